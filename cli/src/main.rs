@@ -1,0 +1,2 @@
+//! Encrypted archive: one file, millions of streams.
+fn main() {}

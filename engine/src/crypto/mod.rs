@@ -1,0 +1,1 @@
+//! Keys, nonces, digests, and sealing.

@@ -1,0 +1,1 @@
+//! The file underneath, as a device of blocks.

@@ -1,0 +1,112 @@
+//! The block: 4096 bytes in the file, 4056 bytes of plaintext, 4008 bytes of data.
+
+use uuid::Uuid;
+
+use super::units::{BlockIndex, Position};
+use crate::error::{Check, Error, Result};
+
+/// Length of a block's data in bytes.
+pub const DATA_SIZE: usize = 4008;
+
+/// [`DATA_SIZE`] as a stream length.
+pub const DATA_SIZE_U64: u64 = 4008;
+
+/// Length of a block's plaintext in bytes.
+pub const PLAIN_SIZE: usize = 4056;
+
+/// The data of one block.
+pub type Data = [u8; DATA_SIZE];
+
+crate::layout! {
+    /// A sealed block as it lies in the file.
+    pub mod sealed, 4096 => {
+        NONCE: 24, "generation (session u32, step u32, salt u32), then 12 random bytes";
+        CIPHERTEXT: PLAIN_SIZE, "the plaintext, encrypted";
+        TAG: 16, "Poly1305 tag";
+    }
+}
+
+crate::layout! {
+    /// The plaintext of a block: the specification's "!iiI16s20s4008s".
+    pub mod plain, 4056 => {
+        PREVIOUS: 4, "i32: position of the previous block, -1 for none";
+        NEXT: 4, "i32: position of the next block, -1 for none";
+        INDEX: 4, "u32: place in the stream, from 0";
+        STREAM: 16, "UUID of the stream";
+        DIGEST: 20, "SHA-1 of the data";
+        DATA: DATA_SIZE, "the data";
+    }
+}
+
+/// Everything a block says beside its data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BlockHead {
+    /// Position of the previous block of the stream.
+    pub previous: Option<Position>,
+    /// Position of the next block of the stream.
+    pub next: Option<Position>,
+    /// Place in the stream.
+    pub index: BlockIndex,
+    /// UUID of the stream.
+    pub stream: Uuid,
+}
+
+/// Digest over the data of a block, as the specification lays it down.
+pub type Digest = [u8; 20];
+
+impl BlockHead {
+    /// Writes the head into the first 48 bytes of a plaintext, with `digest` of its data.
+    pub fn encode(&self, digest: &Digest, bytes: &mut [u8]) {
+        plain::PREVIOUS.put(bytes, &Position::to_link(self.previous).to_be_bytes());
+        plain::NEXT.put(bytes, &Position::to_link(self.next).to_be_bytes());
+        plain::INDEX.put(bytes, &self.index.get().to_be_bytes());
+        plain::STREAM.put(bytes, self.stream.as_bytes());
+        plain::DIGEST.put(bytes, digest);
+    }
+
+    /// Reads the head of the plaintext of the block at `position`; the digest is returned unchecked.
+    ///
+    /// A link out of range, and a block that names itself as its neighbour, are damage.
+    pub fn decode(position: Position, bytes: &[u8]) -> Result<(BlockHead, Digest)> {
+        let link = |field: super::Field, check: Check| {
+            let raw = i32::from_be_bytes(field.array(bytes));
+            match Position::from_link(raw) {
+                Ok(Some(named)) if named == position => {
+                    Err(Error::damaged(position, check, "another block", raw))
+                }
+                Ok(link) => Ok(link),
+                Err(_) => Err(Error::damaged(position, check, "-1 or a position", raw)),
+            }
+        };
+        let head = BlockHead {
+            previous: link(plain::PREVIOUS, Check::PreviousLink)?,
+            next: link(plain::NEXT, Check::NextLink)?,
+            index: BlockIndex(plain::INDEX.u32(bytes)),
+            stream: Uuid::from_bytes(plain::STREAM.array(bytes)),
+        };
+        Ok((head, plain::DIGEST.array(bytes)))
+    }
+}
+
+/// One block, opened: its head and its data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[doc(alias = "StreamBlock")]
+pub struct Block {
+    /// Links, index and stream.
+    pub head: BlockHead,
+    /// The data.
+    pub data: Box<Data>,
+}
+
+impl Block {
+    /// A blank block: no links, index 0, nil UUID, zero data.
+    pub fn blank() -> Block {
+        Block { head: BlockHead::default(), data: Box::new([0; DATA_SIZE]) }
+    }
+}
+
+impl Default for Block {
+    fn default() -> Block {
+        Block::blank()
+    }
+}

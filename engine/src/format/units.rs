@@ -1,0 +1,232 @@
+//! The units of the format: positions, indexes, counts and generations, each its own type.
+
+use std::fmt;
+
+/// Length of a block in the file, in bytes.
+pub const BLOCK_SIZE: usize = 4096;
+
+/// [`BLOCK_SIZE`] as a file length.
+pub const BLOCK_SIZE_U64: u64 = 4096;
+
+/// Largest number of blocks in a file: positions are signed 32-bit integers on disk.
+pub const BLOCKS_MAX: u32 = 0x7fff_ffff;
+
+/// Number of blocks at the start of the file that are reserved.
+pub const RESERVED_BLOCKS: u32 = 8;
+
+/// Place of a block in the file, in blocks from its start; at most 2^31 - 2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(u32);
+
+impl Position {
+    /// The position, if it is below [`BLOCKS_MAX`].
+    pub const fn new(position: u32) -> Option<Position> {
+        if position < BLOCKS_MAX { Some(Position(position)) } else { None }
+    }
+
+    /// The position of a block that this program itself laid out.
+    ///
+    /// # Panics
+    /// If `position` is [`BLOCKS_MAX`] or above.
+    pub const fn at(position: u32) -> Position {
+        assert!(position < BLOCKS_MAX, "position beyond the last block");
+        Position(position)
+    }
+
+    /// The position as a number of blocks from the start of the file.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+
+    /// Offset of the block's first byte in the file.
+    pub const fn offset(self) -> u64 {
+        self.0 as u64 * BLOCK_SIZE_U64
+    }
+
+    /// The position `blocks` further on, if there is one.
+    pub fn checked_add(self, blocks: u32) -> Option<Position> {
+        self.0.checked_add(blocks).and_then(Position::new)
+    }
+
+    /// The next position, if there is one.
+    pub fn following(self) -> Option<Position> {
+        self.checked_add(1)
+    }
+
+    /// Decodes a link: -1 is none, anything else negative or beyond the last block is `Err`.
+    pub const fn from_link(link: i32) -> Result<Option<Position>, i32> {
+        if link == -1 {
+            return Ok(None);
+        }
+        if link < 0 || link == i32::MAX {
+            return Err(link);
+        }
+        Ok(Some(Position(link.cast_unsigned())))
+    }
+
+    /// Encodes a link: -1 stands for none.
+    pub const fn to_link(link: Option<Position>) -> i32 {
+        match link {
+            None => -1,
+            Some(position) => position.0.cast_signed(),
+        }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// Place of a block in its stream, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct BlockIndex(pub u32);
+
+impl BlockIndex {
+    /// The index as a number.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for BlockIndex {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// A run of blocks that follow one another in the file; never empty, never past [`BLOCKS_MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Run {
+    start: Position,
+    count: u32,
+}
+
+impl Run {
+    /// The run of `count` blocks from `start`, if it is not empty and lies within the format's limit.
+    pub fn new(start: Position, count: u32) -> Option<Run> {
+        let end = start.0.checked_add(count)?;
+        (count > 0 && end <= BLOCKS_MAX).then_some(Run { start, count })
+    }
+
+    /// The run of one block.
+    pub const fn single(position: Position) -> Run {
+        Run { start: position, count: 1 }
+    }
+
+    /// First position.
+    pub const fn start(self) -> Position {
+        self.start
+    }
+
+    /// Number of blocks.
+    pub const fn count(self) -> u32 {
+        self.count
+    }
+
+    /// Number of the first block after the run; at most [`BLOCKS_MAX`].
+    pub const fn end(self) -> u32 {
+        self.start.0 + self.count
+    }
+
+    /// Whether `position` lies in the run.
+    pub const fn contains(self, position: Position) -> bool {
+        position.0 >= self.start.0 && position.0 < self.end()
+    }
+
+    /// The positions of the run, in order.
+    pub fn positions(self) -> impl Iterator<Item = Position> {
+        (self.start.0..self.end()).map(Position)
+    }
+
+    /// The first `count` blocks and what is left; `count` is clamped to the run.
+    pub fn split(self, count: u32) -> (Option<Run>, Option<Run>) {
+        let count = count.min(self.count);
+        let head = Run::new(self.start, count);
+        let tail = Position::new(self.start.0 + count)
+            .and_then(|start| Run::new(start, self.count - count));
+        (head, tail)
+    }
+}
+
+/// Version of a block: which session sealed it, and at which step of that session.
+///
+/// Twelve bytes on disk, the first half of the block's nonce. Ordered by session, then
+/// step; the salt only tells apart two copies of one archive that were written separately.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Generation {
+    /// Number of the writing session; raised durably at every opening for writing.
+    pub session: u32,
+    /// Step within the session; raised at every commit and every rollback.
+    pub step: u32,
+    /// Random number drawn by the session.
+    pub salt: u32,
+}
+
+impl Generation {
+    /// Length on disk in bytes.
+    pub const SIZE: usize = 12;
+
+    /// Decodes `session u32 | step u32 | salt u32`, big-endian.
+    pub fn decode(bytes: [u8; 12]) -> Generation {
+        let word = |at: usize| {
+            u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
+        Generation { session: word(0), step: word(4), salt: word(8) }
+    }
+
+    /// Encodes `session u32 | step u32 | salt u32`, big-endian.
+    pub fn encode(self) -> [u8; 12] {
+        let mut bytes = [0; 12];
+        bytes[..4].copy_from_slice(&self.session.to_be_bytes());
+        bytes[4..8].copy_from_slice(&self.step.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.salt.to_be_bytes());
+        bytes
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}.{}.{:08x}", self.session, self.step, self.salt)
+    }
+}
+
+/// Names one version of one block for ever. Sixteen bytes on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlockRef {
+    /// Where the block lies.
+    pub position: Position,
+    /// Which version of it is meant.
+    pub generation: Generation,
+}
+
+impl BlockRef {
+    /// Length on disk in bytes.
+    pub const SIZE: usize = 16;
+
+    /// Decodes `position i32 | generation 12`; `None` if the position is -1, `Err` if it is out of range.
+    pub fn decode(bytes: [u8; 16]) -> Result<Option<BlockRef>, i32> {
+        let link = i32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        let mut generation = [0; 12];
+        generation.copy_from_slice(&bytes[4..]);
+        let generation = Generation::decode(generation);
+        Ok(Position::from_link(link)?.map(|position| BlockRef { position, generation }))
+    }
+
+    /// Encodes `position i32 | generation 12`; none is position -1 and generation 0.
+    pub fn encode(reference: Option<BlockRef>) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..4].copy_from_slice(&Position::to_link(reference.map(|r| r.position)).to_be_bytes());
+        if let Some(reference) = reference {
+            bytes[4..].copy_from_slice(&reference.generation.encode());
+        }
+        bytes
+    }
+}
+
+impl fmt::Display for BlockRef {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}@{}", self.position, self.generation)
+    }
+}

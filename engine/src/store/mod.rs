@@ -1,0 +1,1 @@
+//! Opening, recovery, allocation and commits.
