@@ -1,1 +1,14 @@
-//! Keys, nonces, digests, and sealing.
+//! Keys, nonces, digests, and sealing. The ciphers and derivations come from well-kept crates;
+//! what is here is how they are put together.
+
+mod keys;
+mod nonce;
+mod seal;
+mod slot;
+#[cfg(test)]
+mod tests;
+
+pub use keys::{HeaderKey, KeyKind, MasterKey, Passphrase, RawKey, Secret};
+pub use nonce::random_u32;
+pub use seal::{Opened, SealJob, Sealer, digest};
+pub use slot::{KeyDerivation, MEMORY_KIB_MAX, PASSES_MAX, unwrap_master_key, wrap_master_key};

@@ -1,13 +1,34 @@
 //! What each structure in the file is, byte by byte. Nothing here does I/O.
 
 mod block;
+mod features;
+mod header;
+mod key_slot;
 mod layout;
+mod meta_slot;
+mod redo;
+mod stream_record;
 mod units;
 
 pub use block::{
     Block, BlockHead, DATA_SIZE, DATA_SIZE_U64, Data, Digest, PLAIN_SIZE, plain, sealed,
 };
+pub use features::Features;
+pub use header::{
+    ArchiveKind, Header, MAGIC, Timestamp, UncheckedHeader, VERSION, header_digest, header_layout,
+};
+pub use key_slot::{DerivationCost, KEY_SLOTS, KeySlot, LABEL_MAX, UsedSlot, key_slot_layout};
 pub use layout::Field;
+pub use meta_slot::{
+    DEPTH_MAX, LOOSE_RUNS_MAX, META_STREAM, METADATA_MAX, MetaSlot, PENDING_SESSIONS_MAX,
+    RESERVED_STREAMS, ROOTS, Root, SessionRecord, loose_run, meta_slot_layout, root, session,
+};
+pub use redo::{
+    REDO_PER_BLOCK, REDO_STREAM, RedoEntry, decode_redo, encode_redo, redo_block, redo_entry,
+};
+pub use stream_record::{
+    COMPRESSION_NONE, StoredStream, StreamLayout, StreamRecord, stored_stream, stream_record_layout,
+};
 pub use units::{
     BLOCK_SIZE, BLOCK_SIZE_U64, BLOCKS_MAX, BlockIndex, BlockRef, Generation, Position,
     RESERVED_BLOCKS, Run,

@@ -1,1 +1,151 @@
 //! Opening, recovery, allocation and commits.
+//!
+//! [`Store`] is the shared half: the device, the keys and the current commit; any number of
+//! threads read through it. [`Writer`] is the one half that changes anything.
+
+mod allocate;
+mod choose;
+mod commit;
+mod create;
+mod header;
+mod open;
+mod read;
+mod recover;
+mod redo;
+mod run_set;
+mod stage;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+
+pub use allocate::{RESERVE_BLOCKS, Urgency};
+pub use commit::SlotUpdate;
+pub use create::CreateOptions;
+pub use open::{Access, Io, OpenOptions};
+pub use read::block_in;
+pub use recover::Recovery;
+pub use run_set::RunSet;
+pub use stage::Writer;
+
+use crate::crypto::Sealer;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::format::{Generation, Header, MetaSlot, Position};
+
+/// An open archive, as sealed blocks at positions. Shared by all threads of one process.
+#[doc(alias = "StreamManager")]
+#[doc(alias = "BaseStreamManager")]
+pub struct Store {
+    device: Box<dyn Device>,
+    sealer: Sealer,
+    header: Header,
+    header_digest: [u8; 32],
+    current: ArcSwap<Commit>,
+    poison: OnceLock<Arc<Error>>,
+    process: u32,
+    path: Option<PathBuf>,
+    recovery: Recovery,
+}
+
+/// One committed state. A reader that holds it can read everything it names, except data
+/// blocks that a later commit overwrote in place.
+#[derive(Debug)]
+pub struct Commit {
+    /// The meta slot of the commit.
+    pub slot: MetaSlot,
+    /// Places whose newest version still lies at a spare position.
+    pub redirects: Redirects,
+}
+
+/// Blocks whose newest version lies at a spare position: place, then spare and generation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Redirects(HashMap<Position, (Position, Generation)>);
+
+impl Redirects {
+    /// No block is redirected.
+    pub fn none() -> Redirects {
+        Redirects::default()
+    }
+
+    /// Whether no block is redirected.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Number of redirected blocks.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Where version `generation` of the block at `place` is to be read.
+    fn source(&self, place: Position, generation: Generation) -> Position {
+        match self.0.get(&place) {
+            Some(&(spare, redirected)) if redirected == generation => spare,
+            _ => place,
+        }
+    }
+}
+
+impl Store {
+    /// The newest committed state.
+    pub fn current(&self) -> Arc<Commit> {
+        self.current.load_full()
+    }
+
+    /// The archive's header.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Time of creation. The specification's name is `created`.
+    pub fn created(&self) -> crate::format::Timestamp {
+        self.header.created
+    }
+
+    /// The file, unless the store lies on another device.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// Length of the file in bytes; it may be longer than what is committed.
+    pub fn file_bytes(&self) -> Result<u64> {
+        self.device.length_bytes()
+    }
+
+    /// What opening found and repaired.
+    pub fn recovery(&self) -> &Recovery {
+        &self.recovery
+    }
+
+    /// An error if an earlier write failed, or if this is another process than the one that opened.
+    pub fn check_usable(&self) -> Result<()> {
+        if let Some(cause) = self.poison.get() {
+            return Err(Error::Poisoned { cause: Arc::clone(cause) });
+        }
+        let used_by = std::process::id();
+        if used_by != self.process {
+            return Err(Error::OtherProcess { opened_by: self.process, used_by });
+        }
+        Ok(())
+    }
+
+    /// Passes on the outcome of a write or sync. A failure makes the store unusable: after a
+    /// failed sync the page cache calls pages clean that are not on disk, so neither going
+    /// on nor trying again can be trusted.
+    fn poisoning<T>(&self, outcome: Result<T>) -> Result<T> {
+        outcome.inspect_err(|error| {
+            self.poison.get_or_init(|| Arc::new(error.clone()));
+        })
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Store").field("path", &self.path).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,161 @@
+//! The keys: what the user holds, the master key, and what is derived from it.
+
+use std::fmt;
+
+use hkdf::Hkdf;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use uuid::Uuid;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use super::nonce::random_array;
+use crate::error::Result;
+
+macro_rules! secret_bytes {
+    ($name:ident) => {
+        impl fmt::Debug for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(concat!(stringify!($name), "(..)"))
+            }
+        }
+    };
+}
+
+/// A raw key of 32 bytes, as a key file holds it.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct RawKey([u8; 32]);
+secret_bytes!(RawKey);
+
+impl RawKey {
+    /// A new key from the operating system's random source.
+    pub fn generate() -> Result<RawKey> {
+        random_array().map(RawKey)
+    }
+
+    /// A key from its bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> RawKey {
+        RawKey(bytes)
+    }
+
+    /// The key's bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+/// A passphrase.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Passphrase(Vec<u8>);
+secret_bytes!(Passphrase);
+
+impl Passphrase {
+    /// A passphrase from its bytes.
+    pub fn new(bytes: Vec<u8>) -> Passphrase {
+        Passphrase(bytes)
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// What the user holds.
+#[derive(Debug, Clone)]
+#[doc(alias = "secret")]
+pub enum Secret {
+    /// A raw key.
+    Key(RawKey),
+    /// A passphrase.
+    Passphrase(Passphrase),
+}
+
+/// The master key of an archive; every other key is derived from it.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct MasterKey([u8; 32]);
+secret_bytes!(MasterKey);
+
+impl MasterKey {
+    /// A new key from the operating system's random source.
+    pub fn generate() -> Result<MasterKey> {
+        random_array().map(MasterKey)
+    }
+
+    pub(super) fn from_bytes(bytes: [u8; 32]) -> MasterKey {
+        MasterKey(bytes)
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// HKDF-SHA256 (RFC 5869): the archive id is the salt, the purpose the info.
+    pub(super) fn derive(&self, archive: Uuid, purpose: &str) -> Zeroizing<[u8; 32]> {
+        let mut key = Zeroizing::new([0; 32]);
+        Hkdf::<Sha256>::new(Some(archive.as_bytes()), &self.0)
+            .expand(purpose.as_bytes(), &mut key[..])
+            .expect("32 bytes are a length that HKDF-SHA256 gives");
+        key
+    }
+}
+
+/// What a block is sealed as. Each kind has a key of its own, so that one can never pass for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyKind {
+    /// Blocks of streams.
+    Data,
+    /// Pages of the registry.
+    Registry,
+    /// Meta slots and redo lists.
+    Meta,
+}
+
+impl KeyKind {
+    /// Every kind, in the order of [`KeyKind::index`].
+    pub(super) const ALL: [KeyKind; 3] = [KeyKind::Data, KeyKind::Registry, KeyKind::Meta];
+
+    pub(super) const fn index(self) -> usize {
+        match self {
+            KeyKind::Data => 0,
+            KeyKind::Registry => 1,
+            KeyKind::Meta => 2,
+        }
+    }
+
+    /// The info of the key's derivation.
+    pub(super) const fn purpose(self) -> &'static str {
+        match self {
+            KeyKind::Data => "ar7 v1 data",
+            KeyKind::Registry => "ar7 v1 registry",
+            KeyKind::Meta => "ar7 v1 meta",
+        }
+    }
+}
+
+/// The key of the header's authentication code.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct HeaderKey([u8; 32]);
+secret_bytes!(HeaderKey);
+
+impl HeaderKey {
+    /// Derives the key.
+    pub fn derive(master: &MasterKey, archive: Uuid) -> HeaderKey {
+        HeaderKey(*master.derive(archive, "ar7 v1 header"))
+    }
+
+    /// HMAC-SHA256 (RFC 2104).
+    pub fn mac(&self, bytes: &[u8]) -> [u8; 32] {
+        self.keyed(bytes).finalize().into_bytes().into()
+    }
+
+    /// Compares in constant time.
+    pub fn verify(&self, bytes: &[u8], mac: &[u8; 32]) -> bool {
+        self.keyed(bytes).verify_slice(mac).is_ok()
+    }
+
+    fn keyed(&self, bytes: &[u8]) -> Hmac<Sha256> {
+        let mut hmac =
+            Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
+        hmac.update(bytes);
+        hmac
+    }
+}

@@ -1,0 +1,48 @@
+//! Random bytes: from the operating system, or from a generator that it seeds for each batch.
+
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Result};
+use crate::format::Generation;
+
+/// The nonce of one sealed block. Only a [`NonceSource`] makes one.
+pub(super) struct Nonce(pub(super) [u8; 24]);
+
+/// Makes the nonces of one batch. Seeded anew by the operating system for each, so that a copy of the whole
+/// machine, taken while it runs, does not repeat.
+pub(super) struct NonceSource {
+    generation: Generation,
+    random: ChaCha20Rng,
+}
+
+impl NonceSource {
+    /// A source for blocks of one generation.
+    pub(super) fn new(generation: Generation) -> Result<NonceSource> {
+        let seed = Zeroizing::new(random_array::<32>()?);
+        Ok(NonceSource { generation, random: ChaCha20Rng::from_seed(*seed) })
+    }
+
+    /// The next nonce: generation, then 12 random bytes.
+    pub(super) fn draw(&mut self) -> Nonce {
+        let mut nonce = [0; 24];
+        let (generation, random) = nonce.split_at_mut(Generation::SIZE);
+        generation.copy_from_slice(&self.generation.encode());
+        self.random.fill_bytes(random);
+        Nonce(nonce)
+    }
+}
+
+/// Random bytes from the operating system; its failure is an error, never a fixed value.
+pub(super) fn random_array<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::io("read random bytes", std::io::Error::other(error)))?;
+    Ok(bytes)
+}
+
+/// A random number from the operating system.
+pub fn random_u32() -> Result<u32> {
+    random_array().map(u32::from_be_bytes)
+}

@@ -1,0 +1,214 @@
+//! Key slots: wrapping the master key, and finding the slot that a key or passphrase opens.
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use chacha20poly1305::aead::{AeadInOut, KeyInit};
+use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
+use hkdf::Hkdf;
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::keys::{MasterKey, Secret};
+use super::nonce::random_array;
+use crate::error::{Check, Error, Result};
+use crate::format::{DerivationCost, KEY_SLOTS, KeySlot, LABEL_MAX, UsedSlot};
+
+/// Memory of a key derivation at most: 1 GiB.
+pub const MEMORY_KIB_MAX: u32 = 1 << 20;
+
+/// Passes of a key derivation at most.
+pub const PASSES_MAX: u32 = 64;
+
+/// Lanes of a key derivation at most.
+const LANES_MAX: u32 = 16;
+
+/// Work of the derivations of all slots together at most, in KiB times passes: what a single slot may cost.
+const WORK_MAX: u64 = 1 << 26;
+
+/// Costs of deriving a key from a passphrase: 64 MiB and 3 passes unless said otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyDerivation(DerivationCost);
+
+impl Default for KeyDerivation {
+    fn default() -> KeyDerivation {
+        KeyDerivation(DerivationCost { memory_kib: 64 << 10, passes: 3, lanes: 1 })
+    }
+}
+
+impl KeyDerivation {
+    /// Costs within the bounds: memory 8 KiB per lane to 1 GiB, 1 to 64 passes, 1 to 16 lanes.
+    pub fn new(cost: DerivationCost) -> Result<KeyDerivation> {
+        match excess(cost) {
+            None => Ok(KeyDerivation(cost)),
+            Some((what, found, allowed)) => {
+                let (found, allowed) = (found.into(), allowed.into());
+                Err(Error::OutOfBounds { what, found, allowed })
+            }
+        }
+    }
+}
+
+/// Which cost is out of its bounds, its value, and the bound.
+fn excess(cost: DerivationCost) -> Option<(&'static str, u32, u32)> {
+    let bounds = [
+        ("key derivation lanes", cost.lanes, 1, LANES_MAX),
+        ("key derivation passes", cost.passes, 1, PASSES_MAX),
+        (
+            "key derivation memory in KiB",
+            cost.memory_kib,
+            8 * cost.lanes.min(LANES_MAX),
+            MEMORY_KIB_MAX,
+        ),
+    ];
+    bounds.into_iter().find_map(|(what, found, least, most)| {
+        (found < least)
+            .then_some((what, found, least))
+            .or((found > most).then_some((what, found, most)))
+    })
+}
+
+/// Wraps the master key in the slot with this number. The label is up to 64 bytes.
+pub fn wrap_master_key(
+    master: &MasterKey,
+    secret: &Secret,
+    derivation: &KeyDerivation,
+    archive: Uuid,
+    number: usize,
+    label: &str,
+) -> Result<KeySlot> {
+    if label.len() > LABEL_MAX {
+        return Err(Error::OutOfBounds {
+            what: "length of a key's label in bytes",
+            found: label.len().into(),
+            allowed: LABEL_MAX.into(),
+        });
+    }
+    let cost = match secret {
+        Secret::Key(_) => None,
+        Secret::Passphrase(_) => Some(derivation.0),
+    };
+    let mut slot = UsedSlot {
+        cost,
+        salt: random_array()?,
+        label: label.to_owned(),
+        commitment: [0; 32],
+        nonce: random_array()?,
+        wrapped: [0; 48],
+    };
+    let keys = SlotKeys::derive(secret, &slot)?;
+    slot.commitment = keys.commitment;
+    let associated = associated_data(&slot, archive, number);
+    let (key, tag) = slot.wrapped.split_at_mut(32);
+    key.copy_from_slice(master.as_bytes());
+    let sealed = keys
+        .cipher()
+        .encrypt_inout_detached(&XNonce::from(slot.nonce), &associated, key.into())
+        .expect("32 bytes are a length that the cipher takes");
+    tag.copy_from_slice(&sealed);
+    Ok(KeySlot::Used(Box::new(slot)))
+}
+
+/// Unwraps the master key with the first slot that the secret opens; returns the slot's number too.
+///
+/// Costs are bounded, each and together, before any memory is taken. A slot whose commitment fits but whose
+/// wrapping does not is tampering, and no other slot is tried.
+pub fn unwrap_master_key(
+    slots: &[KeySlot; KEY_SLOTS],
+    secret: &Secret,
+    archive: Uuid,
+) -> Result<(MasterKey, usize)> {
+    check_costs(slots)?;
+    let mut used = 0;
+    for (number, slot) in slots.iter().enumerate() {
+        let KeySlot::Used(slot) = slot else { continue };
+        used += 1;
+        if slot.cost.is_some() != matches!(secret, Secret::Passphrase(_)) {
+            continue;
+        }
+        let keys = SlotKeys::derive(secret, slot)?;
+        if bool::from(keys.commitment.ct_eq(&slot.commitment)) {
+            return Ok((unwrap(slot, &keys, archive, number)?, number));
+        }
+    }
+    Err(Error::WrongKey { slots: used })
+}
+
+fn unwrap(slot: &UsedSlot, keys: &SlotKeys, archive: Uuid, number: usize) -> Result<MasterKey> {
+    let mut key = Zeroizing::new([0; 32]);
+    let (wrapped, tag) = slot.wrapped.split_at(32);
+    key.copy_from_slice(wrapped);
+    let tag: [u8; 16] = tag.try_into().expect("48 bytes less 32");
+    let associated = associated_data(slot, archive, number);
+    keys.cipher()
+        .decrypt_inout_detached(
+            &XNonce::from(slot.nonce),
+            &associated,
+            (&mut key[..]).into(),
+            &Tag::from(tag),
+        )
+        .map_err(|_| Error::tampered(None, Check::KeySlot, "a slot as it was made", number))?;
+    Ok(MasterKey::from_bytes(*key))
+}
+
+fn check_costs(slots: &[KeySlot; KEY_SLOTS]) -> Result<()> {
+    let mut work = 0;
+    for slot in slots {
+        let KeySlot::Used(slot) = slot else { continue };
+        let Some(cost) = slot.cost else { continue };
+        if let Some((_, found, allowed)) = excess(cost) {
+            return Err(Error::damaged(None, Check::KeyDerivation, allowed, found));
+        }
+        work += u64::from(cost.memory_kib) * u64::from(cost.passes);
+    }
+    if work > WORK_MAX {
+        return Err(Error::damaged(None, Check::KeyDerivation, WORK_MAX, work));
+    }
+    Ok(())
+}
+
+/// The keys of one slot, derived from what the user holds.
+struct SlotKeys {
+    wrapping: Zeroizing<[u8; 32]>,
+    commitment: [u8; 32],
+}
+
+impl SlotKeys {
+    /// HKDF-SHA256 of the raw key, or of Argon2id (RFC 9106) of the passphrase. The commitment is derived beside the
+    /// wrapping key because Poly1305 by itself does not commit: one wrapping could open under two keys.
+    fn derive(secret: &Secret, slot: &UsedSlot) -> Result<SlotKeys> {
+        let mut input = Zeroizing::new([0; 32]);
+        match (secret, slot.cost) {
+            (Secret::Passphrase(passphrase), Some(cost)) => {
+                let failed =
+                    |error| Error::io("derive a key", std::io::Error::other(format!("{error}")));
+                let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(32));
+                Argon2::new(Algorithm::Argon2id, Version::V0x13, params.map_err(failed)?)
+                    .hash_password_into(passphrase.as_bytes(), &slot.salt, &mut input[..])
+                    .map_err(failed)?;
+            }
+            (Secret::Key(key), _) => input.copy_from_slice(key.as_bytes()),
+            (Secret::Passphrase(_), None) => unreachable!("a passphrase slot has costs"),
+        }
+        let kdf = Hkdf::<Sha256>::new(Some(&slot.salt), &input[..]);
+        let mut wrapping = Zeroizing::new([0; 32]);
+        let mut commitment = [0; 32];
+        kdf.expand(b"ar7 v1 wrapping", &mut wrapping[..])
+            .and_then(|()| kdf.expand(b"ar7 v1 commitment", &mut commitment))
+            .expect("32 bytes are a length that HKDF-SHA256 gives");
+        Ok(SlotKeys { wrapping, commitment })
+    }
+
+    fn cipher(&self) -> XChaCha20Poly1305 {
+        XChaCha20Poly1305::new((&*self.wrapping).into())
+    }
+}
+
+/// Binds the wrapping to its archive, its slot, and every parameter of the slot.
+fn associated_data(slot: &UsedSlot, archive: Uuid, number: usize) -> Vec<u8> {
+    let mut data = b"ar7 slot v1".to_vec();
+    data.extend_from_slice(archive.as_bytes());
+    data.push(u8::try_from(number).expect("one of eight slots"));
+    data.extend_from_slice(&slot.authenticated());
+    data
+}

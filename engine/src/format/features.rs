@@ -1,0 +1,56 @@
+//! Feature sets: what a program must know to read, or to write, an archive.
+
+use crate::error::{Error, Result};
+
+/// Features that this program knows, in each of the three sets. There are none yet.
+const KNOWN: Features = Features { compatible: 0, readable: 0, required: 0 };
+
+/// Three sets of features, a bit each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Features {
+    /// A program that does not know one of these may read and write.
+    pub compatible: u64,
+    /// A program that does not know one of these may read, not write.
+    pub readable: u64,
+    /// A program that does not know one of these may do neither.
+    pub required: u64,
+}
+
+impl Features {
+    /// Length on disk in bytes: three u64, in the order of the fields.
+    pub const SIZE: usize = 24;
+
+    /// Encodes the sets.
+    pub fn encode(&self) -> [u8; Features::SIZE] {
+        let mut bytes = [0; Features::SIZE];
+        bytes[..8].copy_from_slice(&self.compatible.to_be_bytes());
+        bytes[8..16].copy_from_slice(&self.readable.to_be_bytes());
+        bytes[16..].copy_from_slice(&self.required.to_be_bytes());
+        bytes
+    }
+
+    /// Decodes the sets; any bits are allowed.
+    pub fn decode(bytes: [u8; Features::SIZE]) -> Features {
+        let word =
+            |at: usize| bytes[at..at + 8].iter().fold(0, |word, &byte| word << 8 | u64::from(byte));
+        Features { compatible: word(0), readable: word(8), required: word(16) }
+    }
+
+    /// An error if this program cannot read the archive.
+    pub fn check_readable(&self) -> Result<()> {
+        check("required features", self.required, KNOWN.required)
+    }
+
+    /// An error if this program cannot write the archive.
+    pub fn check_writable(&self) -> Result<()> {
+        self.check_readable()?;
+        check("features for writing", self.readable, KNOWN.readable)
+    }
+}
+
+fn check(what: &'static str, found: u64, known: u64) -> Result<()> {
+    match found & !known {
+        0 => Ok(()),
+        unknown => Err(Error::NewerFormat { what, found: unknown.into(), supported: known.into() }),
+    }
+}

@@ -1,0 +1,262 @@
+//! The header: plaintext, so that a newer format, a wrong key and damage are told apart.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use super::features::Features;
+use super::key_slot::{KEY_SLOTS, KeySlot, key_slot_layout};
+use super::{BLOCK_SIZE, Position};
+use crate::crypto::HeaderKey;
+use crate::error::{Check, Error, Result, Value};
+
+crate::layout! {
+    /// The header, at position 0, and its copy at position 7.
+    pub mod header_layout, 4096 => {
+        MAGIC: 16, "89 \"ar7 archive\" 0d 0a 1a 0a";
+        VERSION: 4, "u32: version of the format, 1";
+        LENGTH: 4, "u32: length of the fields before TAIL that are in use";
+        FEATURES: 24, "three u64: compatible, readable, required";
+        ARCHIVE: 16, "UUID of the archive";
+        KIND: 1, "u8: 1 single, 2 fixed, 3 dynamic";
+        RESERVED: 3, "0";
+        CREATED_SECONDS: 8, "i64: time of creation, seconds since 1970";
+        CREATED_NANOSECONDS: 4, "u32: and nanoseconds";
+        REVISION: 8, "u64: raised by every change of the header";
+        SLOTS: KEY_SLOTS * key_slot_layout::SIZE, "eight key slots";
+        TAIL: 1896, "fields of later versions; otherwise zeros; kept on rewriting";
+        CHECKSUM: 32, "SHA-256 of everything before";
+        MAC: 32, "HMAC-SHA256 of everything before, under the header key";
+    }
+}
+
+/// The first bytes of an archive.
+pub const MAGIC: [u8; 16] = *b"\x89ar7 archive\r\n\x1a\n";
+
+/// Version of the format that this program writes.
+pub const VERSION: u32 = 1;
+
+const LENGTH: u32 = 2136;
+const _: () = assert!(LENGTH as usize == header_layout::TAIL.offset);
+
+/// A moment: seconds and nanoseconds since 1970-01-01T00:00:00Z.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp {
+    /// Seconds; negative before 1970.
+    pub seconds: i64,
+    /// Nanoseconds, below 10^9.
+    pub nanoseconds: u32,
+}
+
+impl Timestamp {
+    /// The time now.
+    pub fn now() -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp {
+            seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+            nanoseconds: since.subsec_nanos(),
+        }
+    }
+}
+
+/// What the streams of an archive are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ArchiveKind {
+    /// Exactly one stream.
+    Single = 1,
+    /// A set of streams that is fixed at creation.
+    Fixed = 2,
+    /// Streams are made and deleted at will.
+    Dynamic = 3,
+}
+
+impl ArchiveKind {
+    /// The kind's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ArchiveKind::Single => "single",
+            ArchiveKind::Fixed => "fixed",
+            ArchiveKind::Dynamic => "dynamic",
+        }
+    }
+}
+
+/// The header of an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// Feature sets.
+    pub features: Features,
+    /// The archive's identity.
+    pub archive: Uuid,
+    /// What its streams are.
+    pub kind: ArchiveKind,
+    /// Time of creation.
+    pub created: Timestamp,
+    /// Raised by every change of the header.
+    pub revision: u64,
+    /// The key slots.
+    pub slots: [KeySlot; KEY_SLOTS],
+    /// Fields of later versions.
+    tail: Vec<u8>,
+}
+
+impl Header {
+    /// The header of a new archive, revision 1.
+    pub fn new(
+        archive: Uuid,
+        kind: ArchiveKind,
+        created: Timestamp,
+        slots: [KeySlot; KEY_SLOTS],
+    ) -> Header {
+        let tail = vec![0; header_layout::TAIL.length];
+        Header { features: Features::default(), archive, kind, created, revision: 1, slots, tail }
+    }
+
+    /// Encodes the header, with its checksum and its authentication code.
+    pub fn encode(&self, key: &HeaderKey) -> Box<[u8; BLOCK_SIZE]> {
+        let mut bytes = Box::new([0; BLOCK_SIZE]);
+        let all = &mut bytes[..];
+        header_layout::MAGIC.put(all, &MAGIC);
+        header_layout::VERSION.put(all, &VERSION.to_be_bytes());
+        header_layout::LENGTH.put(all, &LENGTH.to_be_bytes());
+        header_layout::FEATURES.put(all, &self.features.encode());
+        header_layout::ARCHIVE.put(all, self.archive.as_bytes());
+        header_layout::KIND.put(all, &[self.kind as u8]);
+        header_layout::CREATED_SECONDS.put(all, &self.created.seconds.to_be_bytes());
+        header_layout::CREATED_NANOSECONDS.put(all, &self.created.nanoseconds.to_be_bytes());
+        header_layout::REVISION.put(all, &self.revision.to_be_bytes());
+        let slots = header_layout::SLOTS.of_mut(all).chunks_exact_mut(key_slot_layout::SIZE);
+        for (slot, bytes) in self.slots.iter().zip(slots) {
+            bytes.copy_from_slice(&slot.encode());
+        }
+        header_layout::TAIL.put(all, &self.tail);
+        let checksum: [u8; 32] = Sha256::digest(&all[..header_layout::CHECKSUM.offset]).into();
+        header_layout::CHECKSUM.put(all, &checksum);
+        let mac = key.mac(&all[..header_layout::MAC.offset]);
+        header_layout::MAC.put(all, &mac);
+        bytes
+    }
+}
+
+/// Digest of a header, by which the meta slot names it.
+pub fn header_digest(bytes: &[u8; BLOCK_SIZE]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+/// A header whose checksum holds and whose fields are in bounds, but which anybody may have written.
+#[derive(Debug, Clone)]
+pub struct UncheckedHeader {
+    header: Header,
+    bytes: Box<[u8; BLOCK_SIZE]>,
+    position: Position,
+}
+
+impl UncheckedHeader {
+    /// Reads a header: no archive, a newer format and damage are three errors, in this order.
+    pub fn parse(position: Position, bytes: &[u8; BLOCK_SIZE]) -> Result<UncheckedHeader> {
+        if header_layout::MAGIC.of(bytes) != MAGIC {
+            let found = Value::Bytes(header_layout::MAGIC.of(bytes).to_vec());
+            return Err(Error::NotAnArchive { found });
+        }
+        let version = header_layout::VERSION.u32(bytes);
+        if version > VERSION {
+            return Err(Error::NewerFormat {
+                what: "format version",
+                found: version.into(),
+                supported: VERSION.into(),
+            });
+        }
+        let features = Features::decode(header_layout::FEATURES.array(bytes));
+        features.check_readable()?;
+        let checksum: [u8; 32] = Sha256::digest(&bytes[..header_layout::CHECKSUM.offset]).into();
+        if header_layout::CHECKSUM.of(bytes) != checksum {
+            return Err(Error::damaged(
+                position,
+                Check::HeaderChecksum,
+                Value::Bytes(checksum[..8].to_vec()),
+                Value::Bytes(header_layout::CHECKSUM.of(bytes)[..8].to_vec()),
+            ));
+        }
+        let header = parse_fields(position, features, bytes)?;
+        Ok(UncheckedHeader { header, bytes: Box::new(*bytes), position })
+    }
+
+    /// The archive's identity, which is needed to unlock.
+    pub fn archive(&self) -> Uuid {
+        self.header.archive
+    }
+
+    /// The key slots.
+    pub fn slots(&self) -> &[KeySlot; KEY_SLOTS] {
+        &self.header.slots
+    }
+
+    /// The header's revision.
+    pub fn revision(&self) -> u64 {
+        self.header.revision
+    }
+
+    /// Checks the authentication code. As the checksum held, a wrong code is no accident.
+    pub fn authenticate(self, key: &HeaderKey) -> Result<Header> {
+        if !key.verify(
+            &self.bytes[..header_layout::MAC.offset],
+            &header_layout::MAC.array(&self.bytes[..]),
+        ) {
+            let expected = "the code of the master key";
+            return Err(Error::tampered(self.position, Check::HeaderMac, expected, "another"));
+        }
+        Ok(self.header)
+    }
+}
+
+fn parse_fields(
+    position: Position,
+    features: Features,
+    bytes: &[u8; BLOCK_SIZE],
+) -> Result<Header> {
+    if header_layout::VERSION.u32(bytes) == 0 {
+        return Err(Error::damaged(position, Check::HeaderChecksum, VERSION, 0_u32));
+    }
+    let length = header_layout::LENGTH.u32(bytes);
+    if length < LENGTH || length as usize > header_layout::CHECKSUM.offset {
+        return Err(Error::damaged(position, Check::Length, LENGTH, length));
+    }
+    let kind = match header_layout::KIND.array(bytes) {
+        [1] => ArchiveKind::Single,
+        [2] => ArchiveKind::Fixed,
+        [3] => ArchiveKind::Dynamic,
+        [kind] => {
+            return Err(Error::NewerFormat {
+                what: "kind of archive",
+                found: kind.into(),
+                supported: (ArchiveKind::Dynamic as u8).into(),
+            });
+        }
+    };
+    if header_layout::RESERVED.of(bytes).iter().any(|&byte| byte != 0) {
+        return Err(Error::damaged(position, Check::Reserved, "zeros", "other bytes"));
+    }
+    let nanoseconds = header_layout::CREATED_NANOSECONDS.u32(bytes);
+    if nanoseconds >= 1_000_000_000 {
+        return Err(Error::damaged(position, Check::HeaderChecksum, 999_999_999_u32, nanoseconds));
+    }
+    let mut slots = std::array::from_fn(|_| KeySlot::Empty);
+    let encoded = header_layout::SLOTS.of(bytes).chunks_exact(key_slot_layout::SIZE);
+    for (slot, encoded) in slots.iter_mut().zip(encoded) {
+        let encoded = encoded.try_into().expect("a chunk of the length of a slot");
+        *slot = KeySlot::decode(position, encoded)?;
+    }
+    Ok(Header {
+        features,
+        archive: Uuid::from_bytes(header_layout::ARCHIVE.array(bytes)),
+        kind,
+        created: Timestamp {
+            seconds: i64::from_be_bytes(header_layout::CREATED_SECONDS.array(bytes)),
+            nanoseconds,
+        },
+        revision: header_layout::REVISION.u64(bytes),
+        slots,
+        tail: header_layout::TAIL.of(bytes).to_vec(),
+    })
+}

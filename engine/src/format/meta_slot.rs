@@ -1,0 +1,437 @@
+//! The meta slot: what one commit says of the archive.
+
+use uuid::Uuid;
+
+use super::stream_record::{StoredStream, stored_stream};
+use super::units::{BlockRef, Generation, Position, RESERVED_BLOCKS, Run};
+use super::{BLOCKS_MAX, DATA_SIZE, Data, Features, Field};
+use crate::error::{Check, Error, Result, Value};
+
+/// Number of roots in a slot.
+pub const ROOTS: usize = 16;
+
+/// Number of loose free runs in a slot at most.
+pub const LOOSE_RUNS_MAX: usize = 16;
+
+/// Number of finished sessions in a slot at most.
+pub const PENDING_SESSIONS_MAX: usize = 32;
+
+/// Length of the application's own metadata in bytes at most.
+pub const METADATA_MAX: usize = 2048;
+
+/// Depth of a tree at most.
+pub const DEPTH_MAX: u8 = 16;
+
+/// Number of reserved streams; their UUIDs are 0 to 7.
+pub const RESERVED_STREAMS: usize = 8;
+
+/// The UUID that meta slots carry in place of a stream's.
+pub const META_STREAM: Uuid = Uuid::from_u128(0x6172_3700_0000_0000_8000_0000_0000_0101);
+
+crate::layout! {
+    /// A root in the meta slot.
+    pub mod root, 28 => {
+        BLOCK: 16, "position i32 (-1 for an empty tree) and generation of the root page";
+        DEPTH: 1, "u8: number of levels, 0 for an empty tree, at most 16";
+        RESERVED: 3, "0";
+        ENTRIES: 8, "u64: number of entries";
+    }
+}
+
+crate::layout! {
+    /// A loose free run in the meta slot.
+    pub mod loose_run, 8 => {
+        START: 4, "u32: first position";
+        COUNT: 4, "u32: number of blocks, at least 1";
+    }
+}
+
+crate::layout! {
+    /// A finished session in the meta slot.
+    pub mod session, 12 => {
+        SESSION: 4, "u32: number of the session";
+        SALT: 4, "u32: its salt";
+        LAST_STEP: 4, "u32: its last committed step";
+    }
+}
+
+crate::layout! {
+    /// The data of a meta slot.
+    pub mod meta_slot_layout, 4008 => {
+        TAG: 4, "\"meta\"";
+        VERSION: 2, "u16: 1";
+        LENGTH: 2, "u16: number of bytes in use, the tail included";
+        FEATURES: 24, "three u64: compatible, readable, required";
+        GENERATION: 12, "generation of the commit, the same as the block's own";
+        NUMBER: 8, "u64: number of the commit, one more each time";
+        BLOCK_COUNT: 4, "u32: blocks in use or free; the file may be longer";
+        ROOTS: super::ROOTS * root::SIZE, "16 roots";
+        REDO_HEAD: 16, "first block of the redo list, position -1 for none";
+        REDO_LENGTH: 4, "u32: number of entries of the redo list";
+        LOOSE_COUNT: 1, "u8: number of loose free runs, at most 16";
+        PENDING_COUNT: 1, "u8: number of finished sessions, at most 32";
+        RESERVED: 2, "0";
+        LOOSE: LOOSE_RUNS_MAX * loose_run::SIZE, "loose free runs in order, then zeros";
+        STREAMS: RESERVED_STREAMS * stored_stream::SIZE, "records of the reserved streams 0 to 7";
+        HEADER_REVISION: 8, "u64: revision of the header";
+        HEADER_DIGEST: 32, "SHA-256 of the header";
+        MASTER_KEY_NUMBER: 4, "u32: number of the master key";
+        REKEY_WATERMARK: 4, "u32: blocks below are sealed under the new master key; 0 if none is under way";
+        COUNTERS: 64, "eight u64, whose meaning is the registry's";
+        PENDING: PENDING_SESSIONS_MAX * session::SIZE, "finished sessions that no tree records, then zeros";
+        METADATA_LENGTH: 2, "u16: length of the application's metadata, at most 2048";
+        METADATA: METADATA_MAX, "the application's metadata, then zeros";
+        TAIL: 398, "fields of later versions up to LENGTH, kept on rewriting; then zeros";
+    }
+}
+
+const TAG: [u8; 4] = *b"meta";
+const VERSION: u16 = 1;
+
+/// Root of a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Root {
+    /// The root page; none for an empty tree.
+    pub block: Option<BlockRef>,
+    /// Number of levels; 0 for an empty tree.
+    pub depth: u8,
+    /// Number of entries.
+    pub entries: u64,
+}
+
+/// A session that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionRecord {
+    /// Number of the session.
+    pub session: u32,
+    /// Its salt.
+    pub salt: u32,
+    /// Its last committed step.
+    pub last_step: u32,
+}
+
+/// What one commit says of the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetaSlot {
+    /// Feature sets.
+    pub features: Features,
+    /// Generation of the commit.
+    pub generation: Generation,
+    /// Number of the commit.
+    pub number: u64,
+    /// Blocks in use or free.
+    pub block_count: u32,
+    /// Roots of the trees.
+    pub roots: [Root; ROOTS],
+    /// First block of the redo list.
+    pub redo_head: Option<BlockRef>,
+    /// Number of entries of the redo list.
+    pub redo_length: u32,
+    /// Free runs that no tree records, in order.
+    pub loose: Vec<Run>,
+    /// Records of the reserved streams.
+    pub reserved_streams: [StoredStream; RESERVED_STREAMS],
+    /// Revision of the header.
+    pub header_revision: u64,
+    /// Digest of the header.
+    pub header_digest: [u8; 32],
+    /// Number of the master key.
+    pub master_key_number: u32,
+    /// Blocks below are sealed under the new master key.
+    pub rekey_watermark: u32,
+    /// Counters of the layer above.
+    pub counters: [u64; 8],
+    /// Sessions that have ended and that no tree records.
+    pub pending_sessions: Vec<SessionRecord>,
+    /// The application's own metadata.
+    pub metadata: Vec<u8>,
+    /// Fields of later versions.
+    pub tail: Vec<u8>,
+}
+
+impl MetaSlot {
+    /// The first slot of a new archive.
+    pub fn first(
+        generation: Generation,
+        header_revision: u64,
+        header_digest: [u8; 32],
+    ) -> MetaSlot {
+        MetaSlot {
+            features: Features::default(),
+            generation,
+            number: 0,
+            block_count: RESERVED_BLOCKS,
+            roots: [Root::default(); ROOTS],
+            redo_head: None,
+            redo_length: 0,
+            loose: Vec::new(),
+            reserved_streams: std::array::from_fn(|index| StoredStream::empty(reserved(index))),
+            header_revision,
+            header_digest,
+            master_key_number: 0,
+            rekey_watermark: 0,
+            counters: [0; 8],
+            pending_sessions: Vec::new(),
+            metadata: Vec::new(),
+            tail: Vec::new(),
+        }
+    }
+
+    /// Encodes the slot. Lists that are too long are an error: nothing is cut.
+    pub fn encode(&self) -> Result<Box<Data>> {
+        use meta_slot_layout as at;
+        check_bound("number of loose free runs", self.loose.len(), LOOSE_RUNS_MAX)?;
+        check_bound("number of sessions", self.pending_sessions.len(), PENDING_SESSIONS_MAX)?;
+        check_bound("length of the metadata", self.metadata.len(), METADATA_MAX)?;
+        check_bound("length of the tail", self.tail.len(), at::TAIL.length)?;
+        let mut data = Box::new([0; DATA_SIZE]);
+        let all = &mut data[..];
+        at::TAG.put(all, &TAG);
+        at::VERSION.put(all, &VERSION.to_be_bytes());
+        put_u16(at::LENGTH, all, at::TAIL.offset + self.tail.len());
+        at::FEATURES.put(all, &self.features.encode());
+        at::GENERATION.put(all, &self.generation.encode());
+        at::NUMBER.put(all, &self.number.to_be_bytes());
+        at::BLOCK_COUNT.put(all, &self.block_count.to_be_bytes());
+        put_list(at::ROOTS, all, root::SIZE, &self.roots, |root, bytes| {
+            root::BLOCK.put(bytes, &BlockRef::encode(root.block));
+            root::DEPTH.put(bytes, &[root.depth]);
+            root::ENTRIES.put(bytes, &root.entries.to_be_bytes());
+        });
+        at::REDO_HEAD.put(all, &BlockRef::encode(self.redo_head));
+        at::REDO_LENGTH.put(all, &self.redo_length.to_be_bytes());
+        put_u8(at::LOOSE_COUNT, all, self.loose.len());
+        put_u8(at::PENDING_COUNT, all, self.pending_sessions.len());
+        put_list(at::LOOSE, all, loose_run::SIZE, &self.loose, |run, bytes| {
+            loose_run::START.put(bytes, &run.start().get().to_be_bytes());
+            loose_run::COUNT.put(bytes, &run.count().to_be_bytes());
+        });
+        put_list(at::STREAMS, all, stored_stream::SIZE, &self.reserved_streams, |stored, bytes| {
+            bytes.copy_from_slice(&stored.encode());
+        });
+        at::HEADER_REVISION.put(all, &self.header_revision.to_be_bytes());
+        at::HEADER_DIGEST.put(all, &self.header_digest);
+        at::MASTER_KEY_NUMBER.put(all, &self.master_key_number.to_be_bytes());
+        at::REKEY_WATERMARK.put(all, &self.rekey_watermark.to_be_bytes());
+        put_list(at::COUNTERS, all, 8, &self.counters, |counter, bytes| {
+            bytes.copy_from_slice(&counter.to_be_bytes());
+        });
+        put_list(at::PENDING, all, session::SIZE, &self.pending_sessions, |record, bytes| {
+            session::SESSION.put(bytes, &record.session.to_be_bytes());
+            session::SALT.put(bytes, &record.salt.to_be_bytes());
+            session::LAST_STEP.put(bytes, &record.last_step.to_be_bytes());
+        });
+        put_u16(at::METADATA_LENGTH, all, self.metadata.len());
+        at::METADATA.of_mut(all)[..self.metadata.len()].copy_from_slice(&self.metadata);
+        at::TAIL.of_mut(all)[..self.tail.len()].copy_from_slice(&self.tail);
+        Ok(data)
+    }
+
+    /// Decodes the slot that was sealed at `position` in this generation.
+    pub fn decode(position: Position, sealed: Generation, data: &Data) -> Result<MetaSlot> {
+        Decoder { position, data }.decode(sealed)
+    }
+}
+
+/// UUID of a reserved stream.
+fn reserved(index: usize) -> Uuid {
+    Uuid::from_u128(index as u128)
+}
+
+struct Decoder<'a> {
+    position: Position,
+    data: &'a Data,
+}
+
+impl Decoder<'_> {
+    fn decode(&self, sealed: Generation) -> Result<MetaSlot> {
+        use meta_slot_layout as at;
+        let data = self.data;
+        let generation = Generation::decode(at::GENERATION.array(data));
+        let tail = self.check_frame(sealed, generation)?;
+        let block_count = at::BLOCK_COUNT.u32(data);
+        if !(RESERVED_BLOCKS..=BLOCKS_MAX).contains(&block_count) {
+            return Err(self.damaged(BLOCKS_MAX, block_count));
+        }
+        let (redo_head, redo_length) =
+            (self.block(at::REDO_HEAD, data)?, at::REDO_LENGTH.u32(data));
+        if redo_head.is_some() != (redo_length > 0) || redo_length > block_count {
+            return Err(self.damaged(block_count, redo_length));
+        }
+        let metadata = self.counted(at::METADATA, 1, usize::from(at::METADATA_LENGTH.u16(data)))?;
+        let mut reserved_streams = Vec::with_capacity(RESERVED_STREAMS);
+        for (index, bytes) in at::STREAMS.of(data).chunks_exact(stored_stream::SIZE).enumerate() {
+            reserved_streams.push(self.stream(index, bytes)?);
+        }
+        let mut roots = [Root::default(); ROOTS];
+        for (root, bytes) in roots.iter_mut().zip(at::ROOTS.of(data).chunks_exact(root::SIZE)) {
+            *root = self.root(bytes)?;
+        }
+        let mut counters = [0; 8];
+        for (counter, bytes) in counters.iter_mut().zip(at::COUNTERS.of(data).chunks_exact(8)) {
+            *counter = u64::from_be_bytes(bytes.try_into().expect("a chunk of eight"));
+        }
+        Ok(MetaSlot {
+            features: Features::decode(at::FEATURES.array(data)),
+            generation,
+            number: at::NUMBER.u64(data),
+            block_count,
+            roots,
+            redo_head,
+            redo_length,
+            loose: self.loose(block_count)?,
+            reserved_streams: reserved_streams.try_into().expect("eight records"),
+            header_revision: at::HEADER_REVISION.u64(data),
+            header_digest: at::HEADER_DIGEST.array(data),
+            master_key_number: at::MASTER_KEY_NUMBER.u32(data),
+            rekey_watermark: at::REKEY_WATERMARK.u32(data),
+            counters,
+            pending_sessions: self.pending()?,
+            metadata: metadata.to_vec(),
+            tail,
+        })
+    }
+
+    /// Tag, version, features, generation and length; returns the tail.
+    fn check_frame(&self, sealed: Generation, generation: Generation) -> Result<Vec<u8>> {
+        use meta_slot_layout as at;
+        let data = self.data;
+        if at::TAG.of(data) != TAG {
+            return Err(self.damaged("a meta slot", "another tag"));
+        }
+        let version = at::VERSION.u16(data);
+        if version == 0 {
+            return Err(self.damaged(VERSION, version));
+        }
+        if version > VERSION {
+            return Err(Error::NewerFormat {
+                what: "version of the meta slot",
+                found: version.into(),
+                supported: VERSION.into(),
+            });
+        }
+        Features::decode(at::FEATURES.array(data)).check_readable()?;
+        if generation != sealed {
+            return Err(Error::tampered(self.position, Check::MetaSlot, sealed, generation));
+        }
+        let length = usize::from(at::LENGTH.u16(data));
+        if !(at::TAIL.offset..=DATA_SIZE).contains(&length) {
+            return Err(self.damaged(DATA_SIZE, length));
+        }
+        self.check_zeros(&data[length..])?;
+        self.check_zeros(at::RESERVED.of(data))?;
+        Ok(data[at::TAIL.offset..length].to_vec())
+    }
+
+    fn root(&self, bytes: &[u8]) -> Result<Root> {
+        let block = self.block(root::BLOCK, bytes)?;
+        let [depth] = root::DEPTH.array(bytes);
+        let entries = root::ENTRIES.u64(bytes);
+        self.check_zeros(root::RESERVED.of(bytes))?;
+        let some = (block.is_some(), depth > 0, entries > 0);
+        if depth > DEPTH_MAX || (some != (true, true, true) && some != (false, false, false)) {
+            return Err(Error::damaged(self.position, Check::Root, DEPTH_MAX, depth));
+        }
+        Ok(Root { block, depth, entries })
+    }
+
+    fn loose(&self, block_count: u32) -> Result<Vec<Run>> {
+        use meta_slot_layout as at;
+        let [count] = at::LOOSE_COUNT.array(self.data);
+        let used = self.counted(at::LOOSE, loose_run::SIZE, usize::from(count))?;
+        let mut runs: Vec<Run> = Vec::with_capacity(usize::from(count));
+        for bytes in used.chunks_exact(loose_run::SIZE) {
+            let (start, count) = (loose_run::START.u32(bytes), loose_run::COUNT.u32(bytes));
+            let least = runs.last().map_or(RESERVED_BLOCKS, |run| run.end());
+            match Position::new(start).and_then(|start| Run::new(start, count)) {
+                Some(run) if start >= least && run.end() <= block_count => runs.push(run),
+                _ => return Err(self.damaged(least, start)),
+            }
+        }
+        Ok(runs)
+    }
+
+    fn pending(&self) -> Result<Vec<SessionRecord>> {
+        use meta_slot_layout as at;
+        let [count] = at::PENDING_COUNT.array(self.data);
+        let used = self.counted(at::PENDING, session::SIZE, usize::from(count))?;
+        let record = |bytes: &[u8]| SessionRecord {
+            session: session::SESSION.u32(bytes),
+            salt: session::SALT.u32(bytes),
+            last_step: session::LAST_STEP.u32(bytes),
+        };
+        Ok(used.chunks_exact(session::SIZE).map(record).collect())
+    }
+
+    fn stream(&self, index: usize, bytes: &[u8]) -> Result<StoredStream> {
+        let bytes = bytes.try_into().expect("a chunk of the length of a record");
+        let stored = StoredStream::decode(bytes)?;
+        let (expected, found) = (reserved(index), stored.record.identity);
+        if expected != found {
+            return Err(Error::damaged(self.position, Check::Record, expected, found));
+        }
+        Ok(stored)
+    }
+
+    fn block(&self, field: Field, bytes: &[u8]) -> Result<Option<BlockRef>> {
+        let expected = "-1 or a position";
+        let block =
+            BlockRef::decode(field.array(bytes)).map_err(|raw| self.damaged(expected, raw))?;
+        let reserved = block.is_some_and(|block| block.position.get() < RESERVED_BLOCKS);
+        let blank = block.is_none() && BlockRef::encode(None) != field.of(bytes);
+        if reserved || blank {
+            return Err(self.damaged(expected, "a reserved position or a rest of one"));
+        }
+        Ok(block)
+    }
+
+    /// The first `count` items of a field; the rest of it must be zeros.
+    fn counted(&self, field: Field, size: usize, count: usize) -> Result<&[u8]> {
+        let bytes = field.of(self.data);
+        let most = bytes.len() / size;
+        if count > most {
+            return Err(self.damaged(most, count));
+        }
+        let (used, unused) = bytes.split_at(count * size);
+        self.check_zeros(unused)?;
+        Ok(used)
+    }
+
+    fn check_zeros(&self, bytes: &[u8]) -> Result<()> {
+        match bytes.iter().find(|&&byte| byte != 0) {
+            Some(&found) => Err(Error::damaged(self.position, Check::Reserved, 0_u8, found)),
+            None => Ok(()),
+        }
+    }
+
+    fn damaged(&self, expected: impl Into<Value>, found: impl Into<Value>) -> Error {
+        Error::damaged(self.position, Check::MetaSlot, expected, found)
+    }
+}
+
+fn check_bound(what: &'static str, found: usize, allowed: usize) -> Result<()> {
+    if found > allowed {
+        return Err(Error::OutOfBounds { what, found: found.into(), allowed: allowed.into() });
+    }
+    Ok(())
+}
+
+fn put_u8(field: Field, bytes: &mut [u8], value: usize) {
+    field.put(bytes, &[u8::try_from(value).expect("bounded before")]);
+}
+
+fn put_u16(field: Field, bytes: &mut [u8], value: usize) {
+    field.put(bytes, &u16::try_from(value).expect("bounded before").to_be_bytes());
+}
+
+fn put_list<T>(
+    field: Field,
+    bytes: &mut [u8],
+    size: usize,
+    items: &[T],
+    put: impl Fn(&T, &mut [u8]),
+) {
+    for (item, bytes) in items.iter().zip(field.of_mut(bytes).chunks_exact_mut(size)) {
+        put(item, bytes);
+    }
+}

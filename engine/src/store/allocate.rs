@@ -1,0 +1,211 @@
+//! Which positions may be written: free at the last commit, not held by a reader, or new at
+//! the end of the file.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+
+use super::{Commit, RunSet};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::format::{BLOCKS_MAX, Position, Run};
+
+/// Blocks beyond those in use that the file is kept longer by, so that deleting and
+/// committing still work when the file system is full.
+pub const RESERVE_BLOCKS: u32 = 64;
+
+/// Smallest and largest step by which the file grows, in blocks: 1 MiB and 64 MiB.
+const GROWTH_STEP: std::ops::RangeInclusive<u32> = 256..=16_384;
+
+/// Whether an allocation may use the reserve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// Data: leaves the reserve alone.
+    Ordinary,
+    /// Registry pages and redo lists, which a deletion needs too.
+    Reserve,
+}
+
+/// The space of the transaction under way.
+#[derive(Debug, Default)]
+pub(super) struct Space {
+    /// Blocks of the file that are in use or known to be free.
+    count: u32,
+    /// Length of the file in blocks.
+    device_blocks: u32,
+    /// Free at the last commit, and held by no reader: may be written.
+    pool: RunSet,
+    /// Free at the last commit, but a reader may still read there.
+    held: RunSet,
+    /// In use at the last commit, freed since: must not be written before the next.
+    freed: RunSet,
+    /// Everything freed in this transaction, also what was recorded already.
+    log: RunSet,
+    /// Allocated since the last commit.
+    fresh: RunSet,
+}
+
+impl Space {
+    /// Space at the beginning of a transaction: `count` blocks, of which `loose` are free.
+    pub(super) fn begin(
+        &mut self,
+        count: u32,
+        device_blocks: u32,
+        loose: &[Run],
+        views: &mut Views,
+    ) {
+        *self = Space { count, device_blocks, ..Space::default() };
+        for &run in loose {
+            self.donate(run, views);
+        }
+    }
+
+    /// Blocks of the file that are in use or known to be free.
+    pub(super) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Free blocks at hand, without growing the file.
+    pub(super) fn pooled(&self) -> u64 {
+        self.pool.blocks()
+    }
+
+    /// Adds free blocks that were recorded elsewhere. What a reader may still read is kept aside.
+    pub(super) fn donate(&mut self, run: Run, views: &mut Views) {
+        let (held, usable) = views.quarantine().partition(run);
+        self.held.extend(held);
+        self.pool.extend(usable);
+    }
+
+    /// A run of at most `most` blocks: from the pool, else new at the end of the file.
+    pub(super) fn allocate(
+        &mut self,
+        device: &dyn Device,
+        most: u32,
+        urgency: Urgency,
+    ) -> Result<Run> {
+        let run = match self.pool.take_run(most) {
+            Some(run) => run,
+            None => self.extend(device, most, urgency)?,
+        };
+        self.fresh.insert(run);
+        Ok(run)
+    }
+
+    /// Whether `position` was allocated since the last commit, so that no crash needs what it holds.
+    pub(super) fn is_fresh(&self, position: Position) -> bool {
+        self.fresh.contains(position)
+    }
+
+    /// Gives up a run. It is usable after the next commit: until then a crash needs what it holds, or,
+    /// if it is fresh, it was sealed in this step already.
+    pub(super) fn free(&mut self, run: Run) {
+        self.fresh.remove(run);
+        self.freed.insert(run);
+        self.log.insert(run);
+    }
+
+    /// Everything freed in this transaction.
+    pub(super) fn take_log(&mut self) -> RunSet {
+        std::mem::take(&mut self.log)
+    }
+
+    /// Free runs that may be written now. Nothing is left to allocate but the end of the file.
+    pub(super) fn drain_pool(&mut self) -> RunSet {
+        std::mem::take(&mut self.pool)
+    }
+
+    /// Free runs that may not be written before the next commit, or while a reader holds them.
+    pub(super) fn drain_freed(&mut self) -> RunSet {
+        let mut all = std::mem::take(&mut self.held);
+        all.extend(std::mem::take(&mut self.freed).iter());
+        all
+    }
+
+    /// Whether anything was allocated or freed since the last commit.
+    pub(super) fn is_touched(&self) -> bool {
+        !self.fresh.is_empty() || !self.log.is_empty()
+    }
+
+    /// Gives up the run at the end of the file, which is free; the file is cut when it is closed.
+    pub(super) fn lower_count(&mut self, run: Run) {
+        assert_eq!(run.end(), self.count, "only the end of the file can be given up");
+        self.count = run.start().get();
+    }
+
+    /// New blocks at the end. Grows the file ahead by a step, so that growing is rare.
+    fn extend(&mut self, device: &dyn Device, most: u32, urgency: Urgency) -> Result<Run> {
+        let full = Error::Full { what: "number of blocks", limit: u64::from(BLOCKS_MAX) };
+        let start = Position::new(self.count).ok_or_else(|| full.clone())?;
+        let most = most.min(BLOCKS_MAX - self.count);
+        let run = Run::new(start, most).ok_or(full)?;
+        let wanted = run.end().saturating_add(RESERVE_BLOCKS).min(BLOCKS_MAX);
+        if self.device_blocks < wanted {
+            match self.grow(device, wanted) {
+                Ok(()) => {}
+                // The reserve is there to be used now.
+                Err(Error::NoSpace { .. })
+                    if urgency == Urgency::Reserve && run.end() <= self.device_blocks => {}
+                Err(Error::NoSpace { .. }) if most > 1 => {
+                    // What fits may be enough: the caller asks again for the rest.
+                    return self.extend(device, most / 2, urgency);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.count = run.end();
+        Ok(run)
+    }
+
+    fn grow(&mut self, device: &dyn Device, wanted: u32) -> Result<()> {
+        let step = (wanted / 8).clamp(*GROWTH_STEP.start(), *GROWTH_STEP.end());
+        let ahead = wanted.saturating_add(step).min(BLOCKS_MAX);
+        let grown = match device.grow(ahead) {
+            Ok(()) => ahead,
+            Err(Error::NoSpace { .. }) => {
+                device.grow(wanted)?;
+                wanted
+            }
+            Err(error) => return Err(error),
+        };
+        self.device_blocks = grown;
+        Ok(())
+    }
+}
+
+/// Commits that readers of this process may still hold, and what was freed since each.
+#[derive(Debug, Default)]
+pub(super) struct Views {
+    superseded: Vec<(u64, Weak<Commit>)>,
+    freed_by: VecDeque<(u64, RunSet)>,
+}
+
+impl Views {
+    /// Notes that `commit` is no longer the newest.
+    pub(super) fn supersede(&mut self, commit: &Arc<Commit>) {
+        self.superseded.push((commit.slot.number, Arc::downgrade(commit)));
+    }
+
+    /// Notes what the commit with this number freed.
+    pub(super) fn freed(&mut self, number: u64, runs: RunSet) {
+        self.freed_by.push_back((number, runs));
+    }
+
+    /// Whether a reader holds a commit that is not the newest.
+    pub(super) fn any_held(&mut self) -> bool {
+        self.superseded.retain(|(_, view)| view.strong_count() > 0);
+        !self.superseded.is_empty()
+    }
+
+    /// Blocks that are free, but that a reader of an earlier commit may still read.
+    fn quarantine(&mut self) -> RunSet {
+        self.superseded.retain(|(_, view)| view.strong_count() > 0);
+        let oldest = self.superseded.iter().map(|&(number, _)| number).min();
+        while let Some((number, _)) = self.freed_by.front() {
+            match oldest {
+                Some(oldest) if *number > oldest => break,
+                _ => self.freed_by.pop_front(),
+            };
+        }
+        self.freed_by.iter().flat_map(|(_, runs)| runs.iter()).collect()
+    }
+}

@@ -1,0 +1,149 @@
+//! Which of the four meta slots holds the current commit. Pure: no I/O, so that every case
+//! is a row of a table in the tests.
+
+use crate::error::{Check, Error, Result};
+use crate::format::{BLOCK_SIZE, MetaSlot, Position};
+
+/// Positions of the four meta slots.
+pub(super) const SLOTS: [Position; 4] =
+    [Position::at(1), Position::at(2), Position::at(3), Position::at(4)];
+
+/// A pair of meta slots: two copies of one commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pair {
+    /// Positions 1 and 3.
+    Odd,
+    /// Positions 2 and 4.
+    Even,
+}
+
+impl Pair {
+    /// Both pairs.
+    pub(super) const BOTH: [Pair; 2] = [Pair::Odd, Pair::Even];
+
+    /// The pair's two positions, in the order in which they are written.
+    pub(super) const fn positions(self) -> [Position; 2] {
+        match self {
+            Pair::Odd => [SLOTS[0], SLOTS[2]],
+            Pair::Even => [SLOTS[1], SLOTS[3]],
+        }
+    }
+
+    /// The other pair.
+    pub(super) const fn other(self) -> Pair {
+        match self {
+            Pair::Odd => Pair::Even,
+            Pair::Even => Pair::Odd,
+        }
+    }
+}
+
+/// A copy of a meta slot that opened, and its bytes in the file.
+#[derive(Debug, Clone)]
+pub(super) struct GoodCopy {
+    pub(super) slot: MetaSlot,
+    pub(super) sealed: Box<[u8; BLOCK_SIZE]>,
+}
+
+/// What was found at the position of a meta slot.
+#[derive(Debug, Clone)]
+pub(super) struct Copy {
+    pub(super) position: Position,
+    pub(super) outcome: Result<GoodCopy>,
+}
+
+/// The current commit, and what there is to mend.
+#[derive(Debug, Clone)]
+pub(super) struct Chosen {
+    /// The current commit.
+    pub(super) slot: MetaSlot,
+    /// The pair that holds it.
+    pub(super) pair: Pair,
+    /// Its good copies: to be written again, byte for byte.
+    pub(super) good: Vec<(Position, Box<[u8; BLOCK_SIZE]>)>,
+    /// Copies of its pair that are bad or older: to be sealed anew.
+    pub(super) mend: Vec<Position>,
+    /// Copies of any pair that do not open.
+    pub(super) bad: Vec<Position>,
+    /// The pair without any good copy, if that was accepted.
+    pub(super) lost: Option<Pair>,
+}
+
+/// Chooses the newest commit. A pair with no good copy is damage unless `accept_lost_pair`: no crash leaves
+/// one, so falling back to the other pair would be a silent return to an older commit.
+pub(super) fn choose(copies: &[Copy; 4], accept_lost_pair: bool) -> Result<Chosen> {
+    check_forks(copies)?;
+    let mut lost = None;
+    let mut newest: Option<(Pair, &MetaSlot)> = None;
+    for pair in Pair::BOTH {
+        let best = members(copies, pair)
+            .filter_map(|copy| copy.outcome.as_ref().ok())
+            .max_by_key(|good| order(&good.slot));
+        match best {
+            None => lost = Some((pair, lost_pair_error(copies, pair))),
+            Some(good) if newest.is_none_or(|(_, slot)| order(&good.slot) > order(slot)) => {
+                newest = Some((pair, &good.slot));
+            }
+            Some(_) => {}
+        }
+    }
+    let (pair, slot) = match (newest, &lost) {
+        (Some(newest), None) => newest,
+        (Some(newest), Some(_)) if accept_lost_pair => newest,
+        (_, Some((_, error))) => return Err(error.clone()),
+        (None, None) => unreachable!("a pair is good or lost"),
+    };
+    let (mut good, mut mend) = (Vec::new(), Vec::new());
+    for copy in members(copies, pair) {
+        match &copy.outcome {
+            Ok(found) if found.slot == *slot => good.push((copy.position, found.sealed.clone())),
+            _ => mend.push(copy.position),
+        }
+    }
+    let bad = copies.iter().filter(|copy| copy.outcome.is_err()).map(|copy| copy.position);
+    Ok(Chosen {
+        slot: slot.clone(),
+        pair,
+        good,
+        mend,
+        bad: bad.collect(),
+        lost: lost.map(|(pair, _)| pair),
+    })
+}
+
+/// Commits are ordered by session, then step; the salt does not count.
+fn order(slot: &MetaSlot) -> (u32, u32) {
+    (slot.generation.session, slot.generation.step)
+}
+
+fn members(copies: &[Copy; 4], pair: Pair) -> impl Iterator<Item = &Copy> {
+    copies.iter().filter(move |copy| pair.positions().contains(&copy.position))
+}
+
+/// Two commits of equal number must be the same commit: otherwise the archive was copied, both copies
+/// were written, and slots of the two were mixed.
+fn check_forks(copies: &[Copy; 4]) -> Result<()> {
+    let good: Vec<(Position, &MetaSlot)> = copies
+        .iter()
+        .filter_map(|copy| copy.outcome.as_ref().ok().map(|good| (copy.position, &good.slot)))
+        .collect();
+    for (at, (_, first)) in good.iter().enumerate() {
+        for (position, second) in &good[at + 1..] {
+            if order(first) == order(second) && first != second {
+                let (expected, found) = (first.generation, second.generation);
+                return Err(Error::tampered(*position, Check::Fork, expected, found));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A newer format in both copies is told as such; anything else is damage.
+fn lost_pair_error(copies: &[Copy; 4], pair: Pair) -> Error {
+    let newer = members(copies, pair)
+        .filter_map(|copy| copy.outcome.as_ref().err())
+        .find(|error| matches!(error, Error::NewerFormat { .. } | Error::Io { .. }));
+    newer.cloned().unwrap_or_else(|| {
+        Error::damaged(pair.positions()[0], Check::MetaSlot, "one good copy of two", "none")
+    })
+}

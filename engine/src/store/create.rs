@@ -1,0 +1,142 @@
+//! Making a new archive: whole and durable before it has its name.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::allocate::RESERVE_BLOCKS;
+use super::choose::SLOTS;
+use super::header::HEADERS;
+use super::open::{Access, Io, OpenOptions};
+use super::{Store, Writer};
+use crate::crypto::{
+    HeaderKey, KeyDerivation, KeyKind, MasterKey, SealJob, Sealer, Secret, random_u32,
+    wrap_master_key,
+};
+use crate::device::{Device, MappedDevice, NewFile};
+use crate::error::Result;
+use crate::format::{
+    ArchiveKind, BLOCK_SIZE, BlockHead, DATA_SIZE, Data, Generation, Header, KeySlot, META_STREAM,
+    MetaSlot, Position, RESERVED_BLOCKS, Timestamp, header_digest,
+};
+
+/// Positions that are reserved and hold a blank block.
+const BLANK: [Position; 2] = [Position::at(5), Position::at(6)];
+
+/// How an archive is made.
+#[derive(Debug, Clone)]
+pub struct CreateOptions {
+    /// Single, fixed or dynamic.
+    pub kind: ArchiveKind,
+    /// Cost of deriving a key from a passphrase; not used for a key file.
+    pub derivation: KeyDerivation,
+    /// Label of the first key slot, up to 64 bytes.
+    pub label: String,
+    /// Map or file.
+    pub io: Io,
+}
+
+impl Default for CreateOptions {
+    fn default() -> CreateOptions {
+        CreateOptions {
+            kind: ArchiveKind::Dynamic,
+            derivation: KeyDerivation::default(),
+            label: String::new(),
+            io: Io::Map,
+        }
+    }
+}
+
+impl Store {
+    /// Makes an archive in a new file. An existing file is never touched. The file has a temporary name until it is
+    /// whole and on disk, so a crash leaves no half-made archive under `path`.
+    pub fn create(
+        path: &Path,
+        secret: &Secret,
+        options: &CreateOptions,
+    ) -> Result<(Arc<Store>, Writer)> {
+        let make = || {
+            let (new, file) = NewFile::create(path)?;
+            lay_out(&file, secret, options)?;
+            new.persist(&file)?;
+            let device: Box<dyn Device> = match options.io {
+                Io::File => Box::new(file),
+                Io::Map => Box::new(MappedDevice::new(file)),
+            };
+            Ok(device)
+        };
+        let made = make().and_then(|device| open_made(device, Some(path), secret, options));
+        made.map_err(|error: crate::Error| error.at_path(path))
+    }
+
+    /// Makes an archive on an empty device.
+    pub fn create_device(
+        device: Box<dyn Device>,
+        secret: &Secret,
+        options: &CreateOptions,
+    ) -> Result<(Arc<Store>, Writer)> {
+        lay_out(&*device, secret, options)?;
+        open_made(device, None, secret, options)
+    }
+}
+
+/// A new archive is opened like any other: nothing is known of it that is not in the file.
+fn open_made(
+    device: Box<dyn Device>,
+    path: Option<&Path>,
+    secret: &Secret,
+    options: &CreateOptions,
+) -> Result<(Arc<Store>, Writer)> {
+    let options = OpenOptions { access: Access::Write, io: options.io, accept_lost_pair: false };
+    let (store, writer) = Store::open_at(device, path, secret, options)?;
+    Ok((store, writer.expect("opened for writing")))
+}
+
+/// Writes the eight reserved blocks: both headers, all four meta slots, and two blanks. Nobody knows the
+/// file yet, so the order does not matter; it is synced before it gets its name.
+fn lay_out(device: &dyn Device, secret: &Secret, options: &CreateOptions) -> Result<()> {
+    let archive = Uuid::new_v4();
+    let master = MasterKey::generate()?;
+    let mut slots = std::array::from_fn(|_| KeySlot::Empty);
+    slots[0] = wrap_master_key(&master, secret, &options.derivation, archive, 0, &options.label)?;
+    let header = Header::new(archive, options.kind, Timestamp::now(), slots);
+    let header = header.encode(&HeaderKey::derive(&master, archive));
+    device.grow(RESERVED_BLOCKS + RESERVE_BLOCKS)?;
+    for position in HEADERS {
+        device.write(position, &header[..])?;
+    }
+    let sealer = Sealer::new(&master, archive);
+    let generation = Generation { session: 0, step: 0, salt: random_u32()? };
+    let slot = MetaSlot::first(generation, 1, header_digest(&header));
+    let meta = slot.encode()?;
+    let meta_head = BlockHead { stream: META_STREAM, ..BlockHead::default() };
+    let blank: Data = [0; DATA_SIZE];
+    for position in SLOTS {
+        seal_to(
+            device,
+            &sealer,
+            KeyKind::Meta,
+            generation,
+            SealJob { position, head: meta_head, data: &meta },
+        )?;
+    }
+    for position in BLANK {
+        let job = SealJob { position, head: BlockHead::default(), data: &blank };
+        seal_to(device, &sealer, KeyKind::Data, generation, job)?;
+    }
+    device.sync()
+}
+
+fn seal_to(
+    device: &dyn Device,
+    sealer: &Sealer,
+    kind: KeyKind,
+    generation: Generation,
+    job: SealJob<'_>,
+) -> Result<()> {
+    let position = job.position;
+    let mut bytes = [0; BLOCK_SIZE];
+    sealer.seal_batch(kind, generation, &[job], &mut bytes)?;
+    device.write(position, &bytes)
+}

@@ -1,0 +1,227 @@
+//! Opening: lock, unlock, choose, check, recover, and begin a session.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+
+use super::allocate::{Space, Views};
+use super::choose::{Chosen, Copy, GoodCopy, SLOTS, choose};
+use super::header::{OpenedHeader, check_revision, open_header};
+use super::read::read_one;
+use super::redo::RedoList;
+use super::{Commit, Recovery, Redirects, RunSet, Store, Writer};
+use crate::crypto::{KeyKind, Sealer, Secret, random_u32};
+use crate::device::{self, Device, FileDevice, MappedDevice};
+use crate::error::{Check, Error, Result};
+use crate::format::{
+    BLOCK_SIZE, BLOCK_SIZE_U64, Generation, META_STREAM, MetaSlot, PENDING_SESSIONS_MAX, Position,
+    SessionRecord, header_digest,
+};
+
+/// Whether the archive is opened to be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Access {
+    /// One of many readers. Nothing is written.
+    #[default]
+    Read,
+    /// The one writer.
+    Write,
+}
+
+impl Access {
+    fn of_file(self) -> device::Access {
+        match self {
+            Access::Read => device::Access::Read,
+            Access::Write => device::Access::ReadWrite,
+        }
+    }
+}
+
+/// How the file is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Io {
+    /// Through a read-only memory map; writes are positioned writes.
+    #[default]
+    Map,
+    /// Through positioned reads and writes: a bad sector is an error and never a signal.
+    File,
+}
+
+/// How an archive is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OpenOptions {
+    /// Reader or writer.
+    pub access: Access,
+    /// Map or file.
+    pub io: Io,
+    /// Reading only: opens at the other pair's commit when one pair of meta slots has no good copy. The newest
+    /// commit may be lost then.
+    pub accept_lost_pair: bool,
+}
+
+impl Store {
+    /// Opens the archive in a file, locked against other processes.
+    pub fn open(
+        path: &Path,
+        secret: &Secret,
+        options: OpenOptions,
+    ) -> Result<(Arc<Store>, Option<Writer>)> {
+        let opened = FileDevice::open(path, options.access.of_file()).and_then(|file| {
+            match options.access {
+                Access::Read => file.lock_shared()?,
+                Access::Write => file.lock_exclusive()?,
+            }
+            let device: Box<dyn Device> = match options.io {
+                Io::File => Box::new(file),
+                Io::Map => Box::new(MappedDevice::new(file)),
+            };
+            Store::open_at(device, Some(path), secret, options)
+        });
+        opened.map_err(|error| error.at_path(path))
+    }
+
+    /// Opens the archive on a device.
+    pub fn open_device(
+        device: Box<dyn Device>,
+        secret: &Secret,
+        options: OpenOptions,
+    ) -> Result<(Arc<Store>, Option<Writer>)> {
+        Store::open_at(device, None, secret, options)
+    }
+
+    pub(super) fn open_at(
+        device: Box<dyn Device>,
+        path: Option<&Path>,
+        secret: &Secret,
+        options: OpenOptions,
+    ) -> Result<(Arc<Store>, Option<Writer>)> {
+        let reading = options.access == Access::Read;
+        let header = open_header(&*device, secret)?;
+        if reading {
+            header.header.features.check_readable()?;
+        } else {
+            header.header.features.check_writable()?;
+        }
+        let sealer = Sealer::new(&header.master, header.header.archive);
+        let copies = SLOTS.map(|position| read_slot(&*device, &sealer, position));
+        let chosen = choose(&copies, options.accept_lost_pair && reading)?;
+        check_chosen(&*device, &sealer, &header, &chosen, reading)?;
+        let list = RedoList::read(&*device, &sealer, &chosen.slot)?;
+        // A reader never writes: it reads a listed place from its spare. A writer copies the images first.
+        let redirects = if reading { list.redirects() } else { Redirects::none() };
+        let commit = Commit { slot: chosen.slot.clone(), redirects };
+        let store = Store {
+            device,
+            sealer,
+            header: header.header.clone(),
+            header_digest: header_digest(&header.bytes),
+            current: ArcSwap::from_pointee(commit),
+            poison: OnceLock::new(),
+            process: std::process::id(),
+            path: path.map(Path::to_owned),
+            recovery: Recovery::new(&header, &chosen, &list),
+        };
+        let store = Arc::new(store);
+        if reading {
+            return Ok((store, None));
+        }
+        store.recover(&header, &chosen, &list)?;
+        let writer = Writer::begin_session(Arc::clone(&store), &chosen, list.blocks)?;
+        Ok((store, Some(writer)))
+    }
+}
+
+impl Writer {
+    /// Raises the session number durably, before anything is sealed in it. A commit of its own, which
+    /// changes nothing else: the redo list stays named until the next, as its images are
+    /// in place and may be copied again.
+    fn begin_session(store: Arc<Store>, chosen: &Chosen, listed: RunSet) -> Result<Writer> {
+        let before = chosen.slot.generation;
+        let full = Error::Full { what: "number of sessions", limit: u64::from(u32::MAX) };
+        let session = before.session.checked_add(1).ok_or_else(|| full.clone())?;
+        let generation = Generation { session, step: 0, salt: random_u32()? };
+        let mut writer = Writer {
+            store: Arc::clone(&store),
+            generation,
+            space: Space::default(),
+            views: Views::default(),
+            redirects: Redirects::none(),
+            sealed: RunSet::default(),
+            listed,
+            newest: chosen.pair,
+            bad_copies: chosen.bad.iter().copied().collect(),
+        };
+        let mut slot = chosen.slot.clone();
+        slot.generation = generation;
+        slot.number = slot.number.checked_add(1).ok_or(full)?;
+        slot.header_revision = store.header.revision;
+        slot.header_digest = store.header_digest;
+        note_session(&mut slot, before);
+        let commit = writer.write_slot(slot, Redirects::none())?;
+        writer.begin(&commit)?;
+        Ok(writer)
+    }
+
+    /// Spares and chain of the list that `commit` names.
+    pub(super) fn listed_by(&self, commit: &Commit) -> Result<RunSet> {
+        let store = &self.store;
+        Ok(RedoList::read(&*store.device, &store.sealer, &commit.slot)?.blocks)
+    }
+}
+
+/// Notes a finished session until the layer above records it. When there is no room, a session that
+/// committed nothing is dropped: only its own beginning could ever be asked for.
+fn note_session(slot: &mut MetaSlot, ended: Generation) {
+    let pending = &mut slot.pending_sessions;
+    if pending.len() >= PENDING_SESSIONS_MAX {
+        let idle = pending.iter().position(|record| record.last_step == 0).unwrap_or(0);
+        pending.remove(idle);
+    }
+    pending.push(SessionRecord { session: ended.session, salt: ended.salt, last_step: ended.step });
+}
+
+fn read_slot(device: &dyn Device, sealer: &Sealer, position: Position) -> Copy {
+    let read = || {
+        let mut sealed = Box::new([0; BLOCK_SIZE]);
+        device.read(position, &mut sealed[..])?;
+        let mut opened = sealed.clone();
+        let opened = sealer.open_in_place(KeyKind::Meta, position, &mut opened)?;
+        if opened.head.stream != META_STREAM {
+            let found = opened.head.stream;
+            return Err(Error::tampered(position, Check::Stream, META_STREAM, found));
+        }
+        let slot = MetaSlot::decode(position, opened.generation, opened.data)?;
+        Ok(GoodCopy { slot, sealed })
+    };
+    Copy { position, outcome: read() }
+}
+
+/// Everything the chosen slot names must be there: it was durable before the slot was written. If it is not, that
+/// is damage and never a reason to fall back to an older commit.
+fn check_chosen(
+    device: &dyn Device,
+    sealer: &Sealer,
+    header: &OpenedHeader,
+    chosen: &Chosen,
+    reading: bool,
+) -> Result<()> {
+    let slot = &chosen.slot;
+    if reading {
+        slot.features.check_readable()?;
+    } else {
+        slot.features.check_writable()?;
+    }
+    check_revision(header, slot)?;
+    let expected_bytes = u64::from(slot.block_count) * BLOCK_SIZE_U64;
+    let found_bytes = device.length_bytes()?;
+    if found_bytes < expected_bytes {
+        return Err(Error::Truncated { expected_bytes, found_bytes });
+    }
+    let none = Redirects::none();
+    let mut bytes = [0; BLOCK_SIZE];
+    for block in slot.roots.iter().filter_map(|root| root.block) {
+        read_one(device, sealer, &none, KeyKind::Registry, block, &mut bytes)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! Reading sealed blocks: copied out of the device first, then authenticated, then compared
+//! with what was expected.
+
+use std::cell::RefCell;
+
+use rayon::prelude::*;
+
+use super::{Redirects, Store};
+use crate::crypto::{KeyKind, Opened, Sealer};
+use crate::device::Device;
+use crate::error::{Check, Error, Result};
+use crate::format::{
+    BLOCK_SIZE, Block, BlockHead, BlockRef, DATA_SIZE, Generation, Position, RESERVED_BLOCKS, Run,
+    plain, sealed,
+};
+
+/// Blocks that one thread reads and opens at a time: 256 KiB stay in its cache.
+const CHUNK_BLOCKS: u32 = 64;
+const CHUNK_BLOCKS_USIZE: usize = 64;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Store {
+    /// Opens one version of one block.
+    ///
+    /// The specification's name is `load_block`.
+    #[doc(alias = "load_block")]
+    pub fn read_block(
+        &self,
+        redirects: &Redirects,
+        kind: KeyKind,
+        block: BlockRef,
+    ) -> Result<Block> {
+        let mut bytes = Box::new([0; BLOCK_SIZE]);
+        let opened = self.read_into(redirects, kind, block, &mut bytes)?;
+        Ok(Block { head: opened.head, data: Box::new(*opened.data) })
+    }
+
+    /// Opens one version of one block in a buffer of the caller.
+    pub fn read_into<'a>(
+        &self,
+        redirects: &Redirects,
+        kind: KeyKind,
+        block: BlockRef,
+        bytes: &'a mut [u8; BLOCK_SIZE],
+    ) -> Result<Opened<'a>> {
+        self.check_usable()?;
+        read_one(&*self.device, &self.sealer, redirects, kind, block, bytes)
+    }
+
+    /// Opens a run of blocks of one generation, in parallel, and puts their data one after another into `data`,
+    /// which has room for exactly so many. `check` is given the place in the run and the head of each block.
+    pub fn read_run<C>(
+        &self,
+        redirects: &Redirects,
+        kind: KeyKind,
+        run: Run,
+        generation: Generation,
+        data: &mut [u8],
+        check: C,
+    ) -> Result<()>
+    where
+        C: Fn(u32, &BlockHead) -> Result<()> + Sync,
+    {
+        self.check_usable()?;
+        let mut parts = Vec::new();
+        let (mut done, mut left) = (0, Some(run));
+        while let Some((Some(part), rest)) = left.map(|left| left.split(CHUNK_BLOCKS)) {
+            parts.push((done, part));
+            done += part.count();
+            left = rest;
+        }
+        let read = |(part, data): (&(u32, Run), &mut [u8])| {
+            let &(before, part) = part;
+            let check = |within: u32, head: &BlockHead| check(before + within, head);
+            self.read_chunk(redirects, kind, (part, generation), data, &check)
+        };
+        let chunks = data.chunks_mut(CHUNK_BLOCKS_USIZE * DATA_SIZE);
+        if parts.len() <= 1 {
+            return parts.iter().zip(chunks).try_for_each(read);
+        }
+        let chunks = data.par_chunks_mut(CHUNK_BLOCKS_USIZE * DATA_SIZE);
+        parts.par_iter().zip(chunks).try_for_each(read)
+    }
+
+    fn read_chunk(
+        &self,
+        redirects: &Redirects,
+        kind: KeyKind,
+        (run, generation): (Run, Generation),
+        data: &mut [u8],
+        check: &dyn Fn(u32, &BlockHead) -> Result<()>,
+    ) -> Result<()> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let needed = data.len() / DATA_SIZE * BLOCK_SIZE;
+            if scratch.len() < needed {
+                scratch.resize(needed, 0);
+            }
+            let scratch = &mut scratch[..needed];
+            // A failure to read the whole chunk may be one bad sector: each block is then read by itself.
+            let whole = redirects.is_empty() && self.device.read(run.start(), scratch).is_ok();
+            let blocks = scratch.chunks_exact_mut(BLOCK_SIZE).zip(data.chunks_exact_mut(DATA_SIZE));
+            for ((within, position), (bytes, data)) in (0..).zip(run.positions()).zip(blocks) {
+                let bytes = block_in(bytes);
+                let block = BlockRef { position, generation };
+                let opened = if open_read(&self.sealer, kind, block, bytes, whole) {
+                    reopened(position, bytes)?
+                } else {
+                    read_one(&*self.device, &self.sealer, redirects, kind, block, bytes)?
+                };
+                check(within, &opened.head)?;
+                data.copy_from_slice(opened.data);
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Whether a block that was read along with others opens as the version that is wanted.
+fn open_read(
+    sealer: &Sealer,
+    kind: KeyKind,
+    block: BlockRef,
+    bytes: &mut [u8; BLOCK_SIZE],
+    read: bool,
+) -> bool {
+    read && sealer
+        .open_in_place(kind, block.position, bytes)
+        .is_ok_and(|opened| opened.generation == block.generation)
+}
+
+/// The first block of a buffer that holds whole blocks.
+///
+/// # Panics
+/// If the buffer is shorter than a block, which is a bug of the caller.
+pub fn block_in(bytes: &mut [u8]) -> &mut [u8; BLOCK_SIZE] {
+    (&mut bytes[..BLOCK_SIZE]).try_into().expect("a slice of one block")
+}
+
+/// Reads and opens one block. What fails its check is read once more, past the map: a write by this
+/// very process may have been under way.
+pub(super) fn read_one<'a>(
+    device: &dyn Device,
+    sealer: &Sealer,
+    redirects: &Redirects,
+    kind: KeyKind,
+    block: BlockRef,
+    bytes: &'a mut [u8; BLOCK_SIZE],
+) -> Result<Opened<'a>> {
+    if block.position.get() < RESERVED_BLOCKS {
+        return Err(Error::damaged(
+            block.position,
+            Check::Root,
+            "a block that is not reserved",
+            block.position,
+        ));
+    }
+    let source = redirects.source(block.position, block.generation);
+    device.read(source, bytes)?;
+    let first = sealer
+        .open_in_place(kind, block.position, bytes)
+        .is_ok_and(|opened| opened.generation == block.generation);
+    if first {
+        return reopened(block.position, bytes);
+    }
+    device.read_again(source, bytes)?;
+    let opened = sealer.open_in_place(kind, block.position, bytes)?;
+    if opened.generation != block.generation {
+        return Err(Error::tampered(
+            block.position,
+            Check::Generation,
+            block.generation,
+            opened.generation,
+        ));
+    }
+    Ok(opened)
+}
+
+/// Looks again at a block that was opened in place: its plaintext lies where its ciphertext lay.
+fn reopened(position: Position, bytes: &[u8; BLOCK_SIZE]) -> Result<Opened<'_>> {
+    let mut generation = [0; Generation::SIZE];
+    generation.copy_from_slice(&bytes[..Generation::SIZE]);
+    let plaintext = sealed::CIPHERTEXT.of(bytes);
+    let (head, _) = BlockHead::decode(position, plaintext)?;
+    let data = plain::DATA.of(plaintext).try_into().expect("the length of the data field");
+    Ok(Opened { generation: Generation::decode(generation), head, data })
+}

@@ -1,0 +1,151 @@
+//! The redo list: a chain of sealed blocks that names, for each live block that a commit
+//! changed, its place, the spare position of its new image, and its generation.
+
+use std::collections::HashSet;
+
+use super::read::read_one;
+use super::{Redirects, RunSet, Urgency, Writer};
+use crate::crypto::{KeyKind, SealJob, Sealer};
+use crate::device::Device;
+use crate::error::{Check, Error, Result};
+use crate::format::{
+    BLOCK_SIZE, Block, BlockHead, BlockIndex, BlockRef, Data, MetaSlot, Position, REDO_PER_BLOCK,
+    REDO_STREAM, RedoEntry, Run, decode_redo, encode_redo,
+};
+
+/// A redo list that was read and checked.
+#[derive(Debug, Default)]
+pub(super) struct RedoList {
+    /// The entries, as listed.
+    pub(super) entries: Vec<RedoEntry>,
+    /// Every block the list takes up: its chain and its spares.
+    pub(super) blocks: RunSet,
+}
+
+impl RedoList {
+    /// Where the listed blocks are to be read.
+    pub(super) fn redirects(&self) -> Redirects {
+        let entry = |entry: &RedoEntry| (entry.place, (entry.spare, entry.generation));
+        Redirects(self.entries.iter().map(entry).collect())
+    }
+
+    /// Reads the list that `slot` names. It was durable before the slot was written, so anything amiss is damage.
+    pub(super) fn read(device: &dyn Device, sealer: &Sealer, slot: &MetaSlot) -> Result<RedoList> {
+        let mut list = RedoList::default();
+        let length = slot.redo_length;
+        let Some(head) = slot.redo_head else {
+            return Ok(list);
+        };
+        if length > slot.block_count {
+            return Err(Error::damaged(head.position, Check::RedoList, slot.block_count, length));
+        }
+        let chain = length.div_ceil(u32::try_from(REDO_PER_BLOCK).expect("a small constant"));
+        let mut previous = None;
+        let mut next = Some(head.position);
+        for index in 0..chain {
+            let expected = Error::damaged(previous, Check::RedoList, chain, index);
+            let position = next.ok_or(expected)?;
+            let block = BlockRef { position, generation: head.generation };
+            let block = read_chain_block(device, sealer, block)?;
+            check_head(position, block.head, previous, BlockIndex(index))?;
+            list.entries.extend(decode_redo(position, &block.data, slot.block_count)?);
+            list.blocks.insert(Run::single(position));
+            previous = Some(position);
+            next = block.head.next;
+        }
+        if next.is_some() || list.entries.len() != usize::try_from(length).unwrap_or(usize::MAX) {
+            let found = list.entries.len();
+            return Err(Error::damaged(head.position, Check::RedoList, length, found));
+        }
+        list.check_apart()?;
+        Ok(list)
+    }
+
+    /// Places are distinct, spares are distinct, and no block plays two parts.
+    fn check_apart(&mut self) -> Result<()> {
+        let mut places = HashSet::new();
+        for entry in &self.entries {
+            let spare = Run::single(entry.spare);
+            if !places.insert(entry.place) || self.blocks.intersects(spare) {
+                let expected = "a place and a spare named once";
+                return Err(Error::damaged(entry.place, Check::RedoList, expected, entry.spare));
+            }
+            self.blocks.insert(spare);
+        }
+        match places.into_iter().find(|&place| self.blocks.contains(place)) {
+            Some(place) => {
+                Err(Error::damaged(place, Check::RedoList, "a data block", "a block of the list"))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn read_chain_block(device: &dyn Device, sealer: &Sealer, block: BlockRef) -> Result<Block> {
+    let mut bytes = [0; BLOCK_SIZE];
+    let none = Redirects::none();
+    let opened = read_one(device, sealer, &none, KeyKind::Meta, block, &mut bytes)?;
+    Ok(Block { head: opened.head, data: Box::new(*opened.data) })
+}
+
+fn check_head(
+    position: Position,
+    head: BlockHead,
+    previous: Option<Position>,
+    index: BlockIndex,
+) -> Result<()> {
+    if head.stream != REDO_STREAM {
+        return Err(Error::tampered(position, Check::Stream, REDO_STREAM, head.stream));
+    }
+    if head.index != index {
+        return Err(Error::tampered(position, Check::Index, index.get(), head.index.get()));
+    }
+    if head.previous != previous {
+        return Err(Error::tampered(position, Check::PreviousLink, previous, head.previous));
+    }
+    Ok(())
+}
+
+/// A redo list that was written, but that no commit names yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WrittenRedoList {
+    pub(super) head: Option<BlockRef>,
+    pub(super) length: u32,
+}
+
+impl Writer {
+    /// Writes the redo list of this transaction, and frees what the list of the current commit took up: that
+    /// list's images are durable with this commit's first sync. Called once, before the free
+    /// runs are recorded, because it allocates and frees.
+    pub fn write_redo_list(&mut self) -> Result<WrittenRedoList> {
+        for run in std::mem::take(&mut self.listed).iter() {
+            self.space.free(run);
+        }
+        let entries = self.redo_entries();
+        if entries.is_empty() {
+            return Ok(WrittenRedoList::default());
+        }
+        let data: Vec<Box<Data>> = entries.chunks(REDO_PER_BLOCK).map(encode_redo).collect();
+        let chain = self.allocate_all(data.len(), Urgency::Reserve)?;
+        let jobs: Vec<SealJob<'_>> = (0..)
+            .zip(chain.iter().zip(&data))
+            .map(|(index, (&position, data))| {
+                let at = usize::try_from(index).expect("an index of a vector");
+                let head = BlockHead {
+                    previous: at.checked_sub(1).map(|before| chain[before]),
+                    next: chain.get(at + 1).copied(),
+                    index: BlockIndex(index),
+                    stream: REDO_STREAM,
+                };
+                SealJob { position, head, data }
+            })
+            .collect();
+        let generation = self.seal_and_write(KeyKind::Meta, &jobs, &chain)?;
+        self.listed.extend(chain.iter().map(|&position| Run::single(position)));
+        self.listed.extend(entries.iter().map(|entry| Run::single(entry.spare)));
+        Ok(WrittenRedoList {
+            head: Some(BlockRef { position: chain[0], generation }),
+            length: u32::try_from(entries.len()).expect("fewer entries than blocks"),
+        })
+    }
+}

@@ -1,0 +1,76 @@
+//! A commit of the archive: streams first, then the trees, the trash last, then the engine's protocol.
+
+use ar7_engine::store::SlotUpdate;
+
+use super::state::State;
+use super::trash::{reap, record, refill, trim_end};
+use crate::error::Result;
+use crate::records::Sessions;
+
+impl State {
+    /// Commits, if there is anything to commit.
+    pub(super) fn commit(&mut self) -> Result<()> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        self.flush(true)?;
+        if self.is_changed() { self.commit_flushed() } else { Ok(()) }
+    }
+
+    /// Whether the state differs from the last commit's.
+    pub(super) fn is_changed(&mut self) -> bool {
+        let slot = &self.registry.store().current().slot;
+        self.registry.is_touched()
+            || slot.reserved_streams != self.reserved
+            || slot.metadata != self.metadata
+            || slot.counters != self.counters
+            || self.registry.has_dying()
+    }
+
+    /// Frees some blocks of dying streams and commits. Returns whether any are left.
+    pub(super) fn commit_reaping(&mut self) -> Result<bool> {
+        self.commit()?;
+        Ok(self.registry.has_dying())
+    }
+
+    /// The commits that closing makes: one that clears the redo list, one that gives up the end of the file.
+    pub(super) fn commit_closing(&mut self) -> Result<()> {
+        if self.registry.writer().has_redo_list() {
+            self.commit_flushed()?;
+        }
+        if !self.registry.writer().any_view_held() && trim_end(&mut self.registry)? {
+            self.commit_flushed()?;
+        }
+        Ok(())
+    }
+
+    fn commit_flushed(&mut self) -> Result<()> {
+        reap(&mut self.registry)?;
+        self.record_sessions()?;
+        let listed = self.registry.redirects().len();
+        refill(&mut self.registry, u64::try_from(listed).unwrap_or(u64::MAX))?;
+        let redo = self.registry.writer().write_redo_list()?;
+        self.registry.flush_trees()?;
+        let loose = record(&mut self.registry)?;
+        let update = SlotUpdate {
+            roots: self.registry.roots(),
+            loose,
+            reserved_streams: self.reserved.clone(),
+            counters: self.counters,
+            metadata: self.metadata.clone(),
+            sessions_recorded: true,
+            redo,
+        };
+        self.registry.writer().commit(update)?;
+        Ok(())
+    }
+
+    /// Moves the sessions that ended since from the meta slot to their tree.
+    fn record_sessions(&mut self) -> Result<()> {
+        let pending = self.registry.store().current().slot.pending_sessions.clone();
+        for session in pending {
+            self.registry.put::<Sessions>(&session.session, &session)?;
+        }
+        Ok(())
+    }
+}

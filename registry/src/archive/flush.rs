@@ -1,0 +1,153 @@
+//! Flushing: the changed blocks of many streams are given positions and sealed in one batch.
+
+use std::collections::HashMap;
+
+use ar7_engine::crypto::{KeyKind, SealJob};
+use ar7_engine::format::{BlockHead, BlockIndex, Generation, Position, Run};
+use uuid::Uuid;
+
+use super::registry::Registry;
+use super::state::OpenStreams;
+use crate::error::Result;
+use crate::stream::{OpenStream, Segment, assign, locate};
+
+/// A changed block of a stream: its index and its position.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    stream: Uuid,
+    index: u32,
+    position: Position,
+}
+
+/// Positions of the blocks of a stream that are not sealed yet, in order of index.
+type Placements = HashMap<Uuid, Vec<Position>>;
+
+/// Seals the changed blocks of every stream. With `tails`, the last block of every stream too; without,
+/// the last block of a stream that is being appended to waits, so that its link to the next is right at once.
+pub(super) fn flush_blocks(
+    registry: &mut Registry,
+    open: &mut OpenStreams,
+    tails: bool,
+) -> Result<()> {
+    let placements = place(registry, open)?;
+    let (mut fresh, mut live) = (Vec::new(), Vec::new());
+    for (&identity, stream) in open.iter() {
+        let waiting = waiting_tail(stream, tails);
+        for &index in stream.dirty.keys().filter(|&&index| Some(index) != waiting) {
+            let position = position_of(registry, stream, &placements[&identity], index)?;
+            let place = Place { stream: identity, index, position };
+            if registry.writer().is_fresh(position) { &mut fresh } else { &mut live }.push(place);
+        }
+    }
+    // In order of position, so that neighbours are written together.
+    fresh.sort_unstable_by_key(|place| place.position);
+    let generation = seal(registry, open, &placements, &fresh, true)?;
+    record(registry, open, &fresh, generation)?;
+    let generation = seal(registry, open, &placements, &live, false)?;
+    record(registry, open, &live, generation)?;
+    for (identity, stream) in open.iter_mut() {
+        let waiting = waiting_tail(stream, tails);
+        stream.dirty.retain(|&index, _| Some(index) == waiting);
+        let placed = stream.placed();
+        stream.reserved_tail = waiting.and_then(|_| placements[identity].last().copied());
+        debug_assert!(waiting.is_none_or(|tail| tail == placed), "only the last block waits");
+    }
+    Ok(())
+}
+
+/// The block of a stream that is not sealed now: its last, if it was added and more may come.
+fn waiting_tail(stream: &OpenStream, tails: bool) -> Option<u32> {
+    let last = stream.count.checked_sub(1)?;
+    (!tails && stream.held && last >= stream.placed()).then_some(last)
+}
+
+/// Gives a position to every block that has none, one stream after another, so that each lies together.
+fn place(registry: &mut Registry, open: &OpenStreams) -> Result<Placements> {
+    let unplaced = |stream: &OpenStream| {
+        stream.count - stream.placed() - u32::from(stream.reserved_tail.is_some())
+    };
+    let mut missing: u32 = open.values().map(unplaced).sum();
+    let mut runs = Vec::new();
+    while missing > 0 {
+        let run = registry.allocate(missing)?;
+        missing -= run.count();
+        runs.push(run);
+    }
+    let mut positions = runs.into_iter().flat_map(Run::positions);
+    let placed = open.iter().map(|(&identity, stream)| {
+        let wanted = usize::try_from(unplaced(stream)).expect("a count of blocks in memory");
+        let new = positions.by_ref().take(wanted);
+        (identity, stream.reserved_tail.into_iter().chain(new).collect())
+    });
+    Ok(placed.collect())
+}
+
+fn position_of(
+    registry: &Registry,
+    stream: &OpenStream,
+    placement: &[Position],
+    index: u32,
+) -> Result<Position> {
+    match index.checked_sub(stream.placed()) {
+        Some(new) => Ok(placement[usize::try_from(new).expect("an index in memory")]),
+        None => Ok(locate(registry, &stream.stored, index)?.position(index)),
+    }
+}
+
+/// Seals blocks whose positions are fresh in place, live ones as images beside it.
+fn seal(
+    registry: &mut Registry,
+    open: &OpenStreams,
+    placements: &Placements,
+    places: &[Place],
+    fresh: bool,
+) -> Result<Generation> {
+    let mut jobs = Vec::with_capacity(places.len());
+    for place in places {
+        let stream = &open[&place.stream];
+        let placement = &placements[&place.stream];
+        let neighbour = |index: Option<u32>| {
+            index
+                .filter(|&index| index < stream.count)
+                .map(|index| position_of(registry, stream, placement, index))
+                .transpose()
+        };
+        let head = BlockHead {
+            previous: neighbour(place.index.checked_sub(1))?,
+            next: neighbour(place.index.checked_add(1))?,
+            index: BlockIndex(place.index),
+            stream: place.stream,
+        };
+        jobs.push(SealJob { position: place.position, head, data: &stream.dirty[&place.index] });
+    }
+    if fresh {
+        Ok(registry.writer().write_fresh(KeyKind::Data, &jobs)?)
+    } else {
+        registry.make_room(jobs.len())?;
+        Ok(registry.writer().write_over(&jobs)?)
+    }
+}
+
+/// Records where sealed blocks lie. Blocks in a row make one segment.
+fn record(
+    registry: &mut Registry,
+    open: &mut OpenStreams,
+    places: &[Place],
+    generation: Generation,
+) -> Result<()> {
+    let mut sorted = places.to_vec();
+    sorted.sort_unstable_by_key(|place| (place.stream, place.index));
+    let in_a_row = |a: &Place, b: &Place| {
+        a.stream == b.stream
+            && a.index + 1 == b.index
+            && a.position.following() == Some(b.position)
+    };
+    for chunk in sorted.chunk_by(in_a_row) {
+        let count = u32::try_from(chunk.len()).expect("fewer blocks than positions");
+        let run = Run::new(chunk[0].position, count).expect("positions in a row are a run");
+        let segment = Segment { first: BlockIndex(chunk[0].index), run, generation };
+        let stream = open.get_mut(&chunk[0].stream).expect("a stream that was flushed is open");
+        assign(registry, &mut stream.stored, segment)?;
+    }
+    Ok(())
+}

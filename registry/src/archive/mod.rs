@@ -1,0 +1,408 @@
+//! The archive: streams in one encrypted file, changed in transactions.
+
+mod commit;
+mod flush;
+mod pages;
+mod registry;
+mod snapshot;
+mod state;
+#[cfg(test)]
+mod tests;
+mod trash;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use ar7_engine::crypto::{KeyDerivation, Secret};
+use ar7_engine::device::Device;
+use ar7_engine::format::{ArchiveKind, Block, Generation, Position, StoredStream, Timestamp};
+use ar7_engine::store::{self, Io, OpenOptions, Store, Writer};
+use uuid::Uuid;
+
+pub use snapshot::Snapshot;
+
+pub(crate) use pages::read_page;
+pub(crate) use registry::Registry;
+pub(crate) use state::State;
+
+use crate::error::{Error, Result};
+use crate::records::{ReadRecords, Streams, reserved_identity};
+use crate::stream::Stream;
+use crate::tree::TreeId;
+use pages::PageCache;
+
+/// Number of reserved streams; their UUIDs are 0 to 7.
+#[doc(alias = "SPECIAL_STREAM_COUNT")]
+pub const RESERVED_STREAMS: usize = 8;
+
+/// How an archive is made.
+#[derive(Debug, Clone)]
+pub struct CreateOptions {
+    /// Single, fixed or dynamic.
+    pub kind: ArchiveKind,
+    /// Number of streams of a fixed archive; ignored for the other kinds.
+    pub fixed_streams: u32,
+    /// Cost of deriving a key from a passphrase.
+    pub derivation: KeyDerivation,
+    /// Label of the first key slot, up to 64 bytes.
+    pub label: String,
+    /// Map or file.
+    pub io: Io,
+}
+
+impl Default for CreateOptions {
+    fn default() -> CreateOptions {
+        let engine = store::CreateOptions::default();
+        CreateOptions {
+            kind: engine.kind,
+            fixed_streams: 0,
+            derivation: engine.derivation,
+            label: engine.label,
+            io: engine.io,
+        }
+    }
+}
+
+impl CreateOptions {
+    fn engine(&self) -> store::CreateOptions {
+        store::CreateOptions {
+            kind: self.kind,
+            derivation: self.derivation,
+            label: self.label.clone(),
+            io: self.io,
+        }
+    }
+}
+
+/// An open archive. A clone is another handle of the same; any thread may use any handle.
+///
+/// A writer has one transaction under way at any time: [`Archive::commit`] makes it durable and begins the
+/// next, [`Archive::rollback`], or dropping the last handle, drops it.
+#[doc(alias = "StreamManager")]
+#[doc(alias = "BaseStreamManager")]
+#[doc(alias = "SingleStreamManager")]
+#[doc(alias = "FixedMultiStreamManager")]
+#[doc(alias = "DynamicMultiStreamManager")]
+#[derive(Clone)]
+pub struct Archive {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) store: Arc<Store>,
+    pub(crate) cache: Arc<PageCache>,
+    /// None in a reader; taken out by closing.
+    state: Mutex<Option<State>>,
+    writer: bool,
+}
+
+/// Sizes and counts of an archive, as last committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Statistics {
+    /// Streams, the reserved ones left out.
+    pub streams: u64,
+    /// Names.
+    pub names: u64,
+    /// Inodes.
+    pub inodes: u64,
+    /// Extents of streams of several runs.
+    pub extents: u64,
+    /// Deleted streams whose blocks are not all free yet.
+    pub dying_streams: u64,
+    /// Blocks in use or free, the reserved ones included.
+    pub blocks: u32,
+    /// Free blocks.
+    pub free_blocks: u64,
+    /// Length of the file in bytes.
+    pub file_bytes: u64,
+    /// Generation of the commit.
+    pub generation: Generation,
+    /// Number of the commit.
+    pub commit: u64,
+}
+
+impl Archive {
+    /// Makes an archive in a new file and opens it for writing. An existing file is never touched.
+    pub fn create(path: &Path, secret: &Secret, options: &CreateOptions) -> Result<Archive> {
+        let (store, writer) = Store::create(path, secret, &options.engine())?;
+        Archive::made(store, writer, options)
+    }
+
+    /// Makes an archive on an empty device.
+    pub fn create_device(
+        device: Box<dyn Device>,
+        secret: &Secret,
+        options: &CreateOptions,
+    ) -> Result<Archive> {
+        let (store, writer) = Store::create_device(device, secret, &options.engine())?;
+        Archive::made(store, writer, options)
+    }
+
+    /// Opens an archive.
+    pub fn open(path: &Path, secret: &Secret, options: OpenOptions) -> Result<Archive> {
+        let (store, writer) = Store::open(path, secret, options)?;
+        Ok(Archive::new(store, writer))
+    }
+
+    /// Opens the archive on a device.
+    pub fn open_device(
+        device: Box<dyn Device>,
+        secret: &Secret,
+        options: OpenOptions,
+    ) -> Result<Archive> {
+        let (store, writer) = Store::open_device(device, secret, options)?;
+        Ok(Archive::new(store, writer))
+    }
+
+    fn new(store: Arc<Store>, writer: Option<Writer>) -> Archive {
+        let cache = Arc::new(PageCache::new());
+        let is_writer = writer.is_some();
+        let state = writer.map(|writer| State::new(writer, Arc::clone(&cache)));
+        let inner = Inner { store, cache, state: Mutex::new(state), writer: is_writer };
+        Archive { inner: Arc::new(inner) }
+    }
+
+    fn made(store: Arc<Store>, writer: Writer, options: &CreateOptions) -> Result<Archive> {
+        let archive = Archive::new(store, Some(writer));
+        if options.kind == ArchiveKind::Fixed {
+            let mut state = archive.state()?;
+            let writing = state.writing()?;
+            for _ in 0..options.fixed_streams {
+                let identity = writing.new_identity()?;
+                let stored = StoredStream::empty(identity);
+                writing.registry.put::<Streams>(&identity, &stored)?;
+            }
+            writing.commit()?;
+        }
+        Ok(archive)
+    }
+
+    /// Single, fixed or dynamic.
+    pub fn kind(&self) -> ArchiveKind {
+        self.inner.store.header().kind
+    }
+
+    /// Time of creation.
+    #[doc(alias = "created")]
+    pub fn created_at(&self) -> Timestamp {
+        self.inner.store.created()
+    }
+
+    /// The archive's identity.
+    pub fn id(&self) -> Uuid {
+        self.inner.store.header().archive
+    }
+
+    /// Whether the archive was closed. The specification's name is `closed`.
+    #[doc(alias = "closed")]
+    pub fn is_closed(&self) -> bool {
+        self.inner.writer && self.state().is_ok_and(|state| state.0.is_none())
+    }
+
+    /// Whether this handle may change the archive.
+    pub fn is_writer(&self) -> bool {
+        self.inner.writer
+    }
+
+    /// The blocks underneath.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.inner.store
+    }
+
+    /// The newest committed state.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(&self.inner)
+    }
+
+    /// Makes everything since the last commit durable. On an error other than one of the
+    /// medium, everything since the last commit is rolled back.
+    #[doc(alias = "save_meta")]
+    pub fn commit(&self) -> Result<()> {
+        self.finish_transaction(State::commit)
+    }
+
+    /// Commits, then frees the blocks of deleted streams, in as many commits as it takes.
+    pub fn reclaim(&self) -> Result<()> {
+        while self.finish_transaction(State::commit_reaping)? {}
+        Ok(())
+    }
+
+    fn finish_transaction<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        let mut state = self.state()?;
+        let writing = state.writing()?;
+        work(writing).inspect_err(|_| {
+            // If the store is unusable this fails too, and every later call says why.
+            let _ = writing.rollback();
+        })
+    }
+
+    /// Drops everything since the last commit. Handles of streams become stale.
+    pub fn rollback(&self) -> Result<()> {
+        self.state()?.writing()?.rollback()
+    }
+
+    /// Closes the archive. What was not committed is dropped. The file is cut to what is used.
+    #[doc(alias = "close")]
+    pub fn close(self) -> Result<()> {
+        if !self.inner.writer {
+            return Ok(());
+        }
+        let mut state = self.state()?.0.take().ok_or(Error::Closed)?;
+        if state.is_changed() || !state.open.is_empty() {
+            state.rollback()?;
+        }
+        state.commit_closing()?;
+        state.registry.finish()
+    }
+
+    /// The application's own metadata. The specification's name is `meta`.
+    #[doc(alias = "meta")]
+    pub fn metadata(&self) -> Result<Vec<u8>> {
+        if !self.inner.writer {
+            return Ok(self.inner.store.current().slot.metadata.clone());
+        }
+        Ok(self.state()?.writing()?.metadata.clone())
+    }
+
+    /// Sets the application's own metadata, up to [`ar7_engine::format::METADATA_MAX`] bytes.
+    pub fn set_metadata(&self, metadata: &[u8]) -> Result<()> {
+        if metadata.len() > ar7_engine::format::METADATA_MAX {
+            return Err(ar7_engine::Error::OutOfBounds {
+                what: "length of the metadata in bytes",
+                found: metadata.len().into(),
+                allowed: ar7_engine::format::METADATA_MAX.into(),
+            }
+            .into());
+        }
+        self.state()?.writing()?.metadata = metadata.to_vec();
+        Ok(())
+    }
+
+    /// Makes a stream and opens it. Only a dynamic archive can.
+    #[doc(alias = "new_stream")]
+    pub fn new_stream(&self) -> Result<Stream> {
+        self.check_kind("new stream")?;
+        let mut state = self.state()?;
+        let writing = state.writing()?;
+        let identity = writing.new_identity()?;
+        writing.hold_new(StoredStream::empty(identity));
+        Ok(Stream::writing(&self.inner, identity, writing.epoch))
+    }
+
+    /// Opens a stream: in a writer for writing, and only once; in a reader as [`Archive::read_stream`].
+    pub fn open_stream(&self, identity: Uuid) -> Result<Stream> {
+        if !self.inner.writer {
+            return self.read_stream(identity);
+        }
+        let mut state = self.state()?;
+        let writing = state.writing()?;
+        writing.hold(identity)?;
+        Ok(Stream::writing(&self.inner, identity, writing.epoch))
+    }
+
+    /// Opens a stream for reading what is committed of it; any number of times, from any thread.
+    pub fn read_stream(&self, identity: Uuid) -> Result<Stream> {
+        Stream::reading(&self.inner, identity)
+    }
+
+    /// Deletes a stream and recycles its blocks; false if there is none. Only a dynamic archive can.
+    #[doc(alias = "del_stream")]
+    pub fn delete_stream(&self, identity: Uuid) -> Result<bool> {
+        self.check_kind("delete stream")?;
+        self.state()?.writing()?.delete_stream(identity)
+    }
+
+    /// Opens one of the eight reserved streams. A fixed archive keeps stream 0 to itself (the trash), a
+    /// dynamic one streams 0 and 1 (trash and index); the stream of a single archive is stream 0.
+    #[doc(alias = "special_stream")]
+    pub fn reserved_stream(&self, index: usize) -> Result<Stream> {
+        let kept = match self.kind() {
+            ArchiveKind::Single => 0,
+            ArchiveKind::Fixed => 1,
+            ArchiveKind::Dynamic => 2,
+        };
+        if index < kept || index >= RESERVED_STREAMS {
+            return Err(Error::NoReservedStream { index, first: kept, last: RESERVED_STREAMS - 1 });
+        }
+        self.open_stream(reserved_identity(index))
+    }
+
+    /// Opens one of the eight reserved blocks, 0 to 7. The header and its copy are not sealed blocks.
+    #[doc(alias = "special_block")]
+    pub fn reserved_block(&self, index: u32) -> Result<Block> {
+        let position = Position::new(index).ok_or(Error::NoReservedBlock { index })?;
+        Ok(self.inner.store.reserved_block(position)?)
+    }
+
+    /// Streams with identities above `after`, in order, at most `limit`.
+    pub fn streams(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredStream>> {
+        let snapshot = self.snapshot();
+        let mut found = Vec::new();
+        let mut from = after.map_or(Some(0), |after| after.as_u128().checked_add(1));
+        while let Some(key) = from.filter(|_| found.len() < limit) {
+            let Some((identity, stored)) =
+                snapshot.ceiling::<Streams>(&Uuid::from_u128(key))?
+            else {
+                break;
+            };
+            from = identity.as_u128().checked_add(1);
+            found.push(stored);
+        }
+        Ok(found)
+    }
+
+    /// Sizes and counts, as last committed.
+    pub fn statistics(&self) -> Result<Statistics> {
+        let snapshot = self.snapshot();
+        let slot = &snapshot.commit().slot;
+        let entries = |tree: TreeId| slot.roots[tree.index()].entries;
+        Ok(Statistics {
+            streams: entries(TreeId::Streams),
+            names: entries(TreeId::Names),
+            inodes: entries(TreeId::Inodes),
+            extents: entries(TreeId::Extents),
+            dying_streams: entries(TreeId::Dying),
+            blocks: slot.block_count,
+            free_blocks: snapshot.free_blocks()?,
+            file_bytes: self.inner.store.file_bytes()?,
+            generation: slot.generation,
+            commit: slot.number,
+        })
+    }
+
+    pub(crate) fn state(&self) -> Result<StateGuard<'_>> {
+        self.inner.state()
+    }
+
+    fn check_kind(&self, operation: &'static str) -> Result<()> {
+        match self.kind() {
+            ArchiveKind::Dynamic => Ok(()),
+            kind => Err(Error::KindForbids { kind, operation }),
+        }
+    }
+}
+
+/// The state of a writer, locked.
+pub(crate) struct StateGuard<'a>(MutexGuard<'a, Option<State>>);
+
+impl StateGuard<'_> {
+    /// The state, or why there is none.
+    pub(crate) fn writing(&mut self) -> Result<&mut State> {
+        self.0.as_mut().ok_or(Error::Closed)
+    }
+}
+
+impl Inner {
+    pub(crate) fn state(&self) -> Result<StateGuard<'_>> {
+        if !self.writer {
+            return Err(ar7_engine::Error::ReadOnly.into());
+        }
+        self.state.lock().map(StateGuard).map_err(|_| Error::Panicked)
+    }
+}
+
+impl std::fmt::Debug for Archive {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Archive").field("store", &self.inner.store).finish_non_exhaustive()
+    }
+}

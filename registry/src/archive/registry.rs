@@ -1,0 +1,237 @@
+//! The working state of a writer: the engine's writer and the trees over it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ar7_engine::crypto::{KeyKind, SealJob};
+use ar7_engine::format::{
+    BlockHead, BlockIndex, BlockRef, Data, Generation, MetaSlot, Position, ROOTS, Root, Run,
+};
+use ar7_engine::store::{Redirects, Store, Urgency, Writer};
+
+use super::pages::{PageCache, load_page, page_stream};
+use super::trash;
+use crate::error::Result;
+use crate::records::{ReadRecords, Record, read_through};
+use crate::tree::{Page, PageExpectation, PageSpace, PageStore, Tree, TreeId};
+
+/// Dirty pages that are kept in memory at most; above it they are sealed early. 4096 pages are 16 MiB.
+const DIRTY_PAGES_MAX: usize = 4096;
+
+/// Blocks beyond the dirty pages that a flush has at hand: splits, and the trash's own pages.
+const SPARE_PAGES: usize = 16;
+
+/// The working state of a writer.
+pub(crate) struct Registry {
+    pub(super) trees: Trees,
+    pub(super) space: WriterSpace,
+}
+
+/// The trees, in the order of their roots in the meta slot.
+pub(super) struct Trees([Tree; TreeId::ALL.len()]);
+
+impl Trees {
+    pub(super) fn open(slot: &MetaSlot) -> Trees {
+        Trees(TreeId::ALL.map(|tree| Tree::open(tree, slot.roots[tree.index()])))
+    }
+
+    pub(super) fn get(&self, tree: TreeId) -> &Tree {
+        &self.0[tree.index()]
+    }
+
+    pub(super) fn get_mut(&mut self, tree: TreeId) -> &mut Tree {
+        &mut self.0[tree.index()]
+    }
+
+    fn dirty_pages(&self) -> usize {
+        self.0.iter().map(Tree::dirty_pages).sum()
+    }
+}
+
+/// Where the pages of the working trees come from and go to.
+pub(super) struct WriterSpace {
+    pub(super) writer: Writer,
+    cache: Arc<PageCache>,
+    /// Pages with a position that are not sealed yet.
+    pending: HashMap<Position, Arc<Page>>,
+}
+
+impl Registry {
+    pub(super) fn new(writer: Writer, cache: Arc<PageCache>) -> Registry {
+        let trees = Trees::open(&writer.store().current().slot);
+        Registry { trees, space: WriterSpace { writer, cache, pending: HashMap::new() } }
+    }
+
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        self.space.writer.store()
+    }
+
+    pub(crate) fn redirects(&self) -> &Redirects {
+        self.space.writer.redirects()
+    }
+
+    pub(crate) fn writer(&mut self) -> &mut Writer {
+        &mut self.space.writer
+    }
+
+    /// Inserts or replaces a record; returns the value it replaced.
+    pub(crate) fn put<R: Record>(
+        &mut self,
+        key: &R::Key,
+        value: &R::Value,
+    ) -> Result<Option<R::Value>> {
+        let (key, value) = (R::encode_key(key), R::encode_value(value));
+        let before = self.trees.get_mut(R::TREE).insert(&mut self.space, &key, &value)?;
+        self.spill()?;
+        before.map(|value| R::decode_value(&value)).transpose()
+    }
+
+    /// Removes a record; returns its value.
+    pub(crate) fn remove<R: Record>(&mut self, key: &R::Key) -> Result<Option<R::Value>> {
+        let key = R::encode_key(key);
+        let before = self.trees.get_mut(R::TREE).remove(&mut self.space, &key)?;
+        before.map(|value| R::decode_value(&value)).transpose()
+    }
+
+    /// Number of records in a tree.
+    pub(crate) fn entries(&self, tree: TreeId) -> u64 {
+        self.trees.get(tree).root().entries
+    }
+
+    /// A run of 1 to `most` blocks for data; recycled blocks come first.
+    ///
+    /// The specification's name is `reuse`.
+    pub(crate) fn allocate(&mut self, most: u32) -> Result<Run> {
+        if self.space.writer.pooled_blocks() < u64::from(most) {
+            trash::refill(self, u64::from(most))?;
+        }
+        Ok(self.space.writer.allocate(most, Urgency::Ordinary)?)
+    }
+
+    /// Recycles a run.
+    pub(crate) fn free(&mut self, run: Run) {
+        self.space.writer.free(run);
+    }
+
+    /// Seals every dirty page of every tree but the trash, whose turn comes last.
+    pub(super) fn flush_trees(&mut self) -> Result<()> {
+        // Recycled blocks first: otherwise every small commit would lengthen the file.
+        let pages = self.trees.dirty_pages() + SPARE_PAGES;
+        trash::refill(self, u64::try_from(pages).unwrap_or(u64::MAX))?;
+        for tree in TreeId::ALL.into_iter().filter(|&tree| tree != TreeId::Free) {
+            self.trees.get_mut(tree).flush(&mut self.space)?;
+        }
+        self.space.seal_pending()
+    }
+
+    /// The roots, once all trees are flushed.
+    pub(super) fn roots(&self) -> [Root; ROOTS] {
+        let mut roots = [Root::default(); ROOTS];
+        for tree in TreeId::ALL {
+            roots[tree.index()] = self.trees.get(tree).root();
+        }
+        roots
+    }
+
+    /// Back to the last commit.
+    pub(super) fn rollback(&mut self) -> Result<()> {
+        self.space.pending.clear();
+        self.space.writer.rollback()?;
+        self.trees = Trees::open(&self.store().current().slot);
+        Ok(())
+    }
+
+    /// Keeps memory bounded: dirty pages beyond the limit are sealed to fresh positions early.
+    fn spill(&mut self) -> Result<()> {
+        if self.trees.dirty_pages() > DIRTY_PAGES_MAX {
+            self.flush_trees()?;
+        }
+        Ok(())
+    }
+}
+
+impl ReadRecords for Registry {
+    fn floor<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>> {
+        let found = self.trees.get(R::TREE).floor(&self.space, &R::encode_key(key))?;
+        read_through::<R>(found)
+    }
+
+    fn ceiling<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>> {
+        let found = self.trees.get(R::TREE).ceiling(&self.space, &R::encode_key(key))?;
+        read_through::<R>(found)
+    }
+
+    fn get<R: Record>(&self, key: &R::Key) -> Result<Option<R::Value>> {
+        let found = self.trees.get(R::TREE).get(&self.space, &R::encode_key(key))?;
+        found.map(|value| R::decode_value(&value)).transpose()
+    }
+}
+
+impl WriterSpace {
+    /// Seals the pages that were handed over, in one parallel batch.
+    pub(super) fn seal_pending(&mut self) -> Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let mut pages: Vec<(Position, Arc<Page>)> = self.pending.drain().collect();
+        pages.sort_unstable_by_key(|(position, _)| *position);
+        let data: Vec<&Data> = pages.iter().map(|(_, page)| page.data()).collect();
+        let jobs: Vec<SealJob<'_>> = pages
+            .iter()
+            .zip(data)
+            .map(|((position, page), data)| SealJob {
+                position: *position,
+                head: BlockHead {
+                    index: BlockIndex(u32::from(page.level())),
+                    stream: page_stream(page.tree()),
+                    ..BlockHead::default()
+                },
+                data,
+            })
+            .collect();
+        let expected = self.writer.generation();
+        let generation = self.writer.write_fresh(KeyKind::Registry, &jobs)?;
+        assert_eq!(generation, expected, "parents name their pages by this generation");
+        for (position, page) in pages {
+            self.cache.insert(BlockRef { position, generation }, page);
+        }
+        Ok(())
+    }
+}
+
+impl PageStore for WriterSpace {
+    fn load(&self, at: BlockRef, expect: PageExpectation) -> Result<Arc<Page>> {
+        if at.generation == self.writer.generation()
+            && let Some(page) = self.pending.get(&at.position)
+        {
+            return Ok(Arc::clone(page));
+        }
+        load_page(self.writer.store(), &self.cache, at, expect)
+    }
+}
+
+impl PageSpace for WriterSpace {
+    fn allocate(&mut self, pages: u32) -> Result<Vec<Run>> {
+        let mut runs = Vec::new();
+        let mut missing = pages;
+        while missing > 0 {
+            let run = self.writer.allocate(missing, Urgency::Reserve)?;
+            missing -= run.count();
+            runs.push(run);
+        }
+        Ok(runs)
+    }
+
+    fn generation(&self) -> Generation {
+        self.writer.generation()
+    }
+
+    fn store(&mut self, at: Position, page: Arc<Page>) -> Result<()> {
+        self.pending.insert(at, page);
+        Ok(())
+    }
+
+    fn release(&mut self, at: BlockRef) {
+        self.writer.free(Run::single(at.position));
+    }
+}

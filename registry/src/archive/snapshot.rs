@@ -1,0 +1,69 @@
+//! A committed state, to be read by any thread.
+
+use std::sync::Arc;
+
+use ar7_engine::format::{BlockRef, StoredStream};
+use ar7_engine::store::{Commit, Store};
+use uuid::Uuid;
+
+use super::Inner;
+use super::pages::load_page;
+use crate::error::Result;
+use crate::records::{ReadRecords, Record, Streams, read_through, reserved_index};
+use crate::tree::{Page, PageExpectation, PageStore, TreeReader};
+
+/// One committed state of an archive. While it is held, nothing that it names is reused; a data block that a
+/// later commit overwrote in place is gone, though, and reading it says so.
+#[derive(Clone)]
+pub struct Snapshot {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) commit: Arc<Commit>,
+}
+
+impl Snapshot {
+    pub(super) fn new(inner: &Arc<Inner>) -> Snapshot {
+        Snapshot { inner: Arc::clone(inner), commit: inner.store.current() }
+    }
+
+    /// The commit that this is.
+    pub fn commit(&self) -> &Commit {
+        &self.commit
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// The record of a stream, reserved or registered.
+    pub(crate) fn stored(&self, identity: Uuid) -> Result<Option<StoredStream>> {
+        match reserved_index(identity) {
+            Some(index) => Ok(Some(self.commit.slot.reserved_streams[index].clone())),
+            None => self.get::<Streams>(&identity),
+        }
+    }
+
+    fn reader<R: Record>(&self) -> TreeReader<'_, Snapshot> {
+        TreeReader::new(R::TREE, self.commit.slot.roots[R::TREE.index()], self)
+    }
+}
+
+impl PageStore for Snapshot {
+    fn load(&self, at: BlockRef, expect: PageExpectation) -> Result<Arc<Page>> {
+        load_page(&self.inner.store, &self.inner.cache, at, expect)
+    }
+}
+
+impl ReadRecords for Snapshot {
+    fn get<R: Record>(&self, key: &R::Key) -> Result<Option<R::Value>> {
+        let found = self.reader::<R>().get(&R::encode_key(key))?;
+        found.map(|value| R::decode_value(&value)).transpose()
+    }
+
+    fn floor<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>> {
+        read_through::<R>(self.reader::<R>().floor(&R::encode_key(key))?)
+    }
+
+    fn ceiling<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>> {
+        read_through::<R>(self.reader::<R>().ceiling(&R::encode_key(key))?)
+    }
+}

@@ -1,0 +1,220 @@
+//! Everything a writer has in memory: the registry, the open streams, and what the meta slot holds.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ar7_engine::format::{MetaSlot, Run, StoredStream, StreamLayout};
+use ar7_engine::store::Writer;
+use uuid::{ContextV7, Timestamp, Uuid};
+
+use super::flush::flush_blocks;
+use super::pages::PageCache;
+use super::registry::Registry;
+use crate::error::{Error, Result};
+use crate::records::{Dying, ReadRecords, Streams, reserved_index};
+use crate::stream::OpenStream;
+
+/// Changed blocks kept in memory at most: 4096 blocks are 16 MiB.
+const DIRTY_BLOCKS_MAX: usize = 4096;
+
+/// The open streams, and closed ones whose blocks are not flushed yet.
+pub(super) type OpenStreams = HashMap<Uuid, OpenStream>;
+
+/// Everything a writer has in memory.
+pub(crate) struct State {
+    pub(crate) registry: Registry,
+    pub(super) open: OpenStreams,
+    pub(super) reserved: [StoredStream; 8],
+    pub(super) metadata: Vec<u8>,
+    pub(crate) counters: [u64; 8],
+    /// Raised by a rollback: handles of an earlier epoch are stale.
+    pub(super) epoch: u64,
+    dirty_blocks: usize,
+    identities: ContextV7,
+    /// A failure that nobody was there to be told of: the next commit returns it.
+    pub(super) failed: Option<Error>,
+}
+
+impl State {
+    pub(super) fn new(writer: Writer, cache: Arc<PageCache>) -> State {
+        let slot = writer.store().current().slot.clone();
+        let mut state = State {
+            registry: Registry::new(writer, cache),
+            open: HashMap::new(),
+            reserved: slot.reserved_streams.clone(),
+            metadata: Vec::new(),
+            counters: [0; 8],
+            epoch: 0,
+            dirty_blocks: 0,
+            identities: ContextV7::new(),
+            failed: None,
+        };
+        state.take_slot(&slot);
+        state
+    }
+
+    fn take_slot(&mut self, slot: &MetaSlot) {
+        self.reserved = slot.reserved_streams.clone();
+        self.metadata.clone_from(&slot.metadata);
+        self.counters = slot.counters;
+    }
+
+    /// The record of a stream as this transaction has it, flushed or not.
+    pub(crate) fn stored(&self, identity: Uuid) -> Result<Option<StoredStream>> {
+        if let Some(open) = self.open.get(&identity) {
+            let mut stored = open.stored.clone();
+            stored.record.count = open.count;
+            stored.record.length = open.length;
+            return Ok(Some(stored));
+        }
+        match reserved_index(identity) {
+            Some(index) => Ok(Some(self.reserved[index].clone())),
+            None => self.registry.get::<Streams>(&identity),
+        }
+    }
+
+    /// A new identity, above all that this thread issued before, so that registering appends at the right edge.
+    pub(super) fn new_identity(&mut self) -> Result<Uuid> {
+        loop {
+            let identity = Uuid::new_v7(Timestamp::now(&self.identities));
+            if self.stored(identity)?.is_none() {
+                return Ok(identity);
+            }
+        }
+    }
+
+    /// Opens a stream for writing; it is closed with [`State::release_held`].
+    pub(super) fn hold(&mut self, identity: Uuid) -> Result<()> {
+        if let Some(open) = self.open.get_mut(&identity) {
+            if open.held {
+                return Err(Error::AlreadyOpen { stream: identity });
+            }
+            open.held = true;
+            return Ok(());
+        }
+        let stored = self.stored(identity)?.ok_or(Error::NoStream { stream: identity })?;
+        self.open.insert(identity, OpenStream::new(stored));
+        Ok(())
+    }
+
+    /// Makes a stream and opens it.
+    pub(super) fn hold_new(&mut self, stored: StoredStream) {
+        let mut open = OpenStream::new(stored);
+        open.changed = true;
+        self.open.insert(open.stored.record.identity, open);
+    }
+
+    /// Ends the handle of a stream. Its blocks stay in memory until they are flushed with others.
+    pub(crate) fn release_held(&mut self, identity: Uuid, epoch: u64, failed: Option<Error>) {
+        if epoch != self.epoch {
+            return;
+        }
+        self.failed = self.failed.take().or(failed);
+        let Some(open) = self.open.get_mut(&identity) else { return };
+        open.held = false;
+        if !open.changed {
+            self.open.remove(&identity);
+        }
+    }
+
+    /// Does something to an open stream, then flushes if too much is in memory.
+    pub(crate) fn with_held<T>(
+        &mut self,
+        identity: Uuid,
+        epoch: u64,
+        work: impl FnOnce(&mut OpenStream, &mut Registry) -> Result<T>,
+    ) -> Result<T> {
+        if epoch != self.epoch {
+            return Err(Error::Stale);
+        }
+        let open = self.open.get_mut(&identity).ok_or(Error::Stale)?;
+        let before = open.dirty.len();
+        let outcome = work(open, &mut self.registry);
+        self.dirty_blocks = self.dirty_blocks + open.dirty.len() - before;
+        let outcome = outcome?;
+        if self.dirty_blocks > DIRTY_BLOCKS_MAX {
+            self.flush(false)?;
+        }
+        Ok(outcome)
+    }
+
+    /// Seals what is in memory and records the streams that are closed. With `tails`, everything, so
+    /// that a commit can follow.
+    pub(super) fn flush(&mut self, tails: bool) -> Result<()> {
+        flush_blocks(&mut self.registry, &mut self.open, tails)?;
+        self.dirty_blocks = self.open.values().map(|open| open.dirty.len()).sum();
+        let State { registry, open, reserved, .. } = self;
+        let mut identities: Vec<Uuid> = open.keys().copied().collect();
+        // In order, so that new records are appended at the right edge of their tree.
+        identities.sort_unstable();
+        for identity in identities {
+            let stream = open.get_mut(&identity).expect("just listed");
+            if stream.changed && (tails || !stream.held) {
+                stream.stored.record.length = stream.length;
+                match reserved_index(identity) {
+                    Some(index) => reserved[index] = stream.stored.clone(),
+                    None => {
+                        registry.put::<Streams>(&identity, &stream.stored)?;
+                    }
+                }
+                stream.changed = false;
+            }
+            if !stream.held && !stream.changed {
+                open.remove(&identity);
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes a stream and recycles its blocks. Returns whether there was one.
+    ///
+    /// A stream of one run is freed at once; one of many extents moves to the dying streams, whose extents are
+    /// freed a bounded number per commit, so that deleting never needs more than the reserve.
+    pub(crate) fn delete_stream(&mut self, identity: Uuid) -> Result<bool> {
+        if self.open.get(&identity).is_some_and(|open| open.held) {
+            return Err(Error::AlreadyOpen { stream: identity });
+        }
+        let registered = self.registry.get::<Streams>(&identity)?;
+        let open = self.open.remove(&identity);
+        let exists = registered.is_some() || open.is_some();
+        let stored = match open {
+            Some(open) => {
+                self.dirty_blocks -= open.dirty.len();
+                if let Some(tail) = open.reserved_tail {
+                    self.registry.free(Run::single(tail));
+                }
+                Some(open.stored)
+            }
+            None => registered.clone(),
+        };
+        if registered.is_some() {
+            self.registry.remove::<Streams>(&identity)?;
+        }
+        if let Some(stored) = stored {
+            match (stored.layout, stored.record.begin) {
+                (StreamLayout::Extents, _) => {
+                    self.registry.put::<Dying>(&identity, &stored)?;
+                }
+                (StreamLayout::OneRun(_), Some(begin)) => {
+                    if let Some(run) = Run::new(begin, stored.record.count) {
+                        self.registry.free(run);
+                    }
+                }
+                (StreamLayout::OneRun(_), None) => {}
+            }
+        }
+        Ok(exists)
+    }
+
+    /// Back to the last commit. Handles become stale.
+    pub(super) fn rollback(&mut self) -> Result<()> {
+        self.open.clear();
+        self.dirty_blocks = 0;
+        self.epoch += 1;
+        self.failed = None;
+        self.registry.rollback()?;
+        let slot = self.registry.store().current().slot.clone();
+        self.take_slot(&slot);
+        Ok(())
+    }
+}

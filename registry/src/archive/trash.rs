@@ -1,0 +1,134 @@
+//! The trash: free runs, kept in a tree of their own.
+//!
+//! Recording free blocks takes pages, which take blocks, and gives up pages, which frees blocks. The commit
+//! goes round until nothing moves any more: what is still over then fits into the loose runs
+//! of the meta slot.
+
+use ar7_engine::format::{LOOSE_RUNS_MAX, Position, Run};
+
+use super::Registry;
+use crate::error::Result;
+use crate::records::{Extents, ExtentKey, Free, ReadRecords, Dying};
+use crate::tree::TreeId;
+
+/// Runs taken out of the trash at a time at most.
+const REFILL_RUNS: usize = 1024;
+
+/// Runs that the commit keeps for the trash's own pages; as many loose runs are left for the rest.
+const KEPT_RUNS: usize = LOOSE_RUNS_MAX / 2;
+
+/// Extents of dying streams that one commit frees at most, so that it stays within the reserve.
+const DYING_EXTENTS_PER_COMMIT: usize = 512;
+
+/// Takes runs out of the trash until `wanted` blocks are at hand or enough runs were taken.
+pub(super) fn refill(registry: &mut Registry, wanted: u64) -> Result<()> {
+    let mut from = Position::at(0);
+    for _ in 0..REFILL_RUNS {
+        if registry.writer().pooled_blocks() >= wanted {
+            return Ok(());
+        }
+        let Some((start, run)) = registry.ceiling::<Free>(&from)? else { return Ok(()) };
+        registry.remove::<Free>(&start)?;
+        registry.writer().donate(run);
+        match Position::new(run.end()) {
+            Some(next) => from = next,
+            None => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+/// Records every free run and seals the trash. Returns the runs that no page records.
+pub(super) fn record(registry: &mut Registry) -> Result<Vec<Run>> {
+    let mut pool = registry.writer().drain_pool();
+    // A few runs are kept out: the trash's own pages are allocated from them. Only what may be written in
+    // this transaction will do, never what it freed.
+    for _ in 0..KEPT_RUNS {
+        let Some(kept) = pool.iter().max_by_key(|run| run.count()) else { break };
+        pool.remove(kept);
+        registry.writer().donate(kept);
+    }
+    let mut runs = registry.writer().drain_freed();
+    runs.extend(pool.iter());
+    // A page that is dirty already gives up nothing more, and there are finitely many pages, so this ends.
+    while runs.len() > LOOSE_RUNS_MAX - KEPT_RUNS {
+        for run in runs.iter() {
+            insert(registry, run)?;
+        }
+        runs = registry.writer().drain_freed();
+    }
+    registry.trees.get_mut(TreeId::Free).flush(&mut registry.space)?;
+    registry.space.seal_pending()?;
+    runs.extend(registry.writer().drain_pool().iter());
+    runs.extend(registry.writer().drain_freed().iter());
+    assert!(runs.len() <= LOOSE_RUNS_MAX, "the fixed point leaves no more than fit the slot");
+    Ok(runs.iter().collect())
+}
+
+/// Puts a run into the trash, joined with its neighbours there.
+///
+/// The specification's name is `recycle`.
+fn insert(registry: &mut Registry, run: Run) -> Result<()> {
+    let (mut start, mut end) = (run.start(), run.end());
+    if let Some(before) = start.get().checked_sub(1).map(Position::at)
+        && let Some((found, left)) = registry.floor::<Free>(&before)?
+        && left.end() == start.get()
+    {
+        registry.remove::<Free>(&found)?;
+        start = found;
+    }
+    if let Some(after) = Position::new(end)
+        && let Some(right) = registry.get::<Free>(&after)?
+    {
+        registry.remove::<Free>(&after)?;
+        end = right.end();
+    }
+    let joined = Run::new(start, end - start.get()).expect("joined runs are a run");
+    registry.put::<Free>(&start, &joined)?;
+    Ok(())
+}
+
+/// Gives up blocks at the end of the file that were free at the last commit, so that closing can cut it. Comes
+/// first in a transaction: what it gives up is allocated again from the end if need be.
+pub(super) fn trim_end(registry: &mut Registry) -> Result<bool> {
+    let before = registry.writer().block_count();
+    let mut pool = registry.writer().drain_pool();
+    loop {
+        let end = registry.writer().block_count();
+        if let Some(run) = pool.take_ending_at(end) {
+            registry.writer().lower_count(run);
+            continue;
+        }
+        match registry.floor::<Free>(&Position::at(end - 1))? {
+            Some((start, run)) if run.end() == end => {
+                registry.remove::<Free>(&start)?;
+                registry.writer().lower_count(run);
+            }
+            _ => break,
+        }
+    }
+    for run in pool.iter() {
+        registry.writer().donate(run);
+    }
+    Ok(registry.writer().block_count() < before)
+}
+
+/// Frees some blocks of dying streams. Returns whether any are left.
+pub(super) fn reap(registry: &mut Registry) -> Result<bool> {
+    for _ in 0..DYING_EXTENTS_PER_COMMIT {
+        let Some((stream, _)) = registry.ceiling::<Dying>(&uuid::Uuid::nil())? else {
+            return Ok(false);
+        };
+        let from = ExtentKey { stream, first: ar7_engine::format::BlockIndex(0) };
+        match registry.ceiling::<Extents>(&from)? {
+            Some((key, extent)) if key.stream == stream => {
+                registry.remove::<Extents>(&key)?;
+                registry.free(extent.run);
+            }
+            _ => {
+                registry.remove::<Dying>(&stream)?;
+            }
+        }
+    }
+    Ok(registry.entries(TreeId::Dying) > 0)
+}

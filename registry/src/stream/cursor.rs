@@ -1,0 +1,197 @@
+//! The cursor of the specification's `BaseStream`: one block at a time.
+
+use ar7_engine::format::{Block, DATA_SIZE, DATA_SIZE_U64, Data};
+
+use super::Stream;
+use crate::error::Result;
+
+impl Stream {
+    /// Index of the cursor's block.
+    pub fn position(&self) -> u32 {
+        self.index
+    }
+
+    /// The cursor's block, with the links that it has in the file; none if the stream is empty.
+    pub fn block(&mut self) -> Result<Option<Block>> {
+        if self.count()? == 0 {
+            return Ok(None);
+        }
+        let mut block = self.read_block(self.index)?;
+        if let Some((data, _)) = &self.current {
+            block.data.clone_from(data);
+        }
+        Ok(Some(block))
+    }
+
+    /// The data of the cursor's block, all 4008 bytes of it; none if the stream is empty.
+    pub fn data(&mut self) -> Result<Option<&Data>> {
+        self.load()?;
+        Ok(self.current.as_ref().map(|(data, _)| &**data))
+    }
+
+    /// The data of the cursor's block, to be changed. The stream's length does not change with it.
+    pub fn data_mut(&mut self) -> Result<Option<&mut Data>> {
+        self.load()?;
+        self.changed();
+        Ok(self.current.as_mut().map(|(data, _)| &mut **data))
+    }
+
+    /// Notes that the cursor's block has been written to.
+    pub fn changed(&mut self) {
+        if let Some((_, changed)) = &mut self.current {
+            *changed = true;
+        }
+    }
+
+    /// Hands the cursor's block to the archive if it was changed, or in any case with `enforce`.
+    pub fn save(&mut self, enforce: bool) -> Result<()> {
+        let index = self.index;
+        let Some((data, changed)) = &mut self.current else { return Ok(()) };
+        if !*changed && !enforce {
+            return Ok(());
+        }
+        *changed = false;
+        let data = data.clone();
+        self.with(|open, registry| {
+            open.block_mut(registry, index)?.copy_from_slice(&data[..]);
+            Ok(())
+        })
+    }
+
+    /// Moves to the next block; false at the last.
+    #[doc(alias = "next")]
+    pub fn next_block(&mut self) -> Result<bool> {
+        let next = self.index + 1;
+        if next >= self.count()? {
+            return Ok(false);
+        }
+        self.go(next)?;
+        Ok(true)
+    }
+
+    /// Moves to the previous block; false at the first.
+    #[doc(alias = "previous")]
+    pub fn previous_block(&mut self) -> Result<bool> {
+        match self.index.checked_sub(1) {
+            Some(previous) => {
+                self.go(previous)?;
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Moves to the block with this index, or to the last one; returns the index. Costs O(log n), wherever it is.
+    pub fn wind(&mut self, index: u32) -> Result<u32> {
+        let last = self.count()?.saturating_sub(1);
+        self.go(index.min(last))?;
+        Ok(self.index)
+    }
+
+    /// Moves to the last block.
+    pub fn end(&mut self) -> Result<()> {
+        self.wind(u32::MAX)?;
+        Ok(())
+    }
+
+    /// Adds a blank block at the end and moves to it; false if the cursor is not at the last block. The length
+    /// in bytes does not change.
+    pub fn extend(&mut self) -> Result<bool> {
+        let count = self.count()?;
+        if count > 0 && self.index + 1 != count {
+            return Ok(false);
+        }
+        self.push(&Block::blank())?;
+        Ok(true)
+    }
+
+    /// Adds a block with this block's data at the end and moves to it. Links, index and stream are the stream's
+    /// own. The length in bytes does not change.
+    pub fn push(&mut self, block: &Block) -> Result<()> {
+        self.save(false)?;
+        self.with(|open, registry| open.push_block(registry, &block.data[..]).map(drop))?;
+        self.end()
+    }
+
+    /// Removes the last block and returns it; the bytes it held go with it. None if the stream is empty.
+    pub fn pop(&mut self) -> Result<Option<Block>> {
+        self.save(false)?;
+        let Some(last) = self.count()?.checked_sub(1) else { return Ok(None) };
+        let block = self.read_block(last)?;
+        let length = self.len()?.min(u64::from(last) * DATA_SIZE_U64);
+        self.current = None;
+        self.with(|open, registry| open.cut_blocks(registry, last, length))?;
+        self.index = self.index.min(last.saturating_sub(1));
+        Ok(Some(block))
+    }
+
+    /// The length in bytes, after adding `change` to it. No block is added or removed: the
+    /// length stays between 0 and what the blocks hold.
+    #[doc(alias = "length")]
+    pub fn adjust_length(&mut self, change: i64) -> Result<u64> {
+        if change == 0 {
+            return self.len();
+        }
+        self.with(|open, _| open.adjust_length(change))
+    }
+
+    /// Cuts the stream to `length` bytes, or leaves it if it is shorter; returns its length.
+    pub fn truncate(&mut self, length: u64) -> Result<u64> {
+        let length = length.min(self.len()?);
+        self.set_len(length)?;
+        Ok(length)
+    }
+
+    /// The blocks of the stream, in order or backwards.
+    pub fn blocks(&mut self) -> Result<Blocks<'_>> {
+        self.save(false)?;
+        let count = self.count()?;
+        Ok(Blocks { stream: self, next: 0, end: count })
+    }
+
+    fn go(&mut self, index: u32) -> Result<()> {
+        if index != self.index {
+            self.save(false)?;
+            self.index = index;
+            self.current = None;
+        }
+        Ok(())
+    }
+
+    fn load(&mut self) -> Result<()> {
+        if self.current.is_none() && self.count()? > 0 {
+            let block = self.read_block(self.index)?;
+            self.current = Some((block.data, false));
+        }
+        Ok(())
+    }
+}
+
+/// Iterates over the blocks of a stream, from either end.
+pub struct Blocks<'a> {
+    stream: &'a Stream,
+    next: u32,
+    end: u32,
+}
+
+impl Iterator for Blocks<'_> {
+    type Item = Result<Block>;
+
+    fn next(&mut self) -> Option<Result<Block>> {
+        (self.next < self.end).then(|| {
+            self.next += 1;
+            self.stream.read_block(self.next - 1)
+        })
+    }
+}
+
+impl DoubleEndedIterator for Blocks<'_> {
+    fn next_back(&mut self) -> Option<Result<Block>> {
+        (self.next < self.end).then(|| {
+            self.end -= 1;
+            self.stream.read_block(self.end)
+        })
+    }
+}
+
+const _: () = assert!(DATA_SIZE as u64 == DATA_SIZE_U64);

@@ -1,0 +1,204 @@
+//! A file object over a stream: `Read`, `Write` and `Seek`, with the modes of Python's `open`.
+
+use std::io::{self, Read, Seek, SeekFrom, Write};
+
+use uuid::Uuid;
+
+use super::Stream;
+use crate::archive::Archive;
+use crate::error::{Error, Result};
+
+/// How a file object is opened: what Python's modes `r`, `w`, `a`, `x`, each with or without `+`, mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mode {
+    read: bool,
+    write: bool,
+    append: bool,
+    truncate: bool,
+    create: bool,
+    create_new: bool,
+}
+
+impl Mode {
+    /// Reads; the stream must exist.
+    pub const READ: Mode = Mode {
+        read: true,
+        write: false,
+        append: false,
+        truncate: false,
+        create: false,
+        create_new: false,
+    };
+
+    /// Reads a mode as Python writes it: one of `r`, `w`, `a`, `x`, and then `+` and `b` in any order.
+    /// There is no text mode: `t` is refused.
+    pub fn parse(mode: &str) -> Result<Mode> {
+        let unknown = || Error::UnknownMode { mode: mode.to_owned() };
+        let mut letters = mode.chars();
+        let (write, append) = (Mode { read: false, write: true, ..Mode::READ }, true);
+        let mut parsed = match letters.next() {
+            Some('r') => Mode::READ,
+            Some('w') => Mode { truncate: true, create: true, ..write },
+            Some('a') => Mode { append, create: true, ..write },
+            Some('x') => Mode { create_new: true, ..write },
+            _ => return Err(unknown()),
+        };
+        let (mut plus, mut binary) = (false, false);
+        for letter in letters {
+            let seen = match letter {
+                '+' => &mut plus,
+                'b' => &mut binary,
+                _ => return Err(unknown()),
+            };
+            if std::mem::replace(seen, true) {
+                return Err(unknown());
+            }
+        }
+        parsed.read |= plus;
+        parsed.write |= plus;
+        Ok(parsed)
+    }
+
+    /// Whether the mode allows reading.
+    pub const fn readable(self) -> bool {
+        self.read
+    }
+
+    /// Whether the mode allows writing.
+    pub const fn writable(self) -> bool {
+        self.write
+    }
+}
+
+/// A stream as a file.
+///
+/// What is written belongs to the archive's transaction at once; it is durable after
+/// [`Archive::commit`].
+#[doc(alias = "VirtualFileObject")]
+pub struct StreamFile {
+    stream: Stream,
+    name: String,
+    mode: Mode,
+    offset: u64,
+}
+
+impl StreamFile {
+    /// Opens the stream with this identity. Modes `w` and `a` make it if it is not there, mode `x` only
+    /// makes it.
+    pub fn open(archive: &Archive, identity: Uuid, mode: Mode) -> Result<StreamFile> {
+        let stream = if mode.create || mode.create_new {
+            archive.open_or_make(identity, mode.create_new)?
+        } else {
+            archive.open_stream(identity)?
+        };
+        StreamFile::over(stream, identity.to_string(), mode)
+    }
+
+    /// A file object over an open stream; `name` is for messages only.
+    pub fn over(stream: Stream, name: String, mode: Mode) -> Result<StreamFile> {
+        let mut file = StreamFile { stream, name, mode, offset: 0 };
+        if mode.truncate {
+            file.stream.set_len(0)?;
+        }
+        if mode.append {
+            file.offset = file.stream.len()?;
+        }
+        Ok(file)
+    }
+
+    /// The stream underneath.
+    pub fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// The file's name, as given.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The mode it was opened with.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Number of bytes.
+    pub fn len(&self) -> Result<u64> {
+        self.stream.len()
+    }
+
+    /// Whether the file has no bytes.
+    pub fn is_empty(&self) -> Result<bool> {
+        self.stream.is_empty()
+    }
+
+    /// Reads at `offset`, up to the end; the file's own offset does not move.
+    pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {
+        self.check(self.mode.read, "reading")?;
+        self.stream.read_at(offset, bytes)
+    }
+
+    /// Writes at `offset`, or at the end in an appending mode; the file's own offset does not move.
+    pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.check(self.mode.write, "writing")?;
+        match self.mode.append {
+            true => self.stream.append(bytes),
+            false => self.stream.write_at(offset, bytes),
+        }
+    }
+
+    /// Sets the length: what is added reads as zeros, what is cut is gone. The offset does not move.
+    #[doc(alias = "truncate")]
+    pub fn set_len(&mut self, length: u64) -> Result<()> {
+        self.check(self.mode.write, "writing")?;
+        self.stream.set_len(length)
+    }
+
+    /// Saves and closes the file.
+    pub fn close(self) -> Result<()> {
+        self.stream.close()
+    }
+
+    fn check(&self, allowed: bool, operation: &'static str) -> Result<()> {
+        match allowed {
+            true => Ok(()),
+            false => Err(Error::NotInMode { name: self.name.clone(), operation }),
+        }
+    }
+}
+
+impl Read for StreamFile {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let length = self.read_at(self.offset, bytes)?;
+        self.offset += length as u64;
+        Ok(length)
+    }
+}
+
+impl Write for StreamFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_at(self.offset, bytes)?;
+        self.offset = match self.mode.append {
+            true => self.stream.len()?,
+            false => self.offset + bytes.len() as u64,
+        };
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(self.stream.flush()?)
+    }
+}
+
+impl Seek for StreamFile {
+    /// Moves the offset; beyond the end is allowed, before the beginning is an error.
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let offset = match to {
+            SeekFrom::Start(offset) => Some(offset),
+            SeekFrom::End(change) => self.stream.len()?.checked_add_signed(change),
+            SeekFrom::Current(change) => self.offset.checked_add_signed(change),
+        };
+        let before_begin = || io::Error::new(io::ErrorKind::InvalidInput, "seek before byte 0");
+        self.offset = offset.ok_or_else(before_begin)?;
+        Ok(self.offset)
+    }
+}

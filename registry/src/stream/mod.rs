@@ -1,0 +1,17 @@
+//! Streams: a cursor over the blocks of one, and a file object over that.
+
+mod cursor;
+mod file;
+mod handle;
+mod layout;
+mod open;
+mod read;
+#[cfg(test)]
+mod tests;
+
+pub use cursor::Blocks;
+pub use file::{Mode, StreamFile};
+pub use handle::Stream;
+
+pub(crate) use layout::{Segment, assign, locate};
+pub(crate) use open::OpenStream;
