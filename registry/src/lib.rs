@@ -1,3 +1,13 @@
 //! Streams, names and free space of an ar7 archive.
 //!
 //! The engine below keeps sealed blocks; this crate says what they mean.
+
+mod archive;
+mod error;
+pub mod records;
+mod stream;
+pub mod tree;
+
+pub use archive::{Archive, CreateOptions, RESERVED_STREAMS, Snapshot, Statistics};
+pub use error::{Error, Result};
+pub use stream::{Blocks, Mode, Stream, StreamFile};

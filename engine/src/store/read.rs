@@ -118,6 +118,34 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Opens one of the reserved blocks 1 to 6: the meta slots, and two blanks. The header and its copy are not
+    /// sealed blocks.
+    pub fn reserved_block(&self, position: Position) -> Result<Block> {
+        self.check_usable()?;
+        let kind = match position.get() {
+            1..=4 => KeyKind::Meta,
+            5 | 6 => KeyKind::Data,
+            other => {
+                return Err(Error::OutOfBounds {
+                    what: "position of a reserved block",
+                    found: other.into(),
+                    allowed: "1 to 6".into(),
+                });
+            }
+        };
+        let mut bytes = [0; BLOCK_SIZE];
+        self.device.read(position, &mut bytes)?;
+        let opened = self.sealer.open_in_place(kind, position, &mut bytes)?;
+        Ok(Block { head: opened.head, data: Box::new(*opened.data) })
+    }
+
+    /// Every block that the redo list of a commit takes up: its chain and its spares.
+    pub fn redo_blocks(&self, commit: &super::Commit) -> Result<super::RunSet> {
+        Ok(super::redo::RedoList::read(&*self.device, &self.sealer, &commit.slot)?.blocks)
+    }
+}
+
 /// Whether a block that was read along with others opens as the version that is wanted.
 fn open_read(
     sealer: &Sealer,

@@ -2,6 +2,7 @@
 
 use ar7_engine::store::SlotUpdate;
 
+use super::registry::TRASH_COUNTER;
 use super::state::State;
 use super::trash::{reap, record, refill, trim_end};
 use crate::error::Result;
@@ -52,6 +53,7 @@ impl State {
         let redo = self.registry.writer().write_redo_list()?;
         self.registry.flush_trees()?;
         let loose = record(&mut self.registry)?;
+        self.counters[TRASH_COUNTER] = self.registry.trash_blocks;
         let update = SlotUpdate {
             roots: self.registry.roots(),
             loose,

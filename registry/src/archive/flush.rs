@@ -138,9 +138,7 @@ fn record(
     let mut sorted = places.to_vec();
     sorted.sort_unstable_by_key(|place| (place.stream, place.index));
     let in_a_row = |a: &Place, b: &Place| {
-        a.stream == b.stream
-            && a.index + 1 == b.index
-            && a.position.following() == Some(b.position)
+        a.stream == b.stream && a.index + 1 == b.index && a.position.following() == Some(b.position)
     };
     for chunk in sorted.chunk_by(in_a_row) {
         let count = u32::try_from(chunk.len()).expect("fewer blocks than positions");

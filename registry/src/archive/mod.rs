@@ -21,7 +21,6 @@ use uuid::Uuid;
 
 pub use snapshot::Snapshot;
 
-pub(crate) use pages::read_page;
 pub(crate) use registry::Registry;
 pub(crate) use state::State;
 
@@ -242,7 +241,6 @@ impl Archive {
     }
 
     /// Closes the archive. What was not committed is dropped. The file is cut to what is used.
-    #[doc(alias = "close")]
     pub fn close(self) -> Result<()> {
         if !self.inner.writer {
             return Ok(());
@@ -279,7 +277,6 @@ impl Archive {
     }
 
     /// Makes a stream and opens it. Only a dynamic archive can.
-    #[doc(alias = "new_stream")]
     pub fn new_stream(&self) -> Result<Stream> {
         self.check_kind("new stream")?;
         let mut state = self.state()?;
@@ -298,6 +295,23 @@ impl Archive {
         let writing = state.writing()?;
         writing.hold(identity)?;
         Ok(Stream::writing(&self.inner, identity, writing.epoch))
+    }
+
+    /// Opens the stream with this identity for writing, or makes it first; with `new`, it must not be there.
+    pub(crate) fn open_or_make(&self, identity: Uuid, new: bool) -> Result<Stream> {
+        {
+            let mut state = self.state()?;
+            let writing = state.writing()?;
+            match writing.stored(identity)? {
+                Some(_) if new => return Err(Error::StreamExists { stream: identity }),
+                Some(_) => writing.hold(identity)?,
+                None => {
+                    self.check_kind("new stream")?;
+                    writing.hold_new(StoredStream::empty(identity));
+                }
+            }
+            Ok(Stream::writing(&self.inner, identity, writing.epoch))
+        }
     }
 
     /// Opens a stream for reading what is committed of it; any number of times, from any thread.
@@ -340,8 +354,7 @@ impl Archive {
         let mut found = Vec::new();
         let mut from = after.map_or(Some(0), |after| after.as_u128().checked_add(1));
         while let Some(key) = from.filter(|_| found.len() < limit) {
-            let Some((identity, stored)) =
-                snapshot.ceiling::<Streams>(&Uuid::from_u128(key))?
+            let Some((identity, stored)) = snapshot.ceiling::<Streams>(&Uuid::from_u128(key))?
             else {
                 break;
             };
@@ -363,7 +376,7 @@ impl Archive {
             extents: entries(TreeId::Extents),
             dying_streams: entries(TreeId::Dying),
             blocks: slot.block_count,
-            free_blocks: snapshot.free_blocks()?,
+            free_blocks: snapshot.free_blocks(),
             file_bytes: self.inner.store.file_bytes()?,
             generation: slot.generation,
             commit: slot.number,

@@ -21,10 +21,15 @@ const DIRTY_PAGES_MAX: usize = 4096;
 /// Blocks beyond the dirty pages that a flush has at hand: splits, and the trash's own pages.
 const SPARE_PAGES: usize = 16;
 
+/// The counter of the meta slot that holds the number of blocks that the trash records.
+pub(super) const TRASH_COUNTER: usize = 7;
+
 /// The working state of a writer.
 pub(crate) struct Registry {
     pub(super) trees: Trees,
     pub(super) space: WriterSpace,
+    /// Blocks that the trash records as free.
+    pub(super) trash_blocks: u64,
 }
 
 /// The trees, in the order of their roots in the meta slot.
@@ -58,8 +63,10 @@ pub(super) struct WriterSpace {
 
 impl Registry {
     pub(super) fn new(writer: Writer, cache: Arc<PageCache>) -> Registry {
-        let trees = Trees::open(&writer.store().current().slot);
-        Registry { trees, space: WriterSpace { writer, cache, pending: HashMap::new() } }
+        let slot = &writer.store().current().slot;
+        let (trees, trash_blocks) = (Trees::open(slot), slot.counters[TRASH_COUNTER]);
+        let space = WriterSpace { writer, cache, pending: HashMap::new() };
+        Registry { trees, space, trash_blocks }
     }
 
     pub(crate) fn store(&self) -> &Arc<Store> {
@@ -83,19 +90,19 @@ impl Registry {
         let (key, value) = (R::encode_key(key), R::encode_value(value));
         let before = self.trees.get_mut(R::TREE).insert(&mut self.space, &key, &value)?;
         self.spill()?;
-        before.map(|value| R::decode_value(&value)).transpose()
+        before.map(|value| R::decode_value(&key, &value)).transpose()
     }
 
     /// Removes a record; returns its value.
     pub(crate) fn remove<R: Record>(&mut self, key: &R::Key) -> Result<Option<R::Value>> {
         let key = R::encode_key(key);
         let before = self.trees.get_mut(R::TREE).remove(&mut self.space, &key)?;
-        before.map(|value| R::decode_value(&value)).transpose()
+        before.map(|value| R::decode_value(&key, &value)).transpose()
     }
 
     /// Number of records in a tree.
     pub(crate) fn entries(&self, tree: TreeId) -> u64 {
-        self.trees.get(tree).root().entries
+        self.trees.get(tree).entries()
     }
 
     /// A run of 1 to `most` blocks for data; recycled blocks come first.
@@ -137,8 +144,30 @@ impl Registry {
     pub(super) fn rollback(&mut self) -> Result<()> {
         self.space.pending.clear();
         self.space.writer.rollback()?;
-        self.trees = Trees::open(&self.store().current().slot);
+        let current = self.store().current();
+        self.trees = Trees::open(&current.slot);
+        self.trash_blocks = current.slot.counters[TRASH_COUNTER];
         Ok(())
+    }
+
+    /// Makes sure that `blocks` recycled blocks are at hand, if there are so many.
+    pub(super) fn make_room(&mut self, blocks: usize) -> Result<()> {
+        trash::refill(self, u64::try_from(blocks).unwrap_or(u64::MAX))
+    }
+
+    /// Whether anything was changed since the last commit.
+    pub(super) fn is_touched(&self) -> bool {
+        self.space.writer.is_touched() || self.trees.dirty_pages() > 0
+    }
+
+    /// Whether there are deleted streams whose blocks are not all free yet.
+    pub(super) fn has_dying(&self) -> bool {
+        self.entries(TreeId::Dying) > 0
+    }
+
+    /// Ends writing.
+    pub(super) fn finish(self) -> Result<()> {
+        Ok(self.space.writer.finish()?)
     }
 
     /// Keeps memory bounded: dirty pages beyond the limit are sealed to fresh positions early.
@@ -162,8 +191,9 @@ impl ReadRecords for Registry {
     }
 
     fn get<R: Record>(&self, key: &R::Key) -> Result<Option<R::Value>> {
-        let found = self.trees.get(R::TREE).get(&self.space, &R::encode_key(key))?;
-        found.map(|value| R::decode_value(&value)).transpose()
+        let key = R::encode_key(key);
+        let found = self.trees.get(R::TREE).get(&self.space, &key)?;
+        found.map(|value| R::decode_value(&key, &value)).transpose()
     }
 }
 

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::Inner;
 use super::pages::load_page;
+use super::registry::TRASH_COUNTER;
 use crate::error::Result;
 use crate::records::{ReadRecords, Record, Streams, read_through, reserved_index};
 use crate::tree::{Page, PageExpectation, PageStore, TreeReader};
@@ -42,6 +43,13 @@ impl Snapshot {
         }
     }
 
+    /// Number of free blocks.
+    pub(super) fn free_blocks(&self) -> u64 {
+        let slot = &self.commit.slot;
+        let loose: u64 = slot.loose.iter().map(|run| u64::from(run.count())).sum();
+        slot.counters[TRASH_COUNTER].saturating_add(loose)
+    }
+
     fn reader<R: Record>(&self) -> TreeReader<'_, Snapshot> {
         TreeReader::new(R::TREE, self.commit.slot.roots[R::TREE.index()], self)
     }
@@ -55,8 +63,9 @@ impl PageStore for Snapshot {
 
 impl ReadRecords for Snapshot {
     fn get<R: Record>(&self, key: &R::Key) -> Result<Option<R::Value>> {
-        let found = self.reader::<R>().get(&R::encode_key(key))?;
-        found.map(|value| R::decode_value(&value)).transpose()
+        let key = R::encode_key(key);
+        let found = self.reader::<R>().get(&key)?;
+        found.map(|value| R::decode_value(&key, &value)).transpose()
     }
 
     fn floor<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>> {

@@ -8,7 +8,7 @@ use ar7_engine::format::{LOOSE_RUNS_MAX, Position, Run};
 
 use super::Registry;
 use crate::error::Result;
-use crate::records::{Extents, ExtentKey, Free, ReadRecords, Dying};
+use crate::records::{Dying, ExtentKey, Extents, Free, ReadRecords};
 use crate::tree::TreeId;
 
 /// Runs taken out of the trash at a time at most.
@@ -27,8 +27,8 @@ pub(super) fn refill(registry: &mut Registry, wanted: u64) -> Result<()> {
         if registry.writer().pooled_blocks() >= wanted {
             return Ok(());
         }
-        let Some((start, run)) = registry.ceiling::<Free>(&from)? else { return Ok(()) };
-        registry.remove::<Free>(&start)?;
+        let Some((_, run)) = registry.ceiling::<Free>(&from)? else { return Ok(()) };
+        take(registry, run)?;
         registry.writer().donate(run);
         match Position::new(run.end()) {
             Some(next) => from = next,
@@ -74,17 +74,25 @@ fn insert(registry: &mut Registry, run: Run) -> Result<()> {
         && let Some((found, left)) = registry.floor::<Free>(&before)?
         && left.end() == start.get()
     {
-        registry.remove::<Free>(&found)?;
+        take(registry, left)?;
         start = found;
     }
     if let Some(after) = Position::new(end)
         && let Some(right) = registry.get::<Free>(&after)?
     {
-        registry.remove::<Free>(&after)?;
+        take(registry, right)?;
         end = right.end();
     }
     let joined = Run::new(start, end - start.get()).expect("joined runs are a run");
+    registry.trash_blocks += u64::from(joined.count());
     registry.put::<Free>(&start, &joined)?;
+    Ok(())
+}
+
+/// Takes a whole run out of the trash.
+fn take(registry: &mut Registry, run: Run) -> Result<()> {
+    registry.trash_blocks -= u64::from(run.count()).min(registry.trash_blocks);
+    registry.remove::<Free>(&run.start())?;
     Ok(())
 }
 
@@ -100,8 +108,8 @@ pub(super) fn trim_end(registry: &mut Registry) -> Result<bool> {
             continue;
         }
         match registry.floor::<Free>(&Position::at(end - 1))? {
-            Some((start, run)) if run.end() == end => {
-                registry.remove::<Free>(&start)?;
+            Some((_, run)) if run.end() == end => {
+                take(registry, run)?;
                 registry.writer().lower_count(run);
             }
             _ => break,

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use ar7_engine::format::{Block, BlockHead, BlockIndex, DATA_SIZE, Data, Position, StoredStream};
+use arc_swap::ArcSwap;
 use uuid::Uuid;
 
 use super::layout::locate;
@@ -107,9 +107,9 @@ impl Stream {
     /// in parallel, straight into `bytes`.
     pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {
         match &self.backing {
-            Backing::Writing { .. } => self.with(|open, registry| {
-                open.read_at(registry, offset, bytes)
-            }),
+            Backing::Writing { .. } => {
+                self.with(|open, registry| open.read_at(registry, offset, bytes))
+            }
             Backing::Reading(_) => self.read_committed(|snapshot, stored| {
                 let available = stored.record.length.saturating_sub(offset);
                 let wanted = usize::try_from(available).unwrap_or(usize::MAX).min(bytes.len());

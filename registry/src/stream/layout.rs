@@ -7,9 +7,9 @@
 use ar7_engine::format::{BlockIndex, Generation, Position, Run, StoredStream, StreamLayout};
 use ar7_engine::{Check, Error as EngineError};
 
-use crate::archive::{ReadRecords, Registry};
+use crate::archive::Registry;
 use crate::error::Result;
-use crate::records::{Extent, ExtentKey, Extents};
+use crate::records::{Extent, ExtentKey, Extents, ReadRecords};
 
 /// A run of blocks of one stream: contiguous in position, index and generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,14 +77,13 @@ pub(crate) fn locate(
             .map(|run| Segment { first: BlockIndex(0), run, generation }),
         (StreamLayout::Extents, _) => {
             let key = ExtentKey { stream: record.identity, first: BlockIndex(index) };
-            records
-                .floor::<Extents>(&key)?
-                .filter(|(key, _)| key.stream == record.identity)
-                .map(|(key, extent)| Segment {
+            records.floor::<Extents>(&key)?.filter(|(key, _)| key.stream == record.identity).map(
+                |(key, extent)| Segment {
                     first: key.first,
                     run: extent.run,
                     generation: extent.generation,
-                })
+                },
+            )
         }
         (StreamLayout::OneRun(_), None) => None,
     };
@@ -174,11 +173,7 @@ pub(crate) fn truncate(
 }
 
 /// Removes the extents that begin within `segment`; what the last of them holds beyond is kept.
-fn clear_covered(
-    registry: &mut Registry,
-    stored: &StoredStream,
-    segment: Segment,
-) -> Result<()> {
+fn clear_covered(registry: &mut Registry, stored: &StoredStream, segment: Segment) -> Result<()> {
     let mut from = segment.first;
     loop {
         let key = ExtentKey { stream: stored.record.identity, first: from };

@@ -1,16 +1,14 @@
 //! Reading the sealed blocks of a stream, in parallel, each compared with what is expected of it.
 
 use ar7_engine::crypto::KeyKind;
-use ar7_engine::format::{
-    BlockHead, DATA_SIZE, Generation, Position, Run, StoredStream,
-};
+use ar7_engine::format::{BlockHead, DATA_SIZE, Position, StoredStream};
 use ar7_engine::store::{Redirects, Store};
 use ar7_engine::{Check, Error as EngineError};
 use uuid::Uuid;
 
 use super::layout::{Segment, locate};
-use crate::archive::ReadRecords;
 use crate::error::Result;
+use crate::records::ReadRecords;
 
 /// What a read of sealed blocks needs to know.
 pub(crate) struct Reading<'a, R> {
@@ -121,7 +119,3 @@ fn compare_link(
     }
 }
 
-/// The run and generation that a caller outside reads for one block.
-pub(crate) fn single(segment: &Segment, index: u32) -> (Run, Generation) {
-    (Run::single(segment.position(index)), segment.generation)
-}

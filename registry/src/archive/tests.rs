@@ -1,0 +1,172 @@
+//! An archive behaves as a map from streams to byte strings, across commits, rollbacks and reopenings.
+
+use std::collections::BTreeMap;
+
+use ar7_engine::crypto::{RawKey, Secret};
+use ar7_engine::device::MemoryDevice;
+use ar7_engine::format::{ArchiveKind, DATA_SIZE_U64};
+use ar7_engine::store::{Access, OpenOptions};
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+
+fn secret() -> Secret {
+    Secret::Key(RawKey::from_bytes([7; 32]))
+}
+
+fn create(kind: ArchiveKind, fixed_streams: u32) -> (MemoryDevice, Archive) {
+    let device = MemoryDevice::new();
+    let options = CreateOptions { kind, fixed_streams, ..CreateOptions::default() };
+    let archive = Archive::create_device(Box::new(device.clone()), &secret(), &options).unwrap();
+    (device, archive)
+}
+
+fn open(device: &MemoryDevice, access: Access) -> Archive {
+    let options = OpenOptions { access, ..OpenOptions::default() };
+    Archive::open_device(Box::new(device.clone()), &secret(), options).unwrap()
+}
+
+fn contents(archive: &Archive, identity: Uuid) -> Vec<u8> {
+    let stream = archive.read_stream(identity).unwrap();
+    let mut bytes = vec![0; usize::try_from(stream.len().unwrap()).unwrap()];
+    assert_eq!(stream.read_at(0, &mut bytes).unwrap(), bytes.len());
+    bytes
+}
+
+#[test]
+fn streams_come_back_after_commit_and_reopening() {
+    let (device, archive) = create(ArchiveKind::Dynamic, 0);
+    let mut expected = BTreeMap::new();
+    for length in [0, 1, 4007, 4008, 4009, 3 * 4008, 100_000] {
+        let bytes: Vec<u8> = (0..length).map(|at| u8::try_from(at % 251).unwrap()).collect();
+        let mut stream = archive.new_stream().unwrap();
+        stream.append(&bytes).unwrap();
+        expected.insert(stream.identity(), bytes);
+    }
+    archive.commit().unwrap();
+    for (&identity, bytes) in &expected {
+        assert_eq!(&contents(&archive, identity), bytes);
+    }
+    archive.close().unwrap();
+    let archive = open(&device, Access::Read);
+    assert!(archive.store().recovery().is_clean(), "{:?}", archive.store().recovery());
+    for (&identity, bytes) in &expected {
+        assert_eq!(&contents(&archive, identity), bytes);
+    }
+    assert_eq!(archive.statistics().unwrap().streams, 7);
+}
+
+/// What a test does to an archive.
+#[derive(Debug, Clone)]
+enum Operation {
+    New,
+    Write { stream: usize, offset: u64, length: usize },
+    SetLen { stream: usize, length: u64 },
+    Delete { stream: usize },
+    Commit,
+    Rollback,
+    Reopen,
+}
+
+fn operations() -> impl Strategy<Value = Vec<Operation>> {
+    let border = prop_oneof![0..6 * DATA_SIZE_U64, (0_u64..6).prop_map(|at| at * DATA_SIZE_U64)];
+    let length = prop_oneof![0_usize..200, Just(4008), 3000_usize..30_000];
+    let operation = prop_oneof![
+        2 => Just(Operation::New),
+        8 => (0_usize..4, border.clone(), length)
+            .prop_map(|(stream, offset, length)| Operation::Write { stream, offset, length }),
+        2 => (0_usize..4, border).prop_map(|(stream, length)| Operation::SetLen { stream, length }),
+        1 => (0_usize..4).prop_map(|stream| Operation::Delete { stream }),
+        3 => Just(Operation::Commit),
+        1 => Just(Operation::Rollback),
+        1 => Just(Operation::Reopen),
+    ];
+    prop::collection::vec(operation, 1..60)
+}
+
+/// The streams as they should be, in the order in which they were made.
+type Model = Vec<(Uuid, Vec<u8>)>;
+
+fn apply(archive: &Archive, model: &mut Model, operation: &Operation, salt: u8) {
+    let chosen = |stream: usize, model: &Model| {
+        (!model.is_empty()).then(|| stream % model.len())
+    };
+    match *operation {
+        Operation::New => {
+            let stream = archive.new_stream().unwrap();
+            model.push((stream.identity(), Vec::new()));
+        }
+        Operation::Write { stream, offset, length } => {
+            let Some(at) = chosen(stream, model) else { return };
+            let bytes = vec![salt; length];
+            archive.open_stream(model[at].0).unwrap().write_at(offset, &bytes).unwrap();
+            let offset = usize::try_from(offset).unwrap();
+            let expected = &mut model[at].1;
+            if length > 0 {
+                expected.resize(expected.len().max(offset + length), 0);
+                expected[offset..offset + length].copy_from_slice(&bytes);
+            }
+        }
+        Operation::SetLen { stream, length } => {
+            let Some(at) = chosen(stream, model) else { return };
+            archive.open_stream(model[at].0).unwrap().set_len(length).unwrap();
+            model[at].1.resize(usize::try_from(length).unwrap(), 0);
+        }
+        Operation::Delete { stream } => {
+            let Some(at) = chosen(stream, model) else { return };
+            assert!(archive.delete_stream(model[at].0).unwrap());
+            model.remove(at);
+        }
+        Operation::Commit | Operation::Rollback | Operation::Reopen => unreachable!(),
+    }
+}
+
+fn check_working(archive: &Archive, model: &Model) {
+    for (identity, bytes) in model {
+        let stream = archive.open_stream(*identity).unwrap();
+        let mut found = vec![0; bytes.len() + 10];
+        let length = stream.read_at(0, &mut found).unwrap();
+        assert_eq!(&found[..length], &bytes[..]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    /// Whatever is done, the working state, and after each commit the committed state, equal a plain map.
+    #[test]
+    fn archive_equals_a_plain_map(operations in operations()) {
+        let (device, mut archive) = create(ArchiveKind::Dynamic, 0);
+        let (mut model, mut committed) = (Model::new(), Model::new());
+        for (salt, operation) in (1..).zip(&operations) {
+            match operation {
+                Operation::Commit => {
+                    archive.commit().unwrap();
+                    committed.clone_from(&model);
+                }
+                Operation::Rollback => {
+                    archive.rollback().unwrap();
+                    model.clone_from(&committed);
+                }
+                Operation::Reopen => {
+                    archive.close().unwrap();
+                    model.clone_from(&committed);
+                    archive = open(&device, Access::Write);
+                }
+                other => apply(&archive, &mut model, other, salt),
+            }
+            check_working(&archive, &model);
+            for (identity, bytes) in &committed {
+                prop_assert_eq!(&contents(&archive, *identity), bytes);
+            }
+        }
+        archive.commit().unwrap();
+        drop(archive);
+        let archive = open(&device, Access::Read);
+        prop_assert_eq!(archive.streams(None, 1000).unwrap().len(), model.len());
+        for (identity, bytes) in &model {
+            prop_assert_eq!(&contents(&archive, *identity), bytes);
+        }
+    }
+}

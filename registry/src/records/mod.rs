@@ -1,0 +1,67 @@
+//! What the trees hold: keys and values, and their bytes.
+
+mod space;
+mod streams;
+
+pub use space::{Dying, Free, SessionEntry, Sessions};
+pub use streams::{Extent, ExtentKey, Extents, Streams};
+
+use ar7_engine::{Check, Error as EngineError};
+use uuid::Uuid;
+
+use crate::archive::RESERVED_STREAMS;
+use crate::error::Result;
+use crate::tree::TreeId;
+
+/// A kind of record: the tree it is in, and how key and value are encoded. Keys sort as their bytes do.
+pub trait Record {
+    /// The tree.
+    const TREE: TreeId;
+    /// Type of the key.
+    type Key;
+    /// Type of the value.
+    type Value;
+
+    /// Encodes a key.
+    fn encode_key(key: &Self::Key) -> Vec<u8>;
+    /// Decodes a key.
+    fn decode_key(bytes: &[u8]) -> Result<Self::Key>;
+    /// Encodes a value.
+    fn encode_value(value: &Self::Value) -> Vec<u8>;
+    /// Decodes the value that belongs to `key`.
+    fn decode_value(key: &[u8], bytes: &[u8]) -> Result<Self::Value>;
+}
+
+/// Reads records, of a committed state or of the one under way.
+pub(crate) trait ReadRecords {
+    /// The value of a key.
+    fn get<R: Record>(&self, key: &R::Key) -> Result<Option<R::Value>>;
+
+    /// The greatest record whose key is not above `key`.
+    fn floor<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>>;
+
+    /// The least record whose key is not below `key`.
+    fn ceiling<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>>;
+}
+
+/// Decodes an entry of a tree.
+pub(crate) fn read_through<R: Record>(
+    found: Option<(Vec<u8>, Vec<u8>)>,
+) -> Result<Option<(R::Key, R::Value)>> {
+    found.map(|(key, value)| Ok((R::decode_key(&key)?, R::decode_value(&key, &value)?))).transpose()
+}
+
+/// UUID of a reserved stream.
+pub(crate) fn reserved_identity(index: usize) -> Uuid {
+    Uuid::from_u128(index as u128)
+}
+
+/// Number of a reserved stream, if the UUID is one's.
+pub(crate) fn reserved_index(identity: Uuid) -> Option<usize> {
+    usize::try_from(identity.as_u128()).ok().filter(|&index| index < RESERVED_STREAMS)
+}
+
+/// Bytes of exactly the length that a key or value has.
+fn exactly<const N: usize>(bytes: &[u8]) -> Result<[u8; N]> {
+    bytes.try_into().map_err(|_| EngineError::damaged(None, Check::Record, N, bytes.len()).into())
+}

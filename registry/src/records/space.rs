@@ -1,0 +1,98 @@
+//! Free runs, dying streams, and sessions.
+
+use ar7_engine::format::{Position, Run, SessionRecord, StoredStream};
+use ar7_engine::{Check, Error as EngineError};
+use uuid::Uuid;
+
+use super::{Record, Streams, exactly};
+use crate::error::Result;
+use crate::tree::TreeId;
+
+/// Free runs: position to run.
+///
+/// The specification's name for them is the trash.
+pub enum Free {}
+
+impl Record for Free {
+    const TREE: TreeId = TreeId::Free;
+    type Key = Position;
+    type Value = Run;
+
+    fn encode_key(key: &Position) -> Vec<u8> {
+        key.get().to_be_bytes().to_vec()
+    }
+
+    fn decode_key(bytes: &[u8]) -> Result<Position> {
+        let raw = u32::from_be_bytes(exactly(bytes)?);
+        let position = Position::new(raw);
+        Ok(position.ok_or_else(|| EngineError::damaged(None, Check::FreeMap, "a position", raw))?)
+    }
+
+    fn encode_value(value: &Run) -> Vec<u8> {
+        value.count().to_be_bytes().to_vec()
+    }
+
+    fn decode_value(key: &[u8], bytes: &[u8]) -> Result<Run> {
+        let start = Free::decode_key(key)?;
+        let count = u32::from_be_bytes(exactly(bytes)?);
+        let reserved = start.get() < ar7_engine::format::RESERVED_BLOCKS;
+        let run = Run::new(start, count).filter(|_| !reserved);
+        Ok(run.ok_or_else(|| EngineError::damaged(start, Check::FreeMap, "a run", count))?)
+    }
+}
+
+/// Deleted streams whose blocks are not all free yet.
+pub enum Dying {}
+
+impl Record for Dying {
+    const TREE: TreeId = TreeId::Dying;
+    type Key = Uuid;
+    type Value = StoredStream;
+
+    fn encode_key(key: &Uuid) -> Vec<u8> {
+        Streams::encode_key(key)
+    }
+
+    fn decode_key(bytes: &[u8]) -> Result<Uuid> {
+        Streams::decode_key(bytes)
+    }
+
+    fn encode_value(value: &StoredStream) -> Vec<u8> {
+        Streams::encode_value(value)
+    }
+
+    fn decode_value(key: &[u8], bytes: &[u8]) -> Result<StoredStream> {
+        Streams::decode_value(key, bytes)
+    }
+}
+
+/// Sessions that have ended: number to salt and last step.
+pub enum Sessions {}
+
+/// A session that has ended.
+pub type SessionEntry = SessionRecord;
+
+impl Record for Sessions {
+    const TREE: TreeId = TreeId::Sessions;
+    type Key = u32;
+    type Value = SessionRecord;
+
+    fn encode_key(key: &u32) -> Vec<u8> {
+        key.to_be_bytes().to_vec()
+    }
+
+    fn decode_key(bytes: &[u8]) -> Result<u32> {
+        exactly(bytes).map(u32::from_be_bytes)
+    }
+
+    fn encode_value(value: &SessionRecord) -> Vec<u8> {
+        [value.salt.to_be_bytes(), value.last_step.to_be_bytes()].concat()
+    }
+
+    fn decode_value(key: &[u8], bytes: &[u8]) -> Result<SessionRecord> {
+        let word = |bytes: &[u8]| exactly(bytes).map(u32::from_be_bytes);
+        let bytes: [u8; 8] = exactly(bytes)?;
+        let (salt, last_step) = (word(&bytes[..4])?, word(&bytes[4..])?);
+        Ok(SessionRecord { session: Sessions::decode_key(key)?, salt, last_step })
+    }
+}

@@ -1,0 +1,118 @@
+//! Streams and their extents.
+
+use ar7_engine::format::{BlockIndex, Generation, Position, Run, StoredStream};
+use ar7_engine::{Check, Error as EngineError};
+use uuid::Uuid;
+
+use super::{Record, exactly};
+use crate::error::Result;
+use crate::tree::TreeId;
+
+ar7_engine::layout! {
+    /// Key of an extent.
+    pub mod extent_key_layout, 20 => {
+        STREAM: 16, "UUID of the stream";
+        FIRST: 4, "u32: index of the extent's first block";
+    }
+}
+
+ar7_engine::layout! {
+    /// An extent.
+    pub mod extent_layout, 20 => {
+        START: 4, "u32: position of the first block";
+        COUNT: 4, "u32: number of blocks, at least 1";
+        GENERATION: 12, "generation of every block of the extent";
+    }
+}
+
+/// Streams: UUID to record.
+pub enum Streams {}
+
+impl Record for Streams {
+    const TREE: TreeId = TreeId::Streams;
+    type Key = Uuid;
+    type Value = StoredStream;
+
+    fn encode_key(key: &Uuid) -> Vec<u8> {
+        key.as_bytes().to_vec()
+    }
+
+    fn decode_key(bytes: &[u8]) -> Result<Uuid> {
+        exactly(bytes).map(Uuid::from_bytes)
+    }
+
+    fn encode_value(value: &StoredStream) -> Vec<u8> {
+        value.encode().to_vec()
+    }
+
+    fn decode_value(key: &[u8], bytes: &[u8]) -> Result<StoredStream> {
+        let stored = StoredStream::decode(&exactly(bytes)?)?;
+        let (expected, found) = (Uuid::from_bytes(exactly(key)?), stored.record.identity);
+        if expected != found {
+            return Err(EngineError::damaged(None, Check::Record, expected, found).into());
+        }
+        Ok(stored)
+    }
+}
+
+/// Extents of streams of several runs.
+pub enum Extents {}
+
+/// Key of an extent: ordered by stream, then by index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExtentKey {
+    /// The stream.
+    pub stream: Uuid,
+    /// Index of the first block.
+    pub first: BlockIndex,
+}
+
+/// A run of blocks of a stream, of one generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// Where the blocks lie.
+    pub run: Run,
+    /// Generation of every one of them.
+    pub generation: Generation,
+}
+
+impl Record for Extents {
+    const TREE: TreeId = TreeId::Extents;
+    type Key = ExtentKey;
+    type Value = Extent;
+
+    fn encode_key(key: &ExtentKey) -> Vec<u8> {
+        let mut bytes = vec![0; extent_key_layout::SIZE];
+        extent_key_layout::STREAM.put(&mut bytes, key.stream.as_bytes());
+        extent_key_layout::FIRST.put(&mut bytes, &key.first.get().to_be_bytes());
+        bytes
+    }
+
+    fn decode_key(bytes: &[u8]) -> Result<ExtentKey> {
+        let bytes: [u8; extent_key_layout::SIZE] = exactly(bytes)?;
+        Ok(ExtentKey {
+            stream: Uuid::from_bytes(extent_key_layout::STREAM.array(&bytes)),
+            first: BlockIndex(extent_key_layout::FIRST.u32(&bytes)),
+        })
+    }
+
+    fn encode_value(value: &Extent) -> Vec<u8> {
+        let mut bytes = vec![0; extent_layout::SIZE];
+        extent_layout::START.put(&mut bytes, &value.run.start().get().to_be_bytes());
+        extent_layout::COUNT.put(&mut bytes, &value.run.count().to_be_bytes());
+        extent_layout::GENERATION.put(&mut bytes, &value.generation.encode());
+        bytes
+    }
+
+    fn decode_value(key: &[u8], bytes: &[u8]) -> Result<Extent> {
+        let first = Extents::decode_key(key)?.first;
+        let bytes: [u8; extent_layout::SIZE] = exactly(bytes)?;
+        let (start, count) = (extent_layout::START.u32(&bytes), extent_layout::COUNT.u32(&bytes));
+        let run = Position::new(start).and_then(|start| Run::new(start, count));
+        // The index after the last block must be a number too.
+        let run = run.filter(|_| first.get().checked_add(count).is_some());
+        let run = run.ok_or_else(|| EngineError::damaged(None, Check::Extents, start, count))?;
+        let generation = Generation::decode(extent_layout::GENERATION.array(&bytes));
+        Ok(Extent { run, generation })
+    }
+}

@@ -1,0 +1,343 @@
+//! A page: sorted cells in the data of one block, searched where they lie.
+//!
+//! Cells are packed from the end of the page downwards, in order, behind a directory of their
+//! offsets. There is one way to lay out a given list of cells, so a page that parses is
+//! encoded as it was found.
+
+use ar7_engine::format::{BlockRef, DATA_SIZE, Data, Field, Position};
+use ar7_engine::{Check, Error as EngineError, Value};
+
+use super::{CELL_MAX, KEY_MAX, PageExpectation, TreeId};
+use crate::error::Result;
+
+ar7_engine::layout! {
+    /// The data of a registry page.
+    pub mod page_layout, 4008 => {
+        TAG: 1, "u8: 1 leaf, 2 branch; 0 is no page";
+        TREE: 1, "u8: number of the tree";
+        LEVEL: 1, "u8: level, 0 for a leaf";
+        RESERVED: 1, "0";
+        COUNT: 2, "u16: number of cells, at least 1";
+        CELLS: 2, "u16: offset of the lowest byte that a cell uses";
+        BODY: 4000, "u16 offset of each cell; zeros; the cells, the first at the end";
+    }
+}
+
+const LEAF: u8 = 1;
+const BRANCH: u8 = 2;
+
+/// Offset of the directory of cells.
+const DIRECTORY: usize = page_layout::BODY.offset;
+
+/// Bytes that a cell takes beside its key and value: its entry in the directory and the key's length.
+pub(super) const CELL_OVERHEAD: usize = 4;
+
+/// Bytes that cells can take.
+pub(super) const CAPACITY: usize = page_layout::BODY.length;
+
+/// Below this many bytes a page is joined with a neighbour.
+pub(super) const UNDERFULL: usize = CAPACITY / 4;
+
+/// Set in the position of a child that is a dirty page, known by its number.
+const DIRTY_CHILD: u32 = 1 << 31;
+
+/// A child of a branch, or the root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Child {
+    /// A sealed page.
+    Sealed(BlockRef),
+    /// A page in memory.
+    Dirty(u32),
+}
+
+impl Child {
+    pub(super) fn encode(self) -> [u8; BlockRef::SIZE] {
+        match self {
+            Child::Sealed(block) => BlockRef::encode(Some(block)),
+            Child::Dirty(number) => {
+                let mut bytes = [0; BlockRef::SIZE];
+                bytes[..4].copy_from_slice(&(number | DIRTY_CHILD).to_be_bytes());
+                bytes
+            }
+        }
+    }
+}
+
+/// A page of a tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    data: Box<Data>,
+    tree: TreeId,
+}
+
+impl Page {
+    /// An empty page. It gets a cell before anybody else sees it.
+    pub(super) fn new(tree: TreeId, level: u8) -> Page {
+        let mut data = Box::new([0; DATA_SIZE]);
+        let tag = if level == 0 { LEAF } else { BRANCH };
+        let number = u8::try_from(tree.index()).expect("seven trees");
+        page_layout::TAG.put(&mut data[..], &[tag]);
+        page_layout::TREE.put(&mut data[..], &[number]);
+        page_layout::LEVEL.put(&mut data[..], &[level]);
+        let mut page = Page { data, tree };
+        page.set_u16(page_layout::CELLS, DATA_SIZE);
+        page
+    }
+
+    /// Checks the data of a block that should be a page: everything that reading it relies on.
+    pub fn parse(position: Position, data: &Data, expect: PageExpectation) -> Result<Page> {
+        let page = Page { data: Box::new(*data), tree: expect.tree };
+        page.check(expect).map_err(|(check, expected, found)| {
+            EngineError::damaged(position, check, expected, found)
+        })?;
+        Ok(page)
+    }
+
+    /// The page as the data of a block.
+    pub fn data(&self) -> &Data {
+        &self.data
+    }
+
+    /// The tree it belongs to.
+    pub fn tree(&self) -> TreeId {
+        self.tree
+    }
+
+    /// Level, 0 for a leaf.
+    pub fn level(&self) -> u8 {
+        self.data[page_layout::LEVEL.offset]
+    }
+
+    /// Whether the page has children.
+    pub fn is_branch(&self) -> bool {
+        self.level() > 0
+    }
+
+    /// Number of cells.
+    pub fn count(&self) -> usize {
+        usize::from(page_layout::COUNT.u16(&self.data[..]))
+    }
+
+    /// Key of a cell. The first key of a branch is empty: it stands for everything below the second.
+    pub fn key(&self, cell: usize) -> &[u8] {
+        self.parts(cell).0
+    }
+
+    /// Value of a cell; in a branch, its child.
+    pub fn value(&self, cell: usize) -> &[u8] {
+        self.parts(cell).1
+    }
+
+    /// Page that a cell of a branch names.
+    ///
+    /// # Panics
+    /// If the page is not a branch that was sealed.
+    pub fn child_block(&self, cell: usize) -> BlockRef {
+        match self.child(cell) {
+            Child::Sealed(block) => block,
+            Child::Dirty(_) => unreachable!("a sealed branch names sealed pages"),
+        }
+    }
+
+    pub(super) fn child(&self, cell: usize) -> Child {
+        let bytes: [u8; BlockRef::SIZE] = self.value(cell).try_into().expect("a child");
+        let raw = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        if raw & DIRTY_CHILD != 0 {
+            return Child::Dirty(raw & !DIRTY_CHILD);
+        }
+        let block = BlockRef::decode(bytes).ok().flatten();
+        Child::Sealed(block.expect("children are checked when a page is parsed"))
+    }
+
+    pub(super) fn set_child(&mut self, cell: usize, child: Child) {
+        let end = self.cell_end(cell);
+        self.data[end - BlockRef::SIZE..end].copy_from_slice(&child.encode());
+    }
+
+    /// The cell with this key, or the place where it would be.
+    pub(super) fn search(&self, key: &[u8]) -> std::result::Result<usize, usize> {
+        let (mut low, mut high) = (0, self.count());
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.key(middle).cmp(key) {
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Equal => return Ok(middle),
+                std::cmp::Ordering::Greater => high = middle,
+            }
+        }
+        Err(low)
+    }
+
+    /// The cell of a branch whose child holds `key`.
+    pub(super) fn child_for(&self, key: &[u8]) -> usize {
+        match self.search(key) {
+            Ok(cell) => cell,
+            Err(place) => place.saturating_sub(1),
+        }
+    }
+
+    /// Bytes that the cells take.
+    pub(super) fn used(&self) -> usize {
+        DATA_SIZE - self.cells_start() + 2 * self.count()
+    }
+
+    pub(super) fn fits(&self, key: &[u8], value: &[u8]) -> bool {
+        self.used() + cell_size(key, value) <= CAPACITY
+    }
+
+    /// Puts a cell at its place; it fits.
+    pub(super) fn insert(&mut self, cell: usize, key: &[u8], value: &[u8]) {
+        assert!(self.fits(key, value), "the caller splits the page first");
+        let count = self.count();
+        let size = cell_size(key, value) - 2;
+        let end = self.cell_begin_before(cell);
+        let start = self.cells_start();
+        self.data.copy_within(start..end, start - size);
+        let begin = end - size;
+        let key_length = u16::try_from(key.len()).expect("keys are bounded");
+        self.data[begin..begin + 2].copy_from_slice(&key_length.to_be_bytes());
+        self.data[begin + 2..begin + 2 + key.len()].copy_from_slice(key);
+        self.data[begin + 2 + key.len()..end].copy_from_slice(value);
+        for moved in (cell..count).rev() {
+            let offset = self.offset(moved) - size;
+            self.set_offset(moved + 1, offset);
+        }
+        self.set_offset(cell, begin);
+        self.set_u16(page_layout::COUNT, count + 1);
+        self.set_u16(page_layout::CELLS, start - size);
+    }
+
+    pub(super) fn remove(&mut self, cell: usize) {
+        let count = self.count();
+        let (begin, end) = (self.offset(cell), self.cell_end(cell));
+        let size = end - begin;
+        let start = self.cells_start();
+        self.data.copy_within(start..begin, start + size);
+        for moved in cell + 1..count {
+            let offset = self.offset(moved) + size;
+            self.set_offset(moved - 1, offset);
+        }
+        self.set_offset(count - 1, 0);
+        self.data[start..start + size].fill(0);
+        self.set_u16(page_layout::COUNT, count - 1);
+        self.set_u16(page_layout::CELLS, start + size);
+    }
+
+    /// Adds a cell after the last.
+    pub(super) fn push(&mut self, key: &[u8], value: &[u8]) {
+        self.insert(self.count(), key, value);
+    }
+
+    fn parts(&self, cell: usize) -> (&[u8], &[u8]) {
+        let (begin, end) = (self.offset(cell), self.cell_end(cell));
+        let key_length = usize::from(u16::from_be_bytes([self.data[begin], self.data[begin + 1]]));
+        self.data[begin + 2..end].split_at(key_length)
+    }
+
+    fn offset(&self, cell: usize) -> usize {
+        let at = DIRECTORY + 2 * cell;
+        usize::from(u16::from_be_bytes([self.data[at], self.data[at + 1]]))
+    }
+
+    fn set_offset(&mut self, cell: usize, offset: usize) {
+        let at = DIRECTORY + 2 * cell;
+        let offset = u16::try_from(offset).expect("offsets lie in the page");
+        self.data[at..at + 2].copy_from_slice(&offset.to_be_bytes());
+    }
+
+    /// End of a cell: where the one before begins.
+    fn cell_end(&self, cell: usize) -> usize {
+        self.cell_begin_before(cell)
+    }
+
+    fn cell_begin_before(&self, cell: usize) -> usize {
+        match cell.checked_sub(1) {
+            Some(before) => self.offset(before),
+            None => DATA_SIZE,
+        }
+    }
+
+    fn cells_start(&self) -> usize {
+        usize::from(page_layout::CELLS.u16(&self.data[..]))
+    }
+
+    fn set_u16(&mut self, field: Field, value: usize) {
+        let value = u16::try_from(value).expect("at most the length of a page");
+        field.put(&mut self.data[..], &value.to_be_bytes());
+    }
+
+    fn check(&self, expect: PageExpectation) -> std::result::Result<(), Fault> {
+        let tag = if expect.level == 0 { LEAF } else { BRANCH };
+        let number = u8::try_from(expect.tree.index()).expect("seven trees");
+        let frame = [
+            (page_layout::TAG, tag),
+            (page_layout::TREE, number),
+            (page_layout::LEVEL, expect.level),
+            (page_layout::RESERVED, 0),
+        ];
+        for (field, expected) in frame {
+            let found = self.data[field.offset];
+            if found != expected {
+                return Err((Check::Page, expected.into(), found.into()));
+            }
+        }
+        let count = self.count();
+        if count == 0 || DIRECTORY + 2 * count > DATA_SIZE {
+            return Err((Check::Page, (CAPACITY / 2).into(), count.into()));
+        }
+        let mut end = DATA_SIZE;
+        for cell in 0..count {
+            end = self.check_cell(cell, end)?;
+        }
+        let start = self.cells_start();
+        if start != end || start < DIRECTORY + 2 * count {
+            return Err((Check::Page, end.into(), start.into()));
+        }
+        if self.data[DIRECTORY + 2 * count..start].iter().any(|&byte| byte != 0) {
+            return Err((Check::Reserved, "zeros".into(), "other bytes".into()));
+        }
+        Ok(())
+    }
+
+    /// Checks one cell, which ends at `end`; returns where it begins.
+    fn check_cell(&self, cell: usize, end: usize) -> std::result::Result<usize, Fault> {
+        let begin = self.offset(cell);
+        if begin < DIRECTORY || begin + 2 > end {
+            return Err((Check::Page, end.into(), begin.into()));
+        }
+        let key_length = usize::from(u16::from_be_bytes([self.data[begin], self.data[begin + 1]]));
+        let body = end - begin - 2;
+        if key_length > KEY_MAX.min(body) || body > CELL_MAX {
+            return Err((Check::Page, KEY_MAX.into(), key_length.into()));
+        }
+        let (key, value) = (self.key(cell), self.value(cell));
+        if cell > 0 && self.key(cell - 1) >= key {
+            let (before, key) = (self.key(cell - 1).to_vec(), key.to_vec());
+            return Err((Check::KeyOrder, Value::Bytes(before), Value::Bytes(key)));
+        }
+        if self.is_branch() {
+            if cell == 0 && !key.is_empty() {
+                return Err((Check::KeyOrder, 0_u8.into(), key.len().into()));
+            }
+            check_child(value)?;
+        }
+        Ok(begin)
+    }
+}
+
+type Fault = (Check, Value, Value);
+
+fn check_child(value: &[u8]) -> std::result::Result<(), Fault> {
+    let bytes: [u8; BlockRef::SIZE] =
+        value.try_into().map_err(|_| (Check::Page, BlockRef::SIZE.into(), value.len().into()))?;
+    match BlockRef::decode(bytes) {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err((Check::Page, "a position".into(), (-1_i32).into())),
+        Err(raw) => Err((Check::Page, "a position".into(), raw.into())),
+    }
+}
+
+/// Bytes that a cell takes in a page, its entry in the directory included.
+pub(super) fn cell_size(key: &[u8], value: &[u8]) -> usize {
+    CELL_OVERHEAD + key.len() + value.len()
+}

@@ -1,0 +1,199 @@
+//! The working tree of a writer: a committed root, and the pages that were changed since.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ar7_engine::Error as EngineError;
+use ar7_engine::format::{BlockRef, Position, Root, Run};
+
+use super::cursor::{Cursor, Entry, View};
+use super::page::{Child, Page};
+use super::{CELL_MAX, KEY_MAX, PageExpectation, PageSpace, PageStore, TreeId};
+use crate::error::Result;
+
+/// A tree that can be changed.
+pub struct Tree {
+    pub(super) tree: TreeId,
+    pub(super) root: Option<Child>,
+    pub(super) depth: u8,
+    pub(super) entries: u64,
+    /// Changed pages, by their numbers.
+    pub(super) dirty: Vec<Option<Page>>,
+    unused: Vec<u32>,
+}
+
+impl Tree {
+    /// The tree with this committed root.
+    pub fn open(tree: TreeId, root: Root) -> Tree {
+        Tree {
+            tree,
+            root: root.block.map(Child::Sealed),
+            depth: root.depth,
+            entries: root.entries,
+            dirty: Vec::new(),
+            unused: Vec::new(),
+        }
+    }
+
+    /// Number of entries.
+    pub fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// Number of pages that were changed since the last flush.
+    pub fn dirty_pages(&self) -> usize {
+        self.dirty.len() - self.unused.len()
+    }
+
+    /// The root, once all pages are flushed.
+    ///
+    /// # Panics
+    /// If there are dirty pages, which is a bug of the caller.
+    pub fn root(&self) -> Root {
+        let block = self.root.map(|root| match root {
+            Child::Sealed(block) => block,
+            Child::Dirty(_) => panic!("the tree is flushed before its root is recorded"),
+        });
+        Root { block, depth: self.depth, entries: self.entries }
+    }
+
+    /// The value of a key.
+    pub fn get<S: PageStore + ?Sized>(&self, store: &S, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        Cursor::get(self.view(store), key)
+    }
+
+    /// The greatest entry not above `key`.
+    pub fn floor<S: PageStore + ?Sized>(&self, store: &S, key: &[u8]) -> Result<Option<Entry>> {
+        Cursor::floor(self.view(store), key)
+    }
+
+    /// The least entry not below `key`.
+    pub fn ceiling<S: PageStore + ?Sized>(&self, store: &S, key: &[u8]) -> Result<Option<Entry>> {
+        Ok(Cursor::seek(self.view(store), key)?.entry())
+    }
+
+    /// Inserts or replaces an entry; returns the value it replaced.
+    pub fn insert<S: PageSpace + ?Sized>(
+        &mut self,
+        space: &mut S,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<Option<Vec<u8>>> {
+        check_size("length of a key in bytes", key.len(), KEY_MAX)?;
+        check_size("length of an entry in bytes", key.len() + value.len(), CELL_MAX)?;
+        self.put(space, key, value)
+    }
+
+    /// Removes an entry; returns its value.
+    pub fn remove<S: PageSpace + ?Sized>(
+        &mut self,
+        space: &mut S,
+        key: &[u8],
+    ) -> Result<Option<Vec<u8>>> {
+        // Looked for first: a key that is not there dirties no page.
+        match self.get(space, key)? {
+            None => Ok(None),
+            found => {
+                self.take(space, key)?;
+                Ok(found)
+            }
+        }
+    }
+
+    /// Gives every changed page a position, hands all of them over, and returns the new root.
+    pub fn flush<S: PageSpace + ?Sized>(&mut self, space: &mut S) -> Result<Root> {
+        let Some(Child::Dirty(root)) = self.root else {
+            return Ok(self.root());
+        };
+        let pages = u32::try_from(self.dirty_pages()).expect("fewer pages than blocks");
+        let runs = space.allocate(pages)?;
+        let mut positions = runs.into_iter().flat_map(Run::positions);
+        let mut sealed = HashMap::with_capacity(self.dirty_pages());
+        let root = self.hand_over(space, root, &mut positions, &mut sealed)?;
+        self.root = Some(Child::Sealed(root));
+        self.dirty.clear();
+        self.unused.clear();
+        Ok(self.root())
+    }
+
+    /// Children first, because a page names its children by the positions that they get.
+    fn hand_over<S: PageSpace + ?Sized>(
+        &mut self,
+        space: &mut S,
+        number: u32,
+        positions: &mut impl Iterator<Item = Position>,
+        sealed: &mut HashMap<u32, BlockRef>,
+    ) -> Result<BlockRef> {
+        let mut page = self.take_dirty(number);
+        if page.is_branch() {
+            for cell in 0..page.count() {
+                if let Child::Dirty(child) = page.child(cell) {
+                    let block = self.hand_over(space, child, positions, sealed)?;
+                    page.set_child(cell, Child::Sealed(block));
+                }
+            }
+        }
+        let position = positions.next().expect("a position was allocated for each page");
+        let block = BlockRef { position, generation: space.generation() };
+        space.store(position, Arc::new(page))?;
+        sealed.insert(number, block);
+        Ok(block)
+    }
+
+    pub(super) fn view<'a, S: PageStore + ?Sized>(&'a self, store: &'a S) -> View<'a, S> {
+        let Tree { tree, root, depth, ref dirty, .. } = *self;
+        View { tree, root, depth, dirty, store }
+    }
+
+    /// The number of a page in memory: the page itself, or a copy of the sealed one, which is released.
+    pub(super) fn make_dirty<S: PageSpace + ?Sized>(
+        &mut self,
+        space: &mut S,
+        child: Child,
+        level: u8,
+    ) -> Result<u32> {
+        match child {
+            Child::Dirty(number) => Ok(number),
+            Child::Sealed(block) => {
+                let page = space.load(block, PageExpectation { tree: self.tree, level })?;
+                space.release(block);
+                Ok(self.add_dirty(Page::clone(&page)))
+            }
+        }
+    }
+
+    pub(super) fn add_dirty(&mut self, page: Page) -> u32 {
+        if let Some(number) = self.unused.pop() {
+            self.dirty[index(number)] = Some(page);
+            return number;
+        }
+        let number = u32::try_from(self.dirty.len()).expect("fewer pages than blocks");
+        self.dirty.push(Some(page));
+        number
+    }
+
+    pub(super) fn take_dirty(&mut self, number: u32) -> Page {
+        self.unused.push(number);
+        self.dirty[index(number)].take().expect("a dirty page is named once")
+    }
+
+    pub(super) fn page(&self, number: u32) -> &Page {
+        self.dirty[index(number)].as_ref().expect("a dirty page that is named is in memory")
+    }
+
+    pub(super) fn page_mut(&mut self, number: u32) -> &mut Page {
+        self.dirty[index(number)].as_mut().expect("a dirty page that is named is in memory")
+    }
+}
+
+fn index(number: u32) -> usize {
+    usize::try_from(number).expect("a number of a page in memory")
+}
+
+fn check_size(what: &'static str, found: usize, allowed: usize) -> Result<()> {
+    if found > allowed {
+        let (found, allowed) = (found.into(), allowed.into());
+        return Err(EngineError::OutOfBounds { what, found, allowed }.into());
+    }
+    Ok(())
+}
