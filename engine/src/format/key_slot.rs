@@ -84,10 +84,10 @@ impl KeySlot {
         };
         let [kind] = key_slot_layout::KIND.array(bytes);
         if kind == KIND_EMPTY {
-            return match bytes.iter().all(|&byte| byte == 0) {
-                true => Ok(KeySlot::Empty),
-                false => Err(damaged("zeros in an empty slot", "other bytes".into())),
-            };
+            if bytes.iter().any(|&byte| byte != 0) {
+                return Err(damaged("zeros in an empty slot", "other bytes".into()));
+            }
+            return Ok(KeySlot::Empty);
         }
         let reserved = [key_slot_layout::RESERVED.of(bytes), key_slot_layout::UNUSED.of(bytes)];
         if reserved.concat().iter().any(|&byte| byte != 0) {

@@ -127,7 +127,7 @@ impl Store {
             return Ok((store, None));
         }
         store.recover(&header, &chosen, &list)?;
-        let writer = Writer::begin_session(Arc::clone(&store), &chosen, list.blocks)?;
+        let writer = Writer::begin_session(&store, &chosen, list.blocks)?;
         Ok((store, Some(writer)))
     }
 }
@@ -136,13 +136,13 @@ impl Writer {
     /// Raises the session number durably, before anything is sealed in it. A commit of its own, which
     /// changes nothing else: the redo list stays named until the next, as its images are
     /// in place and may be copied again.
-    fn begin_session(store: Arc<Store>, chosen: &Chosen, listed: RunSet) -> Result<Writer> {
+    fn begin_session(store: &Arc<Store>, chosen: &Chosen, listed: RunSet) -> Result<Writer> {
         let before = chosen.slot.generation;
         let full = Error::Full { what: "number of sessions", limit: u64::from(u32::MAX) };
         let session = before.session.checked_add(1).ok_or_else(|| full.clone())?;
         let generation = Generation { session, step: 0, salt: random_u32()? };
         let mut writer = Writer {
-            store: Arc::clone(&store),
+            store: Arc::clone(store),
             generation,
             space: Space::default(),
             views: Views::default(),

@@ -54,7 +54,7 @@ impl State {
     }
 
     fn take_slot(&mut self, slot: &MetaSlot) {
-        self.reserved = slot.reserved_streams.clone();
+        self.reserved.clone_from(&slot.reserved_streams);
         self.metadata.clone_from(&slot.metadata);
         self.counters = slot.counters;
     }

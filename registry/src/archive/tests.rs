@@ -89,9 +89,7 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
 type Model = Vec<(Uuid, Vec<u8>)>;
 
 fn apply(archive: &Archive, model: &mut Model, operation: &Operation, salt: u8) {
-    let chosen = |stream: usize, model: &Model| {
-        (!model.is_empty()).then(|| stream % model.len())
-    };
+    let chosen = |stream: usize, model: &Model| (!model.is_empty()).then(|| stream % model.len());
     match *operation {
         Operation::New => {
             let stream = archive.new_stream().unwrap();

@@ -11,42 +11,43 @@ use crate::error::{Error, Result};
 /// How a file object is opened: what Python's modes `r`, `w`, `a`, `x`, each with or without `+`, mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mode {
-    read: bool,
-    write: bool,
-    append: bool,
-    truncate: bool,
-    create: bool,
-    create_new: bool,
+    base: Base,
+    /// `+`: both reading and writing.
+    both: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Base {
+    /// `r`: the stream must exist.
+    Read,
+    /// `w`: made if it is not there, emptied if it is.
+    Write,
+    /// `a`: made if it is not there; every write goes to the end.
+    Append,
+    /// `x`: made; it must not be there.
+    New,
 }
 
 impl Mode {
     /// Reads; the stream must exist.
-    pub const READ: Mode = Mode {
-        read: true,
-        write: false,
-        append: false,
-        truncate: false,
-        create: false,
-        create_new: false,
-    };
+    pub const READ: Mode = Mode { base: Base::Read, both: false };
 
     /// Reads a mode as Python writes it: one of `r`, `w`, `a`, `x`, and then `+` and `b` in any order.
     /// There is no text mode: `t` is refused.
     pub fn parse(mode: &str) -> Result<Mode> {
         let unknown = || Error::UnknownMode { mode: mode.to_owned() };
         let mut letters = mode.chars();
-        let (write, append) = (Mode { read: false, write: true, ..Mode::READ }, true);
-        let mut parsed = match letters.next() {
-            Some('r') => Mode::READ,
-            Some('w') => Mode { truncate: true, create: true, ..write },
-            Some('a') => Mode { append, create: true, ..write },
-            Some('x') => Mode { create_new: true, ..write },
+        let base = match letters.next() {
+            Some('r') => Base::Read,
+            Some('w') => Base::Write,
+            Some('a') => Base::Append,
+            Some('x') => Base::New,
             _ => return Err(unknown()),
         };
-        let (mut plus, mut binary) = (false, false);
+        let (mut both, mut binary) = (false, false);
         for letter in letters {
             let seen = match letter {
-                '+' => &mut plus,
+                '+' => &mut both,
                 'b' => &mut binary,
                 _ => return Err(unknown()),
             };
@@ -54,19 +55,21 @@ impl Mode {
                 return Err(unknown());
             }
         }
-        parsed.read |= plus;
-        parsed.write |= plus;
-        Ok(parsed)
+        Ok(Mode { base, both })
     }
 
     /// Whether the mode allows reading.
-    pub const fn readable(self) -> bool {
-        self.read
+    pub fn readable(self) -> bool {
+        self.both || self.base == Base::Read
     }
 
     /// Whether the mode allows writing.
-    pub const fn writable(self) -> bool {
-        self.write
+    pub fn writable(self) -> bool {
+        self.both || self.base != Base::Read
+    }
+
+    fn appends(self) -> bool {
+        self.base == Base::Append
     }
 }
 
@@ -86,10 +89,10 @@ impl StreamFile {
     /// Opens the stream with this identity. Modes `w` and `a` make it if it is not there, mode `x` only
     /// makes it.
     pub fn open(archive: &Archive, identity: Uuid, mode: Mode) -> Result<StreamFile> {
-        let stream = if mode.create || mode.create_new {
-            archive.open_or_make(identity, mode.create_new)?
-        } else {
-            archive.open_stream(identity)?
+        let stream = match mode.base {
+            Base::Read => archive.open_stream(identity)?,
+            Base::Write | Base::Append => archive.open_or_make(identity, false)?,
+            Base::New => archive.open_or_make(identity, true)?,
         };
         StreamFile::over(stream, identity.to_string(), mode)
     }
@@ -97,10 +100,10 @@ impl StreamFile {
     /// A file object over an open stream; `name` is for messages only.
     pub fn over(stream: Stream, name: String, mode: Mode) -> Result<StreamFile> {
         let mut file = StreamFile { stream, name, mode, offset: 0 };
-        if mode.truncate {
+        if mode.base == Base::Write {
             file.stream.set_len(0)?;
         }
-        if mode.append {
+        if mode.appends() {
             file.offset = file.stream.len()?;
         }
         Ok(file)
@@ -133,23 +136,24 @@ impl StreamFile {
 
     /// Reads at `offset`, up to the end; the file's own offset does not move.
     pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {
-        self.check(self.mode.read, "reading")?;
+        self.check(self.mode.readable(), "reading")?;
         self.stream.read_at(offset, bytes)
     }
 
     /// Writes at `offset`, or at the end in an appending mode; the file's own offset does not move.
     pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.check(self.mode.write, "writing")?;
-        match self.mode.append {
-            true => self.stream.append(bytes),
-            false => self.stream.write_at(offset, bytes),
+        self.check(self.mode.writable(), "writing")?;
+        if self.mode.appends() {
+            self.stream.append(bytes)
+        } else {
+            self.stream.write_at(offset, bytes)
         }
     }
 
     /// Sets the length: what is added reads as zeros, what is cut is gone. The offset does not move.
     #[doc(alias = "truncate")]
     pub fn set_len(&mut self, length: u64) -> Result<()> {
-        self.check(self.mode.write, "writing")?;
+        self.check(self.mode.writable(), "writing")?;
         self.stream.set_len(length)
     }
 
@@ -159,10 +163,10 @@ impl StreamFile {
     }
 
     fn check(&self, allowed: bool, operation: &'static str) -> Result<()> {
-        match allowed {
-            true => Ok(()),
-            false => Err(Error::NotInMode { name: self.name.clone(), operation }),
+        if !allowed {
+            return Err(Error::NotInMode { name: self.name.clone(), operation });
         }
+        Ok(())
     }
 }
 
@@ -177,10 +181,8 @@ impl Read for StreamFile {
 impl Write for StreamFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write_at(self.offset, bytes)?;
-        self.offset = match self.mode.append {
-            true => self.stream.len()?,
-            false => self.offset + bytes.len() as u64,
-        };
+        let after = self.offset + bytes.len() as u64;
+        self.offset = if self.mode.appends() { self.stream.len()? } else { after };
         Ok(bytes.len())
     }
 

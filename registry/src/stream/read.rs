@@ -96,26 +96,44 @@ fn check_head(
     if head.index.get() != index {
         return Err(EngineError::tampered(position, Check::Index, index, head.index.get()));
     }
-    let neighbour = |index: Option<u32>| index.map(|index| segment.position(index));
-    let known_previous = (place > 0 || index == 0).then(|| neighbour(index.checked_sub(1)));
-    compare_link(position, Check::PreviousLink, known_previous, head.previous)?;
-    let is_last = last == Some(index + 1);
-    let known_next =
-        (is_last || index + 1 < segment.end()).then(|| neighbour((!is_last).then_some(index + 1)));
-    compare_link(position, Check::NextLink, known_next, head.next)
+    let previous = match index.checked_sub(1) {
+        None => Neighbour::None,
+        Some(previous) if place > 0 => Neighbour::At(segment.position(previous)),
+        Some(_) => Neighbour::Unknown,
+    };
+    compare_link(position, Check::PreviousLink, previous, head.previous)?;
+    let next = match index + 1 {
+        next if last == Some(next) => Neighbour::None,
+        next if next < segment.end() => Neighbour::At(segment.position(next)),
+        _ => Neighbour::Unknown,
+    };
+    compare_link(position, Check::NextLink, next, head.next)
+}
+
+/// What is known of a block's neighbour.
+#[derive(Debug, Clone, Copy)]
+enum Neighbour {
+    /// There is none.
+    None,
+    /// It lies there.
+    At(Position),
+    /// It lies in another segment.
+    Unknown,
 }
 
 fn compare_link(
     position: Position,
     check: Check,
-    expected: Option<Option<Position>>,
+    expected: Neighbour,
     found: Option<Position>,
 ) -> std::result::Result<(), EngineError> {
-    match expected {
-        Some(expected) if expected != found => {
-            Err(EngineError::tampered(position, check, expected, found))
-        }
-        _ => Ok(()),
+    let expected = match expected {
+        Neighbour::None => None,
+        Neighbour::At(position) => Some(position),
+        Neighbour::Unknown => return Ok(()),
+    };
+    if expected != found {
+        return Err(EngineError::tampered(position, check, expected, found));
     }
+    Ok(())
 }
-

@@ -18,7 +18,7 @@ impl Tree {
         value: &[u8],
     ) -> Result<Option<Vec<u8>>> {
         if self.root.is_none() {
-            let leaf = self.add_dirty(Page::new(self.tree, 0));
+            let leaf = self.add_dirty(Page::new(self.id, 0));
             self.root = Some(Child::Dirty(leaf));
             self.depth = 1;
         }
@@ -89,7 +89,7 @@ impl Tree {
             self.insert_cell(parent, place + 1, separator, &right, path);
             return;
         }
-        let mut root = Page::new(self.tree, self.depth);
+        let mut root = Page::new(self.id, self.depth);
         root.push(&[], &Child::Dirty(left).encode());
         root.push(separator, &right);
         self.root = Some(Child::Dirty(self.add_dirty(root)));
@@ -210,7 +210,7 @@ impl Tree {
     }
 
     fn filled(&self, level: u8, cells: &[Cell]) -> Page {
-        let mut page = Page::new(self.tree, level);
+        let mut page = Page::new(self.id, level);
         for (key, value) in cells {
             page.push(key, value);
         }

@@ -13,7 +13,7 @@ use crate::error::Result;
 
 /// A tree that can be changed.
 pub struct Tree {
-    pub(super) tree: TreeId,
+    pub(super) id: TreeId,
     pub(super) root: Option<Child>,
     pub(super) depth: u8,
     pub(super) entries: u64,
@@ -24,9 +24,9 @@ pub struct Tree {
 
 impl Tree {
     /// The tree with this committed root.
-    pub fn open(tree: TreeId, root: Root) -> Tree {
+    pub fn open(id: TreeId, root: Root) -> Tree {
         Tree {
-            tree,
+            id,
             root: root.block.map(Child::Sealed),
             depth: root.depth,
             entries: root.entries,
@@ -141,8 +141,8 @@ impl Tree {
     }
 
     pub(super) fn view<'a, S: PageStore + ?Sized>(&'a self, store: &'a S) -> View<'a, S> {
-        let Tree { tree, root, depth, ref dirty, .. } = *self;
-        View { tree, root, depth, dirty, store }
+        let Tree { id, root, depth, ref dirty, .. } = *self;
+        View { tree: id, root, depth, dirty, store }
     }
 
     /// The number of a page in memory: the page itself, or a copy of the sealed one, which is released.
@@ -155,7 +155,7 @@ impl Tree {
         match child {
             Child::Dirty(number) => Ok(number),
             Child::Sealed(block) => {
-                let page = space.load(block, PageExpectation { tree: self.tree, level })?;
+                let page = space.load(block, PageExpectation { tree: self.id, level })?;
                 space.release(block);
                 Ok(self.add_dirty(Page::clone(&page)))
             }
