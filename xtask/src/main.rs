@@ -1,2 +1,64 @@
-//! Project commands.
-fn main() {}
+//! Project commands: `cargo xtask help` lists them.
+
+mod ar7;
+mod compare;
+mod demo;
+mod error;
+mod format;
+mod kill;
+mod quantity;
+mod suite;
+mod tidy;
+mod tree;
+mod workspace;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Commands of the project.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check formatting, lints, style rules, tables and documentation, then run every test
+    Test,
+    /// Check the style rules that are executed
+    Tidy,
+    /// Write the tables of docs/FORMAT.md from the declared layouts
+    Format {
+        /// Change nothing; fail if a table differs
+        #[arg(long)]
+        check: bool,
+    },
+    /// Pour a real tree into an archive, verify, extract and compare it
+    Demo {
+        /// The tree; by default this repository and whatever large tree the toolchain brought along
+        path: Option<PathBuf>,
+    },
+    /// Kill ingests and deletions at random moments and check what is left
+    Kill(kill::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Test => suite::run(),
+        Command::Tidy => tidy::run(),
+        Command::Format { check } => format::run(check),
+        Command::Demo { path } => demo::run(path),
+        Command::Kill(options) => kill::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -73,7 +73,7 @@ impl Field {
     }
 }
 
-/// Declares the layout of one on-disk structure: see the [module](crate::format::layout).
+/// Declares the layout of one on-disk structure: a module with its fields, `SIZE` and `FIELDS`.
 #[macro_export]
 macro_rules! layout {
     ($(#[$attribute:meta])* $visibility:vis mod $name:ident, $size:expr => {

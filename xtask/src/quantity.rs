@@ -1,0 +1,55 @@
+//! Sizes, times and rates as a person reads them, in integers.
+
+use std::time::Duration;
+
+const MEBIBYTE: u128 = 1 << 20;
+
+/// "12.3 MiB".
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut unit = 0;
+    let mut divisor: u64 = 1024;
+    while unit + 1 < UNITS.len() && bytes / divisor >= 1024 {
+        unit += 1;
+        divisor *= 1024;
+    }
+    let tenths = u128::from(bytes) * 10 / u128::from(divisor);
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
+
+/// "1.234 s".
+pub(crate) fn seconds(time: Duration) -> String {
+    format!("{}.{:03} s", time.as_secs(), time.subsec_millis())
+}
+
+/// "812 MiB/s, 40211 files/s".
+pub(crate) fn rate(bytes: u64, files: u64, time: Duration) -> String {
+    let microseconds = time.as_micros().max(1);
+    let mebibytes = u128::from(bytes) * 1_000_000 / microseconds / MEBIBYTE;
+    let files = u128::from(files) * 1_000_000 / microseconds;
+    format!("{mebibytes} MiB/s, {files} files/s")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_rounded_down_to_a_tenth() {
+        assert_eq!(size(1023), "1023 B");
+        assert_eq!(size(1024), "1.0 KiB");
+        assert_eq!(size((1 << 20) - 1), "1023.9 KiB");
+        assert_eq!(size(5 << 30), "5.0 GiB");
+        assert_eq!(size(u64::MAX), "16777215.9 TiB");
+    }
+
+    #[test]
+    fn rates_are_per_second() {
+        assert_eq!(rate(64 << 20, 10, Duration::from_millis(500)), "128 MiB/s, 20 files/s");
+        assert_eq!(rate(0, 0, Duration::ZERO), "0 MiB/s, 0 files/s");
+        assert_eq!(seconds(Duration::from_millis(1034)), "1.034 s");
+    }
+}

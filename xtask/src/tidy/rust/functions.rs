@@ -1,0 +1,114 @@
+//! The functions of a file: where they are, which are tests, and which of those assert something.
+
+use proc_macro2::{TokenStream, TokenTree};
+
+use super::tokens::{Lines, Tokens, attribute, each_level, ident, idents, item_end, line_of};
+
+/// Calls that fail a test. Names that start as [`ASSERTING_PREFIXES`] do so too.
+const ASSERTING: [&str; 7] =
+    ["expect", "expect_err", "unwrap", "unwrap_err", "panic", "unreachable", "TestCases"];
+
+/// Starts of the names of macros and functions that assert.
+const ASSERTING_PREFIXES: [&str; 3] = ["assert", "prop_assert", "check_"];
+
+/// A function with a body.
+#[derive(Debug)]
+pub(super) struct Function {
+    pub(super) name: String,
+    /// From its `fn` to its closing brace.
+    pub(super) lines: Lines,
+    pub(super) is_test: bool,
+    /// Whether anything in it can fail a test.
+    pub(super) asserts: bool,
+}
+
+/// Every function of the file, those that macros are given among them.
+pub(super) fn find(stream: &TokenStream) -> Vec<Function> {
+    let mut found = Vec::new();
+    each_level(stream, &mut |level| {
+        found.extend((0..level.len()).filter_map(|at| function_at(level, at)));
+    });
+    found
+}
+
+fn function_at(level: &Tokens, at: usize) -> Option<Function> {
+    ident(&level[at]).filter(|word| word == "fn")?;
+    let name = level.get(at + 1).and_then(ident)?;
+    let TokenTree::Group(body) = &level[item_end(level, at)?] else { return None };
+    let attributes = attributes_before(level, at);
+    let should_panic =
+        attributes.iter().any(|words| words.iter().any(|word| word == "should_panic"));
+    Some(Function {
+        name,
+        lines: Lines { first: line_of(&level[at]), last: body.span().end().line },
+        is_test: attributes.iter().any(|words| words == &["test"]),
+        asserts: should_panic || can_fail(&body.stream()),
+    })
+}
+
+/// The words of each attribute of the item whose keyword stands at `at`.
+fn attributes_before(level: &Tokens, at: usize) -> Vec<Vec<String>> {
+    // The item starts after the last braces or semicolon before it, or at the level's start.
+    let start = (0..at).rev().find(|&before| item_end(&level[..=before], before).is_some());
+    let first = start.map_or(0, |before| before + 1);
+    (first..at).filter_map(|at| attribute(level, at)).map(|group| idents(&group.stream())).collect()
+}
+
+fn can_fail(body: &TokenStream) -> bool {
+    let asserting = |word: &String| {
+        ASSERTING.contains(&word.as_str())
+            || ASSERTING_PREFIXES.iter().any(|prefix| word.starts_with(prefix))
+    };
+    let mut question_mark = false;
+    each_level(body, &mut |level| {
+        question_mark |= level
+            .iter()
+            .any(|token| matches!(token, TokenTree::Punct(mark) if mark.as_char() == '?'));
+    });
+    question_mark || idents(body).iter().any(asserting)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn only(text: &str) -> Function {
+        let mut found = find(&text.parse().unwrap());
+        assert_eq!(found.len(), 1, "{text}");
+        found.remove(0)
+    }
+
+    #[test]
+    fn what_asserts_is_recognised() {
+        for body in [
+            "assert_eq!(1, 1)",
+            "prop_assert!(a)",
+            "check_all(&a);",
+            "read(a)?;",
+            "for a in b { a.unwrap(); }",
+            "panic!()",
+        ] {
+            let function = only(&format!("#[test] fn a() {{ {body} }}"));
+            assert!(function.is_test && function.asserts, "{body}");
+        }
+        assert!(!only("#[test] fn a() { check; recheck_all(); }").asserts);
+        assert!(only("#[test] #[should_panic(expected = \"a\")] fn a() { run() }").asserts);
+    }
+
+    #[test]
+    fn only_the_function_with_the_attribute_is_a_test() {
+        let found = find(&"#[test] fn a() {} /** b */ pub const fn b() {}".parse().unwrap());
+        assert_eq!(
+            found.iter().map(|function| function.is_test).collect::<Vec<_>>(),
+            [true, false]
+        );
+        assert!(!only("#[cfg(test)] fn a() {}").is_test);
+    }
+
+    #[test]
+    fn declarations_and_pointers_are_no_functions() {
+        let text = "trait A { fn a(&self) -> u8; } struct B { b: fn(u8) -> u8 }";
+        assert!(find(&text.parse().unwrap()).is_empty());
+        assert_eq!(only("trait A { fn a(); fn b() {\n\n} }").lines, Lines { first: 1, last: 3 });
+    }
+}

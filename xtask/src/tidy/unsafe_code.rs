@@ -1,0 +1,176 @@
+//! Rules about `unsafe`: where it may stand, that each use says why it is sound, and that it only gets less.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use proc_macro2::TokenStream;
+
+use super::Violation;
+use super::rust::{each_level, ident, line_of};
+use crate::error::{Error, Result};
+
+/// Numbers of `unsafe` by file. A change may lower one; raising one is a decision, made by editing the file.
+pub(super) const COMMITTED: &str = "xtask/unsafe-counts.txt";
+
+/// Where `unsafe` may stand.
+const ALLOWED: &str = "engine/src/device/";
+
+/// Numbers of `unsafe` found, by file.
+#[derive(Debug, Default)]
+pub(super) struct Counts(BTreeMap<String, usize>);
+
+/// Checks one file and counts it.
+pub(super) fn check(file: &str, text: &str, counts: &mut Counts, violations: &mut Vec<Violation>) {
+    // A file that is not Rust is reported by the other rules.
+    let Ok(stream) = text.parse::<TokenStream>() else { return };
+    let mut uses = Vec::new();
+    each_level(&stream, &mut |level| {
+        let is_unsafe = |word: String| word == "unsafe";
+        uses.extend(level.iter().filter(|&token| ident(token).is_some_and(is_unsafe)).map(line_of));
+    });
+    if uses.is_empty() {
+        return;
+    }
+    uses.sort_unstable();
+    let lines: Vec<&str> = text.lines().collect();
+    for &line in &uses {
+        if !file.starts_with(ALLOWED) {
+            let message = format!("unsafe outside {ALLOWED}");
+            violations.push(Violation::new(file, line, message));
+        }
+        if !says_why(&lines, line) {
+            violations.push(Violation::new(
+                file,
+                line,
+                "unsafe without a SAFETY comment before it",
+            ));
+        }
+    }
+    counts.0.insert(file.to_owned(), uses.len());
+}
+
+/// Whether a SAFETY comment stands on the line of a use of `unsafe`, or right before its statement.
+fn says_why(lines: &[&str], line: usize) -> bool {
+    let is_comment = |text: &str| text.starts_with("//");
+    let is_attribute = |text: &str| text.starts_with("#[");
+    let safety = |text: &str| text.contains("SAFETY:") || text.contains("# Safety");
+    let ends_statement = |text: &str| text.is_empty() || text.ends_with([';', '{', '}', ',']);
+
+    let mut before = lines[..line - 1].iter().map(|text| text.trim()).rev().peekable();
+    // The statement may begin some lines above the keyword.
+    while before.next_if(|text| !is_comment(text) && !ends_statement(text)).is_some() {}
+    let in_comment = before
+        .take_while(|text| is_comment(text) || is_attribute(text))
+        .any(|text| is_comment(text) && safety(text));
+    in_comment || lines[line - 1].split_once("//").is_some_and(|(_, comment)| safety(comment))
+}
+
+impl Counts {
+    /// Compares the counts with the committed ones.
+    pub(super) fn compare(&self, root: &Path, violations: &mut Vec<Violation>) -> Result<()> {
+        let path = root.join(COMMITTED);
+        let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        self.compare_with(&text, violations);
+        Ok(())
+    }
+
+    fn compare_with(&self, committed: &str, violations: &mut Vec<Violation>) {
+        let mut limits: BTreeMap<&str, usize> = BTreeMap::new();
+        for (number, line) in (1..).zip(committed.lines()) {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let entry =
+                line.split_once(' ').and_then(|(count, file)| Some((file, count.parse().ok()?)));
+            match entry {
+                Some((file, count)) => drop(limits.insert(file, count)),
+                None => violations.push(Violation::new(COMMITTED, number, "is not 'COUNT FILE'")),
+            }
+        }
+        for (file, &found) in &self.0 {
+            let limit = limits.remove(file.as_str()).unwrap_or(0);
+            if found > limit {
+                let message = format!("unsafe {found} times, committed are {limit}");
+                violations.push(Violation::new(file, None, message));
+            } else if found < limit {
+                let message = format!("{file} is down to {found}: lower its {limit}");
+                violations.push(Violation::new(COMMITTED, None, message));
+            }
+        }
+        for (file, limit) in limits {
+            let message = format!("{file} has no unsafe any more: drop its {limit}");
+            violations.push(Violation::new(COMMITTED, None, message));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(file: &str, text: &str) -> (Counts, Vec<String>) {
+        let (mut counts, mut violations) = (Counts::default(), Vec::new());
+        check(file, text, &mut counts, &mut violations);
+        (counts, violations.iter().map(ToString::to_string).collect())
+    }
+
+    const REASON: &str = "// SAFETY: the map is never shortened\n";
+
+    #[test]
+    fn unsafe_outside_the_device_is_found() {
+        let text = format!("fn f() {{\n{REASON}unsafe {{ g() }} }}");
+        assert_eq!(found("engine/src/device/map.rs", &text).1, [""; 0]);
+        let message = "engine/src/store/map.rs:3: unsafe outside engine/src/device/";
+        assert_eq!(found("engine/src/store/map.rs", &text).1, [message]);
+    }
+
+    #[test]
+    fn unsafe_without_a_reason_is_found() {
+        let file = "engine/src/device/map.rs";
+        let good = [
+            format!("{REASON}let a = unsafe {{ g() }};"),
+            format!("{REASON}let a: u8 =\n    unsafe {{ g() }};"),
+            format!("{REASON}// and more\n#[allow(unsafe_code)]\nunsafe impl Send for A {{}}"),
+            "let a = unsafe { g() }; // SAFETY: as above".to_owned(),
+            "/// # Safety\n/// Never.\npub unsafe fn f() {}".to_owned(),
+        ];
+        for text in good {
+            assert_eq!(found(file, &text).1, [""; 0], "{text}");
+        }
+        let bad = [
+            "unsafe { g() }".to_owned(),
+            format!("{REASON}let a = 1;\nlet b = unsafe {{ g() }};"),
+            format!("{REASON}\nlet b = unsafe {{ g() }};"),
+            "// It is fine.\nunsafe { g() }".to_owned(),
+        ];
+        for text in bad {
+            assert_eq!(found(file, &text).1.len(), 1, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_the_keyword_is_counted() {
+        let text = "#![deny(unsafe_code)] // unsafe\nconst A: &str = \"unsafe\";";
+        assert!(found("a.rs", text).0.0.is_empty());
+        let twice = format!("m! {{ {REASON}unsafe {{ {REASON}unsafe {{}} }} }}");
+        assert_eq!(found("a.rs", &twice).0.0["a.rs"], 2);
+    }
+
+    #[test]
+    fn counts_may_only_fall() {
+        let counts = Counts(BTreeMap::from([("a.rs".to_owned(), 2)]));
+        let compared = |committed: &str| {
+            let mut violations = Vec::new();
+            counts.compare_with(committed, &mut violations);
+            violations.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(compared("# COUNT FILE\n\n2 a.rs\n"), [""; 0]);
+        assert_eq!(compared("1 a.rs"), ["a.rs: unsafe 2 times, committed are 1"]);
+        assert_eq!(compared(""), ["a.rs: unsafe 2 times, committed are 0"]);
+        assert_eq!(compared("3 a.rs").len(), 1);
+        assert_eq!(compared("2 a.rs\n1 b.rs").len(), 1);
+        assert_eq!(compared("2 a.rs\nmany b.rs").len(), 1);
+    }
+}
