@@ -4,10 +4,12 @@
 
 mod archive;
 mod error;
+pub mod names;
 pub mod records;
 mod stream;
 pub mod tree;
 
 pub use archive::{Archive, CreateOptions, RESERVED_STREAMS, Snapshot, Statistics};
 pub use error::{Error, Result};
+pub use names::Names;
 pub use stream::{Blocks, Mode, Stream, StreamFile};
