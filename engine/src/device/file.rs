@@ -1,0 +1,312 @@
+//! A plain file as a device: positioned reads and writes, where a bad sector is an error.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{FallocateFlags, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+
+use super::{Device, bytes_u64, device_bytes, lock, refused, region_end, write_back};
+use crate::format::{BLOCK_SIZE_U64, Position, Run};
+use crate::{Error, Result};
+
+/// Bytes of zeros per write where the file system cannot reserve storage.
+const ZEROS_PER_WRITE: usize = 1 << 20;
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Reading; every change is [`Error::ReadOnly`].
+    Read,
+    /// Reading and writing.
+    ReadWrite,
+}
+
+/// A device in a file, read and written by `pread` and `pwrite`.
+///
+/// One descriptor does everything, from before the first write to the last sync: a failure of
+/// the disk that some write met is reported to the descriptors open at that time, and to no
+/// later one.
+#[derive(Debug)]
+pub struct FileDevice {
+    file: File,
+    path: Option<PathBuf>,
+    access: Access,
+    /// The length as last seen; what lies beyond is not read. Stored under `resizing` only.
+    known_bytes: AtomicU64,
+    /// Held while the length changes or is looked up.
+    resizing: Mutex<()>,
+    /// Whether the file system reserves storage; cleared when it has once refused.
+    reserves: AtomicBool,
+    /// Blocks written since the last sync, which a full disk can still refuse.
+    unsynced_blocks: AtomicU64,
+}
+
+impl FileDevice {
+    /// Opens the file at `path`, which must be a regular file and not empty.
+    pub fn open(path: impl AsRef<Path>, access: Access) -> Result<FileDevice> {
+        let path = path.as_ref();
+        let device = open_file(path, access)
+            .and_then(|file| FileDevice::with_access(file, access))
+            .map_err(|error| Error::io("open", error).at_path(path))?
+            .named(path);
+        if device.known_bytes() == 0 {
+            let empty = io::Error::new(io::ErrorKind::UnexpectedEof, "the file is empty");
+            return Err(Error::io("open", empty).at_path(path));
+        }
+        Ok(device)
+    }
+
+    /// Uses a file that is open already. It may be empty; it must be a regular file.
+    pub fn from_file(file: File) -> Result<FileDevice> {
+        rustix::fs::fcntl_getfl(&file)
+            .map_err(io::Error::from)
+            .and_then(|flags| FileDevice::with_access(file, access_of(flags)?))
+            .map_err(|error| Error::io("open", error))
+    }
+
+    /// The same device, with the path that errors name.
+    #[must_use]
+    pub fn named(self, path: &Path) -> FileDevice {
+        FileDevice { path: Some(path.to_owned()), ..self }
+    }
+
+    /// The path that errors name.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// What the file is open for.
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    /// Locks the file against every other open of it. [`Error::Locked`] if one holds a lock.
+    /// The lock ends with the device, or with the process.
+    pub fn lock_exclusive(&self) -> Result<()> {
+        lock::exclusive(&self.file).map_err(|error| self.at_path(error))
+    }
+
+    /// Locks the file against being locked exclusively. [`Error::Locked`] if it is.
+    pub fn lock_shared(&self) -> Result<()> {
+        lock::shared(&self.file).map_err(|error| self.at_path(error))
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The length as last seen, at opening, by a change of it, or by [`Device::length_bytes`].
+    pub(super) fn known_bytes(&self) -> u64 {
+        self.known_bytes.load(Ordering::Acquire)
+    }
+
+    /// Reads at an offset that was checked against [`known_bytes`](Self::known_bytes).
+    pub(super) fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        let Err(error) = self.file.read_exact_at(bytes, offset) else {
+            return Ok(());
+        };
+        if error.kind() != io::ErrorKind::UnexpectedEof {
+            return Err(self.at_path(Error::io("read", error)));
+        }
+        // Somebody has shortened the file behind our back.
+        let expected_bytes = offset.saturating_add(bytes_u64(bytes.len()));
+        Err(Error::Truncated { expected_bytes, found_bytes: self.length_bytes()? })
+    }
+
+    /// A device on a file system that cannot reserve storage, for tests of growth by zeros.
+    #[cfg(test)]
+    pub(super) fn without_reserving(self) -> FileDevice {
+        FileDevice { reserves: AtomicBool::new(false), ..self }
+    }
+
+    fn with_access(file: File, access: Access) -> io::Result<FileDevice> {
+        let metadata = file.metadata()?;
+        if metadata.is_dir() {
+            return Err(Errno::ISDIR.into());
+        }
+        if !metadata.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        Ok(FileDevice {
+            file,
+            path: None,
+            access,
+            known_bytes: AtomicU64::new(metadata.len()),
+            resizing: Mutex::new(()),
+            reserves: AtomicBool::new(true),
+            unsynced_blocks: AtomicU64::new(0),
+        })
+    }
+
+    fn must_be_writable(&self) -> Result<()> {
+        match self.access {
+            Access::Read => Err(Error::ReadOnly),
+            Access::ReadWrite => Ok(()),
+        }
+    }
+
+    fn resizing(&self) -> MutexGuard<'_, ()> {
+        self.resizing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the system for the length. Takes the guard as proof: a length looked up beside a
+    /// change of it could be stored after the newer one.
+    fn look_up_length(&self, _resizing: &MutexGuard<'_, ()>) -> Result<u64> {
+        let metadata =
+            self.file.metadata().map_err(|error| self.at_path(Error::io("stat", error)))?;
+        self.known_bytes.store(metadata.len(), Ordering::Release);
+        Ok(metadata.len())
+    }
+
+    /// Lengthens the file and reserves storage for what is new.
+    fn extend(&self, from: u64, to: u64) -> io::Result<()> {
+        if self.reserves.load(Ordering::Relaxed) {
+            match reserve(&self.file, from, to) {
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                    self.reserves.store(false, Ordering::Relaxed);
+                }
+                answer => return answer,
+            }
+        }
+        write_zeros(&self.file, from, to)
+    }
+
+    fn refused(&self, operation: &'static str, needed_blocks: u64, source: io::Error) -> Error {
+        refused(operation, self.path(), needed_blocks, source)
+    }
+
+    fn at_path(&self, error: Error) -> Error {
+        match self.path() {
+            Some(path) => error.at_path(path),
+            None => error,
+        }
+    }
+}
+
+impl Device for FileDevice {
+    fn read(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
+        region_end(start, bytes.len(), self.known_bytes())?;
+        self.read_at(start.offset(), bytes)
+    }
+
+    fn write(&self, start: Position, bytes: &[u8]) -> Result<()> {
+        self.must_be_writable()?;
+        let end = region_end(start, bytes.len(), self.known_bytes())?;
+        let blocks = bytes_u64(bytes.len()) / BLOCK_SIZE_U64;
+        must_be_allowed(end)
+            .and_then(|()| self.file.write_all_at(bytes, start.offset()))
+            .map_err(|error| self.refused("write", blocks, error))?;
+        self.unsynced_blocks.fetch_add(blocks, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<()> {
+        let blocks = self.unsynced_blocks.swap(0, Ordering::Relaxed);
+        self.file.sync_data().map_err(|error| self.refused("sync", blocks, error))
+    }
+
+    fn grow(&self, blocks: u32) -> Result<()> {
+        self.must_be_writable()?;
+        let wanted = device_bytes(blocks)?;
+        let resizing = self.resizing();
+        let before = self.look_up_length(&resizing)?;
+        if wanted <= before {
+            return Ok(());
+        }
+        match must_be_allowed(wanted).and_then(|()| self.extend(before, wanted)) {
+            Ok(()) => {
+                self.known_bytes.store(wanted, Ordering::Release);
+                Ok(())
+            }
+            Err(error) => {
+                // Gives back what was reserved or written before the refusal. Should that fail
+                // too, the file is longer than it need be, which harms nothing; what the
+                // caller has to hear of is the refusal.
+                let _ = self.file.set_len(before);
+                let needed_blocks = (wanted - before).div_ceil(BLOCK_SIZE_U64);
+                Err(self.refused("grow", needed_blocks, error))
+            }
+        }
+    }
+
+    fn shrink(&self, blocks: u32) -> Result<()> {
+        self.must_be_writable()?;
+        let wanted = device_bytes(blocks)?;
+        let resizing = self.resizing();
+        let before = self.look_up_length(&resizing)?;
+        if wanted >= before {
+            return Ok(());
+        }
+        // First the known length, so that no new read begins in what is about to go.
+        self.known_bytes.store(wanted, Ordering::Release);
+        self.file.set_len(wanted).map_err(|error| {
+            self.known_bytes.store(before, Ordering::Release);
+            self.at_path(Error::io("shrink", error))
+        })
+    }
+
+    fn length_bytes(&self) -> Result<u64> {
+        self.look_up_length(&self.resizing())
+    }
+
+    fn start_write_back(&self, run: Run) -> Result<()> {
+        let length = u64::from(run.count()) * BLOCK_SIZE_U64;
+        write_back::start(&self.file, run.start().offset(), length)
+            .map_err(|error| self.refused("write back", u64::from(run.count()), error))
+    }
+}
+
+fn open_file(path: &Path, access: Access) -> io::Result<File> {
+    // A FIFO in place of the file must not make the open wait for a peer, nor a terminal become
+    // the controlling one. On a regular file neither flag does anything.
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    OpenOptions::new().read(true).write(access == Access::ReadWrite).custom_flags(flags).open(path)
+}
+
+fn access_of(flags: OFlags) -> io::Result<Access> {
+    match flags & OFlags::RWMODE {
+        OFlags::RDONLY => Ok(Access::Read),
+        OFlags::RDWR => Ok(Access::ReadWrite),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "not open for reading")),
+    }
+}
+
+/// Fails where the process's limit on file sizes would: the system sends a signal there, which
+/// ends the process, before it returns the error.
+fn must_be_allowed(end: u64) -> io::Result<()> {
+    match getrlimit(Resource::Fsize).current {
+        Some(limit) if end > limit => Err(Errno::FBIG.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Reserves storage and sets the length. [`io::ErrorKind::Unsupported`] where it cannot be done.
+fn reserve(file: &File, from: u64, to: u64) -> io::Result<()> {
+    loop {
+        match rustix::fs::fallocate(file, FallocateFlags::empty(), from, to - from) {
+            Ok(()) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                return Err(io::ErrorKind::Unsupported.into());
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
+    let zeros = vec![0; ZEROS_PER_WRITE];
+    let mut offset = from;
+    while offset < to {
+        let length = usize::try_from(to - offset).map_or(zeros.len(), |left| left.min(zeros.len()));
+        file.write_all_at(&zeros[..length], offset)?;
+        offset += bytes_u64(length);
+    }
+    Ok(())
+}
