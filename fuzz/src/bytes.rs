@@ -34,6 +34,14 @@ pub(crate) fn check_decoded(read: &[u8], encoded: Result<impl AsRef<[u8]>, Error
     }
 }
 
+/// The engine's error in one of the registry: reading a record gives no other.
+pub(crate) fn engine_error(error: ar7_registry::Error) -> Error {
+    match error {
+        ar7_registry::Error::Engine(error) => error,
+        other => panic!("a record that makes no sense is reported as: {other}"),
+    }
+}
+
 /// Changes a few bytes, bits or words, most of them near those changed before: fields lie together.
 pub fn mutate(bytes: &mut [u8], random: &mut Random) {
     let index = |random: &mut Random, length: usize| {

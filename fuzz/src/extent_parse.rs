@@ -1,9 +1,8 @@
 //! Reading an extent, key and value, from any bytes.
 
-use ar7_registry::Error;
 use ar7_registry::records::{Extents, Record, extent_key_layout, extent_layout};
 
-use crate::bytes::{check_decoded, padded, split};
+use crate::bytes::{check_decoded, engine_error, padded, split};
 
 /// Takes `bytes` as the key and the value of an extent. Returns whether they were accepted.
 ///
@@ -16,11 +15,7 @@ pub fn extent_parse(bytes: &[u8]) -> bool {
         .and_then(|decoded| Ok((decoded, Extents::decode_value(&key, &value[..])?)));
     let encoded = decoded
         .map(|(key, value)| [Extents::encode_key(&key), Extents::encode_value(&value)].concat());
-    let encoded = encoded.map_err(|error| match error {
-        Error::Engine(error) => error,
-        other => panic!("an extent is reported as: {other}"),
-    });
-    check_decoded(&[&key[..], &value[..]].concat(), encoded)
+    check_decoded(&[&key[..], &value[..]].concat(), encoded.map_err(engine_error))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use ar7_engine::format::{
     Field, header_layout, key_slot_layout, loose_run, meta_slot_layout, plain, redo_block,
     redo_entry, root, sealed, session, stored_stream, stream_record_layout,
 };
-use ar7_registry::records::{extent_key_layout, extent_layout};
+use ar7_registry::records::{extent_key_layout, extent_layout, name_layout, tag_layout};
 use ar7_registry::tree::page_layout;
 
 use crate::error::{Error, Result};
@@ -36,6 +36,8 @@ const TABLES: &[Table] = &[
     ("registry page", page_layout::SIZE, page_layout::FIELDS),
     ("extent key", extent_key_layout::SIZE, extent_key_layout::FIELDS),
     ("extent", extent_layout::SIZE, extent_layout::FIELDS),
+    ("name", name_layout::SIZE, name_layout::FIELDS),
+    ("inode field", tag_layout::SIZE, tag_layout::FIELDS),
 ];
 
 const DOCUMENT: &str = "docs/FORMAT.md";
