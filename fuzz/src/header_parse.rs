@@ -47,14 +47,14 @@ fn key() -> &'static HeaderKey {
 mod tests {
     use super::*;
     use crate::bytes::check_mutations;
-    use ar7_engine::format::{ArchiveKind, Header, KeySlot, Timestamp, UsedSlot};
+    use ar7_engine::format::{ArchiveKind, Header, KeySlot, Label, Timestamp, UsedSlot};
 
     #[test]
     fn any_header_is_read_or_refused() {
         let used = UsedSlot {
             cost: None,
             salt: [1; 32],
-            label: "first".to_owned(),
+            label: Label::new("first").expect("a label"),
             commitment: [2; 32],
             nonce: [3; 24],
             wrapped: [4; 48],

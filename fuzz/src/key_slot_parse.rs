@@ -17,7 +17,7 @@ pub fn key_slot_parse(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::bytes::check_mutations;
-    use ar7_engine::format::{DerivationCost, UsedSlot};
+    use ar7_engine::format::{DerivationCost, Label, UsedSlot};
 
     #[test]
     fn any_slot_is_read_or_refused() {
@@ -25,7 +25,7 @@ mod tests {
         let slot = UsedSlot {
             cost: Some(cost),
             salt: [1; 32],
-            label: "passphrase".to_owned(),
+            label: Label::new("passphrase").expect("a label"),
             commitment: [2; 32],
             nonce: [3; 24],
             wrapped: [4; 48],
