@@ -182,6 +182,10 @@ fn roots_and_the_redo_list_are_bounded() {
 fn lists_and_records_are_bounded() {
     let slot = Check::MetaSlot;
     let (start, stream) = (loose_run::SIZE, 3 * stored_stream::SIZE);
+    let mut beyond = rich().reserved_streams[3].clone();
+    beyond.record.begin = Some(Position::at(COUNT - 1));
+    beyond.record.end = Some(Position::at(COUNT));
+    let beyond = beyond.encode();
     let hostile = [
         ("17 runs", slot, changed(at::LOOSE_COUNT, 0, &[17])),
         ("fewer runs than there are", Check::Reserved, changed(at::LOOSE_COUNT, 0, &[2])),
@@ -196,7 +200,7 @@ fn lists_and_records_are_bounded() {
         ("too much metadata", slot, changed(at::METADATA_LENGTH, 0, &2049_u16.to_be_bytes())),
         ("a rest of metadata", Check::Reserved, changed(at::METADATA_LENGTH, 0, &[0, 9])),
         ("another stream", Check::Record, changed(at::STREAMS, stream + 15, &[4])),
-        ("a stream past the end", Check::Record, changed(at::STREAMS, stream + 17, &[1])),
+        ("a stream past the end", Check::Record, changed(at::STREAMS, stream, &beyond)),
     ];
     for (name, check, outcome) in hostile {
         let error = outcome.expect_err(name);
