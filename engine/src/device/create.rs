@@ -95,12 +95,12 @@ impl Directory {
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn sync_file_system(file: &File) -> io::Result<()> {
+pub(super) fn sync_file_system(file: &File) -> io::Result<()> {
     Ok(rustix::fs::syncfs(file)?)
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn sync_file_system(_file: &File) -> io::Result<()> {
+pub(super) fn sync_file_system(_file: &File) -> io::Result<()> {
     rustix::fs::sync();
     Ok(())
 }
@@ -122,7 +122,7 @@ fn rename_without_replacing(temporary: TempPath, target: &Path) -> io::Result<()
 
 /// Takes the name with an empty file, which fails if there is one already, then renames over
 /// it. A crash between the two leaves the empty file, which no opening takes for an archive.
-fn rename_over_placeholder(temporary: TempPath, target: &Path) -> io::Result<()> {
+pub(super) fn rename_over_placeholder(temporary: TempPath, target: &Path) -> io::Result<()> {
     drop(File::create_new(target)?);
     temporary.persist(target).map_err(|refusal| {
         // The placeholder is ours; if it cannot be removed either, the first error says more.

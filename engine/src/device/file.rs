@@ -11,7 +11,7 @@ use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-use super::{Device, bytes_u64, device_bytes, lock, refused, region_end, write_back};
+use super::{Device, bytes_u64, device_bytes, fitting, lock, refused, region_end, write_back};
 use crate::format::{BLOCK_SIZE_U64, Position, Run};
 use crate::{Error, Result};
 
@@ -85,12 +85,12 @@ impl FileDevice {
     /// Locks the file against every other open of it. [`Error::Locked`] if one holds a lock.
     /// The lock ends with the device, or with the process.
     pub fn lock_exclusive(&self) -> Result<()> {
-        lock::exclusive(&self.file).map_err(|error| self.at_path(error))
+        self.locked(lock::exclusive(&self.file))
     }
 
     /// Locks the file against being locked exclusively. [`Error::Locked`] if it is.
     pub fn lock_shared(&self) -> Result<()> {
-        lock::shared(&self.file).map_err(|error| self.at_path(error))
+        self.locked(lock::shared(&self.file))
     }
 
     pub(super) fn file(&self) -> &File {
@@ -138,6 +138,13 @@ impl FileDevice {
             reserves: AtomicBool::new(true),
             unsynced_blocks: AtomicU64::new(0),
         })
+    }
+
+    /// Looks the length up once nobody else can change it: between the opening and the lock, a
+    /// writer may have closed the file and trimmed it.
+    fn locked(&self, answer: Result<()>) -> Result<()> {
+        answer.map_err(|error| self.at_path(error))?;
+        self.length_bytes().map(drop)
     }
 
     fn must_be_writable(&self) -> Result<()> {
@@ -252,8 +259,7 @@ impl Device for FileDevice {
     }
 
     fn read_beginning(&self, length: usize) -> Result<Vec<u8>> {
-        let found = usize::try_from(self.length_bytes()?).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; length.min(found)];
+        let mut bytes = vec![0; fitting(length, self.length_bytes()?)];
         self.read_at(0, &mut bytes)?;
         Ok(bytes)
     }
@@ -307,7 +313,7 @@ fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
     let zeros = vec![0; ZEROS_PER_WRITE];
     let mut offset = from;
     while offset < to {
-        let length = usize::try_from(to - offset).map_or(zeros.len(), |left| left.min(zeros.len()));
+        let length = fitting(zeros.len(), to - offset);
         file.write_all_at(&zeros[..length], offset)?;
         offset += bytes_u64(length);
     }

@@ -66,6 +66,11 @@ impl MappedDevice {
         }
     }
 
+    /// Number of segments that are mapped by now.
+    pub(super) fn mapped_segments(&self) -> usize {
+        self.segments.iter().filter(|segment| matches!(segment.get(), Some(Some(_)))).count()
+    }
+
     /// The map of a segment, made now if it was not yet; `None` if it cannot be had.
     fn segment(&self, number: u64) -> Option<&MmapRaw> {
         let segment = self.segments.get(usize::try_from(number).ok()?)?;
@@ -139,12 +144,11 @@ impl Device for MappedDevice {
 
 impl fmt::Debug for MappedDevice {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mapped = self.segments.iter().filter(|segment| matches!(segment.get(), Some(Some(_))));
         formatter
             .debug_struct("MappedDevice")
             .field("file", &self.file)
             .field("segment_blocks", &(bytes_u64(self.segment_bytes) / BLOCK_SIZE_U64))
-            .field("mapped_segments", &mapped.count())
+            .field("mapped_segments", &self.mapped_segments())
             .finish_non_exhaustive()
     }
 }

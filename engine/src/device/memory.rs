@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::{Device, bytes_u64, device_bytes, refused, region_end};
+use super::{Device, bytes_u64, device_bytes, fitting, refused, region_end};
 use crate::Result;
 use crate::format::{BLOCK_SIZE, BLOCK_SIZE_U64, BLOCKS_MAX, Position};
 
@@ -155,5 +155,16 @@ impl Device for MemoryDevice {
 
     fn length_bytes(&self) -> Result<u64> {
         Ok(self.contents().length_bytes)
+    }
+
+    fn read_beginning(&self, length: usize) -> Result<Vec<u8>> {
+        let contents = self.contents();
+        let mut bytes = vec![0; fitting(length, contents.length_bytes)];
+        for (position, bytes) in (0..).zip(bytes.chunks_mut(BLOCK_SIZE)) {
+            if let Some(block) = contents.blocks.get(&position) {
+                bytes.copy_from_slice(&block[..bytes.len()]);
+            }
+        }
+        Ok(bytes)
     }
 }

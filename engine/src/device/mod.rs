@@ -62,23 +62,22 @@ pub trait Device: Send + Sync {
 
     /// Makes the device at most `blocks` long.
     ///
-    /// Blocks that another thread still reads must not be given up: its read returns, with an
-    /// error or with the bytes, but a writer's would bring the length back.
+    /// A read in what goes returns the bytes or [`Error::Truncated`], whichever comes first. A
+    /// write there would bring the length back: the caller sees to it that none is under way.
     fn shrink(&self, blocks: u32) -> Result<()>;
 
     /// The length now, in bytes; it need not be a whole number of blocks.
     fn length_bytes(&self) -> Result<u64>;
 
-    /// The first bytes, at most `length` of them, of a device that may be shorter than a block.
+    /// The first bytes, at most `length` of them; fewer where the device is shorter. One that
+    /// reads whole blocks only, as this default does, shows nothing of less than a block.
     fn read_beginning(&self, length: usize) -> Result<Vec<u8>> {
-        let found = usize::try_from(self.length_bytes()?).unwrap_or(usize::MAX);
-        let mut block = vec![0; BLOCK_SIZE];
-        if found < BLOCK_SIZE {
-            block.clear();
-        } else {
-            self.read(Position::at(0), &mut block)?;
-            block.truncate(length);
+        if self.length_bytes()? < BLOCK_SIZE_U64 {
+            return Ok(Vec::new());
         }
+        let mut block = vec![0; BLOCK_SIZE];
+        self.read(Position::at(0), &mut block)?;
+        block.truncate(length);
         Ok(block)
     }
 
@@ -110,6 +109,11 @@ fn device_bytes(blocks: u32) -> Result<u64> {
 /// A length in memory as a length in the file.
 fn bytes_u64(length: usize) -> u64 {
     u64::try_from(length).expect("memory is no larger than 64 bits can count")
+}
+
+/// `length`, or as much of it as `available_bytes` in the file allow.
+fn fitting(length: usize, available_bytes: u64) -> usize {
+    usize::try_from(available_bytes).map_or(length, |available| available.min(length))
 }
 
 /// The error for what the system refused; a full disk, quota or file system is one of its own.
