@@ -1,0 +1,74 @@
+//! `rm`: entries, and with `-r` directories with everything below.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use ar7_registry::names::EntryType;
+
+use crate::arguments::{Common, Remove};
+use crate::exit::Failure;
+use crate::interrupt::Interrupt;
+use crate::names::split_last;
+use crate::progress::Progress;
+use crate::session::Session;
+use crate::walk::type_phrase;
+
+/// Removes the entries. Their blocks go back to the trash.
+pub(crate) fn run(common: &Common, options: &Remove) -> Result<(), Failure> {
+    let session = Session::write(common, &options.archive)?;
+    let interrupt = Interrupt::catch()?;
+    let progress = Progress::bytes(common, None);
+    // Everything is looked at before anything is removed.
+    for path in &options.paths {
+        check(&session, path, options.recursive)?;
+    }
+    let removed = remove(&session, options, &interrupt, &progress);
+    progress.finish();
+    removed?;
+    session.finish()
+}
+
+fn check(session: &Session, path: &OsStr, recursive: bool) -> Result<(), Failure> {
+    split_last(path)?;
+    let path = path.as_bytes();
+    let failed = |error| Failure::Entry { path: path.to_vec(), error };
+    let (_, kind) = session.archive.names().resolve(path).map_err(failed)?;
+    if kind == EntryType::Directory && !recursive {
+        let found = type_phrase(kind);
+        let needed = "a file or a symbolic link, or -r";
+        return Err(Failure::EntryType { path: path.to_vec(), found, needed });
+    }
+    Ok(())
+}
+
+fn remove(
+    session: &Session,
+    options: &Remove,
+    interrupt: &Interrupt,
+    progress: &Progress,
+) -> Result<(), Failure> {
+    let mut count = 0;
+    for path in &options.paths {
+        let failed = |error| Failure::Entry { path: path.as_bytes().to_vec(), error };
+        let (parent, name) = split_last(path)?;
+        let names = session.archive.names();
+        let (directory, _) = names.resolve(&parent).map_err(failed)?;
+        let (_, kind) = names.resolve(path.as_bytes()).map_err(failed)?;
+        if kind == EntryType::Directory {
+            let mut tell = |removed: u64| {
+                progress.files(count + removed);
+                !interrupt.is_set()
+            };
+            count += names.remove_tree(path.as_bytes(), &mut tell).map_err(failed)?;
+        } else {
+            names.remove(directory, name).map_err(failed)?;
+            count += 1;
+        }
+        if interrupt.is_set() {
+            session.archive.commit().map_err(session.named())?;
+            let done = format!("{count} entries are removed");
+            return Err(Failure::Interrupted { archive: session.path.clone(), done });
+        }
+    }
+    Ok(())
+}
