@@ -157,6 +157,8 @@ pub enum Check {
     HeaderChecksum,
     /// Message authentication code of the header.
     HeaderMac,
+    /// A field of the header.
+    HeaderField,
     /// Revision and digest of the header, as the meta slot names them.
     HeaderRevision,
     /// A key slot.
@@ -202,6 +204,7 @@ impl Check {
             Check::NextLink => "link to the next block",
             Check::HeaderChecksum => "header checksum",
             Check::HeaderMac => "header authentication",
+            Check::HeaderField => "header field",
             Check::HeaderRevision => "header revision",
             Check::KeySlot => "key slot",
             Check::KeyDerivation => "key derivation cost",
@@ -355,6 +358,20 @@ impl Error {
                 Error::Io { operation, path: Some(named.to_owned()), source }
             }
             Error::Locked { path: None } => Error::Locked { path: Some(named.to_owned()) },
+            other => other,
+        }
+    }
+
+    /// The same error, with the block it is about, where that is not known yet.
+    #[must_use]
+    pub fn at_block(self, position: Position) -> Error {
+        let place = |mut fault: Box<Fault>| {
+            fault.position.get_or_insert(position);
+            fault
+        };
+        match self {
+            Error::Damaged(fault) => Error::Damaged(place(fault)),
+            Error::Tampered(fault) => Error::Tampered(place(fault)),
             other => other,
         }
     }

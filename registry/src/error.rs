@@ -88,6 +88,12 @@ pub enum Error {
         /// The path, as far as it was looked up.
         path: Vec<u8>,
     },
+    /// There is no inode with this number.
+    #[error("no inode {inode}")]
+    NoInode {
+        /// The number.
+        inode: u64,
+    },
     /// A path names something already.
     #[error("entry {} exists", path.escape_ascii())]
     EntryExists {

@@ -4,10 +4,14 @@
 
 mod archive;
 mod error;
+pub mod names;
 pub mod records;
 mod stream;
 pub mod tree;
+pub mod verify;
 
 pub use archive::{Archive, CreateOptions, RESERVED_STREAMS, Snapshot, Statistics};
 pub use error::{Error, Result};
+pub use names::Names;
 pub use stream::{Blocks, Mode, Stream, StreamFile};
+pub use verify::{Finding, Subject, VerifyProgress, VerifySummary};

@@ -10,5 +10,8 @@ mod tests;
 
 pub use keys::{HeaderKey, KeyKind, MasterKey, Passphrase, RawKey, Secret};
 pub use nonce::random_u32;
-pub use seal::{Opened, SealJob, Sealer, digest};
-pub use slot::{KeyDerivation, MEMORY_KIB_MAX, PASSES_MAX, unwrap_master_key, wrap_master_key};
+pub use seal::{Opened, SealJob, Sealer, digest, digest_batch};
+pub use slot::{
+    KeyDerivation, LANES_MAX, MEMORY_KIB_MAX, PASSES_MAX, check_derivation_costs,
+    unwrap_master_key, wrap_master_key,
+};

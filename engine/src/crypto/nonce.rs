@@ -34,6 +34,13 @@ impl NonceSource {
     }
 }
 
+/// Generation of a block with this nonce.
+pub(super) fn generation_of(nonce: &[u8; 24]) -> Generation {
+    let mut generation = [0; Generation::SIZE];
+    generation.copy_from_slice(&nonce[..Generation::SIZE]);
+    Generation::decode(generation)
+}
+
 /// Random bytes from the operating system; its failure is an error, never a fixed value.
 pub(super) fn random_array<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];

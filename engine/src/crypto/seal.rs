@@ -4,12 +4,12 @@ use std::fmt;
 
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
+use rayon::prelude::*;
 use sha1::{Digest as _, Sha1};
-use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use super::keys::{KeyKind, MasterKey};
-use super::nonce::{Nonce, NonceSource};
+use super::nonce::{Nonce, NonceSource, generation_of};
 use crate::error::{Check, Error, Result, Value};
 use crate::format::{
     BLOCK_SIZE, BlockHead, Data, Digest, Generation, PLAIN_SIZE, Position, plain, sealed,
@@ -17,6 +17,12 @@ use crate::format::{
 
 /// First part of the associated data of every block.
 const FORMAT_TAG: &[u8; 12] = b"ar7 block v1";
+
+/// Blocks that one thread seals at a time, with nonces from a source of its own.
+const CHUNK_BLOCKS: usize = 64;
+
+/// Blocks whose digests are taken together.
+const DIGEST_BLOCKS: usize = 16;
 
 /// Length of the associated data: format tag, archive id, position.
 const ASSOCIATED_SIZE: usize = FORMAT_TAG.len() + 16 + 4;
@@ -61,8 +67,8 @@ impl Sealer {
         Sealer { ciphers, archive }
     }
 
-    /// Seals blocks one after another into `bytes`, which has room for exactly so many. The caller divides large
-    /// batches among threads; each call draws its nonces from a source of its own.
+    /// Seals blocks into `bytes`, one after another, which has room for exactly so many. A batch of more than 64
+    /// is divided among the threads of the pool. Nothing is allocated for the blocks.
     ///
     /// # Panics
     /// If `bytes` has not the length of the batch, which is a bug of the caller.
@@ -74,19 +80,47 @@ impl Sealer {
         bytes: &mut [u8],
     ) -> Result<()> {
         assert_eq!(bytes.len(), jobs.len() * BLOCK_SIZE, "room for the batch");
+        if jobs.len() <= CHUNK_BLOCKS {
+            return self.seal_chunk(kind, generation, jobs, bytes);
+        }
+        jobs.par_chunks(CHUNK_BLOCKS)
+            .zip(bytes.par_chunks_mut(CHUNK_BLOCKS * BLOCK_SIZE))
+            .try_for_each(|(jobs, bytes)| self.seal_chunk(kind, generation, jobs, bytes))
+    }
+
+    fn seal_chunk(
+        &self,
+        kind: KeyKind,
+        generation: Generation,
+        jobs: &[SealJob<'_>],
+        bytes: &mut [u8],
+    ) -> Result<()> {
         let mut nonces = NonceSource::new(generation)?;
-        for (job, block) in jobs.iter().zip(bytes.chunks_exact_mut(BLOCK_SIZE)) {
-            self.seal(kind, job, &nonces.draw(), block);
+        let groups = bytes.chunks_mut(DIGEST_BLOCKS * BLOCK_SIZE);
+        for (jobs, bytes) in jobs.chunks(DIGEST_BLOCKS).zip(groups) {
+            // The digests are taken of the bytes that the caller gave, before they are copied: a
+            // fault of the memory in between shows when the block is read.
+            let mut digests = [Digest::default(); DIGEST_BLOCKS];
+            digest_each(jobs.iter().map(|job| job.data), &mut digests);
+            let blocks = bytes.chunks_exact_mut(BLOCK_SIZE);
+            for ((job, digest), block) in jobs.iter().zip(&digests).zip(blocks) {
+                self.seal(kind, job, digest, &nonces.draw(), block);
+            }
         }
         Ok(())
     }
 
-    fn seal(&self, kind: KeyKind, job: &SealJob<'_>, nonce: &Nonce, block: &mut [u8]) {
+    pub(super) fn seal(
+        &self,
+        kind: KeyKind,
+        job: &SealJob<'_>,
+        digest: &Digest,
+        nonce: &Nonce,
+        block: &mut [u8],
+    ) {
         sealed::NONCE.put(block, &nonce.0);
         let plaintext = sealed::CIPHERTEXT.of_mut(block);
-        // The digest is taken of the bytes that the caller gave, before they are copied: a fault of
-        // the memory in between shows when the block is read.
-        job.head.encode(&digest(job.data), plaintext);
+        job.head.encode(digest, plaintext);
         plain::DATA.put(plaintext, job.data);
         let tag = self.ciphers[kind.index()]
             .encrypt_inout_detached(
@@ -120,9 +154,9 @@ impl Sealer {
             })?;
         let plaintext = sealed::CIPHERTEXT.of(bytes);
         let (head, expected) = BlockHead::decode(position, plaintext)?;
-        let data: &Data = plain::DATA.of(plaintext).try_into().expect("the data's length");
+        let data: &Data = plain::DATA.array_ref(plaintext);
         let found = digest(data);
-        if !bool::from(expected.ct_eq(&found)) {
+        if expected != found {
             let (expected, found) = (expected.to_vec(), found.to_vec());
             return Err(Error::damaged(
                 position,
@@ -131,9 +165,7 @@ impl Sealer {
                 Value::Bytes(found),
             ));
         }
-        let mut generation = [0; Generation::SIZE];
-        generation.copy_from_slice(&nonce[..Generation::SIZE]);
-        Ok(Opened { generation: Generation::decode(generation), head, data })
+        Ok(Opened { generation: generation_of(&nonce), head, data })
     }
 
     fn associated_data(&self, position: Position) -> [u8; ASSOCIATED_SIZE] {
@@ -148,6 +180,22 @@ impl Sealer {
 impl fmt::Debug for Sealer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Sealer").field("archive", &self.archive).finish_non_exhaustive()
+    }
+}
+
+/// SHA-1 (FIPS 180-4) of the data of each block, in order.
+///
+/// # Panics
+/// If there are not as many digests as blocks, which is a bug of the caller.
+pub fn digest_batch(blocks: &[&Data], digests: &mut [Digest]) {
+    assert_eq!(blocks.len(), digests.len(), "a digest for each block");
+    digest_each(blocks.iter().copied(), digests);
+}
+
+/// The one place where blocks that have no need of each other are hashed together.
+fn digest_each<'a>(blocks: impl Iterator<Item = &'a Data>, digests: &mut [Digest]) {
+    for (data, found) in blocks.zip(digests) {
+        *found = digest(data);
     }
 }
 

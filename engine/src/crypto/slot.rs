@@ -9,22 +9,24 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::keys::{MasterKey, Secret};
+use super::keys::{MasterKey, Passphrase, Secret};
 use super::nonce::random_array;
 use crate::error::{Check, Error, Result};
-use crate::format::{DerivationCost, KEY_SLOTS, KeySlot, LABEL_MAX, UsedSlot};
+use crate::format::{DerivationCost, KEY_SLOTS, KeySlot, Label, UsedSlot};
 
-/// Memory of a key derivation at most: 1 GiB.
+/// Memory of a key derivation at most, and of those of all slots together: 1 GiB.
 pub const MEMORY_KIB_MAX: u32 = 1 << 20;
 
-/// Passes of a key derivation at most.
+/// Passes of a key derivation at most, and of those of all slots together.
 pub const PASSES_MAX: u32 = 64;
 
 /// Lanes of a key derivation at most.
-const LANES_MAX: u32 = 16;
+pub const LANES_MAX: u32 = 16;
 
-/// Work of the derivations of all slots together at most, in KiB times passes: what a single slot may cost.
-const WORK_MAX: u64 = 1 << 26;
+/// What each cost is called in errors.
+const LANES: &str = "key derivation lanes";
+const PASSES: &str = "key derivation passes";
+const MEMORY: &str = "key derivation memory in KiB";
 
 /// Costs of deriving a key from a passphrase: 64 MiB and 3 passes unless said otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,26 +51,56 @@ impl KeyDerivation {
     }
 }
 
-/// Which cost is out of its bounds, its value, and the bound.
-fn excess(cost: DerivationCost) -> Option<(&'static str, u32, u32)> {
+/// A cost that is out of its bounds: which, its value, and the bound.
+type Excess = (&'static str, u32, u32);
+
+/// Which cost is out of its bounds.
+fn excess(cost: DerivationCost) -> Option<Excess> {
+    let least_memory = 8 * cost.lanes.min(LANES_MAX);
     let bounds = [
-        ("key derivation lanes", cost.lanes, 1, LANES_MAX),
-        ("key derivation passes", cost.passes, 1, PASSES_MAX),
-        (
-            "key derivation memory in KiB",
-            cost.memory_kib,
-            8 * cost.lanes.min(LANES_MAX),
-            MEMORY_KIB_MAX,
-        ),
+        (LANES, cost.lanes, 1, LANES_MAX),
+        (PASSES, cost.passes, 1, PASSES_MAX),
+        (MEMORY, cost.memory_kib, least_memory, MEMORY_KIB_MAX),
     ];
     bounds.into_iter().find_map(|(what, found, least, most)| {
-        (found < least)
-            .then_some((what, found, least))
-            .or((found > most).then_some((what, found, most)))
+        let bound = found.clamp(least, most);
+        (found != bound).then_some((what, found, bound))
     })
 }
 
-/// Wraps the master key in the slot with this number. The label is up to 64 bytes.
+/// Which cost is out of its bounds in one slot, or in all slots together: who opens an archive may have to try
+/// every slot.
+fn excess_of_all(slots: &[KeySlot; KEY_SLOTS]) -> Option<Excess> {
+    let (mut memory_kib, mut passes) = (0, 0);
+    for slot in slots {
+        let KeySlot::Used(slot) = slot else { continue };
+        let Some(cost) = slot.cost else { continue };
+        if let Some(excess) = excess(cost) {
+            return Some(excess);
+        }
+        // Each is bounded by now, so eight of them do not overflow.
+        memory_kib += cost.memory_kib;
+        passes += cost.passes;
+    }
+    [(MEMORY, memory_kib, MEMORY_KIB_MAX), (PASSES, passes, PASSES_MAX)]
+        .into_iter()
+        .find(|&(_, found, most)| found > most)
+}
+
+/// Whether slots that are about to be written can be opened again: their costs are bounded, each and together.
+pub fn check_derivation_costs(slots: &[KeySlot; KEY_SLOTS]) -> Result<()> {
+    match excess_of_all(slots) {
+        None => Ok(()),
+        Some((what, found, allowed)) => {
+            Err(Error::OutOfBounds { what, found: found.into(), allowed: allowed.into() })
+        }
+    }
+}
+
+/// Wraps the master key in the slot with this number. The label is up to 64 bytes, without control characters.
+///
+/// A passphrase's cost is bounded here by itself; [`check_derivation_costs`] bounds it together with the
+/// other slots, before they are written.
 pub fn wrap_master_key(
     master: &MasterKey,
     secret: &Secret,
@@ -77,11 +109,11 @@ pub fn wrap_master_key(
     number: usize,
     label: &str,
 ) -> Result<KeySlot> {
-    if label.len() > LABEL_MAX {
+    if number >= KEY_SLOTS {
         return Err(Error::OutOfBounds {
-            what: "length of a key's label in bytes",
-            found: label.len().into(),
-            allowed: LABEL_MAX.into(),
+            what: "number of a key slot",
+            found: number.into(),
+            allowed: (KEY_SLOTS - 1).into(),
         });
     }
     let cost = match secret {
@@ -91,21 +123,14 @@ pub fn wrap_master_key(
     let mut slot = UsedSlot {
         cost,
         salt: random_array()?,
-        label: label.to_owned(),
+        label: Label::new(label)?,
         commitment: [0; 32],
         nonce: random_array()?,
         wrapped: [0; 48],
     };
     let keys = SlotKeys::derive(secret, &slot)?;
     slot.commitment = keys.commitment;
-    let associated = associated_data(&slot, archive, number);
-    let (key, tag) = slot.wrapped.split_at_mut(32);
-    key.copy_from_slice(master.as_bytes());
-    let sealed = keys
-        .cipher()
-        .encrypt_inout_detached(&XNonce::from(slot.nonce), &associated, key.into())
-        .expect("32 bytes are a length that the cipher takes");
-    tag.copy_from_slice(&sealed);
+    slot.wrapped = wrap(&slot, &keys, archive, number, master);
     Ok(KeySlot::Used(Box::new(slot)))
 }
 
@@ -118,7 +143,9 @@ pub fn unwrap_master_key(
     secret: &Secret,
     archive: Uuid,
 ) -> Result<(MasterKey, usize)> {
-    check_costs(slots)?;
+    if let Some((_, found, allowed)) = excess_of_all(slots) {
+        return Err(Error::damaged(None, Check::KeyDerivation, allowed, found));
+    }
     let mut used = 0;
     for (number, slot) in slots.iter().enumerate() {
         let KeySlot::Used(slot) = slot else { continue };
@@ -132,6 +159,25 @@ pub fn unwrap_master_key(
         }
     }
     Err(Error::WrongKey { slots: used })
+}
+
+fn wrap(
+    slot: &UsedSlot,
+    keys: &SlotKeys,
+    archive: Uuid,
+    number: usize,
+    master: &MasterKey,
+) -> [u8; 48] {
+    let mut wrapped = [0; 48];
+    let (key, tag) = wrapped.split_at_mut(32);
+    key.copy_from_slice(master.as_bytes());
+    let associated = associated_data(slot, archive, number);
+    let sealed = keys
+        .cipher()
+        .encrypt_inout_detached(&XNonce::from(slot.nonce), &associated, key.into())
+        .expect("32 bytes are a length that the cipher takes");
+    tag.copy_from_slice(&sealed);
+    wrapped
 }
 
 fn unwrap(slot: &UsedSlot, keys: &SlotKeys, archive: Uuid, number: usize) -> Result<MasterKey> {
@@ -151,41 +197,20 @@ fn unwrap(slot: &UsedSlot, keys: &SlotKeys, archive: Uuid, number: usize) -> Res
     Ok(MasterKey::from_bytes(*key))
 }
 
-fn check_costs(slots: &[KeySlot; KEY_SLOTS]) -> Result<()> {
-    let mut work = 0;
-    for slot in slots {
-        let KeySlot::Used(slot) = slot else { continue };
-        let Some(cost) = slot.cost else { continue };
-        if let Some((_, found, allowed)) = excess(cost) {
-            return Err(Error::damaged(None, Check::KeyDerivation, allowed, found));
-        }
-        work += u64::from(cost.memory_kib) * u64::from(cost.passes);
-    }
-    if work > WORK_MAX {
-        return Err(Error::damaged(None, Check::KeyDerivation, WORK_MAX, work));
-    }
-    Ok(())
-}
-
 /// The keys of one slot, derived from what the user holds.
-struct SlotKeys {
-    wrapping: Zeroizing<[u8; 32]>,
-    commitment: [u8; 32],
+pub(super) struct SlotKeys {
+    pub(super) wrapping: Zeroizing<[u8; 32]>,
+    pub(super) commitment: [u8; 32],
 }
 
 impl SlotKeys {
     /// HKDF-SHA256 of the raw key, or of Argon2id (RFC 9106) of the passphrase. The commitment is derived beside the
     /// wrapping key because Poly1305 by itself does not commit: one wrapping could open under two keys.
-    fn derive(secret: &Secret, slot: &UsedSlot) -> Result<SlotKeys> {
+    pub(super) fn derive(secret: &Secret, slot: &UsedSlot) -> Result<SlotKeys> {
         let mut input = Zeroizing::new([0; 32]);
         match (secret, slot.cost) {
             (Secret::Passphrase(passphrase), Some(cost)) => {
-                let failed =
-                    |error| Error::io("derive a key", std::io::Error::other(format!("{error}")));
-                let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(32));
-                Argon2::new(Algorithm::Argon2id, Version::V0x13, params.map_err(failed)?)
-                    .hash_password_into(passphrase.as_bytes(), &slot.salt, &mut input[..])
-                    .map_err(failed)?;
+                stretch(passphrase, cost, &slot.salt, &mut input)?;
             }
             (Secret::Key(key), _) => input.copy_from_slice(key.as_bytes()),
             (Secret::Passphrase(_), None) => unreachable!("a passphrase slot has costs"),
@@ -204,7 +229,30 @@ impl SlotKeys {
     }
 }
 
-/// Binds the wrapping to its archive, its slot, and every parameter of the slot.
+/// Argon2id (RFC 9106) of a passphrase, with costs that were bounded before.
+fn stretch(
+    passphrase: &Passphrase,
+    cost: DerivationCost,
+    salt: &[u8; 32],
+    key: &mut [u8; 32],
+) -> Result<()> {
+    let failed = |error: argon2::Error| Error::io("derive a key", std::io::Error::other(error));
+    let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(key.len()));
+    let params = params.map_err(failed)?;
+    // The memory is asked for here, not by the crate: a refusal is an error, and what the passphrase left in it
+    // is wiped.
+    let mut memory = Zeroizing::new(Vec::new());
+    let blocks = params.block_count();
+    memory
+        .try_reserve_exact(blocks)
+        .map_err(|_| Error::io("derive a key", std::io::ErrorKind::OutOfMemory.into()))?;
+    memory.resize(blocks, argon2::Block::default());
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into_with_memory(passphrase.as_bytes(), salt, key, &mut memory[..])
+        .map_err(failed)
+}
+
+/// Binds the wrapping to its archive, its slot, and every other field of the slot.
 fn associated_data(slot: &UsedSlot, archive: Uuid, number: usize) -> Vec<u8> {
     let mut data = b"ar7 slot v1".to_vec();
     data.extend_from_slice(archive.as_bytes());

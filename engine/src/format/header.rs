@@ -16,7 +16,7 @@ crate::layout! {
     pub mod header_layout, 4096 => {
         MAGIC: 16, "89 \"ar7 archive\" 0d 0a 1a 0a";
         VERSION: 4, "u32: version of the format, 1";
-        LENGTH: 4, "u32: length of the fields before TAIL that are in use";
+        LENGTH: 4, "u32: number of bytes in use from the start of the header, the tail included; at least 2136";
         FEATURES: 24, "three u64: compatible, readable, required";
         ARCHIVE: 16, "UUID of the archive";
         KIND: 1, "u8: 1 single, 2 fixed, 3 dynamic";
@@ -25,7 +25,7 @@ crate::layout! {
         CREATED_NANOSECONDS: 4, "u32: and nanoseconds";
         REVISION: 8, "u64: raised by every change of the header";
         SLOTS: KEY_SLOTS * key_slot_layout::SIZE, "eight key slots";
-        TAIL: 1896, "fields of later versions; otherwise zeros; kept on rewriting";
+        TAIL: 1896, "fields of later versions up to LENGTH, kept on rewriting; then zeros";
         CHECKSUM: 32, "SHA-256 of everything before";
         MAC: 32, "HMAC-SHA256 of everything before, under the header key";
     }
@@ -37,8 +37,10 @@ pub const MAGIC: [u8; 16] = *b"\x89ar7 archive\r\n\x1a\n";
 /// Version of the format that this program writes.
 pub const VERSION: u32 = 1;
 
-const LENGTH: u32 = 2136;
-const _: () = assert!(LENGTH as usize == header_layout::TAIL.offset);
+const _: () = assert!(header_layout::TAIL.offset == 2136, "the smallest LENGTH, as documented");
+
+/// Nanoseconds of a second.
+const NANOSECONDS: u32 = 1_000_000_000;
 
 /// A moment: seconds and nanoseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -97,7 +99,7 @@ pub struct Header {
     pub revision: u64,
     /// The key slots.
     pub slots: [KeySlot; KEY_SLOTS],
-    /// Fields of later versions.
+    /// Fields of later versions, as long as the header says they are.
     tail: Vec<u8>,
 }
 
@@ -109,7 +111,7 @@ impl Header {
         created: Timestamp,
         slots: [KeySlot; KEY_SLOTS],
     ) -> Header {
-        let tail = vec![0; header_layout::TAIL.length];
+        let tail = Vec::new();
         Header { features: Features::default(), archive, kind, created, revision: 1, slots, tail }
     }
 
@@ -119,7 +121,7 @@ impl Header {
         let all = &mut bytes[..];
         header_layout::MAGIC.put(all, &MAGIC);
         header_layout::VERSION.put(all, &VERSION.to_be_bytes());
-        header_layout::LENGTH.put(all, &LENGTH.to_be_bytes());
+        put_length(all, header_layout::TAIL.offset + self.tail.len());
         header_layout::FEATURES.put(all, &self.features.encode());
         header_layout::ARCHIVE.put(all, self.archive.as_bytes());
         header_layout::KIND.put(all, &[self.kind as u8]);
@@ -130,13 +132,18 @@ impl Header {
         for (slot, bytes) in self.slots.iter().zip(slots) {
             bytes.copy_from_slice(&slot.encode());
         }
-        header_layout::TAIL.put(all, &self.tail);
+        header_layout::TAIL.of_mut(all)[..self.tail.len()].copy_from_slice(&self.tail);
         let checksum: [u8; 32] = Sha256::digest(&all[..header_layout::CHECKSUM.offset]).into();
         header_layout::CHECKSUM.put(all, &checksum);
         let mac = key.mac(&all[..header_layout::MAC.offset]);
         header_layout::MAC.put(all, &mac);
         bytes
     }
+}
+
+fn put_length(bytes: &mut [u8], length: usize) {
+    let length = u32::try_from(length).expect("a header is one block");
+    header_layout::LENGTH.put(bytes, &length.to_be_bytes());
 }
 
 /// Digest of a header, by which the meta slot names it.
@@ -216,12 +223,9 @@ fn parse_fields(
     bytes: &[u8; BLOCK_SIZE],
 ) -> Result<Header> {
     if header_layout::VERSION.u32(bytes) == 0 {
-        return Err(Error::damaged(position, Check::HeaderChecksum, VERSION, 0_u32));
+        return Err(Error::damaged(position, Check::HeaderField, VERSION, 0_u32));
     }
-    let length = header_layout::LENGTH.u32(bytes);
-    if length < LENGTH || length as usize > header_layout::CHECKSUM.offset {
-        return Err(Error::damaged(position, Check::Length, LENGTH, length));
-    }
+    let tail = parse_tail(position, bytes)?;
     let kind = match header_layout::KIND.array(bytes) {
         [1] => ArchiveKind::Single,
         [2] => ArchiveKind::Fixed,
@@ -238,8 +242,8 @@ fn parse_fields(
         return Err(Error::damaged(position, Check::Reserved, "zeros", "other bytes"));
     }
     let nanoseconds = header_layout::CREATED_NANOSECONDS.u32(bytes);
-    if nanoseconds >= 1_000_000_000 {
-        return Err(Error::damaged(position, Check::HeaderChecksum, 999_999_999_u32, nanoseconds));
+    if nanoseconds >= NANOSECONDS {
+        return Err(Error::damaged(position, Check::HeaderField, NANOSECONDS - 1, nanoseconds));
     }
     let mut slots = std::array::from_fn(|_| KeySlot::Empty);
     let encoded = header_layout::SLOTS.of(bytes).chunks_exact(key_slot_layout::SIZE);
@@ -257,6 +261,21 @@ fn parse_fields(
         },
         revision: header_layout::REVISION.u64(bytes),
         slots,
-        tail: header_layout::TAIL.of(bytes).to_vec(),
+        tail,
     })
+}
+
+/// The bytes that the header says are in use after the fields known here; what follows them must be zeros.
+fn parse_tail(position: Position, bytes: &[u8; BLOCK_SIZE]) -> Result<Vec<u8>> {
+    let found = header_layout::LENGTH.u32(bytes);
+    let tail = header_layout::TAIL;
+    let length = usize::try_from(found).ok().and_then(|length| length.checked_sub(tail.offset));
+    let Some((used, unused)) = length.and_then(|length| tail.of(bytes).split_at_checked(length))
+    else {
+        return Err(Error::damaged(position, Check::Length, tail.end(), found));
+    };
+    if unused.iter().any(|&byte| byte != 0) {
+        return Err(Error::damaged(position, Check::Reserved, "zeros", "other bytes"));
+    }
+    Ok(used.to_vec())
 }

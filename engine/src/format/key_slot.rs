@@ -1,5 +1,8 @@
 //! A key slot: the master key, wrapped under a passphrase or a raw key.
 
+use std::fmt;
+use std::ops::Deref;
+
 use super::Position;
 use crate::error::{Check, Error, Result, Value};
 
@@ -13,7 +16,7 @@ crate::layout! {
         PASSES: 4, "u32: Argon2id passes; 0 for a raw key";
         LANES: 4, "u32: Argon2id lanes; 0 for a raw key";
         SALT: 32, "random salt";
-        LABEL: 64, "label, UTF-8, then zeros";
+        LABEL: 64, "label, UTF-8 without control characters, then zeros";
         COMMITMENT: 32, "key commitment";
         NONCE: 24, "nonce of the wrapping";
         WRAPPED: 48, "the master key, sealed with XChaCha20-Poly1305: 32 bytes and the tag";
@@ -51,6 +54,45 @@ pub struct DerivationCost {
     pub lanes: u32,
 }
 
+/// The user's name for a slot: at most [`LABEL_MAX`] bytes, and no control characters, so that the label of an
+/// archive from elsewhere does nothing to a terminal.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Label(String);
+
+impl Label {
+    /// A label, if it is within its bounds.
+    pub fn new(label: &str) -> Result<Label> {
+        let refused = |what: &'static str, found: Value, allowed: Value| Error::OutOfBounds {
+            what,
+            found,
+            allowed,
+        };
+        if label.len() > LABEL_MAX {
+            let what = "length of a key's label in bytes";
+            return Err(refused(what, label.len().into(), LABEL_MAX.into()));
+        }
+        if label.chars().any(char::is_control) {
+            let found = Value::Bytes(label.as_bytes().to_vec());
+            return Err(refused("a key's label", found, "no control characters".into()));
+        }
+        Ok(Label(label.to_owned()))
+    }
+}
+
+impl Deref for Label {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
 /// A slot with a wrapped master key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsedSlot {
@@ -59,7 +101,7 @@ pub struct UsedSlot {
     /// Random salt.
     pub salt: [u8; 32],
     /// The user's name for the slot.
-    pub label: String,
+    pub label: Label,
     /// Commitment to the wrapping key.
     pub commitment: [u8; 32],
     /// Nonce of the wrapping.
@@ -77,51 +119,61 @@ impl KeySlot {
         }
     }
 
-    /// Decodes the slot with this number.
+    /// Decodes a slot of the header at this position. Costs are as they were found: whoever derives a key bounds them.
     pub fn decode(header: Position, bytes: &[u8; key_slot_layout::SIZE]) -> Result<KeySlot> {
-        let damaged = |expected: &'static str, found: Value| {
-            Error::damaged(header, Check::KeySlot, expected, found)
-        };
         let [kind] = key_slot_layout::KIND.array(bytes);
+        if kind > KIND_PASSPHRASE {
+            return Err(Error::NewerFormat {
+                what: "kind of key slot",
+                found: kind.into(),
+                supported: KIND_PASSPHRASE.into(),
+            });
+        }
         if kind == KIND_EMPTY {
-            if bytes.iter().any(|&byte| byte != 0) {
-                return Err(damaged("zeros in an empty slot", "other bytes".into()));
-            }
+            check_zeros(header, bytes)?;
             return Ok(KeySlot::Empty);
         }
-        let reserved = [key_slot_layout::RESERVED.of(bytes), key_slot_layout::UNUSED.of(bytes)];
-        if reserved.concat().iter().any(|&byte| byte != 0) {
-            return Err(damaged("zeros in the reserved bytes", "other bytes".into()));
-        }
-        let cost = DerivationCost {
-            memory_kib: key_slot_layout::MEMORY.u32(bytes),
-            passes: key_slot_layout::PASSES.u32(bytes),
-            lanes: key_slot_layout::LANES.u32(bytes),
+        check_zeros(header, key_slot_layout::RESERVED.of(bytes))?;
+        check_zeros(header, key_slot_layout::UNUSED.of(bytes))?;
+        let costs = key_slot_layout::MEMORY.offset..key_slot_layout::LANES.end();
+        let cost = if kind == KIND_RAW {
+            check_zeros(header, &bytes[costs])?;
+            None
+        } else {
+            Some(DerivationCost {
+                memory_kib: key_slot_layout::MEMORY.u32(bytes),
+                passes: key_slot_layout::PASSES.u32(bytes),
+                lanes: key_slot_layout::LANES.u32(bytes),
+            })
         };
-        let none = DerivationCost { memory_kib: 0, passes: 0, lanes: 0 };
-        let cost = match kind {
-            KIND_RAW if cost == none => None,
-            KIND_PASSPHRASE => Some(cost),
-            _ => return Err(damaged("a raw key or a passphrase", kind.into())),
-        };
-        let [length] = key_slot_layout::LABEL_LENGTH.array(bytes);
-        let label = key_slot_layout::LABEL.of(bytes);
-        let (label, rest) = label
-            .split_at_checked(usize::from(length))
-            .ok_or_else(|| damaged("a label of 64 bytes at most", length.into()))?;
-        let label = std::str::from_utf8(label)
-            .map_err(|_| damaged("a label in UTF-8", Value::Bytes(label.to_vec())))?;
-        if rest.iter().any(|&byte| byte != 0) {
-            return Err(damaged("zeros after the label", "other bytes".into()));
-        }
         Ok(KeySlot::Used(Box::new(UsedSlot {
             cost,
             salt: key_slot_layout::SALT.array(bytes),
-            label: label.to_owned(),
+            label: decode_label(header, bytes)?,
             commitment: key_slot_layout::COMMITMENT.array(bytes),
             nonce: key_slot_layout::NONCE.array(bytes),
             wrapped: key_slot_layout::WRAPPED.array(bytes),
         })))
+    }
+}
+
+fn decode_label(header: Position, bytes: &[u8; key_slot_layout::SIZE]) -> Result<Label> {
+    let [length] = key_slot_layout::LABEL_LENGTH.array(bytes);
+    let field = key_slot_layout::LABEL.of(bytes);
+    let Some((label, unused)) = field.split_at_checked(usize::from(length)) else {
+        return Err(Error::damaged(header, Check::KeySlot, LABEL_MAX, length));
+    };
+    check_zeros(header, unused)?;
+    std::str::from_utf8(label).ok().and_then(|label| Label::new(label).ok()).ok_or_else(|| {
+        let expected = "a label in UTF-8 without control characters";
+        Error::damaged(header, Check::KeySlot, expected, Value::Bytes(label.to_vec()))
+    })
+}
+
+fn check_zeros(header: Position, bytes: &[u8]) -> Result<()> {
+    match bytes.iter().find(|&&byte| byte != 0) {
+        Some(&found) => Err(Error::damaged(header, Check::Reserved, 0_u8, found)),
+        None => Ok(()),
     }
 }
 
@@ -137,7 +189,7 @@ impl UsedSlot {
         }
         key_slot_layout::SALT.put(&mut bytes, &self.salt);
         let label = self.label.as_bytes();
-        let length = u8::try_from(label.len()).expect("a label is bounded when it is set");
+        let length = u8::try_from(label.len()).expect("a label is at most 64 bytes");
         key_slot_layout::LABEL_LENGTH.put(&mut bytes, &[length]);
         key_slot_layout::LABEL.of_mut(&mut bytes)[..label.len()].copy_from_slice(label);
         key_slot_layout::COMMITMENT.put(&mut bytes, &self.commitment);
@@ -146,8 +198,9 @@ impl UsedSlot {
         bytes
     }
 
-    /// Everything of the slot that the wrapping authenticates: all that comes before the commitment.
-    pub(crate) fn authenticated(&self) -> Vec<u8> {
-        self.encode()[..key_slot_layout::COMMITMENT.offset].to_vec()
+    /// Everything of the slot that the wrapping authenticates: all that comes before the wrapped key.
+    pub(crate) fn authenticated(&self) -> [u8; key_slot_layout::WRAPPED.offset] {
+        let encoded = self.encode();
+        std::array::from_fn(|at| encoded[at])
     }
 }

@@ -41,6 +41,14 @@ impl Field {
         array
     }
 
+    /// The bytes of this field, borrowed as an array of its length.
+    ///
+    /// # Panics
+    /// If `N` is not the field's length, or `bytes` is shorter than the structure: bugs of the caller.
+    pub fn array_ref<'a, const N: usize>(&self, bytes: &'a [u8]) -> &'a [u8; N] {
+        self.of(bytes).try_into().expect("an array of the field's length")
+    }
+
     /// The bytes of this field, to be written.
     ///
     /// # Panics

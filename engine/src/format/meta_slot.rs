@@ -85,6 +85,9 @@ crate::layout! {
     }
 }
 
+/// Position of the first meta slot.
+const FIRST: Position = Position::at(1);
+
 const TAG: [u8; 4] = *b"meta";
 const VERSION: u16 = 1;
 
@@ -178,6 +181,9 @@ impl MetaSlot {
     }
 
     /// Encodes the slot. Lists that are too long are an error: nothing is cut.
+    ///
+    /// # Panics
+    /// If the slot would not decode to itself: committed, it would be an archive that does not open.
     pub fn encode(&self) -> Result<Box<Data>> {
         use meta_slot_layout as at;
         check_bound("number of loose free runs", self.loose.len(), LOOSE_RUNS_MAX)?;
@@ -224,6 +230,8 @@ impl MetaSlot {
         put_u16(at::METADATA_LENGTH, all, self.metadata.len());
         at::METADATA.of_mut(all)[..self.metadata.len()].copy_from_slice(&self.metadata);
         at::TAIL.of_mut(all)[..self.tail.len()].copy_from_slice(&self.tail);
+        let decoded = MetaSlot::decode(FIRST, self.generation, &data);
+        assert!(decoded.is_ok_and(|slot| slot == *self), "a slot decodes to itself");
         Ok(data)
     }
 
@@ -253,19 +261,25 @@ impl Decoder<'_> {
         if !(RESERVED_BLOCKS..=BLOCKS_MAX).contains(&block_count) {
             return Err(self.damaged(BLOCKS_MAX, block_count));
         }
-        let (redo_head, redo_length) =
-            (self.block(at::REDO_HEAD, data)?, at::REDO_LENGTH.u32(data));
-        if redo_head.is_some() != (redo_length > 0) || redo_length > block_count {
-            return Err(self.damaged(block_count, redo_length));
+        let redo_head = self.block(at::REDO_HEAD, data, block_count)?;
+        let redo_length = at::REDO_LENGTH.u32(data);
+        // Each entry takes up two blocks of its own.
+        let most = if redo_head.is_some() { (block_count - RESERVED_BLOCKS) / 2 } else { 0 };
+        if redo_head.is_some() != (redo_length > 0) || redo_length > most {
+            return Err(Error::damaged(self.position, Check::RedoList, most, redo_length));
+        }
+        let rekey_watermark = at::REKEY_WATERMARK.u32(data);
+        if rekey_watermark > BLOCKS_MAX {
+            return Err(self.damaged(BLOCKS_MAX, rekey_watermark));
         }
         let metadata = self.counted(at::METADATA, 1, usize::from(at::METADATA_LENGTH.u16(data)))?;
         let mut reserved_streams = Vec::with_capacity(RESERVED_STREAMS);
         for (index, bytes) in at::STREAMS.of(data).chunks_exact(stored_stream::SIZE).enumerate() {
-            reserved_streams.push(self.stream(index, bytes)?);
+            reserved_streams.push(self.stream(index, bytes, block_count)?);
         }
         let mut roots = [Root::default(); ROOTS];
         for (root, bytes) in roots.iter_mut().zip(at::ROOTS.of(data).chunks_exact(root::SIZE)) {
-            *root = self.root(bytes)?;
+            *root = self.root(bytes, block_count)?;
         }
         let mut counters = [0; 8];
         for (counter, bytes) in counters.iter_mut().zip(at::COUNTERS.of(data).chunks_exact(8)) {
@@ -284,7 +298,7 @@ impl Decoder<'_> {
             header_revision: at::HEADER_REVISION.u64(data),
             header_digest: at::HEADER_DIGEST.array(data),
             master_key_number: at::MASTER_KEY_NUMBER.u32(data),
-            rekey_watermark: at::REKEY_WATERMARK.u32(data),
+            rekey_watermark,
             counters,
             pending_sessions: self.pending()?,
             metadata: metadata.to_vec(),
@@ -323,8 +337,8 @@ impl Decoder<'_> {
         Ok(data[at::TAIL.offset..length].to_vec())
     }
 
-    fn root(&self, bytes: &[u8]) -> Result<Root> {
-        let block = self.block(root::BLOCK, bytes)?;
+    fn root(&self, bytes: &[u8], block_count: u32) -> Result<Root> {
+        let block = self.block(root::BLOCK, bytes, block_count)?;
         let [depth] = root::DEPTH.array(bytes);
         let entries = root::ENTRIES.u64(bytes);
         self.check_zeros(root::RESERVED.of(bytes))?;
@@ -363,26 +377,35 @@ impl Decoder<'_> {
         Ok(used.chunks_exact(session::SIZE).map(record).collect())
     }
 
-    fn stream(&self, index: usize, bytes: &[u8]) -> Result<StoredStream> {
+    fn stream(&self, index: usize, bytes: &[u8], block_count: u32) -> Result<StoredStream> {
         let bytes = bytes.try_into().expect("a chunk of the length of a record");
-        let stored = StoredStream::decode(bytes)?;
-        let (expected, found) = (reserved(index), stored.record.identity);
+        let stored = StoredStream::decode(bytes).map_err(|error| error.at_block(self.position))?;
+        let record = &stored.record;
+        let (expected, found) = (reserved(index), record.identity);
         if expected != found {
             return Err(Error::damaged(self.position, Check::Record, expected, found));
+        }
+        let beyond = |end: &Position| end.get() >= block_count;
+        if let Some(found) = [record.begin, record.end].into_iter().flatten().find(beyond) {
+            return Err(Error::damaged(self.position, Check::Record, block_count - 1, found));
         }
         Ok(stored)
     }
 
-    fn block(&self, field: Field, bytes: &[u8]) -> Result<Option<BlockRef>> {
-        let expected = "-1 or a position";
-        let block =
-            BlockRef::decode(field.array(bytes)).map_err(|raw| self.damaged(expected, raw))?;
-        let reserved = block.is_some_and(|block| block.position.get() < RESERVED_BLOCKS);
-        let blank = block.is_none() && BlockRef::encode(None) != field.of(bytes);
-        if reserved || blank {
-            return Err(self.damaged(expected, "a reserved position or a rest of one"));
+    /// A reference to a block that is in use, or none: then the generation is 0.
+    fn block(&self, field: Field, bytes: &[u8], block_count: u32) -> Result<Option<BlockRef>> {
+        let damaged =
+            |found: i32| self.damaged("-1 or a position from 8 up, below the block count", found);
+        let block = BlockRef::decode(field.array(bytes)).map_err(damaged)?;
+        match block {
+            Some(BlockRef { position, .. })
+                if !(RESERVED_BLOCKS..block_count).contains(&position.get()) =>
+            {
+                Err(damaged(Position::to_link(Some(position))))
+            }
+            None => self.check_zeros(&field.of(bytes)[4..]).map(|()| None),
+            some => Ok(some),
         }
-        Ok(block)
     }
 
     /// The first `count` items of a field; the rest of it must be zeros.

@@ -8,6 +8,8 @@ mod layout;
 mod meta_slot;
 mod redo;
 mod stream_record;
+#[cfg(test)]
+mod tests;
 mod units;
 
 pub use block::{
@@ -17,7 +19,9 @@ pub use features::Features;
 pub use header::{
     ArchiveKind, Header, MAGIC, Timestamp, UncheckedHeader, VERSION, header_digest, header_layout,
 };
-pub use key_slot::{DerivationCost, KEY_SLOTS, KeySlot, LABEL_MAX, UsedSlot, key_slot_layout};
+pub use key_slot::{
+    DerivationCost, KEY_SLOTS, KeySlot, LABEL_MAX, Label, UsedSlot, key_slot_layout,
+};
 pub use layout::Field;
 pub use meta_slot::{
     DEPTH_MAX, LOOSE_RUNS_MAX, META_STREAM, METADATA_MAX, MetaSlot, PENDING_SESSIONS_MAX,

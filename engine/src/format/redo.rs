@@ -47,9 +47,9 @@ pub struct RedoEntry {
 /// Encodes the data of one block of the list.
 ///
 /// # Panics
-/// If there are more entries than [`REDO_PER_BLOCK`], which is a bug of the caller.
+/// If there is no entry, or there are more than [`REDO_PER_BLOCK`]: bugs of the caller.
 pub fn encode_redo(entries: &[RedoEntry]) -> Box<Data> {
-    assert!(entries.len() <= REDO_PER_BLOCK, "entries that one block holds");
+    assert!((1..=REDO_PER_BLOCK).contains(&entries.len()), "entries that one block holds");
     let mut data = Box::new([0; DATA_SIZE]);
     redo_block::TAG.put(&mut data[..], &TAG);
     let count = u16::try_from(entries.len()).expect("at most 200");

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::units::{Generation, Position};
+use super::units::{Generation, Position, RESERVED_BLOCKS};
 use super::{DATA_SIZE_U64, Field};
 use crate::error::{Check, Error, Result, Value};
 
@@ -100,10 +100,18 @@ impl StreamRecord {
                 supported: COMPRESSION_NONE.into(),
             });
         }
-        let ends = usize::from(self.begin.is_some()) + usize::from(self.end.is_some());
+        let ends = [self.begin, self.end].into_iter().flatten();
         let expected = if self.count == 0 { 0 } else { 2_usize };
-        if ends != expected {
-            return Err(record_error(expected, ends));
+        let found = ends.clone().count();
+        if found != expected {
+            return Err(record_error(expected, found));
+        }
+        if let Some(found) = ends.clone().find(|end| end.get() < RESERVED_BLOCKS) {
+            return Err(record_error("a block that is not reserved", found));
+        }
+        // A chain goes through no block twice, so only a stream of one block ends where it begins.
+        if self.count > 0 && (self.begin == self.end) != (self.count == 1) {
+            return Err(record_error(self.begin, self.end));
         }
         let most = u64::from(self.count) * DATA_SIZE_U64;
         if self.length > most {
@@ -169,15 +177,20 @@ impl StoredStream {
 
     fn check(&self) -> Result<()> {
         let record = &self.record;
-        match (self.layout, record.begin, record.end) {
-            (StreamLayout::OneRun(_), Some(begin), Some(end)) => {
+        match (self.layout, record.begin) {
+            (StreamLayout::OneRun(_), Some(begin)) => {
                 let expected = begin.checked_add(record.count - 1);
-                if expected != Some(end) {
-                    return Err(record_error(expected, Some(end)));
+                if expected != record.end {
+                    return Err(record_error(expected, record.end));
                 }
                 Ok(())
             }
-            (StreamLayout::Extents, None, _) => Err(record_error("two blocks or more", 0_u32)),
+            (StreamLayout::OneRun(generation), None) if generation != Generation::default() => {
+                Err(Error::damaged(None, Check::Reserved, Generation::default(), generation))
+            }
+            (StreamLayout::Extents, _) if record.count < 2 => {
+                Err(record_error("two blocks or more", record.count))
+            }
             _ => Ok(()),
         }
     }

@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 pub use snapshot::Snapshot;
 
+pub(crate) use pages::read_page;
 pub(crate) use registry::Registry;
 pub(crate) use state::State;
 

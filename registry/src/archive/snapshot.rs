@@ -44,7 +44,7 @@ impl Snapshot {
     }
 
     /// Number of free blocks.
-    pub(super) fn free_blocks(&self) -> u64 {
+    pub(crate) fn free_blocks(&self) -> u64 {
         let slot = &self.commit.slot;
         let loose: u64 = slot.loose.iter().map(|run| u64::from(run.count())).sum();
         slot.counters[TRASH_COUNTER].saturating_add(loose)

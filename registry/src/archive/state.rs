@@ -190,7 +190,9 @@ impl State {
         if registered.is_some() {
             self.registry.remove::<Streams>(&identity)?;
         }
-        if let Some(stored) = stored {
+        if let Some(mut stored) = stored {
+            // Nobody reads its bytes any more; cutting it may have left the length behind.
+            stored.record.length = 0;
             match (stored.layout, stored.record.begin) {
                 (StreamLayout::Extents, _) => {
                     self.registry.put::<Dying>(&identity, &stored)?;

@@ -120,6 +120,12 @@ fn apply(archive: &Archive, model: &mut Model, operation: &Operation, salt: u8) 
     }
 }
 
+fn assert_verified(archive: &Archive) {
+    let mut findings = Vec::new();
+    archive.verify(&mut |finding| findings.push(finding.to_string()), &mut |_| {}).unwrap();
+    assert_eq!(findings, Vec::<String>::new());
+}
+
 fn check_working(archive: &Archive, model: &Model) {
     for (identity, bytes) in model {
         let stream = archive.open_stream(*identity).unwrap();
@@ -142,6 +148,7 @@ proptest! {
                 Operation::Commit => {
                     archive.commit().unwrap();
                     committed.clone_from(&model);
+                    assert_verified(&archive);
                 }
                 Operation::Rollback => {
                     archive.rollback().unwrap();
@@ -162,6 +169,7 @@ proptest! {
         archive.commit().unwrap();
         drop(archive);
         let archive = open(&device, Access::Read);
+        assert_verified(&archive);
         prop_assert_eq!(archive.streams(None, 1000).unwrap().len(), model.len());
         for (identity, bytes) in &model {
             prop_assert_eq!(&contents(&archive, *identity), bytes);

@@ -1,10 +1,15 @@
 //! What the trees hold: keys and values, and their bytes.
 
+mod names;
 mod space;
 mod streams;
 
+pub use names::{
+    Attributes, EntryType, INLINE_TARGET_MAX, Inode, InodeNumber, Inodes, NAME_MAX, NameKey,
+    NameValue, Names, name_layout, tag_layout, validate_name,
+};
 pub use space::{Dying, Free, SessionEntry, Sessions};
-pub use streams::{Extent, ExtentKey, Extents, Streams};
+pub use streams::{Extent, ExtentKey, Extents, Streams, extent_key_layout, extent_layout};
 
 use ar7_engine::{Check, Error as EngineError};
 use uuid::Uuid;

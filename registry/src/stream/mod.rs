@@ -15,3 +15,4 @@ pub use handle::Stream;
 
 pub(crate) use layout::{Segment, assign, locate};
 pub(crate) use open::OpenStream;
+pub(crate) use read::{Expected, Neighbour, check_head};

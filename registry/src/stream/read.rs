@@ -22,11 +22,24 @@ pub(crate) struct Reading<'a, R> {
 
 /// What is expected of the blocks of one segment of a stream.
 #[derive(Debug, Clone, Copy)]
-struct Expected {
-    stream: Uuid,
-    segment: Segment,
-    /// Number of blocks of the stream, if the last names no next one.
-    last: Option<u32>,
+pub(crate) struct Expected {
+    pub(crate) stream: Uuid,
+    pub(crate) segment: Segment,
+    /// What the segment's first block names as its previous one.
+    pub(crate) before: Neighbour,
+    /// What the segment's last block names as its next one.
+    pub(crate) after: Neighbour,
+}
+
+/// What is known of a block's neighbour.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Neighbour {
+    /// There is none.
+    None,
+    /// It lies there.
+    At(Position),
+    /// It lies in another segment.
+    Unknown,
 }
 
 /// Reads at most `most` blocks from block `index` on into `bytes`, leaving out the first `within` bytes. Stops at
@@ -40,10 +53,12 @@ pub(crate) fn read_blocks<R: ReadRecords>(
 ) -> Result<usize> {
     let segment = locate(reading.records, reading.stored, index)?;
     let segment = segment.from(index).expect("the segment holds the block");
+    let at_end = reading.ends_here && segment.end() == reading.stored.record.count;
     let expected = Expected {
         stream: reading.stored.record.identity,
         segment,
-        last: reading.ends_here.then_some(reading.stored.record.count),
+        before: if index == 0 { Neighbour::None } else { Neighbour::Unknown },
+        after: if at_end { Neighbour::None } else { Neighbour::Unknown },
     };
     let whole = u32::try_from(bytes.len() / DATA_SIZE).unwrap_or(u32::MAX);
     let count = most.min(segment.run.count());
@@ -81,13 +96,14 @@ fn read_segment<R: ReadRecords>(
     Ok(())
 }
 
-/// Compares stream, index, and the links as far as the neighbours are known.
-fn check_head(
+/// Compares stream, index, and the links as far as the neighbours are known, of the block at this place of
+/// the segment.
+pub(crate) fn check_head(
     expected: &Expected,
     place: u32,
     head: &BlockHead,
 ) -> std::result::Result<(), EngineError> {
-    let Expected { stream, segment, last } = *expected;
+    let Expected { stream, segment, before, after } = *expected;
     let index = segment.first.get() + place;
     let position = segment.position(index);
     if head.stream != stream {
@@ -96,29 +112,14 @@ fn check_head(
     if head.index.get() != index {
         return Err(EngineError::tampered(position, Check::Index, index, head.index.get()));
     }
-    let previous = match index.checked_sub(1) {
-        None => Neighbour::None,
-        Some(previous) if place > 0 => Neighbour::At(segment.position(previous)),
-        Some(_) => Neighbour::Unknown,
+    let previous = match place.checked_sub(1) {
+        Some(_) => Neighbour::At(segment.position(index - 1)),
+        None => before,
     };
     compare_link(position, Check::PreviousLink, previous, head.previous)?;
-    let next = match index + 1 {
-        next if last == Some(next) => Neighbour::None,
-        next if next < segment.end() => Neighbour::At(segment.position(next)),
-        _ => Neighbour::Unknown,
-    };
+    let next =
+        if index + 1 < segment.end() { Neighbour::At(segment.position(index + 1)) } else { after };
     compare_link(position, Check::NextLink, next, head.next)
-}
-
-/// What is known of a block's neighbour.
-#[derive(Debug, Clone, Copy)]
-enum Neighbour {
-    /// There is none.
-    None,
-    /// It lies there.
-    At(Position),
-    /// It lies in another segment.
-    Unknown,
 }
 
 fn compare_link(

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use ar7_engine::format::{BlockRef, Generation, Position, Run};
 
 pub use page::{Page, page_layout};
+
 pub use reader::TreeReader;
 pub use working::Tree;
 

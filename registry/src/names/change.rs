@@ -1,0 +1,325 @@
+//! Changing names. Every change belongs to the archive's transaction.
+
+use std::collections::HashSet;
+
+use ar7_engine::{Check, Error as EngineError};
+use uuid::Uuid;
+
+use super::Names;
+use super::lookup::{TARGET_MAX, inode_in, lookup_in, not_directory};
+use crate::archive::State;
+use crate::error::{Error, Result};
+use crate::records::{
+    Attributes, EntryType, INLINE_TARGET_MAX, Inode, InodeNumber, Inodes, NameKey, NameValue,
+    Names as NameRecords, ReadRecords, validate_name,
+};
+
+/// The counter of the meta slot that holds the last inode number that was given out.
+const INODE_COUNTER: usize = 0;
+
+impl Names<'_> {
+    /// Makes a directory.
+    pub fn make_directory(
+        &self,
+        directory: InodeNumber,
+        name: &[u8],
+        attributes: Attributes,
+    ) -> Result<InodeNumber> {
+        self.change(|state| add(state, directory, name, &blank(EntryType::Directory, attributes)))
+    }
+
+    /// Makes the directories of a path that are not there yet; returns the last.
+    pub fn make_directories(&self, path: &[u8], attributes: Attributes) -> Result<InodeNumber> {
+        let mut directory = InodeNumber::ROOT;
+        for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
+            directory = match self.lookup(directory, name)? {
+                Some(entry) if entry.kind == EntryType::Directory => entry.inode,
+                Some(entry) => return Err(not_directory(path, entry.kind)),
+                None => self.make_directory(directory, name, attributes)?,
+            };
+        }
+        Ok(directory)
+    }
+
+    /// Adds a file whose content is `size` bytes in a stream; an empty file needs none.
+    pub fn add_file(
+        &self,
+        directory: InodeNumber,
+        name: &[u8],
+        attributes: Attributes,
+        stream: Option<Uuid>,
+        size: u64,
+    ) -> Result<InodeNumber> {
+        let inode = Inode { size, stream, ..blank(EntryType::File, attributes) };
+        self.change(|state| add(state, directory, name, &inode))
+    }
+
+    /// Adds a symbolic link. A long target goes into a stream of its own.
+    pub fn add_symlink(
+        &self,
+        directory: InodeNumber,
+        name: &[u8],
+        attributes: Attributes,
+        target: &[u8],
+    ) -> Result<InodeNumber> {
+        if target.len() > TARGET_MAX {
+            let reason = "a symbolic link's target is at most 65536 bytes";
+            return Err(Error::InvalidName { name: name.to_vec(), reason });
+        }
+        let mut inode = blank(EntryType::Symlink, attributes);
+        inode.size = target.len() as u64;
+        if target.len() <= INLINE_TARGET_MAX {
+            inode.target = Some(target.to_vec());
+        } else {
+            let mut stream = self.archive.new_stream()?;
+            stream.append(target)?;
+            inode.stream = Some(stream.identity());
+            stream.close()?;
+        }
+        self.change(|state| add(state, directory, name, &inode))
+    }
+
+    /// Gives a file or symbolic link one more name.
+    pub fn add_link(&self, directory: InodeNumber, name: &[u8], number: InodeNumber) -> Result<()> {
+        self.change(|state| {
+            let mut inode = existing(state, number)?;
+            if inode.kind == EntryType::Directory {
+                let (found, needed) = (inode.kind.name(), "a file or a symbolic link");
+                return Err(Error::WrongEntryType { path: name.to_vec(), found, needed });
+            }
+            check_free(state, directory, name)?;
+            inode.links += 1;
+            state.registry.put::<Inodes>(&number, &inode)?;
+            put_name(state, directory, name, NameValue { inode: number, kind: inode.kind })
+        })
+    }
+
+    /// Sets permissions, owner and time.
+    pub fn set_attributes(&self, number: InodeNumber, attributes: Attributes) -> Result<()> {
+        self.change(|state| {
+            let inode = Inode { attributes, ..existing(state, number)? };
+            state.registry.put::<Inodes>(&number, &inode)?;
+            Ok(())
+        })
+    }
+
+    /// Gives a file new content; the stream with the old one is deleted.
+    pub fn replace_content(
+        &self,
+        number: InodeNumber,
+        stream: Option<Uuid>,
+        size: u64,
+        attributes: Attributes,
+    ) -> Result<()> {
+        self.change(|state| {
+            let inode = existing(state, number)?;
+            if inode.kind != EntryType::File {
+                let (found, needed) = (inode.kind.name(), "a file");
+                return Err(Error::WrongEntryType { path: Vec::new(), found, needed });
+            }
+            if let Some(old) = inode.stream.filter(|&old| Some(old) != stream) {
+                state.delete_stream(old)?;
+            }
+            let inode = Inode { attributes, size, stream, ..inode };
+            state.registry.put::<Inodes>(&number, &inode)?;
+            Ok(())
+        })
+    }
+
+    /// Removes a name; of a directory, only if it is empty. With its last name the inode goes too, and its stream.
+    pub fn remove(&self, directory: InodeNumber, name: &[u8]) -> Result<()> {
+        self.change(|state| remove(state, directory, name))
+    }
+
+    /// Removes what a name names, with everything below. With `commit_every`, commits each time so many names are
+    /// gone, so that a huge tree needs neither memory nor space; a crash then leaves a part of it.
+    pub fn remove_tree(
+        &self,
+        directory: InodeNumber,
+        name: &[u8],
+        commit_every: Option<usize>,
+    ) -> Result<u64> {
+        let mut removed = 0;
+        let mut since = 0;
+        let mut path = vec![(directory, name.to_vec())];
+        while let Some((directory, name)) = path.last() {
+            let entry = self
+                .lookup(*directory, name)?
+                .ok_or_else(|| Error::NoEntry { path: name.clone() })?;
+            // A directory goes when the first of its entries is looked for and there is none.
+            if entry.kind == EntryType::Directory
+                && let Some(child) = self.list(entry.inode, None, 1)?.pop()
+            {
+                if path.iter().any(|(above, _)| *above == entry.inode) {
+                    return Err(circle(entry.inode));
+                }
+                path.push((entry.inode, child.name));
+                continue;
+            }
+            self.remove(*directory, name)?;
+            path.pop();
+            removed += 1;
+            since += 1;
+            if commit_every.is_some_and(|every| since >= every) {
+                self.archive.commit()?;
+                since = 0;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Moves a name. With `replace`, a file or symbolic link that has the new name is removed; a directory never
+    /// moves into itself.
+    pub fn rename(
+        &self,
+        from: (InodeNumber, &[u8]),
+        to: (InodeNumber, &[u8]),
+        replace: bool,
+    ) -> Result<()> {
+        self.change(|state| {
+            validate_name(to.1)?;
+            let value = lookup_in(&state.registry, from.0, from.1)?
+                .ok_or_else(|| Error::NoEntry { path: from.1.to_vec() })?;
+            if from == to {
+                return Ok(());
+            }
+            if value.kind == EntryType::Directory && is_below(state, value.inode, to.0)? {
+                return Err(Error::IntoItself { path: from.1.to_vec() });
+            }
+            match lookup_in(&state.registry, to.0, to.1)? {
+                Some(found) if replace && found.kind != EntryType::Directory => {
+                    // Two names of one file: the old one goes, and that is all.
+                    if found.inode == value.inode {
+                        return remove(state, from.0, from.1);
+                    }
+                    remove(state, to.0, to.1)?;
+                }
+                Some(_) => return Err(Error::EntryExists { path: to.1.to_vec() }),
+                None => {}
+            }
+            let key = NameKey { directory: from.0, name: from.1.to_vec() };
+            state.registry.remove::<NameRecords>(&key)?;
+            put_name(state, to.0, to.1, value)
+        })
+    }
+
+    fn change<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        self.archive.state()?.writing().and_then(work)
+    }
+}
+
+fn blank(kind: EntryType, attributes: Attributes) -> Inode {
+    let attributes = Attributes { mode: attributes.mode & 0o7777, ..attributes };
+    Inode { kind, attributes, size: 0, links: 1, target: None, stream: None, unknown: Vec::new() }
+}
+
+fn add(
+    state: &mut State,
+    directory: InodeNumber,
+    name: &[u8],
+    inode: &Inode,
+) -> Result<InodeNumber> {
+    check_free(state, directory, name)?;
+    make_root(state)?;
+    let last = &mut state.counters[INODE_COUNTER];
+    *last = (*last).max(InodeNumber::ROOT.0) + 1;
+    let number = InodeNumber(*last);
+    state.registry.put::<Inodes>(&number, inode)?;
+    put_name(state, directory, name, NameValue { inode: number, kind: inode.kind })?;
+    Ok(number)
+}
+
+/// Removes a name, and with the last one the inode and its stream.
+fn remove(state: &mut State, directory: InodeNumber, name: &[u8]) -> Result<()> {
+    let value = lookup_in(&state.registry, directory, name)?
+        .ok_or_else(|| Error::NoEntry { path: name.to_vec() })?;
+    let mut inode = existing(state, value.inode)?;
+    if inode.kind == EntryType::Directory && !is_empty(state, value.inode)? {
+        return Err(Error::NotEmpty { path: name.to_vec() });
+    }
+    inode.links = inode.links.saturating_sub(1);
+    if inode.links == 0 {
+        if let Some(stream) = inode.stream {
+            state.delete_stream(stream)?;
+        }
+        state.registry.remove::<Inodes>(&value.inode)?;
+    } else {
+        state.registry.put::<Inodes>(&value.inode, &inode)?;
+    }
+    let key = NameKey { directory, name: name.to_vec() };
+    state.registry.remove::<NameRecords>(&key)?;
+    Ok(())
+}
+
+fn make_root(state: &mut State) -> Result<()> {
+    let root = InodeNumber::ROOT;
+    if state.registry.get::<Inodes>(&root)?.is_none() {
+        let inode = existing(state, root)?;
+        state.registry.put::<Inodes>(&root, &inode)?;
+    }
+    Ok(())
+}
+
+fn put_name(
+    state: &mut State,
+    directory: InodeNumber,
+    name: &[u8],
+    value: NameValue,
+) -> Result<()> {
+    let key = NameKey { directory, name: name.to_vec() };
+    state.registry.put::<NameRecords>(&key, &value)?;
+    Ok(())
+}
+
+/// Checks that `name` can be added: it is a name, the directory is one, and nothing has the name yet.
+fn check_free(state: &State, directory: InodeNumber, name: &[u8]) -> Result<()> {
+    validate_name(name)?;
+    let kind = existing(state, directory)?.kind;
+    if kind != EntryType::Directory {
+        return Err(not_directory(name, kind));
+    }
+    if lookup_in(&state.registry, directory, name)?.is_some() {
+        return Err(Error::EntryExists { path: name.to_vec() });
+    }
+    Ok(())
+}
+
+fn existing(state: &State, number: InodeNumber) -> Result<Inode> {
+    inode_in(&state.registry, number)?.ok_or(Error::NoInode { inode: number.0 })
+}
+
+fn is_empty(state: &State, directory: InodeNumber) -> Result<bool> {
+    let key = NameKey { directory, name: Vec::new() };
+    let first = state.registry.ceiling::<NameRecords>(&key)?;
+    Ok(first.is_none_or(|(key, _)| key.directory != directory))
+}
+
+/// A directory that is below itself: no program makes one, somebody with the key did.
+fn circle(directory: InodeNumber) -> Error {
+    EngineError::damaged(None, Check::Name, "a tree of directories", directory.0).into()
+}
+
+/// Whether `inside` is `directory` or lies somewhere below it. Goes down from `directory`: nothing says what an
+/// inode's parent is.
+fn is_below(state: &State, directory: InodeNumber, inside: InodeNumber) -> Result<bool> {
+    let (mut waiting, mut seen) = (vec![directory], HashSet::new());
+    while let Some(directory) = waiting.pop() {
+        if directory == inside {
+            return Ok(true);
+        }
+        if !seen.insert(directory) {
+            return Err(circle(directory));
+        }
+        let mut key = NameKey { directory, name: Vec::new() };
+        while let Some((found, value)) = state.registry.ceiling::<NameRecords>(&key)? {
+            if found.directory != directory {
+                break;
+            }
+            if value.kind == EntryType::Directory {
+                waiting.push(value.inode);
+            }
+            key.name = [&found.name[..], &[0]].concat();
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,137 @@
+//! Finding names.
+
+use ar7_engine::format::Timestamp;
+use ar7_engine::{Check, Error as EngineError};
+
+use super::Names;
+use crate::error::{Error, Result};
+use crate::records::{
+    Attributes, EntryType, Inode, InodeNumber, Inodes, NameKey, NameValue, Names as NameRecords,
+    ReadRecords,
+};
+use crate::stream::Stream;
+
+/// An entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The name.
+    pub name: Vec<u8>,
+    /// The inode.
+    pub inode: InodeNumber,
+    /// Its type.
+    pub kind: EntryType,
+}
+
+impl Names<'_> {
+    /// The inode with this number. The root is there even before anything has a name.
+    pub fn inode(&self, number: InodeNumber) -> Result<Option<Inode>> {
+        inode_in(self, number)
+    }
+
+    /// What a name in a directory names.
+    pub fn lookup(&self, directory: InodeNumber, name: &[u8]) -> Result<Option<Entry>> {
+        Ok(lookup_in(self, directory, name)?.map(|NameValue { inode, kind }| Entry {
+            name: name.to_vec(),
+            inode,
+            kind,
+        }))
+    }
+
+    /// What a path names: names divided by slashes; empty ones are passed over. Symbolic links are not
+    /// followed.
+    pub fn resolve(&self, path: &[u8]) -> Result<Entry> {
+        let mut found =
+            Entry { name: Vec::new(), inode: InodeNumber::ROOT, kind: EntryType::Directory };
+        let mut before = 0;
+        for part in path.split(|&byte| byte == b'/') {
+            let so_far = &path[..(before + part.len()).min(path.len())];
+            before += part.len() + 1;
+            if part.is_empty() {
+                continue;
+            }
+            if found.kind != EntryType::Directory {
+                return Err(not_directory(so_far, found.kind));
+            }
+            found = self
+                .lookup(found.inode, part)?
+                .ok_or_else(|| Error::NoEntry { path: so_far.to_vec() })?;
+        }
+        Ok(found)
+    }
+
+    /// Entries of a directory with names above `after`, in the order of their bytes, at most `limit`.
+    pub fn list(
+        &self,
+        directory: InodeNumber,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        // The least name above another is that name with a zero byte.
+        let mut name = after.map_or(Vec::new(), |after| [after, &[0]].concat());
+        while entries.len() < limit {
+            let key = NameKey { directory, name };
+            let Some((key, value)) = self.ceiling::<NameRecords>(&key)? else { break };
+            if key.directory != directory {
+                break;
+            }
+            name = [&key.name[..], &[0]].concat();
+            entries.push(Entry { name: key.name, inode: value.inode, kind: value.kind });
+        }
+        Ok(entries)
+    }
+
+    /// Opens the content of a file for reading, as last committed; none if it is empty.
+    pub fn read_file(&self, inode: &Inode) -> Result<Option<Stream>> {
+        inode.stream.map(|stream| self.archive.read_stream(stream)).transpose()
+    }
+
+    /// Target of a symbolic link.
+    pub fn read_target(&self, inode: &Inode) -> Result<Vec<u8>> {
+        if let Some(target) = &inode.target {
+            return Ok(target.clone());
+        }
+        let Some(stream) = self.read_file(inode)? else { return Ok(Vec::new()) };
+        let length = usize::try_from(stream.len()?).ok().filter(|&length| length <= TARGET_MAX);
+        let Some(length) = length else {
+            let found = stream.len()?;
+            return Err(EngineError::damaged(None, Check::Name, TARGET_MAX, found).into());
+        };
+        let mut target = vec![0; length];
+        stream.read_at(0, &mut target)?;
+        Ok(target)
+    }
+}
+
+/// Longest target of a symbolic link in bytes.
+pub(super) const TARGET_MAX: usize = 65_536;
+
+pub(super) fn inode_in(records: &impl ReadRecords, number: InodeNumber) -> Result<Option<Inode>> {
+    let found = records.get::<Inodes>(&number)?;
+    Ok(found.or_else(|| (number == InodeNumber::ROOT).then(new_root)))
+}
+
+pub(super) fn lookup_in(
+    records: &impl ReadRecords,
+    directory: InodeNumber,
+    name: &[u8],
+) -> Result<Option<NameValue>> {
+    records.get::<NameRecords>(&NameKey { directory, name: name.to_vec() })
+}
+
+/// The root before anything was said of it.
+fn new_root() -> Inode {
+    Inode {
+        kind: EntryType::Directory,
+        attributes: Attributes { mode: 0o755, uid: 0, gid: 0, modified: Timestamp::default() },
+        size: 0,
+        links: 1,
+        target: None,
+        stream: None,
+        unknown: Vec::new(),
+    }
+}
+
+pub(super) fn not_directory(path: &[u8], kind: EntryType) -> Error {
+    Error::WrongEntryType { path: path.to_vec(), found: kind.name(), needed: "a directory" }
+}

@@ -1,0 +1,52 @@
+//! Names over streams: directories, files, symbolic and hard links.
+//!
+//! An archive of bare streams has none of this: the root directory is made with the first name.
+
+mod change;
+mod lookup;
+#[cfg(test)]
+mod tests;
+
+pub use lookup::Entry;
+
+use crate::archive::{Archive, Snapshot};
+use crate::error::Result;
+use crate::records::{ReadRecords, Record};
+
+/// The names of an archive: in a writer as the transaction has them, in a reader as they were committed when
+/// this was made.
+pub struct Names<'a> {
+    pub(super) archive: &'a Archive,
+    snapshot: Option<Snapshot>,
+}
+
+impl Archive {
+    /// The archive's names.
+    pub fn names(&self) -> Names<'_> {
+        let snapshot = (!self.is_writer()).then(|| self.snapshot());
+        Names { archive: self, snapshot }
+    }
+}
+
+impl ReadRecords for Names<'_> {
+    fn get<R: Record>(&self, key: &R::Key) -> Result<Option<R::Value>> {
+        match &self.snapshot {
+            Some(snapshot) => snapshot.get::<R>(key),
+            None => self.archive.state()?.writing()?.registry.get::<R>(key),
+        }
+    }
+
+    fn floor<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>> {
+        match &self.snapshot {
+            Some(snapshot) => snapshot.floor::<R>(key),
+            None => self.archive.state()?.writing()?.registry.floor::<R>(key),
+        }
+    }
+
+    fn ceiling<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>> {
+        match &self.snapshot {
+            Some(snapshot) => snapshot.ceiling::<R>(key),
+            None => self.archive.state()?.writing()?.registry.ceiling::<R>(key),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Names behave as those of a file system: what is added is found, listed in order and removed, hard links
+//! are counted, and nothing moves into itself.
+
+use ar7_engine::crypto::{RawKey, Secret};
+use ar7_engine::device::MemoryDevice;
+use ar7_engine::format::Timestamp;
+
+use crate::archive::{Archive, CreateOptions};
+use crate::error::Error;
+use crate::records::{Attributes, EntryType, InodeNumber, validate_name};
+
+const ROOT: InodeNumber = InodeNumber::ROOT;
+
+fn archive() -> Archive {
+    let secret = Secret::Key(RawKey::from_bytes([1; 32]));
+    let device = Box::new(MemoryDevice::new());
+    Archive::create_device(device, &secret, &CreateOptions::default()).unwrap()
+}
+
+fn attributes() -> Attributes {
+    Attributes { mode: 0o644, uid: 1, gid: 2, modified: Timestamp { seconds: -5, nanoseconds: 7 } }
+}
+
+#[test]
+fn entries_are_found_and_listed_in_order() {
+    let archive = archive();
+    let names = archive.names();
+    let directory = names.make_directories(b"/a//b/c", attributes()).unwrap();
+    for name in [&b"zz"[..], b"\xff\xfe", b"a\nb", &[b'x'; 255]] {
+        names.add_file(directory, name, attributes(), None, 0).unwrap();
+    }
+    let entry = names.resolve(b"a/b/c/a\nb").unwrap();
+    assert_eq!(entry.kind, EntryType::File);
+    assert_eq!(names.inode(entry.inode).unwrap().unwrap().attributes, attributes());
+    let mut listed = names.list(directory, None, 3).unwrap();
+    let last = listed.last().unwrap().name.clone();
+    listed.extend(names.list(directory, Some(&last), 10).unwrap());
+    let listed: Vec<Vec<u8>> = listed.into_iter().map(|entry| entry.name).collect();
+    assert_eq!(listed, [b"a\nb".to_vec(), vec![b'x'; 255], b"zz".to_vec(), b"\xff\xfe".to_vec()]);
+    assert!(matches!(names.resolve(b"a/q/c"), Err(Error::NoEntry { path }) if path == b"a/q"));
+    let below_a_file = names.resolve(b"a/b/c/zz/y");
+    assert!(matches!(below_a_file, Err(Error::WrongEntryType { .. })));
+}
+
+#[test]
+fn what_is_no_name_is_refused() {
+    let archive = archive();
+    for name in [&b""[..], b".", b"..", b"a/b", b"a\0b", &[b'x'; 256]] {
+        assert!(matches!(validate_name(name), Err(Error::InvalidName { .. })));
+        let made = archive.names().make_directory(ROOT, name, attributes());
+        assert!(matches!(made, Err(Error::InvalidName { .. })));
+    }
+}
+
+#[test]
+fn the_last_name_takes_the_content_along() {
+    let archive = archive();
+    let names = archive.names();
+    let mut stream = archive.new_stream().unwrap();
+    stream.append(b"content").unwrap();
+    let identity = stream.identity();
+    stream.close().unwrap();
+    let inode = names.add_file(ROOT, b"one", attributes(), Some(identity), 7).unwrap();
+    names.add_link(ROOT, b"two", inode).unwrap();
+    archive.commit().unwrap();
+    names.remove(ROOT, b"one").unwrap();
+    assert_eq!(names.inode(inode).unwrap().unwrap().links, 1);
+    archive.commit().unwrap();
+    assert!(archive.read_stream(identity).is_ok());
+    names.remove(ROOT, b"two").unwrap();
+    archive.commit().unwrap();
+    assert!(matches!(archive.read_stream(identity), Err(Error::NoStream { .. })));
+    assert_eq!(names.inode(inode).unwrap(), None);
+}
+
+#[test]
+fn directories_move_but_not_into_themselves() {
+    let archive = archive();
+    let names = archive.names();
+    let inner = names.make_directories(b"a/b", attributes()).unwrap();
+    let outer = names.resolve(b"a").unwrap().inode;
+    let into_itself = names.rename((ROOT, b"a"), (inner, b"x"), false);
+    assert!(matches!(into_itself, Err(Error::IntoItself { .. })));
+    assert!(matches!(names.remove(ROOT, b"a"), Err(Error::NotEmpty { .. })));
+    names.rename((outer, b"b"), (ROOT, b"c"), false).unwrap();
+    assert_eq!(names.resolve(b"c").unwrap().inode, inner);
+    names.remove(ROOT, b"a").unwrap();
+    names.add_file(ROOT, b"f", attributes(), None, 0).unwrap();
+    names.add_file(ROOT, b"g", attributes(), None, 0).unwrap();
+    let exists = names.rename((ROOT, b"f"), (ROOT, b"g"), false);
+    assert!(matches!(exists, Err(Error::EntryExists { .. })));
+    names.rename((ROOT, b"f"), (ROOT, b"g"), true).unwrap();
+    assert!(names.lookup(ROOT, b"f").unwrap().is_none());
+}
+
+#[test]
+fn a_tree_is_removed_whole() {
+    let archive = archive();
+    let names = archive.names();
+    for at in 0..300 {
+        let path = format!("t/{}/{}", at % 7, at % 13);
+        let directory = names.make_directories(path.as_bytes(), attributes()).unwrap();
+        names.add_file(directory, format!("f{at}").as_bytes(), attributes(), None, 0).unwrap();
+    }
+    names.make_directories(b"kept", attributes()).unwrap();
+    archive.commit().unwrap();
+    assert_eq!(names.remove_tree(ROOT, b"t", Some(50)).unwrap(), 300 + 91 + 7 + 1);
+    archive.commit().unwrap();
+    assert_eq!(archive.statistics().unwrap().names, 1);
+    assert_eq!(archive.statistics().unwrap().inodes, 2);
+}
+
+#[test]
+fn long_targets_of_links_come_back() {
+    let archive = archive();
+    let names = archive.names();
+    for length in [1, 512, 513, 4095] {
+        let target = vec![b't'; length];
+        let name = format!("link{length}");
+        let inode = names.add_symlink(ROOT, name.as_bytes(), attributes(), &target).unwrap();
+        archive.commit().unwrap();
+        let inode = names.inode(inode).unwrap().unwrap();
+        assert_eq!(names.read_target(&inode).unwrap(), target);
+    }
+}

@@ -1,0 +1,319 @@
+//! Names and inodes.
+
+use ar7_engine::format::Timestamp;
+use ar7_engine::{Check, Error as EngineError, Value};
+use uuid::Uuid;
+
+use super::{Record, exactly};
+use crate::error::{Error, Result};
+use crate::tree::TreeId;
+
+/// Longest name in bytes.
+pub const NAME_MAX: usize = 255;
+
+/// Longest symbolic link target that is kept in the inode; a longer one is kept in a stream.
+pub const INLINE_TARGET_MAX: usize = 512;
+
+ar7_engine::layout! {
+    /// Value of a name.
+    pub mod name_layout, 9 => {
+        INODE: 8, "u64: number of the inode";
+        KIND: 1, "u8: 1 file, 2 directory, 3 symbolic link";
+    }
+}
+
+ar7_engine::layout! {
+    /// Head of a tagged field of an inode.
+    pub mod tag_layout, 4 => {
+        TAG: 2, "u16: which field; ascending within an inode";
+        LENGTH: 2, "u16: length of the field that follows";
+    }
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EntryType {
+    /// A file.
+    File = 1,
+    /// A directory.
+    Directory = 2,
+    /// A symbolic link.
+    Symlink = 3,
+}
+
+impl EntryType {
+    /// The type's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            EntryType::File => "a file",
+            EntryType::Directory => "a directory",
+            EntryType::Symlink => "a symbolic link",
+        }
+    }
+
+    fn decode(raw: u8) -> Result<EntryType> {
+        match raw {
+            1 => Ok(EntryType::File),
+            2 => Ok(EntryType::Directory),
+            3 => Ok(EntryType::Symlink),
+            _ => Err(damaged("1, 2 or 3", raw)),
+        }
+    }
+}
+
+/// Number of an inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InodeNumber(pub u64);
+
+impl InodeNumber {
+    /// The root directory.
+    pub const ROOT: InodeNumber = InodeNumber(1);
+}
+
+/// Checks that bytes are a name: 1 to 255 of them, no `/` and no NUL, not `.` or `..`.
+pub fn validate_name(name: &[u8]) -> Result<()> {
+    let reason = match name {
+        [] => "empty",
+        b"." | b".." => "it stands for another directory",
+        _ if name.len() > NAME_MAX => "longer than 255 bytes",
+        _ if name.contains(&b'/') => "it contains a slash",
+        _ if name.contains(&0) => "it contains a NUL byte",
+        _ => return Ok(()),
+    };
+    Err(Error::InvalidName { name: name.to_vec(), reason })
+}
+
+/// Names: directory and name to inode.
+pub enum Names {}
+
+/// Key of a name: ordered by directory, then by the bytes of the name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameKey {
+    /// The directory.
+    pub directory: InodeNumber,
+    /// The name. Empty only to look for the first one.
+    pub name: Vec<u8>,
+}
+
+/// What a name names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NameValue {
+    /// The inode.
+    pub inode: InodeNumber,
+    /// Its type.
+    pub kind: EntryType,
+}
+
+impl Record for Names {
+    const TREE: TreeId = TreeId::Names;
+    type Key = NameKey;
+    type Value = NameValue;
+
+    fn encode_key(key: &NameKey) -> Vec<u8> {
+        [&key.directory.0.to_be_bytes()[..], &key.name].concat()
+    }
+
+    fn decode_key(bytes: &[u8]) -> Result<NameKey> {
+        let (directory, name) =
+            bytes.split_at_checked(8).ok_or_else(|| damaged("8 bytes or more", bytes.len()))?;
+        if validate_name(name).is_err() {
+            return Err(damaged("a name", Value::Bytes(name.to_vec())));
+        }
+        let directory = InodeNumber(u64::from_be_bytes(exactly(directory)?));
+        Ok(NameKey { directory, name: name.to_vec() })
+    }
+
+    fn encode_value(value: &NameValue) -> Vec<u8> {
+        let mut bytes = vec![0; name_layout::SIZE];
+        name_layout::INODE.put(&mut bytes, &value.inode.0.to_be_bytes());
+        name_layout::KIND.put(&mut bytes, &[value.kind as u8]);
+        bytes
+    }
+
+    fn decode_value(_: &[u8], bytes: &[u8]) -> Result<NameValue> {
+        let bytes: [u8; name_layout::SIZE] = exactly(bytes)?;
+        let [kind] = name_layout::KIND.array(&bytes);
+        let inode = InodeNumber(name_layout::INODE.u64(&bytes));
+        Ok(NameValue { inode, kind: EntryType::decode(kind)? })
+    }
+}
+
+/// Who may do what, and when it was last changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attributes {
+    /// Permission bits, at most 0o7777.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Time of the last change of the content.
+    pub modified: Timestamp,
+}
+
+/// A file, directory or symbolic link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inode {
+    /// What it is.
+    pub kind: EntryType,
+    /// Permissions, owner and time.
+    pub attributes: Attributes,
+    /// Length of the content in bytes; of a link, of its target.
+    pub size: u64,
+    /// Number of names.
+    pub links: u32,
+    /// Target of a symbolic link, if it is short.
+    pub target: Option<Vec<u8>>,
+    /// Stream with the content, or with a long target; an empty file has none.
+    pub stream: Option<Uuid>,
+    /// Fields that this program does not know; kept.
+    pub unknown: Vec<(u16, Vec<u8>)>,
+}
+
+/// Inodes: number to fields.
+pub enum Inodes {}
+
+mod tag {
+    pub(super) const KIND: u16 = 1;
+    pub(super) const MODE: u16 = 2;
+    pub(super) const UID: u16 = 3;
+    pub(super) const GID: u16 = 4;
+    pub(super) const MODIFIED: u16 = 5;
+    pub(super) const SIZE: u16 = 6;
+    pub(super) const LINKS: u16 = 7;
+    pub(super) const TARGET: u16 = 8;
+    pub(super) const STREAM: u16 = 9;
+}
+
+impl Record for Inodes {
+    const TREE: TreeId = TreeId::Inodes;
+    type Key = InodeNumber;
+    type Value = Inode;
+
+    fn encode_key(key: &InodeNumber) -> Vec<u8> {
+        key.0.to_be_bytes().to_vec()
+    }
+
+    fn decode_key(bytes: &[u8]) -> Result<InodeNumber> {
+        exactly(bytes).map(u64::from_be_bytes).map(InodeNumber)
+    }
+
+    fn encode_value(inode: &Inode) -> Vec<u8> {
+        let Attributes { mode, uid, gid, modified } = inode.attributes;
+        let seconds = modified.seconds.to_be_bytes();
+        let modified = [&seconds[..], &modified.nanoseconds.to_be_bytes()].concat();
+        let mut fields = vec![
+            (tag::KIND, vec![inode.kind as u8]),
+            (tag::MODE, mode.to_be_bytes().to_vec()),
+            (tag::UID, uid.to_be_bytes().to_vec()),
+            (tag::GID, gid.to_be_bytes().to_vec()),
+            (tag::MODIFIED, modified),
+            (tag::SIZE, inode.size.to_be_bytes().to_vec()),
+            (tag::LINKS, inode.links.to_be_bytes().to_vec()),
+        ];
+        fields.extend(inode.target.iter().map(|target| (tag::TARGET, target.clone())));
+        fields.extend(inode.stream.iter().map(|id| (tag::STREAM, id.as_bytes().to_vec())));
+        fields.extend(inode.unknown.iter().cloned());
+        let mut bytes = Vec::new();
+        for (tag, field) in fields {
+            let length = u16::try_from(field.len()).expect("fields of an inode are short");
+            bytes.extend_from_slice(&tag.to_be_bytes());
+            bytes.extend_from_slice(&length.to_be_bytes());
+            bytes.extend_from_slice(&field);
+        }
+        bytes
+    }
+
+    fn decode_value(_: &[u8], bytes: &[u8]) -> Result<Inode> {
+        let mut fields = Fields { bytes, last: 0 };
+        let mut inode = Inode {
+            kind: EntryType::File,
+            attributes: Attributes { mode: 0, uid: 0, gid: 0, modified: Timestamp::default() },
+            size: 0,
+            links: 0,
+            target: None,
+            stream: None,
+            unknown: Vec::new(),
+        };
+        let mut seen = 0;
+        while let Some((tag, field)) = fields.next()? {
+            seen += usize::from((tag::KIND..=tag::LINKS).contains(&tag));
+            set_field(&mut inode, tag, field)?;
+        }
+        if seen != usize::from(tag::LINKS) {
+            return Err(damaged(tag::LINKS, seen));
+        }
+        check_inode(&inode)?;
+        Ok(inode)
+    }
+}
+
+fn set_field(inode: &mut Inode, tag: u16, field: &[u8]) -> Result<()> {
+    let number = |field: &[u8]| exactly(field).map(u32::from_be_bytes);
+    match tag {
+        tag::KIND => inode.kind = EntryType::decode(u8::from_be_bytes(exactly(field)?))?,
+        tag::MODE => inode.attributes.mode = number(field)?,
+        tag::UID => inode.attributes.uid = number(field)?,
+        tag::GID => inode.attributes.gid = number(field)?,
+        tag::MODIFIED => {
+            let field: [u8; 12] = exactly(field)?;
+            inode.attributes.modified = Timestamp {
+                seconds: i64::from_be_bytes(exactly(&field[..8])?),
+                nanoseconds: number(&field[8..])?,
+            };
+        }
+        tag::SIZE => inode.size = u64::from_be_bytes(exactly(field)?),
+        tag::LINKS => inode.links = number(field)?,
+        tag::TARGET => inode.target = Some(field.to_vec()),
+        tag::STREAM => inode.stream = Some(Uuid::from_bytes(exactly(field)?)),
+        unknown => inode.unknown.push((unknown, field.to_vec())),
+    }
+    Ok(())
+}
+
+fn check_inode(inode: &Inode) -> Result<()> {
+    let Attributes { mode, modified, .. } = inode.attributes;
+    if mode > 0o7777 {
+        return Err(damaged(0o7777_u32, mode));
+    }
+    if modified.nanoseconds >= 1_000_000_000 {
+        return Err(damaged(999_999_999_u32, modified.nanoseconds));
+    }
+    let target = inode.target.as_ref().map_or(0, Vec::len);
+    let fits = match inode.kind {
+        EntryType::File => inode.target.is_none(),
+        EntryType::Directory => inode.target.is_none() && inode.stream.is_none(),
+        EntryType::Symlink => inode.target.is_some() != inode.stream.is_some(),
+    };
+    if !fits || target > INLINE_TARGET_MAX {
+        return Err(damaged("fields that fit the type", inode.kind.name()));
+    }
+    Ok(())
+}
+
+/// The tagged fields of an inode, in ascending order.
+struct Fields<'a> {
+    bytes: &'a [u8],
+    last: u16,
+}
+
+impl<'a> Fields<'a> {
+    fn next(&mut self) -> Result<Option<(u16, &'a [u8])>> {
+        if self.bytes.is_empty() {
+            return Ok(None);
+        }
+        let short = || damaged("a whole field", "less");
+        let (head, rest) = self.bytes.split_at_checked(tag_layout::SIZE).ok_or_else(short)?;
+        let (tag, length) = (tag_layout::TAG.u16(head), tag_layout::LENGTH.u16(head));
+        let (field, rest) = rest.split_at_checked(usize::from(length)).ok_or_else(short)?;
+        if tag <= self.last {
+            return Err(damaged(self.last, tag));
+        }
+        (self.last, self.bytes) = (tag, rest);
+        Ok(Some((tag, field)))
+    }
+}
+
+fn damaged(expected: impl Into<Value>, found: impl Into<Value>) -> Error {
+    EngineError::damaged(None, Check::Name, expected, found).into()
+}

@@ -1,0 +1,180 @@
+//! The pages of the registry, and what they say of free space.
+
+use ar7_engine::format::{BlockRef, Run};
+use ar7_engine::{Check, Error as EngineError, Value};
+
+use super::{Subject, Verifier};
+use crate::archive::read_page;
+use crate::records::{Dying, Extents, Free, ReadRecords, Record, Sessions, Streams};
+use crate::tree::{Page, PageExpectation, TreeId};
+
+/// Keys that a page's cells lie between: not below the first, below the second.
+#[derive(Clone, Default)]
+struct Bounds {
+    low: Vec<u8>,
+    high: Option<Vec<u8>>,
+}
+
+/// What is done with each record of a tree.
+type Visit<'v, 'a, R> = dyn FnMut(&mut Verifier<'a>, <R as Record>::Key, <R as Record>::Value) + 'v;
+
+impl<'a> Verifier<'a> {
+    /// Visits every page of a tree once, and every record that can be decoded. After a page that cannot be
+    /// read it goes on with the next.
+    pub(super) fn walk<R: Record>(&mut self, visit: &mut Visit<'_, 'a, R>) {
+        let root = self.snapshot.commit().slot.roots[R::TREE.index()];
+        let Some(block) = root.block else { return };
+        let before = self.unreadable_pages;
+        let level = root.depth.saturating_sub(1);
+        let entries = self.walk_page::<R>(block, level, &Bounds::default(), visit);
+        if self.unreadable_pages == before && entries != root.entries {
+            self.disagree(Subject::Tree(R::TREE), Check::Root, root.entries, entries);
+        }
+    }
+
+    fn walk_page<R: Record>(
+        &mut self,
+        block: BlockRef,
+        level: u8,
+        bounds: &Bounds,
+        visit: &mut Visit<'_, 'a, R>,
+    ) -> u64 {
+        let subject = Subject::Page { tree: R::TREE, position: block.position };
+        // A page that something else uses too is not entered: no page is visited twice.
+        if !self.account(|| subject.clone(), Run::single(block.position)) {
+            self.unreadable_pages += 1;
+            return 0;
+        }
+        let expect = PageExpectation { tree: R::TREE, level };
+        let page = match read_page(self.snapshot.store(), block, expect) {
+            Ok(page) => page,
+            Err(error) => {
+                self.unreadable_pages += 1;
+                self.find(subject, error);
+                return 0;
+            }
+        };
+        self.summary.pages += 1;
+        self.check_bounds(&subject, &page, bounds);
+        let mut entries = 0;
+        for cell in 0..page.count() {
+            if page.is_branch() {
+                let inner = Bounds {
+                    low: if cell == 0 { bounds.low.clone() } else { page.key(cell).to_vec() },
+                    high: if cell + 1 < page.count() {
+                        Some(page.key(cell + 1).to_vec())
+                    } else {
+                        bounds.high.clone()
+                    },
+                };
+                entries += self.walk_page::<R>(page.child_block(cell), level - 1, &inner, visit);
+            } else {
+                entries += 1;
+                self.visit_record::<R>(&subject, &page, cell, visit);
+            }
+        }
+        entries
+    }
+
+    fn visit_record<R: Record>(
+        &mut self,
+        subject: &Subject,
+        page: &Page,
+        cell: usize,
+        visit: &mut Visit<'_, 'a, R>,
+    ) {
+        let key = R::decode_key(page.key(cell));
+        let value = R::decode_value(page.key(cell), page.value(cell));
+        match key.and_then(|key| Ok((key, value?))) {
+            Ok((key, value)) => visit(self, key, value),
+            Err(error) => {
+                // What it named is not known, as if the page could not be read.
+                self.unreadable_pages += 1;
+                self.find(subject.clone(), error);
+            }
+        }
+    }
+
+    fn check_bounds(&mut self, subject: &Subject, page: &Page, bounds: &Bounds) {
+        let first = usize::from(page.is_branch());
+        if first >= page.count() {
+            return;
+        }
+        let (low, high) = (page.key(first), page.key(page.count() - 1));
+        let outside = if low < &bounds.low[..] {
+            Some((bounds.low.clone(), low))
+        } else {
+            bounds.high.clone().filter(|bound| high >= &bound[..]).map(|bound| (bound, high))
+        };
+        if let Some((expected, found)) = outside {
+            let (expected, found) = (Value::Bytes(expected), Value::Bytes(found.to_vec()));
+            self.disagree(subject.clone(), Check::KeyOrder, expected, found);
+        }
+    }
+
+    /// Free runs, the redo list, and the trees that only need to be read.
+    pub(super) fn check_space(&mut self) {
+        let slot = self.snapshot.commit().slot.clone();
+        let mut recorded = 0;
+        let mut last_end = 0;
+        self.walk::<Free>(&mut |verifier, start, run| {
+            recorded += u64::from(run.count());
+            if start.get() <= last_end && last_end > 0 {
+                let error = EngineError::damaged(start, Check::FreeMap, "joined runs", start);
+                verifier.find(Subject::Blocks(run), error);
+            }
+            last_end = run.end();
+            verifier.account(|| Subject::Blocks(run), run);
+        });
+        for &run in &slot.loose {
+            recorded += u64::from(run.count());
+            self.account(|| Subject::Blocks(run), run);
+        }
+        self.summary.free_blocks = recorded;
+        let counted = self.snapshot.free_blocks();
+        if self.unreadable_pages == 0 && counted != recorded {
+            self.disagree(Subject::Tree(TreeId::Free), Check::FreeMap, counted, recorded);
+        }
+        match self.snapshot.store().redo_blocks(self.snapshot.commit()) {
+            Ok(blocks) => {
+                for run in blocks.iter() {
+                    self.account(|| Subject::Blocks(run), run);
+                }
+            }
+            Err(error) => {
+                let position = slot.redo_head.map(|head| head.position);
+                let position = position.expect("only a list that is named can be bad");
+                self.unreadable_pages += 1;
+                self.find(Subject::Blocks(Run::single(position)), error);
+            }
+        }
+        self.walk::<Sessions>(&mut |_, _, _| {});
+        self.walk::<Dying>(&mut |_, _, _| {});
+        self.check_extents();
+    }
+
+    /// Every extent belongs to a stream of several runs, or to a dying one, whose blocks are
+    /// accounted for here.
+    fn check_extents(&mut self) {
+        let mut last = None;
+        let mut dying = false;
+        self.walk::<Extents>(&mut |verifier, key, extent| {
+            if last != Some(key.stream) {
+                last = Some(key.stream);
+                let snapshot = verifier.snapshot;
+                dying = snapshot.get::<Dying>(&key.stream).is_ok_and(|found| found.is_some());
+                let owner = match crate::records::reserved_index(key.stream) {
+                    Some(_) => true,
+                    None => !matches!(snapshot.get::<Streams>(&key.stream), Ok(None)),
+                };
+                if !dying && !owner {
+                    let subject = Subject::Stream(key.stream);
+                    verifier.disagree(subject, Check::Extents, "a stream", "no record");
+                }
+            }
+            if dying {
+                verifier.account(|| Subject::Stream(key.stream), extent.run);
+            }
+        });
+    }
+}
