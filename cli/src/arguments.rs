@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
 /// Flags of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
-    /// File with the 32-byte key; without one, the passphrase in AR7_PASSPHRASE, or a prompt
+    /// File with the 32-byte key; without one, the passphrase of `AR7_PASSPHRASE`, or a prompt
     #[arg(long, global = true, value_name = "FILE", env = "AR7_KEY_FILE")]
     pub(crate) key_file: Option<PathBuf>,
     /// How the archive is reached: a memory map, or positioned reads [default: map; verify: file]
@@ -210,6 +210,7 @@ pub(crate) struct Cat {
 
 /// `ls`
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Ls {
     /// The archive
     pub(crate) archive: PathBuf,

@@ -161,10 +161,9 @@ impl Failure {
             Failure::Pattern { pattern, reason } => {
                 (Code::Usage, format!("{}: {reason}", Shown(pattern.as_bytes())))
             }
-            Failure::SameName { first, second } => (
-                Code::Usage,
-                format!("{}: the same name as {}; use --into", at(second), at(first)),
-            ),
+            Failure::SameName { first, second } => {
+                (Code::Usage, format!("{}: the same name as {}; use --into", at(second), at(first)))
+            }
             Failure::NotAStream { text } => {
                 (Code::Usage, format!("{}: neither a UUID nor 0 to 7", Shown(text.as_bytes())))
             }

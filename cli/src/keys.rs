@@ -34,10 +34,7 @@ pub(crate) fn new(common: &Common) -> Result<Secret, Failure> {
         return Err(Failure::PassphraseEmpty);
     }
     let second = prompt("The same passphrase again: ")?;
-    match first == second {
-        true => Ok(secret_of(first)),
-        false => Err(Failure::PassphrasesDiffer),
-    }
+    if first == second { Ok(secret_of(first)) } else { Err(Failure::PassphrasesDiffer) }
 }
 
 /// The key file, which comes first, or the passphrase of the environment.

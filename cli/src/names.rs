@@ -78,7 +78,8 @@ mod tests {
 
     #[test]
     fn paths_are_split_and_joined() {
-        let (directory, name) = split_last(OsStr::new("/a//b/c/")).expect("a path with a last part");
+        let (directory, name) =
+            split_last(OsStr::new("/a//b/c/")).expect("a path with a last part");
         assert_eq!((directory.as_slice(), name), (&b"a/b"[..], &b"c"[..]));
         assert!(split_last(OsStr::new("//")).is_err());
         assert_eq!(join(b"", b"x"), b"x");

@@ -82,7 +82,9 @@ impl Progress {
 }
 
 fn style_of_share() -> ProgressStyle {
-    style("{bar:24} {binary_bytes} of {binary_total_bytes}, {msg}, {binary_bytes_per_sec}, {eta} left")
+    style(
+        "{bar:24} {binary_bytes} of {binary_total_bytes}, {msg}, {binary_bytes_per_sec}, {eta} left",
+    )
 }
 
 fn style_of_count() -> ProgressStyle {

@@ -49,7 +49,7 @@ impl Session {
         common: &Common,
         path: &Path,
         slot: &NewSlot,
-        options: CreateOptions,
+        options: &CreateOptions,
     ) -> Result<Session, Failure> {
         let derivation = derivation(slot).map_err(|error| at(path)(error.into()))?;
         if std::fs::symlink_metadata(path).is_ok() {
@@ -58,7 +58,8 @@ impl Session {
         }
         let secret = keys::new(common)?;
         let io = common.io.map_or(Io::Map, Io::from);
-        let options = CreateOptions { derivation, label: slot.label.clone(), io, ..options };
+        let options =
+            CreateOptions { derivation, label: slot.label.clone(), io, ..options.clone() };
         let archive = Archive::create(path, &secret, &options).map_err(at(path))?;
         Ok(Session { archive, path: path.to_owned() })
     }

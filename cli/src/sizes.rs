@@ -51,9 +51,7 @@ pub(crate) fn time_text(time: Timestamp) -> String {
 /// A time in the local time zone, to the minute.
 pub(crate) fn minute_text(time: Timestamp) -> String {
     match calendar(time) {
-        Some(known) => {
-            known.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string()
-        }
+        Some(known) => known.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string(),
         None => time_text(time),
     }
 }

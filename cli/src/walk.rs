@@ -4,7 +4,8 @@
 use std::collections::HashSet;
 
 use ar7_registry::Archive;
-use ar7_registry::names::{Entry, EntryType, Inode, InodeNumber, validate_name};
+use ar7_registry::names::Entry;
+use ar7_registry::records::{Inode, InodeNumber, validate_name};
 
 use crate::exit::Failure;
 use crate::names::join;
@@ -42,6 +43,7 @@ pub(crate) enum Step {
 pub(crate) struct Found {
     pub(crate) path: Vec<u8>,
     pub(crate) name: Vec<u8>,
+    pub(crate) number: InodeNumber,
     pub(crate) inode: Inode,
 }
 
@@ -79,10 +81,10 @@ impl<'a> Walk<'a> {
         if self.frames.len() >= DEPTH_MAX {
             return Err(Failure::TooDeep { path: path(), limit: DEPTH_MAX });
         }
-        if !self.entered.insert(found.inode.number) {
+        if !self.entered.insert(found.number) {
             return Err(Failure::EntryTwice { path: path() });
         }
-        self.push(found.inode.number, path());
+        self.push(found.number, path());
         Ok(())
     }
 
@@ -116,52 +118,28 @@ impl<'a> Walk<'a> {
             return Err(Failure::Entry { path, error });
         }
         let inode = inode_at(self.archive, &path, entry.inode)?;
-        Ok(Found { path, name: entry.name, inode })
+        Ok(Found { path, name: entry.name, number: entry.inode, inode })
     }
 }
 
-/// The inode that a path leads to.
-pub(crate) fn find(archive: &Archive, path: &[u8]) -> Result<Inode, Failure> {
+/// What a path leads to.
+pub(crate) fn find(archive: &Archive, path: &[u8]) -> Result<Found, Failure> {
     let entry_error = |error| Failure::Entry { path: path.to_vec(), error };
-    let (number, _) = archive.names().resolve(path).map_err(entry_error)?;
-    inode_at(archive, path, number)
+    let entry = archive.names().resolve(path).map_err(entry_error)?;
+    let inode = inode_at(archive, path, entry.inode)?;
+    Ok(Found { path: path.to_vec(), name: entry.name, number: entry.inode, inode })
 }
 
 fn inode_at(archive: &Archive, path: &[u8], number: InodeNumber) -> Result<Inode, Failure> {
     match archive.names().inode(number) {
         Ok(Some(inode)) => Ok(inode),
-        Ok(None) => {
-            Err(Failure::EntryWithoutInode { path: path.to_vec(), inode: number.get() })
-        }
+        Ok(None) => Err(Failure::EntryWithoutInode { path: path.to_vec(), inode: number.0 }),
         Err(error) => Err(Failure::Entry { path: path.to_vec(), error }),
     }
 }
 
-/// What an entry is, in a phrase.
-pub(crate) fn type_phrase(kind: EntryType) -> &'static str {
-    match kind {
-        EntryType::File => "a file",
-        EntryType::Directory => "a directory",
-        EntryType::Symlink => "a symbolic link",
-    }
-}
-
-/// The target of a symbolic link; a long one is in a stream.
-pub(crate) fn target_of(archive: &Archive, path: &[u8], inode: &Inode) -> Result<Vec<u8>, Failure> {
-    const TARGET_MAX: u64 = 1 << 16;
-    if let Some(target) = &inode.target {
-        return Ok(target.clone());
-    }
-    let entry_error = |error| Failure::Entry { path: path.to_vec(), error };
-    let Some(identity) = inode.stream else { return Ok(Vec::new()) };
-    let stream = archive.read_stream(identity).map_err(entry_error)?;
-    let stream_bytes = stream.len().map_err(entry_error)?;
-    if stream_bytes > TARGET_MAX {
-        let path = path.to_vec();
-        return Err(Failure::EntryLength { path, inode_bytes: inode.size, stream_bytes });
-    }
-    let mut target = vec![0; usize::try_from(stream_bytes).unwrap_or_default()];
-    let length = stream.read_at(0, &mut target).map_err(entry_error)?;
-    target.truncate(length);
-    Ok(target)
+/// The target of a symbolic link.
+pub(crate) fn target_of(archive: &Archive, found: &Found) -> Result<Vec<u8>, Failure> {
+    let entry_error = |error| Failure::Entry { path: found.path.clone(), error };
+    archive.names().read_target(&found.inode).map_err(entry_error)
 }

@@ -3,13 +3,13 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use ar7_registry::names::{EntryType, Inode};
+use ar7_registry::records::{EntryType, Inode};
 use ar7_registry::{Archive, RESERVED_STREAMS, Stream};
 use uuid::Uuid;
 
 use crate::exit::Failure;
 use crate::session::Session;
-use crate::walk::{find, type_phrase};
+use crate::walk::find;
 
 /// Bytes that are read or written at a time.
 pub(crate) const CHUNK: usize = 4 << 20;
@@ -30,11 +30,11 @@ pub(crate) fn bare_stream(session: &Session, text: &str) -> Result<Stream, Failu
 /// The inode of a file, or that the entry is none.
 pub(crate) fn file_inode(session: &Session, name: &OsStr) -> Result<Inode, Failure> {
     let path = name.as_bytes();
-    let inode = find(&session.archive, path)?;
+    let inode = find(&session.archive, path)?.inode;
     match inode.kind {
         EntryType::File => Ok(inode),
         other => {
-            let found = type_phrase(other);
+            let found = other.name();
             Err(Failure::EntryType { path: path.to_vec(), found, needed: "a file" })
         }
     }

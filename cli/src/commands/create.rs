@@ -13,5 +13,5 @@ pub(crate) fn run(common: &Common, options: &Create) -> Result<(), Failure> {
         fixed_streams: options.streams,
         ..CreateOptions::default()
     };
-    Session::create(common, &options.archive, &options.slot, made)?.finish()
+    Session::create(common, &options.archive, &options.slot, &made)?.finish()
 }

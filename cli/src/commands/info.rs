@@ -1,5 +1,7 @@
 //! `info`: what an archive is.
 
+use std::fmt::Write as _;
+
 use ar7_engine::format::{KEY_SLOTS, KeySlot, VERSION};
 use ar7_registry::{Archive, Statistics};
 use serde::Serialize;
@@ -80,7 +82,7 @@ impl Facts {
             KeySlot::Used(used) => Some(Slot {
                 number,
                 kind: if used.cost.is_some() { "passphrase" } else { "key file" },
-                label: used.label.clone(),
+                label: used.label.to_string(),
                 memory_kib: used.cost.map(|cost| cost.memory_kib),
                 passes: used.cost.map(|cost| cost.passes),
                 lanes: used.cost.map(|cost| cost.lanes),
@@ -140,10 +142,10 @@ impl Slot {
         if let (Some(memory), Some(passes), Some(lanes)) =
             (self.memory_kib, self.passes, self.lanes)
         {
-            text += &format!(", Argon2id {memory} KiB, {passes} passes, {lanes} lanes");
+            let _ = write!(text, ", Argon2id {memory} KiB, {passes} passes, {lanes} lanes");
         }
         if !self.label.is_empty() {
-            text += &format!(", \"{}\"", Shown(self.label.as_bytes()));
+            let _ = write!(text, ", \"{}\"", Shown(self.label.as_bytes()));
         }
         text
     }

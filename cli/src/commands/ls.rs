@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 
 use ar7_engine::format::StoredStream;
-use ar7_registry::names::{EntryType, Inode};
+use ar7_registry::records::{EntryType, Inode};
 use serde::Serialize;
 
 use crate::arguments::{Common, Ls};
@@ -78,11 +78,11 @@ struct JsonStream {
 impl List<'_> {
     fn names(&mut self) -> Result<(), Failure> {
         let path = self.options.path.as_deref().unwrap_or_default().as_bytes();
-        let inode = find(&self.session.archive, path)?;
-        if inode.kind != EntryType::Directory {
-            return self.entry(&Found { path: path.to_vec(), name: path.to_vec(), inode });
+        let found = find(&self.session.archive, path)?;
+        if found.inode.kind != EntryType::Directory {
+            return self.entry(&found);
         }
-        let mut walk = Walk::new(&self.session.archive, inode.number, Vec::new());
+        let mut walk = Walk::new(&self.session.archive, found.number, Vec::new());
         while let Some(step) = walk.next() {
             let outcome = match step {
                 Ok(Step::Left) => Ok(()),
@@ -110,10 +110,7 @@ impl List<'_> {
             let entry = self.json_entry(found)?;
             return self.json(&entry);
         }
-        let line = match self.options.long {
-            true => self.long_line(found)?,
-            false => self.shown(&found.path),
-        };
+        let line = if self.options.long { self.long_line(found)? } else { self.shown(&found.path) };
         self.output.write(&line)?;
         self.output.write(b"\n")
     }
@@ -124,34 +121,29 @@ impl List<'_> {
             "{} {:>3} {:>5} {:>5} {:>12} {} ",
             mode_text(inode),
             inode.links,
-            inode.uid,
-            inode.gid,
+            inode.attributes.uid,
+            inode.attributes.gid,
             inode.size,
-            minute_text(inode.modified),
+            minute_text(inode.attributes.modified),
         )
         .into_bytes();
         line.extend(self.shown(&found.path));
         if inode.kind == EntryType::Symlink {
             line.extend(b" -> ");
-            line.extend(self.shown(&target_of(&self.session.archive, &found.path, inode)?));
+            line.extend(self.shown(&target_of(&self.session.archive, found)?));
         }
         Ok(line)
     }
 
     /// A name as it is for a program, and on a terminal with what could harm it escaped.
     fn shown(&self, name: &[u8]) -> Vec<u8> {
-        match self.output.is_terminal {
-            true => Shown(name).to_string().into_bytes(),
-            false => name.to_vec(),
-        }
+        if self.output.is_terminal { Shown(name).to_string().into_bytes() } else { name.to_vec() }
     }
 
     fn json_entry(&self, found: &Found) -> Result<JsonEntry, Failure> {
         let inode = &found.inode;
         let target = match inode.kind {
-            EntryType::Symlink => {
-                Some(JsonTarget(target_of(&self.session.archive, &found.path, inode)?))
-            }
+            EntryType::Symlink => Some(JsonTarget(target_of(&self.session.archive, found)?)),
             _ => None,
         };
         Ok(JsonEntry {
@@ -161,13 +153,13 @@ impl List<'_> {
                 EntryType::Directory => "directory",
                 EntryType::Symlink => "symlink",
             },
-            inode: inode.number.get(),
-            mode: format!("{:04o}", inode.mode),
+            inode: found.number.0,
+            mode: format!("{:04o}", inode.attributes.mode),
             links: inode.links,
-            uid: inode.uid,
-            gid: inode.gid,
+            uid: inode.attributes.uid,
+            gid: inode.attributes.gid,
             size: inode.size,
-            modified: time_text(inode.modified),
+            modified: time_text(inode.attributes.modified),
             stream: inode.stream.map(|stream| stream.to_string()),
             target,
         })
@@ -192,10 +184,10 @@ impl List<'_> {
         if self.options.json {
             return self.json(&JsonStream { stream, blocks: record.count, size: record.length });
         }
-        match self.options.long {
-            true => self.output.line(&format!("{:>12} {stream}", record.length)),
-            false => self.output.line(&stream),
+        if self.options.long {
+            self.output.write(format!("{:>12} ", record.length).as_bytes())?;
         }
+        self.output.line(&stream)
     }
 
     /// An element of the document's array.
@@ -216,10 +208,10 @@ fn mode_text(inode: &Inode) -> String {
     let special = [(0o4000, 's', 'S'), (0o2000, 's', 'S'), (0o1000, 't', 'T')];
     let mut text = String::from(kind);
     for (place, (special, both, alone)) in [6, 3, 0].into_iter().zip(special) {
-        let bits = inode.mode >> place;
+        let bits = inode.attributes.mode >> place;
         text.push(if bits & 4 == 0 { '-' } else { 'r' });
         text.push(if bits & 2 == 0 { '-' } else { 'w' });
-        text.push(match (inode.mode & special != 0, bits & 1 != 0) {
+        text.push(match (inode.attributes.mode & special != 0, bits & 1 != 0) {
             (false, false) => '-',
             (false, true) => 'x',
             (true, false) => alone,

@@ -2,7 +2,7 @@
 
 use std::os::unix::ffi::OsStrExt;
 
-use ar7_registry::names::Attributes;
+use ar7_registry::records::Attributes;
 
 use super::put::attributes_now;
 use crate::arguments::{Common, MakeDirectory};
@@ -23,7 +23,7 @@ pub(crate) fn run(common: &Common, options: &MakeDirectory) -> Result<(), Failur
             names.make_directories(path.as_bytes(), directory_attributes()).map_err(failed)?;
         } else {
             let (parent, name) = split_last(path)?;
-            let (directory, _) = names.resolve(&parent).map_err(failed)?;
+            let directory = names.resolve(&parent).map_err(failed)?.inode;
             names.make_directory(directory, name, directory_attributes()).map_err(failed)?;
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ar7_engine::format::Timestamp;
 use ar7_registry::Stream;
-use ar7_registry::names::{Attributes, EntryType, InodeNumber};
+use ar7_registry::records::{Attributes, EntryType, InodeNumber};
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 
 use super::content::{CHUNK, bare_stream};
@@ -17,7 +17,6 @@ use crate::interrupt::Interrupt;
 use crate::names::{join, split_last};
 use crate::progress::Progress;
 use crate::session::Session;
-use crate::walk::type_phrase;
 
 /// How long a pause of standard input lasts before Ctrl-C is looked for.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -47,12 +46,7 @@ pub(crate) fn run(common: &Common, options: &Put) -> Result<(), Failure> {
     }
 }
 
-fn put_stream(
-    session: &Session,
-    options: &Put,
-    text: &str,
-    input: &Input,
-) -> Result<(), Failure> {
+fn put_stream(session: &Session, options: &Put, text: &str, input: &Input) -> Result<(), Failure> {
     let mut stream = bare_stream(session, text)?;
     if !stream.is_empty().map_err(session.named())? {
         if !options.force {
@@ -64,26 +58,22 @@ fn put_stream(
     stream.close().map_err(session.named())
 }
 
-fn put_entry(
-    session: &Session,
-    options: &Put,
-    name: &OsStr,
-    input: &Input,
-) -> Result<(), Failure> {
+fn put_entry(session: &Session, options: &Put, name: &OsStr, input: &Input) -> Result<(), Failure> {
     let (parent, last) = split_last(name)?;
     let path = join(&parent, last);
     let entry_error = |error| Failure::Entry { path: path.clone(), error };
     let names = session.archive.names();
-    ar7_registry::names::validate_name(last).map_err(entry_error)?;
-    let (directory, kind) = names.resolve(&parent).map_err(entry_error)?;
-    if kind != EntryType::Directory {
-        let found = type_phrase(kind);
+    ar7_registry::records::validate_name(last).map_err(entry_error)?;
+    let directory = names.resolve(&parent).map_err(entry_error)?;
+    if directory.kind != EntryType::Directory {
+        let found = directory.kind.name();
         return Err(Failure::EntryType { path: parent, found, needed: "a directory" });
     }
+    let directory = directory.inode;
     let before = names.lookup(directory, last).map_err(entry_error)?;
-    if let Some((_, kind)) = before {
-        if kind == EntryType::Directory {
-            let found = type_phrase(kind);
+    if let Some(before) = &before {
+        if before.kind == EntryType::Directory {
+            let found = before.kind.name();
             return Err(Failure::EntryType { path, found, needed: "a file" });
         }
         if !options.force {
@@ -96,8 +86,13 @@ fn put_entry(
     stream.close().map_err(session.named())?;
     let attributes = attributes_now();
     match before {
-        Some((number, EntryType::File)) if is_single(session, number).map_err(entry_error)? => {
-            names.replace_content(number, Some(identity), size, attributes).map_err(entry_error)
+        Some(before)
+            if before.kind == EntryType::File
+                && is_single(session, before.inode).map_err(entry_error)? =>
+        {
+            names
+                .replace_content(before.inode, Some(identity), size, attributes)
+                .map_err(entry_error)
         }
         // Another name of the same file keeps the old content.
         Some(_) => names

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use ar7_registry::names::EntryType;
+use ar7_registry::records::EntryType;
 
 use crate::arguments::{Common, Remove};
 use crate::exit::Failure;
@@ -11,7 +11,9 @@ use crate::interrupt::Interrupt;
 use crate::names::split_last;
 use crate::progress::Progress;
 use crate::session::Session;
-use crate::walk::type_phrase;
+
+/// Names that are removed between two commits.
+const COMMIT_EVERY: usize = 10_000;
 
 /// Removes the entries. Their blocks go back to the trash.
 pub(crate) fn run(common: &Common, options: &Remove) -> Result<(), Failure> {
@@ -32,9 +34,9 @@ fn check(session: &Session, path: &OsStr, recursive: bool) -> Result<(), Failure
     split_last(path)?;
     let path = path.as_bytes();
     let failed = |error| Failure::Entry { path: path.to_vec(), error };
-    let (_, kind) = session.archive.names().resolve(path).map_err(failed)?;
+    let kind = session.archive.names().resolve(path).map_err(failed)?.kind;
     if kind == EntryType::Directory && !recursive {
-        let found = type_phrase(kind);
+        let found = kind.name();
         let needed = "a file or a symbolic link, or -r";
         return Err(Failure::EntryType { path: path.to_vec(), found, needed });
     }
@@ -52,14 +54,15 @@ fn remove(
         let failed = |error| Failure::Entry { path: path.as_bytes().to_vec(), error };
         let (parent, name) = split_last(path)?;
         let names = session.archive.names();
-        let (directory, _) = names.resolve(&parent).map_err(failed)?;
-        let (_, kind) = names.resolve(path.as_bytes()).map_err(failed)?;
+        let directory = names.resolve(&parent).map_err(failed)?.inode;
+        let kind = names.resolve(path.as_bytes()).map_err(failed)?.kind;
         if kind == EntryType::Directory {
             let mut tell = |removed: u64| {
                 progress.files(count + removed);
                 !interrupt.is_set()
             };
-            count += names.remove_tree(path.as_bytes(), &mut tell).map_err(failed)?;
+            let removed = names.remove_tree(directory, name, Some(COMMIT_EVERY), &mut tell);
+            count += removed.map_err(failed)?;
         } else {
             names.remove(directory, name).map_err(failed)?;
             count += 1;

@@ -11,8 +11,8 @@ use std::rc::Rc;
 
 use ar7_engine::format::Timestamp;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, chownat,
-    fchmod, linkat, mkdirat, openat, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid,
+    chownat, fchmod, linkat, mkdirat, openat, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -26,10 +26,8 @@ pub(super) struct Directory(Rc<OwnedFd>);
 /// The identity of a file: its device and its inode there.
 pub(super) type FileId = (u64, u64);
 
-const DIRECTORY_FLAGS: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
+const DIRECTORY_FLAGS: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 impl Directory {
     /// Opens the directory that the user named, which may be a link to one; makes it if it is not there.
@@ -60,8 +58,7 @@ impl Directory {
 
     /// Opens a directory in this one; a link to one is none.
     pub(super) fn open(&self, name: &[u8]) -> io::Result<Directory> {
-        let opened =
-            openat(&*self.0, OsStr::from_bytes(name), DIRECTORY_FLAGS, Mode::empty())?;
+        let opened = openat(&*self.0, OsStr::from_bytes(name), DIRECTORY_FLAGS, Mode::empty())?;
         Ok(Directory::new(opened))
     }
 
@@ -145,7 +142,7 @@ pub(super) fn set_mode(file: impl AsFd, mode: u32) -> io::Result<()> {
 fn times(modified: Timestamp) -> Timestamps {
     let modified = Timespec { tv_sec: modified.seconds, tv_nsec: modified.nanoseconds.into() };
     Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT.into() },
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: modified,
     }
 }

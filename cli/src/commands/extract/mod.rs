@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use ar7_registry::names::{EntryType, Inode};
+use ar7_registry::records::{EntryType, Inode};
 
 use self::destination::Directory;
 use self::restore::Restoring;
@@ -37,9 +37,8 @@ pub(crate) fn run(common: &Common, options: &Extract) -> Result<(), Failure> {
     let interrupt = Interrupt::catch()?;
     let progress = Progress::bytes(common, total_bytes(&sources));
     let mut restoring = Restoring::new(&session, options, &progress, &interrupt, destination);
-    let outcome = sources.into_iter().try_for_each(|source| match source.is_root {
-        true => restoring.content(&source.found),
-        false => restoring.all(source.found),
+    let outcome = sources.into_iter().try_for_each(|source| {
+        if source.is_root { restoring.content(&source.found) } else { restoring.all(source.found) }
     });
     progress.finish();
     outcome?;
@@ -56,8 +55,7 @@ pub(crate) fn run(common: &Common, options: &Extract) -> Result<(), Failure> {
 
 fn sources(session: &Session, paths: &[OsString]) -> Result<Vec<Source>, Failure> {
     if paths.is_empty() {
-        let inode = find(&session.archive, b"")?;
-        let found = Found { path: Vec::new(), name: Vec::new(), inode };
+        let found = find(&session.archive, b"")?;
         return Ok(vec![Source { found, is_root: true }]);
     }
     let mut sources: Vec<Source> = Vec::new();
@@ -67,10 +65,9 @@ fn sources(session: &Session, paths: &[OsString]) -> Result<Vec<Source>, Failure
             let first = PathBuf::from(OsString::from_vec(same.found.path.clone()));
             return Err(Failure::SameName { first, second: path.into() });
         }
-        ar7_registry::names::validate_name(name)
+        ar7_registry::records::validate_name(name)
             .map_err(|error| Failure::Entry { path: path.as_bytes().to_vec(), error })?;
-        let inode = find(&session.archive, path.as_bytes())?;
-        let found = Found { path: path.as_bytes().to_vec(), name: name.to_vec(), inode };
+        let found = find(&session.archive, path.as_bytes())?;
         sources.push(Source { found, is_root: false });
     }
     Ok(sources)
@@ -83,16 +80,18 @@ fn check_nothing_is_there(
     options: &Extract,
     destination: &Directory,
 ) -> Result<(), Failure> {
-    let refuse = |name: &[u8]| match destination.has(name) {
-        true => Err(Failure::Exists { path: below(&options.to, name) }),
-        false => Ok(()),
+    let refuse = |name: &[u8]| {
+        if destination.has(name) {
+            return Err(Failure::Exists { path: below(&options.to, name) });
+        }
+        Ok(())
     };
     for source in sources {
         if !source.is_root {
             refuse(&source.found.name)?;
             continue;
         }
-        let mut walk = Walk::new(&session.archive, source.found.inode.number, Vec::new());
+        let mut walk = Walk::new(&session.archive, source.found.number, Vec::new());
         while let Some(step) = walk.next() {
             // What is damaged is told when its turn comes.
             if let Ok(Step::Entry(found)) = step {

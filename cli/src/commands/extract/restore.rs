@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
 
-use ar7_registry::names::{EntryType, Inode, InodeNumber};
+use ar7_registry::records::{EntryType, Inode, InodeNumber};
 
 use super::destination::{Directory, FileId, set_mode};
 use super::{below, worse};
@@ -97,7 +97,7 @@ impl<'a> Restoring<'a> {
             let outcome = self.entry(&root, &found);
             return self.note(outcome);
         }
-        let mut walk = Walk::new(&self.session.archive, found.inode.number, found.path.clone());
+        let mut walk = Walk::new(&self.session.archive, found.number, found.path.clone());
         match self.directory(&root, found) {
             Ok(level) => self.below(&mut walk, level),
             failed => self.note(failed.map(drop)),
@@ -107,7 +107,7 @@ impl<'a> Restoring<'a> {
     /// Restores what is in a directory, into the destination itself.
     pub(super) fn content(&mut self, found: &Found) -> Result<(), Failure> {
         let root = Level { directory: self.destination.clone(), own: None, path: Vec::new() };
-        let mut walk = Walk::new(&self.session.archive, found.inode.number, found.path.clone());
+        let mut walk = Walk::new(&self.session.archive, found.number, found.path.clone());
         self.below(&mut walk, root)
     }
 
@@ -138,7 +138,12 @@ impl<'a> Restoring<'a> {
         Ok(())
     }
 
-    fn enter(&mut self, walk: &mut Walk<'_>, level: &Level, found: Found) -> Result<Level, Failure> {
+    fn enter(
+        &mut self,
+        walk: &mut Walk<'_>,
+        level: &Level,
+        found: Found,
+    ) -> Result<Level, Failure> {
         walk.enter(&found)?;
         self.directory(level, found).inspect_err(|_| walk.leave())
     }
@@ -171,10 +176,10 @@ impl<'a> Restoring<'a> {
         let (name, inode) = (&own.found.name, &own.found.inode);
         let set = || {
             if self.options.preserve_owner {
-                own.parent.set_owner(name, inode.uid, inode.gid)?;
+                own.parent.set_owner(name, inode.attributes.uid, inode.attributes.gid)?;
             }
             level.directory.set_mode(self.mode(inode))?;
-            own.parent.set_time(name, inode.modified)
+            own.parent.set_time(name, inode.attributes.modified)
         };
         let path = || below(&self.options.to, &level.path);
         set().map_err(|error| Failure::file(path(), "set attributes", error))?;
@@ -190,7 +195,7 @@ impl<'a> Restoring<'a> {
         }
         match found.inode.kind {
             EntryType::Symlink => self.symlink(level, found)?,
-            _ if self.linked.contains_key(&found.inode.number) => self.link(level, found)?,
+            _ if self.linked.contains_key(&found.number) => self.link(level, found)?,
             _ => self.file(level, found)?,
         }
         self.entries += 1;
@@ -198,7 +203,7 @@ impl<'a> Restoring<'a> {
     }
 
     fn symlink(&mut self, level: &Level, found: &Found) -> Result<(), Failure> {
-        let target = target_of(&self.session.archive, &found.path, &found.inode)?;
+        let target = target_of(&self.session.archive, found)?;
         let made = level.directory.make_symlink(&found.name, &target);
         made.map_err(|error| self.failed(level, found, "create", error))?;
         self.attributes(level, found)
@@ -206,17 +211,17 @@ impl<'a> Restoring<'a> {
 
     fn link(&mut self, level: &Level, found: &Found) -> Result<(), Failure> {
         let failed = |error| self.failed(level, found, "link", error);
-        let Some(linked) = self.linked.get(&found.inode.number) else { return Ok(()) };
+        let Some(linked) = self.linked.get(&found.number) else { return Ok(()) };
         let (directory, name) = self.walk_to(&linked.path).map_err(failed)?;
         // Somebody else may have changed the directory meanwhile.
         if directory.id(name).map_err(failed)? != linked.id {
             return Err(failed(io::Error::other("the file's first name was replaced")));
         }
         level.directory.make_link(&found.name, &directory, name).map_err(failed)?;
-        if let Some(linked) = self.linked.get_mut(&found.inode.number) {
+        if let Some(linked) = self.linked.get_mut(&found.number) {
             linked.left = linked.left.saturating_sub(1);
             if linked.left == 0 {
-                self.linked.remove(&found.inode.number);
+                self.linked.remove(&found.number);
             }
         }
         Ok(())
@@ -253,7 +258,7 @@ impl<'a> Restoring<'a> {
             let id = id.map_err(|error| self.failed(level, found, "look at", error))?;
             let path = crate::names::join(&level.path, &found.name);
             let left = found.inode.links - 1;
-            self.linked.insert(found.inode.number, Linked { path, id, left });
+            self.linked.insert(found.number, Linked { path, id, left });
         }
         Ok(())
     }
@@ -300,18 +305,20 @@ impl<'a> Restoring<'a> {
         let inode = &found.inode;
         let set = || {
             if self.options.preserve_owner {
-                level.directory.set_owner(&found.name, inode.uid, inode.gid)?;
+                level.directory.set_owner(
+                    &found.name,
+                    inode.attributes.uid,
+                    inode.attributes.gid,
+                )?;
             }
-            level.directory.set_time(&found.name, inode.modified)
+            level.directory.set_time(&found.name, inode.attributes.modified)
         };
         set().map_err(|error| self.failed(level, found, "set attributes", error))
     }
 
     fn mode(&self, inode: &Inode) -> u32 {
-        match self.options.preserve_special {
-            true => inode.mode & 0o7777,
-            false => inode.mode & 0o7777 & !SPECIAL_BITS,
-        }
+        let dropped = if self.options.preserve_special { 0 } else { SPECIAL_BITS };
+        inode.attributes.mode & 0o7777 & !dropped
     }
 
     fn failed(

@@ -65,7 +65,7 @@ pub(crate) fn run(common: &Common, options: &Ingest) -> Result<(), Failure> {
         (true, false) => Some(Session::write(common, &options.archive)?),
         (false, false) => {
             let made = CreateOptions::default();
-            Some(Session::create(common, &options.archive, &options.slot, made)?)
+            Some(Session::create(common, &options.archive, &options.slot, &made)?)
         }
     };
     let interrupt = Interrupt::catch()?;
@@ -135,7 +135,7 @@ impl Run<'_> {
             // The writer holds the receiving end: when it ends, so do the others.
             storing.store_all(items)
         })?;
-        storing.finish()
+        Ok(storing.into_tally())
     }
 
     fn archive(&self) -> Option<&Archive> {
@@ -165,4 +165,3 @@ impl Tally {
         )
     }
 }
-

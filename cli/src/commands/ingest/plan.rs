@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use ar7_registry::names::{EntryType, Inode, InodeNumber};
+use ar7_registry::names::Entry;
+use ar7_registry::records::{EntryType, Inode, InodeNumber};
 use crossbeam::channel::{Receiver, Sender, bounded};
-use std::os::unix::ffi::OsStrExt;
 
 use super::Run;
 use super::read::{Job, ReadOutcome};
@@ -109,17 +110,12 @@ impl<'a> Plan<'a> {
         let archive = self.run.archive()?;
         let into = self.run.options.into.as_deref().unwrap_or_default();
         match archive.names().resolve(into.as_bytes()) {
-            Ok((number, EntryType::Directory)) => Some(number),
+            Ok(Entry { inode, kind: EntryType::Directory, .. }) => Some(inode),
             _ => None,
         }
     }
 
-    fn action(
-        &mut self,
-        path: &Path,
-        name: Option<&[u8]>,
-        depth: usize,
-    ) -> Result<Action, Ended> {
+    fn action(&mut self, path: &Path, name: Option<&[u8]>, depth: usize) -> Result<Action, Ended> {
         // `PATH/.` may be a link to a directory, and its content is meant.
         let metadata = match name {
             Some(_) => std::fs::symlink_metadata(path),
@@ -143,9 +139,9 @@ impl<'a> Plan<'a> {
             Err(error) => return Ok(Action::Unread(self.archive_failure(error))),
         };
         if kind == EntryType::Directory {
-            let found = existing.filter(|inode| inode.kind == EntryType::Directory);
+            let found = existing.filter(|(_, inode)| inode.kind == EntryType::Directory);
             let number = match name {
-                Some(_) => found.map(|inode| inode.number),
+                Some(_) => found.map(|(number, _)| number),
                 None => self.directories[depth],
             };
             self.directories.push(number);
@@ -154,12 +150,14 @@ impl<'a> Plan<'a> {
         if kind == EntryType::File && status.links > 1 && !self.linked.insert(status.id) {
             return Ok(Action::Link(status));
         }
-        if let Some(inode) = existing.filter(|inode| self.is_unchanged(path, &status, inode)) {
+        let unchanged =
+            existing.filter(|(number, inode)| self.is_unchanged(path, &status, *number, inode));
+        if let Some((number, inode)) = unchanged {
             if status.links > 1 {
-                self.claimed.insert(inode.number);
+                self.claimed.insert(number);
             }
-            let same_attributes = has_attributes(&inode, &status);
-            return Ok(Action::Present { status, inode: inode.number, same_attributes });
+            let same_attributes = inode.attributes == status.attributes;
+            return Ok(Action::Present { status, inode: number, same_attributes });
         }
         let (answer, outcome) = bounded(1);
         let job = Job { path: path.to_owned(), status, is_dry: self.run.options.dry_run, answer };
@@ -168,46 +166,49 @@ impl<'a> Plan<'a> {
     }
 
     /// What the archive has under the name.
-    fn existing(&self, depth: usize, name: &[u8]) -> ar7_registry::Result<Option<Inode>> {
+    fn existing(
+        &self,
+        depth: usize,
+        name: &[u8],
+    ) -> ar7_registry::Result<Option<(InodeNumber, Inode)>> {
         let (Some(archive), Some(directory)) = (self.run.archive(), self.directories[depth]) else {
             return Ok(None);
         };
         let names = archive.names();
         match names.lookup(directory, name)? {
-            Some((number, _)) => names.inode(number),
+            Some(entry) => Ok(names.inode(entry.inode)?.map(|inode| (entry.inode, inode))),
             None => Ok(None),
         }
     }
 
     /// Whether the archive's version is the file system's, as far as size and mtime tell.
-    fn is_unchanged(&self, path: &Path, status: &Status, inode: &Inode) -> bool {
+    fn is_unchanged(
+        &self,
+        path: &Path,
+        status: &Status,
+        number: InodeNumber,
+        inode: &Inode,
+    ) -> bool {
         if Kind::Stored(inode.kind) != status.kind
-            || inode.modified != status.attributes.modified
+            || inode.attributes.modified != status.attributes.modified
         {
             return false;
         }
         if inode.kind == EntryType::Symlink {
             let target = std::fs::read_link(path).ok();
-            let known = self.run.archive().map(|archive| archive.names().target(inode));
-            return target.is_some_and(|target| {
-                matches!(known, Some(Ok(known)) if known == target.as_os_str().as_bytes())
-            });
+            let known = self.run.archive().map(|archive| archive.names().read_target(inode));
+            return target.is_some_and(
+                |target| matches!(known, Some(Ok(known)) if known == target.as_os_str().as_bytes()),
+            );
         }
         // Several names in the archive must be several names here, and all of one file.
-        let joined = inode.links > 1
-            && (status.links == 1 || self.claimed.contains(&inode.number));
+        let joined = inode.links > 1 && (status.links == 1 || self.claimed.contains(&number));
         inode.size == status.size && !joined
     }
 
     fn archive_failure(&self, error: ar7_registry::Error) -> Failure {
         Failure::Archive { archive: self.run.options.archive.clone(), error }
     }
-}
-
-/// Whether what is not content is the same too.
-fn has_attributes(inode: &Inode, status: &Status) -> bool {
-    let attributes = &status.attributes;
-    (inode.mode, inode.uid, inode.gid) == (attributes.mode, attributes.uid, attributes.gid)
 }
 
 fn unread(root: &Path, error: walkdir::Error) -> Item {

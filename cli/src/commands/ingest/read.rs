@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use ar7_registry::names::EntryType;
+use ar7_registry::records::EntryType;
 use crossbeam::channel::{Receiver, Sender};
 use rustix::fs::OFlags;
 
@@ -84,9 +84,10 @@ fn status_of(file: &File) -> io::Result<Status> {
 
 /// A file that was written to while it was read may be neither its old nor its new version.
 pub(super) fn check_unchanged(file: &File, status: &Status, read_bytes: u64) -> io::Result<()> {
-    match read_bytes == status.size && status_of(file)?.is_same_version(status) {
-        true => Ok(()),
-        false => Err(changed()),
+    if read_bytes == status.size && status_of(file)?.is_same_version(status) {
+        Ok(())
+    } else {
+        Err(changed())
     }
 }
 

@@ -25,9 +25,8 @@ pub(super) fn check_roots(paths: &[PathBuf]) -> Result<Vec<Root>, Failure> {
         std::fs::symlink_metadata(path).map_err(|error| Failure::file(path, "open", error))?;
         let (path, name) = (without_slashes(path), last_component(path));
         // What is in a directory may have any name, so `PATH/.` comes alone.
-        let same = roots.iter().find(|root| {
-            root.name == name || root.name.is_none() || name.is_none()
-        });
+        let same =
+            roots.iter().find(|root| root.name == name || root.name.is_none() || name.is_none());
         if let Some(same) = same {
             return Err(Failure::SameName { first: same.path.clone(), second: path });
         }

@@ -4,7 +4,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use ar7_engine::format::Timestamp;
-use ar7_registry::names::{Attributes, EntryType};
+use ar7_registry::records::{Attributes, EntryType};
 
 /// The identity of a file: its device and its inode there.
 pub(super) type FileId = (u64, u64);
@@ -30,10 +30,7 @@ pub(super) enum Kind {
 
 impl Status {
     pub(super) fn new(metadata: &Metadata) -> Status {
-        let size = match metadata.is_file() {
-            true => metadata.size(),
-            false => 0,
-        };
+        let size = if metadata.is_file() { metadata.size() } else { 0 };
         Status {
             kind: kind_of(metadata),
             attributes: Attributes {

@@ -7,8 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::thread;
 
+use ar7_registry::Names;
 use ar7_registry::Stream;
-use ar7_registry::names::{EntryType, Inode, InodeNumber, Names};
+use ar7_registry::records::{EntryType, Inode, InodeNumber};
 use crossbeam::channel::{Receiver, bounded};
 use uuid::Uuid;
 
@@ -68,7 +69,7 @@ impl<'a> Storing<'a> {
 
     /// Stores every entry, in order.
     pub(super) fn store_all(&mut self, items: Receiver<Item>) -> Result<(), Failure> {
-        for item in &items {
+        for item in items {
             if self.run.interrupt.is_set() {
                 break;
             }
@@ -85,8 +86,8 @@ impl<'a> Storing<'a> {
     }
 
     /// What was done in all; the session commits the rest.
-    pub(super) fn finish(self) -> Result<Tally, Failure> {
-        Ok(self.tally)
+    pub(super) fn into_tally(self) -> Tally {
+        self.tally
     }
 
     fn store(&mut self, item: Item) -> Result<(), Failure> {
@@ -159,13 +160,11 @@ impl<'a> Storing<'a> {
         let names = place.names();
         let existing = place.existing()?;
         let number = match existing {
-            Some(inode) if inode.kind == EntryType::Directory => {
-                if place.attributes_differ(&inode, status) {
-                    names
-                        .set_attributes(inode.number, status.attributes)
-                        .map_err(place.failed())?;
+            Some((number, inode)) if inode.kind == EntryType::Directory => {
+                if inode.attributes != status.attributes {
+                    names.set_attributes(number, status.attributes).map_err(place.failed())?;
                 }
-                inode.number
+                number
             }
             existing => {
                 place.clear(existing.as_ref())?;
@@ -179,7 +178,11 @@ impl<'a> Storing<'a> {
         Ok(())
     }
 
-    fn content(&mut self, place: &Place<'_>, outcome: &Receiver<ReadOutcome>) -> Result<(), Failure> {
+    fn content(
+        &mut self,
+        place: &Place<'_>,
+        outcome: &Receiver<ReadOutcome>,
+    ) -> Result<(), Failure> {
         let Ok(outcome) = outcome.recv() else {
             let gone = io::Error::other("its reader ended early");
             return Err(Failure::file(place.path, "read", gone));
@@ -316,7 +319,7 @@ impl<'a> Storing<'a> {
         }
         self.run.progress.advance(status.size);
         let existing = place.existing()?;
-        if existing.as_ref().is_some_and(|inode| inode.number == number) {
+        if existing.as_ref().is_some_and(|(existing, _)| *existing == number) {
             self.tally.unchanged += 1;
             self.tally.entries += 1;
             return Ok(());
@@ -368,7 +371,7 @@ impl<'a> Storing<'a> {
         let names = session.archive.names();
         let into = self.run.options.into.as_deref().unwrap_or_default().as_bytes();
         if parts(into).next().is_none() {
-            return Ok(names.root());
+            return Ok(InodeNumber::ROOT);
         }
         names
             .make_directories(into, directory_attributes())
@@ -411,27 +414,24 @@ impl Place<'_> {
     }
 
     /// What the archive has there already.
-    fn existing(&self) -> Result<Option<Inode>, Failure> {
+    fn existing(&self) -> Result<Option<(InodeNumber, Inode)>, Failure> {
         let names = self.names();
         match names.lookup(self.directory, self.name).map_err(self.failed())? {
-            Some((number, _)) => names.inode(number).map_err(self.failed()),
+            Some(entry) => {
+                let inode = names.inode(entry.inode).map_err(self.failed())?;
+                Ok(inode.map(|inode| (entry.inode, inode)))
+            }
             None => Ok(None),
         }
     }
 
-    fn attributes_differ(&self, inode: &Inode, status: &Status) -> bool {
-        let attributes = &status.attributes;
-        (inode.mode, inode.uid, inode.gid, inode.modified)
-            != (attributes.mode, attributes.uid, attributes.gid, attributes.modified)
-    }
-
     /// Makes way for an entry that cannot take the old one's place.
-    fn clear(&self, existing: Option<&Inode>) -> Result<(), Failure> {
+    fn clear(&self, existing: Option<&(InodeNumber, Inode)>) -> Result<(), Failure> {
         let names = self.names();
         match existing {
             None => Ok(()),
-            Some(inode) if inode.kind == EntryType::Directory => names
-                .remove_tree_at(self.directory, self.name, &mut |_| true)
+            Some((_, inode)) if inode.kind == EntryType::Directory => names
+                .remove_tree(self.directory, self.name, None, &mut |_| true)
                 .map(drop)
                 .map_err(self.failed()),
             Some(_) => names.remove(self.directory, self.name).map_err(self.failed()),
@@ -454,11 +454,9 @@ impl Place<'_> {
         let names = self.names();
         let (attributes, size) = (status.attributes, status.size);
         match self.existing()? {
-            Some(inode) if inode.kind == EntryType::File && inode.links == 1 => {
-                names
-                    .replace_content(inode.number, stream, size, attributes)
-                    .map_err(self.failed())?;
-                Ok(inode.number)
+            Some((number, inode)) if inode.kind == EntryType::File && inode.links == 1 => {
+                names.replace_content(number, stream, size, attributes).map_err(self.failed())?;
+                Ok(number)
             }
             existing => {
                 self.clear(existing.as_ref())?;
