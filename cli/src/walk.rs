@@ -28,6 +28,8 @@ struct Frame {
     path: Vec<u8>,
     page: std::vec::IntoIter<Entry>,
     last: Option<Vec<u8>>,
+    /// Entries to list at a time: one, once the directory was found damaged, to come as far as possible.
+    limit: usize,
     is_whole: bool,
 }
 
@@ -95,19 +97,25 @@ impl<'a> Walk<'a> {
 
     fn push(&mut self, directory: InodeNumber, path: Vec<u8>) {
         let page = Vec::new().into_iter();
-        self.frames.push(Frame { directory, path, page, last: None, is_whole: false });
+        self.frames.push(Frame { directory, path, page, last: None, limit: PAGE, is_whole: false });
     }
 
     fn turn_page(&mut self) -> Result<(), Failure> {
         let Some(frame) = self.frames.last_mut() else { return Ok(()) };
-        let listed = self.archive.names().list(frame.directory, frame.last.as_deref(), PAGE);
-        let page = listed.map_err(|error| {
-            // What cannot be listed is left.
-            frame.is_whole = true;
-            Failure::Entry { path: frame.path.clone(), error }
-        })?;
-        frame.is_whole = page.len() < PAGE;
-        frame.last = page.last().map(|entry| entry.name.clone());
+        let names = self.archive.names();
+        let page = match names.list(frame.directory, frame.last.as_deref(), frame.limit) {
+            Ok(page) => page,
+            Err(_) if frame.limit > 1 => {
+                frame.limit = 1;
+                return Ok(());
+            }
+            Err(error) => {
+                frame.is_whole = true;
+                return Err(Failure::Entry { path: frame.path.clone(), error });
+            }
+        };
+        frame.is_whole = page.len() < frame.limit;
+        frame.last = page.last().map(|entry| entry.name.clone()).or(frame.last.take());
         frame.page = page.into_iter();
         Ok(())
     }

@@ -56,8 +56,7 @@ impl FileDevice {
             .map_err(|error| Error::io("open", error).at_path(path))?
             .named(path);
         if device.known_bytes() == 0 {
-            let empty = io::Error::new(io::ErrorKind::UnexpectedEof, "the file is empty");
-            return Err(Error::io("open", empty).at_path(path));
+            return Err(Error::NotAnArchive { found: "an empty file".into() });
         }
         Ok(device)
     }
