@@ -1,2 +1,29 @@
-//! Encrypted archive: one file, millions of streams.
-fn main() {}
+//! `ar7`: whole directory trees in one encrypted file.
+//!
+//! The command line is glue: flags, keys, progress, and the one table of exit codes. What an archive
+//! is and does is the business of `ar7-registry` and of `ar7-engine` below it.
+
+mod arguments;
+mod commands;
+mod exit;
+mod interrupt;
+mod json;
+mod keys;
+mod names;
+mod output;
+mod progress;
+mod session;
+mod sizes;
+mod walk;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let arguments = arguments::Arguments::parse();
+    match commands::run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => exit::report(&failure),
+    }
+}

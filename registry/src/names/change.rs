@@ -132,12 +132,14 @@ impl Names<'_> {
     }
 
     /// Removes what a name names, with everything below. With `commit_every`, commits each time so many names are
-    /// gone, so that a huge tree needs neither memory nor space; a crash then leaves a part of it.
+    /// gone, so that a huge tree needs neither memory nor space; a crash then leaves a part of it. After each name
+    /// `go_on` is told how many are gone, and may end it by false. Returns how many are gone.
     pub fn remove_tree(
         &self,
         directory: InodeNumber,
         name: &[u8],
         commit_every: Option<usize>,
+        go_on: &mut dyn FnMut(u64) -> bool,
     ) -> Result<u64> {
         let mut removed = 0;
         let mut since = 0;
@@ -163,6 +165,9 @@ impl Names<'_> {
             if commit_every.is_some_and(|every| since >= every) {
                 self.archive.commit()?;
                 since = 0;
+            }
+            if !go_on(removed) {
+                break;
             }
         }
         Ok(removed)

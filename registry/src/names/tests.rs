@@ -104,7 +104,7 @@ fn a_tree_is_removed_whole() {
     }
     names.make_directories(b"kept", attributes()).unwrap();
     archive.commit().unwrap();
-    assert_eq!(names.remove_tree(ROOT, b"t", Some(50)).unwrap(), 300 + 91 + 7 + 1);
+    assert_eq!(names.remove_tree(ROOT, b"t", Some(50), &mut |_| true).unwrap(), 300 + 91 + 7 + 1);
     archive.commit().unwrap();
     assert_eq!(archive.statistics().unwrap().names, 1);
     assert_eq!(archive.statistics().unwrap().inodes, 2);

@@ -1,0 +1,56 @@
+//! `cat`: an entry, or a part of it, to standard output.
+
+use std::os::unix::ffi::OsStrExt;
+
+use ar7_registry::Stream;
+
+use super::content::{CHUNK, bare_stream, file_inode};
+use crate::arguments::{Cat, Common};
+use crate::exit::Failure;
+use crate::output::Output;
+use crate::session::Session;
+
+/// Writes the bytes.
+pub(crate) fn run(common: &Common, options: &Cat) -> Result<(), Failure> {
+    let session = Session::read(common, &options.archive)?;
+    let stream = match (&options.stream, &options.name) {
+        (Some(text), _) => Some(bare_stream(&session, text)?),
+        (None, Some(name)) => {
+            let inode = file_inode(&session, name)?;
+            let opened = inode.stream.map(|identity| session.archive.read_stream(identity));
+            opened.transpose().map_err(|error| entry_error(options, error))?
+        }
+        (None, None) => None,
+    };
+    let mut output = Output::new();
+    if let Some(stream) = stream {
+        copy(&stream, options, &mut output)?;
+    }
+    output.finish()
+}
+
+fn copy(stream: &Stream, options: &Cat, output: &mut Output) -> Result<(), Failure> {
+    let failed = |error| entry_error(options, error);
+    let length = stream.len().map_err(failed)?;
+    let end = options.length.map_or(length, |wanted| options.offset.saturating_add(wanted));
+    let end = end.min(length);
+    let mut offset = options.offset.min(end);
+    let mut buffer = vec![0; CHUNK.min(usize::try_from(end - offset).unwrap_or(CHUNK))];
+    while offset < end {
+        let wanted = buffer.len().min(usize::try_from(end - offset).unwrap_or(CHUNK));
+        let read = stream.read_at(offset, &mut buffer[..wanted]).map_err(failed)?;
+        if read == 0 {
+            break;
+        }
+        output.write(&buffer[..read])?;
+        offset += read as u64;
+    }
+    Ok(())
+}
+
+fn entry_error(options: &Cat, error: ar7_registry::Error) -> Failure {
+    match &options.name {
+        Some(name) => Failure::Entry { path: name.as_bytes().to_vec(), error },
+        None => Failure::Archive { archive: options.archive.clone(), error },
+    }
+}

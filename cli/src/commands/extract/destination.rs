@@ -1,0 +1,163 @@
+//! Directories to restore into. Every call is relative to an open directory and follows no link, so
+//! that neither a name nor a link of the archive leads anywhere else.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::rc::Rc;
+
+use ar7_engine::format::Timestamp;
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid,
+    chownat, fchmod, linkat, mkdirat, openat, statat, symlinkat, unlinkat, utimensat,
+};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::exit::Failure;
+
+/// An open directory. A clone is the same.
+#[derive(Clone)]
+pub(super) struct Directory(Rc<OwnedFd>);
+
+/// The identity of a file: its device and its inode there.
+pub(super) type FileId = (u64, u64);
+
+const DIRECTORY_FLAGS: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+impl Directory {
+    /// Opens the directory that the user named, which may be a link to one; makes it if it is not there.
+    pub(super) fn make(path: &Path) -> Result<Directory, Failure> {
+        std::fs::create_dir_all(path).map_err(|error| Failure::file(path, "create", error))?;
+        let flags = DIRECTORY_FLAGS.difference(OFlags::NOFOLLOW);
+        let opened = openat(CWD, path, flags, Mode::empty());
+        opened.map(Directory::new).map_err(|error| Failure::file(path, "open", error))
+    }
+
+    fn new(descriptor: OwnedFd) -> Directory {
+        Directory(Rc::new(descriptor))
+    }
+
+    /// Whether there is anything of this name.
+    pub(super) fn has(&self, name: &[u8]) -> bool {
+        self.look(name).is_ok()
+    }
+
+    fn look(&self, name: &[u8]) -> io::Result<Stat> {
+        Ok(statat(&*self.0, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// The identity of what has this name.
+    pub(super) fn id(&self, name: &[u8]) -> io::Result<FileId> {
+        Ok(file_id(&self.look(name)?))
+    }
+
+    /// Opens a directory in this one; a link to one is none.
+    pub(super) fn open(&self, name: &[u8]) -> io::Result<Directory> {
+        let opened = openat(&*self.0, OsStr::from_bytes(name), DIRECTORY_FLAGS, Mode::empty())?;
+        Ok(Directory::new(opened))
+    }
+
+    /// Makes a directory that only the owner may enter until it is whole, or, with `merge`, takes the one that is
+    /// there.
+    pub(super) fn make_directory(&self, name: &[u8], merge: bool) -> io::Result<Directory> {
+        match mkdirat(&*self.0, OsStr::from_bytes(name), Mode::RWXU) {
+            Err(Errno::EXIST) if merge => {
+                if file_type(&self.look(name)?) != FileType::Directory {
+                    self.remove(name)?;
+                    mkdirat(&*self.0, OsStr::from_bytes(name), Mode::RWXU)?;
+                }
+            }
+            made => made?,
+        }
+        self.open(name)
+    }
+
+    /// Makes a file, which must not be there.
+    pub(super) fn make_file(&self, name: &[u8]) -> io::Result<File> {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = openat(&*self.0, OsStr::from_bytes(name), flags, Mode::RUSR | Mode::WUSR)?;
+        Ok(File::from(made))
+    }
+
+    /// Makes a symbolic link.
+    pub(super) fn make_symlink(&self, name: &[u8], target: &[u8]) -> io::Result<()> {
+        Ok(symlinkat(OsStr::from_bytes(target), &*self.0, OsStr::from_bytes(name))?)
+    }
+
+    /// Makes another name of a file.
+    pub(super) fn make_link(
+        &self,
+        name: &[u8],
+        directory: &Directory,
+        first: &[u8],
+    ) -> io::Result<()> {
+        let (first, name) = (OsStr::from_bytes(first), OsStr::from_bytes(name));
+        Ok(linkat(&*directory.0, first, &*self.0, name, AtFlags::empty())?)
+    }
+
+    /// Removes a name of anything but a directory.
+    pub(super) fn remove(&self, name: &[u8]) -> io::Result<()> {
+        Ok(unlinkat(&*self.0, OsStr::from_bytes(name), AtFlags::empty())?)
+    }
+
+    /// Removes a name, if there is one.
+    pub(super) fn remove_if_there(&self, name: &[u8]) -> io::Result<()> {
+        match unlinkat(&*self.0, OsStr::from_bytes(name), AtFlags::empty()) {
+            Err(Errno::NOENT) => Ok(()),
+            outcome => Ok(outcome?),
+        }
+    }
+
+    /// Sets the time of what has this name, links not followed.
+    pub(super) fn set_time(&self, name: &[u8], modified: Timestamp) -> io::Result<()> {
+        let times = times(modified);
+        Ok(utimensat(&*self.0, OsStr::from_bytes(name), &times, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Sets the owner of what has this name, links not followed.
+    pub(super) fn set_owner(&self, name: &[u8], uid: u32, gid: u32) -> io::Result<()> {
+        let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        let name = OsStr::from_bytes(name);
+        Ok(chownat(&*self.0, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Sets the directory's own permissions.
+    pub(super) fn set_mode(&self, mode: u32) -> io::Result<()> {
+        set_mode(&*self.0, mode)
+    }
+}
+
+/// Sets the permissions of what is open.
+pub(super) fn set_mode(file: impl AsFd, mode: u32) -> io::Result<()> {
+    Ok(fchmod(file, Mode::from_raw_mode(mode))?)
+}
+
+/// The time of access stays as it is.
+fn times(modified: Timestamp) -> Timestamps {
+    let modified = Timespec { tv_sec: modified.seconds, tv_nsec: modified.nanoseconds.into() };
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: modified,
+    }
+}
+
+fn file_id(stat: &Stat) -> FileId {
+    (stat.st_dev, stat.st_ino)
+}
+
+fn file_type(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+/// Lets the process have as many open files as it may: one directory is open for each level.
+pub(super) fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // If it is refused, a tree that is too deep is told when it is come by.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}

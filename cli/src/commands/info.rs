@@ -1,0 +1,192 @@
+//! `info`: what an archive is.
+
+use std::fmt::Write as _;
+
+use ar7_engine::format::{KEY_SLOTS, KeySlot, VERSION};
+use ar7_registry::{Archive, Statistics};
+use serde::Serialize;
+
+use crate::arguments::{Common, Info};
+use crate::exit::Failure;
+use crate::names::Shown;
+use crate::output::Output;
+use crate::session::Session;
+use crate::sizes::percent;
+
+/// Everything that is told, in the order of the JSON document.
+#[derive(Debug, Serialize)]
+struct Facts {
+    version: u32,
+    kind: &'static str,
+    id: String,
+    created: String,
+    file_bytes: u64,
+    blocks: u32,
+    free_blocks: u64,
+    streams: u64,
+    names: u64,
+    inodes: u64,
+    extents: u64,
+    dying_streams: u64,
+    generation: String,
+    commit: u64,
+    header_revision: u64,
+    key_slots: Vec<Slot>,
+    recovery: Recovered,
+}
+
+#[derive(Debug, Serialize)]
+struct Slot {
+    number: usize,
+    kind: &'static str,
+    label: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_kib: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    passes: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lanes: Option<u32>,
+}
+
+/// What opening found amiss. A reader only notes it; the next writer mends it.
+#[derive(Debug, Serialize)]
+struct Recovered {
+    is_clean: bool,
+    headers: Vec<u32>,
+    bad_slots: Vec<u32>,
+    older_slots: Vec<u32>,
+    redo_blocks: usize,
+    lost_pair: bool,
+}
+
+/// Tells what the archive is.
+pub(crate) fn run(common: &Common, options: &Info) -> Result<(), Failure> {
+    let session = Session::read(common, &options.archive)?;
+    let statistics = session.archive.statistics().map_err(session.named())?;
+    let facts = Facts::new(&session.archive, &statistics);
+    let mut output = Output::new();
+    if options.json {
+        return output.document(&facts);
+    }
+    for (name, value) in facts.lines() {
+        output.line(&format!("{name:<14} {value}"))?;
+    }
+    output.finish()
+}
+
+impl Facts {
+    fn new(archive: &Archive, statistics: &Statistics) -> Facts {
+        let header = archive.store().header();
+        let slots = header.slots.iter().enumerate().filter_map(|(number, slot)| match slot {
+            KeySlot::Empty => None,
+            KeySlot::Used(used) => Some(Slot {
+                number,
+                kind: if used.cost.is_some() { "passphrase" } else { "key file" },
+                label: used.label.to_string(),
+                memory_kib: used.cost.map(|cost| cost.memory_kib),
+                passes: used.cost.map(|cost| cost.passes),
+                lanes: used.cost.map(|cost| cost.lanes),
+            }),
+        });
+        Facts {
+            version: VERSION,
+            kind: archive.kind().name(),
+            id: archive.id().to_string(),
+            created: crate::sizes::time_text(archive.created_at()),
+            file_bytes: statistics.file_bytes,
+            blocks: statistics.blocks,
+            free_blocks: statistics.free_blocks,
+            streams: statistics.streams,
+            names: statistics.names,
+            inodes: statistics.inodes,
+            extents: statistics.extents,
+            dying_streams: statistics.dying_streams,
+            generation: statistics.generation.to_string(),
+            commit: statistics.commit,
+            header_revision: header.revision,
+            key_slots: slots.collect(),
+            recovery: Recovered::new(archive),
+        }
+    }
+
+    fn lines(&self) -> Vec<(&'static str, String)> {
+        let free = percent(self.free_blocks, self.blocks.into());
+        let mut lines = vec![
+            ("version", self.version.to_string()),
+            ("kind", self.kind.to_owned()),
+            ("id", self.id.clone()),
+            ("created", self.created.clone()),
+            ("file", format!("{} bytes", self.file_bytes)),
+            ("blocks", format!("{}, of them {} free ({free})", self.blocks, self.free_blocks)),
+            ("streams", format!("{}, in {} further extents", self.streams, self.extents)),
+            ("names", format!("{}, of {} inodes", self.names, self.inodes)),
+            ("generation", self.generation.clone()),
+            ("commit", self.commit.to_string()),
+            ("header", format!("revision {}", self.header_revision)),
+        ];
+        if self.dying_streams > 0 {
+            lines.push(("being freed", format!("{} streams", self.dying_streams)));
+        }
+        for slot in &self.key_slots {
+            lines.push(("key slot", slot.text()));
+        }
+        lines.push(("free slots", (KEY_SLOTS - self.key_slots.len()).to_string()));
+        lines.push(("recovery", self.recovery.text()));
+        lines
+    }
+}
+
+impl Slot {
+    fn text(&self) -> String {
+        let mut text = format!("{}: {}", self.number, self.kind);
+        if let (Some(memory), Some(passes), Some(lanes)) =
+            (self.memory_kib, self.passes, self.lanes)
+        {
+            let _ = write!(text, ", Argon2id {memory} KiB, {passes} passes, {lanes} lanes");
+        }
+        if !self.label.is_empty() {
+            let _ = write!(text, ", \"{}\"", Shown(self.label.as_bytes()));
+        }
+        text
+    }
+}
+
+impl Recovered {
+    fn new(archive: &Archive) -> Recovered {
+        let recovery = archive.store().recovery();
+        let numbers = |positions: &[ar7_engine::format::Position]| {
+            positions.iter().map(|position| position.get()).collect()
+        };
+        Recovered {
+            is_clean: recovery.is_clean(),
+            headers: numbers(&recovery.headers),
+            bad_slots: numbers(&recovery.bad_slots),
+            older_slots: numbers(&recovery.older_slots),
+            redo_blocks: recovery.redo_blocks,
+            lost_pair: recovery.lost_pair,
+        }
+    }
+
+    fn text(&self) -> String {
+        if self.is_clean {
+            return "none needed".to_owned();
+        }
+        let mut parts = Vec::new();
+        for (what, positions) in [
+            ("damaged or older headers", &self.headers),
+            ("damaged meta slots", &self.bad_slots),
+            ("older meta slots", &self.older_slots),
+        ] {
+            if !positions.is_empty() {
+                parts.push(format!("{what} at {positions:?}"));
+            }
+        }
+        if self.redo_blocks > 0 {
+            parts.push(format!("{} blocks on the redo list", self.redo_blocks));
+        }
+        if self.lost_pair {
+            parts.push("a pair of meta slots is lost".to_owned());
+        }
+        parts.join("; ")
+    }
+}

@@ -1,0 +1,469 @@
+//! The writer: stores what the readers bring, in the order of the walk, and commits at every checkpoint.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::thread;
+
+use ar7_registry::Names;
+use ar7_registry::Stream;
+use ar7_registry::records::{EntryType, Inode, InodeNumber};
+use crossbeam::channel::{Receiver, bounded};
+use uuid::Uuid;
+
+use super::plan::{Action, Item};
+use super::read::{Content, ReadOutcome, check_unchanged};
+use super::status::{FileId, Kind, Status};
+use super::{Run, Tally};
+use crate::commands::content::CHUNK;
+use crate::commands::mkdir::directory_attributes;
+use crate::exit::Failure;
+use crate::json::JsonName;
+use crate::names::{Shown, parts};
+use crate::session::Session;
+
+/// What an entry costs at least: an empty file takes a share of a page or two.
+const ENTRY_BYTES: u64 = 4096;
+
+/// The last stage.
+pub(super) struct Storing<'a> {
+    run: &'a Run<'a>,
+    tally: Tally,
+    /// What was in the archive at the last checkpoint: entries and bytes.
+    committed: (u64, u64),
+    /// The directories of the archive that lead to the current entry.
+    directories: Vec<InodeNumber>,
+    destination: Option<InodeNumber>,
+    /// Files with several names: their inode, and how many names are still to come.
+    linked: HashMap<FileId, (InodeNumber, u64)>,
+    /// Bytes since the last checkpoint.
+    since_bytes: u64,
+}
+
+/// Where an entry goes.
+struct Place<'a> {
+    session: &'a Session,
+    directory: InodeNumber,
+    name: &'a [u8],
+    path: &'a Path,
+}
+
+impl<'a> Storing<'a> {
+    pub(super) fn new(run: &'a Run<'a>) -> Result<Storing<'a>, Failure> {
+        let mut storing = Storing {
+            run,
+            tally: Tally::default(),
+            committed: (0, 0),
+            directories: Vec::new(),
+            destination: None,
+            linked: HashMap::new(),
+            since_bytes: 0,
+        };
+        if let Some(session) = storing.writing() {
+            storing.destination = Some(storing.make_destination(session)?);
+        }
+        Ok(storing)
+    }
+
+    /// Stores every entry, in order.
+    pub(super) fn store_all(&mut self, items: Receiver<Item>) -> Result<(), Failure> {
+        for item in items {
+            if self.run.interrupt.is_set() {
+                break;
+            }
+            self.store(item)?;
+            self.run.progress.files(self.tally.entries);
+            if self.since_bytes >= self.run.options.checkpoint {
+                self.checkpoint()?;
+            }
+        }
+        if self.run.interrupt.is_set() {
+            return Err(self.interrupted());
+        }
+        Ok(())
+    }
+
+    /// What was done in all; the session commits the rest.
+    pub(super) fn into_tally(self) -> Tally {
+        self.tally
+    }
+
+    fn store(&mut self, item: Item) -> Result<(), Failure> {
+        let Item { path, name, depth, action } = item;
+        let outcome = match action {
+            Action::Unread(failure) => Err(failure),
+            Action::Skip(reason) => {
+                self.skip(&path, reason);
+                return Ok(());
+            }
+            Action::Directory(status) => self.directory(&path, name.as_deref(), depth, &status),
+            action => match (self.place(&path, name.as_deref(), depth), action) {
+                (Some(place), Action::Store(outcome)) => self.content(&place, &outcome),
+                (Some(place), Action::Link(status)) => self.link(&place, &status),
+                (Some(place), Action::Present { status, inode, same_attributes }) => {
+                    self.present(&place, &status, inode, same_attributes)
+                }
+                (None, action) => {
+                    self.would_store(&path, action);
+                    Ok(())
+                }
+                _ => unreachable!("directories and what is left out were dealt with"),
+            },
+        };
+        match outcome {
+            Err(failure) if failure.is_fatal() => Err(failure),
+            Err(failure) => {
+                self.run.progress.warn(&failure);
+                self.tally.unread.push(JsonName::new(path.as_os_str().as_bytes()));
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// The archive, unless this is a dry run.
+    fn writing(&self) -> Option<&'a Session> {
+        self.run.session.filter(|_| !self.run.options.dry_run)
+    }
+
+    fn place<'b>(&self, path: &'b Path, name: Option<&'b [u8]>, depth: usize) -> Option<Place<'b>>
+    where
+        'a: 'b,
+    {
+        let session = self.writing()?;
+        let directory = match depth {
+            0 => self.destination?,
+            _ => *self.directories.get(depth - 1)?,
+        };
+        Some(Place { session, directory, name: name?, path })
+    }
+
+    fn directory(
+        &mut self,
+        path: &Path,
+        name: Option<&[u8]>,
+        depth: usize,
+        status: &Status,
+    ) -> Result<(), Failure> {
+        self.directories.truncate(depth);
+        if self.writing().is_none() {
+            self.count(0);
+            return Ok(());
+        }
+        let Some(place) = self.place(path, name, depth) else {
+            // Only the content of this directory is stored: right where its name would go.
+            self.directories.extend(self.destination);
+            return Ok(());
+        };
+        let names = place.names();
+        let existing = place.existing()?;
+        let number = match existing {
+            Some((number, inode)) if inode.kind == EntryType::Directory => {
+                if inode.attributes != status.attributes {
+                    names.set_attributes(number, status.attributes).map_err(place.failed())?;
+                }
+                number
+            }
+            existing => {
+                place.clear(existing.as_ref())?;
+                names
+                    .make_directory(place.directory, place.name, status.attributes)
+                    .map_err(place.failed())?
+            }
+        };
+        self.directories.push(number);
+        self.count(0);
+        Ok(())
+    }
+
+    fn content(
+        &mut self,
+        place: &Place<'_>,
+        outcome: &Receiver<ReadOutcome>,
+    ) -> Result<(), Failure> {
+        let Ok(outcome) = outcome.recv() else {
+            let gone = io::Error::other("its reader ended early");
+            return Err(Failure::file(place.path, "read", gone));
+        };
+        let (status, content) = outcome?;
+        let number = match content {
+            Content::Target(target) => {
+                place.clear(place.existing()?.as_ref())?;
+                let names = place.names();
+                names
+                    .add_symlink(place.directory, place.name, status.attributes, &target)
+                    .map_err(place.failed())?
+            }
+            Content::Whole(bytes) => {
+                let stream = place.store_whole(&bytes)?;
+                self.run.progress.advance(status.size);
+                place.give(&status, stream)?
+            }
+            Content::Large(file) => {
+                let stream = self.store_large(place, &status, file)?;
+                place.give(&status, Some(stream))?
+            }
+            Content::Unopened => return Ok(()),
+        };
+        self.note_links(&status, number);
+        self.tally.stored_files += 1;
+        self.tally.stored_bytes += status.size;
+        self.count(status.size);
+        Ok(())
+    }
+
+    /// Reads a large file while it is stored: one thread reads ahead, and a few buffers go round.
+    fn store_large(
+        &self,
+        place: &Place<'_>,
+        status: &Status,
+        mut file: File,
+    ) -> Result<Uuid, Failure> {
+        let archive = &place.session.archive;
+        let mut stream = archive.new_stream().map_err(place.failed())?;
+        let identity = stream.identity();
+        let copied = thread::scope(|scope| {
+            let (filled, chunks) = bounded::<io::Result<Vec<u8>>>(1);
+            let (emptied, empty) = bounded::<Vec<u8>>(4);
+            let (size, source) = (status.size, &mut file);
+            scope.spawn(move || {
+                let mut left = size;
+                while left > 0 {
+                    let mut chunk = empty.try_recv().unwrap_or_default();
+                    chunk.clear();
+                    let wanted = left.min(CHUNK as u64);
+                    let read = source.by_ref().take(wanted).read_to_end(&mut chunk);
+                    let outcome = match read {
+                        Ok(0) => return,
+                        Ok(length) => {
+                            left -= length as u64;
+                            Ok(chunk)
+                        }
+                        Err(error) => Err(error),
+                    };
+                    let failed = outcome.is_err();
+                    if filled.send(outcome).is_err() || failed {
+                        return;
+                    }
+                }
+            });
+            self.copy_chunks(place, &mut stream, &chunks, &emptied)
+        });
+        let outcome = copied.and_then(|copied_bytes| {
+            stream.close().map_err(place.failed())?;
+            let failed = |error| Failure::file(place.path, "read", error);
+            check_unchanged(&file, status, copied_bytes).map_err(failed)
+        });
+        if let Err(failure) = outcome {
+            if !failure.is_fatal() {
+                archive.delete_stream(identity).map_err(place.failed())?;
+            }
+            return Err(failure);
+        }
+        Ok(identity)
+    }
+
+    fn copy_chunks(
+        &self,
+        place: &Place<'_>,
+        stream: &mut Stream,
+        chunks: &Receiver<io::Result<Vec<u8>>>,
+        emptied: &crossbeam::channel::Sender<Vec<u8>>,
+    ) -> Result<u64, Failure> {
+        let mut copied_bytes = 0;
+        for chunk in chunks {
+            if self.run.interrupt.is_set() {
+                return Err(self.interrupted());
+            }
+            let chunk = chunk.map_err(|error| Failure::file(place.path, "read", error))?;
+            stream.write_at(copied_bytes, &chunk).map_err(place.failed())?;
+            copied_bytes += chunk.len() as u64;
+            self.run.progress.advance(chunk.len() as u64);
+            // The reader may have ended; then the buffer is of no more use.
+            let _ = emptied.try_send(chunk);
+        }
+        Ok(copied_bytes)
+    }
+
+    fn present(
+        &mut self,
+        place: &Place<'_>,
+        status: &Status,
+        inode: InodeNumber,
+        same_attributes: bool,
+    ) -> Result<(), Failure> {
+        if !same_attributes {
+            let names = place.names();
+            names.set_attributes(inode, status.attributes).map_err(place.failed())?;
+        }
+        self.note_links(status, inode);
+        self.tally.unchanged += 1;
+        self.run.progress.advance(status.size);
+        self.tally.entries += 1;
+        self.tally.bytes += status.size;
+        Ok(())
+    }
+
+    /// Another name of a file that came before. Its content is stored already, or could not be read.
+    fn link(&mut self, place: &Place<'_>, status: &Status) -> Result<(), Failure> {
+        let Some((number, left)) = self.linked.get_mut(&status.id) else {
+            let gone = io::Error::other("the file's first name could not be read");
+            return Err(Failure::file(place.path, "read", gone));
+        };
+        let number = *number;
+        *left -= 1;
+        if *left == 0 {
+            self.linked.remove(&status.id);
+        }
+        self.run.progress.advance(status.size);
+        let existing = place.existing()?;
+        if existing.as_ref().is_some_and(|(existing, _)| *existing == number) {
+            self.tally.unchanged += 1;
+            self.tally.entries += 1;
+            return Ok(());
+        }
+        place.clear(existing.as_ref())?;
+        place.names().add_link(place.directory, place.name, number).map_err(place.failed())?;
+        self.count(0);
+        Ok(())
+    }
+
+    fn note_links(&mut self, status: &Status, number: InodeNumber) {
+        let left = status.links.saturating_sub(1);
+        if left > 0 && status.kind == Kind::Stored(EntryType::File) {
+            self.linked.insert(status.id, (number, left));
+        }
+    }
+
+    fn count(&mut self, bytes: u64) {
+        self.tally.entries += 1;
+        self.tally.bytes += bytes;
+        self.since_bytes += bytes.div_ceil(ENTRY_BYTES).max(1) * ENTRY_BYTES;
+    }
+
+    fn skip(&mut self, path: &Path, reason: &str) {
+        self.tally.skipped.push(JsonName::new(path.as_os_str().as_bytes()));
+        self.run.progress.tell(&format!("ar7: {}: skipped: {reason}", Shown::path(path)));
+    }
+
+    /// What a dry run says in place of doing it.
+    fn would_store(&mut self, path: &Path, action: Action) {
+        let status = match action {
+            Action::Present { status, .. } => {
+                self.tally.unchanged += 1;
+                Some(status)
+            }
+            Action::Store(outcome) => {
+                let status = outcome.recv().ok().and_then(Result::ok).map(|(status, _)| status);
+                self.tally.stored_files += 1;
+                self.tally.stored_bytes += status.map_or(0, |status| status.size);
+                self.run.progress.tell(&format!("would store {}", Shown::path(path)));
+                status
+            }
+            _ => None,
+        };
+        self.count(status.map_or(0, |status| status.size));
+    }
+
+    fn make_destination(&self, session: &Session) -> Result<InodeNumber, Failure> {
+        let names = session.archive.names();
+        let into = self.run.options.into.as_deref().unwrap_or_default().as_bytes();
+        if parts(into).next().is_none() {
+            return Ok(InodeNumber::ROOT);
+        }
+        names
+            .make_directories(into, directory_attributes())
+            .map_err(|error| Failure::Entry { path: into.to_vec(), error })
+    }
+
+    fn checkpoint(&mut self) -> Result<(), Failure> {
+        let Some(session) = self.writing() else { return Ok(()) };
+        session.archive.commit().map_err(session.named())?;
+        self.since_bytes = 0;
+        self.tally.checkpoints += 1;
+        let Tally { checkpoints, entries, bytes, .. } = self.tally;
+        self.committed = (entries, bytes);
+        self.run
+            .progress
+            .tell(&format!("checkpoint {checkpoints}: {entries} entries, {bytes} bytes"));
+        Ok(())
+    }
+
+    fn interrupted(&self) -> Failure {
+        let (entries, bytes) = self.committed;
+        let checkpoints = self.tally.checkpoints;
+        let done = match checkpoints {
+            0 => "nothing of this run is in the archive".to_owned(),
+            _ => format!(
+                "{entries} entries, {bytes} bytes are in the archive, as of checkpoint {checkpoints}"
+            ),
+        };
+        Failure::Interrupted { archive: self.run.options.archive.clone(), done }
+    }
+}
+
+impl Place<'_> {
+    fn names(&self) -> Names<'_> {
+        self.session.archive.names()
+    }
+
+    fn failed(&self) -> impl Fn(ar7_registry::Error) -> Failure + use<'_> {
+        crate::session::at(&self.session.path)
+    }
+
+    /// What the archive has there already.
+    fn existing(&self) -> Result<Option<(InodeNumber, Inode)>, Failure> {
+        let names = self.names();
+        match names.lookup(self.directory, self.name).map_err(self.failed())? {
+            Some(entry) => {
+                let inode = names.inode(entry.inode).map_err(self.failed())?;
+                Ok(inode.map(|inode| (entry.inode, inode)))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Makes way for an entry that cannot take the old one's place.
+    fn clear(&self, existing: Option<&(InodeNumber, Inode)>) -> Result<(), Failure> {
+        let names = self.names();
+        match existing {
+            None => Ok(()),
+            Some((_, inode)) if inode.kind == EntryType::Directory => names
+                .remove_tree(self.directory, self.name, None, &mut |_| true)
+                .map(drop)
+                .map_err(self.failed()),
+            Some(_) => names.remove(self.directory, self.name).map_err(self.failed()),
+        }
+    }
+
+    fn store_whole(&self, bytes: &[u8]) -> Result<Option<Uuid>, Failure> {
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let mut stream = self.session.archive.new_stream().map_err(self.failed())?;
+        let identity = stream.identity();
+        stream.write_at(0, bytes).map_err(self.failed())?;
+        stream.close().map_err(self.failed())?;
+        Ok(Some(identity))
+    }
+
+    /// Gives the stream its name. The old version is gone only now that the new one was read.
+    fn give(&self, status: &Status, stream: Option<Uuid>) -> Result<InodeNumber, Failure> {
+        let names = self.names();
+        let (attributes, size) = (status.attributes, status.size);
+        match self.existing()? {
+            Some((number, inode)) if inode.kind == EntryType::File && inode.links == 1 => {
+                names.replace_content(number, stream, size, attributes).map_err(self.failed())?;
+                Ok(number)
+            }
+            existing => {
+                self.clear(existing.as_ref())?;
+                names
+                    .add_file(self.directory, self.name, attributes, stream, size)
+                    .map_err(self.failed())
+            }
+        }
+    }
+}

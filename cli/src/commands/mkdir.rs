@@ -1,0 +1,36 @@
+//! `mkdir`: directories in the archive.
+
+use std::os::unix::ffi::OsStrExt;
+
+use ar7_registry::records::Attributes;
+
+use super::put::attributes_now;
+use crate::arguments::{Common, MakeDirectory};
+use crate::exit::Failure;
+use crate::names::split_last;
+use crate::session::Session;
+
+/// Permissions of a new directory.
+const MODE: u32 = 0o755;
+
+/// Makes the directories: all of them or none.
+pub(crate) fn run(common: &Common, options: &MakeDirectory) -> Result<(), Failure> {
+    let session = Session::write(common, &options.archive)?;
+    for path in &options.paths {
+        let failed = |error| Failure::Entry { path: path.as_bytes().to_vec(), error };
+        let names = session.archive.names();
+        if options.parents {
+            names.make_directories(path.as_bytes(), directory_attributes()).map_err(failed)?;
+        } else {
+            let (parent, name) = split_last(path)?;
+            let directory = names.resolve(&parent).map_err(failed)?.inode;
+            names.make_directory(directory, name, directory_attributes()).map_err(failed)?;
+        }
+    }
+    session.finish()
+}
+
+/// Attributes of a directory that no directory was the source of.
+pub(super) fn directory_attributes() -> Attributes {
+    Attributes { mode: MODE, ..attributes_now() }
+}

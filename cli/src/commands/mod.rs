@@ -1,0 +1,37 @@
+//! The commands, a module each.
+
+mod cat;
+mod content;
+mod create;
+mod extract;
+mod info;
+mod ingest;
+mod keygen;
+mod ls;
+mod mkdir;
+mod mv;
+mod put;
+mod rm;
+mod verify;
+
+use crate::arguments::{Arguments, Command};
+use crate::exit::Failure;
+
+/// Runs a command.
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let common = &arguments.common;
+    match &arguments.command {
+        Command::Keygen(options) => keygen::run(options),
+        Command::Create(options) => create::run(common, options),
+        Command::Ingest(options) => ingest::run(common, options),
+        Command::Put(options) => put::run(common, options),
+        Command::Cat(options) => cat::run(common, options),
+        Command::Ls(options) => ls::run(common, options),
+        Command::Extract(options) => extract::run(common, options),
+        Command::Mv(options) => mv::run(common, options),
+        Command::Rm(options) => rm::run(common, options),
+        Command::Mkdir(options) => mkdir::run(common, options),
+        Command::Verify(options) => verify::run(common, options),
+        Command::Info(options) => info::run(common, options),
+    }
+}

@@ -1,0 +1,33 @@
+//! `mv`: another name, or another directory, for an entry.
+
+use std::os::unix::ffi::OsStrExt;
+
+use ar7_registry::records::EntryType;
+
+use crate::arguments::{Common, Move};
+use crate::exit::Failure;
+use crate::names::{join, split_last};
+use crate::session::Session;
+
+/// Moves the entry.
+pub(crate) fn run(common: &Common, options: &Move) -> Result<(), Failure> {
+    let session = Session::write(common, &options.archive)?;
+    let names = session.archive.names();
+    let (from_parent, from_name) = split_last(&options.from)?;
+    let failed = |path: &[u8]| {
+        let path = path.to_vec();
+        move |error| Failure::Entry { path: path.clone(), error }
+    };
+    let from = names.resolve(&from_parent).map_err(failed(&from_parent))?.inode;
+    let to_path = options.to.as_bytes();
+    // As mv does: what is a directory already is moved into.
+    let (to_parent, to_name) = match names.resolve(to_path) {
+        Ok(entry) if entry.kind == EntryType::Directory => (to_path.to_vec(), from_name),
+        _ => split_last(&options.to)?,
+    };
+    let to = names.resolve(&to_parent).map_err(failed(&to_parent))?.inode;
+    names
+        .rename((from, from_name), (to, to_name), options.force)
+        .map_err(failed(&join(&from_parent, from_name)))?;
+    session.finish()
+}

@@ -1,0 +1,77 @@
+//! `rm`: entries, and with `-r` directories with everything below.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use ar7_registry::records::EntryType;
+
+use crate::arguments::{Common, Remove};
+use crate::exit::Failure;
+use crate::interrupt::Interrupt;
+use crate::names::split_last;
+use crate::progress::Progress;
+use crate::session::Session;
+
+/// Names that are removed between two commits.
+const COMMIT_EVERY: usize = 10_000;
+
+/// Removes the entries. Their blocks go back to the trash.
+pub(crate) fn run(common: &Common, options: &Remove) -> Result<(), Failure> {
+    let session = Session::write(common, &options.archive)?;
+    let interrupt = Interrupt::catch()?;
+    let progress = Progress::bytes(common, None);
+    // Everything is looked at before anything is removed.
+    for path in &options.paths {
+        check(&session, path, options.recursive)?;
+    }
+    let removed = remove(&session, options, &interrupt, &progress);
+    progress.finish();
+    removed?;
+    session.finish()
+}
+
+fn check(session: &Session, path: &OsStr, recursive: bool) -> Result<(), Failure> {
+    split_last(path)?;
+    let path = path.as_bytes();
+    let failed = |error| Failure::Entry { path: path.to_vec(), error };
+    let kind = session.archive.names().resolve(path).map_err(failed)?.kind;
+    if kind == EntryType::Directory && !recursive {
+        let found = kind.name();
+        let needed = "a file or a symbolic link, or -r";
+        return Err(Failure::EntryType { path: path.to_vec(), found, needed });
+    }
+    Ok(())
+}
+
+fn remove(
+    session: &Session,
+    options: &Remove,
+    interrupt: &Interrupt,
+    progress: &Progress,
+) -> Result<(), Failure> {
+    let mut count = 0;
+    for path in &options.paths {
+        let failed = |error| Failure::Entry { path: path.as_bytes().to_vec(), error };
+        let (parent, name) = split_last(path)?;
+        let names = session.archive.names();
+        let directory = names.resolve(&parent).map_err(failed)?.inode;
+        let kind = names.resolve(path.as_bytes()).map_err(failed)?.kind;
+        if kind == EntryType::Directory {
+            let mut tell = |removed: u64| {
+                progress.files(count + removed);
+                !interrupt.is_set()
+            };
+            let removed = names.remove_tree(directory, name, Some(COMMIT_EVERY), &mut tell);
+            count += removed.map_err(failed)?;
+        } else {
+            names.remove(directory, name).map_err(failed)?;
+            count += 1;
+        }
+        if interrupt.is_set() {
+            session.archive.commit().map_err(session.named())?;
+            let done = format!("{count} entries are removed");
+            return Err(Failure::Interrupted { archive: session.path.clone(), done });
+        }
+    }
+    Ok(())
+}

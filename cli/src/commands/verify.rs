@@ -1,0 +1,112 @@
+//! `verify`: everything that can be wrong is looked for, and everything that is wrong is listed.
+
+use std::cell::RefCell;
+
+use ar7_engine::store::{Access, Io};
+use ar7_registry::{Finding, VerifyProgress, VerifySummary};
+use serde::Serialize;
+
+use crate::arguments::{Common, Verify};
+use crate::exit::Failure;
+use crate::names::Shown;
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::session::Session;
+
+const BLOCK_BYTES: u64 = ar7_engine::format::BLOCK_SIZE_U64;
+
+/// The counts, in the order of the JSON document.
+#[derive(Serialize)]
+struct Counts {
+    blocks: u64,
+    data_blocks: u64,
+    pages: u64,
+    free_blocks: u64,
+    streams: u64,
+    bytes: u64,
+    names: u64,
+}
+
+#[derive(Serialize)]
+struct JsonFinding {
+    subject: String,
+    error: String,
+}
+
+/// Where findings go: a line each, or an element each of the document.
+struct Listing {
+    output: Output,
+    is_json: bool,
+    count: u64,
+    outcome: Result<(), Failure>,
+}
+
+/// Verifies the archive. Through positioned reads unless said otherwise: a bad sector is then a finding.
+pub(crate) fn run(common: &Common, options: &Verify) -> Result<(), Failure> {
+    let session = Session::open(common, &options.archive, Access::Read, Io::File)?;
+    let length =
+        session.archive.store().file_bytes().map_err(|error| session.named()(error.into()))?;
+    let progress = Progress::bytes(common, Some(length));
+    let output = Output::new();
+    let listing =
+        RefCell::new(Listing { output, is_json: options.json, count: 0, outcome: Ok(()) });
+    listing.borrow_mut().begin()?;
+    let verified = session.archive.verify(
+        &mut |finding| listing.borrow_mut().finding(&finding),
+        &mut |at: VerifyProgress| {
+            progress.set_total(at.total * BLOCK_BYTES);
+            progress.set_done(at.blocks * BLOCK_BYTES);
+        },
+    );
+    progress.finish();
+    let summary = verified.map_err(session.named())?;
+    listing.into_inner().end(&summary, common.quiet)?;
+    match summary.findings {
+        0 => Ok(()),
+        count => Err(Failure::Findings { archive: session.path, count }),
+    }
+}
+
+impl Listing {
+    fn begin(&mut self) -> Result<(), Failure> {
+        if self.is_json { self.output.write(b"{\"findings\":[") } else { Ok(()) }
+    }
+
+    /// A failure of standard output waits for the end: the archive's state matters more.
+    fn finding(&mut self, finding: &Finding) {
+        let written = self.write(finding);
+        if self.outcome.is_ok() {
+            self.outcome = written;
+        }
+    }
+
+    fn write(&mut self, finding: &Finding) -> Result<(), Failure> {
+        let (subject, error) = (finding.subject.to_string(), finding.error.to_string());
+        if !self.is_json {
+            return self.output.line(&Shown(format!("{subject}: {error}").as_bytes()).to_string());
+        }
+        self.output.write(if self.count == 0 { b"\n" } else { b",\n" })?;
+        self.count += 1;
+        self.output.json(&JsonFinding { subject, error })
+    }
+
+    fn end(mut self, summary: &VerifySummary, quiet: bool) -> Result<(), Failure> {
+        self.outcome?;
+        let VerifySummary {
+            blocks, data_blocks, pages, free_blocks, streams, bytes, names, ..
+        } = *summary;
+        if self.is_json {
+            let counts = Counts { blocks, data_blocks, pages, free_blocks, streams, bytes, names };
+            self.output.write(b"],\n\"counts\":")?;
+            self.output.json(&counts)?;
+            self.output.write(b"}\n")?;
+        } else if !quiet {
+            self.output.line(&format!(
+                "{blocks} blocks: {data_blocks} of streams, {pages} pages, {free_blocks} free; {streams} streams, \
+                 {bytes} bytes, {names} names; {} findings",
+                summary.findings
+            ))?;
+        }
+        self.output.finish()
+    }
+}

@@ -1,0 +1,65 @@
+//! What the JSON documents have in common.
+
+use serde::{Serialize, Serializer};
+use serde_json::Map;
+
+/// A name or path, without loss: `name` alone where it is UTF-8; otherwise `name` is approximate, and
+/// `name_bytes` has the bytes in base 16.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct JsonName {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name_bytes: Option<String>,
+}
+
+impl JsonName {
+    /// From a name's bytes.
+    pub(crate) fn new(name: &[u8]) -> JsonName {
+        match std::str::from_utf8(name) {
+            Ok(text) => JsonName { name: text.to_owned(), name_bytes: None },
+            Err(_) => JsonName {
+                name: String::from_utf8_lossy(name).into_owned(),
+                name_bytes: Some(base16(name)),
+            },
+        }
+    }
+}
+
+/// The target of a symbolic link, likewise.
+#[derive(Debug, Clone)]
+pub(crate) struct JsonTarget(pub(crate) Vec<u8>);
+
+impl Serialize for JsonTarget {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = Map::new();
+        fields.insert("target".to_owned(), String::from_utf8_lossy(&self.0).into());
+        if std::str::from_utf8(&self.0).is_err() {
+            fields.insert("target_bytes".to_owned(), base16(&self.0).into());
+        }
+        fields.serialize(serializer)
+    }
+}
+
+/// Bytes in base 16, lower case.
+pub(crate) fn base16(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{JsonName, JsonTarget};
+
+    #[test]
+    fn names_lose_nothing() {
+        let text = |name: &[u8]| serde_json::to_string(&JsonName::new(name)).expect("no I/O");
+        assert_eq!(text("ä\n".as_bytes()), r#"{"name":"ä\n"}"#);
+        assert_eq!(text(b"a\xff"), "{\"name\":\"a\u{fffd}\",\"name_bytes\":\"61ff\"}");
+        let target = JsonTarget(b"\xff".to_vec());
+        let target = serde_json::to_string(&target).expect("no I/O");
+        assert_eq!(target, "{\"target\":\"\u{fffd}\",\"target_bytes\":\"ff\"}");
+    }
+}

@@ -1,0 +1,83 @@
+//! Where keys come from: a key file, the environment, or the terminal; never the command line.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+
+use ar7_engine::crypto::{Passphrase, RawKey, Secret};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::arguments::Common;
+use crate::exit::Failure;
+
+const KEY_BYTES: usize = 32;
+
+/// The variable that holds a passphrase.
+const PASSPHRASE_VARIABLE: &str = "AR7_PASSPHRASE";
+
+/// The secret of an archive that exists.
+pub(crate) fn existing(common: &Common) -> Result<Secret, Failure> {
+    match given(common)? {
+        Some(secret) => Ok(secret),
+        None => prompt("Passphrase: ").map(secret_of),
+    }
+}
+
+/// The secret of a new archive. A passphrase typed by hand is asked for twice.
+pub(crate) fn new(common: &Common) -> Result<Secret, Failure> {
+    if let Some(secret) = given(common)? {
+        return Ok(secret);
+    }
+    let first = prompt("New passphrase: ")?;
+    if first.is_empty() {
+        return Err(Failure::PassphraseEmpty);
+    }
+    let second = prompt("The same passphrase again: ")?;
+    if first == second { Ok(secret_of(first)) } else { Err(Failure::PassphrasesDiffer) }
+}
+
+/// The key file, which comes first, or the passphrase of the environment.
+fn given(common: &Common) -> Result<Option<Secret>, Failure> {
+    if let Some(path) = common.key_file.as_ref().filter(|path| !path.as_os_str().is_empty()) {
+        return read_key_file(path).map(|key| Some(Secret::Key(key)));
+    }
+    let passphrase = std::env::var_os(PASSPHRASE_VARIABLE).filter(|text| !text.is_empty());
+    Ok(passphrase.map(|text| Secret::Passphrase(Passphrase::new(text.into_vec()))))
+}
+
+fn read_key_file(path: &Path) -> Result<RawKey, Failure> {
+    // One byte more than a key, so that a longer file shows without being read whole.
+    let mut bytes = Zeroizing::new([0; KEY_BYTES + 1]);
+    let mut found_bytes = 0;
+    let mut file = File::open(path).map_err(|error| Failure::file(path, "open", error))?;
+    while found_bytes < bytes.len() {
+        match file.read(&mut bytes[found_bytes..]) {
+            Ok(0) => break,
+            Ok(length) => found_bytes += length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Failure::file(path, "read", error)),
+        }
+    }
+    let at_least = found_bytes > KEY_BYTES;
+    if found_bytes != KEY_BYTES {
+        return Err(Failure::KeyLength { path: path.to_owned(), at_least, found_bytes });
+    }
+    let mut key = [0; KEY_BYTES];
+    key.copy_from_slice(&bytes[..KEY_BYTES]);
+    let raw = RawKey::from_bytes(key);
+    key.zeroize();
+    Ok(raw)
+}
+
+fn prompt(question: &str) -> Result<Zeroizing<String>, Failure> {
+    // Without this check a program run in the background would wait at a terminal that nobody looks at.
+    if !io::stdin().is_terminal() && !io::stderr().is_terminal() {
+        return Err(Failure::NoKey);
+    }
+    rpassword::prompt_password(question).map(Zeroizing::new).map_err(Failure::Prompt)
+}
+
+fn secret_of(mut passphrase: Zeroizing<String>) -> Secret {
+    Secret::Passphrase(Passphrase::new(std::mem::take(&mut *passphrase).into_bytes()))
+}

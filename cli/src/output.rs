@@ -1,0 +1,53 @@
+//! Standard output.
+
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+
+use serde::Serialize;
+
+use crate::exit::Failure;
+
+/// Standard output, buffered and locked.
+pub(crate) struct Output {
+    writer: BufWriter<StdoutLock<'static>>,
+    /// Whether a person looks at it.
+    pub(crate) is_terminal: bool,
+}
+
+impl Output {
+    /// Locks standard output.
+    pub(crate) fn new() -> Output {
+        let stdout = io::stdout();
+        let is_terminal = stdout.is_terminal();
+        Output { writer: BufWriter::with_capacity(64 << 10, stdout.lock()), is_terminal }
+    }
+
+    /// Writes bytes.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.writer.write_all(bytes).map_err(Failure::Output)
+    }
+
+    /// Writes a line.
+    pub(crate) fn line(&mut self, line: &str) -> Result<(), Failure> {
+        self.write(line.as_bytes())?;
+        self.write(b"\n")
+    }
+
+    /// Writes a JSON value.
+    pub(crate) fn json<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
+        serde_json::to_writer(&mut self.writer, value)
+            .map_err(|error| Failure::Output(error.into()))
+    }
+
+    /// Writes a JSON document and ends.
+    pub(crate) fn document<T: Serialize>(mut self, value: &T) -> Result<(), Failure> {
+        serde_json::to_writer_pretty(&mut self.writer, value)
+            .map_err(|error| Failure::Output(error.into()))?;
+        self.write(b"\n")?;
+        self.finish()
+    }
+
+    /// Writes what is still in the buffer. Without this call an error would be lost.
+    pub(crate) fn finish(mut self) -> Result<(), Failure> {
+        self.writer.flush().map_err(Failure::Output)
+    }
+}

@@ -1,0 +1,88 @@
+//! What every command begins with: opening the archive with the user's key.
+
+use std::path::{Path, PathBuf};
+
+use ar7_engine::crypto::KeyDerivation;
+use ar7_engine::format::DerivationCost;
+use ar7_engine::store::{Access, Io, OpenOptions};
+use ar7_registry::{Archive, CreateOptions};
+
+use crate::arguments::{Common, NewSlot};
+use crate::exit::Failure;
+use crate::keys;
+
+/// An open archive and its file, which errors name.
+pub(crate) struct Session {
+    pub(crate) archive: Archive,
+    pub(crate) path: PathBuf,
+}
+
+impl Session {
+    /// Opens an archive for reading.
+    pub(crate) fn read(common: &Common, path: &Path) -> Result<Session, Failure> {
+        Session::open(common, path, Access::Read, Io::Map)
+    }
+
+    /// Opens an archive for writing.
+    pub(crate) fn write(common: &Common, path: &Path) -> Result<Session, Failure> {
+        Session::open(common, path, Access::Write, Io::Map)
+    }
+
+    /// Opens an archive; `default_io` is used unless the user chose another way.
+    pub(crate) fn open(
+        common: &Common,
+        path: &Path,
+        access: Access,
+        default_io: Io,
+    ) -> Result<Session, Failure> {
+        // Nobody should type a passphrase for a file that is not there.
+        std::fs::metadata(path).map_err(|error| Failure::file(path, "open", error))?;
+        let secret = keys::existing(common)?;
+        let io = common.io.map_or(default_io, Io::from);
+        let options = OpenOptions { access, io, ..OpenOptions::default() };
+        let archive = Archive::open(path, &secret, options).map_err(at(path))?;
+        Ok(Session { archive, path: path.to_owned() })
+    }
+
+    /// Makes an archive and opens it for writing.
+    pub(crate) fn create(
+        common: &Common,
+        path: &Path,
+        slot: &NewSlot,
+        options: &CreateOptions,
+    ) -> Result<Session, Failure> {
+        let derivation = derivation(slot).map_err(|error| at(path)(error.into()))?;
+        if std::fs::symlink_metadata(path).is_ok() {
+            let exists = std::io::ErrorKind::AlreadyExists;
+            return Err(Failure::file(path, "create", exists));
+        }
+        let secret = keys::new(common)?;
+        let io = common.io.map_or(Io::Map, Io::from);
+        let options =
+            CreateOptions { derivation, label: slot.label.clone(), io, ..options.clone() };
+        let archive = Archive::create(path, &secret, &options).map_err(at(path))?;
+        Ok(Session { archive, path: path.to_owned() })
+    }
+
+    /// Names the archive's file in an error.
+    pub(crate) fn named(&self) -> impl Fn(ar7_registry::Error) -> Failure + use<'_> {
+        at(&self.path)
+    }
+
+    /// Commits, gives freed blocks back to the trash, and closes.
+    pub(crate) fn finish(self) -> Result<(), Failure> {
+        let Session { archive, path } = self;
+        archive.reclaim().and_then(|()| archive.close()).map_err(at(&path))
+    }
+}
+
+/// Names the archive's file in an error.
+pub(crate) fn at(path: &Path) -> impl Fn(ar7_registry::Error) -> Failure + use<'_> {
+    move |error| Failure::Archive { archive: path.to_owned(), error }
+}
+
+fn derivation(slot: &NewSlot) -> ar7_engine::Result<KeyDerivation> {
+    let memory_kib = u32::try_from(slot.kdf_memory >> 10).unwrap_or(u32::MAX);
+    let cost = DerivationCost { memory_kib, passes: slot.kdf_passes, lanes: slot.kdf_lanes };
+    KeyDerivation::new(cost)
+}

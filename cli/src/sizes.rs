@@ -1,0 +1,110 @@
+//! Sizes and times as people write them, and as they read them.
+
+use ar7_engine::format::Timestamp;
+use jiff::tz::TimeZone;
+
+/// Reads a size: a number of bytes, with a suffix or none. `K`, `M`, `G`, `T` and `KiB` to `TiB` are powers of
+/// 1024, `KB` to `TB` powers of 1000.
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let (number, suffix) = text.split_at(digits);
+    let unknown = || format!("not a size: {text:?}; examples: 4096, 64KiB, 1G, 500MB");
+    let number: u64 = number.parse().map_err(|_| unknown())?;
+    let (letter, base) = match suffix.to_ascii_uppercase().as_str() {
+        "" | "B" => return Ok(number),
+        "K" | "KIB" => ('K', 1024_u64),
+        "M" | "MIB" => ('M', 1024),
+        "G" | "GIB" => ('G', 1024),
+        "T" | "TIB" => ('T', 1024),
+        "KB" => ('K', 1000),
+        "MB" => ('M', 1000),
+        "GB" => ('G', 1000),
+        "TB" => ('T', 1000),
+        _ => return Err(unknown()),
+    };
+    let power = match letter {
+        'K' => 1,
+        'M' => 2,
+        'G' => 3,
+        _ => 4,
+    };
+    number.checked_mul(base.pow(power)).ok_or_else(|| format!("{text} is too large"))
+}
+
+/// A share in percent with one decimal, or nothing of nothing.
+pub(crate) fn percent(part: u64, whole: u64) -> String {
+    let tenths = match whole {
+        0 => 0,
+        _ => u128::from(part) * 1000 / u128::from(whole),
+    };
+    format!("{}.{} %", tenths / 10, tenths % 10)
+}
+
+/// A time in UTC to the nanosecond, as RFC 3339 writes it; seconds where no calendar reaches.
+pub(crate) fn time_text(time: Timestamp) -> String {
+    match calendar(time) {
+        Some(time) => time.to_string(),
+        None => format!("{}.{:09}", time.seconds, time.nanoseconds),
+    }
+}
+
+/// A time in the local time zone, to the minute.
+pub(crate) fn minute_text(time: Timestamp) -> String {
+    match calendar(time) {
+        Some(known) => known.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string(),
+        None => time_text(time),
+    }
+}
+
+fn calendar(time: Timestamp) -> Option<jiff::Timestamp> {
+    let nanoseconds = i32::try_from(time.nanoseconds).ok()?;
+    // Time before 1970 counts down to the second and then up again, which jiff takes as a whole.
+    let whole = i128::from(time.seconds) * 1_000_000_000 + i128::from(nanoseconds);
+    jiff::Timestamp::from_nanosecond(whole).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use ar7_engine::format::Timestamp;
+
+    use super::{parse_size, percent, time_text};
+
+    #[test]
+    fn times_are_told_to_the_nanosecond() {
+        let text = |seconds, nanoseconds| time_text(Timestamp { seconds, nanoseconds });
+        assert_eq!(text(0, 5), "1970-01-01T00:00:00.000000005Z");
+        assert_eq!(text(-1, 500_000_000), "1969-12-31T23:59:59.5Z");
+        assert_eq!(text(i64::MAX, 1), "9223372036854775807.000000001");
+    }
+
+    #[test]
+    fn sizes_have_binary_and_decimal_suffixes() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("10", 10),
+            ("10b", 10),
+            ("4K", 4096),
+            ("4MiB", 4 << 20),
+            ("1G", 1 << 30),
+            ("2gib", 2 << 30),
+            ("1GB", 1_000_000_000),
+            ("8T", 8 << 40),
+        ] {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_size_is_refused() {
+        for text in ["", "G", "-1", "1.5G", "1X", "1 G", "99999999999T", "18446744073709551616"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn shares_are_in_tenths_of_percent() {
+        assert_eq!(percent(1, 3), "33.3 %");
+        assert_eq!(percent(0, 0), "0.0 %");
+        assert_eq!(percent(u64::MAX, u64::MAX), "100.0 %");
+    }
+}

@@ -1,0 +1,153 @@
+//! Walking the directories of an archive, which may be hostile: bounded in depth and memory, every name checked,
+//! every directory entered once.
+
+use std::collections::HashSet;
+
+use ar7_registry::Archive;
+use ar7_registry::names::Entry;
+use ar7_registry::records::{Inode, InodeNumber, validate_name};
+
+use crate::exit::Failure;
+use crate::names::join;
+
+/// Entries that are listed at a time.
+const PAGE: usize = 64;
+
+/// Directories in directories at most. An extraction has one open for each.
+pub(crate) const DEPTH_MAX: usize = 2048;
+
+/// A walk through everything below a directory, in the order of the names, each directory before what is in it.
+pub(crate) struct Walk<'a> {
+    archive: &'a Archive,
+    frames: Vec<Frame>,
+    entered: HashSet<InodeNumber>,
+}
+
+struct Frame {
+    directory: InodeNumber,
+    path: Vec<u8>,
+    page: std::vec::IntoIter<Entry>,
+    last: Option<Vec<u8>>,
+    /// Entries to list at a time: one, once the directory was found damaged, to come as far as possible.
+    limit: usize,
+    is_whole: bool,
+}
+
+/// What a walk comes by.
+pub(crate) enum Step {
+    /// An entry. If it is a directory, [`Walk::enter`] makes its entries come next.
+    Entry(Found),
+    /// The end of the directory that was entered last.
+    Left,
+}
+
+/// An entry and where it is.
+pub(crate) struct Found {
+    pub(crate) path: Vec<u8>,
+    pub(crate) name: Vec<u8>,
+    pub(crate) number: InodeNumber,
+    pub(crate) inode: Inode,
+}
+
+impl<'a> Walk<'a> {
+    /// A walk through everything below `directory`.
+    pub(crate) fn new(archive: &'a Archive, directory: InodeNumber, path: Vec<u8>) -> Walk<'a> {
+        let mut walk = Walk { archive, frames: Vec::new(), entered: HashSet::new() };
+        walk.entered.insert(directory);
+        walk.push(directory, path);
+        walk
+    }
+
+    /// The next step; None at the end. An error is about one entry or one directory: the walk
+    /// goes on behind it.
+    pub(crate) fn next(&mut self) -> Option<Result<Step, Failure>> {
+        loop {
+            let frame = self.frames.last_mut()?;
+            if let Some(entry) = frame.page.next() {
+                let path = join(&frame.path, &entry.name);
+                return Some(self.look_up(path, entry).map(Step::Entry));
+            }
+            if frame.is_whole {
+                self.frames.pop();
+                return Some(Ok(Step::Left));
+            }
+            if let Err(failure) = self.turn_page() {
+                return Some(Err(failure));
+            }
+        }
+    }
+
+    /// Goes on with what is in a directory that was found.
+    pub(crate) fn enter(&mut self, found: &Found) -> Result<(), Failure> {
+        let path = || found.path.clone();
+        if self.frames.len() >= DEPTH_MAX {
+            return Err(Failure::TooDeep { path: path(), limit: DEPTH_MAX });
+        }
+        if !self.entered.insert(found.number) {
+            return Err(Failure::EntryTwice { path: path() });
+        }
+        self.push(found.number, path());
+        Ok(())
+    }
+
+    /// Goes on behind the directory that was entered last, without a step for its end.
+    pub(crate) fn leave(&mut self) {
+        self.frames.pop();
+    }
+
+    fn push(&mut self, directory: InodeNumber, path: Vec<u8>) {
+        let page = Vec::new().into_iter();
+        self.frames.push(Frame { directory, path, page, last: None, limit: PAGE, is_whole: false });
+    }
+
+    fn turn_page(&mut self) -> Result<(), Failure> {
+        let Some(frame) = self.frames.last_mut() else { return Ok(()) };
+        let names = self.archive.names();
+        let page = match names.list(frame.directory, frame.last.as_deref(), frame.limit) {
+            Ok(page) => page,
+            Err(_) if frame.limit > 1 => {
+                frame.limit = 1;
+                return Ok(());
+            }
+            Err(error) => {
+                frame.is_whole = true;
+                return Err(Failure::Entry { path: frame.path.clone(), error });
+            }
+        };
+        frame.is_whole = page.len() < frame.limit;
+        frame.last = page.last().map(|entry| entry.name.clone()).or(frame.last.take());
+        frame.page = page.into_iter();
+        Ok(())
+    }
+
+    fn look_up(&self, path: Vec<u8>, entry: Entry) -> Result<Found, Failure> {
+        // Checked on the way in, and once more here: the archive may be made by somebody else.
+        if let Err(error) = validate_name(&entry.name) {
+            return Err(Failure::Entry { path, error });
+        }
+        let inode = inode_at(self.archive, &path, entry.inode)?;
+        Ok(Found { path, name: entry.name, number: entry.inode, inode })
+    }
+}
+
+/// What a path leads to.
+pub(crate) fn find(archive: &Archive, path: &[u8]) -> Result<Found, Failure> {
+    let entry_error = |error| Failure::Entry { path: path.to_vec(), error };
+    let entry = archive.names().resolve(path).map_err(entry_error)?;
+    let inode = inode_at(archive, path, entry.inode)?;
+    Ok(Found { path: path.to_vec(), name: entry.name, number: entry.inode, inode })
+}
+
+fn inode_at(archive: &Archive, path: &[u8], number: InodeNumber) -> Result<Inode, Failure> {
+    match archive.names().inode(number) {
+        Ok(Some(inode)) => Ok(inode),
+        Ok(None) => Err(Failure::EntryWithoutInode { path: path.to_vec(), inode: number.0 }),
+        Err(error) => Err(Failure::Entry { path: path.to_vec(), error }),
+    }
+}
+
+/// The target of a symbolic link.
+pub(crate) fn target_of(archive: &Archive, found: &Found) -> Result<Vec<u8>, Failure> {
+    let entry_error = |error| Failure::Entry { path: found.path.clone(), error };
+    archive.names().read_target(&found.inode).map_err(entry_error)
+}

@@ -1,0 +1,245 @@
+//! Bad input gets a one-line error that names the file and what was found, its exit code, and an archive that is
+//! as it was.
+
+mod common;
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::process::Stdio;
+
+use common::{Bench, PLAIN, Ran};
+
+/// An archive with a file in it.
+fn archive(bench: &Bench) {
+    bench.write("src/file", [5; 100_000]);
+    bench.ok("ingest a.ar7 src");
+}
+
+#[test]
+fn what_is_no_archive_is_told() {
+    let bench = Bench::new();
+    bench.write("text", "#!/bin/sh\n".repeat(1000));
+    bench.write("short", "x");
+    bench.write("empty", "");
+    fs::create_dir(bench.path("directory")).expect("a folder");
+    bench.fails("ls text", 4, "text: not an ar7 archive");
+    bench.fails("ls short", 4, "short: ");
+    bench.fails("ls empty", 4, "empty: ");
+    bench.fails("ls directory", 1, "directory: open: Is a directory");
+    bench.fails("ls missing", 1, "missing: open: No such file or directory");
+    bench.fails("ingest text src", 1, "src: open: No such file");
+    bench.fails("create text", 1, "text: create: ");
+    assert_eq!(fs::read(bench.path("short")).expect("a file"), b"x");
+}
+
+#[test]
+fn an_archive_that_is_cut_anywhere_is_told() {
+    let bench = Bench::new();
+    archive(&bench);
+    let whole = fs::read(bench.path("a.ar7")).expect("the archive");
+    let mut lengths: Vec<usize> = (1..=10).map(|block| block * 4096).collect();
+    lengths.extend([1, 16, 4095, 4097, 5000, 32_767, 40_000, 100_000]);
+    for length in lengths.into_iter().filter(|&length| length < whole.len()) {
+        fs::write(bench.path("cut.ar7"), &whole[..length]).expect("a file");
+        for command in ["ls -R", "verify", "info", "rm -r"] {
+            let path = if command == "rm -r" { " src" } else { "" };
+            let ran = bench.line(&format!("{command} cut.ar7{path}"));
+            assert_eq!(ran.code, 4, "{length} bytes, {command}: {}", ran.stderr);
+            assert_eq!(ran.stderr.lines().count(), 1, "{length}: {}", ran.stderr);
+        }
+        let after = fs::read(bench.path("cut.ar7")).expect("the file");
+        assert!(after == whole[..length], "{length} bytes: changed");
+    }
+}
+
+#[test]
+fn wrong_keys_are_told() {
+    let bench = Bench::new();
+    archive(&bench);
+    bench.write("other", [8; 32]);
+    bench.write("short", [7; 31]);
+    bench.write("long", [7; 33]);
+    bench.fails("ls a.ar7 --key-file other", 3, "a.ar7: wrong key");
+    bench.fails("ls a.ar7 --key-file short", 3, "short: not a key file: 32 bytes expected, 31");
+    bench.fails("ls a.ar7 --key-file long", 3, "long: not a key file");
+    bench.fails("ls a.ar7 --key-file none", 1, "none: open: No such file");
+    let mut without = bench.command();
+    without.args(["ls", "a.ar7"]).env_remove("AR7_KEY_FILE");
+    let ran = Ran::new(without.output().expect("the program runs"));
+    assert_eq!((ran.code, ran.stderr.contains("no key")), (2, true), "{}", ran.stderr);
+}
+
+#[test]
+fn passphrases_open_and_wrong_ones_do_not() {
+    let bench = Bench::new();
+    bench.write("src/file", "1");
+    let run = |passphrase: &str, line: &str| {
+        let mut command = bench.command();
+        command.env_remove("AR7_KEY_FILE").env("AR7_PASSPHRASE", passphrase);
+        Ran::new(command.args(line.split(' ')).output().expect("the program runs"))
+    };
+    let made = run("correct horse", "ingest p.ar7 src --kdf-memory 64K --kdf-passes 1 --label me");
+    assert_eq!(made.code, 0, "{}", made.stderr);
+    assert_eq!(run("correct horse", "cat p.ar7 src/file").stdout, b"1");
+    let wrong = run("battery staple", "cat p.ar7 src/file");
+    assert_eq!(wrong.code, 3, "{}", wrong.stderr);
+    let info = run("correct horse", "info p.ar7");
+    let text = info.text();
+    assert!(text.contains("passphrase, Argon2id 64 KiB, 1 passes, 1 lanes, \"me\""), "{text}");
+    for costs in ["--kdf-memory 2G", "--kdf-passes 65", "--kdf-lanes 17", "--kdf-memory 1K"] {
+        let refused = run("x", &format!("create q.ar7 {costs}"));
+        assert_eq!(refused.code, 2, "{costs}: {}", refused.stderr);
+        assert!(!bench.path("q.ar7").exists());
+    }
+    // The costs that are used unless said otherwise.
+    assert_eq!(run("x", "create d.ar7").code, 0);
+    assert!(run("x", "info d.ar7").text().contains("Argon2id 65536 KiB, 3 passes, 1 lanes"));
+}
+
+#[test]
+fn newer_formats_are_told() {
+    let bench = Bench::new();
+    archive(&bench);
+    for (offset, byte) in [(19, 2), (47, 1)] {
+        fs::copy(bench.path("a.ar7"), bench.path("newer.ar7")).expect("a copy");
+        let file = File::options().write(true).open(bench.path("newer.ar7")).expect("the copy");
+        for header in [0, 7 * 4096] {
+            file.write_all_at(&[byte], header + offset).expect("written");
+        }
+        bench.fails("ls newer.ar7", 6, "newer.ar7: the archive needs a newer program");
+    }
+}
+
+#[test]
+fn damage_is_told_and_the_rest_is_restored() {
+    let bench = Bench::new();
+    for number in 0..20 {
+        bench.write(&format!("src/{number:02}"), [number; 5000]);
+    }
+    bench.ok("ingest a.ar7 src");
+    let listed: serde_json::Value =
+        serde_json::from_slice(&bench.ok("ls --json a.ar7 src").stdout).expect("a document");
+    assert_eq!(listed["entries"].as_array().map(Vec::len), Some(20));
+    // The content of one file is somewhere behind the reserved blocks.
+    let file =
+        File::options().read(true).write(true).open(bench.path("a.ar7")).expect("the archive");
+    let offset = 8 * 4096 + 2000;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset).expect("read");
+    file.write_all_at(&[byte[0] ^ 1], offset).expect("written");
+    let verified = bench.line("verify a.ar7");
+    assert_eq!(verified.code, 4, "{}", verified.stderr);
+    assert!(verified.text().contains("authentication tag"), "{}", verified.text());
+    let extracted = bench.line("extract a.ar7 --to out");
+    assert_eq!(extracted.code, 4, "{}", extracted.stderr);
+    assert_eq!(fs::read_dir(bench.path("out/src")).expect("a folder").count(), 19);
+    assert!(extracted.stderr.contains("1 entries could not be restored"), "{}", extracted.stderr);
+}
+
+#[test]
+fn a_locked_archive_is_told() {
+    let bench = Bench::new();
+    archive(&bench);
+    let mut command = bench.command();
+    command.args(["put", "a.ar7", "slow"]).stdin(Stdio::piped()).stderr(Stdio::null());
+    let mut writer = command.spawn().expect("the program runs");
+    let mut input = writer.stdin.take().expect("a pipe");
+    // More than the pipe holds: when it is written, the archive is open.
+    input.write_all(&vec![0; 20 << 20]).expect("written");
+    for line in ["ls a.ar7", "rm a.ar7 src/file", "verify a.ar7"] {
+        bench.fails(line, 5, "a.ar7: in use by another process");
+    }
+    drop(input);
+    assert!(writer.wait().expect("the program ends").success());
+    assert_eq!(bench.ok("cat a.ar7 slow").stdout.len(), 20 << 20);
+}
+
+#[test]
+fn inputs_that_cannot_be_read_are_named_and_the_old_version_stays() {
+    let bench = Bench::new();
+    bench.write("src/a", "1");
+    bench.write("src/b", "2");
+    bench.ok("ingest a.ar7 src");
+    bench.write("src/a", "changed");
+    // The superuser reads everything, so what cannot be read is a link that leads around in a circle.
+    let reader = if rustix::process::geteuid().is_root() { "nobody" } else { "" };
+    fs::set_permissions(bench.path("src/a"), fs::Permissions::from_mode(0)).expect("a mode");
+    let ran = if reader.is_empty() {
+        bench.line("ingest a.ar7 src")
+    } else {
+        fs::set_permissions(bench.path("src/a"), fs::Permissions::from_mode(PLAIN))
+            .expect("a mode");
+        return changes_while_read(&bench);
+    };
+    assert_eq!(ran.code, 8, "{}", ran.stderr);
+    assert!(ran.stderr.contains("ar7: src/a: read: Permission denied"), "{}", ran.stderr);
+    assert_eq!(bench.ok("cat a.ar7 src/a").stdout, b"1");
+    assert_eq!(bench.ok("cat a.ar7 src/b").stdout, b"2");
+}
+
+/// A file that grows all the time is never stored half: its old version stays.
+fn changes_while_read(bench: &Bench) {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let path = bench.path("src/a");
+    let done = AtomicBool::new(false);
+    fs::write(&path, vec![1; 40 << 20]).expect("a file");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut file = File::options().append(true).open(&path).expect("the file");
+            while !done.load(Ordering::Relaxed) {
+                file.write_all(b"more").expect("written");
+            }
+        });
+        let ran = bench.line("ingest a.ar7 src");
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(ran.code, 8, "{}", ran.stderr);
+        assert!(ran.stderr.contains("ar7: src/a: read: it changed while it was read"));
+        assert!(ran.stderr.contains("ar7: a.ar7: 1 inputs could not be read"));
+    });
+    assert_eq!(bench.ok("cat a.ar7 src/a").stdout, b"1");
+    bench.ok("verify a.ar7");
+}
+
+#[test]
+fn keygen_never_overwrites() {
+    let bench = Bench::new();
+    bench.ok("keygen new");
+    let first = fs::read(bench.path("new")).expect("the key");
+    let mode = fs::metadata(bench.path("new")).expect("metadata").permissions().mode();
+    assert_eq!((first.len(), mode & 0o7777), (32, 0o600));
+    bench.fails("keygen new", 1, "new: create: File exists");
+    assert_eq!(fs::read(bench.path("new")).expect("the key"), first);
+    bench.ok("keygen newer");
+    assert_ne!(fs::read(bench.path("newer")).expect("the key"), first);
+}
+
+#[test]
+fn usage_is_told() {
+    let bench = Bench::new();
+    archive(&bench);
+    for line in ["", "nothing", "ls", "ls --no-flag a.ar7", "cat a.ar7", "cat a.ar7 x --offset 1X"]
+    {
+        assert_eq!(bench.line(line).code, 2, "{line}");
+    }
+    assert_eq!(bench.line("--help").code, 0);
+    assert!(bench.ok("--version").text().starts_with("ar7 "));
+    bench.fails("cat a.ar7 src", 1, "is a directory, needed is a file");
+    bench.fails("cat a.ar7 src/none", 1, "no entry");
+    bench.fails("cat a.ar7 src/file/below", 1, "a directory");
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let bench = Bench::new();
+    bench.write("big", vec![3; 30 << 20]);
+    bench.ok("ingest a.ar7 big");
+    let mut command = bench.command();
+    command.args(["cat", "a.ar7", "big"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program runs");
+    let mut pipe = child.stdout.take().expect("a pipe");
+    pipe.read_exact(&mut [0; 10]).expect("the first bytes");
+    drop(pipe);
+    let ran = Ran::new(child.wait_with_output().expect("the program ends"));
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+}

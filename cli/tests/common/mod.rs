@@ -1,0 +1,144 @@
+//! What the tests of the command line share: the program, run in a folder of its own.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// Permissions of a plain file.
+pub(crate) const PLAIN: u32 = 0o644;
+
+/// A folder with a key file, and the program.
+pub(crate) struct Bench {
+    folder: tempfile::TempDir,
+}
+
+/// What a run of the program came to.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Bench {
+        let bench = Bench { folder: tempfile::tempdir().expect("a temporary folder") };
+        fs::write(bench.path("key"), [7; 32]).expect("a key file");
+        bench
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The program with a key file, in the folder.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ar7"));
+        command.current_dir(self.folder.path());
+        command.env_remove("AR7_PASSPHRASE").env("AR7_KEY_FILE", "key");
+        command.stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Ran {
+        Ran::new(self.command().args(arguments).output().expect("the program runs"))
+    }
+
+    /// Words divided by spaces.
+    pub(crate) fn line(&self, line: &str) -> Ran {
+        self.run(line.split_whitespace())
+    }
+
+    /// Runs a line that succeeds.
+    pub(crate) fn ok(&self, line: &str) -> Ran {
+        let ran = self.line(line);
+        assert_eq!(ran.code, 0, "{line}: {}", ran.stderr);
+        ran
+    }
+
+    /// Runs a line that fails with this code and says this, in one line.
+    pub(crate) fn fails(&self, line: &str, code: i32, says: &str) -> Ran {
+        let ran = self.line(line);
+        assert_eq!(ran.code, code, "{line}: {}", ran.stderr);
+        assert!(ran.stderr.starts_with("ar7: "), "{line}: {}", ran.stderr);
+        assert_eq!(ran.stderr.lines().count(), 1, "{line}: {}", ran.stderr);
+        assert!(ran.stderr.contains(says), "{line}: {} does not say {says}", ran.stderr);
+        ran
+    }
+
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("a path in the folder")).expect("a folder");
+        fs::write(path, content).expect("a file");
+    }
+
+    /// Runs the program with standard input.
+    pub(crate) fn with_input(&self, line: &str, input: &[u8]) -> Ran {
+        use std::io::Write as _;
+        let mut command = self.command();
+        command.args(line.split_whitespace());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program runs");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        // A command that refuses its arguments reads nothing.
+        let _ = stdin.write_all(input);
+        drop(stdin);
+        Ran::new(child.wait_with_output().expect("the program ends"))
+    }
+}
+
+impl Ran {
+    pub(crate) fn new(output: Output) -> Ran {
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            stdout: output.stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+}
+
+/// Everything about the entries below a folder that an archive keeps, in order.
+pub(crate) fn tree(root: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    list(root, Path::new(""), &mut lines);
+    lines.sort();
+    lines
+}
+
+fn list(root: &Path, below: &Path, lines: &mut Vec<String>) {
+    for entry in fs::read_dir(root.join(below)).expect("a folder") {
+        let path = below.join(entry.expect("an entry").file_name());
+        let full = root.join(&path);
+        let metadata = fs::symlink_metadata(&full).expect("metadata");
+        let content = if metadata.is_file() {
+            format!("{:?} links {}", fs::read(&full).expect("a file"), metadata.nlink())
+        } else if metadata.is_symlink() {
+            format!("-> {:?}", fs::read_link(&full).expect("a link"))
+        } else {
+            String::new()
+        };
+        let time = (metadata.mtime(), metadata.mtime_nsec());
+        lines.push(format!("{path:?} {:o} {time:?} {content}", metadata.permissions().mode()));
+        if metadata.is_dir() {
+            list(root, &path, lines);
+        }
+    }
+}
+
+/// Sets a time of last change, links not followed.
+pub(crate) fn set_time(path: &Path, seconds: i64, nanoseconds: i64) {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT, utimensat};
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: seconds, tv_nsec: nanoseconds },
+    };
+    utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).expect("a time");
+}

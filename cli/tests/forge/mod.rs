@@ -1,0 +1,155 @@
+//! Makes archives that no honest program makes: records go into the trees as they are given.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use ar7_engine::crypto::{KeyKind, RawKey, SealJob, Secret};
+use ar7_engine::format::{
+    BlockHead, BlockIndex, BlockRef, Generation, Position, ROOTS, Root, Run, Timestamp,
+};
+use ar7_engine::store::{CreateOptions, SlotUpdate, Store, Urgency, Writer};
+use ar7_registry::records::{
+    Attributes, EntryType, Inode, InodeNumber, Inodes, NameKey, NameValue, Names, Record,
+};
+use ar7_registry::tree::{Page, PageExpectation, PageSpace, PageStore, Tree, TreeId};
+use uuid::Uuid;
+
+/// An archive under construction.
+pub(crate) struct Forge {
+    space: Space,
+    names: Tree,
+    inodes: Tree,
+}
+
+struct Space {
+    writer: Writer,
+    pages: HashMap<Position, Arc<Page>>,
+}
+
+impl Forge {
+    /// An archive that opens with the key of [`crate::common::Bench`].
+    pub(crate) fn new(path: &Path) -> Forge {
+        let secret = Secret::Key(RawKey::from_bytes([7; 32]));
+        let (_, writer) =
+            Store::create(path, &secret, &CreateOptions::default()).expect("an archive");
+        let mut forge = Forge {
+            space: Space { writer, pages: HashMap::new() },
+            names: Tree::open(TreeId::Names, Root::default()),
+            inodes: Tree::open(TreeId::Inodes, Root::default()),
+        };
+        forge.inode(InodeNumber::ROOT.0, &directory());
+        forge
+    }
+
+    pub(crate) fn inode(&mut self, number: u64, inode: &Inode) {
+        let key = Inodes::encode_key(&InodeNumber(number));
+        let value = Inodes::encode_value(inode);
+        self.inodes.insert(&mut self.space, &key, &value).expect("a record");
+    }
+
+    pub(crate) fn name(&mut self, directory: u64, name: &[u8], inode: u64, kind: EntryType) {
+        let key = NameKey { directory: InodeNumber(directory), name: name.to_vec() };
+        let value = NameValue { inode: InodeNumber(inode), kind };
+        let (key, value) = (Names::encode_key(&key), Names::encode_value(&value));
+        self.names.insert(&mut self.space, &key, &value).expect("a record");
+    }
+
+    /// Commits and closes.
+    pub(crate) fn finish(self) {
+        let Forge { mut space, mut names, mut inodes } = self;
+        let mut roots = [Root::default(); ROOTS];
+        roots[TreeId::Names.index()] = names.flush(&mut space).expect("pages");
+        roots[TreeId::Inodes.index()] = inodes.flush(&mut space).expect("pages");
+        space.seal();
+        let mut writer = space.writer;
+        let slot = writer.store().current().slot.clone();
+        let redo = writer.write_redo_list().expect("no redo list");
+        let loose = writer.drain_pool().iter().collect();
+        let update = SlotUpdate {
+            roots,
+            loose,
+            reserved_streams: slot.reserved_streams,
+            counters: slot.counters,
+            metadata: Vec::new(),
+            sessions_recorded: false,
+            redo,
+        };
+        writer.commit(update).expect("a commit");
+        writer.finish().expect("closed");
+    }
+}
+
+impl Space {
+    fn seal(&mut self) {
+        const PAGES: u128 = 0x6172_3700_0000_0000_8000_0000_0000_0000;
+        let jobs: Vec<SealJob<'_>> = self
+            .pages
+            .iter()
+            .map(|(&position, page)| SealJob {
+                position,
+                head: BlockHead {
+                    index: BlockIndex(u32::from(page.level())),
+                    stream: Uuid::from_u128(PAGES + page.tree().index() as u128),
+                    ..BlockHead::default()
+                },
+                data: page.data(),
+            })
+            .collect();
+        self.writer.write_fresh(KeyKind::Registry, &jobs).expect("sealed");
+    }
+}
+
+impl PageStore for Space {
+    fn load(&self, at: BlockRef, _: PageExpectation) -> ar7_registry::Result<Arc<Page>> {
+        Ok(Arc::clone(&self.pages[&at.position]))
+    }
+}
+
+impl PageSpace for Space {
+    fn allocate(&mut self, pages: u32) -> ar7_registry::Result<Vec<Run>> {
+        let count = usize::try_from(pages).expect("few pages");
+        let positions = self.writer.allocate_all(count, Urgency::Ordinary)?;
+        Ok(positions.into_iter().map(Run::single).collect())
+    }
+
+    fn generation(&self) -> Generation {
+        self.writer.generation()
+    }
+
+    fn store(&mut self, at: Position, page: Arc<Page>) -> ar7_registry::Result<()> {
+        self.pages.insert(at, page);
+        Ok(())
+    }
+
+    fn release(&mut self, _: BlockRef) {}
+}
+
+/// A directory.
+pub(crate) fn directory() -> Inode {
+    blank(EntryType::Directory)
+}
+
+/// A file of this many bytes without a stream.
+pub(crate) fn file(size: u64) -> Inode {
+    Inode { size, ..blank(EntryType::File) }
+}
+
+/// A symbolic link.
+pub(crate) fn link(target: &[u8]) -> Inode {
+    let size = target.len() as u64;
+    Inode { size, target: Some(target.to_vec()), ..blank(EntryType::Symlink) }
+}
+
+fn blank(kind: EntryType) -> Inode {
+    let modified = Timestamp::default();
+    Inode {
+        kind,
+        attributes: Attributes { mode: 0o755, uid: 0, gid: 0, modified },
+        size: 0,
+        links: 1,
+        target: None,
+        stream: None,
+        unknown: Vec::new(),
+    }
+}

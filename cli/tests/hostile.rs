@@ -1,0 +1,186 @@
+//! An archive may be made by somebody who has the key and means harm. Whatever it holds:
+//!
+//! - extraction writes below its destination and nowhere else, and ends;
+//! - listing and verification end, with the exit code for damage where something is forged;
+//! - what can be restored is restored.
+
+mod common;
+mod forge;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use ar7_registry::records::{EntryType, InodeNumber};
+use common::Bench;
+use forge::{Forge, directory, file, link};
+
+/// A victim outside of the destination, and everything of the folder but archives and destination.
+fn outside(bench: &Bench) -> Vec<String> {
+    bench.write("outside/victim", "unharmed");
+    common::tree(&bench.path("outside"))
+}
+
+#[test]
+fn names_that_are_none_are_refused_on_the_way_out() {
+    let vectors: [&[u8]; 7] =
+        [b"", b".", b"..", b"../victim", b"/tmp/ar7-victim", b"zero\0byte", &[b'n'; 256]];
+    for name in vectors {
+        let bench = Bench::new();
+        let before = outside(&bench);
+        let mut forge = Forge::new(&bench.path("a.ar7"));
+        forge.inode(2, &file(0));
+        forge.name(1, name, 2, EntryType::File);
+        forge.inode(3, &directory());
+        forge.name(1, b"\x01good", 3, EntryType::Directory);
+        forge.finish();
+        fs::create_dir(bench.path("out")).expect("a folder");
+        for line in ["extract a.ar7 --to outside/../out", "ls -R a.ar7", "verify a.ar7"] {
+            let ran = bench.line(line);
+            assert_eq!(ran.code, 4, "{name:?}: {line}: {}", ran.stderr);
+        }
+        assert_eq!(common::tree(&bench.path("outside")), before, "{name:?}");
+        let restored = common::tree(&bench.path("out"));
+        assert!(restored.iter().all(|line| line.starts_with("\"\\u{1}good\"")), "{restored:?}");
+    }
+}
+
+#[test]
+fn directories_in_a_circle_end() {
+    for (directory_inode, name) in [(1, &b"loop"[..]), (2, b"self"), (2, b"twin")] {
+        let bench = Bench::new();
+        let mut forge = Forge::new(&bench.path("a.ar7"));
+        forge.inode(2, &directory());
+        forge.name(1, b"d", 2, EntryType::Directory);
+        forge.name(2, name, directory_inode, EntryType::Directory);
+        forge.inode(3, &directory());
+        forge.name(1, b"e", 3, EntryType::Directory);
+        forge.finish();
+        for line in ["extract a.ar7 --to out", "ls -R a.ar7", "verify a.ar7", "rm -r a.ar7 d"] {
+            let ran = bench.line(line);
+            assert_eq!(ran.code, 4, "{line}: {}", ran.stderr);
+        }
+        assert!(bench.path("out/e").is_dir());
+    }
+}
+
+#[test]
+fn inodes_that_are_not_there_or_lie_are_told() {
+    let bench = Bench::new();
+    let mut forge = Forge::new(&bench.path("a.ar7"));
+    forge.name(1, b"missing", 9, EntryType::File);
+    forge.inode(2, &file(10));
+    forge.name(1, b"no stream", 2, EntryType::File);
+    forge.inode(3, &link(b"../outside"));
+    forge.name(1, b"link as directory", 3, EntryType::Directory);
+    forge.inode(4, &file(0));
+    forge.name(1, b"ok", 4, EntryType::File);
+    forge.name(3, b"victim", 4, EntryType::File);
+    forge.inode(5, &link(b"zero\0byte"));
+    forge.name(1, b"zero", 5, EntryType::Symlink);
+    forge.finish();
+    let before = outside(&bench);
+    let ran = bench.line("extract a.ar7 --to out");
+    assert_eq!(ran.code, 4, "{}", ran.stderr);
+    assert!(bench.path("out/ok").is_file());
+    assert!(!bench.path("out/no stream").exists());
+    bench.line("extract a.ar7 --force --to out");
+    let ran = bench.line("extract --to out2 a.ar7 link\\ as\\ directory/victim");
+    assert_ne!(ran.code, 0);
+    assert_eq!(common::tree(&bench.path("outside")), before);
+    assert_eq!(bench.line("verify a.ar7").code, 4);
+}
+
+#[test]
+fn links_that_were_planted_are_never_followed() {
+    let bench = Bench::new();
+    let before = outside(&bench);
+    // First a link named `d` to a directory outside, then a directory `d` with a file in it.
+    fs::create_dir(bench.path("one")).expect("a folder");
+    symlink("../outside", bench.path("one/d")).expect("a link");
+    symlink("../outside/victim", bench.path("one/f")).expect("a link");
+    bench.write("two/d/victim", "harm");
+    bench.write("two/f", "harm");
+    bench.ok("ingest one.ar7 one/.");
+    bench.ok("ingest two.ar7 two/.");
+    bench.ok("extract one.ar7 --to out");
+    bench.fails("extract two.ar7 --to out", 1, "out/d: exists");
+    assert_eq!(common::tree(&bench.path("outside")), before);
+    bench.ok("extract two.ar7 --to out --force");
+    assert_eq!(common::tree(&bench.path("outside")), before);
+    assert_eq!(fs::read(bench.path("out/d/victim")).expect("a file"), b"harm");
+    assert!(!bench.path("out/d").is_symlink() && !bench.path("out/f").is_symlink());
+    // And back: the directory is not empty, so the link cannot take its place.
+    let refused = bench.line("extract one.ar7 --to out --force");
+    assert_eq!(refused.code, 1, "{}", refused.stderr);
+    assert_eq!(common::tree(&bench.path("outside")), before);
+}
+
+#[test]
+fn second_names_of_a_file_do_not_lead_through_links() {
+    let bench = Bench::new();
+    let before = outside(&bench);
+    let mut forge = Forge::new(&bench.path("a.ar7"));
+    let mut twice = file(0);
+    twice.links = 2;
+    forge.inode(2, &twice);
+    // A link with two names, and a file with two names behind it.
+    let mut link_twice = link(b"../outside/victim");
+    link_twice.links = 2;
+    forge.inode(3, &link_twice);
+    forge.name(1, b"a", 3, EntryType::Symlink);
+    forge.name(1, b"b", 3, EntryType::Symlink);
+    forge.name(1, b"c", 2, EntryType::File);
+    forge.name(1, b"d", 2, EntryType::File);
+    forge.name(1, b"e", 2, EntryType::File);
+    forge.finish();
+    let ran = bench.line("extract a.ar7 --to out");
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(common::tree(&bench.path("out")).len(), 5);
+    assert_eq!(common::tree(&bench.path("outside")), before);
+}
+
+#[test]
+fn a_tree_that_is_too_deep_ends() {
+    let bench = Bench::new();
+    let mut forge = Forge::new(&bench.path("a.ar7"));
+    for inode in 1..3000 {
+        forge.inode(inode + 1, &directory());
+        forge.name(inode, b"d", inode + 1, EntryType::Directory);
+    }
+    forge.finish();
+    let ran = bench.line("extract a.ar7 --to out");
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    let lines: Vec<&str> = ran.stderr.lines().collect();
+    assert!(lines[0].ends_with("deeper than 2048 directories"), "{}", lines[0]);
+    bench.fails("ls -R a.ar7", 1, "deeper than 2048 directories");
+    // The folder is too deep for some ways of removing it.
+    let removed = std::process::Command::new("rm").arg("-rf").arg(bench.path("out")).status();
+    assert!(removed.expect("rm runs").success());
+}
+
+#[test]
+fn rights_are_not_given_away() {
+    let bench = Bench::new();
+    let mut forge = Forge::new(&bench.path("a.ar7"));
+    let mut special = file(0);
+    special.attributes.mode = 0o6755;
+    forge.inode(2, &special);
+    forge.name(1, b"s", 2, EntryType::File);
+    forge.finish();
+    bench.ok("extract a.ar7 --to out");
+    let mode = |path: &str| fs::metadata(bench.path(path)).expect("a file").permissions().mode();
+    assert_eq!(mode("out/s") & 0o7777, 0o755);
+    bench.ok("extract a.ar7 --to out2 --preserve-special");
+    assert_eq!(mode("out2/s") & 0o7777, 0o6755);
+}
+
+#[test]
+fn the_forge_makes_good_archives_too() {
+    let bench = Bench::new();
+    let mut forge = Forge::new(&bench.path("a.ar7"));
+    forge.inode(2, &file(0));
+    forge.name(InodeNumber::ROOT.0, b"good", 2, EntryType::File);
+    forge.finish();
+    bench.ok("verify a.ar7");
+    assert_eq!(bench.ok("ls a.ar7").text(), "good\n");
+}

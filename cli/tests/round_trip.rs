@@ -1,0 +1,288 @@
+//! What goes in comes out:
+//!
+//! - every kind of entry and every odd name, with its content, mode, mtime and links;
+//! - a second ingest copies nothing, and a change of anything is seen;
+//! - names move, vanish and appear as the commands say.
+
+mod common;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use common::{Bench, set_time, tree};
+
+fn odd_tree(bench: &Bench) {
+    let root = bench.path("src");
+    fs::create_dir_all(root.join("deep/er/empty")).expect("folders");
+    for (name, content) in [
+        (&b"plain"[..], &b"content"[..]),
+        (b"empty", b""),
+        (b"not utf-8 \xff\xfe", b"1"),
+        (b"new\nline", b"2"),
+        (b" blanks\t", b"3"),
+        (b"-rf", b"4"),
+        (b"\\x1b[31m\x1b[31m", b"5"),
+        (b"deep/er/file", &[0xa5; 10_000]),
+        (b"deep/exactly", &[1; 4008]),
+        (b"deep/exactly2", &[2; 8016]),
+        (b"deep/one more", &[3; 4009]),
+        (&[b'n'; 255], b"6"),
+    ] {
+        fs::write(root.join(OsStr::from_bytes(name)), content).expect("a file");
+    }
+    fs::hard_link(root.join("plain"), root.join("deep/hard")).expect("a hard link");
+    for (target, name) in [("plain", "link"), ("/no/where", "dangling"), ("..", "up")] {
+        symlink(target, root.join(name)).expect("a link");
+        set_time(&root.join(name), 1_000_000_000, 5);
+    }
+    symlink(OsStr::from_bytes(&[b't'; 2000]), root.join("long")).expect("a link");
+    symlink(OsStr::from_bytes(b"\xf0\x9f"), root.join("odd target")).expect("a link");
+    let mode = |name: &str, mode: u32| {
+        fs::set_permissions(root.join(name), fs::Permissions::from_mode(mode)).expect("a mode");
+    };
+    mode("plain", 0o640);
+    mode("empty", 0o000);
+    mode("deep/er", 0o1755);
+    mode("deep/er/file", 0o555);
+    set_time(&root.join("plain"), -1, 999_999_999);
+    set_time(&root.join("empty"), 1 << 33, 1);
+    set_time(&root.join("deep/er/empty"), 0, 0);
+    set_time(&root.join("deep/er"), 86_400, 123_456_789);
+    set_time(&root, 1_234_567_890, 0);
+}
+
+#[test]
+fn every_kind_of_entry_comes_back() {
+    let bench = Bench::new();
+    odd_tree(&bench);
+    bench.ok("ingest a.ar7 src");
+    bench.ok("extract a.ar7 --to out");
+    let before = tree(&bench.path("src"));
+    assert!(before.len() >= 20);
+    assert_eq!(before, tree(&bench.path("out/src")));
+    assert!(bench.ok("verify a.ar7").text().contains("0 findings"));
+}
+
+#[test]
+fn an_unchanged_tree_is_not_copied_again() {
+    let bench = Bench::new();
+    odd_tree(&bench);
+    bench.ok("ingest a.ar7 src");
+    let before = fs::metadata(bench.path("a.ar7")).expect("the archive").len();
+    let again = bench.ok("ingest a.ar7 src");
+    assert!(again.stderr.contains(": 0 files of 0 bytes stored"), "{}", again.stderr);
+    assert_eq!(before, fs::metadata(bench.path("a.ar7")).expect("the archive").len());
+}
+
+#[test]
+fn changes_of_every_kind_are_seen() {
+    let bench = Bench::new();
+    bench.write("src/grows", "1");
+    bench.write("src/same size", "1");
+    bench.write("src/mode", "1");
+    bench.write("src/becomes directory", "1");
+    bench.write("src/becomes file/with/content", "1");
+    bench.write("src/linked", "1");
+    bench.write("src/unlinked", "1");
+    fs::hard_link(bench.path("src/unlinked"), bench.path("src/twin")).expect("a hard link");
+    symlink("one", bench.path("src/link")).expect("a link");
+    bench.ok("ingest a.ar7 src");
+
+    bench.write("src/grows", "12");
+    bench.write("src/same size", "2");
+    set_time(&bench.path("src/same size"), 1, 1);
+    let mode = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(bench.path("src/mode"), mode).expect("a mode");
+    fs::remove_file(bench.path("src/becomes directory")).expect("removed");
+    bench.write("src/becomes directory/inside", "1");
+    fs::remove_dir_all(bench.path("src/becomes file")).expect("removed");
+    bench.write("src/becomes file", "2");
+    fs::hard_link(bench.path("src/linked"), bench.path("src/z")).expect("a hard link");
+    fs::remove_file(bench.path("src/twin")).expect("removed");
+    fs::copy(bench.path("src/unlinked"), bench.path("src/twin")).expect("a copy");
+    fs::remove_file(bench.path("src/link")).expect("removed");
+    symlink("two", bench.path("src/link")).expect("a link");
+
+    bench.ok("ingest a.ar7 src");
+    bench.ok("extract a.ar7 --to out");
+    assert_eq!(tree(&bench.path("src")), tree(&bench.path("out/src")));
+    bench.ok("verify a.ar7");
+}
+
+#[test]
+fn checkpoints_are_reported_and_bound_what_is_lost() {
+    let bench = Bench::new();
+    for number in 0..40 {
+        bench.write(&format!("src/{number:02}"), [number; 20_000]);
+    }
+    let ran = bench.ok("ingest --checkpoint 100KB a.ar7 src");
+    let first = ran.stderr.lines().next().expect("a checkpoint");
+    assert_eq!(first, "checkpoint 1: 6 entries, 100000 bytes");
+    assert!(ran.stderr.lines().filter(|line| line.starts_with("checkpoint ")).count() >= 6);
+    bench.ok("extract a.ar7 --to out");
+    assert_eq!(tree(&bench.path("src")), tree(&bench.path("out/src")));
+    let quiet = bench.ok("ingest -q a.ar7 src");
+    assert_eq!(quiet.stderr, "");
+}
+
+#[test]
+fn paths_are_stored_under_their_last_component() {
+    let bench = Bench::new();
+    bench.write("x/src/f", "1");
+    bench.write("y/g", "2");
+    bench.ok("ingest a.ar7 x/src/ y/g");
+    bench.ok("ingest a.ar7 --into deep/er x/src");
+    bench.ok("ingest a.ar7 --into flat x/src/.");
+    let listed = bench.ok("ls -R a.ar7").text();
+    let expected = "deep\ndeep/er\ndeep/er/src\ndeep/er/src/f\nflat\nflat/f\ng\nsrc\nsrc/f\n";
+    assert_eq!(listed, expected);
+    bench.fails("ingest a.ar7 x/src y/../x/src", 2, "the same name as");
+}
+
+#[test]
+fn exclusions_and_dry_runs_leave_out() {
+    let bench = Bench::new();
+    bench.write("src/keep", "1");
+    bench.write("src/a.o", "1");
+    bench.write("src/target/deep", "1");
+    bench.write("src/sub/target", "1");
+    bench.write("src/sub/b.o", "1");
+    let dry = bench.ok("ingest --dry-run a.ar7 src");
+    assert_eq!(dry.stderr.lines().filter(|line| line.starts_with("would store ")).count(), 5);
+    assert!(!bench.path("a.ar7").exists());
+    bench.ok("ingest a.ar7 src --exclude *.o --exclude src/target");
+    assert_eq!(bench.ok("ls -R a.ar7").text(), "src\nsrc/keep\nsrc/sub\nsrc/sub/target\n");
+    let length = fs::metadata(bench.path("a.ar7")).expect("the archive").len();
+    bench.ok("ingest --dry-run a.ar7 src");
+    assert_eq!(length, fs::metadata(bench.path("a.ar7")).expect("the archive").len());
+    bench.fails("ingest a.ar7 src --exclude [", 2, "[");
+}
+
+#[test]
+fn devices_and_the_archive_itself_are_skipped() {
+    let bench = Bench::new();
+    bench.write("src/file", "1");
+    let made = std::process::Command::new("mkfifo").arg(bench.path("src/fifo")).status();
+    assert!(made.expect("mkfifo runs").success());
+    let ran = bench.ok("ingest src/a.ar7 src");
+    assert!(ran.stderr.contains("ar7: src/fifo: skipped: a fifo\n"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("ar7: src/a.ar7: skipped: is the archive itself\n"));
+    assert_eq!(bench.ok("ls -R src/a.ar7").text(), "src\nsrc/file\n");
+}
+
+#[test]
+fn standard_input_becomes_an_entry() {
+    let bench = Bench::new();
+    let content: Vec<u8> = (0..9_000_000_u32).map(|number| number.to_le_bytes()[1]).collect();
+    bench.ok("create a.ar7");
+    bench.ok("mkdir a.ar7 d");
+    assert_eq!(bench.with_input("put a.ar7 d/x", &content).code, 0);
+    assert!(bench.ok("cat a.ar7 d/x").stdout == content);
+    let part = bench.ok("cat a.ar7 d/x --offset 8M --length 5K").stdout;
+    assert!(part == content[8 << 20..][..5 << 10]);
+    assert_eq!(bench.ok("cat a.ar7 d/x --offset 8T").stdout, b"");
+
+    let refused = bench.with_input("put a.ar7 d/x", b"other");
+    assert_eq!(
+        (refused.code, refused.stderr.as_str()),
+        (1, "ar7: d/x: exists; --force replaces it\n")
+    );
+    assert_eq!(bench.with_input("put --force a.ar7 d/x", b"other").code, 0);
+    assert_eq!(bench.ok("cat a.ar7 d/x").stdout, b"other");
+    assert_eq!(bench.with_input("put --force a.ar7 d/x", b"").code, 0);
+    assert_eq!(bench.ok("cat a.ar7 d/x").stdout, b"");
+    assert_eq!(bench.with_input("put --force a.ar7 d", b"").code, 1);
+    assert_eq!(bench.with_input("put a.ar7 none/x", b"").code, 1);
+    bench.ok("verify a.ar7");
+}
+
+#[test]
+fn bare_streams_are_read_and_written() {
+    let bench = Bench::new();
+    bench.ok("create --kind single s.ar7");
+    assert_eq!(bench.with_input("put s.ar7 --stream 0", b"alone").code, 0);
+    assert_eq!(bench.ok("cat s.ar7 --stream 0").stdout, b"alone");
+    assert_eq!(bench.with_input("put s.ar7 --stream 0", b"x").code, 1);
+    assert_eq!(bench.with_input("put s.ar7 --stream 0 --force", b"x").code, 0);
+    assert_eq!(bench.ok("cat s.ar7 --stream 0").stdout, b"x");
+
+    bench.ok("create --kind fixed --streams 3 f.ar7");
+    let listed = bench.ok("ls --streams f.ar7").text();
+    let streams: Vec<&str> = listed.lines().collect();
+    assert_eq!(streams.len(), 3);
+    let (first, last) = (streams[0], streams[2]);
+    assert_eq!(bench.with_input(&format!("put f.ar7 --stream {first}"), b"one").code, 0);
+    assert_eq!(bench.ok(&format!("cat f.ar7 --stream {first}")).stdout, b"one");
+    assert_eq!(bench.ok(&format!("cat f.ar7 --stream {last}")).stdout, b"");
+    bench.fails("cat f.ar7 --stream x", 2, "neither a UUID nor 0 to 7");
+    for archive in ["s.ar7", "f.ar7"] {
+        bench.ok(&format!("verify {archive}"));
+    }
+}
+
+#[test]
+fn names_move_and_vanish() {
+    let bench = Bench::new();
+    bench.write("t/a/x", "1");
+    bench.write("t/b", "2");
+    bench.ok("ingest a.ar7 t");
+    bench.ok("mkdir a.ar7 new");
+    bench.ok("mkdir -p a.ar7 new/p/q new/p");
+    bench.fails("mkdir a.ar7 new", 1, "exists");
+    bench.ok("mv a.ar7 t/b t/c");
+    bench.ok("mv a.ar7 t/c new");
+    bench.fails("mv a.ar7 new new/p", 1, "itself");
+    bench.fails("mv a.ar7 new/c t/a/x", 1, "exists");
+    bench.ok("mv --force a.ar7 new/c t/a/x");
+    assert_eq!(bench.ok("cat a.ar7 t/a/x").stdout, b"2");
+    bench.fails("rm a.ar7 t", 1, "a directory");
+    bench.fails("rm a.ar7 t/none", 1, "no entry");
+    bench.fails("rm -r a.ar7 /", 2, "root");
+    bench.ok("rm -r a.ar7 t/a");
+    assert_eq!(bench.ok("ls -R a.ar7").text(), "new\nnew/p\nnew/p/q\nt\n");
+    bench.ok("rm -r a.ar7 new t");
+    assert_eq!(bench.ok("ls -R a.ar7").text(), "");
+    bench.ok("verify a.ar7");
+}
+
+#[test]
+fn single_paths_are_extracted_under_their_last_component() {
+    let bench = Bench::new();
+    bench.write("t/a/x", "1");
+    bench.write("t/b", "2");
+    bench.ok("ingest a.ar7 t");
+    bench.ok("extract a.ar7 t/a t/b --to out");
+    assert_eq!(fs::read(bench.path("out/a/x")).expect("a file"), b"1");
+    assert_eq!(fs::read(bench.path("out/b")).expect("a file"), b"2");
+    bench.fails("extract a.ar7 t/none --to out", 1, "no entry");
+    bench.fails("extract a.ar7 t/b --to out", 1, "out/b: exists; --force replaces it");
+    fs::write(bench.path("out/b"), "changed").expect("a file");
+    fs::write(bench.path("out/a/mine"), "kept").expect("a file");
+    bench.ok("extract --force a.ar7 t/a t/b --to out");
+    assert_eq!(fs::read(bench.path("out/b")).expect("a file"), b"2");
+    assert_eq!(fs::read(bench.path("out/a/mine")).expect("a file"), b"kept");
+}
+
+#[test]
+fn documents_are_json_and_nothing_else() {
+    let bench = Bench::new();
+    odd_tree(&bench);
+    let ingested = bench.ok("ingest --json a.ar7 src");
+    for (line, field) in [
+        ("ls -R --json a.ar7", "entries"),
+        ("ls --json a.ar7 src", "entries"),
+        ("ls --streams --json a.ar7", "entries"),
+        ("verify --json a.ar7", "findings"),
+        ("info --json a.ar7", "key_slots"),
+    ] {
+        let text = bench.ok(line).text();
+        let document: serde_json::Value = serde_json::from_str(&text).expect("a document");
+        assert!(document[field].is_array(), "{line}: {text}");
+    }
+    let tally: serde_json::Value = serde_json::from_slice(&ingested.stdout).expect("a document");
+    assert_eq!(tally["stored_files"], 17);
+    let listed = bench.ok("ls -R --json a.ar7").text();
+    assert!(listed.contains("\"name_bytes\":\"7372632f6e6f74207574662d3820fffe\""), "{listed}");
+}
