@@ -22,16 +22,42 @@ struct Place {
 /// Positions of the blocks of a stream that are not sealed yet, in order of index.
 type Placements = HashMap<Uuid, Vec<Position>>;
 
-/// Seals the changed blocks of every stream. With `tails`, the last block of every stream too; without,
-/// the last block of a stream that is being appended to waits, so that its link to the next is right at once.
-pub(super) fn flush_blocks(
-    registry: &mut Registry,
-    open: &mut OpenStreams,
+/// What a flush will seal: everything has a position, and nothing has been changed yet.
+pub(super) struct Flush {
+    placements: Placements,
+    /// Blocks whose positions are new in this transaction.
+    fresh: Vec<Place>,
+    /// Blocks that the last commit has, and the generation in which their images were sealed.
+    live: Vec<Place>,
+    live_generation: Generation,
     tails: bool,
-) -> Result<()> {
-    let placements = place(registry, open)?;
+}
+
+/// First half of a flush: all that can meet a full disk. If it does, it gives back what it has allocated, and
+/// the streams are as they were.
+///
+/// With `tails`, the last block of every stream is sealed too; without, the last block of a stream that is being
+/// appended to waits, so that its link to the next is right at once.
+pub(super) fn prepare(registry: &mut Registry, open: &OpenStreams, tails: bool) -> Result<Flush> {
+    let runs = allocate(registry, open)?;
+    let placements = place(open, &runs);
+    let prepared = seal_live(registry, open, placements, tails);
+    if prepared.is_err() {
+        for run in runs {
+            registry.free(run);
+        }
+    }
+    prepared
+}
+
+fn seal_live(
+    registry: &mut Registry,
+    open: &OpenStreams,
+    placements: Placements,
+    tails: bool,
+) -> Result<Flush> {
     let (mut fresh, mut live) = (Vec::new(), Vec::new());
-    for (&identity, stream) in open.iter() {
+    for (&identity, stream) in open {
         let waiting = waiting_tail(stream, tails);
         for &index in stream.dirty.keys().filter(|&&index| Some(index) != waiting) {
             let position = position_of(registry, stream, &placements[&identity], index)?;
@@ -41,16 +67,23 @@ pub(super) fn flush_blocks(
     }
     // In order of position, so that neighbours are written together.
     fresh.sort_unstable_by_key(|place| place.position);
-    let generation = seal(registry, open, &placements, &fresh, true)?;
-    record(registry, open, &fresh, generation)?;
-    let generation = seal(registry, open, &placements, &live, false)?;
-    record(registry, open, &live, generation)?;
-    for (identity, stream) in open.iter_mut() {
-        let waiting = waiting_tail(stream, tails);
+    registry.make_room(live.len())?;
+    let jobs = jobs(registry, open, &placements, &live)?;
+    let live_generation = registry.writer().write_over(&jobs)?;
+    Ok(Flush { placements, fresh, live, live_generation, tails })
+}
+
+/// Second half of a flush: seals the new blocks, and records where everything lies. If it fails, the transaction
+/// can only be rolled back.
+pub(super) fn finish(registry: &mut Registry, open: &mut OpenStreams, flush: &Flush) -> Result<()> {
+    let jobs = jobs(registry, open, &flush.placements, &flush.fresh)?;
+    let generation = registry.writer().write_fresh(KeyKind::Data, &jobs)?;
+    record(registry, open, &flush.fresh, generation)?;
+    record(registry, open, &flush.live, flush.live_generation)?;
+    for (identity, stream) in open {
+        let waiting = waiting_tail(stream, flush.tails);
         stream.dirty.retain(|&index, _| Some(index) == waiting);
-        let placed = stream.placed();
-        stream.reserved_tail = waiting.and_then(|_| placements[identity].last().copied());
-        debug_assert!(waiting.is_none_or(|tail| tail == placed), "only the last block waits");
+        stream.reserved_tail = waiting.and_then(|_| flush.placements[identity].last().copied());
     }
     Ok(())
 }
@@ -61,25 +94,41 @@ fn waiting_tail(stream: &OpenStream, tails: bool) -> Option<u32> {
     (!tails && stream.held && last >= stream.placed()).then_some(last)
 }
 
-/// Gives a position to every block that has none, one stream after another, so that each lies together.
-fn place(registry: &mut Registry, open: &OpenStreams) -> Result<Placements> {
-    let unplaced = |stream: &OpenStream| {
-        stream.count - stream.placed() - u32::from(stream.reserved_tail.is_some())
-    };
+/// Number of blocks of a stream that need a position.
+fn unplaced(stream: &OpenStream) -> u32 {
+    stream.count - stream.placed() - u32::from(stream.reserved_tail.is_some())
+}
+
+/// Room for every block that has no position; all or nothing.
+fn allocate(registry: &mut Registry, open: &OpenStreams) -> Result<Vec<Run>> {
     let mut missing: u32 = open.values().map(unplaced).sum();
     let mut runs = Vec::new();
     while missing > 0 {
-        let run = registry.allocate(missing)?;
-        missing -= run.count();
-        runs.push(run);
+        match registry.allocate(missing) {
+            Ok(run) => {
+                missing -= run.count();
+                runs.push(run);
+            }
+            Err(error) => {
+                for run in runs {
+                    registry.free(run);
+                }
+                return Err(error);
+            }
+        }
     }
-    let mut positions = runs.into_iter().flat_map(Run::positions);
+    Ok(runs)
+}
+
+/// Gives out positions, one stream after another, so that each lies together.
+fn place(open: &OpenStreams, runs: &[Run]) -> Placements {
+    let mut positions = runs.iter().flat_map(|run| run.positions());
     let placed = open.iter().map(|(&identity, stream)| {
         let wanted = usize::try_from(unplaced(stream)).expect("a count of blocks in memory");
         let new = positions.by_ref().take(wanted);
         (identity, stream.reserved_tail.into_iter().chain(new).collect())
     });
-    Ok(placed.collect())
+    placed.collect()
 }
 
 fn position_of(
@@ -94,14 +143,13 @@ fn position_of(
     }
 }
 
-/// Seals blocks whose positions are fresh in place, live ones as images beside it.
-fn seal(
-    registry: &mut Registry,
-    open: &OpenStreams,
+/// Blocks with the links that they have now.
+fn jobs<'a>(
+    registry: &Registry,
+    open: &'a OpenStreams,
     placements: &Placements,
     places: &[Place],
-    fresh: bool,
-) -> Result<Generation> {
+) -> Result<Vec<SealJob<'a>>> {
     let mut jobs = Vec::with_capacity(places.len());
     for place in places {
         let stream = &open[&place.stream];
@@ -120,12 +168,7 @@ fn seal(
         };
         jobs.push(SealJob { position: place.position, head, data: &stream.dirty[&place.index] });
     }
-    if fresh {
-        Ok(registry.writer().write_fresh(KeyKind::Data, &jobs)?)
-    } else {
-        registry.make_room(jobs.len())?;
-        Ok(registry.writer().write_over(&jobs)?)
-    }
+    Ok(jobs)
 }
 
 /// Records where sealed blocks lie. Blocks in a row make one segment.

@@ -324,7 +324,15 @@ impl Archive {
     #[doc(alias = "del_stream")]
     pub fn delete_stream(&self, identity: Uuid) -> Result<bool> {
         self.check_kind("delete stream")?;
-        self.state()?.writing()?.delete_stream(identity)
+        let mut state = self.state()?;
+        let writing = state.writing()?;
+        let deleted = writing.delete_stream(identity);
+        // Refused before anything was changed, or else only a rollback helps.
+        deleted.inspect_err(|error| {
+            if matches!(error, Error::Engine(_)) {
+                writing.fail(error);
+            }
+        })
     }
 
     /// Opens one of the eight reserved streams. A fixed archive keeps stream 0 to itself (the trash), a

@@ -87,9 +87,20 @@ impl Registry {
         key: &R::Key,
         value: &R::Value,
     ) -> Result<Option<R::Value>> {
+        let before = self.put_kept::<R>(key, value)?;
+        self.spill()?;
+        Ok(before)
+    }
+
+    /// As [`Registry::put`], but keeps every page in memory: while the trash is being recorded, nothing
+    /// else may allocate, since what the transaction freed is in the trash by then.
+    pub(super) fn put_kept<R: Record>(
+        &mut self,
+        key: &R::Key,
+        value: &R::Value,
+    ) -> Result<Option<R::Value>> {
         let (key, value) = (R::encode_key(key), R::encode_value(value));
         let before = self.trees.get_mut(R::TREE).insert(&mut self.space, &key, &value)?;
-        self.spill()?;
         before.map(|value| R::decode_value(&key, &value)).transpose()
     }
 

@@ -1,13 +1,13 @@
 //! Everything a writer has in memory: the registry, the open streams, and what the meta slot holds.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ar7_engine::format::{MetaSlot, Run, StoredStream, StreamLayout};
 use ar7_engine::store::Writer;
 use uuid::{ContextV7, Timestamp, Uuid};
 
-use super::flush::flush_blocks;
+use super::flush;
 use super::pages::PageCache;
 use super::registry::Registry;
 use crate::error::{Error, Result};
@@ -17,8 +17,9 @@ use crate::stream::OpenStream;
 /// Changed blocks kept in memory at most: 4096 blocks are 16 MiB.
 const DIRTY_BLOCKS_MAX: usize = 4096;
 
-/// The open streams, and closed ones whose blocks are not flushed yet.
-pub(super) type OpenStreams = HashMap<Uuid, OpenStream>;
+/// The open streams, and closed ones whose blocks are not flushed yet. In order of identity, which is the order of
+/// making: streams that were made together lie together.
+pub(super) type OpenStreams = BTreeMap<Uuid, OpenStream>;
 
 /// Everything a writer has in memory.
 pub(crate) struct State {
@@ -40,7 +41,7 @@ impl State {
         let slot = writer.store().current().slot.clone();
         let mut state = State {
             registry: Registry::new(writer, cache),
-            open: HashMap::new(),
+            open: BTreeMap::new(),
             reserved: slot.reserved_streams.clone(),
             metadata: Vec::new(),
             counters: [0; 8],
@@ -140,13 +141,26 @@ impl State {
 
     /// Seals what is in memory and records the streams that are closed. With `tails`, everything, so
     /// that a commit can follow.
+    ///
+    /// Without space it fails and changes nothing; after any other failure the transaction can only be rolled
+    /// back, which the next commit then does.
     pub(super) fn flush(&mut self, tails: bool) -> Result<()> {
-        flush_blocks(&mut self.registry, &mut self.open, tails)?;
+        let prepared = flush::prepare(&mut self.registry, &self.open, tails)?;
+        let finished = self.finish_flush(&prepared, tails);
+        finished.inspect_err(|error| self.fail(error))
+    }
+
+    /// Notes a failure that left the transaction half changed.
+    pub(crate) fn fail(&mut self, error: &Error) {
+        self.failed.get_or_insert_with(|| error.clone());
+    }
+
+    fn finish_flush(&mut self, prepared: &flush::Flush, tails: bool) -> Result<()> {
+        flush::finish(&mut self.registry, &mut self.open, prepared)?;
         self.dirty_blocks = self.open.values().map(|open| open.dirty.len()).sum();
         let State { registry, open, reserved, .. } = self;
-        let mut identities: Vec<Uuid> = open.keys().copied().collect();
         // In order, so that new records are appended at the right edge of their tree.
-        identities.sort_unstable();
+        let identities: Vec<Uuid> = open.keys().copied().collect();
         for identity in identities {
             let stream = open.get_mut(&identity).expect("just listed");
             if stream.changed && (tails || !stream.held) {

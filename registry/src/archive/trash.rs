@@ -85,7 +85,7 @@ fn insert(registry: &mut Registry, run: Run) -> Result<()> {
     }
     let joined = Run::new(start, end - start.get()).expect("joined runs are a run");
     registry.trash_blocks += u64::from(joined.count());
-    registry.put::<Free>(&start, &joined)?;
+    registry.put_kept::<Free>(&start, &joined)?;
     Ok(())
 }
 

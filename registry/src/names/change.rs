@@ -209,7 +209,15 @@ impl Names<'_> {
     }
 
     fn change<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
-        self.archive.state()?.writing().and_then(work)
+        let mut state = self.archive.state()?;
+        let writing = state.writing()?;
+        // What is refused is refused before anything is changed; a failure of the engine may come half-way,
+        // and then only a rollback helps.
+        work(writing).inspect_err(|error| {
+            if matches!(error, Error::Engine(_)) {
+                writing.fail(error);
+            }
+        })
     }
 }
 
