@@ -33,7 +33,12 @@ fn assert_equal(tree: &Tree, space: &HeapSpace, model: &Model, probes: &[Vec<u8>
 }
 
 /// Runs seeded operations with keys from `key`; a flush and a reopening every so often.
-fn run(seed: u64, operations: u32, key: impl Fn(&mut ChaCha8Rng) -> Vec<u8>, value_max: u32) {
+fn check_against_model(
+    seed: u64,
+    operations: u32,
+    key: impl Fn(&mut ChaCha8Rng) -> Vec<u8>,
+    value_max: u32,
+) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let (mut space, mut model) = (HeapSpace::new(), Model::new());
     let mut tree = Tree::open(TreeId::Streams, Root::default());
@@ -68,7 +73,12 @@ fn run(seed: u64, operations: u32, key: impl Fn(&mut ChaCha8Rng) -> Vec<u8>, val
 
 #[test]
 fn colliding_keys_of_eight_bytes() {
-    run(1, 500_000, |random| (random.next_u32() % 20_000).to_be_bytes().to_vec(), 60);
+    check_against_model(
+        1,
+        500_000,
+        |random| (random.next_u32() % 20_000).to_be_bytes().to_vec(),
+        60,
+    );
 }
 
 #[test]
@@ -77,7 +87,7 @@ fn colliding_keys_of_any_length() {
         let length = random.next_u32() % 40;
         (0..length).map(|_| random.next_u32().to_le_bytes()[0] % 3).collect()
     };
-    run(2, 400_000, key, 40);
+    check_against_model(2, 400_000, key, 40);
 }
 
 #[test]
@@ -89,7 +99,7 @@ fn colliding_keys_with_the_longest_cells() {
         key[length - 4..].copy_from_slice(&number.to_be_bytes());
         key
     };
-    run(3, 150_000, key, u32::try_from(CELL_MAX - KEY_MAX).unwrap());
+    check_against_model(3, 150_000, key, u32::try_from(CELL_MAX - KEY_MAX).unwrap());
 }
 
 #[test]
