@@ -1,4 +1,15 @@
-//! Benchmarks with criterion, and the same work done by peers.
+//! What the benchmarks share: archives in memory, so that no disk is measured.
 //!
 //! The crate is not among the workspace's default members: a bench needs criterion, and `cargo test`
 //! should not wait for it.
+
+use ar7_engine::crypto::{RawKey, Secret};
+use ar7_engine::device::MemoryDevice;
+use ar7_registry::{Archive, CreateOptions, Result};
+
+/// An empty archive in memory.
+pub fn archive_in_memory() -> Result<Archive> {
+    let secret = Secret::Key(RawKey::generate()?);
+    let device = Box::new(MemoryDevice::new());
+    Archive::create_device(device, &secret, &CreateOptions::default())
+}
