@@ -6,6 +6,7 @@ mod pages;
 mod registry;
 mod snapshot;
 mod state;
+mod stream_registry;
 #[cfg(test)]
 mod tests;
 mod trash;
@@ -20,6 +21,7 @@ use ar7_engine::store::{self, Io, OpenOptions, Store, Writer};
 use uuid::Uuid;
 
 pub use snapshot::Snapshot;
+pub use stream_registry::StreamRegistry;
 
 pub(crate) use pages::read_page;
 pub(crate) use registry::Registry;
@@ -338,6 +340,9 @@ impl Archive {
     /// Opens one of the eight reserved streams. A fixed archive keeps stream 0 to itself (the trash), a
     /// dynamic one streams 0 and 1 (trash and index); the stream of a single archive is stream 0.
     #[doc(alias = "special_stream")]
+    #[doc(alias = "STREAM_DATA")]
+    #[doc(alias = "STREAM_TRASH")]
+    #[doc(alias = "STREAM_INDEX")]
     pub fn reserved_stream(&self, index: usize) -> Result<Stream> {
         let kept = match self.kind() {
             ArchiveKind::Single => 0,
@@ -352,6 +357,7 @@ impl Archive {
 
     /// Opens one of the eight reserved blocks, 0 to 7. The header and its copy are not sealed blocks.
     #[doc(alias = "special_block")]
+    #[doc(alias = "BLOCK_META")]
     pub fn reserved_block(&self, index: u32) -> Result<Block> {
         let position = Position::new(index).ok_or(Error::NoReservedBlock { index })?;
         Ok(self.inner.store.reserved_block(position)?)

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use uuid::Uuid;
 
 use super::layout::locate;
-use super::open::{OpenStream, blocks_for, split_offset};
+use super::open::{OpenStream, blocks_for, check_length, split_offset};
 use super::read::{Reading, read_blocks};
 use crate::archive::{Archive, Inner, Registry, Snapshot};
 use crate::error::{Error, Result};
@@ -126,6 +126,7 @@ impl Stream {
         if bytes.is_empty() {
             return Ok(());
         }
+        check_length(offset.saturating_add(bytes.len() as u64))?;
         if offset > self.len()? {
             self.grow(offset)?;
         }
@@ -168,6 +169,8 @@ impl Stream {
 
     /// Adds zeros, a step at a time; if there is no space for all of them, none is added.
     fn grow(&mut self, length: u64) -> Result<()> {
+        // Refused at once, not when the file system is full.
+        check_length(length)?;
         let before = self.len()?;
         let mut reached = before;
         while reached < length {

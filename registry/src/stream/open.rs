@@ -198,7 +198,7 @@ impl OpenStream {
             // Bytes beyond the end, left by a longer past or by `extend`, must not show.
             self.block_mut(registry, index)?[within..].fill(0);
             for beyond in index + 1..self.count {
-                self.block_mut(registry, beyond)?.fill(0);
+                self.dirty.insert(beyond, Box::new([0; DATA_SIZE]));
             }
         }
         let blocks = count_for(length)?;
@@ -281,7 +281,7 @@ pub(crate) fn blocks_for(within: usize, length: usize) -> u32 {
     u32::try_from((within + length).div_ceil(DATA_SIZE)).unwrap_or(u32::MAX)
 }
 
-fn check_length(length: u64) -> Result<()> {
+pub(crate) fn check_length(length: u64) -> Result<()> {
     if count_for(length)? > STREAM_BLOCKS_MAX {
         return Err(too_long().into());
     }
