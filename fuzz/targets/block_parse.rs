@@ -1,4 +1,6 @@
 //! See `ar7_fuzz::block_parse`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| ar7_fuzz::block_parse(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    ar7_fuzz::block_parse(bytes);
+});

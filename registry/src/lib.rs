@@ -15,3 +15,8 @@ pub use error::{Error, Result};
 pub use names::Names;
 pub use stream::{Blocks, Mode, Stream, StreamFile};
 pub use verify::{Finding, Subject, VerifyProgress, VerifySummary};
+
+/// The example in the README is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

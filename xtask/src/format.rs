@@ -6,18 +6,38 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use ar7_engine::format::{Field, plain, sealed};
+use ar7_engine::format::{
+    Field, header_layout, key_slot_layout, loose_run, meta_slot_layout, plain, redo_block,
+    redo_entry, root, sealed, session, stored_stream, stream_record_layout,
+};
+use ar7_registry::records::{extent_key_layout, extent_layout, name_layout, tag_layout};
+use ar7_registry::tree::page_layout;
 
 use crate::error::{Error, Result};
-use crate::workspace::root;
+use crate::workspace;
 
 /// A table: its name in the document, the length of the structure, and the fields.
 type Table = (&'static str, usize, &'static [Field]);
 
 /// Every table of the document, and the layout it is written from.
 const TABLES: &[Table] = &[
+    ("header", header_layout::SIZE, header_layout::FIELDS),
+    ("key slot", key_slot_layout::SIZE, key_slot_layout::FIELDS),
     ("sealed block", sealed::SIZE, sealed::FIELDS),
     ("block plaintext", plain::SIZE, plain::FIELDS),
+    ("meta slot", meta_slot_layout::SIZE, meta_slot_layout::FIELDS),
+    ("root", root::SIZE, root::FIELDS),
+    ("loose run", loose_run::SIZE, loose_run::FIELDS),
+    ("session", session::SIZE, session::FIELDS),
+    ("redo block", redo_block::SIZE, redo_block::FIELDS),
+    ("redo entry", redo_entry::SIZE, redo_entry::FIELDS),
+    ("stream record", stream_record_layout::SIZE, stream_record_layout::FIELDS),
+    ("stored stream", stored_stream::SIZE, stored_stream::FIELDS),
+    ("registry page", page_layout::SIZE, page_layout::FIELDS),
+    ("extent key", extent_key_layout::SIZE, extent_key_layout::FIELDS),
+    ("extent", extent_layout::SIZE, extent_layout::FIELDS),
+    ("name", name_layout::SIZE, name_layout::FIELDS),
+    ("inode field", tag_layout::SIZE, tag_layout::FIELDS),
 ];
 
 const DOCUMENT: &str = "docs/FORMAT.md";
@@ -27,7 +47,7 @@ const CLOSING: &str = "<!-- end -->";
 
 /// Writes the tables; with `check`, fails where one differs and writes nothing.
 pub(crate) fn run(check: bool) -> Result<()> {
-    let path = root().join(DOCUMENT);
+    let path = workspace::root().join(DOCUMENT);
     let old = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
     let new = fill(&old, TABLES)?;
     if old == new {

@@ -59,19 +59,25 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .prefix("ar7-kill-")
         .tempdir()
         .map_err(Error::io("create a folder in", &std::env::temp_dir()))?;
-    let mut campaign = Campaign::new(folder.path(), options)?;
+    let outcome = campaign(folder.path(), options, started);
+    if outcome.is_err() {
+        println!("kept: {}", folder.keep().display());
+    }
+    outcome
+}
+
+fn campaign(folder: &Path, options: &Options, started: Instant) -> Result<()> {
+    let mut campaign = Campaign::new(folder, options)?;
     let outcome = campaign.run(options.kills);
     let found = if outcome.is_ok() { "no fault" } else { "FAULT" };
     let Tally { runs, kills, unborn, removals, completions, extractions } = campaign.tally;
     println!(
         "kill: {kills} kills in {runs} runs (seed {}, {}): {unborn} before there was an archive, \
-         {removals} of deletions; {extractions} partial extractions, {completions} completions compared: {found}",
+         {removals} of deletions; {extractions} partial extractions, {completions} completions \
+         compared: {found}",
         options.seed,
         seconds(started.elapsed()),
     );
-    if outcome.is_err() {
-        println!("kept: {}", folder.keep().display());
-    }
     outcome
 }
 

@@ -80,7 +80,7 @@ impl MasterKey {
         random_array().map(MasterKey)
     }
 
-    pub(super) fn from_bytes(bytes: [u8; 32]) -> MasterKey {
+    pub(crate) fn from_bytes(bytes: [u8; 32]) -> MasterKey {
         MasterKey(bytes)
     }
 

@@ -48,16 +48,13 @@ pub struct FileDevice {
 }
 
 impl FileDevice {
-    /// Opens the file at `path`, which must be a regular file and not empty.
+    /// Opens the file at `path`, which must be a regular file.
     pub fn open(path: impl AsRef<Path>, access: Access) -> Result<FileDevice> {
         let path = path.as_ref();
         let device = open_file(path, access)
             .and_then(|file| FileDevice::with_access(file, access))
             .map_err(|error| Error::io("open", error).at_path(path))?
             .named(path);
-        if device.known_bytes() == 0 {
-            return Err(Error::NotAnArchive { found: "an empty file".into() });
-        }
         Ok(device)
     }
 
@@ -252,6 +249,13 @@ impl Device for FileDevice {
 
     fn length_bytes(&self) -> Result<u64> {
         self.look_up_length(&self.resizing())
+    }
+
+    fn read_beginning(&self, length: usize) -> Result<Vec<u8>> {
+        let found = usize::try_from(self.length_bytes()?).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; length.min(found)];
+        self.read_at(0, &mut bytes)?;
+        Ok(bytes)
     }
 
     fn start_write_back(&self, run: Run) -> Result<()> {

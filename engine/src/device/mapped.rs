@@ -128,6 +128,10 @@ impl Device for MappedDevice {
         self.file.length_bytes()
     }
 
+    fn read_beginning(&self, length: usize) -> Result<Vec<u8>> {
+        self.file.read_beginning(length)
+    }
+
     fn start_write_back(&self, run: Run) -> Result<()> {
         self.file.start_write_back(run)
     }

@@ -71,9 +71,14 @@ pub trait Device: Send + Sync {
 
     /// The first bytes, at most `length` of them, of a device that may be shorter than a block.
     fn read_beginning(&self, length: usize) -> Result<Vec<u8>> {
+        let found = usize::try_from(self.length_bytes()?).unwrap_or(usize::MAX);
         let mut block = vec![0; BLOCK_SIZE];
-        self.read(Position::at(0), &mut block)?;
-        block.truncate(length);
+        if found < BLOCK_SIZE {
+            block.clear();
+        } else {
+            self.read(Position::at(0), &mut block)?;
+            block.truncate(length);
+        }
         Ok(block)
     }
 

@@ -230,6 +230,7 @@ fn parse_fields(
         [1] => ArchiveKind::Single,
         [2] => ArchiveKind::Fixed,
         [3] => ArchiveKind::Dynamic,
+        [0] => return Err(Error::damaged(position, Check::HeaderField, "a kind of archive", 0_u8)),
         [kind] => {
             return Err(Error::NewerFormat {
                 what: "kind of archive",

@@ -1,1 +1,41 @@
+//! Invariants: a structure that decodes encodes to the same bytes; no bytes make a decoder panic; every field is
+//! bounded, with the error that names the check; reserved bytes are zero.
 
+mod block;
+mod header;
+mod key_slot;
+mod meta_slot;
+mod redo;
+mod stream_record;
+mod units;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::Field;
+use crate::error::{Check, Error};
+
+/// Bytes to be changed: a field, a place in it, and the new value.
+type Edit = (Field, Index, u8);
+
+/// Up to four changed bytes in these fields. Small fields are hit as often as large ones.
+fn edits(fields: &'static [Field]) -> impl Strategy<Value = Vec<Edit>> {
+    let value = prop_oneof![0..=3_u8, any::<u8>()];
+    let edit = (proptest::sample::select(fields), any::<Index>(), value);
+    proptest::collection::vec(edit, 0..4)
+}
+
+fn apply(edits: &[Edit], bytes: &mut [u8]) {
+    for (field, index, value) in edits {
+        let field = field.of_mut(bytes);
+        field[index.index(field.len())] = *value;
+    }
+}
+
+/// The check that failed, if the error is damage.
+fn damaged_check(error: &Error) -> Option<Check> {
+    match error {
+        Error::Damaged(fault) => Some(fault.check),
+        _ => None,
+    }
+}

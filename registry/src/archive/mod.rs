@@ -93,7 +93,7 @@ pub(crate) struct Inner {
     pub(crate) cache: Arc<PageCache>,
     /// None in a reader; taken out by closing.
     state: Mutex<Option<State>>,
-    writer: bool,
+    pub(crate) writer: bool,
 }
 
 /// Sizes and counts of an archive, as last committed.

@@ -9,6 +9,8 @@ mod change;
 mod cursor;
 mod page;
 mod reader;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 mod working;

@@ -1,1 +1,186 @@
+//! The tree equals `BTreeMap` after any operations, flushes and reopenings, at real page sizes; its pages stay
+//! well filled; pages that are not pages are refused.
 
+use std::collections::BTreeMap;
+
+use ar7_engine::format::{DATA_SIZE, Data, Position, Root};
+use proptest::prelude::*;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use super::testing::HeapSpace;
+use super::*;
+
+type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Compares everything that a tree can be asked.
+fn assert_equal(tree: &Tree, space: &HeapSpace, model: &Model, probes: &[Vec<u8>]) {
+    assert_eq!(tree.entries(), model.len() as u64);
+    let root = tree.root();
+    let reader = TreeReader::new(TreeId::Streams, root, space);
+    let forwards = reader.range(&[]).unwrap().map(Result::unwrap);
+    assert!(forwards.eq(model.iter().map(|(key, value)| (key.clone(), value.clone()))));
+    let backwards = reader.range_back(&[0xff; KEY_MAX]).unwrap().map(Result::unwrap);
+    assert!(backwards.eq(model.iter().rev().map(|(key, value)| (key.clone(), value.clone()))));
+    for probe in probes {
+        let owned = |(key, value): (&Vec<u8>, &Vec<u8>)| (key.clone(), value.clone());
+        assert_eq!(tree.get(space, probe).unwrap(), model.get(probe).cloned());
+        let floor = model.range(..=probe.clone()).next_back().map(owned);
+        assert_eq!(reader.floor(probe).unwrap(), floor);
+        let ceiling = model.range(probe.clone()..).next().map(owned);
+        assert_eq!(reader.ceiling(probe).unwrap(), ceiling);
+    }
+}
+
+/// Runs seeded operations with keys from `key`; a flush and a reopening every so often.
+fn run(seed: u64, operations: u32, key: impl Fn(&mut ChaCha8Rng) -> Vec<u8>, value_max: u32) {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let (mut space, mut model) = (HeapSpace::new(), Model::new());
+    let mut tree = Tree::open(TreeId::Streams, Root::default());
+    // The share of removals swings, so that the tree grows and shrinks to nothing again and again.
+    for operation in 0..operations {
+        let growing = (operation / (operations / 8).max(1)).is_multiple_of(2);
+        let removals = if growing { 2 } else { 7 };
+        let key = key(&mut random);
+        if random.next_u32() % 10 < removals {
+            assert_eq!(tree.remove(&mut space, &key).unwrap(), model.remove(&key));
+        } else {
+            let length = random.next_u32() % (value_max + 1);
+            let value = vec![random.next_u32().to_le_bytes()[0]; length as usize];
+            let before = tree.insert(&mut space, &key, &value).unwrap();
+            assert_eq!(before, model.insert(key, value));
+        }
+        if random.next_u32().is_multiple_of(20_000) {
+            let root = tree.flush(&mut space).unwrap();
+            space.raise_step();
+            tree = Tree::open(TreeId::Streams, root);
+        }
+    }
+    let probes: Vec<Vec<u8>> = (0..200).map(|_| key(&mut random)).collect();
+    tree.flush(&mut space).unwrap();
+    assert_equal(&tree, &space, &model, &probes);
+    for key in model.keys() {
+        assert!(tree.remove(&mut space, key).unwrap().is_some());
+    }
+    assert_eq!((tree.entries(), tree.dirty_pages()), (0, 0));
+    assert_eq!(space.used(), 0, "an empty tree keeps no page");
+}
+
+#[test]
+fn colliding_keys_of_eight_bytes() {
+    run(1, 500_000, |random| (random.next_u32() % 20_000).to_be_bytes().to_vec(), 60);
+}
+
+#[test]
+fn colliding_keys_of_any_length() {
+    let key = |random: &mut ChaCha8Rng| {
+        let length = random.next_u32() % 40;
+        (0..length).map(|_| random.next_u32().to_le_bytes()[0] % 3).collect()
+    };
+    run(2, 400_000, key, 40);
+}
+
+#[test]
+fn colliding_keys_with_the_longest_cells() {
+    let key = |random: &mut ChaCha8Rng| {
+        let number = random.next_u32() % 3000;
+        let length = 4 + number as usize % (KEY_MAX - 3);
+        let mut key = vec![b'k'; length];
+        key[length - 4..].copy_from_slice(&number.to_be_bytes());
+        key
+    };
+    run(3, 150_000, key, u32::try_from(CELL_MAX - KEY_MAX).unwrap());
+}
+
+#[test]
+fn two_hundred_thousand_streams_in_order_leave_full_pages() {
+    let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TreeId::Streams, Root::default()));
+    for number in 0..200_000_u128 {
+        tree.insert(&mut space, &(number << 64).to_be_bytes(), &[7; 51]).unwrap();
+    }
+    let root = tree.flush(&mut space).unwrap();
+    // 71 bytes a cell: 56 to a page.
+    let least = 200_000_usize.div_ceil(56);
+    assert!(space.used() <= least + least / 50, "{} pages for {least}", space.used());
+    let reader = TreeReader::new(TreeId::Streams, root, &space);
+    for number in 0..200_000_u128 {
+        assert!(reader.get(&(number << 64).to_be_bytes()).unwrap().is_some(), "{number} is lost");
+    }
+}
+
+#[test]
+fn two_hundred_thousand_names_in_no_order_are_all_there() {
+    let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TreeId::Names, Root::default()));
+    let mut random = ChaCha8Rng::seed_from_u64(4);
+    let mut keys = Vec::new();
+    for number in 0..200_000_u32 {
+        let mut key = u64::from(random.next_u32() % 5000).to_be_bytes().to_vec();
+        key.extend(format!("{number:x}-{:0width$}", 0, width = number as usize % 240).into_bytes());
+        tree.insert(&mut space, &key, &[1; 9]).unwrap();
+        keys.push(key);
+    }
+    let root = tree.flush(&mut space).unwrap();
+    let mut tree = Tree::open(TreeId::Names, root);
+    for key in &keys {
+        assert!(tree.get(&space, key).unwrap().is_some());
+    }
+    for key in &keys {
+        assert!(tree.remove(&mut space, key).unwrap().is_some());
+    }
+    assert_eq!(space.used(), 0);
+}
+
+#[test]
+fn what_is_too_long_is_refused() {
+    let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TreeId::Names, Root::default()));
+    assert!(tree.insert(&mut space, &[0; KEY_MAX + 1], &[]).is_err());
+    assert!(tree.insert(&mut space, &[0], &[0; CELL_MAX]).is_err());
+    assert_eq!(tree.dirty_pages(), 0);
+}
+
+const EXPECT: PageExpectation = PageExpectation { tree: TreeId::Names, level: 0 };
+
+fn valid_page(count: usize) -> Page {
+    let mut page = Page::new(TreeId::Names, 0);
+    for cell in 0..count {
+        page.push(&[u8::try_from(cell).unwrap(), 1], &[9; 5]);
+    }
+    page
+}
+
+proptest! {
+    /// No bytes make parsing panic, and a page that parses is encoded as it was found.
+    #[test]
+    fn any_bytes_parse_or_are_refused(
+        count in 1_usize..60,
+        changes in prop::collection::vec((0..DATA_SIZE, any::<u8>()), 0..6),
+        level in 0_u8..3,
+    ) {
+        let mut data: Data = *valid_page(count).data();
+        for (at, byte) in changes {
+            data[at] = byte;
+        }
+        let expect = PageExpectation { level, ..EXPECT };
+        if let Ok(page) = Page::parse(Position::at(9), &data, expect) {
+            let mut again = Page::new(TreeId::Names, level);
+            for cell in 0..page.count() {
+                again.push(page.key(cell), page.value(cell));
+            }
+            prop_assert_eq!(&again.data()[..], &data[..]);
+        }
+    }
+}
+
+#[test]
+fn pages_of_another_tree_or_level_are_refused() {
+    let data = *valid_page(3).data();
+    assert!(Page::parse(Position::at(9), &data, EXPECT).is_ok());
+    let others = [
+        PageExpectation { tree: TreeId::Inodes, ..EXPECT },
+        PageExpectation { level: 1, ..EXPECT },
+    ];
+    for expect in others {
+        assert!(Page::parse(Position::at(9), &data, expect).is_err());
+    }
+    assert!(Page::parse(Position::at(9), &[0; DATA_SIZE], EXPECT).is_err());
+}

@@ -1,0 +1,244 @@
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::{apply, damaged_check, edits};
+use crate::error::{Check, Error, Result};
+use crate::format::{
+    BLOCKS_MAX, BlockRef, DATA_SIZE, DEPTH_MAX, Data, Features, Field, Generation, METADATA_MAX,
+    MetaSlot, PENDING_SESSIONS_MAX, Position, Root, Run, SessionRecord, StoredStream, StreamLayout,
+    StreamRecord, loose_run, meta_slot_layout as at, root, stored_stream,
+};
+
+const HERE: Position = Position::at(3);
+const GENERATION: Generation = Generation { session: 5, step: 6, salt: 7 };
+const COUNT: u32 = 1000;
+
+fn block(position: u32) -> BlockRef {
+    BlockRef { position: Position::at(position), generation: GENERATION }
+}
+
+fn run(start: u32, count: u32) -> Run {
+    Run::new(Position::at(start), count).expect("a run")
+}
+
+fn first() -> MetaSlot {
+    MetaSlot::first(GENERATION, 1, [0xab; 32])
+}
+
+/// A slot in which every field is used.
+fn rich() -> MetaSlot {
+    let mut slot = first();
+    slot.features = Features { compatible: 1, readable: 2, required: 0 };
+    slot.number = 77;
+    slot.block_count = COUNT;
+    slot.roots[0] = Root { block: Some(block(8)), depth: 1, entries: 1 };
+    slot.roots[15] = Root { block: Some(block(999)), depth: DEPTH_MAX, entries: u64::MAX };
+    slot.redo_head = Some(block(20));
+    slot.redo_length = 496;
+    slot.loose = vec![run(8, 1), run(9, 11), run(900, 100)];
+    slot.reserved_streams[3] = StoredStream {
+        record: StreamRecord {
+            begin: Some(Position::at(30)),
+            end: Some(Position::at(31)),
+            count: 2,
+            length: 5000,
+            ..StreamRecord::empty(Uuid::from_u128(3))
+        },
+        layout: StreamLayout::OneRun(GENERATION),
+    };
+    slot.master_key_number = 2;
+    slot.rekey_watermark = 100;
+    slot.counters = [1, 2, 3, 4, 5, 6, 7, u64::MAX];
+    slot.pending_sessions = vec![SessionRecord { session: 4, salt: 3, last_step: 2 }; 32];
+    slot.metadata = vec![0x6d; METADATA_MAX];
+    slot.tail = vec![0, 1, 0];
+    slot
+}
+
+fn decode(data: &Data) -> Result<MetaSlot> {
+    MetaSlot::decode(HERE, GENERATION, data)
+}
+
+/// What becomes of a rich slot with some bytes of a field replaced, from `skip` on.
+fn changed(field: Field, skip: usize, bytes: &[u8]) -> Result<()> {
+    let mut data = rich().encode().expect("a slot");
+    field.of_mut(&mut data[..])[skip..skip + bytes.len()].copy_from_slice(bytes);
+    decode(&data).map(drop)
+}
+
+#[test]
+fn slots_decode_to_themselves() {
+    for slot in [first(), rich()] {
+        let data = slot.encode().expect("a slot");
+        assert_eq!(decode(&data).expect("a slot"), slot);
+    }
+}
+
+#[test]
+fn lists_that_are_too_long_are_refused() {
+    type Change = fn(&mut MetaSlot);
+    let changes: [(&str, Change); 4] = [
+        ("number of loose free runs", |slot| {
+            slot.loose = (0..17).map(|at| run(10 + 2 * at, 1)).collect();
+        }),
+        ("number of sessions", |slot| {
+            let session = SessionRecord { session: 1, salt: 1, last_step: 1 };
+            slot.pending_sessions = vec![session; PENDING_SESSIONS_MAX + 1];
+        }),
+        ("length of the metadata", |slot| slot.metadata = vec![0; METADATA_MAX + 1]),
+        ("length of the tail", |slot| slot.tail = vec![0; at::TAIL.length + 1]),
+    ];
+    for (expected, change) in changes {
+        let mut slot = rich();
+        change(&mut slot);
+        let error = slot.encode().expect_err(expected);
+        assert!(matches!(error, Error::OutOfBounds { what, .. } if what == expected));
+    }
+}
+
+#[test]
+#[should_panic(expected = "a slot decodes to itself")]
+fn a_slot_that_would_not_open_is_never_written() {
+    let mut slot = rich();
+    slot.loose.reverse();
+    let _ = slot.encode();
+}
+
+#[test]
+fn another_generation_than_the_blocks_own_is_tampering() {
+    let data = rich().encode().expect("a slot");
+    let sealed = Generation { step: 7, ..GENERATION };
+    let error = MetaSlot::decode(HERE, sealed, &data).expect_err("another generation");
+    assert!(matches!(error, Error::Tampered(fault) if fault.check == Check::MetaSlot));
+}
+
+#[test]
+fn newer_slots_are_told_from_damage() {
+    let version = changed(at::VERSION, 0, &[0, 2]).expect_err("version 2");
+    assert!(matches!(version, Error::NewerFormat { what: "version of the meta slot", .. }));
+    let required = changed(at::FEATURES, 23, &[1]).expect_err("a required feature");
+    assert!(matches!(required, Error::NewerFormat { what: "required features", .. }));
+    let compression = 3 * stored_stream::SIZE + 37;
+    let compressed = changed(at::STREAMS, compression, &[1]).expect_err("compression");
+    assert!(matches!(compressed, Error::NewerFormat { what: "compression", .. }));
+}
+
+#[test]
+fn the_frame_is_checked() {
+    let slot = Check::MetaSlot;
+    let used = u16::try_from(at::TAIL.offset).expect("a slot is one block");
+    let hostile = [
+        ("no tag", slot, changed(at::TAG, 0, &[0; 4])),
+        ("version 0", slot, changed(at::VERSION, 0, &[0, 0])),
+        ("length without the fields", slot, changed(at::LENGTH, 0, &(used - 1).to_be_bytes())),
+        ("length past the data", slot, changed(at::LENGTH, 0, &4009_u16.to_be_bytes())),
+        ("tail past the length", Check::Reserved, changed(at::LENGTH, 0, &used.to_be_bytes())),
+        ("tail past the length", Check::Reserved, changed(at::TAIL, 3, &[1])),
+        ("reserved bytes", Check::Reserved, changed(at::RESERVED, 0, &[1])),
+        ("fewer blocks than are reserved", slot, changed(at::BLOCK_COUNT, 0, &[0, 0, 0, 7])),
+        ("more blocks than there can be", slot, changed(at::BLOCK_COUNT, 0, &[0x80, 0, 0, 0])),
+        ("a watermark past the last", slot, changed(at::REKEY_WATERMARK, 0, &[0x80, 0, 0, 0])),
+    ];
+    for (name, check, outcome) in hostile {
+        let error = outcome.expect_err(name);
+        assert_eq!(damaged_check(&error), Some(check), "{name}");
+    }
+    let zeros = decode(&[0; DATA_SIZE]).expect_err("zeros");
+    assert_eq!(damaged_check(&zeros), Some(slot));
+}
+
+#[test]
+fn roots_and_the_redo_list_are_bounded() {
+    let slot = Check::MetaSlot;
+    let second = root::SIZE;
+    let hostile = [
+        ("a reserved root", slot, changed(at::ROOTS, 0, &[0, 0, 0, 7])),
+        ("a root past the end", slot, changed(at::ROOTS, 0, &COUNT.to_be_bytes())),
+        ("a root before the beginning", slot, changed(at::ROOTS, 0, &[0xff, 0xff, 0xff, 0xfe])),
+        ("generation of no root", Check::Reserved, changed(at::ROOTS, second + 15, &[1])),
+        ("depth of no root", Check::Root, changed(at::ROOTS, second + 16, &[1])),
+        ("entries of no root", Check::Root, changed(at::ROOTS, second + 27, &[1])),
+        ("no depth", Check::Root, changed(at::ROOTS, 16, &[0])),
+        ("no entries", Check::Root, changed(at::ROOTS, 27, &[0])),
+        ("too deep", Check::Root, changed(at::ROOTS, 16, &[DEPTH_MAX + 1])),
+        ("reserved bytes of a root", Check::Reserved, changed(at::ROOTS, 19, &[1])),
+        ("a reserved list", slot, changed(at::REDO_HEAD, 0, &[0, 0, 0, 1])),
+        ("a list past the end", slot, changed(at::REDO_HEAD, 0, &COUNT.to_be_bytes())),
+        ("a list of none", Check::RedoList, changed(at::REDO_LENGTH, 0, &[0; 4])),
+        ("a list of too many", Check::RedoList, changed(at::REDO_LENGTH, 0, &[0, 0, 1, 0xf1])),
+    ];
+    for (name, check, outcome) in hostile {
+        let error = outcome.expect_err(name);
+        assert_eq!(damaged_check(&error), Some(check), "{name}");
+    }
+    let mut without = rich();
+    (without.redo_head, without.redo_length) = (None, 0);
+    let mut data = without.encode().expect("a slot");
+    at::REDO_LENGTH.put(&mut data[..], &1_u32.to_be_bytes());
+    assert_eq!(damaged_check(&decode(&data).expect_err("no head")), Some(Check::RedoList));
+}
+
+#[test]
+fn lists_and_records_are_bounded() {
+    let slot = Check::MetaSlot;
+    let (start, stream) = (loose_run::SIZE, 3 * stored_stream::SIZE);
+    let hostile = [
+        ("17 runs", slot, changed(at::LOOSE_COUNT, 0, &[17])),
+        ("fewer runs than there are", Check::Reserved, changed(at::LOOSE_COUNT, 0, &[2])),
+        ("more runs than there are", slot, changed(at::LOOSE_COUNT, 0, &[4])),
+        ("a reserved run", slot, changed(at::LOOSE, 0, &[0, 0, 0, 7])),
+        ("an empty run", slot, changed(at::LOOSE, 4, &[0, 0, 0, 0])),
+        ("runs that overlap", slot, changed(at::LOOSE, start, &[0, 0, 0, 8])),
+        ("a run past the end", slot, changed(at::LOOSE, 2 * start + 7, &[101])),
+        ("a run past everything", slot, changed(at::LOOSE, 2 * start + 4, &[0xff; 4])),
+        ("33 sessions", slot, changed(at::PENDING_COUNT, 0, &[33])),
+        ("fewer sessions", Check::Reserved, changed(at::PENDING_COUNT, 0, &[31])),
+        ("too much metadata", slot, changed(at::METADATA_LENGTH, 0, &2049_u16.to_be_bytes())),
+        ("a rest of metadata", Check::Reserved, changed(at::METADATA_LENGTH, 0, &[0, 9])),
+        ("another stream", Check::Record, changed(at::STREAMS, stream + 15, &[4])),
+        ("a stream past the end", Check::Record, changed(at::STREAMS, stream + 17, &[1])),
+    ];
+    for (name, check, outcome) in hostile {
+        let error = outcome.expect_err(name);
+        let Error::Damaged(fault) = error else { panic!("{name}: {error}") };
+        assert_eq!((fault.check, fault.position), (check, Some(HERE)), "{name}");
+    }
+    let mut beyond = rich();
+    beyond.block_count = BLOCKS_MAX;
+    let mut data = beyond.encode().expect("a slot");
+    at::BLOCK_COUNT.put(&mut data[..], &31_u32.to_be_bytes());
+    assert!(decode(&data).is_err(), "blocks beyond the count");
+}
+
+proptest! {
+    #[test]
+    fn slots_that_decode_encode_to_the_same_bytes(
+        used in any::<bool>(),
+        changed in edits(at::FIELDS),
+    ) {
+        let slot = if used { rich() } else { first() };
+        let mut data = slot.encode().expect("a slot");
+        apply(&changed, &mut data[..]);
+        if let Ok(slot) = decode(&data) {
+            prop_assert_eq!(slot.encode().expect("a slot"), data);
+        } else {
+            prop_assert!(!changed.is_empty());
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_a_slot_panic(
+        bytes in proptest::collection::vec(any::<u8>(), DATA_SIZE),
+        known in 0..=at::FIELDS.len(),
+    ) {
+        // The first fields are those of a good slot, so that the later ones are looked at.
+        let mut data: Data = bytes.try_into().expect("the data of a block");
+        let good = rich().encode().expect("a slot");
+        for field in &at::FIELDS[..known] {
+            field.put(&mut data, field.of(&good[..]));
+        }
+        if let Ok(slot) = decode(&data) {
+            prop_assert_eq!(slot.encode().expect("a slot"), Box::new(data));
+        }
+    }
+}

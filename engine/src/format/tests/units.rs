@@ -1,0 +1,62 @@
+use crate::format::{BLOCKS_MAX, BlockRef, Features, Generation, Position, Run};
+
+#[test]
+fn links_are_minus_one_or_a_position() {
+    assert_eq!(Position::from_link(-1), Ok(None));
+    assert_eq!(Position::from_link(0), Ok(Some(Position::at(0))));
+    assert_eq!(Position::from_link(i32::MAX - 1), Ok(Position::new(BLOCKS_MAX - 1)));
+    for wrong in [i32::MAX, -2, i32::MIN] {
+        assert_eq!(Position::from_link(wrong), Err(wrong));
+    }
+    for link in [-1, 0, 8, i32::MAX - 1] {
+        assert_eq!(Position::to_link(Position::from_link(link).expect("in range")), link);
+    }
+}
+
+#[test]
+fn runs_end_within_the_format() {
+    let last = Position::at(BLOCKS_MAX - 1);
+    assert_eq!(Run::new(last, 1).map(Run::end), Some(BLOCKS_MAX));
+    assert_eq!(Run::new(last, 2), None);
+    assert_eq!(Run::new(last, u32::MAX), None);
+    assert_eq!(Run::new(Position::at(8), 0), None);
+    let run = Run::new(Position::at(8), 5).expect("a run");
+    let (head, tail) = run.split(2);
+    assert_eq!(head, Run::new(Position::at(8), 2));
+    assert_eq!(tail, Run::new(Position::at(10), 3));
+    assert_eq!(run.split(9), (Some(run), None));
+    assert_eq!(run.split(0), (None, Some(run)));
+}
+
+#[test]
+fn generations_are_ordered_as_their_bytes_are() {
+    let generation = Generation { session: 0x0102_0304, step: 0x0506_0708, salt: 0x090a_0b0c };
+    assert_eq!(generation.encode(), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+    assert_eq!(Generation::decode(generation.encode()), generation);
+    let later = Generation { session: 0x0102_0305, step: 0, salt: 0 };
+    assert!(generation < later && generation.encode() < later.encode());
+}
+
+#[test]
+fn references_to_no_block_have_no_generation() {
+    let none = BlockRef::encode(None);
+    assert_eq!(none, [255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(BlockRef::decode(none), Ok(None));
+    let mut wrong = none;
+    wrong[3] = 254;
+    assert_eq!(BlockRef::decode(wrong), Err(-2));
+}
+
+#[test]
+fn unknown_features_refuse_as_much_as_their_set_says() {
+    let bit = 1 << 63;
+    let compatible = Features { compatible: bit, ..Features::default() };
+    assert!(compatible.check_readable().is_ok() && compatible.check_writable().is_ok());
+    let readable = Features { readable: bit, ..Features::default() };
+    assert!(readable.check_readable().is_ok() && readable.check_writable().is_err());
+    let required = Features { required: bit, ..Features::default() };
+    assert!(required.check_readable().is_err() && required.check_writable().is_err());
+    let all = Features { compatible: 1, readable: 2, required: 0x0304 };
+    assert_eq!(Features::decode(all.encode()), all);
+    assert_eq!(all.encode()[22..], [3, 4]);
+}

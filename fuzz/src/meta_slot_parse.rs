@@ -1,0 +1,43 @@
+//! Reading a meta slot from any data.
+
+use ar7_engine::format::{DATA_SIZE, Generation, MetaSlot, Position, meta_slot_layout};
+
+use crate::bytes::{check_decoded, padded};
+
+/// Takes `bytes` as the data of a meta slot that was sealed in the generation it states. Returns whether it
+/// was accepted.
+///
+/// # Panics
+/// If reading it panics, or what was read is not what was there.
+pub fn meta_slot_parse(bytes: &[u8]) -> bool {
+    let data = padded::<DATA_SIZE>(bytes);
+    let generation = Generation::decode(meta_slot_layout::GENERATION.array(&data[..]));
+    let decoded = MetaSlot::decode(Position::at(1), generation, &data);
+    let encoded = decoded.and_then(|slot| slot.encode());
+    check_decoded(&data[..], encoded.map(|encoded| encoded.to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bytes::check_mutations;
+    use ar7_engine::format::{BlockRef, Root, Run, SessionRecord};
+
+    #[test]
+    fn any_slot_is_read_or_refused() {
+        let generation = Generation { session: 3, step: 9, salt: 0x1234_5678 };
+        let block = |position| Some(BlockRef { position: Position::at(position), generation });
+        let mut slot = MetaSlot::first(generation, 1, [5; 32]);
+        slot.block_count = 1000;
+        slot.roots[0] = Root { block: block(9), depth: 2, entries: 300 };
+        (slot.redo_head, slot.redo_length) = (block(20), 7);
+        slot.loose = [(30, 4), (40, 1)]
+            .map(|(start, count)| Run::new(Position::at(start), count).expect("a run"))
+            .to_vec();
+        slot.pending_sessions = vec![SessionRecord { session: 2, salt: 8, last_step: 5 }];
+        slot.metadata = b"metadata".to_vec();
+        slot.tail = vec![7; 12];
+        let data = slot.encode().expect("a slot within its bounds");
+        check_mutations(&data[..], 0x6d65_7461, meta_slot_parse);
+    }
+}

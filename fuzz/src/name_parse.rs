@@ -1,0 +1,46 @@
+//! Reading a name and what it names from any bytes.
+
+use ar7_registry::records::{Names, Record, name_layout, validate_name};
+
+use crate::bytes::{check_decoded, engine_error, split};
+
+/// Takes `bytes` as the value of a name, then its key. Returns whether they were accepted.
+///
+/// # Panics
+/// If reading them panics, what was read is not what was there, or the name is one that must not be extracted.
+pub fn name_parse(bytes: &[u8]) -> bool {
+    let (value, key) = split::<{ name_layout::SIZE }>(bytes);
+    let decoded = Names::decode_key(key).and_then(|decoded| {
+        validate_name(&decoded.name)?;
+        Ok((decoded, Names::decode_value(key, &value)?))
+    });
+    let encoded = decoded
+        .map(|(key, value)| [Names::encode_value(&value), Names::encode_key(&key)].concat())
+        .map_err(engine_error);
+    check_decoded(&[&value, key].concat(), encoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bytes::check_mutations;
+    use ar7_registry::records::{EntryType, InodeNumber, NameKey, NameValue};
+
+    #[test]
+    fn any_name_is_read_or_refused() {
+        let value = NameValue { inode: InodeNumber(7), kind: EntryType::File };
+        let key = NameKey { directory: InodeNumber::ROOT, name: b"a name".to_vec() };
+        let bytes = [Names::encode_value(&value), Names::encode_key(&key)].concat();
+        check_mutations(&bytes, 0x6e61_6d65, name_parse);
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_refused() {
+        for name in [&b""[..], b".", b"..", b"a/b", b"a\0", &[b'a'; 256]] {
+            let key = NameKey { directory: InodeNumber::ROOT, name: name.to_vec() };
+            let value = NameValue { inode: InodeNumber(7), kind: EntryType::File };
+            let bytes = [Names::encode_value(&value), Names::encode_key(&key)].concat();
+            assert!(!name_parse(&bytes), "{}", name.escape_ascii());
+        }
+    }
+}

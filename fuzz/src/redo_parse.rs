@@ -1,0 +1,35 @@
+//! Reading a block of the redo list from any data.
+
+use ar7_engine::format::{DATA_SIZE, Position, decode_redo, encode_redo};
+
+use crate::bytes::{check_decoded, padded, split};
+
+/// Takes `bytes` as a number of blocks and the data of a block of the redo list. Returns whether it was accepted.
+///
+/// # Panics
+/// If reading it panics, or what was read is not what was there.
+pub fn redo_parse(bytes: &[u8]) -> bool {
+    let (block_count, bytes) = split(bytes);
+    let data = padded::<DATA_SIZE>(bytes);
+    let decoded = decode_redo(Position::at(9), &data, u32::from_be_bytes(block_count));
+    check_decoded(&data[..], decoded.map(|entries| encode_redo(&entries).to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bytes::check_mutations;
+    use ar7_engine::format::{Generation, RedoEntry};
+
+    #[test]
+    fn any_block_is_read_or_refused() {
+        let entry = |number| RedoEntry {
+            place: Position::at(100 + number),
+            spare: Position::at(500 + number),
+            generation: Generation { session: 1, step: number, salt: 2 },
+        };
+        let entries: Vec<RedoEntry> = (0..150).map(entry).collect();
+        let bytes = [&1000_u32.to_be_bytes()[..], &encode_redo(&entries)[..]].concat();
+        check_mutations(&bytes, 0x7265_646f, redo_parse);
+    }
+}

@@ -1,0 +1,39 @@
+//! Reading a stream record, with the place of its blocks, from any bytes.
+
+use ar7_engine::format::StoredStream;
+
+use crate::bytes::{check_decoded, padded};
+
+/// Takes `bytes` as a stored stream. Returns whether it was accepted.
+///
+/// # Panics
+/// If reading it panics, or what was read is not what was there.
+pub fn stream_record_parse(bytes: &[u8]) -> bool {
+    let stored = padded::<{ StoredStream::SIZE }>(bytes);
+    check_decoded(&stored[..], StoredStream::decode(&stored).map(|stored| stored.encode()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bytes::check_mutations;
+    use ar7_engine::format::{Generation, Position, StreamLayout, StreamRecord};
+    use uuid::Uuid;
+
+    #[test]
+    fn any_record_is_read_or_refused() {
+        let record = StreamRecord {
+            identity: Uuid::from_u128(99),
+            begin: Some(Position::at(50)),
+            end: Some(Position::at(52)),
+            count: 3,
+            length: 10_000,
+            compression: 0,
+        };
+        let generation = Generation { session: 1, step: 2, salt: 3 };
+        let one_run = StoredStream { record, layout: StreamLayout::OneRun(generation) };
+        check_mutations(&one_run.encode(), 0x7275_6e00, stream_record_parse);
+        let extents = StoredStream { layout: StreamLayout::Extents, ..one_run };
+        check_mutations(&extents.encode(), 0x6578_7400, stream_record_parse);
+    }
+}
