@@ -66,9 +66,17 @@ impl Verifier<'_> {
             Ok(None) => self.disagree(subject.clone(), Check::Name, "an inode", number.0),
             Ok(Some(_)) | Err(_) => {}
         }
-        if kind == EntryType::Directory && self.names.parents.insert(number.0, directory).is_some()
-        {
-            self.disagree(subject, Check::Name, "one name for a directory", number.0);
+        let is_again = self.names.parents.contains_key(&number.0) || number == InodeNumber::ROOT;
+        if kind == EntryType::Directory {
+            self.names.parents.entry(number.0).or_insert(directory);
+        }
+        if kind == EntryType::Directory && is_again {
+            self.disagree(
+                subject,
+                Check::Name,
+                "one name for a directory, none for the root",
+                number.0,
+            );
         }
         if !self.names.named.insert(number.0) {
             *self.names.further.entry(number.0).or_default() += 1;
