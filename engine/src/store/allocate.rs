@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use super::{Commit, RunSet};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::format::{BLOCKS_MAX, Position, Run};
+use crate::format::{BLOCKS_MAX, Position, RESERVED_BLOCKS, Run};
 
 /// Blocks beyond those in use that the file is kept longer by, so that deleting and
 /// committing still work when the file system is full.
@@ -102,6 +102,20 @@ impl Space {
         self.fresh.remove(run);
         self.freed.insert(run);
         self.log.insert(run);
+    }
+
+    /// Takes back an allocation that nothing was sealed to: it may be allocated again at once.
+    pub(super) fn unallocate(&mut self, run: Run) {
+        self.fresh.remove(run);
+        self.pool.insert(run);
+    }
+
+    /// Whether a run of free blocks can be believed: within the archive, and not known otherwise already.
+    pub(super) fn is_believable(&self, run: Run) -> bool {
+        let known = [&self.fresh, &self.freed, &self.pool, &self.held];
+        run.start().get() >= RESERVED_BLOCKS
+            && run.end() <= self.count
+            && !known.into_iter().any(|set| set.intersects(run))
     }
 
     /// Everything freed in this transaction.

@@ -8,6 +8,9 @@ use super::trash::{reap, record, refill, trim_end};
 use crate::error::Result;
 use crate::records::Sessions;
 
+/// Free blocks from which on closing tries to cut the file by moving pages.
+const MOVING_BLOCKS: u64 = 256;
+
 impl State {
     /// Commits, if there is anything to commit.
     pub(super) fn commit(&mut self) -> Result<()> {
@@ -36,7 +39,14 @@ impl State {
 
     /// The commits that closing makes: one that clears the redo list, one that gives up the end of the file.
     pub(super) fn commit_closing(&mut self) -> Result<()> {
-        if self.registry.writer().has_redo_list() {
+        // Worth moving pages for: an eighth of the file, and at least a step of its growth.
+        let free = self.registry.trash_blocks + self.registry.writer().pooled_blocks();
+        let blocks = u64::from(self.registry.writer().block_count());
+        let roomy = free >= MOVING_BLOCKS && free >= blocks / 8;
+        if roomy {
+            self.registry.move_pages()?;
+        }
+        if roomy || self.registry.writer().has_redo_list() {
             self.commit_flushed()?;
         }
         if !self.registry.writer().any_view_held() && trim_end(&mut self.registry)? {

@@ -308,6 +308,10 @@ impl Archive {
             match writing.stored(identity)? {
                 Some(_) if new => return Err(Error::StreamExists { stream: identity }),
                 Some(_) => writing.hold(identity)?,
+                None if writing.is_taken(identity)? => {
+                    // It was deleted, and its blocks are not all free yet.
+                    return Err(Error::StreamExists { stream: identity });
+                }
                 None => {
                     self.check_kind("new stream")?;
                     writing.hold_new(StoredStream::empty(identity));

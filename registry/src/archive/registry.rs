@@ -18,6 +18,9 @@ use crate::tree::{Page, PageExpectation, PageSpace, PageStore, Tree, TreeId};
 /// Dirty pages that are kept in memory at most; above it they are sealed early. 4096 pages are 16 MiB.
 const DIRTY_PAGES_MAX: usize = 4096;
 
+/// Entries of all trees up to which closing moves the pages: some hundred pages.
+const MOVABLE_ENTRIES: u64 = 4096;
+
 /// Blocks beyond the dirty pages that a flush has at hand: splits, and the trash's own pages.
 const SPARE_PAGES: usize = 16;
 
@@ -106,6 +109,13 @@ impl Registry {
 
     /// Removes a record; returns its value.
     pub(crate) fn remove<R: Record>(&mut self, key: &R::Key) -> Result<Option<R::Value>> {
+        let before = self.remove_kept::<R>(key)?;
+        self.spill()?;
+        Ok(before)
+    }
+
+    /// As [`Registry::remove`], but keeps every page in memory.
+    pub(super) fn remove_kept<R: Record>(&mut self, key: &R::Key) -> Result<Option<R::Value>> {
         let key = R::encode_key(key);
         let before = self.trees.get_mut(R::TREE).remove(&mut self.space, &key)?;
         before.map(|value| R::decode_value(&key, &value)).transpose()
@@ -127,8 +137,15 @@ impl Registry {
     }
 
     /// Recycles a run.
-    pub(crate) fn free(&mut self, run: Run) {
+    pub(crate) fn free(&mut self, run: Run) -> Result<()> {
+        self.space.writer.check_run(run)?;
         self.space.writer.free(run);
+        Ok(())
+    }
+
+    /// Takes back allocations that nothing was sealed to.
+    pub(super) fn unallocate(&mut self, runs: Vec<Run>) {
+        self.space.writer.unallocate(runs);
     }
 
     /// Seals every dirty page of every tree but the trash, whose turn comes last.
@@ -149,6 +166,18 @@ impl Registry {
             roots[tree.index()] = self.trees.get(tree).root();
         }
         roots
+    }
+
+    /// Moves every page, if there are few: a page at the end of the file would keep closing from cutting it.
+    pub(super) fn move_pages(&mut self) -> Result<()> {
+        let entries: u64 = TreeId::ALL.into_iter().map(|tree| self.entries(tree)).sum();
+        if entries > MOVABLE_ENTRIES {
+            return Ok(());
+        }
+        for tree in TreeId::ALL {
+            self.trees.get_mut(tree).make_all_dirty(&mut self.space)?;
+        }
+        Ok(())
     }
 
     /// Back to the last commit.

@@ -18,7 +18,7 @@ const REFILL_RUNS: usize = 1024;
 const KEPT_RUNS: usize = LOOSE_RUNS_MAX / 2;
 
 /// Extents of dying streams that one commit frees at most, so that it stays within the reserve.
-const DYING_EXTENTS_PER_COMMIT: usize = 512;
+const DYING_EXTENTS_PER_COMMIT: usize = 128;
 
 /// Takes runs out of the trash until `wanted` blocks are at hand or enough runs were taken.
 pub(super) fn refill(registry: &mut Registry, wanted: u64) -> Result<()> {
@@ -29,7 +29,7 @@ pub(super) fn refill(registry: &mut Registry, wanted: u64) -> Result<()> {
         }
         let Some((_, run)) = registry.ceiling::<Free>(&from)? else { return Ok(()) };
         take(registry, run)?;
-        registry.writer().donate(run);
+        registry.writer().donate(run)?;
         match Position::new(run.end()) {
             Some(next) => from = next,
             None => return Ok(()),
@@ -46,7 +46,7 @@ pub(super) fn record(registry: &mut Registry) -> Result<Vec<Run>> {
     for _ in 0..KEPT_RUNS {
         let Some(kept) = pool.iter().max_by_key(|run| run.count()) else { break };
         pool.remove(kept);
-        registry.writer().donate(kept);
+        registry.writer().donate(kept)?;
     }
     let mut runs = registry.writer().drain_freed();
     runs.extend(pool.iter());
@@ -91,8 +91,8 @@ fn insert(registry: &mut Registry, run: Run) -> Result<()> {
 
 /// Takes a whole run out of the trash.
 fn take(registry: &mut Registry, run: Run) -> Result<()> {
-    registry.trash_blocks -= u64::from(run.count()).min(registry.trash_blocks);
-    registry.remove::<Free>(&run.start())?;
+    registry.remove_kept::<Free>(&run.start())?;
+    registry.trash_blocks = registry.trash_blocks.saturating_sub(u64::from(run.count()));
     Ok(())
 }
 
@@ -116,7 +116,7 @@ pub(super) fn trim_end(registry: &mut Registry) -> Result<bool> {
         }
     }
     for run in pool.iter() {
-        registry.writer().donate(run);
+        registry.writer().donate(run)?;
     }
     Ok(registry.writer().block_count() < before)
 }
@@ -131,7 +131,7 @@ pub(super) fn reap(registry: &mut Registry) -> Result<bool> {
         match registry.ceiling::<Extents>(&from)? {
             Some((key, extent)) if key.stream == stream => {
                 registry.remove::<Extents>(&key)?;
-                registry.free(extent.run);
+                registry.free(extent.run)?;
             }
             _ => {
                 registry.remove::<Dying>(&stream)?;

@@ -88,7 +88,8 @@ impl Names<'_> {
                 return Err(Error::WrongEntryType { path: name.to_vec(), found, needed });
             }
             check_free(state, directory, name)?;
-            inode.links += 1;
+            let full = EngineError::Full { what: "names of an inode", limit: u64::from(u32::MAX) };
+            inode.links = inode.links.checked_add(1).ok_or(full)?;
             state.registry.put::<Inodes>(&number, &inode)?;
             put_name(state, directory, name, NameValue { inode: number, kind: inode.kind })
         })
@@ -235,7 +236,8 @@ fn add(
     check_free(state, directory, name)?;
     make_root(state)?;
     let last = &mut state.counters[INODE_COUNTER];
-    *last = (*last).max(InodeNumber::ROOT.0) + 1;
+    let full = EngineError::Full { what: "number of inodes", limit: u64::MAX };
+    *last = (*last).max(InodeNumber::ROOT.0).checked_add(1).ok_or(full)?;
     let number = InodeNumber(*last);
     state.registry.put::<Inodes>(&number, inode)?;
     put_name(state, directory, name, NameValue { inode: number, kind: inode.kind })?;

@@ -52,7 +52,7 @@ impl Stream {
         }
         *changed = false;
         let data = data.clone();
-        self.with(|open, registry| {
+        self.add(|open, registry| {
             open.block_mut(registry, index)?.copy_from_slice(&data[..]);
             Ok(())
         })
@@ -109,7 +109,7 @@ impl Stream {
     /// own. The length in bytes does not change.
     pub fn push(&mut self, block: &Block) -> Result<()> {
         self.save(false)?;
-        self.with(|open, registry| open.push_block(registry, &block.data[..]).map(drop))?;
+        self.add(|open, registry| open.push_block(registry, &block.data[..]).map(drop))?;
         self.end()
     }
 
@@ -120,7 +120,7 @@ impl Stream {
         let block = self.read_block(last)?;
         let length = self.len()?.min(u64::from(last) * DATA_SIZE_U64);
         self.current = None;
-        self.with(|open, registry| open.cut_blocks(registry, last, length))?;
+        self.change(|open, registry| open.cut_blocks(registry, last, length))?;
         self.index = self.index.min(last.saturating_sub(1));
         Ok(Some(block))
     }
@@ -132,7 +132,7 @@ impl Stream {
         if change == 0 {
             return self.len();
         }
-        self.with(|open, _| open.adjust_length(change))
+        self.change(|open, _| open.adjust_length(change))
     }
 
     /// Cuts the stream to `length` bytes, or leaves it if it is shorter; returns its length.

@@ -94,7 +94,7 @@ impl Stream {
     pub fn stored(&self) -> Result<StoredStream> {
         match &self.backing {
             Backing::Reading(view) => Ok(self.view(view, &self.snapshot())?.stored.clone()),
-            Backing::Writing { .. } => self.with(|open, _| {
+            Backing::Writing { .. } => self.look(|open, _| {
                 let mut stored = open.stored.clone();
                 stored.record.count = open.count;
                 stored.record.length = open.length;
@@ -108,7 +108,7 @@ impl Stream {
     pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {
         match &self.backing {
             Backing::Writing { .. } => {
-                self.with(|open, registry| open.read_at(registry, offset, bytes))
+                self.look(|open, registry| open.read_at(registry, offset, bytes))
             }
             Backing::Reading(_) => self.read_committed(|snapshot, stored| {
                 let available = stored.record.length.saturating_sub(offset);
@@ -132,7 +132,7 @@ impl Stream {
         }
         let mut at = offset;
         for part in bytes.chunks(usize::try_from(STEP).unwrap_or(usize::MAX)) {
-            self.with(|open, registry| open.write_at(registry, at, part))?;
+            self.add(|open, registry| open.write_at(registry, at, part))?;
             at += part.len() as u64;
         }
         Ok(())
@@ -151,7 +151,7 @@ impl Stream {
         if length > self.len()? {
             return self.grow(length);
         }
-        self.with(|open, registry| open.set_len(registry, length))?;
+        self.change(|open, registry| open.set_len(registry, length))?;
         self.index = self.index.min(self.count()?.saturating_sub(1));
         Ok(())
     }
@@ -175,9 +175,9 @@ impl Stream {
         let mut reached = before;
         while reached < length {
             let next = length.min(reached.saturating_add(STEP));
-            let grown = self.with(|open, registry| open.set_len(registry, next));
+            let grown = self.add(|open, registry| open.set_len(registry, next));
             if let Err(error) = grown {
-                self.with(|open, registry| open.set_len(registry, before))?;
+                self.change(|open, registry| open.set_len(registry, before))?;
                 return Err(error);
             }
             reached = next;
@@ -189,7 +189,7 @@ impl Stream {
     pub(super) fn read_block(&self, index: u32) -> Result<Block> {
         let mut data: Box<Data> = Box::new([0; DATA_SIZE]);
         let stored = match &self.backing {
-            Backing::Writing { .. } => self.with(|open, registry| {
+            Backing::Writing { .. } => self.look(|open, registry| {
                 open.read_block(registry, index, &mut data)?;
                 Ok(Links::of_open(open, registry, index))
             })?,
@@ -208,15 +208,35 @@ impl Stream {
         Ok(Block { head, data })
     }
 
-    /// Does something to the stream as the transaction has it.
-    pub(super) fn with<T>(
+    /// Looks at the stream as the transaction has it.
+    fn look<T>(&self, work: impl FnOnce(&OpenStream, &Registry) -> Result<T>) -> Result<T> {
+        let epoch = self.epoch()?;
+        self.inner.state()?.writing()?.read_held(self.identity, epoch, work)
+    }
+
+    /// Changes the stream without adding blocks.
+    pub(super) fn change<T>(
         &self,
         work: impl FnOnce(&mut OpenStream, &mut Registry) -> Result<T>,
     ) -> Result<T> {
-        let Backing::Writing { epoch } = self.backing else {
-            return Err(ar7_engine::Error::ReadOnly.into());
-        };
-        self.inner.state()?.writing()?.with_held(self.identity, epoch, work)
+        let epoch = self.epoch()?;
+        self.inner.state()?.writing()?.change_held(self.identity, epoch, false, work)
+    }
+
+    /// Changes the stream in a way that may add blocks to those in memory.
+    pub(super) fn add<T>(
+        &self,
+        work: impl FnOnce(&mut OpenStream, &mut Registry) -> Result<T>,
+    ) -> Result<T> {
+        let epoch = self.epoch()?;
+        self.inner.state()?.writing()?.change_held(self.identity, epoch, true, work)
+    }
+
+    fn epoch(&self) -> Result<u64> {
+        match self.backing {
+            Backing::Writing { epoch } => Ok(epoch),
+            Backing::Reading(_) => Err(ar7_engine::Error::ReadOnly.into()),
+        }
     }
 
     /// Reads what is committed. A block that fails its check is no error if the stream was committed anew

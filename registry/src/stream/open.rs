@@ -225,10 +225,10 @@ impl OpenStream {
         if blocks <= self.placed()
             && let Some(tail) = self.reserved_tail.take()
         {
-            registry.free(Run::single(tail));
+            registry.free(Run::single(tail))?;
         }
         for run in truncate(registry, &mut self.stored, blocks)? {
-            registry.free(run);
+            registry.free(run)?;
         }
         let shorter = blocks < self.count;
         self.count = blocks;
