@@ -4,7 +4,8 @@
 //! goes round until nothing moves any more: what is still over then fits into the loose runs
 //! of the meta slot.
 
-use ar7_engine::format::{LOOSE_RUNS_MAX, Position, Run};
+use ar7_engine::format::{BlockIndex, LOOSE_RUNS_MAX, Position, Run};
+use uuid::Uuid;
 
 use super::Registry;
 use crate::error::Result;
@@ -124,19 +125,33 @@ pub(super) fn trim_end(registry: &mut Registry) -> Result<bool> {
 /// Frees some blocks of dying streams. Returns whether any are left.
 pub(super) fn reap(registry: &mut Registry) -> Result<bool> {
     for _ in 0..DYING_EXTENTS_PER_COMMIT {
-        let Some((stream, _)) = registry.ceiling::<Dying>(&uuid::Uuid::nil())? else {
+        let Some((stream, _)) = registry.ceiling::<Dying>(&Uuid::nil())? else {
             return Ok(false);
         };
-        let from = ExtentKey { stream, first: ar7_engine::format::BlockIndex(0) };
-        match registry.ceiling::<Extents>(&from)? {
-            Some((key, extent)) if key.stream == stream => {
-                registry.remove::<Extents>(&key)?;
-                registry.free(extent.run);
-            }
-            _ => {
-                registry.remove::<Dying>(&stream)?;
-            }
-        }
+        free_extent(registry, stream)?;
     }
     Ok(registry.entries(TreeId::Dying) > 0)
+}
+
+/// Frees every block of a dying stream: its extents must be gone before a new stream of that identity has any.
+pub(super) fn bury(registry: &mut Registry, stream: Uuid) -> Result<()> {
+    while registry.get::<Dying>(&stream)?.is_some() {
+        free_extent(registry, stream)?;
+    }
+    Ok(())
+}
+
+/// Frees the first extent of a dying stream, or forgets the stream if it has none.
+fn free_extent(registry: &mut Registry, stream: Uuid) -> Result<()> {
+    let from = ExtentKey { stream, first: BlockIndex(0) };
+    match registry.ceiling::<Extents>(&from)? {
+        Some((key, extent)) if key.stream == stream => {
+            registry.remove::<Extents>(&key)?;
+            registry.free(extent.run);
+        }
+        _ => {
+            registry.remove::<Dying>(&stream)?;
+        }
+    }
+    Ok(())
 }
