@@ -11,6 +11,8 @@
 //! | `special_block`, `SPECIAL_BLOCK_COUNT`, `BLOCK_META` | `Archive::reserved_block` | `eight_blocks_are_reserved` |
 //! | `special_stream`, `SPECIAL_STREAM_COUNT`, `STREAM_*` | `Archive::reserved_stream` | `eight_streams_are_reserved` |
 //! | `SingleStreamManager` | `ArchiveKind::Single` | `single_archive_has_its_stream_and_no_other` |
+//! | `SingleStreamManager.recycle` | `Stream::truncate` | `single_archive_gives_space_back` |
+//! | `SingleStreamManager.reuse` | nothing to reuse | `single_archive_gives_space_back` |
 //! | `FixedMultiStreamManager` | `ArchiveKind::Fixed` | `fixed_archive_keeps_its_set_of_streams` |
 //! | `FixedMultiStreamManager.recycle`, `reuse` | the trash | `truncated_blocks_are_reused` |
 //! | `DynamicMultiStreamManager` | `ArchiveKind::Dynamic` | `dynamic_archive_makes_and_deletes_streams` |
@@ -21,11 +23,11 @@ mod common;
 
 use ar7_engine::Error as EngineError;
 use ar7_engine::crypto::{KeyKind, SealJob};
-use ar7_engine::device::MemoryDevice;
+use ar7_engine::device::{Device, MemoryDevice};
 use ar7_engine::format::{
     ArchiveKind, Block, BlockHead, BlockRef, DATA_SIZE, METADATA_MAX, RESERVED_BLOCKS, Timestamp,
 };
-use ar7_engine::store::{self, Access, OpenOptions, Redirects, Store, Urgency};
+use ar7_engine::store::{self, Access, OpenOptions, RESERVE_BLOCKS, Redirects, Store, Urgency};
 use ar7_registry::{Archive, CreateOptions, Error, Mode, RESERVED_STREAMS, StreamFile};
 use common::{assert_verified, create, dynamic, open, pattern, read_all, secret};
 use uuid::Uuid;
@@ -239,6 +241,26 @@ fn single_archive_has_its_stream_and_no_other() {
 }
 
 #[test]
+fn single_archive_gives_space_back() {
+    let (device, archive) = create(ArchiveKind::Single, 0);
+    let bytes = pattern(1000 * DATA_SIZE, 2);
+    let mut stream = archive.reserved_stream(0).unwrap();
+    stream.append(&bytes).unwrap();
+    archive.commit().unwrap();
+    let before = device.length_bytes().unwrap();
+    stream.truncate(10 * 4008).unwrap();
+    drop(stream);
+    archive.commit().unwrap();
+    archive.close().unwrap();
+    let after = device.length_bytes().unwrap();
+    let most = u64::from(RESERVED_BLOCKS + 10 + RESERVE_BLOCKS + 16) * 4096;
+    assert!(after <= most && after < before, "{before} bytes before, {after} after");
+    let archive = open(&device, Access::Write);
+    assert_eq!(read_all(&archive.reserved_stream(0).unwrap()), bytes[..10 * DATA_SIZE]);
+    assert_verified(&archive);
+}
+
+#[test]
 fn fixed_archive_keeps_its_set_of_streams() {
     let (device, archive) = create(ArchiveKind::Fixed, 3);
     let identities: Vec<Uuid> = archive
@@ -332,7 +354,8 @@ fn dynamic_archive_makes_and_deletes_streams() {
     for (salt, &identity) in identities.iter().enumerate() {
         match archive.open_stream(identity) {
             Ok(stream) => {
-                assert_eq!((salt % 2, read_all(&stream)), (1, pattern(salt * 1000, salt)))
+                assert_eq!(salt % 2, 1);
+                assert_eq!(read_all(&stream), pattern(salt * 1000, salt));
             }
             Err(Error::NoStream { .. }) => assert_eq!(salt % 2, 0),
             Err(error) => panic!("{error}"),

@@ -4,7 +4,8 @@
 //! goes round until nothing moves any more: what is still over then fits into the loose runs
 //! of the meta slot.
 
-use ar7_engine::format::{BlockIndex, LOOSE_RUNS_MAX, Position, Run};
+use ar7_engine::format::{BlockIndex, LOOSE_RUNS_MAX, Position, RESERVED_BLOCKS, Run};
+use ar7_engine::store::RESERVE_BLOCKS;
 use uuid::Uuid;
 
 use super::Registry;
@@ -17,6 +18,12 @@ const REFILL_RUNS: usize = 1024;
 
 /// Runs that the commit keeps for the trash's own pages; as many loose runs are left for the rest.
 const KEPT_RUNS: usize = LOOSE_RUNS_MAX / 2;
+
+/// Fewer free blocks are not worth moving pages for: the file is kept longer by as much anyway.
+const CLEARED_BLOCKS_MIN: u32 = 2 * RESERVE_BLOCKS;
+
+/// Pages that closing moves at most.
+const MOVED_PAGES_MAX: usize = 1024;
 
 /// Extents of dying streams that one commit frees at most, so that it stays within the reserve.
 const DYING_EXTENTS_PER_COMMIT: usize = 512;
@@ -120,6 +127,25 @@ pub(super) fn trim_end(registry: &mut Registry) -> Result<bool> {
         registry.writer().donate(run);
     }
     Ok(registry.writer().block_count() < before)
+}
+
+/// Moves registry pages from the end of the file to free blocks before it, if closing can then cut off a good
+/// part of the file. Returns whether it moved any; the commit makes the end free.
+pub(super) fn clear_end(registry: &mut Registry) -> Result<bool> {
+    let end = registry.writer().block_count();
+    let free = registry.trash_blocks + registry.writer().pooled_blocks();
+    if free < u64::from(CLEARED_BLOCKS_MIN.max(end / 8)) {
+        return Ok(false);
+    }
+    // As short as the file could be.
+    let shortest = end.saturating_sub(u32::try_from(free).unwrap_or(u32::MAX));
+    let limit = Position::at(shortest.max(RESERVED_BLOCKS));
+    let mut left = MOVED_PAGES_MAX;
+    for tree in TreeId::ALL {
+        let moved = registry.trees.get_mut(tree).relocate(&mut registry.space, limit, left)?;
+        left = left.saturating_sub(moved);
+    }
+    Ok(left < MOVED_PAGES_MAX)
 }
 
 /// Frees some blocks of dying streams. Returns whether any are left.

@@ -9,6 +9,7 @@ mod change;
 mod cursor;
 mod page;
 mod reader;
+mod relocate;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
