@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use ar7_engine::crypto::{KeyKind, SealJob};
 use ar7_engine::format::{
-    BlockHead, BlockIndex, BlockRef, Data, Generation, MetaSlot, Position, ROOTS, Root, Run,
+    BLOCKS_MAX, BlockHead, BlockIndex, BlockRef, Data, Generation, MetaSlot, Position, ROOTS, Root,
+    Run,
 };
-use ar7_engine::store::{Redirects, Store, Urgency, Writer};
+use ar7_engine::store::{RESERVE_BLOCKS, Redirects, Store, Urgency, Writer};
 
 use super::pages::{PageCache, load_page, page_stream};
 use super::trash;
@@ -124,6 +125,13 @@ impl Registry {
             trash::refill(self, u64::from(most))?;
         }
         Ok(self.space.writer.allocate(most, Urgency::Ordinary)?)
+    }
+
+    /// Blocks that can be allocated at most: free ones, and those that the format still has.
+    pub(crate) fn room(&self) -> u64 {
+        let writer = &self.space.writer;
+        let new = u64::from(BLOCKS_MAX.saturating_sub(writer.block_count() + RESERVE_BLOCKS));
+        new + self.trash_blocks + writer.pooled_blocks()
     }
 
     /// Recycles a run.

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use uuid::Uuid;
 
 use super::layout::locate;
-use super::open::{OpenStream, blocks_for, split_offset};
+use super::open::{OpenStream, blocks_for, split_offset, too_long};
 use super::read::{Reading, read_blocks};
 use crate::archive::{Archive, Inner, Registry, Snapshot};
 use crate::error::{Error, Result};
@@ -126,6 +126,8 @@ impl Stream {
         if bytes.is_empty() {
             return Ok(());
         }
+        let end = offset.checked_add(bytes.len() as u64).ok_or_else(too_long)?;
+        self.with(|open, registry| open.check_room(registry, end))?;
         if offset > self.len()? {
             self.grow(offset)?;
         }
@@ -168,6 +170,7 @@ impl Stream {
 
     /// Adds zeros, a step at a time; if there is no space for all of them, none is added.
     fn grow(&mut self, length: u64) -> Result<()> {
+        self.with(|open, registry| open.check_room(registry, length))?;
         let before = self.len()?;
         let mut reached = before;
         while reached < length {
