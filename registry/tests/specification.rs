@@ -22,6 +22,9 @@
 //! | `BaseStream.push`, pop | `Stream::push`, `pop` | `push_and_pop_work_at_the_end` |
 //! | `BaseStream.length` | `Stream::adjust_length` | `length_tells_and_changes_the_bytes_in_use` |
 //! | `BaseStream.truncate` | `Stream::truncate` | `truncate_cuts_and_never_grows` |
+//! | the cursor, and other commits | `Stream::block` | `cursor_of_a_reader_outlives_a_cut` |
+//! | moving saves | `Stream::wind` and others | `moving_saves_the_block_that_is_left` |
+//! | `truncate` recycles | the trash | `truncated_blocks_are_recycled` |
 //! | iteration, both ways | `Stream::blocks` | `iteration_goes_both_ways` |
 //! | `DataStream.close`, `InternalStream.close` | `Stream::close`, drop | `close_saves_the_block` |
 //! | last write wins on two handles (a defect) | `Error::AlreadyOpen` | `stream_is_open_for_writing_once` |
@@ -500,4 +503,29 @@ fn handles_from_before_a_rollback_are_stale() {
     assert_eq!(read_all(&fresh), bytes);
     archive.commit().unwrap();
     assert_eq!(read_all(&archive.read_stream(identity).unwrap()), bytes);
+}
+
+/// A reading handle sees the newest commit, also one that is shorter than where the cursor stands.
+#[test]
+fn cursor_of_a_reader_outlives_a_cut() {
+    let archive = dynamic();
+    let (mut stream, bytes) = four_blocks(&archive);
+    archive.commit().unwrap();
+    let mut reader = archive.read_stream(stream.identity()).unwrap();
+    reader.end().unwrap();
+    assert_eq!(reader.block().unwrap().unwrap().data[..], block_of(&bytes, 3));
+    let mut other = archive.read_stream(stream.identity()).unwrap();
+    let mut blocks = other.blocks().unwrap();
+    assert_eq!(blocks.next().unwrap().unwrap().data[..], block_of(&bytes, 0));
+    stream.truncate(2 * 4008).unwrap();
+    archive.commit().unwrap();
+    assert!(reader.block().unwrap().is_none());
+    assert!(reader.data().unwrap().is_none());
+    assert!(!reader.next_block().unwrap());
+    assert!(reader.previous_block().unwrap());
+    assert_eq!(reader.position(), 1, "the last that is left");
+    assert_eq!(reader.wind(9).unwrap(), 1);
+    assert_eq!(reader.data().unwrap().unwrap()[..], block_of(&bytes, 1));
+    assert_eq!(blocks.next_back().unwrap().unwrap().data[..], block_of(&bytes, 1));
+    assert!(blocks.next().is_none());
 }

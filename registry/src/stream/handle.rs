@@ -185,27 +185,29 @@ impl Stream {
         Ok(())
     }
 
-    /// One block, whole, with the links that it has now.
-    pub(super) fn read_block(&self, index: u32) -> Result<Block> {
+    /// One block, whole, with the links that it has now; none if the stream has no such block, or no longer.
+    pub(super) fn read_block(&self, index: u32) -> Result<Option<Block>> {
         let mut data: Box<Data> = Box::new([0; DATA_SIZE]);
-        let stored = match &self.backing {
+        let links = match &self.backing {
             Backing::Writing { .. } => self.with(|open, registry| {
+                if index >= open.count {
+                    return Ok(None);
+                }
                 open.read_block(registry, index, &mut data)?;
-                Ok(Links::of_open(open, registry, index))
+                Links::of_open(open, registry, index).map(Some)
             })?,
             Backing::Reading(_) => self.read_committed(|snapshot, stored| {
+                if index >= stored.record.count {
+                    return Ok(None);
+                }
                 let reading = reading(snapshot, stored);
                 read_blocks(&reading, index, 1, 0, &mut data[..])?;
-                Ok(Links::of_stored(snapshot, stored, index))
+                Links::of_stored(snapshot, stored, index).map(Some)
             })?,
-        }?;
-        let head = BlockHead {
-            previous: stored.previous,
-            next: stored.next,
-            index: BlockIndex(index),
-            stream: self.identity,
         };
-        Ok(Block { head, data })
+        let Some(Links { previous, next }) = links else { return Ok(None) };
+        let (index, stream) = (BlockIndex(index), self.identity);
+        Ok(Some(Block { head: BlockHead { previous, next, index, stream }, data }))
     }
 
     /// Does something to the stream as the transaction has it.
