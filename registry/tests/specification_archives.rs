@@ -17,6 +17,9 @@
 //! | `FixedMultiStreamManager.recycle`, `reuse` | the trash | `truncated_blocks_are_reused` |
 //! | `DynamicMultiStreamManager` | `ArchiveKind::Dynamic` | `dynamic_archive_makes_and_deletes_streams` |
 //! | `new_stream`, `open_stream`, `close_stream`, `del_stream` | the same | `dynamic_archive_makes_and_deletes_streams` |
+//! | `Registry`, `tree`, `close` | `StreamRegistry` | `registry_registers_searches_and_updates` |
+//! | `register`, `search`, `update` | the same | `registry_registers_searches_and_updates` |
+//! | `unregister` | the same | `registry_unregisters_only_streams_without_blocks` |
 //! | reused blocks keep links (a defect) | blocks are sealed anew | `reused_blocks_keep_nothing` |
 
 mod common;
@@ -28,6 +31,7 @@ use ar7_engine::format::{
     ArchiveKind, Block, BlockHead, BlockRef, DATA_SIZE, METADATA_MAX, RESERVED_BLOCKS, Timestamp,
 };
 use ar7_engine::store::{self, Access, OpenOptions, RESERVE_BLOCKS, Redirects, Store, Urgency};
+use ar7_registry::tree::TreeId;
 use ar7_registry::{Archive, CreateOptions, Error, Mode, RESERVED_STREAMS, StreamFile};
 use common::{assert_verified, create, dynamic, open, pattern, read_all, secret};
 use uuid::Uuid;
@@ -420,4 +424,63 @@ fn deleted_stream_can_be_made_again() {
     archive.commit().unwrap();
     archive.reclaim().unwrap();
     assert_verified(&archive);
+}
+
+#[test]
+fn registry_registers_searches_and_updates() {
+    let (_, archive) = create(ArchiveKind::Dynamic, 0);
+    let registry = archive.registry();
+    let mut stream = archive.new_stream().unwrap();
+    let identity = stream.identity();
+    stream.append(&pattern(5000, 1)).unwrap();
+    assert!(!registry.update(&stream).unwrap(), "it is not registered yet");
+    assert_eq!(registry.register(&stream).unwrap(), identity);
+    let error = registry.register(&stream).unwrap_err();
+    assert!(matches!(error, Error::StreamExists { stream } if stream == identity), "{error}");
+    let record = registry.search(identity).unwrap().unwrap().record;
+    assert_eq!((record.identity, record.count, record.length), (identity, 2, 5000));
+    assert!(record.begin.is_some(), "its blocks are sealed");
+    stream.append(&pattern(5000, 2)).unwrap();
+    assert!(registry.update(&stream).unwrap());
+    assert_eq!(registry.search(identity).unwrap().unwrap().record.length, 10_000);
+    assert!(registry.search(Uuid::from_u128(99)).unwrap().is_none());
+    assert!(registry.search(Uuid::nil()).unwrap().is_some(), "reserved streams have records too");
+    assert_eq!(registry.tree(TreeId::Streams).entries, 0, "nothing is committed yet");
+    registry.close().unwrap();
+    archive.commit().unwrap();
+    assert_eq!(archive.registry().tree(TreeId::Streams).entries, 1);
+    assert_eq!(read_all(&stream), [pattern(5000, 1), pattern(5000, 2)].concat());
+    assert_verified(&archive);
+    // A stream of another archive is none of this one's.
+    let other = dynamic();
+    let error = other.registry().register(&stream).unwrap_err();
+    assert!(matches!(error, Error::NoStream { .. }), "{error}");
+}
+
+#[test]
+fn registry_unregisters_only_streams_without_blocks() {
+    let (device, archive) = create(ArchiveKind::Dynamic, 0);
+    let registry = archive.registry();
+    let mut stream = archive.new_stream().unwrap();
+    let identity = stream.identity();
+    stream.append(b"text").unwrap();
+    archive.commit().unwrap();
+    let error = registry.unregister(identity).unwrap_err();
+    assert!(matches!(error, Error::HasBlocks { count: 1, .. }), "{error}");
+    stream.truncate(0).unwrap();
+    let error = registry.unregister(identity).unwrap_err();
+    assert!(matches!(error, Error::AlreadyOpen { .. }), "{error}");
+    drop(stream);
+    let stored = registry.unregister(identity).unwrap().unwrap();
+    assert_eq!((stored.record.identity, stored.record.count), (identity, 0));
+    assert!(registry.unregister(identity).unwrap().is_none());
+    assert_forbidden(registry.unregister(Uuid::from_u128(3)), ArchiveKind::Dynamic);
+    archive.commit().unwrap();
+    assert_verified(&archive);
+    archive.close().unwrap();
+    let archive = open(&device, Access::Read);
+    let registry = archive.registry();
+    assert!(registry.search(identity).unwrap().is_none());
+    assert_eq!(registry.tree(TreeId::Streams).entries, 0);
+    registry.close().unwrap();
 }

@@ -69,6 +69,7 @@ impl Writer {
     ///
     /// [`Error::NoSpace`] leaves the writer as it was.
     #[doc(alias = "new_block")]
+    #[doc(alias = "reuse")]
     pub fn allocate(&mut self, most: u32, urgency: Urgency) -> Result<Run> {
         self.store.check_usable()?;
         self.space.allocate(&*self.store.device, most.max(1), urgency)
@@ -85,6 +86,7 @@ impl Writer {
     }
 
     /// Frees a run: usable after the next commit. Images for blocks in it are dropped.
+    #[doc(alias = "recycle")]
     pub fn free(&mut self, run: Run) {
         if !self.redirects.is_empty() {
             let dropped: Vec<Position> =

@@ -6,6 +6,7 @@ mod pages;
 mod registry;
 mod snapshot;
 mod state;
+mod stream_registry;
 #[cfg(test)]
 mod tests;
 mod trash;
@@ -20,6 +21,7 @@ use ar7_engine::store::{self, Io, OpenOptions, Store, Writer};
 use uuid::Uuid;
 
 pub use snapshot::Snapshot;
+pub use stream_registry::StreamRegistry;
 
 pub(crate) use pages::read_page;
 pub(crate) use registry::Registry;

@@ -23,7 +23,7 @@ const STEP: u64 = 4 << 20;
 #[doc(alias = "DataStream")]
 #[doc(alias = "InternalStream")]
 pub struct Stream {
-    pub(super) inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
     identity: Uuid,
     backing: Backing,
     /// The cursor's block.
@@ -146,6 +146,7 @@ impl Stream {
     }
 
     /// Sets the length. What is added reads as zeros; the blocks of what is cut are recycled.
+    #[doc(alias = "recycle")]
     pub fn set_len(&mut self, length: u64) -> Result<()> {
         self.save(false)?;
         self.current = None;
@@ -211,7 +212,7 @@ impl Stream {
     }
 
     /// Does something to the stream as the transaction has it.
-    pub(super) fn with<T>(
+    pub(crate) fn with<T>(
         &self,
         work: impl FnOnce(&mut OpenStream, &mut Registry) -> Result<T>,
     ) -> Result<T> {

@@ -3,7 +3,7 @@
 //! Committed pages are never changed. A page that changes is copied into memory, where it is
 //! *dirty* and known to its parent by a number; [`Tree::flush`] gives every dirty page a
 //! position and hands it over to be sealed. A [`TreeReader`] reads a committed tree; both
-//! read through the same [`Cursor`].
+//! read through the same `Cursor`.
 
 mod change;
 mod cursor;
