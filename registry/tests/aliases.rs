@@ -1,35 +1,33 @@
-//! Every name of the specification is found by searching the documentation for it: it is an item's own name, or an
-//! alias of one.
+//! Every name of the specification can be looked up: it is the name of a public item or an alias of one.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+/// The specification's names: classes, then operations and properties, then constants.
 const NAMES: &[&str] = &[
-    // Blocks
     "StreamBlock",
-    "FORMAT",
-    "SIZE",
-    "data",
-    "digest",
-    "index",
-    "next",
-    "previous",
-    "position",
-    "stream",
-    "load_meta",
-    "meta_unpack",
-    // Managers
-    "BaseStreamManager",
     "StreamManager",
+    "BaseStreamManager",
     "SingleStreamManager",
     "FixedMultiStreamManager",
     "DynamicMultiStreamManager",
-    "BLOCK_META",
-    "SPECIAL_BLOCK_COUNT",
-    "SPECIAL_STREAM_COUNT",
-    "STREAM_DATA",
-    "STREAM_TRASH",
-    "STREAM_INDEX",
+    "BaseStream",
+    "DataStream",
+    "InternalStream",
+    "Registry",
+    "StreamRegistry",
+    "VirtualFileObject",
+    // StreamBlock.
+    "position",
+    "previous",
+    "next",
+    "index",
+    "stream",
+    "digest",
+    "data",
+    "load_meta",
+    "meta_unpack",
+    // Managers.
     "created",
     "closed",
     "close",
@@ -46,64 +44,76 @@ const NAMES: &[&str] = &[
     "open_stream",
     "close_stream",
     "del_stream",
-    // Streams
-    "BaseStream",
-    "DataStream",
-    "InternalStream",
-    "COMP_NONE",
-    "block",
-    "changed",
-    "count",
-    "end",
-    "extend",
+    // Streams.
     "identity",
+    "manager",
+    "block",
+    "count",
     "len",
     "length",
-    "manager",
+    "changed",
+    "save",
+    "wind",
+    "end",
+    "extend",
     "push",
     "pop",
-    "save",
     "truncate",
-    "wind",
-    // Registry and files
-    "Registry",
-    "StreamRegistry",
+    // Registries.
     "tree",
     "register",
     "search",
     "update",
     "unregister",
-    "VirtualFileObject",
+    // Constants.
+    "FORMAT",
+    "SIZE",
+    "COMP_NONE",
+    "BLOCK_META",
+    "SPECIAL_BLOCK_COUNT",
+    "SPECIAL_STREAM_COUNT",
+    "STREAM_INDEX",
+    "STREAM_TRASH",
+    "STREAM_DATA",
 ];
 
-fn sources(folder: &Path, text: &mut String) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+#[test]
+fn every_name_of_the_specification_can_be_looked_up() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut sources = String::new();
+    for folder in ["engine/src", "registry/src"] {
+        append_sources(&root.join(folder), &mut sources);
+    }
+    let missing: Vec<&&str> = NAMES.iter().filter(|name| !is_found(&sources, name)).collect();
+    assert!(missing.is_empty(), "neither a public item nor an alias: {missing:?}");
+    assert!(!is_found(&sources, "NoSuchName"), "the check can fail");
+}
+
+fn append_sources(folder: &Path, sources: &mut String) {
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    for path in paths {
         if path.is_dir() {
-            sources(&path, text);
+            append_sources(&path, sources);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            text.push_str(&fs::read_to_string(path).unwrap());
+            sources.push_str(&fs::read_to_string(&path).unwrap());
         }
     }
 }
 
-fn is_found(name: &str, text: &str) -> bool {
-    let forms = [
-        format!("#[doc(alias = \"{name}\")]"),
-        format!("pub fn {name}("),
-        format!("pub struct {name}"),
-        format!("pub {name}: "),
-    ];
-    forms.iter().any(|form| text.contains(form))
+/// Whether some line declares a public item or field of this name, or an alias.
+fn is_found(sources: &str, name: &str) -> bool {
+    let alias = format!("#[doc(alias = \"{name}\")]");
+    sources.lines().map(str::trim_start).any(|line| line == alias || declares(line, name))
 }
 
-#[test]
-fn every_name_of_the_specification_is_found() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut text = String::new();
-    sources(&root.join("src"), &mut text);
-    sources(&root.join("../engine/src"), &mut text);
-    let missing: Vec<&&str> = NAMES.iter().filter(|name| !is_found(name, &text)).collect();
-    assert!(missing.is_empty(), "{missing:?}");
-    assert!(!is_found("no_such_name", &text));
+fn declares(line: &str, name: &str) -> bool {
+    let Some(item) = line.strip_prefix("pub ") else { return false };
+    let item = ["const fn ", "fn ", "struct ", "enum ", "trait ", "const ", "mod ", "type "]
+        .iter()
+        .find_map(|keyword| item.strip_prefix(keyword))
+        .unwrap_or(item);
+    let after = item.strip_prefix(name);
+    after.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
 }

@@ -1,373 +1,531 @@
-//! What the specification says of its classes, held here one by one.
+//! What the specification says of blocks and of streams, name by name. Managers and registries are in
+//! `specification_archives.rs`, file objects in `specification_files.rs`.
 //!
 //! | specification | here | test |
 //! |---|---|---|
-//! | StreamBlock | `Block`, `BlockHead` | `a_blank_block`, `a_block_is_packed_as_the_format_string_says` |
-//! | BaseStream: FORMAT, SIZE, meta_unpack, load_meta | `StreamRecord` | `a_stream_record_is_38_bytes` |
-//! | BaseStream: cursor | `Stream` | `the_cursor_*` |
-//! | StreamManager: created, closed, meta, special_* | `Archive` | `managers_*`, `reserved_*` |
-//! | SingleStreamManager | single archive | `a_single_archive_*` |
-//! | FixedMultiStreamManager | fixed archive | `a_fixed_archive_*` |
-//! | DynamicMultiStreamManager | dynamic archive | `a_dynamic_archive_*` |
-//! | Registry, StreamRegistry | `StreamRegistry` | `the_registry_*` |
-//! | VirtualFileObject | `StreamFile` | `file_objects_*` |
+//! | `StreamBlock` | `Block`, `BlockHead` | `block_is_laid_out_as_specified` |
+//! | `StreamBlock.FORMAT`, `SIZE` | `format::plain`, `PLAIN_SIZE` | `block_is_laid_out_as_specified` |
+//! | `StreamBlock.previous`, `next`, `index`, `stream` | `BlockHead` | `block_is_laid_out_as_specified` |
+//! | `StreamBlock.data`, defaults | `Block::data`, `Block::blank` | `blank_block_has_no_links` |
+//! | `StreamBlock.digest` | `crypto::digest` | `digest_is_sha1_of_the_data` |
+//! | `StreamBlock.load_meta`, `meta_unpack` | `BlockHead::decode` | `corrupt_block_head_is_refused` |
+//! | `StreamBlock.position` | `StreamRecord::begin`, `end`, links | `links_name_the_neighbours` |
+//! | `BaseStream.FORMAT`, `SIZE`, `COMP_NONE` | `StreamRecord` | `record_is_laid_out_as_specified` |
+//! | `BaseStream.load_meta`, `meta_unpack` | `StreamRecord::decode` | `corrupt_record_is_refused` |
+//! | `BaseStream.identity`, `manager` | `Stream::identity`, `archive` | `stream_knows_identity_and_archive` |
+//! | `BaseStream.count`, `len` | `Stream::count`, `len` | `count_is_blocks_and_len_is_bytes` |
+//! | `BaseStream.block`, `data` | `Stream::block`, `data`, `data_mut` | `block_and_data_are_the_cursors` |
+//! | `BaseStream.changed`, `save` | `Stream::changed`, `save` | `save_writes_if_changed_or_enforced` |
+//! | `BaseStream.next`, `previous` | `Stream::next_block`, `previous_block` | `next_and_previous_stop_at_the_ends` |
+//! | `BaseStream.wind`, `end` | `Stream::wind`, `end` | `wind_goes_anywhere_and_end_to_the_last` |
+//! | `BaseStream.extend` | `Stream::extend` | `extend_adds_a_blank_block_only_at_the_end` |
+//! | `BaseStream.push`, pop | `Stream::push`, `pop` | `push_and_pop_work_at_the_end` |
+//! | `BaseStream.length` | `Stream::adjust_length` | `length_tells_and_changes_the_bytes_in_use` |
+//! | `BaseStream.truncate` | `Stream::truncate` | `truncate_cuts_and_never_grows` |
+//! | the cursor, and other commits | `Stream::block` | `cursor_of_a_reader_outlives_a_cut` |
+//! | moving saves | `Stream::wind` and others | `moving_saves_the_block_that_is_left` |
+//! | `truncate` recycles | the trash | `truncated_blocks_are_recycled` |
+//! | iteration, both ways | `Stream::blocks` | `iteration_goes_both_ways` |
+//! | `DataStream.close`, `InternalStream.close` | `Stream::close`, drop | `close_saves_the_block` |
+//! | last write wins on two handles (a defect) | `Error::AlreadyOpen` | `stream_is_open_for_writing_once` |
+//! | no recovery (a defect) | `Error::Stale` | `handles_from_before_a_rollback_are_stale` |
 
-use std::io::{Read, Seek, SeekFrom, Write};
+mod common;
 
-use ar7_engine::crypto::{RawKey, Secret};
-use ar7_engine::device::{Device, MemoryDevice};
+use ar7_engine::crypto::digest;
 use ar7_engine::format::{
-    ArchiveKind, Block, BlockHead, BlockIndex, DATA_SIZE, DATA_SIZE_U64, METADATA_MAX, PLAIN_SIZE,
-    Position, RESERVED_BLOCKS, StreamRecord, Timestamp,
+    Block, BlockHead, BlockIndex, COMPRESSION_NONE, DATA_SIZE, PLAIN_SIZE, Position, StreamRecord,
+    plain,
 };
-use ar7_engine::store::{Access, OpenOptions};
-use ar7_registry::{Archive, CreateOptions, Error, Mode, RESERVED_STREAMS, Stream, StreamFile};
+use ar7_engine::store::Access;
+use ar7_engine::{Check, Error as EngineError};
+use ar7_registry::{Archive, Error, Stream};
+use common::{assert_verified, create, dynamic, open, pattern, read_all};
 use uuid::Uuid;
 
-fn secret() -> Secret {
-    Secret::Key(RawKey::from_bytes([5; 32]))
+/// A stream of four blocks, the last with 8 bytes.
+const FOUR_BLOCKS: usize = 3 * DATA_SIZE + 8;
+
+fn four_blocks(archive: &Archive) -> (Stream, Vec<u8>) {
+    let bytes = pattern(FOUR_BLOCKS, 1);
+    let mut stream = archive.new_stream().unwrap();
+    stream.append(&bytes).unwrap();
+    (stream, bytes)
 }
 
-fn create(kind: ArchiveKind) -> (MemoryDevice, Archive) {
-    let device = MemoryDevice::new();
-    let options = CreateOptions { kind, fixed_streams: 3, ..CreateOptions::default() };
-    let archive = Archive::create_device(Box::new(device.clone()), &secret(), &options).unwrap();
-    (device, archive)
-}
-
-fn reopen(device: &MemoryDevice, access: Access) -> Archive {
-    let options = OpenOptions { access, ..OpenOptions::default() };
-    Archive::open_device(Box::new(device.clone()), &secret(), options).unwrap()
-}
-
-fn all(stream: &Stream) -> Vec<u8> {
-    let mut bytes = vec![0; usize::try_from(stream.len().unwrap()).unwrap()];
-    stream.read_at(0, &mut bytes).unwrap();
-    bytes
+/// The data of the block with this index, of a stream that holds `bytes`.
+fn block_of(bytes: &[u8], index: usize) -> Vec<u8> {
+    let part = &bytes[index * DATA_SIZE..bytes.len().min((index + 1) * DATA_SIZE)];
+    let mut data = part.to_vec();
+    data.resize(DATA_SIZE, 0);
+    data
 }
 
 #[test]
-fn a_blank_block() {
+fn block_is_laid_out_as_specified() {
+    assert_eq!((PLAIN_SIZE, plain::SIZE, DATA_SIZE), (4056, 4056, 4008));
+    let head = BlockHead {
+        previous: Some(Position::at(0x0102_0304)),
+        next: None,
+        index: BlockIndex(0x0506_0708),
+        stream: Uuid::from_u128(0x1011_1213_1415_1617_1819_1a1b_1c1d_1e1f),
+    };
+    let mut bytes = [0; PLAIN_SIZE];
+    head.encode(&[0xdd; 20], &mut bytes);
+    let mut expected = vec![1, 2, 3, 4, 0xff, 0xff, 0xff, 0xff, 5, 6, 7, 8];
+    expected.extend(0x10..=0x1f);
+    expected.extend([0xdd; 20]);
+    assert_eq!(bytes[..48], expected);
+    let (decoded, found) = BlockHead::decode(Position::at(9), &bytes).unwrap();
+    assert_eq!((decoded, found), (head, [0xdd; 20]));
+}
+
+#[test]
+fn blank_block_has_no_links() {
     let block = Block::blank();
     assert_eq!((block.head.previous, block.head.next), (None, None));
-    assert_eq!((block.head.index, block.head.stream), (BlockIndex(0), Uuid::nil()));
+    assert_eq!(block.head.index, BlockIndex(0));
+    assert_eq!(block.head.stream, Uuid::nil());
     assert_eq!(block.data[..], [0; DATA_SIZE]);
+    assert_eq!(Block::default(), block);
 }
 
 #[test]
-fn a_block_is_packed_as_the_format_string_says() {
-    // "!iiI16s20s4008s": 4 + 4 + 4 + 16 + 20 + 4008.
-    assert_eq!(PLAIN_SIZE, 4056);
-    let head = BlockHead {
-        previous: Some(Position::at(0x0102)),
-        next: None,
-        index: BlockIndex(0x0a0b),
-        stream: Uuid::from_u128(0x77),
+fn digest_is_sha1_of_the_data() {
+    // FIPS 180-4 over 4008 zeros, as any other program computes it.
+    let expected = 0xa6ba_8335_ce3b_d9b6_b72c_30c5_558c_7d83_u128.to_be_bytes();
+    let found = digest(&[0; DATA_SIZE]);
+    assert_eq!((&found[..16], &found[16..]), (&expected[..], &[0x4f, 0xb5, 0xbb, 0x36][..]));
+}
+
+#[test]
+fn corrupt_block_head_is_refused() {
+    let decode = |previous: i32, next: i32| {
+        let mut bytes = [0; PLAIN_SIZE];
+        plain::PREVIOUS.put(&mut bytes, &previous.to_be_bytes());
+        plain::NEXT.put(&mut bytes, &next.to_be_bytes());
+        BlockHead::decode(Position::at(9), &bytes)
     };
-    let mut bytes = vec![0; PLAIN_SIZE];
-    head.encode(&[9; 20], &mut bytes);
-    assert_eq!(bytes[..12], [0, 0, 1, 2, 255, 255, 255, 255, 0, 0, 10, 11]);
-    assert_eq!((bytes[27], bytes[28], bytes[48]), (0x77, 9, 0));
-    assert_eq!(BlockHead::decode(Position::at(8), &bytes).unwrap(), (head, [9; 20]));
-    assert!(BlockHead::decode(Position::at(0x0102), &bytes).is_err(), "it names itself");
+    assert!(decode(-1, -1).is_ok());
+    assert!(decode(8, 10).is_ok());
+    for (previous, next, check) in [
+        (9, -1, Check::PreviousLink),
+        (-1, 9, Check::NextLink),
+        (-2, -1, Check::PreviousLink),
+        (-1, i32::MIN, Check::NextLink),
+        (i32::MAX, -1, Check::PreviousLink),
+    ] {
+        let Err(EngineError::Damaged(fault)) = decode(previous, next) else {
+            panic!("links {previous} and {next} were accepted")
+        };
+        assert_eq!(fault.check, check);
+    }
 }
 
 #[test]
-fn a_stream_record_is_38_bytes() {
-    assert_eq!(StreamRecord::SIZE, 38);
+fn links_name_the_neighbours() {
+    let archive = dynamic();
+    let (mut stream, _) = four_blocks(&archive);
+    archive.commit().unwrap();
+    let record = stream.stored().unwrap().record;
+    let blocks: Vec<Block> = stream.blocks().unwrap().map(Result::unwrap).collect();
+    assert_eq!(blocks[0].head.previous, None);
+    assert_eq!(blocks[3].head.next, None);
+    assert_eq!(blocks[1].head.previous, record.begin);
+    assert_eq!(blocks[2].head.next, record.end);
+    for (index, block) in (0..).zip(&blocks) {
+        assert_eq!(block.head.index, BlockIndex(index));
+        assert_eq!(block.head.stream, stream.identity());
+    }
+    assert_eq!((record.identity, record.count), (stream.identity(), 4));
+}
+
+#[test]
+fn record_is_laid_out_as_specified() {
+    assert_eq!((StreamRecord::SIZE, COMPRESSION_NONE), (38, 0));
     let record = StreamRecord {
-        identity: Uuid::from_u128(3),
+        identity: Uuid::from_u128(0x1011_1213_1415_1617_1819_1a1b_1c1d_1e1f),
+        begin: Some(Position::at(0x0102_0304)),
+        end: Some(Position::at(0x0506_0708)),
+        count: 3,
+        length: 9000,
+        compression: COMPRESSION_NONE,
+    };
+    let mut expected: Vec<u8> = (0x10..=0x1f).collect();
+    expected.extend([1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0x23, 0x28, 0, 0]);
+    assert_eq!(record.encode()[..], expected);
+    assert_eq!(StreamRecord::decode(&record.encode()).unwrap(), record);
+    let empty = StreamRecord::empty(Uuid::nil());
+    assert_eq!((empty.begin, empty.end, empty.count, empty.length), (None, None, 0, 0));
+    assert_eq!(empty.encode()[16..24], [0xff; 8], "no block is -1");
+}
+
+#[test]
+fn corrupt_record_is_refused() {
+    let record = StreamRecord {
         begin: Some(Position::at(8)),
         end: Some(Position::at(9)),
         count: 2,
-        length: 5000,
-        compression: 0,
+        length: 2 * 4008,
+        ..StreamRecord::empty(Uuid::from_u128(99))
     };
-    assert_eq!(StreamRecord::decode(&record.encode()).unwrap(), record);
-    let corrupt = StreamRecord { length: 2 * DATA_SIZE_U64 + 1, ..record };
-    assert!(StreamRecord::decode(&corrupt.encode()).is_err());
-}
-
-#[test]
-fn managers_know_when_they_were_created_and_keep_metadata() {
-    let before = Timestamp::now();
-    let (device, archive) = create(ArchiveKind::Dynamic);
-    assert!(archive.created_at() >= before && archive.created_at() <= Timestamp::now());
-    assert!(!archive.is_closed());
-    archive.set_metadata(&[8; METADATA_MAX]).unwrap();
-    assert!(archive.set_metadata(&[8; METADATA_MAX + 1]).is_err());
-    archive.commit().unwrap();
-    archive.set_metadata(b"not committed").unwrap();
-    let other = archive.clone();
-    archive.close().unwrap();
-    assert!(other.is_closed());
-    assert!(matches!(other.new_stream(), Err(Error::Closed)));
-    assert_eq!(reopen(&device, Access::Read).metadata().unwrap(), [8; METADATA_MAX]);
-}
-
-#[test]
-fn reserved_blocks_and_streams_are_eight() {
-    assert_eq!((RESERVED_BLOCKS, RESERVED_STREAMS), (8, 8));
-    let (device, archive) = create(ArchiveKind::Dynamic);
-    for index in 1..=6 {
-        assert!(archive.reserved_block(index).is_ok(), "block {index}");
-    }
-    assert_eq!(archive.reserved_block(5).unwrap(), Block::blank());
-    for index in [0, 7, 8] {
-        assert!(archive.reserved_block(index).is_err(), "block {index}");
-    }
-    for index in [0, 1, 8] {
-        let kept = archive.reserved_stream(index);
-        assert!(matches!(kept, Err(Error::NoReservedStream { .. })), "stream {index}");
-    }
-    let mut stream = archive.reserved_stream(7).unwrap();
-    assert_eq!(stream.identity(), Uuid::from_u128(7));
-    stream.append(b"internal").unwrap();
-    stream.close().unwrap();
-    archive.commit().unwrap();
-    let archive = reopen(&device, Access::Read);
-    assert_eq!(all(&archive.reserved_stream(7).unwrap()), b"internal");
-}
-
-#[test]
-fn a_single_archive_has_one_stream_and_truncation_gives_space_back() {
-    let (device, archive) = create(ArchiveKind::Single);
-    assert!(matches!(archive.new_stream(), Err(Error::KindForbids { .. })));
-    let mut stream = archive.reserved_stream(0).unwrap();
-    stream.append(&vec![1; 4_000_000]).unwrap();
-    stream.close().unwrap();
-    archive.commit().unwrap();
-    archive.close().unwrap();
-    let full = device.length_bytes().unwrap();
-    let archive = reopen(&device, Access::Write);
-    let mut stream = archive.reserved_stream(0).unwrap();
-    assert_eq!(stream.truncate(10).unwrap(), 10);
-    stream.close().unwrap();
-    archive.commit().unwrap();
-    archive.close().unwrap();
-    let cut = device.length_bytes().unwrap();
-    assert!(cut < full / 10, "{cut} of {full} bytes are left");
-    assert_eq!(all(&reopen(&device, Access::Read).reserved_stream(0).unwrap()), [1; 10]);
-}
-
-#[test]
-fn a_fixed_archive_keeps_its_streams_and_recycles_blocks() {
-    let (device, archive) = create(ArchiveKind::Fixed);
-    let identities: Vec<Uuid> =
-        archive.streams(None, 10).unwrap().iter().map(|stored| stored.record.identity).collect();
-    assert_eq!(identities.len(), 3);
-    assert!(matches!(archive.new_stream(), Err(Error::KindForbids { .. })));
-    assert!(matches!(archive.delete_stream(identities[0]), Err(Error::KindForbids { .. })));
-    let write = |identity: Uuid, length: u64| {
-        let mut stream = archive.open_stream(identity).unwrap();
-        stream.set_len(length).unwrap();
-        stream.close().unwrap();
-        archive.commit().unwrap();
-    };
-    write(identities[0], 4_000_000);
-    write(identities[0], 0);
-    let blocks = archive.statistics().unwrap().blocks;
-    assert!(archive.statistics().unwrap().free_blocks > 900, "the trash has them");
-    write(identities[1], 3_900_000);
-    let grown = archive.statistics().unwrap().blocks;
-    assert!(grown <= blocks + 8, "recycled blocks are reused: {blocks}, then {grown}");
-    assert_eq!(device.length_bytes().unwrap() % 4096, 0);
-}
-
-#[test]
-fn a_dynamic_archive_makes_opens_and_deletes_streams() {
-    let (_, archive) = create(ArchiveKind::Dynamic);
-    let stream = archive.new_stream().unwrap();
-    let identity = stream.identity();
-    assert!(matches!(archive.open_stream(identity), Err(Error::AlreadyOpen { .. })));
-    assert!(matches!(archive.delete_stream(identity), Err(Error::AlreadyOpen { .. })));
-    stream.close().unwrap();
-    assert!(archive.open_stream(identity).is_ok());
-    assert!(archive.delete_stream(identity).unwrap());
-    assert!(!archive.delete_stream(identity).unwrap());
-    assert!(matches!(archive.open_stream(identity), Err(Error::NoStream { .. })));
-    let mut stream = archive.new_stream().unwrap();
-    archive.rollback().unwrap();
-    assert!(matches!(stream.append(b"late"), Err(Error::Stale)));
-}
-
-#[test]
-fn the_cursor_extends_winds_and_walks_both_ways() {
-    let (_, archive) = create(ArchiveKind::Dynamic);
-    let mut stream = archive.new_stream().unwrap();
-    assert_eq!(stream.data().unwrap(), None);
-    for number in 0..5 {
-        assert!(stream.extend().unwrap());
-        stream.data_mut().unwrap().unwrap()[0] = number;
-        stream.save(false).unwrap();
-    }
-    assert_eq!((stream.count().unwrap(), stream.len().unwrap()), (5, 0));
-    assert!(!stream.next_block().unwrap(), "there is no block after the last");
-    assert!(stream.previous_block().unwrap());
-    assert!(!stream.extend().unwrap(), "only at the end");
-    assert_eq!(stream.wind(1).unwrap(), 1);
-    assert_eq!(stream.data().unwrap().unwrap()[0], 1);
-    assert_eq!(stream.wind(99).unwrap(), 4);
-    assert_eq!(stream.wind(0).unwrap(), 0);
-    assert!(!stream.previous_block().unwrap());
-    stream.end().unwrap();
-    assert_eq!(stream.position(), 4);
-    let numbers = |block: ar7_registry::Result<Block>| block.unwrap().data[0];
-    let forwards: Vec<u8> = stream.blocks().unwrap().map(numbers).collect();
-    assert_eq!(forwards, [0, 1, 2, 3, 4]);
-    let backwards: Vec<u8> = stream.blocks().unwrap().rev().map(numbers).collect();
-    assert_eq!(backwards, [4, 3, 2, 1, 0]);
-    archive.commit().unwrap();
-    stream.wind(2).unwrap();
-    let block = stream.block().unwrap().unwrap();
-    assert_eq!((block.head.index, block.head.stream), (BlockIndex(2), stream.identity()));
-    let (previous, next) = (block.head.previous.unwrap(), block.head.next.unwrap());
-    assert_eq!(previous.checked_add(2), Some(next), "it lies between its neighbours");
-}
-
-#[test]
-fn the_cursor_saves_what_was_changed_when_it_moves() {
-    let (_, archive) = create(ArchiveKind::Dynamic);
-    let mut stream = archive.new_stream().unwrap();
-    stream.append(&[0; 10_000]).unwrap();
-    stream.wind(1).unwrap();
-    stream.data_mut().unwrap().unwrap()[5] = 77;
-    stream.next_block().unwrap();
-    let mut byte = [0];
-    stream.read_at(DATA_SIZE_U64 + 5, &mut byte).unwrap();
-    assert_eq!(byte, [77]);
-    assert_eq!(stream.len().unwrap(), 10_000);
-}
-
-#[test]
-fn the_cursor_pushes_pops_and_truncates() {
-    let (_, archive) = create(ArchiveKind::Dynamic);
-    let mut stream = archive.new_stream().unwrap();
-    stream.append(&[1; 9000]).unwrap();
-    let mut block = Block::blank();
-    block.data[0] = 9;
-    stream.push(&block).unwrap();
-    assert_eq!((stream.count().unwrap(), stream.len().unwrap()), (4, 9000));
-    assert_eq!(stream.adjust_length(3500).unwrap(), 12_500);
-    assert_eq!(stream.adjust_length(0).unwrap(), 12_500);
-    assert!(stream.adjust_length(10_000).is_err(), "the blocks do not hold so much");
-    assert!(stream.adjust_length(-12_501).is_err());
-    let popped = stream.pop().unwrap().unwrap();
-    assert_eq!(popped.data[0], 9);
-    assert_eq!((stream.count().unwrap(), stream.len().unwrap()), (3, 3 * DATA_SIZE_U64));
-    assert_eq!(stream.truncate(4008).unwrap(), 4008);
-    assert_eq!(stream.count().unwrap(), 1);
-    assert_eq!(stream.truncate(5000).unwrap(), 4008, "truncating never lengthens");
-    assert_eq!(stream.truncate(0).unwrap(), 0);
-    assert!(stream.pop().unwrap().is_none());
-    assert!(stream.is_empty().unwrap());
-}
-
-#[test]
-fn the_registry_registers_searches_updates_and_unregisters() {
-    let (_, archive) = create(ArchiveKind::Dynamic);
-    let registry = archive.registry();
-    let identity = registry.register(Uuid::from_u128(1 << 100)).unwrap();
-    assert!(matches!(registry.register(identity), Err(Error::StreamExists { .. })));
-    archive.open_stream(identity).unwrap().append(b"abc").unwrap();
-    assert!(registry.update(identity).unwrap());
-    assert_eq!(registry.search(identity).unwrap().unwrap().record.length, 3);
-    assert_eq!(registry.unregister(identity).unwrap().record.length, 3);
-    assert!(registry.search(identity).unwrap().is_none());
-    assert!(matches!(registry.unregister(identity), Err(Error::NoStream { .. })));
-    registry.close().unwrap();
-}
-
-#[test]
-fn file_objects_have_the_modes_of_python() {
-    let (_, archive) = create(ArchiveKind::Dynamic);
-    let id = Uuid::from_u128(1 << 90);
-    let open = |mode: &str| StreamFile::open(&archive, id, Mode::parse(mode).unwrap());
-    assert!(matches!(open("r"), Err(Error::NoStream { .. })));
-    assert!(matches!(open("r+"), Err(Error::NoStream { .. })));
-    let mut file = open("x").unwrap();
-    file.write_all(b"hello").unwrap();
-    assert!(file.read(&mut [0]).is_err(), "x does not read");
-    file.close().unwrap();
-    assert!(matches!(open("x"), Err(Error::StreamExists { .. })));
-    let mut text = String::new();
-    open("rb").unwrap().read_to_string(&mut text).unwrap();
-    assert_eq!(text, "hello");
-    assert!(open("r").unwrap().write(b"no").is_err());
-    let mut file = open("a+").unwrap();
-    file.seek(SeekFrom::Start(0)).unwrap();
-    file.write_all(b" world").unwrap();
-    file.rewind().unwrap();
-    let mut text = String::new();
-    file.read_to_string(&mut text).unwrap();
-    assert_eq!(text, "hello world", "appending writes at the end, wherever the offset is");
-    file.close().unwrap();
-    let mut file = open("r+").unwrap();
-    file.write_all(b"J").unwrap();
-    assert_eq!((file.len().unwrap(), file.stream_position().unwrap()), (11, 1));
-    file.close().unwrap();
-    let file = open("w+").unwrap();
-    assert!(file.is_empty().unwrap(), "w empties");
-    file.close().unwrap();
-    for mode in ["", "rw", "r++", "t", "rt", "+r"] {
-        assert!(matches!(Mode::parse(mode), Err(Error::UnknownMode { .. })), "{mode}");
-    }
-}
-
-#[test]
-fn file_objects_seek_grow_and_cross_borders() {
-    let (device, archive) = create(ArchiveKind::Dynamic);
-    let identity = archive.new_stream().unwrap().identity();
-    let mut file = StreamFile::open(&archive, identity, Mode::parse("w+").unwrap()).unwrap();
-    let mut model = Vec::new();
-    for (offset, length) in [
-        (4008, 1),
-        (0, 4008),
-        (4007, 2),
-        (8015, 1),
-        (8016, 4008),
-        (20_000, 0),
-        (16_031, 10_000),
-        (1, 30_000),
-        (40_080, 1),
-    ] {
-        file.seek(SeekFrom::Start(offset as u64)).unwrap();
-        let bytes = vec![u8::try_from(offset % 200 + 1).unwrap(); length];
-        file.write_all(&bytes).unwrap();
-        if length > 0 {
-            model.resize(model.len().max(offset + length), 0);
-            model[offset..offset + length].copy_from_slice(&bytes);
+    let good = record.encode();
+    assert!(StreamRecord::decode(&good).is_ok());
+    // One byte too long, a block without a place, places without a block, a link out of range.
+    for (at, byte) in [(35, good[35] + 1), (27, 0), (16, 0xff), (20, 0x7f)] {
+        let mut bytes = good;
+        bytes[at] = byte;
+        if at == 20 {
+            bytes[21..24].fill(0xff);
         }
-        let mut found = Vec::new();
-        file.rewind().unwrap();
-        file.read_to_end(&mut found).unwrap();
-        assert_eq!(found, model, "after {length} bytes at {offset}");
+        let error = StreamRecord::decode(&bytes).unwrap_err();
+        assert!(matches!(error, EngineError::Damaged(_)), "byte {at}: {error}");
     }
-    assert!(file.seek(SeekFrom::End(-40_082)).is_err());
-    assert_eq!(file.seek(SeekFrom::End(5)).unwrap(), 40_086);
-    assert_eq!(file.read(&mut [0; 8]).unwrap(), 0);
-    file.set_len(8016).unwrap();
-    file.set_len(8020).unwrap();
-    file.close().unwrap();
-    archive.commit().unwrap();
-    let archive = reopen(&device, Access::Read);
-    model.truncate(8016);
-    model.resize(8020, 0);
-    assert_eq!(all(&archive.read_stream(identity).unwrap()), model);
+    let mut compressed = good;
+    compressed[37] = 1;
+    let error = StreamRecord::decode(&compressed).unwrap_err();
+    assert!(matches!(error, EngineError::NewerFormat { what: "compression", .. }), "{error}");
 }
 
 #[test]
-fn a_stream_longer_than_the_format_is_refused_before_anything_is_written() {
-    let (device, archive) = create(ArchiveKind::Dynamic);
-    let mut stream = archive.new_stream().unwrap();
-    stream.append(b"kept").unwrap();
-    let length = device.length_bytes().unwrap();
-    let last = (u64::from(i32::MAX.cast_unsigned()) - 8) * DATA_SIZE_U64;
-    for refused in [last + 1, u64::MAX] {
-        let full = |outcome| matches!(outcome, Err(Error::Engine(ar7_engine::Error::Full { .. })));
-        assert!(full(stream.set_len(refused)));
-        assert!(full(stream.write_at(refused - 1, b"xx")));
+fn stream_knows_identity_and_archive() {
+    let archive = dynamic();
+    let stream = archive.new_stream().unwrap();
+    assert!(!stream.identity().is_nil());
+    assert_eq!(stream.archive().id(), archive.id());
+    let other = archive.new_stream().unwrap();
+    assert!(other.identity() > stream.identity(), "identities are issued in order");
+}
+
+#[test]
+fn count_is_blocks_and_len_is_bytes() {
+    for (length, count) in [(0, 0), (1, 1), (4007, 1), (4008, 1), (4009, 2), (8016, 2), (8017, 3)] {
+        let archive = dynamic();
+        let mut stream = archive.new_stream().unwrap();
+        stream.append(&pattern(length, 0)).unwrap();
+        let found = (stream.len().unwrap(), stream.count().unwrap());
+        assert_eq!(found, (length as u64, count));
+        assert_eq!(stream.is_empty().unwrap(), length == 0);
+        archive.commit().unwrap();
+        let committed = archive.read_stream(stream.identity()).unwrap();
+        assert_eq!((committed.len().unwrap(), committed.count().unwrap()), found);
     }
-    assert_eq!(device.length_bytes().unwrap(), length);
-    assert_eq!(all(&stream), b"kept");
+}
+
+#[test]
+fn block_and_data_are_the_cursors() {
+    let archive = dynamic();
+    let (mut stream, bytes) = four_blocks(&archive);
+    for index in 0..4 {
+        assert_eq!(stream.wind(index).unwrap(), index);
+        let place = usize::try_from(index).unwrap();
+        assert_eq!(stream.data().unwrap().unwrap()[..], block_of(&bytes, place));
+        let block = stream.block().unwrap().unwrap();
+        assert_eq!(block.head.index, BlockIndex(index));
+        assert_eq!(block.data[..], block_of(&bytes, place));
+    }
+    stream.data_mut().unwrap().unwrap()[0] = 0xee;
+    assert_eq!(stream.block().unwrap().unwrap().data[0], 0xee, "shown before it is saved");
+    let mut empty = archive.new_stream().unwrap();
+    assert!(empty.block().unwrap().is_none());
+    assert!(empty.data().unwrap().is_none());
+    assert!(empty.data_mut().unwrap().is_none());
+}
+
+#[test]
+fn save_writes_if_changed_or_enforced() {
+    let archive = dynamic();
+    let (mut stream, _) = four_blocks(&archive);
+    let commit = || {
+        let before = archive.statistics().unwrap().commit;
+        archive.commit().unwrap();
+        archive.statistics().unwrap().commit > before
+    };
+    assert!(commit());
+    stream.data().unwrap();
+    stream.save(false).unwrap();
+    assert!(!commit(), "an unchanged block is not written");
+    stream.save(true).unwrap();
+    assert!(commit(), "unless it is enforced");
+    stream.data_mut().unwrap().unwrap()[7] = 0xee;
+    assert_eq!(read_all(&stream)[7], pattern(8, 1)[7], "not handed over before it is saved");
+    stream.save(false).unwrap();
+    assert_eq!(read_all(&stream)[7], 0xee);
+    assert!(commit());
+    stream.changed();
+    stream.save(false).unwrap();
+    assert!(commit(), "a block that is said to be changed is written");
+    stream.save(false).unwrap();
+    assert!(!commit(), "once");
+}
+
+#[test]
+fn next_and_previous_stop_at_the_ends() {
+    let archive = dynamic();
+    let (mut stream, _) = four_blocks(&archive);
+    assert_eq!(stream.position(), 0);
+    assert!(!stream.previous_block().unwrap());
+    for index in 1..4 {
+        assert!(stream.next_block().unwrap());
+        assert_eq!(stream.position(), index);
+    }
+    assert!(!stream.next_block().unwrap());
+    assert_eq!(stream.position(), 3);
+    for index in (0..3).rev() {
+        assert!(stream.previous_block().unwrap());
+        assert_eq!(stream.position(), index);
+    }
+    assert!(!stream.previous_block().unwrap());
+    let mut empty = archive.new_stream().unwrap();
+    assert!(!empty.next_block().unwrap());
+    assert!(!empty.previous_block().unwrap());
+}
+
+#[test]
+fn moving_saves_the_block_that_is_left() {
+    let archive = dynamic();
+    let (mut stream, mut bytes) = four_blocks(&archive);
+    stream.data_mut().unwrap().unwrap()[3] = 0xee;
+    assert!(stream.next_block().unwrap());
+    bytes[3] = 0xee;
+    assert_eq!(read_all(&stream), bytes);
+}
+
+#[test]
+fn wind_goes_anywhere_and_end_to_the_last() {
+    let archive = dynamic();
+    let (mut stream, bytes) = four_blocks(&archive);
+    for (index, reached) in [(2, 2), (0, 0), (3, 3), (1, 1), (4, 3), (u32::MAX, 3)] {
+        assert_eq!(stream.wind(index).unwrap(), reached);
+        assert_eq!(stream.position(), reached);
+        let expected = block_of(&bytes, usize::try_from(reached).unwrap());
+        assert_eq!(stream.data().unwrap().unwrap()[..], expected);
+    }
+    stream.wind(0).unwrap();
+    stream.end().unwrap();
+    assert_eq!(stream.position(), 3);
+    let mut empty = archive.new_stream().unwrap();
+    assert_eq!(empty.wind(5).unwrap(), 0);
+    empty.end().unwrap();
+    assert_eq!(empty.position(), 0);
+}
+
+#[test]
+fn extend_adds_a_blank_block_only_at_the_end() {
+    let archive = dynamic();
+    let (mut stream, bytes) = four_blocks(&archive);
+    assert!(!stream.extend().unwrap(), "not at the end");
+    assert_eq!(stream.count().unwrap(), 4);
+    stream.end().unwrap();
+    assert!(stream.extend().unwrap());
+    assert_eq!((stream.count().unwrap(), stream.position()), (5, 4));
+    assert_eq!(stream.len().unwrap(), FOUR_BLOCKS as u64, "no byte is added");
+    assert_eq!(stream.data().unwrap().unwrap()[..], [0; DATA_SIZE]);
+    archive.commit().unwrap();
+    assert_eq!(archive.read_stream(stream.identity()).unwrap().count().unwrap(), 5);
+    assert_eq!(read_all(&stream), bytes);
+    let mut empty = archive.new_stream().unwrap();
+    assert!(empty.extend().unwrap(), "an empty stream is at its end");
+    assert_eq!(empty.count().unwrap(), 1);
+    archive.commit().unwrap();
+    assert_verified(&archive);
+}
+
+#[test]
+fn push_and_pop_work_at_the_end() {
+    let archive = dynamic();
+    let mut stream = archive.new_stream().unwrap();
+    assert!(stream.pop().unwrap().is_none());
+    for salt in 0..3 {
+        let mut block = Block::blank();
+        block.data.copy_from_slice(&pattern(DATA_SIZE, salt));
+        block.head.index = BlockIndex(77);
+        block.head.previous = Some(Position::at(1_000_000));
+        stream.push(&block).unwrap();
+        assert_eq!(usize::try_from(stream.position()).unwrap(), salt);
+    }
+    assert_eq!((stream.count().unwrap(), stream.len().unwrap()), (3, 0));
+    assert_eq!(stream.adjust_length(2 * 4008 + 5).unwrap(), 2 * 4008 + 5);
+    archive.commit().unwrap();
+    assert_verified(&archive);
+    let last = stream.pop().unwrap().unwrap();
+    assert_eq!(last.data[..], pattern(DATA_SIZE, 2));
+    assert_eq!(last.head.index, BlockIndex(2), "the index is the stream's own");
+    assert_eq!((stream.count().unwrap(), stream.len().unwrap()), (2, 2 * 4008));
+    assert_eq!(stream.position(), 1);
+    archive.commit().unwrap();
+    assert_verified(&archive);
+    for salt in (0..2).rev() {
+        assert_eq!(stream.pop().unwrap().unwrap().data[..], pattern(DATA_SIZE, salt));
+    }
+    assert!(stream.pop().unwrap().is_none());
+    assert_eq!((stream.count().unwrap(), stream.len().unwrap()), (0, 0));
+    archive.commit().unwrap();
+    assert_verified(&archive);
+}
+
+#[test]
+fn length_tells_and_changes_the_bytes_in_use() {
+    let archive = dynamic();
+    let (mut stream, _) = four_blocks(&archive);
+    let length = FOUR_BLOCKS as u64;
+    assert_eq!(stream.adjust_length(0).unwrap(), length);
+    assert_eq!(stream.adjust_length(-8).unwrap(), length - 8);
+    assert_eq!(stream.adjust_length(4008).unwrap(), 4 * 4008, "all that the blocks hold");
+    assert_eq!(stream.count().unwrap(), 4);
+    for change in [1, i64::MAX, -4 * 4008 - 1, i64::MIN] {
+        let error = stream.adjust_length(change).unwrap_err();
+        assert!(matches!(error, Error::Engine(EngineError::OutOfBounds { .. })), "{error}");
+        assert_eq!(stream.len().unwrap(), 4 * 4008, "unchanged");
+    }
+    archive.commit().unwrap();
+    assert_eq!(archive.read_stream(stream.identity()).unwrap().len().unwrap(), 4 * 4008);
+}
+
+#[test]
+fn truncate_cuts_and_never_grows() {
+    for (length, count) in [(FOUR_BLOCKS - 1, 4), (2 * DATA_SIZE, 2), (DATA_SIZE + 1, 2), (0, 0)] {
+        let (device, archive) = create(ar7_engine::format::ArchiveKind::Dynamic, 0);
+        let (mut stream, bytes) = four_blocks(&archive);
+        archive.commit().unwrap();
+        stream.wind(3).unwrap();
+        assert_eq!(stream.truncate(length as u64).unwrap(), length as u64);
+        assert_eq!(stream.count().unwrap(), count);
+        assert_eq!(stream.position(), count.saturating_sub(1), "the cursor stays on a block");
+        assert_eq!(read_all(&stream), bytes[..length]);
+        let longer = stream.truncate(u64::MAX).unwrap();
+        assert_eq!(longer, length as u64, "truncating never adds a byte");
+        let identity = stream.identity();
+        drop(stream);
+        archive.commit().unwrap();
+        assert_verified(&archive);
+        archive.close().unwrap();
+        let archive = open(&device, Access::Read);
+        assert_eq!(read_all(&archive.read_stream(identity).unwrap()), bytes[..length]);
+    }
+}
+
+#[test]
+fn truncated_blocks_are_recycled() {
+    let archive = dynamic();
+    let (mut stream, _) = four_blocks(&archive);
+    archive.commit().unwrap();
+    let free = archive.statistics().unwrap().free_blocks;
+    stream.truncate(10).unwrap();
+    archive.commit().unwrap();
+    let after = archive.statistics().unwrap().free_blocks;
+    assert!(after >= free + 2, "{free} free blocks before, {after} after");
+}
+
+#[test]
+fn iteration_goes_both_ways() {
+    let archive = dynamic();
+    let (mut stream, bytes) = four_blocks(&archive);
+    for committed in [false, true] {
+        let forwards: Vec<Vec<u8>> =
+            stream.blocks().unwrap().map(|block| block.unwrap().data.to_vec()).collect();
+        let expected: Vec<Vec<u8>> = (0..4).map(|index| block_of(&bytes, index)).collect();
+        assert_eq!(forwards, expected, "committed: {committed}");
+        let mut backwards: Vec<Vec<u8>> =
+            stream.blocks().unwrap().rev().map(|block| block.unwrap().data.to_vec()).collect();
+        backwards.reverse();
+        assert_eq!(backwards, expected);
+        let mut both = stream.blocks().unwrap();
+        let mut order = Vec::new();
+        while let Some(first) = both.next() {
+            order.push(first.unwrap().head.index.get());
+            order.extend(both.next_back().map(|last| last.unwrap().head.index.get()));
+        }
+        assert_eq!(order, [0, 3, 1, 2]);
+        archive.commit().unwrap();
+    }
+    assert_eq!(archive.new_stream().unwrap().blocks().unwrap().count(), 0);
+}
+
+#[test]
+fn close_saves_the_block() {
+    let archive = dynamic();
+    let (mut stream, mut bytes) = four_blocks(&archive);
+    let identity = stream.identity();
+    stream.data_mut().unwrap().unwrap()[1] = 0xaa;
+    stream.close().unwrap();
+    bytes[1] = 0xaa;
+    let mut stream = archive.open_stream(identity).unwrap();
+    assert_eq!(read_all(&stream), bytes);
+    stream.data_mut().unwrap().unwrap()[2] = 0xbb;
+    drop(stream);
+    bytes[2] = 0xbb;
+    archive.commit().unwrap();
+    assert_eq!(read_all(&archive.read_stream(identity).unwrap()), bytes);
+}
+
+#[test]
+fn stream_is_open_for_writing_once() {
+    let archive = dynamic();
+    let (stream, bytes) = four_blocks(&archive);
+    let identity = stream.identity();
+    let error = archive.open_stream(identity).err().unwrap();
+    assert!(matches!(error, Error::AlreadyOpen { stream } if stream == identity), "{error}");
+    let error = archive.delete_stream(identity).unwrap_err();
+    assert!(matches!(error, Error::AlreadyOpen { stream } if stream == identity), "{error}");
+    archive.commit().unwrap();
+    let readers = [archive.read_stream(identity).unwrap(), archive.read_stream(identity).unwrap()];
+    for mut reader in readers {
+        assert_eq!(read_all(&reader), bytes);
+        assert!(!reader.is_writable());
+        let error = reader.append(b"more").unwrap_err();
+        assert!(matches!(error, Error::Engine(EngineError::ReadOnly)), "{error}");
+    }
+    drop(stream);
+    assert!(archive.open_stream(identity).is_ok());
+}
+
+#[test]
+fn handles_from_before_a_rollback_are_stale() {
+    let archive = dynamic();
+    let (mut stream, bytes) = four_blocks(&archive);
+    let identity = stream.identity();
+    archive.commit().unwrap();
+    stream.append(b"dropped").unwrap();
+    stream.data_mut().unwrap().unwrap()[0] = 0xcc;
+    archive.rollback().unwrap();
+    let stale = |outcome: ar7_registry::Result<()>| {
+        let error = outcome.unwrap_err();
+        assert!(matches!(error, Error::Stale), "{error}");
+    };
+    stale(stream.len().map(drop));
+    stale(stream.save(true));
+    stale(stream.append(b"more"));
+    stale(stream.read_at(0, &mut [0]).map(drop));
+    // The new handle is untouched by what happens to the old one.
+    let fresh = archive.open_stream(identity).unwrap();
+    drop(stream);
+    assert_eq!(read_all(&fresh), bytes);
+    archive.commit().unwrap();
+    assert_eq!(read_all(&archive.read_stream(identity).unwrap()), bytes);
+}
+
+/// A reading handle sees the newest commit, also one that is shorter than where the cursor stands.
+#[test]
+fn cursor_of_a_reader_outlives_a_cut() {
+    let archive = dynamic();
+    let (mut stream, bytes) = four_blocks(&archive);
+    archive.commit().unwrap();
+    let mut reader = archive.read_stream(stream.identity()).unwrap();
+    reader.end().unwrap();
+    assert_eq!(reader.block().unwrap().unwrap().data[..], block_of(&bytes, 3));
+    let mut other = archive.read_stream(stream.identity()).unwrap();
+    let mut blocks = other.blocks().unwrap();
+    assert_eq!(blocks.next().unwrap().unwrap().data[..], block_of(&bytes, 0));
+    stream.truncate(2 * 4008).unwrap();
+    archive.commit().unwrap();
+    assert!(reader.block().unwrap().is_none());
+    assert!(reader.data().unwrap().is_none());
+    assert!(!reader.next_block().unwrap());
+    assert!(reader.previous_block().unwrap());
+    assert_eq!(reader.position(), 1, "the last that is left");
+    assert_eq!(reader.wind(9).unwrap(), 1);
+    assert_eq!(reader.data().unwrap().unwrap()[..], block_of(&bytes, 1));
+    assert_eq!(blocks.next_back().unwrap().unwrap().data[..], block_of(&bytes, 1));
+    assert!(blocks.next().is_none());
 }

@@ -150,7 +150,12 @@ impl Space {
     fn extend(&mut self, device: &dyn Device, most: u32, urgency: Urgency) -> Result<Run> {
         let full = Error::Full { what: "number of blocks", limit: u64::from(BLOCKS_MAX) };
         let start = Position::new(self.count).ok_or_else(|| full.clone())?;
-        let most = most.min(BLOCKS_MAX - self.count);
+        // The last positions of the format are a reserve too: an archive that is full can still delete.
+        let limit = match urgency {
+            Urgency::Ordinary => BLOCKS_MAX - RESERVE_BLOCKS,
+            Urgency::Reserve => BLOCKS_MAX,
+        };
+        let most = most.min(limit.saturating_sub(self.count));
         let run = Run::new(start, most).ok_or(full)?;
         let wanted = run.end().saturating_add(RESERVE_BLOCKS).min(BLOCKS_MAX);
         if self.device_blocks < wanted {

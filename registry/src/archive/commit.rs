@@ -4,12 +4,9 @@ use ar7_engine::store::SlotUpdate;
 
 use super::registry::TRASH_COUNTER;
 use super::state::State;
-use super::trash::{reap, record, refill, trim_end};
+use super::trash::{clear_end, reap, record, refill, trim_end};
 use crate::error::Result;
 use crate::records::Sessions;
-
-/// Free blocks from which on closing tries to cut the file by moving pages.
-const MOVING_BLOCKS: u64 = 256;
 
 impl State {
     /// Commits, if there is anything to commit.
@@ -37,19 +34,19 @@ impl State {
         Ok(self.registry.has_dying())
     }
 
-    /// The commits that closing makes: one that clears the redo list, one that gives up the end of the file.
+    /// The commits that closing makes: one that clears the redo list, one that moves pages away from the end of the
+    /// file, one that gives the end up.
     pub(super) fn commit_closing(&mut self) -> Result<()> {
-        // Worth moving pages for: an eighth of the file, and at least a step of its growth.
-        let free = self.registry.trash_blocks + self.registry.writer().pooled_blocks();
-        let blocks = u64::from(self.registry.writer().block_count());
-        let roomy = free >= MOVING_BLOCKS && free >= blocks / 8;
-        if roomy {
-            self.registry.move_pages()?;
-        }
-        if roomy || self.registry.writer().has_redo_list() {
+        if self.registry.writer().has_redo_list() {
             self.commit_flushed()?;
         }
-        if !self.registry.writer().any_view_held() && trim_end(&mut self.registry)? {
+        if self.registry.writer().any_view_held() {
+            return Ok(());
+        }
+        if clear_end(&mut self.registry)? {
+            self.commit_flushed()?;
+        }
+        if trim_end(&mut self.registry)? {
             self.commit_flushed()?;
         }
         Ok(())

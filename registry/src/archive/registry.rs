@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use ar7_engine::crypto::{KeyKind, SealJob};
 use ar7_engine::format::{
-    BlockHead, BlockIndex, BlockRef, Data, Generation, MetaSlot, Position, ROOTS, Root, Run,
+    BLOCKS_MAX, BlockHead, BlockIndex, BlockRef, Data, Generation, MetaSlot, Position, ROOTS, Root,
+    Run,
 };
-use ar7_engine::store::{Redirects, Store, Urgency, Writer};
+use ar7_engine::store::{RESERVE_BLOCKS, Redirects, Store, Urgency, Writer};
 
 use super::pages::{PageCache, load_page, page_stream};
 use super::trash;
@@ -17,9 +18,6 @@ use crate::tree::{Page, PageExpectation, PageSpace, PageStore, Tree, TreeId};
 
 /// Dirty pages that are kept in memory at most; above it they are sealed early. 4096 pages are 16 MiB.
 const DIRTY_PAGES_MAX: usize = 4096;
-
-/// Entries of all trees up to which closing moves the pages: some hundred pages.
-const MOVABLE_ENTRIES: u64 = 4096;
 
 /// Blocks beyond the dirty pages that a flush has at hand: splits, and the trash's own pages.
 const SPARE_PAGES: usize = 16;
@@ -136,6 +134,13 @@ impl Registry {
         Ok(self.space.writer.allocate(most, Urgency::Ordinary)?)
     }
 
+    /// Blocks that can be allocated at most: free ones, and those that the format still has.
+    pub(crate) fn room(&self) -> u64 {
+        let writer = &self.space.writer;
+        let new = u64::from(BLOCKS_MAX.saturating_sub(writer.block_count() + RESERVE_BLOCKS));
+        new + self.trash_blocks + writer.pooled_blocks()
+    }
+
     /// Recycles a run.
     pub(crate) fn free(&mut self, run: Run) -> Result<()> {
         self.space.writer.check_run(run)?;
@@ -166,18 +171,6 @@ impl Registry {
             roots[tree.index()] = self.trees.get(tree).root();
         }
         roots
-    }
-
-    /// Moves every page, if there are few: a page at the end of the file would keep closing from cutting it.
-    pub(super) fn move_pages(&mut self) -> Result<()> {
-        let entries: u64 = TreeId::ALL.into_iter().map(|tree| self.entries(tree)).sum();
-        if entries > MOVABLE_ENTRIES {
-            return Ok(());
-        }
-        for tree in TreeId::ALL {
-            self.trees.get_mut(tree).make_all_dirty(&mut self.space)?;
-        }
-        Ok(())
     }
 
     /// Back to the last commit.

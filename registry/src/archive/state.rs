@@ -11,6 +11,7 @@ use uuid::{ContextV7, Timestamp, Uuid};
 use super::flush;
 use super::pages::PageCache;
 use super::registry::Registry;
+use super::trash;
 use crate::error::{Error, Result};
 use crate::records::{Dying, ReadRecords, Streams, reserved_index};
 use crate::stream::OpenStream;
@@ -249,6 +250,12 @@ impl State {
             }
         }
         Ok(exists)
+    }
+
+    /// Frees what is left of a deleted stream, so that one with its identity can be made.
+    pub(super) fn bury(&mut self, identity: Uuid) -> Result<()> {
+        let buried = trash::bury(&mut self.registry, identity);
+        buried.inspect_err(|error| self.fail(error))
     }
 
     /// Back to the last commit. Handles become stale.

@@ -1,14 +1,22 @@
-//! The registry of streams, as the specification has it.
+//! The registry of streams, as the specification names its operations.
+//!
+//! Streams register themselves: what a writer makes or changes is recorded with the commit, at the latest. What
+//! is here does it at once, and looks into what is recorded.
 
+use std::sync::Arc;
+
+use ar7_engine::format::{Root, StoredStream};
 use uuid::Uuid;
 
 use super::Archive;
 use crate::error::{Error, Result};
 use crate::records::{ReadRecords, Streams};
+use crate::stream::Stream;
 use crate::tree::TreeId;
-use ar7_engine::format::{Root, StoredStream};
 
-/// The registry of an archive's streams. [`Archive`] keeps it up by itself; this looks into it.
+/// The registry of an archive's streams: in a writer as the transaction has it, in a reader as committed.
+///
+/// Nothing here commits: what is recorded is durable after [`Archive::commit`].
 #[doc(alias = "Registry")]
 pub struct StreamRegistry<'a> {
     archive: &'a Archive,
@@ -22,44 +30,67 @@ impl Archive {
 }
 
 impl StreamRegistry<'_> {
-    /// Root of a tree, as last committed. The specification's name is `tree`.
+    /// Root, depth and number of entries of one of the trees, as last committed.
     pub fn tree(&self, tree: TreeId) -> Root {
         self.archive.snapshot().commit().slot.roots[tree.index()]
     }
 
-    /// Registers a stream without blocks under this identity; returns the identity.
-    pub fn register(&self, identity: Uuid) -> Result<Uuid> {
-        self.archive.open_or_make(identity, true)?.close()?;
+    /// Records a stream that was made in this transaction and returns its identity.
+    /// [`Error::StreamExists`] if it is recorded already.
+    pub fn register(&self, stream: &Stream) -> Result<Uuid> {
+        let identity = stream.identity();
+        if self.is_recorded(stream)? {
+            return Err(Error::StreamExists { stream: identity });
+        }
+        self.flush()?;
         Ok(identity)
     }
 
-    /// The record of a stream, with the changes of the transaction under way; none if it is not registered.
+    /// The record of a stream, changes that are not recorded yet included.
     pub fn search(&self, identity: Uuid) -> Result<Option<StoredStream>> {
         if self.archive.is_writer() {
-            return self.archive.state()?.writing()?.stored(identity);
+            self.archive.state()?.writing()?.stored(identity)
+        } else {
+            self.archive.snapshot().stored(identity)
         }
-        self.archive.snapshot().get::<Streams>(&identity)
     }
 
-    /// Seals what is in memory of all streams and records those that are closed. Returns whether the stream with this
-    /// identity is registered then.
-    pub fn update(&self, identity: Uuid) -> Result<bool> {
-        self.archive.state()?.writing()?.flush(false)?;
-        Ok(self.search(identity)?.is_some())
+    /// Seals what was written to a stream and records where it lies. False if the stream is not registered.
+    pub fn update(&self, stream: &Stream) -> Result<bool> {
+        if !self.is_recorded(stream)? {
+            return Ok(false);
+        }
+        self.flush()?;
+        Ok(true)
     }
 
-    /// Takes a stream out of the registry, recycles its blocks, and returns its last record.
-    pub fn unregister(&self, identity: Uuid) -> Result<StoredStream> {
-        let found = self.search(identity)?.ok_or(Error::NoStream { stream: identity })?;
-        self.archive.delete_stream(identity)?;
-        Ok(found)
+    /// Takes the record of a stream out of the registry and returns it; none if there is no such stream.
+    ///
+    /// The blocks of a stream belong to its record: [`Error::HasBlocks`] unless it was cut to none.
+    /// [`Archive::delete_stream`] recycles them too.
+    pub fn unregister(&self, identity: Uuid) -> Result<Option<StoredStream>> {
+        let Some(stored) = self.search(identity)? else { return Ok(None) };
+        if stored.record.count > 0 {
+            return Err(Error::HasBlocks { stream: identity, count: stored.record.count });
+        }
+        Ok(self.archive.delete_stream(identity)?.then_some(stored))
     }
 
-    /// Seals what is in memory; the registry stays with its archive.
+    /// Records every stream as it is now. The archive stays open.
     pub fn close(self) -> Result<()> {
-        if !self.archive.is_writer() {
-            return Ok(());
+        if self.archive.is_writer() { self.flush() } else { Ok(()) }
+    }
+
+    /// Whether the trees have a record of a stream, which is one of this archive and open for writing.
+    fn is_recorded(&self, stream: &Stream) -> Result<bool> {
+        let identity = stream.identity();
+        if !Arc::ptr_eq(&stream.inner, &self.archive.inner) {
+            return Err(Error::NoStream { stream: identity });
         }
-        self.archive.state()?.writing()?.flush(false)
+        stream.change(|_, registry| Ok(registry.get::<Streams>(&identity)?.is_some()))
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.archive.state()?.writing()?.flush(true)
     }
 }

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use uuid::Uuid;
 
 use super::layout::locate;
-use super::open::{OpenStream, blocks_for, check_length, split_offset};
+use super::open::{OpenStream, blocks_for, split_offset, too_long};
 use super::read::{Reading, read_blocks};
 use crate::archive::{Archive, Inner, Registry, Snapshot};
 use crate::error::{Error, Result};
@@ -23,7 +23,7 @@ const STEP: u64 = 4 << 20;
 #[doc(alias = "DataStream")]
 #[doc(alias = "InternalStream")]
 pub struct Stream {
-    pub(super) inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
     identity: Uuid,
     backing: Backing,
     /// The cursor's block.
@@ -126,7 +126,8 @@ impl Stream {
         if bytes.is_empty() {
             return Ok(());
         }
-        check_length(offset.saturating_add(bytes.len() as u64))?;
+        let end = offset.checked_add(bytes.len() as u64).ok_or_else(too_long)?;
+        self.look(|open, registry| open.check_room(registry, end))?;
         if offset > self.len()? {
             self.grow(offset)?;
         }
@@ -145,6 +146,7 @@ impl Stream {
     }
 
     /// Sets the length. What is added reads as zeros; the blocks of what is cut are recycled.
+    #[doc(alias = "recycle")]
     pub fn set_len(&mut self, length: u64) -> Result<()> {
         self.save(false)?;
         self.current = None;
@@ -169,8 +171,7 @@ impl Stream {
 
     /// Adds zeros, a step at a time; if there is no space for all of them, none is added.
     fn grow(&mut self, length: u64) -> Result<()> {
-        // Refused at once, not when the file system is full.
-        check_length(length)?;
+        self.look(|open, registry| open.check_room(registry, length))?;
         let before = self.len()?;
         let mut reached = before;
         while reached < length {
@@ -185,27 +186,29 @@ impl Stream {
         Ok(())
     }
 
-    /// One block, whole, with the links that it has now.
-    pub(super) fn read_block(&self, index: u32) -> Result<Block> {
+    /// One block, whole, with the links that it has now; none if the stream has no such block, or no longer.
+    pub(super) fn read_block(&self, index: u32) -> Result<Option<Block>> {
         let mut data: Box<Data> = Box::new([0; DATA_SIZE]);
-        let stored = match &self.backing {
+        let links = match &self.backing {
             Backing::Writing { .. } => self.look(|open, registry| {
+                if index >= open.count {
+                    return Ok(None);
+                }
                 open.read_block(registry, index, &mut data)?;
-                Ok(Links::of_open(open, registry, index))
+                Links::of_open(open, registry, index).map(Some)
             })?,
             Backing::Reading(_) => self.read_committed(|snapshot, stored| {
+                if index >= stored.record.count {
+                    return Ok(None);
+                }
                 let reading = reading(snapshot, stored);
                 read_blocks(&reading, index, 1, 0, &mut data[..])?;
-                Ok(Links::of_stored(snapshot, stored, index))
+                Links::of_stored(snapshot, stored, index).map(Some)
             })?,
-        }?;
-        let head = BlockHead {
-            previous: stored.previous,
-            next: stored.next,
-            index: BlockIndex(index),
-            stream: self.identity,
         };
-        Ok(Block { head, data })
+        let Some(Links { previous, next }) = links else { return Ok(None) };
+        let (index, stream) = (BlockIndex(index), self.identity);
+        Ok(Some(Block { head: BlockHead { previous, next, index, stream }, data }))
     }
 
     /// Looks at the stream as the transaction has it.
@@ -215,7 +218,7 @@ impl Stream {
     }
 
     /// Changes the stream without adding blocks.
-    pub(super) fn change<T>(
+    pub(crate) fn change<T>(
         &self,
         work: impl FnOnce(&mut OpenStream, &mut Registry) -> Result<T>,
     ) -> Result<T> {

@@ -182,6 +182,18 @@ impl OpenStream {
         Ok(taken)
     }
 
+    /// An error if the file cannot have the blocks that a stream of `length` bytes needs. Asked before the first of
+    /// them is added, so that a length out of all bounds does nothing.
+    pub(crate) fn check_room(&self, registry: &Registry, length: u64) -> Result<()> {
+        check_length(length)?;
+        let more = count_for(length)?.saturating_sub(self.count);
+        if u64::from(more) > registry.room() {
+            let limit = u64::from(BLOCKS_MAX);
+            return Err(EngineError::Full { what: "number of blocks", limit }.into());
+        }
+        Ok(())
+    }
+
     /// Sets the length; what is added reads as zeros, what is cut is recycled.
     pub(crate) fn set_len(&mut self, registry: &mut Registry, length: u64) -> Result<()> {
         check_length(length)?;
@@ -288,7 +300,7 @@ pub(crate) fn check_length(length: u64) -> Result<()> {
     Ok(())
 }
 
-fn too_long() -> EngineError {
+pub(crate) fn too_long() -> EngineError {
     EngineError::Full {
         what: "length of a stream in bytes",
         limit: u64::from(STREAM_BLOCKS_MAX) * DATA_SIZE_U64,

@@ -139,32 +139,6 @@ impl Tree {
         Ok(block)
     }
 
-    /// Copies every page into memory, so that the next flush gives each a new position.
-    pub fn make_all_dirty<S: PageSpace + ?Sized>(&mut self, space: &mut S) -> Result<()> {
-        if let Some(root) = self.root {
-            let root = self.make_subtree_dirty(space, root, self.depth.saturating_sub(1))?;
-            self.root = Some(Child::Dirty(root));
-        }
-        Ok(())
-    }
-
-    fn make_subtree_dirty<S: PageSpace + ?Sized>(
-        &mut self,
-        space: &mut S,
-        child: Child,
-        level: u8,
-    ) -> Result<u32> {
-        let number = self.make_dirty(space, child, level)?;
-        if level > 0 {
-            for cell in 0..self.page(number).count() {
-                let child = self.page(number).child(cell);
-                let child = self.make_subtree_dirty(space, child, level - 1)?;
-                self.page_mut(number).set_child(cell, Child::Dirty(child));
-            }
-        }
-        Ok(number)
-    }
-
     /// The number of entries in the meta slot is not that of the tree.
     pub(super) fn miscounted(&self) -> Error {
         EngineError::damaged(None, Check::Root, "the number of entries", self.entries).into()
