@@ -203,7 +203,7 @@ fn assert_verified(archive: &Archive) {
     assert_eq!(findings, Vec::<String>::new());
 }
 
-fn run(io: Io) {
+fn check_run(io: Io) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("threads.ar7");
     let secret = Secret::Key(RawKey::from_bytes([4; 32]));
@@ -251,10 +251,10 @@ fn run(io: Io) {
 
 #[test]
 fn readers_of_a_mapped_file_see_whole_commits() {
-    run(Io::Map);
+    check_run(Io::Map);
 }
 
 #[test]
 fn readers_of_a_plain_file_see_whole_commits() {
-    run(Io::File);
+    check_run(Io::File);
 }
