@@ -7,7 +7,8 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 /// A folder with a key file, and the program.
 pub(crate) struct Bench {
@@ -54,7 +55,7 @@ impl Bench {
     }
 
     pub(crate) fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Ran {
-        Ran::new(self.command().args(arguments).output().expect("the program runs"))
+        output(self.command().args(arguments))
     }
 
     /// Words divided by spaces.
@@ -91,13 +92,29 @@ impl Bench {
         let mut command = self.command();
         command.args(line.split_whitespace());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the program runs");
+        let mut child = spawn(&mut command);
         let mut stdin = child.stdin.take().expect("a pipe");
         // A command that refuses its arguments reads nothing.
         let _ = stdin.write_all(input);
         drop(stdin);
         Ran::new(child.wait_with_output().expect("the program ends"))
     }
+}
+
+/// Held while a process is started and while a forged archive is closed: between fork and exec a
+/// child has a copy of every file of its parent, and with it the lock of the archive.
+pub(crate) static STARTING: Mutex<()> = Mutex::new(());
+
+/// Starts a process.
+pub(crate) fn spawn(command: &mut Command) -> Child {
+    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    command.spawn().expect("the program runs")
+}
+
+/// Runs a process to its end.
+pub(crate) fn output(command: &mut Command) -> Ran {
+    let child = spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    Ran::new(child.wait_with_output().expect("the program ends"))
 }
 
 impl Ran {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use ar7_engine::crypto::{KeyKind, RawKey, SealJob, Secret};
 use ar7_engine::format::{
@@ -14,6 +14,8 @@ use ar7_registry::records::{
 };
 use ar7_registry::tree::{Page, PageExpectation, PageSpace, PageStore, Tree, TreeId};
 use uuid::Uuid;
+
+use crate::common::STARTING;
 
 /// An archive under construction.
 pub(crate) struct Forge {
@@ -76,6 +78,7 @@ impl Forge {
             redo,
         };
         writer.commit(update).expect("a commit");
+        let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         writer.finish().expect("closed");
     }
 }
