@@ -1,77 +1,96 @@
 //! Changes of the working tree: insertion with splitting, removal with merging.
+//!
+//! Every page on the way to a key is loaded and checked before the first is changed. So a change that fails leaves
+//! the tree as it was, and no page in memory has keys outside of what its parents say.
 
-use ar7_engine::{Check, Error as EngineError};
+use std::sync::Arc;
 
+use ar7_engine::Error as EngineError;
+use ar7_engine::format::{BlockRef, DEPTH_MAX};
+
+use super::cursor::{Cursor, PageHandle, load};
 use super::page::{CAPACITY, Child, Page, UNDERFULL, cell_size};
-use super::{PageSpace, Tree};
+use super::{CELL_MAX, KEY_MAX, PageExpectation, PageSpace, Tree};
 use crate::error::Result;
 
 /// The way down to a leaf: each page in memory, and the cell taken in it.
 type Path = Vec<(u32, usize)>;
 
-/// A cell on its way to another page.
-type Cell = (Vec<u8>, Vec<u8>);
+/// A key and its value where they lie.
+type Cell<'a> = (&'a [u8], &'a [u8]);
 
 impl Tree {
-    pub(super) fn put<S: PageSpace + ?Sized>(
+    /// Inserts or replaces an entry; returns the value it replaced. If it fails, nothing has changed.
+    pub fn insert<S: PageSpace + ?Sized>(
         &mut self,
         space: &mut S,
         key: &[u8],
         value: &[u8],
     ) -> Result<Option<Vec<u8>>> {
+        check_size("length of a key in bytes", key.len(), KEY_MAX)?;
+        check_size("length of an entry in bytes", key.len() + value.len(), CELL_MAX)?;
         if self.root.is_none() {
-            let leaf = self.add_dirty(Page::new(self.id, 0));
-            self.root = Some(Child::Dirty(leaf));
-            self.depth = 1;
+            let leaf = filled(self.new_page(0), &[(key, value)]);
+            self.root = Some(Child::Dirty(self.add_dirty(leaf)));
+            (self.depth, self.entries) = (1, 1);
+            return Ok(None);
         }
-        let mut path = self.dirty_path(space, key)?;
-        let (leaf, _) = path.pop().expect("a path ends in a leaf");
-        let page = self.page_mut(leaf);
-        let (cell, before) = match page.search(key) {
-            Ok(cell) => {
-                let before = page.value(cell).to_vec();
-                page.remove(cell);
-                (cell, Some(before))
+        if self.depth >= DEPTH_MAX {
+            // Pages that are split when they are full never get so deep: these were filled by hand.
+            let limit = u64::from(DEPTH_MAX);
+            return Err(EngineError::Full { what: "the depth of a tree", limit }.into());
+        }
+        let cursor = Cursor::locate(self.view(space), key)?;
+        let before = cursor.value_of(key).map(<[u8]>::to_vec);
+        let entries = self.entries.checked_add(u64::from(before.is_none()));
+        let entries = entries.ok_or_else(|| self.miscounted())?;
+        let steps = steps_of(cursor);
+        self.entries = entries;
+        let mut path = self.make_dirty(space, steps);
+        let (leaf, cell) = path.pop().expect("a path ends in a leaf");
+        match before.as_ref().map(Vec::len) {
+            Some(length) if length == value.len() => self.page_mut(leaf).set_value(cell, value),
+            Some(_) => {
+                self.page_mut(leaf).remove(cell);
+                self.insert_cell(leaf, cell, key, value, path);
             }
-            Err(cell) => (cell, None),
-        };
-        self.entries += u64::from(before.is_none());
-        self.insert_cell(leaf, cell, key, value, path);
+            None => self.insert_cell(leaf, cell, key, value, path),
+        }
         Ok(before)
     }
 
-    /// Removes the entry with this key, which is there.
-    pub(super) fn take<S: PageSpace + ?Sized>(&mut self, space: &mut S, key: &[u8]) -> Result<()> {
-        let mut path = self.dirty_path(space, key)?;
-        let (leaf, _) = path.pop().expect("a path ends in a leaf");
-        let page = self.page_mut(leaf);
-        let cell = page.search(key).expect("looked up before");
-        page.remove(cell);
-        // The number comes from the meta slot, which somebody with the key may have made.
-        self.entries = self.entries.checked_sub(1).ok_or_else(|| self.miscounted())?;
-        self.mend(space, leaf, path)
+    /// Removes an entry; returns its value. If it fails, nothing has changed.
+    pub fn remove<S: PageSpace + ?Sized>(
+        &mut self,
+        space: &mut S,
+        key: &[u8],
+    ) -> Result<Option<Vec<u8>>> {
+        let cursor = Cursor::locate(self.view(space), key)?;
+        let Some(value) = cursor.value_of(key).map(<[u8]>::to_vec) else { return Ok(None) };
+        let steps = steps_of(cursor);
+        let last = steps.iter().all(|step| step.alone);
+        // The root comes from the file, and so does the number of entries in it: a root with pages and no
+        // entries, or the other way round, could not be opened again.
+        let entries = self.entries.checked_sub(1).filter(|&left| (left == 0) == last);
+        self.entries = entries.ok_or_else(|| self.miscounted())?;
+        let path = self.make_dirty(space, steps);
+        let &(leaf, cell) = path.last().expect("a path ends in a leaf");
+        self.page_mut(leaf).remove(cell);
+        self.mend(space, path);
+        Ok(Some(value))
     }
 
-    /// Copies every page on the way to `key` into memory.
-    fn dirty_path<S: PageSpace + ?Sized>(&mut self, space: &mut S, key: &[u8]) -> Result<Path> {
-        let mut path = Path::with_capacity(usize::from(self.depth));
-        let mut child = self.root.expect("the caller has made a root");
-        for level in (0..self.depth).rev() {
-            let number = self.make_dirty(space, child, level)?;
-            match path.last() {
-                Some(&(parent, cell)) => {
-                    self.page_mut(parent).set_child(cell, Child::Dirty(number));
-                }
-                None => self.root = Some(Child::Dirty(number)),
-            }
-            let page = self.page(number);
-            let cell = if level > 0 { page.child_for(key) } else { 0 };
-            if level > 0 {
-                child = page.child(cell);
-            }
+    /// Copies every page on the way that is sealed into memory. All of them were loaded, so that nothing fails.
+    fn make_dirty<S: PageSpace + ?Sized>(&mut self, space: &mut S, steps: Vec<Step>) -> Path {
+        let mut path = Path::with_capacity(steps.len());
+        for Step { page, cell, .. } in steps {
+            let number = match page {
+                Found::Dirty(number) => number,
+                Found::Sealed(block, page) => self.copy(space, block, &page, path.last().copied()),
+            };
             path.push((number, cell));
         }
-        Ok(path)
+        path
     }
 
     /// Puts a cell into a page, and splits it if it is full; the new page goes into the parent the same way.
@@ -92,9 +111,8 @@ impl Tree {
             self.insert_cell(parent, place + 1, separator, &right, path);
             return;
         }
-        let mut root = Page::new(self.id, self.depth);
-        root.push(&[], &Child::Dirty(left).encode());
-        root.push(separator, &right);
+        let left = Child::Dirty(left).encode();
+        let root = filled(self.new_page(self.depth), &[(&[], &left), (separator, &right)]);
         self.root = Some(Child::Dirty(self.add_dirty(root)));
         self.depth += 1;
     }
@@ -106,45 +124,29 @@ impl Tree {
         let level = page.level();
         let mut cells = cells_of(page);
         let at_end = cell == cells.len();
-        cells.insert(cell, (key.to_vec(), value.to_vec()));
-        let middle = if at_end { cells.len() - 1 } else { middle_of(&cells) };
-        let mut right_cells = cells.split_off(middle);
-        let separator = separator_of(level, &cells, &mut right_cells);
-        *self.page_mut(number) = self.filled(level, &cells);
-        (separator, self.filled(level, &right_cells))
+        cells.insert(cell, (key, value));
+        let middle = if at_end { cell } else { middle_of(&cells) };
+        let (left_cells, right_cells) = cells.split_at_mut(middle);
+        let separator = separator_of(level, left_cells, right_cells);
+        let right = filled(self.new_page(level), right_cells);
+        if !at_end {
+            *self.page_mut(number) = filled(self.new_page(level), left_cells);
+        }
+        (separator, right)
     }
 
-    /// Mends a page that lost a cell: gone if it is empty, joined with a neighbour if it is nearly so.
-    fn mend<S: PageSpace + ?Sized>(
-        &mut self,
-        space: &mut S,
-        number: u32,
-        mut path: Path,
-    ) -> Result<()> {
-        let count = self.page(number).count();
-        let Some((parent, place)) = path.pop() else {
-            self.mend_root(number);
-            return Ok(());
-        };
-        if count == 0 {
-            self.take_dirty(number);
-            self.remove_child(parent, place);
-            return self.mend(space, parent, path);
+    /// Mends the pages on a path whose leaf lost a cell: gone if empty, joined with a neighbour if nearly so.
+    fn mend<S: PageSpace + ?Sized>(&mut self, space: &mut S, mut path: Path) {
+        while let Some((number, _)) = path.pop() {
+            let Some(&(parent, place)) = path.last() else { return self.mend_root(number) };
+            let page = self.page(number);
+            if page.count() == 0 {
+                self.take_dirty(number);
+                self.remove_child(parent, place);
+            } else if page.used() >= UNDERFULL || !self.join_neighbour(space, &path, number) {
+                return;
+            }
         }
-        if self.page(number).used() >= UNDERFULL || self.page(parent).count() < 2 {
-            return Ok(());
-        }
-        // The right neighbour, or for the last page the left one.
-        let left_place = place.min(self.page(parent).count() - 2);
-        let other_place = if left_place == place { place + 1 } else { left_place };
-        let level = self.page(number).level();
-        let other = self.make_dirty(space, self.page(parent).child(other_place), level)?;
-        self.page_mut(parent).set_child(other_place, Child::Dirty(other));
-        let (left, right) = if left_place == place { (number, other) } else { (other, number) };
-        if self.join(left, right, parent, left_place)? {
-            return self.mend(space, parent, path);
-        }
-        Ok(())
     }
 
     /// An empty root is no root; a root with one child gives way to it.
@@ -169,40 +171,81 @@ impl Tree {
         }
     }
 
+    /// Joins the page below a path with its right neighbour, or with the left one if it is the last. Returns
+    /// whether the parent lost a cell.
+    fn join_neighbour<S: PageSpace + ?Sized>(
+        &mut self,
+        space: &mut S,
+        path: &Path,
+        number: u32,
+    ) -> bool {
+        let &(parent, place) = path.last().expect("the root has no neighbours");
+        let last = self.page(parent).count() - 1;
+        if last == 0 {
+            return false;
+        }
+        let other_place = if place < last { place + 1 } else { place - 1 };
+        let Some(other) = self.neighbour(space, path, other_place) else { return false };
+        if place < last {
+            self.join(number, other, parent, place)
+        } else {
+            self.join(other, number, parent, other_place)
+        }
+    }
+
+    /// The neighbour in memory at `place` in the last page of a path. One that cannot be read is let be: an entry
+    /// can be removed beside a damaged page, which whoever needs it will be told of.
+    fn neighbour<S: PageSpace + ?Sized>(
+        &mut self,
+        space: &mut S,
+        path: &Path,
+        place: usize,
+    ) -> Option<u32> {
+        let (&(parent, _), grandparents) = path.split_last()?;
+        let page = self.page(parent);
+        let block = match page.child(place) {
+            Child::Dirty(number) => return Some(number),
+            Child::Sealed(block) => block,
+        };
+        let expect = PageExpectation { tree: self.id, level: page.level() - 1 };
+        let above = grandparents.iter().copied().chain([(parent, place)]);
+        let above = above.map(|(number, cell)| (self.page(number), cell));
+        let page = load(space, block, expect, above).ok()?;
+        Some(self.copy(space, block, &page, Some((parent, place))))
+    }
+
     /// Joins two neighbours in one page, or shares their cells evenly if one does not hold them and the
     /// parent takes the new separator. Returns whether the parent lost a cell.
-    fn join(&mut self, left: u32, right: u32, parent: u32, left_place: usize) -> Result<bool> {
+    fn join(&mut self, left: u32, right: u32, parent: u32, left_place: usize) -> bool {
         let level = self.page(left).level();
-        let separator = self.page(parent).key(left_place + 1).to_vec();
+        let separator = self.page(parent).key(left_place + 1);
         let mut cells = cells_of(self.page(left));
-        let mut others = cells_of(self.page(right));
+        let first_right = cells.len();
+        cells.append(&mut cells_of(self.page(right)));
         if level > 0 {
             // The first key of a branch is empty; between two branches the parent knows it.
-            others[0].0.clone_from(&separator);
-        }
-        cells.append(&mut others);
-        if !cells.is_sorted_by(|(before, _), (after, _)| before < after) {
-            let expected = "the keys of two neighbours in order";
-            return Err(EngineError::damaged(None, Check::KeyOrder, expected, "others").into());
+            cells[first_right].0 = separator;
         }
         if size_of(&cells) <= CAPACITY {
-            *self.page_mut(left) = self.filled(level, &cells);
+            *self.page_mut(left) = filled(self.new_page(level), &cells);
             self.take_dirty(right);
             self.remove_child(parent, left_place + 1);
-            return Ok(true);
+            return true;
         }
-        let mut right_cells = cells.split_off(middle_of(&cells));
-        let new_separator = separator_of(level, &cells, &mut right_cells);
+        let middle = middle_of(&cells);
+        let (left_cells, right_cells) = cells.split_at_mut(middle);
+        let new_separator = separator_of(level, left_cells, right_cells);
         let child = Child::Dirty(right).encode();
-        let room = CAPACITY - self.page(parent).used() + cell_size(&separator, &child);
+        let room = CAPACITY - self.page(parent).used() + cell_size(separator, &child);
         if cell_size(&new_separator, &child) <= room {
+            let left_page = filled(self.new_page(level), left_cells);
+            let right_page = filled(self.new_page(level), right_cells);
+            (*self.page_mut(left), *self.page_mut(right)) = (left_page, right_page);
             let page = self.page_mut(parent);
             page.remove(left_place + 1);
             page.insert(left_place + 1, &new_separator, &child);
-            *self.page_mut(left) = self.filled(level, &cells);
-            *self.page_mut(right) = self.filled(level, &right_cells);
         }
-        Ok(false)
+        false
     }
 
     /// Removes a child; whichever becomes the first has the empty key.
@@ -210,34 +253,63 @@ impl Tree {
         let page = self.page_mut(parent);
         page.remove(place);
         if place == 0 && page.count() > 0 {
-            let child = page.value(0).to_vec();
+            let child = page.child(0).encode();
             page.remove(0);
             page.insert(0, &[], &child);
         }
     }
 
-    fn filled(&self, level: u8, cells: &[Cell]) -> Page {
-        let mut page = Page::new(self.id, level);
-        for (key, value) in cells {
-            page.push(key, value);
-        }
-        page
+    fn new_page(&self, level: u8) -> Page {
+        Page::new(self.id, level)
     }
 }
 
-fn cells_of(page: &Page) -> Vec<Cell> {
-    (0..page.count()).map(|cell| (page.key(cell).to_vec(), page.value(cell).to_vec())).collect()
+/// A step on the way to a key, free of the tree, so that the tree can be changed.
+struct Step {
+    page: Found,
+    cell: usize,
+    /// Whether the cell is the page's only one.
+    alone: bool,
 }
 
-fn size_of(cells: &[Cell]) -> usize {
+/// A page on the way.
+enum Found {
+    Sealed(BlockRef, Arc<Page>),
+    Dirty(u32),
+}
+
+fn steps_of<S: PageSpace + ?Sized>(cursor: Cursor<'_, S>) -> Vec<Step> {
+    let step = |(page, cell): (PageHandle<'_>, usize)| Step {
+        alone: page.count() == 1,
+        page: match page {
+            PageHandle::Sealed(block, page) => Found::Sealed(block, page),
+            PageHandle::Dirty(number, _) => Found::Dirty(number),
+        },
+        cell,
+    };
+    cursor.path.into_iter().map(step).collect()
+}
+
+fn filled(mut page: Page, cells: &[Cell<'_>]) -> Page {
+    for (key, value) in cells {
+        page.push(key, value);
+    }
+    page
+}
+
+fn cells_of(page: &Page) -> Vec<Cell<'_>> {
+    (0..page.count()).map(|cell| (page.key(cell), page.value(cell))).collect()
+}
+
+fn size_of(cells: &[Cell<'_>]) -> usize {
     cells.iter().map(|(key, value)| cell_size(key, value)).sum()
 }
 
 /// Where to divide cells so that both sides take about as many bytes, and neither is empty or too full.
-fn middle_of(cells: &[Cell]) -> usize {
+fn middle_of(cells: &[Cell<'_>]) -> usize {
     let half = size_of(cells) / 2;
     let mut size = 0;
-    let within = |(key, value): &&Cell| {
+    let within = |(key, value): &&Cell<'_>| {
         size += cell_size(key, value);
         size <= half
     };
@@ -246,12 +318,21 @@ fn middle_of(cells: &[Cell]) -> usize {
 
 /// The key that divides two pages. For leaves the shortest that does; for branches the right side's first,
 /// which is not needed there any more.
-fn separator_of(level: u8, left: &[Cell], right: &mut [Cell]) -> Vec<u8> {
-    let first = &mut right[0].0;
+fn separator_of(level: u8, left: &[Cell<'_>], right: &mut [Cell<'_>]) -> Vec<u8> {
+    let first = right[0].0;
     if level > 0 {
-        return std::mem::take(first);
+        right[0].0 = &[];
+        return first.to_vec();
     }
-    let last = &left[left.len() - 1].0;
+    let last = left[left.len() - 1].0;
     let common = first.iter().zip(last).take_while(|(a, b)| a == b).count();
     first[..=common].to_vec()
+}
+
+fn check_size(what: &'static str, found: usize, allowed: usize) -> Result<()> {
+    if found > allowed {
+        let (found, allowed) = (found.into(), allowed.into());
+        return Err(EngineError::OutOfBounds { what, found, allowed }.into());
+    }
+    Ok(())
 }

@@ -4,6 +4,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use ar7_engine::format::BlockRef;
 use ar7_engine::{Check, Error as EngineError, Value};
 
 use super::page::Child;
@@ -27,10 +28,10 @@ impl<S: ?Sized> Clone for View<'_, S> {
 
 impl<S: ?Sized> Copy for View<'_, S> {}
 
-/// A page, sealed or dirty.
-enum PageHandle<'a> {
-    Sealed(Arc<Page>),
-    Dirty(&'a Page),
+/// A page on the way to a cell, sealed or dirty.
+pub(super) enum PageHandle<'a> {
+    Sealed(BlockRef, Arc<Page>),
+    Dirty(u32, &'a Page),
 }
 
 impl Deref for PageHandle<'_> {
@@ -38,26 +39,31 @@ impl Deref for PageHandle<'_> {
 
     fn deref(&self) -> &Page {
         match self {
-            PageHandle::Sealed(page) => page,
-            PageHandle::Dirty(page) => page,
+            PageHandle::Sealed(_, page) => page,
+            PageHandle::Dirty(_, page) => page,
         }
     }
 }
 
 /// A cell of a tree, or the place before or after all of them.
 pub(crate) struct Cursor<'a, S: ?Sized> {
-    view: View<'a, S>,
+    pub(super) view: View<'a, S>,
     /// The pages from the root to the leaf, and the cell in each.
-    path: Vec<(PageHandle<'a>, usize)>,
+    pub(super) path: Vec<(PageHandle<'a>, usize)>,
 }
 
 /// A key and its value, copied out of their page.
-pub(crate) type Entry = (Vec<u8>, Vec<u8>);
+pub type Entry = (Vec<u8>, Vec<u8>);
 
 impl<'a, S: PageStore + ?Sized> Cursor<'a, S> {
-    /// The first cell whose key is not below `key`.
-    pub(crate) fn seek(view: View<'a, S>, key: &[u8]) -> Result<Cursor<'a, S>> {
-        let mut cursor = Cursor { view, path: Vec::with_capacity(usize::from(view.depth)) };
+    /// A cursor above the root.
+    pub(super) fn new(view: View<'a, S>) -> Cursor<'a, S> {
+        Cursor { view, path: Vec::with_capacity(usize::from(view.depth)) }
+    }
+
+    /// The place of `key` in the leaf where it is or belongs, which can be the end of that leaf.
+    pub(super) fn locate(view: View<'a, S>, key: &[u8]) -> Result<Cursor<'a, S>> {
+        let mut cursor = Cursor::new(view);
         let Some(root) = view.root else { return Ok(cursor) };
         cursor.descend(root, |page| {
             if page.is_branch() {
@@ -66,33 +72,46 @@ impl<'a, S: PageStore + ?Sized> Cursor<'a, S> {
                 page.search(key).unwrap_or_else(|place| place)
             }
         })?;
+        Ok(cursor)
+    }
+
+    /// The first cell whose key is not below `key`.
+    pub(crate) fn seek(view: View<'a, S>, key: &[u8]) -> Result<Cursor<'a, S>> {
+        let mut cursor = Cursor::locate(view, key)?;
         if cursor.current().is_none() {
             cursor.next_leaf()?;
         }
         Ok(cursor)
     }
 
+    /// The last cell whose key is not above `key`.
+    pub(crate) fn seek_back(view: View<'a, S>, key: &[u8]) -> Result<Cursor<'a, S>> {
+        let mut cursor = Cursor::locate(view, key)?;
+        if cursor.value_of(key).is_none() {
+            cursor.previous()?;
+        }
+        Ok(cursor)
+    }
+
     /// The value of exactly this key. No key or value is copied on the way.
     pub(crate) fn get(view: View<'a, S>, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        let cursor = Cursor::seek(view, key)?;
-        Ok(cursor.current().filter(|(found, _)| *found == key).map(|(_, value)| value.to_vec()))
+        Ok(Cursor::locate(view, key)?.value_of(key).map(<[u8]>::to_vec))
     }
 
     /// The greatest cell whose key is not above `key`.
     pub(crate) fn floor(view: View<'a, S>, key: &[u8]) -> Result<Option<Entry>> {
-        let mut cursor = Cursor::seek(view, key)?;
-        match cursor.current() {
-            Some((found, _)) if found == key => {}
-            Some(_) => cursor.previous()?,
-            None => cursor.last()?,
-        }
-        Ok(cursor.entry())
+        Ok(Cursor::seek_back(view, key)?.entry())
     }
 
     /// The key and value here; none at either end.
     pub(crate) fn current(&self) -> Option<(&[u8], &[u8])> {
         let (page, cell) = self.path.last()?;
         (*cell < page.count()).then(|| (page.key(*cell), page.value(*cell)))
+    }
+
+    /// The value here, if the key is this one.
+    pub(super) fn value_of(&self, key: &[u8]) -> Option<&[u8]> {
+        self.current().filter(|(found, _)| *found == key).map(|(_, value)| value)
     }
 
     /// The key and value here, copied.
@@ -124,15 +143,6 @@ impl<'a, S: PageStore + ?Sized> Cursor<'a, S> {
         Ok(())
     }
 
-    /// Moves to the last cell.
-    pub(crate) fn last(&mut self) -> Result<()> {
-        self.path.clear();
-        match self.view.root {
-            Some(root) => self.descend(root, |page| page.count() - 1),
-            None => Ok(()),
-        }
-    }
-
     fn next_leaf(&mut self) -> Result<()> {
         while let Some((page, cell)) = self.path.pop() {
             if page.is_branch() && cell + 1 < page.count() {
@@ -144,11 +154,17 @@ impl<'a, S: PageStore + ?Sized> Cursor<'a, S> {
         Ok(())
     }
 
-    /// Goes down from `child` to a leaf, choosing a cell in each page.
+    /// Goes down from `child` to a leaf, choosing a cell in each page. If that fails, the cursor is at an end.
     fn descend(&mut self, child: Child, choose: impl Fn(&Page) -> usize) -> Result<()> {
         let mut child = child;
         loop {
-            let page = self.page(child)?;
+            let page = match self.page(child) {
+                Ok(page) => page,
+                Err(error) => {
+                    self.path.clear();
+                    return Err(error);
+                }
+            };
             let cell = choose(&page);
             let next = page.is_branch().then(|| page.child(cell));
             self.path.push((page, cell));
@@ -161,46 +177,88 @@ impl<'a, S: PageStore + ?Sized> Cursor<'a, S> {
 
     /// The page below the path. Its level follows from its depth, so no page can lead back up; its keys
     /// lie between those that its parents give, so no page can be reached in two ways.
-    fn page(&self, child: Child) -> Result<PageHandle<'a>> {
-        let below = u8::try_from(self.path.len() + 1).unwrap_or(u8::MAX);
-        let level = self.view.depth.saturating_sub(below);
+    pub(super) fn page(&self, child: Child) -> Result<PageHandle<'a>> {
         match child {
             Child::Dirty(number) => {
                 let page = usize::try_from(number).ok().and_then(|at| self.view.dirty.get(at));
                 let page = page.and_then(Option::as_ref);
-                Ok(PageHandle::Dirty(page.expect("a dirty page that a parent names is in memory")))
+                let page = page.expect("a dirty page that a parent names is in memory");
+                Ok(PageHandle::Dirty(number, page))
             }
             Child::Sealed(block) => {
+                let below = u8::try_from(self.path.len() + 1).unwrap_or(u8::MAX);
+                let level = self.view.depth.saturating_sub(below);
                 let expect = PageExpectation { tree: self.view.tree, level };
-                let page = self.view.store.load(block, expect)?;
-                self.check_bounds(&page).map_err(|(expected, found)| {
-                    EngineError::damaged(block.position, Check::KeyOrder, expected, found)
-                })?;
-                Ok(PageHandle::Sealed(page))
+                let above = self.path.iter().map(|(page, cell)| (&**page, *cell));
+                Ok(PageHandle::Sealed(block, load(self.view.store, block, expect, above)?))
             }
         }
     }
+}
 
-    /// Compares the first and the last key of a page with what its parents say of it.
-    fn check_bounds(&self, page: &Page) -> std::result::Result<(), (Value, Value)> {
-        let first = usize::from(page.is_branch());
-        if first >= page.count() {
-            return Ok(());
+/// Loads a page and compares its first and its last key with what its parents say of it: `above` are they, the
+/// root first, and the cell that was taken in each.
+pub(super) fn load<'p, S: PageStore + ?Sized>(
+    store: &S,
+    block: BlockRef,
+    expect: PageExpectation,
+    above: impl DoubleEndedIterator<Item = (&'p Page, usize)> + Clone,
+) -> Result<Arc<Page>> {
+    let page = store.load(block, expect)?;
+    let first = usize::from(page.is_branch());
+    if first >= page.count() {
+        return Ok(page);
+    }
+    let outside = |expected: &[u8], found: &[u8]| {
+        let (expected, found) = (Value::Bytes(expected.to_vec()), Value::Bytes(found.to_vec()));
+        Err(EngineError::damaged(block.position, Check::KeyOrder, expected, found).into())
+    };
+    let (low, high) = (page.key(first), page.key(page.count() - 1));
+    let lower = above.clone().rev().find(|(_, cell)| *cell > 0);
+    if let Some(bound) = lower.map(|(parent, cell)| parent.key(cell))
+        && low < bound
+    {
+        return outside(bound, low);
+    }
+    let upper = above.rev().find(|(parent, cell)| cell + 1 < parent.count());
+    if let Some(bound) = upper.map(|(parent, cell)| parent.key(cell + 1))
+        && high >= bound
+    {
+        return outside(bound, high);
+    }
+    Ok(page)
+}
+
+/// Iterates over the entries of a tree; memory is a page per level. Ends after an error.
+pub struct Range<'a, S: ?Sized> {
+    cursor: Cursor<'a, S>,
+    backwards: bool,
+    /// Whether the entry here was handed out. The cursor moves when the next one is asked for, so that what
+    /// lies before a damaged page comes out first, and no page is read that nobody wants.
+    taken: bool,
+}
+
+impl<'a, S: PageStore + ?Sized> Range<'a, S> {
+    pub(super) fn forwards(view: View<'a, S>, key: &[u8]) -> Result<Range<'a, S>> {
+        Ok(Range { cursor: Cursor::seek(view, key)?, backwards: false, taken: false })
+    }
+
+    pub(super) fn backwards(view: View<'a, S>, key: &[u8]) -> Result<Range<'a, S>> {
+        Ok(Range { cursor: Cursor::seek_back(view, key)?, backwards: true, taken: false })
+    }
+}
+
+impl<S: PageStore + ?Sized> Iterator for Range<'_, S> {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Result<Entry>> {
+        if self.taken {
+            let moved = if self.backwards { self.cursor.previous() } else { self.cursor.next() };
+            if let Err(error) = moved {
+                return Some(Err(error));
+            }
         }
-        let (low, high) = (page.key(first), page.key(page.count() - 1));
-        let bytes = |key: &[u8]| Value::Bytes(key.to_vec());
-        let lower = self.path.iter().rev().find(|(_, cell)| *cell > 0);
-        if let Some((parent, cell)) = lower
-            && parent.key(*cell) > low
-        {
-            return Err((bytes(parent.key(*cell)), bytes(low)));
-        }
-        let upper = self.path.iter().rev().find(|(parent, cell)| cell + 1 < parent.count());
-        if let Some((parent, cell)) = upper
-            && parent.key(cell + 1) <= high
-        {
-            return Err((bytes(parent.key(cell + 1)), bytes(high)));
-        }
-        Ok(())
+        self.taken = true;
+        self.cursor.entry().map(Ok)
     }
 }

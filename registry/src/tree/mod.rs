@@ -20,8 +20,8 @@ use std::sync::Arc;
 
 use ar7_engine::format::{BlockRef, Generation, Position, Run};
 
+pub use cursor::{Entry, Range};
 pub use page::{Page, page_layout};
-
 pub use reader::TreeReader;
 pub use working::Tree;
 

@@ -120,7 +120,9 @@ impl Page {
 
     /// Key of a cell. The first key of a branch is empty: it stands for everything below the second.
     pub fn key(&self, cell: usize) -> &[u8] {
-        self.parts(cell).0
+        let begin = self.offset(cell);
+        let length = usize::from(u16::from_be_bytes([self.data[begin], self.data[begin + 1]]));
+        &self.data[begin + 2..begin + 2 + length]
     }
 
     /// Value of a cell; in a branch, its child.
@@ -150,8 +152,13 @@ impl Page {
     }
 
     pub(super) fn set_child(&mut self, cell: usize, child: Child) {
+        self.set_value(cell, &child.encode());
+    }
+
+    /// Replaces a value by another of the same length.
+    pub(super) fn set_value(&mut self, cell: usize, value: &[u8]) {
         let end = self.cell_end(cell);
-        self.data[end - BlockRef::SIZE..end].copy_from_slice(&child.encode());
+        self.data[end - value.len()..end].copy_from_slice(value);
     }
 
     /// The cell with this key, or the place where it would be.
@@ -307,8 +314,11 @@ impl Page {
         }
         let key_length = usize::from(u16::from_be_bytes([self.data[begin], self.data[begin + 1]]));
         let body = end - begin - 2;
-        if key_length > KEY_MAX.min(body) || body > CELL_MAX {
-            return Err((Check::Page, KEY_MAX.into(), key_length.into()));
+        if body > CELL_MAX {
+            return Err((Check::Page, CELL_MAX.into(), body.into()));
+        }
+        if key_length > KEY_MAX.min(body) {
+            return Err((Check::Page, KEY_MAX.min(body).into(), key_length.into()));
         }
         let (key, value) = (self.key(cell), self.value(cell));
         if cell > 0 && self.key(cell - 1) >= key {

@@ -2,7 +2,7 @@
 
 use ar7_engine::format::Root;
 
-use super::cursor::{Cursor, Entry, View};
+use super::cursor::{Cursor, Entry, Range, View};
 use super::page::Child;
 use super::{PageStore, TreeId};
 use crate::error::Result;
@@ -36,43 +36,11 @@ impl<'a, S: PageStore + ?Sized> TreeReader<'a, S> {
 
     /// The entries from `key` on, in order.
     pub fn range(&self, key: &[u8]) -> Result<Range<'a, S>> {
-        Ok(Range { cursor: Cursor::seek(self.view, key)?, backwards: false, failed: false })
+        Range::forwards(self.view, key)
     }
 
     /// The entries from the last one not above `key`, backwards.
     pub fn range_back(&self, key: &[u8]) -> Result<Range<'a, S>> {
-        let mut cursor = Cursor::seek(self.view, key)?;
-        match cursor.current() {
-            Some((found, _)) if found == key => {}
-            Some(_) => cursor.previous()?,
-            None => cursor.last()?,
-        }
-        Ok(Range { cursor, backwards: true, failed: false })
-    }
-}
-
-/// Iterates over the entries of a tree; memory is a page per level.
-pub struct Range<'a, S: ?Sized> {
-    cursor: Cursor<'a, S>,
-    backwards: bool,
-    failed: bool,
-}
-
-impl<S: PageStore + ?Sized> Iterator for Range<'_, S> {
-    type Item = Result<Entry>;
-
-    fn next(&mut self) -> Option<Result<Entry>> {
-        if self.failed {
-            return None;
-        }
-        let entry = self.cursor.entry()?;
-        let moved = if self.backwards { self.cursor.previous() } else { self.cursor.next() };
-        match moved {
-            Ok(()) => Some(Ok(entry)),
-            Err(error) => {
-                self.failed = true;
-                Some(Err(error))
-            }
-        }
+        Range::backwards(self.view, key)
     }
 }

@@ -2,8 +2,9 @@
 
 use ar7_engine::format::Position;
 
+use super::cursor::{Cursor, load};
 use super::page::Child;
-use super::{PageExpectation, PageSpace, Tree};
+use super::{PageExpectation, PageSpace, PageStore, Tree};
 use crate::error::Result;
 
 impl Tree {
@@ -16,54 +17,74 @@ impl Tree {
         most: usize,
     ) -> Result<usize> {
         let Some(root) = self.root else { return Ok(0) };
+        let mut found = Vec::new();
+        find_beyond(&mut Cursor::new(self.view(space)), root, limit, most, &mut found)?;
         let before = self.dirty_pages();
-        self.root = Some(self.relocated(space, root, self.depth - 1, limit, before + most)?);
+        for cells in found {
+            if self.dirty_pages() - before >= most {
+                break;
+            }
+            self.make_dirty_at(space, &cells)?;
+        }
         Ok(self.dirty_pages() - before)
     }
 
-    fn relocated<S: PageSpace + ?Sized>(
+    /// Copies the page into memory that these cells lead to, and those above it first: a page that is in memory
+    /// is named by one that is.
+    fn make_dirty_at<S: PageSpace + ?Sized>(
         &mut self,
         space: &mut S,
-        child: Child,
-        level: u8,
-        limit: Position,
-        most_dirty: usize,
-    ) -> Result<Child> {
-        if self.dirty_pages() >= most_dirty {
-            return Ok(child);
+        cells: &[usize],
+    ) -> Result<()> {
+        let mut path: Vec<(u32, usize)> = Vec::with_capacity(cells.len());
+        let mut cells = cells.iter();
+        let mut child = self.root;
+        let mut level = self.depth;
+        while let Some(at) = child {
+            level -= 1;
+            let number = match at {
+                Child::Dirty(number) => number,
+                Child::Sealed(block) => {
+                    let expect = PageExpectation { tree: self.id, level };
+                    let above = path.iter().map(|&(number, cell)| (self.page(number), cell));
+                    let page = load(space, block, expect, above)?;
+                    self.copy(space, block, &page, path.last().copied())
+                }
+            };
+            child = cells.next().map(|&cell| {
+                path.push((number, cell));
+                self.page(number).child(cell)
+            });
         }
-        let mut moved = child;
-        if matches!(child, Child::Sealed(block) if block.position >= limit) {
-            moved = Child::Dirty(self.make_dirty(space, child, level)?);
-        }
-        if level == 0 {
-            return Ok(moved);
-        }
-        for (cell, below) in self.children(space, moved, level)?.into_iter().enumerate() {
-            let after = self.relocated(space, below, level - 1, limit, most_dirty)?;
-            if after != below {
-                let number = self.make_dirty(space, moved, level)?;
-                self.page_mut(number).set_child(cell, after);
-                moved = Child::Dirty(number);
-            }
-        }
-        Ok(moved)
+        Ok(())
     }
+}
 
-    fn children<S: PageSpace + ?Sized>(
-        &self,
-        space: &S,
-        branch: Child,
-        level: u8,
-    ) -> Result<Vec<Child>> {
-        let loaded;
-        let page = match branch {
-            Child::Dirty(number) => self.page(number),
-            Child::Sealed(block) => {
-                loaded = space.load(block, PageExpectation { tree: self.id, level })?;
-                &*loaded
-            }
-        };
-        Ok((0..page.count()).map(|cell| page.child(cell)).collect())
+/// Finds sealed pages that lie from `limit` on, at most `most`, at `child` and below, where the cursor is: the cells
+/// that lead to each from the root.
+fn find_beyond<S: PageStore + ?Sized>(
+    cursor: &mut Cursor<'_, S>,
+    child: Child,
+    limit: Position,
+    most: usize,
+    found: &mut Vec<Vec<usize>>,
+) -> Result<()> {
+    if found.len() >= most {
+        return Ok(());
     }
+    if matches!(child, Child::Sealed(block) if block.position >= limit) {
+        found.push(cursor.path.iter().map(|&(_, cell)| cell).collect());
+    }
+    if cursor.path.len() + 1 >= usize::from(cursor.view.depth) {
+        return Ok(());
+    }
+    let page = cursor.page(child)?;
+    let children: Vec<Child> = (0..page.count()).map(|cell| page.child(cell)).collect();
+    cursor.path.push((page, 0));
+    for (cell, below) in children.into_iter().enumerate() {
+        cursor.path.last_mut().expect("pushed above").1 = cell;
+        find_beyond(cursor, below, limit, most, found)?;
+    }
+    cursor.path.pop();
+    Ok(())
 }

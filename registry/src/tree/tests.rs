@@ -1,9 +1,9 @@
 //! The tree equals `BTreeMap` after any operations, flushes and reopenings, at real page sizes; its pages stay
-//! well filled; pages that are not pages are refused.
+//! well filled; pages that are not pages are refused; an operation that fails changes nothing.
 
 use std::collections::BTreeMap;
 
-use ar7_engine::format::{DATA_SIZE, Data, Position, Root};
+use ar7_engine::format::{BlockRef, DATA_SIZE, Data, Generation, Position, Root};
 use proptest::prelude::*;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -11,32 +11,54 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use super::testing::HeapSpace;
 use super::*;
 
+mod failures;
+mod hostile;
+
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// Compares everything that a tree can be asked.
+const LAST_KEY: [u8; KEY_MAX] = [0xff; KEY_MAX];
+
+/// Compares everything that a working tree can be asked.
 fn assert_equal(tree: &Tree, space: &HeapSpace, model: &Model, probes: &[Vec<u8>]) {
+    let owned = |(key, value): (&Vec<u8>, &Vec<u8>)| (key.clone(), value.clone());
     assert_eq!(tree.entries(), model.len() as u64);
-    let root = tree.root();
-    let reader = TreeReader::new(TreeId::Streams, root, space);
-    let forwards = reader.range(&[]).unwrap().map(Result::unwrap);
-    assert!(forwards.eq(model.iter().map(|(key, value)| (key.clone(), value.clone()))));
-    let backwards = reader.range_back(&[0xff; KEY_MAX]).unwrap().map(Result::unwrap);
-    assert!(backwards.eq(model.iter().rev().map(|(key, value)| (key.clone(), value.clone()))));
+    let forwards = tree.range(space, &[]).unwrap().map(Result::unwrap);
+    assert!(forwards.eq(model.iter().map(owned)));
+    let backwards = tree.range_back(space, &LAST_KEY).unwrap().map(Result::unwrap);
+    assert!(backwards.eq(model.iter().rev().map(owned)));
     for probe in probes {
-        let owned = |(key, value): (&Vec<u8>, &Vec<u8>)| (key.clone(), value.clone());
         assert_eq!(tree.get(space, probe).unwrap(), model.get(probe).cloned());
         let floor = model.range(..=probe.clone()).next_back().map(owned);
-        assert_eq!(reader.floor(probe).unwrap(), floor);
+        assert_eq!(tree.floor(space, probe).unwrap(), floor);
         let ceiling = model.range(probe.clone()..).next().map(owned);
-        assert_eq!(reader.ceiling(probe).unwrap(), ceiling);
+        assert_eq!(tree.ceiling(space, probe).unwrap(), ceiling);
     }
 }
 
-/// Runs seeded operations with keys from `key`; a flush and a reopening every so often.
+/// Compares everything that a committed tree can be asked.
+fn assert_committed(root: Root, space: &HeapSpace, model: &Model, probes: &[Vec<u8>]) {
+    assert_equal(&Tree::open(TreeId::Streams, root), space, model, probes);
+    let reader = TreeReader::new(TreeId::Streams, root, space);
+    for probe in probes {
+        let owned = |(key, value): (&Vec<u8>, &Vec<u8>)| (key.clone(), value.clone());
+        assert_eq!(reader.get(probe).unwrap(), model.get(probe).cloned());
+        let before = reader.range_back(probe).unwrap().map(Result::unwrap).take(3);
+        assert!(before.eq(model.range(..=probe.clone()).rev().map(owned).take(3)));
+        assert_eq!(
+            reader.floor(probe).unwrap(),
+            model.range(..=probe.clone()).next_back().map(owned)
+        );
+        let after = reader.range(probe).unwrap().map(Result::unwrap).take(3);
+        assert!(after.eq(model.range(probe.clone()..).map(owned).take(3)));
+        assert_eq!(reader.ceiling(probe).unwrap(), model.range(probe.clone()..).next().map(owned));
+    }
+}
+
+/// Runs seeded operations with keys from `any_key`; a flush and a reopening every so often.
 fn check_against_model(
     seed: u64,
     operations: u32,
-    key: impl Fn(&mut ChaCha8Rng) -> Vec<u8>,
+    any_key: impl Fn(&mut ChaCha8Rng) -> Vec<u8>,
     value_max: u32,
 ) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
@@ -46,7 +68,7 @@ fn check_against_model(
     for operation in 0..operations {
         let growing = (operation / (operations / 8).max(1)).is_multiple_of(2);
         let removals = if growing { 2 } else { 7 };
-        let key = key(&mut random);
+        let key = any_key(&mut random);
         if random.next_u32() % 10 < removals {
             assert_eq!(tree.remove(&mut space, &key).unwrap(), model.remove(&key));
         } else {
@@ -55,15 +77,19 @@ fn check_against_model(
             let before = tree.insert(&mut space, &key, &value).unwrap();
             assert_eq!(before, model.insert(key, value));
         }
-        if random.next_u32().is_multiple_of(20_000) {
+        if random.next_u32().is_multiple_of(3_000) {
             let root = tree.flush(&mut space).unwrap();
             space.raise_step();
             tree = Tree::open(TreeId::Streams, root);
         }
+        if operation.is_multiple_of(operations / 10) {
+            let probes: Vec<Vec<u8>> = (0..50).map(|_| any_key(&mut random)).collect();
+            assert_equal(&tree, &space, &model, &probes);
+        }
     }
-    let probes: Vec<Vec<u8>> = (0..200).map(|_| key(&mut random)).collect();
-    tree.flush(&mut space).unwrap();
-    assert_equal(&tree, &space, &model, &probes);
+    let probes: Vec<Vec<u8>> = (0..200).map(|_| any_key(&mut random)).collect();
+    let root = tree.flush(&mut space).unwrap();
+    assert_committed(root, &space, &model, &probes);
     for key in model.keys() {
         assert!(tree.remove(&mut space, key).unwrap().is_some());
     }
@@ -122,22 +148,42 @@ fn two_hundred_thousand_streams_in_order_leave_full_pages() {
 fn two_hundred_thousand_names_in_no_order_are_all_there() {
     let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TreeId::Names, Root::default()));
     let mut random = ChaCha8Rng::seed_from_u64(4);
-    let mut keys = Vec::new();
+    let mut model = Model::new();
     for number in 0..200_000_u32 {
         let mut key = u64::from(random.next_u32() % 5000).to_be_bytes().to_vec();
         key.extend(format!("{number:x}-{:0width$}", 0, width = number as usize % 240).into_bytes());
-        tree.insert(&mut space, &key, &[1; 9]).unwrap();
-        keys.push(key);
+        let value = [&u64::from(number).to_be_bytes()[..], &[1]].concat();
+        assert_eq!(tree.insert(&mut space, &key, &value).unwrap(), None);
+        model.insert(key, value);
     }
     let root = tree.flush(&mut space).unwrap();
     let mut tree = Tree::open(TreeId::Names, root);
-    for key in &keys {
-        assert!(tree.get(&space, key).unwrap().is_some());
-    }
-    for key in &keys {
-        assert!(tree.remove(&mut space, key).unwrap().is_some());
+    let entries = tree.range(&space, &[]).unwrap().map(Result::unwrap);
+    assert!(entries.eq(model.iter().map(|(key, value)| (key.clone(), value.clone()))));
+    for (key, value) in model {
+        assert_eq!(tree.remove(&mut space, &key).unwrap(), Some(value));
     }
     assert_eq!(space.used(), 0);
+}
+
+#[test]
+fn removing_most_entries_joins_pages() {
+    let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TreeId::Streams, Root::default()));
+    let key = |number: u128| (number << 64).to_be_bytes();
+    for number in 0..60_000 {
+        tree.insert(&mut space, &key(number), &[7; 51]).unwrap();
+    }
+    let root = tree.flush(&mut space).unwrap();
+    let full = space.used();
+    let mut tree = Tree::open(TreeId::Streams, root);
+    for number in (0..60_000).filter(|number| number % 20 != 0) {
+        assert!(tree.remove(&mut space, &key(number)).unwrap().is_some());
+    }
+    tree.flush(&mut space).unwrap();
+    // Pages are joined when less than a quarter is used, so that a twentieth of the entries takes at most four
+    // twentieths of the pages.
+    assert!(space.used() <= full / 5 + 4, "{} pages of {full}", space.used());
+    assert_eq!(tree.entries(), 3000);
 }
 
 #[test]
@@ -150,40 +196,72 @@ fn what_is_too_long_is_refused() {
 
 const EXPECT: PageExpectation = PageExpectation { tree: TreeId::Names, level: 0 };
 
-fn valid_page(count: usize) -> Page {
-    let mut page = Page::new(TreeId::Names, 0);
+fn valid_page(level: u8, count: usize) -> Page {
+    let block = BlockRef { position: Position::at(77), generation: Generation::default() };
+    let value = if level == 0 { vec![9; 5] } else { BlockRef::encode(Some(block)).to_vec() };
+    let mut page = Page::new(TreeId::Names, level);
     for cell in 0..count {
-        page.push(&[u8::try_from(cell).unwrap(), 1], &[9; 5]);
+        let key = [u8::try_from(cell).unwrap(), 1];
+        page.push(if level > 0 && cell == 0 { &[] } else { &key }, &value);
     }
     page
 }
 
+/// A page that parses can be read whole, and is encoded as it was found.
+fn check_parsed(data: &Data, level: u8) -> bool {
+    let expect = PageExpectation { level, ..EXPECT };
+    let Ok(page) = Page::parse(Position::at(9), data, expect) else { return false };
+    let mut again = Page::new(TreeId::Names, level);
+    for cell in 0..page.count() {
+        again.push(page.key(cell), page.value(cell));
+        assert_eq!(page.search(page.key(cell)), Ok(cell));
+        if page.is_branch() {
+            page.child_block(cell);
+        }
+    }
+    assert_eq!(again.data(), data);
+    true
+}
+
 proptest! {
-    /// No bytes make parsing panic, and a page that parses is encoded as it was found.
     #[test]
     fn any_bytes_parse_or_are_refused(
         count in 1_usize..60,
         changes in prop::collection::vec((0..DATA_SIZE, any::<u8>()), 0..6),
         level in 0_u8..3,
     ) {
-        let mut data: Data = *valid_page(count).data();
+        let mut data: Data = *valid_page(level, count).data();
         for (at, byte) in changes {
             data[at] = byte;
         }
-        let expect = PageExpectation { level, ..EXPECT };
-        if let Ok(page) = Page::parse(Position::at(9), &data, expect) {
-            let mut again = Page::new(TreeId::Names, level);
-            for cell in 0..page.count() {
-                again.push(page.key(cell), page.value(cell));
+        check_parsed(&data, level);
+    }
+}
+
+/// Every byte of a page, changed in every bit.
+#[test]
+fn one_changed_byte_parses_or_is_refused() {
+    for level in [0, 1] {
+        let valid = *valid_page(level, 40).data();
+        assert!(check_parsed(&valid, level));
+        let mut accepted = 0;
+        for at in 0..DATA_SIZE {
+            for change in [0x01, 0x80, 0xff, 0x40] {
+                let mut data = valid;
+                data[at] ^= change;
+                accepted += usize::from(check_parsed(&data, level));
             }
-            prop_assert_eq!(&again.data()[..], &data[..]);
         }
+        // Keys and values may be others; all else is checked.
+        let cells: usize =
+            (0..40).map(|_| if level == 0 { 5 + 2 } else { BlockRef::SIZE + 2 }).sum();
+        assert!(accepted > 0 && accepted <= cells * 4, "{accepted} accepted");
     }
 }
 
 #[test]
 fn pages_of_another_tree_or_level_are_refused() {
-    let data = *valid_page(3).data();
+    let data = *valid_page(0, 3).data();
     assert!(Page::parse(Position::at(9), &data, EXPECT).is_ok());
     let others = [
         PageExpectation { tree: TreeId::Inodes, ..EXPECT },

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use ar7_engine::format::{BlockRef, Position, Root, Run};
 use ar7_engine::{Check, Error as EngineError};
 
-use super::cursor::{Cursor, Entry, View};
+use super::cursor::{Cursor, Entry, Range, View};
 use super::page::{Child, Page};
-use super::{CELL_MAX, KEY_MAX, PageExpectation, PageSpace, PageStore, TreeId};
+use super::{PageSpace, PageStore, TreeId};
 use crate::error::{Error, Result};
 
 /// A tree that can be changed.
@@ -71,35 +71,24 @@ impl Tree {
         Ok(Cursor::seek(self.view(store), key)?.entry())
     }
 
-    /// Inserts or replaces an entry; returns the value it replaced.
-    pub fn insert<S: PageSpace + ?Sized>(
-        &mut self,
-        space: &mut S,
-        key: &[u8],
-        value: &[u8],
-    ) -> Result<Option<Vec<u8>>> {
-        check_size("length of a key in bytes", key.len(), KEY_MAX)?;
-        check_size("length of an entry in bytes", key.len() + value.len(), CELL_MAX)?;
-        self.put(space, key, value)
+    /// The entries from `key` on, in order.
+    pub fn range<'a, S>(&'a self, store: &'a S, key: &[u8]) -> Result<Range<'a, S>>
+    where
+        S: PageStore + ?Sized,
+    {
+        Range::forwards(self.view(store), key)
     }
 
-    /// Removes an entry; returns its value.
-    pub fn remove<S: PageSpace + ?Sized>(
-        &mut self,
-        space: &mut S,
-        key: &[u8],
-    ) -> Result<Option<Vec<u8>>> {
-        // Looked for first: a key that is not there dirties no page.
-        match self.get(space, key)? {
-            None => Ok(None),
-            found => {
-                self.take(space, key)?;
-                Ok(found)
-            }
-        }
+    /// The entries from the last one not above `key`, backwards.
+    pub fn range_back<'a, S>(&'a self, store: &'a S, key: &[u8]) -> Result<Range<'a, S>>
+    where
+        S: PageStore + ?Sized,
+    {
+        Range::backwards(self.view(store), key)
     }
 
-    /// Gives every changed page a position, hands all of them over, and returns the new root.
+    /// Gives every changed page a position, hands all of them over, and returns the new root. If no positions are
+    /// to be had, nothing has changed; if a page cannot be handed over, the tree is of no further use.
     pub fn flush<S: PageSpace + ?Sized>(&mut self, space: &mut S) -> Result<Root> {
         if self.root.is_some() != (self.entries > 0) {
             return Err(self.miscounted());
@@ -149,21 +138,22 @@ impl Tree {
         View { tree: id, root, depth, dirty, store }
     }
 
-    /// The number of a page in memory: the page itself, or a copy of the sealed one, which is released.
-    pub(super) fn make_dirty<S: PageSpace + ?Sized>(
+    /// Copies a sealed page into memory, and names the copy where the page was named: in the cell of a page in
+    /// memory, or as the root.
+    pub(super) fn copy<S: PageSpace + ?Sized>(
         &mut self,
         space: &mut S,
-        child: Child,
-        level: u8,
-    ) -> Result<u32> {
-        match child {
-            Child::Dirty(number) => Ok(number),
-            Child::Sealed(block) => {
-                let page = space.load(block, PageExpectation { tree: self.id, level })?;
-                space.release(block);
-                Ok(self.add_dirty(Page::clone(&page)))
-            }
+        block: BlockRef,
+        page: &Page,
+        parent: Option<(u32, usize)>,
+    ) -> u32 {
+        space.release(block);
+        let number = self.add_dirty(page.clone());
+        match parent {
+            Some((parent, cell)) => self.page_mut(parent).set_child(cell, Child::Dirty(number)),
+            None => self.root = Some(Child::Dirty(number)),
         }
+        number
     }
 
     pub(super) fn add_dirty(&mut self, page: Page) -> u32 {
@@ -192,12 +182,4 @@ impl Tree {
 
 fn index(number: u32) -> usize {
     usize::try_from(number).expect("a number of a page in memory")
-}
-
-fn check_size(what: &'static str, found: usize, allowed: usize) -> Result<()> {
-    if found > allowed {
-        let (found, allowed) = (found.into(), allowed.into());
-        return Err(EngineError::OutOfBounds { what, found, allowed }.into());
-    }
-    Ok(())
 }

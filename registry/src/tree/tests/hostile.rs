@@ -1,0 +1,205 @@
+//! Pages that somebody with the key put together: every call ends, gives damage or an answer, and never panics;
+//! iteration ascends; what is flushed afterwards is pages.
+
+use ar7_engine::format::{BlockRef, DEPTH_MAX, Generation, Position, Root};
+use ar7_engine::{Check, Error as EngineError};
+
+use super::*;
+use crate::error::Error;
+use crate::tree::page::Child;
+
+const TREE: TreeId = TreeId::Names;
+
+/// Puts a page of these cells at a position.
+fn forge(space: &mut HeapSpace, at: u32, level: u8, cells: &[(&[u8], &[u8])]) -> BlockRef {
+    let mut page = Page::new(TREE, level);
+    for (key, value) in cells {
+        page.push(key, value);
+    }
+    space.forge(Position::at(at), page.data())
+}
+
+fn leaf(space: &mut HeapSpace, at: u32, keys: &[&str]) -> BlockRef {
+    let cells: Vec<(&[u8], &[u8])> = keys.iter().map(|key| (key.as_bytes(), &[7; 5][..])).collect();
+    forge(space, at, 0, &cells)
+}
+
+fn branch(space: &mut HeapSpace, at: u32, level: u8, children: &[(&str, BlockRef)]) -> BlockRef {
+    let children: Vec<(&str, [u8; BlockRef::SIZE])> =
+        children.iter().map(|(key, block)| (*key, Child::Sealed(*block).encode())).collect();
+    let cells: Vec<(&[u8], &[u8])> =
+        children.iter().map(|(key, child)| (key.as_bytes(), &child[..])).collect();
+    forge(space, at, level, &cells)
+}
+
+fn root(block: BlockRef, depth: u8, entries: u64) -> Root {
+    Root { block: Some(block), depth, entries }
+}
+
+/// Notes what an error says; only damage, and a limit that is reached, may be said.
+fn note<T>(result: Result<T>, checks: &mut Vec<Check>) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(Error::Engine(EngineError::Damaged(fault))) => {
+            checks.push(fault.check);
+            None
+        }
+        Err(Error::Engine(EngineError::Full { .. })) => None,
+        Err(other) => panic!("hostile pages are reported as: {other}"),
+    }
+}
+
+/// Walks in both directions. The keys ascend, so that the walk ends.
+fn walk(space: &HeapSpace, root: Root, checks: &mut Vec<Check>) {
+    let reader = TreeReader::new(TREE, root, space);
+    for backwards in [false, true] {
+        let range = if backwards { reader.range_back(&[0xff; KEY_MAX]) } else { reader.range(&[]) };
+        let Some(range) = note(range, checks) else { continue };
+        let mut last: Option<Vec<u8>> = None;
+        for entry in range {
+            let Some((key, _)) = note(entry, checks) else { continue };
+            let ascends = last.is_none_or(|last| if backwards { key < last } else { last < key });
+            assert!(ascends, "keys in order");
+            last = Some(key);
+        }
+    }
+}
+
+const PROBES: [&str; 12] = ["", "a", "ab", "b", "c", "k", "l", "m", "n", "x", "y", "zz"];
+
+/// Does everything that a tree can do, in many orders; returns the checks that failed.
+fn exercise(space: &HeapSpace, root: Root) -> Vec<Check> {
+    let mut checks = Vec::new();
+    walk(space, root, &mut checks);
+    let reader = TreeReader::new(TREE, root, space);
+    for probe in PROBES {
+        note(reader.get(probe.as_bytes()), &mut checks);
+        note(reader.floor(probe.as_bytes()), &mut checks);
+        note(reader.ceiling(probe.as_bytes()), &mut checks);
+    }
+    for seed in 0..100 {
+        change(space.clone(), root, seed, &mut checks);
+    }
+    checks
+}
+
+/// Inserts and removes at random, flushes, and looks at what was flushed.
+fn change(mut space: HeapSpace, root: Root, seed: u64, checks: &mut Vec<Check>) {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut tree = Tree::open(TREE, root);
+    for _ in 0..60 {
+        let probe = PROBES[random.next_u32() as usize % PROBES.len()].as_bytes();
+        let length = [0, 5, 600][random.next_u32() as usize % 3];
+        if random.next_u32().is_multiple_of(2) {
+            note(tree.remove(&mut space, probe), checks);
+        } else {
+            note(tree.insert(&mut space, probe, &vec![1; length]), checks);
+        }
+    }
+    let flushed = tree.flush(&mut space).unwrap();
+    assert!(flushed.depth <= DEPTH_MAX, "a root that can be read");
+    let some = (flushed.block.is_some(), flushed.depth > 0, flushed.entries > 0);
+    assert!(some == (true, true, true) || some == (false, false, false), "{flushed:?}");
+    for block in space.blocks().iter().filter(|block| block.generation.step > 0) {
+        let data = space.data(block.position).unwrap();
+        let level = data[page_layout::LEVEL.offset];
+        let page = Page::parse(block.position, data, PageExpectation { tree: TREE, level });
+        assert!(page.is_ok(), "what was written is a page: {page:?}");
+    }
+    walk(&space, flushed, &mut Vec::new());
+}
+
+type Make = fn(&mut HeapSpace) -> Root;
+
+#[test]
+fn hostile_trees_are_damage() {
+    let shapes: [(&str, Check, Make); 13] = [
+        ("a leaf with two parents' cells", Check::KeyOrder, |space| {
+            let shared = leaf(space, 9, &["a", "b"]);
+            root(branch(space, 8, 1, &[("", shared), ("m", shared)]), 2, 4)
+        }),
+        ("keys below the separator", Check::KeyOrder, |space| {
+            let (left, right) = (leaf(space, 9, &["a", "b"]), leaf(space, 10, &["k", "x"]));
+            root(branch(space, 8, 1, &[("", left), ("m", right)]), 2, 4)
+        }),
+        ("keys above the separator", Check::KeyOrder, |space| {
+            let (left, right) = (leaf(space, 9, &["a", "n"]), leaf(space, 10, &["m", "x"]));
+            root(branch(space, 8, 1, &[("", left), ("m", right)]), 2, 4)
+        }),
+        ("a neighbour with keys that are prefixes", Check::KeyOrder, |space| {
+            let (left, right) = (leaf(space, 9, &["a", "ab"]), leaf(space, 10, &["a", "x"]));
+            root(branch(space, 8, 1, &[("", left), ("m", right)]), 2, 4)
+        }),
+        ("a branch that names itself", Check::Page, |space| {
+            let itself = BlockRef {
+                position: Position::at(8),
+                generation: Generation { session: 1, step: 0, salt: 0 },
+            };
+            root(branch(space, 8, 1, &[("", itself), ("m", itself)]), 2, 4)
+        }),
+        ("a branch that names its neighbour", Check::Page, |space| {
+            let low = leaf(space, 11, &["a"]);
+            let right = branch(space, 10, 1, &[("", low)]);
+            let left = branch(space, 9, 1, &[("", right)]);
+            root(branch(space, 8, 2, &[("", left), ("m", right)]), 3, 2)
+        }),
+        ("one way down for two cells", Check::KeyOrder, |space| {
+            let low = leaf(space, 10, &["a"]);
+            let shared = branch(space, 9, 1, &[("", low)]);
+            root(branch(space, 8, 2, &[("", shared), ("m", shared)]), 3, 2)
+        }),
+        ("an older page", Check::Generation, |space| {
+            let mut child = leaf(space, 9, &["a"]);
+            child.generation.step += 1;
+            root(branch(space, 8, 1, &[("", child), ("m", child)]), 2, 2)
+        }),
+        ("no page", Check::Generation, |space| {
+            let left = leaf(space, 9, &["a", "b"]);
+            let right = BlockRef { position: Position::at(77), ..left };
+            root(branch(space, 8, 1, &[("", left), ("m", right)]), 2, 4)
+        }),
+        ("fewer entries than there are", Check::Root, |space| {
+            let (left, right) = (leaf(space, 9, &["a", "b"]), leaf(space, 10, &["m", "x"]));
+            root(branch(space, 8, 1, &[("", left), ("m", right)]), 2, 1)
+        }),
+        ("more entries than there are", Check::Root, |space| root(leaf(space, 8, &["a"]), 1, 9)),
+        ("more entries than can be counted", Check::Root, |space| {
+            root(leaf(space, 8, &["a"]), 1, u64::MAX)
+        }),
+        ("as deep as trees get, and full", Check::Generation, |space| {
+            let missing = BlockRef { position: Position::at(999), generation: space.generation() };
+            // The last name fills a branch to the last byte.
+            let names: Vec<String> = (0..13)
+                .map(|name| format!("m{name:0width$}", width = if name < 12 { 290 } else { 227 }))
+                .collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let mut block = leaf(space, 9, &[&["a"], &names[..12]].concat());
+            for level in 1..DEPTH_MAX {
+                let mut children = vec![("", block)];
+                children.extend(names.iter().map(|name| (*name, missing)));
+                block = branch(space, 9 + u32::from(level), level, &children);
+            }
+            root(block, DEPTH_MAX, 13)
+        }),
+    ];
+    for (name, check, make) in shapes {
+        let mut space = HeapSpace::new();
+        let root = make(&mut space);
+        space.raise_step();
+        let checks = exercise(&space, root);
+        assert!(checks.contains(&check), "{name}: {checks:?}");
+    }
+}
+
+/// What is read before a page that is damaged is handed out first.
+#[test]
+fn entries_before_a_damaged_page_are_read() {
+    let mut space = HeapSpace::new();
+    let left = leaf(&mut space, 9, &["a", "b"]);
+    let right = BlockRef { position: Position::at(77), ..left };
+    let top = branch(&mut space, 8, 1, &[("", left), ("m", right)]);
+    let reader = TreeReader::new(TREE, root(top, 2, 4), &space);
+    let found: Vec<Option<Vec<u8>>> =
+        reader.range(&[]).unwrap().map(|entry| entry.ok().map(|(key, _)| key)).take(10).collect();
+    assert_eq!(found, [Some(b"a".to_vec()), Some(b"b".to_vec()), None]);
+}
