@@ -15,6 +15,7 @@ mod page_parse;
 mod random;
 mod redo_parse;
 mod stream_record_parse;
+mod tree_change;
 
 pub use block_parse::block_parse;
 pub use bytes::mutate;
@@ -28,3 +29,4 @@ pub use page_parse::page_parse;
 pub use random::Random;
 pub use redo_parse::redo_parse;
 pub use stream_record_parse::stream_record_parse;
+pub use tree_change::tree_change;

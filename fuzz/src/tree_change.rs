@@ -1,0 +1,214 @@
+//! Changing and reading a tree whose pages somebody with the key has put together.
+
+use ar7_engine::Error as EngineError;
+use ar7_engine::format::{BlockRef, DATA_SIZE, Data, Position, Root};
+use ar7_registry::tree::testing::HeapSpace;
+use ar7_registry::tree::{Page, PageExpectation, Range, Tree, TreeId, TreeReader, page_layout};
+use ar7_registry::{Error, Result};
+
+const TREE: TreeId = TreeId::Names;
+
+/// Numbers taken from bytes, one after another; zeros after the last.
+struct Choices<'a>(&'a [u8]);
+
+impl Choices<'_> {
+    fn byte(&mut self) -> usize {
+        let Some((&first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        usize::from(first)
+    }
+
+    fn word(&mut self) -> usize {
+        self.byte() << 8 | self.byte()
+    }
+
+    /// A key: few of them, so that they collide, and long enough that the tree is three levels deep.
+    fn key(&mut self) -> Vec<u8> {
+        key(self.word() % 400)
+    }
+}
+
+fn key(number: usize) -> Vec<u8> {
+    format!("{number:0width$}", width = 3 + number * 7 % 250).into_bytes()
+}
+
+/// Makes a tree, changes its pages, then reads and changes the tree, all as `bytes` say. Returns whether no
+/// damage was met.
+///
+/// # Panics
+/// If anything panics, does not end, gives keys out of order or an error that is not damage, or if what is written
+/// afterwards is not pages.
+pub fn tree_change(bytes: &[u8]) -> bool {
+    let mut choices = Choices(bytes);
+    let mut space = HeapSpace::new();
+    let root = honest_tree(&mut space, &mut choices);
+    space.distrust();
+    for _ in 0..choices.byte() % 5 {
+        forge(&mut space, &mut choices);
+    }
+    let root = forged_root(root, &space, &mut choices);
+    space.raise_step();
+    let mut damage = false;
+    walk(TreeReader::new(TREE, root, &space).range(&[]), &mut damage);
+    let mut tree = Tree::open(TREE, root);
+    for _ in 0..choices.byte() {
+        operate(&mut tree, &mut space, &mut choices, &mut damage);
+    }
+    let flushed = tree.flush(&mut space).expect("there is room");
+    for block in space.blocks().iter().filter(|block| block.generation.step > 0) {
+        let data = space.data(block.position).expect("a page in use");
+        let level = data[page_layout::LEVEL.offset];
+        let page = Page::parse(block.position, data, PageExpectation { tree: TREE, level });
+        assert!(page.is_ok(), "what was written is a page: {page:?}");
+    }
+    let whole = flushed.block.is_some();
+    assert_eq!((flushed.depth > 0, flushed.entries > 0), (whole, whole), "a root that can be read");
+    walk(TreeReader::new(TREE, flushed, &space).range_back(&[0xff; 300]), &mut damage);
+    !damage
+}
+
+fn honest_tree(space: &mut HeapSpace, choices: &mut Choices<'_>) -> Root {
+    let mut tree = Tree::open(TREE, Root::default());
+    let (count, step) = (choices.word() % 400, 1 + choices.byte() % 7 * 2);
+    for number in 0..count {
+        let value = vec![7; number % 60];
+        tree.insert(space, &key(number * step % 400), &value).expect("an honest tree");
+    }
+    tree.flush(space).expect("there is room")
+}
+
+/// Changes one page: a byte of it, all of it, or one of its children.
+fn forge(space: &mut HeapSpace, choices: &mut Choices<'_>) {
+    let blocks = space.blocks();
+    if blocks.is_empty() {
+        return;
+    }
+    let (to, from) = (blocks[choices.byte() % blocks.len()], blocks[choices.byte() % blocks.len()]);
+    let mut data = *space.data(to.position).expect("a page in use");
+    let other = *space.data(from.position).expect("a page in use");
+    match choices.byte() % 4 {
+        0 => data[choices.word() % DATA_SIZE] = choices.byte().to_le_bytes()[0],
+        1 => data = other,
+        2 => {
+            let child = BlockRef::encode(Some(from));
+            set_child(&mut data, choices, child);
+        }
+        _ => {
+            if let Some(at) = child_offset(&other, choices) {
+                let child = other[at..at + BlockRef::SIZE].try_into().expect("so many bytes");
+                set_child(&mut data, choices, child);
+            }
+        }
+    }
+    space.forge(to.position, &data);
+}
+
+fn set_child(data: &mut Data, choices: &mut Choices<'_>, child: [u8; BlockRef::SIZE]) {
+    if let Some(at) = child_offset(data, choices) {
+        data[at..at + BlockRef::SIZE].copy_from_slice(&child);
+    }
+}
+
+/// Where one of the children of a branch lies; none in a leaf.
+fn child_offset(data: &Data, choices: &mut Choices<'_>) -> Option<usize> {
+    let count = usize::from(page_layout::COUNT.u16(&data[..]));
+    let cell = choices.byte().checked_rem(count)?;
+    if data[page_layout::LEVEL.offset] == 0 {
+        return None;
+    }
+    let end = match cell.checked_sub(1) {
+        None => DATA_SIZE,
+        Some(before) => {
+            let at = page_layout::BODY.offset + 2 * before;
+            usize::from(u16::from_be_bytes(data.get(at..at + 2)?.try_into().ok()?))
+        }
+    };
+    end.checked_sub(BlockRef::SIZE).filter(|_| end <= DATA_SIZE)
+}
+
+/// The root, or one that states something else.
+fn forged_root(root: Root, space: &HeapSpace, choices: &mut Choices<'_>) -> Root {
+    let Some(block) = root.block else { return root };
+    let blocks = space.blocks();
+    let numbers = [0, 1, 2, root.entries + 1, u64::MAX];
+    match choices.byte() % 8 {
+        0 => Root { entries: numbers[1 + choices.byte() % 4], ..root },
+        1 => {
+            let depth = 1 + (choices.byte() % 16).to_le_bytes()[0];
+            Root { block: Some(blocks[choices.byte() % blocks.len()]), depth, ..root }
+        }
+        2 => {
+            let position = Position::new(block.position.get() + 1000);
+            Root { block: position.map(|position| BlockRef { position, ..block }), ..root }
+        }
+        _ => root,
+    }
+}
+
+fn operate(tree: &mut Tree, space: &mut HeapSpace, choices: &mut Choices<'_>, damage: &mut bool) {
+    let operation = choices.byte();
+    let key = choices.key();
+    match operation % 8 {
+        0..=2 => drop(judge(tree.insert(space, &key, &vec![1; operation * 2]), damage)),
+        3..=5 => drop(judge(tree.remove(space, &key), damage)),
+        6 if operation > 200 => {
+            let limit = Position::at(u32::try_from(choices.byte()).unwrap_or(0));
+            judge(tree.relocate(space, limit, 1 + operation % 5), damage);
+        }
+        6 => {
+            let found = judge(tree.floor(space, &key), damage).flatten();
+            assert!(found.is_none_or(|(found, _)| found <= key), "not above the key");
+            let found = judge(tree.ceiling(space, &key), damage).flatten();
+            assert!(found.is_none_or(|(found, _)| found >= key), "not below the key");
+        }
+        _ => walk(tree.range(space, &key), damage),
+    }
+}
+
+/// Walks to the end, whichever way.
+fn walk(range: Result<Range<'_, HeapSpace>>, damage: &mut bool) {
+    let Some(range) = judge(range, damage) else { return };
+    let keys: Vec<Vec<u8>> =
+        range.filter_map(|entry| judge(entry, damage)).map(|(key, _)| key).collect();
+    let ascends = keys.is_sorted_by(|one, two| one < two);
+    assert!(ascends || keys.is_sorted_by(|one, two| one > two), "keys in order");
+}
+
+/// Notes damage; nothing else is an error of hostile pages, but for a depth that cannot grow.
+fn judge<T>(result: Result<T>, damage: &mut bool) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(Error::Engine(EngineError::Damaged(_) | EngineError::Full { .. })) => {
+            *damage = true;
+            None
+        }
+        Err(other) => panic!("hostile pages are reported as: {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Random;
+
+    #[test]
+    fn any_tree_is_read_and_changed_or_refused() {
+        const CASES: u32 = 3000;
+        let mut random = Random::new(0x7472_6565);
+        let mut whole = 0;
+        for _ in 0..CASES {
+            let mut bytes = vec![0; 600];
+            random.fill(&mut bytes);
+            whole += u32::from(tree_change(&bytes));
+        }
+        assert!(whole > CASES / 100 && whole < CASES * 9 / 10, "{whole} of {CASES} met no damage");
+    }
+
+    #[test]
+    fn an_honest_tree_is_whole() {
+        // 300 entries, nothing forged, the root as it is, and a hundred operations.
+        let mut bytes = vec![1, 44, 0, 0, 3, 100];
+        bytes.extend((0..=255).cycle().take(400));
+        assert!(tree_change(&bytes));
+    }
+}
