@@ -194,7 +194,8 @@ impl Failure {
         };
         match self {
             Failure::Entry { path, error } => {
-                entry(Code::of_class(error.class()), path, one_line(&error.to_string()))
+                let (code, text) = (Code::of_class(error.class()), one_line(&error.to_string()));
+                if names_entry(error, path) { (code, text) } else { entry(code, path, text) }
             }
             Failure::EntryLength { path, inode_bytes, stream_bytes } => {
                 let text = format!("damaged: {inode_bytes} bytes expected, {stream_bytes} found");
@@ -243,6 +244,18 @@ fn archive_text(archive: &PathBuf, error: &ArchiveError) -> String {
         other => other.to_string(),
     };
     one_line(&text)
+}
+
+/// Whether the archive's error names the entry itself.
+fn names_entry(error: &ArchiveError, entry: &[u8]) -> bool {
+    match error {
+        ArchiveError::NoEntry { path }
+        | ArchiveError::EntryExists { path }
+        | ArchiveError::WrongEntryType { path, .. }
+        | ArchiveError::NotEmpty { path }
+        | ArchiveError::IntoItself { path } => path == entry,
+        _ => false,
+    }
 }
 
 /// Whatever is in it, one line.

@@ -15,24 +15,42 @@ const TICK: Duration = Duration::from_millis(200);
 pub(crate) struct Progress {
     bar: ProgressBar,
     quiet: bool,
+    counts: Counts,
+}
+
+/// What a bar counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counts {
+    /// Bytes alone.
+    Bytes,
+    /// Bytes and entries.
+    BytesAndEntries,
+    /// Entries alone.
+    Entries,
 }
 
 impl Progress {
-    /// A bar over bytes, shown if standard error is a terminal and the user did not ask for quiet.
-    pub(crate) fn bytes(common: &Common, total: Option<u64>) -> Progress {
-        let bar = match (common.quiet, total) {
-            (true, _) => ProgressBar::hidden(),
+    /// A bar, shown if standard error is a terminal and the user did not ask for quiet.
+    pub(crate) fn new(common: &Common, counts: Counts) -> Progress {
+        let target = if common.quiet {
+            ProgressDrawTarget::hidden()
+        } else {
             // Hidden by itself where standard error is no terminal.
-            (false, Some(total)) => {
-                ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr())
-            }
-            (false, None) => ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()),
+            ProgressDrawTarget::stderr()
         };
-        bar.set_style(if total.is_some() { style_of_share() } else { style_of_count() });
+        let bar = ProgressBar::with_draw_target(None, target);
+        bar.set_style(style(match counts {
+            Counts::Bytes => "{spinner} {binary_bytes}, {binary_bytes_per_sec}, {elapsed}",
+            Counts::BytesAndEntries => {
+                "{spinner} {binary_bytes}, {msg} entries, {binary_bytes_per_sec}, {elapsed}"
+            }
+            Counts::Entries => "{spinner} {msg} entries, {elapsed}",
+        }));
+        bar.set_message("0");
         if !bar.is_hidden() {
             bar.enable_steady_tick(TICK);
         }
-        Progress { bar, quiet: common.quiet }
+        Progress { bar, quiet: common.quiet, counts }
     }
 
     /// Whether anybody sees it.
@@ -43,7 +61,15 @@ impl Progress {
     /// Sets how many bytes there are, once that is known; from then on the time left is told too.
     pub(crate) fn set_total(&self, bytes: u64) {
         self.bar.set_length(bytes);
-        self.bar.set_style(style_of_share());
+        self.bar.set_style(style(match self.counts {
+            Counts::Bytes => {
+                "{bar:24} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left"
+            }
+            _ => {
+                "{bar:24} {binary_bytes} of {binary_total_bytes}, {msg} entries, \
+                 {binary_bytes_per_sec}, {eta} left"
+            }
+        }));
     }
 
     /// More bytes are done.
@@ -56,10 +82,10 @@ impl Progress {
         self.bar.set_position(bytes);
     }
 
-    /// Shows how many files are done.
-    pub(crate) fn files(&self, count: u64) {
+    /// Shows how many entries are done.
+    pub(crate) fn entries(&self, count: u64) {
         if self.is_shown() {
-            self.bar.set_message(format!("{count} files"));
+            self.bar.set_message(count.to_string());
         }
     }
 
@@ -79,16 +105,6 @@ impl Progress {
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
     }
-}
-
-fn style_of_share() -> ProgressStyle {
-    style(
-        "{bar:24} {binary_bytes} of {binary_total_bytes}, {msg}, {binary_bytes_per_sec}, {eta} left",
-    )
-}
-
-fn style_of_count() -> ProgressStyle {
-    style("{spinner} {binary_bytes}, {msg}, {binary_bytes_per_sec}, {elapsed}")
 }
 
 fn style(template: &str) -> ProgressStyle {

@@ -7,12 +7,13 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{Bench, PLAIN, Ran};
+use common::{Bench, Ran};
 
 /// An archive with a file in it.
 fn archive(bench: &Bench) {
-    bench.write("src/file", [5; 100_000]);
+    bench.write("src/file", vec![5; 100_000]);
     bench.ok("ingest a.ar7 src");
 }
 
@@ -160,27 +161,32 @@ fn inputs_that_cannot_be_read_are_named_and_the_old_version_stays() {
     let bench = Bench::new();
     bench.write("src/a", "1");
     bench.write("src/b", "2");
+    bench.write("src/closed/c", "3");
     bench.ok("ingest a.ar7 src");
     bench.write("src/a", "changed");
-    // The superuser reads everything, so what cannot be read is a link that leads around in a circle.
-    let reader = if rustix::process::geteuid().is_root() { "nobody" } else { "" };
-    fs::set_permissions(bench.path("src/a"), fs::Permissions::from_mode(0)).expect("a mode");
-    let ran = if reader.is_empty() {
-        bench.line("ingest a.ar7 src")
-    } else {
-        fs::set_permissions(bench.path("src/a"), fs::Permissions::from_mode(PLAIN))
-            .expect("a mode");
-        return changes_while_read(&bench);
-    };
+    bench.write("src/b", "changed");
+    for path in ["src/a", "src/closed"] {
+        let none = fs::Permissions::from_mode(0o000);
+        fs::set_permissions(bench.path(path), none).expect("a mode");
+    }
+    let mut command = bench.without_privileges();
+    let ran = Ran::new(command.args(["ingest", "a.ar7", "src"]).output().expect("it runs"));
     assert_eq!(ran.code, 8, "{}", ran.stderr);
     assert!(ran.stderr.contains("ar7: src/a: read: Permission denied"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("ar7: src/closed: read: Permission denied"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("ar7: a.ar7: 2 inputs could not be read"), "{}", ran.stderr);
     assert_eq!(bench.ok("cat a.ar7 src/a").stdout, b"1");
-    assert_eq!(bench.ok("cat a.ar7 src/b").stdout, b"2");
+    assert_eq!(bench.ok("cat a.ar7 src/b").stdout, b"changed");
+    assert_eq!(bench.ok("cat a.ar7 src/closed/c").stdout, b"3");
+    let open = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(bench.path("src/closed"), open).expect("a mode");
 }
 
-/// A file that grows all the time is never stored half: its old version stays.
-fn changes_while_read(bench: &Bench) {
-    use std::sync::atomic::{AtomicBool, Ordering};
+#[test]
+fn a_file_that_changes_while_it_is_read_is_named_and_the_old_version_stays() {
+    let bench = Bench::new();
+    bench.write("src/a", "1");
+    bench.ok("ingest a.ar7 src");
     let path = bench.path("src/a");
     let done = AtomicBool::new(false);
     fs::write(&path, vec![1; 40 << 20]).expect("a file");
@@ -242,4 +248,53 @@ fn a_reader_that_leaves_is_no_error() {
     drop(pipe);
     let ran = Ran::new(child.wait_with_output().expect("the program ends"));
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn ctrl_c_ends_at_the_last_checkpoint() {
+    use std::io::{BufRead, BufReader};
+    let bench = Bench::new();
+    for number in 0..4000 {
+        bench.write(&format!("src/{number:04}"), vec![5; 20_000]);
+    }
+    let mut command = bench.command();
+    command.args(["ingest", "--checkpoint", "1M", "a.ar7", "src"]).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program runs");
+    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    let first = lines.next().expect("a checkpoint").expect("text");
+    assert!(first.starts_with("checkpoint 1: "), "{first}");
+    let process = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(process, rustix::process::Signal::INT).expect("a signal");
+    let last = lines.map(|line| line.expect("text")).last().expect("what is in the archive");
+    assert_eq!(child.wait().expect("the program ends").code(), Some(1));
+    let said = last.strip_prefix("ar7: a.ar7: interrupted: ").expect("the reason");
+    assert!(said.contains(" bytes are in the archive, as of checkpoint "), "{said}");
+    let entries: usize =
+        said.split(' ').next().and_then(|number| number.parse().ok()).expect("a number");
+    assert_eq!(bench.ok("ls -R a.ar7").text().lines().count(), entries);
+    bench.ok("verify a.ar7");
+    bench.ok("ingest a.ar7 src");
+    assert_eq!(bench.ok("ls -R a.ar7").text().lines().count(), 4001);
+}
+
+#[test]
+fn ctrl_c_ends_a_put_that_waits() {
+    let bench = Bench::new();
+    archive(&bench);
+    let mut command = bench.command();
+    command.args(["put", "a.ar7", "x"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program runs");
+    let mut input = child.stdin.take().expect("a pipe");
+    // More than the pipe holds: when it is written, the program is at it.
+    input.write_all(&vec![0; 20 << 20]).expect("written");
+    let process = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(process, rustix::process::Signal::INT).expect("a signal");
+    let ran = Ran::new(child.wait_with_output().expect("the program ends"));
+    assert_eq!(
+        (ran.code, ran.stderr.as_str()),
+        (1, "ar7: a.ar7: interrupted: the archive is as it was\n")
+    );
+    bench.fails("cat a.ar7 x", 1, "no entry x");
+    bench.ok("verify a.ar7");
+    drop(input);
 }

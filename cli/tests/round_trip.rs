@@ -115,7 +115,7 @@ fn changes_of_every_kind_are_seen() {
 fn checkpoints_are_reported_and_bound_what_is_lost() {
     let bench = Bench::new();
     for number in 0..40 {
-        bench.write(&format!("src/{number:02}"), [number; 20_000]);
+        bench.write(&format!("src/{number:02}"), vec![number; 20_000]);
     }
     let ran = bench.ok("ingest --checkpoint 100KB a.ar7 src");
     let first = ran.stderr.lines().next().expect("a checkpoint");

@@ -376,6 +376,11 @@ impl Error {
         }
     }
 
+    /// Whether a call was refused before it changed anything, because of what it asked for.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Error::Full { .. } | Error::OutOfBounds { .. } | Error::ReadOnly)
+    }
+
     /// The error's class.
     pub fn class(&self) -> Class {
         match self {

@@ -35,6 +35,14 @@ pub enum Error {
         /// The identity.
         stream: Uuid,
     },
+    /// A stream that has blocks cannot lose its record alone.
+    #[error("stream {stream} has {count} blocks")]
+    HasBlocks {
+        /// The identity.
+        stream: Uuid,
+        /// Number of its blocks.
+        count: u32,
+    },
     /// The handle was opened before a rollback.
     #[error("the handle was opened before a rollback")]
     Stale,

@@ -10,7 +10,7 @@ mod stream;
 pub mod tree;
 pub mod verify;
 
-pub use archive::{Archive, CreateOptions, RESERVED_STREAMS, Snapshot, Statistics};
+pub use archive::{Archive, CreateOptions, RESERVED_STREAMS, Snapshot, Statistics, StreamRegistry};
 pub use error::{Error, Result};
 pub use names::Names;
 pub use stream::{Blocks, Mode, Stream, StreamFile};

@@ -49,6 +49,8 @@ const COMPLETIONS_PER_ARCHIVE: u64 = 4;
 const KILLS_PER_EXTRACTION: u64 = 4;
 /// One file in so many is changed before it is ingested again.
 const CHANGED_ONE_IN: u64 = 5;
+/// Every so many kills a line says how far the campaign is.
+const KILLS_PER_LINE: u64 = 20;
 /// A campaign in which hardly anything is killed is stopped: it proves nothing.
 const RUNS_PER_KILL_MAX: u64 = 20;
 
@@ -141,6 +143,9 @@ impl Campaign {
                 return Err(Error::Fault("the runs end before they can be killed".to_owned()));
             }
             let killed = self.ingest_and_kill()?;
+            if killed && self.tally.kills.is_multiple_of(KILLS_PER_LINE) {
+                eprintln!("kill: {} of {kills}", self.tally.kills);
+            }
             let due = killed && self.tally.kills.is_multiple_of(KILLS_PER_COMPLETION);
             if due {
                 self.complete()?;

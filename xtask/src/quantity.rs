@@ -25,12 +25,13 @@ pub(crate) fn seconds(time: Duration) -> String {
     format!("{}.{:03} s", time.as_secs(), time.subsec_millis())
 }
 
-/// "812 MiB/s, 40211 files/s".
-pub(crate) fn rate(bytes: u64, files: u64, time: Duration) -> String {
+/// "812 MiB/s, 40211 entries/s", or without the bytes where none were moved.
+pub(crate) fn rate(bytes: Option<u64>, entries: u64, time: Duration) -> String {
     let microseconds = time.as_micros().max(1);
+    let entries = u128::from(entries) * 1_000_000 / microseconds;
+    let Some(bytes) = bytes else { return format!("{entries} entries/s") };
     let mebibytes = u128::from(bytes) * 1_000_000 / microseconds / MEBIBYTE;
-    let files = u128::from(files) * 1_000_000 / microseconds;
-    format!("{mebibytes} MiB/s, {files} files/s")
+    format!("{mebibytes} MiB/s, {entries} entries/s")
 }
 
 #[cfg(test)]
@@ -48,8 +49,10 @@ mod tests {
 
     #[test]
     fn rates_are_per_second() {
-        assert_eq!(rate(64 << 20, 10, Duration::from_millis(500)), "128 MiB/s, 20 files/s");
-        assert_eq!(rate(0, 0, Duration::ZERO), "0 MiB/s, 0 files/s");
+        let time = Duration::from_millis(500);
+        assert_eq!(rate(Some(64 << 20), 10, time), "128 MiB/s, 20 entries/s");
+        assert_eq!(rate(None, 10, time), "20 entries/s");
+        assert_eq!(rate(Some(0), 0, Duration::ZERO), "0 MiB/s, 0 entries/s");
         assert_eq!(seconds(Duration::from_millis(1034)), "1.034 s");
     }
 }

@@ -224,9 +224,10 @@ fn change_file(path: &Path, random: &mut Random) -> Result<()> {
     let mut file =
         OpenOptions::new().read(true).write(true).open(path).map_err(Error::io("open", path))?;
     let length = file.metadata().map_err(Error::io("look at", path))?.len();
+    // A long file stays long, or after some rounds nothing would be left that takes time.
     let changed = (|| match random.below(5) {
-        0 => file.set_len(random.below(length + 1)),
-        1 => {
+        0 => file.set_len(length - random.below(length.min(SMALL_BYTES_MAX) + 1)),
+        1 if length <= SMALL_BYTES_MAX => {
             file.set_len(0)?;
             write_random(&mut file, small_length(random), random)
         }

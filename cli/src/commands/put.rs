@@ -15,7 +15,7 @@ use crate::arguments::{Common, Put};
 use crate::exit::Failure;
 use crate::interrupt::Interrupt;
 use crate::names::{join, split_last};
-use crate::progress::Progress;
+use crate::progress::{Counts, Progress};
 use crate::session::Session;
 
 /// How long a pause of standard input lasts before Ctrl-C is looked for.
@@ -28,7 +28,7 @@ const MODE: u32 = 0o644;
 pub(crate) fn run(common: &Common, options: &Put) -> Result<(), Failure> {
     let session = Session::write(common, &options.archive)?;
     let interrupt = Interrupt::catch()?;
-    let progress = Progress::bytes(common, None);
+    let progress = Progress::new(common, Counts::Bytes);
     let input = Input { chunks: read_input(), interrupt, progress };
     let stored = match (&options.stream, &options.name) {
         (Some(text), _) => put_stream(&session, options, text, &input),

@@ -9,7 +9,7 @@ use crate::arguments::{Common, Remove};
 use crate::exit::Failure;
 use crate::interrupt::Interrupt;
 use crate::names::split_last;
-use crate::progress::Progress;
+use crate::progress::{Counts, Progress};
 use crate::session::Session;
 
 /// Names that are removed between two commits.
@@ -19,7 +19,7 @@ const COMMIT_EVERY: usize = 10_000;
 pub(crate) fn run(common: &Common, options: &Remove) -> Result<(), Failure> {
     let session = Session::write(common, &options.archive)?;
     let interrupt = Interrupt::catch()?;
-    let progress = Progress::bytes(common, None);
+    let progress = Progress::new(common, Counts::Entries);
     // Everything is looked at before anything is removed.
     for path in &options.paths {
         check(&session, path, options.recursive)?;
@@ -58,7 +58,7 @@ fn remove(
         let kind = names.resolve(path.as_bytes()).map_err(failed)?.kind;
         if kind == EntryType::Directory {
             let mut tell = |removed: u64| {
-                progress.files(count + removed);
+                progress.entries(count + removed);
                 !interrupt.is_set()
             };
             let removed = names.remove_tree(directory, name, Some(COMMIT_EVERY), &mut tell);

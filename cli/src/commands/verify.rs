@@ -10,14 +10,14 @@ use crate::arguments::{Common, Verify};
 use crate::exit::Failure;
 use crate::names::Shown;
 use crate::output::Output;
-use crate::progress::Progress;
+use crate::progress::{Counts, Progress};
 use crate::session::Session;
 
 const BLOCK_BYTES: u64 = ar7_engine::format::BLOCK_SIZE_U64;
 
 /// The counts, in the order of the JSON document.
 #[derive(Serialize)]
-struct Counts {
+struct JsonCounts {
     blocks: u64,
     data_blocks: u64,
     pages: u64,
@@ -44,9 +44,9 @@ struct Listing {
 /// Verifies the archive. Through positioned reads unless said otherwise: a bad sector is then a finding.
 pub(crate) fn run(common: &Common, options: &Verify) -> Result<(), Failure> {
     let session = Session::open(common, &options.archive, Access::Read, Io::File)?;
-    let length =
-        session.archive.store().file_bytes().map_err(|error| session.named()(error.into()))?;
-    let progress = Progress::bytes(common, Some(length));
+    let progress = Progress::new(common, Counts::Bytes);
+    let blocks = session.archive.store().current().slot.block_count;
+    progress.set_total(u64::from(blocks) * BLOCK_BYTES);
     let output = Output::new();
     let listing =
         RefCell::new(Listing { output, is_json: options.json, count: 0, outcome: Ok(()) });
@@ -54,7 +54,6 @@ pub(crate) fn run(common: &Common, options: &Verify) -> Result<(), Failure> {
     let verified = session.archive.verify(
         &mut |finding| listing.borrow_mut().finding(&finding),
         &mut |at: VerifyProgress| {
-            progress.set_total(at.total * BLOCK_BYTES);
             progress.set_done(at.blocks * BLOCK_BYTES);
         },
     );
@@ -96,7 +95,8 @@ impl Listing {
             blocks, data_blocks, pages, free_blocks, streams, bytes, names, ..
         } = *summary;
         if self.is_json {
-            let counts = Counts { blocks, data_blocks, pages, free_blocks, streams, bytes, names };
+            let counts =
+                JsonCounts { blocks, data_blocks, pages, free_blocks, streams, bytes, names };
             self.output.write(b"],\n\"counts\":")?;
             self.output.json(&counts)?;
             self.output.write(b"}\n")?;

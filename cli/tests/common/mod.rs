@@ -4,12 +4,10 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-
-/// Permissions of a plain file.
-pub(crate) const PLAIN: u32 = 0o644;
 
 /// A folder with a key file, and the program.
 pub(crate) struct Bench {
@@ -41,6 +39,17 @@ impl Bench {
         command.current_dir(self.folder.path());
         command.env_remove("AR7_PASSPHRASE").env("AR7_KEY_FILE", "key");
         command.stdin(Stdio::null());
+        command
+    }
+
+    /// The same without the superuser's right to read everything.
+    pub(crate) fn without_privileges(&self) -> Command {
+        if !rustix::process::geteuid().is_root() {
+            return self.command();
+        }
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set=-all", "--inh-caps=-all", env!("CARGO_BIN_EXE_ar7")]);
+        command.current_dir(self.folder.path()).env("AR7_KEY_FILE", "key");
         command
     }
 
@@ -121,16 +130,21 @@ fn list(root: &Path, below: &Path, lines: &mut Vec<String>) {
         let content = if metadata.is_file() {
             format!("{:?} links {}", fs::read(&full).expect("a file"), metadata.nlink())
         } else if metadata.is_symlink() {
-            format!("-> {:?}", fs::read_link(&full).expect("a link"))
+            format!("-> {}", shown(&fs::read_link(&full).expect("a link")))
         } else {
             String::new()
         };
         let time = (metadata.mtime(), metadata.mtime_nsec());
-        lines.push(format!("{path:?} {:o} {time:?} {content}", metadata.permissions().mode()));
+        let mode = metadata.permissions().mode();
+        lines.push(format!("{} {mode:o} {time:?} {content}", shown(&path)));
         if metadata.is_dir() {
             list(root, &path, lines);
         }
     }
+}
+
+fn shown(path: &Path) -> String {
+    path.as_os_str().as_bytes().escape_ascii().to_string()
 }
 
 /// Sets a time of last change, links not followed.

@@ -12,6 +12,7 @@ pub const DATA_SIZE: usize = 4008;
 pub const DATA_SIZE_U64: u64 = 4008;
 
 /// Length of a block's plaintext in bytes.
+#[doc(alias = "SIZE")]
 pub const PLAIN_SIZE: usize = 4056;
 
 /// The data of one block.
@@ -67,6 +68,8 @@ impl BlockHead {
     /// Reads the head of the plaintext of the block at `position`; the digest is returned unchecked.
     ///
     /// A link out of range, and a block that names itself as its neighbour, are damage.
+    #[doc(alias = "load_meta")]
+    #[doc(alias = "meta_unpack")]
     pub fn decode(position: Position, bytes: &[u8]) -> Result<(BlockHead, Digest)> {
         let link = |field: super::Field, check: Check| {
             let raw = i32::from_be_bytes(field.array(bytes));

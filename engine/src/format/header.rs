@@ -66,6 +66,7 @@ impl Timestamp {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ArchiveKind {
     /// Exactly one stream.
+    #[doc(alias = "STREAM_DATA")]
     Single = 1,
     /// A set of streams that is fixed at creation.
     Fixed = 2,
@@ -84,7 +85,8 @@ impl ArchiveKind {
     }
 }
 
-/// The header of an archive.
+/// The header of an archive; it lies in block 0, where the specification keeps its meta information.
+#[doc(alias = "BLOCK_META")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
     /// Feature sets.

@@ -231,7 +231,10 @@ impl MetaSlot {
         at::METADATA.of_mut(all)[..self.metadata.len()].copy_from_slice(&self.metadata);
         at::TAIL.of_mut(all)[..self.tail.len()].copy_from_slice(&self.tail);
         let decoded = MetaSlot::decode(FIRST, self.generation, &data);
-        assert!(decoded.is_ok_and(|slot| slot == *self), "a slot decodes to itself");
+        if decoded? != *self {
+            let expected = "a slot that decodes to itself";
+            return Err(Error::damaged(None, Check::MetaSlot, expected, "another"));
+        }
         Ok(data)
     }
 

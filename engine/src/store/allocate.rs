@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use super::{Commit, RunSet};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::format::{BLOCKS_MAX, Position, Run};
+use crate::format::{BLOCKS_MAX, Position, RESERVED_BLOCKS, Run};
 
 /// Blocks beyond those in use that the file is kept longer by, so that deleting and
 /// committing still work when the file system is full.
@@ -104,6 +104,20 @@ impl Space {
         self.log.insert(run);
     }
 
+    /// Takes back an allocation that nothing was sealed to: it may be allocated again at once.
+    pub(super) fn unallocate(&mut self, run: Run) {
+        self.fresh.remove(run);
+        self.pool.insert(run);
+    }
+
+    /// Whether a run of free blocks can be believed: within the archive, and not known otherwise already.
+    pub(super) fn is_believable(&self, run: Run) -> bool {
+        let known = [&self.fresh, &self.freed, &self.pool, &self.held];
+        run.start().get() >= RESERVED_BLOCKS
+            && run.end() <= self.count
+            && !known.into_iter().any(|set| set.intersects(run))
+    }
+
     /// Everything freed in this transaction.
     pub(super) fn take_log(&mut self) -> RunSet {
         std::mem::take(&mut self.log)
@@ -136,7 +150,12 @@ impl Space {
     fn extend(&mut self, device: &dyn Device, most: u32, urgency: Urgency) -> Result<Run> {
         let full = Error::Full { what: "number of blocks", limit: u64::from(BLOCKS_MAX) };
         let start = Position::new(self.count).ok_or_else(|| full.clone())?;
-        let most = most.min(BLOCKS_MAX - self.count);
+        // The last positions of the format are a reserve too: an archive that is full can still delete.
+        let limit = match urgency {
+            Urgency::Ordinary => BLOCKS_MAX - RESERVE_BLOCKS,
+            Urgency::Reserve => BLOCKS_MAX,
+        };
+        let most = most.min(limit.saturating_sub(self.count));
         let run = Run::new(start, most).ok_or(full)?;
         let wanted = run.end().saturating_add(RESERVE_BLOCKS).min(BLOCKS_MAX);
         if self.device_blocks < wanted {

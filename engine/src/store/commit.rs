@@ -41,6 +41,8 @@ impl Writer {
         self.store.check_usable()?;
         let store = Arc::clone(&self.store);
         let slot = self.next_slot(update)?;
+        // A slot that cannot be encoded is refused before anything is written.
+        slot.encode()?;
 
         // Step 4. Everything the slot will name must be on disk before the slot can be: new blocks,
         // pages, spares, the redo list; and the images of the list before, which this slot drops.
@@ -60,9 +62,11 @@ impl Writer {
     pub fn rollback(&mut self) -> Result<()> {
         self.store.check_usable()?;
         self.redirects = Redirects::none();
+        self.listed.clone_from(&self.listed_at_begin);
         let current = self.store.current();
-        self.listed = self.listed_by(&current)?;
-        self.begin(&current)
+        // Half a rollback must not be committed.
+        let begun = self.begin(&current);
+        self.store.poisoning(begun)
     }
 
     /// Ends writing: makes what step 6 of the last commit wrote durable and cuts the file to what is used.
@@ -160,6 +164,7 @@ impl Writer {
     /// Begins the next transaction after `commit`.
     pub(super) fn begin(&mut self, commit: &Commit) -> Result<()> {
         self.raise_step()?;
+        self.listed_at_begin.clone_from(&self.listed);
         let blocks = self.store.device.length_bytes()? / crate::format::BLOCK_SIZE_U64;
         let blocks = u32::try_from(blocks).unwrap_or(crate::format::BLOCKS_MAX);
         self.space.begin(commit.slot.block_count, blocks, &commit.slot.loose, &mut self.views);

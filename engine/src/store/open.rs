@@ -148,6 +148,7 @@ impl Writer {
             views: Views::default(),
             redirects: Redirects::none(),
             sealed: RunSet::default(),
+            listed_at_begin: listed.clone(),
             listed,
             newest: chosen.pair,
             bad_copies: chosen.bad.iter().copied().collect(),
@@ -161,12 +162,6 @@ impl Writer {
         let commit = writer.write_slot(slot, Redirects::none())?;
         writer.begin(&commit)?;
         Ok(writer)
-    }
-
-    /// Spares and chain of the list that `commit` names.
-    pub(super) fn listed_by(&self, commit: &Commit) -> Result<RunSet> {
-        let store = &self.store;
-        Ok(RedoList::read(&*store.device, &store.sealer, &commit.slot)?.blocks)
     }
 }
 

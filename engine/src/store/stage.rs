@@ -10,7 +10,7 @@ use super::allocate::{Space, Urgency, Views};
 use super::choose::Pair;
 use super::{Redirects, RunSet, Store};
 use crate::crypto::{KeyKind, SealJob};
-use crate::error::{Error, Result};
+use crate::error::{Check, Error, Result};
 use crate::format::{BLOCK_SIZE, Generation, Position, RESERVED_BLOCKS, RedoEntry, Run};
 
 /// Blocks that one thread seals and writes at a time: 256 KiB stay in its cache.
@@ -33,6 +33,8 @@ pub struct Writer {
     pub(super) sealed: RunSet,
     /// Spares and chain of the redo list of the current commit; the next commit frees them.
     pub(super) listed: RunSet,
+    /// The same, as it was when the transaction began: a rollback reads nothing.
+    pub(super) listed_at_begin: RunSet,
     /// The pair of meta slots that holds the current commit.
     pub(super) newest: Pair,
     /// Copies of the other pair that do not open: repaired first.
@@ -69,14 +71,43 @@ impl Writer {
     ///
     /// [`Error::NoSpace`] leaves the writer as it was.
     #[doc(alias = "new_block")]
+    #[doc(alias = "reuse")]
     pub fn allocate(&mut self, most: u32, urgency: Urgency) -> Result<Run> {
         self.store.check_usable()?;
-        self.space.allocate(&*self.store.device, most.max(1), urgency)
+        let allocated = self.space.allocate(&*self.store.device, most.max(1), urgency);
+        match allocated {
+            // The device is as it was.
+            Err(Error::NoSpace { .. } | Error::Full { .. }) | Ok(_) => allocated,
+            failed => self.store.poisoning(failed),
+        }
     }
 
     /// Adds free blocks, which were recorded as free at the last commit, to those at hand.
-    pub fn donate(&mut self, run: Run) {
+    ///
+    /// A run that is not in the archive, or that the transaction knows already, is damage.
+    pub fn donate(&mut self, run: Run) -> Result<()> {
+        if !self.space.is_believable(run) {
+            let expected = "free blocks of the archive";
+            return Err(Error::damaged(run.start(), Check::FreeMap, expected, run.count()));
+        }
         self.space.donate(run, &mut self.views);
+        Ok(())
+    }
+
+    /// Takes back allocations that nothing was sealed to.
+    pub fn unallocate(&mut self, runs: impl IntoIterator<Item = Run>) {
+        for run in runs {
+            self.space.unallocate(run);
+        }
+    }
+
+    /// Checks that a run which the registry names lies within the archive.
+    pub fn check_run(&self, run: Run) -> Result<()> {
+        if run.start().get() < RESERVED_BLOCKS || run.end() > self.space.count() {
+            let expected = "blocks of the archive";
+            return Err(Error::damaged(run.start(), Check::Extents, expected, run.count()));
+        }
+        Ok(())
     }
 
     /// Whether `position` was allocated since the last commit.
@@ -85,6 +116,7 @@ impl Writer {
     }
 
     /// Frees a run: usable after the next commit. Images for blocks in it are dropped.
+    #[doc(alias = "recycle")]
     pub fn free(&mut self, run: Run) {
         if !self.redirects.is_empty() {
             let dropped: Vec<Position> =
@@ -144,15 +176,21 @@ impl Writer {
     /// the commit has happened. Returns their generation.
     pub fn write_over(&mut self, jobs: &[SealJob<'_>]) -> Result<Generation> {
         self.store.check_usable()?;
+        let mut places = HashSet::with_capacity(jobs.len());
+        for job in jobs {
+            self.check_run(Run::single(job.position))?;
+            if !places.insert(job.position) {
+                // Two streams share a block: no program makes that, somebody with the key did.
+                let expected = "a block of one stream";
+                return Err(Error::damaged(job.position, Check::Extents, expected, job.position));
+            }
+        }
         let mut spares = Vec::with_capacity(jobs.len());
         let missing =
             jobs.iter().filter(|job| !self.redirects.0.contains_key(&job.position)).count();
         let mut unused = self.allocate_all(missing, Urgency::Ordinary)?.into_iter();
         for job in jobs {
-            assert!(
-                job.position.get() >= RESERVED_BLOCKS && !self.is_fresh(job.position),
-                "only a live block is written over"
-            );
+            assert!(!self.is_fresh(job.position), "only a live block is written over");
             let spare = match self.redirects.0.get(&job.position) {
                 Some(&(spare, _)) => spare,
                 None => unused.next().expect("one spare was allocated for each"),
@@ -174,9 +212,7 @@ impl Writer {
             match self.allocate(most, urgency) {
                 Ok(run) => positions.extend(run.positions()),
                 Err(error) => {
-                    for position in positions {
-                        self.space.free(Run::single(position));
-                    }
+                    self.unallocate(runs_of(&positions));
                     return Err(error);
                 }
             }

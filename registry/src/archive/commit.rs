@@ -4,7 +4,7 @@ use ar7_engine::store::SlotUpdate;
 
 use super::registry::TRASH_COUNTER;
 use super::state::State;
-use super::trash::{reap, record, refill, trim_end};
+use super::trash::{clear_end, reap, record, refill, trim_end};
 use crate::error::Result;
 use crate::records::Sessions;
 
@@ -34,12 +34,19 @@ impl State {
         Ok(self.registry.has_dying())
     }
 
-    /// The commits that closing makes: one that clears the redo list, one that gives up the end of the file.
+    /// The commits that closing makes: one that clears the redo list, one that moves pages away from the end of the
+    /// file, one that gives the end up.
     pub(super) fn commit_closing(&mut self) -> Result<()> {
         if self.registry.writer().has_redo_list() {
             self.commit_flushed()?;
         }
-        if !self.registry.writer().any_view_held() && trim_end(&mut self.registry)? {
+        if self.registry.writer().any_view_held() {
+            return Ok(());
+        }
+        if clear_end(&mut self.registry)? {
+            self.commit_flushed()?;
+        }
+        if trim_end(&mut self.registry)? {
             self.commit_flushed()?;
         }
         Ok(())

@@ -43,9 +43,7 @@ pub(super) fn prepare(registry: &mut Registry, open: &OpenStreams, tails: bool) 
     let placements = place(open, &runs);
     let prepared = seal_live(registry, open, placements, tails);
     if prepared.is_err() {
-        for run in runs {
-            registry.free(run);
-        }
+        registry.unallocate(runs);
     }
     prepared
 }
@@ -110,9 +108,7 @@ fn allocate(registry: &mut Registry, open: &OpenStreams) -> Result<Vec<Run>> {
                 runs.push(run);
             }
             Err(error) => {
-                for run in runs {
-                    registry.free(run);
-                }
+                registry.unallocate(runs);
                 return Err(error);
             }
         }

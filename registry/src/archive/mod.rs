@@ -6,6 +6,7 @@ mod pages;
 mod registry;
 mod snapshot;
 mod state;
+mod stream_registry;
 #[cfg(test)]
 mod tests;
 mod trash;
@@ -20,13 +21,14 @@ use ar7_engine::store::{self, Io, OpenOptions, Store, Writer};
 use uuid::Uuid;
 
 pub use snapshot::Snapshot;
+pub use stream_registry::StreamRegistry;
 
 pub(crate) use pages::read_page;
 pub(crate) use registry::Registry;
 pub(crate) use state::State;
 
 use crate::error::{Error, Result};
-use crate::records::{ReadRecords, Streams, reserved_identity};
+use crate::records::{ReadRecords, Streams, reserved_identity, reserved_index};
 use crate::stream::Stream;
 use crate::tree::TreeId;
 use pages::PageCache;
@@ -292,6 +294,7 @@ impl Archive {
         if !self.inner.writer {
             return self.read_stream(identity);
         }
+        self.check_kept(identity)?;
         let mut state = self.state()?;
         let writing = state.writing()?;
         writing.hold(identity)?;
@@ -300,19 +303,19 @@ impl Archive {
 
     /// Opens the stream with this identity for writing, or makes it first; with `new`, it must not be there.
     pub(crate) fn open_or_make(&self, identity: Uuid, new: bool) -> Result<Stream> {
-        {
-            let mut state = self.state()?;
-            let writing = state.writing()?;
-            match writing.stored(identity)? {
-                Some(_) if new => return Err(Error::StreamExists { stream: identity }),
-                Some(_) => writing.hold(identity)?,
-                None => {
-                    self.check_kind("new stream")?;
-                    writing.hold_new(StoredStream::empty(identity));
-                }
+        self.check_kept(identity)?;
+        let mut state = self.state()?;
+        let writing = state.writing()?;
+        match writing.stored(identity)? {
+            Some(_) if new => return Err(Error::StreamExists { stream: identity }),
+            Some(_) => writing.hold(identity)?,
+            None => {
+                self.check_kind("new stream")?;
+                writing.bury(identity)?;
+                writing.hold_new(StoredStream::empty(identity));
             }
-            Ok(Stream::writing(&self.inner, identity, writing.epoch))
         }
+        Ok(Stream::writing(&self.inner, identity, writing.epoch))
     }
 
     /// Opens a stream for reading what is committed of it; any number of times, from any thread.
@@ -320,10 +323,15 @@ impl Archive {
         Stream::reading(&self.inner, identity)
     }
 
-    /// Deletes a stream and recycles its blocks; false if there is none. Only a dynamic archive can.
+    /// Deletes a stream and recycles its blocks; false if there is none. Only a dynamic archive can, and
+    /// no archive deletes a reserved stream.
     #[doc(alias = "del_stream")]
     pub fn delete_stream(&self, identity: Uuid) -> Result<bool> {
         self.check_kind("delete stream")?;
+        if reserved_index(identity).is_some() {
+            let operation = "deletion of reserved streams";
+            return Err(Error::KindForbids { kind: self.kind(), operation });
+        }
         let mut state = self.state()?;
         let writing = state.writing()?;
         let deleted = writing.delete_stream(identity);
@@ -338,20 +346,20 @@ impl Archive {
     /// Opens one of the eight reserved streams. A fixed archive keeps stream 0 to itself (the trash), a
     /// dynamic one streams 0 and 1 (trash and index); the stream of a single archive is stream 0.
     #[doc(alias = "special_stream")]
+    #[doc(alias = "STREAM_DATA")]
+    #[doc(alias = "STREAM_TRASH")]
+    #[doc(alias = "STREAM_INDEX")]
     pub fn reserved_stream(&self, index: usize) -> Result<Stream> {
-        let kept = match self.kind() {
-            ArchiveKind::Single => 0,
-            ArchiveKind::Fixed => 1,
-            ArchiveKind::Dynamic => 2,
-        };
-        if index < kept || index >= RESERVED_STREAMS {
-            return Err(Error::NoReservedStream { index, first: kept, last: RESERVED_STREAMS - 1 });
+        if index >= RESERVED_STREAMS {
+            return Err(self.no_reserved_stream(index));
         }
+        self.check_kept(reserved_identity(index))?;
         self.open_stream(reserved_identity(index))
     }
 
     /// Opens one of the eight reserved blocks, 0 to 7. The header and its copy are not sealed blocks.
     #[doc(alias = "special_block")]
+    #[doc(alias = "BLOCK_META")]
     pub fn reserved_block(&self, index: u32) -> Result<Block> {
         let position = Position::new(index).ok_or(Error::NoReservedBlock { index })?;
         Ok(self.inner.store.reserved_block(position)?)
@@ -394,6 +402,27 @@ impl Archive {
 
     pub(crate) fn state(&self) -> Result<StateGuard<'_>> {
         self.inner.state()
+    }
+
+    /// Number of reserved streams that the archive keeps to itself.
+    fn kept_streams(&self) -> usize {
+        match self.kind() {
+            ArchiveKind::Single => 0,
+            ArchiveKind::Fixed => 1,
+            ArchiveKind::Dynamic => 2,
+        }
+    }
+
+    /// An error if the archive keeps this stream to itself.
+    fn check_kept(&self, identity: Uuid) -> Result<()> {
+        match reserved_index(identity) {
+            Some(index) if index < self.kept_streams() => Err(self.no_reserved_stream(index)),
+            _ => Ok(()),
+        }
+    }
+
+    fn no_reserved_stream(&self, index: usize) -> Error {
+        Error::NoReservedStream { index, first: self.kept_streams(), last: RESERVED_STREAMS - 1 }
     }
 
     fn check_kind(&self, operation: &'static str) -> Result<()> {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use ar7_engine::crypto::{KeyKind, SealJob};
 use ar7_engine::format::{
-    BlockHead, BlockIndex, BlockRef, Data, Generation, MetaSlot, Position, ROOTS, Root, Run,
+    BLOCKS_MAX, BlockHead, BlockIndex, BlockRef, Data, Generation, MetaSlot, Position, ROOTS, Root,
+    Run,
 };
-use ar7_engine::store::{Redirects, Store, Urgency, Writer};
+use ar7_engine::store::{RESERVE_BLOCKS, Redirects, Store, Urgency, Writer};
 
 use super::pages::{PageCache, load_page, page_stream};
 use super::trash;
@@ -106,6 +107,13 @@ impl Registry {
 
     /// Removes a record; returns its value.
     pub(crate) fn remove<R: Record>(&mut self, key: &R::Key) -> Result<Option<R::Value>> {
+        let before = self.remove_kept::<R>(key)?;
+        self.spill()?;
+        Ok(before)
+    }
+
+    /// As [`Registry::remove`], but keeps every page in memory.
+    pub(super) fn remove_kept<R: Record>(&mut self, key: &R::Key) -> Result<Option<R::Value>> {
         let key = R::encode_key(key);
         let before = self.trees.get_mut(R::TREE).remove(&mut self.space, &key)?;
         before.map(|value| R::decode_value(&key, &value)).transpose()
@@ -126,9 +134,23 @@ impl Registry {
         Ok(self.space.writer.allocate(most, Urgency::Ordinary)?)
     }
 
+    /// Blocks that can be allocated at most: free ones, and those that the format still has.
+    pub(crate) fn room(&self) -> u64 {
+        let writer = &self.space.writer;
+        let new = u64::from(BLOCKS_MAX.saturating_sub(writer.block_count() + RESERVE_BLOCKS));
+        new + self.trash_blocks + writer.pooled_blocks()
+    }
+
     /// Recycles a run.
-    pub(crate) fn free(&mut self, run: Run) {
+    pub(crate) fn free(&mut self, run: Run) -> Result<()> {
+        self.space.writer.check_run(run)?;
         self.space.writer.free(run);
+        Ok(())
+    }
+
+    /// Takes back allocations that nothing was sealed to.
+    pub(super) fn unallocate(&mut self, runs: Vec<Run>) {
+        self.space.writer.unallocate(runs);
     }
 
     /// Seals every dirty page of every tree but the trash, whose turn comes last.

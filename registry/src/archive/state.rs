@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ar7_engine::Class;
 use ar7_engine::format::{MetaSlot, Run, StoredStream, StreamLayout};
 use ar7_engine::store::Writer;
 use uuid::{ContextV7, Timestamp, Uuid};
@@ -10,6 +11,7 @@ use uuid::{ContextV7, Timestamp, Uuid};
 use super::flush;
 use super::pages::PageCache;
 use super::registry::Registry;
+use super::trash;
 use crate::error::{Error, Result};
 use crate::records::{Dying, ReadRecords, Streams, reserved_index};
 use crate::stream::OpenStream;
@@ -78,10 +80,16 @@ impl State {
     pub(super) fn new_identity(&mut self) -> Result<Uuid> {
         loop {
             let identity = Uuid::new_v7(Timestamp::now(&self.identities));
-            if self.stored(identity)?.is_none() {
+            if !self.is_taken(identity)? {
                 return Ok(identity);
             }
         }
+    }
+
+    /// Whether an identity cannot be given to a new stream: one has it, or one that is being freed had it, whose
+    /// extents are still found by it.
+    pub(super) fn is_taken(&self, identity: Uuid) -> Result<bool> {
+        Ok(self.stored(identity)?.is_some() || self.registry.get::<Dying>(&identity)?.is_some())
     }
 
     /// Opens a stream for writing; it is closed with [`State::release_held`].
@@ -118,13 +126,29 @@ impl State {
         }
     }
 
-    /// Does something to an open stream, then flushes if too much is in memory.
-    pub(crate) fn with_held<T>(
+    /// Looks at an open stream.
+    pub(crate) fn read_held<T>(
+        &self,
+        identity: Uuid,
+        epoch: u64,
+        work: impl FnOnce(&OpenStream, &Registry) -> Result<T>,
+    ) -> Result<T> {
+        let open = self.open.get(&identity).filter(|_| epoch == self.epoch).ok_or(Error::Stale)?;
+        work(open, &self.registry)
+    }
+
+    /// Changes an open stream. If it `adds` blocks and too many are in memory, these are flushed first; without space
+    /// nothing is changed then. A failure half-way leaves only a rollback.
+    pub(crate) fn change_held<T>(
         &mut self,
         identity: Uuid,
         epoch: u64,
+        adds: bool,
         work: impl FnOnce(&mut OpenStream, &mut Registry) -> Result<T>,
     ) -> Result<T> {
+        if adds && self.dirty_blocks > DIRTY_BLOCKS_MAX {
+            self.flush(false)?;
+        }
         if epoch != self.epoch {
             return Err(Error::Stale);
         }
@@ -132,11 +156,12 @@ impl State {
         let before = open.dirty.len();
         let outcome = work(open, &mut self.registry);
         self.dirty_blocks = self.dirty_blocks + open.dirty.len() - before;
-        let outcome = outcome?;
-        if self.dirty_blocks > DIRTY_BLOCKS_MAX {
-            self.flush(false)?;
-        }
-        Ok(outcome)
+        outcome.inspect_err(|error| {
+            let refused = ar7_engine::Error::is_refusal;
+            if !matches!(error, Error::Engine(error) if refused(error)) {
+                self.fail(error);
+            }
+        })
     }
 
     /// Seals what is in memory and records the streams that are closed. With `tails`, everything, so
@@ -145,7 +170,12 @@ impl State {
     /// Without space it fails and changes nothing; after any other failure the transaction can only be rolled
     /// back, which the next commit then does.
     pub(super) fn flush(&mut self, tails: bool) -> Result<()> {
-        let prepared = flush::prepare(&mut self.registry, &self.open, tails)?;
+        let prepared = flush::prepare(&mut self.registry, &self.open, tails);
+        let prepared = prepared.inspect_err(|error| {
+            if error.class() != Class::NoSpace {
+                self.fail(error);
+            }
+        })?;
         let finished = self.finish_flush(&prepared, tails);
         finished.inspect_err(|error| self.fail(error))
     }
@@ -186,7 +216,7 @@ impl State {
     /// freed a bounded number per commit, so that deleting never needs more than the reserve.
     pub(crate) fn delete_stream(&mut self, identity: Uuid) -> Result<bool> {
         if reserved_index(identity).is_some() {
-            // The meta slot names its blocks for good.
+            // The meta slot goes on naming its blocks. An inode may name one, if somebody with the key wrote it.
             return Ok(false);
         }
         if self.open.get(&identity).is_some_and(|open| open.held) {
@@ -199,7 +229,7 @@ impl State {
             Some(open) => {
                 self.dirty_blocks -= open.dirty.len();
                 if let Some(tail) = open.reserved_tail {
-                    self.registry.free(Run::single(tail));
+                    self.registry.free(Run::single(tail))?;
                 }
                 Some(open.stored)
             }
@@ -217,7 +247,7 @@ impl State {
                 }
                 (StreamLayout::OneRun(_), Some(begin)) => {
                     if let Some(run) = Run::new(begin, stored.record.count) {
-                        self.registry.free(run);
+                        self.registry.free(run)?;
                     }
                 }
                 (StreamLayout::OneRun(_), None) => {}
@@ -226,15 +256,21 @@ impl State {
         Ok(exists)
     }
 
+    /// Frees what is left of a deleted stream, so that one with its identity can be made.
+    pub(super) fn bury(&mut self, identity: Uuid) -> Result<()> {
+        let buried = trash::bury(&mut self.registry, identity);
+        buried.inspect_err(|error| self.fail(error))
+    }
+
     /// Back to the last commit. Handles become stale.
     pub(super) fn rollback(&mut self) -> Result<()> {
         self.open.clear();
         self.dirty_blocks = 0;
         self.epoch += 1;
-        self.failed = None;
         self.registry.rollback()?;
         let slot = self.registry.store().current().slot.clone();
         self.take_slot(&slot);
+        self.failed = None;
         Ok(())
     }
 }

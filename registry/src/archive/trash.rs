@@ -4,7 +4,9 @@
 //! goes round until nothing moves any more: what is still over then fits into the loose runs
 //! of the meta slot.
 
-use ar7_engine::format::{LOOSE_RUNS_MAX, Position, Run};
+use ar7_engine::format::{BlockIndex, LOOSE_RUNS_MAX, Position, RESERVED_BLOCKS, Run};
+use ar7_engine::store::RESERVE_BLOCKS;
+use uuid::Uuid;
 
 use super::Registry;
 use crate::error::Result;
@@ -17,8 +19,14 @@ const REFILL_RUNS: usize = 1024;
 /// Runs that the commit keeps for the trash's own pages; as many loose runs are left for the rest.
 const KEPT_RUNS: usize = LOOSE_RUNS_MAX / 2;
 
+/// Fewer free blocks are not worth moving pages for: the file is kept longer by as much anyway.
+const CLEARED_BLOCKS_MIN: u32 = 2 * RESERVE_BLOCKS;
+
+/// Pages that closing moves at most.
+const MOVED_PAGES_MAX: usize = 1024;
+
 /// Extents of dying streams that one commit frees at most, so that it stays within the reserve.
-const DYING_EXTENTS_PER_COMMIT: usize = 512;
+const DYING_EXTENTS_PER_COMMIT: usize = 128;
 
 /// Takes runs out of the trash until `wanted` blocks are at hand or enough runs were taken.
 pub(super) fn refill(registry: &mut Registry, wanted: u64) -> Result<()> {
@@ -29,7 +37,7 @@ pub(super) fn refill(registry: &mut Registry, wanted: u64) -> Result<()> {
         }
         let Some((_, run)) = registry.ceiling::<Free>(&from)? else { return Ok(()) };
         take(registry, run)?;
-        registry.writer().donate(run);
+        registry.writer().donate(run)?;
         match Position::new(run.end()) {
             Some(next) => from = next,
             None => return Ok(()),
@@ -46,7 +54,7 @@ pub(super) fn record(registry: &mut Registry) -> Result<Vec<Run>> {
     for _ in 0..KEPT_RUNS {
         let Some(kept) = pool.iter().max_by_key(|run| run.count()) else { break };
         pool.remove(kept);
-        registry.writer().donate(kept);
+        registry.writer().donate(kept)?;
     }
     let mut runs = registry.writer().drain_freed();
     runs.extend(pool.iter());
@@ -91,8 +99,8 @@ fn insert(registry: &mut Registry, run: Run) -> Result<()> {
 
 /// Takes a whole run out of the trash.
 fn take(registry: &mut Registry, run: Run) -> Result<()> {
-    registry.trash_blocks -= u64::from(run.count()).min(registry.trash_blocks);
-    registry.remove::<Free>(&run.start())?;
+    registry.remove_kept::<Free>(&run.start())?;
+    registry.trash_blocks = registry.trash_blocks.saturating_sub(u64::from(run.count()));
     Ok(())
 }
 
@@ -116,27 +124,60 @@ pub(super) fn trim_end(registry: &mut Registry) -> Result<bool> {
         }
     }
     for run in pool.iter() {
-        registry.writer().donate(run);
+        registry.writer().donate(run)?;
     }
     Ok(registry.writer().block_count() < before)
+}
+
+/// Moves registry pages from the end of the file to free blocks before it, if closing can then cut off a good
+/// part of the file. Returns whether it moved any; the commit makes the end free.
+pub(super) fn clear_end(registry: &mut Registry) -> Result<bool> {
+    let end = registry.writer().block_count();
+    let free = registry.trash_blocks + registry.writer().pooled_blocks();
+    if free < u64::from(CLEARED_BLOCKS_MIN.max(end / 8)) {
+        return Ok(false);
+    }
+    // As short as the file could be.
+    let shortest = end.saturating_sub(u32::try_from(free).unwrap_or(u32::MAX));
+    let limit = Position::at(shortest.max(RESERVED_BLOCKS));
+    let mut left = MOVED_PAGES_MAX;
+    for tree in TreeId::ALL {
+        let moved = registry.trees.get_mut(tree).relocate(&mut registry.space, limit, left)?;
+        left = left.saturating_sub(moved);
+    }
+    Ok(left < MOVED_PAGES_MAX)
 }
 
 /// Frees some blocks of dying streams. Returns whether any are left.
 pub(super) fn reap(registry: &mut Registry) -> Result<bool> {
     for _ in 0..DYING_EXTENTS_PER_COMMIT {
-        let Some((stream, _)) = registry.ceiling::<Dying>(&uuid::Uuid::nil())? else {
+        let Some((stream, _)) = registry.ceiling::<Dying>(&Uuid::nil())? else {
             return Ok(false);
         };
-        let from = ExtentKey { stream, first: ar7_engine::format::BlockIndex(0) };
-        match registry.ceiling::<Extents>(&from)? {
-            Some((key, extent)) if key.stream == stream => {
-                registry.remove::<Extents>(&key)?;
-                registry.free(extent.run);
-            }
-            _ => {
-                registry.remove::<Dying>(&stream)?;
-            }
-        }
+        free_extent(registry, stream)?;
     }
     Ok(registry.entries(TreeId::Dying) > 0)
+}
+
+/// Frees every block of a dying stream: its extents must be gone before a new stream of that identity has any.
+pub(super) fn bury(registry: &mut Registry, stream: Uuid) -> Result<()> {
+    while registry.get::<Dying>(&stream)?.is_some() {
+        free_extent(registry, stream)?;
+    }
+    Ok(())
+}
+
+/// Frees the first extent of a dying stream, or forgets the stream if it has none.
+fn free_extent(registry: &mut Registry, stream: Uuid) -> Result<()> {
+    let from = ExtentKey { stream, first: BlockIndex(0) };
+    match registry.ceiling::<Extents>(&from)? {
+        Some((key, extent)) if key.stream == stream => {
+            registry.remove::<Extents>(&key)?;
+            registry.free(extent.run)?;
+        }
+        _ => {
+            registry.remove::<Dying>(&stream)?;
+        }
+    }
+    Ok(())
 }

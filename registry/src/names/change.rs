@@ -101,10 +101,8 @@ impl Names<'_> {
                 return Err(Error::WrongEntryType { path: name.to_vec(), found, needed });
             }
             check_free(state, directory, name)?;
-            inode.links = inode.links.checked_add(1).ok_or_else(|| {
-                let limit = u64::from(u32::MAX);
-                EngineError::Full { what: "number of names of a file", limit }
-            })?;
+            let full = EngineError::Full { what: "names of an inode", limit: u64::from(u32::MAX) };
+            inode.links = inode.links.checked_add(1).ok_or(full)?;
             state.registry.put::<Inodes>(&number, &inode)?;
             put_name(state, directory, name, NameValue { inode: number, kind: inode.kind })
         })

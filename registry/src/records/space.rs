@@ -11,6 +11,7 @@ use crate::tree::TreeId;
 /// Free runs: position to run.
 ///
 /// The specification's name for them is the trash.
+#[doc(alias = "STREAM_TRASH")]
 pub enum Free {}
 
 impl Record for Free {

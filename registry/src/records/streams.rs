@@ -26,6 +26,7 @@ ar7_engine::layout! {
 }
 
 /// Streams: UUID to record.
+#[doc(alias = "STREAM_INDEX")]
 pub enum Streams {}
 
 impl Record for Streams {

@@ -11,16 +11,14 @@ impl Stream {
         self.index
     }
 
-    /// The cursor's block, with the links that it has in the file; none if the stream is empty.
+    /// The cursor's block, with the links that it has in the file; none if the stream is empty,
+    /// or was cut before that block by a later commit than the cursor's last move.
     pub fn block(&mut self) -> Result<Option<Block>> {
-        if self.count()? == 0 {
-            return Ok(None);
-        }
         let mut block = self.read_block(self.index)?;
-        if let Some((data, _)) = &self.current {
+        if let (Some(block), Some((data, _))) = (&mut block, &self.current) {
             block.data.clone_from(data);
         }
-        Ok(Some(block))
+        Ok(block)
     }
 
     /// The data of the cursor's block, all 4008 bytes of it; none if the stream is empty.
@@ -52,7 +50,7 @@ impl Stream {
         }
         *changed = false;
         let data = data.clone();
-        self.with(|open, registry| {
+        self.add(|open, registry| {
             open.block_mut(registry, index)?.copy_from_slice(&data[..]);
             Ok(())
         })
@@ -72,7 +70,7 @@ impl Stream {
     /// Moves to the previous block; false at the first.
     #[doc(alias = "previous")]
     pub fn previous_block(&mut self) -> Result<bool> {
-        match self.index.checked_sub(1) {
+        match self.index.min(self.count()?).checked_sub(1) {
             Some(previous) => {
                 self.go(previous)?;
                 Ok(true)
@@ -109,7 +107,7 @@ impl Stream {
     /// own. The length in bytes does not change.
     pub fn push(&mut self, block: &Block) -> Result<()> {
         self.save(false)?;
-        self.with(|open, registry| open.push_block(registry, &block.data[..]).map(drop))?;
+        self.add(|open, registry| open.push_block(registry, &block.data[..]).map(drop))?;
         self.end()
     }
 
@@ -117,10 +115,10 @@ impl Stream {
     pub fn pop(&mut self) -> Result<Option<Block>> {
         self.save(false)?;
         let Some(last) = self.count()?.checked_sub(1) else { return Ok(None) };
-        let block = self.read_block(last)?;
+        let Some(block) = self.read_block(last)? else { return Ok(None) };
         let length = self.len()?.min(u64::from(last) * DATA_SIZE_U64);
         self.current = None;
-        self.with(|open, registry| open.cut_blocks(registry, last, length))?;
+        self.change(|open, registry| open.cut_blocks(registry, last, length))?;
         self.index = self.index.min(last.saturating_sub(1));
         Ok(Some(block))
     }
@@ -132,7 +130,7 @@ impl Stream {
         if change == 0 {
             return self.len();
         }
-        self.with(|open, _| open.adjust_length(change))
+        self.change(|open, _| open.adjust_length(change))
     }
 
     /// Cuts the stream to `length` bytes, or leaves it if it is shorter; returns its length.
@@ -159,15 +157,14 @@ impl Stream {
     }
 
     fn load(&mut self) -> Result<()> {
-        if self.current.is_none() && self.count()? > 0 {
-            let block = self.read_block(self.index)?;
-            self.current = Some((block.data, false));
+        if self.current.is_none() {
+            self.current = self.read_block(self.index)?.map(|block| (block.data, false));
         }
         Ok(())
     }
 }
 
-/// Iterates over the blocks of a stream, from either end.
+/// Iterates over the blocks of a stream, from either end. Blocks that a commit cuts off meanwhile are left out.
 pub struct Blocks<'a> {
     stream: &'a Stream,
     next: u32,
@@ -178,19 +175,25 @@ impl Iterator for Blocks<'_> {
     type Item = Result<Block>;
 
     fn next(&mut self) -> Option<Result<Block>> {
-        (self.next < self.end).then(|| {
-            self.next += 1;
-            self.stream.read_block(self.next - 1)
-        })
+        let index = (self.next < self.end).then_some(self.next)?;
+        self.next += 1;
+        let block = self.stream.read_block(index).transpose();
+        if block.is_none() {
+            self.end = index;
+        }
+        block
     }
 }
 
 impl DoubleEndedIterator for Blocks<'_> {
     fn next_back(&mut self) -> Option<Result<Block>> {
-        (self.next < self.end).then(|| {
+        while self.next < self.end {
             self.end -= 1;
-            self.stream.read_block(self.end)
-        })
+            if let Some(block) = self.stream.read_block(self.end).transpose() {
+                return Some(block);
+            }
+        }
+        None
     }
 }
 

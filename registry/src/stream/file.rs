@@ -32,30 +32,26 @@ impl Mode {
     /// Reads; the stream must exist.
     pub const READ: Mode = Mode { base: Base::Read, both: false };
 
-    /// Reads a mode as Python writes it: one of `r`, `w`, `a`, `x`, and then `+` and `b` in any order.
+    /// Reads a mode as Python writes it: one of `r`, `w`, `a`, `x`, and `+` and `b` if wanted, in any order.
     /// There is no text mode: `t` is refused.
     pub fn parse(mode: &str) -> Result<Mode> {
         let unknown = || Error::UnknownMode { mode: mode.to_owned() };
-        let mut letters = mode.chars();
-        let base = match letters.next() {
-            Some('r') => Base::Read,
-            Some('w') => Base::Write,
-            Some('a') => Base::Append,
-            Some('x') => Base::New,
-            _ => return Err(unknown()),
-        };
-        let (mut both, mut binary) = (false, false);
-        for letter in letters {
-            let seen = match letter {
-                '+' => &mut both,
-                'b' => &mut binary,
+        let (mut base, mut both, mut binary) = (None, None, None);
+        for letter in mode.chars() {
+            let seen_before = match letter {
+                'r' => base.replace(Base::Read).is_some(),
+                'w' => base.replace(Base::Write).is_some(),
+                'a' => base.replace(Base::Append).is_some(),
+                'x' => base.replace(Base::New).is_some(),
+                '+' => both.replace(()).is_some(),
+                'b' => binary.replace(()).is_some(),
                 _ => return Err(unknown()),
             };
-            if std::mem::replace(seen, true) {
+            if seen_before {
                 return Err(unknown());
             }
         }
-        Ok(Mode { base, both })
+        Ok(Mode { base: base.ok_or_else(unknown)?, both: both.is_some() })
     }
 
     /// Whether the mode allows reading.

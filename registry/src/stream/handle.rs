@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use uuid::Uuid;
 
 use super::layout::locate;
-use super::open::{OpenStream, blocks_for, split_offset};
+use super::open::{OpenStream, blocks_for, split_offset, too_long};
 use super::read::{Reading, read_blocks};
 use crate::archive::{Archive, Inner, Registry, Snapshot};
 use crate::error::{Error, Result};
@@ -23,7 +23,7 @@ const STEP: u64 = 4 << 20;
 #[doc(alias = "DataStream")]
 #[doc(alias = "InternalStream")]
 pub struct Stream {
-    pub(super) inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
     identity: Uuid,
     backing: Backing,
     /// The cursor's block.
@@ -94,7 +94,7 @@ impl Stream {
     pub fn stored(&self) -> Result<StoredStream> {
         match &self.backing {
             Backing::Reading(view) => Ok(self.view(view, &self.snapshot())?.stored.clone()),
-            Backing::Writing { .. } => self.with(|open, _| {
+            Backing::Writing { .. } => self.look(|open, _| {
                 let mut stored = open.stored.clone();
                 stored.record.count = open.count;
                 stored.record.length = open.length;
@@ -108,7 +108,7 @@ impl Stream {
     pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {
         match &self.backing {
             Backing::Writing { .. } => {
-                self.with(|open, registry| open.read_at(registry, offset, bytes))
+                self.look(|open, registry| open.read_at(registry, offset, bytes))
             }
             Backing::Reading(_) => self.read_committed(|snapshot, stored| {
                 let available = stored.record.length.saturating_sub(offset);
@@ -126,12 +126,14 @@ impl Stream {
         if bytes.is_empty() {
             return Ok(());
         }
+        let end = offset.checked_add(bytes.len() as u64).ok_or_else(too_long)?;
+        self.look(|open, registry| open.check_room(registry, end))?;
         if offset > self.len()? {
             self.grow(offset)?;
         }
         let mut at = offset;
         for part in bytes.chunks(usize::try_from(STEP).unwrap_or(usize::MAX)) {
-            self.with(|open, registry| open.write_at(registry, at, part))?;
+            self.add(|open, registry| open.write_at(registry, at, part))?;
             at += part.len() as u64;
         }
         Ok(())
@@ -144,13 +146,14 @@ impl Stream {
     }
 
     /// Sets the length. What is added reads as zeros; the blocks of what is cut are recycled.
+    #[doc(alias = "recycle")]
     pub fn set_len(&mut self, length: u64) -> Result<()> {
         self.save(false)?;
         self.current = None;
         if length > self.len()? {
             return self.grow(length);
         }
-        self.with(|open, registry| open.set_len(registry, length))?;
+        self.change(|open, registry| open.set_len(registry, length))?;
         self.index = self.index.min(self.count()?.saturating_sub(1));
         Ok(())
     }
@@ -168,13 +171,14 @@ impl Stream {
 
     /// Adds zeros, a step at a time; if there is no space for all of them, none is added.
     fn grow(&mut self, length: u64) -> Result<()> {
+        self.look(|open, registry| open.check_room(registry, length))?;
         let before = self.len()?;
         let mut reached = before;
         while reached < length {
             let next = length.min(reached.saturating_add(STEP));
-            let grown = self.with(|open, registry| open.set_len(registry, next));
+            let grown = self.add(|open, registry| open.set_len(registry, next));
             if let Err(error) = grown {
-                self.with(|open, registry| open.set_len(registry, before))?;
+                self.change(|open, registry| open.set_len(registry, before))?;
                 return Err(error);
             }
             reached = next;
@@ -182,38 +186,60 @@ impl Stream {
         Ok(())
     }
 
-    /// One block, whole, with the links that it has now.
-    pub(super) fn read_block(&self, index: u32) -> Result<Block> {
+    /// One block, whole, with the links that it has now; none if the stream has no such block, or no longer.
+    pub(super) fn read_block(&self, index: u32) -> Result<Option<Block>> {
         let mut data: Box<Data> = Box::new([0; DATA_SIZE]);
-        let stored = match &self.backing {
-            Backing::Writing { .. } => self.with(|open, registry| {
+        let links = match &self.backing {
+            Backing::Writing { .. } => self.look(|open, registry| {
+                if index >= open.count {
+                    return Ok(None);
+                }
                 open.read_block(registry, index, &mut data)?;
-                Ok(Links::of_open(open, registry, index))
+                Links::of_open(open, registry, index).map(Some)
             })?,
             Backing::Reading(_) => self.read_committed(|snapshot, stored| {
+                if index >= stored.record.count {
+                    return Ok(None);
+                }
                 let reading = reading(snapshot, stored);
                 read_blocks(&reading, index, 1, 0, &mut data[..])?;
-                Ok(Links::of_stored(snapshot, stored, index))
+                Links::of_stored(snapshot, stored, index).map(Some)
             })?,
-        }?;
-        let head = BlockHead {
-            previous: stored.previous,
-            next: stored.next,
-            index: BlockIndex(index),
-            stream: self.identity,
         };
-        Ok(Block { head, data })
+        let Some(Links { previous, next }) = links else { return Ok(None) };
+        let (index, stream) = (BlockIndex(index), self.identity);
+        Ok(Some(Block { head: BlockHead { previous, next, index, stream }, data }))
     }
 
-    /// Does something to the stream as the transaction has it.
-    pub(super) fn with<T>(
+    /// Looks at the stream as the transaction has it.
+    fn look<T>(&self, work: impl FnOnce(&OpenStream, &Registry) -> Result<T>) -> Result<T> {
+        let epoch = self.epoch()?;
+        self.inner.state()?.writing()?.read_held(self.identity, epoch, work)
+    }
+
+    /// Changes the stream without adding blocks.
+    pub(crate) fn change<T>(
         &self,
         work: impl FnOnce(&mut OpenStream, &mut Registry) -> Result<T>,
     ) -> Result<T> {
-        let Backing::Writing { epoch } = self.backing else {
-            return Err(ar7_engine::Error::ReadOnly.into());
-        };
-        self.inner.state()?.writing()?.with_held(self.identity, epoch, work)
+        let epoch = self.epoch()?;
+        self.inner.state()?.writing()?.change_held(self.identity, epoch, false, work)
+    }
+
+    /// Changes the stream in a way that may add blocks to those in memory.
+    pub(super) fn add<T>(
+        &self,
+        work: impl FnOnce(&mut OpenStream, &mut Registry) -> Result<T>,
+    ) -> Result<T> {
+        let epoch = self.epoch()?;
+        self.inner.state()?.writing()?.change_held(self.identity, epoch, true, work)
+    }
+
+    fn epoch(&self) -> Result<u64> {
+        match self.backing {
+            Backing::Writing { epoch } => Ok(epoch),
+            Backing::Reading(_) => Err(ar7_engine::Error::ReadOnly.into()),
+        }
     }
 
     /// Reads what is committed. A block that fails its check is no error if the stream was committed anew

@@ -182,6 +182,18 @@ impl OpenStream {
         Ok(taken)
     }
 
+    /// An error if the file cannot have the blocks that a stream of `length` bytes needs. Asked before the first of
+    /// them is added, so that a length out of all bounds does nothing.
+    pub(crate) fn check_room(&self, registry: &Registry, length: u64) -> Result<()> {
+        check_length(length)?;
+        let more = count_for(length)?.saturating_sub(self.count);
+        if u64::from(more) > registry.room() {
+            let limit = u64::from(BLOCKS_MAX);
+            return Err(EngineError::Full { what: "number of blocks", limit }.into());
+        }
+        Ok(())
+    }
+
     /// Sets the length; what is added reads as zeros, what is cut is recycled.
     pub(crate) fn set_len(&mut self, registry: &mut Registry, length: u64) -> Result<()> {
         check_length(length)?;
@@ -198,7 +210,7 @@ impl OpenStream {
             // Bytes beyond the end, left by a longer past or by `extend`, must not show.
             self.block_mut(registry, index)?[within..].fill(0);
             for beyond in index + 1..self.count {
-                self.block_mut(registry, beyond)?.fill(0);
+                self.dirty.insert(beyond, Box::new([0; DATA_SIZE]));
             }
         }
         let blocks = count_for(length)?;
@@ -225,10 +237,10 @@ impl OpenStream {
         if blocks <= self.placed()
             && let Some(tail) = self.reserved_tail.take()
         {
-            registry.free(Run::single(tail));
+            registry.free(Run::single(tail))?;
         }
         for run in truncate(registry, &mut self.stored, blocks)? {
-            registry.free(run);
+            registry.free(run)?;
         }
         let shorter = blocks < self.count;
         self.count = blocks;
@@ -281,14 +293,14 @@ pub(crate) fn blocks_for(within: usize, length: usize) -> u32 {
     u32::try_from((within + length).div_ceil(DATA_SIZE)).unwrap_or(u32::MAX)
 }
 
-fn check_length(length: u64) -> Result<()> {
+pub(crate) fn check_length(length: u64) -> Result<()> {
     if count_for(length)? > STREAM_BLOCKS_MAX {
         return Err(too_long().into());
     }
     Ok(())
 }
 
-fn too_long() -> EngineError {
+pub(crate) fn too_long() -> EngineError {
     EngineError::Full {
         what: "length of a stream in bytes",
         limit: u64::from(STREAM_BLOCKS_MAX) * DATA_SIZE_U64,

@@ -1,5 +1,7 @@
 //! Changes of the working tree: insertion with splitting, removal with merging.
 
+use ar7_engine::{Check, Error as EngineError};
+
 use super::page::{CAPACITY, Child, Page, UNDERFULL, cell_size};
 use super::{PageSpace, Tree};
 use crate::error::Result;
@@ -45,7 +47,8 @@ impl Tree {
         let page = self.page_mut(leaf);
         let cell = page.search(key).expect("looked up before");
         page.remove(cell);
-        self.entries -= 1;
+        // The number comes from the meta slot, which somebody with the key may have made.
+        self.entries = self.entries.checked_sub(1).ok_or_else(|| self.miscounted())?;
         self.mend(space, leaf, path)
     }
 
@@ -138,7 +141,7 @@ impl Tree {
         let other = self.make_dirty(space, self.page(parent).child(other_place), level)?;
         self.page_mut(parent).set_child(other_place, Child::Dirty(other));
         let (left, right) = if left_place == place { (number, other) } else { (other, number) };
-        if self.join(left, right, parent, left_place) {
+        if self.join(left, right, parent, left_place)? {
             return self.mend(space, parent, path);
         }
         Ok(())
@@ -168,7 +171,7 @@ impl Tree {
 
     /// Joins two neighbours in one page, or shares their cells evenly if one does not hold them and the
     /// parent takes the new separator. Returns whether the parent lost a cell.
-    fn join(&mut self, left: u32, right: u32, parent: u32, left_place: usize) -> bool {
+    fn join(&mut self, left: u32, right: u32, parent: u32, left_place: usize) -> Result<bool> {
         let level = self.page(left).level();
         let separator = self.page(parent).key(left_place + 1).to_vec();
         let mut cells = cells_of(self.page(left));
@@ -178,11 +181,15 @@ impl Tree {
             others[0].0.clone_from(&separator);
         }
         cells.append(&mut others);
+        if !cells.is_sorted_by(|(before, _), (after, _)| before < after) {
+            let expected = "the keys of two neighbours in order";
+            return Err(EngineError::damaged(None, Check::KeyOrder, expected, "others").into());
+        }
         if size_of(&cells) <= CAPACITY {
             *self.page_mut(left) = self.filled(level, &cells);
             self.take_dirty(right);
             self.remove_child(parent, left_place + 1);
-            return true;
+            return Ok(true);
         }
         let mut right_cells = cells.split_off(middle_of(&cells));
         let new_separator = separator_of(level, &cells, &mut right_cells);
@@ -195,7 +202,7 @@ impl Tree {
             *self.page_mut(left) = self.filled(level, &cells);
             *self.page_mut(right) = self.filled(level, &right_cells);
         }
-        false
+        Ok(false)
     }
 
     /// Removes a child; whichever becomes the first has the empty key.

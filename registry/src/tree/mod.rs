@@ -3,12 +3,13 @@
 //! Committed pages are never changed. A page that changes is copied into memory, where it is
 //! *dirty* and known to its parent by a number; [`Tree::flush`] gives every dirty page a
 //! position and hands it over to be sealed. A [`TreeReader`] reads a committed tree; both
-//! read through the same [`Cursor`].
+//! read through the same `Cursor`.
 
 mod change;
 mod cursor;
 mod page;
 mod reader;
+mod relocate;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]

@@ -194,3 +194,34 @@ fn pages_of_another_tree_or_level_are_refused() {
     }
     assert!(Page::parse(Position::at(9), &[0; DATA_SIZE], EXPECT).is_err());
 }
+
+#[test]
+fn pages_beyond_a_limit_move_and_nothing_is_lost() {
+    let mut space = HeapSpace::new();
+    let mut tree = Tree::open(TreeId::Streams, Root::default());
+    let mut model = Model::new();
+    for number in 0..60_000_u64 {
+        let key = number.to_be_bytes().to_vec();
+        tree.insert(&mut space, &key, &[7; 51]).unwrap();
+        model.insert(key, vec![7; 51]);
+    }
+    let root = tree.flush(&mut space).unwrap();
+    assert!(root.depth >= 3);
+    space.raise_step();
+    let mut tree = Tree::open(TreeId::Streams, root);
+    let pages = space.used();
+    let limit = u32::try_from(pages).unwrap() / 2;
+    let beyond = pages - usize::try_from(limit).unwrap();
+    assert_eq!(
+        tree.relocate(&mut space, Position::at(limit), 10).unwrap(),
+        10,
+        "no more than asked"
+    );
+    let moved = 10 + tree.relocate(&mut space, Position::at(limit), usize::MAX / 2).unwrap();
+    // Branches above a moved page move with it.
+    assert!((beyond..beyond + 10).contains(&moved), "{moved} pages moved of {beyond}");
+    tree.flush(&mut space).unwrap();
+    assert_eq!(space.used(), pages);
+    assert_equal(&tree, &space, &model, &[]);
+    assert_eq!(tree.relocate(&mut space, Position::at(limit * 4), 10).unwrap(), 0);
+}

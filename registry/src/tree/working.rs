@@ -1,15 +1,14 @@
 //! The working tree of a writer: a committed root, and the pages that were changed since.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use ar7_engine::Error as EngineError;
 use ar7_engine::format::{BlockRef, Position, Root, Run};
+use ar7_engine::{Check, Error as EngineError};
 
 use super::cursor::{Cursor, Entry, View};
 use super::page::{Child, Page};
 use super::{CELL_MAX, KEY_MAX, PageExpectation, PageSpace, PageStore, TreeId};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A tree that can be changed.
 pub struct Tree {
@@ -102,14 +101,16 @@ impl Tree {
 
     /// Gives every changed page a position, hands all of them over, and returns the new root.
     pub fn flush<S: PageSpace + ?Sized>(&mut self, space: &mut S) -> Result<Root> {
+        if self.root.is_some() != (self.entries > 0) {
+            return Err(self.miscounted());
+        }
         let Some(Child::Dirty(root)) = self.root else {
             return Ok(self.root());
         };
         let pages = u32::try_from(self.dirty_pages()).expect("fewer pages than blocks");
         let runs = space.allocate(pages)?;
         let mut positions = runs.into_iter().flat_map(Run::positions);
-        let mut sealed = HashMap::with_capacity(self.dirty_pages());
-        let root = self.hand_over(space, root, &mut positions, &mut sealed)?;
+        let root = self.hand_over(space, root, &mut positions)?;
         self.root = Some(Child::Sealed(root));
         self.dirty.clear();
         self.unused.clear();
@@ -122,13 +123,12 @@ impl Tree {
         space: &mut S,
         number: u32,
         positions: &mut impl Iterator<Item = Position>,
-        sealed: &mut HashMap<u32, BlockRef>,
     ) -> Result<BlockRef> {
         let mut page = self.take_dirty(number);
         if page.is_branch() {
             for cell in 0..page.count() {
                 if let Child::Dirty(child) = page.child(cell) {
-                    let block = self.hand_over(space, child, positions, sealed)?;
+                    let block = self.hand_over(space, child, positions)?;
                     page.set_child(cell, Child::Sealed(block));
                 }
             }
@@ -136,8 +136,12 @@ impl Tree {
         let position = positions.next().expect("a position was allocated for each page");
         let block = BlockRef { position, generation: space.generation() };
         space.store(position, Arc::new(page))?;
-        sealed.insert(number, block);
         Ok(block)
+    }
+
+    /// The number of entries in the meta slot is not that of the tree.
+    pub(super) fn miscounted(&self) -> Error {
+        EngineError::damaged(None, Check::Root, "the number of entries", self.entries).into()
     }
 
     pub(super) fn view<'a, S: PageStore + ?Sized>(&'a self, store: &'a S) -> View<'a, S> {

@@ -1,5 +1,6 @@
 //! Names and inodes: what is named exists, what exists is named, and all directories hang together.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use ar7_engine::Check;
@@ -82,9 +83,16 @@ impl Verifier<'_> {
             Ok(None) => self.disagree(subject.clone(), Check::Name, "an inode", number.0),
             Ok(Some(_)) | Err(_) => {}
         }
-        if kind == EntryType::Directory && self.names.parents.insert(number.0, directory).is_some()
-        {
-            self.disagree(subject, Check::Name, "one name for a directory", number.0);
+        if kind == EntryType::Directory {
+            // The first one counts as its way up.
+            match self.names.parents.entry(number.0) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert(directory);
+                }
+                Entry::Occupied(_) => {
+                    self.disagree(subject, Check::Name, "one name for a directory", number.0);
+                }
+            }
         }
         if !self.names.named.insert(number.0) {
             let further = self.names.further.entry(number.0).or_default();

@@ -7,7 +7,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use ar7_registry::records::{EntryType, Inode};
+use ar7_registry::Archive;
+use ar7_registry::records::{EntryType, InodeNumber};
 
 use self::destination::Directory;
 use self::restore::Restoring;
@@ -15,7 +16,7 @@ use crate::arguments::{Common, Extract};
 use crate::exit::{Code, Failure};
 use crate::interrupt::Interrupt;
 use crate::names::split_last;
-use crate::progress::Progress;
+use crate::progress::{Counts, Progress};
 use crate::session::Session;
 use crate::walk::{Found, Step, Walk, find};
 
@@ -35,7 +36,8 @@ pub(crate) fn run(common: &Common, options: &Extract) -> Result<(), Failure> {
         check_nothing_is_there(&session, &sources, options, &destination)?;
     }
     let interrupt = Interrupt::catch()?;
-    let progress = Progress::bytes(common, total_bytes(&sources));
+    let progress = Progress::new(common, Counts::BytesAndEntries);
+    start_counting(&session, &sources, &progress);
     let mut restoring = Restoring::new(&session, options, &progress, &interrupt, destination);
     let outcome = sources.into_iter().try_for_each(|source| {
         if source.is_root { restoring.content(&source.found) } else { restoring.all(source.found) }
@@ -106,10 +108,36 @@ fn below(directory: &Path, name: &[u8]) -> PathBuf {
     directory.join(OsString::from_vec(name.to_vec()))
 }
 
-/// The bytes of all sources if that is known without a walk: nothing but files.
-fn total_bytes(sources: &[Source]) -> Option<u64> {
-    let size = |inode: &Inode| (inode.kind == EntryType::File).then_some(inode.size);
-    sources.iter().map(|source| size(&source.found.inode)).sum()
+/// Adds up what there is to restore, so that the time left can be told.
+fn count(archive: &Archive, directories: &[InodeNumber], files_bytes: u64, progress: &Progress) {
+    let mut bytes = files_bytes;
+    for &directory in directories {
+        let mut walk = Walk::new(archive, directory, Vec::new());
+        while let Some(step) = walk.next() {
+            let Ok(Step::Entry(found)) = step else { continue };
+            match found.inode.kind {
+                EntryType::File => bytes = bytes.saturating_add(found.inode.size),
+                // What cannot be entered is told when its turn comes.
+                EntryType::Directory => drop(walk.enter(&found)),
+                EntryType::Symlink => {}
+            }
+        }
+    }
+    progress.set_total(bytes);
+}
+
+/// Counts in a thread of its own, which ends with the process.
+fn start_counting(session: &Session, sources: &[Source], progress: &Progress) {
+    if !progress.is_shown() {
+        return;
+    }
+    let (directories, files): (Vec<_>, Vec<_>) =
+        sources.iter().partition(|source| source.found.inode.kind == EntryType::Directory);
+    let directories: Vec<InodeNumber> =
+        directories.into_iter().map(|source| source.found.number).collect();
+    let files_bytes = files.into_iter().map(|source| source.found.inode.size).sum();
+    let (archive, progress) = (session.archive.clone(), progress.clone());
+    std::thread::spawn(move || count(&archive, &directories, files_bytes, &progress));
 }
 
 /// The worse of two exit codes: damage outweighs the rest.

@@ -133,7 +133,7 @@ impl<'a> Restoring<'a> {
                 (Err(failure), _) => Err(failure),
             };
             self.note(outcome)?;
-            self.progress.files(self.entries);
+            self.progress.entries(self.entries);
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ use crate::exit::Failure;
 use crate::interrupt::Interrupt;
 use crate::json::JsonName;
 use crate::output::Output;
-use crate::progress::Progress;
+use crate::progress::{Counts, Progress};
 use crate::session::Session;
 
 /// Entries between the walk and the writer at most.
@@ -69,7 +69,7 @@ pub(crate) fn run(common: &Common, options: &Ingest) -> Result<(), Failure> {
         }
     };
     let interrupt = Interrupt::catch()?;
-    let progress = Progress::bytes(common, None);
+    let progress = Progress::new(common, Counts::BytesAndEntries);
     let run = Run { options, session: session.as_ref(), exclusions, roots, interrupt, progress };
     let outcome = run.all();
     run.progress.finish();

@@ -74,7 +74,7 @@ impl<'a> Storing<'a> {
                 break;
             }
             self.store(item)?;
-            self.run.progress.files(self.tally.entries);
+            self.run.progress.entries(self.tally.entries);
             if self.since_bytes >= self.run.options.checkpoint {
                 self.checkpoint()?;
             }
