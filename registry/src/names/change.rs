@@ -5,17 +5,15 @@ use std::collections::HashSet;
 use ar7_engine::{Check, Error as EngineError};
 use uuid::Uuid;
 
-use super::Names;
 use super::lookup::{TARGET_MAX, inode_in, lookup_in, not_directory};
+use super::{INODE_COUNTER, Names};
 use crate::archive::State;
 use crate::error::{Error, Result};
 use crate::records::{
-    Attributes, EntryType, INLINE_TARGET_MAX, Inode, InodeNumber, Inodes, NameKey, NameValue,
-    Names as NameRecords, ReadRecords, validate_name,
+    Attributes, EntryType, INLINE_TARGET_MAX, Inode, InodeNumber, Inodes, MODE_MAX,
+    NANOSECONDS_MAX, NameKey, NameValue, Names as NameRecords, ReadRecords, reserved_index,
+    validate_name,
 };
-
-/// The counter of the meta slot that holds the last inode number that was given out.
-const INODE_COUNTER: usize = 0;
 
 impl Names<'_> {
     /// Makes a directory.
@@ -25,7 +23,8 @@ impl Names<'_> {
         name: &[u8],
         attributes: Attributes,
     ) -> Result<InodeNumber> {
-        self.change(|state| add(state, directory, name, &blank(EntryType::Directory, attributes)))
+        let inode = blank(EntryType::Directory, attributes)?;
+        self.change(|state| add(state, directory, name, &inode))
     }
 
     /// Makes the directories of a path that are not there yet; returns the last.
@@ -41,7 +40,7 @@ impl Names<'_> {
         Ok(directory)
     }
 
-    /// Adds a file whose content is `size` bytes in a stream; an empty file needs none.
+    /// Adds a file whose content is `size` bytes in a stream of its own; an empty file needs none.
     pub fn add_file(
         &self,
         directory: InodeNumber,
@@ -50,8 +49,12 @@ impl Names<'_> {
         stream: Option<Uuid>,
         size: u64,
     ) -> Result<InodeNumber> {
-        let inode = Inode { size, stream, ..blank(EntryType::File, attributes) };
-        self.change(|state| add(state, directory, name, &inode))
+        check_size(stream, size)?;
+        let inode = Inode { size, stream, ..blank(EntryType::File, attributes)? };
+        self.change(|state| {
+            check_content(state, stream)?;
+            add(state, directory, name, &inode)
+        })
     }
 
     /// Adds a symbolic link. A long target goes into a stream of its own.
@@ -66,17 +69,27 @@ impl Names<'_> {
             let reason = "a symbolic link's target is at most 65536 bytes";
             return Err(Error::InvalidName { name: name.to_vec(), reason });
         }
-        let mut inode = blank(EntryType::Symlink, attributes);
+        let mut inode = blank(EntryType::Symlink, attributes)?;
         inode.size = target.len() as u64;
         if target.len() <= INLINE_TARGET_MAX {
             inode.target = Some(target.to_vec());
-        } else {
-            let mut stream = self.archive.new_stream()?;
-            stream.append(target)?;
-            inode.stream = Some(stream.identity());
-            stream.close()?;
+            return self.change(|state| add(state, directory, name, &inode));
         }
-        self.change(|state| add(state, directory, name, &inode))
+        // Asked before the stream is made: it would stay behind without a name.
+        self.change(|state| check_free(state, directory, name))?;
+        let mut stream = self.archive.new_stream()?;
+        stream.append(target)?;
+        let identity = stream.identity();
+        inode.stream = Some(identity);
+        stream.close()?;
+        self.change(|state| {
+            // Another thread may have taken the name since.
+            let added = add(state, directory, name, &inode);
+            if added.is_err() {
+                state.delete_stream(identity)?;
+            }
+            added
+        })
     }
 
     /// Gives a file or symbolic link one more name.
@@ -97,6 +110,7 @@ impl Names<'_> {
 
     /// Sets permissions, owner and time.
     pub fn set_attributes(&self, number: InodeNumber, attributes: Attributes) -> Result<()> {
+        let attributes = storable(attributes)?;
         self.change(|state| {
             let inode = Inode { attributes, ..existing(state, number)? };
             state.registry.put::<Inodes>(&number, &inode)?;
@@ -112,12 +126,15 @@ impl Names<'_> {
         size: u64,
         attributes: Attributes,
     ) -> Result<()> {
+        check_size(stream, size)?;
+        let attributes = storable(attributes)?;
         self.change(|state| {
             let inode = existing(state, number)?;
             if inode.kind != EntryType::File {
                 let (found, needed) = (inode.kind.name(), "a file");
                 return Err(Error::WrongEntryType { path: Vec::new(), found, needed });
             }
+            check_content(state, stream)?;
             if let Some(old) = inode.stream.filter(|&old| Some(old) != stream) {
                 state.delete_stream(old)?;
             }
@@ -145,6 +162,7 @@ impl Names<'_> {
         let mut removed = 0;
         let mut since = 0;
         let mut path = vec![(directory, name.to_vec())];
+        let mut above = HashSet::from([directory]);
         while let Some((directory, name)) = path.last() {
             let entry = self
                 .lookup(*directory, name)?
@@ -153,13 +171,14 @@ impl Names<'_> {
             if entry.kind == EntryType::Directory
                 && let Some(child) = self.list(entry.inode, None, 1)?.pop()
             {
-                if path.iter().any(|(above, _)| *above == entry.inode) {
+                if !above.insert(entry.inode) {
                     return Err(circle(entry.inode));
                 }
                 path.push((entry.inode, child.name));
                 continue;
             }
             self.remove(*directory, name)?;
+            above.remove(directory);
             path.pop();
             removed += 1;
             since += 1;
@@ -174,39 +193,18 @@ impl Names<'_> {
         Ok(removed)
     }
 
-    /// Moves a name. With `replace`, a file or symbolic link that has the new name is removed; a directory never
-    /// moves into itself.
+    /// Moves a name. With `replace`, a file or symbolic link that has the new name is removed, unless it is a
+    /// directory that moves; a directory never moves into itself.
+    ///
+    /// A directory that moves to another directory than the root takes a look at every name below it: what an
+    /// inode's parent is stands nowhere.
     pub fn rename(
         &self,
         from: (InodeNumber, &[u8]),
         to: (InodeNumber, &[u8]),
         replace: bool,
     ) -> Result<()> {
-        self.change(|state| {
-            validate_name(to.1)?;
-            let value = lookup_in(&state.registry, from.0, from.1)?
-                .ok_or_else(|| Error::NoEntry { path: from.1.to_vec() })?;
-            if from == to {
-                return Ok(());
-            }
-            if value.kind == EntryType::Directory && is_below(state, value.inode, to.0)? {
-                return Err(Error::IntoItself { path: from.1.to_vec() });
-            }
-            match lookup_in(&state.registry, to.0, to.1)? {
-                Some(found) if replace && found.kind != EntryType::Directory => {
-                    // Two names of one file: the old one goes, and that is all.
-                    if found.inode == value.inode {
-                        return remove(state, from.0, from.1);
-                    }
-                    remove(state, to.0, to.1)?;
-                }
-                Some(_) => return Err(Error::EntryExists { path: to.1.to_vec() }),
-                None => {}
-            }
-            let key = NameKey { directory: from.0, name: from.1.to_vec() };
-            state.registry.remove::<NameRecords>(&key)?;
-            put_name(state, to.0, to.1, value)
-        })
+        self.change(|state| rename(state, from, to, replace))
     }
 
     fn change<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
@@ -222,9 +220,53 @@ impl Names<'_> {
     }
 }
 
-fn blank(kind: EntryType, attributes: Attributes) -> Inode {
-    let attributes = Attributes { mode: attributes.mode & 0o7777, ..attributes };
-    Inode { kind, attributes, size: 0, links: 1, target: None, stream: None, unknown: Vec::new() }
+fn blank(kind: EntryType, attributes: Attributes) -> Result<Inode> {
+    let attributes = storable(attributes)?;
+    Ok(Inode {
+        kind,
+        attributes,
+        size: 0,
+        links: 1,
+        target: None,
+        stream: None,
+        unknown: Vec::new(),
+    })
+}
+
+/// The attributes as an inode keeps them. What reading would refuse must never be written: the type in the mode of
+/// a host's file is left out, and a time that is none is an error.
+fn storable(attributes: Attributes) -> Result<Attributes> {
+    let Attributes { mode, modified, .. } = attributes;
+    if modified.nanoseconds > NANOSECONDS_MAX {
+        return Err(EngineError::OutOfBounds {
+            what: "nanoseconds of a time",
+            found: modified.nanoseconds.into(),
+            allowed: NANOSECONDS_MAX.into(),
+        }
+        .into());
+    }
+    Ok(Attributes { mode: mode & MODE_MAX, ..attributes })
+}
+
+fn check_size(stream: Option<Uuid>, size: u64) -> Result<()> {
+    if stream.is_none() && size > 0 {
+        return Err(EngineError::OutOfBounds {
+            what: "size of a file without a stream",
+            found: size.into(),
+            allowed: 0_u8.into(),
+        }
+        .into());
+    }
+    Ok(())
+}
+
+/// The stream of a file exists and is not a reserved one, which cannot go when the file goes.
+fn check_content(state: &State, stream: Option<Uuid>) -> Result<()> {
+    let Some(stream) = stream else { return Ok(()) };
+    if reserved_index(stream).is_some() || state.stored(stream)?.is_none() {
+        return Err(Error::NoStream { stream });
+    }
+    Ok(())
 }
 
 fn add(
@@ -234,14 +276,61 @@ fn add(
     inode: &Inode,
 ) -> Result<InodeNumber> {
     check_free(state, directory, name)?;
+    let last = state.counters[INODE_COUNTER].max(InodeNumber::ROOT.0);
+    let number = last
+        .checked_add(1)
+        .ok_or(EngineError::Full { what: "number of inodes", limit: u64::MAX })?;
     make_root(state)?;
-    let last = &mut state.counters[INODE_COUNTER];
-    let full = EngineError::Full { what: "number of inodes", limit: u64::MAX };
-    *last = (*last).max(InodeNumber::ROOT.0).checked_add(1).ok_or(full)?;
-    let number = InodeNumber(*last);
-    state.registry.put::<Inodes>(&number, inode)?;
+    state.counters[INODE_COUNTER] = number;
+    let number = InodeNumber(number);
+    if state.registry.put::<Inodes>(&number, inode)?.is_some() {
+        // The counter lags behind: somebody with the key wrote it. Only a rollback helps now.
+        let expected = "a number that is not taken";
+        return Err(EngineError::damaged(None, Check::Name, expected, number.0).into());
+    }
     put_name(state, directory, name, NameValue { inode: number, kind: inode.kind })?;
     Ok(number)
+}
+
+fn rename(
+    state: &mut State,
+    from: (InodeNumber, &[u8]),
+    to: (InodeNumber, &[u8]),
+    replace: bool,
+) -> Result<()> {
+    validate_name(to.1)?;
+    let value = lookup_in(&state.registry, from.0, from.1)?
+        .ok_or_else(|| Error::NoEntry { path: from.1.to_vec() })?;
+    if from == to {
+        return Ok(());
+    }
+    let parent = existing(state, to.0)?.kind;
+    if parent != EntryType::Directory {
+        return Err(not_directory(to.1, parent));
+    }
+    let is_directory = value.kind == EntryType::Directory;
+    // The root is below nothing, and a directory does not get below itself where it is already.
+    let may_be_below = to.0 != InodeNumber::ROOT && to.0 != from.0;
+    if is_directory && may_be_below && is_below(state, value.inode, to.0)? {
+        return Err(Error::IntoItself { path: from.1.to_vec() });
+    }
+    match lookup_in(&state.registry, to.0, to.1)? {
+        Some(found) if replace && found.kind != EntryType::Directory => {
+            if is_directory {
+                return Err(not_directory(to.1, found.kind));
+            }
+            // Two names of one file: the old one goes, and that is all.
+            if found.inode == value.inode {
+                return remove(state, from.0, from.1);
+            }
+            remove(state, to.0, to.1)?;
+        }
+        Some(_) => return Err(Error::EntryExists { path: to.1.to_vec() }),
+        None => {}
+    }
+    let key = NameKey { directory: from.0, name: from.1.to_vec() };
+    state.registry.remove::<NameRecords>(&key)?;
+    put_name(state, to.0, to.1, value)
 }
 
 /// Removes a name, and with the last one the inode and its stream.
@@ -252,7 +341,7 @@ fn remove(state: &mut State, directory: InodeNumber, name: &[u8]) -> Result<()> 
     if inode.kind == EntryType::Directory && !is_empty(state, value.inode)? {
         return Err(Error::NotEmpty { path: name.to_vec() });
     }
-    inode.links = inode.links.saturating_sub(1);
+    inode.links -= 1;
     if inode.links == 0 {
         if let Some(stream) = inode.stream {
             state.delete_stream(stream)?;

@@ -13,6 +13,9 @@ use crate::archive::{Archive, Snapshot};
 use crate::error::Result;
 use crate::records::{ReadRecords, Record};
 
+/// The counter of the meta slot that holds the last inode number that was given out.
+pub(crate) const INODE_COUNTER: usize = 0;
+
 /// The names of an archive: in a writer as the transaction has them, in a reader as they were committed when
 /// this was made.
 pub struct Names<'a> {

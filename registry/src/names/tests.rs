@@ -1,6 +1,9 @@
 //! Names behave as those of a file system: what is added is found, listed in order and removed, hard links
 //! are counted, and nothing moves into itself.
 
+mod model;
+mod refused;
+
 use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::device::MemoryDevice;
 use ar7_engine::format::Timestamp;

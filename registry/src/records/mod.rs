@@ -3,10 +3,12 @@
 mod names;
 mod space;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 pub use names::{
-    Attributes, EntryType, INLINE_TARGET_MAX, Inode, InodeNumber, Inodes, NAME_MAX, NameKey,
-    NameValue, Names, name_layout, tag_layout, validate_name,
+    Attributes, EntryType, INLINE_TARGET_MAX, Inode, InodeNumber, Inodes, MODE_MAX, NAME_MAX,
+    NANOSECONDS_MAX, NameKey, NameValue, Names, name_layout, tag_layout, validate_name,
 };
 pub use space::{Dying, Free, SessionEntry, Sessions};
 pub use streams::{Extent, ExtentKey, Extents, Streams, extent_key_layout, extent_layout};

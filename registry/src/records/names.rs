@@ -14,6 +14,12 @@ pub const NAME_MAX: usize = 255;
 /// Longest symbolic link target that is kept in the inode; a longer one is kept in a stream.
 pub const INLINE_TARGET_MAX: usize = 512;
 
+/// Permission bits of a mode.
+pub const MODE_MAX: u32 = 0o7777;
+
+/// Most nanoseconds of a time.
+pub const NANOSECONDS_MAX: u32 = 999_999_999;
+
 ar7_engine::layout! {
     /// Value of a name.
     pub mod name_layout, 9 => {
@@ -173,16 +179,16 @@ pub struct Inode {
 /// Inodes: number to fields.
 pub enum Inodes {}
 
-mod tag {
-    pub(super) const KIND: u16 = 1;
-    pub(super) const MODE: u16 = 2;
-    pub(super) const UID: u16 = 3;
-    pub(super) const GID: u16 = 4;
-    pub(super) const MODIFIED: u16 = 5;
-    pub(super) const SIZE: u16 = 6;
-    pub(super) const LINKS: u16 = 7;
-    pub(super) const TARGET: u16 = 8;
-    pub(super) const STREAM: u16 = 9;
+pub(super) mod tag {
+    pub(in crate::records) const KIND: u16 = 1;
+    pub(in crate::records) const MODE: u16 = 2;
+    pub(in crate::records) const UID: u16 = 3;
+    pub(in crate::records) const GID: u16 = 4;
+    pub(in crate::records) const MODIFIED: u16 = 5;
+    pub(in crate::records) const SIZE: u16 = 6;
+    pub(in crate::records) const LINKS: u16 = 7;
+    pub(in crate::records) const TARGET: u16 = 8;
+    pub(in crate::records) const STREAM: u16 = 9;
 }
 
 impl Record for Inodes {
@@ -273,11 +279,15 @@ fn set_field(inode: &mut Inode, tag: u16, field: &[u8]) -> Result<()> {
 
 fn check_inode(inode: &Inode) -> Result<()> {
     let Attributes { mode, modified, .. } = inode.attributes;
-    if mode > 0o7777 {
-        return Err(damaged(0o7777_u32, mode));
+    if mode > MODE_MAX {
+        return Err(damaged(MODE_MAX, mode));
     }
-    if modified.nanoseconds >= 1_000_000_000 {
-        return Err(damaged(999_999_999_u32, modified.nanoseconds));
+    if modified.nanoseconds > NANOSECONDS_MAX {
+        return Err(damaged(NANOSECONDS_MAX, modified.nanoseconds));
+    }
+    if inode.links == 0 {
+        // With its last name an inode goes.
+        return Err(damaged(1_u32, inode.links));
     }
     let target = inode.target.as_ref().map_or(0, Vec::len);
     let fits = match inode.kind {

@@ -43,25 +43,69 @@ impl BlockMap {
         twice.map_or(Ok(()), Err)
     }
 
-    /// Runs of blocks that are not accounted for.
-    pub(super) fn missing(&self) -> Vec<Run> {
-        let mut runs: Vec<Run> = Vec::new();
-        for block in 0..self.blocks {
-            let (word, bit) = place(block);
-            if self.words[word] & bit != 0 {
-                continue;
+    /// Runs of blocks that are not accounted for, in order. One at a time: there may be one for every second
+    /// block.
+    pub(super) fn missing(&self) -> impl Iterator<Item = Run> + '_ {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let start = self.next(at, false)?;
+            let end = self.next(start, true).unwrap_or(self.blocks);
+            at = end;
+            Run::new(Position::at(start), end - start)
+        })
+    }
+
+    /// First block from `from` on that is, or is not, accounted for.
+    fn next(&self, from: u32, marked: bool) -> Option<u32> {
+        let mut at = from;
+        while at < self.blocks {
+            let (word, _) = place(at);
+            let bits = if marked { self.words[word] } else { !self.words[word] };
+            let rest = bits >> (at % 64);
+            if rest != 0 {
+                return Some(at + rest.trailing_zeros()).filter(|&found| found < self.blocks);
             }
-            match runs.last_mut() {
-                Some(run) if run.end() == block => {
-                    *run = Run::new(run.start(), run.count() + 1).expect("within the archive");
-                }
-                _ => runs.push(Run::single(Position::at(block))),
-            }
+            at = (at / 64 + 1).saturating_mul(64);
         }
-        runs
+        None
     }
 }
 
 fn place(block: u32) -> (usize, u64) {
     (usize::try_from(block / 64).expect("fits memory"), 1 << (block % 64))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Marks and missing runs equal a plain list of flags, at any alignment to the words.
+        #[test]
+        fn map_equals_a_list_of_flags(
+            blocks in 8_u32..400,
+            runs in prop::collection::vec((0_u32..420, 1_u32..90), 0..12),
+        ) {
+            let mut map = BlockMap::new(blocks);
+            let mut flags: Vec<bool> = (0..blocks).map(|block| block < RESERVED_BLOCKS).collect();
+            for (start, count) in runs {
+                let taken = |block: u32| flags.get(block as usize).copied().unwrap_or(true);
+                let twice = (start..start + count).find(|&block| taken(block));
+                let found = map.mark(Run::new(Position::at(start), count).unwrap());
+                prop_assert_eq!(found.err().map(Position::get), twice);
+                for flag in flags.iter_mut().skip(start as usize).take(count as usize) {
+                    *flag = true;
+                }
+            }
+            let marked = flags.iter().filter(|&&flag| flag).count();
+            prop_assert_eq!(map.marked(), marked as u64);
+            let runs: Vec<Run> = map.missing().collect();
+            prop_assert!(runs.windows(2).all(|pair| pair[0].end() < pair[1].start().get()));
+            let missing = runs.iter().flat_map(|run| run.positions());
+            let expected = (0..blocks).filter(|&block| !flags[block as usize]);
+            prop_assert!(missing.map(Position::get).eq(expected));
+        }
+    }
 }

@@ -1,14 +1,18 @@
 //! Names and inodes: what is named exists, what exists is named, and all directories hang together.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 use ar7_engine::Check;
 use uuid::Uuid;
 
 use super::{Subject, Verifier};
+use crate::names::INODE_COUNTER;
 use crate::records::{
-    EntryType, Inode, InodeNumber, Inodes, NameKey, NameValue, Names, ReadRecords,
+    EntryType, Inode, InodeNumber, Inodes, NameKey, NameValue, Names, ReadRecords, Streams,
+    reserved_index,
 };
+use crate::tree::TreeId;
 
 /// What the names said, to be compared with the inodes.
 #[derive(Default)]
@@ -20,7 +24,9 @@ pub(super) struct NameChecks {
     /// Directory of each directory.
     parents: HashMap<u64, u64>,
     /// Streams with the content of an inode.
-    streams: HashSet<Uuid>,
+    streams: Vec<Uuid>,
+    /// The highest inode number.
+    highest: u64,
 }
 
 impl Verifier<'_> {
@@ -36,9 +42,16 @@ impl Verifier<'_> {
         });
         self.walk::<Inodes>(&mut |verifier, number, inode| verifier.check_inode(number, &inode));
         self.check_circles();
+        self.check_shared_streams();
+        let given_out = self.snapshot.commit().slot.counters[INODE_COUNTER];
+        let highest = self.names.highest;
+        if highest > InodeNumber::ROOT.0 && given_out < highest {
+            // The next file would get the number of one that is there.
+            self.disagree(Subject::Tree(TreeId::Inodes), Check::Name, highest, given_out);
+        }
     }
 
-    /// The inode that names are listed under is a directory.
+    /// The inode that names are listed under is a directory. Nothing need be stored of the root.
     fn check_directory(&mut self, number: InodeNumber) {
         match self.snapshot.get::<Inodes>(&number) {
             Ok(Some(inode)) if inode.kind == EntryType::Directory => {}
@@ -46,6 +59,7 @@ impl Verifier<'_> {
                 let subject = Subject::Inode(number.0);
                 self.disagree(subject, Check::Name, "a directory", inode.kind.name());
             }
+            Ok(None) if number == InodeNumber::ROOT => {}
             Ok(None) => {
                 self.disagree(Subject::Inode(number.0), Check::Name, "a directory", "no inode");
             }
@@ -59,6 +73,9 @@ impl Verifier<'_> {
         let found = self.snapshot.get::<Inodes>(&number);
         let directory = key.directory.0;
         let subject = Subject::Name { directory, name: key.name };
+        if number == InodeNumber::ROOT {
+            return self.disagree(subject, Check::Name, "an inode below the root", number.0);
+        }
         match found {
             Ok(Some(inode)) if inode.kind != kind => {
                 self.disagree(subject.clone(), Check::Name, kind.name(), inode.kind.name());
@@ -66,63 +83,97 @@ impl Verifier<'_> {
             Ok(None) => self.disagree(subject.clone(), Check::Name, "an inode", number.0),
             Ok(Some(_)) | Err(_) => {}
         }
-        let is_again = self.names.parents.contains_key(&number.0) || number == InodeNumber::ROOT;
         if kind == EntryType::Directory {
-            self.names.parents.entry(number.0).or_insert(directory);
-        }
-        if kind == EntryType::Directory && is_again {
-            self.disagree(
-                subject,
-                Check::Name,
-                "one name for a directory, none for the root",
-                number.0,
-            );
+            // The first one counts as its way up.
+            match self.names.parents.entry(number.0) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert(directory);
+                }
+                Entry::Occupied(_) => {
+                    self.disagree(subject, Check::Name, "one name for a directory", number.0);
+                }
+            }
         }
         if !self.names.named.insert(number.0) {
-            *self.names.further.entry(number.0).or_default() += 1;
+            let further = self.names.further.entry(number.0).or_default();
+            *further = further.saturating_add(1);
         }
     }
 
     fn check_inode(&mut self, number: InodeNumber, inode: &Inode) {
+        self.names.highest = self.names.highest.max(number.0);
         let subject = Subject::Inode(number.0);
         let first = u32::from(self.names.named.contains(number.0) || number == InodeNumber::ROOT);
-        let names = first + self.names.further.get(&number.0).copied().unwrap_or(0);
+        let further = self.names.further.get(&number.0).copied().unwrap_or(0);
+        let names = first.saturating_add(further);
         if names != inode.links && self.unreadable_pages == 0 {
             self.disagree(subject.clone(), Check::Name, inode.links, names);
         }
-        let Some(stream) = inode.stream else {
-            if inode.kind == EntryType::File && inode.size != 0 {
-                self.disagree(subject, Check::Name, "a stream", "none");
-            }
-            return;
-        };
-        if !self.names.streams.insert(stream) {
-            self.disagree(subject.clone(), Check::Name, "a stream of its own", stream);
+        if let Some(stream) = inode.stream {
+            return self.check_content(subject, inode, stream);
         }
-        match self.snapshot.stored(stream) {
+        // A directory has no content; the target of a link is in the inode.
+        let expected = inode.target.as_ref().map_or(0, |target| target.len() as u64);
+        if inode.size != expected {
+            self.disagree(subject, Check::Name, expected, inode.size);
+        }
+    }
+
+    fn check_content(&mut self, subject: Subject, inode: &Inode, stream: Uuid) {
+        self.names.streams.push(stream);
+        if reserved_index(stream).is_some() {
+            return self.disagree(subject, Check::Name, "a stream that is not reserved", stream);
+        }
+        match self.snapshot.get::<Streams>(&stream) {
             Ok(Some(stored)) if stored.record.length != inode.size => {
                 self.disagree(subject, Check::Name, inode.size, stored.record.length);
             }
-            Ok(None) => self.disagree(subject, Check::Name, "its stream", "none"),
+            Ok(None) => self.disagree(subject, Check::Name, "its stream", stream),
             Ok(Some(_)) | Err(_) => {}
+        }
+    }
+
+    /// No stream is the content of two inodes: it would be deleted with the first of them.
+    fn check_shared_streams(&mut self) {
+        // Files and their streams are numbered in the same order, mostly: sorting costs little.
+        let mut streams = std::mem::take(&mut self.names.streams);
+        streams.sort_unstable();
+        let mut reported = None;
+        for pair in streams.windows(2) {
+            if pair[0] == pair[1] && reported != Some(pair[0]) {
+                reported = Some(pair[0]);
+                self.disagree(Subject::Stream(pair[0]), Check::Name, "one inode", "several");
+            }
         }
     }
 
     /// Every directory leads up to the root.
     fn check_circles(&mut self) {
+        if self.unreadable_pages > 0 {
+            return;
+        }
         let parents = std::mem::take(&mut self.names.parents);
-        let mut good: HashSet<u64> = HashSet::from([InodeNumber::ROOT.0]);
-        for &directory in parents.keys() {
-            let (mut at, mut way) = (directory, HashSet::new());
-            while !good.contains(&at) && way.insert(at) {
-                match parents.get(&at) {
-                    Some(&parent) => at = parent,
-                    None => break,
+        let mut directories: Vec<u64> = parents.keys().copied().collect();
+        directories.sort_unstable();
+        // Each directory is passed once: what is on the way counts as lost until the root is reached.
+        let mut reaches: HashMap<u64, bool> = HashMap::from([(InodeNumber::ROOT.0, true)]);
+        for &directory in &directories {
+            let (mut at, mut way) = (Some(directory), Vec::new());
+            let reached = loop {
+                let Some(here) = at else { break false };
+                if let Some(&known) = reaches.get(&here) {
+                    break known;
                 }
+                reaches.insert(here, false);
+                way.push(here);
+                at = parents.get(&here).copied();
+            };
+            if reached {
+                reaches.extend(way.into_iter().map(|passed| (passed, true)));
             }
-            if good.contains(&at) {
-                good.extend(way);
-            } else if self.unreadable_pages == 0 {
+        }
+        for directory in directories {
+            if !reaches[&directory] {
                 let subject = Subject::Inode(directory);
                 self.disagree(subject, Check::Name, "a way up to the root", "none");
             }
@@ -140,7 +191,8 @@ impl NumberSet {
         if self.contains(number) {
             return false;
         }
-        let end = self.0.remove(&(number.saturating_add(1))).unwrap_or(number);
+        let after = number.checked_add(1).and_then(|after| self.0.remove(&after));
+        let end = after.unwrap_or(number);
         let before = self.0.range(..number).next_back().map(|(&start, &end)| (start, end));
         match before {
             Some((start, last)) if last + 1 == number => self.0.insert(start, end),
@@ -151,5 +203,32 @@ impl NumberSet {
 
     fn contains(&self, number: u64) -> bool {
         self.0.range(..=number).next_back().is_some_and(|(_, &last)| last >= number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// The set equals a plain one, at both ends of the numbers too, and joins what touches.
+        #[test]
+        fn numbers_equal_a_plain_set(
+            numbers in prop::collection::vec(prop_oneof![0_u64..40, u64::MAX - 5..=u64::MAX], 0..60),
+        ) {
+            let (mut set, mut plain) = (NumberSet::default(), BTreeSet::new());
+            for number in numbers {
+                prop_assert_eq!(set.insert(number), plain.insert(number));
+            }
+            for number in (0..45).chain(u64::MAX - 8..=u64::MAX) {
+                prop_assert_eq!(set.contains(number), plain.contains(&number));
+            }
+            let spans: Vec<(&u64, &u64)> = set.0.iter().collect();
+            prop_assert!(spans.windows(2).all(|pair| pair[0].1 + 1 < *pair[1].0));
+        }
     }
 }

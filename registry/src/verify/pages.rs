@@ -5,7 +5,7 @@ use ar7_engine::{Check, Error as EngineError, Value};
 
 use super::{Subject, Verifier};
 use crate::archive::read_page;
-use crate::records::{Dying, Extents, Free, ReadRecords, Record, Sessions, Streams};
+use crate::records::{Free, Record};
 use crate::tree::{Page, PageExpectation, TreeId};
 
 /// Keys that a page's cells lie between: not below the first, below the second.
@@ -112,21 +112,38 @@ impl<'a> Verifier<'a> {
         }
     }
 
-    /// Free runs, the redo list, and the trees that only need to be read.
-    pub(super) fn check_space(&mut self) {
-        let slot = self.snapshot.commit().slot.clone();
+    /// The blocks of the redo list: its chain and its spares.
+    pub(super) fn check_redo_list(&mut self) {
+        let commit = self.snapshot.commit();
+        match self.snapshot.store().redo_blocks(commit) {
+            Ok(blocks) => {
+                for run in blocks.iter() {
+                    self.account(|| Subject::Blocks(run), run);
+                }
+            }
+            Err(error) => {
+                let position = commit.slot.redo_head.map(|head| head.position);
+                let position = position.expect("only a list that is named can be bad");
+                self.unreadable_pages += 1;
+                self.find(Subject::Blocks(Run::single(position)), error);
+            }
+        }
+    }
+
+    /// Free runs, those of the trash and the loose ones of the meta slot.
+    pub(super) fn check_free(&mut self) {
         let mut recorded = 0;
         let mut last_end = 0;
         self.walk::<Free>(&mut |verifier, start, run| {
             recorded += u64::from(run.count());
-            if start.get() <= last_end && last_end > 0 {
+            if start.get() <= last_end {
                 let error = EngineError::damaged(start, Check::FreeMap, "joined runs", start);
                 verifier.find(Subject::Blocks(run), error);
             }
             last_end = run.end();
             verifier.account(|| Subject::Blocks(run), run);
         });
-        for &run in &slot.loose {
+        for &run in &self.snapshot.commit().slot.loose {
             recorded += u64::from(run.count());
             self.account(|| Subject::Blocks(run), run);
         }
@@ -135,46 +152,5 @@ impl<'a> Verifier<'a> {
         if self.unreadable_pages == 0 && counted != recorded {
             self.disagree(Subject::Tree(TreeId::Free), Check::FreeMap, counted, recorded);
         }
-        match self.snapshot.store().redo_blocks(self.snapshot.commit()) {
-            Ok(blocks) => {
-                for run in blocks.iter() {
-                    self.account(|| Subject::Blocks(run), run);
-                }
-            }
-            Err(error) => {
-                let position = slot.redo_head.map(|head| head.position);
-                let position = position.expect("only a list that is named can be bad");
-                self.unreadable_pages += 1;
-                self.find(Subject::Blocks(Run::single(position)), error);
-            }
-        }
-        self.walk::<Sessions>(&mut |_, _, _| {});
-        self.walk::<Dying>(&mut |_, _, _| {});
-        self.check_extents();
-    }
-
-    /// Every extent belongs to a stream of several runs, or to a dying one, whose blocks are
-    /// accounted for here.
-    fn check_extents(&mut self) {
-        let mut last = None;
-        let mut dying = false;
-        self.walk::<Extents>(&mut |verifier, key, extent| {
-            if last != Some(key.stream) {
-                last = Some(key.stream);
-                let snapshot = verifier.snapshot;
-                dying = snapshot.get::<Dying>(&key.stream).is_ok_and(|found| found.is_some());
-                let owner = match crate::records::reserved_index(key.stream) {
-                    Some(_) => true,
-                    None => !matches!(snapshot.get::<Streams>(&key.stream), Ok(None)),
-                };
-                if !dying && !owner {
-                    let subject = Subject::Stream(key.stream);
-                    verifier.disagree(subject, Check::Extents, "a stream", "no record");
-                }
-            }
-            if dying {
-                verifier.account(|| Subject::Stream(key.stream), extent.run);
-            }
-        });
     }
 }

@@ -1,110 +1,188 @@
 //! The blocks of every stream.
+//!
+//! Most streams are short, so parallelism inside a stream would be worth little: blocks of many streams
+//! wait in a queue, and all cores open what is in it.
 
 use ar7_engine::crypto::KeyKind;
-use ar7_engine::format::{BlockHead, BlockIndex, DATA_SIZE, StoredStream};
+use ar7_engine::format::{
+    BlockHead, BlockIndex, DATA_SIZE, Position, RESERVED_BLOCKS, Run, StoredStream, StreamLayout,
+};
 use ar7_engine::{Check, Error as EngineError};
+use rayon::prelude::*;
 
 use super::{Subject, Verifier};
-use crate::records::Streams;
-use crate::stream::{Expected, Neighbour, Segment, check_head, locate};
+use crate::archive::Snapshot;
+use crate::records::{ExtentKey, Extents, ReadRecords, Streams, reserved_index};
+use crate::stream::{Expected, Neighbour, Segment, check_head};
 
-/// Blocks that are opened at a time: 4 MiB.
-const BATCH_BLOCKS: u32 = 1024;
+/// Blocks that one thread opens at a time: 256 KiB.
+const PIECE_BLOCKS: u32 = 64;
+
+/// Blocks that wait at most before they are opened: 32 MiB.
+const QUEUE_BLOCKS: u32 = 8192;
+
+/// Blocks that wait to be opened.
+#[derive(Default)]
+pub(super) struct Queue {
+    pieces: Vec<Piece>,
+    blocks: u32,
+}
+
+/// Some blocks of a segment.
+#[derive(Clone, Copy)]
+struct Piece {
+    expected: Expected,
+    /// Place of the first in the segment.
+    place: u32,
+    count: u32,
+}
 
 impl Verifier<'_> {
-    /// Opens every block of every stream, the reserved ones included.
+    /// Opens every block of every stream of one run, the reserved streams included. The blocks of the others are
+    /// opened as their extents are visited.
     pub(super) fn check_streams(&mut self) {
         for stored in self.snapshot.commit().slot.reserved_streams.clone() {
             self.check_stream(&stored);
         }
-        self.walk::<Streams>(&mut |verifier, _, stored| {
+        self.walk::<Streams>(&mut |verifier, identity, stored| {
             verifier.summary.streams += 1;
+            if reserved_index(identity).is_some() {
+                let subject = Subject::Stream(identity);
+                verifier.disagree(subject, Check::Record, "the meta slot's record", "another");
+            }
             verifier.check_stream(&stored);
         });
+        self.open_queued();
     }
 
-    /// Follows the extents of a stream in order; chains by links, by extents and by positions must agree.
     fn check_stream(&mut self, stored: &StoredStream) {
         let record = &stored.record;
-        let subject = Subject::Stream(record.identity);
         self.summary.bytes += record.length;
-        let mut previous: Option<Segment> = None;
-        let mut index = 0;
-        while index < record.count {
-            let segment = match locate(self.snapshot, stored, index) {
-                Ok(segment) => segment,
-                Err(error) => {
-                    self.unreadable_pages += 1;
-                    return self.find(subject, error);
-                }
-            };
-            if segment.first != BlockIndex(index) {
-                let found = segment.first.get();
-                self.disagree(subject.clone(), Check::Extents, index, found);
+        match (stored.layout, record.begin) {
+            (StreamLayout::OneRun(_), None) => {}
+            (StreamLayout::OneRun(generation), Some(begin)) => {
+                let Some(run) = Run::new(begin, record.count) else {
+                    let subject = Subject::Stream(record.identity);
+                    return self.disagree(subject, Check::Record, "a run", record.count);
+                };
+                self.enqueue(Expected {
+                    stream: record.identity,
+                    segment: Segment { first: BlockIndex(0), run, generation },
+                    before: Neighbour::None,
+                    after: Neighbour::None,
+                });
             }
-            let next = match segment.end() {
-                end if end == record.count => Neighbour::None,
-                end => locate(self.snapshot, stored, end)
-                    .map_or(Neighbour::Unknown, |next| Neighbour::At(next.position(end))),
-            };
-            let before = previous.map_or(Neighbour::None, |previous| {
-                Neighbour::At(previous.position(previous.end() - 1))
-            });
-            let expected = Expected { stream: record.identity, segment, before, after: next };
-            self.account(|| subject.clone(), segment.run);
-            self.check_segment(&expected);
-            index = segment.end();
-            previous = Some(segment);
-        }
-        let first = locate(self.snapshot, stored, 0).ok().map(|segment| segment.position(0));
-        let last = previous.map(|segment| segment.position(segment.end() - 1));
-        if record.count > 0 && (record.begin, record.end) != (first, last) {
-            self.disagree(subject, Check::Record, last, record.end);
+            (StreamLayout::Extents, _) => self.check_has_extents(stored),
         }
     }
 
-    fn check_segment(&mut self, expected: &Expected) {
-        let mut data = Vec::new();
-        let mut done = 0;
-        let total = expected.segment.run.count();
-        while done < total {
-            let count = BATCH_BLOCKS.min(total - done);
-            if self.open(expected, done, count, &mut data).is_err() {
-                // One by one, so that each bad block is named.
-                for place in done..done + count {
-                    if let Err(error) = self.open(expected, place, 1, &mut data) {
-                        let index = expected.segment.first.get() + place;
-                        self.find(Subject::Block { stream: expected.stream, index }, error);
+    /// A stream of extents has some. What they say is compared when they are visited.
+    fn check_has_extents(&mut self, stored: &StoredStream) {
+        let stream = stored.record.identity;
+        let last = ExtentKey { stream, first: BlockIndex(u32::MAX) };
+        match self.snapshot.floor::<Extents>(&last) {
+            Ok(Some((key, _))) if key.stream == stream => {}
+            Ok(_) => {
+                let count = stored.record.count;
+                self.disagree(Subject::Stream(stream), Check::Extents, count, "no extent");
+            }
+            Err(error) => self.find(Subject::Stream(stream), error),
+        }
+    }
+
+    /// Accounts for the blocks of a segment and has them opened. A segment with a block that is not there, or that
+    /// something else has too, is not opened: however many streams name a block, it is opened once.
+    pub(super) fn enqueue(&mut self, expected: Expected) {
+        let run = expected.segment.run;
+        if !self.account(|| Subject::Stream(expected.stream), run) {
+            return;
+        }
+        let mut place = 0;
+        while place < run.count() {
+            let count = PIECE_BLOCKS.min(run.count() - place);
+            self.queue.pieces.push(Piece { expected, place, count });
+            self.queue.blocks += count;
+            place += count;
+            if self.queue.blocks >= QUEUE_BLOCKS {
+                self.open_queued();
+            }
+        }
+    }
+
+    /// Opens the blocks that wait, with all cores, and reports in order what is wrong with them.
+    pub(super) fn open_queued(&mut self) {
+        let Queue { pieces, blocks } = std::mem::take(&mut self.queue);
+        self.summary.data_blocks += u64::from(blocks);
+        let snapshot = self.snapshot;
+        let found: Vec<(Subject, EngineError)> = pieces
+            .par_iter()
+            .map_init(Vec::new, |data, piece| open_piece(snapshot, piece, data))
+            .flatten_iter()
+            .collect();
+        for (subject, error) in found {
+            self.find(subject, error);
+        }
+    }
+
+    /// The two reserved blocks that hold nothing: they open, and are blank.
+    pub(super) fn check_blanks(&mut self) {
+        for position in [5, 6].map(Position::at) {
+            let subject = Subject::Blocks(Run::single(position));
+            match self.snapshot.store().reserved_block(position) {
+                Err(error) => self.find(subject, error.at_block(position)),
+                Ok(block) => {
+                    let is_blank = block.head == BlockHead::default()
+                        && block.data.iter().all(|&byte| byte == 0);
+                    if !is_blank {
+                        let error = EngineError::damaged(
+                            position,
+                            Check::Reserved,
+                            "a blank block",
+                            "another",
+                        );
+                        self.find(subject, error);
                     }
                 }
             }
-            self.summary.data_blocks += u64::from(count);
-            done += count;
         }
     }
+}
 
-    /// Opens `count` blocks from the given place of a segment on.
-    fn open(
-        &self,
-        expected: &Expected,
-        place: u32,
-        count: u32,
-        data: &mut Vec<u8>,
-    ) -> Result<(), EngineError> {
-        let blocks = usize::try_from(count).expect("a batch fits memory");
-        data.resize(blocks * DATA_SIZE, 0);
-        let segment = expected.segment;
-        let (_, rest) = segment.run.split(place);
-        let run = rest.and_then(|rest| rest.split(count).0).expect("within the segment");
-        let check = |within: u32, head: &BlockHead| check_head(expected, place + within, head);
-        let commit = self.snapshot.commit();
-        self.snapshot.store().read_run(
-            &commit.redirects,
-            KeyKind::Data,
-            run,
-            segment.generation,
-            data,
-            check,
-        )
+/// Opens the blocks of a piece; if that fails, one by one, so that each bad block is named.
+fn open_piece(
+    snapshot: &Snapshot,
+    piece: &Piece,
+    data: &mut Vec<u8>,
+) -> Vec<(Subject, EngineError)> {
+    let Piece { expected, place, count } = piece;
+    if open(snapshot, expected, *place, *count, data).is_ok() {
+        return Vec::new();
     }
+    let single = |place: u32| {
+        let index = expected.segment.first.get() + place;
+        let position = expected.segment.position(index);
+        let error = open(snapshot, expected, place, 1, data).err()?;
+        let subject = Subject::Block { stream: expected.stream, index, position };
+        Some((subject, error.at_block(position)))
+    };
+    (*place..place + count).filter_map(single).collect()
+}
+
+/// Opens `count` blocks from the given place of a segment on.
+fn open(
+    snapshot: &Snapshot,
+    expected: &Expected,
+    place: u32,
+    count: u32,
+    data: &mut Vec<u8>,
+) -> Result<(), EngineError> {
+    let blocks = usize::try_from(count).expect("a piece fits memory");
+    data.resize(blocks * DATA_SIZE, 0);
+    let segment = expected.segment;
+    let (_, rest) = segment.run.split(place);
+    let run = rest.and_then(|rest| rest.split(count).0).expect("within the segment");
+    assert!(run.start().get() >= RESERVED_BLOCKS, "reserved blocks are accounted for already");
+    let check = |within: u32, head: &BlockHead| check_head(expected, place + within, head);
+    let redirects = &snapshot.commit().redirects;
+    snapshot.store().read_run(redirects, KeyKind::Data, run, segment.generation, data, check)
 }

@@ -1,87 +1,252 @@
-//! A clean archive verifies clean; whatever block is damaged, verification says so and goes on.
+//! A clean archive verifies clean; whatever block is damaged, verification names it and goes on.
+
+mod planted;
 
 use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::device::{Device, MemoryDevice};
-use ar7_engine::format::{BLOCK_SIZE, Position, Timestamp};
-use ar7_engine::store::OpenOptions;
+use ar7_engine::format::{BLOCK_SIZE, Position, StreamLayout, Timestamp};
+use ar7_engine::store::{Access, OpenOptions};
 
 use super::*;
 use crate::archive::CreateOptions;
 use crate::records::{Attributes, InodeNumber};
 
+const ROOT: InodeNumber = InodeNumber::ROOT;
+
 fn secret() -> Secret {
     Secret::Key(RawKey::from_bytes([3; 32]))
 }
 
-/// An archive with names, streams of one run and of several, overwritten blocks and free ones; not closed,
-/// so that it has a redo list.
-fn sample() -> MemoryDevice {
-    let device = MemoryDevice::new();
-    let archive =
-        Archive::create_device(Box::new(device.clone()), &secret(), &CreateOptions::default())
-            .unwrap();
-    let attributes = Attributes { mode: 0o644, uid: 0, gid: 0, modified: Timestamp::default() };
+fn attributes() -> Attributes {
+    Attributes { mode: 0o644, uid: 0, gid: 0, modified: Timestamp::default() }
+}
+
+/// Files `file0` to `file5`; `file2`, which is long, is removed, so that there are free blocks. `file4` was overwritten in place, and `log` is a stream of several
+/// runs that is longer than one thread opens at a time.
+fn fill(archive: &Archive) {
     let names = archive.names();
     let mut identities = Vec::new();
     for at in 0..6_u8 {
         let mut stream = archive.new_stream().unwrap();
-        stream.append(&vec![at; 10_000 + usize::from(at)]).unwrap();
+        let length = if at == 2 { 800_000 } else { 10_000 + usize::from(at) };
+        stream.append(&vec![at; length]).unwrap();
         identities.push(stream.identity());
         let (name, size) = (format!("file{at}"), stream.len().unwrap());
         stream.close().unwrap();
         names
-            .add_file(
-                InodeNumber::ROOT,
-                name.as_bytes(),
-                attributes,
-                identities.last().copied(),
-                size,
-            )
+            .add_file(ROOT, name.as_bytes(), attributes(), identities.last().copied(), size)
             .unwrap();
     }
+    let mut log = archive.new_stream().unwrap();
+    let length = 200_000 + 300_000 + 100_000;
+    let log_name = names.add_file(ROOT, b"log", attributes(), Some(log.identity()), length);
+    log.append(&vec![1; 200_000]).unwrap();
     archive.commit().unwrap();
-    names.remove(InodeNumber::ROOT, b"file2").unwrap();
+    names.remove(ROOT, b"file2").unwrap();
+    log.append(&vec![2; 300_000]).unwrap();
     archive.commit().unwrap();
+    log.append(&vec![3; 100_000]).unwrap();
+    archive.commit().unwrap();
+    log.close().unwrap();
+    log_name.unwrap();
     let mut stream = archive.open_stream(identities[4]).unwrap();
     stream.write_at(5000, b"changed").unwrap();
     stream.close().unwrap();
     archive.commit().unwrap();
+}
+
+/// An archive that is not closed, so that it has a redo list.
+fn sample() -> MemoryDevice {
+    let device = MemoryDevice::new();
+    let options = CreateOptions::default();
+    let archive = Archive::create_device(Box::new(device.clone()), &secret(), &options).unwrap();
+    fill(&archive);
     device
 }
 
+fn open(device: &MemoryDevice, access: Access) -> Result<Archive> {
+    let options = OpenOptions { access, ..OpenOptions::default() };
+    Archive::open_device(Box::new(device.clone()), &secret(), options)
+}
+
 fn verify(device: &MemoryDevice) -> Result<(VerifySummary, Vec<Finding>)> {
-    let archive =
-        Archive::open_device(Box::new(device.clone()), &secret(), OpenOptions::default())?;
+    let archive = open(device, Access::Read)?;
     let mut findings = Vec::new();
     let summary = archive.verify(&mut |finding| findings.push(finding), &mut |_| {})?;
+    assert_eq!(summary.findings, findings.len() as u64);
     Ok((summary, findings))
+}
+
+/// The device with one bit of a block flipped.
+fn with_flipped_bit(device: &MemoryDevice, position: Position) -> MemoryDevice {
+    let copy = device.snapshot().to_device();
+    let mut bytes = [0; BLOCK_SIZE];
+    copy.read(position, &mut bytes).unwrap();
+    bytes[1000] ^= 1;
+    copy.write(position, &bytes).unwrap();
+    copy
 }
 
 #[test]
 fn a_clean_archive_has_no_findings() {
     let (summary, findings) = verify(&sample()).unwrap();
     assert!(findings.is_empty(), "{findings:?}");
-    assert_eq!((summary.streams, summary.names), (5, 5));
-    assert!(summary.data_blocks >= 15 && summary.pages >= 5);
+    assert_eq!((summary.streams, summary.names), (6, 6));
+    assert_eq!(summary.data_blocks, 5 * 3 + 150);
+    assert!(summary.pages >= 5, "{summary:?}");
+    let bytes = 600_000 + [0, 1, 3, 4, 5].map(|at| 10_000 + at).iter().sum::<u64>();
+    assert_eq!(summary.bytes, bytes);
 }
 
 #[test]
-fn every_used_block_that_is_damaged_is_found() {
+fn progress_rises_to_the_whole() {
+    let archive = open(&sample(), Access::Read).unwrap();
+    let mut seen = Vec::new();
+    archive.verify(&mut |_| {}, &mut |at| seen.push(at)).unwrap();
+    assert!(seen.windows(2).all(|pair| pair[0].blocks <= pair[1].blocks));
+    let last = seen.last().unwrap();
+    assert_eq!(last.blocks, last.total);
+}
+
+#[test]
+fn every_block_that_is_damaged_is_found() {
     let device = sample();
     let (summary, _) = verify(&device).unwrap();
     let mut found = 0;
-    for block in 8..summary.blocks {
-        let copy = MemoryDevice::new();
-        copy.restore(&device.snapshot());
+    for block in 0..summary.blocks {
         let position = Position::at(u32::try_from(block).unwrap());
-        let mut bytes = [0; BLOCK_SIZE];
-        copy.read(position, &mut bytes).unwrap();
-        bytes[1000] ^= 1;
-        copy.write(position, &bytes).unwrap();
-        let outcome = verify(&copy);
-        found += u64::from(outcome.map_or(true, |(_, findings)| !findings.is_empty()));
+        let outcome = verify(&with_flipped_bit(&device, position));
+        let is_found = outcome.map_or(true, |(_, findings)| !findings.is_empty());
+        assert!(is_found || block >= 8, "reserved block {block}");
+        found += u64::from(is_found);
     }
     // Free blocks, and a block whose newest version lies at its spare, may hold anything.
     let redirected = 1;
-    assert_eq!(found, summary.blocks - 8 - summary.free_blocks - redirected);
+    assert_eq!(found, summary.blocks - summary.free_blocks - redirected);
+}
+
+/// Every position of the blocks of streams, as the archive's own cursor has them.
+fn data_positions(device: &MemoryDevice) -> Vec<Position> {
+    let archive = open(device, Access::Read).unwrap();
+    let snapshot = archive.snapshot();
+    let mut positions = Vec::new();
+    for stored in archive.streams(None, 100).unwrap() {
+        for index in 0..stored.record.count {
+            let segment = crate::stream::locate(&snapshot, &stored, index).unwrap();
+            positions.push(segment.position(index));
+        }
+    }
+    positions
+}
+
+#[test]
+fn each_bad_block_is_listed_by_itself() {
+    let device = MemoryDevice::new();
+    let options = CreateOptions::default();
+    let archive = Archive::create_device(Box::new(device.clone()), &secret(), &options).unwrap();
+    fill(&archive);
+    archive.close().unwrap();
+    let positions = data_positions(&device);
+    let stored = open(&device, Access::Read).unwrap().streams(None, 100).unwrap();
+    assert!(stored.iter().any(|stored| stored.layout == StreamLayout::Extents));
+    // Every third block: in pieces of any length, and at both ends of runs.
+    let mut bad: Vec<Position> = positions.iter().copied().step_by(3).collect();
+    let mut copy = device;
+    for &position in &bad {
+        copy = with_flipped_bit(&copy, position);
+    }
+    let (summary, findings) = verify(&copy).unwrap();
+    assert_eq!(summary.data_blocks, positions.len() as u64);
+    let mut found = Vec::new();
+    for finding in &findings {
+        let Subject::Block { position, .. } = finding.subject else { panic!("{finding}") };
+        let Error::Engine(EngineError::Damaged(fault)) = &finding.error else {
+            panic!("{finding}")
+        };
+        assert_eq!((fault.position, fault.check), (Some(position), Check::Tag));
+        found.push(position);
+    }
+    bad.sort_unstable();
+    found.sort_unstable();
+    assert_eq!(found, bad);
+}
+
+/// A genuine older version of a block in its own place is tampering with that one block.
+#[test]
+fn an_older_version_of_a_block_is_listed() {
+    let device = MemoryDevice::new();
+    let options = CreateOptions::default();
+    let archive = Archive::create_device(Box::new(device.clone()), &secret(), &options).unwrap();
+    fill(&archive);
+    let before = device.snapshot();
+    let stream = archive.names().resolve(b"file0").unwrap().inode;
+    let stream = archive.names().inode(stream).unwrap().unwrap().stream.unwrap();
+    let mut stream = archive.open_stream(stream).unwrap();
+    stream.write_at(0, b"newer").unwrap();
+    stream.close().unwrap();
+    archive.commit().unwrap();
+    archive.close().unwrap();
+    let first = data_positions(&device)[0];
+    let mut old = [0; BLOCK_SIZE];
+    before.to_device().read(first, &mut old).unwrap();
+    device.write(first, &old).unwrap();
+    let (_, findings) = verify(&device).unwrap();
+    let [Finding { subject: Subject::Block { position, index: 0, .. }, error }] = &findings[..]
+    else {
+        panic!("{findings:?}")
+    };
+    assert_eq!(*position, first);
+    let Error::Engine(EngineError::Tampered(fault)) = error else { panic!("{error}") };
+    assert_eq!(fault.check, Check::Generation);
+}
+
+/// A page that cannot be read hides what it names, and nothing else.
+#[test]
+fn after_a_bad_page_the_others_are_still_read() {
+    let device = MemoryDevice::new();
+    let options = CreateOptions::default();
+    let archive = Archive::create_device(Box::new(device.clone()), &secret(), &options).unwrap();
+    for at in 0..400 {
+        let mut stream = archive.new_stream().unwrap();
+        stream.append(&[1; 5000]).unwrap();
+        let name = format!("{at:0200}");
+        let identity = Some(stream.identity());
+        archive.names().add_file(ROOT, name.as_bytes(), attributes(), identity, 5000).unwrap();
+        stream.close().unwrap();
+    }
+    archive.commit().unwrap();
+    archive.close().unwrap();
+    let (clean, findings) = verify(&device).unwrap();
+    assert!(findings.is_empty(), "{findings:?}");
+    let data = data_positions(&device);
+    let (mut leaves, mut names_left) = (0, 0);
+    for block in 8..u32::try_from(clean.blocks).unwrap() {
+        let position = Position::at(block);
+        if data.contains(&position) {
+            continue;
+        }
+        let Ok((summary, findings)) = verify(&with_flipped_bit(&device, position)) else {
+            continue;
+        };
+        let bad = findings.iter().find_map(|finding| match finding.subject {
+            Subject::Page { tree, position: found } if found == position => Some(tree),
+            _ => None,
+        });
+        match bad {
+            // A branch hides the pages below it too.
+            Some(TreeId::Names) if summary.pages == clean.pages - 1 => {
+                leaves += 1;
+                names_left += summary.names;
+                assert_eq!(summary.data_blocks, 800);
+            }
+            Some(TreeId::Streams) => {
+                assert_eq!((summary.names, summary.pages), (400, clean.pages - 1));
+                assert!(summary.data_blocks > 400, "{summary:?}");
+            }
+            _ => {}
+        }
+    }
+    assert!(leaves > 10);
+    // Each leaf hides its own names only, so that together they hide every name once.
+    assert_eq!(names_left, (leaves - 1) * 400);
 }

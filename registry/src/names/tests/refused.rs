@@ -1,0 +1,207 @@
+//! What would leave names that nobody can read, or blocks that nobody owns, is refused, and what is refused
+//! changes nothing.
+
+use uuid::Uuid;
+
+use super::*;
+use crate::archive::State;
+use crate::records::{Inode, Inodes, ReadRecords, reserved_identity};
+
+/// Commits and verifies: nothing that was refused left a trace.
+fn assert_sound(archive: &Archive) {
+    archive.commit().unwrap();
+    let mut findings = Vec::new();
+    archive.verify(&mut |finding| findings.push(finding.to_string()), &mut |_| {}).unwrap();
+    assert_eq!(findings, Vec::<String>::new());
+}
+
+fn plant(archive: &Archive, change: impl FnOnce(&mut State)) {
+    change(archive.state().unwrap().writing().unwrap());
+}
+
+/// Changes a stored inode behind the back of the names.
+fn alter(archive: &Archive, number: InodeNumber, change: impl FnOnce(&mut Inode)) {
+    plant(archive, |state| {
+        let mut inode = state.registry.get::<Inodes>(&number).unwrap().unwrap();
+        change(&mut inode);
+        state.registry.put::<Inodes>(&number, &inode).unwrap();
+    });
+}
+
+#[test]
+fn nothing_moves_into_a_file_or_into_nothing() {
+    let archive = archive();
+    let names = archive.names();
+    let file = names.add_file(ROOT, b"file", attributes(), None, 0).unwrap();
+    names.add_file(ROOT, b"other", attributes(), None, 0).unwrap();
+    let into_a_file = names.rename((ROOT, b"other"), (file, b"x"), true);
+    assert!(matches!(into_a_file, Err(Error::WrongEntryType { .. })), "{into_a_file:?}");
+    let into_nothing = names.rename((ROOT, b"other"), (InodeNumber(99), b"x"), true);
+    assert!(matches!(into_nothing, Err(Error::NoInode { inode: 99 })), "{into_nothing:?}");
+    assert!(names.lookup(ROOT, b"other").unwrap().is_some());
+    assert_sound(&archive);
+}
+
+#[test]
+fn a_directory_takes_the_name_of_no_file() {
+    let archive = archive();
+    let names = archive.names();
+    names.make_directory(ROOT, b"directory", attributes()).unwrap();
+    names.add_file(ROOT, b"file", attributes(), None, 0).unwrap();
+    let over_a_file = names.rename((ROOT, b"directory"), (ROOT, b"file"), true);
+    assert!(matches!(over_a_file, Err(Error::WrongEntryType { .. })), "{over_a_file:?}");
+    let over_a_directory = names.rename((ROOT, b"file"), (ROOT, b"directory"), true);
+    assert!(matches!(over_a_directory, Err(Error::EntryExists { .. })), "{over_a_directory:?}");
+    assert_sound(&archive);
+}
+
+#[test]
+fn attributes_that_cannot_be_read_back_are_not_written() {
+    let archive = archive();
+    let names = archive.names();
+    let file = names.add_file(ROOT, b"file", attributes(), None, 0).unwrap();
+    let loud = Attributes { mode: 0o100_644, ..attributes() };
+    names.set_attributes(file, loud).unwrap();
+    assert_eq!(names.inode(file).unwrap().unwrap().attributes.mode, 0o644);
+    names.replace_content(file, None, 0, loud).unwrap();
+    assert_eq!(names.inode(file).unwrap().unwrap().attributes.mode, 0o644);
+    let modified = Timestamp { seconds: 0, nanoseconds: 1_000_000_000 };
+    let late = Attributes { modified, ..attributes() };
+    assert!(names.set_attributes(file, late).is_err());
+    assert!(names.replace_content(file, None, 0, late).is_err());
+    assert!(names.add_file(ROOT, b"late", late, None, 0).is_err());
+    assert!(names.make_directory(ROOT, b"late", late).is_err());
+    assert!(names.add_symlink(ROOT, b"late", late, b"target").is_err());
+    assert_eq!(names.inode(file).unwrap().unwrap().attributes, attributes());
+    assert_sound(&archive);
+}
+
+#[test]
+fn content_that_is_not_there_is_refused() {
+    let archive = archive();
+    let names = archive.names();
+    let missing = Uuid::from_u128(77_777);
+    let file = names.add_file(ROOT, b"file", attributes(), None, 0).unwrap();
+    let added = names.add_file(ROOT, b"x", attributes(), Some(missing), 1);
+    assert!(matches!(added, Err(Error::NoStream { stream }) if stream == missing), "{added:?}");
+    let replaced = names.replace_content(file, Some(missing), 1, attributes());
+    assert!(matches!(replaced, Err(Error::NoStream { .. })), "{replaced:?}");
+    // A reserved stream is no file's: it does not go with the last name.
+    let reserved = names.add_file(ROOT, b"x", attributes(), Some(reserved_identity(5)), 0);
+    assert!(matches!(reserved, Err(Error::NoStream { .. })), "{reserved:?}");
+    assert!(names.add_file(ROOT, b"x", attributes(), None, 1).is_err());
+    assert!(names.replace_content(file, None, 1, attributes()).is_err());
+    assert_sound(&archive);
+}
+
+#[test]
+fn a_long_link_that_is_refused_leaves_no_stream() {
+    let archive = archive();
+    let names = archive.names();
+    names.add_file(ROOT, b"taken", attributes(), None, 0).unwrap();
+    for name in [&b"taken"[..], b"a/b"] {
+        assert!(names.add_symlink(ROOT, name, attributes(), &[b't'; 600]).is_err());
+    }
+    archive.commit().unwrap();
+    assert_eq!(archive.statistics().unwrap().streams, 0);
+    assert_sound(&archive);
+}
+
+#[test]
+fn an_open_file_keeps_its_name() {
+    let archive = archive();
+    let names = archive.names();
+    let mut stream = archive.new_stream().unwrap();
+    stream.append(b"content").unwrap();
+    let identity = stream.identity();
+    let file = names.add_file(ROOT, b"file", attributes(), Some(identity), 7).unwrap();
+    names.add_file(ROOT, b"other", attributes(), None, 0).unwrap();
+    let in_use = |outcome: Result<(), Error>| {
+        assert!(matches!(outcome, Err(Error::AlreadyOpen { .. })), "{outcome:?}");
+    };
+    in_use(names.remove(ROOT, b"file"));
+    in_use(names.rename((ROOT, b"other"), (ROOT, b"file"), true));
+    in_use(names.replace_content(file, None, 0, attributes()));
+    stream.close().unwrap();
+    assert_sound(&archive);
+    names.remove(ROOT, b"file").unwrap();
+    assert_sound(&archive);
+    assert_eq!(archive.statistics().unwrap().streams, 0);
+}
+
+#[test]
+fn numbers_from_a_hostile_archive_do_not_overflow() {
+    let archive = archive();
+    let names = archive.names();
+    let file = names.add_file(ROOT, b"file", attributes(), None, 0).unwrap();
+    archive.commit().unwrap();
+    alter(&archive, file, |inode| inode.links = u32::MAX);
+    assert!(names.add_link(ROOT, b"link", file).is_err());
+    archive.rollback().unwrap();
+    plant(&archive, |state| state.counters[0] = u64::MAX);
+    assert!(names.add_file(ROOT, b"next", attributes(), None, 0).is_err());
+    archive.rollback().unwrap();
+    // A counter that lags behind would hand out the number of a file that is there.
+    plant(&archive, |state| state.counters[0] = 0);
+    assert!(names.add_file(ROOT, b"next", attributes(), None, 0).is_err());
+    archive.rollback().unwrap();
+    names.add_file(ROOT, b"next", attributes(), None, 0).unwrap();
+    assert_sound(&archive);
+}
+
+#[test]
+fn a_circle_of_directories_ends_removal() {
+    let archive = archive();
+    let names = archive.names();
+    let outer = names.make_directory(ROOT, b"outer", attributes()).unwrap();
+    let inner = names.make_directory(outer, b"inner", attributes()).unwrap();
+    plant(&archive, |state| {
+        let key = crate::records::NameKey { directory: inner, name: b"again".to_vec() };
+        let value = crate::records::NameValue { inode: outer, kind: EntryType::Directory };
+        state.registry.put::<crate::records::Names>(&key, &value).unwrap();
+    });
+    assert!(names.remove_tree(ROOT, b"outer", None, &mut |_| true).is_err());
+    let far = names.make_directory(ROOT, b"far", attributes()).unwrap();
+    assert!(names.rename((ROOT, b"outer"), (far, b"x"), false).is_err());
+}
+
+/// Not even through the last name of a file that somebody with the key gave one.
+#[test]
+fn a_reserved_stream_is_not_deleted() {
+    let archive = archive();
+    let names = archive.names();
+    let reserved = reserved_identity(3);
+    let file = names.add_file(ROOT, b"file", attributes(), None, 0).unwrap();
+    let append = |bytes: &[u8]| {
+        let mut stream = archive.reserved_stream(3).unwrap();
+        stream.append(bytes).unwrap();
+        stream.close().unwrap();
+    };
+    append(&[7; 10_000]);
+    assert!(matches!(archive.delete_stream(reserved), Err(Error::KindForbids { .. })));
+    archive.commit().unwrap();
+    // Closed but not flushed yet: what the meta slot will name is still in memory.
+    append(&[8; 10]);
+    alter(&archive, file, |inode| inode.stream = Some(reserved));
+    names.remove(ROOT, b"file").unwrap();
+    assert_sound(&archive);
+    assert_eq!(archive.read_stream(reserved).unwrap().len().unwrap(), 10_010);
+}
+
+/// The reader of an archive sees the commit that was current when it asked for the names.
+#[test]
+fn a_reader_changes_nothing() {
+    let device = MemoryDevice::new();
+    let secret = Secret::Key(RawKey::from_bytes([1; 32]));
+    let options = CreateOptions::default();
+    let archive = Archive::create_device(Box::new(device.clone()), &secret, &options).unwrap();
+    archive.names().add_file(ROOT, b"file", attributes(), None, 0).unwrap();
+    archive.commit().unwrap();
+    drop(archive);
+    let options = ar7_engine::store::OpenOptions::default();
+    let reader = Archive::open_device(Box::new(device), &secret, options).unwrap();
+    let names = reader.names();
+    assert_eq!(names.resolve(b"file").unwrap().kind, EntryType::File);
+    let refused = names.remove(ROOT, b"file");
+    assert!(matches!(refused, Err(Error::Engine(ar7_engine::Error::ReadOnly))), "{refused:?}");
+}

@@ -1,0 +1,163 @@
+//! Extents: each belongs to a stream of several runs or to a dying one, they follow one another without gap
+//! or overlap, and the blocks that they name are the stream's.
+//!
+//! The tree is read from left to right, so that a page that cannot be read hides no more than its own extents.
+
+use ar7_engine::Check;
+use ar7_engine::format::{StoredStream, StreamLayout};
+use uuid::Uuid;
+
+use super::{Subject, Verifier};
+use crate::records::{Dying, Extent, ExtentKey, Extents, ReadRecords, Streams, reserved_index};
+use crate::stream::{Expected, Neighbour, Segment};
+
+/// The stream whose extents are being visited.
+pub(super) struct Visited {
+    stream: Uuid,
+    owner: Owner,
+    /// Index that the next extent begins with.
+    next: u32,
+    /// The last extent: what follows it is not known yet.
+    last: Option<Expected>,
+}
+
+/// Whose extents they are.
+enum Owner {
+    /// A stream's.
+    Stream(StoredStream),
+    /// A stream's whose record cannot be read; that was reported.
+    Unknown,
+    /// A deleted stream's. Its extents go from the first on, so that any index may be the first.
+    Dying(StoredStream),
+    /// Nobody's, which was reported.
+    Nobody,
+}
+
+impl Verifier<'_> {
+    pub(super) fn check_extents(&mut self) {
+        self.walk::<Extents>(&mut |verifier, key, extent| verifier.check_extent(key, extent));
+        self.end_extents();
+        self.open_queued();
+    }
+
+    fn check_extent(&mut self, key: ExtentKey, extent: Extent) {
+        if self.extents.as_ref().is_none_or(|visited| visited.stream != key.stream) {
+            self.end_extents();
+            let owner = self.owner(key.stream);
+            let next = if let Owner::Dying(_) = owner { key.first.get() } else { 0 };
+            self.extents = Some(Visited { stream: key.stream, owner, next, last: None });
+        }
+        let mut visited = self.extents.take().expect("just set");
+        match visited.owner {
+            Owner::Nobody => {}
+            Owner::Dying(_) => {
+                self.check_follows(&visited, key);
+                self.account(|| Subject::Stream(key.stream), extent.run);
+            }
+            Owner::Stream(_) | Owner::Unknown => self.check_blocks(&mut visited, key, extent),
+        }
+        // An extent's end is a number: decoding it made sure.
+        visited.next = key.first.get() + extent.run.count();
+        self.extents = Some(visited);
+    }
+
+    /// Has the extent before this one opened, now that its neighbours on both sides are known.
+    fn check_blocks(&mut self, visited: &mut Visited, key: ExtentKey, extent: Extent) {
+        let segment = Segment { first: key.first, run: extent.run, generation: extent.generation };
+        let follows = self.check_follows(visited, key);
+        let before = match visited.last.take() {
+            None if key.first.get() == 0 => Neighbour::None,
+            None => Neighbour::Unknown,
+            Some(last) if follows => {
+                let after = Neighbour::At(extent.run.start());
+                self.enqueue(Expected { after, ..last });
+                Neighbour::At(last.segment.position(last.segment.end() - 1))
+            }
+            Some(last) => {
+                self.enqueue(last);
+                Neighbour::Unknown
+            }
+        };
+        if let Owner::Stream(stored) = &visited.owner
+            && key.first.get() == 0
+            && stored.record.begin != Some(extent.run.start())
+        {
+            let found = Some(extent.run.start());
+            self.disagree(Subject::Stream(key.stream), Check::Record, stored.record.begin, found);
+        }
+        let after = Neighbour::Unknown;
+        visited.last = Some(Expected { stream: key.stream, segment, before, after });
+    }
+
+    fn check_follows(&mut self, visited: &Visited, key: ExtentKey) -> bool {
+        let follows = key.first.get() == visited.next;
+        if !follows {
+            let (expected, found) = (visited.next, key.first.get());
+            self.disagree(Subject::Stream(key.stream), Check::Extents, expected, found);
+        }
+        follows
+    }
+
+    /// After the last extent of a stream: they end where its record says.
+    fn end_extents(&mut self) {
+        let Some(visited) = self.extents.take() else { return };
+        let subject = Subject::Stream(visited.stream);
+        let record = match &visited.owner {
+            Owner::Stream(stored) | Owner::Dying(stored) => Some(&stored.record),
+            Owner::Unknown | Owner::Nobody => None,
+        };
+        let ends = record.is_some_and(|record| record.count == visited.next);
+        if let Some(record) = record
+            && !ends
+        {
+            self.disagree(subject.clone(), Check::Extents, record.count, visited.next);
+        }
+        let Some(last) = visited.last else { return };
+        let end = Some(last.segment.position(last.segment.end() - 1));
+        if let Some(record) = record
+            && ends
+            && record.end != end
+        {
+            self.disagree(subject, Check::Record, record.end, end);
+        }
+        let after = if ends { Neighbour::None } else { Neighbour::Unknown };
+        self.enqueue(Expected { after, ..last });
+    }
+
+    fn owner(&mut self, stream: Uuid) -> Owner {
+        let subject = Subject::Stream(stream);
+        let stored = match reserved_index(stream) {
+            Some(_) => self.snapshot.stored(stream),
+            None => self.snapshot.get::<Streams>(&stream),
+        };
+        match (stored, self.snapshot.get::<Dying>(&stream)) {
+            (Ok(Some(stored)), dying) => {
+                if let Ok(Some(_)) = dying {
+                    self.disagree(subject.clone(), Check::Record, "a stream", "a deleted stream");
+                }
+                if let StreamLayout::OneRun(_) = stored.layout {
+                    self.disagree(subject, Check::Extents, "one run", "extents");
+                    return Owner::Nobody;
+                }
+                Owner::Stream(stored)
+            }
+            (Ok(None), Ok(Some(stored))) => Owner::Dying(stored),
+            (Ok(None), Ok(None)) => {
+                self.disagree(subject, Check::Extents, "a stream", "no record");
+                Owner::Nobody
+            }
+            // The page was reported when it was visited, or will be.
+            (Err(_), _) | (Ok(None), Err(_)) => Owner::Unknown,
+        }
+    }
+
+    /// Deleted streams have extents: those of one run were freed at once.
+    pub(super) fn check_dying(&mut self) {
+        self.walk::<Dying>(&mut |verifier, identity, stored| {
+            if let StreamLayout::OneRun(_) = stored.layout {
+                let subject = Subject::Stream(identity);
+                verifier.disagree(subject, Check::Record, "extents", "one run");
+            }
+        });
+    }
+}

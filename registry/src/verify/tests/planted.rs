@@ -1,0 +1,448 @@
+//! Records that contradict one another, sealed and committed as a program with a bug, or somebody with the key,
+//! would: each is found, and named. A row per fault.
+
+use ar7_engine::format::{BlockIndex, Generation, Run, StoredStream, StreamLayout};
+
+use super::*;
+use crate::archive::State;
+use crate::names::INODE_COUNTER;
+use crate::records::{
+    Dying, EntryType, Extent, ExtentKey, Extents, Free, Inode, Inodes, NameKey, NameValue, Names,
+    ReadRecords, Record, Streams, reserved_identity,
+};
+
+/// Inodes of the sample.
+const FILE0: InodeNumber = InodeNumber(2);
+const FILE1: InodeNumber = InodeNumber(3);
+const FILE5: InodeNumber = InodeNumber(7);
+const LOG: InodeNumber = InodeNumber(8);
+
+/// A number that no inode has.
+const NONE: InodeNumber = InodeNumber(1000);
+
+struct Row {
+    fault: &'static str,
+    plant: fn(&mut State),
+    check: Check,
+    is_subject: fn(&Subject) -> bool,
+}
+
+fn name(
+    state: &mut State,
+    directory: InodeNumber,
+    name: &[u8],
+    inode: InodeNumber,
+    kind: EntryType,
+) {
+    let key = NameKey { directory, name: name.to_vec() };
+    put::<Names>(state, &key, &NameValue { inode, kind });
+}
+
+fn put<R: Record>(state: &mut State, key: &R::Key, value: &R::Value) {
+    state.registry.put::<R>(key, value).unwrap();
+}
+
+fn get<R: Record>(state: &State, key: &R::Key) -> R::Value {
+    state.registry.get::<R>(key).unwrap().expect("planted in a record that is there")
+}
+
+fn alter(state: &mut State, number: InodeNumber, change: impl FnOnce(&mut Inode)) {
+    let mut inode = get::<Inodes>(state, &number);
+    change(&mut inode);
+    put::<Inodes>(state, &number, &inode);
+}
+
+fn stream_of(state: &State, number: InodeNumber) -> StoredStream {
+    let stream = get::<Inodes>(state, &number).stream.unwrap();
+    get::<Streams>(state, &stream)
+}
+
+/// A directory `at`, without a name.
+fn directory(state: &mut State, at: u64) -> InodeNumber {
+    let mut inode = get::<Inodes>(state, &ROOT);
+    inode.links = 1;
+    put::<Inodes>(state, &InodeNumber(at), &inode);
+    state.counters[INODE_COUNTER] = state.counters[INODE_COUNTER].max(at);
+    InodeNumber(at)
+}
+
+fn first_extent(state: &State) -> (ExtentKey, Extent) {
+    let stream = stream_of(state, LOG).record.identity;
+    let key = ExtentKey { stream, first: BlockIndex(0) };
+    state.registry.ceiling::<Extents>(&key).unwrap().unwrap()
+}
+
+fn second_extent(state: &State) -> (ExtentKey, Extent) {
+    let (mut key, _) = first_extent(state);
+    key.first = BlockIndex(key.first.get() + 1);
+    state.registry.ceiling::<Extents>(&key).unwrap().unwrap()
+}
+
+fn run_of_one(state: &State) -> Run {
+    Run::single(stream_of(state, FILE0).record.begin.unwrap())
+}
+
+const NAMES: &[Row] = &[
+    Row {
+        fault: "a name of no inode",
+        plant: |state| name(state, ROOT, b"x", NONE, EntryType::File),
+        check: Check::Name,
+        is_subject: |subject| matches!(subject, Subject::Name { directory: 1, name } if name == b"x"),
+    },
+    Row {
+        fault: "a name in a directory that is not there",
+        plant: |state| name(state, NONE, b"x", FILE0, EntryType::File),
+        check: Check::Name,
+        is_subject: |subject| *subject == Subject::Inode(1000),
+    },
+    Row {
+        fault: "a name in a file",
+        plant: |state| name(state, FILE1, b"x", FILE0, EntryType::File),
+        check: Check::Name,
+        is_subject: |subject| *subject == Subject::Inode(FILE1.0),
+    },
+    Row {
+        fault: "a name of another type than its inode",
+        plant: |state| name(state, ROOT, b"file0", FILE0, EntryType::Symlink),
+        check: Check::Name,
+        is_subject: |subject| matches!(subject, Subject::Name { name, .. } if name == b"file0"),
+    },
+    Row {
+        fault: "more names than are counted",
+        plant: |state| name(state, ROOT, b"x", FILE0, EntryType::File),
+        check: Check::Name,
+        is_subject: |subject| *subject == Subject::Inode(FILE0.0),
+    },
+    Row {
+        fault: "fewer names than are counted",
+        plant: |state| alter(state, FILE0, |inode| inode.links = 2),
+        check: Check::Name,
+        is_subject: |subject| *subject == Subject::Inode(FILE0.0),
+    },
+    Row {
+        fault: "an inode without a name",
+        plant: |state| {
+            directory(state, 50);
+        },
+        check: Check::Name,
+        is_subject: |subject| *subject == Subject::Inode(50),
+    },
+    Row {
+        fault: "a directory with two names",
+        plant: |state| {
+            let directory = directory(state, 50);
+            name(state, ROOT, b"x", directory, EntryType::Directory);
+            name(state, ROOT, b"y", directory, EntryType::Directory);
+            alter(state, directory, |inode| inode.links = 2);
+        },
+        check: Check::Name,
+        is_subject: |subject| matches!(subject, Subject::Name { name, .. } if name == b"y"),
+    },
+    Row {
+        fault: "a name of the root",
+        plant: |state| name(state, ROOT, b"x", ROOT, EntryType::Directory),
+        check: Check::Name,
+        is_subject: |subject| matches!(subject, Subject::Name { name, .. } if name == b"x"),
+    },
+    Row {
+        fault: "a circle of directories",
+        plant: |state| {
+            let (one, two) = (directory(state, 50), directory(state, 51));
+            name(state, one, b"x", two, EntryType::Directory);
+            name(state, two, b"y", one, EntryType::Directory);
+        },
+        check: Check::Name,
+        is_subject: |subject| *subject == Subject::Inode(50),
+    },
+    Row {
+        fault: "directories below a circle",
+        plant: |state| {
+            let (one, two) = (directory(state, 60), directory(state, 50));
+            name(state, one, b"x", one, EntryType::Directory);
+            name(state, one, b"y", two, EntryType::Directory);
+        },
+        check: Check::Name,
+        is_subject: |subject| *subject == Subject::Inode(50),
+    },
+    Row {
+        fault: "a counter behind the inodes",
+        plant: |state| state.counters[INODE_COUNTER] = LOG.0 - 1,
+        check: Check::Name,
+        is_subject: |subject| *subject == Subject::Tree(TreeId::Inodes),
+    },
+];
+
+const CONTENT: &[Row] = &[
+    Row {
+        fault: "two files with one stream",
+        plant: |state| {
+            let before = get::<Inodes>(state, &FILE1);
+            alter(state, FILE0, |inode| {
+                (inode.stream, inode.size) = (before.stream, before.size);
+            });
+        },
+        check: Check::Name,
+        is_subject: |subject| matches!(subject, Subject::Stream(_)),
+    },
+    Row {
+        fault: "a file whose stream is not there",
+        plant: |state| alter(state, FILE0, |inode| inode.stream = Some(Uuid::from_u128(500))),
+        check: Check::Name,
+        is_subject: |subject| *subject == Subject::Inode(FILE0.0),
+    },
+    Row {
+        fault: "a file with a reserved stream",
+        plant: |state| {
+            alter(state, FILE0, |inode| {
+                (inode.stream, inode.size) = (Some(reserved_identity(5)), 0);
+            });
+        },
+        check: Check::Name,
+        is_subject: |subject| *subject == Subject::Inode(FILE0.0),
+    },
+    Row {
+        fault: "a file of another length than its stream",
+        plant: |state| alter(state, FILE0, |inode| inode.size += 1),
+        check: Check::Name,
+        is_subject: |subject| *subject == Subject::Inode(FILE0.0),
+    },
+    Row {
+        fault: "a file of some length without a stream",
+        plant: |state| alter(state, FILE0, |inode| inode.stream = None),
+        check: Check::Name,
+        is_subject: |subject| *subject == Subject::Inode(FILE0.0),
+    },
+    Row {
+        fault: "a link of another length than its target",
+        plant: |state| {
+            let link = directory(state, 50);
+            name(state, ROOT, b"x", link, EntryType::Symlink);
+            alter(state, link, |inode| {
+                (inode.kind, inode.target) = (EntryType::Symlink, Some(b"target".to_vec()));
+                inode.size = 5;
+            });
+        },
+        check: Check::Name,
+        is_subject: |subject| *subject == Subject::Inode(50),
+    },
+];
+
+const STREAMS: &[Row] = &[
+    Row {
+        fault: "an extent of no stream",
+        plant: |state| {
+            let extent = Extent { run: run_of_one(state), generation: Generation::default() };
+            let key = ExtentKey { stream: Uuid::from_u128(500), first: BlockIndex(0) };
+            put::<Extents>(state, &key, &extent);
+        },
+        check: Check::Extents,
+        is_subject: |subject| *subject == Subject::Stream(Uuid::from_u128(500)),
+    },
+    Row {
+        fault: "an extent of a stream of one run",
+        plant: |state| {
+            let StoredStream { record, layout } = stream_of(state, FILE0);
+            let StreamLayout::OneRun(generation) = layout else { panic!("{layout:?}") };
+            let key = ExtentKey { stream: record.identity, first: BlockIndex(0) };
+            let run = Run::new(record.begin.unwrap(), record.count).unwrap();
+            put::<Extents>(state, &key, &Extent { run, generation });
+        },
+        check: Check::Extents,
+        is_subject: |subject| matches!(subject, Subject::Stream(_)),
+    },
+    Row {
+        fault: "an extent beyond the end",
+        plant: |state| {
+            let (key, extent) = first_extent(state);
+            let first = BlockIndex(stream_of(state, LOG).record.count);
+            put::<Extents>(state, &ExtentKey { first, ..key }, &extent);
+        },
+        check: Check::Extents,
+        is_subject: |subject| matches!(subject, Subject::Stream(_)),
+    },
+    Row {
+        fault: "a gap between extents",
+        plant: |state| {
+            let (key, _) = second_extent(state);
+            state.registry.remove::<Extents>(&key).unwrap();
+        },
+        check: Check::Extents,
+        is_subject: |subject| matches!(subject, Subject::Stream(_)),
+    },
+    Row {
+        fault: "extents that overlap",
+        plant: |state| {
+            let (key, extent) = first_extent(state);
+            let run = extent.run.split(2).1.unwrap();
+            let first = BlockIndex(2);
+            put::<Extents>(state, &ExtentKey { first, ..key }, &Extent { run, ..extent });
+        },
+        check: Check::Extents,
+        is_subject: |subject| matches!(subject, Subject::Stream(_)),
+    },
+    Row {
+        fault: "a stream without its extents",
+        plant: |state| {
+            let stream = stream_of(state, LOG).record.identity;
+            let from = ExtentKey { stream, first: BlockIndex(0) };
+            while let Some((key, _)) = state.registry.ceiling::<Extents>(&from).unwrap() {
+                state.registry.remove::<Extents>(&key).unwrap();
+            }
+        },
+        check: Check::Extents,
+        is_subject: |subject| matches!(subject, Subject::Stream(_)),
+    },
+    Row {
+        fault: "a record that ends elsewhere than the extents",
+        plant: |state| {
+            let mut stored = stream_of(state, LOG);
+            let end = stored.record.end.unwrap().get();
+            stored.record.end = Some(Position::at(end - 1));
+            put::<Streams>(state, &stored.record.identity.clone(), &stored);
+        },
+        check: Check::Record,
+        is_subject: |subject| matches!(subject, Subject::Stream(_)),
+    },
+    Row {
+        fault: "a record that begins elsewhere than the extents",
+        plant: |state| {
+            let mut stored = stream_of(state, LOG);
+            let begin = stored.record.begin.unwrap().get();
+            stored.record.begin = Some(Position::at(begin + 1));
+            put::<Streams>(state, &stored.record.identity.clone(), &stored);
+        },
+        check: Check::Record,
+        is_subject: |subject| matches!(subject, Subject::Stream(_)),
+    },
+    Row {
+        fault: "a stream under the identity of a reserved one",
+        plant: |state| {
+            let identity = reserved_identity(6);
+            put::<Streams>(state, &identity, &StoredStream::empty(identity));
+        },
+        check: Check::Record,
+        is_subject: |subject| *subject == Subject::Stream(reserved_identity(6)),
+    },
+    Row {
+        fault: "another stream's blocks",
+        plant: |state| {
+            let (mut stored, other) = (stream_of(state, FILE0), stream_of(state, FILE1));
+            (stored.record.begin, stored.record.end) = (other.record.begin, other.record.end);
+            stored.layout = other.layout;
+            put::<Streams>(state, &stored.record.identity.clone(), &stored);
+        },
+        check: Check::FreeMap,
+        is_subject: |subject| matches!(subject, Subject::Stream(_)),
+    },
+    Row {
+        fault: "a run that reaches beyond the archive",
+        plant: |state| {
+            let mut stored = stream_of(state, FILE0);
+            let begin = stored.record.begin.unwrap();
+            stored.record.count = 2_000_000_000;
+            stored.record.end = begin.checked_add(stored.record.count - 1);
+            put::<Streams>(state, &stored.record.identity.clone(), &stored);
+        },
+        check: Check::FreeMap,
+        is_subject: |subject| matches!(subject, Subject::Stream(_)),
+    },
+    Row {
+        fault: "a run that is one block short",
+        plant: |state| {
+            let mut stored = stream_of(state, FILE0);
+            stored.record.count -= 1;
+            stored.record.length = 5000;
+            stored.record.end = stored.record.end.map(|end| Position::at(end.get() - 1));
+            put::<Streams>(state, &stored.record.identity.clone(), &stored);
+        },
+        check: Check::NextLink,
+        is_subject: |subject| matches!(subject, Subject::Block { index: 1, .. }),
+    },
+    Row {
+        fault: "a stream that was deleted and is there",
+        plant: |state| {
+            let stored = stream_of(state, LOG);
+            put::<Dying>(state, &stored.record.identity.clone(), &stored);
+        },
+        check: Check::Extents,
+        is_subject: |subject| matches!(subject, Subject::Stream(_)),
+    },
+];
+
+const SPACE: &[Row] = &[
+    Row {
+        fault: "a block that is used and free",
+        plant: |state| {
+            // Out of the commit's own reach: it takes the lowest free runs for its pages.
+            let last = stream_of(state, FILE5).record.end.unwrap();
+            put::<Free>(state, &last, &Run::single(last));
+        },
+        check: Check::FreeMap,
+        is_subject: |subject| matches!(subject, Subject::Blocks(_)),
+    },
+    Row {
+        fault: "a block that is neither used nor free",
+        plant: |state| {
+            state.registry.allocate(1).unwrap();
+        },
+        check: Check::FreeMap,
+        is_subject: |subject| matches!(subject, Subject::Blocks(_)),
+    },
+];
+
+/// Plants the fault in the sample, commits, and returns what verification says.
+fn findings_after(plant: fn(&mut State)) -> Vec<Finding> {
+    let device = sample();
+    let archive = open(&device, Access::Write).unwrap();
+    plant(archive.state().unwrap().writing().unwrap());
+    archive.commit().unwrap();
+    drop(archive);
+    verify(&device).unwrap().1
+}
+
+#[test]
+fn what_contradicts_itself_is_found() {
+    for row in [NAMES, CONTENT, STREAMS, SPACE].into_iter().flatten() {
+        let findings = findings_after(row.plant);
+        let is_named = findings.iter().any(|finding| {
+            let check = match &finding.error {
+                Error::Engine(EngineError::Damaged(fault) | EngineError::Tampered(fault)) => {
+                    Some(fault.check)
+                }
+                _ => None,
+            };
+            check == Some(row.check) && (row.is_subject)(&finding.subject)
+        });
+        let shown: Vec<String> = findings.iter().map(Finding::to_string).collect();
+        assert!(is_named, "{}: {shown:#?}", row.fault);
+        assert!(shown.len() < 12, "{}: {shown:#?}", row.fault);
+    }
+}
+
+#[test]
+fn nothing_planted_nothing_found() {
+    let findings = findings_after(|_| {});
+    assert!(findings.is_empty(), "{findings:?}");
+}
+
+/// However many streams claim the same blocks, each block is opened once.
+#[test]
+fn work_does_not_grow_with_what_is_claimed() {
+    let device = sample();
+    let archive = open(&device, Access::Write).unwrap();
+    {
+        let mut state = archive.state().unwrap();
+        let state = state.writing().unwrap();
+        let stored = stream_of(state, FILE0);
+        for number in 100..1100 {
+            let mut claim = stored.clone();
+            claim.record.identity = Uuid::from_u128(number);
+            put::<Streams>(state, &claim.record.identity.clone(), &claim);
+        }
+    }
+    archive.commit().unwrap();
+    drop(archive);
+    let (summary, findings) = verify(&device).unwrap();
+    assert!(summary.data_blocks < summary.blocks, "{summary:?}");
+    assert!(findings.len() >= 1000);
+}
