@@ -43,8 +43,12 @@ const CHECKPOINT: &str = "4MiB";
 
 /// Every so many kills the ingest is left to complete, and the whole tree compared.
 const KILLS_PER_COMPLETION: u64 = 8;
-/// Every so many completions the archive is made anew, so that its creation is killed too.
-const COMPLETIONS_PER_ARCHIVE: u64 = 4;
+/// Making an archive takes a few writes and syncs.
+const CREATION_TIME: Duration = Duration::from_millis(20);
+/// One in so many ingests that end before their kill is followed by a comparison of the whole tree.
+const RUNS_PER_COMPARISON: u64 = 4;
+/// Every so many disturbances the archive is made anew, so that its creation is killed too.
+const DISTURBANCES_PER_ARCHIVE: u64 = 4;
 /// Every so many kills the files in the archive are compared with what they once held.
 const KILLS_PER_EXTRACTION: u64 = 4;
 /// One file in so many is changed before it is ingested again.
@@ -94,6 +98,15 @@ struct Tally {
     extractions: u64,
 }
 
+/// How long things take: a kill is to come before their end, and anywhere before it.
+struct Times {
+    /// An ingest into a new archive.
+    whole_ingest: Duration,
+    /// An ingest that goes on from where one was killed, or copies what was changed.
+    rest_ingest: Duration,
+    removal: Duration,
+}
+
 struct Campaign {
     ar7: Ar7,
     tree: PathBuf,
@@ -102,9 +115,9 @@ struct Campaign {
     random: Random,
     history: History,
     tally: Tally,
-    /// How long an ingest and a deletion take when they are not killed.
-    ingest_time: Duration,
-    removal_time: Duration,
+    disturbances: u64,
+    /// How long the last of each took that was not killed.
+    times: Times,
 }
 
 impl Campaign {
@@ -126,12 +139,17 @@ impl Campaign {
             random,
             history,
             tally: Tally::default(),
-            ingest_time: Duration::ZERO,
-            removal_time: Duration::from_millis(20),
+            disturbances: 0,
+            times: Times {
+                whole_ingest: Duration::ZERO,
+                rest_ingest: Duration::ZERO,
+                removal: Duration::from_millis(20),
+            },
         };
         let started = Instant::now();
         campaign.complete()?;
-        campaign.ingest_time = started.elapsed();
+        campaign.times.whole_ingest = started.elapsed();
+        campaign.times.rest_ingest = started.elapsed() / 2;
         campaign.compare_whole()?;
         campaign.start_over()?;
         Ok(campaign)
@@ -150,8 +168,10 @@ impl Campaign {
             if due {
                 self.complete()?;
             }
-            if due || !killed {
+            if due || (!killed && self.random.one_in(RUNS_PER_COMPARISON)) {
                 self.compare_whole()?;
+            }
+            if due || !killed {
                 self.disturb()?;
             }
         }
@@ -162,18 +182,27 @@ impl Campaign {
     /// Starts an ingest and kills it; false if it was done before that.
     fn ingest_and_kill(&mut self) -> Result<bool> {
         let arguments = self.ingest_arguments();
-        let moment = if self.random.one_in(3) {
+        let is_whole = !self.archive.exists();
+        let expected = if is_whole { self.times.whole_ingest } else { self.times.rest_ingest };
+        let moment = if is_whole && self.random.one_in(3) {
+            // While the archive is made.
+            Moment::After(self.random_time(CREATION_TIME))
+        } else if self.random.one_in(3) {
             // Just after a checkpoint was reported: that is when a commit that was not quite one would show.
-            let checkpoint = 1 + self.random.below(8);
+            let checkpoint = 1 + self.random.below(if is_whole { 12 } else { 2 });
             Moment::AfterCheckpoint(checkpoint, self.random_time(Duration::from_millis(5)))
         } else {
-            Moment::After(self.random_time(self.ingest_time + self.ingest_time / 20))
+            Moment::After(self.random_time(expected))
         };
+        let started = Instant::now();
         let ended = run_until(self.ar7.command(&arguments), moment)?;
         self.tally.runs += 1;
         let Ended { killed, checkpoint, .. } = ended;
         if !killed {
             ended.into_success()?;
+            let time =
+                if is_whole { &mut self.times.whole_ingest } else { &mut self.times.rest_ingest };
+            *time = started.elapsed();
         }
         self.tally.kills += u64::from(killed);
         self.check_after(checkpoint)?;
@@ -222,7 +251,8 @@ impl Campaign {
 
     /// Makes work for the next ingests: changed files, a folder removed from the archive, or no archive.
     fn disturb(&mut self) -> Result<()> {
-        if self.tally.completions.is_multiple_of(COMPLETIONS_PER_ARCHIVE) {
+        self.disturbances += 1;
+        if self.disturbances.is_multiple_of(DISTURBANCES_PER_ARCHIVE) {
             return self.start_over();
         }
         if self.random.one_in(2) {
@@ -249,7 +279,7 @@ impl Campaign {
         folders.sort();
         let Some(folder) = self.random.choose(&folders) else { return Ok(()) };
         let name = Path::new(self.tree_name()).join(folder.file_name().unwrap_or_default());
-        let moment = Moment::After(self.random_time(self.removal_time * 2));
+        let moment = Moment::After(self.random_time(self.times.removal));
         let arguments = ["rm".as_ref(), "-r".as_ref(), self.archive.as_os_str(), name.as_os_str()];
         let started = Instant::now();
         let ended = run_until(self.ar7.command(arguments), moment)?;
@@ -260,7 +290,7 @@ impl Campaign {
             self.tally.removals += 1;
         } else {
             ended.into_success()?;
-            self.removal_time = started.elapsed();
+            self.times.removal = started.elapsed();
         }
         self.check_after(None)
     }
