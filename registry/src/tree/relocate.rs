@@ -6,9 +6,19 @@ use super::page::Child;
 use super::{PageExpectation, PageSpace, Tree};
 use crate::error::Result;
 
+/// Branches that are looked at. A tree that somebody with the key has made may name one page often.
+const BRANCHES_MAX: u32 = 1 << 16;
+
+/// Which pages move, and how much may be done for it.
+struct Moving {
+    limit: Position,
+    most_dirty: usize,
+    branches_left: u32,
+}
+
 impl Tree {
     /// Copies pages that lie from `limit` on into memory, about `most` of them, so that the next flush gives
-    /// them new positions. Reads every branch, but no leaf that stays. Returns how many it copied.
+    /// them new positions. Reads branches, but no leaf that stays. Returns how many it copied.
     pub fn relocate<S: PageSpace + ?Sized>(
         &mut self,
         space: &mut S,
@@ -17,7 +27,10 @@ impl Tree {
     ) -> Result<usize> {
         let Some(root) = self.root else { return Ok(0) };
         let before = self.dirty_pages();
-        self.root = Some(self.relocated(space, root, self.depth - 1, limit, before + most)?);
+        let most_dirty = before.saturating_add(most);
+        let mut moving = Moving { limit, most_dirty, branches_left: BRANCHES_MAX };
+        let level = self.depth.saturating_sub(1);
+        self.root = Some(self.relocated(space, root, level, &mut moving)?);
         Ok(self.dirty_pages() - before)
     }
 
@@ -26,21 +39,21 @@ impl Tree {
         space: &mut S,
         child: Child,
         level: u8,
-        limit: Position,
-        most_dirty: usize,
+        moving: &mut Moving,
     ) -> Result<Child> {
-        if self.dirty_pages() >= most_dirty {
+        if self.dirty_pages() >= moving.most_dirty {
             return Ok(child);
         }
         let mut moved = child;
-        if matches!(child, Child::Sealed(block) if block.position >= limit) {
+        if matches!(child, Child::Sealed(block) if block.position >= moving.limit) {
             moved = Child::Dirty(self.make_dirty(space, child, level)?);
         }
-        if level == 0 {
+        if level == 0 || moving.branches_left == 0 {
             return Ok(moved);
         }
+        moving.branches_left -= 1;
         for (cell, below) in self.children(space, moved, level)?.into_iter().enumerate() {
-            let after = self.relocated(space, below, level - 1, limit, most_dirty)?;
+            let after = self.relocated(space, below, level - 1, moving)?;
             if after != below {
                 let number = self.make_dirty(space, moved, level)?;
                 self.page_mut(number).set_child(cell, after);
