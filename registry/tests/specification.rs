@@ -23,6 +23,7 @@
 //! | `BaseStream.length` | `Stream::adjust_length` | `length_tells_and_changes_the_bytes_in_use` |
 //! | `BaseStream.truncate` | `Stream::truncate` | `truncate_cuts_and_never_grows` |
 //! | the cursor, and other commits | `Stream::block` | `cursor_of_a_reader_outlives_a_cut` |
+//! | saving and a full disk | `Stream::save` | `block_that_could_not_be_saved_is_saved_later` |
 //! | moving saves | `Stream::wind` and others | `moving_saves_the_block_that_is_left` |
 //! | `truncate` recycles | the trash | `truncated_blocks_are_recycled` |
 //! | iteration, both ways | `Stream::blocks` | `iteration_goes_both_ways` |
@@ -34,8 +35,8 @@ mod common;
 
 use ar7_engine::crypto::digest;
 use ar7_engine::format::{
-    Block, BlockHead, BlockIndex, COMPRESSION_NONE, DATA_SIZE, PLAIN_SIZE, Position, StreamRecord,
-    plain,
+    ArchiveKind, Block, BlockHead, BlockIndex, COMPRESSION_NONE, DATA_SIZE, PLAIN_SIZE, Position,
+    StreamRecord, plain,
 };
 use ar7_engine::store::Access;
 use ar7_engine::{Check, Error as EngineError};
@@ -385,7 +386,7 @@ fn length_tells_and_changes_the_bytes_in_use() {
 #[test]
 fn truncate_cuts_and_never_grows() {
     for (length, count) in [(FOUR_BLOCKS - 1, 4), (2 * DATA_SIZE, 2), (DATA_SIZE + 1, 2), (0, 0)] {
-        let (device, archive) = create(ar7_engine::format::ArchiveKind::Dynamic, 0);
+        let (device, archive) = create(ArchiveKind::Dynamic, 0);
         let (mut stream, bytes) = four_blocks(&archive);
         archive.commit().unwrap();
         stream.wind(3).unwrap();
@@ -528,4 +529,28 @@ fn cursor_of_a_reader_outlives_a_cut() {
     assert_eq!(reader.data().unwrap().unwrap()[..], block_of(&bytes, 1));
     assert_eq!(blocks.next_back().unwrap().unwrap().data[..], block_of(&bytes, 1));
     assert!(blocks.next().is_none());
+}
+
+#[test]
+fn block_that_could_not_be_saved_is_saved_later() {
+    let (device, archive) = create(ArchiveKind::Dynamic, 0);
+    let (mut stream, mut bytes) = four_blocks(&archive);
+    archive.commit().unwrap();
+    device.set_capacity(archive.statistics().unwrap().blocks);
+    // More than is kept in memory: what is added next needs space first.
+    let mut large = archive.new_stream().unwrap();
+    large.append(&vec![1; 20_000_000]).unwrap_err();
+    stream.data_mut().unwrap().unwrap()[3] = 0xee;
+    for _ in 0..2 {
+        let error = stream.save(false).unwrap_err();
+        assert!(matches!(error, Error::Engine(EngineError::NoSpace { .. })), "{error}");
+        assert!(stream.next_block().is_err(), "the cursor stays on its block");
+        assert_eq!(stream.position(), 0);
+    }
+    device.set_capacity(100_000);
+    stream.save(false).unwrap();
+    bytes[3] = 0xee;
+    assert_eq!(read_all(&stream), bytes);
+    archive.commit().unwrap();
+    assert_verified(&archive);
 }

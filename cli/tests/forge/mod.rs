@@ -22,6 +22,7 @@ pub(crate) struct Forge {
     space: Space,
     names: Tree,
     inodes: Tree,
+    last_inode: u64,
 }
 
 struct Space {
@@ -39,12 +40,14 @@ impl Forge {
             space: Space { writer, pages: HashMap::new() },
             names: Tree::open(TreeId::Names, Root::default()),
             inodes: Tree::open(TreeId::Inodes, Root::default()),
+            last_inode: 0,
         };
         forge.inode(InodeNumber::ROOT.0, &directory());
         forge
     }
 
     pub(crate) fn inode(&mut self, number: u64, inode: &Inode) {
+        self.last_inode = self.last_inode.max(number);
         let key = Inodes::encode_key(&InodeNumber(number));
         let value = Inodes::encode_value(inode);
         self.inodes.insert(&mut self.space, &key, &value).expect("a record");
@@ -59,7 +62,7 @@ impl Forge {
 
     /// Commits and closes.
     pub(crate) fn finish(self) {
-        let Forge { mut space, mut names, mut inodes } = self;
+        let Forge { mut space, mut names, mut inodes, last_inode } = self;
         let mut roots = [Root::default(); ROOTS];
         roots[TreeId::Names.index()] = names.flush(&mut space).expect("pages");
         roots[TreeId::Inodes.index()] = inodes.flush(&mut space).expect("pages");
@@ -68,11 +71,13 @@ impl Forge {
         let slot = writer.store().current().slot.clone();
         let redo = writer.write_redo_list().expect("no redo list");
         let loose = writer.drain_pool().iter().collect();
+        let mut counters = slot.counters;
+        counters[0] = last_inode;
         let update = SlotUpdate {
             roots,
             loose,
             reserved_streams: slot.reserved_streams,
-            counters: slot.counters,
+            counters,
             metadata: Vec::new(),
             sessions_recorded: false,
             redo,

@@ -7,7 +7,8 @@ use super::{Commit, RESERVE_BLOCKS, Redirects, Store, Urgency, Writer};
 use crate::crypto::{KeyKind, SealJob};
 use crate::error::{Error, Result};
 use crate::format::{
-    BLOCK_SIZE, BlockHead, META_STREAM, MetaSlot, Position, ROOTS, Root, Run, StoredStream,
+    BLOCK_SIZE, BLOCKS_MAX, BlockHead, META_STREAM, MetaSlot, Position, ROOTS, Root, Run,
+    StoredStream,
 };
 
 /// What the layer above says of the state to be committed.
@@ -79,7 +80,7 @@ impl Writer {
         store.poisoning(store.device.sync())?;
         let commit = store.current();
         if commit.slot.redo_head.is_none() && !self.views.any_held() {
-            let keep = commit.slot.block_count.saturating_add(RESERVE_BLOCKS);
+            let keep = commit.slot.block_count.saturating_add(RESERVE_BLOCKS).min(BLOCKS_MAX);
             store.poisoning(store.device.shrink(keep))?;
         }
         Ok(())
@@ -166,7 +167,7 @@ impl Writer {
         self.raise_step()?;
         self.listed_at_begin.clone_from(&self.listed);
         let blocks = self.store.device.length_bytes()? / crate::format::BLOCK_SIZE_U64;
-        let blocks = u32::try_from(blocks).unwrap_or(crate::format::BLOCKS_MAX);
+        let blocks = u32::try_from(blocks).unwrap_or(BLOCKS_MAX);
         self.space.begin(commit.slot.block_count, blocks, &commit.slot.loose, &mut self.views);
         Ok(())
     }

@@ -138,7 +138,8 @@ impl Registry {
     pub(crate) fn room(&self) -> u64 {
         let writer = &self.space.writer;
         let new = u64::from(BLOCKS_MAX.saturating_sub(writer.block_count() + RESERVE_BLOCKS));
-        new + self.trash_blocks + writer.pooled_blocks()
+        // The number in the trash is the meta slot's, which somebody with the key may have made.
+        new.saturating_add(self.trash_blocks).saturating_add(writer.pooled_blocks())
     }
 
     /// Recycles a run.

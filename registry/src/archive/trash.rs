@@ -133,7 +133,8 @@ pub(super) fn trim_end(registry: &mut Registry) -> Result<bool> {
 /// part of the file. Returns whether it moved any; the commit makes the end free.
 pub(super) fn clear_end(registry: &mut Registry) -> Result<bool> {
     let end = registry.writer().block_count();
-    let free = registry.trash_blocks + registry.writer().pooled_blocks();
+    let pooled = registry.writer().pooled_blocks();
+    let free = registry.trash_blocks.saturating_add(pooled);
     if free < u64::from(CLEARED_BLOCKS_MIN.max(end / 8)) {
         return Ok(false);
     }

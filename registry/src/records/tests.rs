@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::tree::{CELL_MAX, KEY_MAX};
 
 /// Decodes any bytes. What is accepted encodes to the same bytes.
-fn check<R: Record>(key: &[u8], value: &[u8]) {
+fn check_record<R: Record>(key: &[u8], value: &[u8]) {
     let decoded_key = R::decode_key(key);
     if let Ok(decoded) = &decoded_key {
         assert_eq!(R::encode_key(decoded), key);
@@ -82,13 +82,13 @@ proptest! {
             fields(),
         ],
     ) {
-        check::<Names>(&key, &value);
-        check::<Inodes>(&key, &value);
-        check::<Streams>(&key, &value);
-        check::<Extents>(&key, &value);
-        check::<Free>(&key, &value);
-        check::<Dying>(&key, &value);
-        check::<Sessions>(&key, &value);
+        check_record::<Names>(&key, &value);
+        check_record::<Inodes>(&key, &value);
+        check_record::<Streams>(&key, &value);
+        check_record::<Extents>(&key, &value);
+        check_record::<Free>(&key, &value);
+        check_record::<Dying>(&key, &value);
+        check_record::<Sessions>(&key, &value);
     }
 }
 
@@ -113,11 +113,11 @@ proptest! {
         let key = Inodes::encode_key(&InodeNumber::ROOT);
         let value = Inodes::encode_value(&inode);
         let at = place.index(value.len());
-        check::<Inodes>(&key, &value[..at]);
-        check::<Inodes>(&key, &[&value[..], &more].concat());
+        check_record::<Inodes>(&key, &value[..at]);
+        check_record::<Inodes>(&key, &[&value[..], &more].concat());
         let mut changed = value;
         changed[at] = byte;
-        check::<Inodes>(&key, &changed);
+        check_record::<Inodes>(&key, &changed);
     }
 
     #[test]

@@ -12,7 +12,7 @@ impl Stream {
     }
 
     /// The cursor's block, with the links that it has in the file; none if the stream is empty,
-    /// or was cut before that block by a later commit than the cursor's last move.
+    /// or was cut before that block since the cursor moved there.
     pub fn block(&mut self) -> Result<Option<Block>> {
         let mut block = self.read_block(self.index)?;
         if let (Some(block), Some((data, _))) = (&mut block, &self.current) {
@@ -44,16 +44,20 @@ impl Stream {
     /// Hands the cursor's block to the archive if it was changed, or in any case with `enforce`.
     pub fn save(&mut self, enforce: bool) -> Result<()> {
         let index = self.index;
-        let Some((data, changed)) = &mut self.current else { return Ok(()) };
+        let Some((data, changed)) = &self.current else { return Ok(()) };
         if !*changed && !enforce {
             return Ok(());
         }
-        *changed = false;
         let data = data.clone();
         self.add(|open, registry| {
             open.block_mut(registry, index)?.copy_from_slice(&data[..]);
             Ok(())
-        })
+        })?;
+        // Only now: without space it is saved another time.
+        if let Some((_, changed)) = &mut self.current {
+            *changed = false;
+        }
+        Ok(())
     }
 
     /// Moves to the next block; false at the last.

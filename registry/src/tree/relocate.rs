@@ -7,9 +7,21 @@ use super::page::Child;
 use super::{PageExpectation, PageSpace, PageStore, Tree};
 use crate::error::Result;
 
+/// Branches that one search looks at, so that closing an archive takes a bounded time.
+const BRANCHES_MAX: u32 = 1 << 16;
+
+/// A search for pages that lie beyond a limit.
+struct Search {
+    limit: Position,
+    most: usize,
+    branches_left: u32,
+    /// For each page found, the cells that lead to it from the root.
+    found: Vec<Vec<usize>>,
+}
+
 impl Tree {
     /// Copies pages that lie from `limit` on into memory, about `most` of them, so that the next flush gives
-    /// them new positions. Reads every branch, but no leaf that stays. Returns how many it copied.
+    /// them new positions. Reads branches, but no leaf that stays. Returns how many it copied.
     pub fn relocate<S: PageSpace + ?Sized>(
         &mut self,
         space: &mut S,
@@ -17,10 +29,10 @@ impl Tree {
         most: usize,
     ) -> Result<usize> {
         let Some(root) = self.root else { return Ok(0) };
-        let mut found = Vec::new();
-        find_beyond(&mut Cursor::new(self.view(space)), root, limit, most, &mut found)?;
+        let mut search = Search { limit, most, branches_left: BRANCHES_MAX, found: Vec::new() };
+        search.beyond(&mut Cursor::new(self.view(space)), root)?;
         let before = self.dirty_pages();
-        for cells in found {
+        for cells in search.found {
             if self.dirty_pages() - before >= most {
                 break;
             }
@@ -60,31 +72,32 @@ impl Tree {
     }
 }
 
-/// Finds sealed pages that lie from `limit` on, at most `most`, at `child` and below, where the cursor is: the cells
-/// that lead to each from the root.
-fn find_beyond<S: PageStore + ?Sized>(
-    cursor: &mut Cursor<'_, S>,
-    child: Child,
-    limit: Position,
-    most: usize,
-    found: &mut Vec<Vec<usize>>,
-) -> Result<()> {
-    if found.len() >= most {
-        return Ok(());
+impl Search {
+    /// Looks at `child` and below, where the cursor is.
+    fn beyond<S: PageStore + ?Sized>(
+        &mut self,
+        cursor: &mut Cursor<'_, S>,
+        child: Child,
+    ) -> Result<()> {
+        if self.found.len() >= self.most {
+            return Ok(());
+        }
+        if matches!(child, Child::Sealed(block) if block.position >= self.limit) {
+            self.found.push(cursor.path.iter().map(|&(_, cell)| cell).collect());
+        }
+        let is_leaf = cursor.path.len() + 1 >= usize::from(cursor.view.depth);
+        if is_leaf || self.branches_left == 0 {
+            return Ok(());
+        }
+        self.branches_left -= 1;
+        let page = cursor.page(child)?;
+        let children: Vec<Child> = (0..page.count()).map(|cell| page.child(cell)).collect();
+        cursor.path.push((page, 0));
+        for (cell, below) in children.into_iter().enumerate() {
+            cursor.path.last_mut().expect("pushed above").1 = cell;
+            self.beyond(cursor, below)?;
+        }
+        cursor.path.pop();
+        Ok(())
     }
-    if matches!(child, Child::Sealed(block) if block.position >= limit) {
-        found.push(cursor.path.iter().map(|&(_, cell)| cell).collect());
-    }
-    if cursor.path.len() + 1 >= usize::from(cursor.view.depth) {
-        return Ok(());
-    }
-    let page = cursor.page(child)?;
-    let children: Vec<Child> = (0..page.count()).map(|cell| page.child(cell)).collect();
-    cursor.path.push((page, 0));
-    for (cell, below) in children.into_iter().enumerate() {
-        cursor.path.last_mut().expect("pushed above").1 = cell;
-        find_beyond(cursor, below, limit, most, found)?;
-    }
-    cursor.path.pop();
-    Ok(())
 }

@@ -1,0 +1,200 @@
+//! A row for every shape of fault. Pair 1+3 is odd, pair 2+4 even.
+
+use crate::error::{Check, Error, Result};
+use crate::format::{BLOCK_SIZE, Generation, MetaSlot, Position};
+use crate::store::choose::{Chosen, Copy, GoodCopy, Pair, SLOTS, choose};
+
+/// What lies at the position of a slot.
+#[derive(Debug, Clone, Copy)]
+enum At {
+    /// The commit of this session and step.
+    Commit(u32, u32),
+    /// One of the same number, of a copy of the archive that was written by itself.
+    OtherSalt(u32, u32),
+    /// One of the same generation with other contents.
+    OtherContents(u32, u32),
+    /// Torn, rotten or never sealed.
+    Bad,
+    /// A slot of a later format.
+    Newer,
+}
+use At::{Bad, Commit, Newer, OtherContents, OtherSalt};
+
+fn copy(position: Position, at: At) -> Copy {
+    let slot = |session, step, salt, number| {
+        let mut slot = MetaSlot::first(Generation { session, step, salt }, 1, [0; 32]);
+        slot.number = number;
+        let sealed = Box::new([0; BLOCK_SIZE]);
+        Ok(GoodCopy { slot, sealed })
+    };
+    let outcome = match at {
+        Commit(session, step) => slot(session, step, session * 100, 7),
+        OtherSalt(session, step) => slot(session, step, 99, 7),
+        OtherContents(session, step) => slot(session, step, session * 100, 8),
+        Bad => Err(Error::damaged(position, Check::Tag, "a tag", "another")),
+        Newer => {
+            let (what, found) = ("version", 2_u32.into());
+            Err(Error::NewerFormat { what, found, supported: 1_u32.into() })
+        }
+    };
+    Copy { position, outcome }
+}
+
+fn chosen(slots: [At; 4], accept_lost_pair: bool) -> Result<Chosen> {
+    let copies = std::array::from_fn(|index| copy(SLOTS[index], slots[index]));
+    choose(&copies, accept_lost_pair)
+}
+
+fn numbers(positions: &[Position]) -> Vec<u32> {
+    positions.iter().map(|position| position.get()).collect()
+}
+
+#[test]
+fn newest_commit_is_chosen_and_what_is_bad_is_mended() {
+    // What happened; slots 1 to 4; the pair chosen; copies of it to mend; copies that do not open.
+    type Row = (&'static str, [At; 4], Pair, &'static [u32], &'static [u32]);
+    let rows: &[Row] = &[
+        (
+            "a new archive: all four are one commit",
+            [Commit(0, 0), Commit(0, 0), Commit(0, 0), Commit(0, 0)],
+            Pair::Odd,
+            &[],
+            &[],
+        ),
+        (
+            "a clean close, the odd pair newer",
+            [Commit(1, 5), Commit(1, 4), Commit(1, 5), Commit(1, 4)],
+            Pair::Odd,
+            &[],
+            &[],
+        ),
+        (
+            "a clean close, the even pair newer",
+            [Commit(1, 5), Commit(1, 6), Commit(1, 5), Commit(1, 6)],
+            Pair::Even,
+            &[],
+            &[],
+        ),
+        (
+            "sessions count before steps",
+            [Commit(1, 900), Commit(2, 0), Commit(1, 900), Commit(2, 0)],
+            Pair::Even,
+            &[],
+            &[],
+        ),
+        (
+            "a crash before the first copy was written",
+            [Commit(1, 3), Commit(1, 4), Commit(1, 3), Commit(1, 4)],
+            Pair::Even,
+            &[],
+            &[],
+        ),
+        (
+            "a crash while the first copy was written",
+            [Bad, Commit(1, 4), Commit(1, 3), Commit(1, 4)],
+            Pair::Even,
+            &[],
+            &[1],
+        ),
+        (
+            "a crash between the first copy and the second",
+            [Commit(1, 5), Commit(1, 4), Commit(1, 3), Commit(1, 4)],
+            Pair::Odd,
+            &[3],
+            &[],
+        ),
+        (
+            "a crash while the second copy was written",
+            [Commit(1, 5), Commit(1, 4), Bad, Commit(1, 4)],
+            Pair::Odd,
+            &[3],
+            &[3],
+        ),
+        (
+            "the second copy was written first, because it was bad",
+            [Commit(1, 3), Commit(1, 4), Commit(1, 5), Commit(1, 4)],
+            Pair::Odd,
+            &[1],
+            &[],
+        ),
+        (
+            "a rotten copy of the newest commit",
+            [Commit(1, 5), Commit(1, 6), Commit(1, 5), Bad],
+            Pair::Even,
+            &[4],
+            &[4],
+        ),
+        (
+            "a rotten copy in each pair",
+            [Bad, Commit(1, 6), Commit(1, 5), Bad],
+            Pair::Even,
+            &[4],
+            &[1, 4],
+        ),
+        (
+            "a copy of a later format beside one of this",
+            [Commit(1, 5), Commit(1, 4), Newer, Commit(1, 4)],
+            Pair::Odd,
+            &[3],
+            &[3],
+        ),
+    ];
+    for (what, slots, pair, mend, bad) in rows {
+        for accept_lost_pair in [false, true] {
+            let found = chosen(*slots, accept_lost_pair).unwrap();
+            assert_eq!(found.pair, *pair, "{what}");
+            assert_eq!(numbers(&found.mend), *mend, "{what}");
+            assert_eq!(numbers(&found.bad), *bad, "{what}");
+            assert_eq!(found.good.len() + found.mend.len(), 2, "{what}");
+            assert_eq!(found.lost, None, "{what}");
+        }
+    }
+}
+
+#[test]
+fn pair_without_a_good_copy_is_damage_and_never_a_crash() {
+    // Slots; the pair that is lost.
+    let rows = [
+        ([Bad, Commit(1, 4), Bad, Commit(1, 4)], Pair::Odd),
+        ([Commit(1, 4), Bad, Commit(1, 4), Bad], Pair::Even),
+        ([Commit(9, 9), Bad, Bad, Bad], Pair::Even),
+    ];
+    for (slots, lost) in rows {
+        let Err(Error::Damaged(fault)) = chosen(slots, false) else {
+            panic!("{slots:?} was accepted")
+        };
+        assert_eq!((fault.check, fault.position), (Check::MetaSlot, Some(lost.positions()[0])));
+        let found = chosen(slots, true).unwrap();
+        assert_eq!((found.pair, found.lost), (lost.other(), Some(lost)), "{slots:?}");
+    }
+    for accept_lost_pair in [false, true] {
+        let error = chosen([Bad; 4], accept_lost_pair).unwrap_err();
+        assert!(matches!(error, Error::Damaged(_)), "{error}");
+        let error = chosen([Newer; 4], accept_lost_pair).unwrap_err();
+        assert!(matches!(error, Error::NewerFormat { .. }), "{error}");
+    }
+    let newer = chosen([Newer, Commit(1, 4), Newer, Commit(1, 4)], false).unwrap_err();
+    assert!(matches!(newer, Error::NewerFormat { .. }), "{newer}");
+}
+
+#[test]
+fn two_commits_of_one_number_are_a_fork() {
+    let rows = [
+        [Commit(1, 5), OtherSalt(1, 5), Commit(1, 5), OtherSalt(1, 5)],
+        [Commit(1, 5), Commit(1, 4), OtherSalt(1, 5), Commit(1, 4)],
+        [Commit(1, 5), Commit(1, 4), OtherContents(1, 5), Commit(1, 4)],
+        // Also where the fork lies behind the newest commit.
+        [Commit(1, 5), Commit(1, 4), Commit(1, 5), OtherSalt(1, 4)],
+        [Commit(1, 5), OtherSalt(1, 5), Bad, Bad],
+    ];
+    for slots in rows {
+        for accept_lost_pair in [false, true] {
+            let Err(Error::Tampered(fault)) = chosen(slots, accept_lost_pair) else {
+                panic!("{slots:?} was accepted")
+            };
+            assert_eq!(fault.check, Check::Fork);
+        }
+    }
+    // Different numbers of sessions with different salts are what every archive has.
+    assert!(chosen([Commit(1, 5), Commit(2, 0), Commit(1, 5), Commit(2, 0)], false).is_ok());
+}

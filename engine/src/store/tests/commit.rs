@@ -1,0 +1,280 @@
+//! Transactions without faults: commit, rollback, redo, generations, and the last position of the format.
+
+use super::*;
+use crate::error::{Check, Error};
+use crate::format::{BLOCKS_MAX, Root, Run};
+
+#[test]
+fn committed_blocks_are_there_after_reopening() {
+    let (device, store, mut writer) = create();
+    let first = add_block(&mut writer, KeyKind::Data, 1).unwrap();
+    commit(&mut writer, 1).unwrap();
+    assert_eq!((mark(&store), read(&store, first).unwrap()), (1, 1));
+    let second = add_block(&mut writer, KeyKind::Data, 2).unwrap();
+    commit(&mut writer, 2).unwrap();
+    writer.finish().unwrap();
+    let store = read_only(&device);
+    assert!(store.recovery().is_clean(), "{:?}", store.recovery());
+    assert_eq!(mark(&store), 2);
+    assert_eq!((read(&store, first).unwrap(), read(&store, second).unwrap()), (1, 2));
+}
+
+#[test]
+fn commits_go_to_the_pairs_by_turns() {
+    let (device, store, mut writer) = create();
+    for number in 0..6 {
+        let before: Vec<Vec<u8>> = (1..=4).map(|at| raw(&device, Position::at(at))).collect();
+        commit(&mut writer, number).unwrap();
+        let changed: Vec<usize> = (1..=4)
+            .filter(|&at| raw(&device, Position::at(at)) != before[at as usize - 1])
+            .map(|at| at as usize)
+            .collect();
+        // Creation counts as the odd pair's; the session's beginning, a commit too, went to the even one.
+        let expected = if number % 2 == 0 { [1, 3] } else { [2, 4] };
+        assert_eq!(changed, expected, "commit {number}");
+    }
+    assert_eq!(store.current().slot.number, 7);
+}
+
+#[test]
+fn rollback_leaves_nothing_and_raises_the_step() {
+    let (device, store, mut writer) = create();
+    let kept = add_block(&mut writer, KeyKind::Data, 1).unwrap();
+    commit(&mut writer, 1).unwrap();
+    let (count, step) = (writer.block_count(), writer.generation().step);
+    let dropped = add_block(&mut writer, KeyKind::Data, 2).unwrap();
+    change_block(&mut writer, kept.position, 3).unwrap();
+    assert!(writer.is_touched() && writer.block_count() > count);
+    writer.rollback().unwrap();
+    assert!(!writer.is_touched());
+    assert_eq!(writer.block_count(), count);
+    assert!(writer.generation().step > step, "positions of this step may be sealed again");
+    assert!(writer.redirects().is_empty());
+    assert_eq!((mark(&store), read(&store, kept).unwrap()), (1, 1));
+    // The position is given out again; what was sealed there before is not taken for the new block.
+    let again = add_block(&mut writer, KeyKind::Data, 4).unwrap();
+    assert_eq!(again.position, dropped.position);
+    assert_ne!(again.generation, dropped.generation);
+    commit(&mut writer, 2).unwrap();
+    let Err(Error::Tampered(fault)) = read(&store, dropped) else { panic!("a stale block") };
+    assert_eq!(fault.check, Check::Generation);
+    // Dropping a writer drops what was not committed.
+    add_block(&mut writer, KeyKind::Data, 5).unwrap();
+    drop((store, writer));
+    let store = read_only(&device);
+    assert_eq!((mark(&store), read(&store, again).unwrap()), (2, 4));
+}
+
+#[test]
+fn freed_blocks_are_used_after_the_next_commit_only() {
+    let (_, _, mut writer) = create();
+    let block = add_block(&mut writer, KeyKind::Data, 1).unwrap();
+    commit(&mut writer, 1).unwrap();
+    writer.free(Run::single(block.position));
+    let other = writer.allocate(1, Urgency::Ordinary).unwrap();
+    assert_ne!(other.start(), block.position, "a crash may need what it holds");
+    let freed: Vec<Run> = writer.drain_freed().iter().collect();
+    assert_eq!(freed, [Run::single(block.position)]);
+    commit(&mut writer, 2).unwrap();
+    writer.donate(Run::single(block.position)).unwrap();
+    assert_eq!(writer.allocate(1, Urgency::Ordinary).unwrap().start(), block.position);
+}
+
+#[test]
+fn blocks_that_a_reader_holds_are_not_reused() {
+    let (_, store, mut writer) = create();
+    let block = add_block(&mut writer, KeyKind::Data, 1).unwrap();
+    commit(&mut writer, 1).unwrap();
+    let view = store.current();
+    writer.free(Run::single(block.position));
+    commit(&mut writer, 2).unwrap();
+    assert!(writer.any_view_held());
+    writer.donate(Run::single(block.position)).unwrap();
+    for byte in 2..10 {
+        let added = add_block(&mut writer, KeyKind::Data, byte).unwrap();
+        assert_ne!(added.position, block.position);
+    }
+    assert_eq!(read(&store, block).unwrap(), 1);
+    drop(view);
+    commit(&mut writer, 3).unwrap();
+    assert!(!writer.any_view_held());
+    writer.donate(Run::single(block.position)).unwrap();
+    assert_eq!(writer.allocate(1, Urgency::Ordinary).unwrap().start(), block.position);
+}
+
+#[test]
+fn changed_block_is_at_its_spare_until_the_commit() {
+    let (device, store, mut writer) = create();
+    let before = add_block(&mut writer, KeyKind::Data, 1).unwrap();
+    commit(&mut writer, 1).unwrap();
+    let place = raw(&device, before.position);
+    let after = change_block(&mut writer, before.position, 2).unwrap();
+    assert_eq!(raw(&device, before.position), place, "the place is not touched");
+    assert_eq!(read(&store, before).unwrap(), 1);
+    let found = store.read_block(writer.redirects(), KeyKind::Data, after).unwrap();
+    assert_eq!(found.data[0], 2);
+    // Changed again: the same spare, another generation.
+    let again = change_block(&mut writer, before.position, 3).unwrap();
+    assert_ne!(again.generation, after.generation);
+    assert_eq!(writer.redirects().len(), 1);
+    commit(&mut writer, 2).unwrap();
+    assert_ne!(raw(&device, before.position), place);
+    assert_eq!(read(&store, again).unwrap(), 3);
+    assert!(read(&store, before).is_err(), "overwritten in place");
+    assert!(writer.has_redo_list());
+    commit(&mut writer, 3).unwrap();
+    assert!(!writer.has_redo_list());
+    assert!(store.current().slot.redo_head.is_none());
+    writer.finish().unwrap();
+    assert_eq!(read(&read_only(&device), again).unwrap(), 3);
+}
+
+#[test]
+fn long_redo_lists_are_chained() {
+    let (device, _, mut writer) = create();
+    let count = crate::format::REDO_PER_BLOCK + 1;
+    let mut blocks: Vec<BlockRef> =
+        (0..count).map(|_| add_block(&mut writer, KeyKind::Data, 1).unwrap()).collect();
+    commit(&mut writer, 1).unwrap();
+    for block in &mut blocks {
+        *block = change_block(&mut writer, block.position, 2).unwrap();
+    }
+    commit(&mut writer, 2).unwrap();
+    drop(writer);
+    let store = read_only(&device);
+    assert_eq!(store.recovery().redo_blocks, count);
+    let listed = store.redo_blocks(&store.current()).unwrap();
+    assert_eq!(listed.blocks(), count as u64 + 2, "a spare each, and a chain of two");
+    for &block in &blocks {
+        assert_eq!(read(&store, block).unwrap(), 2);
+    }
+}
+
+#[test]
+fn place_that_was_not_copied_yet_is_read_from_its_spare() {
+    let (device, _, mut writer) = create();
+    let before = add_block(&mut writer, KeyKind::Data, 1).unwrap();
+    commit(&mut writer, 1).unwrap();
+    let place = raw(&device, before.position);
+    let after = change_block(&mut writer, before.position, 2).unwrap();
+    commit(&mut writer, 2).unwrap();
+    drop(writer);
+    // As a crash after the commit and before the copy leaves it.
+    device.write(before.position, &place).unwrap();
+    let store = read_only(&device);
+    assert_eq!(read(&store, after).unwrap(), 2);
+    assert_eq!(raw(&device, before.position), place, "a reader writes nothing");
+    let spare = store.current().redirects.0[&before.position].0;
+    drop(store);
+    let whole = device.snapshot();
+    let (store, mut writer) = self::writer(&device);
+    assert_ne!(raw(&device, before.position), place, "a writer copies it first");
+    assert_eq!(read(&store, after).unwrap(), 2);
+    commit(&mut writer, 3).unwrap();
+    writer.finish().unwrap();
+    assert!(read_only(&device).current().redirects.is_empty());
+    // A spare that does not open is damage, and never replaces the place.
+    device.restore(&whole);
+    rot(&device, spare);
+    let error = try_open(&device, Access::Write).unwrap_err();
+    assert!(matches!(error, Error::Damaged(_)), "{error}");
+    assert_eq!(raw(&device, before.position), place);
+    assert!(matches!(read(&read_only(&device), after), Err(Error::Damaged(_))));
+}
+
+#[test]
+fn roots_must_open_in_the_version_that_the_slot_names() {
+    let (device, _, mut writer) = create();
+    let old = add_block(&mut writer, KeyKind::Registry, 1).unwrap();
+    commit(&mut writer, 1).unwrap();
+    let old_bytes = raw(&device, old.position);
+    writer.free(Run::single(old.position));
+    commit(&mut writer, 2).unwrap();
+    writer.donate(Run::single(old.position)).unwrap();
+    let root = add_block(&mut writer, KeyKind::Registry, 2).unwrap();
+    assert_eq!(root.position, old.position);
+    let redo = writer.write_redo_list().unwrap();
+    let mut slot = writer.store().current().slot.clone();
+    slot.roots[0] = Root { block: Some(root), depth: 1, entries: 1 };
+    let update = SlotUpdate {
+        roots: slot.roots,
+        loose: slot.loose,
+        reserved_streams: slot.reserved_streams,
+        counters: slot.counters,
+        metadata: slot.metadata,
+        sessions_recorded: false,
+        redo,
+    };
+    writer.commit(update).unwrap();
+    writer.finish().unwrap();
+    let good = device.snapshot();
+    assert!(try_open(&device, Access::Read).is_ok());
+    rot(&device, root.position);
+    let error = try_open(&device, Access::Read).unwrap_err();
+    assert!(matches!(error, Error::Damaged(_)), "no reason to fall back: {error}");
+    device.restore(&good);
+    device.write(root.position, &old_bytes).unwrap();
+    let Err(Error::Tampered(fault)) = try_open(&device, Access::Read) else {
+        panic!("an older version of the root was accepted")
+    };
+    assert_eq!((fault.check, fault.position), (Check::Generation, Some(root.position)));
+}
+
+#[test]
+fn sessions_rise_and_have_salts_of_their_own() {
+    let (device, _, writer) = create();
+    let mut generations = vec![writer.generation()];
+    drop(writer);
+    for _ in 0..5 {
+        // A reader begins no session.
+        read_only(&device);
+        let (_, writer) = self::writer(&device);
+        generations.push(writer.generation());
+    }
+    for (session, generation) in (1..).zip(&generations) {
+        assert_eq!(generation.session, session);
+    }
+    let mut salts: Vec<u32> = generations.iter().map(|generation| generation.salt).collect();
+    salts.sort_unstable();
+    salts.dedup();
+    assert_eq!(salts.len(), generations.len(), "two copies of an archive must not be mixed");
+    // Ended sessions wait for the layer above to record them.
+    let pending: Vec<u32> =
+        read_only(&device).current().slot.pending_sessions.iter().map(|s| s.session).collect();
+    assert_eq!(pending, [0, 1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn last_position_of_the_format_is_used_and_none_beyond() {
+    let (device, store, mut writer) = create();
+    let full = |outcome: Result<Run>| {
+        let error = outcome.unwrap_err();
+        let limit = u64::from(BLOCKS_MAX);
+        assert!(matches!(error, Error::Full { limit: at, .. } if at == limit), "{error}");
+    };
+    let most = writer.allocate(u32::MAX, Urgency::Ordinary).unwrap();
+    assert_eq!(most.end(), BLOCKS_MAX - RESERVE_BLOCKS, "the last ones are for deleting");
+    full(writer.allocate(1, Urgency::Ordinary));
+    let rest = writer.allocate(u32::MAX, Urgency::Reserve).unwrap();
+    assert_eq!((rest.count(), rest.end()), (RESERVE_BLOCKS, BLOCKS_MAX));
+    full(writer.allocate(1, Urgency::Reserve));
+    store.check_usable().expect("a full format is no failure of the medium");
+    let last = Position::at(BLOCKS_MAX - 1);
+    let head = BlockHead { previous: Some(Position::at(BLOCKS_MAX - 2)), ..BlockHead::default() };
+    let data = data(7);
+    let job = SealJob { position: last, head, data: &data };
+    let generation = writer.write_fresh(KeyKind::Data, &[job]).unwrap();
+    commit(&mut writer, 1).unwrap();
+    writer.finish().unwrap();
+    assert_eq!(device.length_bytes().unwrap(), u64::from(BLOCKS_MAX) * 4096);
+    let (store, mut writer) = self::writer(&device);
+    let block = BlockRef { position: last, generation };
+    let found = store.read_block(&Redirects::none(), KeyKind::Data, block).unwrap();
+    assert_eq!((found.head, found.data[0]), (head, 7));
+    full(writer.allocate(1, Urgency::Reserve));
+    // What is given up is there again.
+    writer.free(Run::single(last));
+    commit(&mut writer, 2).unwrap();
+    writer.donate(Run::single(last)).unwrap();
+    assert_eq!(writer.allocate(5, Urgency::Ordinary).unwrap(), Run::single(last));
+}

@@ -1,0 +1,376 @@
+//! What opening accepts, mends and refuses.
+
+use sha2::{Digest as _, Sha256};
+
+use super::*;
+use crate::crypto::{HeaderKey, MasterKey, Passphrase};
+use crate::error::{Check, Class, Error};
+use crate::format::{
+    BLOCK_SIZE, Features, Header, META_STREAM, header_digest, header_layout, meta_slot_layout,
+};
+use crate::store::header::{HEADERS, open_header};
+
+fn unlocked(device: &MemoryDevice) -> (MasterKey, Header) {
+    let opened = open_header(device, &secret()).unwrap();
+    (opened.master, opened.header)
+}
+
+/// Writes a header to the given copies, as somebody with the key can.
+fn put_header(device: &MemoryDevice, change: impl FnOnce(&mut Header), copies: &[Position]) {
+    let (master, mut header) = unlocked(device);
+    change(&mut header);
+    let bytes = header.encode(&HeaderKey::derive(&master, header.archive));
+    for &position in copies {
+        device.write(position, &bytes[..]).unwrap();
+    }
+}
+
+/// Writes a slot that a program with the key may write, but not this one.
+fn put_slot(
+    device: &MemoryDevice,
+    store: &Store,
+    slot: &MetaSlot,
+    position: Position,
+    change: &dyn Fn(&mut [u8]),
+) {
+    let mut data = slot.encode().unwrap();
+    change(&mut data[..]);
+    let head = BlockHead { stream: META_STREAM, ..BlockHead::default() };
+    let mut bytes = [0; BLOCK_SIZE];
+    let job = SealJob { position, head, data: &data };
+    store.sealer.seal_batch(KeyKind::Meta, slot.generation, &[job], &mut bytes).unwrap();
+    device.write(position, &bytes).unwrap();
+}
+
+/// A closed archive with one commit.
+fn archive() -> MemoryDevice {
+    let (device, _, mut writer) = create();
+    add_block(&mut writer, KeyKind::Data, 1).unwrap();
+    commit(&mut writer, 1).unwrap();
+    writer.finish().unwrap();
+    device
+}
+
+fn refusal(device: &MemoryDevice, access: Access) -> Error {
+    try_open(device, access).expect_err("it must not open")
+}
+
+fn fault_of(error: &Error) -> (Check, Option<Position>) {
+    match error {
+        Error::Damaged(fault) | Error::Tampered(fault) => (fault.check, fault.position),
+        other => panic!("neither damage nor tampering: {other}"),
+    }
+}
+
+#[test]
+fn bad_copy_of_the_header_is_mended() {
+    for position in HEADERS {
+        let device = archive();
+        let good = raw(&device, position);
+        rot(&device, position);
+        let bad = raw(&device, position);
+        let store = read_only(&device);
+        assert_eq!(store.recovery().headers, [position]);
+        assert_eq!(raw(&device, position), bad, "a reader only notes it");
+        drop(store);
+        let (store, _writer) = writer(&device);
+        assert_eq!(store.recovery().headers, [position]);
+        assert_eq!(raw(&device, position), good, "a writer mends it");
+    }
+}
+
+#[test]
+fn two_bad_headers_are_damage() {
+    let device = archive();
+    for position in HEADERS {
+        rot(&device, position);
+    }
+    let error = refusal(&device, Access::Read);
+    assert!(matches!(error, Error::Damaged(_)), "{error}");
+    assert_eq!(fault_of(&error).0, Check::HeaderChecksum);
+    // Neither begins as an archive does: then it is none.
+    for position in HEADERS {
+        device.write(position, &[b'x'; BLOCK_SIZE]).unwrap();
+    }
+    let error = refusal(&device, Access::Read);
+    assert!(matches!(error, Error::NotAnArchive { .. }), "{error}");
+}
+
+#[test]
+fn header_written_without_the_key_is_tampering() {
+    for position in HEADERS {
+        let device = archive();
+        let mut bytes = raw(&device, position);
+        bytes[header_layout::CREATED_SECONDS.offset + 7] ^= 1;
+        let checksum = Sha256::digest(&bytes[..header_layout::CHECKSUM.offset]);
+        header_layout::CHECKSUM.put(&mut bytes, &checksum);
+        device.write(position, &bytes).unwrap();
+        let error = refusal(&device, Access::Write);
+        assert!(matches!(error, Error::Tampered(_)), "{error}");
+        assert_eq!(fault_of(&error), (Check::HeaderMac, Some(position)));
+    }
+    // The header of another archive, genuine as it is.
+    let (device, other) = (archive(), archive());
+    device.write(HEADERS[1], &raw(&other, HEADERS[1])).unwrap();
+    let error = refusal(&device, Access::Write);
+    assert!(matches!(error, Error::Tampered(_)), "{error}");
+}
+
+#[test]
+fn newer_header_is_completed_and_older_one_is_tampering() {
+    let device = archive();
+    let old = raw(&device, HEADERS[0]);
+    // A change of the header that wrote one copy before a crash.
+    put_header(&device, |header| header.revision += 1, &HEADERS[..1]);
+    let new = raw(&device, HEADERS[0]);
+    assert_eq!(read_only(&device).recovery().headers, [HEADERS[1]]);
+    let (store, writer) = writer(&device);
+    assert_eq!(raw(&device, HEADERS[1]), new);
+    assert_eq!(store.current().slot.header_revision, 2, "the commit names it");
+    writer.finish().unwrap();
+    drop(store);
+    for position in HEADERS {
+        device.write(position, &old).unwrap();
+    }
+    for access in [Access::Read, Access::Write] {
+        let error = refusal(&device, access);
+        assert!(matches!(error, Error::Tampered(_)), "{error}");
+        assert_eq!(fault_of(&error).0, Check::HeaderRevision);
+    }
+    // Another header of the same revision is none that the commit names.
+    let forged = |header: &mut Header| {
+        header.revision = 2;
+        header.created.nanoseconds ^= 1;
+    };
+    for (position, bytes) in HEADERS.into_iter().zip([&new, &new]) {
+        device.write(position, bytes).unwrap();
+    }
+    put_header(&device, forged, &HEADERS);
+    assert_ne!(raw(&device, HEADERS[0]), new);
+    assert_eq!(fault_of(&refusal(&device, Access::Read)).0, Check::HeaderRevision);
+}
+
+#[test]
+fn unknown_features_of_the_header_are_a_newer_format() {
+    let bit = 1 << 40;
+    // Features, whether it is read, whether it is written.
+    for (features, reads, writes) in [
+        (Features { compatible: bit, ..Features::default() }, true, true),
+        (Features { readable: bit, ..Features::default() }, true, false),
+        (Features { required: bit, ..Features::default() }, false, false),
+    ] {
+        let device = archive();
+        let change = |header: &mut Header| {
+            header.features = features;
+            header.revision += 1;
+        };
+        put_header(&device, change, &HEADERS);
+        for (access, allowed) in [(Access::Read, reads), (Access::Write, writes)] {
+            let before = device.to_bytes();
+            match try_open(&device, access) {
+                Ok((store, _)) => {
+                    assert!(allowed, "{features:?} {access:?}");
+                    assert_eq!(store.header().features, features, "kept");
+                }
+                Err(error) => {
+                    assert!(!allowed, "{features:?} {access:?}: {error}");
+                    assert_eq!(error.class(), Class::NewerFormat);
+                    assert!(device.to_bytes() == before, "nothing was written");
+                }
+            }
+        }
+        if !reads {
+            // Told before any key is tried.
+            let other = Secret::Key(RawKey::from_bytes([8; 32]));
+            let device: Box<dyn Device> = Box::new(device);
+            let error = Store::open_device(device, &other, OpenOptions::default()).unwrap_err();
+            assert_eq!(error.class(), Class::NewerFormat);
+        }
+    }
+}
+
+#[test]
+fn unknown_features_of_the_slot_are_a_newer_format() {
+    for (features, reads) in [
+        (Features { compatible: 1, ..Features::default() }, true),
+        (Features { readable: 1, ..Features::default() }, true),
+        (Features { required: 1, ..Features::default() }, false),
+    ] {
+        let device = archive();
+        let store = read_only(&device);
+        let mut slot = store.current().slot.clone();
+        slot.generation.step += 1;
+        for position in [1, 2, 3, 4] {
+            let position = Position::at(position);
+            let features = features.encode();
+            put_slot(&device, &store, &slot, position, &|data| {
+                meta_slot_layout::FEATURES.put(data, &features);
+            });
+        }
+        drop(store);
+        assert_eq!(try_open(&device, Access::Read).is_ok(), reads, "{features:?}");
+        let writing = try_open(&device, Access::Write);
+        match writing {
+            Ok((_, Some(mut writer))) => {
+                assert_eq!(features.readable | features.required, 0);
+                commit(&mut writer, 2).unwrap();
+                writer.finish().unwrap();
+                assert_eq!(read_only(&device).current().slot.features, features, "kept");
+            }
+            Ok((_, None)) => panic!("opened for writing"),
+            Err(error) => {
+                assert_ne!(features.readable | features.required, 0);
+                assert_eq!(error.class(), Class::NewerFormat);
+            }
+        }
+    }
+}
+
+#[test]
+fn later_version_of_the_format_is_told_before_damage() {
+    let device = archive();
+    for position in HEADERS {
+        let mut bytes = raw(&device, position);
+        header_layout::VERSION.put(&mut bytes, &2_u32.to_be_bytes());
+        device.write(position, &bytes).unwrap();
+    }
+    let error = refusal(&device, Access::Read);
+    assert!(matches!(error, Error::NewerFormat { what: "format version", .. }), "{error}");
+}
+
+#[test]
+fn wrong_keys_are_told_from_damage() {
+    let device = archive();
+    for other in [
+        Secret::Key(RawKey::from_bytes([4; 32])),
+        Secret::Passphrase(Passphrase::new(b"not it".to_vec())),
+    ] {
+        let device: Box<dyn Device> = Box::new(device.clone());
+        let error = Store::open_device(device, &other, OpenOptions::default()).unwrap_err();
+        assert!(matches!(error, Error::WrongKey { slots: 1 }), "{error}");
+    }
+}
+
+#[test]
+fn rotten_slots_are_mended_and_a_lost_pair_is_damage() {
+    for position in 1..=4 {
+        let device = archive();
+        let at = Position::at(position);
+        rot(&device, at);
+        let store = read_only(&device);
+        assert_eq!((store.recovery().bad_slots.clone(), mark(&store)), (vec![at], 1));
+        drop(store);
+        let (_, mut writer) = writer(&device);
+        commit(&mut writer, 2).unwrap();
+        writer.finish().unwrap();
+        let store = read_only(&device);
+        assert!(store.recovery().is_clean(), "slot {position}: {:?}", store.recovery());
+        assert_eq!(mark(&store), 2);
+    }
+    for pair in [[1, 3], [2, 4]] {
+        let device = archive();
+        for position in pair {
+            rot(&device, Position::at(position));
+        }
+        for access in [Access::Read, Access::Write] {
+            let error = refusal(&device, access);
+            assert_eq!(fault_of(&error), (Check::MetaSlot, Some(Position::at(pair[0]))));
+        }
+        // By an explicit option, and for reading only.
+        let open = |access| {
+            let options = OpenOptions { access, accept_lost_pair: true, ..OpenOptions::default() };
+            Store::open_device(Box::new(device.clone()), &secret(), options)
+        };
+        let (store, _) = open(Access::Read).unwrap();
+        assert!(store.recovery().lost_pair);
+        assert!(matches!(open(Access::Write), Err(Error::Damaged(_))));
+    }
+}
+
+#[test]
+fn copies_that_were_written_apart_are_a_fork() {
+    let device = archive();
+    let other = device.snapshot().to_device();
+    let (_, first) = writer(&device);
+    let (_, second) = writer(&other);
+    assert_eq!(first.generation().session, second.generation().session);
+    assert_ne!(first.generation().salt, second.generation().salt);
+    drop((first, second));
+    // One slot of the other copy, put among those of this one.
+    let newest = read_only(&other).current().slot.generation;
+    let genuine =
+        (1..=4).map(Position::at).find(|&position| raw(&other, position)[..12] == newest.encode());
+    let position = genuine.unwrap();
+    device.write(position, &raw(&other, position)).unwrap();
+    let error = refusal(&device, Access::Read);
+    assert!(matches!(error, Error::Tampered(_)), "{error}");
+    assert_eq!(fault_of(&error).0, Check::Fork);
+}
+
+#[test]
+fn shorter_files_are_truncated_or_no_archive() {
+    let device = archive();
+    let count = read_only(&device).current().slot.block_count;
+    let image = device.to_bytes();
+    let needed = usize::try_from(count).unwrap() * BLOCK_SIZE;
+    let reserved = 8 * BLOCK_SIZE;
+    let near = |at: usize| [at - 1, at, at + 1];
+    let mut lengths: Vec<usize> = (1..40).collect();
+    lengths.extend((1..9).flat_map(|blocks| near(blocks * BLOCK_SIZE)));
+    lengths.extend([needed - 1, needed - BLOCK_SIZE, reserved + 5]);
+    for length in lengths.into_iter().filter(|&length| length < needed) {
+        for access in [Access::Read, Access::Write] {
+            let cut = MemoryDevice::from_bytes(&image[..length]);
+            let error = refusal(&cut, access);
+            let Error::Truncated { expected_bytes, found_bytes } = error else {
+                panic!("{length} bytes: {error}")
+            };
+            assert_eq!(found_bytes, length as u64);
+            let expected = if length < reserved { reserved } else { needed };
+            assert_eq!(expected_bytes, expected as u64);
+            assert!(cut.to_bytes() == image[..length], "nothing was written");
+        }
+    }
+    assert!(try_open(&MemoryDevice::from_bytes(&image[..needed]), Access::Read).is_ok());
+    for other in [&b""[..], b"x", b"\x89PNG\r\n\x1a\n", &[0; 5000], &vec![0; 40_000]] {
+        let error = refusal(&MemoryDevice::from_bytes(other), Access::Read);
+        assert!(matches!(error, Error::NotAnArchive { .. }), "{} bytes: {error}", other.len());
+    }
+}
+
+#[test]
+fn archive_is_open_once_for_writing_or_often_for_reading() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("archive");
+    let open = |access, io| {
+        let options = OpenOptions { access, io, accept_lost_pair: false };
+        Store::open(&path, &secret(), options)
+    };
+    let made = Store::create(&path, &secret(), &CreateOptions::default()).unwrap();
+    let locked = |outcome: Result<(Arc<Store>, Option<Writer>)>| {
+        let error = outcome.unwrap_err();
+        assert!(matches!(&error, Error::Locked { path: Some(at) } if *at == path), "{error}");
+    };
+    for io in [Io::Map, Io::File] {
+        locked(open(Access::Write, io));
+        locked(open(Access::Read, io));
+    }
+    drop(made);
+    let readers = [open(Access::Read, Io::Map).unwrap(), open(Access::Read, Io::File).unwrap()];
+    locked(open(Access::Write, Io::Map));
+    drop(readers);
+    let (store, writer) = open(Access::Write, Io::File).unwrap();
+    locked(open(Access::Read, Io::Map));
+    writer.unwrap().finish().unwrap();
+    locked(open(Access::Read, Io::Map));
+    drop(store);
+    open(Access::Read, Io::Map).unwrap();
+}
+
+#[test]
+fn header_digest_is_of_the_whole_block() {
+    let device = archive();
+    let bytes: [u8; BLOCK_SIZE] = raw(&device, HEADERS[0]).try_into().unwrap();
+    let digest = header_digest(&bytes);
+    assert_eq!(read_only(&device).current().slot.header_digest, digest);
+}
