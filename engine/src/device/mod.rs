@@ -10,6 +10,8 @@ mod gate;
 mod lock;
 mod mapped;
 mod memory;
+#[cfg(any(test, feature = "testing"))]
+pub mod simulated;
 #[cfg(test)]
 mod tests;
 mod write_back;

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
-use super::{Commit, RunSet};
+use super::{Commit, PlantedFault, RunSet};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::{BLOCKS_MAX, Position, RESERVED_BLOCKS, Run};
@@ -71,6 +71,10 @@ impl Space {
 
     /// Adds free blocks that were recorded elsewhere. What a reader may still read is kept aside.
     pub(super) fn donate(&mut self, run: Run, views: &mut Views) {
+        if PlantedFault::ForgetReaders.is_planted() {
+            self.pool.insert(run);
+            return;
+        }
         let (held, usable) = views.quarantine().partition(run);
         self.held.extend(held);
         self.pool.extend(usable);
@@ -100,6 +104,10 @@ impl Space {
     /// if it is fresh, it was sealed in this step already.
     pub(super) fn free(&mut self, run: Run) {
         self.fresh.remove(run);
+        if PlantedFault::ReuseFreedBlocks.is_planted() {
+            self.pool.insert(run);
+            return;
+        }
         self.freed.insert(run);
         self.log.insert(run);
     }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use super::choose::Pair;
 use super::redo::WrittenRedoList;
-use super::{Commit, RESERVE_BLOCKS, Redirects, Store, Urgency, Writer};
+use super::{Commit, PlantedFault, RESERVE_BLOCKS, Redirects, Store, Urgency, Writer};
 use crate::crypto::{KeyKind, SealJob};
 use crate::error::{Error, Result};
 use crate::format::{
-    BLOCK_SIZE, BLOCKS_MAX, BlockHead, META_STREAM, MetaSlot, Position, ROOTS, Root, Run,
-    StoredStream,
+    BLOCK_SIZE, BLOCK_SIZE_U64, BLOCKS_MAX, BlockHead, META_STREAM, MetaSlot, Position, ROOTS,
+    Root, Run, StoredStream,
 };
 
 /// What the layer above says of the state to be committed.
@@ -47,10 +48,15 @@ impl Writer {
 
         // Step 4. Everything the slot will name must be on disk before the slot can be: new blocks,
         // pages, spares, the redo list; and the images of the list before, which this slot drops.
-        store.poisoning(store.device.sync())?;
+        if !PlantedFault::SkipFirstSync.is_planted() {
+            store.poisoning(store.device.sync())?;
+        }
 
         // Steps 5 and 6.
         let redirects = std::mem::take(&mut self.redirects);
+        if PlantedFault::RedoBeforeTheCommit.is_planted() {
+            store.poisoning(store.copy_images(redirects.images()))?;
+        }
         let commit = self.write_slot(slot, redirects)?;
 
         // A reader of an earlier commit may still read what this one calls free.
@@ -95,13 +101,15 @@ impl Writer {
         let current = self.store.current();
         let number = current.slot.number.checked_add(1);
         let full = Error::Full { what: "number of commits", limit: u64::MAX };
+        let is_forgotten = PlantedFault::ForgetTheRedoList.is_planted();
+        let redo = if is_forgotten { WrittenRedoList::default() } else { update.redo };
         Ok(MetaSlot {
             generation: self.generation,
             number: number.ok_or(full)?,
-            block_count: self.space.count(),
+            block_count: self.block_count_to_commit()?,
             roots: update.roots,
-            redo_head: update.redo.head,
-            redo_length: update.redo.length,
+            redo_head: redo.head,
+            redo_length: redo.length,
             loose: update.loose,
             reserved_streams: update.reserved_streams,
             header_revision: self.store.header().revision,
@@ -124,7 +132,7 @@ impl Writer {
         redirects: Redirects,
     ) -> Result<Arc<Commit>> {
         let store = Arc::clone(&self.store);
-        let pair = self.newest.other();
+        let pair = self.pair_to_write();
         let [mut first, mut second] = pair.positions();
         if self.bad_copies.contains(&second) {
             // A crash while the only good copy is written would leave the pair without one.
@@ -134,16 +142,19 @@ impl Writer {
         // Step 5. One copy, then the sync that makes it the commit. The other copy of this pair stays a
         // good older one until then, so a torn write never costs the pair.
         store.poisoning(store.write_meta(&slot, first))?;
-        store.poisoning(store.device.sync())?;
+        if !PlantedFault::SkipSecondSync.is_planted() {
+            store.poisoning(store.device.sync())?;
+        }
 
         // From here on the commit counts. Readers find listed blocks at their spares until step 6 is done.
-        let images: Vec<(Position, Position)> =
-            redirects.0.iter().map(|(&place, &(spare, _))| (place, spare)).collect();
+        let images = redirects.images();
         let commit = Arc::new(Commit { slot, redirects });
         self.publish(&commit);
 
         // Step 6. Not synced here: until the next commit's first sync, recovery does both again.
-        store.poisoning(store.write_meta(&commit.slot, second))?;
+        if !PlantedFault::OneCopyOfTheSlot.is_planted() {
+            store.poisoning(store.write_meta(&commit.slot, second))?;
+        }
         for position in pair.positions() {
             self.bad_copies.remove(&position);
         }
@@ -157,6 +168,22 @@ impl Writer {
         Ok(applied)
     }
 
+    /// The pair that does not hold the current commit.
+    fn pair_to_write(&self) -> Pair {
+        if PlantedFault::PairByParity.is_planted() {
+            return Pair::BOTH[usize::from(self.generation.step % 2 == 1)];
+        }
+        self.newest.other()
+    }
+
+    fn block_count_to_commit(&self) -> Result<u32> {
+        if PlantedFault::TrustTheLength.is_planted() {
+            let blocks = self.store.device.length_bytes()? / BLOCK_SIZE_U64;
+            return Ok(u32::try_from(blocks).unwrap_or(BLOCKS_MAX));
+        }
+        Ok(self.space.count())
+    }
+
     fn publish(&mut self, commit: &Arc<Commit>) {
         let before = self.store.current.swap(Arc::clone(commit));
         self.views.supersede(&before);
@@ -166,7 +193,7 @@ impl Writer {
     pub(super) fn begin(&mut self, commit: &Commit) -> Result<()> {
         self.raise_step()?;
         self.listed_at_begin.clone_from(&self.listed);
-        let blocks = self.store.device.length_bytes()? / crate::format::BLOCK_SIZE_U64;
+        let blocks = self.store.device.length_bytes()? / BLOCK_SIZE_U64;
         let blocks = u32::try_from(blocks).unwrap_or(BLOCKS_MAX);
         self.space.begin(commit.slot.block_count, blocks, &commit.slot.loose, &mut self.views);
         Ok(())

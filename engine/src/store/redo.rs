@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use super::read::read_one;
-use super::{Redirects, RunSet, Urgency, Writer};
+use super::{PlantedFault, Redirects, RunSet, Urgency, Writer};
 use crate::crypto::{KeyKind, SealJob, Sealer};
 use crate::device::Device;
 use crate::error::{Check, Error, Result};
@@ -118,8 +118,18 @@ impl Writer {
     /// list's images are durable with this commit's first sync. Called once, before the free
     /// runs are recorded, because it allocates and frees.
     pub fn write_redo_list(&mut self) -> Result<WrittenRedoList> {
-        for run in std::mem::take(&mut self.listed).iter() {
-            self.space.free(run);
+        let listed = std::mem::take(&mut self.listed);
+        if PlantedFault::TrimBeforeClearing.is_planted()
+            && let Some(last) = listed.iter().last()
+        {
+            self.store.device.shrink(last.start().get())?;
+        }
+        for run in listed.iter() {
+            if PlantedFault::ReuseSpares.is_planted() {
+                self.space.unallocate(run);
+            } else {
+                self.space.free(run);
+            }
         }
         let entries = self.redo_entries();
         if entries.is_empty() {

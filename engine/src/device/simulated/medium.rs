@@ -1,0 +1,298 @@
+//! What a disk holds, and what is on its way there.
+
+use std::sync::Arc;
+
+use crate::format::{BLOCK_SIZE, BLOCK_SIZE_U64};
+
+/// Bytes that a disk writes whole or not at all.
+const SECTOR_SIZE: usize = 512;
+
+/// What a block was written with. Two contents with the same number are the same bytes.
+#[derive(Debug)]
+pub(super) struct Content {
+    number: u64,
+    pub(super) bytes: [u8; BLOCK_SIZE],
+}
+
+/// One version of a block; `None` reads as zeros.
+pub(super) type Version = Option<Arc<Content>>;
+
+/// A disk and the cache before it. What was written since the last sync may reach the disk or not; until then reads
+/// see it in the cache.
+#[derive(Debug, Clone)]
+pub struct Medium {
+    blocks: Vec<Slot>,
+    /// The length on disk, in blocks, then every length since; the last is what is seen.
+    lengths: Vec<u32>,
+}
+
+/// One block: what the disk holds, what may replace that, and what reads see.
+#[derive(Debug, Clone, Default)]
+struct Slot {
+    durable: Version,
+    unsynced: Vec<Version>,
+    seen: Version,
+}
+
+/// A block whose content on disk is not certain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Uncertain {
+    /// Its position.
+    pub position: u32,
+    /// Number of versions that the disk may hold: the one at the last sync, then those written since, in order.
+    pub versions: usize,
+}
+
+/// What is found of a block whose content was not certain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// The version of this number; 0 is the one at the last sync.
+    Whole(usize),
+    /// Sectors of two versions: those whose bit is set are of the newer.
+    Torn {
+        /// Number of the version that was there.
+        older: usize,
+        /// Number of the version that was being written.
+        newer: usize,
+        /// A bit for each of the eight sectors.
+        sectors: u8,
+    },
+}
+
+/// What a power cut leaves: which length, and of each uncertain block which version.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Cut {
+    /// Number of the length, as [`Medium::lengths`] counts them.
+    pub length: usize,
+    /// For each of [`Medium::uncertain`], in the same order.
+    pub kept: Vec<Kept>,
+}
+
+impl Default for Medium {
+    fn default() -> Medium {
+        Medium { blocks: Vec::new(), lengths: vec![0] }
+    }
+}
+
+impl Medium {
+    /// Blocks whose content on disk is not certain, in order of position.
+    pub fn uncertain(&self) -> Vec<Uncertain> {
+        (0..)
+            .zip(&self.blocks)
+            .filter(|(_, slot)| !slot.unsynced.is_empty())
+            .map(|(position, slot)| Uncertain { position, versions: slot.unsynced.len() + 1 })
+            .collect()
+    }
+
+    /// Number of lengths that the file may have on disk: the one at the last sync, then those since.
+    pub fn lengths(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// Length in blocks, as it is seen.
+    pub fn length(&self) -> u32 {
+        *self.lengths.last().expect("there is always a length")
+    }
+
+    /// Bytes of the whole file as they are seen.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; usize_of(u64::from(self.length()) * BLOCK_SIZE_U64)];
+        for (slot, block) in self.blocks.iter().zip(bytes.chunks_exact_mut(BLOCK_SIZE)) {
+            if let Some(content) = &slot.seen {
+                block.copy_from_slice(&content.bytes);
+            }
+        }
+        bytes
+    }
+
+    /// The medium after the power was cut: nothing is uncertain any more.
+    ///
+    /// # Panics
+    /// If `cut` does not fit the medium.
+    #[must_use]
+    pub fn after_power_cut(&self, cut: &Cut) -> Medium {
+        let length = self.lengths[cut.length];
+        let mut kept = cut.kept.iter();
+        let mut blocks = Vec::with_capacity(self.blocks.len());
+        for slot in &self.blocks {
+            let version = slot.kept(&mut kept);
+            blocks.push(Slot { durable: version.clone(), unsynced: Vec::new(), seen: version });
+        }
+        assert!(kept.next().is_none(), "a choice for each uncertain block");
+        blocks.truncate(usize_of(length.into()));
+        Medium { blocks, lengths: vec![length] }
+    }
+
+    /// The medium after a sync that failed: of what was written, the disk holds what `cut` says, reads go on seeing
+    /// all of it, and nothing of it will be written again. The length stays uncertain.
+    ///
+    /// # Panics
+    /// If `cut` does not fit the medium.
+    #[must_use]
+    pub fn after_failed_sync(&self, cut: &Cut) -> Medium {
+        let mut kept = cut.kept.iter();
+        let mut blocks = Vec::with_capacity(self.blocks.len());
+        for slot in &self.blocks {
+            let durable = slot.kept(&mut kept);
+            blocks.push(Slot { durable, unsynced: Vec::new(), seen: slot.seen.clone() });
+        }
+        assert!(kept.next().is_none(), "a choice for each uncertain block");
+        Medium { blocks, lengths: self.lengths.clone() }
+    }
+
+    /// The medium with one byte of a block changed, on disk and in the cache.
+    ///
+    /// # Panics
+    /// If the block or byte is not there.
+    #[must_use]
+    pub fn with_rot(&self, position: u32, byte: usize, change: u8) -> Medium {
+        let mut rotten = self.clone();
+        let mut bytes = self.seen(position).map_or([0; BLOCK_SIZE], |content| content.bytes);
+        bytes[byte] ^= change;
+        let version = Some(Arc::new(Content::new(bytes)));
+        *rotten.slot(position) =
+            Slot { durable: version.clone(), unsynced: Vec::new(), seen: version };
+        rotten
+    }
+
+    /// A number of what reads see: the same for the same bytes, and hardly ever for others.
+    pub fn seen_number(&self) -> u64 {
+        let mut sum = mix(u64::from(self.length()), 1);
+        for (place, slot) in (2..).zip(&self.blocks) {
+            sum = sum.wrapping_add(mix(number(&slot.seen), place));
+        }
+        sum
+    }
+
+    /// A number of all that may become of the medium: the same for the same, and hardly ever for another.
+    pub fn number(&self) -> u64 {
+        let mut sum = self.seen_number();
+        for (place, length) in (1 << 32..).zip(&self.lengths) {
+            sum = sum.wrapping_add(mix(u64::from(*length), place));
+        }
+        for (place, slot) in (1 << 33..).step_by(64).zip(&self.blocks) {
+            for (place, version) in (place..).zip([&slot.durable].into_iter().chain(&slot.unsynced))
+            {
+                sum = sum.wrapping_add(mix(number(version), place));
+            }
+        }
+        sum
+    }
+
+    pub(super) fn seen(&self, position: u32) -> Option<&Arc<Content>> {
+        self.blocks.get(usize_of(position.into())).and_then(|slot| slot.seen.as_ref())
+    }
+
+    /// Bytes of a block that are sure to be on disk, if that is all there is to it.
+    pub(super) fn durable(&self, position: u32) -> Option<&Version> {
+        let slot = self.blocks.get(usize_of(position.into()))?;
+        slot.unsynced.is_empty().then_some(&slot.durable)
+    }
+
+    pub(super) fn write(&mut self, position: u32, content: &Version) {
+        let slot = self.slot(position);
+        slot.unsynced.push(content.clone());
+        slot.seen.clone_from(content);
+    }
+
+    pub(super) fn set_length(&mut self, length: u32) {
+        let cut = usize_of(length.into()).min(self.blocks.len());
+        for slot in &mut self.blocks[cut..] {
+            // Should the file grow again, what was cut off reads as zeros.
+            if slot.seen.is_some() || !slot.unsynced.is_empty() || slot.durable.is_some() {
+                slot.unsynced.push(None);
+                slot.seen = None;
+            }
+        }
+        self.lengths.push(length);
+    }
+
+    pub(super) fn sync(&mut self) {
+        for slot in &mut self.blocks {
+            if let Some(last) = slot.unsynced.pop() {
+                slot.durable = last;
+                slot.unsynced.clear();
+            }
+        }
+        let length = self.length();
+        self.lengths.clear();
+        self.lengths.push(length);
+        self.blocks.truncate(usize_of(length.into()));
+    }
+
+    fn slot(&mut self, position: u32) -> &mut Slot {
+        let at = usize_of(position.into());
+        if self.blocks.len() <= at {
+            self.blocks.resize_with(at + 1, Slot::default);
+        }
+        &mut self.blocks[at]
+    }
+}
+
+impl Slot {
+    /// What the disk holds by the next choice, if there is one to make.
+    fn kept<'a>(&self, choices: &mut impl Iterator<Item = &'a Kept>) -> Version {
+        if self.unsynced.is_empty() {
+            return self.durable.clone();
+        }
+        match *choices.next().expect("a choice for each uncertain block") {
+            Kept::Whole(number) => self.version(number).clone(),
+            Kept::Torn { older, newer, sectors } => {
+                Some(Arc::new(torn(self.version(older), self.version(newer), sectors)))
+            }
+        }
+    }
+
+    fn version(&self, number: usize) -> &Version {
+        match number.checked_sub(1) {
+            None => &self.durable,
+            Some(at) => &self.unsynced[at],
+        }
+    }
+}
+
+impl Content {
+    pub(super) fn new(bytes: [u8; BLOCK_SIZE]) -> Content {
+        let words = bytes
+            .chunks_exact(8)
+            .map(|word| u64::from_le_bytes(word.try_into().expect("chunks of eight bytes")));
+        // Four sums side by side, as one would have each word wait for the one before.
+        let mut sums = [1_u64, 2, 3, 4];
+        for (at, word) in words.enumerate() {
+            let sum = &mut sums[at % 4];
+            *sum = (*sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        }
+        let number = sums.into_iter().fold(0, mix);
+        Content { number, bytes }
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+fn torn(older: &Version, newer: &Version, sectors: u8) -> Content {
+    let zeros = [0; BLOCK_SIZE];
+    let mut bytes = older.as_ref().map_or(zeros, |content| content.bytes);
+    let newer = newer.as_ref().map_or(&zeros, |content| &content.bytes);
+    for sector in (0..BLOCK_SIZE / SECTOR_SIZE).filter(|sector| sectors >> sector & 1 == 1) {
+        let within = sector * SECTOR_SIZE..(sector + 1) * SECTOR_SIZE;
+        bytes[within.clone()].copy_from_slice(&newer[within]);
+    }
+    Content::new(bytes)
+}
+
+fn number(version: &Version) -> u64 {
+    version.as_ref().map_or(0, |content| content.number)
+}
+
+/// Mixes two numbers into one.
+const fn mix(first: u64, second: u64) -> u64 {
+    let mixed = first.wrapping_add(second.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    mixed ^ (mixed >> 32)
+}
+
+fn usize_of(number: u64) -> usize {
+    usize::try_from(number).expect("a simulated disk fits in memory")
+}
