@@ -5,6 +5,7 @@
 
 mod block_parse;
 mod bytes;
+pub mod crash;
 mod extent_parse;
 mod header_parse;
 mod inode_parse;

@@ -84,6 +84,13 @@ impl Medium {
             .collect()
     }
 
+    /// Whether all that is seen is on disk.
+    pub fn is_certain(&self) -> bool {
+        let is_certain =
+            |slot: &Slot| slot.unsynced.is_empty() && number(&slot.durable) == number(&slot.seen);
+        self.lengths.len() == 1 && self.blocks.iter().all(is_certain)
+    }
+
     /// Number of lengths that the file may have on disk: the one at the last sync, then those since.
     pub fn lengths(&self) -> usize {
         self.lengths.len()
@@ -149,7 +156,7 @@ impl Medium {
         let mut rotten = self.clone();
         let mut bytes = self.seen(position).map_or([0; BLOCK_SIZE], |content| content.bytes);
         bytes[byte] ^= change;
-        let version = Some(Arc::new(Content::new(bytes)));
+        let version = Some(Arc::new(Content::new(&bytes)));
         *rotten.slot(position) =
             Slot { durable: version.clone(), unsynced: Vec::new(), seen: version };
         rotten
@@ -183,14 +190,13 @@ impl Medium {
         self.blocks.get(usize_of(position.into())).and_then(|slot| slot.seen.as_ref())
     }
 
-    /// Bytes of a block that are sure to be on disk, if that is all there is to it.
-    pub(super) fn durable(&self, position: u32) -> Option<&Version> {
-        let slot = self.blocks.get(usize_of(position.into()))?;
-        slot.unsynced.is_empty().then_some(&slot.durable)
-    }
-
     pub(super) fn write(&mut self, position: u32, content: &Version) {
         let slot = self.slot(position);
+        let is_there = |version: &Version| number(version) == number(content);
+        if slot.unsynced.is_empty() && is_there(&slot.durable) && is_there(&slot.seen) {
+            // Whatever of it reaches the disk, the block stays as it is.
+            return;
+        }
         slot.unsynced.push(content.clone());
         slot.seen.clone_from(content);
     }
@@ -252,7 +258,7 @@ impl Slot {
 }
 
 impl Content {
-    pub(super) fn new(bytes: [u8; BLOCK_SIZE]) -> Content {
+    pub(super) fn new(bytes: &[u8; BLOCK_SIZE]) -> Content {
         let words = bytes
             .chunks_exact(8)
             .map(|word| u64::from_le_bytes(word.try_into().expect("chunks of eight bytes")));
@@ -263,7 +269,7 @@ impl Content {
             *sum = (*sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
         }
         let number = sums.into_iter().fold(0, mix);
-        Content { number, bytes }
+        Content { number, bytes: *bytes }
     }
 
     pub(super) fn number(&self) -> u64 {
@@ -279,7 +285,7 @@ fn torn(older: &Version, newer: &Version, sectors: u8) -> Content {
         let within = sector * SECTOR_SIZE..(sector + 1) * SECTOR_SIZE;
         bytes[within.clone()].copy_from_slice(&newer[within]);
     }
-    Content::new(bytes)
+    Content::new(&bytes)
 }
 
 fn number(version: &Version) -> u64 {

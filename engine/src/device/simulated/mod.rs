@@ -106,18 +106,6 @@ impl Medium {
             Deed::Mark(_) => {}
         }
     }
-
-    /// Whether the event writes what is on this disk already, for sure.
-    pub fn is_unchanged_by(&self, event: &Event) -> bool {
-        match &event.0 {
-            Deed::Write { position, content } => self.durable(*position).is_some_and(|durable| {
-                durable.as_ref().map(|found| found.number())
-                    == content.as_ref().map(|content| content.number())
-            }),
-            Deed::Length(length) => self.lengths() == 1 && self.length() == *length,
-            Deed::Sync | Deed::Mark(_) => true,
-        }
-    }
 }
 
 impl SimulatedDisk {
@@ -191,18 +179,17 @@ impl State {
             if planned.fired {
                 continue;
             }
-            match planned.left.checked_sub(1) {
-                Some(left) => planned.left = left,
-                None => {
-                    planned.fired = true;
-                    due = Some(planned.fault);
-                }
+            if planned.left > 0 {
+                planned.left -= 1;
+            } else {
+                planned.fired = true;
+                due = Some(planned.fault);
             }
         }
         due
     }
 
-    fn write_block(&mut self, position: u32, bytes: [u8; BLOCK_SIZE]) -> Result<()> {
+    fn write_block(&mut self, position: u32, bytes: &[u8; BLOCK_SIZE]) -> Result<()> {
         let content = Arc::new(Content::new(bytes));
         self.sealed.note(position, &content);
         let fault = self.fault(|fault| !matches!(fault, DiskFault::SyncFails | DiskFault::NoSpace));
@@ -216,7 +203,7 @@ impl State {
                 let mut short = seen.map_or([0; BLOCK_SIZE], |seen| seen.bytes);
                 let half = BLOCK_SIZE / 2;
                 short[..half].copy_from_slice(&bytes[..half]);
-                let content = Some(Arc::new(Content::new(short)));
+                let content = Some(Arc::new(Content::new(&short)));
                 self.record(Deed::Write { position, content });
                 return Err(failed("write"));
             }

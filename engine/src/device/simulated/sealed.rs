@@ -12,6 +12,9 @@ const NONCE_SIZE: usize = sealed::NONCE.length;
 /// The header and its copy, which are not sealed blocks.
 const UNSEALED: [u32; 2] = [0, 7];
 
+/// The meta slots. Recovery seals a copy of a slot anew: the same slot, of the same generation, under another nonce.
+const META_SLOTS: std::ops::RangeInclusive<u32> = 1..=4;
+
 /// Every sealed block that a disk was handed, along one history of deaths and reopenings.
 ///
 /// A block is known by its nonce, which must never come with other bytes, and by its position and generation, the
@@ -83,7 +86,10 @@ impl SealedBlocks {
         let mut part = Some(&self.0);
         while let Some(sealed) = part {
             nonce_known = nonce_known.or(sealed.nonces.get(&nonce).copied());
-            version_known = version_known.or(sealed.versions.get(&(position, generation)).copied());
+            if !META_SLOTS.contains(&position) {
+                version_known =
+                    version_known.or(sealed.versions.get(&(position, generation)).copied());
+            }
             part = sealed.before.as_ref();
         }
         let sealed = Arc::make_mut(&mut self.0);

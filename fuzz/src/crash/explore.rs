@@ -1,0 +1,501 @@
+//! Every death of a world, and of the recovery after it, and what is left.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::AddAssign;
+use std::rc::Rc;
+
+use ar7_engine::device::simulated::{
+    Cut, Event, EventKind, Kept, Medium, SealedBlocks, SimulatedDisk,
+};
+use ar7_engine::store::Access;
+
+use super::content::Content;
+use super::operation::Operation;
+use super::world::{Mark, World, open};
+use crate::Random;
+
+/// How much of what may happen is looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// Up to so many outcomes of one power cut, each is looked at; of more, a sample.
+    pub every_cut_up_to: usize,
+    /// Number of outcomes in a sample, besides the plain ones.
+    pub sampled_cuts: u64,
+    /// Deaths in a row: those of the recovery after the first, and so on.
+    pub deaths: u8,
+    /// One in so many states has the deaths of its recovery looked at.
+    pub recovery_one_in: u64,
+    /// One in so many states is opened for writing at all. A reader opens each.
+    pub reopen_one_in: u64,
+}
+
+/// What was looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Worlds.
+    pub worlds: u64,
+    /// States of the disk after a death. Within a world, each is counted once.
+    pub states: u64,
+    /// Of these, after a power cut.
+    pub power_cuts: u64,
+    /// After a kill.
+    pub kills: u64,
+    /// After a failed sync.
+    pub failed_syncs: u64,
+    /// States after a second or third death, in the recovery from the one before.
+    pub in_recovery: u64,
+    /// Recoveries.
+    pub recoveries: u64,
+    /// States that were written to again.
+    pub went_on: u64,
+    /// Deaths that left a state which was known already.
+    pub repeated: u64,
+}
+
+impl AddAssign for Totals {
+    fn add_assign(&mut self, other: Totals) {
+        self.worlds += other.worlds;
+        self.states += other.states;
+        self.power_cuts += other.power_cuts;
+        self.kills += other.kills;
+        self.failed_syncs += other.failed_syncs;
+        self.in_recovery += other.in_recovery;
+        self.recoveries += other.recoveries;
+        self.went_on += other.went_on;
+        self.repeated += other.repeated;
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{} states in {} worlds: {} after power cuts, {} after kills, {} after failed syncs; {} of them in a \
+             recovery; {} recoveries, {} states written to again; {} deaths led to a known state",
+            self.states,
+            self.worlds,
+            self.power_cuts,
+            self.kills,
+            self.failed_syncs,
+            self.in_recovery,
+            self.recoveries,
+            self.went_on,
+            self.repeated,
+        )
+    }
+}
+
+/// A way to die.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Death {
+    /// The power is cut; the disk keeps some of what was not synced.
+    PowerCut(Cut),
+    /// The process is killed; the next sees all that was written.
+    Kill,
+    /// A sync fails and the process ends; the next sees all that was written, and the disk never gets it.
+    FailedSync(Cut),
+}
+
+/// A promise that was not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What was wrong.
+    pub wrong: String,
+    /// The deaths before: after how many events of the log, and how.
+    pub deaths: Vec<(usize, Death)>,
+    /// States that had been looked at before.
+    pub states: u64,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} (after {} states), after", self.wrong, self.states)?;
+        for (event, death) in &self.deaths {
+            write!(formatter, " [event {event}: {death:?}]")?;
+        }
+        Ok(())
+    }
+}
+
+/// Looks at the deaths of one world.
+pub struct Explorer {
+    effort: Effort,
+    random: Random,
+    /// What was looked at so far.
+    pub totals: Totals,
+    deaths: Vec<(usize, Death)>,
+    /// Content by what reads see of the disk.
+    contents: HashMap<u64, Rc<Content>>,
+    /// Deaths of the recovery that were looked at, by the disk; the disk counts as known with none.
+    known: HashMap<u64, u8>,
+}
+
+impl Explorer {
+    /// Looks at nothing yet. The seed decides on the samples.
+    pub fn new(effort: Effort, seed: u64) -> Explorer {
+        Explorer {
+            effort,
+            random: Random::new(seed),
+            totals: Totals::default(),
+            deaths: Vec::new(),
+            contents: HashMap::new(),
+            known: HashMap::new(),
+        }
+    }
+
+    /// Looks at every death of a world that has run to its end.
+    pub fn explore(&mut self, before: &Medium, world: &World) -> Result<(), Failure> {
+        self.totals.worlds += 1;
+        let sealed = world.disk.sealed();
+        self.check_sealed(&sealed)?;
+        let history = History {
+            before,
+            log: &world.disk.log(),
+            sealed: &sealed,
+            commits: &world.commits,
+            begun: 0,
+            end: None,
+        };
+        self.die(&history, self.effort.deaths)?;
+        self.contents.clear();
+        self.known.clear();
+        Ok(())
+    }
+
+    /// Every death after each event of a history, `deaths` of them in a row.
+    fn die(&mut self, history: &History<'_>, deaths: u8) -> Result<(), Failure> {
+        let mut medium = history.before.clone();
+        let (mut acknowledged, mut begun) = (0, history.begun);
+        for (number, event) in history.log.iter().enumerate() {
+            let allowed = &history.commits[acknowledged..=begun];
+            match event.kind() {
+                EventKind::Mark(mark) => match Mark::decode(mark) {
+                    Mark::Begun(commit) => begun = commit,
+                    Mark::Acknowledged(commit) => acknowledged = commit,
+                },
+                EventKind::Write(_) | EventKind::Length(_) => {
+                    medium.apply(event);
+                    self.after(number, Death::Kill, &medium, history, allowed, deaths)?;
+                }
+                EventKind::Sync => {
+                    // Every outcome of a power cut since the sync before is one of these.
+                    for cut in self.cuts(&medium) {
+                        self.after(
+                            number,
+                            Death::PowerCut(cut),
+                            &medium,
+                            history,
+                            allowed,
+                            deaths,
+                        )?;
+                    }
+                    for cut in self.failures(&medium) {
+                        let death = Death::FailedSync(cut);
+                        self.after(number, death, &medium, history, allowed, deaths)?;
+                    }
+                    medium.apply(event);
+                }
+            }
+        }
+        let allowed = history.end.unwrap_or(&history.commits[acknowledged..=begun]);
+        for cut in self.cuts(&medium) {
+            let death = Death::PowerCut(cut);
+            self.after(history.log.len(), death, &medium, history, allowed, deaths)?;
+        }
+        Ok(())
+    }
+
+    fn after(
+        &mut self,
+        event: usize,
+        death: Death,
+        medium: &Medium,
+        history: &History<'_>,
+        allowed: &[Content],
+        deaths: u8,
+    ) -> Result<(), Failure> {
+        let left = match &death {
+            Death::PowerCut(cut) => medium.after_power_cut(cut),
+            Death::Kill => medium.clone(),
+            Death::FailedSync(cut) => medium.after_failed_sync(cut),
+        };
+        let recovery_deaths =
+            if self.deaths.is_empty() && !self.random.one_in(self.effort.recovery_one_in) {
+                0
+            } else {
+                deaths - 1
+            };
+        let number = left.number();
+        let known = self.known.get(&number).copied();
+        match known {
+            None => self.count(&death),
+            Some(_) => self.totals.repeated += 1,
+        }
+        self.deaths.push((event, death));
+        let found = self.content(&left)?;
+        if !allowed.contains(&found) {
+            return Err(self.failure(format!("found {found:?}, expected one of {allowed:?}")));
+        }
+        if known.is_none_or(|known| known < recovery_deaths) {
+            self.known.insert(number, recovery_deaths);
+            if recovery_deaths > 0 || self.random.one_in(self.effort.reopen_one_in) {
+                self.recover(&left, history.sealed, &found, allowed, recovery_deaths)?;
+            }
+        }
+        self.deaths.pop();
+        Ok(())
+    }
+
+    /// Opens what a death left for writing: nothing is lost, dying again loses nothing, and it can be written to.
+    fn recover(
+        &mut self,
+        left: &Medium,
+        sealed: &SealedBlocks,
+        found: &Content,
+        allowed: &[Content],
+        deaths: u8,
+    ) -> Result<(), Failure> {
+        self.totals.recoveries += 1;
+        let disk = SimulatedDisk::with(left.clone(), sealed);
+        let archive = open(&disk, Access::Write)
+            .map_err(|error| self.failure(format!("does not open for writing: {error}")))?;
+        let log = disk.log();
+        self.check_sealed(&disk.sealed())?;
+        let recovered = self.content(&disk.medium())?;
+        if *recovered != *found {
+            return Err(self.failure(format!("recovery left {recovered:?} of {found:?}")));
+        }
+        drop(archive);
+        if deaths > 0 {
+            // What a power cut left stays. What a kill left is not on disk yet: until recovery has returned, it may be
+            // lost again, unless it was acknowledged.
+            let certain = [found.clone()];
+            let commits = if left.is_certain() { &certain } else { allowed };
+            let history = History {
+                before: left,
+                log: &log,
+                sealed: &disk.sealed(),
+                commits,
+                begun: commits.len() - 1,
+                end: Some(&certain),
+            };
+            self.die(&history, deaths)?;
+        }
+        if self.random.one_in(4) {
+            self.go_on(left, sealed, found, allowed)?;
+        }
+        Ok(())
+    }
+
+    /// Opens, changes, commits and closes, and dies once more somewhere on the way.
+    fn go_on(
+        &mut self,
+        left: &Medium,
+        sealed: &SealedBlocks,
+        found: &Content,
+        allowed: &[Content],
+    ) -> Result<(), Failure> {
+        const CHANGES: [Operation; 3] = [
+            Operation::Overwrite { stream: 1, offset: 3990, length: 40 },
+            Operation::Append { stream: 0, length: 4100 },
+            Operation::Create { length: 10, name: Some(4) },
+        ];
+        self.totals.went_on += 1;
+        let mut world = World::onward(left, sealed, found);
+        world.run(&CHANGES).map_err(|refused| self.failure(format!("going on: {refused}")))?;
+        self.check_sealed(&world.disk.sealed())?;
+        let after = self.content(&world.disk.medium())?;
+        if Some(&*after) != world.commits.last() {
+            return Err(self.failure(format!("going on left {after:?}")));
+        }
+        let log = world.disk.log();
+        let mut medium = left.clone();
+        let (mut acknowledged, mut begun) = (0, 0);
+        let last = self.random.below(u64::try_from(log.len()).expect("a length"));
+        let last = usize::try_from(last).expect("less than a length");
+        for event in &log[..last] {
+            medium.apply(event);
+            match event.kind() {
+                EventKind::Mark(mark) => match Mark::decode(mark) {
+                    Mark::Begun(commit) => begun = commit,
+                    Mark::Acknowledged(commit) => acknowledged = commit,
+                },
+                EventKind::Write(_) | EventKind::Length(_) | EventKind::Sync => {}
+            }
+        }
+        let cut = self.random_cut(&medium);
+        let is_certain = left.is_certain();
+        let left = medium.after_power_cut(&cut);
+        self.count(&Death::Kill);
+        self.deaths.push((last, Death::PowerCut(cut)));
+        let found = self.content(&left)?;
+        // Opening may not have returned before, so what was not certain then may be lost.
+        let may_be_lost = begun == 0 && !is_certain && allowed.contains(&found);
+        if !may_be_lost && !world.commits[acknowledged..=begun].contains(&found) {
+            return Err(self.failure(format!("found {found:?} after going on")));
+        }
+        self.deaths.pop();
+        Ok(())
+    }
+
+    fn count(&mut self, death: &Death) {
+        self.totals.states += 1;
+        match death {
+            Death::PowerCut(_) => self.totals.power_cuts += 1,
+            Death::Kill => self.totals.kills += 1,
+            Death::FailedSync(_) => self.totals.failed_syncs += 1,
+        }
+        if !self.deaths.is_empty() {
+            self.totals.in_recovery += 1;
+        }
+    }
+
+    /// What a reader finds.
+    fn content(&mut self, medium: &Medium) -> Result<Rc<Content>, Failure> {
+        let number = medium.seen_number();
+        if let Some(content) = self.contents.get(&number) {
+            return Ok(Rc::clone(content));
+        }
+        let disk = SimulatedDisk::with(medium.clone(), &SealedBlocks::default());
+        let archive = open(&disk, Access::Read)
+            .map_err(|error| self.failure(format!("does not open for reading: {error}")))?;
+        let content = Content::verified(&archive)
+            .map_err(|unreadable| self.failure(format!("is damaged: {unreadable}")))?;
+        let content = Rc::new(content);
+        self.contents.insert(number, Rc::clone(&content));
+        Ok(content)
+    }
+
+    fn check_sealed(&self, sealed: &SealedBlocks) -> Result<(), Failure> {
+        match sealed.repeated() {
+            Some(repeated) => Err(self.failure(repeated.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    fn failure(&self, wrong: String) -> Failure {
+        Failure { wrong, deaths: self.deaths.clone(), states: self.totals.states }
+    }
+
+    /// Outcomes of a power cut: all of them if they are few; else none, all, each prefix, each block alone kept or
+    /// lost, and a sample. Besides, each block torn, the others all kept or all lost.
+    fn cuts(&mut self, medium: &Medium) -> Vec<Cut> {
+        let uncertain = medium.uncertain();
+        let versions: Vec<usize> = uncertain.iter().map(|block| block.versions).collect();
+        let lengths = medium.lengths();
+        let outcomes = versions
+            .iter()
+            .try_fold(lengths, |product, &versions| product.checked_mul(versions))
+            .filter(|&outcomes| outcomes <= self.effort.every_cut_up_to);
+        let mut cuts = Vec::new();
+        if let Some(outcomes) = outcomes {
+            cuts.extend((0..outcomes).map(|number| every_cut(number, lengths, &versions)));
+        } else {
+            cuts.extend(plain_cuts(lengths, &versions));
+            for _ in 0..self.effort.sampled_cuts {
+                cuts.push(self.random_cut(medium));
+            }
+        }
+        for (at, &versions) in versions.iter().enumerate() {
+            for others_are_kept in [false, true] {
+                let mut cut = one_way(lengths, &uncertain_versions(medium), others_are_kept);
+                let sectors = u8::try_from(self.random.below(254) + 1).expect("less than 255");
+                cut.kept[at] = Kept::Torn { older: versions - 2, newer: versions - 1, sectors };
+                cuts.push(cut);
+            }
+        }
+        cuts
+    }
+
+    /// Outcomes of a failed sync: nothing reached the disk, all did, and samples.
+    fn failures(&mut self, medium: &Medium) -> Vec<Cut> {
+        let versions = uncertain_versions(medium);
+        if versions.is_empty() {
+            return Vec::new();
+        }
+        let mut cuts = vec![one_way(1, &versions, false), one_way(1, &versions, true)];
+        for _ in 0..self.effort.sampled_cuts / 8 {
+            cuts.push(self.random_cut(medium));
+        }
+        cuts
+    }
+
+    fn random_cut(&mut self, medium: &Medium) -> Cut {
+        let mut below = |bound: usize| {
+            let bound = u64::try_from(bound).expect("a small bound");
+            usize::try_from(self.random.below(bound)).expect("less than the bound")
+        };
+        // Mostly lost, mostly kept, or anything between.
+        let bias = below(5);
+        let kept = uncertain_versions(medium).into_iter().map(|versions| {
+            if below(4) >= bias {
+                return Kept::Whole(0);
+            }
+            let newer = 1 + below(versions - 1);
+            match below(8) {
+                0 => {
+                    let sectors = u8::try_from(below(254) + 1).expect("less than 255");
+                    Kept::Torn { older: below(newer), newer, sectors }
+                }
+                _ => Kept::Whole(newer),
+            }
+        });
+        let kept = kept.collect();
+        Cut { length: below(medium.lengths()), kept }
+    }
+}
+
+/// Something that was done to a disk, and what each commit of it held.
+struct History<'a> {
+    before: &'a Medium,
+    log: &'a [Event],
+    sealed: &'a SealedBlocks,
+    /// What each commit held, in order.
+    commits: &'a [Content],
+    /// The last commit that may show at the beginning.
+    begun: usize,
+    /// What must be left when everything was done, if that is not what the marks in the log say.
+    end: Option<&'a [Content]>,
+}
+
+fn uncertain_versions(medium: &Medium) -> Vec<usize> {
+    medium.uncertain().iter().map(|block| block.versions).collect()
+}
+
+/// The outcome of this number, of all that there are.
+fn every_cut(number: usize, lengths: usize, versions: &[usize]) -> Cut {
+    let mut left = number / lengths;
+    let kept = versions.iter().map(|versions| {
+        let kept = Kept::Whole(left % versions);
+        left /= versions;
+        kept
+    });
+    Cut { kept: kept.collect(), length: number % lengths }
+}
+
+/// All of it kept, or all of it lost.
+fn one_way(lengths: usize, versions: &[usize], is_kept: bool) -> Cut {
+    let kept = |&versions: &usize| Kept::Whole(if is_kept { versions - 1 } else { 0 });
+    Cut { length: if is_kept { lengths - 1 } else { 0 }, kept: versions.iter().map(kept).collect() }
+}
+
+/// Each prefix, and each block alone kept or lost; with the shortest history of the length and with the longest.
+fn plain_cuts(lengths: usize, versions: &[usize]) -> Vec<Cut> {
+    let mut cuts = Vec::new();
+    let (lost, kept) = (one_way(lengths, versions, false), one_way(lengths, versions, true));
+    for at in 0..=versions.len() {
+        let prefix = kept.kept[..at].iter().chain(&lost.kept[at..]).copied().collect();
+        cuts.push(Cut { length: kept.length, kept: prefix });
+    }
+    for at in 0..versions.len() {
+        let (mut alone, mut missing) = (lost.clone(), kept.clone());
+        alone.kept[at] = kept.kept[at];
+        alone.length = kept.length;
+        missing.kept[at] = lost.kept[at];
+        cuts.extend([alone, missing]);
+    }
+    cuts.push(Cut { length: lost.length, ..kept });
+    cuts.push(lost);
+    cuts
+}

@@ -1,0 +1,18 @@
+//! Crashes: worlds on a simulated disk, every way in which they may die, and what must be left of them.
+//!
+//! A [`World`] does a sequence of [`Operation`]s to an archive on a simulated disk, and notes what each commit held.
+//! An [`Explorer`] makes the states that its deaths leave, the deaths of the recovery after them included, and asks of
+//! each: does it open at the last acknowledged commit or at the one under way, whole; does it verify; does recovery
+//! change nothing; can it be written again; was no nonce used twice.
+
+mod campaign;
+mod content;
+mod explore;
+mod operation;
+mod world;
+
+pub use campaign::{FailedWorld, explore_world, explore_worlds, small_worlds};
+pub use content::{Content, Unreadable};
+pub use explore::{Death, Effort, Explorer, Failure, Totals};
+pub use operation::{Operation, SMALL};
+pub use world::{Beginning, Refused, World};

@@ -1,0 +1,216 @@
+//! A world: an archive on a simulated disk, to which a sequence of operations is done.
+
+use std::fmt;
+
+use ar7_engine::crypto::{RawKey, Secret};
+use ar7_engine::device::simulated::{Medium, SealedBlocks, SimulatedDisk};
+use ar7_engine::store::{Access, OpenOptions};
+use ar7_registry::{Archive, CreateOptions, Error, Result};
+
+use super::content::Content;
+use super::operation::{Operation, make_directory};
+
+/// The secret of every world.
+pub(super) fn secret() -> Secret {
+    Secret::Key(RawKey::from_bytes([9; 32]))
+}
+
+/// Opens what is on a disk.
+pub(super) fn open(disk: &SimulatedDisk, access: Access) -> Result<Archive> {
+    let options = OpenOptions { access, ..OpenOptions::default() };
+    Archive::open_device(Box::new(disk.clone()), &secret(), options)
+}
+
+/// An archive that was closed, which worlds begin with.
+#[derive(Debug, Clone)]
+pub struct Beginning {
+    /// The disk.
+    pub medium: Medium,
+    /// What was sealed on it.
+    pub sealed: SealedBlocks,
+    /// What the archive holds.
+    pub content: Content,
+}
+
+impl Beginning {
+    /// Makes the archive: a short stream and one of two blocks with names, between them one of three blocks in
+    /// several extents; a directory; free blocks, recorded in the trash.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn new() -> Beginning {
+        let disk = SimulatedDisk::new();
+        let create = CreateOptions::default();
+        let archive = Archive::create_device(Box::new(disk.clone()), &secret(), &create);
+        let archive = archive.expect("an empty disk takes an archive");
+        let mut content = Content::default();
+        make_directory(&archive, &mut content).expect("a directory");
+        let operations = [
+            Operation::Create { length: 100, name: Some(11) },
+            Operation::Create { length: 4008, name: None },
+            Operation::Create { length: 5000, name: Some(12) },
+            Operation::Commit,
+            Operation::Append { stream: 1, length: 4008 },
+            Operation::Create { length: 20_000, name: None },
+            Operation::Commit,
+            Operation::Append { stream: 1, length: 2000 },
+            Operation::Delete { stream: 3 },
+            Operation::Meta(1),
+            Operation::Commit,
+        ];
+        for (byte, operation) in (1..).zip(operations) {
+            match operation {
+                Operation::Commit => archive.commit().expect("a commit"),
+                other => other.change(&archive, &mut content, byte).expect("a change"),
+            }
+        }
+        archive.close().expect("closed");
+        let disk_now = SimulatedDisk::with(disk.medium(), &disk.sealed());
+        let found = Content::verified(&open(&disk_now, Access::Read).expect("it opens"));
+        assert_eq!(found.expect("it verifies"), content, "the archive that worlds begin with");
+        Beginning { medium: disk.medium(), sealed: disk.sealed(), content }
+    }
+}
+
+impl Default for Beginning {
+    fn default() -> Beginning {
+        Beginning::new()
+    }
+}
+
+/// What a mark in the disk's log says of the commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// The commit with this number is under way.
+    Begun(usize),
+    /// It has returned.
+    Acknowledged(usize),
+}
+
+impl Mark {
+    pub(super) fn encode(self) -> u64 {
+        let (number, bit) = match self {
+            Mark::Begun(number) => (number, 0),
+            Mark::Acknowledged(number) => (number, 1),
+        };
+        u64::try_from(number).expect("a count of commits") << 1 | bit
+    }
+
+    pub(super) fn decode(mark: u64) -> Mark {
+        let number = usize::try_from(mark >> 1).expect("a count of commits");
+        if mark & 1 == 0 { Mark::Begun(number) } else { Mark::Acknowledged(number) }
+    }
+}
+
+/// A world under way, or at its end.
+pub struct World {
+    pub(super) disk: SimulatedDisk,
+    archive: Option<Archive>,
+    /// What the transaction under way holds.
+    pub(super) model: Content,
+    /// What the archive held at first, and after each commit.
+    pub(super) commits: Vec<Content>,
+    byte: u8,
+}
+
+/// An operation that failed in a world without faults.
+#[derive(Debug)]
+pub struct Refused {
+    /// Its number, from 0.
+    pub number: usize,
+    /// Why.
+    pub error: Error,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "operation {} failed: {}", self.number, self.error)
+    }
+}
+
+impl World {
+    /// A world in which nothing has been done: the archive is not open yet.
+    pub fn begin(beginning: &Beginning) -> World {
+        World {
+            disk: SimulatedDisk::with(beginning.medium.clone(), &beginning.sealed),
+            archive: None,
+            model: beginning.content.clone(),
+            commits: vec![beginning.content.clone()],
+            byte: 100,
+        }
+    }
+
+    /// A world that goes on with what a death has left.
+    pub(super) fn onward(medium: &Medium, sealed: &SealedBlocks, content: &Content) -> World {
+        let (medium, sealed, content) = (medium.clone(), sealed.clone(), content.clone());
+        World::begin(&Beginning { medium, sealed, content })
+    }
+
+    /// Does the operations, then commits and closes.
+    pub fn run(&mut self, operations: &[Operation]) -> std::result::Result<(), Refused> {
+        let last = [Operation::Commit, Operation::Close];
+        for (number, &operation) in operations.iter().chain(&last).enumerate() {
+            self.step(operation).map_err(|error| Refused { number, error })?;
+        }
+        Ok(())
+    }
+
+    /// Does one operation.
+    pub fn step(&mut self, operation: Operation) -> Result<()> {
+        match operation {
+            Operation::Commit => self.commit(),
+            Operation::Rollback => {
+                self.archive()?.rollback()?;
+                self.roll_model_back();
+                Ok(())
+            }
+            Operation::Close => {
+                self.roll_model_back();
+                self.archive.take().map_or(Ok(()), Archive::close)
+            }
+            Operation::Reopen => {
+                self.roll_model_back();
+                self.archive = None;
+                self.archive().map(drop)
+            }
+            change => {
+                let archive = self.archive()?;
+                self.byte = self.byte.wrapping_add(1);
+                change.change(&archive, &mut self.model, self.byte)
+            }
+        }
+    }
+
+    /// The archive, opened if it is not.
+    pub(super) fn archive(&mut self) -> Result<Archive> {
+        match &self.archive {
+            Some(archive) => Ok(archive.clone()),
+            None => {
+                let archive = open(&self.disk, Access::Write)?;
+                self.archive = Some(archive.clone());
+                Ok(archive)
+            }
+        }
+    }
+
+    /// Ends the process: nothing more is written.
+    pub(super) fn kill(&mut self) {
+        self.archive = None;
+        self.roll_model_back();
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        let archive = self.archive()?;
+        let number = self.commits.len();
+        self.commits.push(self.model.clone());
+        self.disk.mark(Mark::Begun(number).encode());
+        archive.commit()?;
+        self.disk.mark(Mark::Acknowledged(number).encode());
+        Ok(())
+    }
+
+    fn roll_model_back(&mut self) {
+        let last = self.commits.last().expect("there is always a commit");
+        self.model.clone_from(last);
+    }
+}
