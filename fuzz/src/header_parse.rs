@@ -25,10 +25,10 @@ pub fn header_parse(bytes: &[u8]) -> bool {
     }
     let all = &mut block[..];
     header_layout::MAGIC.put(all, &MAGIC);
-    let checksum = Sha256::digest(&all[..header_layout::CHECKSUM.offset]);
-    header_layout::CHECKSUM.put(all, &checksum);
     let mac = key().mac(&all[..header_layout::MAC.offset]);
     header_layout::MAC.put(all, &mac);
+    let checksum = Sha256::digest(&all[..header_layout::CHECKSUM.offset]);
+    header_layout::CHECKSUM.put(all, &checksum);
     let decoded = UncheckedHeader::parse(Position::at(0), &block)
         .and_then(|unchecked| unchecked.authenticate(key()))
         .map(|header| header.encode(key()));

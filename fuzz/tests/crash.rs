@@ -1,7 +1,21 @@
-//! x
-use ar7_fuzz::crash::*;
+//! Promise 1: after any death of the process or the machine, at any moment, an archive opens at the last commit that
+//! was acknowledged or at the one under way, whole; it verifies, loses nothing by dying again while it recovers, and
+//! can be written again. A failing disk is an error, and damage to one copy of anything is no loss.
+
+use ar7_engine::store::PlantedFault;
+use ar7_fuzz::crash::{
+    Beginning, Effort, Operation, World, caught, explore_long_worlds, explore_worlds,
+    failures_poison, false_alarm, full_disk_is_no_end, lies_are_noticed, readers_keep_their_blocks,
+    rot_is_noticed, small_worlds, unreadable_blocks_are_errors,
+};
+
+/// Fails the test with what was found; the debug form would show every byte.
+fn check_kept<T>(outcome: Result<T, impl std::fmt::Display>) -> T {
+    outcome.unwrap_or_else(|failure| panic!("{failure}"))
+}
+
 #[test]
-fn small() {
+fn every_death_of_two_operations_loses_nothing() {
     let effort = Effort {
         every_cut_up_to: 64,
         sampled_cuts: 16,
@@ -9,10 +23,107 @@ fn small() {
         recovery_one_in: 16,
         reopen_one_in: 1,
     };
-    let length: usize = std::env::var("LEN").map_or(1, |x| x.parse().unwrap());
-    let started = std::time::Instant::now();
-    match explore_worlds(&small_worlds(length), effort, 1, &|_, _| {}) {
-        Ok(totals) => println!("{totals} in {:?}", started.elapsed()),
-        Err(failed) => panic!("{failed}"),
+    let totals = check_kept(explore_worlds(&small_worlds(2), effort, 1, &|_| {}));
+    println!("{totals}");
+    assert_eq!(totals.worlds, 12 + 144);
+    assert!(totals.states >= 200_000, "only {} states", totals.states);
+}
+
+#[test]
+fn long_worlds_that_die_again_and_again_lose_nothing() {
+    let effort = Effort {
+        every_cut_up_to: 16,
+        sampled_cuts: 8,
+        deaths: 2,
+        recovery_one_in: 4,
+        reopen_one_in: 1,
+    };
+    let totals = check_kept(explore_long_worlds(1, 60, effort, &|_| {}));
+    println!("{totals}");
+    assert!(totals.states >= 10_000, "only {} states", totals.states);
+}
+
+#[test]
+fn failed_writes_and_syncs_poison_the_handle_and_lose_no_commit() {
+    let beginning = Beginning::new();
+    let mut states = 0;
+    for world in small_worlds(1) {
+        states += check_kept(failures_poison(&beginning, &world)).states;
     }
+    println!("{states} states after failures");
+    assert!(states >= 10_000, "only {states} states");
+}
+
+#[test]
+fn full_disk_rolls_back_and_the_same_handle_goes_on() {
+    let beginning = Beginning::new();
+    let operations = [
+        Operation::Append { stream: 0, length: 3_000_000 },
+        Operation::Commit,
+        Operation::Create { length: 2_000_000, name: Some(3) },
+        Operation::Overwrite { stream: 0, offset: 4000, length: 1_000_000 },
+        Operation::Delete { stream: 0 },
+        Operation::Commit,
+        Operation::Create { length: 4_000_000, name: None },
+    ];
+    let mut refused = 0;
+    for room in [0, 30, 100, 300, 700, 1000, 1500, 2500] {
+        refused += check_kept(full_disk_is_no_end(&beginning, &operations, room));
+    }
+    println!("{refused} operations were refused");
+    assert!(refused >= 10, "only {refused} operations");
+}
+
+#[test]
+fn writes_that_are_lost_or_misplaced_never_give_other_content() {
+    let beginning = Beginning::new();
+    let (mut harmless, mut noticed) = (0, 0);
+    for world in small_worlds(1) {
+        let (more_harmless, more_noticed) = check_kept(lies_are_noticed(&beginning, &world));
+        harmless += more_harmless;
+        noticed += more_noticed;
+    }
+    println!("{harmless} lies of the disk were harmless, {noticed} were noticed");
+    assert!(harmless > 0 && noticed > 100, "{harmless} harmless, {noticed} noticed");
+}
+
+#[test]
+fn rot_in_one_copy_is_repaired_and_elsewhere_an_error() {
+    let beginning = Beginning::new();
+    for world in small_worlds(1) {
+        let mut run = World::begin(&beginning);
+        check_kept(run.run(&world));
+        let (medium, sealed, content) = run.closed();
+        let cases = check_kept(rot_is_noticed(&medium, &sealed, &content));
+        assert!(cases > 3 * u64::from(medium.length()));
+    }
+}
+
+#[test]
+fn blocks_that_cannot_be_read_are_errors() {
+    let beginning = Beginning::new();
+    let outcome = unreadable_blocks_are_errors(&beginning.medium, &beginning.content);
+    assert!(check_kept(outcome) >= 10);
+}
+
+#[test]
+fn blocks_that_a_reader_may_read_are_not_reused() {
+    let beginning = Beginning::new();
+    check_kept(readers_keep_their_blocks(&beginning));
+    assert_eq!(false_alarm(&beginning), None);
+}
+
+#[test]
+fn every_planted_fault_is_caught() {
+    let beginning = Beginning::new();
+    let mut missed = Vec::new();
+    for fault in PlantedFault::ALL {
+        match caught(fault, &beginning) {
+            Some(caught) => {
+                println!("{fault:?}: caught by {} after {} states", caught.check, caught.states);
+            }
+            None => missed.push(fault),
+        }
+    }
+    assert_eq!(missed, []);
 }

@@ -2,6 +2,7 @@
 
 mod ar7;
 mod compare;
+mod crash;
 mod demo;
 mod error;
 mod format;
@@ -42,6 +43,8 @@ enum Command {
         /// The tree; by default this repository and whatever large tree the toolchain brought along
         path: Option<PathBuf>,
     },
+    /// Crash small and long worlds on a simulated disk in every way, and check what is left
+    Crash(crash::Options),
     /// Kill ingests and deletions at random moments and check what is left
     Kill(kill::Options),
 }
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::Format { check } => format::run(check),
         Command::Demo { path } => demo::run(path),
+        Command::Crash(options) => crash::run(&options),
         Command::Kill(options) => kill::run(&options),
     };
     match outcome {

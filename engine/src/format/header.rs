@@ -26,8 +26,8 @@ crate::layout! {
         REVISION: 8, "u64: raised by every change of the header";
         SLOTS: KEY_SLOTS * key_slot_layout::SIZE, "eight key slots";
         TAIL: 1896, "fields of later versions up to LENGTH, kept on rewriting; then zeros";
-        CHECKSUM: 32, "SHA-256 of everything before";
         MAC: 32, "HMAC-SHA256 of everything before, under the header key";
+        CHECKSUM: 32, "SHA-256 of everything before";
     }
 }
 
@@ -135,10 +135,10 @@ impl Header {
             bytes.copy_from_slice(&slot.encode());
         }
         header_layout::TAIL.of_mut(all)[..self.tail.len()].copy_from_slice(&self.tail);
-        let checksum: [u8; 32] = Sha256::digest(&all[..header_layout::CHECKSUM.offset]).into();
-        header_layout::CHECKSUM.put(all, &checksum);
         let mac = key.mac(&all[..header_layout::MAC.offset]);
         header_layout::MAC.put(all, &mac);
+        let checksum: [u8; 32] = Sha256::digest(&all[..header_layout::CHECKSUM.offset]).into();
+        header_layout::CHECKSUM.put(all, &checksum);
         bytes
     }
 }
@@ -206,7 +206,7 @@ impl UncheckedHeader {
         self.header.revision
     }
 
-    /// Checks the authentication code. As the checksum held, a wrong code is no accident.
+    /// Checks the authentication code. As the checksum held, which covers the code too, a wrong one is no accident.
     pub fn authenticate(self, key: &HeaderKey) -> Result<Header> {
         if !key.verify(
             &self.bytes[..header_layout::MAC.offset],

@@ -12,6 +12,8 @@ use super::world::{Beginning, World};
 /// A world in which a promise was not kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedWorld {
+    /// The seed of the samples.
+    pub seed: u64,
     /// What was done.
     pub operations: Vec<Operation>,
     /// What was wrong.
@@ -20,8 +22,15 @@ pub struct FailedWorld {
 
 impl fmt::Display for FailedWorld {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "world {}, seed {}: {}", self.names(), self.seed, self.failure)
+    }
+}
+
+impl FailedWorld {
+    /// Names of the operations, divided by commas.
+    pub fn names(&self) -> String {
         let names: Vec<String> = self.operations.iter().map(ToString::to_string).collect();
-        write!(formatter, "world {}: {}", names.join(","), self.failure)
+        names.join(",")
     }
 }
 
@@ -46,7 +55,7 @@ pub fn explore_world(
     effort: Effort,
     seed: u64,
 ) -> Result<Totals, FailedWorld> {
-    let failed = |failure| FailedWorld { operations: operations.to_vec(), failure };
+    let failed = |failure| FailedWorld { seed, operations: operations.to_vec(), failure };
     let mut world = World::begin(beginning);
     world.run(operations).map_err(|refused| {
         failed(Failure { wrong: refused.to_string(), deaths: Vec::new(), states: 0 })
@@ -61,7 +70,7 @@ pub fn explore_worlds(
     worlds: &[Vec<Operation>],
     effort: Effort,
     seed: u64,
-    progress: &(dyn Fn(usize, &Totals) + Sync),
+    progress: &(dyn Fn(&Totals) + Sync),
 ) -> Result<Totals, FailedWorld> {
     let beginning = Beginning::new();
     let totals = Mutex::new(Totals::default());
@@ -70,7 +79,7 @@ pub fn explore_worlds(
         let found = explore_world(&beginning, &worlds[number], effort, seed)?;
         let mut totals = totals.lock().expect("no world panicked");
         *totals += found;
-        progress(number, &totals);
+        progress(&totals);
         Ok(())
     })?;
     Ok(totals.into_inner().expect("no world panicked"))

@@ -11,8 +11,9 @@ use ar7_engine::device::simulated::{
 use ar7_engine::store::Access;
 
 use super::content::Content;
+use super::long::Commits;
 use super::operation::Operation;
-use super::world::{Mark, World, open};
+use super::world::{Left, World, open};
 use crate::Random;
 
 /// How much of what may happen is looked at.
@@ -154,26 +155,116 @@ impl Explorer {
             log: &world.disk.log(),
             sealed: &sealed,
             commits: &world.commits,
-            begun: 0,
+            begun: world.begun,
             end: None,
         };
+        self.check_pairs(&history)?;
         self.die(&history, self.effort.deaths)?;
         self.contents.clear();
         self.known.clear();
         Ok(())
     }
 
+    /// A commit writes the pair of meta slots that does not hold the commit it started from.
+    fn check_pairs(&self, history: &History<'_>) -> Result<(), Failure> {
+        let mut medium = history.before.clone();
+        // The pair that was written last, and whether its second copy is still to come.
+        let mut last = None;
+        for event in history.log {
+            if let EventKind::Write(position @ 1..=4) = event.kind() {
+                let pair = position % 2;
+                last = match last {
+                    // Opening writes the newest commit again as it is.
+                    _ if medium.shows(event) => Some((pair, false)),
+                    Some((newest, false)) if newest == pair => {
+                        let wrong =
+                            format!("block {position} of the newest commit was overwritten");
+                        return Err(self.failure(wrong));
+                    }
+                    Some((newest, true)) if newest == pair => Some((pair, false)),
+                    _ => Some((pair, true)),
+                };
+            }
+            medium.apply(event);
+        }
+        Ok(())
+    }
+
+    /// Looks at what one death has left already, and at the deaths of the recovery from it.
+    pub(super) fn explore_left(
+        &mut self,
+        left: &Medium,
+        sealed: &SealedBlocks,
+        allowed: &[Content],
+    ) -> Result<(), Failure> {
+        self.check_sealed(sealed)?;
+        let history = History {
+            before: left,
+            log: &[],
+            sealed,
+            commits: allowed,
+            begun: allowed.len() - 1,
+            end: None,
+        };
+        self.after(0, Death::Kill, left, &history, allowed, self.effort.deaths)?;
+        self.die(&history, self.effort.deaths)
+    }
+
+    /// Looks at a sample of the deaths of a world, and returns what one of them leaves.
+    pub(super) fn explore_some(&mut self, before: &Medium, world: &World) -> Result<Left, Failure> {
+        let sealed = world.disk.sealed();
+        self.check_sealed(&sealed)?;
+        self.contents.clear();
+        self.known.clear();
+        let log = world.disk.log();
+        let history = History {
+            before,
+            log: &log,
+            sealed: &sealed,
+            commits: &world.commits,
+            begun: world.begun,
+            end: None,
+        };
+        for _ in 0..self.effort.sampled_cuts {
+            self.random_death(&history)?;
+        }
+        self.random_death(&history)
+    }
+
+    fn random_death(&mut self, history: &History<'_>) -> Result<Left, Failure> {
+        let mut medium = history.before.clone();
+        let mut commits = Commits { acknowledged: 0, begun: history.begun };
+        let last = self.index(history.log.len() + 1);
+        for event in &history.log[..last] {
+            medium.apply(event);
+            commits.note(event);
+        }
+        let cut = self.random_cut(&medium);
+        let death = match self.random.below(4) {
+            0 => Death::Kill,
+            1 => Death::FailedSync(cut),
+            _ => Death::PowerCut(cut),
+        };
+        let allowed = commits.allowed(history);
+        let (medium, found) =
+            self.after(last, death, &medium, history, allowed, self.effort.deaths)?;
+        Ok(Left { medium, content: Content::clone(&found), allowed: allowed.to_vec() })
+    }
+
+    fn index(&mut self, bound: usize) -> usize {
+        let bound = u64::try_from(bound).expect("a length in memory");
+        usize::try_from(self.random.below(bound)).expect("less than the bound")
+    }
+
     /// Every death after each event of a history, `deaths` of them in a row.
     fn die(&mut self, history: &History<'_>, deaths: u8) -> Result<(), Failure> {
         let mut medium = history.before.clone();
-        let (mut acknowledged, mut begun) = (0, history.begun);
+        let mut commits = Commits { acknowledged: 0, begun: history.begun };
         for (number, event) in history.log.iter().enumerate() {
-            let allowed = &history.commits[acknowledged..=begun];
+            commits.note(event);
+            let allowed = commits.allowed(history);
             match event.kind() {
-                EventKind::Mark(mark) => match Mark::decode(mark) {
-                    Mark::Begun(commit) => begun = commit,
-                    Mark::Acknowledged(commit) => acknowledged = commit,
-                },
+                EventKind::Mark(_) => {}
                 EventKind::Write(_) | EventKind::Length(_) => {
                     medium.apply(event);
                     self.after(number, Death::Kill, &medium, history, allowed, deaths)?;
@@ -198,7 +289,7 @@ impl Explorer {
                 }
             }
         }
-        let allowed = history.end.unwrap_or(&history.commits[acknowledged..=begun]);
+        let allowed = history.end.unwrap_or(commits.allowed(history));
         for cut in self.cuts(&medium) {
             let death = Death::PowerCut(cut);
             self.after(history.log.len(), death, &medium, history, allowed, deaths)?;
@@ -214,7 +305,7 @@ impl Explorer {
         history: &History<'_>,
         allowed: &[Content],
         deaths: u8,
-    ) -> Result<(), Failure> {
+    ) -> Result<(Medium, Rc<Content>), Failure> {
         let left = match &death {
             Death::PowerCut(cut) => medium.after_power_cut(cut),
             Death::Kill => medium.clone(),
@@ -244,7 +335,7 @@ impl Explorer {
             }
         }
         self.deaths.pop();
-        Ok(())
+        Ok((left, found))
     }
 
     /// Opens what a death left for writing: nothing is lost, dying again loses nothing, and it can be written to.
@@ -302,7 +393,8 @@ impl Explorer {
             Operation::Create { length: 10, name: Some(4) },
         ];
         self.totals.went_on += 1;
-        let mut world = World::onward(left, sealed, found);
+        let left = Left { medium: left.clone(), content: found.clone(), allowed: allowed.to_vec() };
+        let mut world = World::onward(&left, sealed);
         world.run(&CHANGES).map_err(|refused| self.failure(format!("going on: {refused}")))?;
         self.check_sealed(&world.disk.sealed())?;
         let after = self.content(&world.disk.medium())?;
@@ -310,29 +402,19 @@ impl Explorer {
             return Err(self.failure(format!("going on left {after:?}")));
         }
         let log = world.disk.log();
-        let mut medium = left.clone();
-        let (mut acknowledged, mut begun) = (0, 0);
-        let last = self.random.below(u64::try_from(log.len()).expect("a length"));
-        let last = usize::try_from(last).expect("less than a length");
+        let mut medium = left.medium.clone();
+        let mut commits = Commits { acknowledged: 0, begun: world.begun };
+        let last = self.index(log.len());
         for event in &log[..last] {
             medium.apply(event);
-            match event.kind() {
-                EventKind::Mark(mark) => match Mark::decode(mark) {
-                    Mark::Begun(commit) => begun = commit,
-                    Mark::Acknowledged(commit) => acknowledged = commit,
-                },
-                EventKind::Write(_) | EventKind::Length(_) | EventKind::Sync => {}
-            }
+            commits.note(event);
         }
         let cut = self.random_cut(&medium);
-        let is_certain = left.is_certain();
         let left = medium.after_power_cut(&cut);
         self.count(&Death::Kill);
         self.deaths.push((last, Death::PowerCut(cut)));
         let found = self.content(&left)?;
-        // Opening may not have returned before, so what was not certain then may be lost.
-        let may_be_lost = begun == 0 && !is_certain && allowed.contains(&found);
-        if !may_be_lost && !world.commits[acknowledged..=begun].contains(&found) {
+        if !world.commits[commits.acknowledged..=commits.begun].contains(&found) {
             return Err(self.failure(format!("found {found:?} after going on")));
         }
         self.deaths.pop();
@@ -447,12 +529,12 @@ impl Explorer {
 }
 
 /// Something that was done to a disk, and what each commit of it held.
-struct History<'a> {
+pub(super) struct History<'a> {
     before: &'a Medium,
     log: &'a [Event],
     sealed: &'a SealedBlocks,
     /// What each commit held, in order.
-    commits: &'a [Content],
+    pub(super) commits: &'a [Content],
     /// The last commit that may show at the beginning.
     begun: usize,
     /// What must be left when everything was done, if that is not what the marks in the log say.

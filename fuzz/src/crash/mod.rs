@@ -6,13 +6,22 @@
 //! change nothing; can it be written again; was no nonce used twice.
 
 mod campaign;
+mod canaries;
 mod content;
 mod explore;
+mod faults;
+mod long;
 mod operation;
 mod world;
 
 pub use campaign::{FailedWorld, explore_world, explore_worlds, small_worlds};
+pub use canaries::{Caught, caught, false_alarm};
 pub use content::{Content, Unreadable};
 pub use explore::{Death, Effort, Explorer, Failure, Totals};
+pub use faults::{
+    Broken, failures_poison, full_disk_is_no_end, lies_are_noticed, readers_keep_their_blocks,
+    rot_is_noticed, unreadable_blocks_are_errors,
+};
+pub use long::{FailedLongWorld, Step, explore_long_worlds, long_world};
 pub use operation::{Operation, SMALL};
 pub use world::{Beginning, Refused, World};

@@ -223,7 +223,7 @@ fn rename(archive: &Archive, model: &mut Content, from: u32, to: u8) -> Result<(
 
 /// The path of a name's number: every other one lies in the directory.
 pub(super) fn path(name: u8) -> Vec<u8> {
-    let directory = if name % 2 == 0 { [b"/", DIRECTORY].concat() } else { Vec::new() };
+    let directory = if name.is_multiple_of(2) { [b"/", DIRECTORY].concat() } else { Vec::new() };
     [&directory[..], b"/", format!("name {name}").as_bytes()].concat()
 }
 

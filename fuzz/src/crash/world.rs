@@ -8,7 +8,7 @@ use ar7_engine::store::{Access, OpenOptions};
 use ar7_registry::{Archive, CreateOptions, Error, Result};
 
 use super::content::Content;
-use super::operation::{Operation, make_directory};
+use super::operation::{Operation, is_full, make_directory};
 
 /// The secret of every world.
 pub(super) fn secret() -> Secret {
@@ -110,7 +110,20 @@ pub struct World {
     pub(super) model: Content,
     /// What the archive held at first, and after each commit.
     pub(super) commits: Vec<Content>,
+    /// Number of the last commit that has returned.
+    acknowledged: usize,
+    /// Number of the last commit that may show at the beginning.
+    pub(super) begun: usize,
     byte: u8,
+}
+
+/// What a death has left.
+pub(super) struct Left {
+    pub(super) medium: Medium,
+    /// What was found.
+    pub(super) content: Content,
+    /// What might have been found.
+    pub(super) allowed: Vec<Content>,
 }
 
 /// An operation that failed in a world without faults.
@@ -136,14 +149,29 @@ impl World {
             archive: None,
             model: beginning.content.clone(),
             commits: vec![beginning.content.clone()],
+            acknowledged: 0,
+            begun: 0,
             byte: 100,
         }
     }
 
-    /// A world that goes on with what a death has left.
-    pub(super) fn onward(medium: &Medium, sealed: &SealedBlocks, content: &Content) -> World {
-        let (medium, sealed, content) = (medium.clone(), sealed.clone(), content.clone());
-        World::begin(&Beginning { medium, sealed, content })
+    /// A world that goes on with what a death has left, of which this was found. Until it was opened for writing, any
+    /// of what was allowed may be found after another death, if not all that was seen is on the disk.
+    pub(super) fn onward(left: &Left, sealed: &SealedBlocks) -> World {
+        let mut commits = Vec::new();
+        if !left.medium.is_certain() {
+            commits.extend(left.allowed.iter().filter(|&other| *other != left.content).cloned());
+        }
+        commits.push(left.content.clone());
+        World {
+            disk: SimulatedDisk::with(left.medium.clone(), sealed),
+            archive: None,
+            model: left.content.clone(),
+            begun: commits.len() - 1,
+            commits,
+            acknowledged: 0,
+            byte: 200,
+        }
     }
 
     /// Does the operations, then commits and closes.
@@ -183,14 +211,38 @@ impl World {
 
     /// The archive, opened if it is not.
     pub(super) fn archive(&mut self) -> Result<Archive> {
-        match &self.archive {
-            Some(archive) => Ok(archive.clone()),
-            None => {
-                let archive = open(&self.disk, Access::Write)?;
-                self.archive = Some(archive.clone());
-                Ok(archive)
-            }
+        if let Some(archive) = &self.archive {
+            return Ok(archive.clone());
         }
+        let archive = open(&self.disk, Access::Write)?;
+        if self.acknowledged < self.begun {
+            // What was found at the beginning is on disk now.
+            self.acknowledged = self.begun;
+            self.disk.mark(Mark::Acknowledged(self.begun).encode());
+        }
+        self.archive = Some(archive.clone());
+        Ok(archive)
+    }
+
+    /// The archive, if it is open.
+    pub(super) fn opened(&self) -> Option<Archive> {
+        self.archive.clone()
+    }
+
+    /// What is committed, as the open archive has it.
+    pub(super) fn content(&mut self) -> Result<Content> {
+        Content::read(&self.archive()?)
+    }
+
+    /// What may be found after a death now.
+    pub(super) fn allowed(&self) -> &[Content] {
+        &self.commits[self.acknowledged..]
+    }
+
+    /// The disk of a world that has run to its end, what was sealed on it, and what the archive holds.
+    pub fn closed(&self) -> (Medium, SealedBlocks, Content) {
+        let content = self.commits.last().expect("there is always a commit").clone();
+        (self.disk.medium(), self.disk.sealed(), content)
     }
 
     /// Ends the process: nothing more is written.
@@ -204,7 +256,14 @@ impl World {
         let number = self.commits.len();
         self.commits.push(self.model.clone());
         self.disk.mark(Mark::Begun(number).encode());
-        archive.commit()?;
+        if let Err(error) = archive.commit() {
+            if is_full(&error) {
+                // It was refused, and never will be.
+                self.commits.pop();
+            }
+            return Err(error);
+        }
+        self.acknowledged = number;
         self.disk.mark(Mark::Acknowledged(number).encode());
         Ok(())
     }

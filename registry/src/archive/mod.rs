@@ -439,7 +439,9 @@ pub(crate) struct StateGuard<'a>(MutexGuard<'a, Option<State>>);
 impl StateGuard<'_> {
     /// The state, or why there is none.
     pub(crate) fn writing(&mut self) -> Result<&mut State> {
-        self.0.as_mut().ok_or(Error::Closed)
+        let state = self.0.as_mut().ok_or(Error::Closed)?;
+        state.registry.store().check_usable()?;
+        Ok(state)
     }
 }
 

@@ -68,6 +68,14 @@ pub struct Cut {
     pub kept: Vec<Kept>,
 }
 
+impl Cut {
+    /// The outcome in which everything that was written is kept.
+    pub fn all_kept(medium: &Medium) -> Cut {
+        let kept = medium.uncertain().iter().map(|block| Kept::Whole(block.versions - 1)).collect();
+        Cut { length: medium.lengths() - 1, kept }
+    }
+}
+
 impl Default for Medium {
     fn default() -> Medium {
         Medium { blocks: Vec::new(), lengths: vec![0] }

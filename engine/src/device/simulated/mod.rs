@@ -106,6 +106,18 @@ impl Medium {
             Deed::Mark(_) => {}
         }
     }
+
+    /// Whether reads see already what the event writes.
+    pub fn shows(&self, event: &Event) -> bool {
+        match &event.0 {
+            Deed::Write { position, content } => {
+                let number = |content: &Arc<Content>| content.number();
+                self.seen(*position).map(number) == content.as_ref().map(number)
+            }
+            Deed::Length(length) => self.length() == *length,
+            Deed::Sync | Deed::Mark(_) => true,
+        }
+    }
 }
 
 impl SimulatedDisk {

@@ -1,0 +1,335 @@
+//! Faults of the disk: what fails says so, what is damaged is an error, and nothing else is lost.
+
+use std::fmt;
+
+use super::content::Content;
+use super::explore::{Effort, Explorer, Totals};
+use super::operation::{Operation, is_full};
+use super::world::{Beginning, World, open};
+use ar7_engine::Error as EngineError;
+use ar7_engine::crypto::KeyKind;
+use ar7_engine::device::simulated::{Cut, DiskFault, Medium, SealedBlocks, SimulatedDisk};
+use ar7_engine::format::{BlockRef, StoredStream, StreamLayout};
+use ar7_engine::store::{Access, Redirects};
+use ar7_registry::{Archive, Error, Finding, Result, Subject};
+
+/// A rule that was broken: what was done, and what was wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// What was done, and which fault was met.
+    pub case: String,
+    /// What was wrong.
+    pub wrong: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.case, self.wrong)
+    }
+}
+
+type Outcome<T> = std::result::Result<T, Broken>;
+
+/// A world with every fault of one kind in turn: at the first operation of the disk, at the second, and so on.
+struct Case<'a> {
+    beginning: &'a Beginning,
+    operations: &'a [Operation],
+    fault: DiskFault,
+    number: u64,
+}
+
+impl Case<'_> {
+    fn broken(&self, wrong: impl fmt::Display) -> Broken {
+        let Case { operations, fault, number, .. } = self;
+        let names: Vec<String> = operations.iter().map(ToString::to_string).collect();
+        let case = format!("{} with {fault:?} at {number}", names.join(","));
+        Broken { case, wrong: wrong.to_string() }
+    }
+
+    fn begin(&self) -> World {
+        let world = World::begin(self.beginning);
+        world.disk.plan(self.fault, self.number);
+        world
+    }
+}
+
+/// Fails each write, in every way, and each sync: from then on every call on the handle says so, and opening again
+/// finds the last acknowledged commit or the one under way, whatever the power does besides.
+pub fn failures_poison(beginning: &Beginning, operations: &[Operation]) -> Outcome<Totals> {
+    let mut totals = Totals::default();
+    for fault in [DiskFault::WriteFails, DiskFault::WriteIsShort, DiskFault::SyncFails] {
+        for number in 0.. {
+            let case = Case { beginning, operations, fault, number };
+            let mut world = case.begin();
+            let Err(refused) = world.run(operations) else {
+                if world.disk.all_fired() {
+                    return Err(case.broken("nobody noticed"));
+                }
+                break;
+            };
+            if !is_of_the_medium(&refused.error) {
+                return Err(case.broken(format!("{refused} is no failure of the medium")));
+            }
+            check_poisoned(&case, &mut world)?;
+            totals += check_left(&case, &world)?;
+        }
+    }
+    Ok(totals)
+}
+
+/// Every call on a handle whose medium failed says so. Only opening may be tried again.
+fn check_poisoned(case: &Case<'_>, world: &mut World) -> Outcome<()> {
+    let Some(archive) = world.opened() else { return Ok(()) };
+    let before = world.disk.log().len();
+    let identity = world.commits[0].streams.keys().next().copied().unwrap_or_default();
+    let calls: [(&str, Result<()>); 5] = [
+        ("commit", archive.set_metadata(b"more").and_then(|()| archive.commit())),
+        ("new stream", archive.new_stream().and_then(|mut stream| stream.append(&[1; 9000]))),
+        ("read", archive.read_stream(identity).and_then(|stream| read_one(&stream))),
+        ("rollback", archive.rollback()),
+        ("commit again", archive.commit()),
+    ];
+    for (call, outcome) in calls {
+        match outcome {
+            Err(Error::Engine(EngineError::Poisoned { .. })) => {}
+            other => return Err(case.broken(format!("{call} after a failure: {other:?}"))),
+        }
+    }
+    drop(archive);
+    if world.disk.log().len() > before {
+        return Err(case.broken("something was written after a failure"));
+    }
+    Ok(())
+}
+
+fn read_one(stream: &ar7_registry::Stream) -> Result<()> {
+    stream.read_at(0, &mut [0; 10]).map(drop)
+}
+
+/// What a failure left: the process ends, and the next one opens it; or the power is cut first.
+fn check_left(case: &Case<'_>, world: &World) -> Outcome<Totals> {
+    let effort = Effort {
+        every_cut_up_to: 4,
+        sampled_cuts: 4,
+        deaths: 2,
+        recovery_one_in: 1,
+        reopen_one_in: 1,
+    };
+    let mut explorer = Explorer::new(effort, case.number);
+    let allowed = world.allowed();
+    explorer
+        .explore_left(&world.disk.medium(), &world.disk.sealed(), allowed)
+        .map_err(|failure| case.broken(failure))?;
+    Ok(explorer.totals)
+}
+
+/// Does the operations on a disk with room for so many blocks more than the archive has at first. What does not fit is
+/// refused and rolled back; on the full disk a stream can be deleted and a commit made; the same handle goes on once
+/// there is room. Returns the number of operations that were refused.
+pub fn full_disk_is_no_end(
+    beginning: &Beginning,
+    operations: &[Operation],
+    room: u32,
+) -> Outcome<u64> {
+    const WHILE_FULL: [Operation; 4] =
+        [Operation::Meta(9), Operation::Commit, Operation::Delete { stream: 1 }, Operation::Commit];
+    let case = Case { beginning, operations, fault: DiskFault::NoSpace, number: u64::from(room) };
+    let mut refused = 0;
+    let mut world = World::begin(beginning);
+    for &operation in operations.iter().chain(&[Operation::Commit, Operation::Close]) {
+        let full = beginning.medium.length().saturating_add(room);
+        world.disk.set_capacity(Some(full.max(world.disk.medium().length())));
+        match world.step(operation) {
+            Ok(()) => continue,
+            Err(error) if is_full(&error) => refused += 1,
+            Err(error) => return Err(case.broken(error)),
+        }
+        world.step(Operation::Rollback).map_err(|error| case.broken(error))?;
+        let found = world.content().map_err(|error| case.broken(error))?;
+        if Some(&found) != world.commits.last() {
+            return Err(case.broken(format!("rolled back to {found:?}")));
+        }
+        for change in WHILE_FULL {
+            let done = world.step(change);
+            done.map_err(|error| case.broken(format!("{change} on the full disk: {error}")))?;
+        }
+        world.disk.set_capacity(None);
+        world.step(operation).map_err(|error| case.broken(error))?;
+    }
+    let found = verified(&world.disk.medium()).map_err(|error| case.broken(error))?;
+    match world.commits.last() {
+        Some(last) if *last == found => Ok(refused),
+        _ => Err(case.broken(format!("left {found:?}"))),
+    }
+}
+
+/// Loses or misplaces each write, which the disk acknowledges nevertheless: reading gives what was committed or an
+/// error, and never an older commit. Returns how many were harmless and how many were errors.
+pub fn lies_are_noticed(beginning: &Beginning, operations: &[Operation]) -> Outcome<(u64, u64)> {
+    let (mut harmless, mut noticed) = (0, 0);
+    for fault in
+        [DiskFault::WriteIsLost, DiskFault::WriteIsMisplaced(9), DiskFault::WriteIsMisplaced(3)]
+    {
+        for number in 0.. {
+            let case = Case { beginning, operations, fault, number };
+            let mut world = case.begin();
+            let outcome = world.run(operations);
+            if !world.disk.all_fired() {
+                break;
+            }
+            // Met while working: the handle says so, and the commits before are what is left, or are damaged.
+            noticed += u64::from(outcome.is_err());
+            match verified(&world.disk.medium()) {
+                Ok(found) if world.allowed().contains(&found) => harmless += 1,
+                Ok(found) => return Err(case.broken(format!("found {found:?}"))),
+                Err(_) => noticed += 1,
+            }
+        }
+    }
+    Ok((harmless, noticed))
+}
+
+/// Lets bits rot in a closed archive: one copy of a header or meta slot is repaired and reported, both copies of
+/// one are an error, and any other block is an error or was not in use. Returns the number of cases.
+pub fn rot_is_noticed(closed: &Medium, sealed: &SealedBlocks, content: &Content) -> Outcome<u64> {
+    let mut cases = 0;
+    for position in 0..closed.length() {
+        for byte in [3, 2000, 4090] {
+            cases += 1;
+            let rotten = closed.with_rot(position, byte, 0x10);
+            let broken = |wrong: String| Broken { case: format!("rot in block {position}"), wrong };
+            let has_copy = matches!(position, 0..=4 | 7);
+            match verified(&rotten) {
+                Ok(found) if found == *content => {}
+                Ok(found) => return Err(broken(format!("found {found:?}"))),
+                Err(error) if has_copy => return Err(broken(format!("has a copy, but {error}"))),
+                Err(_) => {}
+            }
+            if has_copy {
+                check_repaired(&rotten, sealed, position).map_err(broken)?;
+            }
+        }
+    }
+    for pair in [[0, 7], [1, 3], [2, 4]] {
+        cases += 1;
+        let rotten = closed.with_rot(pair[0], 100, 1).with_rot(pair[1], 100, 1);
+        if let Ok(found) = verified(&rotten) {
+            let case = format!("rot in blocks {pair:?}");
+            return Err(Broken { case, wrong: format!("found {found:?}") });
+        }
+    }
+    Ok(cases)
+}
+
+/// One bad copy is reported, and repaired by the next commit.
+fn check_repaired(
+    rotten: &Medium,
+    sealed: &SealedBlocks,
+    position: u32,
+) -> std::result::Result<(), String> {
+    let findings = findings(rotten).map_err(|error| error.to_string())?;
+    let is_reported = findings.iter().any(|finding| match &finding.subject {
+        Subject::MetaSlot(at) | Subject::Header(at) => at.get() == position,
+        _ => false,
+    });
+    if !is_reported {
+        return Err("the bad copy is not reported".into());
+    }
+    let disk = SimulatedDisk::with(rotten.clone(), sealed);
+    let archive = open(&disk, Access::Write).map_err(|error| error.to_string())?;
+    if archive.store().recovery().is_clean() {
+        return Err("opening says that nothing was amiss".into());
+    }
+    // Every pair is written once by then.
+    for metadata in [b"one", b"two"] {
+        let committed = archive.set_metadata(metadata).and_then(|()| archive.commit());
+        committed.map_err(|error| error.to_string())?;
+    }
+    archive.close().map_err(|error| error.to_string())?;
+    let left = self::findings(&disk.medium()).map_err(|error| error.to_string())?;
+    match left.first() {
+        Some(finding) => Err(format!("not repaired: {finding}")),
+        None => Ok(()),
+    }
+}
+
+/// Each block in turn cannot be read: the content is as it was, or it is an error. Returns the number of errors.
+pub fn unreadable_blocks_are_errors(closed: &Medium, content: &Content) -> Outcome<u64> {
+    let mut errors = 0;
+    for position in 0..closed.length() {
+        let disk = SimulatedDisk::with(closed.clone(), &SealedBlocks::default());
+        disk.make_unreadable(position);
+        let found = open(&disk, Access::Read).and_then(|archive| Content::read(&archive));
+        match found {
+            Ok(found) if found == *content => {}
+            Err(error) if is_of_the_medium(&error) => errors += 1,
+            other => {
+                let case = format!("block {position} cannot be read");
+                return Err(Broken { case, wrong: format!("{other:?}") });
+            }
+        }
+    }
+    Ok(errors)
+}
+
+/// What a reader of an earlier commit may read is not written to while it is held, however much is freed and written
+/// since.
+pub fn readers_keep_their_blocks(beginning: &Beginning) -> Outcome<()> {
+    let broken = |wrong: String| Broken { case: "a reader that stays".into(), wrong };
+    let mut world = World::begin(beginning);
+    let archive = world.archive().map_err(|error| broken(error.to_string()))?;
+    let held = archive.snapshot();
+    let blocks = first_blocks(&archive).map_err(|error| broken(error.to_string()))?;
+    for round in 0..6 {
+        let operations = [
+            Operation::Delete { stream: 0 },
+            Operation::Create { length: 9000 + round, name: None },
+            Operation::Commit,
+        ];
+        for operation in operations {
+            world.step(operation).map_err(|error| broken(error.to_string()))?;
+        }
+    }
+    for block in blocks {
+        let read = archive.store().read_block(&Redirects::none(), KeyKind::Data, block);
+        read.map_err(|error| broken(error.to_string()))?;
+    }
+    drop(held);
+    Ok(())
+}
+
+/// The first block of each stream of one run, as committed.
+fn first_blocks(archive: &Archive) -> Result<Vec<BlockRef>> {
+    let streams = archive.streams(None, usize::MAX)?;
+    let first = |stored: &StoredStream| match stored.layout {
+        StreamLayout::OneRun(generation) => {
+            stored.record.begin.map(|position| BlockRef { position, generation })
+        }
+        StreamLayout::Extents => None,
+    };
+    Ok(streams.iter().filter_map(first).collect())
+}
+
+fn is_of_the_medium(error: &Error) -> bool {
+    matches!(error, Error::Engine(EngineError::Io { .. }))
+}
+
+fn verified(medium: &Medium) -> std::result::Result<Content, super::Unreadable> {
+    Content::verified(&reader(medium)?)
+}
+
+fn findings(medium: &Medium) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    reader(medium)?.verify(&mut |finding| findings.push(finding), &mut |_| {})?;
+    Ok(findings)
+}
+
+/// Opens what is durable, as after a power cut that loses nothing.
+fn reader(medium: &Medium) -> Result<Archive> {
+    let medium = if medium.is_certain() { medium.clone() } else { all_kept(medium) };
+    open(&SimulatedDisk::with(medium, &SealedBlocks::default()), Access::Read)
+}
+
+fn all_kept(medium: &Medium) -> Medium {
+    medium.after_power_cut(&Cut::all_kept(medium))
+}

@@ -1,0 +1,208 @@
+//! Long worlds: many operations and several deaths, all from one seed, and the shortest of those that fail.
+
+use ar7_engine::device::simulated::{Event, EventKind};
+
+use super::campaign::on_all_cores;
+use super::content::Content;
+use super::explore::{Effort, Explorer, Failure, History, Totals};
+use super::operation::{Operation, is_full};
+use super::world::{Beginning, Mark, World};
+use crate::Random;
+
+/// One step of a long world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// An operation.
+    Do(Operation),
+    /// The world dies at some moment since it was last opened, and goes on with what is left.
+    Die,
+    /// The file cannot grow by more than so many blocks from now on; by any number with `None`.
+    Room(Option<u32>),
+}
+
+/// A long world that failed, and the shortest like it that was found.
+#[derive(Debug, Clone)]
+pub struct FailedLongWorld {
+    /// The seed that makes it again.
+    pub seed: u64,
+    /// Steps of the shortest world that fails.
+    pub steps: Vec<Step>,
+    /// What was wrong with that.
+    pub failure: Failure,
+}
+
+impl std::fmt::Display for FailedLongWorld {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(formatter, "seed {}: {}", self.seed, self.failure)?;
+        for step in &self.steps {
+            writeln!(formatter, "  {step:?}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs the long worlds of the seeds from `seed` on, on all cores.
+pub fn explore_long_worlds(
+    seed: u64,
+    count: usize,
+    effort: Effort,
+    progress: &(dyn Fn(&Totals) + Sync),
+) -> Result<Totals, Box<FailedLongWorld>> {
+    let beginning = Beginning::new();
+    let totals = std::sync::Mutex::new(Totals::default());
+    on_all_cores(count, |number| {
+        let seed = seed.wrapping_add(u64::try_from(number).expect("a number of worlds"));
+        let steps = long_world(seed);
+        let found = run(&beginning, &steps, effort, seed).map_err(|failure| {
+            let (steps, failure) = shrunk(&beginning, steps, failure, effort, seed);
+            Box::new(FailedLongWorld { seed, steps, failure })
+        })?;
+        let mut totals = totals.lock().expect("no world panicked");
+        *totals += found;
+        progress(&totals);
+        Ok::<(), Box<FailedLongWorld>>(())
+    })?;
+    Ok(totals.into_inner().expect("no world panicked"))
+}
+
+/// The steps of a seed. Which operations are frequent differs from one world to the next, so that some worlds do
+/// little but delete, others little but overwrite.
+pub fn long_world(seed: u64) -> Vec<Step> {
+    let mut random = Random::new(seed);
+    let mut weights = [0; 12];
+    for weight in &mut weights {
+        *weight = if random.one_in(3) { 0 } else { random.below(10) + 1 };
+    }
+    // Every world makes streams and commits.
+    weights[0] = weights[0].max(4);
+    weights[7] = weights[7].max(3);
+    let largest = [200, 9000, 60_000, 1_500_000][index(&mut random, 4)];
+    let count = 20 + random.below(60);
+    (0..count).map(|_| step(&mut random, &weights, largest)).collect()
+}
+
+fn step(random: &mut Random, weights: &[u64; 12], largest: u64) -> Step {
+    let mut left = random.below(weights.iter().sum());
+    let kind = weights.iter().position(|&weight| match left.checked_sub(weight) {
+        Some(less) => {
+            left = less;
+            false
+        }
+        None => true,
+    });
+    let mut below = |bound: u64| u32::try_from(random.below(bound)).expect("a small bound");
+    // Borders of blocks are where faults are.
+    let border = 4008 * below(3) + below(3);
+    let length = if below(3) == 0 { border } else { below(largest) };
+    let stream = below(8);
+    let name = u8::try_from(below(6)).expect("less than six");
+    Step::Do(match kind {
+        Some(0) => Operation::Create { length, name: (name > 1).then_some(name) },
+        Some(1) => Operation::Append { stream, length },
+        Some(2) => {
+            Operation::Overwrite { stream, offset: below(3 * 4008), length: length.min(20_000) }
+        }
+        Some(3) => Operation::Truncate { stream, length },
+        Some(4) => Operation::Delete { stream },
+        Some(5) => Operation::Rename { from: stream, to: name },
+        Some(6) => Operation::Meta(name),
+        Some(7) => Operation::Commit,
+        Some(8) => Operation::Rollback,
+        Some(9) => Operation::Close,
+        Some(10) => return Step::Die,
+        _ => return Step::Room([None, Some(0), Some(40), Some(300)][index(random, 4)]),
+    })
+}
+
+fn index(random: &mut Random, bound: u64) -> usize {
+    usize::try_from(random.below(bound)).expect("a small bound")
+}
+
+/// Runs a long world. Besides the deaths that it goes on from, a sample of others is looked at.
+fn run(
+    beginning: &Beginning,
+    steps: &[Step],
+    effort: Effort,
+    seed: u64,
+) -> Result<Totals, Failure> {
+    let mut explorer = Explorer::new(effort, seed);
+    explorer.totals.worlds = 1;
+    let mut world = World::begin(beginning);
+    let mut before = beginning.medium.clone();
+    let end = [Step::Do(Operation::Commit), Step::Do(Operation::Close), Step::Die];
+    for (number, step) in steps.iter().chain(&end).enumerate() {
+        let refused = |error: ar7_registry::Error| Failure {
+            wrong: format!("step {number}, {step:?}: {error}"),
+            deaths: Vec::new(),
+            states: 0,
+        };
+        match *step {
+            Step::Do(operation) => match world.step(operation) {
+                Err(error) if is_full(&error) => {
+                    world.disk.set_capacity(None);
+                    world.step(Operation::Rollback).map_err(refused)?;
+                }
+                outcome => outcome.map_err(refused)?,
+            },
+            Step::Room(more) => {
+                let length = world.disk.medium().length();
+                world.disk.set_capacity(more.map(|more| length.saturating_add(more)));
+            }
+            Step::Die => {
+                world.kill();
+                let left = explorer.explore_some(&before, &world)?;
+                world = World::onward(&left, &world.disk.sealed());
+                before = left.medium;
+            }
+        }
+    }
+    Ok(explorer.totals)
+}
+
+/// A shorter world that fails too: steps are left out as long as it goes on failing.
+fn shrunk(
+    beginning: &Beginning,
+    steps: Vec<Step>,
+    failure: Failure,
+    effort: Effort,
+    seed: u64,
+) -> (Vec<Step>, Failure) {
+    let (mut steps, mut failure) = (steps, failure);
+    let mut size = steps.len() / 2;
+    while size > 0 {
+        let mut at = 0;
+        while at < steps.len() {
+            let mut fewer = steps.clone();
+            fewer.drain(at..(at + size).min(steps.len()));
+            match run(beginning, &fewer, effort, seed) {
+                Err(found) => (steps, failure) = (fewer, found),
+                Ok(_) => at += size,
+            }
+        }
+        size /= 2;
+    }
+    (steps, failure)
+}
+
+/// The commits that may show after each event, as the marks in a log say.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Commits {
+    pub(super) acknowledged: usize,
+    pub(super) begun: usize,
+}
+
+impl Commits {
+    /// What may be found now.
+    pub(super) fn allowed<'a>(&self, history: &History<'a>) -> &'a [Content] {
+        &history.commits[self.acknowledged..=self.begun]
+    }
+
+    pub(super) fn note(&mut self, event: &Event) {
+        if let EventKind::Mark(mark) = event.kind() {
+            match Mark::decode(mark) {
+                Mark::Begun(commit) => self.begun = commit,
+                Mark::Acknowledged(commit) => self.acknowledged = commit,
+            }
+        }
+    }
+}

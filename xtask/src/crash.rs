@@ -1,0 +1,152 @@
+//! `cargo xtask crash`: every death of small worlds, and many of long ones, on the simulated disk.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use ar7_fuzz::crash::{
+    Effort, Operation, SMALL, Totals, explore_long_worlds, explore_worlds, small_worlds,
+};
+use clap::Args;
+
+use crate::error::{Error, Result};
+
+/// What a campaign is given.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Three operations, and at least ten million states: takes an hour or so
+    #[arg(long)]
+    long: bool,
+    /// Longest sequence of operations of the small worlds
+    #[arg(long, default_value_t = 2)]
+    operations: usize,
+    /// Number of long worlds
+    #[arg(long, default_value_t = 200)]
+    long_worlds: usize,
+    /// The seed: of the samples, and of the first long world
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// One state in so many has the deaths of its recovery looked at
+    #[arg(long, default_value_t = 8)]
+    recovery_one_in: u64,
+    /// Only this small world: names of operations, divided by commas
+    #[arg(long, value_parser = parse_world)]
+    world: Option<World>,
+}
+
+/// States that the long campaign looks at, at least.
+const LONG_STATES: u64 = 10_000_000;
+
+/// How often a line says how far the campaign is.
+const LINE_EVERY: Duration = Duration::from_secs(30);
+
+/// The operations of a small world.
+#[derive(Clone)]
+struct World(Vec<Operation>);
+
+fn parse_world(text: &str) -> std::result::Result<World, String> {
+    let parsed = text.split(',').map(|name| {
+        let found = SMALL.iter().find(|(known, _)| *known == name);
+        let known: Vec<&str> = SMALL.iter().map(|(known, _)| *known).collect();
+        let unknown = || format!("{name} is none of {}", known.join(", "));
+        found.map(|&(_, operation)| operation).ok_or_else(unknown)
+    });
+    parsed.collect::<std::result::Result<_, _>>().map(World)
+}
+
+/// Runs the campaign.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let mut campaign =
+        Campaign { seed: options.seed, sum: Totals::default(), said: Mutex::new(Instant::now()) };
+    let started = Instant::now();
+    let outcome = campaign.run(options);
+    println!("crash: {}", campaign.sum);
+    println!("crash: seed {}, {:.1} s", options.seed, started.elapsed().as_secs_f64());
+    let failure = outcome.err();
+    println!("crash: {}", if failure.is_none() { "no fault" } else { "FAULT" });
+    failure.map_or(Ok(()), |failure| Err(Error::Fault(failure)))
+}
+
+struct Campaign {
+    /// Seed of the worlds to come.
+    seed: u64,
+    sum: Totals,
+    /// When a line was last printed.
+    said: Mutex<Instant>,
+}
+
+impl Campaign {
+    fn run(&mut self, options: &Options) -> std::result::Result<(), String> {
+        let small = |recovery_one_in| Effort {
+            every_cut_up_to: 64,
+            sampled_cuts: 16,
+            deaths: 3,
+            recovery_one_in,
+            reopen_one_in: 1,
+        };
+        if let Some(World(operations)) = &options.world {
+            return self.explore(std::slice::from_ref(operations), small(options.recovery_one_in));
+        }
+        let operations = if options.long { 3 } else { options.operations };
+        let worlds = small_worlds(operations);
+        self.explore(&worlds, small(options.recovery_one_in))?;
+        self.explore_long(options)?;
+        // The same worlds again, with other samples of their deaths.
+        while options.long && self.sum.states < LONG_STATES {
+            self.explore(&worlds[..PART.min(worlds.len())], small(1))?;
+            self.explore_long(options)?;
+        }
+        Ok(())
+    }
+
+    fn explore(
+        &mut self,
+        worlds: &[Vec<Operation>],
+        effort: Effort,
+    ) -> std::result::Result<(), String> {
+        let progress = |totals: &Totals| self.say(totals);
+        let totals = explore_worlds(worlds, effort, self.seed, &progress).map_err(|failed| {
+            format!(
+                "{failed}\nagain: cargo xtask crash --seed {} --world {}",
+                failed.seed,
+                failed.names()
+            )
+        })?;
+        self.seed += totals.worlds;
+        self.sum += totals;
+        Ok(())
+    }
+
+    fn explore_long(&mut self, options: &Options) -> std::result::Result<(), String> {
+        let effort = Effort {
+            every_cut_up_to: 16,
+            sampled_cuts: 8,
+            deaths: 2,
+            recovery_one_in: 4,
+            reopen_one_in: 1,
+        };
+        let progress = |totals: &Totals| self.say(totals);
+        let totals = explore_long_worlds(self.seed, options.long_worlds, effort, &progress)
+            .map_err(|failed| {
+                format!(
+                    "{failed}\nagain: cargo xtask crash --operations 0 --long-worlds 1 --seed {}",
+                    failed.seed
+                )
+            })?;
+        self.seed += totals.worlds;
+        self.sum += totals;
+        Ok(())
+    }
+
+    fn say(&self, totals: &Totals) {
+        let mut said = self.said.lock().expect("no thread panicked");
+        if said.elapsed() >= LINE_EVERY {
+            *said = Instant::now();
+            let mut sum = self.sum;
+            sum += *totals;
+            println!("crash: {} states in {} worlds", sum.states, sum.worlds);
+        }
+    }
+}
+
+/// Worlds that are looked at again at a time.
+const PART: usize = 156;
