@@ -27,7 +27,6 @@ pub use allocate::{RESERVE_BLOCKS, Urgency};
 pub use commit::SlotUpdate;
 pub use create::CreateOptions;
 pub use open::{Access, Io, OpenOptions};
-pub use read::block_in;
 pub use recover::Recovery;
 pub use run_set::RunSet;
 pub use stage::Writer;

@@ -123,7 +123,7 @@ fn data_that_changed_before_it_was_sealed_is_noticed() {
     let mut wrong = digest(&data);
     wrong[19] ^= 1;
     let mut bytes = [0; BLOCK_SIZE];
-    let nonce = NonceSource::new(GENERATION).expect("random bytes").draw();
+    let [nonce] = NonceSource::new(GENERATION).expect("random bytes").draw();
     sealer().seal(KeyKind::Data, &job(HERE, &data), &wrong, &nonce, &mut bytes);
     let outcome = open(&sealer(), KeyKind::Data, HERE, &bytes);
     assert_eq!(check_of(outcome), Some(Check::Digest));
@@ -244,7 +244,7 @@ proptest! {
         let [previous, next] = links.map(|link| link.map(Position::at));
         let head = BlockHead { previous, next, ..head(1) };
         let job = SealJob { position: HERE, head, data: &data };
-        let nonce = NonceSource::new(GENERATION).expect("random bytes").draw();
+        let [nonce] = NonceSource::new(GENERATION).expect("random bytes").draw();
         let mut bytes = [0; BLOCK_SIZE];
         sealer().seal(KeyKind::Data, &job, &digest, &nonce, &mut bytes);
         let own = links.contains(&Some(HERE.get()));
