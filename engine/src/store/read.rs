@@ -112,7 +112,8 @@ impl Store {
                 }
                 let (bytes, _) = bytes.as_chunks_mut::<BLOCK_SIZE>();
                 let outcomes = bytes.iter_mut().zip(opened).zip(data.chunks_exact_mut(DATA_SIZE));
-                for ((within, position), ((bytes, opened), data)) in blocks.by_ref().zip(outcomes) {
+                // Blocks come last, since `zip` takes from the first before it sees that the second is at its end.
+                for (((bytes, opened), data), (within, position)) in outcomes.zip(blocks.by_ref()) {
                     let block = BlockRef { position, generation };
                     let found = if *opened && generation_in(bytes) == generation {
                         reopened(position, bytes)?
