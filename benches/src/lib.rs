@@ -1,7 +1,9 @@
-//! What the benchmarks share: archives in memory, so that no disk is measured.
+//! What the benchmarks share: archives in memory, so that no disk is measured, and blocks to seal and open.
 //!
 //! The crate is not among the workspace's default members: a bench needs criterion, and `cargo test`
 //! should not wait for it.
+
+pub mod blocks;
 
 use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::device::MemoryDevice;

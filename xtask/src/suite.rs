@@ -36,6 +36,21 @@ const BENCHES: CargoStep = CargoStep {
     environment: &[],
 };
 
+/// What takes the place of the assembly where there is no C compiler.
+const PURE_RUST: CargoStep = CargoStep {
+    name: "cryptography in pure Rust",
+    arguments: &[
+        "test",
+        "--locked",
+        "--package",
+        "ar7-engine",
+        "--no-default-features",
+        "--quiet",
+        "crypto",
+    ],
+    environment: &[],
+};
+
 /// Unit, integration and documentation tests of the default members, and their examples built. All test
 /// programs run even if one fails, so that one run names every failure.
 const TESTS: &[&str] = &["test", "--locked", "--no-fail-fast"];
@@ -51,6 +66,7 @@ pub(crate) fn run() -> Result<()> {
     format::run(true)?;
     step(&DOCUMENTED)?;
     step(&BENCHES)?;
+    step(&PURE_RUST)?;
     announce("tests");
     let (counts, outcome) = tests()?;
     announce(&format!("done in {} s", started.elapsed().as_secs()));

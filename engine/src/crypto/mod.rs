@@ -1,6 +1,8 @@
 //! Keys, nonces, digests, and sealing. The ciphers and derivations come from well-kept crates;
 //! what is here is how they are put together.
 
+mod aead;
+mod digest;
 mod keys;
 mod nonce;
 mod seal;
@@ -8,9 +10,10 @@ mod slot;
 #[cfg(test)]
 mod tests;
 
+pub use digest::{digest, digest_batch};
 pub use keys::{HeaderKey, KeyKind, MasterKey, Passphrase, RawKey, Secret};
 pub use nonce::random_u32;
-pub use seal::{Opened, SealJob, Sealer, digest, digest_batch};
+pub use seal::{BATCH_BLOCKS, Opened, SealJob, Sealer};
 pub use slot::{
     KeyDerivation, LANES_MAX, MEMORY_KIB_MAX, PASSES_MAX, check_derivation_costs,
     unwrap_master_key, wrap_master_key,

@@ -7,6 +7,9 @@ use zeroize::Zeroizing;
 use crate::error::{Error, Result};
 use crate::format::Generation;
 
+/// Random bytes of a nonce, after the generation.
+const RANDOM_SIZE: usize = 24 - Generation::SIZE;
+
 /// The nonce of one sealed block. Only a [`NonceSource`] makes one.
 pub(super) struct Nonce(pub(super) [u8; 24]);
 
@@ -24,13 +27,17 @@ impl NonceSource {
         Ok(NonceSource { generation, random: ChaCha20Rng::from_seed(*seed) })
     }
 
-    /// The next nonce: generation, then 12 random bytes.
-    pub(super) fn draw(&mut self) -> Nonce {
-        let mut nonce = [0; 24];
-        let (generation, random) = nonce.split_at_mut(Generation::SIZE);
-        generation.copy_from_slice(&self.generation.encode());
-        self.random.fill_bytes(random);
-        Nonce(nonce)
+    /// The next nonces: generation, then 12 random bytes.
+    pub(super) fn draw<const COUNT: usize>(&mut self) -> [Nonce; COUNT] {
+        let mut random = [[0; RANDOM_SIZE]; COUNT];
+        self.random.fill_bytes(random.as_flattened_mut());
+        let generation = self.generation.encode();
+        random.map(|random| {
+            let mut nonce = [0; 24];
+            nonce[..Generation::SIZE].copy_from_slice(&generation);
+            nonce[Generation::SIZE..].copy_from_slice(&random);
+            Nonce(nonce)
+        })
     }
 }
 

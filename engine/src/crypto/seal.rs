@@ -2,12 +2,11 @@
 
 use std::fmt;
 
-use chacha20poly1305::aead::{AeadInOut, KeyInit};
-use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
 use rayon::prelude::*;
-use sha1::{Digest as _, Sha1};
 use uuid::Uuid;
 
+use super::aead::{Cipher, NotAuthentic};
+use super::digest::{LANES_MAX, digest, digest_each};
 use super::keys::{KeyKind, MasterKey};
 use super::nonce::{Nonce, NonceSource, generation_of};
 use crate::error::{Check, Error, Result, Value};
@@ -21,8 +20,8 @@ const FORMAT_TAG: &[u8; 12] = b"ar7 block v1";
 /// Blocks that one thread seals at a time, with nonces from a source of its own.
 const CHUNK_BLOCKS: usize = 64;
 
-/// Blocks whose digests are taken together.
-const DIGEST_BLOCKS: usize = 16;
+/// Blocks that are sealed or opened together, for the sake of their digests: 64 KiB stay near the processor.
+pub const BATCH_BLOCKS: usize = LANES_MAX;
 
 /// Length of the associated data: format tag, archive id, position.
 const ASSOCIATED_SIZE: usize = FORMAT_TAG.len() + 16 + 4;
@@ -53,17 +52,14 @@ pub struct Opened<'a> {
 #[derive(Clone)]
 pub struct Sealer {
     /// A cipher per kind; each zeroizes its key when it is dropped.
-    ciphers: [XChaCha20Poly1305; KeyKind::ALL.len()],
+    ciphers: [Cipher; KeyKind::ALL.len()],
     archive: Uuid,
 }
 
 impl Sealer {
     /// Derives the keys of an archive.
     pub fn new(master: &MasterKey, archive: Uuid) -> Sealer {
-        let ciphers = KeyKind::ALL.map(|kind| {
-            let key = master.derive(archive, kind.purpose());
-            XChaCha20Poly1305::new((&*key).into())
-        });
+        let ciphers = KeyKind::ALL.map(|kind| Cipher::new(&master.derive(archive, kind.purpose())));
         Sealer { ciphers, archive }
     }
 
@@ -96,15 +92,18 @@ impl Sealer {
         bytes: &mut [u8],
     ) -> Result<()> {
         let mut nonces = NonceSource::new(generation)?;
-        let groups = bytes.chunks_mut(DIGEST_BLOCKS * BLOCK_SIZE);
-        for (jobs, bytes) in jobs.chunks(DIGEST_BLOCKS).zip(groups) {
+        let groups = bytes.chunks_mut(BATCH_BLOCKS * BLOCK_SIZE);
+        for (jobs, bytes) in jobs.chunks(BATCH_BLOCKS).zip(groups) {
             // The digests are taken of the bytes that the caller gave, before they are copied: a
             // fault of the memory in between shows when the block is read.
-            let mut digests = [Digest::default(); DIGEST_BLOCKS];
+            let mut digests = [Digest::default(); BATCH_BLOCKS];
             digest_each(jobs.iter().map(|job| job.data), &mut digests);
+            let nonces = nonces.draw::<BATCH_BLOCKS>();
             let blocks = bytes.chunks_exact_mut(BLOCK_SIZE);
-            for ((job, digest), block) in jobs.iter().zip(&digests).zip(blocks) {
-                self.seal(kind, job, digest, &nonces.draw(), block);
+            for (((job, digest), nonce), block) in
+                jobs.iter().zip(&digests).zip(&nonces).zip(blocks)
+            {
+                self.seal(kind, job, digest, nonce, block);
             }
         }
         Ok(())
@@ -122,13 +121,8 @@ impl Sealer {
         let plaintext = sealed::CIPHERTEXT.of_mut(block);
         job.head.encode(digest, plaintext);
         plain::DATA.put(plaintext, job.data);
-        let tag = self.ciphers[kind.index()]
-            .encrypt_inout_detached(
-                &XNonce::from(nonce.0),
-                &self.associated_data(job.position),
-                plaintext.into(),
-            )
-            .expect("4056 bytes are a length that the cipher takes");
+        let associated = self.associated_data(job.position);
+        let tag = self.ciphers[kind.index()].seal(&nonce.0, &associated, plaintext);
         sealed::TAG.put(block, &tag);
     }
 
@@ -140,18 +134,9 @@ impl Sealer {
         position: Position,
         bytes: &'a mut [u8; BLOCK_SIZE],
     ) -> Result<Opened<'a>> {
-        let nonce: [u8; 24] = sealed::NONCE.array(bytes);
-        let tag: [u8; 16] = sealed::TAG.array(bytes);
-        self.ciphers[kind.index()]
-            .decrypt_inout_detached(
-                &XNonce::from(nonce),
-                &self.associated_data(position),
-                sealed::CIPHERTEXT.of_mut(bytes).into(),
-                &Tag::from(tag),
-            )
-            .map_err(|_| {
-                Error::damaged(position, Check::Tag, "a block sealed for this place", "another")
-            })?;
+        self.unseal(kind, position, bytes).map_err(|NotAuthentic| {
+            Error::damaged(position, Check::Tag, "a block sealed for this place", "another")
+        })?;
         let plaintext = sealed::CIPHERTEXT.of(bytes);
         let (head, expected) = BlockHead::decode(position, plaintext)?;
         let data: &Data = plain::DATA.array_ref(plaintext);
@@ -165,7 +150,58 @@ impl Sealer {
                 Value::Bytes(found),
             ));
         }
-        Ok(Opened { generation: generation_of(&nonce), head, data })
+        Ok(Opened { generation: generation_of(&sealed::NONCE.array(bytes)), head, data })
+    }
+
+    /// Opens blocks that lie in `bytes` one after another and were read at `positions`, up to [`BATCH_BLOCKS`] of them
+    /// at the cost of their digests in one. `opened` then says of each whether
+    /// [`open_in_place`](Self::open_in_place) would have opened it; if so, its plaintext lies where its ciphertext
+    /// lay. The bytes of the others are of no use. Nothing is allocated.
+    ///
+    /// # Panics
+    /// If the lengths do not fit one another, which is a bug of the caller.
+    pub fn open_batch(
+        &self,
+        kind: KeyKind,
+        positions: impl IntoIterator<Item = Position>,
+        bytes: &mut [u8],
+        opened: &mut [bool],
+    ) {
+        assert_eq!(bytes.len(), opened.len() * BLOCK_SIZE, "an outcome for each block");
+        let (blocks, _) = bytes.as_chunks_mut::<BLOCK_SIZE>();
+        let mut positions = positions.into_iter();
+        let groups = blocks.chunks_mut(BATCH_BLOCKS);
+        for (blocks, opened) in groups.zip(opened.chunks_mut(BATCH_BLOCKS)) {
+            let mut places = [Position::at(0); BATCH_BLOCKS];
+            for ((block, opened), place) in blocks.iter_mut().zip(&mut *opened).zip(&mut places) {
+                *place = positions.next().expect("a position for each block");
+                *opened = self.unseal(kind, *place, block).is_ok();
+            }
+            let mut digests = [Digest::default(); BATCH_BLOCKS];
+            digest_each(blocks.iter().map(data_in), &mut digests);
+            for (((block, opened), place), found) in
+                blocks.iter().zip(opened).zip(places).zip(&digests)
+            {
+                let plaintext = sealed::CIPHERTEXT.of(block);
+                *opened &= BlockHead::decode(place, plaintext)
+                    .is_ok_and(|(_, expected)| expected == *found);
+            }
+        }
+        assert!(positions.next().is_none(), "a block for each position");
+    }
+
+    /// Checks the tag of the block in `bytes` and decrypts it.
+    fn unseal(
+        &self,
+        kind: KeyKind,
+        position: Position,
+        bytes: &mut [u8; BLOCK_SIZE],
+    ) -> std::result::Result<(), NotAuthentic> {
+        let nonce: [u8; 24] = sealed::NONCE.array(bytes);
+        let tag: [u8; 16] = sealed::TAG.array(bytes);
+        let associated = self.associated_data(position);
+        let text = sealed::CIPHERTEXT.of_mut(bytes);
+        self.ciphers[kind.index()].open(&nonce, &associated, text, &tag)
     }
 
     fn associated_data(&self, position: Position) -> [u8; ASSOCIATED_SIZE] {
@@ -183,25 +219,9 @@ impl fmt::Debug for Sealer {
     }
 }
 
-/// SHA-1 (FIPS 180-4) of the data of each block, in order.
-///
-/// # Panics
-/// If there are not as many digests as blocks, which is a bug of the caller.
-pub fn digest_batch(blocks: &[&Data], digests: &mut [Digest]) {
-    assert_eq!(blocks.len(), digests.len(), "a digest for each block");
-    digest_each(blocks.iter().copied(), digests);
-}
-
-/// The one place where blocks that have no need of each other are hashed together.
-fn digest_each<'a>(blocks: impl Iterator<Item = &'a Data>, digests: &mut [Digest]) {
-    for (data, found) in blocks.zip(digests) {
-        *found = digest(data);
-    }
-}
-
-/// SHA-1 (FIPS 180-4) of the data of a block.
-pub fn digest(data: &Data) -> Digest {
-    Sha1::digest(data).into()
+/// The data in a block that was opened in place.
+fn data_in(block: &[u8; BLOCK_SIZE]) -> &Data {
+    plain::DATA.array_ref(sealed::CIPHERTEXT.of(block))
 }
 
 const _: () = assert!(sealed::CIPHERTEXT.length == PLAIN_SIZE);

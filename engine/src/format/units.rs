@@ -137,7 +137,7 @@ impl Run {
     }
 
     /// The positions of the run, in order.
-    pub fn positions(self) -> impl Iterator<Item = Position> {
+    pub fn positions(self) -> impl Iterator<Item = Position> + Clone {
         (self.start.0..self.end()).map(Position)
     }
 

@@ -31,7 +31,6 @@ pub use open::{Access, Io, OpenOptions};
 pub use planted::PlantedFault;
 #[cfg(any(test, feature = "testing"))]
 pub use planted::with_planted_fault;
-pub use read::block_in;
 pub use recover::Recovery;
 pub use run_set::RunSet;
 pub use stage::Writer;

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use rayon::prelude::*;
 
 use super::{Redirects, Store};
-use crate::crypto::{KeyKind, Opened, Sealer};
+use crate::crypto::{BATCH_BLOCKS, KeyKind, Opened, Sealer};
 use crate::device::Device;
 use crate::error::{Check, Error, Result};
 use crate::format::{
@@ -101,17 +101,28 @@ impl Store {
             let scratch = &mut scratch[..needed];
             // A failure to read the whole chunk may be one bad sector: each block is then read by itself.
             let whole = redirects.is_empty() && self.device.read(run.start(), scratch).is_ok();
-            let blocks = scratch.chunks_exact_mut(BLOCK_SIZE).zip(data.chunks_exact_mut(DATA_SIZE));
-            for ((within, position), (bytes, data)) in (0..).zip(run.positions()).zip(blocks) {
-                let bytes = block_in(bytes);
-                let block = BlockRef { position, generation };
-                let opened = if open_read(&self.sealer, kind, block, bytes, whole) {
-                    reopened(position, bytes)?
-                } else {
-                    read_one(&*self.device, &self.sealer, redirects, kind, block, bytes)?
-                };
-                check(within, &opened.head)?;
-                data.copy_from_slice(opened.data);
+            let mut blocks = (0..).zip(run.positions());
+            let batches = scratch.chunks_mut(BATCH_BLOCKS * BLOCK_SIZE);
+            for (bytes, data) in batches.zip(data.chunks_mut(BATCH_BLOCKS * DATA_SIZE)) {
+                let mut opened = [false; BATCH_BLOCKS];
+                let opened = &mut opened[..bytes.len() / BLOCK_SIZE];
+                if whole {
+                    let positions = blocks.clone().map(|(_, position)| position).take(opened.len());
+                    self.sealer.open_batch(kind, positions, bytes, opened);
+                }
+                let (bytes, _) = bytes.as_chunks_mut::<BLOCK_SIZE>();
+                let outcomes = bytes.iter_mut().zip(opened).zip(data.chunks_exact_mut(DATA_SIZE));
+                // Blocks come last, since `zip` takes from the first before it sees that the second is at its end.
+                for (((bytes, opened), data), (within, position)) in outcomes.zip(blocks.by_ref()) {
+                    let block = BlockRef { position, generation };
+                    let found = if *opened && generation_in(bytes) == generation {
+                        reopened(position, bytes)?
+                    } else {
+                        read_one(&*self.device, &self.sealer, redirects, kind, block, bytes)?
+                    };
+                    check(within, &found.head)?;
+                    data.copy_from_slice(found.data);
+                }
             }
             Ok(())
         })
@@ -144,27 +155,6 @@ impl Store {
     pub fn redo_blocks(&self, commit: &super::Commit) -> Result<super::RunSet> {
         Ok(super::redo::RedoList::read(&*self.device, &self.sealer, &commit.slot)?.blocks)
     }
-}
-
-/// Whether a block that was read along with others opens as the version that is wanted.
-fn open_read(
-    sealer: &Sealer,
-    kind: KeyKind,
-    block: BlockRef,
-    bytes: &mut [u8; BLOCK_SIZE],
-    read: bool,
-) -> bool {
-    read && sealer
-        .open_in_place(kind, block.position, bytes)
-        .is_ok_and(|opened| opened.generation == block.generation)
-}
-
-/// The first block of a buffer that holds whole blocks.
-///
-/// # Panics
-/// If the buffer is shorter than a block, which is a bug of the caller.
-pub fn block_in(bytes: &mut [u8]) -> &mut [u8; BLOCK_SIZE] {
-    (&mut bytes[..BLOCK_SIZE]).try_into().expect("a slice of one block")
 }
 
 /// Reads and opens one block. What fails its check is read once more, past the map: a write by this
@@ -208,10 +198,15 @@ pub(super) fn read_one<'a>(
 
 /// Looks again at a block that was opened in place: its plaintext lies where its ciphertext lay.
 fn reopened(position: Position, bytes: &[u8; BLOCK_SIZE]) -> Result<Opened<'_>> {
-    let mut generation = [0; Generation::SIZE];
-    generation.copy_from_slice(&bytes[..Generation::SIZE]);
     let plaintext = sealed::CIPHERTEXT.of(bytes);
     let (head, _) = BlockHead::decode(position, plaintext)?;
     let data = plain::DATA.of(plaintext).try_into().expect("the length of the data field");
-    Ok(Opened { generation: Generation::decode(generation), head, data })
+    Ok(Opened { generation: generation_in(bytes), head, data })
+}
+
+/// Generation of a sealed block: the first part of its nonce, which opening leaves as it is.
+fn generation_in(bytes: &[u8; BLOCK_SIZE]) -> Generation {
+    let mut generation = [0; Generation::SIZE];
+    generation.copy_from_slice(&bytes[..Generation::SIZE]);
+    Generation::decode(generation)
 }

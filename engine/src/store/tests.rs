@@ -3,12 +3,14 @@
 //! - a commit is there after it returned, a rollback leaves nothing, and a changed block is found at its spare
 //!   until it is in its place (`commit`);
 //! - after a write or sync that failed, every call says so, and opening again gives a commit, whole (`faults`);
-//! - newer formats, wrong keys, damage, tampering, truncation and locks are told apart (`open`).
+//! - newer formats, wrong keys, damage, tampering, truncation and locks are told apart (`open`);
+//! - a run that is read in batches is what its blocks are, one by one (`read`).
 
 mod choose;
 mod commit;
 mod faults;
 mod open;
+mod read;
 
 use std::sync::Arc;
 

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use zeroize::ZeroizeOnDrop;
 
 use super::{ARCHIVE, master};
+use crate::crypto::aead::Cipher;
 use crate::crypto::nonce::NonceSource;
 use crate::crypto::{
     HeaderKey, KeyKind, MasterKey, Passphrase, RawKey, SealJob, Sealer, Secret, digest,
@@ -123,7 +124,7 @@ fn data_that_changed_before_it_was_sealed_is_noticed() {
     let mut wrong = digest(&data);
     wrong[19] ^= 1;
     let mut bytes = [0; BLOCK_SIZE];
-    let nonce = NonceSource::new(GENERATION).expect("random bytes").draw();
+    let [nonce] = NonceSource::new(GENERATION).expect("random bytes").draw();
     sealer().seal(KeyKind::Data, &job(HERE, &data), &wrong, &nonce, &mut bytes);
     let outcome = open(&sealer(), KeyKind::Data, HERE, &bytes);
     assert_eq!(check_of(outcome), Some(Check::Digest));
@@ -160,6 +161,111 @@ fn batches_of_any_size_are_sealed_in_order_with_a_nonce_each() {
         }
         assert_eq!(nonces.len(), count);
     }
+}
+
+/// What may be wrong with a block that is to be opened.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Wrong {
+    Nothing,
+    /// A byte is another.
+    Changed(usize),
+    /// Sealed for another place.
+    Moved,
+    /// Sealed with the digest of other data.
+    Digest,
+    /// Sealed with a link to itself.
+    Link,
+}
+
+/// Blocks sealed for the positions from 100 on.
+fn sealed_with(wrongs: &[Wrong]) -> Vec<Bytes> {
+    let (sealer, mut nonces) = (sealer(), NonceSource::new(GENERATION).expect("random bytes"));
+    let mut seal = |position: Position, fill: u8, wrong: Wrong| {
+        let data = [fill; DATA_SIZE];
+        let other = Position::at(position.get() + 7);
+        let place = if wrong == Wrong::Moved { other } else { position };
+        let mut job = job(place, &data);
+        job.head.next = (wrong == Wrong::Link).then_some(position);
+        let of = if wrong == Wrong::Digest { [!fill; DATA_SIZE] } else { data };
+        let mut bytes = [0; BLOCK_SIZE];
+        let [nonce] = nonces.draw();
+        sealer.seal(KeyKind::Data, &job, &digest(&of), &nonce, &mut bytes);
+        if let Wrong::Changed(at) = wrong {
+            bytes[at] ^= 0x10;
+        }
+        bytes
+    };
+    (0..)
+        .zip(wrongs)
+        .map(|(number, &wrong)| seal(Position::at(100 + u32::from(number)), number, wrong))
+        .collect()
+}
+
+/// Opens a batch, and each of its blocks by itself: both say the same and leave the same.
+#[track_caller]
+fn check_opened_as_one_by_one(wrongs: &[Wrong]) {
+    let (sealer, blocks) = (sealer(), sealed_with(wrongs));
+    let mut bytes: Vec<u8> = blocks.as_flattened().to_vec();
+    let mut opened = vec![true; blocks.len()];
+    let positions = || (100..).map(Position::at).take(blocks.len());
+    sealer.open_batch(KeyKind::Data, positions(), &mut bytes, &mut opened);
+    for (number, (mut block, position)) in blocks.iter().copied().zip(positions()).enumerate() {
+        let by_itself = sealer.open_in_place(KeyKind::Data, position, &mut block).is_ok();
+        assert_eq!(by_itself, wrongs[number] == Wrong::Nothing, "block {number}");
+        assert_eq!(opened[number], by_itself, "block {number}: {:?}", wrongs[number]);
+        let left = &bytes[number * BLOCK_SIZE..][..BLOCK_SIZE];
+        assert!(!by_itself || *left == block, "the bytes of block {number}");
+    }
+}
+
+#[test]
+fn batches_of_any_size_are_opened() {
+    for count in (0..=50).chain([64, 100]) {
+        check_opened_as_one_by_one(&vec![Wrong::Nothing; count]);
+    }
+}
+
+#[test]
+fn one_bad_block_of_a_batch_is_found_wherever_it_is() {
+    let bad =
+        [Wrong::Moved, Wrong::Digest, Wrong::Link, Wrong::Changed(2000), Wrong::Changed(4095)];
+    for count in [1, 2, 9, 16, 20] {
+        for at in 0..count {
+            for wrong in bad {
+                let mut wrongs = vec![Wrong::Nothing; count];
+                wrongs[at] = wrong;
+                check_opened_as_one_by_one(&wrongs);
+            }
+        }
+    }
+    for wrong in bad {
+        check_opened_as_one_by_one(&[wrong; 17]);
+    }
+}
+
+#[test]
+fn a_batch_opens_only_as_its_kind_in_its_archive() {
+    let blocks = sealed_with(&[Wrong::Nothing; 17]);
+    let positions = || (100..117).map(Position::at);
+    let another = Sealer::new(&master(), Uuid::nil());
+    for (sealer, kind) in [(another, KeyKind::Data), (sealer(), KeyKind::Registry)] {
+        let mut opened = [true; 17];
+        let mut bytes = blocks.as_flattened().to_vec();
+        sealer.open_batch(kind, positions(), &mut bytes, &mut opened);
+        assert_eq!(opened, [false; 17]);
+    }
+}
+
+#[test]
+#[should_panic(expected = "a position for each block")]
+fn a_batch_has_a_position_for_each_block() {
+    sealer().open_batch(KeyKind::Data, [HERE], &mut [0; 2 * BLOCK_SIZE], &mut [false; 2]);
+}
+
+#[test]
+#[should_panic(expected = "a block for each position")]
+fn a_batch_has_a_block_for_each_position() {
+    sealer().open_batch(KeyKind::Data, [HERE; 2], &mut [0; BLOCK_SIZE], &mut [false]);
 }
 
 #[test]
@@ -205,6 +311,7 @@ fn keys_are_wiped_shared_between_threads_and_never_printed() {
     fn shared<T: Send + Sync>() {}
     // Fails to compile without the cipher's feature of that name.
     wiped::<XChaCha20Poly1305>();
+    wiped::<Cipher>();
     wiped::<MasterKey>();
     wiped::<RawKey>();
     wiped::<Passphrase>();
@@ -233,6 +340,22 @@ proptest! {
     }
 
     #[test]
+    fn any_batch_is_opened_as_its_blocks_one_by_one(
+        wrongs in proptest::collection::vec(
+            prop_oneof![
+                4 => Just(Wrong::Nothing),
+                1 => (0..BLOCK_SIZE).prop_map(Wrong::Changed),
+                1 => Just(Wrong::Moved),
+                1 => Just(Wrong::Digest),
+                1 => Just(Wrong::Link),
+            ],
+            0..40,
+        ),
+    ) {
+        check_opened_as_one_by_one(&wrongs);
+    }
+
+    #[test]
     fn any_plaintext_that_was_sealed_with_the_key_opens_or_is_damage(
         digest in proptest::array::uniform20(any::<u8>()),
         right in any::<bool>(),
@@ -244,7 +367,7 @@ proptest! {
         let [previous, next] = links.map(|link| link.map(Position::at));
         let head = BlockHead { previous, next, ..head(1) };
         let job = SealJob { position: HERE, head, data: &data };
-        let nonce = NonceSource::new(GENERATION).expect("random bytes").draw();
+        let [nonce] = NonceSource::new(GENERATION).expect("random bytes").draw();
         let mut bytes = [0; BLOCK_SIZE];
         sealer().seal(KeyKind::Data, &job, &digest, &nonce, &mut bytes);
         let own = links.contains(&Some(HERE.get()));

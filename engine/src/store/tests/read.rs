@@ -1,0 +1,210 @@
+//! A run is read in batches. What comes out, and what is checked when, is as if its blocks were read one by one.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+
+use super::*;
+use crate::error::{Check, Error};
+use crate::format::{BLOCK_SIZE, BlockIndex, Generation, Run};
+
+/// Blocks in the run: two chunks, and some left over.
+const BLOCKS: u32 = 150;
+
+/// A device that can be bad at a place: at first only, or for good.
+#[derive(Clone)]
+struct Unsteady {
+    device: MemoryDevice,
+    /// Places where reading fails.
+    unreadable: Arc<Mutex<HashSet<Position>>>,
+    /// Places where the first look shows something else.
+    stale: Arc<Mutex<HashSet<Position>>>,
+    /// Places that were read once more.
+    again: Arc<Mutex<Vec<Position>>>,
+}
+
+impl Unsteady {
+    fn on(device: &MemoryDevice) -> Unsteady {
+        Unsteady {
+            device: device.clone(),
+            unreadable: Arc::default(),
+            stale: Arc::default(),
+            again: Arc::default(),
+        }
+    }
+}
+
+impl Device for Unsteady {
+    fn read(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
+        self.device.read(start, bytes)?;
+        for (number, block) in (0..).zip(bytes.chunks_exact_mut(BLOCK_SIZE)) {
+            let position = Position::at(start.get() + number);
+            if self.unreadable.lock().unwrap().contains(&position) {
+                return Err(Error::io("read", std::io::Error::other("a bad sector")));
+            }
+            if self.stale.lock().unwrap().contains(&position) {
+                block.fill(7);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_again(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
+        self.again.lock().unwrap().push(start);
+        self.device.read(start, bytes)
+    }
+
+    fn write(&self, start: Position, bytes: &[u8]) -> Result<()> {
+        self.device.write(start, bytes)
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.device.sync()
+    }
+
+    fn grow(&self, blocks: u32) -> Result<()> {
+        self.device.grow(blocks)
+    }
+
+    fn shrink(&self, blocks: u32) -> Result<()> {
+        self.device.shrink(blocks)
+    }
+
+    fn length_bytes(&self) -> Result<u64> {
+        self.device.length_bytes()
+    }
+}
+
+/// A run of blocks, each with its number as index and data, behind a device that is steady so far.
+fn world() -> (Unsteady, Arc<Store>, Run, Generation) {
+    let (device, _, mut writer) = create();
+    let run = writer.allocate(BLOCKS, Urgency::Ordinary).unwrap();
+    assert_eq!(run.count(), BLOCKS);
+    let data: Vec<Data> = (0..150).map(data).collect();
+    let jobs: Vec<SealJob<'_>> = (0..)
+        .zip(run.positions())
+        .zip(&data)
+        .map(|((index, position), data)| {
+            let head = BlockHead { index: BlockIndex(index), ..BlockHead::default() };
+            SealJob { position, head, data }
+        })
+        .collect();
+    let generation = writer.write_fresh(KeyKind::Data, &jobs).unwrap();
+    commit(&mut writer, 1).unwrap();
+    drop(writer);
+    let device = Unsteady::on(&device);
+    let store = read_only(&device);
+    (device, store, run, generation)
+}
+
+/// Reads a run; the heads have to come in order within each chunk.
+fn read_all(store: &Store, run: Run, generation: Generation) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(run.count()).unwrap() * DATA_SIZE];
+    let seen = Mutex::new(Vec::new());
+    let check = |within: u32, head: &BlockHead| {
+        assert_eq!(head.index, BlockIndex(within));
+        seen.lock().unwrap().push(within);
+        Ok(())
+    };
+    let redirects = &store.current().redirects;
+    store.read_run(redirects, KeyKind::Data, run, generation, &mut bytes, check)?;
+    let mut seen = seen.into_inner().unwrap();
+    for chunk in 0..run.count().div_ceil(64) {
+        assert!(seen.iter().filter(|&&within| within / 64 == chunk).is_sorted(), "{chunk}");
+    }
+    seen.sort_unstable();
+    assert!(seen.into_iter().eq(0..run.count()), "each head is checked once");
+    Ok(bytes)
+}
+
+fn check_data(bytes: &[u8]) {
+    for (number, block) in (0..).zip(bytes.chunks_exact(DATA_SIZE)) {
+        assert!(block == data(number), "block {number}");
+    }
+}
+
+#[test]
+fn runs_of_any_length_are_read() {
+    let (device, store, run, generation) = world();
+    for count in [1, 2, 15, 16, 17, 63, 64, 65, 80, 128, BLOCKS] {
+        let run = Run::new(run.start(), count).unwrap();
+        let bytes = read_all(&store, run, generation).unwrap();
+        assert_eq!(bytes.len(), usize::try_from(count).unwrap() * DATA_SIZE);
+        check_data(&bytes);
+    }
+    assert_eq!(device.again.lock().unwrap().len(), 0, "nothing was read twice");
+}
+
+#[test]
+fn blocks_that_show_late_are_read_again_by_themselves() {
+    let (device, store, run, generation) = world();
+    let late: HashSet<Position> =
+        [0, 5, 15, 16, 63, 64, 149].map(|at| Position::at(run.start().get() + at)).into();
+    device.stale.lock().unwrap().clone_from(&late);
+    check_data(&read_all(&store, run, generation).unwrap());
+    let again: HashSet<Position> = device.again.lock().unwrap().drain(..).collect();
+    assert_eq!(again, late, "only those were read again");
+}
+
+#[test]
+fn the_block_that_is_damaged_is_named() {
+    let (device, store, run, generation) = world();
+    let bad = Position::at(run.start().get() + 37);
+    rot(&device.device, bad);
+    match read_all(&store, run, generation) {
+        Err(Error::Damaged(fault)) => {
+            assert_eq!((fault.position, fault.check), (Some(bad), Check::Tag));
+        }
+        other => panic!("{other:?}"),
+    }
+    let before = Run::new(run.start(), 37).unwrap();
+    check_data(&read_all(&store, before, generation).unwrap());
+}
+
+#[test]
+fn one_unreadable_block_is_the_only_one_lost() {
+    let (device, store, run, generation) = world();
+    let bad = Position::at(run.start().get() + 20);
+    device.unreadable.lock().unwrap().insert(bad);
+    let checked = Mutex::new(Vec::new());
+    let mut bytes = vec![0; 64 * DATA_SIZE];
+    let redirects = &store.current().redirects;
+    let chunk = Run::new(run.start(), 64).unwrap();
+    let check = |within: u32, _: &BlockHead| {
+        checked.lock().unwrap().push(within);
+        Ok(())
+    };
+    let outcome = store.read_run(redirects, KeyKind::Data, chunk, generation, &mut bytes, check);
+    assert!(matches!(outcome, Err(Error::Io { .. })), "{outcome:?}");
+    assert!(checked.into_inner().unwrap().into_iter().eq(0..20), "those before were checked");
+    check_data(&bytes[..20 * DATA_SIZE]);
+}
+
+#[test]
+fn a_version_that_is_not_wanted_is_tampering() {
+    let (device, store, run, generation) = world();
+    let wanted = Generation { salt: !generation.salt, ..generation };
+    match read_all(&store, run, wanted) {
+        Err(Error::Tampered(fault)) => assert_eq!(fault.check, Check::Generation),
+        other => panic!("{other:?}"),
+    }
+    assert!(!device.again.lock().unwrap().is_empty(), "it was read again before it was believed");
+}
+
+#[test]
+fn what_the_check_says_stops_the_reading() {
+    let (_, store, run, generation) = world();
+    let mut bytes = vec![0; 64 * DATA_SIZE];
+    let redirects = &store.current().redirects;
+    let chunk = Run::new(run.start(), 64).unwrap();
+    let last = Mutex::new(0);
+    let check = |within: u32, _: &BlockHead| {
+        *last.lock().unwrap() = within;
+        if within < 18 {
+            return Ok(());
+        }
+        Err(Error::damaged(None, Check::Index, "another", within))
+    };
+    let outcome = store.read_run(redirects, KeyKind::Data, chunk, generation, &mut bytes, check);
+    assert!(matches!(outcome, Err(Error::Damaged(_))), "{outcome:?}");
+    assert_eq!(last.into_inner().unwrap(), 18, "no block after it was checked");
+}
