@@ -414,7 +414,8 @@ impl Explorer {
         self.count(&Death::Kill);
         self.deaths.push((last, Death::PowerCut(cut)));
         let found = self.content(&left)?;
-        if !world.commits[commits.acknowledged..=commits.begun].contains(&found) {
+        let (first, last) = (commits.acknowledged, commits.begun);
+        if !world.commits[first..=last].contains(&found) {
             return Err(self.failure(format!("found {found:?} after going on")));
         }
         self.deaths.pop();

@@ -110,6 +110,8 @@ pub struct World {
     pub(super) model: Content,
     /// What the archive held at first, and after each commit.
     pub(super) commits: Vec<Content>,
+    /// Changed blocks and pages that are kept in memory at most.
+    limits: Option<(usize, usize)>,
     /// Number of the last commit that has returned.
     acknowledged: usize,
     /// Number of the last commit that may show at the beginning.
@@ -150,6 +152,7 @@ impl World {
             model: beginning.content.clone(),
             commits: vec![beginning.content.clone()],
             acknowledged: 0,
+            limits: None,
             begun: 0,
             byte: 100,
         }
@@ -170,8 +173,14 @@ impl World {
             begun: commits.len() - 1,
             commits,
             acknowledged: 0,
+            limits: None,
             byte: 200,
         }
+    }
+
+    /// Keeps at most so many changed blocks and pages in memory, from the next opening on.
+    pub(super) fn limited(self, limits: Option<(usize, usize)>) -> World {
+        World { limits, ..self }
     }
 
     /// Does the operations, then commits and closes.
@@ -215,6 +224,9 @@ impl World {
             return Ok(archive.clone());
         }
         let archive = open(&self.disk, Access::Write)?;
+        if let Some((blocks, pages)) = self.limits {
+            archive.set_memory_limits(blocks, pages)?;
+        }
         if self.acknowledged < self.begun {
             // What was found at the beginning is on disk now.
             self.acknowledged = self.begun;
@@ -258,8 +270,9 @@ impl World {
         self.disk.mark(Mark::Begun(number).encode());
         if let Err(error) = archive.commit() {
             if is_full(&error) {
-                // It was refused, and never will be.
+                // It was refused, and nothing of it may be found.
                 self.commits.pop();
+                self.disk.mark(Mark::Begun(number - 1).encode());
             }
             return Err(error);
         }

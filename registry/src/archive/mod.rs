@@ -179,6 +179,16 @@ impl Archive {
         Ok(archive)
     }
 
+    /// Keeps no more than so many changed blocks and pages in memory, so that a small world spills as a large one does.
+    #[cfg(feature = "testing")]
+    pub fn set_memory_limits(&self, dirty_blocks: usize, dirty_pages: usize) -> Result<()> {
+        let mut state = self.state()?;
+        let writing = state.writing()?;
+        writing.dirty_blocks_max = dirty_blocks;
+        writing.registry.dirty_pages_max = dirty_pages;
+        Ok(())
+    }
+
     /// Single, fixed or dynamic.
     pub fn kind(&self) -> ArchiveKind {
         self.inner.store.header().kind

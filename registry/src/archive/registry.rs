@@ -31,6 +31,7 @@ pub(crate) struct Registry {
     pub(super) space: WriterSpace,
     /// Blocks that the trash records as free.
     pub(super) trash_blocks: u64,
+    pub(super) dirty_pages_max: usize,
 }
 
 /// The trees, in the order of their roots in the meta slot.
@@ -67,7 +68,7 @@ impl Registry {
         let slot = &writer.store().current().slot;
         let (trees, trash_blocks) = (Trees::open(slot), slot.counters[TRASH_COUNTER]);
         let space = WriterSpace { writer, cache, pending: HashMap::new() };
-        Registry { trees, space, trash_blocks }
+        Registry { trees, space, trash_blocks, dirty_pages_max: DIRTY_PAGES_MAX }
     }
 
     pub(crate) fn store(&self) -> &Arc<Store> {
@@ -206,7 +207,7 @@ impl Registry {
 
     /// Keeps memory bounded: dirty pages beyond the limit are sealed to fresh positions early.
     fn spill(&mut self) -> Result<()> {
-        if self.trees.dirty_pages() > DIRTY_PAGES_MAX {
+        if self.trees.dirty_pages() > self.dirty_pages_max {
             self.flush_trees()?;
         }
         Ok(())

@@ -33,6 +33,7 @@ pub(crate) struct State {
     /// Raised by a rollback: handles of an earlier epoch are stale.
     pub(super) epoch: u64,
     dirty_blocks: usize,
+    pub(super) dirty_blocks_max: usize,
     identities: ContextV7,
     /// A failure that nobody was there to be told of: the next commit returns it.
     pub(super) failed: Option<Error>,
@@ -49,6 +50,7 @@ impl State {
             counters: [0; 8],
             epoch: 0,
             dirty_blocks: 0,
+            dirty_blocks_max: DIRTY_BLOCKS_MAX,
             identities: ContextV7::new(),
             failed: None,
         };
@@ -146,7 +148,7 @@ impl State {
         adds: bool,
         work: impl FnOnce(&mut OpenStream, &mut Registry) -> Result<T>,
     ) -> Result<T> {
-        if adds && self.dirty_blocks > DIRTY_BLOCKS_MAX {
+        if adds && self.dirty_blocks > self.dirty_blocks_max {
             self.flush(false)?;
         }
         if epoch != self.epoch {

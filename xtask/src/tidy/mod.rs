@@ -5,6 +5,7 @@
 
 mod layers;
 mod links;
+mod named_tests;
 mod rust;
 mod text;
 mod unsafe_code;
@@ -62,6 +63,7 @@ pub(crate) fn run() -> Result<()> {
 fn check_files(root: &Path) -> Result<Vec<Violation>> {
     let files = workspace::files(root)?;
     let mut violations = Vec::new();
+    let mut named_tests = named_tests::NamedTests::default();
     let mut unsafe_counts = unsafe_code::Counts::default();
     for file in &files {
         let path = root.join(file);
@@ -74,12 +76,15 @@ fn check_files(root: &Path) -> Result<Vec<Violation>> {
         text::check(file, text, &mut violations);
         if has_extension(file, "md") {
             links::check(root, &files, file, text, &mut violations);
+            named_tests.add_document(file, text);
         }
         if has_extension(file, "rs") {
             rust::check(file, text, &mut violations);
+            named_tests.add_functions(text);
             unsafe_code::check(file, text, &mut unsafe_counts, &mut violations);
         }
     }
+    named_tests.check(&mut violations);
     unsafe_counts.compare(root, &mut violations)?;
     Ok(violations)
 }

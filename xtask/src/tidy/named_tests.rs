@@ -1,0 +1,83 @@
+//! Rule about Markdown: a test that a table names as the one that holds a rule is there.
+
+use std::collections::HashSet;
+
+use super::Violation;
+
+/// Names of tests, as documents give them: longer than what else stands in code spans of a table.
+const WORDS_MIN: usize = 5;
+
+/// Tests that documents name, and functions that there are.
+#[derive(Default)]
+pub(super) struct NamedTests {
+    named: Vec<(String, usize, String)>,
+    functions: HashSet<String>,
+}
+
+impl NamedTests {
+    /// Notes the tests that the tables of a document name.
+    pub(super) fn add_document(&mut self, file: &str, text: &str) {
+        for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| line.starts_with('|')) {
+            let spans = line.split('`').skip(1).step_by(2);
+            let named = spans.filter(|span| is_name_of_test(span));
+            self.named.extend(named.map(|name| (file.to_owned(), number, name.to_owned())));
+        }
+    }
+
+    /// Notes the functions of a file of Rust.
+    pub(super) fn add_functions(&mut self, text: &str) {
+        for line in text.lines() {
+            if let Some((_, after)) = line.split_once("fn ") {
+                let end = after.find(|letter: char| !is_of_name(letter)).unwrap_or(after.len());
+                self.functions.insert(after[..end].to_owned());
+            }
+        }
+    }
+
+    /// Reports the tests that are named and are not there.
+    pub(super) fn check(&self, violations: &mut Vec<Violation>) {
+        for (file, number, name) in &self.named {
+            if !self.functions.contains(name) {
+                let message = format!("names the test '{name}', which is not in the tree");
+                violations.push(Violation::new(file, *number, message));
+            }
+        }
+    }
+}
+
+fn is_of_name(letter: char) -> bool {
+    letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_'
+}
+
+fn is_name_of_test(span: &str) -> bool {
+    span.chars().all(is_of_name) && span.split('_').count() >= WORDS_MIN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn missing(document: &str, code: &str) -> usize {
+        let mut tests = NamedTests::default();
+        tests.add_document("a.md", document);
+        tests.add_functions(code);
+        let mut violations = Vec::new();
+        tests.check(&mut violations);
+        violations.len()
+    }
+
+    #[test]
+    fn tests_that_are_named_must_be_there() {
+        let document = "| a rule | `this_is_held_by_it`, `and_this_by_another_one` |";
+        let both = "    fn this_is_held_by_it() {}\nfn and_this_by_another_one() {}";
+        assert_eq!(missing(document, both), 0);
+        assert_eq!(missing(document, "fn this_is_held_by_it() {}"), 1);
+        assert_eq!(missing(document, ""), 2);
+    }
+
+    #[test]
+    fn other_words_are_left_alone() {
+        assert_eq!(missing("| `previous_link` | `a/path_of_a_file_there.rs` |", ""), 0);
+        assert_eq!(missing("`this_is_held_by_it` outside of a table", ""), 0);
+    }
+}
