@@ -47,7 +47,7 @@ Block = namedtuple("Block", "generation previous next index stream data")
 def reference_at(data):
     """A block reference, None for none; its position is not compared with the number of blocks."""
     position, generation = Reference.at(data)
-    need(position >= -1 and (position >= 0 or not any(generation)), "reference", position)
+    need(-1 <= position < BLOCKS_MAX and (position >= 0 or not any(generation)), "reference", position)
     return Reference(position, Generation.at(generation)) if position >= 0 else None
 
 def hkdf(key, salt, info):
@@ -125,7 +125,7 @@ class Sealed:
         except (CryptoError, ValueError):
             raise Damaged(f"block {position} does not open") from None
         need(hashlib.sha1(plain.data).digest() == plain.digest, "digest of block", position)
-        need(all(link >= -1 and link != position for link in plain[:2]), "links of block", position)
+        need(all(-1 <= link < BLOCKS_MAX and link != position for link in plain[:2]), "links of block", position)
         return Block(Generation.at(raw), *plain[:4], plain.data)
 
     def open_as(self, kind, reference, stream, index, read_at=None):

@@ -10,6 +10,7 @@ mod quantity;
 mod suite;
 mod tidy;
 mod tree;
+mod vectors;
 mod workspace;
 
 use std::path::PathBuf;
@@ -37,6 +38,12 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Write the worked examples of docs/vectors
+    Vectors {
+        /// Change nothing; fail if one differs
+        #[arg(long)]
+        check: bool,
+    },
     /// Pour a real tree into an archive, verify, extract and compare it
     Demo {
         /// The tree; by default this repository and whatever large tree the toolchain brought along
@@ -51,6 +58,7 @@ fn main() -> ExitCode {
         Command::Test => suite::run(),
         Command::Tidy => tidy::run(),
         Command::Format { check } => format::run(check),
+        Command::Vectors { check } => vectors::run(check),
         Command::Demo { path } => demo::run(path),
         Command::Kill(options) => kill::run(&options),
     };
