@@ -16,7 +16,7 @@ class ArchiveError(Exception):
 
 NotAnArchive, WrongKey, Damaged, Tampered, Truncated, NewerFormat = (
     type(name, (ArchiveError,), {"code": code}) for name, code in [
-        ("NotAnArchive", 1), ("WrongKey", 3), ("Damaged", 4), ("Tampered", 4), ("Truncated", 4), ("NewerFormat", 6)])
+        ("NotAnArchive", 4), ("WrongKey", 3), ("Damaged", 4), ("Tampered", 4), ("Truncated", 4), ("NewerFormat", 6)])
 
 def need(condition, *words, error=Damaged):
     if not condition:

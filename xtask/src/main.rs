@@ -5,6 +5,7 @@ mod compare;
 mod demo;
 mod error;
 mod format;
+mod interop;
 mod kill;
 mod quantity;
 mod suite;
@@ -44,6 +45,10 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Compare the reader in docs/reader with ar7, on archives in the tree and on fresh ones
+    Interop(interop::Options),
+    /// Write new golden archives: once for each version of the format
+    Golden,
     /// Pour a real tree into an archive, verify, extract and compare it
     Demo {
         /// The tree; by default this repository and whatever large tree the toolchain brought along
@@ -59,6 +64,8 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::Format { check } => format::run(check),
         Command::Vectors { check } => vectors::run(check),
+        Command::Interop(options) => interop::run(&options),
+        Command::Golden => interop::golden::write(),
         Command::Demo { path } => demo::run(path),
         Command::Kill(options) => kill::run(&options),
     };

@@ -12,6 +12,7 @@ use ar7_engine::format::Field;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
+use crate::quantity::base16;
 use crate::workspace;
 
 const FILE: &str = "docs/vectors/vectors.json";
@@ -89,15 +90,6 @@ impl Vector {
         }
         object.into()
     }
-}
-
-fn base16(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a string does not fail.
-        write!(text, "{byte:02x}").ok();
-        text
-    })
 }
 
 #[cfg(test)]
