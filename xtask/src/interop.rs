@@ -3,6 +3,7 @@
 //! Both must give the same answer:
 //! - on golden archives and on fresh ones: the same names, streams, contents and counts, and no finding;
 //! - on copies with a flipped bit in each block: both refuse, or both do not look there;
+//! - on copies with one older version of a block put back: the same;
 //! - to a wrong key, a file cut short, a newer version and another file: the same exit code.
 
 pub(crate) mod golden;
@@ -52,6 +53,7 @@ const FRESH: Plan = Plan {
     has_dying: false,
     bytes_max: 40_000,
     rounds: 6,
+    keeps_earlier: false,
 };
 
 /// Shapes of fresh archives.
@@ -93,6 +95,7 @@ struct Counts {
     blocks: u64,
     flipped: u64,
     refused: u64,
+    stale: u64,
     refusals: u64,
 }
 
@@ -111,21 +114,25 @@ fn compare(python: &Python, options: &Options) -> Result<()> {
         both.tamper(&path, &plan, folder, options.seed)?;
     }
     for round in 0..options.rounds {
-        for plan in PLANS {
+        for mut plan in PLANS {
+            let is_tampered = round == 0 && plan.kind == ArchiveKind::Dynamic && !plan.has_dying;
+            plan.keeps_earlier = is_tampered;
             let path = folder.join(format!("{}-{round}.ar7", plan.name));
             let subject = subject::make(&plan, options.seed + round, &path)?;
             both.compare(&path, &plan, &subject)?;
-            if round == 0 && plan.kind == ArchiveKind::Dynamic && !plan.has_dying {
-                both.tamper(&path, &plan, folder, options.seed)?;
+            if is_tampered {
+                let looked_at = both.tamper(&path, &plan, folder, options.seed)?;
+                both.put_back(&path, &plan, folder, &looked_at)?;
             }
         }
     }
     both.refusals(folder)?;
-    let Counts { archives, names, streams, bytes, blocks, flipped, refused, refusals } =
+    let Counts { archives, names, streams, bytes, blocks, flipped, refused, stale, refusals } =
         both.counts;
     println!(
         "interop: {archives} archives of {blocks} blocks: {names} names, {streams} streams, {bytes} bytes equal; \
-         {flipped} flipped bits, {refused} refused by both, {} where neither looks; {refusals} other refusals equal \
+         {flipped} flipped bits, {refused} refused by both, {} where neither looks; {stale} older \
+         blocks put back, refused by both; {refusals} other refusals equal \
          (seed {}, {})",
         flipped - refused,
         options.seed,

@@ -21,6 +21,7 @@ const GOLDEN: Plan = Plan {
     has_dying: false,
     bytes_max: 6000,
     rounds: 3,
+    keeps_earlier: false,
 };
 
 const PLANS: [Plan; 5] = [

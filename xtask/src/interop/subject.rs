@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ar7_engine::crypto::{KeyDerivation, KeyKind, Passphrase, RawKey, Secret};
 use ar7_engine::format::{
@@ -46,6 +46,8 @@ pub(crate) struct Plan {
     /// A change of a stream writes at most so many bytes.
     pub(crate) bytes_max: u64,
     pub(crate) rounds: u64,
+    /// The file as it was two rounds of changes before is kept, beside the archive.
+    pub(crate) keeps_earlier: bool,
 }
 
 /// The content of an archive, as lines that sort: streams that are not empty, and names.
@@ -76,6 +78,11 @@ pub(crate) fn make(plan: &Plan, seed: u64, path: &Path) -> std::result::Result<S
     Ok(subject.0)
 }
 
+/// Where the file is kept as it was before.
+pub(crate) fn earlier(path: &Path) -> PathBuf {
+    path.with_extension("earlier")
+}
+
 fn build(plan: &Plan, seed: u64, working: &Path, path: &Path) -> Result<(Subject, u64)> {
     let options = CreateOptions {
         kind: plan.kind,
@@ -87,7 +94,10 @@ fn build(plan: &Plan, seed: u64, working: &Path, path: &Path) -> Result<(Subject
     let archive = Archive::create(working, &secret(plan.is_passphrase), &options)?;
     let mut maker = Maker { archive, random: Random::new(seed), plan, streams: BTreeMap::new() };
     maker.choose_streams()?;
-    for _ in 0..plan.rounds {
+    for round in 0..plan.rounds {
+        if plan.keeps_earlier && round + 2 == plan.rounds {
+            copy(working, &earlier(path));
+        }
         maker.change()?;
     }
     let mut lines = Vec::new();

@@ -9,7 +9,7 @@ use ar7_fuzz::Random;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::subject::{KEY, Plan, make};
+use super::subject::{KEY, Plan, earlier, make};
 use super::{Both, FRESH, rows, same, text};
 use crate::ar7::EXIT_DAMAGED;
 use crate::error::{Error, Result};
@@ -17,40 +17,88 @@ use crate::workspace::output;
 
 impl Both<'_> {
     /// Flips a bit in each block, one at a time. Both programs refuse all but free blocks and the places of a redo
-    /// list, at which nobody looks.
+    /// list, at which nobody looks. Returns at which they look.
     pub(super) fn tamper(
         &mut self,
         path: &Path,
         plan: &Plan,
         folder: &Path,
         seed: u64,
-    ) -> Result<()> {
+    ) -> Result<Vec<bool>> {
         let bytes = fs::read(path).map_err(Error::io("read", path))?;
         let mut random = Random::new(seed);
-        let (mut copies, mut by_ar7) = (Vec::new(), Vec::new());
-        for block in 0..bytes.len() / BLOCK_SIZE {
-            let mut flipped = bytes.clone();
+        let flipped = |block: usize| {
+            let mut copy = bytes.clone();
             let bit = usize::try_from(random.below(8 * 4096)).expect("below 32768");
-            flipped[block * BLOCK_SIZE + bit / 8] ^= 1 << (bit % 8);
-            let copy = folder.join(format!("flipped-{block}.ar7"));
-            fs::write(&copy, flipped).map_err(Error::io("write", &copy))?;
-            by_ar7.push(self.code(self.ar7.command(["verify", text(&copy)?]), plan)? != 0);
-            copies.push(copy);
-        }
-        let by_reader = self.refused(plan, &copies)?;
-        for (block, (found, expected)) in by_reader.iter().zip(&by_ar7).enumerate() {
-            same(path, &format!("refusal of a bit flipped in block {block}"), found, expected)?;
-        }
+            copy[block * BLOCK_SIZE + bit / 8] ^= 1 << (bit % 8);
+            copy
+        };
+        let copies: Vec<Vec<u8>> = (0..bytes.len() / BLOCK_SIZE).map(flipped).collect();
+        let by_ar7 = self.refusals_of(path, plan, folder, &copies)?;
         let refused = by_ar7.iter().filter(|&&refused| refused).count();
         let counts = &self.rows(plan, "verify", path)?[0];
         let places =
             self.rows(plan, "info", path)?[0]["redo_places"].as_array().map_or(0, Vec::len);
-        let free =
-            counts["free_blocks"].as_u64().and_then(|free| usize::try_from(free).ok()).unwrap_or(0);
-        same(path, "blocks refused", &refused, &(by_ar7.len() - free - places))?;
+        let free = counts["free_blocks"].as_u64().and_then(|free| usize::try_from(free).ok());
+        let unused = places + free.unwrap_or(0);
+        same(path, "blocks refused", &refused, &(by_ar7.len() - unused))?;
         self.counts.flipped += u64::try_from(by_ar7.len()).unwrap_or(u64::MAX);
         self.counts.refused += u64::try_from(refused).unwrap_or(u64::MAX);
-        copies.iter().try_for_each(|copy| fs::remove_file(copy).map_err(Error::io("remove", copy)))
+        Ok(by_ar7)
+    }
+
+    /// Puts each block back to what it was before, one at a time: both programs refuse, wherever they look.
+    pub(super) fn put_back(
+        &mut self,
+        path: &Path,
+        plan: &Plan,
+        folder: &Path,
+        looked_at: &[bool],
+    ) -> Result<()> {
+        let (before, now) = (earlier(path), fs::read(path).map_err(Error::io("read", path))?);
+        let before = fs::read(&before).map_err(Error::io("read", &before))?;
+        let blocks =
+            before.chunks_exact(BLOCK_SIZE).zip(now.chunks_exact(BLOCK_SIZE)).zip(looked_at);
+        let mut copies = Vec::new();
+        // An older copy of one meta slot is what a crash leaves, so the reserved blocks are passed over.
+        for (block, ((old, new), looked_at)) in blocks.enumerate().skip(8) {
+            // What was never written is zeros, and no version of anything.
+            if old != new && *looked_at && old.iter().any(|&byte| byte != 0) {
+                let mut copy = now.clone();
+                copy[block * BLOCK_SIZE..(block + 1) * BLOCK_SIZE].copy_from_slice(old);
+                copies.push(copy);
+            }
+        }
+        let refused = self.refusals_of(path, plan, folder, &copies)?;
+        same(path, "older blocks refused", &refused, &vec![true; copies.len()])?;
+        same(path, "whether there are older blocks", &!copies.is_empty(), &true)?;
+        self.counts.stale += u64::try_from(copies.len()).unwrap_or(u64::MAX);
+        Ok(())
+    }
+
+    /// Whether both programs refuse each of these copies; they must agree.
+    fn refusals_of(
+        &self,
+        path: &Path,
+        plan: &Plan,
+        folder: &Path,
+        copies: &[Vec<u8>],
+    ) -> Result<Vec<bool>> {
+        let (mut files, mut by_ar7) = (Vec::new(), Vec::new());
+        for (number, bytes) in copies.iter().enumerate() {
+            let file = folder.join(format!("copy-{number}.ar7"));
+            fs::write(&file, bytes).map_err(Error::io("write", &file))?;
+            by_ar7.push(self.code(self.ar7.command(["verify", text(&file)?]), plan)? != 0);
+            files.push(file);
+        }
+        let by_reader = self.refused(plan, &files)?;
+        for (number, (found, expected)) in by_reader.iter().zip(&by_ar7).enumerate() {
+            same(path, &format!("refusal of changed copy {number}"), found, expected)?;
+        }
+        for file in &files {
+            fs::remove_file(file).map_err(Error::io("remove", file))?;
+        }
+        Ok(by_ar7)
     }
 
     /// What the reader refuses, of many archives at once.
