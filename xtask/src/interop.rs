@@ -22,7 +22,7 @@ use clap::Args;
 use serde_json::Value;
 
 use self::python::Python;
-use self::subject::{KEY, PASSPHRASE, Plan, Subject, digest};
+use self::subject::{Ending, KEY, PASSPHRASE, Plan, Subject, digest};
 use crate::ar7::Ar7;
 use crate::error::{Error, Result};
 use crate::quantity::{base16, seconds};
@@ -49,8 +49,7 @@ const FRESH: Plan = Plan {
     name: "single",
     kind: ArchiveKind::Single,
     is_passphrase: false,
-    is_killed: false,
-    has_dying: false,
+    ending: Ending::Closed,
     bytes_max: 40_000,
     rounds: 6,
     keeps_earlier: false,
@@ -61,9 +60,9 @@ const PLANS: [Plan; 6] = [
     FRESH,
     Plan { name: "fixed", kind: ArchiveKind::Fixed, is_passphrase: true, ..FRESH },
     Plan { name: "dynamic", kind: ArchiveKind::Dynamic, ..FRESH },
-    Plan { name: "single-killed", is_killed: true, ..FRESH },
-    Plan { name: "dynamic-killed", kind: ArchiveKind::Dynamic, is_killed: true, ..FRESH },
-    Plan { name: "dying", kind: ArchiveKind::Dynamic, is_killed: true, has_dying: true, ..FRESH },
+    Plan { name: "single-killed", ending: Ending::Killed, ..FRESH },
+    Plan { name: "dynamic-killed", kind: ArchiveKind::Dynamic, ending: Ending::Killed, ..FRESH },
+    Plan { name: "dying", kind: ArchiveKind::Dynamic, ending: Ending::KilledFreeing, ..FRESH },
 ];
 
 /// Runs the comparison; without Python or its packages it fails.
@@ -115,7 +114,9 @@ fn compare(python: &Python, options: &Options) -> Result<()> {
     }
     for round in 0..options.rounds {
         for mut plan in PLANS {
-            let is_tampered = round == 0 && plan.kind == ArchiveKind::Dynamic && !plan.has_dying;
+            let is_tampered = round == 0
+                && plan.kind == ArchiveKind::Dynamic
+                && plan.ending != Ending::KilledFreeing;
             plan.keeps_earlier = is_tampered;
             let path = folder.join(format!("{}-{round}.ar7", plan.name));
             let subject = subject::make(&plan, options.seed + round, &path)?;
@@ -230,7 +231,7 @@ impl Both<'_> {
         let info = self.rows(plan, "info", path)?;
         let places = info[0]["redo_places"].as_array().map_or(0, Vec::len);
         let dying = info[0]["dying"].as_u64().unwrap_or_default();
-        let expected = (plan.is_killed && !plan.has_dying, plan.has_dying);
+        let expected = (plan.ending == Ending::Killed, plan.ending == Ending::KilledFreeing);
         same(path, "a redo list, and a stream being freed", &(places > 0, dying > 0), &expected)
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use ar7_engine::format::ArchiveKind;
 
-use super::subject::{self, KEY, PASSPHRASE, Plan, Subject};
+use super::subject::{self, Ending, KEY, PASSPHRASE, Plan, Subject};
 use crate::error::{Error, Result};
 use crate::workspace::root;
 
@@ -17,8 +17,7 @@ const GOLDEN: Plan = Plan {
     name: "single",
     kind: ArchiveKind::Single,
     is_passphrase: false,
-    is_killed: false,
-    has_dying: false,
+    ending: Ending::Closed,
     bytes_max: 6000,
     rounds: 3,
     keeps_earlier: false,
@@ -28,7 +27,7 @@ const PLANS: [Plan; 5] = [
     GOLDEN,
     Plan { name: "fixed", kind: ArchiveKind::Fixed, ..GOLDEN },
     Plan { name: "dynamic", kind: ArchiveKind::Dynamic, ..GOLDEN },
-    Plan { name: "killed", kind: ArchiveKind::Dynamic, is_killed: true, ..GOLDEN },
+    Plan { name: "killed", kind: ArchiveKind::Dynamic, ending: Ending::Killed, ..GOLDEN },
     Plan { name: "passphrase", is_passphrase: true, rounds: 1, ..GOLDEN },
 ];
 

@@ -39,15 +39,23 @@ pub(crate) struct Plan {
     pub(crate) name: &'static str,
     pub(crate) kind: ArchiveKind,
     pub(crate) is_passphrase: bool,
-    /// The writer is killed after its last commit.
-    pub(crate) is_killed: bool,
-    /// A stream of many extents is deleted at the end, so that not all of it is free yet.
-    pub(crate) has_dying: bool,
+    pub(crate) ending: Ending,
     /// A change of a stream writes at most so many bytes.
     pub(crate) bytes_max: u64,
     pub(crate) rounds: u64,
     /// The file as it was two rounds of changes before is kept, beside the archive.
     pub(crate) keeps_earlier: bool,
+}
+
+/// How the writer of an archive ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// As it should.
+    Closed,
+    /// It is killed after a commit that changed live blocks.
+    Killed,
+    /// It is killed after it deleted a stream of many extents, which are not all free yet.
+    KilledFreeing,
 }
 
 /// The content of an archive, as lines that sort: streams that are not empty, and names.
@@ -102,23 +110,23 @@ fn build(plan: &Plan, seed: u64, working: &Path, path: &Path) -> Result<(Subject
     }
     let mut lines = Vec::new();
     let file = if plan.kind == ArchiveKind::Dynamic { maker.name(&mut lines)? } else { None };
-    if plan.has_dying {
-        maker.leave_dying()?;
-    } else if plan.is_killed {
-        maker.rewrite()?;
+    match plan.ending {
+        Ending::Closed => {}
+        Ending::Killed => maker.rewrite()?,
+        Ending::KilledFreeing => maker.leave_dying()?,
     }
     let (archive, streams) = (maker.archive, maker.streams);
     let slot = &archive.store().current().slot;
     let mut blocks = u64::from(slot.block_count);
-    if plan.is_killed {
+    if plan.ending == Ending::Closed {
+        let read = Archive::close(archive).and_then(|()| open(plan, working))?;
+        blocks = u64::from(read.store().current().slot.block_count);
+        copy(working, path);
+    } else {
         let places = redo_places(&archive)?;
         copy(working, path);
         garble(path, &places, &mut maker.random);
         drop(archive);
-    } else {
-        let read = Archive::close(archive).and_then(|()| open(plan, working))?;
-        blocks = u64::from(read.store().current().slot.block_count);
-        copy(working, path);
     }
     let stored = streams.iter().filter(|(_, content)| !content.is_empty());
     lines.extend(stored.map(|(identity, content)| {
