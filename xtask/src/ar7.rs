@@ -24,9 +24,21 @@ pub(crate) struct Finished {
 }
 
 impl Ar7 {
-    /// Builds the program, and lets it make a key in `folder`.
+    /// Builds the program as it is used, and lets it make a key in `folder`.
     pub(crate) fn build(folder: &Path) -> Result<Ar7> {
-        let mut build = cargo(&["build", "--release", "--locked", "--package", "ar7"]);
+        Ar7::built(
+            folder,
+            cargo(&["build", "--release", "--locked", "--package", "ar7"]),
+            "release",
+        )
+    }
+
+    /// The same as the tests have it, which is built already where they ran.
+    pub(crate) fn build_as_tested(folder: &Path) -> Result<Ar7> {
+        Ar7::built(folder, cargo(&["build", "--locked", "--bin", "ar7"]), "debug")
+    }
+
+    fn built(folder: &Path, mut build: Command, profile: &str) -> Result<Ar7> {
         let status =
             build.status().map_err(|source| Error::Start { command: shown(&build), source })?;
         if !status.success() {
@@ -34,7 +46,7 @@ impl Ar7 {
             return Err(Error::Step { step: "build", command, status: status.to_string() });
         }
         let name = format!("ar7{}", std::env::consts::EXE_SUFFIX);
-        let program = target_directory()?.join("release").join(name);
+        let program = target_directory()?.join(profile).join(name);
         let ar7 = Ar7 { program, key_file: folder.join("key") };
         ar7.expect(0, [OsStr::new("keygen"), ar7.key_file.as_os_str()])?;
         Ok(ar7)

@@ -6,11 +6,13 @@ mod crash;
 mod demo;
 mod error;
 mod format;
+mod interop;
 mod kill;
 mod quantity;
 mod suite;
 mod tidy;
 mod tree;
+mod vectors;
 mod workspace;
 
 use std::path::PathBuf;
@@ -38,6 +40,16 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Write the worked examples of docs/vectors
+    Vectors {
+        /// Change nothing; fail if one differs
+        #[arg(long)]
+        check: bool,
+    },
+    /// Compare the reader in docs/reader with ar7, on archives in the tree and on fresh ones
+    Interop(interop::Options),
+    /// Write new golden archives: once for each version of the format
+    Golden,
     /// Pour a real tree into an archive, verify, extract and compare it
     Demo {
         /// The tree; by default this repository and whatever large tree the toolchain brought along
@@ -54,6 +66,9 @@ fn main() -> ExitCode {
         Command::Test => suite::run(),
         Command::Tidy => tidy::run(),
         Command::Format { check } => format::run(check),
+        Command::Vectors { check } => vectors::run(check),
+        Command::Interop(options) => interop::run(&options),
+        Command::Golden => interop::golden::write(),
         Command::Demo { path } => demo::run(path),
         Command::Crash(options) => crash::run(&options),
         Command::Kill(options) => kill::run(&options),

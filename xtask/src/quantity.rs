@@ -34,6 +34,16 @@ pub(crate) fn rate(bytes: Option<u64>, entries: u64, time: Duration) -> String {
     format!("{mebibytes} MiB/s, {entries} entries/s")
 }
 
+/// Bytes in base 16.
+pub(crate) fn base16(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a string does not fail.
+        write!(text, "{byte:02x}").ok();
+        text
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

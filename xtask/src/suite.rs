@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::workspace::{cargo, shown};
-use crate::{format, tidy};
+use crate::{format, interop, tidy};
 
 /// One step that is a cargo command.
 struct CargoStep {
@@ -69,6 +69,8 @@ pub(crate) fn run() -> Result<()> {
     step(&PURE_RUST)?;
     announce("tests");
     let (counts, outcome) = tests()?;
+    announce("another reader");
+    let outcome = outcome.and(interop::run_if_possible());
     announce(&format!("done in {} s", started.elapsed().as_secs()));
     if let Err(error) = &outcome {
         announce(&error.to_string());

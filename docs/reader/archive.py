@@ -1,0 +1,249 @@
+"""Commits, trees, streams and names: the rest of FORMAT.md, over sealed blocks."""
+import hashlib
+import uuid
+from collections import namedtuple
+from struct import unpack_from
+
+from sealed import (BLOCK, BLOCKS_MAX, DATA, RESERVED, Damaged, Generation, NewerFormat, Reference, Sealed,
+                    Tampered, Truncated, attempt, layout, need, read_headers, reference_at)
+
+TREES = {"streams": (16, 51), "extents": (20, 20), "free": (4, 4), "dying": (16, 51), "sessions": (4, 8),
+         "names": (None, 9), "inodes": (8, None)}  # in the order of the roots; lengths of key and value
+TYPES = {1: "file", 2: "directory", 3: "symlink"}
+FIELDS = {1: 1, 2: 4, 3: 4, 4: 4, 5: 12, 6: 8, 7: 4}  # of every inode: tag and length
+ROOT = 1  # number of the root directory
+
+Meta = layout("Meta", "4sHH16xQ12sQI448s16sIBBH128s408sQ32sII64s384sH2048s398s", "tag version length required "
+              "generation number blocks roots redo_head redo_length loose_count pending_count reserved loose streams "
+              "header_revision header_digest master_key watermark counters pending metadata_length metadata tail")
+Stored = layout("Stored", "16siiIQHB12s", "identity begin end count length compression flags generation")
+Run = layout("Run", "II", "start count")
+Extent = namedtuple("Extent", "first start count generation")
+Inode = namedtuple("Inode", "kind mode owner group modified size links target stream")
+
+def own_stream(number):
+    """What pages, meta slots and the redo list carry in place of a stream."""
+    return uuid.UUID(int=0x61723700_0000_0000_8000_000000000000 + number).bytes
+
+def parse_stream(data, identity):
+    stream = Stored.at(data)
+    need(stream.compression == 0, "compression", stream.compression, error=NewerFormat)
+    one_run, begin, end, count = stream.flags == 1, stream.begin, stream.end, stream.count
+    sound = stream.identity == identity and stream.flags <= 1 and stream.length <= count * DATA
+    sound &= (begin, end) == (-1, -1) if count == 0 else min(begin, end) >= RESERVED and (begin == end) == (count == 1)
+    sound &= end == begin + count - 1 if one_run and count else not any(stream.generation)
+    need(sound and (one_run or count >= 2), "record of stream", identity.hex())
+    return stream
+
+class Slot:
+    """What one commit says of the archive."""
+    def __init__(self, sealed, position):
+        block = sealed.open("meta", position)
+        self.raw, self.fields = block.data, (fields := Meta.at(block.data))
+        need(block.stream == own_stream(0x101), "meta slot", position, error=Tampered)
+        need(fields.tag == b"meta" and fields.version > 0, "meta slot", position)
+        need(fields.version == 1 and fields.required == 0, "version or features", error=NewerFormat)
+        self.generation, self.blocks = Generation.at(fields.generation), fields.blocks
+        need(self.generation == block.generation, "generation of meta slot", position, error=Tampered)
+        loose, pending, metadata = fields.loose_count, fields.pending_count, fields.metadata_length
+        need(3610 <= fields.length <= DATA and loose <= 16 and pending <= 32 and metadata <= 2048, "lengths in a slot")
+        need(not any(block.data[fields.length:] + fields.loose[8 * loose:] + fields.pending[12 * pending:]
+                     + fields.metadata[metadata:]), "zeros of meta slot", position)
+        need(fields.reserved == 0 and RESERVED <= self.blocks <= BLOCKS_MAX, "number of blocks", self.blocks)
+        need(fields.watermark == 0, "a master key that is being replaced", error=NewerFormat)
+        self.roots = [self.root(fields.roots[at:at + 28]) for at in range(0, 448, 28)]
+        self.redo_head, most = self.reference(fields.redo_head), (self.blocks - RESERVED) // 2
+        need((self.redo_head is None) == (fields.redo_length == 0) and fields.redo_length <= most, "redo list")
+        self.loose, least = [Run.at(fields.loose, 8 * at) for at in range(loose)], RESERVED
+        for run in self.loose:
+            need(least <= run.start and 1 <= run.count <= self.blocks - run.start, "loose run", run)
+            least = run.start + run.count
+        self.streams = [parse_stream(fields.streams[51 * at:51 * at + 51], uuid.UUID(int=at).bytes) for at in range(8)]
+        need(all(max(stream.begin, stream.end) < self.blocks for stream in self.streams), "reserved stream")
+        self.counters = unpack_from("!8Q", fields.counters)
+
+    def reference(self, data):
+        found = reference_at(data)
+        need(found is None or RESERVED <= found.position < self.blocks, "reference", found)
+        return found
+
+    def root(self, data):
+        found, (depth, reserved, entries) = self.reference(data), unpack_from("!B3sQ", data, 16)
+        need(depth <= 16 and (found is not None) == (depth > 0) == (entries > 0) and not any(reserved), "root")
+        return found, depth, entries
+
+def choose(copies, faults):
+    """The current commit, of four slots in the order of their positions, None for a bad one."""
+    for slot in (good := list(filter(None, copies))):
+        same = [other for other in good if other.generation[:2] == slot.generation[:2]]
+        need(all(other.raw == slot.raw for other in same), "fork", error=Tampered)
+    for pair in (copies[0::2], copies[1::2]):
+        if not any(pair):
+            raise next((error for error in faults if isinstance(error, NewerFormat)), Damaged("a pair of meta slots"))
+    return max(good, key=lambda slot: slot.generation[:2])
+
+def parse_page(data, tree, level):
+    tag, number, found, reserved, count, lowest = unpack_from("!BBBBHH", data)
+    cells, end, directory = [], DATA, 8 + 2 * count
+    need((tag, number, found, reserved) == (2 if level else 1, tree, level, 0), "head of a page")
+    need(count >= 1 and directory <= DATA, "cells of a page", count)
+    for begin in unpack_from(f"!{count}H", data, 8):
+        need(directory <= begin <= end - 2, "cell of a page", begin)
+        split = begin + 2 + int.from_bytes(data[begin:begin + 2], "big")
+        need(split <= min(end, begin + 302) and end - begin <= 962, "cell of a page", begin)
+        key, value, end = data[begin + 2:split], data[split:end], begin
+        need(not cells or cells[-1][0] < key, "order of the keys of a page")
+        need(level == 0 or (len(value) == 16 and (cells or not key)), "cell of a branch")
+        cells.append((key, value))
+    need(lowest == end and not any(data[directory:end]), "page", lowest)
+    return cells
+
+def parse_inode(data):
+    fields, at, last = {}, 0, 0
+    while at < len(data):
+        tag, length = unpack_from("!HH", data[at:at + 4].ljust(4, b"\0"))
+        need(last < tag and at + 4 + length <= len(data), "field of an inode", tag)
+        fields[tag], at, last = data[at + 4:at + 4 + length], at + 4 + length, tag
+    need(all(len(fields.get(tag, b"")) == length for tag, length in FIELDS.items()), "fields of an inode")
+    target, stream, modified = fields.get(8), fields.get(9), unpack_from("!qI", fields[5])
+    kind, mode, owner, group, size, links = (int.from_bytes(fields[tag], "big") for tag in (1, 2, 3, 4, 6, 7))
+    need(kind in TYPES and mode <= 0o7777 and links >= 1 and modified[1] < 10**9, "inode")
+    has = len(target or b"") <= 512, target is not None, len(stream) if stream is not None else 0
+    need(has[1:] in {1: [(0, 0), (0, 16)], 2: [(0, 0)], 3: [(1, 0), (0, 16)]}[kind] and has[0], "content of an inode")
+    return Inode(kind, mode, owner, group, modified, size, links, target, stream)
+
+class Archive:
+    """An archive as its current commit has it."""
+    def __init__(self, file, kind, secret):
+        headers, self.faults = read_headers(file)
+        self.header, master = headers[0].fields, headers[0].unlock(kind, secret)
+        for header in headers:
+            need(header.fields.archive == self.header.archive, "headers of two archives", error=Tampered)
+            header.authenticate(master)
+        self.faults += [Damaged("an older header") for header in headers if header.raw != headers[0].raw]
+        self.sealed = Sealed(file, self.header.archive, master)
+        copies = [attempt(self.faults, Slot, self.sealed, position) for position in (1, 2, 3, 4)]
+        self.slot = choose(copies, self.faults)
+        found, named = self.header.revision, self.slot.fields.header_revision
+        same = found == named and hashlib.sha256(headers[0].raw).digest() == self.slot.fields.header_digest
+        need(found > named or same, "revision of the header", error=Tampered)
+        need(file.seek(0, 2) >= self.slot.blocks * BLOCK, "file", error=Truncated)
+        for number, (block, depth, _) in enumerate(self.slot.roots):
+            if block is not None:
+                need(number < len(TREES), "root of no tree", number)
+                self.sealed.open_as("registry", block, own_stream(number), depth - 1)
+        self.pages = {tree: set() for tree in TREES}
+        self.read_redo()
+
+    def check_run(self, start, count):
+        need(RESERVED <= start and 1 <= count <= self.slot.blocks - start, "run of blocks", start, count)
+
+    def read_redo(self):
+        """Place to spare and generation, for every entry; and every block that the list takes up."""
+        self.redo, self.redo_blocks = {}, []
+        reference, previous, left = self.slot.redo_head, -1, self.slot.fields.redo_length
+        while left:
+            self.check_run(reference.position, 1)
+            block = self.sealed.open_as("meta", reference, own_stream(0x102), len(self.redo_blocks))
+            tag, count, reserved = unpack_from("!4sHH", block.data)
+            need(tag == b"redo" and 1 <= count <= min(200, left), "redo list")
+            need(not reserved and not any(block.data[8 + 20 * count:]), "zeros of the redo list")
+            self.redo_blocks.append(reference.position)
+            for at in range(8, 8 + 20 * count, 20):
+                place, spare = unpack_from("!II", block.data, at)
+                need(RESERVED <= min(place, spare) and max(place, spare) < self.slot.blocks, "redo list", place, spare)
+                need(place not in self.redo, "place", place, "twice in the redo list")
+                self.redo[place] = spare, Generation.at(block.data, at + 8)
+            left -= count
+            need(block.previous == previous, "link of the redo list", error=Tampered)
+            need((block.next == -1) == (left == 0), "end of the redo list")
+            previous, reference = reference.position, Reference(block.next, reference.generation)
+        self.redo_blocks += [spare for spare, _ in self.redo.values()]
+        taken = set(self.redo_blocks)
+        need(len(taken) == len(self.redo_blocks) and not taken & self.redo.keys(), "a block twice in the redo list")
+
+    def walk(self, tree):
+        """Keys and values of a tree, in order. The positions of its pages go into `self.pages`."""
+        block, depth, entries = self.slot.roots[list(TREES).index(tree)]
+        self.pages[tree] = set()
+        if block is not None:
+            found = list(self.walk_page(tree, block, depth - 1, b"", None))
+            need(len(found) == entries, "number of entries of", tree)
+            for lengths, of in zip(TREES[tree], zip(*found)):
+                need(lengths is None or set(map(len, of)) == {lengths}, "length of key or value in", tree)
+            yield from found
+
+    def walk_page(self, tree, reference, level, low, high):
+        self.check_run(reference.position, 1)
+        need(reference.position not in self.pages[tree], "page", reference.position, "is named twice")
+        self.pages[tree].add(reference.position)
+        number = list(TREES).index(tree)
+        cells = parse_page(self.sealed.open_as("registry", reference, own_stream(number), level).data, number, level)
+        for at, (key, value) in enumerate(cells):
+            within = low <= key and (high is None or key < high)
+            need(within or level and not at, "key in page", reference.position)
+            if level == 0:
+                yield key, value
+            else:
+                child, after = reference_at(value), cells[at + 1][0] if at + 1 < len(cells) else high
+                need(child is not None, "child of page", reference.position)
+                yield from self.walk_page(tree, child, level - 1, key if at else low, after)
+
+    def streams(self):
+        streams = {stream.identity: stream for stream in self.slot.streams}
+        for key, value in self.walk("streams"):
+            need(key not in streams, "record of a reserved stream", key.hex())
+            streams[key] = parse_stream(value, key)
+        return streams
+
+    def extents(self):
+        extents = {}
+        for key, value in self.walk("extents"):
+            (first,), run = unpack_from("!I", key, 16), Run.at(value)
+            self.check_run(*run)
+            extents.setdefault(key[:16], []).append(Extent(first, *run, Generation.at(value, 8)))
+        return extents
+
+    def extents_of(self, stream, extents):
+        """Where a stream lies, given the extents in the registry."""
+        found, covered, name = extents.get(stream.identity, []), 0, stream.identity.hex()
+        if stream.flags == 1:
+            need(not found, "extents of a stream of one run", name)
+            found = [Extent(0, stream.begin, stream.count, Generation.at(stream.generation))] if stream.count else []
+        for extent in found:
+            self.check_run(extent.start, extent.count)
+            need(extent.first == covered, "extents of stream", name)
+            covered += extent.count
+        need(covered == stream.count, "extents of stream", name)
+        ends = (found[0].start, found[-1].start + found[-1].count - 1) if found else (-1, -1)
+        need(ends == (stream.begin, stream.end), "ends of stream", name)
+        return found
+
+    def spare(self, position):
+        return self.redo.get(position, [None])[0]
+
+    def blocks(self, stream, extents):
+        """The blocks of a stream in order, each with its position; their links agree with the extents."""
+        previous, found = -1, self.extents_of(stream, extents)
+        for extent, after in zip(found, [extent.start for extent in found[1:]] + [-1]):
+            last = extent.start + extent.count - 1
+            for position in range(extent.start, last + 1):
+                index = extent.first + position - extent.start
+                reference = Reference(position, extent.generation)
+                block = self.sealed.open_as("data", reference, stream.identity, index, self.spare(position))
+                links = previous, after if position == last else position + 1
+                need((block.previous, block.next) == links, "links of block", position, error=Tampered)
+                previous = position
+                yield position, block
+
+    def names(self):
+        names = {}
+        for key, value in self.walk("names"):
+            directory, name, (number, kind) = int.from_bytes(key[:8], "big"), key[8:], unpack_from("!QB", value)
+            need(0 < len(name) < 256 and not {b"/"[0], 0} & set(name) and name not in (b".", b".."), "name", name)
+            need(kind in TYPES, "kind of name", name)
+            names[directory, name] = number, kind
+        return names
+
+    def inodes(self):
+        return {int.from_bytes(key, "big"): parse_inode(value) for key, value in self.walk("inodes")}

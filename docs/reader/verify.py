@@ -1,0 +1,111 @@
+"""Verification: every block by the extents, by the links and by a scan; every run, name and inode."""
+from functools import partial
+
+from archive import ROOT, TREES, Run, own_stream, parse_stream
+from sealed import RESERVED, attempt, need
+
+class Verifier:
+    def __init__(self, archive):
+        self.archive, self.findings = archive, list(archive.faults)
+        self.check = partial(attempt, self.findings)
+        self.marks = bytearray(b"r" * RESERVED + bytes(archive.slot.blocks - RESERVED))
+        self.owners = {}  # position to key, stream and index of the block that the commit has there
+
+    def run(self):
+        archive = self.archive
+        self.check(self.blanks)
+        self.streams, self.extents, self.names, self.inodes = (
+            self.check(table) or {} for table in (archive.streams, archive.extents, archive.names, archive.inodes))
+        dying, runs = self.check(self.read_dying) or {}, self.check(self.read_free) or []
+        self.check(list, archive.walk("sessions"))
+        for number, tree in enumerate(TREES):
+            for page in archive.pages[tree]:
+                self.check(self.take, page, 1, b"p", "page of", tree)
+                self.owners[page] = "registry", own_stream(number)
+        for block in archive.redo_blocks:
+            self.check(self.take, block, 1, b"l", "redo list")
+        for stream in self.streams.values():
+            self.check(self.by_extents, stream)
+            self.check(self.by_links, stream)
+        for stream in dying.values():
+            self.check(self.dying_extents, stream)
+        self.check(need, self.extents.keys() <= self.streams.keys() | dying.keys(), "extents of no stream")
+        for run in runs:
+            self.check(self.take, *run, b"f", "free run")
+        for position in range(RESERVED, archive.slot.blocks):
+            self.check(self.by_scan, position)
+        self.check(self.check_names)
+        return self
+
+    def take(self, start, count, mark, *words):
+        self.archive.check_run(start, count)
+        need(not any(self.marks[start:start + count]), *words, start, count, "is taken already")
+        self.marks[start:start + count] = mark * count
+
+    def blanks(self):
+        for block in (self.archive.sealed.open("data", position) for position in (5, 6)):
+            need(block[1:] == (-1, -1, 0, bytes(16), bytes(len(block.data))), "reserved block")
+
+    def read_dying(self):
+        dying = {key: parse_stream(value, key) for key, value in self.archive.walk("dying")}
+        need(not dying.keys() & self.streams.keys(), "a stream that is deleted and is not")
+        return dying
+
+    def read_free(self):
+        runs = [Run.at(key + value) for key, value in self.archive.walk("free")]
+        need(all(sum(run) < after.start for run, after in zip(runs, runs[1:])), "free runs that touch")
+        need(sum(run.count for run in runs) == self.archive.slot.counters[7], "number of free blocks")
+        return runs + self.archive.slot.loose
+
+    def dying_extents(self, stream):
+        """Of a stream that is being freed the end may be left, or nothing."""
+        need(stream.flags == 0, "a deleted stream of one run")
+        extents = self.extents.get(stream.identity, [])
+        for extent, after in zip(extents, [extent.first for extent in extents[1:]] + [stream.count]):
+            need(extent.first + extent.count == after, "extents of a deleted stream", stream.identity.hex())
+            self.take(extent.start, extent.count, b"d", "deleted stream", stream.identity.hex())
+
+    def by_extents(self, stream):
+        for index, (position, _) in enumerate(self.archive.blocks(stream, self.extents)):
+            self.take(position, 1, b"s", "stream", stream.identity.hex())
+            self.owners[position] = "data", stream.identity, index
+
+    def by_links(self, stream):
+        """From the first block on, by nothing but what the blocks say."""
+        position, previous = stream.begin, -1
+        for index in range(stream.count):
+            self.archive.check_run(position, 1)
+            block = self.archive.sealed.open("data", position, self.archive.spare(position))
+            found = block.previous, block.index, block.stream
+            need(found == (previous, index, stream.identity), "chain of stream", stream.identity.hex(), index)
+            previous, position = position, block.next
+        need((previous, position) == (stream.end, -1), "end of the chain of stream", stream.identity.hex())
+
+    def by_scan(self, position):
+        """What opens at a position is what the trees have there; nothing is left over."""
+        need(self.marks[position], "block", position, "is neither used nor free")
+        if position in self.owners:
+            kind, *owner = self.owners[position]
+            block = self.archive.sealed.open(kind, position, self.archive.spare(position))
+            need([block.stream, block.index][:len(owner)] == owner, "block", position, "is of another stream")
+
+    def check_names(self):
+        links, inside, contents = {ROOT: 1}, {ROOT: []}, set()
+        for (directory, name), (number, kind) in self.names.items():
+            need(number != ROOT and number in self.inodes and self.inodes[number].kind == kind, "name", name)
+            need(directory == ROOT or directory in self.inodes and self.inodes[directory].kind == 2, "name", name)
+            need(kind != 2 or number not in links, "second name of a directory", name)
+            links[number] = links.get(number, 0) + 1
+            inside.setdefault(directory, []).extend([number] * (kind == 2))
+        for number, inode in self.inodes.items():
+            need(inode.links == links.get(number, 0), "number of names of inode", number)
+            length = len(inode.target or b"")
+            if inode.stream is not None:
+                need(inode.stream in self.streams and inode.stream not in contents, "stream of inode", number)
+                contents.add(inode.stream)
+                length = self.streams[inode.stream].length
+            need(inode.size == length, "length of inode", number)
+        way = [ROOT]
+        for directory in way:  # each has one name, so each comes by once
+            way += inside.get(directory, [])
+        need(inside.keys() <= set(way), "a directory that nothing leads to from the root")

@@ -1,0 +1,94 @@
+"""Compares the reader's own answers with the vectors: `python check.py`, with what the reader needs installed."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "reader"))
+
+import archive  # noqa: E402: the path comes first
+import sealed  # noqa: E402
+
+VECTORS = {vector["name"]: vector for vector in json.loads((HERE / "vectors.json").read_text())}
+checks = 0
+
+
+def same(what, found, expected):
+    global checks
+    checks += 1
+    if found != expected:
+        sys.exit(f"vectors: {what}: found {found!r}, expected {expected!r}")
+
+
+def of(name, value):
+    return bytes.fromhex(VECTORS[name][value])
+
+
+def opened(name):
+    """The block of a vector, opened where it would lie in a file."""
+    vector, keys = VECTORS[name], VECTORS["subkeys"]
+    file = io.BytesIO(bytes(sealed.BLOCK * vector["position"]) + of(name, "sealed"))
+    reader = sealed.Sealed(file, bytes.fromhex(keys["archive"]), bytes.fromhex(keys["master_key"]))
+    same(f"key of {name}", reader.keys[vector["kind"]], of(name, "key"))
+    block = reader.open(vector["kind"], vector["position"])
+    plain = sealed.Plain.at(of(name, "plaintext"))
+    same(name, block[1:], plain[:4] + (plain.data,))
+    same(f"generation of {name}", block.generation, sealed.Generation.at(of(name, "nonce")))
+    for other in {"data", "registry", "meta"} - {vector["kind"]}:
+        try:
+            reader.open(other, vector["position"])
+        except sealed.Damaged:
+            same(f"{name} under the key of {other}", True, True)
+        else:
+            sys.exit(f"vectors: {name} opens with the key of {other}")
+    return reader, block
+
+
+def check_fields():
+    for vector in VECTORS.values():
+        for field in vector.get("fields", []):
+            data, expected = bytes.fromhex(vector[field["of"]]), bytes.fromhex(field["bytes"])
+            found = data[field["offset"]:field["offset"] + len(expected)]
+            same(f"{vector['name']}: {field['name']}", found, expected)
+
+
+def check_header():
+    header = sealed.ReadHeader(of("header", "header"))
+    master = of("subkeys", "master_key")
+    for kind, name in ((1, "key slot, raw key"), (2, "key slot, passphrase")):
+        same(name, header.unlock(kind, of(name, "secret")), master)
+        slot = sealed.KeySlot.at(of(name, "slot"))
+        number = VECTORS[name]["number"]
+        same(f"{name} in the header", header.slots[number], slot)
+        try:
+            header.unlock(kind, of(name, "secret") + b"x")
+        except sealed.WrongKey:
+            same("another secret", True, True)
+    header.authenticate(master)
+    same("revision", header.fields.revision, 2)
+
+
+def check_structures():
+    reader, block = opened("meta slot")
+    slot = archive.Slot(reader, 1)
+    same("commit", (slot.fields.number, slot.blocks, slot.generation), (17, 24, block.generation))
+    same("header of the commit", slot.fields.header_digest, of("header", "digest"))
+    same("root", slot.roots[0], (sealed.Reference(15, block.generation), 2, 3))
+    same("loose runs", slot.loose, [(19, 5)])
+    opened("data block")
+    leaf = archive.parse_page(opened("leaf page")[1].data, 0, 0)
+    streams = [archive.parse_stream(value, key) for key, value in leaf]
+    same("streams", [(stream.begin, stream.count, stream.flags) for stream in streams], [(8, 3, 1), (11, 2, 0)])
+    same("stored stream", leaf[0][1], of("stream record", "stored"))
+    branch = archive.parse_page(opened("branch page")[1].data, 0, 1)
+    same("children", [sealed.reference_at(value).position for _, value in branch], [13, 14])
+    _, redo = opened("redo block")
+    same("first entry", archive.Run.at(redo.data, 8), (9, 17))
+
+
+check_fields()
+check_header()
+check_structures()
+print(f"vectors: {checks} comparisons agree")

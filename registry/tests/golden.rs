@@ -1,0 +1,118 @@
+//! The golden archives of docs/vectors/golden, which every later version opens:
+//!
+//! - each holds the streams and names that are listed beside it, and verifies without a finding;
+//! - so it does after a writer has opened and closed it, which recovers the one that a killed writer left.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ar7_engine::crypto::{Passphrase, RawKey, Secret};
+use ar7_engine::store::{Access, OpenOptions};
+use ar7_registry::records::{EntryType, InodeNumber};
+use ar7_registry::{Archive, RESERVED_STREAMS, Stream};
+use sha2::{Digest as _, Sha256};
+
+const ARCHIVES: [&str; 5] = ["single", "fixed", "dynamic", "killed", "passphrase"];
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/vectors/golden").join(name)
+}
+
+fn secret(name: &str) -> Secret {
+    if name == "passphrase" {
+        return Secret::Passphrase(Passphrase::new(
+            fs::read(golden(name)).expect("the passphrase"),
+        ));
+    }
+    let key = fs::read(golden("key")).expect("the key");
+    Secret::Key(RawKey::from_bytes(key.try_into().expect("32 bytes")))
+}
+
+fn base16(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a string");
+        text
+    })
+}
+
+fn content(stream: &Stream) -> Vec<u8> {
+    let length = usize::try_from(stream.len().expect("a length")).expect("small");
+    let mut content = vec![0; length];
+    assert_eq!(stream.read_at(0, &mut content).expect("the content"), length);
+    content
+}
+
+fn digest(content: &[u8]) -> String {
+    format!("{} {}", content.len(), base16(&Sha256::digest(content)))
+}
+
+/// The streams and names of an archive, as its list has them.
+fn lines(archive: &Archive) -> Vec<String> {
+    let mut lines = Vec::new();
+    let reserved = (0..RESERVED_STREAMS).filter_map(|index| archive.reserved_stream(index).ok());
+    let listed = archive.streams(None, 1000).expect("streams");
+    let others =
+        listed.iter().map(|stored| archive.read_stream(stored.record.identity).expect("a stream"));
+    for stream in reserved.chain(others).filter(|stream| !stream.is_empty().expect("a length")) {
+        lines.push(format!("stream {} {}", stream.identity(), digest(&content(&stream))));
+    }
+    let mut directories = vec![(InodeNumber::ROOT, Vec::new())];
+    while let Some((directory, path)) = directories.pop() {
+        for entry in archive.names().list(directory, None, 1000).expect("a directory") {
+            let path = [&path[..], &entry.name].concat();
+            let name = base16(&path);
+            let inode = archive.names().inode(entry.inode).expect("a page").expect("an inode");
+            lines.push(match entry.kind {
+                EntryType::Directory => {
+                    directories.push((entry.inode, [&path[..], b"/"].concat()));
+                    format!("directory {name}")
+                }
+                EntryType::Symlink => {
+                    let target = archive.names().read_target(&inode).expect("a target");
+                    format!("symlink {name} {}", base16(&target))
+                }
+                EntryType::File => {
+                    let stream = archive.names().read_file(&inode).expect("the content");
+                    let content = stream.map_or(Vec::new(), |stream| content(&stream));
+                    format!("file {name} {} {}", inode.links, digest(&content))
+                }
+            });
+        }
+    }
+    lines.sort();
+    lines
+}
+
+fn check(archive: &Archive, name: &str) {
+    let listed = fs::read_to_string(golden(&format!("{name}.txt"))).expect("the list");
+    assert_eq!(lines(archive), listed.lines().collect::<Vec<_>>(), "{name}");
+    let mut findings = Vec::new();
+    let summary = archive.verify(&mut |finding| findings.push(finding.to_string()), &mut |_| {});
+    assert_eq!(summary.expect("a summary").findings, 0, "{name}: {findings:?}");
+}
+
+#[test]
+fn golden_archives_hold_what_is_listed_beside_them() {
+    for name in ARCHIVES {
+        let path = golden(&format!("{name}.ar7"));
+        let archive = Archive::open(&path, &secret(name), OpenOptions::default()).expect(name);
+        check(&archive, name);
+        let redo_length = archive.store().current().slot.redo_length;
+        assert_eq!(redo_length > 0, name == "killed", "{name}: {redo_length}");
+    }
+}
+
+#[test]
+fn a_writer_leaves_them_as_they_are() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ARCHIVES {
+        let path = folder.path().join(name);
+        fs::copy(golden(&format!("{name}.ar7")), &path).expect("a copy");
+        let options = OpenOptions { access: Access::Write, ..OpenOptions::default() };
+        Archive::open(&path, &secret(name), options).and_then(Archive::close).expect(name);
+        let archive = Archive::open(&path, &secret(name), OpenOptions::default()).expect(name);
+        check(&archive, name);
+        assert_eq!(archive.store().current().slot.redo_length, 0, "{name}");
+    }
+}
