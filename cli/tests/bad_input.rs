@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{Bench, Ran};
+use common::{Bench, Ran, spawn};
 
 /// An archive with a file in it.
 fn archive(bench: &Bench) {
@@ -52,6 +52,27 @@ fn an_archive_that_is_cut_anywhere_is_told() {
         let after = fs::read(bench.path("cut.ar7")).expect("the file");
         assert!(after == whole[..length], "{length} bytes: changed");
     }
+}
+
+#[test]
+fn an_archive_that_is_cut_while_it_is_read_is_told() {
+    let bench = Bench::new();
+    bench.ok("create a.ar7");
+    bench.with_input("put a.ar7 big", &vec![7; 24 << 20]);
+    let mut command = bench.command();
+    command.args(["cat", "a.ar7", "big"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = spawn(&mut command);
+    let mut output = child.stdout.take().expect("a pipe");
+    // The pipe holds little, so that it waits for us with most of the stream unread.
+    output.read_exact(&mut [0; 1]).expect("a byte");
+    let file = File::options().write(true).open(bench.path("a.ar7")).expect("the archive");
+    file.set_len(1 << 20).expect("cut");
+    let mut rest = Vec::new();
+    output.read_to_end(&mut rest).expect("what was read before");
+    let ended = Ran::new(child.wait_with_output().expect("an end"));
+    assert_eq!(ended.code, 4, "{}", ended.stderr);
+    assert!(ended.stderr.contains("a.ar7: truncated"), "{}", ended.stderr);
+    assert!(rest.iter().all(|&byte| byte == 7) && rest.len() < 24 << 20);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use std::os::unix::ffi::OsStrExt;
 
-use ar7_registry::Stream;
+use ar7_engine::Error as EngineError;
+use ar7_registry::{Error, Stream};
 
 use super::content::{CHUNK, bare_stream, file_inode};
 use crate::arguments::{Cat, Common};
@@ -48,8 +49,10 @@ fn copy(stream: &Stream, options: &Cat, output: &mut Output) -> Result<(), Failu
     Ok(())
 }
 
-fn entry_error(options: &Cat, error: ar7_registry::Error) -> Failure {
-    match &options.name {
+fn entry_error(options: &Cat, error: Error) -> Failure {
+    // That the file is shorter than it was is about the file, and no matter of the entry.
+    let is_of_file = matches!(error, Error::Engine(EngineError::Truncated { .. }));
+    match options.name.as_ref().filter(|_| !is_of_file) {
         Some(name) => Failure::Entry { path: name.as_bytes().to_vec(), error },
         None => Failure::Archive { archive: options.archive.clone(), error },
     }

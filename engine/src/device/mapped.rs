@@ -3,14 +3,13 @@
 //! The map is read-only. A full disk is therefore an error of a write, never a signal, and the
 //! bytes of the map are never borrowed, only copied: the kernel changes them under us.
 
-#![allow(unsafe_code)]
-
 use std::fmt;
 use std::sync::OnceLock;
 
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::MmapOptions;
 
 use super::gate::Gate;
+use super::guard::GuardedMap;
 use super::{Device, FileDevice, bytes_u64, region_end};
 use crate::Result;
 use crate::format::{BLOCK_SIZE, BLOCK_SIZE_U64, BLOCKS_MAX, Position, Run};
@@ -28,13 +27,14 @@ const SEGMENTS: u32 = BLOCKS_MAX.div_ceil(SEGMENT_BLOCKS);
 /// moved nor made anew; what guards the end is the known length, which every read checks.
 /// What cannot be mapped is read like a plain file.
 ///
-/// A medium that cannot give a page back, or a file that another program shortens while it
-/// is read, ends the process by a signal; where that must not be, use a [`FileDevice`].
+/// A medium that cannot give a page back, or a file that another program shortens while it is
+/// read, is an error: the signal that the system raises is handled where the map is read. The
+/// handler is installed with the first map of the process; a [`FileDevice`] needs none.
 pub struct MappedDevice {
     file: FileDevice,
     segment_bytes: usize,
     /// `None` where the system refused the map.
-    segments: Box<[OnceLock<Option<MmapRaw>>]>,
+    segments: Box<[OnceLock<Option<GuardedMap>>]>,
     /// Shut while the file is shortened, so that no read is under way in what goes.
     gate: Gate,
 }
@@ -72,7 +72,7 @@ impl MappedDevice {
     }
 
     /// The map of a segment, made now if it was not yet; `None` if it cannot be had.
-    fn segment(&self, number: u64) -> Option<&MmapRaw> {
+    fn segment(&self, number: u64) -> Option<&GuardedMap> {
         let segment = self.segments.get(usize::try_from(number).ok()?)?;
         segment
             .get_or_init(|| {
@@ -81,6 +81,7 @@ impl MappedDevice {
                     .len(self.segment_bytes)
                     .map_raw_read_only(self.file.file())
                     .ok()
+                    .and_then(GuardedMap::new)
             })
             .as_ref()
     }
@@ -98,9 +99,10 @@ impl Device for MappedDevice {
             let within = usize::try_from(offset % segment_bytes).expect("less than a segment");
             let length = rest.len().min(self.segment_bytes - within);
             let (piece, after) = rest.split_at_mut(length);
-            match self.segment(offset / segment_bytes) {
-                Some(map) => copy_from(map, within, piece),
-                None => self.file.read_at(offset, piece)?,
+            // A segment that has lost a page is left for good: what is zeros in it is not known any more.
+            let map = self.segment(offset / segment_bytes);
+            if !map.is_some_and(|map| map.copy_to(within, piece)) {
+                self.file.read_at(offset, piece)?;
             }
             offset += bytes_u64(length);
             rest = after;
@@ -150,19 +152,5 @@ impl fmt::Debug for MappedDevice {
             .field("segment_blocks", &(bytes_u64(self.segment_bytes) / BLOCK_SIZE_U64))
             .field("mapped_segments", &self.mapped_segments())
             .finish_non_exhaustive()
-    }
-}
-
-/// Copies the bytes of `map` from `within` on. The caller has seen that the file is that long.
-fn copy_from(map: &MmapRaw, within: usize, bytes: &mut [u8]) {
-    assert!(within <= map.len() && bytes.len() <= map.len() - within, "read past the segment");
-    // SAFETY: `within + bytes.len()` is at most the length of the map, by the assertion above,
-    // and the map lives as long as it is borrowed. The destination is borrowed exclusively,
-    // and no reference into the map exists anywhere, so the two do not overlap. The kernel may
-    // change the source during the copy: any byte is a valid `u8`, and the caller takes
-    // mixtures for possible. Pages beyond the end of the file would raise a signal, which is
-    // no unsoundness; the length was checked under the gate.
-    unsafe {
-        std::ptr::copy_nonoverlapping(map.as_ptr().add(within), bytes.as_mut_ptr(), bytes.len());
     }
 }

@@ -7,6 +7,7 @@
 mod create;
 mod file;
 mod gate;
+mod guard;
 mod lock;
 mod mapped;
 mod memory;

@@ -2,10 +2,12 @@
 //! - all devices answer alike, byte for byte and error for error, whatever is done to them (`model`);
 //! - nothing beyond the end of the file is ever read, and a full disk is an error that leaves the
 //!   length alone, never a signal (`limits`);
+//! - a file that is cut while it is mapped is an error too, and no signal (`guard`);
 //! - a lock keeps every other open out, and ends with its holder;
 //! - a new file has its name only when it is whole, and replaces nothing (`create`).
 
 mod create;
+mod guard;
 mod limits;
 mod model;
 
