@@ -6,7 +6,7 @@
 //! - every file in it holds something that this file once held, whole;
 //! - ingesting again completes it, and what is extracted then equals the tree.
 
-mod process;
+pub(crate) mod process;
 
 use std::ffi::OsStr;
 use std::fs;

@@ -7,6 +7,7 @@ mod demo;
 mod error;
 mod format;
 mod interop;
+mod io_errors;
 mod kill;
 mod quantity;
 mod suite;
@@ -57,6 +58,8 @@ enum Command {
     },
     /// Crash small and long worlds on a simulated disk in every way, and check what is left
     Crash(crash::Options),
+    /// Let one system call after another fail in the real program, and check what is left
+    IoErrors(io_errors::Options),
     /// Kill ingests and deletions at random moments and check what is left
     Kill(kill::Options),
 }
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Command::Golden => interop::golden::write(),
         Command::Demo { path } => demo::run(path),
         Command::Crash(options) => crash::run(&options),
+        Command::IoErrors(options) => io_errors::run(&options),
         Command::Kill(options) => kill::run(&options),
     };
     match outcome {

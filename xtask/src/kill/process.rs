@@ -132,7 +132,7 @@ fn read_lines(child: &mut Child) -> Receiver<String> {
 }
 
 /// The entries in "checkpoint N: E entries, B bytes".
-fn reported_entries(line: &str) -> Option<u64> {
+pub(crate) fn reported_entries(line: &str) -> Option<u64> {
     let (number, rest) = line.strip_prefix("checkpoint ")?.split_once(": ")?;
     let (entries, bytes) = rest.split_once(" entries, ")?;
     // A line cut short by the kill was not reported.
