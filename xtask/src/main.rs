@@ -6,6 +6,7 @@ mod crash;
 mod demo;
 mod error;
 mod format;
+mod full_disk;
 mod interop;
 mod io_errors;
 mod kill;
@@ -60,6 +61,8 @@ enum Command {
     Crash(crash::Options),
     /// Let one system call after another fail in the real program, and check what is left
     IoErrors(io_errors::Options),
+    /// Fill disks up, and check that nothing is lost and that deleting works
+    FullDisk(full_disk::Options),
     /// Kill ingests and deletions at random moments and check what is left
     Kill(kill::Options),
 }
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Command::Demo { path } => demo::run(path),
         Command::Crash(options) => crash::run(&options),
         Command::IoErrors(options) => io_errors::run(&options),
+        Command::FullDisk(options) => full_disk::run(&options),
         Command::Kill(options) => kill::run(&options),
     };
     match outcome {

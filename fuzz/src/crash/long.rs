@@ -76,8 +76,13 @@ pub fn long_world(seed: u64) -> Vec<Step> {
     // Every world makes streams and commits.
     weights[0] = weights[0].max(4);
     weights[7] = weights[7].max(3);
-    let largest = [200, 9000, 60_000, 1_500_000][index(&mut random, 4)];
-    let count = 20 + random.below(60);
+    // One in many writes so much that the file grows several times; as looking at it takes long, it does less.
+    let (largest, count) = match random.below(24) {
+        0 => (1_500_000, 10),
+        1..12 => (200, 20 + random.below(60)),
+        12..20 => (9000, 20 + random.below(60)),
+        _ => (30_000, 20 + random.below(30)),
+    };
     (0..count).map(|_| step(&mut random, &weights, largest)).collect()
 }
 

@@ -13,11 +13,14 @@ use crate::error::Result;
 use crate::records::{Dying, ExtentKey, Extents, Free, ReadRecords};
 use crate::tree::TreeId;
 
-/// Runs taken out of the trash at a time at most.
-const REFILL_RUNS: usize = 1024;
-
-/// Runs that the commit keeps for the trash's own pages; as many loose runs are left for the rest.
+/// Free runs that the commit leaves to the meta slot, at most; as many are left for what is freed last.
 const KEPT_RUNS: usize = LOOSE_RUNS_MAX / 2;
+
+/// Free blocks that the commit keeps for pages of the trash that it does not foresee: splits.
+const SPARE_BLOCKS: u64 = 8;
+
+/// A page of the trash that is not the last holds at least so many runs.
+const RUNS_PER_PAGE_MIN: u64 = 100;
 
 /// Fewer free blocks are not worth moving pages for: the file is kept longer by as much anyway.
 const CLEARED_BLOCKS_MIN: u32 = 2 * RESERVE_BLOCKS;
@@ -28,13 +31,10 @@ const MOVED_PAGES_MAX: usize = 1024;
 /// Extents of dying streams that one commit frees at most, so that it stays within the reserve.
 const DYING_EXTENTS_PER_COMMIT: usize = 128;
 
-/// Takes runs out of the trash until `wanted` blocks are at hand or enough runs were taken.
+/// Takes runs out of the trash until `wanted` blocks are at hand or there are no more.
 pub(super) fn refill(registry: &mut Registry, wanted: u64) -> Result<()> {
     let mut from = Position::at(0);
-    for _ in 0..REFILL_RUNS {
-        if registry.writer().pooled_blocks() >= wanted {
-            return Ok(());
-        }
+    while registry.writer().pooled_blocks() < wanted {
         let Some((_, run)) = registry.ceiling::<Free>(&from)? else { return Ok(()) };
         take(registry, run)?;
         registry.writer().donate(run)?;
@@ -47,30 +47,61 @@ pub(super) fn refill(registry: &mut Registry, wanted: u64) -> Result<()> {
 }
 
 /// Records every free run and seals the trash. Returns the runs that no page records.
+///
+/// The trash's own pages are sealed to blocks that were free at the last commit, so these are kept out of it: as many
+/// as it has pages to seal, and some. On a full disk there are no others, and in an old archive
+/// each may be a run by itself.
 pub(super) fn record(registry: &mut Registry) -> Result<Vec<Run>> {
-    let mut pool = registry.writer().drain_pool();
-    // A few runs are kept out: the trash's own pages are allocated from them. Only what may be written in
-    // this transaction will do, never what it freed.
-    for _ in 0..KEPT_RUNS {
-        let Some(kept) = pool.iter().max_by_key(|run| run.count()) else { break };
-        pool.remove(kept);
-        registry.writer().donate(kept)?;
-    }
-    let mut runs = registry.writer().drain_freed();
-    runs.extend(pool.iter());
-    // A page that is dirty already gives up nothing more, and there are finitely many pages, so this ends.
-    while runs.len() > LOOSE_RUNS_MAX - KEPT_RUNS {
-        for run in runs.iter() {
-            insert(registry, run)?;
+    let mut freed = registry.writer().drain_freed();
+    // Before anything freed is recorded: it must not be taken out again in this transaction.
+    let touched = count(freed.len()).min(registry.entries(TreeId::Free) / RUNS_PER_PAGE_MIN + 2);
+    let wanted = pages_to_seal(registry) + touched + 2 * SPARE_BLOCKS;
+    refill(registry, wanted)?;
+    let mut kept: Vec<Run> = registry.writer().drain_pool().iter().collect();
+    kept.sort_unstable_by_key(|run| std::cmp::Reverse(run.count()));
+    let mut kept_blocks: u64 = kept.iter().map(|run| u64::from(run.count())).sum();
+    loop {
+        freed.extend(registry.writer().drain_freed().iter());
+        // A page that is dirty already gives up nothing more, and there are finitely many pages, so this ends.
+        while freed.len() > LOOSE_RUNS_MAX - KEPT_RUNS {
+            for run in freed.iter() {
+                insert(registry, run)?;
+            }
+            freed = registry.writer().drain_freed();
         }
-        runs = registry.writer().drain_freed();
+        // Few runs may stay out of the trash, however long; of many, as much as is used up, and a block for each
+        // that the slot has room for.
+        let needed = pages_to_seal(registry) + SPARE_BLOCKS;
+        if kept.len() <= KEPT_RUNS || kept_blocks <= needed {
+            break;
+        }
+        let Some(smallest) = kept.pop() else { break };
+        let surplus = u32::try_from(kept_blocks - needed).unwrap_or(u32::MAX);
+        let (given_back, rest) = smallest.split(surplus);
+        kept.extend(rest);
+        if let Some(run) = given_back {
+            insert(registry, run)?;
+            kept_blocks -= u64::from(run.count());
+        }
+    }
+    for run in kept {
+        registry.writer().donate(run)?;
     }
     registry.trees.get_mut(TreeId::Free).flush(&mut registry.space)?;
     registry.space.seal_pending()?;
-    runs.extend(registry.writer().drain_pool().iter());
-    runs.extend(registry.writer().drain_freed().iter());
-    assert!(runs.len() <= LOOSE_RUNS_MAX, "the fixed point leaves no more than fit the slot");
-    Ok(runs.iter().collect())
+    freed.extend(registry.writer().drain_pool().iter());
+    freed.extend(registry.writer().drain_freed().iter());
+    assert!(freed.len() <= LOOSE_RUNS_MAX, "the fixed point leaves no more than fit the slot");
+    Ok(freed.iter().collect())
+}
+
+/// Pages of the trash that the commit will seal.
+fn pages_to_seal(registry: &Registry) -> u64 {
+    count(registry.trees.get(TreeId::Free).dirty_pages())
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 /// Puts a run into the trash, joined with its neighbours there.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use ar7_engine::{Check, Error as EngineError};
+use ar7_engine::{Check, Class, Error as EngineError};
 use uuid::Uuid;
 
 use super::lookup::{TARGET_MAX, inode_in, lookup_in, not_directory};
@@ -149,9 +149,10 @@ impl Names<'_> {
         self.change(|state| remove(state, directory, name))
     }
 
-    /// Removes what a name names, with everything below. With `commit_every`, commits each time so many names are
-    /// gone, so that a huge tree needs neither memory nor space; a crash then leaves a part of it. After each name
-    /// `go_on` is told how many are gone, and may end it by false. Returns how many are gone.
+    /// Removes what a name names, with everything below. With `commit_every`, commits first and each time so many names
+    /// are gone, so that a huge tree needs neither memory nor space: where the disk is too full even for that, fewer
+    /// names go at a time. A crash then leaves a part of the tree. After each name `go_on` is told how many are
+    /// gone, and may end it by false. Returns how many are gone.
     pub fn remove_tree(
         &self,
         directory: InodeNumber,
@@ -159,38 +160,55 @@ impl Names<'_> {
         commit_every: Option<usize>,
         go_on: &mut dyn FnMut(u64) -> bool,
     ) -> Result<u64> {
-        let mut removed = 0;
-        let mut since = 0;
-        let mut path = vec![(directory, name.to_vec())];
-        let mut above = HashSet::from([directory]);
-        while let Some((directory, name)) = path.last() {
-            let entry = self
-                .lookup(*directory, name)?
-                .ok_or_else(|| Error::NoEntry { path: name.clone() })?;
-            // A directory goes when the first of its entries is looked for and there is none.
-            if entry.kind == EntryType::Directory
-                && let Some(child) = self.list(entry.inode, None, 1)?.pop()
-            {
-                if !above.insert(entry.inode) {
-                    return Err(circle(entry.inode));
+        let Some(most) = commit_every else {
+            let mut removal = Removal::new(directory, name);
+            loop {
+                let more = removal.step(self)?;
+                if !go_on(removal.removed) || !more {
+                    return Ok(removal.removed);
                 }
-                path.push((entry.inode, child.name));
-                continue;
             }
-            self.remove(*directory, name)?;
-            above.remove(directory);
-            path.pop();
-            removed += 1;
-            since += 1;
-            if commit_every.is_some_and(|every| since >= every) {
-                self.archive.commit()?;
-                since = 0;
+        };
+        // What was done before is not to be rolled back with a part of the tree.
+        self.archive.commit()?;
+        let (mut removed, mut batch) = (0, most.max(1));
+        loop {
+            let mut removal = Removal::new(directory, name);
+            let outcome = self.remove_some(&mut removal, batch, &mut |gone| go_on(removed + gone));
+            match outcome {
+                Ok(ended) => {
+                    removed += removal.removed;
+                    if ended {
+                        return Ok(removed);
+                    }
+                    batch = batch.saturating_mul(2).min(most);
+                }
+                Err(error) if error.class() == Class::NoSpace && batch > 1 => {
+                    self.archive.rollback()?;
+                    batch = (batch / 16).max(1);
+                }
+                Err(error) => return Err(error),
             }
-            if !go_on(removed) {
+        }
+    }
+
+    /// Removes so many names and commits. Returns whether that was the last, or it is to end.
+    fn remove_some(
+        &self,
+        removal: &mut Removal,
+        most: usize,
+        go_on: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<bool> {
+        let mut ended = false;
+        for _ in 0..most {
+            let more = removal.step(self)?;
+            ended = !go_on(removal.removed) || !more;
+            if ended {
                 break;
             }
         }
-        Ok(removed)
+        self.archive.commit()?;
+        Ok(ended)
     }
 
     /// Moves a name. With `replace`, a file or symbolic link that has the new name is removed, unless it is a
@@ -217,6 +235,49 @@ impl Names<'_> {
                 writing.fail(error);
             }
         })
+    }
+}
+
+/// The removal of a tree, a name at a time.
+struct Removal {
+    /// Directories from the one that holds the tree down to the entry that goes next.
+    path: Vec<(InodeNumber, Vec<u8>)>,
+    above: HashSet<InodeNumber>,
+    removed: u64,
+}
+
+impl Removal {
+    fn new(directory: InodeNumber, name: &[u8]) -> Removal {
+        Removal {
+            path: vec![(directory, name.to_vec())],
+            above: HashSet::from([directory]),
+            removed: 0,
+        }
+    }
+
+    /// Removes one name, the lowest first. Returns whether there are more.
+    fn step(&mut self, names: &Names<'_>) -> Result<bool> {
+        while let Some((directory, name)) = self.path.last() {
+            let entry = names
+                .lookup(*directory, name)?
+                .ok_or_else(|| Error::NoEntry { path: name.clone() })?;
+            // A directory goes when the first of its entries is looked for and there is none.
+            if entry.kind == EntryType::Directory
+                && let Some(child) = names.list(entry.inode, None, 1)?.pop()
+            {
+                if !self.above.insert(entry.inode) {
+                    return Err(circle(entry.inode));
+                }
+                self.path.push((entry.inode, child.name));
+                continue;
+            }
+            names.remove(*directory, name)?;
+            self.above.remove(directory);
+            self.path.pop();
+            self.removed += 1;
+            break;
+        }
+        Ok(!self.path.is_empty())
     }
 }
 
