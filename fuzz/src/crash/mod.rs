@@ -8,6 +8,7 @@
 mod campaign;
 mod canaries;
 mod content;
+mod cuts;
 mod explore;
 mod faults;
 mod long;
