@@ -41,7 +41,7 @@ pub(crate) struct Common {
 pub(crate) enum IoChoice {
     /// Through a read-only memory map
     Map,
-    /// Through positioned reads: a bad sector is an error and never a signal
+    /// Through positioned reads and writes, without a map
     File,
 }
 

@@ -10,8 +10,9 @@ use ar7_registry::{Archive, CreateOptions};
 const ATTRIBUTES: Attributes =
     Attributes { mode: 0o755, uid: 0, gid: 0, modified: Timestamp { seconds: 0, nanoseconds: 0 } };
 
-/// An archive with a few streams, on a disk without a free block.
-fn full_archive() -> (MemoryDevice, Archive) {
+/// An archive with a few streams, on a disk without a free block. An old one has many names and streams besides, and its
+/// free blocks lie scattered.
+fn full_archive(is_old: bool) -> (MemoryDevice, Archive) {
     let device = MemoryDevice::new();
     let secret = Secret::Key(RawKey::from_bytes([3; 32]));
     let archive =
@@ -21,13 +22,34 @@ fn full_archive() -> (MemoryDevice, Archive) {
         archive.new_stream().unwrap().append(&vec![1; length]).unwrap();
     }
     archive.commit().unwrap();
+    if is_old {
+        make_old(&archive);
+    }
     let blocks = archive.store().file_bytes().unwrap() / 4096;
     device.set_capacity(u32::try_from(blocks).unwrap());
     (device, archive)
 }
 
+/// Makes streams and names, and deletes every other one.
+fn make_old(archive: &Archive) {
+    let mut streams = Vec::new();
+    for number in 0..4000_u32 {
+        let mut stream = archive.new_stream().unwrap();
+        stream.append(&[3; 100]).unwrap();
+        streams.push(stream.identity());
+        let name = format!("{:032b}", number.reverse_bits());
+        let made = archive.names().make_directory(InodeNumber::ROOT, name.as_bytes(), ATTRIBUTES);
+        made.unwrap();
+    }
+    archive.commit().unwrap();
+    for identity in streams.iter().step_by(2) {
+        assert!(archive.delete_stream(*identity).unwrap());
+    }
+    archive.commit().unwrap();
+}
+
 fn check_deleting(archive: &Archive) {
-    for stored in archive.streams(None, usize::MAX).unwrap() {
+    for stored in archive.streams(None, 30).unwrap() {
         assert!(archive.delete_stream(stored.record.identity).unwrap());
         archive.commit().unwrap();
     }
@@ -39,8 +61,8 @@ fn check_deleting(archive: &Archive) {
 
 #[test]
 fn names_that_are_added_until_the_disk_is_full_leave_room_to_delete() {
-    for names_per_commit in [1, 3, 20, 200] {
-        let (_device, archive) = full_archive();
+    for (names_per_commit, is_old) in [(1, false), (3, false), (20, true), (200, true)] {
+        let (_device, archive) = full_archive(is_old);
         let mut added = 0;
         let refused = loop {
             let names = archive.names();
@@ -62,8 +84,8 @@ fn names_that_are_added_until_the_disk_is_full_leave_room_to_delete() {
 
 #[test]
 fn streams_that_are_added_until_the_disk_is_full_leave_room_to_delete() {
-    for bytes in [0, 1, 4008, 30_000] {
-        let (_device, archive) = full_archive();
+    for (bytes, is_old) in [(1, false), (4008, false), (30_000, true), (400_000, true)] {
+        let (_device, archive) = full_archive(is_old);
         let refused = loop {
             let made = archive.new_stream().and_then(|mut stream| {
                 stream.append(&vec![2; bytes])?;
@@ -81,7 +103,7 @@ fn streams_that_are_added_until_the_disk_is_full_leave_room_to_delete() {
 
 #[test]
 fn blocks_that_are_overwritten_until_the_disk_is_full_leave_room_to_delete() {
-    let (_device, archive) = full_archive();
+    let (_device, archive) = full_archive(false);
     let identity = archive.streams(None, usize::MAX).unwrap()[2].record.identity;
     // Each overwritten block takes a spare until the commit after.
     let refused = (0..20).find_map(|round| {

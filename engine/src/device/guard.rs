@@ -98,7 +98,7 @@ impl ListedMap {
             node
         });
         node.has_lost_pages.store(false, Ordering::Relaxed);
-        node.end.store(end, Ordering::Relaxed);
+        node.end.store(end, Ordering::Release);
         node.start.store(start, Ordering::Release);
         ListedMap(node)
     }
@@ -162,7 +162,10 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
 fn replace_page(address: usize, page_bytes: usize) -> bool {
     let holds = |node: &&Node| {
         let start = node.start.load(Ordering::Acquire);
-        start != 0 && (start..node.end.load(Ordering::Relaxed)).contains(&address)
+        let end = node.end.load(Ordering::Acquire);
+        // The node may have been given to another map in between; the one that is being read keeps its own.
+        let is_one_map = node.start.load(Ordering::Acquire) == start;
+        start != 0 && is_one_map && (start..end).contains(&address)
     };
     let Some(node) = nodes().find(holds) else { return false };
     node.has_lost_pages.store(true, Ordering::SeqCst);

@@ -44,7 +44,7 @@ pub enum Io {
     /// Through a read-only memory map; writes are positioned writes.
     #[default]
     Map,
-    /// Through positioned reads and writes: a bad sector is an error and never a signal.
+    /// Through positioned reads and writes: without a map, and so without a handler for the signal of a lost page.
     File,
 }
 
