@@ -136,9 +136,9 @@ fn open(disk: &Disk, access: Access) -> Result<(Recorder, Archive), String> {
 /// Reads everything that is committed; the archive must verify.
 fn state(archive: &Archive) -> Result<State, String> {
     let mut findings = Vec::new();
-    // One copy of a meta slot may be torn: that is why there are two.
+    // One copy of a meta slot or of the header may be torn: that is why there are two.
     let mut note = |finding: Finding| {
-        if !matches!(finding.subject, Subject::MetaSlot(_)) {
+        if !matches!(finding.subject, Subject::MetaSlot(_) | Subject::Header(_)) {
             findings.push(finding.to_string());
         }
     };
@@ -228,10 +228,15 @@ impl World {
                     let device = Box::new(recorder.clone());
                     archive = Archive::open_device(device, &secret(), options).unwrap();
                 }
-                2..5 => {
+                change @ 2..6 => {
                     commits.push(model.clone());
                     archive.commit().unwrap();
                     recorder.record(Event::Acknowledged(commits.len() - 1));
+                    if change == 5 {
+                        // A change of key slots: another header, and a commit that names it.
+                        let label = commits.len().to_string();
+                        archive.relabel_key(&secret(), &label).unwrap();
+                    }
                 }
                 _ => change(&archive, &mut model, random),
             }

@@ -4,8 +4,10 @@ mod cat;
 mod content;
 mod create;
 mod extract;
+mod header;
 mod info;
 mod ingest;
+mod key;
 mod keygen;
 mod ls;
 mod mkdir;
@@ -33,5 +35,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Mkdir(options) => mkdir::run(common, options),
         Command::Verify(options) => verify::run(common, options),
         Command::Info(options) => info::run(common, options),
+        Command::Key(options) => key::run(common, options),
+        Command::Header(options) => header::run(common, options),
     }
 }

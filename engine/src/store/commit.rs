@@ -95,7 +95,7 @@ impl Writer {
         let current = self.store.current();
         let number = current.slot.number.checked_add(1);
         let full = Error::Full { what: "number of commits", limit: u64::MAX };
-        Ok(MetaSlot {
+        let mut slot = MetaSlot {
             generation: self.generation,
             number: number.ok_or(full)?,
             block_count: self.space.count(),
@@ -104,8 +104,6 @@ impl Writer {
             redo_length: update.redo.length,
             loose: update.loose,
             reserved_streams: update.reserved_streams,
-            header_revision: self.store.header().revision,
-            header_digest: self.store.header_digest,
             counters: update.counters,
             pending_sessions: if update.sessions_recorded {
                 Vec::new()
@@ -114,7 +112,9 @@ impl Writer {
             },
             metadata: update.metadata,
             ..current.slot.clone()
-        })
+        };
+        self.store.name_header(&mut slot);
+        Ok(slot)
     }
 
     /// Writes a slot to the pair that does not hold the current commit.

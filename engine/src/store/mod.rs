@@ -4,6 +4,7 @@
 //! threads read through it. [`Writer`] is the one half that changes anything.
 
 mod allocate;
+mod backup;
 mod choose;
 mod commit;
 mod create;
@@ -13,6 +14,7 @@ mod read;
 mod recover;
 mod redo;
 mod run_set;
+mod slots;
 mod stage;
 #[cfg(test)]
 mod tests;
@@ -23,13 +25,17 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 
+use header::KnownHeader;
+
 pub use allocate::{RESERVE_BLOCKS, Urgency};
+pub use backup::{ExportedHeader, HeaderImport};
 pub use commit::SlotUpdate;
 pub use create::CreateOptions;
 pub use open::{Access, Io, OpenOptions};
 pub use read::block_in;
 pub use recover::Recovery;
 pub use run_set::RunSet;
+pub use slots::NewKey;
 pub use stage::Writer;
 
 use crate::crypto::Sealer;
@@ -43,8 +49,9 @@ use crate::format::{Generation, Header, MetaSlot, Position};
 pub struct Store {
     device: Box<dyn Device>,
     sealer: Sealer,
-    header: Header,
-    header_digest: [u8; 32],
+    header: ArcSwap<KnownHeader>,
+    /// The key slot that was opened.
+    key_slot: usize,
     current: ArcSwap<Commit>,
     poison: OnceLock<Arc<Error>>,
     process: u32,
@@ -98,13 +105,18 @@ impl Store {
     }
 
     /// The archive's header.
-    pub fn header(&self) -> &Header {
-        &self.header
+    pub fn header(&self) -> Arc<Header> {
+        Arc::clone(&self.header.load().header)
+    }
+
+    /// Number of the key slot that the secret opened.
+    pub fn key_slot(&self) -> usize {
+        self.key_slot
     }
 
     /// Time of creation. The specification's name is `created`.
     pub fn created(&self) -> crate::format::Timestamp {
-        self.header.created
+        self.header().created
     }
 
     /// The file, unless the store lies on another device.

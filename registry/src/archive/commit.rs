@@ -18,14 +18,23 @@ impl State {
         if self.is_changed() { self.commit_flushed() } else { Ok(()) }
     }
 
+    /// Whether a commit has something to do.
+    pub(super) fn is_changed(&self) -> bool {
+        self.differs() || self.registry.has_dying()
+    }
+
+    /// Whether anything was done since the last commit, flushed or not.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.failed.is_some() || self.open.values().any(|open| open.changed) || self.differs()
+    }
+
     /// Whether the state differs from the last commit's.
-    pub(super) fn is_changed(&mut self) -> bool {
+    fn differs(&self) -> bool {
         let slot = &self.registry.store().current().slot;
         self.registry.is_touched()
             || slot.reserved_streams != self.reserved
             || slot.metadata != self.metadata
             || slot.counters != self.counters
-            || self.registry.has_dying()
     }
 
     /// Frees some blocks of dying streams and commits. Returns whether any are left.

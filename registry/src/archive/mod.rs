@@ -2,6 +2,7 @@
 
 mod commit;
 mod flush;
+mod keys;
 mod pages;
 mod registry;
 mod snapshot;
