@@ -81,9 +81,15 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Tell what the archive is: version, sizes, counts, key slots, what recovery did
     Info(Info),
+    /// Print a line that proves later that the archive is not an older copy, nor another one
+    Receipt(ReceiptOptions),
     /// Add, remove, list and change the keys and passphrases that open the archive
     #[command(subcommand)]
     Key(Key),
+    /// Overwrite every free block, so that nothing that was deleted is left in the file
+    WipeFree(WipeFree),
+    /// Destroy every key of the archive for ever; no key or passphrase is needed, and none helps afterwards
+    Shred(Shred),
     /// Keep the header elsewhere, and put it back: without a header no key opens the archive
     #[command(subcommand)]
     Header(HeaderCommand),
@@ -390,6 +396,26 @@ pub(crate) struct Remove {
     /// Directories too, with everything below
     #[arg(short, long)]
     pub(crate) recursive: bool,
+    /// Overwrites every free block afterwards, so that nothing of the entries is left in the file
+    #[arg(long)]
+    pub(crate) wipe: bool,
+}
+
+/// `wipe-free`
+#[derive(Debug, Args)]
+pub(crate) struct WipeFree {
+    /// The archive
+    pub(crate) archive: PathBuf,
+}
+
+/// `shred`
+#[derive(Debug, Args)]
+pub(crate) struct Shred {
+    /// The archive
+    pub(crate) archive: PathBuf,
+    /// Does not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// `mkdir`
@@ -410,9 +436,19 @@ pub(crate) struct MakeDirectory {
 pub(crate) struct Verify {
     /// The archive
     pub(crate) archive: PathBuf,
+    /// Fails too if the archive is older than this receipt, or forks from it: its line, or a file with it
+    #[arg(long, value_name = "LINE|FILE")]
+    pub(crate) receipt: Option<OsString>,
     /// One JSON document on standard output
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `receipt`
+#[derive(Debug, Args)]
+pub(crate) struct ReceiptOptions {
+    /// The archive
+    pub(crate) archive: PathBuf,
 }
 
 /// `info`

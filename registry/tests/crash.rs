@@ -237,6 +237,9 @@ impl World {
                         let label = commits.len().to_string();
                         archive.relabel_key(&secret(), &label).unwrap();
                     }
+                    if change == 4 && random.next_u32().is_multiple_of(8) {
+                        archive.wipe_free(&mut |_| {}).unwrap();
+                    }
                 }
                 _ => change(&archive, &mut model, random),
             }

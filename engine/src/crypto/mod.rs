@@ -8,7 +8,8 @@ mod slot;
 #[cfg(test)]
 mod tests;
 
-pub use keys::{HeaderKey, KeyKind, MasterKey, Passphrase, RawKey, Secret};
+pub use keys::{HeaderKey, KeyKind, MasterKey, Passphrase, RawKey, ReceiptKey, Secret};
+pub(crate) use nonce::random_array;
 pub use nonce::random_u32;
 pub use seal::{Opened, SealJob, Sealer, digest, digest_batch};
 pub use slot::{

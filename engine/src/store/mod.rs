@@ -18,6 +18,7 @@ mod slots;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod wipe;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -38,7 +39,7 @@ pub use run_set::RunSet;
 pub use slots::NewKey;
 pub use stage::Writer;
 
-use crate::crypto::Sealer;
+use crate::crypto::{ReceiptKey, Sealer};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::{Generation, Header, MetaSlot, Position};
@@ -52,6 +53,7 @@ pub struct Store {
     header: ArcSwap<KnownHeader>,
     /// The key slot that was opened.
     key_slot: usize,
+    receipt_key: ReceiptKey,
     current: ArcSwap<Commit>,
     poison: OnceLock<Arc<Error>>,
     process: u32,
@@ -102,6 +104,16 @@ impl Store {
     /// The newest committed state.
     pub fn current(&self) -> Arc<Commit> {
         self.current.load_full()
+    }
+
+    /// The code of a commit in receipts: over everything that its meta slot says.
+    pub fn receipt_code(&self, commit: &Commit) -> Result<[u8; 32]> {
+        Ok(self.receipt_key.mac(&commit.slot.encode()?[..]))
+    }
+
+    /// Whether a code is that of a commit. Compared in constant time.
+    pub fn is_receipt_code(&self, commit: &Commit, code: &[u8; 32]) -> Result<bool> {
+        Ok(self.receipt_key.verify(&commit.slot.encode()?[..], code))
     }
 
     /// The archive's header.

@@ -11,7 +11,7 @@ use super::header::{OpenedHeader, check_revision, open_header};
 use super::read::read_one;
 use super::redo::RedoList;
 use super::{Commit, Recovery, Redirects, RunSet, Store, Writer};
-use crate::crypto::{KeyKind, MasterKey, Sealer, Secret, random_u32};
+use crate::crypto::{KeyKind, MasterKey, ReceiptKey, Sealer, Secret, random_u32};
 use crate::device::{self, Device, FileDevice, MappedDevice};
 use crate::error::{Check, Error, Result};
 use crate::format::{
@@ -116,6 +116,7 @@ impl Store {
             sealer,
             header: ArcSwap::from_pointee(header.known()),
             key_slot: header.slot,
+            receipt_key: ReceiptKey::derive(&header.master, header.header.archive),
             current: ArcSwap::from_pointee(commit),
             poison: OnceLock::new(),
             process: std::process::id(),

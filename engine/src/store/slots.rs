@@ -89,10 +89,7 @@ impl Writer {
 
     /// Writes a header with these slots and commits it.
     fn replace_slots(&mut self, slots: [KeySlot; KEY_SLOTS]) -> Result<()> {
-        self.store.check_usable()?;
-        if self.is_touched() || !self.redirects.is_empty() {
-            return Err(Error::Uncommitted);
-        }
+        self.check_nothing_under_way()?;
         // Refused before anything is written: the archive could not be opened any more.
         check_derivation_costs(&slots)?;
         let store = Arc::clone(&self.store);

@@ -1,5 +1,6 @@
 //! A commit of the archive: streams first, then the trees, the trash last, then the engine's protocol.
 
+use ar7_engine::format::PENDING_SESSIONS_MAX;
 use ar7_engine::store::SlotUpdate;
 
 use super::registry::TRASH_COUNTER;
@@ -81,6 +82,16 @@ impl State {
         };
         self.registry.writer().commit(update)?;
         Ok(())
+    }
+
+    /// Records the sessions that ended, where the meta slot has many of them: it has room for so many, and a receipt of
+    /// any of them is to check out for ever. What keeps this from being done, such as a full disk, is no
+    /// reason not to open: the next commit does it, or says why not.
+    pub(super) fn settle_sessions(&mut self) {
+        let pending = self.registry.store().current().slot.pending_sessions.len();
+        if pending >= PENDING_SESSIONS_MAX / 2 && self.commit_flushed().is_err() {
+            let _ = self.rollback();
+        }
     }
 
     /// Moves the sessions that ended since from the meta slot to their tree.

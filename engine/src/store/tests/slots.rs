@@ -283,3 +283,76 @@ fn headers_from_elsewhere_are_not_imported() {
     assert!(matches!(import(&short, &genuine, true), Err(Error::Truncated { .. })));
     assert!(device.to_bytes() == before, "nothing was written");
 }
+
+#[test]
+fn shredded_archive_opens_with_no_key_and_no_header_is_left() {
+    let (device, _, mut writer) = create();
+    add(&mut writer, &key(5), "").unwrap();
+    let before = device.to_bytes();
+    writer.finish().unwrap();
+    Store::shred_device(&device).unwrap();
+    for secret in [secret(), key(5)] {
+        let error = open_with(&device, &secret).unwrap_err();
+        assert!(matches!(error, Error::NotAnArchive { .. }), "{error}");
+    }
+    let after = device.to_bytes();
+    let wrapped =
+        header_layout::SLOTS.of(&before)[key_slot_layout::WRAPPED.offset..][..48].to_vec();
+    assert!(before.windows(48).any(|bytes| bytes == wrapped));
+    assert!(!after.windows(48).any(|bytes| bytes == wrapped));
+    // Once more: it is no archive any more, and what is none is not touched.
+    assert!(matches!(Store::shred_device(&device), Err(Error::NotAnArchive { .. })));
+    assert!(device.to_bytes() == after);
+}
+
+#[test]
+fn shredding_goes_on_after_a_crash_and_spares_what_is_no_archive() {
+    for operation in 0..4 {
+        let device = { create().0 };
+        let faulty = Faulty::on(&device, Fault::Torn);
+        faulty.fail_after(operation);
+        assert!(Store::shred_device(&faulty).is_err());
+        if open_with(&device, &secret()).is_ok() {
+            Store::shred_device(&device).unwrap();
+        }
+        assert!(open_with(&device, &secret()).is_err(), "{operation}");
+    }
+    for other in [&vec![0x55; 40_000][..], b"a text"] {
+        let device = MemoryDevice::from_bytes(other);
+        assert!(matches!(Store::shred_device(&device), Err(Error::NotAnArchive { .. })));
+        assert!(device.to_bytes() == other);
+    }
+    // Damage is no reason to keep the keys.
+    let device = { create().0 };
+    for position in HEADERS {
+        rot(&device, position);
+    }
+    Store::shred_device(&device).unwrap();
+    assert!(matches!(open_with(&device, &secret()), Err(Error::NotAnArchive { .. })));
+}
+
+#[test]
+fn wiping_refuses_what_is_not_free_and_a_transaction_under_way() {
+    let (device, store, mut writer) = create();
+    let kept = add_block(&mut writer, KeyKind::Data, 1).unwrap();
+    assert!(matches!(writer.wipe(&[]), Err(Error::Uncommitted)));
+    assert!(matches!(writer.wipe_tail(), Err(Error::Uncommitted)));
+    commit(&mut writer, 1).unwrap();
+    change_block(&mut writer, kept.position, 2).unwrap();
+    let newest = commit(&mut writer, 2).unwrap();
+    // A spare and a block of the redo list, the header, and what is beyond the end.
+    let spares = store.redo_blocks(&newest).unwrap();
+    let beyond = Position::at(writer.block_count());
+    for position in spares.iter().map(crate::format::Run::start).chain([Position::at(0), beyond]) {
+        let error = writer.wipe(&[crate::format::Run::single(position)]).unwrap_err();
+        assert!(
+            matches!(&error, Error::Damaged(fault) if fault.check == Check::FreeMap),
+            "{error}"
+        );
+    }
+    let step = writer.generation().step;
+    assert!(writer.wipe_tail().unwrap() > 0);
+    assert!(writer.generation().step > step, "what follows is another step");
+    drop(writer);
+    assert_eq!(mark(&read_only(&device)), 2);
+}
