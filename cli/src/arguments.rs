@@ -81,6 +81,125 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Tell what the archive is: version, sizes, counts, key slots, what recovery did
     Info(Info),
+    /// Print a line that proves later that the archive is not an older copy, nor another one
+    Receipt(ReceiptOptions),
+    /// Add, remove, list and change the keys and passphrases that open the archive
+    #[command(subcommand)]
+    Key(Key),
+    /// Overwrite every free block, so that nothing that was deleted is left in the file
+    WipeFree(WipeFree),
+    /// Destroy every key of the archive for ever; no key or passphrase is needed, and none helps afterwards
+    Shred(Shred),
+    /// Keep the header elsewhere, and put it back: without a header no key opens the archive
+    #[command(subcommand)]
+    Header(HeaderCommand),
+}
+
+/// `key`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Key {
+    /// Add a key file or passphrase
+    Add(KeyAdd),
+    /// Remove a key: its slot is overwritten in both copies of the header
+    Remove(KeyRemove),
+    /// List the keys: kind, label, costs
+    List(KeyList),
+    /// Replace a key by another
+    Change(KeyChange),
+    /// Give the key in use another label
+    Label(KeyLabel),
+}
+
+/// `key add`
+#[derive(Debug, Args)]
+pub(crate) struct KeyAdd {
+    /// The archive
+    pub(crate) archive: PathBuf,
+    #[command(flatten)]
+    pub(crate) new: NewSecret,
+    #[command(flatten)]
+    pub(crate) slot: NewSlot,
+}
+
+/// Where the new key comes from.
+#[derive(Debug, Args)]
+pub(crate) struct NewSecret {
+    /// File with the new key; without one, the passphrase of `AR7_NEW_PASSPHRASE`, or a prompt
+    #[arg(long, value_name = "FILE", env = "AR7_NEW_KEY_FILE")]
+    pub(crate) new_key_file: Option<PathBuf>,
+}
+
+/// `key remove`
+#[derive(Debug, Args)]
+pub(crate) struct KeyRemove {
+    /// The archive
+    pub(crate) archive: PathBuf,
+    /// Number of the slot, as `key list` shows it
+    #[arg(value_name = "SLOT")]
+    pub(crate) number: usize,
+}
+
+/// `key list`
+#[derive(Debug, Args)]
+pub(crate) struct KeyList {
+    /// The archive
+    pub(crate) archive: PathBuf,
+    /// One JSON document on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `key change`
+#[derive(Debug, Args)]
+pub(crate) struct KeyChange {
+    /// The archive
+    pub(crate) archive: PathBuf,
+    /// Number of the slot [default: the one that the present key opens]
+    #[arg(value_name = "SLOT")]
+    pub(crate) number: Option<usize>,
+    #[command(flatten)]
+    pub(crate) new: NewSecret,
+    #[command(flatten)]
+    pub(crate) slot: NewSlot,
+}
+
+/// `key label`
+#[derive(Debug, Args)]
+pub(crate) struct KeyLabel {
+    /// The archive
+    pub(crate) archive: PathBuf,
+    /// The label, up to 64 bytes
+    pub(crate) label: String,
+}
+
+/// `header`
+#[derive(Debug, Subcommand)]
+pub(crate) enum HeaderCommand {
+    /// Write the header, 4096 bytes, to a new file
+    Export(HeaderExport),
+    /// Put an exported header back
+    Import(HeaderImport),
+}
+
+/// `header export`
+#[derive(Debug, Args)]
+pub(crate) struct HeaderExport {
+    /// The archive
+    pub(crate) archive: PathBuf,
+    /// The new file; an existing one is never overwritten
+    pub(crate) file: PathBuf,
+}
+
+/// `header import`
+#[derive(Debug, Args)]
+pub(crate) struct HeaderImport {
+    /// The archive
+    pub(crate) archive: PathBuf,
+    /// What `header export` wrote
+    pub(crate) file: PathBuf,
+    /// Accepts a header from before the last change of keys: keys that were removed since open the archive again
+    #[arg(long)]
+    pub(crate) older: bool,
 }
 
 /// `keygen`
@@ -105,16 +224,16 @@ pub(crate) struct Create {
     pub(crate) slot: NewSlot,
 }
 
-/// Of the key slot of a new archive.
+/// Of a new key slot.
 #[derive(Debug, Args)]
 pub(crate) struct NewSlot {
-    /// Label of the new archive's key slot, up to 64 bytes
+    /// Label of the new key slot, up to 64 bytes
     #[arg(long, default_value = "")]
     pub(crate) label: String,
-    /// Memory that deriving a new archive's key from the passphrase takes, up to 1 GiB
+    /// Memory that deriving a key from the new passphrase takes, up to 1 GiB over all passphrases
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "64MiB")]
     pub(crate) kdf_memory: u64,
-    /// Passes over that memory, up to 64
+    /// Passes over that memory, up to 64 over all passphrases
     #[arg(long, value_name = "COUNT", default_value_t = 3)]
     pub(crate) kdf_passes: u32,
     /// Lanes of that memory, up to 16
@@ -277,6 +396,26 @@ pub(crate) struct Remove {
     /// Directories too, with everything below
     #[arg(short, long)]
     pub(crate) recursive: bool,
+    /// Overwrites every free block afterwards, so that nothing of the entries is left in the file
+    #[arg(long)]
+    pub(crate) wipe: bool,
+}
+
+/// `wipe-free`
+#[derive(Debug, Args)]
+pub(crate) struct WipeFree {
+    /// The archive
+    pub(crate) archive: PathBuf,
+}
+
+/// `shred`
+#[derive(Debug, Args)]
+pub(crate) struct Shred {
+    /// The archive
+    pub(crate) archive: PathBuf,
+    /// Does not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// `mkdir`
@@ -297,9 +436,19 @@ pub(crate) struct MakeDirectory {
 pub(crate) struct Verify {
     /// The archive
     pub(crate) archive: PathBuf,
+    /// Fails too if the archive is older than this receipt, or forks from it: its line, or a file with it
+    #[arg(long, value_name = "LINE|FILE")]
+    pub(crate) receipt: Option<OsString>,
     /// One JSON document on standard output
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `receipt`
+#[derive(Debug, Args)]
+pub(crate) struct ReceiptOptions {
+    /// The archive
+    pub(crate) archive: PathBuf,
 }
 
 /// `info`

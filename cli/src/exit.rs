@@ -87,6 +87,10 @@ pub(crate) enum Failure {
     PassphrasesDiffer,
     /// A passphrase of no bytes for a new archive.
     PassphraseEmpty,
+    /// Nobody said yes.
+    NotConfirmed,
+    /// A receipt that is none.
+    Receipt(ArchiveError),
     /// A pattern that is none.
     Pattern { pattern: String, reason: String },
     /// Two paths would be stored, or restored, under one name.
@@ -215,6 +219,13 @@ impl Failure {
                 entry(Code::Other, path, format!("is {found}, needed is {needed}"))
             }
             Failure::NamesRoot => plain(Code::Usage, "the archive's root has no name"),
+            Failure::Receipt(error) => (
+                Code::of_class(error.class()),
+                format!("receipt: {}", one_line(&error.to_string())),
+            ),
+            Failure::NotConfirmed => {
+                plain(Code::Usage, "not confirmed: answer yes at a terminal, or give --yes")
+            }
             Failure::NoKey => plain(
                 Code::Usage,
                 "no key: give --key-file, AR7_KEY_FILE or AR7_PASSPHRASE, or use a terminal",

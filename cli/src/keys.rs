@@ -3,18 +3,21 @@
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ar7_engine::crypto::{Passphrase, RawKey, Secret};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::arguments::Common;
+use crate::arguments::{Common, NewSecret};
 use crate::exit::Failure;
 
 const KEY_BYTES: usize = 32;
 
 /// The variable that holds a passphrase.
 const PASSPHRASE_VARIABLE: &str = "AR7_PASSPHRASE";
+
+/// The variable that holds a passphrase to be added.
+const NEW_PASSPHRASE_VARIABLE: &str = "AR7_NEW_PASSPHRASE";
 
 /// The secret of an archive that exists.
 pub(crate) fn existing(common: &Common) -> Result<Secret, Failure> {
@@ -29,6 +32,18 @@ pub(crate) fn new(common: &Common) -> Result<Secret, Failure> {
     if let Some(secret) = given(common)? {
         return Ok(secret);
     }
+    prompt_twice()
+}
+
+/// A secret that is to open an archive that has others.
+pub(crate) fn added(options: &NewSecret) -> Result<Secret, Failure> {
+    match from(options.new_key_file.as_ref(), NEW_PASSPHRASE_VARIABLE)? {
+        Some(secret) => Ok(secret),
+        None => prompt_twice(),
+    }
+}
+
+fn prompt_twice() -> Result<Secret, Failure> {
     let first = prompt("New passphrase: ")?;
     if first.is_empty() {
         return Err(Failure::PassphraseEmpty);
@@ -39,10 +54,14 @@ pub(crate) fn new(common: &Common) -> Result<Secret, Failure> {
 
 /// The key file, which comes first, or the passphrase of the environment.
 fn given(common: &Common) -> Result<Option<Secret>, Failure> {
-    if let Some(path) = common.key_file.as_ref().filter(|path| !path.as_os_str().is_empty()) {
+    from(common.key_file.as_ref(), PASSPHRASE_VARIABLE)
+}
+
+fn from(key_file: Option<&PathBuf>, variable: &str) -> Result<Option<Secret>, Failure> {
+    if let Some(path) = key_file.filter(|path| !path.as_os_str().is_empty()) {
         return read_key_file(path).map(|key| Some(Secret::Key(key)));
     }
-    let passphrase = std::env::var_os(PASSPHRASE_VARIABLE).filter(|text| !text.is_empty());
+    let passphrase = std::env::var_os(variable).filter(|text| !text.is_empty());
     Ok(passphrase.map(|text| Secret::Passphrase(Passphrase::new(text.into_vec()))))
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ar7_engine::crypto::KeyDerivation;
+use ar7_engine::crypto::{KeyDerivation, Secret};
 use ar7_engine::format::DerivationCost;
 use ar7_engine::store::{Access, Io, OpenOptions};
 use ar7_registry::{Archive, CreateOptions};
@@ -26,6 +26,18 @@ impl Session {
     /// Opens an archive for writing.
     pub(crate) fn write(common: &Common, path: &Path) -> Result<Session, Failure> {
         Session::open(common, path, Access::Write, Io::Map)
+    }
+
+    /// Opens an archive for writing with a secret that the caller needs too.
+    pub(crate) fn write_with(
+        common: &Common,
+        path: &Path,
+        secret: &Secret,
+    ) -> Result<Session, Failure> {
+        let io = common.io.map_or(Io::Map, Io::from);
+        let options = OpenOptions { access: Access::Write, io, ..OpenOptions::default() };
+        let archive = Archive::open(path, secret, options).map_err(at(path))?;
+        Ok(Session { archive, path: path.to_owned() })
     }
 
     /// Opens an archive; `default_io` is used unless the user chose another way.
@@ -81,7 +93,7 @@ pub(crate) fn at(path: &Path) -> impl Fn(ar7_registry::Error) -> Failure + use<'
     move |error| Failure::Archive { archive: path.to_owned(), error }
 }
 
-fn derivation(slot: &NewSlot) -> ar7_engine::Result<KeyDerivation> {
+pub(crate) fn derivation(slot: &NewSlot) -> ar7_engine::Result<KeyDerivation> {
     let memory_kib = u32::try_from(slot.kdf_memory >> 10).unwrap_or(u32::MAX);
     let cost = DerivationCost { memory_kib, passes: slot.kdf_passes, lanes: slot.kdf_lanes };
     KeyDerivation::new(cost)

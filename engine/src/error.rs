@@ -101,6 +101,21 @@ pub enum Error {
         /// Process of the call.
         used_by: u32,
     },
+    /// There is no key in this slot.
+    #[error("there is no key in slot {number}")]
+    NoKeySlot {
+        /// Number of the slot.
+        number: usize,
+    },
+    /// The only key of an archive cannot be removed.
+    #[error("slot {number} holds the only key; without it nobody could open the archive")]
+    LastKeySlot {
+        /// Number of the slot.
+        number: usize,
+    },
+    /// There are changes that are not committed, and the operation is a commit of its own.
+    #[error("there are changes that are not committed")]
+    Uncommitted,
     /// A value given by the caller is out of its bounds.
     #[error("{what} is {found}, allowed is {allowed}")]
     OutOfBounds {
@@ -378,7 +393,15 @@ impl Error {
 
     /// Whether a call was refused before it changed anything, because of what it asked for.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Error::Full { .. } | Error::OutOfBounds { .. } | Error::ReadOnly)
+        matches!(
+            self,
+            Error::Full { .. }
+                | Error::OutOfBounds { .. }
+                | Error::ReadOnly
+                | Error::NoKeySlot { .. }
+                | Error::LastKeySlot { .. }
+                | Error::Uncommitted
+        )
     }
 
     /// The error's class.
@@ -387,8 +410,11 @@ impl Error {
             Error::Io { .. }
             | Error::ReadOnly
             | Error::OtherProcess { .. }
+            | Error::Uncommitted
             | Error::Full { .. } => Class::Other,
-            Error::OutOfBounds { .. } => Class::Usage,
+            Error::OutOfBounds { .. } | Error::NoKeySlot { .. } | Error::LastKeySlot { .. } => {
+                Class::Usage
+            }
             Error::WrongKey { .. } => Class::WrongKey,
             Error::NotAnArchive { .. }
             | Error::Damaged(_)

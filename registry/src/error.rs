@@ -3,7 +3,7 @@
 use std::io;
 
 use ar7_engine::Class;
-use ar7_engine::format::ArchiveKind;
+use ar7_engine::format::{ArchiveKind, Generation};
 use uuid::Uuid;
 
 /// Result of an operation of the registry.
@@ -130,6 +130,37 @@ pub enum Error {
         /// The path.
         path: Vec<u8>,
     },
+    /// Not the text of a receipt.
+    #[error("not a receipt: {reason}")]
+    NotAReceipt {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The newest commit is not known to be on stable storage. Opening for writing settles that.
+    #[error("the newest commit is not known to be on stable storage")]
+    NotSynced,
+    /// The receipt is one of another archive.
+    #[error("tampered: the receipt is of archive {receipt}, this is {found}")]
+    ReceiptOfAnother {
+        /// The archive that the receipt names.
+        receipt: Uuid,
+        /// The archive.
+        found: Uuid,
+    },
+    /// The archive is older than the receipt: an earlier copy of the file was put back.
+    #[error("tampered: the archive is older than the receipt: {receipt} expected, {found} found")]
+    OlderThanReceipt {
+        /// Generation that the receipt names.
+        receipt: Generation,
+        /// Generation of the archive's last commit, or of the last in the receipt's session.
+        found: Generation,
+    },
+    /// The receipt's commit is none of this archive's history: it continues another copy of the file.
+    #[error("tampered: the archive forks from the receipt: {receipt} is not in its history")]
+    ForkOfReceipt {
+        /// Generation that the receipt names.
+        receipt: Generation,
+    },
     /// Bytes that cannot be a name.
     #[error("not a name: \"{}\": {reason}", name.escape_ascii())]
     InvalidName {
@@ -145,7 +176,12 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Error::Engine(error) => error.class(),
-            Error::UnknownMode { .. } | Error::InvalidName { .. } => Class::Usage,
+            Error::UnknownMode { .. } | Error::InvalidName { .. } | Error::NotAReceipt { .. } => {
+                Class::Usage
+            }
+            Error::ReceiptOfAnother { .. }
+            | Error::OlderThanReceipt { .. }
+            | Error::ForkOfReceipt { .. } => Class::Damaged,
             _ => Class::Other,
         }
     }

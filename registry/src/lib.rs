@@ -5,6 +5,7 @@
 mod archive;
 mod error;
 pub mod names;
+mod receipt;
 pub mod records;
 mod stream;
 pub mod tree;
@@ -13,6 +14,7 @@ pub mod verify;
 pub use archive::{Archive, CreateOptions, RESERVED_STREAMS, Snapshot, Statistics, StreamRegistry};
 pub use error::{Error, Result};
 pub use names::Names;
+pub use receipt::Receipt;
 pub use stream::{Blocks, Mode, Stream, StreamFile};
 pub use verify::{Finding, Subject, VerifyProgress, VerifySummary};
 

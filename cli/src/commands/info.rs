@@ -1,14 +1,12 @@
 //! `info`: what an archive is.
 
-use std::fmt::Write as _;
-
-use ar7_engine::format::{KEY_SLOTS, KeySlot, VERSION};
+use ar7_engine::format::{KEY_SLOTS, VERSION};
 use ar7_registry::{Archive, Statistics};
 use serde::Serialize;
 
 use crate::arguments::{Common, Info};
+use crate::commands::key::{Slot, slots_of};
 use crate::exit::Failure;
-use crate::names::Shown;
 use crate::output::Output;
 use crate::session::Session;
 use crate::sizes::percent;
@@ -33,19 +31,6 @@ struct Facts {
     header_revision: u64,
     key_slots: Vec<Slot>,
     recovery: Recovered,
-}
-
-#[derive(Debug, Serialize)]
-struct Slot {
-    number: usize,
-    kind: &'static str,
-    label: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    memory_kib: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    passes: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lanes: Option<u32>,
 }
 
 /// What opening found amiss. A reader only notes it; the next writer mends it.
@@ -77,17 +62,6 @@ pub(crate) fn run(common: &Common, options: &Info) -> Result<(), Failure> {
 impl Facts {
     fn new(archive: &Archive, statistics: &Statistics) -> Facts {
         let header = archive.store().header();
-        let slots = header.slots.iter().enumerate().filter_map(|(number, slot)| match slot {
-            KeySlot::Empty => None,
-            KeySlot::Used(used) => Some(Slot {
-                number,
-                kind: if used.cost.is_some() { "passphrase" } else { "key file" },
-                label: used.label.to_string(),
-                memory_kib: used.cost.map(|cost| cost.memory_kib),
-                passes: used.cost.map(|cost| cost.passes),
-                lanes: used.cost.map(|cost| cost.lanes),
-            }),
-        });
         Facts {
             version: VERSION,
             kind: archive.kind().name(),
@@ -104,7 +78,7 @@ impl Facts {
             generation: statistics.generation.to_string(),
             commit: statistics.commit,
             header_revision: header.revision,
-            key_slots: slots.collect(),
+            key_slots: slots_of(&header),
             recovery: Recovered::new(archive),
         }
     }
@@ -133,21 +107,6 @@ impl Facts {
         lines.push(("free slots", (KEY_SLOTS - self.key_slots.len()).to_string()));
         lines.push(("recovery", self.recovery.text()));
         lines
-    }
-}
-
-impl Slot {
-    fn text(&self) -> String {
-        let mut text = format!("{}: {}", self.number, self.kind);
-        if let (Some(memory), Some(passes), Some(lanes)) =
-            (self.memory_kib, self.passes, self.lanes)
-        {
-            let _ = write!(text, ", Argon2id {memory} KiB, {passes} passes, {lanes} lanes");
-        }
-        if !self.label.is_empty() {
-            let _ = write!(text, ", \"{}\"", Shown(self.label.as_bytes()));
-        }
-        text
     }
 }
 

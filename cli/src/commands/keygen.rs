@@ -16,15 +16,20 @@ use crate::session::at;
 pub(crate) fn run(options: &Keygen) -> Result<(), Failure> {
     let path = &options.file;
     let key = RawKey::generate().map_err(|error| at(path)(error.into()))?;
+    write_new(path, key.as_bytes())
+}
+
+/// Writes a new file that only its owner may read. It is on disk when this returns.
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path)
         .map_err(|error| Failure::file(path, "create", error))?;
-    let written = file.write_all(key.as_bytes()).and_then(|()| file.sync_all());
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
     written.and_then(|()| sync_directory_of(path)).map_err(|error| {
-        // A file that is no key must not be taken for one.
+        // Half a file must not be taken for a whole one.
         let _ = std::fs::remove_file(path);
         Failure::file(path, "write", error)
     })

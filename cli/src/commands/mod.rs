@@ -4,15 +4,20 @@ mod cat;
 mod content;
 mod create;
 mod extract;
+mod header;
 mod info;
 mod ingest;
+mod key;
 mod keygen;
 mod ls;
 mod mkdir;
 mod mv;
 mod put;
+mod receipt;
 mod rm;
+mod shred;
 mod verify;
+mod wipe;
 
 use crate::arguments::{Arguments, Command};
 use crate::exit::Failure;
@@ -33,5 +38,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Mkdir(options) => mkdir::run(common, options),
         Command::Verify(options) => verify::run(common, options),
         Command::Info(options) => info::run(common, options),
+        Command::Receipt(options) => receipt::run(common, options),
+        Command::WipeFree(options) => wipe::run(common, options),
+        Command::Shred(options) => shred::run(common, options),
+        Command::Key(options) => key::run(common, options),
+        Command::Header(options) => header::run(common, options),
     }
 }

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use ar7_registry::records::EntryType;
 
 use crate::arguments::{Common, Remove};
+use crate::commands::wipe::wipe;
 use crate::exit::Failure;
 use crate::interrupt::Interrupt;
 use crate::names::split_last;
@@ -27,6 +28,9 @@ pub(crate) fn run(common: &Common, options: &Remove) -> Result<(), Failure> {
     let removed = remove(&session, options, &interrupt, &progress);
     progress.finish();
     removed?;
+    if options.wipe {
+        wipe(common, &session)?;
+    }
     session.finish()
 }
 

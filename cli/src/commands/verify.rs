@@ -7,6 +7,7 @@ use ar7_registry::{Finding, VerifyProgress, VerifySummary};
 use serde::Serialize;
 
 use crate::arguments::{Common, Verify};
+use crate::commands::receipt;
 use crate::exit::Failure;
 use crate::names::Shown;
 use crate::output::Output;
@@ -43,7 +44,11 @@ struct Listing {
 
 /// Verifies the archive. Through positioned reads unless said otherwise: a bad sector is then a finding.
 pub(crate) fn run(common: &Common, options: &Verify) -> Result<(), Failure> {
+    let receipt = options.receipt.as_deref().map(receipt::given).transpose()?;
     let session = Session::open(common, &options.archive, Access::Read, Io::File)?;
+    if let Some(receipt) = receipt {
+        session.archive.check_receipt(&receipt).map_err(session.named())?;
+    }
     let progress = Progress::new(common, Counts::Bytes);
     let blocks = session.archive.store().current().slot.block_count;
     progress.set_total(u64::from(blocks) * BLOCK_BYTES);

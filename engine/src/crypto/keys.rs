@@ -131,31 +131,45 @@ impl KeyKind {
     }
 }
 
-/// The key of the header's authentication code.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct HeaderKey([u8; 32]);
-secret_bytes!(HeaderKey);
+macro_rules! code_key {
+    ($(#[$documentation:meta])* $name:ident, $purpose:literal) => {
+        $(#[$documentation])*
+        #[derive(Clone, Zeroize, ZeroizeOnDrop)]
+        pub struct $name([u8; 32]);
+        secret_bytes!($name);
 
-impl HeaderKey {
-    /// Derives the key.
-    pub fn derive(master: &MasterKey, archive: Uuid) -> HeaderKey {
-        HeaderKey(*master.derive(archive, "ar7 v1 header"))
-    }
+        impl $name {
+            /// Derives the key.
+            pub fn derive(master: &MasterKey, archive: Uuid) -> $name {
+                $name(*master.derive(archive, $purpose))
+            }
 
-    /// HMAC-SHA256 (RFC 2104).
-    pub fn mac(&self, bytes: &[u8]) -> [u8; 32] {
-        self.keyed(bytes).finalize().into_bytes().into()
-    }
+            /// HMAC-SHA256 (RFC 2104).
+            pub fn mac(&self, bytes: &[u8]) -> [u8; 32] {
+                self.keyed(bytes).finalize().into_bytes().into()
+            }
 
-    /// Compares in constant time.
-    pub fn verify(&self, bytes: &[u8], mac: &[u8; 32]) -> bool {
-        self.keyed(bytes).verify_slice(mac).is_ok()
-    }
+            /// Compares in constant time.
+            pub fn verify(&self, bytes: &[u8], mac: &[u8; 32]) -> bool {
+                self.keyed(bytes).verify_slice(mac).is_ok()
+            }
 
-    fn keyed(&self, bytes: &[u8]) -> Hmac<Sha256> {
-        let mut hmac =
-            Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
-        hmac.update(bytes);
-        hmac
-    }
+            fn keyed(&self, bytes: &[u8]) -> Hmac<Sha256> {
+                let mut hmac =
+                    Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
+                hmac.update(bytes);
+                hmac
+            }
+        }
+    };
+}
+
+code_key! {
+    /// The key of the header's authentication code.
+    HeaderKey, "ar7 v1 header"
+}
+
+code_key! {
+    /// The key of the code in receipts. Keyed, so that who holds a receipt cannot try out what the archive says.
+    ReceiptKey, "ar7 v1 receipt"
 }

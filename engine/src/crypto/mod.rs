@@ -11,7 +11,8 @@ mod slot;
 mod tests;
 
 pub use digest::{digest, digest_batch};
-pub use keys::{HeaderKey, KeyKind, MasterKey, Passphrase, RawKey, Secret};
+pub use keys::{HeaderKey, KeyKind, MasterKey, Passphrase, RawKey, ReceiptKey, Secret};
+pub(crate) use nonce::random_array;
 pub use nonce::random_u32;
 pub use seal::{BATCH_BLOCKS, Opened, SealJob, Sealer};
 pub use slot::{

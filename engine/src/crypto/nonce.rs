@@ -49,7 +49,7 @@ pub(super) fn generation_of(nonce: &[u8; 24]) -> Generation {
 }
 
 /// Random bytes from the operating system; its failure is an error, never a fixed value.
-pub(super) fn random_array<const N: usize>() -> Result<[u8; N]> {
+pub(crate) fn random_array<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes)
         .map_err(|error| Error::io("read random bytes", std::io::Error::other(error)))?;

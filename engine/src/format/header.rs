@@ -201,6 +201,11 @@ impl UncheckedHeader {
         &self.header.slots
     }
 
+    /// An error if this program cannot write the archive.
+    pub fn check_writable(&self) -> Result<()> {
+        self.header.features.check_writable()
+    }
+
     /// The header's revision.
     pub fn revision(&self) -> u64 {
         self.header.revision

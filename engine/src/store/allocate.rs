@@ -126,6 +126,18 @@ impl Space {
             && !known.into_iter().any(|set| set.intersects(run))
     }
 
+    /// The part of a run of free blocks that may be written now: not what a reader may still read.
+    pub(super) fn usable(run: Run, views: &mut Views) -> RunSet {
+        let (_, usable) = views.quarantine().partition(run);
+        usable.into_iter().collect()
+    }
+
+    /// What lies behind the last block of the archive in the file.
+    pub(super) fn tail(&self) -> Option<Run> {
+        let start = Position::new(self.count)?;
+        Run::new(start, self.device_blocks.min(BLOCKS_MAX).saturating_sub(self.count))
+    }
+
     /// Everything freed in this transaction.
     pub(super) fn take_log(&mut self) -> RunSet {
         std::mem::take(&mut self.log)

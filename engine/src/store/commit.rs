@@ -103,7 +103,7 @@ impl Writer {
         let full = Error::Full { what: "number of commits", limit: u64::MAX };
         let is_forgotten = PlantedFault::ForgetTheRedoList.is_planted();
         let redo = if is_forgotten { WrittenRedoList::default() } else { update.redo };
-        Ok(MetaSlot {
+        let mut slot = MetaSlot {
             generation: self.generation,
             number: number.ok_or(full)?,
             block_count: self.block_count_to_commit()?,
@@ -112,8 +112,6 @@ impl Writer {
             redo_length: redo.length,
             loose: update.loose,
             reserved_streams: update.reserved_streams,
-            header_revision: self.store.header().revision,
-            header_digest: self.store.header_digest,
             counters: update.counters,
             pending_sessions: if update.sessions_recorded {
                 Vec::new()
@@ -122,7 +120,9 @@ impl Writer {
             },
             metadata: update.metadata,
             ..current.slot.clone()
-        })
+        };
+        self.store.name_header(&mut slot);
+        Ok(slot)
     }
 
     /// Writes a slot to the pair that does not hold the current commit.

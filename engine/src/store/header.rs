@@ -1,5 +1,8 @@
 //! The two copies of the header: which counts, and whether the other needs mending.
 
+use std::sync::Arc;
+
+use super::Store;
 use crate::crypto::{HeaderKey, MasterKey, Secret, unwrap_master_key};
 use crate::device::Device;
 use crate::error::{Check, Error, Result, Value};
@@ -11,17 +14,50 @@ use crate::format::{
 /// Positions of the header and of its copy.
 pub(super) const HEADERS: [Position; 2] = [Position::at(0), Position::at(7)];
 
+/// The header as the file holds it.
+#[derive(Debug, Clone)]
+pub(super) struct KnownHeader {
+    pub(super) header: Arc<Header>,
+    pub(super) bytes: Box<[u8; BLOCK_SIZE]>,
+    pub(super) digest: [u8; 32],
+}
+
+impl KnownHeader {
+    pub(super) fn new(header: Header, bytes: Box<[u8; BLOCK_SIZE]>) -> KnownHeader {
+        KnownHeader { header: Arc::new(header), digest: header_digest(&bytes), bytes }
+    }
+}
+
 /// The header that counts, authenticated.
 #[derive(Debug)]
 pub(super) struct OpenedHeader {
     pub(super) master: MasterKey,
+    /// The key slot that the secret opened.
+    pub(super) slot: usize,
     pub(super) header: Header,
     pub(super) bytes: Box<[u8; BLOCK_SIZE]>,
+    /// Copies that hold it.
+    pub(super) good: Vec<Position>,
     /// Copies that are damaged or older.
     pub(super) mend: Vec<Position>,
 }
 
-type Parsed = (Position, Box<[u8; BLOCK_SIZE]>, Result<UncheckedHeader>);
+pub(super) type Parsed = (Position, Box<[u8; BLOCK_SIZE]>, Result<UncheckedHeader>);
+
+impl OpenedHeader {
+    pub(super) fn known(&self) -> KnownHeader {
+        KnownHeader::new(self.header.clone(), self.bytes.clone())
+    }
+}
+
+impl Store {
+    /// Makes a slot name the header as it is now.
+    pub(super) fn name_header(&self, slot: &mut MetaSlot) {
+        let known = self.header.load();
+        slot.header_revision = known.header.revision;
+        slot.header_digest = known.digest;
+    }
+}
 
 /// Reads both copies, unlocks the newer, and authenticates both.
 pub(super) fn open_header(device: &dyn Device, secret: &Secret) -> Result<OpenedHeader> {
@@ -37,17 +73,15 @@ pub(super) fn open_header(device: &dyn Device, secret: &Secret) -> Result<Opened
     let Some((_, bytes, unchecked)) = newest else {
         return Err(worst(copies));
     };
-    let (master, _) = unwrap_master_key(unchecked.slots(), secret, unchecked.archive())?;
+    let (master, slot) = unlock(unchecked, &copies, secret)?;
     let key = HeaderKey::derive(&master, unchecked.archive());
-    let mut mend = Vec::new();
+    let (mut good, mut mend) = (Vec::new(), Vec::new());
     for (position, other, parsed) in &copies {
         match parsed {
             // Its checksum holds and its code does not: somebody without the key wrote it.
             Ok(parsed) if parsed.archive() == unchecked.archive() => {
                 parsed.clone().authenticate(&key)?;
-                if other != bytes {
-                    mend.push(*position);
-                }
+                if other == bytes { &mut good } else { &mut mend }.push(*position);
             }
             Ok(parsed) => {
                 let (expected, found) = (unchecked.archive(), parsed.archive());
@@ -57,7 +91,28 @@ pub(super) fn open_header(device: &dyn Device, secret: &Secret) -> Result<Opened
         }
     }
     let header = unchecked.clone().authenticate(&key)?;
-    Ok(OpenedHeader { master, header, bytes: bytes.clone(), mend })
+    Ok(OpenedHeader { master, slot, header, bytes: bytes.clone(), good, mend })
+}
+
+/// Unlocks the newest copy. If the secret opens no slot of it but one of the other copy, the newest was
+/// either made by somebody who knows the master key, and the slot is gone; or it was tampered with.
+fn unlock(
+    newest: &UncheckedHeader,
+    copies: &[Parsed],
+    secret: &Secret,
+) -> Result<(MasterKey, usize)> {
+    let archive = newest.archive();
+    let wrong = match unwrap_master_key(newest.slots(), secret, archive) {
+        Err(error @ Error::WrongKey { .. }) => error,
+        outcome => return outcome,
+    };
+    let others = copies.iter().filter_map(|(_, _, parsed)| parsed.as_ref().ok());
+    for other in others.filter(|other| other.slots() != newest.slots()) {
+        if let Ok((master, _)) = unwrap_master_key(other.slots(), secret, other.archive()) {
+            newest.clone().authenticate(&HeaderKey::derive(&master, archive))?;
+        }
+    }
+    Err(wrong)
 }
 
 /// The meta slot names the header that was there when it was written: an older one put back is tampering,
@@ -72,7 +127,7 @@ pub(super) fn check_revision(opened: &OpenedHeader, slot: &MetaSlot) -> Result<(
 }
 
 /// A file too short for a header is told apart: no archive at all, or the beginning of one.
-fn check_length(device: &dyn Device) -> Result<()> {
+pub(super) fn check_length(device: &dyn Device) -> Result<()> {
     let found_bytes = device.length_bytes()?;
     let expected_bytes = u64::from(RESERVED_BLOCKS) * BLOCK_SIZE_U64;
     if found_bytes >= expected_bytes {
@@ -88,7 +143,7 @@ fn check_length(device: &dyn Device) -> Result<()> {
     Err(Error::Truncated { expected_bytes, found_bytes })
 }
 
-fn parse(device: &dyn Device, position: Position) -> Parsed {
+pub(super) fn parse(device: &dyn Device, position: Position) -> Parsed {
     let mut bytes = Box::new([0; BLOCK_SIZE]);
     let parsed = device
         .read(position, &mut bytes[..])

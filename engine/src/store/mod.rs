@@ -4,6 +4,7 @@
 //! threads read through it. [`Writer`] is the one half that changes anything.
 
 mod allocate;
+mod backup;
 mod choose;
 mod commit;
 mod create;
@@ -14,9 +15,11 @@ mod read;
 mod recover;
 mod redo;
 mod run_set;
+mod slots;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod wipe;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -24,7 +27,10 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 
+use header::KnownHeader;
+
 pub use allocate::{RESERVE_BLOCKS, Urgency};
+pub use backup::{ExportedHeader, HeaderImport};
 pub use commit::SlotUpdate;
 pub use create::CreateOptions;
 pub use open::{Access, Io, OpenOptions};
@@ -33,9 +39,10 @@ pub use planted::PlantedFault;
 pub use planted::with_planted_fault;
 pub use recover::Recovery;
 pub use run_set::RunSet;
+pub use slots::NewKey;
 pub use stage::Writer;
 
-use crate::crypto::Sealer;
+use crate::crypto::{ReceiptKey, Sealer};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::{Generation, Header, MetaSlot, Position};
@@ -46,8 +53,10 @@ use crate::format::{Generation, Header, MetaSlot, Position};
 pub struct Store {
     device: Box<dyn Device>,
     sealer: Sealer,
-    header: Header,
-    header_digest: [u8; 32],
+    header: ArcSwap<KnownHeader>,
+    /// The key slot that was opened.
+    key_slot: usize,
+    receipt_key: ReceiptKey,
     current: ArcSwap<Commit>,
     poison: OnceLock<Arc<Error>>,
     process: u32,
@@ -105,14 +114,29 @@ impl Store {
         self.current.load_full()
     }
 
+    /// The code of a commit in receipts: over everything that its meta slot says.
+    pub fn receipt_code(&self, commit: &Commit) -> Result<[u8; 32]> {
+        Ok(self.receipt_key.mac(&commit.slot.encode()?[..]))
+    }
+
+    /// Whether a code is that of a commit. Compared in constant time.
+    pub fn is_receipt_code(&self, commit: &Commit, code: &[u8; 32]) -> Result<bool> {
+        Ok(self.receipt_key.verify(&commit.slot.encode()?[..], code))
+    }
+
     /// The archive's header.
-    pub fn header(&self) -> &Header {
-        &self.header
+    pub fn header(&self) -> Arc<Header> {
+        Arc::clone(&self.header.load().header)
+    }
+
+    /// Number of the key slot that the secret opened.
+    pub fn key_slot(&self) -> usize {
+        self.key_slot
     }
 
     /// Time of creation. The specification's name is `created`.
     pub fn created(&self) -> crate::format::Timestamp {
-        self.header.created
+        self.header().created
     }
 
     /// The file, unless the store lies on another device.

@@ -11,12 +11,12 @@ use super::header::{OpenedHeader, check_revision, open_header};
 use super::read::read_one;
 use super::redo::RedoList;
 use super::{Commit, Recovery, Redirects, RunSet, Store, Writer};
-use crate::crypto::{KeyKind, Sealer, Secret, random_u32};
+use crate::crypto::{KeyKind, MasterKey, ReceiptKey, Sealer, Secret, random_u32};
 use crate::device::{self, Device, FileDevice, MappedDevice};
 use crate::error::{Check, Error, Result};
 use crate::format::{
     BLOCK_SIZE, BLOCK_SIZE_U64, Generation, META_STREAM, MetaSlot, PENDING_SESSIONS_MAX, Position,
-    SessionRecord, header_digest,
+    SessionRecord,
 };
 
 /// Whether the archive is opened to be changed.
@@ -114,8 +114,9 @@ impl Store {
         let store = Store {
             device,
             sealer,
-            header: header.header.clone(),
-            header_digest: header_digest(&header.bytes),
+            header: ArcSwap::from_pointee(header.known()),
+            key_slot: header.slot,
+            receipt_key: ReceiptKey::derive(&header.master, header.header.archive),
             current: ArcSwap::from_pointee(commit),
             poison: OnceLock::new(),
             process: std::process::id(),
@@ -127,7 +128,7 @@ impl Store {
             return Ok((store, None));
         }
         store.recover(&header, &chosen, &list)?;
-        let writer = Writer::begin_session(&store, &chosen, list.blocks)?;
+        let writer = Writer::begin_session(&store, header.master, &chosen, list.blocks)?;
         Ok((store, Some(writer)))
     }
 }
@@ -136,13 +137,19 @@ impl Writer {
     /// Raises the session number durably, before anything is sealed in it. A commit of its own, which
     /// changes nothing else: the redo list stays named until the next, as its images are
     /// in place and may be copied again.
-    fn begin_session(store: &Arc<Store>, chosen: &Chosen, listed: RunSet) -> Result<Writer> {
+    fn begin_session(
+        store: &Arc<Store>,
+        master: MasterKey,
+        chosen: &Chosen,
+        listed: RunSet,
+    ) -> Result<Writer> {
         let before = chosen.slot.generation;
         let full = Error::Full { what: "number of sessions", limit: u64::from(u32::MAX) };
         let session = before.session.checked_add(1).ok_or_else(|| full.clone())?;
         let generation = Generation { session, step: 0, salt: random_u32()? };
         let mut writer = Writer {
             store: Arc::clone(store),
+            master,
             generation,
             space: Space::default(),
             views: Views::default(),
@@ -156,8 +163,7 @@ impl Writer {
         let mut slot = chosen.slot.clone();
         slot.generation = generation;
         slot.number = slot.number.checked_add(1).ok_or(full)?;
-        slot.header_revision = store.header.revision;
-        slot.header_digest = store.header_digest;
+        store.name_header(&mut slot);
         note_session(&mut slot, before);
         let commit = writer.write_slot(slot, Redirects::none())?;
         writer.begin(&commit)?;
@@ -176,7 +182,7 @@ fn note_session(slot: &mut MetaSlot, ended: Generation) {
     pending.push(SessionRecord { session: ended.session, salt: ended.salt, last_step: ended.step });
 }
 
-fn read_slot(device: &dyn Device, sealer: &Sealer, position: Position) -> Copy {
+pub(super) fn read_slot(device: &dyn Device, sealer: &Sealer, position: Position) -> Copy {
     let read = || {
         let mut sealed = Box::new([0; BLOCK_SIZE]);
         device.read(position, &mut sealed[..])?;

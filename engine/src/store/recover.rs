@@ -71,7 +71,17 @@ impl Store {
             self.copy_images(images)?;
             self.device.sync()?;
         }
-        for &position in &header.mend {
+        self.recover_header(header, chosen)?;
+        Ok(())
+    }
+
+    /// Both copies of the header, one at a time. Where one is bad or a change was under way, the good one is written
+    /// again first: it may be in the page cache only, and a power cut must not find both half written.
+    fn recover_header(&self, header: &OpenedHeader, chosen: &Chosen) -> Result<()> {
+        if header.mend.is_empty() && header.header.revision == chosen.slot.header_revision {
+            return Ok(());
+        }
+        for &position in header.good.iter().chain(&header.mend) {
             self.device.write(position, &header.bytes[..])?;
             self.device.sync()?;
         }

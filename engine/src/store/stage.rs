@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::allocate::{Space, Urgency, Views};
 use super::choose::Pair;
 use super::{Redirects, RunSet, Store};
-use crate::crypto::{KeyKind, SealJob};
+use crate::crypto::{KeyKind, MasterKey, SealJob};
 use crate::error::{Check, Error, Result};
 use crate::format::{BLOCK_SIZE, Generation, Position, RESERVED_BLOCKS, RedoEntry, Run};
 
@@ -23,6 +23,8 @@ const WRITE_BACK_BLOCKS: usize = 256;
 #[derive(Debug)]
 pub struct Writer {
     pub(super) store: Arc<Store>,
+    /// Wraps the master key for new key slots, and authenticates changed headers.
+    pub(super) master: MasterKey,
     /// What is sealed now carries this generation.
     pub(super) generation: Generation,
     pub(super) space: Space,

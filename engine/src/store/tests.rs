@@ -3,6 +3,7 @@
 //! - a commit is there after it returned, a rollback leaves nothing, and a changed block is found at its spare
 //!   until it is in its place (`commit`);
 //! - after a write or sync that failed, every call says so, and opening again gives a commit, whole (`faults`);
+//! - a change of key slots is whole after a crash, and an older header or slot is never accepted (`slots`);
 //! - newer formats, wrong keys, damage, tampering, truncation and locks are told apart (`open`);
 //! - a run that is read in batches is what its blocks are, one by one (`read`).
 
@@ -11,6 +12,7 @@ mod commit;
 mod faults;
 mod open;
 mod read;
+mod slots;
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
 //! A commit of the archive: streams first, then the trees, the trash last, then the engine's protocol.
 
+use ar7_engine::format::PENDING_SESSIONS_MAX;
 use ar7_engine::store::SlotUpdate;
 
 use super::registry::TRASH_COUNTER;
@@ -18,14 +19,23 @@ impl State {
         if self.is_changed() { self.commit_flushed() } else { Ok(()) }
     }
 
+    /// Whether a commit has something to do.
+    pub(super) fn is_changed(&self) -> bool {
+        self.differs() || self.registry.has_dying()
+    }
+
+    /// Whether anything was done since the last commit, flushed or not.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.failed.is_some() || self.open.values().any(|open| open.changed) || self.differs()
+    }
+
     /// Whether the state differs from the last commit's.
-    pub(super) fn is_changed(&mut self) -> bool {
+    fn differs(&self) -> bool {
         let slot = &self.registry.store().current().slot;
         self.registry.is_touched()
             || slot.reserved_streams != self.reserved
             || slot.metadata != self.metadata
             || slot.counters != self.counters
-            || self.registry.has_dying()
     }
 
     /// Frees some blocks of dying streams and commits. Returns whether any are left.
@@ -72,6 +82,16 @@ impl State {
         };
         self.registry.writer().commit(update)?;
         Ok(())
+    }
+
+    /// Records the sessions that ended, where the meta slot has many of them: it has room for so many, and a receipt of
+    /// any of them is to check out for ever. What keeps this from being done, such as a full disk, is no
+    /// reason not to open: the next commit does it, or says why not.
+    pub(super) fn settle_sessions(&mut self) {
+        let pending = self.registry.store().current().slot.pending_sessions.len();
+        if pending >= PENDING_SESSIONS_MAX / 2 && self.commit_flushed().is_err() {
+            let _ = self.rollback();
+        }
     }
 
     /// Moves the sessions that ended since from the meta slot to their tree.

@@ -2,6 +2,7 @@
 
 mod commit;
 mod flush;
+mod keys;
 mod pages;
 mod registry;
 mod snapshot;
@@ -10,6 +11,7 @@ mod stream_registry;
 #[cfg(test)]
 mod tests;
 mod trash;
+mod wipe;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -143,7 +145,7 @@ impl Archive {
     /// Opens an archive.
     pub fn open(path: &Path, secret: &Secret, options: OpenOptions) -> Result<Archive> {
         let (store, writer) = Store::open(path, secret, options)?;
-        Ok(Archive::new(store, writer))
+        Archive::opened(store, writer)
     }
 
     /// Opens the archive on a device.
@@ -153,7 +155,15 @@ impl Archive {
         options: OpenOptions,
     ) -> Result<Archive> {
         let (store, writer) = Store::open_device(device, secret, options)?;
-        Ok(Archive::new(store, writer))
+        Archive::opened(store, writer)
+    }
+
+    fn opened(store: Arc<Store>, writer: Option<Writer>) -> Result<Archive> {
+        let archive = Archive::new(store, writer);
+        if archive.inner.writer {
+            archive.state()?.writing()?.settle_sessions();
+        }
+        Ok(archive)
     }
 
     fn new(store: Arc<Store>, writer: Option<Writer>) -> Archive {

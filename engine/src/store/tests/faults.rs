@@ -10,7 +10,7 @@ use crate::format::BLOCK_SIZE;
 
 /// A device on which one operation fails.
 #[derive(Clone)]
-struct Faulty {
+pub(super) struct Faulty {
     device: MemoryDevice,
     /// Operations until the failure; none when it does not fail.
     left: Arc<Mutex<Option<u32>>>,
@@ -19,7 +19,7 @@ struct Faulty {
 
 /// How a write fails.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Fault {
+pub(super) enum Fault {
     /// Nothing is written.
     Nothing,
     /// Half a block is written.
@@ -29,11 +29,11 @@ enum Fault {
 }
 
 impl Faulty {
-    fn on(device: &MemoryDevice, fault: Fault) -> Faulty {
+    pub(super) fn on(device: &MemoryDevice, fault: Fault) -> Faulty {
         Faulty { device: device.clone(), left: Arc::new(Mutex::new(None)), fault }
     }
 
-    fn fail_after(&self, operations: u32) {
+    pub(super) fn fail_after(&self, operations: u32) {
         *self.left.lock().unwrap() = Some(operations);
     }
 
@@ -121,7 +121,7 @@ fn transaction(writer: &mut Writer, world: &World, blocks: &mut Vec<BlockRef>) -
     commit(writer, 2).map(drop)
 }
 
-fn assert_poisoned<T>(outcome: Result<T>) {
+pub(super) fn assert_poisoned<T>(outcome: Result<T>) {
     match outcome.err() {
         Some(Error::Poisoned { cause }) => assert!(matches!(*cause, Error::Io { .. }), "{cause}"),
         other => panic!("expected to be told of the failure, found {other:?}"),

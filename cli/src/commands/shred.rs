@@ -1,0 +1,39 @@
+//! `shred`: the keys go, and with them what is in the archive.
+
+use std::io::{self, BufRead, IsTerminal};
+
+use ar7_engine::store::Store;
+
+use crate::arguments::{Common, Shred};
+use crate::exit::Failure;
+use crate::names::Shown;
+use crate::output::Output;
+use crate::session::at;
+
+/// Destroys the keys, after asking.
+pub(crate) fn run(common: &Common, options: &Shred) -> Result<(), Failure> {
+    let path = &options.archive;
+    std::fs::metadata(path).map_err(|error| Failure::file(path, "open", error))?;
+    if !options.yes && !confirmed(options)? {
+        return Err(Failure::NotConfirmed);
+    }
+    Store::shred(path).map_err(|error| at(path)(error.into()))?;
+    if common.quiet {
+        return Ok(());
+    }
+    let mut output = Output::new();
+    output
+        .line("the keys are destroyed; remove exported headers and other copies of the file too")?;
+    output.finish()
+}
+
+fn confirmed(options: &Shred) -> Result<bool, Failure> {
+    if !io::stdin().is_terminal() {
+        return Ok(false);
+    }
+    let name = Shown::path(&options.archive);
+    eprint!("{name}: destroys every key; nobody will ever read the archive again. Type yes: ");
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).map_err(Failure::Input)?;
+    Ok(answer.trim() == "yes")
+}

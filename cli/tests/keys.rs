@@ -1,0 +1,131 @@
+//! Keys of an archive: added, listed, changed and removed; and a header that is kept elsewhere.
+
+mod common;
+
+use std::fs;
+
+use common::{Bench, Ran, output};
+
+/// Costs that are quick to pay.
+const CHEAP: &str = "--kdf-memory 64KiB --kdf-passes 1";
+
+fn bench() -> Bench {
+    let bench = Bench::new();
+    bench.write("second", [8; 32]);
+    bench.write("third", [9; 32]);
+    bench.ok("create a.ar7 --label first");
+    bench.write("file", "content");
+    bench.ok("ingest a.ar7 file");
+    bench
+}
+
+/// Runs a line with passphrases in the environment, and no key file.
+fn with_passphrases(bench: &Bench, line: &str, present: &str, new: &str) -> Ran {
+    let mut command = bench.command();
+    command.env_remove("AR7_KEY_FILE");
+    command.env("AR7_PASSPHRASE", present).env("AR7_NEW_PASSPHRASE", new);
+    output(command.args(line.split_whitespace()))
+}
+
+fn assert_opens(bench: &Bench, key: &str, opens: bool) {
+    let ran = bench.line(&format!("--key-file {key} cat a.ar7 file"));
+    assert_eq!(ran.code, if opens { 0 } else { 3 }, "{key}: {}", ran.stderr);
+    assert_eq!(ran.text() == "content", opens, "{key}");
+}
+
+#[test]
+fn key_files_come_and_go() {
+    let bench = bench();
+    let added = bench.ok("key add a.ar7 --new-key-file second --label laptop");
+    assert_eq!(added.text(), "slot 1 holds the new key\n");
+    let listed = bench.ok("--key-file second key list a.ar7").text();
+    assert_eq!(listed, "0: key file, \"first\"\n1: key file, \"laptop\" (opened with this)\n");
+    assert_opens(&bench, "key", true);
+    // Changes the key that it was opened with; the label stays unless another is given.
+    bench.ok("--key-file second key change a.ar7 --new-key-file third");
+    assert_opens(&bench, "second", false);
+    assert_opens(&bench, "third", true);
+    let renamed = bench.ok("--key-file third key label a.ar7 desk");
+    assert_eq!(renamed.text(), "slot 1 has the new label\n");
+    bench.ok("--key-file third key remove a.ar7 0");
+    assert_opens(&bench, "key", false);
+    let listed = bench.ok("--key-file third key list a.ar7").text();
+    assert_eq!(listed, "1: key file, \"desk\" (opened with this)\n");
+    let json = bench.ok("--key-file third key list a.ar7 --json").text();
+    let json: serde_json::Value = serde_json::from_str(&json).expect("one document");
+    assert_eq!((&json["opened"], &json["revision"]), (&1.into(), &5.into()));
+    assert_eq!(json["key_slots"][0]["label"], "desk");
+    bench.ok("--key-file third verify a.ar7");
+}
+
+#[test]
+fn passphrases_come_and_go() {
+    let bench = bench();
+    let new = |line: &str| {
+        let mut command = bench.command();
+        command.env("AR7_NEW_PASSPHRASE", "one");
+        output(command.args(line.split_whitespace()))
+    };
+    let added = new(&format!("key add a.ar7 {CHEAP} --label phrase"));
+    assert_eq!((added.code, added.text().as_str()), (0, "slot 1 holds the new key\n"));
+    let opened = with_passphrases(&bench, "cat a.ar7 file", "one", "");
+    assert_eq!((opened.code, opened.text().as_str()), (0, "content"));
+    let changed = with_passphrases(&bench, &format!("key change a.ar7 {CHEAP}"), "one", "two");
+    assert_eq!(changed.code, 0, "{}", changed.stderr);
+    let codes = ["one", "two"].map(|text| with_passphrases(&bench, "ls a.ar7", text, "").code);
+    assert_eq!(codes, [3, 0]);
+    let listed = bench.ok("key list a.ar7").text();
+    assert!(listed.contains("1: passphrase, Argon2id 64 KiB, 1 passes, 1 lanes, \"phrase\"\n"));
+    // Together with the first, this would cost more than any reader is ready to pay.
+    let ran = new("key add a.ar7 --kdf-memory 1GiB --kdf-passes 1");
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    assert!(ran.stderr.contains("allowed is 1048576"), "{}", ran.stderr);
+}
+
+#[test]
+fn what_cannot_be_done_to_keys_is_told() {
+    let bench = bench();
+    bench.fails("key remove a.ar7 0", 2, "slot 0 holds the only key");
+    bench.fails("key remove a.ar7 3", 2, "there is no key in slot 3");
+    bench.fails("key change a.ar7 9 --new-key-file second", 2, "there is no key in slot 9");
+    bench.fails("--key-file second key list a.ar7", 3, "wrong key");
+    bench.fails("key add a.ar7", 2, "no key");
+    let label = "x".repeat(65);
+    bench.fails(&format!("key add a.ar7 --new-key-file second --label {label}"), 2, "label");
+    bench.fails("key add a.ar7 --new-key-file missing", 1, "missing: open");
+    for _ in 1..8 {
+        bench.ok("key add a.ar7 --new-key-file second -q");
+    }
+    bench.fails("key add a.ar7 --new-key-file second", 1, "number of key slots is at most 8");
+}
+
+#[test]
+fn header_is_kept_elsewhere_and_put_back() {
+    let bench = bench();
+    bench.ok("header export a.ar7 header");
+    assert_eq!(fs::read(bench.path("header")).expect("exported").len(), 4096);
+    bench.fails("header export a.ar7 header", 1, "header: create");
+    let good = fs::read(bench.path("a.ar7")).expect("the archive");
+    let mut destroyed = good.clone();
+    destroyed[..4096].fill(0);
+    destroyed[7 * 4096..8 * 4096].fill(0);
+    bench.write("a.ar7", &destroyed);
+    bench.fails("ls a.ar7", 4, "not an ar7 archive");
+    bench.fails("--key-file second header import a.ar7 header", 3, "header: wrong key");
+    assert_eq!(fs::read(bench.path("a.ar7")).expect("the archive"), destroyed, "unchanged");
+    let imported = bench.ok("header import a.ar7 header").text();
+    assert_eq!(imported, "the header has revision 1\n");
+    assert!(fs::read(bench.path("a.ar7")).expect("the archive") == good);
+    bench.ok("verify a.ar7");
+    // After a change of keys it is an older header.
+    bench.ok("key add a.ar7 --new-key-file second");
+    bench.fails("header import a.ar7 header", 4, "header revision: expected 2, found 1");
+    assert_opens(&bench, "second", true);
+    let imported = bench.ok("header import a.ar7 header --older").text();
+    assert_eq!(imported, "the header has revision 3, with the keys of the older one\n");
+    assert_opens(&bench, "second", false);
+    assert_opens(&bench, "key", true);
+    bench.ok("create b.ar7");
+    bench.fails("header import b.ar7 header --older", 4, "meta slot");
+    bench.fails("header import a.ar7 key", 2, "length of an exported header");
+}

@@ -1,0 +1,47 @@
+//! `receipt` and `verify --receipt`.
+
+mod common;
+
+use std::fs;
+
+use common::Bench;
+
+#[test]
+fn older_and_forked_archives_are_told_by_a_receipt() {
+    let bench = Bench::new();
+    bench.write("file", "content");
+    bench.ok("ingest a.ar7 file");
+    let first = bench.ok("receipt a.ar7").text();
+    assert!(first.starts_with("ar7-receipt-1 ") && first.lines().count() == 1, "{first}");
+    bench.write("receipt", &first);
+    fs::copy(bench.path("a.ar7"), bench.path("old.ar7")).expect("a copy");
+    bench.ok("verify a.ar7 --receipt receipt");
+    bench.ok("mkdir a.ar7 directory");
+    let second = bench.ok("receipt a.ar7").text();
+    for receipt in [first.trim(), second.trim()] {
+        let ran = bench.run(["verify", "a.ar7", "--receipt", receipt]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+    }
+    let ran = bench.run(["verify", "old.ar7", "--receipt", second.trim()]);
+    assert_eq!(ran.code, 4);
+    assert!(ran.stderr.contains("the archive is older than the receipt"), "{}", ran.stderr);
+    bench.ok("mkdir old.ar7 another");
+    bench.ok("verify old.ar7 --receipt receipt");
+    let ran = bench.run(["verify", "old.ar7", "--receipt", second.trim()]);
+    assert_eq!(ran.code, 4);
+    assert!(ran.stderr.contains("the archive forks from the receipt"), "{}", ran.stderr);
+}
+
+#[test]
+fn what_is_no_receipt_is_refused() {
+    let bench = Bench::new();
+    bench.ok("create a.ar7");
+    bench.ok("create b.ar7");
+    bench.write("receipt", bench.ok("receipt a.ar7").text().replace('\n', "\r\n"));
+    bench.ok("verify a.ar7 --receipt receipt");
+    bench.fails("verify b.ar7 --receipt receipt", 4, "the receipt is of archive");
+    bench.fails("verify a.ar7 --receipt ar7-receipt-1", 2, "not a receipt");
+    bench.fails("verify a.ar7 --receipt missing", 1, "missing: open");
+    bench.fails("verify a.ar7 --receipt key", 2, "not a receipt");
+    bench.fails("verify a.ar7 --receipt a.ar7", 2, "not a receipt");
+}

@@ -1,0 +1,130 @@
+//! The header, kept elsewhere: both copies lie in the first 32 KiB of the file, and without a header no key
+//! opens anything.
+
+use std::path::Path;
+
+use super::Store;
+use super::choose::{SLOTS, choose};
+use super::header::{HEADERS, check_length, parse};
+use super::open::read_slot;
+use crate::crypto::{HeaderKey, MasterKey, Sealer, Secret, unwrap_master_key};
+use crate::device::{Access, Device, FileDevice};
+use crate::error::{Check, Error, Result};
+use crate::format::{BLOCK_SIZE, Header, Position, UncheckedHeader, header_digest};
+
+/// A header that was exported, authenticated with a key of its slots.
+#[derive(Debug)]
+pub struct ExportedHeader {
+    master: MasterKey,
+    header: Header,
+    bytes: Box<[u8; BLOCK_SIZE]>,
+}
+
+/// What an import did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeaderImport {
+    /// Revision of the header that both copies hold now.
+    pub revision: u64,
+    /// Whether the keys of an older header were brought back, under a new revision.
+    pub is_older: bool,
+}
+
+impl ExportedHeader {
+    /// Reads what [`Store::export_header`] returned.
+    pub fn open(bytes: &[u8], secret: &Secret) -> Result<ExportedHeader> {
+        let bytes: &[u8; BLOCK_SIZE] = bytes.try_into().map_err(|_| Error::OutOfBounds {
+            what: "length of an exported header",
+            found: bytes.len().into(),
+            allowed: BLOCK_SIZE.into(),
+        })?;
+        let unchecked = UncheckedHeader::parse(HEADERS[0], bytes)?;
+        unchecked.check_writable()?;
+        let archive = unchecked.archive();
+        let (master, _) = unwrap_master_key(unchecked.slots(), secret, archive)?;
+        let header = unchecked.authenticate(&HeaderKey::derive(&master, archive))?;
+        Ok(ExportedHeader { master, header, bytes: Box::new(*bytes) })
+    }
+}
+
+impl Store {
+    /// The header, as both copies hold it: one block, to be kept elsewhere.
+    pub fn export_header(&self) -> Box<[u8; BLOCK_SIZE]> {
+        self.header.load().bytes.clone()
+    }
+
+    /// Puts an exported header back into the file, which must be of the same archive.
+    ///
+    /// A header that is older than the one that the newest commit names is refused, because it would bring
+    /// back keys that were removed since. `accept_older` does just that, under a revision of its own.
+    pub fn import_header(
+        path: &Path,
+        exported: &ExportedHeader,
+        accept_older: bool,
+    ) -> Result<HeaderImport> {
+        let import = || {
+            let file = FileDevice::open(path, Access::ReadWrite)?;
+            file.lock_exclusive()?;
+            Store::import_header_device(&file, exported, accept_older)
+        };
+        import().map_err(|error: Error| error.at_path(path))
+    }
+
+    /// The same on a device.
+    pub fn import_header_device(
+        device: &dyn Device,
+        exported: &ExportedHeader,
+        accept_older: bool,
+    ) -> Result<HeaderImport> {
+        check_length(device)?;
+        let archive = exported.header.archive;
+        let sealer = Sealer::new(&exported.master, archive);
+        let copies = SLOTS.map(|position| read_slot(device, &sealer, position));
+        if copies.iter().all(|copy| copy.outcome.is_err()) {
+            // The id is part of every key and of what every tag authenticates: a slot that opens proves that the
+            // header is this archive's. Nothing else does; what the file has for a header may be anybody's.
+            let expected = "a meta slot that the keys of the header open";
+            return Err(Error::damaged(SLOTS[0], Check::MetaSlot, expected, "none"));
+        }
+        let slot = choose(&copies, true)?.slot;
+        let found = authentic_headers(device, exported);
+        let newest = found.iter().map(|(_, revision, _)| *revision).max();
+        let known = newest.unwrap_or(0).max(slot.header_revision);
+        let same_as_found = found.iter().any(|(_, _, bytes)| *bytes == exported.bytes);
+        let named = header_digest(&exported.bytes) == slot.header_digest;
+        let revision = exported.header.revision;
+        let is_current = revision > known || (revision == known && (same_as_found || named));
+        let (bytes, revision) = if is_current {
+            (exported.bytes.clone(), revision)
+        } else if accept_older {
+            let full = Error::Full { what: "revision of the header", limit: u64::MAX };
+            let revision = known.checked_add(1).ok_or(full)?;
+            let mut header = exported.header.clone();
+            header.revision = revision;
+            (header.encode(&HeaderKey::derive(&exported.master, archive)), revision)
+        } else {
+            return Err(Error::tampered(None, Check::HeaderRevision, known, revision));
+        };
+        // The copy that is of no use first: a torn write never costs a good one while the other is bad.
+        let is_found = |position: &Position| found.iter().any(|(at, ..)| at == position);
+        let mut positions = HEADERS;
+        positions.sort_by_key(is_found);
+        for position in positions {
+            device.write(position, &bytes[..])?;
+            device.sync()?;
+        }
+        Ok(HeaderImport { revision, is_older: !is_current })
+    }
+}
+
+type Found = (Position, u64, Box<[u8; BLOCK_SIZE]>);
+
+/// The copies in the file that the exported header's key authenticates.
+fn authentic_headers(device: &dyn Device, exported: &ExportedHeader) -> Vec<Found> {
+    let key = HeaderKey::derive(&exported.master, exported.header.archive);
+    let authentic = |position: Position| {
+        let (_, bytes, parsed) = parse(device, position);
+        let header = parsed.ok()?.authenticate(&key).ok()?;
+        Some((position, header.revision, bytes))
+    };
+    HEADERS.into_iter().filter_map(authentic).collect()
+}

@@ -1,0 +1,44 @@
+//! Keys of an open archive. Every change is a commit of its own.
+
+use ar7_engine::crypto::Secret;
+use ar7_engine::store::{NewKey, Writer};
+
+use super::Archive;
+use crate::error::Result;
+
+impl Archive {
+    /// Adds a key or passphrase. Returns the number of its slot. The key is durable when this returns.
+    ///
+    /// This and the other changes of keys need a transaction in which nothing is under way:
+    /// [`ar7_engine::Error::Uncommitted`] otherwise.
+    pub fn add_key(&self, new: &NewKey<'_>) -> Result<usize> {
+        self.change_keys(|writer| writer.add_key(new))
+    }
+
+    /// Removes the key in a slot. Both copies of the slot in the file are overwritten; the last key stays.
+    pub fn remove_key(&self, number: usize) -> Result<()> {
+        self.change_keys(|writer| writer.remove_key(number))
+    }
+
+    /// Replaces the key in a slot.
+    pub fn change_key(&self, number: usize, new: &NewKey<'_>) -> Result<()> {
+        self.change_keys(|writer| writer.change_key(number, new))
+    }
+
+    /// Gives the slot that a secret opens another label. Returns the slot's number.
+    pub fn relabel_key(&self, secret: &Secret, label: &str) -> Result<usize> {
+        self.change_keys(|writer| writer.relabel_key(secret, label))
+    }
+
+    fn change_keys<T>(
+        &self,
+        change: impl FnOnce(&mut Writer) -> ar7_engine::Result<T>,
+    ) -> Result<T> {
+        let mut state = self.state()?;
+        let writing = state.writing()?;
+        if writing.is_under_way() {
+            return Err(ar7_engine::Error::Uncommitted.into());
+        }
+        Ok(change(writing.registry.writer())?)
+    }
+}

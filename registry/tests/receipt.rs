@@ -1,0 +1,218 @@
+//! Receipts: an honest archive passes every receipt that was ever given of it, however it went on; an older copy of
+//! the file, and one that was written apart, pass none that came after.
+
+use ar7_engine::crypto::{RawKey, Secret};
+use ar7_engine::device::{Device, MemoryDevice};
+use ar7_engine::format::{BLOCK_SIZE, Position};
+use ar7_engine::store::{Access, OpenOptions};
+use ar7_registry::{Archive, CreateOptions, Error, Receipt};
+
+fn secret() -> Secret {
+    Secret::Key(RawKey::from_bytes([9; 32]))
+}
+
+fn create() -> (MemoryDevice, Archive) {
+    let device = MemoryDevice::new();
+    let boxed = Box::new(device.clone());
+    let archive = Archive::create_device(boxed, &secret(), &CreateOptions::default()).unwrap();
+    (device, archive)
+}
+
+fn open(device: &MemoryDevice, access: Access) -> Archive {
+    let options = OpenOptions { access, ..OpenOptions::default() };
+    Archive::open_device(Box::new(device.clone()), &secret(), options).unwrap()
+}
+
+fn add_stream(archive: &Archive) {
+    archive.new_stream().unwrap().append(&[1; 5000]).unwrap();
+    archive.commit().unwrap();
+}
+
+fn check(device: &MemoryDevice, receipt: &Receipt) -> Result<(), Error> {
+    open(device, Access::Read).check_receipt(receipt)
+}
+
+fn assert_fork(outcome: &Result<(), Error>) {
+    assert!(matches!(outcome, Err(Error::ForkOfReceipt { .. })), "{outcome:?}");
+}
+
+fn assert_older(outcome: &Result<(), Error>) {
+    assert!(matches!(outcome, Err(Error::OlderThanReceipt { .. })), "{outcome:?}");
+}
+
+#[test]
+fn honest_archive_passes_every_receipt_that_was_given_of_it() {
+    let (device, archive) = create();
+    let mut given = vec![archive.receipt().unwrap()];
+    let mut older = Vec::new();
+    add_stream(&archive);
+    given.push(archive.receipt().unwrap());
+    archive.close().unwrap();
+    // Sessions that commit, that commit nothing, and that are killed: more than the meta slot has room for.
+    for session in 0..80 {
+        older.push((device.snapshot().to_device(), given.len()));
+        let archive = open(&device, Access::Write);
+        given.push(archive.receipt().unwrap());
+        if session % 40 == 0 {
+            add_stream(&archive);
+            given.push(archive.receipt().unwrap());
+        }
+        if session % 3 == 0 {
+            drop(archive);
+        } else {
+            archive.close().unwrap();
+            given.push(open(&device, Access::Read).receipt().unwrap());
+        }
+    }
+    for receipt in &given {
+        check(&device, receipt).unwrap();
+        assert_eq!(receipt.to_string().parse::<Receipt>().unwrap(), *receipt);
+    }
+    // Each older copy of the file passes what had been given by then, and nothing that came after.
+    for (device, count) in older.iter().step_by(7) {
+        let outcomes = given.iter().map(|receipt| check(device, receipt));
+        for (number, outcome) in outcomes.enumerate() {
+            match outcome {
+                Ok(()) => assert!(number < *count),
+                refused => {
+                    assert!(number >= *count, "{number} of {count}");
+                    assert_older(&refused);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn copies_that_were_written_apart_fork() {
+    let (device, archive) = create();
+    add_stream(&archive);
+    archive.close().unwrap();
+    let before = open(&device, Access::Read).receipt().unwrap();
+    let other = device.snapshot().to_device();
+    for (device, steps) in [(&device, 1), (&other, 3)] {
+        let archive = open(device, Access::Write);
+        (0..steps).for_each(|_| add_stream(&archive));
+        archive.close().unwrap();
+    }
+    let [first, second] =
+        [&device, &other].map(|device| open(device, Access::Read).receipt().unwrap());
+    for device in [&device, &other] {
+        check(device, &before).unwrap();
+    }
+    check(&device, &first).unwrap();
+    assert_fork(&check(&other, &first));
+    assert_fork(&check(&device, &second));
+    // Also when the session has long ended.
+    for _ in 0..40 {
+        open(&device, Access::Write).close().unwrap();
+    }
+    check(&device, &first).unwrap();
+    assert_fork(&check(&device, &second));
+}
+
+#[test]
+fn receipt_of_the_newest_commit_names_what_it_says() {
+    let (device, archive) = create();
+    add_stream(&archive);
+    archive.close().unwrap();
+    let receipt = open(&device, Access::Read).receipt().unwrap();
+    // A code that somebody made up, under a check that anybody can compute.
+    let line = receipt.to_string();
+    let fields: Vec<&str> = line.split(' ').collect();
+    let forged = resign(&[fields[0], fields[1], fields[2], &"0".repeat(64), fields[4]].join(" "));
+    assert_fork(&check(&device, &forged.parse().unwrap()));
+    let another = { create().0 };
+    let refused = check(&another, &receipt);
+    assert!(matches!(refused, Err(Error::ReceiptOfAnother { .. })), "{refused:?}");
+}
+
+fn resign(body: &str) -> String {
+    use sha2::{Digest as _, Sha256};
+    let check = Sha256::digest(body.as_bytes());
+    let check = u32::from_be_bytes(check[..4].try_into().unwrap());
+    format!("{body} {check:08x}")
+}
+
+#[test]
+fn text_is_read_strictly() {
+    let (_device, archive) = create();
+    let line = archive.receipt().unwrap().to_string();
+    assert!(line.len() < Receipt::LENGTH_MAX);
+    assert_eq!(line.parse::<Receipt>().unwrap().to_string(), line);
+    let fields: Vec<&str> = line.split(' ').collect();
+    let with = |at: usize, field: &str| {
+        let mut changed = fields.clone();
+        changed[at] = field;
+        resign(&changed[..5].join(" "))
+    };
+    let upper = fields[1].to_uppercase();
+    let mut wrong = vec![
+        String::new(),
+        line.clone() + " ",
+        line.clone() + "\n",
+        format!(" {line}"),
+        line.replace(' ', "  "),
+        line[..line.len() - 1].to_owned(),
+        fields[..5].join(" "),
+        "x".repeat(100_000),
+        with(0, "ar7-receipt-2"),
+        with(2, "1.2"),
+        with(2, "1.2.0000000000000001"),
+        with(2, "+1.2.00000001"),
+        with(2, "4294967296.2.00000001"),
+        with(2, "1.2.00000001.4"),
+        with(3, &fields[3][1..]),
+        with(3, &fields[3].to_uppercase().replace(char::is_numeric, "A")),
+        with(3, &"+1".repeat(32)),
+        with(4, "2026-01-01"),
+        with(4, "2026-01-01T00:00:00.5Z"),
+        with(4, "2026-01-01T00:00:00+01:00"),
+        with(4, "9999-99-99T00:00:00Z"),
+    ];
+    if upper != fields[1] {
+        wrong.push(with(1, &upper));
+    }
+    // Every slip of one character.
+    for (at, found) in line.char_indices() {
+        let other = if found == '1' { '2' } else { '1' };
+        let mut slipped = line.clone();
+        slipped.replace_range(at..at + found.len_utf8(), &other.to_string());
+        wrong.push(slipped);
+    }
+    for text in wrong {
+        let outcome = text.parse::<Receipt>();
+        assert!(matches!(outcome, Err(Error::NotAReceipt { .. })), "{text}: {outcome:?}");
+    }
+    assert!(with(4, "2026-01-01T00:00:00Z").parse::<Receipt>().is_ok());
+}
+
+#[test]
+fn receipt_is_only_given_for_what_has_been_synced() {
+    let (device, archive) = create();
+    add_stream(&archive);
+    let before: Vec<u8> = device.to_bytes();
+    add_stream(&archive);
+    let newest = archive.receipt().unwrap();
+    drop(archive);
+    // As a kill leaves it between the write of the first copy of the slot and its sync: of the newest pair, the
+    // second copy is the older one still.
+    let after = device.to_bytes();
+    let is_newest = |at: u32| block(&after, at)[..12] == newest.generation().encode();
+    let pair = [[1, 3], [2, 4]].into_iter().find(|pair| is_newest(pair[0]));
+    let second = pair.expect("the newest pair")[1];
+    device.write(Position::at(second), block(&before, second)).unwrap();
+    let reader = open(&device, Access::Read);
+    assert!(matches!(reader.receipt(), Err(Error::NotSynced)));
+    reader.check_receipt(&newest).unwrap();
+    drop(reader);
+    let writer = open(&device, Access::Write);
+    let receipt = writer.receipt().unwrap();
+    writer.check_receipt(&newest).unwrap();
+    writer.close().unwrap();
+    check(&device, &receipt).unwrap();
+}
+
+fn block(image: &[u8], position: u32) -> &[u8] {
+    &image[position as usize * BLOCK_SIZE..][..BLOCK_SIZE]
+}

@@ -1,0 +1,93 @@
+//! After wiping, no block of what was deleted is left in the file; what is live, and what a reader of an earlier
+//! commit holds, is as it was.
+
+use std::collections::HashSet;
+
+use ar7_engine::crypto::{RawKey, Secret};
+use ar7_engine::device::MemoryDevice;
+use ar7_engine::format::BLOCK_SIZE;
+use ar7_engine::store::{Access, OpenOptions};
+use ar7_registry::{Archive, CreateOptions, Error};
+use uuid::Uuid;
+
+fn secret() -> Secret {
+    Secret::Key(RawKey::from_bytes([9; 32]))
+}
+
+fn create() -> (MemoryDevice, Archive) {
+    let device = MemoryDevice::new();
+    let boxed = Box::new(device.clone());
+    let archive = Archive::create_device(boxed, &secret(), &CreateOptions::default()).unwrap();
+    (device, archive)
+}
+
+fn add(archive: &Archive, blocks: usize) -> Uuid {
+    let mut stream = archive.new_stream().unwrap();
+    stream.append(&vec![7; blocks * 4008]).unwrap();
+    stream.identity()
+}
+
+/// Every block of the file but the first eight.
+fn blocks(device: &MemoryDevice) -> HashSet<Vec<u8>> {
+    device.to_bytes().chunks(BLOCK_SIZE).skip(8).map(<[u8]>::to_vec).collect()
+}
+
+fn assert_whole(archive: &Archive, stream: Uuid, blocks: usize) {
+    let mut bytes = vec![0; blocks * 4008];
+    archive.read_stream(stream).unwrap().read_at(0, &mut bytes).unwrap();
+    assert!(bytes.iter().all(|&byte| byte == 7));
+    let mut findings = Vec::new();
+    archive.verify(&mut |finding| findings.push(finding.to_string()), &mut |_| {}).unwrap();
+    assert_eq!(findings, Vec::<String>::new());
+}
+
+#[test]
+fn nothing_of_what_was_deleted_is_left() {
+    let (device, archive) = create();
+    let kept = add(&archive, 30);
+    archive.commit().unwrap();
+    let before = blocks(&device);
+    let deleted: Vec<Uuid> = (0..40).map(|_| add(&archive, 20)).collect();
+    archive.commit().unwrap();
+    // Blocks that hold the streams, and pages that name them.
+    let theirs: HashSet<Vec<u8>> = blocks(&device).difference(&before).cloned().collect();
+    assert!(theirs.len() > 40 * 20);
+    for stream in deleted {
+        assert!(archive.delete_stream(stream).unwrap());
+    }
+    archive.commit().unwrap();
+    assert!(blocks(&device).intersection(&theirs).count() >= 40 * 20, "deleting leaves them");
+    let mut told = 0;
+    let wiped = archive.wipe_free(&mut |blocks| told = blocks).unwrap();
+    assert!(wiped >= 40 * 20 && told == wiped, "{wiped} {told}");
+    assert_eq!(blocks(&device).intersection(&theirs).count(), 0);
+    assert_whole(&archive, kept, 30);
+    // The writer goes on in the same session, over the blanks.
+    let new = add(&archive, 100);
+    archive.commit().unwrap();
+    assert_whole(&archive, new, 100);
+    archive.close().unwrap();
+    let options = OpenOptions { access: Access::Read, ..OpenOptions::default() };
+    let archive = Archive::open_device(Box::new(device), &secret(), options).unwrap();
+    assert_whole(&archive, kept, 30);
+    assert_whole(&archive, new, 100);
+    let refused = archive.wipe_free(&mut |_| {});
+    assert!(matches!(refused, Err(Error::Engine(ar7_engine::Error::ReadOnly))), "{refused:?}");
+}
+
+#[test]
+fn what_a_reader_holds_is_not_wiped() {
+    let (device, archive) = create();
+    let before = blocks(&device);
+    let stream = add(&archive, 20);
+    archive.commit().unwrap();
+    let theirs: HashSet<Vec<u8>> = blocks(&device).difference(&before).cloned().collect();
+    let snapshot = archive.snapshot();
+    assert!(archive.delete_stream(stream).unwrap());
+    archive.wipe_free(&mut |_| {}).unwrap();
+    assert!(blocks(&device).intersection(&theirs).count() >= 20, "a commit that somebody reads");
+    drop(snapshot);
+    archive.wipe_free(&mut |_| {}).unwrap();
+    // But for a page that is live still.
+    assert!(blocks(&device).intersection(&theirs).count() <= 1);
+}
