@@ -3,6 +3,7 @@
 
 mod keys;
 mod nonce;
+mod protected;
 mod seal;
 mod slot;
 #[cfg(test)]

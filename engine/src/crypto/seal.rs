@@ -1,6 +1,7 @@
 //! Sealing and opening blocks.
 
 use std::fmt;
+use std::sync::Arc;
 
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
@@ -10,6 +11,7 @@ use uuid::Uuid;
 
 use super::keys::{KeyKind, MasterKey};
 use super::nonce::{Nonce, NonceSource, generation_of};
+use super::protected::Protected;
 use crate::error::{Check, Error, Result, Value};
 use crate::format::{
     BLOCK_SIZE, BlockHead, Data, Digest, Generation, PLAIN_SIZE, Position, plain, sealed,
@@ -52,19 +54,22 @@ pub struct Opened<'a> {
 /// Seals and opens the blocks of one archive.
 #[derive(Clone)]
 pub struct Sealer {
-    /// A cipher per kind; each zeroizes its key when it is dropped.
-    ciphers: [XChaCha20Poly1305; KeyKind::ALL.len()],
+    /// A key per kind.
+    keys: Arc<[Protected; KeyKind::ALL.len()]>,
     archive: Uuid,
 }
 
 impl Sealer {
     /// Derives the keys of an archive.
     pub fn new(master: &MasterKey, archive: Uuid) -> Sealer {
-        let ciphers = KeyKind::ALL.map(|kind| {
-            let key = master.derive(archive, kind.purpose());
-            XChaCha20Poly1305::new((&*key).into())
-        });
-        Sealer { ciphers, archive }
+        let derive = |kind: KeyKind| Protected::new(&master.derive(archive, kind.purpose())[..]);
+        Sealer { keys: Arc::new(KeyKind::ALL.map(derive)), archive }
+    }
+
+    /// The cipher of a kind, which wipes its copy of the key when it is dropped: for a block at a time, so that
+    /// no key stays outside of the pages that are kept out of swap.
+    fn cipher(&self, kind: KeyKind) -> XChaCha20Poly1305 {
+        XChaCha20Poly1305::new(self.keys[kind.index()].key().into())
     }
 
     /// Seals blocks into `bytes`, one after another, which has room for exactly so many. A batch of more than 64
@@ -122,7 +127,8 @@ impl Sealer {
         let plaintext = sealed::CIPHERTEXT.of_mut(block);
         job.head.encode(digest, plaintext);
         plain::DATA.put(plaintext, job.data);
-        let tag = self.ciphers[kind.index()]
+        let tag = self
+            .cipher(kind)
             .encrypt_inout_detached(
                 &XNonce::from(nonce.0),
                 &self.associated_data(job.position),
@@ -142,7 +148,7 @@ impl Sealer {
     ) -> Result<Opened<'a>> {
         let nonce: [u8; 24] = sealed::NONCE.array(bytes);
         let tag: [u8; 16] = sealed::TAG.array(bytes);
-        self.ciphers[kind.index()]
+        self.cipher(kind)
             .decrypt_inout_detached(
                 &XNonce::from(nonce),
                 &self.associated_data(position),
