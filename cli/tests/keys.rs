@@ -97,6 +97,7 @@ fn what_cannot_be_done_to_keys_is_told() {
         bench.ok("key add a.ar7 --new-key-file second -q");
     }
     bench.fails("key add a.ar7 --new-key-file second", 1, "number of key slots is at most 8");
+    assert_eq!(bench.ok("key list a.ar7").text().lines().count(), 8);
 }
 
 #[test]
