@@ -2,122 +2,17 @@
 //! opens at the last acknowledged commit or at the one under way, whole; it verifies; and it can be
 //! written again. Recovery is cut off in the same way.
 
+mod power;
+
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 
 use ar7_engine::crypto::{RawKey, Secret};
-use ar7_engine::device::Device;
-use ar7_engine::format::{BLOCK_SIZE, BLOCK_SIZE_U64, Position};
 use ar7_engine::store::{Access, OpenOptions};
 use ar7_registry::{Archive, CreateOptions, Finding, Subject};
+use power::{Disk, Event, Recorder, cut};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use uuid::Uuid;
-
-/// What was done to the disk, in order.
-#[derive(Clone)]
-enum Event {
-    Write(u32, Arc<[u8; BLOCK_SIZE]>),
-    Length(u32),
-    Sync,
-    /// The commit with this number was acknowledged.
-    Acknowledged(usize),
-}
-
-/// A disk that remembers everything that was done to it.
-#[derive(Clone, Default)]
-struct Recorder(Arc<Mutex<Recorded>>);
-
-#[derive(Default)]
-struct Recorded {
-    disk: Disk,
-    events: Vec<Event>,
-}
-
-#[derive(Clone, Default, PartialEq)]
-struct Disk {
-    blocks: BTreeMap<u32, Arc<[u8; BLOCK_SIZE]>>,
-    length: u32,
-}
-
-impl Disk {
-    fn apply(&mut self, event: &Event) {
-        match event {
-            Event::Write(at, bytes) => {
-                self.blocks.insert(*at, Arc::clone(bytes));
-            }
-            Event::Length(length) => {
-                self.length = *length;
-                self.blocks.split_off(length);
-            }
-            Event::Sync | Event::Acknowledged(_) => {}
-        }
-    }
-}
-
-impl Recorder {
-    fn on(disk: Disk) -> Recorder {
-        Recorder(Arc::new(Mutex::new(Recorded { disk, events: Vec::new() })))
-    }
-
-    fn record(&self, event: Event) {
-        let mut recorded = self.0.lock().unwrap();
-        recorded.disk.apply(&event);
-        recorded.events.push(event);
-    }
-
-    fn events(&self) -> Vec<Event> {
-        self.0.lock().unwrap().events.clone()
-    }
-}
-
-impl Device for Recorder {
-    fn read(&self, start: Position, bytes: &mut [u8]) -> ar7_engine::Result<()> {
-        let recorded = self.0.lock().unwrap();
-        for (at, block) in (start.get()..).zip(bytes.chunks_exact_mut(BLOCK_SIZE)) {
-            if at >= recorded.disk.length {
-                let found_bytes = u64::from(recorded.disk.length) * BLOCK_SIZE_U64;
-                let expected_bytes = (u64::from(at) + 1) * BLOCK_SIZE_U64;
-                return Err(ar7_engine::Error::Truncated { expected_bytes, found_bytes });
-            }
-            match recorded.disk.blocks.get(&at) {
-                Some(found) => block.copy_from_slice(&found[..]),
-                None => block.fill(0),
-            }
-        }
-        Ok(())
-    }
-
-    fn write(&self, start: Position, bytes: &[u8]) -> ar7_engine::Result<()> {
-        for (at, block) in (start.get()..).zip(bytes.chunks_exact(BLOCK_SIZE)) {
-            self.record(Event::Write(at, Arc::new(block.try_into().unwrap())));
-        }
-        Ok(())
-    }
-
-    fn sync(&self) -> ar7_engine::Result<()> {
-        self.record(Event::Sync);
-        Ok(())
-    }
-
-    fn grow(&self, blocks: u32) -> ar7_engine::Result<()> {
-        if blocks > self.0.lock().unwrap().disk.length {
-            self.record(Event::Length(blocks));
-        }
-        Ok(())
-    }
-
-    fn shrink(&self, blocks: u32) -> ar7_engine::Result<()> {
-        if blocks < self.0.lock().unwrap().disk.length {
-            self.record(Event::Length(blocks));
-        }
-        Ok(())
-    }
-
-    fn length_bytes(&self) -> ar7_engine::Result<u64> {
-        Ok(u64::from(self.0.lock().unwrap().disk.length) * BLOCK_SIZE_U64)
-    }
-}
 
 type State = BTreeMap<Uuid, Vec<u8>>;
 
@@ -154,39 +49,6 @@ fn state(archive: &Archive) -> Result<State, String> {
         state.insert(stored.record.identity, bytes);
     }
     Ok(state)
-}
-
-/// What a power cut after `events` may leave of them on `disk`: all that was synced, and of the rest any part, in
-/// any order, torn anywhere.
-fn cut(disk: &Disk, events: &[Event], random: &mut ChaCha8Rng) -> Disk {
-    let synced = events.iter().rposition(|event| matches!(event, Event::Sync));
-    let (durable, rest) = events.split_at(synced.map_or(0, |at| at + 1));
-    let mut left = disk.clone();
-    for event in durable {
-        left.apply(event);
-    }
-    let kept = random.next_u32() % 5;
-    for event in rest {
-        if random.next_u32() % 4 >= kept {
-            continue;
-        }
-        match event {
-            Event::Write(at, bytes) if random.next_u32().is_multiple_of(8) => {
-                // Torn: some sectors are new, the others as they were.
-                let before = left.blocks.get(at).cloned();
-                let mut torn = before.map_or([0; BLOCK_SIZE], |before| *before);
-                for (old, new) in torn.chunks_mut(512).zip(bytes.chunks(512)) {
-                    if random.next_u32().is_multiple_of(2) {
-                        old.copy_from_slice(new);
-                    }
-                }
-                left.apply(&Event::Write(*at, Arc::new(torn)));
-            }
-            event => left.apply(event),
-        }
-    }
-    left.blocks.split_off(&left.length);
-    left
 }
 
 /// What a world did: the disk before it, its events, and what each commit held.

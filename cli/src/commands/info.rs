@@ -30,6 +30,9 @@ struct Facts {
     commit: u64,
     header_revision: u64,
     key_slots: Vec<Slot>,
+    /// Blocks that a change of the master key has sealed anew, while it is under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rekeyed_blocks: Option<u32>,
     recovery: Recovered,
 }
 
@@ -79,6 +82,7 @@ impl Facts {
             commit: statistics.commit,
             header_revision: header.revision,
             key_slots: slots_of(&header),
+            rekeyed_blocks: header.rekey.is_some().then(|| rekeyed(archive)),
             recovery: Recovered::new(archive),
         }
     }
@@ -101,6 +105,13 @@ impl Facts {
         if self.dying_streams > 0 {
             lines.push(("being freed", format!("{} streams", self.dying_streams)));
         }
+        if let Some(rekeyed) = self.rekeyed_blocks {
+            let share = percent(rekeyed.into(), self.blocks.into());
+            lines.push((
+                "rekey",
+                format!("under way: {rekeyed} of {} blocks ({share})", self.blocks),
+            ));
+        }
         for slot in &self.key_slots {
             lines.push(("key slot", slot.text()));
         }
@@ -108,6 +119,11 @@ impl Facts {
         lines.push(("recovery", self.recovery.text()));
         lines
     }
+}
+
+/// Blocks under the new master key.
+fn rekeyed(archive: &Archive) -> u32 {
+    archive.store().current().slot.rekey_watermark
 }
 
 impl Recovered {

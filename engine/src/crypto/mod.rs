@@ -4,6 +4,7 @@
 mod keys;
 mod nonce;
 mod protected;
+mod rekey;
 mod seal;
 mod slot;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 pub use keys::{HeaderKey, KeyKind, MasterKey, Passphrase, RawKey, ReceiptKey, Secret};
 pub(crate) use nonce::random_array;
 pub use nonce::random_u32;
+pub use rekey::{unwrap_old_key, wrap_old_key};
 pub use seal::{Opened, SealJob, Sealer, digest, digest_batch};
 pub use slot::{
     KeyDerivation, LANES_MAX, MEMORY_KIB_MAX, PASSES_MAX, check_derivation_costs,

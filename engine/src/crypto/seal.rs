@@ -8,13 +8,15 @@ use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
 use rayon::prelude::*;
 use sha1::{Digest as _, Sha1};
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use super::keys::{KeyKind, MasterKey};
 use super::nonce::{Nonce, NonceSource, generation_of};
 use super::protected::Protected;
 use crate::error::{Check, Error, Result, Value};
 use crate::format::{
-    BLOCK_SIZE, BlockHead, Data, Digest, Generation, PLAIN_SIZE, Position, plain, sealed,
+    BLOCK_SIZE, BlockHead, Data, Digest, Generation, PLAIN_SIZE, Position, RESERVED_BLOCKS, plain,
+    sealed,
 };
 
 /// First part of the associated data of every block.
@@ -54,22 +56,45 @@ pub struct Opened<'a> {
 /// Seals and opens the blocks of one archive.
 #[derive(Clone)]
 pub struct Sealer {
-    /// A key per kind.
-    keys: Arc<[Protected; KeyKind::ALL.len()]>,
+    keys: Keys,
     archive: Uuid,
+    /// While the master key is changed: the keys of the old one, and the position from which blocks are under them.
+    old: Option<(Keys, u32)>,
 }
+
+/// A key per kind.
+type Keys = Arc<[Protected; KeyKind::ALL.len()]>;
 
 impl Sealer {
     /// Derives the keys of an archive.
     pub fn new(master: &MasterKey, archive: Uuid) -> Sealer {
         let derive = |kind: KeyKind| Protected::new(&master.derive(archive, kind.purpose())[..]);
-        Sealer { keys: Arc::new(KeyKind::ALL.map(derive)), archive }
+        Sealer { keys: Arc::new(KeyKind::ALL.map(derive)), archive, old: None }
+    }
+
+    /// The same, while the master key is changed: blocks from `watermark` on open under the old one. Of the
+    /// reserved blocks it is not known under which they are; both are tried.
+    #[must_use]
+    pub fn with_old(self, old: &Sealer, watermark: u32) -> Sealer {
+        Sealer { old: Some((Arc::clone(&old.keys), watermark)), ..self }
+    }
+
+    /// The keys of the old master key alone, while it is changed.
+    pub fn old(&self) -> Option<Sealer> {
+        let (keys, _) = self.old.as_ref()?;
+        Some(Sealer { keys: Arc::clone(keys), archive: self.archive, old: None })
+    }
+
+    /// The keys of the new master key alone.
+    #[must_use]
+    pub fn new_alone(&self) -> Sealer {
+        Sealer { old: None, ..self.clone() }
     }
 
     /// The cipher of a kind, which wipes its copy of the key when it is dropped: for a block at a time, so that
     /// no key stays outside of the pages that are kept out of swap.
-    fn cipher(&self, kind: KeyKind) -> XChaCha20Poly1305 {
-        XChaCha20Poly1305::new(self.keys[kind.index()].key().into())
+    fn cipher(keys: &Keys, kind: KeyKind) -> XChaCha20Poly1305 {
+        XChaCha20Poly1305::new(keys[kind.index()].key().into())
     }
 
     /// Seals blocks into `bytes`, one after another, which has room for exactly so many. A batch of more than 64
@@ -127,8 +152,7 @@ impl Sealer {
         let plaintext = sealed::CIPHERTEXT.of_mut(block);
         job.head.encode(digest, plaintext);
         plain::DATA.put(plaintext, job.data);
-        let tag = self
-            .cipher(kind)
+        let tag = Sealer::cipher(&self.keys, kind)
             .encrypt_inout_detached(
                 &XNonce::from(nonce.0),
                 &self.associated_data(job.position),
@@ -147,17 +171,10 @@ impl Sealer {
         bytes: &'a mut [u8; BLOCK_SIZE],
     ) -> Result<Opened<'a>> {
         let nonce: [u8; 24] = sealed::NONCE.array(bytes);
-        let tag: [u8; 16] = sealed::TAG.array(bytes);
-        self.cipher(kind)
-            .decrypt_inout_detached(
-                &XNonce::from(nonce),
-                &self.associated_data(position),
-                sealed::CIPHERTEXT.of_mut(bytes).into(),
-                &Tag::from(tag),
-            )
-            .map_err(|_| {
-                Error::damaged(position, Check::Tag, "a block sealed for this place", "another")
-            })?;
+        if !self.decrypt(kind, position, bytes) {
+            let expected = "a block sealed for this place";
+            return Err(Error::damaged(position, Check::Tag, expected, "another"));
+        }
         let plaintext = sealed::CIPHERTEXT.of(bytes);
         let (head, expected) = BlockHead::decode(position, plaintext)?;
         let data: &Data = plain::DATA.array_ref(plaintext);
@@ -172,6 +189,69 @@ impl Sealer {
             ));
         }
         Ok(Opened { generation: generation_of(&nonce), head, data })
+    }
+
+    /// Authenticates and decrypts the block, under the master key that it is sealed under.
+    fn decrypt(&self, kind: KeyKind, position: Position, bytes: &mut [u8; BLOCK_SIZE]) -> bool {
+        let Some((old, watermark)) = &self.old else {
+            return self.decrypt_under(&self.keys, kind, position, bytes);
+        };
+        if kind == KeyKind::Meta || position.get() < RESERVED_BLOCKS {
+            let mut copy = *bytes;
+            if !self.decrypt_under(&self.keys, kind, position, &mut copy) {
+                return self.decrypt_under(old, kind, position, bytes);
+            }
+            *bytes = copy;
+            return true;
+        }
+        let keys = if position.get() < *watermark { &self.keys } else { old };
+        self.decrypt_under(keys, kind, position, bytes)
+    }
+
+    fn decrypt_under(
+        &self,
+        keys: &Keys,
+        kind: KeyKind,
+        position: Position,
+        bytes: &mut [u8; BLOCK_SIZE],
+    ) -> bool {
+        let nonce: [u8; 24] = sealed::NONCE.array(bytes);
+        let tag: [u8; 16] = sealed::TAG.array(bytes);
+        let decrypted = Sealer::cipher(keys, kind).decrypt_inout_detached(
+            &XNonce::from(nonce),
+            &self.associated_data(position),
+            sealed::CIPHERTEXT.of_mut(bytes).into(),
+            &Tag::from(tag),
+        );
+        decrypted.is_ok()
+    }
+
+    /// Seals a block of a stream or of the registry that opens under `from` anew for its own place, under the same
+    /// generation: whoever names it names it as before. False, and the bytes as they were, if it does not open.
+    pub fn reseal(
+        &self,
+        from: &Sealer,
+        position: Position,
+        bytes: &mut [u8; BLOCK_SIZE],
+    ) -> Result<bool> {
+        for kind in [KeyKind::Data, KeyKind::Registry] {
+            let mut copy = Zeroizing::new(*bytes);
+            if let Ok(opened) = from.open_in_place(kind, position, &mut copy) {
+                let job = SealJob { position, head: opened.head, data: opened.data };
+                let nonce = NonceSource::new(opened.generation)?.draw();
+                self.seal(kind, &job, &digest(opened.data), &nonce, &mut bytes[..]);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a block of a stream or of the registry opens.
+    pub fn opens(&self, position: Position, bytes: &[u8; BLOCK_SIZE]) -> bool {
+        [KeyKind::Data, KeyKind::Registry].into_iter().any(|kind| {
+            let mut copy = Zeroizing::new(*bytes);
+            self.open_in_place(kind, position, &mut copy).is_ok()
+        })
     }
 
     fn associated_data(&self, position: Position) -> [u8; ASSOCIATED_SIZE] {

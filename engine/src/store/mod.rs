@@ -13,6 +13,7 @@ mod open;
 mod read;
 mod recover;
 mod redo;
+mod rekey;
 mod run_set;
 mod slots;
 mod stage;
@@ -35,6 +36,7 @@ pub use create::CreateOptions;
 pub use open::{Access, Io, OpenOptions};
 pub use read::block_in;
 pub use recover::Recovery;
+pub use rekey::{RekeyOptions, RekeySummary};
 pub use run_set::RunSet;
 pub use slots::NewKey;
 pub use stage::Writer;
@@ -89,6 +91,12 @@ impl Redirects {
     /// Number of redirected blocks.
     pub fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// Both of them.
+    fn and(mut self, other: Redirects) -> Redirects {
+        self.0.extend(other.0);
+        self
     }
 
     /// Where version `generation` of the block at `place` is to be read.

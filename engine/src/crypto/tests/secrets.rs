@@ -6,10 +6,11 @@ use super::{ARCHIVE, hex, master};
 use crate::crypto::protected::Protected;
 use crate::crypto::{
     HeaderKey, KeyDerivation, MasterKey, Passphrase, RawKey, ReceiptKey, Sealer, Secret,
-    unwrap_master_key, wrap_master_key,
+    unwrap_master_key, unwrap_old_key, wrap_master_key, wrap_old_key,
 };
 use crate::device::MemoryDevice;
-use crate::format::{KEY_SLOTS, KeySlot};
+use crate::error::Error;
+use crate::format::{KEY_SLOTS, KeySlot, Rekey};
 use crate::store::{CreateOptions, ExportedHeader, NewKey, Store};
 
 /// Bytes that show in no text by chance.
@@ -74,6 +75,26 @@ fn errors_of_keys_name_no_key() {
     let error = unwrap_master_key(&slots, &secret, ARCHIVE).unwrap_err();
     assert_hidden(&error.to_string());
     assert_hidden(&error);
+}
+
+#[test]
+fn old_master_key_opens_with_the_new_one_and_nothing_else() {
+    let (new, old) = (master(), MasterKey::from_bytes(KEY));
+    let rekey = wrap_old_key(&new, &old, ARCHIVE, 3).unwrap();
+    assert_eq!(unwrap_old_key(&new, &rekey, ARCHIVE).unwrap().as_bytes(), &KEY);
+    let mut wrapped = rekey.wrapped;
+    wrapped[0] ^= 1;
+    for (key, changed, archive) in [
+        (&old, rekey, ARCHIVE),
+        (&new, Rekey { number: 4, ..rekey }, ARCHIVE),
+        (&new, Rekey { wrapped, ..rekey }, ARCHIVE),
+        (&new, rekey, uuid::Uuid::nil()),
+    ] {
+        let error = unwrap_old_key(key, &changed, archive).unwrap_err();
+        assert!(matches!(error, Error::Tampered(_)), "{error}");
+        assert_hidden(&error);
+    }
+    assert_hidden(&rekey.number);
 }
 
 #[test]
