@@ -158,3 +158,24 @@ fn change_of_the_master_key_leaves_an_archive_as_any() {
     let disk = recorder.0.lock().unwrap().disk.clone();
     assert_eq!(state(&open(&disk, Access::Read).unwrap()), expected);
 }
+
+#[test]
+fn kill_at_any_write_leaves_nothing_that_verification_finds() {
+    let (disk, expected) = archive();
+    let recorder = Recorder::on(disk.clone());
+    rekey(&recorder).unwrap();
+    let mut left = disk;
+    let mut headers = 0;
+    for event in recorder.events() {
+        left.apply(&event);
+        // Every write of header or meta slot: a kill loses nothing that was written.
+        let Event::Write(0..8, _) = event else { continue };
+        headers += 1;
+        let reader = open(&left, Access::Read).unwrap();
+        let mut findings = Vec::new();
+        reader.verify(&mut |finding| findings.push(finding.to_string()), &mut |_| {}).unwrap();
+        assert_eq!(findings, Vec::<String>::new());
+        assert_eq!(state(&reader), expected);
+    }
+    assert!(headers > 12, "{headers}");
+}

@@ -41,6 +41,7 @@ struct Facts {
 struct Recovered {
     is_clean: bool,
     headers: Vec<u32>,
+    older_headers: Vec<u32>,
     bad_slots: Vec<u32>,
     older_slots: Vec<u32>,
     redo_blocks: usize,
@@ -135,6 +136,7 @@ impl Recovered {
         Recovered {
             is_clean: recovery.is_clean(),
             headers: numbers(&recovery.headers),
+            older_headers: numbers(&recovery.older_headers),
             bad_slots: numbers(&recovery.bad_slots),
             older_slots: numbers(&recovery.older_slots),
             redo_blocks: recovery.redo_blocks,
@@ -148,7 +150,8 @@ impl Recovered {
         }
         let mut parts = Vec::new();
         for (what, positions) in [
-            ("damaged or older headers", &self.headers),
+            ("damaged headers", &self.headers),
+            ("older headers", &self.older_headers),
             ("damaged meta slots", &self.bad_slots),
             ("older meta slots", &self.older_slots),
         ] {

@@ -42,6 +42,8 @@ pub(super) struct OpenedHeader {
     pub(super) good: Vec<Position>,
     /// Copies that are damaged or older.
     pub(super) mend: Vec<Position>,
+    /// Those of them that are genuine, and older.
+    pub(super) older: Vec<Position>,
 }
 
 pub(super) type Parsed = (Position, Box<[u8; BLOCK_SIZE]>, Result<UncheckedHeader>);
@@ -90,7 +92,7 @@ pub(super) fn open_header(device: &dyn Device, secret: &Secret) -> Result<Opened
     let old = header.rekey.as_ref().map(|rekey| unwrap_old_key(&master, rekey, header.archive));
     let old = old.transpose()?;
     let old_key = old.as_ref().map(|old| HeaderKey::derive(old, header.archive));
-    let (mut good, mut mend) = (Vec::new(), Vec::new());
+    let (mut good, mut mend, mut older) = (Vec::new(), Vec::new(), Vec::new());
     for (position, other, parsed) in &copies {
         match parsed {
             // Its checksum holds and its code does not: somebody without the key wrote it.
@@ -100,7 +102,12 @@ pub(super) fn open_header(device: &dyn Device, secret: &Secret) -> Result<Opened
                 if !old_key.as_ref().is_some_and(is_old) {
                     parsed.clone().authenticate(&key)?;
                 }
-                if other == bytes { &mut good } else { &mut mend }.push(*position);
+                if other == bytes {
+                    good.push(*position);
+                } else {
+                    mend.push(*position);
+                    older.push(*position);
+                }
             }
             Ok(parsed) => {
                 let (expected, found) = (unchecked.archive(), parsed.archive());
@@ -109,7 +116,7 @@ pub(super) fn open_header(device: &dyn Device, secret: &Secret) -> Result<Opened
             Err(_) => mend.push(*position),
         }
     }
-    Ok(OpenedHeader { master, old, slot, header, bytes: bytes.clone(), good, mend })
+    Ok(OpenedHeader { master, old, slot, header, bytes: bytes.clone(), good, mend, older })
 }
 
 /// Unlocks the newest copy. If the secret opens no slot of it but one of the other copy, the newest was

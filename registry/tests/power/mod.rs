@@ -37,7 +37,7 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    fn apply(&mut self, event: &Event) {
+    pub(crate) fn apply(&mut self, event: &Event) {
         match event {
             Event::Write(at, bytes) => {
                 self.blocks.insert(*at, Arc::clone(bytes));
