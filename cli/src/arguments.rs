@@ -90,6 +90,8 @@ pub(crate) enum Command {
     WipeFree(WipeFree),
     /// Destroy every key of the archive for ever; no key or passphrase is needed, and none helps afterwards
     Shred(Shred),
+    /// Change the master key: seal every block anew. Cut off, it goes on where it was; the archive can be read meanwhile
+    Rekey(Rekey),
     /// Keep the header elsewhere, and put it back: without a header no key opens the archive
     #[command(subcommand)]
     Header(HeaderCommand),
@@ -406,6 +408,16 @@ pub(crate) struct Remove {
 pub(crate) struct WipeFree {
     /// The archive
     pub(crate) archive: PathBuf,
+}
+
+/// `rekey`
+#[derive(Debug, Args)]
+pub(crate) struct Rekey {
+    /// The archive
+    pub(crate) archive: PathBuf,
+    /// Removes all keys but the one that is given: the new master key can be wrapped for no other
+    #[arg(long)]
+    pub(crate) drop_other_keys: bool,
 }
 
 /// `shred`

@@ -19,8 +19,12 @@ mod walk;
 use std::process::ExitCode;
 
 use clap::Parser;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 fn main() -> ExitCode {
+    // No core dump, and no other process of the same user looks into this one's memory. Where the system does not know
+    // this, the keys are in pages that it is asked to leave out of dumps.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let arguments = arguments::Arguments::parse();
     match commands::run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,

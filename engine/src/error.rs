@@ -113,6 +113,15 @@ pub enum Error {
         /// Number of the slot.
         number: usize,
     },
+    /// The master key is being changed; only reading, and going on with that, is possible.
+    #[error("a change of the master key is under way: rekey goes on with it")]
+    RekeyUnderWay,
+    /// Other keys would not open the archive any more: they cannot wrap a new master key.
+    #[error("{count} other keys would be removed")]
+    OtherKeys {
+        /// Number of the other key slots in use.
+        count: usize,
+    },
     /// There are changes that are not committed, and the operation is a commit of its own.
     #[error("there are changes that are not committed")]
     Uncommitted,
@@ -411,10 +420,12 @@ impl Error {
             | Error::ReadOnly
             | Error::OtherProcess { .. }
             | Error::Uncommitted
+            | Error::RekeyUnderWay
             | Error::Full { .. } => Class::Other,
-            Error::OutOfBounds { .. } | Error::NoKeySlot { .. } | Error::LastKeySlot { .. } => {
-                Class::Usage
-            }
+            Error::OutOfBounds { .. }
+            | Error::NoKeySlot { .. }
+            | Error::LastKeySlot { .. }
+            | Error::OtherKeys { .. } => Class::Usage,
             Error::WrongKey { .. } => Class::WrongKey,
             Error::NotAnArchive { .. }
             | Error::Damaged(_)

@@ -7,6 +7,7 @@ mod error;
 pub mod names;
 mod receipt;
 pub mod records;
+mod rekey;
 mod stream;
 pub mod tree;
 pub mod verify;

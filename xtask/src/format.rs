@@ -8,7 +8,7 @@ use std::path::Path;
 
 use ar7_engine::format::{
     Field, header_layout, key_slot_layout, loose_run, meta_slot_layout, plain, redo_block,
-    redo_entry, root, sealed, session, stored_stream, stream_record_layout,
+    redo_entry, rekey_layout, root, sealed, session, stored_stream, stream_record_layout,
 };
 use ar7_registry::records::{extent_key_layout, extent_layout, name_layout, tag_layout};
 use ar7_registry::tree::page_layout;
@@ -22,6 +22,7 @@ type Table = (&'static str, usize, &'static [Field]);
 /// Every table of the document, and the layout it is written from.
 const TABLES: &[Table] = &[
     ("header", header_layout::SIZE, header_layout::FIELDS),
+    ("rekey", rekey_layout::SIZE, rekey_layout::FIELDS),
     ("key slot", key_slot_layout::SIZE, key_slot_layout::FIELDS),
     ("sealed block", sealed::SIZE, sealed::FIELDS),
     ("block plaintext", plain::SIZE, plain::FIELDS),

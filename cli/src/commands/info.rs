@@ -30,6 +30,9 @@ struct Facts {
     commit: u64,
     header_revision: u64,
     key_slots: Vec<Slot>,
+    /// Blocks that a change of the master key has sealed anew, while it is under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rekeyed_blocks: Option<u32>,
     recovery: Recovered,
 }
 
@@ -38,6 +41,7 @@ struct Facts {
 struct Recovered {
     is_clean: bool,
     headers: Vec<u32>,
+    older_headers: Vec<u32>,
     bad_slots: Vec<u32>,
     older_slots: Vec<u32>,
     redo_blocks: usize,
@@ -79,6 +83,7 @@ impl Facts {
             commit: statistics.commit,
             header_revision: header.revision,
             key_slots: slots_of(&header),
+            rekeyed_blocks: header.rekey.is_some().then(|| rekeyed(archive)),
             recovery: Recovered::new(archive),
         }
     }
@@ -101,6 +106,13 @@ impl Facts {
         if self.dying_streams > 0 {
             lines.push(("being freed", format!("{} streams", self.dying_streams)));
         }
+        if let Some(rekeyed) = self.rekeyed_blocks {
+            let share = percent(rekeyed.into(), self.blocks.into());
+            lines.push((
+                "rekey",
+                format!("under way: {rekeyed} of {} blocks ({share})", self.blocks),
+            ));
+        }
         for slot in &self.key_slots {
             lines.push(("key slot", slot.text()));
         }
@@ -108,6 +120,11 @@ impl Facts {
         lines.push(("recovery", self.recovery.text()));
         lines
     }
+}
+
+/// Blocks under the new master key.
+fn rekeyed(archive: &Archive) -> u32 {
+    archive.store().current().slot.rekey_watermark
 }
 
 impl Recovered {
@@ -119,6 +136,7 @@ impl Recovered {
         Recovered {
             is_clean: recovery.is_clean(),
             headers: numbers(&recovery.headers),
+            older_headers: numbers(&recovery.older_headers),
             bad_slots: numbers(&recovery.bad_slots),
             older_slots: numbers(&recovery.older_slots),
             redo_blocks: recovery.redo_blocks,
@@ -132,7 +150,8 @@ impl Recovered {
         }
         let mut parts = Vec::new();
         for (what, positions) in [
-            ("damaged or older headers", &self.headers),
+            ("damaged headers", &self.headers),
+            ("older headers", &self.older_headers),
             ("damaged meta slots", &self.bad_slots),
             ("older meta slots", &self.older_slots),
         ] {

@@ -14,6 +14,7 @@ mod mkdir;
 mod mv;
 mod put;
 mod receipt;
+mod rekey;
 mod rm;
 mod shred;
 mod verify;
@@ -40,6 +41,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Info(options) => info::run(common, options),
         Command::Receipt(options) => receipt::run(common, options),
         Command::WipeFree(options) => wipe::run(common, options),
+        Command::Rekey(options) => rekey::run(common, options),
         Command::Shred(options) => shred::run(common, options),
         Command::Key(options) => key::run(common, options),
         Command::Header(options) => header::run(common, options),

@@ -9,10 +9,14 @@ use uuid::Uuid;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::nonce::random_array;
+use super::protected::Protected;
 use crate::error::Result;
 
 macro_rules! secret_bytes {
     ($name:ident) => {
+        // Its one field is.
+        impl ZeroizeOnDrop for $name {}
+
         impl fmt::Debug for $name {
             fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str(concat!(stringify!($name), "(..)"))
@@ -22,40 +26,44 @@ macro_rules! secret_bytes {
 }
 
 /// A raw key of 32 bytes, as a key file holds it.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct RawKey([u8; 32]);
+#[derive(Clone)]
+pub struct RawKey(Protected);
 secret_bytes!(RawKey);
 
 impl RawKey {
     /// A new key from the operating system's random source.
     pub fn generate() -> Result<RawKey> {
-        random_array().map(RawKey)
+        random_array().map(RawKey::from_bytes)
     }
 
-    /// A key from its bytes.
-    pub fn from_bytes(bytes: [u8; 32]) -> RawKey {
-        RawKey(bytes)
+    /// A key from its bytes. The caller wipes its own copy.
+    pub fn from_bytes(mut bytes: [u8; 32]) -> RawKey {
+        let key = Protected::new(&bytes);
+        bytes.zeroize();
+        RawKey(key)
     }
 
     /// The key's bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
+        self.0.key()
     }
 }
 
 /// A passphrase.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct Passphrase(Vec<u8>);
+#[derive(Clone)]
+pub struct Passphrase(Protected);
 secret_bytes!(Passphrase);
 
 impl Passphrase {
     /// A passphrase from its bytes.
-    pub fn new(bytes: Vec<u8>) -> Passphrase {
-        Passphrase(bytes)
+    pub fn new(mut bytes: Vec<u8>) -> Passphrase {
+        let passphrase = Protected::new(&bytes);
+        bytes.zeroize();
+        Passphrase(passphrase)
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.0
+        self.0.bytes()
     }
 }
 
@@ -70,28 +78,30 @@ pub enum Secret {
 }
 
 /// The master key of an archive; every other key is derived from it.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct MasterKey([u8; 32]);
+#[derive(Clone)]
+pub struct MasterKey(Protected);
 secret_bytes!(MasterKey);
 
 impl MasterKey {
     /// A new key from the operating system's random source.
     pub fn generate() -> Result<MasterKey> {
-        random_array().map(MasterKey)
+        random_array().map(MasterKey::from_bytes)
     }
 
-    pub(crate) fn from_bytes(bytes: [u8; 32]) -> MasterKey {
-        MasterKey(bytes)
+    pub(crate) fn from_bytes(mut bytes: [u8; 32]) -> MasterKey {
+        let key = Protected::new(&bytes);
+        bytes.zeroize();
+        MasterKey(key)
     }
 
     pub(super) fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
+        self.0.key()
     }
 
     /// HKDF-SHA256 (RFC 5869): the archive id is the salt, the purpose the info.
     pub(super) fn derive(&self, archive: Uuid, purpose: &str) -> Zeroizing<[u8; 32]> {
         let mut key = Zeroizing::new([0; 32]);
-        Hkdf::<Sha256>::new(Some(archive.as_bytes()), &self.0)
+        Hkdf::<Sha256>::new(Some(archive.as_bytes()), self.as_bytes())
             .expand(purpose.as_bytes(), &mut key[..])
             .expect("32 bytes are a length that HKDF-SHA256 gives");
         key
@@ -134,14 +144,14 @@ impl KeyKind {
 macro_rules! code_key {
     ($(#[$documentation:meta])* $name:ident, $purpose:literal) => {
         $(#[$documentation])*
-        #[derive(Clone, Zeroize, ZeroizeOnDrop)]
-        pub struct $name([u8; 32]);
+        #[derive(Clone)]
+        pub struct $name(Protected);
         secret_bytes!($name);
 
         impl $name {
             /// Derives the key.
             pub fn derive(master: &MasterKey, archive: Uuid) -> $name {
-                $name(*master.derive(archive, $purpose))
+                $name(Protected::new(&master.derive(archive, $purpose)[..]))
             }
 
             /// HMAC-SHA256 (RFC 2104).
@@ -156,7 +166,7 @@ macro_rules! code_key {
 
             fn keyed(&self, bytes: &[u8]) -> Hmac<Sha256> {
                 let mut hmac =
-                    Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
+                    Hmac::<Sha256>::new_from_slice(self.0.bytes()).expect("HMAC takes a key of any length");
                 hmac.update(bytes);
                 hmac
             }

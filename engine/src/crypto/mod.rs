@@ -5,6 +5,8 @@ mod aead;
 mod digest;
 mod keys;
 mod nonce;
+mod protected;
+mod rekey;
 mod seal;
 mod slot;
 #[cfg(test)]
@@ -14,6 +16,7 @@ pub use digest::{digest, digest_batch};
 pub use keys::{HeaderKey, KeyKind, MasterKey, Passphrase, RawKey, ReceiptKey, Secret};
 pub(crate) use nonce::random_array;
 pub use nonce::random_u32;
+pub use rekey::{unwrap_old_key, wrap_old_key};
 pub use seal::{BATCH_BLOCKS, Opened, SealJob, Sealer};
 pub use slot::{
     KeyDerivation, LANES_MAX, MEMORY_KIB_MAX, PASSES_MAX, check_derivation_costs,

@@ -1,17 +1,21 @@
 //! Sealing and opening blocks.
 
 use std::fmt;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use super::aead::{Cipher, NotAuthentic};
 use super::digest::{LANES_MAX, digest, digest_each};
 use super::keys::{KeyKind, MasterKey};
 use super::nonce::{Nonce, NonceSource, generation_of};
+use super::protected::Protected;
 use crate::error::{Check, Error, Result, Value};
 use crate::format::{
-    BLOCK_SIZE, BlockHead, Data, Digest, Generation, PLAIN_SIZE, Position, plain, sealed,
+    BLOCK_SIZE, BlockHead, Data, Digest, Generation, PLAIN_SIZE, Position, RESERVED_BLOCKS, plain,
+    sealed,
 };
 
 /// First part of the associated data of every block.
@@ -51,16 +55,45 @@ pub struct Opened<'a> {
 /// Seals and opens the blocks of one archive.
 #[derive(Clone)]
 pub struct Sealer {
-    /// A cipher per kind; each zeroizes its key when it is dropped.
-    ciphers: [Cipher; KeyKind::ALL.len()],
+    keys: Keys,
     archive: Uuid,
+    /// While the master key is changed: the keys of the old one, and the position from which blocks are under them.
+    old: Option<(Keys, u32)>,
 }
+
+/// A key per kind.
+type Keys = Arc<[Protected; KeyKind::ALL.len()]>;
 
 impl Sealer {
     /// Derives the keys of an archive.
     pub fn new(master: &MasterKey, archive: Uuid) -> Sealer {
-        let ciphers = KeyKind::ALL.map(|kind| Cipher::new(&master.derive(archive, kind.purpose())));
-        Sealer { ciphers, archive }
+        let derive = |kind: KeyKind| Protected::new(&master.derive(archive, kind.purpose())[..]);
+        Sealer { keys: Arc::new(KeyKind::ALL.map(derive)), archive, old: None }
+    }
+
+    /// The same, while the master key is changed: blocks from `watermark` on open under the old one. Of the
+    /// reserved blocks it is not known under which they are; both are tried.
+    #[must_use]
+    pub fn with_old(self, old: &Sealer, watermark: u32) -> Sealer {
+        Sealer { old: Some((Arc::clone(&old.keys), watermark)), ..self }
+    }
+
+    /// The keys of the old master key alone, while it is changed.
+    pub fn old(&self) -> Option<Sealer> {
+        let (keys, _) = self.old.as_ref()?;
+        Some(Sealer { keys: Arc::clone(keys), archive: self.archive, old: None })
+    }
+
+    /// The keys of the new master key alone.
+    #[must_use]
+    pub fn new_alone(&self) -> Sealer {
+        Sealer { old: None, ..self.clone() }
+    }
+
+    /// The cipher of a kind, which wipes its copy of the key when it is dropped: for a block at a time, so that
+    /// no key stays outside of the pages that are kept out of swap.
+    fn cipher(keys: &Keys, kind: KeyKind) -> Cipher {
+        Cipher::new(keys[kind.index()].key())
     }
 
     /// Seals blocks into `bytes`, one after another, which has room for exactly so many. A batch of more than 64
@@ -122,7 +155,7 @@ impl Sealer {
         job.head.encode(digest, plaintext);
         plain::DATA.put(plaintext, job.data);
         let associated = self.associated_data(job.position);
-        let tag = self.ciphers[kind.index()].seal(&nonce.0, &associated, plaintext);
+        let tag = Sealer::cipher(&self.keys, kind).seal(&nonce.0, &associated, plaintext);
         sealed::TAG.put(block, &tag);
     }
 
@@ -190,9 +223,31 @@ impl Sealer {
         assert!(positions.next().is_none(), "a block for each position");
     }
 
-    /// Checks the tag of the block in `bytes` and decrypts it.
+    /// Checks the tag of the block in `bytes` and decrypts it, under the master key that it is sealed under.
     fn unseal(
         &self,
+        kind: KeyKind,
+        position: Position,
+        bytes: &mut [u8; BLOCK_SIZE],
+    ) -> std::result::Result<(), NotAuthentic> {
+        let Some((old, watermark)) = &self.old else {
+            return self.unseal_under(&self.keys, kind, position, bytes);
+        };
+        if kind == KeyKind::Meta || position.get() < RESERVED_BLOCKS {
+            let mut copy = *bytes;
+            if self.unseal_under(&self.keys, kind, position, &mut copy).is_err() {
+                return self.unseal_under(old, kind, position, bytes);
+            }
+            *bytes = copy;
+            return Ok(());
+        }
+        let keys = if position.get() < *watermark { &self.keys } else { old };
+        self.unseal_under(keys, kind, position, bytes)
+    }
+
+    fn unseal_under(
+        &self,
+        keys: &Keys,
         kind: KeyKind,
         position: Position,
         bytes: &mut [u8; BLOCK_SIZE],
@@ -201,7 +256,35 @@ impl Sealer {
         let tag: [u8; 16] = sealed::TAG.array(bytes);
         let associated = self.associated_data(position);
         let text = sealed::CIPHERTEXT.of_mut(bytes);
-        self.ciphers[kind.index()].open(&nonce, &associated, text, &tag)
+        Sealer::cipher(keys, kind).open(&nonce, &associated, text, &tag)
+    }
+
+    /// Seals a block of a stream or of the registry that opens under `from` anew for its own place, under the same
+    /// generation: whoever names it names it as before. False, and the bytes as they were, if it does not open.
+    pub fn reseal(
+        &self,
+        from: &Sealer,
+        position: Position,
+        bytes: &mut [u8; BLOCK_SIZE],
+    ) -> Result<bool> {
+        for kind in [KeyKind::Data, KeyKind::Registry] {
+            let mut copy = Zeroizing::new(*bytes);
+            if let Ok(opened) = from.open_in_place(kind, position, &mut copy) {
+                let job = SealJob { position, head: opened.head, data: opened.data };
+                let [nonce] = NonceSource::new(opened.generation)?.draw();
+                self.seal(kind, &job, &digest(opened.data), &nonce, &mut bytes[..]);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a block of a stream or of the registry opens.
+    pub fn opens(&self, position: Position, bytes: &[u8; BLOCK_SIZE]) -> bool {
+        [KeyKind::Data, KeyKind::Registry].into_iter().any(|kind| {
+            let mut copy = Zeroizing::new(*bytes);
+            self.open_in_place(kind, position, &mut copy).is_ok()
+        })
     }
 
     fn associated_data(&self, position: Position) -> [u8; ASSOCIATED_SIZE] {

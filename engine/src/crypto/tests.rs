@@ -2,6 +2,7 @@
 //! out as other programs make of the same keys; costs from a file are bounded before they are paid.
 
 mod seal;
+mod secrets;
 mod slot;
 mod vectors;
 

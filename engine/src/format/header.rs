@@ -25,9 +25,20 @@ crate::layout! {
         CREATED_NANOSECONDS: 4, "u32: and nanoseconds";
         REVISION: 8, "u64: raised by every change of the header";
         SLOTS: KEY_SLOTS * key_slot_layout::SIZE, "eight key slots";
-        TAIL: 1896, "fields of later versions up to LENGTH, kept on rewriting; then zeros";
+        TAIL: 1788, "fields of later versions up to LENGTH, kept on rewriting; then zeros";
+        REKEY: rekey_layout::SIZE, "a change of the master key that is under way; zeros if there is none";
         MAC: 32, "HMAC-SHA256 of everything before, under the header key";
         CHECKSUM: 32, "SHA-256 of everything before";
+    }
+}
+
+crate::layout! {
+    /// What the header says of a change of the master key.
+    pub mod rekey_layout, 108 => {
+        NUMBER: 4, "u32: number of the new master key, which the key slots hold; 0 if no change is under way";
+        NONCE: 24, "nonce of the wrapping";
+        WRAPPED: 48, "the old master key, sealed with XChaCha20-Poly1305 under a key of the new one";
+        CODE: 32, "HMAC-SHA256 of everything before, under the header key of the old master key";
     }
 }
 
@@ -101,8 +112,23 @@ pub struct Header {
     pub revision: u64,
     /// The key slots.
     pub slots: [KeySlot; KEY_SLOTS],
+    /// A change of the master key that is under way.
+    pub rekey: Option<Rekey>,
     /// Fields of later versions, as long as the header says they are.
     tail: Vec<u8>,
+}
+
+/// A change of the master key that is under way: the key slots hold the new one, and the new one opens the old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rekey {
+    /// Number of the new master key, from 1.
+    pub number: u32,
+    /// Nonce of the wrapping.
+    pub nonce: [u8; 24],
+    /// The sealed old master key.
+    pub wrapped: [u8; 48],
+    /// Code of the header under the old master key: whoever holds that sees that the change is genuine.
+    pub code: [u8; 32],
 }
 
 impl Header {
@@ -114,11 +140,27 @@ impl Header {
         slots: [KeySlot; KEY_SLOTS],
     ) -> Header {
         let tail = Vec::new();
-        Header { features: Features::default(), archive, kind, created, revision: 1, slots, tail }
+        let (features, rekey) = (Features::default(), None);
+        Header { features, archive, kind, created, revision: 1, slots, rekey, tail }
     }
 
     /// Encodes the header, with its checksum and its authentication code.
     pub fn encode(&self, key: &HeaderKey) -> Box<[u8; BLOCK_SIZE]> {
+        let mut bytes = self.encode_fields();
+        let all = &mut bytes[..];
+        let mac = key.mac(&all[..header_layout::MAC.offset]);
+        header_layout::MAC.put(all, &mac);
+        let checksum: [u8; 32] = Sha256::digest(&all[..header_layout::CHECKSUM.offset]).into();
+        header_layout::CHECKSUM.put(all, &checksum);
+        bytes
+    }
+
+    /// The code for [`Rekey::code`], under the header key of the old master key.
+    pub fn rekey_code(&self, old: &HeaderKey) -> [u8; 32] {
+        old.mac(&self.encode_fields()[..REKEY_CODE_OFFSET])
+    }
+
+    fn encode_fields(&self) -> Box<[u8; BLOCK_SIZE]> {
         let mut bytes = Box::new([0; BLOCK_SIZE]);
         let all = &mut bytes[..];
         header_layout::MAGIC.put(all, &MAGIC);
@@ -135,10 +177,13 @@ impl Header {
             bytes.copy_from_slice(&slot.encode());
         }
         header_layout::TAIL.of_mut(all)[..self.tail.len()].copy_from_slice(&self.tail);
-        let mac = key.mac(&all[..header_layout::MAC.offset]);
-        header_layout::MAC.put(all, &mac);
-        let checksum: [u8; 32] = Sha256::digest(&all[..header_layout::CHECKSUM.offset]).into();
-        header_layout::CHECKSUM.put(all, &checksum);
+        if let Some(rekey) = &self.rekey {
+            let record = header_layout::REKEY.of_mut(all);
+            rekey_layout::NUMBER.put(record, &rekey.number.to_be_bytes());
+            rekey_layout::NONCE.put(record, &rekey.nonce);
+            rekey_layout::WRAPPED.put(record, &rekey.wrapped);
+            rekey_layout::CODE.put(record, &rekey.code);
+        }
         bytes
     }
 }
@@ -147,6 +192,9 @@ fn put_length(bytes: &mut [u8], length: usize) {
     let length = u32::try_from(length).expect("a header is one block");
     header_layout::LENGTH.put(bytes, &length.to_be_bytes());
 }
+
+/// Where the code of a change of the master key lies in the header.
+const REKEY_CODE_OFFSET: usize = header_layout::REKEY.offset + rekey_layout::CODE.offset;
 
 /// Digest of a header, by which the meta slot names it.
 pub fn header_digest(bytes: &[u8; BLOCK_SIZE]) -> [u8; 32] {
@@ -211,6 +259,16 @@ impl UncheckedHeader {
         self.header.revision
     }
 
+    /// The change of the master key that is under way.
+    pub fn rekey(&self) -> Option<&Rekey> {
+        self.header.rekey.as_ref()
+    }
+
+    /// Whether this is a header that the holder of the old master key made to change it.
+    pub fn is_rekey_of(&self, old: &HeaderKey) -> bool {
+        self.rekey().is_some_and(|rekey| old.verify(&self.bytes[..REKEY_CODE_OFFSET], &rekey.code))
+    }
+
     /// Checks the authentication code. As the checksum held, which covers the code too, a wrong one is no accident.
     pub fn authenticate(self, key: &HeaderKey) -> Result<Header> {
         if !key.verify(
@@ -269,8 +327,26 @@ fn parse_fields(
         },
         revision: header_layout::REVISION.u64(bytes),
         slots,
+        rekey: parse_rekey(position, bytes)?,
         tail,
     })
+}
+
+fn parse_rekey(position: Position, bytes: &[u8; BLOCK_SIZE]) -> Result<Option<Rekey>> {
+    let record = header_layout::REKEY.of(bytes);
+    let number = rekey_layout::NUMBER.u32(record);
+    if number == 0 {
+        if record.iter().any(|&byte| byte != 0) {
+            return Err(Error::damaged(position, Check::Reserved, "zeros", "other bytes"));
+        }
+        return Ok(None);
+    }
+    Ok(Some(Rekey {
+        number,
+        nonce: rekey_layout::NONCE.array(record),
+        wrapped: rekey_layout::WRAPPED.array(record),
+        code: rekey_layout::CODE.array(record),
+    }))
 }
 
 /// The bytes that the header says are in use after the fields known here; what follows them must be zeros.

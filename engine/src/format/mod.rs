@@ -17,7 +17,8 @@ pub use block::{
 };
 pub use features::Features;
 pub use header::{
-    ArchiveKind, Header, MAGIC, Timestamp, UncheckedHeader, VERSION, header_digest, header_layout,
+    ArchiveKind, Header, MAGIC, Rekey, Timestamp, UncheckedHeader, VERSION, header_digest,
+    header_layout, rekey_layout,
 };
 pub use key_slot::{
     DerivationCost, KEY_SLOTS, KeySlot, LABEL_MAX, Label, UsedSlot, key_slot_layout,

@@ -7,10 +7,12 @@ use super::Store;
 use super::choose::{SLOTS, choose};
 use super::header::{HEADERS, check_length, parse};
 use super::open::read_slot;
-use crate::crypto::{HeaderKey, MasterKey, Sealer, Secret, unwrap_master_key};
+use crate::crypto::{HeaderKey, MasterKey, Sealer, Secret, unwrap_master_key, unwrap_old_key};
 use crate::device::{Access, Device, FileDevice};
 use crate::error::{Check, Error, Result};
-use crate::format::{BLOCK_SIZE, Header, Position, UncheckedHeader, header_digest};
+use crate::format::{
+    BLOCK_SIZE, Header, Position, RESERVED_BLOCKS, UncheckedHeader, header_digest,
+};
 
 /// A header that was exported, authenticated with a key of its slots.
 #[derive(Debug)]
@@ -46,6 +48,29 @@ impl ExportedHeader {
     }
 }
 
+impl ExportedHeader {
+    fn sealer(&self) -> Result<Sealer> {
+        let sealer = Sealer::new(&self.master, self.header.archive);
+        let Some(rekey) = &self.header.rekey else { return Ok(sealer) };
+        let old = unwrap_old_key(&self.master, rekey, self.header.archive)?;
+        Ok(sealer.with_old(&Sealer::new(&old, self.header.archive), RESERVED_BLOCKS))
+    }
+}
+
+/// While the master key is changed, the header in the file holds the only copy of the new one: a header from before
+/// must not replace it.
+fn refuse_while_rekeying(device: &dyn Device, exported: &ExportedHeader) -> Result<()> {
+    let found = HEADERS.map(|position| parse(device, position).2);
+    let is_rekeying = found
+        .iter()
+        .flatten()
+        .any(|header| header.archive() == exported.header.archive && header.rekey().is_some());
+    if is_rekeying && exported.header.rekey.is_none() {
+        return Err(Error::RekeyUnderWay);
+    }
+    Ok(())
+}
+
 impl Store {
     /// The header, as both copies hold it: one block, to be kept elsewhere.
     pub fn export_header(&self) -> Box<[u8; BLOCK_SIZE]> {
@@ -77,7 +102,8 @@ impl Store {
     ) -> Result<HeaderImport> {
         check_length(device)?;
         let archive = exported.header.archive;
-        let sealer = Sealer::new(&exported.master, archive);
+        refuse_while_rekeying(device, exported)?;
+        let sealer = exported.sealer()?;
         let copies = SLOTS.map(|position| read_slot(device, &sealer, position));
         if copies.iter().all(|copy| copy.outcome.is_err()) {
             // The id is part of every key and of what every tag authenticates: a slot that opens proves that the
@@ -95,7 +121,7 @@ impl Store {
         let is_current = revision > known || (revision == known && (same_as_found || named));
         let (bytes, revision) = if is_current {
             (exported.bytes.clone(), revision)
-        } else if accept_older {
+        } else if accept_older && exported.header.rekey.is_none() {
             let full = Error::Full { what: "revision of the header", limit: u64::MAX };
             let revision = known.checked_add(1).ok_or(full)?;
             let mut header = exported.header.clone();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Store;
-use crate::crypto::{HeaderKey, MasterKey, Secret, unwrap_master_key};
+use crate::crypto::{HeaderKey, MasterKey, Sealer, Secret, unwrap_master_key, unwrap_old_key};
 use crate::device::Device;
 use crate::error::{Check, Error, Result, Value};
 use crate::format::{
@@ -32,6 +32,8 @@ impl KnownHeader {
 #[derive(Debug)]
 pub(super) struct OpenedHeader {
     pub(super) master: MasterKey,
+    /// The master key before, while it is changed.
+    pub(super) old: Option<MasterKey>,
     /// The key slot that the secret opened.
     pub(super) slot: usize,
     pub(super) header: Header,
@@ -40,6 +42,8 @@ pub(super) struct OpenedHeader {
     pub(super) good: Vec<Position>,
     /// Copies that are damaged or older.
     pub(super) mend: Vec<Position>,
+    /// Those of them that are genuine, and older.
+    pub(super) older: Vec<Position>,
 }
 
 pub(super) type Parsed = (Position, Box<[u8; BLOCK_SIZE]>, Result<UncheckedHeader>);
@@ -47,6 +51,15 @@ pub(super) type Parsed = (Position, Box<[u8; BLOCK_SIZE]>, Result<UncheckedHeade
 impl OpenedHeader {
     pub(super) fn known(&self) -> KnownHeader {
         KnownHeader::new(self.header.clone(), self.bytes.clone())
+    }
+
+    /// Opens the reserved blocks, under the old master key too while it is changed.
+    pub(super) fn sealer(&self) -> Sealer {
+        let sealer = Sealer::new(&self.master, self.header.archive);
+        match &self.old {
+            Some(old) => sealer.with_old(&Sealer::new(old, self.header.archive), RESERVED_BLOCKS),
+            None => sealer,
+        }
     }
 }
 
@@ -75,13 +88,26 @@ pub(super) fn open_header(device: &dyn Device, secret: &Secret) -> Result<Opened
     };
     let (master, slot) = unlock(unchecked, &copies, secret)?;
     let key = HeaderKey::derive(&master, unchecked.archive());
-    let (mut good, mut mend) = (Vec::new(), Vec::new());
+    let header = unchecked.clone().authenticate(&key)?;
+    let old = header.rekey.as_ref().map(|rekey| unwrap_old_key(&master, rekey, header.archive));
+    let old = old.transpose()?;
+    let old_key = old.as_ref().map(|old| HeaderKey::derive(old, header.archive));
+    let (mut good, mut mend, mut older) = (Vec::new(), Vec::new(), Vec::new());
     for (position, other, parsed) in &copies {
         match parsed {
             // Its checksum holds and its code does not: somebody without the key wrote it.
             Ok(parsed) if parsed.archive() == unchecked.archive() => {
-                parsed.clone().authenticate(&key)?;
-                if other == bytes { &mut good } else { &mut mend }.push(*position);
+                let is_old = |key: &HeaderKey| parsed.clone().authenticate(key).is_ok();
+                // A change of the master key that has reached one copy only: the other is under the old one.
+                if !old_key.as_ref().is_some_and(is_old) {
+                    parsed.clone().authenticate(&key)?;
+                }
+                if other == bytes {
+                    good.push(*position);
+                } else {
+                    mend.push(*position);
+                    older.push(*position);
+                }
             }
             Ok(parsed) => {
                 let (expected, found) = (unchecked.archive(), parsed.archive());
@@ -90,8 +116,7 @@ pub(super) fn open_header(device: &dyn Device, secret: &Secret) -> Result<Opened
             Err(_) => mend.push(*position),
         }
     }
-    let header = unchecked.clone().authenticate(&key)?;
-    Ok(OpenedHeader { master, slot, header, bytes: bytes.clone(), good, mend })
+    Ok(OpenedHeader { master, old, slot, header, bytes: bytes.clone(), good, mend, older })
 }
 
 /// Unlocks the newest copy. If the secret opens no slot of it but one of the other copy, the newest was
@@ -109,7 +134,10 @@ fn unlock(
     let others = copies.iter().filter_map(|(_, _, parsed)| parsed.as_ref().ok());
     for other in others.filter(|other| other.slots() != newest.slots()) {
         if let Ok((master, _)) = unwrap_master_key(other.slots(), secret, other.archive()) {
-            newest.clone().authenticate(&HeaderKey::derive(&master, archive))?;
+            let key = HeaderKey::derive(&master, archive);
+            if !newest.is_rekey_of(&key) {
+                newest.clone().authenticate(&key)?;
+            }
         }
     }
     Err(wrong)

@@ -14,6 +14,7 @@ mod planted;
 mod read;
 mod recover;
 mod redo;
+mod rekey;
 mod run_set;
 mod slots;
 mod stage;
@@ -38,6 +39,7 @@ pub use planted::PlantedFault;
 #[cfg(any(test, feature = "testing"))]
 pub use planted::with_planted_fault;
 pub use recover::Recovery;
+pub use rekey::{RekeyOptions, RekeySummary};
 pub use run_set::RunSet;
 pub use slots::NewKey;
 pub use stage::Writer;
@@ -97,6 +99,12 @@ impl Redirects {
     /// Each place, and where its newest version lies.
     fn images(&self) -> Vec<(Position, Position)> {
         self.0.iter().map(|(&place, &(spare, _))| (place, spare)).collect()
+    }
+
+    /// Both of them.
+    fn and(mut self, other: Redirects) -> Redirects {
+        self.0.extend(other.0);
+        self
     }
 
     /// Where version `generation` of the block at `place` is to be read.

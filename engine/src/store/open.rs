@@ -10,6 +10,7 @@ use super::choose::{Chosen, Copy, GoodCopy, SLOTS, choose};
 use super::header::{OpenedHeader, check_revision, open_header};
 use super::read::read_one;
 use super::redo::RedoList;
+use super::rekey::Rekeying;
 use super::{Commit, Recovery, Redirects, RunSet, Store, Writer};
 use crate::crypto::{KeyKind, MasterKey, ReceiptKey, Sealer, Secret, random_u32};
 use crate::device::{self, Device, FileDevice, MappedDevice};
@@ -60,6 +61,15 @@ pub struct OpenOptions {
     pub accept_lost_pair: bool,
 }
 
+/// Why an archive is opened for writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To change what is in it.
+    Ordinary,
+    /// To change its master key.
+    Rekey,
+}
+
 impl Store {
     /// Opens the archive in a file, locked against other processes.
     pub fn open(
@@ -96,20 +106,37 @@ impl Store {
         secret: &Secret,
         options: OpenOptions,
     ) -> Result<(Arc<Store>, Option<Writer>)> {
+        Store::open_for(device, path, secret, options, Purpose::Ordinary)
+    }
+
+    /// Opens an archive to use it, or to go on with a change of its master key.
+    pub(super) fn open_for(
+        device: Box<dyn Device>,
+        path: Option<&Path>,
+        secret: &Secret,
+        options: OpenOptions,
+        purpose: Purpose,
+    ) -> Result<(Arc<Store>, Option<Writer>)> {
         let reading = options.access == Access::Read;
         let header = open_header(&*device, secret)?;
         if reading {
             header.header.features.check_readable()?;
         } else {
             header.header.features.check_writable()?;
+            if header.header.rekey.is_some() && purpose == Purpose::Ordinary {
+                return Err(Error::RekeyUnderWay);
+            }
         }
-        let sealer = Sealer::new(&header.master, header.header.archive);
+        let sealer = header.sealer();
         let copies = SLOTS.map(|position| read_slot(&*device, &sealer, position));
         let chosen = choose(&copies, options.accept_lost_pair && reading)?;
-        check_chosen(&*device, &sealer, &header, &chosen, reading)?;
+        let rekeying = Rekeying::of(header.header.rekey.as_ref(), &chosen.slot)?;
+        let sealer = rekeying.sealer(sealer);
+        let images = rekeying.redirects(&*device)?;
+        check_chosen(&*device, &sealer, &header, &chosen, (reading, &images))?;
         let list = RedoList::read(&*device, &sealer, &chosen.slot)?;
         // A reader never writes: it reads a listed place from its spare. A writer copies the images first.
-        let redirects = if reading { list.redirects() } else { Redirects::none() };
+        let redirects = if reading { list.redirects().and(images) } else { Redirects::none() };
         let commit = Commit { slot: chosen.slot.clone(), redirects };
         let store = Store {
             device,
@@ -128,6 +155,7 @@ impl Store {
             return Ok((store, None));
         }
         store.recover(&header, &chosen, &list)?;
+        store.copy_window(&rekeying)?;
         let writer = Writer::begin_session(&store, header.master, &chosen, list.blocks)?;
         Ok((store, Some(writer)))
     }
@@ -163,6 +191,7 @@ impl Writer {
         let mut slot = chosen.slot.clone();
         slot.generation = generation;
         slot.number = slot.number.checked_add(1).ok_or(full)?;
+        Rekeying::begin(store.header().rekey.as_ref(), &mut slot);
         store.name_header(&mut slot);
         note_session(&mut slot, before);
         let commit = writer.write_slot(slot, Redirects::none())?;
@@ -205,7 +234,7 @@ fn check_chosen(
     sealer: &Sealer,
     header: &OpenedHeader,
     chosen: &Chosen,
-    reading: bool,
+    (reading, images): (bool, &Redirects),
 ) -> Result<()> {
     let slot = &chosen.slot;
     if reading {
@@ -219,10 +248,9 @@ fn check_chosen(
     if found_bytes < expected_bytes {
         return Err(Error::Truncated { expected_bytes, found_bytes });
     }
-    let none = Redirects::none();
     let mut bytes = [0; BLOCK_SIZE];
     for block in slot.roots.iter().filter_map(|root| root.block) {
-        read_one(device, sealer, &none, KeyKind::Registry, block, &mut bytes)?;
+        read_one(device, sealer, images, KeyKind::Registry, block, &mut bytes)?;
     }
     Ok(())
 }

@@ -12,8 +12,10 @@ use crate::format::{BLOCK_SIZE, Position};
 /// What opening found amiss; a writer has mended it, a reader has only noted it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recovery {
-    /// Header copies that were damaged or older.
+    /// Header copies that were damaged, or older without a reason.
     pub headers: Vec<Position>,
+    /// Header copies that a change of the header had not reached when it was cut off.
+    pub older_headers: Vec<Position>,
     /// Meta slots that did not open.
     pub bad_slots: Vec<Position>,
     /// Copies of the newest meta slot that were bad or older: the last writer did not close.
@@ -26,8 +28,15 @@ pub struct Recovery {
 
 impl Recovery {
     pub(super) fn new(header: &OpenedHeader, chosen: &Chosen, list: &RedoList) -> Recovery {
+        // Both copies are durable before a commit names them: an older one is no surprise only before that.
+        let is_under_way = header.header.revision > chosen.slot.header_revision;
+        let (older_headers, headers) = header
+            .mend
+            .iter()
+            .partition(|position| is_under_way && header.older.contains(position));
         Recovery {
-            headers: header.mend.clone(),
+            headers,
+            older_headers,
             bad_slots: chosen.bad.clone(),
             older_slots: chosen.mend.clone(),
             redo_blocks: list.entries.len(),

@@ -11,8 +11,9 @@ use super::{Redirects, Writer};
 use crate::crypto::{
     HeaderKey, KeyDerivation, Secret, check_derivation_costs, unwrap_master_key, wrap_master_key,
 };
+use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::format::{KEY_SLOTS, KeySlot, MetaSlot};
+use crate::format::{BLOCK_SIZE, Header, KEY_SLOTS, KeySlot, MetaSlot};
 
 /// A key or passphrase that is to open the archive.
 #[derive(Debug, Clone, Copy)]
@@ -94,20 +95,23 @@ impl Writer {
         check_derivation_costs(&slots)?;
         let store = Arc::clone(&self.store);
         let before = store.header();
+        let mut header = (*before).clone();
+        header.slots = slots;
+        self.replace_header(header)
+    }
+
+    /// Writes this header under the next revision, and commits it. Nothing else is under way.
+    pub(super) fn replace_header(&mut self, mut header: Header) -> Result<()> {
+        let store = Arc::clone(&self.store);
         let full = |what| Error::Full { what, limit: u64::MAX };
-        let revision = before.revision.checked_add(1).ok_or(full("revision of the header"))?;
+        header.revision = header.revision.checked_add(1).ok_or(full("revision of the header"))?;
         let current = store.current();
         let number = current.slot.number.checked_add(1).ok_or(full("number of commits"))?;
-        let mut header = (*before).clone();
-        (header.slots, header.revision) = (slots, revision);
         let bytes = header.encode(&HeaderKey::derive(&self.master, header.archive));
 
         // One copy at a time: a torn write leaves the other whole. A crash after the first sync leaves a newer header
         // than the commit names, which is authentic, and which the next writer completes.
-        for position in HEADERS {
-            store.poisoning(store.device.write(position, &bytes[..]))?;
-            store.poisoning(store.device.sync())?;
-        }
+        store.poisoning(write_headers(&*store.device, &bytes))?;
         store.header.store(Arc::new(KnownHeader::new(header, bytes)));
 
         // From this commit on the older header is tampering. Nothing else changes: the redo list stays named until the
@@ -118,4 +122,13 @@ impl Writer {
         let begun = self.begin(&commit);
         store.poisoning(begun)
     }
+}
+
+/// Writes both copies of the header, one after the other.
+pub(super) fn write_headers(device: &dyn Device, bytes: &[u8; BLOCK_SIZE]) -> Result<()> {
+    for position in HEADERS {
+        device.write(position, &bytes[..])?;
+        device.sync()?;
+    }
+    Ok(())
 }

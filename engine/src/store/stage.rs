@@ -24,7 +24,7 @@ const WRITE_BACK_BLOCKS: usize = 256;
 pub struct Writer {
     pub(super) store: Arc<Store>,
     /// Wraps the master key for new key slots, and authenticates changed headers.
-    pub(super) master: MasterKey,
+    pub(crate) master: MasterKey,
     /// What is sealed now carries this generation.
     pub(super) generation: Generation,
     pub(super) space: Space,

@@ -4,6 +4,8 @@
 //!   until it is in its place (`commit`);
 //! - after a write or sync that failed, every call says so, and opening again gives a commit, whole (`faults`);
 //! - a change of key slots is whole after a crash, and an older header or slot is never accepted (`slots`);
+//! - a change of the master key goes on after a crash, changes nothing that is read, and leaves nothing under the
+//!   old key (`rekey`);
 //! - newer formats, wrong keys, damage, tampering, truncation and locks are told apart (`open`);
 //! - a run that is read in batches is what its blocks are, one by one (`read`).
 
@@ -12,6 +14,7 @@ mod commit;
 mod faults;
 mod open;
 mod read;
+mod rekey;
 mod slots;
 
 use std::sync::Arc;

@@ -44,12 +44,15 @@ impl State {
         Ok(self.registry.has_dying())
     }
 
+    /// Commits once more, if the last commit has a redo list.
+    pub(super) fn commit_without_redo(&mut self) -> Result<()> {
+        if self.registry.writer().has_redo_list() { self.commit_flushed() } else { Ok(()) }
+    }
+
     /// The commits that closing makes: one that clears the redo list, one that moves pages away from the end of the
     /// file, one that gives the end up.
     pub(super) fn commit_closing(&mut self) -> Result<()> {
-        if self.registry.writer().has_redo_list() {
-            self.commit_flushed()?;
-        }
+        self.commit_without_redo()?;
         if self.registry.writer().any_view_held() {
             return Ok(());
         }

@@ -249,6 +249,11 @@ impl Archive {
         Ok(())
     }
 
+    /// Makes a commit without a redo list: every block is in its place then, once it is durable.
+    pub(crate) fn clear_redo_list(&self) -> Result<()> {
+        self.finish_transaction(State::commit_without_redo)
+    }
+
     fn finish_transaction<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
         let mut state = self.state()?;
         let writing = state.writing()?;

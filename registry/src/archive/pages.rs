@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ar7_engine::crypto::KeyKind;
 use ar7_engine::format::BlockRef;
-use ar7_engine::store::{Redirects, Store};
+use ar7_engine::store::Store;
 use ar7_engine::{Check, Error as EngineError};
 use quick_cache::sync::Cache;
 use uuid::Uuid;
@@ -54,7 +54,9 @@ pub(super) fn load_page(
 
 /// Opens a page, and checks that it is of this tree and level.
 pub(crate) fn read_page(store: &Store, at: BlockRef, expect: PageExpectation) -> Result<Page> {
-    let block = store.read_block(&Redirects::none(), KeyKind::Registry, at)?;
+    // Pages are never changed in place. But while the master key is changed, some of them lie elsewhere.
+    let commit = store.current();
+    let block = store.read_block(&commit.redirects, KeyKind::Registry, at)?;
     let stream = page_stream(expect.tree);
     let head = block.head;
     if head.stream != stream {

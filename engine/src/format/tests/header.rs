@@ -6,8 +6,8 @@ use super::{apply, damaged_check, edits};
 use crate::crypto::{HeaderKey, MasterKey};
 use crate::error::{Check, Error, Result};
 use crate::format::{
-    ArchiveKind, BLOCK_SIZE, DerivationCost, Header, KeySlot, Label, MAGIC, Position, Timestamp,
-    UncheckedHeader, UsedSlot, header_digest, header_layout,
+    ArchiveKind, BLOCK_SIZE, DerivationCost, Header, KeySlot, Label, MAGIC, Position, Rekey,
+    Timestamp, UncheckedHeader, UsedSlot, header_digest, header_layout, rekey_layout,
 };
 
 const HERE: Position = Position::at(7);
@@ -67,6 +67,36 @@ fn headers_decode_to_themselves() {
     assert_eq!(unchecked.slots(), &header().slots);
     assert_eq!(unchecked.revision(), 1);
     assert_eq!(unchecked.authenticate(&key()).expect("the right key"), header());
+}
+
+#[test]
+fn change_of_the_master_key_is_recorded_and_authenticated_under_both() {
+    let old = HeaderKey::derive(&MasterKey::from_bytes([8; 32]), ARCHIVE);
+    let mut header = header();
+    let mut rekey = Rekey { number: 7, nonce: [5; 24], wrapped: [6; 48], code: [0; 32] };
+    header.rekey = Some(rekey);
+    rekey.code = header.rekey_code(&old);
+    header.rekey = Some(rekey);
+    let bytes = header.encode(&key());
+    let unchecked = parse(&bytes).expect("a header");
+    assert_eq!(unchecked.rekey(), Some(&rekey));
+    assert!(unchecked.is_rekey_of(&old) && !unchecked.is_rekey_of(&key()));
+    assert_eq!(unchecked.authenticate(&key()).expect("the right key"), header);
+    // Whatever of it is changed, the old key does not call it genuine.
+    for at in (0..header_layout::REKEY.end()).step_by(7) {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        with_mac(&mut changed);
+        let genuine = parse(&changed).is_ok_and(|header| header.is_rekey_of(&old));
+        assert!(!genuine, "byte {at}");
+    }
+    // Without a number there is no record.
+    let mut changed = bytes.clone();
+    rekey_layout::NUMBER.put(header_layout::REKEY.of_mut(&mut changed[..]), &[0; 4]);
+    with_mac(&mut changed);
+    assert_eq!(damaged_check(&parse(&changed).unwrap_err()), Some(Check::Reserved));
+    let none = parse(&encoded()).expect("a header");
+    assert!(none.rekey().is_none() && !none.is_rekey_of(&old));
 }
 
 #[test]

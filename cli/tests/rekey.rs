@@ -1,0 +1,71 @@
+//! `rekey`, also after a kill.
+
+mod common;
+
+use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
+
+use common::{Bench, spawn};
+
+fn bench() -> Bench {
+    let bench = Bench::new();
+    bench.write("tree/file", vec![b'x'; 12_000_000]);
+    bench.write("tree/other", "other");
+    bench.ok("ingest a.ar7 tree");
+    bench
+}
+
+fn assert_whole(bench: &Bench) {
+    bench.ok("verify a.ar7 -q --io map");
+    assert_eq!(bench.ok("cat a.ar7 tree/file").stdout, vec![b'x'; 12_000_000]);
+}
+
+#[test]
+fn everything_is_sealed_anew() {
+    let bench = bench();
+    bench.ok("header export a.ar7 header");
+    bench.write("receipt", bench.ok("receipt a.ar7").stdout);
+    bench.write("second", [8; 32]);
+    bench.ok("key add a.ar7 --new-key-file second");
+    bench.fails("rekey a.ar7", 2, "1 other keys would be removed");
+    let before = fs::read(bench.path("a.ar7")).expect("the archive");
+    let told = bench.ok("rekey a.ar7 --drop-other-keys").text();
+    assert!(told.ends_with("blocks sealed anew; the old key opens nothing\n"), "{told}");
+    let after = fs::read(bench.path("a.ar7")).expect("the archive");
+    let same = |block: usize| after[block * 4096..][..4096] == before[block * 4096..][..4096];
+    assert_eq!((0..after.len().min(before.len()) / 4096).filter(|&block| same(block)).count(), 0);
+    assert_whole(&bench);
+    bench.ok("verify a.ar7 --receipt receipt");
+    bench.fails("--key-file second ls a.ar7", 3, "wrong key");
+    bench.fails("header import a.ar7 header --older", 4, "meta slot");
+    assert!(!bench.ok("info a.ar7").text().contains("rekey"));
+    assert_whole(&bench);
+}
+
+#[test]
+fn rekey_goes_on_after_a_kill() {
+    let bench = bench();
+    let mut seen = 0;
+    for milliseconds in [60, 90, 120, 150, 200, 300, 400] {
+        let mut command = bench.command();
+        command.args(["rekey", "a.ar7", "-q"]).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = spawn(&mut command);
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        // It may have ended by itself.
+        let _ = child.kill();
+        child.wait().expect("it ends");
+        assert_whole(&bench);
+        let info = bench.ok("info a.ar7").text();
+        if info.contains("rekey          under way: ") {
+            seen += 1;
+            bench.fails("mkdir a.ar7 new", 1, "a change of the master key is under way");
+            bench.fails("key label a.ar7 new", 1, "a change of the master key is under way");
+        }
+    }
+    println!("{seen} kills left a change under way");
+    bench.ok("rekey a.ar7");
+    assert!(!bench.ok("info a.ar7").text().contains("under way"));
+    assert_whole(&bench);
+    bench.ok("mkdir a.ar7 new");
+}

@@ -1,0 +1,408 @@
+//! Changing the master key: every block is sealed anew, in its place, under the same generation.
+//!
+//! The header comes first: its key slots hold the new master key from then on, and the new one opens the old. Then a
+//! window of blocks at a time:
+//!
+//! 1. The new images are written behind the end of the archive. Sync: the images of this window, and the places of the
+//!    window before, are durable.
+//! 2. A meta slot names the new watermark, two copies as for any commit. From here on the window counts as sealed
+//!    under the new key, and is read from behind the end: which window that is, and where its images lie, follows
+//!    from the watermark alone.
+//! 3. The images are copied to their places. The next window's images go elsewhere, so that a crash finds these.
+//!
+//! A crash in 1 leaves the old watermark and untouched places; in 2, one of the two; in 3, whole images behind the end,
+//! which are copied again. In the end the watermark is given up, and then the old key, in a commit each.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::open::{Access, Io, OpenOptions, Purpose};
+use super::slots::write_headers;
+use super::{RESERVE_BLOCKS, Redirects, Store, Writer};
+use crate::crypto::{
+    HeaderKey, KeyDerivation, KeyKind, MasterKey, SealJob, Sealer, Secret, wrap_master_key,
+    wrap_old_key,
+};
+use crate::device::{self, Device, FileDevice, MappedDevice};
+use crate::error::{Check, Error, Result};
+use crate::format::{
+    BLOCK_SIZE, BLOCKS_MAX, BlockHead, DATA_SIZE, Data, Generation, Header, KeySlot, MetaSlot,
+    Position, RESERVED_BLOCKS, Rekey, Run,
+};
+
+/// Blocks of a window: 1 MiB is sealed anew between two commits.
+const WINDOW_BLOCKS: u32 = 256;
+
+/// Reserved positions that hold a blank block.
+const BLANK: [Position; 2] = [Position::at(5), Position::at(6)];
+
+/// How the master key is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RekeyOptions {
+    /// Removes the other keys. Nobody but their holders can wrap the new master key for them, so that otherwise
+    /// an archive with other keys is refused.
+    pub drop_other_keys: bool,
+    /// Map or file.
+    pub io: Io,
+}
+
+/// What a change of the master key did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RekeySummary {
+    /// Blocks that were sealed anew by this call.
+    pub blocks: u64,
+    /// Blocks that did not open under the old key any more, and were left as they are.
+    pub left: u64,
+}
+
+/// How far a change of the master key is, as header and meta slot say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rekeying {
+    /// None is under way.
+    None,
+    /// Blocks below the watermark are under the new key.
+    UpTo { watermark: u32, block_count: u32 },
+    /// Every block is under the new key; the header still names the old one.
+    Done,
+}
+
+/// Blocks that are sealed anew together, and where their images lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Window {
+    places: Run,
+    images: Run,
+}
+
+impl Window {
+    /// The window from `start` on, a multiple of windows above the reserved blocks.
+    fn from(start: u32, block_count: u32) -> Option<Window> {
+        let count = WINDOW_BLOCKS.min(block_count.checked_sub(start)?);
+        // By turns in two places, so that the images of one window stay until the next is named.
+        let turn = (start - RESERVED_BLOCKS) / WINDOW_BLOCKS % 2;
+        let images = Position::new(block_count.checked_add(turn * WINDOW_BLOCKS)?)?;
+        Some(Window {
+            places: Run::new(Position::new(start)?, count)?,
+            images: Run::new(images, count)?,
+        })
+    }
+}
+
+impl Rekeying {
+    /// What header and slot say together.
+    pub(super) fn of(rekey: Option<&Rekey>, slot: &MetaSlot) -> Result<Rekeying> {
+        let (found, block_count) = (slot.rekey_watermark, slot.block_count);
+        let Some(rekey) = rekey else {
+            if found != 0 {
+                return Err(Error::damaged(None, Check::MetaSlot, "no change of keys", found));
+            }
+            return Ok(Rekeying::None);
+        };
+        if Some(slot.master_key_number) == rekey.number.checked_sub(1) && found == 0 {
+            return Ok(Rekeying::UpTo { watermark: RESERVED_BLOCKS, block_count });
+        }
+        if slot.master_key_number != rekey.number {
+            let (expected, found) = (rekey.number, slot.master_key_number);
+            return Err(Error::damaged(None, Check::MetaSlot, expected, found));
+        }
+        let sealed = found.checked_sub(RESERVED_BLOCKS);
+        let aligned = sealed.is_some_and(|blocks| blocks.is_multiple_of(WINDOW_BLOCKS));
+        let aligned = aligned || found == block_count;
+        match found {
+            0 => Ok(Rekeying::Done),
+            _ if aligned && found <= block_count && slot.redo_head.is_none() => {
+                Ok(Rekeying::UpTo { watermark: found, block_count })
+            }
+            _ => Err(Error::damaged(None, Check::MetaSlot, block_count, found)),
+        }
+    }
+
+    /// The first commit under the new master key.
+    pub(super) fn begin(rekey: Option<&Rekey>, slot: &mut MetaSlot) {
+        let Some(rekey) = rekey.filter(|rekey| rekey.number != slot.master_key_number) else {
+            return;
+        };
+        slot.master_key_number = rekey.number;
+        slot.rekey_watermark = RESERVED_BLOCKS;
+    }
+
+    /// Opens each block under the master key that it is under.
+    pub(super) fn sealer(self, sealer: Sealer) -> Sealer {
+        match (self, sealer.old()) {
+            (Rekeying::UpTo { watermark, .. }, Some(old)) => sealer.with_old(&old, watermark),
+            (Rekeying::Done, _) => sealer.new_alone(),
+            _ => sealer,
+        }
+    }
+
+    /// The window whose images are still needed.
+    fn window(self) -> Option<Window> {
+        let Rekeying::UpTo { watermark, block_count } = self else { return None };
+        let windows = watermark.checked_sub(RESERVED_BLOCKS + 1)? / WINDOW_BLOCKS;
+        Window::from(RESERVED_BLOCKS + windows * WINDOW_BLOCKS, block_count)
+    }
+
+    /// Where the blocks of the newest window are to be read. The generations are as found: a block is believed
+    /// if it opens, for its place, in the generation that is asked for.
+    pub(super) fn redirects(self, device: &dyn Device) -> Result<Redirects> {
+        let mut redirects = Redirects::none();
+        let Some(window) = self.window() else { return Ok(redirects) };
+        let mut bytes = vec![0; bytes_of(window.images)];
+        device.read(window.images.start(), &mut bytes)?;
+        let blocks = bytes.as_chunks::<BLOCK_SIZE>().0;
+        for ((place, image), block) in pairs(window).zip(blocks) {
+            let mut generation = [0; Generation::SIZE];
+            generation.copy_from_slice(&block[..Generation::SIZE]);
+            redirects.0.insert(place, (image, Generation::decode(generation)));
+        }
+        Ok(redirects)
+    }
+}
+
+fn pairs(window: Window) -> impl Iterator<Item = (Position, Position)> {
+    window.places.positions().zip(window.images.positions())
+}
+
+fn bytes_of(run: Run) -> usize {
+    usize::try_from(run.count()).expect("a window is small") * BLOCK_SIZE
+}
+
+impl Store {
+    /// Changes the master key of the archive in a file, or goes on with a change that was cut off.
+    ///
+    /// The archive has neither a redo list nor free blocks that do not open: the layer above sees to that. `progress` is
+    /// told how many blocks are under the new key, and how many there are.
+    pub fn rekey(
+        path: &Path,
+        secret: &Secret,
+        options: RekeyOptions,
+        progress: &mut dyn FnMut(u32, u32),
+    ) -> Result<RekeySummary> {
+        let mut rekey = || {
+            let file = FileDevice::open(path, device::Access::ReadWrite)?;
+            file.lock_exclusive()?;
+            let device: Box<dyn Device> = match options.io {
+                Io::File => Box::new(file),
+                Io::Map => Box::new(MappedDevice::new(file)),
+            };
+            Store::rekey_device(device, secret, options, progress)
+        };
+        rekey().map_err(|error: Error| error.at_path(path))
+    }
+
+    /// The same on a device.
+    pub fn rekey_device(
+        device: Box<dyn Device>,
+        secret: &Secret,
+        options: RekeyOptions,
+        progress: &mut dyn FnMut(u32, u32),
+    ) -> Result<RekeySummary> {
+        let opened = super::header::open_header(&*device, secret)?;
+        let device = match opened.header.rekey {
+            Some(_) => device,
+            None => begin(device, secret, options)?,
+        };
+        let writing = OpenOptions { access: Access::Write, ..OpenOptions::default() };
+        let (_store, writer) = Store::open_for(device, None, secret, writing, Purpose::Rekey)?;
+        writer.expect("opened for writing").rekey(progress)
+    }
+
+    /// Copies the images of the newest window to their places again. One that does not open is no image of a block
+    /// that was sealed anew; its place is left as it is.
+    pub(super) fn copy_window(&self, rekeying: &Rekeying) -> Result<()> {
+        let Some(window) = rekeying.window() else { return Ok(()) };
+        let mut bytes = [0; BLOCK_SIZE];
+        for (place, image) in pairs(window) {
+            self.device.read(image, &mut bytes)?;
+            if self.sealer.opens(place, &bytes) {
+                self.device.write(place, &bytes)?;
+            }
+        }
+        self.device.sync()
+    }
+}
+
+/// Checks that everything opens, and writes the header with both master keys.
+fn begin(
+    device: Box<dyn Device>,
+    secret: &Secret,
+    options: RekeyOptions,
+) -> Result<Box<dyn Device>> {
+    let writing = OpenOptions { access: Access::Write, ..OpenOptions::default() };
+    let (store, writer) = Store::open_at(device, None, secret, writing)?;
+    let writer = writer.expect("opened for writing");
+    let header = writer.prepare_header(secret, options)?;
+    let (new, header) = header;
+    let bytes = header.encode(&HeaderKey::derive(&new, header.archive));
+    // A crash after the first sync leaves a newer header, which the old master key authenticates too, and meta
+    // slots under the old key: a change that has not begun, which the next call begins.
+    write_headers(&*store.device, &bytes)?;
+    drop(writer);
+    Ok(Arc::into_inner(store).expect("nobody else has the store").device)
+}
+
+impl Writer {
+    /// A new master key, and the header that holds it, once it is sure that the change can be finished.
+    fn prepare_header(
+        &self,
+        secret: &Secret,
+        options: RekeyOptions,
+    ) -> Result<(MasterKey, Header)> {
+        self.check_nothing_under_way()?;
+        let store = &self.store;
+        let slot = store.current().slot.clone();
+        if slot.redo_head.is_some() {
+            return Err(Error::Uncommitted);
+        }
+        let mut header = (*store.header()).clone();
+        let used = header.slots.iter().filter(|slot| **slot != KeySlot::Empty).count();
+        if used > 1 && !options.drop_other_keys {
+            return Err(Error::OtherKeys { count: used - 1 });
+        }
+        store.check_every_block(slot.block_count)?;
+        let full = |what, limit: u32| Error::Full { what, limit: limit.into() };
+        let needed = slot.block_count.checked_add(2 * WINDOW_BLOCKS);
+        let needed = needed.filter(|&needed| needed <= BLOCKS_MAX);
+        store.device.grow(needed.ok_or(full("number of blocks", BLOCKS_MAX))?)?;
+
+        let number = slot.master_key_number.checked_add(1);
+        let number = number.ok_or(full("number of master keys", u32::MAX))?;
+        let revision = header.revision.checked_add(1);
+        let limit = u64::MAX;
+        header.revision = revision.ok_or(Error::Full { what: "revision of the header", limit })?;
+        let new = MasterKey::generate()?;
+        let mine = store.key_slot();
+        let (derivation, label) = match &header.slots[mine] {
+            KeySlot::Used(used) => {
+                let derivation =
+                    used.cost.map_or(Ok(KeyDerivation::default()), KeyDerivation::new)?;
+                (derivation, used.label.to_string())
+            }
+            KeySlot::Empty => return Err(Error::NoKeySlot { number: mine }),
+        };
+        header.slots = std::array::from_fn(|_| KeySlot::Empty);
+        header.slots[mine] =
+            wrap_master_key(&new, secret, &derivation, header.archive, mine, &label)?;
+        let mut rekey = wrap_old_key(&new, &self.master, header.archive, number)?;
+        header.rekey = Some(rekey);
+        rekey.code = header.rekey_code(&HeaderKey::derive(&self.master, header.archive));
+        header.rekey = Some(rekey);
+        Ok((new, header))
+    }
+
+    /// Seals what is left under the new key, and gives up the old one.
+    fn rekey(mut self, progress: &mut dyn FnMut(u32, u32)) -> Result<RekeySummary> {
+        let store = Arc::clone(&self.store);
+        let mut summary = RekeySummary::default();
+        let count = store.current().slot.block_count;
+        if store.current().slot.rekey_watermark > 0 {
+            let old = store.sealer.old().ok_or(Error::RekeyUnderWay)?;
+            let wanted = count.saturating_add(2 * WINDOW_BLOCKS).min(BLOCKS_MAX);
+            store.poisoning(store.device.grow(wanted))?;
+            loop {
+                let watermark = store.current().slot.rekey_watermark;
+                progress(watermark, count);
+                let Some(window) = Window::from(watermark, count) else { break };
+                self.rekey_window(&old, window, &mut summary)?;
+            }
+            self.end_windows()?;
+        }
+        let mut header = (*store.header()).clone();
+        header.rekey = None;
+        // From here on nothing in the file leads to the old key.
+        self.replace_header(header)?;
+        store.poisoning(store.device.sync())?;
+        let keep = count.saturating_add(RESERVE_BLOCKS).min(BLOCKS_MAX);
+        store.poisoning(store.device.shrink(keep))?;
+        Ok(summary)
+    }
+
+    fn rekey_window(
+        &mut self,
+        old: &Sealer,
+        window: Window,
+        summary: &mut RekeySummary,
+    ) -> Result<()> {
+        let store = Arc::clone(&self.store);
+        let mut bytes = vec![0; bytes_of(window.places)];
+        store.device.read(window.places.start(), &mut bytes)?;
+        let blocks = bytes.as_chunks_mut::<BLOCK_SIZE>().0;
+        let positions: Vec<Position> = window.places.positions().collect();
+        let sealed: Result<Vec<bool>> = blocks
+            .par_iter_mut()
+            .zip(&positions)
+            .map(|(block, &position)| store.sealer.reseal(old, position, block))
+            .collect();
+        let sealed = sealed?;
+
+        // The images, and the places of the window before, are durable before the slot says so.
+        store.poisoning(store.device.write(window.images.start(), &bytes))?;
+        store.poisoning(store.device.sync())?;
+        self.commit_watermark(window.places.end())?;
+
+        let blocks = bytes.as_chunks::<BLOCK_SIZE>().0;
+        for ((block, &position), &sealed) in blocks.iter().zip(&positions).zip(&sealed) {
+            if sealed {
+                store.poisoning(store.device.write(position, block))?;
+                summary.blocks += 1;
+            } else {
+                summary.left += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every block is in its place: the blanks too, and then the watermark is given up.
+    fn end_windows(&mut self) -> Result<()> {
+        let store = Arc::clone(&self.store);
+        let data: Data = [0; DATA_SIZE];
+        for position in BLANK {
+            let job = SealJob { position, head: BlockHead::default(), data: &data };
+            let mut bytes = [0; BLOCK_SIZE];
+            store.sealer.seal_batch(KeyKind::Data, self.generation, &[job], &mut bytes)?;
+            store.poisoning(store.device.write(position, &bytes))?;
+        }
+        // Before the slot that drops the last window: its places must be durable, not only its images.
+        store.poisoning(store.device.sync())?;
+        self.commit_watermark(0)
+    }
+
+    fn commit_watermark(&mut self, watermark: u32) -> Result<()> {
+        let current = self.store.current();
+        let full = Error::Full { what: "number of commits", limit: u64::MAX };
+        let number = current.slot.number.checked_add(1).ok_or(full)?;
+        let slot = MetaSlot {
+            generation: self.generation,
+            number,
+            rekey_watermark: watermark,
+            ..current.slot.clone()
+        };
+        self.write_slot(slot, Redirects::none())?;
+        self.raise_step()
+    }
+}
+
+impl Store {
+    /// Whether every block opens: what does not open under the old key cannot be sealed under the new one, and
+    /// is better found before than half-way.
+    fn check_every_block(&self, block_count: u32) -> Result<()> {
+        let mut start = RESERVED_BLOCKS;
+        while let Some(window) = Window::from(start, block_count) {
+            let mut bytes = vec![0; bytes_of(window.places)];
+            self.device.read(window.places.start(), &mut bytes)?;
+            let positions: Vec<Position> = window.places.positions().collect();
+            let blocks = bytes.as_chunks::<BLOCK_SIZE>().0;
+            let shut = blocks
+                .par_iter()
+                .zip(&positions)
+                .find_first(|(block, position)| !self.sealer.opens(**position, block));
+            if let Some((_, &position)) = shut {
+                let expected = "a block that opens, before every block is sealed anew";
+                return Err(Error::damaged(position, Check::Tag, expected, "another"));
+            }
+            start = window.places.end();
+        }
+        Ok(())
+    }
+}

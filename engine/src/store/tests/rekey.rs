@@ -1,0 +1,246 @@
+//! A change of the master key, whole or cut off at any write, sync or growth.
+
+use super::faults::{Fault, Faulty};
+use super::*;
+use crate::crypto::{HeaderKey, MasterKey, Sealer};
+use crate::error::{Check, Error};
+use crate::format::{BLOCK_SIZE, KeySlot, Run};
+use crate::store::header::{HEADERS, open_header};
+
+/// Three windows, the last of them short.
+const BLOCKS: u32 = 600;
+
+const ONLY_KEY: RekeyOptions = RekeyOptions { drop_other_keys: false, io: Io::File };
+
+/// An archive whose blocks are of both kinds, and of several generations.
+struct World {
+    device: MemoryDevice,
+    blocks: Vec<(BlockRef, u8, KeyKind)>,
+    master: MasterKey,
+}
+
+fn world() -> World {
+    let (device, store, mut writer) = create();
+    let mut blocks = Vec::new();
+    for number in 0..BLOCKS {
+        let byte = number.to_be_bytes()[3];
+        let kind = if number % 5 == 0 { KeyKind::Registry } else { KeyKind::Data };
+        blocks.push((add_block(&mut writer, kind, byte).unwrap(), byte, kind));
+        if number % 200 == 150 {
+            commit(&mut writer, 1).unwrap();
+        }
+    }
+    commit(&mut writer, 1).unwrap();
+    writer.finish().unwrap();
+    drop(store);
+    let master = open_header(&device, &secret()).unwrap().master;
+    World { device, blocks, master }
+}
+
+fn rekey(device: &(impl Device + Clone + 'static)) -> Result<RekeySummary> {
+    Store::rekey_device(Box::new(device.clone()), &secret(), ONLY_KEY, &mut |_, _| {})
+}
+
+fn check_content(world: &World, device: &MemoryDevice) {
+    let store = read_only(device);
+    let commit = store.current();
+    for &(block, byte, kind) in &world.blocks {
+        let found = store.read_block(&commit.redirects, kind, block).unwrap();
+        assert_eq!(found.data[..], data(byte)[..], "{}", block.position);
+    }
+    assert_eq!(mark(&store), 1);
+}
+
+/// No block and no header of the file is under the old master key.
+fn assert_nothing_under_old_key(world: &World, device: &MemoryDevice) {
+    let archive = read_only(device).header().archive;
+    let old = Sealer::new(&world.master, archive);
+    let count = device.length_bytes().unwrap() / BLOCK_SIZE as u64;
+    for position in (0..u32::try_from(count).unwrap()).map(Position::at) {
+        let bytes: [u8; BLOCK_SIZE] = raw(device, position).try_into().unwrap();
+        for kind in [KeyKind::Data, KeyKind::Registry, KeyKind::Meta] {
+            let mut copy = bytes;
+            assert!(old.open_in_place(kind, position, &mut copy).is_err(), "block {position}");
+        }
+    }
+    for position in HEADERS {
+        let bytes: [u8; BLOCK_SIZE] = raw(device, position).try_into().unwrap();
+        let header = crate::format::UncheckedHeader::parse(position, &bytes).unwrap();
+        assert!(header.rekey().is_none());
+        assert!(header.authenticate(&HeaderKey::derive(&world.master, archive)).is_err());
+    }
+}
+
+#[test]
+fn every_block_is_sealed_anew_and_keeps_its_generation() {
+    let world = world();
+    let mut told = Vec::new();
+    let device = Box::new(world.device.clone());
+    let summary =
+        Store::rekey_device(device, &secret(), ONLY_KEY, &mut |done, all| told.push((done, all)));
+    assert_eq!(summary.unwrap(), RekeySummary { blocks: BLOCKS.into(), left: 0 });
+    let end = BLOCKS + 8;
+    assert_eq!(told, [(8, end), (264, end), (520, end), (end, end)]);
+    check_content(&world, &world.device);
+    assert_nothing_under_old_key(&world, &world.device);
+    let store = read_only(&world.device);
+    assert!(store.recovery().is_clean(), "{:?}", store.recovery());
+    assert_eq!(store.current().slot.master_key_number, 1);
+    for position in [1, 2, 3, 4, 5, 6].map(Position::at) {
+        store.reserved_block(position).unwrap();
+    }
+    drop(store);
+    // It is an archive as any: it is written, and its key changed again.
+    let (_, mut writer) = writer(&world.device);
+    change_block(&mut writer, world.blocks[0].0.position, 1).unwrap();
+    add_block(&mut writer, KeyKind::Data, 1).unwrap();
+    drop(writer);
+    assert_eq!(rekey(&world.device).unwrap().blocks, BLOCKS.into());
+    assert_eq!(read_only(&world.device).current().slot.master_key_number, 2);
+    check_content(&world, &world.device);
+}
+
+#[test]
+fn rekey_that_is_cut_off_goes_on_and_can_be_read_meanwhile() {
+    let world = world();
+    let before = world.device.snapshot();
+    for fault in [Fault::Nothing, Fault::Torn, Fault::Late] {
+        let mut under_way = 0;
+        let mut operation = 0;
+        loop {
+            let device = before.to_device();
+            let faulty = Faulty::on(&device, fault);
+            faulty.fail_after(operation);
+            let outcome = rekey(&faulty);
+            check_content(&world, &device);
+            if outcome.is_ok() {
+                break;
+            }
+            let store = read_only(&device);
+            let watermark = store.current().slot.rekey_watermark;
+            if store.header().rekey.is_some() {
+                under_way += 1;
+                let refused = try_open(&device, Access::Write);
+                assert!(matches!(refused, Err(Error::RekeyUnderWay)), "{operation}");
+            }
+            drop(store);
+            // Cut off a second time, and then whole.
+            let faulty = Faulty::on(&device, Fault::Torn);
+            faulty.fail_after(operation / 3 + 1);
+            let _ = rekey(&faulty);
+            check_content(&world, &device);
+            let summary = rekey(&device).unwrap();
+            assert!(summary.left == 0, "{operation} at {watermark}: {summary:?}");
+            check_content(&world, &device);
+            assert_nothing_under_old_key(&world, &device);
+            // Everything at the borders of windows; of the many writes to places, some.
+            operation += if (30..BLOCKS + 20).contains(&operation) { 47 } else { 1 };
+        }
+        assert!(under_way > 20, "{fault:?}: {under_way}");
+    }
+}
+
+#[test]
+fn other_keys_go_only_where_that_is_asked_for() {
+    let world = world();
+    let (_, mut writer) = writer(&world.device);
+    let other = Secret::Key(RawKey::from_bytes([5; 32]));
+    let derivation = crate::crypto::KeyDerivation::default();
+    writer.add_key(&NewKey { secret: &other, derivation: &derivation, label: "" }).unwrap();
+    writer.finish().unwrap();
+    assert!(matches!(rekey(&world.device), Err(Error::OtherKeys { count: 1 })));
+    check_content(&world, &world.device);
+    let options = RekeyOptions { drop_other_keys: true, ..ONLY_KEY };
+    let device = Box::new(world.device.clone());
+    Store::rekey_device(device, &secret(), options, &mut |_, _| {}).unwrap();
+    assert_nothing_under_old_key(&world, &world.device);
+    let opened = open_header(&world.device, &other);
+    assert!(matches!(opened, Err(Error::WrongKey { .. })));
+    let slots = read_only(&world.device).header().slots.clone();
+    assert_eq!(slots.iter().filter(|slot| **slot != KeySlot::Empty).count(), 1);
+}
+
+#[test]
+fn key_that_is_dropped_half_way_is_wrong_and_no_sign_of_tampering() {
+    let world = world();
+    let (_, mut writer) = writer(&world.device);
+    let other = Secret::Key(RawKey::from_bytes([5; 32]));
+    let derivation = crate::crypto::KeyDerivation::default();
+    writer.add_key(&NewKey { secret: &other, derivation: &derivation, label: "" }).unwrap();
+    writer.finish().unwrap();
+    let old = raw(&world.device, HEADERS[1]);
+    let faulty = Faulty::on(&world.device, Fault::Nothing);
+    faulty.fail_after(20);
+    let options = RekeyOptions { drop_other_keys: true, ..ONLY_KEY };
+    let device = Box::new(faulty.clone());
+    Store::rekey_device(device, &secret(), options, &mut |_, _| {}).unwrap_err();
+    assert!(read_only(&world.device).header().rekey.is_some());
+    // The second copy is the one from before, which the other key opens.
+    world.device.write(HEADERS[1], &old).unwrap();
+    let opened = open_header(&world.device, &other);
+    assert!(matches!(opened, Err(Error::WrongKey { .. })), "{opened:?}");
+    check_content(&world, &world.device);
+    // A header from before must not replace the one that holds the new key.
+    let exported = ExportedHeader::open(&old, &secret()).unwrap();
+    let imported = Store::import_header_device(&world.device, &exported, true);
+    assert!(matches!(imported, Err(Error::RekeyUnderWay)), "{imported:?}");
+    rekey(&world.device).unwrap();
+    let imported = Store::import_header_device(&world.device, &exported, true);
+    assert!(matches!(imported, Err(Error::Damaged(_))), "{imported:?}");
+}
+
+#[test]
+fn what_does_not_open_stops_a_rekey_before_it_begins() {
+    let world = world();
+    let place = world.blocks[300].0.position;
+    rot(&world.device, place);
+    let before = raw(&world.device, HEADERS[0]);
+    let error = rekey(&world.device).unwrap_err();
+    assert!(matches!(&error, Error::Damaged(fault) if fault.position == Some(place)), "{error}");
+    assert_eq!(raw(&world.device, HEADERS[0]), before);
+    // A redo list: its images lie where no block of that place belongs.
+    let world = self::world();
+    let (_, mut writer) = writer(&world.device);
+    change_block(&mut writer, world.blocks[1].0.position, world.blocks[1].1).unwrap();
+    commit(&mut writer, 1).unwrap();
+    drop(writer);
+    assert!(matches!(rekey(&world.device), Err(Error::Uncommitted)));
+    // No room for the images.
+    let world = self::world();
+    let blocks = u32::try_from(world.device.length_bytes().unwrap() / BLOCK_SIZE as u64).unwrap();
+    world.device.set_capacity(blocks);
+    assert!(matches!(rekey(&world.device), Err(Error::NoSpace { .. })));
+    check_content(&world, &world.device);
+    assert!(read_only(&world.device).header().rekey.is_none());
+}
+
+#[test]
+fn rot_and_stale_blocks_stay_what_they_are() {
+    let world = world();
+    let (stale, rotten) = (world.blocks[402], world.blocks[581]);
+    let (_, mut writer) = writer(&world.device);
+    let run = Run::single(stale.0.position);
+    writer.free(run);
+    commit(&mut writer, 1).unwrap();
+    writer.donate(run).unwrap();
+    let newer = add_block(&mut writer, KeyKind::Data, 77).unwrap();
+    assert_eq!(newer.position, stale.0.position);
+    commit(&mut writer, 1).unwrap();
+    writer.finish().unwrap();
+    // Cut off in the second window; then a block in the third rots.
+    let faulty = Faulty::on(&world.device, Fault::Nothing);
+    faulty.fail_after(300);
+    rekey(&faulty).unwrap_err();
+    rot(&world.device, rotten.0.position);
+    assert_eq!(rekey(&world.device).unwrap().left, 1);
+    let store = read_only(&world.device);
+    let commit = store.current();
+    assert_eq!(store.read_block(&commit.redirects, KeyKind::Data, newer).unwrap().data[0], 77);
+    // A version that somebody names who should not is still another version.
+    let Err(Error::Tampered(fault)) = store.read_block(&commit.redirects, stale.2, stale.0) else {
+        panic!("a stale block")
+    };
+    assert_eq!(fault.check, Check::Generation);
+    let read = store.read_block(&commit.redirects, rotten.2, rotten.0);
+    assert!(matches!(read, Err(Error::Damaged(_))), "{read:?}");
+}
