@@ -7,6 +7,10 @@ pub mod crypto;
 pub mod device;
 mod error;
 pub mod format;
+mod planted;
 pub mod store;
 
 pub use error::{Check, Class, Error, Fault, Result, Value};
+pub use planted::PlantedFault;
+#[cfg(any(test, feature = "testing"))]
+pub use planted::with_planted_fault;

@@ -2,11 +2,12 @@
 //! was acknowledged or at the one under way, whole; it verifies, loses nothing by dying again while it recovers, and
 //! can be written again. A failing disk is an error, and damage to one copy of anything is no loss.
 
-use ar7_engine::store::PlantedFault;
+use ar7_engine::PlantedFault;
 use ar7_fuzz::crash::{
-    Beginning, Effort, Operation, World, caught, explore_long_worlds, explore_worlds,
-    failures_poison, false_alarm, full_disk_is_no_end, lies_are_noticed, readers_keep_their_blocks,
-    rot_is_noticed, small_worlds, unreadable_blocks_are_errors,
+    Beginning, Effort, Operation, World, caught, caught_in_rekey, explore_long_worlds,
+    explore_windows, explore_worlds, failures_poison, false_alarm, full_disk_is_no_end,
+    lies_are_noticed, readers_keep_their_blocks, rekey_worlds, rot_is_noticed, small_worlds,
+    unreadable_blocks_are_errors,
 };
 
 /// Fails the test with what was found; the debug form would show every byte.
@@ -27,6 +28,24 @@ fn every_death_of_two_operations_loses_nothing() {
     println!("{totals}");
     assert_eq!(totals.worlds, 12 + 144);
     assert!(totals.states >= 200_000, "only {} states", totals.states);
+}
+
+#[test]
+fn deaths_while_the_master_key_is_changed_lose_nothing() {
+    let effort = Effort {
+        every_cut_up_to: 16,
+        sampled_cuts: 8,
+        deaths: 2,
+        recovery_one_in: 512,
+        reopen_one_in: 4,
+    };
+    let mut totals = check_kept(explore_worlds(&rekey_worlds(), effort, 1, &|_| {}));
+    println!("one window: {totals}");
+    assert!(totals.states >= 3000, "only {} states", totals.states);
+    let effort = Effort { sampled_cuts: 60, deaths: 1, ..effort };
+    totals = check_kept(explore_windows(8, effort, 1));
+    println!("three windows: {totals}");
+    assert!(totals.states >= 100, "only {} states", totals.states);
 }
 
 #[test]
@@ -117,8 +136,16 @@ fn blocks_that_a_reader_may_read_are_not_reused() {
 fn every_planted_fault_is_caught() {
     let beginning = Beginning::new();
     let mut missed = Vec::new();
-    for fault in PlantedFault::ALL {
+    for fault in PlantedFault::PROTOCOL {
         match caught(fault, &beginning) {
+            Some(caught) => {
+                println!("{fault:?}: caught by {} after {} states", caught.check, caught.states);
+            }
+            None => missed.push(fault),
+        }
+    }
+    for fault in PlantedFault::REKEY {
+        match caught_in_rekey(fault) {
             Some(caught) => {
                 println!("{fault:?}: caught by {} after {} states", caught.check, caught.states);
             }

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use ar7_fuzz::crash::{
-    Effort, Operation, SMALL, Totals, explore_long_worlds, explore_worlds, small_worlds,
+    Effort, NAMED, Operation, Totals, explore_long_worlds, explore_worlds, small_worlds,
 };
 use clap::Args;
 
@@ -45,8 +45,8 @@ struct World(Vec<Operation>);
 
 fn parse_world(text: &str) -> std::result::Result<World, String> {
     let parsed = text.split(',').map(|name| {
-        let found = SMALL.iter().find(|(known, _)| *known == name);
-        let known: Vec<&str> = SMALL.iter().map(|(known, _)| *known).collect();
+        let found = NAMED.iter().find(|(known, _)| *known == name);
+        let known: Vec<&str> = NAMED.iter().map(|(known, _)| *known).collect();
         let unknown = || format!("{name} is none of {}", known.join(", "));
         found.map(|&(_, operation)| operation).ok_or_else(unknown)
     });

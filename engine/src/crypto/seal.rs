@@ -12,6 +12,7 @@ use super::digest::{LANES_MAX, digest, digest_each};
 use super::keys::{KeyKind, MasterKey};
 use super::nonce::{Nonce, NonceSource, generation_of};
 use super::protected::Protected;
+use crate::PlantedFault;
 use crate::error::{Check, Error, Result, Value};
 use crate::format::{
     BLOCK_SIZE, BlockHead, Data, Digest, Generation, PLAIN_SIZE, Position, RESERVED_BLOCKS, plain,
@@ -67,7 +68,12 @@ type Keys = Arc<[Protected; KeyKind::ALL.len()]>;
 impl Sealer {
     /// Derives the keys of an archive.
     pub fn new(master: &MasterKey, archive: Uuid) -> Sealer {
-        let derive = |kind: KeyKind| Protected::new(&master.derive(archive, kind.purpose())[..]);
+        let purpose = |kind: KeyKind| {
+            let kind =
+                if PlantedFault::OneKeyForAllKinds.is_planted() { KeyKind::Data } else { kind };
+            kind.purpose()
+        };
+        let derive = |kind| Protected::new(&master.derive(archive, purpose(kind))[..]);
         Sealer { keys: Arc::new(KeyKind::ALL.map(derive)), archive, old: None }
     }
 
@@ -291,7 +297,9 @@ impl Sealer {
         let mut data = [0; ASSOCIATED_SIZE];
         data[..12].copy_from_slice(FORMAT_TAG);
         data[12..28].copy_from_slice(self.archive.as_bytes());
-        data[28..].copy_from_slice(&position.get().to_be_bytes());
+        if !PlantedFault::DropThePosition.is_planted() {
+            data[28..].copy_from_slice(&position.get().to_be_bytes());
+        }
         data
     }
 }

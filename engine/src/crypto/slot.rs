@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::keys::{MasterKey, Passphrase, Secret};
 use super::nonce::random_array;
+use crate::PlantedFault;
 use crate::error::{Check, Error, Result};
 use crate::format::{DerivationCost, KEY_SLOTS, KeySlot, Label, UsedSlot};
 
@@ -155,7 +156,10 @@ pub fn unwrap_master_key(
         }
         let keys = SlotKeys::derive(secret, slot)?;
         if bool::from(keys.commitment.ct_eq(&slot.commitment)) {
-            return Ok((unwrap(slot, &keys, archive, number)?, number));
+            match unwrap(slot, &keys, archive, number) {
+                Err(_) if PlantedFault::PassOverKeySlots.is_planted() => {}
+                unwrapped => return Ok((unwrapped?, number)),
+            }
         }
     }
     Err(Error::WrongKey { slots: used })

@@ -4,7 +4,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
-use super::{Commit, PlantedFault, RunSet};
+use super::{Commit, RunSet};
+use crate::PlantedFault;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::{BLOCKS_MAX, Position, RESERVED_BLOCKS, Run};

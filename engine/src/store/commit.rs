@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::choose::Pair;
 use super::redo::WrittenRedoList;
-use super::{Commit, PlantedFault, RESERVE_BLOCKS, Redirects, Store, Urgency, Writer};
+use super::{Commit, RESERVE_BLOCKS, Redirects, Store, Urgency, Writer};
+use crate::PlantedFault;
 use crate::crypto::{KeyKind, SealJob};
 use crate::error::{Error, Result};
 use crate::format::{

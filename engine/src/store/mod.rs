@@ -10,7 +10,6 @@ mod commit;
 mod create;
 mod header;
 mod open;
-mod planted;
 mod read;
 mod recover;
 mod redo;
@@ -35,15 +34,13 @@ pub use backup::{ExportedHeader, HeaderImport};
 pub use commit::SlotUpdate;
 pub use create::CreateOptions;
 pub use open::{Access, Io, OpenOptions};
-pub use planted::PlantedFault;
-#[cfg(any(test, feature = "testing"))]
-pub use planted::with_planted_fault;
 pub use recover::Recovery;
 pub use rekey::{RekeyOptions, RekeySummary};
 pub use run_set::RunSet;
 pub use slots::NewKey;
 pub use stage::Writer;
 
+use crate::PlantedFault;
 use crate::crypto::{ReceiptKey, Sealer};
 use crate::device::Device;
 use crate::error::{Error, Result};

@@ -1,10 +1,11 @@
 //! Recovery: what a writer does before its first own write. It trusts nothing that it has only
 //! read: after a kill or a failed sync the page cache may show what the disk does not hold.
 
+use super::Store;
 use super::choose::Chosen;
 use super::header::OpenedHeader;
 use super::redo::RedoList;
-use super::{PlantedFault, Store};
+use crate::PlantedFault;
 use crate::crypto::KeyKind;
 use crate::error::Result;
 use crate::format::{BLOCK_SIZE, Position};

@@ -4,7 +4,8 @@
 use std::collections::HashSet;
 
 use super::read::read_one;
-use super::{PlantedFault, Redirects, RunSet, Urgency, Writer};
+use super::{Redirects, RunSet, Urgency, Writer};
+use crate::PlantedFault;
 use crate::crypto::{KeyKind, SealJob, Sealer};
 use crate::device::Device;
 use crate::error::{Check, Error, Result};

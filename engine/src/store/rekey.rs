@@ -21,6 +21,7 @@ use rayon::prelude::*;
 use super::open::{Access, Io, OpenOptions, Purpose};
 use super::slots::write_headers;
 use super::{RESERVE_BLOCKS, Redirects, Store, Writer};
+use crate::PlantedFault;
 use crate::crypto::{
     HeaderKey, KeyDerivation, KeyKind, MasterKey, SealJob, Sealer, Secret, wrap_master_key,
     wrap_old_key,
@@ -80,7 +81,8 @@ impl Window {
     fn from(start: u32, block_count: u32) -> Option<Window> {
         let count = WINDOW_BLOCKS.min(block_count.checked_sub(start)?);
         // By turns in two places, so that the images of one window stay until the next is named.
-        let turn = (start - RESERVED_BLOCKS) / WINDOW_BLOCKS % 2;
+        let turns = if PlantedFault::OneRekeyRegion.is_planted() { 1 } else { 2 };
+        let turn = (start - RESERVED_BLOCKS) / WINDOW_BLOCKS % turns;
         let images = Position::new(block_count.checked_add(turn * WINDOW_BLOCKS)?)?;
         Some(Window {
             places: Run::new(Position::new(start)?, count)?,
@@ -212,6 +214,9 @@ impl Store {
     /// that was sealed anew; its place is left as it is.
     pub(super) fn copy_window(&self, rekeying: &Rekeying) -> Result<()> {
         let Some(window) = rekeying.window() else { return Ok(()) };
+        if PlantedFault::ForgetRekeyImages.is_planted() {
+            return Ok(());
+        }
         let mut bytes = [0; BLOCK_SIZE];
         for (place, image) in pairs(window) {
             self.device.read(image, &mut bytes)?;
@@ -338,7 +343,9 @@ impl Writer {
 
         // The images, and the places of the window before, are durable before the slot says so.
         store.poisoning(store.device.write(window.images.start(), &bytes))?;
-        store.poisoning(store.device.sync())?;
+        if !PlantedFault::SkipRekeySync.is_planted() {
+            store.poisoning(store.device.sync())?;
+        }
         self.commit_watermark(window.places.end())?;
 
         let blocks = bytes.as_chunks::<BLOCK_SIZE>().0;

@@ -1,6 +1,6 @@
 //! Deliberate faults in the commit protocol: each must be caught, or the checks are worth nothing.
 
-use ar7_engine::store::{PlantedFault, with_planted_fault};
+use ar7_engine::{PlantedFault, with_planted_fault};
 
 use super::campaign::{explore_world, single_threaded, small_worlds};
 use super::explore::Effort;

@@ -15,7 +15,7 @@ use super::content::Content;
 use super::cuts::{every_cut, one_way, plain_cuts, uncertain_versions};
 use super::long::Commits;
 use super::operation::Operation;
-use super::world::{Left, World, open};
+use super::world::{Left, World, open, open_for_writing};
 use crate::Random;
 
 /// How much of what may happen is looked at.
@@ -356,7 +356,7 @@ impl Explorer {
     ) -> Result<(), Failure> {
         self.totals.recoveries += 1;
         let disk = SimulatedDisk::with(left.clone(), sealed);
-        let archive = open(&disk, Access::Write)
+        let archive = open_for_writing(&disk)
             .map_err(|error| self.failure(format!("does not open for writing: {error}")))?;
         let log = disk.log();
         self.check_sealed(&disk.sealed())?;

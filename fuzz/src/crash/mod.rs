@@ -13,6 +13,7 @@ mod explore;
 mod faults;
 mod long;
 mod operation;
+mod rekey;
 mod world;
 
 pub use campaign::{FailedWorld, explore_world, explore_worlds, small_worlds};
@@ -24,5 +25,6 @@ pub use faults::{
     rot_is_noticed, unreadable_blocks_are_errors,
 };
 pub use long::{FailedLongWorld, Step, explore_long_worlds, long_world};
-pub use operation::{Operation, SMALL};
+pub use operation::{NAMED, Operation, SMALL};
+pub use rekey::{caught_in_rekey, explore_windows, rekey_worlds};
 pub use world::{Beginning, Refused, World};

@@ -68,6 +68,8 @@ pub enum Operation {
     Close,
     /// Drops the archive as a process does that ends, and opens it again.
     Reopen,
+    /// Drops the archive, and changes its master key.
+    Rekey,
 }
 
 /// The operations of the small worlds, on streams of the archive that they begin with.
@@ -86,9 +88,17 @@ pub const SMALL: [(&str, Operation); 12] = [
     ("reopen", Operation::Reopen),
 ];
 
+/// Operations that have a name: those of the small worlds, and the change of the master key.
+pub const NAMED: [(&str, Operation); 13] = {
+    let mut named = [("rekey", Operation::Rekey); 13];
+    let (small, _) = named.split_at_mut(SMALL.len());
+    small.copy_from_slice(&SMALL);
+    named
+};
+
 impl fmt::Display for Operation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match SMALL.iter().find(|(_, operation)| operation == self) {
+        match NAMED.iter().find(|(_, operation)| operation == self) {
             Some((name, _)) => formatter.write_str(name),
             None => write!(formatter, "{self:?}"),
         }
@@ -130,9 +140,11 @@ impl Operation {
                 model.metadata = vec![meta, byte];
                 Ok(())
             }
-            Operation::Commit | Operation::Rollback | Operation::Close | Operation::Reopen => {
-                Ok(())
-            }
+            Operation::Commit
+            | Operation::Rollback
+            | Operation::Close
+            | Operation::Reopen
+            | Operation::Rekey => Ok(()),
         }
     }
 }

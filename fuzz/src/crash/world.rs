@@ -3,8 +3,9 @@
 use std::fmt;
 
 use ar7_engine::crypto::{RawKey, Secret};
+use ar7_engine::device::Device;
 use ar7_engine::device::simulated::{Medium, SealedBlocks, SimulatedDisk};
-use ar7_engine::store::{Access, OpenOptions};
+use ar7_engine::store::{Access, OpenOptions, RekeyOptions};
 use ar7_registry::{Archive, CreateOptions, Error, Result};
 
 use super::content::Content;
@@ -13,6 +14,27 @@ use super::operation::{Operation, is_full, make_directory};
 /// The secret of every world.
 pub(super) fn secret() -> Secret {
     Secret::Key(RawKey::from_bytes([9; 32]))
+}
+
+/// Opens what is on a disk for writing. If the master key is being changed, that is ended first.
+pub(super) fn open_for_writing(disk: &SimulatedDisk) -> Result<Archive> {
+    match open(disk, Access::Write) {
+        Err(Error::Engine(ar7_engine::Error::RekeyUnderWay)) => {
+            rekey(disk)?;
+            open(disk, Access::Write)
+        }
+        opened => opened,
+    }
+}
+
+/// Changes the master key of what is on a disk, or goes on with that.
+pub(super) fn rekey(disk: &SimulatedDisk) -> Result<()> {
+    disk.set_resealing(true);
+    let device = || Box::new(disk.clone()) as Box<dyn Device>;
+    let rekeyed =
+        Archive::rekey_device(&device, &secret(), RekeyOptions::default(), &mut |_, _| {});
+    disk.set_resealing(false);
+    rekeyed.map(drop)
 }
 
 /// Opens what is on a disk.
@@ -210,6 +232,11 @@ impl World {
                 self.archive = None;
                 self.archive().map(drop)
             }
+            Operation::Rekey => {
+                self.archive()?;
+                self.kill();
+                rekey(&self.disk)
+            }
             change => {
                 let archive = self.archive()?;
                 self.byte = self.byte.wrapping_add(1);
@@ -223,7 +250,7 @@ impl World {
         if let Some(archive) = &self.archive {
             return Ok(archive.clone());
         }
-        let archive = open(&self.disk, Access::Write)?;
+        let archive = open_for_writing(&self.disk)?;
         if let Some((blocks, pages)) = self.limits {
             archive.set_memory_limits(blocks, pages)?;
         }

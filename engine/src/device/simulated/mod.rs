@@ -32,6 +32,7 @@ struct State {
     faults: Vec<PlannedFault>,
     unreadable: Vec<u32>,
     capacity: Option<u32>,
+    resealing: bool,
 }
 
 /// Something that was done to the disk.
@@ -147,6 +148,12 @@ impl SimulatedDisk {
         self.state().sealed.clone()
     }
 
+    /// From now on blocks may be sealed anew under the generation that they have, as they are while the master key is
+    /// changed; or, with false, they may not any more. No nonce may come again in either case.
+    pub fn set_resealing(&self, resealing: bool) {
+        self.state().resealing = resealing;
+    }
+
     /// Notes something of the test's own in the log.
     pub fn mark(&self, mark: u64) {
         self.state().log.push(Event(Deed::Mark(mark)));
@@ -203,7 +210,7 @@ impl State {
 
     fn write_block(&mut self, position: u32, bytes: &[u8; BLOCK_SIZE]) -> Result<()> {
         let content = Arc::new(Content::new(bytes));
-        self.sealed.note(position, &content);
+        self.sealed.note(position, &content, self.resealing);
         let fault = self.fault(|fault| !matches!(fault, DiskFault::SyncFails | DiskFault::NoSpace));
         let mut target = position;
         match fault {

@@ -74,8 +74,8 @@ impl SealedBlocks {
         SealedBlocks(Arc::new(Sealed { before, repeated, ..Sealed::default() }))
     }
 
-    /// Notes what is written at a position.
-    pub(super) fn note(&mut self, position: u32, content: &Content) {
+    /// Notes what is written at a position; `resealed` if its generation may be known there.
+    pub(super) fn note(&mut self, position: u32, content: &Content, resealed: bool) {
         if UNSEALED.contains(&position) {
             return;
         }
@@ -86,7 +86,7 @@ impl SealedBlocks {
         let mut part = Some(&self.0);
         while let Some(sealed) = part {
             nonce_known = nonce_known.or(sealed.nonces.get(&nonce).copied());
-            if !META_SLOTS.contains(&position) {
+            if !META_SLOTS.contains(&position) && !resealed {
                 version_known =
                     version_known.or(sealed.versions.get(&(position, generation)).copied());
             }
@@ -100,6 +100,8 @@ impl SealedBlocks {
             sealed.repeated.get_or_insert(repeated);
         }
         sealed.nonces.insert(nonce, number);
-        sealed.versions.insert((position, generation), number);
+        if !resealed {
+            sealed.versions.insert((position, generation), number);
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Deliberate faults in the commit protocol, so that a test can show that it would notice them.
+//! Deliberate faults in the commit protocol and holes in the authentication, so that a test can show that it would
+//! notice them.
 //!
 //! Without the feature `testing` nothing can be planted, and every question is answered by a constant.
 
@@ -33,11 +34,33 @@ pub enum PlantedFault {
     ReuseSpares,
     /// Blocks that a reader of an earlier commit may read are allocated again.
     ForgetReaders,
+    /// While the master key is changed, a watermark is committed before the images of its window are synced.
+    SkipRekeySync,
+    /// The images of all windows go to one place.
+    OneRekeyRegion,
+    /// The images of the newest window are not copied to their places again.
+    ForgetRekeyImages,
+    /// The position is left out of the associated data.
+    DropThePosition,
+    /// Whatever version of a block is found is taken for the one that was asked for.
+    IgnoreTheGeneration,
+    /// The stream that a block names, and its index, are not compared.
+    IgnoreStreamAndIndex,
+    /// A key slot that was tampered with is passed over.
+    PassOverKeySlots,
+    /// A meta slot is accepted though its twin is of another fork.
+    AcceptForks,
+    /// Blocks of all kinds are sealed with one key.
+    OneKeyForAllKinds,
+    /// The redo list may aim at any block.
+    TrustRedoTargets,
+    /// The meta slot's word for the header is not asked for.
+    AcceptOldHeaders,
 }
 
 impl PlantedFault {
-    /// All of them.
-    pub const ALL: [PlantedFault; 14] = [
+    /// Faults in the commit protocol.
+    pub const PROTOCOL: [PlantedFault; 14] = [
         PlantedFault::SkipFirstSync,
         PlantedFault::SkipSecondSync,
         PlantedFault::OneCopyOfTheSlot,
@@ -54,15 +77,34 @@ impl PlantedFault {
         PlantedFault::ForgetReaders,
     ];
 
+    /// Faults in a change of the master key.
+    pub const REKEY: [PlantedFault; 3] = [
+        PlantedFault::SkipRekeySync,
+        PlantedFault::OneRekeyRegion,
+        PlantedFault::ForgetRekeyImages,
+    ];
+
+    /// Holes in the authentication.
+    pub const HOLES: [PlantedFault; 8] = [
+        PlantedFault::DropThePosition,
+        PlantedFault::IgnoreTheGeneration,
+        PlantedFault::IgnoreStreamAndIndex,
+        PlantedFault::PassOverKeySlots,
+        PlantedFault::AcceptForks,
+        PlantedFault::OneKeyForAllKinds,
+        PlantedFault::TrustRedoTargets,
+        PlantedFault::AcceptOldHeaders,
+    ];
+
     /// Whether this fault is planted in the calling thread.
     #[cfg(any(test, feature = "testing"))]
-    pub(super) fn is_planted(self) -> bool {
+    pub fn is_planted(self) -> bool {
         PLANTED.get() == Some(self)
     }
 
     /// Whether this fault is planted: never.
     #[cfg(not(any(test, feature = "testing")))]
-    pub(super) const fn is_planted(self) -> bool {
+    pub const fn is_planted(self) -> bool {
         let _ = self;
         false
     }

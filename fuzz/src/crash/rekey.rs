@@ -1,0 +1,109 @@
+//! Deaths of a change of the master key.
+
+use std::sync::Mutex;
+
+use ar7_engine::{PlantedFault, with_planted_fault};
+
+use super::campaign::{FailedWorld, on_all_cores, single_threaded};
+use super::canaries::Caught;
+use super::explore::{Effort, Explorer, Failure, Totals};
+use super::operation::Operation;
+use super::world::{Beginning, World};
+
+/// Sequences of operations with a change of the master key in an archive of one window: after changes, with a redo list,
+/// and before others.
+pub fn rekey_worlds() -> Vec<Vec<Operation>> {
+    let append = Operation::Append { stream: 1, length: 5000 };
+    let overwrite = Operation::Overwrite { stream: 1, offset: 4000, length: 30 };
+    let delete = Operation::Delete { stream: 2 };
+    let create = Operation::Create { length: 100, name: Some(1) };
+    vec![
+        vec![Operation::Rekey],
+        vec![append, overwrite, Operation::Commit, Operation::Rekey],
+        vec![delete, Operation::Commit, Operation::Rekey],
+        vec![Operation::Rekey, create],
+        vec![Operation::Rekey, Operation::Rekey],
+    ]
+}
+
+/// Looks at a sample of the deaths of a change of the master key in an archive of three windows: in each of `rounds`
+/// rounds it dies, goes on, dies and goes on, and each time as many deaths are looked at as the effort says.
+///
+/// # Panics
+/// If the archive cannot be made.
+pub fn explore_windows(rounds: usize, effort: Effort, seed: u64) -> Result<Totals, FailedWorld> {
+    let beginning = single_threaded(larger);
+    let totals = Mutex::new(Totals::default());
+    on_all_cores(rounds, |round| {
+        let seed = seed.wrapping_add(u64::try_from(round).expect("a number of rounds"));
+        let found = explore_round(&beginning, effort, seed)?;
+        *totals.lock().expect("no round panicked") += found;
+        Ok(())
+    })?;
+    Ok(totals.into_inner().expect("no round panicked"))
+}
+
+/// Plants a fault in the change of the master key and looks for it. `None` if nothing catches it.
+pub fn caught_in_rekey(fault: PlantedFault) -> Option<Caught> {
+    let effort = Effort {
+        every_cut_up_to: 16,
+        sampled_cuts: 60,
+        deaths: 1,
+        recovery_one_in: 1,
+        reopen_one_in: 1,
+    };
+    single_threaded(|| {
+        let beginning = larger();
+        let mut states = 0;
+        for seed in 0..20 {
+            match with_planted_fault(fault, || explore_round(&beginning, effort, seed)) {
+                Ok(totals) => states += totals.states,
+                Err(failed) => {
+                    let states = states + failed.failure.states;
+                    let wrong = failed.to_string();
+                    return Some(Caught { check: "deaths of a change of the key", states, wrong });
+                }
+            }
+        }
+        None
+    })
+}
+
+/// Deaths of a round, one after another.
+const DEATHS: u32 = 3;
+
+/// An archive of three windows.
+fn larger() -> Beginning {
+    let mut world = World::begin(&Beginning::new());
+    let made = world.run(&[
+        Operation::Create { length: 1_500_000, name: Some(3) },
+        Operation::Create { length: 1_300_000, name: Some(4) },
+        Operation::Commit,
+        Operation::Delete { stream: 3 },
+        Operation::Overwrite { stream: 4, offset: 1_290_000, length: 20_000 },
+    ]);
+    made.expect("a larger archive");
+    let (medium, sealed, content) = world.closed();
+    Beginning { medium, sealed, content }
+}
+
+fn explore_round(beginning: &Beginning, effort: Effort, seed: u64) -> Result<Totals, FailedWorld> {
+    let operations = [Operation::Rekey, Operation::Meta(5)];
+    let failed = |failure| FailedWorld { seed, operations: operations.to_vec(), failure };
+    let mut world = World::begin(beginning);
+    world.run(&operations).map_err(|refused| {
+        failed(Failure { wrong: refused.to_string(), deaths: Vec::new(), states: 0 })
+    })?;
+    let mut explorer = Explorer::new(effort, seed);
+    explorer.totals.worlds = 1;
+    let mut before = beginning.medium.clone();
+    for _ in 0..DEATHS {
+        let left = explorer.explore_some(&before, &world).map_err(failed)?;
+        world = World::onward(&left, &world.disk.sealed());
+        world.step(Operation::Reopen).map_err(|error| {
+            failed(Failure { wrong: error.to_string(), deaths: Vec::new(), states: 0 })
+        })?;
+        before = left.medium;
+    }
+    Ok(explorer.totals)
+}
