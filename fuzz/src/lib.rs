@@ -16,6 +16,7 @@ mod page_parse;
 mod random;
 mod redo_parse;
 mod stream_record_parse;
+pub mod tamper;
 mod tree_change;
 
 pub use block_parse::block_parse;

@@ -87,7 +87,7 @@ pub fn explore_worlds(
 
 /// Does jobs 0 to `count`, each on one thread from its beginning to its end, as many threads as there are cores.
 /// What the library does in parallel it does on that thread, so that a world is repeated by its seed.
-pub(super) fn on_all_cores<E: Send>(
+pub(crate) fn on_all_cores<E: Send>(
     count: usize,
     job: impl Fn(usize) -> Result<(), E> + Sync,
 ) -> Result<(), E> {
@@ -116,7 +116,7 @@ pub(super) fn on_all_cores<E: Send>(
 }
 
 /// Does work in such a way that rayon uses no other thread for it.
-pub(super) fn single_threaded<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn single_threaded<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
     pool.expect("a pool of one thread").install(work)
 }

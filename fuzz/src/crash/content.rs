@@ -5,7 +5,7 @@ use std::fmt;
 
 use ar7_registry::names::Entry;
 use ar7_registry::records::{EntryType, InodeNumber};
-use ar7_registry::{Archive, Error, Finding, Subject};
+use ar7_registry::{Archive, Error, Finding, RESERVED_STREAMS, Stream, Subject};
 use uuid::Uuid;
 
 /// Everything that an archive holds.
@@ -88,19 +88,18 @@ impl Content {
     pub fn read(archive: &Archive) -> Result<Content, Error> {
         let mut content = Content { metadata: archive.metadata()?, ..Content::default() };
         for stored in archive.streams(None, usize::MAX)? {
-            let length = usize::try_from(stored.record.length).expect("a small stream");
-            let mut bytes = vec![0; length];
-            let stream = archive.read_stream(stored.record.identity)?;
-            let mut done = 0;
-            while done < length {
-                let offset = u64::try_from(done).expect("an offset in memory");
-                match stream.read_at(offset, &mut bytes[done..])? {
-                    0 => break,
-                    read => done += read,
+            let identity = stored.record.identity;
+            content.streams.insert(identity, bytes_of(&archive.read_stream(identity)?)?);
+        }
+        for index in 0..RESERVED_STREAMS {
+            match archive.reserved_stream(index) {
+                Ok(stream) if stream.len()? > 0 => {
+                    content.streams.insert(stream.identity(), bytes_of(&stream)?);
                 }
+                // The archive keeps it to itself, or nothing is in it.
+                Ok(_) | Err(Error::NoReservedStream { .. }) => {}
+                Err(error) => return Err(error),
             }
-            bytes.truncate(done);
-            content.streams.insert(stored.record.identity, bytes);
         }
         let mut waiting = vec![(InodeNumber::ROOT, Vec::new())];
         while let Some((directory, path)) = waiting.pop() {
@@ -116,4 +115,19 @@ impl Content {
         }
         Ok(content)
     }
+}
+
+fn bytes_of(stream: &Stream) -> Result<Vec<u8>, Error> {
+    let length = usize::try_from(stream.len()?).expect("a small stream");
+    let mut bytes = vec![0; length];
+    let mut done = 0;
+    while done < length {
+        let offset = u64::try_from(done).expect("an offset in memory");
+        match stream.read_at(offset, &mut bytes[done..])? {
+            0 => break,
+            read => done += read,
+        }
+    }
+    bytes.truncate(done);
+    Ok(bytes)
 }

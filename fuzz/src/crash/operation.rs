@@ -108,7 +108,7 @@ impl fmt::Display for Operation {
 impl Operation {
     /// Changes an archive and the model of what its transaction holds. `Commit` and what comes after it in the
     /// list are not for here. After an error the archive is as before, or unusable; the model is as before.
-    pub(super) fn change(self, archive: &Archive, model: &mut Content, byte: u8) -> Result<()> {
+    pub(crate) fn change(self, archive: &Archive, model: &mut Content, byte: u8) -> Result<()> {
         match self {
             Operation::Create { length, name } => {
                 create(archive, model, &vec![byte; usize_of(length)], name)
@@ -191,7 +191,12 @@ fn write(
 }
 
 /// A file's inode says how long its stream is.
-fn tell_size(archive: &Archive, model: &Content, identity: Uuid, size: u64) -> Result<()> {
+pub(crate) fn tell_size(
+    archive: &Archive,
+    model: &Content,
+    identity: Uuid,
+    size: u64,
+) -> Result<()> {
     let named = model.names.iter().find(|(_, stream)| **stream == Some(identity));
     let Some((path, _)) = named else { return Ok(()) };
     let inode = archive.names().resolve(path)?.inode;
@@ -267,7 +272,7 @@ pub(super) fn is_full(error: &Error) -> bool {
 }
 
 /// Makes the directory of every world.
-pub(super) fn make_directory(archive: &Archive, model: &mut Content) -> Result<()> {
+pub(crate) fn make_directory(archive: &Archive, model: &mut Content) -> Result<()> {
     let root = archive.names().resolve(b"")?;
     assert_eq!(root.kind, EntryType::Directory, "the root is a directory");
     archive.names().make_directory(root.inode, DIRECTORY, attributes())?;

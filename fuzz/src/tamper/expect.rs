@@ -1,0 +1,212 @@
+//! What must come of a case. It follows from which blocks differ from the committed ones, and what they are for; nothing
+//! here asks the store.
+
+use ar7_engine::Check;
+use ar7_engine::format::{Generation, MAGIC, RESERVED_BLOCKS, header_layout};
+
+use super::case::{Case, changed};
+use super::outcome::Fault;
+use super::victim::{Part, Sealed, State, Victim, block};
+
+/// What must come of a case.
+pub(super) enum Expect<'a> {
+    /// What was committed is read, and verification names these reserved blocks and nothing else.
+    AsCommitted(Vec<u32>),
+    /// Reading ends with one of these errors, and verification reports one of them.
+    Error(Vec<Fault>),
+    /// A header that was changed in one copy with its checksum made right: it does not parse, and the other one
+    /// counts; or it is told as tampering.
+    OneHeader(u32),
+    /// A header that was changed in both copies: an error that fits the field.
+    Headers(usize),
+    /// The meta slots of this state count: what it held is read, whole, and the receipt of the newest state does not
+    /// check out; or it is an error.
+    OtherState(&'a State),
+    /// Nothing is read.
+    AnyError,
+}
+
+/// What must come of a case.
+pub(super) fn expect<'a>(victim: &'a Victim, case: &Case, image: &[u8]) -> Expect<'a> {
+    match case {
+        Case::Cut(bytes) => return cut(victim, *bytes),
+        Case::Extend { .. } => return Expect::AsCommitted(Vec::new()),
+        Case::Header { copies: [copy], .. } => return Expect::OneHeader(*copy),
+        Case::Header { byte, .. } => return Expect::Headers(*byte),
+        _ => {}
+    }
+    let changed = changed(victim, image);
+    let mut faults = Vec::new();
+    let mut bad = Vec::new();
+    match headers(victim, image, &mut bad) {
+        Headers::Good => {}
+        Headers::Fault(fault) => faults.push(fault),
+        Headers::OfStranger => return Expect::AnyError,
+    }
+    match slots(victim, image, &mut bad) {
+        Slots::Now => {}
+        Slots::Other(state) => return Expect::OtherState(state),
+        Slots::Unknown => return Expect::AnyError,
+        Slots::Fault(fault) => faults.extend(fault),
+    }
+    for (position, part) in changed {
+        match part {
+            Part::Blank => bad.push(position),
+            Part::Live { kind, reported_at } => {
+                let genuine = Some(Sealed { kind, place: reported_at });
+                faults.push(if victim.genuine(block(image, position)) == genuine {
+                    Fault::Tampered(Check::Generation, Some(reported_at))
+                } else {
+                    Fault::Damaged(Check::Tag, Some(reported_at))
+                });
+            }
+            Part::Header | Part::Slot | Part::Unused => {}
+        }
+    }
+    if image.len() < victim.now().image.len() {
+        faults.push(Fault::Truncated);
+    }
+    if faults.is_empty() {
+        bad.sort_unstable();
+        Expect::AsCommitted(bad)
+    } else {
+        Expect::Error(faults)
+    }
+}
+
+fn cut(victim: &Victim, bytes: usize) -> Expect<'static> {
+    let blocks = u32::try_from(bytes / 4096).expect("a small file");
+    if bytes == 0 {
+        Expect::Error(vec![Fault::NotAnArchive])
+    } else if blocks < RESERVED_BLOCKS || blocks < victim.block_count {
+        Expect::Error(vec![Fault::Truncated])
+    } else {
+        Expect::AsCommitted(Vec::new())
+    }
+}
+
+enum Headers {
+    Good,
+    Fault(Fault),
+    OfStranger,
+}
+
+fn headers(victim: &Victim, image: &[u8], bad: &mut Vec<u32>) -> Headers {
+    let now = block(&victim.now().image, 0);
+    let stranger = block(&victim.stranger.image, 0);
+    let [first, second] = [0, 7].map(|position| block(image, position));
+    let is_older = |header: &[u8]| {
+        header != now && victim.states.iter().any(|state| block(&state.image, 0) == header)
+    };
+    if first == stranger && second == stranger {
+        return Headers::OfStranger;
+    }
+    if first == stranger || second == stranger {
+        return if first == now || second == now || is_older(first) || is_older(second) {
+            Headers::Fault(Fault::Tampered(Check::HeaderMac, Some(7)))
+        } else {
+            Headers::OfStranger
+        };
+    }
+    if first != now && second != now {
+        return Headers::Fault(if is_older(first) || is_older(second) {
+            Fault::Tampered(Check::HeaderRevision, Some(0))
+        } else if !first.starts_with(&MAGIC) && !second.starts_with(&MAGIC) {
+            Fault::NotAnArchive
+        } else {
+            Fault::Damaged(Check::HeaderChecksum, None)
+        });
+    }
+    bad.extend(
+        [(0, first), (7, second)].iter().filter(|(_, copy)| *copy != now).map(|(at, _)| *at),
+    );
+    Headers::Good
+}
+
+enum Slots<'a> {
+    /// Those of the state that counts.
+    Now,
+    /// Those of another one.
+    Other(&'a State),
+    /// Of a commit between two states.
+    Unknown,
+    Fault(Vec<Fault>),
+}
+
+/// Which commit the meta slots make the current one.
+fn slots<'a>(victim: &'a Victim, image: &[u8], bad: &mut Vec<u32>) -> Slots<'a> {
+    let mut found: [Option<Generation>; 4] = [None; 4];
+    for (position, found) in (1..).zip(&mut found) {
+        let bytes = block(image, position);
+        let of = |state: &&State| block(&state.image, position) == bytes;
+        *found = victim.known_states().find(of).map(|_| generation(bytes));
+        if found.is_none() {
+            bad.push(position);
+        }
+    }
+    let good: Vec<Generation> = found.iter().flatten().copied().collect();
+    let order = |generation: &Generation| (generation.session, generation.step);
+    for (at, first) in good.iter().enumerate() {
+        if good[at + 1..].iter().any(|second| order(first) == order(second) && first != second) {
+            return Slots::Fault(
+                (1..=4).map(|at| Fault::Tampered(Check::Fork, Some(at))).collect(),
+            );
+        }
+    }
+    let lost: Vec<Fault> = [(0, 2), (1, 3)]
+        .iter()
+        .filter(|&&(first, second)| found[first].is_none() && found[second].is_none())
+        .map(|&(first, _)| u32::try_from(first + 1).expect("1 or 2"))
+        .map(|first| Fault::Damaged(Check::MetaSlot, Some(first)))
+        .collect();
+    if !lost.is_empty() {
+        return Slots::Fault(lost);
+    }
+    let newest = good.iter().max_by_key(|generation| order(generation)).expect("no pair is lost");
+    if *newest == newest_of(victim.now()) {
+        return Slots::Now;
+    }
+    match victim.known_states().find(|state| newest_of(state) == *newest) {
+        Some(state) => Slots::Other(state),
+        None => Slots::Unknown,
+    }
+}
+
+/// Generation of the newest meta slot of a state: that is the commit which counts.
+fn newest_of(state: &State) -> Generation {
+    let generations = (1..=4).map(|position| generation(block(&state.image, position)));
+    generations.max_by_key(|generation| (generation.session, generation.step)).expect("four slots")
+}
+
+/// Generation of a sealed block: the first part of its nonce, which is not secret.
+fn generation(bytes: &[u8]) -> Generation {
+    Generation::decode(*bytes.first_chunk().expect("a block"))
+}
+
+/// Whether an error fits a field of the header that was changed in both copies.
+pub(super) fn fits_field(byte: usize, fault: Fault) -> bool {
+    let within = |field: ar7_engine::format::Field| {
+        (field.offset..field.offset + field.length).contains(&byte)
+    };
+    let parsing = matches!(fault, Fault::Damaged(..));
+    let code = matches!(fault, Fault::Tampered(Check::HeaderMac, _));
+    let slot = matches!(fault, Fault::Tampered(Check::KeySlot, _));
+    let newer = fault == Fault::NewerFormat;
+    if within(header_layout::MAGIC) {
+        fault == Fault::NotAnArchive
+    } else if within(header_layout::VERSION) {
+        newer || parsing
+    } else if within(header_layout::FEATURES) {
+        newer || code
+    } else if within(header_layout::ARCHIVE) {
+        slot
+    } else if within(header_layout::KIND) {
+        newer || parsing || code
+    } else if within(header_layout::SLOTS) {
+        newer || parsing || code || slot || fault == Fault::WrongKey
+    } else if within(header_layout::REVISION) || within(header_layout::MAC) {
+        code
+    } else {
+        parsing || code
+    }
+}

@@ -1,0 +1,222 @@
+//! Archives that somebody with the key has made: valid tags over anything. Opening, reading, verifying and writing end,
+//! in bounded work, with a typed error or without one; nothing panics, and nothing outside of the blocks is touched.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use ar7_engine::crypto::KeyKind;
+use ar7_engine::format::Position;
+use ar7_engine::store::{Access, OpenOptions};
+use ar7_engine::{Check, Error as EngineError};
+use ar7_registry::records::InodeNumber;
+use ar7_registry::{Archive, Error, Finding, Result};
+
+use super::forge::Forger;
+use super::meter::Metered;
+use super::victim::{block, secret};
+use crate::{Random, mutate};
+
+/// How far an archive gets.
+#[derive(Debug, Clone, Default)]
+pub struct Reach {
+    /// Checks that failed on opening.
+    pub opening: Vec<Check>,
+    /// Checks that failed while names and streams were read.
+    pub reading: Vec<Check>,
+    /// Checks that failed while it was verified.
+    pub verifying: Vec<Check>,
+    /// Checks that failed while it was opened for writing, written and emptied.
+    pub writing: Vec<Check>,
+    /// Whether the file was found too short.
+    pub truncated: bool,
+    /// Blocks read and written.
+    pub blocks: u64,
+}
+
+/// What came of many archives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HostileTotals {
+    /// Archives.
+    pub archives: u64,
+    /// Not opened.
+    pub refused: u64,
+    /// Opened, and something could not be read or was found by verification.
+    pub noticed: u64,
+    /// Nothing was amiss: what was changed is not used, or is a valid value of another kind.
+    pub unnoticed: u64,
+    /// The most blocks that were read and written for one.
+    pub most_blocks: u64,
+}
+
+impl fmt::Display for HostileTotals {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let HostileTotals { archives, refused, noticed, unnoticed, most_blocks } = self;
+        write!(
+            formatter,
+            "{archives} hostile archives: {refused} refused, {noticed} found faulty, {unnoticed} without a fault; \
+             at most {most_blocks} blocks were read and written for one"
+        )
+    }
+}
+
+/// Looks at an archive and writes to it.
+///
+/// # Panics
+/// If the archive makes the code under test panic, or read and write without an end.
+pub fn exercise(image: &[u8]) -> Reach {
+    let device = Metered::new(image);
+    let mut reach = Reach::default();
+    match open(&device, Access::Read) {
+        Ok(archive) => {
+            note(&mut reach, read_everything(&archive), |reach| &mut reach.reading);
+            let mut found = Vec::new();
+            let verified = archive.verify(&mut |finding: Finding| found.push(finding), &mut |_| {});
+            for finding in found {
+                note(&mut reach, vec![finding.error], |reach| &mut reach.verifying);
+            }
+            note(&mut reach, verified.err().into_iter().collect(), |reach| &mut reach.verifying);
+        }
+        Err(error) => note(&mut reach, vec![error], |reach| &mut reach.opening),
+    }
+    note(&mut reach, write_and_empty(&device), |reach| &mut reach.writing);
+    check_outside(image, &device.to_bytes());
+    reach.blocks = device.blocks();
+    reach
+}
+
+fn open(device: &Metered, access: Access) -> Result<Archive> {
+    let options = OpenOptions { access, ..OpenOptions::default() };
+    Archive::open_device(Box::new(device.clone()), &secret(), options)
+}
+
+fn note(reach: &mut Reach, errors: Vec<Error>, to: fn(&mut Reach) -> &mut Vec<Check>) {
+    for error in errors {
+        match error {
+            Error::Engine(EngineError::Damaged(fault) | EngineError::Tampered(fault)) => {
+                to(reach).push(fault.check);
+            }
+            Error::Engine(EngineError::Truncated { .. }) => reach.truncated = true,
+            _ => {}
+        }
+    }
+}
+
+/// Reads the beginning and the end of every stream, and lists every directory. Goes on after errors.
+fn read_everything(archive: &Archive) -> Vec<Error> {
+    const MOST: usize = 64 * 1024;
+    let mut errors = Vec::new();
+    errors.extend(archive.metadata().err());
+    match archive.streams(None, 1000) {
+        Err(error) => errors.push(error),
+        Ok(streams) => {
+            let mut bytes = vec![0; MOST];
+            for stored in streams {
+                let read = archive.read_stream(stored.record.identity).and_then(|stream| {
+                    stream.read_at(0, &mut bytes)?;
+                    let end = stream.len()?.saturating_sub(10);
+                    stream.read_at(end, &mut bytes)
+                });
+                errors.extend(read.err());
+            }
+        }
+    }
+    let mut waiting = vec![InodeNumber::ROOT];
+    let mut seen = 0;
+    while let Some(directory) = waiting.pop() {
+        seen += 1;
+        // A directory below itself is for verification to find; nobody has to walk it for ever.
+        if seen > 100 {
+            break;
+        }
+        match archive.names().list(directory, None, 1000) {
+            Err(error) => errors.push(error),
+            Ok(entries) => {
+                for entry in entries {
+                    errors.extend(archive.names().inode(entry.inode).err());
+                    waiting.push(entry.inode);
+                }
+            }
+        }
+    }
+    errors
+}
+
+/// Opens for writing, makes a stream, deletes every stream, and commits. Goes on after errors.
+fn write_and_empty(device: &Metered) -> Vec<Error> {
+    let archive = match open(device, Access::Write) {
+        Ok(archive) => archive,
+        Err(error) => return vec![error],
+    };
+    let mut errors = Vec::new();
+    let made = archive.new_stream().and_then(|mut stream| stream.append(&vec![1; 20_000]));
+    errors.extend(made.and_then(|()| archive.commit()).err());
+    for stored in archive.streams(None, 1000).unwrap_or_default() {
+        let identity = stored.record.identity;
+        let changed = archive.open_stream(identity).and_then(|mut stream| {
+            stream.write_at(0, &[2; 5000])?;
+            stream.close()
+        });
+        errors.extend(changed.err());
+        errors.extend(archive.delete_stream(identity).err());
+        // After an error only a rollback helps, and what can be committed is.
+        if let Err(error) = archive.commit() {
+            errors.push(error);
+            errors.extend(archive.rollback().err());
+        }
+    }
+    errors.extend(archive.reclaim().err());
+    errors.extend(archive.close().err());
+    errors
+}
+
+/// Header and copy are as they were: no number in an archive leads a write there. A copy that was bad is mended.
+fn check_outside(before: &[u8], after: &[u8]) {
+    for position in [0, 7] {
+        let now = block(after, position);
+        let known = [0, 7].iter().any(|&copy| block(before, copy) == now);
+        assert!(known, "the header was written over");
+    }
+}
+
+/// Changes the plaintext of one block of an archive in `count` ways, seals it again, and looks at what comes of it.
+///
+/// # Panics
+/// As [`exercise`]; the message says which change it was.
+pub fn random_hostile(image: &[u8], seed: u64, count: u64) -> HostileTotals {
+    let honest = Forger::new(image);
+    let sealed: Vec<(u32, KeyKind)> = (1..honest.blocks())
+        .filter_map(|position| Some((position, honest.kind_at(position, position)?)))
+        .filter(|(position, _)| !matches!(position, 5 | 6))
+        .collect();
+    // Half of the changes are made to pages and slots, which are fewer than blocks of streams.
+    let structure: Vec<(u32, KeyKind)> =
+        sealed.iter().copied().filter(|(_, kind)| *kind != KeyKind::Data).collect();
+    let mut totals = HostileTotals::default();
+    for number in 0..count {
+        let mut random = Random::new(seed.wrapping_add(number));
+        let among = if random.one_in(6) { &sealed } else { &structure };
+        let &(position, kind) = random.choose(among).expect("an archive has pages");
+        let mut forger = Forger::new(image);
+        forger.change(kind, position, |opened| {
+            mutate(&mut opened.data[..], &mut random);
+            if random.one_in(4) {
+                let at = i32::try_from(random.below(80)).expect("a small number");
+                opened.head.next = Position::new(at.unsigned_abs());
+            }
+        });
+        let reach = catch_unwind(AssertUnwindSafe(|| exercise(&forger.image)));
+        let reach = reach.unwrap_or_else(|_| {
+            panic!("seed {seed}, number {number}: a change of block {position}, {kind:?}")
+        });
+        totals.archives += 1;
+        totals.most_blocks = totals.most_blocks.max(reach.blocks);
+        if reach.truncated || !reach.opening.is_empty() {
+            totals.refused += 1;
+        } else if reach.reading.is_empty() && reach.verifying.is_empty() {
+            totals.unnoticed += 1;
+        } else {
+            totals.noticed += 1;
+        }
+    }
+    totals
+}

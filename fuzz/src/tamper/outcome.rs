@@ -1,0 +1,79 @@
+//! What came of a case.
+
+use ar7_engine::store::Access;
+use ar7_engine::{Check, Error as EngineError};
+use ar7_registry::{Archive, Error, Finding, Receipt};
+
+use super::victim::{open, position_of};
+use crate::crash::Content;
+
+/// An error, as far as it is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    NotAnArchive,
+    NewerFormat,
+    WrongKey,
+    Truncated,
+    Damaged(Check, Option<u32>),
+    Tampered(Check, Option<u32>),
+    Other,
+}
+
+impl Fault {
+    pub(super) fn of(error: &Error) -> Fault {
+        let position = position_of(error);
+        match error {
+            Error::Engine(EngineError::NotAnArchive { .. }) => Fault::NotAnArchive,
+            Error::Engine(EngineError::NewerFormat { .. }) => Fault::NewerFormat,
+            Error::Engine(EngineError::WrongKey { .. }) => Fault::WrongKey,
+            Error::Engine(EngineError::Truncated { .. }) => Fault::Truncated,
+            Error::Engine(EngineError::Damaged(fault)) => Fault::Damaged(fault.check, position),
+            Error::Engine(EngineError::Tampered(fault)) => Fault::Tampered(fault.check, position),
+            _ => Fault::Other,
+        }
+    }
+
+    /// The check that failed, if one did.
+    pub(super) fn check(self) -> Option<Check> {
+        match self {
+            Fault::Damaged(check, _) | Fault::Tampered(check, _) => Some(check),
+            _ => None,
+        }
+    }
+}
+
+/// What a reader found.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    /// Everything that was read, or the first error.
+    pub(super) read: Result<Content, (Fault, String)>,
+    /// What verification found; none if the archive does not open.
+    pub(super) findings: Option<Vec<Finding>>,
+    /// Whether the receipt of the committed state checks out.
+    pub(super) receipt: bool,
+}
+
+impl Outcome {
+    /// Opens, reads and verifies.
+    pub(super) fn of(image: &[u8], receipt: &Receipt) -> Outcome {
+        let described = |error: Error| (Fault::of(&error), error.to_string());
+        let archive = match open(image, Access::Read) {
+            Ok(archive) => archive,
+            Err(error) => {
+                return Outcome { read: Err(described(error)), findings: None, receipt: false };
+            }
+        };
+        Outcome {
+            read: Content::read(&archive).map_err(described),
+            findings: Some(findings(&archive)),
+            receipt: archive.check_receipt(receipt).is_ok(),
+        }
+    }
+}
+
+fn findings(archive: &Archive) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let verified = archive.verify(&mut |finding| findings.push(finding), &mut |_| {});
+    verified.expect("verification ends");
+    findings
+}

@@ -1,0 +1,467 @@
+//! The archive under attack, and what the attacker has kept of its past.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use ar7_engine::crypto::{KeyKind, RawKey, Secret};
+use ar7_engine::device::MemoryDevice;
+use ar7_engine::format::{ArchiveKind, BLOCK_SIZE, Position};
+use ar7_engine::store::{Access, OpenOptions};
+use ar7_registry::{Archive, CreateOptions, Finding, Receipt, Result, Subject};
+
+use super::forge::Forger;
+use crate::crash::{Content, Operation, make_directory, tell_size};
+
+/// Which kind of archive is attacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VictimKind {
+    /// One stream.
+    Single,
+    /// A fixed set of streams.
+    Fixed,
+    /// Streams and names that come and go.
+    Dynamic,
+}
+
+impl VictimKind {
+    /// All of them.
+    pub const ALL: [VictimKind; 3] = [VictimKind::Single, VictimKind::Fixed, VictimKind::Dynamic];
+}
+
+/// A committed state.
+pub struct State {
+    /// The bytes of the file.
+    pub image: Vec<u8>,
+    /// What it holds.
+    pub content: Content,
+    /// A receipt for it.
+    pub receipt: Receipt,
+}
+
+/// What a block is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The header or its copy.
+    Header,
+    /// A meta slot.
+    Slot,
+    /// One of the two blank reserved blocks.
+    Blank,
+    /// A block that is read: of a stream, of the registry, or of the redo list. A fault is reported at that position.
+    Live {
+        /// Which key it is sealed under.
+        kind: KeyKind,
+        /// Where faults are reported: the place of an image, otherwise the block itself.
+        reported_at: u32,
+    },
+    /// A free block, or one whose newest version lies elsewhere.
+    Unused,
+}
+
+/// An archive under attack.
+pub struct Victim {
+    /// Its kind.
+    pub kind: VictimKind,
+    /// Every state that it was committed in, in order; the last is the one that counts.
+    pub states: Vec<State>,
+    /// A copy that was written apart, with as many commits.
+    pub fork: State,
+    /// Another archive that the same key opens.
+    pub stranger: State,
+    pub(super) parts: Vec<Part>,
+    /// Blocks that the commit counts; the file may be longer.
+    pub(super) block_count: u32,
+    /// Every block that was ever sealed in this archive, and what it is.
+    sealed: HashMap<Vec<u8>, Sealed>,
+}
+
+/// What a genuine block is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sealed {
+    /// What it is sealed as.
+    pub(super) kind: KeyKind,
+    /// For which place.
+    pub(super) place: u32,
+}
+
+impl fmt::Debug for Victim {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:?} archive of {} blocks", self.kind, self.block_count)
+    }
+}
+
+impl Victim {
+    /// Makes an archive with a past: streams of one run and of several, appended to, overwritten and deleted, blocks used
+    /// again, names, a changed header, content that looks like pages and slots, several sessions, and in the end a
+    /// redo list that is not empty.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn new(kind: VictimKind) -> Victim {
+        let mut maker = Maker::new(kind);
+        maker.live();
+        maker.close();
+        let mut fork = Maker {
+            device: MemoryDevice::from_bytes(&maker.device.to_bytes()),
+            content: maker.content.clone(),
+            ..Maker::new(kind)
+        };
+        // Both begin the same session, each with a salt of its own.
+        maker.end(1);
+        fork.end(2);
+        let fork = fork.states.pop().expect("a state of the fork");
+        let mut stranger = Maker::new(kind);
+        stranger.live();
+        let stranger = stranger.states.pop().expect("a state of another archive");
+        let states = maker.states;
+        let block_count = block_count(states.last().expect("a state"));
+        let (parts, sealed) = (Vec::new(), HashMap::new());
+        let mut victim = Victim { kind, states, fork, stranger, parts, block_count, sealed };
+        let moved: Vec<u32> = (8..victim.blocks())
+            .filter_map(|position| victim.reported_at(position).filter(|at| *at != position))
+            .collect();
+        let known = victim.known_states().flat_map(|state| sealed_blocks(&state.image, &moved));
+        victim.sealed = known.collect();
+        victim.parts = (0..victim.blocks()).map(|position| victim.part(position)).collect();
+        victim.check_parts();
+        victim
+    }
+
+    /// The state that counts.
+    ///
+    /// # Panics
+    /// Never: there is one.
+    pub fn now(&self) -> &State {
+        self.states.last().expect("there is always a state")
+    }
+
+    /// Number of blocks that the file holds now.
+    ///
+    /// # Panics
+    /// Never: the file is small.
+    pub fn blocks(&self) -> u32 {
+        u32::try_from(self.now().image.len() / BLOCK_SIZE).expect("a small archive")
+    }
+
+    /// Every state of this archive that the attacker may have kept, that of the copy last.
+    pub(super) fn known_states(&self) -> impl Iterator<Item = &State> {
+        self.states.iter().chain([&self.fork])
+    }
+
+    /// What a block is, if it was ever sealed in this archive.
+    pub(super) fn genuine(&self, bytes: &[u8]) -> Option<Sealed> {
+        self.sealed.get(bytes).copied()
+    }
+
+    /// Where it is reported that a block was destroyed.
+    fn reported_at(&self, position: u32) -> Option<u32> {
+        let mut image = self.now().image.clone();
+        block_mut(&mut image, position).fill(0xa5);
+        match open(&image, Access::Read) {
+            Ok(archive) => {
+                let mut found = None;
+                let mut note = |finding: Finding| found = found.or(position_of(&finding.error));
+                archive.verify(&mut note, &mut |_| {}).expect("verification ends");
+                found
+            }
+            Err(error) => position_of(&error),
+        }
+    }
+
+    /// Finds out what a block is for: by destroying it.
+    fn part(&self, position: u32) -> Part {
+        match position {
+            0 | 7 => Part::Header,
+            1..=4 => Part::Slot,
+            5 | 6 => Part::Blank,
+            _ => match self.reported_at(position) {
+                None => Part::Unused,
+                Some(reported_at) => {
+                    let sealed = self.genuine(block(&self.now().image, position));
+                    let kind = sealed.expect("a block that is used opens").kind;
+                    Part::Live { kind, reported_at }
+                }
+            },
+        }
+    }
+
+    /// What was found by destroying agrees with what the archive says of itself.
+    fn check_parts(&self) {
+        let archive = open(&self.now().image, Access::Read).expect("it opens");
+        let summary = archive.verify(&mut |finding| panic!("{finding}"), &mut |_| {});
+        let summary = summary.expect("verified");
+        let count = |kind: KeyKind| {
+            let is = |part: &&Part| matches!(part, Part::Live { kind: of, .. } if *of == kind);
+            self.parts.iter().filter(is).count() as u64
+        };
+        assert_eq!(count(KeyKind::Data), summary.data_blocks, "blocks of streams");
+        assert_eq!(count(KeyKind::Registry), summary.pages, "pages");
+        assert!(count(KeyKind::Meta) > 0, "a redo list");
+        let moved = |position: u32| {
+            self.parts.iter().any(
+                |part| matches!(part, Part::Live { reported_at, .. } if *reported_at == position),
+            )
+        };
+        let unused = (0..).zip(&self.parts).filter(|(position, part)| {
+            **part == Part::Unused && !moved(*position) && *position < self.block_count
+        });
+        assert_eq!(unused.count() as u64, summary.free_blocks, "free blocks");
+    }
+}
+
+/// What is sealed in each block, for its own place or for one of those in `moved`.
+fn sealed_blocks(image: &[u8], moved: &[u32]) -> Vec<(Vec<u8>, Sealed)> {
+    let forger = Forger::new(image);
+    let sealed = |position: u32| {
+        let mut places = [position].into_iter().chain(moved.iter().copied());
+        let found =
+            places.find_map(|place| Some(Sealed { kind: forger.kind_at(position, place)?, place }));
+        Some((block(image, position).to_vec(), found?))
+    };
+    (0..forger.blocks()).filter_map(sealed).collect()
+}
+
+fn block_count(state: &State) -> u32 {
+    let archive = open(&state.image, Access::Read).expect("it opens");
+    archive.snapshot().commit().slot.block_count
+}
+
+/// The secret of every archive here.
+pub(super) fn secret() -> Secret {
+    Secret::Key(RawKey::from_bytes([0x5c; 32]))
+}
+
+/// Opens the bytes of a file.
+pub(super) fn open(image: &[u8], access: Access) -> Result<Archive> {
+    open_on(&MemoryDevice::from_bytes(image), access)
+}
+
+pub(super) fn open_on(device: &MemoryDevice, access: Access) -> Result<Archive> {
+    let options = OpenOptions { access, ..OpenOptions::default() };
+    Archive::open_device(Box::new(device.clone()), &secret(), options)
+}
+
+pub(super) fn block(image: &[u8], position: u32) -> &[u8] {
+    let start = offset(position);
+    image.get(start..start + BLOCK_SIZE).unwrap_or_default()
+}
+
+pub(super) fn block_mut(image: &mut [u8], position: u32) -> &mut [u8] {
+    let start = offset(position);
+    &mut image[start..start + BLOCK_SIZE]
+}
+
+pub(super) fn offset(position: u32) -> usize {
+    usize::try_from(Position::at(position).offset()).expect("a small image")
+}
+
+pub(super) fn position_of(error: &ar7_registry::Error) -> Option<u32> {
+    match error {
+        ar7_registry::Error::Engine(
+            ar7_engine::Error::Damaged(fault) | ar7_engine::Error::Tampered(fault),
+        ) => fault.position.map(Position::get),
+        _ => None,
+    }
+}
+
+/// Blocks behind the end of an archive that are kept.
+const BEHIND: u32 = 3;
+
+/// Makes the states.
+struct Maker {
+    kind: VictimKind,
+    device: MemoryDevice,
+    archive: Option<Archive>,
+    content: Content,
+    states: Vec<State>,
+    byte: u8,
+}
+
+impl Maker {
+    fn new(kind: VictimKind) -> Maker {
+        let device = MemoryDevice::new();
+        Maker {
+            kind,
+            device,
+            archive: None,
+            content: Content::default(),
+            states: Vec::new(),
+            byte: 0,
+        }
+    }
+
+    fn archive(&self) -> Archive {
+        self.archive.clone().expect("it is open")
+    }
+
+    fn open(&mut self) {
+        self.archive = Some(open_on(&self.device, Access::Write).expect("it opens"));
+        self.keep();
+    }
+
+    fn close(&mut self) {
+        self.archive.take().expect("it is open").close().expect("it closes");
+        self.keep();
+    }
+
+    fn commit(&mut self) {
+        self.archive().commit().expect("a commit");
+        self.keep();
+    }
+
+    /// Notes the state as it is committed.
+    fn keep(&mut self) {
+        let mut image = self.device.to_bytes();
+        let archive = open(&image, Access::Read).expect("what was committed opens");
+        // A file grows in steps; a little of the room behind the end is enough.
+        let counted = archive.snapshot().commit().slot.block_count;
+        image.truncate(offset(counted + BEHIND));
+        let content = Content::verified(&archive).expect("what was committed verifies");
+        assert_eq!(content, self.content, "what was committed");
+        let receipt = archive.receipt().expect("a receipt");
+        self.states.push(State { image, content, receipt });
+    }
+
+    fn change(&mut self, operations: &[Operation]) {
+        for operation in operations {
+            self.byte += 1;
+            let archive = self.archive();
+            operation.change(&archive, &mut self.content, self.byte).expect("a change");
+        }
+        self.commit();
+    }
+
+    /// The past that every archive has.
+    fn live(&mut self) {
+        let (kind, fixed_streams) = match self.kind {
+            VictimKind::Single => (ArchiveKind::Single, 0),
+            VictimKind::Fixed => (ArchiveKind::Fixed, 4),
+            VictimKind::Dynamic => (ArchiveKind::Dynamic, 0),
+        };
+        let options = CreateOptions { kind, fixed_streams, ..CreateOptions::default() };
+        let device = Box::new(self.device.clone());
+        let archive = Archive::create_device(device, &secret(), &options).expect("a new archive");
+        self.content = Content::read(&archive).expect("a new archive is read");
+        self.archive = Some(archive);
+        self.keep();
+        match self.kind {
+            VictimKind::Dynamic => self.live_with_names(),
+            VictimKind::Single | VictimKind::Fixed => self.live_with_streams(),
+        }
+    }
+
+    fn live_with_streams(&mut self) {
+        // The one stream of a single archive is a reserved one; a fixed archive has others too.
+        let index = if self.kind == VictimKind::Single { 0 } else { 7 };
+        let mut reserved = self.archive().reserved_stream(index).expect("a reserved stream");
+        reserved.append(&[1; 50]).expect("appended");
+        self.content.streams.insert(reserved.identity(), vec![1; 50]);
+        reserved.close().expect("closed");
+        self.commit();
+        let last = if self.kind == VictimKind::Single { 0 } else { 2 };
+        self.change(&[
+            Operation::Append { stream: 0, length: 9000 },
+            Operation::Append { stream: last, length: 13_000 },
+            Operation::Meta(1),
+        ]);
+        self.change(&[
+            Operation::Append { stream: 0, length: 300 },
+            Operation::Append { stream: last, length: 6000 },
+        ]);
+        self.change(&[Operation::Truncate { stream: last, length: 15_000 }]);
+        self.disguise(last);
+        self.relabel();
+        self.close();
+        self.open();
+        self.change(&[
+            Operation::Overwrite { stream: 0, offset: 3000, length: 2000 },
+            Operation::Append { stream: last, length: 12_000 },
+        ]);
+        let length = if self.kind == VictimKind::Single { 30_000 } else { 7000 };
+        self.change(&[Operation::Truncate { stream: 0, length }, Operation::Meta(2)]);
+    }
+
+    fn live_with_names(&mut self) {
+        make_directory(&self.archive(), &mut self.content).expect("a directory");
+        self.change(&[
+            Operation::Create { length: 100, name: Some(11) },
+            Operation::Create { length: 4008, name: None },
+            Operation::Create { length: 5000, name: Some(12) },
+        ]);
+        self.change(&[
+            Operation::Append { stream: 1, length: 4008 },
+            Operation::Create { length: 20_000, name: Some(14) },
+        ]);
+        self.change(&[Operation::Append { stream: 1, length: 2000 }, Operation::Meta(1)]);
+        self.change(&[Operation::Delete { stream: 3 }]);
+        self.disguise(2);
+        self.relabel();
+        self.close();
+        self.open();
+        self.change(&[
+            Operation::Create { length: 9000, name: Some(15) },
+            Operation::Rename { from: 0, to: 2 },
+            Operation::Overwrite { stream: 2, offset: 10, length: 50 },
+        ]);
+        self.change(&[Operation::Append { stream: 4, length: 9000 }, Operation::Meta(2)]);
+    }
+
+    /// What comes after the copy was made: the same in both, but for the bytes.
+    fn end(&mut self, byte: u8) {
+        self.byte = 100 * byte;
+        self.open();
+        self.change(&[
+            Operation::Append { stream: 0, length: 40 },
+            Operation::Overwrite { stream: 1, offset: 100, length: 4500 },
+        ]);
+        self.change(&[Operation::Overwrite { stream: 0, offset: 5, length: 20 }]);
+        // The process ends: the redo list is still named.
+        self.archive = None;
+    }
+
+    /// Writes what looks like a registry page, like the plaintext of a meta slot, and like a sealed one.
+    fn disguise(&mut self, stream: u32) {
+        let image = self.device.to_bytes();
+        let forger = Forger::new(&image);
+        let page = (8..forger.blocks()).find_map(|at| forger.open(KeyKind::Registry, at));
+        let slot = forger.open(KeyKind::Meta, 1);
+        let sealed = block(&image, 1).to_vec();
+        // An archive of one stream may have no page.
+        let slot = slot.expect("a slot");
+        let page = page.map_or_else(|| slot.data.clone(), |page| page.data);
+        let bytes = [&page[..], &slot.data[..], &sealed].concat();
+        let identity = *self
+            .content
+            .streams
+            .keys()
+            .nth(usize::try_from(stream).expect("a small number"))
+            .expect("a stream");
+        let archive = self.archive();
+        let mut stream = archive.open_stream(identity).expect("the stream opens");
+        let end = stream.len().expect("its length");
+        // From a border of blocks on, so that a block is nothing but the disguise.
+        let gap = usize::try_from(end.next_multiple_of(4008) - end).expect("less than a block");
+        let bytes = [vec![7; gap], bytes].concat();
+        stream.append(&bytes).expect("appended");
+        stream.close().expect("closed");
+        self.content.streams.get_mut(&identity).expect("it is there").extend(bytes);
+        let size = u64::try_from(self.content.streams[&identity].len()).expect("a length");
+        tell_size(&archive, &self.content, identity, size).expect("its size");
+        self.commit();
+    }
+
+    /// Changes the header.
+    fn relabel(&mut self) {
+        self.archive().relabel_key(&secret(), "another label").expect("relabelled");
+        self.keep();
+    }
+}
+
+/// Whether a finding is about a copy of header or meta slot, and of which block.
+pub(super) fn copy_of(finding: &Finding) -> Option<u32> {
+    match &finding.subject {
+        Subject::Header(position) | Subject::MetaSlot(position) => Some(position.get()),
+        Subject::Blocks(run) if run.end() <= 8 => Some(run.start().get()),
+        _ => None,
+    }
+}
