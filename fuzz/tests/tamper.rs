@@ -1,25 +1,14 @@
 //! Promise 2: without the key, no change of the file makes a read return anything but what was committed.
 
-use ar7_fuzz::Random;
-use ar7_fuzz::tamper::{Case, MatrixTotals, Victim, VictimKind, cases, random_hostile, run_matrix};
+use ar7_engine::PlantedFault;
+use ar7_fuzz::tamper::{
+    CaughtHole, MatrixTotals, Victim, VictimKind, caught_hole, false_hole, named_hostile,
+    random_hostile, run_matrix, sample,
+};
 
 /// Fails the test with what was found.
 fn check_kept<T>(outcome: Result<T, impl std::fmt::Display>) -> T {
     outcome.unwrap_or_else(|failure| panic!("{failure}"))
-}
-
-/// A sample of the flipped bits and of the changed headers, and every other case.
-fn sample(victim: &Victim, seed: u64) -> Vec<Case> {
-    const MOST: usize = 3000;
-    let (mut many, mut chosen): (Vec<Case>, Vec<Case>) = cases(victim)
-        .into_iter()
-        .partition(|case| matches!(case, Case::Flip { .. } | Case::Header { .. }));
-    let mut random = Random::new(seed);
-    for _ in 0..MOST {
-        let at = usize::try_from(random.below(many.len() as u64)).unwrap();
-        chosen.push(many.swap_remove(at));
-    }
-    chosen
 }
 
 #[test]
@@ -27,7 +16,7 @@ fn tampering_is_noticed_everywhere() {
     let mut totals = MatrixTotals::default();
     for (seed, kind) in (1..).zip(VictimKind::ALL) {
         let victim = Victim::new(kind);
-        totals.add(&check_kept(run_matrix(&victim, &sample(&victim, seed))));
+        totals.add(&check_kept(run_matrix(&victim, &sample(&victim, seed, 3000))));
     }
     println!("{totals}");
     let sum = totals.sum();
@@ -42,4 +31,28 @@ fn hostile_archives_end_with_typed_errors() {
         println!("{kind:?}: {totals}");
         assert!(totals.refused > 50 && totals.noticed > 50 && totals.unnoticed > 0, "{totals}");
     }
+}
+
+#[test]
+fn named_hostile_archives_are_told_as_what_they_are() {
+    let victim = Victim::new(VictimKind::Dynamic);
+    let names = check_kept(named_hostile(&victim.now().image));
+    println!("{} hostile archives: {}", names.len(), names.join("; "));
+    assert!(names.len() >= 40, "only {}", names.len());
+}
+
+#[test]
+fn every_hole_is_caught() {
+    assert_eq!(false_hole(), None);
+    let mut missed = Vec::new();
+    for hole in PlantedFault::HOLES {
+        match caught_hole(hole) {
+            Some(caught) => {
+                let CaughtHole { check, cases, wrong } = caught;
+                println!("{hole:?}: caught by {check} after {cases} cases: {wrong}");
+            }
+            None => missed.push(hole),
+        }
+    }
+    assert_eq!(missed, []);
 }

@@ -12,6 +12,7 @@ mod io_errors;
 mod kill;
 mod quantity;
 mod suite;
+mod tamper;
 mod tidy;
 mod tree;
 mod vectors;
@@ -59,6 +60,8 @@ enum Command {
     },
     /// Crash small and long worlds on a simulated disk in every way, and check what is left
     Crash(crash::Options),
+    /// Tamper with archives in every way, and check that everything is noticed
+    Tamper(tamper::Options),
     /// Let one system call after another fail in the real program, and check what is left
     IoErrors(io_errors::Options),
     /// Fill disks up, and check that nothing is lost and that deleting works
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Command::Golden => interop::golden::write(),
         Command::Demo { path } => demo::run(path),
         Command::Crash(options) => crash::run(&options),
+        Command::Tamper(options) => tamper::run(&options),
         Command::IoErrors(options) => io_errors::run(&options),
         Command::FullDisk(options) => full_disk::run(&options),
         Command::Kill(options) => kill::run(&options),

@@ -16,8 +16,8 @@ mod operation;
 mod rekey;
 mod world;
 
-pub(crate) use campaign::on_all_cores;
 pub use campaign::{FailedWorld, explore_world, explore_worlds, small_worlds};
+pub(crate) use campaign::{on_all_cores, single_threaded};
 pub use canaries::{Caught, caught, false_alarm};
 pub use content::{Content, Unreadable};
 pub use explore::{Death, Effort, Explorer, Failure, Totals};
@@ -27,6 +27,6 @@ pub use faults::{
 };
 pub use long::{FailedLongWorld, Step, explore_long_worlds, long_world};
 pub use operation::{NAMED, Operation, SMALL};
-pub(crate) use operation::{make_directory, tell_size};
+pub(crate) use operation::{attributes, make_directory, tell_size};
 pub use rekey::{caught_in_rekey, explore_windows, rekey_worlds};
 pub use world::{Beginning, Refused, World};

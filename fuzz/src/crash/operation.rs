@@ -258,7 +258,7 @@ fn nth<T>(all: &[T], number: u32) -> Option<&T> {
     usize_of(number).checked_rem(all.len()).map(|at| &all[at])
 }
 
-pub(super) fn attributes() -> Attributes {
+pub(crate) fn attributes() -> Attributes {
     let modified = Timestamp { seconds: 1_700_000_000, nanoseconds: 5 };
     Attributes { mode: 0o644, uid: 1, gid: 2, modified }
 }

@@ -2,7 +2,7 @@
 //! here asks the store.
 
 use ar7_engine::Check;
-use ar7_engine::format::{Generation, MAGIC, RESERVED_BLOCKS, header_layout};
+use ar7_engine::format::{Generation, MAGIC, RESERVED_BLOCKS, header_layout, key_slot_layout};
 
 use super::case::{Case, changed};
 use super::outcome::Fault;
@@ -203,7 +203,18 @@ pub(super) fn fits_field(byte: usize, fault: Fault) -> bool {
     } else if within(header_layout::KIND) {
         newer || parsing || code
     } else if within(header_layout::SLOTS) {
-        newer || parsing || code || slot || fault == Fault::WrongKey
+        let within_slots = byte - header_layout::SLOTS.offset;
+        let (number, byte) =
+            (within_slots / key_slot_layout::SIZE, within_slots % key_slot_layout::SIZE);
+        // The first slot is in use. Another salt or commitment is that of another key; anything else in it is tampering.
+        let of_key = [key_slot_layout::KIND, key_slot_layout::SALT, key_slot_layout::COMMITMENT];
+        let is_of_key =
+            of_key.iter().any(|field| (field.offset..field.offset + field.length).contains(&byte));
+        match (number, is_of_key) {
+            (0, true) => newer || parsing || fault == Fault::WrongKey,
+            (0, false) => newer || parsing || slot,
+            _ => newer || parsing || code,
+        }
     } else if within(header_layout::REVISION) || within(header_layout::MAC) {
         code
     } else {

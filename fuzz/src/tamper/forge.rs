@@ -5,9 +5,8 @@ use ar7_engine::format::{
     BLOCK_SIZE, BlockHead, Data, Generation, Header, META_STREAM, MetaSlot, Position, REDO_STREAM,
     UncheckedHeader,
 };
-use ar7_engine::store::Access;
 
-use super::victim::{block, block_mut, open, secret};
+use super::victim::{block, block_mut, secret};
 
 /// The bytes of an archive, and its keys.
 pub struct Forger {
@@ -76,8 +75,9 @@ impl Forger {
             [] => None,
             [(kind, _)] => Some(*kind),
             [(_, opened), ..] => Some(match opened.head.stream {
-                stream if stream.is_nil() => KeyKind::Registry,
                 META_STREAM | REDO_STREAM => KeyKind::Meta,
+                // A page names its tree in place of a stream: "ar7", and the tree's number at the end.
+                stream if stream.as_bytes().starts_with(b"ar7\0") => KeyKind::Registry,
                 _ => KeyKind::Data,
             }),
         }
@@ -108,24 +108,28 @@ impl Forger {
         }
     }
 
-    /// Changes every copy of the current commit's meta slot.
+    /// The meta slot of the current commit.
     ///
     /// # Panics
-    /// If the archive does not open, or the slot cannot be encoded.
-    pub fn change_slot(&mut self, change: impl Fn(&mut MetaSlot)) {
-        let archive = open(&self.image, Access::Read).expect("it opens");
-        let current = archive.snapshot().commit().slot.generation;
-        for position in 1..=4 {
-            let opened = self.open(KeyKind::Meta, position).expect("a meta slot");
-            if opened.generation == current {
-                let at = Position::at(position);
-                let mut slot =
-                    MetaSlot::decode(at, opened.generation, &opened.data).expect("a slot");
-                change(&mut slot);
-                let data = slot.encode().expect("it fits");
-                self.seal(KeyKind::Meta, position, &OpenBlock { data, ..opened });
-            }
-        }
+    /// If none opens.
+    pub fn newest_slot(&self) -> (u32, OpenBlock) {
+        let slots = (1..=4).filter_map(|at| Some((at, self.open(KeyKind::Meta, at)?)));
+        let order =
+            |(_, opened): &(u32, OpenBlock)| (opened.generation.session, opened.generation.step);
+        slots.max_by_key(order).expect("a meta slot")
+    }
+
+    /// Changes both copies of the current commit's meta slot.
+    ///
+    /// # Panics
+    /// If there is none, or it cannot be encoded.
+    pub fn change_slot(&mut self, change: impl FnOnce(&mut MetaSlot)) {
+        let (position, opened) = self.newest_slot();
+        let at = Position::at(position);
+        let mut slot = MetaSlot::decode(at, opened.generation, &opened.data).expect("a slot");
+        change(&mut slot);
+        let data = slot.encode().expect("it fits");
+        self.change(KeyKind::Meta, position, |opened| opened.data = data);
     }
 
     /// Changes the header, in both copies, and names it in every slot.

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 
 use ar7_engine::crypto::KeyKind;
 use ar7_engine::format::Position;
@@ -14,6 +15,7 @@ use ar7_registry::{Archive, Error, Finding, Result};
 use super::forge::Forger;
 use super::meter::Metered;
 use super::victim::{block, secret};
+use crate::crash::on_all_cores;
 use crate::{Random, mutate};
 
 /// How far an archive gets.
@@ -46,6 +48,17 @@ pub struct HostileTotals {
     pub unnoticed: u64,
     /// The most blocks that were read and written for one.
     pub most_blocks: u64,
+}
+
+impl HostileTotals {
+    /// Adds what came of others.
+    pub fn add(&mut self, others: &HostileTotals) {
+        self.archives += others.archives;
+        self.refused += others.refused;
+        self.noticed += others.noticed;
+        self.unnoticed += others.unnoticed;
+        self.most_blocks = self.most_blocks.max(others.most_blocks);
+    }
 }
 
 impl fmt::Display for HostileTotals {
@@ -191,32 +204,50 @@ pub fn random_hostile(image: &[u8], seed: u64, count: u64) -> HostileTotals {
     // Half of the changes are made to pages and slots, which are fewer than blocks of streams.
     let structure: Vec<(u32, KeyKind)> =
         sealed.iter().copied().filter(|(_, kind)| *kind != KeyKind::Data).collect();
-    let mut totals = HostileTotals::default();
-    for number in 0..count {
-        let mut random = Random::new(seed.wrapping_add(number));
-        let among = if random.one_in(6) { &sealed } else { &structure };
-        let &(position, kind) = random.choose(among).expect("an archive has pages");
-        let mut forger = Forger::new(image);
-        forger.change(kind, position, |opened| {
-            mutate(&mut opened.data[..], &mut random);
-            if random.one_in(4) {
-                let at = i32::try_from(random.below(80)).expect("a small number");
-                opened.head.next = Position::new(at.unsigned_abs());
-            }
-        });
-        let reach = catch_unwind(AssertUnwindSafe(|| exercise(&forger.image)));
-        let reach = reach.unwrap_or_else(|_| {
-            panic!("seed {seed}, number {number}: a change of block {position}, {kind:?}")
-        });
-        totals.archives += 1;
-        totals.most_blocks = totals.most_blocks.max(reach.blocks);
-        if reach.truncated || !reach.opening.is_empty() {
-            totals.refused += 1;
-        } else if reach.reading.is_empty() && reach.verifying.is_empty() {
-            totals.unnoticed += 1;
-        } else {
-            totals.noticed += 1;
+    let totals = Mutex::new(HostileTotals::default());
+    let parts = usize::try_from(count.div_ceil(AT_A_TIME)).expect("a number of parts");
+    let done: std::result::Result<(), std::convert::Infallible> = on_all_cores(parts, |part| {
+        let first = u64::try_from(part).expect("a number of parts") * AT_A_TIME;
+        for number in first..count.min(first + AT_A_TIME) {
+            let found = one_hostile(image, seed.wrapping_add(number), &sealed, &structure);
+            totals.lock().expect("no archive panicked").add(&found);
         }
+        Ok(())
+    });
+    let Ok(()) = done;
+    totals.into_inner().expect("no archive panicked")
+}
+
+/// Archives that one thread makes at a time.
+const AT_A_TIME: u64 = 100;
+
+fn one_hostile(
+    image: &[u8],
+    seed: u64,
+    sealed: &[(u32, KeyKind)],
+    structure: &[(u32, KeyKind)],
+) -> HostileTotals {
+    let mut random = Random::new(seed);
+    let among = if random.one_in(6) { sealed } else { structure };
+    let &(position, kind) = random.choose(among).expect("an archive has pages");
+    let mut forger = Forger::new(image);
+    forger.change(kind, position, |opened| {
+        mutate(&mut opened.data[..], &mut random);
+        if random.one_in(4) {
+            opened.head.next = Position::new(u32::try_from(random.below(80)).expect("small"));
+        }
+    });
+    let reach = catch_unwind(AssertUnwindSafe(|| exercise(&forger.image)));
+    let reach = reach.unwrap_or_else(|_| {
+        panic!("hostile archive of seed {seed}: a change of block {position}, {kind:?}")
+    });
+    let is_refused = reach.truncated || !reach.opening.is_empty();
+    let is_unnoticed = !is_refused && reach.reading.is_empty() && reach.verifying.is_empty();
+    HostileTotals {
+        archives: 1,
+        refused: u64::from(is_refused),
+        noticed: u64::from(!is_refused && !is_unnoticed),
+        unnoticed: u64::from(is_unnoticed),
+        most_blocks: reach.blocks,
     }
-    totals
 }

@@ -8,15 +8,19 @@
 mod case;
 mod expect;
 mod forge;
+mod holes;
 mod hostile;
 mod matrix;
 mod meter;
+mod named;
 mod outcome;
 mod victim;
 
 pub use case::{Case, Origin, Tail, cases};
 pub use forge::{Forger, OpenBlock};
+pub use holes::{CaughtHole, caught_hole, false_hole, sample};
 pub use hostile::{HostileTotals, Reach, exercise, random_hostile};
 
-pub use matrix::{MatrixFailure, MatrixTotals, run_matrix};
+pub use matrix::{Counts, MatrixFailure, MatrixTotals, run_matrix};
+pub use named::named_hostile;
 pub use victim::{Victim, VictimKind};

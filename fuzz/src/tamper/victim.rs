@@ -10,7 +10,7 @@ use ar7_engine::store::{Access, OpenOptions};
 use ar7_registry::{Archive, CreateOptions, Finding, Receipt, Result, Subject};
 
 use super::forge::Forger;
-use crate::crash::{Content, Operation, make_directory, tell_size};
+use crate::crash::{Content, Operation, attributes, make_directory, tell_size};
 
 /// Which kind of archive is attacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -383,6 +383,14 @@ impl Maker {
 
     fn live_with_names(&mut self) {
         make_directory(&self.archive(), &mut self.content).expect("a directory");
+        // Empty files whose names can be forged into ones that are none, and that sort as they do.
+        for name in ["\u{1}", "-", ".-", "a0b"] {
+            let archive = self.archive();
+            let root = archive.names().resolve(b"").expect("the root").inode;
+            let added = archive.names().add_file(root, name.as_bytes(), attributes(), None, 0);
+            added.expect("an empty file");
+            self.content.names.insert(format!("/{name}").into_bytes(), None);
+        }
         self.change(&[
             Operation::Create { length: 100, name: Some(11) },
             Operation::Create { length: 4008, name: None },
@@ -403,7 +411,12 @@ impl Maker {
             Operation::Rename { from: 0, to: 2 },
             Operation::Overwrite { stream: 2, offset: 10, length: 50 },
         ]);
-        self.change(&[Operation::Append { stream: 4, length: 9000 }, Operation::Meta(2)]);
+        self.change(&[
+            Operation::Append { stream: 4, length: 9000 },
+            Operation::Create { length: 29_000, name: Some(16) },
+            Operation::Create { length: 13_000, name: Some(17) },
+            Operation::Meta(2),
+        ]);
     }
 
     /// What comes after the copy was made: the same in both, but for the bytes.

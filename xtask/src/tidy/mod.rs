@@ -81,6 +81,7 @@ fn check_files(root: &Path) -> Result<Vec<Violation>> {
         if has_extension(file, "rs") {
             rust::check(file, text, &mut violations);
             named_tests.add_functions(text);
+            named_tests.add_file(file);
             unsafe_code::check(file, text, &mut unsafe_counts, &mut violations);
         }
     }

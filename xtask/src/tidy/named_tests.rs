@@ -1,17 +1,19 @@
-//! Rule about Markdown: a test that a table names as the one that holds a rule is there.
+//! Rule about Markdown: a test that a table names as the one that holds a rule is there, and so is a file.
 
 use std::collections::HashSet;
 
 use super::Violation;
 
 /// Names of tests, as documents give them: longer than what else stands in code spans of a table.
-const WORDS_MIN: usize = 5;
+const WORDS_MIN: usize = 4;
 
 /// Tests that documents name, and functions that there are.
 #[derive(Default)]
 pub(super) struct NamedTests {
     named: Vec<(String, usize, String)>,
+    paths: Vec<(String, usize, String)>,
     functions: HashSet<String>,
+    files: HashSet<String>,
 }
 
 impl NamedTests {
@@ -21,7 +23,15 @@ impl NamedTests {
             let spans = line.split('`').skip(1).step_by(2);
             let named = spans.filter(|span| is_name_of_test(span));
             self.named.extend(named.map(|name| (file.to_owned(), number, name.to_owned())));
+            let spans = line.split('`').skip(1).step_by(2);
+            let paths = spans.filter(|span| span.contains('/') && super::has_extension(span, "rs"));
+            self.paths.extend(paths.map(|path| (file.to_owned(), number, path.to_owned())));
         }
+    }
+
+    /// Notes that there is a file.
+    pub(super) fn add_file(&mut self, file: &str) {
+        self.files.insert(file.to_owned());
     }
 
     /// Notes the functions of a file of Rust.
@@ -39,6 +49,13 @@ impl NamedTests {
         for (file, number, name) in &self.named {
             if !self.functions.contains(name) {
                 let message = format!("names the test '{name}', which is not in the tree");
+                violations.push(Violation::new(file, *number, message));
+            }
+        }
+        for (file, number, path) in &self.paths {
+            if !self.files.iter().any(|known| known == path || known.ends_with(&format!("/{path}")))
+            {
+                let message = format!("names the file '{path}', which is not in the tree");
                 violations.push(Violation::new(file, *number, message));
             }
         }
@@ -61,6 +78,7 @@ mod tests {
         let mut tests = NamedTests::default();
         tests.add_document("a.md", document);
         tests.add_functions(code);
+        tests.add_file("crate/src/known.rs");
         let mut violations = Vec::new();
         tests.check(&mut violations);
         violations.len()
@@ -77,7 +95,13 @@ mod tests {
 
     #[test]
     fn other_words_are_left_alone() {
-        assert_eq!(missing("| `previous_link` | `a/path_of_a_file_there.rs` |", ""), 0);
+        assert_eq!(missing("| `previous_link` | `a_file_without_a_folder.rs` |", ""), 0);
+    }
+
+    #[test]
+    fn files_that_are_named_must_be_there() {
+        assert_eq!(missing("| `src/known.rs`, `crate/src/known.rs` |", ""), 0);
+        assert_eq!(missing("| `crate/src/unknown.rs` |", ""), 1);
         assert_eq!(missing("`this_is_held_by_it` outside of a table", ""), 0);
     }
 }

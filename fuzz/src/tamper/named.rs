@@ -1,0 +1,458 @@
+//! Hostile archives by name: what was forged, and which check must tell.
+
+use ar7_engine::Check;
+use ar7_engine::crypto::KeyKind;
+use ar7_engine::format::{
+    BLOCKS_MAX, BlockRef, DerivationCost, KeySlot, Label, Position, RedoEntry, Run, StoredStream,
+    StreamLayout, UsedSlot, decode_redo, encode_redo, meta_slot_layout, root,
+};
+use ar7_engine::store::Access;
+use ar7_registry::records::{
+    Extent, ExtentKey, Extents, InodeNumber, NameKey, Names, Record, Streams,
+};
+use ar7_registry::tree::{Page, PageExpectation, TreeId, page_layout};
+use ar7_registry::{Archive, CreateOptions};
+
+use super::forge::Forger;
+use super::hostile::{Reach, exercise};
+use super::victim::{open, secret};
+use crate::crash::attributes;
+
+/// When a fault must be told. Verification tells it in any case, if the archive opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum When {
+    Opening,
+    Reading,
+    Verifying,
+}
+
+/// A hostile archive.
+struct Hostile {
+    name: &'static str,
+    when: When,
+    checks: &'static [Check],
+    forge: fn(&mut Forger),
+}
+
+const fn hostile(
+    name: &'static str,
+    when: When,
+    checks: &'static [Check],
+    forge: fn(&mut Forger),
+) -> Hostile {
+    Hostile { name, when, checks, forge }
+}
+
+/// Made from an archive with a redo list, a stream of several extents, and names.
+const SMALL: &[Hostile] = &[
+    hostile("redo list aims at the header", When::Opening, &[Check::RedoList], |forger| {
+        forge_redo(forger, |entries| entries[0].place = Position::at(0));
+    }),
+    hostile("redo list aims at a meta slot", When::Opening, &[Check::RedoList], |forger| {
+        forge_redo(forger, |entries| entries[0].place = Position::at(2));
+    }),
+    hostile("redo list aims behind the end", When::Opening, &[Check::RedoList], |forger| {
+        forge_redo(forger, |entries| entries[0].place = Position::at(BLOCKS_MAX - 1));
+    }),
+    hostile(
+        "redo list takes the header for a spare",
+        When::Opening,
+        &[Check::RedoList],
+        |forger| {
+            forge_redo(forger, |entries| entries[0].spare = Position::at(7));
+        },
+    ),
+    hostile("redo list names a place twice", When::Opening, &[Check::RedoList], |forger| {
+        forge_redo(forger, |entries| {
+            let other = RedoEntry { spare: Position::at(8), ..entries[0] };
+            entries.push(other);
+        });
+    }),
+    hostile("redo list names a spare twice", When::Opening, &[Check::RedoList], |forger| {
+        forge_redo(forger, |entries| {
+            let other = RedoEntry { place: Position::at(8), ..entries[0] };
+            entries.push(other);
+        });
+    }),
+    hostile("redo list aims at itself", When::Opening, &[Check::RedoList], |forger| {
+        let head = current(forger, |slot| slot.redo_head).expect("a redo list").position;
+        forge_redo(forger, |entries| entries[0].place = head);
+    }),
+    hostile("redo list longer than the archive", When::Opening, &[Check::MetaSlot], |forger| {
+        forge_slot(forger, |data| meta_slot_layout::REDO_LENGTH.put(data, &[0xff; 4]));
+    }),
+    hostile(
+        "redo list without an end",
+        When::Opening,
+        &[Check::RedoList, Check::Index, Check::NextLink, Check::PreviousLink],
+        |forger| {
+            let head = current(forger, |slot| slot.redo_head).expect("a redo list").position;
+            // As many entries as the archive can need, and a block too few of them.
+            forger.change_slot(|slot| slot.redo_length = (slot.block_count - 8) / 2);
+            forger.change(KeyKind::Meta, head.get(), |opened| opened.head.next = Some(head));
+        },
+    ),
+    hostile("a tree of 255 levels", When::Opening, &[Check::MetaSlot, Check::Root], |forger| {
+        forge_root(forger, TreeId::Streams, |bytes| root::DEPTH.put(bytes, &[255]));
+    }),
+    hostile("a tree with a level too many", When::Reading, &[Check::Index], |forger| {
+        forge_root(forger, TreeId::Streams, |bytes| {
+            let [depth] = root::DEPTH.array(bytes);
+            root::DEPTH.put(bytes, &[depth + 1]);
+        });
+    }),
+    hostile("a root in the header", When::Opening, &[Check::Root, Check::MetaSlot], |forger| {
+        forge_root(forger, TreeId::Names, |bytes| bytes[..4].copy_from_slice(&[0; 4]));
+    }),
+    hostile("a root behind the end", When::Opening, &[Check::Root, Check::MetaSlot], |forger| {
+        forge_root(forger, TreeId::Names, |bytes| bytes[..4].copy_from_slice(&[0, 1, 0, 0]));
+    }),
+    hostile("the root of another tree", When::Reading, &[Check::Stream], |forger| {
+        let other = current(forger, |slot| slot.roots[TreeId::Inodes.index()].block);
+        let other = BlockRef::encode(other);
+        forge_root(forger, TreeId::Names, |bytes| bytes[..16].copy_from_slice(&other));
+    }),
+    hostile("more blocks than the file has", When::Opening, &[], |forger| {
+        let most = BLOCKS_MAX.to_be_bytes();
+        forge_slot(forger, |data| meta_slot_layout::BLOCK_COUNT.put(data, &most));
+    }),
+    hostile("loose free runs that are in use", When::Verifying, &[Check::FreeMap], |forger| {
+        forger.change_slot(|slot| slot.loose = vec![run(9, 4)]);
+    }),
+    hostile("a reserved stream of 2^31 blocks", When::Opening, &[Check::MetaSlot], |forger| {
+        let mut stored = StoredStream::empty(uuid::Uuid::from_u128(5));
+        (stored.record.count, stored.record.length) = (BLOCKS_MAX, 1 << 42);
+        (stored.record.begin, stored.record.end) = (Position::new(9), Position::new(9));
+        forge_slot(forger, |data| {
+            let at = meta_slot_layout::STREAMS.offset + 5 * StoredStream::SIZE;
+            data[at..at + StoredStream::SIZE].copy_from_slice(&stored.encode());
+        });
+    }),
+    hostile("a stream of 2^32 - 1 blocks", When::Reading, STREAM, |forger| {
+        forge_stream(forger, |stored| stored.record.count = u32::MAX);
+    }),
+    hostile("a stream of 2^64 - 1 bytes", When::Reading, STREAM, |forger| {
+        forge_stream(forger, |stored| stored.record.length = u64::MAX);
+    }),
+    hostile("a stream that begins in the header", When::Reading, STREAM, |forger| {
+        forge_stream(forger, |stored| stored.record.begin = Some(Position::at(3)));
+    }),
+    hostile("a stream that begins behind the end", When::Reading, STREAM, |forger| {
+        forge_stream(forger, |stored| stored.record.begin = Some(Position::at(1 << 20)));
+    }),
+    hostile("a stream over blocks of another", When::Reading, STREAM, |forger| {
+        let other = block_of_another(forger);
+        forge_stream(forger, |stored| {
+            stored.record.begin = Some(other.position);
+            stored.layout = StreamLayout::OneRun(other.generation);
+        });
+    }),
+    hostile("a stream of extents without any", When::Reading, STREAM, |forger| {
+        forge_stream(forger, |stored| stored.layout = StreamLayout::Extents);
+    }),
+    hostile("extents with a gap", When::Reading, &[Check::Extents], |forger| {
+        forge_extent(forger, |key| key.first.0 += 1000, |_| {});
+    }),
+    hostile(
+        "an extent over another",
+        When::Verifying,
+        &[Check::FreeMap, Check::Extents],
+        |forger| {
+            forge_extent(forger, |_| {}, |extent| extent.run = run(extent.run.start().get(), 3));
+        },
+    ),
+    hostile("an extent behind the end", When::Verifying, &[Check::Record], |forger| {
+        forge_extent(forger, |_| {}, |extent| extent.run = run(1 << 20, extent.run.count()));
+    }),
+    hostile("a chain that comes back to itself", When::Reading, LINKS, |forger| {
+        let (first, _) = two_blocks(forger);
+        forger.change(KeyKind::Data, first, |opened| opened.head.next = Position::new(first));
+    }),
+    hostile("a chain that leads into the header", When::Reading, LINKS, |forger| {
+        let (first, _) = two_blocks(forger);
+        forger.change(KeyKind::Data, first, |opened| opened.head.next = Some(Position::at(0)));
+    }),
+    hostile("a chain that leads back", When::Reading, LINKS, |forger| {
+        let (first, second) = two_blocks(forger);
+        forger.change(KeyKind::Data, second, |opened| opened.head.next = Position::new(first));
+    }),
+    hostile("a block of another stream", When::Reading, &[Check::Stream], |forger| {
+        let (first, _) = two_blocks(forger);
+        forger.change(KeyKind::Data, first, |opened| opened.head.stream = uuid::Uuid::max());
+    }),
+    hostile("a block with another index", When::Reading, &[Check::Index], |forger| {
+        let (_, second) = two_blocks(forger);
+        forger.change(KeyKind::Data, second, |opened| opened.head.index.0 = 7);
+    }),
+    hostile("a name that leads up", When::Reading, NAMES, |forger| {
+        forge_name(forger, b".-", b"..");
+    }),
+    hostile("a name with a slash", When::Reading, NAMES, |forger| {
+        forge_name(forger, b"a0b", b"a/b");
+    }),
+    hostile("a name that is the directory", When::Reading, NAMES, |forger| {
+        forge_name(forger, b"-", b".");
+    }),
+    hostile("a name with a NUL", When::Reading, NAMES, |forger| forge_name(forger, b"\x01", b"\0")),
+    hostile("a key that takes 4 TiB to derive", When::Opening, &[Check::KeyDerivation], |forger| {
+        forge_costs(forger, 1, u32::MAX, 1);
+    }),
+    hostile("a key that takes 2^32 passes", When::Opening, &[Check::KeyDerivation], |forger| {
+        forge_costs(forger, 1, 8, u32::MAX);
+    }),
+    hostile("keys that take too much together", When::Opening, &[Check::KeyDerivation], |forger| {
+        forge_costs(forger, 7, 1 << 20, 1);
+    }),
+];
+
+/// Made from an archive whose trees have branches.
+const CROWDED: &[Hostile] = &[
+    hostile(
+        "a page that is its own child",
+        When::Reading,
+        &[Check::Index, Check::FreeMap],
+        |forger| {
+            forge_child(forger, |root, _| root);
+        },
+    ),
+    hostile("a page that is a child twice", When::Verifying, PAGES, |forger| {
+        forge_child(forger, |_, children| children[1]);
+    }),
+    hostile("a child in the header", When::Reading, &[Check::Root, Check::FreeMap], |forger| {
+        forge_child(forger, |_, children| BlockRef { position: Position::at(7), ..children[0] });
+    }),
+    hostile("a child of another generation", When::Reading, &[Check::Generation], |forger| {
+        forge_child(forger, |_, children| {
+            let mut child = children[0];
+            child.generation.step += 1;
+            child
+        });
+    }),
+];
+
+const STREAM: &[Check] = &[
+    Check::Record,
+    Check::Extents,
+    Check::Stream,
+    Check::Index,
+    Check::PreviousLink,
+    Check::NextLink,
+    Check::Generation,
+    Check::Tag,
+    Check::Root,
+];
+const LINKS: &[Check] = &[Check::NextLink, Check::PreviousLink];
+const NAMES: &[Check] = &[Check::Name, Check::Record];
+const PAGES: &[Check] = &[Check::KeyOrder, Check::FreeMap, Check::Page];
+
+/// Makes every hostile archive that has a name, and looks at it. Returns the names of those that were told as they must
+/// be.
+///
+/// # Panics
+/// If an archive makes the code under test panic or go on without an end.
+pub fn named_hostile(image: &[u8]) -> Result<Vec<&'static str>, String> {
+    let crowded = crowded();
+    let (mut names, mut wrong) = (Vec::new(), Vec::new());
+    for (image, list) in [(image, SMALL), (&crowded[..], CROWDED)] {
+        for hostile in list {
+            let mut forger = Forger::new(image);
+            (hostile.forge)(&mut forger);
+            let reach = exercise(&forger.image);
+            match hostile.check(&reach) {
+                Ok(()) => names.push(hostile.name),
+                Err(what) => wrong.push(format!("{}: {what}", hostile.name)),
+            }
+        }
+    }
+    if wrong.is_empty() { Ok(names) } else { Err(wrong.join("\n")) }
+}
+
+impl Hostile {
+    fn check(&self, reach: &Reach) -> Result<(), String> {
+        let told = |found: &[Check]| found.iter().any(|check| self.checks.contains(check));
+        let is_told = match self.when {
+            When::Opening if self.checks.is_empty() => reach.truncated,
+            When::Opening => told(&reach.opening),
+            When::Reading => told(&reach.reading) && told(&reach.verifying),
+            When::Verifying => told(&reach.verifying),
+        };
+        if is_told {
+            Ok(())
+        } else {
+            Err(format!("{reach:?}, expected {:?} when {:?}", self.checks, self.when))
+        }
+    }
+}
+
+fn run(start: u32, count: u32) -> Run {
+    Run::new(Position::at(start), count).expect("a run")
+}
+
+/// Something of the current commit's meta slot.
+fn current<T>(forger: &Forger, of: fn(&ar7_engine::format::MetaSlot) -> T) -> T {
+    let archive = open(&forger.image, Access::Read).expect("it opens");
+    let snapshot = archive.snapshot();
+    of(&snapshot.commit().slot)
+}
+
+fn forge_redo(forger: &mut Forger, change: impl FnOnce(&mut Vec<RedoEntry>)) {
+    let (head, blocks) = current(forger, |slot| (slot.redo_head, slot.block_count));
+    let head = head.expect("a redo list").position;
+    let opened = forger.open(KeyKind::Meta, head.get()).expect("its first block");
+    let mut entries = decode_redo(head, &opened.data, blocks).expect("its entries");
+    change(&mut entries);
+    let length = u32::try_from(entries.len()).expect("a few");
+    forger.change(KeyKind::Meta, head.get(), |opened| opened.data = encode_redo(&entries));
+    forger.change_slot(|slot| slot.redo_length = length);
+}
+
+/// Changes the bytes of the current commit's meta slot, which need not be a slot any more.
+fn forge_slot(forger: &mut Forger, change: impl FnOnce(&mut [u8])) {
+    let (newest, _) = forger.newest_slot();
+    forger.change(KeyKind::Meta, newest, |opened| change(&mut opened.data[..]));
+}
+
+/// Changes the bytes of a root.
+fn forge_root(forger: &mut Forger, tree: TreeId, change: impl FnOnce(&mut [u8])) {
+    forge_slot(forger, |data| {
+        let roots = meta_slot_layout::ROOTS.of_mut(data);
+        change(&mut roots[tree.index() * root::SIZE..][..root::SIZE]);
+    });
+}
+
+/// The page, of those that open as pages, that holds these bytes.
+fn page_with(forger: &Forger, bytes: &[u8]) -> (u32, usize) {
+    let live = roots(forger);
+    let all = live.iter().map(|block| block.position.get()).chain(8..forger.blocks());
+    let mut found = all.filter_map(|position| {
+        let opened = forger.open(KeyKind::Registry, position)?;
+        let at = opened.data.windows(bytes.len()).position(|window| window == bytes)?;
+        Some((position, at))
+    });
+    found.next().expect("a page that holds it")
+}
+
+fn roots(forger: &Forger) -> Vec<BlockRef> {
+    current(forger, |slot| slot.roots.iter().filter_map(|root| root.block).collect())
+}
+
+/// Writes other bytes of the same length over those of a record.
+fn replace(forger: &mut Forger, from: &[u8], to: &[u8]) {
+    assert_eq!(from.len(), to.len(), "records of one length");
+    let (position, at) = page_with(forger, from);
+    forger.change(KeyKind::Registry, position, |opened| {
+        opened.data[at..at + to.len()].copy_from_slice(to);
+    });
+}
+
+/// The longest stream of one run.
+fn one_run(forger: &Forger) -> StoredStream {
+    let archive = open(&forger.image, Access::Read).expect("it opens");
+    let streams = archive.streams(None, 100).expect("streams");
+    let of_one =
+        streams.into_iter().filter(|stored| matches!(stored.layout, StreamLayout::OneRun(_)));
+    let longest = of_one.max_by_key(|stored| stored.record.count).expect("a stream of one run");
+    assert!(longest.record.count > 2, "a stream of three blocks");
+    longest
+}
+
+/// The first block of another stream.
+fn block_of_another(forger: &Forger) -> BlockRef {
+    let not = one_run(forger).record.identity;
+    let archive = open(&forger.image, Access::Read).expect("it opens");
+    let streams = archive.streams(None, 100).expect("streams");
+    let mut others = streams.iter().filter(|stored| stored.record.identity != not);
+    let found = others.find_map(|stored| {
+        let position = stored.record.begin?;
+        let opened = forger.open(KeyKind::Data, position.get())?;
+        Some(BlockRef { position, generation: opened.generation })
+    });
+    found.expect("another stream")
+}
+
+fn forge_stream(forger: &mut Forger, change: impl FnOnce(&mut StoredStream)) {
+    let stored = one_run(forger);
+    let mut forged = stored.clone();
+    change(&mut forged);
+    replace(forger, &Streams::encode_value(&stored), &Streams::encode_value(&forged));
+}
+
+fn forge_extent(
+    forger: &mut Forger,
+    change_key: impl FnOnce(&mut ExtentKey),
+    change: impl FnOnce(&mut Extent),
+) {
+    let root = current(forger, |slot| slot.roots[TreeId::Extents.index()].block);
+    let position = root.expect("streams of several extents").position.get();
+    let opened = forger.open(KeyKind::Registry, position).expect("a page");
+    // Cells lie from the end downwards, in order: the lowest is the last one. It begins with its key's length.
+    let at = usize::from(page_layout::CELLS.u16(&opened.data[..])) + 2;
+    let key = Extents::decode_key(&opened.data[at..at + 20]).expect("its key");
+    let value = &opened.data[at + 20..at + 40];
+    let extent = Extents::decode_value(&Extents::encode_key(&key), value).expect("an extent");
+    let (mut forged_key, mut forged) = (key, extent);
+    change_key(&mut forged_key);
+    change(&mut forged);
+    let bytes = [Extents::encode_key(&forged_key), Extents::encode_value(&forged)].concat();
+    forger.change(KeyKind::Registry, position, |opened| {
+        opened.data[at..at + 40].copy_from_slice(&bytes);
+    });
+}
+
+/// Positions of the first two blocks of a stream.
+fn two_blocks(forger: &Forger) -> (u32, u32) {
+    let begin = one_run(forger).record.begin.expect("it has blocks").get();
+    (begin, begin + 1)
+}
+
+/// Puts other bytes in the place of a name of the same length, which sorts as they do.
+fn forge_name(forger: &mut Forger, from: &[u8], to: &[u8]) {
+    let directory = InodeNumber::ROOT;
+    let key = |name: &[u8]| Names::encode_key(&NameKey { directory, name: name.to_vec() });
+    replace(forger, &key(from), &key(to));
+}
+
+fn forge_costs(forger: &mut Forger, slots: usize, memory_kib: u32, passes: u32) {
+    forger.change_header(|header| {
+        for slot in &mut header.slots[1..=slots] {
+            *slot = KeySlot::Used(Box::new(UsedSlot {
+                cost: Some(DerivationCost { memory_kib, passes, lanes: 1 }),
+                salt: [1; 32],
+                label: Label::default(),
+                commitment: [2; 32],
+                nonce: [3; 24],
+                wrapped: [4; 48],
+            }));
+        }
+    });
+}
+
+/// Puts another child in the place of the first one of the root of the names.
+fn forge_child(forger: &mut Forger, choose: impl FnOnce(BlockRef, &[BlockRef]) -> BlockRef) {
+    let root = current(forger, |slot| slot.roots[TreeId::Names.index()].block).expect("names");
+    let opened = forger.open(KeyKind::Registry, root.position.get()).expect("the root");
+    let expect = PageExpectation { tree: TreeId::Names, level: 1 };
+    let page = Page::parse(root.position, &opened.data, expect);
+    let page = page.expect("a branch");
+    let children: Vec<BlockRef> = (0..page.count()).map(|cell| page.child_block(cell)).collect();
+    let chosen = choose(root, &children);
+    let from = BlockRef::encode(Some(children[0]));
+    replace(forger, &from, &BlockRef::encode(Some(chosen)));
+}
+
+/// An archive of so many names that its trees have branches.
+fn crowded() -> Vec<u8> {
+    let device = ar7_engine::device::MemoryDevice::new();
+    let options = CreateOptions::default();
+    let archive = Archive::create_device(Box::new(device.clone()), &secret(), &options);
+    let archive = archive.expect("a new archive");
+    let root = archive.names().resolve(b"").expect("the root").inode;
+    for number in 0..400 {
+        let name = format!("a file with a longer name, number {number:04}");
+        let added = archive.names().add_file(root, name.as_bytes(), attributes(), None, 0);
+        added.expect("a file");
+    }
+    archive.commit().expect("a commit");
+    archive.close().expect("closed");
+    device.to_bytes()
+}
