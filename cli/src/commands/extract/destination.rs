@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use ar7_engine::format::Timestamp;
 use rustix::fs::{
@@ -21,7 +21,7 @@ use crate::exit::Failure;
 
 /// An open directory. A clone is the same.
 #[derive(Clone)]
-pub(super) struct Directory(Rc<OwnedFd>);
+pub(super) struct Directory(Arc<OwnedFd>);
 
 /// The identity of a file: its device and its inode there.
 pub(super) type FileId = (u64, u64);
@@ -39,7 +39,7 @@ impl Directory {
     }
 
     fn new(descriptor: OwnedFd) -> Directory {
-        Directory(Rc::new(descriptor))
+        Directory(Arc::new(descriptor))
     }
 
     /// Whether there is anything of this name.

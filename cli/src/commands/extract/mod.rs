@@ -1,6 +1,7 @@
 //! `extract`: entries back into the file system, below one directory and never outside of it.
 
 mod destination;
+mod files;
 mod restore;
 
 use std::ffi::OsString;
@@ -11,7 +12,8 @@ use ar7_registry::Archive;
 use ar7_registry::records::{EntryType, InodeNumber};
 
 use self::destination::Directory;
-use self::restore::Restoring;
+use self::files::Files;
+use self::restore::restore_all;
 use crate::arguments::{Common, Extract};
 use crate::exit::{Code, Failure};
 use crate::interrupt::Interrupt;
@@ -38,15 +40,21 @@ pub(crate) fn run(common: &Common, options: &Extract) -> Result<(), Failure> {
     let interrupt = Interrupt::catch()?;
     let progress = Progress::new(common, Counts::BytesAndEntries);
     start_counting(&session, &sources, &progress);
-    let mut restoring = Restoring::new(&session, options, &progress, &interrupt, destination);
-    let outcome = sources.into_iter().try_for_each(|source| {
-        if source.is_root { restoring.content(&source.found) } else { restoring.all(source.found) }
+    let files = Files::new(&session, options, &progress, &interrupt);
+    let outcome = restore_all(&files, destination, |restoring| {
+        sources.into_iter().try_for_each(|source| {
+            if source.is_root {
+                restoring.content(&source.found)
+            } else {
+                restoring.all(source.found)
+            }
+        })
     });
     progress.finish();
     outcome?;
-    match restoring.failures() {
+    match files.failures() {
         (0, _) => {
-            progress.tell(&restoring.summary());
+            progress.tell(&files.summary());
             Ok(())
         }
         (count, code) => {

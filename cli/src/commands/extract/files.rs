@@ -1,0 +1,304 @@
+//! Files and links: made and filled by several threads at once, from one queue.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ar7_registry::Stream;
+use ar7_registry::records::{EntryType, Inode};
+use crossbeam::channel::Receiver;
+
+use super::destination::{Directory, set_mode};
+use super::{below, worse};
+use crate::arguments::Extract;
+use crate::commands::content::CHUNK;
+use crate::exit::{Code, Failure};
+use crate::interrupt::Interrupt;
+use crate::progress::Progress;
+use crate::session::Session;
+use crate::walk::{Found, target_of};
+
+/// Bits that give a program its owner's rights.
+const SPECIAL_BITS: u32 = 0o6000;
+
+/// A directory that is being filled.
+pub(super) struct Level {
+    pub(super) directory: Directory,
+    /// How the directory is to be once it is full; none for the destination, which is the user's.
+    pub(super) own: Option<Own>,
+    /// Path below the destination.
+    pub(super) path: Vec<u8>,
+    /// Entries that are under way, directories included, and the walk while it is in this directory.
+    waiting: AtomicU64,
+}
+
+/// A directory in its parent, which is done after it: its attributes may shut others out.
+pub(super) struct Own {
+    pub(super) parent: Arc<Level>,
+    pub(super) found: Found,
+}
+
+impl Level {
+    /// A directory that the walk has come to.
+    pub(super) fn new(directory: Directory, own: Option<Own>, path: Vec<u8>) -> Arc<Level> {
+        Arc::new(Level { directory, own, path, waiting: AtomicU64::new(1) })
+    }
+
+    /// One more entry of it is under way.
+    pub(super) fn wait(&self) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A file or a symbolic link to be made.
+pub(super) struct Job {
+    pub(super) level: Arc<Level>,
+    pub(super) found: Found,
+}
+
+/// What the threads of an extraction share.
+pub(super) struct Files<'a> {
+    pub(super) session: &'a Session,
+    pub(super) options: &'a Extract,
+    pub(super) progress: &'a Progress,
+    pub(super) interrupt: &'a Interrupt,
+    entries: AtomicU64,
+    bytes: AtomicU64,
+    /// Set by the first failure that makes going on useless.
+    is_over: AtomicBool,
+    failures: Mutex<Failures>,
+}
+
+#[derive(Default)]
+struct Failures {
+    count: u64,
+    code: Option<Code>,
+    fatal: Option<Failure>,
+}
+
+impl<'a> Files<'a> {
+    pub(super) fn new(
+        session: &'a Session,
+        options: &'a Extract,
+        progress: &'a Progress,
+        interrupt: &'a Interrupt,
+    ) -> Files<'a> {
+        Files {
+            session,
+            options,
+            progress,
+            interrupt,
+            entries: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
+            failures: Mutex::default(),
+        }
+    }
+
+    /// How many entries failed, and the exit code for it.
+    pub(super) fn failures(&self) -> (u64, Code) {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        (failures.count, failures.code.unwrap_or(Code::Other))
+    }
+
+    pub(super) fn summary(&self) -> String {
+        let (entries, bytes) =
+            (self.entries.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
+        format!("{entries} entries, {bytes} bytes restored")
+    }
+
+    /// Counts and tells what failed; what makes going on useless ends the extraction.
+    pub(super) fn note(&self, outcome: Result<(), Failure>) {
+        let Err(failure) = outcome else { return };
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failure.is_fatal() {
+            failures.fatal.get_or_insert(failure);
+            self.is_over.store(true, Ordering::Relaxed);
+            return;
+        }
+        self.progress.warn(&failure);
+        failures.count += 1;
+        failures.code = Some(worse(failures.code, failure.code()));
+    }
+
+    /// The failure that ended the extraction, or that it was interrupted.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        if self.is_over.load(Ordering::Relaxed) {
+            let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(failure) = failures.fatal.take() {
+                return Err(failure);
+            }
+        }
+        if self.interrupt.is_set() { Err(self.interrupted()) } else { Ok(()) }
+    }
+
+    /// Makes what comes out of the queue, until it ends.
+    pub(super) fn make_all(&self, jobs: &Receiver<Job>) {
+        let mut buffer = Vec::new();
+        for Job { level, found } in jobs {
+            // What is still in the queue when the extraction is over is left.
+            if self.is_over.load(Ordering::Relaxed) {
+                continue;
+            }
+            self.note(self.entry(&level, &found, &mut buffer));
+            self.done(&level);
+        }
+    }
+
+    /// One entry of a directory is done, or the walk has left it. The last sets what filling the directory changed,
+    /// and the directory is an entry of its parent that is done.
+    pub(super) fn done(&self, level: &Arc<Level>) {
+        let mut level = level;
+        while level.waiting.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.note(self.complete(level));
+            match &level.own {
+                Some(own) => level = &own.parent,
+                None => return,
+            }
+        }
+    }
+
+    fn complete(&self, level: &Level) -> Result<(), Failure> {
+        let Some(own) = &level.own else { return Ok(()) };
+        let (name, inode) = (&own.found.name, &own.found.inode);
+        let parent = &own.parent.directory;
+        let set = || {
+            if self.options.preserve_owner {
+                parent.set_owner(name, inode.attributes.uid, inode.attributes.gid)?;
+            }
+            level.directory.set_mode(self.mode(inode))?;
+            parent.set_time(name, inode.attributes.modified)
+        };
+        let path = || below(&self.options.to, &level.path);
+        set().map_err(|error| Failure::file(path(), "set attributes", error))?;
+        self.count_entry();
+        Ok(())
+    }
+
+    /// Makes a file or a symbolic link.
+    pub(super) fn entry(
+        &self,
+        level: &Level,
+        found: &Found,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        self.make_way(level, found)?;
+        match found.inode.kind {
+            EntryType::Symlink => self.symlink(level, found)?,
+            _ => self.file(level, found, buffer)?,
+        }
+        self.count_entry();
+        Ok(())
+    }
+
+    /// Removes what is there, if that is what the user asked for.
+    pub(super) fn make_way(&self, level: &Level, found: &Found) -> Result<(), Failure> {
+        if self.options.force {
+            let removed = level.directory.remove_if_there(&found.name);
+            removed.map_err(|error| self.failed(level, found, "replace", error))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn count_entry(&self) {
+        let entries = self.entries.fetch_add(1, Ordering::Relaxed) + 1;
+        self.progress.entries(entries);
+    }
+
+    fn symlink(&self, level: &Level, found: &Found) -> Result<(), Failure> {
+        let target = target_of(&self.session.archive, found)?;
+        let made = level.directory.make_symlink(&found.name, &target);
+        made.map_err(|error| self.failed(level, found, "create", error))?;
+        self.attributes(level, found)
+    }
+
+    fn file(&self, level: &Level, found: &Found, buffer: &mut Vec<u8>) -> Result<(), Failure> {
+        let made = level.directory.make_file(&found.name);
+        let mut file = made.map_err(|error| self.failed(level, found, "create", error))?;
+        let written = self.write(level, found, &mut file, buffer).and_then(|()| {
+            let mode = self.mode(&found.inode);
+            self.attributes(level, found)?;
+            set_mode(&file, mode).map_err(|error| self.failed(level, found, "set mode", error))
+        });
+        if let Err(failure) = written {
+            // Half a file must not be taken for a whole one.
+            let _ = level.directory.remove(&found.name);
+            return Err(failure);
+        }
+        Ok(())
+    }
+
+    fn write(
+        &self,
+        level: &Level,
+        found: &Found,
+        file: &mut File,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        let inode = &found.inode;
+        let entry_error = |error| Failure::Entry { path: found.path.clone(), error };
+        let stream = inode.stream.map(|stream| self.session.archive.read_stream(stream));
+        let stream = stream.transpose().map_err(entry_error)?;
+        let stream_bytes = stream.as_ref().map_or(Ok(0), Stream::len).map_err(entry_error)?;
+        if stream_bytes != inode.size {
+            let path = found.path.clone();
+            return Err(Failure::EntryLength { path, inode_bytes: inode.size, stream_bytes });
+        }
+        let Some(stream) = stream else { return Ok(()) };
+        let wanted = CHUNK.min(usize::try_from(inode.size).unwrap_or(CHUNK));
+        if buffer.len() < wanted {
+            buffer.resize(wanted, 0);
+        }
+        let mut offset = 0;
+        while offset < inode.size {
+            if self.interrupt.is_set() {
+                return Err(self.interrupted());
+            }
+            let read = stream.read_at(offset, buffer).map_err(entry_error)?;
+            if read == 0 {
+                break;
+            }
+            let written = file.write_all(&buffer[..read]);
+            written.map_err(|error| self.failed(level, found, "write", error))?;
+            offset += read as u64;
+            self.bytes.fetch_add(read as u64, Ordering::Relaxed);
+            self.progress.advance(read as u64);
+        }
+        Ok(())
+    }
+
+    /// Owner and time of a file or link. The owner comes first, as changing it clears bits of the mode.
+    fn attributes(&self, level: &Level, found: &Found) -> Result<(), Failure> {
+        let (directory, name) = (&level.directory, &found.name);
+        let attributes = found.inode.attributes;
+        let set = || {
+            if self.options.preserve_owner {
+                directory.set_owner(name, attributes.uid, attributes.gid)?;
+            }
+            directory.set_time(name, attributes.modified)
+        };
+        set().map_err(|error| self.failed(level, found, "set attributes", error))
+    }
+
+    fn mode(&self, inode: &Inode) -> u32 {
+        let dropped = if self.options.preserve_special { 0 } else { SPECIAL_BITS };
+        inode.attributes.mode & 0o7777 & !dropped
+    }
+
+    fn interrupted(&self) -> Failure {
+        Failure::Interrupted { archive: self.session.path.clone(), done: self.summary() }
+    }
+
+    /// A failure of the file system.
+    pub(super) fn failed(
+        &self,
+        level: &Level,
+        found: &Found,
+        operation: &'static str,
+        error: io::Error,
+    ) -> Failure {
+        let path = crate::names::join(&level.path, &found.name);
+        Failure::file(below(&self.options.to, &path), operation, error)
+    }
+}
