@@ -4,7 +4,8 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use ar7_fuzz::crash::{
-    Effort, NAMED, Operation, Totals, explore_long_worlds, explore_worlds, small_worlds,
+    Effort, NAMED, Operation, Totals, explore_long_worlds, explore_worlds, rekey_worlds,
+    small_worlds,
 };
 use clap::Args;
 
@@ -90,10 +91,15 @@ impl Campaign {
         let worlds = small_worlds(operations);
         self.explore(&worlds, small(options.recovery_one_in))?;
         self.explore_long(options)?;
-        // The same worlds again, with other samples of their deaths.
-        while options.long && self.sum.states < LONG_STATES {
-            self.explore(&worlds[..PART.min(worlds.len())], small(1))?;
-            self.explore_long(options)?;
+        if options.long {
+            self.explore(&rekey_worlds(), small(64))?;
+        }
+        // The same worlds again, with other samples of their deaths, a few at a time, until it is enough.
+        for part in worlds.chunks(PART).cycle() {
+            if !options.long || self.sum.states >= LONG_STATES {
+                break;
+            }
+            self.explore(part, small(1))?;
         }
         Ok(())
     }
@@ -149,4 +155,4 @@ impl Campaign {
 }
 
 /// Worlds that are looked at again at a time.
-const PART: usize = 156;
+const PART: usize = 8;
