@@ -1,0 +1,45 @@
+//! A small commit costs the same in a small archive and in a large one, but for the levels of two trees: at most ten
+//! blocks with 50,000 streams, and two syncs.
+
+use ar7_engine::crypto::{RawKey, Secret};
+use ar7_engine::device::simulated::{EventKind, SimulatedDisk};
+use ar7_registry::{Archive, CreateOptions, Stream};
+
+/// Blocks written and syncs made by each of several commits, each after 100 bytes were appended to a stream.
+fn costs(streams: usize) -> Vec<(usize, usize)> {
+    let disk = SimulatedDisk::new();
+    let secret = Secret::Key(RawKey::from_bytes([3; 32]));
+    let options = CreateOptions::default();
+    let archive = Archive::create_device(Box::new(disk.clone()), &secret, &options).unwrap();
+    for _ in 0..streams {
+        archive.new_stream().unwrap().append(&[1; 100]).unwrap();
+    }
+    let mut log: Stream = archive.new_stream().unwrap();
+    log.append(&[2; 100]).unwrap();
+    archive.commit().unwrap();
+    let append = || {
+        let before = disk.log().len();
+        log.append(&[3; 100]).unwrap();
+        archive.commit().unwrap();
+        let events = &disk.log()[before..];
+        let count =
+            |is: fn(EventKind) -> bool| events.iter().filter(|event| is(event.kind())).count();
+        let writes = count(|kind| matches!(kind, EventKind::Write(_)));
+        (writes, count(|kind| kind == EventKind::Sync))
+    };
+    std::iter::repeat_with(append).take(120).collect()
+}
+
+#[test]
+fn small_commit_costs_a_few_blocks_and_two_syncs_whatever_the_size() {
+    for streams in [10, 1000, 50_000] {
+        let costs = costs(streams);
+        let most = costs.iter().map(|(writes, _)| *writes).max().unwrap();
+        let writes: usize = costs.iter().map(|(writes, _)| writes).sum();
+        println!("{streams}: {most} at most, {} on average", writes / costs.len());
+        assert!(costs.iter().all(|(_, syncs)| *syncs == 2), "{costs:?}");
+        // The block and its image, the redo list, two copies of the slot, and a page for each level of two trees: of
+        // the streams or their extents, and of the free blocks.
+        assert!(most <= 10, "{streams} streams: {costs:?}");
+    }
+}
