@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use ar7_engine::Error as EngineError;
 use ar7_registry::{Error, Stream};
 
-use super::content::{CHUNK, bare_stream, file_inode};
+use super::content::{bare_stream, copy, file_inode};
 use crate::arguments::{Cat, Common};
 use crate::exit::Failure;
 use crate::output::Output;
@@ -25,28 +25,18 @@ pub(crate) fn run(common: &Common, options: &Cat) -> Result<(), Failure> {
     };
     let mut output = Output::new();
     if let Some(stream) = stream {
-        copy(&stream, options, &mut output)?;
+        write(&stream, options, &mut output)?;
     }
     output.finish()
 }
 
-fn copy(stream: &Stream, options: &Cat, output: &mut Output) -> Result<(), Failure> {
+fn write(stream: &Stream, options: &Cat, output: &mut Output) -> Result<(), Failure> {
     let failed = |error| entry_error(options, error);
     let length = stream.len().map_err(failed)?;
     let end = options.length.map_or(length, |wanted| options.offset.saturating_add(wanted));
     let end = end.min(length);
-    let mut offset = options.offset.min(end);
-    let mut buffer = vec![0; CHUNK.min(usize::try_from(end - offset).unwrap_or(CHUNK))];
-    while offset < end {
-        let wanted = buffer.len().min(usize::try_from(end - offset).unwrap_or(CHUNK));
-        let read = stream.read_at(offset, &mut buffer[..wanted]).map_err(failed)?;
-        if read == 0 {
-            break;
-        }
-        output.write(&buffer[..read])?;
-        offset += read as u64;
-    }
-    Ok(())
+    let range = options.offset.min(end)..end;
+    copy(stream, range, &mut Vec::new(), failed, |bytes| output.write(bytes))
 }
 
 fn entry_error(options: &Cat, error: Error) -> Failure {

@@ -1,10 +1,13 @@
-//! What `put` and `cat` work on: the content of an entry, or a bare stream.
+//! What `put`, `cat` and `extract` work on: the content of an entry, or a bare stream.
 
 use std::ffi::OsStr;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
+use std::thread;
 
 use ar7_registry::records::{EntryType, Inode};
 use ar7_registry::{Archive, RESERVED_STREAMS, Stream};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use uuid::Uuid;
 
 use crate::exit::Failure;
@@ -38,4 +41,70 @@ pub(crate) fn file_inode(session: &Session, name: &OsStr) -> Result<Inode, Failu
             Err(Failure::EntryType { path: path.to_vec(), found, needed: "a file" })
         }
     }
+}
+
+/// Hands the bytes of a range of a stream to `take`, in pieces of at most [`CHUNK`] bytes. Of what is longer, the
+/// next piece is read and opened while one is taken. Ends where the stream does. `failed` says what cannot be read.
+pub(crate) fn copy(
+    stream: &Stream,
+    range: Range<u64>,
+    buffer: &mut Vec<u8>,
+    failed: impl Fn(ar7_registry::Error) -> Failure,
+    mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    if range.end.saturating_sub(range.start) <= CHUNK as u64 {
+        let mut offset = range.start;
+        while offset < range.end {
+            let read = piece(stream, offset..range.end, buffer).map_err(&failed)?;
+            if read == 0 {
+                break;
+            }
+            take(&buffer[..read])?;
+            offset += read as u64;
+        }
+        return Ok(());
+    }
+    thread::scope(|scope| {
+        let (filled, pieces) = bounded(1);
+        let (emptied, empty) = bounded(2);
+        scope.spawn(move || read_ahead(stream, range, &filled, &empty));
+        for piece in pieces {
+            let (bytes, length): (Vec<u8>, usize) = piece.map_err(&failed)?;
+            take(&bytes[..length])?;
+            // The reader may have ended; then the buffer is of no more use.
+            let _ = emptied.try_send(bytes);
+        }
+        Ok(())
+    })
+}
+
+/// A buffer with its bytes in use, or why there are none.
+type Piece = Result<(Vec<u8>, usize), ar7_registry::Error>;
+
+fn read_ahead(
+    stream: &Stream,
+    range: Range<u64>,
+    filled: &Sender<Piece>,
+    empty: &Receiver<Vec<u8>>,
+) {
+    let mut offset = range.start;
+    while offset < range.end {
+        let mut bytes = empty.try_recv().unwrap_or_default();
+        let read = piece(stream, offset..range.end, &mut bytes);
+        let (is_last, length) = (!matches!(read, Ok(1..)), *read.as_ref().unwrap_or(&0));
+        if matches!(read, Ok(0)) || filled.send(read.map(|read| (bytes, read))).is_err() || is_last
+        {
+            return;
+        }
+        offset += length as u64;
+    }
+}
+
+/// Reads the beginning of a range, as much as a buffer takes.
+fn piece(stream: &Stream, range: Range<u64>, buffer: &mut Vec<u8>) -> ar7_registry::Result<usize> {
+    let wanted = CHUNK.min(usize::try_from(range.end - range.start).unwrap_or(CHUNK));
+    if buffer.len() < wanted {
+        buffer.resize(wanted, 0);
+    }
+    stream.read_at(range.start, &mut buffer[..wanted])
 }

@@ -12,7 +12,7 @@ use crossbeam::channel::Receiver;
 use super::destination::{Directory, set_mode};
 use super::{below, worse};
 use crate::arguments::Extract;
-use crate::commands::content::CHUNK;
+use crate::commands::content::copy;
 use crate::exit::{Code, Failure};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
@@ -246,26 +246,16 @@ impl<'a> Files<'a> {
             return Err(Failure::EntryLength { path, inode_bytes: inode.size, stream_bytes });
         }
         let Some(stream) = stream else { return Ok(()) };
-        let wanted = CHUNK.min(usize::try_from(inode.size).unwrap_or(CHUNK));
-        if buffer.len() < wanted {
-            buffer.resize(wanted, 0);
-        }
-        let mut offset = 0;
-        while offset < inode.size {
+        copy(&stream, 0..inode.size, buffer, entry_error, |bytes| {
             if self.interrupt.is_set() {
                 return Err(self.interrupted());
             }
-            let read = stream.read_at(offset, buffer).map_err(entry_error)?;
-            if read == 0 {
-                break;
-            }
-            let written = file.write_all(&buffer[..read]);
+            let written = file.write_all(bytes);
             written.map_err(|error| self.failed(level, found, "write", error))?;
-            offset += read as u64;
-            self.bytes.fetch_add(read as u64, Ordering::Relaxed);
-            self.progress.advance(read as u64);
-        }
-        Ok(())
+            self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            self.progress.advance(bytes.len() as u64);
+            Ok(())
+        })
     }
 
     /// Owner and time of a file or link. The owner comes first, as changing it clears bits of the mode.
