@@ -3,23 +3,43 @@
 //! Each oracle takes any bytes and panics if the code under test breaks its promise. The targets in
 //! `fuzz/targets/` hand them what libFuzzer invents; the tests here, what a seeded generator does.
 
+mod archive_forged;
+mod archive_open;
+mod archive_ops;
+mod batch_seal;
 mod block_parse;
 mod bytes;
+mod choices;
+mod cli_args;
 pub mod crash;
+mod cursor_ops;
+mod exercise;
 mod extent_parse;
+mod golden;
 mod header_parse;
 mod inode_parse;
 mod key_slot_parse;
 mod meta_slot_parse;
+mod meter;
 mod name_parse;
 mod page_parse;
 mod random;
 mod redo_parse;
+mod reference;
+mod sealed_block_open;
+mod stream_file;
 mod stream_record_parse;
 mod tree_change;
+mod tree_ops;
 
+pub use archive_forged::archive_forged;
+pub use archive_open::archive_open;
+pub use archive_ops::archive_ops;
+pub use batch_seal::batch_seal;
 pub use block_parse::block_parse;
 pub use bytes::mutate;
+pub use cli_args::cli_args;
+pub use cursor_ops::cursor_ops;
 pub use extent_parse::extent_parse;
 pub use header_parse::header_parse;
 pub use inode_parse::inode_parse;
@@ -29,5 +49,8 @@ pub use name_parse::name_parse;
 pub use page_parse::page_parse;
 pub use random::Random;
 pub use redo_parse::redo_parse;
+pub use sealed_block_open::sealed_block_open;
+pub use stream_file::stream_file;
 pub use stream_record_parse::stream_record_parse;
 pub use tree_change::tree_change;
+pub use tree_ops::tree_ops;

@@ -20,9 +20,9 @@ pub use canaries::{Caught, caught, false_alarm};
 pub use content::{Content, Unreadable};
 pub use explore::{Death, Effort, Explorer, Failure, Totals};
 pub use faults::{
-    Broken, failures_poison, full_disk_is_no_end, lies_are_noticed, readers_keep_their_blocks,
-    rot_is_noticed, unreadable_blocks_are_errors,
+    Broken, failure_poisons, failures_poison, full_disk_is_no_end, lies_are_noticed,
+    readers_keep_their_blocks, rot_is_noticed, unreadable_blocks_are_errors,
 };
-pub use long::{FailedLongWorld, Step, explore_long_worlds, long_world};
+pub use long::{FailedLongWorld, Step, explore_long_worlds, long_world, run_steps};
 pub use operation::{Operation, SMALL};
 pub use world::{Beginning, Refused, World};
