@@ -19,8 +19,8 @@ pub enum Mistake {
     ShortFileUnchecked,
     /// The cells of a page may begin outside of it.
     CellsUnbounded,
-    /// A redo list may name the reserved blocks.
-    RedoAimsAnywhere,
+    /// Any bytes are a name.
+    NamesUnchecked,
     /// The root of a tree splits and loses the key in the middle.
     KeyLostAtRootSplit,
     /// A walk through a tree leaves out the first entry.
@@ -50,7 +50,7 @@ impl Mistake {
         Mistake::NoncesRepeat,
         Mistake::ShortFileUnchecked,
         Mistake::CellsUnbounded,
-        Mistake::RedoAimsAnywhere,
+        Mistake::NamesUnchecked,
         Mistake::KeyLostAtRootSplit,
         Mistake::WalkSkipsTheFirst,
         Mistake::BlocksSkipTheFirst,

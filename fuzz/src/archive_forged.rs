@@ -6,6 +6,8 @@ use ar7_engine::format::{
     BLOCK_SIZE, BlockRef, Field, Generation, Position, header_layout, meta_slot_layout, plain,
     redo_block, redo_entry,
 };
+use ar7_registry::records::name_layout;
+use ar7_registry::tree::{TreeId, page_layout};
 use sha2::{Digest as _, Sha256};
 
 use crate::choices::Choices;
@@ -31,7 +33,7 @@ pub fn archive_forged(bytes: &[u8]) -> bool {
         forgery.change(&mut choices);
     }
     let file = forgery.seal();
-    exercise(&file, Extent { extracts: how % 32 < 8, writes: how & 0x40 != 0 }).is_read
+    exercise(&file, Extent { extracts: how & 0x20 == 0, writes: how & 0x40 != 0 }).is_read
 }
 
 struct Forgery {
@@ -63,8 +65,8 @@ impl Forgery {
             1..=3 => self.change_slots(choices),
             4..=8 => self.change_page(choices),
             9 | 10 => self.change_head(choices),
-            11 => self.change_part(Part::Redo, choices),
-            12 => self.change_part(Part::Data, choices),
+            11 => self.change_redo(choices),
+            12 => self.change_name(choices),
             13 => self.retarget(choices),
             14 => self.exchange(choices),
             _ => self.flips.push((choices.quad().try_into().unwrap_or(0), choices.octet())),
@@ -110,18 +112,41 @@ impl Forgery {
         }
     }
 
-    /// Changes a cell of a page, or any byte of it.
+    /// Changes a cell of a page, its own fields, or any byte of it.
     fn change_page(&mut self, choices: &mut Choices<'_>) {
         let Some(number) = self.any(Part::Page, choices) else { return };
         let refs = self.refs();
         let cells = self.blocks[number].cells();
-        let (at, length) = match choices.choose(&cells) {
-            Some(&cell) if choices.byte() % 8 > 0 => cell,
-            _ => (0, plain::DATA.length),
+        let cell = choices.choose(&cells).copied();
+        let (at, length) = match (choices.byte() % 8, cell) {
+            // The page's own fields, and where its cells are.
+            (0 | 1, _) => (0, page_layout::BODY.offset + 2 * cells.len()),
+            (2, _) | (_, None) => (0, plain::DATA.length),
+            (_, Some(cell)) => cell,
         };
         let within = choices.below(length);
         let data = self.field(number, plain_data());
         forge(&mut data[at + within..at + length], &refs, choices);
+    }
+
+    /// Changes the beginning of a name.
+    fn change_name(&mut self, choices: &mut Choices<'_>) {
+        let is_of_names = |number: &usize| {
+            let tree = self.blocks[*number].data()[page_layout::TREE.offset];
+            usize::from(tree) == TreeId::Names.index()
+        };
+        // Of the versions of the page, the newest is the one that is read.
+        let pages = self.numbers(Part::Page).into_iter().filter(is_of_names);
+        let Some(number) = pages.max_by_key(|&number| self.blocks[number].generation) else {
+            return;
+        };
+        let cells = self.blocks[number].cells();
+        let Some(&(at, length)) = choices.choose(&cells) else { return };
+        // The name lies behind the key's length and the directory's number, and ends before the value.
+        let (begin, end) = (at + 10, (at + length).saturating_sub(name_layout::SIZE));
+        if let Some(name) = self.field(number, plain_data()).get_mut(begin..end) {
+            forge(name, &[], choices);
+        }
     }
 
     /// Changes links, index, stream or digest of any block.
@@ -137,12 +162,11 @@ impl Forgery {
         }
     }
 
-    /// Changes any bytes of the data of a block.
-    fn change_part(&mut self, part: Part, choices: &mut Choices<'_>) {
-        let Some(number) = self.any(part, choices) else { return };
+    /// Changes any bytes of a block of the redo list.
+    fn change_redo(&mut self, choices: &mut Choices<'_>) {
+        let Some(number) = self.any(Part::Redo, choices) else { return };
         let refs = self.refs();
-        let used = if part == Part::Redo { 200 } else { plain::DATA.length };
-        let at = choices.below(used);
+        let at = choices.below(80);
         forge(&mut self.field(number, plain_data())[at..], &refs, choices);
     }
 
@@ -247,7 +271,7 @@ fn plain_data() -> Field {
 fn forge(bytes: &mut [u8], refs: &[BlockRef], choices: &mut Choices<'_>) {
     const WORDS: [u32; 14] =
         [0, 1, 2, 7, 8, 9, 13, 28, 29, 0xff, 0x1_0000, 0x7fff_fffe, 0x7fff_ffff, u32::MAX];
-    const TEXTS: [&[u8]; 6] = [b"..", b"../victim", b"/", b"\0", b".", b"/tmp/ar7-victim"];
+    const TEXTS: [&[u8]; 6] = [b"..", b"../victim", b"/", b"\0", b".", b"../escaped"];
     let value: Vec<u8> = match choices.byte() % 8 {
         0 => vec![choices.octet()],
         1 => vec![bytes.first().copied().unwrap_or(0).wrapping_add(choices.octet())],
@@ -276,6 +300,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         vec![0x40, 5, 1, 0, 1, 0, 18, 5, 11],
         vec![0x40, 9, 2, 0, 3, 9, 1],
         vec![0x41, 11, 0, 9, 3, 8],
+        vec![0x40, 12, 4, 6, 5],
+        vec![0x41, 12, 3, 6, 1],
         vec![0x41, 13, 0, 0, 12],
         vec![0x42, 14, 0, 1, 0, 0],
         vec![0x43, 15, 0, 0, 0x90, 0, 1],

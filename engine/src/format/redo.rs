@@ -5,7 +5,6 @@ use uuid::Uuid;
 use super::units::{Generation, Position, RESERVED_BLOCKS};
 use super::{DATA_SIZE, Data};
 use crate::error::{Check, Error, Result};
-use crate::mistakes::Mistake;
 
 crate::layout! {
     /// One entry of the redo list.
@@ -79,9 +78,8 @@ pub fn decode_redo(position: Position, data: &Data, block_count: u32) -> Result<
     if redo_block::RESERVED.u16(data) != 0 || unused.iter().any(|&byte| byte != 0) {
         return Err(Error::damaged(position, Check::Reserved, "zeros", "other bytes"));
     }
-    let least = if Mistake::RedoAimsAnywhere.is_planted() { 0 } else { RESERVED_BLOCKS };
     let target = |raw: u32| match Position::new(raw) {
-        Some(target) if raw >= least && raw < block_count => Ok(target),
+        Some(target) if raw >= RESERVED_BLOCKS && raw < block_count => Ok(target),
         _ => Err(damaged(u64::from(block_count), u64::from(raw))),
     };
     let entry = |bytes: &[u8]| {

@@ -15,7 +15,7 @@ mod long;
 mod operation;
 mod world;
 
-pub use campaign::{FailedWorld, explore_world, explore_worlds, small_worlds};
+pub use campaign::{FailedWorld, explore_world, explore_worlds, single_threaded, small_worlds};
 pub use canaries::{Caught, caught, false_alarm};
 pub use content::{Content, Unreadable};
 pub use explore::{Death, Effort, Explorer, Failure, Totals};
