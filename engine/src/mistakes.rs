@@ -21,6 +21,12 @@ pub enum Mistake {
     CellsUnbounded,
     /// Any bytes are a name.
     NamesUnchecked,
+    /// A name that is taken is given again.
+    DuplicateNames,
+    /// A further name of a file is not counted.
+    LinksUncounted,
+    /// Writing nothing to a stream adds a block.
+    EmptyWriteAddsABlock,
     /// The root of a tree splits and loses the key in the middle.
     KeyLostAtRootSplit,
     /// A walk through a tree leaves out the first entry.
@@ -43,7 +49,7 @@ pub enum Mistake {
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Mistake; 16] = [
+    pub const ALL: [Mistake; 19] = [
         Mistake::PositionCutShort,
         Mistake::DigestUnchecked,
         Mistake::LastLane,
@@ -51,6 +57,9 @@ impl Mistake {
         Mistake::ShortFileUnchecked,
         Mistake::CellsUnbounded,
         Mistake::NamesUnchecked,
+        Mistake::DuplicateNames,
+        Mistake::LinksUncounted,
+        Mistake::EmptyWriteAddsABlock,
         Mistake::KeyLostAtRootSplit,
         Mistake::WalkSkipsTheFirst,
         Mistake::BlocksSkipTheFirst,

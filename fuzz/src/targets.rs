@@ -2,7 +2,7 @@
 
 use crate::{
     archive_forged, archive_open, archive_ops, batch_seal, block_parse, cli_args, cursor_ops,
-    extent_parse, header_parse, inode_parse, key_slot_parse, meta_slot_parse, name_parse,
+    extent_parse, header_parse, inode_parse, key_slot_parse, meta_slot_parse, name_ops, name_parse,
     page_parse, redo_parse, sealed_block_open, seeds, stream_file, stream_record_parse,
     tree_change, tree_ops,
 };
@@ -52,6 +52,7 @@ targets! {
     inode_parse, seeds::inodes, 2000, "an inode is read as it was written, or refused";
     key_slot_parse, seeds::key_slots, 256, "a key slot is read as it was written, or refused";
     meta_slot_parse, seeds::meta_slots, 4008, "a meta slot is read as it was written, or refused";
+    name_ops, name_ops::seeds, 600, "names equal their model after any operations, rollbacks and reopenings";
     name_parse, seeds::names, 300, "a name is read as it was written, or refused";
     page_parse, seeds::pages, 4008, "a page is read as it was written, or refused";
     redo_parse, seeds::redo_blocks, 4012, "a block of the redo list is read as it was written, or refused";

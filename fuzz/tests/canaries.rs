@@ -10,7 +10,7 @@ use ar7_fuzz::{TARGETS, Target, target};
 const SEED: u64 = 7;
 
 /// A mistake, the target that finds it, and within how many executions.
-const MISTAKES: [(Mistake, &str, u64); 16] = [
+const MISTAKES: [(Mistake, &str, u64); 19] = [
     (Mistake::PositionCutShort, "sealed_block_open", 100),
     (Mistake::DigestUnchecked, "sealed_block_open", 100),
     (Mistake::LastLane, "batch_seal", 100),
@@ -18,6 +18,9 @@ const MISTAKES: [(Mistake, &str, u64); 16] = [
     (Mistake::ShortFileUnchecked, "archive_open", 500),
     (Mistake::CellsUnbounded, "archive_forged", 3000),
     (Mistake::NamesUnchecked, "archive_forged", 3000),
+    (Mistake::DuplicateNames, "name_ops", 100),
+    (Mistake::LinksUncounted, "name_ops", 100),
+    (Mistake::EmptyWriteAddsABlock, "cursor_ops", 200),
     (Mistake::KeyLostAtRootSplit, "tree_ops", 100),
     (Mistake::WalkSkipsTheFirst, "tree_ops", 100),
     (Mistake::BlocksSkipTheFirst, "cursor_ops", 100),
