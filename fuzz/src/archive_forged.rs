@@ -33,7 +33,7 @@ pub fn archive_forged(bytes: &[u8]) -> bool {
         forgery.change(&mut choices);
     }
     let file = forgery.seal();
-    exercise(&file, Extent { extracts: how & 0x20 == 0, writes: how & 0x40 != 0 }).is_read
+    exercise(&file, Extent { extracts: how & 0x30 == 0, writes: how & 0x40 != 0 }).is_read
 }
 
 struct Forgery {
@@ -80,7 +80,7 @@ impl Forgery {
         forge(field.of_mut(&mut self.header), &refs, choices);
         self.golden.keys.finish_header(&mut self.header);
         self.is_header_changed = true;
-        if choices.byte() % 4 > 0 {
+        if !choices.byte().is_multiple_of(4) {
             let digest = Sha256::digest(self.header);
             let revision: [u8; 8] = header_layout::REVISION.array(&self.header);
             for number in self.numbers(Part::Slot) {
@@ -157,7 +157,7 @@ impl Forgery {
         let field = fields[choices.below(fields.len())];
         self.changed[number] = true;
         forge(field.of_mut(&mut self.blocks[number].plaintext[..]), &refs, choices);
-        if choices.byte() % 8 == 0 {
+        if choices.byte().is_multiple_of(8) {
             self.blocks[number].generation = Generation::decode(choices.array());
         }
     }
@@ -194,7 +194,7 @@ impl Forgery {
             return;
         };
         self.blocks[to].plaintext = self.blocks[from].plaintext.clone();
-        if choices.byte() % 2 == 0 {
+        if choices.byte().is_multiple_of(2) {
             self.blocks[to].generation = self.blocks[from].generation;
         }
         self.changed[to] = true;

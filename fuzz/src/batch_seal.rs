@@ -132,7 +132,9 @@ mod tests {
             largest = largest.max(usize::from(bytes[14]) % BLOCKS);
             batch_seal(&bytes);
         }
-        seeds().iter().for_each(|seed| batch_seal(seed));
+        for seed in seeds() {
+            batch_seal(&seed);
+        }
         assert!(largest > 128, "at most {largest} blocks");
     }
 }

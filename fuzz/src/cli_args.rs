@@ -79,12 +79,11 @@ fn check_arguments(choices: &mut Choices<'_>) -> bool {
     let mut line = vec![OsString::from("ar7")];
     while !choices.is_over() && line.len() < 16 {
         let word = choices.byte();
-        line.push(match WORDS.get(word) {
-            Some(word) => word.into(),
-            None => {
-                let length = choices.byte() % 24;
-                OsString::from_vec(choices.take(length).to_vec())
-            }
+        line.push(if let Some(word) = WORDS.get(word) {
+            word.into()
+        } else {
+            let length = choices.byte() % 24;
+            OsString::from_vec(choices.take(length).to_vec())
         });
     }
     let parsed = parse_arguments(&line);
@@ -134,7 +133,7 @@ fn check_size(text: &str) -> bool {
 
 /// A receipt is accepted in one spelling only, and no change of it is.
 fn check_receipt(choices: &mut Choices<'_>) -> bool {
-    let text = if choices.byte() % 2 == 0 {
+    let text = if choices.byte().is_multiple_of(2) {
         String::from_utf8_lossy(choices.rest()).into_owned()
     } else {
         let mut text = RECEIPT.as_bytes().to_vec();
@@ -235,7 +234,9 @@ mod tests {
             random.fill(&mut bytes);
             if case % 3 == 0 {
                 // Command lines of words that mean something.
-                bytes.iter_mut().for_each(|byte| *byte %= 44);
+                for byte in &mut bytes {
+                    *byte %= 44;
+                }
                 bytes[0] = 0;
             }
             accepted += u32::from(cli_args(&bytes));

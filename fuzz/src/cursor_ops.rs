@@ -227,7 +227,7 @@ impl Cursor {
         let mut blocks = self.stream().blocks().expect("the blocks");
         let (mut low, mut high) = (0, count);
         while low < high {
-            let (at, block) = if choices.byte() % 2 == 0 {
+            let (at, block) = if choices.byte().is_multiple_of(2) {
                 low += 1;
                 (low - 1, blocks.next())
             } else {
@@ -338,7 +338,9 @@ mod tests {
             cursor_ops(&bytes);
             operations += OPERATIONS;
         }
-        seeds().iter().for_each(|seed| cursor_ops(seed));
+        for seed in seeds() {
+            cursor_ops(&seed);
+        }
         assert_eq!(operations, 18_000);
     }
 }

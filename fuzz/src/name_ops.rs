@@ -230,7 +230,7 @@ impl Tree {
     fn rename(&mut self, choices: &mut Choices<'_>) {
         let from = (self.inode(choices), Tree::name(choices));
         let to = (self.inode(choices), Tree::name(choices));
-        let replace = choices.byte() % 2 == 0;
+        let replace = choices.byte().is_multiple_of(2);
         let renamed = self.archive.names().rename(from, to, replace);
         agreed("renaming", renamed, self.model.rename(from, to, replace));
     }
@@ -250,7 +250,7 @@ impl Tree {
     }
 
     fn go_back(&mut self, choices: &mut Choices<'_>) {
-        if choices.byte() % 2 == 0 {
+        if choices.byte().is_multiple_of(2) {
             self.archive.rollback().expect("a rollback");
         } else {
             self.device = self.device.snapshot().to_device();
@@ -298,10 +298,8 @@ impl Model {
         if node.kind != EntryType::Directory {
             return Err(Refusal::WrongType);
         }
-        match self.names.contains_key(&(directory, name.to_vec())) {
-            true => Err(Refusal::Exists),
-            false => Ok(()),
-        }
+        let is_taken = self.names.contains_key(&(directory, name.to_vec()));
+        if is_taken { Err(Refusal::Exists) } else { Ok(()) }
     }
 
     fn found(&self, at: (InodeNumber, &[u8])) -> std::result::Result<InodeNumber, Refusal> {
@@ -396,10 +394,8 @@ impl Model {
 }
 
 fn check_name(name: &[u8]) -> std::result::Result<(), Refusal> {
-    match NAMES[GOOD_NAMES..].contains(&name) {
-        true => Err(Refusal::NotAName),
-        false => Ok(()),
-    }
+    let is_none = NAMES[GOOD_NAMES..].contains(&name);
+    if is_none { Err(Refusal::NotAName) } else { Ok(()) }
 }
 
 /// Inputs to begin with: a tree that moves and goes, links, and what is refused.
@@ -429,7 +425,7 @@ mod tests {
             random.fill(&mut bytes);
             names += name_ops(&bytes);
         }
-        seeds().iter().for_each(|seed| assert!(name_ops(seed) < 4));
+        assert!(seeds().iter().all(|seed| name_ops(seed) < 4));
         assert!(names > 2000, "only {names} names");
     }
 }

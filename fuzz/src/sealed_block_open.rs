@@ -105,7 +105,7 @@ fn opened_by_reference(seat: Seat, block: &Sealed) -> Option<Plain> {
     let allowed = |field: ar7_engine::format::Field| {
         let link = i32::from_be_bytes(field.array(&plaintext));
         let place = seat.place.get().cast_signed();
-        link == -1 || (link >= 0 && link < i32::MAX && link != place)
+        link == -1 || ((0..i32::MAX).contains(&link) && link != place)
     };
     let is_whole = allowed(plain::PREVIOUS)
         && allowed(plain::NEXT)
@@ -134,7 +134,7 @@ fn check_opened(opened: &Opened<'_>, sealed_in: Generation, expected: &Plain) {
 
 /// Many blocks at once open as each by itself does.
 fn check_batch(blocks: &[(Seat, &Sealed)], kind: KeyKind, archive: usize) {
-    let seats: Vec<Seat> = blocks.iter().map(|&(seat, _)| Seat { kind, archive, ..seat }).collect();
+    let seats: Vec<Seat> = blocks.iter().map(|&(seat, _)| Seat { archive, kind, ..seat }).collect();
     let mut bytes: Vec<u8> = blocks.iter().flat_map(|(_, block)| **block).collect();
     let mut opened = vec![false; blocks.len()];
     let places = seats.iter().map(|seat| seat.place);

@@ -115,7 +115,9 @@ impl Grove {
         let count = choices.byte();
         let keys: Vec<Vec<u8>> =
             self.model.range(from..).take(count).map(|(key, _)| key.clone()).collect();
-        keys.iter().for_each(|key| self.take(key));
+        for key in &keys {
+            self.take(key);
+        }
     }
 
     fn look_up(&self, choices: &mut Choices<'_>) {
@@ -182,7 +184,9 @@ impl Grove {
     /// Takes everything out; no page may be left.
     fn check_emptying(mut self) {
         let keys: Vec<Vec<u8>> = self.model.keys().cloned().collect();
-        keys.iter().for_each(|key| self.take(key));
+        for key in &keys {
+            self.take(key);
+        }
         self.commit();
         assert_eq!(self.space.used(), 0, "an empty tree keeps no page");
     }
@@ -202,7 +206,7 @@ fn key(number: usize) -> Vec<u8> {
     let length = 2 + number * 13 % (KEY_MAX - 2);
     let mut key = vec![b'k'; length];
     // Keys that begin alike make long separators, and so a tree of several levels.
-    let at = if number % 4 == 0 { 0 } else { length - 2 };
+    let at = if number.is_multiple_of(4) { 0 } else { length - 2 };
     key[at..at + 2].copy_from_slice(&u16::try_from(number).expect("below 700").to_be_bytes());
     key
 }
@@ -235,7 +239,7 @@ mod tests {
             random.fill(&mut bytes);
             deepest = deepest.max(tree_ops(&bytes));
         }
-        seeds().iter().for_each(|seed| assert!(tree_ops(seed) > 0));
+        assert!(seeds().iter().all(|seed| tree_ops(seed) > 0));
         assert!(deepest > 2, "no tree is deeper than {deepest}");
     }
 }

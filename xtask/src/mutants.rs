@@ -1,5 +1,6 @@
 //! `cargo xtask mutants`: small changes of the code, one at a time, each of which a test must notice.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use clap::Args;
@@ -63,7 +64,7 @@ fn command(options: &Options) -> Result<Command> {
     command.arg(root().join("target")).args(["--jobs", &options.jobs.to_string()]);
     for (folder, package) in folders {
         let path = options.folder.as_deref().unwrap_or(folder);
-        let is_file = path.ends_with(".rs");
+        let is_file = Path::new(path).extension().is_some();
         let glob =
             if is_file { path.to_owned() } else { format!("{}/**", path.trim_end_matches('/')) };
         command.args(["--file", &glob, "--test-package", package]);

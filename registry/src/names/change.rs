@@ -103,7 +103,7 @@ impl Names<'_> {
             }
             check_free(state, directory, name)?;
             let full = EngineError::Full { what: "names of an inode", limit: u64::from(u32::MAX) };
-            let more = if Mistake::LinksUncounted.is_planted() { 0 } else { 1 };
+            let more = u32::from(!Mistake::LinksUncounted.is_planted());
             inode.links = inode.links.checked_add(more).ok_or(full)?;
             state.registry.put::<Inodes>(&number, &inode)?;
             put_name(state, directory, name, NameValue { inode: number, kind: inode.kind })

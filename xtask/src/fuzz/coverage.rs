@@ -1,7 +1,6 @@
 //! Which lines the corpora reach: their replay, and if wanted the tests, built for the compiler's own coverage.
 
 use std::env;
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -88,7 +87,7 @@ impl Tools {
         let sysroot = output(rustc.args(["--print", "target-libdir"]))?;
         let libraries = PathBuf::from(String::from_utf8_lossy(&sysroot.stdout).trim());
         folders.extend(libraries.parent().map(|parent| parent.join("bin")));
-        let path = env::var_os("PATH").unwrap_or_else(OsString::new);
+        let path = env::var_os("PATH").unwrap_or_default();
         folders.extend(env::split_paths(&path));
         let has_both = |folder: &&PathBuf| {
             folder.join("llvm-profdata").is_file() && folder.join("llvm-cov").is_file()

@@ -16,6 +16,7 @@ use crate::workspace::{output, root, shown};
 
 /// What a campaign is given.
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Options {
     /// Only this target [default: all, one after the other]
     target: Option<String>,
@@ -176,8 +177,8 @@ fn keep(target: &Target, artifact: &Path, options: &Options) -> Result<PathBuf> 
     let regressions = Inputs::Regressions.folder(target);
     fs::create_dir_all(&regressions).map_err(Error::io("create", &regressions))?;
     let digest = Sha256::digest(&bytes);
-    let name: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    let path = regressions.join(name);
+    let begin = digest.first_chunk().expect("longer than that");
+    let path = regressions.join(format!("{:016x}", u64::from_be_bytes(*begin)));
     fs::write(&path, &bytes).map_err(Error::io("write", &path))?;
     println!("{}: {} bytes, from {}", path.display(), bytes.len(), artifact.display());
     Ok(path)
