@@ -1,33 +1,7 @@
-//! `ar7`: whole directory trees in one encrypted file.
-//!
-//! The command line is glue: flags, keys, progress, and the one table of exit codes. What an archive
-//! is and does is the business of `ar7-registry` and of `ar7-engine` below it.
-
-mod arguments;
-mod commands;
-mod exit;
-mod interrupt;
-mod json;
-mod keys;
-mod names;
-mod output;
-mod progress;
-mod session;
-mod sizes;
-mod walk;
+//! The program: see `ar7_cli`.
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-
 fn main() -> ExitCode {
-    // No core dump, and no other process of the same user looks into this one's memory. Where the system does not know
-    // this, the keys are in pages that it is asked to leave out of dumps.
-    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    let arguments = arguments::Arguments::parse();
-    match commands::run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => exit::report(&failure),
-    }
+    ar7_cli::run()
 }

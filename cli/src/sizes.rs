@@ -1,6 +1,7 @@
 //! Sizes and times as people write them, and as they read them.
 
 use ar7_engine::format::Timestamp;
+use ar7_engine::mistakes::Mistake;
 use jiff::tz::TimeZone;
 
 /// Reads a size: a number of bytes, with a suffix or none. `K`, `M`, `G`, `T` and `KiB` to `TiB` are powers of
@@ -28,7 +29,11 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
         'G' => 3,
         _ => 4,
     };
-    number.checked_mul(base.pow(power)).ok_or_else(|| format!("{text} is too large"))
+    let factor = base.pow(power);
+    if Mistake::SizesWrap.is_planted() {
+        return Ok(number.wrapping_mul(factor));
+    }
+    number.checked_mul(factor).ok_or_else(|| format!("{text} is too large"))
 }
 
 /// A share in percent with one decimal, or nothing of nothing.

@@ -7,6 +7,7 @@ pub mod crypto;
 pub mod device;
 mod error;
 pub mod format;
+pub mod mistakes;
 mod planted;
 pub mod store;
 

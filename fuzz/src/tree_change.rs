@@ -6,26 +6,13 @@ use ar7_registry::tree::testing::HeapSpace;
 use ar7_registry::tree::{Page, PageExpectation, Range, Tree, TreeId, TreeReader, page_layout};
 use ar7_registry::{Error, Result};
 
+use crate::choices::Choices;
+
 const TREE: TreeId = TreeId::Names;
 
-/// Numbers taken from bytes, one after another; zeros after the last.
-struct Choices<'a>(&'a [u8]);
-
-impl Choices<'_> {
-    fn byte(&mut self) -> usize {
-        let Some((&first, rest)) = self.0.split_first() else { return 0 };
-        self.0 = rest;
-        usize::from(first)
-    }
-
-    fn word(&mut self) -> usize {
-        self.byte() << 8 | self.byte()
-    }
-
-    /// A key: few of them, so that they collide, and long enough that the tree is three levels deep.
-    fn key(&mut self) -> Vec<u8> {
-        key(self.word() % 400)
-    }
+/// A key: few of them, so that they collide, and long enough that the tree is three levels deep.
+fn any_key(choices: &mut Choices<'_>) -> Vec<u8> {
+    key(choices.word() % 400)
 }
 
 fn key(number: usize) -> Vec<u8> {
@@ -39,7 +26,7 @@ fn key(number: usize) -> Vec<u8> {
 /// If anything panics, does not end, gives keys out of order or an error that is not damage, or if what is written
 /// afterwards is not pages.
 pub fn tree_change(bytes: &[u8]) -> bool {
-    let mut choices = Choices(bytes);
+    let mut choices = Choices::new(bytes);
     let mut space = HeapSpace::new();
     let root = honest_tree(&mut space, &mut choices);
     space.distrust();
@@ -147,7 +134,7 @@ fn forged_root(root: Root, space: &HeapSpace, choices: &mut Choices<'_>) -> Root
 
 fn operate(tree: &mut Tree, space: &mut HeapSpace, choices: &mut Choices<'_>, damage: &mut bool) {
     let operation = choices.byte();
-    let key = choices.key();
+    let key = any_key(choices);
     match operation % 8 {
         0..=2 => drop(judge(tree.insert(space, &key, &vec![1; operation * 2]), damage)),
         3..=5 => drop(judge(tree.remove(space, &key), damage)),

@@ -8,6 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use ar7_engine::format::{Generation, SessionRecord, Timestamp};
+use ar7_engine::mistakes::Mistake;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -99,7 +100,7 @@ impl FromStr for Receipt {
         let date: jiff::Timestamp =
             date.parse().map_err(|_| wrong("the fifth field is no date"))?;
         let receipt = Receipt { archive, generation, code, seconds: date.as_second() };
-        if receipt.to_string() != line {
+        if receipt.to_string() != line && !Mistake::ReceiptUnchecked.is_planted() {
             return Err(wrong("the last field does not fit: it was changed or cut"));
         }
         Ok(receipt)

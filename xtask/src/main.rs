@@ -7,9 +7,11 @@ mod demo;
 mod error;
 mod format;
 mod full_disk;
+mod fuzz;
 mod interop;
 mod io_errors;
 mod kill;
+mod mutants;
 mod quantity;
 mod suite;
 mod tamper;
@@ -66,6 +68,10 @@ enum Command {
     IoErrors(io_errors::Options),
     /// Fill disks up, and check that nothing is lost and that deleting works
     FullDisk(full_disk::Options),
+    /// Fuzz the targets, all in turn, with libFuzzer; write their seeds; report what the corpora reach
+    Fuzz(fuzz::Options),
+    /// Change the code in small ways and check that a test notices each
+    Mutants(mutants::Options),
     /// Kill ingests and deletions at random moments and check what is left
     Kill(kill::Options),
 }
@@ -83,6 +89,8 @@ fn main() -> ExitCode {
         Command::Tamper(options) => tamper::run(&options),
         Command::IoErrors(options) => io_errors::run(&options),
         Command::FullDisk(options) => full_disk::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
+        Command::Mutants(options) => mutants::run(&options),
         Command::Kill(options) => kill::run(&options),
     };
     match outcome {

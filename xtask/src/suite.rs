@@ -36,6 +36,20 @@ const BENCHES: CargoStep = CargoStep {
     environment: &[],
 };
 
+/// The programs of the fuzz targets: libFuzzer itself is for a campaign, but they must not rot.
+const FUZZ_TARGETS: CargoStep = CargoStep {
+    name: "fuzz targets compile",
+    arguments: &[
+        "check",
+        "--locked",
+        "--manifest-path",
+        "fuzz/targets/Cargo.toml",
+        "--bins",
+        "--quiet",
+    ],
+    environment: &[],
+};
+
 /// What takes the place of the assembly where there is no C compiler.
 const PURE_RUST: CargoStep = CargoStep {
     name: "cryptography in pure Rust",
@@ -66,6 +80,7 @@ pub(crate) fn run() -> Result<()> {
     format::run(true)?;
     step(&DOCUMENTED)?;
     step(&BENCHES)?;
+    step(&FUZZ_TARGETS)?;
     step(&PURE_RUST)?;
     announce("tests");
     let (counts, outcome) = tests()?;

@@ -3,10 +3,10 @@
 mod cat;
 mod content;
 mod create;
-mod extract;
+pub(crate) mod extract;
 mod header;
 mod info;
-mod ingest;
+pub(crate) mod ingest;
 mod key;
 mod keygen;
 mod ls;

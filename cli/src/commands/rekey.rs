@@ -32,8 +32,11 @@ pub(crate) fn run(common: &Common, options: &Rekey) -> Result<(), Failure> {
     let rekeyed = rekeyed.map_err(at(path))?;
     if !common.quiet {
         let mut output = Output::new();
-        output
-            .line(&format!("{} blocks sealed anew; the old key opens nothing", rekeyed.blocks))?;
+        let (blocks, left) = (rekeyed.blocks, rekeyed.left);
+        output.line(&match left {
+            0 => format!("{blocks} blocks sealed anew; the old key opens nothing"),
+            _ => format!("{blocks} blocks sealed anew; {left} are damaged, and lost"),
+        })?;
         output.finish()?;
     }
     if rekeyed.left > 0 {

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 use crate::format::Generation;
+use crate::mistakes::Mistake;
 
 /// Random bytes of a nonce, after the generation.
 const RANDOM_SIZE: usize = 24 - Generation::SIZE;
@@ -23,7 +24,10 @@ pub(super) struct NonceSource {
 impl NonceSource {
     /// A source for blocks of one generation.
     pub(super) fn new(generation: Generation) -> Result<NonceSource> {
-        let seed = Zeroizing::new(random_array::<32>()?);
+        let mut seed = Zeroizing::new(random_array::<32>()?);
+        if Mistake::NoncesRepeat.is_planted() {
+            seed.fill(0);
+        }
         Ok(NonceSource { generation, random: ChaCha20Rng::from_seed(*seed) })
     }
 

@@ -18,6 +18,7 @@ use crate::format::{
     BLOCK_SIZE, BlockHead, Data, Digest, Generation, PLAIN_SIZE, Position, RESERVED_BLOCKS, plain,
     sealed,
 };
+use crate::mistakes::Mistake;
 
 /// First part of the associated data of every block.
 const FORMAT_TAG: &[u8; 12] = b"ar7 block v1";
@@ -180,7 +181,7 @@ impl Sealer {
         let (head, expected) = BlockHead::decode(position, plaintext)?;
         let data: &Data = plain::DATA.array_ref(plaintext);
         let found = digest(data);
-        if expected != found {
+        if expected != found && !Mistake::DigestUnchecked.is_planted() {
             let (expected, found) = (expected.to_vec(), found.to_vec());
             return Err(Error::damaged(
                 position,
@@ -297,9 +298,11 @@ impl Sealer {
         let mut data = [0; ASSOCIATED_SIZE];
         data[..12].copy_from_slice(FORMAT_TAG);
         data[12..28].copy_from_slice(self.archive.as_bytes());
-        if !PlantedFault::DropThePosition.is_planted() {
-            data[28..].copy_from_slice(&position.get().to_be_bytes());
+        if PlantedFault::DropThePosition.is_planted() {
+            return data;
         }
+        let kept = if Mistake::PositionCutShort.is_planted() { 0xffff } else { u32::MAX };
+        data[28..].copy_from_slice(&(position.get() & kept).to_be_bytes());
         data
     }
 }

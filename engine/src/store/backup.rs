@@ -11,7 +11,7 @@ use crate::crypto::{HeaderKey, MasterKey, Sealer, Secret, unwrap_master_key, unw
 use crate::device::{Access, Device, FileDevice};
 use crate::error::{Check, Error, Result};
 use crate::format::{
-    BLOCK_SIZE, Header, Position, RESERVED_BLOCKS, UncheckedHeader, header_digest,
+    BLOCK_SIZE, Header, Position, RESERVED_BLOCKS, Rekey, UncheckedHeader, header_digest,
 };
 
 /// A header that was exported, authenticated with a key of its slots.
@@ -57,18 +57,18 @@ impl ExportedHeader {
     }
 }
 
-/// While the master key is changed, the header in the file holds the only copy of the new one: a header from before
-/// must not replace it.
+/// While the master key is changed, the header in the file holds the only copy of the new one: a header from before, or
+/// of another change, must not replace it. Anybody can write that a change is under way; that counts only with
+/// the code of the old master key.
 fn refuse_while_rekeying(device: &dyn Device, exported: &ExportedHeader) -> Result<()> {
+    let (header, master) = (&exported.header, &exported.master);
+    let before = header.rekey.as_ref().map(|rekey| unwrap_old_key(master, rekey, header.archive));
+    let before = before.transpose()?;
+    let old = HeaderKey::derive(before.as_ref().unwrap_or(master), header.archive);
     let found = HEADERS.map(|position| parse(device, position).2);
-    let is_rekeying = found
-        .iter()
-        .flatten()
-        .any(|header| header.archive() == exported.header.archive && header.rekey().is_some());
-    if is_rekeying && exported.header.rekey.is_none() {
-        return Err(Error::RekeyUnderWay);
-    }
-    Ok(())
+    let is_other =
+        |found: &UncheckedHeader| found.is_rekey_of(&old) && found.rekey() != header.rekey.as_ref();
+    if found.iter().flatten().any(is_other) { Err(Error::RekeyUnderWay) } else { Ok(()) }
 }
 
 impl Store {
@@ -112,6 +112,14 @@ impl Store {
             return Err(Error::damaged(SLOTS[0], Check::MetaSlot, expected, "none"));
         }
         let slot = choose(&copies, true)?.slot;
+        let record = exported.header.rekey.as_ref();
+        if let (Some(head), true) = (slot.redo_head, record.is_some()) {
+            // It would have to be changed under the new key, and there is nothing to change it with.
+            let expected = "no redo list while the master key is changed";
+            return Err(Error::damaged(head.position, Check::RedoList, expected, slot.redo_length));
+        }
+        let is_ended =
+            |rekey: &Rekey| rekey.number == slot.master_key_number && slot.rekey_watermark == 0;
         let found = authentic_headers(device, exported);
         let newest = found.iter().map(|(_, revision, _)| *revision).max();
         let known = newest.unwrap_or(0).max(slot.header_revision);
@@ -121,11 +129,12 @@ impl Store {
         let is_current = revision > known || (revision == known && (same_as_found || named));
         let (bytes, revision) = if is_current {
             (exported.bytes.clone(), revision)
-        } else if accept_older && exported.header.rekey.is_none() {
+        } else if accept_older && record.is_none_or(is_ended) {
             let full = Error::Full { what: "revision of the header", limit: u64::MAX };
             let revision = known.checked_add(1).ok_or(full)?;
             let mut header = exported.header.clone();
             header.revision = revision;
+            header.rekey = None;
             (header.encode(&HeaderKey::derive(&exported.master, archive)), revision)
         } else {
             return Err(Error::tampered(None, Check::HeaderRevision, known, revision));

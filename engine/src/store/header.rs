@@ -11,6 +11,7 @@ use crate::format::{
     BLOCK_SIZE, BLOCK_SIZE_U64, Header, MAGIC, MetaSlot, Position, RESERVED_BLOCKS,
     UncheckedHeader, header_digest,
 };
+use crate::mistakes::Mistake;
 
 /// Positions of the header and of its copy.
 pub(super) const HEADERS: [Position; 2] = [Position::at(0), Position::at(7)];
@@ -166,6 +167,9 @@ pub(super) fn check_length(device: &dyn Device) -> Result<()> {
         return Err(Error::NotAnArchive { found: Value::Text("an empty file") });
     }
     let begin = device.read_beginning(MAGIC.len())?;
+    if Mistake::ShortFileUnchecked.is_planted() {
+        return Err(Error::NotAnArchive { found: Value::Bytes(begin[..MAGIC.len()].to_vec()) });
+    }
     if begin.is_empty() || !MAGIC.starts_with(&begin) {
         return Err(Error::NotAnArchive { found: Value::Bytes(begin) });
     }

@@ -130,9 +130,11 @@ impl Store {
         let sealer = header.sealer();
         let copies = SLOTS.map(|position| read_slot(&*device, &sealer, position));
         let chosen = choose(&copies, options.accept_lost_pair && reading)?;
-        let rekeying = Rekeying::of(header.header.rekey.as_ref(), &chosen.slot)?;
+        let record = header.header.rekey.as_ref();
+        let rekeying = Rekeying::of(record, &chosen.slot)?;
+        Rekeying::check_slot(record, &chosen, &sealer)?;
         let sealer = rekeying.sealer(sealer);
-        let images = rekeying.redirects(&*device)?;
+        let images = rekeying.redirects(&*device, &sealer);
         check_chosen(&*device, &sealer, &header, &chosen, (reading, &images))?;
         let list = RedoList::read(&*device, &sealer, &chosen.slot)?;
         // A reader never writes: it reads a listed place from its spare. A writer copies the images first.
@@ -153,6 +155,9 @@ impl Store {
         let store = Arc::new(store);
         if reading {
             return Ok((store, None));
+        }
+        if Rekeying::has_not_begun(header.header.rekey.as_ref(), &chosen.slot) {
+            store.check_can_rekey(&chosen.slot)?;
         }
         store.recover(&header, &chosen, &list)?;
         store.copy_window(&rekeying)?;
@@ -193,7 +198,7 @@ impl Writer {
         slot.number = slot.number.checked_add(1).ok_or(full)?;
         Rekeying::begin(store.header().rekey.as_ref(), &mut slot);
         store.name_header(&mut slot);
-        note_session(&mut slot, before);
+        note_session(&mut slot, before, store.header().rekey.is_some());
         let commit = writer.write_slot(slot, Redirects::none())?;
         writer.begin(&commit)?;
         Ok(writer)
@@ -202,11 +207,13 @@ impl Writer {
 
 /// Notes a finished session until the layer above records it. When there is no room, a session that
 /// committed nothing is dropped: only its own beginning could ever be asked for.
-fn note_session(slot: &mut MetaSlot, ended: Generation) {
+/// Those of a change of the master key, which nobody records meanwhile, make way for each other.
+fn note_session(slot: &mut MetaSlot, ended: Generation, is_rekeying: bool) {
     let pending = &mut slot.pending_sessions;
     if pending.len() >= PENDING_SESSIONS_MAX {
-        let idle = pending.iter().position(|record| record.last_step == 0).unwrap_or(0);
-        pending.remove(idle);
+        let idle = pending.iter().position(|record| record.last_step == 0);
+        let oldest_or_newest = if is_rekeying { pending.len() - 1 } else { 0 };
+        pending.remove(idle.unwrap_or(oldest_or_newest));
     }
     pending.push(SessionRecord { session: ended.session, salt: ended.salt, last_step: ended.step });
 }

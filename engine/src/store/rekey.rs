@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::choose::Chosen;
 use super::open::{Access, Io, OpenOptions, Purpose};
 use super::slots::write_headers;
 use super::{RESERVE_BLOCKS, Redirects, Store, Writer};
@@ -145,25 +146,66 @@ impl Rekeying {
         Window::from(RESERVED_BLOCKS + windows * WINDOW_BLOCKS, block_count)
     }
 
-    /// Where the blocks of the newest window are to be read. The generations are as found: a block is believed
-    /// if it opens, for its place, in the generation that is asked for.
-    pub(super) fn redirects(self, device: &dyn Device) -> Result<Redirects> {
+    /// Where the blocks of the newest window are to be read, if not in their places. The generations are as found: a
+    /// block is believed if it opens, for its place, in the generation that is asked for.
+    pub(super) fn redirects(self, device: &dyn Device, sealer: &Sealer) -> Redirects {
         let mut redirects = Redirects::none();
-        let Some(window) = self.window() else { return Ok(redirects) };
-        let mut bytes = vec![0; bytes_of(window.images)];
-        device.read(window.images.start(), &mut bytes)?;
-        let blocks = bytes.as_chunks::<BLOCK_SIZE>().0;
-        for ((place, image), block) in pairs(window).zip(blocks) {
-            let mut generation = [0; Generation::SIZE];
-            generation.copy_from_slice(&block[..Generation::SIZE]);
-            redirects.0.insert(place, (image, Generation::decode(generation)));
+        let Some(window) = self.window() else { return redirects };
+        for (place, image) in pairs(window) {
+            // One bad block, of either, loses nothing as long as the other is good.
+            let opens = |at: Position| {
+                let bytes = readable(device, at)?;
+                sealer.opens(place, &bytes).then(|| Generation::decode(first_of(&bytes)))
+            };
+            if opens(place).is_none()
+                && let Some(generation) = opens(image)
+            {
+                redirects.0.insert(place, (image, generation));
+            }
         }
-        Ok(redirects)
+        redirects
+    }
+
+    /// A slot that has the number of the new master key was sealed under that: who knows the old one only, and has kept
+    /// a header of this change, could make one otherwise.
+    pub(super) fn check_slot(
+        rekey: Option<&Rekey>,
+        chosen: &Chosen,
+        sealer: &Sealer,
+    ) -> Result<()> {
+        if rekey.is_none_or(|rekey| rekey.number != chosen.slot.master_key_number) {
+            return Ok(());
+        }
+        let sealer = sealer.new_alone();
+        for (position, sealed) in &chosen.good {
+            let opened =
+                sealer.open_in_place(KeyKind::Meta, *position, &mut sealed.clone()).map(drop);
+            opened.map_err(|_| {
+                let expected = "a meta slot under the new master key";
+                Error::tampered(*position, Check::MetaSlot, expected, "one under the old")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Whether the header names a new master key and nothing else was done yet.
+    pub(super) fn has_not_begun(rekey: Option<&Rekey>, slot: &MetaSlot) -> bool {
+        rekey.is_some_and(|rekey| rekey.number != slot.master_key_number)
     }
 }
 
 fn pairs(window: Window) -> impl Iterator<Item = (Position, Position)> {
     window.places.positions().zip(window.images.positions())
+}
+
+/// A block, if it can be read.
+fn readable(device: &dyn Device, position: Position) -> Option<Box<[u8; BLOCK_SIZE]>> {
+    let mut bytes = Box::new([0; BLOCK_SIZE]);
+    device.read_again(position, &mut bytes[..]).ok().map(|()| bytes)
+}
+
+fn first_of(bytes: &[u8; BLOCK_SIZE]) -> [u8; Generation::SIZE] {
+    *bytes.first_chunk().expect("a block is longer than a generation")
 }
 
 fn bytes_of(run: Run) -> usize {
@@ -217,13 +259,27 @@ impl Store {
         if PlantedFault::ForgetRekeyImages.is_planted() {
             return Ok(());
         }
-        let mut bytes = [0; BLOCK_SIZE];
         for (place, image) in pairs(window) {
-            self.device.read(image, &mut bytes)?;
-            if self.sealer.opens(place, &bytes) {
-                self.device.write(place, &bytes)?;
+            let image = readable(&*self.device, image);
+            if let Some(bytes) = image.filter(|bytes| self.sealer.opens(place, bytes)) {
+                self.device.write(place, &bytes[..])?;
             }
         }
+        self.device.sync()
+    }
+
+    /// Makes sure that a change of the master key can be ended before its first commit: there is no redo list, every
+    /// block opens, and there is room for the images, durably.
+    pub(super) fn check_can_rekey(&self, slot: &MetaSlot) -> Result<()> {
+        if let Some(head) = slot.redo_head {
+            let expected = "no redo list while the master key is changed";
+            return Err(Error::damaged(head.position, Check::RedoList, expected, slot.redo_length));
+        }
+        self.check_every_block(slot.block_count)?;
+        let full = Error::Full { what: "number of blocks", limit: BLOCKS_MAX.into() };
+        let needed = slot.block_count.checked_add(2 * WINDOW_BLOCKS);
+        let needed = needed.filter(|&needed| needed <= BLOCKS_MAX).ok_or(full)?;
+        self.device.grow(needed)?;
         self.device.sync()
     }
 }
@@ -237,8 +293,7 @@ fn begin(
     let writing = OpenOptions { access: Access::Write, ..OpenOptions::default() };
     let (store, writer) = Store::open_at(device, None, secret, writing)?;
     let writer = writer.expect("opened for writing");
-    let header = writer.prepare_header(secret, options)?;
-    let (new, header) = header;
+    let (new, header) = writer.prepare_header(secret, options)?;
     let bytes = header.encode(&HeaderKey::derive(&new, header.archive));
     // A crash after the first sync leaves a newer header, which the old master key authenticates too, and meta
     // slots under the old key: a change that has not begun, which the next call begins.
@@ -265,12 +320,8 @@ impl Writer {
         if used > 1 && !options.drop_other_keys {
             return Err(Error::OtherKeys { count: used - 1 });
         }
-        store.check_every_block(slot.block_count)?;
+        store.check_can_rekey(&slot)?;
         let full = |what, limit: u32| Error::Full { what, limit: limit.into() };
-        let needed = slot.block_count.checked_add(2 * WINDOW_BLOCKS);
-        let needed = needed.filter(|&needed| needed <= BLOCKS_MAX);
-        store.device.grow(needed.ok_or(full("number of blocks", BLOCKS_MAX))?)?;
-
         let number = slot.master_key_number.checked_add(1);
         let number = number.ok_or(full("number of master keys", u32::MAX))?;
         let revision = header.revision.checked_add(1);
@@ -313,14 +364,21 @@ impl Writer {
             }
             self.end_windows()?;
         }
+        // Over all runs of a change that was cut off: what is left under the old key now is lost.
+        summary.left = store.shut_blocks(count, &store.sealer.new_alone())?;
         let mut header = (*store.header()).clone();
         header.rekey = None;
         // From here on nothing in the file leads to the old key.
         self.replace_header(header)?;
         store.poisoning(store.device.sync())?;
+        // What lies behind the end was sealed under the old key, or is an image.
+        store.poisoning(store.device.shrink(count))?;
         let keep = count.saturating_add(RESERVE_BLOCKS).min(BLOCKS_MAX);
-        store.poisoning(store.device.shrink(keep))?;
-        Ok(summary)
+        match store.device.grow(keep) {
+            // The next writer asks for its reserve again.
+            Err(Error::NoSpace { .. }) => Ok(summary),
+            grown => store.poisoning(grown).map(|()| summary),
+        }
     }
 
     fn rekey_window(
@@ -331,14 +389,19 @@ impl Writer {
     ) -> Result<()> {
         let store = Arc::clone(&self.store);
         let mut bytes = vec![0; bytes_of(window.places)];
-        store.device.read(window.places.start(), &mut bytes)?;
-        let blocks = bytes.as_chunks_mut::<BLOCK_SIZE>().0;
         let positions: Vec<Position> = window.places.positions().collect();
-        let sealed: Result<Vec<bool>> = blocks
-            .par_iter_mut()
-            .zip(&positions)
-            .map(|(block, &position)| store.sealer.reseal(old, position, block))
-            .collect();
+        store.read_each(window.places, &mut bytes);
+        let blocks = bytes.as_chunks_mut::<BLOCK_SIZE>().0;
+        let reseal = |(block, &position): (&mut [u8; BLOCK_SIZE], &Position)| {
+            if store.sealer.reseal(old, position, block)? {
+                return Ok(true);
+            }
+            // Once more, from the file itself, before it is given up.
+            let Some(again) = readable(&*store.device, position) else { return Ok(false) };
+            *block = *again;
+            store.sealer.reseal(old, position, block)
+        };
+        let sealed: Result<Vec<bool>> = blocks.par_iter_mut().zip(&positions).map(reseal).collect();
         let sealed = sealed?;
 
         // The images, and the places of the window before, are durable before the slot says so.
@@ -353,8 +416,6 @@ impl Writer {
             if sealed {
                 store.poisoning(store.device.write(position, block))?;
                 summary.blocks += 1;
-            } else {
-                summary.left += 1;
             }
         }
         Ok(())
@@ -394,22 +455,67 @@ impl Store {
     /// Whether every block opens: what does not open under the old key cannot be sealed under the new one, and
     /// is better found before than half-way.
     fn check_every_block(&self, block_count: u32) -> Result<()> {
+        let mut first = None;
+        self.each_shut_block(block_count, &self.sealer, &mut |position| {
+            first = first.or(Some(position));
+        })?;
+        match first {
+            None => Ok(()),
+            Some(position) => {
+                let expected = "a block that opens, before every block is sealed anew";
+                Err(Error::damaged(position, Check::Tag, expected, "another"))
+            }
+        }
+    }
+
+    /// Number of blocks that do not open.
+    fn shut_blocks(&self, block_count: u32, sealer: &Sealer) -> Result<u64> {
+        let mut count = 0;
+        self.each_shut_block(block_count, sealer, &mut |_| count += 1)?;
+        Ok(count)
+    }
+
+    fn each_shut_block(
+        &self,
+        block_count: u32,
+        sealer: &Sealer,
+        found: &mut dyn FnMut(Position),
+    ) -> Result<()> {
+        self.check_usable()?;
         let mut start = RESERVED_BLOCKS;
         while let Some(window) = Window::from(start, block_count) {
             let mut bytes = vec![0; bytes_of(window.places)];
-            self.device.read(window.places.start(), &mut bytes)?;
+            self.read_each(window.places, &mut bytes);
             let positions: Vec<Position> = window.places.positions().collect();
             let blocks = bytes.as_chunks::<BLOCK_SIZE>().0;
-            let shut = blocks
+            let shut: Vec<Position> = blocks
                 .par_iter()
                 .zip(&positions)
-                .find_first(|(block, position)| !self.sealer.opens(**position, block));
-            if let Some((_, &position)) = shut {
-                let expected = "a block that opens, before every block is sealed anew";
-                return Err(Error::damaged(position, Check::Tag, expected, "another"));
-            }
+                .filter(|(block, position)| !sealer.opens(**position, block))
+                .map(|(_, position)| *position)
+                .collect();
+            // Once more, from the file itself: what was read may have been a fault of the way.
+            let opens = |position: &Position| {
+                readable(&*self.device, *position)
+                    .is_some_and(|bytes| sealer.opens(*position, &bytes))
+            };
+            shut.into_iter().filter(|position| !opens(position)).for_each(&mut *found);
             start = window.places.end();
         }
         Ok(())
+    }
+
+    /// Reads a run; blocks that cannot be read are zeros, which open under no key.
+    fn read_each(&self, run: Run, bytes: &mut [u8]) {
+        if self.device.read(run.start(), bytes).is_ok() {
+            return;
+        }
+        let (blocks, _) = bytes.as_chunks_mut::<BLOCK_SIZE>();
+        for (position, block) in run.positions().zip(blocks) {
+            match readable(&*self.device, position) {
+                Some(read) => *block = *read,
+                None => block.fill(0),
+            }
+        }
     }
 }

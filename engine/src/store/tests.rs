@@ -5,7 +5,7 @@
 //! - after a write or sync that failed, every call says so, and opening again gives a commit, whole (`faults`);
 //! - a change of key slots is whole after a crash, and an older header or slot is never accepted (`slots`);
 //! - a change of the master key goes on after a crash, changes nothing that is read, and leaves nothing under the
-//!   old key (`rekey`);
+//!   old key (`rekey`), whatever an attacker, a bad sector or a header from another time does to it (`rekey_attacks`);
 //! - newer formats, wrong keys, damage, tampering, truncation and locks are told apart (`open`);
 //! - a run that is read in batches is what its blocks are, one by one (`read`).
 
@@ -15,6 +15,7 @@ mod faults;
 mod open;
 mod read;
 mod rekey;
+mod rekey_attacks;
 mod slots;
 
 use std::sync::Arc;

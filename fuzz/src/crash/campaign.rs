@@ -116,7 +116,7 @@ pub(crate) fn on_all_cores<E: Send>(
 }
 
 /// Does work in such a way that rayon uses no other thread for it.
-pub(crate) fn single_threaded<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+pub fn single_threaded<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
     pool.expect("a pool of one thread").install(work)
 }

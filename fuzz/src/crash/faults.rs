@@ -59,22 +59,35 @@ pub fn failures_poison(beginning: &Beginning, operations: &[Operation]) -> Outco
     let mut totals = Totals::default();
     for fault in [DiskFault::WriteFails, DiskFault::WriteIsShort, DiskFault::SyncFails] {
         for number in 0.. {
-            let case = Case { beginning, operations, fault, number };
-            let mut world = case.begin();
-            let Err(refused) = world.run(operations) else {
-                if world.disk.all_fired() {
-                    return Err(case.broken("nobody noticed"));
-                }
-                break;
-            };
-            if !is_of_the_medium(&refused.error) {
-                return Err(case.broken(format!("{refused} is no failure of the medium")));
+            match failure_poisons(beginning, operations, fault, number)? {
+                Some(found) => totals += found,
+                None => break,
             }
-            check_poisoned(&case, &mut world)?;
-            totals += check_left(&case, &world)?;
         }
     }
     Ok(totals)
+}
+
+/// Fails one write or sync, as [`failures_poison`] does with each. `None` if there are not so many.
+pub fn failure_poisons(
+    beginning: &Beginning,
+    operations: &[Operation],
+    fault: DiskFault,
+    number: u64,
+) -> Outcome<Option<Totals>> {
+    let case = Case { beginning, operations, fault, number };
+    let mut world = case.begin();
+    let Err(refused) = world.run(operations) else {
+        if world.disk.all_fired() {
+            return Err(case.broken("nobody noticed"));
+        }
+        return Ok(None);
+    };
+    if !is_of_the_medium(&refused.error) {
+        return Err(case.broken(format!("{refused} is no failure of the medium")));
+    }
+    check_poisoned(&case, &mut world)?;
+    check_left(&case, &world).map(Some)
 }
 
 /// Every call on a handle whose medium failed says so. Only opening may be tried again.

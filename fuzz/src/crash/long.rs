@@ -53,7 +53,7 @@ pub fn explore_long_worlds(
     on_all_cores(count, |number| {
         let seed = seed.wrapping_add(u64::try_from(number).expect("a number of worlds"));
         let steps = long_world(seed);
-        let found = run(&beginning, &steps, effort, seed).map_err(|failure| {
+        let found = run_steps(&beginning, &steps, effort, seed).map_err(|failure| {
             let (steps, failure) = shrunk(&beginning, steps, failure, effort, seed);
             Box::new(FailedLongWorld { seed, steps, failure })
         })?;
@@ -123,8 +123,9 @@ fn index(random: &mut Random, bound: u64) -> usize {
     usize::try_from(random.below(bound)).expect("a small bound")
 }
 
-/// Runs a long world. Besides the deaths that it goes on from, a sample of others is looked at.
-fn run(
+/// Runs a long world. Besides the deaths that it goes on from, a sample of others is looked at. `seed` chooses the
+/// samples, and how much is kept in memory.
+pub fn run_steps(
     beginning: &Beginning,
     steps: &[Step],
     effort: Effort,
@@ -181,7 +182,7 @@ fn shrunk(
         while at < steps.len() {
             let mut fewer = steps.clone();
             fewer.drain(at..(at + size).min(steps.len()));
-            match run(beginning, &fewer, effort, seed) {
+            match run_steps(beginning, &fewer, effort, seed) {
                 Err(found) => (steps, failure) = (fewer, found),
                 Ok(_) => at += size,
             }

@@ -13,10 +13,13 @@ use ar7_registry::records::InodeNumber;
 use ar7_registry::{Archive, Error, Finding, Result};
 
 use super::forge::Forger;
-use super::meter::Metered;
 use super::victim::{block, secret};
 use crate::crash::on_all_cores;
+use crate::meter::MeteredDevice;
 use crate::{Random, mutate};
+
+/// Blocks that may be read and written while one archive is looked at and changed; an honest one takes a few hundred.
+const BUDGET: u64 = 20_000;
 
 /// How far an archive gets.
 #[derive(Debug, Clone, Default)]
@@ -77,7 +80,7 @@ impl fmt::Display for HostileTotals {
 /// # Panics
 /// If the archive makes the code under test panic, or read and write without an end.
 pub fn exercise(image: &[u8]) -> Reach {
-    let device = Metered::new(image);
+    let device = MeteredDevice::new(image, BUDGET);
     let mut reach = Reach::default();
     match open(&device, Access::Read) {
         Ok(archive) => {
@@ -93,11 +96,11 @@ pub fn exercise(image: &[u8]) -> Reach {
     }
     note(&mut reach, write_and_empty(&device), |reach| &mut reach.writing);
     check_outside(image, &device.to_bytes());
-    reach.blocks = device.blocks();
+    reach.blocks = device.spent();
     reach
 }
 
-fn open(device: &Metered, access: Access) -> Result<Archive> {
+fn open(device: &MeteredDevice, access: Access) -> Result<Archive> {
     let options = OpenOptions { access, ..OpenOptions::default() };
     Archive::open_device(Box::new(device.clone()), &secret(), options)
 }
@@ -155,7 +158,7 @@ fn read_everything(archive: &Archive) -> Vec<Error> {
 }
 
 /// Opens for writing, makes a stream, deletes every stream, and commits. Goes on after errors.
-fn write_and_empty(device: &Metered) -> Vec<Error> {
+fn write_and_empty(device: &MeteredDevice) -> Vec<Error> {
     let archive = match open(device, Access::Write) {
         Ok(archive) => archive,
         Err(error) => return vec![error],

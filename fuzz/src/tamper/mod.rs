@@ -11,7 +11,6 @@ mod forge;
 mod holes;
 mod hostile;
 mod matrix;
-mod meter;
 mod named;
 mod outcome;
 mod victim;

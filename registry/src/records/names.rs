@@ -1,6 +1,7 @@
 //! Names and inodes.
 
 use ar7_engine::format::Timestamp;
+use ar7_engine::mistakes::Mistake;
 use ar7_engine::{Check, Error as EngineError, Value};
 use uuid::Uuid;
 
@@ -78,6 +79,9 @@ impl InodeNumber {
 
 /// Checks that bytes are a name: 1 to 255 of them, no `/` and no NUL, not `.` or `..`.
 pub fn validate_name(name: &[u8]) -> Result<()> {
+    if Mistake::NamesUnchecked.is_planted() {
+        return Ok(());
+    }
     let reason = match name {
         [] => "empty",
         b"." | b".." => "it stands for another directory",

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
+use ar7_engine::mistakes::Mistake;
 use uuid::Uuid;
 
 use super::Stream;
@@ -133,13 +134,14 @@ impl StreamFile {
     /// Reads at `offset`, up to the end; the file's own offset does not move.
     pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {
         self.check(self.mode.readable(), "reading")?;
-        self.stream.read_at(offset, bytes)
+        let kept = if Mistake::OffsetsWrap.is_planted() { u64::from(u32::MAX) } else { u64::MAX };
+        self.stream.read_at(offset & kept, bytes)
     }
 
     /// Writes at `offset`, or at the end in an appending mode; the file's own offset does not move.
     pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
         self.check(self.mode.writable(), "writing")?;
-        if self.mode.appends() {
+        if self.mode.appends() && !Mistake::AppendAtTheOffset.is_planted() {
             self.stream.append(bytes)
         } else {
             self.stream.write_at(offset, bytes)
@@ -177,6 +179,10 @@ impl Read for StreamFile {
 impl Write for StreamFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write_at(self.offset, bytes)?;
+        if bytes.is_empty() {
+            // As a file does: writing nothing does not move the offset to the end either.
+            return Ok(0);
+        }
         let after = self.offset + bytes.len() as u64;
         self.offset = if self.mode.appends() { self.stream.len()? } else { after };
         Ok(bytes.len())
@@ -188,15 +194,16 @@ impl Write for StreamFile {
 }
 
 impl Seek for StreamFile {
-    /// Moves the offset; beyond the end is allowed, before the beginning is an error.
+    /// Moves the offset; beyond the end is allowed, before the beginning or beyond 2^63 - 1 is an error.
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let offset = match to {
             SeekFrom::Start(offset) => Some(offset),
             SeekFrom::End(change) => self.stream.len()?.checked_add_signed(change),
             SeekFrom::Current(change) => self.offset.checked_add_signed(change),
         };
-        let before_begin = || io::Error::new(io::ErrorKind::InvalidInput, "seek before byte 0");
-        self.offset = offset.ok_or_else(before_begin)?;
+        let offset = offset.filter(|offset| i64::try_from(*offset).is_ok());
+        let outside = || io::Error::new(io::ErrorKind::InvalidInput, "seek to no offset of a file");
+        self.offset = offset.ok_or_else(outside)?;
         Ok(self.offset)
     }
 }

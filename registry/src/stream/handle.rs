@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ar7_engine::format::{Block, BlockHead, BlockIndex, DATA_SIZE, Data, Position, StoredStream};
+use ar7_engine::mistakes::Mistake;
 use arc_swap::ArcSwap;
 use uuid::Uuid;
 
@@ -124,6 +125,9 @@ impl Stream {
         self.save(false)?;
         self.current = None;
         if bytes.is_empty() {
+            if Mistake::EmptyWriteAddsABlock.is_planted() {
+                self.add(|open, registry| open.push_block(registry, &[]).map(drop))?;
+            }
             return Ok(());
         }
         let end = offset.checked_add(bytes.len() as u64).ok_or_else(too_long)?;

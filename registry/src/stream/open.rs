@@ -10,6 +10,7 @@ use ar7_engine::Error as EngineError;
 use ar7_engine::format::{
     BLOCKS_MAX, DATA_SIZE, DATA_SIZE_U64, Data, Position, RESERVED_BLOCKS, Run, StoredStream,
 };
+use ar7_engine::mistakes::Mistake;
 
 use super::layout::{locate, truncate};
 use super::read::{Reading, read_blocks};
@@ -206,7 +207,7 @@ impl OpenStream {
     /// Adds zeros up to `length`, at most one flush's worth of blocks at a time being the caller's business.
     fn grow(&mut self, registry: &Registry, length: u64) -> Result<()> {
         let (index, within) = split_offset(self.length)?;
-        if index < self.count {
+        if index < self.count && !Mistake::StaleTail.is_planted() {
             // Bytes beyond the end, left by a longer past or by `extend`, must not show.
             self.block_mut(registry, index)?[within..].fill(0);
             for beyond in index + 1..self.count {

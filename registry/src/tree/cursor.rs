@@ -5,6 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use ar7_engine::format::BlockRef;
+use ar7_engine::mistakes::Mistake;
 use ar7_engine::{Check, Error as EngineError, Value};
 
 use super::page::Child;
@@ -240,7 +241,8 @@ pub struct Range<'a, S: ?Sized> {
 
 impl<'a, S: PageStore + ?Sized> Range<'a, S> {
     pub(super) fn forwards(view: View<'a, S>, key: &[u8]) -> Result<Range<'a, S>> {
-        Ok(Range { cursor: Cursor::seek(view, key)?, backwards: false, taken: false })
+        let taken = Mistake::WalkSkipsTheFirst.is_planted();
+        Ok(Range { cursor: Cursor::seek(view, key)?, backwards: false, taken })
     }
 
     pub(super) fn backwards(view: View<'a, S>, key: &[u8]) -> Result<Range<'a, S>> {

@@ -9,7 +9,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ar7-engine", &[]),
     ("ar7-registry", &["ar7-engine"]),
     ("ar7", &["ar7-engine", "ar7-registry"]),
-    ("ar7-fuzz", &["ar7-engine", "ar7-registry"]),
+    ("ar7-fuzz", &["ar7-engine", "ar7-registry", "ar7"]),
     ("ar7-benches", &["ar7-engine", "ar7-registry", "ar7-fuzz"]),
     ("xtask", &["ar7-engine", "ar7-registry", "ar7-fuzz"]),
 ];

@@ -5,8 +5,8 @@ use super::Violation;
 /// Words that stand for work left undone, put together here so that this file does not hold them.
 const LEFT_UNDONE: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX")];
 
-/// Where binary files may lie: archives and parts of them that tests read.
-const BINARY_ALLOWED: &str = "docs/vectors/";
+/// Where binary files may lie: archives and parts of them that tests read, and inputs of the fuzz targets.
+const BINARY_ALLOWED: [&str; 3] = ["docs/vectors/", "fuzz/corpora/", "fuzz/regressions/"];
 
 /// The file's text. A binary file has none, and is a violation unless it is a vector.
 pub(super) fn readable<'a>(
@@ -15,12 +15,9 @@ pub(super) fn readable<'a>(
     violations: &mut Vec<Violation>,
 ) -> Option<&'a str> {
     let text = std::str::from_utf8(bytes).ok().filter(|text| !text.contains('\0'));
-    if text.is_none() && !file.starts_with(BINARY_ALLOWED) {
-        violations.push(Violation::new(
-            file,
-            None,
-            format!("is binary, and not in {BINARY_ALLOWED}"),
-        ));
+    if text.is_none() && !BINARY_ALLOWED.iter().any(|folder| file.starts_with(folder)) {
+        let message = format!("is binary, and in none of {}", BINARY_ALLOWED.join(", "));
+        violations.push(Violation::new(file, None, message));
     }
     text
 }
@@ -57,7 +54,9 @@ mod tests {
     #[test]
     fn binary_files_are_vectors_or_violations() {
         let mut violations = Vec::new();
-        assert_eq!(readable("docs/vectors/a.ar7", b"\0", &mut violations), None);
+        for folder in BINARY_ALLOWED {
+            assert_eq!(readable(&format!("{folder}a"), b"\0", &mut violations), None);
+        }
         assert_eq!(readable("a.rs", b"fn", &mut violations), Some("fn"));
         assert_eq!(violations, []);
         assert_eq!(readable("a.ar7", b"\0", &mut violations), None);

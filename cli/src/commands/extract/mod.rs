@@ -32,15 +32,25 @@ struct Source {
 pub(crate) fn run(common: &Common, options: &Extract) -> Result<(), Failure> {
     destination::raise_open_files();
     let session = Session::read(common, &options.archive)?;
-    let sources = sources(&session, &options.paths)?;
+    restore(&session, common, options, Interrupt::catch)
+}
+
+/// Restores the entries of an open archive, until `interrupt` says so.
+pub(crate) fn restore(
+    session: &Session,
+    common: &Common,
+    options: &Extract,
+    interrupt: impl FnOnce() -> Result<Interrupt, Failure>,
+) -> Result<(), Failure> {
+    let sources = sources(session, &options.paths)?;
     let destination = Directory::make(&options.to)?;
     if !options.force {
-        check_nothing_is_there(&session, &sources, options, &destination)?;
+        check_nothing_is_there(session, &sources, options, &destination)?;
     }
-    let interrupt = Interrupt::catch()?;
+    let interrupt = interrupt()?;
     let progress = Progress::new(common, Counts::BytesAndEntries);
-    start_counting(&session, &sources, &progress);
-    let files = Files::new(&session, options, &progress, &interrupt);
+    start_counting(session, &sources, &progress);
+    let files = Files::new(session, options, &progress, &interrupt);
     let outcome = restore_all(&files, destination, |restoring| {
         sources.into_iter().try_for_each(|source| {
             if source.is_root {

@@ -50,6 +50,12 @@ struct Tally {
     checkpoints: u64,
 }
 
+/// Whether patterns leave out what would be stored under a path.
+#[cfg(feature = "testing")]
+pub(crate) fn excludes(patterns: &[String], path: &std::path::Path) -> Result<bool, Failure> {
+    Ok(roots::Exclusions::new(patterns)?.exclude_path(path))
+}
+
 /// Stores the trees.
 pub(crate) fn run(common: &Common, options: &Ingest) -> Result<(), Failure> {
     let exclusions = roots::Exclusions::new(&options.exclude)?;

@@ -116,9 +116,13 @@ impl Exclusions {
         if self.names.is_empty() && self.paths.is_empty() {
             return false;
         }
-        let path = root.stored_path(entry.path());
+        self.exclude_path(&root.stored_path(entry.path()))
+    }
+
+    /// Whether a path, as it would be stored, is left out.
+    pub(super) fn exclude_path(&self, path: &Path) -> bool {
         let name = path.file_name().unwrap_or_default();
-        self.names.is_match(Path::new(name)) || self.paths.is_match(&path)
+        self.names.is_match(Path::new(name)) || self.paths.is_match(path)
     }
 }
 

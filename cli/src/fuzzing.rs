@@ -1,0 +1,61 @@
+//! What the fuzz targets reach of the command line. No part of a program.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use ar7_engine::format::Timestamp;
+use ar7_registry::Archive;
+use clap::Parser;
+
+use crate::arguments::{Arguments, Command};
+use crate::commands;
+use crate::interrupt::Interrupt;
+use crate::names::{Shown, split_last};
+use crate::session::Session;
+
+/// Reads a command line, the program's name first. The debug form of what it says, or the exit code and the message.
+pub fn parse_arguments(arguments: &[OsString]) -> Result<String, (i32, String)> {
+    match Arguments::try_parse_from(arguments) {
+        Ok(parsed) => Ok(format!("{parsed:?}")),
+        Err(error) => Err((error.exit_code(), error.to_string())),
+    }
+}
+
+/// Reads a size in bytes.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    crate::sizes::parse_size(text)
+}
+
+/// Whether patterns leave a path out that would be stored; the message if one is none.
+pub fn excludes(patterns: &[String], path: &Path) -> Result<bool, String> {
+    commands::ingest::excludes(patterns, path).map_err(|failure| failure.text())
+}
+
+/// Bytes of a name as they are shown.
+pub fn shown(bytes: &[u8]) -> String {
+    Shown(bytes).to_string()
+}
+
+/// A path in an archive as its directory and its last part; none of the root.
+pub fn split_path(path: &OsStr) -> Option<(Vec<u8>, Vec<u8>)> {
+    split_last(path).ok().map(|(directory, name)| (directory, name.to_vec()))
+}
+
+/// A time as it is told.
+pub fn time_text(time: Timestamp) -> String {
+    crate::sizes::time_text(time)
+}
+
+/// Restores everything in an archive into a directory. The exit code and the message of the failure, if it fails.
+pub fn extract(archive: &Archive, to: &Path, force: bool) -> Result<(), (u8, String)> {
+    let mut line: Vec<OsString> =
+        ["ar7", "extract", "archive", "--quiet", "--to"].map(Into::into).to_vec();
+    line.push(to.into());
+    line.extend(force.then(|| "--force".into()));
+    let parsed = Arguments::try_parse_from(line).map_err(|error| (2, error.to_string()))?;
+    let Command::Extract(options) = &parsed.command else { return Ok(()) };
+    let session = Session { archive: archive.clone(), path: PathBuf::from("archive") };
+    let restored =
+        commands::extract::restore(&session, &parsed.common, options, || Ok(Interrupt::default()));
+    restored.map_err(|failure| (failure.code().number(), failure.text()))
+}

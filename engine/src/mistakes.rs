@@ -1,0 +1,107 @@
+//! Deliberate mistakes, so that a test can show that the fuzz targets would notice them.
+//!
+//! They stand beside the faults in the commit protocol ([`crate::PlantedFault`]): those are looked for by every
+//! death of small worlds, these by a seeded search that hands inputs to one target. Without the feature `testing`
+//! nothing can be planted, and every question is answered by a constant.
+
+/// A deliberate mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mistake {
+    /// Only the low 16 bits of a block's position are authenticated.
+    PositionCutShort,
+    /// The digest of an opened block is not compared.
+    DigestUnchecked,
+    /// The last block of a group that fills no whole batch gets the digest of the first.
+    LastLane,
+    /// Every part of a batch draws the same nonces.
+    NoncesRepeat,
+    /// A file shorter than a header is cut as if it were longer.
+    ShortFileUnchecked,
+    /// The cells of a page may begin outside of it.
+    CellsUnbounded,
+    /// Any bytes are a name.
+    NamesUnchecked,
+    /// A name that is taken is given again.
+    DuplicateNames,
+    /// A further name of a file is not counted.
+    LinksUncounted,
+    /// Writing nothing to a stream adds a block.
+    EmptyWriteAddsABlock,
+    /// The root of a tree splits and loses the key in the middle.
+    KeyLostAtRootSplit,
+    /// A walk through a tree leaves out the first entry.
+    WalkSkipsTheFirst,
+    /// A walk over the blocks of a stream leaves out the first.
+    BlocksSkipTheFirst,
+    /// Taking the last block from a stream leaves its length as it was.
+    PopKeepsTheLength,
+    /// Growing a stream shows again what was cut off before.
+    StaleTail,
+    /// Appending writes where the offset is.
+    AppendAtTheOffset,
+    /// Offsets are counted modulo 4 GiB.
+    OffsetsWrap,
+    /// A receipt's check is not compared.
+    ReceiptUnchecked,
+    /// A size with a suffix wraps around.
+    SizesWrap,
+}
+
+impl Mistake {
+    /// All of them.
+    pub const ALL: [Mistake; 19] = [
+        Mistake::PositionCutShort,
+        Mistake::DigestUnchecked,
+        Mistake::LastLane,
+        Mistake::NoncesRepeat,
+        Mistake::ShortFileUnchecked,
+        Mistake::CellsUnbounded,
+        Mistake::NamesUnchecked,
+        Mistake::DuplicateNames,
+        Mistake::LinksUncounted,
+        Mistake::EmptyWriteAddsABlock,
+        Mistake::KeyLostAtRootSplit,
+        Mistake::WalkSkipsTheFirst,
+        Mistake::BlocksSkipTheFirst,
+        Mistake::PopKeepsTheLength,
+        Mistake::StaleTail,
+        Mistake::AppendAtTheOffset,
+        Mistake::OffsetsWrap,
+        Mistake::ReceiptUnchecked,
+        Mistake::SizesWrap,
+    ];
+
+    /// Whether this mistake is planted in the calling thread.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn is_planted(self) -> bool {
+        PLANTED.get() == Some(self)
+    }
+
+    /// Whether this mistake is planted: never.
+    #[cfg(not(any(test, feature = "testing")))]
+    #[inline]
+    pub const fn is_planted(self) -> bool {
+        let _ = self;
+        false
+    }
+}
+
+#[cfg(any(test, feature = "testing"))]
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Mistake>> = const { std::cell::Cell::new(None) };
+}
+
+/// Does `work` with a mistake in the code, as far as this thread runs it.
+#[cfg(any(test, feature = "testing"))]
+pub fn with_mistake<T>(mistake: Mistake, work: impl FnOnce() -> T) -> T {
+    /// Takes the mistake away also if the work panics.
+    struct Uprooted;
+    impl Drop for Uprooted {
+        fn drop(&mut self) {
+            PLANTED.set(None);
+        }
+    }
+    PLANTED.set(Some(mistake));
+    let _uprooted = Uprooted;
+    work()
+}

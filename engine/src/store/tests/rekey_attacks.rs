@@ -1,0 +1,243 @@
+//! A change of the master key under attack, on bad media, and with headers from other times.
+
+use super::faults::{Fault, Faulty};
+use super::*;
+use crate::crypto::{MasterKey, SealJob, Sealer};
+use crate::error::{Check, Error};
+use crate::format::{
+    BLOCK_SIZE, Generation, META_STREAM, MetaSlot, Run, UncheckedHeader, header_digest,
+    header_layout, rekey_layout,
+};
+use crate::store::choose::SLOTS;
+use crate::store::header::{HEADERS, open_header};
+
+const ONLY_KEY: RekeyOptions = RekeyOptions { drop_other_keys: false, io: Io::File };
+
+fn rekey(device: &(impl Device + Clone + 'static)) -> Result<RekeySummary> {
+    Store::rekey_device(Box::new(device.clone()), &secret(), ONLY_KEY, &mut |_, _| {})
+}
+
+/// An archive of so many blocks, and its master key.
+fn world(count: u32) -> (MemoryDevice, Vec<BlockRef>, MasterKey) {
+    let (device, store, mut writer) = create();
+    let mut blocks = Vec::new();
+    for number in 0..count {
+        let byte = number.to_be_bytes()[3];
+        blocks.push(add_block(&mut writer, KeyKind::Data, byte).unwrap());
+    }
+    commit(&mut writer, 1).unwrap();
+    writer.finish().unwrap();
+    drop(store);
+    let master = open_header(&device, &secret()).unwrap().master;
+    (device, blocks, master)
+}
+
+fn cut_after(device: &MemoryDevice, operations: u32) {
+    let faulty = Faulty::on(device, Fault::Nothing);
+    faulty.fail_after(operations);
+    // It may have come to its end.
+    let _ = rekey(&faulty);
+}
+
+/// Dies as soon as the header is in both copies.
+fn begin(device: &MemoryDevice) {
+    let before = device.snapshot();
+    let has_begun = (0..60).any(|operations| {
+        device.restore(&before);
+        cut_after(device, operations);
+        let opened = open_header(device, &secret()).unwrap();
+        opened.header.rekey.is_some() && opened.mend.is_empty()
+    });
+    assert!(has_begun, "the header is written early");
+}
+
+fn export(device: &MemoryDevice) -> ExportedHeader {
+    let exported = read_only(device).export_header();
+    ExportedHeader::open(&exported[..], &secret()).unwrap()
+}
+
+#[test]
+fn slots_that_the_old_key_forges_under_a_header_from_then_are_tampering() {
+    let (device, _, old) = world(600);
+    let archive = read_only(&device).header().archive;
+    begin(&device);
+    let headers = HEADERS.map(|position| raw(&device, position));
+    rekey(&device).unwrap();
+    // Whoever has the old master key, and a header seen meanwhile, and nothing of the new key.
+    let header: [u8; BLOCK_SIZE] = headers[0].clone().try_into().unwrap();
+    let revision = UncheckedHeader::parse(HEADERS[0], &header).unwrap().revision();
+    let generation = Generation { session: 1000, step: 0, salt: 5 };
+    let mut forged = MetaSlot::first(generation, revision, header_digest(&header));
+    (forged.number, forged.block_count) = (5000, 608);
+    (forged.master_key_number, forged.rekey_watermark) = (1, 520);
+    for (position, header) in HEADERS.iter().zip(&headers) {
+        device.write(*position, header).unwrap();
+    }
+    for position in SLOTS {
+        let data = forged.encode().unwrap();
+        let head = BlockHead { stream: META_STREAM, ..BlockHead::default() };
+        let job = SealJob { position, head, data: &data };
+        let mut bytes = [0; BLOCK_SIZE];
+        let old = Sealer::new(&old, archive);
+        old.seal_batch(KeyKind::Meta, generation, &[job], &mut bytes).unwrap();
+        device.write(position, &bytes).unwrap();
+    }
+    for outcome in [try_open(&device, Access::Read).map(drop), rekey(&device).map(drop)] {
+        let error = outcome.unwrap_err();
+        assert!(
+            matches!(&error, Error::Tampered(fault) if fault.check == Check::MetaSlot),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn nothing_behind_the_end_of_a_small_archive_is_under_the_old_key() {
+    let (device, _, old) = world(20);
+    let (_, mut writer) = writer(&device);
+    assert!(writer.wipe_tail().unwrap() > 0);
+    writer.finish().unwrap();
+    rekey(&device).unwrap();
+    let old = Sealer::new(&old, read_only(&device).header().archive);
+    let count = device.length_bytes().unwrap() / BLOCK_SIZE as u64;
+    for position in (0..u32::try_from(count).unwrap()).map(Position::at) {
+        let bytes: [u8; BLOCK_SIZE] = raw(&device, position).try_into().unwrap();
+        assert!(!old.opens(position, &bytes), "block {position}");
+    }
+}
+
+/// Some blocks cannot be read.
+#[derive(Clone)]
+struct Unreadable(MemoryDevice, Vec<u32>);
+
+impl Device for Unreadable {
+    fn read(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
+        let end = start.get() + u32::try_from(bytes.len() / BLOCK_SIZE).unwrap();
+        if self.1.iter().any(|block| (start.get()..end).contains(block)) {
+            return Err(Error::io("read", std::io::Error::other("a bad sector")));
+        }
+        self.0.read(start, bytes)
+    }
+
+    fn write(&self, start: Position, bytes: &[u8]) -> Result<()> {
+        self.0.write(start, bytes)
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.0.sync()
+    }
+
+    fn grow(&self, blocks: u32) -> Result<()> {
+        self.0.grow(blocks)
+    }
+
+    fn shrink(&self, blocks: u32) -> Result<()> {
+        self.0.shrink(blocks)
+    }
+
+    fn length_bytes(&self) -> Result<u64> {
+        self.0.length_bytes()
+    }
+}
+
+#[test]
+fn bad_sectors_lose_what_is_in_them_and_nothing_else() {
+    let (device, blocks, _) = world(600);
+    cut_after(&device, 300);
+    let slot = read_only(&device).current().slot.clone();
+    assert!(slot.rekey_watermark > 8);
+    let before = device.snapshot();
+    // Images of the newest window whose places were written already.
+    let first = slot.block_count + 256;
+    let images = Unreadable(device.clone(), (first..first + 4).collect());
+    let (store, _) = try_open(&images, Access::Read).unwrap();
+    let commit = store.current();
+    for (number, &block) in (0_u32..).zip(&blocks) {
+        let found = store.read_block(&commit.redirects, KeyKind::Data, block).unwrap();
+        assert_eq!(found.data[..], data(number.to_be_bytes()[3])[..]);
+    }
+    drop(store);
+    assert_eq!(rekey(&images).unwrap().left, 0);
+    // A place that was not sealed anew yet.
+    device.restore(&before);
+    let place = Unreadable(device.clone(), vec![blocks[590].position.get()]);
+    assert_eq!(rekey(&place).unwrap().left, 1);
+    assert!(read_only(&device).header().rekey.is_none());
+    assert_eq!(mark(&read_only(&device)), 1);
+}
+
+#[test]
+fn change_that_anybody_claims_does_not_stop_an_import() {
+    let (device, ..) = world(20);
+    let exported = export(&device);
+    for position in HEADERS {
+        let mut bytes: [u8; BLOCK_SIZE] = raw(&device, position).try_into().unwrap();
+        let record = header_layout::REKEY.of_mut(&mut bytes);
+        rekey_layout::NUMBER.put(record, &1_u32.to_be_bytes());
+        let checksum = sha2::Digest::finalize(sha2::Digest::chain_update(
+            <sha2::Sha256 as sha2::Digest>::new(),
+            &bytes[..header_layout::CHECKSUM.offset],
+        ));
+        header_layout::CHECKSUM.put(&mut bytes, &checksum);
+        device.write(position, &bytes).unwrap();
+    }
+    assert!(try_open(&device, Access::Read).is_err());
+    Store::import_header_device(&device, &exported, true).unwrap();
+    assert_eq!(mark(&read_only(&device)), 1);
+}
+
+#[test]
+fn header_of_another_change_does_not_replace_the_only_copy_of_a_key() {
+    let (device, ..) = world(600);
+    let start = device.snapshot();
+    begin(&device);
+    let first = export(&device);
+    // A power cut lost the first attempt; the second has made a commit.
+    device.restore(&start);
+    begin(&device);
+    let refused = Store::import_header_device(&device, &first, true).unwrap_err();
+    assert!(matches!(refused, Error::RekeyUnderWay), "{refused}");
+    rekey(&device).unwrap();
+    assert_eq!(mark(&read_only(&device)), 1);
+}
+
+#[test]
+fn header_exported_meanwhile_is_good_afterwards() {
+    let (device, ..) = world(20);
+    begin(&device);
+    let exported = export(&device);
+    rekey(&device).unwrap();
+    for position in HEADERS {
+        device.write(position, &[0x55; BLOCK_SIZE]).unwrap();
+    }
+    assert!(Store::import_header_device(&device, &exported, false).is_err());
+    assert!(Store::import_header_device(&device, &exported, true).unwrap().is_older);
+    let store = read_only(&device);
+    assert!(store.header().rekey.is_none());
+    assert_eq!(mark(&store), 1);
+}
+
+#[test]
+fn redo_list_under_a_header_from_then_stops_a_change_before_anything_is_written() {
+    let (device, blocks, _) = world(20);
+    let (_, mut killed) = writer(&device);
+    change_block(&mut killed, blocks[1].position, 99).unwrap();
+    commit(&mut killed, 7).unwrap();
+    drop(killed);
+    let backup = device.snapshot();
+    let (_, mut going_on) = writer(&device);
+    commit(&mut going_on, 8).unwrap();
+    going_on.wipe(&[Run::new(Position::at(28), 2).unwrap()]).unwrap();
+    going_on.finish().unwrap();
+    begin(&device);
+    let exported = export(&device);
+    let headers = HEADERS.map(|position| raw(&device, position));
+    device.restore(&backup);
+    assert!(Store::import_header_device(&device, &exported, true).is_err());
+    for (position, header) in HEADERS.iter().zip(&headers) {
+        device.write(*position, header).unwrap();
+    }
+    let error = rekey(&device).unwrap_err();
+    assert!(matches!(&error, Error::Damaged(fault) if fault.check == Check::RedoList), "{error}");
+    assert_eq!(mark(&read_only(&device)), 7);
+}

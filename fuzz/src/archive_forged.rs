@@ -1,0 +1,338 @@
+//! An archive that somebody with the key has made: the plaintext of a golden archive is changed and sealed again, so
+//! that what lies behind the tags is reached.
+
+use ar7_engine::crypto::KeyKind;
+use ar7_engine::format::{
+    BLOCK_SIZE, BlockRef, Field, Generation, Position, header_layout, meta_slot_layout, plain,
+    redo_block, redo_entry,
+};
+use ar7_registry::records::name_layout;
+use ar7_registry::tree::{TreeId, page_layout};
+use sha2::{Digest as _, Sha256};
+
+use crate::choices::Choices;
+use crate::exercise::{Extent, exercise};
+use crate::golden::{Golden, OpenedBlock, Part, goldens, redo_entries};
+use crate::reference::{Sealed, finish_plain, nonce};
+
+/// Changes at most.
+const CHANGES: usize = 12;
+
+/// Changes a golden archive as `bytes` say and does everything to it. Returns whether it opened.
+///
+/// # Panics
+/// If anything that is done to it breaks a promise.
+pub fn archive_forged(bytes: &[u8]) -> bool {
+    let mut choices = Choices::new(bytes);
+    let how = choices.byte();
+    let mut forgery = Forgery::of(&goldens()[how % goldens().len()]);
+    for _ in 0..CHANGES {
+        if choices.is_over() {
+            break;
+        }
+        forgery.change(&mut choices);
+    }
+    let file = forgery.seal();
+    exercise(&file, Extent { extracts: how & 0x30 == 0, writes: how & 0x40 != 0 }).is_read
+}
+
+struct Forgery {
+    golden: &'static Golden,
+    header: Sealed,
+    /// Whether the copy of the header gets what the header does, and the slots name it.
+    is_header_changed: bool,
+    blocks: Vec<OpenedBlock>,
+    changed: Vec<bool>,
+    /// Bytes that are changed after sealing: position, offset, change.
+    flips: Vec<(usize, u8)>,
+}
+
+impl Forgery {
+    fn of(golden: &'static Golden) -> Forgery {
+        Forgery {
+            golden,
+            header: golden.header(),
+            is_header_changed: false,
+            changed: vec![false; golden.blocks.len()],
+            blocks: golden.blocks.clone(),
+            flips: Vec::new(),
+        }
+    }
+
+    fn change(&mut self, choices: &mut Choices<'_>) {
+        match choices.byte() % 16 {
+            0 => self.change_header(choices),
+            1..=3 => self.change_slots(choices),
+            4..=8 => self.change_page(choices),
+            9 | 10 => self.change_head(choices),
+            11 => self.change_redo(choices),
+            12 => self.change_name(choices),
+            13 => self.retarget(choices),
+            14 => self.exchange(choices),
+            _ => self.flips.push((choices.quad().try_into().unwrap_or(0), choices.octet())),
+        }
+    }
+
+    /// Changes a field of the header; the slots may go on naming the one before.
+    fn change_header(&mut self, choices: &mut Choices<'_>) {
+        let Some(field) = choices.choose(header_layout::FIELDS) else { return };
+        let refs = self.refs();
+        forge(field.of_mut(&mut self.header), &refs, choices);
+        self.golden.keys.finish_header(&mut self.header);
+        self.is_header_changed = true;
+        if !choices.byte().is_multiple_of(4) {
+            let digest = Sha256::digest(self.header);
+            let revision: [u8; 8] = header_layout::REVISION.array(&self.header);
+            for number in self.numbers(Part::Slot) {
+                self.put(number, meta_slot_layout::HEADER_DIGEST, &digest);
+                self.put(number, meta_slot_layout::HEADER_REVISION, &revision);
+            }
+        }
+    }
+
+    /// Changes a field of a meta slot, most often in both copies of the newer pair.
+    fn change_slots(&mut self, choices: &mut Choices<'_>) {
+        let slots = self.numbers(Part::Slot);
+        let which = choices.byte();
+        let Some(field) = choices.choose(meta_slot_layout::FIELDS) else { return };
+        let refs = self.refs();
+        let rest = choices.clone();
+        for (at, number) in slots.into_iter().enumerate() {
+            // Copies lie at 1 and 3, and at 2 and 4.
+            let is_chosen = match which % 8 {
+                0 => at == which / 8 % 4,
+                1..=3 => at % 2 == 0,
+                4..=6 => at % 2 == 1,
+                _ => true,
+            };
+            if is_chosen {
+                *choices = rest.clone();
+                forge(self.field(number, *field), &refs, choices);
+            }
+        }
+    }
+
+    /// Changes a cell of a page, its own fields, or any byte of it.
+    fn change_page(&mut self, choices: &mut Choices<'_>) {
+        let Some(number) = self.any(Part::Page, choices) else { return };
+        let refs = self.refs();
+        let cells = self.blocks[number].cells();
+        let cell = choices.choose(&cells).copied();
+        let (at, length) = match (choices.byte() % 8, cell) {
+            // The page's own fields, and where its cells are.
+            (0 | 1, _) => (0, page_layout::BODY.offset + 2 * cells.len()),
+            (2, _) | (_, None) => (0, plain::DATA.length),
+            (_, Some(cell)) => cell,
+        };
+        let within = choices.below(length);
+        let data = self.field(number, plain_data());
+        forge(&mut data[at + within..at + length], &refs, choices);
+    }
+
+    /// Changes the beginning of a name.
+    fn change_name(&mut self, choices: &mut Choices<'_>) {
+        let is_of_names = |number: &usize| {
+            let tree = self.blocks[*number].data()[page_layout::TREE.offset];
+            usize::from(tree) == TreeId::Names.index()
+        };
+        // Of the versions of the page, the newest is the one that is read.
+        let pages = self.numbers(Part::Page).into_iter().filter(is_of_names);
+        let Some(number) = pages.max_by_key(|&number| self.blocks[number].generation) else {
+            return;
+        };
+        let cells = self.blocks[number].cells();
+        let Some(&(at, length)) = choices.choose(&cells) else { return };
+        // The name lies behind the key's length and the directory's number, and ends before the value.
+        let (begin, end) = (at + 10, (at + length).saturating_sub(name_layout::SIZE));
+        if let Some(name) = self.field(number, plain_data()).get_mut(begin..end) {
+            forge(name, &[], choices);
+        }
+    }
+
+    /// Changes links, index, stream or digest of any block.
+    fn change_head(&mut self, choices: &mut Choices<'_>) {
+        let Some(number) = self.any(Part::Data, choices) else { return };
+        let refs = self.refs();
+        let fields = [plain::PREVIOUS, plain::NEXT, plain::INDEX, plain::STREAM, plain::DIGEST];
+        let field = fields[choices.below(fields.len())];
+        self.changed[number] = true;
+        forge(field.of_mut(&mut self.blocks[number].plaintext[..]), &refs, choices);
+        if choices.byte().is_multiple_of(8) {
+            self.blocks[number].generation = Generation::decode(choices.array());
+        }
+    }
+
+    /// Changes any bytes of a block of the redo list.
+    fn change_redo(&mut self, choices: &mut Choices<'_>) {
+        let Some(number) = self.any(Part::Redo, choices) else { return };
+        let refs = self.refs();
+        let at = choices.below(80);
+        forge(&mut self.field(number, plain_data())[at..], &refs, choices);
+    }
+
+    /// Lets the redo list aim at another place, and seals the image for that.
+    fn retarget(&mut self, choices: &mut Choices<'_>) {
+        let Some(number) = self.any(Part::Redo, choices) else { return };
+        let entries = redo_entries(&self.blocks[number]);
+        let entry = choices.below(entries.len());
+        let Some(&(_, spare)) = entries.get(entry) else { return };
+        let place = u32::from(choices.octet() % 34);
+        let at = redo_block::ENTRIES.offset + entry * redo_entry::SIZE + redo_entry::PLACE.offset;
+        self.field(number, plain_data())[at..at + 4].copy_from_slice(&place.to_be_bytes());
+        for (block, changed) in self.blocks.iter_mut().zip(&mut self.changed) {
+            if block.position.get() == spare {
+                block.place = Position::at(place);
+                *changed = true;
+            }
+        }
+    }
+
+    /// Puts the plaintext of one block in the place of another of its kind.
+    fn exchange(&mut self, choices: &mut Choices<'_>) {
+        let part = [Part::Page, Part::Data, Part::Slot][choices.below(3)];
+        let (Some(to), Some(from)) = (self.any(part, choices), self.any(part, choices)) else {
+            return;
+        };
+        self.blocks[to].plaintext = self.blocks[from].plaintext.clone();
+        if choices.byte().is_multiple_of(2) {
+            self.blocks[to].generation = self.blocks[from].generation;
+        }
+        self.changed[to] = true;
+    }
+
+    /// Numbers of the blocks of a part.
+    fn numbers(&self, part: Part) -> Vec<usize> {
+        (0..self.blocks.len()).filter(|&number| self.blocks[number].part() == part).collect()
+    }
+
+    fn any(&self, part: Part, choices: &mut Choices<'_>) -> Option<usize> {
+        choices.choose(&self.numbers(part)).copied()
+    }
+
+    /// A field of a block's data, about to be changed.
+    fn field(&mut self, number: usize, field: Field) -> &mut [u8] {
+        self.changed[number] = true;
+        let data = plain::DATA.of_mut(&mut self.blocks[number].plaintext[..]);
+        field.of_mut(data)
+    }
+
+    fn put(&mut self, number: usize, field: Field, bytes: &[u8]) {
+        self.field(number, field).copy_from_slice(bytes);
+    }
+
+    /// References to every block.
+    fn refs(&self) -> Vec<BlockRef> {
+        let reference = |block: &OpenedBlock| BlockRef {
+            position: block.position,
+            generation: block.generation,
+        };
+        self.blocks.iter().map(reference).collect()
+    }
+
+    /// The file: everything that was changed is sealed again.
+    fn seal(mut self) -> Vec<u8> {
+        let mut file = self.golden.bytes.to_vec();
+        let mut put = |position: Position, block: &Sealed| {
+            let at = usize::try_from(position.offset()).expect("a small archive");
+            file[at..at + BLOCK_SIZE].copy_from_slice(block);
+        };
+        if self.is_header_changed {
+            put(Position::at(0), &self.header);
+            put(Position::at(7), &self.header);
+        }
+        for (block, _) in self.blocks.iter_mut().zip(&self.changed).filter(|(_, changed)| **changed)
+        {
+            let digest = plain::DIGEST.of(&block.plaintext[..]).to_vec();
+            finish_plain(&mut block.plaintext);
+            // A digest that was wrong before is to stay so.
+            let golden = self.golden.blocks.iter().find(|known| known.position == block.position);
+            let before = golden.map(|known| plain::DIGEST.of(&known.plaintext[..]));
+            if before.is_some_and(|before| before != digest) && block.kind == KeyKind::Data {
+                plain::DIGEST.put(&mut block.plaintext[..], &digest);
+            }
+            let nonce = nonce(block.generation, [0x5a; 12]);
+            let sealed = self.golden.keys.seal(block.kind, block.place, &nonce, &block.plaintext);
+            put(block.position, &sealed);
+        }
+        for &(at, change) in &self.flips {
+            let length = file.len();
+            file[at % length] ^= change;
+        }
+        file
+    }
+}
+
+/// All of the data, as a field of itself.
+fn plain_data() -> Field {
+    Field { offset: 0, ..plain::DATA }
+}
+
+/// Puts something at the beginning of `bytes`, as much of it as fits.
+fn forge(bytes: &mut [u8], refs: &[BlockRef], choices: &mut Choices<'_>) {
+    const WORDS: [u32; 14] =
+        [0, 1, 2, 7, 8, 9, 13, 28, 29, 0xff, 0x1_0000, 0x7fff_fffe, 0x7fff_ffff, u32::MAX];
+    const TEXTS: [&[u8]; 6] = [b"..", b"../victim", b"/", b"\0", b".", b"../escaped"];
+    let value: Vec<u8> = match choices.byte() % 8 {
+        0 => vec![choices.octet()],
+        1 => vec![bytes.first().copied().unwrap_or(0).wrapping_add(choices.octet())],
+        2 => choices.array::<2>().to_vec(),
+        3 => WORDS[choices.below(WORDS.len())].to_be_bytes().to_vec(),
+        4 => {
+            let low = WORDS[choices.below(WORDS.len())].to_be_bytes();
+            [WORDS[choices.below(WORDS.len())].to_be_bytes(), low].concat()
+        }
+        5 => choices.choose(refs).map_or(Vec::new(), |&one| BlockRef::encode(Some(one)).to_vec()),
+        6 => TEXTS[choices.below(TEXTS.len())].to_vec(),
+        _ => choices.take(16).to_vec(),
+    };
+    let length = value.len().min(bytes.len());
+    bytes[..length].copy_from_slice(&value[..length]);
+}
+
+/// Inputs to begin with: each archive as it is, and one change of each kind.
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    let mut seeds: Vec<Vec<u8>> = (0x40..0x44).map(|how| vec![how]).collect();
+    seeds.extend([
+        vec![0x40, 0, 9, 0, 1, 1],
+        vec![0x40, 1, 1, 6, 3, 12],
+        vec![0x40, 2, 4, 8, 5, 9],
+        vec![0x48, 4, 3, 1, 1, 0, 2, 6, 1],
+        vec![0x40, 5, 1, 0, 1, 0, 18, 5, 11],
+        vec![0x40, 9, 2, 0, 3, 9, 1],
+        vec![0x41, 11, 0, 9, 3, 8],
+        vec![0x40, 12, 4, 6, 5],
+        vec![0x41, 12, 3, 6, 1],
+        vec![0x41, 13, 0, 0, 12],
+        vec![0x42, 14, 0, 1, 0, 0],
+        vec![0x43, 15, 0, 0, 0x90, 0, 1],
+    ]);
+    seeds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Random;
+
+    #[test]
+    fn any_forged_archive_is_read_or_refused() {
+        const CASES: u32 = 600;
+        let mut random = Random::new(0x666f_7267);
+        let mut opened = 0;
+        for _ in 0..CASES {
+            let mut bytes = vec![0; 3 + usize::try_from(random.below(24)).unwrap()];
+            random.fill(&mut bytes);
+            opened += u32::from(archive_forged(&bytes));
+        }
+        let seeds = seeds().iter().filter(|seed| archive_forged(seed)).count();
+        assert!(seeds > 3, "{seeds} seeds opened");
+        assert!(opened > CASES / 4 && opened < CASES, "{opened} of {CASES} opened");
+    }
+
+    #[test]
+    fn what_is_not_changed_is_the_golden_archive() {
+        for golden in goldens() {
+            assert!(Forgery::of(golden).seal() == golden.bytes);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! A whole file of any bytes, or a golden archive that somebody without the key has changed.
+
+use std::sync::OnceLock;
+
+use ar7_engine::crypto::KeyKind;
+use ar7_engine::device::MemoryDevice;
+use ar7_engine::format::{BLOCK_SIZE, Position};
+use ar7_engine::store::OpenOptions;
+use ar7_registry::Archive;
+
+use crate::choices::Choices;
+use crate::crash::Content;
+use crate::exercise::{Extent, exercise};
+use crate::golden::{goldens, secret};
+
+/// Takes `bytes` as a file, or as changes of a golden archive. Returns whether it opened.
+///
+/// # Panics
+/// If anything that is done to it breaks a promise, or if a changed archive gives other content than was committed.
+pub fn archive_open(bytes: &[u8]) -> bool {
+    let mut choices = Choices::new(bytes);
+    let how = choices.byte();
+    if how % 8 == 7 {
+        return exercise(choices.rest(), Extent { extracts: false, writes: true }).is_read;
+    }
+    let number = how % goldens().len();
+    let mut file = goldens()[number].bytes.to_vec();
+    while !choices.is_over() {
+        change(&mut file, &mut choices);
+    }
+    check_content(number, &file);
+    exercise(&file, Extent { extracts: false, writes: how & 0x40 != 0 }).is_read
+}
+
+/// Changes some bytes, exchanges blocks, or cuts the file.
+fn change(file: &mut Vec<u8>, choices: &mut Choices<'_>) {
+    let blocks = file.len() / BLOCK_SIZE;
+    let (kind, at) = (choices.byte() % 8, choices.byte().checked_rem(blocks).unwrap_or(0));
+    let start = at * BLOCK_SIZE;
+    match kind {
+        0 if !file.is_empty() => {
+            let length = (usize::from(choices.octet()) << 16 | choices.word()) % file.len();
+            file.truncate(length);
+        }
+        1 => file.extend_from_slice(choices.take(64)),
+        2 | 3 if blocks > 0 => {
+            let from = choices.byte() % blocks * BLOCK_SIZE;
+            file.copy_within(from..from + BLOCK_SIZE, start);
+        }
+        4 if blocks > 0 => file[start..start + BLOCK_SIZE].fill(choices.octet()),
+        _ if blocks > 0 => file[start + choices.word() % BLOCK_SIZE] ^= choices.octet() | 1,
+        _ => {}
+    }
+}
+
+/// Who reads it gets what was committed, or an error.
+fn check_content(number: usize, file: &[u8]) {
+    static CONTENTS: OnceLock<Vec<Content>> = OnceLock::new();
+    let contents = CONTENTS.get_or_init(|| {
+        let content = |bytes| content(bytes).expect("a golden archive can be read");
+        goldens().iter().map(|golden| content(golden.bytes)).collect()
+    });
+    if let Some(found) = content(file) {
+        assert!(!is_pair_lost(number, file), "opened without one of the pairs of meta slots");
+        assert!(found == contents[number], "other content than was committed");
+    }
+}
+
+/// Whether both copies of a meta slot are damaged: the newest commit may have been there.
+fn is_pair_lost(number: usize, file: &[u8]) -> bool {
+    let (blocks, _) = file.as_chunks::<BLOCK_SIZE>();
+    let is_bad = |position: u32| {
+        let at = usize::try_from(position).expect("a small position");
+        let place = Position::at(position);
+        blocks
+            .get(at)
+            .is_none_or(|block| goldens()[number].keys.open(KeyKind::Meta, place, block).is_none())
+    };
+    (is_bad(1) && is_bad(3)) || (is_bad(2) && is_bad(4))
+}
+
+fn content(file: &[u8]) -> Option<Content> {
+    let device = Box::new(MemoryDevice::from_bytes(file));
+    let archive = Archive::open_device(device, &secret(), OpenOptions::default()).ok()?;
+    Content::read(&archive).ok()
+}
+
+/// Inputs to begin with: no file, the beginning of one, each archive as it is, and a few changes.
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    vec![
+        vec![7],
+        b"\x07\x89ar7 archive\r\n\x1a\n\0\0\0\x01".to_vec(),
+        vec![0x40],
+        vec![0x41],
+        vec![0x42],
+        vec![0x43],
+        vec![0x40, 5, 1, 0, 100, 1],
+        vec![0x41, 5, 3, 0, 100, 1, 4, 1, 0],
+        vec![2, 0, 0, 0, 0x80, 0],
+        vec![3, 2, 2, 1],
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Random;
+
+    #[test]
+    fn any_file_is_read_or_refused() {
+        const CASES: u32 = 400;
+        let mut random = Random::new(0x6669_6c65);
+        let mut opened = 0;
+        for case in 0..CASES {
+            let mut bytes = vec![0; 1 + usize::try_from(random.below(20)).unwrap()];
+            random.fill(&mut bytes);
+            bytes[0] = bytes[0] & !7 | u8::try_from(case % 5).unwrap();
+            opened += u32::from(archive_open(&bytes));
+        }
+        let seeds = seeds().iter().filter(|seed| archive_open(seed)).count();
+        assert!(seeds > 3, "{seeds} seeds opened");
+        assert!(opened > CASES / 20 && opened < CASES, "{opened} of {CASES} opened");
+    }
+}

@@ -1,0 +1,140 @@
+//! Sealing many blocks at once, on all cores and in all lanes, against one block at a time by the reference crates.
+
+use std::collections::HashSet;
+
+use ar7_engine::crypto::{KeyKind, SealJob, Sealer, digest, digest_batch};
+use ar7_engine::format::{
+    BLOCK_SIZE, BLOCKS_MAX, BlockHead, BlockIndex, DATA_SIZE, Data, Generation, PLAIN_SIZE,
+    Position, header_layout, plain, sealed,
+};
+use uuid::Uuid;
+
+use crate::choices::Choices;
+use crate::golden::goldens;
+use crate::reference::{KINDS, Sealed, sha1};
+
+/// Blocks in a batch at most: more than two parts of it, and no whole number of lanes.
+const BLOCKS: usize = 150;
+
+/// Seals a batch as `bytes` say.
+///
+/// # Panics
+/// If a block is not, byte for byte, what the reference crates make of it with its nonce; if a nonce is not of the
+/// generation, or comes twice; or if digests differ from the reference's.
+pub fn batch_seal(bytes: &[u8]) {
+    let mut choices = Choices::new(bytes);
+    let golden = &goldens()[choices.below(goldens().len())];
+    let kind = KINDS[choices.below(KINDS.len())];
+    let generation = Generation::decode(choices.array());
+    let count = choices.byte() % BLOCKS;
+    let blocks: Vec<(Position, BlockHead, Box<Data>)> =
+        (0..count).map(|_| any_block(&mut choices)).collect();
+    let jobs: Vec<SealJob<'_>> = blocks
+        .iter()
+        .map(|(position, head, data)| SealJob { position: *position, head: *head, data })
+        .collect();
+    let archive = Uuid::from_bytes(header_layout::ARCHIVE.array(&golden.header()));
+    let sealer = Sealer::new(&golden.master, archive);
+    let mut bytes = vec![0; count * BLOCK_SIZE];
+    sealer.seal_batch(kind, generation, &jobs, &mut bytes).expect("the system has random bytes");
+
+    let (sealed_blocks, _) = bytes.as_chunks::<BLOCK_SIZE>();
+    let mut nonces = HashSet::new();
+    for (job, block) in jobs.iter().zip(sealed_blocks) {
+        let nonce: [u8; 24] = sealed::NONCE.array(block);
+        assert_eq!(nonce[..Generation::SIZE], generation.encode(), "the generation of the nonce");
+        assert!(nonces.insert(nonce), "a nonce comes twice");
+        let again = golden.keys.seal(kind, job.position, &nonce, &plaintext_of(job));
+        assert!(again == *block, "a block at {} is sealed in another way", job.position);
+    }
+    check_digests(&blocks);
+    check_opening(&sealer, kind, &jobs, &bytes);
+}
+
+fn any_block(choices: &mut Choices<'_>) -> (Position, BlockHead, Box<Data>) {
+    let position = Position::at(choices.quad() % BLOCKS_MAX);
+    let link = |raw: u32| Position::new(raw).filter(|&link| link != position);
+    let head = BlockHead {
+        previous: link(choices.quad()),
+        next: link(choices.quad()),
+        index: BlockIndex(choices.quad()),
+        stream: Uuid::from_u64_pair(u64::from(choices.octet()), u64::from(choices.octet())),
+    };
+    let (first, step) = (choices.octet(), choices.octet());
+    let mut data = Box::new([0; DATA_SIZE]);
+    let mut byte = first;
+    for place in data.iter_mut() {
+        *place = byte;
+        byte = byte.wrapping_add(step);
+    }
+    (position, head, data)
+}
+
+fn plaintext_of(job: &SealJob<'_>) -> [u8; PLAIN_SIZE] {
+    let mut plaintext = [0; PLAIN_SIZE];
+    job.head.encode(&sha1(job.data), &mut plaintext);
+    plain::DATA.put(&mut plaintext, job.data);
+    plaintext
+}
+
+fn check_digests(blocks: &[(Position, BlockHead, Box<Data>)]) {
+    let data: Vec<&Data> = blocks.iter().map(|(_, _, data)| &**data).collect();
+    let mut digests = vec![[0; 20]; data.len()];
+    digest_batch(&data, &mut digests);
+    for (data, found) in data.into_iter().zip(digests) {
+        let expected = sha1(data);
+        assert_eq!(found, expected, "the digest of a block in a batch");
+        assert_eq!(digest(data), expected, "the digest of a block by itself");
+    }
+}
+
+/// What was sealed together opens, together and each block by itself.
+fn check_opening(sealer: &Sealer, kind: KeyKind, jobs: &[SealJob<'_>], bytes: &[u8]) {
+    let mut together = bytes.to_vec();
+    let mut opened = vec![false; jobs.len()];
+    sealer.open_batch(kind, jobs.iter().map(|job| job.position), &mut together, &mut opened);
+    assert!(opened.iter().all(|&opened| opened), "what was sealed opens");
+    let (blocks, _) = bytes.as_chunks::<BLOCK_SIZE>();
+    for (job, block) in jobs.iter().zip(blocks) {
+        let mut block: Sealed = *block;
+        let opened = sealer.open_in_place(kind, job.position, &mut block).expect("it was sealed");
+        assert_eq!(opened.head, job.head, "the head that was sealed");
+        assert!(opened.data == job.data, "the data that was sealed");
+    }
+}
+
+/// Inputs to begin with: no block, a few, a lane more than a batch, and several parts.
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    let seed = |count: u8| {
+        let mut bytes = vec![0, 1];
+        bytes.extend([0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 5, count]);
+        for number in 1..=count {
+            bytes.extend([0, 0, 1, number, 0, 0, 1, number - 1, 0, 0, 1, number + 1]);
+            bytes.extend([0, 0, 0, number, 1, 2, number, 3]);
+        }
+        bytes
+    };
+    [0, 3, 17, 70].map(seed).to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Random;
+
+    #[test]
+    fn any_batch_is_sealed_as_one_block_at_a_time() {
+        let mut random = Random::new(0x7365_616c);
+        let mut largest = 0;
+        for _ in 0..60 {
+            let mut bytes = [0; 1200];
+            random.fill(&mut bytes);
+            largest = largest.max(usize::from(bytes[14]) % BLOCKS);
+            batch_seal(&bytes);
+        }
+        for seed in seeds() {
+            batch_seal(&seed);
+        }
+        assert!(largest > 128, "at most {largest} blocks");
+    }
+}

@@ -1,0 +1,62 @@
+//! The inputs that lie in the tree: the seeds of each target, and whatever a campaign once found.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::targets::{TARGETS, Target};
+
+/// What inputs are kept for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inputs {
+    /// A campaign begins with them.
+    Seeds,
+    /// They broke a promise once, and are tried for ever.
+    Regressions,
+    /// A campaign has found them to reach something new. Not in the tree.
+    Found,
+}
+
+impl Inputs {
+    /// Where the inputs of a target lie.
+    pub fn folder(self, target: &Target) -> PathBuf {
+        let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folder = match self {
+            Inputs::Seeds => "corpora",
+            Inputs::Regressions => "regressions",
+            Inputs::Found => "targets/corpus",
+        };
+        own.join(folder).join(target.name)
+    }
+
+    /// The inputs of a target, in the order of their names; none if there is no folder.
+    pub fn read(self, target: &Target) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
+        let entries = match fs::read_dir(self.folder(target)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut paths = Vec::new();
+        for entry in entries {
+            paths.push(entry?.path());
+        }
+        paths.sort();
+        paths.into_iter().map(|path| fs::read(&path).map(|bytes| (path, bytes))).collect()
+    }
+}
+
+/// Writes the seeds of every target into the tree, in place of those that are there. Returns their number.
+pub fn write_seeds() -> io::Result<usize> {
+    let mut count = 0;
+    for target in TARGETS {
+        let folder = Inputs::Seeds.folder(target);
+        match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => fs::create_dir_all(&folder)?,
+        }
+        for (number, seed) in (target.seeds)().into_iter().enumerate() {
+            fs::write(folder.join(format!("seed-{number:02}")), seed)?;
+            count += 1;
+        }
+    }
+    Ok(count)
+}

@@ -1,0 +1,280 @@
+//! Everything that is done to an archive that may be hostile: list, read, verify, extract, write, commit, open again.
+
+use std::collections::HashSet;
+use std::fs;
+
+use ar7_engine::Error as EngineError;
+use ar7_engine::format::{BLOCK_SIZE, Position, Timestamp, UncheckedHeader};
+use ar7_engine::store::{Access, OpenOptions};
+use ar7_registry::names::Entry;
+use ar7_registry::records::{Attributes, EntryType, InodeNumber};
+use ar7_registry::{Archive, Error, Result, Stream};
+use uuid::Uuid;
+
+use crate::golden::secret;
+use crate::meter::MeteredDevice;
+
+/// Blocks that all of it may read and write: many times what an honest archive of this size takes.
+const BUDGET: u64 = 60_000;
+
+/// Streams, and entries, that are looked at.
+const MANY: usize = 300;
+
+/// What was met.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Met {
+    /// It opened for reading.
+    pub(crate) is_read: bool,
+    /// A commit to it returned, and it opens again.
+    pub(crate) is_written: bool,
+    /// Blocks that were read and written.
+    pub(crate) blocks: u64,
+}
+
+/// Which of the costly things are done.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Extent {
+    /// Extracts into a folder.
+    pub(crate) extracts: bool,
+    /// Opens it for writing too.
+    pub(crate) writes: bool,
+}
+
+/// Does all of it to an archive of these bytes.
+///
+/// # Panics
+/// If anything panics, does more than the budget allows, gives an error that a file cannot be the reason of, writes
+/// outside of the folder on extraction, or over the header.
+pub(crate) fn exercise(bytes: &[u8], extent: Extent) -> Met {
+    let device = MeteredDevice::new(bytes, BUDGET);
+    let mut met = Met::default();
+    if let Some(archive) = judge(open(&device, Access::Read)) {
+        met.is_read = true;
+        read_everything(&archive);
+        if extent.extracts {
+            check_extraction(&archive);
+        }
+    }
+    if extent.writes {
+        met.is_written = write(&device);
+    }
+    met.blocks = device.spent();
+    met
+}
+
+fn open(device: &MeteredDevice, access: Access) -> Result<Archive> {
+    let options = OpenOptions { access, ..OpenOptions::default() };
+    Archive::open_device(Box::new(device.clone()), &secret(), options)
+}
+
+/// What a call gave, unless it was an error that a hostile file may be the reason of.
+pub(crate) fn judge<T>(outcome: Result<T>) -> Option<T> {
+    use EngineError::{
+        Damaged, Full, NewerFormat, NoSpace, NotAnArchive, OutOfBounds, RekeyUnderWay, Tampered,
+        Truncated, WrongKey,
+    };
+    match outcome {
+        Ok(value) => Some(value),
+        Err(Error::Engine(
+            Damaged(_)
+            | Tampered(_)
+            | Truncated { .. }
+            | NewerFormat { .. }
+            | NotAnArchive { .. }
+            | WrongKey { .. }
+            | Full { .. }
+            | NoSpace { .. }
+            | OutOfBounds { .. }
+            | RekeyUnderWay,
+        )) => None,
+        Err(error @ (Error::Engine(_) | Error::Panicked | Error::Closed | Error::Stale)) => {
+            panic!("a hostile archive is reported as: {error}")
+        }
+        Err(_) => None,
+    }
+}
+
+fn read_everything(archive: &Archive) {
+    judge(archive.statistics());
+    judge(archive.metadata());
+    for block in 0..8 {
+        judge(archive.reserved_block(block));
+    }
+    for index in 0..8 {
+        if let Some(mut stream) = judge(archive.reserved_stream(index)) {
+            read_stream(&mut stream);
+        }
+    }
+    for stored in judge(archive.streams(None, MANY)).unwrap_or_default() {
+        if let Some(mut stream) = judge(archive.read_stream(stored.record.identity)) {
+            read_stream(&mut stream);
+        }
+    }
+    read_names(archive);
+    judge(archive.receipt().and_then(|receipt| archive.check_receipt(&receipt)));
+    let mut findings = 0_u64;
+    judge(archive.verify(&mut |_| findings += 1, &mut |_| {}));
+}
+
+/// The beginning, the end, and some blocks: a record may claim eight tebibytes.
+fn read_stream(stream: &mut Stream) {
+    let mut bytes = vec![0; 20_000];
+    judge(stream.read_at(0, &mut bytes));
+    if let Some(length) = judge(stream.len()) {
+        judge(stream.read_at(length.saturating_sub(5000), &mut bytes));
+        judge(stream.read_at(length / 2, &mut bytes[..100]));
+    }
+    judge(stream.end());
+    judge(stream.block());
+    judge(stream.previous_block());
+    judge(stream.data().map(|data| data.is_some()));
+    if let Some(blocks) = judge(stream.blocks()) {
+        blocks.take(8).for_each(|block| drop(judge(block)));
+    }
+}
+
+fn read_names(archive: &Archive) {
+    let mut waiting = vec![InodeNumber::ROOT];
+    let mut seen = HashSet::from([InodeNumber::ROOT]);
+    let mut count = 0;
+    while let Some(directory) = waiting.pop() {
+        let names = archive.names();
+        for Entry { inode: number, kind, .. } in
+            judge(names.list(directory, None, MANY)).unwrap_or_default()
+        {
+            count += 1;
+            if count > MANY {
+                return;
+            }
+            let Some(inode) = judge(names.inode(number)).flatten() else { continue };
+            if kind == EntryType::Directory && seen.insert(number) {
+                waiting.push(number);
+            }
+            if let Some(mut stream) = judge(names.read_file(&inode)).flatten() {
+                read_stream(&mut stream);
+            }
+            judge(names.read_target(&inode));
+        }
+    }
+}
+
+/// Extracts beside a victim, which must stay as it is.
+fn check_extraction(archive: &Archive) {
+    let folder = tempfile::tempdir().expect("a folder to extract into");
+    let victim = folder.path().join("victim");
+    fs::write(&victim, "unharmed").expect("a victim");
+    let inside = folder.path().join("inside");
+    for force in [false, true] {
+        if let Err((code, message)) = ar7_cli::fuzzing::extract(archive, &inside, force) {
+            let is_of_the_file = matches!(code, 1 | 2 | 4 | 6 | 7);
+            assert!(is_of_the_file && !message.is_empty(), "exit code {code}: {message}");
+        }
+    }
+    assert_eq!(fs::read(&victim).expect("it is there"), b"unharmed", "what is outside");
+    let mut names: Vec<_> = fs::read_dir(folder.path())
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").file_name())
+        .collect();
+    names.sort();
+    assert!(names == ["inside", "victim"] || names == ["victim"], "outside: {names:?}");
+}
+
+/// Changes it and commits. Returns whether that succeeded and it opens again.
+fn write(device: &MeteredDevice) -> bool {
+    let Some(archive) = judge(open(device, Access::Write)) else { return false };
+    check_headers(device);
+    let mut committed = judge(archive.set_metadata(b"exercise").and_then(|()| archive.commit()));
+    for change in [change_streams, change_names, make_streams] {
+        // What failed half-way is rolled back, as a caller would.
+        if judge(change(&archive)).is_none() {
+            judge(archive.rollback());
+        }
+        committed = judge(archive.commit()).or(committed);
+    }
+    judge(archive.reclaim());
+    let closed = judge(archive.close());
+    check_headers(device);
+    // Free runs that name blocks in use let a writer destroy the archive, but nothing else.
+    let reopened = judge(open(device, Access::Read));
+    closed.is_some() && committed.is_some() && reopened.is_some()
+}
+
+/// Nothing but the header lies in its places once a writer has opened the archive.
+fn check_headers(device: &MeteredDevice) {
+    let bytes = device.to_bytes();
+    let (blocks, _) = bytes.as_chunks::<BLOCK_SIZE>();
+    for position in [0, 7] {
+        let at = usize::try_from(position).expect("a small position");
+        let parsed = UncheckedHeader::parse(Position::at(position), &blocks[at]);
+        assert!(parsed.is_ok(), "the header at {position}: {:?}", parsed.err());
+    }
+}
+
+fn make_streams(archive: &Archive) -> Result<()> {
+    let mut stream = archive.new_stream()?;
+    stream.append(&[7; 9000])?;
+    stream.close()
+}
+
+fn change_streams(archive: &Archive) -> Result<()> {
+    let identities: Vec<Uuid> =
+        archive.streams(None, 6)?.into_iter().map(|stored| stored.record.identity).collect();
+    for (number, identity) in identities.into_iter().enumerate() {
+        if number % 3 == 2 {
+            archive.delete_stream(identity)?;
+            continue;
+        }
+        let mut stream = archive.open_stream(identity)?;
+        stream.write_at(100, &[8; 100])?;
+        if stream.len()? < 1 << 20 {
+            stream.append(&[9; 5000])?;
+        }
+        if number % 3 == 1 {
+            stream.truncate(4100)?;
+        }
+        stream.close()?;
+    }
+    Ok(())
+}
+
+fn change_names(archive: &Archive) -> Result<()> {
+    let modified = Timestamp { seconds: 1, nanoseconds: 2 };
+    let attributes = Attributes { mode: 0o600, uid: 0, gid: 0, modified };
+    let names = archive.names();
+    let root = InodeNumber::ROOT;
+    let made = names.make_directory(root, b"exercise", attributes)?;
+    names.add_file(made, b"empty", attributes, None, 0)?;
+    for (number, entry) in names.list(root, None, 6)?.into_iter().enumerate() {
+        match (number % 3, entry.kind) {
+            (0, EntryType::Directory) => {
+                names.remove_tree(root, &entry.name, None, &mut |gone| gone < 200)?;
+            }
+            (0, _) => names.remove(root, &entry.name)?,
+            (1, EntryType::Directory) => {
+                names.rename((root, &entry.name), (made, b"moved"), true)?;
+            }
+            _ => {
+                names.add_link(made, b"link", entry.inode).or_else(|error| match error {
+                    Error::WrongEntryType { .. } | Error::EntryExists { .. } => Ok(()),
+                    other => Err(other),
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden::goldens;
+
+    #[test]
+    fn honest_archives_are_read_and_written_within_a_part_of_the_budget() {
+        for golden in goldens() {
+            let met = exercise(golden.bytes, Extent { extracts: true, writes: true });
+            assert!(met.is_read && met.is_written, "{met:?}");
+            assert!(met.blocks < BUDGET / 10, "{met:?}");
+        }
+    }
+}

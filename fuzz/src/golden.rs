@@ -1,0 +1,193 @@
+//! The golden archives, taken apart: what is in them is the same in every process, so that a finding is repeated by
+//! its input alone.
+
+use std::sync::OnceLock;
+
+use ar7_engine::crypto::{KeyKind, MasterKey, RawKey, Secret, unwrap_master_key};
+use ar7_engine::format::{
+    BLOCK_SIZE, Generation, Position, UncheckedHeader, plain, redo_block, redo_entry,
+};
+use ar7_registry::tree::page_layout;
+
+use crate::reference::{KINDS, Keys, Plain, Sealed, generation};
+
+/// The key of every golden archive but one.
+const RAW_KEY: &[u8; 32] = include_bytes!("../../docs/vectors/golden/key");
+
+const FILES: [&[u8]; 4] = [
+    include_bytes!("../../docs/vectors/golden/dynamic.ar7"),
+    include_bytes!("../../docs/vectors/golden/killed.ar7"),
+    include_bytes!("../../docs/vectors/golden/fixed.ar7"),
+    include_bytes!("../../docs/vectors/golden/single.ar7"),
+];
+
+/// A golden archive.
+pub(crate) struct Golden {
+    /// The whole file.
+    pub(crate) bytes: &'static [u8],
+    pub(crate) keys: Keys,
+    pub(crate) master: MasterKey,
+    /// Every block from 1 on that opens.
+    pub(crate) blocks: Vec<OpenedBlock>,
+}
+
+/// A block of a golden archive.
+#[derive(Clone)]
+pub(crate) struct OpenedBlock {
+    /// Where it lies.
+    pub(crate) position: Position,
+    /// The place for which it is sealed: another one for an image of the redo list.
+    pub(crate) place: Position,
+    pub(crate) kind: KeyKind,
+    pub(crate) generation: Generation,
+    pub(crate) plaintext: Box<Plain>,
+}
+
+/// What a block is, so that each is chosen often enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Slot,
+    Redo,
+    Page,
+    Data,
+}
+
+/// The secret that opens every golden archive here.
+pub(crate) fn secret() -> Secret {
+    Secret::Key(RawKey::from_bytes(*RAW_KEY))
+}
+
+/// The golden archives: a dynamic one, one whose writer was killed, a fixed and a single one.
+pub(crate) fn goldens() -> &'static [Golden] {
+    static GOLDENS: OnceLock<Vec<Golden>> = OnceLock::new();
+    GOLDENS.get_or_init(|| FILES.into_iter().map(Golden::open).collect())
+}
+
+impl Golden {
+    fn open(bytes: &'static [u8]) -> Golden {
+        let (sealed, _) = bytes.as_chunks::<BLOCK_SIZE>();
+        let keys = Keys::of_header(&sealed[0], RAW_KEY).expect("the key opens a slot");
+        let header = UncheckedHeader::parse(Position::at(0), &sealed[0]).expect("a good header");
+        let unwrapped = unwrap_master_key(header.slots(), &secret(), header.archive());
+        let (master, _) = unwrapped.expect("the key opens a slot");
+        let mut blocks = Vec::new();
+        for (position, block) in (0..).map(Position::at).zip(sealed) {
+            let opened = KINDS.iter().find_map(|&kind| {
+                keys.open(kind, position, block).map(|plaintext| (kind, plaintext))
+            });
+            if let Some((kind, plaintext)) = opened {
+                blocks.push(OpenedBlock {
+                    position,
+                    place: position,
+                    kind,
+                    generation: generation(block),
+                    plaintext: Box::new(plaintext),
+                });
+            }
+        }
+        let mut golden = Golden { bytes, keys, master, blocks };
+        golden.open_images(sealed);
+        golden
+    }
+
+    /// Images of the redo list open only for the places that the list gives them.
+    fn open_images(&mut self, sealed: &[Sealed]) {
+        let entries: Vec<(u32, u32)> = self.of_part(Part::Redo).flat_map(redo_entries).collect();
+        for (place, spare) in entries {
+            let (place, position) = (Position::at(place), Position::at(spare));
+            let block = &sealed[usize::try_from(spare).expect("a small archive")];
+            let Some(plaintext) = self.keys.open(KeyKind::Data, place, block) else { continue };
+            let (kind, generation) = (KeyKind::Data, generation(block));
+            let plaintext = Box::new(plaintext);
+            self.blocks.push(OpenedBlock { position, place, kind, generation, plaintext });
+        }
+    }
+
+    /// The blocks that are of this part.
+    pub(crate) fn of_part(&self, part: Part) -> impl Iterator<Item = &OpenedBlock> {
+        self.blocks.iter().filter(move |block| block.part() == part)
+    }
+
+    /// The header.
+    pub(crate) fn header(&self) -> Sealed {
+        *self.bytes.first_chunk().expect("longer than a block")
+    }
+}
+
+impl OpenedBlock {
+    /// What the block is.
+    pub(crate) fn part(&self) -> Part {
+        match self.kind {
+            KeyKind::Meta if self.position.get() < 8 => Part::Slot,
+            KeyKind::Meta => Part::Redo,
+            KeyKind::Registry => Part::Page,
+            KeyKind::Data => Part::Data,
+        }
+    }
+
+    /// The data.
+    pub(crate) fn data(&self) -> &[u8] {
+        plain::DATA.of(&self.plaintext[..])
+    }
+
+    /// The cells of a page: offset and length in the data of each, the key's length included.
+    pub(crate) fn cells(&self) -> Vec<(usize, usize)> {
+        let data = self.data();
+        let count = usize::from(page_layout::COUNT.u16(data));
+        let mut end = data.len();
+        let mut cells = Vec::new();
+        for at in (0..count).map(|cell| page_layout::BODY.offset + 2 * cell) {
+            let Some(&[high, low]) = data.get(at..at + 2) else { break };
+            let begin = usize::from(u16::from_be_bytes([high, low]));
+            if begin >= end {
+                break;
+            }
+            cells.push((begin, end - begin));
+            end = begin;
+        }
+        cells
+    }
+}
+
+/// Place and spare of each entry of a block of the redo list.
+pub(crate) fn redo_entries(block: &OpenedBlock) -> Vec<(u32, u32)> {
+    let data = block.data();
+    let count = usize::from(redo_block::COUNT.u16(data));
+    let entries = redo_block::ENTRIES.of(data).chunks_exact(redo_entry::SIZE).take(count);
+    entries.map(|entry| (redo_entry::PLACE.u32(entry), redo_entry::SPARE.u32(entry))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_is_there() {
+        for (number, golden) in goldens().iter().enumerate() {
+            let count = |part| golden.of_part(part).count();
+            assert_eq!(count(Part::Slot), 4, "archive {number}");
+            assert!(count(Part::Page) > 0 && count(Part::Data) > 2, "archive {number}");
+            let pages = golden.of_part(Part::Page);
+            assert!(pages.map(|page| page.cells().len()).sum::<usize>() > 0);
+        }
+        let killed = &goldens()[1];
+        assert!(killed.of_part(Part::Redo).count() > 0, "the killed one has a redo list");
+        let moved = killed.blocks.iter().filter(|block| block.place != block.position);
+        assert!(moved.count() > 0, "and images");
+    }
+
+    #[test]
+    fn what_is_sealed_again_is_as_it_was() {
+        let golden = &goldens()[0];
+        for block in &golden.blocks {
+            let at = usize::try_from(block.position.offset()).unwrap();
+            let before: &Sealed = golden.bytes[at..].first_chunk().unwrap();
+            let nonce = before.first_chunk().unwrap();
+            let again = golden.keys.seal(block.kind, block.place, nonce, &block.plaintext);
+            assert!(again == *before, "block {}", block.position);
+        }
+        let mut header = golden.header();
+        golden.keys.finish_header(&mut header);
+        assert!(header == golden.header());
+    }
+}

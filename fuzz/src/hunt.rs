@@ -1,0 +1,109 @@
+//! A small fuzzer of our own, for stable: seeded, blind, and the same on every machine. It keeps the targets honest
+//! (planted mistakes must be found) where libFuzzer cannot run; a campaign is libFuzzer's business.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use ar7_engine::mistakes::{Mistake, with_mistake};
+use ar7_engine::{PlantedFault, with_planted_fault};
+
+use crate::bytes::mutate;
+use crate::targets::Target;
+use crate::{Random, crash};
+
+/// An input that breaks a promise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// How many inputs were tried until then, this one included.
+    pub executions: u64,
+    /// The input.
+    pub input: Vec<u8>,
+    /// What the target said.
+    pub message: String,
+}
+
+/// Tries the target's own inputs, then so many changes of them; stops at the first that breaks the promise.
+pub fn hunt(target: &Target, seed: u64, executions: u64) -> Option<Found> {
+    crash::single_threaded(|| search(target, seed, executions))
+}
+
+/// The same, with a mistake in the code.
+pub fn hunt_mistake(
+    target: &Target,
+    mistake: Mistake,
+    seed: u64,
+    executions: u64,
+) -> Option<Found> {
+    crash::single_threaded(|| with_mistake(mistake, || search(target, seed, executions)))
+}
+
+/// The same, with a fault in the commit protocol.
+pub fn hunt_fault(
+    target: &Target,
+    fault: PlantedFault,
+    seed: u64,
+    executions: u64,
+) -> Option<Found> {
+    crash::single_threaded(|| with_planted_fault(fault, || search(target, seed, executions)))
+}
+
+fn search(target: &Target, seed: u64, executions: u64) -> Option<Found> {
+    let mut random = Random::new(seed);
+    let seeds = (target.seeds)();
+    let mut tried = 0;
+    let mut try_one = |input: Vec<u8>| {
+        tried += 1;
+        let outcome = catch_unwind(AssertUnwindSafe(|| (target.run)(&input)));
+        let panicked = outcome.err()?;
+        let message = match (panicked.downcast_ref::<String>(), panicked.downcast_ref::<&str>()) {
+            (Some(text), _) => text.clone(),
+            (_, Some(text)) => (*text).to_owned(),
+            _ => "a panic without a text".to_owned(),
+        };
+        Some(Found { executions: tried, input, message })
+    };
+    // What is worked out once and kept must be worked out without a fault: the caller's first call is that.
+    let found = seeds.iter().find_map(|input| try_one(input.clone()));
+    found.or_else(|| (0..executions).find_map(|_| try_one(changed(&seeds, target, &mut random))))
+}
+
+/// Any bytes, or a seed with some changes, of which pieces may come from other seeds.
+fn changed(seeds: &[Vec<u8>], target: &Target, random: &mut Random) -> Vec<u8> {
+    let mut input = match random.choose(seeds) {
+        Some(seed) if !random.one_in(4) => seed.clone(),
+        _ => any_bytes(random, target.length_max.min(400)),
+    };
+    for _ in 0..=random.below(4) {
+        let at = below(random, input.len() + 1);
+        match random.below(6) {
+            0 => {
+                let more = any_bytes(random, 40);
+                input.splice(at..at, more);
+            }
+            1 => {
+                let end = (at + below(random, 30)).min(input.len());
+                input.drain(at..end);
+            }
+            2 => {
+                if let Some(other) = random.choose(seeds) {
+                    let from = below(random, other.len() + 1);
+                    let to = (from + below(random, 60)).min(other.len());
+                    input.splice(at..at, other[from..to].iter().copied());
+                }
+            }
+            _ if !input.is_empty() => mutate(&mut input, random),
+            _ => {}
+        }
+    }
+    input.truncate(target.length_max);
+    input
+}
+
+fn any_bytes(random: &mut Random, most: usize) -> Vec<u8> {
+    let mut bytes = vec![0; below(random, most + 1)];
+    random.fill(&mut bytes);
+    bytes
+}
+
+fn below(random: &mut Random, bound: usize) -> usize {
+    usize::try_from(random.below(bound as u64)).unwrap_or(0)
+}

@@ -1,0 +1,87 @@
+//! The fuzz targets: what each promises, and what to begin with.
+
+use crate::{
+    archive_forged, archive_open, archive_ops, batch_seal, block_parse, cli_args, cursor_ops,
+    extent_parse, header_parse, inode_parse, key_slot_parse, meta_slot_parse, name_ops, name_parse,
+    page_parse, redo_parse, sealed_block_open, seeds, stream_file, stream_record_parse,
+    tree_change, tree_ops,
+};
+
+/// Something to fuzz.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Name of the program in `fuzz/targets`, and of the folders of its inputs.
+    pub name: &'static str,
+    /// What it promises, in one line.
+    pub promise: &'static str,
+    /// Takes any bytes, and panics if the promise is broken.
+    pub run: fn(&[u8]),
+    /// Inputs to begin with: few, small, and always the same.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+    /// Length of an input in bytes beyond which more says nothing new.
+    pub length_max: usize,
+}
+
+/// Declares the targets: name, seeds, longest input, promise.
+macro_rules! targets {
+    ($($name:ident, $seeds:expr, $length_max:expr, $promise:literal;)*) => {
+        /// Every target, in the order of their names.
+        pub const TARGETS: &[Target] = &[$(Target {
+            name: stringify!($name),
+            promise: $promise,
+            run: |bytes| {
+                // What most of them return is for their own tests.
+                let _ = $name::$name(bytes);
+            },
+            seeds: $seeds,
+            length_max: $length_max,
+        }),*];
+    };
+}
+
+targets! {
+    archive_forged, archive_forged::seeds, 400, "an archive forged with the key is read, verified, extracted, written, or refused";
+    archive_open, archive_open::seeds, 4096, "a file of any bytes is read or refused, and gives nothing that was not committed";
+    archive_ops, archive_ops::seeds, 300, "an archive equals its model after any operations, deaths and failures";
+    batch_seal, batch_seal::seeds, 3100, "a batch is sealed as the reference crates seal one block at a time";
+    block_parse, seeds::blocks, 52, "the head of a block is read as it was written, or refused";
+    cli_args, cli_args::seeds, 400, "flags, sizes, receipts, patterns and paths are read as they say, or refused";
+    cursor_ops, cursor_ops::seeds, 400, "a stream equals a list of blocks after any operations of its cursor";
+    extent_parse, seeds::extents, 64, "an extent is read as it was written, or refused";
+    header_parse, seeds::headers, 4096, "a header is read as it was written, or refused";
+    inode_parse, seeds::inodes, 2000, "an inode is read as it was written, or refused";
+    key_slot_parse, seeds::key_slots, 256, "a key slot is read as it was written, or refused";
+    meta_slot_parse, seeds::meta_slots, 4008, "a meta slot is read as it was written, or refused";
+    name_ops, name_ops::seeds, 600, "names equal their model after any operations, rollbacks and reopenings";
+    name_parse, seeds::names, 300, "a name is read as it was written, or refused";
+    page_parse, seeds::pages, 4008, "a page is read as it was written, or refused";
+    redo_parse, seeds::redo_blocks, 4012, "a block of the redo list is read as it was written, or refused";
+    sealed_block_open, sealed_block_open::seeds, 160, "a block opens only as it was sealed";
+    stream_file, stream_file::seeds, 400, "a stream as a file does what a file does";
+    stream_record_parse, seeds::stream_records, 64, "the record of a stream is read as it was written, or refused";
+    tree_change, seeds::forged_trees, 800, "a tree with forged pages is read and changed, or refused";
+    tree_ops, tree_ops::seeds, 800, "a tree equals a map after any operations, commits and crashes";
+}
+
+/// The target of this name.
+pub fn target(name: &str) -> Option<&'static Target> {
+    TARGETS.iter().find(|target| target.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_in_order_and_have_seeds() {
+        assert!(TARGETS.is_sorted_by(|one, two| one.name < two.name));
+        for target in TARGETS {
+            let seeds = (target.seeds)();
+            assert!(!seeds.is_empty(), "{} has no seeds", target.name);
+            assert!(seeds == (target.seeds)(), "the seeds of {} change", target.name);
+            let longest = seeds.iter().map(Vec::len).max();
+            assert!(longest <= Some(target.length_max), "{}: {longest:?} bytes", target.name);
+        }
+        assert!(target("tree_ops").is_some() && target("none").is_none());
+    }
+}

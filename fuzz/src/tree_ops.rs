@@ -1,0 +1,245 @@
+//! The B+tree against `BTreeMap`: any operations, with commits, crashes and reopenings between them.
+
+use std::collections::BTreeMap;
+
+use ar7_engine::format::{Position, Root};
+use ar7_registry::tree::testing::HeapSpace;
+use ar7_registry::tree::{CELL_MAX, Entry, KEY_MAX, Tree, TreeId, TreeReader};
+
+use crate::choices::Choices;
+
+const TREE: TreeId = TreeId::Names;
+
+/// Operations at most.
+const OPERATIONS: usize = 300;
+
+/// Not below any key.
+const LAST_KEY: [u8; KEY_MAX] = [0xff; KEY_MAX];
+
+type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// A tree, what it should hold, and what a crash goes back to.
+struct Grove {
+    space: HeapSpace,
+    tree: Tree,
+    model: Model,
+    committed: (HeapSpace, Root, Model),
+}
+
+/// Does to a tree and to a map what `bytes` say. Returns the depth that the tree reached.
+///
+/// # Panics
+/// If they differ, if an honest tree is an error, or if an empty tree keeps a page.
+pub fn tree_ops(bytes: &[u8]) -> u8 {
+    let mut choices = Choices::new(bytes);
+    let mut grove = Grove::new();
+    let mut depth = 0;
+    for _ in 0..OPERATIONS {
+        if choices.is_over() {
+            break;
+        }
+        grove.operate(&mut choices);
+        depth = depth.max(grove.committed.1.depth);
+    }
+    grove.check();
+    grove.commit();
+    depth = depth.max(grove.committed.1.depth);
+    grove.check_emptying();
+    depth
+}
+
+impl Grove {
+    fn new() -> Grove {
+        let (space, root, model) = (HeapSpace::new(), Root::default(), Model::new());
+        let tree = Tree::open(TREE, root);
+        Grove { tree, committed: (space.clone(), root, model.clone()), space, model }
+    }
+
+    fn operate(&mut self, choices: &mut Choices<'_>) {
+        match choices.byte() % 16 {
+            0..=3 => self.insert(choices),
+            4 => self.insert_many(choices),
+            5..=7 => self.remove(choices),
+            8 => self.remove_many(choices),
+            9 | 10 => self.look_up(choices),
+            11 => self.walk(choices),
+            12 => self.relocate(choices),
+            13 => self.commit(),
+            14 => self.crash(),
+            _ => self.check(),
+        }
+    }
+
+    fn insert(&mut self, choices: &mut Choices<'_>) {
+        let key = any_key(choices);
+        self.put(&key, any_value(choices, &key));
+    }
+
+    fn put(&mut self, key: &[u8], value: Vec<u8>) {
+        let before = self.tree.insert(&mut self.space, key, &value).expect("an honest tree");
+        assert_eq!(before, self.model.insert(key.to_vec(), value), "what an insertion replaced");
+    }
+
+    /// Keys that ascend or descend by a step.
+    fn insert_many(&mut self, choices: &mut Choices<'_>) {
+        let (first, step, count) = (choices.word(), choices.byte() % 5, choices.byte());
+        let length = choices.word() % 500;
+        for number in 0..count {
+            let ascending = first + number * step;
+            let number = if step == 3 { first.saturating_sub(number) } else { ascending };
+            let key = key(number);
+            let value = vec![7; length.min(CELL_MAX - key.len())];
+            self.put(&key, value);
+        }
+    }
+
+    fn remove(&mut self, choices: &mut Choices<'_>) {
+        let key = match choices.byte() % 3 {
+            0 => any_key(choices),
+            // One that is there.
+            _ => match self.model.range(any_key(choices)..).next() {
+                Some((key, _)) => key.clone(),
+                None => return,
+            },
+        };
+        self.take(&key);
+    }
+
+    fn take(&mut self, key: &[u8]) {
+        let removed = self.tree.remove(&mut self.space, key).expect("an honest tree");
+        assert_eq!(removed, self.model.remove(key), "what was removed");
+    }
+
+    fn remove_many(&mut self, choices: &mut Choices<'_>) {
+        let from = any_key(choices);
+        let count = choices.byte();
+        let keys: Vec<Vec<u8>> =
+            self.model.range(from..).take(count).map(|(key, _)| key.clone()).collect();
+        for key in &keys {
+            self.take(key);
+        }
+    }
+
+    fn look_up(&self, choices: &mut Choices<'_>) {
+        let key = any_key(choices);
+        let (tree, space) = (&self.tree, &self.space);
+        let found = tree.get(space, &key).expect("an honest tree");
+        assert_eq!(found.as_ref(), self.model.get(&key), "the value of a key");
+        let floor = self.model.range(..=key.clone()).next_back().map(owned);
+        assert_eq!(tree.floor(space, &key).expect("an honest tree"), floor, "the entry not above");
+        let ceiling = self.model.range(key.clone()..).next().map(owned);
+        let found = tree.ceiling(space, &key).expect("an honest tree");
+        assert_eq!(found, ceiling, "the entry not below");
+    }
+
+    fn walk(&self, choices: &mut Choices<'_>) {
+        let key = any_key(choices);
+        let most = choices.byte();
+        let range = self.tree.range(&self.space, &key).expect("an honest tree");
+        let found: Vec<Entry> = range.take(most).map(|entry| entry.expect("honest")).collect();
+        let expected: Vec<Entry> = self.model.range(key.clone()..).take(most).map(owned).collect();
+        assert_eq!(found, expected, "a walk");
+        let range = self.tree.range_back(&self.space, &key).expect("an honest tree");
+        let found: Vec<Entry> = range.take(most).map(|entry| entry.expect("honest")).collect();
+        let expected: Vec<Entry> = self.model.range(..=key).rev().take(most).map(owned).collect();
+        assert_eq!(found, expected, "a walk back");
+    }
+
+    fn relocate(&mut self, choices: &mut Choices<'_>) {
+        let end = usize::try_from(self.space.end().get()).expect("a small space");
+        let limit = u32::try_from(choices.word() % (end + 1)).expect("two bytes");
+        let most = 1 + choices.byte() % 6;
+        self.tree.relocate(&mut self.space, Position::at(limit), most).expect("an honest tree");
+    }
+
+    fn commit(&mut self) {
+        let root = self.tree.flush(&mut self.space).expect("there is room");
+        self.space.raise_step();
+        self.tree = Tree::open(TREE, root);
+        self.committed = (self.space.clone(), root, self.model.clone());
+        let reader = TreeReader::new(TREE, root, &self.space);
+        let range = reader.range(&[]).expect("an honest tree");
+        let found = range.map(|entry| entry.expect("an honest tree"));
+        assert!(found.eq(self.model.iter().map(owned)), "what is committed");
+    }
+
+    fn crash(&mut self) {
+        let (space, root, model) = self.committed.clone();
+        (self.space, self.model) = (space, model);
+        self.tree = Tree::open(TREE, root);
+        self.check();
+    }
+
+    fn check(&self) {
+        let expected = u64::try_from(self.model.len()).expect("a small model");
+        assert_eq!(self.tree.entries(), expected, "the number of entries");
+        let forwards = self.tree.range(&self.space, &[]).expect("an honest tree");
+        let forwards = forwards.map(|entry| entry.expect("an honest tree"));
+        assert!(forwards.eq(self.model.iter().map(owned)), "the entries");
+        let backwards = self.tree.range_back(&self.space, &LAST_KEY).expect("an honest tree");
+        let backwards = backwards.map(|entry| entry.expect("an honest tree"));
+        assert!(backwards.eq(self.model.iter().rev().map(owned)), "the entries backwards");
+    }
+
+    /// Takes everything out; no page may be left.
+    fn check_emptying(mut self) {
+        let keys: Vec<Vec<u8>> = self.model.keys().cloned().collect();
+        for key in &keys {
+            self.take(key);
+        }
+        self.commit();
+        assert_eq!(self.space.used(), 0, "an empty tree keeps no page");
+    }
+}
+
+fn owned((key, value): (&Vec<u8>, &Vec<u8>)) -> Entry {
+    (key.clone(), value.clone())
+}
+
+/// Few keys, so that they collide, of many lengths.
+fn any_key(choices: &mut Choices<'_>) -> Vec<u8> {
+    key(choices.word())
+}
+
+fn key(number: usize) -> Vec<u8> {
+    let number = number % 700;
+    let length = 2 + number * 13 % (KEY_MAX - 2);
+    let mut key = vec![b'k'; length];
+    // Keys that begin alike make long separators, and so a tree of several levels.
+    let at = if number.is_multiple_of(4) { 0 } else { length - 2 };
+    key[at..at + 2].copy_from_slice(&u16::try_from(number).expect("below 700").to_be_bytes());
+    key
+}
+
+fn any_value(choices: &mut Choices<'_>, key: &[u8]) -> Vec<u8> {
+    let length = choices.word() % (CELL_MAX - key.len() + 1);
+    vec![choices.octet(); length]
+}
+
+/// Inputs to begin with: ascending and descending keys, the longest cells, growing and shrinking.
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    vec![
+        vec![4, 0, 0, 1, 79, 1, 0, 13, 15, 14, 9, 0, 40, 11, 0, 7, 30, 8, 0, 0, 255],
+        vec![4, 2, 188, 3, 79, 1, 244, 13, 4, 0, 10, 2, 79, 1, 0, 14, 12, 0, 3, 2, 13, 15],
+        vec![0, 0, 9, 3, 192, 7, 0, 0, 8, 3, 192, 7, 0, 0, 7, 3, 192, 7, 13, 5, 1, 0, 8, 13],
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Random;
+
+    #[test]
+    fn any_operations_do_the_same_to_a_map() {
+        let mut random = Random::new(0x6f70_7321);
+        let mut deepest = 0;
+        for _ in 0..500 {
+            let mut bytes = [0; 500];
+            random.fill(&mut bytes);
+            deepest = deepest.max(tree_ops(&bytes));
+        }
+        assert!(seeds().iter().all(|seed| tree_ops(seed) > 0));
+        assert!(deepest > 2, "no tree is deeper than {deepest}");
+    }
+}

@@ -1,0 +1,6 @@
+//! See `ar7_fuzz::archive_open`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    ar7_fuzz::archive_open(bytes);
+});

@@ -1,0 +1,51 @@
+//! What lies in the tree for the fuzz targets does not rot: every seed and every regression keeps its promise, the
+//! seeds are those that the code makes, and every target has a program.
+
+use std::fs;
+use std::path::Path;
+
+use ar7_fuzz::TARGETS;
+use ar7_fuzz::corpus::Inputs;
+
+/// Seeds of one target together, in bytes: they lie in the tree.
+const SEEDS_MAX: usize = 32 << 10;
+
+#[test]
+fn every_seed_and_every_regression_keeps_its_promise() {
+    let mut count = 0;
+    for target in TARGETS {
+        for inputs in [Inputs::Seeds, Inputs::Regressions, Inputs::Found] {
+            for (path, bytes) in inputs.read(target).expect("a folder that can be read") {
+                println!("{}", path.display());
+                (target.run)(&bytes);
+                count += 1;
+            }
+        }
+    }
+    assert!(count >= TARGETS.len(), "only {count} inputs");
+}
+
+#[test]
+fn seeds_are_those_that_the_code_makes() {
+    for target in TARGETS {
+        let found = Inputs::Seeds.read(target).expect("a folder that can be read");
+        let found: Vec<Vec<u8>> = found.into_iter().map(|(_, bytes)| bytes).collect();
+        let name = target.name;
+        assert!(found == (target.seeds)(), "{name}: `cargo xtask fuzz --seeds` writes them anew");
+        let length: usize = found.iter().map(Vec::len).sum();
+        assert!(length <= SEEDS_MAX, "the seeds of {name} have {length} bytes");
+    }
+}
+
+#[test]
+fn every_target_has_a_program() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("targets");
+    let manifest = fs::read_to_string(folder.join("Cargo.toml")).expect("the manifest");
+    for target in TARGETS {
+        let name = target.name;
+        let program = fs::read_to_string(folder.join(format!("{name}.rs"))).expect("a program");
+        assert!(program.contains(&format!("ar7_fuzz::{name}(bytes)")), "{name} runs itself");
+        assert!(manifest.contains(&format!("name = \"{name}\"")), "{name} is in the manifest");
+    }
+    assert_eq!(manifest.matches("[[bin]]").count(), TARGETS.len(), "a program for each target");
+}

@@ -1,0 +1,139 @@
+//! Which lines the corpora reach: their replay, and if wanted the tests, built for the compiler's own coverage.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::workspace::{cargo, output, root, shown, target_directory};
+
+/// Folder of the tools, where they are not found otherwise.
+const TOOLS_VARIABLE: &str = "LLVM_TOOLS";
+
+/// Files that are not the project's, or not part of what runs.
+const IGNORED: &str = r"(\.cargo/|/rustc/|/rustup/|/tests/|/tests\.rs|/fuzz/|/xtask/|/target)";
+
+/// Prints the report, and writes it into the folder of build outputs.
+pub(super) fn run(with_tests: bool) -> Result<()> {
+    let tools = Tools::find()?;
+    let folder = target_directory()?.join("coverage");
+    let profiles = folder.join("profiles");
+    if profiles.exists() {
+        fs::remove_dir_all(&profiles).map_err(Error::io("remove", &profiles))?;
+    }
+    let mut test = vec!["test", "--locked", "--package", "ar7-fuzz", "--test", "corpora"];
+    let mut programs = replay(&test, &folder, &profiles)?;
+    if with_tests {
+        test = vec!["test", "--locked", "--package", "ar7-engine", "--package", "ar7-registry"];
+        test.extend(["--package", "ar7-fuzz", "--lib", "--tests"]);
+        programs.extend(replay(&test, &folder, &profiles)?);
+        programs.sort();
+        programs.dedup();
+    }
+    let merged = tools.merge(&profiles, &folder)?;
+    let report = tools.report(&merged, &programs)?;
+    let path = folder.join("report.txt");
+    fs::write(&path, &report).map_err(Error::io("write", &path))?;
+    print!("{report}");
+    println!("fuzz: the report is in {}", path.display());
+    Ok(())
+}
+
+/// Builds the tests for coverage and runs them. Returns the programs.
+fn replay(test: &[&str], folder: &Path, profiles: &Path) -> Result<Vec<PathBuf>> {
+    let prepared = |more: &[&str]| {
+        let mut command = cargo(test);
+        command.args(more);
+        command.env("CARGO_TARGET_DIR", folder).env("RUSTFLAGS", "-C instrument-coverage");
+        command.env("LLVM_PROFILE_FILE", profiles.join("%p-%m.profraw"));
+        command
+    };
+    let mut built = prepared(&["--no-run", "--message-format", "json"]);
+    let outcome = output(&mut built)?;
+    let failed = |command: &Command, status: String| {
+        let (step, command) = ("coverage", shown(command));
+        Error::Step { step, command, status }
+    };
+    if !outcome.status.success() {
+        eprint!("{}", String::from_utf8_lossy(&outcome.stderr));
+        return Err(failed(&built, outcome.status.to_string()));
+    }
+    let mut run = prepared(&[]);
+    let status = run.status().map_err(|source| Error::Start { command: shown(&run), source })?;
+    if !status.success() {
+        return Err(failed(&run, status.to_string()));
+    }
+    let text = String::from_utf8_lossy(&outcome.stdout);
+    let messages = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let programs = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from));
+    Ok(programs.collect())
+}
+
+/// The tools that read what an instrumented program leaves.
+struct Tools {
+    profdata: PathBuf,
+    cov: PathBuf,
+}
+
+impl Tools {
+    /// In the folder that the variable names, in the toolchain, or on the path.
+    fn find() -> Result<Tools> {
+        let mut folders: Vec<PathBuf> =
+            env::var_os(TOOLS_VARIABLE).map(PathBuf::from).into_iter().collect();
+        let mut rustc = Command::new("rustc");
+        let sysroot = output(rustc.args(["--print", "target-libdir"]))?;
+        let libraries = PathBuf::from(String::from_utf8_lossy(&sysroot.stdout).trim());
+        folders.extend(libraries.parent().map(|parent| parent.join("bin")));
+        let path = env::var_os("PATH").unwrap_or_default();
+        folders.extend(env::split_paths(&path));
+        let has_both = |folder: &&PathBuf| {
+            folder.join("llvm-profdata").is_file() && folder.join("llvm-cov").is_file()
+        };
+        let missing = || {
+            let text = "coverage needs llvm-profdata and llvm-cov, no older than the compiler's LLVM: rustup \
+                component add llvm-tools, or their folder in LLVM_TOOLS";
+            Error::Fault(text.into())
+        };
+        let folder = folders.iter().find(has_both).ok_or_else(missing)?;
+        Ok(Tools { profdata: folder.join("llvm-profdata"), cov: folder.join("llvm-cov") })
+    }
+
+    fn merge(&self, profiles: &Path, folder: &Path) -> Result<PathBuf> {
+        let merged = folder.join("merged.profdata");
+        let mut command = Command::new(&self.profdata);
+        command.args(["merge", "-sparse", "-o"]).arg(&merged);
+        for entry in fs::read_dir(profiles).map_err(Error::io("list", profiles))? {
+            command.arg(entry.map_err(Error::io("list", profiles))?.path());
+        }
+        checked(&mut command)?;
+        Ok(merged)
+    }
+
+    fn report(&self, merged: &Path, programs: &[PathBuf]) -> Result<String> {
+        let mut command = Command::new(&self.cov);
+        command.arg("report").arg("--instr-profile").arg(merged);
+        command.args(["--ignore-filename-regex", IGNORED, "--show-region-summary=false"]);
+        command.args(["--show-branch-summary=false", "--show-instantiation-summary=false"]);
+        for (number, program) in programs.iter().enumerate() {
+            if number > 0 {
+                command.arg("--object");
+            }
+            command.arg(program);
+        }
+        let top = format!("{}/", root().display());
+        checked(&mut command).map(|report| report.replace(&top, ""))
+    }
+}
+
+fn checked(command: &mut Command) -> Result<String> {
+    let outcome = output(command)?;
+    if outcome.status.success() {
+        return Ok(String::from_utf8_lossy(&outcome.stdout).into_owned());
+    }
+    eprint!("{}", String::from_utf8_lossy(&outcome.stderr));
+    let (step, command) = ("coverage", shown(command));
+    Err(Error::Step { step, command, status: outcome.status.to_string() })
+}
