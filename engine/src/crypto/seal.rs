@@ -12,6 +12,7 @@ use super::digest::{LANES_MAX, digest, digest_each};
 use super::keys::{KeyKind, MasterKey};
 use super::nonce::{Nonce, NonceSource, generation_of};
 use super::protected::Protected;
+use super::stack::with_blocks;
 use crate::error::{Check, Error, Result, Value};
 use crate::format::{
     BLOCK_SIZE, BlockHead, Data, Digest, Generation, PLAIN_SIZE, Position, RESERVED_BLOCKS, plain,
@@ -67,7 +68,7 @@ type Keys = Arc<[Protected; KeyKind::ALL.len()]>;
 impl Sealer {
     /// Derives the keys of an archive.
     pub fn new(master: &MasterKey, archive: Uuid) -> Sealer {
-        let derive = |kind: KeyKind| Protected::new(&master.derive(archive, kind.purpose())[..]);
+        let derive = |kind: KeyKind| master.derive(archive, kind.purpose());
         Sealer { keys: Arc::new(KeyKind::ALL.map(derive)), archive, old: None }
     }
 
@@ -110,11 +111,13 @@ impl Sealer {
     ) -> Result<()> {
         assert_eq!(bytes.len(), jobs.len() * BLOCK_SIZE, "room for the batch");
         if jobs.len() <= CHUNK_BLOCKS {
-            return self.seal_chunk(kind, generation, jobs, bytes);
+            return with_blocks(|| self.seal_chunk(kind, generation, jobs, bytes));
         }
         jobs.par_chunks(CHUNK_BLOCKS)
             .zip(bytes.par_chunks_mut(CHUNK_BLOCKS * BLOCK_SIZE))
-            .try_for_each(|(jobs, bytes)| self.seal_chunk(kind, generation, jobs, bytes))
+            .try_for_each(|(jobs, bytes)| {
+                with_blocks(|| self.seal_chunk(kind, generation, jobs, bytes))
+            })
     }
 
     fn seal_chunk(
@@ -167,13 +170,16 @@ impl Sealer {
         position: Position,
         bytes: &'a mut [u8; BLOCK_SIZE],
     ) -> Result<Opened<'a>> {
-        self.unseal(kind, position, bytes).map_err(|NotAuthentic| {
+        let found = with_blocks(|| {
+            self.unseal(kind, position, bytes)?;
+            Ok(digest(data_in(bytes)))
+        })
+        .map_err(|NotAuthentic| {
             Error::damaged(position, Check::Tag, "a block sealed for this place", "another")
         })?;
         let plaintext = sealed::CIPHERTEXT.of(bytes);
         let (head, expected) = BlockHead::decode(position, plaintext)?;
         let data: &Data = plain::DATA.array_ref(plaintext);
-        let found = digest(data);
         if expected != found {
             let (expected, found) = (expected.to_vec(), found.to_vec());
             return Err(Error::damaged(
@@ -206,12 +212,15 @@ impl Sealer {
         let groups = blocks.chunks_mut(BATCH_BLOCKS);
         for (blocks, opened) in groups.zip(opened.chunks_mut(BATCH_BLOCKS)) {
             let mut places = [Position::at(0); BATCH_BLOCKS];
-            for ((block, opened), place) in blocks.iter_mut().zip(&mut *opened).zip(&mut places) {
-                *place = positions.next().expect("a position for each block");
-                *opened = self.unseal(kind, *place, block).is_ok();
-            }
+            with_blocks(|| {
+                let each = blocks.iter_mut().zip(&mut *opened).zip(&mut places);
+                for ((block, opened), place) in each {
+                    *place = positions.next().expect("a position for each block");
+                    *opened = self.unseal(kind, *place, block).is_ok();
+                }
+            });
             let mut digests = [Digest::default(); BATCH_BLOCKS];
-            digest_each(blocks.iter().map(data_in), &mut digests);
+            with_blocks(|| digest_each(blocks.iter().map(data_in), &mut digests));
             for (((block, opened), place), found) in
                 blocks.iter().zip(opened).zip(places).zip(&digests)
             {
@@ -272,7 +281,7 @@ impl Sealer {
             if let Ok(opened) = from.open_in_place(kind, position, &mut copy) {
                 let job = SealJob { position, head: opened.head, data: opened.data };
                 let [nonce] = NonceSource::new(opened.generation)?.draw();
-                self.seal(kind, &job, &digest(opened.data), &nonce, &mut bytes[..]);
+                with_blocks(|| self.seal(kind, &job, &digest(opened.data), &nonce, &mut bytes[..]));
                 return Ok(true);
             }
         }

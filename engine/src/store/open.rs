@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use super::allocate::{Space, Views};
 use super::choose::{Chosen, Copy, GoodCopy, SLOTS, choose};
 use super::header::{OpenedHeader, check_revision, open_header};
-use super::read::read_one;
+use super::read::{BlockBuffer, read_one};
 use super::redo::RedoList;
 use super::rekey::Rekeying;
 use super::{Commit, Recovery, Redirects, RunSet, Store, Writer};
@@ -215,7 +215,8 @@ pub(super) fn read_slot(device: &dyn Device, sealer: &Sealer, position: Position
     let read = || {
         let mut sealed = Box::new([0; BLOCK_SIZE]);
         device.read(position, &mut sealed[..])?;
-        let mut opened = sealed.clone();
+        let mut opened = BlockBuffer::new();
+        opened.copy_from_slice(&sealed[..]);
         let opened = sealer.open_in_place(KeyKind::Meta, position, &mut opened)?;
         if opened.head.stream != META_STREAM {
             let found = opened.head.stream;
@@ -248,7 +249,7 @@ fn check_chosen(
     if found_bytes < expected_bytes {
         return Err(Error::Truncated { expected_bytes, found_bytes });
     }
-    let mut bytes = [0; BLOCK_SIZE];
+    let mut bytes = BlockBuffer::new();
     for block in slot.roots.iter().filter_map(|root| root.block) {
         read_one(device, sealer, images, KeyKind::Registry, block, &mut bytes)?;
     }
