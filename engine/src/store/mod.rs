@@ -11,6 +11,7 @@ mod create;
 mod header;
 mod open;
 mod planted;
+mod process;
 mod read;
 mod recover;
 mod redo;
@@ -38,6 +39,8 @@ pub use open::{Access, Io, OpenOptions};
 pub use planted::PlantedFault;
 #[cfg(any(test, feature = "testing"))]
 pub use planted::with_planted_fault;
+#[cfg(any(test, feature = "testing"))]
+pub use process::in_forked_process;
 pub use recover::Recovery;
 pub use rekey::{RekeyOptions, RekeySummary};
 pub use run_set::RunSet;
@@ -167,7 +170,7 @@ impl Store {
         if let Some(cause) = self.poison.get() {
             return Err(Error::Poisoned { cause: Arc::clone(cause) });
         }
-        let used_by = std::process::id();
+        let used_by = process::id();
         if used_by != self.process {
             return Err(Error::OtherProcess { opened_by: self.process, used_by });
         }

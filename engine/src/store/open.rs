@@ -11,7 +11,7 @@ use super::header::{OpenedHeader, check_revision, open_header};
 use super::read::{BlockBuffer, read_one};
 use super::redo::RedoList;
 use super::rekey::Rekeying;
-use super::{Commit, Recovery, Redirects, RunSet, Store, Writer};
+use super::{Commit, Recovery, Redirects, RunSet, Store, Writer, process};
 use crate::crypto::{KeyKind, MasterKey, ReceiptKey, Sealer, Secret, random_u32};
 use crate::device::{self, Device, FileDevice, MappedDevice};
 use crate::error::{Check, Error, Result};
@@ -146,7 +146,7 @@ impl Store {
             receipt_key: ReceiptKey::derive(&header.master, header.header.archive),
             current: ArcSwap::from_pointee(commit),
             poison: OnceLock::new(),
-            process: std::process::id(),
+            process: process::id(),
             path: path.map(Path::to_owned),
             recovery: Recovery::new(&header, &chosen, &list),
         };
