@@ -6,10 +6,10 @@ use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use uuid::Uuid;
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::nonce::random_array;
 use super::protected::Protected;
+use super::stack;
 use crate::error::Result;
 
 macro_rules! secret_bytes {
@@ -33,7 +33,7 @@ secret_bytes!(RawKey);
 impl RawKey {
     /// A new key from the operating system's random source.
     pub fn generate() -> Result<RawKey> {
-        random_array().map(RawKey::from_bytes)
+        Protected::random(32).map(RawKey)
     }
 
     /// A key from its bytes. The caller wipes its own copy.
@@ -85,13 +85,17 @@ secret_bytes!(MasterKey);
 impl MasterKey {
     /// A new key from the operating system's random source.
     pub fn generate() -> Result<MasterKey> {
-        random_array().map(MasterKey::from_bytes)
+        Protected::random(32).map(MasterKey)
     }
 
-    pub(crate) fn from_bytes(mut bytes: [u8; 32]) -> MasterKey {
-        let key = Protected::new(&bytes);
-        bytes.zeroize();
-        MasterKey(key)
+    #[cfg(test)]
+    pub(crate) fn from_bytes(bytes: [u8; 32]) -> MasterKey {
+        MasterKey(Protected::new(&bytes))
+    }
+
+    /// The key in 32 bytes that were unwrapped where they lie.
+    pub(super) fn of(bytes: Protected) -> MasterKey {
+        MasterKey(bytes)
     }
 
     pub(super) fn as_bytes(&self) -> &[u8; 32] {
@@ -99,11 +103,13 @@ impl MasterKey {
     }
 
     /// HKDF-SHA256 (RFC 5869): the archive id is the salt, the purpose the info.
-    pub(super) fn derive(&self, archive: Uuid, purpose: &str) -> Zeroizing<[u8; 32]> {
-        let mut key = Zeroizing::new([0; 32]);
-        Hkdf::<Sha256>::new(Some(archive.as_bytes()), self.as_bytes())
-            .expand(purpose.as_bytes(), &mut key[..])
-            .expect("32 bytes are a length that HKDF-SHA256 gives");
+    pub(super) fn derive(&self, archive: Uuid, purpose: &str) -> Protected {
+        let mut key = Protected::blank_key();
+        stack::deriving(|| {
+            Hkdf::<Sha256>::new(Some(archive.as_bytes()), self.as_bytes())
+                .expand(purpose.as_bytes(), key.bytes_mut())
+                .expect("32 bytes are a length that HKDF-SHA256 gives");
+        });
         key
     }
 }
@@ -151,17 +157,17 @@ macro_rules! code_key {
         impl $name {
             /// Derives the key.
             pub fn derive(master: &MasterKey, archive: Uuid) -> $name {
-                $name(Protected::new(&master.derive(archive, $purpose)[..]))
+                $name(master.derive(archive, $purpose))
             }
 
             /// HMAC-SHA256 (RFC 2104).
             pub fn mac(&self, bytes: &[u8]) -> [u8; 32] {
-                self.keyed(bytes).finalize().into_bytes().into()
+                stack::deriving(|| self.keyed(bytes).finalize().into_bytes().into())
             }
 
             /// Compares in constant time.
             pub fn verify(&self, bytes: &[u8], mac: &[u8; 32]) -> bool {
-                self.keyed(bytes).verify_slice(mac).is_ok()
+                stack::deriving(|| self.keyed(bytes).verify_slice(mac).is_ok())
             }
 
             fn keyed(&self, bytes: &[u8]) -> Hmac<Sha256> {

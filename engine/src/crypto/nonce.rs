@@ -4,12 +4,18 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use zeroize::Zeroizing;
 
+#[cfg(any(test, feature = "testing"))]
+pub use testing::fail_random_after;
+
 use crate::error::{Error, Result};
 use crate::format::Generation;
 use crate::mistakes::Mistake;
 
 /// Random bytes of a nonce, after the generation.
 const RANDOM_SIZE: usize = 24 - Generation::SIZE;
+
+/// What the random source is asked for, in errors.
+const OPERATION: &str = "read random bytes";
 
 /// The nonce of one sealed block. Only a [`NonceSource`] makes one.
 pub(super) struct Nonce(pub(super) [u8; 24]);
@@ -55,9 +61,45 @@ pub(super) fn generation_of(nonce: &[u8; 24]) -> Generation {
 /// Random bytes from the operating system; its failure is an error, never a fixed value.
 pub(crate) fn random_array<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Error::io("read random bytes", std::io::Error::other(error)))?;
+    fill_random(&mut bytes)?;
     Ok(bytes)
+}
+
+/// The same where the bytes lie. Every random byte of this crate comes from here.
+pub(super) fn fill_random(bytes: &mut [u8]) -> Result<()> {
+    let failed = |error: getrandom::Error| Error::io(OPERATION, std::io::Error::other(error));
+    #[cfg(any(test, feature = "testing"))]
+    testing::take_draw()?;
+    getrandom::fill(bytes).map_err(failed)
+}
+
+/// A failing random source, for tests.
+#[cfg(any(test, feature = "testing"))]
+mod testing {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::OPERATION;
+    use crate::error::{Error, Result};
+
+    static DRAWS_LEFT: AtomicU64 = AtomicU64::new(u64::MAX);
+
+    /// From now on the random source of this process fails after so many draws; never if there is no number.
+    pub fn fail_random_after(draws: Option<u64>) {
+        DRAWS_LEFT.store(draws.unwrap_or(u64::MAX), Ordering::SeqCst);
+    }
+
+    pub(super) fn take_draw() -> Result<()> {
+        let take = |left: u64| if left == u64::MAX { Some(left) } else { left.checked_sub(1) };
+        DRAWS_LEFT
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, take)
+            .map(drop)
+            .map_err(|_| Error::io(OPERATION, std::io::ErrorKind::Unsupported.into()))
+    }
+}
+
+/// Random bytes from the operating system, for what the layer above makes up.
+pub fn random_bytes<const N: usize>() -> Result<[u8; N]> {
+    random_array()
 }
 
 /// A random number from the operating system.

@@ -4,6 +4,9 @@
 use memmap2::{Advice, MmapMut};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use super::nonce::fill_random;
+use crate::error::Result;
+
 /// Secret bytes. There is no way to print them.
 pub(super) struct Protected {
     memory: Memory,
@@ -25,6 +28,18 @@ impl Protected {
         protected
     }
 
+    /// As many random bytes from the operating system.
+    pub(super) fn random(length: usize) -> Result<Protected> {
+        let mut protected = Protected { memory: Memory::reserve(length), length };
+        fill_random(protected.bytes_mut())?;
+        Ok(protected)
+    }
+
+    /// 32 zeros, for a key to be written to.
+    pub(super) fn blank_key() -> Protected {
+        Protected { memory: Memory::reserve(32), length: 32 }
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         match &self.memory {
             Memory::Pages(pages) => &pages[..self.length],
@@ -40,7 +55,7 @@ impl Protected {
         self.bytes().try_into().expect("a key of 32 bytes")
     }
 
-    fn bytes_mut(&mut self) -> &mut [u8] {
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         match &mut self.memory {
             Memory::Pages(pages) => &mut pages[..self.length],
             Memory::Heap(bytes) => bytes,

@@ -12,6 +12,7 @@ use super::digest::{LANES_MAX, digest, digest_each};
 use super::keys::{KeyKind, MasterKey};
 use super::nonce::{Nonce, NonceSource, generation_of};
 use super::protected::Protected;
+use super::stack::with_blocks;
 use crate::PlantedFault;
 use crate::error::{Check, Error, Result, Value};
 use crate::format::{
@@ -69,12 +70,11 @@ type Keys = Arc<[Protected; KeyKind::ALL.len()]>;
 impl Sealer {
     /// Derives the keys of an archive.
     pub fn new(master: &MasterKey, archive: Uuid) -> Sealer {
-        let purpose = |kind: KeyKind| {
+        let derive = |kind: KeyKind| {
             let kind =
                 if PlantedFault::OneKeyForAllKinds.is_planted() { KeyKind::Data } else { kind };
-            kind.purpose()
+            master.derive(archive, kind.purpose())
         };
-        let derive = |kind| Protected::new(&master.derive(archive, purpose(kind))[..]);
         Sealer { keys: Arc::new(KeyKind::ALL.map(derive)), archive, old: None }
     }
 
@@ -117,11 +117,13 @@ impl Sealer {
     ) -> Result<()> {
         assert_eq!(bytes.len(), jobs.len() * BLOCK_SIZE, "room for the batch");
         if jobs.len() <= CHUNK_BLOCKS {
-            return self.seal_chunk(kind, generation, jobs, bytes);
+            return with_blocks(|| self.seal_chunk(kind, generation, jobs, bytes));
         }
         jobs.par_chunks(CHUNK_BLOCKS)
             .zip(bytes.par_chunks_mut(CHUNK_BLOCKS * BLOCK_SIZE))
-            .try_for_each(|(jobs, bytes)| self.seal_chunk(kind, generation, jobs, bytes))
+            .try_for_each(|(jobs, bytes)| {
+                with_blocks(|| self.seal_chunk(kind, generation, jobs, bytes))
+            })
     }
 
     fn seal_chunk(
@@ -174,13 +176,16 @@ impl Sealer {
         position: Position,
         bytes: &'a mut [u8; BLOCK_SIZE],
     ) -> Result<Opened<'a>> {
-        self.unseal(kind, position, bytes).map_err(|NotAuthentic| {
+        let found = with_blocks(|| {
+            self.unseal(kind, position, bytes)?;
+            Ok(digest(data_in(bytes)))
+        })
+        .map_err(|NotAuthentic| {
             Error::damaged(position, Check::Tag, "a block sealed for this place", "another")
         })?;
         let plaintext = sealed::CIPHERTEXT.of(bytes);
         let (head, expected) = BlockHead::decode(position, plaintext)?;
         let data: &Data = plain::DATA.array_ref(plaintext);
-        let found = digest(data);
         if expected != found && !Mistake::DigestUnchecked.is_planted() {
             let (expected, found) = (expected.to_vec(), found.to_vec());
             return Err(Error::damaged(
@@ -213,12 +218,15 @@ impl Sealer {
         let groups = blocks.chunks_mut(BATCH_BLOCKS);
         for (blocks, opened) in groups.zip(opened.chunks_mut(BATCH_BLOCKS)) {
             let mut places = [Position::at(0); BATCH_BLOCKS];
-            for ((block, opened), place) in blocks.iter_mut().zip(&mut *opened).zip(&mut places) {
-                *place = positions.next().expect("a position for each block");
-                *opened = self.unseal(kind, *place, block).is_ok();
-            }
+            with_blocks(|| {
+                let each = blocks.iter_mut().zip(&mut *opened).zip(&mut places);
+                for ((block, opened), place) in each {
+                    *place = positions.next().expect("a position for each block");
+                    *opened = self.unseal(kind, *place, block).is_ok();
+                }
+            });
             let mut digests = [Digest::default(); BATCH_BLOCKS];
-            digest_each(blocks.iter().map(data_in), &mut digests);
+            with_blocks(|| digest_each(blocks.iter().map(data_in), &mut digests));
             for (((block, opened), place), found) in
                 blocks.iter().zip(opened).zip(places).zip(&digests)
             {
@@ -279,7 +287,7 @@ impl Sealer {
             if let Ok(opened) = from.open_in_place(kind, position, &mut copy) {
                 let job = SealJob { position, head: opened.head, data: opened.data };
                 let [nonce] = NonceSource::new(opened.generation)?.draw();
-                self.seal(kind, &job, &digest(opened.data), &nonce, &mut bytes[..]);
+                with_blocks(|| self.seal(kind, &job, &digest(opened.data), &nonce, &mut bytes[..]));
                 return Ok(true);
             }
         }

@@ -11,6 +11,8 @@ use zeroize::Zeroizing;
 
 use super::keys::{MasterKey, Passphrase, Secret};
 use super::nonce::random_array;
+use super::protected::Protected;
+use super::stack;
 use crate::PlantedFault;
 use crate::error::{Check, Error, Result};
 use crate::format::{DerivationCost, KEY_SLOTS, KeySlot, Label, UsedSlot};
@@ -176,34 +178,32 @@ fn wrap(
     let (key, tag) = wrapped.split_at_mut(32);
     key.copy_from_slice(master.as_bytes());
     let associated = associated_data(slot, archive, number);
-    let sealed = keys
-        .cipher()
-        .encrypt_inout_detached(&XNonce::from(slot.nonce), &associated, key.into())
-        .expect("32 bytes are a length that the cipher takes");
+    let sealed = stack::deriving(|| {
+        keys.cipher()
+            .encrypt_inout_detached(&XNonce::from(slot.nonce), &associated, key.into())
+            .expect("32 bytes are a length that the cipher takes")
+    });
     tag.copy_from_slice(&sealed);
     wrapped
 }
 
 fn unwrap(slot: &UsedSlot, keys: &SlotKeys, archive: Uuid, number: usize) -> Result<MasterKey> {
-    let mut key = Zeroizing::new([0; 32]);
     let (wrapped, tag) = slot.wrapped.split_at(32);
-    key.copy_from_slice(wrapped);
+    let mut key = Protected::new(wrapped);
     let tag: [u8; 16] = tag.try_into().expect("48 bytes less 32");
     let associated = associated_data(slot, archive, number);
-    keys.cipher()
-        .decrypt_inout_detached(
-            &XNonce::from(slot.nonce),
-            &associated,
-            (&mut key[..]).into(),
-            &Tag::from(tag),
-        )
-        .map_err(|_| Error::tampered(None, Check::KeySlot, "a slot as it was made", number))?;
-    Ok(MasterKey::from_bytes(*key))
+    let (nonce, tag) = (XNonce::from(slot.nonce), Tag::from(tag));
+    let opened = stack::deriving(|| {
+        let text = key.bytes_mut().into();
+        keys.cipher().decrypt_inout_detached(&nonce, &associated, text, &tag)
+    });
+    opened.map_err(|_| Error::tampered(None, Check::KeySlot, "a slot as it was made", number))?;
+    Ok(MasterKey::of(key))
 }
 
 /// The keys of one slot, derived from what the user holds.
 pub(super) struct SlotKeys {
-    pub(super) wrapping: Zeroizing<[u8; 32]>,
+    pub(super) wrapping: Protected,
     pub(super) commitment: [u8; 32],
 }
 
@@ -211,6 +211,12 @@ impl SlotKeys {
     /// HKDF-SHA256 of the raw key, or of Argon2id (RFC 9106) of the passphrase. The commitment is derived beside the
     /// wrapping key because Poly1305 by itself does not commit: one wrapping could open under two keys.
     pub(super) fn derive(secret: &Secret, slot: &UsedSlot) -> Result<SlotKeys> {
+        let mut wrapping = Protected::blank_key();
+        let derived = stack::deriving(|| SlotKeys::expand(secret, slot, wrapping.bytes_mut()));
+        derived.map(|commitment| SlotKeys { wrapping, commitment })
+    }
+
+    fn expand(secret: &Secret, slot: &UsedSlot, wrapping: &mut [u8]) -> Result<[u8; 32]> {
         let mut input = Zeroizing::new([0; 32]);
         match (secret, slot.cost) {
             (Secret::Passphrase(passphrase), Some(cost)) => {
@@ -220,16 +226,15 @@ impl SlotKeys {
             (Secret::Passphrase(_), None) => unreachable!("a passphrase slot has costs"),
         }
         let kdf = Hkdf::<Sha256>::new(Some(&slot.salt), &input[..]);
-        let mut wrapping = Zeroizing::new([0; 32]);
         let mut commitment = [0; 32];
-        kdf.expand(b"ar7 v1 wrapping", &mut wrapping[..])
+        kdf.expand(b"ar7 v1 wrapping", wrapping)
             .and_then(|()| kdf.expand(b"ar7 v1 commitment", &mut commitment))
             .expect("32 bytes are a length that HKDF-SHA256 gives");
-        Ok(SlotKeys { wrapping, commitment })
+        Ok(commitment)
     }
 
     fn cipher(&self) -> XChaCha20Poly1305 {
-        XChaCha20Poly1305::new((&*self.wrapping).into())
+        XChaCha20Poly1305::new(self.wrapping.key().into())
     }
 }
 

@@ -1,6 +1,10 @@
 //! The block: 4096 bytes in the file, 4056 bytes of plaintext, 4008 bytes of data.
 
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
 use uuid::Uuid;
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::units::{BlockIndex, Position};
 use crate::error::{Check, Error, Result};
@@ -91,6 +95,53 @@ impl BlockHead {
     }
 }
 
+/// The data of one block, on the heap. It is plaintext, and is wiped when it is dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OwnedData(Box<Data>);
+
+impl OwnedData {
+    /// Zeros.
+    pub fn zeroed() -> OwnedData {
+        OwnedData(Box::new([0; DATA_SIZE]))
+    }
+
+    /// A copy, which is made where it stays: none is left on the stack.
+    pub fn copy_of(data: &Data) -> OwnedData {
+        let mut copy = OwnedData::zeroed();
+        copy.copy_from_slice(data);
+        copy
+    }
+}
+
+impl Deref for OwnedData {
+    type Target = Data;
+
+    fn deref(&self) -> &Data {
+        &self.0
+    }
+}
+
+impl DerefMut for OwnedData {
+    fn deref_mut(&mut self) -> &mut Data {
+        &mut self.0
+    }
+}
+
+impl fmt::Debug for OwnedData {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("OwnedData(..)")
+    }
+}
+
+impl ZeroizeOnDrop for OwnedData {}
+
+impl Drop for OwnedData {
+    fn drop(&mut self) {
+        // As a slice, which is wiped at once and not byte by byte.
+        self.0[..].zeroize();
+    }
+}
+
 /// One block, opened: its head and its data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[doc(alias = "StreamBlock")]
@@ -98,13 +149,13 @@ pub struct Block {
     /// Links, index and stream.
     pub head: BlockHead,
     /// The data.
-    pub data: Box<Data>,
+    pub data: OwnedData,
 }
 
 impl Block {
     /// A blank block: no links, index 0, nil UUID, zero data.
     pub fn blank() -> Block {
-        Block { head: BlockHead::default(), data: Box::new([0; DATA_SIZE]) }
+        Block { head: BlockHead::default(), data: OwnedData::zeroed() }
     }
 }
 

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::stream_record::{StoredStream, stored_stream};
 use super::units::{BlockRef, Generation, Position, RESERVED_BLOCKS, Run};
-use super::{BLOCKS_MAX, DATA_SIZE, Data, Features, Field};
+use super::{BLOCKS_MAX, DATA_SIZE, Data, Features, Field, OwnedData};
 use crate::error::{Check, Error, Result, Value};
 
 /// Number of roots in a slot.
@@ -184,13 +184,13 @@ impl MetaSlot {
     ///
     /// # Panics
     /// If the slot would not decode to itself: committed, it would be an archive that does not open.
-    pub fn encode(&self) -> Result<Box<Data>> {
+    pub fn encode(&self) -> Result<OwnedData> {
         use meta_slot_layout as at;
         check_bound("number of loose free runs", self.loose.len(), LOOSE_RUNS_MAX)?;
         check_bound("number of sessions", self.pending_sessions.len(), PENDING_SESSIONS_MAX)?;
         check_bound("length of the metadata", self.metadata.len(), METADATA_MAX)?;
         check_bound("length of the tail", self.tail.len(), at::TAIL.length)?;
-        let mut data = Box::new([0; DATA_SIZE]);
+        let mut data = OwnedData::zeroed();
         let all = &mut data[..];
         at::TAG.put(all, &TAG);
         at::VERSION.put(all, &VERSION.to_be_bytes());

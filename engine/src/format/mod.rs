@@ -13,7 +13,7 @@ mod tests;
 mod units;
 
 pub use block::{
-    Block, BlockHead, DATA_SIZE, DATA_SIZE_U64, Data, Digest, PLAIN_SIZE, plain, sealed,
+    Block, BlockHead, DATA_SIZE, DATA_SIZE_U64, Data, Digest, OwnedData, PLAIN_SIZE, plain, sealed,
 };
 pub use features::Features;
 pub use header::{

@@ -57,6 +57,19 @@ impl ExportedHeader {
     }
 }
 
+#[cfg(any(test, feature = "testing"))]
+impl ExportedHeader {
+    /// Every key of the archive, masked by an exclusive or, for a test that searches memory for them.
+    pub fn masked_keys(
+        &self,
+        secret: &Secret,
+        mask: &[u8; 32],
+    ) -> Result<Vec<crate::crypto::MaskedKey>> {
+        let slots = (secret, &self.header.slots);
+        crate::crypto::masked_keys(&self.master, self.header.archive, slots, mask)
+    }
+}
+
 /// While the master key is changed, the header in the file holds the only copy of the new one: a header from before, or
 /// of another change, must not replace it. Anybody can write that a change is under way; that counts only with
 /// the code of the old master key.

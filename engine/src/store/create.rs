@@ -3,16 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use uuid::Uuid;
-
 use super::allocate::RESERVE_BLOCKS;
 use super::choose::SLOTS;
 use super::header::HEADERS;
 use super::open::{Access, Io, OpenOptions};
 use super::{Store, Writer};
 use crate::crypto::{
-    HeaderKey, KeyDerivation, KeyKind, MasterKey, SealJob, Sealer, Secret, random_u32,
-    wrap_master_key,
+    HeaderKey, KeyDerivation, KeyKind, MasterKey, SealJob, Sealer, Secret, random_array,
+    random_u32, wrap_master_key,
 };
 use crate::device::{Device, MappedDevice, NewFile};
 use crate::error::Result;
@@ -96,7 +94,7 @@ fn open_made(
 /// Writes the eight reserved blocks: both headers, all four meta slots, and two blanks. Nobody knows the
 /// file yet, so the order does not matter; it is synced before it gets its name.
 fn lay_out(device: &dyn Device, secret: &Secret, options: &CreateOptions) -> Result<()> {
-    let archive = Uuid::new_v4();
+    let archive = uuid::Builder::from_random_bytes(random_array()?).into_uuid();
     let master = MasterKey::generate()?;
     let mut slots = std::array::from_fn(|_| KeySlot::Empty);
     slots[0] = wrap_master_key(&master, secret, &options.derivation, archive, 0, &options.label)?;

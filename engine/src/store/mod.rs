@@ -10,6 +10,7 @@ mod commit;
 mod create;
 mod header;
 mod open;
+mod process;
 mod read;
 mod recover;
 mod redo;
@@ -34,6 +35,8 @@ pub use backup::{ExportedHeader, HeaderImport};
 pub use commit::SlotUpdate;
 pub use create::CreateOptions;
 pub use open::{Access, Io, OpenOptions};
+#[cfg(any(test, feature = "testing"))]
+pub use process::in_forked_process;
 pub use recover::Recovery;
 pub use rekey::{RekeyOptions, RekeySummary};
 pub use run_set::RunSet;
@@ -164,7 +167,7 @@ impl Store {
         if let Some(cause) = self.poison.get() {
             return Err(Error::Poisoned { cause: Arc::clone(cause) });
         }
-        let used_by = std::process::id();
+        let used_by = process::id();
         if used_by != self.process {
             return Err(Error::OtherProcess { opened_by: self.process, used_by });
         }

@@ -8,10 +8,10 @@ use arc_swap::ArcSwap;
 use super::allocate::{Space, Views};
 use super::choose::{Chosen, Copy, GoodCopy, SLOTS, choose};
 use super::header::{OpenedHeader, check_revision, open_header};
-use super::read::read_one;
+use super::read::{BlockBuffer, read_one};
 use super::redo::RedoList;
 use super::rekey::Rekeying;
-use super::{Commit, Recovery, Redirects, RunSet, Store, Writer};
+use super::{Commit, Recovery, Redirects, RunSet, Store, Writer, process};
 use crate::crypto::{KeyKind, MasterKey, ReceiptKey, Sealer, Secret, random_u32};
 use crate::device::{self, Device, FileDevice, MappedDevice};
 use crate::error::{Check, Error, Result};
@@ -148,7 +148,7 @@ impl Store {
             receipt_key: ReceiptKey::derive(&header.master, header.header.archive),
             current: ArcSwap::from_pointee(commit),
             poison: OnceLock::new(),
-            process: std::process::id(),
+            process: process::id(),
             path: path.map(Path::to_owned),
             recovery: Recovery::new(&header, &chosen, &list),
         };
@@ -222,7 +222,8 @@ pub(super) fn read_slot(device: &dyn Device, sealer: &Sealer, position: Position
     let read = || {
         let mut sealed = Box::new([0; BLOCK_SIZE]);
         device.read(position, &mut sealed[..])?;
-        let mut opened = sealed.clone();
+        let mut opened = BlockBuffer::new();
+        opened.copy_from_slice(&sealed[..]);
         let opened = sealer.open_in_place(KeyKind::Meta, position, &mut opened)?;
         if opened.head.stream != META_STREAM {
             let found = opened.head.stream;
@@ -255,7 +256,7 @@ fn check_chosen(
     if found_bytes < expected_bytes {
         return Err(Error::Truncated { expected_bytes, found_bytes });
     }
-    let mut bytes = [0; BLOCK_SIZE];
+    let mut bytes = BlockBuffer::new();
     for block in slot.roots.iter().filter_map(|root| root.block) {
         read_one(device, sealer, images, KeyKind::Registry, block, &mut bytes)?;
     }

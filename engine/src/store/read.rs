@@ -2,8 +2,10 @@
 //! with what was expected.
 
 use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
 
 use rayon::prelude::*;
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::{Redirects, Store};
 use crate::PlantedFault;
@@ -11,13 +13,45 @@ use crate::crypto::{BATCH_BLOCKS, KeyKind, Opened, Sealer};
 use crate::device::Device;
 use crate::error::{Check, Error, Result};
 use crate::format::{
-    BLOCK_SIZE, Block, BlockHead, BlockRef, DATA_SIZE, Generation, Position, RESERVED_BLOCKS, Run,
-    plain, sealed,
+    BLOCK_SIZE, Block, BlockHead, BlockRef, DATA_SIZE, Generation, OwnedData, Position,
+    RESERVED_BLOCKS, Run, plain, sealed,
 };
 
 /// Blocks that one thread reads and opens at a time: 256 KiB stay in its cache.
 const CHUNK_BLOCKS: u32 = 64;
 const CHUNK_BLOCKS_USIZE: usize = 64;
+
+/// Room for one block on the heap. It holds plaintext once the block is opened, and is wiped when it is dropped.
+pub(super) struct BlockBuffer(Box<[u8; BLOCK_SIZE]>);
+
+impl BlockBuffer {
+    pub(super) fn new() -> BlockBuffer {
+        BlockBuffer(Box::new([0; BLOCK_SIZE]))
+    }
+}
+
+impl Deref for BlockBuffer {
+    type Target = [u8; BLOCK_SIZE];
+
+    fn deref(&self) -> &[u8; BLOCK_SIZE] {
+        &self.0
+    }
+}
+
+impl DerefMut for BlockBuffer {
+    fn deref_mut(&mut self) -> &mut [u8; BLOCK_SIZE] {
+        &mut self.0
+    }
+}
+
+impl ZeroizeOnDrop for BlockBuffer {}
+
+impl Drop for BlockBuffer {
+    fn drop(&mut self) {
+        // As a slice, which is wiped at once and not byte by byte.
+        self.0[..].zeroize();
+    }
+}
 
 thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -34,9 +68,9 @@ impl Store {
         kind: KeyKind,
         block: BlockRef,
     ) -> Result<Block> {
-        let mut bytes = Box::new([0; BLOCK_SIZE]);
+        let mut bytes = BlockBuffer::new();
         let opened = self.read_into(redirects, kind, block, &mut bytes)?;
-        Ok(Block { head: opened.head, data: Box::new(*opened.data) })
+        Ok(Block { head: opened.head, data: OwnedData::copy_of(opened.data) })
     }
 
     /// Opens one version of one block in a buffer of the caller.
@@ -100,33 +134,48 @@ impl Store {
                 scratch.resize(needed, 0);
             }
             let scratch = &mut scratch[..needed];
-            // A failure to read the whole chunk may be one bad sector: each block is then read by itself.
-            let whole = redirects.is_empty() && self.device.read(run.start(), scratch).is_ok();
-            let mut blocks = (0..).zip(run.positions());
-            let batches = scratch.chunks_mut(BATCH_BLOCKS * BLOCK_SIZE);
-            for (bytes, data) in batches.zip(data.chunks_mut(BATCH_BLOCKS * DATA_SIZE)) {
-                let mut opened = [false; BATCH_BLOCKS];
-                let opened = &mut opened[..bytes.len() / BLOCK_SIZE];
-                if whole {
-                    let positions = blocks.clone().map(|(_, position)| position).take(opened.len());
-                    self.sealer.open_batch(kind, positions, bytes, opened);
-                }
-                let (bytes, _) = bytes.as_chunks_mut::<BLOCK_SIZE>();
-                let outcomes = bytes.iter_mut().zip(opened).zip(data.chunks_exact_mut(DATA_SIZE));
-                // Blocks come last, since `zip` takes from the first before it sees that the second is at its end.
-                for (((bytes, opened), data), (within, position)) in outcomes.zip(blocks.by_ref()) {
-                    let block = BlockRef { position, generation };
-                    let found = if *opened && generation_in(bytes) == generation {
-                        reopened(position, bytes)?
-                    } else {
-                        read_one(&*self.device, &self.sealer, redirects, kind, block, bytes)?
-                    };
-                    check(within, &found.head)?;
-                    data.copy_from_slice(found.data);
-                }
-            }
-            Ok(())
+            let outcome =
+                self.read_into_scratch(redirects, kind, (run, generation), (scratch, data), check);
+            // The thread stays when the archive is closed.
+            scratch.zeroize();
+            outcome
         })
+    }
+
+    fn read_into_scratch(
+        &self,
+        redirects: &Redirects,
+        kind: KeyKind,
+        (run, generation): (Run, Generation),
+        (scratch, data): (&mut [u8], &mut [u8]),
+        check: &dyn Fn(u32, &BlockHead) -> Result<()>,
+    ) -> Result<()> {
+        // A failure to read the whole chunk may be one bad sector: each block is then read by itself.
+        let whole = redirects.is_empty() && self.device.read(run.start(), scratch).is_ok();
+        let mut blocks = (0..).zip(run.positions());
+        let batches = scratch.chunks_mut(BATCH_BLOCKS * BLOCK_SIZE);
+        for (bytes, data) in batches.zip(data.chunks_mut(BATCH_BLOCKS * DATA_SIZE)) {
+            let mut opened = [false; BATCH_BLOCKS];
+            let opened = &mut opened[..bytes.len() / BLOCK_SIZE];
+            if whole {
+                let positions = blocks.clone().map(|(_, position)| position).take(opened.len());
+                self.sealer.open_batch(kind, positions, bytes, opened);
+            }
+            let (bytes, _) = bytes.as_chunks_mut::<BLOCK_SIZE>();
+            let outcomes = bytes.iter_mut().zip(opened).zip(data.chunks_exact_mut(DATA_SIZE));
+            // Blocks come last, since `zip` takes from the first before it sees that the second is at its end.
+            for (((bytes, opened), data), (within, position)) in outcomes.zip(blocks.by_ref()) {
+                let block = BlockRef { position, generation };
+                let found = if *opened && generation_in(bytes) == generation {
+                    reopened(position, bytes)?
+                } else {
+                    read_one(&*self.device, &self.sealer, redirects, kind, block, bytes)?
+                };
+                check(within, &found.head)?;
+                data.copy_from_slice(found.data);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -146,10 +195,10 @@ impl Store {
                 });
             }
         };
-        let mut bytes = [0; BLOCK_SIZE];
-        self.device.read(position, &mut bytes)?;
+        let mut bytes = BlockBuffer::new();
+        self.device.read(position, &mut bytes[..])?;
         let opened = self.sealer.open_in_place(kind, position, &mut bytes)?;
-        Ok(Block { head: opened.head, data: Box::new(*opened.data) })
+        Ok(Block { head: opened.head, data: OwnedData::copy_of(opened.data) })
     }
 
     /// Every block that the redo list of a commit takes up: its chain and its spares.

@@ -4,11 +4,12 @@
 use super::Store;
 use super::choose::Chosen;
 use super::header::OpenedHeader;
+use super::read::BlockBuffer;
 use super::redo::RedoList;
 use crate::PlantedFault;
 use crate::crypto::KeyKind;
 use crate::error::Result;
-use crate::format::{BLOCK_SIZE, Position};
+use crate::format::Position;
 
 /// What opening found amiss; a writer has mended it, a reader has only noted it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -102,7 +103,7 @@ impl Store {
     /// bad image must not replace a place.
     fn check_images(&self, list: &RedoList) -> Result<()> {
         let redirects = list.redirects();
-        let mut bytes = [0; BLOCK_SIZE];
+        let mut bytes = BlockBuffer::new();
         for entry in &list.entries {
             let block =
                 crate::format::BlockRef { position: entry.place, generation: entry.generation };

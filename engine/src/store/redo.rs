@@ -3,14 +3,14 @@
 
 use std::collections::HashSet;
 
-use super::read::read_one;
+use super::read::{BlockBuffer, read_one};
 use super::{Redirects, RunSet, Urgency, Writer};
 use crate::PlantedFault;
 use crate::crypto::{KeyKind, SealJob, Sealer};
 use crate::device::Device;
 use crate::error::{Check, Error, Result};
 use crate::format::{
-    BLOCK_SIZE, Block, BlockHead, BlockIndex, BlockRef, Data, MetaSlot, Position, REDO_PER_BLOCK,
+    Block, BlockHead, BlockIndex, BlockRef, Data, MetaSlot, OwnedData, Position, REDO_PER_BLOCK,
     REDO_STREAM, RedoEntry, Run, decode_redo, encode_redo,
 };
 
@@ -83,10 +83,10 @@ impl RedoList {
 }
 
 fn read_chain_block(device: &dyn Device, sealer: &Sealer, block: BlockRef) -> Result<Block> {
-    let mut bytes = [0; BLOCK_SIZE];
+    let mut bytes = BlockBuffer::new();
     let none = Redirects::none();
     let opened = read_one(device, sealer, &none, KeyKind::Meta, block, &mut bytes)?;
-    Ok(Block { head: opened.head, data: Box::new(*opened.data) })
+    Ok(Block { head: opened.head, data: OwnedData::copy_of(opened.data) })
 }
 
 fn check_head(

@@ -129,7 +129,7 @@ impl Forger {
         let mut slot = MetaSlot::decode(at, opened.generation, &opened.data).expect("a slot");
         change(&mut slot);
         let data = slot.encode().expect("it fits");
-        self.change(KeyKind::Meta, position, |opened| opened.data = data);
+        self.change(KeyKind::Meta, position, |opened| opened.data.copy_from_slice(&data[..]));
     }
 
     /// Changes the header, in both copies, and names it in every slot.

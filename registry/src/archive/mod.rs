@@ -2,6 +2,7 @@
 
 mod commit;
 mod flush;
+mod identities;
 mod keys;
 mod pages;
 mod registry;

@@ -9,11 +9,12 @@ use ar7_engine::format::{
     Run,
 };
 use ar7_engine::store::{RESERVE_BLOCKS, Redirects, Store, Urgency, Writer};
+use zeroize::Zeroizing;
 
 use super::pages::{PageCache, load_page, page_stream};
 use super::trash;
 use crate::error::Result;
-use crate::records::{ReadRecords, Record, read_through};
+use crate::records::{ReadRecords, Record, decoded_value, encoded_key, read_through};
 use crate::tree::{Page, PageExpectation, PageSpace, PageStore, Tree, TreeId};
 
 /// Dirty pages that are kept in memory at most; above it they are sealed early. 4096 pages are 16 MiB.
@@ -101,9 +102,9 @@ impl Registry {
         key: &R::Key,
         value: &R::Value,
     ) -> Result<Option<R::Value>> {
-        let (key, value) = (R::encode_key(key), R::encode_value(value));
+        let (key, value) = (encoded_key::<R>(key), Zeroizing::new(R::encode_value(value)));
         let before = self.trees.get_mut(R::TREE).insert(&mut self.space, &key, &value)?;
-        before.map(|value| R::decode_value(&key, &value)).transpose()
+        decoded_value::<R>(&key, before)
     }
 
     /// Removes a record; returns its value.
@@ -115,9 +116,9 @@ impl Registry {
 
     /// As [`Registry::remove`], but keeps every page in memory.
     pub(super) fn remove_kept<R: Record>(&mut self, key: &R::Key) -> Result<Option<R::Value>> {
-        let key = R::encode_key(key);
+        let key = encoded_key::<R>(key);
         let before = self.trees.get_mut(R::TREE).remove(&mut self.space, &key)?;
-        before.map(|value| R::decode_value(&key, &value)).transpose()
+        decoded_value::<R>(&key, before)
     }
 
     /// Number of records in a tree.
@@ -216,19 +217,19 @@ impl Registry {
 
 impl ReadRecords for Registry {
     fn floor<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>> {
-        let found = self.trees.get(R::TREE).floor(&self.space, &R::encode_key(key))?;
+        let found = self.trees.get(R::TREE).floor(&self.space, &encoded_key::<R>(key))?;
         read_through::<R>(found)
     }
 
     fn ceiling<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>> {
-        let found = self.trees.get(R::TREE).ceiling(&self.space, &R::encode_key(key))?;
+        let found = self.trees.get(R::TREE).ceiling(&self.space, &encoded_key::<R>(key))?;
         read_through::<R>(found)
     }
 
     fn get<R: Record>(&self, key: &R::Key) -> Result<Option<R::Value>> {
-        let key = R::encode_key(key);
+        let key = encoded_key::<R>(key);
         let found = self.trees.get(R::TREE).get(&self.space, &key)?;
-        found.map(|value| R::decode_value(&key, &value)).transpose()
+        decoded_value::<R>(&key, found)
     }
 }
 

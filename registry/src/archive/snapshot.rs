@@ -10,7 +10,9 @@ use super::Inner;
 use super::pages::load_page;
 use super::registry::TRASH_COUNTER;
 use crate::error::Result;
-use crate::records::{ReadRecords, Record, Streams, read_through, reserved_index};
+use crate::records::{
+    ReadRecords, Record, Streams, decoded_value, encoded_key, read_through, reserved_index,
+};
 use crate::tree::{Page, PageExpectation, PageStore, TreeReader};
 
 /// One committed state of an archive. While it is held, nothing that it names is reused; a data block that a
@@ -63,16 +65,16 @@ impl PageStore for Snapshot {
 
 impl ReadRecords for Snapshot {
     fn get<R: Record>(&self, key: &R::Key) -> Result<Option<R::Value>> {
-        let key = R::encode_key(key);
+        let key = encoded_key::<R>(key);
         let found = self.reader::<R>().get(&key)?;
-        found.map(|value| R::decode_value(&key, &value)).transpose()
+        decoded_value::<R>(&key, found)
     }
 
     fn floor<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>> {
-        read_through::<R>(self.reader::<R>().floor(&R::encode_key(key))?)
+        read_through::<R>(self.reader::<R>().floor(&encoded_key::<R>(key))?)
     }
 
     fn ceiling<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>> {
-        read_through::<R>(self.reader::<R>().ceiling(&R::encode_key(key))?)
+        read_through::<R>(self.reader::<R>().ceiling(&encoded_key::<R>(key))?)
     }
 }

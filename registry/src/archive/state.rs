@@ -6,9 +6,10 @@ use std::sync::Arc;
 use ar7_engine::Class;
 use ar7_engine::format::{MetaSlot, Run, StoredStream, StreamLayout};
 use ar7_engine::store::Writer;
-use uuid::{ContextV7, Timestamp, Uuid};
+use uuid::Uuid;
 
 use super::flush;
+use super::identities::Identities;
 use super::pages::PageCache;
 use super::registry::Registry;
 use super::trash;
@@ -34,7 +35,7 @@ pub(crate) struct State {
     pub(super) epoch: u64,
     dirty_blocks: usize,
     pub(super) dirty_blocks_max: usize,
-    identities: ContextV7,
+    identities: Identities,
     /// A failure that nobody was there to be told of: the next commit returns it.
     pub(super) failed: Option<Error>,
 }
@@ -51,7 +52,7 @@ impl State {
             epoch: 0,
             dirty_blocks: 0,
             dirty_blocks_max: DIRTY_BLOCKS_MAX,
-            identities: ContextV7::new(),
+            identities: Identities::default(),
             failed: None,
         };
         state.take_slot(&slot);
@@ -78,10 +79,10 @@ impl State {
         }
     }
 
-    /// A new identity, above all that this thread issued before, so that registering appends at the right edge.
+    /// A new identity, above all that were issued before, so that registering appends at the right edge.
     pub(super) fn new_identity(&mut self) -> Result<Uuid> {
         loop {
-            let identity = Uuid::new_v7(Timestamp::now(&self.identities));
+            let identity = self.identities.next()?;
             if !self.is_taken(identity)? {
                 return Ok(identity);
             }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use ar7_engine::mistakes::Mistake;
 use ar7_engine::{Check, Class, Error as EngineError};
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use super::lookup::{TARGET_MAX, inode_in, lookup_in, not_directory};
 use super::{INODE_COUNTER, Names};
@@ -243,7 +244,7 @@ impl Names<'_> {
 /// The removal of a tree, a name at a time.
 struct Removal {
     /// Directories from the one that holds the tree down to the entry that goes next.
-    path: Vec<(InodeNumber, Vec<u8>)>,
+    path: Vec<(InodeNumber, Zeroizing<Vec<u8>>)>,
     above: HashSet<InodeNumber>,
     removed: u64,
 }
@@ -251,7 +252,7 @@ struct Removal {
 impl Removal {
     fn new(directory: InodeNumber, name: &[u8]) -> Removal {
         Removal {
-            path: vec![(directory, name.to_vec())],
+            path: vec![(directory, Zeroizing::new(name.to_vec()))],
             above: HashSet::from([directory]),
             removed: 0,
         }
@@ -262,7 +263,7 @@ impl Removal {
         while let Some((directory, name)) = self.path.last() {
             let entry = names
                 .lookup(*directory, name)?
-                .ok_or_else(|| Error::NoEntry { path: name.clone() })?;
+                .ok_or_else(|| Error::NoEntry { path: name.to_vec() })?;
             // A directory goes when the first of its entries is looked for and there is none.
             if entry.kind == EntryType::Directory
                 && let Some(child) = names.list(entry.inode, None, 1)?.pop()
@@ -270,7 +271,7 @@ impl Removal {
                 if !self.above.insert(entry.inode) {
                     return Err(circle(entry.inode));
                 }
-                self.path.push((entry.inode, child.name));
+                self.path.push((entry.inode, Zeroizing::new(child.name)));
                 continue;
             }
             names.remove(*directory, name)?;
@@ -486,7 +487,7 @@ fn is_below(state: &State, directory: InodeNumber, inside: InodeNumber) -> Resul
             if value.kind == EntryType::Directory {
                 waiting.push(value.inode);
             }
-            key.name = [&found.name[..], &[0]].concat();
+            key = NameKey { directory, name: [&found.name[..], &[0]].concat() };
         }
     }
     Ok(false)

@@ -71,12 +71,16 @@ impl Names<'_> {
         let mut name = after.map_or(Vec::new(), |after| [after, &[0]].concat());
         while entries.len() < limit {
             let key = NameKey { directory, name };
-            let Some((key, value)) = self.ceiling::<NameRecords>(&key)? else { break };
+            let Some((mut key, value)) = self.ceiling::<NameRecords>(&key)? else { break };
             if key.directory != directory {
                 break;
             }
             name = [&key.name[..], &[0]].concat();
-            entries.push(Entry { name: key.name, inode: value.inode, kind: value.kind });
+            entries.push(Entry {
+                name: std::mem::take(&mut key.name),
+                inode: value.inode,
+                kind: value.kind,
+            });
         }
         Ok(entries)
     }

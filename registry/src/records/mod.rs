@@ -15,6 +15,7 @@ pub use streams::{Extent, ExtentKey, Extents, Streams, extent_key_layout, extent
 
 use ar7_engine::{Check, Error as EngineError};
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use crate::archive::RESERVED_STREAMS;
 use crate::error::Result;
@@ -55,7 +56,22 @@ pub(crate) trait ReadRecords {
 pub(crate) fn read_through<R: Record>(
     found: Option<(Vec<u8>, Vec<u8>)>,
 ) -> Result<Option<(R::Key, R::Value)>> {
-    found.map(|(key, value)| Ok((R::decode_key(&key)?, R::decode_value(&key, &value)?))).transpose()
+    let Some(found) = found else { return Ok(None) };
+    let (key, value) = (Zeroizing::new(found.0), Zeroizing::new(found.1));
+    Ok(Some((R::decode_key(&key)?, R::decode_value(&key, &value)?)))
+}
+
+/// Encodes a key to look for. It may be a name, and is wiped when it is dropped.
+pub(crate) fn encoded_key<R: Record>(key: &R::Key) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(R::encode_key(key))
+}
+
+/// Decodes a value that was found, and wipes its bytes: the target of a link may be among them.
+pub(crate) fn decoded_value<R: Record>(
+    key: &[u8],
+    found: Option<Vec<u8>>,
+) -> Result<Option<R::Value>> {
+    found.map(|value| R::decode_value(key, &Zeroizing::new(value))).transpose()
 }
 
 /// UUID of a reserved stream.

@@ -4,6 +4,7 @@ use ar7_engine::format::Timestamp;
 use ar7_engine::mistakes::Mistake;
 use ar7_engine::{Check, Error as EngineError, Value};
 use uuid::Uuid;
+use zeroize::Zeroize;
 
 use super::{Record, exactly};
 use crate::error::{Error, Result};
@@ -14,6 +15,9 @@ pub const NAME_MAX: usize = 255;
 
 /// Longest symbolic link target that is kept in the inode; a longer one is kept in a stream.
 pub const INLINE_TARGET_MAX: usize = 512;
+
+/// Length of the known fields of an inode at most, with their heads, the target of a link left out.
+const KNOWN_FIELDS_MAX: usize = 128;
 
 /// Permission bits of a mode.
 pub const MODE_MAX: u32 = 0o7777;
@@ -103,6 +107,12 @@ pub struct NameKey {
     pub directory: InodeNumber,
     /// The name. Empty only to look for the first one.
     pub name: Vec<u8>,
+}
+
+impl Drop for NameKey {
+    fn drop(&mut self) {
+        self.name.zeroize();
+    }
 }
 
 /// What a name names.
@@ -212,24 +222,31 @@ impl Record for Inodes {
         let Attributes { mode, uid, gid, modified } = inode.attributes;
         let seconds = modified.seconds.to_be_bytes();
         let modified = [&seconds[..], &modified.nanoseconds.to_be_bytes()].concat();
-        let mut fields = vec![
-            (tag::KIND, vec![inode.kind as u8]),
-            (tag::MODE, mode.to_be_bytes().to_vec()),
-            (tag::UID, uid.to_be_bytes().to_vec()),
-            (tag::GID, gid.to_be_bytes().to_vec()),
-            (tag::MODIFIED, modified),
-            (tag::SIZE, inode.size.to_be_bytes().to_vec()),
-            (tag::LINKS, inode.links.to_be_bytes().to_vec()),
-        ];
-        fields.extend(inode.target.iter().map(|target| (tag::TARGET, target.clone())));
-        fields.extend(inode.stream.iter().map(|id| (tag::STREAM, id.as_bytes().to_vec())));
-        fields.extend(inode.unknown.iter().cloned());
-        let mut bytes = Vec::new();
-        for (tag, field) in fields {
+        let unknown = inode.unknown.iter().map(|(_, field)| tag_layout::SIZE + field.len());
+        let target = inode.target.as_ref().map_or(0, Vec::len);
+        // All of the room at once: a vector that grows leaves copies of the target behind.
+        let mut bytes = Vec::with_capacity(KNOWN_FIELDS_MAX + target + unknown.sum::<usize>());
+        let mut put = |tag: u16, field: &[u8]| {
             let length = u16::try_from(field.len()).expect("fields of an inode are short");
             bytes.extend_from_slice(&tag.to_be_bytes());
             bytes.extend_from_slice(&length.to_be_bytes());
-            bytes.extend_from_slice(&field);
+            bytes.extend_from_slice(field);
+        };
+        put(tag::KIND, &[inode.kind as u8]);
+        put(tag::MODE, &mode.to_be_bytes());
+        put(tag::UID, &uid.to_be_bytes());
+        put(tag::GID, &gid.to_be_bytes());
+        put(tag::MODIFIED, &modified);
+        put(tag::SIZE, &inode.size.to_be_bytes());
+        put(tag::LINKS, &inode.links.to_be_bytes());
+        if let Some(target) = &inode.target {
+            put(tag::TARGET, target);
+        }
+        if let Some(stream) = &inode.stream {
+            put(tag::STREAM, stream.as_bytes());
+        }
+        for (tag, field) in &inode.unknown {
+            put(*tag, field);
         }
         bytes
     }

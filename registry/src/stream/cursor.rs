@@ -17,7 +17,7 @@ impl Stream {
     pub fn block(&mut self) -> Result<Option<Block>> {
         let mut block = self.read_block(self.index)?;
         if let (Some(block), Some((data, _))) = (&mut block, &self.current) {
-            block.data.clone_from(data);
+            block.data.copy_from_slice(&data[..]);
         }
         Ok(block)
     }

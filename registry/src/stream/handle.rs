@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ar7_engine::format::{Block, BlockHead, BlockIndex, DATA_SIZE, Data, Position, StoredStream};
+use ar7_engine::format::{Block, BlockHead, BlockIndex, OwnedData, Position, StoredStream};
 use ar7_engine::mistakes::Mistake;
 use arc_swap::ArcSwap;
 use uuid::Uuid;
@@ -30,7 +30,7 @@ pub struct Stream {
     /// The cursor's block.
     pub(super) index: u32,
     /// Its data, once it was looked at, and whether it was changed.
-    pub(super) current: Option<(Box<Data>, bool)>,
+    pub(super) current: Option<(OwnedData, bool)>,
 }
 
 enum Backing {
@@ -192,7 +192,7 @@ impl Stream {
 
     /// One block, whole, with the links that it has now; none if the stream has no such block, or no longer.
     pub(super) fn read_block(&self, index: u32) -> Result<Option<Block>> {
-        let mut data: Box<Data> = Box::new([0; DATA_SIZE]);
+        let mut data = OwnedData::zeroed();
         let links = match &self.backing {
             Backing::Writing { .. } => self.look(|open, registry| {
                 if index >= open.count {

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use ar7_engine::Error as EngineError;
 use ar7_engine::format::{
-    BLOCKS_MAX, DATA_SIZE, DATA_SIZE_U64, Data, Position, RESERVED_BLOCKS, Run, StoredStream,
+    BLOCKS_MAX, DATA_SIZE, DATA_SIZE_U64, Data, OwnedData, Position, RESERVED_BLOCKS, Run,
+    StoredStream,
 };
 use ar7_engine::mistakes::Mistake;
 
@@ -30,7 +31,7 @@ pub(crate) struct OpenStream {
     /// Number of bytes.
     pub(crate) length: u64,
     /// Blocks that were changed or added since they were sealed.
-    pub(crate) dirty: BTreeMap<u32, Box<Data>>,
+    pub(crate) dirty: BTreeMap<u32, OwnedData>,
     /// Position of the first block that is not sealed, where its predecessor already names it.
     pub(crate) reserved_tail: Option<Position>,
     /// Whether a handle is open.
@@ -104,7 +105,7 @@ impl OpenStream {
     /// The data of one block, to be changed.
     pub(crate) fn block_mut(&mut self, registry: &Registry, index: u32) -> Result<&mut Data> {
         if !self.dirty.contains_key(&index) {
-            let mut data = Box::new([0; DATA_SIZE]);
+            let mut data = OwnedData::zeroed();
             self.read_block(registry, index, &mut data)?;
             self.dirty.insert(index, data);
         }
@@ -151,8 +152,8 @@ impl OpenStream {
                 self.push_block(registry, rest)?
             } else if within == 0 && rest.len() >= DATA_SIZE {
                 // Nothing of the old block is left, so it need not be read.
-                let data: Box<Data> = Box::new(rest[..DATA_SIZE].try_into().expect("a block"));
-                self.dirty.insert(index, data);
+                let data = rest[..DATA_SIZE].try_into().expect("a block");
+                self.dirty.insert(index, OwnedData::copy_of(data));
                 self.changed = true;
                 DATA_SIZE
             } else {
@@ -175,7 +176,7 @@ impl OpenStream {
             // The old last block will name the new one.
             self.block_mut(registry, self.count - 1)?;
         }
-        let mut data = Box::new([0; DATA_SIZE]);
+        let mut data = OwnedData::zeroed();
         let taken = copy_part(&mut data[..], bytes);
         self.dirty.insert(self.count, data);
         self.count += 1;
@@ -211,7 +212,7 @@ impl OpenStream {
             // Bytes beyond the end, left by a longer past or by `extend`, must not show.
             self.block_mut(registry, index)?[within..].fill(0);
             for beyond in index + 1..self.count {
-                self.dirty.insert(beyond, Box::new([0; DATA_SIZE]));
+                self.dirty.insert(beyond, OwnedData::zeroed());
             }
         }
         let blocks = count_for(length)?;

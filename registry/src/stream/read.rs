@@ -2,7 +2,7 @@
 
 use ar7_engine::PlantedFault;
 use ar7_engine::crypto::KeyKind;
-use ar7_engine::format::{BlockHead, DATA_SIZE, Position, StoredStream};
+use ar7_engine::format::{BlockHead, DATA_SIZE, OwnedData, Position, StoredStream};
 use ar7_engine::store::{Redirects, Store};
 use ar7_engine::{Check, Error as EngineError};
 use uuid::Uuid;
@@ -64,8 +64,8 @@ pub(crate) fn read_blocks<R: ReadRecords>(
     let whole = u32::try_from(bytes.len() / DATA_SIZE).unwrap_or(u32::MAX);
     let count = most.min(segment.run.count());
     if within > 0 || whole == 0 || count == 0 {
-        let mut data = [0; DATA_SIZE];
-        read_segment(reading, &expected, 1, &mut data)?;
+        let mut data = OwnedData::zeroed();
+        read_segment(reading, &expected, 1, &mut data[..])?;
         let part = &data[within..];
         let length = part.len().min(bytes.len());
         bytes[..length].copy_from_slice(&part[..length]);

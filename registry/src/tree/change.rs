@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ar7_engine::Error as EngineError;
 use ar7_engine::format::{BlockRef, DEPTH_MAX};
 use ar7_engine::mistakes::Mistake;
+use zeroize::Zeroizing;
 
 use super::cursor::{Cursor, PageHandle, load};
 use super::page::{CAPACITY, Child, Page, UNDERFULL, cell_size};
@@ -122,7 +123,13 @@ impl Tree {
 
     /// Splits a page into which a cell does not fit. At the end of a page only the new cell goes right: ascending
     /// keys then leave full pages behind.
-    fn split(&mut self, number: u32, cell: usize, key: &[u8], value: &[u8]) -> (Vec<u8>, Page) {
+    fn split(
+        &mut self,
+        number: u32,
+        cell: usize,
+        key: &[u8],
+        value: &[u8],
+    ) -> (Zeroizing<Vec<u8>>, Page) {
         let page = self.page(number);
         let level = page.level();
         let mut cells = cells_of(page);
@@ -321,15 +328,15 @@ fn middle_of(cells: &[Cell<'_>]) -> usize {
 
 /// The key that divides two pages. For leaves the shortest that does; for branches the right side's first,
 /// which is not needed there any more.
-fn separator_of(level: u8, left: &[Cell<'_>], right: &mut [Cell<'_>]) -> Vec<u8> {
+fn separator_of(level: u8, left: &[Cell<'_>], right: &mut [Cell<'_>]) -> Zeroizing<Vec<u8>> {
     let first = right[0].0;
     if level > 0 {
         right[0].0 = &[];
-        return first.to_vec();
+        return Zeroizing::new(first.to_vec());
     }
     let last = left[left.len() - 1].0;
     let common = first.iter().zip(last).take_while(|(a, b)| a == b).count();
-    first[..=common].to_vec()
+    Zeroizing::new(first[..=common].to_vec())
 }
 
 fn check_size(what: &'static str, found: usize, allowed: usize) -> Result<()> {

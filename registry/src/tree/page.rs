@@ -4,7 +4,7 @@
 //! offsets. There is one way to lay out a given list of cells, so a page that parses is
 //! encoded as it was found.
 
-use ar7_engine::format::{BlockRef, DATA_SIZE, Data, Field, Position};
+use ar7_engine::format::{BlockRef, DATA_SIZE, Data, Field, OwnedData, Position};
 use ar7_engine::mistakes::Mistake;
 use ar7_engine::{Check, Error as EngineError, Value};
 
@@ -67,14 +67,14 @@ impl Child {
 /// A page of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    data: Box<Data>,
+    data: OwnedData,
     tree: TreeId,
 }
 
 impl Page {
     /// An empty page. It gets a cell before anybody else sees it.
     pub(super) fn new(tree: TreeId, level: u8) -> Page {
-        let mut data = Box::new([0; DATA_SIZE]);
+        let mut data = OwnedData::zeroed();
         let tag = if level == 0 { LEAF } else { BRANCH };
         let number = u8::try_from(tree.index()).expect("seven trees");
         page_layout::TAG.put(&mut data[..], &[tag]);
@@ -87,7 +87,7 @@ impl Page {
 
     /// Checks the data of a block that should be a page: everything that reading it relies on.
     pub fn parse(position: Position, data: &Data, expect: PageExpectation) -> Result<Page> {
-        let page = Page { data: Box::new(*data), tree: expect.tree };
+        let page = Page { data: OwnedData::copy_of(data), tree: expect.tree };
         page.check(expect).map_err(|(check, expected, found)| {
             EngineError::damaged(position, check, expected, found)
         })?;

@@ -38,7 +38,7 @@ impl Verifier<'_> {
                 directory = Some(key.directory);
                 verifier.check_directory(key.directory);
             }
-            verifier.check_name(key, value);
+            verifier.check_name(&key, value);
         });
         self.walk::<Inodes>(&mut |verifier, number, inode| verifier.check_inode(number, &inode));
         self.check_circles();
@@ -68,19 +68,19 @@ impl Verifier<'_> {
         }
     }
 
-    fn check_name(&mut self, key: NameKey, value: NameValue) {
+    fn check_name(&mut self, key: &NameKey, value: NameValue) {
         let NameValue { inode: number, kind } = value;
         let found = self.snapshot.get::<Inodes>(&number);
         let directory = key.directory.0;
-        let subject = Subject::Name { directory, name: key.name };
+        let subject = || Subject::Name { directory, name: key.name.clone() };
         if number == InodeNumber::ROOT {
-            return self.disagree(subject, Check::Name, "an inode below the root", number.0);
+            return self.disagree(subject(), Check::Name, "an inode below the root", number.0);
         }
         match found {
             Ok(Some(inode)) if inode.kind != kind => {
-                self.disagree(subject.clone(), Check::Name, kind.name(), inode.kind.name());
+                self.disagree(subject(), Check::Name, kind.name(), inode.kind.name());
             }
-            Ok(None) => self.disagree(subject.clone(), Check::Name, "an inode", number.0),
+            Ok(None) => self.disagree(subject(), Check::Name, "an inode", number.0),
             Ok(Some(_)) | Err(_) => {}
         }
         if kind == EntryType::Directory {
@@ -90,7 +90,7 @@ impl Verifier<'_> {
                     vacant.insert(directory);
                 }
                 Entry::Occupied(_) => {
-                    self.disagree(subject, Check::Name, "one name for a directory", number.0);
+                    self.disagree(subject(), Check::Name, "one name for a directory", number.0);
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use ar7_engine::format::{BlockRef, Run};
 use ar7_engine::{Check, Error as EngineError, Value};
+use zeroize::Zeroizing;
 
 use super::{Subject, Verifier};
 use crate::archive::read_page;
@@ -11,8 +12,8 @@ use crate::tree::{Page, PageExpectation, TreeId};
 /// Keys that a page's cells lie between: not below the first, below the second.
 #[derive(Clone, Default)]
 struct Bounds {
-    low: Vec<u8>,
-    high: Option<Vec<u8>>,
+    low: Zeroizing<Vec<u8>>,
+    high: Option<Zeroizing<Vec<u8>>>,
 }
 
 /// What is done with each record of a tree.
@@ -60,9 +61,13 @@ impl<'a> Verifier<'a> {
         for cell in 0..page.count() {
             if page.is_branch() {
                 let inner = Bounds {
-                    low: if cell == 0 { bounds.low.clone() } else { page.key(cell).to_vec() },
+                    low: if cell == 0 {
+                        bounds.low.clone()
+                    } else {
+                        Zeroizing::new(page.key(cell).to_vec())
+                    },
                     high: if cell + 1 < page.count() {
-                        Some(page.key(cell + 1).to_vec())
+                        Some(Zeroizing::new(page.key(cell + 1).to_vec()))
                     } else {
                         bounds.high.clone()
                     },
@@ -107,7 +112,7 @@ impl<'a> Verifier<'a> {
             bounds.high.clone().filter(|bound| high >= &bound[..]).map(|bound| (bound, high))
         };
         if let Some((expected, found)) = outside {
-            let (expected, found) = (Value::Bytes(expected), Value::Bytes(found.to_vec()));
+            let (expected, found) = (Value::Bytes(expected.to_vec()), Value::Bytes(found.to_vec()));
             self.disagree(subject.clone(), Check::KeyOrder, expected, found);
         }
     }

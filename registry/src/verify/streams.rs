@@ -9,6 +9,7 @@ use ar7_engine::format::{
 };
 use ar7_engine::{Check, Error as EngineError};
 use rayon::prelude::*;
+use zeroize::Zeroize;
 
 use super::{Subject, Verifier};
 use crate::archive::Snapshot;
@@ -188,5 +189,8 @@ fn open(
     assert!(run.start().get() >= RESERVED_BLOCKS, "reserved blocks are accounted for already");
     let check = |within: u32, head: &BlockHead| check_head(expected, place + within, head);
     let redirects = &snapshot.commit().redirects;
-    snapshot.store().read_run(redirects, KeyKind::Data, run, segment.generation, data, check)
+    let outcome =
+        snapshot.store().read_run(redirects, KeyKind::Data, run, segment.generation, data, check);
+    data[..].zeroize();
+    outcome
 }

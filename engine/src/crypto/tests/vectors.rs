@@ -92,8 +92,8 @@ fn keys_are_derived_from_master_key_and_archive() {
         ("ar7 v1 header", "83605bc2fb3b8cf09b8c657864d75a06ca9a78b98d06393ec3169b7f9b21f510"),
     ];
     for (purpose, key) in expected {
-        assert_eq!(master().derive(ARCHIVE, purpose)[..], hex(key), "{purpose}");
-        assert_ne!(master().derive(Uuid::nil(), purpose)[..], hex(key), "{purpose}");
+        assert_eq!(master().derive(ARCHIVE, purpose).bytes(), hex(key), "{purpose}");
+        assert_ne!(master().derive(Uuid::nil(), purpose).bytes(), hex(key), "{purpose}");
     }
     let key = HeaderKey::derive(&master(), ARCHIVE);
     let mac = "610c3b4ab3af972a5bf935cf57f9581cb21dcd7df1063770d9504841e1bb131e";
