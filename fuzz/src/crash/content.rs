@@ -91,7 +91,9 @@ impl Content {
             let identity = stored.record.identity;
             content.streams.insert(identity, bytes_of(&archive.read_stream(identity)?)?);
         }
-        for index in 0..RESERVED_STREAMS {
+        let snapshot = archive.snapshot();
+        let reserved = &snapshot.commit().slot.reserved_streams;
+        for index in (0..RESERVED_STREAMS).filter(|&index| reserved[index].record.count > 0) {
             match archive.reserved_stream(index) {
                 Ok(stream) if stream.len()? > 0 => {
                     content.streams.insert(stream.identity(), bytes_of(&stream)?);
