@@ -68,10 +68,15 @@ const fn fault(function: &'static str, way: Way) -> Fault {
 }
 
 /// Faults of calls that go through the C library.
-const BY_LIBRARY: [Fault; 9] = [
+const BY_LIBRARY: [Fault; 13] = [
     fault("pwrite64", EIO),
     fault("pwrite64", ENOSPC),
     Fault { function: "pwrite64", way: Way::Half, codes: DONE },
+    // Large runs go past the page cache; where that is refused, through it.
+    fault("pwrite64_direct", EIO),
+    fault("pwrite64_direct", ENOSPC),
+    Fault { function: "pwrite64_direct", way: Way::Half, codes: DONE },
+    Fault { function: "pwrite64_direct", way: Way::Error("EINVAL", 22), codes: DONE },
     fault("fdatasync", EIO),
     fault("fdatasync", ENOSPC),
     fault("fsync", EIO),
@@ -186,6 +191,9 @@ impl Campaign {
         }
         let Fault { function, way, .. } = fault;
         println!("io-errors: {function} {way:?}: {injected}");
+        if injected == 0 {
+            return Err(Error::Fault(format!("the program never calls {function}")));
+        }
         Ok(injected)
     }
 

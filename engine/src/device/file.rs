@@ -11,6 +11,7 @@ use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
+use super::direct::Direct;
 use super::{Device, bytes_u64, device_bytes, fitting, lock, refused, region_end, write_back};
 use crate::format::{BLOCK_SIZE_U64, Position, Run};
 use crate::{Error, Result};
@@ -29,12 +30,14 @@ pub enum Access {
 
 /// A device in a file, read and written by `pread` and `pwrite`.
 ///
-/// One descriptor does everything, from before the first write to the last sync: a failure of
+/// One descriptor does everything but large writes, from before the first write to the last sync: a failure of
 /// the disk that some write met is reported to the descriptors open at that time, and to no
 /// later one.
 #[derive(Debug)]
 pub struct FileDevice {
     file: File,
+    /// For large runs. What it is told of a failing disk, it returns at once.
+    direct: Direct,
     path: Option<PathBuf>,
     access: Access,
     /// The length as last seen; what lies beyond is not read. Stored under `resizing` only.
@@ -115,6 +118,12 @@ impl FileDevice {
         Err(Error::Truncated { expected_bytes, found_bytes: self.length_bytes()? })
     }
 
+    /// The way past the page cache.
+    #[cfg(test)]
+    pub(super) fn direct(&self) -> &Direct {
+        &self.direct
+    }
+
     /// A device on a file system that cannot reserve storage, for tests of growth by zeros.
     #[cfg(test)]
     pub(super) fn without_reserving(self) -> FileDevice {
@@ -131,6 +140,7 @@ impl FileDevice {
         }
         Ok(FileDevice {
             file,
+            direct: Direct::default(),
             path: None,
             access,
             known_bytes: AtomicU64::new(metadata.len()),
@@ -152,6 +162,25 @@ impl FileDevice {
             Access::Read => Err(Error::ReadOnly),
             Access::ReadWrite => Ok(()),
         }
+    }
+
+    /// Checks that blocks may be written, does it, and counts them unless it was not done.
+    fn written(
+        &self,
+        start: Position,
+        bytes: &[u8],
+        write: impl FnOnce() -> io::Result<bool>,
+    ) -> Result<bool> {
+        self.must_be_writable()?;
+        let end = region_end(start, bytes.len(), self.known_bytes())?;
+        let blocks = bytes_u64(bytes.len()) / BLOCK_SIZE_U64;
+        let is_written = must_be_allowed(end)
+            .and_then(|()| write())
+            .map_err(|error| self.refused("write", blocks, error))?;
+        if is_written {
+            self.unsynced_blocks.fetch_add(blocks, Ordering::Relaxed);
+        }
+        Ok(is_written)
     }
 
     fn resizing(&self) -> MutexGuard<'_, ()> {
@@ -198,15 +227,22 @@ impl Device for FileDevice {
         self.read_at(start.offset(), bytes)
     }
 
+    fn read_again(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
+        region_end(start, bytes.len(), self.known_bytes())?;
+        // What cannot be read so is read as ever, which tells what is wrong.
+        match self.direct.read(start.offset(), bytes) {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => self.read_at(start.offset(), bytes),
+        }
+    }
+
     fn write(&self, start: Position, bytes: &[u8]) -> Result<()> {
-        self.must_be_writable()?;
-        let end = region_end(start, bytes.len(), self.known_bytes())?;
-        let blocks = bytes_u64(bytes.len()) / BLOCK_SIZE_U64;
-        must_be_allowed(end)
-            .and_then(|()| self.file.write_all_at(bytes, start.offset()))
-            .map_err(|error| self.refused("write", blocks, error))?;
-        self.unsynced_blocks.fetch_add(blocks, Ordering::Relaxed);
-        Ok(())
+        self.written(start, bytes, || self.file.write_all_at(bytes, start.offset()).map(|()| true))
+            .map(drop)
+    }
+
+    fn write_past_cache(&self, start: Position, bytes: &[u8]) -> Result<bool> {
+        self.written(start, bytes, || self.direct.write(&self.file, start.offset(), bytes))
     }
 
     fn sync(&self) -> Result<()> {

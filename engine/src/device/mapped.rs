@@ -111,11 +111,15 @@ impl Device for MappedDevice {
     }
 
     fn read_again(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
-        self.file.read(start, bytes)
+        self.file.read_again(start, bytes)
     }
 
     fn write(&self, start: Position, bytes: &[u8]) -> Result<()> {
         self.file.write(start, bytes)
+    }
+
+    fn write_past_cache(&self, start: Position, bytes: &[u8]) -> Result<bool> {
+        self.file.write_past_cache(start, bytes)
     }
 
     fn sync(&self) -> Result<()> {

@@ -5,6 +5,7 @@
 //! believes nothing about the bytes.
 
 mod create;
+mod direct;
 mod file;
 mod gate;
 mod guard;
@@ -25,6 +26,7 @@ use crate::format::{BLOCK_SIZE, BLOCK_SIZE_U64, BLOCKS_MAX, Position, Run};
 use crate::{Error, Result};
 
 pub use create::NewFile;
+pub(crate) use direct::AlignedBuffer;
 pub use file::{Access, FileDevice};
 pub use mapped::MappedDevice;
 pub use memory::{MemoryDevice, MemorySnapshot};
@@ -41,7 +43,8 @@ pub trait Device: Send + Sync {
     /// If `bytes` is not a whole number of blocks.
     fn read(&self, start: Position, bytes: &mut [u8]) -> Result<()>;
 
-    /// Reads like [`read`](Device::read), but from the file itself where that looked at a map.
+    /// Reads like [`read`](Device::read), but from the file itself where that looked at a map, and past the page cache
+    /// where something was written past it.
     ///
     /// # Panics
     /// If `bytes` is not a whole number of blocks.
@@ -55,6 +58,16 @@ pub trait Device: Send + Sync {
     /// # Panics
     /// If `bytes` is not a whole number of blocks.
     fn write(&self, start: Position, bytes: &[u8]) -> Result<()>;
+
+    /// Writes like [`write`](Device::write), but past the page cache where there is one: for large runs, in bytes that
+    /// begin at a multiple of 4096 in memory. False if it cannot be done; nothing is promised then of what is in the
+    /// run, which is to be written by [`write`](Device::write).
+    ///
+    /// # Panics
+    /// If `bytes` is not a whole number of blocks.
+    fn write_past_cache(&self, _start: Position, _bytes: &[u8]) -> Result<bool> {
+        Ok(false)
+    }
 
     /// Returns once everything written so far, and the length, are on stable storage.
     fn sync(&self) -> Result<()>;

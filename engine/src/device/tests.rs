@@ -3,10 +3,12 @@
 //! - nothing beyond the end of the file is ever read, and a full disk is an error that leaves the
 //!   length alone, never a signal (`limits`);
 //! - a file that is cut while it is mapped is an error too, and no signal (`guard`);
+//! - what is written past the page cache shows wherever it is read, from the moment that the write returns (`direct`);
 //! - a lock keeps every other open out, and ends with its holder;
 //! - a new file has its name only when it is whole, and replaces nothing (`create`).
 
 mod create;
+mod direct;
 mod guard;
 mod limits;
 mod model;

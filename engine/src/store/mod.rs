@@ -10,6 +10,7 @@ mod commit;
 mod create;
 mod header;
 mod open;
+mod pipeline;
 mod process;
 mod read;
 mod recover;

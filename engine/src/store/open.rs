@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use super::allocate::{Space, Views};
 use super::choose::{Chosen, Copy, GoodCopy, SLOTS, choose};
 use super::header::{OpenedHeader, check_revision, open_header};
+use super::pipeline::Buffers;
 use super::read::{BlockBuffer, read_one};
 use super::redo::RedoList;
 use super::rekey::Rekeying;
@@ -192,6 +193,7 @@ impl Writer {
             listed,
             newest: chosen.pair,
             bad_copies: chosen.bad.iter().copied().collect(),
+            buffers: Buffers::default(),
         };
         let mut slot = chosen.slot.clone();
         slot.generation = generation;

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::allocate::{Space, Urgency, Views};
 use super::choose::Pair;
+use super::pipeline::{self, Buffers, LARGE_BLOCKS};
 use super::{Redirects, RunSet, Store};
 use crate::crypto::{KeyKind, MasterKey, SealJob};
 use crate::error::{Check, Error, Result};
@@ -41,6 +42,8 @@ pub struct Writer {
     pub(super) newest: Pair,
     /// Copies of the other pair that do not open: repaired first.
     pub(super) bad_copies: HashSet<Position>,
+    /// For large writes.
+    pub(super) buffers: Buffers,
 }
 
 impl Writer {
@@ -255,6 +258,12 @@ impl Writer {
         self.sealed.extend(jobs.iter().map(|job| Run::single(job.position)));
         let generation = self.generation;
         let store = &*self.store;
+        if jobs.len() >= LARGE_BLOCKS {
+            let buffers = &mut self.buffers;
+            let outcome = pipeline::seal_and_write(store, buffers, kind, generation, jobs, targets);
+            store.poisoning(outcome)?;
+            return Ok(generation);
+        }
         let outcome = jobs
             .par_chunks(CHUNK_BLOCKS)
             .zip(targets.par_chunks(CHUNK_BLOCKS))

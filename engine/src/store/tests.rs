@@ -7,12 +7,14 @@
 //! - a change of the master key goes on after a crash, changes nothing that is read, and leaves nothing under the
 //!   old key (`rekey`), whatever an attacker, a bad sector or a header from another time does to it (`rekey_attacks`);
 //! - newer formats, wrong keys, damage, tampering, truncation and locks are told apart (`open`);
+//! - a large write leaves what a small one does, also where it fails half-way (`pipeline`);
 //! - a run that is read in batches is what its blocks are, one by one (`read`).
 
 mod choose;
 mod commit;
 mod faults;
 mod open;
+mod pipeline;
 mod read;
 mod rekey;
 mod rekey_attacks;

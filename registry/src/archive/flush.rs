@@ -57,7 +57,7 @@ fn seal_live(
     let (mut fresh, mut live) = (Vec::new(), Vec::new());
     for (&identity, stream) in open {
         let waiting = waiting_tail(stream, tails);
-        for &index in stream.dirty.keys().filter(|&&index| Some(index) != waiting) {
+        for index in stream.dirty.indices().filter(|&index| Some(index) != waiting) {
             let position = position_of(registry, stream, &placements[&identity], index)?;
             let place = Place { stream: identity, index, position };
             if registry.writer().is_fresh(position) { &mut fresh } else { &mut live }.push(place);
@@ -80,7 +80,7 @@ pub(super) fn finish(registry: &mut Registry, open: &mut OpenStreams, flush: &Fl
     record(registry, open, &flush.live, flush.live_generation)?;
     for (identity, stream) in open {
         let waiting = waiting_tail(stream, flush.tails);
-        stream.dirty.retain(|&index, _| Some(index) == waiting);
+        stream.dirty.clear_but(waiting, &registry.spares);
         stream.reserved_tail = waiting.and_then(|_| flush.placements[identity].last().copied());
     }
     Ok(())
@@ -162,7 +162,7 @@ fn jobs<'a>(
             index: BlockIndex(place.index),
             stream: place.stream,
         };
-        jobs.push(SealJob { position: place.position, head, data: &stream.dirty[&place.index] });
+        jobs.push(SealJob { position: place.position, head, data: &stream.dirty[place.index] });
     }
     Ok(jobs)
 }

@@ -15,6 +15,7 @@ use super::pages::{PageCache, load_page, page_stream};
 use super::trash;
 use crate::error::Result;
 use crate::records::{ReadRecords, Record, decoded_value, encoded_key, read_through};
+use crate::stream::SpareBlocks;
 use crate::tree::{Page, PageExpectation, PageSpace, PageStore, Tree, TreeId};
 
 /// Dirty pages that are kept in memory at most; above it they are sealed early. 4096 pages are 16 MiB.
@@ -33,6 +34,8 @@ pub(crate) struct Registry {
     /// Blocks that the trash records as free.
     pub(super) trash_blocks: u64,
     pub(super) dirty_pages_max: usize,
+    /// Memory for the changed blocks of streams.
+    pub(crate) spares: SpareBlocks,
 }
 
 /// The trees, in the order of their roots in the meta slot.
@@ -69,7 +72,8 @@ impl Registry {
         let slot = &writer.store().current().slot;
         let (trees, trash_blocks) = (Trees::open(slot), slot.counters[TRASH_COUNTER]);
         let space = WriterSpace { writer, cache, pending: HashMap::new() };
-        Registry { trees, space, trash_blocks, dirty_pages_max: DIRTY_PAGES_MAX }
+        let spares = SpareBlocks::default();
+        Registry { trees, space, trash_blocks, dirty_pages_max: DIRTY_PAGES_MAX, spares }
     }
 
     pub(crate) fn store(&self) -> &Arc<Store> {

@@ -4,15 +4,13 @@
 //! streams at once. Links are not kept with them: when a block is sealed, its neighbours'
 //! positions are known.
 
-use std::collections::BTreeMap;
-
 use ar7_engine::Error as EngineError;
 use ar7_engine::format::{
-    BLOCKS_MAX, DATA_SIZE, DATA_SIZE_U64, Data, OwnedData, Position, RESERVED_BLOCKS, Run,
-    StoredStream,
+    BLOCKS_MAX, DATA_SIZE, DATA_SIZE_U64, Data, Position, RESERVED_BLOCKS, Run, StoredStream,
 };
 use ar7_engine::mistakes::Mistake;
 
+use super::dirty::DirtyBlocks;
 use super::layout::{locate, truncate};
 use super::read::{Reading, read_blocks};
 use crate::archive::Registry;
@@ -31,7 +29,7 @@ pub(crate) struct OpenStream {
     /// Number of bytes.
     pub(crate) length: u64,
     /// Blocks that were changed or added since they were sealed.
-    pub(crate) dirty: BTreeMap<u32, OwnedData>,
+    pub(crate) dirty: DirtyBlocks,
     /// Position of the first block that is not sealed, where its predecessor already names it.
     pub(crate) reserved_tail: Option<Position>,
     /// Whether a handle is open.
@@ -47,7 +45,7 @@ impl OpenStream {
             count: stored.record.count,
             length: stored.record.length,
             stored,
-            dirty: BTreeMap::new(),
+            dirty: DirtyBlocks::default(),
             reserved_tail: None,
             held: true,
             changed: false,
@@ -73,7 +71,7 @@ impl OpenStream {
             let at = offset + done as u64;
             let (index, within) = split_offset(at)?;
             let part = &mut bytes[done..wanted];
-            done += match self.dirty.get(&index) {
+            done += match self.dirty.get(index) {
                 Some(data) => copy_part(part, &data[within..]),
                 None => self.read_sealed(registry, index, within, part)?,
             };
@@ -89,7 +87,7 @@ impl OpenStream {
         within: usize,
         bytes: &mut [u8],
     ) -> Result<usize> {
-        let next_dirty = self.dirty.range(index..).next().map_or(self.count, |(&at, _)| at);
+        let next_dirty = self.dirty.next_from(index).unwrap_or(self.count);
         let most = blocks_for(within, bytes.len()).min(next_dirty - index);
         let reading = Reading {
             store: registry.store(),
@@ -104,13 +102,13 @@ impl OpenStream {
 
     /// The data of one block, to be changed.
     pub(crate) fn block_mut(&mut self, registry: &Registry, index: u32) -> Result<&mut Data> {
-        if !self.dirty.contains_key(&index) {
-            let mut data = OwnedData::zeroed();
+        if self.dirty.get(index).is_none() {
+            let mut data = registry.spares.zeroed();
             self.read_block(registry, index, &mut data)?;
-            self.dirty.insert(index, data);
+            self.dirty.insert(index, data, &registry.spares);
         }
         self.changed = true;
-        Ok(self.dirty.get_mut(&index).expect("just put there"))
+        Ok(self.dirty.get_mut(index).expect("just put there"))
     }
 
     /// The data of one block, whole, also beyond the stream's length in bytes.
@@ -120,7 +118,7 @@ impl OpenStream {
         index: u32,
         data: &mut Data,
     ) -> Result<()> {
-        match self.dirty.get(&index) {
+        match self.dirty.get(index) {
             Some(found) => data.copy_from_slice(&found[..]),
             None => {
                 self.read_sealed(registry, index, 0, data)?;
@@ -153,7 +151,8 @@ impl OpenStream {
             } else if within == 0 && rest.len() >= DATA_SIZE {
                 // Nothing of the old block is left, so it need not be read.
                 let data = rest[..DATA_SIZE].try_into().expect("a block");
-                self.dirty.insert(index, OwnedData::copy_of(data));
+                let data = registry.spares.copy_of(data);
+                self.dirty.insert(index, data, &registry.spares);
                 self.changed = true;
                 DATA_SIZE
             } else {
@@ -176,9 +175,8 @@ impl OpenStream {
             // The old last block will name the new one.
             self.block_mut(registry, self.count - 1)?;
         }
-        let mut data = OwnedData::zeroed();
-        let taken = copy_part(&mut data[..], bytes);
-        self.dirty.insert(self.count, data);
+        let (data, taken) = registry.spares.beginning_with(bytes);
+        self.dirty.insert(self.count, data, &registry.spares);
         self.count += 1;
         self.changed = true;
         Ok(taken)
@@ -212,7 +210,7 @@ impl OpenStream {
             // Bytes beyond the end, left by a longer past or by `extend`, must not show.
             self.block_mut(registry, index)?[within..].fill(0);
             for beyond in index + 1..self.count {
-                self.dirty.insert(beyond, OwnedData::zeroed());
+                self.dirty.insert(beyond, registry.spares.zeroed(), &registry.spares);
             }
         }
         let blocks = count_for(length)?;
@@ -235,7 +233,7 @@ impl OpenStream {
         blocks: u32,
         length: u64,
     ) -> Result<()> {
-        self.dirty.split_off(&blocks);
+        self.dirty.cut(blocks, &registry.spares);
         if blocks <= self.placed()
             && let Some(tail) = self.reserved_tail.take()
         {

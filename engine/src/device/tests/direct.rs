@@ -1,0 +1,109 @@
+//! What is written past the page cache is what every way of reading shows from then on.
+
+use super::*;
+use crate::device::direct::AlignedBuffer;
+
+/// Blocks of a large run.
+const BLOCKS: u32 = 64;
+
+/// A pattern at the alignment that goes past the cache.
+fn aligned(start: u32, count: u32, salt: u8) -> AlignedBuffer {
+    let bytes = pattern(start, count, salt);
+    let mut buffer = AlignedBuffer::new(bytes.len());
+    buffer.copy_from_slice(&bytes);
+    buffer
+}
+
+/// Writes a run past the cache, or through it where the file system has no other way, as the store does.
+fn write_large(device: &dyn Device, start: u32, bytes: &[u8]) -> bool {
+    let start = Position::at(start);
+    let is_past = device.write_past_cache(start, bytes).unwrap();
+    if !is_past {
+        device.write(start, bytes).unwrap();
+    }
+    is_past
+}
+
+#[test]
+fn the_map_shows_what_was_written_past_the_cache() {
+    let (_directory, path) = file_with(&pattern(0, 2 * BLOCKS, 0));
+    let device = MappedDevice::new(open_any(&path));
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // Threads that keep the pages mapped and in the cache, and see each block as it was or as it is.
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut newest = 0;
+                while !done.load(Ordering::Relaxed) {
+                    let bytes = read_blocks(&device, BLOCKS, 64).unwrap();
+                    for (number, block) in (BLOCKS..).zip(bytes.chunks(BLOCK_SIZE)) {
+                        assert_eq!(block[..4], number.to_be_bytes());
+                    }
+                    newest = newest.max(bytes[BLOCK_SIZE - 1]);
+                }
+                assert!(newest <= 200);
+            });
+        }
+        for salt in 1..=200 {
+            let bytes = aligned(BLOCKS, BLOCKS, salt);
+            let is_past = write_large(&device, BLOCKS, &bytes);
+            assert_eq!(is_past, device.file().direct().is_open());
+            // From the moment that the write has returned there is nothing of before to be seen.
+            assert!(read_blocks(&device, BLOCKS, 64).unwrap() == bytes[..], "map, write {salt}");
+            let mut again = vec![0; bytes.len()];
+            device.read_again(Position::at(BLOCKS), &mut again).unwrap();
+            assert!(again == bytes[..], "past the map, write {salt}");
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    device.sync().unwrap();
+    let file = fs::read(path).unwrap();
+    let (before, after) = file.split_at(64 * BLOCK_SIZE);
+    assert!(before == pattern(0, BLOCKS, 0) && after == pattern(BLOCKS, BLOCKS, 200));
+}
+
+#[test]
+fn what_was_added_to_a_file_shows_when_it_was_read_before() {
+    let (_directory, path) = file_with(&pattern(0, 1, 1));
+    let device = MappedDevice::new(open_any(&path));
+    device.grow(1 + BLOCKS).unwrap();
+    assert!(read_blocks(&device, 1, 64).unwrap().iter().all(|&byte| byte == 0));
+    write_large(&device, 1, &aligned(1, BLOCKS, 2));
+    assert_eq!(read_blocks(&device, 1, 64).unwrap(), pattern(1, BLOCKS, 2));
+    // Through the cache and past it by turns.
+    device.write(Position::at(9), &pattern(9, 3, 3)).unwrap();
+    write_large(&device, 10, &aligned(10, BLOCKS - 10, 4));
+    let expected = [pattern(9, 1, 3), pattern(10, BLOCKS - 10, 4), pattern(BLOCKS, 1, 2)].concat();
+    assert_eq!(read_blocks(&device, 9, 56).unwrap(), expected);
+}
+
+#[test]
+fn what_cannot_go_past_the_cache_is_left_to_the_caller() {
+    let (_directory, path) = file_with(&pattern(0, BLOCKS, 1));
+    let device = open_any(&path);
+    let mut unaligned = AlignedBuffer::new(9 * BLOCK_SIZE);
+    let unaligned = &mut unaligned[1..=8 * BLOCK_SIZE];
+    unaligned.copy_from_slice(&pattern(8, 8, 2));
+    assert!(!device.write_past_cache(Position::at(8), unaligned).unwrap(), "not aligned");
+    write_large(&device, 0, &aligned(0, 8, 2));
+    device.direct().refuse();
+    assert!(!write_large(&device, 8, &aligned(8, 8, 2)), "once refused, for good");
+    let mut again = vec![0; 16 * BLOCK_SIZE];
+    device.read_again(Position::at(0), &mut again).unwrap();
+    assert_eq!(again, pattern(0, 16, 2));
+    assert!(!MemoryDevice::new().write_past_cache(Position::at(0), &[]).unwrap());
+}
+
+#[test]
+fn bounds_and_access_are_checked_before_anything_is_written() {
+    let (_directory, path) = file_with(&pattern(0, 8, 1));
+    let bytes = aligned(4, 8, 2);
+    let beyond = open_any(&path).write_past_cache(Position::at(4), &bytes);
+    let (expected_bytes, found_bytes) = (12 * BLOCK_SIZE_U64, 8 * BLOCK_SIZE_U64);
+    assert!(matches!(beyond, Err(Error::Truncated { expected_bytes: e, found_bytes: f })
+        if e == expected_bytes && f == found_bytes));
+    let reader = FileDevice::open(&path, Access::Read).unwrap();
+    let refused = reader.write_past_cache(Position::at(0), &bytes);
+    assert!(matches!(refused, Err(Error::ReadOnly)));
+    assert_eq!(fs::read(path).unwrap(), pattern(0, 8, 1));
+}

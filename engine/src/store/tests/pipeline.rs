@@ -1,0 +1,135 @@
+//! Large writes, sealed and written side by side: what is in the file is what small writes put there, and a failure
+//! half-way is one like any other.
+
+use super::faults::{Fault, Faulty, assert_poisoned};
+use super::*;
+use crate::error::Error;
+use crate::format::{BlockIndex, Generation, Run};
+use crate::store::pipeline::LARGE_BLOCKS;
+
+/// Blocks of a large write: several buffers, the last of them not full.
+const BLOCKS: u32 = 2 * 1024 + 70;
+
+fn heads() -> impl Iterator<Item = BlockHead> {
+    (0..).map(|index| BlockHead { index: BlockIndex(index), ..BlockHead::default() })
+}
+
+/// Seals a block to each position, in one call. Its data is its place in the call.
+fn write_all(writer: &mut Writer, positions: &[Position]) -> Result<Generation> {
+    let data: Vec<Data> = (0..positions.len()).map(|place| data(marked(place))).collect();
+    let jobs: Vec<SealJob<'_>> = positions
+        .iter()
+        .zip(heads())
+        .zip(&data)
+        .map(|((&position, head), data)| SealJob { position, head, data })
+        .collect();
+    writer.write_fresh(KeyKind::Data, &jobs)
+}
+
+fn marked(place: usize) -> u8 {
+    u8::try_from(place % 251).unwrap()
+}
+
+/// Each block is at its position, with its head.
+#[track_caller]
+fn check_all(store: &Store, positions: &[Position], generation: Generation) {
+    let redirects = &store.current().redirects;
+    for ((place, &position), head) in positions.iter().enumerate().zip(heads()) {
+        let block = BlockRef { position, generation };
+        let found = store.read_block(redirects, KeyKind::Data, block).unwrap();
+        assert_eq!((found.head, found.data[0]), (head, marked(place)), "block {place}");
+    }
+}
+
+fn allocated(writer: &mut Writer, count: u32) -> Vec<Position> {
+    let positions = writer.allocate_all(usize::try_from(count).unwrap(), Urgency::Ordinary);
+    positions.unwrap()
+}
+
+#[test]
+fn large_writes_leave_what_small_ones_do() {
+    let (_, store, mut writer) = create();
+    let positions = allocated(&mut writer, BLOCKS);
+    assert!(positions.len() > LARGE_BLOCKS);
+    let generation = write_all(&mut writer, &positions).unwrap();
+    check_all(&store, &positions, generation);
+    // Scattered: every second block, then those between, from the last on.
+    let more = allocated(&mut writer, BLOCKS);
+    let (even, odd): (Vec<Position>, Vec<Position>) = {
+        let numbered = |is_even: bool| {
+            let kept =
+                more.iter().enumerate().filter(move |(place, _)| (place % 2 == 0) == is_even);
+            kept.map(|(_, &position)| position).collect()
+        };
+        (numbered(true), numbered(false))
+    };
+    let scattered: Vec<Position> = even.into_iter().chain(odd.into_iter().rev()).collect();
+    let generation = write_all(&mut writer, &scattered).unwrap();
+    check_all(&store, &scattered, generation);
+    commit(&mut writer, 1).unwrap();
+    check_all(&store, &scattered, generation);
+}
+
+#[test]
+fn a_file_takes_large_writes_and_shows_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("archive");
+    let options = CreateOptions::default();
+    let (store, mut writer) = Store::create(&path, &secret(), &options).unwrap();
+    let positions = allocated(&mut writer, BLOCKS);
+    let generation = write_all(&mut writer, &positions).unwrap();
+    check_all(&store, &positions, generation);
+    // What was freed is written to again, past the pages that were just read.
+    commit(&mut writer, 1).unwrap();
+    let run = Run::new(positions[0], BLOCKS).unwrap();
+    writer.free(run);
+    writer.drain_freed();
+    commit(&mut writer, 2).unwrap();
+    writer.drain_pool();
+    writer.donate(run).unwrap();
+    let again = allocated(&mut writer, BLOCKS);
+    assert_eq!(again[0], positions[0], "the same place");
+    let newer = write_all(&mut writer, &again).unwrap();
+    assert_ne!(newer, generation);
+    check_all(&store, &again, newer);
+    commit(&mut writer, 3).unwrap();
+    writer.finish().unwrap();
+    drop(store);
+    let reopened = Store::open(&path, &secret(), OpenOptions::default()).unwrap().0;
+    check_all(&reopened, &again, newer);
+}
+
+#[test]
+fn a_failure_half_way_poisons_and_ends() {
+    for fault in [Fault::Nothing, Fault::Torn, Fault::Late] {
+        for operation in [0, 1, 4, 8] {
+            let (device, _, mut first) = create();
+            commit(&mut first, 1).unwrap();
+            first.finish().unwrap();
+            let faulty = Faulty::on(&device, fault);
+            let (store, mut writer) = writer(&faulty);
+            let positions = allocated(&mut writer, BLOCKS);
+            let kept = writer.buffers.len();
+            faulty.fail_after(operation);
+            let error = write_all(&mut writer, &positions).unwrap_err();
+            assert!(matches!(error, Error::Io { .. }), "{error}");
+            assert_poisoned(store.check_usable());
+            assert_poisoned(write_all(&mut writer, &positions));
+            assert!(writer.buffers.len() > kept, "the buffers are back");
+            drop((store, writer));
+            assert_eq!(mark(&read_only(&device)), 1);
+        }
+    }
+}
+
+#[test]
+fn buffers_are_made_once() {
+    let (_, _, mut writer) = create();
+    let positions = allocated(&mut writer, 2 * BLOCKS);
+    let (one, two) = positions.split_at(positions.len() / 2);
+    write_all(&mut writer, one).unwrap();
+    let made = writer.buffers.addresses();
+    assert!(!made.is_empty());
+    write_all(&mut writer, two).unwrap();
+    assert_eq!(writer.buffers.addresses(), made);
+}

@@ -1,0 +1,185 @@
+//! Blocks in memory, and memory for more of them.
+
+use std::ops::Index;
+use std::sync::{Mutex, PoisonError};
+
+use ar7_engine::format::{Data, OwnedData};
+
+/// The changed blocks of a stream, in order of index. Most are added at the end, which costs no search.
+#[derive(Debug, Default)]
+pub(crate) struct DirtyBlocks(Vec<(u32, OwnedData)>);
+
+impl DirtyBlocks {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn get(&self, index: u32) -> Option<&OwnedData> {
+        self.find(index).ok().map(|at| &self.0[at].1)
+    }
+
+    pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut OwnedData> {
+        self.find(index).ok().map(|at| &mut self.0[at].1)
+    }
+
+    /// Puts a block in; what was there is given to the spares.
+    pub(crate) fn insert(&mut self, index: u32, data: OwnedData, spares: &SpareBlocks) {
+        match self.find(index) {
+            Ok(at) => spares.give(std::mem::replace(&mut self.0[at].1, data)),
+            Err(at) => self.0.insert(at, (index, data)),
+        }
+    }
+
+    /// The first index from `index` on.
+    pub(crate) fn next_from(&self, index: u32) -> Option<u32> {
+        let at = self.find(index).unwrap_or_else(|at| at);
+        self.0.get(at).map(|&(index, _)| index)
+    }
+
+    pub(crate) fn indices(&self) -> impl Iterator<Item = u32> + '_ {
+        self.0.iter().map(|&(index, _)| index)
+    }
+
+    /// Drops the blocks from `index` on.
+    pub(crate) fn cut(&mut self, index: u32, spares: &SpareBlocks) {
+        let at = self.find(index).unwrap_or_else(|at| at);
+        self.0.drain(at..).for_each(|(_, data)| spares.give(data));
+    }
+
+    /// Drops every block but one.
+    pub(crate) fn clear_but(&mut self, kept: Option<u32>, spares: &SpareBlocks) {
+        let kept = kept.and_then(|kept| self.find(kept).ok());
+        if let Some(at) = kept {
+            self.0.swap(0, at);
+        }
+        let first = usize::from(kept.is_some());
+        self.0.drain(first..).for_each(|(_, data)| spares.give(data));
+    }
+
+    /// Where a block is, or where it would be.
+    fn find(&self, index: u32) -> Result<usize, usize> {
+        match self.0.last() {
+            Some(&(last, _)) if last < index => Err(self.0.len()),
+            _ => self.0.binary_search_by_key(&index, |&(index, _)| index),
+        }
+    }
+}
+
+impl Index<u32> for DirtyBlocks {
+    type Output = OwnedData;
+
+    fn index(&self, index: u32) -> &OwnedData {
+        self.get(index).expect("a block in memory")
+    }
+}
+
+/// Blocks that were flushed: their memory is used again, so that none is asked for while a long stream is written.
+/// At most as many as were in memory at once. They are wiped when the archive is closed.
+#[derive(Debug, Default)]
+pub(crate) struct SpareBlocks(Mutex<Vec<OwnedData>>);
+
+impl SpareBlocks {
+    /// A block that begins with `bytes`, as much of them as it holds, and is zeros behind them. Says how many it took.
+    pub(crate) fn beginning_with(&self, bytes: &[u8]) -> (OwnedData, usize) {
+        let (mut data, is_zeroed) = match self.spares().pop() {
+            Some(data) => (data, false),
+            None => (OwnedData::zeroed(), true),
+        };
+        let taken = bytes.len().min(data.len());
+        data[..taken].copy_from_slice(&bytes[..taken]);
+        if !is_zeroed {
+            data[taken..].fill(0);
+        }
+        (data, taken)
+    }
+
+    /// A copy of a block.
+    pub(crate) fn copy_of(&self, data: &Data) -> OwnedData {
+        self.beginning_with(data).0
+    }
+
+    /// A block of zeros.
+    pub(crate) fn zeroed(&self) -> OwnedData {
+        self.beginning_with(&[]).0
+    }
+
+    fn give(&self, data: OwnedData) {
+        self.spares().push(data);
+    }
+
+    fn spares(&self) -> std::sync::MutexGuard<'_, Vec<OwnedData>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use ar7_engine::format::DATA_SIZE;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Insert(u32, u8),
+        Cut(u32),
+        ClearBut(Option<u32>),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            8 => (0..40_u32, any::<u8>()).prop_map(|(index, byte)| Step::Insert(index, byte)),
+            1 => (0..40_u32).prop_map(Step::Cut),
+            1 => proptest::option::of(0..40_u32).prop_map(Step::ClearBut),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_are_those_of_a_map(steps in proptest::collection::vec(step(), 0..60)) {
+            let (mut blocks, spares) = (DirtyBlocks::default(), SpareBlocks::default());
+            let mut map = BTreeMap::new();
+            for step in steps {
+                match step {
+                    Step::Insert(index, byte) => {
+                        let (data, taken) = spares.beginning_with(&[byte; 10]);
+                        prop_assert_eq!(taken, 10);
+                        blocks.insert(index, data, &spares);
+                        map.insert(index, byte);
+                    }
+                    Step::Cut(index) => {
+                        blocks.cut(index, &spares);
+                        map.split_off(&index);
+                    }
+                    Step::ClearBut(kept) => {
+                        blocks.clear_but(kept, &spares);
+                        map.retain(|&index, _| Some(index) == kept);
+                    }
+                }
+                prop_assert!(blocks.indices().eq(map.keys().copied()));
+                prop_assert_eq!(blocks.len(), map.len());
+                for index in 0..41 {
+                    let next = map.range(index..).next().map(|(&next, _)| next);
+                    prop_assert_eq!(blocks.next_from(index), next);
+                    let mut expected = [0; DATA_SIZE];
+                    expected[..10].fill(map.get(&index).copied().unwrap_or_default());
+                    let found = blocks.get_mut(index).map(|data| data[..] == expected);
+                    prop_assert_eq!(found, map.get(&index).map(|_| true));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_spare_block_shows_nothing_of_what_it_was() {
+        let (mut blocks, spares) = (DirtyBlocks::default(), SpareBlocks::default());
+        blocks.insert(0, spares.copy_of(&[7; DATA_SIZE]), &spares);
+        blocks.cut(0, &spares);
+        let (data, taken) = spares.beginning_with(&[1, 2, 3]);
+        assert_eq!((&data[..4], taken), (&[1, 2, 3, 0][..], 3));
+        assert!(data[3..].iter().all(|&byte| byte == 0));
+        assert!(spares.zeroed().iter().all(|&byte| byte == 0));
+    }
+}
