@@ -6,6 +6,10 @@ use serde::Serialize;
 
 use crate::exit::Failure;
 
+/// What a pipe holds, if the system lets it: the most that Linux gives without privileges.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const PIPE_BYTES: usize = 1 << 20;
+
 /// Standard output, buffered and locked.
 pub(crate) struct Output {
     writer: BufWriter<StdoutLock<'static>>,
@@ -14,6 +18,15 @@ pub(crate) struct Output {
 }
 
 impl Output {
+    /// Locks standard output, for much to be written. If it is a pipe, it shall hold more: a reader is then waited
+    /// for less often.
+    pub(crate) fn for_much() -> Output {
+        // What is no pipe refuses, and so does a system whose limit is lower.
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let _ = rustix::pipe::fcntl_setpipe_size(io::stdout(), PIPE_BYTES);
+        Output::new()
+    }
+
     /// Locks standard output.
     pub(crate) fn new() -> Output {
         let stdout = io::stdout();

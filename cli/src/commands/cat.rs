@@ -23,7 +23,7 @@ pub(crate) fn run(common: &Common, options: &Cat) -> Result<(), Failure> {
         }
         (None, None) => None,
     };
-    let mut output = Output::new();
+    let mut output = Output::for_much();
     if let Some(stream) = stream {
         write(&stream, options, &mut output)?;
     }
