@@ -1,8 +1,13 @@
-//! Streams in an archive in memory: a random read of 4 KiB, and a small append with its commit.
+//! An archive in memory: a random read of 4 KiB, a small append with its commit, and opening, which costs the same
+//! whatever is in it.
 
 #![allow(missing_docs)]
 
 use ar7_benches::archive_in_memory;
+use ar7_engine::crypto::{RawKey, Secret};
+use ar7_engine::device::MemoryDevice;
+use ar7_engine::store::OpenOptions;
+use ar7_registry::{Archive, CreateOptions};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 const LENGTH: u64 = 64 << 20;
@@ -31,5 +36,23 @@ fn streams(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, streams);
+fn opening(criterion: &mut Criterion) {
+    for mebibytes in [1, 64] {
+        let device = MemoryDevice::new();
+        let secret = Secret::Key(RawKey::generate().expect("random bytes"));
+        let options = CreateOptions::default();
+        let archive = Archive::create_device(Box::new(device.clone()), &secret, &options);
+        let archive = archive.expect("an archive");
+        archive.new_stream().expect("a stream").set_len(mebibytes << 20).expect("space");
+        archive.close().expect("a commit");
+        criterion.bench_function(&format!("open an archive of {mebibytes} MiB"), |bencher| {
+            bencher.iter(|| {
+                let device = Box::new(device.clone());
+                Archive::open_device(device, &secret, OpenOptions::default()).expect("opens")
+            });
+        });
+    }
+}
+
+criterion_group!(benches, streams, opening);
 criterion_main!(benches);
