@@ -99,25 +99,46 @@ impl Store {
     where
         C: Fn(u32, &BlockHead) -> Result<()> + Sync,
     {
+        self.read_part_of_run(redirects, kind, (run, generation), 0, data, check)
+    }
+
+    /// The same from byte `within` of the data of the first block on, to a byte of the last one.
+    ///
+    /// # Panics
+    /// If `data` does not end in the last block, which is a bug of the caller.
+    pub fn read_part_of_run<C>(
+        &self,
+        redirects: &Redirects,
+        kind: KeyKind,
+        (run, generation): (Run, Generation),
+        within: usize,
+        data: &mut [u8],
+        check: C,
+    ) -> Result<()>
+    where
+        C: Fn(u32, &BlockHead) -> Result<()> + Sync,
+    {
         self.check_usable()?;
-        let mut parts = Vec::new();
+        let blocks = usize::try_from(run.count()).expect("a run in memory");
+        assert_eq!((within + data.len()).div_ceil(DATA_SIZE), blocks, "data of the run's blocks");
+        if run.count() <= CHUNK_BLOCKS {
+            return self.read_chunk(redirects, kind, (run, generation), within, data, &check);
+        }
+        let (first, rest) = data.split_at_mut(CHUNK_BLOCKS_USIZE * DATA_SIZE - within);
+        let rest = rest.chunks_mut(CHUNK_BLOCKS_USIZE * DATA_SIZE).map(|data| (0, data));
+        let mut parts = Vec::with_capacity(blocks.div_ceil(CHUNK_BLOCKS_USIZE));
         let (mut done, mut left) = (0, Some(run));
-        while let Some((Some(part), rest)) = left.map(|left| left.split(CHUNK_BLOCKS)) {
-            parts.push((done, part));
+        for (within, data) in std::iter::once((within, first)).chain(rest) {
+            let (part, after) = left.expect("blocks for the rest").split(CHUNK_BLOCKS);
+            let part = part.expect("a run is not empty");
+            parts.push((done, part, within, data));
             done += part.count();
-            left = rest;
+            left = after;
         }
-        let read = |(part, data): (&(u32, Run), &mut [u8])| {
-            let &(before, part) = part;
-            let check = |within: u32, head: &BlockHead| check(before + within, head);
-            self.read_chunk(redirects, kind, (part, generation), data, &check)
-        };
-        let chunks = data.chunks_mut(CHUNK_BLOCKS_USIZE * DATA_SIZE);
-        if parts.len() <= 1 {
-            return parts.iter().zip(chunks).try_for_each(read);
-        }
-        let chunks = data.par_chunks_mut(CHUNK_BLOCKS_USIZE * DATA_SIZE);
-        parts.par_iter().zip(chunks).try_for_each(read)
+        parts.into_par_iter().try_for_each(|(before, part, within, data)| {
+            let check = |place: u32, head: &BlockHead| check(before + place, head);
+            self.read_chunk(redirects, kind, (part, generation), within, data, &check)
+        })
     }
 
     fn read_chunk(
@@ -125,17 +146,18 @@ impl Store {
         redirects: &Redirects,
         kind: KeyKind,
         (run, generation): (Run, Generation),
+        within: usize,
         data: &mut [u8],
         check: &dyn Fn(u32, &BlockHead) -> Result<()>,
     ) -> Result<()> {
         SCRATCH.with_borrow_mut(|scratch| {
-            let needed = data.len() / DATA_SIZE * BLOCK_SIZE;
+            let needed = usize::try_from(run.count()).expect("a chunk is small") * BLOCK_SIZE;
             if scratch.len() < needed {
                 scratch.resize(needed, 0);
             }
             let scratch = &mut scratch[..needed];
-            let outcome =
-                self.read_into_scratch(redirects, kind, (run, generation), (scratch, data), check);
+            let part = (&mut *scratch, within, data);
+            let outcome = self.read_into_scratch(redirects, kind, (run, generation), part, check);
             // The thread stays when the archive is closed.
             scratch.zeroize();
             outcome
@@ -147,14 +169,14 @@ impl Store {
         redirects: &Redirects,
         kind: KeyKind,
         (run, generation): (Run, Generation),
-        (scratch, data): (&mut [u8], &mut [u8]),
+        (scratch, within, data): (&mut [u8], usize, &mut [u8]),
         check: &dyn Fn(u32, &BlockHead) -> Result<()>,
     ) -> Result<()> {
         // A failure to read the whole chunk may be one bad sector: each block is then read by itself.
         let whole = redirects.is_empty() && self.device.read(run.start(), scratch).is_ok();
         let mut blocks = (0..).zip(run.positions());
-        let batches = scratch.chunks_mut(BATCH_BLOCKS * BLOCK_SIZE);
-        for (bytes, data) in batches.zip(data.chunks_mut(BATCH_BLOCKS * DATA_SIZE)) {
+        let (mut skipped, mut rest) = (within, data);
+        for bytes in scratch.chunks_mut(BATCH_BLOCKS * BLOCK_SIZE) {
             let mut opened = [false; BATCH_BLOCKS];
             let opened = &mut opened[..bytes.len() / BLOCK_SIZE];
             if whole {
@@ -162,17 +184,21 @@ impl Store {
                 self.sealer.open_batch(kind, positions, bytes, opened);
             }
             let (bytes, _) = bytes.as_chunks_mut::<BLOCK_SIZE>();
-            let outcomes = bytes.iter_mut().zip(opened).zip(data.chunks_exact_mut(DATA_SIZE));
             // Blocks come last, since `zip` takes from the first before it sees that the second is at its end.
-            for (((bytes, opened), data), (within, position)) in outcomes.zip(blocks.by_ref()) {
+            for ((bytes, opened), (place, position)) in
+                bytes.iter_mut().zip(opened).zip(blocks.by_ref())
+            {
                 let block = BlockRef { position, generation };
                 let found = if *opened && generation_in(bytes) == generation {
                     reopened(position, bytes)?
                 } else {
                     read_one(&*self.device, &self.sealer, redirects, kind, block, bytes)?
                 };
-                check(within, &found.head)?;
-                data.copy_from_slice(found.data);
+                check(place, &found.head)?;
+                let found = &found.data[skipped..];
+                let (part, after) = rest.split_at_mut(found.len().min(rest.len()));
+                part.copy_from_slice(&found[..part.len()]);
+                (skipped, rest) = (0, after);
             }
         }
         Ok(())

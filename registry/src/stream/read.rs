@@ -2,12 +2,13 @@
 
 use ar7_engine::PlantedFault;
 use ar7_engine::crypto::KeyKind;
-use ar7_engine::format::{BlockHead, DATA_SIZE, OwnedData, Position, StoredStream};
+use ar7_engine::format::{BlockHead, DATA_SIZE, Position, StoredStream};
 use ar7_engine::store::{Redirects, Store};
 use ar7_engine::{Check, Error as EngineError};
 use uuid::Uuid;
 
 use super::layout::{Segment, locate};
+use super::open::blocks_for;
 use crate::error::Result;
 use crate::records::ReadRecords;
 
@@ -61,40 +62,19 @@ pub(crate) fn read_blocks<R: ReadRecords>(
         before: if index == 0 { Neighbour::None } else { Neighbour::Unknown },
         after: if at_end { Neighbour::None } else { Neighbour::Unknown },
     };
-    let whole = u32::try_from(bytes.len() / DATA_SIZE).unwrap_or(u32::MAX);
-    let count = most.min(segment.run.count());
-    if within > 0 || whole == 0 || count == 0 {
-        let mut data = OwnedData::zeroed();
-        read_segment(reading, &expected, 1, &mut data[..])?;
-        let part = &data[within..];
-        let length = part.len().min(bytes.len());
-        bytes[..length].copy_from_slice(&part[..length]);
-        return Ok(length);
-    }
-    let count = count.min(whole);
-    let length = usize::try_from(count).expect("fits the buffer") * DATA_SIZE;
-    read_segment(reading, &expected, count, &mut bytes[..length])?;
-    Ok(length)
-}
-
-fn read_segment<R: ReadRecords>(
-    reading: &Reading<'_, R>,
-    expected: &Expected,
-    count: u32,
-    data: &mut [u8],
-) -> Result<()> {
-    let segment = expected.segment;
-    let (Some(run), _) = segment.run.split(count) else { return Ok(()) };
-    let check = |place: u32, head: &BlockHead| check_head(expected, place, head);
-    reading.store.read_run(
+    let wanted = blocks_for(within, bytes.len());
+    let (Some(run), _) = segment.run.split(most.min(wanted)) else { return Ok(0) };
+    let held = usize::try_from(run.count()).expect("fits the buffer") * DATA_SIZE - within;
+    let length = bytes.len().min(held);
+    reading.store.read_part_of_run(
         reading.redirects,
         KeyKind::Data,
-        run,
-        segment.generation,
-        data,
-        check,
+        (run, segment.generation),
+        within,
+        &mut bytes[..length],
+        |place, head| check_head(&expected, place, head),
     )?;
-    Ok(())
+    Ok(length)
 }
 
 /// Compares stream, index, and the links as far as the neighbours are known, of the block at this place of

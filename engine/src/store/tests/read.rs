@@ -135,6 +135,37 @@ fn runs_of_any_length_are_read() {
 }
 
 #[test]
+fn any_part_of_a_run_is_read() {
+    let (_, store, run, generation) = world();
+    let whole = read_all(&store, run, generation).unwrap();
+    let redirects = &store.current().redirects;
+    for first in [0, 3, 63, 64, 100] {
+        for (within, length) in
+            [(0, 1), (0, 4008), (1, 4007), (4007, 1), (4007, 2), (2000, 4096), (7, 70 * 4008)]
+        {
+            let start = first * DATA_SIZE + within;
+            let Some(expected) = whole.get(start..start + length) else { continue };
+            let count = u32::try_from((within + length).div_ceil(DATA_SIZE)).unwrap();
+            let first = u32::try_from(first).unwrap();
+            let part = Run::new(Position::at(run.start().get() + first), count).unwrap();
+            let mut bytes = vec![0xee; length];
+            let checked = Mutex::new(0);
+            let check = |place: u32, head: &BlockHead| {
+                assert_eq!(head.index, BlockIndex(first + place));
+                *checked.lock().unwrap() += 1;
+                Ok(())
+            };
+            let run = (part, generation);
+            store
+                .read_part_of_run(redirects, KeyKind::Data, run, within, &mut bytes, check)
+                .unwrap();
+            assert!(bytes == expected, "{length} bytes from {within} in block {first}");
+            assert_eq!(checked.into_inner().unwrap(), count);
+        }
+    }
+}
+
+#[test]
 fn blocks_that_show_late_are_read_again_by_themselves() {
     let (device, store, run, generation) = world();
     let late: HashSet<Position> =
