@@ -44,7 +44,8 @@ fn opening(criterion: &mut Criterion) {
         let archive = Archive::create_device(Box::new(device.clone()), &secret, &options);
         let archive = archive.expect("an archive");
         archive.new_stream().expect("a stream").set_len(mebibytes << 20).expect("space");
-        archive.close().expect("a commit");
+        archive.commit().expect("a commit");
+        archive.close().expect("closed");
         criterion.bench_function(&format!("open an archive of {mebibytes} MiB"), |bencher| {
             bencher.iter(|| {
                 let device = Box::new(device.clone());

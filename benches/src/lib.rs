@@ -4,6 +4,8 @@
 //! should not wait for it.
 
 pub mod blocks;
+pub mod print;
+pub mod random;
 
 use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::device::MemoryDevice;

@@ -52,6 +52,11 @@ impl Ar7 {
         Ok(ar7)
     }
 
+    /// Where the program is.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// A command of the program, not yet started.
     pub(crate) fn command<I>(&self, arguments: I) -> Command
     where

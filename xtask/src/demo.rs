@@ -44,20 +44,24 @@ pub(crate) fn run(path: Option<PathBuf>) -> Result<()> {
     demo.show()
 }
 
-/// This repository's own folders, and the largest tree that the toolchain brought along.
+/// This repository's own folders, and a large tree.
 fn default_inputs(folder: &Path) -> Result<Vec<PathBuf>> {
     let own = ["engine", "registry", "cli", "xtask", "docs"].map(|name| root().join(name));
     let mut inputs: Vec<PathBuf> = own.into_iter().filter(|path| path.is_dir()).collect();
+    inputs.push(large_tree(folder)?);
+    Ok(inputs)
+}
+
+/// The largest tree that the toolchain brought along, or one that is made in a folder.
+pub(crate) fn large_tree(folder: &Path) -> Result<PathBuf> {
     for candidate in [toolchain_documentation(), cargo_sources()].into_iter().flatten() {
         if tree::measure(&candidate).is_ok_and(|(_, bytes)| bytes >= LARGE_TREE_BYTES) {
-            inputs.push(candidate);
-            return Ok(inputs);
+            return Ok(candidate);
         }
     }
     let generated = folder.join("generated");
     tree::generate(&generated, GENERATED, &mut Random::new(7))?;
-    inputs.push(generated);
-    Ok(inputs)
+    Ok(generated)
 }
 
 fn toolchain_documentation() -> Option<PathBuf> {

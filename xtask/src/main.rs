@@ -1,6 +1,7 @@
 //! Project commands: `cargo xtask help` lists them.
 
 mod ar7;
+mod bench;
 mod compare;
 mod crash;
 mod demo;
@@ -72,6 +73,9 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Change the code in small ways and check that a test notices each
     Mutants(mutants::Options),
+    /// Measure, beside other programs in the same run, and report
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Kill ingests and deletions at random moments and check what is left
     Kill(kill::Options),
 }
@@ -91,6 +95,7 @@ fn main() -> ExitCode {
         Command::FullDisk(options) => full_disk::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Mutants(options) => mutants::run(&options),
+        Command::Bench(bench) => bench::run(&bench),
         Command::Kill(options) => kill::run(&options),
     };
     match outcome {

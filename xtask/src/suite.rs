@@ -4,6 +4,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Instant;
 
+use crate::bench;
 use crate::error::{Error, Result};
 use crate::workspace::{cargo, shown};
 use crate::{format, interop, tidy};
@@ -78,6 +79,8 @@ pub(crate) fn run() -> Result<()> {
     tidy::run()?;
     announce("tables of docs/FORMAT.md");
     format::run(true)?;
+    announce("docs/PERFORMANCE.md");
+    bench::check_report()?;
     step(&DOCUMENTED)?;
     step(&BENCHES)?;
     step(&FUZZ_TARGETS)?;

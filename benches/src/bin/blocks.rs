@@ -1,0 +1,54 @@
+//! Digests, sealing and opening in memory, each way by turns; and reads at random. Prints JSON for `cargo xtask bench blocks`.
+
+use std::time::Instant;
+
+use ar7_benches::blocks::{Blocks, Step, Way};
+use ar7_benches::print::{Measure, document};
+use ar7_benches::random::LongStream;
+use clap::Parser;
+
+/// 16 MiB.
+const BLOCKS: u32 = 4096;
+
+/// Reads of one measurement.
+const READS: u64 = 20_000;
+
+#[derive(Parser)]
+struct Options {
+    /// How often each has its turn
+    #[arg(long, default_value_t = 15)]
+    rounds: u32,
+}
+
+fn main() {
+    let options = Options::parse();
+    let blocks = Blocks::new(usize::try_from(BLOCKS).expect("a small number"));
+    let folder = tempfile::tempdir_in(".").expect("a folder");
+    let stream = LongStream::make(folder.path());
+    let mut measures = Vec::new();
+    let mut add =
+        |subject: &str, case: &str, round: u32, threads: u64, count: u64, seconds: f64| {
+            let (subject, case) = (subject.to_owned(), case.to_owned());
+            let measure =
+                Measure { subject, case, round, threads, count, seconds, ..Measure::default() };
+            measures.push(measure);
+        };
+    for round in 0..options.rounds.max(1) {
+        for threads in [1, 2] {
+            for step in Step::ALL {
+                for way in Way::ALL {
+                    let (subject, case) =
+                        (format!("{way:?}").to_lowercase(), format!("{step:?}").to_lowercase());
+                    let started = Instant::now();
+                    blocks.run(step, way, usize::try_from(threads).expect("few"));
+                    let seconds = started.elapsed().as_secs_f64();
+                    add(&subject, &case, round, threads, BLOCKS.into(), seconds);
+                }
+            }
+            let (read, opened) = (stream.read(READS, threads), stream.open_two(READS, threads));
+            add("read_at", "4 KiB at random", round, threads, READS * threads, read);
+            add("two blocks", "4 KiB at random", round, threads, READS * threads, opened);
+        }
+    }
+    document(&measures);
+}
