@@ -4,6 +4,8 @@
 //! should not wait for it.
 
 pub mod blocks;
+#[cfg(feature = "stores")]
+pub mod stores;
 
 use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::device::MemoryDevice;

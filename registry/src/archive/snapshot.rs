@@ -37,8 +37,22 @@ impl Snapshot {
         &self.inner.store
     }
 
-    /// The record of a stream, reserved or registered.
-    pub(crate) fn stored(&self, identity: Uuid) -> Result<Option<StoredStream>> {
+    /// The streams with identities above `after`, in order; the reserved ones are left out. Ends after an error.
+    pub fn streams(
+        &self,
+        after: Option<Uuid>,
+    ) -> Result<impl Iterator<Item = Result<StoredStream>> + '_> {
+        let after = after.map(|after| Streams::encode_key(&after));
+        let entries = self.reader::<Streams>().range(after.as_deref().unwrap_or_default())?;
+        let above = entries.skip_while(move |entry| {
+            matches!((entry, &after), (Ok((key, _)), Some(after)) if key == after)
+        });
+        let decoded = above.map(|entry| read_through::<Streams>(Some(entry?)));
+        Ok(decoded.filter_map(|found| found.transpose().map(|found| Ok(found?.1))))
+    }
+
+    /// The record of a stream, reserved or registered; none if there is no such stream.
+    pub fn stored(&self, identity: Uuid) -> Result<Option<StoredStream>> {
         match reserved_index(identity) {
             Some(index) => Ok(Some(self.commit.slot.reserved_streams[index].clone())),
             None => self.get::<Streams>(&identity),
