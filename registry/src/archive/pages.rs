@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::tree::{Page, PageExpectation, TreeId};
 
 /// Pages that the cache holds at most: 8192 pages are 32 MiB.
-const CACHED_PAGES_MAX: usize = 8192;
+const CACHED_PAGES_MAX: usize = 32_768;
 
 /// Opened and checked pages, by the one version of a block that each of them is.
 pub(crate) struct PageCache(Cache<BlockRef, Arc<Page>>);

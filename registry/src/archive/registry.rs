@@ -18,7 +18,7 @@ use crate::records::{ReadRecords, Record, decoded_value, encoded_key, read_throu
 use crate::tree::{Page, PageExpectation, PageSpace, PageStore, Tree, TreeId};
 
 /// Dirty pages that are kept in memory at most; above it they are sealed early. 4096 pages are 16 MiB.
-const DIRTY_PAGES_MAX: usize = 4096;
+const DIRTY_PAGES_MAX: usize = 32_768;
 
 /// Blocks beyond the dirty pages that a flush has at hand: splits, and the trash's own pages.
 const SPARE_PAGES: usize = 16;
