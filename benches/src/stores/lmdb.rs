@@ -25,11 +25,7 @@ impl Lmdb {
         Ok(Lmdb { environment, database })
     }
 
-    fn write(
-        &self,
-        records: &mut dyn Iterator<Item = &Record>,
-        flags: WriteFlags,
-    ) -> Result<()> {
+    fn write(&self, records: &mut dyn Iterator<Item = &Record>, flags: WriteFlags) -> Result<()> {
         let mut transaction = self.environment.begin_rw_txn()?;
         for record in records {
             transaction.put(self.database, record.key(), &record.value, flags)?;

@@ -179,13 +179,7 @@ impl Turn<'_> {
         self.note("scan", 1, count, start.elapsed().as_secs_f64())
     }
 
-    fn note(
-        &mut self,
-        case: &'static str,
-        threads: u32,
-        count: usize,
-        seconds: f64,
-    ) -> Result<()> {
+    fn note(&mut self, case: &'static str, threads: u32, count: usize, seconds: f64) -> Result<()> {
         self.push(case, threads, count, Some(seconds), None)
     }
 

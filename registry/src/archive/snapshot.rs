@@ -10,9 +10,7 @@ use super::Inner;
 use super::pages::load_page;
 use super::registry::TRASH_COUNTER;
 use crate::error::Result;
-use crate::records::{
-    ReadRecords, Record, Streams, decoded_value, encoded_key, read_through, reserved_index,
-};
+use crate::records::{ReadRecords, Record, Streams, read_through, reserved_index};
 use crate::tree::{Page, PageExpectation, PageStore, TreeReader};
 
 /// One committed state of an archive. While it is held, nothing that it names is reused; a data block that a
@@ -44,9 +42,9 @@ impl Snapshot {
     ) -> Result<impl Iterator<Item = Result<StoredStream>> + '_> {
         let after = after.map(|after| Streams::encode_key(&after));
         let entries = self.reader::<Streams>().range(after.as_deref().unwrap_or_default())?;
-        let above = entries.skip_while(move |entry| {
-            matches!((entry, &after), (Ok((key, _)), Some(after)) if key == after)
-        });
+        let above = entries.skip_while(
+            move |entry| matches!((entry, &after), (Ok((key, _)), Some(after)) if key == after),
+        );
         let decoded = above.map(|entry| read_through::<Streams>(Some(entry?)));
         Ok(decoded.filter_map(|found| found.transpose().map(|found| Ok(found?.1))))
     }
@@ -79,16 +77,16 @@ impl PageStore for Snapshot {
 
 impl ReadRecords for Snapshot {
     fn get<R: Record>(&self, key: &R::Key) -> Result<Option<R::Value>> {
-        let key = encoded_key::<R>(key);
-        let found = self.reader::<R>().get(&key)?;
-        decoded_value::<R>(&key, found)
+        R::with_key(key, |key| {
+            self.reader::<R>().read(key, |value| R::decode_value(key, value))?.transpose()
+        })
     }
 
     fn floor<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>> {
-        read_through::<R>(self.reader::<R>().floor(&encoded_key::<R>(key))?)
+        R::with_key(key, |key| read_through::<R>(self.reader::<R>().floor(key)?))
     }
 
     fn ceiling<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>> {
-        read_through::<R>(self.reader::<R>().ceiling(&encoded_key::<R>(key))?)
+        R::with_key(key, |key| read_through::<R>(self.reader::<R>().ceiling(key)?))
     }
 }

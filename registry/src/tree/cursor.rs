@@ -94,9 +94,13 @@ impl<'a, S: PageStore + ?Sized> Cursor<'a, S> {
         Ok(cursor)
     }
 
-    /// The value of exactly this key. No key or value is copied on the way.
-    pub(crate) fn get(view: View<'a, S>, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        Ok(Cursor::locate(view, key)?.value_of(key).map(<[u8]>::to_vec))
+    /// Shows the value of exactly this key where it lies. No key or value is copied on the way.
+    pub(crate) fn read<T>(
+        view: View<'a, S>,
+        key: &[u8],
+        see: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>> {
+        Ok(Cursor::locate(view, key)?.value_of(key).map(see))
     }
 
     /// The greatest cell whose key is not above `key`.

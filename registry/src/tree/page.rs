@@ -4,6 +4,9 @@
 //! offsets. There is one way to lay out a given list of cells, so a page that parses is
 //! encoded as it was found.
 
+use std::cmp::Ordering;
+use std::ops::Range;
+
 use ar7_engine::format::{BlockRef, DATA_SIZE, Data, Field, OwnedData, Position};
 use ar7_engine::mistakes::Mistake;
 use ar7_engine::{Check, Error as EngineError, Value};
@@ -38,6 +41,9 @@ pub(super) const CAPACITY: usize = page_layout::BODY.length;
 
 /// Below this many bytes a page is joined with a neighbour.
 pub(super) const UNDERFULL: usize = CAPACITY / 4;
+
+/// From this many cells on a search begins with a guess.
+const GUESSED_CELLS_MIN: usize = 8;
 
 /// Set in the position of a child that is a dirty page, known by its number.
 const DIRTY_CHILD: u32 = 1 << 31;
@@ -165,15 +171,46 @@ impl Page {
     /// The cell with this key, or the place where it would be.
     pub(super) fn search(&self, key: &[u8]) -> std::result::Result<usize, usize> {
         let (mut low, mut high) = (0, self.count());
+        let guess = self.guess(key);
+        let (mut probe, mut reach) = guess.map_or((high / 2, high), |guess| (guess, 1));
         while low < high {
-            let middle = low.midpoint(high);
-            match self.key(middle).cmp(key) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Equal => return Ok(middle),
-                std::cmp::Ordering::Greater => high = middle,
+            match self.key(probe).cmp(key) {
+                Ordering::Equal => return Ok(probe),
+                Ordering::Less => {
+                    low = probe + 1;
+                    probe = (probe + reach).min(low.midpoint(high));
+                }
+                Ordering::Greater => {
+                    high = probe;
+                    probe = probe.saturating_sub(reach).max(low.midpoint(high));
+                }
             }
+            // Near the guess first, then farther and farther, which the middle soon overtakes.
+            reach *= 2;
         }
         Err(low)
+    }
+
+    /// About where a key is, if the keys of the page are spread evenly between its first and its last: identities are
+    /// issued so. Each cell that is looked at lies in another line of memory, so that a good guess saves much.
+    fn guess(&self, key: &[u8]) -> Option<usize> {
+        // The first key of a branch is empty.
+        let first = usize::from(self.is_branch());
+        let last = self.count().checked_sub(1).filter(|&last| last >= first + GUESSED_CELLS_MIN)?;
+        let (least, most) = (self.key(first), self.key(last));
+        let common = least.iter().zip(most).take_while(|(a, b)| a == b).count();
+        let word = |key: &[u8]| {
+            let mut word = [0; 4];
+            let rest = key.get(common..).unwrap_or_default();
+            let length = rest.len().min(word.len());
+            word[..length].copy_from_slice(&rest[..length]);
+            u64::from(u32::from_be_bytes(word))
+        };
+        let (least, most) = (word(least), word(most));
+        let above = word(key).clamp(least, most) - least;
+        let cells = u64::try_from(last - first).ok()?;
+        let guess = (above * cells).checked_div(most - least)?;
+        Some(first + usize::try_from(guess).ok()?)
     }
 
     /// The cell of a branch whose child holds `key`.
@@ -206,10 +243,9 @@ impl Page {
         self.data[begin..begin + 2].copy_from_slice(&key_length.to_be_bytes());
         self.data[begin + 2..begin + 2 + key.len()].copy_from_slice(key);
         self.data[begin + 2 + key.len()..end].copy_from_slice(value);
-        for moved in (cell..count).rev() {
-            let offset = self.offset(moved) - size;
-            self.set_offset(moved + 1, offset);
-        }
+        let directory = DIRECTORY + 2 * cell..DIRECTORY + 2 * count;
+        self.data.copy_within(directory.clone(), directory.start + 2);
+        self.move_offsets(cell + 1..count + 1, |offset| offset.wrapping_sub(of_page(size)));
         self.set_offset(cell, begin);
         self.set_u16(page_layout::COUNT, count + 1);
         self.set_u16(page_layout::CELLS, start - size);
@@ -221,10 +257,9 @@ impl Page {
         let size = end - begin;
         let start = self.cells_start();
         self.data.copy_within(start..begin, start + size);
-        for moved in cell + 1..count {
-            let offset = self.offset(moved) + size;
-            self.set_offset(moved - 1, offset);
-        }
+        let directory = DIRECTORY + 2 * (cell + 1)..DIRECTORY + 2 * count;
+        self.data.copy_within(directory.clone(), directory.start - 2);
+        self.move_offsets(cell..count - 1, |offset| offset.wrapping_add(of_page(size)));
         self.set_offset(count - 1, 0);
         self.data[start..start + size].fill(0);
         self.set_u16(page_layout::COUNT, count - 1);
@@ -249,8 +284,15 @@ impl Page {
 
     fn set_offset(&mut self, cell: usize, offset: usize) {
         let at = DIRECTORY + 2 * cell;
-        let offset = u16::try_from(offset).expect("offsets lie in the page");
-        self.data[at..at + 2].copy_from_slice(&offset.to_be_bytes());
+        self.data[at..at + 2].copy_from_slice(&of_page(offset).to_be_bytes());
+    }
+
+    /// Changes the offsets of some cells, which move together.
+    fn move_offsets(&mut self, cells: Range<usize>, change: impl Fn(u16) -> u16) {
+        let directory = &mut self.data[DIRECTORY + 2 * cells.start..DIRECTORY + 2 * cells.end];
+        for offset in directory.as_chunks_mut::<2>().0 {
+            *offset = change(u16::from_be_bytes(*offset)).to_be_bytes();
+        }
     }
 
     /// End of a cell: where the one before begins.
@@ -270,8 +312,7 @@ impl Page {
     }
 
     fn set_u16(&mut self, field: Field, value: usize) {
-        let value = u16::try_from(value).expect("at most the length of a page");
-        field.put(&mut self.data[..], &value.to_be_bytes());
+        field.put(&mut self.data[..], &of_page(value).to_be_bytes());
     }
 
     fn check(&self, expect: PageExpectation) -> std::result::Result<(), Fault> {
@@ -335,6 +376,11 @@ impl Page {
         }
         Ok(begin)
     }
+}
+
+/// An offset or a length in a page.
+fn of_page(number: usize) -> u16 {
+    u16::try_from(number).expect("at most the length of a page")
 }
 
 type Fault = (Check, Value, Value);
