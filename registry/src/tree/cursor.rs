@@ -210,26 +210,13 @@ pub(super) fn load<'p, S: PageStore + ?Sized>(
     above: impl DoubleEndedIterator<Item = (&'p Page, usize)> + Clone,
 ) -> Result<Arc<Page>> {
     let page = store.load(block, expect)?;
-    let first = usize::from(page.is_branch());
-    if first >= page.count() {
-        return Ok(page);
-    }
-    let outside = |expected: &[u8], found: &[u8]| {
-        let (expected, found) = (Value::Bytes(expected.to_vec()), Value::Bytes(found.to_vec()));
-        Err(EngineError::damaged(block.position, Check::KeyOrder, expected, found).into())
-    };
-    let (low, high) = (page.key(first), page.key(page.count() - 1));
     let lower = above.clone().rev().find(|(_, cell)| *cell > 0);
-    if let Some(bound) = lower.map(|(parent, cell)| parent.key(cell))
-        && low < bound
-    {
-        return outside(bound, low);
-    }
     let upper = above.rev().find(|(parent, cell)| cell + 1 < parent.count());
-    if let Some(bound) = upper.map(|(parent, cell)| parent.key(cell + 1))
-        && high >= bound
-    {
-        return outside(bound, high);
+    let low = lower.map(|(parent, cell)| parent.key(cell));
+    let high = upper.map(|(parent, cell)| parent.key(cell + 1));
+    if let Some((bound, found)) = page.key_outside(low, high) {
+        let (bound, found) = (Value::Bytes(bound.to_vec()), Value::Bytes(found.to_vec()));
+        return Err(EngineError::damaged(block.position, Check::KeyOrder, bound, found).into());
     }
     Ok(page)
 }

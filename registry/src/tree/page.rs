@@ -42,9 +42,6 @@ pub(super) const CAPACITY: usize = page_layout::BODY.length;
 /// Below this many bytes a page is joined with a neighbour.
 pub(super) const UNDERFULL: usize = CAPACITY / 4;
 
-/// From this many cells on a search begins with a guess.
-const GUESSED_CELLS_MIN: usize = 8;
-
 /// Set in the position of a child that is a dirty page, known by its number.
 const DIRTY_CHILD: u32 = 1 << 31;
 
@@ -71,10 +68,67 @@ impl Child {
 }
 
 /// A page of a tree.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Page {
     data: OwnedData,
     tree: TreeId,
+    /// None while the page is being changed.
+    ends: Option<Ends>,
+}
+
+impl PartialEq for Page {
+    fn eq(&self, other: &Page) -> bool {
+        (&self.data, self.tree) == (&other.data, other.tree)
+    }
+}
+
+impl Eq for Page {}
+
+/// How the keys of a page begin and end, so that most searches touch only the cells near the one they look for.
+#[derive(Debug, Clone, Copy)]
+struct Ends {
+    /// Beginning of the first key; in a branch, of the second, since the first is empty.
+    least: u64,
+    /// Beginning of the last key.
+    most: u64,
+}
+
+/// A key, and its first eight bytes as a number, which nearly always decide how it compares. A shorter key
+/// is filled up with zeros, so that where the numbers differ the keys do, and in the same way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Key<'a> {
+    beginning: u64,
+    bytes: &'a [u8],
+}
+
+impl Key<'_> {
+    fn new(bytes: &[u8]) -> Key<'_> {
+        Key { beginning: beginning(bytes), bytes }
+    }
+}
+
+impl Ord for Key<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.beginning.cmp(&other.beginning).then_with(|| self.bytes.cmp(other.bytes))
+    }
+}
+
+impl PartialOrd for Key<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+fn beginning(key: &[u8]) -> u64 {
+    if let Some(beginning) = key.first_chunk() {
+        return u64::from_be_bytes(*beginning);
+    }
+    if let (Some(head), Some(tail)) = (key.first_chunk(), key.last_chunk()) {
+        // Four bytes from the front and four from the back, which are some of the same.
+        let (head, tail) = (u32::from_be_bytes(*head), u32::from_be_bytes(*tail));
+        return (u64::from(head) << 32) | (u64::from(tail) << (64 - 8 * key.len()));
+    }
+    key.iter().zip([56, 48, 40]).fold(0, |word, (&byte, shift)| word | (u64::from(byte) << shift))
 }
 
 impl Page {
@@ -86,18 +140,18 @@ impl Page {
         page_layout::TAG.put(&mut data[..], &[tag]);
         page_layout::TREE.put(&mut data[..], &[number]);
         page_layout::LEVEL.put(&mut data[..], &[level]);
-        let mut page = Page { data, tree };
+        let mut page = Page { data, tree, ends: None };
         page.set_u16(page_layout::CELLS, DATA_SIZE);
         page
     }
 
     /// Checks the data of a block that should be a page: everything that reading it relies on.
     pub fn parse(position: Position, data: &Data, expect: PageExpectation) -> Result<Page> {
-        let page = Page { data: OwnedData::copy_of(data), tree: expect.tree };
+        let page = Page { data: OwnedData::copy_of(data), tree: expect.tree, ends: None };
         page.check(expect).map_err(|(check, expected, found)| {
             EngineError::damaged(position, check, expected, found)
         })?;
-        Ok(page)
+        Ok(page.settled())
     }
 
     /// The page as the data of a block.
@@ -170,11 +224,12 @@ impl Page {
 
     /// The cell with this key, or the place where it would be.
     pub(super) fn search(&self, key: &[u8]) -> std::result::Result<usize, usize> {
+        let key = Key::new(key);
         let (mut low, mut high) = (0, self.count());
-        let guess = self.guess(key);
+        let guess = self.guess(key, high);
         let (mut probe, mut reach) = guess.map_or((high / 2, high), |guess| (guess, 1));
         while low < high {
-            match self.key(probe).cmp(key) {
+            match Key::new(self.key(probe)).cmp(&key) {
                 Ordering::Equal => return Ok(probe),
                 Ordering::Less => {
                     low = probe + 1;
@@ -191,26 +246,48 @@ impl Page {
         Err(low)
     }
 
-    /// About where a key is, if the keys of the page are spread evenly between its first and its last: identities are
+    /// About where a key is among `count`, if they are spread evenly between the first and the last: identities are
     /// issued so. Each cell that is looked at lies in another line of memory, so that a good guess saves much.
-    fn guess(&self, key: &[u8]) -> Option<usize> {
-        // The first key of a branch is empty.
+    fn guess(&self, key: Key<'_>, count: usize) -> Option<usize> {
+        let ends = self.ends.filter(|ends| ends.least < ends.most)?;
+        let above = key.beginning.clamp(ends.least, ends.most) - ends.least;
         let first = usize::from(self.is_branch());
-        let last = self.count().checked_sub(1).filter(|&last| last >= first + GUESSED_CELLS_MIN)?;
-        let (least, most) = (self.key(first), self.key(last));
-        let common = least.iter().zip(most).take_while(|(a, b)| a == b).count();
-        let word = |key: &[u8]| {
-            let mut word = [0; 4];
-            let rest = key.get(common..).unwrap_or_default();
-            let length = rest.len().min(word.len());
-            word[..length].copy_from_slice(&rest[..length]);
-            u64::from(u32::from_be_bytes(word))
-        };
-        let (least, most) = (word(least), word(most));
-        let above = word(key).clamp(least, most) - least;
-        let cells = u64::try_from(last - first).ok()?;
-        let guess = (above * cells).checked_div(most - least)?;
+        let cells = u128::try_from(count.checked_sub(first + 1)?).ok()?;
+        let guess = u128::from(above) * cells / u128::from(ends.most - ends.least);
         Some(first + usize::try_from(guess).ok()?)
+    }
+
+    /// The first key that is not empty, and the last; none in a branch of one child.
+    fn first_and_last(&self) -> Option<(&[u8], &[u8])> {
+        let first = usize::from(self.is_branch());
+        (first < self.count()).then(|| (self.key(first), self.key(self.count() - 1)))
+    }
+
+    /// The page as it is while nobody changes it: keeps how its keys begin and end.
+    pub(super) fn settled(mut self) -> Page {
+        self.ends = self.first_and_last().map(|(first, last)| Ends {
+            least: Key::new(first).beginning,
+            most: Key::new(last).beginning,
+        });
+        self
+    }
+
+    /// The first key, if it lies below `low`, and else the last one, if it does not lie below `high`; with the bound.
+    pub(super) fn key_outside<'a>(
+        &'a self,
+        low: Option<&'a [u8]>,
+        high: Option<&'a [u8]>,
+    ) -> Option<(&'a [u8], &'a [u8])> {
+        let is_inside = |ends: &Ends| {
+            low.is_none_or(|low| Key::new(low).beginning < ends.least)
+                && high.is_none_or(|high| ends.most < Key::new(high).beginning)
+        };
+        if self.ends.as_ref().is_some_and(is_inside) {
+            return None;
+        }
+        let (first, last) = self.first_and_last()?;
+        let below = low.filter(|&low| first < low).map(|low| (low, first));
+        below.or(high.filter(|&high| last >= high).map(|high| (high, last)))
     }
 
     /// The cell of a branch whose child holds `key`.
@@ -233,6 +310,7 @@ impl Page {
     /// Puts a cell at its place; it fits.
     pub(super) fn insert(&mut self, cell: usize, key: &[u8], value: &[u8]) {
         assert!(self.fits(key, value), "the caller splits the page first");
+        self.ends = None;
         let count = self.count();
         let size = cell_size(key, value) - 2;
         let end = self.cell_begin_before(cell);
@@ -252,6 +330,7 @@ impl Page {
     }
 
     pub(super) fn remove(&mut self, cell: usize) {
+        self.ends = None;
         let count = self.count();
         let (begin, end) = (self.offset(cell), self.cell_end(cell));
         let size = end - begin;

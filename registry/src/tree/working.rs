@@ -134,7 +134,7 @@ impl Tree {
         }
         let position = positions.next().expect("a position was allocated for each page");
         let block = BlockRef { position, generation: space.generation() };
-        space.store(position, Arc::new(page))?;
+        space.store(position, Arc::new(page.settled()))?;
         Ok(block)
     }
 
