@@ -7,7 +7,7 @@ use ar7_engine::store::{Commit, Store};
 use uuid::Uuid;
 
 use super::Inner;
-use super::pages::load_page;
+use super::pages::{KeptPages, load_page};
 use super::registry::TRASH_COUNTER;
 use crate::error::Result;
 use crate::records::{ReadRecords, Record, Streams, read_through, reserved_index};
@@ -19,11 +19,13 @@ use crate::tree::{Page, PageExpectation, PageStore, TreeReader};
 pub struct Snapshot {
     pub(crate) inner: Arc<Inner>,
     pub(crate) commit: Arc<Commit>,
+    kept: Arc<KeptPages>,
 }
 
 impl Snapshot {
     pub(super) fn new(inner: &Arc<Inner>) -> Snapshot {
-        Snapshot { inner: Arc::clone(inner), commit: inner.store.current() }
+        let (inner, commit) = (Arc::clone(inner), inner.store.current());
+        Snapshot { inner, commit, kept: Arc::default() }
     }
 
     /// The commit that this is.
@@ -71,7 +73,15 @@ impl Snapshot {
 
 impl PageStore for Snapshot {
     fn load(&self, at: BlockRef, expect: PageExpectation) -> Result<Arc<Page>> {
-        load_page(&self.inner.store, &self.inner.cache, at, expect)
+        let page = load_page(&self.inner.store, &self.inner.cache, at, expect)?;
+        if page.is_branch() {
+            self.kept.keep(at, &page);
+        }
+        Ok(page)
+    }
+
+    fn kept(&self, at: BlockRef, expect: PageExpectation) -> Option<&Arc<Page>> {
+        (expect.level > 0).then(|| self.kept.get(at, expect)).flatten()
     }
 }
 

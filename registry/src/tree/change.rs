@@ -338,6 +338,7 @@ fn steps_of<S: PageSpace + ?Sized>(cursor: Cursor<'_, S>) -> Vec<Step> {
         alone: page.count() == 1,
         page: match page {
             PageHandle::Sealed(block, page) => Found::Sealed(block, page),
+            PageHandle::Kept(block, page) => Found::Sealed(block, Arc::clone(page)),
             PageHandle::Dirty(number, _) => Found::Dirty(number),
         },
         cell,

@@ -109,7 +109,14 @@ impl Key<'_> {
 
 impl Ord for Key<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.beginning.cmp(&other.beginning).then_with(|| self.bytes.cmp(other.bytes))
+        let in_full = || match (self.bytes.as_array(), other.bytes.as_array()) {
+            // Identities.
+            (Some(this), Some(other)) => {
+                u128::from_be_bytes(*this).cmp(&u128::from_be_bytes(*other))
+            }
+            _ => self.bytes.cmp(other.bytes),
+        };
+        self.beginning.cmp(&other.beginning).then_with(in_full)
     }
 }
 
