@@ -6,6 +6,8 @@
 pub mod blocks;
 pub mod print;
 pub mod random;
+#[cfg(feature = "stores")]
+pub mod stores;
 
 use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::device::MemoryDevice;

@@ -31,7 +31,7 @@ pub(crate) use registry::Registry;
 pub(crate) use state::State;
 
 use crate::error::{Error, Result};
-use crate::records::{ReadRecords, Streams, reserved_identity, reserved_index};
+use crate::records::{Streams, reserved_identity, reserved_index};
 use crate::stream::Stream;
 use crate::tree::TreeId;
 use pages::PageCache;
@@ -393,18 +393,7 @@ impl Archive {
 
     /// Streams with identities above `after`, in order, at most `limit`.
     pub fn streams(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredStream>> {
-        let snapshot = self.snapshot();
-        let mut found = Vec::new();
-        let mut from = after.map_or(Some(0), |after| after.as_u128().checked_add(1));
-        while let Some(key) = from.filter(|_| found.len() < limit) {
-            let Some((identity, stored)) = snapshot.ceiling::<Streams>(&Uuid::from_u128(key))?
-            else {
-                break;
-            };
-            from = identity.as_u128().checked_add(1);
-            found.push(stored);
-        }
-        Ok(found)
+        self.snapshot().streams(after)?.take(limit).collect()
     }
 
     /// Sizes and counts, as last committed.

@@ -1,6 +1,6 @@
 //! Pages of the registry as they come from the engine, through a cache.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ar7_engine::crypto::KeyKind;
 use ar7_engine::format::BlockRef;
@@ -12,8 +12,8 @@ use uuid::Uuid;
 use crate::error::Result;
 use crate::tree::{Page, PageExpectation, TreeId};
 
-/// Pages that the cache holds at most: 8192 pages are 32 MiB.
-const CACHED_PAGES_MAX: usize = 8192;
+/// Pages that the cache holds at most: 28,672 pages are 112 MiB.
+const CACHED_PAGES_MAX: usize = 28_672;
 
 /// Opened and checked pages, by the one version of a block that each of them is.
 pub(crate) struct PageCache(Cache<BlockRef, Arc<Page>>);
@@ -26,6 +26,43 @@ impl PageCache {
     pub(super) fn insert(&self, at: BlockRef, page: Arc<Page>) {
         self.0.insert(at, page);
     }
+}
+
+/// Branches that a reader keeps.
+const KEPT_PAGES: usize = 256;
+
+/// Branches that a reader came through, kept as long as the reader: what leads to every leaf is then found
+/// without a lock, and without counting who has it, which threads would wait for each other to do.
+#[derive(Default)]
+pub(super) struct KeptPages(OnceLock<Box<[KeptPage]>>);
+
+/// A slot for a branch, and which version of which block it is.
+type KeptPage = OnceLock<(BlockRef, Arc<Page>)>;
+
+impl KeptPages {
+    /// A page, if it is here.
+    pub(super) fn get(&self, at: BlockRef, expect: PageExpectation) -> Option<&Arc<Page>> {
+        let (found, page) = self.0.get()?[slot(at)].get()?;
+        (*found == at && is_expected(page, expect)).then_some(page)
+    }
+
+    /// Keeps a page, if its slot is still free.
+    pub(super) fn keep(&self, at: BlockRef, page: &Arc<Page>) {
+        let slots = self.0.get_or_init(|| (0..KEPT_PAGES).map(|_| OnceLock::new()).collect());
+        slots[slot(at)].get_or_init(|| (at, Arc::clone(page)));
+    }
+}
+
+/// Branches lie where the tree was flushed, mostly side by side or evenly apart: their positions are spread out.
+fn slot(at: BlockRef) -> usize {
+    const GOLDEN_RATIO: u32 = 0x9e37_79b9;
+    let spread = at.position.get().wrapping_mul(GOLDEN_RATIO) >> 16;
+    usize::try_from(spread).expect("16 bits") % KEPT_PAGES
+}
+
+/// Whether a page is what its parent says.
+fn is_expected(page: &Page, expect: PageExpectation) -> bool {
+    page.tree() == expect.tree && page.level() == expect.level
 }
 
 /// The UUID that the pages of a tree carry in place of a stream's.
@@ -42,8 +79,7 @@ pub(super) fn load_page(
     expect: PageExpectation,
 ) -> Result<Arc<Page>> {
     if let Some(page) = cache.0.get(&at)
-        && page.tree() == expect.tree
-        && page.level() == expect.level
+        && is_expected(&page, expect)
     {
         return Ok(page);
     }

@@ -9,17 +9,16 @@ use ar7_engine::format::{
     Run,
 };
 use ar7_engine::store::{RESERVE_BLOCKS, Redirects, Store, Urgency, Writer};
-use zeroize::Zeroizing;
 
 use super::pages::{PageCache, load_page, page_stream};
 use super::trash;
 use crate::error::Result;
-use crate::records::{ReadRecords, Record, decoded_value, encoded_key, read_through};
+use crate::records::{ReadRecords, Record, decoded_value, read_through};
 use crate::stream::SpareBlocks;
 use crate::tree::{Page, PageExpectation, PageSpace, PageStore, Tree, TreeId};
 
-/// Dirty pages that are kept in memory at most; above it they are sealed early. 4096 pages are 16 MiB.
-const DIRTY_PAGES_MAX: usize = 4096;
+/// Dirty pages that are kept in memory at most; above it they are sealed early. 16,384 pages are 64 MiB.
+const DIRTY_PAGES_MAX: usize = 16_384;
 
 /// Blocks beyond the dirty pages that a flush has at hand: splits, and the trash's own pages.
 const SPARE_PAGES: usize = 16;
@@ -106,9 +105,11 @@ impl Registry {
         key: &R::Key,
         value: &R::Value,
     ) -> Result<Option<R::Value>> {
-        let (key, value) = (encoded_key::<R>(key), Zeroizing::new(R::encode_value(value)));
-        let before = self.trees.get_mut(R::TREE).insert(&mut self.space, &key, &value)?;
-        decoded_value::<R>(&key, before)
+        let (tree, space) = (self.trees.get_mut(R::TREE), &mut self.space);
+        R::with_key(key, |key| {
+            let before = R::with_value(value, |value| tree.insert(space, key, value))?;
+            decoded_value::<R>(key, before)
+        })
     }
 
     /// Removes a record; returns its value.
@@ -120,9 +121,8 @@ impl Registry {
 
     /// As [`Registry::remove`], but keeps every page in memory.
     pub(super) fn remove_kept<R: Record>(&mut self, key: &R::Key) -> Result<Option<R::Value>> {
-        let key = encoded_key::<R>(key);
-        let before = self.trees.get_mut(R::TREE).remove(&mut self.space, &key)?;
-        decoded_value::<R>(&key, before)
+        let (tree, space) = (self.trees.get_mut(R::TREE), &mut self.space);
+        R::with_key(key, |key| decoded_value::<R>(key, tree.remove(space, key)?))
     }
 
     /// Number of records in a tree.
@@ -221,19 +221,20 @@ impl Registry {
 
 impl ReadRecords for Registry {
     fn floor<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>> {
-        let found = self.trees.get(R::TREE).floor(&self.space, &encoded_key::<R>(key))?;
-        read_through::<R>(found)
+        let tree = self.trees.get(R::TREE);
+        R::with_key(key, |key| read_through::<R>(tree.floor(&self.space, key)?))
     }
 
     fn ceiling<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>> {
-        let found = self.trees.get(R::TREE).ceiling(&self.space, &encoded_key::<R>(key))?;
-        read_through::<R>(found)
+        let tree = self.trees.get(R::TREE);
+        R::with_key(key, |key| read_through::<R>(tree.ceiling(&self.space, key)?))
     }
 
     fn get<R: Record>(&self, key: &R::Key) -> Result<Option<R::Value>> {
-        let key = encoded_key::<R>(key);
-        let found = self.trees.get(R::TREE).get(&self.space, &key)?;
-        decoded_value::<R>(&key, found)
+        let tree = self.trees.get(R::TREE);
+        R::with_key(key, |key| {
+            tree.read(&self.space, key, |value| R::decode_value(key, value))?.transpose()
+        })
     }
 }
 

@@ -7,12 +7,10 @@ use ar7_engine::store::{Commit, Store};
 use uuid::Uuid;
 
 use super::Inner;
-use super::pages::load_page;
+use super::pages::{KeptPages, load_page};
 use super::registry::TRASH_COUNTER;
 use crate::error::Result;
-use crate::records::{
-    ReadRecords, Record, Streams, decoded_value, encoded_key, read_through, reserved_index,
-};
+use crate::records::{ReadRecords, Record, Streams, read_through, reserved_index};
 use crate::tree::{Page, PageExpectation, PageStore, TreeReader};
 
 /// One committed state of an archive. While it is held, nothing that it names is reused; a data block that a
@@ -21,11 +19,13 @@ use crate::tree::{Page, PageExpectation, PageStore, TreeReader};
 pub struct Snapshot {
     pub(crate) inner: Arc<Inner>,
     pub(crate) commit: Arc<Commit>,
+    kept: Arc<KeptPages>,
 }
 
 impl Snapshot {
     pub(super) fn new(inner: &Arc<Inner>) -> Snapshot {
-        Snapshot { inner: Arc::clone(inner), commit: inner.store.current() }
+        let (inner, commit) = (Arc::clone(inner), inner.store.current());
+        Snapshot { inner, commit, kept: Arc::default() }
     }
 
     /// The commit that this is.
@@ -37,8 +37,22 @@ impl Snapshot {
         &self.inner.store
     }
 
-    /// The record of a stream, reserved or registered.
-    pub(crate) fn stored(&self, identity: Uuid) -> Result<Option<StoredStream>> {
+    /// The streams with identities above `after`, in order; the reserved ones are left out. Ends after an error.
+    pub fn streams(
+        &self,
+        after: Option<Uuid>,
+    ) -> Result<impl Iterator<Item = Result<StoredStream>> + '_> {
+        let after = after.map(|after| Streams::encode_key(&after));
+        let entries = self.reader::<Streams>().range(after.as_deref().unwrap_or_default())?;
+        let above = entries.skip_while(
+            move |entry| matches!((entry, &after), (Ok((key, _)), Some(after)) if key == after),
+        );
+        let decoded = above.map(|entry| read_through::<Streams>(Some(entry?)));
+        Ok(decoded.filter_map(|found| found.transpose().map(|found| Ok(found?.1))))
+    }
+
+    /// The record of a stream, reserved or registered; none if there is no such stream.
+    pub fn stored(&self, identity: Uuid) -> Result<Option<StoredStream>> {
         match reserved_index(identity) {
             Some(index) => Ok(Some(self.commit.slot.reserved_streams[index].clone())),
             None => self.get::<Streams>(&identity),
@@ -59,22 +73,30 @@ impl Snapshot {
 
 impl PageStore for Snapshot {
     fn load(&self, at: BlockRef, expect: PageExpectation) -> Result<Arc<Page>> {
-        load_page(&self.inner.store, &self.inner.cache, at, expect)
+        let page = load_page(&self.inner.store, &self.inner.cache, at, expect)?;
+        if page.is_branch() {
+            self.kept.keep(at, &page);
+        }
+        Ok(page)
+    }
+
+    fn kept(&self, at: BlockRef, expect: PageExpectation) -> Option<&Arc<Page>> {
+        (expect.level > 0).then(|| self.kept.get(at, expect)).flatten()
     }
 }
 
 impl ReadRecords for Snapshot {
     fn get<R: Record>(&self, key: &R::Key) -> Result<Option<R::Value>> {
-        let key = encoded_key::<R>(key);
-        let found = self.reader::<R>().get(&key)?;
-        decoded_value::<R>(&key, found)
+        R::with_key(key, |key| {
+            self.reader::<R>().read(key, |value| R::decode_value(key, value))?.transpose()
+        })
     }
 
     fn floor<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>> {
-        read_through::<R>(self.reader::<R>().floor(&encoded_key::<R>(key))?)
+        R::with_key(key, |key| read_through::<R>(self.reader::<R>().floor(key)?))
     }
 
     fn ceiling<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>> {
-        read_through::<R>(self.reader::<R>().ceiling(&encoded_key::<R>(key))?)
+        R::with_key(key, |key| read_through::<R>(self.reader::<R>().ceiling(key)?))
     }
 }

@@ -32,10 +32,18 @@ pub trait Record {
 
     /// Encodes a key.
     fn encode_key(key: &Self::Key) -> Vec<u8>;
+    /// Shows a key's bytes, which are wiped afterwards: it may be a name.
+    fn with_key<T>(key: &Self::Key, work: impl FnOnce(&[u8]) -> T) -> T {
+        work(&Zeroizing::new(Self::encode_key(key)))
+    }
     /// Decodes a key.
     fn decode_key(bytes: &[u8]) -> Result<Self::Key>;
     /// Encodes a value.
     fn encode_value(value: &Self::Value) -> Vec<u8>;
+    /// Shows a value's bytes, which are wiped afterwards: the target of a link may be among them.
+    fn with_value<T>(value: &Self::Value, work: impl FnOnce(&[u8]) -> T) -> T {
+        work(&Zeroizing::new(Self::encode_value(value)))
+    }
     /// Decodes the value that belongs to `key`.
     fn decode_value(key: &[u8], bytes: &[u8]) -> Result<Self::Value>;
 }
@@ -59,11 +67,6 @@ pub(crate) fn read_through<R: Record>(
     let Some(found) = found else { return Ok(None) };
     let (key, value) = (Zeroizing::new(found.0), Zeroizing::new(found.1));
     Ok(Some((R::decode_key(&key)?, R::decode_value(&key, &value)?)))
-}
-
-/// Encodes a key to look for. It may be a name, and is wiped when it is dropped.
-pub(crate) fn encoded_key<R: Record>(key: &R::Key) -> Zeroizing<Vec<u8>> {
-    Zeroizing::new(R::encode_key(key))
 }
 
 /// Decodes a value that was found, and wipes its bytes: the target of a link may be among them.

@@ -38,12 +38,21 @@ impl Record for Streams {
         key.as_bytes().to_vec()
     }
 
+    fn with_key<T>(key: &Uuid, work: impl FnOnce(&[u8]) -> T) -> T {
+        work(key.as_bytes())
+    }
+
     fn decode_key(bytes: &[u8]) -> Result<Uuid> {
         exactly(bytes).map(Uuid::from_bytes)
     }
 
     fn encode_value(value: &StoredStream) -> Vec<u8> {
         value.encode().to_vec()
+    }
+
+    fn with_value<T>(value: &StoredStream, work: impl FnOnce(&[u8]) -> T) -> T {
+        // Neither a name nor content: nothing to wipe.
+        work(&value.encode())
     }
 
     fn decode_value(key: &[u8], bytes: &[u8]) -> Result<StoredStream> {

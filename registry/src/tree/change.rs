@@ -42,13 +42,13 @@ impl Tree {
             let limit = u64::from(DEPTH_MAX);
             return Err(EngineError::Full { what: "the depth of a tree", limit }.into());
         }
-        let cursor = Cursor::locate(self.view(space), key)?;
-        let before = cursor.value_of(key).map(<[u8]>::to_vec);
+        let (way, before) = self.way_to(space, key)?;
         let entries = self.entries.checked_add(u64::from(before.is_none()));
-        let entries = entries.ok_or_else(|| self.miscounted())?;
-        let steps = steps_of(cursor);
-        self.entries = entries;
-        let mut path = self.make_dirty(space, steps);
+        self.entries = entries.ok_or_else(|| self.miscounted())?;
+        let mut path = match way {
+            Way::Dirty(path) => path,
+            Way::Loaded(steps) => self.make_dirty(space, steps),
+        };
         let (leaf, cell) = path.pop().expect("a path ends in a leaf");
         match before.as_ref().map(Vec::len) {
             Some(length) if length == value.len() => self.page_mut(leaf).set_value(cell, value),
@@ -59,6 +59,43 @@ impl Tree {
             None => self.insert_cell(leaf, cell, key, value, path),
         }
         Ok(before)
+    }
+
+    /// The way to the leaf where a key is or belongs, and the key's value.
+    fn way_to<S: PageSpace + ?Sized>(
+        &self,
+        space: &S,
+        key: &[u8],
+    ) -> Result<(Way, Option<Vec<u8>>)> {
+        if let Some((path, found)) = self.path_in_memory(key) {
+            let value = path
+                .last()
+                .filter(|_| found)
+                .map(|&(leaf, cell)| self.page(leaf).value(cell).to_vec());
+            return Ok((Way::Dirty(path), value));
+        }
+        let cursor = Cursor::locate(self.view(space), key)?;
+        let value = cursor.value_of(key).map(<[u8]>::to_vec);
+        Ok((Way::Loaded(steps_of(cursor)), value))
+    }
+
+    /// The way to a key, if every page on it is in memory, and whether the key is there. When many entries are
+    /// inserted, it nearly always is.
+    fn path_in_memory(&self, key: &[u8]) -> Option<(Path, bool)> {
+        let mut path = Path::with_capacity(usize::from(self.depth));
+        let mut child = self.root?;
+        while let Child::Dirty(number) = child {
+            let page = self.page(number);
+            if !page.is_branch() {
+                let place = page.search(key);
+                path.push((number, place.unwrap_or_else(|place| place)));
+                return Some((path, place.is_ok()));
+            }
+            let cell = page.child_for(key);
+            path.push((number, cell));
+            child = page.child(cell);
+        }
+        None
     }
 
     /// Removes an entry; returns its value. If it fails, nothing has changed.
@@ -274,6 +311,14 @@ impl Tree {
     }
 }
 
+/// The way down to a leaf.
+enum Way {
+    /// Through pages in memory.
+    Dirty(Path),
+    /// Through pages of which some are sealed.
+    Loaded(Vec<Step>),
+}
+
 /// A step on the way to a key, free of the tree, so that the tree can be changed.
 struct Step {
     page: Found,
@@ -293,6 +338,7 @@ fn steps_of<S: PageSpace + ?Sized>(cursor: Cursor<'_, S>) -> Vec<Step> {
         alone: page.count() == 1,
         page: match page {
             PageHandle::Sealed(block, page) => Found::Sealed(block, page),
+            PageHandle::Kept(block, page) => Found::Sealed(block, Arc::clone(page)),
             PageHandle::Dirty(number, _) => Found::Dirty(number),
         },
         cell,

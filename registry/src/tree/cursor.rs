@@ -32,6 +32,7 @@ impl<S: ?Sized> Copy for View<'_, S> {}
 /// A page on the way to a cell, sealed or dirty.
 pub(super) enum PageHandle<'a> {
     Sealed(BlockRef, Arc<Page>),
+    Kept(BlockRef, &'a Arc<Page>),
     Dirty(u32, &'a Page),
 }
 
@@ -41,6 +42,7 @@ impl Deref for PageHandle<'_> {
     fn deref(&self) -> &Page {
         match self {
             PageHandle::Sealed(_, page) => page,
+            PageHandle::Kept(_, page) => page,
             PageHandle::Dirty(_, page) => page,
         }
     }
@@ -64,16 +66,23 @@ impl<'a, S: PageStore + ?Sized> Cursor<'a, S> {
 
     /// The place of `key` in the leaf where it is or belongs, which can be the end of that leaf.
     pub(super) fn locate(view: View<'a, S>, key: &[u8]) -> Result<Cursor<'a, S>> {
+        Ok(Cursor::locate_exactly(view, key)?.0)
+    }
+
+    /// The same, and whether the key is there.
+    fn locate_exactly(view: View<'a, S>, key: &[u8]) -> Result<(Cursor<'a, S>, bool)> {
         let mut cursor = Cursor::new(view);
-        let Some(root) = view.root else { return Ok(cursor) };
+        let mut found = false;
+        let Some(root) = view.root else { return Ok((cursor, found)) };
         cursor.descend(root, |page| {
             if page.is_branch() {
-                page.child_for(key)
-            } else {
-                page.search(key).unwrap_or_else(|place| place)
+                return page.child_for(key);
             }
+            let place = page.search(key);
+            found = place.is_ok();
+            place.unwrap_or_else(|place| place)
         })?;
-        Ok(cursor)
+        Ok((cursor, found))
     }
 
     /// The first cell whose key is not below `key`.
@@ -94,9 +103,15 @@ impl<'a, S: PageStore + ?Sized> Cursor<'a, S> {
         Ok(cursor)
     }
 
-    /// The value of exactly this key. No key or value is copied on the way.
-    pub(crate) fn get(view: View<'a, S>, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        Ok(Cursor::locate(view, key)?.value_of(key).map(<[u8]>::to_vec))
+    /// Shows the value of exactly this key where it lies. No key or value is copied on the way.
+    pub(crate) fn read<T>(
+        view: View<'a, S>,
+        key: &[u8],
+        see: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>> {
+        let (cursor, found) = Cursor::locate_exactly(view, key)?;
+        let Some((page, cell)) = cursor.path.last().filter(|_| found) else { return Ok(None) };
+        Ok(Some(see(page.value(*cell))))
     }
 
     /// The greatest cell whose key is not above `key`.
@@ -156,7 +171,7 @@ impl<'a, S: PageStore + ?Sized> Cursor<'a, S> {
     }
 
     /// Goes down from `child` to a leaf, choosing a cell in each page. If that fails, the cursor is at an end.
-    fn descend(&mut self, child: Child, choose: impl Fn(&Page) -> usize) -> Result<()> {
+    fn descend(&mut self, child: Child, mut choose: impl FnMut(&Page) -> usize) -> Result<()> {
         let mut child = child;
         loop {
             let page = match self.page(child) {
@@ -191,6 +206,10 @@ impl<'a, S: PageStore + ?Sized> Cursor<'a, S> {
                 let level = self.view.depth.saturating_sub(below);
                 let expect = PageExpectation { tree: self.view.tree, level };
                 let above = self.path.iter().map(|(page, cell)| (&**page, *cell));
+                if let Some(page) = self.view.store.kept(block, expect) {
+                    check_bounds(block, page, above)?;
+                    return Ok(PageHandle::Kept(block, page));
+                }
                 Ok(PageHandle::Sealed(block, load(self.view.store, block, expect, above)?))
             }
         }
@@ -206,28 +225,24 @@ pub(super) fn load<'p, S: PageStore + ?Sized>(
     above: impl DoubleEndedIterator<Item = (&'p Page, usize)> + Clone,
 ) -> Result<Arc<Page>> {
     let page = store.load(block, expect)?;
-    let first = usize::from(page.is_branch());
-    if first >= page.count() {
-        return Ok(page);
-    }
-    let outside = |expected: &[u8], found: &[u8]| {
-        let (expected, found) = (Value::Bytes(expected.to_vec()), Value::Bytes(found.to_vec()));
-        Err(EngineError::damaged(block.position, Check::KeyOrder, expected, found).into())
-    };
-    let (low, high) = (page.key(first), page.key(page.count() - 1));
-    let lower = above.clone().rev().find(|(_, cell)| *cell > 0);
-    if let Some(bound) = lower.map(|(parent, cell)| parent.key(cell))
-        && low < bound
-    {
-        return outside(bound, low);
-    }
-    let upper = above.rev().find(|(parent, cell)| cell + 1 < parent.count());
-    if let Some(bound) = upper.map(|(parent, cell)| parent.key(cell + 1))
-        && high >= bound
-    {
-        return outside(bound, high);
-    }
+    check_bounds(block, &page, above)?;
     Ok(page)
+}
+
+fn check_bounds<'p>(
+    block: BlockRef,
+    page: &Page,
+    above: impl DoubleEndedIterator<Item = (&'p Page, usize)> + Clone,
+) -> Result<()> {
+    let lower = above.clone().rev().find(|(_, cell)| *cell > 0);
+    let upper = above.rev().find(|(parent, cell)| cell + 1 < parent.count());
+    let low = lower.map(|(parent, cell)| parent.key(cell));
+    let high = upper.map(|(parent, cell)| parent.key(cell + 1));
+    if let Some((bound, found)) = page.key_outside(low, high) {
+        let (bound, found) = (Value::Bytes(bound.to_vec()), Value::Bytes(found.to_vec()));
+        return Err(EngineError::damaged(block.position, Check::KeyOrder, bound, found).into());
+    }
+    Ok(())
 }
 
 /// Iterates over the entries of a tree; memory is a page per level. Ends after an error.

@@ -83,6 +83,11 @@ pub struct PageExpectation {
 pub trait PageStore {
     /// The page at `at`: opened, of that generation, and checked against `expect`.
     fn load(&self, at: BlockRef, expect: PageExpectation) -> Result<Arc<Page>>;
+
+    /// The same page, if the store keeps it for as long as it is borrowed: then nothing is locked or counted.
+    fn kept(&self, _at: BlockRef, _expect: PageExpectation) -> Option<&Arc<Page>> {
+        None
+    }
 }
 
 /// Where changed pages go to.

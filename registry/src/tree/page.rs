@@ -4,6 +4,9 @@
 //! offsets. There is one way to lay out a given list of cells, so a page that parses is
 //! encoded as it was found.
 
+use std::cmp::Ordering;
+use std::ops::Range;
+
 use ar7_engine::format::{BlockRef, DATA_SIZE, Data, Field, OwnedData, Position};
 use ar7_engine::mistakes::Mistake;
 use ar7_engine::{Check, Error as EngineError, Value};
@@ -65,10 +68,74 @@ impl Child {
 }
 
 /// A page of a tree.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Page {
     data: OwnedData,
     tree: TreeId,
+    /// None while the page is being changed.
+    ends: Option<Ends>,
+}
+
+impl PartialEq for Page {
+    fn eq(&self, other: &Page) -> bool {
+        (&self.data, self.tree) == (&other.data, other.tree)
+    }
+}
+
+impl Eq for Page {}
+
+/// How the keys of a page begin and end, so that most searches touch only the cells near the one they look for.
+#[derive(Debug, Clone, Copy)]
+struct Ends {
+    /// Beginning of the first key; in a branch, of the second, since the first is empty.
+    least: u64,
+    /// Beginning of the last key.
+    most: u64,
+}
+
+/// A key, and its first eight bytes as a number, which nearly always decide how it compares. A shorter key
+/// is filled up with zeros, so that where the numbers differ the keys do, and in the same way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Key<'a> {
+    beginning: u64,
+    bytes: &'a [u8],
+}
+
+impl Key<'_> {
+    fn new(bytes: &[u8]) -> Key<'_> {
+        Key { beginning: beginning(bytes), bytes }
+    }
+}
+
+impl Ord for Key<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let in_full = || match (self.bytes.as_array(), other.bytes.as_array()) {
+            // Identities.
+            (Some(this), Some(other)) => {
+                u128::from_be_bytes(*this).cmp(&u128::from_be_bytes(*other))
+            }
+            _ => self.bytes.cmp(other.bytes),
+        };
+        self.beginning.cmp(&other.beginning).then_with(in_full)
+    }
+}
+
+impl PartialOrd for Key<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+fn beginning(key: &[u8]) -> u64 {
+    if let Some(beginning) = key.first_chunk() {
+        return u64::from_be_bytes(*beginning);
+    }
+    if let (Some(head), Some(tail)) = (key.first_chunk(), key.last_chunk()) {
+        // Four bytes from the front and four from the back, which are some of the same.
+        let (head, tail) = (u32::from_be_bytes(*head), u32::from_be_bytes(*tail));
+        return (u64::from(head) << 32) | (u64::from(tail) << (64 - 8 * key.len()));
+    }
+    key.iter().zip([56, 48, 40]).fold(0, |word, (&byte, shift)| word | (u64::from(byte) << shift))
 }
 
 impl Page {
@@ -80,18 +147,18 @@ impl Page {
         page_layout::TAG.put(&mut data[..], &[tag]);
         page_layout::TREE.put(&mut data[..], &[number]);
         page_layout::LEVEL.put(&mut data[..], &[level]);
-        let mut page = Page { data, tree };
+        let mut page = Page { data, tree, ends: None };
         page.set_u16(page_layout::CELLS, DATA_SIZE);
         page
     }
 
     /// Checks the data of a block that should be a page: everything that reading it relies on.
     pub fn parse(position: Position, data: &Data, expect: PageExpectation) -> Result<Page> {
-        let page = Page { data: OwnedData::copy_of(data), tree: expect.tree };
+        let page = Page { data: OwnedData::copy_of(data), tree: expect.tree, ends: None };
         page.check(expect).map_err(|(check, expected, found)| {
             EngineError::damaged(position, check, expected, found)
         })?;
-        Ok(page)
+        Ok(page.settled())
     }
 
     /// The page as the data of a block.
@@ -164,16 +231,70 @@ impl Page {
 
     /// The cell with this key, or the place where it would be.
     pub(super) fn search(&self, key: &[u8]) -> std::result::Result<usize, usize> {
+        let key = Key::new(key);
         let (mut low, mut high) = (0, self.count());
+        let guess = self.guess(key, high);
+        let (mut probe, mut reach) = guess.map_or((high / 2, high), |guess| (guess, 1));
         while low < high {
-            let middle = low.midpoint(high);
-            match self.key(middle).cmp(key) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Equal => return Ok(middle),
-                std::cmp::Ordering::Greater => high = middle,
+            match Key::new(self.key(probe)).cmp(&key) {
+                Ordering::Equal => return Ok(probe),
+                Ordering::Less => {
+                    low = probe + 1;
+                    probe = (probe + reach).min(low.midpoint(high));
+                }
+                Ordering::Greater => {
+                    high = probe;
+                    probe = probe.saturating_sub(reach).max(low.midpoint(high));
+                }
             }
+            // Near the guess first, then farther and farther, which the middle soon overtakes.
+            reach *= 2;
         }
         Err(low)
+    }
+
+    /// About where a key is among `count`, if they are spread evenly between the first and the last: identities are
+    /// issued so. Each cell that is looked at lies in another line of memory, so that a good guess saves much.
+    fn guess(&self, key: Key<'_>, count: usize) -> Option<usize> {
+        let ends = self.ends.filter(|ends| ends.least < ends.most)?;
+        let above = key.beginning.clamp(ends.least, ends.most) - ends.least;
+        let first = usize::from(self.is_branch());
+        let cells = u128::try_from(count.checked_sub(first + 1)?).ok()?;
+        let guess = u128::from(above) * cells / u128::from(ends.most - ends.least);
+        Some(first + usize::try_from(guess).ok()?)
+    }
+
+    /// The first key that is not empty, and the last; none in a branch of one child.
+    fn first_and_last(&self) -> Option<(&[u8], &[u8])> {
+        let first = usize::from(self.is_branch());
+        (first < self.count()).then(|| (self.key(first), self.key(self.count() - 1)))
+    }
+
+    /// The page as it is while nobody changes it: keeps how its keys begin and end.
+    pub(super) fn settled(mut self) -> Page {
+        self.ends = self.first_and_last().map(|(first, last)| Ends {
+            least: Key::new(first).beginning,
+            most: Key::new(last).beginning,
+        });
+        self
+    }
+
+    /// The first key, if it lies below `low`, and else the last one, if it does not lie below `high`; with the bound.
+    pub(super) fn key_outside<'a>(
+        &'a self,
+        low: Option<&'a [u8]>,
+        high: Option<&'a [u8]>,
+    ) -> Option<(&'a [u8], &'a [u8])> {
+        let is_inside = |ends: &Ends| {
+            low.is_none_or(|low| Key::new(low).beginning < ends.least)
+                && high.is_none_or(|high| ends.most < Key::new(high).beginning)
+        };
+        if self.ends.as_ref().is_some_and(is_inside) {
+            return None;
+        }
+        let (first, last) = self.first_and_last()?;
+        let below = low.filter(|&low| first < low).map(|low| (low, first));
+        below.or(high.filter(|&high| last >= high).map(|high| (high, last)))
     }
 
     /// The cell of a branch whose child holds `key`.
@@ -196,6 +317,7 @@ impl Page {
     /// Puts a cell at its place; it fits.
     pub(super) fn insert(&mut self, cell: usize, key: &[u8], value: &[u8]) {
         assert!(self.fits(key, value), "the caller splits the page first");
+        self.ends = None;
         let count = self.count();
         let size = cell_size(key, value) - 2;
         let end = self.cell_begin_before(cell);
@@ -206,25 +328,24 @@ impl Page {
         self.data[begin..begin + 2].copy_from_slice(&key_length.to_be_bytes());
         self.data[begin + 2..begin + 2 + key.len()].copy_from_slice(key);
         self.data[begin + 2 + key.len()..end].copy_from_slice(value);
-        for moved in (cell..count).rev() {
-            let offset = self.offset(moved) - size;
-            self.set_offset(moved + 1, offset);
-        }
+        let directory = DIRECTORY + 2 * cell..DIRECTORY + 2 * count;
+        self.data.copy_within(directory.clone(), directory.start + 2);
+        self.move_offsets(cell + 1..count + 1, |offset| offset.wrapping_sub(of_page(size)));
         self.set_offset(cell, begin);
         self.set_u16(page_layout::COUNT, count + 1);
         self.set_u16(page_layout::CELLS, start - size);
     }
 
     pub(super) fn remove(&mut self, cell: usize) {
+        self.ends = None;
         let count = self.count();
         let (begin, end) = (self.offset(cell), self.cell_end(cell));
         let size = end - begin;
         let start = self.cells_start();
         self.data.copy_within(start..begin, start + size);
-        for moved in cell + 1..count {
-            let offset = self.offset(moved) + size;
-            self.set_offset(moved - 1, offset);
-        }
+        let directory = DIRECTORY + 2 * (cell + 1)..DIRECTORY + 2 * count;
+        self.data.copy_within(directory.clone(), directory.start - 2);
+        self.move_offsets(cell..count - 1, |offset| offset.wrapping_add(of_page(size)));
         self.set_offset(count - 1, 0);
         self.data[start..start + size].fill(0);
         self.set_u16(page_layout::COUNT, count - 1);
@@ -249,8 +370,15 @@ impl Page {
 
     fn set_offset(&mut self, cell: usize, offset: usize) {
         let at = DIRECTORY + 2 * cell;
-        let offset = u16::try_from(offset).expect("offsets lie in the page");
-        self.data[at..at + 2].copy_from_slice(&offset.to_be_bytes());
+        self.data[at..at + 2].copy_from_slice(&of_page(offset).to_be_bytes());
+    }
+
+    /// Changes the offsets of some cells, which move together.
+    fn move_offsets(&mut self, cells: Range<usize>, change: impl Fn(u16) -> u16) {
+        let directory = &mut self.data[DIRECTORY + 2 * cells.start..DIRECTORY + 2 * cells.end];
+        for offset in directory.as_chunks_mut::<2>().0 {
+            *offset = change(u16::from_be_bytes(*offset)).to_be_bytes();
+        }
     }
 
     /// End of a cell: where the one before begins.
@@ -270,8 +398,7 @@ impl Page {
     }
 
     fn set_u16(&mut self, field: Field, value: usize) {
-        let value = u16::try_from(value).expect("at most the length of a page");
-        field.put(&mut self.data[..], &value.to_be_bytes());
+        field.put(&mut self.data[..], &of_page(value).to_be_bytes());
     }
 
     fn check(&self, expect: PageExpectation) -> std::result::Result<(), Fault> {
@@ -335,6 +462,11 @@ impl Page {
         }
         Ok(begin)
     }
+}
+
+/// An offset or a length in a page.
+fn of_page(number: usize) -> u16 {
+    u16::try_from(number).expect("at most the length of a page")
 }
 
 type Fault = (Check, Value, Value);

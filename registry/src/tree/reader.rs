@@ -21,7 +21,12 @@ impl<'a, S: PageStore + ?Sized> TreeReader<'a, S> {
 
     /// The value of a key.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        Cursor::get(self.view, key)
+        self.read(key, <[u8]>::to_vec)
+    }
+
+    /// Shows the value of a key where it lies, which copies nothing; returns what `see` makes of it.
+    pub fn read<T>(&self, key: &[u8], see: impl FnOnce(&[u8]) -> T) -> Result<Option<T>> {
+        Cursor::read(self.view, key, see)
     }
 
     /// The greatest entry not above `key`.

@@ -58,7 +58,17 @@ impl Tree {
 
     /// The value of a key.
     pub fn get<S: PageStore + ?Sized>(&self, store: &S, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        Cursor::get(self.view(store), key)
+        self.read(store, key, <[u8]>::to_vec)
+    }
+
+    /// Shows the value of a key where it lies, which copies nothing; returns what `see` makes of it.
+    pub fn read<S: PageStore + ?Sized, T>(
+        &self,
+        store: &S,
+        key: &[u8],
+        see: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>> {
+        Cursor::read(self.view(store), key, see)
     }
 
     /// The greatest entry not above `key`.
@@ -124,7 +134,7 @@ impl Tree {
         }
         let position = positions.next().expect("a position was allocated for each page");
         let block = BlockRef { position, generation: space.generation() };
-        space.store(position, Arc::new(page))?;
+        space.store(position, Arc::new(page.settled()))?;
         Ok(block)
     }
 

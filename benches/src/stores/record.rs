@@ -1,0 +1,112 @@
+//! The records that the stores are given.
+
+use ar7_engine::format::{Generation, Position, StoredStream, StreamLayout, StreamRecord};
+use uuid::{Builder, Uuid};
+
+/// Time of the first record in milliseconds since 1970.
+const FIRST_MILLISECONDS: u64 = 1_700_000_000_000;
+
+/// Bytes that the other stores keep under the identity: the end of the record as the registry encodes it, which is five
+/// bytes longer.
+pub(super) const VALUE_SIZE: usize = 46;
+
+/// A record of a stream, ready to be handed to any store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// As the registry takes it.
+    pub stored: StoredStream,
+    /// As the other stores take it.
+    pub value: [u8; VALUE_SIZE],
+}
+
+impl Record {
+    /// The key.
+    pub fn identity(&self) -> Uuid {
+        self.stored.record.identity
+    }
+
+    /// The key as the other stores take it.
+    pub fn key(&self) -> &[u8; 16] {
+        self.stored.record.identity.as_bytes()
+    }
+}
+
+/// An entry that a store shows.
+#[derive(Debug, Clone, Copy)]
+pub enum Entry<'a> {
+    /// As the registry returns it.
+    Stored(&'a StoredStream),
+    /// Key and value.
+    Bytes(&'a [u8], &'a [u8]),
+}
+
+impl Entry<'_> {
+    /// Whether this is the record.
+    pub fn is(&self, record: &Record) -> bool {
+        match *self {
+            Entry::Stored(stored) => *stored == record.stored,
+            Entry::Bytes(key, value) => key == record.key() && value == record.value,
+        }
+    }
+}
+
+/// This many records, with ascending identities of version 7, a millisecond apart. The same seed gives the same records.
+pub fn records(count: u32, seed: u64) -> Vec<Record> {
+    let mut random = Random(seed);
+    (0..count).map(|number| record(number, &mut random)).collect()
+}
+
+/// The numbers below `count`, in random order.
+pub fn shuffled(count: u32, seed: u64) -> Vec<u32> {
+    let mut random = Random(seed);
+    let mut numbers: Vec<u32> = (0..count).collect();
+    for last in (1..numbers.len()).rev() {
+        let bound = u64::try_from(last).expect("a number in memory") + 1;
+        let other = usize::try_from(random.next() % bound).expect("below a number in memory");
+        numbers.swap(last, other);
+    }
+    numbers
+}
+
+fn record(number: u32, random: &mut Random) -> Record {
+    let mut bytes = [0; 10];
+    bytes[..8].copy_from_slice(&random.next().to_be_bytes());
+    let milliseconds = FIRST_MILLISECONDS + u64::from(number);
+    let identity = Builder::from_unix_timestamp_millis(milliseconds, &bytes).into_uuid();
+    let (count, begin) = (1 + random.below(16), 8 + random.below(1 << 30));
+    let begin = Position::at(begin);
+    let stored = StoredStream {
+        record: StreamRecord {
+            begin: Some(begin),
+            end: begin.checked_add(count - 1),
+            count,
+            length: u64::from(random.below(count * 4000)),
+            ..StreamRecord::empty(identity)
+        },
+        layout: StreamLayout::OneRun(Generation {
+            session: 1,
+            step: number,
+            salt: random.below(u32::MAX),
+        }),
+    };
+    let encoded = stored.encode();
+    let value = encoded[StoredStream::SIZE - VALUE_SIZE..].try_into().expect("46 bytes");
+    Record { stored, value }
+}
+
+/// `SplitMix64` (Steele, Lea and Flood, 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ (bits >> 31)
+    }
+
+    fn below(&mut self, bound: u32) -> u32 {
+        u32::try_from(self.next() % u64::from(bound)).expect("below a number of 32 bits")
+    }
+}
