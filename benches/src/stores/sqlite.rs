@@ -1,4 +1,4 @@
-//! SQLite: a B-tree with a write-ahead log, behind SQL.
+//! `SQLite`: a B-tree with a write-ahead log, behind SQL.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};

@@ -34,7 +34,10 @@ const KEPT_PAGES: usize = 256;
 /// Branches that a reader came through, kept as long as the reader: what leads to every leaf is then found
 /// without a lock, and without counting who has it, which threads would wait for each other to do.
 #[derive(Default)]
-pub(super) struct KeptPages(OnceLock<Box<[OnceLock<(BlockRef, Arc<Page>)>]>>);
+pub(super) struct KeptPages(OnceLock<Box<[KeptPage]>>);
+
+/// A page, once there is one.
+type KeptPage = OnceLock<(BlockRef, Arc<Page>)>;
 
 impl KeptPages {
     /// A page, if it is here.
