@@ -33,7 +33,15 @@ const DOCUMENTED: CargoStep = CargoStep {
 
 const BENCHES: CargoStep = CargoStep {
     name: "benchmarks compile",
-    arguments: &["check", "--locked", "--package", "ar7-benches", "--all-targets", "--quiet"],
+    arguments: &[
+        "check",
+        "--locked",
+        "--package",
+        "ar7-benches",
+        "--all-features",
+        "--all-targets",
+        "--quiet",
+    ],
     environment: &[],
 };
 

@@ -94,7 +94,7 @@ fn record(number: u32, random: &mut Random) -> Record {
     Record { stored, value }
 }
 
-/// `SplitMix64` (Steele, Lea and Flood, 2014).
+/// The generator `SplitMix64` (Steele, Lea and Flood, 2014).
 struct Random(u64);
 
 impl Random {

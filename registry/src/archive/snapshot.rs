@@ -1,5 +1,6 @@
 //! A committed state, to be read by any thread.
 
+use std::iter;
 use std::sync::Arc;
 
 use ar7_engine::format::{BlockRef, StoredStream};
@@ -37,18 +38,16 @@ impl Snapshot {
         &self.inner.store
     }
 
-    /// The streams with identities above `after`, in order; the reserved ones are left out. Ends after an error.
+    /// The streams with identities above `after`, in order; the reserved ones are left out.
     pub fn streams(
         &self,
         after: Option<Uuid>,
     ) -> Result<impl Iterator<Item = Result<StoredStream>> + '_> {
-        let after = after.map(|after| Streams::encode_key(&after));
-        let entries = self.reader::<Streams>().range(after.as_deref().unwrap_or_default())?;
-        let above = entries.skip_while(
-            move |entry| matches!((entry, &after), (Ok((key, _)), Some(after)) if key == after),
-        );
-        let decoded = above.map(|entry| read_through::<Streams>(Some(entry?)));
-        Ok(decoded.filter_map(|found| found.transpose().map(|found| Ok(found?.1))))
+        let from = after.map_or([0; 16], Uuid::into_bytes);
+        let mut entries = self.reader::<Streams>().range(&from)?;
+        let decoded = move || entries.read_next(Streams::decode_value).map(Result::flatten);
+        let is_before = move |stored: &StoredStream| Some(stored.record.identity) == after;
+        Ok(iter::from_fn(decoded).skip_while(move |found| found.as_ref().is_ok_and(is_before)))
     }
 
     /// The record of a stream, reserved or registered; none if there is no such stream.

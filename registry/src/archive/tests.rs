@@ -176,3 +176,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_snapshot_lists_the_streams_after_one() {
+    let (_, archive) = create(ArchiveKind::Dynamic, 0);
+    let identities: Vec<Uuid> =
+        (0..300).map(|_| archive.new_stream().unwrap().identity()).collect();
+    archive.commit().unwrap();
+    let after = |after| -> Vec<Uuid> {
+        let snapshot = archive.snapshot();
+        let found = snapshot.streams(after).unwrap();
+        found.map(|stored| stored.unwrap().record.identity).collect()
+    };
+    assert_eq!(after(None), identities);
+    assert_eq!(after(Some(identities[100])), identities[101..]);
+    let between = Uuid::from_u128(identities[100].as_u128() + 1);
+    assert_eq!(after(Some(between)), identities[101..]);
+    assert!(after(identities.last().copied()).is_empty());
+    let listed = archive.streams(Some(identities[7]), 5).unwrap();
+    let listed: Vec<Uuid> = listed.iter().map(|stored| stored.record.identity).collect();
+    assert_eq!(listed, identities[8..13]);
+}

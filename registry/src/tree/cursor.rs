@@ -265,10 +265,9 @@ impl<'a, S: PageStore + ?Sized> Range<'a, S> {
     }
 }
 
-impl<S: PageStore + ?Sized> Iterator for Range<'_, S> {
-    type Item = Result<Entry>;
-
-    fn next(&mut self) -> Option<Result<Entry>> {
+impl<S: PageStore + ?Sized> Range<'_, S> {
+    /// Shows the next entry where it lies, which copies nothing; returns what `see` makes of it.
+    pub fn read_next<T>(&mut self, see: impl FnOnce(&[u8], &[u8]) -> T) -> Option<Result<T>> {
         if self.taken {
             let moved = if self.backwards { self.cursor.previous() } else { self.cursor.next() };
             if let Err(error) = moved {
@@ -276,6 +275,14 @@ impl<S: PageStore + ?Sized> Iterator for Range<'_, S> {
             }
         }
         self.taken = true;
-        self.cursor.entry().map(Ok)
+        self.cursor.current().map(|(key, value)| Ok(see(key, value)))
+    }
+}
+
+impl<S: PageStore + ?Sized> Iterator for Range<'_, S> {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Result<Entry>> {
+        self.read_next(|key, value| (key.to_vec(), value.to_vec()))
     }
 }

@@ -303,3 +303,38 @@ fn pages_beyond_a_limit_move_and_nothing_is_lost() {
     assert_equal(&tree, &space, &model, &[]);
     assert_eq!(tree.relocate(&mut space, Position::at(limit * 4), 10).unwrap(), 0);
 }
+
+/// Keys that begin alike, end in zeros, or begin others, and so are hard to tell apart by their first bytes.
+fn any_hard_key() -> impl Strategy<Value = Vec<u8>> {
+    let end = prop::collection::vec(prop_oneof![Just(0), Just(1), any::<u8>()], 0..12);
+    let beginning = prop_oneof![Just(0), Just(3), Just(7), Just(8), Just(16)];
+    (beginning, end).prop_map(|(length, end)| [vec![5; length], end].concat())
+}
+
+proptest! {
+    /// A page finds every key, and the place of every other, whether it knows how its keys begin and end or not.
+    #[test]
+    fn a_page_searches_as_a_list_does(
+        keys in prop::collection::btree_set(any_hard_key(), 1..60),
+        probes in prop::collection::vec(any_hard_key(), 1..20),
+    ) {
+        let keys: Vec<Vec<u8>> = keys.into_iter().collect();
+        let mut page = Page::new(TreeId::Streams, 0);
+        for key in &keys {
+            page.push(key, b"value");
+        }
+        let settled = page.clone().settled();
+        for probe in keys.iter().chain(&probes) {
+            let expected = keys.binary_search(probe);
+            prop_assert_eq!(page.search(probe), expected);
+            prop_assert_eq!(settled.search(probe), expected);
+            for (low, high) in [(Some(&probe[..]), None), (None, Some(&probe[..]))] {
+                let below = low.filter(|&low| keys[0][..] < *low).map(|low| (low, &keys[0][..]));
+                let last = &keys[keys.len() - 1][..];
+                let expected = below.or(high.filter(|&high| last >= high).map(|high| (high, last)));
+                prop_assert_eq!(page.key_outside(low, high), expected);
+                prop_assert_eq!(settled.key_outside(low, high), expected);
+            }
+        }
+    }
+}
