@@ -12,8 +12,14 @@ use uuid::Uuid;
 use crate::error::Result;
 use crate::tree::{Page, PageExpectation, TreeId};
 
-/// Pages that the cache holds at most: 28,672 pages are 112 MiB.
-const CACHED_PAGES_MAX: usize = 28_672;
+/// Pages that the cache holds at most: 32,768 pages are 128 MiB.
+const CACHED_PAGES_MAX: usize = 32_768;
+
+/// Pages that it holds however many others are in memory: 32 MiB.
+const CACHED_PAGES_MIN: usize = 8192;
+
+/// Cached and changed pages together: 160 MiB.
+const PAGES_MAX: usize = 40_960;
 
 /// Opened and checked pages, by the one version of a block that each of them is.
 pub(crate) struct PageCache(Cache<BlockRef, Arc<Page>>);
@@ -21,6 +27,13 @@ pub(crate) struct PageCache(Cache<BlockRef, Arc<Page>>);
 impl PageCache {
     pub(super) fn new() -> PageCache {
         PageCache(Cache::new(CACHED_PAGES_MAX))
+    }
+
+    /// Keeps no more than what leaves room for this many changed pages.
+    pub(super) fn leave_room(&self, changed_pages: usize) {
+        let room = PAGES_MAX.saturating_sub(changed_pages);
+        let room = room.clamp(CACHED_PAGES_MIN, CACHED_PAGES_MAX);
+        self.0.set_capacity(u64::try_from(room).expect("few pages"));
     }
 
     pub(super) fn insert(&self, at: BlockRef, page: Arc<Page>) {

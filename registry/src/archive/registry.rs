@@ -17,8 +17,11 @@ use crate::records::{ReadRecords, Record, decoded_value, read_through};
 use crate::stream::SpareBlocks;
 use crate::tree::{Page, PageExpectation, PageSpace, PageStore, Tree, TreeId};
 
-/// Dirty pages that are kept in memory at most; above it they are sealed early. 16,384 pages are 64 MiB.
-const DIRTY_PAGES_MAX: usize = 16_384;
+/// Dirty pages that are kept in memory at most; above it they are sealed early. 32,768 pages are 128 MiB.
+const DIRTY_PAGES_MAX: usize = 32_768;
+
+/// After so many more dirty pages, the cache is told to leave room for them.
+const DIRTY_PAGES_STEP: usize = 1024;
 
 /// Blocks beyond the dirty pages that a flush has at hand: splits, and the trash's own pages.
 const SPARE_PAGES: usize = 16;
@@ -33,6 +36,8 @@ pub(crate) struct Registry {
     /// Blocks that the trash records as free.
     pub(super) trash_blocks: u64,
     pub(super) dirty_pages_max: usize,
+    /// Dirty pages that the cache leaves room for.
+    room_for_pages: usize,
     /// Memory for the changed blocks of streams.
     pub(crate) spares: SpareBlocks,
 }
@@ -72,7 +77,8 @@ impl Registry {
         let (trees, trash_blocks) = (Trees::open(slot), slot.counters[TRASH_COUNTER]);
         let space = WriterSpace { writer, cache, pending: HashMap::new() };
         let spares = SpareBlocks::default();
-        Registry { trees, space, trash_blocks, dirty_pages_max: DIRTY_PAGES_MAX, spares }
+        let (dirty_pages_max, room_for_pages) = (DIRTY_PAGES_MAX, 0);
+        Registry { trees, space, trash_blocks, dirty_pages_max, room_for_pages, spares }
     }
 
     pub(crate) fn store(&self) -> &Arc<Store> {
@@ -165,6 +171,8 @@ impl Registry {
         // Recycled blocks first: otherwise every small commit would lengthen the file.
         let pages = self.trees.dirty_pages() + SPARE_PAGES;
         trash::refill(self, u64::try_from(pages).unwrap_or(u64::MAX))?;
+        // Sealed, they go on in the cache.
+        self.leave_room(0);
         for tree in TreeId::ALL.into_iter().filter(|&tree| tree != TreeId::Free) {
             self.trees.get_mut(tree).flush(&mut self.space)?;
         }
@@ -187,6 +195,7 @@ impl Registry {
         let current = self.store().current();
         self.trees = Trees::open(&current.slot);
         self.trash_blocks = current.slot.counters[TRASH_COUNTER];
+        self.leave_room(0);
         Ok(())
     }
 
@@ -212,10 +221,21 @@ impl Registry {
 
     /// Keeps memory bounded: dirty pages beyond the limit are sealed to fresh positions early.
     fn spill(&mut self) -> Result<()> {
-        if self.trees.dirty_pages() > self.dirty_pages_max {
+        let dirty = self.trees.dirty_pages();
+        if dirty >= self.room_for_pages + DIRTY_PAGES_STEP {
+            self.leave_room(dirty);
+        }
+        if dirty > self.dirty_pages_max {
             self.flush_trees()?;
         }
         Ok(())
+    }
+
+    fn leave_room(&mut self, dirty_pages: usize) {
+        if dirty_pages != self.room_for_pages {
+            self.space.cache.leave_room(dirty_pages);
+            self.room_for_pages = dirty_pages;
+        }
     }
 }
 

@@ -5,7 +5,8 @@
 
 use ar7_engine::crypto::KeyKind;
 use ar7_engine::format::{
-    BlockHead, BlockIndex, DATA_SIZE, Position, RESERVED_BLOCKS, Run, StoredStream, StreamLayout,
+    BlockHead, BlockIndex, DATA_SIZE, Generation, Position, RESERVED_BLOCKS, Run, StoredStream,
+    StreamLayout,
 };
 use ar7_engine::{Check, Error as EngineError};
 use rayon::prelude::*;
@@ -36,6 +37,39 @@ struct Piece {
     /// Place of the first in the segment.
     place: u32,
     count: u32,
+}
+
+impl Piece {
+    fn start(&self) -> Position {
+        self.expected.segment.position(self.expected.segment.first.get() + self.place)
+    }
+
+    /// Whether its blocks lie right behind those of another piece, and are of the same generation.
+    fn follows(&self, other: &Piece) -> bool {
+        let end = u64::from(other.start().get()) + u64::from(other.count);
+        end == u64::from(self.start().get())
+            && self.expected.segment.generation == other.expected.segment.generation
+    }
+}
+
+/// Pieces that lie together, up to so many blocks as are opened at a time: short streams that were written one after
+/// another cost as little as a long one.
+fn batches(pieces: &[Piece]) -> Vec<&[Piece]> {
+    let mut batches = Vec::new();
+    let mut rest = pieces;
+    while let Some(first) = rest.first() {
+        let (mut length, mut blocks) = (1, first.count);
+        while let Some(next) = rest.get(length)
+            && next.follows(&rest[length - 1])
+            && blocks + next.count <= PIECE_BLOCKS
+        {
+            (length, blocks) = (length + 1, blocks + next.count);
+        }
+        let (batch, after) = rest.split_at(length);
+        batches.push(batch);
+        rest = after;
+    }
+    batches
 }
 
 impl Verifier<'_> {
@@ -115,9 +149,9 @@ impl Verifier<'_> {
         let Queue { pieces, blocks } = std::mem::take(&mut self.queue);
         self.summary.data_blocks += u64::from(blocks);
         let snapshot = self.snapshot;
-        let found: Vec<(Subject, EngineError)> = pieces
-            .par_iter()
-            .map_init(Vec::new, |data, piece| open_piece(snapshot, piece, data))
+        let found: Vec<(Subject, EngineError)> = batches(&pieces)
+            .into_par_iter()
+            .map_init(Vec::new, |data, batch| open_batch(snapshot, batch, data))
             .flatten_iter()
             .collect();
         for (subject, error) in found {
@@ -153,6 +187,31 @@ impl Verifier<'_> {
     }
 }
 
+/// Opens the blocks of pieces that lie together; if that fails, each piece by itself.
+fn open_batch(
+    snapshot: &Snapshot,
+    batch: &[Piece],
+    data: &mut Vec<u8>,
+) -> Vec<(Subject, EngineError)> {
+    let each = |data: &mut Vec<u8>| {
+        batch.iter().flat_map(|piece| open_piece(snapshot, piece, data)).collect()
+    };
+    let [first, _, ..] = batch else { return each(data) };
+    let start = first.start();
+    let count = batch.iter().map(|piece| piece.count).sum();
+    let run = Run::new(start, count).expect("pieces in the file lie in a run");
+    let check = |within: u32, head: &BlockHead| {
+        let position = start.get() + within;
+        let after = batch.partition_point(|piece| piece.start().get() <= position);
+        let piece = &batch[after - 1];
+        check_head(&piece.expected, piece.place + (position - piece.start().get()), head)
+    };
+    if read(snapshot, (run, first.expected.segment.generation), data, check).is_ok() {
+        return Vec::new();
+    }
+    each(data)
+}
+
 /// Opens the blocks of a piece; if that fails, one by one, so that each bad block is named.
 fn open_piece(
     snapshot: &Snapshot,
@@ -181,16 +240,24 @@ fn open(
     count: u32,
     data: &mut Vec<u8>,
 ) -> Result<(), EngineError> {
-    let blocks = usize::try_from(count).expect("a piece fits memory");
-    data.resize(blocks * DATA_SIZE, 0);
     let segment = expected.segment;
     let (_, rest) = segment.run.split(place);
     let run = rest.and_then(|rest| rest.split(count).0).expect("within the segment");
-    assert!(run.start().get() >= RESERVED_BLOCKS, "reserved blocks are accounted for already");
     let check = |within: u32, head: &BlockHead| check_head(expected, place + within, head);
+    read(snapshot, (run, segment.generation), data, check)
+}
+
+/// Opens a run of blocks, looks at their heads, and forgets their data.
+fn read(
+    snapshot: &Snapshot,
+    (run, generation): (Run, Generation),
+    data: &mut Vec<u8>,
+    check: impl Fn(u32, &BlockHead) -> Result<(), EngineError> + Sync,
+) -> Result<(), EngineError> {
+    assert!(run.start().get() >= RESERVED_BLOCKS, "reserved blocks are accounted for already");
+    data.resize(usize::try_from(run.count()).expect("a run that fits memory") * DATA_SIZE, 0);
     let redirects = &snapshot.commit().redirects;
-    let outcome =
-        snapshot.store().read_run(redirects, KeyKind::Data, run, segment.generation, data, check);
+    let outcome = snapshot.store().read_run(redirects, KeyKind::Data, run, generation, data, check);
     data[..].zeroize();
     outcome
 }
