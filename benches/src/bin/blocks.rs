@@ -1,5 +1,9 @@
-//! Digests, sealing and opening in memory, each way by turns; and reads at random. Prints JSON for `cargo xtask bench blocks`.
+//! Digests, sealing and opening in memory, each way by turns; reads at random; and what a sync costs, which no commit
+//! is faster than. Prints JSON for `cargo xtask bench blocks`.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::Instant;
 
 use ar7_benches::blocks::{Blocks, Step, Way};
@@ -9,6 +13,9 @@ use clap::Parser;
 
 /// 16 MiB.
 const BLOCKS: u32 = 4096;
+
+/// Writes of one measurement, each made durable.
+const WRITES: u64 = 100;
 
 /// Reads of one measurement.
 const READS: u64 = 20_000;
@@ -49,6 +56,25 @@ fn main() {
             add("read_at", "4 KiB at random", round, threads, READS * threads, read);
             add("two blocks", "4 KiB at random", round, threads, READS * threads, opened);
         }
+        for (subject, syncs) in [("one sync", 1), ("two syncs", 2)] {
+            let seconds = synced_writes(&folder.path().join("syncs"), syncs);
+            add(subject, "durable write", round, 1, WRITES, seconds);
+        }
     }
     document(&measures);
+}
+
+/// Seconds that a number of durable writes to a file of fixed length take: 4 KiB and a sync, so many times each.
+fn synced_writes(path: &Path, syncs: u64) -> f64 {
+    let file = File::create(path).expect("a file");
+    file.write_all_at(&vec![1; 1 << 20], 0).expect("written");
+    file.sync_all().expect("synced");
+    let started = Instant::now();
+    for number in 0..WRITES {
+        for sync in 0..syncs {
+            file.write_all_at(&[2; 4096], (2 * number + sync) * 4096).expect("written");
+            file.sync_data().expect("synced");
+        }
+    }
+    started.elapsed().as_secs_f64()
 }

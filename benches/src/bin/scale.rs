@@ -67,6 +67,7 @@ fn main() {
     let path = folder.path().join("scale.ar7");
     let mut point = Point { options, path, secret, measures: Vec::new() };
     let identities = point.write();
+    point.warm();
     point.open();
     point.read(&identities);
     point.commit();
@@ -109,6 +110,12 @@ impl Point {
         let count = self.options.size;
         self.add("write", count, started);
         identities
+    }
+
+    /// Reads the file once: what was written past the page cache is not in it.
+    fn warm(&self) {
+        let mut file = fs::File::open(&self.path).expect("the archive");
+        std::io::copy(&mut file, &mut std::io::sink()).expect("read");
     }
 
     fn open(&mut self) {

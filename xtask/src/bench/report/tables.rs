@@ -88,6 +88,11 @@ fn blocks(figures: &Figures) -> String {
         writeln!(text, "| {threads} threads | {} | {} |", microseconds(read), microseconds(two))
             .ok();
     }
+    text.push_str("\n| 4 KiB written to a file and made durable | us |\n|---|---:|\n");
+    for subject in ["one sync", "two syncs"] {
+        let seconds = figures.seconds(&Which::new("blocks", subject, "durable write"));
+        writeln!(text, "| {subject} | {} |", microseconds(seconds)).ok();
+    }
     text
 }
 
