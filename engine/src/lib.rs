@@ -8,6 +8,7 @@ pub mod device;
 mod error;
 pub mod format;
 pub mod mistakes;
+mod parallel;
 mod planted;
 pub mod store;
 

@@ -20,6 +20,7 @@ use crate::format::{
     sealed,
 };
 use crate::mistakes::Mistake;
+use crate::parallel::in_pool;
 
 /// First part of the associated data of every block.
 const FORMAT_TAG: &[u8; 12] = b"ar7 block v1";
@@ -119,11 +120,13 @@ impl Sealer {
         if jobs.len() <= CHUNK_BLOCKS {
             return with_blocks(|| self.seal_chunk(kind, generation, jobs, bytes));
         }
-        jobs.par_chunks(CHUNK_BLOCKS)
-            .zip(bytes.par_chunks_mut(CHUNK_BLOCKS * BLOCK_SIZE))
-            .try_for_each(|(jobs, bytes)| {
-                with_blocks(|| self.seal_chunk(kind, generation, jobs, bytes))
-            })
+        in_pool(|| {
+            jobs.par_chunks(CHUNK_BLOCKS)
+                .zip(bytes.par_chunks_mut(CHUNK_BLOCKS * BLOCK_SIZE))
+                .try_for_each(|(jobs, bytes)| {
+                    with_blocks(|| self.seal_chunk(kind, generation, jobs, bytes))
+                })
+        })
     }
 
     fn seal_chunk(

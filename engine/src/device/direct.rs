@@ -61,13 +61,14 @@ impl fmt::Debug for AlignedBuffer {
     }
 }
 
-/// A second descriptor of a file, opened when it is first asked for. Syncs stay with the first one, which was open
-/// before anything was written.
+/// A second descriptor of a file, opened when it is first asked for.
 #[derive(Debug, Default)]
 pub(super) struct Direct {
     file: OnceLock<Option<File>>,
-    /// The file system has opened the file so, and then refused to move bytes.
+    /// The file system has opened the file so, and then refused to write.
     is_refused: AtomicBool,
+    /// Whether something was written since the last sync.
+    is_unsynced: AtomicBool,
 }
 
 impl Direct {
@@ -78,46 +79,33 @@ impl Direct {
             return Ok(false);
         }
         let Some(file) = self.file.get_or_init(|| open(beside)) else { return Ok(false) };
-        self.moved(bytes.len(), |done| file.write_at(&bytes[done..], offset + bytes_u64(done)))
+        self.is_unsynced.store(true, Ordering::Relaxed);
+        let write = |done: usize| file.write_at(&bytes[done..], offset + bytes_u64(done));
+        let outcome = moved(bytes.len(), write)?;
+        if outcome == Moved::Refused {
+            self.is_refused.store(true, Ordering::Relaxed);
+        }
+        Ok(outcome == Moved::All)
+    }
+
+    /// Makes durable what was written. A file system over a network may know of it by this descriptor alone.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        match self.file.get() {
+            Some(Some(file)) if self.is_unsynced.swap(false, Ordering::Relaxed) => file.sync_data(),
+            _ => Ok(()),
+        }
     }
 
     /// Reads bytes past the cache, if any were written so. False if it cannot be done.
     pub(super) fn read(&self, offset: u64, bytes: &mut [u8]) -> io::Result<bool> {
         let Some(Some(file)) = self.file.get() else { return Ok(false) };
-        if self.is_refused.load(Ordering::Relaxed) {
-            return Ok(false);
-        }
         let mut aligned = AlignedBuffer::new(bytes.len());
-        let is_read = self.moved(bytes.len(), |done| {
-            file.read_at(&mut aligned[done..], offset + bytes_u64(done))
-        })?;
+        let read = |done: usize| file.read_at(&mut aligned[done..], offset + bytes_u64(done));
+        let is_read = moved(bytes.len(), read)? == Moved::All;
         if is_read {
             bytes.copy_from_slice(&aligned);
         }
         Ok(is_read)
-    }
-
-    /// Repeats a call until it has moved `length` bytes; it is told how many are done. False if the file system
-    /// refuses, or stops within a block.
-    fn moved(
-        &self,
-        length: usize,
-        mut call: impl FnMut(usize) -> io::Result<usize>,
-    ) -> io::Result<bool> {
-        let mut done = 0;
-        while done < length {
-            match call(done) {
-                Ok(moved) if moved > 0 && moved.is_multiple_of(BLOCK_SIZE) => done += moved,
-                Ok(_) => return Ok(false),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if is_refusal(&error) => {
-                    self.is_refused.store(true, Ordering::Relaxed);
-                    return Ok(false);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(true)
     }
 
     /// Whether bytes go past the cache, as far as is known.
@@ -131,6 +119,30 @@ impl Direct {
     pub(super) fn refuse(&self) {
         self.is_refused.store(true, Ordering::Relaxed);
     }
+}
+
+/// How far a call came.
+#[derive(Debug, PartialEq, Eq)]
+enum Moved {
+    All,
+    /// It stopped within a block.
+    Part,
+    Refused,
+}
+
+/// Repeats a call until it has moved `length` bytes; it is told how many are done.
+fn moved(length: usize, mut call: impl FnMut(usize) -> io::Result<usize>) -> io::Result<Moved> {
+    let mut done = 0;
+    while done < length {
+        match call(done) {
+            Ok(moved) if moved > 0 && moved.is_multiple_of(BLOCK_SIZE) => done += moved,
+            Ok(_) => return Ok(Moved::Part),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_refusal(&error) => return Ok(Moved::Refused),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Moved::All)
 }
 
 fn is_aligned(bytes: &[u8]) -> bool {

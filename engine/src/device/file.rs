@@ -36,7 +36,7 @@ pub enum Access {
 #[derive(Debug)]
 pub struct FileDevice {
     file: File,
-    /// For large runs. What it is told of a failing disk, it returns at once.
+    /// For large runs. What it has written is synced by it too, before all else is by `file`.
     direct: Direct,
     path: Option<PathBuf>,
     access: Access,
@@ -247,7 +247,8 @@ impl Device for FileDevice {
 
     fn sync(&self) -> Result<()> {
         let blocks = self.unsynced_blocks.swap(0, Ordering::Relaxed);
-        self.file.sync_data().map_err(|error| self.refused("sync", blocks, error))
+        let synced = self.direct.sync().and_then(|()| self.file.sync_data());
+        synced.map_err(|error| self.refused("sync", blocks, error))
     }
 
     fn grow(&self, blocks: u32) -> Result<()> {

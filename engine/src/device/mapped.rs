@@ -110,6 +110,10 @@ impl Device for MappedDevice {
         Ok(())
     }
 
+    fn read_unmapped(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
+        self.file.read(start, bytes)
+    }
+
     fn read_again(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
         self.file.read_again(start, bytes)
     }

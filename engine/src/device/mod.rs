@@ -43,13 +43,21 @@ pub trait Device: Send + Sync {
     /// If `bytes` is not a whole number of blocks.
     fn read(&self, start: Position, bytes: &mut [u8]) -> Result<()>;
 
-    /// Reads like [`read`](Device::read), but from the file itself where that looked at a map, and past the page cache
+    /// Reads like [`read`](Device::read), but from the file itself where that looks at a map.
+    ///
+    /// # Panics
+    /// If `bytes` is not a whole number of blocks.
+    fn read_unmapped(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
+        self.read(start, bytes)
+    }
+
+    /// Reads like [`read_unmapped`](Device::read_unmapped), but past the page cache
     /// where something was written past it.
     ///
     /// # Panics
     /// If `bytes` is not a whole number of blocks.
     fn read_again(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
-        self.read(start, bytes)
+        self.read_unmapped(start, bytes)
     }
 
     /// Writes whole blocks from `start` on. They must lie within the length: a device grows

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::choose::Pair;
+use super::read::generation_in;
 use super::redo::WrittenRedoList;
 use super::{Commit, RESERVE_BLOCKS, Redirects, Store, Urgency, Writer};
 use crate::PlantedFault;
@@ -10,7 +11,7 @@ use crate::crypto::{KeyKind, SealJob};
 use crate::error::{Error, Result};
 use crate::format::{
     BLOCK_SIZE, BLOCK_SIZE_U64, BLOCKS_MAX, BlockHead, META_STREAM, MetaSlot, Position, ROOTS,
-    Root, Run, StoredStream,
+    RedoEntry, Root, Run, StoredStream,
 };
 
 /// What the layer above says of the state to be committed.
@@ -56,7 +57,7 @@ impl Writer {
         // Steps 5 and 6.
         let redirects = std::mem::take(&mut self.redirects);
         if PlantedFault::RedoBeforeTheCommit.is_planted() {
-            store.poisoning(store.copy_images(redirects.images()))?;
+            store.poisoning(store.copy_images(&redirects.images()))?;
         }
         let commit = self.write_slot(slot, redirects)?;
 
@@ -163,7 +164,7 @@ impl Writer {
         if images.is_empty() {
             return Ok(commit);
         }
-        store.poisoning(store.copy_images(images))?;
+        store.poisoning(store.copy_images(&images))?;
         let applied = Arc::new(Commit { slot: commit.slot.clone(), redirects: Redirects::none() });
         self.publish(&applied);
         Ok(applied)
@@ -218,13 +219,15 @@ impl Store {
     }
 
     /// Copies images, byte for byte, from their spares to their places.
-    pub(super) fn copy_images(&self, mut images: Vec<(Position, Position)>) -> Result<()> {
-        images.sort_unstable();
+    pub(super) fn copy_images(&self, images: &[RedoEntry]) -> Result<()> {
         let mut bytes = [0; BLOCK_SIZE];
-        for (place, spare) in images {
+        for &RedoEntry { place, spare, generation } in images {
             // From the file itself: what a map shows behind the end of one that somebody has cut is zeros, and
-            // nothing here is authenticated.
-            self.device.read_again(spare, &mut bytes)?;
+            // nothing here is authenticated. What is not the version that was sealed is looked at past the cache.
+            self.device.read_unmapped(spare, &mut bytes)?;
+            if generation_in(&bytes) != generation {
+                self.device.read_again(spare, &mut bytes)?;
+            }
             self.device.write(place, &bytes)?;
         }
         Ok(())

@@ -48,7 +48,7 @@ use crate::PlantedFault;
 use crate::crypto::{ReceiptKey, Sealer};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::format::{Generation, Header, MetaSlot, Position};
+use crate::format::{Generation, Header, MetaSlot, Position, RedoEntry};
 
 /// An open archive, as sealed blocks at positions. Shared by all threads of one process.
 #[doc(alias = "StreamManager")]
@@ -97,9 +97,14 @@ impl Redirects {
         self.0.len()
     }
 
-    /// Each place, and where its newest version lies.
-    fn images(&self) -> Vec<(Position, Position)> {
-        self.0.iter().map(|(&place, &(spare, _))| (place, spare)).collect()
+    /// Each place, and where its newest version lies, in order of place.
+    fn images(&self) -> Vec<RedoEntry> {
+        let entry = |(&place, &(spare, generation)): (&Position, &(Position, Generation))| {
+            RedoEntry { place, spare, generation }
+        };
+        let mut images: Vec<RedoEntry> = self.0.iter().map(entry).collect();
+        images.sort_unstable_by_key(|entry| entry.place);
+        images
     }
 
     /// Both of them.

@@ -1,16 +1,14 @@
-//! Large writes: some threads seal while others write, so that neither the processor nor the disk waits for the other.
+//! Large writes: while some threads wait for the disk, others seal.
 
-use std::sync::{Mutex, PoisonError};
-use std::thread;
-
-use crossbeam::channel::{Receiver, Sender, bounded};
-use rayon::prelude::*;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, ScopedJoinHandle};
 
 use super::Store;
 use super::stage::runs_of;
 use crate::crypto::{KeyKind, SealJob};
 use crate::device::AlignedBuffer;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::{BLOCK_SIZE, Generation, Position};
 
 /// From this many blocks on, sealing and writing go on side by side: 4 MiB.
@@ -25,17 +23,26 @@ const CHUNK_BLOCKS: usize = 64;
 /// Runs shorter than this go through the page cache, which joins them.
 const DIRECT_BLOCKS: usize = 64;
 
-/// Threads that wait for the disk.
-const WRITERS: usize = 4;
+/// Threads beyond one for each processor: so many may wait for the disk while the others seal.
+const WAITING: usize = 2;
 
 /// Buffers of a writer, kept from one large write to the next.
 #[derive(Debug, Default)]
 pub(super) struct Buffers(Vec<AlignedBuffer>);
 
-/// Sealed blocks, and where they go.
-type Sealed<'a> = (AlignedBuffer, &'a [Position]);
+/// What the threads of one large write share: each takes the next part, seals it and writes it.
+struct Parts<'a> {
+    store: &'a Store,
+    kind: KeyKind,
+    generation: Generation,
+    jobs: &'a [SealJob<'a>],
+    targets: &'a [Position],
+    next: AtomicUsize,
+    has_failed: AtomicBool,
+}
 
-/// Seals blocks and writes them. Nothing is allocated for the blocks, once the buffers are there.
+/// Seals blocks and writes them. Nothing is allocated for the blocks, once the buffers are there. No write is under way
+/// when it returns, with an error or without.
 pub(super) fn seal_and_write(
     store: &Store,
     buffers: &mut Buffers,
@@ -44,60 +51,55 @@ pub(super) fn seal_and_write(
     jobs: &[SealJob<'_>],
     targets: &[Position],
 ) -> Result<()> {
-    let count = rayon::current_num_threads() + WRITERS;
-    let (emptied, empty) = bounded(count);
-    let made = || AlignedBuffer::new(BUFFER_BLOCKS * BLOCK_SIZE);
-    let kept = std::mem::take(&mut buffers.0);
-    for buffer in kept.into_iter().chain(std::iter::repeat_with(made)).take(count) {
-        emptied.send(buffer).expect("room for every buffer");
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let count = jobs.len().div_ceil(BUFFER_BLOCKS).min(processors + WAITING);
+    while buffers.0.len() < count {
+        buffers.0.push(AlignedBuffer::new(BUFFER_BLOCKS * BLOCK_SIZE));
     }
-    let (full, sealed) = bounded::<Sealed<'_>>(count);
-    let failure = Mutex::new(None);
-    let outcome = thread::scope(|scope| {
-        for _ in 0..WRITERS {
-            let (sealed, emptied, failure) = (sealed.clone(), emptied.clone(), &failure);
-            scope.spawn(move || write_all(store, &sealed, &emptied, failure));
-        }
-        drop((sealed, emptied));
-        let parts = jobs.par_chunks(BUFFER_BLOCKS).zip(targets.par_chunks(BUFFER_BLOCKS));
-        let outcome = parts.try_for_each(|(jobs, targets)| {
-            let mut buffer = empty.recv().expect("the writers give buffers back");
-            let bytes = &mut buffer[..jobs.len() * BLOCK_SIZE];
-            // A chunk at a time, on this thread: one that waits for another's part could be given a buffer more.
-            for (jobs, bytes) in
-                jobs.chunks(CHUNK_BLOCKS).zip(bytes.chunks_mut(CHUNK_BLOCKS * BLOCK_SIZE))
-            {
-                store.sealer.seal_batch(kind, generation, jobs, bytes)?;
-            }
-            full.send((buffer, targets)).expect("the writers wait for what is sealed");
-            Ok(())
-        });
-        drop(full);
-        outcome
-    });
-    buffers.0.extend(empty.try_iter());
-    match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some(error) => Err(error),
-        None => outcome,
-    }
+    let (next, has_failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let parts = Parts { store, kind, generation, jobs, targets, next, has_failed };
+    let [first, others @ ..] = &mut buffers.0[..count] else { return Ok(()) };
+    thread::scope(|scope| {
+        let parts = &parts;
+        // Threads that are not to be had are done without: this one works too.
+        let started: Vec<ScopedJoinHandle<'_, Result<()>>> = others
+            .iter_mut()
+            .map_while(|buffer| {
+                thread::Builder::new().spawn_scoped(scope, move || parts.seal_all(buffer)).ok()
+            })
+            .collect();
+        let outcome = parts.seal_all(first);
+        started.into_iter().fold(outcome, |outcome, thread| {
+            let other = thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+            outcome.and(other)
+        })
+    })
 }
 
-/// Writes what is sealed until there is no more, or until something fails: then only gives back the buffers.
-fn write_all(
-    store: &Store,
-    sealed: &Receiver<Sealed<'_>>,
-    emptied: &Sender<AlignedBuffer>,
-    failure: &Mutex<Option<Error>>,
-) {
-    for (buffer, targets) in sealed {
-        let failed = || failure.lock().unwrap_or_else(PoisonError::into_inner);
-        if failed().is_none()
-            && let Err(error) = write(store, &buffer, targets)
-        {
-            failed().get_or_insert(error);
+impl Parts<'_> {
+    /// Seals and writes parts until there are no more, or until something fails.
+    fn seal_all(&self, buffer: &mut AlignedBuffer) -> Result<()> {
+        loop {
+            let first = self.next.fetch_add(1, Ordering::Relaxed) * BUFFER_BLOCKS;
+            if first >= self.jobs.len() || self.has_failed.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            let end = self.jobs.len().min(first + BUFFER_BLOCKS);
+            let outcome = self.seal(first, end, buffer);
+            if outcome.is_err() {
+                self.has_failed.store(true, Ordering::Relaxed);
+                return outcome;
+            }
         }
-        // Nobody takes a buffer any more once everything is sealed.
-        let _ = emptied.send(buffer);
+    }
+
+    fn seal(&self, first: usize, end: usize, buffer: &mut AlignedBuffer) -> Result<()> {
+        let bytes = &mut buffer[..(end - first) * BLOCK_SIZE];
+        let jobs = self.jobs[first..end].chunks(CHUNK_BLOCKS);
+        for (jobs, bytes) in jobs.zip(bytes.chunks_mut(CHUNK_BLOCKS * BLOCK_SIZE)) {
+            self.store.sealer.seal_batch(self.kind, self.generation, jobs, bytes)?;
+        }
+        write(self.store, bytes, &self.targets[first..end])
     }
 }
 

@@ -16,6 +16,7 @@ use crate::format::{
     BLOCK_SIZE, Block, BlockHead, BlockRef, DATA_SIZE, Generation, OwnedData, Position,
     RESERVED_BLOCKS, Run, plain, sealed,
 };
+use crate::parallel::in_pool;
 
 /// Blocks that one thread reads and opens at a time: 256 KiB stay in its cache.
 const CHUNK_BLOCKS: u32 = 64;
@@ -135,9 +136,11 @@ impl Store {
             done += part.count();
             left = after;
         }
-        parts.into_par_iter().try_for_each(|(before, part, within, data)| {
-            let check = |place: u32, head: &BlockHead| check(before + place, head);
-            self.read_chunk(redirects, kind, (part, generation), within, data, &check)
+        in_pool(|| {
+            parts.into_par_iter().try_for_each(|(before, part, within, data)| {
+                let check = |place: u32, head: &BlockHead| check(before + place, head);
+                self.read_chunk(redirects, kind, (part, generation), within, data, &check)
+            })
         })
     }
 
@@ -281,7 +284,7 @@ fn reopened(position: Position, bytes: &[u8; BLOCK_SIZE]) -> Result<Opened<'_>> 
 }
 
 /// Generation of a sealed block: the first part of its nonce, which opening leaves as it is.
-fn generation_in(bytes: &[u8; BLOCK_SIZE]) -> Generation {
+pub(super) fn generation_in(bytes: &[u8; BLOCK_SIZE]) -> Generation {
     let mut generation = [0; Generation::SIZE];
     generation.copy_from_slice(&bytes[..Generation::SIZE]);
     Generation::decode(generation)

@@ -78,8 +78,7 @@ impl Store {
         // on disk before a commit drops the list.
         if !list.entries.is_empty() {
             self.check_images(list)?;
-            let images = list.entries.iter().map(|entry| (entry.place, entry.spare)).collect();
-            self.copy_images(images)?;
+            self.copy_images(&list.entries)?;
             self.device.sync()?;
         }
         self.recover_header(header, chosen)?;

@@ -33,6 +33,7 @@ use crate::format::{
     BLOCK_SIZE, BLOCKS_MAX, BlockHead, DATA_SIZE, Data, Generation, Header, KeySlot, MetaSlot,
     Position, RESERVED_BLOCKS, Rekey, Run,
 };
+use crate::parallel::in_pool;
 
 /// Blocks of a window: 1 MiB is sealed anew between two commits.
 const WINDOW_BLOCKS: u32 = 256;
@@ -401,7 +402,8 @@ impl Writer {
             *block = *again;
             store.sealer.reseal(old, position, block)
         };
-        let sealed: Result<Vec<bool>> = blocks.par_iter_mut().zip(&positions).map(reseal).collect();
+        let sealed: Result<Vec<bool>> =
+            in_pool(|| blocks.par_iter_mut().zip(&positions).map(reseal).collect());
         let sealed = sealed?;
 
         // The images, and the places of the window before, are durable before the slot says so.
@@ -488,12 +490,12 @@ impl Store {
             self.read_each(window.places, &mut bytes);
             let positions: Vec<Position> = window.places.positions().collect();
             let blocks = bytes.as_chunks::<BLOCK_SIZE>().0;
-            let shut: Vec<Position> = blocks
-                .par_iter()
-                .zip(&positions)
-                .filter(|(block, position)| !sealer.opens(**position, block))
-                .map(|(_, position)| *position)
-                .collect();
+            let each = || blocks.par_iter().zip(&positions);
+            let is_shut = |(block, position): &(&[u8; BLOCK_SIZE], &Position)| {
+                !sealer.opens(**position, block)
+            };
+            let shut: Vec<Position> =
+                in_pool(|| each().filter(is_shut).map(|(_, position)| *position).collect());
             // Once more, from the file itself: what was read may have been a fault of the way.
             let opens = |position: &Position| {
                 readable(&*self.device, *position)

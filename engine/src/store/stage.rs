@@ -1,7 +1,7 @@
 //! The writer: new blocks go straight to free positions, changed blocks to spare positions.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -13,6 +13,7 @@ use super::{Redirects, RunSet, Store};
 use crate::crypto::{KeyKind, MasterKey, SealJob};
 use crate::error::{Check, Error, Result};
 use crate::format::{BLOCK_SIZE, Generation, Position, RESERVED_BLOCKS, RedoEntry, Run};
+use crate::parallel::in_pool;
 
 /// Blocks that one thread seals and writes at a time: 256 KiB stay in its cache.
 const CHUNK_BLOCKS: usize = 64;
@@ -227,12 +228,7 @@ impl Writer {
 
     /// What the redo list will say, in order of place.
     pub(super) fn redo_entries(&self) -> Vec<RedoEntry> {
-        let sorted: BTreeMap<Position, (Position, Generation)> =
-            self.redirects.0.iter().map(|(&place, &image)| (place, image)).collect();
-        sorted
-            .into_iter()
-            .map(|(place, (spare, generation))| RedoEntry { place, spare, generation })
-            .collect()
+        self.redirects.images()
     }
 
     /// Within a step a position is sealed once: a second time raises the step first.
@@ -264,10 +260,11 @@ impl Writer {
             store.poisoning(outcome)?;
             return Ok(generation);
         }
-        let outcome = jobs
-            .par_chunks(CHUNK_BLOCKS)
-            .zip(targets.par_chunks(CHUNK_BLOCKS))
-            .try_for_each(|(jobs, targets)| seal_chunk(store, kind, generation, jobs, targets));
+        let outcome = in_pool(|| {
+            jobs.par_chunks(CHUNK_BLOCKS)
+                .zip(targets.par_chunks(CHUNK_BLOCKS))
+                .try_for_each(|(jobs, targets)| seal_chunk(store, kind, generation, jobs, targets))
+        });
         store.poisoning(outcome)?;
         if jobs.len() >= WRITE_BACK_BLOCKS {
             for run in runs_of(targets) {

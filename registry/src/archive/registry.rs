@@ -196,6 +196,7 @@ impl Registry {
         self.trees = Trees::open(&current.slot);
         self.trash_blocks = current.slot.counters[TRASH_COUNTER];
         self.leave_room(0);
+        self.spares.clear();
         Ok(())
     }
 

@@ -73,8 +73,11 @@ impl Index<u32> for DirtyBlocks {
     }
 }
 
+/// Spare blocks at most: what is flushed at once, and a step of a long write. 20 MiB.
+const SPARES_MAX: usize = 5200;
+
 /// Blocks that were flushed: their memory is used again, so that none is asked for while a long stream is written.
-/// At most as many as were in memory at once. They are wiped when the archive is closed.
+/// They are wiped when the archive is closed, or goes back to the last commit.
 #[derive(Debug, Default)]
 pub(crate) struct SpareBlocks(Mutex<Vec<OwnedData>>);
 
@@ -103,8 +106,16 @@ impl SpareBlocks {
         self.beginning_with(&[]).0
     }
 
+    /// Wipes and forgets all of them.
+    pub(crate) fn clear(&self) {
+        self.spares().clear();
+    }
+
     fn give(&self, data: OwnedData) {
-        self.spares().push(data);
+        let mut spares = self.spares();
+        if spares.len() < SPARES_MAX {
+            spares.push(data);
+        }
     }
 
     fn spares(&self) -> std::sync::MutexGuard<'_, Vec<OwnedData>> {

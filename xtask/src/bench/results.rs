@@ -62,7 +62,7 @@ pub(crate) struct Measure {
     #[serde(default = "one")]
     pub(crate) count: u64,
     /// Wall time, until what was written is on stable storage.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "seconds_or_none")]
     pub(crate) seconds: f64,
     /// Streams or bytes that were there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -78,6 +78,13 @@ pub(crate) struct Measure {
     pub(crate) output_bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) command: Option<String>,
+}
+
+/// What has no time, a size say, took none.
+fn seconds_or_none<'de, D: serde::Deserializer<'de>>(
+    from: D,
+) -> std::result::Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 fn one() -> u64 {
