@@ -1,7 +1,5 @@
 //! What the benchmark programs print: one JSON document, which `cargo xtask bench` keeps.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
 /// One thing that was done once, or a number of times together.
@@ -33,7 +31,6 @@ pub struct Measure {
 #[derive(Serialize)]
 struct Document<'a> {
     measures: &'a [Measure],
-    versions: BTreeMap<&'a str, &'a str>,
 }
 
 /// Prints the document.
@@ -41,7 +38,6 @@ struct Document<'a> {
 /// # Panics
 /// If standard output is closed.
 pub fn document(measures: &[Measure]) {
-    let document = Document { measures, versions: BTreeMap::new() };
-    serde_json::to_writer_pretty(std::io::stdout(), &document).expect("written");
+    serde_json::to_writer_pretty(std::io::stdout(), &Document { measures }).expect("written");
     println!();
 }

@@ -112,7 +112,11 @@ fn add(results: &mut Results, which: &[&str], arguments: &[&str]) -> Result<()> 
     let printed: Printed = serde_json::from_slice(&ended.stdout).map_err(|error| {
         Error::Output { what: "a benchmark printed something else", found: error.to_string() }
     })?;
+    for measure in &printed.measures {
+        if let Some(version) = &measure.version {
+            results.versions.insert(measure.subject.clone(), version.clone());
+        }
+    }
     results.measures.extend(printed.measures);
-    results.versions.extend(printed.versions);
     Ok(())
 }

@@ -295,7 +295,7 @@ impl Place {
         ]
     }
 
-    /// Without compression, which no other program here is asked for either.
+    /// Without compression, like every other program here.
     fn seven_zip(&self, out: &Path) -> Vec<Task> {
         let archive = self.work.join("tree.7z");
         let password = OsString::from(format!("-p{PASSWORD}"));
@@ -316,7 +316,8 @@ impl Place {
         let repository = self.work.join("restic");
         let tree = self.tree.as_os_str();
         let mut backup = self.tree_in("restic", "restic", |_| {
-            program(["restic".as_ref(), "backup".as_ref(), "-q".as_ref(), tree])
+            let words = ["restic", "backup", "-q", "--compression", "off"];
+            program(words.map(AsRef::as_ref).into_iter().chain([tree]))
         });
         backup.stale.push(self.work.join("restic-cache"));
         backup.before = vec![program(["restic", "init", "-q"])];

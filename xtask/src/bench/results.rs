@@ -78,6 +78,9 @@ pub(crate) struct Measure {
     pub(crate) output_bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) command: Option<String>,
+    /// Of the subject; kept once for the whole run.
+    #[serde(default, skip_serializing)]
+    pub(crate) version: Option<String>,
 }
 
 /// What has no time, a size say, took none.
@@ -95,8 +98,6 @@ fn one() -> u64 {
 #[derive(Deserialize)]
 pub(crate) struct Printed {
     pub(crate) measures: Vec<Measure>,
-    #[serde(default)]
-    pub(crate) versions: BTreeMap<String, String>,
 }
 
 impl Results {
