@@ -12,6 +12,10 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 /// thread that takes up nothing.
 pub(crate) fn in_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
+    if rayon::current_thread_index().is_some() && rayon::current_num_threads() == 1 {
+        // Who works in a pool of one thread wants no other, and in it the next thing taken up is one's own.
+        return work();
+    }
     let made = || ThreadPoolBuilder::new().num_threads(rayon::current_num_threads()).build().ok();
     // Where no threads are to be had, the caller's does it all.
     let Some(pool) = POOL.get_or_init(made) else { return work() };
