@@ -5,6 +5,11 @@ use std::thread;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+/// Whether the caller works in a pool of one thread, and wants no other.
+pub(crate) fn is_single_threaded() -> bool {
+    rayon::current_thread_index().is_some() && rayon::current_num_threads() == 1
+}
+
 /// Runs work that is divided among threads, on threads that do nothing else.
 ///
 /// A caller may hold a lock meanwhile. A thread of a pool that waits for its part of the work takes up other work of its pool, and
@@ -12,8 +17,8 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 /// thread that takes up nothing.
 pub(crate) fn in_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
-    if rayon::current_thread_index().is_some() && rayon::current_num_threads() == 1 {
-        // Who works in a pool of one thread wants no other, and in it the next thing taken up is one's own.
+    if is_single_threaded() {
+        // In a pool of one thread, the next thing taken up is one's own.
         return work();
     }
     let made = || ThreadPoolBuilder::new().num_threads(rayon::current_num_threads()).build().ok();

@@ -42,6 +42,7 @@ impl Writer {
     /// The specification's name is `save_meta`.
     #[doc(alias = "save_meta")]
     pub fn commit(&mut self, update: SlotUpdate) -> Result<Arc<Commit>> {
+        self.wait()?;
         self.store.check_usable()?;
         let store = Arc::clone(&self.store);
         let slot = self.next_slot(update)?;
@@ -69,7 +70,9 @@ impl Writer {
 
     /// Drops everything since the last commit. Sealed positions may be allocated again, so the step is raised.
     pub fn rollback(&mut self) -> Result<()> {
+        self.wait()?;
         self.store.check_usable()?;
+        self.under_way.forget();
         self.redirects = Redirects::none();
         self.listed.clone_from(&self.listed_at_begin);
         let current = self.store.current();
@@ -81,6 +84,7 @@ impl Writer {
     /// Ends writing: makes what step 6 of the last commit wrote durable and cuts the file to what is used.
     /// The layer above has committed once more, so that no redo list is left; otherwise nothing is cut.
     pub fn finish(mut self) -> Result<()> {
+        self.wait()?;
         self.store.check_usable()?;
         let store = Arc::clone(&self.store);
         // The second copy of the slot and the images are not on disk yet; the next opening would find

@@ -21,6 +21,7 @@ mod slots;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod under_way;
 mod wipe;
 
 use std::collections::HashMap;
@@ -43,6 +44,7 @@ pub use rekey::{RekeyOptions, RekeySummary};
 pub use run_set::RunSet;
 pub use slots::NewKey;
 pub use stage::Writer;
+pub use under_way::OwnedSealJob;
 
 use crate::PlantedFault;
 use crate::crypto::{ReceiptKey, Sealer};

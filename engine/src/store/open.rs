@@ -8,10 +8,10 @@ use arc_swap::ArcSwap;
 use super::allocate::{Space, Views};
 use super::choose::{Chosen, Copy, GoodCopy, SLOTS, choose};
 use super::header::{OpenedHeader, check_revision, open_header};
-use super::pipeline::Buffers;
 use super::read::{BlockBuffer, read_one};
 use super::redo::RedoList;
 use super::rekey::Rekeying;
+use super::under_way::UnderWay;
 use super::{Commit, Recovery, Redirects, RunSet, Store, Writer, process};
 use crate::crypto::{KeyKind, MasterKey, ReceiptKey, Sealer, Secret, random_u32};
 use crate::device::{self, Device, FileDevice, MappedDevice};
@@ -193,7 +193,7 @@ impl Writer {
             listed,
             newest: chosen.pair,
             bad_copies: chosen.bad.iter().copied().collect(),
-            buffers: Buffers::default(),
+            under_way: UnderWay::default(),
         };
         let mut slot = chosen.slot.clone();
         slot.generation = generation;

@@ -8,7 +8,8 @@ use rayon::prelude::*;
 
 use super::allocate::{Space, Urgency, Views};
 use super::choose::Pair;
-use super::pipeline::{self, Buffers, LARGE_BLOCKS};
+use super::pipeline::LARGE_BLOCKS;
+use super::under_way::UnderWay;
 use super::{Redirects, RunSet, Store};
 use crate::crypto::{KeyKind, MasterKey, SealJob};
 use crate::error::{Check, Error, Result};
@@ -43,8 +44,8 @@ pub struct Writer {
     pub(super) newest: Pair,
     /// Copies of the other pair that do not open: repaired first.
     pub(super) bad_copies: HashSet<Position>,
-    /// For large writes.
-    pub(super) buffers: Buffers,
+    /// The large write that goes on beside other things, and the buffers of large writes.
+    pub(super) under_way: UnderWay,
 }
 
 impl Writer {
@@ -242,24 +243,31 @@ impl Writer {
         Ok(())
     }
 
+    /// The generation for what is sealed for these positions now.
+    pub(super) fn generation_for(
+        &mut self,
+        positions: impl Iterator<Item = Position> + Clone,
+    ) -> Result<Generation> {
+        if positions.clone().any(|position| self.sealed.contains(position)) {
+            self.raise_step()?;
+        }
+        self.sealed.extend(positions.map(Run::single));
+        Ok(self.generation)
+    }
+
     pub(super) fn seal_and_write(
         &mut self,
         kind: KeyKind,
         jobs: &[SealJob<'_>],
         targets: &[Position],
     ) -> Result<Generation> {
-        if jobs.iter().any(|job| self.sealed.contains(job.position)) {
-            self.raise_step()?;
-        }
-        self.sealed.extend(jobs.iter().map(|job| Run::single(job.position)));
-        let generation = self.generation;
-        let store = &*self.store;
+        self.wait()?;
+        let generation = self.generation_for(jobs.iter().map(|job| job.position))?;
         if jobs.len() >= LARGE_BLOCKS {
-            let buffers = &mut self.buffers;
-            let outcome = pipeline::seal_and_write(store, buffers, kind, generation, jobs, targets);
-            store.poisoning(outcome)?;
+            self.write_large(kind, generation, jobs, targets)?;
             return Ok(generation);
         }
+        let store = &*self.store;
         let outcome = in_pool(|| {
             jobs.par_chunks(CHUNK_BLOCKS)
                 .zip(targets.par_chunks(CHUNK_BLOCKS))

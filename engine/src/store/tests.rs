@@ -7,7 +7,8 @@
 //! - a change of the master key goes on after a crash, changes nothing that is read, and leaves nothing under the
 //!   old key (`rekey`), whatever an attacker, a bad sector or a header from another time does to it (`rekey_attacks`);
 //! - newer formats, wrong keys, damage, tampering, truncation and locks are told apart (`open`);
-//! - a large write leaves what a small one does, also where it fails half-way (`pipeline`);
+//! - a large write leaves what a small one does, also where it fails half-way (`pipeline`), and one that goes on by
+//!   itself is over before anything relies on it (`under_way`);
 //! - a run that is read in batches is what its blocks are, one by one (`read`).
 
 mod choose;
@@ -19,6 +20,7 @@ mod read;
 mod rekey;
 mod rekey_attacks;
 mod slots;
+mod under_way;
 
 use std::sync::Arc;
 

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use ar7_engine::crypto::{KeyKind, SealJob};
+use ar7_engine::crypto::SealJob;
 use ar7_engine::format::{BlockHead, BlockIndex, Generation, Position, Run};
+use ar7_engine::store::OwnedSealJob;
 use uuid::Uuid;
 
 use super::registry::Registry;
@@ -25,9 +26,9 @@ type Placements = HashMap<Uuid, Vec<Position>>;
 /// What a flush will seal: everything has a position, and nothing has been changed yet.
 pub(super) struct Flush {
     placements: Placements,
-    /// Blocks whose positions are new in this transaction.
+    /// Blocks whose positions are new in this transaction, in order of stream and index.
     fresh: Vec<Place>,
-    /// Blocks that the last commit has, and the generation in which their images were sealed.
+    /// Blocks that the last commit has, in the same order, and the generation in which their images were sealed.
     live: Vec<Place>,
     live_generation: Generation,
     tails: bool,
@@ -54,7 +55,8 @@ fn seal_live(
     placements: Placements,
     tails: bool,
 ) -> Result<Flush> {
-    let (mut fresh, mut live) = (Vec::new(), Vec::new());
+    let dirty = open.values().map(|stream| stream.dirty.len()).sum();
+    let (mut fresh, mut live) = (Vec::with_capacity(dirty), Vec::new());
     for (&identity, stream) in open {
         let waiting = waiting_tail(stream, tails);
         for index in stream.dirty.indices().filter(|&index| Some(index) != waiting) {
@@ -63,27 +65,52 @@ fn seal_live(
             if registry.writer().is_fresh(position) { &mut fresh } else { &mut live }.push(place);
         }
     }
-    // In order of position, so that neighbours are written together.
-    fresh.sort_unstable_by_key(|place| place.position);
     registry.make_room(live.len())?;
     let jobs = jobs(registry, open, &placements, &live)?;
     let live_generation = registry.writer().write_over(&jobs)?;
     Ok(Flush { placements, fresh, live, live_generation, tails })
 }
 
-/// Second half of a flush: seals the new blocks, and records where everything lies. If it fails, the transaction
-/// can only be rolled back.
+/// Second half of a flush: hands over the new blocks to be sealed, and records where everything lies. If it fails,
+/// the transaction can only be rolled back.
 pub(super) fn finish(registry: &mut Registry, open: &mut OpenStreams, flush: &Flush) -> Result<()> {
-    let jobs = jobs(registry, open, &flush.placements, &flush.fresh)?;
-    let generation = registry.writer().write_fresh(KeyKind::Data, &jobs)?;
+    let jobs = take_fresh(registry, open, flush)?;
+    let generation = registry.start_blocks(jobs)?;
     record(registry, open, &flush.fresh, generation)?;
-    record(registry, open, &flush.live, flush.live_generation)?;
-    for (identity, stream) in open {
-        let waiting = waiting_tail(stream, flush.tails);
-        stream.dirty.clear_but(waiting, &registry.spares);
-        stream.reserved_tail = waiting.and_then(|_| flush.placements[identity].last().copied());
+    record(registry, open, &flush.live, flush.live_generation)
+}
+
+/// Takes the changed blocks out of the streams: the new ones to be sealed, in order of position, so that neighbours are
+/// written together; the others are sealed already.
+fn take_fresh(
+    registry: &mut Registry,
+    open: &mut OpenStreams,
+    flush: &Flush,
+) -> Result<Vec<OwnedSealJob>> {
+    let mut jobs = registry.take_jobs();
+    jobs.reserve(flush.fresh.len());
+    let mut places = flush.fresh.iter().peekable();
+    for (&identity, stream) in open {
+        let (placement, waiting) =
+            (&flush.placements[&identity], waiting_tail(stream, flush.tails));
+        // Out of the stream, which says meanwhile where its blocks lie.
+        let mut dirty = std::mem::take(&mut stream.dirty);
+        for (index, data) in dirty.take_but(waiting) {
+            let is_it = |place: &&Place| place.stream == identity && place.index == index;
+            match places.next_if(is_it) {
+                Some(place) => {
+                    let head = head(registry, stream, placement, place)?;
+                    jobs.push(OwnedSealJob { position: place.position, head, data });
+                }
+                None => registry.spares.give(data),
+            }
+        }
+        stream.dirty = dirty;
+        stream.reserved_tail = waiting.and_then(|_| placement.last().copied());
     }
-    Ok(())
+    assert!(places.peek().is_none(), "every new block is in memory");
+    jobs.sort_unstable_by_key(|job| job.position);
+    Ok(jobs)
 }
 
 /// The block of a stream that is not sealed now: its last, if it was added and more may come.
@@ -146,40 +173,46 @@ fn jobs<'a>(
     placements: &Placements,
     places: &[Place],
 ) -> Result<Vec<SealJob<'a>>> {
-    let mut jobs = Vec::with_capacity(places.len());
-    for place in places {
+    let job = |place: &Place| {
         let stream = &open[&place.stream];
-        let placement = &placements[&place.stream];
-        let neighbour = |index: Option<u32>| {
-            index
-                .filter(|&index| index < stream.count)
-                .map(|index| position_of(registry, stream, placement, index))
-                .transpose()
-        };
-        let head = BlockHead {
-            previous: neighbour(place.index.checked_sub(1))?,
-            next: neighbour(place.index.checked_add(1))?,
-            index: BlockIndex(place.index),
-            stream: place.stream,
-        };
-        jobs.push(SealJob { position: place.position, head, data: &stream.dirty[place.index] });
-    }
-    Ok(jobs)
+        let head = head(registry, stream, &placements[&place.stream], place)?;
+        Ok(SealJob { position: place.position, head, data: &stream.dirty[place.index] })
+    };
+    places.iter().map(job).collect()
 }
 
-/// Records where sealed blocks lie. Blocks in a row make one segment.
+/// The head of a block, with the links that it has now.
+fn head(
+    registry: &Registry,
+    stream: &OpenStream,
+    placement: &[Position],
+    place: &Place,
+) -> Result<BlockHead> {
+    let neighbour = |index: Option<u32>| {
+        index
+            .filter(|&index| index < stream.count)
+            .map(|index| position_of(registry, stream, placement, index))
+            .transpose()
+    };
+    Ok(BlockHead {
+        previous: neighbour(place.index.checked_sub(1))?,
+        next: neighbour(place.index.checked_add(1))?,
+        index: BlockIndex(place.index),
+        stream: place.stream,
+    })
+}
+
+/// Records where sealed blocks lie, which are in order of stream and index. Blocks in a row make one segment.
 fn record(
     registry: &mut Registry,
     open: &mut OpenStreams,
     places: &[Place],
     generation: Generation,
 ) -> Result<()> {
-    let mut sorted = places.to_vec();
-    sorted.sort_unstable_by_key(|place| (place.stream, place.index));
     let in_a_row = |a: &Place, b: &Place| {
         a.stream == b.stream && a.index + 1 == b.index && a.position.following() == Some(b.position)
     };
-    for chunk in sorted.chunk_by(in_a_row) {
+    for chunk in places.chunk_by(in_a_row) {
         let count = u32::try_from(chunk.len()).expect("fewer blocks than positions");
         let run = Run::new(chunk[0].position, count).expect("positions in a row are a run");
         let segment = Segment { first: BlockIndex(chunk[0].index), run, generation };

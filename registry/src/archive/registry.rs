@@ -8,7 +8,7 @@ use ar7_engine::format::{
     BLOCKS_MAX, BlockHead, BlockIndex, BlockRef, Data, Generation, MetaSlot, Position, ROOTS, Root,
     Run,
 };
-use ar7_engine::store::{RESERVE_BLOCKS, Redirects, Store, Urgency, Writer};
+use ar7_engine::store::{OwnedSealJob, RESERVE_BLOCKS, Redirects, Store, Urgency, Writer};
 
 use super::pages::{PageCache, load_page, page_stream};
 use super::trash;
@@ -40,6 +40,8 @@ pub(crate) struct Registry {
     room_for_pages: usize,
     /// Memory for the changed blocks of streams.
     pub(crate) spares: SpareBlocks,
+    /// Memory for a list of them.
+    jobs: Vec<OwnedSealJob>,
 }
 
 /// The trees, in the order of their roots in the meta slot.
@@ -78,11 +80,18 @@ impl Registry {
         let space = WriterSpace { writer, cache, pending: HashMap::new() };
         let spares = SpareBlocks::default();
         let (dirty_pages_max, room_for_pages) = (DIRTY_PAGES_MAX, 0);
-        Registry { trees, space, trash_blocks, dirty_pages_max, room_for_pages, spares }
+        let jobs = Vec::new();
+        Registry { trees, space, trash_blocks, dirty_pages_max, room_for_pages, spares, jobs }
     }
 
     pub(crate) fn store(&self) -> &Arc<Store> {
         self.space.writer.store()
+    }
+
+    /// The store, with everything in it that was flushed.
+    pub(crate) fn flushed_store(&self) -> Result<&Store> {
+        self.space.writer.wait()?;
+        Ok(self.store())
     }
 
     pub(crate) fn redirects(&self) -> &Redirects {
@@ -164,6 +173,19 @@ impl Registry {
     /// Takes back allocations that nothing was sealed to.
     pub(super) fn unallocate(&mut self, runs: Vec<Run>) {
         self.space.writer.unallocate(runs);
+    }
+
+    /// Seals new blocks of streams, which goes on beside other things. Returns their generation.
+    pub(super) fn start_blocks(&mut self, jobs: Vec<OwnedSealJob>) -> Result<Generation> {
+        let (generation, mut written) = self.space.writer.start_fresh(jobs)?;
+        written.drain(..).for_each(|job| self.spares.give(job.data));
+        self.jobs = written;
+        Ok(generation)
+    }
+
+    /// An empty list of blocks, in memory that was used before.
+    pub(super) fn take_jobs(&mut self) -> Vec<OwnedSealJob> {
+        std::mem::take(&mut self.jobs)
     }
 
     /// Seals every dirty page of every tree but the trash, whose turn comes last.

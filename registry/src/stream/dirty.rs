@@ -46,14 +46,14 @@ impl DirtyBlocks {
         self.0.drain(at..).for_each(|(_, data)| spares.give(data));
     }
 
-    /// Drops every block but one.
-    pub(crate) fn clear_but(&mut self, kept: Option<u32>, spares: &SpareBlocks) {
-        let kept = kept.and_then(|kept| self.find(kept).ok());
-        if let Some(at) = kept {
-            self.0.swap(0, at);
-        }
-        let first = usize::from(kept.is_some());
-        self.0.drain(first..).for_each(|(_, data)| spares.give(data));
+    /// Takes out every block but one, which is the last if it is there; in order of index.
+    pub(crate) fn take_but(
+        &mut self,
+        kept: Option<u32>,
+    ) -> impl Iterator<Item = (u32, OwnedData)> + '_ {
+        let is_kept = |&(last, _): &(u32, OwnedData)| Some(last) == kept;
+        let end = self.0.len() - usize::from(self.0.last().is_some_and(is_kept));
+        self.0.drain(..end)
     }
 
     /// Where a block is, or where it would be.
@@ -111,7 +111,8 @@ impl SpareBlocks {
         self.spares().clear();
     }
 
-    fn give(&self, data: OwnedData) {
+    /// Takes a block whose content nobody needs any more.
+    pub(crate) fn give(&self, data: OwnedData) {
         let mut spares = self.spares();
         if spares.len() < SPARES_MAX {
             spares.push(data);
@@ -136,14 +137,14 @@ mod tests {
     enum Step {
         Insert(u32, u8),
         Cut(u32),
-        ClearBut(Option<u32>),
+        TakeBut(bool),
     }
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             8 => (0..40_u32, any::<u8>()).prop_map(|(index, byte)| Step::Insert(index, byte)),
             1 => (0..40_u32).prop_map(Step::Cut),
-            1 => proptest::option::of(0..40_u32).prop_map(Step::ClearBut),
+            1 => any::<bool>().prop_map(Step::TakeBut),
         ]
     }
 
@@ -164,9 +165,14 @@ mod tests {
                         blocks.cut(index, &spares);
                         map.split_off(&index);
                     }
-                    Step::ClearBut(kept) => {
-                        blocks.clear_but(kept, &spares);
-                        map.retain(|&index, _| Some(index) == kept);
+                    Step::TakeBut(keeps_last) => {
+                        let kept = map.keys().next_back().copied().filter(|_| keeps_last);
+                        let taken: Vec<(u32, u8)> =
+                            blocks.take_but(kept).map(|(index, data)| (index, data[0])).collect();
+                        let expected: Vec<(u32, u8)> = map
+                            .extract_if(.., |&index, _| Some(index) != kept)
+                            .collect();
+                        prop_assert_eq!(taken, expected);
                     }
                 }
                 prop_assert!(blocks.indices().eq(map.keys().copied()));

@@ -90,7 +90,7 @@ impl OpenStream {
         let next_dirty = self.dirty.next_from(index).unwrap_or(self.count);
         let most = blocks_for(within, bytes.len()).min(next_dirty - index);
         let reading = Reading {
-            store: registry.store(),
+            store: registry.flushed_store()?,
             redirects: registry.redirects(),
             records: registry,
             stored: &self.stored,

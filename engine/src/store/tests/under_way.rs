@@ -1,0 +1,296 @@
+//! A large write that goes on by itself: the writer does other things meanwhile, but nothing that relies on it.
+
+use std::sync::{Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use super::faults::{Fault, Faulty, assert_poisoned};
+use super::*;
+use crate::error::Error;
+use crate::format::{BlockIndex, Generation, OwnedData};
+use crate::store::pipeline::LARGE_BLOCKS;
+
+/// Blocks of a large write.
+const BLOCKS: u32 = 1024 + 300;
+
+/// How long a device keeps writes waiting at most: a test that waits for one that waits for it fails, and does not hang.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a device keeps writes waiting that something is to wait for.
+const A_WHILE: Duration = Duration::from_millis(100);
+
+/// A device whose large writes wait until they are let go.
+#[derive(Clone)]
+struct Holding {
+    device: MemoryDevice,
+    shared: Arc<(Mutex<Held>, Condvar)>,
+}
+
+#[derive(Default)]
+struct Held {
+    is_holding: bool,
+    /// Large writes that began and have not ended.
+    under_way: u32,
+    /// Blocks of large writes that ended.
+    written: usize,
+}
+
+impl Holding {
+    fn new() -> Holding {
+        let (device, _, mut writer) = create();
+        commit(&mut writer, 1).unwrap();
+        writer.finish().unwrap();
+        Holding { device, shared: Arc::default() }
+    }
+
+    fn hold(&self) {
+        self.shared.0.lock().unwrap().is_holding = true;
+    }
+
+    fn let_go(&self) {
+        self.shared.0.lock().unwrap().is_holding = false;
+        self.shared.1.notify_all();
+    }
+
+    fn let_go_after_a_while(&self) -> thread::JoinHandle<()> {
+        let device = self.clone();
+        thread::spawn(move || {
+            thread::sleep(A_WHILE);
+            device.let_go();
+        })
+    }
+
+    fn written(&self) -> usize {
+        self.shared.0.lock().unwrap().written
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.shared.0.lock().unwrap().under_way == 0
+    }
+}
+
+impl Device for Holding {
+    fn read(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
+        self.device.read(start, bytes)
+    }
+
+    fn write(&self, start: Position, bytes: &[u8]) -> Result<()> {
+        let blocks = bytes.len() / crate::format::BLOCK_SIZE;
+        if blocks < 2 {
+            return self.device.write(start, bytes);
+        }
+        let mut held = self.shared.0.lock().unwrap();
+        held.under_way += 1;
+        let (mut held, waited) =
+            self.shared.1.wait_timeout_while(held, PATIENCE, |held| held.is_holding).unwrap();
+        assert!(!waited.timed_out(), "nobody let the write go");
+        self.device.write(start, bytes)?;
+        held.under_way -= 1;
+        held.written += blocks;
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<()> {
+        assert!(self.is_quiet(), "a sync before what it is to make durable is written");
+        self.device.sync()
+    }
+
+    fn grow(&self, blocks: u32) -> Result<()> {
+        self.device.grow(blocks)
+    }
+
+    fn shrink(&self, blocks: u32) -> Result<()> {
+        assert!(self.is_quiet(), "a write may bring the length back");
+        self.device.shrink(blocks)
+    }
+
+    fn length_bytes(&self) -> Result<u64> {
+        self.device.length_bytes()
+    }
+}
+
+fn marked(place: usize) -> u8 {
+    u8::try_from(place % 251).unwrap()
+}
+
+fn index(place: usize) -> BlockIndex {
+    BlockIndex(u32::try_from(place).unwrap())
+}
+
+fn allocated(writer: &mut Writer) -> Vec<Position> {
+    let count = usize::try_from(BLOCKS).unwrap();
+    assert!(count > LARGE_BLOCKS);
+    writer.allocate_all(count, Urgency::Ordinary).unwrap()
+}
+
+/// Starts a write of a block to each position. Returns its generation, and the blocks of the write before.
+fn start(writer: &mut Writer, positions: &[Position]) -> Result<(Generation, Vec<OwnedSealJob>)> {
+    let job = |(place, &position): (usize, &Position)| {
+        let head = BlockHead { index: index(place), ..BlockHead::default() };
+        OwnedSealJob { position, head, data: OwnedData::copy_of(&data(marked(place))) }
+    };
+    writer.start_fresh(positions.iter().enumerate().map(job).collect())
+}
+
+#[track_caller]
+fn check_all(store: &Store, positions: &[Position], generation: Generation) {
+    for (place, &position) in positions.iter().enumerate() {
+        let redirects = &store.current().redirects;
+        let block = BlockRef { position, generation };
+        let found = store.read_block(redirects, KeyKind::Data, block).unwrap();
+        assert_eq!((found.head.index, found.data[0]), (index(place), marked(place)));
+    }
+}
+
+#[test]
+fn the_writer_goes_on_meanwhile() {
+    let device = Holding::new();
+    let (store, mut writer) = writer(&device);
+    let positions = allocated(&mut writer);
+    device.hold();
+    let (generation, _) = start(&mut writer, &positions).unwrap();
+    assert_eq!(device.written(), 0);
+    writer.allocate(5, Urgency::Ordinary).unwrap();
+    device.let_go();
+    writer.wait().unwrap();
+    assert_eq!(device.written(), positions.len());
+    check_all(&store, &positions, generation);
+}
+
+#[test]
+fn what_relies_on_it_waits() {
+    type Act = fn(&mut Writer);
+    let acts: [(&str, Act); 5] = [
+        ("wait", |writer| writer.wait().unwrap()),
+        ("commit", |writer| drop(commit(writer, 2).unwrap())),
+        ("rollback", |writer| writer.rollback().unwrap()),
+        ("write", |writer| {
+            add_block(writer, KeyKind::Registry, 1).unwrap();
+        }),
+        ("another", |writer| {
+            let positions = allocated(writer);
+            start(writer, &positions).unwrap();
+            writer.wait().unwrap();
+        }),
+    ];
+    for (name, act) in acts {
+        let device = Holding::new();
+        let (_store, mut writer) = writer(&device);
+        let positions = allocated(&mut writer);
+        device.hold();
+        start(&mut writer, &positions).unwrap();
+        let helper = device.let_go_after_a_while();
+        act(&mut writer);
+        assert!(device.written() >= positions.len(), "{name}");
+        assert!(device.is_quiet(), "{name}");
+        helper.join().unwrap();
+    }
+}
+
+#[test]
+fn ending_and_dropping_wait_too() {
+    for finishes in [true, false] {
+        let device = Holding::new();
+        let (store, mut writer) = writer(&device);
+        let positions = allocated(&mut writer);
+        device.hold();
+        start(&mut writer, &positions).unwrap();
+        let helper = device.let_go_after_a_while();
+        if finishes {
+            writer.finish().unwrap();
+        } else {
+            drop(writer);
+        }
+        assert_eq!(device.written(), positions.len());
+        drop(store);
+        helper.join().unwrap();
+        assert_eq!(mark(&read_only(&device)), 1, "what was not committed is not there");
+    }
+}
+
+#[test]
+fn it_is_there_after_the_commit() {
+    let device = Holding::new();
+    let (store, mut writer) = writer(&device);
+    let positions = allocated(&mut writer);
+    let (generation, _) = start(&mut writer, &positions).unwrap();
+    commit(&mut writer, 2).unwrap();
+    writer.finish().unwrap();
+    drop(store);
+    let reopened = read_only(&device);
+    assert_eq!(mark(&reopened), 2);
+    check_all(&reopened, &positions, generation);
+}
+
+#[test]
+fn sealing_a_position_again_gives_another_generation() {
+    let device = Holding::new();
+    let (store, mut writer) = writer(&device);
+    let positions = allocated(&mut writer);
+    let (first, _) = start(&mut writer, &positions).unwrap();
+    let (second, _) = start(&mut writer, &positions).unwrap();
+    assert_ne!(first, second);
+    writer.wait().unwrap();
+    check_all(&store, &positions, second);
+}
+
+#[test]
+fn the_memory_of_blocks_comes_back_and_a_rollback_wipes_it() {
+    let device = Holding::new();
+    let (_store, mut writer) = writer(&device);
+    let positions = allocated(&mut writer);
+    let (_, written) = start(&mut writer, &positions).unwrap();
+    assert_eq!(written.len(), 0);
+    let (_, written) = start(&mut writer, &positions).unwrap();
+    assert_eq!(written.len(), positions.len());
+    writer.rollback().unwrap();
+    let positions = allocated(&mut writer);
+    let (_, written) = start(&mut writer, &positions).unwrap();
+    assert_eq!(written.len(), 0);
+}
+
+#[test]
+fn a_few_blocks_and_a_pool_of_one_thread_are_written_at_once() {
+    let device = Holding::new();
+    let (store, mut writer) = writer(&device);
+    let positions = allocated(&mut writer);
+    let (few, many) = positions.split_at(10);
+    let (generation, _) = start(&mut writer, few).unwrap();
+    assert_eq!(device.written(), few.len());
+    check_all(&store, few, generation);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    assert!(many.len() > LARGE_BLOCKS);
+    let (_, written) = pool.install(|| start(&mut writer, many)).unwrap();
+    assert_eq!(device.written(), few.len() + many.len());
+    assert_eq!(written.len(), few.len());
+}
+
+#[test]
+fn whatever_comes_next_tells_of_a_failure() {
+    type Act = fn(&mut Writer) -> Result<()>;
+    let acts: [Act; 4] = [
+        |writer| writer.wait(),
+        |writer| commit(writer, 2).map(drop),
+        |writer| writer.rollback(),
+        |writer| add_block(writer, KeyKind::Data, 1).map(drop),
+    ];
+    for fault in [Fault::Nothing, Fault::Torn, Fault::Late] {
+        for act in acts {
+            let device = Holding::new().device;
+            let faulty = Faulty::on(&device, fault);
+            let (store, mut writer) = writer(&faulty);
+            let positions = allocated(&mut writer);
+            faulty.fail_after(2);
+            start(&mut writer, &positions).unwrap();
+            match act(&mut writer) {
+                // Whichever noticed first: the write itself, or the store that it made unusable.
+                Err(Error::Io { .. } | Error::Poisoned { .. }) => {}
+                other => panic!("expected to be told of the failure, found {other:?}"),
+            }
+            assert_poisoned(store.check_usable());
+            assert_poisoned(commit(&mut writer, 2));
+            drop((store, writer));
+            assert_eq!(mark(&read_only(&device)), 1);
+        }
+    }
+}
