@@ -21,7 +21,7 @@ pub(crate) fn in_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
         // In a pool of one thread, the next thing taken up is one's own.
         return work();
     }
-    let made = || ThreadPoolBuilder::new().num_threads(rayon::current_num_threads()).build().ok();
+    let made = || ThreadPoolBuilder::new().build().ok();
     // Where no threads are to be had, the caller's does it all.
     let Some(pool) = POOL.get_or_init(made) else { return work() };
     if rayon::current_thread_index().is_none() || pool.current_thread_index().is_some() {

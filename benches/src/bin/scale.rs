@@ -14,6 +14,7 @@ use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::store::{Access, OpenOptions};
 use ar7_registry::{Archive, CreateOptions};
 use clap::{Parser, ValueEnum};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use uuid::Uuid;
 
 /// Streams that are made between two commits.
@@ -35,6 +36,7 @@ struct Options {
     what: What,
     /// Streams, or MiB
     size: u64,
+    /// Processors that may be used
     #[arg(long, default_value_t = 1)]
     threads: usize,
     /// Folder of the archive
@@ -58,10 +60,10 @@ struct Point {
 }
 
 fn main() {
-    let anonymous = watch();
     let options = Options::parse();
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build_global();
-    pool.expect("a pool");
+    // Before there is any thread: all of them inherit it, and how many there are depends on it.
+    limit_processors(options.threads);
+    let anonymous = watch();
     let folder = tempfile::tempdir_in(&options.directory).expect("a folder");
     let secret = Secret::Key(RawKey::generate().expect("random bytes"));
     let path = folder.path().join("scale.ar7");
@@ -158,6 +160,14 @@ impl Point {
         stream.close().expect("saved");
         archive.close().expect("closed");
     }
+}
+
+fn limit_processors(count: usize) {
+    let allowed = sched_getaffinity(None).expect("the processors");
+    let mut fewer = CpuSet::new();
+    let processors = (0..CpuSet::MAX_CPU).filter(|&processor| allowed.is_set(processor));
+    processors.take(count).for_each(|processor| fewer.set(processor));
+    sched_setaffinity(None, &fewer).expect("fewer processors");
 }
 
 fn reader(path: &Path, secret: &Secret) -> Archive {

@@ -78,12 +78,10 @@ pub(crate) fn scale(options: &ScaleOptions) -> Result<()> {
             if round > 0 && what == "streams" && size > 1_000_000 {
                 continue;
             }
-            let mut threads = vec![1, cores];
-            threads.dedup();
-            for threads in threads {
-                if what == "streams" && threads < cores {
-                    continue;
-                }
+            // 1, 2, 4 ... and all; many streams are made by one thread.
+            let first = if what == "streams" { cores } else { 1 };
+            let doubled = std::iter::successors(Some(first), |threads| Some(threads * 2));
+            for threads in doubled.take_while(|&threads| threads < cores).chain([cores]) {
                 let (size, threads) = (size.to_string(), threads.to_string());
                 let arguments =
                     [what, &size, "--threads", &threads, "--directory", &directory].to_vec();
