@@ -65,36 +65,47 @@ pub(crate) fn scale(options: &ScaleOptions) -> Result<()> {
     let folder = work_folder(options.directory.as_ref())?;
     let directory = folder.path().to_string_lossy().into_owned();
     let mut results = Results { kind: "scale".to_owned(), ..Results::default() };
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let streams = (4..=7).map(|power| 10_u64.pow(power)).filter(|&count| count <= options.streams);
     let lengths = [10, 100, 1024, 5 * 1024, 16 * 1024, 64 * 1024];
     let lengths = lengths.into_iter().filter(|&length| length <= options.mebibytes);
     let points = streams.map(|count| ("streams", count));
     let points: Vec<(&str, u64)> =
         points.chain(lengths.map(|length| ("mebibytes", length))).collect();
+    // The largest are there to show that nothing grows: once is enough, and last, since they leave nothing of what
+    // others read in the page cache.
+    let is_huge = |&&(what, size): &&(&str, u64)| what == "streams" && size > 1_000_000;
     for round in 0..options.rounds {
-        for &(what, size) in &points {
-            // The largest is there to show that nothing grows: once is enough.
-            if round > 0 && what == "streams" && size > 1_000_000 {
-                continue;
-            }
-            // 1, 2, 4 ... and all; many streams are made by one thread.
-            let first = if what == "streams" { cores } else { 1 };
-            let doubled = std::iter::successors(Some(first), |threads| Some(threads * 2));
-            for threads in doubled.take_while(|&threads| threads < cores).chain([cores]) {
-                let (size, threads) = (size.to_string(), threads.to_string());
-                let arguments =
-                    [what, &size, "--threads", &threads, "--directory", &directory].to_vec();
-                let before = results.measures.len();
-                add(&mut results, &["--bin", "scale"], &arguments)?;
-                results.measures[before..].iter_mut().for_each(|measure| measure.round = round);
-                for Measure { subject, case, seconds, .. } in &results.measures[before..] {
-                    println!("{round} {subject} {size}, {threads} threads: {case}: {seconds:.6} s");
-                }
-            }
+        for &point in points.iter().filter(|point| !is_huge(point)) {
+            add_point(&mut results, round, point, &directory)?;
         }
     }
+    for &point in points.iter().filter(is_huge) {
+        add_point(&mut results, 0, point, &directory)?;
+    }
     results.save(folder.path())
+}
+
+/// One size, on 1, 2, 4 ... and all processors; many streams are made by one thread.
+fn add_point(
+    results: &mut Results,
+    round: u32,
+    (what, size): (&str, u64),
+    directory: &str,
+) -> Result<()> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let first = if what == "streams" { cores } else { 1 };
+    let doubled = std::iter::successors(Some(first), |threads| Some(threads * 2));
+    for threads in doubled.take_while(|&threads| threads < cores).chain([cores]) {
+        let (size, threads) = (size.to_string(), threads.to_string());
+        let arguments = [what, &size, "--threads", &threads, "--directory", directory];
+        let before = results.measures.len();
+        add(results, &["--bin", "scale"], &arguments)?;
+        results.measures[before..].iter_mut().for_each(|measure| measure.round = round);
+        for Measure { subject, case, seconds, .. } in &results.measures[before..] {
+            println!("{round} {subject} {size}, {threads} threads: {case}: {seconds:.6} s");
+        }
+    }
+    Ok(())
 }
 
 /// Runs one of our programs and adds what it prints.
