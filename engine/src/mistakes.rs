@@ -41,6 +41,42 @@ pub enum Mistake {
     AppendAtTheOffset,
     /// Offsets are counted modulo 4 GiB.
     OffsetsWrap,
+    /// A block may name itself as its neighbour: a chain without an end.
+    SelfLinks,
+    /// A link out of all bounds is no link.
+    LinksBeyondTheEnd,
+    /// A stream may be longer than its blocks.
+    StreamLengthUnchecked,
+    /// What a stream record says of a layout that nobody knows is passed over.
+    StreamFlagsIgnored,
+    /// Indexes of the blocks of an extent wrap around.
+    ExtentsWrap,
+    /// An extent of no blocks is one of one block.
+    EmptyExtents,
+    /// The header's fields of later versions are not kept.
+    HeaderTailDropped,
+    /// A header may say that it is longer than a block.
+    HeaderLengthUnchecked,
+    /// Fields of an inode that nobody knows are not kept.
+    InodeFieldsDropped,
+    /// A field of an inode may come twice.
+    InodeFieldsTwice,
+    /// A label may be longer than its field.
+    LabelLengthUnchecked,
+    /// What a raw key would have cost is not looked at.
+    CostsOfRawKeys,
+    /// A list of a meta slot may say that it is longer than its field.
+    SlotCountsUnchecked,
+    /// Free runs of a meta slot may overlap, and lie anywhere.
+    LooseRunsOverlap,
+    /// An entry of a type that nobody knows is a file.
+    EntryTypesUnchecked,
+    /// The keys of a page need not ascend.
+    KeysInAnyOrder,
+    /// A block of the redo list may say that it holds more than it does.
+    RedoCountUnchecked,
+    /// Truncating a stream leaves the offset of its end as it was.
+    TruncateKeepsTheLength,
     /// A receipt's check is not compared.
     ReceiptUnchecked,
     /// A size with a suffix wraps around.
@@ -49,7 +85,7 @@ pub enum Mistake {
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Mistake; 19] = [
+    pub const ALL: [Mistake; 37] = [
         Mistake::PositionCutShort,
         Mistake::DigestUnchecked,
         Mistake::LastLane,
@@ -67,6 +103,24 @@ impl Mistake {
         Mistake::StaleTail,
         Mistake::AppendAtTheOffset,
         Mistake::OffsetsWrap,
+        Mistake::SelfLinks,
+        Mistake::LinksBeyondTheEnd,
+        Mistake::StreamLengthUnchecked,
+        Mistake::StreamFlagsIgnored,
+        Mistake::ExtentsWrap,
+        Mistake::EmptyExtents,
+        Mistake::HeaderTailDropped,
+        Mistake::HeaderLengthUnchecked,
+        Mistake::InodeFieldsDropped,
+        Mistake::InodeFieldsTwice,
+        Mistake::LabelLengthUnchecked,
+        Mistake::CostsOfRawKeys,
+        Mistake::SlotCountsUnchecked,
+        Mistake::LooseRunsOverlap,
+        Mistake::EntryTypesUnchecked,
+        Mistake::KeysInAnyOrder,
+        Mistake::RedoCountUnchecked,
+        Mistake::TruncateKeepsTheLength,
         Mistake::ReceiptUnchecked,
         Mistake::SizesWrap,
     ];

@@ -13,6 +13,11 @@ pub fn extent_parse(bytes: &[u8]) -> bool {
     let value = padded::<{ extent_layout::SIZE }>(bytes);
     let decoded = Extents::decode_key(&key)
         .and_then(|decoded| Ok((decoded, Extents::decode_value(&key, &value[..])?)));
+    if let Ok((key, extent)) = &decoded {
+        let (start, count) = (extent.run.start().get(), extent.run.count());
+        assert!(count > 0 && start.checked_add(count).is_some(), "blocks that there are");
+        assert!(key.first.get().checked_add(count).is_some(), "indexes that there are");
+    }
     let encoded = decoded
         .map(|(key, value)| [Extents::encode_key(&key), Extents::encode_value(&value)].concat());
     check_decoded(&[&key[..], &value[..]].concat(), encoded.map_err(engine_error))

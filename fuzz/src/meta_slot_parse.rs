@@ -13,8 +13,29 @@ pub fn meta_slot_parse(bytes: &[u8]) -> bool {
     let data = padded::<DATA_SIZE>(bytes);
     let generation = Generation::decode(meta_slot_layout::GENERATION.array(&data[..]));
     let decoded = MetaSlot::decode(Position::at(1), generation, &data);
+    if let Ok(slot) = &decoded {
+        check_slot(slot);
+    }
     let encoded = decoded.and_then(|slot| slot.encode());
     check_decoded(&data[..], encoded.map(|encoded| encoded.to_vec()))
+}
+
+/// Whatever a slot names lies within the archive, and free runs lie apart.
+fn check_slot(slot: &MetaSlot) {
+    let blocks = 8..slot.block_count;
+    let mut free_from = blocks.start;
+    for run in &slot.loose {
+        assert!(run.start().get() >= free_from && run.end() <= blocks.end, "free runs: {run:?}");
+        free_from = run.end();
+    }
+    let roots = slot.roots.iter().filter_map(|root| root.block);
+    for block in roots.chain(slot.redo_head) {
+        assert!(blocks.contains(&block.position.get()), "{:?} is no block", block.position);
+    }
+    for stored in &slot.reserved_streams {
+        let ends = [stored.record.begin, stored.record.end].into_iter().flatten();
+        assert!(ends.into_iter().all(|end| blocks.contains(&end.get())), "{stored:?}");
+    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,13 @@ pub fn name_parse(bytes: &[u8]) -> bool {
         validate_name(&decoded.name)?;
         Ok((decoded, Names::decode_value(key, &value)?))
     });
+    if let Ok((key, _)) = &decoded {
+        let name = &key.name[..];
+        let is_one_part =
+            !name.is_empty() && !name.contains(&b'/') && name != b"." && name != b"..";
+        assert!(is_one_part, "a name that leads elsewhere: {}", name.escape_ascii());
+        assert!(name.len() <= 255 && !name.contains(&0), "no system has such a name");
+    }
     let encoded = decoded
         .map(|(key, value)| [Names::encode_value(&value), Names::encode_key(&key)].concat())
         .map_err(engine_error);

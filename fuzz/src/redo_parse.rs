@@ -11,7 +11,13 @@ use crate::bytes::{check_decoded, padded, split};
 pub fn redo_parse(bytes: &[u8]) -> bool {
     let (block_count, bytes) = split(bytes);
     let data = padded::<DATA_SIZE>(bytes);
-    let decoded = decode_redo(Position::at(9), &data, u32::from_be_bytes(block_count));
+    let block_count = u32::from_be_bytes(block_count);
+    let decoded = decode_redo(Position::at(9), &data, block_count);
+    for entry in decoded.iter().flatten() {
+        let ends = [entry.place.get(), entry.spare.get()];
+        assert!(ends.iter().all(|end| (8..block_count).contains(end)), "blocks of the archive");
+        assert_ne!(entry.place, entry.spare, "an image has a place of its own");
+    }
     check_decoded(&data[..], decoded.map(|entries| encode_redo(&entries).to_vec()))
 }
 

@@ -100,13 +100,15 @@ pub(crate) fn names() -> Vec<Vec<u8>> {
     distinct(names.map(|(key, value)| [value, key].concat()).collect())
 }
 
-/// For a tree whose pages are forged: honest, with a changed byte, with exchanged pages and children.
+/// For a tree whose pages are forged: honest, with a changed byte, with a cell beyond the page, with exchanged pages and
+/// children.
 pub(crate) fn forged_trees() -> Vec<Vec<u8>> {
     let operations: Vec<u8> = (0..=255).collect();
     let with = |begin: &[u8]| [begin, &operations].concat();
     vec![
         with(&[1, 44, 0, 0, 3, 100]),
         with(&[1, 44, 3, 1, 2, 0, 0, 0, 9, 77, 3, 100]),
+        with(&[1, 44, 3, 1, 2, 0, 0, 255, 0, 14, 3, 100]),
         with(&[1, 144, 5, 2, 1, 3, 1, 2, 1, 2, 1, 5, 3, 60]),
     ]
 }

@@ -1,6 +1,6 @@
 //! Reading a stream record, with the place of its blocks, from any bytes.
 
-use ar7_engine::format::StoredStream;
+use ar7_engine::format::{Position, StoredStream, StreamLayout};
 
 use crate::bytes::{check_decoded, padded};
 
@@ -10,14 +10,35 @@ use crate::bytes::{check_decoded, padded};
 /// If reading it panics, or what was read is not what was there.
 pub fn stream_record_parse(bytes: &[u8]) -> bool {
     let stored = padded::<{ StoredStream::SIZE }>(bytes);
-    check_decoded(&stored[..], StoredStream::decode(&stored).map(|stored| stored.encode()))
+    let decoded = StoredStream::decode(&stored);
+    if let Ok(stored) = &decoded {
+        check_record(stored);
+    }
+    check_decoded(&stored[..], decoded.map(|stored| stored.encode()))
+}
+
+/// The fields of a record agree with each other.
+fn check_record(stored: &StoredStream) {
+    let record = &stored.record;
+    assert!(record.length <= u64::from(record.count) * 4008, "longer than its blocks");
+    let ends = (record.begin.map(Position::get), record.end.map(Position::get));
+    match (ends, record.count, stored.layout) {
+        ((None, None), 0, StreamLayout::OneRun(_)) => {}
+        ((Some(begin), Some(end)), count @ 1.., StreamLayout::OneRun(_)) => {
+            assert!(begin >= 8 && u64::from(begin) + u64::from(count) == u64::from(end) + 1);
+        }
+        ((Some(begin), Some(end)), 2.., StreamLayout::Extents) => {
+            assert!(begin >= 8 && end >= 8 && begin != end, "a chain without an end");
+        }
+        _ => panic!("a record that contradicts itself: {stored:?}"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::bytes::check_mutations;
-    use ar7_engine::format::{Generation, Position, StreamLayout, StreamRecord};
+    use ar7_engine::format::{Generation, StreamRecord};
     use uuid::Uuid;
 
     #[test]

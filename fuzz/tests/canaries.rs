@@ -10,7 +10,29 @@ use ar7_fuzz::{TARGETS, Target, target};
 const SEED: u64 = 7;
 
 /// A mistake, the target that finds it, and within how many executions.
-const MISTAKES: [(Mistake, &str, u64); 19] = [
+const MISTAKES: [(Mistake, &str, u64); 41] = [
+    (Mistake::SelfLinks, "block_parse", 3000),
+    (Mistake::LinksBeyondTheEnd, "block_parse", 3000),
+    (Mistake::StreamLengthUnchecked, "stream_record_parse", 3000),
+    (Mistake::StreamFlagsIgnored, "stream_record_parse", 3000),
+    (Mistake::ExtentsWrap, "extent_parse", 3000),
+    (Mistake::EmptyExtents, "extent_parse", 3000),
+    (Mistake::HeaderTailDropped, "header_parse", 3000),
+    (Mistake::HeaderLengthUnchecked, "header_parse", 3000),
+    (Mistake::InodeFieldsDropped, "inode_parse", 3000),
+    (Mistake::InodeFieldsTwice, "inode_parse", 3000),
+    (Mistake::LabelLengthUnchecked, "key_slot_parse", 3000),
+    (Mistake::CostsOfRawKeys, "key_slot_parse", 3000),
+    (Mistake::SlotCountsUnchecked, "meta_slot_parse", 20_000),
+    (Mistake::LooseRunsOverlap, "meta_slot_parse", 3000),
+    (Mistake::NamesUnchecked, "name_parse", 3000),
+    (Mistake::EntryTypesUnchecked, "name_parse", 3000),
+    (Mistake::CellsUnbounded, "page_parse", 3000),
+    (Mistake::KeysInAnyOrder, "page_parse", 3000),
+    (Mistake::RedoCountUnchecked, "redo_parse", 3000),
+    (Mistake::CellsUnbounded, "tree_change", 100),
+    (Mistake::KeysInAnyOrder, "tree_change", 100),
+    (Mistake::TruncateKeepsTheLength, "stream_file", 200),
     (Mistake::PositionCutShort, "sealed_block_open", 100),
     (Mistake::DigestUnchecked, "sealed_block_open", 100),
     (Mistake::LastLane, "batch_seal", 100),
@@ -33,7 +55,12 @@ const MISTAKES: [(Mistake, &str, u64); 19] = [
 ];
 
 /// A fault in the commit protocol, likewise.
-const FAULTS: [(PlantedFault, &str, u64); 3] = [
+const FAULTS: [(PlantedFault, &str, u64); 8] = [
+    (PlantedFault::TrustRedoTargets, "redo_parse", 3000),
+    (PlantedFault::TrustTheLength, "archive_ops", 500),
+    (PlantedFault::IgnoreTheGeneration, "archive_ops", 500),
+    (PlantedFault::DropThePosition, "sealed_block_open", 500),
+    (PlantedFault::OneKeyForAllKinds, "sealed_block_open", 500),
     (PlantedFault::SkipSecondSync, "archive_ops", 100),
     (PlantedFault::ReuseFreedBlocks, "archive_ops", 100),
     (PlantedFault::FallBack, "archive_open", 500),
@@ -46,26 +73,44 @@ fn prepared(name: &str) -> &'static Target {
     target
 }
 
-fn check_found(what: &str, name: &str, found: Option<Found>) {
-    let found = found.unwrap_or_else(|| panic!("{name} does not find {what}"));
-    println!("{what}: {name}, {} executions: {}", found.executions, found.message);
+/// Notes what was not found.
+fn note(missed: &mut Vec<String>, what: &str, name: &str, found: Option<Found>) {
+    match found {
+        Some(found) => {
+            println!("{what}: {name}, {} executions: {}", found.executions, found.message);
+        }
+        None => missed.push(format!("{name} does not find {what}")),
+    }
+}
+
+#[test]
+fn every_target_has_two_canaries() {
+    for target in TARGETS {
+        let mistakes = MISTAKES.iter().filter(|(_, name, _)| *name == target.name).count();
+        let faults = FAULTS.iter().filter(|(_, name, _)| *name == target.name).count();
+        assert!(mistakes + faults >= 2, "{} has {}", target.name, mistakes + faults);
+    }
 }
 
 #[test]
 fn every_planted_mistake_is_found() {
     assert!(Mistake::ALL.iter().all(|known| MISTAKES.iter().any(|(listed, ..)| listed == known)));
+    let mut missed = Vec::new();
     for (mistake, name, executions) in MISTAKES {
         let found = hunt_mistake(prepared(name), mistake, SEED, executions);
-        check_found(&format!("{mistake:?}"), name, found);
+        note(&mut missed, &format!("{mistake:?}"), name, found);
     }
+    assert_eq!(missed, Vec::<String>::new());
 }
 
 #[test]
 fn planted_faults_of_the_protocol_are_found_by_operations_too() {
+    let mut missed = Vec::new();
     for (fault, name, executions) in FAULTS {
         let found = hunt_fault(prepared(name), fault, SEED, executions);
-        check_found(&format!("{fault:?}"), name, found);
+        note(&mut missed, &format!("{fault:?}"), name, found);
     }
+    assert_eq!(missed, Vec::<String>::new());
 }
 
 #[test]

@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::units::{Generation, Position, RESERVED_BLOCKS};
 use super::{DATA_SIZE_U64, Field};
 use crate::error::{Check, Error, Result, Value};
+use crate::mistakes::Mistake;
 
 crate::layout! {
     /// The specification's stream record, "!16siiIQH".
@@ -114,7 +115,7 @@ impl StreamRecord {
             return Err(record_error(self.begin, self.end));
         }
         let most = u64::from(self.count) * DATA_SIZE_U64;
-        if self.length > most {
+        if self.length > most && !Mistake::StreamLengthUnchecked.is_planted() {
             return Err(record_error(most, self.length));
         }
         Ok(())
@@ -168,6 +169,7 @@ impl StoredStream {
         let layout = match flags {
             ONE_RUN => StreamLayout::OneRun(generation),
             0 if generation == Generation::default() => StreamLayout::Extents,
+            _ if Mistake::StreamFlagsIgnored.is_planted() => StreamLayout::Extents,
             _ => return Err(Error::damaged(None, Check::Reserved, 0_u8, flags)),
         };
         let stored = StoredStream { record, layout };

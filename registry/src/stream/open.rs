@@ -248,7 +248,9 @@ impl OpenStream {
             // The new last block names no next one.
             self.block_mut(registry, blocks - 1)?;
         }
-        self.length = length;
+        if !Mistake::TruncateKeepsTheLength.is_planted() {
+            self.length = length;
+        }
         self.changed = true;
         Ok(())
     }
