@@ -2,7 +2,9 @@
 
 mod coverage;
 
+use std::fmt::Write as _;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -49,6 +51,38 @@ const MEMORY_MIB: u64 = 2048;
 /// Seconds to make a finding smaller.
 const MINIMISE_SECONDS: u64 = 60;
 
+/// What a campaign prints in the end.
+const TABLE_HEAD: &str = "\
+| target | executions | edges | features | findings |
+|---|---:|---:|---:|---:|
+";
+
+/// What libFuzzer says of a campaign.
+#[derive(Debug, Default, PartialEq)]
+struct Statistics {
+    executions: u64,
+    /// Edges of the program's control flow that inputs went through.
+    edges: u64,
+    /// The same, with how often.
+    features: u64,
+}
+
+impl Statistics {
+    /// Takes up what a line of libFuzzer's output says, if it says anything of it.
+    fn note(&mut self, line: &str) {
+        let mut words = line.split_whitespace();
+        while let Some(word) = words.next() {
+            let field = match word {
+                "stat::number_of_executed_units:" => &mut self.executions,
+                "cov:" => &mut self.edges,
+                "ft:" => &mut self.features,
+                _ => continue,
+            };
+            *field = words.next().and_then(|number| number.parse().ok()).unwrap_or(*field);
+        }
+    }
+}
+
 /// Does what the options say.
 pub(crate) fn run(options: &Options) -> Result<()> {
     if options.list {
@@ -68,11 +102,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let targets = chosen(options.target.as_deref())?;
     check_tools()?;
-    let mut found = Vec::new();
+    let (mut found, mut table) = (Vec::new(), String::from(TABLE_HEAD));
     for target in targets {
         println!("== {}: {}", target.name, target.promise);
-        found.extend(campaign(target, options)?);
+        let (regressions, statistics) = campaign(target, options)?;
+        let Statistics { executions, edges, features } = statistics;
+        let findings = regressions.len();
+        let name = target.name;
+        writeln!(table, "| {name} | {executions} | {edges} | {features} | {findings} |")
+            .expect("text takes any text");
+        found.extend(regressions);
     }
+    println!("{table}");
     if found.is_empty() {
         println!("fuzz: no finding");
         return Ok(());
@@ -119,8 +160,8 @@ fn check_tools() -> Result<()> {
     Ok(())
 }
 
-/// Fuzzes one target. Returns the regressions that were written.
-fn campaign(target: &Target, options: &Options) -> Result<Vec<PathBuf>> {
+/// Fuzzes one target. Returns the regressions that were written, and what libFuzzer says of it.
+fn campaign(target: &Target, options: &Options) -> Result<(Vec<PathBuf>, Statistics)> {
     let corpus = Inputs::Found.folder(target);
     fs::create_dir_all(&corpus).map_err(Error::io("create", &corpus))?;
     let artifacts = root().join("fuzz/targets/artifacts").join(target.name);
@@ -141,14 +182,24 @@ fn campaign(target: &Target, options: &Options) -> Result<Vec<PathBuf>> {
         "-close_fd_mask=1".to_owned(),
     ]);
     let started = |source| Error::Start { command: shown(&cargo_fuzz(&["run"])), source };
-    let status = command.status().map_err(started)?;
+    let mut running = command.stderr(Stdio::piped()).spawn().map_err(started)?;
+    let mut statistics = Statistics::default();
+    let output = BufReader::new(running.stderr.take().expect("it is piped"));
+    // What is not UTF-8 is an input that it prints.
+    for line in output.split(b'\n').map_while(std::result::Result::ok) {
+        let line = String::from_utf8_lossy(&line);
+        statistics.note(&line);
+        eprintln!("{line}");
+    }
+    let status = running.wait().map_err(started)?;
     let new: Vec<PathBuf> =
         files_in(&artifacts)?.into_iter().filter(|path| !before.contains(path)).collect();
     if !status.success() && new.is_empty() {
         let (step, command) = ("fuzz", shown(&command));
         return Err(Error::Step { step, command, status: status.to_string() });
     }
-    new.iter().map(|artifact| keep(target, artifact, options)).collect()
+    let kept = new.iter().map(|artifact| keep(target, artifact, options));
+    Ok((kept.collect::<Result<_>>()?, statistics))
 }
 
 fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -193,6 +244,21 @@ mod tests {
         assert_eq!(chosen(None).unwrap().len(), TARGETS.len());
         assert_eq!(chosen(Some("tree_ops")).unwrap()[0].name, "tree_ops");
         assert!(chosen(Some("tree")).is_err());
+    }
+
+    #[test]
+    fn statistics_are_the_last_that_are_printed() {
+        let mut statistics = Statistics::default();
+        for line in [
+            "#2\tINITED cov: 812 ft: 813 corp: 1/1b exec/s: 0 rss: 40Mb",
+            "#1048576\tpulse  cov: 900 ft: 1500 corp: 88/9Kb lim: 4096 exec/s: 349525 rss: 512Mb",
+            "Done 2000000 runs in 6 second(s)",
+            "stat::number_of_executed_units: 2000000",
+        ] {
+            statistics.note(line);
+        }
+        let expected = Statistics { executions: 2_000_000, edges: 900, features: 1500 };
+        assert_eq!(statistics, expected);
     }
 
     #[test]
