@@ -1,20 +1,47 @@
 //! `cargo xtask mutants`: small changes of the code, one at a time, each of which a test must notice.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::Args;
 
 use crate::error::{Error, Result};
-use crate::workspace::{cargo, root, shown};
+use crate::workspace::{cargo, root, shown, target_directory};
 
-/// What is changed: folders, each with the package whose tests are to notice.
-const FOLDERS: [(&str, &str); 4] = [
-    ("engine/src/format", "ar7-engine"),
-    ("engine/src/crypto", "ar7-engine"),
-    ("engine/src/store", "ar7-engine"),
-    ("registry/src/tree", "ar7-registry"),
+/// A folder whose code is changed.
+struct Folder {
+    path: &'static str,
+    /// The package that it is part of.
+    package: &'static str,
+    /// The module of its unit tests: quick, and they notice most.
+    module: &'static str,
+}
+
+/// What is changed: the formats, the cryptography, the store and the tree.
+const FOLDERS: [Folder; 4] = [
+    Folder { path: "engine/src/format", package: "ar7-engine", module: "format" },
+    Folder { path: "engine/src/crypto", package: "ar7-engine", module: "crypto" },
+    Folder { path: "engine/src/store", package: "ar7-engine", module: "store" },
+    Folder { path: "registry/src/tree", package: "ar7-registry", module: "tree" },
 ];
+
+/// Packages whose tests are asked about what the folder's own have not noticed.
+const PACKAGES: [&str; 3] = ["ar7-engine", "ar7-registry", "ar7-fuzz"];
+
+/// Tests of them that take minutes, and are left out.
+const SLOW: [&str; 4] =
+    ["every_death", "every_planted_fault", "failed_writes_and_syncs", "blocks_that_a_reader"];
+
+/// Changes that no test can notice, each with the reason.
+const LIST: &str = "docs/MUTANTS.md";
+
+/// The share of changes that tests must notice, in percent.
+const SCORE_MIN: usize = 90;
+
+/// Seconds that tests have at least, before a change is taken for one that makes them go on for ever.
+const SECONDS_MIN: &str = "20";
 
 /// What a run is given.
 #[derive(Args)]
@@ -30,12 +57,12 @@ pub(crate) struct Options {
     /// Print the changes, and test none
     #[arg(long)]
     list: bool,
-    /// Ask the tests of the fuzz library too: slower, and what notices most changes of the protocol
+    /// Ask the unit tests of the folder only: quick, and more is left over
     #[arg(long)]
-    fuzz: bool,
+    near: bool,
 }
 
-/// Runs cargo-mutants. Its report is left in `target/mutants.out`.
+/// Runs cargo-mutants on each folder. Its reports are left in `target/mutants`.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let mut version = cargo(&["mutants", "--version"]);
     version.stdout(Stdio::null()).stderr(Stdio::null());
@@ -43,69 +70,173 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let text = "mutation testing needs cargo-mutants: cargo install cargo-mutants --locked";
         return Err(Error::Fault(text.into()));
     }
-    let mut command = command(options)?;
-    let status =
-        command.status().map_err(|source| Error::Start { command: shown(&command), source })?;
-    if status.success() {
-        return Ok(());
+    let mut wrong = Vec::new();
+    for folder in folders(options)? {
+        let reports = target_directory()?.join("mutants").join(folder.path.replace('/', "-"));
+        fs::create_dir_all(&reports).map_err(Error::io("create", &reports))?;
+        for pass in Pass::of(options) {
+            let mut command = command(options, folder, *pass, &reports);
+            let status = command.status();
+            let status =
+                status.map_err(|source| Error::Start { command: shown(&command), source })?;
+            // 2: some were not noticed; 3: some took too long, which is noticed.
+            if !matches!(status.code(), Some(0 | 2 | 3)) {
+                let (step, command) = ("mutants", shown(&command));
+                return Err(Error::Step { step, command, status: status.to_string() });
+            }
+        }
+        if !options.list {
+            wrong.extend(Outcome::read(&reports.join("mutants.out"))?.judge(folder.path)?);
+        }
     }
-    let (step, command) = ("mutants", shown(&command));
-    Err(Error::Step { step, command, status: status.to_string() })
+    if wrong.is_empty() { Ok(()) } else { Err(Error::Fault(wrong.join("\n"))) }
 }
 
-fn command(options: &Options) -> Result<Command> {
-    let wanted = |folder: &str| options.folder.as_ref().is_none_or(|only| only.starts_with(folder));
-    let folders: Vec<&(&str, &str)> = FOLDERS.iter().filter(|(folder, _)| wanted(folder)).collect();
+/// Whose tests are asked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Pass {
+    /// The unit tests of the folder's module.
+    Near,
+    /// Everybody's, about what those have not noticed.
+    Far,
+}
+
+impl Pass {
+    fn of(options: &Options) -> &'static [Pass] {
+        if options.near || options.list { &[Pass::Near] } else { &[Pass::Near, Pass::Far] }
+    }
+}
+
+fn folders(options: &Options) -> Result<Vec<&'static Folder>> {
+    let wanted = |path: &str| options.folder.as_ref().is_none_or(|only| only.starts_with(path));
+    let folders: Vec<&Folder> = FOLDERS.iter().filter(|folder| wanted(folder.path)).collect();
     if folders.is_empty() {
-        let known: Vec<&str> = FOLDERS.iter().map(|(folder, _)| *folder).collect();
+        let known: Vec<&str> = FOLDERS.iter().map(|folder| folder.path).collect();
         return Err(Error::Fault(format!("the folders are {}", known.join(", "))));
     }
-    let mut command = cargo(&["mutants", "--output"]);
-    command.arg(root().join("target")).args(["--jobs", &options.jobs.to_string()]);
-    for (folder, package) in folders {
-        let path = options.folder.as_deref().unwrap_or(folder);
-        let is_file = Path::new(path).extension().is_some();
-        let glob =
-            if is_file { path.to_owned() } else { format!("{}/**", path.trim_end_matches('/')) };
-        command.args(["--file", &glob, "--test-package", package]);
-    }
+    Ok(folders)
+}
+
+fn command(options: &Options, folder: &Folder, pass: Pass, reports: &Path) -> Command {
+    let mut command = cargo(&["mutants", "--profile", "mutants", "--no-shuffle", "--output"]);
+    command.arg(reports).args(["--jobs", &options.jobs.to_string()]);
+    let path = options.folder.as_deref().unwrap_or(folder.path);
+    let is_file = Path::new(path).extension().is_some();
+    let glob = if is_file { path.to_owned() } else { format!("{}/**", path.trim_end_matches('/')) };
+    command.args(["--file", &glob, "--minimum-test-timeout", SECONDS_MIN]);
     // What is planted on purpose is no code of the project, and tests are not to be tested.
     command.args(["--exclude", "**/tests/**", "--exclude", "**/tests.rs"]);
     command.args(["--exclude", "**/planted.rs", "--exclude", "**/testing.rs"]);
-    if options.fuzz {
-        command.args(["--test-package", "ar7-fuzz"]);
-    }
     if let Some(shard) = &options.shard {
         command.args(["--shard", shard]);
     }
     if options.list {
         command.arg("--list");
     }
-    Ok(command)
+    match pass {
+        Pass::Near => {
+            command.args(["--test-package", folder.package, "--", "--lib", folder.module]);
+        }
+        Pass::Far => {
+            command.arg("--iterate");
+            for package in PACKAGES {
+                command.args(["--test-package", package]);
+            }
+            command.args(["--", "--"]);
+            for name in SLOW {
+                command.args(["--skip", name]);
+            }
+        }
+    }
+    command
+}
+
+/// What became of the changes of a folder.
+#[derive(Debug, Default)]
+struct Outcome {
+    noticed: usize,
+    missed: BTreeSet<String>,
+}
+
+impl Outcome {
+    /// Reads the reports of cargo-mutants.
+    fn read(reports: &Path) -> Result<Outcome> {
+        let mut noticed = BTreeSet::new();
+        for name in ["caught.txt", "previously_caught.txt", "timeout.txt"] {
+            noticed.extend(lines(&reports.join(name))?);
+        }
+        let missed = lines(&reports.join("missed.txt"))?.into_iter().collect();
+        Ok(Outcome { noticed: noticed.len(), missed })
+    }
+
+    /// Prints the score, and what was not noticed. Returns what is wrong with it.
+    fn judge(&self, folder: &str) -> Result<Vec<String>> {
+        let all = self.noticed + self.missed.len();
+        let score = (self.noticed * 100).checked_div(all).unwrap_or(100);
+        println!("mutants: {folder}: {} of {all} noticed, {score} %", self.noticed);
+        let path = root().join(LIST);
+        let listed = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        let mut wrong: Vec<String> = self.unlisted(&listed);
+        if score < SCORE_MIN {
+            wrong.push(format!("{folder}: {score} % are noticed, and {SCORE_MIN} % must be"));
+        }
+        Ok(wrong)
+    }
+
+    /// What was not noticed, and has no reason in the list.
+    fn unlisted(&self, listed: &str) -> Vec<String> {
+        let is_listed = |line: &&String| listed.contains(&format!("`{}`", without_place(line)));
+        let unlisted = self.missed.iter().filter(|line| !is_listed(line));
+        unlisted.map(|line| format!("nobody notices: {line}")).collect()
+    }
+}
+
+/// Lines of a report; none where there is none.
+fn lines(path: &PathBuf) -> Result<Vec<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(Error::io("read", path)(error)),
+    }
+}
+
+/// A change without line and column, which move: `FILE:LINE:COLUMN: CHANGE` becomes `FILE: CHANGE`.
+fn without_place(line: &str) -> String {
+    let (place, change) = line.split_once(": ").unwrap_or((line, ""));
+    format!("{}: {change}", place.split(':').next().unwrap_or(place))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn line(folder: Option<&str>) -> Result<String> {
+    fn options(folder: Option<&str>) -> Options {
         let folder = folder.map(str::to_owned);
-        let options = Options { folder, jobs: 1, shard: None, list: false, fuzz: false };
-        command(&options).map(|command| shown(&command))
+        Options { folder, jobs: 1, shard: None, list: false, near: false }
     }
 
     #[test]
     fn all_folders_or_one_are_changed() {
-        let all = line(None).unwrap();
-        for (folder, package) in FOLDERS {
-            assert!(all.contains(&format!("--file {folder}/** --test-package {package}")), "{all}");
-        }
-        let one = line(Some("engine/src/format/block.rs")).unwrap();
-        assert!(
-            one.contains("--file engine/src/format/block.rs --test-package ar7-engine"),
-            "{one}"
-        );
-        assert!(!one.contains("ar7-registry"), "{one}");
-        assert!(line(Some("cli/src")).is_err());
+        assert_eq!(folders(&options(None)).unwrap().len(), FOLDERS.len());
+        let only = options(Some("engine/src/format/block.rs"));
+        let chosen = folders(&only).unwrap();
+        assert_eq!(chosen.len(), 1);
+        let near = shown(&command(&only, chosen[0], Pass::Near, Path::new("reports")));
+        assert!(near.contains("--file engine/src/format/block.rs "), "{near}");
+        assert!(near.ends_with("--test-package ar7-engine -- --lib format"), "{near}");
+        let whole = options(Some("engine/src/format"));
+        let far = shown(&command(&whole, chosen[0], Pass::Far, Path::new("reports")));
+        assert!(far.contains("--file engine/src/format/** "), "{far}");
+        assert!(far.contains("--iterate") && far.contains("--test-package ar7-fuzz"), "{far}");
+        assert!(folders(&options(Some("cli/src"))).is_err());
+    }
+
+    #[test]
+    fn what_is_not_noticed_must_be_listed_wherever_it_lies() {
+        let line = "a/b.rs:12:5: replace f -> u32 with 0".to_owned();
+        assert_eq!(without_place(&line), "a/b.rs: replace f -> u32 with 0");
+        let outcome = Outcome { noticed: 9, missed: BTreeSet::from([line]) };
+        assert_eq!(outcome.unlisted("- `a/b.rs: replace f -> u32 with 0`: why").len(), 0);
+        assert_eq!(outcome.unlisted("- `a/c.rs: replace f -> u32 with 0`: why").len(), 1);
     }
 }
