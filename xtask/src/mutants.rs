@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use clap::Args;
 
 use crate::error::{Error, Result};
-use crate::workspace::{cargo, root, shown, target_directory};
+use crate::workspace::{SLOW_TESTS, cargo, root, shown, target_directory};
 
 /// A folder whose code is changed.
 struct Folder {
@@ -29,10 +29,6 @@ const FOLDERS: [Folder; 4] = [
 
 /// Packages whose tests are asked about what the folder's own have not noticed.
 const PACKAGES: [&str; 3] = ["ar7-engine", "ar7-registry", "ar7-fuzz"];
-
-/// Tests of them that take minutes, and are left out.
-const SLOW: [&str; 4] =
-    ["every_death", "every_planted_fault", "failed_writes_and_syncs", "blocks_that_a_reader"];
 
 /// Changes that no test can notice, each with the reason.
 const LIST: &str = "docs/MUTANTS.md";
@@ -143,7 +139,7 @@ fn command(options: &Options, folder: &Folder, pass: Pass, reports: &Path) -> Co
                 command.args(["--test-package", package]);
             }
             command.args(["--", "--"]);
-            for name in SLOW {
+            for name in SLOW_TESTS {
                 command.args(["--skip", name]);
             }
         }

@@ -12,6 +12,10 @@ use crate::error::{Error, Result};
 /// Directories that are nobody's source when there is no git to say so.
 const NOT_SOURCE: [&str; 2] = [".git", "target"];
 
+/// The tests that take minutes, by the beginning of their names: what runs the tests many times leaves them out.
+pub(crate) const SLOW_TESTS: [&str; 4] =
+    ["every_death", "every_planted_fault", "failed_writes_and_syncs", "blocks_that_a_reader"];
+
 /// The top of the tree: the parent of this crate's own folder.
 pub(crate) fn root() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));

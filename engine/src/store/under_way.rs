@@ -5,8 +5,8 @@ use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use super::Writer;
 use super::pipeline::{self, Buffers, LARGE_BLOCKS};
+use super::{Writer, process};
 use crate::crypto::{KeyKind, SealJob};
 use crate::error::Result;
 use crate::format::{BlockHead, Generation, OwnedData, Position};
@@ -50,7 +50,7 @@ struct WriteThread {
 impl WriteThread {
     /// What the thread leaves; nothing in a forked process, which has no such thread.
     fn join(self) -> Option<thread::Result<Done>> {
-        (self.process == std::process::id()).then(|| self.handle.join())
+        (self.process == process::id()).then(|| self.handle.join())
     }
 }
 
@@ -141,7 +141,7 @@ impl Writer {
             let run = move || take(&taken).run();
             match thread::Builder::new().name("ar7 write".into()).spawn(run) {
                 Ok(handle) => {
-                    inner.thread = Some(WriteThread { process: std::process::id(), handle });
+                    inner.thread = Some(WriteThread { process: process::id(), handle });
                     Ok(())
                 }
                 Err(_) => inner.take_over(take(&work).run()),

@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::workspace::{cargo, output, root, shown, target_directory};
+use crate::workspace::{SLOW_TESTS, cargo, output, root, shown, target_directory};
 
 /// Folder of the tools, where they are not found otherwise.
 const TOOLS_VARIABLE: &str = "LLVM_TOOLS";
@@ -61,7 +61,9 @@ fn replay(test: &[&str], folder: &Path, profiles: &Path) -> Result<Vec<PathBuf>>
         eprint!("{}", String::from_utf8_lossy(&outcome.stderr));
         return Err(failed(&built, outcome.status.to_string()));
     }
-    let mut run = prepared(&[]);
+    let skipped = SLOW_TESTS.iter().flat_map(|name| ["--skip", name]);
+    let mut run = prepared(&["--"]);
+    run.args(skipped);
     let status = run.status().map_err(|source| Error::Start { command: shown(&run), source })?;
     if !status.success() {
         return Err(failed(&run, status.to_string()));

@@ -209,6 +209,22 @@ fn ending_and_dropping_wait_too() {
 }
 
 #[test]
+fn a_forked_process_waits_for_no_thread_of_another() {
+    let device = Holding::new();
+    let (_store, mut writer) = writer(&device);
+    let positions = allocated(&mut writer);
+    device.hold();
+    start(&mut writer, &positions).unwrap();
+    in_forked_process(|| {
+        writer.wait().unwrap();
+        assert!(matches!(writer.rollback(), Err(Error::OtherProcess { .. })));
+        drop(writer);
+    });
+    assert_eq!(device.written(), 0);
+    device.let_go();
+}
+
+#[test]
 fn it_is_there_after_the_commit() {
     let device = Holding::new();
     let (store, mut writer) = writer(&device);
