@@ -17,14 +17,26 @@ struct Folder {
     package: &'static str,
     /// The module of its unit tests: quick, and they notice most.
     module: &'static str,
+    /// Those of them that take seconds: they are asked with everybody's.
+    seconds: &'static [&'static str],
 }
 
 /// What is changed: the formats, the cryptography, the store and the tree.
 const FOLDERS: [Folder; 4] = [
-    Folder { path: "engine/src/format", package: "ar7-engine", module: "format" },
-    Folder { path: "engine/src/crypto", package: "ar7-engine", module: "crypto" },
-    Folder { path: "engine/src/store", package: "ar7-engine", module: "store" },
-    Folder { path: "registry/src/tree", package: "ar7-registry", module: "tree" },
+    Folder { path: "engine/src/format", package: "ar7-engine", module: "format", seconds: &[] },
+    Folder { path: "engine/src/crypto", package: "ar7-engine", module: "crypto", seconds: &[] },
+    Folder {
+        path: "engine/src/store",
+        package: "ar7-engine",
+        module: "store",
+        seconds: &["rekey_that_is_cut_off"],
+    },
+    Folder {
+        path: "registry/src/tree",
+        package: "ar7-registry",
+        module: "tree",
+        seconds: &["of_any_length", "two_hundred_thousand"],
+    },
 ];
 
 /// Packages whose tests are asked about what the folder's own have not noticed.
@@ -123,6 +135,7 @@ fn command(options: &Options, folder: &Folder, pass: Pass, reports: &Path) -> Co
     // What is planted on purpose is no code of the project, and tests are not to be tested.
     command.args(["--exclude", "**/tests/**", "--exclude", "**/tests.rs"]);
     command.args(["--exclude", "**/planted.rs", "--exclude", "**/testing.rs"]);
+    command.args(["--exclude-re", "is_planted"]);
     if let Some(shard) = &options.shard {
         command.args(["--shard", shard]);
     }
@@ -131,7 +144,8 @@ fn command(options: &Options, folder: &Folder, pass: Pass, reports: &Path) -> Co
     }
     match pass {
         Pass::Near => {
-            command.args(["--test-package", folder.package, "--", "--lib", folder.module]);
+            command.args(["--test-package", folder.package, "--", "--lib", folder.module, "--"]);
+            skip(&mut command, folder.seconds);
         }
         Pass::Far => {
             command.arg("--iterate");
@@ -139,12 +153,16 @@ fn command(options: &Options, folder: &Folder, pass: Pass, reports: &Path) -> Co
                 command.args(["--test-package", package]);
             }
             command.args(["--", "--"]);
-            for name in SLOW_TESTS {
-                command.args(["--skip", name]);
-            }
+            skip(&mut command, &SLOW_TESTS);
         }
     }
     command
+}
+
+fn skip(command: &mut Command, tests: &[&str]) {
+    for name in tests {
+        command.args(["--skip", name]);
+    }
 }
 
 /// What became of the changes of a folder.
@@ -219,7 +237,7 @@ mod tests {
         assert_eq!(chosen.len(), 1);
         let near = shown(&command(&only, chosen[0], Pass::Near, Path::new("reports")));
         assert!(near.contains("--file engine/src/format/block.rs "), "{near}");
-        assert!(near.ends_with("--test-package ar7-engine -- --lib format"), "{near}");
+        assert!(near.ends_with("--test-package ar7-engine -- --lib format --"), "{near}");
         let whole = options(Some("engine/src/format"));
         let far = shown(&command(&whole, chosen[0], Pass::Far, Path::new("reports")));
         assert!(far.contains("--file engine/src/format/** "), "{far}");

@@ -31,9 +31,9 @@ impl Features {
 
     /// Decodes the sets; any bits are allowed.
     pub fn decode(bytes: [u8; Features::SIZE]) -> Features {
-        let word =
-            |at: usize| bytes[at..at + 8].iter().fold(0, |word, &byte| word << 8 | u64::from(byte));
-        Features { compatible: word(0), readable: word(8), required: word(16) }
+        let [compatible, readable, required] =
+            [0, 8, 16].map(|at| u64::from_be_bytes(std::array::from_fn(|byte| bytes[at + byte])));
+        Features { compatible, readable, required }
     }
 
     /// An error if this program cannot read the archive.

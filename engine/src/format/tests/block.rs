@@ -31,6 +31,8 @@ fn a_blank_block_has_no_links_and_no_data() {
     assert_eq!(blank.head.previous.or(blank.head.next), None);
     assert!(blank.head.index == BlockIndex(0) && blank.head.stream.is_nil());
     assert!(blank.data.iter().all(|&byte| byte == 0));
+    // Data is plaintext, which is not to be in a log.
+    assert_eq!(format!("{:?}", blank.data), "OwnedData(..)");
 }
 
 #[test]

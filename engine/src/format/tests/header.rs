@@ -66,6 +66,7 @@ fn headers_decode_to_themselves() {
     assert_eq!(unchecked.archive(), ARCHIVE);
     assert_eq!(unchecked.slots(), &header().slots);
     assert_eq!(unchecked.revision(), 1);
+    assert!(unchecked.check_writable().is_ok());
     assert_eq!(unchecked.authenticate(&key()).expect("the right key"), header());
 }
 
@@ -97,6 +98,22 @@ fn change_of_the_master_key_is_recorded_and_authenticated_under_both() {
     assert_eq!(damaged_check(&parse(&changed).unwrap_err()), Some(Check::Reserved));
     let none = parse(&encoded()).expect("a header");
     assert!(none.rekey().is_none() && !none.is_rekey_of(&old));
+}
+
+#[test]
+fn revisions_are_told_before_the_key_is_known() {
+    let mut header = header();
+    header.revision = 0x0102_0304_0506_0708;
+    assert_eq!(parse(&header.encode(&key())).unwrap().revision(), header.revision);
+}
+
+#[test]
+fn kinds_have_names_and_time_goes_on() {
+    let kinds = [ArchiveKind::Single, ArchiveKind::Fixed, ArchiveKind::Dynamic];
+    assert_eq!(kinds.map(ArchiveKind::name), ["single", "fixed", "dynamic"]);
+    // This was written in 2026.
+    let written = 1_767_225_600;
+    assert!(Timestamp::now().seconds > written);
 }
 
 #[test]
@@ -212,6 +229,7 @@ fn features_only_for_writing_and_later_fields_are_kept() {
     header_layout::TAIL.of_mut(&mut bytes[..])[..9].copy_from_slice(b"new field");
     header_layout::FEATURES.of_mut(&mut bytes[..])[..16].fill(0xff);
     with_mac(&mut bytes);
+    assert!(parse(&bytes).is_ok_and(|header| header.check_writable().is_err()));
     let header = parse(&bytes).and_then(|header| header.authenticate(&key())).expect("readable");
     assert!(header.features.check_readable().is_ok());
     assert!(header.features.check_writable().is_err());
