@@ -193,7 +193,7 @@ impl Writer {
             listed,
             newest: chosen.pair,
             bad_copies: chosen.bad.iter().copied().collect(),
-            under_way: UnderWay::default(),
+            under_way: UnderWay::new(),
         };
         let mut slot = chosen.slot.clone();
         slot.generation = generation;

@@ -1,14 +1,14 @@
 //! A large write that goes on while its writer does other things.
 
-use std::fmt;
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::{fmt, io};
 
 use super::pipeline::{self, Buffers, LARGE_BLOCKS};
 use super::{Writer, process};
 use crate::crypto::{KeyKind, SealJob};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{BlockHead, Generation, OwnedData, Position};
 use crate::parallel::is_single_threaded;
 
@@ -30,28 +30,18 @@ impl OwnedSealJob {
 }
 
 /// The write under way, if there is one, and what the one before left.
-#[derive(Default)]
-pub(super) struct UnderWay(Mutex<Inner>);
+pub(super) struct UnderWay {
+    /// The process that its thread belongs to.
+    process: u32,
+    inner: Mutex<Inner>,
+}
 
 #[derive(Default)]
 struct Inner {
-    thread: Option<WriteThread>,
+    thread: Option<JoinHandle<Done>>,
     /// Blocks that were written.
     written: Vec<OwnedSealJob>,
     buffers: Buffers,
-}
-
-/// A thread, and the process that it belongs to.
-struct WriteThread {
-    process: u32,
-    handle: JoinHandle<Done>,
-}
-
-impl WriteThread {
-    /// What the thread leaves; nothing in a forked process, which has no such thread.
-    fn join(self) -> Option<thread::Result<Done>> {
-        (self.process == process::id()).then(|| self.handle.join())
-    }
 }
 
 /// What a write leaves.
@@ -62,13 +52,6 @@ struct Done {
 }
 
 impl Inner {
-    fn wait(&mut self) -> Result<()> {
-        match self.thread.take().and_then(WriteThread::join) {
-            Some(done) => self.take_over(done.unwrap_or_else(|panic| resume_unwind(panic))),
-            None => Ok(()),
-        }
-    }
-
     fn take_over(&mut self, Done { outcome, jobs, buffers }: Done) -> Result<()> {
         (self.written, self.buffers) = (jobs, buffers);
         outcome
@@ -76,8 +59,30 @@ impl Inner {
 }
 
 impl UnderWay {
+    pub(super) fn new() -> UnderWay {
+        UnderWay { process: process::id(), inner: Mutex::default() }
+    }
+
     fn with<T>(&self, work: impl FnOnce(&mut Inner) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits for the write under way; if it panicked, what with.
+    fn wait(&self) -> thread::Result<Result<()>> {
+        if self.is_forked() {
+            // Nobody here writes, and the lock is as another thread there may have left it.
+            return Ok(Ok(()));
+        }
+        self.with(|inner| match inner.thread.take().map(JoinHandle::join) {
+            Some(Ok(done)) => Ok(inner.take_over(done)),
+            Some(Err(panic)) => Err(panic),
+            None => Ok(Ok(())),
+        })
+    }
+
+    /// Whether this is a forked process, which has memory like that of the one that writes, but not its threads.
+    fn is_forked(&self) -> bool {
+        self.process != process::id()
     }
 
     /// Wipes the blocks that were written.
@@ -88,9 +93,15 @@ impl UnderWay {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        // Nobody is to find the file free while it is still written to. Whoever cares for the outcome has waited.
-        let inner = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
-        drop(inner.thread.take().map(WriteThread::join));
+        let is_forked = self.is_forked();
+        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        match inner.thread.take() {
+            // There is no such thread here, and perhaps another with its number: it is not even let go of.
+            Some(thread) if is_forked => std::mem::forget(thread),
+            // Nobody is to find the file free while it is still written to. Whoever cares for the outcome has waited.
+            Some(thread) => drop(thread.join()),
+            None => {}
+        }
     }
 }
 
@@ -141,7 +152,7 @@ impl Writer {
             let run = move || take(&taken).run();
             match thread::Builder::new().name("ar7 write".into()).spawn(run) {
                 Ok(handle) => {
-                    inner.thread = Some(WriteThread { process: process::id(), handle });
+                    inner.thread = Some(handle);
                     Ok(())
                 }
                 Err(_) => inner.take_over(take(&work).run()),
@@ -150,8 +161,17 @@ impl Writer {
     }
 
     /// Returns once no write is under way. Its failure has made the store unusable.
+    ///
+    /// # Panics
+    ///
+    /// If the thread that wrote did; the store is unusable then, too.
     pub fn wait(&self) -> Result<()> {
-        self.under_way.with(Inner::wait)
+        self.under_way.wait().unwrap_or_else(|panic| {
+            let source = io::Error::other("the thread that wrote panicked");
+            // Nobody knows what is written, and positions are already given out for all of it.
+            let _ = self.store.poisoning::<()>(Err(Error::io("write", source)));
+            resume_unwind(panic)
+        })
     }
 
     /// Seals and writes a large number of blocks, and returns when that is done.

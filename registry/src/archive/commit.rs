@@ -12,9 +12,6 @@ use crate::records::Sessions;
 impl State {
     /// Commits, if there is anything to commit.
     pub(super) fn commit(&mut self) -> Result<()> {
-        if let Some(error) = self.failed.take() {
-            return Err(error);
-        }
         self.flush(true)?;
         if self.is_changed() { self.commit_flushed() } else { Ok(()) }
     }

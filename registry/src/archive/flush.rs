@@ -12,12 +12,17 @@ use super::state::OpenStreams;
 use crate::error::Result;
 use crate::stream::{OpenStream, Segment, assign, locate};
 
-/// A changed block of a stream: its index and its position.
+/// A changed block of a stream: its position, and its head with the links that it is to have.
 #[derive(Debug, Clone, Copy)]
 struct Place {
-    stream: Uuid,
-    index: u32,
     position: Position,
+    head: BlockHead,
+}
+
+impl Place {
+    fn is(&self, stream: Uuid, index: u32) -> bool {
+        self.head.stream == stream && self.head.index.get() == index
+    }
 }
 
 /// Positions of the blocks of a stream that are not sealed yet, in order of index.
@@ -58,15 +63,20 @@ fn seal_live(
     let dirty = open.values().map(|stream| stream.dirty.len()).sum();
     let (mut fresh, mut live) = (Vec::with_capacity(dirty), Vec::new());
     for (&identity, stream) in open {
-        let waiting = waiting_tail(stream, tails);
+        let (placement, waiting) = (&placements[&identity], waiting_tail(stream, tails));
         for index in stream.dirty.indices().filter(|&index| Some(index) != waiting) {
-            let position = position_of(registry, stream, &placements[&identity], index)?;
-            let place = Place { stream: identity, index, position };
-            if registry.writer().is_fresh(position) { &mut fresh } else { &mut live }.push(place);
+            let position = position_of(registry, stream, placement, index)?;
+            let head = head(registry, stream, placement, index)?;
+            let places = if registry.writer().is_fresh(position) { &mut fresh } else { &mut live };
+            places.push(Place { position, head });
         }
     }
     registry.make_room(live.len())?;
-    let jobs = jobs(registry, open, &placements, &live)?;
+    let job = |&Place { position, head }: &Place| {
+        let data = &open[&head.stream].dirty[head.index.get()];
+        SealJob { position, head, data }
+    };
+    let jobs: Vec<SealJob<'_>> = live.iter().map(job).collect();
     let live_generation = registry.writer().write_over(&jobs)?;
     Ok(Flush { placements, fresh, live, live_generation, tails })
 }
@@ -74,7 +84,7 @@ fn seal_live(
 /// Second half of a flush: hands over the new blocks to be sealed, and records where everything lies. If it fails,
 /// the transaction can only be rolled back.
 pub(super) fn finish(registry: &mut Registry, open: &mut OpenStreams, flush: &Flush) -> Result<()> {
-    let jobs = take_fresh(registry, open, flush)?;
+    let jobs = take_fresh(registry, open, flush);
     let generation = registry.start_blocks(jobs)?;
     record(registry, open, &flush.fresh, generation)?;
     record(registry, open, &flush.live, flush.live_generation)
@@ -82,35 +92,25 @@ pub(super) fn finish(registry: &mut Registry, open: &mut OpenStreams, flush: &Fl
 
 /// Takes the changed blocks out of the streams: the new ones to be sealed, in order of position, so that neighbours are
 /// written together; the others are sealed already.
-fn take_fresh(
-    registry: &mut Registry,
-    open: &mut OpenStreams,
-    flush: &Flush,
-) -> Result<Vec<OwnedSealJob>> {
+fn take_fresh(registry: &mut Registry, open: &mut OpenStreams, flush: &Flush) -> Vec<OwnedSealJob> {
     let mut jobs = registry.take_jobs();
     jobs.reserve(flush.fresh.len());
     let mut places = flush.fresh.iter().peekable();
     for (&identity, stream) in open {
         let (placement, waiting) =
             (&flush.placements[&identity], waiting_tail(stream, flush.tails));
-        // Out of the stream, which says meanwhile where its blocks lie.
-        let mut dirty = std::mem::take(&mut stream.dirty);
-        for (index, data) in dirty.take_but(waiting) {
-            let is_it = |place: &&Place| place.stream == identity && place.index == index;
+        for (index, data) in stream.dirty.take_but(waiting) {
+            let is_it = |place: &&Place| place.is(identity, index);
             match places.next_if(is_it) {
-                Some(place) => {
-                    let head = head(registry, stream, placement, place)?;
-                    jobs.push(OwnedSealJob { position: place.position, head, data });
-                }
+                Some(&Place { position, head }) => jobs.push(OwnedSealJob { position, head, data }),
                 None => registry.spares.give(data),
             }
         }
-        stream.dirty = dirty;
         stream.reserved_tail = waiting.and_then(|_| placement.last().copied());
     }
     assert!(places.peek().is_none(), "every new block is in memory");
     jobs.sort_unstable_by_key(|job| job.position);
-    Ok(jobs)
+    jobs
 }
 
 /// The block of a stream that is not sealed now: its last, if it was added and more may come.
@@ -166,27 +166,12 @@ fn position_of(
     }
 }
 
-/// Blocks with the links that they have now.
-fn jobs<'a>(
-    registry: &Registry,
-    open: &'a OpenStreams,
-    placements: &Placements,
-    places: &[Place],
-) -> Result<Vec<SealJob<'a>>> {
-    let job = |place: &Place| {
-        let stream = &open[&place.stream];
-        let head = head(registry, stream, &placements[&place.stream], place)?;
-        Ok(SealJob { position: place.position, head, data: &stream.dirty[place.index] })
-    };
-    places.iter().map(job).collect()
-}
-
 /// The head of a block, with the links that it has now.
 fn head(
     registry: &Registry,
     stream: &OpenStream,
     placement: &[Position],
-    place: &Place,
+    index: u32,
 ) -> Result<BlockHead> {
     let neighbour = |index: Option<u32>| {
         index
@@ -195,10 +180,10 @@ fn head(
             .transpose()
     };
     Ok(BlockHead {
-        previous: neighbour(place.index.checked_sub(1))?,
-        next: neighbour(place.index.checked_add(1))?,
-        index: BlockIndex(place.index),
-        stream: place.stream,
+        previous: neighbour(index.checked_sub(1))?,
+        next: neighbour(index.checked_add(1))?,
+        index: BlockIndex(index),
+        stream: stream.stored.record.identity,
     })
 }
 
@@ -210,13 +195,14 @@ fn record(
     generation: Generation,
 ) -> Result<()> {
     let in_a_row = |a: &Place, b: &Place| {
-        a.stream == b.stream && a.index + 1 == b.index && a.position.following() == Some(b.position)
+        b.is(a.head.stream, a.head.index.get() + 1) && a.position.following() == Some(b.position)
     };
     for chunk in places.chunk_by(in_a_row) {
         let count = u32::try_from(chunk.len()).expect("fewer blocks than positions");
         let run = Run::new(chunk[0].position, count).expect("positions in a row are a run");
-        let segment = Segment { first: BlockIndex(chunk[0].index), run, generation };
-        let stream = open.get_mut(&chunk[0].stream).expect("a stream that was flushed is open");
+        let BlockHead { stream, index, .. } = chunk[0].head;
+        let segment = Segment { first: index, run, generation };
+        let stream = open.get_mut(&stream).expect("a stream that was flushed is open");
         assign(registry, &mut stream.stored, segment)?;
     }
     Ok(())

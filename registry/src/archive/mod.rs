@@ -257,8 +257,9 @@ impl Archive {
 
     fn finish_transaction<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
         let mut state = self.state()?;
-        let writing = state.writing()?;
-        work(writing).inspect_err(|_| {
+        let writing = state.failed_or_writing()?;
+        let outcome = writing.check_whole().and_then(|()| work(writing));
+        outcome.inspect_err(|_| {
             // If the store is unusable this fails too, and every later call says why.
             let _ = writing.rollback();
         })
@@ -266,7 +267,7 @@ impl Archive {
 
     /// Drops everything since the last commit. Handles of streams become stale.
     pub fn rollback(&self) -> Result<()> {
-        self.state()?.writing()?.rollback()
+        self.state()?.failed_or_writing()?.rollback()
     }
 
     /// Closes the archive. What was not committed is dropped. The file is cut to what is used.
@@ -452,8 +453,15 @@ impl Archive {
 pub(crate) struct StateGuard<'a>(MutexGuard<'a, Option<State>>);
 
 impl StateGuard<'_> {
-    /// The state, or why there is none.
+    /// The state, or why there is none that can be worked with.
     pub(crate) fn writing(&mut self) -> Result<&mut State> {
+        let state = self.failed_or_writing()?;
+        state.check_whole()?;
+        Ok(state)
+    }
+
+    /// The state, even if a failure has left only a rollback, or why there is none.
+    pub(crate) fn failed_or_writing(&mut self) -> Result<&mut State> {
         let state = self.0.as_mut().ok_or(Error::Closed)?;
         state.registry.store().check_usable()?;
         Ok(state)

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::records::{Dying, ReadRecords, Streams, reserved_index};
 use crate::stream::OpenStream;
 
-/// Changed blocks kept in memory at most: 4096 blocks are 16 MiB.
+/// Changed blocks kept in memory at most: 4096 blocks are 16 MiB. As many again may be under way to the file.
 const DIRTY_BLOCKS_MAX: usize = 4096;
 
 /// The open streams, and closed ones whose blocks are not flushed yet. In order of identity, which is the order of
@@ -36,7 +36,8 @@ pub(crate) struct State {
     dirty_blocks: usize,
     pub(super) dirty_blocks_max: usize,
     identities: Identities,
-    /// A failure that nobody was there to be told of: the next commit returns it.
+    /// A failure that left the transaction half changed, or that nobody was there to be told of: whatever is asked for
+    /// fails with it, until a commit has returned it too or there was a rollback.
     pub(super) failed: Option<Error>,
 }
 
@@ -181,6 +182,11 @@ impl State {
         })?;
         let finished = self.finish_flush(&prepared, tails);
         finished.inspect_err(|error| self.fail(error))
+    }
+
+    /// The failure that has left only a rollback, if there was one.
+    pub(super) fn check_whole(&self) -> Result<()> {
+        self.failed.clone().map_or(Ok(()), Err)
     }
 
     /// Notes a failure that left the transaction half changed.

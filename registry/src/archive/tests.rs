@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
+use crate::records::InodeNumber;
 
 fn secret() -> Secret {
     Secret::Key(RawKey::from_bytes([7; 32]))
@@ -196,4 +197,35 @@ fn a_snapshot_lists_the_streams_after_one() {
     let listed = archive.streams(Some(identities[7]), 5).unwrap();
     let listed: Vec<Uuid> = listed.iter().map(|stored| stored.record.identity).collect();
     assert_eq!(listed, identities[8..13]);
+}
+
+#[test]
+fn after_a_failure_half_way_only_a_rollback_helps() {
+    let (_device, archive) = create(ArchiveKind::Dynamic, 0);
+    let mut kept = archive.new_stream().unwrap();
+    kept.append(b"kept").unwrap();
+    archive.commit().unwrap();
+    kept.append(b"dropped").unwrap();
+    let fail = || {
+        let damage = ar7_engine::Error::ReadOnly.into();
+        archive.state().unwrap().writing().unwrap().fail(&damage);
+    };
+    let told = |outcome: Result<()>| {
+        assert!(matches!(outcome, Err(Error::Engine(ar7_engine::Error::ReadOnly))), "{outcome:?}");
+    };
+    fail();
+    told(kept.read_at(0, &mut [0; 4]).map(drop));
+    told(kept.append(b"more").map(drop));
+    told(archive.new_stream().map(drop));
+    told(archive.names().lookup(InodeNumber::ROOT, b"name").map(drop));
+    told(archive.set_metadata(b"metadata"));
+    told(archive.clear_redo_list());
+    // That was a commit, and has rolled back.
+    assert_eq!(contents(&archive, kept.identity()), b"kept");
+    assert!(matches!(kept.append(b"more"), Err(Error::Stale)));
+    archive.new_stream().unwrap();
+    fail();
+    archive.rollback().unwrap();
+    archive.commit().unwrap();
+    assert_eq!(archive.statistics().unwrap().streams, 1);
 }

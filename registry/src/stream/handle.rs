@@ -286,7 +286,7 @@ impl Drop for Stream {
         let Backing::Writing { epoch } = self.backing else { return };
         let saved = self.save(false);
         if let Ok(mut state) = self.inner.state()
-            && let Ok(state) = state.writing()
+            && let Ok(state) = state.failed_or_writing()
         {
             state.release_held(self.identity, epoch, saved.err());
         }

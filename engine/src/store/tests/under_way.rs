@@ -1,5 +1,6 @@
 //! A large write that goes on by itself: the writer does other things meanwhile, but nothing that relies on it.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -29,6 +30,8 @@ struct Holding {
 #[derive(Default)]
 struct Held {
     is_holding: bool,
+    /// Whether large writes panic.
+    is_broken: bool,
     /// Large writes that began and have not ended.
     under_way: u32,
     /// Blocks of large writes that ended.
@@ -80,6 +83,10 @@ impl Device for Holding {
             return self.device.write(start, bytes);
         }
         let mut held = self.shared.0.lock().unwrap();
+        if held.is_broken {
+            drop(held);
+            panic!("a device that panics");
+        }
         held.under_way += 1;
         let (mut held, waited) =
             self.shared.1.wait_timeout_while(held, PATIENCE, |held| held.is_holding).unwrap();
@@ -206,6 +213,19 @@ fn ending_and_dropping_wait_too() {
         helper.join().unwrap();
         assert_eq!(mark(&read_only(&device)), 1, "what was not committed is not there");
     }
+}
+
+#[test]
+fn a_panic_of_the_thread_makes_the_store_unusable() {
+    let device = Holding::new();
+    let (_store, mut writer) = writer(&device);
+    let positions = allocated(&mut writer);
+    device.shared.0.lock().unwrap().is_broken = true;
+    start(&mut writer, &positions).unwrap();
+    let waited = std::panic::catch_unwind(AssertUnwindSafe(|| writer.wait()));
+    assert!(waited.is_err());
+    assert_poisoned(commit(&mut writer, 2).map(drop));
+    assert_poisoned(writer.rollback());
 }
 
 #[test]
