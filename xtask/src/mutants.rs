@@ -144,7 +144,9 @@ fn command(options: &Options, folder: &Folder, pass: Pass, reports: &Path) -> Co
     }
     match pass {
         Pass::Near => {
-            command.args(["--test-package", folder.package, "--", "--lib", folder.module, "--"]);
+            // To the building too: the tests beside the library take longer to build than to run.
+            command.args(["--cargo-arg=--lib", "--test-package", folder.package]);
+            command.args(["--", folder.module, "--"]);
             skip(&mut command, folder.seconds);
         }
         Pass::Far => {
@@ -237,7 +239,10 @@ mod tests {
         assert_eq!(chosen.len(), 1);
         let near = shown(&command(&only, chosen[0], Pass::Near, Path::new("reports")));
         assert!(near.contains("--file engine/src/format/block.rs "), "{near}");
-        assert!(near.ends_with("--test-package ar7-engine -- --lib format --"), "{near}");
+        assert!(
+            near.ends_with("--cargo-arg=--lib --test-package ar7-engine -- format --"),
+            "{near}"
+        );
         let whole = options(Some("engine/src/format"));
         let far = shown(&command(&whole, chosen[0], Pass::Far, Path::new("reports")));
         assert!(far.contains("--file engine/src/format/** "), "{far}");
