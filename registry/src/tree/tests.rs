@@ -187,6 +187,29 @@ fn removing_most_entries_joins_pages() {
 }
 
 #[test]
+fn a_tree_that_shrinks_loses_its_levels() {
+    let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TreeId::Streams, Root::default()));
+    let key = |number: u128| (number << 64).to_be_bytes();
+    for number in 0..20_000 {
+        tree.insert(&mut space, &key(number), &[7; 51]).unwrap();
+    }
+    let root = tree.flush(&mut space).unwrap();
+    assert_eq!(root.depth, 3);
+    // From the left: pages go empty, and roots are left with one child.
+    for (left, depth) in [(12_000, 3), (1200, 2), (1, 1)] {
+        space.raise_step();
+        let gone = 20_000 - u128::from(tree.entries());
+        for number in gone..20_000 - left {
+            assert!(tree.remove(&mut space, &key(number)).unwrap().is_some());
+        }
+        let root = tree.flush(&mut space).unwrap();
+        assert_eq!((u128::from(root.entries), root.depth), (left, depth));
+        tree = Tree::open(TreeId::Streams, root);
+    }
+    assert_eq!(space.used(), 1);
+}
+
+#[test]
 fn what_is_too_long_is_refused() {
     let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TreeId::Names, Root::default()));
     assert!(tree.insert(&mut space, &[0; KEY_MAX + 1], &[]).is_err());

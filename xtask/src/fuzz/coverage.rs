@@ -16,6 +16,12 @@ const TOOLS_VARIABLE: &str = "LLVM_TOOLS";
 /// Files that are not the project's, or not part of what runs.
 const IGNORED: &str = r"(\.cargo/|/rustc/|/rustup/|/tests/|/tests\.rs|/fuzz/|/xtask/|/target)";
 
+/// Folders of which tests and corpora together must reach nearly every line: they read what anybody may have written.
+const REACHED: [&str; 2] = ["engine/src/format/", "registry/src/tree/"];
+
+/// The share of their lines, in percent.
+const SHARE_MIN: f64 = 95.0;
+
 /// Prints the report, and writes it into the folder of build outputs.
 pub(super) fn run(with_tests: bool) -> Result<()> {
     let tools = Tools::find()?;
@@ -39,7 +45,29 @@ pub(super) fn run(with_tests: bool) -> Result<()> {
     fs::write(&path, &report).map_err(Error::io("write", &path))?;
     print!("{report}");
     println!("fuzz: the report is in {}", path.display());
+    let files = tools.files(&merged, &programs)?;
+    let wrong: Vec<String> = REACHED.iter().filter_map(|folder| short(&files, folder)).collect();
+    if with_tests && !wrong.is_empty() {
+        return Err(Error::Fault(wrong.join("; ")));
+    }
     Ok(())
+}
+
+/// Prints the share of a folder's lines that was reached. Returns what is wrong with it.
+fn short(files: &[File], folder: &str) -> Option<String> {
+    let files = files.iter().filter(|file| file.path.contains(folder));
+    let (lines, reached) =
+        files.fold((0, 0), |(lines, reached), file| (lines + file.lines, reached + file.reached));
+    let share = 100.0 * f64::from(reached) / f64::from(lines.max(1));
+    println!("fuzz: {folder}: {reached} of {lines} lines are reached, {share:.1} %");
+    (share < SHARE_MIN).then(|| format!("{folder}: {share:.1} %, and {SHARE_MIN} % must be"))
+}
+
+/// A file, and how many of its lines were reached.
+struct File {
+    path: String,
+    lines: u32,
+    reached: u32,
 }
 
 /// Builds the tests for coverage and runs them. Returns the programs.
@@ -115,18 +143,42 @@ impl Tools {
     }
 
     fn report(&self, merged: &Path, programs: &[PathBuf]) -> Result<String> {
+        let columns = ["region", "branch", "instantiation"];
+        let columns = columns.map(|column| format!("--show-{column}-summary=false"));
+        let report = checked(self.covered("report", merged, programs).args(columns));
+        let top = format!("{}/", root().display());
+        report.map(|report| report.replace(&top, ""))
+    }
+
+    /// The same, as numbers.
+    fn files(&self, merged: &Path, programs: &[PathBuf]) -> Result<Vec<File>> {
+        let text = checked(self.covered("export", merged, programs).arg("--summary-only"))?;
+        let report: Value = serde_json::from_str(&text).unwrap_or_default();
+        let number = |value: &Value| value.as_u64().and_then(|number| u32::try_from(number).ok());
+        let file = |file: &Value| {
+            let lines = &file["summary"]["lines"];
+            let path = file["filename"].as_str()?.to_owned();
+            Some(File {
+                path,
+                lines: number(&lines["count"])?,
+                reached: number(&lines["covered"])?,
+            })
+        };
+        let files = report["data"][0]["files"].as_array();
+        Ok(files.into_iter().flatten().filter_map(file).collect())
+    }
+
+    fn covered(&self, what: &str, merged: &Path, programs: &[PathBuf]) -> Command {
         let mut command = Command::new(&self.cov);
-        command.arg("report").arg("--instr-profile").arg(merged);
-        command.args(["--ignore-filename-regex", IGNORED, "--show-region-summary=false"]);
-        command.args(["--show-branch-summary=false", "--show-instantiation-summary=false"]);
+        command.arg(what).arg("--instr-profile").arg(merged);
+        command.args(["--ignore-filename-regex", IGNORED]);
         for (number, program) in programs.iter().enumerate() {
             if number > 0 {
                 command.arg("--object");
             }
             command.arg(program);
         }
-        let top = format!("{}/", root().display());
-        checked(&mut command).map(|report| report.replace(&top, ""))
+        command
     }
 }
 
