@@ -369,7 +369,8 @@ fn middle_of(cells: &[Cell<'_>]) -> usize {
         size += cell_size(key, value);
         size <= half
     };
-    cells.iter().take_while(within).count().clamp(1, cells.len() - 1)
+    // The last is never within: all together are more than half.
+    cells.iter().take_while(within).count().max(1)
 }
 
 /// The key that divides two pages. For leaves the shortest that does; for branches the right side's first,

@@ -76,14 +76,6 @@ pub struct Page {
     ends: Option<Ends>,
 }
 
-impl PartialEq for Page {
-    fn eq(&self, other: &Page) -> bool {
-        (&self.data, self.tree) == (&other.data, other.tree)
-    }
-}
-
-impl Eq for Page {}
-
 /// How the keys of a page begin and end, so that most searches touch only the cells near the one they look for.
 #[derive(Debug, Clone, Copy)]
 struct Ends {
@@ -96,13 +88,13 @@ struct Ends {
 /// A key, and its first eight bytes as a number, which nearly always decide how it compares. A shorter key
 /// is filled up with zeros, so that where the numbers differ the keys do, and in the same way.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Key<'a> {
+pub(super) struct Key<'a> {
     beginning: u64,
     bytes: &'a [u8],
 }
 
 impl Key<'_> {
-    fn new(bytes: &[u8]) -> Key<'_> {
+    pub(super) fn new(bytes: &[u8]) -> Key<'_> {
         Key { beginning: beginning(bytes), bytes }
     }
 }
@@ -126,7 +118,7 @@ impl PartialOrd for Key<'_> {
     }
 }
 
-fn beginning(key: &[u8]) -> u64 {
+pub(super) fn beginning(key: &[u8]) -> u64 {
     if let Some(beginning) = key.first_chunk() {
         return u64::from_be_bytes(*beginning);
     }
@@ -255,7 +247,7 @@ impl Page {
 
     /// About where a key is among `count`, if they are spread evenly between the first and the last: identities are
     /// issued so. Each cell that is looked at lies in another line of memory, so that a good guess saves much.
-    fn guess(&self, key: Key<'_>, count: usize) -> Option<usize> {
+    pub(super) fn guess(&self, key: Key<'_>, count: usize) -> Option<usize> {
         let ends = self.ends.filter(|ends| ends.least < ends.most)?;
         let above = key.beginning.clamp(ends.least, ends.most) - ends.least;
         let first = usize::from(self.is_branch());

@@ -8,11 +8,13 @@ use proptest::prelude::*;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use super::page::{Key, beginning};
 use super::testing::HeapSpace;
 use super::*;
 
 mod failures;
 mod hostile;
+mod shape;
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -167,49 +169,6 @@ fn two_hundred_thousand_names_in_no_order_are_all_there() {
 }
 
 #[test]
-fn removing_most_entries_joins_pages() {
-    let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TreeId::Streams, Root::default()));
-    let key = |number: u128| (number << 64).to_be_bytes();
-    for number in 0..60_000 {
-        tree.insert(&mut space, &key(number), &[7; 51]).unwrap();
-    }
-    let root = tree.flush(&mut space).unwrap();
-    let full = space.used();
-    let mut tree = Tree::open(TreeId::Streams, root);
-    for number in (0..60_000).filter(|number| number % 20 != 0) {
-        assert!(tree.remove(&mut space, &key(number)).unwrap().is_some());
-    }
-    tree.flush(&mut space).unwrap();
-    // Pages are joined when less than a quarter is used, so that a twentieth of the entries takes at most four
-    // twentieths of the pages.
-    assert!(space.used() <= full / 5 + 4, "{} pages of {full}", space.used());
-    assert_eq!(tree.entries(), 3000);
-}
-
-#[test]
-fn a_tree_that_shrinks_loses_its_levels() {
-    let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TreeId::Streams, Root::default()));
-    let key = |number: u128| (number << 64).to_be_bytes();
-    for number in 0..20_000 {
-        tree.insert(&mut space, &key(number), &[7; 51]).unwrap();
-    }
-    let root = tree.flush(&mut space).unwrap();
-    assert_eq!(root.depth, 3);
-    // From the left: pages go empty, and roots are left with one child.
-    for (left, depth) in [(12_000, 3), (1200, 2), (1, 1)] {
-        space.raise_step();
-        let gone = 20_000 - u128::from(tree.entries());
-        for number in gone..20_000 - left {
-            assert!(tree.remove(&mut space, &key(number)).unwrap().is_some());
-        }
-        let root = tree.flush(&mut space).unwrap();
-        assert_eq!((u128::from(root.entries), root.depth), (left, depth));
-        tree = Tree::open(TreeId::Streams, root);
-    }
-    assert_eq!(space.used(), 1);
-}
-
-#[test]
 fn what_is_too_long_is_refused() {
     let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TreeId::Names, Root::default()));
     assert!(tree.insert(&mut space, &[0; KEY_MAX + 1], &[]).is_err());
@@ -325,6 +284,38 @@ fn pages_beyond_a_limit_move_and_nothing_is_lost() {
     assert_eq!(space.used(), pages);
     assert_equal(&tree, &space, &model, &[]);
     assert_eq!(tree.relocate(&mut space, Position::at(limit * 4), 10).unwrap(), 0);
+}
+
+#[test]
+fn keys_begin_with_their_first_eight_bytes_or_zeros() {
+    for length in 0..12 {
+        let key: Vec<u8> = (0xa1..).take(length).collect();
+        let mut first = [0; 8];
+        first[..length.min(8)].copy_from_slice(&key[..length.min(8)]);
+        assert_eq!(beginning(&key), u64::from_be_bytes(first), "{key:?}");
+    }
+}
+
+#[test]
+fn keys_that_are_spread_evenly_are_found_at_the_first_guess() {
+    let key = |number: u128| (number << 96).to_be_bytes();
+    for level in [0, 1] {
+        let mut page = Page::new(TreeId::Streams, level);
+        for number in 1..40 {
+            let key = if level > 0 && number == 1 { Vec::new() } else { key(number).to_vec() };
+            page.push(&key, &[7; BlockRef::SIZE]);
+        }
+        assert_eq!(page.guess(Key::new(&key(9)), 39), None, "the page may be changed yet");
+        let page = page.settled();
+        let first = 1 + usize::from(level);
+        for number in 0..60_u8 {
+            let place = usize::from(number).clamp(first, 39) - 1;
+            assert_eq!(page.guess(Key::new(&key(number.into())), 39), Some(place));
+        }
+    }
+    let mut page = Page::new(TreeId::Streams, 0);
+    page.push(&key(1), b"value");
+    assert_eq!(page.settled().guess(Key::new(&key(1)), 1), None, "nothing is to be guessed");
 }
 
 /// Keys that begin alike, end in zeros, or begin others, and so are hard to tell apart by their first bytes.

@@ -1,0 +1,122 @@
+//! Pages are joined, shared and given up as entries go.
+
+use super::*;
+use crate::tree::page::{CAPACITY, Child, cell_size};
+
+/// Cells that fill a leaf: so many members a group has.
+const MEMBERS: u32 = 5;
+
+/// A key of a group. Groups are told apart by four bytes, the members of one only by the last of many.
+fn member(group: u32, member: u32) -> Vec<u8> {
+    [&group.to_be_bytes()[..], &[b'm'; 200], &member.to_be_bytes()].concat()
+}
+
+/// Adds a group, which makes a leaf of its own.
+fn add_group(tree: &mut Tree, space: &mut HeapSpace, group: u32) {
+    let least = cell_size(&member(0, 0), &[]);
+    let value = vec![7; CAPACITY / MEMBERS as usize - least];
+    for number in 0..MEMBERS {
+        tree.insert(space, &member(group, number), &value).unwrap();
+    }
+}
+
+/// Removes all members of a group but one.
+fn thin_out(tree: &mut Tree, space: &mut HeapSpace, group: u32) {
+    for number in 1..MEMBERS {
+        assert!(tree.remove(space, &member(group, number)).unwrap().is_some());
+    }
+}
+
+/// The root of a tree that is in memory, and the cells of each leaf below it.
+fn root_and_leaves(tree: &Tree) -> (&Page, Vec<usize>) {
+    let dirty = |child| match child {
+        Child::Dirty(number) => tree.page(number),
+        Child::Sealed(block) => panic!("{block:?} is not in memory"),
+    };
+    let root = dirty(tree.root.expect("a root"));
+    assert_eq!(root.level(), 1);
+    (root, (0..root.count()).map(|cell| dirty(root.child(cell)).count()).collect())
+}
+
+#[test]
+fn two_neighbours_share_what_one_does_not_hold() {
+    for thin in [0, 1] {
+        let (mut space, mut tree) =
+            (HeapSpace::new(), Tree::open(TreeId::Streams, Root::default()));
+        add_group(&mut tree, &mut space, 0);
+        add_group(&mut tree, &mut space, 1);
+        assert_eq!(root_and_leaves(&tree).1, [5, 5]);
+        thin_out(&mut tree, &mut space, thin);
+        assert_eq!(root_and_leaves(&tree).1, [3, 3]);
+        for number in 0..MEMBERS {
+            let left = tree.get(&space, &member(1 - thin, number)).unwrap();
+            assert!(left.is_some(), "member {number} of group {}", 1 - thin);
+        }
+    }
+}
+
+#[test]
+fn neighbours_are_left_alone_if_the_parent_has_no_room_for_what_divides_them() {
+    let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TreeId::Streams, Root::default()));
+    let mut groups = 0;
+    let is_full = |tree: &Tree| {
+        let root = root_and_leaves(tree).0;
+        CAPACITY - root.used() < member(0, 0).len()
+    };
+    while groups < 2 || !is_full(&tree) {
+        add_group(&mut tree, &mut space, groups);
+        groups += 1;
+    }
+    let mut expected = vec![5; groups as usize];
+    assert_eq!(root_and_leaves(&tree).1, expected);
+    thin_out(&mut tree, &mut space, 10);
+    expected[10] = 1;
+    assert_eq!(root_and_leaves(&tree).1, expected);
+    let root = tree.flush(&mut space).unwrap();
+    let left = TreeReader::new(TreeId::Streams, root, &space).range(&[]).unwrap();
+    let expected: usize = expected.into_iter().sum();
+    assert_eq!(left.map(Result::unwrap).count(), expected);
+}
+
+#[test]
+fn removing_most_entries_joins_pages() {
+    let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TreeId::Streams, Root::default()));
+    let key = |number: u128| (number << 64).to_be_bytes();
+    for number in 0..60_000 {
+        tree.insert(&mut space, &key(number), &[7; 51]).unwrap();
+    }
+    let root = tree.flush(&mut space).unwrap();
+    let full = space.used();
+    let mut tree = Tree::open(TreeId::Streams, root);
+    for number in (0..60_000).filter(|number| number % 20 != 0) {
+        assert!(tree.remove(&mut space, &key(number)).unwrap().is_some());
+    }
+    tree.flush(&mut space).unwrap();
+    // Pages are joined when less than a quarter is used, so that a twentieth of the entries takes at most four
+    // twentieths of the pages.
+    assert!(space.used() <= full / 5 + 4, "{} pages of {full}", space.used());
+    assert_eq!(tree.entries(), 3000);
+}
+
+#[test]
+fn a_tree_that_shrinks_loses_its_levels() {
+    let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TreeId::Streams, Root::default()));
+    let key = |number: u128| (number << 64).to_be_bytes();
+    for number in 0..20_000 {
+        tree.insert(&mut space, &key(number), &[7; 51]).unwrap();
+    }
+    let root = tree.flush(&mut space).unwrap();
+    assert_eq!(root.depth, 3);
+    // From the left: pages go empty, and roots are left with one child.
+    for (left, depth) in [(12_000, 3), (1200, 2), (1, 1)] {
+        space.raise_step();
+        let gone = 20_000 - u128::from(tree.entries());
+        for number in gone..20_000 - left {
+            assert!(tree.remove(&mut space, &key(number)).unwrap().is_some());
+        }
+        let root = tree.flush(&mut space).unwrap();
+        assert_eq!((u128::from(root.entries), root.depth), (left, depth));
+        tree = Tree::open(TreeId::Streams, root);
+    }
+    assert_eq!(space.used(), 1);
+}
