@@ -87,7 +87,7 @@ struct Ends {
 
 /// A key, and its first eight bytes as a number, which nearly always decide how it compares. A shorter key
 /// is filled up with zeros, so that where the numbers differ the keys do, and in the same way.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(super) struct Key<'a> {
     beginning: u64,
     bytes: &'a [u8],
@@ -97,10 +97,8 @@ impl Key<'_> {
     pub(super) fn new(bytes: &[u8]) -> Key<'_> {
         Key { beginning: beginning(bytes), bytes }
     }
-}
 
-impl Ord for Key<'_> {
-    fn cmp(&self, other: &Self) -> Ordering {
+    fn order(&self, other: &Key<'_>) -> Ordering {
         let in_full = || match (self.bytes.as_array(), other.bytes.as_array()) {
             // Identities.
             (Some(this), Some(other)) => {
@@ -109,12 +107,6 @@ impl Ord for Key<'_> {
             _ => self.bytes.cmp(other.bytes),
         };
         self.beginning.cmp(&other.beginning).then_with(in_full)
-    }
-}
-
-impl PartialOrd for Key<'_> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
     }
 }
 
@@ -228,7 +220,7 @@ impl Page {
         let guess = self.guess(key, high);
         let (mut probe, mut reach) = guess.map_or((high / 2, high), |guess| (guess, 1));
         while low < high {
-            match Key::new(self.key(probe)).cmp(&key) {
+            match Key::new(self.key(probe)).order(&key) {
                 Ordering::Equal => return Ok(probe),
                 Ordering::Less => {
                     low = probe + 1;
