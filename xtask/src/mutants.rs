@@ -68,6 +68,9 @@ pub(crate) struct Options {
     /// Ask the unit tests of the folder only: quick, and more is left over
     #[arg(long)]
     near: bool,
+    /// Only what was not noticed the last time
+    #[arg(long)]
+    again: bool,
 }
 
 /// Runs cargo-mutants on each folder. Its reports are left in `target/mutants`.
@@ -135,12 +138,15 @@ fn command(options: &Options, folder: &Folder, pass: Pass, reports: &Path) -> Co
     // What is planted on purpose is no code of the project, and tests are not to be tested.
     command.args(["--exclude", "**/tests/**", "--exclude", "**/tests.rs"]);
     command.args(["--exclude", "**/planted.rs", "--exclude", "**/testing.rs"]);
-    command.args(["--exclude-re", "is_planted"]);
+    command.args(["--exclude-re", "is_planted|testing::"]);
     if let Some(shard) = &options.shard {
         command.args(["--shard", shard]);
     }
     if options.list {
         command.arg("--list");
+    }
+    if options.again || pass == Pass::Far {
+        command.arg("--iterate");
     }
     match pass {
         Pass::Near => {
@@ -150,7 +156,6 @@ fn command(options: &Options, folder: &Folder, pass: Pass, reports: &Path) -> Co
             skip(&mut command, folder.seconds);
         }
         Pass::Far => {
-            command.arg("--iterate");
             for package in PACKAGES {
                 command.args(["--test-package", package]);
             }
@@ -228,7 +233,7 @@ mod tests {
 
     fn options(folder: Option<&str>) -> Options {
         let folder = folder.map(str::to_owned);
-        Options { folder, jobs: 1, shard: None, list: false, near: false }
+        Options { folder, jobs: 1, shard: None, list: false, near: false, again: false }
     }
 
     #[test]

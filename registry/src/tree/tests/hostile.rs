@@ -2,11 +2,11 @@
 //! iteration ascends; what is flushed afterwards is pages.
 
 use ar7_engine::format::{BlockRef, DEPTH_MAX, Generation, Position, Root};
-use ar7_engine::{Check, Error as EngineError};
+use ar7_engine::{Check, Error as EngineError, Value};
 
 use super::*;
 use crate::error::Error;
-use crate::tree::page::Child;
+use crate::tree::page::{Child, page_layout};
 
 const TREE: TreeId = TreeId::Names;
 
@@ -202,4 +202,48 @@ fn entries_before_a_damaged_page_are_read() {
     let found: Vec<Option<Vec<u8>>> =
         reader.range(&[]).unwrap().map(|entry| entry.ok().map(|(key, _)| key)).take(10).collect();
     assert_eq!(found, [Some(b"a".to_vec()), Some(b"b".to_vec()), None]);
+}
+
+/// What parsing a page says that is wrong with it.
+fn fault_of(data: &Data) -> (Check, Value, Value) {
+    match Page::parse(Position::at(9), data, EXPECT) {
+        Err(Error::Engine(EngineError::Damaged(fault))) => {
+            (fault.check, fault.expected, fault.found)
+        }
+        other => panic!("a page whose cells do not fit: {other:?}"),
+    }
+}
+
+#[test]
+fn more_cells_than_a_directory_holds_are_refused() {
+    let most = DATA_SIZE - page_layout::BODY.offset;
+    let mut data: Data = *valid_page(0, 1).data();
+    for count in [0, most / 2 + 1, most, usize::from(u16::MAX)] {
+        page_layout::COUNT.put(&mut data[..], &u16::try_from(count).unwrap().to_be_bytes());
+        assert_eq!(fault_of(&data), (Check::Page, (most / 2).into(), count.into()));
+    }
+    // As many as fill the page leave no room for a cell.
+    page_layout::COUNT.put(&mut data[..], &u16::try_from(most / 2).unwrap().to_be_bytes());
+    let (check, expected, found) = fault_of(&data);
+    assert_eq!((check, found), (Check::Page, 0.into()));
+    assert_ne!(expected, (most / 2).into());
+}
+
+#[test]
+fn cells_that_reach_into_the_directory_are_refused() {
+    let directory = page_layout::BODY.offset;
+    // The fifth entry of the directory is the length of the fifth key, too.
+    let begins = [3210, 2412, 1614, 816, directory + 8];
+    let mut data: Data = *valid_page(0, 1).data();
+    data[directory..].fill(0);
+    page_layout::COUNT.put(&mut data[..], &5_u16.to_be_bytes());
+    for (cell, &begin) in begins.iter().enumerate() {
+        data[begin..begin + 2].copy_from_slice(&1_u16.to_be_bytes());
+        data[begin + 2] = u8::try_from(cell).unwrap();
+        let entry = directory + 2 * cell;
+        data[entry..entry + 2].copy_from_slice(&u16::try_from(begin).unwrap().to_be_bytes());
+    }
+    let start = u16::try_from(begins[4]).unwrap();
+    page_layout::CELLS.put(&mut data[..], &start.to_be_bytes());
+    assert_eq!(fault_of(&data), (Check::Page, start.into(), start.into()));
 }

@@ -1,0 +1,22 @@
+//! What is random is not the same twice, and is asked for anew each time.
+
+use std::collections::BTreeSet;
+
+use crate::crypto::{random_bytes, random_u32};
+
+#[test]
+fn no_two_draws_are_alike() {
+    let draws: BTreeSet<[u8; 32]> = (0..100).map(|_| random_bytes().unwrap()).collect();
+    assert_eq!(draws.len(), 100);
+    let bits =
+        draws.iter().flatten().fold((0, 0), |(ones, zeros), byte| (ones | byte, zeros | !byte));
+    assert_eq!(bits, (0xff, 0xff), "every bit is now one, now zero");
+}
+
+#[test]
+fn numbers_are_of_any_size() {
+    let draws: BTreeSet<u32> = (0..100).map(|_| random_u32().unwrap()).collect();
+    assert!(draws.len() > 90, "{draws:?}");
+    let bits = draws.iter().fold((0, 0), |(ones, zeros), draw| (ones | draw, zeros | !draw));
+    assert_eq!(bits, (u32::MAX, u32::MAX));
+}
