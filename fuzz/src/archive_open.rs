@@ -5,13 +5,16 @@ use std::sync::OnceLock;
 use ar7_engine::crypto::KeyKind;
 use ar7_engine::device::MemoryDevice;
 use ar7_engine::format::{BLOCK_SIZE, Position};
-use ar7_engine::store::OpenOptions;
-use ar7_registry::Archive;
+use ar7_engine::store::{Access, OpenOptions};
+use ar7_registry::{Archive, Result};
 
 use crate::choices::Choices;
 use crate::crash::Content;
 use crate::exercise::{Extent, exercise};
-use crate::golden::{goldens, secret};
+use crate::golden::{Golden, goldens, secret};
+
+/// Where the blocks end that are found by their place: the header and the meta slots.
+const META_END: usize = 8 * BLOCK_SIZE;
 
 /// Takes `bytes` as a file, or as changes of a golden archive. Returns whether it opened.
 ///
@@ -23,17 +26,57 @@ pub fn archive_open(bytes: &[u8]) -> bool {
     if how % 8 == 7 {
         return exercise(choices.rest(), Extent { extracts: false, writes: true }).is_read;
     }
-    let number = how % goldens().len();
-    let mut file = goldens()[number].bytes.to_vec();
+    let (number, is_later) = (how % goldens().len(), how & 0x20 != 0);
+    let victim = &victims()[number];
+    let mut file = if is_later { victim.later.clone() } else { victim.golden.bytes.to_vec() };
     while !choices.is_over() {
-        change(&mut file, &mut choices);
+        change(&mut file, if is_later { victim.golden.bytes } else { &[] }, &mut choices);
     }
-    check_content(number, &file);
+    let content = if is_later { &victim.later_content } else { &victim.content };
+    check_content(victim.golden, content, &file);
     exercise(&file, Extent { extracts: false, writes: how & 0x40 != 0 }).is_read
 }
 
-/// Changes some bytes, exchanges blocks, or cuts the file.
-fn change(file: &mut Vec<u8>, choices: &mut Choices<'_>) {
+/// A golden archive, and what it became when it was written to.
+struct Victim {
+    golden: &'static Golden,
+    content: Content,
+    later: Vec<u8>,
+    later_content: Content,
+}
+
+impl Victim {
+    fn new(golden: &'static Golden) -> Victim {
+        let content = |bytes| content(bytes).expect("an archive can be read");
+        let later = written_to(golden.bytes).expect("an archive can be written");
+        Victim { golden, content: content(golden.bytes), later_content: content(&later), later }
+    }
+}
+
+fn victims() -> &'static [Victim] {
+    static VICTIMS: OnceLock<Vec<Victim>> = OnceLock::new();
+    VICTIMS.get_or_init(|| goldens().iter().map(Victim::new).collect())
+}
+
+/// Changes the first byte of every stream where it lies.
+fn written_to(bytes: &[u8]) -> Result<Vec<u8>> {
+    let device = MemoryDevice::from_bytes(bytes);
+    let options = OpenOptions { access: Access::Write, ..OpenOptions::default() };
+    let archive = Archive::open_device(Box::new(device.clone()), &secret(), options)?;
+    for stored in archive.streams(None, usize::MAX)? {
+        let mut stream = archive.open_stream(stored.record.identity)?;
+        let mut first = [0];
+        if stream.read_at(0, &mut first)? == 1 {
+            stream.write_at(0, &[!first[0]])?;
+        }
+    }
+    archive.commit()?;
+    archive.close()?;
+    Ok(device.to_bytes())
+}
+
+/// Changes some bytes, exchanges blocks, puts back what the file had `before`, or cuts it.
+fn change(file: &mut Vec<u8>, before: &[u8], choices: &mut Choices<'_>) {
     let blocks = file.len() / BLOCK_SIZE;
     let (kind, at) = (choices.byte() % 8, choices.byte().checked_rem(blocks).unwrap_or(0));
     let start = at * BLOCK_SIZE;
@@ -47,6 +90,10 @@ fn change(file: &mut Vec<u8>, choices: &mut Choices<'_>) {
             let from = choices.byte() % blocks * BLOCK_SIZE;
             file.copy_within(from..from + BLOCK_SIZE, start);
         }
+        // The whole of what an archive once was cannot be told from it, and its slots are all that says which that is.
+        5 if start >= META_END && start + BLOCK_SIZE <= before.len() => {
+            file[start..start + BLOCK_SIZE].copy_from_slice(&before[start..start + BLOCK_SIZE]);
+        }
         4 if blocks > 0 => file[start..start + BLOCK_SIZE].fill(choices.octet()),
         _ if blocks > 0 => file[start + choices.word() % BLOCK_SIZE] ^= choices.octet() | 1,
         _ => {}
@@ -54,27 +101,20 @@ fn change(file: &mut Vec<u8>, choices: &mut Choices<'_>) {
 }
 
 /// Who reads it gets what was committed, or an error.
-fn check_content(number: usize, file: &[u8]) {
-    static CONTENTS: OnceLock<Vec<Content>> = OnceLock::new();
-    let contents = CONTENTS.get_or_init(|| {
-        let content = |bytes| content(bytes).expect("a golden archive can be read");
-        goldens().iter().map(|golden| content(golden.bytes)).collect()
-    });
+fn check_content(golden: &Golden, committed: &Content, file: &[u8]) {
     if let Some(found) = content(file) {
-        assert!(!is_pair_lost(number, file), "opened without one of the pairs of meta slots");
-        assert!(found == contents[number], "other content than was committed");
+        assert!(!is_pair_lost(golden, file), "opened without one of the pairs of meta slots");
+        assert!(found == *committed, "other content than was committed");
     }
 }
 
 /// Whether both copies of a meta slot are damaged: the newest commit may have been there.
-fn is_pair_lost(number: usize, file: &[u8]) -> bool {
+fn is_pair_lost(golden: &Golden, file: &[u8]) -> bool {
     let (blocks, _) = file.as_chunks::<BLOCK_SIZE>();
     let is_bad = |position: u32| {
         let at = usize::try_from(position).expect("a small position");
         let place = Position::at(position);
-        blocks
-            .get(at)
-            .is_none_or(|block| goldens()[number].keys.open(KeyKind::Meta, place, block).is_none())
+        blocks.get(at).is_none_or(|block| golden.keys.open(KeyKind::Meta, place, block).is_none())
     };
     (is_bad(1) && is_bad(3)) || (is_bad(2) && is_bad(4))
 }
@@ -98,6 +138,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         vec![0x41, 5, 3, 0, 100, 1, 4, 1, 0],
         vec![2, 0, 0, 0, 0x80, 0],
         vec![3, 2, 2, 1],
+        vec![0x20, 5, 8],
+        vec![0x61, 5, 9, 5, 10],
     ]
 }
 

@@ -58,7 +58,7 @@ const MISTAKES: [(Mistake, &str, u64); 41] = [
 const FAULTS: [(PlantedFault, &str, u64); 8] = [
     (PlantedFault::TrustRedoTargets, "redo_parse", 3000),
     (PlantedFault::TrustTheLength, "archive_ops", 500),
-    (PlantedFault::IgnoreTheGeneration, "archive_ops", 500),
+    (PlantedFault::IgnoreTheGeneration, "archive_open", 500),
     (PlantedFault::DropThePosition, "sealed_block_open", 500),
     (PlantedFault::OneKeyForAllKinds, "sealed_block_open", 500),
     (PlantedFault::SkipSecondSync, "archive_ops", 100),
