@@ -28,8 +28,18 @@ impl Tree {
         limit: Position,
         most: usize,
     ) -> Result<usize> {
+        self.relocate_within(space, limit, most, BRANCHES_MAX)
+    }
+
+    pub(super) fn relocate_within<S: PageSpace + ?Sized>(
+        &mut self,
+        space: &mut S,
+        limit: Position,
+        most: usize,
+        branches: u32,
+    ) -> Result<usize> {
         let Some(root) = self.root else { return Ok(0) };
-        let mut search = Search { limit, most, branches_left: BRANCHES_MAX, found: Vec::new() };
+        let mut search = Search { limit, most, branches_left: branches, found: Vec::new() };
         search.beyond(&mut Cursor::new(self.view(space)), root)?;
         let before = self.dirty_pages();
         for cells in search.found {

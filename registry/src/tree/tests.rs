@@ -272,18 +272,38 @@ fn pages_beyond_a_limit_move_and_nothing_is_lost() {
     let pages = space.used();
     let limit = u32::try_from(pages).unwrap() / 2;
     let beyond = pages - usize::try_from(limit).unwrap();
-    assert_eq!(
-        tree.relocate(&mut space, Position::at(limit), 10).unwrap(),
-        10,
-        "no more than asked"
-    );
-    let moved = 10 + tree.relocate(&mut space, Position::at(limit), usize::MAX).unwrap();
+    for _ in 0..2 {
+        let moved = tree.relocate(&mut space, Position::at(limit), 10).unwrap();
+        assert_eq!(moved, 10, "no more than asked");
+    }
+    let moved = 20 + tree.relocate(&mut space, Position::at(limit), usize::MAX).unwrap();
     // Branches above a moved page move with it.
     assert!((beyond..beyond + 10).contains(&moved), "{moved} pages moved of {beyond}");
     tree.flush(&mut space).unwrap();
     assert_eq!(space.used(), pages);
     assert_equal(&tree, &space, &model, &[]);
     assert_eq!(tree.relocate(&mut space, Position::at(limit * 4), 10).unwrap(), 0);
+}
+
+#[test]
+fn a_search_for_pages_to_move_looks_at_a_bounded_number_of_branches() {
+    let mut space = HeapSpace::new();
+    let mut tree = Tree::open(TreeId::Streams, Root::default());
+    for number in 0..20_000_u64 {
+        tree.insert(&mut space, &number.to_be_bytes(), &[7; 51]).unwrap();
+    }
+    let root = tree.flush(&mut space).unwrap();
+    assert_eq!(root.depth, 3);
+    let all = space.used();
+    // The root, then its first child.
+    let moved = [(1, 4), (2, all * 3 / 4)].map(|(branches, at_most)| {
+        let mut tree = Tree::open(TreeId::Streams, root);
+        let start = Position::at(0);
+        let moved = tree.relocate_within(&mut space.clone(), start, usize::MAX, branches).unwrap();
+        assert!(moved <= at_most, "{moved} of {all} pages moved with {branches} branches");
+        moved
+    });
+    assert!(moved[0] > 1 && moved[1] > moved[0], "{moved:?}");
 }
 
 #[test]

@@ -205,12 +205,12 @@ fn entries_before_a_damaged_page_are_read() {
 }
 
 /// What parsing a page says that is wrong with it.
-fn fault_of(data: &Data) -> (Check, Value, Value) {
-    match Page::parse(Position::at(9), data, EXPECT) {
+fn fault_of(data: &Data, level: u8) -> (Check, Value, Value) {
+    match Page::parse(Position::at(9), data, PageExpectation { level, ..EXPECT }) {
         Err(Error::Engine(EngineError::Damaged(fault))) => {
             (fault.check, fault.expected, fault.found)
         }
-        other => panic!("a page whose cells do not fit: {other:?}"),
+        other => panic!("a page that is none: {other:?}"),
     }
 }
 
@@ -220,11 +220,11 @@ fn more_cells_than_a_directory_holds_are_refused() {
     let mut data: Data = *valid_page(0, 1).data();
     for count in [0, most / 2 + 1, most, usize::from(u16::MAX)] {
         page_layout::COUNT.put(&mut data[..], &u16::try_from(count).unwrap().to_be_bytes());
-        assert_eq!(fault_of(&data), (Check::Page, (most / 2).into(), count.into()));
+        assert_eq!(fault_of(&data, 0), (Check::Page, (most / 2).into(), count.into()));
     }
     // As many as fill the page leave no room for a cell.
     page_layout::COUNT.put(&mut data[..], &u16::try_from(most / 2).unwrap().to_be_bytes());
-    let (check, expected, found) = fault_of(&data);
+    let (check, expected, found) = fault_of(&data, 0);
     assert_eq!((check, found), (Check::Page, 0.into()));
     assert_ne!(expected, (most / 2).into());
 }
@@ -245,5 +245,25 @@ fn cells_that_reach_into_the_directory_are_refused() {
     }
     let start = u16::try_from(begins[4]).unwrap();
     page_layout::CELLS.put(&mut data[..], &start.to_be_bytes());
-    assert_eq!(fault_of(&data), (Check::Page, start.into(), start.into()));
+    assert_eq!(fault_of(&data, 0), (Check::Page, start.into(), start.into()));
+}
+
+#[test]
+fn what_is_wrong_with_a_cell_is_said() {
+    let page = |level: u8, cells: &[(&[u8], &[u8])]| {
+        let mut page = Page::new(EXPECT.tree, level);
+        for (key, value) in cells {
+            page.push(key, value);
+        }
+        *page.data()
+    };
+    let value = [7; CELL_MAX];
+    assert!(Page::parse(Position::at(9), &page(0, &[(b"", &value)]), EXPECT).is_ok());
+    let too_long = fault_of(&page(0, &[(b"k", &value)]), 0);
+    assert_eq!(too_long, (Check::Page, CELL_MAX.into(), (CELL_MAX + 1).into()));
+    let keys = |key: &[u8]| Value::Bytes(key.to_vec());
+    let out_of_order = fault_of(&page(0, &[(b"a", b""), (b"c", b""), (b"b", b"")]), 0);
+    assert_eq!(out_of_order, (Check::KeyOrder, keys(b"c"), keys(b"b")));
+    let no_child = fault_of(&page(1, &[(b"", &BlockRef::encode(None))]), 1);
+    assert_eq!(no_child, (Check::Page, "a position".into(), (-1).into()));
 }
