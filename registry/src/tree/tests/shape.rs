@@ -1,7 +1,7 @@
 //! Pages are joined, shared and given up as entries go.
 
 use super::*;
-use crate::tree::page::{CAPACITY, Child, cell_size};
+use crate::tree::page::{CAPACITY, Child, cell_size, page_layout};
 
 /// Cells that fill a leaf: so many members a group has.
 const MEMBERS: u32 = 5;
@@ -87,6 +87,13 @@ fn removing_most_entries_joins_pages() {
     }
     let root = tree.flush(&mut space).unwrap();
     let full = space.used();
+    let branches_of = |space: &HeapSpace| {
+        let level =
+            |block: BlockRef| page_layout::LEVEL.of(&space.data(block.position).unwrap()[..])[0];
+        space.blocks().into_iter().filter(|&block| level(block) == 1).count()
+    };
+    let branches = branches_of(&space);
+    assert!(branches >= 6, "{branches} branches");
     let mut tree = Tree::open(TreeId::Streams, root);
     for number in (0..60_000).filter(|number| number % 20 != 0) {
         assert!(tree.remove(&mut space, &key(number)).unwrap().is_some());
@@ -96,6 +103,9 @@ fn removing_most_entries_joins_pages() {
     // twentieths of the pages.
     assert!(space.used() <= full / 5 + 4, "{} pages of {full}", space.used());
     assert_eq!(tree.entries(), 3000);
+    // So are those above them.
+    let left = branches_of(&space);
+    assert!(left <= branches / 2, "{left} branches of {branches}");
 }
 
 #[test]
