@@ -176,6 +176,8 @@ fn campaign(target: &Target, options: &Options) -> Result<(Vec<PathBuf>, Statist
         format!("-max_total_time={}", options.time),
         format!("-max_len={}", target.length_max),
         format!("-timeout={SECONDS_PER_INPUT}"),
+        // What is only slow, as everything is beside other work, is no finding.
+        format!("-report_slow_units={SECONDS_PER_INPUT}"),
         format!("-rss_limit_mb={MEMORY_MIB}"),
         "-print_final_stats=1".to_owned(),
         // What a target prints is of no interest; what it panics with is in the report of a finding.
