@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use ar7_engine::crypto::KeyKind;
 use ar7_engine::device::MemoryDevice;
-use ar7_engine::format::{BLOCK_SIZE, Position};
+use ar7_engine::format::{BLOCK_SIZE, Position, RESERVED_BLOCKS};
 use ar7_engine::store::{Access, OpenOptions};
 use ar7_registry::{Archive, Result};
 
@@ -14,7 +14,7 @@ use crate::exercise::{Extent, exercise};
 use crate::golden::{Golden, goldens, secret};
 
 /// Where the blocks end that are found by their place: the header and the meta slots.
-const META_END: usize = 8 * BLOCK_SIZE;
+const META_END: usize = RESERVED_BLOCKS as usize * BLOCK_SIZE;
 
 /// Takes `bytes` as a file, or as changes of a golden archive. Returns whether it opened.
 ///

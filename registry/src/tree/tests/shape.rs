@@ -38,6 +38,21 @@ fn root_and_leaves(tree: &Tree) -> (&Page, Vec<usize>) {
     (root, (0..root.count()).map(|cell| dirty(root.child(cell)).count()).collect())
 }
 
+/// The key of a stream.
+fn stream(number: u128) -> [u8; 16] {
+    (number << 64).to_be_bytes()
+}
+
+/// A committed tree of so many streams.
+fn committed(streams: u128) -> (HeapSpace, Root) {
+    let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TreeId::Streams, Root::default()));
+    for number in 0..streams {
+        tree.insert(&mut space, &stream(number), &[7; 51]).unwrap();
+    }
+    let root = tree.flush(&mut space).unwrap();
+    (space, root)
+}
+
 #[test]
 fn two_neighbours_share_what_one_does_not_hold() {
     for thin in [0, 1] {
@@ -80,12 +95,7 @@ fn neighbours_are_left_alone_if_the_parent_has_no_room_for_what_divides_them() {
 
 #[test]
 fn removing_most_entries_joins_pages() {
-    let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TreeId::Streams, Root::default()));
-    let key = |number: u128| (number << 64).to_be_bytes();
-    for number in 0..60_000 {
-        tree.insert(&mut space, &key(number), &[7; 51]).unwrap();
-    }
-    let root = tree.flush(&mut space).unwrap();
+    let (mut space, root) = committed(60_000);
     let full = space.used();
     let branches_of = |space: &HeapSpace| {
         let level =
@@ -96,7 +106,7 @@ fn removing_most_entries_joins_pages() {
     assert!(branches >= 6, "{branches} branches");
     let mut tree = Tree::open(TreeId::Streams, root);
     for number in (0..60_000).filter(|number| number % 20 != 0) {
-        assert!(tree.remove(&mut space, &key(number)).unwrap().is_some());
+        assert!(tree.remove(&mut space, &stream(number)).unwrap().is_some());
     }
     tree.flush(&mut space).unwrap();
     // Pages are joined when less than a quarter is used, so that a twentieth of the entries takes at most four
@@ -110,19 +120,15 @@ fn removing_most_entries_joins_pages() {
 
 #[test]
 fn a_tree_that_shrinks_loses_its_levels() {
-    let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TreeId::Streams, Root::default()));
-    let key = |number: u128| (number << 64).to_be_bytes();
-    for number in 0..20_000 {
-        tree.insert(&mut space, &key(number), &[7; 51]).unwrap();
-    }
-    let root = tree.flush(&mut space).unwrap();
+    let (mut space, root) = committed(20_000);
     assert_eq!(root.depth, 3);
+    let mut tree = Tree::open(TreeId::Streams, root);
     // From the left: pages go empty, and roots are left with one child.
     for (left, depth) in [(12_000, 3), (1200, 2), (1, 1)] {
         space.raise_step();
         let gone = 20_000 - u128::from(tree.entries());
         for number in gone..20_000 - left {
-            assert!(tree.remove(&mut space, &key(number)).unwrap().is_some());
+            assert!(tree.remove(&mut space, &stream(number)).unwrap().is_some());
         }
         let root = tree.flush(&mut space).unwrap();
         assert_eq!((u128::from(root.entries), root.depth), (left, depth));
