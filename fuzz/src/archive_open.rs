@@ -26,36 +26,41 @@ pub fn archive_open(bytes: &[u8]) -> bool {
     if how % 8 == 7 {
         return exercise(choices.rest(), Extent { extracts: false, writes: true }).is_read;
     }
-    let (number, is_later) = (how % goldens().len(), how & 0x20 != 0);
-    let victim = &victims()[number];
-    let mut file = if is_later { victim.later.clone() } else { victim.golden.bytes.to_vec() };
+    let (as_made, written_to) = &victims()[how % goldens().len()];
+    let victim = if how & 0x20 == 0 { as_made } else { written_to };
+    let mut file = victim.file.clone();
     while !choices.is_over() {
-        change(&mut file, if is_later { victim.golden.bytes } else { &[] }, &mut choices);
+        change(&mut file, victim.before, &mut choices);
     }
-    let content = if is_later { &victim.later_content } else { &victim.content };
-    check_content(victim.golden, content, &file);
+    check_content(victim.golden, &victim.content, &file);
     exercise(&file, Extent { extracts: false, writes: how & 0x40 != 0 }).is_read
 }
 
-/// A golden archive, and what it became when it was written to.
+/// A golden archive, as it was made or after it was written to.
 struct Victim {
     golden: &'static Golden,
+    file: Vec<u8>,
+    /// What the file was before.
+    before: &'static [u8],
     content: Content,
-    later: Vec<u8>,
-    later_content: Content,
 }
 
 impl Victim {
-    fn new(golden: &'static Golden) -> Victim {
-        let content = |bytes| content(bytes).expect("an archive can be read");
-        let later = written_to(golden.bytes).expect("an archive can be written");
-        Victim { golden, content: content(golden.bytes), later_content: content(&later), later }
+    fn new(golden: &'static Golden, file: Vec<u8>, before: &'static [u8]) -> Victim {
+        let content = content(&file).expect("an archive can be read");
+        Victim { golden, file, before, content }
     }
 }
 
-fn victims() -> &'static [Victim] {
-    static VICTIMS: OnceLock<Vec<Victim>> = OnceLock::new();
-    VICTIMS.get_or_init(|| goldens().iter().map(Victim::new).collect())
+/// Each golden archive, as it was made and after it was written to.
+fn victims() -> &'static [(Victim, Victim)] {
+    static VICTIMS: OnceLock<Vec<(Victim, Victim)>> = OnceLock::new();
+    let both = |golden: &'static Golden| {
+        let later = written_to(golden.bytes).expect("an archive can be written");
+        let as_made = Victim::new(golden, golden.bytes.to_vec(), &[]);
+        (as_made, Victim::new(golden, later, golden.bytes))
+    };
+    VICTIMS.get_or_init(|| goldens().iter().map(both).collect())
 }
 
 /// Changes the first byte of every stream where it lies.
