@@ -40,9 +40,20 @@ fn slots_decode_to_themselves() {
 }
 
 #[test]
+fn all_but_the_wrapped_key_is_authenticated_by_the_wrapping() {
+    let before = key_slot_layout::WRAPPED.offset;
+    for slot in slots() {
+        if let KeySlot::Used(used) = &slot {
+            assert_eq!(used.authenticated(), slot.encode()[..before]);
+        }
+    }
+}
+
+#[test]
 fn labels_are_short_and_harmless() {
     assert_eq!(&*Label::new("laptop, 2026").expect("a label"), "laptop, 2026");
     assert!(Label::new(&"ä".repeat(32)).is_ok());
+    assert_eq!(format!("[{:>6}]", Label::new("Käse").expect("a label")), "[  Käse]");
     for wrong in ["x".repeat(LABEL_MAX + 1), "ä".repeat(33), "\x1b[2J".to_owned(), "\n".into()] {
         assert!(matches!(Label::new(&wrong), Err(Error::OutOfBounds { .. })), "{wrong:?}");
     }

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::{apply, damaged_check, edits};
-use crate::error::{Check, Error, Result};
+use crate::error::{Check, Error, Result, Value};
 use crate::format::{
     BLOCKS_MAX, BlockRef, DATA_SIZE, DEPTH_MAX, Data, Features, Field, Generation, METADATA_MAX,
     MetaSlot, PENDING_SESSIONS_MAX, Position, Root, Run, SessionRecord, StoredStream, StreamLayout,
@@ -206,12 +206,17 @@ fn lists_and_records_are_bounded() {
         let error = outcome.expect_err(name);
         let Error::Damaged(fault) = error else { panic!("{name}: {error}") };
         assert_eq!((fault.check, fault.position), (check, Some(HERE)), "{name}");
+        if name == "a stream past the end" {
+            assert_eq!(fault.expected, Value::from(COUNT - 1));
+        }
     }
     let mut beyond = rich();
     beyond.block_count = BLOCKS_MAX;
     let mut data = beyond.encode().expect("a slot");
     at::BLOCK_COUNT.put(&mut data[..], &31_u32.to_be_bytes());
     assert!(decode(&data).is_err(), "blocks beyond the count");
+    let watermark = |blocks: u32| changed(at::REKEY_WATERMARK, 0, &blocks.to_be_bytes());
+    assert!(watermark(BLOCKS_MAX).is_ok() && watermark(BLOCKS_MAX + 1).is_err());
 }
 
 proptest! {

@@ -92,6 +92,9 @@ fn layouts_that_disagree_with_the_record_are_damage() {
     let generation = Generation { session: 1, step: 0, salt: 0 };
     let empty = StreamRecord::empty(Uuid::nil());
     let single = StreamRecord { end: Some(Position::at(8)), count: 1, length: 1, ..record() };
+    let two = StreamRecord { count: 2, length: 4009, ..record() };
+    let two = StoredStream { record: two, layout: StreamLayout::Extents };
+    assert!(StoredStream::decode(&two.encode()).is_ok_and(|decoded| decoded == two));
     let run = StreamLayout::OneRun(generation);
     let hostile = [
         ("a run that ends elsewhere", Check::Record, record(), run),

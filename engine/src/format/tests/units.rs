@@ -1,4 +1,23 @@
-use crate::format::{BLOCKS_MAX, BlockRef, Features, Generation, Position, Run};
+use crate::format::{BLOCKS_MAX, BlockIndex, BlockRef, Features, Generation, Position, Run};
+
+#[test]
+fn positions_count_blocks_of_4096_bytes() {
+    let last = Position::at(BLOCKS_MAX - 1);
+    assert_eq!((Position::at(0).offset(), Position::at(3).offset()), (0, 12_288));
+    assert_eq!(last.offset(), (1 << 43) - 8192);
+    assert_eq!(Position::at(8).following(), Position::new(9));
+    assert_eq!(last.following(), None);
+    assert_eq!(Position::at(8).checked_add(u32::MAX), None);
+}
+
+#[test]
+fn units_print_as_numbers() {
+    let generation = Generation { session: 4, step: 5, salt: 0xab };
+    let position = Position::at(42);
+    assert_eq!(format!("[{position:>4}] [{:>3}]", BlockIndex(7)), "[  42] [  7]");
+    assert_eq!(generation.to_string(), "4.5.000000ab");
+    assert_eq!(BlockRef { position, generation }.to_string(), "42@4.5.000000ab");
+}
 
 #[test]
 fn links_are_minus_one_or_a_position() {
@@ -26,6 +45,15 @@ fn runs_end_within_the_format() {
     assert_eq!(tail, Run::new(Position::at(10), 3));
     assert_eq!(run.split(9), (Some(run), None));
     assert_eq!(run.split(0), (None, Some(run)));
+}
+
+#[test]
+fn a_run_holds_the_positions_from_its_start_to_its_end() {
+    let run = Run::new(Position::at(8), 5).expect("a run");
+    let positions: Vec<u32> = run.positions().map(Position::get).collect();
+    assert_eq!(positions, [8, 9, 10, 11, 12]);
+    let held = (0..20).filter(|&position| run.contains(Position::at(position)));
+    assert_eq!(held.collect::<Vec<u32>>(), positions);
 }
 
 #[test]
