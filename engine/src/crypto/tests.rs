@@ -2,9 +2,12 @@
 //! out as other programs make of the same keys; costs from a file are bounded before they are paid.
 
 mod random;
+mod rekey;
 mod seal;
 mod secrets;
 mod slot;
+#[cfg(target_os = "linux")]
+mod stack;
 mod vectors;
 
 use uuid::Uuid;

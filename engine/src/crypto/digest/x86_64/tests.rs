@@ -130,3 +130,15 @@ proptest! {
         prop_assert!(messages.iter().all(|message| message.len() == length));
     }
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn every_way_that_the_processor_has_is_found() {
+    let description = std::fs::read_to_string("/proc/cpuinfo").unwrap();
+    let flags = description.lines().find_map(|line| line.strip_prefix("flags")).unwrap_or_default();
+    let has = |flag: &str| flags.split_whitespace().any(|known| known == flag);
+    let ways = Ways::detect();
+    assert_eq!(ways.sixteen.is_some(), has("avx512f") && has("avx512bw"));
+    assert_eq!(ways.eight.is_some(), has("avx2"));
+    assert_eq!(ways.two.is_some(), has("sha_ni") && has("ssse3") && has("sse4_1"));
+}
