@@ -34,6 +34,8 @@ pub enum PlantedFault {
     ReuseSpares,
     /// Blocks that a reader of an earlier commit may read are allocated again.
     ForgetReaders,
+    /// Nobody waits for the blocks that threads are writing.
+    ForgetTheWrite,
     /// While the master key is changed, a watermark is committed before the images of its window are synced.
     SkipRekeySync,
     /// The images of all windows go to one place.

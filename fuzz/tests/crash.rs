@@ -4,10 +4,10 @@
 
 use ar7_engine::PlantedFault;
 use ar7_fuzz::crash::{
-    Beginning, Effort, Operation, World, caught, caught_in_rekey, explore_long_worlds,
-    explore_windows, explore_worlds, failures_poison, false_alarm, full_disk_is_no_end,
-    lies_are_noticed, readers_keep_their_blocks, rekey_worlds, rot_is_noticed, small_worlds,
-    unreadable_blocks_are_errors,
+    Beginning, Effort, Operation, Totals, World, caught, caught_in_large_worlds, caught_in_rekey,
+    explore_large_world, explore_long_worlds, explore_windows, explore_worlds, failures_poison,
+    false_alarm, full_disk_is_no_end, lies_are_noticed, readers_keep_their_blocks, rekey_worlds,
+    rot_is_noticed, small_worlds, unreadable_blocks_are_errors,
 };
 
 /// Fails the test with what was found; the debug form would show every byte.
@@ -60,6 +60,27 @@ fn long_worlds_that_die_again_and_again_lose_nothing() {
     let totals = check_kept(explore_long_worlds(1, 60, effort, &|_| {}));
     println!("{totals}");
     assert!(totals.states >= 10_000, "only {} states", totals.states);
+}
+
+#[test]
+fn deaths_while_threads_write_lose_nothing() {
+    let beginning = Beginning::new();
+    let effort = Effort {
+        every_cut_up_to: 16,
+        sampled_cuts: 60,
+        deaths: 1,
+        recovery_one_in: 1,
+        reopen_one_in: 2,
+    };
+    let mut totals = Totals::default();
+    for seed in 1..=3 {
+        totals += check_kept(explore_large_world(&beginning, effort, seed));
+    }
+    println!("{totals}");
+    assert!(totals.states >= 300, "only {} states", totals.states);
+    let fault = PlantedFault::ForgetTheWrite;
+    let caught = caught_in_large_worlds(fault, &beginning).expect("the planted fault is caught");
+    println!("{fault:?}: caught by {} after {} states", caught.check, caught.states);
 }
 
 #[test]

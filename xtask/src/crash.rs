@@ -4,8 +4,8 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use ar7_fuzz::crash::{
-    Effort, NAMED, Operation, Totals, explore_long_worlds, explore_worlds, rekey_worlds,
-    small_worlds,
+    Beginning, Effort, NAMED, Operation, Totals, explore_large_world, explore_long_worlds,
+    explore_worlds, rekey_worlds, small_worlds,
 };
 use clap::Args;
 
@@ -23,6 +23,9 @@ pub(crate) struct Options {
     /// Number of long worlds
     #[arg(long, default_value_t = 200)]
     long_worlds: usize,
+    /// Number of large worlds, in which threads write beside other work
+    #[arg(long, default_value_t = 4)]
+    large_worlds: usize,
     /// The seed: of the samples, and of the first long world
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -91,6 +94,7 @@ impl Campaign {
         let worlds = small_worlds(operations);
         self.explore(&worlds, small(options.recovery_one_in))?;
         self.explore_long(options)?;
+        self.explore_large(options.large_worlds)?;
         if options.long {
             self.explore(&rekey_worlds(), small(64))?;
         }
@@ -140,6 +144,30 @@ impl Campaign {
             })?;
         self.seed += totals.worlds;
         self.sum += totals;
+        Ok(())
+    }
+
+    fn explore_large(&mut self, count: usize) -> std::result::Result<(), String> {
+        let effort = Effort {
+            every_cut_up_to: 16,
+            sampled_cuts: 200,
+            deaths: 1,
+            recovery_one_in: 1,
+            reopen_one_in: 2,
+        };
+        let beginning = Beginning::new();
+        for _ in 0..count {
+            let totals = explore_large_world(&beginning, effort, self.seed).map_err(|failed| {
+                format!(
+                    "{failed}\nagain, unless threads write in another order: cargo xtask crash --operations 0 \
+                     --long-worlds 0 --large-worlds 1 --seed {}",
+                    failed.seed
+                )
+            })?;
+            self.say(&totals);
+            self.seed += 1;
+            self.sum += totals;
+        }
         Ok(())
     }
 

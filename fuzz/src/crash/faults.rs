@@ -309,7 +309,7 @@ pub fn readers_keep_their_blocks(beginning: &Beginning) -> Outcome<()> {
         }
     }
     for block in blocks {
-        let read = archive.store().read_block(&Redirects::none(), KeyKind::Data, block);
+        let read = archive.store().read_block(&Redirects::default(), KeyKind::Data, block);
         read.map_err(|error| broken(error.to_string()))?;
     }
     drop(held);

@@ -11,6 +11,7 @@ mod content;
 mod cuts;
 mod explore;
 mod faults;
+mod large;
 mod long;
 mod operation;
 mod rekey;
@@ -25,6 +26,7 @@ pub use faults::{
     Broken, failure_poisons, failures_poison, full_disk_is_no_end, lies_are_noticed,
     readers_keep_their_blocks, rot_is_noticed, unreadable_blocks_are_errors,
 };
+pub use large::{caught_in_large_worlds, explore_large_world};
 pub use long::{FailedLongWorld, Step, explore_long_worlds, long_world, run_steps};
 pub use operation::{NAMED, Operation, SMALL};
 pub(crate) use operation::{attributes, make_directory, tell_size};

@@ -1,0 +1,82 @@
+//! Deaths while threads write: worlds whose writes are so large that they go on beside other work. In which order
+//! threads write is for the system to say, so a seed repeats the operations and the sample, and not every state.
+
+use ar7_engine::{PlantedFault, with_planted_fault};
+
+use super::campaign::FailedWorld;
+use super::canaries::Caught;
+use super::explore::{Effort, Explorer, Failure, Totals};
+use super::operation::Operation;
+use super::world::{Beginning, World};
+
+/// Changed blocks that are kept in memory at most: once there are more, they are written by threads.
+const DIRTY_BLOCKS: usize = 1100;
+
+/// Changed pages that are kept in memory at most.
+const DIRTY_PAGES: usize = 12;
+
+/// Each commit, rollback and close comes while blocks are being written.
+const OPERATIONS: [Operation; 12] = [
+    Operation::Create { length: 4_500_000, name: Some(3) },
+    Operation::Overwrite { stream: 1, offset: 3990, length: 40 },
+    Operation::Append { stream: 0, length: 4_800_000 },
+    Operation::Commit,
+    Operation::Create { length: 5_000_000, name: None },
+    Operation::Rollback,
+    Operation::Delete { stream: 0 },
+    Operation::Create { length: 4_600_000, name: Some(4) },
+    Operation::Truncate { stream: 2, length: 4100 },
+    Operation::Commit,
+    Operation::Create { length: 4_500_000, name: None },
+    Operation::Reopen,
+];
+
+/// Looks at a sample of the deaths of a large world, goes on from one of them, and looks at those.
+///
+/// # Panics
+/// If the caller works in a pool of one thread, where no thread writes.
+pub fn explore_large_world(
+    beginning: &Beginning,
+    effort: Effort,
+    seed: u64,
+) -> Result<Totals, FailedWorld> {
+    assert!(rayon::current_thread_index().is_none(), "threads are to write");
+    let failed = |failure| FailedWorld { seed, operations: OPERATIONS.to_vec(), failure };
+    let mut explorer = Explorer::new(effort, seed);
+    let mut world = World::begin(beginning);
+    let mut before = beginning.medium.clone();
+    for _ in 0..2 {
+        explorer.totals.worlds += 1;
+        world = world.limited(Some((DIRTY_BLOCKS, DIRTY_PAGES)));
+        world.run(&OPERATIONS).map_err(|refused| {
+            failed(Failure { wrong: refused.to_string(), deaths: Vec::new(), states: 0 })
+        })?;
+        let left = explorer.explore_some(&before, &world).map_err(failed)?;
+        world = World::onward(&left, &world.disk.sealed());
+        before = left.medium;
+    }
+    Ok(explorer.totals)
+}
+
+/// Plants a fault and looks for it in large worlds. `None` if they do not catch it.
+pub fn caught_in_large_worlds(fault: PlantedFault, beginning: &Beginning) -> Option<Caught> {
+    let effort = Effort {
+        every_cut_up_to: 16,
+        sampled_cuts: 60,
+        deaths: 1,
+        recovery_one_in: 1,
+        reopen_one_in: 1,
+    };
+    let mut states = 0;
+    for seed in 0..10 {
+        match with_planted_fault(fault, || explore_large_world(beginning, effort, seed)) {
+            Ok(totals) => states += totals.states,
+            Err(failed) => {
+                let states = states + failed.failure.states;
+                let wrong = failed.to_string();
+                return Some(Caught { check: "deaths while threads write", states, wrong });
+            }
+        }
+    }
+    None
+}
