@@ -128,15 +128,15 @@ fn blocks_are_made_saved_and_loaded() {
     let job = SealJob { position: run.start(), head: block.head, data: &block.data };
     let generation = writer.write_fresh(KeyKind::Data, &[job]).unwrap();
     let reference = BlockRef { position: run.start(), generation };
-    let found = store.read_block(&Redirects::none(), KeyKind::Data, reference).unwrap();
+    let found = store.read_block(&Redirects::default(), KeyKind::Data, reference).unwrap();
     assert_eq!(found, block);
-    let wrong_kind = store.read_block(&Redirects::none(), KeyKind::Registry, reference);
+    let wrong_kind = store.read_block(&Redirects::default(), KeyKind::Registry, reference);
     assert!(matches!(wrong_kind, Err(EngineError::Damaged(_))), "{wrong_kind:?}");
     // An older version is never taken for the one that is asked for.
     let mut newer = generation;
     newer.step += 1;
     let reference = BlockRef { generation: newer, ..reference };
-    let stale = store.read_block(&Redirects::none(), KeyKind::Data, reference);
+    let stale = store.read_block(&Redirects::default(), KeyKind::Data, reference);
     assert!(matches!(stale, Err(EngineError::Tampered(_))), "{stale:?}");
 }
 

@@ -73,7 +73,7 @@ impl Writer {
         self.wait()?;
         self.store.check_usable()?;
         self.under_way.forget();
-        self.redirects = Redirects::none();
+        self.redirects = Redirects::default();
         self.listed.clone_from(&self.listed_at_begin);
         let current = self.store.current();
         // Half a rollback must not be committed.
@@ -169,7 +169,8 @@ impl Writer {
             return Ok(commit);
         }
         store.poisoning(store.copy_images(&images))?;
-        let applied = Arc::new(Commit { slot: commit.slot.clone(), redirects: Redirects::none() });
+        let applied =
+            Arc::new(Commit { slot: commit.slot.clone(), redirects: Redirects::default() });
         self.publish(&applied);
         Ok(applied)
     }

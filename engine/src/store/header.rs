@@ -184,16 +184,10 @@ pub(super) fn parse(device: &dyn Device, position: Position) -> Parsed {
     (position, bytes, parsed)
 }
 
-/// When no copy parses: a newer format if both say so, no archive if the first is none, else damage.
+/// When no copy parses: what is wrong with the first that begins as an archive does. If none does, this is no archive.
 fn worst(copies: Vec<Parsed>) -> Error {
     let mut errors: Vec<Error> =
         copies.into_iter().filter_map(|(_, _, parsed)| parsed.err()).collect();
-    let all_of = |kind: fn(&Error) -> bool| errors.iter().all(kind);
-    if all_of(|error| matches!(error, Error::NotAnArchive { .. }))
-        || all_of(|error| matches!(error, Error::NewerFormat { .. }))
-    {
-        return errors.swap_remove(0);
-    }
-    let damage = errors.iter().position(|error| !matches!(error, Error::NotAnArchive { .. }));
-    errors.swap_remove(damage.unwrap_or(0))
+    let begun = errors.iter().position(|error| !matches!(error, Error::NotAnArchive { .. }));
+    errors.swap_remove(begun.unwrap_or(0))
 }

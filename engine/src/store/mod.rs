@@ -79,16 +79,11 @@ pub struct Commit {
     pub redirects: Redirects,
 }
 
-/// Blocks whose newest version lies at a spare position: place, then spare and generation.
+/// Blocks whose newest version lies at a spare position: place, then spare and generation. By default there are none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Redirects(HashMap<Position, (Position, Generation)>);
 
 impl Redirects {
-    /// No block is redirected.
-    pub fn none() -> Redirects {
-        Redirects::default()
-    }
-
     /// Whether no block is redirected.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -139,7 +139,7 @@ impl Store {
         check_chosen(&*device, &sealer, &header, &chosen, (reading, &images))?;
         let list = RedoList::read(&*device, &sealer, &chosen.slot)?;
         // A reader never writes: it reads a listed place from its spare. A writer copies the images first.
-        let redirects = if reading { list.redirects().and(images) } else { Redirects::none() };
+        let redirects = if reading { list.redirects().and(images) } else { Redirects::default() };
         let commit = Commit { slot: chosen.slot.clone(), redirects };
         let store = Store {
             device,
@@ -187,7 +187,7 @@ impl Writer {
             generation,
             space: Space::default(),
             views: Views::default(),
-            redirects: Redirects::none(),
+            redirects: Redirects::default(),
             sealed: RunSet::default(),
             listed_at_begin: listed.clone(),
             listed,
@@ -201,7 +201,7 @@ impl Writer {
         Rekeying::begin(store.header().rekey.as_ref(), &mut slot);
         store.name_header(&mut slot);
         note_session(&mut slot, before, store.header().rekey.is_some());
-        let commit = writer.write_slot(slot, Redirects::none())?;
+        let commit = writer.write_slot(slot, Redirects::default())?;
         writer.begin(&commit)?;
         Ok(writer)
     }
@@ -263,4 +263,46 @@ fn check_chosen(
         read_one(device, sealer, images, KeyKind::Registry, block, &mut bytes)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(session: u32, step: u32) -> Generation {
+        Generation { session, step, salt: 7 }
+    }
+
+    fn pending(slot: &MetaSlot) -> Vec<u32> {
+        slot.pending_sessions.iter().map(|record| record.session).collect()
+    }
+
+    /// A slot with as many sessions as there is room for; those that committed something have a step.
+    fn full(step_of: impl Fn(u32) -> u32) -> MetaSlot {
+        let mut slot = MetaSlot::first(Generation::default(), 0, [0; 32]);
+        for session in (0..).take(PENDING_SESSIONS_MAX) {
+            note_session(&mut slot, ended(session, step_of(session)), false);
+        }
+        assert_eq!(slot.pending_sessions.len(), PENDING_SESSIONS_MAX);
+        slot
+    }
+
+    #[test]
+    fn sessions_that_committed_nothing_make_way_first() {
+        let mut slot = full(|session| u32::from(session != 5));
+        note_session(&mut slot, ended(100, 9), false);
+        let kept = (0..32).filter(|&session| session != 5).chain([100]);
+        assert_eq!(pending(&slot), kept.collect::<Vec<u32>>());
+        let last = slot.pending_sessions.last().expect("a session");
+        assert_eq!((last.salt, last.last_step), (7, 9));
+    }
+
+    #[test]
+    fn the_oldest_makes_way_and_while_the_key_is_changed_the_newest() {
+        let mut slot = full(|_| 1);
+        note_session(&mut slot, ended(100, 1), false);
+        assert_eq!(pending(&slot), (1..32).chain([100]).collect::<Vec<u32>>());
+        note_session(&mut slot, ended(101, 1), true);
+        assert_eq!(pending(&slot), (1..32).chain([101]).collect::<Vec<u32>>());
+    }
 }

@@ -150,7 +150,7 @@ impl Rekeying {
     /// Where the blocks of the newest window are to be read, if not in their places. The generations are as found: a
     /// block is believed if it opens, for its place, in the generation that is asked for.
     pub(super) fn redirects(self, device: &dyn Device, sealer: &Sealer) -> Redirects {
-        let mut redirects = Redirects::none();
+        let mut redirects = Redirects::default();
         let Some(window) = self.window() else { return redirects };
         for (place, image) in pairs(window) {
             // One bad block, of either, loses nothing as long as the other is good.
@@ -448,7 +448,7 @@ impl Writer {
             rekey_watermark: watermark,
             ..current.slot.clone()
         };
-        self.write_slot(slot, Redirects::none())?;
+        self.write_slot(slot, Redirects::default())?;
         self.raise_step()
     }
 }
@@ -519,5 +519,110 @@ impl Store {
                 None => block.fill(0),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::format::BlockRef;
+
+    const NUMBER: u32 = 4;
+
+    fn record() -> Rekey {
+        Rekey { number: NUMBER, nonce: [1; 24], wrapped: [2; 48], code: [3; 32] }
+    }
+
+    /// A slot under the master key of this number.
+    fn slot(master_key_number: u32, rekey_watermark: u32, block_count: u32) -> MetaSlot {
+        let slot = MetaSlot::first(Generation::default(), 0, [0; 32]);
+        MetaSlot { block_count, master_key_number, rekey_watermark, ..slot }
+    }
+
+    fn run(start: u32, count: u32) -> Option<Run> {
+        Run::new(Position::at(start), count)
+    }
+
+    #[test]
+    fn images_of_windows_lie_behind_the_end_by_turns() {
+        let window = |start: u32, count: u32| {
+            let window = Window::from(start, count)?;
+            Some((window.places, window.images))
+        };
+        let pair = |places: Option<Run>, images: Option<Run>| places.zip(images);
+        assert_eq!(window(8, 1000), pair(run(8, 256), run(1000, 256)));
+        assert_eq!(window(264, 1000), pair(run(264, 256), run(1256, 256)));
+        assert_eq!(window(520, 1000), pair(run(520, 256), run(1000, 256)));
+        // The last is as long as what is left.
+        assert_eq!(window(776, 1000), pair(run(776, 224), run(1256, 224)));
+        assert_eq!(window(1000, 1000), None);
+        assert_eq!(window(1032, 1000), None);
+        assert_eq!(window(8, BLOCKS_MAX), None, "no room behind the end");
+    }
+
+    #[test]
+    fn header_and_slot_say_together_how_far_a_change_is() {
+        let of = |number, watermark, count| {
+            Rekeying::of(Some(&record()), &slot(number, watermark, count)).ok()
+        };
+        let up_to = |watermark, block_count| Some(Rekeying::UpTo { watermark, block_count });
+        assert_eq!(of(NUMBER - 1, 0, 1000), up_to(RESERVED_BLOCKS, 1000), "not begun");
+        assert_eq!(of(NUMBER, 0, 1000), Some(Rekeying::Done));
+        for watermark in [8, 264, 520, 776, 1000] {
+            assert_eq!(of(NUMBER, watermark, 1000), up_to(watermark, 1000));
+        }
+        // Within a window, among the reserved blocks, and beyond the end.
+        for watermark in [7, 9, 265, 999, 1001, 1032] {
+            assert_eq!(of(NUMBER, watermark, 1000), None, "{watermark}");
+        }
+        for (number, watermark) in [(NUMBER - 1, 8), (NUMBER - 2, 0), (NUMBER + 1, 0)] {
+            assert_eq!(of(number, watermark, 1000), None, "{number} {watermark}");
+        }
+        let position = Position::at(9);
+        let head = Some(BlockRef { position, generation: Generation::default() });
+        let listed = MetaSlot { redo_head: head, redo_length: 1, ..slot(NUMBER, 264, 1000) };
+        assert!(Rekeying::of(Some(&record()), &listed).is_err(), "a redo list meanwhile");
+        assert_eq!(Rekeying::of(None, &slot(1, 0, 1000)).unwrap(), Rekeying::None);
+        assert!(Rekeying::of(None, &slot(1, 8, 1000)).is_err(), "no change of keys");
+    }
+
+    #[test]
+    fn a_change_begins_once() {
+        let mut begun = slot(NUMBER - 1, 0, 1000);
+        assert!(Rekeying::has_not_begun(Some(&record()), &begun));
+        Rekeying::begin(Some(&record()), &mut begun);
+        assert_eq!((begun.master_key_number, begun.rekey_watermark), (NUMBER, RESERVED_BLOCKS));
+        assert!(!Rekeying::has_not_begun(Some(&record()), &begun));
+        let mut later = slot(NUMBER, 264, 1000);
+        Rekeying::begin(Some(&record()), &mut later);
+        assert_eq!(later, slot(NUMBER, 264, 1000));
+        Rekeying::begin(None, &mut later);
+        assert_eq!(later, slot(NUMBER, 264, 1000));
+        assert!(!Rekeying::has_not_begun(None, &later));
+    }
+
+    #[test]
+    fn the_window_below_the_watermark_still_needs_its_images() {
+        let window = |watermark, block_count| {
+            let window = Rekeying::UpTo { watermark, block_count }.window()?;
+            Some((window.places, window.images))
+        };
+        assert_eq!(window(RESERVED_BLOCKS, 1000), None);
+        assert_eq!(window(264, 1000), run(8, 256).zip(run(1000, 256)));
+        assert_eq!(window(520, 1000), run(264, 256).zip(run(1256, 256)));
+        assert_eq!(window(1000, 1000), run(776, 224).zip(run(1256, 224)));
+        assert!(Rekeying::Done.window().is_none() && Rekeying::None.window().is_none());
+    }
+
+    #[test]
+    fn each_state_has_the_keys_that_it_needs() {
+        let key = |byte| Sealer::new(&MasterKey::from_bytes([byte; 32]), Uuid::nil());
+        let both = || key(1).with_old(&key(2), RESERVED_BLOCKS);
+        assert!(Rekeying::Done.sealer(both()).old().is_none());
+        let up_to = Rekeying::UpTo { watermark: 264, block_count: 1000 };
+        assert!(up_to.sealer(both()).old().is_some());
+        assert!(Rekeying::None.sealer(key(1)).old().is_none());
     }
 }

@@ -194,6 +194,9 @@ mod tests {
                 prop_assert_eq!(positions(&set), model.clone());
                 prop_assert_eq!(set.blocks(), model.len() as u64);
                 let runs: Vec<Run> = set.iter().collect();
+                prop_assert_eq!((set.len(), set.is_empty()), (runs.len(), runs.is_empty()));
+                let contained = (0..250).filter(|&at| set.contains(Position::at(at)));
+                prop_assert!(contained.eq(model.iter().copied()));
                 prop_assert!(runs.windows(2).all(|pair| pair[0].end() < pair[1].start().get()));
             }
             let probe = run(probe.0, probe.1);

@@ -118,7 +118,7 @@ impl Writer {
         // next commit, as its images are in place and may be copied again.
         let mut slot = MetaSlot { generation: self.generation, number, ..current.slot.clone() };
         store.name_header(&mut slot);
-        let commit = self.write_slot(slot, Redirects::none())?;
+        let commit = self.write_slot(slot, Redirects::default())?;
         let begun = self.begin(&commit);
         store.poisoning(begun)
     }

@@ -9,17 +9,25 @@
 //! - newer formats, wrong keys, damage, tampering, truncation and locks are told apart (`open`);
 //! - a large write leaves what a small one does, also where it fails half-way (`pipeline`), and one that goes on by
 //!   itself is over before anything relies on it (`under_way`);
-//! - a run that is read in batches is what its blocks are, one by one (`read`).
+//! - a run that is read in batches is what its blocks are, one by one (`read`);
+//! - positions are given out from what is at hand, then from the end, and the reserve to deletions only (`space`);
+//! - an exported header comes back only if it is newer, or the one that counts (`backup`), and a redo list only if it is
+//!   whole (`redo`);
+//! - a commit takes over what it is told, and a store says what it is (`facts`).
 
+mod backup;
 mod choose;
 mod commit;
+mod facts;
 mod faults;
 mod open;
 mod pipeline;
 mod read;
+mod redo;
 mod rekey;
 mod rekey_attacks;
 mod slots;
+mod space;
 mod under_way;
 
 use std::sync::Arc;

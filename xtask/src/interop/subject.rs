@@ -150,7 +150,7 @@ fn redo_places(archive: &Archive) -> Result<Vec<Position>> {
     let slot = &commit.slot;
     let (mut places, mut next) = (Vec::new(), slot.redo_head);
     while let Some(block) = next {
-        let opened = archive.store().read_block(&Redirects::none(), KeyKind::Meta, block)?;
+        let opened = archive.store().read_block(&Redirects::default(), KeyKind::Meta, block)?;
         let entries = decode_redo(block.position, &opened.data, slot.block_count)?;
         places.extend(entries.iter().map(|entry| entry.place));
         next = opened.head.next.map(|position| BlockRef { position, ..block });

@@ -269,7 +269,7 @@ fn last_position_of_the_format_is_used_and_none_beyond() {
     assert_eq!(device.length_bytes().unwrap(), u64::from(BLOCKS_MAX) * 4096);
     let (store, mut writer) = self::writer(&device);
     let block = BlockRef { position: last, generation };
-    let found = store.read_block(&Redirects::none(), KeyKind::Data, block).unwrap();
+    let found = store.read_block(&Redirects::default(), KeyKind::Data, block).unwrap();
     assert_eq!((found.head, found.data[0]), (head, 7));
     full(writer.allocate(1, Urgency::Reserve));
     // What is given up is there again.

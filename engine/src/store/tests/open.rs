@@ -88,7 +88,11 @@ fn two_bad_headers_are_damage() {
     let error = refusal(&device, Access::Read);
     assert!(matches!(error, Error::Damaged(_)), "{error}");
     assert_eq!(fault_of(&error).0, Check::HeaderChecksum);
-    // Neither begins as an archive does: then it is none.
+    // One does not even begin as an archive does: the other tells.
+    device.write(HEADERS[0], &[b'x'; BLOCK_SIZE]).unwrap();
+    let error = refusal(&device, Access::Read);
+    assert_eq!(fault_of(&error).0, Check::HeaderChecksum);
+    // Neither does: then it is none.
     for position in HEADERS {
         device.write(position, &[b'x'; BLOCK_SIZE]).unwrap();
     }
@@ -111,9 +115,11 @@ fn header_written_without_the_key_is_tampering() {
     }
     // The header of another archive, genuine as it is.
     let (device, other) = (archive(), archive());
+    let ids = [&device, &other].map(|device| unlocked(device).1.archive);
     device.write(HEADERS[1], &raw(&other, HEADERS[1])).unwrap();
     let error = refusal(&device, Access::Write);
-    assert!(matches!(error, Error::Tampered(_)), "{error}");
+    let Error::Tampered(fault) = &error else { panic!("{error}") };
+    assert_eq!((&fault.expected, &fault.found), (&ids[0].into(), &ids[1].into()));
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Large writes, sealed and written side by side: what is in the file is what small writes put there, and a failure
 //! half-way is one like any other.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::faults::{Fault, Faulty, assert_poisoned};
 use super::*;
 use crate::error::Error;
-use crate::format::{BlockIndex, Generation, Run};
+use crate::format::{BLOCK_SIZE, BlockIndex, Generation, Run};
 use crate::store::pipeline::LARGE_BLOCKS;
 
 /// Blocks of a large write: several buffers, the last of them not full.
@@ -97,6 +99,66 @@ fn a_file_takes_large_writes_and_shows_them() {
     drop(store);
     let reopened = Store::open(&path, &secret(), OpenOptions::default()).unwrap().0;
     check_all(&reopened, &again, newer);
+}
+
+/// A device that can write past the cache, and counts the blocks that it wrote so and through the cache.
+#[derive(Clone)]
+struct Counting {
+    device: MemoryDevice,
+    past: Arc<AtomicUsize>,
+    through: Arc<AtomicUsize>,
+}
+
+impl Device for Counting {
+    fn read(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
+        self.device.read(start, bytes)
+    }
+
+    fn write(&self, start: Position, bytes: &[u8]) -> Result<()> {
+        self.through.fetch_add(bytes.len() / BLOCK_SIZE, Ordering::Relaxed);
+        self.device.write(start, bytes)
+    }
+
+    fn write_past_cache(&self, start: Position, bytes: &[u8]) -> Result<bool> {
+        self.past.fetch_add(bytes.len() / BLOCK_SIZE, Ordering::Relaxed);
+        self.device.write(start, bytes).map(|()| true)
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.device.sync()
+    }
+
+    fn grow(&self, blocks: u32) -> Result<()> {
+        self.device.grow(blocks)
+    }
+
+    fn shrink(&self, blocks: u32) -> Result<()> {
+        self.device.shrink(blocks)
+    }
+
+    fn length_bytes(&self) -> Result<u64> {
+        self.device.length_bytes()
+    }
+}
+
+#[test]
+fn long_runs_go_past_the_cache_and_short_ones_through_it() {
+    let (device, _, first) = create();
+    drop(first);
+    let device = Counting { device, past: Arc::default(), through: Arc::default() };
+    let (store, mut writer) = writer(&device);
+    let blocks = usize::try_from(BLOCKS).unwrap();
+    let count = |counter: &AtomicUsize| counter.swap(0, Ordering::Relaxed);
+    count(&device.through);
+    let positions = allocated(&mut writer, BLOCKS);
+    let generation = write_all(&mut writer, &positions).unwrap();
+    assert_eq!((count(&device.past), count(&device.through)), (blocks, 0));
+    check_all(&store, &positions, generation);
+    // Every second block is a run by itself.
+    let spread: Vec<Position> = allocated(&mut writer, 2 * BLOCKS).into_iter().step_by(2).collect();
+    let generation = write_all(&mut writer, &spread).unwrap();
+    assert_eq!((count(&device.past), count(&device.through)), (0, blocks));
+    check_all(&store, &spread, generation);
 }
 
 #[test]

@@ -239,3 +239,25 @@ fn what_the_check_says_stops_the_reading() {
     assert!(matches!(outcome, Err(Error::Damaged(_))), "{outcome:?}");
     assert_eq!(last.into_inner().unwrap(), 18, "no block after it was checked");
 }
+
+#[test]
+fn an_image_that_shows_late_is_read_again_before_it_is_copied() {
+    let (device, _, mut first) = create();
+    let block = add_block(&mut first, KeyKind::Data, 1).unwrap();
+    commit(&mut first, 1).unwrap();
+    first.finish().unwrap();
+    let device = Unsteady::on(&device);
+    let (store, mut writer) = writer(&device);
+    for is_late in [false, true] {
+        let changed = change_block(&mut writer, block.position, 2).unwrap();
+        let spare = writer.redirects().source(block.position, changed.generation);
+        assert_ne!(spare, block.position);
+        if is_late {
+            device.stale.lock().unwrap().insert(spare);
+        }
+        commit(&mut writer, 2).unwrap();
+        assert_eq!(read(&store, changed).unwrap(), 2);
+        let again = device.again.lock().unwrap().contains(&spare);
+        assert_eq!(again, is_late, "only what is not the version that was sealed");
+    }
+}

@@ -74,6 +74,7 @@ fn assert_nothing_under_old_key(world: &World, device: &MemoryDevice) {
 #[test]
 fn every_block_is_sealed_anew_and_keeps_its_generation() {
     let world = world();
+    let number = read_only(&world.device).current().slot.number;
     let mut told = Vec::new();
     let device = Box::new(world.device.clone());
     let summary =
@@ -86,6 +87,8 @@ fn every_block_is_sealed_anew_and_keeps_its_generation() {
     let store = read_only(&world.device);
     assert!(store.recovery().is_clean(), "{:?}", store.recovery());
     assert_eq!(store.current().slot.master_key_number, 1);
+    // Two sessions, the beginning, three windows, and the end.
+    assert_eq!(store.current().slot.number, number + 7);
     for position in [1, 2, 3, 4, 5, 6].map(Position::at) {
         store.reserved_block(position).unwrap();
     }
@@ -207,11 +210,14 @@ fn what_does_not_open_stops_a_rekey_before_it_begins() {
     assert!(matches!(rekey(&world.device), Err(Error::Uncommitted)));
     // No room for the images.
     let world = self::world();
-    let blocks = u32::try_from(world.device.length_bytes().unwrap() / BLOCK_SIZE as u64).unwrap();
-    world.device.set_capacity(blocks);
-    assert!(matches!(rekey(&world.device), Err(Error::NoSpace { .. })));
-    check_content(&world, &world.device);
-    assert!(read_only(&world.device).header().rekey.is_none());
+    for missing in [512, 1] {
+        world.device.set_capacity(BLOCKS + 8 + 512 - missing);
+        assert!(matches!(rekey(&world.device), Err(Error::NoSpace { .. })), "{missing}");
+        check_content(&world, &world.device);
+        assert!(read_only(&world.device).header().rekey.is_none());
+    }
+    world.device.set_capacity(BLOCKS + 8 + 512);
+    assert_eq!(rekey(&world.device).unwrap().blocks, BLOCKS.into());
 }
 
 #[test]

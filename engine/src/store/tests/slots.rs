@@ -11,7 +11,7 @@ use crate::format::{
 };
 use crate::store::header::HEADERS;
 
-fn key(byte: u8) -> Secret {
+pub(super) fn key(byte: u8) -> Secret {
     Secret::Key(RawKey::from_bytes([byte; 32]))
 }
 
@@ -19,7 +19,7 @@ fn costs(memory_kib: u32, passes: u32) -> KeyDerivation {
     KeyDerivation::new(DerivationCost { memory_kib, passes, lanes: 1 }).unwrap()
 }
 
-fn add(writer: &mut Writer, secret: &Secret, label: &str) -> Result<usize> {
+pub(super) fn add(writer: &mut Writer, secret: &Secret, label: &str) -> Result<usize> {
     writer.add_key(&NewKey { secret, derivation: &costs(8, 1), label })
 }
 
@@ -42,7 +42,7 @@ fn slot_bytes(device: &MemoryDevice, position: Position, number: usize) -> Vec<u
     slots[number * key_slot_layout::SIZE..][..key_slot_layout::SIZE].to_vec()
 }
 
-fn put_headers(device: &MemoryDevice, bytes: &[Vec<u8>]) {
+pub(super) fn put_headers(device: &MemoryDevice, bytes: &[Vec<u8>]) {
     for (position, bytes) in HEADERS.into_iter().zip(bytes) {
         device.write(position, bytes).unwrap();
     }
@@ -215,7 +215,7 @@ fn crash_in_a_change_of_slots_leaves_the_old_keys_or_the_new_ones() {
     }
 }
 
-fn import(device: &MemoryDevice, bytes: &[u8], older: bool) -> Result<HeaderImport> {
+pub(super) fn import(device: &MemoryDevice, bytes: &[u8], older: bool) -> Result<HeaderImport> {
     Store::import_header_device(device, &ExportedHeader::open(bytes, &secret())?, older)
 }
 

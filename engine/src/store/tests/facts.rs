@@ -1,0 +1,207 @@
+//! What a store says of itself, what a commit takes over, and what ending leaves of the file.
+
+use super::*;
+use crate::format::{
+    BLOCK_SIZE, Generation, Run, SessionRecord, StoredStream, StreamLayout, StreamRecord, Timestamp,
+};
+use crate::store::read::{BlockBuffer, generation_in};
+
+const EARLY: Generation = Generation { session: 1, step: 2, salt: 3 };
+const LATE: Generation = Generation { session: 1, step: 3, salt: 3 };
+
+#[test]
+fn a_store_knows_its_file_and_its_beginning() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("archive");
+    let before = Timestamp::now().seconds;
+    let (store, writer) = Store::create(&path, &secret(), &CreateOptions::default()).unwrap();
+    assert!((before..before + 600).contains(&store.created().seconds));
+    assert_eq!(store.path(), Some(path.as_path()));
+    assert!(format!("{store:?}").contains("archive"), "{store:?}");
+    // The reserved blocks, and the reserve.
+    assert_eq!(store.file_bytes().unwrap(), 72 * 4096);
+    drop((store, writer));
+    let (_, store, _) = create();
+    assert_eq!(store.path(), None);
+}
+
+#[test]
+fn receipt_codes_are_of_one_commit() {
+    let (_, store, mut writer) = create();
+    let first = commit(&mut writer, 1).unwrap();
+    let second = commit(&mut writer, 2).unwrap();
+    let code = store.receipt_code(&first).unwrap();
+    assert_ne!(code, store.receipt_code(&second).unwrap());
+    assert!(store.is_receipt_code(&first, &code).unwrap());
+    assert!(!store.is_receipt_code(&second, &code).unwrap());
+    let mut changed = code;
+    changed[31] ^= 1;
+    assert!(!store.is_receipt_code(&first, &changed).unwrap());
+}
+
+#[test]
+fn redirected_blocks_are_read_from_their_spares_in_their_version_only() {
+    let (place, other, spare) = (Position::at(10), Position::at(11), Position::at(20));
+    let mut redirects = Redirects::default();
+    assert!(redirects.is_empty() && redirects.images().is_empty());
+    redirects.0.insert(place, (spare, LATE));
+    assert_eq!(redirects.source(place, LATE), spare);
+    assert_eq!(redirects.source(place, EARLY), place);
+    assert_eq!(redirects.source(other, LATE), other);
+    redirects.0.insert(other, (Position::at(21), EARLY));
+    assert_eq!(redirects.len(), 2);
+    assert!(!redirects.is_empty());
+    let places: Vec<Position> = redirects.images().iter().map(|image| image.place).collect();
+    assert_eq!(places, [place, other]);
+}
+
+#[test]
+fn buffers_show_what_was_put_into_them() {
+    let mut buffer = BlockBuffer::new();
+    assert_eq!(*buffer, [0; BLOCK_SIZE]);
+    buffer[..Generation::SIZE].copy_from_slice(&LATE.encode());
+    assert_eq!(buffer[..Generation::SIZE], LATE.encode());
+    assert_eq!(generation_in(&buffer), LATE);
+}
+
+#[test]
+fn a_fork_is_another_process_while_it_lasts() {
+    let (_, store, _) = create();
+    let error = in_forked_process(|| store.check_usable().unwrap_err());
+    assert!(matches!(error, Error::OtherProcess { .. }), "{error}");
+    assert!(store.check_usable().is_ok());
+    assert_eq!(process::id(), std::process::id());
+}
+
+#[test]
+fn commits_take_over_what_the_layer_above_says() {
+    let (device, store, mut writer) = create();
+    let block = add_block(&mut writer, KeyKind::Data, 1).unwrap();
+    let spare = writer.allocate(3, Urgency::Ordinary).unwrap();
+    let mut update = update_of(&store.current().slot);
+    update.loose = vec![spare];
+    update.metadata = vec![1, 2, 3];
+    update.counters = [1, 2, 3, 4, 5, 6, 7, 8];
+    let identity = update.reserved_streams[3].record.identity;
+    update.reserved_streams[3] = StoredStream {
+        record: StreamRecord {
+            begin: Some(block.position),
+            end: Some(block.position),
+            count: 1,
+            length: 5,
+            ..StreamRecord::empty(identity)
+        },
+        layout: StreamLayout::OneRun(block.generation),
+    };
+    let stream = update.reserved_streams[3].clone();
+    let pending =
+        |store: &Store| -> Vec<SessionRecord> { store.current().slot.pending_sessions.clone() };
+    let before = pending(&store);
+    assert!(!before.is_empty(), "the creation waits to be recorded");
+    writer.commit(update).unwrap();
+    let slot = store.current().slot.clone();
+    assert_eq!((&slot.loose, &slot.metadata), (&vec![spare], &vec![1, 2, 3]));
+    assert_eq!(slot.counters, [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(slot.reserved_streams[3], stream);
+    assert_eq!(pending(&store), before);
+    let update = SlotUpdate { sessions_recorded: true, ..update_of(&slot) };
+    writer.commit(update).unwrap();
+    assert_eq!(pending(&store), []);
+    writer.finish().unwrap();
+    assert_eq!(read_only(&device).current().slot.loose, [spare]);
+}
+
+/// What a commit is told that changes nothing.
+fn update_of(slot: &MetaSlot) -> SlotUpdate {
+    SlotUpdate {
+        roots: slot.roots,
+        loose: slot.loose.clone(),
+        reserved_streams: slot.reserved_streams.clone(),
+        counters: slot.counters,
+        metadata: slot.metadata.clone(),
+        sessions_recorded: false,
+        redo: crate::store::redo::WrittenRedoList::default(),
+    }
+}
+
+#[test]
+fn a_file_is_cut_at_its_end_only_if_nothing_needs_what_is_there() {
+    let blocks_of = |device: &MemoryDevice| device.length_bytes().unwrap() / 4096;
+    // Nobody needs it.
+    let (device, store, mut writer) = create();
+    let block = add_block(&mut writer, KeyKind::Data, 1).unwrap();
+    commit(&mut writer, 1).unwrap();
+    let long = blocks_of(&device);
+    let kept = u64::from(writer.block_count() + RESERVE_BLOCKS);
+    assert!(long > kept);
+    writer.finish().unwrap();
+    assert_eq!(blocks_of(&device), kept);
+    drop(store);
+    // A reader may.
+    let (store, mut writer) = self::writer(&device);
+    add_block(&mut writer, KeyKind::Data, 2).unwrap();
+    let view = store.current();
+    commit(&mut writer, 2).unwrap();
+    let long = blocks_of(&device);
+    writer.finish().unwrap();
+    assert_eq!(blocks_of(&device), long);
+    drop((store, view));
+    // A redo list does.
+    let (_, mut writer) = self::writer(&device);
+    change_block(&mut writer, block.position, 3).unwrap();
+    writer.allocate(300, Urgency::Ordinary).unwrap();
+    commit(&mut writer, 3).unwrap();
+    assert!(writer.has_redo_list());
+    let long = blocks_of(&device);
+    writer.finish().unwrap();
+    assert_eq!(blocks_of(&device), long);
+}
+
+#[test]
+fn what_a_commit_freed_is_used_again_beside_a_reader_of_that_commit() {
+    let (_, store, mut writer) = create();
+    let first = add_block(&mut writer, KeyKind::Data, 1).unwrap();
+    let second = add_block(&mut writer, KeyKind::Data, 2).unwrap();
+    commit(&mut writer, 1).unwrap();
+    writer.free(Run::single(first.position));
+    commit(&mut writer, 2).unwrap();
+    let view = store.current();
+    writer.free(Run::single(second.position));
+    commit(&mut writer, 3).unwrap();
+    // The reader holds what came with the second commit: the first block was free by then, the second was not.
+    for block in [first, second] {
+        writer.donate(Run::single(block.position)).unwrap();
+    }
+    assert_eq!(writer.pooled_blocks(), 1);
+    assert_eq!(writer.allocate(1, Urgency::Ordinary).unwrap(), Run::single(first.position));
+    drop(view);
+}
+
+#[test]
+fn opening_a_clean_archive_writes_no_header() {
+    use crate::device::simulated::{EventKind, SimulatedDisk};
+    let disk = SimulatedDisk::new();
+    let options = CreateOptions::default();
+    let made = Store::create_device(Box::new(disk.clone()), &secret(), &options).unwrap();
+    let mut writer = made.1;
+    commit(&mut writer, 1).unwrap();
+    writer.finish().unwrap();
+    drop(made.0);
+    let before = disk.log().len();
+    let (store, writer) = self::writer(&disk);
+    assert!(store.recovery().is_clean());
+    let log = disk.log();
+    let wrote = |at: u32| log[before..].iter().any(|event| event.kind() == EventKind::Write(at));
+    assert!((1..=4).all(wrote) && !wrote(0) && !wrote(7));
+    drop((store, writer));
+}
+
+#[test]
+fn an_archive_with_something_amiss_is_not_clean() {
+    let (device, _, mut writer) = create();
+    commit(&mut writer, 1).unwrap();
+    writer.finish().unwrap();
+    assert!(read_only(&device).recovery().is_clean());
+    rot(&device, Position::at(1));
+    assert!(!read_only(&device).recovery().is_clean());
+}

@@ -1,0 +1,154 @@
+//! Which positions are given out: what is at hand first, then the end of the file, which grows ahead, and on a full
+//! disk what is left; the reserve only for what a deletion needs.
+
+use super::*;
+use crate::device::simulated::SimulatedDisk;
+use crate::error::Error;
+use crate::format::{BLOCKS_MAX, RESERVED_BLOCKS, Run};
+use crate::store::allocate::{Space, Views};
+
+/// Space of which the first `count` blocks are in use, on a disk of `blocks`.
+fn space(count: u32, blocks: u32) -> (Space, SimulatedDisk) {
+    let disk = SimulatedDisk::new();
+    disk.grow(blocks).unwrap();
+    let mut space = Space::default();
+    space.begin(count, blocks, &[], &mut Views::default());
+    (space, disk)
+}
+
+/// The same, on a disk that cannot grow beyond `most` blocks.
+fn space_within(count: u32, blocks: u32, most: u32) -> (Space, SimulatedDisk) {
+    let (space, disk) = space(count, blocks);
+    disk.set_capacity(Some(most));
+    (space, disk)
+}
+
+fn run(start: u32, count: u32) -> Run {
+    Run::new(Position::at(start), count).unwrap()
+}
+
+#[track_caller]
+fn assert_no_space(outcome: &Result<Run>) {
+    assert!(matches!(outcome, Err(Error::NoSpace { .. })), "{outcome:?}");
+}
+
+#[test]
+fn the_file_grows_ahead_by_an_eighth_within_bounds() {
+    // Blocks in use, and the length that the file is given when one more is needed.
+    for (count, length) in [(8, 73 + 256), (100_000, 100_065 + 12_508), (200_000, 200_065 + 16_384)]
+    {
+        let (mut space, disk) = space(count, count + RESERVE_BLOCKS);
+        assert_eq!(space.allocate(&disk, 1, Urgency::Ordinary).unwrap(), run(count, 1));
+        assert_eq!((space.count(), disk.medium().length()), (count + 1, length));
+        // What there is room for before the reserve needs no other step.
+        let rest = length - RESERVE_BLOCKS - space.count();
+        assert_eq!(space.allocate(&disk, rest, Urgency::Ordinary).unwrap(), run(count + 1, rest));
+        assert_eq!(disk.medium().length(), length);
+        space.allocate(&disk, 1, Urgency::Ordinary).unwrap();
+        assert!(disk.medium().length() > length);
+    }
+}
+
+#[test]
+fn a_file_that_cannot_grow_by_a_step_grows_by_what_is_needed() {
+    let (mut space, disk) = space_within(100, 164, 200);
+    assert_eq!(space.allocate(&disk, 30, Urgency::Ordinary).unwrap(), run(100, 30));
+    assert_eq!(disk.medium().length(), 194);
+}
+
+#[test]
+fn a_full_disk_gives_what_is_left_of_it() {
+    let (mut space, disk) = space_within(100, 164, 184);
+    assert_eq!(space.allocate(&disk, 40, Urgency::Ordinary).unwrap(), run(100, 20));
+    assert_no_space(&space.allocate(&disk, 40, Urgency::Ordinary));
+    assert_no_space(&space.allocate(&disk, 1, Urgency::Ordinary));
+    assert_eq!((space.count(), disk.medium().length()), (120, 184));
+}
+
+#[test]
+fn the_reserve_is_for_what_a_deletion_needs() {
+    let (mut space, disk) = space_within(100, 164, 164);
+    assert_no_space(&space.allocate(&disk, 1, Urgency::Ordinary));
+    assert_eq!(space.allocate(&disk, 1, Urgency::Reserve).unwrap(), run(100, 1));
+    assert_eq!(space.allocate(&disk, 100, Urgency::Reserve).unwrap(), run(101, 50));
+    assert_eq!(space.allocate(&disk, 13, Urgency::Reserve).unwrap(), run(151, 13));
+    assert_no_space(&space.allocate(&disk, 1, Urgency::Reserve));
+    assert_eq!((space.count(), disk.medium().length()), (164, 164));
+}
+
+#[test]
+fn the_last_positions_of_the_format_are_a_reserve() {
+    let last = BLOCKS_MAX - RESERVE_BLOCKS;
+    let (mut space, disk) = space(last - 2, BLOCKS_MAX);
+    assert_eq!(space.allocate(&disk, 9, Urgency::Ordinary).unwrap(), run(last - 2, 2));
+    let outcome = space.allocate(&disk, 9, Urgency::Ordinary);
+    assert!(matches!(outcome, Err(Error::Full { limit: 0x7fff_ffff, .. })), "{outcome:?}");
+    let reserve = space.allocate(&disk, u32::MAX, Urgency::Reserve).unwrap();
+    assert_eq!(reserve, run(last, RESERVE_BLOCKS));
+    assert!(matches!(space.allocate(&disk, 1, Urgency::Reserve), Err(Error::Full { .. })));
+    assert_eq!(disk.medium().length(), BLOCKS_MAX);
+}
+
+#[test]
+fn what_is_taken_back_is_given_out_again_at_once() {
+    let (mut space, disk) = space(100, 500);
+    let first = space.allocate(&disk, 5, Urgency::Ordinary).unwrap();
+    assert!(space.is_fresh(Position::at(104)) && !space.is_fresh(Position::at(105)));
+    assert_eq!(space.pooled(), 0);
+    space.unallocate(first);
+    assert!(!space.is_fresh(Position::at(104)) && !space.is_touched());
+    assert_eq!(space.pooled(), 5);
+    assert_eq!(space.allocate(&disk, 5, Urgency::Ordinary).unwrap(), first);
+    space.free(first);
+    assert_eq!(space.pooled(), 0);
+    assert_eq!(space.drain_freed(), [first].into_iter().collect());
+}
+
+#[test]
+fn what_is_at_hand_can_be_taken_as_a_whole() {
+    let (mut space, disk) = space(100, 500);
+    space.begin(100, 500, &[run(20, 3), run(50, 4)], &mut Views::default());
+    assert_eq!(space.pooled(), 7);
+    assert_eq!(space.drain_pool(), [run(20, 3), run(50, 4)].into_iter().collect());
+    assert_eq!(space.pooled(), 0);
+    assert_eq!(space.allocate(&disk, 1, Urgency::Ordinary).unwrap(), run(100, 1));
+}
+
+#[test]
+fn the_end_of_the_file_can_be_given_up() {
+    let (mut space, disk) = space(100, 500);
+    assert_eq!(space.tail(), Some(run(100, 400)));
+    space.lower_count(run(90, 10));
+    assert_eq!((space.count(), space.tail()), (90, Some(run(90, 410))));
+    assert_eq!(space.allocate(&disk, 1, Urgency::Ordinary).unwrap(), run(90, 1));
+    let (space, _) = self::space(100, 100);
+    assert_eq!(space.tail(), None);
+}
+
+#[test]
+fn free_blocks_are_believed_that_lie_in_the_archive_and_are_not_known_otherwise() {
+    let (_, store, mut writer) = create();
+    let (mut space, disk) = space(100, 500);
+    space.begin(100, 500, &[run(20, 3)], &mut Views::default());
+    let first = space.allocate(&disk, 2, Urgency::Ordinary).unwrap();
+    assert_eq!(first, run(20, 2));
+    space.free(run(30, 1));
+    for known in [run(20, 1), run(19, 4), run(22, 1), run(30, 1), run(29, 10)] {
+        assert!(!space.is_believable(known), "{known:?}");
+    }
+    for outside in [run(RESERVED_BLOCKS - 1, 5), run(99, 2), run(100, 1)] {
+        assert!(!space.is_believable(outside), "{outside:?}");
+    }
+    for believable in [run(RESERVED_BLOCKS, 5), run(23, 7), run(31, 69), run(99, 1)] {
+        assert!(space.is_believable(believable), "{believable:?}");
+    }
+    // What a reader holds is known, too.
+    let block = add_block(&mut writer, KeyKind::Data, 1).unwrap();
+    commit(&mut writer, 1).unwrap();
+    let view = store.current();
+    writer.free(Run::single(block.position));
+    commit(&mut writer, 2).unwrap();
+    writer.donate(Run::single(block.position)).unwrap();
+    assert!(writer.donate(Run::single(block.position)).is_err(), "held already");
+    drop(view);
+}
