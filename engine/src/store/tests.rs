@@ -10,9 +10,10 @@
 //! - a large write leaves what a small one does, also where it fails half-way (`pipeline`), and one that goes on by
 //!   itself is over before anything relies on it (`under_way`);
 //! - a run that is read in batches is what its blocks are, one by one (`read`);
-//! - positions are given out from what is at hand, then from the end, and the reserve to deletions only (`space`);
+//! - positions are given out from what is at hand, then from the end, and the reserve to deletions only (`space`, `stage`);
 //! - an exported header comes back only if it is newer, or the one that counts (`backup`), and a redo list only if it is
 //!   whole (`redo`);
+//! - what is wiped is blank, and nothing else is (`wipe`);
 //! - a commit takes over what it is told, and a store says what it is (`facts`).
 
 mod backup;
@@ -28,7 +29,9 @@ mod rekey;
 mod rekey_attacks;
 mod slots;
 mod space;
+mod stage;
 mod under_way;
+mod wipe;
 
 use std::sync::Arc;
 

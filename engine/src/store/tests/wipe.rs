@@ -1,0 +1,71 @@
+//! Wiping: every free block and what lies behind the end is blank then, except what a reader may still read.
+
+use super::*;
+use crate::format::{BLOCK_SIZE, RESERVED_BLOCKS, Run};
+
+/// An archive with a run of blocks that its last commit has freed.
+fn world(blocks: u32) -> (MemoryDevice, Arc<Store>, Writer, Run) {
+    let (device, store, mut writer) = create();
+    let run = writer.allocate(blocks, Urgency::Ordinary).unwrap();
+    assert_eq!(run.count(), blocks);
+    let data = data(9);
+    let head = BlockHead::default();
+    let jobs: Vec<SealJob<'_>> =
+        run.positions().map(|position| SealJob { position, head, data: &data }).collect();
+    writer.write_fresh(KeyKind::Data, &jobs).unwrap();
+    commit(&mut writer, 1).unwrap();
+    writer.free(run);
+    (device, store, writer, run)
+}
+
+/// The byte of which a block consists, if it opens.
+fn found(device: &MemoryDevice, store: &Store, position: Position) -> Option<u8> {
+    let mut bytes: [u8; BLOCK_SIZE] = raw(device, position).try_into().unwrap();
+    let opened = store.sealer.open_in_place(KeyKind::Data, position, &mut bytes).ok()?;
+    assert_eq!(opened.data[..], data(opened.data[0])[..]);
+    Some(opened.data[0])
+}
+
+#[test]
+fn free_blocks_are_blank_then() {
+    let (device, store, mut writer, run) = world(600);
+    commit(&mut writer, 2).unwrap();
+    let step = writer.generation().step;
+    // All but the first and the last.
+    let (first, rest) = run.split(1);
+    let (within, last) = rest.unwrap().split(598);
+    assert_eq!(writer.wipe(&[within.unwrap()]).unwrap(), 598);
+    assert!(within.unwrap().positions().all(|at| found(&device, &store, at) == Some(0)));
+    for kept in [first, last].map(Option::unwrap) {
+        assert_eq!(found(&device, &store, kept.start()), Some(9));
+        assert_eq!(writer.wipe(&[kept]).unwrap(), 1);
+        assert_eq!(found(&device, &store, kept.start()), Some(0));
+    }
+    assert_eq!(writer.generation().step, step + 3);
+    assert_eq!((run.start().get(), run.end()), (RESERVED_BLOCKS, writer.block_count()));
+    assert_eq!(mark(&store), 2);
+}
+
+#[test]
+fn what_a_reader_may_read_is_left() {
+    let (device, store, mut writer, run) = world(3);
+    let view = store.current();
+    commit(&mut writer, 2).unwrap();
+    assert_eq!(writer.wipe(&[run]).unwrap(), 0);
+    assert_eq!(writer.wipe_tail().unwrap(), 0);
+    assert!(run.positions().all(|at| found(&device, &store, at) == Some(9)));
+    drop(view);
+    assert_eq!(writer.wipe(&[run]).unwrap(), 3);
+    assert!(run.positions().all(|at| found(&device, &store, at) == Some(0)));
+}
+
+#[test]
+fn what_lies_behind_the_end_is_blank_then() {
+    let (device, store, mut writer, _) = world(3);
+    commit(&mut writer, 2).unwrap();
+    let blocks = u32::try_from(device.length_bytes().unwrap() / 4096).unwrap();
+    let behind = writer.block_count()..blocks;
+    assert!(behind.len() > 256, "{behind:?}");
+    assert_eq!(writer.wipe_tail().unwrap(), behind.len() as u64);
+    assert!(behind.map(Position::at).all(|at| found(&device, &store, at) == Some(0)));
+}
