@@ -18,6 +18,7 @@ fn a_store_knows_its_file_and_its_beginning() {
     assert!((before..before + 600).contains(&store.created().seconds));
     assert_eq!(store.path(), Some(path.as_path()));
     assert!(format!("{store:?}").contains("archive"), "{store:?}");
+    assert!(format!("{writer:?}").contains("UnderWay"), "{writer:?}");
     // The reserved blocks, and the reserve.
     assert_eq!(store.file_bytes().unwrap(), 72 * 4096);
     drop((store, writer));

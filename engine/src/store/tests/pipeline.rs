@@ -101,12 +101,14 @@ fn a_file_takes_large_writes_and_shows_them() {
     check_all(&reopened, &again, newer);
 }
 
-/// A device that can write past the cache, and counts the blocks that it wrote so and through the cache.
+/// A device that can write past the cache, and counts the blocks that it wrote so and through the cache, and those
+/// whose write-back was started.
 #[derive(Clone)]
 struct Counting {
     device: MemoryDevice,
     past: Arc<AtomicUsize>,
     through: Arc<AtomicUsize>,
+    back: Arc<AtomicUsize>,
 }
 
 impl Device for Counting {
@@ -122,6 +124,11 @@ impl Device for Counting {
     fn write_past_cache(&self, start: Position, bytes: &[u8]) -> Result<bool> {
         self.past.fetch_add(bytes.len() / BLOCK_SIZE, Ordering::Relaxed);
         self.device.write(start, bytes).map(|()| true)
+    }
+
+    fn start_write_back(&self, run: Run) -> Result<()> {
+        self.back.fetch_add(usize::try_from(run.count()).unwrap(), Ordering::Relaxed);
+        Ok(())
     }
 
     fn sync(&self) -> Result<()> {
@@ -141,24 +148,37 @@ impl Device for Counting {
     }
 }
 
+impl Counting {
+    /// What it counted since it was last asked: past the cache, through it, and write-back.
+    fn counted(&self) -> [usize; 3] {
+        [&self.past, &self.through, &self.back].map(|counter| counter.swap(0, Ordering::Relaxed))
+    }
+}
+
 #[test]
 fn long_runs_go_past_the_cache_and_short_ones_through_it() {
     let (device, _, first) = create();
     drop(first);
-    let device = Counting { device, past: Arc::default(), through: Arc::default() };
+    let (past, through, back) = (Arc::default(), Arc::default(), Arc::default());
+    let device = Counting { device, past, through, back };
     let (store, mut writer) = writer(&device);
     let blocks = usize::try_from(BLOCKS).unwrap();
-    let count = |counter: &AtomicUsize| counter.swap(0, Ordering::Relaxed);
-    count(&device.through);
+    device.counted();
     let positions = allocated(&mut writer, BLOCKS);
     let generation = write_all(&mut writer, &positions).unwrap();
-    assert_eq!((count(&device.past), count(&device.through)), (blocks, 0));
+    assert_eq!(device.counted(), [blocks, 0, 0]);
     check_all(&store, &positions, generation);
     // Every second block is a run by itself.
     let spread: Vec<Position> = allocated(&mut writer, 2 * BLOCKS).into_iter().step_by(2).collect();
     let generation = write_all(&mut writer, &spread).unwrap();
-    assert_eq!((count(&device.past), count(&device.through)), (0, blocks));
+    assert_eq!(device.counted(), [0, blocks, blocks]);
     check_all(&store, &spread, generation);
+    // A write that is not large goes through the cache, and waits there unless there is a good deal of it.
+    for (count, back) in [(255, 0), (256, 256)] {
+        let positions = allocated(&mut writer, count);
+        write_all(&mut writer, &positions).unwrap();
+        assert_eq!(device.counted(), [0, positions.len(), back]);
+    }
 }
 
 #[test]
