@@ -1,6 +1,7 @@
 //! Wiping: every free block and what lies behind the end is blank then, except what a reader may still read.
 
 use super::*;
+use crate::error::Class;
 use crate::format::{BLOCK_SIZE, RESERVED_BLOCKS, Run};
 
 /// An archive with a run of blocks that its last commit has freed.
@@ -68,4 +69,15 @@ fn what_lies_behind_the_end_is_blank_then() {
     assert!(behind.len() > 256, "{behind:?}");
     assert_eq!(writer.wipe_tail().unwrap(), behind.len() as u64);
     assert!(behind.map(Position::at).all(|at| found(&device, &store, at) == Some(0)));
+}
+
+#[test]
+fn a_shredded_file_is_no_archive() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("archive");
+    drop(Store::create(&path, &secret(), &CreateOptions::default()).unwrap());
+    Store::shred(&path).unwrap();
+    let error = Store::open(&path, &secret(), OpenOptions::default()).unwrap_err();
+    assert_eq!(error.class(), Class::Damaged, "{error}");
+    assert!(Store::shred(&path).is_err(), "it is none any more");
 }
