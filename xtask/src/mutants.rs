@@ -86,26 +86,51 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let text = "mutation testing needs cargo-mutants: cargo install cargo-mutants --locked";
         return Err(Error::Fault(text.into()));
     }
+    let listed = listed()?;
     let mut wrong = Vec::new();
     for folder in folders(options)? {
         let reports = target_directory()?.join("mutants").join(folder.path.replace('/', "-"));
         fs::create_dir_all(&reports).map_err(Error::io("create", &reports))?;
-        for pass in Pass::of(options) {
-            let mut command = command(options, folder, *pass, &reports);
-            let status = command.status();
-            let status =
-                status.map_err(|source| Error::Start { command: shown(&command), source })?;
-            // 2: some were not noticed; 3: some took too long, which is noticed.
-            if !matches!(status.code(), Some(0 | 2 | 3)) {
-                let (step, command) = ("mutants", shown(&command));
-                return Err(Error::Step { step, command, status: status.to_string() });
+        let outcome = test(&mut command(options, folder, Pass::Near, &reports), &reports)?;
+        if options.list {
+            continue;
+        }
+        let outcome = if options.near || outcome.unlisted(&listed).is_empty() {
+            outcome
+        } else {
+            let mut far = command(options, folder, Pass::Far, &reports);
+            // What nobody can notice need not be asked of everybody.
+            for change in outcome.missed.iter().filter(|change| is_listed(change, &listed)) {
+                far.args(["--exclude-re", &format!("^{}$", regex_syntax::escape(change))]);
             }
-        }
-        if !options.list {
-            wrong.extend(Outcome::read(&reports.join("mutants.out"))?.judge(folder.path)?);
-        }
+            outcome.and(&test(&mut far, &reports)?)
+        };
+        wrong.extend(outcome.judge(folder.path, &listed));
     }
     if wrong.is_empty() { Ok(()) } else { Err(Error::Fault(wrong.join("\n"))) }
+}
+
+/// Runs cargo-mutants, and returns what became of the changes.
+fn test(command: &mut Command, reports: &Path) -> Result<Outcome> {
+    let status = command.status();
+    let status = status.map_err(|source| Error::Start { command: shown(command), source })?;
+    // 2: some were not noticed; 3: some took too long, which is noticed.
+    if !matches!(status.code(), Some(0 | 2 | 3)) {
+        let (step, command) = ("mutants", shown(command));
+        return Err(Error::Step { step, command, status: status.to_string() });
+    }
+    Outcome::read(reports)
+}
+
+/// The list of changes that no test can notice.
+fn listed() -> Result<String> {
+    let path = root().join(LIST);
+    fs::read_to_string(&path).map_err(Error::io("read", &path))
+}
+
+/// Whether a change is in the list, wherever in its file it lies.
+fn is_listed(change: &str, listed: &str) -> bool {
+    listed.contains(&format!("`{}`", without_place(change)))
 }
 
 /// Whose tests are asked.
@@ -115,12 +140,6 @@ enum Pass {
     Near,
     /// Everybody's, about what those have not noticed.
     Far,
-}
-
-impl Pass {
-    fn of(options: &Options) -> &'static [Pass] {
-        if options.near || options.list { &[Pass::Near] } else { &[Pass::Near, Pass::Far] }
-    }
 }
 
 fn folders(options: &Options) -> Result<Vec<&'static Folder>> {
@@ -180,40 +199,54 @@ fn skip(command: &mut Command, tests: &[&str]) {
 /// What became of the changes of a folder.
 #[derive(Debug, Default)]
 struct Outcome {
-    noticed: usize,
+    noticed: BTreeSet<String>,
     missed: BTreeSet<String>,
 }
 
 impl Outcome {
-    /// Reads the reports of cargo-mutants.
+    /// Reads the reports of cargo-mutants. What does not build is neither noticed nor missed; since a later report counts
+    /// it among what was noticed before, it is kept beside the reports.
     fn read(reports: &Path) -> Result<Outcome> {
+        let last = reports.join("mutants.out");
+        let kept = reports.join("unviable.txt");
+        let mut unviable: BTreeSet<String> = lines(&kept)?.into_iter().collect();
+        unviable.extend(lines(&last.join("unviable.txt"))?);
+        let text: String = unviable.iter().map(|change| format!("{change}\n")).collect();
+        fs::write(&kept, text).map_err(Error::io("write", &kept))?;
         let mut noticed = BTreeSet::new();
         for name in ["caught.txt", "previously_caught.txt", "timeout.txt"] {
-            noticed.extend(lines(&reports.join(name))?);
+            noticed.extend(lines(&last.join(name))?);
         }
-        let missed = lines(&reports.join("missed.txt"))?.into_iter().collect();
-        Ok(Outcome { noticed: noticed.len(), missed })
+        for change in &unviable {
+            noticed.remove(change);
+        }
+        let missed = lines(&last.join("missed.txt"))?.into_iter().collect();
+        Ok(Outcome { noticed, missed })
     }
 
-    /// Prints the score, and what was not noticed. Returns what is wrong with it.
-    fn judge(&self, folder: &str) -> Result<Vec<String>> {
-        let all = self.noticed + self.missed.len();
-        let score = (self.noticed * 100).checked_div(all).unwrap_or(100);
-        println!("mutants: {folder}: {} of {all} noticed, {score} %", self.noticed);
-        let path = root().join(LIST);
-        let listed = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-        let mut wrong: Vec<String> = self.unlisted(&listed);
+    /// The outcome, once other tests have been asked about what was missed.
+    fn and(mut self, later: &Outcome) -> Outcome {
+        self.missed.retain(|change| !later.noticed.contains(change));
+        self.noticed.extend(later.noticed.iter().cloned());
+        self
+    }
+
+    /// Prints the score. Returns what is wrong with it.
+    fn judge(&self, folder: &str, listed: &str) -> Vec<String> {
+        let (noticed, all) = (self.noticed.len(), self.noticed.len() + self.missed.len());
+        let score = (noticed * 100).checked_div(all).unwrap_or(100);
+        println!("mutants: {folder}: {noticed} of {all} noticed, {score} %");
+        let mut wrong: Vec<String> = self.unlisted(listed);
         if score < SCORE_MIN {
             wrong.push(format!("{folder}: {score} % are noticed, and {SCORE_MIN} % must be"));
         }
-        Ok(wrong)
+        wrong
     }
 
     /// What was not noticed, and has no reason in the list.
     fn unlisted(&self, listed: &str) -> Vec<String> {
-        let is_listed = |line: &&String| listed.contains(&format!("`{}`", without_place(line)));
-        let unlisted = self.missed.iter().filter(|line| !is_listed(line));
-        unlisted.map(|line| format!("nobody notices: {line}")).collect()
+        let unlisted = self.missed.iter().filter(|change| !is_listed(change, listed));
+        unlisted.map(|change| format!("nobody notices: {change}")).collect()
     }
 }
 
@@ -260,12 +293,47 @@ mod tests {
         assert!(folders(&options(Some("cli/src"))).is_err());
     }
 
+    fn outcome(noticed: &[&str], missed: &[&str]) -> Outcome {
+        let set = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        Outcome { noticed: set(noticed), missed: set(missed) }
+    }
+
     #[test]
     fn what_is_not_noticed_must_be_listed_wherever_it_lies() {
-        let line = "a/b.rs:12:5: replace f -> u32 with 0".to_owned();
-        assert_eq!(without_place(&line), "a/b.rs: replace f -> u32 with 0");
-        let outcome = Outcome { noticed: 9, missed: BTreeSet::from([line]) };
+        let line = "a/b.rs:12:5: replace f -> u32 with 0";
+        assert_eq!(without_place(line), "a/b.rs: replace f -> u32 with 0");
+        let outcome = outcome(&[], &[line]);
         assert_eq!(outcome.unlisted("- `a/b.rs: replace f -> u32 with 0`: why").len(), 0);
         assert_eq!(outcome.unlisted("- `a/c.rs: replace f -> u32 with 0`: why").len(), 1);
+    }
+
+    #[test]
+    fn what_does_not_build_is_no_success() {
+        let reports = tempfile::tempdir().unwrap();
+        let last = reports.path().join("mutants.out");
+        fs::create_dir(&last).unwrap();
+        let write = |name: &str, text: &str| fs::write(last.join(name), text).unwrap();
+        write("caught.txt", "1\n2\n");
+        write("unviable.txt", "3\n");
+        write("missed.txt", "4\n5\n");
+        assert_eq!(Outcome::read(reports.path()).unwrap().noticed.len(), 2);
+        // Another run, which only asks about what was missed.
+        write("previously_caught.txt", "1\n2\n3\n");
+        write("caught.txt", "4\n");
+        write("unviable.txt", "");
+        write("missed.txt", "5\n");
+        let later = Outcome::read(reports.path()).unwrap();
+        assert_eq!((later.noticed.len(), later.missed.len()), (3, 1));
+    }
+
+    #[test]
+    fn what_other_tests_notice_counts_and_what_they_are_not_asked_stays_missed() {
+        let near = outcome(&["1", "2", "3", "4", "5", "6", "7", "8"], &["9", "a/b.rs:1:1: c"]);
+        let both = near.and(&outcome(&["1", "9"], &[]));
+        assert_eq!((both.noticed.len(), both.missed.len()), (9, 1));
+        assert_eq!(both.judge("a", "`a/b.rs: c`").len(), 0);
+        assert_eq!(both.judge("a", "").len(), 1);
+        let few = outcome(&["1"], &["a/b.rs:1:1: c"]);
+        assert_eq!(few.judge("a", "`a/b.rs: c`"), ["a: 50 % are noticed, and 90 % must be"]);
     }
 }
