@@ -211,7 +211,7 @@ impl Outcome {
         let kept = reports.join("unviable.txt");
         let mut unviable: BTreeSet<String> = lines(&kept)?.into_iter().collect();
         unviable.extend(lines(&last.join("unviable.txt"))?);
-        let text: String = unviable.iter().map(|change| format!("{change}\n")).collect();
+        let text = unviable.iter().map(String::as_str).collect::<Vec<&str>>().join("\n");
         fs::write(&kept, text).map_err(Error::io("write", &kept))?;
         let mut noticed = BTreeSet::new();
         for name in ["caught.txt", "previously_caught.txt", "timeout.txt"] {
