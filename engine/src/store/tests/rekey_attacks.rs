@@ -2,7 +2,7 @@
 
 use super::faults::{Fault, Faulty};
 use super::*;
-use crate::crypto::{MasterKey, SealJob, Sealer};
+use crate::crypto::{HeaderKey, MasterKey, SealJob, Sealer};
 use crate::error::{Check, Error};
 use crate::format::{
     BLOCK_SIZE, Generation, META_STREAM, MetaSlot, Run, UncheckedHeader, header_digest,
@@ -240,4 +240,31 @@ fn redo_list_under_a_header_from_then_stops_a_change_before_anything_is_written(
     let error = rekey(&device).unwrap_err();
     assert!(matches!(&error, Error::Damaged(fault) if fault.check == Check::RedoList), "{error}");
     assert_eq!(mark(&read_only(&device)), 7);
+}
+
+#[test]
+fn header_of_a_change_under_way_is_not_imported_as_an_older_one() {
+    let (device, ..) = world(600);
+    let before = device.snapshot();
+    let is_under_way = (0..100).any(|operations| {
+        device.restore(&before);
+        cut_after(&device, operations);
+        read_only(&device).current().slot.rekey_watermark > 8
+    });
+    assert!(is_under_way, "some windows are done");
+    let exported = export(&device);
+    // A header of the next revision, as one with the key could write it, makes the exported one older.
+    let opened = open_header(&device, &secret()).unwrap();
+    let mut newer = opened.header.clone();
+    newer.revision += 1;
+    let newer = newer.encode(&HeaderKey::derive(&opened.master, newer.archive));
+    for position in HEADERS {
+        device.write(position, &newer[..]).unwrap();
+    }
+    let refused = Store::import_header_device(&device, &exported, true).unwrap_err();
+    let Error::Tampered(fault) = &refused else { panic!("{refused}") };
+    assert_eq!(fault.check, Check::HeaderRevision);
+    for position in HEADERS {
+        assert_eq!(raw(&device, position), newer[..], "nothing was written");
+    }
 }
