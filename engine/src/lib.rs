@@ -8,6 +8,8 @@ pub mod device;
 mod error;
 pub mod format;
 pub mod mistakes;
+#[cfg(all(test, target_os = "linux"))]
+mod own_memory;
 mod parallel;
 mod planted;
 pub mod store;

@@ -36,6 +36,19 @@ fn a_blank_block_has_no_links_and_no_data() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn data_is_wiped_when_it_is_dropped() {
+    use crate::format::{DATA_SIZE, OwnedData};
+    use crate::own_memory::count_of;
+    let mut buffer = vec![0; DATA_SIZE];
+    let data = OwnedData::copy_of(&[0xa7; DATA_SIZE]);
+    let address = data.as_ptr().addr();
+    assert_eq!(count_of(0xa7, address, &mut buffer), DATA_SIZE);
+    drop(data);
+    assert!(count_of(0xa7, address, &mut buffer) < 64);
+}
+
+#[test]
 fn links_out_of_range_and_to_the_block_itself_are_damage() {
     for (field, check) in [(plain::PREVIOUS, Check::PreviousLink), (plain::NEXT, Check::NextLink)] {
         for link in [42, -2, i32::MIN, i32::MAX] {

@@ -66,6 +66,19 @@ fn buffers_show_what_was_put_into_them() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn buffers_are_wiped_when_they_are_dropped() {
+    use crate::own_memory::count_of;
+    let mut found = vec![0; BLOCK_SIZE];
+    let mut buffer = BlockBuffer::new();
+    buffer.fill(0xa7);
+    let address = buffer.as_ptr().addr();
+    assert_eq!(count_of(0xa7, address, &mut found), BLOCK_SIZE);
+    drop(buffer);
+    assert!(count_of(0xa7, address, &mut found) < 64);
+}
+
+#[test]
 fn a_fork_is_another_process_while_it_lasts() {
     let (_, store, _) = create();
     let error = in_forked_process(|| store.check_usable().unwrap_err());
