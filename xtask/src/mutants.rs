@@ -91,10 +91,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for folder in folders(options)? {
         let reports = target_directory()?.join("mutants").join(folder.path.replace('/', "-"));
         fs::create_dir_all(&reports).map_err(Error::io("create", &reports))?;
-        let outcome = test(&mut command(options, folder, Pass::Near, &reports), &reports)?;
+        let changes = changes(options, folder)?;
         if options.list {
+            for change in &changes {
+                println!("{change}");
+            }
             continue;
         }
+        let outcome = test(&mut command(options, folder, Pass::Near, &reports), &reports)?;
         let outcome = if options.near || outcome.unlisted(&listed).is_empty() {
             outcome
         } else {
@@ -105,9 +109,23 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             }
             outcome.and(&test(&mut far, &reports)?)
         };
-        wrong.extend(outcome.judge(folder.path, &listed));
+        wrong.extend(outcome.of(&changes).judge(folder.path, &listed));
     }
     if wrong.is_empty() { Ok(()) } else { Err(Error::Fault(wrong.join("\n"))) }
+}
+
+/// The changes that can be made of the code as it is now.
+fn changes(options: &Options, folder: &Folder) -> Result<BTreeSet<String>> {
+    let mut command = selection(options, folder);
+    command.arg("--list");
+    let output = command.output();
+    let output = output.map_err(|source| Error::Start { command: shown(&command), source })?;
+    if !output.status.success() {
+        let (step, command) = ("mutants", shown(&command));
+        return Err(Error::Step { step, command, status: output.status.to_string() });
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.lines().map(str::to_owned).collect())
 }
 
 /// Runs cargo-mutants, and returns what became of the changes.
@@ -152,13 +170,13 @@ fn folders(options: &Options) -> Result<Vec<&'static Folder>> {
     Ok(folders)
 }
 
-fn command(options: &Options, folder: &Folder, pass: Pass, reports: &Path) -> Command {
-    let mut command = cargo(&["mutants", "--profile", "mutants", "--no-shuffle", "--output"]);
-    command.arg(reports).args(["--jobs", &options.jobs.to_string()]);
+/// The command with what is to be changed.
+fn selection(options: &Options, folder: &Folder) -> Command {
+    let mut command = cargo(&["mutants"]);
     let path = options.folder.as_deref().unwrap_or(folder.path);
     let is_file = Path::new(path).extension().is_some();
     let glob = if is_file { path.to_owned() } else { format!("{}/**", path.trim_end_matches('/')) };
-    command.args(["--file", &glob, "--minimum-test-timeout", SECONDS_MIN]);
+    command.args(["--file", &glob]);
     // What is planted on purpose is no code of the project, and tests are not to be tested.
     command.args(["--exclude", "**/tests/**", "--exclude", "**/tests.rs"]);
     command.args(["--exclude", "**/planted.rs", "--exclude", "**/testing.rs"]);
@@ -166,9 +184,13 @@ fn command(options: &Options, folder: &Folder, pass: Pass, reports: &Path) -> Co
     if let Some(shard) = &options.shard {
         command.args(["--shard", shard]);
     }
-    if options.list {
-        command.arg("--list");
-    }
+    command
+}
+
+fn command(options: &Options, folder: &Folder, pass: Pass, reports: &Path) -> Command {
+    let mut command = selection(options, folder);
+    command.args(["--profile", "mutants", "--no-shuffle", "--output"]).arg(reports);
+    command.args(["--jobs", &options.jobs.to_string(), "--minimum-test-timeout", SECONDS_MIN]);
     if options.again || pass == Pass::Far {
         command.arg("--iterate");
     }
@@ -222,6 +244,13 @@ impl Outcome {
         }
         let missed = lines(&last.join("missed.txt"))?.into_iter().collect();
         Ok(Outcome { noticed, missed })
+    }
+
+    /// The outcome of these changes alone: the reports keep what was asked about code that has changed since, too.
+    fn of(mut self, changes: &BTreeSet<String>) -> Outcome {
+        self.noticed.retain(|change| changes.contains(change));
+        self.missed.retain(|change| changes.contains(change));
+        self
     }
 
     /// The outcome, once other tests have been asked about what was missed.
@@ -333,6 +362,9 @@ mod tests {
         assert_eq!((both.noticed.len(), both.missed.len()), (9, 1));
         assert_eq!(both.judge("a", "`a/b.rs: c`").len(), 0);
         assert_eq!(both.judge("a", "").len(), 1);
+        let now = ["1", "9"].map(str::to_owned).into();
+        let of_now = both.of(&now);
+        assert_eq!((of_now.noticed.len(), of_now.missed.len()), (2, 0), "the code has changed");
         let few = outcome(&["1"], &["a/b.rs:1:1: c"]);
         assert_eq!(few.judge("a", "`a/b.rs: c`"), ["a: 50 % are noticed, and 90 % must be"]);
     }
