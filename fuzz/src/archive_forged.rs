@@ -96,7 +96,7 @@ impl Forgery {
         let which = choices.byte();
         let Some(field) = choices.choose(meta_slot_layout::FIELDS) else { return };
         let refs = self.refs();
-        let rest = choices.clone();
+        let rest = choices.rest();
         for (at, number) in slots.into_iter().enumerate() {
             // Copies lie at 1 and 3, and at 2 and 4.
             let is_chosen = match which % 8 {
@@ -106,7 +106,7 @@ impl Forgery {
                 _ => true,
             };
             if is_chosen {
-                *choices = rest.clone();
+                *choices = Choices::new(rest);
                 forge(self.field(number, *field), &refs, choices);
             }
         }

@@ -1,12 +1,15 @@
 //! Choices taken from any bytes: the way from what a fuzzer invents to operations that mean something.
 
-/// Numbers taken from bytes, one after another; zeros after the last.
-#[derive(Debug, Clone)]
-pub(crate) struct Choices<'a>(&'a [u8]);
+use arbitrary::{Arbitrary, Unstructured};
+
+/// Values taken from bytes, one after another, by the crate `arbitrary`; zeros after the last byte, so that nothing here
+/// can fail.
+#[derive(Debug)]
+pub(crate) struct Choices<'a>(Unstructured<'a>);
 
 impl<'a> Choices<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Choices<'a> {
-        Choices(bytes)
+        Choices(Unstructured::new(bytes))
     }
 
     /// Whether all bytes are taken.
@@ -16,14 +19,17 @@ impl<'a> Choices<'a> {
 
     /// What is left.
     pub(crate) fn rest(&self) -> &'a [u8] {
-        self.0
+        self.0.peek_bytes(self.0.len()).unwrap_or_default()
+    }
+
+    /// The next value of a type whose values are so many bytes, whatever those are.
+    fn value<T: Arbitrary<'a>>(&mut self) -> T {
+        self.0.arbitrary().expect("zeros follow the last byte")
     }
 
     /// The next byte.
     pub(crate) fn octet(&mut self) -> u8 {
-        let Some((&first, rest)) = self.0.split_first() else { return 0 };
-        self.0 = rest;
-        first
+        self.value()
     }
 
     /// The next byte, as a number.
@@ -33,7 +39,7 @@ impl<'a> Choices<'a> {
 
     /// The next two bytes, as a number.
     pub(crate) fn word(&mut self) -> usize {
-        self.byte() << 8 | self.byte()
+        usize::from(u16::from_be_bytes(self.array()))
     }
 
     /// The next four bytes, as a number.
@@ -43,25 +49,22 @@ impl<'a> Choices<'a> {
 
     /// The next bytes.
     pub(crate) fn array<const N: usize>(&mut self) -> [u8; N] {
-        std::array::from_fn(|_| self.octet())
+        self.value()
     }
 
     /// The next bytes, at most so many.
     pub(crate) fn take(&mut self, length: usize) -> &'a [u8] {
-        let (taken, rest) = self.0.split_at(length.min(self.0.len()));
-        self.0 = rest;
-        taken
+        self.0.bytes(length.min(self.0.len())).unwrap_or_default()
     }
 
     /// A number below `bound`; 0 if `bound` is 0.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
-        let chosen = if bound > 256 { self.word() } else { self.byte() };
-        chosen.checked_rem(bound).unwrap_or(0)
+        self.0.choose_index(bound).unwrap_or(0)
     }
 
     /// One of `items`, or none of no items.
     pub(crate) fn choose<'b, T>(&mut self, items: &'b [T]) -> Option<&'b T> {
-        items.get(self.below(items.len()))
+        self.0.choose(items).ok()
     }
 }
 
@@ -71,10 +74,23 @@ mod tests {
 
     #[test]
     fn after_the_last_byte_all_is_zero() {
-        let mut choices = Choices::new(&[1, 2, 3, 7]);
+        let mut choices = Choices::new(&[1, 2, 3, 7, 1]);
         assert_eq!((choices.word(), choices.below(3)), (0x0102, 0));
         assert_eq!(choices.choose(&[4, 5]), Some(&5));
-        assert!(choices.is_over() && choices.take(4).is_empty());
+        assert_eq!(choices.rest(), [1]);
+        assert_eq!(choices.array(), [1, 0, 0], "zeros follow the last byte");
+        assert!(choices.is_over() && choices.rest().is_empty() && choices.take(4).is_empty());
         assert_eq!((choices.quad(), choices.below(0), choices.choose::<u8>(&[])), (0, 0, None));
+    }
+
+    #[test]
+    fn a_number_takes_as_many_bytes_as_its_bound_has() {
+        let mut choices = Choices::new(&[1, 2, 3, 4, 5]);
+        assert_eq!(
+            (choices.below(1), choices.below(256), choices.below(257)),
+            (0, 1, 0x0203 % 257)
+        );
+        assert_eq!(choices.take(1), [4]);
+        assert_eq!(choices.take(9), [5]);
     }
 }

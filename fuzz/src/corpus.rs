@@ -22,9 +22,9 @@ impl Inputs {
     pub fn folder(self, target: &Target) -> PathBuf {
         let own = Path::new(env!("CARGO_MANIFEST_DIR"));
         let folder = match self {
-            Inputs::Seeds => "corpora",
+            Inputs::Seeds => "seeds",
             Inputs::Regressions => "regressions",
-            Inputs::Found => "targets/corpus",
+            Inputs::Found => "corpus",
         };
         own.join(folder).join(target.name)
     }

@@ -10,7 +10,7 @@ use crate::{
 /// Something to fuzz.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
-    /// Name of the program in `fuzz/targets`, and of the folders of its inputs.
+    /// Name of the program in `fuzz/fuzz_targets`, and of the folders of its inputs.
     pub name: &'static str,
     /// What it promises, in one line.
     pub promise: &'static str,

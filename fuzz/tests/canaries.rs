@@ -66,6 +66,26 @@ const FAULTS: [(PlantedFault, &str, u64); 8] = [
     (PlantedFault::FallBack, "archive_open", 500),
 ];
 
+/// Failures that stores of this kind have had, and that this design could share; each is planted, and found.
+const FAILURES_OF_PEERS: [(&str, Planted); 10] = [
+    ("a key is lost when the root splits", Planted::Mistake(Mistake::KeyLostAtRootSplit)),
+    ("a crash while the file grows", Planted::Fault(PlantedFault::TrustTheLength)),
+    ("blocks are used again too early", Planted::Fault(PlantedFault::ReuseFreedBlocks)),
+    ("a stale page is accepted", Planted::Fault(PlantedFault::IgnoreTheGeneration)),
+    ("a chain has no end", Planted::Mistake(Mistake::SelfLinks)),
+    ("offsets overflow beyond 4 GiB", Planted::Mistake(Mistake::OffsetsWrap)),
+    ("an entry has no length", Planted::Mistake(Mistake::EmptyExtents)),
+    ("a name is given twice", Planted::Mistake(Mistake::DuplicateNames)),
+    ("a walk skips the first block", Planted::Mistake(Mistake::BlocksSkipTheFirst)),
+    ("truncating leaves an offset stale", Planted::Mistake(Mistake::TruncateKeepsTheLength)),
+];
+
+/// What a hunt looks for.
+enum Planted {
+    Mistake(Mistake),
+    Fault(PlantedFault),
+}
+
 /// Runs the target once, so that what it keeps is made before anything is planted.
 fn prepared(name: &str) -> &'static Target {
     let target = target(name).expect("a target of this name");
@@ -89,6 +109,17 @@ fn every_target_has_two_canaries() {
         let mistakes = MISTAKES.iter().filter(|(_, name, _)| *name == target.name).count();
         let faults = FAULTS.iter().filter(|(_, name, _)| *name == target.name).count();
         assert!(mistakes + faults >= 2, "{} has {}", target.name, mistakes + faults);
+    }
+}
+
+#[test]
+fn every_failure_of_the_peers_is_planted() {
+    for (failure, planted) in FAILURES_OF_PEERS {
+        let is_hunted = match planted {
+            Planted::Mistake(mistake) => MISTAKES.iter().any(|(listed, ..)| *listed == mistake),
+            Planted::Fault(fault) => FAULTS.iter().any(|(listed, ..)| *listed == fault),
+        };
+        assert!(is_hunted, "{failure}");
     }
 }
 

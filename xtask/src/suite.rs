@@ -45,16 +45,21 @@ const BENCHES: CargoStep = CargoStep {
     environment: &[],
 };
 
-/// The programs of the fuzz targets: libFuzzer itself is for a campaign, but they must not rot.
+/// The programs of the fuzz targets: libFuzzer itself is for a campaign, and takes a C++ compiler, but they must not rot.
 const FUZZ_TARGETS: CargoStep = CargoStep {
     name: "fuzz targets compile",
     arguments: &[
-        "check",
+        "clippy",
         "--locked",
-        "--manifest-path",
-        "fuzz/targets/Cargo.toml",
+        "--package",
+        "ar7-fuzz",
+        "--features",
+        "programs",
         "--bins",
         "--quiet",
+        "--",
+        "-D",
+        "warnings",
     ],
     environment: &[],
 };

@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: campaigns of libFuzzer over the targets in `fuzz/targets`, and what they need.
+//! `cargo xtask fuzz`: campaigns of libFuzzer over the targets in `fuzz/fuzz_targets`, and what they need.
 
 mod coverage;
 
@@ -28,7 +28,7 @@ pub(crate) struct Options {
     /// Print the targets and what they promise
     #[arg(long, conflicts_with_all = ["seeds", "coverage"])]
     list: bool,
-    /// Write the seeds of every target into fuzz/corpora
+    /// Write the seeds of every target into fuzz/seeds
     #[arg(long, conflicts_with = "coverage")]
     seeds: bool,
     /// Report which lines of which files the corpora of all targets reach
@@ -128,14 +128,22 @@ fn chosen(name: Option<&str>) -> Result<Vec<&'static Target>> {
     Ok(vec![target(name).ok_or_else(unknown)?])
 }
 
-/// `cargo +nightly fuzz`, in the folder that holds the targets. Not by the cargo that runs this program: that is of
-/// another toolchain.
+/// `cargo +nightly fuzz`. Not by the cargo that runs this program: that is of another toolchain.
 fn cargo_fuzz(arguments: &[&str]) -> Command {
     let mut command = Command::new("cargo");
     for variable in ["CARGO", "RUSTUP_TOOLCHAIN", "RUSTC", "RUSTDOC"] {
         command.env_remove(variable);
     }
-    command.args(["+nightly", "fuzz"]).args(arguments).current_dir(root().join("fuzz"));
+    command.args(["+nightly", "fuzz"]).args(arguments).current_dir(root());
+    // Linking each of the programs anew with all of the code would take most of a campaign.
+    command.env("CARGO_PROFILE_RELEASE_LTO", "off");
+    command
+}
+
+/// One that builds a program, with the checks of a debug build.
+fn cargo_fuzz_built(what: &str, target: &Target, options: &Options) -> Command {
+    let mut command = cargo_fuzz(&[what, "--features", "libfuzzer", "--debug-assertions"]);
+    command.args(["--sanitizer", &options.sanitizer, target.name]);
     command
 }
 
@@ -164,12 +172,12 @@ fn check_tools() -> Result<()> {
 fn campaign(target: &Target, options: &Options) -> Result<(Vec<PathBuf>, Statistics)> {
     let corpus = Inputs::Found.folder(target);
     fs::create_dir_all(&corpus).map_err(Error::io("create", &corpus))?;
-    let artifacts = root().join("fuzz/targets/artifacts").join(target.name);
+    let artifacts = root().join("fuzz/artifacts").join(target.name);
     fs::create_dir_all(&artifacts).map_err(Error::io("create", &artifacts))?;
     let before = files_in(&artifacts)?;
     let (seeds, regressions) = (Inputs::Seeds.folder(target), Inputs::Regressions.folder(target));
-    let mut command = cargo_fuzz(&["run", "--fuzz-dir", "targets", "--sanitizer"]);
-    command.arg(&options.sanitizer).arg(target.name).arg(&corpus);
+    let mut command = cargo_fuzz_built("run", target, options);
+    command.arg(&corpus);
     command.args([&seeds, &regressions].into_iter().filter(|folder| folder.is_dir()));
     command.args([
         "--".to_owned(),
@@ -214,9 +222,8 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// Makes a finding smaller and puts it among the regressions, which the tests replay.
 fn keep(target: &Target, artifact: &Path, options: &Options) -> Result<PathBuf> {
-    let mut command = cargo_fuzz(&["tmin", "--fuzz-dir", "targets", "--sanitizer"]);
-    command.arg(&options.sanitizer).arg(target.name).arg(artifact);
-    command.args(["--", &format!("-max_total_time={MINIMISE_SECONDS}")]);
+    let mut command = cargo_fuzz_built("tmin", target, options);
+    command.arg(artifact).args(["--", &format!("-max_total_time={MINIMISE_SECONDS}")]);
     let folder = artifact.parent().unwrap_or(artifact);
     let before = files_in(folder)?;
     // If nothing smaller is found, the finding is kept as it is.

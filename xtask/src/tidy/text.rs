@@ -6,7 +6,7 @@ use super::Violation;
 const LEFT_UNDONE: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX")];
 
 /// Where binary files may lie: archives and parts of them that tests read, and inputs of the fuzz targets.
-const BINARY_ALLOWED: [&str; 3] = ["docs/vectors/", "fuzz/corpora/", "fuzz/regressions/"];
+const BINARY_ALLOWED: [&str; 3] = ["docs/vectors/", "fuzz/seeds/", "fuzz/regressions/"];
 
 /// The file's text. A binary file has none, and is a violation unless it is a vector.
 pub(super) fn readable<'a>(
