@@ -191,6 +191,8 @@ fn command(options: &Options, folder: &Folder, pass: Pass, reports: &Path) -> Co
     let mut command = selection(options, folder);
     command.args(["--profile", "mutants", "--no-shuffle", "--output"]).arg(reports);
     command.args(["--jobs", &options.jobs.to_string(), "--minimum-test-timeout", SECONDS_MIN]);
+    // What one change has failed with must not help to notice the next.
+    command.env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1");
     if options.again || pass == Pass::Far {
         command.arg("--iterate");
     }
