@@ -43,6 +43,10 @@ pub enum Mistake {
     OffsetsWrap,
     /// A block may name itself as its neighbour: a chain without an end.
     SelfLinks,
+    /// A redo list goes on for as long as its blocks name a next one.
+    ChainWithoutEnd,
+    /// A file that is longer than what is committed, because its writer died while it grew, is refused.
+    GrownFileRefused,
     /// A link out of all bounds is no link.
     LinksBeyondTheEnd,
     /// A stream may be longer than its blocks.
@@ -85,7 +89,7 @@ pub enum Mistake {
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Mistake; 37] = [
+    pub const ALL: [Mistake; 39] = [
         Mistake::PositionCutShort,
         Mistake::DigestUnchecked,
         Mistake::LastLane,
@@ -104,6 +108,8 @@ impl Mistake {
         Mistake::AppendAtTheOffset,
         Mistake::OffsetsWrap,
         Mistake::SelfLinks,
+        Mistake::ChainWithoutEnd,
+        Mistake::GrownFileRefused,
         Mistake::LinksBeyondTheEnd,
         Mistake::StreamLengthUnchecked,
         Mistake::StreamFlagsIgnored,

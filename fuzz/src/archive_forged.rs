@@ -3,8 +3,8 @@
 
 use ar7_engine::crypto::KeyKind;
 use ar7_engine::format::{
-    BLOCK_SIZE, BlockRef, Field, Generation, Position, header_layout, meta_slot_layout, plain,
-    redo_block, redo_entry,
+    BLOCK_SIZE, BlockRef, Field, Generation, Position, ROOTS, header_layout, meta_slot_layout,
+    plain, redo_block, redo_entry,
 };
 use ar7_registry::records::name_layout;
 use ar7_registry::tree::{TreeId, page_layout};
@@ -12,11 +12,14 @@ use sha2::{Digest as _, Sha256};
 
 use crate::choices::Choices;
 use crate::exercise::{Extent, exercise};
-use crate::golden::{Golden, OpenedBlock, Part, goldens, redo_entries};
+use crate::golden::{Golden, OpenedBlock, Part, crowded, goldens, redo_entries};
 use crate::reference::{Sealed, finish_plain, nonce};
 
 /// Changes at most.
 const CHANGES: usize = 12;
+
+/// Bits of the first byte that choose the crowded archive.
+const CROWDED: usize = 0xa0;
 
 /// Changes a golden archive as `bytes` say and does everything to it. Returns whether it opened.
 ///
@@ -25,7 +28,10 @@ const CHANGES: usize = 12;
 pub fn archive_forged(bytes: &[u8]) -> bool {
     let mut choices = Choices::new(bytes);
     let how = choices.byte();
-    let mut forgery = Forgery::of(&goldens()[how % goldens().len()]);
+    // It is large, so it comes in one of four inputs, and is not extracted.
+    let is_crowded = how & CROWDED == CROWDED;
+    let golden = if is_crowded { crowded() } else { &goldens()[how % goldens().len()] };
+    let mut forgery = Forgery::of(golden);
     for _ in 0..CHANGES {
         if choices.is_over() {
             break;
@@ -107,7 +113,9 @@ impl Forgery {
             };
             if is_chosen {
                 *choices = Choices::new(rest);
-                forge(self.field(number, *field), &refs, choices);
+                // Lists are long, and what comes first in one is not all that matters.
+                let within = choices.below(field.length);
+                forge(&mut self.field(number, *field)[within..], &refs, choices);
             }
         }
     }
@@ -149,9 +157,11 @@ impl Forgery {
         }
     }
 
-    /// Changes links, index, stream or digest of any block.
+    /// Changes links, index, stream or digest of any block: of those of the redo list, the links lead to the next one.
     fn change_head(&mut self, choices: &mut Choices<'_>) {
-        let Some(number) = self.any(Part::Data, choices) else { return };
+        let parts = [Part::Data, Part::Data, Part::Redo, Part::Page, Part::Slot];
+        let part = parts[choices.below(parts.len())];
+        let Some(number) = self.any(part, choices) else { return };
         let refs = self.refs();
         let fields = [plain::PREVIOUS, plain::NEXT, plain::INDEX, plain::STREAM, plain::DIGEST];
         let field = fields[choices.below(fields.len())];
@@ -294,11 +304,11 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let mut seeds: Vec<Vec<u8>> = (0x40..0x44).map(|how| vec![how]).collect();
     seeds.extend([
         vec![0x40, 0, 9, 0, 1, 1],
-        vec![0x40, 1, 1, 6, 3, 12],
-        vec![0x40, 2, 4, 8, 5, 9],
+        vec![0x40, 1, 1, 6, 0, 3, 12],
+        vec![0x40, 2, 4, 8, 0, 5, 9],
         vec![0x48, 4, 3, 1, 1, 0, 2, 6, 1],
         vec![0x40, 5, 1, 0, 1, 0, 18, 5, 11],
-        vec![0x40, 9, 2, 0, 3, 9, 1],
+        vec![0x40, 9, 0, 2, 0, 3, 9, 1],
         vec![0x41, 11, 0, 9, 3, 8],
         vec![0x40, 12, 4, 6, 5],
         vec![0x41, 12, 3, 6, 1],
@@ -306,7 +316,32 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         vec![0x42, 14, 0, 1, 0, 0],
         vec![0x43, 15, 0, 0, 0x90, 0, 1],
     ]);
+    // The crowded archive as it is, with each root another one, and with a redo list that comes back to its beginning.
+    seeds.push(vec![0xe0]);
+    let roots = meta_slot_layout::FIELDS.iter().position(|&field| field == meta_slot_layout::ROOTS);
+    let roots = u8::try_from(roots.expect("it is a field")).expect("few fields");
+    seeds.extend(TreeId::ALL.map(|tree| {
+        let within = tree.index() * meta_slot_layout::ROOTS.length / ROOTS;
+        let [high, low] = u16::try_from(within).expect("a place in a block").to_be_bytes();
+        vec![0xe0, 1, 7, roots, high, low, 3, 9]
+    }));
+    seeds.extend(endless_chain());
     seeds
+}
+
+/// The changes that let the last block of the redo list name its first as the next.
+fn endless_chain() -> Option<Vec<u8>> {
+    let forgery = Forgery::of(crowded());
+    let links = |number: usize| {
+        let head = &forgery.blocks[number].plaintext[..];
+        (plain::PREVIOUS.u32(head), plain::NEXT.u32(head))
+    };
+    let redo = forgery.numbers(Part::Redo);
+    let at = redo.iter().position(|&number| links(number).0 != u32::MAX)?;
+    let first = forgery.refs().iter().position(|one| one.position.get() == links(redo[at]).0)?;
+    let [high, low] = u16::try_from(first).ok()?.to_be_bytes();
+    let (at, of_redo, next, with_reference) = (u8::try_from(at).ok()?, 2, 1, 5);
+    Some(vec![0xe0, 9, of_redo, at, next, with_reference, high, low, 1])
 }
 
 #[cfg(test)]
@@ -330,8 +365,15 @@ mod tests {
     }
 
     #[test]
+    fn a_chain_without_an_end_is_among_the_seeds() {
+        let seed = endless_chain().expect("a redo list of two blocks");
+        assert!(archive_forged(&[0xe0]), "the crowded archive opens");
+        assert!(!archive_forged(&seed), "a redo list that goes on is refused");
+    }
+
+    #[test]
     fn what_is_not_changed_is_the_golden_archive() {
-        for golden in goldens() {
+        for golden in goldens().iter().chain([crowded()]) {
             assert!(Forgery::of(golden).seal() == golden.bytes);
         }
     }

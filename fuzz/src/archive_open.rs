@@ -23,8 +23,9 @@ const META_END: usize = RESERVED_BLOCKS as usize * BLOCK_SIZE;
 pub fn archive_open(bytes: &[u8]) -> bool {
     let mut choices = Choices::new(bytes);
     let how = choices.byte();
+    let extracts = how & 0x10 != 0;
     if how % 8 == 7 {
-        return exercise(choices.rest(), Extent { extracts: false, writes: true }).is_read;
+        return exercise(choices.rest(), Extent { extracts, writes: true }).is_read;
     }
     let (as_made, written_to) = &victims()[how % goldens().len()];
     let victim = if how & 0x20 == 0 { as_made } else { written_to };
@@ -33,7 +34,7 @@ pub fn archive_open(bytes: &[u8]) -> bool {
         change(&mut file, victim.before, &mut choices);
     }
     check_content(victim.golden, &victim.content, &file);
-    exercise(&file, Extent { extracts: false, writes: how & 0x40 != 0 }).is_read
+    exercise(&file, Extent { extracts, writes: how & 0x40 != 0 }).is_read
 }
 
 /// A golden archive, as it was made or after it was written to.
@@ -139,6 +140,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         vec![0x41],
         vec![0x42],
         vec![0x43],
+        vec![0x50],
+        vec![0x51, 5, 20, 0, 100, 1],
         vec![0x40, 5, 1, 0, 100, 1],
         vec![0x41, 5, 3, 0, 100, 1, 4, 1, 0],
         vec![2, 0, 0, 0, 0x80, 0],

@@ -1,13 +1,17 @@
 //! The golden archives, taken apart: what is in them is the same in every process, so that a finding is repeated by
-//! its input alone.
+//! its input alone. One more is grown out of them, which has what is too large for the tree.
 
 use std::sync::OnceLock;
 
 use ar7_engine::crypto::{KeyKind, MasterKey, RawKey, Secret, unwrap_master_key};
+use ar7_engine::device::MemoryDevice;
 use ar7_engine::format::{
-    BLOCK_SIZE, Generation, Position, UncheckedHeader, plain, redo_block, redo_entry,
+    BLOCK_SIZE, DATA_SIZE, Generation, Position, REDO_PER_BLOCK, UncheckedHeader, plain,
+    redo_block, redo_entry,
 };
+use ar7_engine::store::{Access, OpenOptions};
 use ar7_registry::tree::page_layout;
+use ar7_registry::{Archive, Result};
 
 use crate::reference::{KINDS, Keys, Plain, Sealed, generation};
 
@@ -20,6 +24,16 @@ const FILES: [&[u8]; 4] = [
     include_bytes!("../../docs/vectors/golden/fixed.ar7"),
     include_bytes!("../../docs/vectors/golden/single.ar7"),
 ];
+
+/// Streams of one block in the crowded archive: more than a page names, and every second one leaves a free run, of which
+/// there are more than a meta slot holds.
+const SMALL_STREAMS: usize = 80;
+
+/// Blocks, and extents, of its stream that is dying: more than one commit frees.
+const DYING_BLOCKS: usize = 140;
+
+/// Blocks of its stream that was overwritten: more than one block of the redo list names.
+const LASTING_BLOCKS: usize = REDO_PER_BLOCK + 2;
 
 /// A golden archive.
 pub(crate) struct Golden {
@@ -61,6 +75,53 @@ pub(crate) fn secret() -> Secret {
 pub(crate) fn goldens() -> &'static [Golden] {
     static GOLDENS: OnceLock<Vec<Golden>> = OnceLock::new();
     GOLDENS.get_or_init(|| FILES.into_iter().map(Golden::open).collect())
+}
+
+/// The dynamic archive, crowded: every tree has entries, one has two levels, and its writer was killed while a stream
+/// was dying and two blocks of a redo list were needed. Its random bytes are others in every process; what lies where is
+/// not.
+pub(crate) fn crowded() -> &'static Golden {
+    static CROWDED: OnceLock<Golden> = OnceLock::new();
+    CROWDED.get_or_init(|| {
+        let bytes = crowd(goldens()[0].bytes).expect("an archive can be written");
+        Golden::open(bytes.leak())
+    })
+}
+
+fn crowd(bytes: &[u8]) -> Result<Vec<u8>> {
+    let device = MemoryDevice::from_bytes(bytes);
+    let options = OpenOptions { access: Access::Write, ..OpenOptions::default() };
+    let archive = Archive::open_device(Box::new(device.clone()), &secret(), options)?;
+    let with_blocks = |count: usize| {
+        let mut stream = archive.new_stream()?;
+        stream.append(&vec![1; count * DATA_SIZE])?;
+        Ok::<_, ar7_registry::Error>(stream)
+    };
+    let mut small = Vec::new();
+    for _ in 0..SMALL_STREAMS {
+        let stream = with_blocks(1)?;
+        small.push(stream.identity());
+        stream.close()?;
+    }
+    let (mut dying, mut lasting) = (with_blocks(DYING_BLOCKS)?, with_blocks(LASTING_BLOCKS)?);
+    archive.commit()?;
+    // Neighbours of another generation: each block is an extent.
+    for block in (0..DYING_BLOCKS).step_by(2) {
+        let offset = u64::try_from(block * DATA_SIZE).expect("a small length");
+        dying.write_at(offset, &[2; DATA_SIZE])?;
+    }
+    archive.commit()?;
+    let doomed = dying.identity();
+    dying.close()?;
+    archive.delete_stream(doomed)?;
+    lasting.write_at(0, &vec![3; LASTING_BLOCKS * DATA_SIZE])?;
+    lasting.close()?;
+    // Last, or what is overwritten would be written to what these leave.
+    for &identity in small.iter().step_by(2) {
+        archive.delete_stream(identity)?;
+    }
+    archive.commit()?;
+    Ok(device.to_bytes())
 }
 
 impl Golden {
@@ -159,7 +220,19 @@ pub(crate) fn redo_entries(block: &OpenedBlock) -> Vec<(u32, u32)> {
 
 #[cfg(test)]
 mod tests {
+    use ar7_engine::format::MetaSlot;
+    use ar7_registry::tree::TreeId;
+
     use super::*;
+
+    /// The commit that the archive opens at.
+    fn newest_slot(golden: &Golden) -> MetaSlot {
+        let slots = golden.of_part(Part::Slot).map(|block| {
+            let data = block.data().try_into().expect("the data of a block");
+            MetaSlot::decode(block.position, block.generation, data).expect("a good slot")
+        });
+        slots.max_by_key(|slot| slot.number).expect("four slots")
+    }
 
     #[test]
     fn every_part_is_there() {
@@ -174,6 +247,21 @@ mod tests {
         assert!(killed.of_part(Part::Redo).count() > 0, "the killed one has a redo list");
         let moved = killed.blocks.iter().filter(|block| block.place != block.position);
         assert!(moved.count() > 0, "and images");
+    }
+
+    #[test]
+    fn the_crowded_one_has_entries_in_every_tree_two_levels_and_a_chain() {
+        let slot = newest_slot(crowded());
+        let is_empty = |tree: &TreeId| slot.roots[tree.index()].block.is_none();
+        let without: Vec<TreeId> = TreeId::ALL.into_iter().filter(is_empty).collect();
+        assert_eq!(without, [], "trees without entries");
+        let levels = crowded().of_part(Part::Page);
+        assert!(levels.map(|page| page_layout::LEVEL.of(page.data())[0]).max() >= Some(1));
+        let head = slot.redo_head.expect("a redo list");
+        let first = crowded().of_part(Part::Redo).find(|block| block.position == head.position);
+        let next = plain::NEXT.u32(&first.expect("its first block").plaintext[..]);
+        assert!(crowded().of_part(Part::Redo).any(|block| block.position.get() == next));
+        assert!(usize::try_from(slot.redo_length).unwrap() > REDO_PER_BLOCK);
     }
 
     #[test]

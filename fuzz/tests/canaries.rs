@@ -10,7 +10,7 @@ use ar7_fuzz::{TARGETS, Target, target};
 const SEED: u64 = 7;
 
 /// A mistake, the target that finds it, and within how many executions.
-const MISTAKES: [(Mistake, &str, u64); 41] = [
+const MISTAKES: [(Mistake, &str, u64); 43] = [
     (Mistake::SelfLinks, "block_parse", 3000),
     (Mistake::LinksBeyondTheEnd, "block_parse", 3000),
     (Mistake::StreamLengthUnchecked, "stream_record_parse", 3000),
@@ -38,6 +38,8 @@ const MISTAKES: [(Mistake, &str, u64); 41] = [
     (Mistake::LastLane, "batch_seal", 100),
     (Mistake::NoncesRepeat, "batch_seal", 100),
     (Mistake::ShortFileUnchecked, "archive_open", 500),
+    (Mistake::GrownFileRefused, "archive_ops", 100),
+    (Mistake::ChainWithoutEnd, "archive_forged", 100),
     (Mistake::CellsUnbounded, "archive_forged", 3000),
     (Mistake::NamesUnchecked, "archive_forged", 3000),
     (Mistake::DuplicateNames, "name_ops", 100),
@@ -69,12 +71,12 @@ const FAULTS: [(PlantedFault, &str, u64); 8] = [
 /// Failures that stores of this kind have had, and that this design could share; each is planted, and found.
 const FAILURES_OF_PEERS: [(&str, Planted); 10] = [
     ("a key is lost when the root splits", Planted::Mistake(Mistake::KeyLostAtRootSplit)),
-    ("a crash while the file grows", Planted::Fault(PlantedFault::TrustTheLength)),
+    ("a crash while the file grows", Planted::Mistake(Mistake::GrownFileRefused)),
     ("blocks are used again too early", Planted::Fault(PlantedFault::ReuseFreedBlocks)),
     ("a stale page is accepted", Planted::Fault(PlantedFault::IgnoreTheGeneration)),
-    ("a chain has no end", Planted::Mistake(Mistake::SelfLinks)),
+    ("a chain has no end", Planted::Mistake(Mistake::ChainWithoutEnd)),
     ("offsets overflow beyond 4 GiB", Planted::Mistake(Mistake::OffsetsWrap)),
-    ("an entry has no length", Planted::Mistake(Mistake::EmptyExtents)),
+    ("an entry has no length", Planted::Mistake(Mistake::EmptyWriteAddsABlock)),
     ("a name is given twice", Planted::Mistake(Mistake::DuplicateNames)),
     ("a walk skips the first block", Planted::Mistake(Mistake::BlocksSkipTheFirst)),
     ("truncating leaves an offset stale", Planted::Mistake(Mistake::TruncateKeepsTheLength)),

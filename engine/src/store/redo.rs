@@ -13,6 +13,7 @@ use crate::format::{
     Block, BlockHead, BlockIndex, BlockRef, Data, MetaSlot, OwnedData, Position, REDO_PER_BLOCK,
     REDO_STREAM, RedoEntry, Run, decode_redo, encode_redo,
 };
+use crate::mistakes::Mistake;
 
 /// A redo list that was read and checked.
 #[derive(Debug, Default)]
@@ -37,7 +38,10 @@ impl RedoList {
         let Some(head) = slot.redo_head else {
             return Ok(list);
         };
-        let chain = length.div_ceil(u32::try_from(REDO_PER_BLOCK).expect("a small constant"));
+        let mut chain = length.div_ceil(u32::try_from(REDO_PER_BLOCK).expect("a small constant"));
+        if Mistake::ChainWithoutEnd.is_planted() {
+            chain = u32::MAX;
+        }
         let mut previous = None;
         let mut next = Some(head.position);
         for index in 0..chain {
@@ -45,7 +49,9 @@ impl RedoList {
             let position = next.ok_or(expected)?;
             let block = BlockRef { position, generation: head.generation };
             let block = read_chain_block(device, sealer, block)?;
-            check_head(position, block.head, previous, BlockIndex(index))?;
+            if !Mistake::ChainWithoutEnd.is_planted() {
+                check_head(position, block.head, previous, BlockIndex(index))?;
+            }
             list.entries.extend(decode_redo(position, &block.data, slot.block_count)?);
             list.blocks.insert(Run::single(position));
             previous = Some(position);
