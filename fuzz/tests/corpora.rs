@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::Path;
 
-use ar7_fuzz::TARGETS;
 use ar7_fuzz::corpus::Inputs;
+use ar7_fuzz::{TARGETS, Target};
 
 /// Seeds of one target together, in bytes: they lie in the tree.
 const SEEDS_MAX: usize = 32 << 10;
@@ -14,15 +14,32 @@ const SEEDS_MAX: usize = 32 << 10;
 fn every_seed_and_every_regression_keeps_its_promise() {
     let mut count = 0;
     for target in TARGETS {
-        for inputs in [Inputs::Seeds, Inputs::Regressions, Inputs::Found] {
-            for (path, bytes) in inputs.read(target).expect("a folder that can be read") {
-                println!("{}", path.display());
-                (target.run)(&bytes);
-                count += 1;
-            }
+        for inputs in [Inputs::Seeds, Inputs::Regressions] {
+            count += replay(target, inputs);
         }
     }
     assert!(count >= TARGETS.len(), "only {count} inputs");
+}
+
+/// As many as a campaign has left here: `cargo xtask fuzz --coverage` asks for them.
+#[test]
+#[ignore = "takes as long as the corpora are large"]
+fn every_input_of_a_campaign_keeps_its_promise() {
+    for target in TARGETS {
+        let count = replay(target, Inputs::Found);
+        let found = Inputs::Found.read(target).expect("a folder that can be read");
+        assert_eq!(count, found.len(), "{}", target.name);
+    }
+}
+
+/// Hands the inputs to their target. Returns their number.
+fn replay(target: &Target, inputs: Inputs) -> usize {
+    let inputs = inputs.read(target).expect("a folder that can be read");
+    for (path, bytes) in &inputs {
+        println!("{}", path.display());
+        (target.run)(bytes);
+    }
+    inputs.len()
 }
 
 #[test]

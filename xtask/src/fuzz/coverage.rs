@@ -31,11 +31,12 @@ pub(super) fn run(with_tests: bool) -> Result<()> {
         fs::remove_dir_all(&profiles).map_err(Error::io("remove", &profiles))?;
     }
     let mut test = vec!["test", "--locked", "--package", "ar7-fuzz", "--test", "corpora"];
-    let mut programs = replay(&test, &folder, &profiles)?;
+    // What campaigns have found is replayed here and nowhere else.
+    let mut programs = replay(&test, &["--include-ignored"], &folder, &profiles)?;
     if with_tests {
         test = vec!["test", "--locked", "--package", "ar7-engine", "--package", "ar7-registry"];
         test.extend(["--package", "ar7-fuzz", "--lib", "--tests"]);
-        programs.extend(replay(&test, &folder, &profiles)?);
+        programs.extend(replay(&test, &[], &folder, &profiles)?);
         programs.sort();
         programs.dedup();
     }
@@ -71,7 +72,7 @@ struct File {
 }
 
 /// Builds the tests for coverage and runs them. Returns the programs.
-fn replay(test: &[&str], folder: &Path, profiles: &Path) -> Result<Vec<PathBuf>> {
+fn replay(test: &[&str], options: &[&str], folder: &Path, profiles: &Path) -> Result<Vec<PathBuf>> {
     let prepared = |more: &[&str]| {
         let mut command = cargo(test);
         command.args(more);
@@ -91,7 +92,7 @@ fn replay(test: &[&str], folder: &Path, profiles: &Path) -> Result<Vec<PathBuf>>
     }
     let skipped = SLOW_TESTS.iter().flat_map(|name| ["--skip", name]);
     let mut run = prepared(&["--"]);
-    run.args(skipped);
+    run.args(skipped).args(options);
     let status = run.status().map_err(|source| Error::Start { command: shown(&run), source })?;
     if !status.success() {
         return Err(failed(&run, status.to_string()));

@@ -5,8 +5,10 @@ mod coverage;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 use ar7_fuzz::corpus::{Inputs, write_seeds};
 use ar7_fuzz::{TARGETS, Target, target};
@@ -23,8 +25,8 @@ pub(crate) struct Options {
     /// Only this target [default: all, one after the other]
     target: Option<String>,
     /// Seconds for each target
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    time: u64,
+    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    time: NonZeroU32,
     /// Print the targets and what they promise
     #[arg(long, conflicts_with_all = ["seeds", "coverage"])]
     list: bool,
@@ -48,8 +50,14 @@ const SECONDS_PER_INPUT: u64 = 25;
 /// Memory of a target at most: a finding too.
 const MEMORY_MIB: u64 = 2048;
 
-/// Seconds to make a finding smaller.
+/// Seconds of a step that makes a finding smaller.
 const MINIMISE_SECONDS: u64 = 60;
+
+/// Seconds of all those steps: libFuzzer has no bound for them together.
+const MINIMISE_SECONDS_IN_ALL: u64 = 300;
+
+/// What the names of inputs begin with that take too long. Smaller ones would each take as long.
+const SLOW: [&str; 2] = ["timeout-", "slow-unit-"];
 
 /// What a campaign prints in the end.
 const TABLE_HEAD: &str = "\
@@ -102,24 +110,28 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let targets = chosen(options.target.as_deref())?;
     check_tools()?;
-    let (mut found, mut table) = (Vec::new(), String::from(TABLE_HEAD));
+    let (mut wrong, mut table) = (Vec::new(), String::from(TABLE_HEAD));
     for target in targets {
         println!("== {}: {}", target.name, target.promise);
-        let (regressions, statistics) = campaign(target, options)?;
-        let Statistics { executions, edges, features } = statistics;
-        let findings = regressions.len();
         let name = target.name;
-        writeln!(table, "| {name} | {executions} | {edges} | {features} | {findings} |")
-            .expect("text takes any text");
-        found.extend(regressions);
+        // What goes wrong with one target must not cost what the others find.
+        match campaign(target, options) {
+            Err(error) => wrong.push(format!("{name}: {error}")),
+            Ok((regressions, statistics)) => {
+                let Statistics { executions, edges, features } = statistics;
+                let findings = regressions.len();
+                writeln!(table, "| {name} | {executions} | {edges} | {features} | {findings} |")
+                    .expect("text takes any text");
+                wrong.extend(regressions.iter().map(|path| format!("found: {}", path.display())));
+            }
+        }
     }
     println!("{table}");
-    if found.is_empty() {
+    if wrong.is_empty() {
         println!("fuzz: no finding");
         return Ok(());
     }
-    let lines: Vec<String> = found.iter().map(|path| path.display().to_string()).collect();
-    Err(Error::Fault(format!("{} finding(s):\n{}", found.len(), lines.join("\n"))))
+    Err(Error::Fault(wrong.join("\n")))
 }
 
 fn chosen(name: Option<&str>) -> Result<Vec<&'static Target>> {
@@ -174,7 +186,7 @@ fn campaign(target: &Target, options: &Options) -> Result<(Vec<PathBuf>, Statist
     fs::create_dir_all(&corpus).map_err(Error::io("create", &corpus))?;
     let artifacts = root().join("fuzz/artifacts").join(target.name);
     fs::create_dir_all(&artifacts).map_err(Error::io("create", &artifacts))?;
-    let before = files_in(&artifacts)?;
+    let started_at = SystemTime::now();
     let (seeds, regressions) = (Inputs::Seeds.folder(target), Inputs::Regressions.folder(target));
     let mut command = cargo_fuzz_built("run", target, options);
     command.arg(&corpus);
@@ -202,8 +214,8 @@ fn campaign(target: &Target, options: &Options) -> Result<(Vec<PathBuf>, Statist
         eprintln!("{line}");
     }
     let status = running.wait().map_err(started)?;
-    let new: Vec<PathBuf> =
-        files_in(&artifacts)?.into_iter().filter(|path| !before.contains(path)).collect();
+    // By time, not by name: what is found again gets the name that it had.
+    let new = files_since(&artifacts, started_at)?;
     if !status.success() && new.is_empty() {
         let (step, command) = ("fuzz", shown(&command));
         return Err(Error::Step { step, command, status: status.to_string() });
@@ -212,28 +224,26 @@ fn campaign(target: &Target, options: &Options) -> Result<(Vec<PathBuf>, Statist
     Ok((kept.collect::<Result<_>>()?, statistics))
 }
 
-fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
+/// The files of a folder that were written since.
+fn files_since(folder: &Path, time: SystemTime) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).map_err(Error::io("list", folder))? {
-        files.push(entry.map_err(Error::io("list", folder))?.path());
+        let path = entry.map_err(Error::io("list", folder))?.path();
+        let modified = fs::metadata(&path).and_then(|metadata| metadata.modified());
+        if modified.map_err(Error::io("read", &path))? >= time {
+            files.push(path);
+        }
     }
     Ok(files)
 }
 
-/// Makes a finding smaller and puts it among the regressions, which the tests replay.
+/// Puts a finding among the regressions, which the tests replay: made smaller, unless it is one that takes too long.
 fn keep(target: &Target, artifact: &Path, options: &Options) -> Result<PathBuf> {
-    let mut command = cargo_fuzz_built("tmin", target, options);
-    command.arg(artifact).args(["--", &format!("-max_total_time={MINIMISE_SECONDS}")]);
-    let folder = artifact.parent().unwrap_or(artifact);
-    let before = files_in(folder)?;
-    // If nothing smaller is found, the finding is kept as it is.
-    let minimised = output(&mut command).ok().filter(|output| output.status.success());
-    let smaller = files_in(folder)?.into_iter().filter(|path| !before.contains(path));
-    let smallest = smaller
-        .filter(|_| minimised.is_some())
-        .min_by_key(|path| path.metadata().map_or(u64::MAX, |metadata| metadata.len()));
-    let chosen = smallest.unwrap_or_else(|| artifact.to_owned());
-    let bytes = fs::read(&chosen).map_err(Error::io("read", &chosen))?;
+    let name = artifact.file_name().unwrap_or_default().to_string_lossy();
+    let is_slow = SLOW.iter().any(|kind| name.starts_with(kind));
+    let chosen = if is_slow { None } else { minimised(target, artifact, options)? };
+    let chosen = chosen.as_deref().unwrap_or(artifact);
+    let bytes = fs::read(chosen).map_err(Error::io("read", chosen))?;
     let regressions = Inputs::Regressions.folder(target);
     fs::create_dir_all(&regressions).map_err(Error::io("create", &regressions))?;
     let digest = Sha256::digest(&bytes);
@@ -242,6 +252,41 @@ fn keep(target: &Target, artifact: &Path, options: &Options) -> Result<PathBuf> 
     fs::write(&path, &bytes).map_err(Error::io("write", &path))?;
     println!("{}: {} bytes, from {}", path.display(), bytes.len(), artifact.display());
     Ok(path)
+}
+
+/// A smaller input that fails too, if there is one.
+fn minimised(target: &Target, artifact: &Path, options: &Options) -> Result<Option<PathBuf>> {
+    let started_at = SystemTime::now();
+    let mut command = cargo_fuzz_built("tmin", target, options);
+    command.arg(artifact).args([
+        "--".to_owned(),
+        format!("-max_total_time={MINIMISE_SECONDS}"),
+        format!("-timeout={SECONDS_PER_INPUT}"),
+        format!("-rss_limit_mb={MEMORY_MIB}"),
+    ]);
+    // Whatever becomes of it, what it has written until then is smaller.
+    output(&mut limited(&command, MINIMISE_SECONDS_IN_ALL))?;
+    let mut smaller = files_since(artifact.parent().unwrap_or(artifact), started_at)?;
+    smaller.retain(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("minimized-from-")
+    });
+    let length = |path: &PathBuf| path.metadata().map_or(u64::MAX, |metadata| metadata.len());
+    Ok(smaller.into_iter().min_by_key(length))
+}
+
+/// The same command, ended with all that it has started after so many seconds.
+fn limited(command: &Command, seconds: u64) -> Command {
+    let mut limited = Command::new("timeout");
+    limited.arg(seconds.to_string()).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited.current_dir(command.get_current_dir().unwrap_or(&root()));
+    limited
 }
 
 #[cfg(test)]
@@ -268,6 +313,28 @@ mod tests {
         }
         let expected = Statistics { executions: 2_000_000, edges: 900, features: 1500 };
         assert_eq!(statistics, expected);
+    }
+
+    #[test]
+    fn what_is_found_again_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("crash-1");
+        fs::write(&path, "before").unwrap();
+        let earlier = SystemTime::UNIX_EPOCH;
+        fs::File::open(&path).unwrap().set_modified(earlier).unwrap();
+        let now = SystemTime::now() - std::time::Duration::from_secs(1);
+        assert_eq!(files_since(folder.path(), now).unwrap(), Vec::<PathBuf>::new());
+        fs::write(&path, "again").unwrap();
+        assert_eq!(files_since(folder.path(), now).unwrap(), [path]);
+    }
+
+    #[test]
+    fn a_command_is_ended_in_time() {
+        let mut sleep = Command::new("sleep");
+        let status = limited(sleep.arg("600"), 1).status().unwrap();
+        assert_eq!(status.code(), Some(124), "coreutils say so");
+        let fuzz = shown(&limited(&cargo_fuzz(&["tmin"]), 7));
+        assert_eq!(fuzz, "timeout 7 cargo +nightly fuzz tmin");
     }
 
     #[test]
