@@ -1,6 +1,6 @@
 //! `cargo xtask mutants`: small changes of the code, one at a time, each of which a test must notice.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -99,12 +99,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             continue;
         }
         let outcome = test(&mut command(options, folder, Pass::Near, &reports), &reports)?;
-        let outcome = if options.near || outcome.unlisted(&listed).is_empty() {
+        let unlisted = outcome.unlisted(&listed);
+        let outcome = if options.near || unlisted.is_empty() {
             outcome
         } else {
             let mut far = command(options, folder, Pass::Far, &reports);
             // What nobody can notice need not be asked of everybody.
-            for change in outcome.missed.iter().filter(|change| is_listed(change, &listed)) {
+            for change in outcome.missed.iter().filter(|change| !unlisted.contains(*change)) {
                 far.args(["--exclude-re", &format!("^{}$", regex_syntax::escape(change))]);
             }
             outcome.and(&test(&mut far, &reports)?)
@@ -140,15 +141,27 @@ fn test(command: &mut Command, reports: &Path) -> Result<Outcome> {
     Outcome::read(reports)
 }
 
+/// How many changes of each description no test can notice, wherever in their file they lie.
+type Listed = BTreeMap<String, usize>;
+
 /// The list of changes that no test can notice.
-fn listed() -> Result<String> {
+fn listed() -> Result<Listed> {
     let path = root().join(LIST);
-    fs::read_to_string(&path).map_err(Error::io("read", &path))
+    let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    Ok(descriptions(&text))
 }
 
-/// Whether a change is in the list, wherever in its file it lies.
-fn is_listed(change: &str, listed: &str) -> bool {
-    listed.contains(&format!("`{}`", without_place(change)))
+/// The descriptions in a text: each stands in backquotes, and stands for one change, or for N if ` (N of them)` follows.
+fn descriptions(text: &str) -> Listed {
+    let mut parts = text.split('`').skip(1).peekable();
+    let mut listed = Listed::new();
+    while let Some(description) = parts.next() {
+        let after = parts.next().unwrap_or_default();
+        let number = after.strip_prefix(" (").and_then(|after| after.split_once(" of them)"));
+        let number = number.and_then(|(number, _)| number.parse().ok()).unwrap_or(1);
+        *listed.entry(description.to_owned()).or_default() += number;
+    }
+    listed
 }
 
 /// Whose tests are asked.
@@ -263,21 +276,31 @@ impl Outcome {
     }
 
     /// Prints the score. Returns what is wrong with it.
-    fn judge(&self, folder: &str, listed: &str) -> Vec<String> {
+    fn judge(&self, folder: &str, listed: &Listed) -> Vec<String> {
         let (noticed, all) = (self.noticed.len(), self.noticed.len() + self.missed.len());
         let score = (noticed * 100).checked_div(all).unwrap_or(100);
         println!("mutants: {folder}: {noticed} of {all} noticed, {score} %");
-        let mut wrong: Vec<String> = self.unlisted(listed);
+        let unlisted = self.unlisted(listed);
+        let mut wrong: Vec<String> =
+            unlisted.iter().map(|change| format!("nobody notices: {change}")).collect();
         if score < SCORE_MIN {
             wrong.push(format!("{folder}: {score} % are noticed, and {SCORE_MIN} % must be"));
         }
         wrong
     }
 
-    /// What was not noticed, and has no reason in the list.
-    fn unlisted(&self, listed: &str) -> Vec<String> {
-        let unlisted = self.missed.iter().filter(|change| !is_listed(change, listed));
-        unlisted.map(|change| format!("nobody notices: {change}")).collect()
+    /// What was not noticed, and has no reason in the list. If more changes of one description were not noticed than the
+    /// list says, it is not known which of them it means.
+    fn unlisted(&self, listed: &Listed) -> BTreeSet<String> {
+        let mut found = Listed::new();
+        for change in &self.missed {
+            *found.entry(without_place(change)).or_default() += 1;
+        }
+        let is_listed = |change: &&String| {
+            let description = without_place(change);
+            listed.get(&description).is_some_and(|&known| found[&description] <= known)
+        };
+        self.missed.iter().filter(|change| !is_listed(change)).cloned().collect()
     }
 }
 
@@ -333,9 +356,16 @@ mod tests {
     fn what_is_not_noticed_must_be_listed_wherever_it_lies() {
         let line = "a/b.rs:12:5: replace f -> u32 with 0";
         assert_eq!(without_place(line), "a/b.rs: replace f -> u32 with 0");
-        let outcome = outcome(&[], &[line]);
-        assert_eq!(outcome.unlisted("- `a/b.rs: replace f -> u32 with 0`: why").len(), 0);
-        assert_eq!(outcome.unlisted("- `a/c.rs: replace f -> u32 with 0`: why").len(), 1);
+        let one = outcome(&[], &[line]);
+        let listed =
+            descriptions("- `a/b.rs: replace f -> u32 with 0`: `f`\n- `c`, `d` (3 of them)");
+        assert_eq!(one.unlisted(&listed).len(), 0);
+        assert_eq!(one.unlisted(&descriptions("`a/c.rs: replace f -> u32 with 0`")).len(), 1);
+        let two = outcome(&[], &[line, "a/b.rs:30:5: replace f -> u32 with 0"]);
+        assert_eq!(two.unlisted(&listed).len(), 2, "the list means one of them");
+        let twice = descriptions("`a/b.rs: replace f -> u32 with 0` (2 of them): why");
+        assert_eq!(two.unlisted(&twice).len(), 0);
+        assert_eq!((listed["c"], listed["d"]), (1, 3));
     }
 
     #[test]
@@ -362,12 +392,15 @@ mod tests {
         let near = outcome(&["1", "2", "3", "4", "5", "6", "7", "8"], &["9", "a/b.rs:1:1: c"]);
         let both = near.and(&outcome(&["1", "9"], &[]));
         assert_eq!((both.noticed.len(), both.missed.len()), (9, 1));
-        assert_eq!(both.judge("a", "`a/b.rs: c`").len(), 0);
-        assert_eq!(both.judge("a", "").len(), 1);
+        assert_eq!(both.judge("a", &descriptions("`a/b.rs: c`")).len(), 0);
+        assert_eq!(both.judge("a", &descriptions("")).len(), 1);
         let now = ["1", "9"].map(str::to_owned).into();
         let of_now = both.of(&now);
         assert_eq!((of_now.noticed.len(), of_now.missed.len()), (2, 0), "the code has changed");
         let few = outcome(&["1"], &["a/b.rs:1:1: c"]);
-        assert_eq!(few.judge("a", "`a/b.rs: c`"), ["a: 50 % are noticed, and 90 % must be"]);
+        assert_eq!(
+            few.judge("a", &descriptions("`a/b.rs: c`")),
+            ["a: 50 % are noticed, and 90 % must be"]
+        );
     }
 }
