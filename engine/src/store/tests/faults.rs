@@ -37,6 +37,11 @@ impl Faulty {
         *self.left.lock().unwrap() = Some(operations);
     }
 
+    /// Operations until the failure, if it is still to come.
+    pub(super) fn left(&self) -> Option<u32> {
+        *self.left.lock().unwrap()
+    }
+
     /// Whether this operation is the one that fails. Those after it work.
     fn fails(&self) -> bool {
         let mut left = self.left.lock().unwrap();

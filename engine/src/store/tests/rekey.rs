@@ -103,6 +103,78 @@ fn every_block_is_sealed_anew_and_keeps_its_generation() {
     check_content(&world, &world.device);
 }
 
+/// The last operations are those on the headers, when no block is left under the old key.
+#[test]
+fn change_that_is_cut_off_at_its_end_is_completed() {
+    const MANY: u32 = 1 << 20;
+    let world = world();
+    let before = world.device.snapshot();
+    let whole = Faulty::on(&before.to_device(), Fault::Nothing);
+    whole.fail_after(MANY);
+    rekey(&whole).unwrap();
+    let operations = MANY - whole.left().unwrap();
+    for from_the_end in 1..=8 {
+        let device = before.to_device();
+        let faulty = Faulty::on(&device, Fault::Nothing);
+        faulty.fail_after(operations - from_the_end);
+        rekey(&faulty).unwrap_err();
+        rekey(&device).unwrap();
+        check_content(&world, &device);
+        assert_nothing_under_old_key(&world, &device);
+    }
+}
+
+/// What a window writes is on the medium before a slot names it, and there is room for every window before the first.
+#[test]
+fn images_are_durable_before_a_slot_names_them_and_have_room() {
+    use crate::device::simulated::{Event, EventKind, SimulatedDisk};
+    const WINDOW: u32 = 256;
+    let disk = SimulatedDisk::new();
+    let options = CreateOptions::default();
+    let (store, mut writer) =
+        Store::create_device(Box::new(disk.clone()), &secret(), &options).unwrap();
+    for number in 0..2 * WINDOW {
+        add_block(&mut writer, KeyKind::Data, number.to_be_bytes()[3]).unwrap();
+    }
+    commit(&mut writer, 1).unwrap();
+    writer.finish().unwrap();
+    let end = store.current().slot.block_count;
+    drop(store);
+    let before = disk.log().len();
+    let mut lengths = Vec::new();
+    let mut progress = |_, _| lengths.push(disk.length_bytes().unwrap() / BLOCK_SIZE as u64);
+    Store::rekey_device(Box::new(disk.clone()), &secret(), ONLY_KEY, &mut progress).unwrap();
+    let needed = u64::from(end + 2 * WINDOW);
+    assert!(lengths.len() > 2 && lengths.iter().all(|&length| length >= needed), "{lengths:?}");
+
+    let (mut unsynced, mut windows) = (0, 0);
+    for kind in disk.log()[before..].iter().map(Event::kind) {
+        match kind {
+            EventKind::Write(at) if at >= end => unsynced += 1,
+            EventKind::Write(1..=4) => assert_eq!(unsynced, 0, "a slot before its images"),
+            EventKind::Sync => {
+                windows += u32::from(unsynced > 0);
+                unsynced = 0;
+            }
+            _ => {}
+        }
+    }
+    assert!(windows >= 2, "{windows} windows");
+}
+
+#[test]
+fn key_of_an_archive_in_a_file_is_changed() {
+    let world = world();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("archive");
+    std::fs::write(&path, world.device.to_bytes()).unwrap();
+    let summary = Store::rekey(&path, &secret(), ONLY_KEY, &mut |_, _| {}).unwrap();
+    assert_eq!(summary, RekeySummary { blocks: BLOCKS.into(), left: 0 });
+    let device = MemoryDevice::from_bytes(&std::fs::read(&path).unwrap());
+    check_content(&world, &device);
+    assert_nothing_under_old_key(&world, &device);
+}
+
 #[test]
 fn rekey_that_is_cut_off_goes_on_and_can_be_read_meanwhile() {
     let world = world();
