@@ -216,7 +216,9 @@ fn bare_streams_are_read_and_written() {
     assert_eq!(bench.with_input(&format!("put f.ar7 --stream {first}"), b"one").code, 0);
     assert_eq!(bench.ok(&format!("cat f.ar7 --stream {first}")).stdout, b"one");
     assert_eq!(bench.ok(&format!("cat f.ar7 --stream {last}")).stdout, b"");
-    bench.fails("cat f.ar7 --stream x", 2, "neither a UUID nor 0 to 7");
+    for text in ["x", "8", "+0", "00"] {
+        bench.fails(&format!("cat f.ar7 --stream {text}"), 2, "neither a UUID nor 0 to 7");
+    }
     for archive in ["s.ar7", "f.ar7"] {
         bench.ok(&format!("verify {archive}"));
     }

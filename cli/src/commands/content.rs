@@ -17,11 +17,12 @@ use crate::walk::find;
 /// Bytes that are read or written at a time.
 pub(crate) const CHUNK: usize = 4 << 20;
 
-/// Opens a bare stream: `0` to `7` is a reserved one, anything else a UUID. In a writer it is open for writing.
+/// Opens a bare stream: one digit, `0` to `7`, is a reserved one, anything else a UUID. What else could be read as a
+/// number, as `+3` or `03`, is neither. In a writer it is open for writing.
 pub(crate) fn bare_stream(session: &Session, text: &str) -> Result<Stream, Failure> {
     let archive: &Archive = &session.archive;
     let opened = match text.parse::<usize>() {
-        Ok(index) if index < RESERVED_STREAMS => archive.reserved_stream(index),
+        Ok(index) if index < RESERVED_STREAMS && text.len() == 1 => archive.reserved_stream(index),
         _ => {
             let unknown = |_| Failure::NotAStream { text: text.to_owned() };
             archive.open_stream(Uuid::parse_str(text).map_err(unknown)?)
