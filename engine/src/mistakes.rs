@@ -85,11 +85,13 @@ pub enum Mistake {
     ReceiptUnchecked,
     /// A size with a suffix wraps around.
     SizesWrap,
+    /// What a file object was not opened for is refused as any other failure is.
+    RefusalsUnnamed,
 }
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Mistake; 39] = [
+    pub const ALL: [Mistake; 40] = [
         Mistake::PositionCutShort,
         Mistake::DigestUnchecked,
         Mistake::LastLane,
@@ -129,6 +131,7 @@ impl Mistake {
         Mistake::TruncateKeepsTheLength,
         Mistake::ReceiptUnchecked,
         Mistake::SizesWrap,
+        Mistake::RefusalsUnnamed,
     ];
 
     /// Whether this mistake is planted in the calling thread.

@@ -1,5 +1,16 @@
-//! A stream as a file against a file: the same operations, the same results, and the same kinds of error where a
-//! POSIX file gives one.
+//! A stream as a file against a file: the same operations, the same results, and the same kinds of error.
+//!
+//! Where the two may differ is listed, and what a stream must say there is looked at too:
+//! - What a file was not opened for: it says EBADF, for which there is no kind; a stream says `PermissionDenied`.
+//! - Setting the length of a file that was opened for reading: EINVAL on Linux, which POSIX allows beside EBADF; a
+//!   stream says `PermissionDenied` as it does of writing.
+//! - Offsets that are none of a file, as their sum with a length is beyond 2^63 - 1: a file says EINVAL. A stream has no
+//!   signed offsets: it reads nothing there, writes nothing there, and is too long (`FileTooLarge`) if bytes are written.
+//! - Lengths from 2^31 blocks on: which a file can have depends on the file system; a stream says `FileTooLarge`.
+//! - Seeking to where it depends on the file system whether a file has such an offset: a stream goes up to 2^63 - 1.
+//!
+//! Lengths between those that are written here and those that no stream has are not tried: a stream has no holes and
+//! would fill them with zeros.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -26,11 +37,14 @@ const LENGTH_MAX: u64 = 100_000;
 /// A length that no stream can have, as the file would have no room for its blocks.
 const TOO_LONG: u64 = BLOCKS_MAX as u64 * DATA_SIZE_U64;
 
-/// Offset beyond which Linux reads nothing from a file, not even nothing.
+/// Offset beyond which Linux reads nothing from a file, not even nothing, and says EINVAL.
 const OFFSET_MAX: u64 = i64::MAX.cast_unsigned() - LENGTH_MAX;
 
 /// Offset from which on it depends on the file system whether a file has it.
 const FILE_MAX: u64 = TOO_LONG + (1 << 20);
+
+/// The number of EBADF, which is the same on every POSIX system that counts.
+const EBADF: i32 = 9;
 
 /// Operations at most.
 const OPERATIONS: usize = 60;
@@ -213,6 +227,10 @@ impl Twins {
 }
 
 impl Open {
+    fn readable(&self) -> bool {
+        self.mode == "r" || self.mode.ends_with('+')
+    }
+
     fn writable(&self) -> bool {
         self.mode != "r"
     }
@@ -223,10 +241,6 @@ impl Open {
 
     fn read(&mut self, choices: &mut Choices<'_>) {
         let length = any_length(choices);
-        let offset = self.theirs.stream_position().expect("a file has an offset");
-        if offset > OFFSET_MAX {
-            return;
-        }
         let (mut ours, mut theirs) = (vec![0; length], vec![0; length]);
         let outcomes = (self.ours.read(&mut ours), self.theirs.read(&mut theirs));
         agreed_equal("read", outcomes.0, outcomes.1);
@@ -234,11 +248,17 @@ impl Open {
     }
 
     fn read_at(&mut self, choices: &mut Choices<'_>) {
-        let offset = any_offset(choices).min(OFFSET_MAX);
+        let offset = any_offset(choices);
         let length = any_length(choices);
         let (mut ours, mut theirs) = (vec![0; length], vec![0; length]);
         let read = self.ours.read_at(offset, &mut ours).map_err(io::Error::from);
-        agreed_equal("read_at", read, self.theirs.read_at(&mut theirs, offset));
+        if offset <= OFFSET_MAX {
+            agreed_equal("read_at", read, self.theirs.read_at(&mut theirs, offset));
+        } else if self.readable() {
+            assert_eq!(read.expect("nothing to read"), 0, "what was read at {offset}");
+        } else {
+            refused_as(io::ErrorKind::PermissionDenied, "read_at", read);
+        }
         assert!(ours == theirs, "what was read at {offset} differs");
     }
 
@@ -253,9 +273,18 @@ impl Open {
     fn write_at(&mut self, choices: &mut Choices<'_>) {
         let (offset, bytes) = (any_offset(choices), any_bytes(choices));
         let write = |ours: &mut StreamFile| ours.write_at(offset, &bytes).map_err(io::Error::from);
-        if self.goes(offset, &bytes, write) && offset <= OFFSET_MAX {
-            let ours = write(&mut self.ours).map(|()| bytes.len());
+        if !self.goes(offset, &bytes, write) {
+            return;
+        }
+        let ours = write(&mut self.ours).map(|()| bytes.len());
+        if offset <= OFFSET_MAX || !self.writable() {
+            // No offset makes a file writable that is not, but a file looks at the offset first.
+            let offset = offset.min(OFFSET_MAX);
             agreed_equal("write_at", ours, self.theirs.write_at(&bytes, offset));
+        } else {
+            // Bytes are left only if they are appended, wherever that is; the file is asked with an offset that it has.
+            assert!(bytes.is_empty() || self.appends(), "an offset that no stream has");
+            agreed_equal("write_at", ours, self.theirs.write_at(&bytes, 0));
         }
     }
 
@@ -272,8 +301,7 @@ impl Open {
             return true;
         }
         if offset >= TOO_LONG {
-            let refused = write(&mut self.ours).expect_err("too long for a stream");
-            assert_eq!(refused.kind(), io::ErrorKind::FileTooLarge, "{refused}");
+            refused_as(io::ErrorKind::FileTooLarge, "write", write(&mut self.ours));
         }
         false
     }
@@ -282,12 +310,13 @@ impl Open {
         let length = any_offset(choices);
         let set = |ours: &mut StreamFile| ours.set_len(length).map_err(io::Error::from);
         if !self.writable() {
-            // A file may say of this that it is no such descriptor or no such argument.
-            set(&mut self.ours).expect_err("not open for writing");
-            self.theirs.set_len(length).expect_err("not open for writing");
+            refused_as(io::ErrorKind::PermissionDenied, "set_len", set(&mut self.ours));
+            let refused = self.theirs.set_len(length).expect_err("not open for writing");
+            let is_listed = refused.kind() == io::ErrorKind::InvalidInput
+                || refused.raw_os_error() == Some(EBADF);
+            assert!(is_listed, "set_len: a file says {refused} ({:?})", refused.kind());
         } else if length >= TOO_LONG {
-            let refused = set(&mut self.ours).expect_err("too long for a stream");
-            assert_eq!(refused.kind(), io::ErrorKind::FileTooLarge, "{refused}");
+            refused_as(io::ErrorKind::FileTooLarge, "set_len", set(&mut self.ours));
         } else if length <= LENGTH_MAX {
             agreed_equal("set_len", set(&mut self.ours), self.theirs.set_len(length));
         }
@@ -303,6 +332,10 @@ impl Open {
             _ => (SeekFrom::Current(offset.cast_signed()), from(current, offset.cast_signed())),
         };
         if (i128::from(FILE_MAX)..=i128::from(i64::MAX)).contains(&target) {
+            let reached = self.ours.seek(to).expect("a stream goes there");
+            assert_eq!(i128::from(reached), target, "seek {to:?}");
+            let back = self.ours.seek(SeekFrom::Start(current)).expect("and back");
+            assert_eq!(back, current, "seek back from {target}");
             return;
         }
         agreed_equal(&format!("seek {to:?}"), self.ours.seek(to), self.theirs.seek(to));
@@ -348,16 +381,13 @@ fn any_offset(choices: &mut Choices<'_>) -> u64 {
     }
 }
 
-/// Both did it, or neither. If POSIX has a kind for the error, it is the same.
+/// Both did it, or neither, and then for the same reason.
 fn agreed<A, B>(what: &str, ours: io::Result<A>, theirs: io::Result<B>) -> Option<(A, B)> {
     match (ours, theirs) {
         (Ok(ours), Ok(theirs)) => Some((ours, theirs)),
         (Err(ours), Err(theirs)) => {
-            use io::ErrorKind::{AlreadyExists, FileTooLarge, InvalidInput, NotFound};
-            let is_named =
-                [NotFound, AlreadyExists, InvalidInput, FileTooLarge].contains(&theirs.kind());
             assert!(
-                !is_named || ours.kind() == theirs.kind(),
+                ours.kind() == kind_of(&theirs),
                 "{what}: a stream says {ours} ({:?}), a file {theirs} ({:?})",
                 ours.kind(),
                 theirs.kind()
@@ -366,6 +396,22 @@ fn agreed<A, B>(what: &str, ours: io::Result<A>, theirs: io::Result<B>) -> Optio
         }
         (Ok(_), Err(theirs)) => panic!("{what}: a stream does it, a file says {theirs}"),
         (Err(ours), Ok(_)) => panic!("{what}: a file does it, a stream says {ours}"),
+    }
+}
+
+/// What a stream must say where a file says this: the same, but for the number that has no kind.
+fn kind_of(theirs: &io::Error) -> io::ErrorKind {
+    match theirs.raw_os_error() {
+        Some(EBADF) => io::ErrorKind::PermissionDenied,
+        _ => theirs.kind(),
+    }
+}
+
+/// A stream refuses this, whatever a file does, and says why.
+fn refused_as<T>(kind: io::ErrorKind, what: &str, ours: io::Result<T>) {
+    match ours {
+        Ok(_) => panic!("{what}: a stream does what it must refuse as {kind:?}"),
+        Err(ours) => assert_eq!(ours.kind(), kind, "{what}: a stream says {ours}"),
     }
 }
 
@@ -385,6 +431,9 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         .map(|mode| vec![0, 5, 6, 4, 40, 80, 7, 1, 1, 200, 3, 0, mode, 6, 1, 30, 9, 4, 2, 1, 12])
         .collect();
     seeds.push(vec![0, 5, 6, 3, 2, 9, 11, 0, 100, 9, 11, 31, 64, 9, 1, 2, 0, 0, 0, 4, 3, 2]);
+    // What each mode does not allow: made with `w` and not read; then read with `r`, not written and not cut.
+    let refused = [4, 1, 9, 12, 0, 0, 0, 1, 9, 6, 1, 9, 7, 13, 0, 0, 0, 1, 9, 7, 11, 0, 9, 0];
+    seeds.push([&[0, 1][..], &refused, &[0, 0], &refused].concat());
     seeds
 }
 
@@ -417,5 +466,35 @@ mod tests {
     fn a_difference_is_noticed() {
         let refused = Err::<(), _>(io::ErrorKind::NotFound.into());
         agreed("open", Ok(()), refused);
+    }
+
+    #[test]
+    #[should_panic(expected = "a stream says")]
+    fn another_kind_of_error_is_noticed() {
+        agreed("write", Err::<(), _>(io::ErrorKind::Other.into()), bad_descriptor());
+    }
+
+    #[test]
+    #[should_panic(expected = "a stream says")]
+    fn a_refusal_of_another_kind_is_noticed() {
+        let refused = Err::<(), _>(io::ErrorKind::Other.into());
+        refused_as(io::ErrorKind::PermissionDenied, "set_len", refused);
+    }
+
+    #[test]
+    fn what_has_no_kind_is_a_lack_of_permission() {
+        let refused = Err::<(), _>(io::ErrorKind::PermissionDenied.into());
+        assert!(agreed("write", refused, bad_descriptor()).is_none());
+        let denied = io::Error::from(io::ErrorKind::NotFound);
+        assert_eq!(kind_of(&denied), io::ErrorKind::NotFound, "every other kind is the same");
+    }
+
+    /// What a file says of what it was not opened for.
+    fn bad_descriptor() -> io::Result<()> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        std::fs::write(&path, "x").expect("a file");
+        let mut file = File::open(path).expect("for reading");
+        file.write(b"y").map(drop)
     }
 }
