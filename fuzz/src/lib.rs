@@ -37,6 +37,7 @@ pub mod tamper;
 mod targets;
 mod tree_change;
 mod tree_ops;
+mod tree_space;
 
 pub use archive_forged::archive_forged;
 pub use archive_open::archive_open;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use ar7_engine::format::{Position, Root};
-use ar7_registry::tree::testing::HeapSpace;
 use ar7_registry::tree::{CELL_MAX, Entry, KEY_MAX, Tree, TreeId, TreeReader};
 
 use crate::choices::Choices;
+use crate::tree_space::ReusedSpace;
 
 const TREE: TreeId = TreeId::Names;
 
@@ -18,12 +18,13 @@ const LAST_KEY: [u8; KEY_MAX] = [0xff; KEY_MAX];
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// A tree, what it should hold, and what a crash goes back to.
+/// A tree, what it should hold, and what a crash goes back to: a root in the space as it is then, not a copy of the
+/// space as it was.
 struct Grove {
-    space: HeapSpace,
+    space: ReusedSpace,
     tree: Tree,
     model: Model,
-    committed: (HeapSpace, Root, Model),
+    committed: (Root, Model),
 }
 
 /// Does to a tree and to a map what `bytes` say. Returns the depth that the tree reached.
@@ -39,24 +40,24 @@ pub fn tree_ops(bytes: &[u8]) -> u8 {
             break;
         }
         grove.operate(&mut choices);
-        depth = depth.max(grove.committed.1.depth);
+        depth = depth.max(grove.committed.0.depth);
     }
     grove.check();
     grove.commit();
-    depth = depth.max(grove.committed.1.depth);
+    depth = depth.max(grove.committed.0.depth);
     grove.check_emptying();
     depth
 }
 
 impl Grove {
     fn new() -> Grove {
-        let (space, root, model) = (HeapSpace::new(), Root::default(), Model::new());
-        let tree = Tree::open(TREE, root);
-        Grove { tree, committed: (space.clone(), root, model.clone()), space, model }
+        let (space, root, model) = (ReusedSpace::default(), Root::default(), Model::new());
+        Grove { space, tree: Tree::open(TREE, root), committed: (root, model.clone()), model }
     }
 
     fn operate(&mut self, choices: &mut Choices<'_>) {
-        match choices.byte() % 16 {
+        let operation = choices.byte();
+        match operation % 16 {
             0..=3 => self.insert(choices),
             4 => self.insert_many(choices),
             5..=7 => self.remove(choices),
@@ -64,8 +65,15 @@ impl Grove {
             9 | 10 => self.look_up(choices),
             11 => self.walk(choices),
             12 => self.relocate(choices),
+            13 if operation / 16 % 4 == 3 => drop(self.flush()),
             13 => self.commit(),
-            14 => self.crash(),
+            14 => {
+                // Half of the crashes come when all is written but the root.
+                if operation / 16 % 2 == 1 {
+                    self.flush();
+                }
+                self.crash();
+            }
             _ => self.check(),
         }
     }
@@ -152,20 +160,27 @@ impl Grove {
         self.tree.relocate(&mut self.space, Position::at(limit), most).expect("an honest tree");
     }
 
+    /// Writes what was changed, which is no commit yet.
+    fn flush(&mut self) -> Root {
+        self.tree.flush(&mut self.space).expect("there is room")
+    }
+
     fn commit(&mut self) {
-        let root = self.tree.flush(&mut self.space).expect("there is room");
-        self.space.raise_step();
+        let root = self.flush();
+        self.space.commit();
         self.tree = Tree::open(TREE, root);
-        self.committed = (self.space.clone(), root, self.model.clone());
+        self.committed = (root, self.model.clone());
         let reader = TreeReader::new(TREE, root, &self.space);
         let range = reader.range(&[]).expect("an honest tree");
         let found = range.map(|entry| entry.expect("an honest tree"));
         assert!(found.eq(self.model.iter().map(owned)), "what is committed");
     }
 
+    /// Goes back to the last commit, among all that was written since.
     fn crash(&mut self) {
-        let (space, root, model) = self.committed.clone();
-        (self.space, self.model) = (space, model);
+        self.space.crash();
+        let (root, model) = self.committed.clone();
+        self.model = model;
         self.tree = Tree::open(TREE, root);
         self.check();
     }
@@ -222,6 +237,11 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         vec![4, 0, 0, 1, 79, 1, 0, 13, 15, 14, 9, 0, 40, 11, 0, 7, 30, 8, 0, 0, 255],
         vec![4, 2, 188, 3, 79, 1, 244, 13, 4, 0, 10, 2, 79, 1, 0, 14, 12, 0, 3, 2, 13, 15],
         vec![0, 0, 9, 3, 192, 7, 0, 0, 8, 3, 192, 7, 0, 0, 7, 3, 192, 7, 13, 5, 1, 0, 8, 13],
+        // Changes that are written twice (61), then written and lost (30), then made again and kept.
+        vec![
+            4, 0, 0, 1, 79, 1, 0, 13, 4, 0, 3, 2, 40, 0, 200, 61, 8, 0, 30, 20, 61, 4, 0, 9, 4, 30,
+            1, 9, 30, 4, 0, 3, 2, 40, 0, 200, 13, 8, 0, 0, 60, 30, 15, 13,
+        ],
     ]
 }
 

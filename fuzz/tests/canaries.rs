@@ -58,7 +58,7 @@ const MISTAKES: [(Mistake, &str, u64); 44] = [
 ];
 
 /// A fault in the commit protocol, likewise.
-const FAULTS: [(PlantedFault, &str, u64); 8] = [
+const FAULTS: [(PlantedFault, &str, u64); 9] = [
     (PlantedFault::TrustRedoTargets, "redo_parse", 3000),
     (PlantedFault::TrustTheLength, "archive_ops", 500),
     (PlantedFault::IgnoreTheGeneration, "archive_open", 500),
@@ -67,6 +67,7 @@ const FAULTS: [(PlantedFault, &str, u64); 8] = [
     (PlantedFault::SkipSecondSync, "archive_ops", 100),
     (PlantedFault::ReuseFreedBlocks, "archive_ops", 100),
     (PlantedFault::FallBack, "archive_open", 500),
+    (PlantedFault::ReuseFreedBlocks, "tree_ops", 100),
 ];
 
 /// Failures that stores of this kind have had, and that this design could share; each is planted, and found.
