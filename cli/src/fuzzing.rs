@@ -1,14 +1,16 @@
 //! What the fuzz targets reach of the command line. No part of a program.
 
 use std::ffi::{OsStr, OsString};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use ar7_engine::format::Timestamp;
-use ar7_registry::Archive;
+use ar7_registry::{Archive, Receipt};
 use clap::Parser;
 
 use crate::arguments::{Arguments, Command};
 use crate::commands;
+use crate::exit::Failure;
 use crate::interrupt::Interrupt;
 use crate::names::{Shown, split_last};
 use crate::session::Session;
@@ -24,6 +26,17 @@ pub fn parse_arguments(arguments: &[OsString]) -> Result<String, (i32, String)> 
 /// Reads a size in bytes.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     crate::sizes::parse_size(text)
+}
+
+/// Reads the name of a bare stream. The debug form of what it says, or the exit code and the message.
+pub fn parse_stream(text: &str) -> Result<String, (u8, String)> {
+    let parsed = commands::content::parse_bare_stream(text);
+    parsed.map(|stream| format!("{stream:?}")).map_err(|failure| told(&failure))
+}
+
+/// Reads a receipt as a file holds it. The exit code and the message if it is none.
+pub fn receipt_in_file(file: impl Read) -> Result<Receipt, (u8, String)> {
+    commands::receipt::in_file(Path::new("file"), file).map_err(|failure| told(&failure))
 }
 
 /// Whether patterns leave a path out that would be stored; the message if one is none.
@@ -57,5 +70,10 @@ pub fn extract(archive: &Archive, to: &Path, force: bool) -> Result<(), (u8, Str
     let session = Session { archive: archive.clone(), path: PathBuf::from("archive") };
     let restored =
         commands::extract::restore(&session, &parsed.common, options, || Ok(Interrupt::default()));
-    restored.map_err(|failure| (failure.code().number(), failure.text()))
+    restored.map_err(|failure| told(&failure))
+}
+
+/// What the process would end with, and say.
+fn told(failure: &Failure) -> (u8, String) {
+    (failure.code().number(), failure.text())
 }

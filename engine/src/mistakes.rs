@@ -87,11 +87,17 @@ pub enum Mistake {
     SizesWrap,
     /// What a file object was not opened for is refused as any other failure is.
     RefusalsUnnamed,
+    /// A star in a pattern passes over slashes.
+    StarsPassSlashes,
+    /// All white space around a receipt in a file is dropped.
+    ReceiptsTrimmed,
+    /// A reserved stream may be named by any spelling of its number.
+    LooseNumbers,
 }
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Mistake; 40] = [
+    pub const ALL: [Mistake; 43] = [
         Mistake::PositionCutShort,
         Mistake::DigestUnchecked,
         Mistake::LastLane,
@@ -132,6 +138,9 @@ impl Mistake {
         Mistake::ReceiptUnchecked,
         Mistake::SizesWrap,
         Mistake::RefusalsUnnamed,
+        Mistake::StarsPassSlashes,
+        Mistake::ReceiptsTrimmed,
+        Mistake::LooseNumbers,
     ];
 
     /// Whether this mistake is planted in the calling thread.

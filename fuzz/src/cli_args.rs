@@ -1,12 +1,17 @@
-//! What the command line reads: flags, sizes, patterns, receipts, paths; and names and times as it shows them.
+//! What the command line reads: flags, sizes, patterns, receipts, streams, paths; and names and times as it shows them.
 
 use std::ffi::{OsStr, OsString};
+use std::io::{self, Read as _};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use ar7_cli::fuzzing::{excludes, parse_arguments, parse_size, shown, split_path, time_text};
+use ar7_cli::fuzzing::{
+    excludes, parse_arguments, parse_size, parse_stream, receipt_in_file, shown, split_path,
+    time_text,
+};
 use ar7_engine::format::Timestamp;
 use ar7_registry::{Error, Receipt};
+use uuid::Uuid;
 
 use crate::choices::Choices;
 
@@ -58,6 +63,18 @@ const WORDS: [&str; 40] = [
 const RECEIPT: &str = "ar7-receipt-1 01a206fb-ed96-7205-aae2-96885879245b 3.14.0badcafe \
     000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f 2026-01-31T12:00:00Z cdfb285d";
 
+/// Names of bare streams in every spelling.
+const STREAMS: [&str; 5] = [
+    "3",
+    "0192a00000007000800000000000000f",
+    "0192a000-0000-7000-8000-00000000000F",
+    "{0192a000-0000-7000-8000-00000000000f}",
+    "urn:uuid:0192a000-0000-7000-8000-00000000000f",
+];
+
+/// What may stand behind a receipt in a file, and what may not.
+const ENDINGS: [&str; 6] = ["", "\n", "\r\n", "\r", "\n\n", " \n"];
+
 /// Reads `bytes` as one of the texts that the command line reads. Returns whether it was accepted.
 ///
 /// # Panics
@@ -65,13 +82,18 @@ const RECEIPT: &str = "ar7-receipt-1 01a206fb-ed96-7205-aae2-96885879245b 3.14.0
 /// line.
 pub fn cli_args(bytes: &[u8]) -> bool {
     let mut choices = Choices::new(bytes);
-    match choices.byte() % 6 {
-        0 => check_arguments(&mut choices),
-        1 => check_size(&String::from_utf8_lossy(choices.rest())),
-        2 => check_receipt(&mut choices),
-        3 => check_pattern(&mut choices),
-        4 => check_path(choices.rest()),
-        _ => check_time(&mut choices),
+    // Inputs that were found before the last two kinds were added mean what they meant, but for very few.
+    match choices.byte() {
+        252.. => check_receipt_file(&mut choices),
+        248.. => check_stream(&mut choices),
+        kind => match kind % 6 {
+            0 => check_arguments(&mut choices),
+            1 => check_size(&String::from_utf8_lossy(choices.rest())),
+            2 => check_receipt(&mut choices),
+            3 => check_pattern(&mut choices),
+            4 => check_path(choices.rest()),
+            _ => check_time(&mut choices),
+        },
     }
 }
 
@@ -131,17 +153,22 @@ fn check_size(text: &str) -> bool {
     found.is_some()
 }
 
+/// A text, perhaps with some letters changed.
+fn slipped(text: &str, choices: &mut Choices<'_>) -> String {
+    let mut letters = text.as_bytes().to_vec();
+    for _ in 0..choices.below(4) {
+        let at = choices.byte() % letters.len();
+        letters[at] = choices.octet() & 0x7f;
+    }
+    String::from_utf8_lossy(&letters).into_owned()
+}
+
 /// A receipt is accepted in one spelling only, and no change of it is.
 fn check_receipt(choices: &mut Choices<'_>) -> bool {
     let text = if choices.byte().is_multiple_of(2) {
         String::from_utf8_lossy(choices.rest()).into_owned()
     } else {
-        let mut text = RECEIPT.as_bytes().to_vec();
-        for _ in 0..choices.below(4) {
-            let at = choices.byte() % text.len();
-            text[at] = choices.octet() & 0x7f;
-        }
-        String::from_utf8_lossy(&text).into_owned()
+        slipped(RECEIPT, choices)
     };
     match text.parse::<Receipt>() {
         Ok(receipt) => {
@@ -157,12 +184,98 @@ fn check_receipt(choices: &mut Choices<'_>) -> bool {
     }
 }
 
-/// A pattern without special letters leaves out what is spelled like it, and nothing else.
+/// A file holds a receipt if it is the line and at most one end of a line; the end of the file need not come.
+fn check_receipt_file(choices: &mut Choices<'_>) -> bool {
+    let shape = choices.byte();
+    let bytes = if shape.is_multiple_of(2) {
+        choices.rest().to_vec()
+    } else {
+        let ending = ENDINGS[choices.below(ENDINGS.len())];
+        format!("{}{ending}", slipped(RECEIPT, choices)).into_bytes()
+    };
+    let is_endless = shape % 8 == 7;
+    let found = if is_endless {
+        receipt_in_file((&bytes[..]).chain(io::repeat(b'\n')))
+    } else {
+        receipt_in_file(&bytes[..])
+    };
+    let ends: [&[u8]; 3] = [b"\r\n", b"\n", b"\r"];
+    let line = ends.iter().find_map(|end| bytes.strip_suffix(*end)).unwrap_or(&bytes);
+    let line = str::from_utf8(line).ok().filter(|_| !is_endless);
+    match (found, line.and_then(|line| line.parse::<Receipt>().ok())) {
+        (Ok(found), Some(expected)) => {
+            assert_eq!(found, expected, "another receipt is read than the file holds");
+            true
+        }
+        (Err((code, message)), None) => {
+            let is_told = code == 2 && message.starts_with("receipt: not a receipt: ");
+            assert!(is_told, "exit code {code}: {message}");
+            assert!(!message.contains(char::is_control), "more than a line: {message:?}");
+            false
+        }
+        (found, _) => panic!("{:?} is read as {found:?}", bytes.escape_ascii().to_string()),
+    }
+}
+
+/// A bare stream by the definition of its name, as the command line would show it.
+fn expected_stream(text: &str) -> Option<String> {
+    if let Some(index) = (0..8).find(|index: &u8| index.to_string() == text) {
+        return Some(format!("Reserved({index})"));
+    }
+    let in_braces = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    let in_urn =
+        text.split_at_checked(9).filter(|(scheme, _)| *scheme.to_lowercase() == *"urn:uuid:");
+    let groups: Vec<&str> =
+        in_braces.or(in_urn.map(|(_, rest)| rest)).unwrap_or(text).split('-').collect();
+    let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
+    let is_shaped = lengths == [8, 4, 4, 4, 12] || text.len() == 32 && groups.len() == 1;
+    let digits = groups.concat();
+    if !is_shaped || !digits.chars().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    let number = u128::from_str_radix(&digits, 16).ok()?;
+    Some(format!("Identity({})", Uuid::from_u128(number)))
+}
+
+/// One digit or a UUID, and nothing else, is the name of a bare stream.
+fn check_stream(choices: &mut Choices<'_>) -> bool {
+    let text = match STREAMS.get(choices.byte()) {
+        Some(text) => slipped(text, choices),
+        None => String::from_utf8_lossy(choices.rest()).into_owned(),
+    };
+    match (parse_stream(&text), expected_stream(&text)) {
+        (Ok(found), Some(expected)) => {
+            assert_eq!(found, expected, "the stream {text:?}");
+            true
+        }
+        (Err((code, message)), None) => {
+            let is_told = code == 2 && message.ends_with(": neither a UUID nor 0 to 7");
+            assert!(is_told, "exit code {code}: {message}");
+            assert!(!message.contains(char::is_control), "more than a line: {message:?}");
+            false
+        }
+        (found, expected) => panic!("{text:?} is read as {found:?}, but means {expected:?}"),
+    }
+}
+
+/// A pattern without special letters leaves out what is spelled like it, and nothing else; one with stars and question
+/// marks what a slow way finds that tries everything.
 fn check_pattern(choices: &mut Choices<'_>) -> bool {
     let length = choices.byte() % 64;
     let pattern = String::from_utf8_lossy(choices.take(length)).into_owned();
     let path = Path::new(OsStr::from_bytes(choices.rest()));
-    let Ok(excluded) = excludes(std::slice::from_ref(&pattern), path) else { return false };
+    let is_simple = !pattern.contains(['[', ']', '{', '}', '\\']) && !pattern.contains("**");
+    let excluded = match excludes(std::slice::from_ref(&pattern), path) {
+        Ok(excluded) => excluded,
+        Err(message) => {
+            assert!(!is_simple && !message.is_empty(), "{pattern:?} is refused: {message}");
+            return false;
+        }
+    };
+    if is_simple {
+        let expected = expected_exclusion(&pattern, path);
+        assert_eq!(excluded, expected, "whether {pattern:?} leaves out {}", path.display());
+    }
     let is_plain = |text: &str| {
         text.chars().all(|letter| letter.is_ascii_alphanumeric() || "._- ".contains(letter))
     };
@@ -174,6 +287,33 @@ fn check_pattern(choices: &mut Choices<'_>) -> bool {
     }
     assert_eq!(excludes(&[], path), Ok(false), "no pattern leaves nothing out");
     true
+}
+
+/// Whether a pattern of stars, question marks and plain letters leaves a path out: one without a slash looks at the
+/// name, one with a slash at the whole path. Slashes at its ends are not part of it.
+fn expected_exclusion(pattern: &str, path: &Path) -> bool {
+    let text =
+        if pattern.contains('/') { path.as_os_str() } else { path.file_name().unwrap_or_default() };
+    is_match(pattern.trim_matches('/').as_bytes(), text.as_bytes())
+}
+
+/// Follows all ways at once: for each part of the pattern, which beginnings of the text it matches. A question mark
+/// is one byte, as a name may be any bytes; neither it nor a star is a slash.
+fn is_match(pattern: &[u8], text: &[u8]) -> bool {
+    let mut matched = vec![false; text.len() + 1];
+    matched[0] = true;
+    for &letter in pattern {
+        let before = std::mem::replace(&mut matched, vec![false; text.len() + 1]);
+        matched[0] = letter == b'*' && before[0];
+        for (at, &byte) in text.iter().enumerate() {
+            matched[at + 1] = match letter {
+                b'*' => before[at + 1] || byte != b'/' && matched[at],
+                b'?' => byte != b'/' && before[at],
+                _ => byte == letter && before[at],
+            };
+        }
+    }
+    matched[text.len()]
 }
 
 /// Paths are taken apart and shown without loss, on one line.
@@ -203,7 +343,9 @@ fn check_time(choices: &mut Choices<'_>) -> bool {
 /// Inputs to begin with: each kind of text, good and bad.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let with = |kind: u8, text: &str| [&[kind][..], text.as_bytes()].concat();
-    vec![
+    let with_shape =
+        |kind: u8, shape: u8, text: &str| [&[kind, shape][..], text.as_bytes()].concat();
+    let mut seeds = vec![
         vec![0, 2, 38, 36, 37, 200, 3, b's', b'r', b'c'],
         vec![0, 6, 38, 30, 200, 3, b'o', b'u', b't', 31],
         vec![0, 4, 38, 32, 200, 1, b'3', 33, 35],
@@ -216,7 +358,13 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         with(3, "\u{8}**/[a-z]*x/y"),
         with(4, "a//b/c\u{202e}\n/"),
         with(5, "\0\0\0\0\u{65}\0\0\0\0\0\0\u{1}"),
-    ]
+    ];
+    seeds.extend(["\u{3}a/*a/b/c", "\u{4}*.?oa/b.oo", "\u{5}/a*b/a//b"].map(|text| with(3, text)));
+    seeds.extend((0..5).map(|spelling| vec![248, spelling]));
+    seeds.extend(["8", "+3", "03"].map(|text| with_shape(248, 5, text)));
+    seeds.extend((0..6).map(|ending| vec![252, 1, ending]));
+    seeds.extend([vec![252, 7, 1], with_shape(252, 0, RECEIPT), with_shape(252, 0, "\n")]);
+    seeds
 }
 
 #[cfg(test)]
@@ -246,8 +394,43 @@ mod tests {
 
     #[test]
     fn good_seeds_are_accepted() {
-        let accepted: Vec<bool> = seeds().iter().map(|seed| cli_args(seed)).collect();
-        assert!(accepted[..5].iter().all(|&accepted| accepted), "{accepted:?}");
-        assert!(!accepted[5] && accepted[6..].iter().all(|&accepted| accepted), "{accepted:?}");
+        let seeds = seeds();
+        let refused: Vec<usize> =
+            (0..seeds.len()).filter(|&number| !cli_args(&seeds[number])).collect();
+        // A size that is too large; no streams; receipts with more than one end or none, and one that is none.
+        assert_eq!(refused, [5, 20, 21, 22, 27, 28, 29, 31]);
+    }
+
+    #[test]
+    fn stars_and_question_marks_stop_at_slashes() {
+        for (pattern, text, expected) in [
+            ("", "", true),
+            ("", "a", false),
+            ("*", "", true),
+            ("*", "abc", true),
+            ("*", "a/b", false),
+            ("a*c*e", "abcde", true),
+            ("a*c*e", "abcd", false),
+            ("?b?", "abc", true),
+            ("?", "", false),
+            ("a?b", "a/b", false),
+            ("*/?", "ab/c", true),
+        ] {
+            let found = is_match(pattern.as_bytes(), text.as_bytes());
+            assert_eq!(found, expected, "{pattern:?} and {text:?}");
+        }
+        assert!(expected_exclusion("b", Path::new("a/b")), "a name anywhere");
+        assert!(!expected_exclusion("/b", Path::new("a/b")), "the path as stored");
+    }
+
+    #[test]
+    fn names_of_streams_are_digits_and_uuids() {
+        let uuid = "0192a000-0000-7000-8000-00000000000f";
+        let expected = format!("Identity({uuid})");
+        assert_eq!(expected_stream("7"), Some("Reserved(7)".to_owned()));
+        assert!(STREAMS[1..].iter().all(|text| expected_stream(text).as_ref() == Some(&expected)));
+        for text in ["", "8", "+3", "03", "{}", "urn:uuid:", &uuid[1..], &format!("{uuid}0")] {
+            assert_eq!(expected_stream(text), None, "{text}");
+        }
     }
 }

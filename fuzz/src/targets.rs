@@ -45,7 +45,7 @@ targets! {
     archive_ops, archive_ops::seeds, 300, "an archive equals its model after any operations, deaths and failures";
     batch_seal, batch_seal::seeds, 3100, "a batch is sealed as the reference crates seal one block at a time";
     block_parse, seeds::blocks, 52, "the head of a block is read as it was written, or refused";
-    cli_args, cli_args::seeds, 400, "flags, sizes, receipts, patterns and paths are read as they say, or refused";
+    cli_args, cli_args::seeds, 400, "flags, sizes, receipts, streams, patterns and paths are read as they say, or refused";
     cursor_ops, cursor_ops::seeds, 400, "a stream equals a list of blocks after any operations of its cursor";
     extent_parse, seeds::extents, 64, "an extent is read as it was written, or refused";
     header_parse, seeds::headers, 4096, "a header is read as it was written, or refused";

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::thread;
 
+use ar7_engine::mistakes::Mistake;
 use ar7_registry::records::{EntryType, Inode};
 use ar7_registry::{Archive, RESERVED_STREAMS, Stream};
 use crossbeam::channel::{Receiver, Sender, bounded};
@@ -17,16 +18,34 @@ use crate::walk::find;
 /// Bytes that are read or written at a time.
 pub(crate) const CHUNK: usize = 4 << 20;
 
-/// Opens a bare stream: one digit, `0` to `7`, is a reserved one, anything else a UUID. What else could be read as a
-/// number, as `+3` or `03`, is neither. In a writer it is open for writing.
-pub(crate) fn bare_stream(session: &Session, text: &str) -> Result<Stream, Failure> {
-    let archive: &Archive = &session.archive;
-    let opened = match text.parse::<usize>() {
-        Ok(index) if index < RESERVED_STREAMS && text.len() == 1 => archive.reserved_stream(index),
+/// A stream that is named without an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BareStream {
+    /// One of the eight that every archive has.
+    Reserved(usize),
+    /// Any by its UUID.
+    Identity(Uuid),
+}
+
+/// Reads the name of a bare stream: one digit, `0` to `7`, is a reserved one, anything else a UUID. What else
+/// could be read as a number, as `+3` or `03`, is neither.
+pub(crate) fn parse_bare_stream(text: &str) -> Result<BareStream, Failure> {
+    let is_spelled = text.len() == 1 || Mistake::LooseNumbers.is_planted();
+    match text.parse::<usize>() {
+        Ok(index) if index < RESERVED_STREAMS && is_spelled => Ok(BareStream::Reserved(index)),
         _ => {
             let unknown = |_| Failure::NotAStream { text: text.to_owned() };
-            archive.open_stream(Uuid::parse_str(text).map_err(unknown)?)
+            Ok(BareStream::Identity(Uuid::parse_str(text).map_err(unknown)?))
         }
+    }
+}
+
+/// Opens a bare stream by its name. In a writer it is open for writing.
+pub(crate) fn bare_stream(session: &Session, text: &str) -> Result<Stream, Failure> {
+    let archive: &Archive = &session.archive;
+    let opened = match parse_bare_stream(text)? {
+        BareStream::Reserved(index) => archive.reserved_stream(index),
+        BareStream::Identity(identity) => archive.open_stream(identity),
     };
     opened.map_err(session.named())
 }

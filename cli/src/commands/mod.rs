@@ -1,7 +1,7 @@
 //! The commands, a module each.
 
 mod cat;
-mod content;
+pub(crate) mod content;
 mod create;
 pub(crate) mod extract;
 mod header;
@@ -13,7 +13,7 @@ mod ls;
 mod mkdir;
 mod mv;
 mod put;
-mod receipt;
+pub(crate) mod receipt;
 mod rekey;
 mod rm;
 mod shred;

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use ar7_engine::mistakes::Mistake;
 use ar7_registry::{Error, Receipt};
 
 use crate::arguments::{Common, ReceiptOptions};
@@ -38,13 +39,20 @@ pub(crate) fn given(argument: &OsStr) -> Result<Receipt, Failure> {
         return line.parse().map_err(Failure::Receipt);
     }
     let path = Path::new(argument);
-    let file = File::open(path).map_err(|error| Failure::file(path, "open", error))?;
+    in_file(path, File::open(path).map_err(|error| Failure::file(path, "open", error))?)
+}
+
+/// The receipt that a file holds: one line, which may have an end. Of a file that is longer than any receipt only a
+/// beginning is read, as it may be an archive or have no end.
+pub(crate) fn in_file(path: &Path, file: impl Read) -> Result<Receipt, Failure> {
     let most = u64::try_from(2 * Receipt::LENGTH_MAX).expect("a small constant");
     let mut bytes = Vec::new();
     let read = file.take(most).read_to_end(&mut bytes);
     read.map_err(|error| Failure::file(path, "read", error))?;
+    let text = String::from_utf8_lossy(&bytes);
     // A line that an editor kept has an end.
-    let line = String::from_utf8_lossy(&bytes);
-    let line = line.strip_suffix('\n').unwrap_or(&line);
-    line.strip_suffix('\r').unwrap_or(line).parse().map_err(Failure::Receipt)
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    let line = if Mistake::ReceiptsTrimmed.is_planted() { text.trim() } else { line };
+    line.parse().map_err(Failure::Receipt)
 }

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use ar7_engine::mistakes::Mistake;
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use walkdir::{DirEntry, WalkDir};
 
@@ -136,7 +137,8 @@ fn glob_set(patterns: &[&String]) -> Result<GlobSet, Failure> {
 
 fn glob(pattern: &str) -> Result<Glob, Failure> {
     let trimmed = pattern.trim_matches('/');
-    let built = GlobBuilder::new(trimmed).literal_separator(true).build();
+    let stops_at_slashes = !Mistake::StarsPassSlashes.is_planted();
+    let built = GlobBuilder::new(trimmed).literal_separator(stops_at_slashes).build();
     built.map_err(|error| refused(pattern, &error))
 }
 
