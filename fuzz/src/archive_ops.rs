@@ -1,12 +1,16 @@
-//! A whole archive against a model of what it holds, on the simulated disk: streams and names are made, changed and
-//! deleted; the process and the machine die, the disk fails or is full.
+//! A whole archive against a model of what it holds, on the simulated disk: streams are changed by their bytes, as files
+//! and by their cursors; files, directories and links are made, moved and removed; the process and the machine die, the
+//! disk fails, lies or is full.
 
 use std::sync::OnceLock;
 
 use ar7_engine::device::simulated::DiskFault;
 
 use crate::choices::Choices;
-use crate::crash::{Beginning, Effort, Operation, Step, failure_poisons, run_steps};
+use crate::crash::{
+    Beginning, Effort, Operation, Step, failure_poisons, full_disk_is_no_end, lie_is_noticed,
+    run_steps,
+};
 
 /// Steps at most.
 const STEPS: usize = 24;
@@ -15,35 +19,54 @@ const STEPS: usize = 24;
 const EFFORT: Effort =
     Effort { every_cut_up_to: 4, sampled_cuts: 2, deaths: 1, recovery_one_in: 8, reopen_one_in: 2 };
 
-/// Does to an archive and to its model what `bytes` say. Returns the number of states after deaths and failures that
-/// were looked at.
+/// What happens to the archive besides the operations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trial {
+    /// It dies, and goes on with what is left.
+    Deaths,
+    /// A write or a sync fails.
+    Failure(DiskFault),
+    /// A write is acknowledged and does not happen, or happens elsewhere.
+    Lie(DiskFault),
+    /// The disk is full.
+    FullDisk,
+}
+
+/// Does to an archive and to its model what `bytes` say. Returns the number of states after deaths, failures and lies
+/// that were looked at, and of refusals of a full disk.
 ///
 /// # Panics
 /// If the archive opens at anything but the last acknowledged commit or the one under way, does not verify, uses a
-/// nonce twice, or goes on after a failure of the disk.
+/// nonce twice, goes on after a failure of the disk, or does not go on after it was full.
 pub fn archive_ops(bytes: &[u8]) -> u64 {
     static BEGINNING: OnceLock<Beginning> = OnceLock::new();
     let beginning = BEGINNING.get_or_init(Beginning::new);
     let mut choices = Choices::new(bytes);
-    let (how, number) = (choices.byte(), choices.byte());
-    let number = u64::try_from(number).expect("a byte");
+    let (trial, number) = (any_trial(&mut choices), choices.byte());
+    let number = u32::try_from(number).expect("a byte");
     let mut steps = Vec::new();
     while !choices.is_over() && steps.len() < STEPS {
         steps.push(any_step(&mut choices));
     }
-    let fault = match how % 8 {
-        5 => DiskFault::WriteFails,
-        6 => DiskFault::WriteIsShort,
-        7 => DiskFault::SyncFails,
-        _ => {
-            let totals = run_steps(beginning, &steps, EFFORT, number);
-            return totals.unwrap_or_else(|failure| panic!("{failure}\n{steps:?}")).states;
+    if trial == Trial::Deaths {
+        let totals = run_steps(beginning, &steps, EFFORT, number.into());
+        return totals.unwrap_or_else(|failure| panic!("{failure}\n{steps:?}")).states;
+    }
+    let operations: Vec<Operation> = steps.into_iter().filter_map(operation_of).collect();
+    let at = u64::from(number % 64);
+    let looked_at = match trial {
+        Trial::Failure(fault) => failure_poisons(beginning, &operations, fault, at)
+            .map(|found| found.map_or(0, |totals| totals.states)),
+        Trial::Lie(fault) => lie_is_noticed(beginning, &operations, fault, at)
+            .map(|found| found.map_or(0, |(harmless, noticed)| harmless + noticed)),
+        Trial::FullDisk | Trial::Deaths => {
+            // What is free at first would do for most inputs: some of it is taken, or a little more than that.
+            let filler = Operation::Create { length: number % 16 * 4008, name: None };
+            let operations = [&[filler, Operation::Commit], &operations[..]].concat();
+            full_disk_is_no_end(beginning, &operations, 0)
         }
     };
-    let operations: Vec<Operation> = steps.into_iter().filter_map(operation_of).collect();
-    let found = failure_poisons(beginning, &operations, fault, number % 64);
-    let found = found.unwrap_or_else(|broken| panic!("{broken}"));
-    found.map_or(0, |totals| totals.states)
+    looked_at.unwrap_or_else(|broken| panic!("{broken}"))
 }
 
 fn operation_of(step: Step) -> Option<Operation> {
@@ -53,11 +76,39 @@ fn operation_of(step: Step) -> Option<Operation> {
     }
 }
 
+/// The lowest bits say which; where they say 4, the others say more.
+fn any_trial(choices: &mut Choices<'_>) -> Trial {
+    let how = choices.octet();
+    let other = how >> 3;
+    match how % 8 {
+        5 => Trial::Failure(DiskFault::WriteFails),
+        6 => Trial::Failure(DiskFault::WriteIsShort),
+        7 => Trial::Failure(DiskFault::SyncFails),
+        4 if other > 0 => match other % 4 {
+            0 => Trial::FullDisk,
+            1 => Trial::Lie(DiskFault::WriteIsLost),
+            // Any block that is not an ordinary one, and some that are.
+            odd => Trial::Lie(DiskFault::WriteIsMisplaced(u32::from((other >> 2) + 8 * (odd & 1)))),
+        },
+        _ => Trial::Deaths,
+    }
+}
+
 fn any_step(choices: &mut Choices<'_>) -> Step {
-    let kind = choices.byte() % 20;
+    let kind = choices.byte() % 40;
     let stream = u32::from(choices.octet() % 8);
     let name = choices.octet() % 6;
-    Step::Do(match kind {
+    match kind {
+        18 | 39 => Step::Die,
+        19 => Step::Room([None, Some(0), Some(40), Some(300)][choices.below(4)]),
+        0..18 => Step::Do(plain_operation(kind, stream, name, choices)),
+        _ => Step::Do(other_operation(kind, stream, name, choices)),
+    }
+}
+
+/// The operations of long worlds.
+fn plain_operation(kind: usize, stream: u32, name: u8, choices: &mut Choices<'_>) -> Operation {
+    match kind {
         0..=2 => {
             Operation::Create { length: any_length(choices), name: (name > 1).then_some(name) }
         }
@@ -72,10 +123,32 @@ fn any_step(choices: &mut Choices<'_>) -> Step {
         12 => Operation::Meta(name),
         13..=15 => Operation::Commit,
         16 => Operation::Rollback,
-        17 => Operation::Close,
-        18 => return Step::Die,
-        _ => return Step::Room([None, Some(0), Some(40), Some(300)][choices.below(4)]),
-    })
+        _ => Operation::Close,
+    }
+}
+
+/// Operations of cursors, of streams as files, and of the tree of names.
+fn other_operation(kind: usize, number: u32, name: u8, choices: &mut Choices<'_>) -> Operation {
+    let stream = number;
+    let mut inside = || u32::from(choices.octet() % 4);
+    match kind {
+        20 | 21 => Operation::Push { stream, is_counted: name.is_multiple_of(2) },
+        22 => Operation::Pop { stream },
+        23 | 24 => Operation::SetData { stream, block: name.into(), at: any_length(choices) },
+        25 | 26 => {
+            let offset = any_length(choices);
+            Operation::WriteFile { stream, offset, length: any_length(choices) }
+        }
+        27 => Operation::SetFileLength { stream, length: any_length(choices) },
+        28 | 29 => Operation::Directory { inside: inside(), name },
+        30 | 31 => Operation::File { inside: inside(), name, length: any_length(choices) },
+        32 => Operation::Link { from: number, inside: inside(), name },
+        33 => Operation::Symlink { inside: inside(), name, length: any_length(choices) },
+        34 => Operation::Move { from: number, inside: inside(), name },
+        35 => Operation::Remove { name: number },
+        36 => Operation::RemoveTree { name: number },
+        _ => Operation::Commit,
+    }
 }
 
 /// Borders of blocks are where faults are.
@@ -87,8 +160,11 @@ fn any_length(choices: &mut Choices<'_>) -> u32 {
     }
 }
 
-/// Inputs to begin with: each kind of change with a commit and a death; each kind of failure; a full disk.
+/// Inputs to begin with: each kind of change with a commit and a death; each kind of failure; a full disk; what else can
+/// be done, as one world each of blocks, files, names and links; the lies of a disk.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    const COMMIT: &[u8] = &[13, 0, 0];
+    const DIE: &[u8] = &[18, 0, 0];
     let changes: [&[u8]; 6] = [
         &[0, 0, 2, 0, 2, 1],
         &[3, 1, 0, 2, 0, 0, 19, 136],
@@ -97,19 +173,80 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         &[9, 2, 0],
         &[11, 0, 3],
     ];
-    let mut seeds: Vec<Vec<u8>> = changes
-        .iter()
-        .map(|change| [&[0, 0][..], change, &[13, 0, 0], change, &[18, 0, 0]].concat())
-        .collect();
-    seeds.extend((5..8).map(|how| [&[how, 9][..], changes[2], &[13, 0, 0], changes[0]].concat()));
-    seeds.push([&[1, 1][..], &[19, 0, 0, 1], changes[1], &[13, 0, 0], changes[4]].concat());
+    let mut seeds: Vec<Vec<u8>> =
+        changes.iter().map(|change| [&[0, 0][..], change, COMMIT, change, DIE].concat()).collect();
+    seeds.extend((5..8).map(|how| [&[how, 9][..], changes[2], COMMIT, changes[0]].concat()));
+    seeds.push([&[1, 1][..], &[19, 0, 0, 1], changes[1], COMMIT, changes[4]].concat());
+    let more = more_worlds();
+    seeds.extend(more.iter().map(|steps| [&[0, 0][..], steps, COMMIT, DIE, steps, DIE].concat()));
+    // A full disk, a write that is lost, one on a meta slot and one on an ordinary block.
+    for (how, number) in [(36, 8), (12, 9), (84, 12), (60, 5)] {
+        let steps = [changes[1], COMMIT, &more[2], COMMIT].concat();
+        seeds.push([&[how, number][..], &steps].concat());
+    }
     seeds
+}
+
+/// Steps of worlds of one kind of operation each.
+fn more_worlds() -> [Vec<u8>; 5] {
+    let blocks: [&[u8]; 6] =
+        [&[20, 1, 0], &[20, 1, 1], &[23, 1, 2, 1, 9], &[13, 0, 0], &[22, 1, 0], &[22, 1, 0]];
+    let files: [&[u8]; 3] =
+        [&[25, 0, 0, 0, 3, 1, 1, 50], &[27, 0, 0, 0, 2, 1], &[25, 2, 0, 1, 7, 2, 0, 0, 19, 136]];
+    let names: [&[u8]; 4] =
+        [&[28, 0, 2, 1], &[30, 0, 3, 2, 1, 90], &[30, 0, 3, 0, 1, 0], &[34, 1, 5, 0]];
+    let links: [&[u8]; 4] =
+        [&[32, 0, 4, 0], &[33, 0, 5, 0, 1, 9], &[33, 0, 2, 1, 0, 1, 0], &[3, 0, 0, 1, 40]];
+    let gone: [&[u8]; 4] = [&[32, 0, 4, 1], &[35, 1, 0], &[36, 0, 0], &[0, 0, 2, 1, 70]];
+    [blocks.concat(), files.concat(), names.concat(), links.concat(), gone.concat()]
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+    use std::mem::discriminant;
+
     use super::*;
     use crate::Random;
+
+    #[test]
+    fn every_kind_of_step_is_made() {
+        let steps = (0..40).map(|kind| any_step(&mut Choices::new(&[kind, 1, 1, 0, 1])));
+        let steps: Vec<Step> = steps.collect();
+        let operations = steps.iter().copied().filter_map(operation_of);
+        let kinds: HashSet<_> = operations.map(|operation| discriminant(&operation)).collect();
+        assert_eq!(kinds.len(), 22, "all but opening again at once, and the change of the key");
+        assert!(
+            steps.contains(&Step::Die) && steps.iter().any(|step| matches!(step, Step::Room(_)))
+        );
+    }
+
+    #[test]
+    fn a_trial_is_what_its_lowest_bits_say_unless_the_others_say_more() {
+        let trial = |how: u8| any_trial(&mut Choices::new(&[how]));
+        let first = (0..8).map(trial).collect::<Vec<Trial>>();
+        assert_eq!(first[..5], [Trial::Deaths; 5]);
+        assert_eq!(first[6], Trial::Failure(DiskFault::WriteIsShort));
+        let all: Vec<Trial> = (0..=255).map(trial).collect();
+        let count = |wanted| all.iter().filter(|&&trial| trial == wanted).count();
+        assert_eq!((count(Trial::Deaths), count(Trial::FullDisk)), (129, 7));
+        assert_eq!(count(Trial::Failure(DiskFault::SyncFails)), 32);
+        assert_eq!(count(Trial::Lie(DiskFault::WriteIsLost)), 8);
+        for position in 0..16 {
+            assert_eq!(count(Trial::Lie(DiskFault::WriteIsMisplaced(position))), 1);
+        }
+    }
+
+    #[test]
+    fn disks_get_full_and_lie() {
+        let seed = &more_worlds()[2];
+        let full = |number| archive_ops(&[&[36, number], &seed[..]].concat());
+        let refused = (0..16).map(full).sum::<u64>();
+        assert!(refused >= 3, "only {refused} operations were refused");
+        let lie = |number| archive_ops(&[&[12, number], &seed[..]].concat());
+        let lies = (0..20).map(lie).sum::<u64>();
+        assert!(lies > 5, "only {lies} lies");
+    }
 
     #[test]
     fn any_operations_deaths_and_faults_lose_nothing() {

@@ -10,7 +10,7 @@ use ar7_fuzz::{TARGETS, Target, target};
 const SEED: u64 = 7;
 
 /// A mistake, the target that finds it, and within how many executions.
-const MISTAKES: [(Mistake, &str, u64); 47] = [
+const MISTAKES: [(Mistake, &str, u64); 50] = [
     (Mistake::SelfLinks, "block_parse", 3000),
     (Mistake::LinksBeyondTheEnd, "block_parse", 3000),
     (Mistake::StreamLengthUnchecked, "stream_record_parse", 3000),
@@ -45,6 +45,9 @@ const MISTAKES: [(Mistake, &str, u64); 47] = [
     (Mistake::DuplicateNames, "name_ops", 100),
     (Mistake::LinksUncounted, "name_ops", 100),
     (Mistake::EmptyWriteAddsABlock, "cursor_ops", 200),
+    (Mistake::LinksUncounted, "archive_ops", 100),
+    (Mistake::PopKeepsTheLength, "archive_ops", 100),
+    (Mistake::StaleTail, "archive_ops", 200),
     (Mistake::KeyLostAtRootSplit, "tree_ops", 100),
     (Mistake::WalkSkipsTheFirst, "tree_ops", 100),
     (Mistake::BlocksSkipTheFirst, "cursor_ops", 100),

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use ar7_engine::format::DATA_SIZE_U64;
 use ar7_registry::names::Entry;
-use ar7_registry::records::{EntryType, InodeNumber};
+use ar7_registry::records::{EntryType, Inode, InodeNumber};
 use ar7_registry::{Archive, Error, Finding, RESERVED_STREAMS, Stream, Subject};
 use uuid::Uuid;
 
@@ -13,26 +14,65 @@ use uuid::Uuid;
 pub struct Content {
     /// The bytes of each stream.
     pub streams: BTreeMap<Uuid, Vec<u8>>,
-    /// The stream that each path names; none for a directory or an empty file.
-    pub names: BTreeMap<Vec<u8>, Option<Uuid>>,
+    /// The data of whole blocks that a stream has beyond its end, of each that has any.
+    pub beyond: BTreeMap<Uuid, Vec<u8>>,
+    /// The inode that each path names.
+    pub names: BTreeMap<Vec<u8>, InodeNumber>,
+    /// The inodes that have names. The root has none.
+    pub nodes: BTreeMap<InodeNumber, Node>,
     /// The application's metadata.
     pub metadata: Vec<u8>,
+}
+
+/// What a name names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// What it is.
+    pub kind: EntryType,
+    /// Number of its names.
+    pub links: u32,
+    /// Length in bytes, as the inode has it.
+    pub size: u64,
+    /// The stream of a file, or of a long target; none of a directory or an empty file.
+    pub stream: Option<Uuid>,
+    /// The target of a symbolic link, if it is short.
+    pub target: Option<Vec<u8>>,
+}
+
+impl Node {
+    /// Something new, which has one name.
+    pub(super) fn new(kind: EntryType) -> Node {
+        Node { kind, links: 1, size: 0, stream: None, target: None }
+    }
+
+    fn of(inode: Inode) -> Node {
+        let Inode { kind, links, size, stream, target, .. } = inode;
+        Node { kind, links, size, stream, target }
+    }
 }
 
 /// Runs of one byte are shown as their length and the byte.
 impl fmt::Debug for Content {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (identity, bytes) in &self.streams {
-            write!(formatter, "{identity}:")?;
-            for run in bytes.chunk_by(|a, b| a == b) {
-                write!(formatter, " {}x{}", run.len(), run[0])?;
+        for (map, place) in [(&self.streams, ""), (&self.beyond, " beyond its end")] {
+            for (identity, bytes) in map {
+                write!(formatter, "{identity}{place}:")?;
+                for run in bytes.chunk_by(|a, b| a == b) {
+                    write!(formatter, " {}x{}", run.len(), run[0])?;
+                }
+                formatter.write_str("; ")?;
             }
-            formatter.write_str("; ")?;
         }
-        for (path, stream) in &self.names {
-            write!(formatter, "{}", path.escape_ascii())?;
-            if let Some(stream) = stream {
-                write!(formatter, " -> {stream}")?;
+        for (path, number) in &self.names {
+            write!(formatter, "{} -> {}", path.escape_ascii(), number.0)?;
+            if let Some(Node { kind, links, size, stream, target }) = self.nodes.get(number) {
+                write!(formatter, " {kind:?} links {links} size {size}")?;
+                if let Some(stream) = stream {
+                    write!(formatter, " in {stream}")?;
+                }
+                if let Some(target) = target {
+                    write!(formatter, " to {}", target.escape_ascii())?;
+                }
             }
             formatter.write_str("; ")?;
         }
@@ -88,34 +128,51 @@ impl Content {
     pub fn read(archive: &Archive) -> Result<Content, Error> {
         let mut content = Content { metadata: archive.metadata()?, ..Content::default() };
         for stored in archive.streams(None, usize::MAX)? {
-            let identity = stored.record.identity;
-            content.streams.insert(identity, bytes_of(&archive.read_stream(identity)?)?);
+            content.note_stream(&mut archive.read_stream(stored.record.identity)?)?;
         }
         let snapshot = archive.snapshot();
         let reserved = &snapshot.commit().slot.reserved_streams;
         for index in (0..RESERVED_STREAMS).filter(|&index| reserved[index].record.count > 0) {
             match archive.reserved_stream(index) {
-                Ok(stream) if stream.len()? > 0 => {
-                    content.streams.insert(stream.identity(), bytes_of(&stream)?);
-                }
+                Ok(mut stream) if stream.len()? > 0 => content.note_stream(&mut stream)?,
                 // The archive keeps it to itself, or nothing is in it.
                 Ok(_) | Err(Error::NoReservedStream { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
+        content.note_names(archive)?;
+        Ok(content)
+    }
+
+    fn note_stream(&mut self, stream: &mut Stream) -> Result<(), Error> {
+        let identity = stream.identity();
+        self.streams.insert(identity, bytes_of(stream)?);
+        let needed = u32::try_from(stream.len()?.div_ceil(DATA_SIZE_U64)).unwrap_or(u32::MAX);
+        for index in needed..stream.count()? {
+            stream.wind(index)?;
+            if let Some(data) = stream.data()? {
+                self.beyond.entry(identity).or_default().extend_from_slice(&data[..]);
+            }
+        }
+        Ok(())
+    }
+
+    fn note_names(&mut self, archive: &Archive) -> Result<(), Error> {
+        let names = archive.names();
         let mut waiting = vec![(InodeNumber::ROOT, Vec::new())];
         while let Some((directory, path)) = waiting.pop() {
-            let names = archive.names();
-            for Entry { name, inode, kind } in names.list(directory, None, usize::MAX)? {
+            for Entry { name, inode: number, kind } in names.list(directory, None, usize::MAX)? {
                 let path = [&path[..], b"/", &name[..]].concat();
-                let stream = names.inode(inode)?.and_then(|inode| inode.stream);
-                content.names.insert(path.clone(), stream);
+                if let Some(inode) = names.inode(number)? {
+                    self.nodes.insert(number, Node::of(inode));
+                }
+                self.names.insert(path.clone(), number);
                 if kind == EntryType::Directory {
-                    waiting.push((inode, path));
+                    waiting.push((number, path));
                 }
             }
         }
-        Ok(content)
+        Ok(())
     }
 }
 

@@ -96,15 +96,19 @@ fn check_poisoned(case: &Case<'_>, world: &mut World) -> Outcome<()> {
     let Some(archive) = world.opened() else { return Ok(()) };
     let before = world.disk.log().len();
     let allowed = world.allowed();
-    let is_there = |identity: &&Uuid| allowed.iter().all(|it| it.streams.contains_key(*identity));
+    let has_bytes = |identity: &&Uuid| {
+        let bytes = |content: &Content| content.streams.get(*identity).map_or(0, Vec::len);
+        allowed.iter().all(|content| bytes(content) > 0)
+    };
     let mut calls: Vec<(&str, Result<()>)> = vec![
         ("commit", archive.set_metadata(b"more").and_then(|()| archive.commit())),
         ("new stream", archive.new_stream().and_then(|mut stream| stream.append(&[1; 9000]))),
         ("rollback", archive.rollback()),
         ("commit again", archive.commit()),
     ];
-    // That a stream is gone may be told from memory; the failure may have come after the commit that deleted it.
-    if let Some(&identity) = allowed[0].streams.keys().find(is_there) {
+    // That a stream is gone or empty may be told from memory; the failure may have come after the commit that made it
+    // so.
+    if let Some(&identity) = allowed[0].streams.keys().find(has_bytes) {
         calls.push(("read", archive.read_stream(identity).and_then(|stream| read_one(&stream))));
     }
     for (call, outcome) in calls {
@@ -189,22 +193,35 @@ pub fn lies_are_noticed(beginning: &Beginning, operations: &[Operation]) -> Outc
         [DiskFault::WriteIsLost, DiskFault::WriteIsMisplaced(9), DiskFault::WriteIsMisplaced(3)]
     {
         for number in 0.. {
-            let case = Case { beginning, operations, fault, number };
-            let mut world = case.begin();
-            let outcome = world.run(operations);
-            if !world.disk.all_fired() {
-                break;
-            }
-            // Met while working: the handle says so, and the commits before are what is left, or are damaged.
-            noticed += u64::from(outcome.is_err());
-            match verified(&world.disk.medium()) {
-                Ok(found) if world.allowed().contains(&found) => harmless += 1,
-                Ok(found) => return Err(case.broken(format!("found {found:?}"))),
-                Err(_) => noticed += 1,
-            }
+            let Some(found) = lie_is_noticed(beginning, operations, fault, number)? else { break };
+            harmless += found.0;
+            noticed += found.1;
         }
     }
     Ok((harmless, noticed))
+}
+
+/// Loses or misplaces one write, as [`lies_are_noticed`] does with each: returns how often it was harmless and how
+/// often an error. `None` if there are not so many writes.
+pub fn lie_is_noticed(
+    beginning: &Beginning,
+    operations: &[Operation],
+    fault: DiskFault,
+    number: u64,
+) -> Outcome<Option<(u64, u64)>> {
+    let case = Case { beginning, operations, fault, number };
+    let mut world = case.begin();
+    let outcome = world.run(operations);
+    if !world.disk.all_fired() {
+        return Ok(None);
+    }
+    // Met while working: the handle says so, and the commits before are what is left, or are damaged.
+    let noticed = u64::from(outcome.is_err());
+    match verified(&world.disk.medium()) {
+        Ok(found) if world.allowed().contains(&found) => Ok(Some((1, noticed))),
+        Ok(found) => Err(case.broken(format!("found {found:?}"))),
+        Err(_) => Ok(Some((0, noticed + 1))),
+    }
 }
 
 /// Lets bits rot in a closed archive: one copy of a header or meta slot is repaired and reported, both copies of

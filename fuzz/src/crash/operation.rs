@@ -8,9 +8,7 @@ use ar7_registry::{Archive, Error, Result};
 use uuid::Uuid;
 
 use super::content::Content;
-
-/// The directory that every world has.
-pub(super) const DIRECTORY: &[u8] = b"d";
+use super::{naming, streams};
 
 /// Something that is done to an archive. Streams and names are chosen by number, counted in their order and round
 /// again; where there is none to choose, nothing is done.
@@ -57,6 +55,96 @@ pub enum Operation {
         from: u32,
         /// The new name's number.
         to: u8,
+    },
+    /// Adds a block to the end of a stream, as its cursor does.
+    Push {
+        /// The stream's number.
+        stream: u32,
+        /// Whether the stream's length is to count it, and what is before it.
+        is_counted: bool,
+    },
+    /// Removes the last block of a stream, as its cursor does.
+    Pop {
+        /// The stream's number.
+        stream: u32,
+    },
+    /// Changes a byte of a block that the cursor has moved to, also beyond the stream's end.
+    SetData {
+        /// The stream's number.
+        stream: u32,
+        /// The block's number.
+        block: u32,
+        /// Where in the block.
+        at: u32,
+    },
+    /// Opens a stream as a file, seeks and writes, also beyond the end.
+    WriteFile {
+        /// The stream's number.
+        stream: u32,
+        /// Where.
+        offset: u32,
+        /// Number of bytes.
+        length: u32,
+    },
+    /// Opens a stream as a file and sets its length.
+    SetFileLength {
+        /// The stream's number.
+        stream: u32,
+        /// The length in bytes.
+        length: u32,
+    },
+    /// Makes a directory.
+    Directory {
+        /// The number of the directory that it comes into.
+        inside: u32,
+        /// The name's number.
+        name: u8,
+    },
+    /// Makes a file, with a stream if it is not empty.
+    File {
+        /// The number of the directory that it comes into.
+        inside: u32,
+        /// The name's number.
+        name: u8,
+        /// Number of bytes.
+        length: u32,
+    },
+    /// Gives what is no directory one more name.
+    Link {
+        /// The number of a name that it has.
+        from: u32,
+        /// The number of the directory that the name comes into.
+        inside: u32,
+        /// The name's number.
+        name: u8,
+    },
+    /// Makes a symbolic link.
+    Symlink {
+        /// The number of the directory that it comes into.
+        inside: u32,
+        /// The name's number.
+        name: u8,
+        /// Length of the target in bytes.
+        length: u32,
+    },
+    /// Moves a name, of a directory too, to where none is yet.
+    Move {
+        /// The number of the name among all.
+        from: u32,
+        /// The number of the directory that it comes into.
+        inside: u32,
+        /// The name's number.
+        name: u8,
+    },
+    /// Removes a name, unless it is that of a directory with something in it.
+    Remove {
+        /// The number of the name among all.
+        name: u32,
+    },
+    /// Removes a name and everything below it.
+    RemoveTree {
+        /// The number of the name among all.
+        name: u32,
     },
     /// Sets the metadata.
     Meta(u8),
@@ -109,32 +197,52 @@ impl Operation {
     /// Changes an archive and the model of what its transaction holds. `Commit` and what comes after it in the
     /// list are not for here. After an error the archive is as before, or unusable; the model is as before.
     pub(crate) fn change(self, archive: &Archive, model: &mut Content, byte: u8) -> Result<()> {
+        let bytes = |length| vec![byte; usize_of(length)];
         match self {
             Operation::Create { length, name } => {
-                create(archive, model, &vec![byte; usize_of(length)], name)
+                naming::create(archive, model, &bytes(length), name)
             }
             Operation::Append { stream, length } => {
-                let Some(identity) = chosen(model, stream) else { return Ok(()) };
-                let offset = model.streams[&identity].len();
-                write(archive, model, identity, offset, &vec![byte; usize_of(length)])
+                streams::write(archive, model, stream, u32::MAX, &bytes(length))
             }
             Operation::Overwrite { stream, offset, length } => {
-                let Some(identity) = chosen(model, stream) else { return Ok(()) };
-                let offset = usize_of(offset).min(model.streams[&identity].len());
-                write(archive, model, identity, offset, &vec![byte; usize_of(length)])
+                streams::write(archive, model, stream, offset, &bytes(length))
             }
             Operation::Truncate { stream, length } => {
-                let Some(identity) = chosen(model, stream) else { return Ok(()) };
-                let mut stream = archive.open_stream(identity)?;
-                stream.set_len(length.into())?;
-                stream.close()?;
-                tell_size(archive, model, identity, length.into())?;
-                let bytes = model.streams.get_mut(&identity).expect("it was chosen");
-                bytes.resize(usize_of(length), 0);
-                Ok(())
+                streams::set_length(archive, model, stream, length)
             }
-            Operation::Delete { stream } => delete(archive, model, stream),
-            Operation::Rename { from, to } => rename(archive, model, from, to),
+            Operation::Delete { stream } => naming::delete(archive, model, stream),
+            Operation::Rename { from, to } => naming::rename(archive, model, from, to),
+            Operation::Push { stream, is_counted } => {
+                streams::push(archive, model, stream, is_counted, byte)
+            }
+            Operation::Pop { stream } => streams::pop(archive, model, stream),
+            Operation::SetData { stream, block, at } => {
+                streams::set_data(archive, model, stream, (block, at), byte)
+            }
+            Operation::WriteFile { stream, offset, length } => {
+                streams::write_file(archive, model, stream, offset, &bytes(length))
+            }
+            Operation::SetFileLength { stream, length } => {
+                streams::set_file_length(archive, model, stream, length)
+            }
+            Operation::Directory { inside, name } => {
+                naming::add_directory(archive, model, inside, name)
+            }
+            Operation::File { inside, name, length } => {
+                naming::put_file(archive, model, inside, name, &bytes(length))
+            }
+            Operation::Link { from, inside, name } => {
+                naming::link(archive, model, from, inside, name)
+            }
+            Operation::Symlink { inside, name, length } => {
+                naming::symlink(archive, model, inside, name, &bytes(length))
+            }
+            Operation::Move { from, inside, name } => {
+                naming::move_name(archive, model, from, inside, name)
+            }
+            Operation::Remove { name } => naming::remove(archive, model, name),
+            Operation::RemoveTree { name } => naming::remove_tree(archive, model, name),
             Operation::Meta(meta) => {
                 archive.set_metadata(&[meta, byte])?;
                 model.metadata = vec![meta, byte];
@@ -149,112 +257,16 @@ impl Operation {
     }
 }
 
-fn create(archive: &Archive, model: &mut Content, bytes: &[u8], name: Option<u8>) -> Result<()> {
-    let mut stream = archive.new_stream()?;
-    stream.append(bytes)?;
-    let identity = stream.identity();
-    stream.close()?;
-    let path = name.map(path).filter(|path| !model.names.contains_key(path));
-    if let Some(path) = &path {
-        let (directory, name) = split(path);
-        let directory = archive.names().resolve(directory)?.inode;
-        let size = u64::try_from(bytes.len()).expect("a length in memory");
-        archive.names().add_file(directory, name, attributes(), Some(identity), size)?;
-    }
-    if let Some(path) = path {
-        model.names.insert(path, Some(identity));
-    }
-    model.streams.insert(identity, bytes.to_vec());
-    Ok(())
-}
-
-fn write(
-    archive: &Archive,
-    model: &mut Content,
-    identity: Uuid,
-    offset: usize,
-    new: &[u8],
-) -> Result<()> {
-    if new.is_empty() {
-        return Ok(());
-    }
-    let mut stream = archive.open_stream(identity)?;
-    stream.write_at(u64::try_from(offset).expect("an offset in memory"), new)?;
-    stream.close()?;
-    let end = offset + new.len();
-    let length = end.max(model.streams[&identity].len());
-    tell_size(archive, model, identity, u64::try_from(length).expect("a length in memory"))?;
-    let bytes = model.streams.get_mut(&identity).expect("it was chosen");
-    bytes.resize(length, 0);
-    bytes[offset..end].copy_from_slice(new);
-    Ok(())
-}
-
-/// A file's inode says how long its stream is.
-pub(crate) fn tell_size(
-    archive: &Archive,
-    model: &Content,
-    identity: Uuid,
-    size: u64,
-) -> Result<()> {
-    let named = model.names.iter().find(|(_, stream)| **stream == Some(identity));
-    let Some((path, _)) = named else { return Ok(()) };
-    let inode = archive.names().resolve(path)?.inode;
-    archive.names().replace_content(inode, Some(identity), size, attributes())
-}
-
-fn delete(archive: &Archive, model: &mut Content, stream: u32) -> Result<()> {
-    let Some(identity) = chosen(model, stream) else { return Ok(()) };
-    let named = model.names.iter().find(|(_, stream)| **stream == Some(identity));
-    if let Some(path) = named.map(|(path, _)| path.clone()) {
-        let (directory, name) = split(&path);
-        let directory = archive.names().resolve(directory)?.inode;
-        archive.names().remove(directory, name)?;
-        model.names.remove(&path);
-    } else {
-        let deleted = archive.delete_stream(identity)?;
-        assert!(deleted, "the stream is there");
-    }
-    model.streams.remove(&identity);
-    Ok(())
-}
-
-fn rename(archive: &Archive, model: &mut Content, from: u32, to: u8) -> Result<()> {
-    let files: Vec<&Vec<u8>> =
-        model.names.iter().filter(|(_, stream)| stream.is_some()).map(|(path, _)| path).collect();
-    let Some(from) = nth(&files, from).map(|path| (*path).clone()) else { return Ok(()) };
-    let to = path(to);
-    if from == to {
-        return Ok(());
-    }
-    let names = archive.names();
-    let inode_of = |path: &[u8]| names.resolve(path).map(|entry| entry.inode);
-    let (old, new) = (split(&from), split(&to));
-    names.rename((inode_of(old.0)?, old.1), (inode_of(new.0)?, new.1), true)?;
-    let stream = model.names.remove(&from).expect("it was chosen");
-    if let Some(Some(replaced)) = model.names.insert(to, stream) {
-        model.streams.remove(&replaced);
-    }
-    Ok(())
-}
-
-/// The path of a name's number: every other one lies in the directory.
-pub(super) fn path(name: u8) -> Vec<u8> {
-    let directory = if name.is_multiple_of(2) { [b"/", DIRECTORY].concat() } else { Vec::new() };
-    [&directory[..], b"/", format!("name {name}").as_bytes()].concat()
-}
-
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    let at = path.iter().rposition(|&byte| byte == b'/').expect("paths begin with a slash");
-    (&path[..at], &path[at + 1..])
-}
-
-fn chosen(model: &Content, number: u32) -> Option<Uuid> {
-    let all: Vec<Uuid> = model.streams.keys().copied().collect();
+/// The stream of this number, of those that are no target of a symbolic link: that one is written once.
+pub(super) fn chosen(model: &Content, number: u32) -> Option<Uuid> {
+    let links = model.nodes.values().filter(|node| node.kind == EntryType::Symlink);
+    let targets: Vec<Uuid> = links.filter_map(|node| node.stream).collect();
+    let all: Vec<Uuid> =
+        model.streams.keys().filter(|identity| !targets.contains(identity)).copied().collect();
     nth(&all, number).copied()
 }
 
-fn nth<T>(all: &[T], number: u32) -> Option<&T> {
+pub(super) fn nth<T>(all: &[T], number: u32) -> Option<&T> {
     usize_of(number).checked_rem(all.len()).map(|at| &all[at])
 }
 
@@ -269,15 +281,6 @@ pub(super) fn is_full(error: &Error) -> bool {
         error,
         Error::Engine(ar7_engine::Error::NoSpace { .. } | ar7_engine::Error::Full { .. })
     )
-}
-
-/// Makes the directory of every world.
-pub(crate) fn make_directory(archive: &Archive, model: &mut Content) -> Result<()> {
-    let root = archive.names().resolve(b"")?;
-    assert_eq!(root.kind, EntryType::Directory, "the root is a directory");
-    archive.names().make_directory(root.inode, DIRECTORY, attributes())?;
-    model.names.insert([b"/", DIRECTORY].concat(), None);
-    Ok(())
 }
 
 pub(super) fn usize_of(number: u32) -> usize {

@@ -9,7 +9,8 @@ use ar7_engine::store::{Access, OpenOptions, RekeyOptions};
 use ar7_registry::{Archive, CreateOptions, Error, Result};
 
 use super::content::Content;
-use super::operation::{Operation, is_full, make_directory};
+use super::naming::make_directory;
+use super::operation::{Operation, is_full};
 
 /// The secret of every world.
 pub(super) fn secret() -> Secret {

@@ -10,7 +10,7 @@ use ar7_engine::store::{Access, OpenOptions};
 use ar7_registry::{Archive, CreateOptions, Finding, Receipt, Result, Subject};
 
 use super::forge::Forger;
-use crate::crash::{Content, Operation, attributes, make_directory, tell_size};
+use crate::crash::{Content, Operation, add_empty_file, make_directory, tell_size};
 
 /// Which kind of archive is attacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -385,11 +385,8 @@ impl Maker {
         make_directory(&self.archive(), &mut self.content).expect("a directory");
         // Empty files whose names can be forged into ones that are none, and that sort as they do.
         for name in ["\u{1}", "-", ".-", "a0b"] {
-            let archive = self.archive();
-            let root = archive.names().resolve(b"").expect("the root").inode;
-            let added = archive.names().add_file(root, name.as_bytes(), attributes(), None, 0);
-            added.expect("an empty file");
-            self.content.names.insert(format!("/{name}").into_bytes(), None);
+            let path = format!("/{name}").into_bytes();
+            add_empty_file(&self.archive(), &mut self.content, path).expect("an empty file");
         }
         self.change(&[
             Operation::Create { length: 100, name: Some(11) },
@@ -459,7 +456,7 @@ impl Maker {
         stream.close().expect("closed");
         self.content.streams.get_mut(&identity).expect("it is there").extend(bytes);
         let size = u64::try_from(self.content.streams[&identity].len()).expect("a length");
-        tell_size(&archive, &self.content, identity, size).expect("its size");
+        tell_size(&archive, &mut self.content, identity, size).expect("its size");
         self.commit();
     }
 

@@ -1,0 +1,329 @@
+//! What is done to names: the same to an archive and to the model of what it holds.
+
+use ar7_registry::names::Names;
+use ar7_registry::records::{EntryType, InodeNumber};
+use ar7_registry::{Archive, Error, Result};
+use uuid::Uuid;
+
+use super::content::{Content, Node};
+use super::operation::{attributes, chosen, nth};
+
+/// The directory that every world begins with.
+const DIRECTORY: &[u8] = b"d";
+
+/// Makes the directory that every world begins with.
+pub(crate) fn make_directory(archive: &Archive, model: &mut Content) -> Result<()> {
+    let root = archive.names().resolve(b"")?;
+    assert_eq!(root.kind, EntryType::Directory, "the root is a directory");
+    add(archive, model, [b"/", DIRECTORY].concat(), Node::new(EntryType::Directory))
+}
+
+/// Makes a file without bytes, at a path that is free.
+pub(crate) fn add_empty_file(archive: &Archive, model: &mut Content, path: Vec<u8>) -> Result<()> {
+    add(archive, model, path, Node::new(EntryType::File))
+}
+
+/// Makes a stream, and a file of it if the name is free.
+pub(super) fn create(
+    archive: &Archive,
+    model: &mut Content,
+    bytes: &[u8],
+    name: Option<u8>,
+) -> Result<()> {
+    let path = name.map(path).filter(|path| is_free(model, path));
+    let identity = new_stream(archive, bytes)?;
+    if let Some(path) = path {
+        add(archive, model, path, file_of(identity, bytes))?;
+    }
+    model.streams.insert(identity, bytes.to_vec());
+    Ok(())
+}
+
+pub(super) fn add_directory(
+    archive: &Archive,
+    model: &mut Content,
+    inside: u32,
+    name: u8,
+) -> Result<()> {
+    let Some(path) = free_path(model, inside, name) else { return Ok(()) };
+    add(archive, model, path, Node::new(EntryType::Directory))
+}
+
+pub(super) fn put_file(
+    archive: &Archive,
+    model: &mut Content,
+    inside: u32,
+    name: u8,
+    bytes: &[u8],
+) -> Result<()> {
+    let Some(path) = free_path(model, inside, name) else { return Ok(()) };
+    if bytes.is_empty() {
+        return add_empty_file(archive, model, path);
+    }
+    let identity = new_stream(archive, bytes)?;
+    add(archive, model, path, file_of(identity, bytes))?;
+    model.streams.insert(identity, bytes.to_vec());
+    Ok(())
+}
+
+pub(super) fn link(
+    archive: &Archive,
+    model: &mut Content,
+    from: u32,
+    inside: u32,
+    name: u8,
+) -> Result<()> {
+    let kind = |number: &InodeNumber| model.nodes[number].kind;
+    let linkable = model.names.iter().filter(|(_, number)| kind(number) != EntryType::Directory);
+    let linkable: Vec<&Vec<u8>> = linkable.map(|(path, _)| path).collect();
+    let Some(from) = nth(&linkable, from).copied() else { return Ok(()) };
+    let Some(path) = free_path(model, inside, name) else { return Ok(()) };
+    let names = archive.names();
+    let number = names.resolve(from)?.inode;
+    let (directory, name) = place(&names, &path)?;
+    names.add_link(directory, name, number)?;
+    let number = model.names[from];
+    model.nodes.get_mut(&number).expect("a name names something").links += 1;
+    model.names.insert(path, number);
+    Ok(())
+}
+
+pub(super) fn symlink(
+    archive: &Archive,
+    model: &mut Content,
+    inside: u32,
+    name: u8,
+    target: &[u8],
+) -> Result<()> {
+    let Some(path) = free_path(model, inside, name) else { return Ok(()) };
+    let target = Some(target.to_vec());
+    add(archive, model, path, Node { target, ..Node::new(EntryType::Symlink) })
+}
+
+/// Removes a name. Who asks that of a directory with something in it is refused.
+pub(super) fn remove(archive: &Archive, model: &mut Content, name: u32) -> Result<()> {
+    let Some(path) = any_name(model, name) else { return Ok(()) };
+    let names = archive.names();
+    let (directory, name) = place(&names, &path)?;
+    let is_empty = below(model, &path).len() == 1;
+    match names.remove(directory, name) {
+        Err(Error::NotEmpty { .. }) if !is_empty => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => {
+            assert!(is_empty, "a directory with something in it is gone");
+            forget_name(model, &path);
+            Ok(())
+        }
+    }
+}
+
+pub(super) fn remove_tree(archive: &Archive, model: &mut Content, name: u32) -> Result<()> {
+    let Some(path) = any_name(model, name) else { return Ok(()) };
+    let names = archive.names();
+    let (directory, name) = place(&names, &path)?;
+    let gone = names.remove_tree(directory, name, None, &mut |_| true)?;
+    let expected = below(model, &path);
+    assert_eq!(usize::try_from(gone), Ok(expected.len()), "names that are gone");
+    for path in expected {
+        forget_name(model, &path);
+    }
+    Ok(())
+}
+
+/// Deletes a stream, with every name that it has.
+pub(super) fn delete(archive: &Archive, model: &mut Content, stream: u32) -> Result<()> {
+    let Some(identity) = chosen(model, stream) else { return Ok(()) };
+    let is_its = |number: &InodeNumber| model.nodes[number].stream == Some(identity);
+    let named = model.names.iter().filter(|(_, number)| is_its(number));
+    let named: Vec<Vec<u8>> = named.map(|(path, _)| path.clone()).collect();
+    let names = archive.names();
+    for path in &named {
+        let (directory, name) = place(&names, path)?;
+        names.remove(directory, name)?;
+    }
+    if named.is_empty() {
+        let deleted = archive.delete_stream(identity)?;
+        assert!(deleted, "the stream is there");
+        forget_stream(model, identity);
+    }
+    for path in &named {
+        forget_name(model, path);
+    }
+    Ok(())
+}
+
+/// Gives a file another name; what is no directory and has that name goes.
+pub(super) fn rename(archive: &Archive, model: &mut Content, from: u32, to: u8) -> Result<()> {
+    let has_stream = |number: &InodeNumber| model.nodes[number].stream.is_some();
+    let files = model.names.iter().filter(|(_, number)| has_stream(number));
+    let files: Vec<&Vec<u8>> = files.map(|(path, _)| path).collect();
+    let Some(from) = nth(&files, from).map(|path| (*path).clone()) else { return Ok(()) };
+    let to = path(to);
+    let is_possible = is_directory(model, split(&to).0) && !is_directory(model, &to);
+    if from == to || !is_possible {
+        return Ok(());
+    }
+    let names = archive.names();
+    names.rename(place(&names, &from)?, place(&names, &to)?, true)?;
+    if model.names.get(&to) == model.names.get(&from) {
+        // Two names of one file: the old one goes, and that is all.
+        forget_name(model, &from);
+        return Ok(());
+    }
+    if model.names.contains_key(&to) {
+        forget_name(model, &to);
+    }
+    let number = model.names.remove(&from).expect("it was chosen");
+    model.names.insert(to, number);
+    Ok(())
+}
+
+/// Moves a name with everything below it. Who asks that of a directory into itself is refused.
+pub(super) fn move_name(
+    archive: &Archive,
+    model: &mut Content,
+    from: u32,
+    inside: u32,
+    name: u8,
+) -> Result<()> {
+    let Some(from) = any_name(model, from) else { return Ok(()) };
+    let Some(to) = free_path(model, inside, name) else { return Ok(()) };
+    let names = archive.names();
+    let moving = below(model, &from);
+    let is_inside = moving.iter().any(|path| path == split(&to).0);
+    match names.rename(place(&names, &from)?, place(&names, &to)?, false) {
+        Err(Error::IntoItself { .. }) if is_inside => return Ok(()),
+        outcome => outcome?,
+    }
+    assert!(!is_inside, "a directory is inside itself");
+    for path in moving {
+        let number = model.names.remove(&path).expect("it was listed");
+        model.names.insert([&to[..], &path[from.len()..]].concat(), number);
+    }
+    Ok(())
+}
+
+/// A stream is gone.
+fn forget_stream(model: &mut Content, identity: Uuid) {
+    model.streams.remove(&identity);
+    model.beyond.remove(&identity);
+}
+
+/// A name is gone, and with the last one what it named.
+fn forget_name(model: &mut Content, path: &[u8]) {
+    let number = model.names.remove(path).expect("a name that is there");
+    let node = model.nodes.get_mut(&number).expect("a name names something");
+    node.links -= 1;
+    if node.links == 0 {
+        let stream = node.stream;
+        model.nodes.remove(&number);
+        if let Some(identity) = stream {
+            forget_stream(model, identity);
+        }
+    }
+}
+
+fn new_stream(archive: &Archive, bytes: &[u8]) -> Result<Uuid> {
+    let mut stream = archive.new_stream()?;
+    stream.append(bytes)?;
+    let identity = stream.identity();
+    stream.close()?;
+    Ok(identity)
+}
+
+fn file_of(identity: Uuid, bytes: &[u8]) -> Node {
+    Node { size: size_of(bytes), stream: Some(identity), ..Node::new(EntryType::File) }
+}
+
+fn size_of(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).expect("a length in memory")
+}
+
+/// Adds something new, at a path that is free.
+fn add(archive: &Archive, model: &mut Content, path: Vec<u8>, node: Node) -> Result<()> {
+    let names = archive.names();
+    let (directory, name) = place(&names, &path)?;
+    let number = match node.kind {
+        EntryType::Directory => names.make_directory(directory, name, attributes())?,
+        EntryType::File => names.add_file(directory, name, attributes(), node.stream, node.size)?,
+        EntryType::Symlink => {
+            let target = node.target.as_deref().unwrap_or_default();
+            names.add_symlink(directory, name, attributes(), target)?
+        }
+    };
+    let node = if node.kind == EntryType::Symlink {
+        let inode = names.inode(number)?.expect("an inode that was just made");
+        placed_target(model, node, inode.stream)
+    } else {
+        node
+    };
+    assert!(model.nodes.insert(number, node).is_none(), "a number comes twice");
+    model.names.insert(path, number);
+    Ok(())
+}
+
+/// A link whose target, if it is long, is in a stream that the archive has made.
+fn placed_target(model: &mut Content, node: Node, stream: Option<Uuid>) -> Node {
+    let target = node.target.unwrap_or_default();
+    let size = size_of(&target);
+    let target = match stream {
+        Some(identity) => {
+            model.streams.insert(identity, target);
+            None
+        }
+        None => Some(target),
+    };
+    Node { size, stream, target, ..node }
+}
+
+/// The path of a name's number: every other one lies in the directory.
+fn path(name: u8) -> Vec<u8> {
+    let directory = if name.is_multiple_of(2) { [b"/", DIRECTORY].concat() } else { Vec::new() };
+    named_in(&directory, name)
+}
+
+fn named_in(directory: &[u8], name: u8) -> Vec<u8> {
+    [directory, b"/", format!("name {name}").as_bytes()].concat()
+}
+
+/// The path of a name in the directory of this number, the root being one; none if it is taken.
+fn free_path(model: &Content, inside: u32, name: u8) -> Option<Vec<u8>> {
+    let directories = model.names.keys().filter(|path| is_directory(model, path));
+    let all: Vec<&[u8]> = [&b""[..]].into_iter().chain(directories.map(Vec::as_slice)).collect();
+    let path = named_in(nth(&all, inside)?, name);
+    is_free(model, &path).then_some(path)
+}
+
+fn any_name(model: &Content, number: u32) -> Option<Vec<u8>> {
+    let all: Vec<&Vec<u8>> = model.names.keys().collect();
+    nth(&all, number).map(|path| (*path).clone())
+}
+
+/// Whether something can be given this path: the directory is there, and the name is not.
+fn is_free(model: &Content, path: &[u8]) -> bool {
+    is_directory(model, split(path).0) && !model.names.contains_key(path)
+}
+
+fn is_directory(model: &Content, path: &[u8]) -> bool {
+    let kind = |number: &InodeNumber| model.nodes[number].kind;
+    path.is_empty() || model.names.get(path).map(kind) == Some(EntryType::Directory)
+}
+
+/// A path and all below it.
+fn below(model: &Content, path: &[u8]) -> Vec<Vec<u8>> {
+    let is_below = |known: &&Vec<u8>| {
+        known.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+    };
+    model.names.keys().filter(is_below).cloned().collect()
+}
+
+/// The directory of a path, as the archive has it, and the name in it.
+fn place<'a>(names: &Names<'_>, path: &'a [u8]) -> Result<(InodeNumber, &'a [u8])> {
+    let (directory, name) = split(path);
+    Ok((names.resolve(directory)?.inode, name))
+}
+
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    let at = path.iter().rposition(|&byte| byte == b'/').expect("paths begin with a slash");
+    (&path[..at], &path[at + 1..])
+}

@@ -1,0 +1,249 @@
+//! What is done to the bytes and blocks of a stream: the same to an archive and to the model of what it holds.
+
+use std::io::{self, Seek, SeekFrom, Write};
+use std::ops::Range;
+
+use ar7_engine::format::{Block, DATA_SIZE};
+use ar7_registry::{Archive, Error, Mode, Result, StreamFile};
+use uuid::Uuid;
+
+use super::content::Content;
+use super::operation::{attributes, chosen, usize_of};
+
+/// Writes bytes at an offset, or at the end if that is before it.
+pub(super) fn write(
+    archive: &Archive,
+    model: &mut Content,
+    stream: u32,
+    offset: u32,
+    new: &[u8],
+) -> Result<()> {
+    let Some(identity) = chosen(model, stream) else { return Ok(()) };
+    if new.is_empty() {
+        return Ok(());
+    }
+    let offset = usize_of(offset).min(model.streams[&identity].len());
+    let mut stream = archive.open_stream(identity)?;
+    stream.write_at(bytes_u64(offset), new)?;
+    stream.close()?;
+    let mut blocks = Blocks::of(model, identity);
+    blocks.write(offset, new);
+    blocks.put(archive, model, identity)
+}
+
+/// Writes bytes at an offset of a file; a gap before it reads as zeros.
+pub(super) fn write_file(
+    archive: &Archive,
+    model: &mut Content,
+    stream: u32,
+    offset: u32,
+    new: &[u8],
+) -> Result<()> {
+    let Some(identity) = chosen(model, stream) else { return Ok(()) };
+    let mut file = StreamFile::open(archive, identity, Mode::parse("r+")?)?;
+    let sought = file.seek(SeekFrom::Start(offset.into()));
+    sought.and_then(|_| file.write_all(new)).map_err(own_error)?;
+    file.close()?;
+    let mut blocks = Blocks::of(model, identity);
+    blocks.write(usize_of(offset), new);
+    blocks.put(archive, model, identity)
+}
+
+pub(super) fn set_length(
+    archive: &Archive,
+    model: &mut Content,
+    stream: u32,
+    length: u32,
+) -> Result<()> {
+    let Some(identity) = chosen(model, stream) else { return Ok(()) };
+    let mut stream = archive.open_stream(identity)?;
+    stream.set_len(length.into())?;
+    stream.close()?;
+    let mut blocks = Blocks::of(model, identity);
+    blocks.set_length(usize_of(length));
+    blocks.put(archive, model, identity)
+}
+
+pub(super) fn set_file_length(
+    archive: &Archive,
+    model: &mut Content,
+    stream: u32,
+    length: u32,
+) -> Result<()> {
+    let Some(identity) = chosen(model, stream) else { return Ok(()) };
+    let mut file = StreamFile::open(archive, identity, Mode::parse("r+")?)?;
+    file.set_len(length.into())?;
+    file.close()?;
+    let mut blocks = Blocks::of(model, identity);
+    blocks.set_length(usize_of(length));
+    blocks.put(archive, model, identity)
+}
+
+/// Adds a block of `byte`. If it is counted, so is all that lies beyond the end before it.
+pub(super) fn push(
+    archive: &Archive,
+    model: &mut Content,
+    stream: u32,
+    is_counted: bool,
+    byte: u8,
+) -> Result<()> {
+    let Some(identity) = chosen(model, stream) else { return Ok(()) };
+    let mut blocks = Blocks::of(model, identity);
+    let mut stream = archive.open_stream(identity)?;
+    let border = blocks.border();
+    // What the last block holds beyond the end is not known here, and is made to be zeros.
+    if is_counted && border > blocks.length {
+        stream.set_len(bytes_u64(border))?;
+        blocks.set_length(border);
+    }
+    let mut block = Block::blank();
+    block.data.fill(byte);
+    stream.push(&block)?;
+    blocks.bytes.extend([byte; DATA_SIZE]);
+    if is_counted {
+        let more = blocks.bytes.len() - blocks.length;
+        stream.adjust_length(i64::try_from(more).expect("a small stream"))?;
+        blocks.length = blocks.bytes.len();
+    }
+    stream.close()?;
+    blocks.put(archive, model, identity)
+}
+
+pub(super) fn pop(archive: &Archive, model: &mut Content, stream: u32) -> Result<()> {
+    let Some(identity) = chosen(model, stream) else { return Ok(()) };
+    let mut blocks = Blocks::of(model, identity);
+    let mut stream = archive.open_stream(identity)?;
+    let popped = stream.pop()?;
+    stream.close()?;
+    let Some(last) = blocks.count().checked_sub(1) else {
+        assert!(popped.is_none(), "the last block of an empty stream");
+        return Ok(());
+    };
+    blocks.check(last, popped.as_ref().map(|block| &block.data[..]));
+    blocks.bytes.truncate(last * DATA_SIZE);
+    blocks.length = blocks.length.min(blocks.bytes.len());
+    blocks.put(archive, model, identity)
+}
+
+/// Changes one byte of one block, each chosen by a number.
+pub(super) fn set_data(
+    archive: &Archive,
+    model: &mut Content,
+    stream: u32,
+    (block, at): (u32, u32),
+    byte: u8,
+) -> Result<()> {
+    let Some(identity) = chosen(model, stream) else { return Ok(()) };
+    let mut blocks = Blocks::of(model, identity);
+    let Some(index) = usize_of(block).checked_rem(blocks.count()) else { return Ok(()) };
+    let at = usize_of(at) % DATA_SIZE;
+    let mut stream = archive.open_stream(identity)?;
+    stream.wind(u32::try_from(index).expect("a small stream"))?;
+    let data = stream.data_mut()?;
+    blocks.check(index, data.as_deref().map(|data| &data[..]));
+    if let Some(data) = data {
+        data[at] = byte;
+    }
+    stream.save(false)?;
+    stream.close()?;
+    blocks.bytes[index * DATA_SIZE + at] = byte;
+    blocks.put(archive, model, identity)
+}
+
+/// A file's inode says how long its stream is.
+pub(crate) fn tell_size(
+    archive: &Archive,
+    model: &mut Content,
+    identity: Uuid,
+    size: u64,
+) -> Result<()> {
+    let mut named = model.nodes.iter_mut();
+    let named = named.find(|(_, node)| node.stream == Some(identity));
+    let Some((&number, node)) = named else { return Ok(()) };
+    archive.names().replace_content(number, Some(identity), size, attributes())?;
+    node.size = size;
+    Ok(())
+}
+
+/// The blocks of a stream. What the last one that the length needs holds beyond the end stands here as zeros: it shows
+/// nowhere, since a stream that grows writes zeros there first.
+struct Blocks {
+    bytes: Vec<u8>,
+    length: usize,
+}
+
+impl Blocks {
+    fn of(model: &Content, identity: Uuid) -> Blocks {
+        let mut blocks = Blocks { bytes: model.streams[&identity].clone(), length: 0 };
+        blocks.length = blocks.bytes.len();
+        blocks.bytes.resize(blocks.border(), 0);
+        blocks.bytes.extend(model.beyond.get(&identity).into_iter().flatten());
+        blocks
+    }
+
+    /// Tells the file that it is another length if it is, and keeps the blocks in the model.
+    fn put(self, archive: &Archive, model: &mut Content, identity: Uuid) -> Result<()> {
+        tell_size(archive, model, identity, bytes_u64(self.length))?;
+        let border = self.border();
+        let Blocks { mut bytes, length } = self;
+        let beyond = bytes.split_off(border);
+        bytes.truncate(length);
+        model.streams.insert(identity, bytes);
+        model.beyond.remove(&identity);
+        if !beyond.is_empty() {
+            model.beyond.insert(identity, beyond);
+        }
+        Ok(())
+    }
+
+    fn count(&self) -> usize {
+        self.bytes.len() / DATA_SIZE
+    }
+
+    /// Where the blocks end that the length needs.
+    fn border(&self) -> usize {
+        self.length.next_multiple_of(DATA_SIZE)
+    }
+
+    /// What is added reads as zeros, also where blocks hold other bytes beyond the end.
+    fn set_length(&mut self, length: usize) {
+        let end = length.next_multiple_of(DATA_SIZE);
+        if length > self.length {
+            self.bytes[self.length..].fill(0);
+            self.bytes.resize(self.bytes.len().max(end), 0);
+        } else {
+            self.bytes.truncate(end);
+        }
+        self.length = length;
+    }
+
+    fn write(&mut self, offset: usize, new: &[u8]) {
+        if new.is_empty() {
+            return;
+        }
+        if offset > self.length {
+            self.set_length(offset);
+        }
+        let end = offset + new.len();
+        self.bytes.resize(self.bytes.len().max(end.next_multiple_of(DATA_SIZE)), 0);
+        self.bytes[offset..end].copy_from_slice(new);
+        self.length = self.length.max(end);
+    }
+
+    /// The data of a block is what is known of it.
+    fn check(&self, index: usize, data: Option<&[u8]>) {
+        let data = data.expect("a block that is there");
+        let Range { start, end } = index * DATA_SIZE..(index + 1) * DATA_SIZE;
+        let known = if start < self.border() { end.min(self.length) } else { end };
+        assert!(data[..known - start] == self.bytes[start..known], "the data of block {index}");
+    }
+}
+
+/// The error that an error of a file is made of.
+fn own_error(error: io::Error) -> Error {
+    error.downcast().unwrap_or_else(|other| panic!("an error that is none of an archive: {other}"))
+}
+
+fn bytes_u64(bytes: usize) -> u64 {
+    u64::try_from(bytes).expect("a length in memory")
+}
