@@ -1,5 +1,6 @@
 //! Opening: lock, unlock, choose, check, recover, and begin a session.
 
+use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -256,9 +257,12 @@ fn check_chosen(
     check_revision(header, slot)?;
     let expected_bytes = u64::from(slot.block_count) * BLOCK_SIZE_U64;
     let found_bytes = device.length_bytes()?;
-    let is_refused = found_bytes > expected_bytes && Mistake::GrownFileRefused.is_planted();
-    if found_bytes < expected_bytes || is_refused {
-        return Err(Error::Truncated { expected_bytes, found_bytes });
+    match found_bytes.cmp(&expected_bytes) {
+        Ordering::Equal => {}
+        Ordering::Greater if !Mistake::GrownFileRefused.is_planted() => {}
+        Ordering::Less | Ordering::Greater => {
+            return Err(Error::Truncated { expected_bytes, found_bytes });
+        }
     }
     let mut bytes = BlockBuffer::new();
     for block in slot.roots.iter().filter_map(|root| root.block) {
