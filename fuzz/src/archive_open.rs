@@ -5,13 +5,13 @@ use std::sync::OnceLock;
 use ar7_engine::crypto::KeyKind;
 use ar7_engine::device::MemoryDevice;
 use ar7_engine::format::{BLOCK_SIZE, Position, RESERVED_BLOCKS};
-use ar7_engine::store::{Access, OpenOptions};
+use ar7_engine::store::OpenOptions;
 use ar7_registry::{Archive, Result};
 
 use crate::choices::Choices;
 use crate::crash::Content;
 use crate::exercise::{Extent, exercise};
-use crate::golden::{Golden, goldens, secret};
+use crate::golden::{Golden, goldens, open_to_write, secret};
 
 /// Where the blocks end that are found by their place: the header and the meta slots.
 const META_END: usize = RESERVED_BLOCKS as usize * BLOCK_SIZE;
@@ -66,9 +66,7 @@ fn victims() -> &'static [(Victim, Victim)] {
 
 /// Changes the first byte of every stream where it lies.
 fn written_to(bytes: &[u8]) -> Result<Vec<u8>> {
-    let device = MemoryDevice::from_bytes(bytes);
-    let options = OpenOptions { access: Access::Write, ..OpenOptions::default() };
-    let archive = Archive::open_device(Box::new(device.clone()), &secret(), options)?;
+    let (device, archive) = open_to_write(bytes)?;
     for stored in archive.streams(None, usize::MAX)? {
         let mut stream = archive.open_stream(stored.record.identity)?;
         let mut first = [0];

@@ -88,10 +88,16 @@ pub(crate) fn crowded() -> &'static Golden {
     })
 }
 
-fn crowd(bytes: &[u8]) -> Result<Vec<u8>> {
+/// An archive of these bytes, open for writing, and where it is written.
+pub(crate) fn open_to_write(bytes: &[u8]) -> Result<(MemoryDevice, Archive)> {
     let device = MemoryDevice::from_bytes(bytes);
     let options = OpenOptions { access: Access::Write, ..OpenOptions::default() };
     let archive = Archive::open_device(Box::new(device.clone()), &secret(), options)?;
+    Ok((device, archive))
+}
+
+fn crowd(bytes: &[u8]) -> Result<Vec<u8>> {
+    let (device, archive) = open_to_write(bytes)?;
     let with_blocks = |count: usize| {
         let mut stream = archive.new_stream()?;
         stream.append(&vec![1; count * DATA_SIZE])?;

@@ -153,7 +153,7 @@ fn listed() -> Result<Listed> {
 
 /// The descriptions in a text: each stands in backquotes, and stands for one change, or for N if ` (N of them)` follows.
 fn descriptions(text: &str) -> Listed {
-    let mut parts = text.split('`').skip(1).peekable();
+    let mut parts = text.split('`').skip(1);
     let mut listed = Listed::new();
     while let Some(description) = parts.next() {
         let after = parts.next().unwrap_or_default();

@@ -31,12 +31,7 @@ pub(super) fn create(
     name: Option<u8>,
 ) -> Result<()> {
     let path = name.map(path).filter(|path| is_free(model, path));
-    let identity = new_stream(archive, bytes)?;
-    if let Some(path) = path {
-        add(archive, model, path, file_of(identity, bytes))?;
-    }
-    model.streams.insert(identity, bytes.to_vec());
-    Ok(())
+    add_stream(archive, model, path, bytes)
 }
 
 pub(super) fn add_directory(
@@ -60,10 +55,7 @@ pub(super) fn put_file(
     if bytes.is_empty() {
         return add_empty_file(archive, model, path);
     }
-    let identity = new_stream(archive, bytes)?;
-    add(archive, model, path, file_of(identity, bytes))?;
-    model.streams.insert(identity, bytes.to_vec());
-    Ok(())
+    add_stream(archive, model, Some(path), bytes)
 }
 
 pub(super) fn link(
@@ -223,16 +215,24 @@ fn forget_name(model: &mut Content, path: &[u8]) {
     }
 }
 
-fn new_stream(archive: &Archive, bytes: &[u8]) -> Result<Uuid> {
+/// Makes a stream, and a file of it if there is a path for one.
+fn add_stream(
+    archive: &Archive,
+    model: &mut Content,
+    path: Option<Vec<u8>>,
+    bytes: &[u8],
+) -> Result<()> {
     let mut stream = archive.new_stream()?;
     stream.append(bytes)?;
     let identity = stream.identity();
     stream.close()?;
-    Ok(identity)
-}
-
-fn file_of(identity: Uuid, bytes: &[u8]) -> Node {
-    Node { size: size_of(bytes), stream: Some(identity), ..Node::new(EntryType::File) }
+    if let Some(path) = path {
+        let file = Node::new(EntryType::File);
+        let file = Node { size: size_of(bytes), stream: Some(identity), ..file };
+        add(archive, model, path, file)?;
+    }
+    model.streams.insert(identity, bytes.to_vec());
+    Ok(())
 }
 
 fn size_of(bytes: &[u8]) -> u64 {

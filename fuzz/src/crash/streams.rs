@@ -26,9 +26,7 @@ pub(super) fn write(
     let mut stream = archive.open_stream(identity)?;
     stream.write_at(bytes_u64(offset), new)?;
     stream.close()?;
-    let mut blocks = Blocks::of(model, identity);
-    blocks.write(offset, new);
-    blocks.put(archive, model, identity)
+    follow(archive, model, identity, |blocks| blocks.write(offset, new))
 }
 
 /// Writes bytes at an offset of a file; a gap before it reads as zeros.
@@ -44,9 +42,7 @@ pub(super) fn write_file(
     let sought = file.seek(SeekFrom::Start(offset.into()));
     sought.and_then(|_| file.write_all(new)).map_err(own_error)?;
     file.close()?;
-    let mut blocks = Blocks::of(model, identity);
-    blocks.write(usize_of(offset), new);
-    blocks.put(archive, model, identity)
+    follow(archive, model, identity, |blocks| blocks.write(usize_of(offset), new))
 }
 
 pub(super) fn set_length(
@@ -59,9 +55,7 @@ pub(super) fn set_length(
     let mut stream = archive.open_stream(identity)?;
     stream.set_len(length.into())?;
     stream.close()?;
-    let mut blocks = Blocks::of(model, identity);
-    blocks.set_length(usize_of(length));
-    blocks.put(archive, model, identity)
+    follow(archive, model, identity, |blocks| blocks.set_length(usize_of(length)))
 }
 
 pub(super) fn set_file_length(
@@ -74,9 +68,7 @@ pub(super) fn set_file_length(
     let mut file = StreamFile::open(archive, identity, Mode::parse("r+")?)?;
     file.set_len(length.into())?;
     file.close()?;
-    let mut blocks = Blocks::of(model, identity);
-    blocks.set_length(usize_of(length));
-    blocks.put(archive, model, identity)
+    follow(archive, model, identity, |blocks| blocks.set_length(usize_of(length)))
 }
 
 /// Adds a block of `byte`. If it is counted, so is all that lies beyond the end before it.
@@ -147,6 +139,18 @@ pub(super) fn set_data(
     stream.save(false)?;
     stream.close()?;
     blocks.bytes[index * DATA_SIZE + at] = byte;
+    blocks.put(archive, model, identity)
+}
+
+/// Does to the model what was done to a stream.
+fn follow(
+    archive: &Archive,
+    model: &mut Content,
+    identity: Uuid,
+    change: impl FnOnce(&mut Blocks),
+) -> Result<()> {
+    let mut blocks = Blocks::of(model, identity);
+    change(&mut blocks);
     blocks.put(archive, model, identity)
 }
 
