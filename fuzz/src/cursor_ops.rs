@@ -214,7 +214,7 @@ impl Cursor {
         let stream = self.stream();
         assert_eq!(stream.count().ok().map(usize::try_from), Some(Ok(count)), "the count");
         assert_eq!(stream.len().ok().map(usize::try_from), Some(Ok(length)), "the length");
-        assert_eq!(usize::try_from(stream.position()), Ok(index), "the place of the cursor");
+        assert_eq!(usize::try_from(stream.block_index()), Ok(index), "the place of the cursor");
         let data = stream.data().expect("the data").map(|data| data.to_vec());
         assert!(data == self.model.blocks.get(index).cloned(), "the data of the cursor's block");
     }

@@ -1,6 +1,6 @@
 //! Reading a name and what it names from any bytes.
 
-use ar7_registry::records::{Names, Record, name_layout, validate_name};
+use ar7_registry::records::{NameRecords, Record, name_layout, validate_name};
 
 use crate::bytes::{check_decoded, engine_error, split};
 
@@ -10,9 +10,9 @@ use crate::bytes::{check_decoded, engine_error, split};
 /// If reading them panics, what was read is not what was there, or the name is one that must not be extracted.
 pub fn name_parse(bytes: &[u8]) -> bool {
     let (value, key) = split::<{ name_layout::SIZE }>(bytes);
-    let decoded = Names::decode_key(key).and_then(|decoded| {
+    let decoded = NameRecords::decode_key(key).and_then(|decoded| {
         validate_name(&decoded.name)?;
-        Ok((decoded, Names::decode_value(key, &value)?))
+        Ok((decoded, NameRecords::decode_value(key, &value)?))
     });
     if let Ok((key, _)) = &decoded {
         let name = &key.name[..];
@@ -22,7 +22,9 @@ pub fn name_parse(bytes: &[u8]) -> bool {
         assert!(name.len() <= 255 && !name.contains(&0), "no system has such a name");
     }
     let encoded = decoded
-        .map(|(key, value)| [Names::encode_value(&value), Names::encode_key(&key)].concat())
+        .map(|(key, value)| {
+            [NameRecords::encode_value(&value), NameRecords::encode_key(&key)].concat()
+        })
         .map_err(engine_error);
     check_decoded(&[&value, key].concat(), encoded)
 }
@@ -37,7 +39,7 @@ mod tests {
     fn any_name_is_read_or_refused() {
         let value = NameValue { inode: InodeNumber(7), kind: EntryType::File };
         let key = NameKey { directory: InodeNumber::ROOT, name: b"a name".to_vec() };
-        let bytes = [Names::encode_value(&value), Names::encode_key(&key)].concat();
+        let bytes = [NameRecords::encode_value(&value), NameRecords::encode_key(&key)].concat();
         check_mutations(&bytes, 0x6e61_6d65, name_parse);
     }
 
@@ -46,7 +48,7 @@ mod tests {
         for name in [&b""[..], b".", b"..", b"a/b", b"a\0", &[b'a'; 256]] {
             let key = NameKey { directory: InodeNumber::ROOT, name: name.to_vec() };
             let value = NameValue { inode: InodeNumber(7), kind: EntryType::File };
-            let bytes = [Names::encode_value(&value), Names::encode_key(&key)].concat();
+            let bytes = [NameRecords::encode_value(&value), NameRecords::encode_key(&key)].concat();
             assert!(!name_parse(&bytes), "{}", name.escape_ascii());
         }
     }

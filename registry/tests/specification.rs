@@ -264,17 +264,17 @@ fn save_writes_if_changed_or_enforced() {
 fn next_and_previous_stop_at_the_ends() {
     let archive = dynamic();
     let (mut stream, _) = four_blocks(&archive);
-    assert_eq!(stream.position(), 0);
+    assert_eq!(stream.block_index(), 0);
     assert!(!stream.previous_block().unwrap());
     for index in 1..4 {
         assert!(stream.next_block().unwrap());
-        assert_eq!(stream.position(), index);
+        assert_eq!(stream.block_index(), index);
     }
     assert!(!stream.next_block().unwrap());
-    assert_eq!(stream.position(), 3);
+    assert_eq!(stream.block_index(), 3);
     for index in (0..3).rev() {
         assert!(stream.previous_block().unwrap());
-        assert_eq!(stream.position(), index);
+        assert_eq!(stream.block_index(), index);
     }
     assert!(!stream.previous_block().unwrap());
     let mut empty = archive.new_stream().unwrap();
@@ -298,17 +298,17 @@ fn wind_goes_anywhere_and_end_to_the_last() {
     let (mut stream, bytes) = four_blocks(&archive);
     for (index, reached) in [(2, 2), (0, 0), (3, 3), (1, 1), (4, 3), (u32::MAX, 3)] {
         assert_eq!(stream.wind(index).unwrap(), reached);
-        assert_eq!(stream.position(), reached);
+        assert_eq!(stream.block_index(), reached);
         let expected = block_of(&bytes, usize::try_from(reached).unwrap());
         assert_eq!(stream.data().unwrap().unwrap()[..], expected);
     }
     stream.wind(0).unwrap();
     stream.end().unwrap();
-    assert_eq!(stream.position(), 3);
+    assert_eq!(stream.block_index(), 3);
     let mut empty = archive.new_stream().unwrap();
     assert_eq!(empty.wind(5).unwrap(), 0);
     empty.end().unwrap();
-    assert_eq!(empty.position(), 0);
+    assert_eq!(empty.block_index(), 0);
 }
 
 #[test]
@@ -319,7 +319,7 @@ fn extend_adds_a_blank_block_only_at_the_end() {
     assert_eq!(stream.count().unwrap(), 4);
     stream.end().unwrap();
     assert!(stream.extend().unwrap());
-    assert_eq!((stream.count().unwrap(), stream.position()), (5, 4));
+    assert_eq!((stream.count().unwrap(), stream.block_index()), (5, 4));
     assert_eq!(stream.len().unwrap(), FOUR_BLOCKS as u64, "no byte is added");
     assert_eq!(stream.data().unwrap().unwrap()[..], [0; DATA_SIZE]);
     archive.commit().unwrap();
@@ -343,7 +343,7 @@ fn push_and_pop_work_at_the_end() {
         block.head.index = BlockIndex(77);
         block.head.previous = Some(Position::at(1_000_000));
         stream.push(&block).unwrap();
-        assert_eq!(usize::try_from(stream.position()).unwrap(), salt);
+        assert_eq!(usize::try_from(stream.block_index()).unwrap(), salt);
     }
     assert_eq!((stream.count().unwrap(), stream.len().unwrap()), (3, 0));
     assert_eq!(stream.adjust_length(2 * 4008 + 5).unwrap(), 2 * 4008 + 5);
@@ -353,7 +353,7 @@ fn push_and_pop_work_at_the_end() {
     assert_eq!(last.data[..], pattern(DATA_SIZE, 2));
     assert_eq!(last.head.index, BlockIndex(2), "the index is the stream's own");
     assert_eq!((stream.count().unwrap(), stream.len().unwrap()), (2, 2 * 4008));
-    assert_eq!(stream.position(), 1);
+    assert_eq!(stream.block_index(), 1);
     archive.commit().unwrap();
     assert_verified(&archive);
     for salt in (0..2).rev() {
@@ -392,7 +392,7 @@ fn truncate_cuts_and_never_grows() {
         stream.wind(3).unwrap();
         assert_eq!(stream.truncate(length as u64).unwrap(), length as u64);
         assert_eq!(stream.count().unwrap(), count);
-        assert_eq!(stream.position(), count.saturating_sub(1), "the cursor stays on a block");
+        assert_eq!(stream.block_index(), count.saturating_sub(1), "the cursor stays on a block");
         assert_eq!(read_all(&stream), bytes[..length]);
         let longer = stream.truncate(u64::MAX).unwrap();
         assert_eq!(longer, length as u64, "truncating never adds a byte");
@@ -524,7 +524,7 @@ fn cursor_of_a_reader_outlives_a_cut() {
     assert!(reader.data().unwrap().is_none());
     assert!(!reader.next_block().unwrap());
     assert!(reader.previous_block().unwrap());
-    assert_eq!(reader.position(), 1, "the last that is left");
+    assert_eq!(reader.block_index(), 1, "the last that is left");
     assert_eq!(reader.wind(9).unwrap(), 1);
     assert_eq!(reader.data().unwrap().unwrap()[..], block_of(&bytes, 1));
     assert_eq!(blocks.next_back().unwrap().unwrap().data[..], block_of(&bytes, 1));
@@ -545,7 +545,7 @@ fn block_that_could_not_be_saved_is_saved_later() {
         let error = stream.save(false).unwrap_err();
         assert!(matches!(error, Error::Engine(EngineError::NoSpace { .. })), "{error}");
         assert!(stream.next_block().is_err(), "the cursor stays on its block");
-        assert_eq!(stream.position(), 0);
+        assert_eq!(stream.block_index(), 0);
     }
     device.set_capacity(100_000);
     stream.save(false).unwrap();

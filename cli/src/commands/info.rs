@@ -25,7 +25,7 @@ struct Facts {
     names: u64,
     inodes: u64,
     extents: u64,
-    dying_streams: u64,
+    pending_deletions: u64,
     generation: String,
     commit: u64,
     header_revision: u64,
@@ -78,7 +78,7 @@ impl Facts {
             names: statistics.names,
             inodes: statistics.inodes,
             extents: statistics.extents,
-            dying_streams: statistics.dying_streams,
+            pending_deletions: statistics.pending_deletions,
             generation: statistics.generation.to_string(),
             commit: statistics.commit,
             header_revision: header.revision,
@@ -103,8 +103,8 @@ impl Facts {
             ("commit", self.commit.to_string()),
             ("header", format!("revision {}", self.header_revision)),
         ];
-        if self.dying_streams > 0 {
-            lines.push(("being freed", format!("{} streams", self.dying_streams)));
+        if self.pending_deletions > 0 {
+            lines.push(("being freed", format!("{} streams", self.pending_deletions)));
         }
         if let Some(rekeyed) = self.rekeyed_blocks {
             let share = percent(rekeyed.into(), self.blocks.into());

@@ -10,7 +10,7 @@ use ar7_engine::format::{
 };
 use ar7_engine::store::{CreateOptions, SlotUpdate, Store, Urgency, Writer};
 use ar7_registry::records::{
-    Attributes, EntryType, Inode, InodeNumber, Inodes, NameKey, NameValue, Names, Record,
+    Attributes, EntryType, Inode, InodeNumber, Inodes, NameKey, NameRecords, NameValue, Record,
 };
 use ar7_registry::tree::{Page, PageExpectation, PageSpace, PageStore, Tree, TreeId};
 use uuid::Uuid;
@@ -56,7 +56,7 @@ impl Forge {
     pub(crate) fn name(&mut self, directory: u64, name: &[u8], inode: u64, kind: EntryType) {
         let key = NameKey { directory: InodeNumber(directory), name: name.to_vec() };
         let value = NameValue { inode: InodeNumber(inode), kind };
-        let (key, value) = (Names::encode_key(&key), Names::encode_value(&value));
+        let (key, value) = (NameRecords::encode_key(&key), NameRecords::encode_value(&value));
         self.names.insert(&mut self.space, &key, &value).expect("a record");
     }
 

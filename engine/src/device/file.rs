@@ -227,7 +227,7 @@ impl Device for FileDevice {
         self.read_at(start.offset(), bytes)
     }
 
-    fn read_again(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
+    fn read_direct(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
         region_end(start, bytes.len(), self.known_bytes())?;
         // What cannot be read so is read as ever, which tells what is wrong.
         match self.direct.read(start.offset(), bytes) {
@@ -241,7 +241,7 @@ impl Device for FileDevice {
             .map(drop)
     }
 
-    fn write_past_cache(&self, start: Position, bytes: &[u8]) -> Result<bool> {
+    fn write_direct(&self, start: Position, bytes: &[u8]) -> Result<bool> {
         self.written(start, bytes, || self.direct.write(&self.file, start.offset(), bytes))
     }
 

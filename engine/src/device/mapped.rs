@@ -114,16 +114,16 @@ impl Device for MappedDevice {
         self.file.read(start, bytes)
     }
 
-    fn read_again(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
-        self.file.read_again(start, bytes)
+    fn read_direct(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
+        self.file.read_direct(start, bytes)
     }
 
     fn write(&self, start: Position, bytes: &[u8]) -> Result<()> {
         self.file.write(start, bytes)
     }
 
-    fn write_past_cache(&self, start: Position, bytes: &[u8]) -> Result<bool> {
-        self.file.write_past_cache(start, bytes)
+    fn write_direct(&self, start: Position, bytes: &[u8]) -> Result<bool> {
+        self.file.write_direct(start, bytes)
     }
 
     fn sync(&self) -> Result<()> {

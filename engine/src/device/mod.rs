@@ -56,7 +56,7 @@ pub trait Device: Send + Sync {
     ///
     /// # Panics
     /// If `bytes` is not a whole number of blocks.
-    fn read_again(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
+    fn read_direct(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
         self.read_unmapped(start, bytes)
     }
 
@@ -73,7 +73,7 @@ pub trait Device: Send + Sync {
     ///
     /// # Panics
     /// If `bytes` is not a whole number of blocks.
-    fn write_past_cache(&self, _start: Position, _bytes: &[u8]) -> Result<bool> {
+    fn write_direct(&self, _start: Position, _bytes: &[u8]) -> Result<bool> {
         Ok(false)
     }
 

@@ -152,7 +152,7 @@ fn a_file_shortened_by_others_is_noticed() {
     OpenOptions::new().write(true).open(&path).unwrap().set_len(2 * BLOCK_SIZE_U64).unwrap();
 
     let mut bytes = vec![0; 2 * BLOCK_SIZE];
-    let error = device.read_again(Position::at(1), &mut bytes).unwrap_err();
+    let error = device.read_direct(Position::at(1), &mut bytes).unwrap_err();
     let expected = (3 * BLOCK_SIZE_U64, 2 * BLOCK_SIZE_U64);
     assert!(
         matches!(error, Error::Truncated { expected_bytes, found_bytes } if (expected_bytes, found_bytes) == expected),

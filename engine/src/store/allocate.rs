@@ -56,7 +56,7 @@ impl Space {
     ) {
         *self = Space { count, device_blocks, ..Space::default() };
         for &run in loose {
-            self.donate(run, views);
+            self.release(run, views);
         }
     }
 
@@ -71,7 +71,7 @@ impl Space {
     }
 
     /// Adds free blocks that were recorded elsewhere. What a reader may still read is kept aside.
-    pub(super) fn donate(&mut self, run: Run, views: &mut Views) {
+    pub(super) fn release(&mut self, run: Run, views: &mut Views) {
         if PlantedFault::ForgetReaders.is_planted() {
             self.pool.insert(run);
             return;
@@ -114,7 +114,7 @@ impl Space {
     }
 
     /// Takes back an allocation that nothing was sealed to: it may be allocated again at once.
-    pub(super) fn unallocate(&mut self, run: Run) {
+    pub(super) fn cancel(&mut self, run: Run) {
         self.fresh.remove(run);
         self.pool.insert(run);
     }

@@ -72,7 +72,7 @@ impl Writer {
     pub fn rollback(&mut self) -> Result<()> {
         self.wait()?;
         self.store.check_usable()?;
-        self.under_way.forget();
+        self.in_flight.forget();
         self.redirects = Redirects::default();
         self.listed.clone_from(&self.listed_at_begin);
         let current = self.store.current();
@@ -231,7 +231,7 @@ impl Store {
             // nothing here is authenticated. What is not the version that was sealed is looked at past the cache.
             self.device.read_unmapped(spare, &mut bytes)?;
             if generation_in(&bytes) != generation {
-                self.device.read_again(spare, &mut bytes)?;
+                self.device.read_direct(spare, &mut bytes)?;
             }
             self.device.write(place, &bytes)?;
         }

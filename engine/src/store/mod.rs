@@ -9,6 +9,7 @@ mod choose;
 mod commit;
 mod create;
 mod header;
+mod in_flight;
 mod open;
 mod pipeline;
 mod process;
@@ -18,11 +19,10 @@ mod redo;
 mod rekey;
 mod run_set;
 mod slots;
-mod stage;
 #[cfg(test)]
 mod tests;
-mod under_way;
 mod wipe;
+mod writer;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -36,6 +36,7 @@ pub use allocate::{RESERVE_BLOCKS, Urgency};
 pub use backup::{ExportedHeader, HeaderImport};
 pub use commit::SlotUpdate;
 pub use create::CreateOptions;
+pub use in_flight::OwnedSealJob;
 pub use open::{Access, Io, OpenOptions};
 #[cfg(any(test, feature = "testing"))]
 pub use process::in_forked_process;
@@ -43,8 +44,7 @@ pub use recover::Recovery;
 pub use rekey::{RekeyOptions, RekeySummary};
 pub use run_set::RunSet;
 pub use slots::NewKey;
-pub use stage::Writer;
-pub use under_way::OwnedSealJob;
+pub use writer::Writer;
 
 use crate::PlantedFault;
 use crate::crypto::{ReceiptKey, Sealer};

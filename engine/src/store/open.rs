@@ -9,10 +9,10 @@ use arc_swap::ArcSwap;
 use super::allocate::{Space, Views};
 use super::choose::{Chosen, Copy, GoodCopy, SLOTS, choose};
 use super::header::{OpenedHeader, check_revision, open_header};
+use super::in_flight::InFlight;
 use super::read::{BlockBuffer, read_one};
 use super::redo::RedoList;
 use super::rekey::Rekeying;
-use super::under_way::UnderWay;
 use super::{Commit, Recovery, Redirects, RunSet, Store, Writer, process};
 use crate::crypto::{KeyKind, MasterKey, ReceiptKey, Sealer, Secret, random_u32};
 use crate::device::{self, Device, FileDevice, MappedDevice};
@@ -195,7 +195,7 @@ impl Writer {
             listed,
             newest: chosen.pair,
             bad_copies: chosen.bad.iter().copied().collect(),
-            under_way: UnderWay::new(),
+            in_flight: InFlight::new(),
         };
         let mut slot = chosen.slot.clone();
         slot.generation = generation;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 
 use super::Store;
-use super::stage::runs_of;
+use super::writer::runs_of;
 use crate::crypto::{KeyKind, SealJob};
 use crate::device::AlignedBuffer;
 use crate::error::Result;
@@ -109,7 +109,7 @@ fn write(store: &Store, sealed: &[u8], targets: &[Position]) -> Result<()> {
         let blocks = usize::try_from(run.count()).expect("a buffer is small");
         let (now, later) = rest.split_at(blocks * BLOCK_SIZE);
         let is_large = blocks >= DIRECT_BLOCKS;
-        if !is_large || !store.device.write_past_cache(run.start(), now)? {
+        if !is_large || !store.device.write_direct(run.start(), now)? {
             store.device.write(run.start(), now)?;
             store.device.start_write_back(run)?;
         }

@@ -262,7 +262,7 @@ pub(super) fn read_one<'a>(
     if first {
         return reopened(block.position, bytes);
     }
-    device.read_again(source, bytes)?;
+    device.read_direct(source, bytes)?;
     let opened = sealer.open_in_place(kind, block.position, bytes)?;
     if opened.generation != block.generation && !PlantedFault::IgnoreTheGeneration.is_planted() {
         return Err(Error::tampered(

@@ -130,7 +130,7 @@ impl Writer {
         }
         for run in listed.iter() {
             if PlantedFault::ReuseSpares.is_planted() {
-                self.space.unallocate(run);
+                self.space.cancel(run);
             } else {
                 self.space.free(run);
             }

@@ -202,7 +202,7 @@ fn pairs(window: Window) -> impl Iterator<Item = (Position, Position)> {
 /// A block, if it can be read.
 fn readable(device: &dyn Device, position: Position) -> Option<Box<[u8; BLOCK_SIZE]>> {
     let mut bytes = Box::new([0; BLOCK_SIZE]);
-    device.read_again(position, &mut bytes[..]).ok().map(|()| bytes)
+    device.read_direct(position, &mut bytes[..]).ok().map(|()| bytes)
 }
 
 fn first_of(bytes: &[u8; BLOCK_SIZE]) -> [u8; Generation::SIZE] {

@@ -8,7 +8,7 @@
 //!   old key (`rekey`), whatever an attacker, a bad sector or a header from another time does to it (`rekey_attacks`);
 //! - newer formats, wrong keys, damage, tampering, truncation and locks are told apart (`open`);
 //! - a large write leaves what a small one does, also where it fails half-way (`pipeline`), and one that goes on by
-//!   itself is over before anything relies on it (`under_way`);
+//!   itself is over before anything relies on it (`in_flight`);
 //! - a run that is read in batches is what its blocks are, one by one (`read`);
 //! - positions are given out from what is at hand, then from the end, and the reserve to deletions only (`space`, `stage`);
 //! - an exported header comes back only if it is newer, or the one that counts (`backup`), and a redo list only if it is
@@ -21,6 +21,7 @@ mod choose;
 mod commit;
 mod facts;
 mod faults;
+mod in_flight;
 mod open;
 mod pipeline;
 mod read;
@@ -29,9 +30,8 @@ mod rekey;
 mod rekey_attacks;
 mod slots;
 mod space;
-mod stage;
-mod under_way;
 mod wipe;
+mod writer;
 
 use std::sync::Arc;
 

@@ -8,7 +8,7 @@ use ar7_engine::format::{
 };
 use ar7_engine::store::Access;
 use ar7_registry::records::{
-    Extent, ExtentKey, Extents, InodeNumber, NameKey, Names, Record, Streams,
+    Extent, ExtentKey, Extents, InodeNumber, NameKey, NameRecords, Record, Streams,
 };
 use ar7_registry::tree::{Page, PageExpectation, TreeId, page_layout};
 use ar7_registry::{Archive, CreateOptions};
@@ -408,7 +408,7 @@ fn two_blocks(forger: &Forger) -> (u32, u32) {
 /// Puts other bytes in the place of a name of the same length, which sorts as they do.
 fn forge_name(forger: &mut Forger, from: &[u8], to: &[u8]) {
     let directory = InodeNumber::ROOT;
-    let key = |name: &[u8]| Names::encode_key(&NameKey { directory, name: name.to_vec() });
+    let key = |name: &[u8]| NameRecords::encode_key(&NameKey { directory, name: name.to_vec() });
     replace(forger, &key(from), &key(to));
 }
 

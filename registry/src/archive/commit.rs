@@ -3,9 +3,9 @@
 use ar7_engine::format::PENDING_SESSIONS_MAX;
 use ar7_engine::store::SlotUpdate;
 
-use super::registry::TRASH_COUNTER;
+use super::free_list::{clear_end, purge, record, refill, trim_end};
+use super::registry::FREE_LIST_COUNTER;
 use super::state::State;
-use super::trash::{clear_end, reap, record, refill, trim_end};
 use crate::error::Result;
 use crate::records::Sessions;
 
@@ -18,7 +18,7 @@ impl State {
 
     /// Whether a commit has something to do.
     pub(super) fn is_changed(&self) -> bool {
-        self.differs() || self.registry.has_dying()
+        self.differs() || self.registry.has_pending_deletions()
     }
 
     /// Whether anything was done since the last commit, flushed or not.
@@ -36,9 +36,9 @@ impl State {
     }
 
     /// Frees some blocks of dying streams and commits. Returns whether any are left.
-    pub(super) fn commit_reaping(&mut self) -> Result<bool> {
+    pub(super) fn commit_purging(&mut self) -> Result<bool> {
         self.commit()?;
-        Ok(self.registry.has_dying())
+        Ok(self.registry.has_pending_deletions())
     }
 
     /// Commits once more, if the last commit has a redo list.
@@ -63,14 +63,14 @@ impl State {
     }
 
     fn commit_flushed(&mut self) -> Result<()> {
-        reap(&mut self.registry)?;
+        purge(&mut self.registry)?;
         self.record_sessions()?;
         let listed = self.registry.redirects().len();
         refill(&mut self.registry, u64::try_from(listed).unwrap_or(u64::MAX))?;
         let redo = self.registry.writer().write_redo_list()?;
         self.registry.flush_trees()?;
         let loose = record(&mut self.registry)?;
-        self.counters[TRASH_COUNTER] = self.registry.trash_blocks;
+        self.counters[FREE_LIST_COUNTER] = self.registry.free_list_blocks;
         let update = SlotUpdate {
             roots: self.registry.roots(),
             loose,

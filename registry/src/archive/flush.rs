@@ -49,7 +49,7 @@ pub(super) fn prepare(registry: &mut Registry, open: &OpenStreams, tails: bool) 
     let placements = place(open, &runs);
     let prepared = seal_live(registry, open, placements, tails);
     if prepared.is_err() {
-        registry.unallocate(runs);
+        registry.cancel(runs);
     }
     prepared
 }
@@ -135,7 +135,7 @@ fn allocate(registry: &mut Registry, open: &OpenStreams) -> Result<Vec<Run>> {
                 runs.push(run);
             }
             Err(error) => {
-                registry.unallocate(runs);
+                registry.cancel(runs);
                 return Err(error);
             }
         }

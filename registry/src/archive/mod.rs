@@ -2,6 +2,7 @@
 
 mod commit;
 mod flush;
+mod free_list;
 mod identities;
 mod keys;
 mod pages;
@@ -11,7 +12,6 @@ mod state;
 mod stream_registry;
 #[cfg(test)]
 mod tests;
-mod trash;
 mod wipe;
 
 use std::path::Path;
@@ -113,7 +113,7 @@ pub struct Statistics {
     /// Extents of streams of several runs.
     pub extents: u64,
     /// Deleted streams whose blocks are not all free yet.
-    pub dying_streams: u64,
+    pub pending_deletions: u64,
     /// Blocks in use or free, the reserved ones included.
     pub blocks: u32,
     /// Free blocks.
@@ -246,7 +246,7 @@ impl Archive {
 
     /// Commits, then frees the blocks of deleted streams, in as many commits as it takes.
     pub fn reclaim(&self) -> Result<()> {
-        while self.finish_transaction(State::commit_reaping)? {}
+        while self.finish_transaction(State::commit_purging)? {}
         Ok(())
     }
 
@@ -338,7 +338,7 @@ impl Archive {
             Some(_) => writing.hold(identity)?,
             None => {
                 self.check_kind("new stream")?;
-                writing.bury(identity)?;
+                writing.purge_stream(identity)?;
                 writing.hold_new(StoredStream::empty(identity));
             }
         }
@@ -407,7 +407,7 @@ impl Archive {
             names: entries(TreeId::Names),
             inodes: entries(TreeId::Inodes),
             extents: entries(TreeId::Extents),
-            dying_streams: entries(TreeId::Dying),
+            pending_deletions: entries(TreeId::PendingDeletions),
             blocks: slot.block_count,
             free_blocks: snapshot.free_blocks(),
             file_bytes: self.inner.store.file_bytes()?,

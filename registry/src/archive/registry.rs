@@ -10,8 +10,8 @@ use ar7_engine::format::{
 };
 use ar7_engine::store::{OwnedSealJob, RESERVE_BLOCKS, Redirects, Store, Urgency, Writer};
 
+use super::free_list;
 use super::pages::{PageCache, load_page, page_stream};
-use super::trash;
 use crate::error::Result;
 use crate::records::{ReadRecords, Record, decoded_value, read_through};
 use crate::stream::SpareBlocks;
@@ -27,14 +27,14 @@ const DIRTY_PAGES_STEP: usize = 1024;
 const SPARE_PAGES: usize = 16;
 
 /// The counter of the meta slot that holds the number of blocks that the trash records.
-pub(super) const TRASH_COUNTER: usize = 7;
+pub(super) const FREE_LIST_COUNTER: usize = 7;
 
 /// The working state of a writer.
 pub(crate) struct Registry {
     pub(super) trees: Trees,
     pub(super) space: WriterSpace,
     /// Blocks that the trash records as free.
-    pub(super) trash_blocks: u64,
+    pub(super) free_list_blocks: u64,
     pub(super) dirty_pages_max: usize,
     /// Dirty pages that the cache leaves room for.
     room_for_pages: usize,
@@ -76,12 +76,12 @@ pub(super) struct WriterSpace {
 impl Registry {
     pub(super) fn new(writer: Writer, cache: Arc<PageCache>) -> Registry {
         let slot = &writer.store().current().slot;
-        let (trees, trash_blocks) = (Trees::open(slot), slot.counters[TRASH_COUNTER]);
+        let (trees, free_list_blocks) = (Trees::open(slot), slot.counters[FREE_LIST_COUNTER]);
         let space = WriterSpace { writer, cache, pending: HashMap::new() };
         let spares = SpareBlocks::default();
         let (dirty_pages_max, room_for_pages) = (DIRTY_PAGES_MAX, 0);
         let jobs = Vec::new();
-        Registry { trees, space, trash_blocks, dirty_pages_max, room_for_pages, spares, jobs }
+        Registry { trees, space, free_list_blocks, dirty_pages_max, room_for_pages, spares, jobs }
     }
 
     pub(crate) fn store(&self) -> &Arc<Store> {
@@ -150,7 +150,7 @@ impl Registry {
     /// The specification's name is `reuse`.
     pub(crate) fn allocate(&mut self, most: u32) -> Result<Run> {
         if self.space.writer.pooled_blocks() < u64::from(most) {
-            trash::refill(self, u64::from(most))?;
+            free_list::refill(self, u64::from(most))?;
         }
         Ok(self.space.writer.allocate(most, Urgency::Ordinary)?)
     }
@@ -160,7 +160,7 @@ impl Registry {
         let writer = &self.space.writer;
         let new = u64::from(BLOCKS_MAX.saturating_sub(writer.block_count() + RESERVE_BLOCKS));
         // The number in the trash is the meta slot's, which somebody with the key may have made.
-        new.saturating_add(self.trash_blocks).saturating_add(writer.pooled_blocks())
+        new.saturating_add(self.free_list_blocks).saturating_add(writer.pooled_blocks())
     }
 
     /// Recycles a run.
@@ -171,8 +171,8 @@ impl Registry {
     }
 
     /// Takes back allocations that nothing was sealed to.
-    pub(super) fn unallocate(&mut self, runs: Vec<Run>) {
-        self.space.writer.unallocate(runs);
+    pub(super) fn cancel(&mut self, runs: Vec<Run>) {
+        self.space.writer.cancel(runs);
     }
 
     /// Seals new blocks of streams, which goes on beside other things. Returns their generation.
@@ -192,7 +192,7 @@ impl Registry {
     pub(super) fn flush_trees(&mut self) -> Result<()> {
         // Recycled blocks first: otherwise every small commit would lengthen the file.
         let pages = self.trees.dirty_pages() + SPARE_PAGES;
-        trash::refill(self, u64::try_from(pages).unwrap_or(u64::MAX))?;
+        free_list::refill(self, u64::try_from(pages).unwrap_or(u64::MAX))?;
         // Sealed, they go on in the cache.
         self.leave_room(0);
         for tree in TreeId::ALL.into_iter().filter(|&tree| tree != TreeId::Free) {
@@ -216,7 +216,7 @@ impl Registry {
         self.space.writer.rollback()?;
         let current = self.store().current();
         self.trees = Trees::open(&current.slot);
-        self.trash_blocks = current.slot.counters[TRASH_COUNTER];
+        self.free_list_blocks = current.slot.counters[FREE_LIST_COUNTER];
         self.leave_room(0);
         self.spares.clear();
         Ok(())
@@ -224,7 +224,7 @@ impl Registry {
 
     /// Makes sure that `blocks` recycled blocks are at hand, if there are so many.
     pub(super) fn make_room(&mut self, blocks: usize) -> Result<()> {
-        trash::refill(self, u64::try_from(blocks).unwrap_or(u64::MAX))
+        free_list::refill(self, u64::try_from(blocks).unwrap_or(u64::MAX))
     }
 
     /// Whether anything was changed since the last commit.
@@ -233,8 +233,8 @@ impl Registry {
     }
 
     /// Whether there are deleted streams whose blocks are not all free yet.
-    pub(super) fn has_dying(&self) -> bool {
-        self.entries(TreeId::Dying) > 0
+    pub(super) fn has_pending_deletions(&self) -> bool {
+        self.entries(TreeId::PendingDeletions) > 0
     }
 
     /// Ends writing.

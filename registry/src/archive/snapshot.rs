@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::Inner;
 use super::pages::{KeptPages, load_page};
-use super::registry::TRASH_COUNTER;
+use super::registry::FREE_LIST_COUNTER;
 use crate::error::Result;
 use crate::records::{ReadRecords, Record, Streams, read_through, reserved_index};
 use crate::tree::{Page, PageExpectation, PageStore, TreeReader};
@@ -62,7 +62,7 @@ impl Snapshot {
     pub(crate) fn free_blocks(&self) -> u64 {
         let slot = &self.commit.slot;
         let loose: u64 = slot.loose.iter().map(|run| u64::from(run.count())).sum();
-        slot.counters[TRASH_COUNTER].saturating_add(loose)
+        slot.counters[FREE_LIST_COUNTER].saturating_add(loose)
     }
 
     fn reader<R: Record>(&self) -> TreeReader<'_, Snapshot> {

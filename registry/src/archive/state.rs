@@ -9,12 +9,12 @@ use ar7_engine::store::Writer;
 use uuid::Uuid;
 
 use super::flush;
+use super::free_list;
 use super::identities::Identities;
 use super::pages::PageCache;
 use super::registry::Registry;
-use super::trash;
 use crate::error::{Error, Result};
-use crate::records::{Dying, ReadRecords, Streams, reserved_index};
+use crate::records::{PendingDeletions, ReadRecords, Streams, reserved_index};
 use crate::stream::OpenStream;
 
 /// Changed blocks kept in memory at most: 4096 blocks are 16 MiB. As many again may be under way to the file.
@@ -93,7 +93,8 @@ impl State {
     /// Whether an identity cannot be given to a new stream: one has it, or one that is being freed had it, whose
     /// extents are still found by it.
     pub(super) fn is_taken(&self, identity: Uuid) -> Result<bool> {
-        Ok(self.stored(identity)?.is_some() || self.registry.get::<Dying>(&identity)?.is_some())
+        Ok(self.stored(identity)?.is_some()
+            || self.registry.get::<PendingDeletions>(&identity)?.is_some())
     }
 
     /// Opens a stream for writing; it is closed with [`State::release_held`].
@@ -252,7 +253,7 @@ impl State {
             stored.record.length = 0;
             match (stored.layout, stored.record.begin) {
                 (StreamLayout::Extents, _) => {
-                    self.registry.put::<Dying>(&identity, &stored)?;
+                    self.registry.put::<PendingDeletions>(&identity, &stored)?;
                 }
                 (StreamLayout::OneRun(_), Some(begin)) => {
                     if let Some(run) = Run::new(begin, stored.record.count) {
@@ -266,9 +267,9 @@ impl State {
     }
 
     /// Frees what is left of a deleted stream, so that one with its identity can be made.
-    pub(super) fn bury(&mut self, identity: Uuid) -> Result<()> {
-        let buried = trash::bury(&mut self.registry, identity);
-        buried.inspect_err(|error| self.fail(error))
+    pub(super) fn purge_stream(&mut self, identity: Uuid) -> Result<()> {
+        let purged = free_list::purge_stream(&mut self.registry, identity);
+        purged.inspect_err(|error| self.fail(error))
     }
 
     /// Back to the last commit. Handles become stale.

@@ -13,8 +13,7 @@ use crate::archive::State;
 use crate::error::{Error, Result};
 use crate::records::{
     Attributes, EntryType, INLINE_TARGET_MAX, Inode, InodeNumber, Inodes, MODE_MAX,
-    NANOSECONDS_MAX, NameKey, NameValue, Names as NameRecords, ReadRecords, reserved_index,
-    validate_name,
+    NANOSECONDS_MAX, NameKey, NameRecords, NameValue, ReadRecords, reserved_index, validate_name,
 };
 
 impl Names<'_> {

@@ -6,8 +6,7 @@ use ar7_engine::{Check, Error as EngineError};
 use super::Names;
 use crate::error::{Error, Result};
 use crate::records::{
-    Attributes, EntryType, Inode, InodeNumber, Inodes, NameKey, NameValue, Names as NameRecords,
-    ReadRecords,
+    Attributes, EntryType, Inode, InodeNumber, Inodes, NameKey, NameRecords, NameValue, ReadRecords,
 };
 use crate::stream::Stream;
 

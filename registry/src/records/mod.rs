@@ -8,9 +8,9 @@ mod tests;
 
 pub use names::{
     Attributes, EntryType, INLINE_TARGET_MAX, Inode, InodeNumber, Inodes, MODE_MAX, NAME_MAX,
-    NANOSECONDS_MAX, NameKey, NameValue, Names, name_layout, tag_layout, validate_name,
+    NANOSECONDS_MAX, NameKey, NameRecords, NameValue, name_layout, tag_layout, validate_name,
 };
-pub use space::{Dying, Free, SessionEntry, Sessions};
+pub use space::{Free, PendingDeletions, SessionEntry, Sessions};
 pub use streams::{Extent, ExtentKey, Extents, Streams, extent_key_layout, extent_layout};
 
 use ar7_engine::{Check, Error as EngineError};

@@ -99,7 +99,7 @@ pub fn validate_name(name: &[u8]) -> Result<()> {
 }
 
 /// Names: directory and name to inode.
-pub enum Names {}
+pub enum NameRecords {}
 
 /// Key of a name: ordered by directory, then by the bytes of the name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,7 +125,7 @@ pub struct NameValue {
     pub kind: EntryType,
 }
 
-impl Record for Names {
+impl Record for NameRecords {
     const TREE: TreeId = TreeId::Names;
     type Key = NameKey;
     type Value = NameValue;

@@ -43,10 +43,10 @@ impl Record for Free {
 }
 
 /// Deleted streams whose blocks are not all free yet.
-pub enum Dying {}
+pub enum PendingDeletions {}
 
-impl Record for Dying {
-    const TREE: TreeId = TreeId::Dying;
+impl Record for PendingDeletions {
+    const TREE: TreeId = TreeId::PendingDeletions;
     type Key = Uuid;
     type Value = StoredStream;
 

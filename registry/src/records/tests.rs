@@ -82,12 +82,12 @@ proptest! {
             fields(),
         ],
     ) {
-        check_record::<Names>(&key, &value);
+        check_record::<NameRecords>(&key, &value);
         check_record::<Inodes>(&key, &value);
         check_record::<Streams>(&key, &value);
         check_record::<Extents>(&key, &value);
         check_record::<Free>(&key, &value);
-        check_record::<Dying>(&key, &value);
+        check_record::<PendingDeletions>(&key, &value);
         check_record::<Sessions>(&key, &value);
     }
 }
@@ -123,12 +123,12 @@ proptest! {
     #[test]
     fn names_come_back(directory in any::<u64>(), name in name(), inode in any::<u64>()) {
         let key = NameKey { directory: InodeNumber(directory), name };
-        let encoded = Names::encode_key(&key);
+        let encoded = NameRecords::encode_key(&key);
         prop_assert!(encoded.len() <= KEY_MAX);
-        prop_assert_eq!(Names::decode_key(&encoded)?, key);
+        prop_assert_eq!(NameRecords::decode_key(&encoded)?, key);
         for kind in [EntryType::File, EntryType::Directory, EntryType::Symlink] {
             let value = NameValue { inode: InodeNumber(inode), kind };
-            prop_assert_eq!(Names::decode_value(&encoded, &Names::encode_value(&value))?, value);
+            prop_assert_eq!(NameRecords::decode_value(&encoded, &NameRecords::encode_value(&value))?, value);
         }
     }
 
@@ -139,7 +139,7 @@ proptest! {
         two in (0_u64..3, name()),
     ) {
         let encoded = |(directory, name): &(u64, Vec<u8>)| {
-            Names::encode_key(&NameKey { directory: InodeNumber(*directory), name: name.clone() })
+            NameRecords::encode_key(&NameKey { directory: InodeNumber(*directory), name: name.clone() })
         };
         prop_assert_eq!(encoded(&one).cmp(&encoded(&two)), one.cmp(&two));
     }
@@ -228,10 +228,10 @@ fn an_inode_without_one_of_its_fields_is_refused() {
 fn names_are_checked_on_the_way_out_too() {
     for name in [&b""[..], b".", b"..", b"a/b", b"a\0b", &[b'x'; NAME_MAX + 1]] {
         let key = [&7_u64.to_be_bytes()[..], name].concat();
-        assert!(Names::decode_key(&key).is_err(), "{}", name.escape_ascii());
+        assert!(NameRecords::decode_key(&key).is_err(), "{}", name.escape_ascii());
     }
     for kind in [0, 4, u8::MAX] {
         let value = [&7_u64.to_be_bytes()[..], &[kind]].concat();
-        assert!(Names::decode_value(&[], &value).is_err());
+        assert!(NameRecords::decode_value(&[], &value).is_err());
     }
 }

@@ -8,7 +8,7 @@ use crate::error::Result;
 
 impl Stream {
     /// Index of the cursor's block.
-    pub fn position(&self) -> u32 {
+    pub fn block_index(&self) -> u32 {
         self.index
     }
 

@@ -43,7 +43,7 @@ pub enum TreeId {
     /// Position to free run.
     Free = 2,
     /// UUID to record of a deleted stream that is not freed yet.
-    Dying = 3,
+    PendingDeletions = 3,
     /// Session to salt and last step.
     Sessions = 4,
     /// Directory and name to inode.
@@ -58,7 +58,7 @@ impl TreeId {
         TreeId::Streams,
         TreeId::Extents,
         TreeId::Free,
-        TreeId::Dying,
+        TreeId::PendingDeletions,
         TreeId::Sessions,
         TreeId::Names,
         TreeId::Inodes,

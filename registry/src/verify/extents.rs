@@ -8,7 +8,9 @@ use ar7_engine::format::{StoredStream, StreamLayout};
 use uuid::Uuid;
 
 use super::{Subject, Verifier};
-use crate::records::{Dying, Extent, ExtentKey, Extents, ReadRecords, Streams, reserved_index};
+use crate::records::{
+    Extent, ExtentKey, Extents, PendingDeletions, ReadRecords, Streams, reserved_index,
+};
 use crate::stream::{Expected, Neighbour, Segment};
 
 /// The stream whose extents are being visited.
@@ -28,7 +30,7 @@ enum Owner {
     /// A stream's whose record cannot be read; that was reported.
     Unknown,
     /// A deleted stream's. Its extents go from the first on, so that any index may be the first.
-    Dying(StoredStream),
+    PendingDeletions(StoredStream),
     /// Nobody's, which was reported.
     Nobody,
 }
@@ -44,13 +46,13 @@ impl Verifier<'_> {
         if self.extents.as_ref().is_none_or(|visited| visited.stream != key.stream) {
             self.end_extents();
             let owner = self.owner(key.stream);
-            let next = if let Owner::Dying(_) = owner { key.first.get() } else { 0 };
+            let next = if let Owner::PendingDeletions(_) = owner { key.first.get() } else { 0 };
             self.extents = Some(Visited { stream: key.stream, owner, next, last: None });
         }
         let mut visited = self.extents.take().expect("just set");
         match visited.owner {
             Owner::Nobody => {}
-            Owner::Dying(_) => {
+            Owner::PendingDeletions(_) => {
                 self.check_follows(&visited, key);
                 self.account(|| Subject::Stream(key.stream), extent.run);
             }
@@ -103,7 +105,7 @@ impl Verifier<'_> {
         let Some(visited) = self.extents.take() else { return };
         let subject = Subject::Stream(visited.stream);
         let record = match &visited.owner {
-            Owner::Stream(stored) | Owner::Dying(stored) => Some(&stored.record),
+            Owner::Stream(stored) | Owner::PendingDeletions(stored) => Some(&stored.record),
             Owner::Unknown | Owner::Nobody => None,
         };
         let ends = record.is_some_and(|record| record.count == visited.next);
@@ -130,7 +132,7 @@ impl Verifier<'_> {
             Some(_) => self.snapshot.stored(stream),
             None => self.snapshot.get::<Streams>(&stream),
         };
-        match (stored, self.snapshot.get::<Dying>(&stream)) {
+        match (stored, self.snapshot.get::<PendingDeletions>(&stream)) {
             (Ok(Some(stored)), dying) => {
                 if let Ok(Some(_)) = dying {
                     self.disagree(subject.clone(), Check::Record, "a stream", "a deleted stream");
@@ -141,7 +143,7 @@ impl Verifier<'_> {
                 }
                 Owner::Stream(stored)
             }
-            (Ok(None), Ok(Some(stored))) => Owner::Dying(stored),
+            (Ok(None), Ok(Some(stored))) => Owner::PendingDeletions(stored),
             (Ok(None), Ok(None)) => {
                 self.disagree(subject, Check::Extents, "a stream", "no record");
                 Owner::Nobody
@@ -152,8 +154,8 @@ impl Verifier<'_> {
     }
 
     /// Deleted streams have extents: those of one run were freed at once.
-    pub(super) fn check_dying(&mut self) {
-        self.walk::<Dying>(&mut |verifier, identity, stored| {
+    pub(super) fn check_pending_deletions(&mut self) {
+        self.walk::<PendingDeletions>(&mut |verifier, identity, stored| {
             if let StreamLayout::OneRun(_) = stored.layout {
                 let subject = Subject::Stream(identity);
                 verifier.disagree(subject, Check::Record, "extents", "one run");

@@ -185,7 +185,7 @@ impl Verifier<'_> {
         self.check_blanks();
         self.check_redo_list();
         self.walk::<Sessions>(&mut |_, _, _| {});
-        self.check_dying();
+        self.check_pending_deletions();
         self.check_extents();
         self.check_streams();
         self.check_names();

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Subject, Verifier};
 use crate::names::INODE_COUNTER;
 use crate::records::{
-    EntryType, Inode, InodeNumber, Inodes, NameKey, NameValue, Names, ReadRecords, Streams,
+    EntryType, Inode, InodeNumber, Inodes, NameKey, NameRecords, NameValue, ReadRecords, Streams,
     reserved_index,
 };
 use crate::tree::TreeId;
@@ -32,7 +32,7 @@ pub(super) struct NameChecks {
 impl Verifier<'_> {
     pub(super) fn check_names(&mut self) {
         let mut directory = None;
-        self.walk::<Names>(&mut |verifier, key, value| {
+        self.walk::<NameRecords>(&mut |verifier, key, value| {
             verifier.summary.names += 1;
             if directory != Some(key.directory) {
                 directory = Some(key.directory);

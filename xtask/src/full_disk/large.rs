@@ -25,8 +25,8 @@ impl Device for FullDisk {
         self.file.read(start, bytes)
     }
 
-    fn read_again(&self, start: Position, bytes: &mut [u8]) -> EngineResult<()> {
-        self.file.read_again(start, bytes)
+    fn read_direct(&self, start: Position, bytes: &mut [u8]) -> EngineResult<()> {
+        self.file.read_direct(start, bytes)
     }
 
     fn write(&self, start: Position, bytes: &[u8]) -> EngineResult<()> {
@@ -95,7 +95,11 @@ pub(super) fn extents(folder: &Path, count: u32) -> Result<()> {
     assert!(archive.delete_stream(identity)?, "the stream is there");
     archive.reclaim()?;
     let after = archive.statistics()?;
-    assert_eq!((after.streams, after.dying_streams), (1, 0), "the stream and its extents are gone");
+    assert_eq!(
+        (after.streams, after.pending_deletions),
+        (1, 0),
+        "the stream and its extents are gone"
+    );
     assert!(after.free_blocks >= u64::from(count), "{} free blocks", after.free_blocks);
     println!(
         "full-disk: deleted with no byte free in {} commits, {}",

@@ -17,7 +17,7 @@ fn aligned(start: u32, count: u32, salt: u8) -> AlignedBuffer {
 /// Writes a run past the cache, or through it where the file system has no other way, as the store does.
 fn write_large(device: &dyn Device, start: u32, bytes: &[u8]) -> bool {
     let start = Position::at(start);
-    let is_past = device.write_past_cache(start, bytes).unwrap();
+    let is_past = device.write_direct(start, bytes).unwrap();
     if !is_past {
         device.write(start, bytes).unwrap();
     }
@@ -51,7 +51,7 @@ fn the_map_shows_what_was_written_past_the_cache() {
             // From the moment that the write has returned there is nothing of before to be seen.
             assert!(read_blocks(&device, BLOCKS, 64).unwrap() == bytes[..], "map, write {salt}");
             let mut again = vec![0; bytes.len()];
-            device.read_again(Position::at(BLOCKS), &mut again).unwrap();
+            device.read_direct(Position::at(BLOCKS), &mut again).unwrap();
             assert!(again == bytes[..], "past the map, write {salt}");
         }
         done.store(true, Ordering::Relaxed);
@@ -84,26 +84,26 @@ fn what_cannot_go_past_the_cache_is_left_to_the_caller() {
     let mut unaligned = AlignedBuffer::new(9 * BLOCK_SIZE);
     let unaligned = &mut unaligned[1..=8 * BLOCK_SIZE];
     unaligned.copy_from_slice(&pattern(8, 8, 2));
-    assert!(!device.write_past_cache(Position::at(8), unaligned).unwrap(), "not aligned");
+    assert!(!device.write_direct(Position::at(8), unaligned).unwrap(), "not aligned");
     write_large(&device, 0, &aligned(0, 8, 2));
     device.direct().refuse();
     assert!(!write_large(&device, 8, &aligned(8, 8, 2)), "once refused, for good");
     let mut again = vec![0; 16 * BLOCK_SIZE];
-    device.read_again(Position::at(0), &mut again).unwrap();
+    device.read_direct(Position::at(0), &mut again).unwrap();
     assert_eq!(again, pattern(0, 16, 2));
-    assert!(!MemoryDevice::new().write_past_cache(Position::at(0), &[]).unwrap());
+    assert!(!MemoryDevice::new().write_direct(Position::at(0), &[]).unwrap());
 }
 
 #[test]
 fn bounds_and_access_are_checked_before_anything_is_written() {
     let (_directory, path) = file_with(&pattern(0, 8, 1));
     let bytes = aligned(4, 8, 2);
-    let beyond = open_any(&path).write_past_cache(Position::at(4), &bytes);
+    let beyond = open_any(&path).write_direct(Position::at(4), &bytes);
     let (expected_bytes, found_bytes) = (12 * BLOCK_SIZE_U64, 8 * BLOCK_SIZE_U64);
     assert!(matches!(beyond, Err(Error::Truncated { expected_bytes: e, found_bytes: f })
         if e == expected_bytes && f == found_bytes));
     let reader = FileDevice::open(&path, Access::Read).unwrap();
-    let refused = reader.write_past_cache(Position::at(0), &bytes);
+    let refused = reader.write_direct(Position::at(0), &bytes);
     assert!(matches!(refused, Err(Error::ReadOnly)));
     assert_eq!(fs::read(path).unwrap(), pattern(0, 8, 1));
 }

@@ -98,7 +98,7 @@ fn apply(device: &dyn Device, operation: &Operation) -> Result<Vec<u8>> {
         Operation::Read { start, count, again } => {
             let mut bytes = vec![0xee; offset(count)];
             if again {
-                device.read_again(Position::at(start), &mut bytes)?;
+                device.read_direct(Position::at(start), &mut bytes)?;
             } else {
                 device.read(Position::at(start), &mut bytes)?;
             }

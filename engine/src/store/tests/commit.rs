@@ -76,7 +76,7 @@ fn freed_blocks_are_used_after_the_next_commit_only() {
     let freed: Vec<Run> = writer.drain_freed().iter().collect();
     assert_eq!(freed, [Run::single(block.position)]);
     commit(&mut writer, 2).unwrap();
-    writer.donate(Run::single(block.position)).unwrap();
+    writer.release(Run::single(block.position)).unwrap();
     assert_eq!(writer.allocate(1, Urgency::Ordinary).unwrap().start(), block.position);
 }
 
@@ -89,7 +89,7 @@ fn blocks_that_a_reader_holds_are_not_reused() {
     writer.free(Run::single(block.position));
     commit(&mut writer, 2).unwrap();
     assert!(writer.any_view_held());
-    writer.donate(Run::single(block.position)).unwrap();
+    writer.release(Run::single(block.position)).unwrap();
     for byte in 2..10 {
         let added = add_block(&mut writer, KeyKind::Data, byte).unwrap();
         assert_ne!(added.position, block.position);
@@ -98,7 +98,7 @@ fn blocks_that_a_reader_holds_are_not_reused() {
     drop(view);
     commit(&mut writer, 3).unwrap();
     assert!(!writer.any_view_held());
-    writer.donate(Run::single(block.position)).unwrap();
+    writer.release(Run::single(block.position)).unwrap();
     assert_eq!(writer.allocate(1, Urgency::Ordinary).unwrap().start(), block.position);
 }
 
@@ -190,7 +190,7 @@ fn roots_must_open_in_the_version_that_the_slot_names() {
     let old_bytes = raw(&device, old.position);
     writer.free(Run::single(old.position));
     commit(&mut writer, 2).unwrap();
-    writer.donate(Run::single(old.position)).unwrap();
+    writer.release(Run::single(old.position)).unwrap();
     let root = add_block(&mut writer, KeyKind::Registry, 2).unwrap();
     assert_eq!(root.position, old.position);
     let redo = writer.write_redo_list().unwrap();
@@ -275,6 +275,6 @@ fn last_position_of_the_format_is_used_and_none_beyond() {
     // What is given up is there again.
     writer.free(Run::single(last));
     commit(&mut writer, 2).unwrap();
-    writer.donate(Run::single(last)).unwrap();
+    writer.release(Run::single(last)).unwrap();
     assert_eq!(writer.allocate(5, Urgency::Ordinary).unwrap(), Run::single(last));
 }

@@ -18,7 +18,7 @@ fn a_store_knows_its_file_and_its_beginning() {
     assert!((before..before + 600).contains(&store.created().seconds));
     assert_eq!(store.path(), Some(path.as_path()));
     assert!(format!("{store:?}").contains("archive"), "{store:?}");
-    assert!(format!("{writer:?}").contains("UnderWay"), "{writer:?}");
+    assert!(format!("{writer:?}").contains("InFlight"), "{writer:?}");
     // The reserved blocks, and the reserve.
     assert_eq!(store.file_bytes().unwrap(), 72 * 4096);
     drop((store, writer));
@@ -184,7 +184,7 @@ fn what_a_commit_freed_is_used_again_beside_a_reader_of_that_commit() {
     commit(&mut writer, 3).unwrap();
     // The reader holds what came with the second commit: the first block was free by then, the second was not.
     for block in [first, second] {
-        writer.donate(Run::single(block.position)).unwrap();
+        writer.release(Run::single(block.position)).unwrap();
     }
     assert_eq!(writer.pooled_blocks(), 1);
     assert_eq!(writer.allocate(1, Urgency::Ordinary).unwrap(), Run::single(first.position));

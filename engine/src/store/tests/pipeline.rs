@@ -88,7 +88,7 @@ fn a_file_takes_large_writes_and_shows_them() {
     writer.drain_freed();
     commit(&mut writer, 2).unwrap();
     writer.drain_pool();
-    writer.donate(run).unwrap();
+    writer.release(run).unwrap();
     let again = allocated(&mut writer, BLOCKS);
     assert_eq!(again[0], positions[0], "the same place");
     let newer = write_all(&mut writer, &again).unwrap();
@@ -121,7 +121,7 @@ impl Device for Counting {
         self.device.write(start, bytes)
     }
 
-    fn write_past_cache(&self, start: Position, bytes: &[u8]) -> Result<bool> {
+    fn write_direct(&self, start: Position, bytes: &[u8]) -> Result<bool> {
         self.past.fetch_add(bytes.len() / BLOCK_SIZE, Ordering::Relaxed);
         self.device.write(start, bytes).map(|()| true)
     }
@@ -191,13 +191,13 @@ fn a_failure_half_way_poisons_and_ends() {
             let faulty = Faulty::on(&device, fault);
             let (store, mut writer) = writer(&faulty);
             let positions = allocated(&mut writer, BLOCKS);
-            let kept = writer.under_way.buffers_len();
+            let kept = writer.in_flight.buffers_len();
             faulty.fail_after(operation);
             let error = write_all(&mut writer, &positions).unwrap_err();
             assert!(matches!(error, Error::Io { .. }), "{error}");
             assert_poisoned(store.check_usable());
             assert_poisoned(write_all(&mut writer, &positions));
-            assert!(writer.under_way.buffers_len() > kept, "the buffers are back");
+            assert!(writer.in_flight.buffers_len() > kept, "the buffers are back");
             drop((store, writer));
             assert_eq!(mark(&read_only(&device)), 1);
         }
@@ -210,8 +210,8 @@ fn buffers_are_made_once() {
     let positions = allocated(&mut writer, 2 * BLOCKS);
     let (one, two) = positions.split_at(positions.len() / 2);
     write_all(&mut writer, one).unwrap();
-    let made = writer.under_way.buffer_addresses();
+    let made = writer.in_flight.buffer_addresses();
     assert!(!made.is_empty());
     write_all(&mut writer, two).unwrap();
-    assert_eq!(writer.under_way.buffer_addresses(), made);
+    assert_eq!(writer.in_flight.buffer_addresses(), made);
 }

@@ -48,7 +48,7 @@ impl Device for Unsteady {
         Ok(())
     }
 
-    fn read_again(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
+    fn read_direct(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
         self.again.lock().unwrap().push(start);
         self.device.read(start, bytes)
     }

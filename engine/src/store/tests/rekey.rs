@@ -210,7 +210,7 @@ fn rekey_that_is_cut_off_goes_on_and_can_be_read_meanwhile() {
     let world = world();
     let before = world.device.snapshot();
     for fault in [Fault::Nothing, Fault::Torn, Fault::Late] {
-        let mut under_way = 0;
+        let mut in_flight = 0;
         let mut operation = 0;
         loop {
             let device = before.to_device();
@@ -224,7 +224,7 @@ fn rekey_that_is_cut_off_goes_on_and_can_be_read_meanwhile() {
             let store = read_only(&device);
             let watermark = store.current().slot.rekey_watermark;
             if store.header().rekey.is_some() {
-                under_way += 1;
+                in_flight += 1;
                 let refused = try_open(&device, Access::Write);
                 assert!(matches!(refused, Err(Error::RekeyUnderWay)), "{operation}");
             }
@@ -241,7 +241,7 @@ fn rekey_that_is_cut_off_goes_on_and_can_be_read_meanwhile() {
             // Everything at the borders of windows; of the many writes to places, some.
             operation += if (30..BLOCKS + 20).contains(&operation) { 47 } else { 1 };
         }
-        assert!(under_way > 20, "{fault:?}: {under_way}");
+        assert!(in_flight > 20, "{fault:?}: {in_flight}");
     }
 }
 
@@ -330,7 +330,7 @@ fn rot_and_stale_blocks_stay_what_they_are() {
     let run = Run::single(stale.0.position);
     writer.free(run);
     commit(&mut writer, 1).unwrap();
-    writer.donate(run).unwrap();
+    writer.release(run).unwrap();
     let newer = add_block(&mut writer, KeyKind::Data, 77).unwrap();
     assert_eq!(newer.position, stale.0.position);
     commit(&mut writer, 1).unwrap();

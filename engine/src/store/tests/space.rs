@@ -95,7 +95,7 @@ fn what_is_taken_back_is_given_out_again_at_once() {
     let first = space.allocate(&disk, 5, Urgency::Ordinary).unwrap();
     assert!(space.is_fresh(Position::at(104)) && !space.is_fresh(Position::at(105)));
     assert_eq!(space.pooled(), 0);
-    space.unallocate(first);
+    space.cancel(first);
     assert!(!space.is_fresh(Position::at(104)) && !space.is_touched());
     assert_eq!(space.pooled(), 5);
     assert_eq!(space.allocate(&disk, 5, Urgency::Ordinary).unwrap(), first);
@@ -148,7 +148,7 @@ fn free_blocks_are_believed_that_lie_in_the_archive_and_are_not_known_otherwise(
     let view = store.current();
     writer.free(Run::single(block.position));
     commit(&mut writer, 2).unwrap();
-    writer.donate(Run::single(block.position)).unwrap();
-    assert!(writer.donate(Run::single(block.position)).is_err(), "held already");
+    writer.release(Run::single(block.position)).unwrap();
+    assert!(writer.release(Run::single(block.position)).is_err(), "held already");
     drop(view);
 }

@@ -158,7 +158,7 @@ fn a_circle_of_directories_ends_removal() {
     plant(&archive, |state| {
         let key = crate::records::NameKey { directory: inner, name: b"again".to_vec() };
         let value = crate::records::NameValue { inode: outer, kind: EntryType::Directory };
-        state.registry.put::<crate::records::Names>(&key, &value).unwrap();
+        state.registry.put::<crate::records::NameRecords>(&key, &value).unwrap();
     });
     assert!(names.remove_tree(ROOT, b"outer", None, &mut |_| true).is_err());
     let far = names.make_directory(ROOT, b"far", attributes()).unwrap();

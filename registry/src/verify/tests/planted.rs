@@ -7,8 +7,8 @@ use super::*;
 use crate::archive::State;
 use crate::names::INODE_COUNTER;
 use crate::records::{
-    Dying, EntryType, Extent, ExtentKey, Extents, Free, Inode, Inodes, NameKey, NameValue, Names,
-    ReadRecords, Record, Streams, reserved_identity,
+    EntryType, Extent, ExtentKey, Extents, Free, Inode, Inodes, NameKey, NameRecords, NameValue,
+    PendingDeletions, ReadRecords, Record, Streams, reserved_identity,
 };
 
 /// Inodes of the sample.
@@ -35,7 +35,7 @@ fn name(
     kind: EntryType,
 ) {
     let key = NameKey { directory, name: name.to_vec() };
-    put::<Names>(state, &key, &NameValue { inode, kind });
+    put::<NameRecords>(state, &key, &NameValue { inode, kind });
 }
 
 fn put<R: Record>(state: &mut State, key: &R::Key, value: &R::Value) {
@@ -362,7 +362,7 @@ const STREAMS: &[Row] = &[
         fault: "a stream that was deleted and is there",
         plant: |state| {
             let stored = stream_of(state, LOG);
-            put::<Dying>(state, &stored.record.identity.clone(), &stored);
+            put::<PendingDeletions>(state, &stored.record.identity.clone(), &stored);
         },
         check: Check::Extents,
         is_subject: |subject| matches!(subject, Subject::Stream(_)),

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::Registry;
 use crate::error::Result;
-use crate::records::{Dying, ExtentKey, Extents, Free, ReadRecords};
+use crate::records::{ExtentKey, Extents, Free, PendingDeletions, ReadRecords};
 use crate::tree::TreeId;
 
 /// Free runs that the commit leaves to the meta slot, at most; as many are left for what is freed last.
@@ -37,7 +37,7 @@ pub(super) fn refill(registry: &mut Registry, wanted: u64) -> Result<()> {
     while registry.writer().pooled_blocks() < wanted {
         let Some((_, run)) = registry.ceiling::<Free>(&from)? else { return Ok(()) };
         take(registry, run)?;
-        registry.writer().donate(run)?;
+        registry.writer().release(run)?;
         match Position::new(run.end()) {
             Some(next) => from = next,
             None => return Ok(()),
@@ -85,7 +85,7 @@ pub(super) fn record(registry: &mut Registry) -> Result<Vec<Run>> {
         }
     }
     for run in kept {
-        registry.writer().donate(run)?;
+        registry.writer().release(run)?;
     }
     registry.trees.get_mut(TreeId::Free).flush(&mut registry.space)?;
     registry.space.seal_pending()?;
@@ -123,7 +123,7 @@ fn insert(registry: &mut Registry, run: Run) -> Result<()> {
         end = right.end();
     }
     let joined = Run::new(start, end - start.get()).expect("joined runs are a run");
-    registry.trash_blocks += u64::from(joined.count());
+    registry.free_list_blocks += u64::from(joined.count());
     registry.put_kept::<Free>(&start, &joined)?;
     Ok(())
 }
@@ -131,7 +131,7 @@ fn insert(registry: &mut Registry, run: Run) -> Result<()> {
 /// Takes a whole run out of the trash.
 fn take(registry: &mut Registry, run: Run) -> Result<()> {
     registry.remove_kept::<Free>(&run.start())?;
-    registry.trash_blocks = registry.trash_blocks.saturating_sub(u64::from(run.count()));
+    registry.free_list_blocks = registry.free_list_blocks.saturating_sub(u64::from(run.count()));
     Ok(())
 }
 
@@ -155,7 +155,7 @@ pub(super) fn trim_end(registry: &mut Registry) -> Result<bool> {
         }
     }
     for run in pool.iter() {
-        registry.writer().donate(run)?;
+        registry.writer().release(run)?;
     }
     Ok(registry.writer().block_count() < before)
 }
@@ -165,7 +165,7 @@ pub(super) fn trim_end(registry: &mut Registry) -> Result<bool> {
 pub(super) fn clear_end(registry: &mut Registry) -> Result<bool> {
     let end = registry.writer().block_count();
     let pooled = registry.writer().pooled_blocks();
-    let free = registry.trash_blocks.saturating_add(pooled);
+    let free = registry.free_list_blocks.saturating_add(pooled);
     if free < u64::from(CLEARED_BLOCKS_MIN.max(end / 8)) {
         return Ok(false);
     }
@@ -181,19 +181,19 @@ pub(super) fn clear_end(registry: &mut Registry) -> Result<bool> {
 }
 
 /// Frees some blocks of dying streams. Returns whether any are left.
-pub(super) fn reap(registry: &mut Registry) -> Result<bool> {
+pub(super) fn purge(registry: &mut Registry) -> Result<bool> {
     for _ in 0..DYING_EXTENTS_PER_COMMIT {
-        let Some((stream, _)) = registry.ceiling::<Dying>(&Uuid::nil())? else {
+        let Some((stream, _)) = registry.ceiling::<PendingDeletions>(&Uuid::nil())? else {
             return Ok(false);
         };
         free_extent(registry, stream)?;
     }
-    Ok(registry.entries(TreeId::Dying) > 0)
+    Ok(registry.entries(TreeId::PendingDeletions) > 0)
 }
 
 /// Frees every block of a dying stream: its extents must be gone before a new stream of that identity has any.
-pub(super) fn bury(registry: &mut Registry, stream: Uuid) -> Result<()> {
-    while registry.get::<Dying>(&stream)?.is_some() {
+pub(super) fn purge_stream(registry: &mut Registry, stream: Uuid) -> Result<()> {
+    while registry.get::<PendingDeletions>(&stream)?.is_some() {
         free_extent(registry, stream)?;
     }
     Ok(())
@@ -208,7 +208,7 @@ fn free_extent(registry: &mut Registry, stream: Uuid) -> Result<()> {
             registry.free(extent.run)?;
         }
         _ => {
-            registry.remove::<Dying>(&stream)?;
+            registry.remove::<PendingDeletions>(&stream)?;
         }
     }
     Ok(())

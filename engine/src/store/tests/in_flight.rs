@@ -33,7 +33,7 @@ struct Held {
     /// Whether large writes panic.
     is_broken: bool,
     /// Large writes that began and have not ended.
-    under_way: u32,
+    in_flight: u32,
     /// Blocks of large writes that ended.
     written: usize,
 }
@@ -68,7 +68,7 @@ impl Holding {
     }
 
     fn is_quiet(&self) -> bool {
-        self.shared.0.lock().unwrap().under_way == 0
+        self.shared.0.lock().unwrap().in_flight == 0
     }
 }
 
@@ -87,12 +87,12 @@ impl Device for Holding {
             drop(held);
             panic!("a device that panics");
         }
-        held.under_way += 1;
+        held.in_flight += 1;
         let (mut held, waited) =
             self.shared.1.wait_timeout_while(held, PATIENCE, |held| held.is_holding).unwrap();
         assert!(!waited.timed_out(), "nobody let the write go");
         self.device.write(start, bytes)?;
-        held.under_way -= 1;
+        held.in_flight -= 1;
         held.written += blocks;
         Ok(())
     }

@@ -8,8 +8,8 @@ use rayon::prelude::*;
 
 use super::allocate::{Space, Urgency, Views};
 use super::choose::Pair;
+use super::in_flight::InFlight;
 use super::pipeline::LARGE_BLOCKS;
-use super::under_way::UnderWay;
 use super::{Redirects, RunSet, Store};
 use crate::crypto::{KeyKind, MasterKey, SealJob};
 use crate::error::{Check, Error, Result};
@@ -45,7 +45,7 @@ pub struct Writer {
     /// Copies of the other pair that do not open: repaired first.
     pub(super) bad_copies: HashSet<Position>,
     /// The large write that goes on beside other things, and the buffers of large writes.
-    pub(super) under_way: UnderWay,
+    pub(super) in_flight: InFlight,
 }
 
 impl Writer {
@@ -92,19 +92,19 @@ impl Writer {
     /// Adds free blocks, which were recorded as free at the last commit, to those at hand.
     ///
     /// A run that is not in the archive, or that the transaction knows already, is damage.
-    pub fn donate(&mut self, run: Run) -> Result<()> {
+    pub fn release(&mut self, run: Run) -> Result<()> {
         if !self.space.is_believable(run) {
             let expected = "free blocks of the archive";
             return Err(Error::damaged(run.start(), Check::FreeMap, expected, run.count()));
         }
-        self.space.donate(run, &mut self.views);
+        self.space.release(run, &mut self.views);
         Ok(())
     }
 
     /// Takes back allocations that nothing was sealed to.
-    pub fn unallocate(&mut self, runs: impl IntoIterator<Item = Run>) {
+    pub fn cancel(&mut self, runs: impl IntoIterator<Item = Run>) {
         for run in runs {
-            self.space.unallocate(run);
+            self.space.cancel(run);
         }
     }
 
@@ -151,7 +151,7 @@ impl Writer {
     }
 
     /// Free runs that may be written in this transaction. After this only the end of the file can
-    /// be allocated, unless runs are donated again.
+    /// be allocated, unless runs are released again.
     pub fn drain_pool(&mut self) -> RunSet {
         self.space.drain_pool()
     }
@@ -219,7 +219,7 @@ impl Writer {
             match self.allocate(most, urgency) {
                 Ok(run) => positions.extend(run.positions()),
                 Err(error) => {
-                    self.unallocate(runs_of(&positions));
+                    self.cancel(runs_of(&positions));
                     return Err(error);
                 }
             }

@@ -22,7 +22,7 @@ fn runs_that_the_registry_names_lie_within_the_archive() {
     assert!(writer.check_run(run(RESERVED_BLOCKS, 5)).is_ok());
     for outside in [run(RESERVED_BLOCKS - 1, 2), run(count, 1), run(count - 1, 2)] {
         assert_damaged(&writer.check_run(outside), Check::Extents);
-        assert_damaged(&writer.donate(outside), Check::FreeMap);
+        assert_damaged(&writer.release(outside), Check::FreeMap);
     }
 }
 
@@ -31,11 +31,11 @@ fn allocations_are_taken_back_one_by_one_or_when_the_disk_is_full() {
     let (device, _, mut writer) = create();
     let first = writer.allocate(3, Urgency::Ordinary).unwrap();
     assert!(writer.is_touched() && writer.pooled_blocks() == 0);
-    writer.unallocate([first]);
+    writer.cancel([first]);
     assert!(!writer.is_touched() && writer.pooled_blocks() == 3);
     let positions = writer.allocate_all(5, Urgency::Ordinary).unwrap();
     assert_eq!(positions, run(RESERVED_BLOCKS, 5).positions().collect::<Vec<Position>>());
-    writer.unallocate([run(RESERVED_BLOCKS, 5)]);
+    writer.cancel([run(RESERVED_BLOCKS, 5)]);
     device.set_capacity(500);
     let outcome = writer.allocate_all(1000, Urgency::Ordinary);
     assert!(matches!(outcome, Err(Error::NoSpace { .. })), "{outcome:?}");
@@ -108,8 +108,8 @@ fn what_is_at_hand_and_the_end_of_the_file_can_be_given_up() {
     let (_, _, mut writer) = create();
     let all = writer.allocate(10, Urgency::Ordinary).unwrap();
     commit(&mut writer, 1).unwrap();
-    writer.donate(run(10, 3)).unwrap();
-    writer.donate(run(15, 3)).unwrap();
+    writer.release(run(10, 3)).unwrap();
+    writer.release(run(15, 3)).unwrap();
     assert_eq!(writer.block_count(), all.end());
     writer.lower_count(run(15, 3));
     assert_eq!(writer.block_count(), 15);

@@ -31,7 +31,7 @@ impl OwnedSealJob {
 }
 
 /// The write under way, if there is one, and what the one before left.
-pub(super) struct UnderWay {
+pub(super) struct InFlight {
     /// The process that its thread belongs to.
     process: u32,
     inner: Mutex<Inner>,
@@ -59,9 +59,9 @@ impl Inner {
     }
 }
 
-impl UnderWay {
-    pub(super) fn new() -> UnderWay {
-        UnderWay { process: process::id(), inner: Mutex::default() }
+impl InFlight {
+    pub(super) fn new() -> InFlight {
+        InFlight { process: process::id(), inner: Mutex::default() }
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Inner) -> T) -> T {
@@ -92,7 +92,7 @@ impl UnderWay {
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for InFlight {
     fn drop(&mut self) {
         let is_forked = self.is_forked();
         let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -106,9 +106,9 @@ impl Drop for UnderWay {
     }
 }
 
-impl fmt::Debug for UnderWay {
+impl fmt::Debug for InFlight {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("UnderWay").finish_non_exhaustive()
+        formatter.debug_struct("InFlight").finish_non_exhaustive()
     }
 }
 
@@ -126,12 +126,12 @@ impl Writer {
         for job in &jobs {
             assert!(self.is_fresh(job.position), "only a fresh block is written in place");
         }
-        let written = self.under_way.with(|inner| std::mem::take(&mut inner.written));
+        let written = self.in_flight.with(|inner| std::mem::take(&mut inner.written));
         if jobs.len() < LARGE_BLOCKS || is_single_threaded() {
             let borrowed: Vec<SealJob<'_>> = jobs.iter().map(OwnedSealJob::as_job).collect();
             let generation = self.write_fresh(KeyKind::Data, &borrowed)?;
             drop(borrowed);
-            self.under_way.with(|inner| inner.written = jobs);
+            self.in_flight.with(|inner| inner.written = jobs);
             return Ok((generation, written));
         }
         let generation = self.generation_for(jobs.iter().map(|job| job.position))?;
@@ -140,7 +140,7 @@ impl Writer {
     }
 
     fn start(&self, generation: Generation, jobs: Vec<OwnedSealJob>) -> Result<()> {
-        self.under_way.with(|inner| {
+        self.in_flight.with(|inner| {
             let work = Work {
                 store: Arc::clone(&self.store),
                 generation,
@@ -170,7 +170,7 @@ impl Writer {
         if PlantedFault::ForgetTheWrite.is_planted() {
             return Ok(());
         }
-        self.under_way.wait().unwrap_or_else(|panic| {
+        self.in_flight.wait().unwrap_or_else(|panic| {
             let source = io::Error::other("the thread that wrote panicked");
             // Nobody knows what is written, and positions are already given out for all of it.
             let _ = self.store.poisoning::<()>(Err(Error::io("write", source)));
@@ -186,7 +186,7 @@ impl Writer {
         jobs: &[SealJob<'_>],
         targets: &[Position],
     ) -> Result<()> {
-        self.under_way.with(|inner| {
+        self.in_flight.with(|inner| {
             let buffers = &mut inner.buffers;
             let store = &*self.store;
             let outcome = pipeline::seal_and_write(store, buffers, kind, generation, jobs, targets);
@@ -221,7 +221,7 @@ impl Work {
 }
 
 #[cfg(test)]
-impl UnderWay {
+impl InFlight {
     pub(super) fn buffers_len(&self) -> usize {
         self.with(|inner| inner.buffers.len())
     }
