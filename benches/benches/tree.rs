@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use ar7_engine::format::Root;
 use ar7_registry::tree::testing::HeapSpace;
-use ar7_registry::tree::{Tree, TreeId, TreeReader};
+use ar7_registry::tree::{Tree, TreeNumber, TreeReader};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
 /// Entries of the tree: some thousand pages.
@@ -25,7 +25,7 @@ fn key(number: u64, is_scattered: bool) -> [u8; 16] {
 }
 
 fn filled(is_scattered: bool) -> (HeapSpace, Tree) {
-    let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TreeId::Streams, Root::default()));
+    let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TreeNumber(0), Root::default()));
     for number in 0..ENTRIES {
         tree.insert(&mut space, &key(number, is_scattered), &VALUE).expect("a page");
     }
@@ -46,7 +46,7 @@ fn inserts(criterion: &mut Criterion) {
 fn reads(criterion: &mut Criterion) {
     let (mut space, mut tree) = filled(true);
     let root = tree.flush(&mut space).expect("pages");
-    let reader = TreeReader::new(TreeId::Streams, root, &space);
+    let reader = TreeReader::new(TreeNumber(0), root, &space);
     let mut number = 0;
     criterion.bench_function("get at random, every page parsed", |bencher| {
         bencher.iter(|| {
@@ -70,7 +70,7 @@ fn flushes(criterion: &mut Criterion) {
             || {
                 let mut space = space.clone();
                 space.raise_step();
-                (space, Tree::open(TreeId::Streams, root))
+                (space, Tree::open(TreeNumber(0), root))
             },
             |(mut space, mut tree)| {
                 for number in 0..100 {

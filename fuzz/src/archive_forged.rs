@@ -6,8 +6,8 @@ use ar7_engine::format::{
     BLOCK_SIZE, BlockRef, Field, Generation, Position, ROOTS, header_layout, meta_slot_layout,
     plain, redo_block, redo_entry,
 };
-use ar7_registry::records::name_layout;
-use ar7_registry::tree::{TreeId, page_layout};
+use ar7_registry::records::{TreeId, name_layout};
+use ar7_registry::tree::page_layout;
 use sha2::{Digest as _, Sha256};
 
 use crate::choices::Choices;

@@ -227,7 +227,7 @@ pub(crate) fn redo_entries(block: &OpenedBlock) -> Vec<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use ar7_engine::format::MetaSlot;
-    use ar7_registry::tree::TreeId;
+    use ar7_registry::records::TreeId;
 
     use super::*;
 

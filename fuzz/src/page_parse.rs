@@ -1,7 +1,8 @@
 //! Reading a registry page from any data.
 
 use ar7_engine::format::{DATA_SIZE, Position};
-use ar7_registry::tree::{Page, PageExpectation, TreeId, page_layout};
+use ar7_registry::records::TreeId;
+use ar7_registry::tree::{Page, PageExpectation, page_layout};
 
 use crate::bytes::padded;
 
@@ -13,7 +14,7 @@ pub fn page_parse(bytes: &[u8]) -> bool {
     let data = padded::<DATA_SIZE>(bytes);
     let tree = usize::from(data[page_layout::TREE.offset]) % TreeId::ALL.len();
     let level = data[page_layout::LEVEL.offset];
-    let expect = PageExpectation { tree: TreeId::ALL[tree], level };
+    let expect = PageExpectation { tree: TreeId::ALL[tree].number(), level };
     let Ok(page) = Page::parse(Position::at(9), &data, expect) else { return false };
     assert_eq!(page.data(), &data, "a page is what was read");
     let cells: Vec<(&[u8], &[u8])> =

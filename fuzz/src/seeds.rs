@@ -1,7 +1,8 @@
 //! Inputs to begin with for the targets that read one structure: the structures of the golden archives.
 
 use ar7_engine::format::{header_layout, key_slot_layout, meta_slot_layout, plain};
-use ar7_registry::tree::{TreeId, page_layout};
+use ar7_registry::records::TreeId;
+use ar7_registry::tree::page_layout;
 
 use crate::golden::{Golden, OpenedBlock, Part, goldens};
 

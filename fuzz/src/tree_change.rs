@@ -3,12 +3,12 @@
 use ar7_engine::Error as EngineError;
 use ar7_engine::format::{BlockRef, DATA_SIZE, Data, Position, Root};
 use ar7_registry::tree::testing::HeapSpace;
-use ar7_registry::tree::{Page, PageExpectation, Range, Tree, TreeId, TreeReader, page_layout};
+use ar7_registry::tree::{Page, PageExpectation, Range, Tree, TreeNumber, TreeReader, page_layout};
 use ar7_registry::{Error, Result};
 
 use crate::choices::Choices;
 
-const TREE: TreeId = TreeId::Names;
+const TREE: TreeNumber = TreeNumber(5);
 
 /// A key: few of them, so that they collide, and long enough that the tree is three levels deep.
 fn any_key(choices: &mut Choices<'_>) -> Vec<u8> {

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use ar7_engine::format::{Position, Root};
-use ar7_registry::tree::{CELL_MAX, Entry, KEY_MAX, Tree, TreeId, TreeReader};
+use ar7_registry::tree::{CELL_MAX, Entry, KEY_MAX, Tree, TreeNumber, TreeReader};
 
 use crate::choices::Choices;
 use crate::tree_space::ReusedSpace;
 
-const TREE: TreeId = TreeId::Names;
+const TREE: TreeNumber = TreeNumber(5);
 
 /// Operations at most.
 const OPERATIONS: usize = 300;

@@ -148,7 +148,7 @@ mod tests {
         space.free.insert(committed.position);
         assert_eq!(page(&mut space).position, committed.position);
         space.crash();
-        let expect = PageExpectation { tree: ar7_registry::tree::TreeId::Names, level: 0 };
+        let expect = PageExpectation { tree: ar7_registry::tree::TreeNumber(0), level: 0 };
         drop(space.load(committed, expect));
     }
 }

@@ -31,7 +31,7 @@ use ar7_engine::format::{
     ArchiveKind, Block, BlockHead, BlockRef, DATA_SIZE, METADATA_MAX, RESERVED_BLOCKS, Timestamp,
 };
 use ar7_engine::store::{self, Access, OpenOptions, RESERVE_BLOCKS, Redirects, Store, Urgency};
-use ar7_registry::tree::TreeId;
+use ar7_registry::records::TreeId;
 use ar7_registry::{Archive, CreateOptions, Error, Mode, RESERVED_STREAMS, StreamFile};
 use common::{assert_verified, create, dynamic, open, pattern, read_all, secret};
 use uuid::Uuid;

@@ -12,8 +12,8 @@ use ar7_engine::format::{
     decode_redo, header_digest,
 };
 use ar7_engine::{Check, Error};
-use ar7_registry::records::{Record, Streams};
-use ar7_registry::tree::{Page, PageExpectation, TreeId};
+use ar7_registry::records::{Record, Streams, TreeId};
+use ar7_registry::tree::{Page, PageExpectation};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -159,7 +159,7 @@ fn structures_are_what_the_document_says() {
         redo.expect("entries").iter().map(|e| (e.place.get(), e.spare.get())).collect();
     assert_eq!(pairs, [(9, 17), (12, 18)]);
 
-    let expect = |level| PageExpectation { tree: TreeId::Streams, level };
+    let expect = |level| PageExpectation { tree: TreeId::Streams.number(), level };
     let leaf =
         Page::parse(Position::at(13), &vectors.open("leaf page", KeyKind::Registry), expect(0));
     let leaf = leaf.expect("a leaf");

@@ -11,8 +11,9 @@ use ar7_engine::format::{
 use ar7_engine::store::{CreateOptions, SlotUpdate, Store, Urgency, Writer};
 use ar7_registry::records::{
     Attributes, EntryType, Inode, InodeNumber, Inodes, NameKey, NameRecords, NameValue, Record,
+    TreeId,
 };
-use ar7_registry::tree::{Page, PageExpectation, PageSpace, PageStore, Tree, TreeId};
+use ar7_registry::tree::{Page, PageExpectation, PageSpace, PageStore, Tree};
 use uuid::Uuid;
 
 use crate::common::STARTING;
@@ -38,8 +39,8 @@ impl Forge {
             Store::create(path, &secret, &CreateOptions::default()).expect("an archive");
         let mut forge = Forge {
             space: Space { writer, pages: HashMap::new() },
-            names: Tree::open(TreeId::Names, Root::default()),
-            inodes: Tree::open(TreeId::Inodes, Root::default()),
+            names: Tree::open(TreeId::Names.number(), Root::default()),
+            inodes: Tree::open(TreeId::Inodes.number(), Root::default()),
             last_inode: 0,
         };
         forge.inode(InodeNumber::ROOT.0, &directory());
@@ -98,7 +99,7 @@ impl Space {
                 position,
                 head: BlockHead {
                     index: BlockIndex(u32::from(page.level())),
-                    stream: Uuid::from_u128(PAGES + page.tree().index() as u128),
+                    stream: Uuid::from_u128(PAGES + u128::from(page.tree().0)),
                     ..BlockHead::default()
                 },
                 data: page.data(),

@@ -8,9 +8,9 @@ use ar7_engine::format::{
 };
 use ar7_engine::store::Access;
 use ar7_registry::records::{
-    Extent, ExtentKey, Extents, InodeNumber, NameKey, NameRecords, Record, Streams,
+    Extent, ExtentKey, Extents, InodeNumber, NameKey, NameRecords, Record, Streams, TreeId,
 };
-use ar7_registry::tree::{Page, PageExpectation, TreeId, page_layout};
+use ar7_registry::tree::{Page, PageExpectation, page_layout};
 use ar7_registry::{Archive, CreateOptions};
 
 use super::forge::Forger;
@@ -431,7 +431,7 @@ fn forge_costs(forger: &mut Forger, slots: usize, memory_kib: u32, passes: u32) 
 fn forge_child(forger: &mut Forger, choose: impl FnOnce(BlockRef, &[BlockRef]) -> BlockRef) {
     let root = current(forger, |slot| slot.roots[TreeId::Names.index()].block).expect("names");
     let opened = forger.open(KeyKind::Registry, root.position.get()).expect("the root");
-    let expect = PageExpectation { tree: TreeId::Names, level: 1 };
+    let expect = PageExpectation { tree: TreeId::Names.number(), level: 1 };
     let page = Page::parse(root.position, &opened.data, expect);
     let page = page.expect("a branch");
     let children: Vec<BlockRef> = (0..page.count()).map(|cell| page.child_block(cell)).collect();

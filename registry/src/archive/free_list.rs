@@ -10,8 +10,7 @@ use uuid::Uuid;
 
 use super::Registry;
 use crate::error::Result;
-use crate::records::{ExtentKey, Extents, Free, PendingDeletions, ReadRecords};
-use crate::tree::TreeId;
+use crate::records::{ExtentKey, Extents, Free, PendingDeletions, ReadRecords, TreeId};
 
 /// Free runs that the commit leaves to the meta slot, at most; as many are left for what is freed last.
 const KEPT_RUNS: usize = LOOSE_RUNS_MAX / 2;

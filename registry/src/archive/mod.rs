@@ -31,9 +31,8 @@ pub(crate) use registry::Registry;
 pub(crate) use state::State;
 
 use crate::error::{Error, Result};
-use crate::records::{Streams, reserved_identity, reserved_index};
+use crate::records::{Streams, TreeId, reserved_identity, reserved_index};
 use crate::stream::Stream;
-use crate::tree::TreeId;
 use pages::PageCache;
 
 /// Number of reserved streams; their UUIDs are 0 to 7.

@@ -10,7 +10,7 @@ use quick_cache::sync::Cache;
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::tree::{Page, PageExpectation, TreeId};
+use crate::tree::{Page, PageExpectation, TreeNumber};
 
 /// Pages that the cache holds at most: 32,768 pages are 128 MiB.
 const CACHED_PAGES_MAX: usize = 32_768;
@@ -79,9 +79,9 @@ fn is_expected(page: &Page, expect: PageExpectation) -> bool {
 }
 
 /// The UUID that the pages of a tree carry in place of a stream's.
-pub(crate) fn page_stream(tree: TreeId) -> Uuid {
+pub(crate) fn page_stream(tree: TreeNumber) -> Uuid {
     const PAGES: u128 = 0x6172_3700_0000_0000_8000_0000_0000_0000;
-    Uuid::from_u128(PAGES + tree.index() as u128)
+    Uuid::from_u128(PAGES + u128::from(tree.0))
 }
 
 /// Opens a page, or finds it in the cache.

@@ -13,9 +13,9 @@ use ar7_engine::store::{OwnedSealJob, RESERVE_BLOCKS, Redirects, Store, Urgency,
 use super::free_list;
 use super::pages::{PageCache, load_page, page_stream};
 use crate::error::Result;
-use crate::records::{ReadRecords, Record, decoded_value, read_through};
+use crate::records::{ReadRecords, Record, TreeId, decoded_value, read_through};
 use crate::stream::SpareBlocks;
-use crate::tree::{Page, PageExpectation, PageSpace, PageStore, Tree, TreeId};
+use crate::tree::{Page, PageExpectation, PageSpace, PageStore, Tree};
 
 /// Dirty pages that are kept in memory at most; above it they are sealed early. 32,768 pages are 128 MiB.
 const DIRTY_PAGES_MAX: usize = 32_768;
@@ -49,7 +49,7 @@ pub(super) struct Trees([Tree; TreeId::ALL.len()]);
 
 impl Trees {
     pub(super) fn open(slot: &MetaSlot) -> Trees {
-        Trees(TreeId::ALL.map(|tree| Tree::open(tree, slot.roots[tree.index()])))
+        Trees(TreeId::ALL.map(|tree| Tree::open(tree.number(), slot.roots[tree.index()])))
     }
 
     pub(super) fn get(&self, tree: TreeId) -> &Tree {

@@ -66,7 +66,7 @@ impl Snapshot {
     }
 
     fn reader<R: Record>(&self) -> TreeReader<'_, Snapshot> {
-        TreeReader::new(R::TREE, self.commit.slot.roots[R::TREE.index()], self)
+        TreeReader::new(R::TREE.number(), self.commit.slot.roots[R::TREE.index()], self)
     }
 }
 

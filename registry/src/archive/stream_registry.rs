@@ -10,9 +10,8 @@ use uuid::Uuid;
 
 use super::Archive;
 use crate::error::{Error, Result};
-use crate::records::{ReadRecords, Streams};
+use crate::records::{ReadRecords, Streams, TreeId};
 use crate::stream::Stream;
-use crate::tree::TreeId;
 
 /// The registry of an archive's streams: in a writer as the transaction has it, in a reader as committed.
 ///

@@ -5,6 +5,7 @@ mod space;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod trees;
 
 pub use names::{
     Attributes, EntryType, INLINE_TARGET_MAX, Inode, InodeNumber, Inodes, MODE_MAX, NAME_MAX,
@@ -12,6 +13,7 @@ pub use names::{
 };
 pub use space::{Free, PendingDeletions, SessionEntry, Sessions};
 pub use streams::{Extent, ExtentKey, Extents, Streams, extent_key_layout, extent_layout};
+pub use trees::TreeId;
 
 use ar7_engine::{Check, Error as EngineError};
 use uuid::Uuid;
@@ -19,7 +21,6 @@ use zeroize::Zeroizing;
 
 use crate::archive::RESERVED_STREAMS;
 use crate::error::Result;
-use crate::tree::TreeId;
 
 /// A kind of record: the tree it is in, and how key and value are encoded. Keys sort as their bytes do.
 pub trait Record {

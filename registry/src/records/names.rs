@@ -6,9 +6,8 @@ use ar7_engine::{Check, Error as EngineError, Value};
 use uuid::Uuid;
 use zeroize::Zeroize;
 
-use super::{Record, exactly};
+use super::{Record, TreeId, exactly};
 use crate::error::{Error, Result};
-use crate::tree::TreeId;
 
 /// Longest name in bytes.
 pub const NAME_MAX: usize = 255;

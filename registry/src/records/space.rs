@@ -4,9 +4,8 @@ use ar7_engine::format::{Position, Run, SessionRecord, StoredStream};
 use ar7_engine::{Check, Error as EngineError};
 use uuid::Uuid;
 
-use super::{Record, Streams, exactly};
+use super::{Record, Streams, TreeId, exactly};
 use crate::error::Result;
-use crate::tree::TreeId;
 
 /// Free runs: position to run.
 ///

@@ -5,9 +5,8 @@ use ar7_engine::mistakes::Mistake;
 use ar7_engine::{Check, Error as EngineError};
 use uuid::Uuid;
 
-use super::{Record, exactly};
+use super::{Record, TreeId, exactly};
 use crate::error::Result;
-use crate::tree::TreeId;
 
 ar7_engine::layout! {
     /// Key of an extent.

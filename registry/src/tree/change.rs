@@ -11,8 +11,11 @@ use ar7_engine::mistakes::Mistake;
 use zeroize::Zeroizing;
 
 use super::cursor::{Cursor, PageHandle, load};
-use super::page::{CAPACITY, Child, Page, UNDERFULL, cell_size};
-use super::{CELL_MAX, KEY_MAX, PageExpectation, PageSpace, Tree};
+use super::page::{
+    CAPACITY, CELL_MAX, Child, KEY_MAX, Page, PageExpectation, UNDERFULL, cell_size,
+};
+use super::space::PageSpace;
+use super::working::Tree;
 use crate::error::Result;
 
 /// The way down to a leaf: each page in memory, and the cell taken in it.

@@ -8,13 +8,13 @@ use ar7_engine::format::BlockRef;
 use ar7_engine::mistakes::Mistake;
 use ar7_engine::{Check, Error as EngineError, Value};
 
-use super::page::Child;
-use super::{Page, PageExpectation, PageStore, TreeId};
+use super::page::{Child, Page, PageExpectation, TreeNumber};
+use super::space::PageStore;
 use crate::error::Result;
 
 /// What a cursor walks over.
 pub(crate) struct View<'a, S: ?Sized> {
-    pub(super) tree: TreeId,
+    pub(super) tree: TreeNumber,
     pub(super) root: Option<Child>,
     pub(super) depth: u8,
     pub(super) dirty: &'a [Option<Page>],

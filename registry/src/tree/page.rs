@@ -11,8 +11,26 @@ use ar7_engine::format::{BlockRef, DATA_SIZE, Data, Field, OwnedData, Position};
 use ar7_engine::mistakes::Mistake;
 use ar7_engine::{Check, Error as EngineError, Value};
 
-use super::{CELL_MAX, KEY_MAX, PageExpectation, TreeId};
 use crate::error::Result;
+
+/// Longest key in bytes.
+pub const KEY_MAX: usize = 300;
+
+/// Longest key and value together, in bytes: four cells fit a page, so that every split succeeds.
+pub const CELL_MAX: usize = 960;
+
+/// Number of a tree in its archive. Each page carries it, so that no page of another tree is accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TreeNumber(pub u8);
+
+/// What a parent knows of a page before the page is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageExpectation {
+    /// The tree it belongs to.
+    pub tree: TreeNumber,
+    /// Its level; leaves are level 0.
+    pub level: u8,
+}
 
 ar7_engine::layout! {
     /// The data of a registry page.
@@ -71,7 +89,7 @@ impl Child {
 #[derive(Debug, Clone)]
 pub struct Page {
     data: OwnedData,
-    tree: TreeId,
+    tree: TreeNumber,
     /// None while the page is being changed.
     ends: Option<Ends>,
 }
@@ -124,12 +142,11 @@ pub(super) fn beginning(key: &[u8]) -> u64 {
 
 impl Page {
     /// An empty page. It gets a cell before anybody else sees it.
-    pub(super) fn new(tree: TreeId, level: u8) -> Page {
+    pub(super) fn new(tree: TreeNumber, level: u8) -> Page {
         let mut data = OwnedData::zeroed();
         let tag = if level == 0 { LEAF } else { BRANCH };
-        let number = u8::try_from(tree.index()).expect("seven trees");
         page_layout::TAG.put(&mut data[..], &[tag]);
-        page_layout::TREE.put(&mut data[..], &[number]);
+        page_layout::TREE.put(&mut data[..], &[tree.0]);
         page_layout::LEVEL.put(&mut data[..], &[level]);
         let mut page = Page { data, tree, ends: None };
         page.set_u16(page_layout::CELLS, DATA_SIZE);
@@ -151,7 +168,7 @@ impl Page {
     }
 
     /// The tree it belongs to.
-    pub fn tree(&self) -> TreeId {
+    pub fn tree(&self) -> TreeNumber {
         self.tree
     }
 
@@ -387,10 +404,9 @@ impl Page {
 
     fn check(&self, expect: PageExpectation) -> std::result::Result<(), Fault> {
         let tag = if expect.level == 0 { LEAF } else { BRANCH };
-        let number = u8::try_from(expect.tree.index()).expect("seven trees");
         let frame = [
             (page_layout::TAG, tag),
-            (page_layout::TREE, number),
+            (page_layout::TREE, expect.tree.0),
             (page_layout::LEVEL, expect.level),
             (page_layout::RESERVED, 0),
         ];

@@ -3,8 +3,8 @@
 use ar7_engine::format::Root;
 
 use super::cursor::{Cursor, Entry, Range, View};
-use super::page::Child;
-use super::{PageStore, TreeId};
+use super::page::{Child, TreeNumber};
+use super::space::PageStore;
 use crate::error::Result;
 
 /// Reads a committed tree.
@@ -14,7 +14,7 @@ pub struct TreeReader<'a, S: ?Sized> {
 
 impl<'a, S: PageStore + ?Sized> TreeReader<'a, S> {
     /// The tree with this root.
-    pub fn new(tree: TreeId, root: Root, store: &'a S) -> TreeReader<'a, S> {
+    pub fn new(tree: TreeNumber, root: Root, store: &'a S) -> TreeReader<'a, S> {
         let Root { block, depth, .. } = root;
         TreeReader { view: View { tree, root: block.map(Child::Sealed), depth, dirty: &[], store } }
     }

@@ -3,8 +3,9 @@
 use ar7_engine::format::Position;
 
 use super::cursor::{Cursor, load};
-use super::page::Child;
-use super::{PageExpectation, PageSpace, PageStore, Tree};
+use super::page::{Child, PageExpectation};
+use super::space::{PageSpace, PageStore};
+use super::working::Tree;
 use crate::error::Result;
 
 /// Branches that one search looks at, so that closing an archive takes a bounded time.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use ar7_engine::format::{BlockRef, Data, Generation, Position, Run};
 use ar7_engine::{Check, Error as EngineError, Value};
 
-use super::{Page, PageExpectation, PageSpace, PageStore};
+use super::page::{Page, PageExpectation};
+use super::space::{PageSpace, PageStore};
 use crate::error::Result;
 
 /// Pages by position. A page is parsed whenever it is loaded, as one from a disk would be.

@@ -11,6 +11,9 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use super::page::{Key, beginning};
 use super::testing::HeapSpace;
 use super::*;
+use crate::error::Result;
+
+const TREE: TreeNumber = TreeNumber(5);
 
 mod failures;
 mod hostile;
@@ -39,8 +42,8 @@ fn assert_equal(tree: &Tree, space: &HeapSpace, model: &Model, probes: &[Vec<u8>
 
 /// Compares everything that a committed tree can be asked.
 fn assert_committed(root: Root, space: &HeapSpace, model: &Model, probes: &[Vec<u8>]) {
-    assert_equal(&Tree::open(TreeId::Streams, root), space, model, probes);
-    let reader = TreeReader::new(TreeId::Streams, root, space);
+    assert_equal(&Tree::open(TREE, root), space, model, probes);
+    let reader = TreeReader::new(TREE, root, space);
     for probe in probes {
         let owned = |(key, value): (&Vec<u8>, &Vec<u8>)| (key.clone(), value.clone());
         assert_eq!(reader.get(probe).unwrap(), model.get(probe).cloned());
@@ -65,7 +68,7 @@ fn check_against_model(
 ) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let (mut space, mut model) = (HeapSpace::new(), Model::new());
-    let mut tree = Tree::open(TreeId::Streams, Root::default());
+    let mut tree = Tree::open(TREE, Root::default());
     // The share of removals swings, so that the tree grows and shrinks to nothing again and again.
     for operation in 0..operations {
         let growing = (operation / (operations / 8).max(1)).is_multiple_of(2);
@@ -82,7 +85,7 @@ fn check_against_model(
         if random.next_u32().is_multiple_of(3_000) {
             let root = tree.flush(&mut space).unwrap();
             space.raise_step();
-            tree = Tree::open(TreeId::Streams, root);
+            tree = Tree::open(TREE, root);
         }
         if operation.is_multiple_of(operations / 10) {
             let probes: Vec<Vec<u8>> = (0..50).map(|_| any_key(&mut random)).collect();
@@ -132,7 +135,7 @@ fn colliding_keys_with_the_longest_cells() {
 
 #[test]
 fn two_hundred_thousand_streams_in_order_leave_full_pages() {
-    let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TreeId::Streams, Root::default()));
+    let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TREE, Root::default()));
     for number in 0..200_000_u128 {
         tree.insert(&mut space, &(number << 64).to_be_bytes(), &[7; 51]).unwrap();
     }
@@ -140,7 +143,7 @@ fn two_hundred_thousand_streams_in_order_leave_full_pages() {
     // 71 bytes a cell: 56 to a page.
     let least = 200_000_usize.div_ceil(56);
     assert!(space.used() <= least + least / 50, "{} pages for {least}", space.used());
-    let reader = TreeReader::new(TreeId::Streams, root, &space);
+    let reader = TreeReader::new(TREE, root, &space);
     for number in 0..200_000_u128 {
         assert!(reader.get(&(number << 64).to_be_bytes()).unwrap().is_some(), "{number} is lost");
     }
@@ -148,7 +151,7 @@ fn two_hundred_thousand_streams_in_order_leave_full_pages() {
 
 #[test]
 fn two_hundred_thousand_names_in_no_order_are_all_there() {
-    let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TreeId::Names, Root::default()));
+    let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TREE, Root::default()));
     let mut random = ChaCha8Rng::seed_from_u64(4);
     let mut model = Model::new();
     for number in 0..200_000_u32 {
@@ -159,7 +162,7 @@ fn two_hundred_thousand_names_in_no_order_are_all_there() {
         model.insert(key, value);
     }
     let root = tree.flush(&mut space).unwrap();
-    let mut tree = Tree::open(TreeId::Names, root);
+    let mut tree = Tree::open(TREE, root);
     let entries = tree.range(&space, &[]).unwrap().map(Result::unwrap);
     assert!(entries.eq(model.iter().map(|(key, value)| (key.clone(), value.clone()))));
     for (key, value) in model {
@@ -170,18 +173,18 @@ fn two_hundred_thousand_names_in_no_order_are_all_there() {
 
 #[test]
 fn what_is_too_long_is_refused() {
-    let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TreeId::Names, Root::default()));
+    let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TREE, Root::default()));
     assert!(tree.insert(&mut space, &[0; KEY_MAX + 1], &[]).is_err());
     assert!(tree.insert(&mut space, &[0], &[0; CELL_MAX]).is_err());
     assert_eq!(tree.dirty_pages(), 0);
 }
 
-const EXPECT: PageExpectation = PageExpectation { tree: TreeId::Names, level: 0 };
+const EXPECT: PageExpectation = PageExpectation { tree: TREE, level: 0 };
 
 fn valid_page(level: u8, count: usize) -> Page {
     let block = BlockRef { position: Position::at(77), generation: Generation::default() };
     let value = if level == 0 { vec![9; 5] } else { BlockRef::encode(Some(block)).to_vec() };
-    let mut page = Page::new(TreeId::Names, level);
+    let mut page = Page::new(TREE, level);
     for cell in 0..count {
         let key = [u8::try_from(cell).unwrap(), 1];
         page.push(if level > 0 && cell == 0 { &[] } else { &key }, &value);
@@ -193,7 +196,7 @@ fn valid_page(level: u8, count: usize) -> Page {
 fn check_parsed(data: &Data, level: u8) -> bool {
     let expect = PageExpectation { level, ..EXPECT };
     let Ok(page) = Page::parse(Position::at(9), data, expect) else { return false };
-    let mut again = Page::new(TreeId::Names, level);
+    let mut again = Page::new(TREE, level);
     for cell in 0..page.count() {
         again.push(page.key(cell), page.value(cell));
         assert_eq!(page.search(page.key(cell)), Ok(cell));
@@ -246,7 +249,7 @@ fn pages_of_another_tree_or_level_are_refused() {
     let data = *valid_page(0, 3).data();
     assert!(Page::parse(Position::at(9), &data, EXPECT).is_ok());
     let others = [
-        PageExpectation { tree: TreeId::Inodes, ..EXPECT },
+        PageExpectation { tree: TreeNumber(TREE.0 + 1), ..EXPECT },
         PageExpectation { level: 1, ..EXPECT },
     ];
     for expect in others {
@@ -258,7 +261,7 @@ fn pages_of_another_tree_or_level_are_refused() {
 #[test]
 fn pages_beyond_a_limit_move_and_nothing_is_lost() {
     let mut space = HeapSpace::new();
-    let mut tree = Tree::open(TreeId::Streams, Root::default());
+    let mut tree = Tree::open(TREE, Root::default());
     let mut model = Model::new();
     for number in 0..60_000_u64 {
         let key = number.to_be_bytes().to_vec();
@@ -268,7 +271,7 @@ fn pages_beyond_a_limit_move_and_nothing_is_lost() {
     let root = tree.flush(&mut space).unwrap();
     assert!(root.depth >= 3);
     space.raise_step();
-    let mut tree = Tree::open(TreeId::Streams, root);
+    let mut tree = Tree::open(TREE, root);
     let pages = space.used();
     let limit = u32::try_from(pages).unwrap() / 2;
     let beyond = pages - usize::try_from(limit).unwrap();
@@ -288,7 +291,7 @@ fn pages_beyond_a_limit_move_and_nothing_is_lost() {
 #[test]
 fn a_search_for_pages_to_move_looks_at_a_bounded_number_of_branches() {
     let mut space = HeapSpace::new();
-    let mut tree = Tree::open(TreeId::Streams, Root::default());
+    let mut tree = Tree::open(TREE, Root::default());
     for number in 0..20_000_u64 {
         tree.insert(&mut space, &number.to_be_bytes(), &[7; 51]).unwrap();
     }
@@ -297,7 +300,7 @@ fn a_search_for_pages_to_move_looks_at_a_bounded_number_of_branches() {
     let all = space.used();
     // The root, then its first child.
     let moved = [(1, 4), (2, all * 3 / 4)].map(|(branches, at_most)| {
-        let mut tree = Tree::open(TreeId::Streams, root);
+        let mut tree = Tree::open(TREE, root);
         let start = Position::at(0);
         let moved = tree.relocate_within(&mut space.clone(), start, usize::MAX, branches).unwrap();
         assert!(moved <= at_most, "{moved} of {all} pages moved with {branches} branches");
@@ -320,7 +323,7 @@ fn keys_begin_with_their_first_eight_bytes_or_zeros() {
 fn keys_that_are_spread_evenly_are_found_at_the_first_guess() {
     let key = |number: u128| (number << 96).to_be_bytes();
     for level in [0, 1] {
-        let mut page = Page::new(TreeId::Streams, level);
+        let mut page = Page::new(TREE, level);
         for number in 1..40 {
             let key = if level > 0 && number == 1 { Vec::new() } else { key(number).to_vec() };
             page.push(&key, &[7; BlockRef::SIZE]);
@@ -333,7 +336,7 @@ fn keys_that_are_spread_evenly_are_found_at_the_first_guess() {
             assert_eq!(page.guess(Key::new(&key(number.into())), 39), Some(place));
         }
     }
-    let mut page = Page::new(TreeId::Streams, 0);
+    let mut page = Page::new(TREE, 0);
     page.push(&key(1), b"value");
     assert_eq!(page.settled().guess(Key::new(&key(1)), 1), None, "nothing is to be guessed");
 }
@@ -353,7 +356,7 @@ proptest! {
         probes in prop::collection::vec(any_hard_key(), 1..20),
     ) {
         let keys: Vec<Vec<u8>> = keys.into_iter().collect();
-        let mut page = Page::new(TreeId::Streams, 0);
+        let mut page = Page::new(TREE, 0);
         for key in &keys {
             page.push(key, b"value");
         }

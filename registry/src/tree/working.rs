@@ -6,13 +6,13 @@ use ar7_engine::format::{BlockRef, Position, Root, Run};
 use ar7_engine::{Check, Error as EngineError};
 
 use super::cursor::{Cursor, Entry, Range, View};
-use super::page::{Child, Page};
-use super::{PageSpace, PageStore, TreeId};
+use super::page::{Child, Page, TreeNumber};
+use super::space::{PageSpace, PageStore};
 use crate::error::{Error, Result};
 
 /// A tree that can be changed.
 pub struct Tree {
-    pub(super) id: TreeId,
+    pub(super) id: TreeNumber,
     pub(super) root: Option<Child>,
     pub(super) depth: u8,
     pub(super) entries: u64,
@@ -23,7 +23,7 @@ pub struct Tree {
 
 impl Tree {
     /// The tree with this committed root.
-    pub fn open(id: TreeId, root: Root) -> Tree {
+    pub fn open(id: TreeNumber, root: Root) -> Tree {
         Tree {
             id,
             root: root.block.map(Child::Sealed),

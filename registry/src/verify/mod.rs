@@ -19,8 +19,7 @@ use uuid::Uuid;
 
 use crate::archive::{Archive, Snapshot};
 use crate::error::{Error, Result};
-use crate::records::Sessions;
-use crate::tree::TreeId;
+use crate::records::{Sessions, TreeId};
 use extents::Visited;
 use map::BlockMap;
 use names::NameChecks;

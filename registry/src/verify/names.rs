@@ -10,9 +10,8 @@ use super::{Subject, Verifier};
 use crate::names::INODE_COUNTER;
 use crate::records::{
     EntryType, Inode, InodeNumber, Inodes, NameKey, NameRecords, NameValue, ReadRecords, Streams,
-    reserved_index,
+    TreeId, reserved_index,
 };
-use crate::tree::TreeId;
 
 /// What the names said, to be compared with the inodes.
 #[derive(Default)]

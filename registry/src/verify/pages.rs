@@ -6,8 +6,8 @@ use zeroize::Zeroizing;
 
 use super::{Subject, Verifier};
 use crate::archive::read_page;
-use crate::records::{Free, Record};
-use crate::tree::{Page, PageExpectation, TreeId};
+use crate::records::{Free, Record, TreeId};
+use crate::tree::{Page, PageExpectation};
 
 /// Keys that a page's cells lie between: not below the first, below the second.
 #[derive(Clone, Default)]
@@ -46,7 +46,7 @@ impl<'a> Verifier<'a> {
             self.unreadable_pages += 1;
             return 0;
         }
-        let expect = PageExpectation { tree: R::TREE, level };
+        let expect = PageExpectation { tree: R::TREE.number(), level };
         let page = match read_page(self.snapshot.store(), block, expect) {
             Ok(page) => page,
             Err(error) => {

@@ -1,8 +1,10 @@
 //! Pages that cannot be read, and a space that is full: whatever fails changes nothing.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
 use ar7_engine::Error as EngineError;
+use ar7_engine::format::Run;
 
 use super::*;
 
@@ -59,7 +61,7 @@ fn what_fails_changes_nothing() {
         one_in: 40,
         refused: Cell::new(0),
     };
-    let (mut tree, mut model) = (Tree::open(TreeId::Streams, Root::default()), Model::new());
+    let (mut tree, mut model) = (Tree::open(TREE, Root::default()), Model::new());
     let any_key = |random: &mut ChaCha8Rng| (random.next_u32() % 4000).to_be_bytes().to_vec();
     for operation in 0..60_000 {
         let key = any_key(&mut random);

@@ -8,8 +8,6 @@ use super::*;
 use crate::error::Error;
 use crate::tree::page::{Child, page_layout};
 
-const TREE: TreeId = TreeId::Names;
-
 /// Puts a page of these cells at a position.
 fn forge(space: &mut HeapSpace, at: u32, level: u8, cells: &[(&[u8], &[u8])]) -> BlockRef {
     let mut page = Page::new(TREE, level);

@@ -45,7 +45,7 @@ fn stream(number: u128) -> [u8; 16] {
 
 /// A committed tree of so many streams.
 fn committed(streams: u128) -> (HeapSpace, Root) {
-    let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TreeId::Streams, Root::default()));
+    let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TREE, Root::default()));
     for number in 0..streams {
         tree.insert(&mut space, &stream(number), &[7; 51]).unwrap();
     }
@@ -56,8 +56,7 @@ fn committed(streams: u128) -> (HeapSpace, Root) {
 #[test]
 fn two_neighbours_share_what_one_does_not_hold() {
     for thin in [0, 1] {
-        let (mut space, mut tree) =
-            (HeapSpace::new(), Tree::open(TreeId::Streams, Root::default()));
+        let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TREE, Root::default()));
         add_group(&mut tree, &mut space, 0);
         add_group(&mut tree, &mut space, 1);
         assert_eq!(root_and_leaves(&tree).1, [5, 5]);
@@ -72,7 +71,7 @@ fn two_neighbours_share_what_one_does_not_hold() {
 
 #[test]
 fn neighbours_are_left_alone_if_the_parent_has_no_room_for_what_divides_them() {
-    let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TreeId::Streams, Root::default()));
+    let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TREE, Root::default()));
     let mut groups = 0;
     let is_full = |tree: &Tree| {
         let root = root_and_leaves(tree).0;
@@ -88,7 +87,7 @@ fn neighbours_are_left_alone_if_the_parent_has_no_room_for_what_divides_them() {
     expected[10] = 1;
     assert_eq!(root_and_leaves(&tree).1, expected);
     let root = tree.flush(&mut space).unwrap();
-    let left = TreeReader::new(TreeId::Streams, root, &space).range(&[]).unwrap();
+    let left = TreeReader::new(TREE, root, &space).range(&[]).unwrap();
     let expected: usize = expected.into_iter().sum();
     assert_eq!(left.map(Result::unwrap).count(), expected);
 }
@@ -104,7 +103,7 @@ fn removing_most_entries_joins_pages() {
     };
     let branches = branches_of(&space);
     assert!(branches >= 6, "{branches} branches");
-    let mut tree = Tree::open(TreeId::Streams, root);
+    let mut tree = Tree::open(TREE, root);
     for number in (0..60_000).filter(|number| number % 20 != 0) {
         assert!(tree.remove(&mut space, &stream(number)).unwrap().is_some());
     }
@@ -122,7 +121,7 @@ fn removing_most_entries_joins_pages() {
 fn a_tree_that_shrinks_loses_its_levels() {
     let (mut space, root) = committed(20_000);
     assert_eq!(root.depth, 3);
-    let mut tree = Tree::open(TreeId::Streams, root);
+    let mut tree = Tree::open(TREE, root);
     // From the left: pages go empty, and roots are left with one child.
     for (left, depth) in [(12_000, 3), (1200, 2), (1, 1)] {
         space.raise_step();
@@ -132,7 +131,7 @@ fn a_tree_that_shrinks_loses_its_levels() {
         }
         let root = tree.flush(&mut space).unwrap();
         assert_eq!((u128::from(root.entries), root.depth), (left, depth));
-        tree = Tree::open(TreeId::Streams, root);
+        tree = Tree::open(TREE, root);
     }
     assert_eq!(space.used(), 1);
 }
