@@ -10,10 +10,10 @@ use ar7_registry::records::{TreeId, name_layout};
 use ar7_registry::tree::page_layout;
 use sha2::{Digest as _, Sha256};
 
-use crate::choices::Choices;
 use crate::exercise::{Extent, exercise};
 use crate::golden::{Golden, OpenedBlock, Part, crowded, goldens, redo_entries};
 use crate::reference::{Sealed, finish_plain, nonce};
+use crate::unstructured::Unstructured;
 
 /// Changes at most.
 const CHANGES: usize = 12;
@@ -26,17 +26,17 @@ const CROWDED: usize = 0xa0;
 /// # Panics
 /// If anything that is done to it breaks a promise.
 pub fn archive_forged(bytes: &[u8]) -> bool {
-    let mut choices = Choices::new(bytes);
-    let how = choices.byte();
+    let mut unstructured = Unstructured::new(bytes);
+    let how = unstructured.byte();
     // It is large, so it comes in one of four inputs, and is not extracted.
     let is_crowded = how & CROWDED == CROWDED;
     let golden = if is_crowded { crowded() } else { &goldens()[how % goldens().len()] };
     let mut forgery = Forgery::of(golden);
     for _ in 0..CHANGES {
-        if choices.is_over() {
+        if unstructured.is_over() {
             break;
         }
-        forgery.change(&mut choices);
+        forgery.change(&mut unstructured);
     }
     let file = forgery.seal();
     exercise(&file, Extent { extracts: how & 0x30 == 0, writes: how & 0x40 != 0 }).is_read
@@ -65,28 +65,30 @@ impl Forgery {
         }
     }
 
-    fn change(&mut self, choices: &mut Choices<'_>) {
-        match choices.byte() % 16 {
-            0 => self.change_header(choices),
-            1..=3 => self.change_slots(choices),
-            4..=8 => self.change_page(choices),
-            9 | 10 => self.change_head(choices),
-            11 => self.change_redo(choices),
-            12 => self.change_name(choices),
-            13 => self.retarget(choices),
-            14 => self.exchange(choices),
-            _ => self.flips.push((choices.quad().try_into().unwrap_or(0), choices.octet())),
+    fn change(&mut self, unstructured: &mut Unstructured<'_>) {
+        match unstructured.byte() % 16 {
+            0 => self.change_header(unstructured),
+            1..=3 => self.change_slots(unstructured),
+            4..=8 => self.change_page(unstructured),
+            9 | 10 => self.change_head(unstructured),
+            11 => self.change_redo(unstructured),
+            12 => self.change_name(unstructured),
+            13 => self.retarget(unstructured),
+            14 => self.exchange(unstructured),
+            _ => {
+                self.flips.push((unstructured.quad().try_into().unwrap_or(0), unstructured.octet()))
+            }
         }
     }
 
     /// Changes a field of the header; the slots may go on naming the one before.
-    fn change_header(&mut self, choices: &mut Choices<'_>) {
-        let Some(field) = choices.choose(header_layout::FIELDS) else { return };
+    fn change_header(&mut self, unstructured: &mut Unstructured<'_>) {
+        let Some(field) = unstructured.choose(header_layout::FIELDS) else { return };
         let refs = self.refs();
-        forge(field.of_mut(&mut self.header), &refs, choices);
+        forge(field.of_mut(&mut self.header), &refs, unstructured);
         self.golden.keys.finish_header(&mut self.header);
         self.is_header_changed = true;
-        if !choices.byte().is_multiple_of(4) {
+        if !unstructured.byte().is_multiple_of(4) {
             let digest = Sha256::digest(self.header);
             let revision: [u8; 8] = header_layout::REVISION.array(&self.header);
             for number in self.numbers(Part::Slot) {
@@ -97,12 +99,12 @@ impl Forgery {
     }
 
     /// Changes a field of a meta slot, most often in both copies of the newer pair.
-    fn change_slots(&mut self, choices: &mut Choices<'_>) {
+    fn change_slots(&mut self, unstructured: &mut Unstructured<'_>) {
         let slots = self.numbers(Part::Slot);
-        let which = choices.byte();
-        let Some(field) = choices.choose(meta_slot_layout::FIELDS) else { return };
+        let which = unstructured.byte();
+        let Some(field) = unstructured.choose(meta_slot_layout::FIELDS) else { return };
         let refs = self.refs();
-        let rest = choices.rest();
+        let rest = unstructured.rest();
         for (at, number) in slots.into_iter().enumerate() {
             // Copies lie at 1 and 3, and at 2 and 4.
             let is_chosen = match which % 8 {
@@ -112,33 +114,33 @@ impl Forgery {
                 _ => true,
             };
             if is_chosen {
-                *choices = Choices::new(rest);
+                *unstructured = Unstructured::new(rest);
                 // Lists are long, and what comes first in one is not all that matters.
-                let within = choices.below(field.length);
-                forge(&mut self.field(number, *field)[within..], &refs, choices);
+                let within = unstructured.below(field.length);
+                forge(&mut self.field(number, *field)[within..], &refs, unstructured);
             }
         }
     }
 
     /// Changes a cell of a page, its own fields, or any byte of it.
-    fn change_page(&mut self, choices: &mut Choices<'_>) {
-        let Some(number) = self.any(Part::Page, choices) else { return };
+    fn change_page(&mut self, unstructured: &mut Unstructured<'_>) {
+        let Some(number) = self.any(Part::Page, unstructured) else { return };
         let refs = self.refs();
         let cells = self.blocks[number].cells();
-        let cell = choices.choose(&cells).copied();
-        let (at, length) = match (choices.byte() % 8, cell) {
+        let cell = unstructured.choose(&cells).copied();
+        let (at, length) = match (unstructured.byte() % 8, cell) {
             // The page's own fields, and where its cells are.
             (0 | 1, _) => (0, page_layout::BODY.offset + 2 * cells.len()),
             (2, _) | (_, None) => (0, plain::DATA.length),
             (_, Some(cell)) => cell,
         };
-        let within = choices.below(length);
+        let within = unstructured.below(length);
         let data = self.field(number, plain_data());
-        forge(&mut data[at + within..at + length], &refs, choices);
+        forge(&mut data[at + within..at + length], &refs, unstructured);
     }
 
     /// Changes the beginning of a name.
-    fn change_name(&mut self, choices: &mut Choices<'_>) {
+    fn change_name(&mut self, unstructured: &mut Unstructured<'_>) {
         let is_of_names = |number: &usize| {
             let tree = self.blocks[*number].data()[page_layout::TREE.offset];
             usize::from(tree) == TreeId::Names.index()
@@ -149,44 +151,44 @@ impl Forgery {
             return;
         };
         let cells = self.blocks[number].cells();
-        let Some(&(at, length)) = choices.choose(&cells) else { return };
+        let Some(&(at, length)) = unstructured.choose(&cells) else { return };
         // The name lies behind the key's length and the directory's number, and ends before the value.
         let (begin, end) = (at + 10, (at + length).saturating_sub(name_layout::SIZE));
         if let Some(name) = self.field(number, plain_data()).get_mut(begin..end) {
-            forge(name, &[], choices);
+            forge(name, &[], unstructured);
         }
     }
 
     /// Changes links, index, stream or digest of any block: of those of the redo list, the links lead to the next one.
-    fn change_head(&mut self, choices: &mut Choices<'_>) {
+    fn change_head(&mut self, unstructured: &mut Unstructured<'_>) {
         let parts = [Part::Data, Part::Data, Part::Redo, Part::Page, Part::Slot];
-        let part = parts[choices.below(parts.len())];
-        let Some(number) = self.any(part, choices) else { return };
+        let part = parts[unstructured.below(parts.len())];
+        let Some(number) = self.any(part, unstructured) else { return };
         let refs = self.refs();
         let fields = [plain::PREVIOUS, plain::NEXT, plain::INDEX, plain::STREAM, plain::DIGEST];
-        let field = fields[choices.below(fields.len())];
+        let field = fields[unstructured.below(fields.len())];
         self.changed[number] = true;
-        forge(field.of_mut(&mut self.blocks[number].plaintext[..]), &refs, choices);
-        if choices.byte().is_multiple_of(8) {
-            self.blocks[number].generation = Generation::decode(choices.array());
+        forge(field.of_mut(&mut self.blocks[number].plaintext[..]), &refs, unstructured);
+        if unstructured.byte().is_multiple_of(8) {
+            self.blocks[number].generation = Generation::decode(unstructured.array());
         }
     }
 
     /// Changes any bytes of a block of the redo list.
-    fn change_redo(&mut self, choices: &mut Choices<'_>) {
-        let Some(number) = self.any(Part::Redo, choices) else { return };
+    fn change_redo(&mut self, unstructured: &mut Unstructured<'_>) {
+        let Some(number) = self.any(Part::Redo, unstructured) else { return };
         let refs = self.refs();
-        let at = choices.below(80);
-        forge(&mut self.field(number, plain_data())[at..], &refs, choices);
+        let at = unstructured.below(80);
+        forge(&mut self.field(number, plain_data())[at..], &refs, unstructured);
     }
 
     /// Lets the redo list aim at another place, and seals the image for that.
-    fn retarget(&mut self, choices: &mut Choices<'_>) {
-        let Some(number) = self.any(Part::Redo, choices) else { return };
+    fn retarget(&mut self, unstructured: &mut Unstructured<'_>) {
+        let Some(number) = self.any(Part::Redo, unstructured) else { return };
         let entries = redo_entries(&self.blocks[number]);
-        let entry = choices.below(entries.len());
+        let entry = unstructured.below(entries.len());
         let Some(&(_, spare)) = entries.get(entry) else { return };
-        let place = u32::from(choices.octet() % 34);
+        let place = u32::from(unstructured.octet() % 34);
         let at = redo_block::ENTRIES.offset + entry * redo_entry::SIZE + redo_entry::PLACE.offset;
         self.field(number, plain_data())[at..at + 4].copy_from_slice(&place.to_be_bytes());
         for (block, changed) in self.blocks.iter_mut().zip(&mut self.changed) {
@@ -198,13 +200,14 @@ impl Forgery {
     }
 
     /// Puts the plaintext of one block in the place of another of its kind.
-    fn exchange(&mut self, choices: &mut Choices<'_>) {
-        let part = [Part::Page, Part::Data, Part::Slot][choices.below(3)];
-        let (Some(to), Some(from)) = (self.any(part, choices), self.any(part, choices)) else {
+    fn exchange(&mut self, unstructured: &mut Unstructured<'_>) {
+        let part = [Part::Page, Part::Data, Part::Slot][unstructured.below(3)];
+        let (Some(to), Some(from)) = (self.any(part, unstructured), self.any(part, unstructured))
+        else {
             return;
         };
         self.blocks[to].plaintext = self.blocks[from].plaintext.clone();
-        if choices.byte().is_multiple_of(2) {
+        if unstructured.byte().is_multiple_of(2) {
             self.blocks[to].generation = self.blocks[from].generation;
         }
         self.changed[to] = true;
@@ -215,8 +218,8 @@ impl Forgery {
         (0..self.blocks.len()).filter(|&number| self.blocks[number].part() == part).collect()
     }
 
-    fn any(&self, part: Part, choices: &mut Choices<'_>) -> Option<usize> {
-        choices.choose(&self.numbers(part)).copied()
+    fn any(&self, part: Part, unstructured: &mut Unstructured<'_>) -> Option<usize> {
+        unstructured.choose(&self.numbers(part)).copied()
     }
 
     /// A field of a block's data, about to be changed.
@@ -278,22 +281,24 @@ fn plain_data() -> Field {
 }
 
 /// Puts something at the beginning of `bytes`, as much of it as fits.
-fn forge(bytes: &mut [u8], refs: &[BlockRef], choices: &mut Choices<'_>) {
+fn forge(bytes: &mut [u8], refs: &[BlockRef], unstructured: &mut Unstructured<'_>) {
     const WORDS: [u32; 14] =
         [0, 1, 2, 7, 8, 9, 13, 28, 29, 0xff, 0x1_0000, 0x7fff_fffe, 0x7fff_ffff, u32::MAX];
     const TEXTS: [&[u8]; 6] = [b"..", b"../victim", b"/", b"\0", b".", b"../escaped"];
-    let value: Vec<u8> = match choices.byte() % 8 {
-        0 => vec![choices.octet()],
-        1 => vec![bytes.first().copied().unwrap_or(0).wrapping_add(choices.octet())],
-        2 => choices.array::<2>().to_vec(),
-        3 => WORDS[choices.below(WORDS.len())].to_be_bytes().to_vec(),
+    let value: Vec<u8> = match unstructured.byte() % 8 {
+        0 => vec![unstructured.octet()],
+        1 => vec![bytes.first().copied().unwrap_or(0).wrapping_add(unstructured.octet())],
+        2 => unstructured.array::<2>().to_vec(),
+        3 => WORDS[unstructured.below(WORDS.len())].to_be_bytes().to_vec(),
         4 => {
-            let low = WORDS[choices.below(WORDS.len())].to_be_bytes();
-            [WORDS[choices.below(WORDS.len())].to_be_bytes(), low].concat()
+            let low = WORDS[unstructured.below(WORDS.len())].to_be_bytes();
+            [WORDS[unstructured.below(WORDS.len())].to_be_bytes(), low].concat()
         }
-        5 => choices.choose(refs).map_or(Vec::new(), |&one| BlockRef::encode(Some(one)).to_vec()),
-        6 => TEXTS[choices.below(TEXTS.len())].to_vec(),
-        _ => choices.take(16).to_vec(),
+        5 => unstructured
+            .choose(refs)
+            .map_or(Vec::new(), |&one| BlockRef::encode(Some(one)).to_vec()),
+        6 => TEXTS[unstructured.below(TEXTS.len())].to_vec(),
+        _ => unstructured.take(16).to_vec(),
     };
     let length = value.len().min(bytes.len());
     bytes[..length].copy_from_slice(&value[..length]);

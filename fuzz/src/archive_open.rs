@@ -8,10 +8,10 @@ use ar7_engine::format::{BLOCK_SIZE, Position, RESERVED_BLOCKS};
 use ar7_engine::store::OpenOptions;
 use ar7_registry::{Archive, Result};
 
-use crate::choices::Choices;
 use crate::crash::Content;
 use crate::exercise::{Extent, exercise};
 use crate::golden::{Golden, goldens, open_to_write, secret};
+use crate::unstructured::Unstructured;
 
 /// Where the blocks end that are found by their place: the header and the meta slots.
 const META_END: usize = RESERVED_BLOCKS as usize * BLOCK_SIZE;
@@ -21,17 +21,17 @@ const META_END: usize = RESERVED_BLOCKS as usize * BLOCK_SIZE;
 /// # Panics
 /// If anything that is done to it breaks a promise, or if a changed archive gives other content than was committed.
 pub fn archive_open(bytes: &[u8]) -> bool {
-    let mut choices = Choices::new(bytes);
-    let how = choices.byte();
+    let mut unstructured = Unstructured::new(bytes);
+    let how = unstructured.byte();
     let extracts = how & 0x10 != 0;
     if how % 8 == 7 {
-        return exercise(choices.rest(), Extent { extracts, writes: true }).is_read;
+        return exercise(unstructured.rest(), Extent { extracts, writes: true }).is_read;
     }
     let (as_made, written_to) = &victims()[how % goldens().len()];
     let victim = if how & 0x20 == 0 { as_made } else { written_to };
     let mut file = victim.file.clone();
-    while !choices.is_over() {
-        change(&mut file, victim.before, &mut choices);
+    while !unstructured.is_over() {
+        change(&mut file, victim.before, &mut unstructured);
     }
     check_content(victim.golden, &victim.content, &file);
     exercise(&file, Extent { extracts, writes: how & 0x40 != 0 }).is_read
@@ -80,26 +80,30 @@ fn written_to(bytes: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// Changes some bytes, exchanges blocks, puts back what the file had `before`, or cuts it.
-fn change(file: &mut Vec<u8>, before: &[u8], choices: &mut Choices<'_>) {
+fn change(file: &mut Vec<u8>, before: &[u8], unstructured: &mut Unstructured<'_>) {
     let blocks = file.len() / BLOCK_SIZE;
-    let (kind, at) = (choices.byte() % 8, choices.byte().checked_rem(blocks).unwrap_or(0));
+    let (kind, at) =
+        (unstructured.byte() % 8, unstructured.byte().checked_rem(blocks).unwrap_or(0));
     let start = at * BLOCK_SIZE;
     match kind {
         0 if !file.is_empty() => {
-            let length = (usize::from(choices.octet()) << 16 | choices.word()) % file.len();
+            let length =
+                (usize::from(unstructured.octet()) << 16 | unstructured.word()) % file.len();
             file.truncate(length);
         }
-        1 => file.extend_from_slice(choices.take(64)),
+        1 => file.extend_from_slice(unstructured.take(64)),
         2 | 3 if blocks > 0 => {
-            let from = choices.byte() % blocks * BLOCK_SIZE;
+            let from = unstructured.byte() % blocks * BLOCK_SIZE;
             file.copy_within(from..from + BLOCK_SIZE, start);
         }
         // The whole of what an archive once was cannot be told from it, and its slots are all that says which that is.
         5 if start >= META_END && start + BLOCK_SIZE <= before.len() => {
             file[start..start + BLOCK_SIZE].copy_from_slice(&before[start..start + BLOCK_SIZE]);
         }
-        4 if blocks > 0 => file[start..start + BLOCK_SIZE].fill(choices.octet()),
-        _ if blocks > 0 => file[start + choices.word() % BLOCK_SIZE] ^= choices.octet() | 1,
+        4 if blocks > 0 => file[start..start + BLOCK_SIZE].fill(unstructured.octet()),
+        _ if blocks > 0 => {
+            file[start + unstructured.word() % BLOCK_SIZE] ^= unstructured.octet() | 1
+        }
         _ => {}
     }
 }

@@ -6,64 +6,69 @@ use std::sync::OnceLock;
 
 use ar7_engine::device::simulated::DiskFault;
 
-use crate::choices::Choices;
 use crate::crash::{
-    Beginning, Effort, Operation, Step, failure_poisons, full_disk_is_no_end, lie_is_noticed,
-    run_steps,
+    Effort, Fixture, Operation, Step, byzantine_write_is_noticed, failure_poisons,
+    full_disk_is_no_end, run_steps,
 };
+use crate::unstructured::Unstructured;
 
 /// Steps at most.
 const STEPS: usize = 24;
 
-/// Few deaths of each world: the fuzzer makes many worlds.
-const EFFORT: Effort =
-    Effort { every_cut_up_to: 4, sampled_cuts: 2, deaths: 1, recovery_one_in: 8, reopen_one_in: 2 };
+/// Few crashes of each scenario: the fuzzer makes many scenarios.
+const EFFORT: Effort = Effort {
+    every_cut_up_to: 4,
+    sampled_cuts: 2,
+    crashes: 1,
+    recovery_one_in: 8,
+    reopen_one_in: 2,
+};
 
 /// What happens to the archive besides the operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trial {
     /// It dies, and goes on with what is left.
-    Deaths,
+    Crashes,
     /// A write or a sync fails.
     Failure(DiskFault),
     /// A write is acknowledged and does not happen, or happens elsewhere.
-    Lie(DiskFault),
+    ByzantineWrite(DiskFault),
     /// The disk is full.
     FullDisk,
 }
 
-/// Does to an archive and to its model what `bytes` say. Returns the number of states after deaths, failures and lies
+/// Does to an archive and to its model what `bytes` say. Returns the number of states after crashes, failures and lies
 /// that were looked at, and of refusals of a full disk.
 ///
 /// # Panics
 /// If the archive opens at anything but the last acknowledged commit or the one under way, does not verify, uses a
 /// nonce twice, goes on after a failure of the disk, or does not go on after it was full.
 pub fn archive_ops(bytes: &[u8]) -> u64 {
-    static BEGINNING: OnceLock<Beginning> = OnceLock::new();
-    let beginning = BEGINNING.get_or_init(Beginning::new);
-    let mut choices = Choices::new(bytes);
-    let (trial, number) = (any_trial(&mut choices), choices.byte());
+    static FIXTURE: OnceLock<Fixture> = OnceLock::new();
+    let fixture = FIXTURE.get_or_init(Fixture::new);
+    let mut unstructured = Unstructured::new(bytes);
+    let (trial, number) = (any_trial(&mut unstructured), unstructured.byte());
     let number = u32::try_from(number).expect("a byte");
     let mut steps = Vec::new();
-    while !choices.is_over() && steps.len() < STEPS {
-        steps.push(any_step(&mut choices));
+    while !unstructured.is_over() && steps.len() < STEPS {
+        steps.push(any_step(&mut unstructured));
     }
-    if trial == Trial::Deaths {
-        let totals = run_steps(beginning, &steps, EFFORT, number.into());
+    if trial == Trial::Crashes {
+        let totals = run_steps(fixture, &steps, EFFORT, number.into());
         return totals.unwrap_or_else(|failure| panic!("{failure}\n{steps:?}")).states;
     }
     let operations: Vec<Operation> = steps.into_iter().filter_map(operation_of).collect();
     let at = u64::from(number % 64);
     let looked_at = match trial {
-        Trial::Failure(fault) => failure_poisons(beginning, &operations, fault, at)
+        Trial::Failure(fault) => failure_poisons(fixture, &operations, fault, at)
             .map(|found| found.map_or(0, |totals| totals.states)),
-        Trial::Lie(fault) => lie_is_noticed(beginning, &operations, fault, at)
+        Trial::ByzantineWrite(fault) => byzantine_write_is_noticed(fixture, &operations, fault, at)
             .map(|found| found.map_or(0, |(harmless, noticed)| harmless + noticed)),
-        Trial::FullDisk | Trial::Deaths => {
+        Trial::FullDisk | Trial::Crashes => {
             // What is free at first would do for most inputs: some of it is taken, or a little more than that.
             let filler = Operation::Create { length: number % 16 * 4008, name: None };
             let operations = [&[filler, Operation::Commit], &operations[..]].concat();
-            full_disk_is_no_end(beginning, &operations, 0)
+            full_disk_is_no_end(fixture, &operations, 0)
         }
     };
     looked_at.unwrap_or_else(|broken| panic!("{broken}"))
@@ -77,8 +82,8 @@ fn operation_of(step: Step) -> Option<Operation> {
 }
 
 /// The lowest bits say which; where they say 4, the others say more.
-fn any_trial(choices: &mut Choices<'_>) -> Trial {
-    let how = choices.octet();
+fn any_trial(unstructured: &mut Unstructured<'_>) -> Trial {
+    let how = unstructured.octet();
     let other = how >> 3;
     match how % 8 {
         5 => Trial::Failure(DiskFault::WriteFails),
@@ -86,38 +91,45 @@ fn any_trial(choices: &mut Choices<'_>) -> Trial {
         7 => Trial::Failure(DiskFault::SyncFails),
         4 if other > 0 => match other % 4 {
             0 => Trial::FullDisk,
-            1 => Trial::Lie(DiskFault::WriteIsLost),
+            1 => Trial::ByzantineWrite(DiskFault::WriteIsLost),
             // Any block that is not an ordinary one, and some that are.
-            odd => Trial::Lie(DiskFault::WriteIsMisplaced(u32::from((other >> 2) + 8 * (odd & 1)))),
+            odd => Trial::ByzantineWrite(DiskFault::WriteIsMisplaced(u32::from(
+                (other >> 2) + 8 * (odd & 1),
+            ))),
         },
-        _ => Trial::Deaths,
+        _ => Trial::Crashes,
     }
 }
 
-fn any_step(choices: &mut Choices<'_>) -> Step {
-    let kind = choices.byte() % 40;
-    let stream = u32::from(choices.octet() % 8);
-    let name = choices.octet() % 6;
+fn any_step(unstructured: &mut Unstructured<'_>) -> Step {
+    let kind = unstructured.byte() % 40;
+    let stream = u32::from(unstructured.octet() % 8);
+    let name = unstructured.octet() % 6;
     match kind {
         18 | 39 => Step::Die,
-        19 => Step::Room([None, Some(0), Some(40), Some(300)][choices.below(4)]),
-        0..18 => Step::Do(plain_operation(kind, stream, name, choices)),
-        _ => Step::Do(other_operation(kind, stream, name, choices)),
+        19 => Step::Room([None, Some(0), Some(40), Some(300)][unstructured.below(4)]),
+        0..18 => Step::Do(plain_operation(kind, stream, name, unstructured)),
+        _ => Step::Do(other_operation(kind, stream, name, unstructured)),
     }
 }
 
-/// The operations of long worlds.
-fn plain_operation(kind: usize, stream: u32, name: u8, choices: &mut Choices<'_>) -> Operation {
+/// The operations of long scenarios.
+fn plain_operation(
+    kind: usize,
+    stream: u32,
+    name: u8,
+    unstructured: &mut Unstructured<'_>,
+) -> Operation {
     match kind {
         0..=2 => {
-            Operation::Create { length: any_length(choices), name: (name > 1).then_some(name) }
+            Operation::Create { length: any_length(unstructured), name: (name > 1).then_some(name) }
         }
-        3 | 4 => Operation::Append { stream, length: any_length(choices) },
+        3 | 4 => Operation::Append { stream, length: any_length(unstructured) },
         5 | 6 => {
-            let offset = any_length(choices);
-            Operation::Overwrite { stream, offset, length: any_length(choices) }
+            let offset = any_length(unstructured);
+            Operation::Overwrite { stream, offset, length: any_length(unstructured) }
         }
-        7 | 8 => Operation::Truncate { stream, length: any_length(choices) },
+        7 | 8 => Operation::Truncate { stream, length: any_length(unstructured) },
         9 | 10 => Operation::Delete { stream },
         11 => Operation::Rename { from: stream, to: name },
         12 => Operation::Meta(name),
@@ -128,22 +140,27 @@ fn plain_operation(kind: usize, stream: u32, name: u8, choices: &mut Choices<'_>
 }
 
 /// Operations of cursors, of streams as files, and of the tree of names.
-fn other_operation(kind: usize, number: u32, name: u8, choices: &mut Choices<'_>) -> Operation {
+fn other_operation(
+    kind: usize,
+    number: u32,
+    name: u8,
+    unstructured: &mut Unstructured<'_>,
+) -> Operation {
     let stream = number;
-    let mut inside = || u32::from(choices.octet() % 4);
+    let mut inside = || u32::from(unstructured.octet() % 4);
     match kind {
         20 | 21 => Operation::Push { stream, is_counted: name.is_multiple_of(2) },
         22 => Operation::Pop { stream },
-        23 | 24 => Operation::SetData { stream, block: name.into(), at: any_length(choices) },
+        23 | 24 => Operation::SetData { stream, block: name.into(), at: any_length(unstructured) },
         25 | 26 => {
-            let offset = any_length(choices);
-            Operation::WriteFile { stream, offset, length: any_length(choices) }
+            let offset = any_length(unstructured);
+            Operation::WriteFile { stream, offset, length: any_length(unstructured) }
         }
-        27 => Operation::SetFileLength { stream, length: any_length(choices) },
+        27 => Operation::SetFileLength { stream, length: any_length(unstructured) },
         28 | 29 => Operation::Directory { inside: inside(), name },
-        30 | 31 => Operation::File { inside: inside(), name, length: any_length(choices) },
+        30 | 31 => Operation::File { inside: inside(), name, length: any_length(unstructured) },
         32 => Operation::Link { from: number, inside: inside(), name },
-        33 => Operation::Symlink { inside: inside(), name, length: any_length(choices) },
+        33 => Operation::Symlink { inside: inside(), name, length: any_length(unstructured) },
         34 => Operation::Move { from: number, inside: inside(), name },
         35 => Operation::Remove { name: number },
         36 => Operation::RemoveTree { name: number },
@@ -152,16 +169,16 @@ fn other_operation(kind: usize, number: u32, name: u8, choices: &mut Choices<'_>
 }
 
 /// Borders of blocks are where faults are.
-fn any_length(choices: &mut Choices<'_>) -> u32 {
-    match choices.octet() % 3 {
-        0 => 4008 * u32::from(choices.octet() % 4) + u32::from(choices.octet() % 3),
-        1 => u32::from(choices.octet()),
-        _ => choices.quad() % 12_000,
+fn any_length(unstructured: &mut Unstructured<'_>) -> u32 {
+    match unstructured.octet() % 3 {
+        0 => 4008 * u32::from(unstructured.octet() % 4) + u32::from(unstructured.octet() % 3),
+        1 => u32::from(unstructured.octet()),
+        _ => unstructured.quad() % 12_000,
     }
 }
 
-/// Inputs to begin with: each kind of change with a commit and a death; each kind of failure; a full disk; what else can
-/// be done, as one world each of blocks, files, names and links; the lies of a disk.
+/// Inputs to begin with: each kind of change with a commit and a crash; each kind of failure; a full disk; what else can
+/// be done, as one scenario each of blocks, files, names and links; the lies of a disk.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     const COMMIT: &[u8] = &[13, 0, 0];
     const DIE: &[u8] = &[18, 0, 0];
@@ -177,7 +194,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         changes.iter().map(|change| [&[0, 0][..], change, COMMIT, change, DIE].concat()).collect();
     seeds.extend((5..8).map(|how| [&[how, 9][..], changes[2], COMMIT, changes[0]].concat()));
     seeds.push([&[1, 1][..], &[19, 0, 0, 1], changes[1], COMMIT, changes[4]].concat());
-    let more = more_worlds();
+    let more = more_scenarios();
     seeds.extend(more.iter().map(|steps| [&[0, 0][..], steps, COMMIT, DIE, steps, DIE].concat()));
     // A full disk, a write that is lost, one on a meta slot and one on an ordinary block.
     for (how, number) in [(36, 8), (12, 9), (84, 12), (60, 5)] {
@@ -187,8 +204,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// Steps of worlds of one kind of operation each.
-fn more_worlds() -> [Vec<u8>; 5] {
+/// Steps of scenarios of one kind of operation each.
+fn more_scenarios() -> [Vec<u8>; 5] {
     let blocks: [&[u8]; 6] =
         [&[20, 1, 0], &[20, 1, 1], &[23, 1, 2, 1, 9], &[13, 0, 0], &[22, 1, 0], &[22, 1, 0]];
     let files: [&[u8]; 3] =
@@ -211,7 +228,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_step_is_made() {
-        let steps = (0..40).map(|kind| any_step(&mut Choices::new(&[kind, 1, 1, 0, 1])));
+        let steps = (0..40).map(|kind| any_step(&mut Unstructured::new(&[kind, 1, 1, 0, 1])));
         let steps: Vec<Step> = steps.collect();
         let operations = steps.iter().copied().filter_map(operation_of);
         let kinds: HashSet<_> = operations.map(|operation| discriminant(&operation)).collect();
@@ -223,23 +240,23 @@ mod tests {
 
     #[test]
     fn a_trial_is_what_its_lowest_bits_say_unless_the_others_say_more() {
-        let trial = |how: u8| any_trial(&mut Choices::new(&[how]));
+        let trial = |how: u8| any_trial(&mut Unstructured::new(&[how]));
         let first = (0..8).map(trial).collect::<Vec<Trial>>();
-        assert_eq!(first[..5], [Trial::Deaths; 5]);
+        assert_eq!(first[..5], [Trial::Crashes; 5]);
         assert_eq!(first[6], Trial::Failure(DiskFault::WriteIsShort));
         let all: Vec<Trial> = (0..=255).map(trial).collect();
         let count = |wanted| all.iter().filter(|&&trial| trial == wanted).count();
-        assert_eq!((count(Trial::Deaths), count(Trial::FullDisk)), (129, 7));
+        assert_eq!((count(Trial::Crashes), count(Trial::FullDisk)), (129, 7));
         assert_eq!(count(Trial::Failure(DiskFault::SyncFails)), 32);
-        assert_eq!(count(Trial::Lie(DiskFault::WriteIsLost)), 8);
+        assert_eq!(count(Trial::ByzantineWrite(DiskFault::WriteIsLost)), 8);
         for position in 0..16 {
-            assert_eq!(count(Trial::Lie(DiskFault::WriteIsMisplaced(position))), 1);
+            assert_eq!(count(Trial::ByzantineWrite(DiskFault::WriteIsMisplaced(position))), 1);
         }
     }
 
     #[test]
     fn disks_get_full_and_lie() {
-        let seed = &more_worlds()[2];
+        let seed = &more_scenarios()[2];
         let full = |number| archive_ops(&[&[36, number], &seed[..]].concat());
         let refused = (0..16).map(full).sum::<u64>();
         assert!(refused >= 3, "only {refused} operations were refused");
@@ -249,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn any_operations_deaths_and_faults_lose_nothing() {
+    fn any_operations_crashes_and_faults_lose_nothing() {
         let mut random = Random::new(0x6172_6368);
         let mut states = 0;
         for _ in 0..100 {

@@ -9,9 +9,9 @@ use ar7_engine::format::{
 };
 use uuid::Uuid;
 
-use crate::choices::Choices;
 use crate::golden::goldens;
 use crate::reference::{KINDS, Sealed, sha1};
+use crate::unstructured::Unstructured;
 
 /// Blocks in a batch at most: more than two parts of it, and no whole number of lanes.
 const BLOCKS: usize = 150;
@@ -22,13 +22,13 @@ const BLOCKS: usize = 150;
 /// If a block is not, byte for byte, what the reference crates make of it with its nonce; if a nonce is not of the
 /// generation, or comes twice; or if digests differ from the reference's.
 pub fn batch_seal(bytes: &[u8]) {
-    let mut choices = Choices::new(bytes);
-    let golden = &goldens()[choices.below(goldens().len())];
-    let kind = KINDS[choices.below(KINDS.len())];
-    let generation = Generation::decode(choices.array());
-    let count = choices.byte() % BLOCKS;
+    let mut unstructured = Unstructured::new(bytes);
+    let golden = &goldens()[unstructured.below(goldens().len())];
+    let kind = KINDS[unstructured.below(KINDS.len())];
+    let generation = Generation::decode(unstructured.array());
+    let count = unstructured.byte() % BLOCKS;
     let blocks: Vec<(Position, BlockHead, Box<Data>)> =
-        (0..count).map(|_| any_block(&mut choices)).collect();
+        (0..count).map(|_| any_block(&mut unstructured)).collect();
     let jobs: Vec<SealJob<'_>> = blocks
         .iter()
         .map(|(position, head, data)| SealJob { position: *position, head: *head, data })
@@ -51,16 +51,19 @@ pub fn batch_seal(bytes: &[u8]) {
     check_opening(&sealer, kind, &jobs, &bytes);
 }
 
-fn any_block(choices: &mut Choices<'_>) -> (Position, BlockHead, Box<Data>) {
-    let position = Position::at(choices.quad() % BLOCKS_MAX);
+fn any_block(unstructured: &mut Unstructured<'_>) -> (Position, BlockHead, Box<Data>) {
+    let position = Position::at(unstructured.quad() % BLOCKS_MAX);
     let link = |raw: u32| Position::new(raw).filter(|&link| link != position);
     let head = BlockHead {
-        previous: link(choices.quad()),
-        next: link(choices.quad()),
-        index: BlockIndex(choices.quad()),
-        stream: Uuid::from_u64_pair(u64::from(choices.octet()), u64::from(choices.octet())),
+        previous: link(unstructured.quad()),
+        next: link(unstructured.quad()),
+        index: BlockIndex(unstructured.quad()),
+        stream: Uuid::from_u64_pair(
+            u64::from(unstructured.octet()),
+            u64::from(unstructured.octet()),
+        ),
     };
-    let (first, step) = (choices.octet(), choices.octet());
+    let (first, step) = (unstructured.octet(), unstructured.octet());
     let mut data = Box::new([0; DATA_SIZE]);
     let mut byte = first;
     for place in data.iter_mut() {

@@ -13,7 +13,7 @@ use ar7_engine::format::Timestamp;
 use ar7_registry::{Error, Receipt};
 use uuid::Uuid;
 
-use crate::choices::Choices;
+use crate::unstructured::Unstructured;
 
 /// Words that mean something, so that command lines that do are not rare.
 const WORDS: [&str; 40] = [
@@ -81,31 +81,31 @@ const ENDINGS: [&str; 6] = ["", "\n", "\r\n", "\r", "\n\n", " \n"];
 /// If reading panics or is not what the text says, if a refusal is no usage error, or if what is shown could forge a
 /// line.
 pub fn cli_args(bytes: &[u8]) -> bool {
-    let mut choices = Choices::new(bytes);
+    let mut unstructured = Unstructured::new(bytes);
     // Inputs that were found before the last two kinds were added mean what they meant, but for very few.
-    match choices.byte() {
-        252.. => check_receipt_file(&mut choices),
-        248.. => check_stream(&mut choices),
+    match unstructured.byte() {
+        252.. => check_receipt_file(&mut unstructured),
+        248.. => check_stream(&mut unstructured),
         kind => match kind % 6 {
-            0 => check_arguments(&mut choices),
-            1 => check_size(&String::from_utf8_lossy(choices.rest())),
-            2 => check_receipt(&mut choices),
-            3 => check_pattern(&mut choices),
-            4 => check_path(choices.rest()),
-            _ => check_time(&mut choices),
+            0 => check_arguments(&mut unstructured),
+            1 => check_size(&String::from_utf8_lossy(unstructured.rest())),
+            2 => check_receipt(&mut unstructured),
+            3 => check_pattern(&mut unstructured),
+            4 => check_path(unstructured.rest()),
+            _ => check_time(&mut unstructured),
         },
     }
 }
 
-fn check_arguments(choices: &mut Choices<'_>) -> bool {
+fn check_arguments(unstructured: &mut Unstructured<'_>) -> bool {
     let mut line = vec![OsString::from("ar7")];
-    while !choices.is_over() && line.len() < 16 {
-        let word = choices.byte();
+    while !unstructured.is_over() && line.len() < 16 {
+        let word = unstructured.byte();
         line.push(if let Some(word) = WORDS.get(word) {
             word.into()
         } else {
-            let length = choices.byte() % 24;
-            OsString::from_vec(choices.take(length).to_vec())
+            let length = unstructured.byte() % 24;
+            OsString::from_vec(unstructured.take(length).to_vec())
         });
     }
     let parsed = parse_arguments(&line);
@@ -154,21 +154,21 @@ fn check_size(text: &str) -> bool {
 }
 
 /// A text, perhaps with some letters changed.
-fn slipped(text: &str, choices: &mut Choices<'_>) -> String {
+fn slipped(text: &str, unstructured: &mut Unstructured<'_>) -> String {
     let mut letters = text.as_bytes().to_vec();
-    for _ in 0..choices.below(4) {
-        let at = choices.byte() % letters.len();
-        letters[at] = choices.octet() & 0x7f;
+    for _ in 0..unstructured.below(4) {
+        let at = unstructured.byte() % letters.len();
+        letters[at] = unstructured.octet() & 0x7f;
     }
     String::from_utf8_lossy(&letters).into_owned()
 }
 
 /// A receipt is accepted in one spelling only, and no change of it is.
-fn check_receipt(choices: &mut Choices<'_>) -> bool {
-    let text = if choices.byte().is_multiple_of(2) {
-        String::from_utf8_lossy(choices.rest()).into_owned()
+fn check_receipt(unstructured: &mut Unstructured<'_>) -> bool {
+    let text = if unstructured.byte().is_multiple_of(2) {
+        String::from_utf8_lossy(unstructured.rest()).into_owned()
     } else {
-        slipped(RECEIPT, choices)
+        slipped(RECEIPT, unstructured)
     };
     match text.parse::<Receipt>() {
         Ok(receipt) => {
@@ -185,13 +185,13 @@ fn check_receipt(choices: &mut Choices<'_>) -> bool {
 }
 
 /// A file holds a receipt if it is the line and at most one end of a line; the end of the file need not come.
-fn check_receipt_file(choices: &mut Choices<'_>) -> bool {
-    let shape = choices.byte();
+fn check_receipt_file(unstructured: &mut Unstructured<'_>) -> bool {
+    let shape = unstructured.byte();
     let bytes = if shape.is_multiple_of(2) {
-        choices.rest().to_vec()
+        unstructured.rest().to_vec()
     } else {
-        let ending = ENDINGS[choices.below(ENDINGS.len())];
-        format!("{}{ending}", slipped(RECEIPT, choices)).into_bytes()
+        let ending = ENDINGS[unstructured.below(ENDINGS.len())];
+        format!("{}{ending}", slipped(RECEIPT, unstructured)).into_bytes()
     };
     let is_endless = shape % 8 == 7;
     let found = if is_endless {
@@ -238,10 +238,10 @@ fn expected_stream(text: &str) -> Option<String> {
 }
 
 /// One digit or a UUID, and nothing else, is the name of a bare stream.
-fn check_stream(choices: &mut Choices<'_>) -> bool {
-    let text = match STREAMS.get(choices.byte()) {
-        Some(text) => slipped(text, choices),
-        None => String::from_utf8_lossy(choices.rest()).into_owned(),
+fn check_stream(unstructured: &mut Unstructured<'_>) -> bool {
+    let text = match STREAMS.get(unstructured.byte()) {
+        Some(text) => slipped(text, unstructured),
+        None => String::from_utf8_lossy(unstructured.rest()).into_owned(),
     };
     match (parse_stream(&text), expected_stream(&text)) {
         (Ok(found), Some(expected)) => {
@@ -260,10 +260,10 @@ fn check_stream(choices: &mut Choices<'_>) -> bool {
 
 /// A pattern without special letters leaves out what is spelled like it, and nothing else; one with stars and question
 /// marks what a slow way finds that tries everything.
-fn check_pattern(choices: &mut Choices<'_>) -> bool {
-    let length = choices.byte() % 64;
-    let pattern = String::from_utf8_lossy(choices.take(length)).into_owned();
-    let path = Path::new(OsStr::from_bytes(choices.rest()));
+fn check_pattern(unstructured: &mut Unstructured<'_>) -> bool {
+    let length = unstructured.byte() % 64;
+    let pattern = String::from_utf8_lossy(unstructured.take(length)).into_owned();
+    let path = Path::new(OsStr::from_bytes(unstructured.rest()));
     let is_simple = !pattern.contains(['[', ']', '{', '}', '\\']) && !pattern.contains("**");
     let excluded = match excludes(std::slice::from_ref(&pattern), path) {
         Ok(excluded) => excluded,
@@ -333,9 +333,9 @@ fn check_path(bytes: &[u8]) -> bool {
     }
 }
 
-fn check_time(choices: &mut Choices<'_>) -> bool {
-    let seconds = i64::from_be_bytes(choices.array());
-    let text = time_text(Timestamp { seconds, nanoseconds: choices.quad() % 1_000_000_000 });
+fn check_time(unstructured: &mut Unstructured<'_>) -> bool {
+    let seconds = i64::from_be_bytes(unstructured.array());
+    let text = time_text(Timestamp { seconds, nanoseconds: unstructured.quad() % 1_000_000_000 });
     assert!(text.bytes().all(|byte| byte.is_ascii_graphic()), "{text:?}");
     text.ends_with('Z')
 }

@@ -8,7 +8,7 @@ use ar7_engine::store::{self, Access};
 use ar7_registry::{Archive, CreateOptions, Error, Stream};
 use uuid::Uuid;
 
-use crate::choices::Choices;
+use crate::unstructured::Unstructured;
 
 /// Operations at most.
 const OPERATIONS: usize = 60;
@@ -38,16 +38,16 @@ struct Cursor {
 /// # Panics
 /// If they differ in a result, in their length, or in a block.
 pub fn cursor_ops(bytes: &[u8]) {
-    let mut choices = Choices::new(bytes);
+    let mut unstructured = Unstructured::new(bytes);
     let mut cursor = Cursor::new();
     for _ in 0..OPERATIONS {
-        if choices.is_over() {
+        if unstructured.is_over() {
             break;
         }
-        cursor.operate(&mut choices);
+        cursor.operate(&mut unstructured);
         cursor.check_place();
     }
-    cursor.check_blocks(&mut choices);
+    cursor.check_blocks(&mut unstructured);
 }
 
 fn secret() -> Secret {
@@ -72,9 +72,9 @@ impl Cursor {
         self.stream.get_or_insert_with(|| archive.open_stream(identity).expect("the stream"))
     }
 
-    fn operate(&mut self, choices: &mut Choices<'_>) {
-        match choices.byte() % 16 {
-            0 => self.wind(choices),
+    fn operate(&mut self, unstructured: &mut Unstructured<'_>) {
+        match unstructured.byte() % 16 {
+            0 => self.wind(unstructured),
             1 => {
                 let moved = self.stream().next_block().expect("a move");
                 assert_eq!(moved, self.model.next(), "whether there is a next block");
@@ -84,24 +84,24 @@ impl Cursor {
                 assert_eq!(moved, self.model.previous(), "whether there is a previous block");
             }
             3 => self.extend(),
-            4 => self.push(choices),
+            4 => self.push(unstructured),
             5 => self.pop(),
-            6 => self.change(choices),
-            7 => self.adjust(choices),
-            8 => self.set_length(choices, true),
-            9 => self.set_length(choices, false),
-            10..=12 => self.write(choices),
-            13 => self.check_blocks(choices),
+            6 => self.change(unstructured),
+            7 => self.adjust(unstructured),
+            8 => self.set_length(unstructured, true),
+            9 => self.set_length(unstructured, false),
+            10..=12 => self.write(unstructured),
+            13 => self.check_blocks(unstructured),
             14 => {
                 self.archive.commit().expect("a commit in memory");
                 self.committed = self.model.clone();
             }
-            _ => self.go_back(choices),
+            _ => self.go_back(unstructured),
         }
     }
 
-    fn wind(&mut self, choices: &mut Choices<'_>) {
-        let index = choices.byte() % (BLOCKS + 2);
+    fn wind(&mut self, unstructured: &mut Unstructured<'_>) {
+        let index = unstructured.byte() % (BLOCKS + 2);
         let index = if index > BLOCKS { usize::MAX >> 32 } else { index };
         let wanted = u32::try_from(index).expect("32 bits at most");
         let reached = self.stream().wind(wanted).expect("a move");
@@ -119,10 +119,10 @@ impl Cursor {
         }
     }
 
-    fn push(&mut self, choices: &mut Choices<'_>) {
+    fn push(&mut self, unstructured: &mut Unstructured<'_>) {
         if self.model.blocks.len() < BLOCKS {
             let mut block = Block::blank();
-            block.data.fill(choices.octet());
+            block.data.fill(unstructured.octet());
             self.stream().push(&block).expect("a new block");
             self.model.push(block.data.to_vec());
         }
@@ -133,8 +133,8 @@ impl Cursor {
         assert_eq!(popped.map(|block| block.data.to_vec()), self.model.pop(), "the last block");
     }
 
-    fn change(&mut self, choices: &mut Choices<'_>) {
-        let (at, byte) = (choices.word() % DATA_SIZE, choices.octet());
+    fn change(&mut self, unstructured: &mut Unstructured<'_>) {
+        let (at, byte) = (unstructured.word() % DATA_SIZE, unstructured.octet());
         let index = self.model.index;
         let expected = self.model.blocks.get_mut(index);
         let stream = self.stream.as_mut().expect("the stream is open");
@@ -148,8 +148,8 @@ impl Cursor {
         }
     }
 
-    fn adjust(&mut self, choices: &mut Choices<'_>) {
-        let change = i64::from(choices.quad().cast_signed()) % 9000;
+    fn adjust(&mut self, unstructured: &mut Unstructured<'_>) {
+        let change = i64::from(unstructured.quad().cast_signed()) % 9000;
         let length = i64::try_from(self.model.length).expect("a small stream") + change;
         let most = self.model.blocks.len() * DATA_SIZE;
         match (self.stream().adjust_length(change), usize::try_from(length)) {
@@ -164,8 +164,8 @@ impl Cursor {
         }
     }
 
-    fn set_length(&mut self, choices: &mut Choices<'_>, only_cut: bool) {
-        let wanted = any_offset(choices);
+    fn set_length(&mut self, unstructured: &mut Unstructured<'_>, only_cut: bool) {
+        let wanted = any_offset(unstructured);
         let bytes = u64::try_from(wanted).expect("a small stream");
         if only_cut {
             let length = self.stream().truncate(bytes).expect("a cut");
@@ -178,17 +178,17 @@ impl Cursor {
         }
     }
 
-    fn write(&mut self, choices: &mut Choices<'_>) {
-        let (offset, length) = (any_offset(choices), choices.word() % 9000);
-        let bytes = vec![choices.octet(); length];
+    fn write(&mut self, unstructured: &mut Unstructured<'_>) {
+        let (offset, length) = (any_offset(unstructured), unstructured.word() % 9000);
+        let bytes = vec![unstructured.octet(); length];
         let at = u64::try_from(offset).expect("a small stream");
         self.stream().write_at(at, &bytes).expect("a write");
         self.model.write(offset, &bytes);
     }
 
     /// Drops what was not committed, or only the handle.
-    fn go_back(&mut self, choices: &mut Choices<'_>) {
-        match choices.byte() % 3 {
+    fn go_back(&mut self, unstructured: &mut Unstructured<'_>) {
+        match unstructured.byte() % 3 {
             0 => self.archive.rollback().expect("a rollback"),
             1 => {
                 let device = self.device.snapshot().to_device();
@@ -219,15 +219,15 @@ impl Cursor {
         assert!(data == self.model.blocks.get(index).cloned(), "the data of the cursor's block");
     }
 
-    /// Every block, from either end as `choices` say; and every byte.
-    fn check_blocks(&mut self, choices: &mut Choices<'_>) {
+    /// Every block, from either end as `unstructured` say; and every byte.
+    fn check_blocks(&mut self, unstructured: &mut Unstructured<'_>) {
         let (count, length) = (self.model.blocks.len(), self.model.length);
         let identity = self.identity;
         let mut found: Vec<(usize, Block)> = Vec::new();
         let mut blocks = self.stream().blocks().expect("the blocks");
         let (mut low, mut high) = (0, count);
         while low < high {
-            let (at, block) = if choices.byte().is_multiple_of(2) {
+            let (at, block) = if unstructured.byte().is_multiple_of(2) {
                 low += 1;
                 (low - 1, blocks.next())
             } else {
@@ -306,11 +306,11 @@ impl Model {
 }
 
 /// An offset or length, most often near the border of a block.
-fn any_offset(choices: &mut Choices<'_>) -> usize {
-    match choices.byte() % 3 {
-        0 => choices.byte() % 8 * DATA_SIZE + choices.byte() % 3,
-        1 => choices.byte(),
-        _ => choices.word() % 30_000,
+fn any_offset(unstructured: &mut Unstructured<'_>) -> usize {
+    match unstructured.byte() % 3 {
+        0 => unstructured.byte() % 8 * DATA_SIZE + unstructured.byte() % 3,
+        1 => unstructured.byte(),
+        _ => unstructured.word() % 30_000,
     }
 }
 

@@ -9,7 +9,7 @@ use ar7_engine::store::{self, Access};
 use ar7_registry::records::{Attributes, EntryType, InodeNumber};
 use ar7_registry::{Archive, CreateOptions, Error, Result};
 
-use crate::choices::Choices;
+use crate::unstructured::Unstructured;
 
 /// Operations at most.
 const OPERATIONS: usize = 80;
@@ -76,13 +76,13 @@ struct Tree {
 /// # Panics
 /// If they differ in a result, in a refusal, or in what is there.
 pub fn name_ops(bytes: &[u8]) -> usize {
-    let mut choices = Choices::new(bytes);
+    let mut unstructured = Unstructured::new(bytes);
     let mut tree = Tree::new();
     for _ in 0..OPERATIONS {
-        if choices.is_over() {
+        if unstructured.is_over() {
             break;
         }
-        tree.operate(&mut choices);
+        tree.operate(&mut unstructured);
     }
     tree.check();
     tree.model.names.len()
@@ -143,43 +143,43 @@ impl Tree {
         }
     }
 
-    fn operate(&mut self, choices: &mut Choices<'_>) {
-        match choices.byte() % 20 {
-            0..=3 => self.add(choices, EntryType::Directory),
-            4..=6 => self.add(choices, EntryType::File),
-            7 => self.add(choices, EntryType::Symlink),
-            8 | 9 => self.link(choices),
-            10 | 11 => self.remove(choices),
-            12 => self.remove_tree(choices),
-            13..=15 => self.rename(choices),
-            16 => self.look(choices),
+    fn operate(&mut self, unstructured: &mut Unstructured<'_>) {
+        match unstructured.byte() % 20 {
+            0..=3 => self.add(unstructured, EntryType::Directory),
+            4..=6 => self.add(unstructured, EntryType::File),
+            7 => self.add(unstructured, EntryType::Symlink),
+            8 | 9 => self.link(unstructured),
+            10 | 11 => self.remove(unstructured),
+            12 => self.remove_tree(unstructured),
+            13..=15 => self.rename(unstructured),
+            16 => self.look(unstructured),
             17 => {
                 self.archive.commit().expect("a commit in memory");
                 self.committed = self.model.clone();
             }
-            18 => self.go_back(choices),
+            18 => self.go_back(unstructured),
             _ => self.check(),
         }
     }
 
     /// Any directory that there was, most often one that there is; or no directory at all.
-    fn inode(&self, choices: &mut Choices<'_>) -> InodeNumber {
-        let chosen = choices.octet();
+    fn inode(&self, unstructured: &mut Unstructured<'_>) -> InodeNumber {
+        let chosen = unstructured.octet();
         if chosen < 80 {
             return InodeNumber::ROOT;
         }
-        choices.choose(&self.known).copied().unwrap_or(InodeNumber::ROOT)
+        unstructured.choose(&self.known).copied().unwrap_or(InodeNumber::ROOT)
     }
 
-    fn name(choices: &mut Choices<'_>) -> &'static [u8] {
-        let good = choices.octet() < 230;
-        NAMES[choices.below(if good { GOOD_NAMES } else { NAMES.len() })]
+    fn name(unstructured: &mut Unstructured<'_>) -> &'static [u8] {
+        let good = unstructured.octet() < 230;
+        NAMES[unstructured.below(if good { GOOD_NAMES } else { NAMES.len() })]
     }
 
-    fn add(&mut self, choices: &mut Choices<'_>, kind: EntryType) {
-        let (directory, name) = (self.inode(choices), Tree::name(choices));
-        let mode = u32::from(choices.octet());
-        let target = vec![b't'; choices.byte() * 4];
+    fn add(&mut self, unstructured: &mut Unstructured<'_>, kind: EntryType) {
+        let (directory, name) = (self.inode(unstructured), Tree::name(unstructured));
+        let mode = u32::from(unstructured.octet());
+        let target = vec![b't'; unstructured.byte() * 4];
         let names = self.archive.names();
         let made = match kind {
             EntryType::Directory => names.make_directory(directory, name, attributes(mode)),
@@ -196,23 +196,23 @@ impl Tree {
         }
     }
 
-    fn link(&mut self, choices: &mut Choices<'_>) {
+    fn link(&mut self, unstructured: &mut Unstructured<'_>) {
         let (directory, name, number) =
-            (self.inode(choices), Tree::name(choices), self.inode(choices));
+            (self.inode(unstructured), Tree::name(unstructured), self.inode(unstructured));
         let linked = self.archive.names().add_link(directory, name, number);
         let expected = self.model.link(directory, name, number);
         agreed("linking", linked, expected);
     }
 
-    fn remove(&mut self, choices: &mut Choices<'_>) {
-        let (directory, name) = (self.inode(choices), Tree::name(choices));
+    fn remove(&mut self, unstructured: &mut Unstructured<'_>) {
+        let (directory, name) = (self.inode(unstructured), Tree::name(unstructured));
         let removed = self.archive.names().remove(directory, name);
         agreed("removing", removed, self.model.remove(directory, name));
     }
 
-    fn remove_tree(&mut self, choices: &mut Choices<'_>) {
-        let (directory, name) = (self.inode(choices), Tree::name(choices));
-        let every = [None, Some(2)][choices.below(2)];
+    fn remove_tree(&mut self, unstructured: &mut Unstructured<'_>) {
+        let (directory, name) = (self.inode(unstructured), Tree::name(unstructured));
+        let every = [None, Some(2)][unstructured.below(2)];
         let removed = self.archive.names().remove_tree(directory, name, every, &mut |_| true);
         if every.is_some() {
             // It commits before it looks.
@@ -227,21 +227,21 @@ impl Tree {
         }
     }
 
-    fn rename(&mut self, choices: &mut Choices<'_>) {
-        let from = (self.inode(choices), Tree::name(choices));
-        let to = (self.inode(choices), Tree::name(choices));
-        let replace = choices.byte().is_multiple_of(2);
+    fn rename(&mut self, unstructured: &mut Unstructured<'_>) {
+        let from = (self.inode(unstructured), Tree::name(unstructured));
+        let to = (self.inode(unstructured), Tree::name(unstructured));
+        let replace = unstructured.byte().is_multiple_of(2);
         let renamed = self.archive.names().rename(from, to, replace);
         agreed("renaming", renamed, self.model.rename(from, to, replace));
     }
 
-    fn look(&self, choices: &mut Choices<'_>) {
-        let (directory, name) = (self.inode(choices), Tree::name(choices));
+    fn look(&self, unstructured: &mut Unstructured<'_>) {
+        let (directory, name) = (self.inode(unstructured), Tree::name(unstructured));
         let names = self.archive.names();
         let found = names.lookup(directory, name).expect("a look").map(|entry| entry.inode);
         let expected = self.model.names.get(&(directory, name.to_vec())).copied();
         assert_eq!(found, expected, "what a name names");
-        let most = choices.byte() % 10;
+        let most = unstructured.byte() % 10;
         let listed = names.list(directory, Some(name), most).expect("a list");
         let listed: Vec<InodeNumber> = listed.into_iter().map(|entry| entry.inode).collect();
         let above = self.model.entries(directory).filter(|(known, _)| known.as_slice() > name);
@@ -249,8 +249,8 @@ impl Tree {
         assert_eq!(listed, expected, "names above another");
     }
 
-    fn go_back(&mut self, choices: &mut Choices<'_>) {
-        if choices.byte().is_multiple_of(2) {
+    fn go_back(&mut self, unstructured: &mut Unstructured<'_>) {
+        if unstructured.byte().is_multiple_of(2) {
             self.archive.rollback().expect("a rollback");
         } else {
             self.device = self.device.snapshot().to_device();

@@ -7,9 +7,9 @@ use ar7_engine::format::{
 };
 use uuid::Uuid;
 
-use crate::choices::Choices;
 use crate::golden::{Golden, goldens};
 use crate::reference::{KINDS, Plain, Sealed, finish_plain, generation, nonce, sha1};
+use crate::unstructured::Unstructured;
 
 /// What a block is sealed as, or taken for.
 #[derive(Clone, Copy)]
@@ -27,22 +27,22 @@ struct Seat {
 /// If anything but the block that was sealed opens, if it opens to something else, or if an error is not damage at
 /// that position.
 pub fn sealed_block_open(bytes: &[u8]) -> bool {
-    let mut choices = Choices::new(bytes);
+    let mut unstructured = Unstructured::new(bytes);
     let seat = Seat {
-        archive: choices.below(goldens().len()),
-        kind: KINDS[choices.below(KINDS.len())],
-        place: Position::at(choices.quad() % BLOCKS_MAX),
+        archive: unstructured.below(goldens().len()),
+        kind: KINDS[unstructured.below(KINDS.len())],
+        place: Position::at(unstructured.quad() % BLOCKS_MAX),
     };
-    let sealed_in = Generation::decode(choices.array());
-    let nonce = nonce(sealed_in, choices.array());
-    let plaintext = any_plaintext(&mut choices, seat.place);
+    let sealed_in = Generation::decode(unstructured.array());
+    let nonce = nonce(sealed_in, unstructured.array());
+    let plaintext = any_plaintext(&mut unstructured, seat.place);
     let block = goldens()[seat.archive].keys.seal(seat.kind, seat.place, &nonce, &plaintext);
     assert_eq!(generation(&block), sealed_in, "a block is of the generation that it was sealed in");
 
-    let asked = other_seat(seat, &mut choices);
+    let asked = other_seat(seat, &mut unstructured);
     let mut changed = block;
-    for _ in 0..choices.below(4) {
-        changed[choices.word() % BLOCK_SIZE] ^= choices.octet();
+    for _ in 0..unstructured.below(4) {
+        changed[unstructured.word() % BLOCK_SIZE] ^= unstructured.octet();
     }
     let expected = opened_by_reference(asked, &changed);
     let is_as_sealed = changed == block
@@ -54,41 +54,41 @@ pub fn sealed_block_open(bytes: &[u8]) -> bool {
 }
 
 /// A plaintext with any head. Links are most often in bounds, and digests most often right.
-fn any_plaintext(choices: &mut Choices<'_>, place: Position) -> Plain {
+fn any_plaintext(unstructured: &mut Unstructured<'_>, place: Position) -> Plain {
     let mut plaintext = [0; PLAIN_SIZE];
-    let pattern = choices.take(32);
+    let pattern = unstructured.take(32);
     let data = plain::DATA.of_mut(&mut plaintext);
     for (byte, pattern) in data.iter_mut().zip(pattern.iter().cycle()) {
         *byte = *pattern;
     }
     finish_plain(&mut plaintext);
     for field in [plain::PREVIOUS, plain::NEXT] {
-        let link = match choices.below(6) {
+        let link = match unstructured.below(6) {
             0 | 1 => -1,
             2 => i32::MAX,
             3 => place.get().cast_signed(),
-            4 => choices.quad().cast_signed(),
-            _ => (choices.quad() >> 1).cast_signed(),
+            4 => unstructured.quad().cast_signed(),
+            _ => (unstructured.quad() >> 1).cast_signed(),
         };
         field.put(&mut plaintext, &link.to_be_bytes());
     }
-    plain::INDEX.put(&mut plaintext, &choices.array::<4>());
-    plain::STREAM.put(&mut plaintext, &choices.array::<16>());
-    if choices.below(8) == 1 {
-        plaintext[plain::DIGEST.offset + choices.below(20)] ^= choices.octet();
+    plain::INDEX.put(&mut plaintext, &unstructured.array::<4>());
+    plain::STREAM.put(&mut plaintext, &unstructured.array::<16>());
+    if unstructured.below(8) == 1 {
+        plaintext[plain::DIGEST.offset + unstructured.below(20)] ^= unstructured.octet();
     }
     plaintext
 }
 
 /// The same seat, or one beside it.
-fn other_seat(seat: Seat, choices: &mut Choices<'_>) -> Seat {
+fn other_seat(seat: Seat, unstructured: &mut Unstructured<'_>) -> Seat {
     let place = seat.place.get();
     let moved = |place: u32| Seat { place: Position::at(place % BLOCKS_MAX), ..seat };
-    match choices.below(12) {
-        1 => Seat { archive: choices.below(goldens().len()), ..seat },
-        2 => Seat { kind: KINDS[choices.below(KINDS.len())], ..seat },
-        3 => moved(place ^ 1 << (choices.byte() % 31)),
-        4 => moved(choices.quad()),
+    match unstructured.below(12) {
+        1 => Seat { archive: unstructured.below(goldens().len()), ..seat },
+        2 => Seat { kind: KINDS[unstructured.below(KINDS.len())], ..seat },
+        3 => moved(place ^ 1 << (unstructured.byte() % 31)),
+        4 => moved(unstructured.quad()),
         _ => seat,
     }
 }

@@ -25,7 +25,7 @@ use ar7_registry::{Archive, CreateOptions, Mode, StreamFile};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::choices::Choices;
+use crate::unstructured::Unstructured;
 
 const MODES: [&str; 8] = ["r", "w", "a", "x", "r+", "w+", "a+", "x+"];
 
@@ -70,13 +70,13 @@ struct Open {
 /// # Panics
 /// If they differ in a result, in their length, offset or content, or in the kind of an error.
 pub fn stream_file(bytes: &[u8]) {
-    let mut choices = Choices::new(bytes);
+    let mut unstructured = Unstructured::new(bytes);
     let mut twins = Twins::new();
     for _ in 0..OPERATIONS {
-        if choices.is_over() {
+        if unstructured.is_over() {
             break;
         }
-        twins.operate(&mut choices);
+        twins.operate(&mut unstructured);
         twins.check_place();
     }
     twins.check_content();
@@ -104,19 +104,19 @@ impl Twins {
         self.folder.path().join("file")
     }
 
-    fn operate(&mut self, choices: &mut Choices<'_>) {
-        let operation = choices.byte() % 16;
+    fn operate(&mut self, unstructured: &mut Unstructured<'_>) {
+        let operation = unstructured.byte() % 16;
         match (operation, &mut self.open) {
-            (0, _) | (4..=15, None) => self.reopen_file(choices),
+            (0, _) | (4..=15, None) => self.reopen_file(unstructured),
             (1, _) => self.commit(),
-            (2, _) => self.roll_back(choices),
+            (2, _) => self.roll_back(unstructured),
             (3, _) => self.delete(),
-            (4 | 5, Some(open)) => open.read(choices),
-            (6..=8, Some(open)) => open.write(choices),
-            (9 | 10, Some(open)) => open.seek(choices),
-            (11, Some(open)) => open.set_length(choices),
-            (12, Some(open)) => open.read_at(choices),
-            (13, Some(open)) => open.write_at(choices),
+            (4 | 5, Some(open)) => open.read(unstructured),
+            (6..=8, Some(open)) => open.write(unstructured),
+            (9 | 10, Some(open)) => open.seek(unstructured),
+            (11, Some(open)) => open.set_length(unstructured),
+            (12, Some(open)) => open.read_at(unstructured),
+            (13, Some(open)) => open.write_at(unstructured),
             (14, Some(open)) => open.flush(),
             (15, Some(_)) => self.close(),
             _ => unreachable!("a number below 16"),
@@ -124,9 +124,9 @@ impl Twins {
     }
 
     /// Closes the file if it is open, and opens it in some mode.
-    fn reopen_file(&mut self, choices: &mut Choices<'_>) {
+    fn reopen_file(&mut self, unstructured: &mut Unstructured<'_>) {
         self.close();
-        let mode = MODES[choices.below(MODES.len())];
+        let mode = MODES[unstructured.below(MODES.len())];
         let ours =
             Mode::parse(mode).and_then(|mode| StreamFile::open(&self.archive, IDENTITY, mode));
         let theirs = self.open_theirs(mode);
@@ -169,9 +169,9 @@ impl Twins {
     }
 
     /// Drops what was not committed: by a rollback, by closing, or by the end of the process.
-    fn roll_back(&mut self, choices: &mut Choices<'_>) {
+    fn roll_back(&mut self, unstructured: &mut Unstructured<'_>) {
         self.close();
-        match choices.below(3) {
+        match unstructured.below(3) {
             0 => self.archive.rollback().expect("a rollback"),
             1 => {
                 self.archive.clone().close().expect("closed");
@@ -239,17 +239,17 @@ impl Open {
         self.mode.starts_with('a')
     }
 
-    fn read(&mut self, choices: &mut Choices<'_>) {
-        let length = any_length(choices);
+    fn read(&mut self, unstructured: &mut Unstructured<'_>) {
+        let length = any_length(unstructured);
         let (mut ours, mut theirs) = (vec![0; length], vec![0; length]);
         let outcomes = (self.ours.read(&mut ours), self.theirs.read(&mut theirs));
         agreed_equal("read", outcomes.0, outcomes.1);
         assert!(ours == theirs, "what was read differs");
     }
 
-    fn read_at(&mut self, choices: &mut Choices<'_>) {
-        let offset = any_offset(choices);
-        let length = any_length(choices);
+    fn read_at(&mut self, unstructured: &mut Unstructured<'_>) {
+        let offset = any_offset(unstructured);
+        let length = any_length(unstructured);
         let (mut ours, mut theirs) = (vec![0; length], vec![0; length]);
         let read = self.ours.read_at(offset, &mut ours).map_err(io::Error::from);
         if offset <= OFFSET_MAX {
@@ -262,16 +262,16 @@ impl Open {
         assert!(ours == theirs, "what was read at {offset} differs");
     }
 
-    fn write(&mut self, choices: &mut Choices<'_>) {
-        let bytes = any_bytes(choices);
+    fn write(&mut self, unstructured: &mut Unstructured<'_>) {
+        let bytes = any_bytes(unstructured);
         let offset = self.theirs.stream_position().expect("a file has an offset");
         if self.goes(offset, &bytes, |ours| ours.write(&bytes).map(drop)) {
             agreed_equal("write", self.ours.write(&bytes), self.theirs.write(&bytes));
         }
     }
 
-    fn write_at(&mut self, choices: &mut Choices<'_>) {
-        let (offset, bytes) = (any_offset(choices), any_bytes(choices));
+    fn write_at(&mut self, unstructured: &mut Unstructured<'_>) {
+        let (offset, bytes) = (any_offset(unstructured), any_bytes(unstructured));
         let write = |ours: &mut StreamFile| ours.write_at(offset, &bytes).map_err(io::Error::from);
         if !self.goes(offset, &bytes, write) {
             return;
@@ -306,8 +306,8 @@ impl Open {
         false
     }
 
-    fn set_length(&mut self, choices: &mut Choices<'_>) {
-        let length = any_offset(choices);
+    fn set_length(&mut self, unstructured: &mut Unstructured<'_>) {
+        let length = any_offset(unstructured);
         let set = |ours: &mut StreamFile| ours.set_len(length).map_err(io::Error::from);
         if !self.writable() {
             refused_as(io::ErrorKind::PermissionDenied, "set_len", set(&mut self.ours));
@@ -322,11 +322,11 @@ impl Open {
         }
     }
 
-    fn seek(&mut self, choices: &mut Choices<'_>) {
-        let offset = any_offset(choices);
+    fn seek(&mut self, unstructured: &mut Unstructured<'_>) {
+        let offset = any_offset(unstructured);
         let length = self.theirs.metadata().expect("a file has a length").len();
         let current = self.theirs.stream_position().expect("a file has an offset");
-        let (to, target) = match choices.below(3) {
+        let (to, target) = match unstructured.below(3) {
             0 => (SeekFrom::Start(offset), i128::from(offset)),
             1 => (SeekFrom::End(offset.cast_signed()), from(length, offset.cast_signed())),
             _ => (SeekFrom::Current(offset.cast_signed()), from(current, offset.cast_signed())),
@@ -351,24 +351,24 @@ fn from(base: u64, change: i64) -> i128 {
 }
 
 /// Borders of blocks are where faults are.
-fn any_length(choices: &mut Choices<'_>) -> usize {
-    match choices.byte() % 5 {
+fn any_length(unstructured: &mut Unstructured<'_>) -> usize {
+    match unstructured.byte() % 5 {
         0 => 0,
-        1 => choices.byte(),
-        2 => 4000 + choices.byte() % 16,
-        3 => 4008 * (choices.byte() % 5),
-        _ => choices.word() % 12_000,
+        1 => unstructured.byte(),
+        2 => 4000 + unstructured.byte() % 16,
+        3 => 4008 * (unstructured.byte() % 5),
+        _ => unstructured.word() % 12_000,
     }
 }
 
-fn any_bytes(choices: &mut Choices<'_>) -> Vec<u8> {
-    let length = any_length(choices);
-    vec![choices.octet() | 1; length]
+fn any_bytes(unstructured: &mut Unstructured<'_>) -> Vec<u8> {
+    let length = any_length(unstructured);
+    vec![unstructured.octet() | 1; length]
 }
 
-fn any_offset(choices: &mut Choices<'_>) -> u64 {
-    let small = u64::try_from(choices.word()).expect("two bytes");
-    match choices.byte() % 10 {
+fn any_offset(unstructured: &mut Unstructured<'_>) -> u64 {
+    let small = u64::try_from(unstructured.word()).expect("two bytes");
+    match unstructured.byte() % 10 {
         0 => 0,
         1 | 2 => small % 64,
         3 => 4008 * (small % 6) + small % 3,

@@ -42,7 +42,7 @@ macro_rules! targets {
 targets! {
     archive_forged, archive_forged::seeds, 400, "an archive forged with the key is read, verified, extracted, written, or refused";
     archive_open, archive_open::seeds, 4096, "a file of any bytes is read or refused, and gives nothing that was not committed";
-    archive_ops, archive_ops::seeds, 300, "an archive equals its model after any operations, deaths and failures";
+    archive_ops, archive_ops::seeds, 300, "an archive equals its model after any operations, crashes and failures";
     batch_seal, batch_seal::seeds, 3100, "a batch is sealed as the reference crates seal one block at a time";
     block_parse, seeds::blocks, 52, "the head of a block is read as it was written, or refused";
     cli_args, cli_args::seeds, 400, "flags, sizes, receipts, streams, patterns and paths are read as they say, or refused";

@@ -6,13 +6,13 @@ use ar7_registry::tree::testing::HeapSpace;
 use ar7_registry::tree::{Page, PageExpectation, Range, Tree, TreeNumber, TreeReader, page_layout};
 use ar7_registry::{Error, Result};
 
-use crate::choices::Choices;
+use crate::unstructured::Unstructured;
 
 const TREE: TreeNumber = TreeNumber(5);
 
 /// A key: few of them, so that they collide, and long enough that the tree is three levels deep.
-fn any_key(choices: &mut Choices<'_>) -> Vec<u8> {
-    key(choices.word() % 400)
+fn any_key(unstructured: &mut Unstructured<'_>) -> Vec<u8> {
+    key(unstructured.word() % 400)
 }
 
 fn key(number: usize) -> Vec<u8> {
@@ -26,20 +26,20 @@ fn key(number: usize) -> Vec<u8> {
 /// If anything panics, does not end, gives keys out of order or an error that is not damage, or if what is written
 /// afterwards is not pages.
 pub fn tree_change(bytes: &[u8]) -> bool {
-    let mut choices = Choices::new(bytes);
+    let mut unstructured = Unstructured::new(bytes);
     let mut space = HeapSpace::new();
-    let root = honest_tree(&mut space, &mut choices);
+    let root = honest_tree(&mut space, &mut unstructured);
     space.distrust();
-    for _ in 0..choices.byte() % 5 {
-        forge(&mut space, &mut choices);
+    for _ in 0..unstructured.byte() % 5 {
+        forge(&mut space, &mut unstructured);
     }
-    let root = forged_root(root, &space, &mut choices);
+    let root = forged_root(root, &space, &mut unstructured);
     space.raise_step();
     let mut damage = false;
     walk(TreeReader::new(TREE, root, &space).range(&[]), &mut damage);
     let mut tree = Tree::open(TREE, root);
-    for _ in 0..choices.byte() {
-        operate(&mut tree, &mut space, &mut choices, &mut damage);
+    for _ in 0..unstructured.byte() {
+        operate(&mut tree, &mut space, &mut unstructured, &mut damage);
     }
     let flushed = tree.flush(&mut space).expect("there is room");
     for block in space.blocks().iter().filter(|block| block.generation.step > 0) {
@@ -54,9 +54,9 @@ pub fn tree_change(bytes: &[u8]) -> bool {
     !damage
 }
 
-fn honest_tree(space: &mut HeapSpace, choices: &mut Choices<'_>) -> Root {
+fn honest_tree(space: &mut HeapSpace, unstructured: &mut Unstructured<'_>) -> Root {
     let mut tree = Tree::open(TREE, Root::default());
-    let (count, step) = (choices.word() % 400, 1 + choices.byte() % 7 * 2);
+    let (count, step) = (unstructured.word() % 400, 1 + unstructured.byte() % 7 * 2);
     for number in 0..count {
         let value = vec![7; number % 60];
         tree.insert(space, &key(number * step % 400), &value).expect("an honest tree");
@@ -65,41 +65,42 @@ fn honest_tree(space: &mut HeapSpace, choices: &mut Choices<'_>) -> Root {
 }
 
 /// Changes one page: a byte of it, all of it, or one of its children.
-fn forge(space: &mut HeapSpace, choices: &mut Choices<'_>) {
+fn forge(space: &mut HeapSpace, unstructured: &mut Unstructured<'_>) {
     let blocks = space.blocks();
     if blocks.is_empty() {
         return;
     }
-    let (to, from) = (blocks[choices.byte() % blocks.len()], blocks[choices.byte() % blocks.len()]);
+    let (to, from) =
+        (blocks[unstructured.byte() % blocks.len()], blocks[unstructured.byte() % blocks.len()]);
     let mut data = *space.data(to.position).expect("a page in use");
     let other = *space.data(from.position).expect("a page in use");
-    match choices.byte() % 4 {
-        0 => data[choices.word() % DATA_SIZE] = choices.byte().to_le_bytes()[0],
+    match unstructured.byte() % 4 {
+        0 => data[unstructured.word() % DATA_SIZE] = unstructured.byte().to_le_bytes()[0],
         1 => data = other,
         2 => {
             let child = BlockRef::encode(Some(from));
-            set_child(&mut data, choices, child);
+            set_child(&mut data, unstructured, child);
         }
         _ => {
-            if let Some(at) = child_offset(&other, choices) {
+            if let Some(at) = child_offset(&other, unstructured) {
                 let child = other[at..at + BlockRef::SIZE].try_into().expect("so many bytes");
-                set_child(&mut data, choices, child);
+                set_child(&mut data, unstructured, child);
             }
         }
     }
     space.forge(to.position, &data);
 }
 
-fn set_child(data: &mut Data, choices: &mut Choices<'_>, child: [u8; BlockRef::SIZE]) {
-    if let Some(at) = child_offset(data, choices) {
+fn set_child(data: &mut Data, unstructured: &mut Unstructured<'_>, child: [u8; BlockRef::SIZE]) {
+    if let Some(at) = child_offset(data, unstructured) {
         data[at..at + BlockRef::SIZE].copy_from_slice(&child);
     }
 }
 
 /// Where one of the children of a branch lies; none in a leaf.
-fn child_offset(data: &Data, choices: &mut Choices<'_>) -> Option<usize> {
+fn child_offset(data: &Data, unstructured: &mut Unstructured<'_>) -> Option<usize> {
     let count = usize::from(page_layout::COUNT.u16(&data[..]));
-    let cell = choices.byte().checked_rem(count)?;
+    let cell = unstructured.byte().checked_rem(count)?;
     if data[page_layout::LEVEL.offset] == 0 {
         return None;
     }
@@ -114,15 +115,15 @@ fn child_offset(data: &Data, choices: &mut Choices<'_>) -> Option<usize> {
 }
 
 /// The root, or one that states something else.
-fn forged_root(root: Root, space: &HeapSpace, choices: &mut Choices<'_>) -> Root {
+fn forged_root(root: Root, space: &HeapSpace, unstructured: &mut Unstructured<'_>) -> Root {
     let Some(block) = root.block else { return root };
     let blocks = space.blocks();
     let numbers = [0, 1, 2, root.entries + 1, u64::MAX];
-    match choices.byte() % 8 {
-        0 => Root { entries: numbers[1 + choices.byte() % 4], ..root },
+    match unstructured.byte() % 8 {
+        0 => Root { entries: numbers[1 + unstructured.byte() % 4], ..root },
         1 => {
-            let depth = 1 + (choices.byte() % 16).to_le_bytes()[0];
-            Root { block: Some(blocks[choices.byte() % blocks.len()]), depth, ..root }
+            let depth = 1 + (unstructured.byte() % 16).to_le_bytes()[0];
+            Root { block: Some(blocks[unstructured.byte() % blocks.len()]), depth, ..root }
         }
         2 => {
             let position = Position::new(block.position.get() + 1000);
@@ -132,14 +133,19 @@ fn forged_root(root: Root, space: &HeapSpace, choices: &mut Choices<'_>) -> Root
     }
 }
 
-fn operate(tree: &mut Tree, space: &mut HeapSpace, choices: &mut Choices<'_>, damage: &mut bool) {
-    let operation = choices.byte();
-    let key = any_key(choices);
+fn operate(
+    tree: &mut Tree,
+    space: &mut HeapSpace,
+    unstructured: &mut Unstructured<'_>,
+    damage: &mut bool,
+) {
+    let operation = unstructured.byte();
+    let key = any_key(unstructured);
     match operation % 8 {
         0..=2 => drop(judge(tree.insert(space, &key, &vec![1; operation * 2]), damage)),
         3..=5 => drop(judge(tree.remove(space, &key), damage)),
         6 if operation > 200 => {
-            let limit = Position::at(u32::try_from(choices.byte()).unwrap_or(0));
+            let limit = Position::at(u32::try_from(unstructured.byte()).unwrap_or(0));
             judge(tree.relocate(space, limit, 1 + operation % 5), damage);
         }
         6 => {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use ar7_engine::format::{Position, Root};
 use ar7_registry::tree::{CELL_MAX, Entry, KEY_MAX, Tree, TreeNumber, TreeReader};
 
-use crate::choices::Choices;
 use crate::tree_space::ReusedSpace;
+use crate::unstructured::Unstructured;
 
 const TREE: TreeNumber = TreeNumber(5);
 
@@ -32,14 +32,14 @@ struct Grove {
 /// # Panics
 /// If they differ, if an honest tree is an error, or if an empty tree keeps a page.
 pub fn tree_ops(bytes: &[u8]) -> u8 {
-    let mut choices = Choices::new(bytes);
+    let mut unstructured = Unstructured::new(bytes);
     let mut grove = Grove::new();
     let mut depth = 0;
     for _ in 0..OPERATIONS {
-        if choices.is_over() {
+        if unstructured.is_over() {
             break;
         }
-        grove.operate(&mut choices);
+        grove.operate(&mut unstructured);
         depth = depth.max(grove.committed.0.depth);
     }
     grove.check();
@@ -55,16 +55,16 @@ impl Grove {
         Grove { space, tree: Tree::open(TREE, root), committed: (root, model.clone()), model }
     }
 
-    fn operate(&mut self, choices: &mut Choices<'_>) {
-        let operation = choices.byte();
+    fn operate(&mut self, unstructured: &mut Unstructured<'_>) {
+        let operation = unstructured.byte();
         match operation % 16 {
-            0..=3 => self.insert(choices),
-            4 => self.insert_many(choices),
-            5..=7 => self.remove(choices),
-            8 => self.remove_many(choices),
-            9 | 10 => self.look_up(choices),
-            11 => self.walk(choices),
-            12 => self.relocate(choices),
+            0..=3 => self.insert(unstructured),
+            4 => self.insert_many(unstructured),
+            5..=7 => self.remove(unstructured),
+            8 => self.remove_many(unstructured),
+            9 | 10 => self.look_up(unstructured),
+            11 => self.walk(unstructured),
+            12 => self.relocate(unstructured),
             13 if operation / 16 % 4 == 3 => drop(self.flush()),
             13 => self.commit(),
             14 => {
@@ -78,9 +78,9 @@ impl Grove {
         }
     }
 
-    fn insert(&mut self, choices: &mut Choices<'_>) {
-        let key = any_key(choices);
-        self.put(&key, any_value(choices, &key));
+    fn insert(&mut self, unstructured: &mut Unstructured<'_>) {
+        let key = any_key(unstructured);
+        self.put(&key, any_value(unstructured, &key));
     }
 
     fn put(&mut self, key: &[u8], value: Vec<u8>) {
@@ -89,9 +89,10 @@ impl Grove {
     }
 
     /// Keys that ascend or descend by a step.
-    fn insert_many(&mut self, choices: &mut Choices<'_>) {
-        let (first, step, count) = (choices.word(), choices.byte() % 5, choices.byte());
-        let length = choices.word() % 500;
+    fn insert_many(&mut self, unstructured: &mut Unstructured<'_>) {
+        let (first, step, count) =
+            (unstructured.word(), unstructured.byte() % 5, unstructured.byte());
+        let length = unstructured.word() % 500;
         for number in 0..count {
             let ascending = first + number * step;
             let number = if step == 3 { first.saturating_sub(number) } else { ascending };
@@ -101,11 +102,11 @@ impl Grove {
         }
     }
 
-    fn remove(&mut self, choices: &mut Choices<'_>) {
-        let key = match choices.byte() % 3 {
-            0 => any_key(choices),
+    fn remove(&mut self, unstructured: &mut Unstructured<'_>) {
+        let key = match unstructured.byte() % 3 {
+            0 => any_key(unstructured),
             // One that is there.
-            _ => match self.model.range(any_key(choices)..).next() {
+            _ => match self.model.range(any_key(unstructured)..).next() {
                 Some((key, _)) => key.clone(),
                 None => return,
             },
@@ -118,9 +119,9 @@ impl Grove {
         assert_eq!(removed, self.model.remove(key), "what was removed");
     }
 
-    fn remove_many(&mut self, choices: &mut Choices<'_>) {
-        let from = any_key(choices);
-        let count = choices.byte();
+    fn remove_many(&mut self, unstructured: &mut Unstructured<'_>) {
+        let from = any_key(unstructured);
+        let count = unstructured.byte();
         let keys: Vec<Vec<u8>> =
             self.model.range(from..).take(count).map(|(key, _)| key.clone()).collect();
         for key in &keys {
@@ -128,8 +129,8 @@ impl Grove {
         }
     }
 
-    fn look_up(&self, choices: &mut Choices<'_>) {
-        let key = any_key(choices);
+    fn look_up(&self, unstructured: &mut Unstructured<'_>) {
+        let key = any_key(unstructured);
         let (tree, space) = (&self.tree, &self.space);
         let found = tree.get(space, &key).expect("an honest tree");
         assert_eq!(found.as_ref(), self.model.get(&key), "the value of a key");
@@ -140,9 +141,9 @@ impl Grove {
         assert_eq!(found, ceiling, "the entry not below");
     }
 
-    fn walk(&self, choices: &mut Choices<'_>) {
-        let key = any_key(choices);
-        let most = choices.byte();
+    fn walk(&self, unstructured: &mut Unstructured<'_>) {
+        let key = any_key(unstructured);
+        let most = unstructured.byte();
         let range = self.tree.range(&self.space, &key).expect("an honest tree");
         let found: Vec<Entry> = range.take(most).map(|entry| entry.expect("honest")).collect();
         let expected: Vec<Entry> = self.model.range(key.clone()..).take(most).map(owned).collect();
@@ -153,10 +154,10 @@ impl Grove {
         assert_eq!(found, expected, "a walk back");
     }
 
-    fn relocate(&mut self, choices: &mut Choices<'_>) {
+    fn relocate(&mut self, unstructured: &mut Unstructured<'_>) {
         let end = usize::try_from(self.space.end().get()).expect("a small space");
-        let limit = u32::try_from(choices.word() % (end + 1)).expect("two bytes");
-        let most = 1 + choices.byte() % 6;
+        let limit = u32::try_from(unstructured.word() % (end + 1)).expect("two bytes");
+        let most = 1 + unstructured.byte() % 6;
         self.tree.relocate(&mut self.space, Position::at(limit), most).expect("an honest tree");
     }
 
@@ -212,8 +213,8 @@ fn owned((key, value): (&Vec<u8>, &Vec<u8>)) -> Entry {
 }
 
 /// Few keys, so that they collide, of many lengths.
-fn any_key(choices: &mut Choices<'_>) -> Vec<u8> {
-    key(choices.word())
+fn any_key(unstructured: &mut Unstructured<'_>) -> Vec<u8> {
+    key(unstructured.word())
 }
 
 fn key(number: usize) -> Vec<u8> {
@@ -226,9 +227,9 @@ fn key(number: usize) -> Vec<u8> {
     key
 }
 
-fn any_value(choices: &mut Choices<'_>, key: &[u8]) -> Vec<u8> {
-    let length = choices.word() % (CELL_MAX - key.len() + 1);
-    vec![choices.octet(); length]
+fn any_value(unstructured: &mut Unstructured<'_>, key: &[u8]) -> Vec<u8> {
+    let length = unstructured.word() % (CELL_MAX - key.len() + 1);
+    vec![unstructured.octet(); length]
 }
 
 /// Inputs to begin with: ascending and descending keys, the longest cells, growing and shrinking.

@@ -3,10 +3,10 @@
 
 use ar7_engine::PlantedFault;
 use ar7_engine::mistakes::Mistake;
-use ar7_fuzz::hunt::{Found, hunt, hunt_fault, hunt_mistake};
+use ar7_fuzz::search::{Found, search, search_with_fault, search_with_mistake};
 use ar7_fuzz::{TARGETS, Target, target};
 
-/// The seed of every hunt.
+/// The seed of every search.
 const SEED: u64 = 7;
 
 /// A mistake, the target that finds it, and within how many executions.
@@ -90,7 +90,7 @@ const FAILURES_OF_PEERS: [(&str, Planted); 10] = [
     ("truncating leaves an offset stale", Planted::Mistake(Mistake::TruncateKeepsTheLength)),
 ];
 
-/// What a hunt looks for.
+/// What a search looks for.
 enum Planted {
     Mistake(Mistake),
     Fault(PlantedFault),
@@ -99,7 +99,7 @@ enum Planted {
 /// Runs the target once, so that what it keeps is made before anything is planted.
 fn prepared(name: &str) -> &'static Target {
     let target = target(name).expect("a target of this name");
-    assert_eq!(hunt(target, SEED, 0), None, "the seeds of {name}");
+    assert_eq!(search(target, SEED, 0), None, "the seeds of {name}");
     target
 }
 
@@ -125,11 +125,11 @@ fn every_target_has_two_canaries() {
 #[test]
 fn every_failure_of_the_peers_is_planted() {
     for (failure, planted) in FAILURES_OF_PEERS {
-        let is_hunted = match planted {
+        let is_searched = match planted {
             Planted::Mistake(mistake) => MISTAKES.iter().any(|(listed, ..)| *listed == mistake),
             Planted::Fault(fault) => FAULTS.iter().any(|(listed, ..)| *listed == fault),
         };
-        assert!(is_hunted, "{failure}");
+        assert!(is_searched, "{failure}");
     }
 }
 
@@ -138,7 +138,7 @@ fn every_planted_mistake_is_found() {
     assert!(Mistake::ALL.iter().all(|known| MISTAKES.iter().any(|(listed, ..)| listed == known)));
     let mut missed = Vec::new();
     for (mistake, name, executions) in MISTAKES {
-        let found = hunt_mistake(prepared(name), mistake, SEED, executions);
+        let found = search_with_mistake(prepared(name), mistake, SEED, executions);
         note(&mut missed, &format!("{mistake:?}"), name, found);
     }
     assert_eq!(missed, Vec::<String>::new());
@@ -148,7 +148,7 @@ fn every_planted_mistake_is_found() {
 fn planted_faults_of_the_protocol_are_found_by_operations_too() {
     let mut missed = Vec::new();
     for (fault, name, executions) in FAULTS {
-        let found = hunt_fault(prepared(name), fault, SEED, executions);
+        let found = search_with_fault(prepared(name), fault, SEED, executions);
         note(&mut missed, &format!("{fault:?}"), name, found);
     }
     assert_eq!(missed, Vec::<String>::new());
@@ -158,6 +158,6 @@ fn planted_faults_of_the_protocol_are_found_by_operations_too() {
 fn where_nothing_is_planted_nothing_is_found() {
     for target in TARGETS {
         let executions = if target.name == "archive_ops" { 50 } else { 300 };
-        assert_eq!(hunt(target, SEED, executions), None, "{}", target.name);
+        assert_eq!(search(target, SEED, executions), None, "{}", target.name);
     }
 }

@@ -1,13 +1,14 @@
-//! Promise 1: after any death of the process or the machine, at any moment, an archive opens at the last commit that
+//! Promise 1: after any crash of the process or the machine, at any moment, an archive opens at the last commit that
 //! was acknowledged or at the one under way, whole; it verifies, loses nothing by dying again while it recovers, and
 //! can be written again. A failing disk is an error, and damage to one copy of anything is no loss.
 
 use ar7_engine::PlantedFault;
 use ar7_fuzz::crash::{
-    Beginning, Effort, Operation, Totals, World, caught, caught_in_large_worlds, caught_in_rekey,
-    explore_large_world, explore_long_worlds, explore_windows, explore_worlds, failures_poison,
-    false_alarm, full_disk_is_no_end, lies_are_noticed, readers_keep_their_blocks, rekey_worlds,
-    rot_is_noticed, small_worlds, unreadable_blocks_are_errors,
+    Effort, Fixture, Operation, Scenario, Totals, byzantine_writes_are_noticed, caught,
+    caught_in_large_scenarios, caught_in_rekey, corruption_is_noticed, explore_large_scenario,
+    explore_long_scenarios, explore_scenarios, explore_windows, failures_poison, false_alarm,
+    full_disk_is_no_end, readers_keep_their_blocks, rekey_scenarios, small_scenarios,
+    unreadable_blocks_are_errors,
 };
 
 /// Fails the test with what was found; the debug form would show every byte.
@@ -16,79 +17,79 @@ fn check_kept<T>(outcome: Result<T, impl std::fmt::Display>) -> T {
 }
 
 #[test]
-fn every_death_of_two_operations_loses_nothing() {
+fn every_crash_of_two_operations_loses_nothing() {
     let effort = Effort {
         every_cut_up_to: 64,
         sampled_cuts: 16,
-        deaths: 3,
+        crashes: 3,
         recovery_one_in: 16,
         reopen_one_in: 1,
     };
-    let totals = check_kept(explore_worlds(&small_worlds(2), effort, 1, &|_| {}));
+    let totals = check_kept(explore_scenarios(&small_scenarios(2), effort, 1, &|_| {}));
     println!("{totals}");
-    assert_eq!(totals.worlds, 12 + 144);
+    assert_eq!(totals.scenarios, 12 + 144);
     assert!(totals.states >= 200_000, "only {} states", totals.states);
 }
 
 #[test]
-fn deaths_while_the_master_key_is_changed_lose_nothing() {
+fn crashes_while_the_master_key_is_changed_lose_nothing() {
     let effort = Effort {
         every_cut_up_to: 16,
         sampled_cuts: 8,
-        deaths: 2,
+        crashes: 2,
         recovery_one_in: 512,
         reopen_one_in: 4,
     };
-    let mut totals = check_kept(explore_worlds(&rekey_worlds(), effort, 1, &|_| {}));
+    let mut totals = check_kept(explore_scenarios(&rekey_scenarios(), effort, 1, &|_| {}));
     println!("one window: {totals}");
     assert!(totals.states >= 3000, "only {} states", totals.states);
-    let effort = Effort { sampled_cuts: 60, deaths: 1, ..effort };
+    let effort = Effort { sampled_cuts: 60, crashes: 1, ..effort };
     totals = check_kept(explore_windows(3, effort, 1));
     println!("three windows: {totals}");
     assert!(totals.states >= 100, "only {} states", totals.states);
 }
 
 #[test]
-fn long_worlds_that_die_again_and_again_lose_nothing() {
+fn long_scenarios_of_repeated_crashes_lose_nothing() {
     let effort = Effort {
         every_cut_up_to: 16,
         sampled_cuts: 8,
-        deaths: 2,
+        crashes: 2,
         recovery_one_in: 4,
         reopen_one_in: 1,
     };
-    let totals = check_kept(explore_long_worlds(1, 60, effort, &|_| {}));
+    let totals = check_kept(explore_long_scenarios(1, 60, effort, &|_| {}));
     println!("{totals}");
     assert!(totals.states >= 10_000, "only {} states", totals.states);
 }
 
 #[test]
-fn deaths_while_threads_write_lose_nothing() {
-    let beginning = Beginning::new();
+fn crashes_while_threads_write_lose_nothing() {
+    let fixture = Fixture::new();
     let effort = Effort {
         every_cut_up_to: 16,
         sampled_cuts: 60,
-        deaths: 1,
+        crashes: 1,
         recovery_one_in: 1,
         reopen_one_in: 2,
     };
     let mut totals = Totals::default();
     for seed in 1..=3 {
-        totals += check_kept(explore_large_world(&beginning, effort, seed));
+        totals += check_kept(explore_large_scenario(&fixture, effort, seed));
     }
     println!("{totals}");
     assert!(totals.states >= 300, "only {} states", totals.states);
     let fault = PlantedFault::ForgetTheWrite;
-    let caught = caught_in_large_worlds(fault, &beginning).expect("the planted fault is caught");
+    let caught = caught_in_large_scenarios(fault, &fixture).expect("the planted fault is caught");
     println!("{fault:?}: caught by {} after {} states", caught.check, caught.states);
 }
 
 #[test]
 fn failed_writes_and_syncs_poison_the_handle_and_lose_no_commit() {
-    let beginning = Beginning::new();
+    let fixture = Fixture::new();
     let mut states = 0;
-    for world in small_worlds(1) {
-        states += check_kept(failures_poison(&beginning, &world)).states;
+    for scenario in small_scenarios(1) {
+        states += check_kept(failures_poison(&fixture, &scenario)).states;
     }
     println!("{states} states after failures");
     assert!(states >= 10_000, "only {states} states");
@@ -96,7 +97,7 @@ fn failed_writes_and_syncs_poison_the_handle_and_lose_no_commit() {
 
 #[test]
 fn full_disk_rolls_back_and_the_same_handle_goes_on() {
-    let beginning = Beginning::new();
+    let fixture = Fixture::new();
     let operations = [
         Operation::Append { stream: 0, length: 3_000_000 },
         Operation::Commit,
@@ -108,7 +109,7 @@ fn full_disk_rolls_back_and_the_same_handle_goes_on() {
     ];
     let mut refused = 0;
     for room in [0, 30, 100, 300, 700, 1000, 1500, 2500] {
-        refused += check_kept(full_disk_is_no_end(&beginning, &operations, room));
+        refused += check_kept(full_disk_is_no_end(&fixture, &operations, room));
     }
     println!("{refused} operations were refused");
     assert!(refused >= 10, "only {refused} operations");
@@ -116,10 +117,11 @@ fn full_disk_rolls_back_and_the_same_handle_goes_on() {
 
 #[test]
 fn writes_that_are_lost_or_misplaced_never_give_other_content() {
-    let beginning = Beginning::new();
+    let fixture = Fixture::new();
     let (mut harmless, mut noticed) = (0, 0);
-    for world in small_worlds(1) {
-        let (more_harmless, more_noticed) = check_kept(lies_are_noticed(&beginning, &world));
+    for scenario in small_scenarios(1) {
+        let (more_harmless, more_noticed) =
+            check_kept(byzantine_writes_are_noticed(&fixture, &scenario));
         harmless += more_harmless;
         noticed += more_noticed;
     }
@@ -129,36 +131,36 @@ fn writes_that_are_lost_or_misplaced_never_give_other_content() {
 
 #[test]
 fn rot_in_one_copy_is_repaired_and_elsewhere_an_error() {
-    let beginning = Beginning::new();
-    for world in small_worlds(1) {
-        let mut run = World::begin(&beginning);
-        check_kept(run.run(&world));
+    let fixture = Fixture::new();
+    for scenario in small_scenarios(1) {
+        let mut run = Scenario::begin(&fixture);
+        check_kept(run.run(&scenario));
         let (medium, sealed, content) = run.closed();
-        let cases = check_kept(rot_is_noticed(&medium, &sealed, &content));
+        let cases = check_kept(corruption_is_noticed(&medium, &sealed, &content));
         assert!(cases > 3 * u64::from(medium.length()));
     }
 }
 
 #[test]
 fn blocks_that_cannot_be_read_are_errors() {
-    let beginning = Beginning::new();
-    let outcome = unreadable_blocks_are_errors(&beginning.medium, &beginning.content);
+    let fixture = Fixture::new();
+    let outcome = unreadable_blocks_are_errors(&fixture.medium, &fixture.content);
     assert!(check_kept(outcome) >= 10);
 }
 
 #[test]
 fn blocks_that_a_reader_may_read_are_not_reused() {
-    let beginning = Beginning::new();
-    check_kept(readers_keep_their_blocks(&beginning));
-    assert_eq!(false_alarm(&beginning), None);
+    let fixture = Fixture::new();
+    check_kept(readers_keep_their_blocks(&fixture));
+    assert_eq!(false_alarm(&fixture), None);
 }
 
 #[test]
 fn every_planted_fault_is_caught() {
-    let beginning = Beginning::new();
+    let fixture = Fixture::new();
     let mut missed = Vec::new();
     for fault in PlantedFault::PROTOCOL {
-        match caught(fault, &beginning) {
+        match caught(fault, &fixture) {
             Some(caught) => {
                 println!("{fault:?}: caught by {} after {} states", caught.check, caught.states);
             }

@@ -1,11 +1,11 @@
-//! `cargo xtask crash`: every death of small worlds, and many of long ones, on the simulated disk.
+//! `cargo xtask crash`: every crash of small scenarios, and many of long ones, on the simulated disk.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use ar7_fuzz::crash::{
-    Beginning, Effort, NAMED, Operation, Totals, explore_large_world, explore_long_worlds,
-    explore_worlds, rekey_worlds, small_worlds,
+    Effort, Fixture, NAMED, Operation, Totals, explore_large_scenario, explore_long_scenarios,
+    explore_scenarios, rekey_scenarios, small_scenarios,
 };
 use clap::Args;
 
@@ -17,24 +17,24 @@ pub(crate) struct Options {
     /// Three operations, and at least ten million states: takes an hour or so
     #[arg(long)]
     long: bool,
-    /// Longest sequence of operations of the small worlds
+    /// Longest sequence of operations of the small scenarios
     #[arg(long, default_value_t = 2)]
     operations: usize,
-    /// Number of long worlds
+    /// Number of long scenarios
     #[arg(long, default_value_t = 200)]
-    long_worlds: usize,
-    /// Number of large worlds, in which threads write beside other work
+    long_scenarios: usize,
+    /// Number of large scenarios, in which threads write beside other work
     #[arg(long, default_value_t = 4)]
-    large_worlds: usize,
-    /// The seed: of the samples, and of the first long world
+    large_scenarios: usize,
+    /// The seed: of the samples, and of the first long scenario
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// One state in so many has the deaths of its recovery looked at
+    /// One state in so many has the crashes of its recovery looked at
     #[arg(long, default_value_t = 8)]
     recovery_one_in: u64,
-    /// Only this small world: names of operations, divided by commas
-    #[arg(long, value_parser = parse_world)]
-    world: Option<World>,
+    /// Only this small scenario: names of operations, divided by commas
+    #[arg(long, value_parser = parse_scenario)]
+    scenario: Option<Scenario>,
 }
 
 /// States that the long campaign looks at, at least.
@@ -43,18 +43,18 @@ const LONG_STATES: u64 = 10_000_000;
 /// How often a line says how far the campaign is.
 const LINE_EVERY: Duration = Duration::from_secs(30);
 
-/// The operations of a small world.
+/// The operations of a small scenario.
 #[derive(Clone)]
-struct World(Vec<Operation>);
+struct Scenario(Vec<Operation>);
 
-fn parse_world(text: &str) -> std::result::Result<World, String> {
+fn parse_scenario(text: &str) -> std::result::Result<Scenario, String> {
     let parsed = text.split(',').map(|name| {
         let found = NAMED.iter().find(|(known, _)| *known == name);
         let known: Vec<&str> = NAMED.iter().map(|(known, _)| *known).collect();
         let unknown = || format!("{name} is none of {}", known.join(", "));
         found.map(|&(_, operation)| operation).ok_or_else(unknown)
     });
-    parsed.collect::<std::result::Result<_, _>>().map(World)
+    parsed.collect::<std::result::Result<_, _>>().map(Scenario)
 }
 
 /// Runs the campaign.
@@ -71,7 +71,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 struct Campaign {
-    /// Seed of the worlds to come.
+    /// Seed of the scenarios to come.
     seed: u64,
     sum: Totals,
     /// When a line was last printed.
@@ -83,23 +83,23 @@ impl Campaign {
         let small = |recovery_one_in| Effort {
             every_cut_up_to: 64,
             sampled_cuts: 16,
-            deaths: 3,
+            crashes: 3,
             recovery_one_in,
             reopen_one_in: 1,
         };
-        if let Some(World(operations)) = &options.world {
+        if let Some(Scenario(operations)) = &options.scenario {
             return self.explore(std::slice::from_ref(operations), small(options.recovery_one_in));
         }
         let operations = if options.long { 3 } else { options.operations };
-        let worlds = small_worlds(operations);
-        self.explore(&worlds, small(options.recovery_one_in))?;
+        let scenarios = small_scenarios(operations);
+        self.explore(&scenarios, small(options.recovery_one_in))?;
         self.explore_long(options)?;
-        self.explore_large(options.large_worlds)?;
+        self.explore_large(options.large_scenarios)?;
         if options.long {
-            self.explore(&rekey_worlds(), small(64))?;
+            self.explore(&rekey_scenarios(), small(64))?;
         }
-        // The same worlds again, with other samples of their deaths, a few at a time, until it is enough.
-        for part in worlds.chunks(PART).cycle() {
+        // The same scenarios again, with other samples of their crashes, a few at a time, until it is enough.
+        for part in scenarios.chunks(PART).cycle() {
             if !options.long || self.sum.states >= LONG_STATES {
                 break;
             }
@@ -110,18 +110,19 @@ impl Campaign {
 
     fn explore(
         &mut self,
-        worlds: &[Vec<Operation>],
+        scenarios: &[Vec<Operation>],
         effort: Effort,
     ) -> std::result::Result<(), String> {
         let progress = |totals: &Totals| self.say(totals);
-        let totals = explore_worlds(worlds, effort, self.seed, &progress).map_err(|failed| {
-            format!(
-                "{failed}\nagain: cargo xtask crash --seed {} --world {}",
-                failed.seed,
-                failed.names()
-            )
-        })?;
-        self.seed += totals.worlds;
+        let totals =
+            explore_scenarios(scenarios, effort, self.seed, &progress).map_err(|failed| {
+                format!(
+                    "{failed}\nagain: cargo xtask crash --seed {} --scenario {}",
+                    failed.seed,
+                    failed.names()
+                )
+            })?;
+        self.seed += totals.scenarios;
         self.sum += totals;
         Ok(())
     }
@@ -130,19 +131,19 @@ impl Campaign {
         let effort = Effort {
             every_cut_up_to: 16,
             sampled_cuts: 8,
-            deaths: 2,
+            crashes: 2,
             recovery_one_in: 4,
             reopen_one_in: 1,
         };
         let progress = |totals: &Totals| self.say(totals);
-        let totals = explore_long_worlds(self.seed, options.long_worlds, effort, &progress)
+        let totals = explore_long_scenarios(self.seed, options.long_scenarios, effort, &progress)
             .map_err(|failed| {
-                format!(
-                    "{failed}\nagain: cargo xtask crash --operations 0 --long-worlds 1 --seed {}",
-                    failed.seed
-                )
-            })?;
-        self.seed += totals.worlds;
+            format!(
+                "{failed}\nagain: cargo xtask crash --operations 0 --long-scenarios 1 --seed {}",
+                failed.seed
+            )
+        })?;
+        self.seed += totals.scenarios;
         self.sum += totals;
         Ok(())
     }
@@ -151,16 +152,16 @@ impl Campaign {
         let effort = Effort {
             every_cut_up_to: 16,
             sampled_cuts: 200,
-            deaths: 1,
+            crashes: 1,
             recovery_one_in: 1,
             reopen_one_in: 2,
         };
-        let beginning = Beginning::new();
+        let fixture = Fixture::new();
         for _ in 0..count {
-            let totals = explore_large_world(&beginning, effort, self.seed).map_err(|failed| {
+            let totals = explore_large_scenario(&fixture, effort, self.seed).map_err(|failed| {
                 format!(
                     "{failed}\nagain, unless threads write in another order: cargo xtask crash --operations 0 \
-                     --long-worlds 0 --large-worlds 1 --seed {}",
+                     --long-scenarios 0 --large-scenarios 1 --seed {}",
                     failed.seed
                 )
             })?;
@@ -177,10 +178,10 @@ impl Campaign {
             *said = Instant::now();
             let mut sum = self.sum;
             sum += *totals;
-            println!("crash: {} states in {} worlds", sum.states, sum.worlds);
+            println!("crash: {} states in {} scenarios", sum.states, sum.scenarios);
         }
     }
 }
 
-/// Worlds that are looked at again at a time.
+/// Scenarios that are looked at again at a time.
 const PART: usize = 8;

@@ -1,4 +1,4 @@
-//! Many worlds, on all cores.
+//! Many scenarios, on all cores.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -7,11 +7,11 @@ use std::thread;
 
 use super::explore::{Effort, Explorer, Failure, Totals};
 use super::operation::{Operation, SMALL};
-use super::world::{Beginning, World};
+use super::scenario::{Fixture, Scenario};
 
-/// A world in which a promise was not kept.
+/// A scenario in which a promise was not kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FailedWorld {
+pub struct FailedScenario {
     /// The seed of the samples.
     pub seed: u64,
     /// What was done.
@@ -20,13 +20,13 @@ pub struct FailedWorld {
     pub failure: Failure,
 }
 
-impl fmt::Display for FailedWorld {
+impl fmt::Display for FailedScenario {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "world {}, seed {}: {}", self.names(), self.seed, self.failure)
+        write!(formatter, "scenario {}, seed {}: {}", self.names(), self.seed, self.failure)
     }
 }
 
-impl FailedWorld {
+impl FailedScenario {
     /// Names of the operations, divided by commas.
     pub fn names(&self) -> String {
         let names: Vec<String> = self.operations.iter().map(ToString::to_string).collect();
@@ -35,58 +35,58 @@ impl FailedWorld {
 }
 
 /// Every sequence of one to `length` of the small operations.
-pub fn small_worlds(length: usize) -> Vec<Vec<Operation>> {
-    let mut worlds: Vec<Vec<Operation>> = Vec::new();
+pub fn small_scenarios(length: usize) -> Vec<Vec<Operation>> {
+    let mut scenarios: Vec<Vec<Operation>> = Vec::new();
     let mut last: Vec<Vec<Operation>> = vec![Vec::new()];
     for _ in 0..length {
         let longer = last.iter().flat_map(|before| {
             SMALL.iter().map(move |&(_, next)| before.iter().copied().chain([next]).collect())
         });
         last = longer.collect();
-        worlds.extend(last.iter().cloned());
+        scenarios.extend(last.iter().cloned());
     }
-    worlds
+    scenarios
 }
 
-/// Runs one world and looks at all its deaths.
-pub fn explore_world(
-    beginning: &Beginning,
+/// Runs one scenario and looks at all its crashes.
+pub fn explore_scenario(
+    fixture: &Fixture,
     operations: &[Operation],
     effort: Effort,
     seed: u64,
-) -> Result<Totals, FailedWorld> {
-    let failed = |failure| FailedWorld { seed, operations: operations.to_vec(), failure };
-    let mut world = World::begin(beginning);
-    world.run(operations).map_err(|refused| {
-        failed(Failure { wrong: refused.to_string(), deaths: Vec::new(), states: 0 })
+) -> Result<Totals, FailedScenario> {
+    let failed = |failure| FailedScenario { seed, operations: operations.to_vec(), failure };
+    let mut scenario = Scenario::begin(fixture);
+    scenario.run(operations).map_err(|refused| {
+        failed(Failure { wrong: refused.to_string(), crashes: Vec::new(), states: 0 })
     })?;
     let mut explorer = Explorer::new(effort, seed);
-    explorer.explore(&beginning.medium, &world).map_err(failed)?;
+    explorer.explore(&fixture.medium, &scenario).map_err(failed)?;
     Ok(explorer.totals)
 }
 
-/// Runs many worlds on all cores. Stops at the first that fails, in the order in which they end.
-pub fn explore_worlds(
-    worlds: &[Vec<Operation>],
+/// Runs many scenarios on all cores. Stops at the first that fails, in the order in which they end.
+pub fn explore_scenarios(
+    scenarios: &[Vec<Operation>],
     effort: Effort,
     seed: u64,
     progress: &(dyn Fn(&Totals) + Sync),
-) -> Result<Totals, FailedWorld> {
-    let beginning = Beginning::new();
+) -> Result<Totals, FailedScenario> {
+    let fixture = Fixture::new();
     let totals = Mutex::new(Totals::default());
-    on_all_cores(worlds.len(), |number| {
-        let seed = seed.wrapping_add(u64::try_from(number).expect("a number of worlds"));
-        let found = explore_world(&beginning, &worlds[number], effort, seed)?;
-        let mut totals = totals.lock().expect("no world panicked");
+    on_all_cores(scenarios.len(), |number| {
+        let seed = seed.wrapping_add(u64::try_from(number).expect("a number of scenarios"));
+        let found = explore_scenario(&fixture, &scenarios[number], effort, seed)?;
+        let mut totals = totals.lock().expect("no scenario panicked");
         *totals += found;
         progress(&totals);
         Ok(())
     })?;
-    Ok(totals.into_inner().expect("no world panicked"))
+    Ok(totals.into_inner().expect("no scenario panicked"))
 }
 
 /// Does jobs 0 to `count`, each on one thread from its beginning to its end, as many threads as there are cores.
-/// What the library does in parallel it does on that thread, so that a world is repeated by its seed.
+/// What the library does in parallel it does on that thread, so that a scenario is repeated by its seed.
 pub(crate) fn on_all_cores<E: Send>(
     count: usize,
     job: impl Fn(usize) -> Result<(), E> + Sync,

@@ -2,18 +2,18 @@
 
 use ar7_engine::{PlantedFault, with_planted_fault};
 
-use super::campaign::{explore_world, single_threaded, small_worlds};
+use super::campaign::{explore_scenario, single_threaded, small_scenarios};
 use super::explore::Effort;
-use super::faults::{failures_poison, readers_keep_their_blocks, rot_is_noticed};
+use super::faults::{corruption_is_noticed, failures_poison, readers_keep_their_blocks};
 use super::operation::Operation;
-use super::world::{Beginning, World};
+use super::scenario::{Fixture, Scenario};
 
 /// How a planted fault was caught.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caught {
     /// Which check caught it.
     pub check: &'static str,
-    /// States after deaths that were looked at until then.
+    /// States after crashes that were looked at until then.
     pub states: u64,
     /// What it said.
     pub wrong: String,
@@ -23,7 +23,7 @@ pub struct Caught {
 const EFFORT: Effort = Effort {
     every_cut_up_to: 64,
     sampled_cuts: 16,
-    deaths: 2,
+    crashes: 2,
     recovery_one_in: 4,
     reopen_one_in: 1,
 };
@@ -32,29 +32,29 @@ const EFFORT: Effort = Effort {
 const STATES_MAX: [u64; 2] = [2000, 20_000];
 
 /// Plants a fault and looks for it. `None` if nothing catches it.
-pub fn caught(fault: PlantedFault, beginning: &Beginning) -> Option<Caught> {
-    single_threaded(|| with_planted_fault(fault, || by_any_check(beginning)))
+pub fn caught(fault: PlantedFault, fixture: &Fixture) -> Option<Caught> {
+    single_threaded(|| with_planted_fault(fault, || by_any_check(fixture)))
 }
 
 /// What the checks find when nothing is planted: nothing, if they are right.
-pub fn false_alarm(beginning: &Beginning) -> Option<Caught> {
-    single_threaded(|| by_any_check(beginning))
+pub fn false_alarm(fixture: &Fixture) -> Option<Caught> {
+    single_threaded(|| by_any_check(fixture))
 }
 
-fn by_any_check(beginning: &Beginning) -> Option<Caught> {
-    by_deaths(beginning, STATES_MAX[0])
-        .or_else(|| by_other_checks(beginning))
-        .or_else(|| by_deaths(beginning, STATES_MAX[1]))
+fn by_any_check(fixture: &Fixture) -> Option<Caught> {
+    by_crashes(fixture, STATES_MAX[0])
+        .or_else(|| by_other_checks(fixture))
+        .or_else(|| by_crashes(fixture, STATES_MAX[1]))
 }
 
-fn by_deaths(beginning: &Beginning, most: u64) -> Option<Caught> {
+fn by_crashes(fixture: &Fixture, most: u64) -> Option<Caught> {
     let mut states = 0;
-    for (number, world) in (0..).zip(small_worlds(2)) {
-        match explore_world(beginning, &world, EFFORT, number) {
+    for (number, scenario) in (0..).zip(small_scenarios(2)) {
+        match explore_scenario(fixture, &scenario, EFFORT, number) {
             Ok(totals) => states += totals.states,
             Err(failed) => {
                 let states = states + failed.failure.states;
-                return Some(Caught { check: "deaths", states, wrong: failed.to_string() });
+                return Some(Caught { check: "crashes", states, wrong: failed.to_string() });
             }
         }
         if states > most {
@@ -64,24 +64,24 @@ fn by_deaths(beginning: &Beginning, most: u64) -> Option<Caught> {
     None
 }
 
-fn by_other_checks(beginning: &Beginning) -> Option<Caught> {
+fn by_other_checks(fixture: &Fixture) -> Option<Caught> {
     let append = [Operation::Append { stream: 0, length: 50 }];
-    let readers = readers_keep_their_blocks(beginning).err().map(|broken| broken.to_string());
-    let failures = || failures_poison(beginning, &append).err().map(|broken| broken.to_string());
+    let readers = readers_keep_their_blocks(fixture).err().map(|broken| broken.to_string());
+    let failures = || failures_poison(fixture, &append).err().map(|broken| broken.to_string());
     let caught = |check| move |wrong| Caught { check, states: 0, wrong };
     readers
         .map(caught("a reader that stays"))
         .or_else(|| failures().map(caught("a failure of each write and sync")))
-        .or_else(|| by_rot(beginning).map(caught("rot in each block")))
+        .or_else(|| by_corruption(fixture).map(caught("corruption in each block")))
 }
 
 /// Lets bits rot after a commit that changed nothing but the metadata, so that no commit of the closing hides it.
-fn by_rot(beginning: &Beginning) -> Option<String> {
-    let mut world = World::begin(beginning);
-    if let Err(refused) = world.run(&[Operation::Meta(3)]) {
+fn by_corruption(fixture: &Fixture) -> Option<String> {
+    let mut scenario = Scenario::begin(fixture);
+    if let Err(refused) = scenario.run(&[Operation::Meta(3)]) {
         return Some(refused.to_string());
     }
-    let (medium, sealed, content) = world.closed();
-    let noticed = rot_is_noticed(&medium, &sealed, &content);
+    let (medium, sealed, content) = scenario.closed();
+    let noticed = corruption_is_noticed(&medium, &sealed, &content);
     noticed.err().map(|broken| broken.to_string())
 }

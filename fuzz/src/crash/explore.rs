@@ -1,4 +1,4 @@
-//! Every death of a world, and of the recovery after it, and what is left.
+//! Every crash of a scenario, and of the recovery after it, and what is left.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,7 +15,7 @@ use super::content::Content;
 use super::cuts::{every_cut, one_way, plain_cuts, uncertain_versions};
 use super::long::Commits;
 use super::operation::Operation;
-use super::world::{Left, World, open, open_for_writing};
+use super::scenario::{Left, Scenario, open, open_for_writing};
 use crate::Random;
 
 /// How much of what may happen is looked at.
@@ -25,9 +25,9 @@ pub struct Effort {
     pub every_cut_up_to: usize,
     /// Number of outcomes in a sample, besides the plain ones.
     pub sampled_cuts: u64,
-    /// Deaths in a row: those of the recovery after the first, and so on.
-    pub deaths: u8,
-    /// One in so many states has the deaths of its recovery looked at.
+    /// Crashes in a row: those of the recovery after the first, and so on.
+    pub crashes: u8,
+    /// One in so many states has the crashes of its recovery looked at.
     pub recovery_one_in: u64,
     /// One in so many states is opened for writing at all. A reader opens each.
     pub reopen_one_in: u64,
@@ -36,9 +36,9 @@ pub struct Effort {
 /// What was looked at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Worlds.
-    pub worlds: u64,
-    /// States of the disk after a death. Within a world, each is counted once.
+    /// Scenarios.
+    pub scenarios: u64,
+    /// States of the disk after a crash. Within a scenario, each is counted once.
     pub states: u64,
     /// Of these, after a power cut.
     pub power_cuts: u64,
@@ -46,19 +46,19 @@ pub struct Totals {
     pub kills: u64,
     /// After a failed sync.
     pub failed_syncs: u64,
-    /// States after a second or third death, in the recovery from the one before.
+    /// States after a second or third crash, in the recovery from the one before.
     pub in_recovery: u64,
     /// Recoveries.
     pub recoveries: u64,
     /// States that were written to again.
     pub went_on: u64,
-    /// Deaths that left a state which was known already.
+    /// Crashes that left a state which was known already.
     pub repeated: u64,
 }
 
 impl AddAssign for Totals {
     fn add_assign(&mut self, other: Totals) {
-        self.worlds += other.worlds;
+        self.scenarios += other.scenarios;
         self.states += other.states;
         self.power_cuts += other.power_cuts;
         self.kills += other.kills;
@@ -74,10 +74,10 @@ impl fmt::Display for Totals {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "{} states in {} worlds: {} after power cuts, {} after kills, {} after failed syncs; {} of them in a \
-             recovery; {} recoveries, {} states written to again; {} deaths led to a known state",
+            "{} states in {} scenarios: {} after power cuts, {} after kills, {} after failed syncs; {} of them in a \
+             recovery; {} recoveries, {} states written to again; {} crashes led to a known state",
             self.states,
-            self.worlds,
+            self.scenarios,
             self.power_cuts,
             self.kills,
             self.failed_syncs,
@@ -91,7 +91,7 @@ impl fmt::Display for Totals {
 
 /// A way to die.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Death {
+pub enum Crash {
     /// The power is cut; the disk keeps some of what was not synced.
     PowerCut(Cut),
     /// The process is killed; the next sees all that was written.
@@ -105,8 +105,8 @@ pub enum Death {
 pub struct Failure {
     /// What was wrong.
     pub wrong: String,
-    /// The deaths before: after how many events of the log, and how.
-    pub deaths: Vec<(usize, Death)>,
+    /// The crashes before: after how many events of the log, and how.
+    pub crashes: Vec<(usize, Crash)>,
     /// States that had been looked at before.
     pub states: u64,
 }
@@ -114,25 +114,25 @@ pub struct Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} (after {} states), after", self.wrong, self.states)?;
-        for (event, death) in &self.deaths {
-            write!(formatter, " [event {event}: {death:?}]")?;
+        for (event, crash) in &self.crashes {
+            write!(formatter, " [event {event}: {crash:?}]")?;
         }
         Ok(())
     }
 }
 
-/// Looks at the deaths of one world.
+/// Looks at the crashes of one scenario.
 pub struct Explorer {
     effort: Effort,
     random: Random,
     /// What was looked at so far.
     pub totals: Totals,
-    deaths: Vec<(usize, Death)>,
+    crashes: Vec<(usize, Crash)>,
     /// Contents that were found.
     distinct: Vec<Rc<Content>>,
     /// Content by what reads see of the disk.
     contents: HashMap<u64, Rc<Content>>,
-    /// Deaths of the recovery that were looked at, by the disk; the disk counts as known with none.
+    /// Crashes of the recovery that were looked at, by the disk; the disk counts as known with none.
     known: HashMap<u64, u8>,
 }
 
@@ -143,28 +143,28 @@ impl Explorer {
             effort,
             random: Random::new(seed),
             totals: Totals::default(),
-            deaths: Vec::new(),
+            crashes: Vec::new(),
             distinct: Vec::new(),
             contents: HashMap::new(),
             known: HashMap::new(),
         }
     }
 
-    /// Looks at every death of a world that has run to its end.
-    pub fn explore(&mut self, before: &Medium, world: &World) -> Result<(), Failure> {
-        self.totals.worlds += 1;
-        let sealed = world.disk.sealed();
+    /// Looks at every crash of a scenario that has run to its end.
+    pub fn explore(&mut self, before: &Medium, scenario: &Scenario) -> Result<(), Failure> {
+        self.totals.scenarios += 1;
+        let sealed = scenario.disk.sealed();
         self.check_sealed(&sealed)?;
         let history = History {
             before,
-            log: &world.disk.log(),
+            log: &scenario.disk.log(),
             sealed: &sealed,
-            commits: &world.commits,
-            begun: world.begun,
+            commits: &scenario.commits,
+            begun: scenario.begun,
             end: None,
         };
         self.check_pairs(&history)?;
-        self.die(&history, self.effort.deaths)?;
+        self.die(&history, self.effort.crashes)?;
         self.distinct.clear();
         self.contents.clear();
         self.known.clear();
@@ -196,7 +196,7 @@ impl Explorer {
         Ok(())
     }
 
-    /// Looks at what one death has left already, and at the deaths of the recovery from it.
+    /// Looks at what one crash has left already, and at the crashes of the recovery from it.
     pub(super) fn explore_left(
         &mut self,
         left: &Medium,
@@ -212,33 +212,37 @@ impl Explorer {
             begun: allowed.len() - 1,
             end: None,
         };
-        self.after(0, Death::Kill, left, &history, allowed, self.effort.deaths)?;
-        self.die(&history, self.effort.deaths)
+        self.after(0, Crash::Kill, left, &history, allowed, self.effort.crashes)?;
+        self.die(&history, self.effort.crashes)
     }
 
-    /// Looks at a sample of the deaths of a world, and returns what one of them leaves.
-    pub(super) fn explore_some(&mut self, before: &Medium, world: &World) -> Result<Left, Failure> {
-        let sealed = world.disk.sealed();
+    /// Looks at a sample of the crashes of a scenario, and returns what one of them leaves.
+    pub(super) fn explore_some(
+        &mut self,
+        before: &Medium,
+        scenario: &Scenario,
+    ) -> Result<Left, Failure> {
+        let sealed = scenario.disk.sealed();
         self.check_sealed(&sealed)?;
         self.distinct.clear();
         self.contents.clear();
         self.known.clear();
-        let log = world.disk.log();
+        let log = scenario.disk.log();
         let history = History {
             before,
             log: &log,
             sealed: &sealed,
-            commits: &world.commits,
-            begun: world.begun,
+            commits: &scenario.commits,
+            begun: scenario.begun,
             end: None,
         };
         for _ in 0..self.effort.sampled_cuts {
-            self.random_death(&history)?;
+            self.random_crash(&history)?;
         }
-        self.random_death(&history)
+        self.random_crash(&history)
     }
 
-    fn random_death(&mut self, history: &History<'_>) -> Result<Left, Failure> {
+    fn random_crash(&mut self, history: &History<'_>) -> Result<Left, Failure> {
         let mut medium = history.before.clone();
         let mut commits = Commits { acknowledged: 0, begun: history.begun };
         let last = self.index(history.log.len() + 1);
@@ -247,14 +251,14 @@ impl Explorer {
             commits.note(event);
         }
         let cut = self.random_cut(&medium);
-        let death = match self.random.below(4) {
-            0 => Death::Kill,
-            1 => Death::FailedSync(cut),
-            _ => Death::PowerCut(cut),
+        let crash = match self.random.below(4) {
+            0 => Crash::Kill,
+            1 => Crash::FailedSync(cut),
+            _ => Crash::PowerCut(cut),
         };
         let allowed = commits.allowed(history);
         let (medium, found) =
-            self.after(last, death, &medium, history, allowed, self.effort.deaths)?;
+            self.after(last, crash, &medium, history, allowed, self.effort.crashes)?;
         Ok(Left { medium, content: Content::clone(&found), allowed: allowed.to_vec() })
     }
 
@@ -263,8 +267,8 @@ impl Explorer {
         usize::try_from(self.random.below(bound)).expect("less than the bound")
     }
 
-    /// Every death after each event of a history, `deaths` of them in a row.
-    fn die(&mut self, history: &History<'_>, deaths: u8) -> Result<(), Failure> {
+    /// Every crash after each event of a history, `crashes` of them in a row.
+    fn die(&mut self, history: &History<'_>, crashes: u8) -> Result<(), Failure> {
         let mut medium = history.before.clone();
         let mut commits = Commits { acknowledged: 0, begun: history.begun };
         for (number, event) in history.log.iter().enumerate() {
@@ -274,23 +278,23 @@ impl Explorer {
                 EventKind::Mark(_) => {}
                 EventKind::Write(_) | EventKind::Length(_) => {
                     medium.apply(event);
-                    self.after(number, Death::Kill, &medium, history, allowed, deaths)?;
+                    self.after(number, Crash::Kill, &medium, history, allowed, crashes)?;
                 }
                 EventKind::Sync => {
                     // Every outcome of a power cut since the sync before is one of these.
                     for cut in self.cuts(&medium) {
                         self.after(
                             number,
-                            Death::PowerCut(cut),
+                            Crash::PowerCut(cut),
                             &medium,
                             history,
                             allowed,
-                            deaths,
+                            crashes,
                         )?;
                     }
                     for cut in self.failures(&medium) {
-                        let death = Death::FailedSync(cut);
-                        self.after(number, death, &medium, history, allowed, deaths)?;
+                        let crash = Crash::FailedSync(cut);
+                        self.after(number, crash, &medium, history, allowed, crashes)?;
                     }
                     medium.apply(event);
                 }
@@ -298,8 +302,8 @@ impl Explorer {
         }
         let allowed = history.end.unwrap_or(commits.allowed(history));
         for cut in self.cuts(&medium) {
-            let death = Death::PowerCut(cut);
-            self.after(history.log.len(), death, &medium, history, allowed, deaths)?;
+            let crash = Crash::PowerCut(cut);
+            self.after(history.log.len(), crash, &medium, history, allowed, crashes)?;
         }
         Ok(())
     }
@@ -307,52 +311,52 @@ impl Explorer {
     fn after(
         &mut self,
         event: usize,
-        death: Death,
+        crash: Crash,
         medium: &Medium,
         history: &History<'_>,
         allowed: &[Content],
-        deaths: u8,
+        crashes: u8,
     ) -> Result<(Medium, Rc<Content>), Failure> {
-        let left = match &death {
-            Death::PowerCut(cut) => medium.after_power_cut(cut),
-            Death::Kill => medium.clone(),
-            Death::FailedSync(cut) => medium.after_failed_sync(cut),
+        let left = match &crash {
+            Crash::PowerCut(cut) => medium.after_power_cut(cut),
+            Crash::Kill => medium.clone(),
+            Crash::FailedSync(cut) => medium.after_failed_sync(cut),
         };
-        let recovery_deaths =
-            if self.deaths.is_empty() && !self.random.one_in(self.effort.recovery_one_in) {
+        let recovery_crashes =
+            if self.crashes.is_empty() && !self.random.one_in(self.effort.recovery_one_in) {
                 0
             } else {
-                deaths - 1
+                crashes - 1
             };
         let number = left.number();
         let known = self.known.get(&number).copied();
         match known {
-            None => self.count(&death),
+            None => self.count(&crash),
             Some(_) => self.totals.repeated += 1,
         }
-        self.deaths.push((event, death));
+        self.crashes.push((event, crash));
         let found = self.content(&left)?;
         if !allowed.contains(&found) {
             return Err(self.failure(format!("found {found:?}, expected one of {allowed:?}")));
         }
-        if known.is_none_or(|known| known < recovery_deaths) {
-            self.known.insert(number, recovery_deaths);
-            if recovery_deaths > 0 || self.random.one_in(self.effort.reopen_one_in) {
-                self.recover(&left, history.sealed, &found, allowed, recovery_deaths)?;
+        if known.is_none_or(|known| known < recovery_crashes) {
+            self.known.insert(number, recovery_crashes);
+            if recovery_crashes > 0 || self.random.one_in(self.effort.reopen_one_in) {
+                self.recover(&left, history.sealed, &found, allowed, recovery_crashes)?;
             }
         }
-        self.deaths.pop();
+        self.crashes.pop();
         Ok((left, found))
     }
 
-    /// Opens what a death left for writing: nothing is lost, dying again loses nothing, and it can be written to.
+    /// Opens what a crash left for writing: nothing is lost, dying again loses nothing, and it can be written to.
     fn recover(
         &mut self,
         left: &Medium,
         sealed: &SealedBlocks,
         found: &Content,
         allowed: &[Content],
-        deaths: u8,
+        crashes: u8,
     ) -> Result<(), Failure> {
         self.totals.recoveries += 1;
         let disk = SimulatedDisk::with(left.clone(), sealed);
@@ -371,7 +375,7 @@ impl Explorer {
             return Err(self.failure(format!("recovery left {recovered:?} of {found:?}")));
         }
         drop(archive);
-        if deaths > 0 {
+        if crashes > 0 {
             // What a power cut left stays. What a kill left is not on disk yet: until recovery has returned, it may be
             // lost again, unless it was acknowledged.
             let certain = [found.clone()];
@@ -384,7 +388,7 @@ impl Explorer {
                 begun: commits.len() - 1,
                 end: Some(&certain),
             };
-            self.die(&history, deaths)?;
+            self.die(&history, crashes)?;
         }
         if self.random.one_in(4) {
             self.go_on(left, sealed, found, allowed)?;
@@ -407,16 +411,16 @@ impl Explorer {
         ];
         self.totals.went_on += 1;
         let left = Left { medium: left.clone(), content: found.clone(), allowed: allowed.to_vec() };
-        let mut world = World::onward(&left, sealed);
-        world.run(&CHANGES).map_err(|refused| self.failure(format!("going on: {refused}")))?;
-        self.check_sealed(&world.disk.sealed())?;
-        let after = self.content(&world.disk.medium())?;
-        if Some(&*after) != world.commits.last() {
+        let mut scenario = Scenario::onward(&left, sealed);
+        scenario.run(&CHANGES).map_err(|refused| self.failure(format!("going on: {refused}")))?;
+        self.check_sealed(&scenario.disk.sealed())?;
+        let after = self.content(&scenario.disk.medium())?;
+        if Some(&*after) != scenario.commits.last() {
             return Err(self.failure(format!("going on left {after:?}")));
         }
-        let log = world.disk.log();
+        let log = scenario.disk.log();
         let mut medium = left.medium.clone();
-        let mut commits = Commits { acknowledged: 0, begun: world.begun };
+        let mut commits = Commits { acknowledged: 0, begun: scenario.begun };
         let last = self.index(log.len());
         for event in &log[..last] {
             medium.apply(event);
@@ -424,25 +428,25 @@ impl Explorer {
         }
         let cut = self.random_cut(&medium);
         let left = medium.after_power_cut(&cut);
-        self.count(&Death::Kill);
-        self.deaths.push((last, Death::PowerCut(cut)));
+        self.count(&Crash::Kill);
+        self.crashes.push((last, Crash::PowerCut(cut)));
         let found = self.content(&left)?;
         let (first, last) = (commits.acknowledged, commits.begun);
-        if !world.commits[first..=last].contains(&found) {
+        if !scenario.commits[first..=last].contains(&found) {
             return Err(self.failure(format!("found {found:?} after going on")));
         }
-        self.deaths.pop();
+        self.crashes.pop();
         Ok(())
     }
 
-    fn count(&mut self, death: &Death) {
+    fn count(&mut self, crash: &Crash) {
         self.totals.states += 1;
-        match death {
-            Death::PowerCut(_) => self.totals.power_cuts += 1,
-            Death::Kill => self.totals.kills += 1,
-            Death::FailedSync(_) => self.totals.failed_syncs += 1,
+        match crash {
+            Crash::PowerCut(_) => self.totals.power_cuts += 1,
+            Crash::Kill => self.totals.kills += 1,
+            Crash::FailedSync(_) => self.totals.failed_syncs += 1,
         }
-        if !self.deaths.is_empty() {
+        if !self.crashes.is_empty() {
             self.totals.in_recovery += 1;
         }
     }
@@ -476,7 +480,7 @@ impl Explorer {
     }
 
     fn failure(&self, wrong: String) -> Failure {
-        Failure { wrong, deaths: self.deaths.clone(), states: self.totals.states }
+        Failure { wrong, crashes: self.crashes.clone(), states: self.totals.states }
     }
 
     /// Outcomes of a power cut: all of them if they are few; else none, all, each prefix, each block alone kept or

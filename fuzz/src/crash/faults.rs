@@ -5,7 +5,7 @@ use std::fmt;
 use super::content::Content;
 use super::explore::{Effort, Explorer, Totals};
 use super::operation::{Operation, is_full};
-use super::world::{Beginning, World, open};
+use super::scenario::{Fixture, Scenario, open};
 use ar7_engine::Error as EngineError;
 use ar7_engine::crypto::KeyKind;
 use ar7_engine::device::simulated::{Cut, DiskFault, Medium, SealedBlocks, SimulatedDisk};
@@ -31,9 +31,9 @@ impl fmt::Display for Broken {
 
 type Outcome<T> = std::result::Result<T, Broken>;
 
-/// A world with every fault of one kind in turn: at the first operation of the disk, at the second, and so on.
+/// A scenario with every fault of one kind in turn: at the first operation of the disk, at the second, and so on.
 struct Case<'a> {
-    beginning: &'a Beginning,
+    fixture: &'a Fixture,
     operations: &'a [Operation],
     fault: DiskFault,
     number: u64,
@@ -47,20 +47,20 @@ impl Case<'_> {
         Broken { case, wrong: wrong.to_string() }
     }
 
-    fn begin(&self) -> World {
-        let world = World::begin(self.beginning);
-        world.disk.plan(self.fault, self.number);
-        world
+    fn begin(&self) -> Scenario {
+        let scenario = Scenario::begin(self.fixture);
+        scenario.disk.plan(self.fault, self.number);
+        scenario
     }
 }
 
 /// Fails each write, in every way, and each sync: from then on every call on the handle says so, and opening again
 /// finds the last acknowledged commit or the one under way, whatever the power does besides.
-pub fn failures_poison(beginning: &Beginning, operations: &[Operation]) -> Outcome<Totals> {
+pub fn failures_poison(fixture: &Fixture, operations: &[Operation]) -> Outcome<Totals> {
     let mut totals = Totals::default();
     for fault in [DiskFault::WriteFails, DiskFault::WriteIsShort, DiskFault::SyncFails] {
         for number in 0.. {
-            match failure_poisons(beginning, operations, fault, number)? {
+            match failure_poisons(fixture, operations, fault, number)? {
                 Some(found) => totals += found,
                 None => break,
             }
@@ -71,15 +71,15 @@ pub fn failures_poison(beginning: &Beginning, operations: &[Operation]) -> Outco
 
 /// Fails one write or sync, as [`failures_poison`] does with each. `None` if there are not so many.
 pub fn failure_poisons(
-    beginning: &Beginning,
+    fixture: &Fixture,
     operations: &[Operation],
     fault: DiskFault,
     number: u64,
 ) -> Outcome<Option<Totals>> {
-    let case = Case { beginning, operations, fault, number };
-    let mut world = case.begin();
-    let Err(refused) = world.run(operations) else {
-        if world.disk.all_fired() {
+    let case = Case { fixture, operations, fault, number };
+    let mut scenario = case.begin();
+    let Err(refused) = scenario.run(operations) else {
+        if scenario.disk.all_fired() {
             return Err(case.broken("nobody noticed"));
         }
         return Ok(None);
@@ -87,15 +87,15 @@ pub fn failure_poisons(
     if !is_of_the_medium(&refused.error) {
         return Err(case.broken(format!("{refused} is no failure of the medium")));
     }
-    check_poisoned(&case, &mut world)?;
-    check_left(&case, &world).map(Some)
+    check_poisoned(&case, &mut scenario)?;
+    check_left(&case, &scenario).map(Some)
 }
 
 /// Every call on a handle whose medium failed says so. Only opening may be tried again.
-fn check_poisoned(case: &Case<'_>, world: &mut World) -> Outcome<()> {
-    let Some(archive) = world.opened() else { return Ok(()) };
-    let before = world.disk.log().len();
-    let allowed = world.allowed();
+fn check_poisoned(case: &Case<'_>, scenario: &mut Scenario) -> Outcome<()> {
+    let Some(archive) = scenario.opened() else { return Ok(()) };
+    let before = scenario.disk.log().len();
+    let allowed = scenario.allowed();
     let has_bytes = |identity: &&Uuid| {
         let bytes = |content: &Content| content.streams.get(*identity).map_or(0, Vec::len);
         allowed.iter().all(|content| bytes(content) > 0)
@@ -118,7 +118,7 @@ fn check_poisoned(case: &Case<'_>, world: &mut World) -> Outcome<()> {
         }
     }
     drop(archive);
-    if world.disk.log().len() > before {
+    if scenario.disk.log().len() > before {
         return Err(case.broken("something was written after a failure"));
     }
     Ok(())
@@ -129,18 +129,18 @@ fn read_one(stream: &ar7_registry::Stream) -> Result<()> {
 }
 
 /// What a failure left: the process ends, and the next one opens it; or the power is cut first.
-fn check_left(case: &Case<'_>, world: &World) -> Outcome<Totals> {
+fn check_left(case: &Case<'_>, scenario: &Scenario) -> Outcome<Totals> {
     let effort = Effort {
         every_cut_up_to: 4,
         sampled_cuts: 4,
-        deaths: 2,
+        crashes: 2,
         recovery_one_in: 1,
         reopen_one_in: 1,
     };
     let mut explorer = Explorer::new(effort, case.number);
-    let allowed = world.allowed();
+    let allowed = scenario.allowed();
     explorer
-        .explore_left(&world.disk.medium(), &world.disk.sealed(), allowed)
+        .explore_left(&scenario.disk.medium(), &scenario.disk.sealed(), allowed)
         .map_err(|failure| case.broken(failure))?;
     Ok(explorer.totals)
 }
@@ -148,38 +148,34 @@ fn check_left(case: &Case<'_>, world: &World) -> Outcome<Totals> {
 /// Does the operations on a disk with room for so many blocks more than the archive has at first. What does not fit is
 /// refused and rolled back; on the full disk a stream can be deleted and a commit made; the same handle goes on once
 /// there is room. Returns the number of operations that were refused.
-pub fn full_disk_is_no_end(
-    beginning: &Beginning,
-    operations: &[Operation],
-    room: u32,
-) -> Outcome<u64> {
+pub fn full_disk_is_no_end(fixture: &Fixture, operations: &[Operation], room: u32) -> Outcome<u64> {
     const WHILE_FULL: [Operation; 4] =
         [Operation::Meta(9), Operation::Commit, Operation::Delete { stream: 1 }, Operation::Commit];
-    let case = Case { beginning, operations, fault: DiskFault::NoSpace, number: u64::from(room) };
+    let case = Case { fixture, operations, fault: DiskFault::NoSpace, number: u64::from(room) };
     let mut refused = 0;
-    let mut world = World::begin(beginning);
+    let mut scenario = Scenario::begin(fixture);
     for &operation in operations.iter().chain(&[Operation::Commit, Operation::Close]) {
-        let full = beginning.medium.length().saturating_add(room);
-        world.disk.set_capacity(Some(full.max(world.disk.medium().length())));
-        match world.step(operation) {
+        let full = fixture.medium.length().saturating_add(room);
+        scenario.disk.set_capacity(Some(full.max(scenario.disk.medium().length())));
+        match scenario.step(operation) {
             Ok(()) => continue,
             Err(error) if is_full(&error) => refused += 1,
             Err(error) => return Err(case.broken(error)),
         }
-        world.step(Operation::Rollback).map_err(|error| case.broken(error))?;
-        let found = world.content().map_err(|error| case.broken(error))?;
-        if Some(&found) != world.commits.last() {
+        scenario.step(Operation::Rollback).map_err(|error| case.broken(error))?;
+        let found = scenario.content().map_err(|error| case.broken(error))?;
+        if Some(&found) != scenario.commits.last() {
             return Err(case.broken(format!("rolled back to {found:?}")));
         }
         for change in WHILE_FULL {
-            let done = world.step(change);
+            let done = scenario.step(change);
             done.map_err(|error| case.broken(format!("{change} on the full disk: {error}")))?;
         }
-        world.disk.set_capacity(None);
-        world.step(operation).map_err(|error| case.broken(error))?;
+        scenario.disk.set_capacity(None);
+        scenario.step(operation).map_err(|error| case.broken(error))?;
     }
-    let found = verified(&world.disk.medium()).map_err(|error| case.broken(error))?;
-    match world.commits.last() {
+    let found = verified(&scenario.disk.medium()).map_err(|error| case.broken(error))?;
+    match scenario.commits.last() {
         Some(last) if *last == found => Ok(refused),
         _ => Err(case.broken(format!("left {found:?}"))),
     }
@@ -187,13 +183,19 @@ pub fn full_disk_is_no_end(
 
 /// Loses or misplaces each write, which the disk acknowledges nevertheless: reading gives what was committed or an
 /// error, and never an older commit. Returns how many were harmless and how many were errors.
-pub fn lies_are_noticed(beginning: &Beginning, operations: &[Operation]) -> Outcome<(u64, u64)> {
+pub fn byzantine_writes_are_noticed(
+    fixture: &Fixture,
+    operations: &[Operation],
+) -> Outcome<(u64, u64)> {
     let (mut harmless, mut noticed) = (0, 0);
     for fault in
         [DiskFault::WriteIsLost, DiskFault::WriteIsMisplaced(9), DiskFault::WriteIsMisplaced(3)]
     {
         for number in 0.. {
-            let Some(found) = lie_is_noticed(beginning, operations, fault, number)? else { break };
+            let Some(found) = byzantine_write_is_noticed(fixture, operations, fault, number)?
+            else {
+                break;
+            };
             harmless += found.0;
             noticed += found.1;
         }
@@ -201,55 +203,60 @@ pub fn lies_are_noticed(beginning: &Beginning, operations: &[Operation]) -> Outc
     Ok((harmless, noticed))
 }
 
-/// Loses or misplaces one write, as [`lies_are_noticed`] does with each: returns how often it was harmless and how
+/// Loses or misplaces one write, as [`byzantine_writes_are_noticed`] does with each: returns how often it was harmless and how
 /// often an error. `None` if there are not so many writes.
-pub fn lie_is_noticed(
-    beginning: &Beginning,
+pub fn byzantine_write_is_noticed(
+    fixture: &Fixture,
     operations: &[Operation],
     fault: DiskFault,
     number: u64,
 ) -> Outcome<Option<(u64, u64)>> {
-    let case = Case { beginning, operations, fault, number };
-    let mut world = case.begin();
-    let outcome = world.run(operations);
-    if !world.disk.all_fired() {
+    let case = Case { fixture, operations, fault, number };
+    let mut scenario = case.begin();
+    let outcome = scenario.run(operations);
+    if !scenario.disk.all_fired() {
         return Ok(None);
     }
     // Met while working: the handle says so, and the commits before are what is left, or are damaged.
     let noticed = u64::from(outcome.is_err());
-    match verified(&world.disk.medium()) {
-        Ok(found) if world.allowed().contains(&found) => Ok(Some((1, noticed))),
+    match verified(&scenario.disk.medium()) {
+        Ok(found) if scenario.allowed().contains(&found) => Ok(Some((1, noticed))),
         Ok(found) => Err(case.broken(format!("found {found:?}"))),
         Err(_) => Ok(Some((0, noticed + 1))),
     }
 }
 
-/// Lets bits rot in a closed archive: one copy of a header or meta slot is repaired and reported, both copies of
+/// Lets bits corruption in a closed archive: one copy of a header or meta slot is repaired and reported, both copies of
 /// one are an error, and any other block is an error or was not in use. Returns the number of cases.
-pub fn rot_is_noticed(closed: &Medium, sealed: &SealedBlocks, content: &Content) -> Outcome<u64> {
+pub fn corruption_is_noticed(
+    closed: &Medium,
+    sealed: &SealedBlocks,
+    content: &Content,
+) -> Outcome<u64> {
     let mut cases = 0;
     for position in 0..closed.length() {
         for byte in [3, 2000, 4090] {
             cases += 1;
-            let rotten = closed.with_rot(position, byte, 0x10);
-            let broken = |wrong: String| Broken { case: format!("rot in block {position}"), wrong };
+            let corrupted = closed.with_rot(position, byte, 0x10);
+            let broken =
+                |wrong: String| Broken { case: format!("corruption in block {position}"), wrong };
             let has_copy = matches!(position, 0..=4 | 7);
-            match verified(&rotten) {
+            match verified(&corrupted) {
                 Ok(found) if found == *content => {}
                 Ok(found) => return Err(broken(format!("found {found:?}"))),
                 Err(error) if has_copy => return Err(broken(format!("has a copy, but {error}"))),
                 Err(_) => {}
             }
             if has_copy {
-                check_repaired(&rotten, sealed, position).map_err(broken)?;
+                check_repaired(&corrupted, sealed, position).map_err(broken)?;
             }
         }
     }
     for pair in [[0, 7], [1, 3], [2, 4]] {
         cases += 1;
-        let rotten = closed.with_rot(pair[0], 100, 1).with_rot(pair[1], 100, 1);
-        if let Ok(found) = verified(&rotten) {
-            let case = format!("rot in blocks {pair:?}");
+        let corrupted = closed.with_rot(pair[0], 100, 1).with_rot(pair[1], 100, 1);
+        if let Ok(found) = verified(&corrupted) {
+            let case = format!("corruption in blocks {pair:?}");
             return Err(Broken { case, wrong: format!("found {found:?}") });
         }
     }
@@ -258,11 +265,11 @@ pub fn rot_is_noticed(closed: &Medium, sealed: &SealedBlocks, content: &Content)
 
 /// One bad copy is reported, and repaired by the next commit.
 fn check_repaired(
-    rotten: &Medium,
+    corrupted: &Medium,
     sealed: &SealedBlocks,
     position: u32,
 ) -> std::result::Result<(), String> {
-    let findings = findings(rotten).map_err(|error| error.to_string())?;
+    let findings = findings(corrupted).map_err(|error| error.to_string())?;
     let is_reported = findings.iter().any(|finding| match &finding.subject {
         Subject::MetaSlot(at) | Subject::Header(at) => at.get() == position,
         _ => false,
@@ -270,7 +277,7 @@ fn check_repaired(
     if !is_reported {
         return Err("the bad copy is not reported".into());
     }
-    let disk = SimulatedDisk::with(rotten.clone(), sealed);
+    let disk = SimulatedDisk::with(corrupted.clone(), sealed);
     let archive = open(&disk, Access::Write).map_err(|error| error.to_string())?;
     if archive.store().recovery().is_clean() {
         return Err("opening says that nothing was amiss".into());
@@ -309,10 +316,10 @@ pub fn unreadable_blocks_are_errors(closed: &Medium, content: &Content) -> Outco
 
 /// What a reader of an earlier commit may read is not written to while it is held, however much is freed and written
 /// since.
-pub fn readers_keep_their_blocks(beginning: &Beginning) -> Outcome<()> {
+pub fn readers_keep_their_blocks(fixture: &Fixture) -> Outcome<()> {
     let broken = |wrong: String| Broken { case: "a reader that stays".into(), wrong };
-    let mut world = World::begin(beginning);
-    let archive = world.archive().map_err(|error| broken(error.to_string()))?;
+    let mut scenario = Scenario::begin(fixture);
+    let archive = scenario.archive().map_err(|error| broken(error.to_string()))?;
     let held = archive.snapshot();
     let blocks = first_blocks(&archive).map_err(|error| broken(error.to_string()))?;
     for round in 0..6 {
@@ -322,7 +329,7 @@ pub fn readers_keep_their_blocks(beginning: &Beginning) -> Outcome<()> {
             Operation::Commit,
         ];
         for operation in operations {
-            world.step(operation).map_err(|error| broken(error.to_string()))?;
+            scenario.step(operation).map_err(|error| broken(error.to_string()))?;
         }
     }
     for block in blocks {

@@ -1,13 +1,13 @@
-//! Deaths while threads write: worlds whose writes are so large that they go on beside other work. In which order
+//! Crashes while threads write: scenarios whose writes are so large that they go on beside other work. In which order
 //! threads write is for the system to say, so a seed repeats the operations and the sample, and not every state.
 
 use ar7_engine::{PlantedFault, with_planted_fault};
 
-use super::campaign::FailedWorld;
+use super::campaign::FailedScenario;
 use super::canaries::Caught;
 use super::explore::{Effort, Explorer, Failure, Totals};
 use super::operation::Operation;
-use super::world::{Beginning, World};
+use super::scenario::{Fixture, Scenario};
 
 /// Changed blocks that are kept in memory at most: once there are more, they are written by threads.
 const DIRTY_BLOCKS: usize = 1100;
@@ -31,50 +31,50 @@ const OPERATIONS: [Operation; 12] = [
     Operation::Reopen,
 ];
 
-/// Looks at a sample of the deaths of a large world, goes on from one of them, and looks at those.
+/// Looks at a sample of the crashes of a large scenario, goes on from one of them, and looks at those.
 ///
 /// # Panics
 /// If the caller works in a pool of one thread, where no thread writes.
-pub fn explore_large_world(
-    beginning: &Beginning,
+pub fn explore_large_scenario(
+    fixture: &Fixture,
     effort: Effort,
     seed: u64,
-) -> Result<Totals, FailedWorld> {
+) -> Result<Totals, FailedScenario> {
     assert!(rayon::current_thread_index().is_none(), "threads are to write");
-    let failed = |failure| FailedWorld { seed, operations: OPERATIONS.to_vec(), failure };
+    let failed = |failure| FailedScenario { seed, operations: OPERATIONS.to_vec(), failure };
     let mut explorer = Explorer::new(effort, seed);
-    let mut world = World::begin(beginning);
-    let mut before = beginning.medium.clone();
+    let mut scenario = Scenario::begin(fixture);
+    let mut before = fixture.medium.clone();
     for _ in 0..2 {
-        explorer.totals.worlds += 1;
-        world = world.limited(Some((DIRTY_BLOCKS, DIRTY_PAGES)));
-        world.run(&OPERATIONS).map_err(|refused| {
-            failed(Failure { wrong: refused.to_string(), deaths: Vec::new(), states: 0 })
+        explorer.totals.scenarios += 1;
+        scenario = scenario.limited(Some((DIRTY_BLOCKS, DIRTY_PAGES)));
+        scenario.run(&OPERATIONS).map_err(|refused| {
+            failed(Failure { wrong: refused.to_string(), crashes: Vec::new(), states: 0 })
         })?;
-        let left = explorer.explore_some(&before, &world).map_err(failed)?;
-        world = World::onward(&left, &world.disk.sealed());
+        let left = explorer.explore_some(&before, &scenario).map_err(failed)?;
+        scenario = Scenario::onward(&left, &scenario.disk.sealed());
         before = left.medium;
     }
     Ok(explorer.totals)
 }
 
-/// Plants a fault and looks for it in large worlds. `None` if they do not catch it.
-pub fn caught_in_large_worlds(fault: PlantedFault, beginning: &Beginning) -> Option<Caught> {
+/// Plants a fault and looks for it in large scenarios. `None` if they do not catch it.
+pub fn caught_in_large_scenarios(fault: PlantedFault, fixture: &Fixture) -> Option<Caught> {
     let effort = Effort {
         every_cut_up_to: 16,
         sampled_cuts: 60,
-        deaths: 1,
+        crashes: 1,
         recovery_one_in: 1,
         reopen_one_in: 1,
     };
     let mut states = 0;
     for seed in 0..10 {
-        match with_planted_fault(fault, || explore_large_world(beginning, effort, seed)) {
+        match with_planted_fault(fault, || explore_large_scenario(fixture, effort, seed)) {
             Ok(totals) => states += totals.states,
             Err(failed) => {
                 let states = states + failed.failure.states;
                 let wrong = failed.to_string();
-                return Some(Caught { check: "deaths while threads write", states, wrong });
+                return Some(Caught { check: "crashes while threads write", states, wrong });
             }
         }
     }

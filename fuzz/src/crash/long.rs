@@ -1,4 +1,4 @@
-//! Long worlds: many operations and several deaths, all from one seed, and the shortest of those that fail.
+//! Long scenarios: many operations and several crashes, all from one seed, and the shortest of those that fail.
 
 use ar7_engine::device::simulated::{Event, EventKind};
 
@@ -6,32 +6,32 @@ use super::campaign::on_all_cores;
 use super::content::Content;
 use super::explore::{Effort, Explorer, Failure, History, Totals};
 use super::operation::{Operation, is_full};
-use super::world::{Beginning, Mark, World};
+use super::scenario::{Fixture, Mark, Scenario};
 use crate::Random;
 
-/// One step of a long world.
+/// One step of a long scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// An operation.
     Do(Operation),
-    /// The world dies at some moment since it was last opened, and goes on with what is left.
+    /// The scenario dies at some moment since it was last opened, and goes on with what is left.
     Die,
     /// The file cannot grow by more than so many blocks from now on; by any number with `None`.
     Room(Option<u32>),
 }
 
-/// A long world that failed, and the shortest like it that was found.
+/// A long scenario that failed, and the shortest like it that was found.
 #[derive(Debug, Clone)]
-pub struct FailedLongWorld {
+pub struct FailedLongScenario {
     /// The seed that makes it again.
     pub seed: u64,
-    /// Steps of the shortest world that fails.
+    /// Steps of the shortest scenario that fails.
     pub steps: Vec<Step>,
     /// What was wrong with that.
     pub failure: Failure,
 }
 
-impl std::fmt::Display for FailedLongWorld {
+impl std::fmt::Display for FailedLongScenario {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(formatter, "seed {}: {}", self.seed, self.failure)?;
         for step in &self.steps {
@@ -41,39 +41,39 @@ impl std::fmt::Display for FailedLongWorld {
     }
 }
 
-/// Runs the long worlds of the seeds from `seed` on, on all cores.
-pub fn explore_long_worlds(
+/// Runs the long scenarios of the seeds from `seed` on, on all cores.
+pub fn explore_long_scenarios(
     seed: u64,
     count: usize,
     effort: Effort,
     progress: &(dyn Fn(&Totals) + Sync),
-) -> Result<Totals, Box<FailedLongWorld>> {
-    let beginning = Beginning::new();
+) -> Result<Totals, Box<FailedLongScenario>> {
+    let fixture = Fixture::new();
     let totals = std::sync::Mutex::new(Totals::default());
     on_all_cores(count, |number| {
-        let seed = seed.wrapping_add(u64::try_from(number).expect("a number of worlds"));
-        let steps = long_world(seed);
-        let found = run_steps(&beginning, &steps, effort, seed).map_err(|failure| {
-            let (steps, failure) = shrunk(&beginning, steps, failure, effort, seed);
-            Box::new(FailedLongWorld { seed, steps, failure })
+        let seed = seed.wrapping_add(u64::try_from(number).expect("a number of scenarios"));
+        let steps = long_scenario(seed);
+        let found = run_steps(&fixture, &steps, effort, seed).map_err(|failure| {
+            let (steps, failure) = shrunk(&fixture, steps, failure, effort, seed);
+            Box::new(FailedLongScenario { seed, steps, failure })
         })?;
-        let mut totals = totals.lock().expect("no world panicked");
+        let mut totals = totals.lock().expect("no scenario panicked");
         *totals += found;
         progress(&totals);
-        Ok::<(), Box<FailedLongWorld>>(())
+        Ok::<(), Box<FailedLongScenario>>(())
     })?;
-    Ok(totals.into_inner().expect("no world panicked"))
+    Ok(totals.into_inner().expect("no scenario panicked"))
 }
 
-/// The steps of a seed. Which operations are frequent differs from one world to the next, so that some worlds do
+/// The steps of a seed. Which operations are frequent differs from one scenario to the next, so that some scenarios do
 /// little but delete, others little but overwrite.
-pub fn long_world(seed: u64) -> Vec<Step> {
+pub fn long_scenario(seed: u64) -> Vec<Step> {
     let mut random = Random::new(seed);
     let mut weights = [0; 12];
     for weight in &mut weights {
         *weight = if random.one_in(3) { 0 } else { random.below(10) + 1 };
     }
-    // Every world makes streams and commits.
+    // Every scenario makes streams and commits.
     weights[0] = weights[0].max(4);
     weights[7] = weights[7].max(3);
     // One in many writes so much that the file grows several times; as looking at it takes long, it does less.
@@ -123,43 +123,43 @@ fn index(random: &mut Random, bound: u64) -> usize {
     usize::try_from(random.below(bound)).expect("a small bound")
 }
 
-/// Runs a long world. Besides the deaths that it goes on from, a sample of others is looked at. `seed` chooses the
+/// Runs a long scenario. Besides the crashes that it goes on from, a sample of others is looked at. `seed` chooses the
 /// samples, and how much is kept in memory.
 pub fn run_steps(
-    beginning: &Beginning,
+    fixture: &Fixture,
     steps: &[Step],
     effort: Effort,
     seed: u64,
 ) -> Result<Totals, Failure> {
     let mut explorer = Explorer::new(effort, seed);
-    explorer.totals.worlds = 1;
-    // Some worlds spill nearly everything early, some a little.
+    explorer.totals.scenarios = 1;
+    // Some scenarios spill nearly everything early, some a little.
     let limits = [None, Some((2, 1)), Some((5, 12))][index(&mut Random::new(seed), 3)];
-    let mut world = World::begin(beginning).limited(limits);
-    let mut before = beginning.medium.clone();
+    let mut scenario = Scenario::begin(fixture).limited(limits);
+    let mut before = fixture.medium.clone();
     let end = [Step::Do(Operation::Commit), Step::Do(Operation::Close), Step::Die];
     for (number, step) in steps.iter().chain(&end).enumerate() {
         let refused = |error: ar7_registry::Error| Failure {
             wrong: format!("step {number}, {step:?}: {error}"),
-            deaths: Vec::new(),
+            crashes: Vec::new(),
             states: 0,
         };
         match *step {
-            Step::Do(operation) => match world.step(operation) {
+            Step::Do(operation) => match scenario.step(operation) {
                 Err(error) if is_full(&error) => {
-                    world.disk.set_capacity(None);
-                    world.step(Operation::Rollback).map_err(refused)?;
+                    scenario.disk.set_capacity(None);
+                    scenario.step(Operation::Rollback).map_err(refused)?;
                 }
                 outcome => outcome.map_err(refused)?,
             },
             Step::Room(more) => {
-                let length = world.disk.medium().length();
-                world.disk.set_capacity(more.map(|more| length.saturating_add(more)));
+                let length = scenario.disk.medium().length();
+                scenario.disk.set_capacity(more.map(|more| length.saturating_add(more)));
             }
             Step::Die => {
-                world.kill();
-                let left = explorer.explore_some(&before, &world)?;
-                world = World::onward(&left, &world.disk.sealed()).limited(limits);
+                scenario.kill();
+                let left = explorer.explore_some(&before, &scenario)?;
+                scenario = Scenario::onward(&left, &scenario.disk.sealed()).limited(limits);
                 before = left.medium;
             }
         }
@@ -167,9 +167,9 @@ pub fn run_steps(
     Ok(explorer.totals)
 }
 
-/// A shorter world that fails too: steps are left out as long as it goes on failing.
+/// A shorter scenario that fails too: steps are left out as long as it goes on failing.
 fn shrunk(
-    beginning: &Beginning,
+    fixture: &Fixture,
     steps: Vec<Step>,
     failure: Failure,
     effort: Effort,
@@ -182,7 +182,7 @@ fn shrunk(
         while at < steps.len() {
             let mut fewer = steps.clone();
             fewer.drain(at..(at + size).min(steps.len()));
-            match run_steps(beginning, &fewer, effort, seed) {
+            match run_steps(fixture, &fewer, effort, seed) {
                 Err(found) => (steps, failure) = (fewer, found),
                 Ok(_) => at += size,
             }

@@ -1,7 +1,7 @@
-//! Crashes: worlds on a simulated disk, every way in which they may die, and what must be left of them.
+//! Crashes: scenarios on a simulated disk, every way in which they may die, and what must be left of them.
 //!
-//! A [`World`] does a sequence of [`Operation`]s to an archive on a simulated disk, and notes what each commit held.
-//! An [`Explorer`] makes the states that its deaths leave, the deaths of the recovery after them included, and asks of
+//! A [`Scenario`] does a sequence of [`Operation`]s to an archive on a simulated disk, and notes what each commit held.
+//! An [`Explorer`] makes the states that its crashes leave, the crashes of the recovery after them included, and asks of
 //! each: does it open at the last acknowledged commit or at the one under way, whole; does it verify; does recovery
 //! change nothing; can it be written again; was no nonce used twice.
 
@@ -16,23 +16,26 @@ mod long;
 mod naming;
 mod operation;
 mod rekey;
+mod scenario;
 mod streams;
-mod world;
 
 pub(crate) use campaign::on_all_cores;
-pub use campaign::{FailedWorld, explore_world, explore_worlds, single_threaded, small_worlds};
+pub use campaign::{
+    FailedScenario, explore_scenario, explore_scenarios, single_threaded, small_scenarios,
+};
 pub use canaries::{Caught, caught, false_alarm};
 pub use content::{Content, Node, Unreadable};
-pub use explore::{Death, Effort, Explorer, Failure, Totals};
+pub use explore::{Crash, Effort, Explorer, Failure, Totals};
 pub use faults::{
-    Broken, failure_poisons, failures_poison, full_disk_is_no_end, lie_is_noticed,
-    lies_are_noticed, readers_keep_their_blocks, rot_is_noticed, unreadable_blocks_are_errors,
+    Broken, byzantine_write_is_noticed, byzantine_writes_are_noticed, corruption_is_noticed,
+    failure_poisons, failures_poison, full_disk_is_no_end, readers_keep_their_blocks,
+    unreadable_blocks_are_errors,
 };
-pub use large::{caught_in_large_worlds, explore_large_world};
-pub use long::{FailedLongWorld, Step, explore_long_worlds, long_world, run_steps};
+pub use large::{caught_in_large_scenarios, explore_large_scenario};
+pub use long::{FailedLongScenario, Step, explore_long_scenarios, long_scenario, run_steps};
 pub(crate) use naming::{add_empty_file, make_directory};
 pub(crate) use operation::attributes;
 pub use operation::{NAMED, Operation, SMALL};
-pub use rekey::{caught_in_rekey, explore_windows, rekey_worlds};
+pub use rekey::{caught_in_rekey, explore_windows, rekey_scenarios};
+pub use scenario::{Fixture, Refused, Scenario};
 pub(crate) use streams::tell_size;
-pub use world::{Beginning, Refused, World};

@@ -8,10 +8,10 @@ use uuid::Uuid;
 use super::content::{Content, Node};
 use super::operation::{attributes, chosen, nth};
 
-/// The directory that every world begins with.
+/// The directory that every scenario begins with.
 const DIRECTORY: &[u8] = b"d";
 
-/// Makes the directory that every world begins with.
+/// Makes the directory that every scenario begins with.
 pub(crate) fn make_directory(archive: &Archive, model: &mut Content) -> Result<()> {
     let root = archive.names().resolve(b"")?;
     assert_eq!(root.kind, EntryType::Directory, "the root is a directory");

@@ -160,7 +160,7 @@ pub enum Operation {
     Rekey,
 }
 
-/// The operations of the small worlds, on streams of the archive that they begin with.
+/// The operations of the small scenarios, on streams of the archive that they begin with.
 pub const SMALL: [(&str, Operation); 12] = [
     ("create", Operation::Create { length: 100, name: Some(1) }),
     ("append", Operation::Append { stream: 0, length: 50 }),
@@ -176,7 +176,7 @@ pub const SMALL: [(&str, Operation); 12] = [
     ("reopen", Operation::Reopen),
 ];
 
-/// Operations that have a name: those of the small worlds, and the change of the master key.
+/// Operations that have a name: those of the small scenarios, and the change of the master key.
 pub const NAMED: [(&str, Operation); 13] = {
     let mut named = [("rekey", Operation::Rekey); 13];
     let (small, _) = named.split_at_mut(SMALL.len());

@@ -1,18 +1,18 @@
-//! Deaths of a change of the master key.
+//! Crashes of a change of the master key.
 
 use std::sync::Mutex;
 
 use ar7_engine::{PlantedFault, with_planted_fault};
 
-use super::campaign::{FailedWorld, on_all_cores, single_threaded};
+use super::campaign::{FailedScenario, on_all_cores, single_threaded};
 use super::canaries::Caught;
 use super::explore::{Effort, Explorer, Failure, Totals};
 use super::operation::Operation;
-use super::world::{Beginning, World};
+use super::scenario::{Fixture, Scenario};
 
 /// Sequences of operations with a change of the master key in an archive of one window: after changes, with a redo list,
 /// and before others.
-pub fn rekey_worlds() -> Vec<Vec<Operation>> {
+pub fn rekey_scenarios() -> Vec<Vec<Operation>> {
     let append = Operation::Append { stream: 1, length: 5000 };
     let overwrite = Operation::Overwrite { stream: 1, offset: 4000, length: 30 };
     let delete = Operation::Delete { stream: 2 };
@@ -26,17 +26,17 @@ pub fn rekey_worlds() -> Vec<Vec<Operation>> {
     ]
 }
 
-/// Looks at a sample of the deaths of a change of the master key in an archive of three windows: in each of `rounds`
-/// rounds it dies, goes on, dies and goes on, and each time as many deaths are looked at as the effort says.
+/// Looks at a sample of the crashes of a change of the master key in an archive of three windows: in each of `rounds`
+/// rounds it dies, goes on, dies and goes on, and each time as many crashes are looked at as the effort says.
 ///
 /// # Panics
 /// If the archive cannot be made.
-pub fn explore_windows(rounds: usize, effort: Effort, seed: u64) -> Result<Totals, FailedWorld> {
-    let beginning = single_threaded(larger);
+pub fn explore_windows(rounds: usize, effort: Effort, seed: u64) -> Result<Totals, FailedScenario> {
+    let fixture = single_threaded(larger);
     let totals = Mutex::new(Totals::default());
     on_all_cores(rounds, |round| {
         let seed = seed.wrapping_add(u64::try_from(round).expect("a number of rounds"));
-        let found = explore_round(&beginning, effort, seed)?;
+        let found = explore_round(&fixture, effort, seed)?;
         *totals.lock().expect("no round panicked") += found;
         Ok(())
     })?;
@@ -48,20 +48,20 @@ pub fn caught_in_rekey(fault: PlantedFault) -> Option<Caught> {
     let effort = Effort {
         every_cut_up_to: 16,
         sampled_cuts: 60,
-        deaths: 1,
+        crashes: 1,
         recovery_one_in: 1,
         reopen_one_in: 1,
     };
     single_threaded(|| {
-        let beginning = larger();
+        let fixture = larger();
         let mut states = 0;
         for seed in 0..20 {
-            match with_planted_fault(fault, || explore_round(&beginning, effort, seed)) {
+            match with_planted_fault(fault, || explore_round(&fixture, effort, seed)) {
                 Ok(totals) => states += totals.states,
                 Err(failed) => {
                     let states = states + failed.failure.states;
                     let wrong = failed.to_string();
-                    return Some(Caught { check: "deaths of a change of the key", states, wrong });
+                    return Some(Caught { check: "crashes of a change of the key", states, wrong });
                 }
             }
         }
@@ -69,13 +69,13 @@ pub fn caught_in_rekey(fault: PlantedFault) -> Option<Caught> {
     })
 }
 
-/// Deaths of a round, one after another.
-const DEATHS: u32 = 3;
+/// Crashes of a round, one after another.
+const CRASHES: u32 = 3;
 
 /// An archive of three windows.
-fn larger() -> Beginning {
-    let mut world = World::begin(&Beginning::new());
-    let made = world.run(&[
+fn larger() -> Fixture {
+    let mut scenario = Scenario::begin(&Fixture::new());
+    let made = scenario.run(&[
         Operation::Create { length: 1_500_000, name: Some(3) },
         Operation::Create { length: 1_300_000, name: Some(4) },
         Operation::Commit,
@@ -83,25 +83,25 @@ fn larger() -> Beginning {
         Operation::Overwrite { stream: 4, offset: 1_290_000, length: 20_000 },
     ]);
     made.expect("a larger archive");
-    let (medium, sealed, content) = world.closed();
-    Beginning { medium, sealed, content }
+    let (medium, sealed, content) = scenario.closed();
+    Fixture { medium, sealed, content }
 }
 
-fn explore_round(beginning: &Beginning, effort: Effort, seed: u64) -> Result<Totals, FailedWorld> {
+fn explore_round(fixture: &Fixture, effort: Effort, seed: u64) -> Result<Totals, FailedScenario> {
     let operations = [Operation::Rekey, Operation::Meta(5)];
-    let failed = |failure| FailedWorld { seed, operations: operations.to_vec(), failure };
-    let mut world = World::begin(beginning);
-    world.run(&operations).map_err(|refused| {
-        failed(Failure { wrong: refused.to_string(), deaths: Vec::new(), states: 0 })
+    let failed = |failure| FailedScenario { seed, operations: operations.to_vec(), failure };
+    let mut scenario = Scenario::begin(fixture);
+    scenario.run(&operations).map_err(|refused| {
+        failed(Failure { wrong: refused.to_string(), crashes: Vec::new(), states: 0 })
     })?;
     let mut explorer = Explorer::new(effort, seed);
-    explorer.totals.worlds = 1;
-    let mut before = beginning.medium.clone();
-    for _ in 0..DEATHS {
-        let left = explorer.explore_some(&before, &world).map_err(failed)?;
-        world = World::onward(&left, &world.disk.sealed());
-        world.step(Operation::Reopen).map_err(|error| {
-            failed(Failure { wrong: error.to_string(), deaths: Vec::new(), states: 0 })
+    explorer.totals.scenarios = 1;
+    let mut before = fixture.medium.clone();
+    for _ in 0..CRASHES {
+        let left = explorer.explore_some(&before, &scenario).map_err(failed)?;
+        scenario = Scenario::onward(&left, &scenario.disk.sealed());
+        scenario.step(Operation::Reopen).map_err(|error| {
+            failed(Failure { wrong: error.to_string(), crashes: Vec::new(), states: 0 })
         })?;
         before = left.medium;
     }

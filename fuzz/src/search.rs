@@ -22,31 +22,33 @@ pub struct Found {
 }
 
 /// Tries the target's own inputs, then so many changes of them; stops at the first that breaks the promise.
-pub fn hunt(target: &Target, seed: u64, executions: u64) -> Option<Found> {
-    crash::single_threaded(|| search(target, seed, executions))
+pub fn search(target: &Target, seed: u64, executions: u64) -> Option<Found> {
+    crash::single_threaded(|| search_blindly(target, seed, executions))
 }
 
 /// The same, with a mistake in the code.
-pub fn hunt_mistake(
+pub fn search_with_mistake(
     target: &Target,
     mistake: Mistake,
     seed: u64,
     executions: u64,
 ) -> Option<Found> {
-    crash::single_threaded(|| with_mistake(mistake, || search(target, seed, executions)))
+    crash::single_threaded(|| with_mistake(mistake, || search_blindly(target, seed, executions)))
 }
 
 /// The same, with a fault in the commit protocol.
-pub fn hunt_fault(
+pub fn search_with_fault(
     target: &Target,
     fault: PlantedFault,
     seed: u64,
     executions: u64,
 ) -> Option<Found> {
-    crash::single_threaded(|| with_planted_fault(fault, || search(target, seed, executions)))
+    crash::single_threaded(|| {
+        with_planted_fault(fault, || search_blindly(target, seed, executions))
+    })
 }
 
-fn search(target: &Target, seed: u64, executions: u64) -> Option<Found> {
+fn search_blindly(target: &Target, seed: u64, executions: u64) -> Option<Found> {
     let mut random = Random::new(seed);
     let seeds = (target.seeds)();
     let mut tried = 0;

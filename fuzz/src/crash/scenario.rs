@@ -1,4 +1,4 @@
-//! A world: an archive on a simulated disk, to which a sequence of operations is done.
+//! A scenario: an archive on a simulated disk, to which a sequence of operations is done.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use super::content::Content;
 use super::naming::make_directory;
 use super::operation::{Operation, is_full};
 
-/// The secret of every world.
+/// The secret of every scenario.
 pub(super) fn secret() -> Secret {
     Secret::Key(RawKey::from_bytes([9; 32]))
 }
@@ -44,9 +44,9 @@ pub(super) fn open(disk: &SimulatedDisk, access: Access) -> Result<Archive> {
     Archive::open_device(Box::new(disk.clone()), &secret(), options)
 }
 
-/// An archive that was closed, which worlds begin with.
+/// An archive that was closed, which scenarios begin with.
 #[derive(Debug, Clone)]
-pub struct Beginning {
+pub struct Fixture {
     /// The disk.
     pub medium: Medium,
     /// What was sealed on it.
@@ -55,13 +55,13 @@ pub struct Beginning {
     pub content: Content,
 }
 
-impl Beginning {
+impl Fixture {
     /// Makes the archive: a short stream and one of two blocks with names, between them one of three blocks in
     /// several extents; a directory; free blocks, recorded in the trash.
     ///
     /// # Panics
     /// If that fails.
-    pub fn new() -> Beginning {
+    pub fn new() -> Fixture {
         let disk = SimulatedDisk::new();
         let create = CreateOptions::default();
         let archive = Archive::create_device(Box::new(disk.clone()), &secret(), &create);
@@ -90,14 +90,14 @@ impl Beginning {
         archive.close().expect("closed");
         let disk_now = SimulatedDisk::with(disk.medium(), &disk.sealed());
         let found = Content::verified(&open(&disk_now, Access::Read).expect("it opens"));
-        assert_eq!(found.expect("it verifies"), content, "the archive that worlds begin with");
-        Beginning { medium: disk.medium(), sealed: disk.sealed(), content }
+        assert_eq!(found.expect("it verifies"), content, "the archive that scenarios begin with");
+        Fixture { medium: disk.medium(), sealed: disk.sealed(), content }
     }
 }
 
-impl Default for Beginning {
-    fn default() -> Beginning {
-        Beginning::new()
+impl Default for Fixture {
+    fn default() -> Fixture {
+        Fixture::new()
     }
 }
 
@@ -125,8 +125,8 @@ impl Mark {
     }
 }
 
-/// A world under way, or at its end.
-pub struct World {
+/// A scenario under way, or at its end.
+pub struct Scenario {
     pub(super) disk: SimulatedDisk,
     archive: Option<Archive>,
     /// What the transaction under way holds.
@@ -142,7 +142,7 @@ pub struct World {
     byte: u8,
 }
 
-/// What a death has left.
+/// What a crash has left.
 pub(super) struct Left {
     pub(super) medium: Medium,
     /// What was found.
@@ -151,7 +151,7 @@ pub(super) struct Left {
     pub(super) allowed: Vec<Content>,
 }
 
-/// An operation that failed in a world without faults.
+/// An operation that failed in a scenario without faults.
 #[derive(Debug)]
 pub struct Refused {
     /// Its number, from 0.
@@ -166,14 +166,14 @@ impl fmt::Display for Refused {
     }
 }
 
-impl World {
-    /// A world in which nothing has been done: the archive is not open yet.
-    pub fn begin(beginning: &Beginning) -> World {
-        World {
-            disk: SimulatedDisk::with(beginning.medium.clone(), &beginning.sealed),
+impl Scenario {
+    /// A scenario in which nothing has been done: the archive is not open yet.
+    pub fn begin(fixture: &Fixture) -> Scenario {
+        Scenario {
+            disk: SimulatedDisk::with(fixture.medium.clone(), &fixture.sealed),
             archive: None,
-            model: beginning.content.clone(),
-            commits: vec![beginning.content.clone()],
+            model: fixture.content.clone(),
+            commits: vec![fixture.content.clone()],
             acknowledged: 0,
             limits: None,
             begun: 0,
@@ -181,15 +181,15 @@ impl World {
         }
     }
 
-    /// A world that goes on with what a death has left, of which this was found. Until it was opened for writing, any
-    /// of what was allowed may be found after another death, if not all that was seen is on the disk.
-    pub(super) fn onward(left: &Left, sealed: &SealedBlocks) -> World {
+    /// A scenario that goes on with what a crash has left, of which this was found. Until it was opened for writing, any
+    /// of what was allowed may be found after another crash, if not all that was seen is on the disk.
+    pub(super) fn onward(left: &Left, sealed: &SealedBlocks) -> Scenario {
         let mut commits = Vec::new();
         if !left.medium.is_certain() {
             commits.extend(left.allowed.iter().filter(|&other| *other != left.content).cloned());
         }
         commits.push(left.content.clone());
-        World {
+        Scenario {
             disk: SimulatedDisk::with(left.medium.clone(), sealed),
             archive: None,
             model: left.content.clone(),
@@ -202,8 +202,8 @@ impl World {
     }
 
     /// Keeps at most so many changed blocks and pages in memory, from the next opening on.
-    pub(super) fn limited(self, limits: Option<(usize, usize)>) -> World {
-        World { limits, ..self }
+    pub(super) fn limited(self, limits: Option<(usize, usize)>) -> Scenario {
+        Scenario { limits, ..self }
     }
 
     /// Does the operations, then commits and closes.
@@ -274,12 +274,12 @@ impl World {
         Content::read(&self.archive()?)
     }
 
-    /// What may be found after a death now.
+    /// What may be found after a crash now.
     pub(super) fn allowed(&self) -> &[Content] {
         &self.commits[self.acknowledged..]
     }
 
-    /// The disk of a world that has run to its end, what was sealed on it, and what the archive holds.
+    /// The disk of a scenario that has run to its end, what was sealed on it, and what the archive holds.
     pub fn closed(&self) -> (Medium, SealedBlocks, Content) {
         let content = self.commits.last().expect("there is always a commit").clone();
         (self.disk.medium(), self.disk.sealed(), content)
