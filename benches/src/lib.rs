@@ -1,9 +1,7 @@
-//! What the benchmarks share: archives in memory, so that no disk is measured, and blocks to seal and open.
-//!
-//! The crate is not among the workspace's default members: a bench needs criterion, and `cargo test`
-//! should not wait for it.
+//! Benchmarks, and the measurements behind docs/PERFORMANCE.md.
 
 pub mod blocks;
+pub mod measured;
 pub mod print;
 pub mod random;
 #[cfg(feature = "stores")]

@@ -9,6 +9,7 @@ mod archive_ops;
 mod batch_seal;
 mod block_parse;
 mod bytes;
+pub mod campaigns;
 mod cli_args;
 pub mod corpus;
 pub mod crash;

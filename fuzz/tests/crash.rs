@@ -16,8 +16,8 @@ fn check_kept<T>(outcome: Result<T, impl std::fmt::Display>) -> T {
     outcome.unwrap_or_else(|failure| panic!("{failure}"))
 }
 
-#[test]
-fn every_crash_of_two_operations_loses_nothing() {
+/// Every crash of each sequence of one to `operations` operations.
+fn every_crash(operations: usize) -> Totals {
     let effort = Effort {
         every_cut_up_to: 64,
         sampled_cuts: 16,
@@ -25,8 +25,22 @@ fn every_crash_of_two_operations_loses_nothing() {
         recovery_one_in: 16,
         reopen_one_in: 1,
     };
-    let totals = check_kept(explore_scenarios(&small_scenarios(2), effort, 1, &|_| {}));
+    let totals = check_kept(explore_scenarios(&small_scenarios(operations), effort, 1, &|_| {}));
     println!("{totals}");
+    totals
+}
+
+#[test]
+fn every_crash_of_one_operation_loses_nothing() {
+    let totals = every_crash(1);
+    assert_eq!(totals.scenarios, 12);
+    assert!(totals.states >= 10_000, "only {} states", totals.states);
+}
+
+#[test]
+#[ignore = "minutes: `cargo xtask proof` runs it"]
+fn every_crash_of_two_operations_loses_nothing() {
+    let totals = every_crash(2);
     assert_eq!(totals.scenarios, 12 + 144);
     assert!(totals.states >= 200_000, "only {} states", totals.states);
 }

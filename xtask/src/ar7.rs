@@ -1,31 +1,34 @@
-//! The program under test: built in release, run with its key in the environment.
+//! The program `ar7`: built, and run with its key in the environment.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
 
 use crate::error::{Error, Result};
-use crate::workspace::{cargo, output, shown, target_directory};
+use crate::workspace::{built_program, cargo, output, shown};
 
 /// Exit code for damage and tampering.
-pub(crate) const EXIT_DAMAGED: i32 = 4;
+pub const EXIT_DAMAGED: i32 = 4;
 
-/// The built program and the key file it is given.
-pub(crate) struct Ar7 {
+/// A built program and its key file.
+pub struct Ar7 {
     program: PathBuf,
     key_file: PathBuf,
 }
 
-/// What a command left: what it said, and how it ended.
-pub(crate) struct Finished {
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-    pub(crate) status: ExitStatus,
+/// The output and the exit status of a command.
+pub struct Finished {
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+    /// How it ended.
+    pub status: ExitStatus,
 }
 
 impl Ar7 {
-    /// Builds the program as it is used, and lets it make a key in `folder`.
-    pub(crate) fn build(folder: &Path) -> Result<Ar7> {
+    /// Builds the program in release, and makes a key in `folder` with it.
+    pub fn build(folder: &Path) -> Result<Ar7> {
         Ar7::built(
             folder,
             cargo(&["build", "--release", "--locked", "--package", "ar7"]),
@@ -33,8 +36,8 @@ impl Ar7 {
         )
     }
 
-    /// The same as the tests have it, which is built already where they ran.
-    pub(crate) fn build_as_tested(folder: &Path) -> Result<Ar7> {
+    /// Builds the program as the tests do, and makes a key in `folder` with it.
+    pub fn build_as_tested(folder: &Path) -> Result<Ar7> {
         Ar7::built(folder, cargo(&["build", "--locked", "--bin", "ar7"]), "debug")
     }
 
@@ -45,20 +48,23 @@ impl Ar7 {
             let command = shown(&build);
             return Err(Error::Step { step: "build", command, status: status.to_string() });
         }
-        let name = format!("ar7{}", std::env::consts::EXE_SUFFIX);
-        let program = target_directory()?.join(profile).join(name);
-        let ar7 = Ar7 { program, key_file: folder.join("key") };
+        Ar7::at(&built_program(profile, "ar7")?, folder)
+    }
+
+    /// Takes a built program, and makes a key in `folder` with it.
+    pub fn at(program: &Path, folder: &Path) -> Result<Ar7> {
+        let ar7 = Ar7 { program: program.to_owned(), key_file: folder.join("key") };
         ar7.expect(0, [OsStr::new("keygen"), ar7.key_file.as_os_str()])?;
         Ok(ar7)
     }
 
-    /// Where the program is.
-    pub(crate) fn program(&self) -> &Path {
+    /// The path of the program.
+    pub fn program(&self) -> &Path {
         &self.program
     }
 
     /// A command of the program, not yet started.
-    pub(crate) fn command<I>(&self, arguments: I) -> Command
+    pub fn command<I>(&self, arguments: I) -> Command
     where
         I: IntoIterator<Item: AsRef<OsStr>>,
     {
@@ -67,8 +73,8 @@ impl Ar7 {
         command
     }
 
-    /// Runs a command to its end, which must be the exit code `expected`.
-    pub(crate) fn expect<I>(&self, expected: i32, arguments: I) -> Result<Finished>
+    /// Runs a command. Fails unless it ends with the exit code `expected`.
+    pub fn expect<I>(&self, expected: i32, arguments: I) -> Result<Finished>
     where
         I: IntoIterator<Item: AsRef<OsStr>>,
     {

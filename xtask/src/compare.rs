@@ -20,7 +20,7 @@ const CHUNK: usize = 1 << 18;
 
 /// One difference.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Difference {
+pub struct Difference {
     path: PathBuf,
     what: &'static str,
     original: String,
@@ -36,20 +36,24 @@ impl fmt::Display for Difference {
 
 /// What was compared, and what differs.
 #[derive(Debug, Default)]
-pub(crate) struct Comparison {
-    pub(crate) entries: u64,
-    pub(crate) bytes: u64,
-    pub(crate) differences: Vec<Difference>,
-    pub(crate) difference_count: usize,
-    /// Devices, sockets and fifos of the original, which an archive does not hold.
-    pub(crate) special: u64,
+pub struct Comparison {
+    /// Entries of the original.
+    pub entries: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// The first differences.
+    pub differences: Vec<Difference>,
+    /// The number of all differences.
+    pub difference_count: usize,
+    /// Devices, sockets and fifos of the original, which are not compared.
+    pub special: u64,
     /// The copy's inode of each inode of the original that has several names.
     linked: HashMap<(u64, u64), (u64, u64)>,
 }
 
 impl Comparison {
     /// Fails, naming what differs, unless nothing does.
-    pub(crate) fn into_result(self) -> Result<Comparison> {
+    pub fn into_result(self) -> Result<Comparison> {
         if self.difference_count == 0 {
             return Ok(self);
         }
@@ -77,7 +81,7 @@ impl Comparison {
 }
 
 /// Compares the tree at `copy` with the one at `original`.
-pub(crate) fn compare(original: &Path, copy: &Path) -> Result<Comparison> {
+pub fn compare(original: &Path, copy: &Path) -> Result<Comparison> {
     let mut comparison = Comparison::default();
     let mut names = BTreeSet::new();
     for entry in WalkDir::new(original).follow_root_links(false) {

@@ -1,90 +1,58 @@
-//! `cargo xtask demo`: a real tree goes into an archive and comes back, step by step and measured.
+//! `cargo xtask demo`: stores a real tree, gets it back, and shows what damage does. Each step is timed.
 
 use std::env;
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ar7_engine::format::{BLOCK_SIZE_U64, RESERVED_BLOCKS};
-use ar7_fuzz::Random;
+use xtask::ar7::{Ar7, EXIT_DAMAGED, Finished};
+use xtask::compare::compare;
+use xtask::error::{Error, Result};
+use xtask::quantity::{rate, seconds, size};
+use xtask::trees::{large_tree, measure};
+use xtask::workspace::root;
 
-use crate::ar7::{Ar7, EXIT_DAMAGED, Finished};
-use crate::compare::compare;
-use crate::error::{Error, Result};
-use crate::quantity::{rate, seconds, size};
-use crate::tree::{self, Shape};
-use crate::workspace::{output, root};
+/// Lines shown of a long output, at each end.
+const LINES_SHOWN: usize = 3;
 
-/// A tree from the toolchain must be at least this large to be worth showing.
-const LARGE_TREE_BYTES: u64 = 64 << 20;
-
-/// The tree made where nothing large is at hand.
-const GENERATED: Shape = Shape { files: 4000, large_files: 4 };
-
-/// Lines of a long listing that are shown.
-const LISTED: usize = 5;
-
-/// Bits that are flipped, spread over the archive.
+/// The number of bits to flip, spread over the archive.
 const DAMAGED_BLOCKS: u64 = 8;
 
-/// Runs the demonstration on `path`, or on what is at hand.
+/// Size of a block, and the blocks before the first that holds data: docs/FORMAT.md.
+const BLOCK_BYTES: u64 = 4096;
+const RESERVED_BLOCKS: u64 = 8;
+
+/// Runs the demonstration on `path`, or on this repository and a large tree of the toolchain.
 pub(crate) fn run(path: Option<PathBuf>) -> Result<()> {
+    println!("building ar7: cargo build --release --package ar7");
+    // A closed standard output is noticed by the next line.
+    io::stdout().flush().ok();
     let folder = tempfile::Builder::new()
         .prefix("ar7-demo-")
         .tempdir()
         .map_err(Error::io("create a folder in", &env::temp_dir()))?;
     let inputs = match path {
         Some(path) => vec![path.canonicalize().map_err(Error::io("find", &path))?],
-        None => default_inputs(folder.path())?,
+        None => default_inputs(),
     };
-    let demo = Demo::new(folder.path(), inputs)?;
-    demo.show()
+    Demo::new(folder.path(), inputs)?.show()
 }
 
-/// This repository's own folders, and a large tree.
-fn default_inputs(folder: &Path) -> Result<Vec<PathBuf>> {
-    let own = ["engine", "registry", "cli", "xtask", "docs"].map(|name| root().join(name));
-    let mut inputs: Vec<PathBuf> = own.into_iter().filter(|path| path.is_dir()).collect();
-    inputs.push(large_tree(folder)?);
-    Ok(inputs)
+fn default_inputs() -> Vec<PathBuf> {
+    let own = ["engine", "registry", "cli", "docs"].map(|name| root().join(name));
+    own.into_iter().chain(large_tree()).collect()
 }
 
-/// The largest tree that the toolchain brought along, or one that is made in a folder.
-pub(crate) fn large_tree(folder: &Path) -> Result<PathBuf> {
-    for candidate in [toolchain_documentation(), cargo_sources()].into_iter().flatten() {
-        if tree::measure(&candidate).is_ok_and(|(_, bytes)| bytes >= LARGE_TREE_BYTES) {
-            return Ok(candidate);
-        }
-    }
-    let generated = folder.join("generated");
-    tree::generate(&generated, GENERATED, &mut Random::new(7))?;
-    Ok(generated)
-}
-
-fn toolchain_documentation() -> Option<PathBuf> {
-    let output = output(Command::new("rustc").args(["--print", "sysroot"])).ok()?;
-    let sysroot = String::from_utf8(output.stdout).ok()?;
-    Some(Path::new(sysroot.trim()).join("share/doc"))
-}
-
-fn cargo_sources() -> Option<PathBuf> {
-    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")))?;
-    let source = home.join("registry/src");
-    source.is_dir().then_some(source)
-}
-
-/// What a step goes through: a rate in bytes says something only where contents are read.
+/// What a step processes: bytes per second mean something only where contents are read.
 #[derive(Clone, Copy)]
 enum Moves {
     Content,
     Names,
 }
 
-/// The folder, the program, and what it is shown with.
 struct Demo {
     ar7: Ar7,
     archive: PathBuf,
@@ -96,15 +64,15 @@ struct Demo {
 
 impl Demo {
     fn new(folder: &Path, inputs: Vec<PathBuf>) -> Result<Demo> {
+        let ar7 = Ar7::build(folder)?;
         let (mut files, mut bytes) = (0, 0);
         for input in &inputs {
-            let (more_files, more_bytes) = tree::measure(input)?;
+            let (more_files, more_bytes) = measure(input)?;
             files += more_files;
             bytes += more_bytes;
             println!("{}: {more_files} entries, {}", input.display(), size(more_bytes));
         }
-        println!("$ cargo build --release --package ar7\n$ ar7 keygen key");
-        let ar7 = Ar7::build(folder)?;
+        println!("$ ar7 keygen key");
         let archive = folder.join("demo.ar7");
         Ok(Demo { ar7, archive, extracted: folder.join("out"), inputs, files, bytes })
     }
@@ -115,21 +83,17 @@ impl Demo {
         self.step(0, Moves::Content, &ingest)?;
         let length =
             fs::metadata(&self.archive).map_err(Error::io("look at", &self.archive))?.len();
-        println!("  the archive is {}, the tree {}", size(length), size(self.bytes));
-        println!("again, where nothing has changed:");
+        println!("  tree: {}, archive: {}", size(self.bytes), size(length));
+        println!("again, with nothing changed:");
         self.step(0, Moves::Names, &ingest)?;
 
         let archive = self.archive.as_os_str();
-        let listed =
-            self.step(0, Moves::Names, &["ls".as_ref(), archive, "-l".as_ref(), "-R".as_ref()])?;
-        for line in listed.stdout.lines().take(LISTED) {
-            println!("  {line}");
-        }
-        println!("  ... {} lines", listed.stdout.lines().count());
-        let verified = self.step(0, Moves::Content, &["verify".as_ref(), archive])?;
-        print_indented(&verified.stdout);
+        let list = ["ls".as_ref(), archive, "-l".as_ref(), "-R".as_ref()];
+        print_ends(&self.step(0, Moves::Names, &list)?.stdout);
+        let verify = ["verify".as_ref(), archive];
+        print_ends(&self.step(0, Moves::Content, &verify)?.stdout);
         let to = self.extracted.as_os_str();
-        // The tree is the caller's own, and is compared bit for bit.
+        // The demonstration trusts its own tree, and compares every mode.
         let special = OsStr::new("--preserve-special");
         let extract = ["extract".as_ref(), archive, special, "--to".as_ref(), to];
         self.step(0, Moves::Content, &extract)?;
@@ -139,7 +103,7 @@ impl Demo {
         Ok(())
     }
 
-    /// Runs one command and says how long it took.
+    /// Runs one command and prints the time it took.
     fn step(&self, expected: i32, moves: Moves, arguments: &[&OsStr]) -> Result<Finished> {
         let shown: Vec<String> = arguments.iter().map(|word| self.short(word)).collect();
         println!("$ ar7 {}", shown.join(" "));
@@ -149,7 +113,7 @@ impl Demo {
         Ok(finished)
     }
 
-    /// A word of a command without the temporary folder's name.
+    /// A word of a command without the name of the temporary folder.
     fn short(&self, word: &OsStr) -> String {
         let path = Path::new(word);
         let folder = self.archive.parent().unwrap_or(path);
@@ -164,7 +128,7 @@ impl Demo {
         println!("  {}: {}", seconds(time), rate(bytes, self.files, time));
     }
 
-    /// Each input was stored under its last component.
+    /// Compares each input with its copy, which has the input's last component as its name.
     fn compare(&self) -> Result<()> {
         println!("comparing contents, modes, times and links:");
         let started = Instant::now();
@@ -183,16 +147,15 @@ impl Demo {
         Ok(())
     }
 
-    /// Flips one bit in some blocks: `verify` names them and ends with the exit code for damage.
+    /// Flips one bit in some blocks: `verify` names them and exits with the code for damage.
     fn damage(&self, length: u64) -> Result<()> {
         println!("flipping one bit in each of {DAMAGED_BLOCKS} blocks:");
         let file = OpenOptions::new().read(true).write(true).open(&self.archive);
         let file = file.map_err(Error::io("open", &self.archive))?;
-        let reserved = u64::from(RESERVED_BLOCKS);
-        let blocks = (length / BLOCK_SIZE_U64).saturating_sub(reserved);
+        let blocks = (length / BLOCK_BYTES).saturating_sub(RESERVED_BLOCKS);
         for number in 0..DAMAGED_BLOCKS.min(blocks) {
-            let block = reserved + number * blocks / DAMAGED_BLOCKS;
-            let offset = block * BLOCK_SIZE_U64 + 1000;
+            let block = RESERVED_BLOCKS + number * blocks / DAMAGED_BLOCKS;
+            let offset = block * BLOCK_BYTES + 1000;
             let mut byte = [0];
             let flipped = file.read_exact_at(&mut byte, offset).and_then(|()| {
                 byte[0] ^= 1;
@@ -203,23 +166,24 @@ impl Demo {
         drop(file);
         let verify = ["verify".as_ref(), self.archive.as_os_str()];
         let found = self.step(EXIT_DAMAGED, Moves::Content, &verify)?;
-        print_indented(&found.stdout);
-        print_indented(&found.stderr);
+        print_ends(&found.stdout);
+        print_ends(&found.stderr);
         println!("  {}", found.status);
         Ok(())
     }
 }
 
-/// The first and the last lines of what a command said.
-fn print_indented(text: &str) {
+/// Prints the first and the last lines of an output.
+fn print_ends(text: &str) {
     let lines: Vec<&str> = text.lines().collect();
-    let shown = if lines.len() <= 2 * LISTED { lines.len() } else { LISTED };
+    let is_short = lines.len() <= 2 * LINES_SHOWN;
+    let shown = if is_short { lines.len() } else { LINES_SHOWN };
     for line in &lines[..shown] {
         println!("  {line}");
     }
-    if shown < lines.len() {
-        println!("  ...");
-        for line in &lines[lines.len() - LISTED..] {
+    if !is_short {
+        println!("  ... ({} lines)", lines.len());
+        for line in &lines[lines.len() - LINES_SHOWN..] {
             println!("  {line}");
         }
     }

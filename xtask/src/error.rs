@@ -1,35 +1,73 @@
-//! What can go wrong in a project command.
+//! How a project command fails.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub(crate) type Result<T> = std::result::Result<T, Error>;
+/// The result of a project command.
+pub type Result<T> = std::result::Result<T, Error>;
 
-/// A failure, with what a person needs to go on from it.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    #[error("{operation} {}: {source}", path.display())]
+/// A failure, with what a person needs to act on it.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the fields are named as they are printed")]
+pub enum Error {
+    /// An operation on a file failed.
     Io { operation: &'static str, path: PathBuf, source: io::Error },
-    #[error("cannot start `{command}`: {source}")]
+    /// A program did not start.
     Start { command: String, source: io::Error },
-    #[error("step '{step}' failed: `{command}` ended with {status}")]
+    /// A step of a command failed.
     Step { step: &'static str, command: String, status: String },
-    #[error("`{command}` ended with {status}, expected exit code {expected}\n{errors}")]
+    /// A program ended with another exit code than expected.
     Status { command: String, status: String, expected: i32, errors: String },
-    #[error("tidy: {count} violation(s)")]
+    /// The tree breaks style rules.
     Untidy { count: usize },
-    #[error("docs/FORMAT.md: {0}")]
+    /// The tables of docs/FORMAT.md differ from the declared layouts.
     Tables(String),
-    #[error("{what}: {found}")]
+    /// A program or a file contains something unexpected.
     Output { what: &'static str, found: String },
-    #[error("{0}")]
+    /// A campaign found a fault.
     Fault(String),
 }
 
 impl Error {
     /// Names the operation and the file of an I/O error.
-    pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    pub fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
         let path = path.to_owned();
         move |source| Error::Io { operation, path, source }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Io { operation, path, source } => {
+                write!(formatter, "{operation} {}: {source}", path.display())
+            }
+            Error::Start { command, source } => {
+                write!(formatter, "cannot start `{command}`: {source}")
+            }
+            Error::Step { step, command, status } => {
+                write!(formatter, "step '{step}' failed: `{command}` ended with {status}")
+            }
+            Error::Status { command, status, expected, errors } => {
+                write!(
+                    formatter,
+                    "`{command}`: expected exit code {expected}, found {status}\n{errors}"
+                )
+            }
+            Error::Untidy { count } => write!(formatter, "tidy: {count} violation(s)"),
+            Error::Tables(found) => write!(formatter, "docs/FORMAT.md: {found}"),
+            Error::Output { what, found } => write!(formatter, "{what}: {found}"),
+            Error::Fault(found) => formatter.write_str(found),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Io { source, .. } | Error::Start { source, .. } => Some(source),
+            _ => None,
+        }
     }
 }

@@ -1,108 +1,93 @@
 //! Project commands: `cargo xtask help` lists them.
 
-mod ar7;
-mod bench;
-mod compare;
-mod crash;
 mod demo;
-mod error;
-mod format;
-mod full_disk;
-mod fuzz;
-mod interop;
-mod io_errors;
-mod kill;
-mod mutants;
-mod quantity;
+mod programs;
 mod suite;
-mod tamper;
 mod tidy;
-mod tree;
-mod vectors;
-mod workspace;
 
+use std::env;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use xtask::error::{Error, Result};
 
-/// Commands of the project.
-#[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask")]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
+const HELP: &str = "\
+Project commands
 
-#[derive(Subcommand)]
-enum Command {
-    /// Check formatting, lints, style rules, tables and documentation, then run every test
-    Test,
-    /// Check the style rules that are executed
-    Tidy,
-    /// Write the tables of docs/FORMAT.md from the declared layouts
-    Format {
-        /// Change nothing; fail if a table differs
-        #[arg(long)]
-        check: bool,
-    },
-    /// Write the worked examples of docs/vectors
-    Vectors {
-        /// Change nothing; fail if one differs
-        #[arg(long)]
-        check: bool,
-    },
-    /// Compare the reader in docs/reader with ar7, on archives in the tree and on fresh ones
-    Interop(interop::Options),
-    /// Write new golden archives: once for each version of the format
-    Golden,
-    /// Pour a real tree into an archive, verify, extract and compare it
-    Demo {
-        /// The tree; by default this repository and whatever large tree the toolchain brought along
-        path: Option<PathBuf>,
-    },
-    /// Crash small and long worlds on a simulated disk in every way, and check what is left
-    Crash(crash::Options),
-    /// Tamper with archives in every way, and check that everything is noticed
-    Tamper(tamper::Options),
-    /// Let one system call after another fail in the real program, and check what is left
-    IoErrors(io_errors::Options),
-    /// Fill disks up, and check that nothing is lost and that deleting works
-    FullDisk(full_disk::Options),
-    /// Fuzz the targets, all in turn, with libFuzzer; write their seeds; report what the corpora reach
-    Fuzz(fuzz::Options),
-    /// Change the code in small ways and check that a test notices each
-    Mutants(mutants::Options),
-    /// Measure, beside other programs in the same run, and report
-    #[command(subcommand)]
-    Bench(bench::Bench),
-    /// Kill ingests and deletions at random moments and check what is left
-    Kill(kill::Options),
-}
+Usage: cargo xtask <COMMAND> [OPTIONS]
+
+Checks:
+  test         Check formatting, lints, style rules and documents, and run every test
+  proof        Run crashes, tampering, canaries and the second reader at full effort
+  tidy         Check the style rules that no other tool checks
+  demo [PATH]  Store a tree, verify, extract and compare it, then damage the archive
+
+Campaigns (each takes --help):
+  crash        Crash every sequence of operations on a simulated disk, and check every state left
+  tamper       Change every part of an archive, and check that each change is noticed
+  kill         Kill ingests and deletions at random moments, and check what is left
+  io-errors    Make one system call after another fail in the real program
+  full-disk    Fill disks under the real program
+  interop      Compare the Python reader in docs/reader with ar7
+  fuzz         Fuzz the targets with libFuzzer
+
+Generated files:
+  format       Write the tables of docs/FORMAT.md from the declared layouts
+  vectors      Write the worked examples of docs/vectors
+  golden       Write new golden archives, once for each version of the format
+
+Measurements:
+  bench        Measure ar7 next to other programs, and write docs/PERFORMANCE.md
+";
 
 fn main() -> ExitCode {
-    let outcome = match Arguments::parse().command {
-        Command::Test => suite::run(),
-        Command::Tidy => tidy::run(),
-        Command::Format { check } => format::run(check),
-        Command::Vectors { check } => vectors::run(check),
-        Command::Interop(options) => interop::run(&options),
-        Command::Golden => interop::golden::write(),
-        Command::Demo { path } => demo::run(path),
-        Command::Crash(options) => crash::run(&options),
-        Command::Tamper(options) => tamper::run(&options),
-        Command::IoErrors(options) => io_errors::run(&options),
-        Command::FullDisk(options) => full_disk::run(&options),
-        Command::Fuzz(options) => fuzz::run(&options),
-        Command::Mutants(options) => mutants::run(&options),
-        Command::Bench(bench) => bench::run(&bench),
-        Command::Kill(options) => kill::run(&options),
-    };
-    match outcome {
+    let mut words = env::args_os().skip(1);
+    let command = words.next().unwrap_or_else(|| "help".into());
+    let options: Vec<OsString> = words.collect();
+    match run(&command.to_string_lossy(), &options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("xtask: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(command: &str, options: &[OsString]) -> Result<()> {
+    match command {
+        "crash" | "tamper" | "kill" | "io-errors" | "full-disk" | "interop" | "fuzz" | "format"
+        | "vectors" | "golden" => programs::campaign(command, options),
+        "bench" => programs::bench(options),
+        "demo" => demo::run(at_most_one_path(options)?),
+        "test" | "tidy" | "proof" | "help" | "--help" | "-h" => {
+            if let Some(option) = options.first() {
+                let message = format!("{command}: unexpected argument {}", option.display());
+                return Err(Error::Fault(message));
+            }
+            match command {
+                "test" => suite::test(),
+                "proof" => suite::proof(),
+                "tidy" => tidy::run(),
+                _ => {
+                    print!("{HELP}");
+                    Ok(())
+                }
+            }
+        }
+        _ => Err(Error::Fault(format!("unknown command {command}; see `cargo xtask help`"))),
+    }
+}
+
+fn at_most_one_path(options: &[OsString]) -> Result<Option<PathBuf>> {
+    let [path] = options else {
+        return match options.len() {
+            0 => Ok(None),
+            count => Err(Error::Fault(format!("demo: expected one path, found {count}"))),
+        };
+    };
+    if path.to_string_lossy().starts_with('-') {
+        return Err(Error::Fault(format!("demo: unexpected argument {}", path.display())));
+    }
+    Ok(Some(path.into()))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 const MEBIBYTE: u128 = 1 << 20;
 
 /// "12.3 MiB".
-pub(crate) fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     if bytes < 1024 {
         return format!("{bytes} B");
@@ -21,12 +21,12 @@ pub(crate) fn size(bytes: u64) -> String {
 }
 
 /// "1.234 s".
-pub(crate) fn seconds(time: Duration) -> String {
+pub fn seconds(time: Duration) -> String {
     format!("{}.{:03} s", time.as_secs(), time.subsec_millis())
 }
 
 /// "812 MiB/s, 40211 entries/s", or without the bytes where none were moved.
-pub(crate) fn rate(bytes: Option<u64>, entries: u64, time: Duration) -> String {
+pub fn rate(bytes: Option<u64>, entries: u64, time: Duration) -> String {
     let microseconds = time.as_micros().max(1);
     let entries = u128::from(entries) * 1_000_000 / microseconds;
     let Some(bytes) = bytes else { return format!("{entries} entries/s") };
@@ -35,7 +35,7 @@ pub(crate) fn rate(bytes: Option<u64>, entries: u64, time: Duration) -> String {
 }
 
 /// Bytes in base 16.
-pub(crate) fn base16(bytes: &[u8]) -> String {
+pub fn base16(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         // Writing to a string does not fail.

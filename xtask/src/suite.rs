@@ -1,13 +1,15 @@
-//! `cargo xtask test`: everything that must hold before a change is taken.
+//! `cargo xtask test` and `cargo xtask proof`: what must hold before a change is accepted.
+//!
+//! Every step that compiles selects the whole workspace, so that features unify and no crate is built twice.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Instant;
 
-use crate::bench;
-use crate::error::{Error, Result};
-use crate::workspace::{cargo, shown};
-use crate::{format, interop, tidy};
+use xtask::error::{Error, Result};
+use xtask::workspace::{built_program, cargo, shown};
+
+use crate::tidy;
 
 /// One step that is a cargo command.
 struct CargoStep {
@@ -16,46 +18,19 @@ struct CargoStep {
     environment: &'static [(&'static str, &'static str)],
 }
 
-const FORMATTED: CargoStep =
+const FORMATTING: CargoStep =
     CargoStep { name: "formatting", arguments: &["fmt", "--all", "--check"], environment: &[] };
 
-const LINTED: CargoStep = CargoStep {
+/// Includes the fuzz targets, without libFuzzer, which needs a C++ compiler.
+const LINTS: CargoStep = CargoStep {
     name: "lints",
-    arguments: &["clippy", "--locked", "--all-targets", "--quiet", "--", "-D", "warnings"],
-    environment: &[],
-};
-
-const DOCUMENTED: CargoStep = CargoStep {
-    name: "documentation",
-    arguments: &["doc", "--locked", "--no-deps", "--quiet"],
-    environment: &[("RUSTDOCFLAGS", "-D warnings")],
-};
-
-const BENCHES: CargoStep = CargoStep {
-    name: "benchmarks compile",
-    arguments: &[
-        "check",
-        "--locked",
-        "--package",
-        "ar7-benches",
-        "--all-features",
-        "--all-targets",
-        "--quiet",
-    ],
-    environment: &[],
-};
-
-/// The programs of the fuzz targets: libFuzzer itself is for a campaign, and takes a C++ compiler, but they must not rot.
-const FUZZ_TARGETS: CargoStep = CargoStep {
-    name: "fuzz targets compile",
     arguments: &[
         "clippy",
         "--locked",
-        "--package",
-        "ar7-fuzz",
+        "--workspace",
+        "--all-targets",
         "--features",
-        "programs",
-        "--bins",
+        "ar7-fuzz/programs",
         "--quiet",
         "--",
         "-D",
@@ -64,7 +39,13 @@ const FUZZ_TARGETS: CargoStep = CargoStep {
     environment: &[],
 };
 
-/// What takes the place of the assembly where there is no C compiler.
+const DOCUMENTATION: CargoStep = CargoStep {
+    name: "documentation",
+    arguments: &["doc", "--locked", "--workspace", "--no-deps", "--quiet"],
+    environment: &[("RUSTDOCFLAGS", "-D warnings")],
+};
+
+/// The cryptography used where there is no C compiler.
 const PURE_RUST: CargoStep = CargoStep {
     name: "cryptography in pure Rust",
     arguments: &[
@@ -73,41 +54,72 @@ const PURE_RUST: CargoStep = CargoStep {
         "--package",
         "ar7-engine",
         "--no-default-features",
+        "--lib",
         "--quiet",
         "crypto",
     ],
     environment: &[],
 };
 
-/// Unit, integration and documentation tests of the default members, and their examples built. All test
-/// programs run even if one fails, so that one run names every failure.
-const TESTS: &[&str] = &["test", "--locked", "--no-fail-fast"];
+/// The stores that the registry is measured against; two of them are built from C.
+const STORES: CargoStep = CargoStep {
+    name: "benchmarks with other stores",
+    arguments: &[
+        "clippy",
+        "--locked",
+        "--package",
+        "ar7-benches",
+        "--all-features",
+        "--all-targets",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ],
+    environment: &[],
+};
 
-/// Runs every step in order and stops at the first that fails. The last line is the sum of all tests.
-pub(crate) fn run() -> Result<()> {
-    let started = Instant::now();
-    step(&FORMATTED)?;
-    step(&LINTED)?;
-    announce("tidy");
+/// Unit, integration and documentation tests, and the programs they run. Every test program runs even if one fails, so
+/// that one run names every failure.
+const TESTS: &[&str] = &["test", "--locked", "--workspace", "--no-fail-fast"];
+
+/// The ignored tests: those of [`TESTS`] at full effort.
+const PROOFS: &[&str] =
+    &["test", "--locked", "--workspace", "--no-fail-fast", "--lib", "--tests", "--", "--ignored"];
+
+/// Runs every check at the effort of a change.
+pub(crate) fn test() -> Result<()> {
+    let clock = Clock::start();
+    clock.step(&FORMATTING)?;
+    clock.step(&LINTS)?;
+    clock.announce("tidy");
     tidy::run()?;
-    announce("tables of docs/FORMAT.md");
-    format::run(true)?;
-    announce("docs/PERFORMANCE.md");
-    bench::check_report()?;
-    step(&DOCUMENTED)?;
-    step(&BENCHES)?;
-    step(&FUZZ_TARGETS)?;
-    step(&PURE_RUST)?;
-    announce("tests");
-    let (counts, outcome) = tests()?;
-    announce("another reader");
-    let outcome = outcome.and(interop::run_if_possible());
-    announce(&format!("done in {} s", started.elapsed().as_secs()));
-    if let Err(error) = &outcome {
-        announce(&error.to_string());
-    }
-    println!("{} passed, {} failed", counts.passed, counts.failed);
-    outcome
+    clock.step(&DOCUMENTATION)?;
+    clock.step(&PURE_RUST)?;
+    clock.announce("tests");
+    let (counts, outcome) = tests("tests", TESTS)?;
+    clock.announce("second reader");
+    let interop = interop(&["--rounds", "1", "--skip-without-python"]);
+    clock.finish(&counts, outcome.and(interop))
+}
+
+/// Runs what `test` leaves out or samples, at full effort.
+pub(crate) fn proof() -> Result<()> {
+    let clock = Clock::start();
+    clock.announce("tests at full effort");
+    let (counts, outcome) = tests("tests at full effort", PROOFS)?;
+    clock.announce("second reader");
+    let interop = interop(&["--rounds", "2", "--skip-without-python"]);
+    let outcome = outcome.and(interop);
+    let stores = clock.step(&STORES);
+    clock.finish(&counts, outcome.and(stores))
+}
+
+/// Compares the second reader with `ar7`, by the programs that the tests have built.
+fn interop(options: &[&str]) -> Result<()> {
+    let mut command = Command::new(built_program("debug", "campaign")?);
+    command.arg("interop").arg("--ar7").arg(built_program("debug", "ar7")?).args(options);
+    check("second reader", command)
 }
 
 /// Numbers of tests, summed over every test program.
@@ -133,10 +145,11 @@ impl Counts {
     }
 }
 
-fn tests() -> Result<(Counts, Result<()>)> {
-    let mut command = cargo(TESTS);
+/// Runs test programs and counts their tests.
+fn tests(step: &'static str, arguments: &[&str]) -> Result<(Counts, Result<()>)> {
+    let mut command = cargo(arguments);
     command.stdout(Stdio::piped());
-    let start = |source| Error::Start { command: shown(&cargo(TESTS)), source };
+    let start = |source| Error::Start { command: shown(&cargo(arguments)), source };
     let mut child = command.spawn().map_err(start)?;
     let mut counts = Counts::default();
     if let Some(stdout) = child.stdout.take() {
@@ -149,33 +162,73 @@ fn tests() -> Result<(Counts, Result<()>)> {
     }
     let status = child.wait().map_err(start)?;
     let failed = !status.success() || counts.failed > 0 || counts.passed == 0;
-    let outcome = if failed { Err(failure("tests", &command, status)) } else { Ok(()) };
+    let outcome = if failed { Err(failure(step, &command, status)) } else { Ok(()) };
     Ok((counts, outcome))
 }
 
-fn step(step: &CargoStep) -> Result<()> {
-    announce(step.name);
-    let mut command = cargo(step.arguments);
-    command.envs(step.environment.iter().copied());
+fn check(step: &'static str, mut command: Command) -> Result<()> {
     let status =
         command.status().map_err(|source| Error::Start { command: shown(&command), source })?;
-    if status.success() { Ok(()) } else { Err(failure(step.name, &command, status)) }
+    if status.success() { Ok(()) } else { Err(failure(step, &command, status)) }
 }
 
 fn failure(step: &'static str, command: &Command, status: ExitStatus) -> Error {
     Error::Step { step, command: shown(command), status: status.to_string() }
 }
 
-/// Says which step runs; on standard output, so that it stays in order with the tests' own lines.
-fn announce(name: &str) {
-    println!("== {name}");
-    // Standard output is this program's only product here: if it is closed, nobody is listening.
-    io::stdout().flush().ok();
+/// Times the steps.
+struct Clock {
+    started: Instant,
+}
+
+impl Clock {
+    fn start() -> Clock {
+        Clock { started: Instant::now() }
+    }
+
+    fn step(&self, step: &CargoStep) -> Result<()> {
+        self.announce(step.name);
+        let mut command = cargo(step.arguments);
+        command.envs(step.environment.iter().copied());
+        check(step.name, command)
+    }
+
+    /// Names the step that starts; on standard output, in order with the lines of the tests.
+    fn announce(&self, name: &str) {
+        println!("== {name} ({})", self.spent());
+        // If standard output is closed, nobody listens.
+        io::stdout().flush().ok();
+    }
+
+    /// Prints the outcome; the last line counts the tests.
+    fn finish(&self, counts: &Counts, outcome: Result<()>) -> Result<()> {
+        println!("== done ({})", self.spent());
+        if let Err(error) = &outcome {
+            println!("== {error}");
+        }
+        println!("{} passed, {} failed", counts.passed, counts.failed);
+        outcome
+    }
+
+    fn spent(&self) -> String {
+        let elapsed = self.started.elapsed().as_secs();
+        let line = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        format!("{elapsed} s, {} CPU s", processor_seconds(&line))
+    }
+}
+
+/// User and system time of a process's finished children, from its line in `/proc/PID/stat`.
+fn processor_seconds(line: &str) -> u64 {
+    const TICKS_PER_SECOND: u64 = 100;
+    // The name, in parentheses, may contain anything.
+    let after = line.rsplit_once(')').map_or("", |(_, after)| after);
+    let children = after.split_whitespace().skip(13).take(2);
+    children.filter_map(|word| word.parse::<u64>().ok()).sum::<u64>() / TICKS_PER_SECOND
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Counts;
+    use super::{Counts, processor_seconds};
 
     #[test]
     fn results_are_summed() {
@@ -185,5 +238,11 @@ mod tests {
         counts.add_line("test result: FAILED. 1 passed; 2 failed; 0 ignored; finished in 0.1s");
         counts.add_line("no test result: 7 passed");
         assert_eq!(counts, Counts { passed: 13, failed: 2 });
+    }
+
+    #[test]
+    fn the_processor_time_of_children_is_read() {
+        let line = "7 (a) b) S 1 1 1 0 -1 0 0 0 0 0 100 20 300 200 20 0 1 0 5 6 7";
+        assert_eq!(processor_seconds(line), 5);
     }
 }

@@ -12,25 +12,21 @@ use crate::error::{Error, Result};
 /// Directories that are nobody's source when there is no git to say so.
 const NOT_SOURCE: [&str; 2] = [".git", "target"];
 
-/// The tests that take minutes, by the beginning of their names: what runs the tests many times leaves them out.
-pub(crate) const SLOW_TESTS: [&str; 4] =
-    ["every_death", "every_planted_fault", "failed_writes_and_syncs", "blocks_that_a_reader"];
-
 /// The top of the tree: the parent of this crate's own folder.
-pub(crate) fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     own.parent().unwrap_or(own).to_owned()
 }
 
 /// A cargo command in the tree, by the cargo that runs this program.
-pub(crate) fn cargo(arguments: &[&str]) -> Command {
+pub fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(root());
     command
 }
 
 /// The command as a person would type it.
-pub(crate) fn shown(command: &Command) -> String {
+pub fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let mut line = program.to_string_lossy().into_owned();
     for argument in command.get_args() {
@@ -41,12 +37,12 @@ pub(crate) fn shown(command: &Command) -> String {
 }
 
 /// Runs a command and returns what it wrote.
-pub(crate) fn output(command: &mut Command) -> Result<Output> {
+pub fn output(command: &mut Command) -> Result<Output> {
     command.output().map_err(|source| Error::Start { command: shown(command), source })
 }
 
 /// What `cargo metadata` says of the workspace, without its dependencies.
-pub(crate) fn metadata() -> Result<Value> {
+pub fn metadata() -> Result<Value> {
     let mut command = cargo(&["metadata", "--no-deps", "--format-version", "1"]);
     let output = output(&mut command)?;
     serde_json::from_slice(&output.stdout).map_err(|_| Error::Output {
@@ -56,7 +52,7 @@ pub(crate) fn metadata() -> Result<Value> {
 }
 
 /// The folder that cargo builds into.
-pub(crate) fn target_directory() -> Result<PathBuf> {
+pub fn target_directory() -> Result<PathBuf> {
     let metadata = metadata()?;
     let directory = metadata["target_directory"].as_str();
     directory.map(PathBuf::from).ok_or_else(|| Error::Output {
@@ -65,9 +61,15 @@ pub(crate) fn target_directory() -> Result<PathBuf> {
     })
 }
 
+/// The path of a program that cargo has built in a profile's folder.
+pub fn built_program(profile: &str, name: &str) -> Result<PathBuf> {
+    let file = format!("{name}{}", env::consts::EXE_SUFFIX);
+    Ok(target_directory()?.join(profile).join(file))
+}
+
 /// Every source file of the tree, relative to its top, in order: what git tracks and what it would track if it
 /// were added. Outside git, everything but build outputs.
-pub(crate) fn files(root: &Path) -> Result<Vec<String>> {
+pub fn files(root: &Path) -> Result<Vec<String>> {
     let mut files = match git_files(root, &["--cached", "--others", "--exclude-standard"])? {
         Some(files) => files,
         None => walked_files(root)?,
@@ -80,7 +82,7 @@ pub(crate) fn files(root: &Path) -> Result<Vec<String>> {
 }
 
 /// Whether `file` is under version control; outside git, whether it is there.
-pub(crate) fn is_tracked(root: &Path, file: &str) -> Result<bool> {
+pub fn is_tracked(root: &Path, file: &str) -> Result<bool> {
     match git_files(root, &["--cached", file])? {
         Some(files) => Ok(!files.is_empty()),
         None => Ok(root.join(file).exists()),

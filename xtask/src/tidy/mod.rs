@@ -14,8 +14,8 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
-use crate::error::{Error, Result};
-use crate::workspace;
+use xtask::error::{Error, Result};
+use xtask::workspace;
 
 /// One breach of one rule.
 #[derive(Debug, PartialEq, Eq)]

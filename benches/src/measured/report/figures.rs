@@ -1,0 +1,167 @@
+//! Medians and ratios of what was measured.
+
+use std::collections::BTreeMap;
+
+use crate::measured::results::{Measure, Results};
+
+/// The newest results of each kind.
+pub(super) struct Figures(BTreeMap<String, Results>);
+
+/// Which measures are meant.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Which<'a> {
+    pub(super) kind: &'a str,
+    pub(super) subject: &'a str,
+    pub(super) case: &'a str,
+    pub(super) threads: u64,
+    pub(super) size: Option<u64>,
+}
+
+impl<'a> Which<'a> {
+    pub(super) fn new(kind: &'a str, subject: &'a str, case: &'a str) -> Which<'a> {
+        Which { kind, subject, case, threads: 1, size: None }
+    }
+
+    pub(super) fn threads(self, threads: u64) -> Which<'a> {
+        Which { threads, ..self }
+    }
+
+    pub(super) fn size(self, size: u64) -> Which<'a> {
+        Which { size: Some(size), ..self }
+    }
+
+    fn is(&self, measure: &Measure) -> bool {
+        measure.subject == self.subject
+            && measure.case == self.case
+            && measure.threads == self.threads
+            && measure.size == self.size
+    }
+}
+
+impl Figures {
+    pub(super) fn new(results: BTreeMap<String, Results>) -> Figures {
+        Figures(results)
+    }
+
+    /// The document of a kind.
+    pub(super) fn kind(&self, kind: &str) -> Option<&Results> {
+        self.0.get(kind)
+    }
+
+    /// Every document.
+    pub(super) fn kinds(&self) -> impl Iterator<Item = &Results> {
+        self.0.values()
+    }
+
+    fn measures<'a>(&'a self, which: &'a Which<'_>) -> impl Iterator<Item = &'a Measure> {
+        let results = self.0.get(which.kind);
+        let measures = results.into_iter().flat_map(|results| &results.measures);
+        measures.filter(|measure| which.is(measure))
+    }
+
+    /// Median of the seconds that one of them took.
+    pub(super) fn seconds(&self, which: &Which<'_>) -> Option<f64> {
+        median(self.measures(which).map(each))
+    }
+
+    /// Median of the processor seconds.
+    pub(super) fn cpu_seconds(&self, which: &Which<'_>) -> Option<f64> {
+        median(self.measures(which).filter_map(|measure| measure.cpu_seconds))
+    }
+
+    /// The most anonymous memory in any round, in bytes.
+    pub(super) fn anonymous_bytes(&self, which: &Which<'_>) -> Option<u64> {
+        self.measures(which).filter_map(|measure| measure.anonymous_bytes).max()
+    }
+
+    /// Size of what was written, in the last round.
+    pub(super) fn output_bytes(&self, which: &Which<'_>) -> Option<u64> {
+        self.measures(which).filter_map(|measure| measure.output_bytes).last()
+    }
+
+    /// Median over the rounds of the ratio of the seconds of the first to those of the second in the same round.
+    pub(super) fn ratio(&self, first: &Which<'_>, second: &Which<'_>) -> Option<f64> {
+        median(self.measures(first).filter_map(|measure| {
+            let other = self.measures(second).find(|other| other.round == measure.round)?;
+            Some(each(measure) / each(other))
+        }))
+    }
+
+    /// Number of rounds.
+    pub(super) fn rounds(&self, which: &Which<'_>) -> usize {
+        self.measures(which).count()
+    }
+
+    /// The most anonymous memory of any run of ours.
+    pub(super) fn most_anonymous_bytes(&self) -> Option<u64> {
+        let ours =
+            |measure: &&Measure| matches!(measure.subject.as_str(), "ar7" | "streams" | "bytes");
+        let measures = self.kinds().flat_map(|results| &results.measures).filter(ours);
+        measures.filter_map(|measure| measure.anonymous_bytes).max()
+    }
+}
+
+/// Seconds of one of the things that were done together.
+fn each(measure: &Measure) -> f64 {
+    measure.seconds / number(measure.count.max(1))
+}
+
+/// A count as a number with a fraction; above 2^32 its low digits are of no interest here.
+pub(super) fn number(count: u64) -> f64 {
+    let low = u32::try_from(count & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+    let high = u32::try_from(count >> 32).unwrap_or(u32::MAX);
+    f64::from(high).mul_add(4_294_967_296.0, f64::from(low))
+}
+
+/// The middle one, or the mean of the two in the middle.
+fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => None,
+        count if count % 2 == 1 => Some(values[middle]),
+        _ => Some(f64::midpoint(values[middle - 1], values[middle])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measure(subject: &str, round: u32, count: u64, seconds: f64) -> Measure {
+        let (subject, case) = (subject.to_owned(), "in".to_owned());
+        Measure { subject, case, round, threads: 1, count, seconds, ..Measure::default() }
+    }
+
+    #[test]
+    fn ratios_are_taken_within_a_round() {
+        let measures = vec![
+            measure("a", 0, 1, 1.0),
+            measure("b", 0, 1, 2.0),
+            measure("a", 1, 1, 30.0),
+            measure("b", 1, 1, 20.0),
+            measure("a", 2, 2, 8.0),
+            measure("b", 2, 1, 5.0),
+            measure("a", 3, 1, 9.0),
+        ];
+        let results = Results { kind: "k".to_owned(), measures, ..Results::default() };
+        let figures = Figures::new(BTreeMap::from([("k".to_owned(), results)]));
+        let (a, b) = (Which::new("k", "a", "in"), Which::new("k", "b", "in"));
+        let close = |found: Option<f64>, expected: f64| {
+            assert!(found.is_some_and(|found| (found - expected).abs() < 1e-12), "{found:?}");
+        };
+        close(figures.ratio(&a, &b), 0.8);
+        close(figures.seconds(&a), 6.5);
+        close(figures.seconds(&b), 5.0);
+        assert_eq!(figures.rounds(&a), 4);
+        assert_eq!(figures.seconds(&a.threads(2)), None);
+        assert_eq!(figures.ratio(&a, &a.size(7)), None);
+    }
+
+    #[test]
+    fn large_counts_are_numbers() {
+        assert!((number(5 << 32) - 21_474_836_480.0).abs() < 1.0);
+        assert!((number(7) - 7.0).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,237 @@
+//! `cargo xtask full-disk`: disks that fill up under the real program, and what can still be done then.
+//!
+//! On each small file system that this machine lets it make, a tmpfs and an ext4 of 64 MiB:
+//! - an ingest that does not fit ends with the exit code for it, and what was reported is held;
+//! - with the last free byte taken, the archive verifies, a directory can be made, entries and whole trees removed, and
+//!   what the archive has then is enough for an ingest that fits in it;
+//! - with room again, everything goes on, and what comes out is what went in.
+//!
+//! Then, with a disk that refuses to grow, a stream of a million extents and a tree of a million names are deleted.
+
+mod large;
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use crate::Random;
+use clap::Args;
+
+use crate::campaigns::kill::process::reported_entries;
+use crate::campaigns::tree::{self, Shape};
+use xtask::ar7::Ar7;
+use xtask::compare::compare;
+use xtask::error::{Error, Result};
+use xtask::quantity::seconds;
+use xtask::workspace::output;
+
+/// What a campaign is given.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// How many extents and names to delete; 0 for none
+    #[arg(long, default_value_t = 1_000_000)]
+    entries: u32,
+    /// Seed of the trees
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// Exit code for a full disk.
+const EXIT_NO_SPACE: i32 = 7;
+
+/// Size of the file systems.
+const DISK: &str = "64M";
+const DISK_BYTES: u64 = 64 << 20;
+
+/// Some 90 MB, which does not fit, and some 15, which do.
+const LARGE: Shape = Shape { files: 400, large_files: 7 };
+const SMALL: Shape = Shape { files: 300, large_files: 1 };
+
+/// Runs the campaign.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let started = Instant::now();
+    let folder = tempfile::Builder::new()
+        .prefix("ar7-full-disk-")
+        .tempdir()
+        .map_err(Error::io("create a folder in", &std::env::temp_dir()))?;
+    let outcome = campaign(folder.path(), options);
+    let found = if outcome.is_ok() { "no fault" } else { "FAULT" };
+    println!("full-disk: seed {}, {}: {found}", options.seed, seconds(started.elapsed()));
+    outcome
+}
+
+fn campaign(folder: &Path, options: &Options) -> Result<()> {
+    let mut random = Random::new(options.seed);
+    let (large, small) = (folder.join("large"), folder.join("small"));
+    tree::generate(&large, LARGE, &mut random)?;
+    tree::generate(&small, SMALL, &mut random)?;
+    let ar7 = Ar7::build(folder)?;
+    for kind in [Kind::Tmpfs, Kind::Ext4] {
+        match Disk::mount(kind, folder) {
+            Ok(disk) => {
+                let bench = Bench { ar7: &ar7, folder, disk: &disk, large: &large, small: &small };
+                bench.run()?;
+                println!("full-disk: {kind:?}: no fault");
+            }
+            Err(reason) => println!("full-disk: {kind:?}: skipped: {reason}"),
+        }
+    }
+    if options.entries > 0 {
+        let failed = |error: ar7_registry::Error| Error::Fault(error.to_string());
+        large::names(folder, options.entries).map_err(failed)?;
+        large::extents(folder, options.entries).map_err(failed)?;
+    }
+    Ok(())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Tmpfs,
+    Ext4,
+}
+
+/// A small file system, until it is dropped.
+struct Disk {
+    path: PathBuf,
+}
+
+impl Disk {
+    /// Makes one, or says why it cannot be made here.
+    fn mount(kind: Kind, folder: &Path) -> std::result::Result<Disk, String> {
+        let path = folder.join(format!("{kind:?}").to_lowercase());
+        fs::create_dir(&path).map_err(|error| error.to_string())?;
+        let mut mount = Command::new("mount");
+        match kind {
+            Kind::Tmpfs => mount.args(["-t", "tmpfs", "-o", &format!("size={DISK}"), "tmpfs"]),
+            Kind::Ext4 => {
+                let image = folder.join("ext4.image");
+                let file = File::create(&image).and_then(|file| file.set_len(DISK_BYTES));
+                file.map_err(|error| error.to_string())?;
+                succeed(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image))?;
+                mount.args(["-o", "loop"]).arg(&image)
+            }
+        };
+        succeed(mount.arg(&path))?;
+        Ok(Disk { path })
+    }
+
+    /// Takes the last free byte. Returns the file that does.
+    fn fill(&self) -> Result<PathBuf> {
+        let path = self.path.join("filler");
+        let mut filler = File::create(&path).map_err(Error::io("create", &path))?;
+        for size in [1 << 20, 4096, 512, 1] {
+            let bytes = vec![1; size];
+            while filler.write_all(&bytes).and_then(|()| filler.flush()).is_ok() {}
+        }
+        Ok(path)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let unmounted = succeed(Command::new("umount").arg(&self.path));
+        if let Err(reason) = unmounted {
+            eprintln!("full-disk: {} stays mounted: {reason}", self.path.display());
+        }
+    }
+}
+
+/// Runs a command that must succeed, or returns what it said.
+fn succeed(command: &mut Command) -> std::result::Result<(), String> {
+    let ended = command.output().map_err(|error| error.to_string())?;
+    if ended.status.success() {
+        return Ok(());
+    }
+    Err(String::from_utf8_lossy(&ended.stderr).trim().to_owned())
+}
+
+/// The program, and a disk to fill.
+struct Bench<'a> {
+    ar7: &'a Ar7,
+    folder: &'a Path,
+    disk: &'a Disk,
+    large: &'a Path,
+    small: &'a Path,
+}
+
+impl Bench<'_> {
+    fn run(&self) -> Result<()> {
+        let archive = self.disk.path.join("a.ar7");
+        let archive = archive.as_os_str();
+        let ok = |words: &[&OsStr]| self.ar7.expect(0, words).map(drop);
+        let (ingest, small) = (OsStr::new("ingest"), self.small.as_os_str());
+        ok(&[ingest, archive, small])?;
+        self.check_small(archive)?;
+        self.ingest_what_does_not_fit(archive)?;
+
+        // Not a byte is left.
+        let filler = self.disk.fill()?;
+        ok(&["verify".as_ref(), archive])?;
+        self.check_small(archive)?;
+        ok(&["mkdir".as_ref(), archive, "new".as_ref()])?;
+        ok(&["rm".as_ref(), "-r".as_ref(), archive, "large".as_ref()])?;
+        ok(&["verify".as_ref(), archive])?;
+        self.check_small(archive)?;
+        // What was removed is room enough for a second copy of the small tree.
+        ok(&["mv".as_ref(), archive, "small".as_ref(), "first".as_ref()])?;
+        ok(&[ingest, archive, small])?;
+        self.check_small(archive)?;
+        self.ar7.expect(EXIT_NO_SPACE, [ingest, archive, self.large.as_os_str()])?;
+        ok(&["verify".as_ref(), archive])?;
+        self.check_small(archive)?;
+
+        // Room again.
+        fs::remove_file(&filler).map_err(Error::io("remove", &filler))?;
+        ok(&["rm".as_ref(), "-r".as_ref(), archive, "first".as_ref()])?;
+        let parts = fs::read_dir(self.large).map_err(Error::io("list", self.large))?;
+        let parts: Vec<_> = parts.filter_map(std::result::Result::ok).collect();
+        let part = parts.iter().map(std::fs::DirEntry::path).find(|path| path.is_dir());
+        if let Some(part) = part {
+            let fits = [OsStr::new("ingest"), archive, part.as_os_str()];
+            let mut command = self.ar7.command(fits);
+            let ended = output(&mut command)?.status.code();
+            if ![Some(0), Some(EXIT_NO_SPACE)].contains(&ended) {
+                return Err(Error::Fault(format!(
+                    "an ingest with room again ended with {ended:?}"
+                )));
+            }
+        }
+        ok(&["verify".as_ref(), archive])?;
+        self.check_small(archive)
+    }
+
+    /// Fills the disk up by an ingest: what was reported is held, and verifies.
+    fn ingest_what_does_not_fit(&self, archive: &OsStr) -> Result<()> {
+        let checkpoint: [&OsStr; 3] = ["ingest".as_ref(), "--checkpoint".as_ref(), "4MiB".as_ref()];
+        let large = self.large.as_os_str();
+        let arguments = checkpoint.into_iter().chain([archive, large]);
+        let ended = self.ar7.expect(EXIT_NO_SPACE, arguments)?;
+        let reported = ended.stderr.lines().filter_map(reported_entries).next_back();
+        self.ar7.expect(0, ["verify".as_ref(), archive])?;
+        let listed = self.ar7.expect(0, ["ls".as_ref(), "-R".as_ref(), archive])?;
+        let held = u64::try_from(listed.stdout.lines().count()).unwrap_or(u64::MAX);
+        match reported {
+            None => Err(Error::Fault("no checkpoint was reached before the disk was full".into())),
+            Some(reported) if reported > held => {
+                Err(Error::Fault(format!("{reported} entries were reported, {held} are held")))
+            }
+            Some(_) => self.check_small(archive),
+        }
+    }
+
+    /// The small tree comes out as it went in.
+    fn check_small(&self, archive: &OsStr) -> Result<()> {
+        let extracted = self.folder.join("out");
+        if extracted.exists() {
+            fs::remove_dir_all(&extracted).map_err(Error::io("remove", &extracted))?;
+        }
+        let to = extracted.as_os_str();
+        let only: [&OsStr; 4] = ["extract".as_ref(), archive, "small".as_ref(), "--to".as_ref()];
+        self.ar7.expect(0, only.into_iter().chain([to]))?;
+        compare(self.small, &extracted.join("small"))?.into_result()?;
+        Ok(())
+    }
+}

@@ -1,0 +1,328 @@
+//! `cargo xtask interop`: the reader in docs/reader, written in another language from docs/FORMAT.md alone, against `ar7`.
+//!
+//! Both must give the same answer:
+//! - on golden archives and on fresh ones: the same names, streams, contents and counts, and no finding;
+//! - on copies with a flipped bit in each block: both refuse, or both do not look there;
+//! - on copies with one older version of a block put back: the same;
+//! - to a wrong key, a file cut short, a newer version and another file: the same exit code.
+
+pub(crate) mod golden;
+mod python;
+mod subject;
+mod tamper;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use ar7_engine::format::ArchiveKind;
+use clap::Args;
+use serde_json::Value;
+
+use self::python::Python;
+use self::subject::{Ending, KEY, PASSPHRASE, Plan, Subject, digest};
+use xtask::ar7::Ar7;
+use xtask::error::{Error, Result};
+use xtask::quantity::{base16, seconds};
+use xtask::workspace::{output, shown};
+
+/// What a comparison is given.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Fresh archives are made from this seed
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many of each shape
+    #[arg(long, default_value_t = 2)]
+    rounds: u64,
+    /// The built ar7 [default: build it]
+    #[arg(long, value_name = "PROGRAM")]
+    ar7: Option<PathBuf>,
+    /// Succeed where Python or one of its packages is missing
+    #[arg(long)]
+    skip_without_python: bool,
+}
+
+const FRESH: Plan = Plan {
+    name: "single",
+    kind: ArchiveKind::Single,
+    is_passphrase: false,
+    ending: Ending::Closed,
+    bytes_max: 40_000,
+    rounds: 6,
+    keeps_earlier: false,
+};
+
+/// Shapes of fresh archives.
+const PLANS: [Plan; 6] = [
+    FRESH,
+    Plan { name: "fixed", kind: ArchiveKind::Fixed, is_passphrase: true, ..FRESH },
+    Plan { name: "dynamic", kind: ArchiveKind::Dynamic, ..FRESH },
+    Plan { name: "single-killed", ending: Ending::Killed, ..FRESH },
+    Plan { name: "dynamic-killed", kind: ArchiveKind::Dynamic, ending: Ending::Killed, ..FRESH },
+    Plan { name: "dying", kind: ArchiveKind::Dynamic, ending: Ending::KilledFreeing, ..FRESH },
+];
+
+/// Runs the comparison.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    match Python::set_up()? {
+        Ok(python) => compare(&python, options),
+        Err(reason) if options.skip_without_python => {
+            println!("skipped: {reason}");
+            Ok(())
+        }
+        Err(reason) => Err(Error::Fault(reason)),
+    }
+}
+
+/// What was compared.
+#[derive(Debug, Default)]
+struct Counts {
+    archives: u64,
+    names: u64,
+    streams: u64,
+    bytes: u64,
+    blocks: u64,
+    flipped: u64,
+    refused: u64,
+    stale: u64,
+    refusals: u64,
+}
+
+fn compare(python: &Python, options: &Options) -> Result<()> {
+    let started = Instant::now();
+    let folder =
+        tempfile::tempdir().map_err(Error::io("create a folder in", &std::env::temp_dir()))?;
+    let folder = folder.path();
+    println!("{}", python.vectors()?);
+    let key = folder.join("raw.key");
+    fs::write(&key, KEY).map_err(Error::io("write", &key))?;
+    let ar7 = match &options.ar7 {
+        Some(program) => Ar7::at(program, folder)?,
+        None => Ar7::build_as_tested(folder)?,
+    };
+    let mut both = Both { ar7, python, key, counts: Counts::default() };
+    for (path, plan, subject) in golden::subjects()? {
+        both.compare(&path, &plan, &subject)?;
+        both.tamper(&path, &plan, folder, options.seed)?;
+    }
+    for round in 0..options.rounds {
+        for mut plan in PLANS {
+            let is_tampered = round == 0
+                && plan.kind == ArchiveKind::Dynamic
+                && plan.ending != Ending::KilledFreeing;
+            plan.keeps_earlier = is_tampered;
+            let path = folder.join(format!("{}-{round}.ar7", plan.name));
+            let subject = subject::make(&plan, options.seed + round, &path)?;
+            both.compare(&path, &plan, &subject)?;
+            if is_tampered {
+                let looked_at = both.tamper(&path, &plan, folder, options.seed)?;
+                both.put_back(&path, &plan, folder, &looked_at)?;
+            }
+        }
+    }
+    both.refusals(folder)?;
+    let Counts { archives, names, streams, bytes, blocks, flipped, refused, stale, refusals } =
+        both.counts;
+    println!(
+        "interop: {archives} archives of {blocks} blocks: {names} names, {streams} streams, {bytes} bytes equal; \
+         {flipped} flipped bits, {refused} refused by both, {} where neither looks; {stale} older \
+         blocks put back, refused by both; {refusals} other refusals equal \
+         (seed {}, {})",
+        flipped - refused,
+        options.seed,
+        seconds(started.elapsed()),
+    );
+    Ok(())
+}
+
+/// The two programs.
+struct Both<'a> {
+    ar7: Ar7,
+    python: &'a Python,
+    key: PathBuf,
+    counts: Counts,
+}
+
+impl Both<'_> {
+    /// A command with the key of an archive.
+    fn unlocked(&self, mut command: Command, is_passphrase: bool) -> Command {
+        command.env_remove("AR7_KEY_FILE").env_remove("AR7_PASSPHRASE");
+        if is_passphrase {
+            command.env("AR7_PASSPHRASE", PASSPHRASE);
+        } else {
+            command.env("AR7_KEY_FILE", &self.key);
+        }
+        command
+    }
+
+    fn ar7(&self, plan: &Plan, arguments: &[&str], path: &Path) -> Result<Vec<u8>> {
+        let command = self.ar7.command(arguments.iter().copied().chain([text(path)?]));
+        succeed(self.unlocked(command, plan.is_passphrase))
+    }
+
+    fn reader(&self, plan: &Plan, arguments: &[&str], path: &Path) -> Result<Vec<u8>> {
+        let command = self.python.reader(arguments.iter().copied().chain([text(path)?]));
+        succeed(self.unlocked(command, plan.is_passphrase))
+    }
+
+    fn rows(&self, plan: &Plan, command: &str, path: &Path) -> Result<Vec<Value>> {
+        rows(&self.reader(plan, &[command], path)?)
+    }
+
+    fn compare(&mut self, path: &Path, plan: &Plan, subject: &Subject) -> Result<()> {
+        let names = self.rows(plan, "ls", path)?;
+        let streams = self.rows(plan, "streams", path)?;
+        let full = streams.iter().filter(|row| row["size"] != 0);
+        let mut lines: Vec<String> = names.iter().chain(full).map(line).collect();
+        lines.sort();
+        same(path, "the reader's list and what was stored", &lines, &subject.lines)?;
+
+        let listed = |arguments: &[&str]| -> Result<Vec<Value>> {
+            let mut document = rows(&self.ar7(plan, arguments, path)?)?;
+            Ok(document[0]["entries"].take().as_array().cloned().unwrap_or_default())
+        };
+        let without = |rows: &[Value], field: &str| -> BTreeSet<String> {
+            let mut rows = rows.to_vec();
+            rows.iter_mut()
+                .filter_map(Value::as_object_mut)
+                .for_each(|row| drop(row.remove(field)));
+            rows.iter().map(Value::to_string).collect()
+        };
+        let by_ar7 = without(&listed(&["ls", "-R", "--json"])?, "modified");
+        same(path, "the two lists of names", &without(&names, "sha256"), &by_ar7)?;
+        let others: Vec<Value> = streams.iter().filter(|row| !is_reserved(row)).cloned().collect();
+        let by_ar7 = without(&listed(&["ls", "--streams", "--json"])?, "");
+        same(path, "the two lists of streams", &without(&others, "sha256"), &by_ar7)?;
+
+        for row in streams.iter().filter(|row| row["size"] != 0) {
+            let identity = row["stream"].as_str().unwrap_or_default();
+            let content = self.ar7(plan, &["cat", "--stream", identity], path)?;
+            same(path, identity, &row["sha256"], &Value::from(digest(&content)))?;
+            self.counts.bytes += u64::try_from(content.len()).unwrap_or(u64::MAX);
+        }
+        if let Some((name, identity)) = subject.file {
+            let content = self.reader(plan, &["cat", name], path)?;
+            let stored =
+                subject.lines.iter().find(|line| line.starts_with(&format!("stream {identity} ")));
+            let found = format!("stream {identity} {} {}", content.len(), digest(&content));
+            same(path, name, &Some(&found), &stored)?;
+        }
+        self.counts.archives += 1;
+        self.counts.names += u64::try_from(names.len()).unwrap_or(u64::MAX);
+        self.counts.streams += u64::try_from(streams.len()).unwrap_or(u64::MAX);
+        self.verify(path, plan)
+    }
+
+    fn verify(&mut self, path: &Path, plan: &Plan) -> Result<()> {
+        let by_reader = self.rows(plan, "verify", path)?;
+        let by_ar7 = rows(&self.ar7(plan, &["verify", "--json"], path)?)?;
+        for count in ["blocks", "data_blocks", "pages", "free_blocks", "names"] {
+            same(path, count, &by_reader[0][count], &by_ar7[0]["counts"][count])?;
+        }
+        same(path, "findings", &by_reader[0]["findings"], &by_ar7[0]["findings"])?;
+        self.counts.blocks += by_reader[0]["blocks"].as_u64().unwrap_or_default();
+        let info = self.rows(plan, "info", path)?;
+        let places = info[0]["redo_places"].as_array().map_or(0, Vec::len);
+        let dying = info[0]["dying"].as_u64().unwrap_or_default();
+        let expected = (plan.ending == Ending::Killed, plan.ending == Ending::KilledFreeing);
+        same(path, "a redo list, and a stream being freed", &(places > 0, dying > 0), &expected)
+    }
+}
+
+/// A row of the reader as a line of a manifest.
+fn line(row: &Value) -> String {
+    let text = |name: &str| row[name].as_str().unwrap_or_default();
+    let bytes = |name: &str| match row[format!("{name}_bytes")].as_str() {
+        Some(base16) => base16.to_owned(),
+        None => base16(text(name).as_bytes()),
+    };
+    match row["type"].as_str() {
+        None => format!("stream {} {} {}", text("stream"), row["size"], text("sha256")),
+        Some("directory") => format!("directory {}", bytes("name")),
+        Some("symlink") => format!("symlink {} {}", bytes("name"), bytes("target")),
+        Some(_) => {
+            format!("file {} {} {} {}", bytes("name"), row["links"], row["size"], text("sha256"))
+        }
+    }
+}
+
+fn is_reserved(row: &Value) -> bool {
+    let identity = row["stream"].as_str().unwrap_or_default();
+    identity.starts_with("00000000-0000-0000-0000-00000000000")
+}
+
+/// The JSON documents of a text, one after another.
+fn rows(text: &[u8]) -> Result<Vec<Value>> {
+    let rows = serde_json::Deserializer::from_slice(text).into_iter::<Value>();
+    rows.collect::<std::result::Result<_, _>>().map_err(|_| Error::Output {
+        what: "not JSON",
+        found: String::from_utf8_lossy(text).into_owned(),
+    })
+}
+
+fn succeed(mut command: Command) -> Result<Vec<u8>> {
+    let ended = output(&mut command)?;
+    if ended.status.success() {
+        return Ok(ended.stdout);
+    }
+    let errors = [&ended.stdout[..], &ended.stderr].concat();
+    Err(Error::Status {
+        command: shown(&command),
+        status: ended.status.to_string(),
+        expected: 0,
+        errors: String::from_utf8_lossy(&errors).into_owned(),
+    })
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(
+    path: &Path,
+    what: &str,
+    found: &T,
+    expected: &T,
+) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::Fault(format!("{}: {what}: {found:?}, expected {expected:?}", path.display())))
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().ok_or_else(|| Error::Fault(format!("{} is not UTF-8", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use xtask::workspace::root;
+
+    /// What makes the reader worth comparing with is that one sitting is enough to read it.
+    #[test]
+    fn the_reader_has_at_most_600_lines() {
+        let mut lines = 0;
+        for entry in fs::read_dir(root().join("docs/reader")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "py") {
+                lines += fs::read_to_string(path).unwrap().lines().count();
+            }
+        }
+        assert!((1..=600).contains(&lines), "{lines} lines");
+    }
+
+    #[test]
+    fn rows_become_lines_of_a_manifest() {
+        let row = |text: &str| line(&serde_json::from_str(text).unwrap());
+        assert_eq!(row(r#"{"stream":"a","size":2,"sha256":"ff"}"#), "stream a 2 ff");
+        assert_eq!(row(r#"{"type":"directory","name":"a"}"#), "directory 61");
+        assert_eq!(
+            row(r#"{"type":"symlink","name":"?","name_bytes":"ff","target":"b"}"#),
+            "symlink ff 62"
+        );
+        assert_eq!(
+            row(r#"{"type":"file","name":"a","links":1,"size":0,"sha256":"e3"}"#),
+            "file 61 1 0 e3"
+        );
+    }
+}

@@ -1,0 +1,64 @@
+//! Golden archives: made once for a version of the format, and opened by every later program.
+//!
+//! Beside each lies what is in it, a line for each stream and name.
+
+use std::fs;
+use std::path::PathBuf;
+
+use ar7_engine::format::ArchiveKind;
+
+use super::subject::{self, Ending, KEY, PASSPHRASE, Plan, Subject};
+use xtask::error::{Error, Result};
+use xtask::workspace::root;
+
+const FOLDER: &str = "docs/vectors/golden";
+
+const GOLDEN: Plan = Plan {
+    name: "single",
+    kind: ArchiveKind::Single,
+    is_passphrase: false,
+    ending: Ending::Closed,
+    bytes_max: 6000,
+    rounds: 3,
+    keeps_earlier: false,
+};
+
+const PLANS: [Plan; 5] = [
+    GOLDEN,
+    Plan { name: "fixed", kind: ArchiveKind::Fixed, ..GOLDEN },
+    Plan { name: "dynamic", kind: ArchiveKind::Dynamic, ..GOLDEN },
+    Plan { name: "killed", kind: ArchiveKind::Dynamic, ending: Ending::Killed, ..GOLDEN },
+    Plan { name: "passphrase", is_passphrase: true, rounds: 1, ..GOLDEN },
+];
+
+/// Writes new golden archives in place of the old ones.
+pub(crate) fn write() -> Result<()> {
+    let folder = root().join(FOLDER);
+    fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+    for (name, secret) in [("key", &KEY[..]), ("passphrase", PASSPHRASE.as_bytes())] {
+        let path = folder.join(name);
+        fs::write(&path, secret).map_err(Error::io("write", &path))?;
+    }
+    for (plan, seed) in PLANS.iter().zip(1..) {
+        let path = folder.join(format!("{}.ar7", plan.name));
+        let subject = subject::make(plan, seed, &path)?;
+        let manifest = path.with_extension("txt");
+        let text = subject.lines.join("\n") + "\n";
+        fs::write(&manifest, text).map_err(Error::io("write", &manifest))?;
+        println!("{} is written, with {} lines", path.display(), subject.lines.len());
+    }
+    Ok(())
+}
+
+/// Every golden archive, and what is in it.
+pub(super) fn subjects() -> Result<Vec<(PathBuf, Plan, Subject)>> {
+    PLANS.into_iter().map(read).collect()
+}
+
+fn read(plan: Plan) -> Result<(PathBuf, Plan, Subject)> {
+    let path = root().join(FOLDER).join(format!("{}.ar7", plan.name));
+    let manifest = path.with_extension("txt");
+    let text = fs::read_to_string(&manifest).map_err(Error::io("read", &manifest))?;
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    Ok((path, plan, Subject { lines, file: None }))
+}

@@ -1,0 +1,333 @@
+//! `cargo xtask io-errors`: the real program, with one system call after another that fails.
+//!
+//! A small library in C, loaded before the C library, lets the k-th call of one function fail; `strace` does the same for
+//! calls that do not go through the C library, where it is installed. After every run these hold:
+//! - the program ended with an exit code of its own, not by a signal or a panic, and not with success, unless the
+//!   call is one that it can do without;
+//! - what is there of the archive verifies, and holds at least the entries of the last checkpoint that was reported;
+//! - the same command, run again without a fault, completes it.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use crate::Random;
+use clap::Args;
+
+use crate::campaigns::kill::process::reported_entries;
+use crate::campaigns::tree::{self, Shape};
+use xtask::ar7::Ar7;
+use xtask::compare::compare;
+use xtask::error::{Error, Result};
+use xtask::quantity::seconds;
+use xtask::workspace::{output, root, shown};
+
+/// What a campaign is given.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// How many calls of each function to let fail, in each way; those that come later are left alone
+    #[arg(long, default_value_t = 12)]
+    calls: u64,
+    /// Seed of the tree
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+const GENERATED: Shape = Shape { files: 120, large_files: 2 };
+const CHECKPOINT: &str = "1MiB";
+
+/// A function, how it fails, and how the program may end then.
+struct Fault {
+    function: &'static str,
+    way: Way,
+    codes: &'static [i32],
+}
+
+/// Exit codes for a failed medium and a full one.
+const FAILED: &[i32] = &[1, 7];
+/// The program can do without.
+const DONE: &[i32] = &[0];
+/// The program may find room for less.
+const DONE_OR_FAILED: &[i32] = &[0, 1, 7];
+
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    /// With this error, by the name that `strace` knows and the number that the system has for it.
+    Error(&'static str, i32),
+    /// It does half of what it should, and says so.
+    Half,
+}
+
+const EIO: Way = Way::Error("EIO", 5);
+const ENOSPC: Way = Way::Error("ENOSPC", 28);
+
+const fn fault(function: &'static str, way: Way) -> Fault {
+    Fault { function, way, codes: FAILED }
+}
+
+/// Faults of calls that go through the C library.
+const BY_LIBRARY: [Fault; 13] = [
+    fault("pwrite64", EIO),
+    fault("pwrite64", ENOSPC),
+    Fault { function: "pwrite64", way: Way::Half, codes: DONE },
+    // Large runs go past the page cache; where that is refused, through it.
+    fault("pwrite64_direct", EIO),
+    fault("pwrite64_direct", ENOSPC),
+    Fault { function: "pwrite64_direct", way: Way::Half, codes: DONE },
+    Fault { function: "pwrite64_direct", way: Way::Error("EINVAL", 22), codes: DONE },
+    fault("fdatasync", EIO),
+    fault("fdatasync", ENOSPC),
+    fault("fsync", EIO),
+    fault("sync_file_range", EIO),
+    fault("ftruncate64", EIO),
+    // Without a map, the file is read like any other.
+    Fault { function: "mmap64", way: Way::Error("ENOMEM", 12), codes: DONE },
+];
+
+/// Faults of calls that go straight to the system.
+const BY_TRACE: [Fault; 4] = [
+    fault("fallocate", EIO),
+    Fault { function: "fallocate", way: ENOSPC, codes: DONE_OR_FAILED },
+    fault("?renameat2", EIO),
+    // Then zeros are written in place of it.
+    Fault { function: "fallocate", way: Way::Error("EOPNOTSUPP", 95), codes: DONE },
+];
+
+/// Runs the campaign.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let started = Instant::now();
+    let folder = tempfile::Builder::new()
+        .prefix("ar7-io-errors-")
+        .tempdir()
+        .map_err(Error::io("create a folder in", &std::env::temp_dir()))?;
+    let outcome = campaign(folder.path(), options);
+    if outcome.is_err() {
+        println!("kept: {}", folder.keep().display());
+    }
+    println!(
+        "io-errors: seed {}, {}: {}",
+        options.seed,
+        seconds(started.elapsed()),
+        if outcome.is_ok() { "no fault" } else { "FAULT" }
+    );
+    outcome
+}
+
+fn campaign(folder: &Path, options: &Options) -> Result<()> {
+    let tree = folder.join("tree");
+    tree::generate(&tree, GENERATED, &mut Random::new(options.seed))?;
+    let ar7 = Ar7::build(folder)?;
+    let campaign = Campaign { ar7, tree, folder: folder.to_owned(), calls: options.calls };
+    let mut injected = 0;
+    match campaign.build_library() {
+        Ok(library) => {
+            for fault in &BY_LIBRARY {
+                injected += campaign.each_call(fault, &Injector::Library(library.clone()))?;
+            }
+        }
+        Err(reason) => println!("io-errors: skipped what needs a C compiler: {reason}"),
+    }
+    if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok() {
+        for fault in &BY_TRACE {
+            injected += campaign.each_call(fault, &Injector::Trace)?;
+        }
+    } else {
+        println!("io-errors: skipped what needs strace: it is not installed");
+    }
+    println!("io-errors: {injected} faults were injected");
+    if injected == 0 { Err(Error::Fault("nothing was injected".to_owned())) } else { Ok(()) }
+}
+
+/// Who lets a call fail.
+enum Injector {
+    /// The library, loaded first.
+    Library(PathBuf),
+    Trace,
+}
+
+/// A command of the program that a fault is met in.
+#[derive(Clone, Copy)]
+enum Work {
+    /// Into no archive yet.
+    FirstIngest,
+    /// Into an archive that holds half of the tree.
+    SecondIngest,
+    Removal,
+}
+
+struct Campaign {
+    ar7: Ar7,
+    tree: PathBuf,
+    folder: PathBuf,
+    calls: u64,
+}
+
+impl Campaign {
+    /// Builds the library that lets calls fail, or says why it cannot.
+    fn build_library(&self) -> std::result::Result<PathBuf, String> {
+        let library = self.folder.join("fail.so");
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library);
+        compiler.arg(root().join("fuzz/shim/fail.c")).arg("-ldl");
+        let built = compiler.output().map_err(|error| format!("cc: {error}"))?;
+        if built.status.success() {
+            return Ok(library);
+        }
+        Err(String::from_utf8_lossy(&built.stderr).into_owned())
+    }
+
+    /// Lets each call of a function fail in turn, in each kind of work. Returns how many did.
+    fn each_call(&self, fault: &Fault, injector: &Injector) -> Result<u64> {
+        let mut injected = 0;
+        for work in [Work::FirstIngest, Work::SecondIngest, Work::Removal] {
+            for call in 0..self.calls {
+                if !self.one_call(fault, injector, work, call)? {
+                    break;
+                }
+                injected += 1;
+            }
+        }
+        let Fault { function, way, .. } = fault;
+        println!("io-errors: {function} {way:?}: {injected}");
+        if injected == 0 {
+            return Err(Error::Fault(format!("the program never calls {function}")));
+        }
+        Ok(injected)
+    }
+
+    /// Does some work while one call fails. False if the work makes fewer calls.
+    fn one_call(&self, fault: &Fault, injector: &Injector, work: Work, call: u64) -> Result<bool> {
+        let archive = self.archive();
+        self.prepare(work)?;
+        let report = self.folder.join("report");
+        remove(&report)?;
+        let mut command = self.ar7.command(self.arguments(work));
+        match injector {
+            Injector::Library(library) => {
+                let error = match fault.way {
+                    Way::Error(_, number) => number,
+                    Way::Half => 0,
+                };
+                command
+                    .env("LD_PRELOAD", library)
+                    .env("AR7_FAIL_CALL", fault.function)
+                    .env("AR7_FAIL_AT", call.to_string())
+                    .env("AR7_FAIL_ERROR", error.to_string())
+                    .env("AR7_FAIL_REPORT", &report);
+            }
+            Injector::Trace => command = traced(&command, fault, call, &report),
+        }
+        let ended = output(&mut command)?;
+        let errors = String::from_utf8_lossy(&ended.stderr).into_owned();
+        let has_fired = match injector {
+            Injector::Library(_) => report.exists(),
+            Injector::Trace => fs::read_to_string(&report)
+                .map_err(Error::io("read", &report))?
+                .contains("(INJECTED)"),
+        };
+        let expected = if has_fired { fault.codes } else { DONE };
+        if !ended.status.code().is_some_and(|code| expected.contains(&code)) {
+            return Err(Error::Fault(format!(
+                "call {call} of {} fails with {:?}: `{}` ended with {}, expected {expected:?}\n{errors}",
+                fault.function,
+                fault.way,
+                shown(&command),
+                ended.status,
+            )));
+        }
+        let reported = errors.lines().filter_map(reported_entries).next_back();
+        self.check_left(work, &archive, reported)?;
+        Ok(has_fired)
+    }
+
+    /// What the failure left verifies, holds what was reported, and can be completed.
+    fn check_left(&self, work: Work, archive: &Path, reported: Option<u64>) -> Result<()> {
+        if archive.exists() {
+            self.ar7.expect(0, [OsStr::new("verify"), archive.as_os_str()])?;
+            let listed = ["ls".as_ref(), "-R".as_ref(), archive.as_os_str()];
+            let listed = self.ar7.expect(0, listed)?;
+            // A name with a line break in it is shown on one line.
+            let held = u64::try_from(listed.stdout.lines().count()).unwrap_or(u64::MAX);
+            if let Some(reported) = reported.filter(|&reported| reported > held) {
+                let fault = format!("{reported} entries were reported, {held} are held");
+                return Err(Error::Fault(fault));
+            }
+        } else if reported.is_some() {
+            return Err(Error::Fault("a checkpoint was reported, and there is no archive".into()));
+        }
+        if matches!(work, Work::Removal) {
+            return Ok(());
+        }
+        self.ar7.expect(0, self.arguments(work))?;
+        let extracted = self.folder.join("out");
+        if extracted.exists() {
+            fs::remove_dir_all(&extracted).map_err(Error::io("remove", &extracted))?;
+        }
+        let to = extracted.as_os_str();
+        self.ar7.expect(0, ["extract".as_ref(), archive.as_os_str(), "--to".as_ref(), to])?;
+        compare(&self.tree, &extracted.join("tree"))?.into_result()?;
+        Ok(())
+    }
+
+    /// The archive that the work begins with.
+    fn prepare(&self, work: Work) -> Result<()> {
+        let (archive, kept) = (self.archive(), self.folder.join("kept.ar7"));
+        remove(&archive)?;
+        if matches!(work, Work::FirstIngest) {
+            return Ok(());
+        }
+        if !kept.exists() {
+            self.ar7.expect(0, self.arguments(Work::FirstIngest))?;
+            let first = tree::regular_files(&self.tree)?;
+            // Half of the files are missing, so that there is something to do again.
+            for file in first.iter().step_by(2) {
+                let name = Path::new("tree").join(file.strip_prefix(&self.tree).unwrap_or(file));
+                self.ar7.expect(0, ["rm".as_ref(), archive.as_os_str(), name.as_os_str()])?;
+            }
+            fs::rename(&archive, &kept).map_err(Error::io("rename", &archive))?;
+        }
+        fs::copy(&kept, &archive).map_err(Error::io("copy", &kept))?;
+        Ok(())
+    }
+
+    fn archive(&self) -> PathBuf {
+        self.folder.join("a.ar7")
+    }
+
+    fn arguments(&self, work: Work) -> Vec<PathBuf> {
+        let words: &[&str] = match work {
+            Work::FirstIngest | Work::SecondIngest => &["ingest", "--checkpoint", CHECKPOINT],
+            Work::Removal => &["rm", "-r"],
+        };
+        let mut arguments: Vec<PathBuf> = words.iter().map(PathBuf::from).collect();
+        arguments.push(self.archive());
+        arguments.push(match work {
+            Work::FirstIngest | Work::SecondIngest => self.tree.clone(),
+            Work::Removal => PathBuf::from("tree"),
+        });
+        arguments
+    }
+}
+
+/// The command under `strace`, which lets one call fail and writes down what it did.
+fn traced(command: &Command, fault: &Fault, call: u64, report: &Path) -> Command {
+    let Way::Error(error, _) = fault.way else { unreachable!("strace knows no half calls") };
+    let mut traced = Command::new("strace");
+    let inject = format!("inject={}:error={error}:when={}", fault.function, call + 1);
+    let trace = format!("trace={}", fault.function);
+    traced.args(["-f", "-qq", "-e", &trace, "-e", &inject, "-o"]).arg(report);
+    traced.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => traced.env(name, value),
+            None => traced.env_remove(name),
+        };
+    }
+    traced
+}
+
+fn remove(path: &Path) -> Result<()> {
+    if path.exists() { fs::remove_file(path).map_err(Error::io("remove", path)) } else { Ok(()) }
+}

@@ -1,0 +1,80 @@
+//! Campaigns against the library and against the built program, and the files generated from the code.
+//!
+//! `cargo xtask NAME` starts them through the program `campaign`; `cargo xtask help` lists them.
+
+mod crash;
+mod format;
+mod full_disk;
+mod fuzz;
+mod interop;
+mod io_errors;
+mod kill;
+mod tamper;
+mod tree;
+mod vectors;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    campaign: Campaign,
+}
+
+#[derive(Subcommand)]
+enum Campaign {
+    /// Crash every sequence of operations on a simulated disk, and check every state left
+    Crash(crash::Options),
+    /// Change every part of an archive, and check that each change is noticed
+    Tamper(tamper::Options),
+    /// Kill ingests and deletions at random moments, and check what is left
+    Kill(kill::Options),
+    /// Make one system call after another fail in the real program, and check what is left
+    IoErrors(io_errors::Options),
+    /// Fill disks under the real program, and check that nothing is lost and that deleting works
+    FullDisk(full_disk::Options),
+    /// Compare the Python reader in docs/reader with ar7, on archives of the tree and on new ones
+    Interop(interop::Options),
+    /// Fuzz one target or all with libFuzzer; list the targets; write their seeds
+    Fuzz(fuzz::Options),
+    /// Write the tables of docs/FORMAT.md from the declared layouts
+    Format {
+        /// Change nothing; fail if a table differs
+        #[arg(long)]
+        check: bool,
+    },
+    /// Write the worked examples of docs/vectors
+    Vectors {
+        /// Change nothing; fail if an example differs
+        #[arg(long)]
+        check: bool,
+    },
+    /// Write new golden archives, once for each version of the format
+    Golden,
+}
+
+/// Runs the campaign that the arguments of the process name.
+pub fn main() -> ExitCode {
+    let outcome = match Arguments::parse().campaign {
+        Campaign::Crash(options) => crash::run(&options),
+        Campaign::Tamper(options) => tamper::run(&options),
+        Campaign::Kill(options) => kill::run(&options),
+        Campaign::IoErrors(options) => io_errors::run(&options),
+        Campaign::FullDisk(options) => full_disk::run(&options),
+        Campaign::Interop(options) => interop::run(&options),
+        Campaign::Fuzz(options) => fuzz::run(&options),
+        Campaign::Format { check } => format::run(check),
+        Campaign::Vectors { check } => vectors::run(check),
+        Campaign::Golden => interop::golden::write(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("campaign: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

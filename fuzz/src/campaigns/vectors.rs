@@ -1,0 +1,119 @@
+//! `cargo xtask vectors`: worked examples of every structure of docs/FORMAT.md, the same on every run.
+//!
+//! Blocks and key slots are sealed here with the ciphers themselves, and not by the engine, so that the test that opens
+//! them with the engine compares two pieces of code.
+
+mod make;
+mod seal;
+
+use std::fs;
+
+use ar7_engine::format::Field;
+use serde_json::{Value, json};
+
+use xtask::error::{Error, Result};
+use xtask::quantity::base16;
+use xtask::workspace;
+
+const FILE: &str = "docs/vectors/vectors.json";
+
+/// Longer fields are left out of the list of fields: they are in the structure.
+const SHOWN_MAX: usize = 64;
+
+/// Writes the vectors; with `check`, fails if the file holds others and writes nothing.
+pub(crate) fn run(check: bool) -> Result<()> {
+    let path = workspace::root().join(FILE);
+    let text = text();
+    if check {
+        let found = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        if found != text {
+            let what = "not what `cargo xtask vectors` writes";
+            return Err(Error::Output { what, found: FILE.to_owned() });
+        }
+        return Ok(());
+    }
+    fs::write(&path, text).map_err(Error::io("write", &path))?;
+    println!("{FILE} is written");
+    Ok(())
+}
+
+fn text() -> String {
+    let vectors: Vec<Value> = make::vectors().iter().map(Vector::json).collect();
+    format!("{:#}\n", Value::from(vectors))
+}
+
+/// One worked example.
+struct Vector {
+    name: &'static str,
+    /// What is given and what comes out, by name.
+    values: Vec<(&'static str, Value)>,
+    fields: Vec<Value>,
+}
+
+impl Vector {
+    fn new(name: &'static str) -> Vector {
+        Vector { name, values: Vec::new(), fields: Vec::new() }
+    }
+
+    /// Adds bytes, in base 16.
+    fn bytes(self, name: &'static str, bytes: &[u8]) -> Vector {
+        self.value(name, base16(bytes))
+    }
+
+    fn value(mut self, name: &'static str, value: impl Into<Value>) -> Vector {
+        self.values.push((name, value.into()));
+        self
+    }
+
+    /// Lists the fields of a structure that begins at `start` of the value named `of`.
+    fn fields(mut self, of: &str, bytes: &[u8], start: usize, fields: &[Field]) -> Vector {
+        for field in fields.iter().filter(|field| field.length <= SHOWN_MAX) {
+            self.fields.push(json!({
+                "of": of,
+                "offset": start + field.offset,
+                "name": field.name.to_lowercase(),
+                "bytes": base16(field.of(&bytes[start..])),
+                "meaning": field.meaning,
+            }));
+        }
+        self
+    }
+
+    fn json(&self) -> Value {
+        let mut object = serde_json::Map::new();
+        object.insert("name".to_owned(), self.name.into());
+        for (name, value) in &self.values {
+            object.insert((*name).to_owned(), value.clone());
+        }
+        if !self.fields.is_empty() {
+            object.insert("fields".to_owned(), self.fields.clone().into());
+        }
+        object.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_vectors_in_the_tree_are_those_that_are_made() {
+        run(true).unwrap();
+        assert_eq!(text(), text());
+    }
+
+    #[test]
+    fn fields_are_taken_from_their_structure() {
+        let field = Field { name: "NEXT", offset: 1, length: 2, meaning: "a link" };
+        let vector = Vector::new("a").bytes("b", &[0, 1, 2, 0xff]).fields(
+            "b",
+            &[0, 1, 2, 0xff],
+            1,
+            &[field],
+        );
+        let json = vector.json();
+        assert_eq!(json["b"], "000102ff");
+        assert_eq!(json["fields"][0]["bytes"], "02ff");
+        assert_eq!(json["fields"][0]["offset"], 2);
+    }
+}
