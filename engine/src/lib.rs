@@ -15,6 +15,6 @@ mod planted;
 pub mod store;
 
 pub use error::{Check, Class, Error, Fault, Result, Value};
-pub use planted::PlantedFault;
 #[cfg(any(test, feature = "testing"))]
-pub use planted::with_planted_fault;
+#[doc(hidden)]
+pub use planted::{PlantedFault, with_planted_fault};

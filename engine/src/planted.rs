@@ -1,133 +1,167 @@
-//! Deliberate faults in the commit protocol and holes in the authentication, so that a test can show that it would
-//! notice them.
+//! Deliberate faults in the commit protocol and in the authentication of blocks, for tests that must notice them.
 //!
-//! Without the feature `testing` nothing can be planted, and every question is answered by a constant.
+//! The code asks `fault!(Name)` where a fault could sit. Without the feature `testing` that is the constant `false`, and
+//! neither the names of the faults nor this module are compiled.
 
-/// A deliberate fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum PlantedFault {
-    /// The sync before the slot is left out.
-    SkipFirstSync,
-    /// The sync after the slot, which is the commit, is left out.
-    SkipSecondSync,
-    /// The second copy of the slot is not written.
-    OneCopyOfTheSlot,
-    /// Freed blocks are allocated again before the commit.
-    ReuseFreedBlocks,
-    /// The slot does not name the redo list.
-    ForgetTheRedoList,
-    /// Images are copied to their places before the commit.
-    RedoBeforeTheCommit,
-    /// A failed write or sync does not make the handle unusable.
-    DoNotPoison,
-    /// The block count is taken from the length of the file.
-    TrustTheLength,
-    /// Recovery believes what it has read, and writes neither the slot nor the images again.
-    BelieveWhatIsRead,
-    /// The pair that is written follows from the parity of the step.
-    PairByParity,
-    /// A pair without a good copy is taken for a crash.
-    FallBack,
-    /// The file is cut while the current commit names spares at its end.
-    TrimBeforeClearing,
-    /// Spares of the current commit's list are allocated again before the next commit.
-    ReuseSpares,
-    /// Blocks that a reader of an earlier commit may read are allocated again.
-    ForgetReaders,
-    /// Nobody waits for the blocks that threads are writing.
-    ForgetTheWrite,
-    /// While the master key is changed, a watermark is committed before the images of its window are synced.
-    SkipRekeySync,
-    /// The images of all windows go to one place.
-    OneRekeyRegion,
-    /// The images of the newest window are not copied to their places again.
-    ForgetRekeyImages,
-    /// The position is left out of the associated data.
-    DropThePosition,
-    /// Whatever version of a block is found is taken for the one that was asked for.
-    IgnoreTheGeneration,
-    /// The stream that a block names, and its index, are not compared.
-    IgnoreStreamAndIndex,
-    /// A key slot that was tampered with is passed over.
-    PassOverKeySlots,
-    /// A meta slot is accepted though its twin is of another fork.
-    AcceptForks,
-    /// Blocks of all kinds are sealed with one key.
-    OneKeyForAllKinds,
-    /// The redo list may aim at any block.
-    TrustRedoTargets,
-    /// The meta slot's word for the header is not asked for.
-    AcceptOldHeaders,
+/// Whether the calling thread runs with this fault planted.
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! fault {
+    ($name:ident) => {
+        $crate::PlantedFault::$name.is_planted()
+    };
 }
 
-impl PlantedFault {
-    /// Faults in the commit protocol.
-    pub const PROTOCOL: [PlantedFault; 14] = [
-        PlantedFault::SkipFirstSync,
-        PlantedFault::SkipSecondSync,
-        PlantedFault::OneCopyOfTheSlot,
-        PlantedFault::ReuseFreedBlocks,
-        PlantedFault::ForgetTheRedoList,
-        PlantedFault::RedoBeforeTheCommit,
-        PlantedFault::DoNotPoison,
-        PlantedFault::TrustTheLength,
-        PlantedFault::BelieveWhatIsRead,
-        PlantedFault::PairByParity,
-        PlantedFault::FallBack,
-        PlantedFault::TrimBeforeClearing,
-        PlantedFault::ReuseSpares,
-        PlantedFault::ForgetReaders,
-    ];
-
-    /// Faults in a change of the master key.
-    pub const REKEY: [PlantedFault; 3] = [
-        PlantedFault::SkipRekeySync,
-        PlantedFault::OneRekeyRegion,
-        PlantedFault::ForgetRekeyImages,
-    ];
-
-    /// Holes in the authentication.
-    pub const HOLES: [PlantedFault; 8] = [
-        PlantedFault::DropThePosition,
-        PlantedFault::IgnoreTheGeneration,
-        PlantedFault::IgnoreStreamAndIndex,
-        PlantedFault::PassOverKeySlots,
-        PlantedFault::AcceptForks,
-        PlantedFault::OneKeyForAllKinds,
-        PlantedFault::TrustRedoTargets,
-        PlantedFault::AcceptOldHeaders,
-    ];
-
-    /// Whether this fault is planted in the calling thread.
-    #[cfg(any(test, feature = "testing"))]
-    pub fn is_planted(self) -> bool {
-        PLANTED.get() == Some(self)
-    }
-
-    /// Whether this fault is planted: never.
-    #[cfg(not(any(test, feature = "testing")))]
-    pub const fn is_planted(self) -> bool {
-        let _ = self;
+/// Whether this fault is planted: never in a product.
+#[cfg(not(any(test, feature = "testing")))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! fault {
+    ($name:ident) => {
         false
+    };
+}
+
+#[cfg(any(test, feature = "testing"))]
+pub use faults::{PlantedFault, with_planted_fault};
+
+#[cfg(any(test, feature = "testing"))]
+mod faults {
+    use std::cell::Cell;
+
+    thread_local! {
+        static PLANTED: Cell<Option<PlantedFault>> = const { Cell::new(None) };
     }
-}
 
-#[cfg(any(test, feature = "testing"))]
-thread_local! {
-    static PLANTED: std::cell::Cell<Option<PlantedFault>> = const { std::cell::Cell::new(None) };
-}
+    /// Declares the faults, and the lists that tests enumerate.
+    macro_rules! faults {
+        ($($(#[$list_doc:meta])* $list:ident { $($(#[$fault_doc:meta])* $fault:ident,)* })*) => {
+            /// A deliberate fault.
+            #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+            pub enum PlantedFault {
+                $($($(#[$fault_doc])* $fault,)*)*
+            }
 
-/// Does `work` with a fault in the protocol, as far as this thread carries it out.
-#[cfg(any(test, feature = "testing"))]
-pub fn with_planted_fault<T>(fault: PlantedFault, work: impl FnOnce() -> T) -> T {
-    /// Takes the fault away also if the work panics.
-    struct Uprooted;
-    impl Drop for Uprooted {
-        fn drop(&mut self) {
-            PLANTED.set(None);
+            impl PlantedFault {
+                $($(#[$list_doc])* pub const $list: [PlantedFault; [$(PlantedFault::$fault,)*].len()] =
+                    [$(PlantedFault::$fault,)*];)*
+
+                /// All faults.
+                pub const ALL: [PlantedFault; [$($(PlantedFault::$fault,)*)*].len()] =
+                    [$($(PlantedFault::$fault,)*)*];
+            }
+        };
+    }
+
+    faults! {
+        /// Faults in the commit protocol, found by enumerating the crashes of small scenarios.
+        PROTOCOL {
+            /// A commit leaves out the sync before the meta slot.
+            SkipFirstSync,
+            /// A commit leaves out the sync after the meta slot.
+            SkipSecondSync,
+            /// A commit writes only one copy of the meta slot.
+            OneCopyOfTheSlot,
+            /// Freed blocks are allocated again before the commit.
+            ReuseFreedBlocks,
+            /// The meta slot does not name the redo list.
+            ForgetTheRedoList,
+            /// Shadow blocks are copied home before the commit.
+            RedoBeforeTheCommit,
+            /// A failed write or sync leaves the handle usable.
+            DoNotPoison,
+            /// A commit takes the block count from the length of the file.
+            TrustTheLength,
+            /// Recovery trusts what it read, and rewrites neither the meta slot nor the shadow blocks.
+            BelieveWhatIsRead,
+            /// The parity of the step chooses the pair to write.
+            PairByParity,
+            /// A pair without a good copy counts as the result of a crash.
+            FallBack,
+            /// The file is cut while the current commit names shadow blocks at its end.
+            TrimBeforeClearing,
+            /// Shadow blocks of the current redo list are allocated again before the next commit.
+            ReuseSpares,
+            /// Blocks that a pinned snapshot may read are allocated again.
+            ForgetReaders,
+        }
+
+        /// Faults in writes on other threads, found by the crashes of large scenarios.
+        IN_FLIGHT {
+            /// Nothing waits for in-flight writes.
+            ForgetTheWrite,
+        }
+
+        /// Faults in a change of the master key.
+        REKEY {
+            /// A watermark is committed before the shadow blocks of its window are synced.
+            SkipRekeySync,
+            /// The shadow blocks of all windows go to the same place.
+            OneRekeyRegion,
+            /// The shadow blocks of the newest window are not copied home again.
+            ForgetRekeyImages,
+        }
+
+        /// Holes in the authentication, found by tampering.
+        HOLES {
+            /// The associated data leaves out the position.
+            DropThePosition,
+            /// A reference accepts a block of any generation.
+            IgnoreTheGeneration,
+            /// The stream and the index that a block names are not compared.
+            IgnoreStreamAndIndex,
+            /// Opening skips a key slot that was tampered with.
+            PassOverKeySlots,
+            /// A meta slot is accepted although its twin belongs to another fork.
+            AcceptForks,
+            /// One key seals blocks of all kinds.
+            OneKeyForAllKinds,
+            /// A redo list may name any block as a home location.
+            TrustRedoTargets,
+            /// The header's revision in the meta slot is not compared.
+            AcceptOldHeaders,
+        }
+
+        /// Faults in sealing, opening and receipts, found by the search of a fuzz target.
+        SEARCHED {
+            /// The associated data contains only the low 16 bits of the position.
+            PositionCutShort,
+            /// The digest of an opened block is not compared.
+            DigestUnchecked,
+            /// The last block of an incomplete group gets the digest of the first.
+            LastLane,
+            /// Every part of a batch draws the same nonces.
+            NoncesRepeat,
+            /// A file shorter than a header is sliced as if it were longer.
+            ShortFileUnchecked,
+            /// A file longer than its commit, as a crash leaves it, is refused.
+            GrownFileRefused,
+            /// A redo list continues as long as its blocks name a next one.
+            ChainWithoutEnd,
+            /// The check of a receipt is not compared.
+            ReceiptUnchecked,
         }
     }
-    PLANTED.set(Some(fault));
-    let _uprooted = Uprooted;
-    work()
+
+    impl PlantedFault {
+        /// Whether the calling thread runs with this fault planted.
+        pub fn is_planted(self) -> bool {
+            PLANTED.get() == Some(self)
+        }
+    }
+
+    /// Runs `work` with a fault planted in the calling thread. Worker threads run without it.
+    pub fn with_planted_fault<T>(fault: PlantedFault, work: impl FnOnce() -> T) -> T {
+        /// Removes the fault also when the work panics.
+        struct Planted;
+        impl Drop for Planted {
+            fn drop(&mut self) {
+                PLANTED.set(None);
+            }
+        }
+        PLANTED.set(Some(fault));
+        let _planted = Planted;
+        work()
+    }
 }

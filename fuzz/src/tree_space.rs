@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ar7_engine::PlantedFault;
 use ar7_engine::format::{BlockRef, Data, Generation, Position, Run};
 use ar7_registry::Result;
 use ar7_registry::tree::{Page, PageExpectation, PageSpace, PageStore};
@@ -97,7 +96,7 @@ impl PageSpace for ReusedSpace {
 
     fn release(&mut self, at: BlockRef) {
         assert!(!self.free.contains(&at.position), "what is free is not released");
-        if PlantedFault::ReuseFreedBlocks.is_planted() {
+        if ar7_engine::fault!(ReuseFreedBlocks) {
             self.free.insert(at.position);
             return;
         }

@@ -9,7 +9,6 @@ pub use testing::fail_random_after;
 
 use crate::error::{Error, Result};
 use crate::format::Generation;
-use crate::mistakes::Mistake;
 
 /// Random bytes of a nonce, after the generation.
 const RANDOM_SIZE: usize = 24 - Generation::SIZE;
@@ -31,7 +30,7 @@ impl NonceSource {
     /// A source for blocks of one generation.
     pub(super) fn new(generation: Generation) -> Result<NonceSource> {
         let mut seed = Zeroizing::new(random_array::<32>()?);
-        if Mistake::NoncesRepeat.is_planted() {
+        if crate::fault!(NoncesRepeat) {
             seed.fill(0);
         }
         Ok(NonceSource { generation, random: ChaCha20Rng::from_seed(*seed) })

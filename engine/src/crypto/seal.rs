@@ -13,13 +13,11 @@ use super::keys::{KeyKind, MasterKey};
 use super::nonce::{Nonce, NonceSource, generation_of};
 use super::protected::Protected;
 use super::stack::with_blocks;
-use crate::PlantedFault;
 use crate::error::{Check, Error, Result, Value};
 use crate::format::{
     BLOCK_SIZE, BlockHead, Data, Digest, Generation, PLAIN_SIZE, Position, RESERVED_BLOCKS, plain,
     sealed,
 };
-use crate::mistakes::Mistake;
 use crate::parallel::in_pool;
 
 /// First part of the associated data of every block.
@@ -72,8 +70,7 @@ impl Sealer {
     /// Derives the keys of an archive.
     pub fn new(master: &MasterKey, archive: Uuid) -> Sealer {
         let derive = |kind: KeyKind| {
-            let kind =
-                if PlantedFault::OneKeyForAllKinds.is_planted() { KeyKind::Data } else { kind };
+            let kind = if crate::fault!(OneKeyForAllKinds) { KeyKind::Data } else { kind };
             master.derive(archive, kind.purpose())
         };
         Sealer { keys: Arc::new(KeyKind::ALL.map(derive)), archive, old: None }
@@ -189,7 +186,7 @@ impl Sealer {
         let plaintext = sealed::CIPHERTEXT.of(bytes);
         let (head, expected) = BlockHead::decode(position, plaintext)?;
         let data: &Data = plain::DATA.array_ref(plaintext);
-        if expected != found && !Mistake::DigestUnchecked.is_planted() {
+        if expected != found && !crate::fault!(DigestUnchecked) {
             let (expected, found) = (expected.to_vec(), found.to_vec());
             return Err(Error::damaged(
                 position,
@@ -309,10 +306,10 @@ impl Sealer {
         let mut data = [0; ASSOCIATED_SIZE];
         data[..12].copy_from_slice(FORMAT_TAG);
         data[12..28].copy_from_slice(self.archive.as_bytes());
-        if PlantedFault::DropThePosition.is_planted() {
+        if crate::fault!(DropThePosition) {
             return data;
         }
-        let kept = if Mistake::PositionCutShort.is_planted() { 0xffff } else { u32::MAX };
+        let kept = if crate::fault!(PositionCutShort) { 0xffff } else { u32::MAX };
         data[28..].copy_from_slice(&(position.get() & kept).to_be_bytes());
         data
     }

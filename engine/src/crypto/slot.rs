@@ -13,7 +13,6 @@ use super::keys::{MasterKey, Passphrase, Secret};
 use super::nonce::random_array;
 use super::protected::Protected;
 use super::stack;
-use crate::PlantedFault;
 use crate::error::{Check, Error, Result};
 use crate::format::{DerivationCost, KEY_SLOTS, KeySlot, Label, UsedSlot};
 
@@ -159,7 +158,7 @@ pub fn unwrap_master_key(
         let keys = SlotKeys::derive(secret, slot)?;
         if bool::from(keys.commitment.ct_eq(&slot.commitment)) {
             match unwrap(slot, &keys, archive, number) {
-                Err(_) if PlantedFault::PassOverKeySlots.is_planted() => {}
+                Err(_) if crate::fault!(PassOverKeySlots) => {}
                 unwrapped => return Ok((unwrapped?, number)),
             }
         }

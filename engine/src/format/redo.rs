@@ -4,7 +4,6 @@ use uuid::Uuid;
 
 use super::units::{Generation, Position, RESERVED_BLOCKS};
 use super::{DATA_SIZE, Data};
-use crate::PlantedFault;
 use crate::error::{Check, Error, Result};
 use crate::mistakes::Mistake;
 
@@ -83,7 +82,7 @@ pub fn decode_redo(position: Position, data: &Data, block_count: u32) -> Result<
     }
     let target = |raw: u32| match Position::new(raw) {
         Some(target) if raw >= RESERVED_BLOCKS && raw < block_count => Ok(target),
-        Some(target) if PlantedFault::TrustRedoTargets.is_planted() => Ok(target),
+        Some(target) if crate::fault!(TrustRedoTargets) => Ok(target),
         _ => Err(damaged(u64::from(block_count), u64::from(raw))),
     };
     let entry = |bytes: &[u8]| {

@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
 use super::{Commit, RunSet};
-use crate::PlantedFault;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::{BLOCKS_MAX, Position, RESERVED_BLOCKS, Run};
@@ -72,7 +71,7 @@ impl Space {
 
     /// Adds free blocks that were recorded elsewhere. What a reader may still read is kept aside.
     pub(super) fn release(&mut self, run: Run, views: &mut Views) {
-        if PlantedFault::ForgetReaders.is_planted() {
+        if crate::fault!(ForgetReaders) {
             self.pool.insert(run);
             return;
         }
@@ -105,7 +104,7 @@ impl Space {
     /// if it is fresh, it was sealed in this step already.
     pub(super) fn free(&mut self, run: Run) {
         self.fresh.remove(run);
-        if PlantedFault::ReuseFreedBlocks.is_planted() {
+        if crate::fault!(ReuseFreedBlocks) {
             self.pool.insert(run);
             return;
         }

@@ -1,7 +1,6 @@
 //! Which of the four meta slots holds the current commit. Pure: no I/O, so that every case
 //! is a row of a table in the tests.
 
-use crate::PlantedFault;
 use crate::error::{Check, Error, Result};
 use crate::format::{BLOCK_SIZE, MetaSlot, Position};
 
@@ -73,7 +72,7 @@ pub(super) struct Chosen {
 /// Chooses the newest commit. A pair with no good copy is damage unless `accept_lost_pair`: no crash leaves
 /// one, so falling back to the other pair would be a silent return to an older commit.
 pub(super) fn choose(copies: &[Copy; 4], accept_lost_pair: bool) -> Result<Chosen> {
-    if !PlantedFault::AcceptForks.is_planted() {
+    if !crate::fault!(AcceptForks) {
         check_forks(copies)?;
     }
     let mut lost = None;
@@ -92,9 +91,7 @@ pub(super) fn choose(copies: &[Copy; 4], accept_lost_pair: bool) -> Result<Chose
     }
     let (pair, slot) = match (newest, &lost) {
         (Some(newest), None) => newest,
-        (Some(newest), Some(_)) if accept_lost_pair || PlantedFault::FallBack.is_planted() => {
-            newest
-        }
+        (Some(newest), Some(_)) if accept_lost_pair || crate::fault!(FallBack) => newest,
         (_, Some((_, error))) => return Err(error.clone()),
         (None, None) => unreachable!("a pair is good or lost"),
     };

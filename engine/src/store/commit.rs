@@ -6,7 +6,6 @@ use super::choose::Pair;
 use super::read::generation_in;
 use super::redo::WrittenRedoList;
 use super::{Commit, RESERVE_BLOCKS, Redirects, Store, Urgency, Writer};
-use crate::PlantedFault;
 use crate::crypto::{KeyKind, SealJob};
 use crate::error::{Error, Result};
 use crate::format::{
@@ -51,13 +50,13 @@ impl Writer {
 
         // Step 4. Everything the slot will name must be on disk before the slot can be: new blocks,
         // pages, spares, the redo list; and the images of the list before, which this slot drops.
-        if !PlantedFault::SkipFirstSync.is_planted() {
+        if !crate::fault!(SkipFirstSync) {
             store.poisoning(store.device.sync())?;
         }
 
         // Steps 5 and 6.
         let redirects = std::mem::take(&mut self.redirects);
-        if PlantedFault::RedoBeforeTheCommit.is_planted() {
+        if crate::fault!(RedoBeforeTheCommit) {
             store.poisoning(store.copy_images(&redirects.images()))?;
         }
         let commit = self.write_slot(slot, redirects)?;
@@ -107,7 +106,7 @@ impl Writer {
         let current = self.store.current();
         let number = current.slot.number.checked_add(1);
         let full = Error::Full { what: "number of commits", limit: u64::MAX };
-        let is_forgotten = PlantedFault::ForgetTheRedoList.is_planted();
+        let is_forgotten = crate::fault!(ForgetTheRedoList);
         let redo = if is_forgotten { WrittenRedoList::default() } else { update.redo };
         let mut slot = MetaSlot {
             generation: self.generation,
@@ -148,7 +147,7 @@ impl Writer {
         // Step 5. One copy, then the sync that makes it the commit. The other copy of this pair stays a
         // good older one until then, so a torn write never costs the pair.
         store.poisoning(store.write_meta(&slot, first))?;
-        if !PlantedFault::SkipSecondSync.is_planted() {
+        if !crate::fault!(SkipSecondSync) {
             store.poisoning(store.device.sync())?;
         }
 
@@ -158,7 +157,7 @@ impl Writer {
         self.publish(&commit);
 
         // Step 6. Not synced here: until the next commit's first sync, recovery does both again.
-        if !PlantedFault::OneCopyOfTheSlot.is_planted() {
+        if !crate::fault!(OneCopyOfTheSlot) {
             store.poisoning(store.write_meta(&commit.slot, second))?;
         }
         for position in pair.positions() {
@@ -177,14 +176,14 @@ impl Writer {
 
     /// The pair that does not hold the current commit.
     fn pair_to_write(&self) -> Pair {
-        if PlantedFault::PairByParity.is_planted() {
+        if crate::fault!(PairByParity) {
             return Pair::BOTH[usize::from(self.generation.step % 2 == 1)];
         }
         self.newest.other()
     }
 
     fn block_count_to_commit(&self) -> Result<u32> {
-        if PlantedFault::TrustTheLength.is_planted() {
+        if crate::fault!(TrustTheLength) {
             let blocks = self.store.device.length_bytes()? / BLOCK_SIZE_U64;
             return Ok(u32::try_from(blocks).unwrap_or(BLOCKS_MAX));
         }

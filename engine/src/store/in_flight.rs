@@ -7,7 +7,6 @@ use std::{fmt, io};
 
 use super::pipeline::{self, Buffers, LARGE_BLOCKS};
 use super::{Writer, process};
-use crate::PlantedFault;
 use crate::crypto::{KeyKind, SealJob};
 use crate::error::{Error, Result};
 use crate::format::{BlockHead, Generation, OwnedData, Position};
@@ -167,7 +166,7 @@ impl Writer {
     ///
     /// If the thread that wrote did; the store is unusable then, too.
     pub fn wait(&self) -> Result<()> {
-        if PlantedFault::ForgetTheWrite.is_planted() {
+        if crate::fault!(ForgetTheWrite) {
             return Ok(());
         }
         self.in_flight.wait().unwrap_or_else(|panic| {

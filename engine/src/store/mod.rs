@@ -46,7 +46,6 @@ pub use run_set::RunSet;
 pub use slots::NewKey;
 pub use writer::Writer;
 
-use crate::PlantedFault;
 use crate::crypto::{ReceiptKey, Sealer};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -182,7 +181,7 @@ impl Store {
     /// on nor trying again can be trusted.
     fn poisoning<T>(&self, outcome: Result<T>) -> Result<T> {
         outcome.inspect_err(|error| {
-            if PlantedFault::DoNotPoison.is_planted() {
+            if crate::fault!(DoNotPoison) {
                 return;
             }
             self.poison.get_or_init(|| Arc::new(error.clone()));

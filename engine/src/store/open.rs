@@ -21,7 +21,6 @@ use crate::format::{
     BLOCK_SIZE, BLOCK_SIZE_U64, Generation, META_STREAM, MetaSlot, PENDING_SESSIONS_MAX, Position,
     SessionRecord,
 };
-use crate::mistakes::Mistake;
 
 /// Whether the archive is opened to be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -259,7 +258,7 @@ fn check_chosen(
     let found_bytes = device.length_bytes()?;
     match found_bytes.cmp(&expected_bytes) {
         Ordering::Equal => {}
-        Ordering::Greater if !Mistake::GrownFileRefused.is_planted() => {}
+        Ordering::Greater if !crate::fault!(GrownFileRefused) => {}
         Ordering::Less | Ordering::Greater => {
             return Err(Error::Truncated { expected_bytes, found_bytes });
         }

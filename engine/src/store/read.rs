@@ -8,7 +8,6 @@ use rayon::prelude::*;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::{Redirects, Store};
-use crate::PlantedFault;
 use crate::crypto::{BATCH_BLOCKS, KeyKind, Opened, Sealer};
 use crate::device::Device;
 use crate::error::{Check, Error, Result};
@@ -264,7 +263,7 @@ pub(super) fn read_one<'a>(
     }
     device.read_direct(source, bytes)?;
     let opened = sealer.open_in_place(kind, block.position, bytes)?;
-    if opened.generation != block.generation && !PlantedFault::IgnoreTheGeneration.is_planted() {
+    if opened.generation != block.generation && !crate::fault!(IgnoreTheGeneration) {
         return Err(Error::tampered(
             block.position,
             Check::Generation,

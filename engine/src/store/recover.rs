@@ -6,7 +6,6 @@ use super::choose::Chosen;
 use super::header::OpenedHeader;
 use super::read::BlockBuffer;
 use super::redo::RedoList;
-use crate::PlantedFault;
 use crate::crypto::KeyKind;
 use crate::error::Result;
 use crate::format::Position;
@@ -60,7 +59,7 @@ impl Store {
         chosen: &Chosen,
         list: &RedoList,
     ) -> Result<()> {
-        if PlantedFault::BelieveWhatIsRead.is_planted() {
+        if crate::fault!(BelieveWhatIsRead) {
             return Ok(());
         }
         // A copy that reads well may be in the page cache only. Written again, one at a time, so that a

@@ -5,7 +5,6 @@ use std::collections::HashSet;
 
 use super::read::{BlockBuffer, read_one};
 use super::{Redirects, RunSet, Urgency, Writer};
-use crate::PlantedFault;
 use crate::crypto::{KeyKind, SealJob, Sealer};
 use crate::device::Device;
 use crate::error::{Check, Error, Result};
@@ -13,7 +12,6 @@ use crate::format::{
     Block, BlockHead, BlockIndex, BlockRef, Data, MetaSlot, OwnedData, Position, REDO_PER_BLOCK,
     REDO_STREAM, RedoEntry, Run, decode_redo, encode_redo,
 };
-use crate::mistakes::Mistake;
 
 /// A redo list that was read and checked.
 #[derive(Debug, Default)]
@@ -39,7 +37,7 @@ impl RedoList {
             return Ok(list);
         };
         let mut chain = length.div_ceil(u32::try_from(REDO_PER_BLOCK).expect("a small constant"));
-        if Mistake::ChainWithoutEnd.is_planted() {
+        if crate::fault!(ChainWithoutEnd) {
             chain = u32::MAX;
         }
         let mut previous = None;
@@ -49,7 +47,7 @@ impl RedoList {
             let position = next.ok_or(expected)?;
             let block = BlockRef { position, generation: head.generation };
             let block = read_chain_block(device, sealer, block)?;
-            if !Mistake::ChainWithoutEnd.is_planted() {
+            if !crate::fault!(ChainWithoutEnd) {
                 check_head(position, block.head, previous, BlockIndex(index))?;
             }
             list.entries.extend(decode_redo(position, &block.data, slot.block_count)?);
@@ -123,13 +121,13 @@ impl Writer {
     /// runs are recorded, because it allocates and frees.
     pub fn write_redo_list(&mut self) -> Result<WrittenRedoList> {
         let listed = std::mem::take(&mut self.listed);
-        if PlantedFault::TrimBeforeClearing.is_planted()
+        if crate::fault!(TrimBeforeClearing)
             && let Some(last) = listed.iter().last()
         {
             self.store.device.shrink(last.start().get())?;
         }
         for run in listed.iter() {
-            if PlantedFault::ReuseSpares.is_planted() {
+            if crate::fault!(ReuseSpares) {
                 self.space.cancel(run);
             } else {
                 self.space.free(run);

@@ -22,7 +22,6 @@ use super::choose::Chosen;
 use super::open::{Access, Io, OpenOptions, Purpose};
 use super::slots::write_headers;
 use super::{RESERVE_BLOCKS, Redirects, Store, Writer};
-use crate::PlantedFault;
 use crate::crypto::{
     HeaderKey, KeyDerivation, KeyKind, MasterKey, SealJob, Sealer, Secret, wrap_master_key,
     wrap_old_key,
@@ -83,7 +82,7 @@ impl Window {
     fn from(start: u32, block_count: u32) -> Option<Window> {
         let count = WINDOW_BLOCKS.min(block_count.checked_sub(start)?);
         // By turns in two places, so that the images of one window stay until the next is named.
-        let turns = if PlantedFault::OneRekeyRegion.is_planted() { 1 } else { 2 };
+        let turns = if crate::fault!(OneRekeyRegion) { 1 } else { 2 };
         let turn = (start - RESERVED_BLOCKS) / WINDOW_BLOCKS % turns;
         let images = Position::new(block_count.checked_add(turn * WINDOW_BLOCKS)?)?;
         Some(Window {
@@ -257,7 +256,7 @@ impl Store {
     /// that was sealed anew; its place is left as it is.
     pub(super) fn copy_window(&self, rekeying: &Rekeying) -> Result<()> {
         let Some(window) = rekeying.window() else { return Ok(()) };
-        if PlantedFault::ForgetRekeyImages.is_planted() {
+        if crate::fault!(ForgetRekeyImages) {
             return Ok(());
         }
         for (place, image) in pairs(window) {
@@ -408,7 +407,7 @@ impl Writer {
 
         // The images, and the places of the window before, are durable before the slot says so.
         store.poisoning(store.device.write(window.images.start(), &bytes))?;
-        if !PlantedFault::SkipRekeySync.is_planted() {
+        if !crate::fault!(SkipRekeySync) {
             store.poisoning(store.device.sync())?;
         }
         self.commit_watermark(window.places.end())?;
