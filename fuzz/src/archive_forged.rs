@@ -76,7 +76,8 @@ impl Forgery {
             13 => self.retarget(unstructured),
             14 => self.exchange(unstructured),
             _ => {
-                self.flips.push((unstructured.quad().try_into().unwrap_or(0), unstructured.octet()))
+                self.flips
+                    .push((unstructured.quad().try_into().unwrap_or(0), unstructured.octet()));
             }
         }
     }

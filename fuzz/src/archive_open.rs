@@ -102,7 +102,7 @@ fn change(file: &mut Vec<u8>, before: &[u8], unstructured: &mut Unstructured<'_>
         }
         4 if blocks > 0 => file[start..start + BLOCK_SIZE].fill(unstructured.octet()),
         _ if blocks > 0 => {
-            file[start + unstructured.word() % BLOCK_SIZE] ^= unstructured.octet() | 1
+            file[start + unstructured.word() % BLOCK_SIZE] ^= unstructured.octet() | 1;
         }
         _ => {}
     }

@@ -25,6 +25,7 @@ mod meter;
 mod name_ops;
 mod name_parse;
 mod page_parse;
+pub mod patches;
 mod random;
 mod redo_parse;
 mod reference;

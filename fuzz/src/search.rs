@@ -7,6 +7,7 @@ use ar7_engine::mistakes::{Mistake, with_mistake};
 use ar7_engine::{PlantedFault, with_planted_fault};
 
 use crate::bytes::mutate;
+use crate::corpus::Inputs;
 use crate::targets::Target;
 use crate::{Random, crash};
 
@@ -50,7 +51,7 @@ pub fn search_with_fault(
 
 fn search_blindly(target: &Target, seed: u64, executions: u64) -> Option<Found> {
     let mut random = Random::new(seed);
-    let seeds = (target.seeds)();
+    let seeds = seeds(target);
     let mut tried = 0;
     let mut try_one = |input: Vec<u8>| {
         tried += 1;
@@ -66,6 +67,12 @@ fn search_blindly(target: &Target, seed: u64, executions: u64) -> Option<Found> 
     // What is worked out once and kept must be worked out without a fault: the caller's first call is that.
     let found = seeds.iter().find_map(|input| try_one(input.clone()));
     found.or_else(|| (0..executions).find_map(|_| try_one(changed(&seeds, target, &mut random))))
+}
+
+/// The seeds in the tree. The code that makes them may be patched.
+fn seeds(target: &Target) -> Vec<Vec<u8>> {
+    let seeds = Inputs::Seeds.read(target).expect("the tree has seeds of every target");
+    seeds.into_iter().map(|(_, bytes)| bytes).collect()
 }
 
 /// Any bytes, or a seed with some changes, of which pieces may come from other seeds.

@@ -31,6 +31,8 @@ Campaigns (each takes --help):
   full-disk    Fill disks under the real program
   interop      Compare the Python reader in docs/reader with ar7
   fuzz         Fuzz the targets with libFuzzer
+  search       Search one fuzz target with seeded inputs, without libFuzzer
+  patches      Apply one-line patches, and check that the fuzz targets find each
 
 Generated files:
   format       Write the tables of docs/FORMAT.md from the declared layouts
@@ -56,8 +58,8 @@ fn main() -> ExitCode {
 
 fn run(command: &str, options: &[OsString]) -> Result<()> {
     match command {
-        "crash" | "tamper" | "kill" | "io-errors" | "full-disk" | "interop" | "fuzz" | "format"
-        | "vectors" | "golden" => programs::campaign(command, options),
+        "crash" | "tamper" | "kill" | "io-errors" | "full-disk" | "interop" | "fuzz" | "search"
+        | "patches" | "format" | "vectors" | "golden" => programs::campaign(command, options),
         "bench" => programs::bench(options),
         "demo" => demo::run(at_most_one_path(options)?),
         "test" | "tidy" | "proof" | "help" | "--help" | "-h" => {

@@ -9,6 +9,8 @@ mod fuzz;
 mod interop;
 mod io_errors;
 mod kill;
+mod patches;
+mod search;
 mod tamper;
 mod tree;
 mod vectors;
@@ -40,6 +42,10 @@ enum Campaign {
     Interop(interop::Options),
     /// Fuzz one target or all with libFuzzer; list the targets; write their seeds
     Fuzz(fuzz::Options),
+    /// Search one fuzz target with seeded inputs, without libFuzzer
+    Search(search::Options),
+    /// Apply each one-line patch of fuzz/patches to a copy, and check that the fuzz targets it names find it
+    Patches(patches::Options),
     /// Write the tables of docs/FORMAT.md from the declared layouts
     Format {
         /// Change nothing; fail if a table differs
@@ -66,6 +72,8 @@ pub fn main() -> ExitCode {
         Campaign::FullDisk(options) => full_disk::run(&options),
         Campaign::Interop(options) => interop::run(&options),
         Campaign::Fuzz(options) => fuzz::run(&options),
+        Campaign::Search(options) => search::run(&options),
+        Campaign::Patches(options) => patches::run(&options),
         Campaign::Format { check } => format::run(check),
         Campaign::Vectors { check } => vectors::run(check),
         Campaign::Golden => interop::golden::write(),
