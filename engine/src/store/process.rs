@@ -1,12 +1,44 @@
-//! Which process this is. A fork copies what a handle has in memory, its place in the step of sealing included.
+//! Which process this is. A fork copies a handle with its keys and its step, and two processes must not seal with both.
 
-/// The number of this process, as the system gives it.
+#![allow(unsafe_code)]
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use memmap2::MmapMut;
+use rustix::mm::{Advice, madvise};
+use rustix::param::page_size;
+
+/// The number of this process.
+///
+/// The system call is made once: the answer is kept in a page that the kernel clears in the child of every fork.
 pub(super) fn id() -> u32 {
     #[cfg(any(test, feature = "testing"))]
     if let Some(id) = PRETENDED.get() {
         return id;
     }
-    std::process::id()
+    static KEPT: OnceLock<Option<&'static AtomicU32>> = OnceLock::new();
+    let Some(kept) = KEPT.get_or_init(|| cleared_by_forks().ok()) else {
+        return std::process::id();
+    };
+    match kept.load(Ordering::Relaxed) {
+        0 => {
+            let id = std::process::id();
+            kept.store(id, Ordering::Relaxed);
+            id
+        }
+        id => id,
+    }
+}
+
+/// A number that is 0 now, and again in the child of every fork. An error where the kernel cannot do that.
+fn cleared_by_forks() -> std::io::Result<&'static AtomicU32> {
+    let page = Box::leak(Box::new(MmapMut::map_anon(page_size())?));
+    let start = page.as_mut_ptr();
+    // SAFETY: the range is the whole mapping made above, which stays mapped and which nothing else uses.
+    unsafe { madvise(start.cast(), page.len(), Advice::LinuxWipeOnFork) }?;
+    // SAFETY: a page is aligned for a `u32`, is longer, stays mapped, and is reached through this reference only.
+    Ok(unsafe { AtomicU32::from_ptr(start.cast()) })
 }
 
 #[cfg(any(test, feature = "testing"))]
@@ -14,10 +46,10 @@ thread_local! {
     static PRETENDED: std::cell::Cell<Option<u32>> = const { std::cell::Cell::new(None) };
 }
 
-/// Does `work` as the child after a fork would: this thread, and all memory as it is, in another process.
+/// Runs `work` as the child of a fork would: this thread and all memory as they are, under another number.
 #[cfg(any(test, feature = "testing"))]
 pub fn in_forked_process<T>(work: impl FnOnce() -> T) -> T {
-    /// Ends it also if the work panics.
+    /// Ends the pretence also when the work panics.
     struct Back;
     impl Drop for Back {
         fn drop(&mut self) {
@@ -27,4 +59,27 @@ pub fn in_forked_process<T>(work: impl FnOnce() -> T) -> T {
     PRETENDED.set(Some(std::process::id().wrapping_add(1)));
     let _back = Back;
     work()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_child_of_a_real_fork_has_its_own_number() {
+        assert_eq!(id(), std::process::id());
+        // SAFETY: the child only compares two numbers and exits, which no other thread's lock can block.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let is_right = id() == std::process::id();
+            // SAFETY: ends the child at once, without running what the parent's exit would run.
+            unsafe { libc::_exit(i32::from(!is_right)) };
+        }
+        let child = rustix::process::Pid::from_raw(child).expect("a fork");
+        let options = rustix::process::WaitOptions::empty();
+        let (_, status) = rustix::process::waitpid(Some(child), options).unwrap().unwrap();
+        assert_eq!(status.exit_status(), Some(0));
+        assert_eq!(id(), std::process::id());
+        assert!(cleared_by_forks().is_ok(), "a kernel of this age clears pages");
+    }
 }
