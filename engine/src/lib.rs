@@ -15,6 +15,7 @@ mod planted;
 pub mod store;
 
 pub use error::{Check, Class, Error, Fault, Result, Value};
+pub use parallel::in_pool;
 #[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
 pub use planted::{PlantedFault, with_planted_fault};

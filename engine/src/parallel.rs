@@ -1,56 +1,101 @@
-//! The threads that seal and open blocks.
+//! The one way to run work on all cores.
 
+use std::panic::resume_unwind;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-/// Whether the caller works in a pool of one thread, and wants no other.
+/// Whether the caller works in a pool of one thread, so that no other thread may take part.
 pub(crate) fn is_single_threaded() -> bool {
     rayon::current_thread_index().is_some() && rayon::current_num_threads() == 1
 }
 
-/// Runs work that is divided among threads, on threads that do nothing else.
+/// Runs work that is divided by `rayon` on a pool of threads that run nothing else.
 ///
-/// A caller may hold a lock meanwhile. A thread of a pool that waits for its part of the work takes up other work of its pool, and
-/// would wait for ever if that wanted the same lock: so the pool is ours alone, and a caller from another pool waits as a
-/// thread that takes up nothing.
-pub(crate) fn in_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
+/// The caller may hold a lock. While a thread of a pool waits for parts of its work, it runs other work of the same
+/// pool, and would block forever if that work wanted the lock. Therefore the pool is private, work in it takes no lock
+/// that a caller holds, and a caller from another pool waits in a thread of its own.
+///
+/// If the system refuses to start threads, the pool has fewer; if it refuses all, the caller does the work.
+pub fn in_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     if is_single_threaded() {
-        // In a pool of one thread, the next thing taken up is one's own.
+        // The only thread of a pool can take up no work but its own.
         return work();
     }
-    let made = || ThreadPoolBuilder::new().build().ok();
-    // Where no threads are to be had, the caller's does it all.
-    let Some(pool) = POOL.get_or_init(made) else { return work() };
+    match pool() {
+        Some(pool) => run_in(pool, work),
+        None => run_here(work),
+    }
+}
+
+/// The pool, once a thread could be started. A refusal is not remembered: threads may be available later.
+fn pool() -> Option<&'static ThreadPool> {
+    static POOL: OnceLock<ThreadPool> = OnceLock::new();
+    static BUILDING: Mutex<()> = Mutex::new(());
+    if let Some(pool) = POOL.get() {
+        return Some(pool);
+    }
+    let _building = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(pool) = POOL.get() {
+        return Some(pool);
+    }
+    let build = |threads| ThreadPoolBuilder::new().num_threads(threads).build().ok();
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    // For 0, rayon chooses: one thread for each processor, or what the environment asks for.
+    let pool = build(0).or_else(|| with_fewer(processors, build))?;
+    Some(POOL.get_or_init(|| pool))
+}
+
+/// What `build` makes of half as many, a quarter, and so on down to one.
+fn with_fewer<P>(most: usize, build: impl Fn(usize) -> Option<P>) -> Option<P> {
+    std::iter::successors(Some(most / 2), |count| Some(count / 2))
+        .take_while(|&count| count > 0)
+        .find_map(build)
+}
+
+fn run_in<T: Send>(pool: &ThreadPool, work: impl FnOnce() -> T + Send) -> T {
     if rayon::current_thread_index().is_none() || pool.current_thread_index().is_some() {
         return pool.install(work);
     }
     let work = Mutex::new(Some(work));
     let taken = || work.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let run = || pool.install(taken().expect("work that nobody has taken"));
+    let run = || pool.install(taken().expect("work that was not taken"));
     thread::scope(|scope| match thread::Builder::new().spawn_scoped(scope, run) {
-        Ok(waiting) => waiting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+        Ok(waiting) => waiting.join().unwrap_or_else(|panic| resume_unwind(panic)),
+        // The caller's pool steals while it waits, so a lock that the caller holds could now block. But that pool
+        // has threads, and this process cannot start one more: waiting for one could take forever as well.
         Err(_) => run(),
     })
 }
 
+/// Runs the work in the calling thread, as the only one of a pool. Without that, `rayon` would start its global pool, and
+/// panics where it cannot.
+fn run_here<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    if rayon::current_thread_index().is_none() {
+        let alone = ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
+        // The thread belongs to this pool for as long as it lives. `rayon` leaks such a pool; so does this.
+        std::mem::forget(alone);
+    }
+    work()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
     use std::sync::Mutex;
 
     use rayon::prelude::*;
 
-    use super::in_pool;
+    use super::{in_pool, is_single_threaded, with_fewer};
 
     #[test]
-    fn a_lock_may_be_held_by_callers_from_a_pool() {
+    fn a_caller_from_another_pool_may_hold_a_lock() {
         let sum = Mutex::new(0_u64);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
         pool.install(|| {
             (0..200_u64).into_par_iter().for_each(|number| {
-                // Other work in the same task, so that there is something to take up while waiting.
+                // Other work in the same task, so that a waiting thread finds something to take up.
                 let parts: u64 = (0..64_u64).into_par_iter().map(|part| part * number).sum();
                 let mut sum = sum.lock().unwrap();
                 let within: u64 = in_pool(|| (0..64_u64).into_par_iter().sum());
@@ -59,5 +104,41 @@ mod tests {
             });
         });
         assert_eq!(*sum.lock().unwrap(), 200 * 2016 + 2016 * (199 * 200 / 2));
+    }
+
+    #[test]
+    fn a_pool_has_as_many_threads_as_the_system_starts() {
+        let up_to = |limit| move |count| (count <= limit).then_some(count);
+        assert_eq!(with_fewer(64, up_to(20)), Some(16));
+        assert_eq!(with_fewer(64, up_to(1)), Some(1));
+        assert_eq!(with_fewer(5, up_to(2)), Some(2));
+        assert_eq!(with_fewer(64, up_to(0)), None);
+        assert_eq!(with_fewer(1, up_to(1)), None, "one was tried before");
+    }
+
+    /// In the environment of the child process that cannot start threads.
+    const CHILD: &str = "AR7_TEST_WITHOUT_THREADS";
+
+    /// No address space has room for a stack of this size, so every start of a thread fails.
+    const STACK_BYTES: &str = "140737488355328";
+
+    #[test]
+    fn without_threads_the_caller_does_the_work() {
+        if std::env::var_os(CHILD).is_some() {
+            assert!(std::thread::Builder::new().spawn(|| {}).is_err(), "a thread was started");
+            for _ in 0..2 {
+                let sum: u64 = in_pool(|| (0..1000_u64).into_par_iter().sum());
+                assert_eq!(sum, 499_500);
+                assert!(is_single_threaded());
+            }
+            crate::store::tests::work_without_threads();
+            return;
+        }
+        let name = "parallel::tests::without_threads_the_caller_does_the_work";
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", name, "--test-threads=1", "--nocapture"]);
+        let output = child.env(CHILD, "1").env("RUST_MIN_STACK", STACK_BYTES).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{output:?}");
     }
 }

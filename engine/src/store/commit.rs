@@ -32,6 +32,14 @@ pub struct SlotUpdate {
     pub redo: WrittenRedoList,
 }
 
+/// How writing ended. Everything that was committed is durable.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// Whether the file could be trimmed. After a failure it is longer than it need be, which harms nothing, so that this
+    /// is no reason to call what was committed a failure. The next writer that ends tries again.
+    pub trimmed: Result<()>,
+}
+
 impl Writer {
     /// Makes the transaction durable, or fails and leaves the handle unusable.
     ///
@@ -80,9 +88,9 @@ impl Writer {
         self.store.poisoning(begun)
     }
 
-    /// Ends writing: makes what step 6 of the last commit wrote durable and cuts the file to what is used.
-    /// The layer above has committed once more, so that no redo list is left; otherwise nothing is cut.
-    pub fn finish(mut self) -> Result<()> {
+    /// Ends writing: makes what step 6 of the last commit wrote durable and trims the file to what is used.
+    /// The layer above has committed once more, so that no redo list is left; otherwise the file stays as long as it is.
+    pub fn finish(mut self) -> Result<Finished> {
         self.wait()?;
         self.store.check_usable()?;
         let store = Arc::clone(&self.store);
@@ -92,9 +100,9 @@ impl Writer {
         let commit = store.current();
         if commit.slot.redo_head.is_none() && !self.views.any_held() {
             let keep = commit.slot.block_count.saturating_add(RESERVE_BLOCKS).min(BLOCKS_MAX);
-            store.poisoning(store.device.shrink(keep))?;
+            return Ok(Finished { trimmed: store.device.shrink(keep) });
         }
-        Ok(())
+        Ok(Finished { trimmed: Ok(()) })
     }
 
     /// Whether the current commit still has a redo list, which closing should clear.

@@ -20,7 +20,7 @@ mod rekey;
 mod run_set;
 mod slots;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod wipe;
 mod writer;
 
@@ -34,7 +34,7 @@ use header::KnownHeader;
 
 pub use allocate::{RESERVE_BLOCKS, Urgency};
 pub use backup::{ExportedHeader, HeaderImport};
-pub use commit::SlotUpdate;
+pub use commit::{Finished, SlotUpdate};
 pub use create::CreateOptions;
 pub use in_flight::OwnedSealJob;
 pub use open::{Access, Io, OpenOptions};

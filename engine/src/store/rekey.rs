@@ -57,6 +57,9 @@ pub struct RekeySummary {
     pub blocks: u64,
     /// Blocks that did not open under the old key any more, and were left as they are.
     pub left: u64,
+    /// Whether the file could not be trimmed: blocks after its last block may then still be sealed under the old key. The
+    /// archive is wholly under the new one.
+    pub trim_failed: bool,
 }
 
 /// How far a change of the master key is, as header and meta slot say.
@@ -371,14 +374,14 @@ impl Writer {
         // From here on nothing in the file leads to the old key.
         self.replace_header(header)?;
         store.poisoning(store.device.sync())?;
-        // What lies behind the end was sealed under the old key, or is an image.
-        store.poisoning(store.device.shrink(count))?;
-        let keep = count.saturating_add(RESERVE_BLOCKS).min(BLOCKS_MAX);
-        match store.device.grow(keep) {
-            // The next writer asks for its reserve again.
-            Err(Error::NoSpace { .. }) => Ok(summary),
-            grown => store.poisoning(grown).map(|()| summary),
+        // What lies behind the end was sealed under the old key, or is an image. The change is committed: that the file
+        // cannot be trimmed does not undo it.
+        summary.trim_failed = store.device.shrink(count).is_err();
+        if !summary.trim_failed {
+            // If there is no room for the reserve, the next writer asks again.
+            let _ = store.device.grow(count.saturating_add(RESERVE_BLOCKS).min(BLOCKS_MAX));
         }
+        Ok(summary)
     }
 
     fn rekey_window(

@@ -8,7 +8,7 @@ use ar7_engine::format::{
     BlockHead, BlockIndex, DATA_SIZE, Generation, Position, RESERVED_BLOCKS, Run, StoredStream,
     StreamLayout,
 };
-use ar7_engine::{Check, Error as EngineError};
+use ar7_engine::{Check, Error as EngineError, in_pool};
 use rayon::prelude::*;
 use zeroize::Zeroize;
 
@@ -149,11 +149,13 @@ impl Verifier<'_> {
         let Queue { pieces, blocks } = std::mem::take(&mut self.queue);
         self.summary.data_blocks += u64::from(blocks);
         let snapshot = self.snapshot;
-        let found: Vec<(Subject, EngineError)> = batches(&pieces)
-            .into_par_iter()
-            .map_init(Vec::new, |data, batch| open_batch(snapshot, batch, data))
-            .flatten_iter()
-            .collect();
+        let found: Vec<(Subject, EngineError)> = in_pool(|| {
+            batches(&pieces)
+                .into_par_iter()
+                .map_init(Vec::new, |data, batch| open_batch(snapshot, batch, data))
+                .flatten_iter()
+                .collect()
+        });
         for (subject, error) in found {
             self.find(subject, error);
         }
