@@ -122,6 +122,13 @@ pub enum Error {
         /// Number of the other key slots in use.
         count: usize,
     },
+    /// A change of the keys failed after it had begun to write: the keys from before it, or those from after it, open the
+    /// archive.
+    #[error("the change of keys did not finish, so either key may be valid: keep both ({cause})")]
+    KeyChangeUnfinished {
+        /// The failure.
+        cause: Arc<Error>,
+    },
     /// There are changes that are not committed, and the operation is a commit of its own.
     #[error("there are changes that are not committed")]
     Uncommitted,
@@ -434,7 +441,7 @@ impl Error {
             Error::Locked { .. } => Class::Locked,
             Error::NewerFormat { .. } => Class::NewerFormat,
             Error::NoSpace { .. } => Class::NoSpace,
-            Error::Poisoned { cause } => cause.class(),
+            Error::Poisoned { cause } | Error::KeyChangeUnfinished { cause } => cause.class(),
         }
     }
 }

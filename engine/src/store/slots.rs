@@ -97,7 +97,13 @@ impl Writer {
         let before = store.header();
         let mut header = (*before).clone();
         header.slots = slots;
-        self.replace_header(header)
+        self.replace_header(header).map_err(|error| {
+            // Before the first write nothing has changed, and no such failure makes the store unusable.
+            match store.poison.get() {
+                Some(_) => Error::KeyChangeUnfinished { cause: Arc::new(error) },
+                None => error,
+            }
+        })
     }
 
     /// Writes this header under the next revision, and commits it. Nothing else is under way.

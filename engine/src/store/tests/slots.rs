@@ -356,3 +356,32 @@ fn wiping_refuses_what_is_not_free_and_a_transaction_under_way() {
     drop(writer);
     assert_eq!(mark(&read_only(&device)), 2);
 }
+
+#[test]
+fn a_change_of_keys_that_fails_after_its_first_write_says_that_either_key_may_be_valid() {
+    let mut opened_by = [0, 0];
+    for fault in [Fault::Nothing, Fault::Torn, Fault::Late] {
+        for operations in 0.. {
+            let (device, _, mut made) = create();
+            commit(&mut made, 1).unwrap();
+            made.finish().unwrap();
+            let faulty = Faulty::on(&device, fault);
+            let (_, mut writer) = writer(&faulty);
+            faulty.fail_after(operations);
+            let new = NewKey { secret: &key(6), derivation: &costs(8, 1), label: "" };
+            let outcome = writer.change_key(0, &new);
+            if faulty.left().is_some() {
+                outcome.unwrap();
+                break;
+            }
+            let error = outcome.unwrap_err();
+            assert!(matches!(error, Error::KeyChangeUnfinished { .. }), "{operations}: {error}");
+            assert!(error.to_string().contains("either key may be valid"), "{error}");
+            drop(writer);
+            let opens = [secret(), key(6)].map(|key| open_with(&device, &key).is_ok());
+            assert_ne!(opens[0], opens[1], "one of the keys opens the archive");
+            opened_by[usize::from(opens[1])] += 1;
+        }
+    }
+    assert!(opened_by.iter().all(|&count| count > 0), "{opened_by:?}");
+}
