@@ -8,6 +8,7 @@ use ar7_engine::Class;
 use ar7_registry::Error as ArchiveError;
 
 use crate::names::Shown;
+use crate::stderr;
 
 /// Exit codes. 0 is success, and clap itself ends with 2 for flags it does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +113,9 @@ pub(crate) enum Failure {
     /// Standard output failed.
     Output(io::Error),
     /// Signals cannot be caught.
-    Signals(ctrlc::Error),
+    Signals(io::Error),
+    /// No thread can be started.
+    Threads(io::Error),
 }
 
 impl Failure {
@@ -236,6 +239,7 @@ impl Failure {
             Failure::Input(error) => (Code::of_io(error), format!("standard input: {error}")),
             Failure::Output(error) => (Code::of_io(error), format!("standard output: {error}")),
             Failure::Signals(error) => (Code::Other, format!("signals: {error}")),
+            Failure::Threads(error) => (Code::Other, format!("no thread can be started: {error}")),
             _ => unreachable!("the first half of the table has it"),
         }
     }
@@ -279,6 +283,6 @@ pub(crate) fn report(failure: &Failure) -> ExitCode {
     if failure.is_broken_pipe() {
         return ExitCode::SUCCESS;
     }
-    eprintln!("ar7: {}", failure.text());
+    stderr::failure(failure);
     ExitCode::from(failure.code().number())
 }
