@@ -1,8 +1,11 @@
 //! Streams, names and free space of an ar7 archive.
 //!
-//! The engine below keeps sealed blocks; this crate says what they mean.
+//! `ar7-engine` stores sealed blocks; this crate gives them meaning. Each module knows only those before it: `tree`,
+//! `records`, `committed`, `working`, `blocks`, `archive`, `stream`, `names`, `verify`.
 
 mod archive;
+mod blocks;
+mod committed;
 mod error;
 pub mod names;
 mod receipt;
@@ -11,12 +14,15 @@ mod rekey;
 mod stream;
 pub mod tree;
 pub mod verify;
+mod working;
 
-pub use archive::{Archive, CreateOptions, RESERVED_STREAMS, Snapshot, Statistics, StreamRegistry};
+pub use ar7_engine::format::RESERVED_STREAMS;
+pub use archive::{Archive, CreateOptions, Statistics};
+pub use committed::Snapshot;
 pub use error::{Error, Result};
 pub use names::Names;
 pub use receipt::Receipt;
-pub use stream::{Blocks, Mode, Stream, StreamFile};
+pub use stream::{Blocks, Mode, Stream, StreamFile, StreamRegistry};
 pub use verify::{Finding, Subject, VerifyProgress, VerifySummary};
 
 /// The example in the README is a test.

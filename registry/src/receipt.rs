@@ -11,7 +11,8 @@ use ar7_engine::format::{Generation, SessionRecord, Timestamp};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::archive::{Archive, Snapshot};
+use crate::archive::Archive;
+use crate::committed::Snapshot;
 use crate::error::{Error, Result};
 use crate::records::{ReadRecords, Sessions};
 

@@ -24,6 +24,7 @@ pub const METADATA_MAX: usize = 2048;
 pub const DEPTH_MAX: u8 = 16;
 
 /// Number of reserved streams; their UUIDs are 0 to 7.
+#[doc(alias = "SPECIAL_STREAM_COUNT")]
 pub const RESERVED_STREAMS: usize = 8;
 
 /// The UUID that meta slots carry in place of a stream's.

@@ -1,4 +1,4 @@
-//! Flushing: the changed blocks of many streams are given positions and sealed in one batch.
+//! Flushing: the changed blocks of many streams get positions and are sealed in one batch.
 
 use std::collections::HashMap;
 
@@ -7,12 +7,11 @@ use ar7_engine::format::{BlockHead, BlockIndex, Generation, Position, Run};
 use ar7_engine::store::OwnedSealJob;
 use uuid::Uuid;
 
-use super::registry::Registry;
-use super::state::OpenStreams;
+use crate::blocks::{OpenStream, OpenStreams, Segment, assign, locate};
 use crate::error::Result;
-use crate::stream::{OpenStream, Segment, assign, locate};
+use crate::working::WorkingTrees;
 
-/// A changed block of a stream: its position, and its head with the links that it is to have.
+/// A changed block of a stream: its position, and the head that it will have.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     position: Position,
@@ -28,34 +27,34 @@ impl Place {
 /// Positions of the blocks of a stream that are not sealed yet, in order of index.
 type Placements = HashMap<Uuid, Vec<Position>>;
 
-/// What a flush will seal: everything has a position, and nothing has been changed yet.
+/// What a flush will seal. Everything has a position, and nothing has changed yet.
 pub(super) struct Flush {
     placements: Placements,
     /// Blocks whose positions are new in this transaction, in order of stream and index.
     fresh: Vec<Place>,
-    /// Blocks that the last commit has, in the same order, and the generation in which their images were sealed.
+    /// Blocks of the last commit, in the same order, and the generation in which their shadow blocks were sealed.
     live: Vec<Place>,
     live_generation: Generation,
     tails: bool,
 }
 
-/// First half of a flush: all that can meet a full disk. If it does, it gives back what it has allocated, and
-/// the streams are as they were.
+/// First half of a flush: everything that can find the disk full. If it does, it cancels its allocations, and the
+/// streams are as they were.
 ///
-/// With `tails`, the last block of every stream is sealed too; without, the last block of a stream that is being
-/// appended to waits, so that its link to the next is right at once.
-pub(super) fn prepare(registry: &mut Registry, open: &OpenStreams, tails: bool) -> Result<Flush> {
-    let runs = allocate(registry, open)?;
+/// With `tails`, the last block of every stream is sealed too. Without, the last block of a stream that is being
+/// appended to waits for the position of the next.
+pub(super) fn prepare(trees: &mut WorkingTrees, open: &OpenStreams, tails: bool) -> Result<Flush> {
+    let runs = allocate(trees, open)?;
     let placements = place(open, &runs);
-    let prepared = seal_live(registry, open, placements, tails);
+    let prepared = seal_live(trees, open, placements, tails);
     if prepared.is_err() {
-        registry.cancel(runs);
+        trees.cancel(runs);
     }
     prepared
 }
 
 fn seal_live(
-    registry: &mut Registry,
+    trees: &mut WorkingTrees,
     open: &OpenStreams,
     placements: Placements,
     tails: bool,
@@ -65,35 +64,43 @@ fn seal_live(
     for (&identity, stream) in open {
         let (placement, waiting) = (&placements[&identity], waiting_tail(stream, tails));
         for index in stream.dirty.indices().filter(|&index| Some(index) != waiting) {
-            let position = position_of(registry, stream, placement, index)?;
-            let head = head(registry, stream, placement, index)?;
-            let places = if registry.writer().is_fresh(position) { &mut fresh } else { &mut live };
+            let position = position_of(trees, stream, placement, index)?;
+            let head = head(trees, stream, placement, index)?;
+            let places = if trees.writer().is_fresh(position) { &mut fresh } else { &mut live };
             places.push(Place { position, head });
         }
     }
-    registry.make_room(live.len())?;
+    trees.make_room(live.len())?;
     let job = |&Place { position, head }: &Place| {
         let data = &open[&head.stream].dirty[head.index.get()];
         SealJob { position, head, data }
     };
     let jobs: Vec<SealJob<'_>> = live.iter().map(job).collect();
-    let live_generation = registry.writer().write_over(&jobs)?;
+    let live_generation = trees.writer().write_over(&jobs)?;
     Ok(Flush { placements, fresh, live, live_generation, tails })
 }
 
-/// Second half of a flush: hands over the new blocks to be sealed, and records where everything lies. If it fails,
-/// the transaction can only be rolled back.
-pub(super) fn finish(registry: &mut Registry, open: &mut OpenStreams, flush: &Flush) -> Result<()> {
-    let jobs = take_fresh(registry, open, flush);
-    let generation = registry.start_blocks(jobs)?;
-    record(registry, open, &flush.fresh, generation)?;
-    record(registry, open, &flush.live, flush.live_generation)
+/// Second half of a flush: starts to seal the new blocks, and records where everything lies. If it fails, the
+/// transaction can only be rolled back.
+pub(super) fn finish(
+    trees: &mut WorkingTrees,
+    open: &mut OpenStreams,
+    flush: &Flush,
+) -> Result<()> {
+    let jobs = take_fresh(trees, open, flush);
+    let generation = trees.start_blocks(jobs)?;
+    record(trees, open, &flush.fresh, generation)?;
+    record(trees, open, &flush.live, flush.live_generation)
 }
 
-/// Takes the changed blocks out of the streams: the new ones to be sealed, in order of position, so that neighbours are
-/// written together; the others are sealed already.
-fn take_fresh(registry: &mut Registry, open: &mut OpenStreams, flush: &Flush) -> Vec<OwnedSealJob> {
-    let mut jobs = registry.take_jobs();
+/// Takes the changed blocks out of the streams. Returns the new ones in order of position, so that neighbours are written
+/// together; the others are sealed already.
+fn take_fresh(
+    trees: &mut WorkingTrees,
+    open: &mut OpenStreams,
+    flush: &Flush,
+) -> Vec<OwnedSealJob> {
+    let mut jobs = trees.take_jobs();
     jobs.reserve(flush.fresh.len());
     let mut places = flush.fresh.iter().peekable();
     for (&identity, stream) in open {
@@ -103,7 +110,7 @@ fn take_fresh(registry: &mut Registry, open: &mut OpenStreams, flush: &Flush) ->
             let is_it = |place: &&Place| place.is(identity, index);
             match places.next_if(is_it) {
                 Some(&Place { position, head }) => jobs.push(OwnedSealJob { position, head, data }),
-                None => registry.spares.give(data),
+                None => trees.spares.give(data),
             }
         }
         stream.reserved_tail = waiting.and_then(|_| placement.last().copied());
@@ -113,7 +120,7 @@ fn take_fresh(registry: &mut Registry, open: &mut OpenStreams, flush: &Flush) ->
     jobs
 }
 
-/// The block of a stream that is not sealed now: its last, if it was added and more may come.
+/// The block of a stream that is not sealed now: the last, if it is new and more may follow.
 fn waiting_tail(stream: &OpenStream, tails: bool) -> Option<u32> {
     let last = stream.count.checked_sub(1)?;
     (!tails && stream.held && last >= stream.placed()).then_some(last)
@@ -125,17 +132,17 @@ fn unplaced(stream: &OpenStream) -> u32 {
 }
 
 /// Room for every block that has no position; all or nothing.
-fn allocate(registry: &mut Registry, open: &OpenStreams) -> Result<Vec<Run>> {
+fn allocate(trees: &mut WorkingTrees, open: &OpenStreams) -> Result<Vec<Run>> {
     let mut missing: u32 = open.values().map(unplaced).sum();
     let mut runs = Vec::new();
     while missing > 0 {
-        match registry.allocate(missing) {
+        match trees.allocate(missing) {
             Ok(run) => {
                 missing -= run.count();
                 runs.push(run);
             }
             Err(error) => {
-                registry.cancel(runs);
+                trees.cancel(runs);
                 return Err(error);
             }
         }
@@ -143,7 +150,7 @@ fn allocate(registry: &mut Registry, open: &OpenStreams) -> Result<Vec<Run>> {
     Ok(runs)
 }
 
-/// Gives out positions, one stream after another, so that each lies together.
+/// Assigns positions to one stream after another, so that each stream lies together.
 fn place(open: &OpenStreams, runs: &[Run]) -> Placements {
     let mut positions = runs.iter().flat_map(|run| run.positions());
     let placed = open.iter().map(|(&identity, stream)| {
@@ -155,20 +162,20 @@ fn place(open: &OpenStreams, runs: &[Run]) -> Placements {
 }
 
 fn position_of(
-    registry: &Registry,
+    trees: &WorkingTrees,
     stream: &OpenStream,
     placement: &[Position],
     index: u32,
 ) -> Result<Position> {
     match index.checked_sub(stream.placed()) {
         Some(new) => Ok(placement[usize::try_from(new).expect("an index in memory")]),
-        None => Ok(locate(registry, &stream.stored, index)?.position(index)),
+        None => Ok(locate(trees, &stream.stored, index)?.position(index)),
     }
 }
 
-/// The head of a block, with the links that it has now.
+/// The head of a block, with its current neighbour links.
 fn head(
-    registry: &Registry,
+    trees: &WorkingTrees,
     stream: &OpenStream,
     placement: &[Position],
     index: u32,
@@ -176,7 +183,7 @@ fn head(
     let neighbour = |index: Option<u32>| {
         index
             .filter(|&index| index < stream.count)
-            .map(|index| position_of(registry, stream, placement, index))
+            .map(|index| position_of(trees, stream, placement, index))
             .transpose()
     };
     Ok(BlockHead {
@@ -187,9 +194,9 @@ fn head(
     })
 }
 
-/// Records where sealed blocks lie, which are in order of stream and index. Blocks in a row make one segment.
+/// Records where sealed blocks lie. They are in order of stream and index; blocks in a row make one segment.
 fn record(
-    registry: &mut Registry,
+    trees: &mut WorkingTrees,
     open: &mut OpenStreams,
     places: &[Place],
     generation: Generation,
@@ -203,7 +210,7 @@ fn record(
         let BlockHead { stream, index, .. } = chunk[0].head;
         let segment = Segment { first: index, run, generation };
         let stream = open.get_mut(&stream).expect("a stream that was flushed is open");
-        assign(registry, &mut stream.stored, segment)?;
+        assign(trees, &mut stream.stored, segment)?;
     }
     Ok(())
 }

@@ -7,25 +7,25 @@ use super::Archive;
 use crate::error::Result;
 
 impl Archive {
-    /// Adds a key or passphrase. Returns the number of its slot. The key is durable when this returns.
+    /// Adds a key or passphrase. Returns the number of its key slot. The key is durable when this returns.
     ///
-    /// This and the other changes of keys need a transaction in which nothing is under way:
-    /// [`ar7_engine::Error::Uncommitted`] otherwise.
+    /// This and the other changes of keys fail with [`ar7_engine::Error::Uncommitted`] if the open transaction has
+    /// changes.
     pub fn add_key(&self, new: &NewKey<'_>) -> Result<usize> {
         self.change_keys(|writer| writer.add_key(new))
     }
 
-    /// Removes the key in a slot. Both copies of the slot in the file are overwritten; the last key stays.
+    /// Removes the key in a key slot and overwrites both copies of the slot in the file. The last key cannot be removed.
     pub fn remove_key(&self, number: usize) -> Result<()> {
         self.change_keys(|writer| writer.remove_key(number))
     }
 
-    /// Replaces the key in a slot.
+    /// Replaces the key in a key slot.
     pub fn change_key(&self, number: usize, new: &NewKey<'_>) -> Result<()> {
         self.change_keys(|writer| writer.change_key(number, new))
     }
 
-    /// Gives the slot that a secret opens another label. Returns the slot's number.
+    /// Changes the label of the key slot that a secret opens. Returns the slot's number.
     pub fn relabel_key(&self, secret: &Secret, label: &str) -> Result<usize> {
         self.change_keys(|writer| writer.relabel_key(secret, label))
     }
@@ -36,9 +36,9 @@ impl Archive {
     ) -> Result<T> {
         let mut state = self.state()?;
         let writing = state.writing()?;
-        if writing.is_under_way() {
+        if writing.has_uncommitted() {
             return Err(ar7_engine::Error::Uncommitted.into());
         }
-        Ok(change(writing.registry.writer())?)
+        Ok(change(writing.trees.writer())?)
     }
 }

@@ -2,14 +2,9 @@
 
 mod commit;
 mod flush;
-mod free_list;
 mod identities;
 mod keys;
-mod pages;
-mod registry;
-mod snapshot;
 mod state;
-mod stream_registry;
 #[cfg(test)]
 mod tests;
 mod wipe;
@@ -19,27 +14,19 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use ar7_engine::crypto::{KeyDerivation, Secret};
 use ar7_engine::device::Device;
-use ar7_engine::format::{ArchiveKind, Block, Generation, Position, StoredStream, Timestamp};
+use ar7_engine::format::{
+    ArchiveKind, Block, Generation, Position, RESERVED_STREAMS, StoredStream, Timestamp,
+};
 use ar7_engine::store::{self, Io, OpenOptions, Store, Writer};
 use uuid::Uuid;
 
-pub use snapshot::Snapshot;
-pub use stream_registry::StreamRegistry;
-
-pub(crate) use pages::read_page;
-pub(crate) use registry::Registry;
 pub(crate) use state::State;
 
+use crate::committed::{Committed, Snapshot};
 use crate::error::{Error, Result};
-use crate::records::{Streams, TreeId, reserved_identity, reserved_index};
-use crate::stream::Stream;
-use pages::PageCache;
+use crate::records::{Streams, TreeId, reserved_index};
 
-/// Number of reserved streams; their UUIDs are 0 to 7.
-#[doc(alias = "SPECIAL_STREAM_COUNT")]
-pub const RESERVED_STREAMS: usize = 8;
-
-/// How an archive is made.
+/// How to create an archive.
 #[derive(Debug, Clone)]
 pub struct CreateOptions {
     /// Single, fixed or dynamic.
@@ -78,10 +65,10 @@ impl CreateOptions {
     }
 }
 
-/// An open archive. A clone is another handle of the same; any thread may use any handle.
+/// An open archive. A clone is another handle of the same archive; any thread may use any handle.
 ///
-/// A writer has one transaction under way at any time: [`Archive::commit`] makes it durable and begins the
-/// next, [`Archive::rollback`], or dropping the last handle, drops it.
+/// A writer always has one open transaction: [`Archive::commit`] makes it durable and begins the next one.
+/// [`Archive::rollback`] discards it, and so does dropping the last handle.
 #[doc(alias = "StreamManager")]
 #[doc(alias = "BaseStreamManager")]
 #[doc(alias = "SingleStreamManager")]
@@ -93,9 +80,8 @@ pub struct Archive {
 }
 
 pub(crate) struct Inner {
-    pub(crate) store: Arc<Store>,
-    pub(crate) cache: Arc<PageCache>,
-    /// None in a reader; taken out by closing.
+    pub(crate) committed: Arc<Committed>,
+    /// None in a reader, and once the archive is closed.
     state: Mutex<Option<State>>,
     pub(crate) writer: bool,
 }
@@ -103,7 +89,7 @@ pub(crate) struct Inner {
 /// Sizes and counts of an archive, as last committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Statistics {
-    /// Streams, the reserved ones left out.
+    /// Streams, without the reserved ones.
     pub streams: u64,
     /// Names.
     pub names: u64,
@@ -126,13 +112,13 @@ pub struct Statistics {
 }
 
 impl Archive {
-    /// Makes an archive in a new file and opens it for writing. An existing file is never touched.
+    /// Creates an archive in a new file and opens it for writing. Fails if the file exists.
     pub fn create(path: &Path, secret: &Secret, options: &CreateOptions) -> Result<Archive> {
         let (store, writer) = Store::create(path, secret, &options.engine())?;
         Archive::made(store, writer, options)
     }
 
-    /// Makes an archive on an empty device.
+    /// Creates an archive on an empty device.
     pub fn create_device(
         device: Box<dyn Device>,
         secret: &Secret,
@@ -167,10 +153,10 @@ impl Archive {
     }
 
     fn new(store: Arc<Store>, writer: Option<Writer>) -> Archive {
-        let cache = Arc::new(PageCache::new());
+        let committed = Arc::new(Committed::new(store));
         let is_writer = writer.is_some();
-        let state = writer.map(|writer| State::new(writer, Arc::clone(&cache)));
-        let inner = Inner { store, cache, state: Mutex::new(state), writer: is_writer };
+        let state = writer.map(|writer| State::new(writer, Arc::clone(&committed.cache)));
+        let inner = Inner { committed, state: Mutex::new(state), writer: is_writer };
         Archive { inner: Arc::new(inner) }
     }
 
@@ -182,37 +168,37 @@ impl Archive {
             for _ in 0..options.fixed_streams {
                 let identity = writing.new_identity()?;
                 let stored = StoredStream::empty(identity);
-                writing.registry.put::<Streams>(&identity, &stored)?;
+                writing.trees.put::<Streams>(&identity, &stored)?;
             }
             writing.commit()?;
         }
         Ok(archive)
     }
 
-    /// Keeps no more than so many changed blocks and pages in memory, so that a small world spills as a large one does.
+    /// Limits the changed blocks and pages in memory, so that a small archive spills as a large one does.
     #[cfg(feature = "testing")]
     pub fn set_memory_limits(&self, dirty_blocks: usize, dirty_pages: usize) -> Result<()> {
         let mut state = self.state()?;
         let writing = state.writing()?;
         writing.dirty_blocks_max = dirty_blocks;
-        writing.registry.dirty_pages_max = dirty_pages;
+        writing.trees.dirty_pages_max = dirty_pages;
         Ok(())
     }
 
     /// Single, fixed or dynamic.
     pub fn kind(&self) -> ArchiveKind {
-        self.inner.store.header().kind
+        self.store().header().kind
     }
 
     /// Time of creation.
     #[doc(alias = "created")]
     pub fn created_at(&self) -> Timestamp {
-        self.inner.store.created()
+        self.store().created()
     }
 
     /// The archive's identity.
     pub fn id(&self) -> Uuid {
-        self.inner.store.header().archive
+        self.store().header().archive
     }
 
     /// Whether the archive was closed. The specification's name is `closed`.
@@ -228,16 +214,16 @@ impl Archive {
 
     /// The blocks underneath.
     pub fn store(&self) -> &Arc<Store> {
-        &self.inner.store
+        &self.inner.committed.store
     }
 
     /// The newest committed state.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::new(&self.inner)
+        self.inner.committed.snapshot()
     }
 
-    /// Makes everything since the last commit durable. On an error other than one of the
-    /// medium, everything since the last commit is rolled back.
+    /// Makes everything since the last commit durable. After an error, everything since the last commit is rolled back,
+    /// unless the medium failed: then the archive is unusable until it is opened again.
     #[doc(alias = "save_meta")]
     pub fn commit(&self) -> Result<()> {
         self.finish_transaction(State::commit)
@@ -249,7 +235,7 @@ impl Archive {
         Ok(())
     }
 
-    /// Makes a commit without a redo list: every block is in its place then, once it is durable.
+    /// Makes a commit without a redo list. Once it is durable, every block is in its home location.
     pub(crate) fn clear_redo_list(&self) -> Result<()> {
         self.finish_transaction(State::commit_without_redo)
     }
@@ -259,17 +245,17 @@ impl Archive {
         let writing = state.failed_or_writing()?;
         let outcome = writing.check_whole().and_then(|()| work(writing));
         outcome.inspect_err(|_| {
-            // If the store is unusable this fails too, and every later call says why.
+            // If the store is unusable this fails too, and every later call returns the reason.
             let _ = writing.rollback();
         })
     }
 
-    /// Drops everything since the last commit. Handles of streams become stale.
+    /// Discards everything since the last commit. Handles of streams become stale.
     pub fn rollback(&self) -> Result<()> {
         self.state()?.failed_or_writing()?.rollback()
     }
 
-    /// Closes the archive. What was not committed is dropped. The file is cut to what is used.
+    /// Closes the archive and discards what was not committed. The file is cut to the blocks in use.
     pub fn close(self) -> Result<()> {
         if !self.inner.writer {
             return Ok(());
@@ -279,14 +265,14 @@ impl Archive {
             state.rollback()?;
         }
         state.commit_closing()?;
-        state.registry.finish()
+        state.trees.finish()
     }
 
     /// The application's own metadata. The specification's name is `meta`.
     #[doc(alias = "meta")]
     pub fn metadata(&self) -> Result<Vec<u8>> {
         if !self.inner.writer {
-            return Ok(self.inner.store.current().slot.metadata.clone());
+            return Ok(self.store().current().slot.metadata.clone());
         }
         Ok(self.state()?.writing()?.metadata.clone())
     }
@@ -305,52 +291,8 @@ impl Archive {
         Ok(())
     }
 
-    /// Makes a stream and opens it. Only a dynamic archive can.
-    pub fn new_stream(&self) -> Result<Stream> {
-        self.check_kind("new stream")?;
-        let mut state = self.state()?;
-        let writing = state.writing()?;
-        let identity = writing.new_identity()?;
-        writing.hold_new(StoredStream::empty(identity));
-        Ok(Stream::writing(&self.inner, identity, writing.epoch))
-    }
-
-    /// Opens a stream: in a writer for writing, and only once; in a reader as [`Archive::read_stream`].
-    pub fn open_stream(&self, identity: Uuid) -> Result<Stream> {
-        if !self.inner.writer {
-            return self.read_stream(identity);
-        }
-        self.check_kept(identity)?;
-        let mut state = self.state()?;
-        let writing = state.writing()?;
-        writing.hold(identity)?;
-        Ok(Stream::writing(&self.inner, identity, writing.epoch))
-    }
-
-    /// Opens the stream with this identity for writing, or makes it first; with `new`, it must not be there.
-    pub(crate) fn open_or_make(&self, identity: Uuid, new: bool) -> Result<Stream> {
-        self.check_kept(identity)?;
-        let mut state = self.state()?;
-        let writing = state.writing()?;
-        match writing.stored(identity)? {
-            Some(_) if new => return Err(Error::StreamExists { stream: identity }),
-            Some(_) => writing.hold(identity)?,
-            None => {
-                self.check_kind("new stream")?;
-                writing.purge_stream(identity)?;
-                writing.hold_new(StoredStream::empty(identity));
-            }
-        }
-        Ok(Stream::writing(&self.inner, identity, writing.epoch))
-    }
-
-    /// Opens a stream for reading what is committed of it; any number of times, from any thread.
-    pub fn read_stream(&self, identity: Uuid) -> Result<Stream> {
-        Stream::reading(&self.inner, identity)
-    }
-
-    /// Deletes a stream and recycles its blocks; false if there is none. Only a dynamic archive can, and
-    /// no archive deletes a reserved stream.
+    /// Deletes a stream and recycles its blocks; returns whether there was one. Only a dynamic archive can do it, and
+    /// no reserved stream can be deleted.
     #[doc(alias = "del_stream")]
     pub fn delete_stream(&self, identity: Uuid) -> Result<bool> {
         self.check_kind("delete stream")?;
@@ -361,7 +303,7 @@ impl Archive {
         let mut state = self.state()?;
         let writing = state.writing()?;
         let deleted = writing.delete_stream(identity);
-        // Refused before anything was changed, or else only a rollback helps.
+        // Other errors are refusals, before anything changed.
         deleted.inspect_err(|error| {
             if matches!(error, Error::Engine(_)) {
                 writing.fail(error);
@@ -369,26 +311,12 @@ impl Archive {
         })
     }
 
-    /// Opens one of the eight reserved streams. A fixed archive keeps stream 0 to itself (the trash), a
-    /// dynamic one streams 0 and 1 (trash and index); the stream of a single archive is stream 0.
-    #[doc(alias = "special_stream")]
-    #[doc(alias = "STREAM_DATA")]
-    #[doc(alias = "STREAM_TRASH")]
-    #[doc(alias = "STREAM_INDEX")]
-    pub fn reserved_stream(&self, index: usize) -> Result<Stream> {
-        if index >= RESERVED_STREAMS {
-            return Err(self.no_reserved_stream(index));
-        }
-        self.check_kept(reserved_identity(index))?;
-        self.open_stream(reserved_identity(index))
-    }
-
     /// Opens one of the eight reserved blocks, 0 to 7. The header and its copy are not sealed blocks.
     #[doc(alias = "special_block")]
     #[doc(alias = "BLOCK_META")]
     pub fn reserved_block(&self, index: u32) -> Result<Block> {
         let position = Position::new(index).ok_or(Error::NoReservedBlock { index })?;
-        Ok(self.inner.store.reserved_block(position)?)
+        Ok(self.store().reserved_block(position)?)
     }
 
     /// Streams with identities above `after`, in order, at most `limit`.
@@ -409,7 +337,7 @@ impl Archive {
             pending_deletions: entries(TreeId::PendingDeletions),
             blocks: slot.block_count,
             free_blocks: snapshot.free_blocks(),
-            file_bytes: self.inner.store.file_bytes()?,
+            file_bytes: self.store().file_bytes()?,
             generation: slot.generation,
             commit: slot.number,
         })
@@ -428,19 +356,19 @@ impl Archive {
         }
     }
 
-    /// An error if the archive keeps this stream to itself.
-    fn check_kept(&self, identity: Uuid) -> Result<()> {
+    /// Fails if the archive keeps this stream to itself.
+    pub(crate) fn check_kept(&self, identity: Uuid) -> Result<()> {
         match reserved_index(identity) {
             Some(index) if index < self.kept_streams() => Err(self.no_reserved_stream(index)),
             _ => Ok(()),
         }
     }
 
-    fn no_reserved_stream(&self, index: usize) -> Error {
+    pub(crate) fn no_reserved_stream(&self, index: usize) -> Error {
         Error::NoReservedStream { index, first: self.kept_streams(), last: RESERVED_STREAMS - 1 }
     }
 
-    fn check_kind(&self, operation: &'static str) -> Result<()> {
+    pub(crate) fn check_kind(&self, operation: &'static str) -> Result<()> {
         match self.kind() {
             ArchiveKind::Dynamic => Ok(()),
             kind => Err(Error::KindForbids { kind, operation }),
@@ -452,17 +380,17 @@ impl Archive {
 pub(crate) struct StateGuard<'a>(MutexGuard<'a, Option<State>>);
 
 impl StateGuard<'_> {
-    /// The state, or why there is none that can be worked with.
+    /// The state, unless the archive is closed, unusable, or only a rollback is left.
     pub(crate) fn writing(&mut self) -> Result<&mut State> {
         let state = self.failed_or_writing()?;
         state.check_whole()?;
         Ok(state)
     }
 
-    /// The state, even if a failure has left only a rollback, or why there is none.
+    /// The state, even if a failure left only a rollback.
     pub(crate) fn failed_or_writing(&mut self) -> Result<&mut State> {
         let state = self.0.as_mut().ok_or(Error::Closed)?;
-        state.registry.store().check_usable()?;
+        state.trees.store().check_usable()?;
         Ok(state)
     }
 }
@@ -478,6 +406,6 @@ impl Inner {
 
 impl std::fmt::Debug for Archive {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Archive").field("store", &self.inner.store).finish_non_exhaustive()
+        formatter.debug_struct("Archive").field("store", self.store()).finish_non_exhaustive()
     }
 }

@@ -1,6 +1,5 @@
-//! Everything a writer has in memory: the registry, the open streams, and what the meta slot holds.
+//! Everything a writer has in memory: the working trees, the open streams, and what the meta slot holds.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ar7_engine::Class;
@@ -9,35 +8,29 @@ use ar7_engine::store::Writer;
 use uuid::Uuid;
 
 use super::flush;
-use super::free_list;
 use super::identities::Identities;
-use super::pages::PageCache;
-use super::registry::Registry;
+use crate::blocks::{OpenStream, OpenStreams};
+use crate::committed::PageCache;
 use crate::error::{Error, Result};
 use crate::records::{PendingDeletions, ReadRecords, Streams, reserved_index};
-use crate::stream::OpenStream;
+use crate::working::WorkingTrees;
 
-/// Changed blocks kept in memory at most: 4096 blocks are 16 MiB. As many again may be under way to the file.
+/// Changed blocks kept in memory at most: 4096 blocks are 16 MiB. As many again may be in flight to the file.
 const DIRTY_BLOCKS_MAX: usize = 4096;
-
-/// The open streams, and closed ones whose blocks are not flushed yet. In order of identity, which is the order of
-/// making: streams that were made together lie together.
-pub(super) type OpenStreams = BTreeMap<Uuid, OpenStream>;
 
 /// Everything a writer has in memory.
 pub(crate) struct State {
-    pub(crate) registry: Registry,
+    pub(crate) trees: WorkingTrees,
     pub(super) open: OpenStreams,
     pub(super) reserved: [StoredStream; 8],
     pub(super) metadata: Vec<u8>,
-    pub(crate) counters: [u64; 8],
-    /// Raised by a rollback: handles of an earlier epoch are stale.
-    pub(super) epoch: u64,
+    /// A rollback raises it: handles of an earlier epoch are stale.
+    epoch: u64,
     dirty_blocks: usize,
     pub(super) dirty_blocks_max: usize,
     identities: Identities,
-    /// A failure that left the transaction half changed, or that nobody was there to be told of: whatever is asked for
-    /// fails with it, until a commit has returned it too or there was a rollback.
+    /// A failure that left the transaction half changed, or of a stream that was dropped. Every later call fails with
+    /// it, until a commit has returned it or there was a rollback.
     pub(super) failed: Option<Error>,
 }
 
@@ -45,11 +38,10 @@ impl State {
     pub(super) fn new(writer: Writer, cache: Arc<PageCache>) -> State {
         let slot = writer.store().current().slot.clone();
         let mut state = State {
-            registry: Registry::new(writer, cache),
-            open: BTreeMap::new(),
+            trees: WorkingTrees::new(writer, cache),
+            open: OpenStreams::new(),
             reserved: slot.reserved_streams.clone(),
             metadata: Vec::new(),
-            counters: [0; 8],
             epoch: 0,
             dirty_blocks: 0,
             dirty_blocks_max: DIRTY_BLOCKS_MAX,
@@ -63,25 +55,21 @@ impl State {
     fn take_slot(&mut self, slot: &MetaSlot) {
         self.reserved.clone_from(&slot.reserved_streams);
         self.metadata.clone_from(&slot.metadata);
-        self.counters = slot.counters;
     }
 
     /// The record of a stream as this transaction has it, flushed or not.
     pub(crate) fn stored(&self, identity: Uuid) -> Result<Option<StoredStream>> {
         if let Some(open) = self.open.get(&identity) {
-            let mut stored = open.stored.clone();
-            stored.record.count = open.count;
-            stored.record.length = open.length;
-            return Ok(Some(stored));
+            return Ok(Some(open.record()));
         }
         match reserved_index(identity) {
             Some(index) => Ok(Some(self.reserved[index].clone())),
-            None => self.registry.get::<Streams>(&identity),
+            None => self.trees.get::<Streams>(&identity),
         }
     }
 
     /// A new identity, above all that were issued before, so that registering appends at the right edge.
-    pub(super) fn new_identity(&mut self) -> Result<Uuid> {
+    pub(crate) fn new_identity(&mut self) -> Result<Uuid> {
         loop {
             let identity = self.identities.next()?;
             if !self.is_taken(identity)? {
@@ -90,35 +78,36 @@ impl State {
         }
     }
 
-    /// Whether an identity cannot be given to a new stream: one has it, or one that is being freed had it, whose
-    /// extents are still found by it.
-    pub(super) fn is_taken(&self, identity: Uuid) -> Result<bool> {
+    /// Whether an identity cannot be given to a new stream: a stream has it, or a deleted one whose extents are still
+    /// recorded under it.
+    fn is_taken(&self, identity: Uuid) -> Result<bool> {
         Ok(self.stored(identity)?.is_some()
-            || self.registry.get::<PendingDeletions>(&identity)?.is_some())
+            || self.trees.get::<PendingDeletions>(&identity)?.is_some())
     }
 
-    /// Opens a stream for writing; it is closed with [`State::release_held`].
-    pub(super) fn hold(&mut self, identity: Uuid) -> Result<()> {
-        if let Some(open) = self.open.get_mut(&identity) {
-            if open.held {
-                return Err(Error::AlreadyOpen { stream: identity });
+    /// Opens a stream for writing. Returns the epoch of the handle, which ends with [`State::release_held`].
+    pub(crate) fn hold(&mut self, identity: Uuid) -> Result<u64> {
+        match self.open.get_mut(&identity) {
+            Some(open) if open.held => return Err(Error::AlreadyOpen { stream: identity }),
+            Some(open) => open.held = true,
+            None => {
+                let stored = self.stored(identity)?.ok_or(Error::NoStream { stream: identity })?;
+                self.open.insert(identity, OpenStream::new(stored));
             }
-            open.held = true;
-            return Ok(());
         }
-        let stored = self.stored(identity)?.ok_or(Error::NoStream { stream: identity })?;
-        self.open.insert(identity, OpenStream::new(stored));
-        Ok(())
+        Ok(self.epoch)
     }
 
-    /// Makes a stream and opens it.
-    pub(super) fn hold_new(&mut self, stored: StoredStream) {
-        let mut open = OpenStream::new(stored);
+    /// Opens a new stream for writing. Returns the epoch of the handle.
+    pub(crate) fn hold_new(&mut self, identity: Uuid) -> u64 {
+        let mut open = OpenStream::new(StoredStream::empty(identity));
         open.changed = true;
-        self.open.insert(open.stored.record.identity, open);
+        self.open.insert(identity, open);
+        self.epoch
     }
 
-    /// Ends the handle of a stream. Its blocks stay in memory until they are flushed with others.
+    /// Ends the handle of a stream. Its blocks stay in memory until the next flush. `failed` is a failure to save it,
+    /// which the next call returns.
     pub(crate) fn release_held(&mut self, identity: Uuid, epoch: u64, failed: Option<Error>) {
         if epoch != self.epoch {
             return;
@@ -136,20 +125,20 @@ impl State {
         &self,
         identity: Uuid,
         epoch: u64,
-        work: impl FnOnce(&OpenStream, &Registry) -> Result<T>,
+        work: impl FnOnce(&OpenStream, &WorkingTrees) -> Result<T>,
     ) -> Result<T> {
         let open = self.open.get(&identity).filter(|_| epoch == self.epoch).ok_or(Error::Stale)?;
-        work(open, &self.registry)
+        work(open, &self.trees)
     }
 
-    /// Changes an open stream. If it `adds` blocks and too many are in memory, these are flushed first; without space
-    /// nothing is changed then. A failure half-way leaves only a rollback.
+    /// Changes an open stream. If the change `adds` blocks and too many are in memory, flushes these first. Without space
+    /// nothing changes; after any other failure the transaction can only be rolled back.
     pub(crate) fn change_held<T>(
         &mut self,
         identity: Uuid,
         epoch: u64,
         adds: bool,
-        work: impl FnOnce(&mut OpenStream, &mut Registry) -> Result<T>,
+        work: impl FnOnce(&mut OpenStream, &mut WorkingTrees) -> Result<T>,
     ) -> Result<T> {
         if adds && self.dirty_blocks > self.dirty_blocks_max {
             self.flush(false)?;
@@ -159,7 +148,7 @@ impl State {
         }
         let open = self.open.get_mut(&identity).ok_or(Error::Stale)?;
         let before = open.dirty.len();
-        let outcome = work(open, &mut self.registry);
+        let outcome = work(open, &mut self.trees);
         self.dirty_blocks = self.dirty_blocks + open.dirty.len() - before;
         outcome.inspect_err(|error| {
             let refused = ar7_engine::Error::is_refusal;
@@ -169,13 +158,13 @@ impl State {
         })
     }
 
-    /// Seals what is in memory and records the streams that are closed. With `tails`, everything, so
-    /// that a commit can follow.
+    /// Seals the changed blocks and records the streams that are closed; with `tails` all streams, so that a commit can
+    /// follow.
     ///
-    /// Without space it fails and changes nothing; after any other failure the transaction can only be rolled
-    /// back, which the next commit then does.
-    pub(super) fn flush(&mut self, tails: bool) -> Result<()> {
-        let prepared = flush::prepare(&mut self.registry, &self.open, tails);
+    /// Without space it changes nothing. After any other failure the transaction can only be rolled back, which the
+    /// next commit does.
+    pub(crate) fn flush(&mut self, tails: bool) -> Result<()> {
+        let prepared = flush::prepare(&mut self.trees, &self.open, tails);
         let prepared = prepared.inspect_err(|error| {
             if error.class() != Class::NoSpace {
                 self.fail(error);
@@ -185,7 +174,7 @@ impl State {
         finished.inspect_err(|error| self.fail(error))
     }
 
-    /// The failure that has left only a rollback, if there was one.
+    /// Fails if an earlier failure left only a rollback.
     pub(super) fn check_whole(&self) -> Result<()> {
         self.failed.clone().map_or(Ok(()), Err)
     }
@@ -196,19 +185,18 @@ impl State {
     }
 
     fn finish_flush(&mut self, prepared: &flush::Flush, tails: bool) -> Result<()> {
-        flush::finish(&mut self.registry, &mut self.open, prepared)?;
+        flush::finish(&mut self.trees, &mut self.open, prepared)?;
         self.dirty_blocks = self.open.values().map(|open| open.dirty.len()).sum();
-        let State { registry, open, reserved, .. } = self;
+        let State { trees, open, reserved, .. } = self;
         // In order, so that new records are appended at the right edge of their tree.
         let identities: Vec<Uuid> = open.keys().copied().collect();
         for identity in identities {
             let stream = open.get_mut(&identity).expect("just listed");
             if stream.changed && (tails || !stream.held) {
-                stream.stored.record.length = stream.length;
                 match reserved_index(identity) {
                     Some(index) => reserved[index] = stream.stored.clone(),
                     None => {
-                        registry.put::<Streams>(&identity, &stream.stored)?;
+                        trees.put::<Streams>(&identity, &stream.stored)?;
                     }
                 }
                 stream.changed = false;
@@ -222,42 +210,42 @@ impl State {
 
     /// Deletes a stream and recycles its blocks. Returns whether there was one; a reserved stream is not deleted.
     ///
-    /// A stream of one run is freed at once; one of many extents moves to the dying streams, whose extents are
-    /// freed a bounded number per commit, so that deleting never needs more than the reserve.
+    /// A stream of one run is freed at once. One of many extents becomes a pending deletion: each commit frees a bounded
+    /// number of extents, so that deleting never needs more than the reserve.
     pub(crate) fn delete_stream(&mut self, identity: Uuid) -> Result<bool> {
         if reserved_index(identity).is_some() {
-            // The meta slot goes on naming its blocks. An inode may name one, if somebody with the key wrote it.
+            // The meta slot keeps its record. An inode can name it if an attacker with the key wrote the inode.
             return Ok(false);
         }
         if self.open.get(&identity).is_some_and(|open| open.held) {
             return Err(Error::AlreadyOpen { stream: identity });
         }
-        let registered = self.registry.get::<Streams>(&identity)?;
+        let registered = self.trees.get::<Streams>(&identity)?;
         let open = self.open.remove(&identity);
         let exists = registered.is_some() || open.is_some();
         let stored = match open {
             Some(open) => {
                 self.dirty_blocks -= open.dirty.len();
                 if let Some(tail) = open.reserved_tail {
-                    self.registry.free(Run::single(tail))?;
+                    self.trees.free(Run::single(tail))?;
                 }
                 Some(open.stored)
             }
             None => registered.clone(),
         };
         if registered.is_some() {
-            self.registry.remove::<Streams>(&identity)?;
+            self.trees.remove::<Streams>(&identity)?;
         }
         if let Some(mut stored) = stored {
-            // Nobody reads its bytes any more; cutting it may have left the length behind.
+            // Its bytes are no longer read, and a cut may have left the length beyond the blocks.
             stored.record.length = 0;
             match (stored.layout, stored.record.begin) {
                 (StreamLayout::Extents, _) => {
-                    self.registry.put::<PendingDeletions>(&identity, &stored)?;
+                    self.trees.put::<PendingDeletions>(&identity, &stored)?;
                 }
                 (StreamLayout::OneRun(_), Some(begin)) => {
                     if let Some(run) = Run::new(begin, stored.record.count) {
-                        self.registry.free(run)?;
+                        self.trees.free(run)?;
                     }
                 }
                 (StreamLayout::OneRun(_), None) => {}
@@ -266,9 +254,9 @@ impl State {
         Ok(exists)
     }
 
-    /// Frees what is left of a deleted stream, so that one with its identity can be made.
-    pub(super) fn purge_stream(&mut self, identity: Uuid) -> Result<()> {
-        let purged = free_list::purge_stream(&mut self.registry, identity);
+    /// Frees what is left of a deleted stream, so that a new one can have its identity.
+    pub(crate) fn purge_stream(&mut self, identity: Uuid) -> Result<()> {
+        let purged = self.trees.purge_stream(identity);
         purged.inspect_err(|error| self.fail(error))
     }
 
@@ -277,8 +265,8 @@ impl State {
         self.open.clear();
         self.dirty_blocks = 0;
         self.epoch += 1;
-        self.registry.rollback()?;
-        let slot = self.registry.store().current().slot.clone();
+        self.trees.rollback()?;
+        let slot = self.trees.store().current().slot.clone();
         self.take_slot(&slot);
         self.failed = None;
         Ok(())

@@ -11,26 +11,26 @@ const RUNS_PER_SYNC: usize = 1024;
 
 impl Archive {
     /// Commits, frees the blocks of deleted streams, and seals a blank over every free block. Returns their number.
-    /// After this, nothing that was deleted before is left in the file.
+    /// Afterwards the file holds nothing that was deleted before.
     ///
-    /// `progress` is told the number of blocks so far. A crash leaves some blocks as they were.
+    /// `progress` gets the number of blocks so far. A crash leaves some blocks as they were.
     pub fn wipe_free(&self, progress: &mut dyn FnMut(u64)) -> Result<u64> {
         self.reclaim()?;
         let mut state = self.state()?;
-        let registry = &mut state.writing()?.registry;
-        let mut runs = registry.store().current().slot.loose.clone();
+        let trees = &mut state.writing()?.trees;
+        let mut runs = trees.store().current().slot.loose.clone();
         let mut from = Some(Position::at(0));
         let mut wiped = 0;
         while let Some(position) = from {
-            let found = registry.ceiling::<Free>(&position)?.map(|(_, run)| run);
+            let found = trees.ceiling::<Free>(&position)?.map(|(_, run)| run);
             from = found.and_then(|run| Position::new(run.end()));
             runs.extend(found);
             if from.is_none() || runs.len() >= RUNS_PER_SYNC {
-                wiped += registry.writer().wipe(&std::mem::take(&mut runs))?;
+                wiped += trees.writer().wipe(&std::mem::take(&mut runs))?;
                 progress(wiped);
             }
         }
-        wiped += registry.writer().wipe_tail()?;
+        wiped += trees.writer().wipe_tail()?;
         progress(wiped);
         Ok(wiped)
     }

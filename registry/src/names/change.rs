@@ -105,7 +105,7 @@ impl Names<'_> {
             let full = EngineError::Full { what: "names of an inode", limit: u64::from(u32::MAX) };
             let more = u32::from(!Mistake::LinksUncounted.is_planted());
             inode.links = inode.links.checked_add(more).ok_or(full)?;
-            state.registry.put::<Inodes>(&number, &inode)?;
+            state.trees.put::<Inodes>(&number, &inode)?;
             put_name(state, directory, name, NameValue { inode: number, kind: inode.kind })
         })
     }
@@ -115,7 +115,7 @@ impl Names<'_> {
         let attributes = storable(attributes)?;
         self.change(|state| {
             let inode = Inode { attributes, ..existing(state, number)? };
-            state.registry.put::<Inodes>(&number, &inode)?;
+            state.trees.put::<Inodes>(&number, &inode)?;
             Ok(())
         })
     }
@@ -141,7 +141,7 @@ impl Names<'_> {
                 state.delete_stream(old)?;
             }
             let inode = Inode { attributes, size, stream, ..inode };
-            state.registry.put::<Inodes>(&number, &inode)?;
+            state.trees.put::<Inodes>(&number, &inode)?;
             Ok(())
         })
     }
@@ -339,14 +339,14 @@ fn add(
     inode: &Inode,
 ) -> Result<InodeNumber> {
     check_free(state, directory, name)?;
-    let last = state.counters[INODE_COUNTER].max(InodeNumber::ROOT.0);
+    let last = state.trees.counters()[INODE_COUNTER].max(InodeNumber::ROOT.0);
     let number = last
         .checked_add(1)
         .ok_or(EngineError::Full { what: "number of inodes", limit: u64::MAX })?;
     make_root(state)?;
-    state.counters[INODE_COUNTER] = number;
+    *state.trees.counter_mut(INODE_COUNTER) = number;
     let number = InodeNumber(number);
-    if state.registry.put::<Inodes>(&number, inode)?.is_some() {
+    if state.trees.put::<Inodes>(&number, inode)?.is_some() {
         // The counter lags behind: somebody with the key wrote it. Only a rollback helps now.
         let expected = "a number that is not taken";
         return Err(EngineError::damaged(None, Check::Name, expected, number.0).into());
@@ -362,7 +362,7 @@ fn rename(
     replace: bool,
 ) -> Result<()> {
     validate_name(to.1)?;
-    let value = lookup_in(&state.registry, from.0, from.1)?
+    let value = lookup_in(&state.trees, from.0, from.1)?
         .ok_or_else(|| Error::NoEntry { path: from.1.to_vec() })?;
     if from == to {
         return Ok(());
@@ -377,7 +377,7 @@ fn rename(
     if is_directory && may_be_below && is_below(state, value.inode, to.0)? {
         return Err(Error::IntoItself { path: from.1.to_vec() });
     }
-    match lookup_in(&state.registry, to.0, to.1)? {
+    match lookup_in(&state.trees, to.0, to.1)? {
         Some(found) if replace && found.kind != EntryType::Directory => {
             if is_directory {
                 return Err(not_directory(to.1, found.kind));
@@ -392,13 +392,13 @@ fn rename(
         None => {}
     }
     let key = NameKey { directory: from.0, name: from.1.to_vec() };
-    state.registry.remove::<NameRecords>(&key)?;
+    state.trees.remove::<NameRecords>(&key)?;
     put_name(state, to.0, to.1, value)
 }
 
 /// Removes a name, and with the last one the inode and its stream.
 fn remove(state: &mut State, directory: InodeNumber, name: &[u8]) -> Result<()> {
-    let value = lookup_in(&state.registry, directory, name)?
+    let value = lookup_in(&state.trees, directory, name)?
         .ok_or_else(|| Error::NoEntry { path: name.to_vec() })?;
     let mut inode = existing(state, value.inode)?;
     if inode.kind == EntryType::Directory && !is_empty(state, value.inode)? {
@@ -409,20 +409,20 @@ fn remove(state: &mut State, directory: InodeNumber, name: &[u8]) -> Result<()> 
         if let Some(stream) = inode.stream {
             state.delete_stream(stream)?;
         }
-        state.registry.remove::<Inodes>(&value.inode)?;
+        state.trees.remove::<Inodes>(&value.inode)?;
     } else {
-        state.registry.put::<Inodes>(&value.inode, &inode)?;
+        state.trees.put::<Inodes>(&value.inode, &inode)?;
     }
     let key = NameKey { directory, name: name.to_vec() };
-    state.registry.remove::<NameRecords>(&key)?;
+    state.trees.remove::<NameRecords>(&key)?;
     Ok(())
 }
 
 fn make_root(state: &mut State) -> Result<()> {
     let root = InodeNumber::ROOT;
-    if state.registry.get::<Inodes>(&root)?.is_none() {
+    if state.trees.get::<Inodes>(&root)?.is_none() {
         let inode = existing(state, root)?;
-        state.registry.put::<Inodes>(&root, &inode)?;
+        state.trees.put::<Inodes>(&root, &inode)?;
     }
     Ok(())
 }
@@ -434,7 +434,7 @@ fn put_name(
     value: NameValue,
 ) -> Result<()> {
     let key = NameKey { directory, name: name.to_vec() };
-    state.registry.put::<NameRecords>(&key, &value)?;
+    state.trees.put::<NameRecords>(&key, &value)?;
     Ok(())
 }
 
@@ -445,7 +445,7 @@ fn check_free(state: &State, directory: InodeNumber, name: &[u8]) -> Result<()> 
     if kind != EntryType::Directory {
         return Err(not_directory(name, kind));
     }
-    let is_taken = lookup_in(&state.registry, directory, name)?.is_some();
+    let is_taken = lookup_in(&state.trees, directory, name)?.is_some();
     if is_taken && !Mistake::DuplicateNames.is_planted() {
         return Err(Error::EntryExists { path: name.to_vec() });
     }
@@ -453,12 +453,12 @@ fn check_free(state: &State, directory: InodeNumber, name: &[u8]) -> Result<()> 
 }
 
 fn existing(state: &State, number: InodeNumber) -> Result<Inode> {
-    inode_in(&state.registry, number)?.ok_or(Error::NoInode { inode: number.0 })
+    inode_in(&state.trees, number)?.ok_or(Error::NoInode { inode: number.0 })
 }
 
 fn is_empty(state: &State, directory: InodeNumber) -> Result<bool> {
     let key = NameKey { directory, name: Vec::new() };
-    let first = state.registry.ceiling::<NameRecords>(&key)?;
+    let first = state.trees.ceiling::<NameRecords>(&key)?;
     Ok(first.is_none_or(|(key, _)| key.directory != directory))
 }
 
@@ -479,7 +479,7 @@ fn is_below(state: &State, directory: InodeNumber, inside: InodeNumber) -> Resul
             return Err(circle(directory));
         }
         let mut key = NameKey { directory, name: Vec::new() };
-        while let Some((found, value)) = state.registry.ceiling::<NameRecords>(&key)? {
+        while let Some((found, value)) = state.trees.ceiling::<NameRecords>(&key)? {
             if found.directory != directory {
                 break;
             }

@@ -9,7 +9,8 @@ mod tests;
 
 pub use lookup::Entry;
 
-use crate::archive::{Archive, Snapshot};
+use crate::archive::Archive;
+use crate::committed::Snapshot;
 use crate::error::Result;
 use crate::records::{ReadRecords, Record};
 
@@ -35,21 +36,21 @@ impl ReadRecords for Names<'_> {
     fn get<R: Record>(&self, key: &R::Key) -> Result<Option<R::Value>> {
         match &self.snapshot {
             Some(snapshot) => snapshot.get::<R>(key),
-            None => self.archive.state()?.writing()?.registry.get::<R>(key),
+            None => self.archive.state()?.writing()?.trees.get::<R>(key),
         }
     }
 
     fn floor<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>> {
         match &self.snapshot {
             Some(snapshot) => snapshot.floor::<R>(key),
-            None => self.archive.state()?.writing()?.registry.floor::<R>(key),
+            None => self.archive.state()?.writing()?.trees.floor::<R>(key),
         }
     }
 
     fn ceiling<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>> {
         match &self.snapshot {
             Some(snapshot) => snapshot.ceiling::<R>(key),
-            None => self.archive.state()?.writing()?.registry.ceiling::<R>(key),
+            None => self.archive.state()?.writing()?.trees.ceiling::<R>(key),
         }
     }
 }

@@ -15,11 +15,11 @@ pub use space::{Free, PendingDeletions, SessionEntry, Sessions};
 pub use streams::{Extent, ExtentKey, Extents, Streams, extent_key_layout, extent_layout};
 pub use trees::TreeId;
 
+use ar7_engine::format::RESERVED_STREAMS;
 use ar7_engine::{Check, Error as EngineError};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::archive::RESERVED_STREAMS;
 use crate::error::Result;
 
 /// A kind of record: the tree it is in, and how key and value are encoded. Keys sort as their bytes do.
@@ -78,12 +78,15 @@ pub(crate) fn decoded_value<R: Record>(
     found.map(|value| R::decode_value(key, &Zeroizing::new(value))).transpose()
 }
 
+/// The counter of the meta slot that holds the number of blocks in the free list.
+pub(crate) const FREE_BLOCKS_COUNTER: usize = 7;
+
 /// UUID of a reserved stream.
 pub(crate) fn reserved_identity(index: usize) -> Uuid {
     Uuid::from_u128(index as u128)
 }
 
-/// Number of a reserved stream, if the UUID is one's.
+/// Number of the reserved stream with this UUID.
 pub(crate) fn reserved_index(identity: Uuid) -> Option<usize> {
     usize::try_from(identity.as_u128()).ok().filter(|&index| index < RESERVED_STREAMS)
 }

@@ -3,7 +3,7 @@
 use ar7_engine::format::{Block, DATA_SIZE, DATA_SIZE_U64, Data};
 use ar7_engine::mistakes::Mistake;
 
-use super::Stream;
+use super::handle::Stream;
 use crate::error::Result;
 
 impl Stream {
@@ -50,8 +50,8 @@ impl Stream {
             return Ok(());
         }
         let data = data.clone();
-        self.add(|open, registry| {
-            open.block_mut(registry, index)?.copy_from_slice(&data[..]);
+        self.add(|open, trees| {
+            open.block_mut(trees, index)?.copy_from_slice(&data[..]);
             Ok(())
         })?;
         // Only now: without space it is saved another time.
@@ -112,7 +112,7 @@ impl Stream {
     /// own. The length in bytes does not change.
     pub fn push(&mut self, block: &Block) -> Result<()> {
         self.save(false)?;
-        self.add(|open, registry| open.push_block(registry, &block.data[..]).map(drop))?;
+        self.add(|open, trees| open.push_block(trees, &block.data[..]).map(drop))?;
         self.end()
     }
 
@@ -126,7 +126,7 @@ impl Stream {
             length = self.len()?;
         }
         self.current = None;
-        self.change(|open, registry| open.cut_blocks(registry, last, length))?;
+        self.change(|open, trees| open.cut_blocks(trees, last, length))?;
         self.index = self.index.min(last.saturating_sub(1));
         Ok(Some(block))
     }

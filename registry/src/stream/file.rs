@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use ar7_engine::mistakes::Mistake;
 use uuid::Uuid;
 
-use super::Stream;
+use super::handle::Stream;
 use crate::archive::Archive;
 use crate::error::{Error, Result};
 
@@ -88,8 +88,8 @@ impl StreamFile {
     pub fn open(archive: &Archive, identity: Uuid, mode: Mode) -> Result<StreamFile> {
         let stream = match mode.base {
             Base::Read => archive.open_stream(identity)?,
-            Base::Write | Base::Append => archive.open_or_make(identity, false)?,
-            Base::New => archive.open_or_make(identity, true)?,
+            Base::Write | Base::Append => archive.open_or_create(identity, false)?,
+            Base::New => archive.open_or_create(identity, true)?,
         };
         StreamFile::over(stream, identity.to_string(), mode)
     }

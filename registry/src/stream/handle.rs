@@ -7,19 +7,19 @@ use ar7_engine::mistakes::Mistake;
 use arc_swap::ArcSwap;
 use uuid::Uuid;
 
-use super::layout::locate;
-use super::open::{OpenStream, blocks_for, split_offset, too_long};
-use super::read::{Reading, read_blocks};
-use crate::archive::{Archive, Inner, Registry, Snapshot};
+use crate::archive::{Archive, Inner};
+use crate::blocks::{OpenStream, Reading, blocks_for, locate, read_blocks, split_offset, too_long};
+use crate::committed::Snapshot;
 use crate::error::{Error, Result};
+use crate::working::WorkingTrees;
 
-/// Bytes handed to the archive at a time, so that memory stays bounded whatever a caller writes.
+/// Bytes written under one lock, so that memory stays bounded however much a caller writes.
 const STEP: u64 = 4 << 20;
 
 /// An open stream.
 ///
-/// Bytes are read and written at any offset. The cursor of the specification, one block at a time, is there
-/// too: [`Stream::wind`], [`Stream::next_block`], [`Stream::data`] and their relatives.
+/// It reads and writes bytes at any offset. It is also the specification's cursor, which moves one block at a time:
+/// [`Stream::wind`], [`Stream::next_block`], [`Stream::data`] and others.
 #[doc(alias = "BaseStream")]
 #[doc(alias = "DataStream")]
 #[doc(alias = "InternalStream")]
@@ -29,35 +29,44 @@ pub struct Stream {
     backing: Backing,
     /// The cursor's block.
     pub(super) index: u32,
-    /// Its data, once it was looked at, and whether it was changed.
+    /// Its data, once it was read, and whether it was changed.
     pub(super) current: Option<(OwnedData, bool)>,
 }
 
 enum Backing {
     /// In a writer, as the transaction has it.
     Writing { epoch: u64 },
-    /// As committed.
-    Reading(ArcSwap<View>),
+    /// In a reader, which sees one commit.
+    Pinned { snapshot: Snapshot, stored: StoredStream },
+    /// In a writer, as the newest commit has it. The handle holds no snapshot: an idle one would pin a commit.
+    Newest(ArcSwap<View>),
 }
 
-/// The record of a stream, as a commit has it.
+/// The record of a stream in one commit.
 struct View {
     commit: u64,
     stored: StoredStream,
 }
 
 impl Stream {
-    pub(crate) fn writing(inner: &Arc<Inner>, identity: Uuid, epoch: u64) -> Stream {
-        Stream::new(inner, identity, Backing::Writing { epoch })
+    pub(super) fn writing(archive: &Archive, identity: Uuid, epoch: u64) -> Stream {
+        Stream::new(archive, identity, Backing::Writing { epoch })
     }
 
-    pub(crate) fn reading(inner: &Arc<Inner>, identity: Uuid) -> Result<Stream> {
-        let view = View::find(&Archive { inner: Arc::clone(inner) }.snapshot(), identity)?;
-        Ok(Stream::new(inner, identity, Backing::Reading(ArcSwap::from_pointee(view))))
+    pub(super) fn reading(archive: &Archive, identity: Uuid) -> Result<Stream> {
+        let snapshot = archive.snapshot();
+        let stored = recorded(&snapshot, identity)?;
+        let backing = if archive.is_writer() {
+            let commit = snapshot.commit().slot.number;
+            Backing::Newest(ArcSwap::from_pointee(View { commit, stored }))
+        } else {
+            Backing::Pinned { snapshot, stored }
+        };
+        Ok(Stream::new(archive, identity, backing))
     }
 
-    fn new(inner: &Arc<Inner>, identity: Uuid, backing: Backing) -> Stream {
-        Stream { inner: Arc::clone(inner), identity, backing, index: 0, current: None }
+    fn new(archive: &Archive, identity: Uuid, backing: Backing) -> Stream {
+        Stream { inner: Arc::clone(&archive.inner), identity, backing, index: 0, current: None }
     }
 
     /// The stream's identity.
@@ -91,27 +100,21 @@ impl Stream {
         Ok(self.len()? == 0)
     }
 
-    /// The record of the stream, changes that are not committed included.
+    /// The record of the stream, with changes that are not committed.
     pub fn stored(&self) -> Result<StoredStream> {
         match &self.backing {
-            Backing::Reading(view) => Ok(self.view(view, &self.snapshot())?.stored.clone()),
-            Backing::Writing { .. } => self.look(|open, _| {
-                let mut stored = open.stored.clone();
-                stored.record.count = open.count;
-                stored.record.length = open.length;
-                Ok(stored)
-            }),
+            Backing::Writing { .. } => self.look(|open, _| Ok(open.record())),
+            Backing::Pinned { stored, .. } => Ok(stored.clone()),
+            Backing::Newest(view) => Ok(self.view(view, &self.snapshot())?.stored.clone()),
         }
     }
 
-    /// Reads bytes from `offset` on, up to the end of the stream; returns how many. Large reads are opened
-    /// in parallel, straight into `bytes`.
+    /// Reads bytes from `offset` on, up to the end of the stream; returns how many. A large read decrypts blocks in
+    /// parallel, directly into `bytes`.
     pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {
         match &self.backing {
-            Backing::Writing { .. } => {
-                self.look(|open, registry| open.read_at(registry, offset, bytes))
-            }
-            Backing::Reading(_) => self.read_committed(|snapshot, stored| {
+            Backing::Writing { .. } => self.look(|open, trees| open.read_at(trees, offset, bytes)),
+            _ => self.read_committed(|snapshot, stored| {
                 let available = stored.record.length.saturating_sub(offset);
                 let wanted = usize::try_from(available).unwrap_or(usize::MAX).min(bytes.len());
                 read_sealed(snapshot, stored, offset, &mut bytes[..wanted])?;
@@ -126,18 +129,18 @@ impl Stream {
         self.current = None;
         if bytes.is_empty() {
             if Mistake::EmptyWriteAddsABlock.is_planted() {
-                self.add(|open, registry| open.push_block(registry, &[]).map(drop))?;
+                self.add(|open, trees| open.push_block(trees, &[]).map(drop))?;
             }
             return Ok(());
         }
         let end = offset.checked_add(bytes.len() as u64).ok_or_else(too_long)?;
-        self.look(|open, registry| open.check_room(registry, end))?;
+        self.look(|open, trees| open.check_room(trees, end))?;
         if offset > self.len()? {
             self.grow(offset)?;
         }
         let mut at = offset;
         for part in bytes.chunks(usize::try_from(STEP).unwrap_or(usize::MAX)) {
-            self.add(|open, registry| open.write_at(registry, at, part))?;
+            self.add(|open, trees| open.write_at(trees, at, part))?;
             at += part.len() as u64;
         }
         Ok(())
@@ -149,7 +152,7 @@ impl Stream {
         self.write_at(end, bytes)
     }
 
-    /// Sets the length. What is added reads as zeros; the blocks of what is cut are recycled.
+    /// Sets the length. Added bytes read as zeros; cut blocks are recycled.
     #[doc(alias = "recycle")]
     pub fn set_len(&mut self, length: u64) -> Result<()> {
         self.save(false)?;
@@ -157,7 +160,7 @@ impl Stream {
         if length > self.len()? {
             return self.grow(length);
         }
-        self.change(|open, registry| open.set_len(registry, length))?;
+        self.change(|open, trees| open.set_len(trees, length))?;
         self.index = self.index.min(self.count()?.saturating_sub(1));
         Ok(())
     }
@@ -167,22 +170,22 @@ impl Stream {
         self.save(false)
     }
 
-    /// Saves and closes the stream. Dropping it does the same, but an error then waits for the commit.
+    /// Saves and closes the stream. Dropping it does the same, but the next commit returns an error of it.
     #[doc(alias = "close_stream")]
     pub fn close(mut self) -> Result<()> {
         self.save(false)
     }
 
-    /// Adds zeros, a step at a time; if there is no space for all of them, none is added.
+    /// Adds zeros in steps. If there is no space for all of them, none is added.
     fn grow(&mut self, length: u64) -> Result<()> {
-        self.look(|open, registry| open.check_room(registry, length))?;
+        self.look(|open, trees| open.check_room(trees, length))?;
         let before = self.len()?;
         let mut reached = before;
         while reached < length {
             let next = length.min(reached.saturating_add(STEP));
-            let grown = self.add(|open, registry| open.set_len(registry, next));
+            let grown = self.add(|open, trees| open.set_len(trees, next));
             if let Err(error) = grown {
-                self.change(|open, registry| open.set_len(registry, before))?;
+                self.change(|open, trees| open.set_len(trees, before))?;
                 return Err(error);
             }
             reached = next;
@@ -190,18 +193,18 @@ impl Stream {
         Ok(())
     }
 
-    /// One block, whole, with the links that it has now; none if the stream has no such block, or no longer.
+    /// One block, with its current links; none if the stream has no such block.
     pub(super) fn read_block(&self, index: u32) -> Result<Option<Block>> {
         let mut data = OwnedData::zeroed();
         let links = match &self.backing {
-            Backing::Writing { .. } => self.look(|open, registry| {
+            Backing::Writing { .. } => self.look(|open, trees| {
                 if index >= open.count {
                     return Ok(None);
                 }
-                open.read_block(registry, index, &mut data)?;
-                Links::of_open(open, registry, index).map(Some)
+                open.read_block(trees, index, &mut data)?;
+                Links::of_open(open, trees, index).map(Some)
             })?,
-            Backing::Reading(_) => self.read_committed(|snapshot, stored| {
+            _ => self.read_committed(|snapshot, stored| {
                 if index >= stored.record.count {
                     return Ok(None);
                 }
@@ -215,8 +218,8 @@ impl Stream {
         Ok(Some(Block { head: BlockHead { previous, next, index, stream }, data }))
     }
 
-    /// Looks at the stream as the transaction has it.
-    fn look<T>(&self, work: impl FnOnce(&OpenStream, &Registry) -> Result<T>) -> Result<T> {
+    /// Reads the stream as the transaction has it.
+    fn look<T>(&self, work: impl FnOnce(&OpenStream, &WorkingTrees) -> Result<T>) -> Result<T> {
         let epoch = self.epoch()?;
         self.inner.state()?.writing()?.read_held(self.identity, epoch, work)
     }
@@ -224,7 +227,7 @@ impl Stream {
     /// Changes the stream without adding blocks.
     pub(crate) fn change<T>(
         &self,
-        work: impl FnOnce(&mut OpenStream, &mut Registry) -> Result<T>,
+        work: impl FnOnce(&mut OpenStream, &mut WorkingTrees) -> Result<T>,
     ) -> Result<T> {
         let epoch = self.epoch()?;
         self.inner.state()?.writing()?.change_held(self.identity, epoch, false, work)
@@ -233,7 +236,7 @@ impl Stream {
     /// Changes the stream in a way that may add blocks to those in memory.
     pub(super) fn add<T>(
         &self,
-        work: impl FnOnce(&mut OpenStream, &mut Registry) -> Result<T>,
+        work: impl FnOnce(&mut OpenStream, &mut WorkingTrees) -> Result<T>,
     ) -> Result<T> {
         let epoch = self.epoch()?;
         self.inner.state()?.writing()?.change_held(self.identity, epoch, true, work)
@@ -242,18 +245,20 @@ impl Stream {
     fn epoch(&self) -> Result<u64> {
         match self.backing {
             Backing::Writing { epoch } => Ok(epoch),
-            Backing::Reading(_) => Err(ar7_engine::Error::ReadOnly.into()),
+            Backing::Pinned { .. } | Backing::Newest(_) => Err(ar7_engine::Error::ReadOnly.into()),
         }
     }
 
-    /// Reads what is committed. A block that fails its check is no error if the stream was committed anew
-    /// since the read began: it is then read again as it is now.
+    /// Reads what is committed. In a writer, a later commit can overwrite a block while it is read: then the read is
+    /// repeated in that commit.
     fn read_committed<T>(
         &self,
         mut read: impl FnMut(&Snapshot, &StoredStream) -> Result<T>,
     ) -> Result<T> {
-        let Backing::Reading(view) = &self.backing else {
-            unreachable!("only called for a reading handle")
+        let view = match &self.backing {
+            Backing::Writing { .. } => unreachable!("only called for a reading handle"),
+            Backing::Pinned { snapshot, stored } => return read(snapshot, stored),
+            Backing::Newest(view) => view,
         };
         loop {
             let snapshot = self.snapshot();
@@ -265,19 +270,20 @@ impl Stream {
         }
     }
 
-    /// The record as `snapshot` has it, looked up only when there was a commit since.
+    /// The record in `snapshot`, looked up once per commit.
     fn view(&self, view: &ArcSwap<View>, snapshot: &Snapshot) -> Result<Arc<View>> {
         let known = view.load_full();
-        if known.commit == snapshot.commit().slot.number {
+        let commit = snapshot.commit().slot.number;
+        if known.commit == commit {
             return Ok(known);
         }
-        let found = Arc::new(View::find(snapshot, self.identity)?);
+        let found = Arc::new(View { commit, stored: recorded(snapshot, self.identity)? });
         view.store(Arc::clone(&found));
         Ok(found)
     }
 
     fn snapshot(&self) -> Snapshot {
-        self.archive().snapshot()
+        self.inner.committed.snapshot()
     }
 }
 
@@ -293,24 +299,20 @@ impl Drop for Stream {
     }
 }
 
-impl View {
-    fn find(snapshot: &Snapshot, stream: Uuid) -> Result<View> {
-        let stored = snapshot.stored(stream)?.ok_or(Error::NoStream { stream })?;
-        Ok(View { commit: snapshot.commit().slot.number, stored })
-    }
+fn recorded(snapshot: &Snapshot, stream: Uuid) -> Result<StoredStream> {
+    snapshot.stored(stream)?.ok_or(Error::NoStream { stream })
 }
 
-/// Positions of the neighbours of a block, as far as they have any.
+/// Positions of the neighbours of a block; none where there is no neighbour or it has no position yet.
 struct Links {
     previous: Option<Position>,
     next: Option<Position>,
 }
 
 impl Links {
-    fn of_open(open: &OpenStream, registry: &Registry, index: u32) -> Result<Links> {
-        let position = |index: u32| {
-            (index < open.placed()).then(|| open.position(registry, index)).transpose()
-        };
+    fn of_open(open: &OpenStream, trees: &WorkingTrees, index: u32) -> Result<Links> {
+        let position =
+            |index: u32| (index < open.placed()).then(|| open.position(trees, index)).transpose();
         Ok(Links {
             previous: index.checked_sub(1).map(position).transpose()?.flatten(),
             next: index.checked_add(1).map(position).transpose()?.flatten(),

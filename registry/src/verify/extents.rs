@@ -8,10 +8,10 @@ use ar7_engine::format::{StoredStream, StreamLayout};
 use uuid::Uuid;
 
 use super::{Subject, Verifier};
+use crate::blocks::{Expected, Neighbour, Segment};
 use crate::records::{
     Extent, ExtentKey, Extents, PendingDeletions, ReadRecords, Streams, reserved_index,
 };
-use crate::stream::{Expected, Neighbour, Segment};
 
 /// The stream whose extents are being visited.
 pub(super) struct Visited {

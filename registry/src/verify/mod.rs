@@ -17,7 +17,8 @@ use ar7_engine::format::{Position, RESERVED_BLOCKS, Run};
 use ar7_engine::{Check, Error as EngineError, Value};
 use uuid::Uuid;
 
-use crate::archive::{Archive, Snapshot};
+use crate::archive::Archive;
+use crate::committed::Snapshot;
 use crate::error::{Error, Result};
 use crate::records::{Sessions, TreeId};
 use extents::Visited;
@@ -159,6 +160,10 @@ impl Archive {
             report,
             progress,
         };
+        if !self.is_writer() {
+            // A writer repaired the copies when it opened the archive.
+            verifier.check_copies();
+        }
         verifier.run();
         snapshot.store().check_usable()?;
         Ok(verifier.summary)
@@ -180,7 +185,6 @@ struct Verifier<'a> {
 
 impl Verifier<'_> {
     fn run(&mut self) {
-        self.check_copies();
         self.check_blanks();
         self.check_redo_list();
         self.walk::<Sessions>(&mut |_, _, _| {});
@@ -195,10 +199,6 @@ impl Verifier<'_> {
 
     /// Copies of header and meta slot that opening found damaged.
     fn check_copies(&mut self) {
-        if self.snapshot.inner.writer {
-            // A writer has mended them.
-            return;
-        }
         let recovery = self.snapshot.store().recovery().clone();
         for position in recovery.headers {
             let error =

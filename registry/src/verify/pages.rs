@@ -5,7 +5,7 @@ use ar7_engine::{Check, Error as EngineError, Value};
 use zeroize::Zeroizing;
 
 use super::{Subject, Verifier};
-use crate::archive::read_page;
+use crate::committed::read_page;
 use crate::records::{Free, Record, TreeId};
 use crate::tree::{Page, PageExpectation};
 

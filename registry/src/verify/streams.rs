@@ -13,9 +13,9 @@ use rayon::prelude::*;
 use zeroize::Zeroize;
 
 use super::{Subject, Verifier};
-use crate::archive::Snapshot;
+use crate::blocks::{Expected, Neighbour, Segment, check_head};
+use crate::committed::Snapshot;
 use crate::records::{ExtentKey, Extents, ReadRecords, Streams, reserved_index};
-use crate::stream::{Expected, Neighbour, Segment, check_head};
 
 /// Blocks that one thread opens at a time: 256 KiB.
 const PIECE_BLOCKS: u32 = 64;

@@ -132,7 +132,7 @@ fn data_positions(device: &MemoryDevice) -> Vec<Position> {
     let mut positions = Vec::new();
     for stored in archive.streams(None, 100).unwrap() {
         for index in 0..stored.record.count {
-            let segment = crate::stream::locate(&snapshot, &stored, index).unwrap();
+            let segment = crate::blocks::locate(&snapshot, &stored, index).unwrap();
             positions.push(segment.position(index));
         }
     }

@@ -22,9 +22,9 @@ fn plant(archive: &Archive, change: impl FnOnce(&mut State)) {
 /// Changes a stored inode behind the back of the names.
 fn alter(archive: &Archive, number: InodeNumber, change: impl FnOnce(&mut Inode)) {
     plant(archive, |state| {
-        let mut inode = state.registry.get::<Inodes>(&number).unwrap().unwrap();
+        let mut inode = state.trees.get::<Inodes>(&number).unwrap().unwrap();
         change(&mut inode);
-        state.registry.put::<Inodes>(&number, &inode).unwrap();
+        state.trees.put::<Inodes>(&number, &inode).unwrap();
     });
 }
 
@@ -138,11 +138,11 @@ fn numbers_from_a_hostile_archive_do_not_overflow() {
     alter(&archive, file, |inode| inode.links = u32::MAX);
     assert!(names.add_link(ROOT, b"link", file).is_err());
     archive.rollback().unwrap();
-    plant(&archive, |state| state.counters[0] = u64::MAX);
+    plant(&archive, |state| *state.trees.counter_mut(0) = u64::MAX);
     assert!(names.add_file(ROOT, b"next", attributes(), None, 0).is_err());
     archive.rollback().unwrap();
     // A counter that lags behind would hand out the number of a file that is there.
-    plant(&archive, |state| state.counters[0] = 0);
+    plant(&archive, |state| *state.trees.counter_mut(0) = 0);
     assert!(names.add_file(ROOT, b"next", attributes(), None, 0).is_err());
     archive.rollback().unwrap();
     names.add_file(ROOT, b"next", attributes(), None, 0).unwrap();
@@ -158,7 +158,7 @@ fn a_circle_of_directories_ends_removal() {
     plant(&archive, |state| {
         let key = crate::records::NameKey { directory: inner, name: b"again".to_vec() };
         let value = crate::records::NameValue { inode: outer, kind: EntryType::Directory };
-        state.registry.put::<crate::records::NameRecords>(&key, &value).unwrap();
+        state.trees.put::<crate::records::NameRecords>(&key, &value).unwrap();
     });
     assert!(names.remove_tree(ROOT, b"outer", None, &mut |_| true).is_err());
     let far = names.make_directory(ROOT, b"far", attributes()).unwrap();

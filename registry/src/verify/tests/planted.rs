@@ -39,11 +39,11 @@ fn name(
 }
 
 fn put<R: Record>(state: &mut State, key: &R::Key, value: &R::Value) {
-    state.registry.put::<R>(key, value).unwrap();
+    state.trees.put::<R>(key, value).unwrap();
 }
 
 fn get<R: Record>(state: &State, key: &R::Key) -> R::Value {
-    state.registry.get::<R>(key).unwrap().expect("planted in a record that is there")
+    state.trees.get::<R>(key).unwrap().expect("planted in a record that is there")
 }
 
 fn alter(state: &mut State, number: InodeNumber, change: impl FnOnce(&mut Inode)) {
@@ -62,20 +62,21 @@ fn directory(state: &mut State, at: u64) -> InodeNumber {
     let mut inode = get::<Inodes>(state, &ROOT);
     inode.links = 1;
     put::<Inodes>(state, &InodeNumber(at), &inode);
-    state.counters[INODE_COUNTER] = state.counters[INODE_COUNTER].max(at);
+    let last = state.trees.counter_mut(INODE_COUNTER);
+    *last = at.max(*last);
     InodeNumber(at)
 }
 
 fn first_extent(state: &State) -> (ExtentKey, Extent) {
     let stream = stream_of(state, LOG).record.identity;
     let key = ExtentKey { stream, first: BlockIndex(0) };
-    state.registry.ceiling::<Extents>(&key).unwrap().unwrap()
+    state.trees.ceiling::<Extents>(&key).unwrap().unwrap()
 }
 
 fn second_extent(state: &State) -> (ExtentKey, Extent) {
     let (mut key, _) = first_extent(state);
     key.first = BlockIndex(key.first.get() + 1);
-    state.registry.ceiling::<Extents>(&key).unwrap().unwrap()
+    state.trees.ceiling::<Extents>(&key).unwrap().unwrap()
 }
 
 fn run_of_one(state: &State) -> Run {
@@ -166,7 +167,7 @@ const NAMES: &[Row] = &[
     },
     Row {
         fault: "a counter behind the inodes",
-        plant: |state| state.counters[INODE_COUNTER] = LOG.0 - 1,
+        plant: |state| *state.trees.counter_mut(INODE_COUNTER) = LOG.0 - 1,
         check: Check::Name,
         is_subject: |subject| *subject == Subject::Tree(TreeId::Inodes),
     },
@@ -264,7 +265,7 @@ const STREAMS: &[Row] = &[
         fault: "a gap between extents",
         plant: |state| {
             let (key, _) = second_extent(state);
-            state.registry.remove::<Extents>(&key).unwrap();
+            state.trees.remove::<Extents>(&key).unwrap();
         },
         check: Check::Extents,
         is_subject: |subject| matches!(subject, Subject::Stream(_)),
@@ -285,8 +286,8 @@ const STREAMS: &[Row] = &[
         plant: |state| {
             let stream = stream_of(state, LOG).record.identity;
             let from = ExtentKey { stream, first: BlockIndex(0) };
-            while let Some((key, _)) = state.registry.ceiling::<Extents>(&from).unwrap() {
-                state.registry.remove::<Extents>(&key).unwrap();
+            while let Some((key, _)) = state.trees.ceiling::<Extents>(&from).unwrap() {
+                state.trees.remove::<Extents>(&key).unwrap();
             }
         },
         check: Check::Extents,
@@ -383,7 +384,7 @@ const SPACE: &[Row] = &[
     Row {
         fault: "a block that is neither used nor free",
         plant: |state| {
-            state.registry.allocate(1).unwrap();
+            state.trees.allocate(1).unwrap();
         },
         check: Check::FreeMap,
         is_subject: |subject| matches!(subject, Subject::Blocks(_)),

@@ -1,15 +1,17 @@
-//! Where the blocks of a stream lie: one run, or extents in their tree.
+//! Where the blocks of a stream lie: in one run, or in extents.
 //!
-//! A stream that lies in one run, contiguous in position, index and generation, stores nothing
-//! but its record. Any other has an extent per run, found by the greatest first index at or
-//! below the one that is wanted, so that seeking is never a walk.
+//! A stream that lies in one run, contiguous in position, index and generation, needs only its record. Any other has an
+//! extent per run. A block's extent is the one with the greatest first index not above the block's, so that seeking is
+//! one lookup.
 
-use ar7_engine::format::{BlockIndex, Generation, Position, Run, StoredStream, StreamLayout};
+use ar7_engine::format::{
+    BlockIndex, DATA_SIZE, Generation, Position, Run, StoredStream, StreamLayout,
+};
 use ar7_engine::{Check, Error as EngineError};
 
-use crate::archive::Registry;
 use crate::error::Result;
 use crate::records::{Extent, ExtentKey, Extents, ReadRecords};
+use crate::working::WorkingTrees;
 
 /// A run of blocks of one stream: contiguous in position, index and generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,10 +95,10 @@ pub(crate) fn locate(
     }
 }
 
-/// Records that the blocks from `segment.first` on now lie in `segment`, whatever was recorded of them
-/// before. The stream grows if the segment reaches past its end; it never leaves a gap.
+/// Records that the blocks from `segment.first` on now lie in `segment`, and replaces what was recorded for them. The
+/// stream grows if the segment reaches past its end; the caller never leaves a gap.
 pub(crate) fn assign(
-    registry: &mut Registry,
+    trees: &mut WorkingTrees,
     stored: &mut StoredStream,
     segment: Segment,
 ) -> Result<()> {
@@ -105,7 +107,7 @@ pub(crate) fn assign(
     let whole = whole_run(stored);
     let replaced = segment.first.get() == 0 && segment.end() >= count;
     if replaced {
-        remove_from(registry, stored, 0)?;
+        remove_from(trees, stored, 0)?;
         set_one_run(stored, segment);
         return Ok(());
     }
@@ -114,57 +116,57 @@ pub(crate) fn assign(
         return Ok(());
     }
     if let Some(whole) = whole {
-        registry.put::<Extents>(&whole.key(stored), &whole.value())?;
+        trees.put::<Extents>(&whole.key(stored), &whole.value())?;
         stored.layout = StreamLayout::Extents;
     }
     let mut joined = segment;
     if let Some(index) = segment.first.get().checked_sub(1) {
-        let left = locate(registry, stored, index)?;
+        let left = locate(trees, stored, index)?;
         if let Some(rest) = left.from(segment.end()) {
-            registry.put::<Extents>(&rest.key(stored), &rest.value())?;
+            trees.put::<Extents>(&rest.key(stored), &rest.value())?;
         }
         let kept = left.before(segment.first.get()).unwrap_or(left);
         joined = kept.joined(&segment).unwrap_or(segment);
         if joined == segment && kept != left {
-            registry.put::<Extents>(&kept.key(stored), &kept.value())?;
+            trees.put::<Extents>(&kept.key(stored), &kept.value())?;
         }
     }
-    clear_covered(registry, stored, segment)?;
+    clear_covered(trees, stored, segment)?;
     if segment.end() < count {
-        let right = locate(registry, stored, segment.end())?;
+        let right = locate(trees, stored, segment.end())?;
         if let Some(both) = joined.joined(&right) {
-            registry.remove::<Extents>(&right.key(stored))?;
+            trees.remove::<Extents>(&right.key(stored))?;
             joined = both;
         }
     }
-    registry.put::<Extents>(&joined.key(stored), &joined.value())?;
-    finish(registry, stored, count.max(segment.end()))
+    trees.put::<Extents>(&joined.key(stored), &joined.value())?;
+    finish(trees, stored, count.max(segment.end()))
 }
 
 /// Cuts the stream to `count` blocks and returns the runs that it no longer uses.
 pub(crate) fn truncate(
-    registry: &mut Registry,
+    trees: &mut WorkingTrees,
     stored: &mut StoredStream,
     count: u32,
 ) -> Result<Vec<Run>> {
     let mut freed = Vec::new();
     while stored.record.count > count {
-        let last = locate(registry, stored, stored.record.count - 1)?;
+        let last = locate(trees, stored, stored.record.count - 1)?;
         let kept = last.before(count);
         freed.extend(last.from(count.max(last.first.get())).map(|gone| gone.run));
         match (stored.layout, kept) {
             (StreamLayout::OneRun(_), Some(kept)) => set_one_run(stored, kept),
             (StreamLayout::OneRun(_), None) => set_empty(stored),
             (StreamLayout::Extents, Some(kept)) => {
-                registry.put::<Extents>(&kept.key(stored), &kept.value())?;
-                finish(registry, stored, count)?;
+                trees.put::<Extents>(&kept.key(stored), &kept.value())?;
+                finish(trees, stored, count)?;
             }
             (StreamLayout::Extents, None) => {
-                registry.remove::<Extents>(&last.key(stored))?;
+                trees.remove::<Extents>(&last.key(stored))?;
                 stored.record.count = last.first.get();
                 match stored.record.count {
                     0 => set_empty(stored),
-                    left => finish(registry, stored, left)?,
+                    left => finish(trees, stored, left)?,
                 }
             }
         }
@@ -172,19 +174,19 @@ pub(crate) fn truncate(
     Ok(freed)
 }
 
-/// Removes the extents that begin within `segment`; what the last of them holds beyond is kept.
-fn clear_covered(registry: &mut Registry, stored: &StoredStream, segment: Segment) -> Result<()> {
+/// Removes the extents that begin within `segment`; keeps the part of the last one that lies beyond.
+fn clear_covered(trees: &mut WorkingTrees, stored: &StoredStream, segment: Segment) -> Result<()> {
     let mut from = segment.first;
     loop {
         let key = ExtentKey { stream: stored.record.identity, first: from };
-        let Some((key, extent)) = registry.ceiling::<Extents>(&key)? else { return Ok(()) };
+        let Some((key, extent)) = trees.ceiling::<Extents>(&key)? else { return Ok(()) };
         if key.stream != stored.record.identity || key.first.get() >= segment.end() {
             return Ok(());
         }
         let found = Segment { first: key.first, run: extent.run, generation: extent.generation };
-        registry.remove::<Extents>(&key)?;
+        trees.remove::<Extents>(&key)?;
         if let Some(rest) = found.from(segment.end()) {
-            registry.put::<Extents>(&rest.key(stored), &rest.value())?;
+            trees.put::<Extents>(&rest.key(stored), &rest.value())?;
             return Ok(());
         }
         from = BlockIndex(found.end());
@@ -192,30 +194,30 @@ fn clear_covered(registry: &mut Registry, stored: &StoredStream, segment: Segmen
 }
 
 /// Removes every extent from the block with this index on.
-fn remove_from(registry: &mut Registry, stored: &StoredStream, index: u32) -> Result<()> {
+fn remove_from(trees: &mut WorkingTrees, stored: &StoredStream, index: u32) -> Result<()> {
     if stored.layout != StreamLayout::Extents {
         return Ok(());
     }
     let stream = stored.record.identity;
     loop {
         let key = ExtentKey { stream, first: BlockIndex(index) };
-        match registry.ceiling::<Extents>(&key)? {
-            Some((key, _)) if key.stream == stream => registry.remove::<Extents>(&key)?,
+        match trees.ceiling::<Extents>(&key)? {
+            Some((key, _)) if key.stream == stream => trees.remove::<Extents>(&key)?,
             _ => return Ok(()),
         };
     }
 }
 
-/// Sets count and ends; a stream that has become one run again gives up its only extent.
-fn finish(registry: &mut Registry, stored: &mut StoredStream, count: u32) -> Result<()> {
+/// Sets count and ends. The only extent of a stream that has become one run again is removed.
+fn finish(trees: &mut WorkingTrees, stored: &mut StoredStream, count: u32) -> Result<()> {
     stored.record.count = count;
-    let last = locate(registry, stored, count - 1)?;
+    let last = locate(trees, stored, count - 1)?;
     if last.first.get() == 0 {
-        registry.remove::<Extents>(&last.key(stored))?;
+        trees.remove::<Extents>(&last.key(stored))?;
         set_one_run(stored, last);
         return Ok(());
     }
-    let first = locate(registry, stored, 0)?;
+    let first = locate(trees, stored, 0)?;
     stored.record.begin = Some(first.position(0));
     stored.record.end = Some(last.position(count - 1));
     Ok(())
@@ -243,4 +245,9 @@ fn set_empty(stored: &mut StoredStream) {
     stored.record.count = 0;
     stored.record.begin = None;
     stored.record.end = None;
+}
+
+/// Number of blocks that `length` bytes touch, the first of them `within` bytes into a block.
+pub(crate) fn blocks_for(within: usize, length: usize) -> u32 {
+    u32::try_from((within + length).div_ceil(DATA_SIZE)).unwrap_or(u32::MAX)
 }

@@ -1,21 +1,21 @@
-//! The registry of streams, as the specification names its operations.
+//! The registry of streams, with the operations of the specification.
 //!
-//! Streams register themselves: what a writer makes or changes is recorded with the commit, at the latest. What
-//! is here does it at once, and looks into what is recorded.
+//! A stream that a writer creates or changes is recorded with the commit at the latest. These operations record it at
+//! once, and look up what is recorded.
 
 use std::sync::Arc;
 
 use ar7_engine::format::{Root, StoredStream};
 use uuid::Uuid;
 
-use super::Archive;
+use super::handle::Stream;
+use crate::archive::Archive;
 use crate::error::{Error, Result};
 use crate::records::{ReadRecords, Streams, TreeId};
-use crate::stream::Stream;
 
 /// The registry of an archive's streams: in a writer as the transaction has it, in a reader as committed.
 ///
-/// Nothing here commits: what is recorded is durable after [`Archive::commit`].
+/// Nothing here commits: a record is durable after [`Archive::commit`].
 #[doc(alias = "Registry")]
 pub struct StreamRegistry<'a> {
     archive: &'a Archive,
@@ -34,7 +34,7 @@ impl StreamRegistry<'_> {
         self.archive.snapshot().commit().slot.roots[tree.index()]
     }
 
-    /// Records a stream that was made in this transaction and returns its identity.
+    /// Records a stream that was created in this transaction and returns its identity.
     /// [`Error::StreamExists`] if it is recorded already.
     pub fn register(&self, stream: &Stream) -> Result<Uuid> {
         let identity = stream.identity();
@@ -54,17 +54,17 @@ impl StreamRegistry<'_> {
         }
     }
 
-    /// Records a stream as it is said to be, blocks or no blocks, replacing what was recorded of it. For measuring and
-    /// testing the registry: a record of blocks that are not there is damage.
+    /// Records a stream exactly as given, and replaces its previous record. For benchmarks and tests only: a record that
+    /// names blocks which do not exist is damage.
     #[cfg(feature = "testing")]
     pub fn put_stored(&self, stored: &StoredStream) -> Result<()> {
         let mut state = self.archive.state()?;
-        let registry = &mut state.writing()?.registry;
-        registry.put::<Streams>(&stored.record.identity, stored)?;
+        let trees = &mut state.writing()?.trees;
+        trees.put::<Streams>(&stored.record.identity, stored)?;
         Ok(())
     }
 
-    /// Seals what was written to a stream and records where it lies. False if the stream is not registered.
+    /// Seals what was written to a stream and records where it lies. Returns whether the stream was registered.
     pub fn update(&self, stream: &Stream) -> Result<bool> {
         if !self.is_recorded(stream)? {
             return Ok(false);
@@ -90,13 +90,13 @@ impl StreamRegistry<'_> {
         if self.archive.is_writer() { self.flush() } else { Ok(()) }
     }
 
-    /// Whether the trees have a record of a stream, which is one of this archive and open for writing.
+    /// Whether the trees have a record of a stream. It must be open for writing, in this archive.
     fn is_recorded(&self, stream: &Stream) -> Result<bool> {
         let identity = stream.identity();
         if !Arc::ptr_eq(&stream.inner, &self.archive.inner) {
             return Err(Error::NoStream { stream: identity });
         }
-        stream.change(|_, registry| Ok(registry.get::<Streams>(&identity)?.is_some()))
+        stream.change(|_, trees| Ok(trees.get::<Streams>(&identity)?.is_some()))
     }
 
     fn flush(&self) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Pages of the registry as they come from the engine, through a cache.
+//! Pages of the trees: opened by the engine, checked, and cached.
 
 use std::sync::{Arc, OnceLock};
 
@@ -15,65 +15,65 @@ use crate::tree::{Page, PageExpectation, TreeNumber};
 /// Pages that the cache holds at most: 32,768 pages are 128 MiB.
 const CACHED_PAGES_MAX: usize = 32_768;
 
-/// Pages that it holds however many others are in memory: 32 MiB.
+/// The cache keeps room for this many pages, however many changed ones are in memory: 32 MiB.
 const CACHED_PAGES_MIN: usize = 8192;
 
 /// Cached and changed pages together: 160 MiB.
 const PAGES_MAX: usize = 40_960;
 
-/// Opened and checked pages, by the one version of a block that each of them is.
+/// Opened and checked pages. The key is the version of a block, which never changes.
 pub(crate) struct PageCache(Cache<BlockRef, Arc<Page>>);
 
 impl PageCache {
-    pub(super) fn new() -> PageCache {
+    pub(crate) fn new() -> PageCache {
         PageCache(Cache::new(CACHED_PAGES_MAX))
     }
 
-    /// Keeps no more than what leaves room for this many changed pages.
-    pub(super) fn leave_room(&self, changed_pages: usize) {
+    /// Shrinks the cache so that this many changed pages fit in memory with it.
+    pub(crate) fn leave_room(&self, changed_pages: usize) {
         let room = PAGES_MAX.saturating_sub(changed_pages);
         let room = room.clamp(CACHED_PAGES_MIN, CACHED_PAGES_MAX);
         self.0.set_capacity(u64::try_from(room).expect("few pages"));
     }
 
-    pub(super) fn insert(&self, at: BlockRef, page: Arc<Page>) {
+    pub(crate) fn insert(&self, at: BlockRef, page: Arc<Page>) {
         self.0.insert(at, page);
     }
 }
 
-/// Branches that a reader keeps.
+/// Branches that are kept.
 const KEPT_PAGES: usize = 256;
 
-/// Branches that a reader came through, kept as long as the reader: what leads to every leaf is then found
-/// without a lock, and without counting who has it, which threads would wait for each other to do.
+/// Branches that lookups in one commit came through. They stay until the commit is superseded, so that the way to a
+/// leaf takes no lock and touches no shared reference count.
 #[derive(Default)]
-pub(super) struct KeptPages(OnceLock<Box<[KeptPage]>>);
+pub(crate) struct KeptPages(OnceLock<Box<[KeptPage]>>);
 
-/// A slot for a branch, and which version of which block it is.
+/// A cell for a branch, and which version of which block it is.
 type KeptPage = OnceLock<(BlockRef, Arc<Page>)>;
 
 impl KeptPages {
     /// A page, if it is here.
-    pub(super) fn get(&self, at: BlockRef, expect: PageExpectation) -> Option<&Arc<Page>> {
-        let (found, page) = self.0.get()?[slot(at)].get()?;
+    pub(crate) fn get(&self, at: BlockRef, expect: PageExpectation) -> Option<&Arc<Page>> {
+        let (found, page) = self.0.get()?[cell_of(at)].get()?;
         (*found == at && is_expected(page, expect)).then_some(page)
     }
 
-    /// Keeps a page, if its slot is still free.
-    pub(super) fn keep(&self, at: BlockRef, page: &Arc<Page>) {
-        let slots = self.0.get_or_init(|| (0..KEPT_PAGES).map(|_| OnceLock::new()).collect());
-        slots[slot(at)].get_or_init(|| (at, Arc::clone(page)));
+    /// Keeps a page, if its cell is still free.
+    pub(crate) fn keep(&self, at: BlockRef, page: &Arc<Page>) {
+        let cells = self.0.get_or_init(|| (0..KEPT_PAGES).map(|_| OnceLock::new()).collect());
+        cells[cell_of(at)].get_or_init(|| (at, Arc::clone(page)));
     }
 }
 
-/// Branches lie where the tree was flushed, mostly side by side or evenly apart: their positions are spread out.
-fn slot(at: BlockRef) -> usize {
+/// Branches lie where the tree was flushed, mostly side by side or evenly apart; the product spreads their positions.
+fn cell_of(at: BlockRef) -> usize {
     const GOLDEN_RATIO: u32 = 0x9e37_79b9;
     let spread = at.position.get().wrapping_mul(GOLDEN_RATIO) >> 16;
     usize::try_from(spread).expect("16 bits") % KEPT_PAGES
 }
 
-/// Whether a page is what its parent says.
+/// Whether a page is of the tree and level that its parent states.
 fn is_expected(page: &Page, expect: PageExpectation) -> bool {
     page.tree() == expect.tree && page.level() == expect.level
 }
@@ -85,7 +85,7 @@ pub(crate) fn page_stream(tree: TreeNumber) -> Uuid {
 }
 
 /// Opens a page, or finds it in the cache.
-pub(super) fn load_page(
+pub(crate) fn load_page(
     store: &Store,
     cache: &PageCache,
     at: BlockRef,
@@ -103,7 +103,7 @@ pub(super) fn load_page(
 
 /// Opens a page, and checks that it is of this tree and level.
 pub(crate) fn read_page(store: &Store, at: BlockRef, expect: PageExpectation) -> Result<Page> {
-    // Pages are never changed in place. But while the master key is changed, some of them lie elsewhere.
+    // Pages are never changed in place. But while the master key is changed, some of them lie in shadow blocks.
     let commit = store.current();
     let block = store.read_block(&commit.redirects, KeyKind::Registry, at)?;
     let stream = page_stream(expect.tree);

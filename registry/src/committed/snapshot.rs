@@ -1,41 +1,69 @@
-//! A committed state, to be read by any thread.
+//! A committed state, readable from any thread.
 
 use std::iter;
 use std::sync::Arc;
 
 use ar7_engine::format::{BlockRef, StoredStream};
 use ar7_engine::store::{Commit, Store};
+use arc_swap::ArcSwap;
 use uuid::Uuid;
 
-use super::Inner;
-use super::pages::{KeptPages, load_page};
-use super::registry::FREE_LIST_COUNTER;
+use super::pages::{KeptPages, PageCache, load_page};
 use crate::error::Result;
-use crate::records::{ReadRecords, Record, Streams, read_through, reserved_index};
+use crate::records::{
+    FREE_BLOCKS_COUNTER, ReadRecords, Record, Streams, read_through, reserved_index,
+};
 use crate::tree::{Page, PageExpectation, PageStore, TreeReader};
 
-/// One committed state of an archive. While it is held, nothing that it names is reused; a data block that a
-/// later commit overwrote in place is gone, though, and reading it says so.
+/// What all snapshots of an archive share.
+pub(crate) struct Committed {
+    pub(crate) store: Arc<Store>,
+    pub(crate) cache: Arc<PageCache>,
+    kept: ArcSwap<Kept>,
+}
+
+/// Branches of one commit. They pin nothing: a snapshot does that, by its reference to the commit.
+#[derive(Default)]
+struct Kept {
+    commit: u64,
+    pages: KeptPages,
+}
+
+impl Committed {
+    pub(crate) fn new(store: Arc<Store>) -> Committed {
+        let kept = ArcSwap::from_pointee(Kept::default());
+        Committed { store, cache: Arc::new(PageCache::new()), kept }
+    }
+
+    /// The newest committed state. Allocates nothing, unless there was a commit since the last snapshot.
+    pub(crate) fn snapshot(self: &Arc<Self>) -> Snapshot {
+        let commit = self.store.current();
+        let mut kept = self.kept.load_full();
+        if kept.commit != commit.slot.number {
+            kept = Arc::new(Kept { commit: commit.slot.number, pages: KeptPages::default() });
+            self.kept.store(Arc::clone(&kept));
+        }
+        Snapshot { committed: Arc::clone(self), commit, kept }
+    }
+}
+
+/// One committed state of an archive. While it exists, no block that it names is reused. A later commit can still
+/// overwrite a data block in place; reading that block then fails.
 #[derive(Clone)]
 pub struct Snapshot {
-    pub(crate) inner: Arc<Inner>,
-    pub(crate) commit: Arc<Commit>,
-    kept: Arc<KeptPages>,
+    committed: Arc<Committed>,
+    commit: Arc<Commit>,
+    kept: Arc<Kept>,
 }
 
 impl Snapshot {
-    pub(super) fn new(inner: &Arc<Inner>) -> Snapshot {
-        let (inner, commit) = (Arc::clone(inner), inner.store.current());
-        Snapshot { inner, commit, kept: Arc::default() }
-    }
-
     /// The commit that this is.
     pub fn commit(&self) -> &Commit {
         &self.commit
     }
 
     pub(crate) fn store(&self) -> &Store {
-        &self.inner.store
+        &self.committed.store
     }
 
     /// The streams with identities above `after`, in order; the reserved ones are left out.
@@ -61,8 +89,8 @@ impl Snapshot {
     /// Number of free blocks.
     pub(crate) fn free_blocks(&self) -> u64 {
         let slot = &self.commit.slot;
-        let loose: u64 = slot.loose.iter().map(|run| u64::from(run.count())).sum();
-        slot.counters[FREE_LIST_COUNTER].saturating_add(loose)
+        let inline: u64 = slot.loose.iter().map(|run| u64::from(run.count())).sum();
+        slot.counters[FREE_BLOCKS_COUNTER].saturating_add(inline)
     }
 
     fn reader<R: Record>(&self) -> TreeReader<'_, Snapshot> {
@@ -72,15 +100,15 @@ impl Snapshot {
 
 impl PageStore for Snapshot {
     fn load(&self, at: BlockRef, expect: PageExpectation) -> Result<Arc<Page>> {
-        let page = load_page(&self.inner.store, &self.inner.cache, at, expect)?;
+        let page = load_page(self.store(), &self.committed.cache, at, expect)?;
         if page.is_branch() {
-            self.kept.keep(at, &page);
+            self.kept.pages.keep(at, &page);
         }
         Ok(page)
     }
 
     fn kept(&self, at: BlockRef, expect: PageExpectation) -> Option<&Arc<Page>> {
-        (expect.level > 0).then(|| self.kept.get(at, expect)).flatten()
+        (expect.level > 0).then(|| self.kept.pages.get(at, expect)).flatten()
     }
 }
 

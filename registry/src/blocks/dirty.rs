@@ -1,9 +1,10 @@
-//! Blocks in memory, and memory for more of them.
+//! The blocks of a stream that changed since they were sealed.
 
 use std::ops::Index;
-use std::sync::{Mutex, PoisonError};
 
-use ar7_engine::format::{Data, OwnedData};
+use ar7_engine::format::OwnedData;
+
+use crate::working::SpareBlocks;
 
 /// The changed blocks of a stream, in order of index. Most are added at the end, which costs no search.
 #[derive(Debug, Default)]
@@ -22,7 +23,7 @@ impl DirtyBlocks {
         self.find(index).ok().map(|at| &mut self.0[at].1)
     }
 
-    /// Puts a block in; what was there is given to the spares.
+    /// Puts a block in; the memory of the block it replaces goes to the spares.
     pub(crate) fn insert(&mut self, index: u32, data: OwnedData, spares: &SpareBlocks) {
         match self.find(index) {
             Ok(at) => spares.give(std::mem::replace(&mut self.0[at].1, data)),
@@ -70,57 +71,6 @@ impl Index<u32> for DirtyBlocks {
 
     fn index(&self, index: u32) -> &OwnedData {
         self.get(index).expect("a block in memory")
-    }
-}
-
-/// Spare blocks at most: what is flushed at once, and a step of a long write. 20 MiB.
-const SPARES_MAX: usize = 5200;
-
-/// Blocks that were flushed: their memory is used again, so that none is asked for while a long stream is written.
-/// They are wiped when the archive is closed, or goes back to the last commit.
-#[derive(Debug, Default)]
-pub(crate) struct SpareBlocks(Mutex<Vec<OwnedData>>);
-
-impl SpareBlocks {
-    /// A block that begins with `bytes`, as much of them as it holds, and is zeros behind them. Says how many it took.
-    pub(crate) fn beginning_with(&self, bytes: &[u8]) -> (OwnedData, usize) {
-        let (mut data, is_zeroed) = match self.spares().pop() {
-            Some(data) => (data, false),
-            None => (OwnedData::zeroed(), true),
-        };
-        let taken = bytes.len().min(data.len());
-        data[..taken].copy_from_slice(&bytes[..taken]);
-        if !is_zeroed {
-            data[taken..].fill(0);
-        }
-        (data, taken)
-    }
-
-    /// A copy of a block.
-    pub(crate) fn copy_of(&self, data: &Data) -> OwnedData {
-        self.beginning_with(data).0
-    }
-
-    /// A block of zeros.
-    pub(crate) fn zeroed(&self) -> OwnedData {
-        self.beginning_with(&[]).0
-    }
-
-    /// Wipes and forgets all of them.
-    pub(crate) fn clear(&self) {
-        self.spares().clear();
-    }
-
-    /// Takes a block whose content nobody needs any more.
-    pub(crate) fn give(&self, data: OwnedData) {
-        let mut spares = self.spares();
-        if spares.len() < SPARES_MAX {
-            spares.push(data);
-        }
-    }
-
-    fn spares(&self) -> std::sync::MutexGuard<'_, Vec<OwnedData>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -187,16 +137,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn a_spare_block_shows_nothing_of_what_it_was() {
-        let (mut blocks, spares) = (DirtyBlocks::default(), SpareBlocks::default());
-        blocks.insert(0, spares.copy_of(&[7; DATA_SIZE]), &spares);
-        blocks.cut(0, &spares);
-        let (data, taken) = spares.beginning_with(&[1, 2, 3]);
-        assert_eq!((&data[..4], taken), (&[1, 2, 3, 0][..], 3));
-        assert!(data[3..].iter().all(|&byte| byte == 0));
-        assert!(spares.zeroed().iter().all(|&byte| byte == 0));
     }
 }

@@ -1,4 +1,4 @@
-//! Reading the sealed blocks of a stream, in parallel, each compared with what is expected of it.
+//! Reading the sealed blocks of a stream, in parallel. The head of each is compared with what the records say.
 
 use ar7_engine::crypto::KeyKind;
 use ar7_engine::format::{BlockHead, DATA_SIZE, Position, StoredStream};
@@ -6,8 +6,7 @@ use ar7_engine::store::{Redirects, Store};
 use ar7_engine::{Check, Error as EngineError};
 use uuid::Uuid;
 
-use super::layout::{Segment, locate};
-use super::open::blocks_for;
+use super::layout::{Segment, blocks_for, locate};
 use crate::error::Result;
 use crate::records::ReadRecords;
 
@@ -35,16 +34,16 @@ pub(crate) struct Expected {
 /// What is known of a block's neighbour.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Neighbour {
-    /// There is none.
+    /// The block has no such neighbour.
     None,
     /// It lies there.
     At(Position),
-    /// It lies in another segment.
+    /// It lies in another segment; the link is not compared.
     Unknown,
 }
 
-/// Reads at most `most` blocks from block `index` on into `bytes`, leaving out the first `within` bytes. Stops at
-/// the end of a segment; returns the number of bytes, at least one.
+/// Reads at most `most` blocks from block `index` on into `bytes`, without the first `within` bytes. Stops at the end of
+/// a segment; returns the number of bytes, at least one.
 pub(crate) fn read_blocks<R: ReadRecords>(
     reading: &Reading<'_, R>,
     index: u32,
@@ -76,8 +75,7 @@ pub(crate) fn read_blocks<R: ReadRecords>(
     Ok(length)
 }
 
-/// Compares stream, index, and the links as far as the neighbours are known, of the block at this place of
-/// the segment.
+/// Compares stream, index, and the links to known neighbours, of the block at this place of the segment.
 pub(crate) fn check_head(
     expected: &Expected,
     place: u32,

@@ -1,0 +1,10 @@
+//! The blocks of one stream: where they lie, those that changed, and how they are read.
+
+mod dirty;
+mod layout;
+mod open;
+mod read;
+
+pub(crate) use layout::{Segment, assign, blocks_for, locate};
+pub(crate) use open::{OpenStream, OpenStreams, split_offset, too_long};
+pub(crate) use read::{Expected, Neighbour, Reading, check_head, read_blocks};

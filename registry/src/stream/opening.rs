@@ -1,0 +1,71 @@
+//! Opening and creating the streams of an archive.
+
+use ar7_engine::format::RESERVED_STREAMS;
+use uuid::Uuid;
+
+use super::handle::Stream;
+use crate::archive::Archive;
+use crate::error::{Error, Result};
+use crate::records::reserved_identity;
+
+impl Archive {
+    /// Creates a stream and opens it. Only a dynamic archive can do it.
+    pub fn new_stream(&self) -> Result<Stream> {
+        self.check_kind("new stream")?;
+        let mut state = self.state()?;
+        let writing = state.writing()?;
+        let identity = writing.new_identity()?;
+        let epoch = writing.hold_new(identity);
+        Ok(Stream::writing(self, identity, epoch))
+    }
+
+    /// Opens a stream: in a writer for writing, and only once; in a reader as [`Archive::read_stream`].
+    pub fn open_stream(&self, identity: Uuid) -> Result<Stream> {
+        if !self.inner.writer {
+            return self.read_stream(identity);
+        }
+        self.check_kept(identity)?;
+        let mut state = self.state()?;
+        let writing = state.writing()?;
+        let epoch = writing.hold(identity)?;
+        Ok(Stream::writing(self, identity, epoch))
+    }
+
+    /// Opens the stream with this identity for writing, and creates it first if there is none. With `new` it must not
+    /// exist.
+    pub(super) fn open_or_create(&self, identity: Uuid, new: bool) -> Result<Stream> {
+        self.check_kept(identity)?;
+        let mut state = self.state()?;
+        let writing = state.writing()?;
+        let epoch = match writing.stored(identity)? {
+            Some(_) if new => return Err(Error::StreamExists { stream: identity }),
+            Some(_) => writing.hold(identity)?,
+            None => {
+                self.check_kind("new stream")?;
+                writing.purge_stream(identity)?;
+                writing.hold_new(identity)
+            }
+        };
+        Ok(Stream::writing(self, identity, epoch))
+    }
+
+    /// Opens a stream for reading, as committed; any number of times, from any thread. In a writer, each read sees the
+    /// newest commit.
+    pub fn read_stream(&self, identity: Uuid) -> Result<Stream> {
+        Stream::reading(self, identity)
+    }
+
+    /// Opens one of the eight reserved streams. A fixed archive keeps stream 0 to itself (the free list), a dynamic one
+    /// streams 0 and 1 (free list and index); the stream of a single archive is stream 0.
+    #[doc(alias = "special_stream")]
+    #[doc(alias = "STREAM_DATA")]
+    #[doc(alias = "STREAM_TRASH")]
+    #[doc(alias = "STREAM_INDEX")]
+    pub fn reserved_stream(&self, index: usize) -> Result<Stream> {
+        if index >= RESERVED_STREAMS {
+            return Err(self.no_reserved_stream(index));
+        }
+        self.check_kept(reserved_identity(index))?;
+        self.open_stream(reserved_identity(index))
+    }
+}

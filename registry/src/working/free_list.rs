@@ -1,0 +1,140 @@
+//! The free list: free runs, kept in a tree of their own.
+//!
+//! Recording free blocks takes pages, which take blocks; and it replaces pages, which frees blocks. The commit repeats
+//! until nothing changes any more. What is left then fits the inline free runs of the meta slot.
+
+use ar7_engine::format::{LOOSE_RUNS_MAX, Position, Run};
+
+use super::trees::Trees;
+use crate::error::Result;
+use crate::records::{FREE_BLOCKS_COUNTER, Free, ReadRecords, TreeId};
+
+/// Free runs that the commit leaves to the meta slot, at most. The other half is for what is freed last.
+const KEPT_RUNS: usize = LOOSE_RUNS_MAX / 2;
+
+/// Free blocks that the commit keeps for pages of the free list that it does not foresee: splits.
+const SPLIT_BLOCKS: u64 = 8;
+
+/// Every page of the free list but the last holds at least this many runs.
+const RUNS_PER_PAGE_MIN: u64 = 100;
+
+/// The free list of the open transaction.
+pub(super) struct FreeList<'a>(pub(super) &'a mut Trees);
+
+impl FreeList<'_> {
+    /// Takes runs out of the free list until the writer has `wanted` blocks to allocate from, or there are no more.
+    pub(super) fn refill(&mut self, wanted: u64) -> Result<()> {
+        let mut from = Position::at(0);
+        while self.0.writer().pooled_blocks() < wanted {
+            let Some((_, run)) = self.0.ceiling::<Free>(&from)? else { return Ok(()) };
+            self.take(run)?;
+            self.0.writer().release(run)?;
+            match Position::new(run.end()) {
+                Some(next) => from = next,
+                None => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Records every free run and seals the free list. Returns the runs that no page records.
+    ///
+    /// The pages of the free list are sealed to blocks that were free at the last commit, so these are kept out of it:
+    /// one for each page to seal, and a few more. On a full disk there are no others, and in an old archive each may
+    /// be a run by itself.
+    pub(super) fn record(&mut self) -> Result<Vec<Run>> {
+        let mut freed = self.0.writer().drain_freed();
+        // Before anything freed is recorded: it must not be taken out again in this transaction.
+        let pages = self.0.entries(TreeId::Free) / RUNS_PER_PAGE_MIN + 2;
+        let touched = count(freed.len()).min(pages);
+        let wanted = self.pages_to_seal() + touched + 2 * SPLIT_BLOCKS;
+        self.refill(wanted)?;
+        let mut kept: Vec<Run> = self.0.writer().drain_pool().iter().collect();
+        kept.sort_unstable_by_key(|run| std::cmp::Reverse(run.count()));
+        let mut kept_blocks: u64 = kept.iter().map(|run| u64::from(run.count())).sum();
+        loop {
+            freed.extend(self.0.writer().drain_freed().iter());
+            // A page that is dirty already frees nothing more, and the pages are finite, so this ends.
+            while freed.len() > LOOSE_RUNS_MAX - KEPT_RUNS {
+                for run in freed.iter() {
+                    self.insert(run)?;
+                }
+                freed = self.0.writer().drain_freed();
+            }
+            // A few runs may stay out of the free list, however long. Of many, keep as much as is needed, and a block
+            // for each that the slot has room for.
+            let needed = self.pages_to_seal() + SPLIT_BLOCKS;
+            if kept.len() <= KEPT_RUNS || kept_blocks <= needed {
+                break;
+            }
+            let Some(smallest) = kept.pop() else { break };
+            let surplus = u32::try_from(kept_blocks - needed).unwrap_or(u32::MAX);
+            let (given_back, rest) = smallest.split(surplus);
+            kept.extend(rest);
+            if let Some(run) = given_back {
+                self.insert(run)?;
+                kept_blocks -= u64::from(run.count());
+            }
+        }
+        for run in kept {
+            self.0.writer().release(run)?;
+        }
+        self.0.flush(TreeId::Free)?;
+        self.0.seal()?;
+        freed.extend(self.0.writer().drain_pool().iter());
+        freed.extend(self.0.writer().drain_freed().iter());
+        assert!(freed.len() <= LOOSE_RUNS_MAX, "the fixed point leaves no more than fit the slot");
+        Ok(freed.iter().collect())
+    }
+
+    /// Adds a run, joined with the runs that end or begin where it does.
+    ///
+    /// The specification's name is `recycle`.
+    pub(super) fn insert(&mut self, run: Run) -> Result<()> {
+        let (mut start, mut end) = (run.start(), run.end());
+        if let Some(before) = start.get().checked_sub(1).map(Position::at)
+            && let Some((found, left)) = self.0.floor::<Free>(&before)?
+            && left.end() == start.get()
+        {
+            self.take(left)?;
+            start = found;
+        }
+        if let Some(after) = Position::new(end)
+            && let Some(right) = self.0.get::<Free>(&after)?
+        {
+            self.take(right)?;
+            end = right.end();
+        }
+        let joined = Run::new(start, end - start.get()).expect("joined runs are a run");
+        self.0.counters[FREE_BLOCKS_COUNTER] += u64::from(joined.count());
+        self.0.put::<Free>(&start, &joined)?;
+        Ok(())
+    }
+
+    /// Takes out the run that ends at `end`, if there is one.
+    pub(super) fn take_ending_at(&mut self, end: u32) -> Result<Option<Run>> {
+        let last = end.checked_sub(1).map(Position::at);
+        let Some(last) = last else { return Ok(None) };
+        let found = self.0.floor::<Free>(&last)?.map(|(_, run)| run);
+        let Some(run) = found.filter(|run| run.end() == end) else { return Ok(None) };
+        self.take(run)?;
+        Ok(Some(run))
+    }
+
+    /// Takes out a whole run.
+    fn take(&mut self, run: Run) -> Result<()> {
+        self.0.remove::<Free>(&run.start())?;
+        let blocks = &mut self.0.counters[FREE_BLOCKS_COUNTER];
+        *blocks = blocks.saturating_sub(u64::from(run.count()));
+        Ok(())
+    }
+
+    /// Pages of the free list that the commit will seal.
+    fn pages_to_seal(&self) -> u64 {
+        count(self.0.dirty_pages_of(TreeId::Free))
+    }
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,51 @@
+//! Shortening the file before it is closed.
+
+use ar7_engine::format::{Position, RESERVED_BLOCKS};
+use ar7_engine::store::RESERVE_BLOCKS;
+
+use super::working_trees::WorkingTrees;
+use crate::error::Result;
+
+/// With fewer free blocks, moving pages is not worth it: the file keeps as many in reserve at its end anyway.
+const CLEARED_BLOCKS_MIN: u32 = 2 * RESERVE_BLOCKS;
+
+/// Pages that closing moves at most.
+const MOVED_PAGES_MAX: usize = 1024;
+
+impl WorkingTrees {
+    /// Moves pages from the end of the file to free blocks before it, if closing can then cut off a good part of the
+    /// file. Returns whether it moved any; the commit makes the end free.
+    pub(crate) fn clear_end(&mut self) -> Result<bool> {
+        let end = self.writer().block_count();
+        let free = self.free_blocks();
+        if free < u64::from(CLEARED_BLOCKS_MIN.max(end / 8)) {
+            return Ok(false);
+        }
+        // As short as the file could be.
+        let shortest = end.saturating_sub(u32::try_from(free).unwrap_or(u32::MAX));
+        self.relocate(Position::at(shortest.max(RESERVED_BLOCKS)), MOVED_PAGES_MAX)
+    }
+
+    /// Takes blocks at the end of the file that were free at the last commit out of the archive, so that closing can
+    /// cut the file. Comes first in a transaction: later allocations extend the file again if necessary. Returns
+    /// whether it took any.
+    pub(crate) fn trim_end(&mut self) -> Result<bool> {
+        let before = self.writer().block_count();
+        let mut pool = self.writer().drain_pool();
+        loop {
+            let end = self.writer().block_count();
+            let last = match pool.take_ending_at(end) {
+                Some(run) => Some(run),
+                None => self.free_list().take_ending_at(end)?,
+            };
+            match last {
+                Some(run) => self.writer().lower_count(run),
+                None => break,
+            }
+        }
+        for run in pool.iter() {
+            self.writer().release(run)?;
+        }
+        Ok(self.writer().block_count() < before)
+    }
+}

@@ -1,0 +1,73 @@
+//! Memory for the changed blocks of streams.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use ar7_engine::format::{Data, OwnedData};
+
+/// Blocks that are kept at most: as many as one flush takes, and one step of a long write. 20 MiB.
+const SPARES_MAX: usize = 5200;
+
+/// Memory of flushed blocks. A long write reuses it and allocates nothing. It is wiped when the archive is closed or
+/// rolled back.
+#[derive(Debug, Default)]
+pub(crate) struct SpareBlocks(Mutex<Vec<OwnedData>>);
+
+impl SpareBlocks {
+    /// A block that begins with as many of `bytes` as it holds, followed by zeros. Also returns how many it took.
+    pub(crate) fn beginning_with(&self, bytes: &[u8]) -> (OwnedData, usize) {
+        let (mut data, is_zeroed) = match self.spares().pop() {
+            Some(data) => (data, false),
+            None => (OwnedData::zeroed(), true),
+        };
+        let taken = bytes.len().min(data.len());
+        data[..taken].copy_from_slice(&bytes[..taken]);
+        if !is_zeroed {
+            data[taken..].fill(0);
+        }
+        (data, taken)
+    }
+
+    /// A copy of a block.
+    pub(crate) fn copy_of(&self, data: &Data) -> OwnedData {
+        self.beginning_with(data).0
+    }
+
+    /// A block of zeros.
+    pub(crate) fn zeroed(&self) -> OwnedData {
+        self.beginning_with(&[]).0
+    }
+
+    /// Wipes and forgets all of them.
+    pub(crate) fn clear(&self) {
+        self.spares().clear();
+    }
+
+    /// Takes back a block whose content is no longer needed.
+    pub(crate) fn give(&self, data: OwnedData) {
+        let mut spares = self.spares();
+        if spares.len() < SPARES_MAX {
+            spares.push(data);
+        }
+    }
+
+    fn spares(&self) -> MutexGuard<'_, Vec<OwnedData>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ar7_engine::format::DATA_SIZE;
+
+    use super::*;
+
+    #[test]
+    fn a_spare_block_shows_nothing_of_what_it_was() {
+        let spares = SpareBlocks::default();
+        spares.give(spares.copy_of(&[7; DATA_SIZE]));
+        let (data, taken) = spares.beginning_with(&[1, 2, 3]);
+        assert_eq!((&data[..4], taken), (&[1, 2, 3, 0][..], 3));
+        assert!(data[3..].iter().all(|&byte| byte == 0));
+        assert!(spares.zeroed().iter().all(|&byte| byte == 0));
+    }
+}

@@ -1,0 +1,131 @@
+//! The trees of the open transaction.
+
+use std::sync::Arc;
+
+use ar7_engine::format::{MetaSlot, Position, ROOTS, Root};
+use ar7_engine::store::Writer;
+
+use super::pages::WorkingPages;
+use crate::committed::PageCache;
+use crate::error::Result;
+use crate::records::{ReadRecords, Record, TreeId, decoded_value, read_through};
+use crate::tree::Tree;
+
+/// The trees, their pages, and the counters that the meta slot keeps with the roots.
+pub(super) struct Trees {
+    /// In the order of their roots in the meta slot.
+    trees: [Tree; TreeId::ALL.len()],
+    pub(super) pages: WorkingPages,
+    pub(super) counters: [u64; 8],
+}
+
+impl Trees {
+    pub(super) fn open(writer: Writer, cache: Arc<PageCache>) -> Trees {
+        let slot = &writer.store().current().slot;
+        let (trees, counters) = (trees_of(slot), slot.counters);
+        Trees { trees, pages: WorkingPages::new(writer, cache), counters }
+    }
+
+    pub(super) fn writer(&mut self) -> &mut Writer {
+        &mut self.pages.writer
+    }
+
+    /// Inserts or replaces a record; returns the value it replaced. Every page stays in memory: nothing is allocated.
+    pub(super) fn put<R: Record>(
+        &mut self,
+        key: &R::Key,
+        value: &R::Value,
+    ) -> Result<Option<R::Value>> {
+        let (tree, pages) = (&mut self.trees[R::TREE.index()], &mut self.pages);
+        R::with_key(key, |key| {
+            let before = R::with_value(value, |value| tree.insert(pages, key, value))?;
+            decoded_value::<R>(key, before)
+        })
+    }
+
+    /// Removes a record; returns its value. Every page stays in memory: nothing is allocated.
+    pub(super) fn remove<R: Record>(&mut self, key: &R::Key) -> Result<Option<R::Value>> {
+        let (tree, pages) = (&mut self.trees[R::TREE.index()], &mut self.pages);
+        R::with_key(key, |key| decoded_value::<R>(key, tree.remove(pages, key)?))
+    }
+
+    /// Number of records in a tree.
+    pub(super) fn entries(&self, tree: TreeId) -> u64 {
+        self.tree(tree).entries()
+    }
+
+    /// Number of changed pages of one tree.
+    pub(super) fn dirty_pages_of(&self, tree: TreeId) -> usize {
+        self.tree(tree).dirty_pages()
+    }
+
+    /// Number of changed pages of all trees.
+    pub(super) fn dirty_pages(&self) -> usize {
+        self.trees.iter().map(Tree::dirty_pages).sum()
+    }
+
+    /// Gives the changed pages of a tree positions. They are sealed with the next [`Trees::seal`].
+    pub(super) fn flush(&mut self, tree: TreeId) -> Result<()> {
+        self.trees[tree.index()].flush(&mut self.pages)?;
+        Ok(())
+    }
+
+    /// Seals the pages of every flushed tree.
+    pub(super) fn seal(&mut self) -> Result<()> {
+        self.pages.seal()
+    }
+
+    /// Copies pages that lie from `limit` on into memory, so that the next flush moves them. Stops after about `most`
+    /// pages. Returns whether there were any.
+    pub(super) fn relocate(&mut self, limit: Position, most: usize) -> Result<bool> {
+        let mut left = most;
+        for tree in &mut self.trees {
+            left = left.saturating_sub(tree.relocate(&mut self.pages, limit, left)?);
+        }
+        Ok(left < most)
+    }
+
+    /// The roots, once all trees are flushed.
+    pub(super) fn roots(&self) -> [Root; ROOTS] {
+        let mut roots = [Root::default(); ROOTS];
+        for tree in TreeId::ALL {
+            roots[tree.index()] = self.tree(tree).root();
+        }
+        roots
+    }
+
+    /// Back to the last commit.
+    pub(super) fn rollback(&mut self) -> Result<()> {
+        self.pages.rollback()?;
+        let current = self.pages.writer.store().current();
+        (self.trees, self.counters) = (trees_of(&current.slot), current.slot.counters);
+        Ok(())
+    }
+
+    fn tree(&self, tree: TreeId) -> &Tree {
+        &self.trees[tree.index()]
+    }
+}
+
+fn trees_of(slot: &MetaSlot) -> [Tree; TreeId::ALL.len()] {
+    TreeId::ALL.map(|tree| Tree::open(tree.number(), slot.roots[tree.index()]))
+}
+
+impl ReadRecords for Trees {
+    fn get<R: Record>(&self, key: &R::Key) -> Result<Option<R::Value>> {
+        let tree = self.tree(R::TREE);
+        R::with_key(key, |key| {
+            tree.read(&self.pages, key, |value| R::decode_value(key, value))?.transpose()
+        })
+    }
+
+    fn floor<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>> {
+        let tree = self.tree(R::TREE);
+        R::with_key(key, |key| read_through::<R>(tree.floor(&self.pages, key)?))
+    }
+
+    fn ceiling<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>> {
+        let tree = self.tree(R::TREE);
+        R::with_key(key, |key| read_through::<R>(tree.ceiling(&self.pages, key)?))
+    }
+}

@@ -1,0 +1,230 @@
+//! The working trees of a writer, within bounded memory.
+
+use std::sync::Arc;
+
+use ar7_engine::format::{BLOCKS_MAX, Generation, Position, ROOTS, Root, Run};
+use ar7_engine::store::{OwnedSealJob, RESERVE_BLOCKS, Redirects, Store, Urgency, Writer};
+
+use super::free_list::FreeList;
+use super::spares::SpareBlocks;
+use super::trees::Trees;
+use crate::committed::PageCache;
+use crate::error::Result;
+use crate::records::{FREE_BLOCKS_COUNTER, ReadRecords, Record, TreeId};
+
+/// Dirty pages that are kept in memory at most; above it they are sealed early. 32,768 pages are 128 MiB.
+const DIRTY_PAGES_MAX: usize = 32_768;
+
+/// The cache leaves room for dirty pages in steps of this many.
+const DIRTY_PAGES_STEP: usize = 1024;
+
+/// Blocks beyond the dirty pages that a flush has ready: for splits, and for the pages of the free list.
+const SPLIT_PAGES: usize = 16;
+
+/// The trees of the open transaction, and the blocks that it allocates and frees.
+pub(crate) struct WorkingTrees {
+    trees: Trees,
+    pub(crate) dirty_pages_max: usize,
+    /// Dirty pages that the cache leaves room for.
+    room_for_pages: usize,
+    /// Memory for the changed blocks of streams.
+    pub(crate) spares: SpareBlocks,
+    /// Memory for a list of them.
+    jobs: Vec<OwnedSealJob>,
+}
+
+impl WorkingTrees {
+    pub(crate) fn new(writer: Writer, cache: Arc<PageCache>) -> WorkingTrees {
+        WorkingTrees {
+            trees: Trees::open(writer, cache),
+            dirty_pages_max: DIRTY_PAGES_MAX,
+            room_for_pages: 0,
+            spares: SpareBlocks::default(),
+            jobs: Vec::new(),
+        }
+    }
+
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        self.trees.pages.writer.store()
+    }
+
+    /// The store, once everything that was flushed is written.
+    pub(crate) fn flushed_store(&self) -> Result<&Store> {
+        self.trees.pages.writer.wait()?;
+        Ok(self.store())
+    }
+
+    pub(crate) fn redirects(&self) -> &Redirects {
+        self.trees.pages.writer.redirects()
+    }
+
+    pub(crate) fn writer(&mut self) -> &mut Writer {
+        self.trees.writer()
+    }
+
+    /// The counters of the meta slot, as the transaction has them.
+    pub(crate) fn counters(&self) -> [u64; 8] {
+        self.trees.counters
+    }
+
+    pub(crate) fn counter_mut(&mut self, counter: usize) -> &mut u64 {
+        &mut self.trees.counters[counter]
+    }
+
+    /// Inserts or replaces a record; returns the value it replaced.
+    pub(crate) fn put<R: Record>(
+        &mut self,
+        key: &R::Key,
+        value: &R::Value,
+    ) -> Result<Option<R::Value>> {
+        let before = self.trees.put::<R>(key, value)?;
+        self.spill()?;
+        Ok(before)
+    }
+
+    /// Removes a record; returns its value.
+    pub(crate) fn remove<R: Record>(&mut self, key: &R::Key) -> Result<Option<R::Value>> {
+        let before = self.trees.remove::<R>(key)?;
+        self.spill()?;
+        Ok(before)
+    }
+
+    /// Number of records in a tree.
+    pub(crate) fn entries(&self, tree: TreeId) -> u64 {
+        self.trees.entries(tree)
+    }
+
+    /// A run of 1 to `most` blocks for data; recycled blocks come first.
+    ///
+    /// The specification's name is `reuse`.
+    pub(crate) fn allocate(&mut self, most: u32) -> Result<Run> {
+        self.free_list().refill(u64::from(most))?;
+        Ok(self.writer().allocate(most, Urgency::Ordinary)?)
+    }
+
+    /// Blocks that can be allocated at most: free ones, and those by which the file may still grow.
+    pub(crate) fn room(&self) -> u64 {
+        let used = self.trees.pages.writer.block_count() + RESERVE_BLOCKS;
+        self.free_blocks().saturating_add(u64::from(BLOCKS_MAX.saturating_sub(used)))
+    }
+
+    /// Blocks that were free at the last commit and are not allocated.
+    pub(super) fn free_blocks(&self) -> u64 {
+        // The number of listed blocks comes from the meta slot, where an attacker with the key can put any number.
+        let listed = self.trees.counters[FREE_BLOCKS_COUNTER];
+        listed.saturating_add(self.trees.pages.writer.pooled_blocks())
+    }
+
+    /// Recycles a run.
+    pub(crate) fn free(&mut self, run: Run) -> Result<()> {
+        self.writer().check_run(run)?;
+        self.writer().free(run);
+        Ok(())
+    }
+
+    /// Cancels allocations to which nothing was sealed.
+    pub(crate) fn cancel(&mut self, runs: Vec<Run>) {
+        self.writer().cancel(runs);
+    }
+
+    /// Starts to seal and write new blocks of streams, in the background. Returns their generation.
+    pub(crate) fn start_blocks(&mut self, jobs: Vec<OwnedSealJob>) -> Result<Generation> {
+        let (generation, mut written) = self.writer().start_fresh(jobs)?;
+        written.drain(..).for_each(|job| self.spares.give(job.data));
+        self.jobs = written;
+        Ok(generation)
+    }
+
+    /// An empty list of blocks, in memory that was used before.
+    pub(crate) fn take_jobs(&mut self) -> Vec<OwnedSealJob> {
+        std::mem::take(&mut self.jobs)
+    }
+
+    /// Makes `blocks` recycled blocks ready to be allocated, if there are that many.
+    pub(crate) fn make_room(&mut self, blocks: usize) -> Result<()> {
+        self.free_list().refill(u64::try_from(blocks).unwrap_or(u64::MAX))
+    }
+
+    /// Seals every dirty page of every tree but the free list, which comes last.
+    pub(crate) fn flush_trees(&mut self) -> Result<()> {
+        // Recycled blocks first: otherwise every small commit would lengthen the file.
+        self.make_room(self.trees.dirty_pages() + SPLIT_PAGES)?;
+        // Once sealed, the pages are in the cache.
+        self.leave_room(0);
+        for tree in TreeId::ALL.into_iter().filter(|&tree| tree != TreeId::Free) {
+            self.trees.flush(tree)?;
+        }
+        self.trees.seal()
+    }
+
+    /// Records every free run and seals the free list. Returns the runs that no page records.
+    pub(crate) fn flush_free_list(&mut self) -> Result<Vec<Run>> {
+        self.free_list().record()
+    }
+
+    /// The roots, once all trees are flushed.
+    pub(crate) fn roots(&self) -> [Root; ROOTS] {
+        self.trees.roots()
+    }
+
+    /// Back to the last commit.
+    pub(crate) fn rollback(&mut self) -> Result<()> {
+        self.trees.rollback()?;
+        self.leave_room(0);
+        self.spares.clear();
+        Ok(())
+    }
+
+    /// Whether anything was changed since the last commit.
+    pub(crate) fn is_touched(&self) -> bool {
+        self.trees.pages.writer.is_touched() || self.trees.dirty_pages() > 0
+    }
+
+    /// Ends writing.
+    pub(crate) fn finish(self) -> Result<()> {
+        // A failed trim leaves the file longer than necessary; the commit is durable.
+        let _ = self.trees.pages.writer.finish()?.trimmed;
+        Ok(())
+    }
+
+    pub(super) fn free_list(&mut self) -> FreeList<'_> {
+        FreeList(&mut self.trees)
+    }
+
+    pub(super) fn relocate(&mut self, limit: Position, most: usize) -> Result<bool> {
+        self.trees.relocate(limit, most)
+    }
+
+    /// Keeps memory bounded: above the limit, dirty pages are sealed early.
+    fn spill(&mut self) -> Result<()> {
+        let dirty = self.trees.dirty_pages();
+        if dirty >= self.room_for_pages + DIRTY_PAGES_STEP {
+            self.leave_room(dirty);
+        }
+        if dirty > self.dirty_pages_max {
+            self.flush_trees()?;
+        }
+        Ok(())
+    }
+
+    fn leave_room(&mut self, dirty_pages: usize) {
+        if dirty_pages != self.room_for_pages {
+            self.trees.pages.cache.leave_room(dirty_pages);
+            self.room_for_pages = dirty_pages;
+        }
+    }
+}
+
+impl ReadRecords for WorkingTrees {
+    fn get<R: Record>(&self, key: &R::Key) -> Result<Option<R::Value>> {
+        self.trees.get::<R>(key)
+    }
+
+    fn floor<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>> {
+        self.trees.floor::<R>(key)
+    }
+
+    fn ceiling<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>> {
+        self.trees.ceiling::<R>(key)
+    }
+}
