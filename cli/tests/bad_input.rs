@@ -313,7 +313,7 @@ fn ctrl_c_ends_a_put_that_waits() {
     let ran = Ran::new(child.wait_with_output().expect("the program ends"));
     assert_eq!(
         (ran.code, ran.stderr.as_str()),
-        (1, "ar7: a.ar7: interrupted: the archive is unchanged\n")
+        (1, "ar7: a.ar7: interrupted: the archive is as it was\n")
     );
     bench.fails("cat a.ar7 x", 1, "no entry x");
     bench.ok("verify a.ar7");

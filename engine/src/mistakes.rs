@@ -71,8 +71,6 @@ pub enum Mistake {
     SizesWrap,
     /// What a file object was not opened for is refused as any other failure is.
     RefusalsUnnamed,
-    /// A star in a pattern passes over slashes.
-    StarsPassSlashes,
     /// All white space around a receipt in a file is dropped.
     ReceiptsTrimmed,
     /// A reserved stream may be named by any spelling of its number.
@@ -81,7 +79,7 @@ pub enum Mistake {
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Mistake; 35] = [
+    pub const ALL: [Mistake; 34] = [
         Mistake::CellsUnbounded,
         Mistake::NamesUnchecked,
         Mistake::DuplicateNames,
@@ -114,7 +112,6 @@ impl Mistake {
         Mistake::TruncateKeepsTheLength,
         Mistake::SizesWrap,
         Mistake::RefusalsUnnamed,
-        Mistake::StarsPassSlashes,
         Mistake::ReceiptsTrimmed,
         Mistake::LooseNumbers,
     ];

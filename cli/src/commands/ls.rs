@@ -13,7 +13,6 @@ use crate::names::Shown;
 use crate::output::Output;
 use crate::session::Session;
 use crate::sizes::{minute_text, time_text};
-use crate::stderr;
 use crate::walk::{Found, Step, Walk, find, target_of};
 
 /// Streams that are listed at a time.
@@ -99,7 +98,7 @@ impl List<'_> {
                 if failure.code() != Code::Damaged {
                     return Err(failure);
                 }
-                stderr::failure(&failure);
+                eprintln!("ar7: {}", failure.text());
                 self.bad += 1;
             }
         }

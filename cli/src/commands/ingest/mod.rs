@@ -1,25 +1,35 @@
 //! `ingest`: whole trees into an archive.
 //!
-//! Three stages with bounded queues between them. The walk looks at every entry in order, and at what the archive
-//! has of it already; readers open and read what is new or changed; one writer stores, in the order of the walk, so
-//! that the same tree gives the same archive. At most [`IN_FLIGHT`] entries are under way, each with at most
-//! [`WHOLE_MAX`] bytes in memory; what is larger is read while it is stored.
+//! Three stages with bounded queues between them. The plan walks through every entry in order, and compares it with
+//! what the archive has; readers open and read what is new or changed; one writer stores, in the order of the walk, so
+//! that the same tree gives the same archive. At most [`IN_FLIGHT`] entries wait between the stages, each with at most
+//! [`WHOLE_MAX`] bytes in memory; larger files are read while they are stored.
+//!
+//! An entry carries its directory, one object that all stages share. Nothing else says where an entry belongs.
 
 mod plan;
 mod read;
 mod roots;
+mod source;
 mod status;
 mod store;
+#[cfg(test)]
+mod tests;
+mod walk;
 
-use std::thread;
+use std::thread::{self, Builder};
 
+use ar7_registry::records::EntryType;
 use ar7_registry::{Archive, CreateOptions};
 use crossbeam::channel::bounded;
 use serde::Serialize;
 
 use self::plan::Plan;
-use self::roots::{Root, check_roots, counted_bytes};
+use self::roots::{Root, check_roots};
+use self::source::{Source, System};
+use self::status::Kind;
 use self::store::Storing;
+use self::walk::{Tree, Walk};
 use crate::arguments::{Common, Ingest};
 use crate::exit::Failure;
 use crate::interrupt::Interrupt;
@@ -58,6 +68,29 @@ pub(crate) fn excludes(patterns: &[String], path: &std::path::Path) -> Result<bo
 
 /// Stores the trees.
 pub(crate) fn run(common: &Common, options: &Ingest) -> Result<(), Failure> {
+    let progress = Progress::new(common, Counts::BytesAndEntries);
+    let outcome = ingest(&System, common, options, Interrupt::catch, &progress);
+    progress.finish();
+    let tally = outcome?;
+    if options.json {
+        Output::new().document(&tally)?;
+    } else {
+        progress.tell(&tally.summary(options.dry_run));
+    }
+    match tally.unread.len() as u64 {
+        0 => Ok(()),
+        count => Err(Failure::Unread { archive: options.archive.clone(), count }),
+    }
+}
+
+/// Stores the trees of a source, and closes the archive. What was not committed is dropped.
+fn ingest(
+    source: &dyn Source,
+    common: &Common,
+    options: &Ingest,
+    interrupt: impl FnOnce() -> Result<Interrupt, Failure>,
+    progress: &Progress,
+) -> Result<Tally, Failure> {
     let exclusions = roots::Exclusions::new(&options.exclude)?;
     let roots = check_roots(&options.paths)?;
     let is_there = match std::fs::metadata(&options.archive) {
@@ -74,22 +107,11 @@ pub(crate) fn run(common: &Common, options: &Ingest) -> Result<(), Failure> {
             Some(Session::create(common, &options.archive, &options.slot, &made)?)
         }
     };
-    let interrupt = Interrupt::catch()?;
-    let progress = Progress::new(common, Counts::BytesAndEntries);
-    let run = Run { options, session: session.as_ref(), exclusions, roots, interrupt, progress };
+    let (interrupt, progress) = (interrupt()?, progress.clone());
+    let (tree, shared) = (Tree::new(source), session.as_ref());
+    let run = Run { options, session: shared, tree, exclusions, roots, interrupt, progress };
     let outcome = run.all();
-    run.progress.finish();
-    let progress = run.progress.clone();
-    finish(options, session, outcome, &progress)
-}
-
-/// Closes the archive whatever happened: what was not committed is dropped.
-fn finish(
-    options: &Ingest,
-    session: Option<Session>,
-    outcome: Result<Tally, Failure>,
-    progress: &Progress,
-) -> Result<(), Failure> {
+    drop(run);
     let closed = match session {
         Some(session) if outcome.is_ok() && !options.dry_run => session.finish(),
         Some(session) => {
@@ -100,15 +122,7 @@ fn finish(
     };
     let tally = outcome?;
     closed?;
-    if options.json {
-        Output::new().document(&tally)?;
-    } else {
-        progress.tell(&tally.summary(options.dry_run));
-    }
-    match tally.unread.len() as u64 {
-        0 => Ok(()),
-        count => Err(Failure::Unread { archive: options.archive.clone(), count }),
-    }
+    Ok(tally)
 }
 
 /// Everything that the stages share.
@@ -116,6 +130,7 @@ struct Run<'a> {
     options: &'a Ingest,
     /// None in a dry run of an archive that is not there.
     session: Option<&'a Session>,
+    tree: Tree<'a>,
     exclusions: roots::Exclusions,
     roots: Vec<Root>,
     interrupt: Interrupt,
@@ -125,18 +140,30 @@ struct Run<'a> {
 impl Run<'_> {
     fn all(&self) -> Result<Tally, Failure> {
         let mut storing = Storing::new(self)?;
-        let readers = self.readers();
+        let destination = storing.destination();
         let (jobs, taken) = bounded(IN_FLIGHT);
         let (planned, items) = bounded(IN_FLIGHT);
         thread::scope(|scope| {
-            scope.spawn(move || Plan::new(self, jobs, planned).walk());
-            for _ in 0..readers {
+            let mut started = 0;
+            for _ in 0..self.readers() {
                 let taken = taken.clone();
-                scope.spawn(move || read::read_all(&taken));
+                let reader = Builder::new().spawn_scoped(scope, || {
+                    let taken = taken;
+                    read::read_all(&self.tree, &taken);
+                });
+                match reader {
+                    Ok(_) => started += 1,
+                    // Those that have started are enough.
+                    Err(_) if started > 0 => break,
+                    Err(error) => return Err(Failure::Threads(error)),
+                }
             }
             drop(taken);
+            let plan = Plan::new(self, jobs, planned, destination);
+            Builder::new().spawn_scoped(scope, || plan.walk()).map_err(Failure::Threads)?;
             if self.progress.is_shown() {
-                scope.spawn(|| self.count());
+                // Without this thread the time left is not shown.
+                let _ = Builder::new().spawn_scoped(scope, || self.count());
             }
             // The writer holds the receiving end: when it ends, so do the others.
             storing.store_all(items)
@@ -153,11 +180,30 @@ impl Run<'_> {
         self.options.jobs.map_or_else(available, usize::from)
     }
 
-    /// Counts the bytes that the walk will come by, so that the time left can be told.
+    /// Counts the bytes that the walk will meet, so that the time left can be shown.
     fn count(&self) {
-        if let Some(bytes) = counted_bytes(&self.roots, &self.exclusions, &self.interrupt) {
-            self.progress.set_total(bytes);
+        let mut bytes = 0;
+        for root in &self.roots {
+            let begun = self
+                .tree
+                .location(root.location(), None, None)
+                .and_then(|location| Walk::new(&self.tree, root, &self.exclusions, location));
+            let Ok(mut walk) = begun else { continue };
+            while let Some(found) = walk.next() {
+                if self.interrupt.is_set() {
+                    return;
+                }
+                let Ok(status) = found.status else { continue };
+                bytes += status.size;
+                if status.kind == Kind::Stored(EntryType::Directory) {
+                    let entered = self.tree.enter(&found.directory, &found.name, &status, None);
+                    if let Ok((directory, names)) = entered {
+                        walk.enter(directory, names);
+                    }
+                }
+            }
         }
+        self.progress.set_total(bytes);
     }
 }
 

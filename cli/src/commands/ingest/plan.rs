@@ -1,43 +1,49 @@
-//! The walk: every entry in order, and what is to be done with it.
+//! The first stage: every entry in order, and what is to be done with it.
 
 use std::collections::HashSet;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use ar7_registry::names::Entry;
+use ar7_registry::names::Entry as ArchiveEntry;
 use ar7_registry::records::{EntryType, Inode, InodeNumber};
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::Run;
-use super::read::{Job, ReadOutcome};
+use super::read::{Entry, Job, ReadOutcome};
 use super::roots::Root;
 use super::status::{FileId, Kind, Status};
+use super::walk::{Directory, Found, Walk};
 use crate::exit::Failure;
 
-/// An entry of the walk.
-pub(super) struct Item {
-    /// Its path in the file system, for messages.
-    pub(super) path: PathBuf,
-    /// Its name in the archive; none for a directory of which only the content is stored.
-    pub(super) name: Option<Vec<u8>>,
-    /// Directories between it and the root of its walk.
-    pub(super) depth: usize,
-    pub(super) action: Action,
+/// An entry of the walk, and what is to be done with it.
+pub(super) enum Item {
+    /// An entry of a directory.
+    Entry { entry: Entry, action: Action },
+    /// An entry that is left out, and why; a directory with everything below it.
+    Left { path: PathBuf, reason: Reason },
 }
 
 /// What is to be done with an entry.
 pub(super) enum Action {
     /// A directory; what is in it comes next.
-    Directory(Status),
+    Directory(Arc<Directory>),
     /// The archive has it already.
-    Present { status: Status, inode: InodeNumber, same_attributes: bool },
-    /// New or changed: a reader is at it.
+    Present { inode: InodeNumber, same_attributes: bool },
+    /// New or changed; a reader is at work on it.
     Store(Receiver<ReadOutcome>),
+    /// New or changed, in a dry run.
+    WouldStore,
     /// Another name of a file that came before.
-    Link(Status),
-    /// Left out, and why.
-    Skip(&'static str),
+    Link,
+}
+
+/// Why an entry is left out.
+pub(super) enum Reason {
+    /// The archive does not store what it is.
+    Skipped(&'static str),
     /// It cannot be read.
     Unread(Failure),
 }
@@ -47,8 +53,9 @@ pub(super) struct Plan<'a> {
     run: &'a Run<'a>,
     jobs: Sender<Job>,
     items: Sender<Item>,
-    /// The directories of the archive that lead to the current entry, as far as they are there.
-    directories: Vec<Option<InodeNumber>>,
+    /// The directory of the archive that is stored into, if it is there; and its number for the writer.
+    known: Option<InodeNumber>,
+    destination: Option<InodeNumber>,
     /// Files with several names that were planned already.
     linked: HashSet<FileId>,
     /// The archive's inodes that they were found to be.
@@ -56,21 +63,30 @@ pub(super) struct Plan<'a> {
     archive_id: Option<FileId>,
 }
 
-/// Nobody takes the entries any more.
+/// The writer has ended: nothing receives the items any more.
 struct Ended;
 
 impl<'a> Plan<'a> {
-    pub(super) fn new(run: &'a Run<'a>, jobs: Sender<Job>, items: Sender<Item>) -> Plan<'a> {
-        let archive = std::fs::metadata(&run.options.archive).ok();
-        Plan {
+    /// A plan for what is stored into `destination`, which is none in a dry run.
+    pub(super) fn new(
+        run: &'a Run<'a>,
+        jobs: Sender<Job>,
+        items: Sender<Item>,
+        destination: Option<InodeNumber>,
+    ) -> Plan<'a> {
+        let archive = rustix::fs::stat(&run.options.archive).ok();
+        let mut plan = Plan {
             run,
             jobs,
             items,
-            directories: Vec::new(),
+            known: None,
+            destination,
             linked: HashSet::new(),
             claimed: HashSet::new(),
-            archive_id: archive.map(|metadata| Status::new(&metadata).id),
-        }
+            archive_id: archive.map(|stat| Status::new(&stat).id),
+        };
+        plan.known = plan.existing_destination();
+        plan
     }
 
     /// Walks through every root.
@@ -82,124 +98,142 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn walk_root(&mut self, root: &Root) -> Result<(), Ended> {
-        self.directories = vec![self.destination()];
-        for entry in root.entries(&self.run.exclusions) {
-            if self.run.interrupt.is_set() {
+    fn walk_root(&mut self, root: &'a Root) -> Result<(), Ended> {
+        let run = self.run;
+        let begun = run
+            .tree
+            .location(root.location(), self.known, self.destination)
+            .and_then(|location| Walk::new(&run.tree, root, &run.exclusions, location));
+        let mut walk = match begun {
+            Ok(walk) => walk,
+            Err(error) => return self.send(unread(root.path.clone(), error)),
+        };
+        while let Some(found) = walk.next() {
+            if run.interrupt.is_set() {
                 return Err(Ended);
             }
-            let item = match entry {
-                Ok(entry) => {
-                    let name = match (entry.depth(), &root.name) {
-                        (0, name) => name.as_ref().map(|name| name.as_bytes().to_vec()),
-                        _ => Some(entry.file_name().as_bytes().to_vec()),
-                    };
-                    let (depth, path) = (entry.depth(), entry.into_path());
-                    let action = self.action(&path, name.as_deref(), depth)?;
-                    Item { path, name, depth, action }
-                }
-                Err(error) => unread(&root.path, error),
-            };
-            self.items.send(item).map_err(|_| Ended)?;
+            let item = self.item(found, &mut walk)?;
+            self.send(item)?;
         }
         Ok(())
     }
 
+    fn send(&self, item: Item) -> Result<(), Ended> {
+        self.items.send(item).map_err(|_| Ended)
+    }
+
     /// The directory of the archive that is stored into, if it is there.
-    fn destination(&self) -> Option<InodeNumber> {
+    fn existing_destination(&self) -> Option<InodeNumber> {
         let archive = self.run.archive()?;
         let into = self.run.options.into.as_deref().unwrap_or_default();
         match archive.names().resolve(into.as_bytes()) {
-            Ok(Entry { inode, kind: EntryType::Directory, .. }) => Some(inode),
+            Ok(ArchiveEntry { inode, kind: EntryType::Directory, .. }) => Some(inode),
             _ => None,
         }
     }
 
-    fn action(&mut self, path: &Path, name: Option<&[u8]>, depth: usize) -> Result<Action, Ended> {
-        // `PATH/.` may be a link to a directory, and its content is meant.
-        let metadata = match name {
-            Some(_) => std::fs::symlink_metadata(path),
-            None => std::fs::metadata(path),
+    fn item(&mut self, found: Found, walk: &mut Walk<'_>) -> Result<Item, Ended> {
+        let path = found.path();
+        let Found { directory, name, status } = found;
+        let status = match status {
+            Ok(status) => status,
+            Err(error) => return Ok(unread(path, error)),
         };
-        let status = match metadata {
-            Ok(metadata) => Status::new(&metadata),
-            Err(error) => return Ok(Action::Unread(Failure::file(path, "read", error))),
-        };
-        self.directories.truncate(depth + 1);
+        let skipped = |reason| Item::Left { path: path.clone(), reason: Reason::Skipped(reason) };
         if self.archive_id == Some(status.id) {
-            return Ok(Action::Skip("is the archive itself"));
+            return Ok(skipped("is the archive itself"));
         }
         let kind = match status.kind {
-            Kind::Special(reason) => return Ok(Action::Skip(reason)),
+            Kind::Special(reason) => return Ok(skipped(reason)),
             Kind::Stored(kind) => kind,
         };
-        let existing = name.map_or(Ok(None), |name| self.existing(depth, name));
-        let existing = match existing {
+        let entry = Entry { directory, name, status };
+        let existing = match self.existing(&entry) {
             Ok(existing) => existing,
-            Err(error) => return Ok(Action::Unread(self.archive_failure(error))),
+            Err(error) => {
+                let failure = self.archive_failure(error);
+                return Ok(Item::Left { path, reason: Reason::Unread(failure) });
+            }
         };
         if kind == EntryType::Directory {
-            let found = existing.filter(|(_, inode)| inode.kind == EntryType::Directory);
-            let number = match name {
-                Some(_) => found.map(|(number, _)| number),
-                None => self.directories[depth],
-            };
-            self.directories.push(number);
-            return Ok(Action::Directory(status));
+            return Ok(self.directory(entry, existing, walk));
         }
+        let action = self.file(&entry, kind, existing)?;
+        Ok(Item::Entry { entry, action })
+    }
+
+    /// Enters a directory. One that cannot be opened and listed is left out with everything below it.
+    fn directory(
+        &self,
+        entry: Entry,
+        existing: Option<(InodeNumber, Inode)>,
+        walk: &mut Walk<'_>,
+    ) -> Item {
+        let found = existing.filter(|(_, inode)| inode.kind == EntryType::Directory);
+        let known = found.map(|(number, _)| number);
+        let Entry { directory: parent, name, status } = &entry;
+        match self.run.tree.enter(parent, name, status, known) {
+            Ok((directory, names)) => {
+                walk.enter(Arc::clone(&directory), names);
+                Item::Entry { entry, action: Action::Directory(directory) }
+            }
+            Err(error) => unread(entry.path(), error),
+        }
+    }
+
+    /// What is to be done with a file or a symbolic link.
+    fn file(
+        &mut self,
+        entry: &Entry,
+        kind: EntryType,
+        existing: Option<(InodeNumber, Inode)>,
+    ) -> Result<Action, Ended> {
+        let status = &entry.status;
         if kind == EntryType::File && status.links > 1 && !self.linked.insert(status.id) {
-            return Ok(Action::Link(status));
+            return Ok(Action::Link);
         }
-        let unchanged =
-            existing.filter(|(number, inode)| self.is_unchanged(path, &status, *number, inode));
+        let unchanged = existing.filter(|(number, inode)| self.is_unchanged(entry, *number, inode));
         if let Some((number, inode)) = unchanged {
             if status.links > 1 {
                 self.claimed.insert(number);
             }
             let same_attributes = inode.attributes == status.attributes;
-            return Ok(Action::Present { status, inode: number, same_attributes });
+            return Ok(Action::Present { inode: number, same_attributes });
+        }
+        if self.run.options.dry_run {
+            return Ok(Action::WouldStore);
         }
         let (answer, outcome) = bounded(1);
-        let job = Job { path: path.to_owned(), status, is_dry: self.run.options.dry_run, answer };
-        self.jobs.send(job).map_err(|_| Ended)?;
+        self.jobs.send(Job { entry: entry.clone(), answer }).map_err(|_| Ended)?;
         Ok(Action::Store(outcome))
     }
 
-    /// What the archive has under the name.
-    fn existing(
-        &self,
-        depth: usize,
-        name: &[u8],
-    ) -> ar7_registry::Result<Option<(InodeNumber, Inode)>> {
-        let (Some(archive), Some(directory)) = (self.run.archive(), self.directories[depth]) else {
+    /// What the archive has under the name of an entry.
+    fn existing(&self, entry: &Entry) -> ar7_registry::Result<Option<(InodeNumber, Inode)>> {
+        let (Some(archive), Some(directory)) = (self.run.archive(), entry.directory.known) else {
             return Ok(None);
         };
         let names = archive.names();
-        match names.lookup(directory, name)? {
-            Some(entry) => Ok(names.inode(entry.inode)?.map(|inode| (entry.inode, inode))),
+        match names.lookup(directory, entry.name.as_bytes())? {
+            Some(found) => Ok(names.inode(found.inode)?.map(|inode| (found.inode, inode))),
             None => Ok(None),
         }
     }
 
     /// Whether the archive's version is the file system's, as far as size and mtime tell.
-    fn is_unchanged(
-        &self,
-        path: &Path,
-        status: &Status,
-        number: InodeNumber,
-        inode: &Inode,
-    ) -> bool {
+    fn is_unchanged(&self, entry: &Entry, number: InodeNumber, inode: &Inode) -> bool {
+        let status = &entry.status;
         if Kind::Stored(inode.kind) != status.kind
             || inode.attributes.modified != status.attributes.modified
         {
             return false;
         }
         if inode.kind == EntryType::Symlink {
-            let target = std::fs::read_link(path).ok();
-            let known = self.run.archive().map(|archive| archive.names().read_target(inode));
-            return target.is_some_and(
-                |target| matches!(known, Some(Ok(known)) if known == target.as_os_str().as_bytes()),
-            );
+            let tree = &self.run.tree;
+            let target =
+                tree.with(&entry.directory, |source, at| source.target(at.as_fd(), &entry.name));
+            let stored = self.run.archive().map(|archive| archive.names().read_target(inode));
+            return matches!((target, stored), (Ok(target), Some(Ok(stored))) if target == stored);
         }
         // Several names in the archive must be several names here, and all of one file.
         let joined = inode.links > 1 && (status.links == 1 || self.claimed.contains(&number));
@@ -211,10 +245,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-fn unread(root: &Path, error: walkdir::Error) -> Item {
-    let path = error.path().unwrap_or(root).to_owned();
-    let depth = error.depth();
-    let source = error.into_io_error().unwrap_or_else(|| io::Error::other("cannot be read"));
-    let action = Action::Unread(Failure::file(&path, "read", source));
-    Item { path, name: None, depth, action }
+fn unread(path: PathBuf, error: io::Error) -> Item {
+    let failure = Failure::file(&path, "read", error);
+    Item::Left { path, reason: Reason::Unread(failure) }
 }

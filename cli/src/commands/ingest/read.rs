@@ -1,26 +1,32 @@
-//! The readers: they open, look again, and read what is small enough to be held.
+//! The readers: they open a file, look at it again, and read it whole if it is small.
 
-use std::fs::{File, OpenOptions};
+use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use ar7_registry::records::EntryType;
 use crossbeam::channel::{Receiver, Sender};
-use rustix::fs::OFlags;
 
 use super::WHOLE_MAX;
 use super::status::{Kind, Status};
+use super::walk::{Directory, Tree};
 use crate::exit::Failure;
 
-/// An entry to be read.
-pub(super) struct Job {
-    pub(super) path: PathBuf,
+/// An entry of a directory of the source.
+#[derive(Clone)]
+pub(super) struct Entry {
+    pub(super) directory: Arc<Directory>,
+    pub(super) name: OsString,
     /// As the walk saw it.
     pub(super) status: Status,
-    /// Whether it is only looked at.
-    pub(super) is_dry: bool,
+}
+
+/// An entry, and where to send its content.
+pub(super) struct Job {
+    pub(super) entry: Entry,
     pub(super) answer: Sender<ReadOutcome>,
 }
 
@@ -31,60 +37,67 @@ pub(super) type ReadOutcome = Result<(Status, Content), Failure>;
 pub(super) enum Content {
     /// A whole file.
     Whole(Vec<u8>),
-    /// A file that is read while it is stored.
-    Large(File),
+    /// A large file, which the writer opens and reads while it stores it: so few files are open at any time.
+    Large,
     /// The target of a symbolic link.
     Target(Vec<u8>),
-    /// Not read in a dry run.
-    Unopened,
 }
 
 /// Takes jobs until there are no more.
-pub(super) fn read_all(jobs: &Receiver<Job>) {
+pub(super) fn read_all(tree: &Tree<'_>, jobs: &Receiver<Job>) {
     for job in jobs {
-        let outcome = read(&job);
-        // Nobody waits for the answer if the writer has ended.
+        let outcome = job.entry.read(tree);
+        // If the writer has ended, the answer has no receiver.
         let _ = job.answer.send(outcome);
     }
 }
 
-fn read(job: &Job) -> ReadOutcome {
-    if job.is_dry {
-        return Ok((job.status, Content::Unopened));
+impl Entry {
+    /// The path, for messages.
+    pub(super) fn path(&self) -> PathBuf {
+        self.directory.path.join(&self.name)
     }
-    let failed = |error| Failure::file(&job.path, "read", error);
-    if job.status.kind == Kind::Stored(EntryType::Symlink) {
-        let target = std::fs::read_link(&job.path).map_err(failed)?;
-        return Ok((job.status, Content::Target(target.into_os_string().into_vec())));
-    }
-    let mut file = open(&job.path).map_err(failed)?;
-    let status = status_of(&file).map_err(failed)?;
-    if status.kind != job.status.kind {
-        return Err(failed(changed()));
-    }
-    if status.size > WHOLE_MAX {
-        return Ok((status, Content::Large(file)));
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(status.size).unwrap_or_default());
-    (&mut file).take(status.size).read_to_end(&mut bytes).map_err(failed)?;
-    check_unchanged(&file, &status, bytes.len() as u64).map_err(failed)?;
-    Ok((status, Content::Whole(bytes)))
-}
 
-/// Opens a file, and neither what a link planted meanwhile points to, nor a fifo to wait for.
-fn open(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let flags = i32::try_from(flags.bits()).unwrap_or_default();
-    OpenOptions::new().read(true).custom_flags(flags).open(path)
-}
+    /// Reads the entry as it is now.
+    pub(super) fn read(&self, tree: &Tree<'_>) -> ReadOutcome {
+        let failed = |error| Failure::file(self.path(), "read", error);
+        if self.status.kind == Kind::Stored(EntryType::Symlink) {
+            let target =
+                tree.with(&self.directory, |source, at| source.target(at.as_fd(), &self.name));
+            return Ok((self.status, Content::Target(target.map_err(failed)?)));
+        }
+        if self.status.size > WHOLE_MAX {
+            return Ok((self.status, Content::Large));
+        }
+        let (mut file, status) = self.open(tree)?;
+        if status.size > WHOLE_MAX {
+            return Ok((status, Content::Large));
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(status.size).unwrap_or_default());
+        (&mut file).take(status.size).read_to_end(&mut bytes).map_err(failed)?;
+        check_unchanged(tree, &file, &status, bytes.len() as u64).map_err(failed)?;
+        Ok((status, Content::Whole(bytes)))
+    }
 
-fn status_of(file: &File) -> io::Result<Status> {
-    Ok(Status::new(&file.metadata()?))
+    /// Opens the file that has the name now, and looks at it.
+    pub(super) fn open(&self, tree: &Tree<'_>) -> Result<(File, Status), Failure> {
+        let opened = tree.with(&self.directory, |source, at| {
+            let file = source.open_file(at.as_fd(), &self.name)?;
+            let status = source.status_of(file.as_fd())?;
+            if status.kind == self.status.kind { Ok((file, status)) } else { Err(changed()) }
+        });
+        opened.map_err(|error| Failure::file(self.path(), "read", error))
+    }
 }
 
 /// A file that was written to while it was read may be neither its old nor its new version.
-pub(super) fn check_unchanged(file: &File, status: &Status, read_bytes: u64) -> io::Result<()> {
-    if read_bytes == status.size && status_of(file)?.is_same_version(status) {
+pub(super) fn check_unchanged(
+    tree: &Tree<'_>,
+    file: &File,
+    status: &Status,
+    read_bytes: u64,
+) -> io::Result<()> {
+    if read_bytes == status.size && tree.status_of(file)?.is_same_version(status) {
         Ok(())
     } else {
         Err(changed())

@@ -4,12 +4,9 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use ar7_engine::mistakes::Mistake;
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
-use walkdir::{DirEntry, WalkDir};
 
 use crate::exit::Failure;
-use crate::interrupt::Interrupt;
 
 /// A path that was given.
 pub(super) struct Root {
@@ -56,17 +53,14 @@ fn without_slashes(path: &Path) -> PathBuf {
 }
 
 impl Root {
-    /// The walk through the tree, sorted by name, links not followed, and what is excluded not entered.
-    pub(super) fn entries<'a>(
-        &'a self,
-        exclusions: &'a Exclusions,
-    ) -> impl Iterator<Item = walkdir::Result<DirEntry>> + 'a {
-        WalkDir::new(&self.path)
-            .follow_links(false)
-            .follow_root_links(self.name.is_none())
-            .sort_by_file_name()
-            .into_iter()
-            .filter_entry(|entry| !exclusions.exclude(self, entry))
+    /// The directory that the walk begins in: the one that the root is in, or, if only its content is stored, the
+    /// root itself.
+    pub(super) fn location(&self) -> &Path {
+        match &self.name {
+            // A path without a parent has no name either.
+            Some(_) => self.path.parent().unwrap_or(Path::new("")),
+            None => &self.path,
+        }
     }
 
     /// The path of an entry as it is stored, below the directory that is stored into.
@@ -77,25 +71,6 @@ impl Root {
             None => below.to_owned(),
         }
     }
-}
-
-/// Bytes of all files, for the progress; None if the user asked to end.
-pub(super) fn counted_bytes(
-    roots: &[Root],
-    exclusions: &Exclusions,
-    interrupt: &Interrupt,
-) -> Option<u64> {
-    let mut bytes = 0;
-    for entry in roots.iter().flat_map(|root| root.entries(exclusions)) {
-        if interrupt.is_set() {
-            return None;
-        }
-        let Ok(entry) = entry else { continue };
-        if entry.file_type().is_file() {
-            bytes += entry.metadata().map_or(0, |metadata| metadata.len());
-        }
-    }
-    Some(bytes)
 }
 
 /// The patterns of what is left out.
@@ -113,11 +88,12 @@ impl Exclusions {
         Ok(Exclusions { names: glob_set(&names)?, paths: glob_set(&paths)? })
     }
 
-    fn exclude(&self, root: &Root, entry: &DirEntry) -> bool {
+    /// Whether an entry of a root is left out.
+    pub(super) fn exclude(&self, root: &Root, directory: &Path, name: &OsStr) -> bool {
         if self.names.is_empty() && self.paths.is_empty() {
             return false;
         }
-        self.exclude_path(&root.stored_path(entry.path()))
+        self.exclude_path(&root.stored_path(&directory.join(name)))
     }
 
     /// Whether a path, as it would be stored, is left out.
@@ -137,8 +113,7 @@ fn glob_set(patterns: &[&String]) -> Result<GlobSet, Failure> {
 
 fn glob(pattern: &str) -> Result<Glob, Failure> {
     let trimmed = pattern.trim_matches('/');
-    let stops_at_slashes = !Mistake::StarsPassSlashes.is_planted();
-    let built = GlobBuilder::new(trimmed).literal_separator(stops_at_slashes).build();
+    let built = GlobBuilder::new(trimmed).literal_separator(true).build();
     built.map_err(|error| refused(pattern, &error))
 }
 

@@ -1,10 +1,8 @@
 //! What the file system says of an entry.
 
-use std::fs::Metadata;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-
 use ar7_engine::format::Timestamp;
 use ar7_registry::records::{Attributes, EntryType};
+use rustix::fs::{FileType, Stat};
 
 /// The identity of a file: its device and its inode there.
 pub(super) type FileId = (u64, u64);
@@ -29,22 +27,24 @@ pub(super) enum Kind {
 }
 
 impl Status {
-    pub(super) fn new(metadata: &Metadata) -> Status {
-        let size = if metadata.is_file() { metadata.size() } else { 0 };
+    pub(super) fn new(stat: &Stat) -> Status {
+        let kind = kind_of(stat);
+        let is_file = kind == Kind::Stored(EntryType::File);
+        let size = if is_file { u64::try_from(stat.st_size).unwrap_or_default() } else { 0 };
         Status {
-            kind: kind_of(metadata),
+            kind,
             attributes: Attributes {
-                mode: metadata.mode() & 0o7777,
-                uid: metadata.uid(),
-                gid: metadata.gid(),
+                mode: stat.st_mode & 0o7777,
+                uid: stat.st_uid,
+                gid: stat.st_gid,
                 modified: Timestamp {
-                    seconds: metadata.mtime(),
-                    nanoseconds: u32::try_from(metadata.mtime_nsec()).unwrap_or_default(),
+                    seconds: stat.st_mtime,
+                    nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or_default(),
                 },
             },
             size,
-            id: (metadata.dev(), metadata.ino()),
-            links: metadata.nlink(),
+            id: (stat.st_dev, stat.st_ino),
+            links: stat.st_nlink,
         }
     }
 
@@ -57,21 +57,14 @@ impl Status {
     }
 }
 
-fn kind_of(metadata: &Metadata) -> Kind {
-    let kind = metadata.file_type();
-    if kind.is_file() {
-        Kind::Stored(EntryType::File)
-    } else if kind.is_dir() {
-        Kind::Stored(EntryType::Directory)
-    } else if kind.is_symlink() {
-        Kind::Stored(EntryType::Symlink)
-    } else if kind.is_fifo() {
-        Kind::Special("a fifo")
-    } else if kind.is_socket() {
-        Kind::Special("a socket")
-    } else if kind.is_block_device() || kind.is_char_device() {
-        Kind::Special("a device")
-    } else {
-        Kind::Special("of an unknown type")
+fn kind_of(stat: &Stat) -> Kind {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Kind::Stored(EntryType::File),
+        FileType::Directory => Kind::Stored(EntryType::Directory),
+        FileType::Symlink => Kind::Stored(EntryType::Symlink),
+        FileType::Fifo => Kind::Special("a fifo"),
+        FileType::Socket => Kind::Special("a socket"),
+        FileType::CharacterDevice | FileType::BlockDevice => Kind::Special("a device"),
+        FileType::Unknown => Kind::Special("of an unknown type"),
     }
 }

@@ -13,9 +13,10 @@ use ar7_registry::records::{EntryType, Inode, InodeNumber};
 use crossbeam::channel::{Receiver, bounded};
 use uuid::Uuid;
 
-use super::plan::{Action, Item};
-use super::read::{Content, ReadOutcome, check_unchanged};
+use super::plan::{Action, Item, Reason};
+use super::read::{Content, Entry, ReadOutcome, check_unchanged};
 use super::status::{FileId, Kind, Status};
+use super::walk::Directory;
 use super::{Run, Tally};
 use crate::commands::content::CHUNK;
 use crate::commands::mkdir::directory_attributes;
@@ -33,8 +34,6 @@ pub(super) struct Storing<'a> {
     tally: Tally,
     /// What was in the archive at the last checkpoint: entries and bytes.
     committed: (u64, u64),
-    /// The directories of the archive that lead to the current entry.
-    directories: Vec<InodeNumber>,
     destination: Option<InodeNumber>,
     /// Files with several names: their inode, and how many names are still to come.
     linked: HashMap<FileId, (InodeNumber, u64)>,
@@ -45,9 +44,9 @@ pub(super) struct Storing<'a> {
 /// Where an entry goes.
 struct Place<'a> {
     session: &'a Session,
+    /// The number of the directory that the entry is in.
     directory: InodeNumber,
-    name: &'a [u8],
-    path: &'a Path,
+    entry: &'a Entry,
 }
 
 impl<'a> Storing<'a> {
@@ -56,7 +55,6 @@ impl<'a> Storing<'a> {
             run,
             tally: Tally::default(),
             committed: (0, 0),
-            directories: Vec::new(),
             destination: None,
             linked: HashMap::new(),
             since_bytes: 0,
@@ -91,26 +89,13 @@ impl<'a> Storing<'a> {
     }
 
     fn store(&mut self, item: Item) -> Result<(), Failure> {
-        let Item { path, name, depth, action } = item;
-        let outcome = match action {
-            Action::Unread(failure) => Err(failure),
-            Action::Skip(reason) => {
+        let (path, outcome) = match item {
+            Item::Left { path, reason: Reason::Skipped(reason) } => {
                 self.skip(&path, reason);
                 return Ok(());
             }
-            Action::Directory(status) => self.directory(&path, name.as_deref(), depth, &status),
-            action => match (self.place(&path, name.as_deref(), depth), action) {
-                (Some(place), Action::Store(outcome)) => self.content(&place, &outcome),
-                (Some(place), Action::Link(status)) => self.link(&place, &status),
-                (Some(place), Action::Present { status, inode, same_attributes }) => {
-                    self.present(&place, &status, inode, same_attributes)
-                }
-                (None, action) => {
-                    self.would_store(&path, action);
-                    Ok(())
-                }
-                _ => unreachable!("directories and what is left out were dealt with"),
-            },
+            Item::Left { path, reason: Reason::Unread(failure) } => (path, Err(failure)),
+            Item::Entry { entry, action } => (entry.path(), self.entry(&entry, action)),
         };
         match outcome {
             Err(failure) if failure.is_fatal() => Err(failure),
@@ -123,77 +108,68 @@ impl<'a> Storing<'a> {
         }
     }
 
+    fn entry(&mut self, entry: &Entry, action: Action) -> Result<(), Failure> {
+        let Some(session) = self.writing() else {
+            self.would_store(entry, &action);
+            return Ok(());
+        };
+        // A directory that could not be stored was reported, and what is in it is left out with it.
+        let Some(&directory) = entry.directory.stored.get() else { return Ok(()) };
+        let place = Place { session, directory, entry };
+        match action {
+            Action::Directory(directory) => self.directory(&place, &directory),
+            Action::Store(outcome) => self.content(&place, received(&outcome, entry)),
+            Action::Link => self.link(&place),
+            Action::Present { inode, same_attributes } => {
+                self.present(&place, inode, same_attributes)
+            }
+            // Only a dry run plans this.
+            Action::WouldStore => Ok(()),
+        }
+    }
+
     /// The archive, unless this is a dry run.
     fn writing(&self) -> Option<&'a Session> {
         self.run.session.filter(|_| !self.run.options.dry_run)
     }
 
-    fn place<'b>(&self, path: &'b Path, name: Option<&'b [u8]>, depth: usize) -> Option<Place<'b>>
-    where
-        'a: 'b,
-    {
-        let session = self.writing()?;
-        let directory = match depth {
-            0 => self.destination?,
-            _ => *self.directories.get(depth - 1)?,
-        };
-        Some(Place { session, directory, name: name?, path })
+    /// The directory of the archive that is stored into; none in a dry run.
+    pub(super) fn destination(&self) -> Option<InodeNumber> {
+        self.destination
     }
 
-    fn directory(
-        &mut self,
-        path: &Path,
-        name: Option<&[u8]>,
-        depth: usize,
-        status: &Status,
-    ) -> Result<(), Failure> {
-        self.directories.truncate(depth);
-        if self.writing().is_none() {
-            self.count(0);
-            return Ok(());
-        }
-        let Some(place) = self.place(path, name, depth) else {
-            // Only the content of this directory is stored: right where its name would go.
-            self.directories.extend(self.destination);
-            return Ok(());
-        };
+    fn directory(&mut self, place: &Place<'_>, directory: &Directory) -> Result<(), Failure> {
         let names = place.names();
+        let attributes = place.entry.status.attributes;
         let existing = place.existing()?;
         let number = match existing {
             Some((number, inode)) if inode.kind == EntryType::Directory => {
-                if inode.attributes != status.attributes {
-                    names.set_attributes(number, status.attributes).map_err(place.failed())?;
+                if inode.attributes != attributes {
+                    names.set_attributes(number, attributes).map_err(place.failed())?;
                 }
                 number
             }
             existing => {
                 place.clear(existing.as_ref())?;
                 names
-                    .make_directory(place.directory, place.name, status.attributes)
+                    .make_directory(place.directory, place.name(), attributes)
                     .map_err(place.failed())?
             }
         };
-        self.directories.push(number);
+        // Nothing has set it before: the directory is stored once.
+        let _ = directory.stored.set(number);
         self.count(0);
         Ok(())
     }
 
-    fn content(
-        &mut self,
-        place: &Place<'_>,
-        outcome: &Receiver<ReadOutcome>,
-    ) -> Result<(), Failure> {
-        let Ok(outcome) = outcome.recv() else {
-            let gone = io::Error::other("its reader ended early");
-            return Err(Failure::file(place.path, "read", gone));
-        };
-        let (status, content) = outcome?;
+    fn content(&mut self, place: &Place<'_>, outcome: ReadOutcome) -> Result<(), Failure> {
+        let (mut status, content) = outcome?;
         let number = match content {
             Content::Target(target) => {
                 place.clear(place.existing()?.as_ref())?;
                 let names = place.names();
                 names
-                    .add_symlink(place.directory, place.name, status.attributes, &target)
+                    .add_symlink(place.directory, place.name(), status.attributes, &target)
                     .map_err(place.failed())?
             }
             Content::Whole(bytes) => {
@@ -201,11 +177,12 @@ impl<'a> Storing<'a> {
                 self.run.progress.advance(status.size);
                 place.give(&status, stream)?
             }
-            Content::Large(file) => {
+            Content::Large => {
+                let (file, opened) = place.entry.open(&self.run.tree)?;
+                status = opened;
                 let stream = self.store_large(place, &status, file)?;
                 place.give(&status, Some(stream))?
             }
-            Content::Unopened => return Ok(()),
         };
         self.note_links(&status, number);
         self.tally.stored_files += 1;
@@ -253,8 +230,8 @@ impl<'a> Storing<'a> {
         });
         let outcome = copied.and_then(|copied_bytes| {
             stream.close().map_err(place.failed())?;
-            let failed = |error| Failure::file(place.path, "read", error);
-            check_unchanged(&file, status, copied_bytes).map_err(failed)
+            let failed = |error| Failure::file(place.entry.path(), "read", error);
+            check_unchanged(&self.run.tree, &file, status, copied_bytes).map_err(failed)
         });
         if let Err(failure) = outcome {
             if !failure.is_fatal() {
@@ -277,7 +254,7 @@ impl<'a> Storing<'a> {
             if self.run.interrupt.is_set() {
                 return Err(self.interrupted());
             }
-            let chunk = chunk.map_err(|error| Failure::file(place.path, "read", error))?;
+            let chunk = chunk.map_err(|error| Failure::file(place.entry.path(), "read", error))?;
             stream.write_at(copied_bytes, &chunk).map_err(place.failed())?;
             copied_bytes += chunk.len() as u64;
             self.run.progress.advance(chunk.len() as u64);
@@ -290,10 +267,10 @@ impl<'a> Storing<'a> {
     fn present(
         &mut self,
         place: &Place<'_>,
-        status: &Status,
         inode: InodeNumber,
         same_attributes: bool,
     ) -> Result<(), Failure> {
+        let status = &place.entry.status;
         if !same_attributes {
             let names = place.names();
             names.set_attributes(inode, status.attributes).map_err(place.failed())?;
@@ -306,11 +283,12 @@ impl<'a> Storing<'a> {
         Ok(())
     }
 
-    /// Another name of a file that came before. Its content is stored already, or could not be read.
-    fn link(&mut self, place: &Place<'_>, status: &Status) -> Result<(), Failure> {
+    /// Another name of a file that came before.
+    fn link(&mut self, place: &Place<'_>) -> Result<(), Failure> {
+        let status = &place.entry.status;
         let Some((number, left)) = self.linked.get_mut(&status.id) else {
-            let gone = io::Error::other("the file's first name could not be read");
-            return Err(Failure::file(place.path, "read", gone));
+            // The first name could not be read, or leads to another file by now: this name has its own content.
+            return self.content(place, place.entry.read(&self.run.tree));
         };
         let number = *number;
         *left -= 1;
@@ -325,7 +303,7 @@ impl<'a> Storing<'a> {
             return Ok(());
         }
         place.clear(existing.as_ref())?;
-        place.names().add_link(place.directory, place.name, number).map_err(place.failed())?;
+        place.names().add_link(place.directory, place.name(), number).map_err(place.failed())?;
         self.count(0);
         Ok(())
     }
@@ -348,23 +326,19 @@ impl<'a> Storing<'a> {
         self.run.progress.tell(&format!("ar7: {}: skipped: {reason}", Shown::path(path)));
     }
 
-    /// What a dry run says in place of doing it.
-    fn would_store(&mut self, path: &Path, action: Action) {
-        let status = match action {
-            Action::Present { status, .. } => {
-                self.tally.unchanged += 1;
-                Some(status)
-            }
-            Action::Store(outcome) => {
-                let status = outcome.recv().ok().and_then(Result::ok).map(|(status, _)| status);
+    /// Counts what a dry run leaves undone, and prints what it would store.
+    fn would_store(&mut self, entry: &Entry, action: &Action) {
+        let size = entry.status.size;
+        match action {
+            Action::Present { .. } => self.tally.unchanged += 1,
+            Action::WouldStore => {
                 self.tally.stored_files += 1;
-                self.tally.stored_bytes += status.map_or(0, |status| status.size);
-                self.run.progress.tell(&format!("would store {}", Shown::path(path)));
-                status
+                self.tally.stored_bytes += size;
+                self.run.progress.tell(&format!("would store {}", Shown::path(&entry.path())));
             }
-            _ => None,
-        };
-        self.count(status.map_or(0, |status| status.size));
+            Action::Directory(_) | Action::Store(_) | Action::Link => return self.count(0),
+        }
+        self.count(size);
     }
 
     fn make_destination(&self, session: &Session) -> Result<InodeNumber, Failure> {
@@ -404,7 +378,19 @@ impl<'a> Storing<'a> {
     }
 }
 
+/// What the reader of an entry sent.
+fn received(outcome: &Receiver<ReadOutcome>, entry: &Entry) -> ReadOutcome {
+    outcome.recv().unwrap_or_else(|_| {
+        let gone = io::Error::other("its reader ended early");
+        Err(Failure::file(entry.path(), "read", gone))
+    })
+}
+
 impl Place<'_> {
+    fn name(&self) -> &[u8] {
+        self.entry.name.as_bytes()
+    }
+
     fn names(&self) -> Names<'_> {
         self.session.archive.names()
     }
@@ -416,7 +402,7 @@ impl Place<'_> {
     /// What the archive has there already.
     fn existing(&self) -> Result<Option<(InodeNumber, Inode)>, Failure> {
         let names = self.names();
-        match names.lookup(self.directory, self.name).map_err(self.failed())? {
+        match names.lookup(self.directory, self.name()).map_err(self.failed())? {
             Some(entry) => {
                 let inode = names.inode(entry.inode).map_err(self.failed())?;
                 Ok(inode.map(|inode| (entry.inode, inode)))
@@ -431,10 +417,10 @@ impl Place<'_> {
         match existing {
             None => Ok(()),
             Some((_, inode)) if inode.kind == EntryType::Directory => names
-                .remove_tree(self.directory, self.name, None, &mut |_| true)
+                .remove_tree(self.directory, self.name(), None, &mut |_| true)
                 .map(drop)
                 .map_err(self.failed()),
-            Some(_) => names.remove(self.directory, self.name).map_err(self.failed()),
+            Some(_) => names.remove(self.directory, self.name()).map_err(self.failed()),
         }
     }
 
@@ -461,7 +447,7 @@ impl Place<'_> {
             existing => {
                 self.clear(existing.as_ref())?;
                 names
-                    .add_file(self.directory, self.name, attributes, stream, size)
+                    .add_file(self.directory, self.name(), attributes, stream, size)
                     .map_err(self.failed())
             }
         }

@@ -1,0 +1,66 @@
+//! An ingest runs while another process renames directories of the source: no file is stored in another directory.
+
+mod common;
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::Bench;
+
+/// Directories of the source.
+const DIRECTORIES: usize = 40;
+
+/// How long ingests run at most.
+const DURATION: Duration = Duration::from_secs(3);
+
+/// Ingests at least, however slow the machine is.
+const INGESTS_MIN: u32 = 3;
+
+#[test]
+fn directories_renamed_during_ingests_keep_their_own_files() {
+    let bench = Bench::new();
+    for number in 0..DIRECTORIES {
+        for file in ["f", "g", "s/h"] {
+            bench.write(&format!("swap/d{number}/{file}"), format!("d{number}"));
+        }
+    }
+    let is_done = AtomicBool::new(false);
+    let ingests = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                for number in 0..DIRECTORIES {
+                    let (place, away) =
+                        (bench.path(&format!("swap/d{number}")), bench.path("away"));
+                    fs::rename(&place, &away).unwrap();
+                    fs::rename(&away, &place).unwrap();
+                }
+            }
+        });
+        let (begun, mut ingests) = (Instant::now(), 0);
+        while ingests < INGESTS_MIN || begun.elapsed() < DURATION {
+            let ran = bench.line("ingest archive swap");
+            // A directory that is away when it is looked at is reported.
+            assert!([0, 8].contains(&ran.code), "{}: {}", ran.code, ran.stderr);
+            ingests += 1;
+        }
+        is_done.store(true, Ordering::Relaxed);
+        ingests
+    });
+    println!("{ingests} ingests");
+    bench.ok("verify archive");
+    bench.ok("extract archive swap --to out");
+    let mut restored = 0;
+    for number in 0..DIRECTORIES {
+        for file in ["f", "g", "s/h"] {
+            if let Ok(content) =
+                fs::read_to_string(bench.path(&format!("out/swap/d{number}/{file}")))
+            {
+                assert_eq!(content, format!("d{number}"), "d{number}/{file}");
+                restored += 1;
+            }
+        }
+    }
+    assert!(restored > DIRECTORIES, "only {restored} files");
+}
