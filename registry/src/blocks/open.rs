@@ -9,7 +9,6 @@ use ar7_engine::Error as EngineError;
 use ar7_engine::format::{
     BLOCKS_MAX, DATA_SIZE, DATA_SIZE_U64, Data, Position, RESERVED_BLOCKS, Run, StoredStream,
 };
-use ar7_engine::mistakes::Mistake;
 use uuid::Uuid;
 
 use super::dirty::DirtyBlocks;
@@ -224,7 +223,7 @@ impl OpenStream {
     /// Adds zeros up to `length`. The caller limits the number of blocks, so that memory stays bounded.
     fn grow(&mut self, trees: &WorkingTrees, length: u64) -> Result<()> {
         let (index, within) = split_offset(self.length())?;
-        if index < self.count && !Mistake::StaleTail.is_planted() {
+        if index < self.count {
             // Bytes beyond the end, left by a cut or by `extend`, must read as zeros.
             self.block_mut(trees, index)?[within..].fill(0);
             for beyond in index + 1..self.count {
@@ -265,10 +264,7 @@ impl OpenStream {
             // The new last block names no next one.
             self.block_mut(trees, blocks - 1)?;
         }
-        if !Mistake::TruncateKeepsTheLength.is_planted() {
-            self.set_length(length);
-        }
-        self.changed = true;
+        self.set_length(length);
         Ok(())
     }
 

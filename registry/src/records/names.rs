@@ -1,7 +1,6 @@
 //! Names and inodes.
 
 use ar7_engine::format::Timestamp;
-use ar7_engine::mistakes::Mistake;
 use ar7_engine::{Check, Error as EngineError, Value};
 use uuid::Uuid;
 use zeroize::Zeroize;
@@ -66,7 +65,6 @@ impl EntryType {
             1 => Ok(EntryType::File),
             2 => Ok(EntryType::Directory),
             3 => Ok(EntryType::Symlink),
-            _ if Mistake::EntryTypesUnchecked.is_planted() => Ok(EntryType::File),
             _ => Err(damaged("1, 2 or 3", raw)),
         }
     }
@@ -83,9 +81,6 @@ impl InodeNumber {
 
 /// Checks that bytes are a name: 1 to 255 of them, no `/` and no NUL, not `.` or `..`.
 pub fn validate_name(name: &[u8]) -> Result<()> {
-    if Mistake::NamesUnchecked.is_planted() {
-        return Ok(());
-    }
     let reason = match name {
         [] => "empty",
         b"." | b".." => "it stands for another directory",
@@ -293,7 +288,6 @@ fn set_field(inode: &mut Inode, tag: u16, field: &[u8]) -> Result<()> {
         tag::LINKS => inode.links = number(field)?,
         tag::TARGET => inode.target = Some(field.to_vec()),
         tag::STREAM => inode.stream = Some(Uuid::from_bytes(exactly(field)?)),
-        _ if Mistake::InodeFieldsDropped.is_planted() => {}
         unknown => inode.unknown.push((unknown, field.to_vec())),
     }
     Ok(())
@@ -338,7 +332,7 @@ impl<'a> Fields<'a> {
         let (head, rest) = self.bytes.split_at_checked(tag_layout::SIZE).ok_or_else(short)?;
         let (tag, length) = (tag_layout::TAG.u16(head), tag_layout::LENGTH.u16(head));
         let (field, rest) = rest.split_at_checked(usize::from(length)).ok_or_else(short)?;
-        if tag <= self.last && !Mistake::InodeFieldsTwice.is_planted() {
+        if tag <= self.last {
             return Err(damaged(self.last, tag));
         }
         (self.last, self.bytes) = (tag, rest);

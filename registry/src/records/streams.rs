@@ -1,7 +1,6 @@
 //! Streams and their extents.
 
 use ar7_engine::format::{BlockIndex, Generation, Position, Run, StoredStream};
-use ar7_engine::mistakes::Mistake;
 use ar7_engine::{Check, Error as EngineError};
 use uuid::Uuid;
 
@@ -118,11 +117,9 @@ impl Record for Extents {
         let first = Extents::decode_key(key)?.first;
         let bytes: [u8; extent_layout::SIZE] = exactly(bytes)?;
         let (start, count) = (extent_layout::START.u32(&bytes), extent_layout::COUNT.u32(&bytes));
-        let count = if Mistake::EmptyExtents.is_planted() { count.max(1) } else { count };
         let run = Position::new(start).and_then(|start| Run::new(start, count));
         // The index after the last block must be a number too.
-        let wraps = first.get().checked_add(count).is_none() && !Mistake::ExtentsWrap.is_planted();
-        let run = run.filter(|_| !wraps);
+        let run = run.filter(|_| first.get().checked_add(count).is_some());
         let run = run.ok_or_else(|| EngineError::damaged(None, Check::Extents, start, count))?;
         let generation = Generation::decode(extent_layout::GENERATION.array(&bytes));
         Ok(Extent { run, generation })

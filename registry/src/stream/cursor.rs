@@ -1,7 +1,6 @@
 //! The cursor of the specification's `BaseStream`: one block at a time.
 
 use ar7_engine::format::{Block, DATA_SIZE, DATA_SIZE_U64, Data};
-use ar7_engine::mistakes::Mistake;
 
 use super::handle::Stream;
 use crate::error::Result;
@@ -121,10 +120,7 @@ impl Stream {
         self.save(false)?;
         let Some(last) = self.count()?.checked_sub(1) else { return Ok(None) };
         let Some(block) = self.read_block(last)? else { return Ok(None) };
-        let mut length = self.len()?.min(u64::from(last) * DATA_SIZE_U64);
-        if Mistake::PopKeepsTheLength.is_planted() {
-            length = self.len()?;
-        }
+        let length = self.len()?.min(u64::from(last) * DATA_SIZE_U64);
         self.current = None;
         self.change(|open, trees| open.cut_blocks(trees, last, length))?;
         self.index = self.index.min(last.saturating_sub(1));
@@ -152,8 +148,7 @@ impl Stream {
     pub fn blocks(&mut self) -> Result<Blocks<'_>> {
         self.save(false)?;
         let count = self.count()?;
-        let next = u32::from(Mistake::BlocksSkipTheFirst.is_planted());
-        Ok(Blocks { stream: self, next, end: count })
+        Ok(Blocks { stream: self, next: 0, end: count })
     }
 
     fn go(&mut self, index: u32) -> Result<()> {

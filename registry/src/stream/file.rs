@@ -2,7 +2,6 @@
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
-use ar7_engine::mistakes::Mistake;
 use uuid::Uuid;
 
 use super::handle::Stream;
@@ -134,14 +133,13 @@ impl StreamFile {
     /// Reads at `offset`, up to the end; the file's own offset does not move.
     pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {
         self.check(self.mode.readable(), "reading")?;
-        let kept = if Mistake::OffsetsWrap.is_planted() { u64::from(u32::MAX) } else { u64::MAX };
-        self.stream.read_at(offset & kept, bytes)
+        self.stream.read_at(offset, bytes)
     }
 
     /// Writes at `offset`, or at the end in an appending mode; the file's own offset does not move.
     pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
         self.check(self.mode.writable(), "writing")?;
-        if self.mode.appends() && !Mistake::AppendAtTheOffset.is_planted() {
+        if self.mode.appends() {
             self.stream.append(bytes)
         } else {
             self.stream.write_at(offset, bytes)

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use ar7_engine::format::{Block, BlockHead, BlockIndex, OwnedData, Position, StoredStream};
-use ar7_engine::mistakes::Mistake;
 use arc_swap::ArcSwap;
 use uuid::Uuid;
 
@@ -128,9 +127,6 @@ impl Stream {
         self.save(false)?;
         self.current = None;
         if bytes.is_empty() {
-            if Mistake::EmptyWriteAddsABlock.is_planted() {
-                self.add(|open, trees| open.push_block(trees, &[]).map(drop))?;
-            }
             return Ok(());
         }
         let end = offset.checked_add(bytes.len() as u64).ok_or_else(too_long)?;

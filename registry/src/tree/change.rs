@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use ar7_engine::Error as EngineError;
 use ar7_engine::format::{BlockRef, DEPTH_MAX};
-use ar7_engine::mistakes::Mistake;
 use zeroize::Zeroizing;
 
 use super::cursor::{Cursor, PageHandle, load};
@@ -155,8 +154,7 @@ impl Tree {
         }
         let left = Child::Dirty(left).encode();
         let cells: [Cell<'_>; 2] = [(&[], &left), (separator, &right)];
-        let kept = if Mistake::KeyLostAtRootSplit.is_planted() { 1 } else { 2 };
-        let root = filled(self.new_page(self.depth), &cells[..kept]);
+        let root = filled(self.new_page(self.depth), &cells);
         self.root = Some(Child::Dirty(self.add_dirty(root)));
         self.depth += 1;
     }

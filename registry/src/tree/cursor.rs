@@ -5,7 +5,6 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use ar7_engine::format::BlockRef;
-use ar7_engine::mistakes::Mistake;
 use ar7_engine::{Check, Error as EngineError, Value};
 
 use super::page::{Child, Page, PageExpectation, TreeNumber};
@@ -256,8 +255,7 @@ pub struct Range<'a, S: ?Sized> {
 
 impl<'a, S: PageStore + ?Sized> Range<'a, S> {
     pub(super) fn forwards(view: View<'a, S>, key: &[u8]) -> Result<Range<'a, S>> {
-        let taken = Mistake::WalkSkipsTheFirst.is_planted();
-        Ok(Range { cursor: Cursor::seek(view, key)?, backwards: false, taken })
+        Ok(Range { cursor: Cursor::seek(view, key)?, backwards: false, taken: false })
     }
 
     pub(super) fn backwards(view: View<'a, S>, key: &[u8]) -> Result<Range<'a, S>> {

@@ -8,7 +8,6 @@ use std::cmp::Ordering;
 use std::ops::Range;
 
 use ar7_engine::format::{BlockRef, DATA_SIZE, Data, Field, OwnedData, Position};
-use ar7_engine::mistakes::Mistake;
 use ar7_engine::{Check, Error as EngineError, Value};
 
 use crate::error::Result;
@@ -438,7 +437,7 @@ impl Page {
     fn check_cell(&self, cell: usize, end: usize) -> std::result::Result<usize, Fault> {
         let begin = self.offset(cell);
         let is_inside = begin >= DIRECTORY && begin + 2 <= end;
-        if !is_inside && !Mistake::CellsUnbounded.is_planted() {
+        if !is_inside {
             return Err((Check::Page, end.into(), begin.into()));
         }
         let key_length = usize::from(u16::from_be_bytes([self.data[begin], self.data[begin + 1]]));
@@ -451,7 +450,7 @@ impl Page {
         }
         let (key, value) = (self.key(cell), self.value(cell));
         let is_above = cell == 0 || self.key(cell - 1) < key;
-        if !is_above && !Mistake::KeysInAnyOrder.is_planted() {
+        if !is_above {
             let (before, key) = (self.key(cell - 1).to_vec(), key.to_vec());
             return Err((Check::KeyOrder, Value::Bytes(before), Value::Bytes(key)));
         }
