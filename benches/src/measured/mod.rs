@@ -4,6 +4,7 @@
 //! `benches/results/`; `report` makes docs/PERFORMANCE.md and its drawings from there.
 
 mod own;
+mod pair;
 mod peers;
 mod programs;
 mod report;
@@ -32,6 +33,8 @@ enum Bench {
     Blocks(own::BlocksOptions),
     /// Measure the cost per stream and per byte as the archive grows
     Scale(own::ScaleOptions),
+    /// Measure two builds in turn: one of before a change, one of after it
+    Pair(pair::Options),
     /// Write docs/PERFORMANCE.md and its drawings from the newest results
     Report {
         /// Change nothing; fail if something differs
@@ -57,6 +60,7 @@ fn run(bench: &Bench) -> Result<()> {
         Bench::Registry(options) => own::registry(options),
         Bench::Blocks(options) => own::blocks(options),
         Bench::Scale(options) => own::scale(options),
+        Bench::Pair(options) => pair::run(options),
         Bench::Report { check } => report::run(*check),
     }
 }

@@ -1,6 +1,7 @@
 //! Measurements that our own programs in `benches/` take and print.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use clap::Args;
 
@@ -112,6 +113,11 @@ fn add_point(
 fn add(results: &mut Results, which: &[&str], arguments: &[&str]) -> Result<()> {
     let mut command = cargo(&["run", "--release", "--locked", "--quiet", "-p", "ar7-benches"]);
     command.args(which).arg("--").args(arguments).stderr(std::process::Stdio::inherit());
+    add_printed(results, command)
+}
+
+/// Runs a command and adds the measures that it prints.
+pub(super) fn add_printed(results: &mut Results, mut command: Command) -> Result<()> {
     let ended = command.output();
     let ended = ended.map_err(|source| Error::Start { command: shown(&command), source })?;
     if !ended.status.success() {

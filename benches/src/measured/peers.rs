@@ -121,51 +121,8 @@ impl Run<'_> {
     }
 
     fn task(&mut self, task: &Task, round: u32) -> Result<()> {
-        let (work, environment) = (&self.place.work, &self.environment);
-        for path in &task.stale {
-            remove(path)?;
-        }
-        for pipeline in &task.before {
-            pipeline.run(work, environment)?;
-        }
-        // Everything that a program is to read was read once.
-        read_once(match (&task.warm, task.case) {
-            (Some(archive), _) => archive,
-            (None, Case::FileIn) => &self.place.file,
-            (None, _) => &self.place.tree,
-        })?;
-        rustix::fs::sync();
-        let started = Instant::now();
-        let usage = task.timed.run(work, environment)?;
-        make_durable(&task.durable)?;
-        let seconds = match task.durable {
-            Durable::Nothing => usage.seconds,
-            _ => started.elapsed().as_secs_f64(),
-        };
-        for pipeline in &task.after {
-            pipeline.run(work, environment)?;
-        }
-        let output_bytes = task.output.as_deref().map(length).transpose()?;
-        println!(
-            "{round} {:10} {:12} {seconds:8.3} s, {:7.2} s of processors, {} anonymous",
-            task.subject,
-            task.case.name(),
-            usage.cpu_seconds,
-            size(usage.anonymous_bytes),
-        );
-        self.results.measures.push(Measure {
-            subject: task.subject.to_owned(),
-            case: task.case.name().to_owned(),
-            round,
-            threads: 1,
-            count: 1,
-            seconds,
-            cpu_seconds: Some(usage.cpu_seconds),
-            anonymous_bytes: Some(usage.anonymous_bytes),
-            output_bytes,
-            command: (round == 0).then(|| task.timed.shown(work)),
-            ..Measure::default()
-        });
+        self.results.measures.push(measure_task(&self.place, &self.environment, task, round)?);
+        let work = &self.place.work;
         if (round, task.case, task.subject) == (0, Case::TreeOut, "ar7") {
             let name = self.place.tree.file_name().unwrap_or_default();
             let out = work.join("out-ar7-0").join(name);
@@ -177,6 +134,60 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// Does one task, and prints what it took.
+pub(super) fn measure_task(
+    place: &Place,
+    environment: &[(String, OsString)],
+    task: &Task,
+    round: u32,
+) -> Result<Measure> {
+    let work = &place.work;
+    for path in &task.stale {
+        remove(path)?;
+    }
+    for pipeline in &task.before {
+        pipeline.run(work, environment)?;
+    }
+    // Everything that a program is to read was read once.
+    read_once(match (&task.warm, task.case) {
+        (Some(archive), _) => archive,
+        (None, Case::FileIn) => &place.file,
+        (None, _) => &place.tree,
+    })?;
+    rustix::fs::sync();
+    let started = Instant::now();
+    let usage = task.timed.run(work, environment)?;
+    make_durable(&task.durable)?;
+    let seconds = match task.durable {
+        Durable::Nothing => usage.seconds,
+        _ => started.elapsed().as_secs_f64(),
+    };
+    for pipeline in &task.after {
+        pipeline.run(work, environment)?;
+    }
+    let output_bytes = task.output.as_deref().map(length).transpose()?;
+    println!(
+        "{round} {:10} {:12} {seconds:8.3} s, {:7.2} s of processors, {} anonymous",
+        task.subject,
+        task.case.name(),
+        usage.cpu_seconds,
+        size(usage.anonymous_bytes),
+    );
+    Ok(Measure {
+        subject: task.subject.to_owned(),
+        case: task.case.name().to_owned(),
+        round,
+        threads: 1,
+        count: 1,
+        seconds,
+        cpu_seconds: Some(usage.cpu_seconds),
+        anonymous_bytes: Some(usage.anonymous_bytes),
+        output_bytes,
+        command: (round == 0).then(|| task.timed.shown(work)),
+        ..Measure::default()
+    })
 }
 
 fn make_durable(durable: &Durable) -> Result<()> {
@@ -221,7 +232,7 @@ fn length(path: &Path) -> Result<u64> {
 }
 
 /// A file of random bytes, which nothing compresses.
-fn write_random(path: &Path, bytes: u64) -> Result<()> {
+pub(super) fn write_random(path: &Path, bytes: u64) -> Result<()> {
     let source = Path::new("/dev/urandom");
     let random = File::open(source).map_err(Error::io("open", source))?;
     let mut file = File::create(path).map_err(Error::io("create", path))?;
@@ -229,7 +240,7 @@ fn write_random(path: &Path, bytes: u64) -> Result<()> {
     Ok(())
 }
 
-fn no_tree() -> Error {
+pub(super) fn no_tree() -> Error {
     Error::Fault("the toolchain has no large tree; name one with --tree".to_owned())
 }
 

@@ -151,7 +151,7 @@ impl Place {
     pub(crate) fn tasks(&self, subject: &str, round: u32) -> Vec<Task> {
         let out = self.work.join(format!("out-{}-{round}", subject.replace(" | ", "-")));
         match subject {
-            "ar7" => self.ar7(&out),
+            "ar7" => self.ar7("ar7", &out),
             "cp" => vec![self.file_in("cp", "file.copy", |path| {
                 program(["cp".as_ref(), self.file.as_os_str(), path.as_os_str()])
             })],
@@ -231,7 +231,8 @@ impl Place {
         }
     }
 
-    fn ar7(&self, out: &Path) -> Vec<Task> {
+    /// The work of ar7, or of a build of it with a name of its own.
+    pub(crate) fn ar7(&self, subject: &'static str, out: &Path) -> Vec<Task> {
         let (tree, file) = (self.work.join("tree.ar7"), self.work.join("file.ar7"));
         let ar7 = |words: &[&str]| {
             let words = words.iter().map(OsString::from);
@@ -245,11 +246,11 @@ impl Place {
         };
         let pipe = ar7(&["-q", "cat", &file_text, &name]).read();
         vec![
-            self.tree_in("ar7", "tree.ar7", |path| ingest(path, &self.tree)),
-            Place::tree_out("ar7", &tree, out, ar7(&["-q", "extract", &tree_text, "--to", "."])),
-            Place::reading("ar7", Case::TreeVerify, &tree, ar7(&["-q", "verify", &tree_text])),
-            self.file_in("ar7", "file.ar7", |path| ingest(path, &self.file)),
-            Place::reading("ar7", Case::FilePipe, &file, pipe),
+            self.tree_in(subject, "tree.ar7", |path| ingest(path, &self.tree)),
+            Place::tree_out(subject, &tree, out, ar7(&["-q", "extract", &tree_text, "--to", "."])),
+            Place::reading(subject, Case::TreeVerify, &tree, ar7(&["-q", "verify", &tree_text])),
+            self.file_in(subject, "file.ar7", |path| ingest(path, &self.file)),
+            Place::reading(subject, Case::FilePipe, &file, pipe),
         ]
     }
 
