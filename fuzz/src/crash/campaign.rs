@@ -2,11 +2,10 @@
 
 use std::fmt;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
 
 use super::explore::{Effort, Explorer, Failure, Totals};
 use super::operation::{Operation, SMALL};
+use super::parallel::on_all_cores;
 use super::scenario::{Fixture, Scenario};
 
 /// A scenario in which a promise was not kept.
@@ -83,40 +82,4 @@ pub fn explore_scenarios(
         Ok(())
     })?;
     Ok(totals.into_inner().expect("no scenario panicked"))
-}
-
-/// Does jobs 0 to `count`, each on one thread from its beginning to its end, as many threads as there are cores.
-/// What the library does in parallel it does on that thread, so that a scenario is repeated by its seed.
-pub(crate) fn on_all_cores<E: Send>(
-    count: usize,
-    job: impl Fn(usize) -> Result<(), E> + Sync,
-) -> Result<(), E> {
-    let next = AtomicUsize::new(0);
-    let is_over = AtomicBool::new(false);
-    let failed = Mutex::new(None);
-    let work = || {
-        while !is_over.load(Ordering::Relaxed) {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= count {
-                return;
-            }
-            if let Err(error) = job(number) {
-                is_over.store(true, Ordering::Relaxed);
-                failed.lock().expect("no job panicked").get_or_insert(error);
-            }
-        }
-    };
-    let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    thread::scope(|scope| {
-        for _ in 0..cores {
-            scope.spawn(|| single_threaded(work));
-        }
-    });
-    failed.into_inner().expect("no job panicked").map_or(Ok(()), Err)
-}
-
-/// Does work in such a way that rayon uses no other thread for it.
-pub fn single_threaded<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
-    pool.expect("a pool of one thread").install(work)
 }

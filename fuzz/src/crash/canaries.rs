@@ -2,10 +2,11 @@
 
 use ar7_engine::{PlantedFault, with_planted_fault};
 
-use super::campaign::{explore_scenario, single_threaded, small_scenarios};
+use super::campaign::{explore_scenario, small_scenarios};
 use super::explore::Effort;
 use super::faults::{corruption_is_noticed, failures_poison, readers_keep_their_blocks};
 use super::operation::Operation;
+use super::parallel::single_threaded;
 use super::scenario::{Fixture, Scenario};
 
 /// How a planted fault was caught.

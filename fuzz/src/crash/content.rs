@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use ar7_engine::format::DATA_SIZE_U64;
+use ar7_engine::format::{DATA_SIZE_U64, Timestamp};
 use ar7_registry::names::Entry;
-use ar7_registry::records::{EntryType, Inode, InodeNumber};
+use ar7_registry::records::{Attributes, EntryType, Inode, InodeNumber};
 use ar7_registry::{Archive, Error, Finding, RESERVED_STREAMS, Stream, Subject};
 use uuid::Uuid;
 
@@ -189,4 +189,28 @@ fn bytes_of(stream: &Stream) -> Result<Vec<u8>, Error> {
     }
     bytes.truncate(done);
     Ok(bytes)
+}
+
+/// The stream of this number. The target of a symbolic link is not chosen, since it is written only once.
+pub(super) fn chosen(model: &Content, number: u32) -> Option<Uuid> {
+    let links = model.nodes.values().filter(|node| node.kind == EntryType::Symlink);
+    let targets: Vec<Uuid> = links.filter_map(|node| node.stream).collect();
+    let all: Vec<Uuid> =
+        model.streams.keys().filter(|identity| !targets.contains(identity)).copied().collect();
+    nth(&all, number).copied()
+}
+
+/// The item of this number; numbers beyond the last start again at the first.
+pub(super) fn nth<T>(all: &[T], number: u32) -> Option<&T> {
+    usize_of(number).checked_rem(all.len()).map(|at| &all[at])
+}
+
+/// The attributes of every new file, directory and link.
+pub(crate) fn attributes() -> Attributes {
+    let modified = Timestamp { seconds: 1_700_000_000, nanoseconds: 5 };
+    Attributes { mode: 0o644, uid: 1, gid: 2, modified }
+}
+
+pub(super) fn usize_of(number: u32) -> usize {
+    usize::try_from(number).expect("a number of 32 bits fits")
 }

@@ -5,15 +5,13 @@ use std::fmt;
 use std::ops::AddAssign;
 use std::rc::Rc;
 
-use ar7_engine::device::simulated::{
-    Cut, Event, EventKind, Kept, Medium, SealedBlocks, SimulatedDisk,
-};
+use ar7_engine::device::simulated::{Cut, EventKind, Kept, Medium, SealedBlocks, SimulatedDisk};
 use ar7_engine::store::Access;
 use ar7_registry::Archive;
 
 use super::content::Content;
 use super::cuts::{every_cut, one_way, plain_cuts, uncertain_versions};
-use super::long::Commits;
+use super::history::{Commits, History};
 use super::operation::Operation;
 use super::scenario::{Left, Scenario, open, open_for_writing};
 use crate::Random;
@@ -554,17 +552,4 @@ impl Explorer {
 /// A reader of what is seen of a disk.
 fn reader_of(medium: &Medium) -> ar7_registry::Result<Archive> {
     open(&SimulatedDisk::with(medium.clone(), &SealedBlocks::default()), Access::Read)
-}
-
-/// Something that was done to a disk, and what each commit of it held.
-pub(super) struct History<'a> {
-    before: &'a Medium,
-    log: &'a [Event],
-    sealed: &'a SealedBlocks,
-    /// What each commit held, in order.
-    pub(super) commits: &'a [Content],
-    /// The last commit that may show at the beginning.
-    begun: usize,
-    /// What must be left when everything was done, if that is not what the marks in the log say.
-    end: Option<&'a [Content]>,
 }

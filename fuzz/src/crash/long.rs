@@ -1,12 +1,9 @@
 //! Long scenarios: many operations and several crashes, all from one seed, and the shortest of those that fail.
 
-use ar7_engine::device::simulated::{Event, EventKind};
-
-use super::campaign::on_all_cores;
-use super::content::Content;
-use super::explore::{Effort, Explorer, Failure, History, Totals};
+use super::explore::{Effort, Explorer, Failure, Totals};
 use super::operation::{Operation, is_full};
-use super::scenario::{Fixture, Mark, Scenario};
+use super::parallel::on_all_cores;
+use super::scenario::{Fixture, Scenario};
 use crate::Random;
 
 /// One step of a long scenario.
@@ -190,29 +187,4 @@ fn shrunk(
         size /= 2;
     }
     (steps, failure)
-}
-
-/// The commits that may show after each event, as the marks in a log say.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Commits {
-    pub(super) acknowledged: usize,
-    pub(super) begun: usize,
-}
-
-impl Commits {
-    /// What may be found now.
-    pub(super) fn allowed<'a>(&self, history: &History<'a>) -> &'a [Content] {
-        // One that was begun and refused is not among the commits, unless by now another has its number.
-        let last = self.begun.min(history.commits.len() - 1);
-        &history.commits[self.acknowledged..=last]
-    }
-
-    pub(super) fn note(&mut self, event: &Event) {
-        if let EventKind::Mark(mark) = event.kind() {
-            match Mark::decode(mark) {
-                Mark::Begun(commit) => self.begun = commit,
-                Mark::Acknowledged(commit) => self.acknowledged = commit,
-            }
-        }
-    }
 }

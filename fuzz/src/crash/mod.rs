@@ -11,19 +11,19 @@ mod content;
 mod cuts;
 mod explore;
 mod faults;
+mod history;
 mod large;
 mod long;
 mod naming;
 mod operation;
+mod parallel;
 mod rekey;
 mod scenario;
 mod streams;
 
-pub(crate) use campaign::on_all_cores;
-pub use campaign::{
-    FailedScenario, explore_scenario, explore_scenarios, single_threaded, small_scenarios,
-};
+pub use campaign::{FailedScenario, explore_scenario, explore_scenarios, small_scenarios};
 pub use canaries::{Caught, caught, false_alarm};
+pub(crate) use content::attributes;
 pub use content::{Content, Node, Unreadable};
 pub use explore::{Crash, Effort, Explorer, Failure, Totals};
 pub use faults::{
@@ -34,8 +34,9 @@ pub use faults::{
 pub use large::{caught_in_large_scenarios, explore_large_scenario};
 pub use long::{FailedLongScenario, Step, explore_long_scenarios, long_scenario, run_steps};
 pub(crate) use naming::{add_empty_file, make_directory};
-pub(crate) use operation::attributes;
 pub use operation::{NAMED, Operation, SMALL};
+pub(crate) use parallel::on_all_cores;
+pub use parallel::single_threaded;
 pub use rekey::{caught_in_rekey, explore_windows, rekey_scenarios};
 pub use scenario::{Fixture, Refused, Scenario};
 pub(crate) use streams::tell_size;

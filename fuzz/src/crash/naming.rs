@@ -5,8 +5,7 @@ use ar7_registry::records::{EntryType, InodeNumber};
 use ar7_registry::{Archive, Error, Result};
 use uuid::Uuid;
 
-use super::content::{Content, Node};
-use super::operation::{attributes, chosen, nth};
+use super::content::{Content, Node, attributes, chosen, nth};
 
 /// The directory that every scenario begins with.
 const DIRECTORY: &[u8] = b"d";

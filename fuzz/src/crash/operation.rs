@@ -2,12 +2,9 @@
 
 use std::fmt;
 
-use ar7_engine::format::Timestamp;
-use ar7_registry::records::{Attributes, EntryType};
 use ar7_registry::{Archive, Error, Result};
-use uuid::Uuid;
 
-use super::content::Content;
+use super::content::{Content, usize_of};
 use super::{naming, streams};
 
 /// Something that is done to an archive. Streams and names are chosen by number, counted in their order and round
@@ -257,32 +254,10 @@ impl Operation {
     }
 }
 
-/// The stream of this number, of those that are no target of a symbolic link: that one is written once.
-pub(super) fn chosen(model: &Content, number: u32) -> Option<Uuid> {
-    let links = model.nodes.values().filter(|node| node.kind == EntryType::Symlink);
-    let targets: Vec<Uuid> = links.filter_map(|node| node.stream).collect();
-    let all: Vec<Uuid> =
-        model.streams.keys().filter(|identity| !targets.contains(identity)).copied().collect();
-    nth(&all, number).copied()
-}
-
-pub(super) fn nth<T>(all: &[T], number: u32) -> Option<&T> {
-    usize_of(number).checked_rem(all.len()).map(|at| &all[at])
-}
-
-pub(crate) fn attributes() -> Attributes {
-    let modified = Timestamp { seconds: 1_700_000_000, nanoseconds: 5 };
-    Attributes { mode: 0o644, uid: 1, gid: 2, modified }
-}
-
 /// Whether an error says that the operation was refused and nothing was changed.
 pub(super) fn is_full(error: &Error) -> bool {
     matches!(
         error,
         Error::Engine(ar7_engine::Error::NoSpace { .. } | ar7_engine::Error::Full { .. })
     )
-}
-
-pub(super) fn usize_of(number: u32) -> usize {
-    usize::try_from(number).expect("a number of 32 bits fits")
 }

@@ -4,10 +4,11 @@ use std::sync::Mutex;
 
 use ar7_engine::{PlantedFault, with_planted_fault};
 
-use super::campaign::{FailedScenario, on_all_cores, single_threaded};
+use super::campaign::FailedScenario;
 use super::canaries::Caught;
 use super::explore::{Effort, Explorer, Failure, Totals};
 use super::operation::Operation;
+use super::parallel::{on_all_cores, single_threaded};
 use super::scenario::{Fixture, Scenario};
 
 /// Sequences of operations with a change of the master key in an archive of one window: after changes, with a redo list,

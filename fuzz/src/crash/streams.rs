@@ -7,8 +7,7 @@ use ar7_engine::format::{Block, DATA_SIZE};
 use ar7_registry::{Archive, Error, Mode, Result, StreamFile};
 use uuid::Uuid;
 
-use super::content::Content;
-use super::operation::{attributes, chosen, usize_of};
+use super::content::{Content, attributes, chosen, usize_of};
 
 /// Writes bytes at an offset, or at the end if that is before it.
 pub(super) fn write(
