@@ -1,30 +1,30 @@
 //! A small seeded generator, so that a failing run is repeated by its seed alone.
 
-/// `SplitMix64`: fast, the same on every platform, and nothing that a secret may come from.
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+
+/// A fast generator with the same sequence on every platform and in every version. Never a source of secrets.
 #[derive(Debug, Clone)]
-pub struct Random(u64);
+pub struct Random(SplitMix64);
 
 impl Random {
     /// The generator of a seed.
-    pub const fn new(seed: u64) -> Random {
-        Random(seed)
+    pub fn new(seed: u64) -> Random {
+        Random(SplitMix64::seed_from_u64(seed))
     }
 
     /// The next 64 bits.
-    pub const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+    pub fn next(&mut self) -> u64 {
+        self.0.next_u64()
     }
 
     /// A number below `bound`; 0 if `bound` is 0. The slight bias of the remainder is harmless here.
-    pub const fn below(&mut self, bound: u64) -> u64 {
+    pub fn below(&mut self, bound: u64) -> u64 {
         if bound == 0 { 0 } else { self.next() % bound }
     }
 
     /// True once in `times`.
-    pub const fn one_in(&mut self, times: u64) -> bool {
+    pub fn one_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
 
@@ -36,7 +36,7 @@ impl Random {
         }
     }
 
-    /// One of `items`, or none of no items.
+    /// One of `items`; `None` if there are no items.
     pub fn choose<'a, T>(&mut self, items: &'a [T]) -> Option<&'a T> {
         let count = u64::try_from(items.len()).ok()?;
         items.get(usize::try_from(self.below(count)).ok()?)

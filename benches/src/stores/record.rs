@@ -1,6 +1,8 @@
 //! The records that the stores are given.
 
 use ar7_engine::format::{Generation, Position, StoredStream, StreamLayout, StreamRecord};
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use uuid::{Builder, Uuid};
 
 /// Time of the first record in milliseconds since 1970.
@@ -52,41 +54,41 @@ impl Entry<'_> {
 
 /// This many records, with ascending identities of version 7, a millisecond apart. The same seed gives the same records.
 pub fn records(count: u32, seed: u64) -> Vec<Record> {
-    let mut random = Random(seed);
+    let mut random = SplitMix64::seed_from_u64(seed);
     (0..count).map(|number| record(number, &mut random)).collect()
 }
 
 /// The numbers below `count`, in random order.
 pub fn shuffled(count: u32, seed: u64) -> Vec<u32> {
-    let mut random = Random(seed);
+    let mut random = SplitMix64::seed_from_u64(seed);
     let mut numbers: Vec<u32> = (0..count).collect();
     for last in (1..numbers.len()).rev() {
         let bound = u64::try_from(last).expect("a number in memory") + 1;
-        let other = usize::try_from(random.next() % bound).expect("below a number in memory");
+        let other = usize::try_from(random.next_u64() % bound).expect("below a number in memory");
         numbers.swap(last, other);
     }
     numbers
 }
 
-fn record(number: u32, random: &mut Random) -> Record {
+fn record(number: u32, random: &mut SplitMix64) -> Record {
     let mut bytes = [0; 10];
-    bytes[..8].copy_from_slice(&random.next().to_be_bytes());
+    bytes[..8].copy_from_slice(&random.next_u64().to_be_bytes());
     let milliseconds = FIRST_MILLISECONDS + u64::from(number);
     let identity = Builder::from_unix_timestamp_millis(milliseconds, &bytes).into_uuid();
-    let (count, begin) = (1 + random.below(16), 8 + random.below(1 << 30));
+    let (count, begin) = (1 + below(random, 16), 8 + below(random, 1 << 30));
     let begin = Position::at(begin);
     let stored = StoredStream {
         record: StreamRecord {
             begin: Some(begin),
             end: begin.checked_add(count - 1),
             count,
-            length: u64::from(random.below(count * 4000)),
+            length: u64::from(below(random, count * 4000)),
             ..StreamRecord::empty(identity)
         },
         layout: StreamLayout::OneRun(Generation {
             session: 1,
             step: number,
-            salt: random.below(u32::MAX),
+            salt: below(random, u32::MAX),
         }),
     };
     let encoded = stored.encode();
@@ -94,19 +96,6 @@ fn record(number: u32, random: &mut Random) -> Record {
     Record { stored, value }
 }
 
-/// The generator `SplitMix64` (Steele, Lea and Flood, 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^ (bits >> 31)
-    }
-
-    fn below(&mut self, bound: u32) -> u32 {
-        u32::try_from(self.next() % u64::from(bound)).expect("below a number of 32 bits")
-    }
+fn below(random: &mut SplitMix64, bound: u32) -> u32 {
+    u32::try_from(random.next_u64() % u64::from(bound)).expect("below a number of 32 bits")
 }
