@@ -2,8 +2,9 @@
 
 use uuid::Uuid;
 
+use super::reserved::{META_SLOTS, RESERVED_BLOCKS, RESERVED_STREAMS};
 use super::stream_record::{StoredStream, stored_stream};
-use super::units::{BlockRef, Generation, Position, RESERVED_BLOCKS, Run};
+use super::units::{BlockRef, Generation, Position, Run};
 use super::{BLOCKS_MAX, DATA_SIZE, Data, Features, Field, OwnedData};
 use crate::error::{Check, Error, Result, Value};
 use crate::mistakes::Mistake;
@@ -22,10 +23,6 @@ pub const METADATA_MAX: usize = 2048;
 
 /// Depth of a tree at most.
 pub const DEPTH_MAX: u8 = 16;
-
-/// Number of reserved streams; their UUIDs are 0 to 7.
-#[doc(alias = "SPECIAL_STREAM_COUNT")]
-pub const RESERVED_STREAMS: usize = 8;
 
 /// The UUID that meta slots carry in place of a stream's.
 pub const META_STREAM: Uuid = Uuid::from_u128(0x6172_3700_0000_0000_8000_0000_0000_0101);
@@ -86,9 +83,6 @@ crate::layout! {
         TAIL: 398, "fields of later versions up to LENGTH, kept on rewriting; then zeros";
     }
 }
-
-/// Position of the first meta slot.
-const FIRST: Position = Position::at(1);
 
 const TAG: [u8; 4] = *b"meta";
 const VERSION: u16 = 1;
@@ -232,7 +226,7 @@ impl MetaSlot {
         put_u16(at::METADATA_LENGTH, all, self.metadata.len());
         at::METADATA.of_mut(all)[..self.metadata.len()].copy_from_slice(&self.metadata);
         at::TAIL.of_mut(all)[..self.tail.len()].copy_from_slice(&self.tail);
-        let decoded = MetaSlot::decode(FIRST, self.generation, &data);
+        let decoded = MetaSlot::decode(META_SLOTS[0], self.generation, &data);
         if decoded? != *self {
             let expected = "a slot that decodes to itself";
             return Err(Error::damaged(None, Check::MetaSlot, expected, "another"));

@@ -7,6 +7,7 @@ mod key_slot;
 mod layout;
 mod meta_slot;
 mod redo;
+mod reserved;
 mod stream_record;
 #[cfg(test)]
 mod tests;
@@ -25,16 +26,18 @@ pub use key_slot::{
 };
 pub use layout::Field;
 pub use meta_slot::{
-    DEPTH_MAX, LOOSE_RUNS_MAX, META_STREAM, METADATA_MAX, MetaSlot, PENDING_SESSIONS_MAX,
-    RESERVED_STREAMS, ROOTS, Root, SessionRecord, loose_run, meta_slot_layout, root, session,
+    DEPTH_MAX, LOOSE_RUNS_MAX, META_STREAM, METADATA_MAX, MetaSlot, PENDING_SESSIONS_MAX, ROOTS,
+    Root, SessionRecord, loose_run, meta_slot_layout, root, session,
 };
 pub use redo::{
     REDO_PER_BLOCK, REDO_STREAM, RedoEntry, decode_redo, encode_redo, redo_block, redo_entry,
+};
+pub use reserved::{
+    BLANK_BLOCKS, HEADERS, META_SLOT_PAIRS, META_SLOTS, RESERVED_BLOCKS, RESERVED_STREAMS,
 };
 pub use stream_record::{
     COMPRESSION_NONE, StoredStream, StreamLayout, StreamRecord, stored_stream, stream_record_layout,
 };
 pub use units::{
-    BLOCK_SIZE, BLOCK_SIZE_U64, BLOCKS_MAX, BlockIndex, BlockRef, Generation, Position,
-    RESERVED_BLOCKS, Run,
+    BLOCK_SIZE, BLOCK_SIZE_U64, BLOCKS_MAX, BlockIndex, BlockRef, Generation, Position, Run,
 };

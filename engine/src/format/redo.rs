@@ -2,7 +2,8 @@
 
 use uuid::Uuid;
 
-use super::units::{Generation, Position, RESERVED_BLOCKS};
+use super::reserved::RESERVED_BLOCKS;
+use super::units::{Generation, Position};
 use super::{DATA_SIZE, Data};
 use crate::error::{Check, Error, Result};
 use crate::mistakes::Mistake;

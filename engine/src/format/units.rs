@@ -11,10 +11,6 @@ pub const BLOCK_SIZE_U64: u64 = 4096;
 /// Largest number of blocks in a file: positions are signed 32-bit integers on disk.
 pub const BLOCKS_MAX: u32 = 0x7fff_ffff;
 
-/// Number of blocks at the start of the file that are reserved.
-#[doc(alias = "SPECIAL_BLOCK_COUNT")]
-pub const RESERVED_BLOCKS: u32 = 8;
-
 /// Place of a block in the file, in blocks from its start; at most 2^31 - 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(u32);

@@ -4,14 +4,15 @@
 use std::path::Path;
 
 use super::Store;
-use super::choose::{SLOTS, choose};
-use super::header::{HEADERS, check_length, parse};
+use super::choose::choose;
+use super::header::{check_length, parse};
 use super::open::read_slot;
 use crate::crypto::{HeaderKey, MasterKey, Sealer, Secret, unwrap_master_key, unwrap_old_key};
 use crate::device::{Access, Device, FileDevice};
 use crate::error::{Check, Error, Result};
 use crate::format::{
-    BLOCK_SIZE, Header, Position, RESERVED_BLOCKS, Rekey, UncheckedHeader, header_digest,
+    BLOCK_SIZE, HEADERS, Header, META_SLOTS, Position, RESERVED_BLOCKS, Rekey, UncheckedHeader,
+    header_digest,
 };
 
 /// A header that was exported, authenticated with a key of its slots.
@@ -117,12 +118,12 @@ impl Store {
         let archive = exported.header.archive;
         refuse_while_rekeying(device, exported)?;
         let sealer = exported.sealer()?;
-        let copies = SLOTS.map(|position| read_slot(device, &sealer, position));
+        let copies = META_SLOTS.map(|position| read_slot(device, &sealer, position));
         if copies.iter().all(|copy| copy.outcome.is_err()) {
             // The id is part of every key and of what every tag authenticates: a slot that opens proves that the
             // header is this archive's. Nothing else does; what the file has for a header may be anybody's.
             let expected = "a meta slot that the keys of the header open";
-            return Err(Error::damaged(SLOTS[0], Check::MetaSlot, expected, "none"));
+            return Err(Error::damaged(META_SLOTS[0], Check::MetaSlot, expected, "none"));
         }
         let slot = choose(&copies, true)?.slot;
         let record = exported.header.rekey.as_ref();

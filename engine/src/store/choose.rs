@@ -2,11 +2,7 @@
 //! is a row of a table in the tests.
 
 use crate::error::{Check, Error, Result};
-use crate::format::{BLOCK_SIZE, MetaSlot, Position};
-
-/// Positions of the four meta slots.
-pub(super) const SLOTS: [Position; 4] =
-    [Position::at(1), Position::at(2), Position::at(3), Position::at(4)];
+use crate::format::{BLOCK_SIZE, META_SLOT_PAIRS, MetaSlot, Position};
 
 /// A pair of meta slots: two copies of one commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +20,8 @@ impl Pair {
     /// The pair's two positions, in the order in which they are written.
     pub(super) const fn positions(self) -> [Position; 2] {
         match self {
-            Pair::Odd => [SLOTS[0], SLOTS[2]],
-            Pair::Even => [SLOTS[1], SLOTS[3]],
+            Pair::Odd => META_SLOT_PAIRS[0],
+            Pair::Even => META_SLOT_PAIRS[1],
         }
     }
 

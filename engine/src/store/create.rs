@@ -4,8 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::allocate::RESERVE_BLOCKS;
-use super::choose::SLOTS;
-use super::header::HEADERS;
 use super::open::{Access, Io, OpenOptions};
 use super::{Store, Writer};
 use crate::crypto::{
@@ -15,12 +13,9 @@ use crate::crypto::{
 use crate::device::{Device, MappedDevice, NewFile};
 use crate::error::Result;
 use crate::format::{
-    ArchiveKind, BLOCK_SIZE, BlockHead, DATA_SIZE, Data, Generation, Header, KeySlot, META_STREAM,
-    MetaSlot, Position, RESERVED_BLOCKS, Timestamp, header_digest,
+    ArchiveKind, BLANK_BLOCKS, BLOCK_SIZE, BlockHead, DATA_SIZE, Data, Generation, HEADERS, Header,
+    KeySlot, META_SLOTS, META_STREAM, MetaSlot, RESERVED_BLOCKS, Timestamp, header_digest,
 };
-
-/// Positions that are reserved and hold a blank block.
-const BLANK: [Position; 2] = [Position::at(5), Position::at(6)];
 
 /// How an archive is made.
 #[derive(Debug, Clone)]
@@ -110,7 +105,7 @@ fn lay_out(device: &dyn Device, secret: &Secret, options: &CreateOptions) -> Res
     let meta = slot.encode()?;
     let meta_head = BlockHead { stream: META_STREAM, ..BlockHead::default() };
     let blank: Data = [0; DATA_SIZE];
-    for position in SLOTS {
+    for position in META_SLOTS {
         seal_to(
             device,
             &sealer,
@@ -119,7 +114,7 @@ fn lay_out(device: &dyn Device, secret: &Secret, options: &CreateOptions) -> Res
             SealJob { position, head: meta_head, data: &meta },
         )?;
     }
-    for position in BLANK {
+    for position in BLANK_BLOCKS {
         let job = SealJob { position, head: BlockHead::default(), data: &blank };
         seal_to(device, &sealer, KeyKind::Data, generation, job)?;
     }

@@ -7,12 +7,9 @@ use crate::crypto::{HeaderKey, MasterKey, Sealer, Secret, unwrap_master_key, unw
 use crate::device::Device;
 use crate::error::{Check, Error, Result, Value};
 use crate::format::{
-    BLOCK_SIZE, BLOCK_SIZE_U64, Header, MAGIC, MetaSlot, Position, RESERVED_BLOCKS,
+    BLOCK_SIZE, BLOCK_SIZE_U64, HEADERS, Header, MAGIC, MetaSlot, Position, RESERVED_BLOCKS,
     UncheckedHeader, header_digest,
 };
-
-/// Positions of the header and of its copy.
-pub(super) const HEADERS: [Position; 2] = [Position::at(0), Position::at(7)];
 
 /// The header as the file holds it.
 #[derive(Debug, Clone)]

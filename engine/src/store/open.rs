@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 
 use super::allocate::{Space, Views};
-use super::choose::{Chosen, Copy, GoodCopy, SLOTS, choose};
+use super::choose::{Chosen, Copy, GoodCopy, choose};
 use super::header::{OpenedHeader, check_revision, open_header};
 use super::in_flight::InFlight;
 use super::read::{BlockBuffer, read_one};
@@ -18,8 +18,8 @@ use crate::crypto::{KeyKind, MasterKey, ReceiptKey, Sealer, Secret, random_u32};
 use crate::device::{self, Device, FileDevice, MappedDevice};
 use crate::error::{Check, Error, Result};
 use crate::format::{
-    BLOCK_SIZE, BLOCK_SIZE_U64, Generation, META_STREAM, MetaSlot, PENDING_SESSIONS_MAX, Position,
-    SessionRecord,
+    BLOCK_SIZE, BLOCK_SIZE_U64, Generation, META_SLOTS, META_STREAM, MetaSlot,
+    PENDING_SESSIONS_MAX, Position, SessionRecord,
 };
 
 /// Whether the archive is opened to be changed.
@@ -130,7 +130,7 @@ impl Store {
             }
         }
         let sealer = header.sealer();
-        let copies = SLOTS.map(|position| read_slot(&*device, &sealer, position));
+        let copies = META_SLOTS.map(|position| read_slot(&*device, &sealer, position));
         let chosen = choose(&copies, options.accept_lost_pair && reading)?;
         let record = header.header.rekey.as_ref();
         let rekeying = Rekeying::of(record, &chosen.slot)?;

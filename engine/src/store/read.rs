@@ -12,8 +12,8 @@ use crate::crypto::{BATCH_BLOCKS, KeyKind, Opened, Sealer};
 use crate::device::Device;
 use crate::error::{Check, Error, Result};
 use crate::format::{
-    BLOCK_SIZE, Block, BlockHead, BlockRef, DATA_SIZE, Generation, OwnedData, Position,
-    RESERVED_BLOCKS, Run, plain, sealed,
+    BLANK_BLOCKS, BLOCK_SIZE, Block, BlockHead, BlockRef, DATA_SIZE, Generation, META_SLOTS,
+    OwnedData, Position, RESERVED_BLOCKS, Run, plain, sealed,
 };
 use crate::parallel::in_pool;
 
@@ -212,16 +212,16 @@ impl Store {
     /// sealed blocks.
     pub fn reserved_block(&self, position: Position) -> Result<Block> {
         self.check_usable()?;
-        let kind = match position.get() {
-            1..=4 => KeyKind::Meta,
-            5 | 6 => KeyKind::Data,
-            other => {
-                return Err(Error::OutOfBounds {
-                    what: "position of a reserved block",
-                    found: other.into(),
-                    allowed: "1 to 6".into(),
-                });
-            }
+        let kind = if META_SLOTS.contains(&position) {
+            KeyKind::Meta
+        } else if BLANK_BLOCKS.contains(&position) {
+            KeyKind::Data
+        } else {
+            return Err(Error::OutOfBounds {
+                what: "position of a reserved block",
+                found: position.into(),
+                allowed: "1 to 6".into(),
+            });
         };
         let mut bytes = BlockBuffer::new();
         self.device.read(position, &mut bytes[..])?;

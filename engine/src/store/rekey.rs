@@ -29,16 +29,13 @@ use crate::crypto::{
 use crate::device::{self, Device, FileDevice, MappedDevice};
 use crate::error::{Check, Error, Result};
 use crate::format::{
-    BLOCK_SIZE, BLOCKS_MAX, BlockHead, DATA_SIZE, Data, Generation, Header, KeySlot, MetaSlot,
-    Position, RESERVED_BLOCKS, Rekey, Run,
+    BLANK_BLOCKS, BLOCK_SIZE, BLOCKS_MAX, BlockHead, DATA_SIZE, Data, Generation, Header, KeySlot,
+    MetaSlot, Position, RESERVED_BLOCKS, Rekey, Run,
 };
 use crate::parallel::in_pool;
 
 /// Blocks of a window: 1 MiB is sealed anew between two commits.
 const WINDOW_BLOCKS: u32 = 256;
-
-/// Reserved positions that hold a blank block.
-const BLANK: [Position; 2] = [Position::at(5), Position::at(6)];
 
 /// How the master key is changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -429,7 +426,7 @@ impl Writer {
     fn end_windows(&mut self) -> Result<()> {
         let store = Arc::clone(&self.store);
         let data: Data = [0; DATA_SIZE];
-        for position in BLANK {
+        for position in BLANK_BLOCKS {
             let job = SealJob { position, head: BlockHead::default(), data: &data };
             let mut bytes = [0; BLOCK_SIZE];
             store.sealer.seal_batch(KeyKind::Data, self.generation, &[job], &mut bytes)?;

@@ -6,14 +6,14 @@
 
 use std::sync::Arc;
 
-use super::header::{HEADERS, KnownHeader};
+use super::header::KnownHeader;
 use super::{Redirects, Writer};
 use crate::crypto::{
     HeaderKey, KeyDerivation, Secret, check_derivation_costs, unwrap_master_key, wrap_master_key,
 };
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::format::{BLOCK_SIZE, Header, KEY_SLOTS, KeySlot, MetaSlot};
+use crate::format::{BLOCK_SIZE, HEADERS, Header, KEY_SLOTS, KeySlot, MetaSlot};
 
 /// A key or passphrase that is to open the archive.
 #[derive(Debug, Clone, Copy)]

@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use super::allocate::Space;
-use super::header::{HEADERS, check_length, parse};
+use super::header::{check_length, parse};
 use super::{Store, Writer};
 use crate::crypto::{KeyKind, SealJob, random_array};
 use crate::device::{Access, Device, FileDevice};
 use crate::error::{Check, Error, Result};
-use crate::format::{BLOCK_SIZE, BlockHead, DATA_SIZE, Data, Position, RESERVED_BLOCKS, Run};
+use crate::format::{
+    BLOCK_SIZE, BlockHead, DATA_SIZE, Data, HEADERS, Position, RESERVED_BLOCKS, Run,
+};
 
 /// Blocks that are sealed at a time: 1 MiB.
 const BATCH_BLOCKS: u32 = 256;

@@ -5,8 +5,8 @@
 
 use ar7_engine::crypto::KeyKind;
 use ar7_engine::format::{
-    BlockHead, BlockIndex, DATA_SIZE, Generation, Position, RESERVED_BLOCKS, Run, StoredStream,
-    StreamLayout,
+    BLANK_BLOCKS, BlockHead, BlockIndex, DATA_SIZE, Generation, Position, RESERVED_BLOCKS, Run,
+    StoredStream, StreamLayout,
 };
 use ar7_engine::{Check, Error as EngineError, in_pool};
 use rayon::prelude::*;
@@ -167,7 +167,7 @@ impl Verifier<'_> {
             // They are sealed anew in their places, and a crash may leave them torn; the end of the change writes them.
             return;
         }
-        for position in [5, 6].map(Position::at) {
+        for position in BLANK_BLOCKS {
             let subject = Subject::Blocks(Run::single(position));
             match self.snapshot.store().reserved_block(position) {
                 Err(error) => self.find(subject, error.at_block(position)),

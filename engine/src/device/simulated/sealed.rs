@@ -5,15 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::medium::Content;
-use crate::format::{Generation, Position, sealed};
+use crate::format::{Generation, HEADERS, META_SLOTS, Position, sealed};
 
 const NONCE_SIZE: usize = sealed::NONCE.length;
-
-/// The header and its copy, which are not sealed blocks.
-const UNSEALED: [u32; 2] = [0, 7];
-
-/// The meta slots. Recovery seals a copy of a slot anew: the same slot, of the same generation, under another nonce.
-const META_SLOTS: std::ops::RangeInclusive<u32> = 1..=4;
 
 /// Every sealed block that a disk was handed, along one history of deaths and reopenings.
 ///
@@ -76,9 +70,11 @@ impl SealedBlocks {
 
     /// Notes what is written at a position; `resealed` if its generation may be known there.
     pub(super) fn note(&mut self, position: u32, content: &Content, resealed: bool) {
-        if UNSEALED.contains(&position) {
+        if HEADERS.contains(&Position::at(position)) {
             return;
         }
+        // Recovery seals the copy of a meta slot again: same slot, same generation, another nonce.
+        let resealed = resealed || META_SLOTS.contains(&Position::at(position));
         let nonce = *content.bytes.first_chunk().expect("a block is longer than a nonce");
         let generation = *content.bytes.first_chunk().expect("a block is longer than a generation");
         let number = content.number();
@@ -86,7 +82,7 @@ impl SealedBlocks {
         let mut part = Some(&self.0);
         while let Some(sealed) = part {
             nonce_known = nonce_known.or(sealed.nonces.get(&nonce).copied());
-            if !META_SLOTS.contains(&position) && !resealed {
+            if !resealed {
                 version_known =
                     version_known.or(sealed.versions.get(&(position, generation)).copied());
             }

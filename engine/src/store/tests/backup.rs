@@ -4,8 +4,7 @@ use super::slots::{add, import, key, put_headers};
 use super::*;
 use crate::device::simulated::{Event, EventKind, SimulatedDisk};
 use crate::error::Check;
-use crate::format::BLOCK_SIZE;
-use crate::store::header::HEADERS;
+use crate::format::{BLOCK_SIZE, HEADERS};
 
 type Bytes = Box<[u8; BLOCK_SIZE]>;
 

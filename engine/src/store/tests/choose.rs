@@ -1,8 +1,8 @@
 //! A row for every shape of fault. Pair 1+3 is odd, pair 2+4 even.
 
 use crate::error::{Check, Error, Result};
-use crate::format::{BLOCK_SIZE, Generation, MetaSlot, Position};
-use crate::store::choose::{Chosen, Copy, GoodCopy, Pair, SLOTS, choose};
+use crate::format::{BLOCK_SIZE, Generation, META_SLOTS, MetaSlot, Position};
+use crate::store::choose::{Chosen, Copy, GoodCopy, Pair, choose};
 
 /// What lies at the position of a slot.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +41,7 @@ fn copy(position: Position, at: At) -> Copy {
 }
 
 fn chosen(slots: [At; 4], accept_lost_pair: bool) -> Result<Chosen> {
-    let copies = std::array::from_fn(|index| copy(SLOTS[index], slots[index]));
+    let copies = std::array::from_fn(|index| copy(META_SLOTS[index], slots[index]));
     choose(&copies, accept_lost_pair)
 }
 

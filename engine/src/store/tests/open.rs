@@ -6,9 +6,10 @@ use super::*;
 use crate::crypto::{HeaderKey, MasterKey, Passphrase};
 use crate::error::{Check, Class, Error};
 use crate::format::{
-    BLOCK_SIZE, Features, Header, META_STREAM, header_digest, header_layout, meta_slot_layout,
+    BLOCK_SIZE, Features, HEADERS, Header, META_STREAM, header_digest, header_layout,
+    meta_slot_layout,
 };
-use crate::store::header::{HEADERS, open_header};
+use crate::store::header::open_header;
 
 fn unlocked(device: &MemoryDevice) -> (MasterKey, Header) {
     let opened = open_header(device, &secret()).unwrap();

@@ -4,8 +4,8 @@ use super::faults::{Fault, Faulty};
 use super::*;
 use crate::crypto::{HeaderKey, MasterKey, Sealer};
 use crate::error::{Check, Error};
-use crate::format::{BLOCK_SIZE, KeySlot, Run};
-use crate::store::header::{HEADERS, open_header};
+use crate::format::{BLOCK_SIZE, HEADERS, KeySlot, Run};
+use crate::store::header::open_header;
 
 /// Three windows, the last of them short.
 const BLOCKS: u32 = 600;

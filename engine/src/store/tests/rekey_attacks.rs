@@ -5,11 +5,10 @@ use super::*;
 use crate::crypto::{HeaderKey, MasterKey, SealJob, Sealer};
 use crate::error::{Check, Error};
 use crate::format::{
-    BLOCK_SIZE, Generation, META_STREAM, MetaSlot, Run, UncheckedHeader, header_digest,
-    header_layout, rekey_layout,
+    BLOCK_SIZE, Generation, HEADERS, META_SLOTS, META_STREAM, MetaSlot, Run, UncheckedHeader,
+    header_digest, header_layout, rekey_layout,
 };
-use crate::store::choose::SLOTS;
-use crate::store::header::{HEADERS, open_header};
+use crate::store::header::open_header;
 
 const ONLY_KEY: RekeyOptions = RekeyOptions { drop_other_keys: false, io: Io::File };
 
@@ -73,7 +72,7 @@ fn slots_that_the_old_key_forges_under_a_header_from_then_are_tampering() {
     for (position, header) in HEADERS.iter().zip(&headers) {
         device.write(*position, header).unwrap();
     }
-    for position in SLOTS {
+    for position in META_SLOTS {
         let data = forged.encode().unwrap();
         let head = BlockHead { stream: META_STREAM, ..BlockHead::default() };
         let job = SealJob { position, head, data: &data };

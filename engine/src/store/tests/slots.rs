@@ -7,9 +7,8 @@ use super::*;
 use crate::crypto::{KeyDerivation, Passphrase};
 use crate::error::{Check, Error};
 use crate::format::{
-    BLOCK_SIZE, DerivationCost, KEY_SLOTS, KeySlot, header_layout, key_slot_layout,
+    BLOCK_SIZE, DerivationCost, HEADERS, KEY_SLOTS, KeySlot, header_layout, key_slot_layout,
 };
-use crate::store::header::HEADERS;
 
 pub(super) fn key(byte: u8) -> Secret {
     Secret::Key(RawKey::from_bytes([byte; 32]))
