@@ -14,7 +14,8 @@ use xtask::error::{Error, Result};
 pub(super) const COMMITTED: &str = "xtask/unsafe-counts.txt";
 
 /// Where `unsafe` may stand.
-const ALLOWED: [&str; 2] = ["engine/src/device/", "engine/src/crypto/digest/x86_64/"];
+const ALLOWED: [&str; 3] =
+    ["engine/src/device/", "engine/src/crypto/digest/x86_64/", "engine/src/store/process.rs"];
 
 /// Numbers of `unsafe` found, by file.
 #[derive(Debug, Default)]
@@ -36,7 +37,7 @@ pub(super) fn check(file: &str, text: &str, counts: &mut Counts, violations: &mu
     let lines: Vec<&str> = text.lines().collect();
     for &line in &uses {
         if !ALLOWED.iter().any(|folder| file.starts_with(folder)) {
-            let message = format!("unsafe outside {}", ALLOWED.join(" and "));
+            let message = format!("unsafe outside {}", ALLOWED.join(", "));
             violations.push(Violation::new(file, line, message));
         }
         if !says_why(&lines, line) {
@@ -125,7 +126,7 @@ mod tests {
             assert_eq!(found(&format!("{folder}map.rs"), &text).1, [""; 0]);
         }
         for file in ["engine/src/store/map.rs", "engine/src/crypto/seal.rs"] {
-            let message = "unsafe outside engine/src/device/ and engine/src/crypto/digest/x86_64/";
+            let message = format!("unsafe outside {}", ALLOWED.join(", "));
             assert_eq!(found(file, &text).1, [format!("{file}:3: {message}")]);
         }
     }
