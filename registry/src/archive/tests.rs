@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::records::InodeNumber;
+use crate::records::{InodeNumber, ReadRecords};
 
 fn secret() -> Secret {
     Secret::Key(RawKey::from_bytes([7; 32]))
@@ -228,4 +228,111 @@ fn after_a_failure_half_way_only_a_rollback_helps() {
     archive.rollback().unwrap();
     archive.commit().unwrap();
     assert_eq!(archive.statistics().unwrap().streams, 1);
+}
+
+#[test]
+fn a_failure_to_save_a_dropped_stream_is_returned_by_the_next_call_and_by_the_commit() {
+    let (device, archive) = create(ArchiveKind::Dynamic, 0);
+    let mut stream = archive.new_stream().unwrap();
+    stream.append(&[1; 2 * 4008]).unwrap();
+    archive.commit().unwrap();
+    archive.state().unwrap().writing().unwrap().dirty_blocks_max = 0;
+    stream.wind(0).unwrap();
+    stream.data_mut().unwrap().unwrap().fill(2);
+    // Saving the cursor's block flushes this one first, for which there is no room.
+    let mut other = archive.new_stream().unwrap();
+    other.append(&vec![3; 1000 * 4008]).unwrap();
+    let blocks = archive.store().file_bytes().unwrap() / 4096;
+    device.set_capacity(u32::try_from(blocks).unwrap());
+    drop(stream);
+    // Even though there is room again: what was written to the cursor's block is lost.
+    device.set_capacity(u32::MAX);
+    let told = |outcome: Result<()>| {
+        let error = outcome.unwrap_err();
+        assert_eq!(error.class(), ar7_engine::Class::NoSpace, "{error}");
+    };
+    told(other.append(b"more"));
+    told(archive.commit());
+    // The commit has rolled back.
+    archive.commit().unwrap();
+    assert_eq!(archive.statistics().unwrap().streams, 1);
+}
+
+#[test]
+fn a_stream_that_is_deleted_while_a_block_is_reserved_for_it_leaks_none() {
+    let (_device, archive) = create(ArchiveKind::Dynamic, 0);
+    archive.state().unwrap().writing().unwrap().dirty_blocks_max = 0;
+    let mut stream = archive.new_stream().unwrap();
+    for _ in 0..3 {
+        stream.append(&[1; 3 * 4008]).unwrap();
+    }
+    let identity = stream.identity();
+    let has_tail = |archive: &Archive| {
+        let mut state = archive.state().unwrap();
+        let open = state.writing().unwrap().open.get(&identity).map(|open| open.reserved_tail);
+        open.flatten().is_some()
+    };
+    assert!(has_tail(&archive), "the last block waits for the next");
+    drop(stream);
+    assert!(archive.delete_stream(identity).unwrap());
+    archive.commit().unwrap();
+    assert_verified(&archive);
+    archive.reclaim().unwrap();
+    assert_verified(&archive);
+}
+
+#[test]
+fn the_last_block_of_a_stream_names_no_next_one() {
+    let (_device, archive) = create(ArchiveKind::Dynamic, 0);
+    let mut stream = archive.new_stream().unwrap();
+    stream.append(&[1; 3 * 4008]).unwrap();
+    let identity = stream.identity();
+    drop(stream);
+    archive.commit().unwrap();
+    {
+        // As an attacker with the key could cut it: the record ends before the last block.
+        let mut state = archive.state().unwrap();
+        let trees = &mut state.writing().unwrap().trees;
+        let mut stored = trees.get::<Streams>(&identity).unwrap().unwrap();
+        stored.record.count = 2;
+        stored.record.length = 2 * DATA_SIZE_U64;
+        stored.record.end = stored.record.begin.and_then(Position::following);
+        trees.put::<Streams>(&identity, &stored).unwrap();
+    }
+    archive.commit().unwrap();
+    let read = |offset| {
+        let stream = archive.read_stream(identity).unwrap();
+        stream.read_at(offset, &mut [0; 10])
+    };
+    assert_eq!(read(0).unwrap(), 10);
+    match read(DATA_SIZE_U64) {
+        Err(Error::Engine(ar7_engine::Error::Tampered(fault))) => {
+            assert_eq!(fault.check, ar7_engine::Check::NextLink);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn snapshots_of_one_commit_share_its_branches_and_pin_nothing_longer() {
+    let (_device, archive) = create(ArchiveKind::Dynamic, 0);
+    for _ in 0..300 {
+        archive.new_stream().unwrap();
+    }
+    archive.commit().unwrap();
+    let identity = archive.streams(None, 1).unwrap()[0].record.identity;
+    let (one, two) = (archive.snapshot(), archive.snapshot());
+    one.stored(identity).unwrap().unwrap();
+    assert!(one.shares_branches_with(&two));
+    drop((one, two));
+    let reading = archive.read_stream(identity).unwrap();
+    archive.set_metadata(b"changed").unwrap();
+    let before = archive.snapshot();
+    archive.commit().unwrap();
+    assert!(!before.shares_branches_with(&archive.snapshot()));
+    let is_pinned = || archive.state().unwrap().writing().unwrap().trees.writer().any_view_held();
+    assert!(is_pinned());
+    drop(before);
+    assert!(!is_pinned(), "a handle that is not reading pins no commit");
+    assert_eq!(reading.len().unwrap(), 0);
 }

@@ -4,6 +4,8 @@ mod dirty;
 mod layout;
 mod open;
 mod read;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use layout::{Segment, assign, blocks_for, locate};
 pub(crate) use open::{OpenStream, OpenStreams, split_offset, too_long};

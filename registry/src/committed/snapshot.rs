@@ -127,3 +127,10 @@ impl ReadRecords for Snapshot {
         R::with_key(key, |key| read_through::<R>(self.reader::<R>().ceiling(key)?))
     }
 }
+
+#[cfg(test)]
+impl Snapshot {
+    pub(crate) fn shares_branches_with(&self, other: &Snapshot) -> bool {
+        Arc::ptr_eq(&self.kept, &other.kept)
+    }
+}

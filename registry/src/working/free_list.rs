@@ -138,3 +138,64 @@ impl FreeList<'_> {
 fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::working::WorkingTrees;
+
+    fn run(start: u32, count: u32) -> Run {
+        Run::new(Position::at(start), count).unwrap()
+    }
+
+    fn listed(trees: &WorkingTrees) -> Vec<Run> {
+        let mut runs = Vec::new();
+        let mut from = Position::at(0);
+        while let Some((key, run)) = trees.ceiling::<Free>(&from).unwrap() {
+            assert_eq!(key, run.start());
+            from = Position::at(run.end());
+            runs.push(run);
+        }
+        runs
+    }
+
+    #[test]
+    fn no_free_run_ends_where_the_next_begins() {
+        for (runs, expected) in [
+            (vec![(100, 3)], vec![(100, 3)]),
+            // Next to nothing.
+            (vec![(100, 3), (104, 2)], vec![(100, 3), (104, 2)]),
+            (vec![(104, 2), (100, 3)], vec![(100, 3), (104, 2)]),
+            // Right of a run, left of one, and between two.
+            (vec![(100, 3), (103, 2)], vec![(100, 5)]),
+            (vec![(103, 2), (100, 3)], vec![(100, 5)]),
+            (vec![(100, 3), (105, 4), (103, 2)], vec![(100, 9)]),
+            (vec![(100, 3), (105, 4), (104, 1)], vec![(100, 3), (104, 5)]),
+            (vec![(8, 1), (10, 1), (9, 1)], vec![(8, 3)]),
+        ] {
+            let mut trees = WorkingTrees::of_new_archive();
+            let before = trees.free_blocks();
+            for &(start, count) in &runs {
+                trees.free_list().insert(run(start, count)).unwrap();
+            }
+            let expected: Vec<Run> = expected.iter().map(|&(at, count)| run(at, count)).collect();
+            assert_eq!(listed(&trees), expected, "{runs:?}");
+            let blocks: u64 = expected.iter().map(|run| u64::from(run.count())).sum();
+            assert_eq!(trees.free_blocks() - before, blocks, "{runs:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_run_that_ends_there_is_taken_from_the_end() {
+        let mut trees = WorkingTrees::of_new_archive();
+        trees.free_list().insert(run(100, 3)).unwrap();
+        trees.free_list().insert(run(110, 2)).unwrap();
+        for end in [0, 1, 100, 102, 104, 110, 111, 113] {
+            assert_eq!(trees.free_list().take_ending_at(end).unwrap(), None, "{end}");
+        }
+        let before = trees.free_blocks();
+        assert_eq!(trees.free_list().take_ending_at(103).unwrap(), Some(run(100, 3)));
+        assert_eq!(before - trees.free_blocks(), 3);
+        assert_eq!(listed(&trees), [run(110, 2)]);
+    }
+}

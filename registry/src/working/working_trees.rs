@@ -228,3 +228,18 @@ impl ReadRecords for WorkingTrees {
         self.trees.ceiling::<R>(key)
     }
 }
+
+#[cfg(test)]
+impl WorkingTrees {
+    /// The trees of a new archive on the heap.
+    pub(crate) fn of_new_archive() -> WorkingTrees {
+        use ar7_engine::crypto::{RawKey, Secret};
+        use ar7_engine::device::MemoryDevice;
+        use ar7_engine::store::CreateOptions;
+
+        let (device, secret) = (MemoryDevice::new(), Secret::Key(RawKey::from_bytes([7; 32])));
+        let options = CreateOptions::default();
+        let (_, writer) = Store::create_device(Box::new(device), &secret, &options).unwrap();
+        WorkingTrees::new(writer, Arc::new(PageCache::new()))
+    }
+}
