@@ -8,6 +8,7 @@ use ar7_engine::Class;
 use ar7_registry::Error as ArchiveError;
 
 use crate::names::Shown;
+use crate::stderr;
 
 /// Exit codes. 0 is success, and clap itself ends with 2 for flags it does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,10 +112,10 @@ pub(crate) enum Failure {
     Input(io::Error),
     /// Standard output failed.
     Output(io::Error),
-    /// The system starts no thread for a command that cannot work without.
-    Threads(io::Error),
     /// Signals cannot be caught.
-    Signals(ctrlc::Error),
+    Signals(io::Error),
+    /// No thread can be started.
+    Threads(io::Error),
 }
 
 impl Failure {
@@ -237,8 +238,8 @@ impl Failure {
             Failure::PassphraseEmpty => plain(Code::Usage, "the passphrase is empty"),
             Failure::Input(error) => (Code::of_io(error), format!("standard input: {error}")),
             Failure::Output(error) => (Code::of_io(error), format!("standard output: {error}")),
-            Failure::Threads(error) => (Code::Other, format!("cannot start a thread: {error}")),
             Failure::Signals(error) => (Code::Other, format!("signals: {error}")),
+            Failure::Threads(error) => (Code::Other, format!("no thread can be started: {error}")),
             _ => unreachable!("the first half of the table has it"),
         }
     }
@@ -282,6 +283,6 @@ pub(crate) fn report(failure: &Failure) -> ExitCode {
     if failure.is_broken_pipe() {
         return ExitCode::SUCCESS;
     }
-    eprintln!("ar7: {}", failure.text());
+    stderr::failure(failure);
     ExitCode::from(failure.code().number())
 }

@@ -1,30 +1,40 @@
-//! Ctrl-C and the other signals that ask to end.
+//! Ctrl-C and the other signals that ask the program to end.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
+
 use crate::exit::{Code, Failure};
 
-/// Whether the user has asked to end. A clone is the same.
+/// Whether a signal asked the program to end. A clone shares the flag.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Begins to catch the signals. The first one is left to the command, which ends at the last checkpoint; a
-    /// second one ends the process at once, which an archive survives like any crash.
+    /// Starts to catch the signals. The first signal sets a flag, and the command ends at its last checkpoint. A
+    /// second signal ends the process at once, which an archive survives like any crash.
+    ///
+    /// The handlers need no thread, so they work also where none can be started.
     pub(crate) fn catch() -> Result<Interrupt, Failure> {
         let interrupt = Interrupt::default();
-        let asked = interrupt.clone();
-        ctrlc::set_handler(move || {
-            if asked.0.swap(true, Ordering::Relaxed) {
-                std::process::exit(Code::Other.number().into());
-            }
-        })
-        .map_err(Failure::Signals)?;
+        interrupt.register().map_err(Failure::Signals)?;
         Ok(interrupt)
     }
 
-    /// Whether the user has asked.
+    fn register(&self) -> io::Result<()> {
+        let status = i32::from(Code::Other.number());
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            // Handlers run in the order of registration: the first signal finds the flag unset and then sets it.
+            flag::register_conditional_shutdown(signal, status, Arc::clone(&self.0))?;
+            flag::register(signal, Arc::clone(&self.0))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a signal arrived.
     pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

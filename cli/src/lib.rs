@@ -17,23 +17,41 @@ mod keys;
 mod names;
 mod output;
 mod progress;
+mod read_ahead;
 mod session;
 mod sizes;
+mod stderr;
 mod walk;
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
+use self::arguments::Arguments;
+use self::exit::{Code, Failure};
+
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
-    // No core dump, and no other process of the same user looks into this one's memory. Where the system does not know
-    // this, the keys are in pages that it is asked to leave out of dumps.
+    // No core dump, and no other process of the same user may read the memory of this one. Systems without this call
+    // still leave the keys out of dumps: their pages are marked for that.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    let arguments = arguments::Arguments::parse();
-    match commands::run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => exit::report(&failure),
+    match Arguments::try_parse() {
+        Ok(arguments) => match commands::run(&arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => exit::report(&failure),
+        },
+        Err(message) => print(&message),
+    }
+}
+
+/// Prints the help, the version or an error of usage.
+fn print(message: &clap::Error) -> ExitCode {
+    let printed = message.print().and_then(|()| io::stdout().flush());
+    match printed {
+        Err(error) if !message.use_stderr() => exit::report(&Failure::Output(error)),
+        _ if message.use_stderr() => ExitCode::from(Code::Usage.number()),
+        _ => ExitCode::SUCCESS,
     }
 }

@@ -1,16 +1,18 @@
-//! Progress on a terminal, and lines on standard error that do not get into its way.
+//! Progress on a terminal, and lines on standard error that do not break into it.
 
+use std::thread::{self, Builder};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::arguments::Common;
 use crate::exit::Failure;
+use crate::stderr;
 
-/// How often the bar is drawn when nothing else moves it.
+/// How often the bar is drawn when no work moves it.
 const TICK: Duration = Duration::from_millis(200);
 
-/// The progress of a command. A clone is the same bar.
+/// The progress of a command. A clone shares the bar.
 #[derive(Clone)]
 pub(crate) struct Progress {
     bar: ProgressBar,
@@ -29,55 +31,83 @@ pub(crate) enum Counts {
     Entries,
 }
 
-impl Progress {
-    /// A bar, shown if standard error is a terminal and the user did not ask for quiet.
-    pub(crate) fn new(common: &Common, counts: Counts) -> Progress {
-        let target = if common.quiet {
-            ProgressDrawTarget::hidden()
-        } else {
-            // Hidden by itself where standard error is no terminal.
-            ProgressDrawTarget::stderr()
-        };
-        let bar = ProgressBar::with_draw_target(None, target);
-        bar.set_style(style(match counts {
+impl Counts {
+    /// The bar while the total is unknown.
+    const fn template(self) -> &'static str {
+        match self {
             Counts::Bytes => "{spinner} {binary_bytes}, {binary_bytes_per_sec}, {elapsed}",
             Counts::BytesAndEntries => {
                 "{spinner} {binary_bytes}, {msg} entries, {binary_bytes_per_sec}, {elapsed}"
             }
             Counts::Entries => "{spinner} {msg} entries, {elapsed}",
-        }));
-        bar.set_message("0");
-        if !bar.is_hidden() {
-            bar.enable_steady_tick(TICK);
         }
-        Progress { bar, quiet: common.quiet, counts }
     }
 
-    /// Whether anybody sees it.
+    /// The bar once the total is known.
+    const fn template_of_total(self) -> &'static str {
+        match self {
+            Counts::Bytes => {
+                "{bar:24} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left"
+            }
+            Counts::BytesAndEntries | Counts::Entries => {
+                "{bar:24} {binary_bytes} of {binary_total_bytes}, {msg} entries, \
+                 {binary_bytes_per_sec}, {eta} left"
+            }
+        }
+    }
+}
+
+impl Progress {
+    /// A bar. It is shown if standard error is a terminal, unless the user asked for quiet.
+    pub(crate) fn new(common: &Common, counts: Counts) -> Progress {
+        let target = if common.quiet {
+            ProgressDrawTarget::hidden()
+        } else {
+            // Draws nothing where standard error is no terminal.
+            ProgressDrawTarget::stderr()
+        };
+        let bar = ProgressBar::with_draw_target(None, target);
+        set_template(&bar, counts.template());
+        bar.set_message("0");
+        let progress = Progress { bar, quiet: common.quiet, counts };
+        progress.start_ticking();
+        progress
+    }
+
+    /// Redraws the bar regularly. Without a thread for that, only the work moves it.
+    fn start_ticking(&self) {
+        if !self.is_shown() {
+            return;
+        }
+        let bar = self.bar.downgrade();
+        let tick = move || {
+            while let Some(bar) = bar.upgrade().filter(|bar| !bar.is_finished()) {
+                bar.tick();
+                drop(bar);
+                thread::sleep(TICK);
+            }
+        };
+        // `ProgressBar::enable_steady_tick` panics where no thread can be started.
+        let _ = Builder::new().spawn(tick);
+    }
+
+    /// Whether anybody sees the bar.
     pub(crate) fn is_shown(&self) -> bool {
         !self.bar.is_hidden()
     }
 
-    /// Sets how many bytes there are, once that is known; from then on the time left is told too.
+    /// Sets the total number of bytes. From then on the bar shows the time left.
     pub(crate) fn set_total(&self, bytes: u64) {
         self.bar.set_length(bytes);
-        self.bar.set_style(style(match self.counts {
-            Counts::Bytes => {
-                "{bar:24} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left"
-            }
-            _ => {
-                "{bar:24} {binary_bytes} of {binary_total_bytes}, {msg} entries, \
-                 {binary_bytes_per_sec}, {eta} left"
-            }
-        }));
+        set_template(&self.bar, self.counts.template_of_total());
     }
 
-    /// More bytes are done.
+    /// Adds to the bytes that are done.
     pub(crate) fn advance(&self, bytes: u64) {
         self.bar.inc(bytes);
     }
 
-    /// So many bytes are done in all.
+    /// Sets the bytes that are done.
     pub(crate) fn set_done(&self, bytes: u64) {
         self.bar.set_position(bytes);
     }
@@ -89,24 +119,42 @@ impl Progress {
         }
     }
 
-    /// A line that the user is to see even if quiet: something that was not done.
+    /// Prints a failure, also if quiet.
     pub(crate) fn warn(&self, failure: &Failure) {
-        self.bar.suspend(|| eprintln!("ar7: {}", failure.text()));
+        self.bar.suspend(|| stderr::failure(failure));
     }
 
-    /// A line on standard error, unless quiet.
+    /// Prints a line on standard error, unless quiet.
     pub(crate) fn tell(&self, line: &str) {
         if !self.quiet {
-            self.bar.suspend(|| eprintln!("{line}"));
+            self.bar.suspend(|| stderr::line(line));
         }
     }
 
-    /// Takes the bar off the terminal.
+    /// Removes the bar from the terminal.
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
     }
 }
 
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).expect("the templates are constants")
+fn set_template(bar: &ProgressBar, template: &str) {
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use indicatif::ProgressStyle;
+
+    use super::Counts;
+
+    #[test]
+    fn every_template_is_valid() {
+        for counts in [Counts::Bytes, Counts::BytesAndEntries, Counts::Entries] {
+            for template in [counts.template(), counts.template_of_total()] {
+                assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
+            }
+        }
+    }
 }

@@ -129,6 +129,9 @@ pub enum Error {
         /// The failure.
         cause: Arc<Error>,
     },
+    /// The caller stopped the operation, which can be continued later.
+    #[error("stopped before it was complete")]
+    Stopped,
     /// There are changes that are not committed, and the operation is a commit of its own.
     #[error("there are changes that are not committed")]
     Uncommitted,
@@ -428,6 +431,7 @@ impl Error {
             | Error::OtherProcess { .. }
             | Error::Uncommitted
             | Error::RekeyUnderWay
+            | Error::Stopped
             | Error::Full { .. } => Class::Other,
             Error::OutOfBounds { .. }
             | Error::NoKeySlot { .. }

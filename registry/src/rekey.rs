@@ -1,5 +1,6 @@
 //! Changing the master key of an archive.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use ar7_engine::crypto::Secret;
@@ -14,12 +15,14 @@ impl Archive {
     /// that was cut off; until it is done the archive can be read, and nothing else.
     ///
     /// The key that `secret` is stays, in its slot; other keys are removed, if the options allow it. What is free is
-    /// wiped first; a writer that comes in between that and the change makes it fail before it begins. `progress` is told how many blocks are done, and how many there are.
+    /// wiped first; a writer that comes in between that and the change makes it fail before it begins. `progress` gets the
+    /// number of blocks that are done, and of all blocks. If it breaks, the change stops with
+    /// [`ar7_engine::Error::Stopped`], and the next call continues it; before the first block nothing has changed.
     pub fn rekey(
         path: &Path,
         secret: &Secret,
         options: RekeyOptions,
-        progress: &mut dyn FnMut(u32, u32),
+        progress: &mut dyn FnMut(u32, u32) -> ControlFlow<()>,
     ) -> Result<RekeySummary> {
         let writing =
             OpenOptions { access: Access::Write, io: options.io, ..OpenOptions::default() };
@@ -32,7 +35,7 @@ impl Archive {
         device: &dyn Fn() -> Box<dyn Device>,
         secret: &Secret,
         options: RekeyOptions,
-        progress: &mut dyn FnMut(u32, u32),
+        progress: &mut dyn FnMut(u32, u32) -> ControlFlow<()>,
     ) -> Result<RekeySummary> {
         let writing = OpenOptions { access: Access::Write, ..OpenOptions::default() };
         prepare(Archive::open_device(device(), secret, writing))?;

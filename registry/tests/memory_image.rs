@@ -171,7 +171,10 @@ fn change_keys(path: &Path, secret: &Secret, needles: &mut Needles) {
     add_keys(needles, &archive, &other);
     archive.remove_key(slot).unwrap();
     archive.close().unwrap();
-    Archive::rekey(path, secret, RekeyOptions::default(), &mut |_, _| {}).unwrap();
+    Archive::rekey(path, secret, RekeyOptions::default(), &mut |_, _| {
+        std::ops::ControlFlow::Continue(())
+    })
+    .unwrap();
     let archive = open(path, secret, Access::Write);
     add_keys(needles, &archive, secret);
     archive.close().unwrap();

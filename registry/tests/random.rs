@@ -54,7 +54,10 @@ const CHANGES: [(&str, Change); 6] = [
         archive.close()
     }),
     ("another master key", |path| {
-        Archive::rekey(path, &secret(), RekeyOptions::default(), &mut |_, _| {}).map(drop)
+        Archive::rekey(path, &secret(), RekeyOptions::default(), &mut |_, _| {
+            std::ops::ControlFlow::Continue(())
+        })
+        .map(drop)
     }),
 ];
 

@@ -124,13 +124,19 @@ fn open(disk: &Disk, access: Access) -> Result<Archive, Error> {
 
 fn rekey(recorder: &Recorder) -> Result<(), Error> {
     let device = || Box::new(recorder.clone()) as Box<dyn Device>;
-    Archive::rekey_device(&device, &secret(), RekeyOptions::default(), &mut |_, _| {}).map(drop)
+    Archive::rekey_device(&device, &secret(), RekeyOptions::default(), &mut |_, _| {
+        std::ops::ControlFlow::Continue(())
+    })
+    .map(drop)
 }
 
 /// Goes on with a change as it is, without the layer above.
 fn rekey_blocks(recorder: &Recorder) {
     let device = Box::new(recorder.clone());
-    Store::rekey_device(device, &secret(), RekeyOptions::default(), &mut |_, _| {}).unwrap();
+    Store::rekey_device(device, &secret(), RekeyOptions::default(), &mut |_, _| {
+        std::ops::ControlFlow::Continue(())
+    })
+    .unwrap();
 }
 
 /// Everything that can be read.

@@ -3,15 +3,14 @@
 use std::ffi::OsStr;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
-use std::thread;
 
 use ar7_engine::mistakes::Mistake;
 use ar7_registry::records::{EntryType, Inode};
 use ar7_registry::{Archive, RESERVED_STREAMS, Stream};
-use crossbeam::channel::{Receiver, Sender, bounded};
 use uuid::Uuid;
 
 use crate::exit::Failure;
+use crate::read_ahead::{by_turns, read_ahead};
 use crate::session::Session;
 use crate::walk::find;
 
@@ -72,52 +71,18 @@ pub(crate) fn copy(
     failed: impl Fn(ar7_registry::Error) -> Failure,
     mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    if range.end.saturating_sub(range.start) <= CHUNK as u64 {
-        let mut offset = range.start;
-        while offset < range.end {
-            let read = piece(stream, offset..range.end, buffer).map_err(&failed)?;
-            if read == 0 {
-                break;
-            }
-            take(&buffer[..read])?;
-            offset += read as u64;
-        }
-        return Ok(());
-    }
-    thread::scope(|scope| {
-        let (filled, pieces) = bounded(1);
-        let (emptied, empty) = bounded(2);
-        scope.spawn(move || read_ahead(stream, range, &filled, &empty));
-        for piece in pieces {
-            let (bytes, length): (Vec<u8>, usize) = piece.map_err(&failed)?;
-            take(&bytes[..length])?;
-            // The reader may have ended; then the buffer is of no more use.
-            let _ = emptied.try_send(bytes);
-        }
-        Ok(())
-    })
-}
-
-/// A buffer with its bytes in use, or why there are none.
-type Piece = Result<(Vec<u8>, usize), ar7_registry::Error>;
-
-fn read_ahead(
-    stream: &Stream,
-    range: Range<u64>,
-    filled: &Sender<Piece>,
-    empty: &Receiver<Vec<u8>>,
-) {
+    let is_short = range.end.saturating_sub(range.start) <= CHUNK as u64;
     let mut offset = range.start;
-    while offset < range.end {
-        let mut bytes = empty.try_recv().unwrap_or_default();
-        let read = piece(stream, offset..range.end, &mut bytes);
-        let (is_last, length) = (!matches!(read, Ok(1..)), *read.as_ref().unwrap_or(&0));
-        if matches!(read, Ok(0)) || filled.send(read.map(|read| (bytes, read))).is_err() || is_last
-        {
-            return;
+    let read = |buffer: &mut Vec<u8>| {
+        if offset >= range.end {
+            return Ok(None);
         }
-        offset += length as u64;
-    }
+        let read = piece(stream, offset..range.end, buffer)?;
+        offset += read as u64;
+        Ok((read > 0).then_some(read))
+    };
+    let take = |piece: ar7_registry::Result<&[u8]>| take(piece.map_err(&failed)?);
+    if is_short { by_turns(buffer, read, take) } else { read_ahead(read, take) }
 }
 
 /// Reads the beginning of a range, as much as a buffer takes.
@@ -126,5 +91,6 @@ fn piece(stream: &Stream, range: Range<u64>, buffer: &mut Vec<u8>) -> ar7_regist
     if buffer.len() < wanted {
         buffer.resize(wanted, 0);
     }
-    stream.read_at(range.start, &mut buffer[..wanted])
+    let wanted = buffer.get_mut(..wanted).unwrap_or_default();
+    stream.read_at(range.start, wanted)
 }

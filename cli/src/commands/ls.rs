@@ -13,6 +13,7 @@ use crate::names::Shown;
 use crate::output::Output;
 use crate::session::Session;
 use crate::sizes::{minute_text, time_text};
+use crate::stderr;
 use crate::walk::{Found, Step, Walk, find, target_of};
 
 /// Streams that are listed at a time.
@@ -98,7 +99,7 @@ impl List<'_> {
                 if failure.code() != Code::Damaged {
                     return Err(failure);
                 }
-                eprintln!("ar7: {}", failure.text());
+                stderr::failure(&failure);
                 self.bad += 1;
             }
         }

@@ -1,14 +1,14 @@
 //! `put`: standard input, of any length, becomes one entry.
 
 use std::ffi::OsStr;
-use std::io::{self, Read};
-use std::thread;
-use std::time::Duration;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use ar7_engine::format::Timestamp;
 use ar7_registry::Stream;
 use ar7_registry::records::{Attributes, EntryType, InodeNumber};
-use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use super::content::{CHUNK, bare_stream};
 use crate::arguments::{Common, Put};
@@ -16,10 +16,11 @@ use crate::exit::Failure;
 use crate::interrupt::Interrupt;
 use crate::names::{join, split_last};
 use crate::progress::{Counts, Progress};
+use crate::read_ahead::read_ahead;
 use crate::session::Session;
 
-/// How long a pause of standard input lasts before Ctrl-C is looked for.
-const PAUSE: Duration = Duration::from_millis(100);
+/// How long to wait for standard input before looking for a signal.
+const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// Permissions of a new entry: standard input has none.
 const MODE: u32 = 0o644;
@@ -29,7 +30,7 @@ pub(crate) fn run(common: &Common, options: &Put) -> Result<(), Failure> {
     let session = Session::write(common, &options.archive)?;
     let interrupt = Interrupt::catch()?;
     let progress = Progress::new(common, Counts::Bytes);
-    let input = Input { chunks: read_input(), interrupt, progress };
+    let input = Input { interrupt, progress };
     let stored = match (&options.stream, &options.name) {
         (Some(text), _) => put_stream(&session, options, text, &input),
         (None, Some(name)) => put_entry(&session, options, name, &input),
@@ -121,50 +122,56 @@ pub(super) fn attributes_now() -> Attributes {
     }
 }
 
-/// Standard input, read ahead by a thread of its own, so that a pipe that pauses does not keep Ctrl-C waiting.
+/// Standard input, and who watches over it.
 struct Input {
-    chunks: Receiver<io::Result<Vec<u8>>>,
     interrupt: Interrupt,
     progress: Progress,
 }
 
 impl Input {
     fn copy_to(&self, session: &Session, stream: &mut Stream) -> Result<(), Failure> {
-        loop {
+        let read = |buffer: &mut Vec<u8>| {
+            let is_open = read_chunk(buffer, &self.interrupt).map_err(Failure::Input);
             if self.interrupt.is_set() {
-                let done = "the archive is as it was".to_owned();
+                let done = "the archive is unchanged".to_owned();
                 return Err(Failure::Interrupted { archive: session.path.clone(), done });
             }
-            match self.chunks.recv_timeout(PAUSE) {
-                Ok(chunk) => {
-                    let chunk = chunk.map_err(Failure::Input)?;
-                    stream.append(&chunk).map_err(session.named())?;
-                    self.progress.advance(chunk.len() as u64);
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
-            }
-        }
+            is_open
+        };
+        read_ahead(read, |chunk| {
+            let chunk = chunk?;
+            stream.append(chunk).map_err(session.named())?;
+            self.progress.advance(chunk.len() as u64);
+            Ok(())
+        })
     }
 }
 
-fn read_input() -> Receiver<io::Result<Vec<u8>>> {
-    let (sender, receiver) = bounded(2);
-    thread::spawn(move || {
-        let mut input = io::stdin().lock();
-        loop {
-            let mut chunk = Vec::new();
-            let read = input.by_ref().take(CHUNK as u64).read_to_end(&mut chunk);
-            let outcome = match read {
-                Ok(0) => return,
-                Ok(_) => Ok(chunk),
-                Err(error) => Err(error),
-            };
-            let failed = outcome.is_err();
-            if sender.send(outcome).is_err() || failed {
-                return;
-            }
+/// Reads standard input until the buffer is full, the input ends or pauses, or a signal arrives. None at the end.
+fn read_chunk(buffer: &mut Vec<u8>, interrupt: &Interrupt) -> io::Result<Option<usize>> {
+    buffer.resize(CHUNK, 0);
+    let input = io::stdin();
+    let mut filled = 0;
+    while let Some(free) = buffer.get_mut(filled..).filter(|free| !free.is_empty()) {
+        if interrupt.is_set() || !is_ready(input.as_fd())? {
+            break;
         }
-    });
-    receiver
+        match rustix::io::read(&input, free) {
+            Ok(0) if filled == 0 => return Ok(None),
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Some(filled))
+}
+
+/// Waits until the input has bytes or ends, but not longer than a pause.
+fn is_ready(input: BorrowedFd<'_>) -> io::Result<bool> {
+    match poll(&mut [PollFd::from_borrowed_fd(input, PollFlags::IN)], Some(&PAUSE)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }

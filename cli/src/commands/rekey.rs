@@ -1,10 +1,14 @@
 //! `rekey`: another master key.
 
+use std::ops::ControlFlow;
+
+use ar7_engine::Error as EngineError;
 use ar7_engine::store::{Io, RekeyOptions};
-use ar7_registry::Archive;
+use ar7_registry::{Archive, Error};
 
 use crate::arguments::{Common, Rekey};
 use crate::exit::Failure;
+use crate::interrupt::Interrupt;
 use crate::keys;
 use crate::output::Output;
 use crate::progress::{Counts, Progress};
@@ -12,30 +16,45 @@ use crate::session::at;
 
 const BLOCK_BYTES: u64 = ar7_engine::format::BLOCK_SIZE_U64;
 
-/// Changes the master key, or goes on with a change that was cut off.
+/// Changes the master key, or continues a change that was interrupted.
 pub(crate) fn run(common: &Common, options: &Rekey) -> Result<(), Failure> {
     let path = &options.archive;
     std::fs::metadata(path).map_err(|error| Failure::file(path, "open", error))?;
     let secret = keys::existing(common)?;
     let io = common.io.map_or(Io::Map, Io::from);
     let options = RekeyOptions { drop_other_keys: options.drop_other_keys, io };
+    let interrupt = Interrupt::catch()?;
     let progress = Progress::new(common, Counts::Bytes);
-    let mut total = 0;
-    let rekeyed = Archive::rekey(path, &secret, options, &mut |done, all| {
+    let (mut done, mut total) = (0, 0);
+    let rekeyed = Archive::rekey(path, &secret, options, &mut |blocks, all| {
         if total != all {
             total = all;
             progress.set_total(u64::from(all) * BLOCK_BYTES);
         }
-        progress.set_done(u64::from(done) * BLOCK_BYTES);
+        done = blocks;
+        progress.set_done(u64::from(blocks) * BLOCK_BYTES);
+        if interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     progress.finish();
-    let rekeyed = rekeyed.map_err(at(path))?;
+    let rekeyed = match rekeyed {
+        Err(Error::Engine(EngineError::Stopped)) => {
+            return Err(Failure::Interrupted {
+                archive: path.clone(),
+                done: standing(done, total),
+            });
+        }
+        outcome => outcome.map_err(at(path))?,
+    };
     if !common.quiet {
         let mut output = Output::new();
         let (blocks, left) = (rekeyed.blocks, rekeyed.left);
         output.line(&match left {
-            0 => format!("{blocks} blocks sealed anew; the old key opens nothing"),
-            _ => format!("{blocks} blocks sealed anew; {left} are damaged, and lost"),
+            0 => format!(
+                "{blocks} blocks sealed under the new master key; the old one opens nothing"
+            ),
+            _ => format!(
+                "{blocks} blocks sealed under the new master key; {left} are damaged and lost"
+            ),
         })?;
         output.finish()?;
     }
@@ -43,4 +62,15 @@ pub(crate) fn run(common: &Common, options: &Rekey) -> Result<(), Failure> {
         return Err(Failure::Findings { archive: path.clone(), count: rekeyed.left });
     }
     Ok(())
+}
+
+/// How far an interrupted change came.
+fn standing(done: u32, total: u32) -> String {
+    match done {
+        0 => "the archive is unchanged".to_owned(),
+        _ => format!(
+            "{done} of {total} blocks are sealed under the new master key; until rekey is run again to continue, \
+             the archive can only be read"
+        ),
+    }
 }

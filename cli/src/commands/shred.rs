@@ -9,6 +9,7 @@ use crate::exit::Failure;
 use crate::names::Shown;
 use crate::output::Output;
 use crate::session::at;
+use crate::stderr;
 
 /// Destroys the keys, after asking.
 pub(crate) fn run(common: &Common, options: &Shred) -> Result<(), Failure> {
@@ -32,7 +33,9 @@ fn confirmed(options: &Shred) -> Result<bool, Failure> {
         return Ok(false);
     }
     let name = Shown::path(&options.archive);
-    eprint!("{name}: destroys every key; nobody will ever read the archive again. Type yes: ");
+    stderr::write(&format!(
+        "{name}: every key will be destroyed, and nobody can read the archive again. Type yes to continue: "
+    ));
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(Failure::Input)?;
     Ok(answer.trim() == "yes")

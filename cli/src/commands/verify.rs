@@ -1,14 +1,17 @@
 //! `verify`: everything that can be wrong is looked for, and everything that is wrong is listed.
 
 use std::cell::RefCell;
+use std::ops::ControlFlow;
 
+use ar7_engine::Error as EngineError;
 use ar7_engine::store::{Access, Io};
-use ar7_registry::{Finding, VerifyProgress, VerifySummary};
+use ar7_registry::{Error, Finding, VerifyProgress, VerifySummary};
 use serde::Serialize;
 
 use crate::arguments::{Common, Verify};
 use crate::commands::receipt;
 use crate::exit::Failure;
+use crate::interrupt::Interrupt;
 use crate::names::Shown;
 use crate::output::Output;
 use crate::progress::{Counts, Progress};
@@ -49,6 +52,7 @@ pub(crate) fn run(common: &Common, options: &Verify) -> Result<(), Failure> {
     if let Some(receipt) = receipt {
         session.archive.check_receipt(&receipt).map_err(session.named())?;
     }
+    let interrupt = Interrupt::catch()?;
     let progress = Progress::new(common, Counts::Bytes);
     let blocks = session.archive.store().current().slot.block_count;
     progress.set_total(u64::from(blocks) * BLOCK_BYTES);
@@ -56,15 +60,26 @@ pub(crate) fn run(common: &Common, options: &Verify) -> Result<(), Failure> {
     let listing =
         RefCell::new(Listing { output, is_json: options.json, count: 0, outcome: Ok(()) });
     listing.borrow_mut().begin()?;
-    let verified = session.archive.verify(
+    let mut checked = 0;
+    let verified = session.archive.verify_until(
         &mut |finding| listing.borrow_mut().finding(&finding),
         &mut |at: VerifyProgress| {
-            progress.set_done(at.blocks * BLOCK_BYTES);
+            checked = at.blocks;
+            progress.set_done(checked * BLOCK_BYTES);
+            if interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         },
     );
     progress.finish();
-    let summary = verified.map_err(session.named())?;
-    listing.into_inner().end(&summary, common.quiet)?;
+    let listing = listing.into_inner();
+    let summary = match verified {
+        Err(Error::Engine(EngineError::Stopped)) => {
+            let found = listing.interrupted()?;
+            let done = format!("{checked} of {blocks} blocks checked, {found} findings so far");
+            return Err(Failure::Interrupted { archive: session.path, done });
+        }
+        outcome => outcome.map_err(session.named())?,
+    };
+    listing.end(&summary, common.quiet)?;
     match summary.findings {
         0 => Ok(()),
         count => Err(Failure::Findings { archive: session.path, count }),
@@ -85,13 +100,23 @@ impl Listing {
     }
 
     fn write(&mut self, finding: &Finding) -> Result<(), Failure> {
+        self.count += 1;
         let (subject, error) = (finding.subject.to_string(), finding.error.to_string());
         if !self.is_json {
             return self.output.line(&Shown(format!("{subject}: {error}").as_bytes()).to_string());
         }
-        self.output.write(if self.count == 0 { b"\n" } else { b",\n" })?;
-        self.count += 1;
+        self.output.write(if self.count == 1 { b"\n" } else { b",\n" })?;
         self.output.json(&JsonFinding { subject, error })
+    }
+
+    /// Ends the listing of a verification that was not completed. The number of findings.
+    fn interrupted(mut self) -> Result<u64, Failure> {
+        self.outcome?;
+        if self.is_json {
+            self.output.write(b"],\n\"interrupted\":true}\n")?;
+        }
+        self.output.finish()?;
+        Ok(self.count)
     }
 
     fn end(mut self, summary: &VerifySummary, quiet: bool) -> Result<(), Failure> {

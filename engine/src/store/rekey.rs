@@ -13,6 +13,7 @@
 //! A crash in 1 leaves the old watermark and untouched places; in 2, one of the two; in 3, whole images behind the end,
 //! which are copied again. In the end the watermark is given up, and then the old key, in a commit each.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -216,12 +217,13 @@ impl Store {
     /// Changes the master key of the archive in a file, or goes on with a change that was cut off.
     ///
     /// The archive has neither a redo list nor free blocks that do not open: the layer above sees to that. `progress` is
-    /// told how many blocks are under the new key, and how many there are.
+    /// told how many blocks are under the new key, and how many there are. If it breaks, the change stops with
+    /// [`Error::Stopped`], and the next call continues it; before the first block nothing has changed.
     pub fn rekey(
         path: &Path,
         secret: &Secret,
         options: RekeyOptions,
-        progress: &mut dyn FnMut(u32, u32),
+        progress: &mut dyn FnMut(u32, u32) -> ControlFlow<()>,
     ) -> Result<RekeySummary> {
         let mut rekey = || {
             let file = FileDevice::open(path, device::Access::ReadWrite)?;
@@ -240,12 +242,12 @@ impl Store {
         device: Box<dyn Device>,
         secret: &Secret,
         options: RekeyOptions,
-        progress: &mut dyn FnMut(u32, u32),
+        progress: &mut dyn FnMut(u32, u32) -> ControlFlow<()>,
     ) -> Result<RekeySummary> {
         let opened = super::header::open_header(&*device, secret)?;
         let device = match opened.header.rekey {
             Some(_) => device,
-            None => begin(device, secret, options)?,
+            None => begin(device, secret, options, progress)?,
         };
         let writing = OpenOptions { access: Access::Write, ..OpenOptions::default() };
         let (_store, writer) = Store::open_for(device, None, secret, writing, Purpose::Rekey)?;
@@ -289,11 +291,15 @@ fn begin(
     device: Box<dyn Device>,
     secret: &Secret,
     options: RekeyOptions,
+    progress: &mut dyn FnMut(u32, u32) -> ControlFlow<()>,
 ) -> Result<Box<dyn Device>> {
     let writing = OpenOptions { access: Access::Write, ..OpenOptions::default() };
     let (store, writer) = Store::open_at(device, None, secret, writing)?;
     let writer = writer.expect("opened for writing");
     let (new, header) = writer.prepare_header(secret, options)?;
+    if progress(0, store.current().slot.block_count).is_break() {
+        return Err(Error::Stopped);
+    }
     let bytes = header.encode(&HeaderKey::derive(&new, header.archive));
     // A crash after the first sync leaves a newer header, which the old master key authenticates too, and meta
     // slots under the old key: a change that has not begun, which the next call begins.
@@ -348,7 +354,10 @@ impl Writer {
     }
 
     /// Seals what is left under the new key, and gives up the old one.
-    fn rekey(mut self, progress: &mut dyn FnMut(u32, u32)) -> Result<RekeySummary> {
+    fn rekey(
+        mut self,
+        progress: &mut dyn FnMut(u32, u32) -> ControlFlow<()>,
+    ) -> Result<RekeySummary> {
         let store = Arc::clone(&self.store);
         let mut summary = RekeySummary::default();
         let count = store.current().slot.block_count;
@@ -358,7 +367,9 @@ impl Writer {
             store.poisoning(store.device.grow(wanted))?;
             loop {
                 let watermark = store.current().slot.rekey_watermark;
-                progress(watermark, count);
+                if progress(watermark, count).is_break() {
+                    return Err(Error::Stopped);
+                }
                 let Some(window) = Window::from(watermark, count) else { break };
                 self.rekey_window(&old, window, &mut summary)?;
             }

@@ -127,7 +127,7 @@ pub(crate) fn work_without_threads() {
     store.read_run(&none, KeyKind::Data, run, generation, &mut found, |_, _| Ok(())).unwrap();
     assert!(found.iter().all(|&byte| byte == 7));
     drop(store);
-    let mut progress = |_, _| {};
+    let mut progress = |_, _| std::ops::ControlFlow::Continue(());
     let options = RekeyOptions::default();
     Store::rekey_device(Box::new(device), &secret(), options, &mut progress).unwrap();
 }

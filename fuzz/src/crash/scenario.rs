@@ -33,7 +33,9 @@ pub(super) fn rekey(disk: &SimulatedDisk) -> Result<()> {
     disk.set_resealing(true);
     let device = || Box::new(disk.clone()) as Box<dyn Device>;
     let rekeyed =
-        Archive::rekey_device(&device, &secret(), RekeyOptions::default(), &mut |_, _| {});
+        Archive::rekey_device(&device, &secret(), RekeyOptions::default(), &mut |_, _| {
+            std::ops::ControlFlow::Continue(())
+        });
     disk.set_resealing(false);
     rekeyed.map(drop)
 }

@@ -12,6 +12,7 @@ mod streams;
 mod tests;
 
 use std::fmt;
+use std::ops::ControlFlow;
 
 use ar7_engine::format::{Position, RESERVED_BLOCKS, Run};
 use ar7_engine::{Check, Error as EngineError, Value};
@@ -147,6 +148,18 @@ impl Archive {
         report: &mut dyn FnMut(Finding),
         progress: &mut dyn FnMut(VerifyProgress),
     ) -> Result<VerifySummary> {
+        self.verify_until(report, &mut |at| {
+            progress(at);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// The same until `progress` breaks: then [`ar7_engine::Error::Stopped`].
+    pub fn verify_until(
+        &self,
+        report: &mut dyn FnMut(Finding),
+        progress: &mut dyn FnMut(VerifyProgress) -> ControlFlow<()>,
+    ) -> Result<VerifySummary> {
         let snapshot = self.snapshot();
         let blocks = snapshot.commit().slot.block_count;
         let mut verifier = Verifier {
@@ -159,12 +172,16 @@ impl Archive {
             unreadable_pages: 0,
             report,
             progress,
+            is_stopped: false,
         };
         if !self.is_writer() {
             // A writer repaired the copies when it opened the archive.
             verifier.check_copies();
         }
         verifier.run();
+        if verifier.is_stopped {
+            return Err(EngineError::Stopped.into());
+        }
         snapshot.store().check_usable()?;
         Ok(verifier.summary)
     }
@@ -180,7 +197,9 @@ struct Verifier<'a> {
     summary: VerifySummary,
     unreadable_pages: u64,
     report: &'a mut dyn FnMut(Finding),
-    progress: &'a mut dyn FnMut(VerifyProgress),
+    progress: &'a mut dyn FnMut(VerifyProgress) -> ControlFlow<()>,
+    /// Nothing more is opened and no finding is reported.
+    is_stopped: bool,
 }
 
 impl Verifier<'_> {
@@ -233,6 +252,9 @@ impl Verifier<'_> {
 
     /// Accounts for a run; what is accounted for twice, or lies beyond the end, is a finding.
     fn account(&mut self, subject: impl FnOnce() -> Subject, run: Run) -> bool {
+        if self.is_stopped {
+            return false;
+        }
         let accounted = match self.map.mark(run) {
             Ok(()) => true,
             Err(position) => {
@@ -243,11 +265,16 @@ impl Verifier<'_> {
             }
         };
         let (blocks, total) = (self.map.marked(), self.summary.blocks);
-        (self.progress)(VerifyProgress { blocks, total });
-        accounted
+        if (self.progress)(VerifyProgress { blocks, total }).is_break() {
+            self.is_stopped = true;
+        }
+        accounted && !self.is_stopped
     }
 
     fn find(&mut self, subject: Subject, error: impl Into<Error>) {
+        if self.is_stopped {
+            return;
+        }
         self.summary.findings += 1;
         (self.report)(Finding { subject, error: error.into() });
     }

@@ -250,3 +250,21 @@ fn after_a_bad_page_the_others_are_still_read() {
     // Each leaf hides its own names only, so that together they hide every name once.
     assert_eq!(names_left, (leaves - 1) * 400);
 }
+
+#[test]
+fn a_verification_that_is_stopped_anywhere_reports_what_it_found_and_says_so() {
+    let device = sample();
+    let (summary, _) = verify(&device).unwrap();
+    let archive = open(&device, Access::Read).unwrap();
+    for stop_at in 0..summary.blocks {
+        let stop = |at: VerifyProgress| match at.blocks > stop_at {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        };
+        let mut findings = Vec::new();
+        let stopped = archive.verify_until(&mut |finding| findings.push(finding), &mut { stop });
+        let error = stopped.expect_err("stopped before the last block");
+        assert!(matches!(error, Error::Engine(EngineError::Stopped)), "{error}");
+        assert!(findings.is_empty(), "{findings:?}");
+    }
+}

@@ -133,16 +133,19 @@ impl<'a> Files<'a> {
         if self.interrupt.is_set() { Err(self.interrupted()) } else { Ok(()) }
     }
 
-    /// Makes what comes out of the queue, until it ends.
+    /// Makes the entries of the queue until it ends.
     pub(super) fn make_all(&self, jobs: &Receiver<Job>) {
         let mut buffer = Vec::new();
-        for Job { level, found } in jobs {
-            // What is still in the queue when the extraction is over is left.
-            if self.is_over.load(Ordering::Relaxed) {
-                continue;
-            }
-            self.note(self.entry(&level, &found, &mut buffer));
-            self.done(&level);
+        for job in jobs {
+            self.make(&job, &mut buffer);
+        }
+    }
+
+    /// Makes one entry, unless the extraction has ended.
+    pub(super) fn make(&self, Job { level, found }: &Job, buffer: &mut Vec<u8>) {
+        if !self.is_over.load(Ordering::Relaxed) {
+            self.note(self.entry(level, found, buffer));
+            self.done(level);
         }
     }
 

@@ -155,7 +155,9 @@ fn start_counting(session: &Session, sources: &[Source], progress: &Progress) {
         directories.into_iter().map(|source| source.found.number).collect();
     let files_bytes = files.into_iter().map(|source| source.found.inode.size).sum();
     let (archive, progress) = (session.archive.clone(), progress.clone());
-    std::thread::spawn(move || count(&archive, &directories, files_bytes, &progress));
+    // Without this thread the time left is not shown.
+    let counter = move || count(&archive, &directories, files_bytes, &progress);
+    let _ = std::thread::Builder::new().spawn(counter);
 }
 
 /// The worse of two exit codes: damage outweighs the rest.

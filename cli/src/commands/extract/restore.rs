@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, Builder};
 
 use ar7_registry::records::{EntryType, InodeNumber};
-use crossbeam::channel::{Sender, bounded};
+use crossbeam::channel::{SendError, Sender, bounded};
 
 use super::destination::{Directory, FileId};
 use super::files::{Files, Job, Level, Own};
@@ -50,8 +50,12 @@ pub(super) fn restore_all(
         let (jobs, taken) = bounded(IN_FLIGHT);
         for _ in 0..makers {
             let taken = taken.clone();
-            scope.spawn(move || files.make_all(&taken));
+            // The threads that start are enough. If none does, the walking thread makes the entries itself.
+            if Builder::new().spawn_scoped(scope, move || files.make_all(&taken)).is_err() {
+                break;
+            }
         }
+        drop(taken);
         let (linked, buffer) = (HashMap::new(), Vec::new());
         restore(&mut Restoring { files, destination, jobs, linked, buffer })
     });
@@ -144,9 +148,10 @@ impl Restoring<'_> {
         }
         level.wait();
         let job = Job { level: Arc::clone(level), found };
-        // The other end is open as long as this one.
-        let sent = self.jobs.send(job);
-        sent.expect("the threads that make entries wait for them");
+        // No thread receives the job if none could be started.
+        if let Err(SendError(job)) = self.jobs.send(job) {
+            self.files.make(&job, &mut self.buffer);
+        }
         Ok(())
     }
 

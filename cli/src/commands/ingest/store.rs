@@ -2,15 +2,13 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::thread;
 
 use ar7_registry::Names;
-use ar7_registry::Stream;
 use ar7_registry::records::{EntryType, Inode, InodeNumber};
-use crossbeam::channel::{Receiver, bounded};
+use crossbeam::channel::Receiver;
 use uuid::Uuid;
 
 use super::plan::{Action, Item, Reason};
@@ -23,6 +21,7 @@ use crate::commands::mkdir::directory_attributes;
 use crate::exit::Failure;
 use crate::json::JsonName;
 use crate::names::{Shown, parts};
+use crate::read_ahead::read_ahead;
 use crate::session::Session;
 
 /// What an entry costs at least: an empty file takes a share of a page or two.
@@ -191,7 +190,7 @@ impl<'a> Storing<'a> {
         Ok(())
     }
 
-    /// Reads a large file while it is stored: one thread reads ahead, and a few buffers go round.
+    /// Reads a large file while it is stored.
     fn store_large(
         &self,
         place: &Place<'_>,
@@ -201,34 +200,24 @@ impl<'a> Storing<'a> {
         let archive = &place.session.archive;
         let mut stream = archive.new_stream().map_err(place.failed())?;
         let identity = stream.identity();
-        let copied = thread::scope(|scope| {
-            let (filled, chunks) = bounded::<io::Result<Vec<u8>>>(1);
-            let (emptied, empty) = bounded::<Vec<u8>>(4);
-            let (size, source) = (status.size, &mut file);
-            scope.spawn(move || {
-                let mut left = size;
-                while left > 0 {
-                    let mut chunk = empty.try_recv().unwrap_or_default();
-                    chunk.clear();
-                    let wanted = left.min(CHUNK as u64);
-                    let read = source.by_ref().take(wanted).read_to_end(&mut chunk);
-                    let outcome = match read {
-                        Ok(0) => return,
-                        Ok(length) => {
-                            left -= length as u64;
-                            Ok(chunk)
-                        }
-                        Err(error) => Err(error),
-                    };
-                    let failed = outcome.is_err();
-                    if filled.send(outcome).is_err() || failed {
-                        return;
-                    }
-                }
-            });
-            self.copy_chunks(place, &mut stream, &chunks, &emptied)
+        let mut copied_bytes = 0;
+        let (source, mut left) = (&mut file, status.size);
+        let read = |buffer: &mut Vec<u8>| {
+            let read = fill(source, buffer, left.min(CHUNK as u64))?;
+            left -= read as u64;
+            Ok((read > 0).then_some(read))
+        };
+        let copied = read_ahead(read, |chunk: io::Result<&[u8]>| {
+            if self.run.interrupt.is_set() {
+                return Err(self.interrupted());
+            }
+            let chunk = chunk.map_err(|error| Failure::file(place.entry.path(), "read", error))?;
+            stream.write_at(copied_bytes, chunk).map_err(place.failed())?;
+            copied_bytes += chunk.len() as u64;
+            self.run.progress.advance(chunk.len() as u64);
+            Ok(())
         });
-        let outcome = copied.and_then(|copied_bytes| {
+        let outcome = copied.and_then(|()| {
             stream.close().map_err(place.failed())?;
             let failed = |error| Failure::file(place.entry.path(), "read", error);
             check_unchanged(&self.run.tree, &file, status, copied_bytes).map_err(failed)
@@ -240,28 +229,6 @@ impl<'a> Storing<'a> {
             return Err(failure);
         }
         Ok(identity)
-    }
-
-    fn copy_chunks(
-        &self,
-        place: &Place<'_>,
-        stream: &mut Stream,
-        chunks: &Receiver<io::Result<Vec<u8>>>,
-        emptied: &crossbeam::channel::Sender<Vec<u8>>,
-    ) -> Result<u64, Failure> {
-        let mut copied_bytes = 0;
-        for chunk in chunks {
-            if self.run.interrupt.is_set() {
-                return Err(self.interrupted());
-            }
-            let chunk = chunk.map_err(|error| Failure::file(place.entry.path(), "read", error))?;
-            stream.write_at(copied_bytes, &chunk).map_err(place.failed())?;
-            copied_bytes += chunk.len() as u64;
-            self.run.progress.advance(chunk.len() as u64);
-            // The reader may have ended; then the buffer is of no more use.
-            let _ = emptied.try_send(chunk);
-        }
-        Ok(copied_bytes)
     }
 
     fn present(
@@ -376,6 +343,12 @@ impl<'a> Storing<'a> {
         };
         Failure::Interrupted { archive: self.run.options.archive.clone(), done }
     }
+}
+
+/// Reads so many bytes into the buffer, or fewer at the end of the file.
+fn fill(file: &mut File, buffer: &mut Vec<u8>, wanted: u64) -> io::Result<usize> {
+    buffer.clear();
+    file.take(wanted).read_to_end(buffer)
 }
 
 /// What the reader of an entry sent.

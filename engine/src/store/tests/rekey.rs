@@ -1,5 +1,7 @@
 //! A change of the master key, whole or cut off at any write, sync or growth.
 
+use std::ops::ControlFlow;
+
 use super::faults::{Fault, Faulty};
 use super::*;
 use crate::crypto::{HeaderKey, MasterKey, Sealer};
@@ -38,7 +40,9 @@ fn world() -> World {
 }
 
 fn rekey(device: &(impl Device + Clone + 'static)) -> Result<RekeySummary> {
-    Store::rekey_device(Box::new(device.clone()), &secret(), ONLY_KEY, &mut |_, _| {})
+    Store::rekey_device(Box::new(device.clone()), &secret(), ONLY_KEY, &mut |_, _| {
+        ControlFlow::Continue(())
+    })
 }
 
 fn check_content(world: &World, device: &MemoryDevice) {
@@ -77,11 +81,14 @@ fn every_block_is_sealed_anew_and_keeps_its_generation() {
     let number = read_only(&world.device).current().slot.number;
     let mut told = Vec::new();
     let device = Box::new(world.device.clone());
-    let summary =
-        Store::rekey_device(device, &secret(), ONLY_KEY, &mut |done, all| told.push((done, all)));
+    let mut progress = |done, all| {
+        told.push((done, all));
+        ControlFlow::Continue(())
+    };
+    let summary = Store::rekey_device(device, &secret(), ONLY_KEY, &mut progress);
     assert_eq!(summary.unwrap(), RekeySummary { blocks: BLOCKS.into(), ..RekeySummary::default() });
     let end = BLOCKS + 8;
-    assert_eq!(told, [(8, end), (264, end), (520, end), (end, end)]);
+    assert_eq!(told, [(0, end), (8, end), (264, end), (520, end), (end, end)]);
     check_content(&world, &world.device);
     assert_nothing_under_old_key(&world, &world.device);
     let store = read_only(&world.device);
@@ -150,7 +157,10 @@ fn change_that_is_taken_up_again_asks_for_room_again() {
     let count = read_only(&device).current().slot.block_count;
     device.shrink(count).unwrap();
     let mut lengths = Vec::new();
-    let mut progress = |_, _| lengths.push(device.length_bytes().unwrap() / BLOCK_SIZE as u64);
+    let mut progress = |_, _| {
+        lengths.push(device.length_bytes().unwrap() / BLOCK_SIZE as u64);
+        ControlFlow::Continue(())
+    };
     Store::rekey_device(Box::new(device.clone()), &secret(), ONLY_KEY, &mut progress).unwrap();
     let needed = u64::from(count) + 512;
     assert!(lengths.len() > 2 && lengths.iter().all(|&length| length >= needed), "{lengths:?}");
@@ -175,7 +185,10 @@ fn images_are_durable_before_a_slot_names_them_and_have_room() {
     drop(store);
     let before = disk.log().len();
     let mut lengths = Vec::new();
-    let mut progress = |_, _| lengths.push(disk.length_bytes().unwrap() / BLOCK_SIZE as u64);
+    let mut progress = |_, _| {
+        lengths.push(disk.length_bytes().unwrap() / BLOCK_SIZE as u64);
+        ControlFlow::Continue(())
+    };
     Store::rekey_device(Box::new(disk.clone()), &secret(), ONLY_KEY, &mut progress).unwrap();
     let needed = u64::from(end + 2 * WINDOW);
     assert!(lengths.len() > 2 && lengths.iter().all(|&length| length >= needed), "{lengths:?}");
@@ -201,7 +214,8 @@ fn key_of_an_archive_in_a_file_is_changed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("archive");
     std::fs::write(&path, world.device.to_bytes()).unwrap();
-    let summary = Store::rekey(&path, &secret(), ONLY_KEY, &mut |_, _| {}).unwrap();
+    let summary =
+        Store::rekey(&path, &secret(), ONLY_KEY, &mut |_, _| ControlFlow::Continue(())).unwrap();
     assert_eq!(summary, RekeySummary { blocks: BLOCKS.into(), ..RekeySummary::default() });
     let device = MemoryDevice::from_bytes(&std::fs::read(&path).unwrap());
     check_content(&world, &device);
@@ -260,7 +274,7 @@ fn other_keys_go_only_where_that_is_asked_for() {
     check_content(&world, &world.device);
     let options = RekeyOptions { drop_other_keys: true, ..ONLY_KEY };
     let device = Box::new(world.device.clone());
-    Store::rekey_device(device, &secret(), options, &mut |_, _| {}).unwrap();
+    Store::rekey_device(device, &secret(), options, &mut |_, _| ControlFlow::Continue(())).unwrap();
     assert_nothing_under_old_key(&world, &world.device);
     let opened = open_header(&world.device, &other);
     assert!(matches!(opened, Err(Error::WrongKey { .. })));
@@ -281,7 +295,8 @@ fn key_that_is_dropped_half_way_is_wrong_and_no_sign_of_tampering() {
     faulty.fail_after(20);
     let options = RekeyOptions { drop_other_keys: true, ..ONLY_KEY };
     let device = Box::new(faulty.clone());
-    Store::rekey_device(device, &secret(), options, &mut |_, _| {}).unwrap_err();
+    Store::rekey_device(device, &secret(), options, &mut |_, _| ControlFlow::Continue(()))
+        .unwrap_err();
     assert!(read_only(&world.device).header().rekey.is_some());
     // The second copy is the one from before, which the other key opens.
     world.device.write(HEADERS[1], &old).unwrap();
@@ -354,4 +369,26 @@ fn rot_and_stale_blocks_stay_what_they_are() {
     assert_eq!(fault.check, Check::Generation);
     let read = store.read_block(&commit.redirects, rotten.2, rotten.0);
     assert!(matches!(read, Err(Error::Damaged(_))), "{read:?}");
+}
+
+#[test]
+fn a_change_that_is_stopped_anywhere_is_continued_by_the_next_call() {
+    for stop_after in 0..5 {
+        let world = world();
+        let mut calls = 0;
+        let mut stop = |_, _| {
+            calls += 1;
+            if calls > stop_after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let device = Box::new(world.device.clone());
+        let error = Store::rekey_device(device, &secret(), ONLY_KEY, &mut stop).unwrap_err();
+        assert!(matches!(error, Error::Stopped), "{error}");
+        let store = read_only(&world.device);
+        assert_eq!(store.header().rekey.is_some(), stop_after > 0, "{stop_after}");
+        drop(store);
+        check_content(&world, &world.device);
+        rekey(&world.device).unwrap();
+        check_content(&world, &world.device);
+        assert_nothing_under_old_key(&world, &world.device);
+    }
 }

@@ -13,7 +13,9 @@ use crate::store::header::open_header;
 const ONLY_KEY: RekeyOptions = RekeyOptions { drop_other_keys: false, io: Io::File };
 
 fn rekey(device: &(impl Device + Clone + 'static)) -> Result<RekeySummary> {
-    Store::rekey_device(Box::new(device.clone()), &secret(), ONLY_KEY, &mut |_, _| {})
+    Store::rekey_device(Box::new(device.clone()), &secret(), ONLY_KEY, &mut |_, _| {
+        std::ops::ControlFlow::Continue(())
+    })
 }
 
 /// An archive of so many blocks, and its master key.

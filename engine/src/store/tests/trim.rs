@@ -65,7 +65,7 @@ fn a_failed_trim_does_not_fail_what_was_committed() {
             Box::new(device.clone()),
             &secret(),
             RekeyOptions::default(),
-            &mut |_, _| {},
+            &mut |_, _| std::ops::ControlFlow::Continue(()),
         )
         .unwrap();
         assert!(summary.trim_failed);

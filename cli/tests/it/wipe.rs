@@ -1,11 +1,9 @@
 //! `rm --wipe`, `wipe-free` and `shred`.
 
-mod common;
-
 use std::collections::HashSet;
 use std::fs;
 
-use common::Bench;
+use crate::common::Bench;
 
 fn blocks(bench: &Bench) -> HashSet<Vec<u8>> {
     let bytes = fs::read(bench.path("a.ar7")).expect("the archive");

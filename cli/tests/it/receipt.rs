@@ -1,10 +1,8 @@
 //! `receipt` and `verify --receipt`.
 
-mod common;
-
 use std::fs;
 
-use common::Bench;
+use crate::common::Bench;
 
 #[test]
 fn older_and_forked_archives_are_told_by_a_receipt() {

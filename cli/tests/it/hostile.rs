@@ -4,20 +4,17 @@
 //! - listing and verification end, with the exit code for damage where something is forged;
 //! - what can be restored is restored.
 
-mod common;
-mod forge;
-
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
+use crate::common::Bench;
+use crate::forge::{Forge, directory, file, link};
 use ar7_registry::records::{EntryType, InodeNumber};
-use common::Bench;
-use forge::{Forge, directory, file, link};
 
 /// A victim outside of the destination, and everything of the folder but archives and destination.
 fn outside(bench: &Bench) -> Vec<String> {
     bench.write("outside/victim", "unharmed");
-    common::tree(&bench.path("outside"))
+    crate::common::tree(&bench.path("outside"))
 }
 
 #[test]
@@ -38,8 +35,8 @@ fn names_that_are_none_are_refused_on_the_way_out() {
             let ran = bench.line(line);
             assert_eq!(ran.code, 4, "{name:?}: {line}: {}", ran.stderr);
         }
-        assert_eq!(common::tree(&bench.path("outside")), before, "{name:?}");
-        let restored = common::tree(&bench.path("out"));
+        assert_eq!(crate::common::tree(&bench.path("outside")), before, "{name:?}");
+        let restored = crate::common::tree(&bench.path("out"));
         assert!(restored.iter().all(|line| line.starts_with(r"\x01good ")), "{restored:?}");
     }
 }
@@ -86,7 +83,7 @@ fn inodes_that_are_not_there_or_lie_are_told() {
     bench.line("extract a.ar7 --force --to out");
     let ran = bench.line("extract --to out2 a.ar7 link\\ as\\ directory/victim");
     assert_ne!(ran.code, 0);
-    assert_eq!(common::tree(&bench.path("outside")), before);
+    assert_eq!(crate::common::tree(&bench.path("outside")), before);
     assert_eq!(bench.line("verify a.ar7").code, 4);
 }
 
@@ -104,15 +101,15 @@ fn links_that_were_planted_are_never_followed() {
     bench.ok("ingest two.ar7 two/.");
     bench.ok("extract one.ar7 --to out");
     bench.fails("extract two.ar7 --to out", 1, "out/d: exists");
-    assert_eq!(common::tree(&bench.path("outside")), before);
+    assert_eq!(crate::common::tree(&bench.path("outside")), before);
     bench.ok("extract two.ar7 --to out --force");
-    assert_eq!(common::tree(&bench.path("outside")), before);
+    assert_eq!(crate::common::tree(&bench.path("outside")), before);
     assert_eq!(fs::read(bench.path("out/d/victim")).expect("a file"), b"harm");
     assert!(!bench.path("out/d").is_symlink() && !bench.path("out/f").is_symlink());
     // And back: the directory is not empty, so the link cannot take its place.
     let refused = bench.line("extract one.ar7 --to out --force");
     assert_eq!(refused.code, 1, "{}", refused.stderr);
-    assert_eq!(common::tree(&bench.path("outside")), before);
+    assert_eq!(crate::common::tree(&bench.path("outside")), before);
 }
 
 #[test]
@@ -135,8 +132,8 @@ fn second_names_of_a_file_do_not_lead_through_links() {
     forge.finish();
     let ran = bench.line("extract a.ar7 --to out");
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    assert_eq!(common::tree(&bench.path("out")).len(), 5);
-    assert_eq!(common::tree(&bench.path("outside")), before);
+    assert_eq!(crate::common::tree(&bench.path("out")).len(), 5);
+    assert_eq!(crate::common::tree(&bench.path("outside")), before);
 }
 
 #[test]

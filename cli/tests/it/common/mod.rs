@@ -1,7 +1,5 @@
 //! What the tests of the command line share: the program, run in a folder of its own.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
-
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;

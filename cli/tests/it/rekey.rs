@@ -1,12 +1,10 @@
 //! `rekey`, also after a kill.
 
-mod common;
-
 use std::fs;
 use std::process::Stdio;
 use std::time::Duration;
 
-use common::{Bench, spawn};
+use crate::common::{Bench, spawn};
 
 fn bench() -> Bench {
     let bench = Bench::new();
@@ -31,7 +29,10 @@ fn everything_is_sealed_anew() {
     bench.fails("rekey a.ar7", 2, "1 other keys would be removed");
     let before = fs::read(bench.path("a.ar7")).expect("the archive");
     let told = bench.ok("rekey a.ar7 --drop-other-keys").text();
-    assert!(told.ends_with("blocks sealed anew; the old key opens nothing\n"), "{told}");
+    assert!(
+        told.ends_with("blocks sealed under the new master key; the old one opens nothing\n"),
+        "{told}"
+    );
     let after = fs::read(bench.path("a.ar7")).expect("the archive");
     let same = |block: usize| after[block * 4096..][..4096] == before[block * 4096..][..4096];
     assert_eq!((0..after.len().min(before.len()) / 4096).filter(|&block| same(block)).count(), 0);

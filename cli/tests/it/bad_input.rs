@@ -1,15 +1,13 @@
 //! Bad input gets a one-line error that names the file and what was found, its exit code, and an archive that is
 //! as it was.
 
-mod common;
-
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{Bench, Ran, spawn};
+use crate::common::{Bench, Ran, spawn};
 
 /// An archive with a file in it.
 fn archive(bench: &Bench) {
@@ -88,7 +86,7 @@ fn wrong_keys_are_told() {
     bench.fails("ls a.ar7 --key-file none", 1, "none: open: No such file");
     let mut without = bench.command();
     without.args(["ls", "a.ar7"]).env_remove("AR7_KEY_FILE");
-    let ran = common::output(&mut without);
+    let ran = crate::common::output(&mut without);
     assert_eq!((ran.code, ran.stderr.contains("no key")), (2, true), "{}", ran.stderr);
 }
 
@@ -99,7 +97,7 @@ fn passphrases_open_and_wrong_ones_do_not() {
     let run = |passphrase: &str, line: &str| {
         let mut command = bench.command();
         command.env_remove("AR7_KEY_FILE").env("AR7_PASSPHRASE", passphrase);
-        common::output(command.args(line.split(' ')))
+        crate::common::output(command.args(line.split(' ')))
     };
     let made = run("correct horse", "ingest p.ar7 src --kdf-memory 64K --kdf-passes 1 --label me");
     assert_eq!(made.code, 0, "{}", made.stderr);
@@ -165,7 +163,7 @@ fn a_locked_archive_is_told() {
     archive(&bench);
     let mut command = bench.command();
     command.args(["put", "a.ar7", "slow"]).stdin(Stdio::piped()).stderr(Stdio::null());
-    let mut writer = common::spawn(&mut command);
+    let mut writer = crate::common::spawn(&mut command);
     let mut input = writer.stdin.take().expect("a pipe");
     // More than the pipe holds: when it is written, the archive is open.
     input.write_all(&vec![0; 20 << 20]).expect("written");
@@ -191,7 +189,7 @@ fn inputs_that_cannot_be_read_are_named_and_the_old_version_stays() {
         fs::set_permissions(bench.path(path), none).expect("a mode");
     }
     let mut command = bench.without_privileges();
-    let ran = common::output(command.args(["ingest", "a.ar7", "src"]));
+    let ran = crate::common::output(command.args(["ingest", "a.ar7", "src"]));
     assert_eq!(ran.code, 8, "{}", ran.stderr);
     assert!(ran.stderr.contains("ar7: src/a: read: Permission denied"), "{}", ran.stderr);
     assert!(ran.stderr.contains("ar7: src/closed: read: Permission denied"), "{}", ran.stderr);
@@ -263,59 +261,10 @@ fn a_reader_that_leaves_is_no_error() {
     bench.ok("ingest a.ar7 big");
     let mut command = bench.command();
     command.args(["cat", "a.ar7", "big"]).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = common::spawn(&mut command);
+    let mut child = crate::common::spawn(&mut command);
     let mut pipe = child.stdout.take().expect("a pipe");
     pipe.read_exact(&mut [0; 10]).expect("the first bytes");
     drop(pipe);
     let ran = Ran::new(child.wait_with_output().expect("the program ends"));
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
-}
-
-#[test]
-fn ctrl_c_ends_at_the_last_checkpoint() {
-    use std::io::{BufRead, BufReader};
-    let bench = Bench::new();
-    for number in 0..1500 {
-        bench.write(&format!("src/{number:04}"), vec![5; 20_000]);
-    }
-    let mut command = bench.command();
-    command.args(["ingest", "--checkpoint", "1M", "a.ar7", "src"]).stderr(Stdio::piped());
-    let mut child = common::spawn(&mut command);
-    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
-    let first = lines.next().expect("a checkpoint").expect("text");
-    assert!(first.starts_with("checkpoint 1: "), "{first}");
-    let process = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(process, rustix::process::Signal::INT).expect("a signal");
-    let last = lines.map(|line| line.expect("text")).last().expect("what is in the archive");
-    assert_eq!(child.wait().expect("the program ends").code(), Some(1));
-    let said = last.strip_prefix("ar7: a.ar7: interrupted: ").expect("the reason");
-    assert!(said.contains(" bytes are in the archive, as of checkpoint "), "{said}");
-    let entries: usize =
-        said.split(' ').next().and_then(|number| number.parse().ok()).expect("a number");
-    assert_eq!(bench.ok("ls -R a.ar7").text().lines().count(), entries);
-    bench.ok("verify a.ar7");
-    bench.ok("ingest a.ar7 src");
-    assert_eq!(bench.ok("ls -R a.ar7").text().lines().count(), 1501);
-}
-
-#[test]
-fn ctrl_c_ends_a_put_that_waits() {
-    let bench = Bench::new();
-    archive(&bench);
-    let mut command = bench.command();
-    command.args(["put", "a.ar7", "x"]).stdin(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = common::spawn(&mut command);
-    let mut input = child.stdin.take().expect("a pipe");
-    // More than the pipe holds: when it is written, the program is at it.
-    input.write_all(&vec![0; 20 << 20]).expect("written");
-    let process = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(process, rustix::process::Signal::INT).expect("a signal");
-    let ran = Ran::new(child.wait_with_output().expect("the program ends"));
-    assert_eq!(
-        (ran.code, ran.stderr.as_str()),
-        (1, "ar7: a.ar7: interrupted: the archive is as it was\n")
-    );
-    bench.fails("cat a.ar7 x", 1, "no entry x");
-    bench.ok("verify a.ar7");
-    drop(input);
 }

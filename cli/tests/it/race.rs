@@ -1,13 +1,11 @@
 //! An ingest runs while another process renames directories of the source: no file is stored in another directory.
 
-mod common;
-
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::Bench;
+use crate::common::Bench;
 
 /// Directories of the source.
 const DIRECTORIES: usize = 40;

@@ -4,14 +4,12 @@
 //! - a second ingest copies nothing, and a change of anything is seen;
 //! - names move, vanish and appear as the commands say.
 
-mod common;
-
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use common::{Bench, set_time, tree};
+use crate::common::{Bench, set_time, tree};
 
 fn odd_tree(bench: &Bench) {
     let root = bench.path("src");

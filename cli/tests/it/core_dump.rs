@@ -1,8 +1,6 @@
 //! A program that dies of a signal leaves no image of its memory, where another program does.
 #![cfg(target_os = "linux")]
 
-mod common;
-
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt;
@@ -10,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use common::{Bench, spawn};
+use crate::common::{Bench, spawn};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A shell line that allows dumps as far as the system does, then becomes the program.

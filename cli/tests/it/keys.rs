@@ -1,10 +1,8 @@
 //! Keys of an archive: added, listed, changed and removed; and a header that is kept elsewhere.
 
-mod common;
-
 use std::fs;
 
-use common::{Bench, Ran, output};
+use crate::common::{Bench, Ran, output};
 
 /// Costs that are quick to pay.
 const CHEAP: &str = "--kdf-memory 64KiB --kdf-passes 1";

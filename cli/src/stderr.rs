@@ -1,0 +1,20 @@
+//! Lines on standard error. If it cannot be written, the work goes on: a lost message must not cost a backup.
+
+use std::io::{self, Write as _};
+
+use crate::exit::Failure;
+
+/// Writes a line.
+pub(crate) fn line(text: &str) {
+    write(&format!("{text}\n"));
+}
+
+/// Writes a failure, after the program's name.
+pub(crate) fn failure(failure: &Failure) {
+    line(&format!("ar7: {}", failure.text()));
+}
+
+/// Writes text.
+pub(crate) fn write(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}

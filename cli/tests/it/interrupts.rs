@@ -1,0 +1,133 @@
+//! A signal that asks the program to end: the program says what is done, and the archive is whole.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::common::{Bench, Ran, spawn};
+
+fn interrupt(child: &Child) {
+    kill_process(Pid::from_child(child), Signal::INT).expect("a signal");
+}
+
+/// Waits until the program catches SIGINT.
+#[cfg(target_os = "linux")]
+fn wait_until_caught(child: &Child) {
+    const INT: u64 = 1 << (2 - 1);
+    let is_caught = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+        let caught = u64::from_str_radix(caught.trim(), 16).expect("a mask of signals");
+        Some(caught & INT != 0)
+    };
+    while !is_caught().expect("the program runs") {
+        std::thread::yield_now();
+    }
+}
+
+/// Runs a line, and interrupts it as soon as it catches the signal.
+#[cfg(target_os = "linux")]
+fn interrupted(bench: &Bench, line: &str) -> Ran {
+    let mut command = bench.command();
+    command.args(line.split_whitespace()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = spawn(&mut command);
+    wait_until_caught(&child);
+    interrupt(&child);
+    Ran::new(child.wait_with_output().expect("the program ends"))
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_interrupted_verify_says_how_much_it_checked() {
+    let bench = Bench::new();
+    bench.ok("create a.ar7");
+    bench.with_input("put a.ar7 big", &vec![7; 32 << 20]);
+    let ran = interrupted(&bench, "verify a.ar7");
+    assert_eq!((ran.code, ran.text().as_str()), (1, ""), "{}", ran.stderr);
+    let told = ran.stderr.strip_prefix("ar7: a.ar7: interrupted: ").expect("the reason");
+    assert!(told.ends_with(" blocks checked, 0 findings so far\n"), "{told}");
+    let ran = interrupted(&bench, "verify a.ar7 --json");
+    let document: serde_json::Value = serde_json::from_slice(&ran.stdout).expect("a document");
+    assert_eq!(document["interrupted"], true);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_interrupted_rekey_says_how_far_it_is_and_continues_when_run_again() {
+    let bench = Bench::new();
+    bench.ok("create a.ar7");
+    bench.with_input("put a.ar7 big", &vec![7; 32 << 20]);
+    // Before the first block.
+    let ran = interrupted(&bench, "rekey a.ar7");
+    assert_eq!(
+        (ran.code, ran.stderr.as_str()),
+        (1, "ar7: a.ar7: interrupted: the archive is unchanged\n")
+    );
+    bench.ok("mkdir a.ar7 before");
+    // In the middle: the key slots in the header change when the rekey has begun.
+    let header = || std::fs::read(bench.path("a.ar7")).map(|bytes| bytes[..4096].to_vec());
+    let before = header().expect("the header");
+    let mut command = bench.command();
+    command.args(["rekey", "a.ar7"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = spawn(&mut command);
+    while header().expect("the header") == before {
+        std::thread::yield_now();
+    }
+    interrupt(&child);
+    let ran = Ran::new(child.wait_with_output().expect("the program ends"));
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    let told = ran.stderr.strip_prefix("ar7: a.ar7: interrupted: ").expect("the reason");
+    assert!(told.contains(" blocks are sealed under the new master key; until rekey"), "{told}");
+    bench.fails("mkdir a.ar7 new", 1, "rekey");
+    bench.ok("verify -q a.ar7");
+    bench.ok("rekey a.ar7");
+    bench.ok("mkdir a.ar7 new");
+    assert_eq!(bench.ok("cat a.ar7 big").stdout, vec![7; 32 << 20]);
+}
+
+#[test]
+fn an_interrupted_ingest_keeps_its_last_checkpoint() {
+    let bench = Bench::new();
+    for number in 0..1500 {
+        bench.write(&format!("src/{number:04}"), vec![5; 20_000]);
+    }
+    let mut command = bench.command();
+    command.args(["ingest", "--checkpoint", "1M", "a.ar7", "src"]).stderr(Stdio::piped());
+    let mut child = spawn(&mut command);
+    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    let first = lines.next().expect("a checkpoint").expect("text");
+    assert!(first.starts_with("checkpoint 1: "), "{first}");
+    interrupt(&child);
+    let last = lines.map(|line| line.expect("text")).last().expect("what is in the archive");
+    assert_eq!(child.wait().expect("the program ends").code(), Some(1));
+    let said = last.strip_prefix("ar7: a.ar7: interrupted: ").expect("the reason");
+    assert!(said.contains(" bytes are in the archive, as of checkpoint "), "{said}");
+    let entries: usize =
+        said.split(' ').next().and_then(|number| number.parse().ok()).expect("a number");
+    assert_eq!(bench.ok("ls -R a.ar7").text().lines().count(), entries);
+    bench.ok("verify a.ar7");
+    bench.ok("ingest a.ar7 src");
+    assert_eq!(bench.ok("ls -R a.ar7").text().lines().count(), 1501);
+}
+
+#[test]
+fn an_interrupted_put_leaves_the_archive_unchanged() {
+    let bench = Bench::new();
+    bench.ok("create a.ar7");
+    let mut command = bench.command();
+    command.args(["put", "a.ar7", "x"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = spawn(&mut command);
+    let mut input = child.stdin.take().expect("a pipe");
+    // More than the pipe holds: when it is written, the program is at it.
+    input.write_all(&vec![0; 20 << 20]).expect("written");
+    interrupt(&child);
+    let ran = Ran::new(child.wait_with_output().expect("the program ends"));
+    assert_eq!(
+        (ran.code, ran.stderr.as_str()),
+        (1, "ar7: a.ar7: interrupted: the archive is unchanged\n")
+    );
+    bench.fails("cat a.ar7 x", 1, "no entry x");
+    bench.ok("verify a.ar7");
+    drop(input);
+}

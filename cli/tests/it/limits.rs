@@ -1,0 +1,123 @@
+//! What the program does when the system refuses something that it could do without, or that it needs.
+
+use std::fs::{self, File};
+use std::os::unix::fs::chown;
+use std::process::Command;
+
+use crate::common::{Bench, output};
+
+/// The user and group without any rights.
+const NOBODY: u32 = 65_534;
+
+/// The program in the folder, with so many processes and threads at most. The limit does not hold for the superuser.
+fn with_threads(bench: &Bench, most: u32) -> Command {
+    let program = bench.path("ar7");
+    if !program.exists() {
+        // Where every user can reach it.
+        fs::copy(env!("CARGO_BIN_EXE_ar7"), &program).expect("a copy of the program");
+    }
+    let limit = format!("--nproc={most}:{most}");
+    let mut command;
+    if rustix::process::geteuid().is_root() {
+        for entry in walk(bench) {
+            chown(entry, Some(NOBODY), Some(NOBODY)).expect("another owner");
+        }
+        let user = NOBODY.to_string();
+        command = Command::new("setpriv");
+        command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "prlimit"]);
+    } else {
+        command = Command::new("prlimit");
+    }
+    command.arg(limit).arg(program).env("AR7_KEY_FILE", "key").current_dir(bench.path(""));
+    command
+}
+
+fn walk(bench: &Bench) -> Vec<std::path::PathBuf> {
+    let mut found = vec![bench.path("")];
+    let mut next = 0;
+    while let Some(path) = found.get(next) {
+        if path.is_dir() {
+            let entries = fs::read_dir(path).expect("a folder");
+            found.extend(entries.map(|entry| entry.expect("an entry").path()).collect::<Vec<_>>());
+        }
+        next += 1;
+    }
+    found
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn without_threads_a_command_succeeds_or_fails_with_one_line() {
+    let bench = Bench::new();
+    bench.write("src/large", vec![5; 9 << 20]);
+    for number in 0..40 {
+        bench.write(&format!("src/{number:02}"), [number; 5000]);
+    }
+    bench.ok("ingest whole.ar7 src");
+    bench.ok("create a.ar7");
+    for most in [1, 2, 3, 5] {
+        for line in [
+            format!("ingest a.ar7 src --into {most}"),
+            format!("put a.ar7 put{most}"),
+            "verify whole.ar7".to_owned(),
+            "cat whole.ar7 src/large".to_owned(),
+            format!("extract whole.ar7 --to out{most}"),
+        ] {
+            let mut command = with_threads(&bench, most);
+            let ran = output(command.args(line.split(' ')));
+            match ran.code {
+                0 => assert!(!ran.stderr.contains("ar7: "), "{line}: {}", ran.stderr),
+                1 => assert_eq!(ran.stderr.lines().count(), 1, "{line}: {}", ran.stderr),
+                code => panic!("{line}, {most} threads: exit {code}: {}", ran.stderr),
+            }
+            if ran.code == 0 && line.starts_with("extract") {
+                let large = fs::read(bench.path(&format!("out{most}/src/large")));
+                assert_eq!(large.expect("restored").len(), 9 << 20);
+            }
+        }
+        bench.ok("verify a.ar7");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_message_that_cannot_be_written_costs_no_work() {
+    let bench = Bench::new();
+    for number in 0..50 {
+        bench.write(&format!("src/{number:02}"), [number; 500]);
+    }
+    let run = |line: &str| {
+        let full = File::options().write(true).open("/dev/full").expect("a device");
+        let mut command = bench.command();
+        command.args(line.split(' ')).stderr(full);
+        let mut child = crate::common::spawn(&mut command);
+        child.wait().expect("the program ends").code()
+    };
+    assert_eq!(run("ingest a.ar7 src"), Some(0));
+    assert_eq!(bench.ok("ls a.ar7 src").text().lines().count(), 50);
+    assert_eq!(run("extract a.ar7 --to out"), Some(0));
+    assert_eq!(fs::read_dir(bench.path("out/src")).expect("a folder").count(), 50);
+    // A failure keeps its code.
+    assert_eq!(run("cat a.ar7 none"), Some(1));
+    assert_eq!(run("extract a.ar7 --to out"), Some(1));
+    assert_eq!(run("--nothing"), Some(2));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn output_that_cannot_be_written_is_a_failure() {
+    let bench = Bench::new();
+    bench.write("src/file", "1");
+    bench.ok("ingest a.ar7 src");
+    for line in ["--help", "--version", "ls --help", "ls a.ar7", "cat a.ar7 src/file", "info a.ar7"]
+    {
+        let full = File::options().write(true).open("/dev/full").expect("a device");
+        let mut command = bench.command();
+        command.args(line.split(' ')).stdout(full).stderr(std::process::Stdio::piped());
+        let child = crate::common::spawn(&mut command);
+        let ran = child.wait_with_output().expect("the program ends");
+        let told = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(7), "{line}: {told}");
+        assert_eq!(told, "ar7: standard output: No space left on device (os error 28)\n", "{line}");
+    }
+}
