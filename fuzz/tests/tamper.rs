@@ -55,7 +55,6 @@ fn named_hostile_archives_are_told_as_what_they_are() {
 
 #[test]
 fn every_hole_is_caught() {
-    assert_eq!(false_hole(), None);
     let mut missed = Vec::new();
     for hole in PlantedFault::HOLES {
         match caught_hole(hole) {
@@ -67,4 +66,10 @@ fn every_hole_is_caught() {
         }
     }
     assert_eq!(missed, []);
+}
+
+#[test]
+#[ignore = "half a minute: `cargo xtask proof` runs it"]
+fn nothing_is_caught_where_there_is_no_hole() {
+    assert_eq!(false_hole(), None);
 }
