@@ -13,11 +13,11 @@ use rustix::param::page_size;
 ///
 /// The system call is made once: the answer is kept in a page that the kernel clears in the child of every fork.
 pub(super) fn id() -> u32 {
+    static KEPT: OnceLock<Option<&'static AtomicU32>> = OnceLock::new();
     #[cfg(any(test, feature = "testing"))]
     if let Some(id) = PRETENDED.get() {
         return id;
     }
-    static KEPT: OnceLock<Option<&'static AtomicU32>> = OnceLock::new();
     let Some(kept) = KEPT.get_or_init(|| cleared_by_forks().ok()) else {
         return std::process::id();
     };

@@ -14,7 +14,7 @@ use crate::tree::Tree;
 /// The trees, their pages, and the counters that the meta slot keeps with the roots.
 pub(super) struct Trees {
     /// In the order of their roots in the meta slot.
-    trees: [Tree; TreeId::ALL.len()],
+    by_number: [Tree; TreeId::ALL.len()],
     pub(super) pages: WorkingPages,
     pub(super) counters: [u64; 8],
 }
@@ -22,8 +22,8 @@ pub(super) struct Trees {
 impl Trees {
     pub(super) fn open(writer: Writer, cache: Arc<PageCache>) -> Trees {
         let slot = &writer.store().current().slot;
-        let (trees, counters) = (trees_of(slot), slot.counters);
-        Trees { trees, pages: WorkingPages::new(writer, cache), counters }
+        let (by_number, counters) = (trees_of(slot), slot.counters);
+        Trees { by_number, pages: WorkingPages::new(writer, cache), counters }
     }
 
     pub(super) fn writer(&mut self) -> &mut Writer {
@@ -36,7 +36,7 @@ impl Trees {
         key: &R::Key,
         value: &R::Value,
     ) -> Result<Option<R::Value>> {
-        let (tree, pages) = (&mut self.trees[R::TREE.index()], &mut self.pages);
+        let (tree, pages) = (&mut self.by_number[R::TREE.index()], &mut self.pages);
         R::with_key(key, |key| {
             let before = R::with_value(value, |value| tree.insert(pages, key, value))?;
             decoded_value::<R>(key, before)
@@ -45,7 +45,7 @@ impl Trees {
 
     /// Removes a record; returns its value. Every page stays in memory: nothing is allocated.
     pub(super) fn remove<R: Record>(&mut self, key: &R::Key) -> Result<Option<R::Value>> {
-        let (tree, pages) = (&mut self.trees[R::TREE.index()], &mut self.pages);
+        let (tree, pages) = (&mut self.by_number[R::TREE.index()], &mut self.pages);
         R::with_key(key, |key| decoded_value::<R>(key, tree.remove(pages, key)?))
     }
 
@@ -61,12 +61,12 @@ impl Trees {
 
     /// Number of changed pages of all trees.
     pub(super) fn dirty_pages(&self) -> usize {
-        self.trees.iter().map(Tree::dirty_pages).sum()
+        self.by_number.iter().map(Tree::dirty_pages).sum()
     }
 
     /// Gives the changed pages of a tree positions. They are sealed with the next [`Trees::seal`].
     pub(super) fn flush(&mut self, tree: TreeId) -> Result<()> {
-        self.trees[tree.index()].flush(&mut self.pages)?;
+        self.by_number[tree.index()].flush(&mut self.pages)?;
         Ok(())
     }
 
@@ -79,7 +79,7 @@ impl Trees {
     /// pages. Returns whether there were any.
     pub(super) fn relocate(&mut self, limit: Position, most: usize) -> Result<bool> {
         let mut left = most;
-        for tree in &mut self.trees {
+        for tree in &mut self.by_number {
             left = left.saturating_sub(tree.relocate(&mut self.pages, limit, left)?);
         }
         Ok(left < most)
@@ -98,12 +98,12 @@ impl Trees {
     pub(super) fn rollback(&mut self) -> Result<()> {
         self.pages.rollback()?;
         let current = self.pages.writer.store().current();
-        (self.trees, self.counters) = (trees_of(&current.slot), current.slot.counters);
+        (self.by_number, self.counters) = (trees_of(&current.slot), current.slot.counters);
         Ok(())
     }
 
     fn tree(&self, tree: TreeId) -> &Tree {
-        &self.trees[tree.index()]
+        &self.by_number[tree.index()]
     }
 }
 

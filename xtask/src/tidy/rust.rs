@@ -3,22 +3,15 @@
 mod functions;
 mod tokens;
 
-pub(super) use tokens::{Tokens, each_level, ident, line_of};
+pub(super) use tokens::{each_level, ident, line_of, test_lines};
 
-use proc_macro2::{TokenStream, TokenTree};
+use proc_macro2::TokenStream;
 
-use self::functions::Function;
 use self::tokens::Lines;
 use super::Violation;
 
 /// A file is read in one sitting: lines without its tests.
 const FILE_LINES_MAX: usize = 600;
-
-/// A function fits a screen.
-const FUNCTION_LINES_MAX: usize = 70;
-
-/// Macros that stand for code that is not there yet, or for a look at it.
-const UNFINISHED: [&str; 3] = ["todo", "unimplemented", "dbg"];
 
 /// Checks one file.
 pub(super) fn check(file: &str, text: &str, violations: &mut Vec<Violation>) {
@@ -35,12 +28,10 @@ pub(super) fn check(file: &str, text: &str, violations: &mut Vec<Violation>) {
 
     if !all_tests {
         check_file_length(file, text, &test_lines, violations);
-        check_function_lengths(file, &functions, &test_lines, violations);
     }
-    check_macros(file, &stream, violations);
     for function in functions.iter().filter(|function| function.is_test && !function.asserts) {
         let message = format!("test `{}` asserts nothing", function.name);
-        violations.push(Violation::new(file, function.lines.first, message));
+        violations.push(Violation::new(file, function.line, message));
     }
 }
 
@@ -59,36 +50,6 @@ fn check_file_length(file: &str, text: &str, tests: &[Lines], violations: &mut V
     }
 }
 
-fn check_function_lengths(
-    file: &str,
-    functions: &[Function],
-    tests: &[Lines],
-    violations: &mut Vec<Violation>,
-) {
-    for function in functions {
-        let in_tests = tests.iter().any(|lines| lines.contains(function.lines.first));
-        let count = function.lines.count();
-        if count > FUNCTION_LINES_MAX && !function.is_test && !in_tests {
-            let name = &function.name;
-            let message = format!("`{name}` has {count} lines, at most {FUNCTION_LINES_MAX}");
-            violations.push(Violation::new(file, function.lines.first, message));
-        }
-    }
-}
-
-fn check_macros(file: &str, stream: &TokenStream, violations: &mut Vec<Violation>) {
-    each_level(stream, &mut |level: &Tokens| {
-        for window in level.windows(3) {
-            let [name, TokenTree::Punct(mark), TokenTree::Group(_)] = window else { continue };
-            let Some(name) = ident(name).filter(|_| mark.as_char() == '!') else { continue };
-            if UNFINISHED.contains(&name.as_str()) {
-                let message = format!("{name}! is not for committed code");
-                violations.push(Violation::new(file, line_of(&window[0]), message));
-            }
-        }
-    });
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,10 +58,6 @@ mod tests {
         let mut violations = Vec::new();
         check(file, text, &mut violations);
         violations.iter().map(ToString::to_string).collect()
-    }
-
-    fn long_function(attribute: &str, lines: usize) -> String {
-        format!("{attribute}fn long() {{\n{}}}\n", "assert!(true);\n".repeat(lines - 2))
     }
 
     #[test]
@@ -120,29 +77,6 @@ mod tests {
         assert_eq!(messages("a.rs", &("\n".repeat(601) + &tail)).len(), 1);
         let not_tests = tail.replace("cfg(test)", "cfg(not(test))");
         assert_eq!(messages("a.rs", &("\n".repeat(600) + &not_tests)).len(), 1);
-    }
-
-    #[test]
-    fn long_functions_are_found() {
-        assert_eq!(messages("a.rs", &long_function("", 70)), [""; 0]);
-        let found = messages("a.rs", &("\n".to_owned() + &long_function("pub ", 71)));
-        assert_eq!(found, ["a.rs:2: `long` has 71 lines, at most 70"]);
-        assert_eq!(messages("a.rs", &long_function("#[test]\n", 71)), [""; 0]);
-        assert_eq!(messages("tests/a.rs", &long_function("", 71)), [""; 0]);
-        let inside = format!("impl A {{ {} }}", long_function("", 71));
-        assert_eq!(messages("a.rs", &inside).len(), 1);
-        let helper = format!("#[cfg(test)] mod tests {{ {} }}", long_function("", 71));
-        assert_eq!(messages("a.rs", &helper), [""; 0]);
-    }
-
-    #[test]
-    fn unfinished_macros_are_found() {
-        for name in UNFINISHED {
-            let found = messages("a.rs", &format!("fn f() {{\n    if a {{ {name}!(\"\") }}\n}}"));
-            assert_eq!(found, [format!("a.rs:2: {name}! is not for committed code")]);
-            let harmless = format!("// {name}!()\nfn f() {{ \"{name}!()\"; {name} != (a) }}");
-            assert_eq!(messages("a.rs", &harmless), [""; 0]);
-        }
     }
 
     #[test]

@@ -50,6 +50,7 @@ fn numbers(positions: &[Position]) -> Vec<u32> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn newest_commit_is_chosen_and_what_is_bad_is_mended() {
     // What happened; slots 1 to 4; the pair chosen; copies of it to mend; copies that do not open.
     type Row = (&'static str, [At; 4], Pair, &'static [u32], &'static [u32]);

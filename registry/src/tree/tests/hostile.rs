@@ -110,6 +110,7 @@ fn change(mut space: HeapSpace, root: Root, seed: u64, checks: &mut Vec<Check>) 
 type Make = fn(&mut HeapSpace) -> Root;
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn hostile_trees_are_damage() {
     let shapes: [(&str, Check, Make); 13] = [
         ("a leaf with two parents' cells", Check::KeyOrder, |space| {

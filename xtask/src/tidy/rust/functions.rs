@@ -2,7 +2,7 @@
 
 use proc_macro2::{TokenStream, TokenTree};
 
-use super::tokens::{Lines, Tokens, attribute, each_level, ident, idents, item_end, line_of};
+use super::tokens::{Tokens, attribute, each_level, ident, idents, item_end, line_of};
 
 /// Calls that fail a test. Names that start as [`ASSERTING_PREFIXES`] do so too.
 const ASSERTING: [&str; 7] =
@@ -15,8 +15,8 @@ const ASSERTING_PREFIXES: [&str; 3] = ["assert", "prop_assert", "check_"];
 #[derive(Debug)]
 pub(super) struct Function {
     pub(super) name: String,
-    /// From its `fn` to its closing brace.
-    pub(super) lines: Lines,
+    /// The line of its `fn`.
+    pub(super) line: usize,
     pub(super) is_test: bool,
     /// Whether anything in it can fail a test.
     pub(super) asserts: bool,
@@ -40,7 +40,7 @@ fn function_at(level: &Tokens, at: usize) -> Option<Function> {
         attributes.iter().any(|words| words.iter().any(|word| word == "should_panic"));
     Some(Function {
         name,
-        lines: Lines { first: line_of(&level[at]), last: body.span().end().line },
+        line: line_of(&level[at]),
         is_test: attributes.iter().any(|words| words == &["test"]),
         asserts: should_panic || can_fail(&body.stream()),
     })
@@ -109,6 +109,6 @@ mod tests {
     fn declarations_and_pointers_are_no_functions() {
         let text = "trait A { fn a(&self) -> u8; } struct B { b: fn(u8) -> u8 }";
         assert!(find(&text.parse().unwrap()).is_empty());
-        assert_eq!(only("trait A { fn a(); fn b() {\n\n} }").lines, Lines { first: 1, last: 3 });
+        assert_eq!(only("trait A { fn a();\n fn b() {\n\n} }").line, 2);
     }
 }

@@ -7,18 +7,14 @@ pub(crate) type Tokens = [TokenTree];
 
 /// A range of lines, both ends included, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     pub(super) first: usize,
     pub(super) last: usize,
 }
 
 impl Lines {
-    pub(super) fn contains(self, line: usize) -> bool {
+    pub(crate) fn contains(self, line: usize) -> bool {
         (self.first..=self.last).contains(&line)
-    }
-
-    pub(super) fn count(self) -> usize {
-        self.last + 1 - self.first
     }
 }
 
@@ -76,7 +72,7 @@ pub(super) fn idents(stream: &TokenStream) -> Vec<String> {
 }
 
 /// The lines of items that exist only in tests, their attribute included.
-pub(super) fn test_lines(stream: &TokenStream) -> Vec<Lines> {
+pub(crate) fn test_lines(stream: &TokenStream) -> Vec<Lines> {
     let mut found = Vec::new();
     each_level(stream, &mut |level| {
         for at in 0..level.len() {
