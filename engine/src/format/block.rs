@@ -8,7 +8,6 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::units::{BlockIndex, Position};
 use crate::error::{Check, Error, Result};
-use crate::mistakes::Mistake;
 
 /// Length of a block's data in bytes.
 pub const DATA_SIZE: usize = 4008;
@@ -79,11 +78,10 @@ impl BlockHead {
         let link = |field: super::Field, check: Check| {
             let raw = i32::from_be_bytes(field.array(bytes));
             match Position::from_link(raw) {
-                Ok(Some(named)) if named == position && !Mistake::SelfLinks.is_planted() => {
+                Ok(Some(named)) if named == position => {
                     Err(Error::damaged(position, check, "another block", raw))
                 }
                 Ok(link) => Ok(link),
-                Err(_) if Mistake::LinksBeyondTheEnd.is_planted() => Ok(None),
                 Err(_) => Err(Error::damaged(position, check, "-1 or a position", raw)),
             }
         };

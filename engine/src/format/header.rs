@@ -10,7 +10,6 @@ use super::key_slot::{KEY_SLOTS, KeySlot, key_slot_layout};
 use super::{BLOCK_SIZE, Position};
 use crate::crypto::HeaderKey;
 use crate::error::{Check, Error, Result, Value};
-use crate::mistakes::Mistake;
 
 crate::layout! {
     /// The header, at position 0, and its copy at position 7.
@@ -355,15 +354,12 @@ fn parse_tail(position: Position, bytes: &[u8; BLOCK_SIZE]) -> Result<Vec<u8>> {
     let found = header_layout::LENGTH.u32(bytes);
     let tail = header_layout::TAIL;
     let length = usize::try_from(found).ok().and_then(|length| length.checked_sub(tail.offset));
-    let split = length.and_then(|length| match tail.of(bytes) {
-        tail if Mistake::HeaderLengthUnchecked.is_planted() => Some(tail.split_at(length)),
-        tail => tail.split_at_checked(length),
-    });
+    let split = length.and_then(|length| tail.of(bytes).split_at_checked(length));
     let Some((used, unused)) = split else {
         return Err(Error::damaged(position, Check::Length, tail.end(), found));
     };
     if unused.iter().any(|&byte| byte != 0) {
         return Err(Error::damaged(position, Check::Reserved, "zeros", "other bytes"));
     }
-    Ok(if Mistake::HeaderTailDropped.is_planted() { Vec::new() } else { used.to_vec() })
+    Ok(used.to_vec())
 }

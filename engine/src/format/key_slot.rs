@@ -5,7 +5,6 @@ use std::ops::Deref;
 
 use super::Position;
 use crate::error::{Check, Error, Result, Value};
-use crate::mistakes::Mistake;
 
 crate::layout! {
     /// A key slot.
@@ -138,9 +137,7 @@ impl KeySlot {
         check_zeros(header, key_slot_layout::UNUSED.of(bytes))?;
         let costs = key_slot_layout::MEMORY.offset..key_slot_layout::LANES.end();
         let cost = if kind == KIND_RAW {
-            if !Mistake::CostsOfRawKeys.is_planted() {
-                check_zeros(header, &bytes[costs])?;
-            }
+            check_zeros(header, &bytes[costs])?;
             None
         } else {
             Some(DerivationCost {
@@ -163,11 +160,7 @@ impl KeySlot {
 fn decode_label(header: Position, bytes: &[u8; key_slot_layout::SIZE]) -> Result<Label> {
     let [length] = key_slot_layout::LABEL_LENGTH.array(bytes);
     let field = key_slot_layout::LABEL.of(bytes);
-    let split = match usize::from(length) {
-        length if Mistake::LabelLengthUnchecked.is_planted() => Some(field.split_at(length)),
-        length => field.split_at_checked(length),
-    };
-    let Some((label, unused)) = split else {
+    let Some((label, unused)) = field.split_at_checked(usize::from(length)) else {
         return Err(Error::damaged(header, Check::KeySlot, LABEL_MAX, length));
     };
     check_zeros(header, unused)?;

@@ -7,7 +7,6 @@ use super::stream_record::{StoredStream, stored_stream};
 use super::units::{BlockRef, Generation, Position, Run};
 use super::{BLOCKS_MAX, DATA_SIZE, Data, Features, Field, OwnedData};
 use crate::error::{Check, Error, Result, Value};
-use crate::mistakes::Mistake;
 
 /// Number of roots in a slot.
 pub const ROOTS: usize = 16;
@@ -358,7 +357,6 @@ impl Decoder<'_> {
             let least = runs.last().map_or(RESERVED_BLOCKS, |run| run.end());
             match Position::new(start).and_then(|start| Run::new(start, count)) {
                 Some(run) if start >= least && run.end() <= block_count => runs.push(run),
-                Some(run) if Mistake::LooseRunsOverlap.is_planted() => runs.push(run),
                 _ => return Err(self.damaged(least, start)),
             }
         }
@@ -412,7 +410,7 @@ impl Decoder<'_> {
     fn counted(&self, field: Field, size: usize, count: usize) -> Result<&[u8]> {
         let bytes = field.of(self.data);
         let most = bytes.len() / size;
-        if count > most && !Mistake::SlotCountsUnchecked.is_planted() {
+        if count > most {
             return Err(self.damaged(most, count));
         }
         let (used, unused) = bytes.split_at(count * size);

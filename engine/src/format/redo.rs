@@ -6,7 +6,6 @@ use super::reserved::RESERVED_BLOCKS;
 use super::units::{Generation, Position};
 use super::{DATA_SIZE, Data};
 use crate::error::{Check, Error, Result};
-use crate::mistakes::Mistake;
 
 crate::layout! {
     /// One entry of the redo list.
@@ -73,8 +72,7 @@ pub fn decode_redo(position: Position, data: &Data, block_count: u32) -> Result<
         return Err(Error::damaged(position, Check::RedoList, "a redo block", "another tag"));
     }
     let count = usize::from(redo_block::COUNT.u16(data));
-    let most = if Mistake::RedoCountUnchecked.is_planted() { usize::MAX } else { REDO_PER_BLOCK };
-    if count == 0 || count > most {
+    if count == 0 || count > REDO_PER_BLOCK {
         return Err(damaged(REDO_PER_BLOCK as u64, count as u64));
     }
     let (used, unused) = redo_block::ENTRIES.of(data).split_at(count * redo_entry::SIZE);

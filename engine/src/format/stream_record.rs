@@ -6,7 +6,6 @@ use super::reserved::RESERVED_BLOCKS;
 use super::units::{Generation, Position};
 use super::{DATA_SIZE_U64, Field};
 use crate::error::{Check, Error, Result, Value};
-use crate::mistakes::Mistake;
 
 crate::layout! {
     /// The specification's stream record, "!16siiIQH".
@@ -116,7 +115,7 @@ impl StreamRecord {
             return Err(record_error(self.begin, self.end));
         }
         let most = u64::from(self.count) * DATA_SIZE_U64;
-        if self.length > most && !Mistake::StreamLengthUnchecked.is_planted() {
+        if self.length > most {
             return Err(record_error(most, self.length));
         }
         Ok(())
@@ -170,7 +169,6 @@ impl StoredStream {
         let layout = match flags {
             ONE_RUN => StreamLayout::OneRun(generation),
             0 if generation == Generation::default() => StreamLayout::Extents,
-            _ if Mistake::StreamFlagsIgnored.is_planted() => StreamLayout::Extents,
             _ => return Err(Error::damaged(None, Check::Reserved, 0_u8, flags)),
         };
         let stored = StoredStream { record, layout };
