@@ -1,4 +1,6 @@
 //! UUIDs of new streams: version 7 (RFC 9562), each above the one before.
+//!
+//! `uuid::ContextV7` does the same, but it panics when the system refuses random bytes; here that is an error.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -21,7 +23,7 @@ pub(super) struct Identities {
 }
 
 impl Identities {
-    /// The next one. Random bytes that cannot be had are an error.
+    /// The next identity. Fails if the system refuses random bytes.
     pub(super) fn next(&mut self) -> Result<Uuid> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let milliseconds = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
@@ -31,7 +33,7 @@ impl Identities {
     fn next_at(&mut self, milliseconds: u64, random: [u8; 10]) -> Uuid {
         let now = Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid();
         let next = match self.last {
-            // Several in a millisecond, or a clock that was set back: up from the last, by a random step.
+            // Several in a millisecond, or a clock that was set back: a random step above the last.
             Some(last) if now <= last => {
                 let step = u32::from_be_bytes([random[0], random[1], random[2], random[3]]);
                 with_number(number_in(last).wrapping_add(u128::from(step) + 1))
@@ -76,7 +78,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Whatever clock and random source say, each is of version 7 and above the one before.
+        /// For any clock and random source, each identity is of version 7 and above the one before.
         #[test]
         fn identities_ascend(
             draws in prop::collection::vec(

@@ -1,4 +1,4 @@
-//! What the trees hold: keys and values, and their bytes.
+//! The records in the trees: keys, values, and their encodings.
 
 mod names;
 mod space;
@@ -33,7 +33,7 @@ pub trait Record {
 
     /// Encodes a key.
     fn encode_key(key: &Self::Key) -> Vec<u8>;
-    /// Shows a key's bytes, which are wiped afterwards: it may be a name.
+    /// Passes the encoded key to `work`, and wipes it afterwards: it may be a name.
     fn with_key<T>(key: &Self::Key, work: impl FnOnce(&[u8]) -> T) -> T {
         work(&Zeroizing::new(Self::encode_key(key)))
     }
@@ -41,7 +41,7 @@ pub trait Record {
     fn decode_key(bytes: &[u8]) -> Result<Self::Key>;
     /// Encodes a value.
     fn encode_value(value: &Self::Value) -> Vec<u8>;
-    /// Shows a value's bytes, which are wiped afterwards: the target of a link may be among them.
+    /// Passes the encoded value to `work`, and wipes it afterwards: it may contain the target of a symbolic link.
     fn with_value<T>(value: &Self::Value, work: impl FnOnce(&[u8]) -> T) -> T {
         work(&Zeroizing::new(Self::encode_value(value)))
     }
@@ -49,7 +49,7 @@ pub trait Record {
     fn decode_value(key: &[u8], bytes: &[u8]) -> Result<Self::Value>;
 }
 
-/// Reads records, of a committed state or of the one under way.
+/// Reads records of a commit or of the open transaction.
 pub(crate) trait ReadRecords {
     /// The value of a key.
     fn get<R: Record>(&self, key: &R::Key) -> Result<Option<R::Value>>;
@@ -70,7 +70,7 @@ pub(crate) fn read_through<R: Record>(
     Ok(Some((R::decode_key(&key)?, R::decode_value(&key, &value)?)))
 }
 
-/// Decodes a value that was found, and wipes its bytes: the target of a link may be among them.
+/// Decodes a value and wipes its bytes: they may contain the target of a symbolic link.
 pub(crate) fn decoded_value<R: Record>(
     key: &[u8],
     found: Option<Vec<u8>>,
@@ -91,7 +91,7 @@ pub(crate) fn reserved_index(identity: Uuid) -> Option<usize> {
     usize::try_from(identity.as_u128()).ok().filter(|&index| index < RESERVED_STREAMS)
 }
 
-/// Bytes of exactly the length that a key or value has.
+/// The bytes as an array, if they have exactly its length.
 fn exactly<const N: usize>(bytes: &[u8]) -> Result<[u8; N]> {
     bytes.try_into().map_err(|_| EngineError::damaged(None, Check::Record, N, bytes.len()).into())
 }

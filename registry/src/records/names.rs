@@ -11,10 +11,10 @@ use crate::error::{Error, Result};
 /// Longest name in bytes.
 pub const NAME_MAX: usize = 255;
 
-/// Longest symbolic link target that is kept in the inode; a longer one is kept in a stream.
+/// Longest target of a symbolic link that the inode holds; a longer one is in a stream.
 pub const INLINE_TARGET_MAX: usize = 512;
 
-/// Length of the known fields of an inode at most, with their heads, the target of a link left out.
+/// Greatest length of the known fields of an inode with their heads, without the target of a symbolic link.
 const KNOWN_FIELDS_MAX: usize = 128;
 
 /// Permission bits of a mode.
@@ -302,7 +302,7 @@ fn check_inode(inode: &Inode) -> Result<()> {
         return Err(damaged(NANOSECONDS_MAX, modified.nanoseconds));
     }
     if inode.links == 0 {
-        // With its last name an inode goes.
+        // An inode is removed with its last name.
         return Err(damaged(1_u32, inode.links));
     }
     let target = inode.target.as_ref().map_or(0, Vec::len);

@@ -1,4 +1,4 @@
-//! Free runs, dying streams, and sessions.
+//! Free runs, pending deletions, and sessions.
 
 use ar7_engine::format::{Position, Run, SessionRecord, StoredStream};
 use ar7_engine::{Check, Error as EngineError};
@@ -7,9 +7,7 @@ use uuid::Uuid;
 use super::{Record, Streams, TreeId, exactly};
 use crate::error::Result;
 
-/// Free runs: position to run.
-///
-/// The specification's name for them is the trash.
+/// The free list: position to free run. The specification calls it the trash.
 #[doc(alias = "STREAM_TRASH")]
 pub enum Free {}
 
@@ -41,7 +39,7 @@ impl Record for Free {
     }
 }
 
-/// Deleted streams whose blocks are not all free yet.
+/// Pending deletions: deleted streams whose blocks are not all free yet.
 pub enum PendingDeletions {}
 
 impl Record for PendingDeletions {

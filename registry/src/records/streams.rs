@@ -118,7 +118,7 @@ impl Record for Extents {
         let bytes: [u8; extent_layout::SIZE] = exactly(bytes)?;
         let (start, count) = (extent_layout::START.u32(&bytes), extent_layout::COUNT.u32(&bytes));
         let run = Position::new(start).and_then(|start| Run::new(start, count));
-        // The index after the last block must be a number too.
+        // The index after the last block must not overflow.
         let run = run.filter(|_| first.get().checked_add(count).is_some());
         let run = run.ok_or_else(|| EngineError::damaged(None, Check::Extents, start, count))?;
         let generation = Generation::decode(extent_layout::GENERATION.array(&bytes));

@@ -11,8 +11,8 @@ impl Stream {
         self.index
     }
 
-    /// The cursor's block, with the links that it has in the file; none if the stream is empty,
-    /// or was cut before that block since the cursor moved there.
+    /// The cursor's block, with its links in the file; none if the stream is empty, or was cut before that block since
+    /// the cursor moved there.
     pub fn block(&mut self) -> Result<Option<Block>> {
         let mut block = self.read_block(self.index)?;
         if let (Some(block), Some((data, _))) = (&mut block, &self.current) {
@@ -21,7 +21,7 @@ impl Stream {
         Ok(block)
     }
 
-    /// The data of the cursor's block, all 4008 bytes of it; none if the stream is empty.
+    /// All 4008 bytes of the cursor's block; none if the stream is empty.
     pub fn data(&mut self) -> Result<Option<&Data>> {
         self.load()?;
         Ok(self.current.as_ref().map(|(data, _)| &**data))
@@ -34,7 +34,7 @@ impl Stream {
         Ok(self.current.as_mut().map(|(data, _)| &mut **data))
     }
 
-    /// Notes that the cursor's block has been written to.
+    /// Marks the cursor's block as changed.
     pub fn changed(&mut self) {
         if let Some((_, changed)) = &mut self.current {
             *changed = true;
@@ -53,7 +53,7 @@ impl Stream {
             open.block_mut(trees, index)?.copy_from_slice(&data[..]);
             Ok(())
         })?;
-        // Only now: without space it is saved another time.
+        // Only now: if there was no space, the next save tries again.
         if let Some((_, changed)) = &mut self.current {
             *changed = false;
         }
@@ -107,15 +107,15 @@ impl Stream {
         Ok(true)
     }
 
-    /// Adds a block with this block's data at the end and moves to it. Links, index and stream are the stream's
-    /// own. The length in bytes does not change.
+    /// Adds a block with this block's data at the end and moves to it. Its links, index and stream are ignored. The length
+    /// in bytes does not change.
     pub fn push(&mut self, block: &Block) -> Result<()> {
         self.save(false)?;
         self.add(|open, trees| open.push_block(trees, &block.data[..]).map(drop))?;
         self.end()
     }
 
-    /// Removes the last block and returns it; the bytes it held go with it. None if the stream is empty.
+    /// Removes the last block with its bytes and returns it. None if the stream is empty.
     pub fn pop(&mut self) -> Result<Option<Block>> {
         self.save(false)?;
         let Some(last) = self.count()?.checked_sub(1) else { return Ok(None) };
@@ -168,7 +168,7 @@ impl Stream {
     }
 }
 
-/// Iterates over the blocks of a stream, from either end. Blocks that a commit cuts off meanwhile are left out.
+/// Iterates over the blocks of a stream, from either end. Skips blocks that a commit cuts off meanwhile.
 pub struct Blocks<'a> {
     stream: &'a Stream,
     next: u32,

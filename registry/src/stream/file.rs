@@ -8,7 +8,7 @@ use super::handle::Stream;
 use crate::archive::Archive;
 use crate::error::{Error, Result};
 
-/// How a file object is opened: what Python's modes `r`, `w`, `a`, `x`, each with or without `+`, mean.
+/// How a file is opened: Python's modes `r`, `w`, `a` and `x`, each with or without `+`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mode {
     base: Base,
@@ -20,11 +20,11 @@ pub struct Mode {
 enum Base {
     /// `r`: the stream must exist.
     Read,
-    /// `w`: made if it is not there, emptied if it is.
+    /// `w`: created if it does not exist, emptied if it does.
     Write,
-    /// `a`: made if it is not there; every write goes to the end.
+    /// `a`: created if it does not exist; every write goes to the end.
     Append,
-    /// `x`: made; it must not be there.
+    /// `x`: created; it must not exist.
     New,
 }
 
@@ -32,8 +32,8 @@ impl Mode {
     /// Reads; the stream must exist.
     pub const READ: Mode = Mode { base: Base::Read, both: false };
 
-    /// Reads a mode as Python writes it: one of `r`, `w`, `a`, `x`, and `+` and `b` if wanted, in any order.
-    /// There is no text mode: `t` is refused.
+    /// Parses a mode in Python's notation: one of `r`, `w`, `a` and `x`, optionally with `+` and `b`, in any order. There
+    /// is no text mode: `t` is refused.
     pub fn parse(mode: &str) -> Result<Mode> {
         let unknown = || Error::UnknownMode { mode: mode.to_owned() };
         let (mut base, mut both, mut binary) = (None, None, None);
@@ -71,8 +71,7 @@ impl Mode {
 
 /// A stream as a file.
 ///
-/// What is written belongs to the archive's transaction at once; it is durable after
-/// [`Archive::commit`].
+/// A write belongs to the archive's transaction at once. It is durable after [`Archive::commit`].
 #[doc(alias = "VirtualFileObject")]
 pub struct StreamFile {
     stream: Stream,
@@ -82,8 +81,8 @@ pub struct StreamFile {
 }
 
 impl StreamFile {
-    /// Opens the stream with this identity. Modes `w` and `a` make it if it is not there, mode `x` only
-    /// makes it.
+    /// Opens the stream with this identity. Modes `w` and `a` create it if it does not exist; mode `x` requires that it
+    /// does not.
     pub fn open(archive: &Archive, identity: Uuid, mode: Mode) -> Result<StreamFile> {
         let stream = match mode.base {
             Base::Read => archive.open_stream(identity)?,
@@ -146,7 +145,7 @@ impl StreamFile {
         }
     }
 
-    /// Sets the length: what is added reads as zeros, what is cut is gone. The offset does not move.
+    /// Sets the length. Added bytes read as zeros; cut bytes are lost. The offset does not move.
     #[doc(alias = "truncate")]
     pub fn set_len(&mut self, length: u64) -> Result<()> {
         self.check(self.mode.writable(), "writing")?;
@@ -178,7 +177,7 @@ impl Write for StreamFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write_at(self.offset, bytes)?;
         if bytes.is_empty() {
-            // As a file does: writing nothing does not move the offset to the end either.
+            // As with a file, an empty write does not move the offset to the end.
             return Ok(0);
         }
         let after = self.offset + bytes.len() as u64;
@@ -192,7 +191,7 @@ impl Write for StreamFile {
 }
 
 impl Seek for StreamFile {
-    /// Moves the offset; beyond the end is allowed, before the beginning or beyond 2^63 - 1 is an error.
+    /// Moves the offset. It may lie beyond the end, but not before the beginning or beyond 2^63 - 1.
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let offset = match to {
             SeekFrom::Start(offset) => Some(offset),

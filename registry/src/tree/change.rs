@@ -1,7 +1,7 @@
 //! Changes of the working tree: insertion with splitting, removal with merging.
 //!
-//! Every page on the way to a key is loaded and checked before the first is changed. So a change that fails leaves
-//! the tree as it was, and no page in memory has keys outside of what its parents say.
+//! A change loads and checks every page on the way to a key before it changes the first. So a change that fails leaves
+//! the tree as it was, and no page in memory has keys outside the bounds that its parents state.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::error::Result;
 /// The way down to a leaf: each page in memory, and the cell taken in it.
 type Path = Vec<(u32, usize)>;
 
-/// A key and its value where they lie.
+/// A key and its value, borrowed from their page.
 type Cell<'a> = (&'a [u8], &'a [u8]);
 
 impl Tree {
@@ -40,7 +40,7 @@ impl Tree {
             return Ok(None);
         }
         if self.depth >= DEPTH_MAX {
-            // Pages that are split when they are full never get so deep: these were filled by hand.
+            // Only an attacker with the key can make a tree so deep: pages that split when full stay far below.
             let limit = u64::from(DEPTH_MAX);
             return Err(EngineError::Full { what: "the depth of a tree", limit }.into());
         }
@@ -81,8 +81,8 @@ impl Tree {
         Ok((Way::Loaded(steps_of(cursor)), value))
     }
 
-    /// The way to a key, if every page on it is in memory, and whether the key is there. When many entries are
-    /// inserted, it nearly always is.
+    /// The way to a key, if every page on it is in memory, and whether the key is there. With many insertions the pages
+    /// nearly always are.
     fn path_in_memory(&self, key: &[u8]) -> Option<(Path, bool)> {
         let mut path = Path::with_capacity(usize::from(self.depth));
         let mut child = self.root?;
@@ -110,18 +110,18 @@ impl Tree {
         let Some(value) = cursor.value_of(key).map(<[u8]>::to_vec) else { return Ok(None) };
         let steps = steps_of(cursor);
         let last = steps.iter().all(|step| step.alone);
-        // The root comes from the file, and so does the number of entries in it: a root with pages and no
-        // entries, or the other way round, could not be opened again.
+        // Root and number of entries come from the file. A root with pages but no entries, or the reverse, could not be
+        // opened again.
         let entries = self.entries.checked_sub(1).filter(|&left| (left == 0) == last);
         self.entries = entries.ok_or_else(|| self.miscounted())?;
         let path = self.make_dirty(space, steps);
         let &(leaf, cell) = path.last().expect("a path ends in a leaf");
         self.page_mut(leaf).remove(cell);
-        self.mend(space, path);
+        self.repair(space, path);
         Ok(Some(value))
     }
 
-    /// Copies every page on the way that is sealed into memory. All of them were loaded, so that nothing fails.
+    /// Copies every sealed page on the way into memory. All of them were loaded, so this cannot fail.
     fn make_dirty<S: PageSpace + ?Sized>(&mut self, space: &mut S, steps: Vec<Step>) -> Path {
         let mut path = Path::with_capacity(steps.len());
         for Step { page, cell, .. } in steps {
@@ -134,7 +134,7 @@ impl Tree {
         path
     }
 
-    /// Puts a cell into a page, and splits it if it is full; the new page goes into the parent the same way.
+    /// Puts a cell into a page. A full page is split, and the new page goes into the parent the same way.
     fn insert_cell(&mut self, number: u32, cell: usize, key: &[u8], value: &[u8], path: Path) {
         let page = self.page_mut(number);
         if page.fits(key, value) {
@@ -145,7 +145,7 @@ impl Tree {
         self.insert_child(number, &separator, right, path);
     }
 
-    /// Puts a page right of `left` into the parent, or over both a new root.
+    /// Puts a page right of `left` into the parent, or puts a new root above both.
     fn insert_child(&mut self, left: u32, separator: &[u8], right: Page, mut path: Path) {
         let right = Child::Dirty(self.add_dirty(right)).encode();
         if let Some((parent, place)) = path.pop() {
@@ -159,8 +159,8 @@ impl Tree {
         self.depth += 1;
     }
 
-    /// Splits a page into which a cell does not fit. At the end of a page only the new cell goes right: ascending
-    /// keys then leave full pages behind.
+    /// Splits a page that has no room for a cell. At the end of a page only the new cell goes right, so that ascending
+    /// keys leave full pages behind.
     fn split(
         &mut self,
         number: u32,
@@ -183,10 +183,11 @@ impl Tree {
         (separator, right)
     }
 
-    /// Mends the pages on a path whose leaf lost a cell: gone if empty, joined with a neighbour if nearly so.
-    fn mend<S: PageSpace + ?Sized>(&mut self, space: &mut S, mut path: Path) {
+    /// Repairs the pages on a path whose leaf lost a cell: removes an empty page, and joins an underfull one with a
+    /// neighbour.
+    fn repair<S: PageSpace + ?Sized>(&mut self, space: &mut S, mut path: Path) {
         while let Some((number, _)) = path.pop() {
-            let Some(&(parent, place)) = path.last() else { return self.mend_root(number) };
+            let Some(&(parent, place)) = path.last() else { return self.repair_root(number) };
             let page = self.page(number);
             if page.count() == 0 {
                 self.take_dirty(number);
@@ -197,8 +198,8 @@ impl Tree {
         }
     }
 
-    /// An empty root is no root; a root with one child gives way to it.
-    fn mend_root(&mut self, number: u32) {
+    /// Removes an empty root, and replaces a root with one child by that child.
+    fn repair_root(&mut self, number: u32) {
         let page = self.page(number);
         match page.count() {
             0 => {
@@ -212,7 +213,7 @@ impl Tree {
                 self.root = Some(child);
                 self.depth -= 1;
                 if let Child::Dirty(child) = child {
-                    self.mend_root(child);
+                    self.repair_root(child);
                 }
             }
             _ => {}
@@ -241,8 +242,8 @@ impl Tree {
         }
     }
 
-    /// The neighbour in memory at `place` in the last page of a path. One that cannot be read is let be: an entry
-    /// can be removed beside a damaged page, which whoever needs it will be told of.
+    /// Loads the neighbour at `place` in the last page of a path into memory. If it is unreadable, the merge is skipped;
+    /// the damage is reported when that page is needed.
     fn neighbour<S: PageSpace + ?Sized>(
         &mut self,
         space: &mut S,
@@ -262,8 +263,8 @@ impl Tree {
         Some(self.copy(space, block, &page, Some((parent, place))))
     }
 
-    /// Joins two neighbours in one page, or shares their cells evenly if one does not hold them and the
-    /// parent takes the new separator. Returns whether the parent lost a cell.
+    /// Joins two neighbours in one page. If their cells do not fit one page, divides them evenly, provided that the parent
+    /// has room for the new separator. Returns whether the parent lost a cell.
     fn join(&mut self, left: u32, right: u32, parent: u32, left_place: usize) -> bool {
         let level = self.page(left).level();
         let separator = self.page(parent).key(left_place + 1);
@@ -296,7 +297,7 @@ impl Tree {
         false
     }
 
-    /// Removes a child; whichever becomes the first has the empty key.
+    /// Removes a child. The key of the first child is always empty.
     fn remove_child(&mut self, parent: u32, place: usize) {
         let page = self.page_mut(parent);
         page.remove(place);
@@ -320,7 +321,7 @@ enum Way {
     Loaded(Vec<Step>),
 }
 
-/// A step on the way to a key, free of the tree, so that the tree can be changed.
+/// A step on the way to a key. It borrows nothing from the tree, so that the tree can be changed.
 struct Step {
     page: Found,
     cell: usize,
@@ -362,7 +363,7 @@ fn size_of(cells: &[Cell<'_>]) -> usize {
     cells.iter().map(|(key, value)| cell_size(key, value)).sum()
 }
 
-/// Where to divide cells so that both sides take about as many bytes, and neither is empty or too full.
+/// Where to divide cells so that both sides take about the same number of bytes and neither is empty or too full.
 fn middle_of(cells: &[Cell<'_>]) -> usize {
     let half = size_of(cells) / 2;
     let mut size = 0;
@@ -374,8 +375,8 @@ fn middle_of(cells: &[Cell<'_>]) -> usize {
     cells.iter().take_while(within).count().max(1)
 }
 
-/// The key that divides two pages. For leaves the shortest that does; for branches the right side's first,
-/// which is not needed there any more.
+/// The key that separates two pages. For leaves it is the shortest one; for branches the first key of the right side,
+/// which that side no longer needs.
 fn separator_of(level: u8, left: &[Cell<'_>], right: &mut [Cell<'_>]) -> Zeroizing<Vec<u8>> {
     let first = right[0].0;
     if level > 0 {

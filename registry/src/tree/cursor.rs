@@ -1,5 +1,4 @@
-//! A cursor over the cells of a tree, in order or backwards. The one way in which a tree is
-//! read, committed or not.
+//! A cursor over the cells of a tree, in either direction. All reads of a tree, committed or not, go through it.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -47,7 +46,7 @@ impl Deref for PageHandle<'_> {
     }
 }
 
-/// A cell of a tree, or the place before or after all of them.
+/// A cell of a tree, or the place before the first or after the last.
 pub(crate) struct Cursor<'a, S: ?Sized> {
     pub(super) view: View<'a, S>,
     /// The pages from the root to the leaf, and the cell in each.
@@ -102,7 +101,7 @@ impl<'a, S: PageStore + ?Sized> Cursor<'a, S> {
         Ok(cursor)
     }
 
-    /// Shows the value of exactly this key where it lies. No key or value is copied on the way.
+    /// Passes the value of exactly this key to `see`. Copies no key and no value.
     pub(crate) fn read<T>(
         view: View<'a, S>,
         key: &[u8],
@@ -118,18 +117,18 @@ impl<'a, S: PageStore + ?Sized> Cursor<'a, S> {
         Ok(Cursor::seek_back(view, key)?.entry())
     }
 
-    /// The key and value here; none at either end.
+    /// The key and value at the cursor; none at either end.
     pub(crate) fn current(&self) -> Option<(&[u8], &[u8])> {
         let (page, cell) = self.path.last()?;
         (*cell < page.count()).then(|| (page.key(*cell), page.value(*cell)))
     }
 
-    /// The value here, if the key is this one.
+    /// The value at the cursor, if it has this key.
     pub(super) fn value_of(&self, key: &[u8]) -> Option<&[u8]> {
         self.current().filter(|(found, _)| *found == key).map(|(_, value)| value)
     }
 
-    /// The key and value here, copied.
+    /// A copy of the key and value at the cursor.
     pub(crate) fn entry(&self) -> Option<Entry> {
         self.current().map(|(key, value)| (key.to_vec(), value.to_vec()))
     }
@@ -190,8 +189,8 @@ impl<'a, S: PageStore + ?Sized> Cursor<'a, S> {
         }
     }
 
-    /// The page below the path. Its level follows from its depth, so no page can lead back up; its keys
-    /// lie between those that its parents give, so no page can be reached in two ways.
+    /// The page below the path. Its level follows from its depth, so no page can lead back up. Its keys lie within the
+    /// bounds that its parents state, so no page can be reached on two ways.
     pub(super) fn page(&self, child: Child) -> Result<PageHandle<'a>> {
         match child {
             Child::Dirty(number) => {
@@ -215,8 +214,8 @@ impl<'a, S: PageStore + ?Sized> Cursor<'a, S> {
     }
 }
 
-/// Loads a page and compares its first and its last key with what its parents say of it: `above` are they, the
-/// root first, and the cell that was taken in each.
+/// Loads a page and compares its first and last key with the bounds that its parents state. `above` lists the parents, the
+/// root first, and the cell taken in each.
 pub(super) fn load<'p, S: PageStore + ?Sized>(
     store: &S,
     block: BlockRef,
@@ -248,8 +247,8 @@ fn check_bounds<'p>(
 pub struct Range<'a, S: ?Sized> {
     cursor: Cursor<'a, S>,
     backwards: bool,
-    /// Whether the entry here was handed out. The cursor moves when the next one is asked for, so that what
-    /// lies before a damaged page comes out first, and no page is read that nobody wants.
+    /// Whether the entry at the cursor was returned. The cursor moves only when the caller asks for the next entry, so that
+    /// entries before a damaged page are returned first, and no page is read in vain.
     taken: bool,
 }
 
@@ -264,7 +263,7 @@ impl<'a, S: PageStore + ?Sized> Range<'a, S> {
 }
 
 impl<S: PageStore + ?Sized> Range<'_, S> {
-    /// Shows the next entry where it lies, which copies nothing; returns what `see` makes of it.
+    /// Passes the next entry to `see`, without a copy; returns its result.
     pub fn read_next<T>(&mut self, see: impl FnOnce(&[u8], &[u8]) -> T) -> Option<Result<T>> {
         if self.taken {
             let moved = if self.backwards { self.cursor.previous() } else { self.cursor.next() };

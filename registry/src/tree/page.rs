@@ -32,7 +32,7 @@ pub struct PageExpectation {
 }
 
 ar7_engine::layout! {
-    /// The data of a registry page.
+    /// The data of a page.
     pub mod page_layout, 4008 => {
         TAG: 1, "u8: 1 leaf, 2 branch; 0 is no page";
         TREE: 1, "u8: number of the tree";
@@ -50,16 +50,16 @@ const BRANCH: u8 = 2;
 /// Offset of the directory of cells.
 const DIRECTORY: usize = page_layout::BODY.offset;
 
-/// Bytes that a cell takes beside its key and value: its entry in the directory and the key's length.
+/// Bytes that a cell takes in addition to its key and value: its entry in the directory and the key's length.
 pub(super) const CELL_OVERHEAD: usize = 4;
 
 /// Bytes that cells can take.
 pub(super) const CAPACITY: usize = page_layout::BODY.length;
 
-/// Below this many bytes a page is joined with a neighbour.
+/// A page that uses fewer bytes is joined with a neighbour.
 pub(super) const UNDERFULL: usize = CAPACITY / 4;
 
-/// Set in the position of a child that is a dirty page, known by its number.
+/// Set in the position of a child that is a dirty page; the other bits are its number.
 const DIRTY_CHILD: u32 = 1 << 31;
 
 /// A child of a branch, or the root.
@@ -89,11 +89,11 @@ impl Child {
 pub struct Page {
     data: OwnedData,
     tree: TreeNumber,
-    /// None while the page is being changed.
+    /// None while the page changes.
     ends: Option<Ends>,
 }
 
-/// How the keys of a page begin and end, so that most searches touch only the cells near the one they look for.
+/// Beginnings of the first and last key of a page, so that most searches touch only cells near the one they look for.
 #[derive(Debug, Clone, Copy)]
 struct Ends {
     /// Beginning of the first key; in a branch, of the second, since the first is empty.
@@ -102,8 +102,8 @@ struct Ends {
     most: u64,
 }
 
-/// A key, and its first eight bytes as a number, which nearly always decide how it compares. A shorter key
-/// is filled up with zeros, so that where the numbers differ the keys do, and in the same way.
+/// A key, and its first eight bytes as a number, which nearly always decide a comparison. A shorter key is padded with
+/// zeros, so that where the numbers differ, the keys have the same order.
 #[derive(Clone, Copy)]
 pub(super) struct Key<'a> {
     beginning: u64,
@@ -132,7 +132,7 @@ pub(super) fn beginning(key: &[u8]) -> u64 {
         return u64::from_be_bytes(*beginning);
     }
     if let (Some(head), Some(tail)) = (key.first_chunk(), key.last_chunk()) {
-        // Four bytes from the front and four from the back, which are some of the same.
+        // Four bytes from the front and four from the back, which overlap.
         let (head, tail) = (u32::from_be_bytes(*head), u32::from_be_bytes(*tail));
         return (u64::from(head) << 32) | (u64::from(tail) << (64 - 8 * key.len()));
     }
@@ -140,7 +140,7 @@ pub(super) fn beginning(key: &[u8]) -> u64 {
 }
 
 impl Page {
-    /// An empty page. It gets a cell before anybody else sees it.
+    /// An empty page, which the caller fills before it is stored.
     pub(super) fn new(tree: TreeNumber, level: u8) -> Page {
         let mut data = OwnedData::zeroed();
         let tag = if level == 0 { LEAF } else { BRANCH };
@@ -152,7 +152,7 @@ impl Page {
         page
     }
 
-    /// Checks the data of a block that should be a page: everything that reading it relies on.
+    /// Parses the data of a block as a page. Checks everything that reading it relies on.
     pub fn parse(position: Position, data: &Data, expect: PageExpectation) -> Result<Page> {
         let page = Page { data: OwnedData::copy_of(data), tree: expect.tree, ends: None };
         page.check(expect).map_err(|(check, expected, found)| {
@@ -253,8 +253,8 @@ impl Page {
         Err(low)
     }
 
-    /// About where a key is among `count`, if they are spread evenly between the first and the last: identities are
-    /// issued so. Each cell that is looked at lies in another line of memory, so that a good guess saves much.
+    /// Where a key would be among `count` if they were spread evenly between the first and the last, as identities are.
+    /// Each probe touches another cache line, so a good guess saves much.
     pub(super) fn guess(&self, key: Key<'_>, count: usize) -> Option<usize> {
         let ends = self.ends.filter(|ends| ends.least < ends.most)?;
         let above = key.beginning.clamp(ends.least, ends.most) - ends.least;
@@ -270,7 +270,7 @@ impl Page {
         (first < self.count()).then(|| (self.key(first), self.key(self.count() - 1)))
     }
 
-    /// The page as it is while nobody changes it: keeps how its keys begin and end.
+    /// Marks the page as complete, and keeps the beginnings of its first and last key.
     pub(super) fn settled(mut self) -> Page {
         self.ends = self.first_and_last().map(|(first, last)| Ends {
             least: Key::new(first).beginning,
@@ -279,7 +279,7 @@ impl Page {
         self
     }
 
-    /// The first key, if it lies below `low`, and else the last one, if it does not lie below `high`; with the bound.
+    /// The violated bound and the key outside it: the first key if it is below `low`, or the last if it is not below `high`.
     pub(super) fn key_outside<'a>(
         &'a self,
         low: Option<&'a [u8]>,

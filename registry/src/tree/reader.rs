@@ -24,7 +24,7 @@ impl<'a, S: PageStore + ?Sized> TreeReader<'a, S> {
         self.read(key, <[u8]>::to_vec)
     }
 
-    /// Shows the value of a key where it lies, which copies nothing; returns what `see` makes of it.
+    /// Passes the value of a key to `see`, without a copy; returns its result.
     pub fn read<T>(&self, key: &[u8], see: impl FnOnce(&[u8]) -> T) -> Result<Option<T>> {
         Cursor::read(self.view, key, see)
     }

@@ -21,8 +21,8 @@ struct Search {
 }
 
 impl Tree {
-    /// Copies pages that lie from `limit` on into memory, about `most` of them, so that the next flush gives
-    /// them new positions. Reads branches, but no leaf that stays. Returns how many it copied.
+    /// Copies about `most` of the pages from `limit` on into memory, so that the next flush gives them new positions. Reads
+    /// branches, but no leaf that stays. Returns the number of copied pages.
     pub fn relocate<S: PageSpace + ?Sized>(
         &mut self,
         space: &mut S,
@@ -52,8 +52,8 @@ impl Tree {
         Ok(self.dirty_pages() - before)
     }
 
-    /// Copies the page into memory that these cells lead to, and those above it first: a page that is in memory
-    /// is named by one that is.
+    /// Copies the page that these cells lead to into memory, after those above it: only a page in memory can name a page in
+    /// memory.
     fn make_dirty_at<S: PageSpace + ?Sized>(
         &mut self,
         space: &mut S,
@@ -84,7 +84,7 @@ impl Tree {
 }
 
 impl Search {
-    /// Looks at `child` and below, where the cursor is.
+    /// Searches `child`, to which the cursor leads, and the pages below it.
     fn beyond<S: PageStore + ?Sized>(
         &mut self,
         cursor: &mut Cursor<'_, S>,

@@ -1,4 +1,4 @@
-//! The working tree of a writer: a committed root, and the pages that were changed since.
+//! The working tree of a writer: a committed root, and the pages that changed since.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ impl Tree {
         self.entries
     }
 
-    /// Number of pages that were changed since the last flush.
+    /// Number of pages that changed since the last flush.
     pub fn dirty_pages(&self) -> usize {
         self.dirty.len() - self.unused.len()
     }
@@ -61,7 +61,7 @@ impl Tree {
         self.read(store, key, <[u8]>::to_vec)
     }
 
-    /// Shows the value of a key where it lies, which copies nothing; returns what `see` makes of it.
+    /// Passes the value of a key to `see`, without a copy; returns its result.
     pub fn read<S: PageStore + ?Sized, T>(
         &self,
         store: &S,
@@ -97,8 +97,8 @@ impl Tree {
         Range::backwards(self.view(store), key)
     }
 
-    /// Gives every changed page a position, hands all of them over, and returns the new root. If no positions are
-    /// to be had, nothing has changed; if a page cannot be handed over, the tree is of no further use.
+    /// Gives every changed page a position, stores all of them, and returns the new root. If the allocation fails, nothing
+    /// has changed; if a page cannot be stored, the tree is unusable.
     pub fn flush<S: PageSpace + ?Sized>(&mut self, space: &mut S) -> Result<Root> {
         if self.root.is_some() != (self.entries > 0) {
             return Err(self.miscounted());
@@ -116,7 +116,7 @@ impl Tree {
         Ok(self.root())
     }
 
-    /// Children first, because a page names its children by the positions that they get.
+    /// Stores children first, because a page names its children by their positions.
     fn hand_over<S: PageSpace + ?Sized>(
         &mut self,
         space: &mut S,
@@ -138,7 +138,7 @@ impl Tree {
         Ok(block)
     }
 
-    /// The number of entries in the meta slot is not that of the tree.
+    /// The meta slot states another number of entries than the tree has.
     pub(super) fn miscounted(&self) -> Error {
         EngineError::damaged(None, Check::Root, "the number of entries", self.entries).into()
     }
@@ -148,8 +148,8 @@ impl Tree {
         View { tree: id, root, depth, dirty, store }
     }
 
-    /// Copies a sealed page into memory, and names the copy where the page was named: in the cell of a page in
-    /// memory, or as the root.
+    /// Copies a sealed page into memory. The reference to it, in the cell of a page in memory or as the root, now leads to
+    /// the copy.
     pub(super) fn copy<S: PageSpace + ?Sized>(
         &mut self,
         space: &mut S,
