@@ -7,16 +7,16 @@ from struct import unpack_from
 from sealed import (BLOCK, BLOCKS_MAX, DATA, RESERVED, Damaged, Generation, NewerFormat, Reference, Sealed,
                     Tampered, Truncated, attempt, layout, need, read_headers, reference_at)
 
-TREES = {"streams": (16, 51), "extents": (20, 20), "free": (4, 4), "dying": (16, 51), "sessions": (4, 8),
+TREES = {"streams": (16, 59), "extents": (20, 20), "free": (4, 4), "dying": (16, 59), "sessions": (4, 8),
          "names": (None, 9), "inodes": (8, None)}  # in the order of the roots; lengths of key and value
 TYPES = {1: "file", 2: "directory", 3: "symlink"}
 FIELDS = {1: 1, 2: 4, 3: 4, 4: 4, 5: 12, 6: 8, 7: 4}  # of every inode: tag and length
 ROOT = 1  # number of the root directory
 
-Meta = layout("Meta", "4sHH16xQ12sQI448s16sIBBH128s408sQ32sII64s384sH2048s398s", "tag version length required "
+Meta = layout("Meta", "4sHH16xQ12sQI448s16sIBBH128s472sQ32sII64s384sH2048s334s", "tag version length required "
               "generation number blocks roots redo_head redo_length loose_count pending_count reserved loose streams "
               "header_revision header_digest master_key watermark counters pending metadata_length metadata tail")
-Stored = layout("Stored", "16siiIQHB12s", "identity begin end count length compression flags generation")
+Stored = layout("Stored", "16siiIQHB12sQ", "identity begin end count length compression flags generation inode")
 Run = layout("Run", "II", "start count")
 Extent = namedtuple("Extent", "first start count generation")
 Inode = namedtuple("Inode", "kind mode owner group modified size links target stream")
@@ -46,7 +46,7 @@ class Slot:
         self.generation, self.blocks = Generation.at(fields.generation), fields.blocks
         need(self.generation == block.generation, "generation of meta slot", position, error=Tampered)
         loose, pending, metadata = fields.loose_count, fields.pending_count, fields.metadata_length
-        need(3610 <= fields.length <= DATA and loose <= 16 and pending <= 32 and metadata <= 2048, "lengths in a slot")
+        need(3674 <= fields.length <= DATA and loose <= 16 and pending <= 32 and metadata <= 2048, "lengths in a slot")
         need(not any(block.data[fields.length:] + fields.loose[8 * loose:] + fields.pending[12 * pending:]
                      + fields.metadata[metadata:]), "zeros of meta slot", position)
         need(fields.reserved == 0 and RESERVED <= self.blocks <= BLOCKS_MAX, "number of blocks", self.blocks)
@@ -58,8 +58,9 @@ class Slot:
         for run in self.loose:
             need(least <= run.start and 1 <= run.count <= self.blocks - run.start, "loose run", run)
             least = run.start + run.count
-        self.streams = [parse_stream(fields.streams[51 * at:51 * at + 51], uuid.UUID(int=at).bytes) for at in range(8)]
-        need(all(max(stream.begin, stream.end) < self.blocks for stream in self.streams), "reserved stream")
+        self.streams = [parse_stream(fields.streams[59 * at:59 * at + 59], uuid.UUID(int=at).bytes) for at in range(8)]
+        sound = (max(stream.begin, stream.end) < self.blocks and stream.inode == 0 for stream in self.streams)
+        need(all(sound), "reserved stream")
         self.counters = unpack_from("!8Q", fields.counters)
 
     def reference(self, data):

@@ -59,7 +59,7 @@ class Verifier:
 
     def dying_extents(self, stream):
         """Of a stream that is being freed the end may be left, or nothing."""
-        need(stream.flags == 0, "a deleted stream of one run")
+        need(stream.flags == 0 and stream.inode == 0, "a deleted stream of one run, or of an inode")
         extents = self.extents.get(stream.identity, [])
         for extent, after in zip(extents, [extent.first for extent in extents[1:]] + [stream.count]):
             need(extent.first + extent.count == after, "extents of a deleted stream", stream.identity.hex())
@@ -90,7 +90,7 @@ class Verifier:
             need([block.stream, block.index][:len(owner)] == owner, "block", position, "is of another stream")
 
     def check_names(self):
-        links, inside, contents = {ROOT: 1}, {ROOT: []}, set()
+        links, inside = {ROOT: 1}, {ROOT: []}
         for (directory, name), (number, kind) in self.names.items():
             need(number != ROOT and number in self.inodes and self.inodes[number].kind == kind, "name", name)
             need(directory == ROOT or directory in self.inodes and self.inodes[directory].kind == 2, "name", name)
@@ -101,10 +101,13 @@ class Verifier:
             need(inode.links == links.get(number, 0), "number of names of inode", number)
             length = len(inode.target or b"")
             if inode.stream is not None:
-                need(inode.stream in self.streams and inode.stream not in contents, "stream of inode", number)
-                contents.add(inode.stream)
-                length = self.streams[inode.stream].length
+                stream = self.streams.get(inode.stream)
+                need(stream is not None and stream.inode == number, "stream of inode", number)
+                length = stream.length
             need(inode.size == length, "length of inode", number)
+        for stream in self.streams.values():
+            inode = self.inodes.get(stream.inode)
+            need(stream.inode == 0 or inode and inode.stream == stream.identity, "inode of stream", stream.identity.hex())
         way = [ROOT]
         for directory in way:  # each has one name, so each comes by once
             way += inside.get(directory, [])

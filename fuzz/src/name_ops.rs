@@ -183,7 +183,7 @@ impl Tree {
         let names = self.archive.names();
         let made = match kind {
             EntryType::Directory => names.make_directory(directory, name, attributes(mode)),
-            EntryType::File => names.add_file(directory, name, attributes(mode), None, 0),
+            EntryType::File => names.add_file(directory, name, attributes(mode), None),
             EntryType::Symlink => names.add_symlink(directory, name, attributes(mode), &target),
         };
         let target = if kind == EntryType::Symlink { target } else { Vec::new() };

@@ -52,7 +52,8 @@ mod tests {
             compression: 0,
         };
         let generation = Generation { session: 1, step: 2, salt: 3 };
-        let one_run = StoredStream { record, layout: StreamLayout::OneRun(generation) };
+        let one_run =
+            StoredStream { record, layout: StreamLayout::OneRun(generation), inode: None };
         check_mutations(&one_run.encode(), 0x7275_6e00, stream_record_parse);
         let extents = StoredStream { layout: StreamLayout::Extents, ..one_run };
         check_mutations(&extents.encode(), 0x6578_7400, stream_record_parse);

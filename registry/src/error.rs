@@ -36,6 +36,14 @@ pub enum Error {
         /// The identity.
         stream: Uuid,
     },
+    /// The stream is the content of a file or the target of a symbolic link.
+    #[error("stream {stream} is the content of inode {inode}")]
+    StreamIsNamed {
+        /// The identity.
+        stream: Uuid,
+        /// Number of the inode.
+        inode: u64,
+    },
     /// A stream that has blocks cannot lose its record alone.
     #[error("stream {stream} has {count} blocks")]
     HasBlocks {

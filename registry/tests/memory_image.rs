@@ -95,9 +95,7 @@ fn create(path: &Path, secret: &Secret, needles: &mut Needles) {
     let inside = directory
         .with_plain(|plain| names.make_directory(InodeNumber::ROOT, plain, ATTRIBUTES))
         .unwrap();
-    let size = small.len() as u64;
-    name.with_plain(|plain| names.add_file(inside, plain, ATTRIBUTES, Some(identity), size))
-        .unwrap();
+    name.with_plain(|plain| names.add_file(inside, plain, ATTRIBUTES, Some(identity))).unwrap();
     target.with_plain(|plain| names.add_symlink(inside, b"link", ATTRIBUTES, plain)).unwrap();
     assert_reads(&stream, 0, &small);
     let found = needles.in_memory();

@@ -10,7 +10,7 @@ const FIRST_MILLISECONDS: u64 = 1_700_000_000_000;
 
 /// Bytes that the other stores keep under the identity: the end of the record as the registry encodes it, which is five
 /// bytes longer.
-pub(super) const VALUE_SIZE: usize = 46;
+pub(super) const VALUE_SIZE: usize = 54;
 
 /// A record of a stream, ready to be handed to any store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,9 +90,10 @@ fn record(number: u32, random: &mut SplitMix64) -> Record {
             step: number,
             salt: below(random, u32::MAX),
         }),
+        inode: None,
     };
     let encoded = stored.encode();
-    let value = encoded[StoredStream::SIZE - VALUE_SIZE..].try_into().expect("46 bytes");
+    let value = encoded[StoredStream::SIZE - VALUE_SIZE..].try_into().expect("54 bytes");
     Record { stored, value }
 }
 

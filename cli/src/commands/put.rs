@@ -83,7 +83,7 @@ fn put_entry(session: &Session, options: &Put, name: &OsStr, input: &Input) -> R
     }
     let mut stream = session.archive.new_stream().map_err(session.named())?;
     input.copy_to(session, &mut stream)?;
-    let (identity, size) = (stream.identity(), stream.len().map_err(session.named())?);
+    let identity = stream.identity();
     stream.close().map_err(session.named())?;
     let attributes = attributes_now();
     match before {
@@ -91,18 +91,16 @@ fn put_entry(session: &Session, options: &Put, name: &OsStr, input: &Input) -> R
             if before.kind == EntryType::File
                 && is_single(session, before.inode).map_err(entry_error)? =>
         {
-            names
-                .replace_content(before.inode, Some(identity), size, attributes)
-                .map_err(entry_error)
+            names.replace_content(before.inode, Some(identity), attributes).map_err(entry_error)
         }
         // Another name of the same file keeps the old content.
         Some(_) => names
             .remove(directory, last)
-            .and_then(|()| names.add_file(directory, last, attributes, Some(identity), size))
+            .and_then(|()| names.add_file(directory, last, attributes, Some(identity)))
             .map(drop)
             .map_err(entry_error),
         None => names
-            .add_file(directory, last, attributes, Some(identity), size)
+            .add_file(directory, last, attributes, Some(identity))
             .map(drop)
             .map_err(entry_error),
     }

@@ -79,7 +79,7 @@ crate::layout! {
         PENDING: PENDING_SESSIONS_MAX * session::SIZE, "finished sessions that no tree records, then zeros";
         METADATA_LENGTH: 2, "u16: length of the application's metadata, at most 2048";
         METADATA: METADATA_MAX, "the application's metadata, then zeros";
-        TAIL: 398, "fields of later versions up to LENGTH, kept on rewriting; then zeros";
+        TAIL: 334, "fields of later versions up to LENGTH, kept on rewriting; then zeros";
     }
 }
 
@@ -382,6 +382,9 @@ impl Decoder<'_> {
         let (expected, found) = (reserved(index), record.identity);
         if expected != found {
             return Err(Error::damaged(self.position, Check::Record, expected, found));
+        }
+        if let Some(found) = stored.inode {
+            return Err(Error::damaged(self.position, Check::Record, "no inode", found.get()));
         }
         let beyond = |end: &Position| end.get() >= block_count;
         if let Some(found) = [record.begin, record.end].into_iter().flatten().find(beyond) {

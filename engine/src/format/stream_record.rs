@@ -1,5 +1,7 @@
 //! The record of a stream: the specification's 38 bytes, and what this format adds to them.
 
+use std::num::NonZeroU64;
+
 use uuid::Uuid;
 
 use super::reserved::RESERVED_BLOCKS;
@@ -21,10 +23,11 @@ crate::layout! {
 
 crate::layout! {
     /// A stream record as the registry and the meta slot keep it.
-    pub mod stored_stream, 51 => {
+    pub mod stored_stream, 59 => {
         RECORD: stream_record_layout::SIZE, "the stream record";
         FLAGS: 1, "bit 0: one run, contiguous in position, index and generation; other bits 0";
         GENERATION: 12, "generation of every block of a stream of one run; 0 otherwise";
+        INODE: 8, "u64: number of the inode whose content the stream is, 0 for none";
     }
 }
 
@@ -131,13 +134,15 @@ pub enum StreamLayout {
     Extents,
 }
 
-/// A stream record and where the blocks are.
+/// A stream record, where the blocks are, and whose content they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredStream {
     /// The specification's record.
     pub record: StreamRecord,
     /// Where the blocks are.
     pub layout: StreamLayout,
+    /// Number of the inode whose content this is.
+    pub inode: Option<NonZeroU64>,
 }
 
 impl StoredStream {
@@ -147,10 +152,10 @@ impl StoredStream {
     /// A stream without blocks.
     pub fn empty(identity: Uuid) -> StoredStream {
         let layout = StreamLayout::OneRun(Generation::default());
-        StoredStream { record: StreamRecord::empty(identity), layout }
+        StoredStream { record: StreamRecord::empty(identity), layout, inode: None }
     }
 
-    /// Encodes the record and the layout.
+    /// Encodes the record, the layout and the inode.
     pub fn encode(&self) -> [u8; StoredStream::SIZE] {
         let mut bytes = [0; StoredStream::SIZE];
         stored_stream::RECORD.put(&mut bytes, &self.record.encode());
@@ -158,10 +163,12 @@ impl StoredStream {
             stored_stream::FLAGS.put(&mut bytes, &[ONE_RUN]);
             stored_stream::GENERATION.put(&mut bytes, &generation.encode());
         }
+        let inode = self.inode.map_or(0, NonZeroU64::get);
+        stored_stream::INODE.put(&mut bytes, &inode.to_be_bytes());
         bytes
     }
 
-    /// Decodes a record and its layout.
+    /// Decodes a record, its layout and its inode.
     pub fn decode(bytes: &[u8; StoredStream::SIZE]) -> Result<StoredStream> {
         let record = StreamRecord::decode(&stored_stream::RECORD.array(bytes))?;
         let generation = Generation::decode(stored_stream::GENERATION.array(bytes));
@@ -171,7 +178,8 @@ impl StoredStream {
             0 if generation == Generation::default() => StreamLayout::Extents,
             _ => return Err(Error::damaged(None, Check::Reserved, 0_u8, flags)),
         };
-        let stored = StoredStream { record, layout };
+        let inode = NonZeroU64::new(stored_stream::INODE.u64(bytes));
+        let stored = StoredStream { record, layout, inode };
         stored.check()?;
         Ok(stored)
     }

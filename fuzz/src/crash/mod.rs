@@ -39,4 +39,4 @@ pub(crate) use parallel::on_all_cores;
 pub use parallel::single_threaded;
 pub use rekey::{caught_in_rekey, explore_windows, rekey_scenarios};
 pub use scenario::{Fixture, Refused, Scenario};
-pub(crate) use streams::tell_size;
+pub(crate) use streams::set_size;

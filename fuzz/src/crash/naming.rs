@@ -244,7 +244,7 @@ fn add(archive: &Archive, model: &mut Content, path: Vec<u8>, node: Node) -> Res
     let (directory, name) = place(&names, &path)?;
     let number = match node.kind {
         EntryType::Directory => names.make_directory(directory, name, attributes())?,
-        EntryType::File => names.add_file(directory, name, attributes(), node.stream, node.size)?,
+        EntryType::File => names.add_file(directory, name, attributes(), node.stream)?,
         EntryType::Symlink => {
             let target = node.target.as_deref().unwrap_or_default();
             names.add_symlink(directory, name, attributes(), target)?

@@ -7,7 +7,7 @@ use ar7_engine::format::{Block, DATA_SIZE};
 use ar7_registry::{Archive, Error, Mode, Result, StreamFile};
 use uuid::Uuid;
 
-use super::content::{Content, attributes, chosen, usize_of};
+use super::content::{Content, chosen, usize_of};
 
 /// Writes bytes at an offset, or at the end if that is before it.
 pub(super) fn write(
@@ -25,7 +25,8 @@ pub(super) fn write(
     let mut stream = archive.open_stream(identity)?;
     stream.write_at(bytes_u64(offset), new)?;
     stream.close()?;
-    follow(archive, model, identity, |blocks| blocks.write(offset, new))
+    follow(model, identity, |blocks| blocks.write(offset, new));
+    Ok(())
 }
 
 /// Writes bytes at an offset of a file; a gap before it reads as zeros.
@@ -41,7 +42,8 @@ pub(super) fn write_file(
     let sought = file.seek(SeekFrom::Start(offset.into()));
     sought.and_then(|_| file.write_all(new)).map_err(own_error)?;
     file.close()?;
-    follow(archive, model, identity, |blocks| blocks.write(usize_of(offset), new))
+    follow(model, identity, |blocks| blocks.write(usize_of(offset), new));
+    Ok(())
 }
 
 pub(super) fn set_length(
@@ -54,7 +56,8 @@ pub(super) fn set_length(
     let mut stream = archive.open_stream(identity)?;
     stream.set_len(length.into())?;
     stream.close()?;
-    follow(archive, model, identity, |blocks| blocks.set_length(usize_of(length)))
+    follow(model, identity, |blocks| blocks.set_length(usize_of(length)));
+    Ok(())
 }
 
 pub(super) fn set_file_length(
@@ -67,7 +70,8 @@ pub(super) fn set_file_length(
     let mut file = StreamFile::open(archive, identity, Mode::parse("r+")?)?;
     file.set_len(length.into())?;
     file.close()?;
-    follow(archive, model, identity, |blocks| blocks.set_length(usize_of(length)))
+    follow(model, identity, |blocks| blocks.set_length(usize_of(length)));
+    Ok(())
 }
 
 /// Adds a block of `byte`. If it is counted, so is all that lies beyond the end before it.
@@ -97,7 +101,8 @@ pub(super) fn push(
         blocks.length = blocks.bytes.len();
     }
     stream.close()?;
-    blocks.put(archive, model, identity)
+    blocks.put(model, identity);
+    Ok(())
 }
 
 pub(super) fn pop(archive: &Archive, model: &mut Content, stream: u32) -> Result<()> {
@@ -113,7 +118,8 @@ pub(super) fn pop(archive: &Archive, model: &mut Content, stream: u32) -> Result
     blocks.check(last, popped.as_ref().map(|block| &block.data[..]));
     blocks.bytes.truncate(last * DATA_SIZE);
     blocks.length = blocks.length.min(blocks.bytes.len());
-    blocks.put(archive, model, identity)
+    blocks.put(model, identity);
+    Ok(())
 }
 
 /// Changes one byte of one block, each chosen by a number.
@@ -138,34 +144,22 @@ pub(super) fn set_data(
     stream.save(false)?;
     stream.close()?;
     blocks.bytes[index * DATA_SIZE + at] = byte;
-    blocks.put(archive, model, identity)
+    blocks.put(model, identity);
+    Ok(())
 }
 
 /// Does to the model what was done to a stream.
-fn follow(
-    archive: &Archive,
-    model: &mut Content,
-    identity: Uuid,
-    change: impl FnOnce(&mut Blocks),
-) -> Result<()> {
+fn follow(model: &mut Content, identity: Uuid, change: impl FnOnce(&mut Blocks)) {
     let mut blocks = Blocks::of(model, identity);
     change(&mut blocks);
-    blocks.put(archive, model, identity)
+    blocks.put(model, identity);
 }
 
-/// A file's inode says how long its stream is.
-pub(crate) fn tell_size(
-    archive: &Archive,
-    model: &mut Content,
-    identity: Uuid,
-    size: u64,
-) -> Result<()> {
-    let mut named = model.nodes.iter_mut();
-    let named = named.find(|(_, node)| node.stream == Some(identity));
-    let Some((&number, node)) = named else { return Ok(()) };
-    archive.names().replace_content(number, Some(identity), size, attributes())?;
-    node.size = size;
-    Ok(())
+/// A file is as long as its stream.
+pub(crate) fn set_size(model: &mut Content, identity: Uuid, size: u64) {
+    if let Some(node) = model.nodes.values_mut().find(|node| node.stream == Some(identity)) {
+        node.size = size;
+    }
 }
 
 /// The blocks of a stream. What the last one that the length needs holds beyond the end stands here as zeros: it shows
@@ -185,8 +179,8 @@ impl Blocks {
     }
 
     /// Tells the file that it is another length if it is, and keeps the blocks in the model.
-    fn put(self, archive: &Archive, model: &mut Content, identity: Uuid) -> Result<()> {
-        tell_size(archive, model, identity, bytes_u64(self.length))?;
+    fn put(self, model: &mut Content, identity: Uuid) {
+        set_size(model, identity, bytes_u64(self.length));
         let border = self.border();
         let Blocks { mut bytes, length } = self;
         let beyond = bytes.split_off(border);
@@ -196,7 +190,6 @@ impl Blocks {
         if !beyond.is_empty() {
             model.beyond.insert(identity, beyond);
         }
-        Ok(())
     }
 
     fn count(&self) -> usize {

@@ -449,7 +449,7 @@ fn crowded() -> Vec<u8> {
     let root = archive.names().resolve(b"").expect("the root").inode;
     for number in 0..400 {
         let name = format!("a file with a longer name, number {number:04}");
-        let added = archive.names().add_file(root, name.as_bytes(), attributes(), None, 0);
+        let added = archive.names().add_file(root, name.as_bytes(), attributes(), None);
         added.expect("a file");
     }
     archive.commit().expect("a commit");

@@ -10,7 +10,7 @@ use ar7_engine::store::{Access, OpenOptions};
 use ar7_registry::{Archive, CreateOptions, Finding, Receipt, Result, Subject};
 
 use super::forge::Forger;
-use crate::crash::{Content, Operation, add_empty_file, make_directory, tell_size};
+use crate::crash::{Content, Operation, add_empty_file, make_directory, set_size};
 
 /// Which kind of archive is attacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -456,7 +456,7 @@ impl Maker {
         stream.close().expect("closed");
         self.content.streams.get_mut(&identity).expect("it is there").extend(bytes);
         let size = u64::try_from(self.content.streams[&identity].len()).expect("a length");
-        tell_size(&archive, &mut self.content, identity, size).expect("its size");
+        set_size(&mut self.content, identity, size);
         self.commit();
     }
 

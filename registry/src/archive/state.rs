@@ -1,5 +1,6 @@
 //! Everything a writer has in memory: the working trees, the open streams, and what the meta slot holds.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use ar7_engine::Class;
@@ -12,7 +13,9 @@ use super::identities::Identities;
 use crate::blocks::{OpenStream, OpenStreams};
 use crate::committed::PageCache;
 use crate::error::{Error, Result};
-use crate::records::{PendingDeletions, ReadRecords, Streams, reserved_index};
+use crate::records::{
+    EntryType, Inode, InodeNumber, Inodes, PendingDeletions, ReadRecords, Streams, reserved_index,
+};
 use crate::working::WorkingTrees;
 
 /// Changed blocks kept in memory at most: 4096 blocks are 16 MiB. As many again may be in flight to the file.
@@ -68,6 +71,25 @@ impl State {
         }
     }
 
+    /// Length of an open stream that is the content of inode `number`.
+    pub(crate) fn open_length(&self, identity: Uuid, number: InodeNumber) -> Option<u64> {
+        let open = self.open.get(&identity).filter(|open| is_content(&open.stored, number))?;
+        Some(open.stored.record.length)
+    }
+
+    /// Records that a stream is the content of inode `number`.
+    pub(crate) fn take_content(&mut self, identity: Uuid, number: InodeNumber) -> Result<()> {
+        let inode = NonZeroU64::new(number.0);
+        if let Some(open) = self.open.get_mut(&identity) {
+            (open.stored.inode, open.changed) = (inode, true);
+            return Ok(());
+        }
+        let stored = self.trees.get::<Streams>(&identity)?;
+        let stored = stored.ok_or(Error::NoStream { stream: identity })?;
+        self.trees.put::<Streams>(&identity, &StoredStream { inode, ..stored })?;
+        Ok(())
+    }
+
     /// A new identity, above all that were issued before, so that registering appends at the right edge.
     pub(crate) fn new_identity(&mut self) -> Result<Uuid> {
         loop {
@@ -86,12 +108,20 @@ impl State {
     }
 
     /// Opens a stream for writing. Returns the epoch of the handle, which ends with [`State::release_held`].
+    ///
+    /// The target of a symbolic link never changes: [`Error::StreamIsNamed`].
     pub(crate) fn hold(&mut self, identity: Uuid) -> Result<u64> {
+        let stored = self.stored(identity)?.ok_or(Error::NoStream { stream: identity })?;
+        if let Some(inode) = stored.inode
+            && let Some(found) = self.trees.get::<Inodes>(&InodeNumber(inode.get()))?
+            && found.kind == EntryType::Symlink
+        {
+            return Err(Error::StreamIsNamed { stream: identity, inode: inode.get() });
+        }
         match self.open.get_mut(&identity) {
             Some(open) if open.held => return Err(Error::AlreadyOpen { stream: identity }),
             Some(open) => open.held = true,
             None => {
-                let stored = self.stored(identity)?.ok_or(Error::NoStream { stream: identity })?;
                 self.open.insert(identity, OpenStream::new(stored));
             }
         }
@@ -193,6 +223,7 @@ impl State {
         for identity in identities {
             let stream = open.get_mut(&identity).expect("just listed");
             if stream.changed && (tails || !stream.held) {
+                record_size(trees, &stream.stored)?;
                 match reserved_index(identity) {
                     Some(index) => reserved[index] = stream.stored.clone(),
                     None => {
@@ -208,11 +239,29 @@ impl State {
         Ok(())
     }
 
+    /// Deletes a stream that is nobody's content. Returns whether there was one.
+    pub(crate) fn delete_stream(&mut self, identity: Uuid) -> Result<bool> {
+        let Some(stored) = self.stored(identity)? else { return Ok(false) };
+        match stored.inode {
+            Some(inode) => Err(Error::StreamIsNamed { stream: identity, inode: inode.get() }),
+            None => self.delete(identity),
+        }
+    }
+
+    /// Deletes the content of inode `number`. A stream that is not its content stays: only somebody with the key can
+    /// have made the inode name it.
+    pub(crate) fn delete_content(&mut self, identity: Uuid, number: InodeNumber) -> Result<()> {
+        if self.stored(identity)?.is_some_and(|stored| is_content(&stored, number)) {
+            self.delete(identity)?;
+        }
+        Ok(())
+    }
+
     /// Deletes a stream and recycles its blocks. Returns whether there was one; a reserved stream is not deleted.
     ///
     /// A stream of one run is freed at once. One of many extents becomes a pending deletion: each commit frees a bounded
     /// number of extents, so that deleting never needs more than the reserve.
-    pub(crate) fn delete_stream(&mut self, identity: Uuid) -> Result<bool> {
+    fn delete(&mut self, identity: Uuid) -> Result<bool> {
         if reserved_index(identity).is_some() {
             // The meta slot keeps its record. An inode can name it if an attacker with the key wrote the inode.
             return Ok(false);
@@ -239,6 +288,7 @@ impl State {
         if let Some(mut stored) = stored {
             // Its bytes are no longer read, and a cut may have left the length beyond the blocks.
             stored.record.length = 0;
+            stored.inode = None;
             match (stored.layout, stored.record.begin) {
                 (StreamLayout::Extents, _) => {
                     self.trees.put::<PendingDeletions>(&identity, &stored)?;
@@ -271,4 +321,20 @@ impl State {
         self.failed = None;
         Ok(())
     }
+}
+
+fn is_content(stored: &StoredStream, number: InodeNumber) -> bool {
+    stored.inode.is_some_and(|inode| inode.get() == number.0)
+}
+
+/// Records the length of a stream in the inode whose content it is.
+fn record_size(trees: &mut WorkingTrees, stored: &StoredStream) -> Result<()> {
+    let Some(number) = stored.inode.map(|inode| InodeNumber(inode.get())) else { return Ok(()) };
+    let (identity, size) = (stored.record.identity, stored.record.length);
+    let found = trees.get::<Inodes>(&number)?;
+    let is_behind = |inode: &Inode| inode.stream == Some(identity) && inode.size != size;
+    if let Some(inode) = found.filter(is_behind) {
+        trees.put::<Inodes>(&number, &Inode { size, ..inode })?;
+    }
+    Ok(())
 }

@@ -7,13 +7,13 @@ use ar7_engine::{Check, Class, Error as EngineError};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::lookup::{TARGET_MAX, inode_in, lookup_in, not_directory};
+use super::lookup::{TARGET_MAX, lookup_in, not_directory};
 use super::{INODE_COUNTER, Names};
 use crate::archive::State;
 use crate::error::{Error, Result};
 use crate::records::{
     Attributes, EntryType, INLINE_TARGET_MAX, Inode, InodeNumber, Inodes, MODE_MAX,
-    NANOSECONDS_MAX, NameKey, NameRecords, NameValue, ReadRecords, reserved_index, validate_name,
+    NANOSECONDS_MAX, NameKey, NameRecords, NameValue, ReadRecords, validate_name,
 };
 
 impl Names<'_> {
@@ -25,7 +25,7 @@ impl Names<'_> {
         attributes: Attributes,
     ) -> Result<InodeNumber> {
         let inode = blank(EntryType::Directory, attributes)?;
-        self.change(|state| add(state, directory, name, &inode))
+        self.change(|state| add(state, directory, name, inode))
     }
 
     /// Makes the directories of a path that are not there yet; returns the last.
@@ -41,21 +41,19 @@ impl Names<'_> {
         Ok(directory)
     }
 
-    /// Adds a file whose content is `size` bytes in a stream of its own; an empty file needs none.
+    /// Adds a file with a stream as its content; an empty file needs none. A stream is the content of one file:
+    /// [`Error::StreamIsNamed`] if it is another's, and [`Names::add_link`] gives a file another name.
+    ///
+    /// The stream may still be open: the file is as long as the stream, whatever is written to it later.
     pub fn add_file(
         &self,
         directory: InodeNumber,
         name: &[u8],
         attributes: Attributes,
         stream: Option<Uuid>,
-        size: u64,
     ) -> Result<InodeNumber> {
-        check_size(stream, size)?;
-        let inode = Inode { size, stream, ..blank(EntryType::File, attributes)? };
-        self.change(|state| {
-            check_content(state, stream)?;
-            add(state, directory, name, &inode)
-        })
+        let inode = Inode { stream, ..blank(EntryType::File, attributes)? };
+        self.change(|state| add(state, directory, name, inode))
     }
 
     /// Adds a symbolic link. A long target goes into a stream of its own.
@@ -71,10 +69,10 @@ impl Names<'_> {
             return Err(Error::InvalidName { name: name.to_vec(), reason });
         }
         let mut inode = blank(EntryType::Symlink, attributes)?;
-        inode.size = target.len() as u64;
         if target.len() <= INLINE_TARGET_MAX {
+            inode.size = target.len() as u64;
             inode.target = Some(target.to_vec());
-            return self.change(|state| add(state, directory, name, &inode));
+            return self.change(|state| add(state, directory, name, inode));
         }
         // Asked before the stream is made: it would stay behind without a name.
         self.change(|state| check_free(state, directory, name))?;
@@ -85,7 +83,7 @@ impl Names<'_> {
         stream.close()?;
         self.change(|state| {
             // Another thread may have taken the name since.
-            let added = add(state, directory, name, &inode);
+            let added = add(state, directory, name, inode);
             if added.is_err() {
                 state.delete_stream(identity)?;
             }
@@ -120,15 +118,14 @@ impl Names<'_> {
         })
     }
 
-    /// Gives a file new content; the stream with the old one is deleted.
+    /// Gives a file a new stream as its content, or none, and new attributes; the old stream is deleted.
+    /// [`Error::StreamIsNamed`] if the new stream is the content of another file.
     pub fn replace_content(
         &self,
         number: InodeNumber,
         stream: Option<Uuid>,
-        size: u64,
         attributes: Attributes,
     ) -> Result<()> {
-        check_size(stream, size)?;
         let attributes = storable(attributes)?;
         self.change(|state| {
             let inode = existing(state, number)?;
@@ -136,9 +133,17 @@ impl Names<'_> {
                 let (found, needed) = (inode.kind.name(), "a file");
                 return Err(Error::WrongEntryType { path: Vec::new(), found, needed });
             }
-            check_content(state, stream)?;
-            if let Some(old) = inode.stream.filter(|&old| Some(old) != stream) {
-                state.delete_stream(old)?;
+            let size = match stream {
+                Some(stream) => state.content_length(stream, Some(number))?,
+                None => 0,
+            };
+            if inode.stream != stream {
+                if let Some(old) = inode.stream {
+                    state.delete_content(old, number)?;
+                }
+                if let Some(stream) = stream {
+                    state.take_content(stream, number)?;
+                }
             }
             let inode = Inode { attributes, size, stream, ..inode };
             state.trees.put::<Inodes>(&number, &inode)?;
@@ -311,34 +316,16 @@ fn storable(attributes: Attributes) -> Result<Attributes> {
     Ok(Attributes { mode: mode & MODE_MAX, ..attributes })
 }
 
-fn check_size(stream: Option<Uuid>, size: u64) -> Result<()> {
-    if stream.is_none() && size > 0 {
-        return Err(EngineError::OutOfBounds {
-            what: "size of a file without a stream",
-            found: size.into(),
-            allowed: 0_u8.into(),
-        }
-        .into());
-    }
-    Ok(())
-}
-
-/// The stream of a file exists and is not a reserved one, which cannot go when the file goes.
-fn check_content(state: &State, stream: Option<Uuid>) -> Result<()> {
-    let Some(stream) = stream else { return Ok(()) };
-    if reserved_index(stream).is_some() || state.stored(stream)?.is_none() {
-        return Err(Error::NoStream { stream });
-    }
-    Ok(())
-}
-
 fn add(
     state: &mut State,
     directory: InodeNumber,
     name: &[u8],
-    inode: &Inode,
+    mut inode: Inode,
 ) -> Result<InodeNumber> {
     check_free(state, directory, name)?;
+    if let Some(stream) = inode.stream {
+        inode.size = state.content_length(stream, None)?;
+    }
     let last = state.trees.counters()[INODE_COUNTER].max(InodeNumber::ROOT.0);
     let number = last
         .checked_add(1)
@@ -346,10 +333,13 @@ fn add(
     make_root(state)?;
     *state.trees.counter_mut(INODE_COUNTER) = number;
     let number = InodeNumber(number);
-    if state.trees.put::<Inodes>(&number, inode)?.is_some() {
+    if state.trees.put::<Inodes>(&number, &inode)?.is_some() {
         // The counter lags behind: somebody with the key wrote it. Only a rollback helps now.
         let expected = "a number that is not taken";
         return Err(EngineError::damaged(None, Check::Name, expected, number.0).into());
+    }
+    if let Some(stream) = inode.stream {
+        state.take_content(stream, number)?;
     }
     put_name(state, directory, name, NameValue { inode: number, kind: inode.kind })?;
     Ok(number)
@@ -407,7 +397,7 @@ fn remove(state: &mut State, directory: InodeNumber, name: &[u8]) -> Result<()> 
     inode.links -= 1;
     if inode.links == 0 {
         if let Some(stream) = inode.stream {
-            state.delete_stream(stream)?;
+            state.delete_content(stream, value.inode)?;
         }
         state.trees.remove::<Inodes>(&value.inode)?;
     } else {
@@ -453,7 +443,7 @@ fn check_free(state: &State, directory: InodeNumber, name: &[u8]) -> Result<()> 
 }
 
 fn existing(state: &State, number: InodeNumber) -> Result<Inode> {
-    inode_in(&state.trees, number)?.ok_or(Error::NoInode { inode: number.0 })
+    state.inode(number)?.ok_or(Error::NoInode { inode: number.0 })
 }
 
 fn is_empty(state: &State, directory: InodeNumber) -> Result<bool> {

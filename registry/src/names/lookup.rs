@@ -24,7 +24,10 @@ pub struct Entry {
 impl Names<'_> {
     /// The inode with this number. The root is there even before anything has a name.
     pub fn inode(&self, number: InodeNumber) -> Result<Option<Inode>> {
-        inode_in(self, number)
+        match &self.snapshot {
+            Some(snapshot) => inode_in(snapshot, number),
+            None => self.archive.state()?.writing()?.inode(number),
+        }
     }
 
     /// What a name in a directory names.

@@ -3,6 +3,7 @@
 //! An archive of bare streams has none of this: the root directory is made with the first name.
 
 mod change;
+mod content;
 mod lookup;
 #[cfg(test)]
 mod tests;

@@ -30,7 +30,7 @@ fn entries_are_found_and_listed_in_order() {
     let names = archive.names();
     let directory = names.make_directories(b"/a//b/c", attributes()).unwrap();
     for name in [&b"zz"[..], b"\xff\xfe", b"a\nb", &[b'x'; 255]] {
-        names.add_file(directory, name, attributes(), None, 0).unwrap();
+        names.add_file(directory, name, attributes(), None).unwrap();
     }
     let entry = names.resolve(b"a/b/c/a\nb").unwrap();
     assert_eq!(entry.kind, EntryType::File);
@@ -63,7 +63,7 @@ fn the_last_name_takes_the_content_along() {
     stream.append(b"content").unwrap();
     let identity = stream.identity();
     stream.close().unwrap();
-    let inode = names.add_file(ROOT, b"one", attributes(), Some(identity), 7).unwrap();
+    let inode = names.add_file(ROOT, b"one", attributes(), Some(identity)).unwrap();
     names.add_link(ROOT, b"two", inode).unwrap();
     archive.commit().unwrap();
     names.remove(ROOT, b"one").unwrap();
@@ -88,8 +88,8 @@ fn directories_move_but_not_into_themselves() {
     names.rename((outer, b"b"), (ROOT, b"c"), false).unwrap();
     assert_eq!(names.resolve(b"c").unwrap().inode, inner);
     names.remove(ROOT, b"a").unwrap();
-    names.add_file(ROOT, b"f", attributes(), None, 0).unwrap();
-    names.add_file(ROOT, b"g", attributes(), None, 0).unwrap();
+    names.add_file(ROOT, b"f", attributes(), None).unwrap();
+    names.add_file(ROOT, b"g", attributes(), None).unwrap();
     let exists = names.rename((ROOT, b"f"), (ROOT, b"g"), false);
     assert!(matches!(exists, Err(Error::EntryExists { .. })));
     names.rename((ROOT, b"f"), (ROOT, b"g"), true).unwrap();
@@ -103,7 +103,7 @@ fn a_tree_is_removed_whole() {
     for at in 0..300 {
         let path = format!("t/{}/{}", at % 7, at % 13);
         let directory = names.make_directories(path.as_bytes(), attributes()).unwrap();
-        names.add_file(directory, format!("f{at}").as_bytes(), attributes(), None, 0).unwrap();
+        names.add_file(directory, format!("f{at}").as_bytes(), attributes(), None).unwrap();
     }
     names.make_directories(b"kept", attributes()).unwrap();
     archive.commit().unwrap();

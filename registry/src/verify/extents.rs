@@ -153,12 +153,16 @@ impl Verifier<'_> {
         }
     }
 
-    /// Deleted streams have extents: those of one run were freed at once.
+    /// Deleted streams have extents: those of one run were freed at once. They are nobody's content.
     pub(super) fn check_pending_deletions(&mut self) {
         self.walk::<PendingDeletions>(&mut |verifier, identity, stored| {
             if let StreamLayout::OneRun(_) = stored.layout {
                 let subject = Subject::Stream(identity);
                 verifier.disagree(subject, Check::Record, "extents", "one run");
+            }
+            if let Some(inode) = stored.inode {
+                let subject = Subject::Stream(identity);
+                verifier.disagree(subject, Check::Name, "no inode", inode.get());
             }
         });
     }

@@ -1,7 +1,7 @@
 //! Verification: opens every block, and checks that everything agrees with everything else.
 //!
 //! It goes on after a fault and reports them all, in work that grows with the archive and not with what its records
-//! claim. Memory is a bit per block, an entry per directory and per hard link, and 16 bytes per file.
+//! claim. Memory is a bit per block, and an entry per directory and per hard link.
 
 mod extents;
 mod map;

@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroU64;
 
 use ar7_engine::Check;
 use uuid::Uuid;
@@ -22,8 +23,6 @@ pub(super) struct NameChecks {
     further: HashMap<u64, u32>,
     /// Directory of each directory.
     parents: HashMap<u64, u64>,
-    /// Streams with the content of an inode.
-    streams: Vec<Uuid>,
     /// The highest inode number.
     highest: u64,
 }
@@ -41,7 +40,6 @@ impl Verifier<'_> {
         });
         self.walk::<Inodes>(&mut |verifier, number, inode| verifier.check_inode(number, &inode));
         self.check_circles();
-        self.check_shared_streams();
         let given_out = self.snapshot.commit().slot.counters[INODE_COUNTER];
         let highest = self.names.highest;
         if highest > InodeNumber::ROOT.0 && given_out < highest {
@@ -109,7 +107,7 @@ impl Verifier<'_> {
             self.disagree(subject.clone(), Check::Name, inode.links, names);
         }
         if let Some(stream) = inode.stream {
-            return self.check_content(subject, inode, stream);
+            return self.check_content(number, inode, stream);
         }
         // A directory has no content; the target of a link is in the inode.
         let expected = inode.target.as_ref().map_or(0, |target| target.len() as u64);
@@ -118,31 +116,26 @@ impl Verifier<'_> {
         }
     }
 
-    fn check_content(&mut self, subject: Subject, inode: &Inode, stream: Uuid) {
-        self.names.streams.push(stream);
+    /// The stream of an inode is as long as the inode says, and names the inode: so no two inodes have one stream,
+    /// which would be deleted with the first of them.
+    fn check_content(&mut self, number: InodeNumber, inode: &Inode, stream: Uuid) {
+        let subject = Subject::Inode(number.0);
         if reserved_index(stream).is_some() {
             return self.disagree(subject, Check::Name, "a stream that is not reserved", stream);
         }
         match self.snapshot.get::<Streams>(&stream) {
-            Ok(Some(stored)) if stored.record.length != inode.size => {
-                self.disagree(subject, Check::Name, inode.size, stored.record.length);
+            Ok(Some(stored)) => {
+                let (length, named) = (stored.record.length, stored.inode.map(NonZeroU64::get));
+                if length != inode.size {
+                    self.disagree(subject.clone(), Check::Name, inode.size, length);
+                }
+                if named != Some(number.0) {
+                    self.disagree(subject, Check::Name, "a stream of its own", stream);
+                }
             }
             Ok(None) => self.disagree(subject, Check::Name, "its stream", stream),
-            Ok(Some(_)) | Err(_) => {}
-        }
-    }
-
-    /// No stream is the content of two inodes: it would be deleted with the first of them.
-    fn check_shared_streams(&mut self) {
-        // Files and their streams are numbered in the same order, mostly: sorting costs little.
-        let mut streams = std::mem::take(&mut self.names.streams);
-        streams.sort_unstable();
-        let mut reported = None;
-        for pair in streams.windows(2) {
-            if pair[0] == pair[1] && reported != Some(pair[0]) {
-                reported = Some(pair[0]);
-                self.disagree(Subject::Stream(pair[0]), Check::Name, "one inode", "several");
-            }
+            // The page was reported when it was visited.
+            Err(_) => {}
         }
     }
 

@@ -15,7 +15,9 @@ use zeroize::Zeroize;
 use super::{Subject, Verifier};
 use crate::blocks::{Expected, Neighbour, Segment, check_head};
 use crate::committed::Snapshot;
-use crate::records::{ExtentKey, Extents, ReadRecords, Streams, reserved_index};
+use crate::records::{
+    ExtentKey, Extents, InodeNumber, Inodes, ReadRecords, Streams, reserved_index,
+};
 
 /// Blocks that one thread opens at a time: 256 KiB.
 const PIECE_BLOCKS: u32 = 64;
@@ -86,6 +88,7 @@ impl Verifier<'_> {
                 verifier.disagree(subject, Check::Record, "the meta slot's record", "another");
             }
             verifier.check_stream(&stored);
+            verifier.check_inode_of(&stored);
         });
         self.open_queued();
     }
@@ -108,6 +111,21 @@ impl Verifier<'_> {
                 });
             }
             (StreamLayout::Extents, _) => self.check_has_extents(stored),
+        }
+    }
+
+    /// The inode whose content a stream is names the stream. A stream that no inode names would never be deleted.
+    fn check_inode_of(&mut self, stored: &StoredStream) {
+        let Some(number) = stored.inode.map(|inode| InodeNumber(inode.get())) else { return };
+        let stream = stored.record.identity;
+        match self.snapshot.get::<Inodes>(&number) {
+            Ok(Some(inode)) if inode.stream == Some(stream) => {}
+            Ok(_) => {
+                let expected = "an inode with this content";
+                self.disagree(Subject::Stream(stream), Check::Name, expected, number.0);
+            }
+            // The page will be reported when it is visited.
+            Err(_) => {}
         }
     }
 

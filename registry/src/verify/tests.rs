@@ -31,15 +31,12 @@ fn fill(archive: &Archive) {
         let length = if at == 2 { 800_000 } else { 10_000 + usize::from(at) };
         stream.append(&vec![at; length]).unwrap();
         identities.push(stream.identity());
-        let (name, size) = (format!("file{at}"), stream.len().unwrap());
+        let name = format!("file{at}");
         stream.close().unwrap();
-        names
-            .add_file(ROOT, name.as_bytes(), attributes(), identities.last().copied(), size)
-            .unwrap();
+        names.add_file(ROOT, name.as_bytes(), attributes(), identities.last().copied()).unwrap();
     }
     let mut log = archive.new_stream().unwrap();
-    let length = 200_000 + 300_000 + 100_000;
-    let log_name = names.add_file(ROOT, b"log", attributes(), Some(log.identity()), length);
+    let log_name = names.add_file(ROOT, b"log", attributes(), Some(log.identity()));
     log.append(&vec![1; 200_000]).unwrap();
     archive.commit().unwrap();
     names.remove(ROOT, b"file2").unwrap();
@@ -211,7 +208,7 @@ fn after_a_bad_page_the_others_are_still_read() {
         stream.append(&[1; 5000]).unwrap();
         let name = format!("{at:0200}");
         let identity = Some(stream.identity());
-        archive.names().add_file(ROOT, name.as_bytes(), attributes(), identity, 5000).unwrap();
+        archive.names().add_file(ROOT, name.as_bytes(), attributes(), identity).unwrap();
         stream.close().unwrap();
     }
     archive.commit().unwrap();

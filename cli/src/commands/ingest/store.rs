@@ -411,16 +411,16 @@ impl Place<'_> {
     /// Gives the stream its name. The old version is gone only now that the new one was read.
     fn give(&self, status: &Status, stream: Option<Uuid>) -> Result<InodeNumber, Failure> {
         let names = self.names();
-        let (attributes, size) = (status.attributes, status.size);
+        let attributes = status.attributes;
         match self.existing()? {
             Some((number, inode)) if inode.kind == EntryType::File && inode.links == 1 => {
-                names.replace_content(number, stream, size, attributes).map_err(self.failed())?;
+                names.replace_content(number, stream, attributes).map_err(self.failed())?;
                 Ok(number)
             }
             existing => {
                 self.clear(existing.as_ref())?;
                 names
-                    .add_file(self.directory, self.name(), attributes, stream, size)
+                    .add_file(self.directory, self.name(), attributes, stream)
                     .map_err(self.failed())
             }
         }

@@ -45,6 +45,7 @@ fn rich() -> MetaSlot {
             ..StreamRecord::empty(Uuid::from_u128(3))
         },
         layout: StreamLayout::OneRun(GENERATION),
+        inode: None,
     };
     slot.master_key_number = 2;
     slot.rekey_watermark = 100;
@@ -182,6 +183,7 @@ fn roots_and_the_redo_list_are_bounded() {
 fn lists_and_records_are_bounded() {
     let slot = Check::MetaSlot;
     let (start, stream) = (loose_run::SIZE, 3 * stored_stream::SIZE);
+    let inode = stream + stored_stream::INODE.offset + 7;
     let mut beyond = rich().reserved_streams[3].clone();
     beyond.record.begin = Some(Position::at(COUNT - 1));
     beyond.record.end = Some(Position::at(COUNT));
@@ -201,6 +203,7 @@ fn lists_and_records_are_bounded() {
         ("a rest of metadata", Check::Reserved, changed(at::METADATA_LENGTH, 0, &[0, 9])),
         ("another stream", Check::Record, changed(at::STREAMS, stream + 15, &[4])),
         ("a stream past the end", Check::Record, changed(at::STREAMS, stream, &beyond)),
+        ("a stream of an inode", Check::Record, changed(at::STREAMS, inode, &[2])),
     ];
     for (name, check, outcome) in hostile {
         let error = outcome.expect_err(name);

@@ -1,3 +1,5 @@
+use std::num::NonZeroU64;
+
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -22,11 +24,11 @@ fn record() -> StreamRecord {
 fn one_run() -> StoredStream {
     let generation = Generation { session: 1, step: 2, salt: 3 };
     let record = StreamRecord { end: Some(Position::at(10)), ..record() };
-    StoredStream { record, layout: StreamLayout::OneRun(generation) }
+    StoredStream { record, layout: StreamLayout::OneRun(generation), inode: NonZeroU64::new(7) }
 }
 
 fn extents() -> StoredStream {
-    StoredStream { record: record(), layout: StreamLayout::Extents }
+    StoredStream { record: record(), layout: StreamLayout::Extents, inode: None }
 }
 
 #[test]
@@ -93,7 +95,7 @@ fn layouts_that_disagree_with_the_record_are_damage() {
     let empty = StreamRecord::empty(Uuid::nil());
     let single = StreamRecord { end: Some(Position::at(8)), count: 1, length: 1, ..record() };
     let two = StreamRecord { count: 2, length: 4009, ..record() };
-    let two = StoredStream { record: two, layout: StreamLayout::Extents };
+    let two = StoredStream { record: two, layout: StreamLayout::Extents, inode: None };
     assert!(StoredStream::decode(&two.encode()).is_ok_and(|decoded| decoded == two));
     let run = StreamLayout::OneRun(generation);
     let hostile = [
@@ -103,7 +105,7 @@ fn layouts_that_disagree_with_the_record_are_damage() {
         ("no block in a generation", Check::Reserved, empty, run),
     ];
     for (name, check, record, layout) in hostile {
-        let bytes = StoredStream { record, layout }.encode();
+        let bytes = StoredStream { record, layout, inode: None }.encode();
         let error = StoredStream::decode(&bytes).expect_err(name);
         assert_eq!(damaged_check(&error), Some(check), "{name}");
     }
@@ -149,8 +151,8 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_a_record_panic(bytes in proptest::collection::vec(any::<u8>(), 51)) {
-        let bytes: [u8; StoredStream::SIZE] = bytes.try_into().expect("51 bytes");
+    fn no_bytes_make_a_record_panic(bytes in proptest::collection::vec(any::<u8>(), 59)) {
+        let bytes: [u8; StoredStream::SIZE] = bytes.try_into().expect("59 bytes");
         if let Ok(stored) = StoredStream::decode(&bytes) {
             prop_assert_eq!(stored.encode(), bytes);
         }

@@ -106,6 +106,7 @@ fn commits_take_over_what_the_layer_above_says() {
             ..StreamRecord::empty(identity)
         },
         layout: StreamLayout::OneRun(block.generation),
+        inode: None,
     };
     let stream = update.reserved_streams[3].clone();
     let pending =

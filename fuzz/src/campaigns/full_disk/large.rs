@@ -129,8 +129,7 @@ pub(super) fn names(folder: &Path, count: u32) -> Result<()> {
         } else {
             None
         };
-        let size = if stream.is_some() { 10 } else { 0 };
-        names.add_file(tree, name.as_bytes(), attributes, stream, size)?;
+        names.add_file(tree, name.as_bytes(), attributes, stream)?;
     }
     archive.commit()?;
     let before = archive.statistics()?;

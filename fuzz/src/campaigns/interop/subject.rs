@@ -305,14 +305,13 @@ impl Maker<'_> {
             self.streams.keys().copied().filter(|name| name.as_u128() > 7).collect();
         let (first, removed) = (unnamed[0], unnamed[1]);
         let content = &self.streams[&first];
-        let size = u64::try_from(content.len()).expect("a length");
-        let file = names.add_file(directory, b"file", attributes(0o644), Some(first), size)?;
+        let file = names.add_file(directory, b"file", attributes(0o644), Some(first))?;
         names.add_link(deep, "h\u{e4}rd".as_bytes(), file)?;
         let whole = format!("{} {}", content.len(), digest(content));
         lines.push(format!("file {} 2 {whole}", base16(b"directory/file")));
         lines.push(format!("file {} 2 {whole}", base16("directory/deep/h\u{e4}rd".as_bytes())));
         for name in [&b"odd \xff\x01"[..], b"new\nline", &[b'n'; 255]] {
-            names.add_file(InodeNumber::ROOT, name, attributes(0o4755), None, 0)?;
+            names.add_file(InodeNumber::ROOT, name, attributes(0o4755), None)?;
             lines.push(format!("file {} 1 0 {}", base16(name), digest(b"")));
         }
         names.add_symlink(deep, b"link", attributes(0o777), b"../file")?;
@@ -320,8 +319,7 @@ impl Maker<'_> {
         let target = [b't'; 2000];
         let long = names.add_symlink(deep, b"long link", attributes(0o777), &target)?;
         lines.push(format!("symlink {} {}", base16(b"directory/deep/long link"), base16(&target)));
-        let gone = u64::try_from(self.streams[&removed].len()).expect("a length");
-        names.add_file(deep, b"gone", attributes(0o600), Some(removed), gone)?;
+        names.add_file(deep, b"gone", attributes(0o600), Some(removed))?;
         self.archive.commit()?;
         let names = self.archive.names();
         names.remove(deep, b"gone")?;

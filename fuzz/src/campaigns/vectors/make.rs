@@ -1,5 +1,7 @@
 //! The worked examples.
 
+use std::num::NonZeroU64;
+
 use ar7_engine::crypto::{HeaderKey, RawKey, Secret, unwrap_master_key};
 use ar7_engine::format::{
     ArchiveKind, BlockHead, BlockIndex, BlockRef, DATA_SIZE, Data, DerivationCost, Field,
@@ -157,7 +159,7 @@ fn stored(identity: Uuid, begin: u32, count: u32, layout: StreamLayout) -> Store
         length: u64::from(count) * 4008 - 1000,
         compression: 0,
     };
-    StoredStream { record, layout }
+    StoredStream { record, layout, inode: NonZeroU64::new(7) }
 }
 
 fn stream_record() -> Vector {
@@ -232,7 +234,8 @@ fn meta_slot(master: &[u8; 32], digest: [u8; 32]) -> Vector {
     slot.redo_head = at(16);
     slot.redo_length = 2;
     slot.loose = vec![Run::new(Position::at(19), 5).expect("a run")];
-    slot.reserved_streams[7] = stored(Uuid::from_u128(7), 10, 1, StreamLayout::OneRun(GENERATION));
+    let reserved = stored(Uuid::from_u128(7), 10, 1, StreamLayout::OneRun(GENERATION));
+    slot.reserved_streams[7] = StoredStream { inode: None, ..reserved };
     slot.counters[0] = 41;
     slot.pending_sessions = vec![SessionRecord { session: 2, salt: 0x0102_0304, last_step: 9 }];
     slot.metadata = b"the application's own".to_vec();

@@ -127,9 +127,9 @@ impl Pair {
         let (parent, name) = split(path);
         let stream = self.stream(content);
         let names = self.archive.names();
-        let found = self.directory(parent).and_then(|parent| {
-            names.add_file(parent, name.as_bytes(), attributes(), stream, content as u64)
-        });
+        let found = self
+            .directory(parent)
+            .and_then(|parent| names.add_file(parent, name.as_bytes(), attributes(), stream));
         if expected {
             self.model.insert(path.to_owned(), Node::File(self.sizes.len()));
             self.sizes.push(content);
@@ -159,7 +159,7 @@ impl Pair {
         let names = self.archive.names();
         let found = self
             .directory(path)
-            .and_then(|inode| names.replace_content(inode, stream, content as u64, attributes()));
+            .and_then(|inode| names.replace_content(inode, stream, attributes()));
         match (node, stream) {
             (Some(Node::File(file)), _) => self.sizes[file] = content,
             (_, Some(stream)) => assert!(self.archive.delete_stream(stream).unwrap()),

@@ -32,8 +32,8 @@ fn alter(archive: &Archive, number: InodeNumber, change: impl FnOnce(&mut Inode)
 fn nothing_moves_into_a_file_or_into_nothing() {
     let archive = archive();
     let names = archive.names();
-    let file = names.add_file(ROOT, b"file", attributes(), None, 0).unwrap();
-    names.add_file(ROOT, b"other", attributes(), None, 0).unwrap();
+    let file = names.add_file(ROOT, b"file", attributes(), None).unwrap();
+    names.add_file(ROOT, b"other", attributes(), None).unwrap();
     let into_a_file = names.rename((ROOT, b"other"), (file, b"x"), true);
     assert!(matches!(into_a_file, Err(Error::WrongEntryType { .. })), "{into_a_file:?}");
     let into_nothing = names.rename((ROOT, b"other"), (InodeNumber(99), b"x"), true);
@@ -47,7 +47,7 @@ fn a_directory_takes_the_name_of_no_file() {
     let archive = archive();
     let names = archive.names();
     names.make_directory(ROOT, b"directory", attributes()).unwrap();
-    names.add_file(ROOT, b"file", attributes(), None, 0).unwrap();
+    names.add_file(ROOT, b"file", attributes(), None).unwrap();
     let over_a_file = names.rename((ROOT, b"directory"), (ROOT, b"file"), true);
     assert!(matches!(over_a_file, Err(Error::WrongEntryType { .. })), "{over_a_file:?}");
     let over_a_directory = names.rename((ROOT, b"file"), (ROOT, b"directory"), true);
@@ -59,17 +59,17 @@ fn a_directory_takes_the_name_of_no_file() {
 fn attributes_that_cannot_be_read_back_are_not_written() {
     let archive = archive();
     let names = archive.names();
-    let file = names.add_file(ROOT, b"file", attributes(), None, 0).unwrap();
+    let file = names.add_file(ROOT, b"file", attributes(), None).unwrap();
     let loud = Attributes { mode: 0o100_644, ..attributes() };
     names.set_attributes(file, loud).unwrap();
     assert_eq!(names.inode(file).unwrap().unwrap().attributes.mode, 0o644);
-    names.replace_content(file, None, 0, loud).unwrap();
+    names.replace_content(file, None, loud).unwrap();
     assert_eq!(names.inode(file).unwrap().unwrap().attributes.mode, 0o644);
     let modified = Timestamp { seconds: 0, nanoseconds: 1_000_000_000 };
     let late = Attributes { modified, ..attributes() };
     assert!(names.set_attributes(file, late).is_err());
-    assert!(names.replace_content(file, None, 0, late).is_err());
-    assert!(names.add_file(ROOT, b"late", late, None, 0).is_err());
+    assert!(names.replace_content(file, None, late).is_err());
+    assert!(names.add_file(ROOT, b"late", late, None).is_err());
     assert!(names.make_directory(ROOT, b"late", late).is_err());
     assert!(names.add_symlink(ROOT, b"late", late, b"target").is_err());
     assert_eq!(names.inode(file).unwrap().unwrap().attributes, attributes());
@@ -81,16 +81,14 @@ fn content_that_is_not_there_is_refused() {
     let archive = archive();
     let names = archive.names();
     let missing = Uuid::from_u128(77_777);
-    let file = names.add_file(ROOT, b"file", attributes(), None, 0).unwrap();
-    let added = names.add_file(ROOT, b"x", attributes(), Some(missing), 1);
+    let file = names.add_file(ROOT, b"file", attributes(), None).unwrap();
+    let added = names.add_file(ROOT, b"x", attributes(), Some(missing));
     assert!(matches!(added, Err(Error::NoStream { stream }) if stream == missing), "{added:?}");
-    let replaced = names.replace_content(file, Some(missing), 1, attributes());
+    let replaced = names.replace_content(file, Some(missing), attributes());
     assert!(matches!(replaced, Err(Error::NoStream { .. })), "{replaced:?}");
     // A reserved stream is no file's: it does not go with the last name.
-    let reserved = names.add_file(ROOT, b"x", attributes(), Some(reserved_identity(5)), 0);
+    let reserved = names.add_file(ROOT, b"x", attributes(), Some(reserved_identity(5)));
     assert!(matches!(reserved, Err(Error::NoStream { .. })), "{reserved:?}");
-    assert!(names.add_file(ROOT, b"x", attributes(), None, 1).is_err());
-    assert!(names.replace_content(file, None, 1, attributes()).is_err());
     assert_sound(&archive);
 }
 
@@ -98,7 +96,7 @@ fn content_that_is_not_there_is_refused() {
 fn a_long_link_that_is_refused_leaves_no_stream() {
     let archive = archive();
     let names = archive.names();
-    names.add_file(ROOT, b"taken", attributes(), None, 0).unwrap();
+    names.add_file(ROOT, b"taken", attributes(), None).unwrap();
     for name in [&b"taken"[..], b"a/b"] {
         assert!(names.add_symlink(ROOT, name, attributes(), &[b't'; 600]).is_err());
     }
@@ -114,14 +112,14 @@ fn an_open_file_keeps_its_name() {
     let mut stream = archive.new_stream().unwrap();
     stream.append(b"content").unwrap();
     let identity = stream.identity();
-    let file = names.add_file(ROOT, b"file", attributes(), Some(identity), 7).unwrap();
-    names.add_file(ROOT, b"other", attributes(), None, 0).unwrap();
+    let file = names.add_file(ROOT, b"file", attributes(), Some(identity)).unwrap();
+    names.add_file(ROOT, b"other", attributes(), None).unwrap();
     let in_use = |outcome: Result<(), Error>| {
         assert!(matches!(outcome, Err(Error::AlreadyOpen { .. })), "{outcome:?}");
     };
     in_use(names.remove(ROOT, b"file"));
     in_use(names.rename((ROOT, b"other"), (ROOT, b"file"), true));
-    in_use(names.replace_content(file, None, 0, attributes()));
+    in_use(names.replace_content(file, None, attributes()));
     stream.close().unwrap();
     assert_sound(&archive);
     names.remove(ROOT, b"file").unwrap();
@@ -133,19 +131,19 @@ fn an_open_file_keeps_its_name() {
 fn numbers_from_a_hostile_archive_do_not_overflow() {
     let archive = archive();
     let names = archive.names();
-    let file = names.add_file(ROOT, b"file", attributes(), None, 0).unwrap();
+    let file = names.add_file(ROOT, b"file", attributes(), None).unwrap();
     archive.commit().unwrap();
     alter(&archive, file, |inode| inode.links = u32::MAX);
     assert!(names.add_link(ROOT, b"link", file).is_err());
     archive.rollback().unwrap();
     plant(&archive, |state| *state.trees.counter_mut(0) = u64::MAX);
-    assert!(names.add_file(ROOT, b"next", attributes(), None, 0).is_err());
+    assert!(names.add_file(ROOT, b"next", attributes(), None).is_err());
     archive.rollback().unwrap();
     // A counter that lags behind would hand out the number of a file that is there.
     plant(&archive, |state| *state.trees.counter_mut(0) = 0);
-    assert!(names.add_file(ROOT, b"next", attributes(), None, 0).is_err());
+    assert!(names.add_file(ROOT, b"next", attributes(), None).is_err());
     archive.rollback().unwrap();
-    names.add_file(ROOT, b"next", attributes(), None, 0).unwrap();
+    names.add_file(ROOT, b"next", attributes(), None).unwrap();
     assert_sound(&archive);
 }
 
@@ -171,7 +169,7 @@ fn a_reserved_stream_is_not_deleted() {
     let archive = archive();
     let names = archive.names();
     let reserved = reserved_identity(3);
-    let file = names.add_file(ROOT, b"file", attributes(), None, 0).unwrap();
+    let file = names.add_file(ROOT, b"file", attributes(), None).unwrap();
     let append = |bytes: &[u8]| {
         let mut stream = archive.reserved_stream(3).unwrap();
         stream.append(bytes).unwrap();
@@ -195,7 +193,7 @@ fn a_reader_changes_nothing() {
     let secret = Secret::Key(RawKey::from_bytes([1; 32]));
     let options = CreateOptions::default();
     let archive = Archive::create_device(Box::new(device.clone()), &secret, &options).unwrap();
-    archive.names().add_file(ROOT, b"file", attributes(), None, 0).unwrap();
+    archive.names().add_file(ROOT, b"file", attributes(), None).unwrap();
     archive.commit().unwrap();
     drop(archive);
     let options = ar7_engine::store::OpenOptions::default();
