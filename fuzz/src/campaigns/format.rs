@@ -131,6 +131,11 @@ mod tests {
     const TABLES: &[Table] = &[("one", 3, FIELDS)];
 
     #[test]
+    fn the_tables_of_the_document_are_the_declared_layouts() {
+        run(true).unwrap();
+    }
+
+    #[test]
     fn a_table_is_written_between_its_markers() {
         let text = fill("a\n<!-- table: one -->old<!-- end -->\nb\n", TABLES).unwrap();
         assert!(text.starts_with("a\n<!-- table: one -->\n\n| offset |"));
