@@ -3,6 +3,7 @@
 //! Programs take turns, so that what else the machine does falls on all alike. Every round is kept, in
 //! `benches/results/`; `report` makes docs/PERFORMANCE.md and its drawings from there.
 
+mod counts;
 mod own;
 mod pair;
 mod peers;
@@ -35,6 +36,8 @@ enum Bench {
     Scale(own::ScaleOptions),
     /// Measure two builds in turn: one of before a change, one of after it
     Pair(pair::Options),
+    /// Count system calls per small file and allocations per listed entry
+    Counts,
     /// Write docs/PERFORMANCE.md and its drawings from the newest results
     Report {
         /// Change nothing; fail if something differs
@@ -61,6 +64,7 @@ fn run(bench: &Bench) -> Result<()> {
         Bench::Blocks(options) => own::blocks(options),
         Bench::Scale(options) => own::scale(options),
         Bench::Pair(options) => pair::run(options),
+        Bench::Counts => counts::run(),
         Bench::Report { check } => report::run(*check),
     }
 }

@@ -110,7 +110,7 @@ fn add_point(
 }
 
 /// Runs one of our programs and adds what it prints.
-fn add(results: &mut Results, which: &[&str], arguments: &[&str]) -> Result<()> {
+pub(super) fn add(results: &mut Results, which: &[&str], arguments: &[&str]) -> Result<()> {
     let mut command = cargo(&["run", "--release", "--locked", "--quiet", "-p", "ar7-benches"]);
     command.args(which).arg("--").args(arguments).stderr(std::process::Stdio::inherit());
     add_printed(results, command)
