@@ -1,4 +1,4 @@
-//! The flags. This is the one table of them: parser and help come from it.
+//! The one table of flags: parser and help come from it.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,6 +13,8 @@ use crate::sizes::parse_size;
 #[derive(Debug, Parser)]
 #[command(name = "ar7", version, about, max_term_width = 100)]
 #[command(after_help = "\
+Example: ar7 keygen key && ar7 --key-file key ingest backup.ar7 documents
+
 Exit codes: 0 done; 1 other failure; 2 usage; 3 wrong key; 4 damaged or tampered; 5 locked by another process; \
 6 format newer than this program; 7 no space; 8 done, but some inputs could not be read.")]
 pub(crate) struct Arguments {
@@ -25,23 +27,23 @@ pub(crate) struct Arguments {
 /// Flags of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
-    /// File with the 32-byte key; without one, the passphrase of `AR7_PASSPHRASE`, or a prompt
+    /// File with the 32-byte key [default: the passphrase in `AR7_PASSPHRASE`, or a prompt]
     #[arg(long, global = true, value_name = "FILE", env = "AR7_KEY_FILE")]
     pub(crate) key_file: Option<PathBuf>,
-    /// How the archive is reached: a memory map, or positioned reads [default: map; verify: file]
+    /// How to access the archive [default: map; verify: file]
     #[arg(long, global = true, value_name = "WAY")]
     pub(crate) io: Option<IoChoice>,
-    /// Neither progress nor summaries; errors are told all the same
+    /// Suppress progress and summaries (errors are still printed)
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
 }
 
-/// How the archive is reached.
+/// How to access the archive.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum IoChoice {
-    /// Through a read-only memory map
+    /// Read through a memory map
     Map,
-    /// Through positioned reads and writes, without a map
+    /// Read with positioned reads
     File,
 }
 
@@ -54,45 +56,61 @@ impl From<IoChoice> for Io {
     }
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make a key file of 32 random bytes
+    /// Create a key file of 32 random bytes
+    #[command(after_help = "Example: ar7 keygen key")]
     Keygen(Keygen),
-    /// Make an empty archive
+    /// Create an empty archive
+    #[command(after_help = "Example: ar7 create backup.ar7 --label laptop")]
     Create(Create),
-    /// Store files and whole trees; what is unchanged since (size and mtime) is skipped
+    /// Store files and directory trees; skip files whose size and mtime are unchanged
+    #[command(after_help = "Example: ar7 ingest backup.ar7 documents photos --exclude '*.tmp'")]
     Ingest(Ingest),
-    /// Store standard input, of any length, as one entry
+    /// Store standard input as one entry
+    #[command(after_help = "Example: pg_dump shop | ar7 put backup.ar7 shop.sql --force")]
     Put(Put),
     /// Write an entry to standard output
+    #[command(after_help = "Example: ar7 cat backup.ar7 shop.sql --offset 1G --length 4K")]
     Cat(Cat),
     /// List entries
+    #[command(after_help = "Example: ar7 ls -lR backup.ar7 documents")]
     Ls(Ls),
     /// Restore entries with their modes, mtimes and links
+    #[command(after_help = "Example: ar7 extract backup.ar7 documents/letters --to restored")]
     Extract(Extract),
     /// Rename an entry, or move it into a directory
+    #[command(after_help = "Example: ar7 mv backup.ar7 documents/draft documents/final")]
     Mv(Move),
-    /// Remove entries; their blocks are used again
+    /// Remove entries and free their blocks
+    #[command(after_help = "Example: ar7 rm -r backup.ar7 photos")]
     Rm(Remove),
-    /// Make directories
+    /// Create directories
+    #[command(after_help = "Example: ar7 mkdir -p backup.ar7 documents/2026")]
     Mkdir(MakeDirectory),
-    /// Check every block, page, link, extent and name, and list everything that is wrong
+    /// Check the whole archive and list everything that is wrong
+    #[command(after_help = "Example: ar7 verify backup.ar7 --receipt receipts/latest")]
     Verify(Verify),
-    /// Tell what the archive is: version, sizes, counts, key slots, what recovery did
+    /// Print version, sizes, counts, key slots and the state found at opening
+    #[command(after_help = "Example: ar7 info backup.ar7")]
     Info(Info),
-    /// Print a line that proves later that the archive is not an older copy, nor another one
+    /// Print a line with which `verify` later detects an older copy or another archive
+    #[command(after_help = "Example: ar7 receipt backup.ar7 > receipts/latest")]
     Receipt(ReceiptOptions),
-    /// Add, remove, list and change the keys and passphrases that open the archive
+    /// Add, remove, list and change the keys and passphrases of the archive
     #[command(subcommand)]
     Key(Key),
-    /// Overwrite every free block, so that nothing that was deleted is left in the file
+    /// Overwrite every free block, so that no deleted data remains in the file
+    #[command(after_help = "Example: ar7 wipe-free backup.ar7")]
     WipeFree(WipeFree),
-    /// Destroy every key of the archive for ever; no key or passphrase is needed, and none helps afterwards
+    /// Destroy every key of the archive, which makes it unreadable for ever; needs no key
+    #[command(after_help = "Example: ar7 shred backup.ar7")]
     Shred(Shred),
-    /// Change the master key: seal every block anew. Cut off, it goes on where it was; the archive can be read meanwhile
+    /// Change the master key by sealing every block again; an interrupted run continues
+    #[command(after_help = "Example: ar7 rekey backup.ar7 --drop-other-keys")]
     Rekey(Rekey),
-    /// Keep the header elsewhere, and put it back: without a header no key opens the archive
+    /// Export the header, without which no key opens the archive, and import it
     #[command(subcommand)]
     Header(HeaderCommand),
 }
@@ -101,14 +119,19 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Key {
     /// Add a key file or passphrase
+    #[command(after_help = "Example: ar7 key add backup.ar7 --new-key-file second --label desk")]
     Add(KeyAdd),
-    /// Remove a key: its slot is overwritten in both copies of the header
+    /// Remove a key by overwriting its key slot
+    #[command(after_help = "Example: ar7 key remove backup.ar7 1")]
     Remove(KeyRemove),
     /// List the keys: kind, label, costs
+    #[command(after_help = "Example: ar7 key list backup.ar7")]
     List(KeyList),
-    /// Replace a key by another
+    /// Replace a key by a new one
+    #[command(after_help = "Example: ar7 key change backup.ar7 --new-key-file new")]
     Change(KeyChange),
-    /// Give the key in use another label
+    /// Change the label of the key in use
+    #[command(after_help = "Example: ar7 key label backup.ar7 laptop")]
     Label(KeyLabel),
 }
 
@@ -123,10 +146,10 @@ pub(crate) struct KeyAdd {
     pub(crate) slot: NewSlot,
 }
 
-/// Where the new key comes from.
+/// The source of a new key.
 #[derive(Debug, Args)]
 pub(crate) struct NewSecret {
-    /// File with the new key; without one, the passphrase of `AR7_NEW_PASSPHRASE`, or a prompt
+    /// File with the new key [default: the passphrase in `AR7_NEW_PASSPHRASE`, or a prompt]
     #[arg(long, value_name = "FILE", env = "AR7_NEW_KEY_FILE")]
     pub(crate) new_key_file: Option<PathBuf>,
 }
@@ -136,7 +159,7 @@ pub(crate) struct NewSecret {
 pub(crate) struct KeyRemove {
     /// The archive
     pub(crate) archive: PathBuf,
-    /// Number of the slot, as `key list` shows it
+    /// Number of the key slot, as `key list` prints it
     #[arg(value_name = "SLOT")]
     pub(crate) number: usize,
 }
@@ -146,7 +169,7 @@ pub(crate) struct KeyRemove {
 pub(crate) struct KeyList {
     /// The archive
     pub(crate) archive: PathBuf,
-    /// One JSON document on standard output
+    /// Print one JSON document
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -156,7 +179,7 @@ pub(crate) struct KeyList {
 pub(crate) struct KeyChange {
     /// The archive
     pub(crate) archive: PathBuf,
-    /// Number of the slot [default: the one that the present key opens]
+    /// Number of the key slot [default: that of the key in use]
     #[arg(value_name = "SLOT")]
     pub(crate) number: Option<usize>,
     #[command(flatten)]
@@ -170,7 +193,7 @@ pub(crate) struct KeyChange {
 pub(crate) struct KeyLabel {
     /// The archive
     pub(crate) archive: PathBuf,
-    /// The label, up to 64 bytes
+    /// The new label, up to 64 bytes
     pub(crate) label: String,
 }
 
@@ -178,8 +201,10 @@ pub(crate) struct KeyLabel {
 #[derive(Debug, Subcommand)]
 pub(crate) enum HeaderCommand {
     /// Write the header, 4096 bytes, to a new file
+    #[command(after_help = "Example: ar7 header export backup.ar7 backup.header")]
     Export(HeaderExport),
-    /// Put an exported header back
+    /// Write an exported header to the archive
+    #[command(after_help = "Example: ar7 header import backup.ar7 backup.header")]
     Import(HeaderImport),
 }
 
@@ -197,9 +222,9 @@ pub(crate) struct HeaderExport {
 pub(crate) struct HeaderImport {
     /// The archive
     pub(crate) archive: PathBuf,
-    /// What `header export` wrote
+    /// The file that `header export` wrote
     pub(crate) file: PathBuf,
-    /// Accepts a header from before the last change of keys: keys that were removed since open the archive again
+    /// Accept a header from before the last change of keys: keys removed since then open the archive again
     #[arg(long)]
     pub(crate) older: bool,
 }
@@ -216,7 +241,7 @@ pub(crate) struct Keygen {
 pub(crate) struct Create {
     /// The new file; an existing one is never touched
     pub(crate) archive: PathBuf,
-    /// What the streams of the archive are
+    /// Kind of the archive
     #[arg(long, value_enum, default_value = "dynamic")]
     pub(crate) kind: KindChoice,
     /// Number of streams of a fixed archive
@@ -226,24 +251,24 @@ pub(crate) struct Create {
     pub(crate) slot: NewSlot,
 }
 
-/// Of a new key slot.
+/// Options of a new key slot.
 #[derive(Debug, Args)]
 pub(crate) struct NewSlot {
     /// Label of the new key slot, up to 64 bytes
     #[arg(long, default_value = "")]
     pub(crate) label: String,
-    /// Memory that deriving a key from the new passphrase takes, up to 1 GiB over all passphrases
+    /// Memory for deriving a key from the new passphrase; at most 1 GiB for all passphrases together
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "64MiB")]
     pub(crate) kdf_memory: u64,
-    /// Passes over that memory, up to 64 over all passphrases
+    /// Passes over that memory; at most 64 for all passphrases together
     #[arg(long, value_name = "COUNT", default_value_t = 3)]
     pub(crate) kdf_passes: u32,
-    /// Lanes of that memory, up to 16
+    /// Lanes of that memory; at most 16
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     pub(crate) kdf_lanes: u32,
 }
 
-/// What the streams of an archive are.
+/// The kind of an archive.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum KindChoice {
     /// Exactly one stream
@@ -267,27 +292,27 @@ impl From<KindChoice> for ArchiveKind {
 /// `ingest`
 #[derive(Debug, Args)]
 pub(crate) struct Ingest {
-    /// The archive; it is made if it is not there
+    /// The archive; created if it does not exist
     pub(crate) archive: PathBuf,
-    /// Files and trees, each stored under its last component; PATH/. means what is in PATH
+    /// Files and directories, each stored under its last component; PATH/. stores the entries of PATH
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
-    /// Directory of the archive to store into, made if it is not there
+    /// Directory of the archive to store into; created if it does not exist
     #[arg(long, value_name = "NAME")]
     pub(crate) into: Option<OsString>,
-    /// Threads that read files [default: number of processors, at most 8]
+    /// Number of threads that read files [default: number of processors, at most 8]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) jobs: Option<u16>,
-    /// Bytes after which what was stored is made durable
+    /// Commit after every SIZE bytes
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "1GiB")]
     pub(crate) checkpoint: u64,
-    /// Leaves out what matches: a pattern without / any name, one with / the path as stored
+    /// Leave out matching entries; a GLOB without / matches a name, with / the path as stored
     #[arg(long, value_name = "GLOB")]
     pub(crate) exclude: Vec<String>,
-    /// Tells what would be stored, and changes nothing
+    /// Print what would be stored, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// One JSON document on standard output
+    /// Print one JSON document
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
@@ -302,10 +327,10 @@ pub(crate) struct Put {
     /// The entry
     #[arg(required_unless_present = "stream")]
     pub(crate) name: Option<OsString>,
-    /// Writes a bare stream instead: its UUID, or 0 to 7 for a reserved one
+    /// Write a stream without a name instead: its UUID, or 0 to 7 for a reserved stream
     #[arg(long, value_name = "UUID", conflicts_with = "name")]
     pub(crate) stream: Option<String>,
-    /// Replaces what is there
+    /// Replace an existing entry
     #[arg(long)]
     pub(crate) force: bool,
 }
@@ -318,7 +343,7 @@ pub(crate) struct Cat {
     /// The entry
     #[arg(required_unless_present = "stream")]
     pub(crate) name: Option<OsString>,
-    /// Reads a bare stream instead: its UUID, or 0 to 7 for a reserved one
+    /// Read a stream without a name instead: its UUID, or 0 to 7 for a reserved stream
     #[arg(long, value_name = "UUID", conflicts_with = "name")]
     pub(crate) stream: Option<String>,
     /// First byte, for example 4G
@@ -335,18 +360,18 @@ pub(crate) struct Cat {
 pub(crate) struct Ls {
     /// The archive
     pub(crate) archive: PathBuf,
-    /// A directory or another entry [default: the whole archive's top]
+    /// A directory or another entry [default: the archive's root directory]
     pub(crate) path: Option<OsString>,
-    /// Mode, links, owner, size and time too
+    /// Print mode, links, owner, size and time too
     #[arg(short, long)]
     pub(crate) long: bool,
-    /// Everything below, each with its path
+    /// List the entries of directories too, each with its path
     #[arg(short = 'R', long)]
     pub(crate) recursive: bool,
-    /// Lists streams instead of names
+    /// List streams instead of names
     #[arg(long, conflicts_with_all = ["path", "recursive"])]
     pub(crate) streams: bool,
-    /// One JSON document on standard output
+    /// Print one JSON document
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -356,19 +381,19 @@ pub(crate) struct Ls {
 pub(crate) struct Extract {
     /// The archive
     pub(crate) archive: PathBuf,
-    /// Entries, each restored under its last component [default: everything]
+    /// Entries, each restored under its last component [default: all]
     #[arg(value_name = "PATH")]
     pub(crate) paths: Vec<OsString>,
-    /// Directory to restore into, made if it is not there
+    /// Directory to restore into; created if it does not exist
     #[arg(long, value_name = "DIR")]
     pub(crate) to: PathBuf,
-    /// Replaces files and links that are there, and merges directories
+    /// Replace existing files and links, and merge directories
     #[arg(long)]
     pub(crate) force: bool,
-    /// Restores the set-user-id and set-group-id bits too
+    /// Restore the set-user-id and set-group-id bits too
     #[arg(long)]
     pub(crate) preserve_special: bool,
-    /// Restores owner and group too
+    /// Restore owner and group too
     #[arg(long)]
     pub(crate) preserve_owner: bool,
 }
@@ -382,7 +407,7 @@ pub(crate) struct Move {
     pub(crate) from: OsString,
     /// Its new name, or a directory to move it into
     pub(crate) to: OsString,
-    /// Replaces an entry that has the name already
+    /// Replace an existing entry
     #[arg(long)]
     pub(crate) force: bool,
 }
@@ -395,10 +420,10 @@ pub(crate) struct Remove {
     /// The entries
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<OsString>,
-    /// Directories too, with everything below
+    /// Remove directories with everything in them
     #[arg(short, long)]
     pub(crate) recursive: bool,
-    /// Overwrites every free block afterwards, so that nothing of the entries is left in the file
+    /// Overwrite every free block afterwards, so that no data of the entries remains in the file
     #[arg(long)]
     pub(crate) wipe: bool,
 }
@@ -415,7 +440,7 @@ pub(crate) struct WipeFree {
 pub(crate) struct Rekey {
     /// The archive
     pub(crate) archive: PathBuf,
-    /// Removes all keys but the one that is given: the new master key can be wrapped for no other
+    /// Remove all other keys, for which the new master key cannot be wrapped
     #[arg(long)]
     pub(crate) drop_other_keys: bool,
 }
@@ -425,7 +450,7 @@ pub(crate) struct Rekey {
 pub(crate) struct Shred {
     /// The archive
     pub(crate) archive: PathBuf,
-    /// Does not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     pub(crate) yes: bool,
 }
@@ -438,7 +463,7 @@ pub(crate) struct MakeDirectory {
     /// The new directories
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<OsString>,
-    /// Missing parents too; an existing directory is no error
+    /// Create missing parents; accept existing directories
     #[arg(short, long)]
     pub(crate) parents: bool,
 }
@@ -448,10 +473,10 @@ pub(crate) struct MakeDirectory {
 pub(crate) struct Verify {
     /// The archive
     pub(crate) archive: PathBuf,
-    /// Fails too if the archive is older than this receipt, or forks from it: its line, or a file with it
+    /// Fail also if the archive is older than this receipt or forks from it
     #[arg(long, value_name = "LINE|FILE")]
     pub(crate) receipt: Option<OsString>,
-    /// One JSON document on standard output
+    /// Print one JSON document
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -468,7 +493,7 @@ pub(crate) struct ReceiptOptions {
 pub(crate) struct Info {
     /// The archive
     pub(crate) archive: PathBuf,
-    /// One JSON document on standard output
+    /// Print one JSON document
     #[arg(long)]
     pub(crate) json: bool,
 }

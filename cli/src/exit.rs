@@ -1,4 +1,4 @@
-//! What can go wrong, the line that says so, and the exit code: one table.
+//! Everything that can go wrong, the line that reports it, and the exit code.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,15 +7,15 @@ use std::process::ExitCode;
 use ar7_engine::Class;
 use ar7_registry::Error as ArchiveError;
 
-use crate::names::Shown;
+use crate::shown::Shown;
 use crate::stderr;
 
-/// Exit codes. 0 is success, and clap itself ends with 2 for flags it does not know.
+/// Exit codes. 0 is success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Code {
     /// Any other failure.
     Other = 1,
-    /// The command line cannot be meant.
+    /// The command line is wrong.
     Usage = 2,
     /// No key slot opens with the key.
     WrongKey = 3,
@@ -27,7 +27,7 @@ pub(crate) enum Code {
     NewerFormat = 6,
     /// No space.
     NoSpace = 7,
-    /// Done, but some inputs could not be read.
+    /// Done, except for inputs that could not be read.
     Unread = 8,
 }
 
@@ -57,64 +57,106 @@ impl Code {
     }
 }
 
-/// Everything that a command can fail with.
-#[derive(Debug)]
+/// Everything that a command can fail with, and the line that reports it, without the program's name.
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// The archive's own error.
+    #[error("{}: {}", Shown::path(archive), archive_text(archive, error))]
     Archive { archive: PathBuf, error: ArchiveError },
+    /// The keys were changed, and a later step failed.
+    #[error(
+        "{}: the change of keys is complete; closing the archive failed: {}",
+        Shown::path(archive),
+        archive_text(archive, error)
+    )]
+    AfterKeyChange { archive: PathBuf, error: ArchiveError },
     /// An error about one entry of an archive.
+    #[error("{}", entry_text(path, error))]
     Entry { path: Vec<u8>, error: ArchiveError },
-    /// The inode of an entry says another length than its stream.
+    /// The inode of an entry holds another length than its stream.
+    #[error("entry {}: damaged: expected {inode_bytes} bytes, found {stream_bytes}", Shown(path))]
     EntryLength { path: Vec<u8>, inode_bytes: u64, stream_bytes: u64 },
-    /// A name leads to an inode that is not there.
+    /// A name refers to a missing inode.
+    #[error("entry {}: damaged: inode {inode} is missing", Shown(path))]
     EntryWithoutInode { path: Vec<u8>, inode: u64 },
-    /// A directory that is reached a second time: the tree is none.
+    /// A directory with several parents: the names are no tree.
+    #[error("entry {}: damaged: the directory is in several directories", Shown(path))]
     EntryTwice { path: Vec<u8> },
-    /// Directories in directories beyond the limit.
+    /// Directories nested beyond the limit.
+    #[error("entry {}: nested deeper than {limit} directories", Shown(path))]
     TooDeep { path: Vec<u8>, limit: usize },
-    /// An entry that a command does not do.
+    /// An entry of a type that the command does not work on.
+    #[error("entry {}: expected {needed}, found {found}", Shown(path))]
     EntryType { path: Vec<u8>, found: &'static str, needed: &'static str },
     /// The path of a command names the archive's root directory.
+    #[error("the archive's root directory has no name; name an entry")]
     NamesRoot,
     /// A file or directory outside of the archive.
+    #[error("{}: {operation}: {source}", Shown::path(path))]
     File { path: PathBuf, operation: &'static str, source: io::Error },
     /// The key file is not 32 bytes long.
+    #[error(
+        "{}: not a key file: expected 32 bytes, found {found_bytes}{}",
+        Shown::path(path), if *at_least { " or more" } else { "" }
+    )]
     KeyLength { path: PathBuf, at_least: bool, found_bytes: usize },
     /// No key was given, and there is no terminal to ask at.
+    #[error("no key: give --key-file, AR7_KEY_FILE or AR7_PASSPHRASE, or use a terminal")]
     NoKey,
     /// The passphrase could not be read.
+    #[error("passphrase: {0}")]
     Prompt(io::Error),
     /// The second passphrase was another one.
+    #[error("the two passphrases differ")]
     PassphrasesDiffer,
-    /// A passphrase of no bytes for a new archive.
+    /// An empty passphrase for a new key.
+    #[error("the passphrase is empty")]
     PassphraseEmpty,
-    /// Nobody said yes.
+    /// The user did not confirm.
+    #[error("not confirmed: answer yes at a terminal, or give --yes")]
     NotConfirmed,
-    /// A receipt that is none.
+    /// A malformed receipt.
+    #[error("receipt: {}", one_line(&.0.to_string()))]
     Receipt(ArchiveError),
-    /// A pattern that is none.
+    /// A malformed pattern.
+    #[error("{}: {reason}", Shown(pattern.as_bytes()))]
     Pattern { pattern: String, reason: String },
     /// Two paths would be stored, or restored, under one name.
-    SameName { first: PathBuf, second: PathBuf },
-    /// A path cannot stand for a stream.
+    #[error(
+        "{}: has the same last component as {}; {advice}",
+        Shown::path(second),
+        Shown::path(first)
+    )]
+    SameName { first: PathBuf, second: PathBuf, advice: &'static str },
+    /// A text that names no stream.
+    #[error("{}: expected a UUID, or a number from 0 to 7", Shown(text.as_bytes()))]
     NotAStream { text: String },
-    /// Something is there already.
+    /// An entry or file exists already.
+    #[error("{}: already exists; --force replaces it", Shown::path(path))]
     Exists { path: PathBuf },
     /// Ended by the user, and what is done.
+    #[error("{}: interrupted: {done}", Shown::path(archive))]
     Interrupted { archive: PathBuf, done: String },
-    /// Done, but some inputs could not be read; each was named.
+    /// Done, except for inputs that could not be read; each was named.
+    #[error("{}: {count} inputs could not be read", Shown::path(archive))]
     Unread { archive: PathBuf, count: u64 },
-    /// Entries that could not be restored; each was named.
+    /// Done, except for entries that could not be restored; each was named.
+    #[error("{}: {count} entries could not be restored", Shown::path(archive))]
     NotRestored { archive: PathBuf, count: u64, code: Code },
     /// Verification found something; each finding was named.
+    #[error("{}: damaged: {count} findings", Shown::path(archive))]
     Findings { archive: PathBuf, count: u64 },
     /// Standard input failed.
+    #[error("standard input: {0}")]
     Input(io::Error),
     /// Standard output failed.
+    #[error("standard output: {0}")]
     Output(io::Error),
     /// Signals cannot be caught.
+    #[error("signals: {0}")]
     Signals(io::Error),
-    /// No thread can be started.
+    /// The system starts no thread for a command that cannot work without.
+    #[error("cannot start a thread: {0}")]
     Threads(io::Error),
 }
 
@@ -128,12 +170,12 @@ impl Failure {
         Failure::File { path: path.into(), operation, source: source.into() }
     }
 
-    /// Whether the failure is that nobody reads standard output any more, which is no error of anybody's.
+    /// Whether the reader of standard output has left, which is no error.
     fn is_broken_pipe(&self) -> bool {
         matches!(self, Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 
-    /// Whether going on with the next entry is of no use.
+    /// Whether the next entry would fail too.
     pub(crate) fn is_fatal(&self) -> bool {
         self.code() == Code::NoSpace
             || matches!(self, Failure::Interrupted { .. } | Failure::Archive { .. })
@@ -141,144 +183,78 @@ impl Failure {
 
     /// The exit code.
     pub(crate) fn code(&self) -> Code {
-        self.describe().0
-    }
-
-    /// The line on standard error, without the program's name.
-    pub(crate) fn text(&self) -> String {
-        self.describe().1
-    }
-
-    /// The table: every failure's exit code and text.
-    fn describe(&self) -> (Code, String) {
-        let at = |path: &PathBuf| Shown::path(path).to_string();
         match self {
-            Failure::Archive { archive, error } => (
-                Code::of_class(error.class()),
-                format!("{}: {}", at(archive), archive_text(archive, error)),
-            ),
-            Failure::File { path, operation, source } => {
-                (Code::of_io(source), format!("{}: {operation}: {source}", at(path)))
-            }
-            Failure::KeyLength { path, at_least, found_bytes } => {
-                let more = if *at_least { " or more" } else { "" };
-                let text = format!("not a key file: 32 bytes expected, {found_bytes}{more} found");
-                (Code::WrongKey, format!("{}: {text}", at(path)))
-            }
-            Failure::Pattern { pattern, reason } => {
-                (Code::Usage, format!("{}: {reason}", Shown(pattern.as_bytes())))
-            }
-            Failure::SameName { first, second } => {
-                (Code::Usage, format!("{}: the same name as {}; use --into", at(second), at(first)))
-            }
-            Failure::NotAStream { text } => {
-                (Code::Usage, format!("{}: neither a UUID nor 0 to 7", Shown(text.as_bytes())))
-            }
-            Failure::Exists { path } => {
-                (Code::Other, format!("{}: exists; --force replaces it", at(path)))
-            }
-            Failure::Interrupted { archive, done } => {
-                (Code::Other, format!("{}: interrupted: {done}", at(archive)))
-            }
-            Failure::Unread { archive, count } => {
-                (Code::Unread, format!("{}: {count} inputs could not be read", at(archive)))
-            }
-            Failure::NotRestored { archive, count, code } => {
-                (*code, format!("{}: {count} entries could not be restored", at(archive)))
-            }
-            Failure::Findings { archive, count } => {
-                (Code::Damaged, format!("{}: damaged: {count} findings", at(archive)))
-            }
-            other => other.describe_rest(),
-        }
-    }
-
-    /// The table's second half: failures that name an entry, or nothing.
-    fn describe_rest(&self) -> (Code, String) {
-        let plain = |code: Code, text: &str| (code, text.to_owned());
-        let entry = |code: Code, path: &[u8], text: String| {
-            (code, format!("entry {}: {text}", Shown(path)))
-        };
-        match self {
-            Failure::Entry { path, error } => {
-                let (code, text) = (Code::of_class(error.class()), one_line(&error.to_string()));
-                if names_entry(error, path) { (code, text) } else { entry(code, path, text) }
-            }
-            Failure::EntryLength { path, inode_bytes, stream_bytes } => {
-                let text = format!("damaged: {inode_bytes} bytes expected, {stream_bytes} found");
-                entry(Code::Damaged, path, text)
-            }
-            Failure::EntryWithoutInode { path, inode } => {
-                entry(Code::Damaged, path, format!("damaged: there is no inode {inode}"))
-            }
-            Failure::EntryTwice { path } => {
-                let text = "damaged: a directory that is in several directories".to_owned();
-                entry(Code::Damaged, path, text)
-            }
-            Failure::TooDeep { path, limit } => {
-                entry(Code::Other, path, format!("deeper than {limit} directories"))
-            }
-            Failure::EntryType { path, found, needed } => {
-                entry(Code::Other, path, format!("is {found}, needed is {needed}"))
-            }
-            Failure::NamesRoot => plain(Code::Usage, "the archive's root has no name"),
-            Failure::Receipt(error) => (
-                Code::of_class(error.class()),
-                format!("receipt: {}", one_line(&error.to_string())),
-            ),
-            Failure::NotConfirmed => {
-                plain(Code::Usage, "not confirmed: answer yes at a terminal, or give --yes")
-            }
-            Failure::NoKey => plain(
-                Code::Usage,
-                "no key: give --key-file, AR7_KEY_FILE or AR7_PASSPHRASE, or use a terminal",
-            ),
-            Failure::Prompt(error) => (Code::Other, format!("passphrase: {error}")),
-            Failure::PassphrasesDiffer => plain(Code::Usage, "the two passphrases differ"),
-            Failure::PassphraseEmpty => plain(Code::Usage, "the passphrase is empty"),
-            Failure::Input(error) => (Code::of_io(error), format!("standard input: {error}")),
-            Failure::Output(error) => (Code::of_io(error), format!("standard output: {error}")),
-            Failure::Signals(error) => (Code::Other, format!("signals: {error}")),
-            Failure::Threads(error) => (Code::Other, format!("no thread can be started: {error}")),
-            _ => unreachable!("the first half of the table has it"),
+            Failure::Archive { error, .. }
+            | Failure::AfterKeyChange { error, .. }
+            | Failure::Entry { error, .. }
+            | Failure::Receipt(error) => Code::of_class(error.class()),
+            Failure::File { source: error, .. }
+            | Failure::Input(error)
+            | Failure::Output(error) => Code::of_io(error),
+            Failure::EntryLength { .. }
+            | Failure::EntryWithoutInode { .. }
+            | Failure::EntryTwice { .. }
+            | Failure::Findings { .. } => Code::Damaged,
+            Failure::NamesRoot
+            | Failure::NoKey
+            | Failure::PassphrasesDiffer
+            | Failure::PassphraseEmpty
+            | Failure::NotConfirmed
+            | Failure::Pattern { .. }
+            | Failure::SameName { .. }
+            | Failure::NotAStream { .. } => Code::Usage,
+            Failure::TooDeep { .. }
+            | Failure::EntryType { .. }
+            | Failure::Prompt(_)
+            | Failure::Exists { .. }
+            | Failure::Interrupted { .. }
+            | Failure::Signals(_)
+            | Failure::Threads(_) => Code::Other,
+            Failure::KeyLength { .. } => Code::WrongKey,
+            Failure::Unread { .. } => Code::Unread,
+            Failure::NotRestored { code, .. } => *code,
         }
     }
 }
 
-/// The archive's error, without the file's name where it would be said twice.
+/// The archive's error, without the file's name if the line has it already.
 fn archive_text(archive: &PathBuf, error: &ArchiveError) -> String {
-    let text = match error {
+    match error {
         ArchiveError::Engine(ar7_engine::Error::Io { operation, path, source })
             if path.as_ref().is_none_or(|path| path == archive) =>
         {
-            format!("{operation}: {source}")
+            one_line(&format!("{operation}: {source}"))
         }
         ArchiveError::Engine(ar7_engine::Error::Locked { .. }) => {
             "in use by another process".to_owned()
         }
-        other => other.to_string(),
-    };
-    one_line(&text)
+        other => one_line(&other.to_string()),
+    }
 }
 
-/// Whether the archive's error names the entry itself.
-fn names_entry(error: &ArchiveError, entry: &[u8]) -> bool {
+/// The error with the entry's path, unless the error names the entry itself.
+fn entry_text(entry: &[u8], error: &ArchiveError) -> String {
+    let text = one_line(&error.to_string());
     match error {
         ArchiveError::NoEntry { path }
         | ArchiveError::EntryExists { path }
         | ArchiveError::WrongEntryType { path, .. }
         | ArchiveError::NotEmpty { path }
-        | ArchiveError::IntoItself { path } => path == entry,
-        _ => false,
+        | ArchiveError::IntoItself { path }
+            if path == entry =>
+        {
+            text
+        }
+        _ => format!("entry {}: {text}", Shown(entry)),
     }
 }
 
-/// Whatever is in it, one line.
+/// Escapes line breaks and the like.
 fn one_line(text: &str) -> String {
     Shown(text.as_bytes()).to_string()
 }
 
-/// Says what went wrong, and gives the exit code.
+/// Prints the failure and returns the exit code.
 pub(crate) fn report(failure: &Failure) -> ExitCode {
     if failure.is_broken_pipe() {
         return ExitCode::SUCCESS;

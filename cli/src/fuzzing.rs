@@ -12,8 +12,9 @@ use crate::arguments::{Arguments, Command};
 use crate::commands;
 use crate::exit::Failure;
 use crate::interrupt::Interrupt;
-use crate::names::{Shown, split_last};
+use crate::names::split_last;
 use crate::session::Session;
+use crate::shown::Shown;
 
 /// Reads a command line, the program's name first. The debug form of what it says, or the exit code and the message.
 pub fn parse_arguments(arguments: &[OsString]) -> Result<String, (i32, String)> {
@@ -41,7 +42,7 @@ pub fn receipt_in_file(file: impl Read) -> Result<Receipt, (u8, String)> {
 
 /// Whether patterns leave a path out that would be stored; the message if one is none.
 pub fn excludes(patterns: &[String], path: &Path) -> Result<bool, String> {
-    commands::ingest::excludes(patterns, path).map_err(|failure| failure.text())
+    commands::ingest::excludes(patterns, path).map_err(|failure| failure.to_string())
 }
 
 /// Bytes of a name as they are shown.
@@ -75,5 +76,5 @@ pub fn extract(archive: &Archive, to: &Path, force: bool) -> Result<(), (u8, Str
 
 /// What the process would end with, and say.
 fn told(failure: &Failure) -> (u8, String) {
-    (failure.code().number(), failure.text())
+    (failure.code().number(), failure.to_string())
 }

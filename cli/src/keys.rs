@@ -1,4 +1,4 @@
-//! Where keys come from: a key file, the environment, or the terminal; never the command line.
+//! Keys from a key file, the environment or the terminal; never from the command line.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use ar7_engine::crypto::{Passphrase, RawKey, Secret};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::arguments::{Common, NewSecret};
 use crate::exit::Failure;
@@ -16,10 +16,10 @@ const KEY_BYTES: usize = 32;
 /// The variable that holds a passphrase.
 const PASSPHRASE_VARIABLE: &str = "AR7_PASSPHRASE";
 
-/// The variable that holds a passphrase to be added.
+/// The variable that holds a new passphrase.
 const NEW_PASSPHRASE_VARIABLE: &str = "AR7_NEW_PASSPHRASE";
 
-/// The secret of an archive that exists.
+/// The secret that opens an archive.
 pub(crate) fn existing(common: &Common) -> Result<Secret, Failure> {
     match given(common)? {
         Some(secret) => Ok(secret),
@@ -27,7 +27,7 @@ pub(crate) fn existing(common: &Common) -> Result<Secret, Failure> {
     }
 }
 
-/// The secret of a new archive. A passphrase typed by hand is asked for twice.
+/// The secret of a new archive. A typed passphrase is asked for twice.
 pub(crate) fn new(common: &Common) -> Result<Secret, Failure> {
     if let Some(secret) = given(common)? {
         return Ok(secret);
@@ -35,7 +35,7 @@ pub(crate) fn new(common: &Common) -> Result<Secret, Failure> {
     prompt_twice()
 }
 
-/// A secret that is to open an archive that has others.
+/// A new secret for an archive that has others.
 pub(crate) fn added(options: &NewSecret) -> Result<Secret, Failure> {
     match from(options.new_key_file.as_ref(), NEW_PASSPHRASE_VARIABLE)? {
         Some(secret) => Ok(secret),
@@ -48,11 +48,11 @@ fn prompt_twice() -> Result<Secret, Failure> {
     if first.is_empty() {
         return Err(Failure::PassphraseEmpty);
     }
-    let second = prompt("The same passphrase again: ")?;
+    let second = prompt("New passphrase, again: ")?;
     if first == second { Ok(secret_of(first)) } else { Err(Failure::PassphrasesDiffer) }
 }
 
-/// The key file, which comes first, or the passphrase of the environment.
+/// The key file, or else the passphrase in the environment.
 fn given(common: &Common) -> Result<Option<Secret>, Failure> {
     from(common.key_file.as_ref(), PASSPHRASE_VARIABLE)
 }
@@ -66,31 +66,29 @@ fn from(key_file: Option<&PathBuf>, variable: &str) -> Result<Option<Secret>, Fa
 }
 
 fn read_key_file(path: &Path) -> Result<RawKey, Failure> {
-    // One byte more than a key, so that a longer file shows without being read whole.
+    // One byte more than a key, so that a longer file is noticed without being read whole.
     let mut bytes = Zeroizing::new([0; KEY_BYTES + 1]);
     let mut found_bytes = 0;
     let mut file = File::open(path).map_err(|error| Failure::file(path, "open", error))?;
-    while found_bytes < bytes.len() {
-        match file.read(&mut bytes[found_bytes..]) {
+    while let Some(free) = bytes.get_mut(found_bytes..).filter(|free| !free.is_empty()) {
+        match file.read(free) {
             Ok(0) => break,
             Ok(length) => found_bytes += length,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(Failure::file(path, "read", error)),
         }
     }
-    let at_least = found_bytes > KEY_BYTES;
-    if found_bytes != KEY_BYTES {
-        return Err(Failure::KeyLength { path: path.to_owned(), at_least, found_bytes });
+    match bytes.first_chunk() {
+        Some(key) if found_bytes == KEY_BYTES => Ok(RawKey::from_bytes(*Zeroizing::new(*key))),
+        _ => {
+            let at_least = found_bytes > KEY_BYTES;
+            Err(Failure::KeyLength { path: path.to_owned(), at_least, found_bytes })
+        }
     }
-    let mut key = [0; KEY_BYTES];
-    key.copy_from_slice(&bytes[..KEY_BYTES]);
-    let raw = RawKey::from_bytes(key);
-    key.zeroize();
-    Ok(raw)
 }
 
 fn prompt(question: &str) -> Result<Zeroizing<String>, Failure> {
-    // Without this check a program run in the background would wait at a terminal that nobody looks at.
+    // Without this check a program in the background would wait for an answer that nobody gives.
     if !io::stdin().is_terminal() && !io::stderr().is_terminal() {
         return Err(Failure::NoKey);
     }

@@ -1,10 +1,23 @@
 //! `ar7`: whole directory trees in one encrypted file.
 //!
-//! The command line is glue: flags, keys, progress, and the one table of exit codes. What an archive
-//! is and does is the business of `ar7-registry` and of `ar7-engine` below it.
+//! The command line: flags, keys, files and progress. The archive itself is in `ar7-registry` and `ar7-engine`.
 //!
-//! It is a library beside the program so that the fuzz targets reach its parsers and its extraction. Its one function
-//! for everybody else is [`run`].
+//! This is a library so that fuzz targets can call the parsers and the extraction. Its public function is [`run`].
+
+// Nothing that the outside decides may end the command with a panic: neither input nor a lost standard error.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::print_stderr,
+        clippy::print_stdout,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 mod arguments;
 mod commands;
@@ -19,6 +32,7 @@ mod output;
 mod progress;
 mod read_ahead;
 mod session;
+mod shown;
 mod sizes;
 mod stderr;
 mod walk;

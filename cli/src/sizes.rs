@@ -1,15 +1,15 @@
-//! Sizes and times as people write them, and as they read them.
+//! Sizes and times as users write and read them.
 
 use ar7_engine::format::Timestamp;
-use ar7_engine::mistakes::Mistake;
 use jiff::tz::TimeZone;
 
-/// Reads a size: a number of bytes, with a suffix or none. `K`, `M`, `G`, `T` and `KiB` to `TiB` are powers of
-/// 1024, `KB` to `TB` powers of 1000.
+/// Parses a size: a number of bytes, with or without a suffix. `K`, `M`, `G`, `T` and `KiB` to `TiB` are powers of
+/// 1024, `KB` to `TB` powers of 1000. (The crates `bytesize` and `parse-size` give `K` the meaning of `KB`, and accept
+/// fractions.)
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits);
-    let unknown = || format!("not a size: {text:?}; examples: 4096, 64KiB, 1G, 500MB");
+    let unknown = || format!("expected a size such as 4096, 64KiB, 1G or 500MB, found {text:?}");
     let number: u64 = number.parse().map_err(|_| unknown())?;
     let (letter, base) = match suffix.to_ascii_uppercase().as_str() {
         "" | "B" => return Ok(number),
@@ -30,13 +30,10 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
         _ => 4,
     };
     let factor = base.pow(power);
-    if Mistake::SizesWrap.is_planted() {
-        return Ok(number.wrapping_mul(factor));
-    }
     number.checked_mul(factor).ok_or_else(|| format!("{text} is too large"))
 }
 
-/// A share in percent with one decimal, or nothing of nothing.
+/// A share in percent with one decimal; 0 if the whole is 0.
 pub(crate) fn percent(part: u64, whole: u64) -> String {
     let tenths = match whole {
         0 => 0,
@@ -45,7 +42,7 @@ pub(crate) fn percent(part: u64, whole: u64) -> String {
     format!("{}.{} %", tenths / 10, tenths % 10)
 }
 
-/// A time in UTC to the nanosecond, as RFC 3339 writes it; seconds where no calendar reaches.
+/// A time in UTC to the nanosecond as in RFC 3339, or seconds beyond the calendar.
 pub(crate) fn time_text(time: Timestamp) -> String {
     match calendar(time) {
         Some(time) => time.to_string(),
@@ -63,7 +60,7 @@ pub(crate) fn minute_text(time: Timestamp) -> String {
 
 fn calendar(time: Timestamp) -> Option<jiff::Timestamp> {
     let nanoseconds = i32::try_from(time.nanoseconds).ok()?;
-    // Time before 1970 counts down to the second and then up again, which jiff takes as a whole.
+    // Nanoseconds count upwards also before 1970.
     let whole = i128::from(time.seconds) * 1_000_000_000 + i128::from(nanoseconds);
     jiff::Timestamp::from_nanosecond(whole).ok()
 }
@@ -75,7 +72,7 @@ mod tests {
     use super::{parse_size, percent, time_text};
 
     #[test]
-    fn times_are_told_to_the_nanosecond() {
+    fn a_time_is_written_to_the_nanosecond() {
         let text = |seconds, nanoseconds| time_text(Timestamp { seconds, nanoseconds });
         assert_eq!(text(0, 5), "1970-01-01T00:00:00.000000005Z");
         assert_eq!(text(-1, 500_000_000), "1969-12-31T23:59:59.5Z");
@@ -83,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_have_binary_and_decimal_suffixes() {
+    fn a_size_has_a_binary_or_decimal_suffix_or_none() {
         for (text, bytes) in [
             ("0", 0),
             ("10", 10),
@@ -100,14 +97,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size_is_refused() {
+    fn a_malformed_or_too_large_size_is_refused() {
         for text in ["", "G", "-1", "1.5G", "1X", "1 G", "99999999999T", "18446744073709551616"] {
             assert!(parse_size(text).is_err(), "{text}");
         }
     }
 
     #[test]
-    fn shares_are_in_tenths_of_percent() {
+    fn a_share_is_written_in_tenths_of_a_percent() {
         assert_eq!(percent(1, 3), "33.3 %");
         assert_eq!(percent(0, 0), "0.0 %");
         assert_eq!(percent(u64::MAX, u64::MAX), "100.0 %");

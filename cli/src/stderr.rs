@@ -11,7 +11,7 @@ pub(crate) fn line(text: &str) {
 
 /// Writes a failure, after the program's name.
 pub(crate) fn failure(failure: &Failure) {
-    line(&format!("ar7: {}", failure.text()));
+    line(&format!("ar7: {failure}"));
 }
 
 /// Writes text.

@@ -1,24 +1,26 @@
-//! Walking the directories of an archive, which may be hostile: bounded in depth and memory, every name checked,
-//! every directory entered once.
+//! The walk through the directories of an archive, which may be hostile: depth and memory are bounded, every name is
+//! checked, and every directory is entered once.
 
 use std::collections::HashSet;
 
 use ar7_registry::Archive;
+use ar7_registry::Names;
 use ar7_registry::names::Entry;
 use ar7_registry::records::{Inode, InodeNumber, validate_name};
 
 use crate::exit::Failure;
 use crate::names::join;
 
-/// Entries that are listed at a time.
+/// Entries that are read at a time.
 const PAGE: usize = 64;
 
-/// Directories in directories at most. An extraction has one open for each.
+/// The deepest nesting of directories. An extraction holds one open for each level.
 pub(crate) const DEPTH_MAX: usize = 2048;
 
-/// A walk through everything below a directory, in the order of the names, each directory before what is in it.
+/// A walk through everything below a directory, in the order of the names, each directory before its entries.
 pub(crate) struct Walk<'a> {
-    archive: &'a Archive,
+    /// One for the whole walk: it keeps the pages that it has read.
+    names: Names<'a>,
     frames: Vec<Frame>,
     entered: HashSet<InodeNumber>,
 }
@@ -28,20 +30,20 @@ struct Frame {
     path: Vec<u8>,
     page: std::vec::IntoIter<Entry>,
     last: Option<Vec<u8>>,
-    /// Entries to list at a time: one, once the directory was found damaged, to come as far as possible.
+    /// Entries to read at a time: one after the first damage, to reach every entry before it.
     limit: usize,
     is_whole: bool,
 }
 
-/// What a walk comes by.
+/// A step of a walk.
 pub(crate) enum Step {
-    /// An entry. If it is a directory, [`Walk::enter`] makes its entries come next.
+    /// An entry. If it is a directory, its entries follow after [`Walk::enter`].
     Entry(Found),
     /// The end of the directory that was entered last.
     Left,
 }
 
-/// An entry and where it is.
+/// An entry and its path.
 pub(crate) struct Found {
     pub(crate) path: Vec<u8>,
     pub(crate) name: Vec<u8>,
@@ -52,14 +54,13 @@ pub(crate) struct Found {
 impl<'a> Walk<'a> {
     /// A walk through everything below `directory`.
     pub(crate) fn new(archive: &'a Archive, directory: InodeNumber, path: Vec<u8>) -> Walk<'a> {
-        let mut walk = Walk { archive, frames: Vec::new(), entered: HashSet::new() };
+        let mut walk = Walk { names: archive.names(), frames: Vec::new(), entered: HashSet::new() };
         walk.entered.insert(directory);
         walk.push(directory, path);
         walk
     }
 
-    /// The next step; None at the end. An error is about one entry or one directory: the walk
-    /// goes on behind it.
+    /// The next step; None at the end. An error is about one entry or one directory, and the walk continues after it.
     pub(crate) fn next(&mut self) -> Option<Result<Step, Failure>> {
         loop {
             let frame = self.frames.last_mut()?;
@@ -77,7 +78,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Goes on with what is in a directory that was found.
+    /// Continues with the entries of a directory.
     pub(crate) fn enter(&mut self, found: &Found) -> Result<(), Failure> {
         let path = || found.path.clone();
         if self.frames.len() >= DEPTH_MAX {
@@ -90,7 +91,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Goes on behind the directory that was entered last, without a step for its end.
+    /// Skips the rest of the directory that was entered last, without a step for its end.
     pub(crate) fn leave(&mut self) {
         self.frames.pop();
     }
@@ -102,8 +103,7 @@ impl<'a> Walk<'a> {
 
     fn turn_page(&mut self) -> Result<(), Failure> {
         let Some(frame) = self.frames.last_mut() else { return Ok(()) };
-        let names = self.archive.names();
-        let page = match names.list(frame.directory, frame.last.as_deref(), frame.limit) {
+        let page = match self.names.list(frame.directory, frame.last.as_deref(), frame.limit) {
             Ok(page) => page,
             Err(_) if frame.limit > 1 => {
                 frame.limit = 1;
@@ -121,25 +121,26 @@ impl<'a> Walk<'a> {
     }
 
     fn look_up(&self, path: Vec<u8>, entry: Entry) -> Result<Found, Failure> {
-        // Checked on the way in, and once more here: the archive may be made by somebody else.
+        // Ingest checks names, but another program may have made this archive.
         if let Err(error) = validate_name(&entry.name) {
             return Err(Failure::Entry { path, error });
         }
-        let inode = inode_at(self.archive, &path, entry.inode)?;
+        let inode = inode_at(&self.names, &path, entry.inode)?;
         Ok(Found { path, name: entry.name, number: entry.inode, inode })
     }
 }
 
-/// What a path leads to.
+/// The entry of a path.
 pub(crate) fn find(archive: &Archive, path: &[u8]) -> Result<Found, Failure> {
     let entry_error = |error| Failure::Entry { path: path.to_vec(), error };
-    let entry = archive.names().resolve(path).map_err(entry_error)?;
-    let inode = inode_at(archive, path, entry.inode)?;
+    let names = archive.names();
+    let entry = names.resolve(path).map_err(entry_error)?;
+    let inode = inode_at(&names, path, entry.inode)?;
     Ok(Found { path: path.to_vec(), name: entry.name, number: entry.inode, inode })
 }
 
-fn inode_at(archive: &Archive, path: &[u8], number: InodeNumber) -> Result<Inode, Failure> {
-    match archive.names().inode(number) {
+fn inode_at(names: &Names<'_>, path: &[u8], number: InodeNumber) -> Result<Inode, Failure> {
+    match names.inode(number) {
         Ok(Some(inode)) => Ok(inode),
         Ok(None) => Err(Failure::EntryWithoutInode { path: path.to_vec(), inode: number.0 }),
         Err(error) => Err(Failure::Entry { path: path.to_vec(), error }),

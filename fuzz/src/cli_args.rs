@@ -249,7 +249,8 @@ fn check_stream(unstructured: &mut Unstructured<'_>) -> bool {
             true
         }
         (Err((code, message)), None) => {
-            let is_told = code == 2 && message.ends_with(": neither a UUID nor 0 to 7");
+            let is_told =
+                code == 2 && message.ends_with(": expected a UUID, or a number from 0 to 7");
             assert!(is_told, "exit code {code}: {message}");
             assert!(!message.contains(char::is_control), "more than a line: {message:?}");
             false

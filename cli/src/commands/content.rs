@@ -1,10 +1,9 @@
-//! What `put`, `cat` and `extract` work on: the content of an entry, or a bare stream.
+//! The content that `put`, `cat` and `extract` work on: of an entry, or of a bare stream.
 
 use std::ffi::OsStr;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 
-use ar7_engine::mistakes::Mistake;
 use ar7_registry::records::{EntryType, Inode};
 use ar7_registry::{Archive, RESERVED_STREAMS, Stream};
 use uuid::Uuid;
@@ -14,24 +13,23 @@ use crate::read_ahead::{by_turns, read_ahead};
 use crate::session::Session;
 use crate::walk::find;
 
-/// Bytes that are read or written at a time.
+/// Bytes that one piece of content has at most.
 pub(crate) const CHUNK: usize = 4 << 20;
 
-/// A stream that is named without an entry.
+/// A stream that is given by itself, not by an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BareStream {
-    /// One of the eight that every archive has.
+    /// One of the eight reserved streams.
     Reserved(usize),
-    /// Any by its UUID.
+    /// Any other, by its UUID.
     Identity(Uuid),
 }
 
-/// Reads the name of a bare stream: one digit, `0` to `7`, is a reserved one, anything else a UUID. What else
-/// could be read as a number, as `+3` or `03`, is neither.
+/// Parses the name of a bare stream: one digit from `0` to `7` for a reserved stream, otherwise a UUID. Other spellings
+/// of a number, such as `+3` or `03`, are refused.
 pub(crate) fn parse_bare_stream(text: &str) -> Result<BareStream, Failure> {
-    let is_spelled = text.len() == 1 || Mistake::LooseNumbers.is_planted();
     match text.parse::<usize>() {
-        Ok(index) if index < RESERVED_STREAMS && is_spelled => Ok(BareStream::Reserved(index)),
+        Ok(index) if index < RESERVED_STREAMS && text.len() == 1 => Ok(BareStream::Reserved(index)),
         _ => {
             let unknown = |_| Failure::NotAStream { text: text.to_owned() };
             Ok(BareStream::Identity(Uuid::parse_str(text).map_err(unknown)?))
@@ -39,7 +37,7 @@ pub(crate) fn parse_bare_stream(text: &str) -> Result<BareStream, Failure> {
     }
 }
 
-/// Opens a bare stream by its name. In a writer it is open for writing.
+/// Opens a bare stream by its name, for writing if the archive is open for writing.
 pub(crate) fn bare_stream(session: &Session, text: &str) -> Result<Stream, Failure> {
     let archive: &Archive = &session.archive;
     let opened = match parse_bare_stream(text)? {
@@ -49,7 +47,7 @@ pub(crate) fn bare_stream(session: &Session, text: &str) -> Result<Stream, Failu
     opened.map_err(session.named())
 }
 
-/// The inode of a file, or that the entry is none.
+/// The inode of a file; an error for another type of entry.
 pub(crate) fn file_inode(session: &Session, name: &OsStr) -> Result<Inode, Failure> {
     let path = name.as_bytes();
     let inode = find(&session.archive, path)?.inode;
@@ -62,8 +60,8 @@ pub(crate) fn file_inode(session: &Session, name: &OsStr) -> Result<Inode, Failu
     }
 }
 
-/// Hands the bytes of a range of a stream to `take`, in pieces of at most [`CHUNK`] bytes. Of what is longer, the
-/// next piece is read and opened while one is taken. Ends where the stream does. `failed` says what cannot be read.
+/// Passes a range of a stream to `take` in pieces of at most [`CHUNK`] bytes, and reads the next piece meanwhile. Ends
+/// at the end of the stream. `failed` names the stream in an error.
 pub(crate) fn copy(
     stream: &Stream,
     range: Range<u64>,
@@ -85,7 +83,7 @@ pub(crate) fn copy(
     if is_short { by_turns(buffer, read, take) } else { read_ahead(read, take) }
 }
 
-/// Reads the beginning of a range, as much as a buffer takes.
+/// Reads the first piece of a range.
 fn piece(stream: &Stream, range: Range<u64>, buffer: &mut Vec<u8>) -> ar7_registry::Result<usize> {
     let wanted = CHUNK.min(usize::try_from(range.end - range.start).unwrap_or(CHUNK));
     if buffer.len() < wanted {

@@ -46,7 +46,7 @@ fn import(common: &Common, options: &HeaderImport) -> Result<(), Failure> {
 /// One byte more than a header at most, so that a longer file shows without being read whole.
 fn read_header(path: &Path) -> Result<Vec<u8>, Failure> {
     let file = File::open(path).map_err(|error| Failure::file(path, "open", error))?;
-    let most = u64::try_from(BLOCK_SIZE + 1).expect("a small constant");
+    let most = BLOCK_SIZE as u64 + 1;
     let mut bytes = Vec::with_capacity(BLOCK_SIZE + 1);
     let read = file.take(most).read_to_end(&mut bytes);
     read.map_err(|error| Failure::file(path, "read", error))?;

@@ -1,4 +1,4 @@
-//! `key`: who can open an archive.
+//! `key`: the keys and passphrases that open an archive.
 
 use std::fmt::Write as _;
 
@@ -9,11 +9,11 @@ use serde::Serialize;
 use crate::arguments::{Common, Key, KeyAdd, KeyChange, KeyLabel, KeyList, KeyRemove};
 use crate::exit::Failure;
 use crate::keys;
-use crate::names::Shown;
 use crate::output::Output;
 use crate::session::{Session, at, derivation};
+use crate::shown::Shown;
 
-/// What is told of a key slot.
+/// A key slot, as `info` and `key list` print it.
 #[derive(Debug, Serialize)]
 pub(crate) struct Slot {
     number: usize,
@@ -30,7 +30,7 @@ pub(crate) struct Slot {
 /// `key list`, in the order of the JSON document.
 #[derive(Debug, Serialize)]
 struct Listed {
-    /// The slot that the present key opens.
+    /// The slot that the given key opened.
     opened: usize,
     revision: u64,
     key_slots: Vec<Slot>,
@@ -54,14 +54,14 @@ fn add(common: &Common, options: &KeyAdd) -> Result<(), Failure> {
     let secret = keys::added(&options.new)?;
     let new = NewKey { secret: &secret, derivation: &derivation, label: &options.slot.label };
     let number = session.archive.add_key(&new).map_err(&named)?;
-    session.finish()?;
+    close(session)?;
     tell(common, number, "holds the new key")
 }
 
 fn remove(common: &Common, options: &KeyRemove) -> Result<(), Failure> {
     let session = Session::write(common, &options.archive)?;
     session.archive.remove_key(options.number).map_err(session.named())?;
-    session.finish()?;
+    close(session)?;
     tell(common, options.number, "is empty")
 }
 
@@ -74,8 +74,17 @@ fn change(common: &Common, options: &KeyChange) -> Result<(), Failure> {
     let label = label_of(&session, number, &options.slot.label);
     let new = NewKey { secret: &secret, derivation: &derivation, label: &label };
     session.archive.change_key(number, &new).map_err(&named)?;
-    session.finish()?;
+    close(session)?;
     tell(common, number, "holds the new key")
+}
+
+/// Closes the archive after its keys were changed. A failure must not look as if the old keys were still valid.
+fn close(session: Session) -> Result<(), Failure> {
+    let archive = session.path.clone();
+    session.finish().map_err(|failure| match failure {
+        Failure::Archive { error, .. } => Failure::AfterKeyChange { archive, error },
+        other => other,
+    })
 }
 
 /// The label that was given, or the one that the slot has.
@@ -92,7 +101,7 @@ fn label(common: &Common, options: &KeyLabel) -> Result<(), Failure> {
     let session = Session::write_with(common, &options.archive, &secret)?;
     let relabelled = session.archive.relabel_key(&secret, &options.label);
     let number = relabelled.map_err(session.named())?;
-    session.finish()?;
+    close(session)?;
     tell(common, number, "has the new label")
 }
 
@@ -107,7 +116,7 @@ fn list(common: &Common, options: &KeyList) -> Result<(), Failure> {
         return output.document(&Listed { opened, revision, key_slots });
     }
     for slot in slots_of(&header) {
-        let mark = if slot.number == opened { " (opened with this)" } else { "" };
+        let mark = if slot.number == opened { " (in use)" } else { "" };
         output.line(&format!("{}{mark}", slot.text()))?;
     }
     output.finish()
@@ -118,11 +127,11 @@ fn tell(common: &Common, number: usize, what: &str) -> Result<(), Failure> {
         return Ok(());
     }
     let mut output = Output::new();
-    output.line(&format!("slot {number} {what}"))?;
+    output.line(&format!("key slot {number} {what}"))?;
     output.finish()
 }
 
-/// The slots that are in use.
+/// The key slots in use.
 pub(crate) fn slots_of(header: &Header) -> Vec<Slot> {
     let slots = header.slots.iter().enumerate().filter_map(|(number, slot)| match slot {
         KeySlot::Empty => None,

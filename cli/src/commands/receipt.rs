@@ -1,11 +1,10 @@
-//! `receipt`: a line that can be kept anywhere, and shows later that the archive is not an older copy.
+//! `receipt`: a line that proves later that the archive is not an older copy.
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use ar7_engine::mistakes::Mistake;
 use ar7_registry::{Error, Receipt};
 
 use crate::arguments::{Common, ReceiptOptions};
@@ -17,7 +16,7 @@ use crate::session::Session;
 pub(crate) fn run(common: &Common, options: &ReceiptOptions) -> Result<(), Failure> {
     let session = Session::read(common, &options.archive)?;
     let receipt = match session.archive.receipt() {
-        // The last writer was killed. A writer makes sure that what it found is on disk.
+        // The last writer was killed before its commit was certainly on disk. A new writer ensures that it is.
         Err(Error::NotSynced) => {
             drop(session);
             let session = Session::write(common, &options.archive)?;
@@ -33,7 +32,7 @@ pub(crate) fn run(common: &Common, options: &ReceiptOptions) -> Result<(), Failu
     output.finish()
 }
 
-/// The receipt on the command line, or in the file that it names.
+/// The receipt of an argument: the line itself, or a file that holds it.
 pub(crate) fn given(argument: &OsStr) -> Result<Receipt, Failure> {
     if let Some(line) = argument.to_str().filter(|text| text.starts_with(Receipt::BEGINNING)) {
         return line.parse().map_err(Failure::Receipt);
@@ -42,17 +41,15 @@ pub(crate) fn given(argument: &OsStr) -> Result<Receipt, Failure> {
     in_file(path, File::open(path).map_err(|error| Failure::file(path, "open", error))?)
 }
 
-/// The receipt that a file holds: one line, which may have an end. Of a file that is longer than any receipt only a
-/// beginning is read, as it may be an archive or have no end.
+/// The receipt in a file: one line, with or without a line break. Reads no more than the longest receipt needs, as the
+/// file may be an archive or endless.
 pub(crate) fn in_file(path: &Path, file: impl Read) -> Result<Receipt, Failure> {
-    let most = u64::try_from(2 * Receipt::LENGTH_MAX).expect("a small constant");
+    let most = 2 * Receipt::LENGTH_MAX as u64;
     let mut bytes = Vec::new();
     let read = file.take(most).read_to_end(&mut bytes);
     read.map_err(|error| Failure::file(path, "read", error))?;
     let text = String::from_utf8_lossy(&bytes);
-    // A line that an editor kept has an end.
     let line = text.strip_suffix('\n').unwrap_or(&text);
     let line = line.strip_suffix('\r').unwrap_or(line);
-    let line = if Mistake::ReceiptsTrimmed.is_planted() { text.trim() } else { line };
     line.parse().map_err(Failure::Receipt)
 }

@@ -6,9 +6,9 @@ use ar7_engine::store::Store;
 
 use crate::arguments::{Common, Shred};
 use crate::exit::Failure;
-use crate::names::Shown;
 use crate::output::Output;
 use crate::session::at;
+use crate::shown::Shown;
 use crate::stderr;
 
 /// Destroys the keys, after asking.

@@ -12,10 +12,10 @@ use crate::arguments::{Common, Verify};
 use crate::commands::receipt;
 use crate::exit::Failure;
 use crate::interrupt::Interrupt;
-use crate::names::Shown;
 use crate::output::Output;
 use crate::progress::{Counts, Progress};
 use crate::session::Session;
+use crate::shown::Shown;
 
 const BLOCK_BYTES: u64 = ar7_engine::format::BLOCK_SIZE_U64;
 

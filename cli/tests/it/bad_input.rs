@@ -81,7 +81,11 @@ fn wrong_keys_are_told() {
     bench.write("short", [7; 31]);
     bench.write("long", [7; 33]);
     bench.fails("ls a.ar7 --key-file other", 3, "a.ar7: wrong key");
-    bench.fails("ls a.ar7 --key-file short", 3, "short: not a key file: 32 bytes expected, 31");
+    bench.fails(
+        "ls a.ar7 --key-file short",
+        3,
+        "short: not a key file: expected 32 bytes, found 31",
+    );
     bench.fails("ls a.ar7 --key-file long", 3, "long: not a key file");
     bench.fails("ls a.ar7 --key-file none", 1, "none: open: No such file");
     let mut without = bench.command();
@@ -249,7 +253,7 @@ fn usage_is_told() {
     }
     assert_eq!(bench.line("--help").code, 0);
     assert!(bench.ok("--version").text().starts_with("ar7 "));
-    bench.fails("cat a.ar7 src", 1, "is a directory, needed is a file");
+    bench.fails("cat a.ar7 src", 1, "expected a file, found a directory");
     bench.fails("cat a.ar7 src/none", 1, "no entry");
     bench.fails("cat a.ar7 src/file/below", 1, "a directory");
 }

@@ -100,7 +100,7 @@ fn links_that_were_planted_are_never_followed() {
     bench.ok("ingest one.ar7 one/.");
     bench.ok("ingest two.ar7 two/.");
     bench.ok("extract one.ar7 --to out");
-    bench.fails("extract two.ar7 --to out", 1, "out/d: exists");
+    bench.fails("extract two.ar7 --to out", 1, "out/d: already exists");
     assert_eq!(crate::common::tree(&bench.path("outside")), before);
     bench.ok("extract two.ar7 --to out --force");
     assert_eq!(crate::common::tree(&bench.path("outside")), before);

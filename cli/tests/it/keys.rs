@@ -35,20 +35,20 @@ fn assert_opens(bench: &Bench, key: &str, opens: bool) {
 fn key_files_come_and_go() {
     let bench = bench();
     let added = bench.ok("key add a.ar7 --new-key-file second --label laptop");
-    assert_eq!(added.text(), "slot 1 holds the new key\n");
+    assert_eq!(added.text(), "key slot 1 holds the new key\n");
     let listed = bench.ok("--key-file second key list a.ar7").text();
-    assert_eq!(listed, "0: key file, \"first\"\n1: key file, \"laptop\" (opened with this)\n");
+    assert_eq!(listed, "0: key file, \"first\"\n1: key file, \"laptop\" (in use)\n");
     assert_opens(&bench, "key", true);
     // Changes the key that it was opened with; the label stays unless another is given.
     bench.ok("--key-file second key change a.ar7 --new-key-file third");
     assert_opens(&bench, "second", false);
     assert_opens(&bench, "third", true);
     let renamed = bench.ok("--key-file third key label a.ar7 desk");
-    assert_eq!(renamed.text(), "slot 1 has the new label\n");
+    assert_eq!(renamed.text(), "key slot 1 has the new label\n");
     bench.ok("--key-file third key remove a.ar7 0");
     assert_opens(&bench, "key", false);
     let listed = bench.ok("--key-file third key list a.ar7").text();
-    assert_eq!(listed, "1: key file, \"desk\" (opened with this)\n");
+    assert_eq!(listed, "1: key file, \"desk\" (in use)\n");
     let json = bench.ok("--key-file third key list a.ar7 --json").text();
     let json: serde_json::Value = serde_json::from_str(&json).expect("one document");
     assert_eq!((&json["opened"], &json["revision"]), (&1.into(), &5.into()));
@@ -65,7 +65,7 @@ fn passphrases_come_and_go() {
         output(command.args(line.split_whitespace()))
     };
     let added = new(&format!("key add a.ar7 {CHEAP} --label phrase"));
-    assert_eq!((added.code, added.text().as_str()), (0, "slot 1 holds the new key\n"));
+    assert_eq!((added.code, added.text().as_str()), (0, "key slot 1 holds the new key\n"));
     let opened = with_passphrases(&bench, "cat a.ar7 file", "one", "");
     assert_eq!((opened.code, opened.text().as_str()), (0, "content"));
     let changed = with_passphrases(&bench, &format!("key change a.ar7 {CHEAP}"), "one", "two");

@@ -136,7 +136,7 @@ fn paths_are_stored_under_their_last_component() {
     let listed = bench.ok("ls -R a.ar7").text();
     let expected = "deep\ndeep/er\ndeep/er/src\ndeep/er/src/f\nflat\nflat/f\ng\nsrc\nsrc/f\n";
     assert_eq!(listed, expected);
-    bench.fails("ingest a.ar7 x/src y/../x/src", 2, "the same name as");
+    bench.fails("ingest a.ar7 x/src y/../x/src", 2, "the same last component as");
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn standard_input_becomes_an_entry() {
     let refused = bench.with_input("put a.ar7 d/x", b"other");
     assert_eq!(
         (refused.code, refused.stderr.as_str()),
-        (1, "ar7: d/x: exists; --force replaces it\n")
+        (1, "ar7: d/x: already exists; --force replaces it\n")
     );
     assert_eq!(bench.with_input("put --force a.ar7 d/x", b"other").code, 0);
     assert_eq!(bench.ok("cat a.ar7 d/x").stdout, b"other");
@@ -215,7 +215,11 @@ fn bare_streams_are_read_and_written() {
     assert_eq!(bench.ok(&format!("cat f.ar7 --stream {first}")).stdout, b"one");
     assert_eq!(bench.ok(&format!("cat f.ar7 --stream {last}")).stdout, b"");
     for text in ["x", "8", "+0", "00"] {
-        bench.fails(&format!("cat f.ar7 --stream {text}"), 2, "neither a UUID nor 0 to 7");
+        bench.fails(
+            &format!("cat f.ar7 --stream {text}"),
+            2,
+            "expected a UUID, or a number from 0 to 7",
+        );
     }
     for archive in ["s.ar7", "f.ar7"] {
         bench.ok(&format!("verify {archive}"));
@@ -257,7 +261,7 @@ fn single_paths_are_extracted_under_their_last_component() {
     assert_eq!(fs::read(bench.path("out/a/x")).expect("a file"), b"1");
     assert_eq!(fs::read(bench.path("out/b")).expect("a file"), b"2");
     bench.fails("extract a.ar7 t/none --to out", 1, "no entry");
-    bench.fails("extract a.ar7 t/b --to out", 1, "out/b: exists; --force replaces it");
+    bench.fails("extract a.ar7 t/b --to out", 1, "out/b: already exists; --force replaces it");
     fs::write(bench.path("out/b"), "changed").expect("a file");
     fs::write(bench.path("out/a/mine"), "kept").expect("a file");
     bench.ok("extract --force a.ar7 t/a t/b --to out");

@@ -22,6 +22,9 @@ use crate::progress::{Counts, Progress};
 use crate::session::Session;
 use crate::walk::{Found, Step, Walk, find};
 
+/// The advice when two entries have one name.
+const SEPARATELY: &str = "extract them separately, with different --to";
+
 /// What is extracted: an entry, and its name below the destination; or everything in the archive's root.
 struct Source {
     found: Found,
@@ -83,7 +86,7 @@ fn sources(session: &Session, paths: &[OsString]) -> Result<Vec<Source>, Failure
         let (_, name) = split_last(path)?;
         if let Some(same) = sources.iter().find(|source| source.found.name == name) {
             let first = PathBuf::from(OsString::from_vec(same.found.path.clone()));
-            return Err(Failure::SameName { first, second: path.into() });
+            return Err(Failure::SameName { first, second: path.into(), advice: SEPARATELY });
         }
         ar7_registry::records::validate_name(name)
             .map_err(|error| Failure::Entry { path: path.as_bytes().to_vec(), error })?;

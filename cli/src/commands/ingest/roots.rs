@@ -26,7 +26,11 @@ pub(super) fn check_roots(paths: &[PathBuf]) -> Result<Vec<Root>, Failure> {
         let same =
             roots.iter().find(|root| root.name == name || root.name.is_none() || name.is_none());
         if let Some(same) = same {
-            return Err(Failure::SameName { first: same.path.clone(), second: path });
+            return Err(Failure::SameName {
+                first: same.path.clone(),
+                second: path,
+                advice: "store them separately, with different --into",
+            });
         }
         roots.push(Root { path, name });
     }

@@ -20,9 +20,10 @@ use crate::commands::content::CHUNK;
 use crate::commands::mkdir::directory_attributes;
 use crate::exit::Failure;
 use crate::json::JsonName;
-use crate::names::{Shown, parts};
+use crate::names::parts;
 use crate::read_ahead::read_ahead;
 use crate::session::Session;
+use crate::shown::Shown;
 
 /// What an entry costs at least: an empty file takes a share of a page or two.
 const ENTRY_BYTES: u64 = 4096;

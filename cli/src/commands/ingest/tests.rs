@@ -393,7 +393,7 @@ fn a_damaged_page_of_names_ends_the_ingest_as_damage() {
         match bench.ingest(&System) {
             Ok(_) => {}
             Err(failure) => {
-                assert_eq!(failure.code(), Code::Damaged, "block {block}: {}", failure.text());
+                assert_eq!(failure.code(), Code::Damaged, "block {block}: {failure}");
                 damaged += 1;
             }
         }
