@@ -82,12 +82,11 @@ fn run_here<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
     use std::sync::Mutex;
 
     use rayon::prelude::*;
 
-    use super::{in_pool, is_single_threaded, with_fewer};
+    use super::{in_pool, with_fewer};
 
     #[test]
     fn a_caller_from_another_pool_may_hold_a_lock() {
@@ -114,31 +113,5 @@ mod tests {
         assert_eq!(with_fewer(5, up_to(2)), Some(2));
         assert_eq!(with_fewer(64, up_to(0)), None);
         assert_eq!(with_fewer(1, up_to(1)), None, "one was tried before");
-    }
-
-    /// In the environment of the child process that cannot start threads.
-    const CHILD: &str = "AR7_TEST_WITHOUT_THREADS";
-
-    /// No address space has room for a stack of this size, so every start of a thread fails.
-    const STACK_BYTES: &str = "140737488355328";
-
-    #[test]
-    fn without_threads_the_caller_does_the_work() {
-        if std::env::var_os(CHILD).is_some() {
-            assert!(std::thread::Builder::new().spawn(|| {}).is_err(), "a thread was started");
-            for _ in 0..2 {
-                let sum: u64 = in_pool(|| (0..1000_u64).into_par_iter().sum());
-                assert_eq!(sum, 499_500);
-                assert!(is_single_threaded());
-            }
-            crate::store::tests::work_without_threads();
-            return;
-        }
-        let name = "parallel::tests::without_threads_the_caller_does_the_work";
-        let mut child = Command::new(std::env::current_exe().unwrap());
-        child.args(["--exact", name, "--test-threads=1", "--nocapture"]);
-        let output = child.env(CHILD, "1").env("RUST_MIN_STACK", STACK_BYTES).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && text.contains("1 passed"), "{output:?}");
     }
 }

@@ -40,4 +40,5 @@ pub use stream_record::{
 };
 pub use units::{
     BLOCK_SIZE, BLOCK_SIZE_U64, BLOCKS_MAX, BlockIndex, BlockRef, Generation, Position, Run,
+    runs_of,
 };

@@ -147,6 +147,14 @@ impl Run {
     }
 }
 
+/// Joins neighbours: positions that follow one another become one run, in the order given.
+pub fn runs_of(positions: &[Position]) -> impl Iterator<Item = Run> + '_ {
+    positions.chunk_by(|a, b| a.following() == Some(*b)).map(|chunk| {
+        let count = u32::try_from(chunk.len()).expect("fewer positions than blocks");
+        Run::new(chunk[0], count).expect("positions in a row are a run")
+    })
+}
+
 /// Version of a block: which session sealed it, and at which step of that session.
 ///
 /// Twelve bytes on disk, the first half of the block's nonce. Ordered by session, then

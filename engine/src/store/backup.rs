@@ -3,12 +3,13 @@
 
 use std::path::Path;
 
-use super::Store;
-use super::choose::choose;
-use super::header::{check_length, parse};
-use super::open::read_slot;
+use super::handle::Store;
+use super::open::{Access, open_locked};
+use super::superblock::choose::choose;
+use super::superblock::copy::read_copy;
+use super::superblock::header::{check_length, parse};
 use crate::crypto::{HeaderKey, MasterKey, Sealer, Secret, unwrap_master_key, unwrap_old_key};
-use crate::device::{Access, Device, FileDevice};
+use crate::device::Device;
 use crate::error::{Check, Error, Result};
 use crate::format::{
     BLOCK_SIZE, HEADERS, Header, META_SLOTS, Position, RESERVED_BLOCKS, Rekey, UncheckedHeader,
@@ -88,7 +89,7 @@ fn refuse_while_rekeying(device: &dyn Device, exported: &ExportedHeader) -> Resu
 impl Store {
     /// The header, as both copies hold it: one block, to be kept elsewhere.
     pub fn export_header(&self) -> Box<[u8; BLOCK_SIZE]> {
-        self.header.load().bytes.clone()
+        self.header_bytes()
     }
 
     /// Puts an exported header back into the file, which must be of the same archive.
@@ -101,8 +102,7 @@ impl Store {
         accept_older: bool,
     ) -> Result<HeaderImport> {
         let import = || {
-            let file = FileDevice::open(path, Access::ReadWrite)?;
-            file.lock_exclusive()?;
+            let file = open_locked(path, Access::Write)?;
             Store::import_header_device(&file, exported, accept_older)
         };
         import().map_err(|error: Error| error.at_path(path))
@@ -118,7 +118,7 @@ impl Store {
         let archive = exported.header.archive;
         refuse_while_rekeying(device, exported)?;
         let sealer = exported.sealer()?;
-        let copies = META_SLOTS.map(|position| read_slot(device, &sealer, position));
+        let copies = META_SLOTS.map(|position| read_copy(device, &sealer, position));
         if copies.iter().all(|copy| copy.outcome.is_err()) {
             // The id is part of every key and of what every tag authenticates: a slot that opens proves that the
             // header is this archive's. Nothing else does; what the file has for a header may be anybody's.

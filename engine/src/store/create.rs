@@ -3,18 +3,20 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::allocate::RESERVE_BLOCKS;
+use super::handle::Store;
 use super::open::{Access, Io, OpenOptions};
-use super::{Store, Writer};
+use super::space::RESERVE_BLOCKS;
+use super::superblock::copy::write_copy;
+use super::writer::Writer;
 use crate::crypto::{
     HeaderKey, KeyDerivation, KeyKind, MasterKey, SealJob, Sealer, Secret, random_array,
     random_u32, wrap_master_key,
 };
-use crate::device::{Device, MappedDevice, NewFile};
+use crate::device::{Device, NewFile};
 use crate::error::Result;
 use crate::format::{
     ArchiveKind, BLANK_BLOCKS, BLOCK_SIZE, BlockHead, DATA_SIZE, Data, Generation, HEADERS, Header,
-    KeySlot, META_SLOTS, META_STREAM, MetaSlot, RESERVED_BLOCKS, Timestamp, header_digest,
+    KeySlot, META_SLOTS, MetaSlot, RESERVED_BLOCKS, Timestamp, header_digest,
 };
 
 /// How an archive is made.
@@ -53,11 +55,7 @@ impl Store {
             let (new, file) = NewFile::create(path)?;
             lay_out(&file, secret, options)?;
             new.persist(&file)?;
-            let device: Box<dyn Device> = match options.io {
-                Io::File => Box::new(file),
-                Io::Map => Box::new(MappedDevice::new(file)),
-            };
-            Ok(device)
+            Ok(options.io.device(file))
         };
         let made = make().and_then(|device| open_made(device, Some(path), secret, options));
         made.map_err(|error: crate::Error| error.at_path(path))
@@ -102,18 +100,10 @@ fn lay_out(device: &dyn Device, secret: &Secret, options: &CreateOptions) -> Res
     let sealer = Sealer::new(&master, archive);
     let generation = Generation { session: 0, step: 0, salt: random_u32()? };
     let slot = MetaSlot::first(generation, 1, header_digest(&header));
-    let meta = slot.encode()?;
-    let meta_head = BlockHead { stream: META_STREAM, ..BlockHead::default() };
-    let blank: Data = [0; DATA_SIZE];
     for position in META_SLOTS {
-        seal_to(
-            device,
-            &sealer,
-            KeyKind::Meta,
-            generation,
-            SealJob { position, head: meta_head, data: &meta },
-        )?;
+        write_copy(device, &sealer, &slot, position)?;
     }
+    let blank: Data = [0; DATA_SIZE];
     for position in BLANK_BLOCKS {
         let job = SealJob { position, head: BlockHead::default(), data: &blank };
         seal_to(device, &sealer, KeyKind::Data, generation, job)?;

@@ -1,12 +1,13 @@
-//! A large write that goes on while its writer does other things.
+//! The in-flight write: a large write on a thread of its own, while its writer does other things.
 
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::{fmt, io};
 
+use super::handle::Store;
 use super::pipeline::{self, Buffers, LARGE_BLOCKS};
-use super::{Writer, process};
+use super::process;
 use crate::crypto::{KeyKind, SealJob};
 use crate::error::{Error, Result};
 use crate::format::{BlockHead, Generation, OwnedData, Position};
@@ -15,7 +16,7 @@ use crate::parallel::is_single_threaded;
 /// A block to be sealed, with its data.
 #[derive(Debug)]
 pub struct OwnedSealJob {
-    /// Place for which it is sealed.
+    /// The position for which it is sealed.
     pub position: Position,
     /// Links, index and stream.
     pub head: BlockHead,
@@ -29,7 +30,7 @@ impl OwnedSealJob {
     }
 }
 
-/// The write under way, if there is one, and what the one before left.
+/// The in-flight write, if there is one, and the blocks and buffers of the one before.
 pub(super) struct InFlight {
     /// The process that its thread belongs to.
     process: u32,
@@ -44,7 +45,7 @@ struct Inner {
     buffers: Buffers,
 }
 
-/// What a write leaves.
+/// The outcome of a write, with the memory that it used.
 struct Done {
     outcome: Result<()>,
     jobs: Vec<OwnedSealJob>,
@@ -67,20 +68,72 @@ impl InFlight {
         work(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Waits for the write under way; if it panicked, what with.
-    fn wait(&self) -> thread::Result<Result<()>> {
-        if self.is_forked() {
-            // Nobody here writes, and the lock is as another thread there may have left it.
-            return Ok(Ok(()));
-        }
-        self.with(|inner| match inner.thread.take().map(JoinHandle::join) {
-            Some(Ok(done)) => Ok(inner.take_over(done)),
-            Some(Err(panic)) => Err(panic),
-            None => Ok(Ok(())),
+    /// Writes blocks, and returns when that is done. No write is in flight.
+    pub(super) fn write_now(
+        &self,
+        store: &Store,
+        kind: KeyKind,
+        generation: Generation,
+        jobs: &[SealJob<'_>],
+        targets: &[Position],
+    ) -> Result<()> {
+        self.with(|inner| {
+            let buffers = &mut inner.buffers;
+            let outcome = pipeline::seal_and_write(store, buffers, kind, generation, jobs, targets);
+            store.poisoning(outcome)
         })
     }
 
-    /// Whether this is a forked process, which has memory like that of the one that writes, but not its threads.
+    /// Starts to write data blocks to their positions. No write is in flight. Returns the blocks of the write before.
+    ///
+    /// Few blocks, and any in a pool of one thread, are written before it returns.
+    pub(super) fn start(
+        &self,
+        store: &Arc<Store>,
+        generation: Generation,
+        jobs: Vec<OwnedSealJob>,
+    ) -> Result<Vec<OwnedSealJob>> {
+        self.with(|inner| {
+            let written = std::mem::take(&mut inner.written);
+            let is_small = jobs.len() < LARGE_BLOCKS;
+            let buffers = std::mem::take(&mut inner.buffers);
+            let work = Work { store: Arc::clone(store), generation, jobs, buffers };
+            if is_small || is_single_threaded() {
+                inner.take_over(work.run())?;
+                return Ok(written);
+            }
+            // The work is handed over only once there is a thread: if none can be started, it is done here.
+            let work = Arc::new(Mutex::new(Some(work)));
+            let taken = Arc::clone(&work);
+            let run = move || take(&taken).run();
+            match thread::Builder::new().name("ar7 write".into()).spawn(run) {
+                Ok(handle) => inner.thread = Some(handle),
+                Err(_) => inner.take_over(take(&work).run())?,
+            }
+            Ok(written)
+        })
+    }
+
+    /// Waits for the in-flight write, and passes on its failure or its panic.
+    pub(super) fn wait(&self, store: &Store) -> Result<()> {
+        if self.is_forked() {
+            // This process has no such thread, and the lock is as a thread of the other one may have left it.
+            return Ok(());
+        }
+        let outcome = self.with(|inner| match inner.thread.take().map(JoinHandle::join) {
+            Some(Ok(done)) => Ok(inner.take_over(done)),
+            Some(Err(panic)) => Err(panic),
+            None => Ok(Ok(())),
+        });
+        outcome.unwrap_or_else(|panic| {
+            let source = io::Error::other("the thread that wrote panicked");
+            // Positions are given out for all of it, and which blocks were written is unknown.
+            let _ = store.poisoning::<()>(Err(Error::io("write", source)));
+            resume_unwind(panic)
+        })
+    }
+
+    /// Whether this is a forked process, which has the memory of the one that writes, but not its threads.
     fn is_forked(&self) -> bool {
         self.process != process::id()
     }
@@ -96,9 +149,9 @@ impl Drop for InFlight {
         let is_forked = self.is_forked();
         let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
         match inner.thread.take() {
-            // There is no such thread here, and perhaps another with its number: it is not even let go of.
+            // After a fork the thread does not exist here; forget the handle rather than detach it.
             Some(thread) if is_forked => std::mem::forget(thread),
-            // Nobody is to find the file free while it is still written to. Whoever cares for the outcome has waited.
+            // The file must not be unlocked while it is still written to. A caller that needs the outcome has waited.
             Some(thread) => drop(thread.join()),
             None => {}
         }
@@ -111,99 +164,16 @@ impl fmt::Debug for InFlight {
     }
 }
 
-impl Writer {
-    /// Seals data blocks and writes them to their positions, which are fresh. Returns their generation, and perhaps before
-    /// they are written: [`Writer::wait`] comes before they are read, and before whatever else is written. A commit waits.
-    ///
-    /// Returns the blocks of the call before, too, which are written now: their memory can be used again.
-    pub fn start_fresh(
-        &mut self,
-        jobs: Vec<OwnedSealJob>,
-    ) -> Result<(Generation, Vec<OwnedSealJob>)> {
-        self.wait()?;
-        self.store.check_usable()?;
-        for job in &jobs {
-            assert!(self.is_fresh(job.position), "only a fresh block is written in place");
-        }
-        let written = self.in_flight.with(|inner| std::mem::take(&mut inner.written));
-        if jobs.len() < LARGE_BLOCKS || is_single_threaded() {
-            let borrowed: Vec<SealJob<'_>> = jobs.iter().map(OwnedSealJob::as_job).collect();
-            let generation = self.write_fresh(KeyKind::Data, &borrowed)?;
-            drop(borrowed);
-            self.in_flight.with(|inner| inner.written = jobs);
-            return Ok((generation, written));
-        }
-        let generation = self.generation_for(jobs.iter().map(|job| job.position))?;
-        self.start(generation, jobs)?;
-        Ok((generation, written))
-    }
-
-    fn start(&self, generation: Generation, jobs: Vec<OwnedSealJob>) -> Result<()> {
-        self.in_flight.with(|inner| {
-            let work = Work {
-                store: Arc::clone(&self.store),
-                generation,
-                jobs,
-                buffers: std::mem::take(&mut inner.buffers),
-            };
-            // Where no thread is to be had, it is done here: so the work is handed over only once there is one.
-            let work = Arc::new(Mutex::new(Some(work)));
-            let taken = Arc::clone(&work);
-            let run = move || take(&taken).run();
-            match thread::Builder::new().name("ar7 write".into()).spawn(run) {
-                Ok(handle) => {
-                    inner.thread = Some(handle);
-                    Ok(())
-                }
-                Err(_) => inner.take_over(take(&work).run()),
-            }
-        })
-    }
-
-    /// Returns once no write is under way. Its failure has made the store unusable.
-    ///
-    /// # Panics
-    ///
-    /// If the thread that wrote did; the store is unusable then, too.
-    pub fn wait(&self) -> Result<()> {
-        if crate::fault!(ForgetTheWrite) {
-            return Ok(());
-        }
-        self.in_flight.wait().unwrap_or_else(|panic| {
-            let source = io::Error::other("the thread that wrote panicked");
-            // Nobody knows what is written, and positions are already given out for all of it.
-            let _ = self.store.poisoning::<()>(Err(Error::io("write", source)));
-            resume_unwind(panic)
-        })
-    }
-
-    /// Seals and writes a large number of blocks, and returns when that is done.
-    pub(super) fn write_large(
-        &self,
-        kind: KeyKind,
-        generation: Generation,
-        jobs: &[SealJob<'_>],
-        targets: &[Position],
-    ) -> Result<()> {
-        self.in_flight.with(|inner| {
-            let buffers = &mut inner.buffers;
-            let store = &*self.store;
-            let outcome = pipeline::seal_and_write(store, buffers, kind, generation, jobs, targets);
-            store.poisoning(outcome)
-        })
-    }
-}
-
 /// A write, with everything that it needs.
 struct Work {
-    store: Arc<super::Store>,
+    store: Arc<Store>,
     generation: Generation,
     jobs: Vec<OwnedSealJob>,
     buffers: Buffers,
 }
 
 fn take(work: &Mutex<Option<Work>>) -> Work {
-    work.lock().unwrap_or_else(PoisonError::into_inner).take().expect("work that nobody has taken")
+    work.lock().unwrap_or_else(PoisonError::into_inner).take().expect("work that was not taken")
 }
 
 impl Work {

@@ -2,24 +2,26 @@
 
 use std::cmp::Ordering;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-
-use super::allocate::{Space, Views};
-use super::choose::{Chosen, Copy, GoodCopy, choose};
-use super::header::{OpenedHeader, check_revision, open_header};
-use super::in_flight::InFlight;
-use super::read::{BlockBuffer, read_one};
+use super::committed::{Commit, Redirects};
+use super::handle::{Parts, Store};
+use super::open_block::{BlockBuffer, read_one};
 use super::redo::RedoList;
-use super::rekey::Rekeying;
-use super::{Commit, Recovery, Redirects, RunSet, Store, Writer, process};
+use super::rekeying::Rekeying;
+use super::space::run_set::RunSet;
+use super::superblock::Superblock;
+use super::superblock::choose::{Chosen, choose};
+use super::superblock::copy::read_copy;
+use super::superblock::header::{OpenedHeader, check_revision, open_header};
+use super::superblock::recovery::Recovery;
+use super::transaction::Transaction;
+use super::writer::Writer;
 use crate::crypto::{KeyKind, MasterKey, ReceiptKey, Sealer, Secret, random_u32};
 use crate::device::{self, Device, FileDevice, MappedDevice};
-use crate::error::{Check, Error, Result};
+use crate::error::{Error, Result};
 use crate::format::{
-    BLOCK_SIZE, BLOCK_SIZE_U64, Generation, META_SLOTS, META_STREAM, MetaSlot,
-    PENDING_SESSIONS_MAX, Position, SessionRecord,
+    BLOCK_SIZE_U64, Generation, META_SLOTS, MetaSlot, PENDING_SESSIONS_MAX, SessionRecord,
 };
 
 /// Whether the archive is opened to be changed.
@@ -32,15 +34,6 @@ pub enum Access {
     Write,
 }
 
-impl Access {
-    fn of_file(self) -> device::Access {
-        match self {
-            Access::Read => device::Access::Read,
-            Access::Write => device::Access::ReadWrite,
-        }
-    }
-}
-
 /// How the file is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Io {
@@ -49,6 +42,32 @@ pub enum Io {
     Map,
     /// Through positioned reads and writes: without a map, and so without a handler for the signal of a lost page.
     File,
+}
+
+impl Io {
+    /// The device through which a file is reached.
+    pub(super) fn device(self, file: FileDevice) -> Box<dyn Device> {
+        match self {
+            Io::File => Box::new(file),
+            Io::Map => Box::new(MappedDevice::new(file)),
+        }
+    }
+}
+
+/// Opens the file of an archive, locked: against every other process for writing, against writers for reading.
+pub(super) fn open_locked(path: &Path, access: Access) -> Result<FileDevice> {
+    match access {
+        Access::Read => {
+            let file = FileDevice::open(path, device::Access::Read)?;
+            file.lock_shared()?;
+            Ok(file)
+        }
+        Access::Write => {
+            let file = FileDevice::open(path, device::Access::ReadWrite)?;
+            file.lock_exclusive()?;
+            Ok(file)
+        }
+    }
 }
 
 /// How an archive is opened.
@@ -79,17 +98,8 @@ impl Store {
         secret: &Secret,
         options: OpenOptions,
     ) -> Result<(Arc<Store>, Option<Writer>)> {
-        let opened = FileDevice::open(path, options.access.of_file()).and_then(|file| {
-            match options.access {
-                Access::Read => file.lock_shared()?,
-                Access::Write => file.lock_exclusive()?,
-            }
-            let device: Box<dyn Device> = match options.io {
-                Io::File => Box::new(file),
-                Io::Map => Box::new(MappedDevice::new(file)),
-            };
-            Store::open_at(device, Some(path), secret, options)
-        });
+        let opened = open_locked(path, options.access)
+            .and_then(|file| Store::open_at(options.io.device(file), Some(path), secret, options));
         opened.map_err(|error| error.at_path(path))
     }
 
@@ -130,7 +140,7 @@ impl Store {
             }
         }
         let sealer = header.sealer();
-        let copies = META_SLOTS.map(|position| read_slot(&*device, &sealer, position));
+        let copies = META_SLOTS.map(|position| read_copy(&*device, &sealer, position));
         let chosen = choose(&copies, options.accept_lost_pair && reading)?;
         let record = header.header.rekey.as_ref();
         let rekeying = Rekeying::of(record, &chosen.slot)?;
@@ -139,22 +149,19 @@ impl Store {
         let images = rekeying.redirects(&*device, &sealer);
         check_chosen(&*device, &sealer, &header, &chosen, (reading, &images))?;
         let list = RedoList::read(&*device, &sealer, &chosen.slot)?;
-        // A reader never writes: it reads a listed place from its spare. A writer copies the images first.
+        // A reader never writes: it reads a listed block from its shadow block. A writer copies those home first.
         let redirects = if reading { list.redirects().and(images) } else { Redirects::default() };
         let commit = Commit { slot: chosen.slot.clone(), redirects };
-        let store = Store {
-            device,
-            sealer,
-            header: ArcSwap::from_pointee(header.known()),
+        let store = Store::new(Parts {
+            recovery: Recovery::new(&header, &chosen, list.entries.len()),
+            header: header.known(),
             key_slot: header.slot,
             receipt_key: ReceiptKey::derive(&header.master, header.header.archive),
-            current: ArcSwap::from_pointee(commit),
-            poison: OnceLock::new(),
-            process: process::id(),
+            device,
+            sealer,
+            commit,
             path: path.map(Path::to_owned),
-            recovery: Recovery::new(&header, &chosen, &list),
-        };
-        let store = Arc::new(store);
+        });
         if reading {
             return Ok((store, None));
         }
@@ -182,20 +189,8 @@ impl Writer {
         let full = Error::Full { what: "number of sessions", limit: u64::from(u32::MAX) };
         let session = before.session.checked_add(1).ok_or_else(|| full.clone())?;
         let generation = Generation { session, step: 0, salt: random_u32()? };
-        let mut writer = Writer {
-            store: Arc::clone(store),
-            master,
-            generation,
-            space: Space::default(),
-            views: Views::default(),
-            redirects: Redirects::default(),
-            sealed: RunSet::default(),
-            listed_at_begin: listed.clone(),
-            listed,
-            newest: chosen.pair,
-            bad_copies: chosen.bad.iter().copied().collect(),
-            in_flight: InFlight::new(),
-        };
+        let transaction = Transaction::new(generation, listed);
+        let mut writer = Writer::new(store, master, transaction, Superblock::new(chosen));
         let mut slot = chosen.slot.clone();
         slot.generation = generation;
         slot.number = slot.number.checked_add(1).ok_or(full)?;
@@ -219,23 +214,6 @@ fn note_session(slot: &mut MetaSlot, ended: Generation, is_rekeying: bool) {
         pending.remove(idle.unwrap_or(oldest_or_newest));
     }
     pending.push(SessionRecord { session: ended.session, salt: ended.salt, last_step: ended.step });
-}
-
-pub(super) fn read_slot(device: &dyn Device, sealer: &Sealer, position: Position) -> Copy {
-    let read = || {
-        let mut sealed = Box::new([0; BLOCK_SIZE]);
-        device.read(position, &mut sealed[..])?;
-        let mut opened = BlockBuffer::new();
-        opened.copy_from_slice(&sealed[..]);
-        let opened = sealer.open_in_place(KeyKind::Meta, position, &mut opened)?;
-        if opened.head.stream != META_STREAM {
-            let found = opened.head.stream;
-            return Err(Error::tampered(position, Check::Stream, META_STREAM, found));
-        }
-        let slot = MetaSlot::decode(position, opened.generation, opened.data)?;
-        Ok(GoodCopy { slot, sealed })
-    };
-    Copy { position, outcome: read() }
 }
 
 /// Everything the chosen slot names must be there: it was durable before the slot was written. If it is not, that

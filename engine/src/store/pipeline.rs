@@ -1,15 +1,18 @@
-//! Large writes: while some threads wait for the disk, others seal.
+//! Sealing blocks and writing them: a few on the pool; many on threads of which some wait for the disk while others seal.
 
+use std::cell::RefCell;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 
-use super::Store;
-use super::writer::runs_of;
+use rayon::prelude::*;
+
+use super::handle::Store;
 use crate::crypto::{KeyKind, SealJob};
 use crate::device::AlignedBuffer;
 use crate::error::Result;
-use crate::format::{BLOCK_SIZE, Generation, Position};
+use crate::format::{BLOCK_SIZE, Generation, Position, runs_of};
+use crate::parallel::in_pool;
 
 /// From this many blocks on, sealing and writing go on side by side: 4 MiB.
 pub(super) const LARGE_BLOCKS: usize = 1024;
@@ -20,10 +23,13 @@ const BUFFER_BLOCKS: usize = 256;
 /// Blocks that are sealed at a time: 256 KiB stay in the cache of a core.
 const CHUNK_BLOCKS: usize = 64;
 
+/// From this many blocks on, write-back starts at once, so that the final sync is short.
+const WRITE_BACK_BLOCKS: usize = 256;
+
 /// Runs shorter than this go through the page cache, which joins them.
 const DIRECT_BLOCKS: usize = 64;
 
-/// Threads beyond one for each processor: so many may wait for the disk while the others seal.
+/// Threads beyond one for each processor, which wait for the disk while the others seal.
 const WAITING: usize = 2;
 
 /// Buffers of a writer, kept from one large write to the next.
@@ -41,9 +47,58 @@ struct Parts<'a> {
     has_failed: AtomicBool,
 }
 
-/// Seals blocks and writes them. Nothing is allocated for the blocks, once the buffers are there. No write is under way
-/// when it returns, with an error or without.
+/// Seals blocks and writes them to `targets`. No write is in flight when it returns, with an error or without.
 pub(super) fn seal_and_write(
+    store: &Store,
+    buffers: &mut Buffers,
+    kind: KeyKind,
+    generation: Generation,
+    jobs: &[SealJob<'_>],
+    targets: &[Position],
+) -> Result<()> {
+    if jobs.len() >= LARGE_BLOCKS {
+        return write_many(store, buffers, kind, generation, jobs, targets);
+    }
+    in_pool(|| {
+        jobs.par_chunks(CHUNK_BLOCKS)
+            .zip(targets.par_chunks(CHUNK_BLOCKS))
+            .try_for_each(|(jobs, targets)| seal_chunk(store, kind, generation, jobs, targets))
+    })?;
+    if jobs.len() >= WRITE_BACK_BLOCKS {
+        for run in runs_of(targets) {
+            store.device.start_write_back(run)?;
+        }
+    }
+    Ok(())
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+fn seal_chunk(
+    store: &Store,
+    kind: KeyKind,
+    generation: Generation,
+    jobs: &[SealJob<'_>],
+    targets: &[Position],
+) -> Result<()> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.resize(jobs.len() * BLOCK_SIZE, 0);
+        store.sealer.seal_batch(kind, generation, jobs, scratch)?;
+        let mut rest = &scratch[..];
+        for run in runs_of(targets) {
+            let blocks = usize::try_from(run.count()).expect("a chunk is small");
+            let (now, later) = rest.split_at(blocks * BLOCK_SIZE);
+            store.device.write(run.start(), now)?;
+            rest = later;
+        }
+        Ok(())
+    })
+}
+
+/// Nothing is allocated for the blocks, once the buffers are there.
+fn write_many(
     store: &Store,
     buffers: &mut Buffers,
     kind: KeyKind,
@@ -61,7 +116,7 @@ pub(super) fn seal_and_write(
     let [first, others @ ..] = &mut buffers.0[..count] else { return Ok(()) };
     thread::scope(|scope| {
         let parts = &parts;
-        // Threads that are not to be had are done without: this one works too.
+        // If a thread cannot be started, those that were do the work, and this one.
         let started: Vec<ScopedJoinHandle<'_, Result<()>>> = others
             .iter_mut()
             .map_while(|buffer| {

@@ -1,57 +1,24 @@
-//! Reading sealed blocks: copied out of the device first, then authenticated, then compared
-//! with what was expected.
+//! Reading blocks and runs of blocks, in parallel where there are many.
 
 use std::cell::RefCell;
-use std::ops::{Deref, DerefMut};
 
 use rayon::prelude::*;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::Zeroize;
 
-use super::{Redirects, Store};
-use crate::crypto::{BATCH_BLOCKS, KeyKind, Opened, Sealer};
-use crate::device::Device;
-use crate::error::{Check, Error, Result};
+use super::committed::Redirects;
+use super::handle::Store;
+use super::open_block::{BlockBuffer, generation_in, read_one, reopened};
+use crate::crypto::{BATCH_BLOCKS, KeyKind, Opened};
+use crate::error::{Error, Result};
 use crate::format::{
     BLANK_BLOCKS, BLOCK_SIZE, Block, BlockHead, BlockRef, DATA_SIZE, Generation, META_SLOTS,
-    OwnedData, Position, RESERVED_BLOCKS, Run, plain, sealed,
+    OwnedData, Position, Run,
 };
 use crate::parallel::in_pool;
 
 /// Blocks that one thread reads and opens at a time: 256 KiB stay in its cache.
 const CHUNK_BLOCKS: u32 = 64;
 const CHUNK_BLOCKS_USIZE: usize = 64;
-
-/// Room for one block on the heap. It holds plaintext once the block is opened, and is wiped when it is dropped.
-pub(super) struct BlockBuffer(Box<[u8; BLOCK_SIZE]>);
-
-impl BlockBuffer {
-    pub(super) fn new() -> BlockBuffer {
-        BlockBuffer(Box::new([0; BLOCK_SIZE]))
-    }
-}
-
-impl Deref for BlockBuffer {
-    type Target = [u8; BLOCK_SIZE];
-
-    fn deref(&self) -> &[u8; BLOCK_SIZE] {
-        &self.0
-    }
-}
-
-impl DerefMut for BlockBuffer {
-    fn deref_mut(&mut self) -> &mut [u8; BLOCK_SIZE] {
-        &mut self.0
-    }
-}
-
-impl ZeroizeOnDrop for BlockBuffer {}
-
-impl Drop for BlockBuffer {
-    fn drop(&mut self) {
-        // As a slice, which is wiped at once and not byte by byte.
-        self.0[..].zeroize();
-    }
-}
 
 thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -228,63 +195,4 @@ impl Store {
         let opened = self.sealer.open_in_place(kind, position, &mut bytes)?;
         Ok(Block { head: opened.head, data: OwnedData::copy_of(opened.data) })
     }
-
-    /// Every block that the redo list of a commit takes up: its chain and its spares.
-    pub fn redo_blocks(&self, commit: &super::Commit) -> Result<super::RunSet> {
-        Ok(super::redo::RedoList::read(&*self.device, &self.sealer, &commit.slot)?.blocks)
-    }
-}
-
-/// Reads and opens one block. What fails its check is read once more, past the map: a write by this
-/// very process may have been under way.
-pub(super) fn read_one<'a>(
-    device: &dyn Device,
-    sealer: &Sealer,
-    redirects: &Redirects,
-    kind: KeyKind,
-    block: BlockRef,
-    bytes: &'a mut [u8; BLOCK_SIZE],
-) -> Result<Opened<'a>> {
-    if block.position.get() < RESERVED_BLOCKS {
-        return Err(Error::damaged(
-            block.position,
-            Check::Root,
-            "a block that is not reserved",
-            block.position,
-        ));
-    }
-    let source = redirects.source(block.position, block.generation);
-    device.read(source, bytes)?;
-    let first = sealer
-        .open_in_place(kind, block.position, bytes)
-        .is_ok_and(|opened| opened.generation == block.generation);
-    if first {
-        return reopened(block.position, bytes);
-    }
-    device.read_direct(source, bytes)?;
-    let opened = sealer.open_in_place(kind, block.position, bytes)?;
-    if opened.generation != block.generation && !crate::fault!(IgnoreTheGeneration) {
-        return Err(Error::tampered(
-            block.position,
-            Check::Generation,
-            block.generation,
-            opened.generation,
-        ));
-    }
-    Ok(opened)
-}
-
-/// Looks again at a block that was opened in place: its plaintext lies where its ciphertext lay.
-fn reopened(position: Position, bytes: &[u8; BLOCK_SIZE]) -> Result<Opened<'_>> {
-    let plaintext = sealed::CIPHERTEXT.of(bytes);
-    let (head, _) = BlockHead::decode(position, plaintext)?;
-    let data = plain::DATA.of(plaintext).try_into().expect("the length of the data field");
-    Ok(Opened { generation: generation_in(bytes), head, data })
-}
-
-/// Generation of a sealed block: the first part of its nonce, which opening leaves as it is.
-pub(super) fn generation_in(bytes: &[u8; BLOCK_SIZE]) -> Generation {
-    let mut generation = [0; Generation::SIZE];
-    generation.copy_from_slice(&bytes[..Generation::SIZE]);
-    Generation::decode(generation)
 }

@@ -1,55 +1,16 @@
 //! Recovery: what a writer does before its first own write. It trusts nothing that it has only
 //! read: after a kill or a failed sync the page cache may show what the disk does not hold.
 
-use super::Store;
-use super::choose::Chosen;
-use super::header::OpenedHeader;
-use super::read::BlockBuffer;
+use super::handle::Store;
+use super::open_block::{BlockBuffer, generation_in};
 use super::redo::RedoList;
+use super::rekeying::{Rekeying, pairs, readable};
+use super::superblock::choose::Chosen;
+use super::superblock::copy::write_copy;
+use super::superblock::header::OpenedHeader;
 use crate::crypto::KeyKind;
 use crate::error::Result;
-use crate::format::Position;
-
-/// What opening found amiss; a writer has mended it, a reader has only noted it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Recovery {
-    /// Header copies that were damaged, or older without a reason.
-    pub headers: Vec<Position>,
-    /// Header copies that a change of the header had not reached when it was cut off.
-    pub older_headers: Vec<Position>,
-    /// Meta slots that did not open.
-    pub bad_slots: Vec<Position>,
-    /// Copies of the newest meta slot that were bad or older: the last writer did not close.
-    pub older_slots: Vec<Position>,
-    /// Blocks on the redo list.
-    pub redo_blocks: usize,
-    /// Whether a pair of meta slots has no good copy, so that the newest commit may be lost.
-    pub lost_pair: bool,
-}
-
-impl Recovery {
-    pub(super) fn new(header: &OpenedHeader, chosen: &Chosen, list: &RedoList) -> Recovery {
-        // Both copies are durable before a commit names them: an older one is no surprise only before that.
-        let is_under_way = header.header.revision > chosen.slot.header_revision;
-        let (older_headers, headers) = header
-            .mend
-            .iter()
-            .partition(|position| is_under_way && header.older.contains(position));
-        Recovery {
-            headers,
-            older_headers,
-            bad_slots: chosen.bad.clone(),
-            older_slots: chosen.mend.clone(),
-            redo_blocks: list.entries.len(),
-            lost_pair: chosen.lost.is_some(),
-        }
-    }
-
-    /// Whether the archive was as a clean close leaves it.
-    pub fn is_clean(&self) -> bool {
-        *self == Recovery::default()
-    }
-}
+use crate::format::{BLOCK_SIZE, BlockRef, RedoEntry};
 
 impl Store {
     /// Makes the chosen commit durable and whole. Only after this may the other pair be written.
@@ -70,7 +31,7 @@ impl Store {
         }
         // Only now is there a durable copy, so the bad or older one may be written.
         for &position in &chosen.mend {
-            self.write_meta(&chosen.slot, position)?;
+            write_copy(&*self.device, &self.sealer, &chosen.slot, position)?;
             self.device.sync()?;
         }
         // Copied again also where the place already looks right, for the same reason; the copies must be
@@ -103,10 +64,40 @@ impl Store {
         let redirects = list.redirects();
         let mut bytes = BlockBuffer::new();
         for entry in &list.entries {
-            let block =
-                crate::format::BlockRef { position: entry.place, generation: entry.generation };
+            let block = BlockRef { position: entry.place, generation: entry.generation };
             self.read_into(&redirects, KeyKind::Data, block, &mut bytes)?;
         }
         Ok(())
+    }
+
+    /// Copies images, byte for byte, from their spares to their places.
+    pub(super) fn copy_images(&self, images: &[RedoEntry]) -> Result<()> {
+        let mut bytes = [0; BLOCK_SIZE];
+        for &RedoEntry { place, spare, generation } in images {
+            // From the file itself: what a map shows behind the end of one that somebody has cut is zeros, and
+            // nothing here is authenticated. What is not the version that was sealed is looked at past the cache.
+            self.device.read_unmapped(spare, &mut bytes)?;
+            if generation_in(&bytes) != generation {
+                self.device.read_direct(spare, &mut bytes)?;
+            }
+            self.device.write(place, &bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Copies the images of the newest window to their places again. One that does not open is no image of a block
+    /// that was sealed anew; its place is left as it is.
+    pub(super) fn copy_window(&self, rekeying: &Rekeying) -> Result<()> {
+        let Some(window) = rekeying.window() else { return Ok(()) };
+        if crate::fault!(ForgetRekeyImages) {
+            return Ok(());
+        }
+        for (place, image) in pairs(window) {
+            let image = readable(&*self.device, image);
+            if let Some(bytes) = image.filter(|bytes| self.sealer.opens(place, bytes)) {
+                self.device.write(place, &bytes[..])?;
+            }
+        }
+        self.device.sync()
     }
 }

@@ -3,8 +3,12 @@
 
 use std::collections::HashSet;
 
-use super::read::{BlockBuffer, read_one};
-use super::{Redirects, RunSet, Urgency, Writer};
+use super::committed::{Commit, Redirects};
+use super::handle::Store;
+use super::open_block::{BlockBuffer, read_one};
+use super::space::Urgency;
+use super::space::run_set::RunSet;
+use super::writer::Writer;
 use crate::crypto::{KeyKind, SealJob, Sealer};
 use crate::device::Device;
 use crate::error::{Check, Error, Result};
@@ -108,6 +112,13 @@ fn check_head(
     Ok(())
 }
 
+impl Store {
+    /// Every block that the redo list of a commit takes up: its chain and its spares.
+    pub fn redo_blocks(&self, commit: &Commit) -> Result<RunSet> {
+        Ok(RedoList::read(&*self.device, &self.sealer, &commit.slot)?.blocks)
+    }
+}
+
 /// A redo list that was written, but that no commit names yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WrittenRedoList {
@@ -120,7 +131,7 @@ impl Writer {
     /// list's images are durable with this commit's first sync. Called once, before the free
     /// runs are recorded, because it allocates and frees.
     pub fn write_redo_list(&mut self) -> Result<WrittenRedoList> {
-        let listed = std::mem::take(&mut self.listed);
+        let listed = self.transaction.take_listed();
         if crate::fault!(TrimBeforeClearing)
             && let Some(last) = listed.iter().last()
         {
@@ -133,7 +144,7 @@ impl Writer {
                 self.space.free(run);
             }
         }
-        let entries = self.redo_entries();
+        let entries = self.transaction.redirects().images();
         if entries.is_empty() {
             return Ok(WrittenRedoList::default());
         }
@@ -153,8 +164,8 @@ impl Writer {
             })
             .collect();
         let generation = self.seal_and_write(KeyKind::Meta, &jobs, &chain)?;
-        self.listed.extend(chain.iter().map(|&position| Run::single(position)));
-        self.listed.extend(entries.iter().map(|entry| Run::single(entry.spare)));
+        let shadow_blocks = entries.iter().map(|entry| entry.spare);
+        self.transaction.list(chain.iter().copied().chain(shadow_blocks));
         Ok(WrittenRedoList {
             head: Some(BlockRef { position: chain[0], generation }),
             length: u32::try_from(entries.len()).expect("fewer entries than blocks"),

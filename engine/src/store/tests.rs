@@ -30,6 +30,7 @@ mod rekey;
 mod rekey_attacks;
 mod slots;
 mod space;
+mod threads;
 mod trim;
 mod wipe;
 mod writer;
@@ -38,8 +39,9 @@ use std::sync::Arc;
 
 use super::*;
 use crate::crypto::{KeyKind, RawKey, SealJob, Secret};
-use crate::device::MemoryDevice;
-use crate::format::{BlockHead, BlockRef, DATA_SIZE, Data, Position};
+use crate::device::{Device, MemoryDevice};
+use crate::error::{Error, Result};
+use crate::format::{BlockHead, BlockRef, DATA_SIZE, Data, MetaSlot, Position};
 
 fn secret() -> Secret {
     Secret::Key(RawKey::from_bytes([3; 32]))
@@ -105,31 +107,6 @@ fn commit(writer: &mut Writer, mark: u64) -> Result<Arc<Commit>> {
         sessions_recorded: false,
         redo,
     })
-}
-
-/// Writes, commits, reads and changes the master key in a process that cannot start threads.
-pub(crate) fn work_without_threads() {
-    let (device, _, mut writer) = create();
-    let count = 3000;
-    let positions = writer.allocate_all(count, Urgency::Ordinary).unwrap();
-    let job = |&position: &Position| OwnedSealJob {
-        position,
-        head: BlockHead::default(),
-        data: crate::format::OwnedData::copy_of(&data(7)),
-    };
-    let (generation, _) = writer.start_fresh(positions.iter().map(job).collect()).unwrap();
-    commit(&mut writer, 1).unwrap();
-    writer.finish().unwrap();
-    let store = read_only(&device);
-    let run = crate::format::Run::new(positions[0], u32::try_from(count).unwrap()).unwrap();
-    let mut found = vec![0; count * DATA_SIZE];
-    let none = Redirects::default();
-    store.read_run(&none, KeyKind::Data, run, generation, &mut found, |_, _| Ok(())).unwrap();
-    assert!(found.iter().all(|&byte| byte == 7));
-    drop(store);
-    let mut progress = |_, _| std::ops::ControlFlow::Continue(());
-    let options = RekeyOptions::default();
-    Store::rekey_device(Box::new(device), &secret(), options, &mut progress).unwrap();
 }
 
 /// The byte of which a block of data consists.

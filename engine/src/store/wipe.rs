@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
-use super::allocate::Space;
-use super::header::{check_length, parse};
-use super::{Store, Writer};
+use super::handle::Store;
+use super::open::{Access, open_locked};
+use super::space::Space;
+use super::superblock::header::{check_length, parse};
+use super::writer::Writer;
 use crate::crypto::{KeyKind, SealJob, random_array};
-use crate::device::{Access, Device, FileDevice};
+use crate::device::Device;
 use crate::error::{Check, Error, Result};
 use crate::format::{
     BLOCK_SIZE, BlockHead, DATA_SIZE, Data, HEADERS, Position, RESERVED_BLOCKS, Run,
@@ -22,15 +24,15 @@ impl Writer {
     /// A crash at any point is harmless: nothing that a commit names is touched. [`Error::Uncommitted`] while a
     /// transaction is under way, whose free blocks are not those of the last commit.
     pub fn wipe(&mut self, runs: &[Run]) -> Result<u64> {
-        self.check_nothing_under_way()?;
+        self.check_no_transaction()?;
         let mut wiped = 0;
         for &run in runs {
             let within = run.start().get() >= RESERVED_BLOCKS && run.end() <= self.block_count();
-            if !within || self.listed.intersects(run) {
+            if !within || self.transaction.listed().intersects(run) {
                 let expected = "free blocks of the archive";
                 return Err(Error::damaged(run.start(), Check::FreeMap, expected, run.count()));
             }
-            for usable in Space::usable(run, &mut self.views).iter() {
+            for usable in Space::usable(run, &mut self.pins).iter() {
                 wiped += self.blank(usable)?;
             }
         }
@@ -40,22 +42,14 @@ impl Writer {
 
     /// The same for what the file holds behind the last block of the archive.
     pub fn wipe_tail(&mut self) -> Result<u64> {
-        self.check_nothing_under_way()?;
-        if self.any_view_held() {
+        self.check_no_transaction()?;
+        if self.is_pinned() {
             // An earlier commit may have been longer.
             return Ok(0);
         }
         let wiped = self.space.tail().map_or(Ok(0), |tail| self.blank(tail))?;
         self.end_wipe()?;
         Ok(wiped)
-    }
-
-    pub(super) fn check_nothing_under_way(&self) -> Result<()> {
-        self.store.check_usable()?;
-        if self.is_touched() || !self.redirects.is_empty() {
-            return Err(Error::Uncommitted);
-        }
-        Ok(())
     }
 
     fn blank(&mut self, run: Run) -> Result<u64> {
@@ -76,7 +70,7 @@ impl Writer {
     /// sealed twice in one.
     fn end_wipe(&mut self) -> Result<()> {
         self.store.poisoning(self.store.device.sync())?;
-        let raised = self.raise_step();
+        let raised = self.transaction.raise_step();
         self.store.poisoning(raised)
     }
 }
@@ -85,11 +79,7 @@ impl Store {
     /// Destroys every key slot, and with them everything in the archive, for ever: both copies of the header are
     /// overwritten with random bytes. No key is needed. What is no archive is not touched.
     pub fn shred(path: &Path) -> Result<()> {
-        let shred = || {
-            let file = FileDevice::open(path, Access::ReadWrite)?;
-            file.lock_exclusive()?;
-            Store::shred_device(&file)
-        };
+        let shred = || Store::shred_device(&open_locked(path, Access::Write)?);
         shred().map_err(|error: Error| error.at_path(path))
     }
 

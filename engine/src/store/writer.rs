@@ -1,67 +1,69 @@
-//! The writer: new blocks go straight to free positions, changed blocks to spare positions.
+//! The writer: new blocks go straight to free positions, changed blocks to shadow blocks.
 
-use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
-use super::allocate::{Space, Urgency, Views};
-use super::choose::Pair;
-use super::in_flight::InFlight;
-use super::pipeline::LARGE_BLOCKS;
-use super::{Redirects, RunSet, Store};
+use super::committed::{Commit, Redirects};
+use super::handle::Store;
+use super::in_flight::{InFlight, OwnedSealJob};
+use super::space::pins::Pins;
+use super::space::run_set::RunSet;
+use super::space::{Space, Urgency};
+use super::superblock::Superblock;
+use super::transaction::Transaction;
 use crate::crypto::{KeyKind, MasterKey, SealJob};
 use crate::error::{Check, Error, Result};
-use crate::format::{BLOCK_SIZE, Generation, Position, RESERVED_BLOCKS, RedoEntry, Run};
-use crate::parallel::in_pool;
-
-/// Blocks that one thread seals and writes at a time: 256 KiB stay in its cache.
-const CHUNK_BLOCKS: usize = 64;
-
-/// From this many blocks on, write-back starts at once, so that the final sync is short.
-const WRITE_BACK_BLOCKS: usize = 256;
+use crate::format::{
+    BLOCK_SIZE_U64, BLOCKS_MAX, Generation, MetaSlot, Position, RESERVED_BLOCKS, Run, runs_of,
+};
 
 /// The one half of a store that changes anything. Dropping it drops what was not committed.
+///
+/// The module's page says which of its parts changes what.
 #[derive(Debug)]
 pub struct Writer {
     pub(super) store: Arc<Store>,
     /// Wraps the master key for new key slots, and authenticates changed headers.
     pub(crate) master: MasterKey,
-    /// What is sealed now carries this generation.
-    pub(super) generation: Generation,
     pub(super) space: Space,
-    pub(super) views: Views,
-    /// Live blocks that this transaction changed: where their images lie.
-    pub(super) redirects: Redirects,
-    /// Positions sealed in this step; sealing one again raises the step.
-    pub(super) sealed: RunSet,
-    /// Spares and chain of the redo list of the current commit; the next commit frees them.
-    pub(super) listed: RunSet,
-    /// The same, as it was when the transaction began: a rollback reads nothing.
-    pub(super) listed_at_begin: RunSet,
-    /// The pair of meta slots that holds the current commit.
-    pub(super) newest: Pair,
-    /// Copies of the other pair that do not open: repaired first.
-    pub(super) bad_copies: HashSet<Position>,
-    /// The large write that goes on beside other things, and the buffers of large writes.
-    pub(super) in_flight: InFlight,
+    pub(super) pins: Pins,
+    pub(super) transaction: Transaction,
+    superblock: Superblock,
+    in_flight: InFlight,
 }
 
 impl Writer {
+    /// The writer of a session that begins. Nothing is written yet.
+    pub(super) fn new(
+        store: &Arc<Store>,
+        master: MasterKey,
+        transaction: Transaction,
+        superblock: Superblock,
+    ) -> Writer {
+        Writer {
+            store: Arc::clone(store),
+            master,
+            space: Space::default(),
+            pins: Pins::default(),
+            transaction,
+            superblock,
+            in_flight: InFlight::new(),
+        }
+    }
+
     /// The store this writer belongs to.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
     }
 
-    /// Generation of the step under way.
+    /// The generation of what is sealed now.
     pub fn generation(&self) -> Generation {
-        self.generation
+        self.transaction.generation()
     }
 
-    /// Where this transaction's changed blocks are to be read.
+    /// Where to read the blocks that this transaction changed.
     pub fn redirects(&self) -> &Redirects {
-        &self.redirects
+        self.transaction.redirects()
     }
 
     /// Number of blocks that are in use or known to be free.
@@ -97,7 +99,7 @@ impl Writer {
             let expected = "free blocks of the archive";
             return Err(Error::damaged(run.start(), Check::FreeMap, expected, run.count()));
         }
-        self.space.release(run, &mut self.views);
+        self.space.release(run, &mut self.pins);
         Ok(())
     }
 
@@ -122,17 +124,11 @@ impl Writer {
         self.space.is_fresh(position)
     }
 
-    /// Frees a run: usable after the next commit. Images for blocks in it are dropped.
+    /// Frees a run: usable after the next commit. Shadow blocks of blocks in it are freed too.
     #[doc(alias = "recycle")]
     pub fn free(&mut self, run: Run) {
-        if !self.redirects.is_empty() {
-            let dropped: Vec<Position> =
-                run.positions().filter(|place| self.redirects.0.contains_key(place)).collect();
-            for place in dropped {
-                if let Some((spare, _)) = self.redirects.0.remove(&place) {
-                    self.space.free(Run::single(spare));
-                }
-            }
+        for shadow in self.transaction.drop_redirects(run) {
+            self.space.free(Run::single(shadow));
         }
         self.space.free(run);
     }
@@ -145,9 +141,9 @@ impl Writer {
         self.space.lower_count(run);
     }
 
-    /// Whether a reader of this process holds an earlier commit.
-    pub fn any_view_held(&mut self) -> bool {
-        self.views.any_held()
+    /// Whether a snapshot of this process pins an earlier commit.
+    pub fn is_pinned(&mut self) -> bool {
+        self.pins.any()
     }
 
     /// Free runs that may be written in this transaction. After this only the end of the file can
@@ -156,7 +152,7 @@ impl Writer {
         self.space.drain_pool()
     }
 
-    /// Free runs that may not be written in this transaction: freed by it, or still read by somebody.
+    /// Free runs that may not be written in this transaction: freed by it, or held for a pinned snapshot.
     pub fn drain_freed(&mut self) -> RunSet {
         self.space.drain_freed()
     }
@@ -179,39 +175,39 @@ impl Writer {
         self.seal_and_write(kind, jobs, &targets)
     }
 
-    /// Changes live data blocks: each is sealed for its own place, but written to a spare position until
-    /// the commit has happened. Returns their generation.
+    /// Changes live data blocks: each is sealed for its home location, but written to a shadow block until the commit
+    /// has happened. Returns their generation.
     pub fn write_over(&mut self, jobs: &[SealJob<'_>]) -> Result<Generation> {
         self.store.check_usable()?;
-        let mut places = HashSet::with_capacity(jobs.len());
+        let mut homes = HashSet::with_capacity(jobs.len());
         for job in jobs {
             self.check_run(Run::single(job.position))?;
-            if !places.insert(job.position) {
-                // Two streams share a block: no program makes that, somebody with the key did.
+            if !homes.insert(job.position) {
+                // Two streams share a block: no program writes that, so somebody with the key did.
                 let expected = "a block of one stream";
                 return Err(Error::damaged(job.position, Check::Extents, expected, job.position));
             }
         }
-        let mut spares = Vec::with_capacity(jobs.len());
-        let missing =
-            jobs.iter().filter(|job| !self.redirects.0.contains_key(&job.position)).count();
+        let mut shadows = Vec::with_capacity(jobs.len());
+        let is_missing = |job: &&SealJob<'_>| self.transaction.shadow_of(job.position).is_none();
+        let missing = jobs.iter().filter(is_missing).count();
         let mut unused = self.allocate_all(missing, Urgency::Ordinary)?.into_iter();
         for job in jobs {
             assert!(!self.is_fresh(job.position), "only a live block is written over");
-            let spare = match self.redirects.0.get(&job.position) {
-                Some(&(spare, _)) => spare,
-                None => unused.next().expect("one spare was allocated for each"),
+            let shadow = match self.transaction.shadow_of(job.position) {
+                Some(shadow) => shadow,
+                None => unused.next().expect("one shadow block was allocated for each"),
             };
-            spares.push(spare);
+            shadows.push(shadow);
         }
-        let generation = self.seal_and_write(KeyKind::Data, jobs, &spares)?;
-        for (job, &spare) in jobs.iter().zip(&spares) {
-            self.redirects.0.insert(job.position, (spare, generation));
+        let generation = self.seal_and_write(KeyKind::Data, jobs, &shadows)?;
+        for (job, &shadow) in jobs.iter().zip(&shadows) {
+            self.transaction.redirect(job.position, shadow, generation);
         }
         Ok(generation)
     }
 
-    /// Exactly `count` positions, in as few runs as there are. On failure what was had is freed again.
+    /// Exactly `count` positions, in few runs. On failure none is allocated.
     pub fn allocate_all(&mut self, count: usize, urgency: Urgency) -> Result<Vec<Position>> {
         let mut positions = Vec::with_capacity(count);
         while positions.len() < count {
@@ -227,34 +223,21 @@ impl Writer {
         Ok(positions)
     }
 
-    /// What the redo list will say, in order of place.
-    pub(super) fn redo_entries(&self) -> Vec<RedoEntry> {
-        self.redirects.images()
+    /// An allocation for the free list, whose own pages take space while it records space.
+    pub fn allocate_reserve(&mut self, most: u32) -> Result<Run> {
+        self.allocate(most, Urgency::Reserve)
     }
 
-    /// Within a step a position is sealed once: a second time raises the step first.
-    pub(super) fn raise_step(&mut self) -> Result<()> {
-        let step = self.generation.step.checked_add(1).ok_or(Error::Full {
-            what: "number of steps in a session",
-            limit: u64::from(u32::MAX),
-        })?;
-        self.generation.step = step;
-        self.sealed = RunSet::default();
+    /// Refuses what is a commit of its own while a transaction is open.
+    pub(super) fn check_no_transaction(&self) -> Result<()> {
+        self.store.check_usable()?;
+        if self.is_touched() || !self.redirects().is_empty() {
+            return Err(Error::Uncommitted);
+        }
         Ok(())
     }
 
-    /// The generation for what is sealed for these positions now.
-    pub(super) fn generation_for(
-        &mut self,
-        positions: impl Iterator<Item = Position> + Clone,
-    ) -> Result<Generation> {
-        if positions.clone().any(|position| self.sealed.contains(position)) {
-            self.raise_step()?;
-        }
-        self.sealed.extend(positions.map(Run::single));
-        Ok(self.generation)
-    }
-
+    /// Seals blocks, writes them to `targets`, and returns when that is done.
     pub(super) fn seal_and_write(
         &mut self,
         kind: KeyKind,
@@ -262,56 +245,95 @@ impl Writer {
         targets: &[Position],
     ) -> Result<Generation> {
         self.wait()?;
-        let generation = self.generation_for(jobs.iter().map(|job| job.position))?;
-        if jobs.len() >= LARGE_BLOCKS {
-            self.write_large(kind, generation, jobs, targets)?;
-            return Ok(generation);
-        }
-        let store = &*self.store;
-        let outcome = in_pool(|| {
-            jobs.par_chunks(CHUNK_BLOCKS)
-                .zip(targets.par_chunks(CHUNK_BLOCKS))
-                .try_for_each(|(jobs, targets)| seal_chunk(store, kind, generation, jobs, targets))
-        });
-        store.poisoning(outcome)?;
-        if jobs.len() >= WRITE_BACK_BLOCKS {
-            for run in runs_of(targets) {
-                store.poisoning(store.device.start_write_back(run))?;
-            }
-        }
+        let positions = jobs.iter().map(|job| job.position);
+        let generation = self.transaction.generation_for(positions)?;
+        self.in_flight.write_now(&self.store, kind, generation, jobs, targets)?;
         Ok(generation)
+    }
+
+    /// Seals data blocks and writes them to their positions, which are fresh. Returns their generation, perhaps before
+    /// they are written. [`Writer::wait`] must come before they are read, and before anything else is written. A commit
+    /// waits.
+    ///
+    /// Also returns the blocks of the call before, which are written now: their memory can be used again.
+    pub fn start_fresh(
+        &mut self,
+        jobs: Vec<OwnedSealJob>,
+    ) -> Result<(Generation, Vec<OwnedSealJob>)> {
+        self.wait()?;
+        self.store.check_usable()?;
+        for job in &jobs {
+            assert!(self.is_fresh(job.position), "only a fresh block is written in place");
+        }
+        let generation = self.transaction.generation_for(jobs.iter().map(|job| job.position))?;
+        let written = self.in_flight.start(&self.store, generation, jobs)?;
+        Ok((generation, written))
+    }
+
+    /// Returns once no write is in flight. A write that failed has made the store unusable.
+    ///
+    /// # Panics
+    ///
+    /// If the thread that wrote panicked; this makes the store unusable, too.
+    pub fn wait(&self) -> Result<()> {
+        if crate::fault!(ForgetTheWrite) {
+            return Ok(());
+        }
+        self.in_flight.wait(&self.store)
+    }
+
+    /// Wipes the blocks that were written last, whose memory would be used again.
+    pub(super) fn forget_written(&self) {
+        self.in_flight.forget();
+    }
+
+    /// Writes a meta slot to the pair that does not hold the current commit, and then copies shadow blocks home.
+    pub(super) fn write_slot(
+        &mut self,
+        slot: MetaSlot,
+        redirects: Redirects,
+    ) -> Result<Arc<Commit>> {
+        let store = Arc::clone(&self.store);
+        let (device, sealer) = (&*store.device, &store.sealer);
+        // Step 5. One copy, and the sync that makes it the commit.
+        let half = store.poisoning(self.superblock.write_first(device, sealer, &slot))?;
+
+        // From here on the commit counts. Readers find listed blocks at their shadow blocks until step 6 is done.
+        let listed = redirects.images();
+        let commit = Arc::new(Commit { slot, redirects });
+        self.publish(&commit);
+
+        // Step 6. Not synced here: until the next commit's first sync, recovery does both again.
+        let second = self.superblock.write_second(device, sealer, &commit.slot, half);
+        store.poisoning(second)?;
+        if listed.is_empty() {
+            return Ok(commit);
+        }
+        store.poisoning(store.copy_images(&listed))?;
+        let applied =
+            Arc::new(Commit { slot: commit.slot.clone(), redirects: Redirects::default() });
+        self.publish(&applied);
+        Ok(applied)
+    }
+
+    fn publish(&mut self, commit: &Arc<Commit>) {
+        let before = self.store.publish(commit);
+        self.pins.supersede(&before);
+    }
+
+    /// Begins the next transaction after `commit`.
+    pub(super) fn begin(&mut self, commit: &Commit) -> Result<()> {
+        self.transaction.begin()?;
+        let blocks = self.store.device.length_bytes()? / BLOCK_SIZE_U64;
+        let blocks = u32::try_from(blocks).unwrap_or(BLOCKS_MAX);
+        self.space.begin(commit.slot.block_count, blocks, &commit.slot.loose, &mut self.pins);
+        Ok(())
     }
 }
 
-thread_local! {
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-fn seal_chunk(
-    store: &Store,
-    kind: KeyKind,
-    generation: Generation,
-    jobs: &[SealJob<'_>],
-    targets: &[Position],
-) -> Result<()> {
-    SCRATCH.with_borrow_mut(|scratch| {
-        scratch.resize(jobs.len() * BLOCK_SIZE, 0);
-        store.sealer.seal_batch(kind, generation, jobs, scratch)?;
-        let mut rest = &scratch[..];
-        for run in runs_of(targets) {
-            let blocks = usize::try_from(run.count()).expect("a chunk is small");
-            let (now, later) = rest.split_at(blocks * BLOCK_SIZE);
-            store.device.write(run.start(), now)?;
-            rest = later;
-        }
-        Ok(())
-    })
-}
-
-/// Joins neighbours: positions that follow one another become one run, in the order given.
-pub(super) fn runs_of(positions: &[Position]) -> impl Iterator<Item = Run> + '_ {
-    positions.chunk_by(|a, b| a.following() == Some(*b)).map(|chunk| {
-        let count = u32::try_from(chunk.len()).expect("fewer positions than blocks");
-        Run::new(chunk[0], count).expect("positions in a row are a run")
-    })
+#[cfg(test)]
+impl Writer {
+    pub(super) fn in_flight(&self) -> &InFlight {
+        &self.in_flight
+    }
 }

@@ -48,7 +48,7 @@ impl State {
     /// takes the end out of the archive.
     pub(super) fn commit_closing(&mut self) -> Result<()> {
         self.commit_without_redo()?;
-        if self.trees.writer().any_view_held() {
+        if self.trees.writer().is_pinned() {
             return Ok(());
         }
         if self.trees.clear_end()? {

@@ -330,7 +330,7 @@ fn snapshots_of_one_commit_share_its_branches_and_pin_nothing_longer() {
     let before = archive.snapshot();
     archive.commit().unwrap();
     assert!(!before.shares_branches_with(&archive.snapshot()));
-    let is_pinned = || archive.state().unwrap().writing().unwrap().trees.writer().any_view_held();
+    let is_pinned = || archive.state().unwrap().writing().unwrap().trees.writer().is_pinned();
     assert!(is_pinned());
     drop(before);
     assert!(!is_pinned(), "a handle that is not reading pins no commit");

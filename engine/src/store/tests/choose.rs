@@ -2,7 +2,7 @@
 
 use crate::error::{Check, Error, Result};
 use crate::format::{BLOCK_SIZE, Generation, META_SLOTS, MetaSlot, Position};
-use crate::store::choose::{Chosen, Copy, GoodCopy, Pair, choose};
+use crate::store::superblock::choose::{Chosen, Copy, GoodCopy, Pair, choose};
 
 /// What lies at the position of a slot.
 #[derive(Debug, Clone, Copy)]

@@ -88,7 +88,7 @@ fn blocks_that_a_reader_holds_are_not_reused() {
     let view = store.current();
     writer.free(Run::single(block.position));
     commit(&mut writer, 2).unwrap();
-    assert!(writer.any_view_held());
+    assert!(writer.is_pinned());
     writer.release(Run::single(block.position)).unwrap();
     for byte in 2..10 {
         let added = add_block(&mut writer, KeyKind::Data, byte).unwrap();
@@ -97,7 +97,7 @@ fn blocks_that_a_reader_holds_are_not_reused() {
     assert_eq!(read(&store, block).unwrap(), 1);
     drop(view);
     commit(&mut writer, 3).unwrap();
-    assert!(!writer.any_view_held());
+    assert!(!writer.is_pinned());
     writer.release(Run::single(block.position)).unwrap();
     assert_eq!(writer.allocate(1, Urgency::Ordinary).unwrap().start(), block.position);
 }

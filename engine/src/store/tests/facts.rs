@@ -4,7 +4,7 @@ use super::*;
 use crate::format::{
     BLOCK_SIZE, Generation, Run, SessionRecord, StoredStream, StreamLayout, StreamRecord, Timestamp,
 };
-use crate::store::read::{BlockBuffer, generation_in};
+use crate::store::open_block::{BlockBuffer, generation_in};
 
 const EARLY: Generation = Generation { session: 1, step: 2, salt: 3 };
 const LATE: Generation = Generation { session: 1, step: 3, salt: 3 };

@@ -9,7 +9,7 @@ use crate::format::{
     BLOCK_SIZE, Features, HEADERS, Header, META_STREAM, header_digest, header_layout,
     meta_slot_layout,
 };
-use crate::store::header::open_header;
+use crate::store::superblock::header::open_header;
 
 fn unlocked(device: &MemoryDevice) -> (MasterKey, Header) {
     let opened = open_header(device, &secret()).unwrap();

@@ -191,13 +191,13 @@ fn a_failure_half_way_poisons_and_ends() {
             let faulty = Faulty::on(&device, fault);
             let (store, mut writer) = writer(&faulty);
             let positions = allocated(&mut writer, BLOCKS);
-            let kept = writer.in_flight.buffers_len();
+            let kept = writer.in_flight().buffers_len();
             faulty.fail_after(operation);
             let error = write_all(&mut writer, &positions).unwrap_err();
             assert!(matches!(error, Error::Io { .. }), "{error}");
             assert_poisoned(store.check_usable());
             assert_poisoned(write_all(&mut writer, &positions));
-            assert!(writer.in_flight.buffers_len() > kept, "the buffers are back");
+            assert!(writer.in_flight().buffers_len() > kept, "the buffers are back");
             drop((store, writer));
             assert_eq!(mark(&read_only(&device)), 1);
         }
@@ -210,8 +210,8 @@ fn buffers_are_made_once() {
     let positions = allocated(&mut writer, 2 * BLOCKS);
     let (one, two) = positions.split_at(positions.len() / 2);
     write_all(&mut writer, one).unwrap();
-    let made = writer.in_flight.buffer_addresses();
+    let made = writer.in_flight().buffer_addresses();
     assert!(!made.is_empty());
     write_all(&mut writer, two).unwrap();
-    assert_eq!(writer.in_flight.buffer_addresses(), made);
+    assert_eq!(writer.in_flight().buffer_addresses(), made);
 }

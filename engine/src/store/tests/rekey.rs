@@ -7,7 +7,7 @@ use super::*;
 use crate::crypto::{HeaderKey, MasterKey, Sealer};
 use crate::error::{Check, Error};
 use crate::format::{BLOCK_SIZE, HEADERS, KeySlot, Run};
-use crate::store::header::open_header;
+use crate::store::superblock::header::open_header;
 
 /// Three windows, the last of them short.
 const BLOCKS: u32 = 600;

@@ -8,7 +8,7 @@ use crate::format::{
     BLOCK_SIZE, Generation, HEADERS, META_SLOTS, META_STREAM, MetaSlot, Run, UncheckedHeader,
     header_digest, header_layout, rekey_layout,
 };
-use crate::store::header::open_header;
+use crate::store::superblock::header::open_header;
 
 const ONLY_KEY: RekeyOptions = RekeyOptions { drop_other_keys: false, io: Io::File };
 

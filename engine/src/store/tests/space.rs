@@ -5,14 +5,15 @@ use super::*;
 use crate::device::simulated::SimulatedDisk;
 use crate::error::Error;
 use crate::format::{BLOCKS_MAX, RESERVED_BLOCKS, Run};
-use crate::store::allocate::{Space, Views};
+use crate::store::space::Space;
+use crate::store::space::pins::Pins;
 
 /// Space of which the first `count` blocks are in use, on a disk of `blocks`.
 fn space(count: u32, blocks: u32) -> (Space, SimulatedDisk) {
     let disk = SimulatedDisk::new();
     disk.grow(blocks).unwrap();
     let mut space = Space::default();
-    space.begin(count, blocks, &[], &mut Views::default());
+    space.begin(count, blocks, &[], &mut Pins::default());
     (space, disk)
 }
 
@@ -107,7 +108,7 @@ fn what_is_taken_back_is_given_out_again_at_once() {
 #[test]
 fn what_is_at_hand_can_be_taken_as_a_whole() {
     let (mut space, disk) = space(100, 500);
-    space.begin(100, 500, &[run(20, 3), run(50, 4)], &mut Views::default());
+    space.begin(100, 500, &[run(20, 3), run(50, 4)], &mut Pins::default());
     assert_eq!(space.pooled(), 7);
     assert_eq!(space.drain_pool(), [run(20, 3), run(50, 4)].into_iter().collect());
     assert_eq!(space.pooled(), 0);
@@ -129,7 +130,7 @@ fn the_end_of_the_file_can_be_given_up() {
 fn free_blocks_are_believed_that_lie_in_the_archive_and_are_not_known_otherwise() {
     let (_, store, mut writer) = create();
     let (mut space, disk) = space(100, 500);
-    space.begin(100, 500, &[run(20, 3)], &mut Views::default());
+    space.begin(100, 500, &[run(20, 3)], &mut Pins::default());
     let first = space.allocate(&disk, 2, Urgency::Ordinary).unwrap();
     assert_eq!(first, run(20, 2));
     space.free(run(30, 1));

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::Store;
 use crate::crypto::{HeaderKey, MasterKey, Sealer, Secret, unwrap_master_key, unwrap_old_key};
 use crate::device::Device;
 use crate::error::{Check, Error, Result, Value};
@@ -13,45 +12,45 @@ use crate::format::{
 
 /// The header as the file holds it.
 #[derive(Debug, Clone)]
-pub(super) struct KnownHeader {
-    pub(super) header: Arc<Header>,
-    pub(super) bytes: Box<[u8; BLOCK_SIZE]>,
-    pub(super) digest: [u8; 32],
+pub(in crate::store) struct KnownHeader {
+    pub(in crate::store) header: Arc<Header>,
+    pub(in crate::store) bytes: Box<[u8; BLOCK_SIZE]>,
+    pub(in crate::store) digest: [u8; 32],
 }
 
 impl KnownHeader {
-    pub(super) fn new(header: Header, bytes: Box<[u8; BLOCK_SIZE]>) -> KnownHeader {
+    pub(in crate::store) fn new(header: Header, bytes: Box<[u8; BLOCK_SIZE]>) -> KnownHeader {
         KnownHeader { header: Arc::new(header), digest: header_digest(&bytes), bytes }
     }
 }
 
 /// The header that counts, authenticated.
 #[derive(Debug)]
-pub(super) struct OpenedHeader {
-    pub(super) master: MasterKey,
+pub(in crate::store) struct OpenedHeader {
+    pub(in crate::store) master: MasterKey,
     /// The master key before, while it is changed.
-    pub(super) old: Option<MasterKey>,
+    pub(in crate::store) old: Option<MasterKey>,
     /// The key slot that the secret opened.
-    pub(super) slot: usize,
-    pub(super) header: Header,
-    pub(super) bytes: Box<[u8; BLOCK_SIZE]>,
+    pub(in crate::store) slot: usize,
+    pub(in crate::store) header: Header,
+    pub(in crate::store) bytes: Box<[u8; BLOCK_SIZE]>,
     /// Copies that hold it.
-    pub(super) good: Vec<Position>,
+    pub(in crate::store) good: Vec<Position>,
     /// Copies that are damaged or older.
-    pub(super) mend: Vec<Position>,
+    pub(in crate::store) mend: Vec<Position>,
     /// Those of them that are genuine, and older.
-    pub(super) older: Vec<Position>,
+    pub(in crate::store) older: Vec<Position>,
 }
 
-pub(super) type Parsed = (Position, Box<[u8; BLOCK_SIZE]>, Result<UncheckedHeader>);
+pub(in crate::store) type Parsed = (Position, Box<[u8; BLOCK_SIZE]>, Result<UncheckedHeader>);
 
 impl OpenedHeader {
-    pub(super) fn known(&self) -> KnownHeader {
+    pub(in crate::store) fn known(&self) -> KnownHeader {
         KnownHeader::new(self.header.clone(), self.bytes.clone())
     }
 
     /// Opens the reserved blocks, under the old master key too while it is changed.
-    pub(super) fn sealer(&self) -> Sealer {
+    pub(in crate::store) fn sealer(&self) -> Sealer {
         let sealer = Sealer::new(&self.master, self.header.archive);
         match &self.old {
             Some(old) => sealer.with_old(&Sealer::new(old, self.header.archive), RESERVED_BLOCKS),
@@ -60,17 +59,8 @@ impl OpenedHeader {
     }
 }
 
-impl Store {
-    /// Makes a slot name the header as it is now.
-    pub(super) fn name_header(&self, slot: &mut MetaSlot) {
-        let known = self.header.load();
-        slot.header_revision = known.header.revision;
-        slot.header_digest = known.digest;
-    }
-}
-
 /// Reads both copies, unlocks the newer, and authenticates both.
-pub(super) fn open_header(device: &dyn Device, secret: &Secret) -> Result<OpenedHeader> {
+pub(in crate::store) fn open_header(device: &dyn Device, secret: &Secret) -> Result<OpenedHeader> {
     check_length(device)?;
     let mut copies = Vec::with_capacity(HEADERS.len());
     for position in HEADERS {
@@ -142,7 +132,7 @@ fn unlock(
 
 /// The meta slot names the header that was there when it was written: an older one put back is tampering,
 /// a newer valid one is a change under way.
-pub(super) fn check_revision(opened: &OpenedHeader, slot: &MetaSlot) -> Result<()> {
+pub(in crate::store) fn check_revision(opened: &OpenedHeader, slot: &MetaSlot) -> Result<()> {
     let found = opened.header.revision;
     let same = found == slot.header_revision && header_digest(&opened.bytes) == slot.header_digest;
     if found > slot.header_revision || same || crate::fault!(AcceptOldHeaders) {
@@ -152,7 +142,7 @@ pub(super) fn check_revision(opened: &OpenedHeader, slot: &MetaSlot) -> Result<(
 }
 
 /// A file too short for a header is told apart: no archive at all, or the beginning of one.
-pub(super) fn check_length(device: &dyn Device) -> Result<()> {
+pub(in crate::store) fn check_length(device: &dyn Device) -> Result<()> {
     let found_bytes = device.length_bytes()?;
     let expected_bytes = u64::from(RESERVED_BLOCKS) * BLOCK_SIZE_U64;
     if found_bytes >= expected_bytes {
@@ -171,7 +161,7 @@ pub(super) fn check_length(device: &dyn Device) -> Result<()> {
     Err(Error::Truncated { expected_bytes, found_bytes })
 }
 
-pub(super) fn parse(device: &dyn Device, position: Position) -> Parsed {
+pub(in crate::store) fn parse(device: &dyn Device, position: Position) -> Parsed {
     let mut bytes = Box::new([0; BLOCK_SIZE]);
     let parsed = device
         .read(position, &mut bytes[..])
@@ -185,4 +175,13 @@ fn worst(copies: Vec<Parsed>) -> Error {
         copies.into_iter().filter_map(|(_, _, parsed)| parsed.err()).collect();
     let begun = errors.iter().position(|error| !matches!(error, Error::NotAnArchive { .. }));
     errors.swap_remove(begun.unwrap_or(0))
+}
+
+/// Writes both copies of the header, one after the other.
+pub(in crate::store) fn write_headers(device: &dyn Device, bytes: &[u8; BLOCK_SIZE]) -> Result<()> {
+    for position in HEADERS {
+        device.write(position, &bytes[..])?;
+        device.sync()?;
+    }
+    Ok(())
 }

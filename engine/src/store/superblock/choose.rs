@@ -6,7 +6,7 @@ use crate::format::{BLOCK_SIZE, META_SLOT_PAIRS, MetaSlot, Position};
 
 /// A pair of meta slots: two copies of one commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pair {
+pub(in crate::store) enum Pair {
     /// Positions 1 and 3.
     Odd,
     /// Positions 2 and 4.
@@ -15,10 +15,10 @@ pub(super) enum Pair {
 
 impl Pair {
     /// Both pairs.
-    pub(super) const BOTH: [Pair; 2] = [Pair::Odd, Pair::Even];
+    pub(in crate::store) const BOTH: [Pair; 2] = [Pair::Odd, Pair::Even];
 
     /// The pair's two positions, in the order in which they are written.
-    pub(super) const fn positions(self) -> [Position; 2] {
+    pub(in crate::store) const fn positions(self) -> [Position; 2] {
         match self {
             Pair::Odd => META_SLOT_PAIRS[0],
             Pair::Even => META_SLOT_PAIRS[1],
@@ -26,7 +26,7 @@ impl Pair {
     }
 
     /// The other pair.
-    pub(super) const fn other(self) -> Pair {
+    pub(in crate::store) const fn other(self) -> Pair {
         match self {
             Pair::Odd => Pair::Even,
             Pair::Even => Pair::Odd,
@@ -36,38 +36,38 @@ impl Pair {
 
 /// A copy of a meta slot that opened, and its bytes in the file.
 #[derive(Debug, Clone)]
-pub(super) struct GoodCopy {
-    pub(super) slot: MetaSlot,
-    pub(super) sealed: Box<[u8; BLOCK_SIZE]>,
+pub(in crate::store) struct GoodCopy {
+    pub(in crate::store) slot: MetaSlot,
+    pub(in crate::store) sealed: Box<[u8; BLOCK_SIZE]>,
 }
 
 /// What was found at the position of a meta slot.
 #[derive(Debug, Clone)]
-pub(super) struct Copy {
-    pub(super) position: Position,
-    pub(super) outcome: Result<GoodCopy>,
+pub(in crate::store) struct Copy {
+    pub(in crate::store) position: Position,
+    pub(in crate::store) outcome: Result<GoodCopy>,
 }
 
 /// The current commit, and what there is to mend.
 #[derive(Debug, Clone)]
-pub(super) struct Chosen {
+pub(in crate::store) struct Chosen {
     /// The current commit.
-    pub(super) slot: MetaSlot,
+    pub(in crate::store) slot: MetaSlot,
     /// The pair that holds it.
-    pub(super) pair: Pair,
+    pub(in crate::store) pair: Pair,
     /// Its good copies: to be written again, byte for byte.
-    pub(super) good: Vec<(Position, Box<[u8; BLOCK_SIZE]>)>,
+    pub(in crate::store) good: Vec<(Position, Box<[u8; BLOCK_SIZE]>)>,
     /// Copies of its pair that are bad or older: to be sealed anew.
-    pub(super) mend: Vec<Position>,
+    pub(in crate::store) mend: Vec<Position>,
     /// Copies of any pair that do not open.
-    pub(super) bad: Vec<Position>,
+    pub(in crate::store) bad: Vec<Position>,
     /// The pair without any good copy, if that was accepted.
-    pub(super) lost: Option<Pair>,
+    pub(in crate::store) lost: Option<Pair>,
 }
 
 /// Chooses the newest commit. A pair with no good copy is damage unless `accept_lost_pair`: no crash leaves
 /// one, so falling back to the other pair would be a silent return to an older commit.
-pub(super) fn choose(copies: &[Copy; 4], accept_lost_pair: bool) -> Result<Chosen> {
+pub(in crate::store) fn choose(copies: &[Copy; 4], accept_lost_pair: bool) -> Result<Chosen> {
     if !crate::fault!(AcceptForks) {
         check_forks(copies)?;
     }

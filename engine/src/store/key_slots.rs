@@ -6,14 +6,14 @@
 
 use std::sync::Arc;
 
-use super::header::KnownHeader;
-use super::{Redirects, Writer};
+use super::committed::Redirects;
+use super::superblock::header::{KnownHeader, write_headers};
+use super::writer::Writer;
 use crate::crypto::{
     HeaderKey, KeyDerivation, Secret, check_derivation_costs, unwrap_master_key, wrap_master_key,
 };
-use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::format::{BLOCK_SIZE, HEADERS, Header, KEY_SLOTS, KeySlot, MetaSlot};
+use crate::format::{Header, KEY_SLOTS, KeySlot, MetaSlot};
 
 /// A key or passphrase that is to open the archive.
 #[derive(Debug, Clone, Copy)]
@@ -90,7 +90,7 @@ impl Writer {
 
     /// Writes a header with these slots and commits it.
     fn replace_slots(&mut self, slots: [KeySlot; KEY_SLOTS]) -> Result<()> {
-        self.check_nothing_under_way()?;
+        self.check_no_transaction()?;
         // Refused before anything is written: the archive could not be opened any more.
         check_derivation_costs(&slots)?;
         let store = Arc::clone(&self.store);
@@ -99,9 +99,10 @@ impl Writer {
         header.slots = slots;
         self.replace_header(header).map_err(|error| {
             // Before the first write nothing has changed, and no such failure makes the store unusable.
-            match store.poison.get() {
-                Some(_) => Error::KeyChangeUnfinished { cause: Arc::new(error) },
-                None => error,
+            if store.is_poisoned() {
+                Error::KeyChangeUnfinished { cause: Arc::new(error) }
+            } else {
+                error
             }
         })
     }
@@ -118,23 +119,15 @@ impl Writer {
         // One copy at a time: a torn write leaves the other whole. A crash after the first sync leaves a newer header
         // than the commit names, which is authentic, and which the next writer completes.
         store.poisoning(write_headers(&*store.device, &bytes))?;
-        store.header.store(Arc::new(KnownHeader::new(header, bytes)));
+        store.replace_header(KnownHeader::new(header, bytes));
 
         // From this commit on the older header is tampering. Nothing else changes: the redo list stays named until the
         // next commit, as its images are in place and may be copied again.
-        let mut slot = MetaSlot { generation: self.generation, number, ..current.slot.clone() };
+        let mut slot =
+            MetaSlot { generation: self.transaction.generation(), number, ..current.slot.clone() };
         store.name_header(&mut slot);
         let commit = self.write_slot(slot, Redirects::default())?;
         let begun = self.begin(&commit);
         store.poisoning(begun)
     }
-}
-
-/// Writes both copies of the header, one after the other.
-pub(super) fn write_headers(device: &dyn Device, bytes: &[u8; BLOCK_SIZE]) -> Result<()> {
-    for position in HEADERS {
-        device.write(position, &bytes[..])?;
-        device.sync()?;
-    }
-    Ok(())
 }

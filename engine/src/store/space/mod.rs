@@ -1,16 +1,18 @@
-//! Which positions may be written: free at the last commit, not held by a reader, or new at
-//! the end of the file.
+//! Which positions may be written: free at the last commit and not held for a pinned snapshot, or new at the end of the
+//! file.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Weak};
+pub(super) mod pins;
+pub(super) mod run_set;
 
-use super::{Commit, RunSet};
+use pins::Pins;
+use run_set::RunSet;
+
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::{BLOCKS_MAX, Position, RESERVED_BLOCKS, Run};
 
-/// Blocks beyond those in use that the file is kept longer by, so that deleting and
-/// committing still work when the file system is full.
+/// Blocks kept in reserve at the end of the file, so that deleting and committing still work when the file system is
+/// full.
 pub const RESERVE_BLOCKS: u32 = 64;
 
 /// Smallest and largest step by which the file grows, in blocks: 1 MiB and 64 MiB.
@@ -25,16 +27,16 @@ pub enum Urgency {
     Reserve,
 }
 
-/// The space of the transaction under way.
+/// The space of the open transaction.
 #[derive(Debug, Default)]
 pub(super) struct Space {
     /// Blocks of the file that are in use or known to be free.
     count: u32,
     /// Length of the file in blocks.
     device_blocks: u32,
-    /// Free at the last commit, and held by no reader: may be written.
+    /// Free at the last commit, and not held for a pinned snapshot: may be written.
     pool: RunSet,
-    /// Free at the last commit, but a reader may still read there.
+    /// Free at the last commit, but held for a pinned snapshot.
     held: RunSet,
     /// In use at the last commit, freed since: must not be written before the next.
     freed: RunSet,
@@ -46,16 +48,10 @@ pub(super) struct Space {
 
 impl Space {
     /// Space at the beginning of a transaction: `count` blocks, of which `loose` are free.
-    pub(super) fn begin(
-        &mut self,
-        count: u32,
-        device_blocks: u32,
-        loose: &[Run],
-        views: &mut Views,
-    ) {
+    pub(super) fn begin(&mut self, count: u32, device_blocks: u32, loose: &[Run], pins: &mut Pins) {
         *self = Space { count, device_blocks, ..Space::default() };
         for &run in loose {
-            self.release(run, views);
+            self.release(run, pins);
         }
     }
 
@@ -69,13 +65,13 @@ impl Space {
         self.pool.blocks()
     }
 
-    /// Adds free blocks that were recorded elsewhere. What a reader may still read is kept aside.
-    pub(super) fn release(&mut self, run: Run, views: &mut Views) {
+    /// Adds free blocks that were recorded elsewhere. What a pinned snapshot may read is held.
+    pub(super) fn release(&mut self, run: Run, pins: &mut Pins) {
         if crate::fault!(ForgetReaders) {
             self.pool.insert(run);
             return;
         }
-        let (held, usable) = views.quarantine().partition(run);
+        let (held, usable) = pins.held().partition(run);
         self.held.extend(held);
         self.pool.extend(usable);
     }
@@ -126,9 +122,9 @@ impl Space {
             && !known.into_iter().any(|set| set.intersects(run))
     }
 
-    /// The part of a run of free blocks that may be written now: not what a reader may still read.
-    pub(super) fn usable(run: Run, views: &mut Views) -> RunSet {
-        let (_, usable) = views.quarantine().partition(run);
+    /// The part of a run of free blocks that may be written now: not what is held for a pinned snapshot.
+    pub(super) fn usable(run: Run, pins: &mut Pins) -> RunSet {
+        let (_, usable) = pins.held().partition(run);
         usable.into_iter().collect()
     }
 
@@ -148,7 +144,7 @@ impl Space {
         std::mem::take(&mut self.pool)
     }
 
-    /// Free runs that may not be written before the next commit, or while a reader holds them.
+    /// Free runs that may not be written before the next commit, or while a snapshot pins them.
     pub(super) fn drain_freed(&mut self) -> RunSet {
         let mut all = std::mem::take(&mut self.held);
         all.extend(std::mem::take(&mut self.freed).iter());
@@ -208,43 +204,5 @@ impl Space {
         };
         self.device_blocks = grown;
         Ok(())
-    }
-}
-
-/// Commits that readers of this process may still hold, and what was freed since each.
-#[derive(Debug, Default)]
-pub(super) struct Views {
-    superseded: Vec<(u64, Weak<Commit>)>,
-    freed_by: VecDeque<(u64, RunSet)>,
-}
-
-impl Views {
-    /// Notes that `commit` is no longer the newest.
-    pub(super) fn supersede(&mut self, commit: &Arc<Commit>) {
-        self.superseded.push((commit.slot.number, Arc::downgrade(commit)));
-    }
-
-    /// Notes what the commit with this number freed.
-    pub(super) fn freed(&mut self, number: u64, runs: RunSet) {
-        self.freed_by.push_back((number, runs));
-    }
-
-    /// Whether a reader holds a commit that is not the newest.
-    pub(super) fn any_held(&mut self) -> bool {
-        self.superseded.retain(|(_, view)| view.strong_count() > 0);
-        !self.superseded.is_empty()
-    }
-
-    /// Blocks that are free, but that a reader of an earlier commit may still read.
-    fn quarantine(&mut self) -> RunSet {
-        self.superseded.retain(|(_, view)| view.strong_count() > 0);
-        let oldest = self.superseded.iter().map(|&(number, _)| number).min();
-        while let Some((number, _)) = self.freed_by.front() {
-            match oldest {
-                Some(oldest) if *number > oldest => break,
-                _ => self.freed_by.pop_front(),
-            };
-        }
-        self.freed_by.iter().flat_map(|(_, runs)| runs.iter()).collect()
     }
 }

@@ -1,0 +1,45 @@
+//! One copy of a meta slot in the file.
+
+use super::choose::{Copy, GoodCopy};
+use crate::crypto::{KeyKind, SealJob, Sealer};
+use crate::device::Device;
+use crate::error::{Check, Error, Result};
+use crate::format::{BLOCK_SIZE, BlockHead, META_STREAM, MetaSlot, Position};
+use crate::store::open_block::BlockBuffer;
+
+/// Reads and opens the meta slot at one of the four positions.
+pub(in crate::store) fn read_copy(
+    device: &dyn Device,
+    sealer: &Sealer,
+    position: Position,
+) -> Copy {
+    let read = || {
+        let mut sealed = Box::new([0; BLOCK_SIZE]);
+        device.read(position, &mut sealed[..])?;
+        let mut opened = BlockBuffer::new();
+        opened.copy_from_slice(&sealed[..]);
+        let opened = sealer.open_in_place(KeyKind::Meta, position, &mut opened)?;
+        if opened.head.stream != META_STREAM {
+            let found = opened.head.stream;
+            return Err(Error::tampered(position, Check::Stream, META_STREAM, found));
+        }
+        let slot = MetaSlot::decode(position, opened.generation, opened.data)?;
+        Ok(GoodCopy { slot, sealed })
+    };
+    Copy { position, outcome: read() }
+}
+
+/// Seals a meta slot for one of its four positions and writes it there.
+pub(in crate::store) fn write_copy(
+    device: &dyn Device,
+    sealer: &Sealer,
+    slot: &MetaSlot,
+    position: Position,
+) -> Result<()> {
+    let data = slot.encode()?;
+    let head = BlockHead { stream: META_STREAM, ..BlockHead::default() };
+    let job = SealJob { position, head, data: &data };
+    let mut bytes = [0; BLOCK_SIZE];
+    sealer.seal_batch(KeyKind::Meta, slot.generation, &[job], &mut bytes)?;
+    device.write(position, &bytes)
+}

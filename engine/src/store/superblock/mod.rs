@@ -1,0 +1,86 @@
+//! The reserved blocks that say which commit is current: two copies of the header, and two pairs of meta slots.
+
+pub(super) mod choose;
+pub(super) mod copy;
+pub(super) mod header;
+pub(super) mod recovery;
+
+use std::collections::HashSet;
+
+use choose::{Chosen, Pair};
+use copy::write_copy;
+
+use crate::crypto::Sealer;
+use crate::device::Device;
+use crate::error::Result;
+use crate::format::{MetaSlot, Position};
+
+/// Where the writer's next meta slot goes.
+#[derive(Debug)]
+pub(super) struct Superblock {
+    /// The pair that holds the current commit.
+    newest: Pair,
+    /// Copies of the other pair that do not open. They are repaired first.
+    bad_copies: HashSet<Position>,
+}
+
+/// A meta slot of which one copy is durable: the commit counts.
+#[must_use = "the second copy is written next"]
+pub(super) struct HalfWritten {
+    pair: Pair,
+    second: Position,
+}
+
+impl Superblock {
+    pub(super) fn new(chosen: &Chosen) -> Superblock {
+        Superblock { newest: chosen.pair, bad_copies: chosen.bad.iter().copied().collect() }
+    }
+
+    /// Writes one copy, to the pair that does not hold the current commit, and the sync that makes it the commit.
+    ///
+    /// The other copy of this pair stays a good older one until then, so a torn write never costs the pair.
+    pub(super) fn write_first(
+        &self,
+        device: &dyn Device,
+        sealer: &Sealer,
+        slot: &MetaSlot,
+    ) -> Result<HalfWritten> {
+        let pair = self.pair_to_write(slot);
+        let [mut first, mut second] = pair.positions();
+        if self.bad_copies.contains(&second) {
+            // A crash while the only good copy is written would leave the pair without one.
+            std::mem::swap(&mut first, &mut second);
+        }
+        write_copy(device, sealer, slot, first)?;
+        if !crate::fault!(SkipSecondSync) {
+            device.sync()?;
+        }
+        Ok(HalfWritten { pair, second })
+    }
+
+    /// Writes the other copy. It is not synced here: until the first sync of the next commit, recovery writes it again.
+    pub(super) fn write_second(
+        &mut self,
+        device: &dyn Device,
+        sealer: &Sealer,
+        slot: &MetaSlot,
+        HalfWritten { pair, second }: HalfWritten,
+    ) -> Result<()> {
+        if !crate::fault!(OneCopyOfTheSlot) {
+            write_copy(device, sealer, slot, second)?;
+        }
+        for position in pair.positions() {
+            self.bad_copies.remove(&position);
+        }
+        self.newest = pair;
+        Ok(())
+    }
+
+    /// The pair that does not hold the current commit.
+    fn pair_to_write(&self, slot: &MetaSlot) -> Pair {
+        if crate::fault!(PairByParity) {
+            return Pair::BOTH[usize::from(slot.generation.step % 2 == 1)];
+        }
+        self.newest.other()
+    }
+}
