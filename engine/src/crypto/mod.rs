@@ -1,8 +1,9 @@
-//! Keys, nonces, digests, and sealing. The ciphers and derivations come from well-kept crates;
-//! what is here is how they are put together.
+//! Keys, nonces, digests and sealing. Well-maintained crates implement the ciphers and the key derivations; this
+//! module combines them.
 
 mod aead;
 mod digest;
+mod header_code;
 mod keys;
 mod nonce;
 mod protected;

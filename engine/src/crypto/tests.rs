@@ -1,6 +1,7 @@
 //! Invariants: what is sealed opens only as what it was sealed as, bit for bit, at its place; the same bytes come
 //! out as other programs make of the same keys; costs from a file are bounded before they are paid.
 
+mod header;
 mod random;
 mod rekey;
 mod seal;

@@ -1,4 +1,6 @@
-//! The header: plaintext, so that a newer format, a wrong key and damage are told apart.
+//! The header, in plaintext: a reader can tell a newer format, a wrong key and damage from each other.
+//!
+//! This file knows no key. `crypto/header_code.rs` makes and checks the header's authentication code.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,7 +10,6 @@ use uuid::Uuid;
 use super::features::Features;
 use super::key_slot::{KEY_SLOTS, KeySlot, key_slot_layout};
 use super::{BLOCK_SIZE, Position};
-use crate::crypto::HeaderKey;
 use crate::error::{Check, Error, Result, Value};
 
 crate::layout! {
@@ -26,16 +27,16 @@ crate::layout! {
         REVISION: 8, "u64: raised by every change of the header";
         SLOTS: KEY_SLOTS * key_slot_layout::SIZE, "eight key slots";
         TAIL: 1788, "fields of later versions up to LENGTH, kept on rewriting; then zeros";
-        REKEY: rekey_layout::SIZE, "a change of the master key that is under way; zeros if there is none";
+        REKEY: rekey_layout::SIZE, "the rekey in progress; zeros if there is none";
         MAC: 32, "HMAC-SHA256 of everything before, under the header key";
         CHECKSUM: 32, "SHA-256 of everything before";
     }
 }
 
 crate::layout! {
-    /// What the header says of a change of the master key.
+    /// The record of a rekey in progress.
     pub mod rekey_layout, 108 => {
-        NUMBER: 4, "u32: number of the new master key, which the key slots hold; 0 if no change is under way";
+        NUMBER: 4, "u32: number of the new master key, which the key slots wrap; 0 if no rekey is in progress";
         NONCE: 24, "nonce of the wrapping";
         WRAPPED: 48, "the old master key, sealed with XChaCha20-Poly1305 under a key of the new one";
         CODE: 32, "HMAC-SHA256 of everything before, under the header key of the old master key";
@@ -53,7 +54,7 @@ const _: () = assert!(header_layout::TAIL.offset == 2136, "the smallest LENGTH, 
 /// Nanoseconds of a second.
 const NANOSECONDS: u32 = 1_000_000_000;
 
-/// A moment: seconds and nanoseconds since 1970-01-01T00:00:00Z.
+/// A time: seconds and nanoseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp {
     /// Seconds; negative before 1970.
@@ -73,15 +74,15 @@ impl Timestamp {
     }
 }
 
-/// What the streams of an archive are.
+/// How many streams an archive has, and whether they may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ArchiveKind {
     /// Exactly one stream.
     #[doc(alias = "STREAM_DATA")]
     Single = 1,
-    /// A set of streams that is fixed at creation.
+    /// A set of streams, fixed at creation.
     Fixed = 2,
-    /// Streams are made and deleted at will.
+    /// Streams can be created and deleted at any time.
     Dynamic = 3,
 }
 
@@ -96,7 +97,7 @@ impl ArchiveKind {
     }
 }
 
-/// The header of an archive; it lies in block 0, where the specification keeps its meta information.
+/// The header of an archive, in block 0 and copied to block 7.
 #[doc(alias = "BLOCK_META")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
@@ -104,7 +105,7 @@ pub struct Header {
     pub features: Features,
     /// The archive's identity.
     pub archive: Uuid,
-    /// What its streams are.
+    /// The kind of archive.
     pub kind: ArchiveKind,
     /// Time of creation.
     pub created: Timestamp,
@@ -112,13 +113,13 @@ pub struct Header {
     pub revision: u64,
     /// The key slots.
     pub slots: [KeySlot; KEY_SLOTS],
-    /// A change of the master key that is under way.
+    /// The rekey in progress.
     pub rekey: Option<Rekey>,
-    /// Fields of later versions, as long as the header says they are.
+    /// Fields of later versions, of the length that the header gives.
     tail: Vec<u8>,
 }
 
-/// A change of the master key that is under way: the key slots hold the new one, and the new one opens the old.
+/// A rekey in progress: the key slots wrap the new master key, and the new master key opens the old one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rekey {
     /// Number of the new master key, from 1.
@@ -127,7 +128,7 @@ pub struct Rekey {
     pub nonce: [u8; 24],
     /// The sealed old master key.
     pub wrapped: [u8; 48],
-    /// Code of the header under the old master key: whoever holds that sees that the change is genuine.
+    /// Code of the header under the old master key, which proves that its holder started the rekey.
     pub code: [u8; 32],
 }
 
@@ -144,23 +145,8 @@ impl Header {
         Header { features, archive, kind, created, revision: 1, slots, rekey, tail }
     }
 
-    /// Encodes the header, with its checksum and its authentication code.
-    pub fn encode(&self, key: &HeaderKey) -> Box<[u8; BLOCK_SIZE]> {
-        let mut bytes = self.encode_fields();
-        let all = &mut bytes[..];
-        let mac = key.mac(&all[..header_layout::MAC.offset]);
-        header_layout::MAC.put(all, &mac);
-        let checksum: [u8; 32] = Sha256::digest(&all[..header_layout::CHECKSUM.offset]).into();
-        header_layout::CHECKSUM.put(all, &checksum);
-        bytes
-    }
-
-    /// The code for [`Rekey::code`], under the header key of the old master key.
-    pub fn rekey_code(&self, old: &HeaderKey) -> [u8; 32] {
-        old.mac(&self.encode_fields()[..REKEY_CODE_OFFSET])
-    }
-
-    fn encode_fields(&self) -> Box<[u8; BLOCK_SIZE]> {
+    /// Encodes every field but the two that end the header, its authentication code and its checksum.
+    pub(crate) fn encode_fields(&self) -> Box<[u8; BLOCK_SIZE]> {
         let mut bytes = Box::new([0; BLOCK_SIZE]);
         let all = &mut bytes[..];
         header_layout::MAGIC.put(all, &MAGIC);
@@ -193,15 +179,20 @@ fn put_length(bytes: &mut [u8], length: usize) {
     header_layout::LENGTH.put(bytes, &length.to_be_bytes());
 }
 
-/// Where the code of a change of the master key lies in the header.
-const REKEY_CODE_OFFSET: usize = header_layout::REKEY.offset + rekey_layout::CODE.offset;
+/// Offset of [`Rekey::code`] in the header.
+pub(crate) const REKEY_CODE_OFFSET: usize = header_layout::REKEY.offset + rekey_layout::CODE.offset;
 
-/// Digest of a header, by which the meta slot names it.
+/// SHA-256 of everything before [`header_layout::CHECKSUM`].
+pub(crate) fn header_checksum(bytes: &[u8; BLOCK_SIZE]) -> [u8; 32] {
+    Sha256::digest(&bytes[..header_layout::CHECKSUM.offset]).into()
+}
+
+/// Digest of a header, which the meta slot records.
 pub fn header_digest(bytes: &[u8; BLOCK_SIZE]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-/// A header whose checksum holds and whose fields are in bounds, but which anybody may have written.
+/// A header with a valid checksum and fields within bounds, but not authenticated: anybody may have written it.
 #[derive(Debug, Clone)]
 pub struct UncheckedHeader {
     header: Header,
@@ -210,7 +201,7 @@ pub struct UncheckedHeader {
 }
 
 impl UncheckedHeader {
-    /// Reads a header: no archive, a newer format and damage are three errors, in this order.
+    /// Parses a header. Not an archive, a newer format and damage are distinct errors, checked in this order.
     pub fn parse(position: Position, bytes: &[u8; BLOCK_SIZE]) -> Result<UncheckedHeader> {
         if header_layout::MAGIC.of(bytes) != MAGIC {
             let found = Value::Bytes(header_layout::MAGIC.of(bytes).to_vec());
@@ -226,7 +217,7 @@ impl UncheckedHeader {
         }
         let features = Features::decode(header_layout::FEATURES.array(bytes));
         features.check_readable()?;
-        let checksum: [u8; 32] = Sha256::digest(&bytes[..header_layout::CHECKSUM.offset]).into();
+        let checksum = header_checksum(bytes);
         if header_layout::CHECKSUM.of(bytes) != checksum {
             return Err(Error::damaged(
                 position,
@@ -239,7 +230,7 @@ impl UncheckedHeader {
         Ok(UncheckedHeader { header, bytes: Box::new(*bytes), position })
     }
 
-    /// The archive's identity, which is needed to unlock.
+    /// The archive's UUID, needed to unwrap the master key.
     pub fn archive(&self) -> Uuid {
         self.header.archive
     }
@@ -259,26 +250,24 @@ impl UncheckedHeader {
         self.header.revision
     }
 
-    /// The change of the master key that is under way.
+    /// The rekey in progress.
     pub fn rekey(&self) -> Option<&Rekey> {
         self.header.rekey.as_ref()
     }
 
-    /// Whether this is a header that the holder of the old master key made to change it.
-    pub fn is_rekey_of(&self, old: &HeaderKey) -> bool {
-        self.rekey().is_some_and(|rekey| old.verify(&self.bytes[..REKEY_CODE_OFFSET], &rekey.code))
+    /// The block that was parsed.
+    pub(crate) fn bytes(&self) -> &[u8; BLOCK_SIZE] {
+        &self.bytes
     }
 
-    /// Checks the authentication code. As the checksum held, which covers the code too, a wrong one is no accident.
-    pub fn authenticate(self, key: &HeaderKey) -> Result<Header> {
-        if !key.verify(
-            &self.bytes[..header_layout::MAC.offset],
-            &header_layout::MAC.array(&self.bytes[..]),
-        ) {
-            let expected = "the code of the master key";
-            return Err(Error::tampered(self.position, Check::HeaderMac, expected, "another"));
-        }
-        Ok(self.header)
+    /// The block's position.
+    pub(crate) fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The header, for a caller that has checked the authentication code.
+    pub(crate) fn into_authenticated(self) -> Header {
+        self.header
     }
 }
 
@@ -349,7 +338,7 @@ fn parse_rekey(position: Position, bytes: &[u8; BLOCK_SIZE]) -> Result<Option<Re
     }))
 }
 
-/// The bytes that the header says are in use after the fields known here; what follows them must be zeros.
+/// The bytes in use after the fields known here. The bytes after them must be zeros.
 fn parse_tail(position: Position, bytes: &[u8; BLOCK_SIZE]) -> Result<Vec<u8>> {
     let found = header_layout::LENGTH.u32(bytes);
     let tail = header_layout::TAIL;

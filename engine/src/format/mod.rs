@@ -1,4 +1,4 @@
-//! What each structure in the file is, byte by byte. Nothing here does I/O.
+//! The layout of each structure in the file, byte by byte. No I/O and no keys.
 
 mod block;
 mod features;
@@ -10,7 +10,7 @@ mod redo;
 mod reserved;
 mod stream_record;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod units;
 
 pub use block::{
@@ -21,6 +21,7 @@ pub use header::{
     ArchiveKind, Header, MAGIC, Rekey, Timestamp, UncheckedHeader, VERSION, header_digest,
     header_layout, rekey_layout,
 };
+pub(crate) use header::{REKEY_CODE_OFFSET, header_checksum};
 pub use key_slot::{
     DerivationCost, KEY_SLOTS, KeySlot, LABEL_MAX, Label, UsedSlot, key_slot_layout,
 };

@@ -2,7 +2,6 @@
 //! bounded, with the error that names the check; reserved bytes are zero.
 
 mod block;
-mod header;
 mod key_slot;
 mod meta_slot;
 mod redo;
@@ -15,25 +14,25 @@ use proptest::sample::Index;
 use super::Field;
 use crate::error::{Check, Error};
 
-/// Bytes to be changed: a field, a place in it, and the new value.
-type Edit = (Field, Index, u8);
+/// A changed byte: the field, the index in it, and the new value.
+pub(crate) type Edit = (Field, Index, u8);
 
 /// Up to four changed bytes in these fields. Small fields are hit as often as large ones.
-fn edits(fields: &'static [Field]) -> impl Strategy<Value = Vec<Edit>> {
+pub(crate) fn edits(fields: &'static [Field]) -> impl Strategy<Value = Vec<Edit>> {
     let value = prop_oneof![0..=3_u8, any::<u8>()];
     let edit = (proptest::sample::select(fields), any::<Index>(), value);
     proptest::collection::vec(edit, 0..4)
 }
 
-fn apply(edits: &[Edit], bytes: &mut [u8]) {
+pub(crate) fn apply(edits: &[Edit], bytes: &mut [u8]) {
     for (field, index, value) in edits {
         let field = field.of_mut(bytes);
         field[index.index(field.len())] = *value;
     }
 }
 
-/// The check that failed, if the error is damage.
-fn damaged_check(error: &Error) -> Option<Check> {
+/// The failed check, if the error is damage.
+pub(crate) fn damaged_check(error: &Error) -> Option<Check> {
     match error {
         Error::Damaged(fault) => Some(fault.check),
         _ => None,

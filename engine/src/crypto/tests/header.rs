@@ -2,9 +2,9 @@ use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::{apply, damaged_check, edits};
 use crate::crypto::{HeaderKey, MasterKey};
 use crate::error::{Check, Error, Result};
+use crate::format::tests::{apply, damaged_check, edits};
 use crate::format::{
     ArchiveKind, BLOCK_SIZE, DerivationCost, Header, KeySlot, Label, MAGIC, Position, Rekey,
     Timestamp, UncheckedHeader, UsedSlot, header_digest, header_layout, rekey_layout,
