@@ -7,7 +7,6 @@ pub mod crypto;
 pub mod device;
 mod error;
 pub mod format;
-pub mod mistakes;
 #[cfg(all(test, target_os = "linux"))]
 mod own_memory;
 mod parallel;

@@ -3,7 +3,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use ar7_engine::mistakes::{Mistake, with_mistake};
 use ar7_engine::{PlantedFault, with_planted_fault};
 
 use crate::bytes::mutate;
@@ -25,16 +24,6 @@ pub struct Found {
 /// Tries the target's own inputs, then so many changes of them; stops at the first that breaks the promise.
 pub fn search(target: &Target, seed: u64, executions: u64) -> Option<Found> {
     crash::single_threaded(|| search_blindly(target, seed, executions))
-}
-
-/// The same, with a mistake in the code.
-pub fn search_with_mistake(
-    target: &Target,
-    mistake: Mistake,
-    seed: u64,
-    executions: u64,
-) -> Option<Found> {
-    crash::single_threaded(|| with_mistake(mistake, || search_blindly(target, seed, executions)))
 }
 
 /// The same, with a fault in the commit protocol.

@@ -4,7 +4,6 @@ use std::io;
 
 use ar7_engine::Class;
 use ar7_engine::format::{ArchiveKind, Generation};
-use ar7_engine::mistakes::Mistake;
 use uuid::Uuid;
 
 /// Result of an operation of the registry.
@@ -201,9 +200,6 @@ impl From<Error> for io::Error {
         let kind = match &error {
             Error::NoStream { .. } | Error::NoEntry { .. } => io::ErrorKind::NotFound,
             Error::StreamExists { .. } | Error::EntryExists { .. } => io::ErrorKind::AlreadyExists,
-            Error::NotInMode { .. } if Mistake::RefusalsUnnamed.is_planted() => {
-                io::ErrorKind::Other
-            }
             Error::NotInMode { .. } => io::ErrorKind::PermissionDenied,
             Error::UnknownMode { .. } | Error::InvalidName { .. } => io::ErrorKind::InvalidInput,
             Error::Engine(ar7_engine::Error::ReadOnly) => io::ErrorKind::ReadOnlyFilesystem,

@@ -1,5 +1,5 @@
 //! A change of the master key leaves an archive as it was, under another key; and a kill on the way leaves nothing that
-//! verification would complain of. Power cuts are simulated in `fuzz/tests/crash.rs`.
+//! verification would complain of. Power cuts are simulated in `fuzz/tests/it/crash.rs`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

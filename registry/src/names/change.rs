@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use ar7_engine::mistakes::Mistake;
 use ar7_engine::{Check, Class, Error as EngineError};
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -101,8 +100,7 @@ impl Names<'_> {
             }
             check_free(state, directory, name)?;
             let full = EngineError::Full { what: "names of an inode", limit: u64::from(u32::MAX) };
-            let more = u32::from(!Mistake::LinksUncounted.is_planted());
-            inode.links = inode.links.checked_add(more).ok_or(full)?;
+            inode.links = inode.links.checked_add(1).ok_or(full)?;
             state.trees.put::<Inodes>(&number, &inode)?;
             put_name(state, directory, name, NameValue { inode: number, kind: inode.kind })
         })
@@ -435,8 +433,7 @@ fn check_free(state: &State, directory: InodeNumber, name: &[u8]) -> Result<()> 
     if kind != EntryType::Directory {
         return Err(not_directory(name, kind));
     }
-    let is_taken = lookup_in(&state.trees, directory, name)?.is_some();
-    if is_taken && !Mistake::DuplicateNames.is_planted() {
+    if lookup_in(&state.trees, directory, name)?.is_some() {
         return Err(Error::EntryExists { path: name.to_vec() });
     }
     Ok(())

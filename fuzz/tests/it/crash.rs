@@ -11,10 +11,7 @@ use ar7_fuzz::crash::{
     unreadable_blocks_are_errors,
 };
 
-/// Fails the test with what was found; the debug form would show every byte.
-fn check_kept<T>(outcome: Result<T, impl std::fmt::Display>) -> T {
-    outcome.unwrap_or_else(|failure| panic!("{failure}"))
-}
+use super::check_kept;
 
 /// Every crash of each sequence of one to `operations` operations.
 fn every_crash(operations: usize) -> Totals {

@@ -6,10 +6,7 @@ use ar7_fuzz::tamper::{
     random_hostile, run_matrix, sample,
 };
 
-/// Fails the test with what was found.
-fn check_kept<T>(outcome: Result<T, impl std::fmt::Display>) -> T {
-    outcome.unwrap_or_else(|failure| panic!("{failure}"))
-}
+use super::check_kept;
 
 /// Tries `most` of the flipped bits and changed headers of each kind of archive, and every other change.
 fn sampled(most: usize) -> u64 {

@@ -1,64 +1,18 @@
-//! Every target is able to fail: planted mistakes are found within a stated number of executions, and where nothing is
-//! planted nothing is found.
+//! Every fuzz target is able to fail: each planted fault is found within a stated number of executions, and without a
+//! fault nothing is found. `cargo xtask patches` shows the same of the one-line patches, which need builds of their own.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use ar7_engine::PlantedFault;
-use ar7_engine::mistakes::Mistake;
 use ar7_fuzz::patches::{Patch, patches};
-use ar7_fuzz::search::{Found, search, search_with_fault, search_with_mistake};
+use ar7_fuzz::search::{Found, search, search_with_fault};
 use ar7_fuzz::{TARGETS, Target, target};
 
 /// The seed of every search.
 const SEED: u64 = 7;
 
-/// A mistake, the target that finds it, and within how many executions.
-const MISTAKES: [(Mistake, &str, u64); 41] = [
-    (Mistake::SelfLinks, "block_parse", 3000),
-    (Mistake::LinksBeyondTheEnd, "block_parse", 3000),
-    (Mistake::StreamLengthUnchecked, "stream_record_parse", 3000),
-    (Mistake::StreamFlagsIgnored, "stream_record_parse", 3000),
-    (Mistake::ExtentsWrap, "extent_parse", 3000),
-    (Mistake::EmptyExtents, "extent_parse", 3000),
-    (Mistake::HeaderTailDropped, "header_parse", 3000),
-    (Mistake::HeaderLengthUnchecked, "header_parse", 3000),
-    (Mistake::InodeFieldsDropped, "inode_parse", 3000),
-    (Mistake::InodeFieldsTwice, "inode_parse", 3000),
-    (Mistake::LabelLengthUnchecked, "key_slot_parse", 3000),
-    (Mistake::CostsOfRawKeys, "key_slot_parse", 3000),
-    (Mistake::SlotCountsUnchecked, "meta_slot_parse", 20_000),
-    (Mistake::LooseRunsOverlap, "meta_slot_parse", 3000),
-    (Mistake::NamesUnchecked, "name_parse", 3000),
-    (Mistake::EntryTypesUnchecked, "name_parse", 3000),
-    (Mistake::CellsUnbounded, "page_parse", 3000),
-    (Mistake::KeysInAnyOrder, "page_parse", 3000),
-    (Mistake::RedoCountUnchecked, "redo_parse", 3000),
-    (Mistake::CellsUnbounded, "tree_change", 100),
-    (Mistake::KeysInAnyOrder, "tree_change", 100),
-    (Mistake::TruncateKeepsTheLength, "stream_file", 200),
-    (Mistake::CellsUnbounded, "archive_forged", 3000),
-    (Mistake::NamesUnchecked, "archive_forged", 3000),
-    (Mistake::DuplicateNames, "name_ops", 100),
-    (Mistake::LinksUncounted, "name_ops", 100),
-    (Mistake::EmptyWriteAddsABlock, "cursor_ops", 200),
-    (Mistake::LinksUncounted, "archive_ops", 100),
-    (Mistake::PopKeepsTheLength, "archive_ops", 100),
-    (Mistake::StaleTail, "archive_ops", 200),
-    (Mistake::KeyLostAtRootSplit, "tree_ops", 100),
-    (Mistake::WalkSkipsTheFirst, "tree_ops", 100),
-    (Mistake::BlocksSkipTheFirst, "cursor_ops", 100),
-    (Mistake::PopKeepsTheLength, "cursor_ops", 100),
-    (Mistake::StaleTail, "stream_file", 200),
-    (Mistake::AppendAtTheOffset, "stream_file", 200),
-    (Mistake::OffsetsWrap, "stream_file", 200),
-    (Mistake::SizesWrap, "cli_args", 2000),
-    (Mistake::RefusalsUnnamed, "stream_file", 200),
-    (Mistake::ReceiptsTrimmed, "cli_args", 2000),
-    (Mistake::LooseNumbers, "cli_args", 2000),
-];
-
-/// A fault in the commit protocol, likewise.
+/// A planted fault, the target that finds it, and a bound on its executions.
 const FAULTS: [(PlantedFault, &str, u64); 17] = [
     (PlantedFault::PositionCutShort, "sealed_block_open", 100),
     (PlantedFault::DigestUnchecked, "sealed_block_open", 100),
@@ -79,34 +33,35 @@ const FAULTS: [(PlantedFault, &str, u64); 17] = [
     (PlantedFault::ReuseFreedBlocks, "tree_ops", 100),
 ];
 
-/// Failures that stores of this kind have had, and that this design could share; each is planted, and found.
+/// Failures that stores of this kind have had and this one could share. Each is planted as a fault or a patch.
 const FAILURES_OF_PEERS: [(&str, Planted); 10] = [
-    ("a key is lost when the root splits", Planted::Mistake(Mistake::KeyLostAtRootSplit)),
+    ("a key is lost when the root splits", Planted::Patch("key-lost-at-root-split")),
     ("a crash while the file grows", Planted::Fault(PlantedFault::GrownFileRefused)),
     ("blocks are used again too early", Planted::Fault(PlantedFault::ReuseFreedBlocks)),
     ("a stale page is accepted", Planted::Fault(PlantedFault::IgnoreTheGeneration)),
     ("a chain has no end", Planted::Fault(PlantedFault::ChainWithoutEnd)),
-    ("offsets overflow beyond 4 GiB", Planted::Mistake(Mistake::OffsetsWrap)),
-    ("an entry has no length", Planted::Mistake(Mistake::EmptyWriteAddsABlock)),
-    ("a name is given twice", Planted::Mistake(Mistake::DuplicateNames)),
-    ("a walk skips the first block", Planted::Mistake(Mistake::BlocksSkipTheFirst)),
-    ("truncating leaves an offset stale", Planted::Mistake(Mistake::TruncateKeepsTheLength)),
+    ("offsets overflow beyond 4 GiB", Planted::Patch("offsets-wrap")),
+    ("an entry has no length", Planted::Patch("empty-write-adds-a-block")),
+    ("a name is given twice", Planted::Patch("duplicate-names")),
+    ("a walk skips the first block", Planted::Patch("blocks-skip-the-first")),
+    ("truncating leaves an offset stale", Planted::Patch("truncate-keeps-the-length")),
 ];
 
-/// What a search looks for.
+/// How a failure is planted.
 enum Planted {
-    Mistake(Mistake),
+    /// A patch, by its name.
+    Patch(&'static str),
     Fault(PlantedFault),
 }
 
-/// Runs the target once, so that what it keeps is made before anything is planted.
+/// The target, run once without a fault, so that no value it caches is made with one.
 fn prepared(name: &str) -> &'static Target {
     let target = target(name).expect("a target of this name");
     assert_eq!(search(target, SEED, 0), None, "the seeds of {name}");
     target
 }
 
-/// Notes what was not found.
+/// Prints what was found, or notes what was missed.
 fn note(missed: &mut Vec<String>, what: &str, name: &str, found: Option<Found>) {
     match found {
         Some(found) => {
@@ -126,27 +81,14 @@ fn listed() -> Vec<Patch> {
     patches(root()).unwrap_or_else(|unusable| panic!("{unusable}"))
 }
 
-/// Whether a patch has replaced this mistake.
-fn is_replaced(mistake: Mistake, patches: &[Patch]) -> bool {
-    let mut name = String::new();
-    for letter in format!("{mistake:?}").chars() {
-        if letter.is_uppercase() && !name.is_empty() {
-            name.push('-');
-        }
-        name.push(letter.to_ascii_lowercase());
-    }
-    patches.iter().any(|patch| patch.name == name)
-}
-
 #[test]
 fn every_target_has_two_canaries() {
     let patches = listed();
     for target in TARGETS {
         let is_found = |(name, _): &&(String, u64)| name == target.name;
         let patches = patches.iter().flat_map(|patch| &patch.targets).filter(is_found).count();
-        let mistakes = MISTAKES.iter().filter(|(_, name, _)| *name == target.name).count();
         let faults = FAULTS.iter().filter(|(_, name, _)| *name == target.name).count();
-        let canaries = patches + mistakes + faults;
+        let canaries = patches + faults;
         assert!(canaries >= 2, "{} has {canaries}", target.name);
     }
 }
@@ -174,10 +116,11 @@ fn every_patch_applies_once_and_names_targets() {
 }
 
 #[test]
-fn every_failure_of_the_peers_is_planted() {
+fn every_failure_of_peers_is_planted() {
+    let patches = listed();
     for (failure, planted) in FAILURES_OF_PEERS {
         let is_searched = match planted {
-            Planted::Mistake(mistake) => MISTAKES.iter().any(|(listed, ..)| *listed == mistake),
+            Planted::Patch(name) => patches.iter().any(|patch| patch.name == name),
             Planted::Fault(fault) => FAULTS.iter().any(|(listed, ..)| *listed == fault),
         };
         assert!(is_searched, "{failure}");
@@ -185,22 +128,7 @@ fn every_failure_of_the_peers_is_planted() {
 }
 
 #[test]
-fn every_planted_mistake_is_found() {
-    assert!(Mistake::ALL.iter().all(|known| MISTAKES.iter().any(|(listed, ..)| listed == known)));
-    let mut missed = Vec::new();
-    let patches = listed();
-    for (mistake, name, executions) in MISTAKES {
-        if is_replaced(mistake, &patches) {
-            continue;
-        }
-        let found = search_with_mistake(prepared(name), mistake, SEED, executions);
-        note(&mut missed, &format!("{mistake:?}"), name, found);
-    }
-    assert_eq!(missed, Vec::<String>::new());
-}
-
-#[test]
-fn planted_faults_of_the_protocol_are_found_by_operations_too() {
+fn every_planted_fault_is_found_by_its_target() {
     let mut missed = Vec::new();
     for (fault, name, executions) in FAULTS {
         let found = search_with_fault(prepared(name), fault, SEED, executions);
@@ -210,7 +138,7 @@ fn planted_faults_of_the_protocol_are_found_by_operations_too() {
 }
 
 #[test]
-fn where_nothing_is_planted_nothing_is_found() {
+fn without_a_fault_nothing_is_found() {
     for target in TARGETS {
         let executions = if target.name == "archive_ops" { 50 } else { 300 };
         assert_eq!(search(target, SEED, executions), None, "{}", target.name);

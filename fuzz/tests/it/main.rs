@@ -1,0 +1,12 @@
+//! The tests of the fuzz crate, in one program. `hostile_memory` has its own, since it counts every allocation.
+
+mod canaries;
+mod corpora;
+mod crash;
+mod small_commits;
+mod tamper;
+
+/// Returns the value, or fails the test with the failure as text; its debug form would show every byte.
+fn check_kept<T>(outcome: Result<T, impl std::fmt::Display>) -> T {
+    outcome.unwrap_or_else(|failure| panic!("{failure}"))
+}
