@@ -1,84 +1,47 @@
-//! Reading and writing past the page cache: `O_DIRECT`, where the system and the file system have it.
+//! Reads and writes that bypass the page cache: `O_DIRECT`, if the system and the file system support it.
 //!
-//! A large run that is written so costs neither a copy nor pages of memory. What of the file was in the cache is
-//! dropped by the system, before the write and after it, so that the map shows what was written: a test reads along
-//! while it happens. Nothing rests on that alone. A view that is older fails its check, since its generation is
-//! another, and the reading that follows goes past the cache too.
+//! A large run written this way costs neither a copy nor page cache. The system drops the cached pages of the run before
+//! and after the write, so the map shows the new bytes; a test reads the map meanwhile. Safety does not depend on that:
+//! a stale page has another generation and fails its check, and the second read bypasses the cache too.
 
-use std::fmt;
 use std::fs::File;
 use std::io;
-use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use memmap2::MmapMut;
 use rustix::io::Errno;
 
 use super::bytes_u64;
 use crate::format::BLOCK_SIZE;
+use crate::{Error, Result};
 
-/// What addresses in memory are a multiple of: no file system asks for more than a page.
+/// Alignment of a buffer in memory; no file system requires more than a page.
 const ALIGNMENT: usize = 4096;
 
-/// Bytes that begin at a multiple of 4096 in memory, as the system asks for what goes past its cache.
-pub(crate) struct AlignedBuffer {
-    /// Longer than needed, so that the beginning can be chosen. Never made longer: it would move.
-    bytes: Vec<u8>,
-    start: usize,
-    length: usize,
+/// A buffer of zeros that starts on a page boundary, as `O_DIRECT` requires.
+pub(crate) fn page_aligned(length: usize) -> Result<MmapMut> {
+    MmapMut::map_anon(length).map_err(|error| Error::io("allocate a buffer", error))
 }
 
-impl AlignedBuffer {
-    /// A buffer of zeros.
-    pub(crate) fn new(length: usize) -> AlignedBuffer {
-        let bytes = vec![0; length + ALIGNMENT];
-        let start = bytes.as_ptr().align_offset(ALIGNMENT);
-        AlignedBuffer { bytes, start, length }
-    }
-}
-
-impl Deref for AlignedBuffer {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.bytes[self.start..self.start + self.length]
-    }
-}
-
-impl DerefMut for AlignedBuffer {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..self.start + self.length]
-    }
-}
-
-impl fmt::Debug for AlignedBuffer {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("AlignedBuffer")
-            .field("length", &self.length)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A second descriptor of a file, opened when it is first asked for.
+/// A second descriptor of a file, opened at the first large write.
 #[derive(Debug, Default)]
 pub(super) struct Direct {
     file: OnceLock<Option<File>>,
-    /// The file system has opened the file so, and then refused to write.
+    /// Whether the file system has refused a direct write.
     is_refused: AtomicBool,
     /// Whether something was written since the last sync.
     is_unsynced: AtomicBool,
 }
 
 impl Direct {
-    /// Writes bytes past the cache. False if it cannot be done, now or ever: they are then to be written through it,
-    /// all of them.
-    pub(super) fn write(&self, beside: &File, offset: u64, bytes: &[u8]) -> io::Result<bool> {
+    /// Writes bytes without the page cache. On false the caller must write all of them through it.
+    pub(super) fn write(&self, original: &File, offset: u64, bytes: &[u8]) -> io::Result<bool> {
         if !is_aligned(bytes) || self.is_refused.load(Ordering::Relaxed) {
             return Ok(false);
         }
-        let Some(file) = self.file.get_or_init(|| open(beside)) else { return Ok(false) };
+        let Some(file) = self.file.get_or_init(|| open(original)) else { return Ok(false) };
         self.is_unsynced.store(true, Ordering::Relaxed);
         let write = |done: usize| file.write_at(&bytes[done..], offset + bytes_u64(done));
         let outcome = moved(bytes.len(), write)?;
@@ -88,7 +51,7 @@ impl Direct {
         Ok(outcome == Moved::All)
     }
 
-    /// Makes durable what was written. A file system over a network may know of it by this descriptor alone.
+    /// Syncs direct writes. A network file system may track them by this descriptor alone.
     pub(super) fn sync(&self) -> io::Result<()> {
         match self.file.get() {
             Some(Some(file)) if self.is_unsynced.swap(false, Ordering::Relaxed) => file.sync_data(),
@@ -96,10 +59,10 @@ impl Direct {
         }
     }
 
-    /// Reads bytes past the cache, if any were written so. False if it cannot be done.
+    /// Reads bytes without the page cache, if [`write`](Direct::write) was ever used. Returns false if it cannot.
     pub(super) fn read(&self, offset: u64, bytes: &mut [u8]) -> io::Result<bool> {
         let Some(Some(file)) = self.file.get() else { return Ok(false) };
-        let mut aligned = AlignedBuffer::new(bytes.len());
+        let mut aligned = MmapMut::map_anon(bytes.len())?;
         let read = |done: usize| file.read_at(&mut aligned[done..], offset + bytes_u64(done));
         let is_read = moved(bytes.len(), read)? == Moved::All;
         if is_read {
@@ -108,29 +71,29 @@ impl Direct {
         Ok(is_read)
     }
 
-    /// Whether bytes go past the cache, as far as is known.
+    /// Whether the next write will bypass the cache, as far as is known.
     #[cfg(test)]
     pub(super) fn is_open(&self) -> bool {
         matches!(self.file.get(), Some(Some(_))) && !self.is_refused.load(Ordering::Relaxed)
     }
 
-    /// A file system that refuses, for tests.
+    /// Acts like a file system that refuses direct writes.
     #[cfg(test)]
     pub(super) fn refuse(&self) {
         self.is_refused.store(true, Ordering::Relaxed);
     }
 }
 
-/// How far a call came.
+/// The outcome of a transfer.
 #[derive(Debug, PartialEq, Eq)]
 enum Moved {
     All,
-    /// It stopped within a block.
+    /// It stopped inside a block.
     Part,
     Refused,
 }
 
-/// Repeats a call until it has moved `length` bytes; it is told how many are done.
+/// Repeats `call`, which takes the number of bytes done, until `length` bytes are transferred.
 fn moved(length: usize, mut call: impl FnMut(usize) -> io::Result<usize>) -> io::Result<Moved> {
     let mut done = 0;
     while done < length {
@@ -154,23 +117,23 @@ fn is_refusal(error: &io::Error) -> bool {
     refusals.iter().any(|refusal| error.raw_os_error() == Some(refusal.raw_os_error()))
 }
 
-/// Opens the very file of a descriptor once more, whatever its name is by now.
+/// Opens the file of a descriptor again, even if it was renamed.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn open(beside: &File) -> Option<File> {
+fn open(original: &File) -> Option<File> {
     use std::os::fd::AsRawFd;
 
     use rustix::fs::{Mode, OFlags};
 
-    let path = format!("/proc/self/fd/{}", beside.as_raw_fd());
+    let path = format!("/proc/self/fd/{}", original.as_raw_fd());
     let flags = OFlags::RDWR | OFlags::DIRECT | OFlags::CLOEXEC;
     let opened = File::from(rustix::fs::open(path, flags, Mode::empty()).ok()?);
-    // Nothing but the file itself will do.
-    let (first, second) = (rustix::fs::fstat(beside).ok()?, rustix::fs::fstat(&opened).ok()?);
+    // It must be the same file.
+    let (first, second) = (rustix::fs::fstat(original).ok()?, rustix::fs::fstat(&opened).ok()?);
     ((first.st_dev, first.st_ino) == (second.st_dev, second.st_ino)).then_some(opened)
 }
 
-/// Other systems have no such flag.
+/// Other systems lack the flag.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn open(_beside: &File) -> Option<File> {
+fn open(_original: &File) -> Option<File> {
     None
 }

@@ -1,14 +1,14 @@
-//! A memory-mapped file as a device: reads come from a map, writes go by `pwrite`.
+//! A memory-mapped file as a device: it reads from the map and writes with `pwrite`.
 //!
-//! The map is read-only. A full disk is therefore an error of a write, never a signal, and the
-//! bytes of the map are never borrowed, only copied: the kernel changes them under us.
+//! The map is read-only, so a full disk is an error of a write, never a signal. The bytes of the map are copied, never
+//! borrowed, since the kernel changes them at any time.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{OnceLock, PoisonError};
 
+use crossbeam_utils::sync::ShardedLock;
 use memmap2::MmapOptions;
 
-use super::gate::Gate;
 use super::guard::GuardedMap;
 use super::{Device, FileDevice, bytes_u64, region_end};
 use crate::Result;
@@ -22,21 +22,20 @@ const SEGMENTS: u32 = BLOCKS_MAX.div_ceil(SEGMENT_BLOCKS);
 
 /// A device in a file, read through a map.
 ///
-/// The map is made of segments of fixed place and size, each mapped when first read. A segment
-/// may reach beyond the end of the file and shows what is added there later, so it is never
-/// moved nor made anew; what guards the end is the known length, which every read checks.
-/// What cannot be mapped is read like a plain file.
+/// The map consists of segments of fixed offset and size, each mapped at its first read. A segment may reach beyond the
+/// end of the file, and shows bytes that are added there later, so it is never remapped. Every read checks the known
+/// length instead. A segment that cannot be mapped is read with `pread`.
 ///
-/// A medium that cannot give a page back, or a file that another program shortens while it is
-/// read, is an error: the signal that the system raises is handled where the map is read. The
-/// handler is installed with the first map of the process; a [`FileDevice`] needs none.
+/// An unreadable page, or a file that another program shortens, is an error of the read: a handler catches SIGBUS (see
+/// `guard.rs`). The first map of the process installs it; a [`FileDevice`] needs none.
 pub struct MappedDevice {
     file: FileDevice,
     segment_bytes: usize,
-    /// `None` where the system refused the map.
+    /// `None` if the system refused the map.
     segments: Box<[OnceLock<Option<GuardedMap>>]>,
-    /// Shut while the file is shortened, so that no read is under way in what goes.
-    gate: Gate,
+    /// Reads share it; shortening the file takes it exclusively. Sharded, since a single lock would be one cache line
+    /// that every core writes at each read.
+    shrinking: ShardedLock<()>,
 }
 
 impl MappedDevice {
@@ -45,13 +44,12 @@ impl MappedDevice {
         MappedDevice::with_segments(file, SEGMENT_BLOCKS, SEGMENTS)
     }
 
-    /// The file beneath, for its locks and path.
+    /// The mapped file, for its locks and path.
     pub fn file(&self) -> &FileDevice {
         &self.file
     }
 
-    /// Maps `file` in up to `segments` segments of `segment_blocks`; what lies beyond is not
-    /// mapped.
+    /// Maps `file` in up to `segments` segments of `segment_blocks`. The rest is not mapped.
     pub(super) fn with_segments(
         file: FileDevice,
         segment_blocks: u32,
@@ -62,16 +60,16 @@ impl MappedDevice {
             file,
             segment_bytes: blocks * BLOCK_SIZE,
             segments: (0..segments).map(|_| OnceLock::new()).collect(),
-            gate: Gate::new(),
+            shrinking: ShardedLock::new(()),
         }
     }
 
-    /// Number of segments that are mapped by now.
+    /// Number of mapped segments.
     pub(super) fn mapped_segments(&self) -> usize {
         self.segments.iter().filter(|segment| matches!(segment.get(), Some(Some(_)))).count()
     }
 
-    /// The map of a segment, made now if it was not yet; `None` if it cannot be had.
+    /// The map of a segment, created at the first call; `None` if the system refuses it.
     fn segment(&self, number: u64) -> Option<&GuardedMap> {
         let segment = self.segments.get(usize::try_from(number).ok()?)?;
         segment
@@ -89,8 +87,8 @@ impl MappedDevice {
 
 impl Device for MappedDevice {
     fn read(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
-        // The gate first: the length must stay true until the last byte is copied.
-        let _passage = self.gate.pass();
+        // The lock before the check: the length must not fall until the last byte is copied.
+        let _shared = self.shrinking.read().unwrap_or_else(PoisonError::into_inner);
         region_end(start, bytes.len(), self.file.known_bytes())?;
         let segment_bytes = bytes_u64(self.segment_bytes);
         let mut offset = start.offset();
@@ -99,7 +97,7 @@ impl Device for MappedDevice {
             let within = usize::try_from(offset % segment_bytes).expect("less than a segment");
             let length = rest.len().min(self.segment_bytes - within);
             let (piece, after) = rest.split_at_mut(length);
-            // A segment that has lost a page is left for good: what is zeros in it is not known any more.
+            // A segment that lost a page is never used again: its zeros may not be the file's.
             let map = self.segment(offset / segment_bytes);
             if !map.is_some_and(|map| map.copy_to(within, piece)) {
                 self.file.read_at(offset, piece)?;
@@ -135,7 +133,7 @@ impl Device for MappedDevice {
     }
 
     fn shrink(&self, blocks: u32) -> Result<()> {
-        let _shut = self.gate.shut();
+        let _exclusive = self.shrinking.write().unwrap_or_else(PoisonError::into_inner);
         self.file.shrink(blocks)
     }
 

@@ -1,13 +1,11 @@
-//! The file underneath, as a device of blocks.
+//! The archive's file, as a device of blocks.
 //!
-//! Everything that the engine reads and writes goes through [`Device`], so that a test can be
-//! the disk. A device knows positions and bytes; it knows no key and no commit, and it
-//! believes nothing about the bytes.
+//! The engine reads and writes only through [`Device`], so a test can simulate the disk. A device knows positions and
+//! bytes. It knows no keys and no commits, and assumes nothing about the bytes.
 
 mod create;
 mod direct;
 mod file;
-mod gate;
 mod guard;
 mod lock;
 mod mapped;
@@ -26,24 +24,23 @@ use crate::format::{BLOCK_SIZE, BLOCK_SIZE_U64, BLOCKS_MAX, Position, Run};
 use crate::{Error, Result};
 
 pub use create::NewFile;
-pub(crate) use direct::AlignedBuffer;
+pub(crate) use direct::page_aligned;
 pub use file::{Access, FileDevice};
 pub use mapped::MappedDevice;
 pub use memory::{MemoryDevice, MemorySnapshot};
 
-/// Blocks at positions, which can be read, written, made durable, and grown at the end.
+/// Blocks at positions: read, write, sync, grow and shrink.
 ///
-/// Any number of threads may read while one writes. A read of a block that is written at the
-/// same moment may return a mixture of the old bytes and the new; it is for the reader to
-/// notice, and the authentication tag does.
+/// Any number of threads may read while one writes. A read that overlaps a write of the same block may return a mixture
+/// of old and new bytes; the block's authentication tag detects it.
 pub trait Device: Send + Sync {
-    /// Reads whole blocks from `start` on. [`Error::Truncated`] if they are not all in the file.
+    /// Reads whole blocks from `start`. Fails with [`Error::Truncated`] if the file ends before the last one.
     ///
     /// # Panics
     /// If `bytes` is not a whole number of blocks.
     fn read(&self, start: Position, bytes: &mut [u8]) -> Result<()>;
 
-    /// Reads like [`read`](Device::read), but from the file itself where that looks at a map.
+    /// Reads like [`read`](Device::read), but never through a memory map.
     ///
     /// # Panics
     /// If `bytes` is not a whole number of blocks.
@@ -51,8 +48,8 @@ pub trait Device: Send + Sync {
         self.read(start, bytes)
     }
 
-    /// Reads like [`read_unmapped`](Device::read_unmapped), but past the page cache
-    /// where something was written past it.
+    /// Reads like [`read_unmapped`](Device::read_unmapped), but bypasses the page cache if
+    /// [`write_direct`](Device::write_direct) has bypassed it.
     ///
     /// # Panics
     /// If `bytes` is not a whole number of blocks.
@@ -60,16 +57,16 @@ pub trait Device: Send + Sync {
         self.read_unmapped(start, bytes)
     }
 
-    /// Writes whole blocks from `start` on. They must lie within the length: a device grows
-    /// only by [`grow`](Device::grow), [`Error::Truncated`] otherwise.
+    /// Writes whole blocks from `start`. Fails with [`Error::Truncated`] if they do not lie within the length: only
+    /// [`grow`](Device::grow) makes a device longer.
     ///
     /// # Panics
     /// If `bytes` is not a whole number of blocks.
     fn write(&self, start: Position, bytes: &[u8]) -> Result<()>;
 
-    /// Writes like [`write`](Device::write), but past the page cache where there is one: for large runs, in bytes that
-    /// begin at a multiple of 4096 in memory. False if it cannot be done; nothing is promised then of what is in the
-    /// run, which is to be written by [`write`](Device::write).
+    /// Writes like [`write`](Device::write), but bypasses the page cache. Meant for large runs; the address of `bytes`
+    /// must be a multiple of 4096. Returns false if it is not supported: the content of the run is then undefined
+    /// until the caller writes it with [`write`](Device::write).
     ///
     /// # Panics
     /// If `bytes` is not a whole number of blocks.
@@ -77,24 +74,24 @@ pub trait Device: Send + Sync {
         Ok(false)
     }
 
-    /// Returns once everything written so far, and the length, are on stable storage.
+    /// Waits until all completed writes and the length are on stable storage.
     fn sync(&self) -> Result<()>;
 
-    /// Makes the device at least `blocks` long, with storage reserved and zeros read from what
-    /// is new. On failure the length is what it was; without room it is [`Error::NoSpace`].
+    /// Makes the device at least `blocks` long, and reserves the storage; new blocks read as zeros. A failure leaves the
+    /// length unchanged; a full disk is [`Error::NoSpace`].
     fn grow(&self, blocks: u32) -> Result<()>;
 
     /// Makes the device at most `blocks` long.
     ///
-    /// A read in what goes returns the bytes or [`Error::Truncated`], whichever comes first. A
-    /// write there would bring the length back: the caller sees to it that none is under way.
+    /// A concurrent read beyond `blocks` returns the old bytes or [`Error::Truncated`]. The caller must have no write
+    /// in flight there, since it would make the file longer again.
     fn shrink(&self, blocks: u32) -> Result<()>;
 
-    /// The length now, in bytes; it need not be a whole number of blocks.
+    /// The current length in bytes, which may be no whole number of blocks.
     fn length_bytes(&self) -> Result<u64>;
 
-    /// The first bytes, at most `length` of them; fewer where the device is shorter. One that
-    /// reads whole blocks only, as this default does, shows nothing of less than a block.
+    /// The first `length` bytes, or all of a shorter device. This default reads whole blocks: it returns nothing from a
+    /// device shorter than one block.
     fn read_beginning(&self, length: usize) -> Result<Vec<u8>> {
         if self.length_bytes()? < BLOCK_SIZE_U64 {
             return Ok(Vec::new());
@@ -105,14 +102,14 @@ pub trait Device: Send + Sync {
         Ok(block)
     }
 
-    /// Starts writing `run` to stable storage without waiting for it, so that the next
-    /// [`sync`](Device::sync) has less to do. Promises nothing.
+    /// Starts to write `run` to stable storage and does not wait, so that the next [`sync`](Device::sync) has less to
+    /// write. A hint without a guarantee.
     fn start_write_back(&self, _run: Run) -> Result<()> {
         Ok(())
     }
 }
 
-/// Offset of the first byte after `length` bytes from `start`, if they lie within `device_bytes`.
+/// The end offset of `length` bytes from `start`, if it lies within `device_bytes`.
 fn region_end(start: Position, length: usize, device_bytes: u64) -> Result<u64> {
     assert!(length.is_multiple_of(BLOCK_SIZE), "devices move whole blocks");
     let end = start.offset().saturating_add(bytes_u64(length));
@@ -122,7 +119,7 @@ fn region_end(start: Position, length: usize, device_bytes: u64) -> Result<u64> 
     Ok(end)
 }
 
-/// Length in bytes of a device of `blocks`, if the format has as many.
+/// Length in bytes of a device of `blocks`, if the format allows as many.
 fn device_bytes(blocks: u32) -> Result<u64> {
     if blocks > BLOCKS_MAX {
         return Err(Error::Full { what: "number of blocks", limit: u64::from(BLOCKS_MAX) });
@@ -130,17 +127,17 @@ fn device_bytes(blocks: u32) -> Result<u64> {
     Ok(u64::from(blocks) * BLOCK_SIZE_U64)
 }
 
-/// A length in memory as a length in the file.
+/// A length in memory, as a length in the file.
 fn bytes_u64(length: usize) -> u64 {
     u64::try_from(length).expect("memory is no larger than 64 bits can count")
 }
 
-/// `length`, or as much of it as `available_bytes` in the file allow.
+/// The smaller of `length` and `available_bytes`.
 fn fitting(length: usize, available_bytes: u64) -> usize {
     usize::try_from(available_bytes).map_or(length, |available| available.min(length))
 }
 
-/// The error for what the system refused; a full disk, quota or file system is one of its own.
+/// The error for a failed system call: [`Error::NoSpace`] for a full disk, a quota or a limit on file sizes.
 fn refused(
     operation: &'static str,
     path: Option<&Path>,

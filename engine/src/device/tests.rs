@@ -22,7 +22,6 @@ use std::thread;
 
 use tempfile::TempDir;
 
-use super::gate::Gate;
 use super::{Access, Device, FileDevice, MappedDevice, MemoryDevice};
 use crate::Error;
 use crate::format::{BLOCK_SIZE, BLOCK_SIZE_U64, BLOCKS_MAX, Position, Run};
@@ -275,34 +274,6 @@ fn a_read_beside_a_shrink_is_no_signal() {
         done.store(true, Ordering::Relaxed);
     });
     assert_eq!(read_blocks(&device, 0, 8).unwrap(), pattern(0, SHORT, 1));
-}
-
-#[test]
-fn a_shut_gate_lets_nobody_pass() {
-    let gate = Gate::new();
-    let inside = AtomicBool::new(false);
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        // More threads than lanes, so that some share one.
-        for _ in 0..20 {
-            scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    let passage = gate.pass();
-                    assert!(!inside.load(Ordering::SeqCst));
-                    drop(passage);
-                    thread::yield_now();
-                }
-            });
-        }
-        for _ in 0..50 {
-            let shut = gate.shut();
-            inside.store(true, Ordering::SeqCst);
-            thread::yield_now();
-            inside.store(false, Ordering::SeqCst);
-            drop(shut);
-        }
-        done.store(true, Ordering::Relaxed);
-    });
 }
 
 #[test]

@@ -5,11 +5,12 @@ use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 
+use memmap2::MmapMut;
 use rayon::prelude::*;
 
 use super::handle::Store;
 use crate::crypto::{KeyKind, SealJob};
-use crate::device::AlignedBuffer;
+use crate::device::page_aligned;
 use crate::error::Result;
 use crate::format::{BLOCK_SIZE, Generation, Position, runs_of};
 use crate::parallel::in_pool;
@@ -34,7 +35,7 @@ const WAITING: usize = 2;
 
 /// Buffers of a writer, kept from one large write to the next.
 #[derive(Debug, Default)]
-pub(super) struct Buffers(Vec<AlignedBuffer>);
+pub(super) struct Buffers(Vec<MmapMut>);
 
 /// What the threads of one large write share: each takes the next part, seals it and writes it.
 struct Parts<'a> {
@@ -109,7 +110,7 @@ fn write_many(
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let count = jobs.len().div_ceil(BUFFER_BLOCKS).min(processors + WAITING);
     while buffers.0.len() < count {
-        buffers.0.push(AlignedBuffer::new(BUFFER_BLOCKS * BLOCK_SIZE));
+        buffers.0.push(page_aligned(BUFFER_BLOCKS * BLOCK_SIZE)?);
     }
     let (next, has_failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let parts = Parts { store, kind, generation, jobs, targets, next, has_failed };
@@ -133,7 +134,7 @@ fn write_many(
 
 impl Parts<'_> {
     /// Seals and writes parts until there are no more, or until something fails.
-    fn seal_all(&self, buffer: &mut AlignedBuffer) -> Result<()> {
+    fn seal_all(&self, buffer: &mut MmapMut) -> Result<()> {
         loop {
             let first = self.next.fetch_add(1, Ordering::Relaxed) * BUFFER_BLOCKS;
             if first >= self.jobs.len() || self.has_failed.load(Ordering::Relaxed) {
@@ -148,7 +149,7 @@ impl Parts<'_> {
         }
     }
 
-    fn seal(&self, first: usize, end: usize, buffer: &mut AlignedBuffer) -> Result<()> {
+    fn seal(&self, first: usize, end: usize, buffer: &mut MmapMut) -> Result<()> {
         let bytes = &mut buffer[..(end - first) * BLOCK_SIZE];
         let jobs = self.jobs[first..end].chunks(CHUNK_BLOCKS);
         for (jobs, bytes) in jobs.zip(bytes.chunks_mut(CHUNK_BLOCKS * BLOCK_SIZE)) {

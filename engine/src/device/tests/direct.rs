@@ -1,15 +1,17 @@
 //! What is written past the page cache is what every way of reading shows from then on.
 
+use memmap2::MmapMut;
+
 use super::*;
-use crate::device::direct::AlignedBuffer;
+use crate::device::direct::page_aligned;
 
 /// Blocks of a large run.
 const BLOCKS: u32 = 64;
 
 /// A pattern at the alignment that goes past the cache.
-fn aligned(start: u32, count: u32, salt: u8) -> AlignedBuffer {
+fn aligned(start: u32, count: u32, salt: u8) -> MmapMut {
     let bytes = pattern(start, count, salt);
-    let mut buffer = AlignedBuffer::new(bytes.len());
+    let mut buffer = page_aligned(bytes.len()).unwrap();
     buffer.copy_from_slice(&bytes);
     buffer
 }
@@ -81,7 +83,7 @@ fn what_was_added_to_a_file_shows_when_it_was_read_before() {
 fn what_cannot_go_past_the_cache_is_left_to_the_caller() {
     let (_directory, path) = file_with(&pattern(0, BLOCKS, 1));
     let device = open_any(&path);
-    let mut unaligned = AlignedBuffer::new(9 * BLOCK_SIZE);
+    let mut unaligned = page_aligned(9 * BLOCK_SIZE).unwrap();
     let unaligned = &mut unaligned[1..=8 * BLOCK_SIZE];
     unaligned.copy_from_slice(&pattern(8, 8, 2));
     assert!(!device.write_direct(Position::at(8), unaligned).unwrap(), "not aligned");
