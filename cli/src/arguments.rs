@@ -28,9 +28,9 @@ pub(crate) struct Arguments {
 #[derive(Debug, Args)]
 pub(crate) struct Common {
     /// File with the 32-byte key [default: the passphrase in `AR7_PASSPHRASE`, or a prompt]
-    #[arg(long, global = true, value_name = "FILE", env = "AR7_KEY_FILE")]
+    #[arg(long, global = true, value_name = "FILE", env = "AR7_KEY_FILE", hide_env_values = true)]
     pub(crate) key_file: Option<PathBuf>,
-    /// How to access the archive [default: map; verify: file]
+    /// Access to the archive: memory map or positioned reads [default: map; verify: file]
     #[arg(long, global = true, value_name = "WAY")]
     pub(crate) io: Option<IoChoice>,
     /// Suppress progress and summaries (errors are still printed)
@@ -41,9 +41,9 @@ pub(crate) struct Common {
 /// How to access the archive.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum IoChoice {
-    /// Read through a memory map
+    // Read through a memory map.
     Map,
-    /// Read with positioned reads
+    // Read with positioned reads.
     File,
 }
 
@@ -150,7 +150,7 @@ pub(crate) struct KeyAdd {
 #[derive(Debug, Args)]
 pub(crate) struct NewSecret {
     /// File with the new key [default: the passphrase in `AR7_NEW_PASSPHRASE`, or a prompt]
-    #[arg(long, value_name = "FILE", env = "AR7_NEW_KEY_FILE")]
+    #[arg(long, value_name = "FILE", env = "AR7_NEW_KEY_FILE", hide_env_values = true)]
     pub(crate) new_key_file: Option<PathBuf>,
 }
 
@@ -241,7 +241,7 @@ pub(crate) struct Keygen {
 pub(crate) struct Create {
     /// The new file; an existing one is never touched
     pub(crate) archive: PathBuf,
-    /// Kind of the archive
+    /// Kind of the archive: one stream, a fixed set of streams, or streams with names
     #[arg(long, value_enum, default_value = "dynamic")]
     pub(crate) kind: KindChoice,
     /// Number of streams of a fixed archive
@@ -271,11 +271,11 @@ pub(crate) struct NewSlot {
 /// The kind of an archive.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum KindChoice {
-    /// Exactly one stream
+    // Exactly one stream
     Single,
-    /// A set of streams that is fixed at creation
+    // A set of streams that is fixed at creation
     Fixed,
-    /// Streams and names, made and deleted at will
+    // Streams and names, made and deleted at will
     Dynamic,
 }
 

@@ -1,4 +1,4 @@
-//! What the fuzz targets reach of the command line. No part of a program.
+//! The functions that fuzz targets call.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
@@ -16,7 +16,7 @@ use crate::names::split_last;
 use crate::session::Session;
 use crate::shown::Shown;
 
-/// Reads a command line, the program's name first. The debug form of what it says, or the exit code and the message.
+/// Parses a command line, the program's name first: its debug form, or the exit code and the message.
 pub fn parse_arguments(arguments: &[OsString]) -> Result<String, (i32, String)> {
     match Arguments::try_parse_from(arguments) {
         Ok(parsed) => Ok(format!("{parsed:?}")),
@@ -24,23 +24,23 @@ pub fn parse_arguments(arguments: &[OsString]) -> Result<String, (i32, String)> 
     }
 }
 
-/// Reads a size in bytes.
+/// Parses a size in bytes.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     crate::sizes::parse_size(text)
 }
 
-/// Reads the name of a bare stream. The debug form of what it says, or the exit code and the message.
+/// Parses the name of a bare stream: its debug form, or the exit code and the message.
 pub fn parse_stream(text: &str) -> Result<String, (u8, String)> {
     let parsed = commands::content::parse_bare_stream(text);
     parsed.map(|stream| format!("{stream:?}")).map_err(|failure| told(&failure))
 }
 
-/// Reads a receipt as a file holds it. The exit code and the message if it is none.
+/// Parses a receipt as in a file; the exit code and the message if it is malformed.
 pub fn receipt_in_file(file: impl Read) -> Result<Receipt, (u8, String)> {
     commands::receipt::in_file(Path::new("file"), file).map_err(|failure| told(&failure))
 }
 
-/// Whether patterns leave a path out that would be stored; the message if one is none.
+/// Whether patterns leave a path out; the message if one is malformed.
 pub fn excludes(patterns: &[String], path: &Path) -> Result<bool, String> {
     commands::ingest::excludes(patterns, path).map_err(|failure| failure.to_string())
 }
@@ -50,12 +50,12 @@ pub fn shown(bytes: &[u8]) -> String {
     Shown(bytes).to_string()
 }
 
-/// A path in an archive as its directory and its last part; none of the root.
+/// A path in an archive as its directory and its last part; None for the root.
 pub fn split_path(path: &OsStr) -> Option<(Vec<u8>, Vec<u8>)> {
     split_last(path).ok().map(|(directory, name)| (directory, name.to_vec()))
 }
 
-/// A time as it is told.
+/// A time as it is printed.
 pub fn time_text(time: Timestamp) -> String {
     crate::sizes::time_text(time)
 }
@@ -74,7 +74,7 @@ pub fn extract(archive: &Archive, to: &Path, force: bool) -> Result<(), (u8, Str
     restored.map_err(|failure| told(&failure))
 }
 
-/// What the process would end with, and say.
+/// The exit code and the message of a failure.
 fn told(failure: &Failure) -> (u8, String) {
     (failure.code().number(), failure.to_string())
 }

@@ -1,10 +1,10 @@
-//! What the JSON documents have in common.
+//! Names in JSON documents.
 
 use serde::{Serialize, Serializer};
 use serde_json::Map;
 
-/// A name or path, without loss: `name` alone where it is UTF-8; otherwise `name` is approximate, and
-/// `name_bytes` has the bytes in base 16.
+/// A name or path, without loss: `name` alone if it is UTF-8; otherwise `name` is approximate, and `name_bytes` holds
+/// the bytes in base 16.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct JsonName {
     name: String,
@@ -13,7 +13,7 @@ pub(crate) struct JsonName {
 }
 
 impl JsonName {
-    /// From a name's bytes.
+    /// The name of these bytes.
     pub(crate) fn new(name: &[u8]) -> JsonName {
         match std::str::from_utf8(name) {
             Ok(text) => JsonName { name: text.to_owned(), name_bytes: None },
@@ -54,7 +54,7 @@ mod tests {
     use super::{JsonName, JsonTarget};
 
     #[test]
-    fn names_lose_nothing() {
+    fn a_name_that_is_not_utf_8_keeps_its_bytes() {
         let text = |name: &[u8]| serde_json::to_string(&JsonName::new(name)).expect("no I/O");
         assert_eq!(text("ä\n".as_bytes()), r#"{"name":"ä\n"}"#);
         assert_eq!(text(b"a\xff"), "{\"name\":\"a\u{fffd}\",\"name_bytes\":\"61ff\"}");

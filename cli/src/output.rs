@@ -6,22 +6,21 @@ use serde::Serialize;
 
 use crate::exit::Failure;
 
-/// What a pipe holds, if the system lets it: the most that Linux gives without privileges.
+/// Capacity of a pipe: the largest that Linux grants without privileges.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const PIPE_BYTES: usize = 1 << 20;
 
 /// Standard output, buffered and locked.
 pub(crate) struct Output {
     writer: BufWriter<StdoutLock<'static>>,
-    /// Whether a person looks at it.
+    /// Whether it is a terminal.
     pub(crate) is_terminal: bool,
 }
 
 impl Output {
-    /// Locks standard output, for much to be written. If it is a pipe, it shall hold more: a reader is then waited
-    /// for less often.
+    /// Locks standard output for large content. A pipe gets a larger capacity, so that it is full less often.
     pub(crate) fn for_much() -> Output {
-        // What is no pipe refuses, and so does a system whose limit is lower.
+        // Fails if it is not a pipe or the limit is lower; then the capacity stays.
         #[cfg(any(target_os = "linux", target_os = "android"))]
         let _ = rustix::pipe::fcntl_setpipe_size(io::stdout(), PIPE_BYTES);
         Output::new()
@@ -59,7 +58,7 @@ impl Output {
         self.finish()
     }
 
-    /// Writes what is still in the buffer. Without this call an error would be lost.
+    /// Writes the rest of the buffer. Without this call an error would be lost.
     pub(crate) fn finish(mut self) -> Result<(), Failure> {
         self.writer.flush().map_err(Failure::Output)
     }

@@ -1,4 +1,4 @@
-//! What every command begins with: opening the archive with the user's key.
+//! An open archive: every command starts by opening one with the user's key.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::arguments::{Common, NewSlot};
 use crate::exit::Failure;
 use crate::keys;
 
-/// An open archive and its file, which errors name.
+/// An open archive and the path of its file, which errors name.
 pub(crate) struct Session {
     pub(crate) archive: Archive,
     pub(crate) path: PathBuf,
@@ -28,7 +28,7 @@ impl Session {
         Session::open(common, path, Access::Write, Io::Map)
     }
 
-    /// Opens an archive for writing with a secret that the caller needs too.
+    /// Opens an archive for writing with a secret that the caller has.
     pub(crate) fn write_with(
         common: &Common,
         path: &Path,
@@ -40,14 +40,14 @@ impl Session {
         Ok(Session { archive, path: path.to_owned() })
     }
 
-    /// Opens an archive; `default_io` is used unless the user chose another way.
+    /// Opens an archive, with `default_io` unless the user chose otherwise.
     pub(crate) fn open(
         common: &Common,
         path: &Path,
         access: Access,
         default_io: Io,
     ) -> Result<Session, Failure> {
-        // Nobody should type a passphrase for a file that is not there.
+        // Before the prompt: nobody should type a passphrase for a missing file.
         std::fs::metadata(path).map_err(|error| Failure::file(path, "open", error))?;
         let secret = keys::existing(common)?;
         let io = common.io.map_or(default_io, Io::from);
@@ -56,7 +56,7 @@ impl Session {
         Ok(Session { archive, path: path.to_owned() })
     }
 
-    /// Makes an archive and opens it for writing.
+    /// Creates an archive and opens it for writing.
     pub(crate) fn create(
         common: &Common,
         path: &Path,
@@ -65,8 +65,7 @@ impl Session {
     ) -> Result<Session, Failure> {
         let derivation = derivation(slot).map_err(|error| at(path)(error.into()))?;
         if std::fs::symlink_metadata(path).is_ok() {
-            let exists = std::io::ErrorKind::AlreadyExists;
-            return Err(Failure::file(path, "create", exists));
+            return Err(Failure::file(path, "create", rustix::io::Errno::EXIST));
         }
         let secret = keys::new(common)?;
         let io = common.io.map_or(Io::Map, Io::from);
@@ -81,7 +80,7 @@ impl Session {
         at(&self.path)
     }
 
-    /// Commits, gives freed blocks back to the trash, and closes.
+    /// Commits, purges pending deletions, and closes.
     pub(crate) fn finish(self) -> Result<(), Failure> {
         let Session { archive, path } = self;
         archive.reclaim().and_then(|()| archive.close()).map_err(at(&path))

@@ -1,4 +1,4 @@
-//! `cat`: an entry, or a part of it, to standard output.
+//! `cat`: writes an entry, or a part of it, to standard output.
 
 use std::os::unix::ffi::OsStrExt;
 
@@ -40,7 +40,7 @@ fn write(stream: &Stream, options: &Cat, output: &mut Output) -> Result<(), Fail
 }
 
 fn entry_error(options: &Cat, error: Error) -> Failure {
-    // That the file is shorter than it was is about the file, and no matter of the entry.
+    // A truncated file concerns the archive, not the entry.
     let is_of_file = matches!(error, Error::Engine(EngineError::Truncated { .. }));
     match options.name.as_ref().filter(|_| !is_of_file) {
         Some(name) => Failure::Entry { path: name.as_bytes().to_vec(), error },

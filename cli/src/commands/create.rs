@@ -1,4 +1,4 @@
-//! `create`: an empty archive.
+//! `create`: creates an empty archive.
 
 use ar7_registry::CreateOptions;
 
@@ -6,7 +6,7 @@ use crate::arguments::{Common, Create};
 use crate::exit::Failure;
 use crate::session::Session;
 
-/// Makes the archive.
+/// Creates the archive.
 pub(crate) fn run(common: &Common, options: &Create) -> Result<(), Failure> {
     let made = CreateOptions {
         kind: options.kind.into(),

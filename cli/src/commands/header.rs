@@ -1,4 +1,4 @@
-//! `header`: a copy of the header elsewhere, for the day when both in the file are destroyed.
+//! `header`: exports the header, and imports it if both copies in the file are destroyed.
 
 use std::fs::File;
 use std::io::Read;
@@ -43,7 +43,7 @@ fn import(common: &Common, options: &HeaderImport) -> Result<(), Failure> {
     output.finish()
 }
 
-/// One byte more than a header at most, so that a longer file shows without being read whole.
+/// Reads at most one byte more than a header, so that a longer file is noticed without being read whole.
 fn read_header(path: &Path) -> Result<Vec<u8>, Failure> {
     let file = File::open(path).map_err(|error| Failure::file(path, "open", error))?;
     let most = BLOCK_SIZE as u64 + 1;

@@ -1,4 +1,4 @@
-//! `info`: what an archive is.
+//! `info`: prints facts about an archive.
 
 use ar7_engine::format::{KEY_SLOTS, VERSION};
 use ar7_registry::{Archive, Statistics};
@@ -11,7 +11,7 @@ use crate::output::Output;
 use crate::session::Session;
 use crate::sizes::percent;
 
-/// Everything that is told, in the order of the JSON document.
+/// The facts, in the order of the JSON document.
 #[derive(Debug, Serialize)]
 struct Facts {
     version: u32,
@@ -30,13 +30,13 @@ struct Facts {
     commit: u64,
     header_revision: u64,
     key_slots: Vec<Slot>,
-    /// Blocks that a change of the master key has sealed anew, while it is under way.
+    /// Blocks that are sealed under the new master key, during a rekey.
     #[serde(skip_serializing_if = "Option::is_none")]
     rekeyed_blocks: Option<u32>,
     recovery: Recovered,
 }
 
-/// What opening found amiss. A reader only notes it; the next writer mends it.
+/// What opening found wrong. The next writer repairs it.
 #[derive(Debug, Serialize)]
 struct Recovered {
     is_clean: bool,
@@ -48,7 +48,7 @@ struct Recovered {
     lost_pair: bool,
 }
 
-/// Tells what the archive is.
+/// Prints the facts.
 pub(crate) fn run(common: &Common, options: &Info) -> Result<(), Failure> {
     let session = Session::read(common, &options.archive)?;
     let statistics = session.archive.statistics().map_err(session.named())?;
@@ -104,13 +104,13 @@ impl Facts {
             ("header", format!("revision {}", self.header_revision)),
         ];
         if self.pending_deletions > 0 {
-            lines.push(("being freed", format!("{} streams", self.pending_deletions)));
+            lines.push(("deletions", format!("{} streams pending", self.pending_deletions)));
         }
         if let Some(rekeyed) = self.rekeyed_blocks {
             let share = percent(rekeyed.into(), self.blocks.into());
             lines.push((
                 "rekey",
-                format!("under way: {rekeyed} of {} blocks ({share})", self.blocks),
+                format!("in progress: {rekeyed} of {} blocks ({share})", self.blocks),
             ));
         }
         for slot in &self.key_slots {

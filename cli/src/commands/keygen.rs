@@ -11,8 +11,8 @@ use crate::arguments::Keygen;
 use crate::exit::Failure;
 use crate::session::at;
 
-/// Makes the file, for its owner's eyes only. It is on disk before the command ends: an archive sealed with a
-/// key that a power cut took away would be lost.
+/// Creates the file, readable by its owner only. It is on disk before the command ends: if a power cut took the key, its
+/// archives would be lost.
 pub(crate) fn run(options: &Keygen) -> Result<(), Failure> {
     let path = &options.file;
     let key = RawKey::generate().map_err(|error| at(path)(error.into()))?;
@@ -21,29 +21,82 @@ pub(crate) fn run(options: &Keygen) -> Result<(), Failure> {
 
 /// Writes a new file that only its owner may read. It is on disk when this returns.
 pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path)
         .map_err(|error| Failure::file(path, "create", error))?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    written.and_then(|()| sync_directory_of(path)).map_err(|error| {
-        // Half a file must not be taken for a whole one.
+    write_durably(file, bytes).and_then(|()| sync_directory_of(path)).map_err(|error| {
+        // A partial file must not be mistaken for a whole one.
         let _ = std::fs::remove_file(path);
         Failure::file(path, "write", error)
     })
+}
+
+/// A file that can be synced.
+trait Durable: Write {
+    fn sync(&self) -> io::Result<()>;
+}
+
+impl Durable for File {
+    fn sync(&self) -> io::Result<()> {
+        self.sync_all()
+    }
+}
+
+fn write_durably(mut file: impl Durable, bytes: &[u8]) -> io::Result<()> {
+    file.write_all(bytes)?;
+    file.sync()
 }
 
 fn sync_directory_of(path: &Path) -> io::Result<()> {
     let absolute = std::path::absolute(path)?;
     match absolute.parent().map(File::open) {
         Some(Ok(directory)) => match directory.sync_all() {
-            // Some network file systems know no sync of a directory, and write it at once.
+            // Some network file systems cannot sync a directory, and write it at once.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
             outcome => outcome,
         },
         // A directory that may be written to but not read cannot be synced.
         Some(Err(_)) | None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::io::{self, Write};
+
+    use super::{Durable, write_durably};
+
+    struct Recorded<'a>(&'a RefCell<Vec<&'static str>>);
+
+    impl Write for Recorded<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().push("write");
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Durable for Recorded<'_> {
+        fn sync(&self) -> io::Result<()> {
+            self.0.borrow_mut().push("sync");
+            Err(io::Error::other("sync"))
+        }
+    }
+
+    #[test]
+    fn a_key_file_is_synced_after_it_is_written_and_a_failed_sync_is_a_failure() {
+        let calls = RefCell::default();
+        let error = write_durably(Recorded(&calls), b"key").expect_err("a failed sync");
+        assert_eq!(
+            (error.to_string().as_str(), calls.into_inner()),
+            ("sync", vec!["write", "sync"])
+        );
     }
 }

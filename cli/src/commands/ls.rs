@@ -1,4 +1,4 @@
-//! `ls`: names, or streams.
+//! `ls`: lists names or streams.
 
 use std::os::unix::ffi::OsStrExt;
 
@@ -16,10 +16,10 @@ use crate::sizes::{minute_text, time_text};
 use crate::stderr;
 use crate::walk::{Found, Step, Walk, find, target_of};
 
-/// Streams that are listed at a time.
+/// Streams that are read at a time.
 const STREAMS_PAGE: usize = 1024;
 
-/// Lists the entries, with bounded memory however many there are.
+/// Lists the entries in bounded memory.
 pub(crate) fn run(common: &Common, options: &Ls) -> Result<(), Failure> {
     let session = Session::read(common, &options.archive)?;
     let mut list = List { session: &session, options, output: Output::new(), count: 0, bad: 0 };
@@ -95,7 +95,7 @@ impl List<'_> {
                 Err(failure) => Err(failure),
             };
             if let Err(failure) = outcome {
-                // What can be listed is listed.
+                // The rest of the archive may still be readable.
                 if failure.code() != Code::Damaged {
                     return Err(failure);
                 }
@@ -136,7 +136,7 @@ impl List<'_> {
         Ok(line)
     }
 
-    /// A name as it is for a program, and on a terminal with what could harm it escaped.
+    /// A name as it is, or escaped if a terminal shows it.
     fn shown(&self, name: &[u8]) -> Vec<u8> {
         if self.output.is_terminal { Shown(name).to_string().into_bytes() } else { name.to_vec() }
     }
@@ -199,7 +199,7 @@ impl List<'_> {
     }
 }
 
-/// The type and the permissions, as `ls -l` writes them.
+/// The type and the permissions, as in `ls -l`.
 fn mode_text(inode: &Inode) -> String {
     let kind = match inode.kind {
         EntryType::File => '-',

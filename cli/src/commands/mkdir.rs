@@ -1,4 +1,4 @@
-//! `mkdir`: directories in the archive.
+//! `mkdir`: creates directories in the archive.
 
 use std::os::unix::ffi::OsStrExt;
 
@@ -13,7 +13,7 @@ use crate::session::Session;
 /// Permissions of a new directory.
 const MODE: u32 = 0o755;
 
-/// Makes the directories: all of them or none.
+/// Creates all of the directories or none.
 pub(crate) fn run(common: &Common, options: &MakeDirectory) -> Result<(), Failure> {
     let session = Session::write(common, &options.archive)?;
     for path in &options.paths {
@@ -30,7 +30,7 @@ pub(crate) fn run(common: &Common, options: &MakeDirectory) -> Result<(), Failur
     session.finish()
 }
 
-/// Attributes of a directory that no directory was the source of.
+/// Attributes of a directory without a source.
 pub(super) fn directory_attributes() -> Attributes {
     Attributes { mode: MODE, ..attributes_now() }
 }

@@ -1,4 +1,4 @@
-//! `mv`: another name, or another directory, for an entry.
+//! `mv`: renames an entry or moves it to another directory.
 
 use std::os::unix::ffi::OsStrExt;
 
@@ -20,7 +20,7 @@ pub(crate) fn run(common: &Common, options: &Move) -> Result<(), Failure> {
     };
     let from = names.resolve(&from_parent).map_err(failed(&from_parent))?.inode;
     let to_path = options.to.as_bytes();
-    // As mv does: what is a directory already is moved into.
+    // As in mv(1): an existing directory is moved into.
     let (to_parent, to_name) = match names.resolve(to_path) {
         Ok(entry) if entry.kind == EntryType::Directory => (to_path.to_vec(), from_name),
         _ => split_last(&options.to)?,

@@ -1,4 +1,4 @@
-//! `put`: standard input, of any length, becomes one entry.
+//! `put`: stores standard input, of any length, as one entry.
 
 use std::ffi::OsStr;
 use std::io;
@@ -40,7 +40,7 @@ pub(crate) fn run(common: &Common, options: &Put) -> Result<(), Failure> {
     match stored {
         Ok(()) => session.finish(),
         Err(failure) => {
-            // Nothing was committed since the beginning, so the archive is as it was.
+            // Nothing was committed, so the archive is unchanged.
             let _ = session.archive.close();
             Err(failure)
         }
@@ -93,7 +93,7 @@ fn put_entry(session: &Session, options: &Put, name: &OsStr, input: &Input) -> R
         {
             names.replace_content(before.inode, Some(identity), attributes).map_err(entry_error)
         }
-        // Another name of the same file keeps the old content.
+        // Other names of the file keep the old content.
         Some(_) => names
             .remove(directory, last)
             .and_then(|()| names.add_file(directory, last, attributes, Some(identity)))
@@ -110,7 +110,7 @@ fn is_single(session: &Session, number: InodeNumber) -> ar7_registry::Result<boo
     Ok(session.archive.names().inode(number)?.is_some_and(|inode| inode.links == 1))
 }
 
-/// Attributes of an entry that no file was the source of.
+/// Attributes of an entry without a source file.
 pub(super) fn attributes_now() -> Attributes {
     Attributes {
         mode: MODE,
@@ -120,7 +120,7 @@ pub(super) fn attributes_now() -> Attributes {
     }
 }
 
-/// Standard input, and who watches over it.
+/// Standard input.
 struct Input {
     interrupt: Interrupt,
     progress: Progress,

@@ -1,4 +1,4 @@
-//! `rm`: entries, and with `-r` directories with everything below.
+//! `rm`: removes entries, and with `-r` directories with everything in them.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -16,12 +16,12 @@ use crate::session::Session;
 /// Names that are removed between two commits.
 const COMMIT_EVERY: usize = 10_000;
 
-/// Removes the entries. Their blocks go back to the trash.
+/// Removes the entries. Their blocks become free.
 pub(crate) fn run(common: &Common, options: &Remove) -> Result<(), Failure> {
     let session = Session::write(common, &options.archive)?;
     let interrupt = Interrupt::catch()?;
     let progress = Progress::new(common, Counts::Entries);
-    // Everything is looked at before anything is removed.
+    // Check every path before the first removal.
     for path in &options.paths {
         check(&session, path, options.recursive)?;
     }
@@ -41,7 +41,7 @@ fn check(session: &Session, path: &OsStr, recursive: bool) -> Result<(), Failure
     let kind = session.archive.names().resolve(path).map_err(failed)?.kind;
     if kind == EntryType::Directory && !recursive {
         let found = kind.name();
-        let needed = "a file or a symbolic link, or -r";
+        let needed = "a file or symbolic link (-r removes directories)";
         return Err(Failure::EntryType { path: path.to_vec(), found, needed });
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! `shred`: the keys go, and with them what is in the archive.
+//! `shred`: destroys the keys, and with them the content of the archive.
 
 use std::io::{self, BufRead, IsTerminal};
 
@@ -11,7 +11,7 @@ use crate::session::at;
 use crate::shown::Shown;
 use crate::stderr;
 
-/// Destroys the keys, after asking.
+/// Destroys the keys after a confirmation.
 pub(crate) fn run(common: &Common, options: &Shred) -> Result<(), Failure> {
     let path = &options.archive;
     std::fs::metadata(path).map_err(|error| Failure::file(path, "open", error))?;

@@ -1,4 +1,4 @@
-//! `verify`: everything that can be wrong is looked for, and everything that is wrong is listed.
+//! `verify`: checks the whole archive and lists everything that is wrong.
 
 use std::cell::RefCell;
 use std::ops::ControlFlow;
@@ -37,7 +37,7 @@ struct JsonFinding {
     error: String,
 }
 
-/// Where findings go: a line each, or an element each of the document.
+/// The list of findings: lines, or elements of the JSON document.
 struct Listing {
     output: Output,
     is_json: bool,
@@ -45,7 +45,7 @@ struct Listing {
     outcome: Result<(), Failure>,
 }
 
-/// Verifies the archive. Through positioned reads unless said otherwise: a bad sector is then a finding.
+/// Verifies the archive, by default with positioned reads: then a bad sector is a finding.
 pub(crate) fn run(common: &Common, options: &Verify) -> Result<(), Failure> {
     let receipt = options.receipt.as_deref().map(receipt::given).transpose()?;
     let session = Session::open(common, &options.archive, Access::Read, Io::File)?;
@@ -91,7 +91,7 @@ impl Listing {
         if self.is_json { self.output.write(b"{\"findings\":[") } else { Ok(()) }
     }
 
-    /// A failure of standard output waits for the end: the archive's state matters more.
+    /// Adds a finding. A failure of standard output is reported at the end: the archive's state matters more.
     fn finding(&mut self, finding: &Finding) {
         let written = self.write(finding);
         if self.outcome.is_ok() {

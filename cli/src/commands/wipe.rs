@@ -1,4 +1,4 @@
-//! `wipe-free`: free blocks are sealed over with blanks.
+//! `wipe-free`: overwrites free blocks with blank blocks.
 
 use crate::arguments::{Common, WipeFree};
 use crate::exit::Failure;
@@ -6,14 +6,14 @@ use crate::output::Output;
 use crate::progress::{Counts, Progress};
 use crate::session::Session;
 
-/// Wipes what is free.
+/// Wipes the free blocks.
 pub(crate) fn run(common: &Common, options: &WipeFree) -> Result<(), Failure> {
     let session = Session::write(common, &options.archive)?;
     wipe(common, &session)?;
     session.finish()
 }
 
-/// Frees what was deleted, wipes what is free, and says how much that was.
+/// Purges pending deletions, wipes the free blocks, and prints their number.
 pub(crate) fn wipe(common: &Common, session: &Session) -> Result<(), Failure> {
     let progress = Progress::new(common, Counts::Bytes);
     let done = |blocks: u64| progress.set_done(blocks * ar7_engine::format::BLOCK_SIZE_U64);

@@ -1,6 +1,7 @@
 //! The program, run as users run it. One test program, so that it is linked once.
 
 mod bad_input;
+mod cases;
 mod common;
 mod core_dump;
 mod forge;

@@ -58,7 +58,7 @@ fn rekey_goes_on_after_a_kill() {
         child.wait().expect("it ends");
         assert_whole(&bench);
         let info = bench.ok("info a.ar7").text();
-        if info.contains("rekey          under way: ") {
+        if info.contains("rekey          in progress: ") {
             seen += 1;
             bench.fails("mkdir a.ar7 new", 1, "a change of the master key is under way");
             bench.fails("key label a.ar7 new", 1, "a change of the master key is under way");
@@ -66,7 +66,7 @@ fn rekey_goes_on_after_a_kill() {
     }
     println!("{seen} kills left a change under way");
     bench.ok("rekey a.ar7");
-    assert!(!bench.ok("info a.ar7").text().contains("under way"));
+    assert!(!bench.ok("info a.ar7").text().contains("in progress"));
     assert_whole(&bench);
     bench.ok("mkdir a.ar7 new");
 }

@@ -290,3 +290,20 @@ fn documents_are_json_and_nothing_else() {
     let listed = bench.ok("ls -R --json a.ar7").text();
     assert!(listed.contains("\"name_bytes\":\"7372632f6e6f74207574662d3820fffe\""), "{listed}");
 }
+
+#[test]
+fn a_stream_that_has_a_name_is_written_with_its_name_or_not_at_all() {
+    let bench = Bench::new();
+    bench.write("tree/f1", vec![1; 3000]);
+    bench.ok("ingest a.ar7 tree");
+    let listed: serde_json::Value =
+        serde_json::from_slice(&bench.ok("ls --json a.ar7 tree").stdout).expect("a document");
+    let stream = listed["entries"][0]["stream"].as_str().expect("a stream").to_owned();
+    let written = bench.with_input(&format!("put a.ar7 --stream {stream} --force"), b"hi\n");
+    bench.ok("verify a.ar7");
+    let content = bench.ok("cat a.ar7 tree/f1").stdout;
+    let expected = if written.code == 0 { b"hi\n".to_vec() } else { vec![1; 3000] };
+    assert_eq!(content, expected, "{}", written.stderr);
+    bench.ok("extract a.ar7 --to out");
+    assert_eq!(fs::read(bench.path("out/tree/f1")).expect("a file"), expected);
+}

@@ -3,6 +3,8 @@
 mod destination;
 mod files;
 mod restore;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

@@ -68,3 +68,22 @@ fn kind_of(stat: &Stat) -> Kind {
         FileType::Unknown => Kind::Special("of an unknown type"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Status;
+
+    #[test]
+    fn a_nanosecond_makes_another_version() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let status = Status::new(&rustix::fs::fstat(&file).expect("a status"));
+        assert!(status.is_same_version(&status));
+        let mut later = status;
+        later.attributes.modified.nanoseconds ^= 1;
+        assert!(!status.is_same_version(&later));
+        // A change of the mode alone changes no content.
+        let mut closed = status;
+        closed.attributes.mode ^= 0o777;
+        assert!(status.is_same_version(&closed));
+    }
+}
