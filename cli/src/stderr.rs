@@ -1,8 +1,7 @@
 //! Lines on standard error. If it cannot be written, the work goes on: a lost message must not cost a backup.
 
+use std::fmt::Display;
 use std::io::{self, Write as _};
-
-use crate::exit::Failure;
 
 /// Writes a line.
 pub(crate) fn line(text: &str) {
@@ -10,7 +9,7 @@ pub(crate) fn line(text: &str) {
 }
 
 /// Writes a failure, after the program's name.
-pub(crate) fn failure(failure: &Failure) {
+pub(crate) fn failure(failure: &impl Display) {
     line(&format!("ar7: {failure}"));
 }
 

@@ -11,7 +11,7 @@ use super::Violation;
 use super::rust::{each_level, ident, line_of, test_lines};
 
 /// The crates whose files are checked, by their folders.
-const CHECKED: [&str; 0] = [];
+const CHECKED: [&str; 2] = ["engine", "cli"];
 
 /// Names errors of every layer, so its own imports are left out.
 const ERRORS: &str = "error";
@@ -99,7 +99,8 @@ fn imports(stream: &TokenStream) -> Vec<Import> {
                     found.extend(paths.into_iter().map(|path| Import { path, is_reexport }));
                     at += length;
                 }
-                (Some("crate"), _) if at == 0 || !is_mark(&level[at - 1], '$') => {
+                // Not the visibility `pub(crate)`, nor the `$crate` of a macro.
+                (Some("crate"), _) if begins_path(level, at) => {
                     let mut paths = Vec::new();
                     expand(path_at(&level[at..]), &[], &mut paths);
                     let inline = |path| Import { path, is_reexport: false };
@@ -111,6 +112,11 @@ fn imports(stream: &TokenStream) -> Vec<Import> {
         }
     });
     found
+}
+
+fn begins_path(level: &[TokenTree], at: usize) -> bool {
+    let is_expanded = at > 0 && is_mark(&level[at - 1], '$');
+    !is_expanded && level.get(at + 1).is_some_and(|next| is_mark(next, ':'))
 }
 
 fn is_mark(token: &TokenTree, mark: char) -> bool {

@@ -1,7 +1,10 @@
 //! Files and links: made and filled by several threads at once, from one queue.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +13,6 @@ use ar7_registry::records::{EntryType, Inode};
 use crossbeam::channel::Receiver;
 
 use super::destination::{Directory, set_mode};
-use super::{below, worse};
 use crate::arguments::Extract;
 use crate::commands::content::copy;
 use crate::exit::{Code, Failure};
@@ -293,5 +295,20 @@ impl<'a> Files<'a> {
     ) -> Failure {
         let path = crate::names::join(&level.path, &found.name);
         Failure::file(below(&self.options.to, &path), operation, error)
+    }
+}
+
+/// The path of an entry of a directory.
+pub(super) fn below(directory: &Path, name: &[u8]) -> PathBuf {
+    directory.join(OsString::from_vec(name.to_vec()))
+}
+
+/// The worse of two exit codes: damage outweighs the rest.
+pub(super) fn worse(first: Option<Code>, second: Code) -> Code {
+    match first {
+        Some(Code::Damaged) => Code::Damaged,
+        _ if second == Code::Damaged => Code::Damaged,
+        Some(first) => first,
+        None => second,
     }
 }

@@ -8,16 +8,16 @@ mod tests;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ar7_registry::Archive;
 use ar7_registry::records::{EntryType, InodeNumber};
 
 use self::destination::Directory;
-use self::files::Files;
+use self::files::{Files, below};
 use self::restore::restore_all;
 use crate::arguments::{Common, Extract};
-use crate::exit::{Code, Failure};
+use crate::exit::Failure;
 use crate::interrupt::Interrupt;
 use crate::names::split_last;
 use crate::progress::{Counts, Progress};
@@ -127,10 +127,6 @@ fn check_nothing_is_there(
     Ok(())
 }
 
-fn below(directory: &Path, name: &[u8]) -> PathBuf {
-    directory.join(OsString::from_vec(name.to_vec()))
-}
-
 /// Adds up what there is to restore, so that the time left can be told.
 fn count(archive: &Archive, directories: &[InodeNumber], files_bytes: u64, progress: &Progress) {
     let mut bytes = files_bytes;
@@ -163,14 +159,4 @@ fn start_counting(session: &Session, sources: &[Source], progress: &Progress) {
     // Without this thread the time left is not shown.
     let counter = move || count(&archive, &directories, files_bytes, &progress);
     let _ = std::thread::Builder::new().spawn(counter);
-}
-
-/// The worse of two exit codes: damage outweighs the rest.
-fn worse(first: Option<Code>, second: Code) -> Code {
-    match first {
-        Some(Code::Damaged) => Code::Damaged,
-        _ if second == Code::Damaged => Code::Damaged,
-        Some(first) => first,
-        None => second,
-    }
 }

@@ -12,9 +12,8 @@ use ar7_registry::{Archive, CreateOptions};
 use clap::Parser;
 
 use super::destination::Directory;
-use super::files::{Files, Level};
+use super::files::{Files, Level, worse};
 use super::restore::restore_all;
-use super::worse;
 use crate::arguments::{Arguments, Command, Extract};
 use crate::exit::{Code, Failure};
 use crate::interrupt::Interrupt;

@@ -3,13 +3,14 @@
 //! Three stages with bounded queues between them. The plan walks through every entry in order, and compares it with
 //! what the archive has; readers open and read what is new or changed; one writer stores, in the order of the walk, so
 //! that the same tree gives the same archive. At most [`IN_FLIGHT`] entries wait between the stages, each with at most
-//! [`WHOLE_MAX`] bytes in memory; larger files are read while they are stored.
+//! [`read::WHOLE_MAX`] bytes in memory; larger files are read while they are stored.
 //!
 //! An entry carries its directory, one object that all stages share. Nothing else says where an entry belongs.
 
 mod plan;
 mod read;
 mod roots;
+mod run;
 mod source;
 mod status;
 mod store;
@@ -19,13 +20,13 @@ mod walk;
 
 use std::thread::{self, Builder};
 
+use ar7_registry::CreateOptions;
 use ar7_registry::records::EntryType;
-use ar7_registry::{Archive, CreateOptions};
 use crossbeam::channel::bounded;
-use serde::Serialize;
 
 use self::plan::Plan;
-use self::roots::{Root, check_roots};
+use self::roots::check_roots;
+use self::run::{Run, Tally};
 use self::source::{Source, System};
 use self::status::Kind;
 use self::store::Storing;
@@ -33,7 +34,6 @@ use self::walk::{Tree, Walk};
 use crate::arguments::{Common, Ingest};
 use crate::exit::Failure;
 use crate::interrupt::Interrupt;
-use crate::json::JsonName;
 use crate::output::Output;
 use crate::progress::{Counts, Progress};
 use crate::session::Session;
@@ -41,24 +41,8 @@ use crate::session::Session;
 /// Entries between the walk and the writer at most.
 const IN_FLIGHT: usize = 64;
 
-/// Files up to this size are read whole by the readers.
-const WHOLE_MAX: u64 = 1 << 20;
-
 /// Readers unless the user says otherwise, at most.
 const READERS_MAX: usize = 8;
-
-/// What was done. Entries and bytes are those of the walk that are in the archive now, stored by this run or before.
-#[derive(Debug, Default, Serialize)]
-struct Tally {
-    entries: u64,
-    bytes: u64,
-    stored_files: u64,
-    stored_bytes: u64,
-    unchanged: u64,
-    skipped: Vec<JsonName>,
-    unread: Vec<JsonName>,
-    checkpoints: u64,
-}
 
 /// Whether patterns leave out what would be stored under a path.
 #[cfg(feature = "testing")]
@@ -110,7 +94,7 @@ fn ingest(
     let (interrupt, progress) = (interrupt()?, progress.clone());
     let (tree, shared) = (Tree::new(source), session.as_ref());
     let run = Run { options, session: shared, tree, exclusions, roots, interrupt, progress };
-    let outcome = run.all();
+    let outcome = run_stages(&run);
     drop(run);
     let closed = match session {
         Some(session) if outcome.is_ok() && !options.dry_run => session.finish(),
@@ -125,95 +109,67 @@ fn ingest(
     Ok(tally)
 }
 
-/// Everything that the stages share.
-struct Run<'a> {
-    options: &'a Ingest,
-    /// None in a dry run of an archive that is not there.
-    session: Option<&'a Session>,
-    tree: Tree<'a>,
-    exclusions: roots::Exclusions,
-    roots: Vec<Root>,
-    interrupt: Interrupt,
-    progress: Progress,
+/// Runs the stages.
+fn run_stages(run: &Run<'_>) -> Result<Tally, Failure> {
+    let mut storing = Storing::new(run)?;
+    let destination = storing.destination();
+    let (jobs, taken) = bounded(IN_FLIGHT);
+    let (planned, items) = bounded(IN_FLIGHT);
+    thread::scope(|scope| {
+        let mut started = 0;
+        for _ in 0..readers(run) {
+            let taken = taken.clone();
+            let reader = Builder::new().spawn_scoped(scope, || {
+                let taken = taken;
+                read::read_all(&run.tree, &taken);
+            });
+            match reader {
+                Ok(_) => started += 1,
+                // Those that have started are enough.
+                Err(_) if started > 0 => break,
+                Err(error) => return Err(Failure::Threads(error)),
+            }
+        }
+        drop(taken);
+        let plan = Plan::new(run, jobs, planned, destination);
+        Builder::new().spawn_scoped(scope, || plan.walk()).map_err(Failure::Threads)?;
+        if run.progress.is_shown() {
+            // Without this thread the time left is not shown.
+            let _ = Builder::new().spawn_scoped(scope, || count(run));
+        }
+        // The writer holds the receiving end: when it ends, so do the others.
+        storing.store_all(items)
+    })?;
+    Ok(storing.into_tally())
 }
 
-impl Run<'_> {
-    fn all(&self) -> Result<Tally, Failure> {
-        let mut storing = Storing::new(self)?;
-        let destination = storing.destination();
-        let (jobs, taken) = bounded(IN_FLIGHT);
-        let (planned, items) = bounded(IN_FLIGHT);
-        thread::scope(|scope| {
-            let mut started = 0;
-            for _ in 0..self.readers() {
-                let taken = taken.clone();
-                let reader = Builder::new().spawn_scoped(scope, || {
-                    let taken = taken;
-                    read::read_all(&self.tree, &taken);
-                });
-                match reader {
-                    Ok(_) => started += 1,
-                    // Those that have started are enough.
-                    Err(_) if started > 0 => break,
-                    Err(error) => return Err(Failure::Threads(error)),
-                }
+fn readers(run: &Run<'_>) -> usize {
+    let available = || thread::available_parallelism().map_or(1, usize::from).min(READERS_MAX);
+    run.options.jobs.map_or_else(available, usize::from)
+}
+
+/// Counts the bytes that the walk will meet, so that the time left can be shown.
+fn count(run: &Run<'_>) {
+    let mut bytes = 0;
+    for root in &run.roots {
+        let begun = run
+            .tree
+            .location(root.location(), None, None)
+            .and_then(|location| Walk::new(&run.tree, root, &run.exclusions, location));
+        let Ok(mut walk) = begun else { continue };
+        while let Some(found) = walk.next() {
+            if run.interrupt.is_set() {
+                return;
             }
-            drop(taken);
-            let plan = Plan::new(self, jobs, planned, destination);
-            Builder::new().spawn_scoped(scope, || plan.walk()).map_err(Failure::Threads)?;
-            if self.progress.is_shown() {
-                // Without this thread the time left is not shown.
-                let _ = Builder::new().spawn_scoped(scope, || self.count());
-            }
-            // The writer holds the receiving end: when it ends, so do the others.
-            storing.store_all(items)
-        })?;
-        Ok(storing.into_tally())
-    }
-
-    fn archive(&self) -> Option<&Archive> {
-        self.session.map(|session| &session.archive)
-    }
-
-    fn readers(&self) -> usize {
-        let available = || thread::available_parallelism().map_or(1, usize::from).min(READERS_MAX);
-        self.options.jobs.map_or_else(available, usize::from)
-    }
-
-    /// Counts the bytes that the walk will meet, so that the time left can be shown.
-    fn count(&self) {
-        let mut bytes = 0;
-        for root in &self.roots {
-            let begun = self
-                .tree
-                .location(root.location(), None, None)
-                .and_then(|location| Walk::new(&self.tree, root, &self.exclusions, location));
-            let Ok(mut walk) = begun else { continue };
-            while let Some(found) = walk.next() {
-                if self.interrupt.is_set() {
-                    return;
-                }
-                let Ok(status) = found.status else { continue };
-                bytes += status.size;
-                if status.kind == Kind::Stored(EntryType::Directory) {
-                    let entered = self.tree.enter(&found.directory, &found.name, &status, None);
-                    if let Ok((directory, names)) = entered {
-                        walk.enter(directory, names);
-                    }
+            let Ok(status) = found.status else { continue };
+            bytes += status.size;
+            if status.kind == Kind::Stored(EntryType::Directory) {
+                let entered = run.tree.enter(&found.directory, &found.name, &status, None);
+                if let Ok((directory, names)) = entered {
+                    walk.enter(directory, names);
                 }
             }
         }
-        self.progress.set_total(bytes);
     }
-}
-
-impl Tally {
-    fn summary(&self, is_dry: bool) -> String {
-        let Tally { entries, bytes, stored_files, stored_bytes, unchanged, .. } = self;
-        let would = if is_dry { "would be " } else { "" };
-        format!(
-            "{entries} entries, {bytes} bytes: {stored_files} files of {stored_bytes} bytes {would}stored, \
-             {unchanged} entries unchanged"
-        )
-    }
+    run.progress.set_total(bytes);
 }

@@ -11,9 +11,9 @@ use ar7_registry::names::Entry as ArchiveEntry;
 use ar7_registry::records::{EntryType, Inode, InodeNumber};
 use crossbeam::channel::{Receiver, Sender, bounded};
 
-use super::Run;
 use super::read::{Entry, Job, ReadOutcome};
 use super::roots::Root;
+use super::run::Run;
 use super::status::{FileId, Kind, Status};
 use super::walk::{Directory, Found, Walk};
 use crate::exit::Failure;

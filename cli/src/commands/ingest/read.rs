@@ -10,10 +10,12 @@ use std::sync::Arc;
 use ar7_registry::records::EntryType;
 use crossbeam::channel::{Receiver, Sender};
 
-use super::WHOLE_MAX;
 use super::status::{Kind, Status};
 use super::walk::{Directory, Tree};
 use crate::exit::Failure;
+
+/// Files up to this size are read whole by the readers.
+pub(super) const WHOLE_MAX: u64 = 1 << 20;
 
 /// An entry of a directory of the source.
 #[derive(Clone)]

@@ -13,9 +13,9 @@ use uuid::Uuid;
 
 use super::plan::{Action, Item, Reason};
 use super::read::{Content, Entry, ReadOutcome, check_unchanged};
+use super::run::{Run, Tally};
 use super::status::{FileId, Kind, Status};
 use super::walk::Directory;
-use super::{Run, Tally};
 use crate::commands::content::CHUNK;
 use crate::commands::mkdir::directory_attributes;
 use crate::exit::Failure;

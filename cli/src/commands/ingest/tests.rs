@@ -16,9 +16,10 @@ use std::sync::Mutex;
 use ar7_registry::records::{EntryType, InodeNumber};
 use clap::Parser;
 
+use super::ingest;
+use super::run::Tally;
 use super::source::{Source, System};
 use super::status::Status;
-use super::{Tally, ingest};
 use crate::arguments::{Arguments, Command, Common, Ingest};
 use crate::exit::{Code, Failure};
 use crate::interrupt::Interrupt;

@@ -4,13 +4,14 @@
 //! another, and have one length: `x86_64` makes many digests in one pass. Elsewhere, and for a block by itself, it is
 //! the `sha1` crate, which is also what every other way is compared with.
 
+mod one_by_one;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
 use sha1::{Digest as _, Sha1};
 
 #[cfg(not(target_arch = "x86_64"))]
-use self::one_by_one as digest_equal;
+use self::one_by_one::digest_equal;
 #[cfg(target_arch = "x86_64")]
 use self::x86_64::digest_equal;
 use crate::format::{Data, Digest};
@@ -50,11 +51,5 @@ pub(super) fn digest_each<'a>(
     digest_equal(&messages[..count], &mut digests[..count]);
     if crate::fault!(LastLane) && (2..LANES_MAX).contains(&count) {
         digests[count - 1] = digests[0];
-    }
-}
-
-fn one_by_one(messages: &[&[u8]], digests: &mut [Digest]) {
-    for (message, digest) in messages.iter().zip(digests) {
-        *digest = Sha1::digest(message).into();
     }
 }

@@ -77,7 +77,7 @@ impl Ways {
         } else if let Some(way) = self.eight.filter(|_| count >= BEFORE_SINGLES_LEAST) {
             in_lanes(messages, digests, way)
         } else {
-            one_by_one(messages, digests);
+            one_by_one::digest_equal(messages, digests);
             count
         }
     }
