@@ -1,4 +1,4 @@
-//! The keys: what the user holds, the master key, and what is derived from it.
+//! The keys: the user's secret, the master key, and the keys derived from it.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use crate::error::Result;
 
 macro_rules! secret_bytes {
     ($name:ident) => {
-        // Its one field is.
+        // Its only field wipes itself.
         impl ZeroizeOnDrop for $name {}
 
         impl fmt::Debug for $name {
@@ -67,7 +67,7 @@ impl Passphrase {
     }
 }
 
-/// What the user holds.
+/// The user's secret.
 #[derive(Debug, Clone)]
 #[doc(alias = "secret")]
 pub enum Secret {
@@ -93,7 +93,7 @@ impl MasterKey {
         MasterKey(Protected::new(&bytes))
     }
 
-    /// The key in 32 bytes that were unwrapped where they lie.
+    /// The key in 32 bytes that were unwrapped in place.
     pub(super) fn of(bytes: Protected) -> MasterKey {
         MasterKey(bytes)
     }
@@ -114,7 +114,7 @@ impl MasterKey {
     }
 }
 
-/// What a block is sealed as. Each kind has a key of its own, so that one can never pass for another.
+/// The kind of a block. Each kind has its own key, so a block of one kind never opens as another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KeyKind {
     /// Blocks of streams.
@@ -186,6 +186,6 @@ code_key! {
 }
 
 code_key! {
-    /// The key of the code in receipts. Keyed, so that who holds a receipt cannot try out what the archive says.
+    /// The key of the code in receipts. A keyed code does not let the holder of a receipt test guesses of the content.
     ReceiptKey, "ar7 v1 receipt"
 }

@@ -1,4 +1,4 @@
-//! Random bytes: from the operating system, or from a generator that it seeds for each batch.
+//! Random bytes from the operating system, or from a generator seeded by it for each batch.
 
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -13,14 +13,14 @@ use crate::format::Generation;
 /// Random bytes of a nonce, after the generation.
 const RANDOM_SIZE: usize = 24 - Generation::SIZE;
 
-/// What the random source is asked for, in errors.
+/// The name of the operation in errors.
 const OPERATION: &str = "read random bytes";
 
 /// The nonce of one sealed block. Only a [`NonceSource`] makes one.
 pub(super) struct Nonce(pub(super) [u8; 24]);
 
-/// Makes the nonces of one batch. Seeded anew by the operating system for each, so that a copy of the whole
-/// machine, taken while it runs, does not repeat.
+/// Makes the nonces of one batch. The operating system seeds each batch, so that a clone of a running virtual machine
+/// does not repeat nonces.
 pub(super) struct NonceSource {
     generation: Generation,
     random: ChaCha20Rng,
@@ -57,14 +57,14 @@ pub(super) fn generation_of(nonce: &[u8; 24]) -> Generation {
     Generation::decode(generation)
 }
 
-/// Random bytes from the operating system; its failure is an error, never a fixed value.
+/// Random bytes from the operating system. A failure is an error, never a fixed value.
 pub(crate) fn random_array<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     fill_random(&mut bytes)?;
     Ok(bytes)
 }
 
-/// The same where the bytes lie. Every random byte of this crate comes from here.
+/// Fills `bytes` in place. Every random byte of this crate comes from here.
 pub(super) fn fill_random(bytes: &mut [u8]) -> Result<()> {
     let failed = |error: getrandom::Error| Error::io(OPERATION, std::io::Error::other(error));
     #[cfg(any(test, feature = "testing"))]
@@ -82,7 +82,7 @@ mod testing {
 
     static DRAWS_LEFT: AtomicU64 = AtomicU64::new(u64::MAX);
 
-    /// From now on the random source of this process fails after so many draws; never if there is no number.
+    /// Makes the random source of this process fail after `draws` draws; `None` ends that.
     pub fn fail_random_after(draws: Option<u64>) {
         DRAWS_LEFT.store(draws.unwrap_or(u64::MAX), Ordering::SeqCst);
     }
@@ -96,7 +96,7 @@ mod testing {
     }
 }
 
-/// Random bytes from the operating system, for what the layer above makes up.
+/// Random bytes from the operating system, for identifiers of the layer above.
 pub fn random_bytes<const N: usize>() -> Result<[u8; N]> {
     random_array()
 }

@@ -1,5 +1,5 @@
-//! Where secrets lie: pages of their own, which are not swapped out and not written to a core dump where the system
-//! allows that, and which are wiped before they are given back.
+//! Memory for secrets: separate pages, locked against swapping and excluded from core dumps if the system allows it, and
+//! wiped before they are freed.
 
 use memmap2::{Advice, MmapMut};
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -7,7 +7,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use super::nonce::fill_random;
 use crate::error::Result;
 
-/// Secret bytes. There is no way to print them.
+/// Secret bytes, which cannot be printed.
 pub(super) struct Protected {
     memory: Memory,
     length: usize,
@@ -15,7 +15,7 @@ pub(super) struct Protected {
 
 enum Memory {
     Pages(MmapMut),
-    /// Where the system has no pages to give. Wiped all the same.
+    /// If the system refuses the pages. Wiped too.
     Heap(Vec<u8>),
 }
 
@@ -28,14 +28,14 @@ impl Protected {
         protected
     }
 
-    /// As many random bytes from the operating system.
+    /// `length` random bytes from the operating system.
     pub(super) fn random(length: usize) -> Result<Protected> {
         let mut protected = Protected { memory: Memory::reserve(length), length };
         fill_random(protected.bytes_mut())?;
         Ok(protected)
     }
 
-    /// 32 zeros, for a key to be written to.
+    /// 32 zeros, to write a key into.
     pub(super) fn blank_key() -> Protected {
         Protected { memory: Memory::reserve(32), length: 32 }
     }
@@ -50,7 +50,7 @@ impl Protected {
     /// The secret as a key.
     ///
     /// # Panics
-    /// If it has another length, which is a bug of the caller.
+    /// If it has another length, a bug of the caller.
     pub(super) fn key(&self) -> &[u8; 32] {
         self.bytes().try_into().expect("a key of 32 bytes")
     }
@@ -68,7 +68,7 @@ impl Memory {
         let Ok(pages) = MmapMut::map_anon(length.max(1)) else {
             return Memory::Heap(vec![0; length]);
         };
-        // A limit on locked memory, or a system that knows neither, is no reason to refuse work.
+        // Best effort: a limit on locked memory, or a system without these calls, must not stop the program.
         let _ = pages.lock();
         let _ = pages.advise(Advice::DontDump);
         Memory::Pages(pages)

@@ -1,4 +1,4 @@
-//! Wrapping the old master key under the new one, while an archive is under both.
+//! Wraps the old master key under the new one during a rekey, while the archive is under both.
 
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
@@ -13,7 +13,7 @@ use crate::format::Rekey;
 
 const PURPOSE: &str = "ar7 v1 old key";
 
-/// Wraps the old master key; the record has no code yet.
+/// Wraps the old master key. The record's code is still zero.
 pub fn wrap_old_key(new: &MasterKey, old: &MasterKey, archive: Uuid, number: u32) -> Result<Rekey> {
     let mut rekey = Rekey { number, nonce: random_array()?, wrapped: [0; 48], code: [0; 32] };
     let (key, tag) = rekey.wrapped.split_at_mut(32);

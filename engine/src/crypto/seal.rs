@@ -23,10 +23,10 @@ use crate::parallel::in_pool;
 /// First part of the associated data of every block.
 const FORMAT_TAG: &[u8; 12] = b"ar7 block v1";
 
-/// Blocks that one thread seals at a time, with nonces from a source of its own.
+/// Blocks that one thread seals at a time, from its own nonce source.
 const CHUNK_BLOCKS: usize = 64;
 
-/// Blocks that are sealed or opened together, for the sake of their digests: 64 KiB stay near the processor.
+/// Blocks sealed or opened together, so that their digests are computed in parallel: 64 KiB, which fit in the cache.
 pub const BATCH_BLOCKS: usize = LANES_MAX;
 
 /// Length of the associated data: format tag, archive id, position.
@@ -35,20 +35,20 @@ const ASSOCIATED_SIZE: usize = FORMAT_TAG.len() + 16 + 4;
 /// A block to be sealed.
 #[derive(Debug, Clone, Copy)]
 pub struct SealJob<'a> {
-    /// Place for which it is sealed.
+    /// The position to seal it for.
     pub position: Position,
-    /// Links, index and stream.
+    /// Neighbour links, index and stream.
     pub head: BlockHead,
     /// The data.
     pub data: &'a Data,
 }
 
-/// A block that was opened in a buffer.
+/// A block opened in place, in the caller's buffer.
 #[derive(Debug, Clone, Copy)]
 pub struct Opened<'a> {
     /// Version of the block.
     pub generation: Generation,
-    /// Links, index and stream.
+    /// Neighbour links, index and stream.
     pub head: BlockHead,
     /// The data.
     pub data: &'a Data,
@@ -59,7 +59,7 @@ pub struct Opened<'a> {
 pub struct Sealer {
     keys: Keys,
     archive: Uuid,
-    /// While the master key is changed: the keys of the old one, and the position from which blocks are under them.
+    /// During a rekey: the keys of the old master key, and the position from which blocks are under them.
     old: Option<(Keys, u32)>,
 }
 
@@ -76,14 +76,14 @@ impl Sealer {
         Sealer { keys: Arc::new(KeyKind::ALL.map(derive)), archive, old: None }
     }
 
-    /// The same, while the master key is changed: blocks from `watermark` on open under the old one. Of the
-    /// reserved blocks it is not known under which they are; both are tried.
+    /// The same sealer during a rekey: blocks from `watermark` open under the old master key. A reserved block may be
+    /// under either key, so both are tried.
     #[must_use]
     pub fn with_old(self, old: &Sealer, watermark: u32) -> Sealer {
         Sealer { old: Some((Arc::clone(&old.keys), watermark)), ..self }
     }
 
-    /// The keys of the old master key alone, while it is changed.
+    /// During a rekey, the keys of the old master key alone.
     pub fn old(&self) -> Option<Sealer> {
         let (keys, _) = self.old.as_ref()?;
         Some(Sealer { keys: Arc::clone(keys), archive: self.archive, old: None })
@@ -95,17 +95,17 @@ impl Sealer {
         Sealer { old: None, ..self.clone() }
     }
 
-    /// The cipher of a kind, which wipes its copy of the key when it is dropped: for a block at a time, so that
-    /// no key stays outside of the pages that are kept out of swap.
+    /// The cipher of a kind, for one block. Dropping it wipes its copy of the key, so that no key stays outside the
+    /// locked pages.
     fn cipher(keys: &Keys, kind: KeyKind) -> Cipher {
         Cipher::new(keys[kind.index()].key())
     }
 
-    /// Seals blocks into `bytes`, one after another, which has room for exactly so many. A batch of more than 64
-    /// is divided among the threads of the pool. Nothing is allocated for the blocks.
+    /// Seals `jobs` into `bytes` in order. The pool's threads share a batch of more than 64. It allocates no memory for
+    /// the blocks.
     ///
     /// # Panics
-    /// If `bytes` has not the length of the batch, which is a bug of the caller.
+    /// If the length of `bytes` is not that of the batch, a bug of the caller.
     pub fn seal_batch(
         &self,
         kind: KeyKind,
@@ -136,8 +136,8 @@ impl Sealer {
         let mut nonces = NonceSource::new(generation)?;
         let groups = bytes.chunks_mut(BATCH_BLOCKS * BLOCK_SIZE);
         for (jobs, bytes) in jobs.chunks(BATCH_BLOCKS).zip(groups) {
-            // The digests are taken of the bytes that the caller gave, before they are copied: a
-            // fault of the memory in between shows when the block is read.
+            // The digests cover the caller's bytes before they are copied: a memory fault in between is
+            // detected when the block is read.
             let mut digests = [Digest::default(); BATCH_BLOCKS];
             digest_each(jobs.iter().map(|job| job.data), &mut digests);
             let nonces = nonces.draw::<BATCH_BLOCKS>();
@@ -168,8 +168,8 @@ impl Sealer {
         sealed::TAG.put(block, &tag);
     }
 
-    /// Opens the block in `bytes`, which was read at `position`. The bytes are the caller's own copy: nobody else
-    /// changes them between the check and the use. On failure they are of no use.
+    /// Opens the block in `bytes`, which was read at `position`. The caller must own the bytes, so that nothing changes
+    /// them between the check and the use. After a failure their content is undefined.
     pub fn open_in_place<'a>(
         &self,
         kind: KeyKind,
@@ -198,13 +198,12 @@ impl Sealer {
         Ok(Opened { generation: generation_of(&sealed::NONCE.array(bytes)), head, data })
     }
 
-    /// Opens blocks that lie in `bytes` one after another and were read at `positions`, up to [`BATCH_BLOCKS`] of them
-    /// at the cost of their digests in one. `opened` then says of each whether
-    /// [`open_in_place`](Self::open_in_place) would have opened it; if so, its plaintext lies where its ciphertext
-    /// lay. The bytes of the others are of no use. Nothing is allocated.
+    /// Opens consecutive blocks in `bytes`, read at `positions`, and computes the digests of up to [`BATCH_BLOCKS`] in
+    /// parallel. Sets `opened` for each block that [`open_in_place`](Self::open_in_place) would open; its plaintext then
+    /// replaces its ciphertext. The content of the others is undefined. It allocates no memory.
     ///
     /// # Panics
-    /// If the lengths do not fit one another, which is a bug of the caller.
+    /// If the lengths do not match, a bug of the caller.
     pub fn open_batch(
         &self,
         kind: KeyKind,
@@ -238,7 +237,7 @@ impl Sealer {
         assert!(positions.next().is_none(), "a block for each position");
     }
 
-    /// Checks the tag of the block in `bytes` and decrypts it, under the master key that it is sealed under.
+    /// Checks the tag of the block in `bytes` and decrypts it, under the master key that sealed it.
     fn unseal(
         &self,
         kind: KeyKind,
@@ -274,8 +273,8 @@ impl Sealer {
         Sealer::cipher(keys, kind).open(&nonce, &associated, text, &tag)
     }
 
-    /// Seals a block of a stream or of the registry that opens under `from` anew for its own place, under the same
-    /// generation: whoever names it names it as before. False, and the bytes as they were, if it does not open.
+    /// Reseals a data or registry block that opens under `from`, for its own position and under the same generation, so
+    /// that references to it stay valid. Returns false, and leaves the bytes unchanged, if it does not open.
     pub fn reseal(
         &self,
         from: &Sealer,
@@ -294,7 +293,7 @@ impl Sealer {
         Ok(false)
     }
 
-    /// Whether a block of a stream or of the registry opens.
+    /// Whether a data or registry block opens.
     pub fn opens(&self, position: Position, bytes: &[u8; BLOCK_SIZE]) -> bool {
         [KeyKind::Data, KeyKind::Registry].into_iter().any(|kind| {
             let mut copy = Zeroizing::new(*bytes);
@@ -321,7 +320,7 @@ impl fmt::Debug for Sealer {
     }
 }
 
-/// The data in a block that was opened in place.
+/// The data of a block that was opened in place.
 fn data_in(block: &[u8; BLOCK_SIZE]) -> &Data {
     plain::DATA.array_ref(sealed::CIPHERTEXT.of(block))
 }

@@ -1,4 +1,4 @@
-//! Key slots: wrapping the master key, and finding the slot that a key or passphrase opens.
+//! Key slots: wraps the master key, and finds the key slot that a raw key or passphrase opens.
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
@@ -16,21 +16,21 @@ use super::stack;
 use crate::error::{Check, Error, Result};
 use crate::format::{DerivationCost, KEY_SLOTS, KeySlot, Label, UsedSlot};
 
-/// Memory of a key derivation at most, and of those of all slots together: 1 GiB.
+/// Memory limit of one key derivation, and of all key slots together: 1 GiB.
 pub const MEMORY_KIB_MAX: u32 = 1 << 20;
 
-/// Passes of a key derivation at most, and of those of all slots together.
+/// Limit of the passes of one key derivation, and of all key slots together.
 pub const PASSES_MAX: u32 = 64;
 
-/// Lanes of a key derivation at most.
+/// Limit of the lanes of one key derivation.
 pub const LANES_MAX: u32 = 16;
 
-/// What each cost is called in errors.
+// The names of the costs in errors.
 const LANES: &str = "key derivation lanes";
 const PASSES: &str = "key derivation passes";
 const MEMORY: &str = "key derivation memory in KiB";
 
-/// Costs of deriving a key from a passphrase: 64 MiB and 3 passes unless said otherwise.
+/// Costs of deriving a key from a passphrase; by default 64 MiB and 3 passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyDerivation(DerivationCost);
 
@@ -53,10 +53,10 @@ impl KeyDerivation {
     }
 }
 
-/// A cost that is out of its bounds: which, its value, and the bound.
+/// A cost out of bounds: its name, its value and the bound.
 type Excess = (&'static str, u32, u32);
 
-/// Which cost is out of its bounds.
+/// The first cost that is out of bounds.
 fn excess(cost: DerivationCost) -> Option<Excess> {
     let least_memory = 8 * cost.lanes.min(LANES_MAX);
     let bounds = [
@@ -70,8 +70,7 @@ fn excess(cost: DerivationCost) -> Option<Excess> {
     })
 }
 
-/// Which cost is out of its bounds in one slot, or in all slots together: who opens an archive may have to try
-/// every slot.
+/// The first cost that is out of bounds in one key slot or in all together: opening an archive may try every slot.
 fn excess_of_all(slots: &[KeySlot; KEY_SLOTS]) -> Option<Excess> {
     let (mut memory_kib, mut passes) = (0, 0);
     for slot in slots {
@@ -80,7 +79,7 @@ fn excess_of_all(slots: &[KeySlot; KEY_SLOTS]) -> Option<Excess> {
         if let Some(excess) = excess(cost) {
             return Some(excess);
         }
-        // Each is bounded by now, so eight of them do not overflow.
+        // Each is bounded, so the sum of eight does not overflow.
         memory_kib += cost.memory_kib;
         passes += cost.passes;
     }
@@ -89,7 +88,7 @@ fn excess_of_all(slots: &[KeySlot; KEY_SLOTS]) -> Option<Excess> {
         .find(|&(_, found, most)| found > most)
 }
 
-/// Whether slots that are about to be written can be opened again: their costs are bounded, each and together.
+/// Checks that the costs of key slots to be written are bounded, each and together, so that they can be opened again.
 pub fn check_derivation_costs(slots: &[KeySlot; KEY_SLOTS]) -> Result<()> {
     match excess_of_all(slots) {
         None => Ok(()),
@@ -99,10 +98,10 @@ pub fn check_derivation_costs(slots: &[KeySlot; KEY_SLOTS]) -> Result<()> {
     }
 }
 
-/// Wraps the master key in the slot with this number. The label is up to 64 bytes, without control characters.
+/// Wraps the master key in the key slot with this number. The label has at most 64 bytes and no control characters.
 ///
-/// A passphrase's cost is bounded here by itself; [`check_derivation_costs`] bounds it together with the
-/// other slots, before they are written.
+/// `derivation` is within the bounds of one key slot; [`check_derivation_costs`] bounds all key slots together before
+/// they are written.
 pub fn wrap_master_key(
     master: &MasterKey,
     secret: &Secret,
@@ -136,10 +135,10 @@ pub fn wrap_master_key(
     Ok(KeySlot::Used(Box::new(slot)))
 }
 
-/// Unwraps the master key with the first slot that the secret opens; returns the slot's number too.
+/// Unwraps the master key with the first key slot that the secret opens; returns the slot's number too.
 ///
-/// Costs are bounded, each and together, before any memory is taken. A slot whose commitment fits but whose
-/// wrapping does not is tampering, and no other slot is tried.
+/// It checks the bounds of all costs before it allocates memory. A valid commitment with an invalid wrapping is
+/// tampering, and no other key slot is tried.
 pub fn unwrap_master_key(
     slots: &[KeySlot; KEY_SLOTS],
     secret: &Secret,
@@ -200,15 +199,15 @@ fn unwrap(slot: &UsedSlot, keys: &SlotKeys, archive: Uuid, number: usize) -> Res
     Ok(MasterKey::of(key))
 }
 
-/// The keys of one slot, derived from what the user holds.
+/// The keys of one key slot, derived from the user's secret.
 pub(super) struct SlotKeys {
     pub(super) wrapping: Protected,
     pub(super) commitment: [u8; 32],
 }
 
 impl SlotKeys {
-    /// HKDF-SHA256 of the raw key, or of Argon2id (RFC 9106) of the passphrase. The commitment is derived beside the
-    /// wrapping key because Poly1305 by itself does not commit: one wrapping could open under two keys.
+    /// HKDF-SHA256 of the raw key, or of Argon2id (RFC 9106) of the passphrase. It also derives a commitment, because
+    /// Poly1305 is not key-committing: one wrapping could open under two keys.
     pub(super) fn derive(secret: &Secret, slot: &UsedSlot) -> Result<SlotKeys> {
         let mut wrapping = Protected::blank_key();
         let derived = stack::deriving(|| SlotKeys::expand(secret, slot, wrapping.bytes_mut()));
@@ -237,7 +236,7 @@ impl SlotKeys {
     }
 }
 
-/// Argon2id (RFC 9106) of a passphrase, with costs that were bounded before.
+/// Argon2id (RFC 9106) of a passphrase. The caller has bounded the costs.
 fn stretch(
     passphrase: &Passphrase,
     cost: DerivationCost,
@@ -247,8 +246,7 @@ fn stretch(
     let failed = |error: argon2::Error| Error::io("derive a key", std::io::Error::other(error));
     let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(key.len()));
     let params = params.map_err(failed)?;
-    // The memory is asked for here, not by the crate: a refusal is an error, and what the passphrase left in it
-    // is wiped.
+    // Allocated here, not by the crate: a failed allocation is then an error, and the memory is wiped afterwards.
     let mut memory = Zeroizing::new(Vec::new());
     let blocks = params.block_count();
     memory
@@ -260,7 +258,7 @@ fn stretch(
         .map_err(failed)
 }
 
-/// Binds the wrapping to its archive, its slot, and every other field of the slot.
+/// Binds the wrapping to the archive, the slot's number, and every other field of the key slot.
 fn associated_data(slot: &UsedSlot, archive: Uuid, number: usize) -> Vec<u8> {
     let mut data = b"ar7 slot v1".to_vec();
     data.extend_from_slice(archive.as_bytes());

@@ -1,29 +1,29 @@
-//! What work with keys leaves behind on the stack: copies in the frames of ciphers and hashes, which wipe their
-//! values but not what the compiler has spilled.
+//! Wipes the stack after work with keys: ciphers and hashes wipe their values, but not the copies that the compiler
+//! spilled to the stack.
 
 use zeroize::zeroize_stack;
 
-/// Stack that a derivation of keys takes at most, that of a passphrase included.
+/// Largest stack use of a key derivation, a passphrase's included.
 const DERIVATION: usize = 32 << 10;
 
-/// Stack that sealing or opening up to 64 blocks takes at most.
+/// Largest stack use of sealing or opening up to 64 blocks.
 const BLOCKS: usize = 8 << 10;
 
-/// Derives keys, then wipes the stack that it took.
+/// Derives keys, then wipes the stack that `work` used.
 pub(super) fn deriving<T>(work: impl FnOnce() -> T) -> T {
     let outcome = below(work);
     zeroize_stack::<DERIVATION>();
     outcome
 }
 
-/// Seals or opens blocks, then wipes the stack that it took: a key of the archive, and plaintext.
+/// Seals or opens blocks, then wipes the stack that `work` used: it may hold a key and plaintext.
 pub(super) fn with_blocks<T>(work: impl FnOnce() -> T) -> T {
     let outcome = below(work);
     zeroize_stack::<BLOCKS>();
     outcome
 }
 
-/// A frame of its own, below that of the caller, which is the frame that is wiped then.
+/// Runs `work` in a separate frame below the caller's, the one to be wiped.
 #[inline(never)]
 fn below<T>(work: impl FnOnce() -> T) -> T {
     work()

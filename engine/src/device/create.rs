@@ -1,4 +1,4 @@
-//! A new file that appears under its name whole, or not at all.
+//! A new file that gets its name only when it is complete.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,11 +10,11 @@ use tempfile::TempPath;
 use super::{Device, FileDevice, refused};
 use crate::Result;
 
-/// A file under a temporary name, on its way to the name that was asked for.
+/// A file under a temporary name, to be renamed to its final name.
 ///
-/// It lies in the directory it is going to, readable by its owner only, and is locked
-/// exclusively from before its first byte; the lock stays through the renaming, so nobody ever
-/// opens it half made. Dropped before [`persist`](NewFile::persist), it is deleted.
+/// It lies in the final directory and only its owner can read it. It is locked exclusively before its first byte is
+/// written, and stays locked through the rename, so no other process opens it incomplete. Dropping it before
+/// [`persist`](NewFile::persist) deletes it.
 #[derive(Debug)]
 pub struct NewFile {
     temporary: TempPath,
@@ -22,25 +22,23 @@ pub struct NewFile {
     directory: Directory,
 }
 
-/// What is synced for the new name to be durable.
+/// The descriptor whose sync makes the new name durable.
 #[derive(Debug)]
 enum Directory {
     /// The directory itself.
     Open(File),
-    /// A directory that may be written to but not read cannot be opened: the whole file system
-    /// of the new file is synced.
+    /// A directory without read permission cannot be opened. The new file's descriptor, to sync its whole file system.
     Unreadable(File),
 }
 
 impl NewFile {
-    /// Makes an empty file that will be named `path`, and the device in it.
+    /// Creates an empty file to be named `path`, and a device for it.
     ///
-    /// There must be nothing at `path`; that is checked here, to be told early, and once
-    /// more by [`persist`](NewFile::persist).
+    /// Nothing may exist at `path`. This is checked here, to fail early, and again by [`persist`](NewFile::persist).
     pub fn create(path: impl AsRef<Path>) -> Result<(NewFile, FileDevice)> {
         let path = path.as_ref();
         let failed = |error| refused("create", Some(path), 1, error);
-        // A later change of the working directory must not change what the path means.
+        // Absolute, so that a later change of the working directory does not change the target.
         let target = std::path::absolute(path).map_err(failed)?;
         let parent = target.parent().ok_or_else(|| failed(Errno::ISDIR.into()))?.to_owned();
         if fs::symlink_metadata(&target).is_ok() {
@@ -58,11 +56,10 @@ impl NewFile {
         Ok((NewFile { temporary, target, directory }, device))
     }
 
-    /// Syncs `device`, gives the file its name, and syncs the directory. A file that has come
-    /// to the name meanwhile is left alone: an error of kind
-    /// [`AlreadyExists`](io::ErrorKind::AlreadyExists).
+    /// Syncs `device`, renames the file, and syncs the directory. It never replaces a file that has taken the name
+    /// meanwhile: that is an error of kind [`AlreadyExists`](io::ErrorKind::AlreadyExists).
     ///
-    /// After an error of the last step the file has its name, but may lose it in a crash.
+    /// If the last step fails, the file has its name but may lose it in a crash.
     pub fn persist(self, device: &dyn Device) -> Result<()> {
         device.sync()?;
         let NewFile { temporary, target, directory } = self;
@@ -85,7 +82,7 @@ impl Directory {
     fn sync(&self) -> io::Result<()> {
         match self {
             Directory::Open(directory) => match directory.sync_all() {
-                // Some network file systems know no sync of a directory, and write it at once.
+                // Some network file systems cannot sync a directory and write it through.
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
                 answer => answer,
             },
@@ -105,8 +102,7 @@ pub(super) fn sync_file_system(_file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Renames by `renameat2`, or by a hard link where that is refused, or else by taking the name
-/// with an empty file first.
+/// Renames with `renameat2`, else with a hard link, else over an empty placeholder file.
 fn rename_without_replacing(temporary: TempPath, target: &Path) -> io::Result<()> {
     let refusal = match temporary.persist_noclobber(target) {
         Ok(()) => return Ok(()),
@@ -120,12 +116,12 @@ fn rename_without_replacing(temporary: TempPath, target: &Path) -> io::Result<()
     }
 }
 
-/// Takes the name with an empty file, which fails if there is one already, then renames over
-/// it. A crash between the two leaves the empty file, which no opening takes for an archive.
+/// Creates an empty file under the name, which fails if the name exists, then renames over it. A crash between the two
+/// leaves the empty file, which does not open as an archive.
 pub(super) fn rename_over_placeholder(temporary: TempPath, target: &Path) -> io::Result<()> {
     drop(File::create_new(target)?);
     temporary.persist(target).map_err(|refusal| {
-        // The placeholder is ours; if it cannot be removed either, the first error says more.
+        // The placeholder is ours. If it cannot be removed either, the first error is the useful one.
         let _ = fs::remove_file(target);
         refusal.error
     })

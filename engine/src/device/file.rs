@@ -1,4 +1,4 @@
-//! A plain file as a device: positioned reads and writes, where a bad sector is an error.
+//! A plain file as a device, with positioned reads and writes: a bad sector is an error.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -16,13 +16,13 @@ use super::{Device, bytes_u64, device_bytes, fitting, lock, refused, region_end,
 use crate::format::{BLOCK_SIZE_U64, Position, Run};
 use crate::{Error, Result};
 
-/// Bytes of zeros per write where the file system cannot reserve storage.
+/// Bytes of zeros per write on a file system that cannot reserve storage.
 const ZEROS_PER_WRITE: usize = 1 << 20;
 
-/// What a file is opened for.
+/// The access mode of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Access {
-    /// Reading; every change is [`Error::ReadOnly`].
+    /// Reading; a change fails with [`Error::ReadOnly`].
     Read,
     /// Reading and writing.
     ReadWrite,
@@ -30,23 +30,22 @@ pub enum Access {
 
 /// A device in a file, read and written by `pread` and `pwrite`.
 ///
-/// One descriptor does everything but large writes, from before the first write to the last sync: a failure of
-/// the disk that some write met is reported to the descriptors open at that time, and to no
-/// later one.
+/// One descriptor does everything but large writes, and stays open from before the first write to the last sync: the
+/// kernel reports a failed write only to the descriptors that were open at that time.
 #[derive(Debug)]
 pub struct FileDevice {
     file: File,
-    /// For large runs. What it has written is synced by it too, before all else is by `file`.
+    /// For large runs. It syncs its own writes, before `file` syncs the rest.
     direct: Direct,
     path: Option<PathBuf>,
     access: Access,
-    /// The length as last seen; what lies beyond is not read. Stored under `resizing` only.
+    /// The last seen length, which bounds every read. Stored only under `resizing`.
     known_bytes: AtomicU64,
-    /// Held while the length changes or is looked up.
+    /// Held while the length is changed or queried.
     resizing: Mutex<()>,
-    /// Whether the file system reserves storage; cleared when it has once refused.
+    /// Whether the file system reserves storage; cleared at the first refusal.
     reserves: AtomicBool,
-    /// Blocks written since the last sync, which a full disk can still refuse.
+    /// Blocks written since the last sync, which can still fail on a full disk.
     unsynced_blocks: AtomicU64,
 }
 
@@ -61,7 +60,7 @@ impl FileDevice {
         Ok(device)
     }
 
-    /// Uses a file that is open already. It may be empty; it must be a regular file.
+    /// Uses an open file, which must be a regular file and may be empty.
     pub fn from_file(file: File) -> Result<FileDevice> {
         rustix::fs::fcntl_getfl(&file)
             .map_err(io::Error::from)
@@ -69,13 +68,13 @@ impl FileDevice {
             .map_err(|error| Error::io("open", error))
     }
 
-    /// The same device, with the path that errors name.
+    /// The same device, with a path for error messages.
     #[must_use]
     pub fn named(self, path: &Path) -> FileDevice {
         FileDevice { path: Some(path.to_owned()), ..self }
     }
 
-    /// The path that errors name.
+    /// The path in error messages.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
@@ -85,13 +84,13 @@ impl FileDevice {
         self.access
     }
 
-    /// Locks the file against every other open of it. [`Error::Locked`] if one holds a lock.
-    /// The lock ends with the device, or with the process.
+    /// Locks the file exclusively. Fails with [`Error::Locked`] if another open of it holds a lock. The lock ends with
+    /// the device or the process.
     pub fn lock_exclusive(&self) -> Result<()> {
         self.locked(lock::exclusive(&self.file))
     }
 
-    /// Locks the file against being locked exclusively. [`Error::Locked`] if it is.
+    /// Takes a shared lock. Fails with [`Error::Locked`] if another open holds the exclusive one.
     pub fn lock_shared(&self) -> Result<()> {
         self.locked(lock::shared(&self.file))
     }
@@ -100,7 +99,7 @@ impl FileDevice {
         &self.file
     }
 
-    /// The length as last seen, at opening, by a change of it, or by [`Device::length_bytes`].
+    /// The length as last seen: at opening, at a change, or by [`Device::length_bytes`].
     pub(super) fn known_bytes(&self) -> u64 {
         self.known_bytes.load(Ordering::Acquire)
     }
@@ -113,12 +112,12 @@ impl FileDevice {
         if error.kind() != io::ErrorKind::UnexpectedEof {
             return Err(self.at_path(Error::io("read", error)));
         }
-        // Somebody has shortened the file behind our back.
+        // Another program has shortened the file.
         let expected_bytes = offset.saturating_add(bytes_u64(bytes.len()));
         Err(Error::Truncated { expected_bytes, found_bytes: self.length_bytes()? })
     }
 
-    /// The way past the page cache.
+    /// The descriptor for direct writes.
     #[cfg(test)]
     pub(super) fn direct(&self) -> &Direct {
         &self.direct
@@ -150,8 +149,7 @@ impl FileDevice {
         })
     }
 
-    /// Looks the length up once nobody else can change it: between the opening and the lock, a
-    /// writer may have closed the file and trimmed it.
+    /// Queries the length under the lock: a writer may have trimmed the file between the open and the lock.
     fn locked(&self, answer: Result<()>) -> Result<()> {
         answer.map_err(|error| self.at_path(error))?;
         self.length_bytes().map(drop)
@@ -164,7 +162,7 @@ impl FileDevice {
         }
     }
 
-    /// Checks that blocks may be written, does it, and counts them unless it was not done.
+    /// Checks that blocks may be written, writes them, and counts those that were written.
     fn written(
         &self,
         start: Position,
@@ -187,8 +185,7 @@ impl FileDevice {
         self.resizing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the system for the length. Takes the guard as proof: a length looked up beside a
-    /// change of it could be stored after the newer one.
+    /// Queries the length. Takes the guard as proof: without it, an older length could be stored over a newer one.
     fn look_up_length(&self, _resizing: &MutexGuard<'_, ()>) -> Result<u64> {
         let metadata =
             self.file.metadata().map_err(|error| self.at_path(Error::io("stat", error)))?;
@@ -196,7 +193,7 @@ impl FileDevice {
         Ok(metadata.len())
     }
 
-    /// Lengthens the file and reserves storage for what is new.
+    /// Makes the file longer and reserves storage for the new part.
     fn extend(&self, from: u64, to: u64) -> io::Result<()> {
         if self.reserves.load(Ordering::Relaxed) {
             match reserve(&self.file, from, to) {
@@ -229,7 +226,7 @@ impl Device for FileDevice {
 
     fn read_direct(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
         region_end(start, bytes.len(), self.known_bytes())?;
-        // What cannot be read so is read as ever, which tells what is wrong.
+        // If a direct read fails, a normal read reports the precise error.
         match self.direct.read(start.offset(), bytes) {
             Ok(true) => Ok(()),
             Ok(false) | Err(_) => self.read_at(start.offset(), bytes),
@@ -265,9 +262,8 @@ impl Device for FileDevice {
                 Ok(())
             }
             Err(error) => {
-                // Gives back what was reserved or written before the refusal. Should that fail
-                // too, the file is longer than it need be, which harms nothing; what the
-                // caller has to hear of is the refusal.
+                // Gives back what was reserved or written before the failure. If that fails too, the file is
+                // longer than needed, which is harmless; the caller needs the first error.
                 let _ = self.file.set_len(before);
                 let needed_blocks = (wanted - before).div_ceil(BLOCK_SIZE_U64);
                 Err(self.refused("grow", needed_blocks, error))
@@ -283,7 +279,7 @@ impl Device for FileDevice {
         if wanted >= before {
             return Ok(());
         }
-        // First the known length, so that no new read begins in what is about to go.
+        // The known length first, so that no new read starts in the part to be cut off.
         self.known_bytes.store(wanted, Ordering::Release);
         self.file.set_len(wanted).map_err(|error| {
             self.known_bytes.store(before, Ordering::Release);
@@ -309,8 +305,8 @@ impl Device for FileDevice {
 }
 
 fn open_file(path: &Path, access: Access) -> io::Result<File> {
-    // A FIFO in place of the file must not make the open wait for a peer, nor a terminal become
-    // the controlling one. On a regular file neither flag does anything.
+    // If the path is a FIFO, the open must not wait for a peer; if it is a terminal, it must not become the
+    // controlling one. On a regular file the flags have no effect.
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     OpenOptions::new().read(true).write(access == Access::ReadWrite).custom_flags(flags).open(path)
 }
@@ -323,8 +319,7 @@ fn access_of(flags: OFlags) -> io::Result<Access> {
     }
 }
 
-/// Fails where the process's limit on file sizes would: the system sends a signal there, which
-/// ends the process, before it returns the error.
+/// Fails beyond the process's limit on file sizes. The system would send SIGXFSZ there, which kills the process.
 fn must_be_allowed(end: u64) -> io::Result<()> {
     match getrlimit(Resource::Fsize).current {
         Some(limit) if end > limit => Err(Errno::FBIG.into()),
@@ -332,7 +327,7 @@ fn must_be_allowed(end: u64) -> io::Result<()> {
     }
 }
 
-/// Reserves storage and sets the length. [`io::ErrorKind::Unsupported`] where it cannot be done.
+/// Reserves storage and sets the length. Fails with [`io::ErrorKind::Unsupported`] if the file system cannot reserve.
 fn reserve(file: &File, from: u64, to: u64) -> io::Result<()> {
     loop {
         match rustix::fs::fallocate(file, FallocateFlags::empty(), from, to - from) {

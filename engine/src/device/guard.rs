@@ -1,12 +1,12 @@
-//! Maps that outlive their file: a page that cannot be had is no reason to end the process.
+//! Memory maps that survive SIGBUS: an unreadable page fails one read and does not kill the process.
 //!
-//! Reading a page of a map that lies beyond the end of the file, because somebody has shortened it, or that the medium
-//! does not give back, raises SIGBUS. Here a handler looks whether the page is of one of our maps. If so, it puts a page of
-//! zeros in its place, notes that on the map, and lets the read go on; the reader then looks at the note and reads again
-//! by `pread`, which returns an error that says what is wrong. Any other SIGBUS goes to whoever handled it before.
+//! A read of a mapped page raises SIGBUS if another program has shortened the file, or if the medium cannot read the page.
+//! The handler checks whether the address lies in one of our maps. If it does, the handler replaces the page with zeros and
+//! sets the map's flag. The reader sees the flag and reads again with `pread`, which returns the precise error. Any other
+//! SIGBUS goes to the previous handler.
 //!
-//! What the handler does is safe at any moment: it walks a list of nodes that are never freed, changes atomics, and makes
-//! one system call.
+//! The handler is async-signal-safe: it walks a list of nodes that are never freed, stores atomics, and makes one system
+//! call.
 
 #![allow(unsafe_code)]
 
@@ -16,21 +16,21 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use memmap2::MmapRaw;
 
-/// A map, and whether a page of it was ever replaced.
+/// A map whose lost pages are replaced with zeros.
 pub(super) struct GuardedMap {
-    // In this order: a map leaves the list before its addresses may be given to another.
+    // Dropped in this order: the map must leave the list before the kernel can reuse its addresses.
     node: ListedMap,
     map: MmapRaw,
 }
 
-/// The place in the list; dropping it leaves the node to the next map.
+/// A map's node in the list. Dropping it frees the node for another map.
 struct ListedMap(&'static Node);
 
-/// Where a map lies. Nodes are linked once and never freed, as the handler may be on its way through them.
+/// The address range of a map. Nodes are linked once and never freed, since the handler may be walking the list.
 struct Node {
     /// First address; 0 while the node is free.
     start: AtomicUsize,
-    /// First address behind it.
+    /// First address after the map.
     end: AtomicUsize,
     has_lost_pages: AtomicBool,
     next: AtomicPtr<Node>,
@@ -39,28 +39,28 @@ struct Node {
 /// The first node.
 static LIST: AtomicPtr<Node> = AtomicPtr::new(ptr::null_mut());
 
-/// Held while a node is taken.
+/// Held while a node is taken from the list or added to it.
 static TAKING: Mutex<()> = Mutex::new(());
 
-/// What handled the signal before; none if the handler could not be installed.
+/// The previous handler; `None` if ours could not be installed.
 static BEFORE: OnceLock<Option<Before>> = OnceLock::new();
 
-/// The handler of before, and the size of a page.
+/// The previous handler, and the page size.
 struct Before {
     action: libc::sigaction,
     page_bytes: usize,
 }
 
 impl GuardedMap {
-    /// Guards a map; `None` if the system lets nobody handle the signal: then the map should not be used.
+    /// Guards a map. `None` if the handler cannot be installed; the caller must then not use the map.
     pub(super) fn new(map: MmapRaw) -> Option<GuardedMap> {
         BEFORE.get_or_init(install).as_ref()?;
         let start = map.as_ptr().addr();
         Some(GuardedMap { node: ListedMap::new(start, start + map.len()), map })
     }
 
-    /// Copies the bytes from `within` on. False if a page of the map was lost, now or earlier: then the bytes may be
-    /// zeros that are not in the file.
+    /// Copies bytes from the offset `within`. Returns false if the map has ever lost a page: the bytes may then be zeros
+    /// that are not in the file.
     ///
     /// # Panics
     /// If the bytes do not lie within the map.
@@ -70,14 +70,13 @@ impl GuardedMap {
         // SAFETY: `within + bytes.len()` is at most the length of the map, by the assertion above,
         // and the map lives as long as it is borrowed. The destination is borrowed exclusively,
         // and no reference into the map exists anywhere, so the two do not overlap. The kernel may
-        // change the source during the copy: any byte is a valid `u8`, and the caller takes
-        // mixtures for possible. Pages that cannot be had raise a signal, whose handler puts a
-        // page of zeros there.
+        // change the source during the copy: any byte is a valid `u8`, and the caller expects
+        // mixtures. An unreadable page raises SIGBUS, and the handler replaces it with zeros.
         unsafe {
             let source = self.map.as_ptr().add(within);
             ptr::copy_nonoverlapping(source, bytes.as_mut_ptr(), bytes.len());
         }
-        // The note is made before the page is replaced, so whoever read zeros from it finds the note here.
+        // The handler sets the flag before it replaces the page, so a copy of its zeros always finds the flag set.
         fence(Ordering::SeqCst);
         !self.node.0.has_lost_pages.load(Ordering::Relaxed)
     }
@@ -117,8 +116,8 @@ fn free_node() -> Option<&'static Node> {
 fn nodes() -> impl Iterator<Item = &'static Node> {
     let mut next = LIST.load(Ordering::Acquire);
     std::iter::from_fn(move || {
-        // SAFETY: the pointer is null or was made from a leaked box, which lives for ever, and of
-        // which only shared references are given out since it was put into the list.
+        // SAFETY: the pointer is null or comes from a leaked box, which is never freed; only shared
+        // references to it exist once it is in the list.
         let node: &'static Node = unsafe { next.as_ref() }?;
         next = node.next.load(Ordering::Acquire);
         Some(node)
@@ -134,7 +133,7 @@ fn install() -> Option<Before> {
         let mut action: libc::sigaction = std::mem::zeroed();
         let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = handle;
         action.sa_sigaction = handler as libc::sighandler_t;
-        // On the stack that a thread may have for signals: what handled the signal before may need it.
+        // On the alternate signal stack: the previous handler may need it.
         action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
         let mut before: libc::sigaction = std::mem::zeroed();
         let installed = libc::sigaction(libc::SIGBUS, &raw const action, &raw mut before);
@@ -145,12 +144,12 @@ fn install() -> Option<Before> {
 /// Handles SIGBUS.
 extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let Some(Some(before)) = BEFORE.get() else {
-        // Before installing was through, no map of ours can have been read.
+        // No map is read before the handler is installed.
         give_up(signal);
         return;
     };
-    // SAFETY: the kernel hands over a valid structure, as `SA_SIGINFO` was asked for. A fault of the
-    // hardware, which a positive code tells from a signal that was sent, has an address.
+    // SAFETY: the kernel passes a valid structure, because the handler has `SA_SIGINFO`. A positive code
+    // means a hardware fault, which has an address; a sent signal has none.
     let (code, address) = unsafe { ((*info).si_code, (*info).si_addr().addr()) };
     if code > 0 && replace_page(address, before.page_bytes) {
         return;
@@ -158,12 +157,12 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
     hand_on(&before.action, signal, info, context);
 }
 
-/// Puts a page of zeros at the address, if it is in one of our maps.
+/// Replaces the page at `address` with zeros, if it lies in one of our maps.
 fn replace_page(address: usize, page_bytes: usize) -> bool {
     let holds = |node: &&Node| {
         let start = node.start.load(Ordering::Acquire);
         let end = node.end.load(Ordering::Acquire);
-        // The node may have been given to another map in between; the one that is being read keeps its own.
+        // Another map may have taken the node meanwhile. The map being read keeps its own node.
         let is_one_map = node.start.load(Ordering::Acquire) == start;
         start != 0 && is_one_map && (start..end).contains(&address)
     };
@@ -171,9 +170,9 @@ fn replace_page(address: usize, page_bytes: usize) -> bool {
     node.has_lost_pages.store(true, Ordering::SeqCst);
     let page = ptr::without_provenance_mut(address & !(page_bytes - 1));
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
-    // SAFETY: the page is within a map of ours that is being read right now, so it is not unmapped
-    // meanwhile. No reference into it exists, only copies are made of it. `mmap` is one
-    // system call; the value of `errno` that it may set is put back.
+    // SAFETY: the page lies in a map of ours that is being read now, so it is not unmapped
+    // meanwhile. No reference into it exists; its bytes are only copied. `mmap` is one
+    // system call, and `errno` is restored after it.
     unsafe {
         let errno = libc::__errno_location();
         let before = *errno;
@@ -183,7 +182,7 @@ fn replace_page(address: usize, page_bytes: usize) -> bool {
     }
 }
 
-/// Calls what handled the signal before.
+/// Calls the previous handler.
 fn hand_on(
     before: &libc::sigaction,
     signal: libc::c_int,
@@ -192,7 +191,7 @@ fn hand_on(
 ) {
     match before.sa_sigaction {
         libc::SIG_DFL | libc::SIG_IGN => give_up(signal),
-        // SAFETY: whoever installed this address did so as a handler of the kind that the flag says.
+        // SAFETY: the address was installed as a handler of the signature that the flag states.
         handler if before.sa_flags & libc::SA_SIGINFO != 0 => unsafe {
             let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
                 std::mem::transmute(handler);
@@ -206,7 +205,7 @@ fn hand_on(
     }
 }
 
-/// Restores what the system does by itself: the read faults again, and ends the process as it should.
+/// Restores the default action: the read faults again and ends the process.
 fn give_up(signal: libc::c_int) {
     // SAFETY: a zeroed structure asks for the default, and is valid for the call.
     unsafe {

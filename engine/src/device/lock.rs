@@ -1,7 +1,7 @@
-//! Locks between processes, which die with the process that holds them.
+//! Locks between processes, which end with the process that holds them.
 //!
-//! They are `flock` locks: they belong to the open file, so two opens exclude one another even
-//! within one process, they survive a rename, and no file is left behind by a crash.
+//! They are `flock` locks and belong to the open file: two opens exclude each other even within one process, a lock
+//! survives a rename, and a crash leaves no lock file.
 
 use std::fs::{File, TryLockError};
 

@@ -8,14 +8,14 @@ use super::{Device, bytes_u64, device_bytes, fitting, refused, region_end};
 use crate::Result;
 use crate::format::{BLOCK_SIZE, BLOCK_SIZE_U64, BLOCKS_MAX, Position};
 
-/// A device in memory. Blocks that were never written cost nothing, so that the longest
-/// archive there can be fits; a clone is another handle to the same bytes.
+/// A device in memory. Blocks never written take no memory, so even the longest archive fits. A clone is another handle
+/// to the same bytes.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryDevice {
     shared: Arc<RwLock<Contents>>,
 }
 
-/// What a [`MemoryDevice`] held at some moment. Blocks are shared until they are written.
+/// A copy of a [`MemoryDevice`] at one time. It shares blocks until they are written.
 #[derive(Debug, Clone)]
 pub struct MemorySnapshot(Contents);
 
@@ -32,7 +32,7 @@ impl MemoryDevice {
         MemoryDevice::default()
     }
 
-    /// A device that holds `image`, which may be of any length.
+    /// A device that holds `image`, of any length.
     ///
     /// # Panics
     /// If `image` is longer than an archive can be.
@@ -65,17 +65,17 @@ impl MemoryDevice {
         image
     }
 
-    /// Sets how many blocks fit: growing beyond is [`Error::NoSpace`](crate::Error::NoSpace).
+    /// Sets the capacity: growing beyond it fails with [`Error::NoSpace`](crate::Error::NoSpace).
     pub fn set_capacity(&self, blocks: u32) {
         self.contents_mut().capacity_blocks = blocks;
     }
 
-    /// What the device holds now.
+    /// A snapshot of the current bytes.
     pub fn snapshot(&self) -> MemorySnapshot {
         MemorySnapshot(self.contents().clone())
     }
 
-    /// Makes the device hold what it held at the time of `snapshot`.
+    /// Restores the bytes of `snapshot`.
     pub fn restore(&self, snapshot: &MemorySnapshot) {
         self.contents_mut().clone_from(&snapshot.0);
     }
@@ -90,7 +90,7 @@ impl MemoryDevice {
 }
 
 impl MemorySnapshot {
-    /// A new device that holds the same.
+    /// A new device with the same bytes.
     pub fn to_device(&self) -> MemoryDevice {
         MemoryDevice { shared: Arc::new(RwLock::new(self.0.clone())) }
     }

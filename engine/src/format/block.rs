@@ -32,7 +32,7 @@ crate::layout! {
 }
 
 crate::layout! {
-    /// The plaintext of a block: the specification's "!iiI16s20s4008s".
+    /// The plaintext of a block, "!iiI16s20s4008s" in docs/SPECIFICATION.md.
     pub mod plain, 4056 => {
         PREVIOUS: 4, "i32: position of the previous block, -1 for none";
         NEXT: 4, "i32: position of the next block, -1 for none";
@@ -43,7 +43,7 @@ crate::layout! {
     }
 }
 
-/// Everything a block says beside its data.
+/// Every field of a block but its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BlockHead {
     /// Position of the previous block of the stream.
@@ -56,11 +56,11 @@ pub struct BlockHead {
     pub stream: Uuid,
 }
 
-/// Digest over the data of a block, as the specification lays it down.
+/// SHA-1 of a block's data; see docs/SPECIFICATION.md.
 pub type Digest = [u8; 20];
 
 impl BlockHead {
-    /// Writes the head into the first 48 bytes of a plaintext, with `digest` of its data.
+    /// Writes the head and the digest of the data into the first 48 bytes of a plaintext.
     pub fn encode(&self, digest: &Digest, bytes: &mut [u8]) {
         plain::PREVIOUS.put(bytes, &Position::to_link(self.previous).to_be_bytes());
         plain::NEXT.put(bytes, &Position::to_link(self.next).to_be_bytes());
@@ -69,9 +69,9 @@ impl BlockHead {
         plain::DIGEST.put(bytes, digest);
     }
 
-    /// Reads the head of the plaintext of the block at `position`; the digest is returned unchecked.
+    /// Decodes the head of the block at `position`, and its unchecked digest.
     ///
-    /// A link out of range, and a block that names itself as its neighbour, are damage.
+    /// A neighbour link that is out of range, or that points to the block itself, is damage.
     #[doc(alias = "load_meta")]
     #[doc(alias = "meta_unpack")]
     pub fn decode(position: Position, bytes: &[u8]) -> Result<(BlockHead, Digest)> {
@@ -95,7 +95,7 @@ impl BlockHead {
     }
 }
 
-/// The data of one block, on the heap. It is plaintext, and is wiped when it is dropped.
+/// The data of one block, on the heap. It is plaintext, and dropping it wipes it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct OwnedData(Box<Data>);
 
@@ -105,7 +105,7 @@ impl OwnedData {
         OwnedData(Box::new([0; DATA_SIZE]))
     }
 
-    /// A copy, which is made where it stays: none is left on the stack.
+    /// A copy on the heap, with none left on the stack.
     pub fn copy_of(data: &Data) -> OwnedData {
         let mut copy = OwnedData::zeroed();
         copy.copy_from_slice(data);
@@ -137,7 +137,7 @@ impl ZeroizeOnDrop for OwnedData {}
 
 impl Drop for OwnedData {
     fn drop(&mut self) {
-        // As a slice, which is wiped at once and not byte by byte.
+        // As a slice: an array is wiped byte by byte, which is slow.
         self.0[..].zeroize();
     }
 }
@@ -146,7 +146,7 @@ impl Drop for OwnedData {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[doc(alias = "StreamBlock")]
 pub struct Block {
-    /// Links, index and stream.
+    /// Neighbour links, index and stream.
     pub head: BlockHead,
     /// The data.
     pub data: OwnedData,

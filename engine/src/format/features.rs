@@ -1,18 +1,18 @@
-//! Feature sets: what a program must know to read, or to write, an archive.
+//! Feature sets: the features that a program must support to read or to write an archive.
 
 use crate::error::{Error, Result};
 
-/// Features that this program knows, in each of the three sets. There are none yet.
+/// The features that this program supports. The format has none yet.
 const KNOWN: Features = Features { compatible: 0, readable: 0, required: 0 };
 
-/// Three sets of features, a bit each.
+/// Three sets of features, one bit for each feature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Features {
-    /// A program that does not know one of these may read and write.
+    /// A program without support for one of these may read and write.
     pub compatible: u64,
-    /// A program that does not know one of these may read, not write.
+    /// A program without support for one of these may read but not write.
     pub readable: u64,
-    /// A program that does not know one of these may do neither.
+    /// A program without support for one of these may neither read nor write.
     pub required: u64,
 }
 
@@ -36,12 +36,12 @@ impl Features {
         Features { compatible, readable, required }
     }
 
-    /// An error if this program cannot read the archive.
+    /// Fails if this program cannot read the archive.
     pub fn check_readable(&self) -> Result<()> {
         check("required features", self.required, KNOWN.required)
     }
 
-    /// An error if this program cannot write the archive.
+    /// Fails if this program cannot write the archive.
     pub fn check_writable(&self) -> Result<()> {
         self.check_readable()?;
         check("features for writing", self.readable, KNOWN.readable)

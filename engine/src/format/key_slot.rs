@@ -60,7 +60,7 @@ pub struct DerivationCost {
 pub struct Label(String);
 
 impl Label {
-    /// A label, if it is within its bounds.
+    /// Creates a label of at most 64 bytes without control characters.
     pub fn new(label: &str) -> Result<Label> {
         let refused = |what: &'static str, found: Value, allowed: Value| Error::OutOfBounds {
             what,
@@ -93,14 +93,14 @@ impl fmt::Display for Label {
     }
 }
 
-/// A slot with a wrapped master key.
+/// A key slot with a wrapped master key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsedSlot {
-    /// Cost of deriving the key from a passphrase; none for a raw key.
+    /// Cost of deriving the key from a passphrase; `None` for a raw key.
     pub cost: Option<DerivationCost>,
     /// Random salt.
     pub salt: [u8; 32],
-    /// The user's name for the slot.
+    /// The user's name for the key slot.
     pub label: Label,
     /// Commitment to the wrapping key.
     pub commitment: [u8; 32],
@@ -119,7 +119,7 @@ impl KeySlot {
         }
     }
 
-    /// Decodes a slot of the header at this position. Costs are as they were found: whoever derives a key bounds them.
+    /// Decodes a key slot of the header at this position. It does not bound the costs; the key derivation does.
     pub fn decode(header: Position, bytes: &[u8; key_slot_layout::SIZE]) -> Result<KeySlot> {
         let [kind] = key_slot_layout::KIND.array(bytes);
         if kind > KIND_PASSPHRASE {
@@ -198,7 +198,7 @@ impl UsedSlot {
         bytes
     }
 
-    /// Everything of the slot that the wrapping authenticates: all that comes before the wrapped key.
+    /// The bytes that the wrapping authenticates: all fields before the wrapped key.
     pub(crate) fn authenticated(&self) -> [u8; key_slot_layout::WRAPPED.offset] {
         let encoded = self.encode();
         std::array::from_fn(|at| encoded[at])

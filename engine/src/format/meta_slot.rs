@@ -1,4 +1,4 @@
-//! The meta slot: what one commit says of the archive.
+//! The meta slot: the state of the archive at one commit.
 
 use uuid::Uuid;
 
@@ -11,19 +11,19 @@ use crate::error::{Check, Error, Result, Value};
 /// Number of roots in a slot.
 pub const ROOTS: usize = 16;
 
-/// Number of loose free runs in a slot at most.
+/// Largest number of inline free runs in a slot.
 pub const LOOSE_RUNS_MAX: usize = 16;
 
-/// Number of finished sessions in a slot at most.
+/// Largest number of finished sessions in a slot.
 pub const PENDING_SESSIONS_MAX: usize = 32;
 
-/// Length of the application's own metadata in bytes at most.
+/// Largest length of the application's metadata in bytes.
 pub const METADATA_MAX: usize = 2048;
 
-/// Depth of a tree at most.
+/// Largest depth of a tree.
 pub const DEPTH_MAX: u8 = 16;
 
-/// The UUID that meta slots carry in place of a stream's.
+/// The stream UUID in the head of a meta slot's block.
 pub const META_STREAM: Uuid = Uuid::from_u128(0x6172_3700_0000_0000_8000_0000_0000_0101);
 
 crate::layout! {
@@ -74,7 +74,7 @@ crate::layout! {
         HEADER_REVISION: 8, "u64: revision of the header";
         HEADER_DIGEST: 32, "SHA-256 of the header";
         MASTER_KEY_NUMBER: 4, "u32: number of the master key";
-        REKEY_WATERMARK: 4, "u32: blocks below are sealed under the new master key; 0 if none is under way";
+        REKEY_WATERMARK: 4, "u32: blocks below it are sealed under the new master key; 0 if no rekey is in progress";
         COUNTERS: 64, "eight u64, whose meaning is the registry's";
         PENDING: PENDING_SESSIONS_MAX * session::SIZE, "finished sessions that no tree records, then zeros";
         METADATA_LENGTH: 2, "u16: length of the application's metadata, at most 2048";
@@ -89,7 +89,7 @@ const VERSION: u16 = 1;
 /// Root of a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Root {
-    /// The root page; none for an empty tree.
+    /// The root page; `None` for an empty tree.
     pub block: Option<BlockRef>,
     /// Number of levels; 0 for an empty tree.
     pub depth: u8,
@@ -97,7 +97,7 @@ pub struct Root {
     pub entries: u64,
 }
 
-/// A session that has ended.
+/// A finished session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionRecord {
     /// Number of the session.
@@ -108,7 +108,7 @@ pub struct SessionRecord {
     pub last_step: u32,
 }
 
-/// What one commit says of the archive.
+/// The state of the archive at one commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetaSlot {
     /// Feature sets.
@@ -125,7 +125,7 @@ pub struct MetaSlot {
     pub redo_head: Option<BlockRef>,
     /// Number of entries of the redo list.
     pub redo_length: u32,
-    /// Free runs that no tree records, in order.
+    /// Inline free runs, which no tree records, in order.
     pub loose: Vec<Run>,
     /// Records of the reserved streams.
     pub reserved_streams: [StoredStream; RESERVED_STREAMS],
@@ -135,11 +135,11 @@ pub struct MetaSlot {
     pub header_digest: [u8; 32],
     /// Number of the master key.
     pub master_key_number: u32,
-    /// Blocks below are sealed under the new master key.
+    /// Blocks below it are sealed under the new master key.
     pub rekey_watermark: u32,
     /// Counters of the layer above.
     pub counters: [u64; 8],
-    /// Sessions that have ended and that no tree records.
+    /// Finished sessions that no tree records yet.
     pub pending_sessions: Vec<SessionRecord>,
     /// The application's own metadata.
     pub metadata: Vec<u8>,
@@ -393,7 +393,7 @@ impl Decoder<'_> {
         Ok(stored)
     }
 
-    /// A reference to a block that is in use, or none: then the generation is 0.
+    /// A reference to a block in use, or `None`, whose generation must be 0.
     fn block(&self, field: Field, bytes: &[u8], block_count: u32) -> Result<Option<BlockRef>> {
         let damaged =
             |found: i32| self.damaged("-1 or a position from 8 up, below the block count", found);

@@ -26,29 +26,29 @@ crate::layout! {
     }
 }
 
-/// Entries that a block of the redo list holds at most.
+/// Largest number of entries in a block of the redo list.
 pub const REDO_PER_BLOCK: usize = redo_block::ENTRIES.length / redo_entry::SIZE;
 
-/// The UUID that the blocks of the redo list carry in place of a stream's.
+/// The stream UUID in the heads of the redo list's blocks.
 pub const REDO_STREAM: Uuid = Uuid::from_u128(0x6172_3700_0000_0000_8000_0000_0000_0102);
 
 const TAG: [u8; 4] = *b"redo";
 
-/// A live block that a commit changed: where it lies, and where its new image lies.
+/// A live block that a commit changed: its home location and its shadow block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RedoEntry {
-    /// Position of the live block.
+    /// Home location: the position of the live block.
     pub place: Position,
-    /// Position of the image.
+    /// Position of the shadow block.
     pub spare: Position,
-    /// Generation of the image.
+    /// Generation of the shadow block.
     pub generation: Generation,
 }
 
 /// Encodes the data of one block of the list.
 ///
 /// # Panics
-/// If there is no entry, or there are more than [`REDO_PER_BLOCK`]: bugs of the caller.
+/// If `entries` is empty or longer than [`REDO_PER_BLOCK`], a bug of the caller.
 pub fn encode_redo(entries: &[RedoEntry]) -> Box<Data> {
     assert!((1..=REDO_PER_BLOCK).contains(&entries.len()), "entries that one block holds");
     let mut data = Box::new([0; DATA_SIZE]);
@@ -64,7 +64,7 @@ pub fn encode_redo(entries: &[RedoEntry]) -> Box<Data> {
     data
 }
 
-/// Decodes one block of the list. Places and spares are data blocks below `block_count`, and differ.
+/// Decodes one block of the list. Home locations and shadow blocks lie below `block_count`, are not reserved, and differ.
 pub fn decode_redo(position: Position, data: &Data, block_count: u32) -> Result<Vec<RedoEntry>> {
     let damaged =
         |expected: u64, found: u64| Error::damaged(position, Check::RedoList, expected, found);

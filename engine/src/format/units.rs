@@ -1,4 +1,4 @@
-//! The units of the format: positions, indexes, counts and generations, each its own type.
+//! The units of the format, each its own type: positions, block indexes, counts and generations.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ impl Position {
         if position < BLOCKS_MAX { Some(Position(position)) } else { None }
     }
 
-    /// The position of a block that this program itself laid out.
+    /// The position of a block that the program, not the file, determines.
     ///
     /// # Panics
     /// If `position` is [`BLOCKS_MAX`] or above.
@@ -40,17 +40,17 @@ impl Position {
         self.0 as u64 * BLOCK_SIZE_U64
     }
 
-    /// The position `blocks` further on, if there is one.
+    /// The position `blocks` later, if it is below [`BLOCKS_MAX`].
     pub fn checked_add(self, blocks: u32) -> Option<Position> {
         self.0.checked_add(blocks).and_then(Position::new)
     }
 
-    /// The next position, if there is one.
+    /// The next position, if it is below [`BLOCKS_MAX`].
     pub fn following(self) -> Option<Position> {
         self.checked_add(1)
     }
 
-    /// Decodes a link: -1 is none, anything else negative or beyond the last block is `Err`.
+    /// Decodes a neighbour link: -1 is `None`; other negative numbers and numbers beyond the last block are `Err`.
     pub const fn from_link(link: i32) -> Result<Option<Position>, i32> {
         if link == -1 {
             return Ok(None);
@@ -61,7 +61,7 @@ impl Position {
         Ok(Some(Position(link.cast_unsigned())))
     }
 
-    /// Encodes a link: -1 stands for none.
+    /// Encodes a neighbour link: -1 is `None`.
     pub const fn to_link(link: Option<Position>) -> i32 {
         match link {
             None => -1,
@@ -93,7 +93,7 @@ impl fmt::Display for BlockIndex {
     }
 }
 
-/// A run of blocks that follow one another in the file; never empty, never past [`BLOCKS_MAX`].
+/// A run of consecutive blocks of the file. It is never empty and never extends past [`BLOCKS_MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Run {
     start: Position,
@@ -101,7 +101,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// The run of `count` blocks from `start`, if it is not empty and lies within the format's limit.
+    /// The run of `count` blocks from `start`, unless it is empty or exceeds the format's limit.
     pub fn new(start: Position, count: u32) -> Option<Run> {
         let end = start.0.checked_add(count)?;
         (count > 0 && end <= BLOCKS_MAX).then_some(Run { start, count })
@@ -137,7 +137,7 @@ impl Run {
         (self.start.0..self.end()).map(Position)
     }
 
-    /// The first `count` blocks and what is left; `count` is clamped to the run.
+    /// The first `count` blocks and the rest; `count` is clamped to the run.
     pub fn split(self, count: u32) -> (Option<Run>, Option<Run>) {
         let count = count.min(self.count);
         let head = Run::new(self.start, count);
@@ -155,17 +155,17 @@ pub fn runs_of(positions: &[Position]) -> impl Iterator<Item = Run> + '_ {
     })
 }
 
-/// Version of a block: which session sealed it, and at which step of that session.
+/// Version of a block: the session that sealed it, and the step in that session.
 ///
 /// Twelve bytes on disk, the first half of the block's nonce. Ordered by session, then
 /// step; the salt only tells apart two copies of one archive that were written separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Generation {
-    /// Number of the writing session; raised durably at every opening for writing.
+    /// Number of the writing session; each open for writing increments it durably.
     pub session: u32,
-    /// Step within the session; raised at every commit and every rollback.
+    /// Step within the session; each commit and each rollback increments it.
     pub step: u32,
-    /// Random number drawn by the session.
+    /// Random number of the session.
     pub salt: u32,
 }
 
@@ -197,12 +197,12 @@ impl fmt::Display for Generation {
     }
 }
 
-/// Names one version of one block for ever. Sixteen bytes on disk.
+/// Identifies one version of one block. Sixteen bytes on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockRef {
-    /// Where the block lies.
+    /// The block's position.
     pub position: Position,
-    /// Which version of it is meant.
+    /// The version of the block.
     pub generation: Generation,
 }
 
@@ -210,7 +210,7 @@ impl BlockRef {
     /// Length on disk in bytes.
     pub const SIZE: usize = 16;
 
-    /// Decodes `position i32 | generation 12`; `None` if the position is -1, `Err` if it is out of range.
+    /// Decodes `position i32 | generation 12`. Position -1 is `None`; a position out of range is `Err`.
     pub fn decode(bytes: [u8; 16]) -> Result<Option<BlockRef>, i32> {
         let link = i32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         let mut generation = [0; 12];
@@ -219,7 +219,7 @@ impl BlockRef {
         Ok(Position::from_link(link)?.map(|position| BlockRef { position, generation }))
     }
 
-    /// Encodes `position i32 | generation 12`; none is position -1 and generation 0.
+    /// Encodes `position i32 | generation 12`; `None` is position -1 and generation 0.
     pub fn encode(reference: Option<BlockRef>) -> [u8; 16] {
         let mut bytes = [0; 16];
         bytes[..4].copy_from_slice(&Position::to_link(reference.map(|r| r.position)).to_be_bytes());
