@@ -1,5 +1,4 @@
-//! Bad input gets a one-line error that names the file and what was found, its exit code, and an archive that is
-//! as it was.
+//! Bad input: one line that names the file and what was found, the exit code of the table, and an unchanged archive.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -16,7 +15,7 @@ fn archive(bench: &Bench) {
 }
 
 #[test]
-fn what_is_no_archive_is_told() {
+fn a_file_that_is_not_an_archive_is_an_error_and_stays_unchanged() {
     let bench = Bench::new();
     bench.write("text", "#!/bin/sh\n".repeat(1000));
     bench.write("short", "x");
@@ -33,7 +32,7 @@ fn what_is_no_archive_is_told() {
 }
 
 #[test]
-fn an_archive_that_is_cut_anywhere_is_told() {
+fn an_archive_cut_at_any_length_is_damaged() {
     let bench = Bench::new();
     archive(&bench);
     let whole = fs::read(bench.path("a.ar7")).expect("the archive");
@@ -53,7 +52,7 @@ fn an_archive_that_is_cut_anywhere_is_told() {
 }
 
 #[test]
-fn an_archive_that_is_cut_while_it_is_read_is_told() {
+fn an_archive_cut_while_it_is_read_is_damaged() {
     let bench = Bench::new();
     bench.ok("create a.ar7");
     bench.with_input("put a.ar7 big", &vec![7; 24 << 20]);
@@ -74,7 +73,7 @@ fn an_archive_that_is_cut_while_it_is_read_is_told() {
 }
 
 #[test]
-fn wrong_keys_are_told() {
+fn a_wrong_malformed_or_missing_key_is_an_error() {
     let bench = Bench::new();
     archive(&bench);
     bench.write("other", [8; 32]);
@@ -95,7 +94,7 @@ fn wrong_keys_are_told() {
 }
 
 #[test]
-fn passphrases_open_and_wrong_ones_do_not() {
+fn only_the_right_passphrase_opens_an_archive() {
     let bench = Bench::new();
     bench.write("src/file", "1");
     let run = |passphrase: &str, line: &str| {
@@ -122,7 +121,7 @@ fn passphrases_open_and_wrong_ones_do_not() {
 }
 
 #[test]
-fn newer_formats_are_told() {
+fn a_newer_format_has_its_own_exit_code() {
     let bench = Bench::new();
     archive(&bench);
     for (offset, byte) in [(19, 2), (47, 1)] {
@@ -136,7 +135,7 @@ fn newer_formats_are_told() {
 }
 
 #[test]
-fn damage_is_told_and_the_rest_is_restored() {
+fn extract_reports_damage_and_restores_the_rest() {
     let bench = Bench::new();
     for number in 0..20 {
         bench.write(&format!("src/{number:02}"), [number; 5000]);
@@ -162,7 +161,7 @@ fn damage_is_told_and_the_rest_is_restored() {
 }
 
 #[test]
-fn a_locked_archive_is_told() {
+fn a_locked_archive_has_its_own_exit_code() {
     let bench = Bench::new();
     archive(&bench);
     let mut command = bench.command();
@@ -180,7 +179,7 @@ fn a_locked_archive_is_told() {
 }
 
 #[test]
-fn inputs_that_cannot_be_read_are_named_and_the_old_version_stays() {
+fn an_unreadable_input_is_named_and_keeps_its_old_version() {
     let bench = Bench::new();
     bench.write("src/a", "1");
     bench.write("src/b", "2");
@@ -206,7 +205,7 @@ fn inputs_that_cannot_be_read_are_named_and_the_old_version_stays() {
 }
 
 #[test]
-fn a_file_that_changes_while_it_is_read_is_named_and_the_old_version_stays() {
+fn a_file_that_changes_while_it_is_read_is_named_and_keeps_its_old_version() {
     let bench = Bench::new();
     bench.write("src/a", "1");
     bench.ok("ingest a.ar7 src");
@@ -231,7 +230,7 @@ fn a_file_that_changes_while_it_is_read_is_named_and_the_old_version_stays() {
 }
 
 #[test]
-fn keygen_never_overwrites() {
+fn keygen_never_overwrites_a_file() {
     let bench = Bench::new();
     bench.ok("keygen new");
     let first = fs::read(bench.path("new")).expect("the key");
@@ -244,7 +243,7 @@ fn keygen_never_overwrites() {
 }
 
 #[test]
-fn usage_is_told() {
+fn a_wrong_command_line_has_its_own_exit_code() {
     let bench = Bench::new();
     archive(&bench);
     for line in ["", "nothing", "ls", "ls --no-flag a.ar7", "cat a.ar7", "cat a.ar7 x --offset 1X"]
@@ -259,7 +258,7 @@ fn usage_is_told() {
 }
 
 #[test]
-fn a_reader_that_leaves_is_no_error() {
+fn a_closed_pipe_is_no_error() {
     let bench = Bench::new();
     bench.write("big", vec![3; 30 << 20]);
     bench.ok("ingest a.ar7 big");

@@ -1,4 +1,4 @@
-//! A program that dies of a signal leaves no image of its memory, where another program does.
+//! The program leaves no core dump when a signal kills it, where another program does.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -46,7 +46,7 @@ fn cores(bench: &Bench) -> Vec<String> {
 }
 
 #[test]
-fn a_crash_leaves_no_image_of_memory() {
+fn a_crash_leaves_no_core_dump() {
     let mut dumps_are_made = false;
     for signal in [Signal::ABORT, Signal::SEGV] {
         let other = Bench::new();
@@ -64,7 +64,7 @@ fn a_crash_leaves_no_image_of_memory() {
 }
 
 #[test]
-fn nobody_else_looks_into_the_memory_of_the_program() {
+fn another_process_of_the_user_cannot_read_the_memory() {
     let bench = Bench::new();
     bench.ok("create a.ar7");
     let mut command = bench.without_privileges();

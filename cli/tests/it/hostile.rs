@@ -1,8 +1,8 @@
-//! An archive may be made by somebody who has the key and means harm. Whatever it holds:
+//! Somebody with the key may make a hostile archive. Whatever it holds:
 //!
 //! - extraction writes below its destination and nowhere else, and ends;
 //! - listing and verification end, with the exit code for damage where something is forged;
-//! - what can be restored is restored.
+//! - extraction restores the rest.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -18,7 +18,7 @@ fn outside(bench: &Bench) -> Vec<String> {
 }
 
 #[test]
-fn names_that_are_none_are_refused_on_the_way_out() {
+fn extract_refuses_malformed_names() {
     let vectors: [&[u8]; 7] =
         [b"", b".", b"..", b"../victim", b"/tmp/ar7-victim", b"zero\0byte", &[b'n'; 256]];
     for name in vectors {
@@ -42,7 +42,7 @@ fn names_that_are_none_are_refused_on_the_way_out() {
 }
 
 #[test]
-fn directories_in_a_circle_end() {
+fn a_cycle_of_directories_is_damage_and_every_command_ends() {
     for (directory_inode, name) in [(1, &b"loop"[..]), (2, b"self"), (2, b"twin")] {
         let bench = Bench::new();
         let mut forge = Forge::new(&bench.path("a.ar7"));
@@ -61,7 +61,7 @@ fn directories_in_a_circle_end() {
 }
 
 #[test]
-fn inodes_that_are_not_there_or_lie_are_told() {
+fn missing_and_contradicting_inodes_are_damage() {
     let bench = Bench::new();
     let mut forge = Forge::new(&bench.path("a.ar7"));
     forge.name(1, b"missing", 9, EntryType::File);
@@ -88,7 +88,7 @@ fn inodes_that_are_not_there_or_lie_are_told() {
 }
 
 #[test]
-fn links_that_were_planted_are_never_followed() {
+fn extract_never_follows_a_symbolic_link() {
     let bench = Bench::new();
     let before = outside(&bench);
     // First a link named `d` to a directory outside, then a directory `d` with a file in it.
@@ -113,7 +113,7 @@ fn links_that_were_planted_are_never_followed() {
 }
 
 #[test]
-fn second_names_of_a_file_do_not_lead_through_links() {
+fn hard_links_are_never_made_through_a_symbolic_link() {
     let bench = Bench::new();
     let before = outside(&bench);
     let mut forge = Forge::new(&bench.path("a.ar7"));
@@ -137,7 +137,7 @@ fn second_names_of_a_file_do_not_lead_through_links() {
 }
 
 #[test]
-fn a_tree_that_is_too_deep_ends() {
+fn a_tree_deeper_than_the_limit_is_an_error() {
     let bench = Bench::new();
     let mut forge = Forge::new(&bench.path("a.ar7"));
     for inode in 1..3000 {
@@ -156,7 +156,7 @@ fn a_tree_that_is_too_deep_ends() {
 }
 
 #[test]
-fn rights_are_not_given_away() {
+fn extract_drops_special_bits_unless_asked_to_keep_them() {
     let bench = Bench::new();
     let mut forge = Forge::new(&bench.path("a.ar7"));
     let mut special = file(0);

@@ -1,4 +1,4 @@
-//! Keys of an archive: added, listed, changed and removed; and a header that is kept elsewhere.
+//! Keys of an archive are added, listed, changed and removed; a header is exported and imported.
 
 use std::fs;
 
@@ -32,7 +32,7 @@ fn assert_opens(bench: &Bench, key: &str, opens: bool) {
 }
 
 #[test]
-fn key_files_come_and_go() {
+fn a_key_file_opens_from_its_addition_to_its_removal() {
     let bench = bench();
     let added = bench.ok("key add a.ar7 --new-key-file second --label laptop");
     assert_eq!(added.text(), "key slot 1 holds the new key\n");
@@ -57,7 +57,7 @@ fn key_files_come_and_go() {
 }
 
 #[test]
-fn passphrases_come_and_go() {
+fn a_passphrase_opens_from_its_addition_to_its_removal() {
     let bench = bench();
     let new = |line: &str| {
         let mut command = bench.command();
@@ -81,7 +81,7 @@ fn passphrases_come_and_go() {
 }
 
 #[test]
-fn what_cannot_be_done_to_keys_is_told() {
+fn an_impossible_change_of_keys_is_an_error() {
     let bench = bench();
     bench.fails("key remove a.ar7 0", 2, "slot 0 holds the only key");
     bench.fails("key remove a.ar7 3", 2, "there is no key in slot 3");
@@ -99,7 +99,7 @@ fn what_cannot_be_done_to_keys_is_told() {
 }
 
 #[test]
-fn header_is_kept_elsewhere_and_put_back() {
+fn an_exported_header_opens_the_archive_after_its_import() {
     let bench = bench();
     bench.ok("header export a.ar7 header");
     assert_eq!(fs::read(bench.path("header")).expect("exported").len(), 4096);

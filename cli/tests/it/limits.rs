@@ -1,4 +1,4 @@
-//! What the program does when the system refuses something that it could do without, or that it needs.
+//! The program without threads, standard error or standard output.
 
 use std::fs::{self, File};
 use std::os::unix::fs::chown;
@@ -6,10 +6,10 @@ use std::process::Command;
 
 use crate::common::{Bench, output};
 
-/// The user and group without any rights.
+/// A user and group without privileges.
 const NOBODY: u32 = 65_534;
 
-/// The program in the folder, with so many processes and threads at most. The limit does not hold for the superuser.
+/// The program, limited to this number of processes and threads. The limit does not apply to the superuser.
 fn with_threads(bench: &Bench, most: u32) -> Command {
     let program = bench.path("ar7");
     if !program.exists() {

@@ -5,7 +5,7 @@ use std::fs;
 use crate::common::Bench;
 
 #[test]
-fn older_and_forked_archives_are_told_by_a_receipt() {
+fn a_receipt_detects_older_and_forked_archives() {
     let bench = Bench::new();
     bench.write("file", "content");
     bench.ok("ingest a.ar7 file");
@@ -31,7 +31,7 @@ fn older_and_forked_archives_are_told_by_a_receipt() {
 }
 
 #[test]
-fn what_is_no_receipt_is_refused() {
+fn a_malformed_receipt_is_an_error() {
     let bench = Bench::new();
     bench.ok("create a.ar7");
     bench.ok("create b.ar7");

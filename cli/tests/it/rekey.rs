@@ -20,7 +20,7 @@ fn assert_whole(bench: &Bench) {
 }
 
 #[test]
-fn everything_is_sealed_anew() {
+fn rekey_seals_every_block_under_the_new_master_key() {
     let bench = bench();
     bench.ok("header export a.ar7 header");
     bench.write("receipt", bench.ok("receipt a.ar7").stdout);
@@ -45,7 +45,7 @@ fn everything_is_sealed_anew() {
 }
 
 #[test]
-fn rekey_goes_on_after_a_kill() {
+fn rekey_continues_after_a_kill() {
     let bench = bench();
     let mut seen = 0;
     for milliseconds in [60, 90, 120, 150, 200, 300, 400] {

@@ -1,4 +1,4 @@
-//! What goes in comes out:
+//! Stored content is restored as it was:
 //!
 //! - every kind of entry and every odd name, with its content, mode, mtime and links;
 //! - a second ingest copies nothing, and a change of anything is seen;
@@ -52,7 +52,7 @@ fn odd_tree(bench: &Bench) {
 }
 
 #[test]
-fn every_kind_of_entry_comes_back() {
+fn every_kind_of_entry_is_restored_as_it_was() {
     let bench = Bench::new();
     odd_tree(&bench);
     bench.ok("ingest a.ar7 src");
@@ -75,7 +75,7 @@ fn an_unchanged_tree_is_not_copied_again() {
 }
 
 #[test]
-fn changes_of_every_kind_are_seen() {
+fn an_ingest_stores_every_kind_of_change() {
     let bench = Bench::new();
     bench.write("src/grows", "1");
     bench.write("src/same size", "1");
@@ -110,7 +110,7 @@ fn changes_of_every_kind_are_seen() {
 }
 
 #[test]
-fn checkpoints_are_reported_and_bound_what_is_lost() {
+fn checkpoints_are_reported_and_bound_the_loss() {
     let bench = Bench::new();
     for number in 0..40 {
         bench.write(&format!("src/{number:02}"), vec![number; 20_000]);
@@ -140,7 +140,7 @@ fn paths_are_stored_under_their_last_component() {
 }
 
 #[test]
-fn exclusions_and_dry_runs_leave_out() {
+fn excluded_entries_and_dry_runs_store_nothing() {
     let bench = Bench::new();
     bench.write("src/keep", "1");
     bench.write("src/a.o", "1");
@@ -227,7 +227,7 @@ fn bare_streams_are_read_and_written() {
 }
 
 #[test]
-fn names_move_and_vanish() {
+fn mv_rm_and_mkdir_change_names_as_they_say() {
     let bench = Bench::new();
     bench.write("t/a/x", "1");
     bench.write("t/b", "2");
@@ -270,7 +270,7 @@ fn single_paths_are_extracted_under_their_last_component() {
 }
 
 #[test]
-fn documents_are_json_and_nothing_else() {
+fn json_output_is_one_document() {
     let bench = Bench::new();
     odd_tree(&bench);
     let ingested = bench.ok("ingest --json a.ar7 src");
@@ -292,7 +292,7 @@ fn documents_are_json_and_nothing_else() {
 }
 
 #[test]
-fn a_stream_that_has_a_name_is_written_with_its_name_or_not_at_all() {
+fn put_stream_on_a_named_stream_keeps_its_inode_correct() {
     let bench = Bench::new();
     bench.write("tree/f1", vec![1; 3000]);
     bench.ok("ingest a.ar7 tree");

@@ -1,5 +1,5 @@
-//! Directories to restore into. Every call is relative to an open directory and follows no link, so
-//! that neither a name nor a link of the archive leads anywhere else.
+//! Directories to restore into. Every call is relative to an open directory and follows no symbolic link, so that no
+//! name or link of the archive leads outside.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -19,7 +19,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::exit::Failure;
 
-/// An open directory. A clone is the same.
+/// An open directory. A clone shares the descriptor.
 #[derive(Clone)]
 pub(super) struct Directory(Arc<OwnedFd>);
 
@@ -30,7 +30,7 @@ const DIRECTORY_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 impl Directory {
-    /// Opens the directory that the user named, which may be a link to one; makes it if it is not there.
+    /// Opens the destination, which may be a symbolic link, or creates it.
     pub(super) fn make(path: &Path) -> Result<Directory, Failure> {
         std::fs::create_dir_all(path).map_err(|error| Failure::file(path, "create", error))?;
         let flags = DIRECTORY_FLAGS.difference(OFlags::NOFOLLOW);
@@ -42,7 +42,7 @@ impl Directory {
         Directory(Arc::new(descriptor))
     }
 
-    /// Whether there is anything of this name.
+    /// Whether the name exists.
     pub(super) fn has(&self, name: &[u8]) -> bool {
         self.look(name).is_ok()
     }
@@ -51,19 +51,19 @@ impl Directory {
         Ok(statat(&*self.0, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    /// The identity of what has this name.
+    /// The identity of the file of this name.
     pub(super) fn id(&self, name: &[u8]) -> io::Result<FileId> {
         Ok(file_id(&self.look(name)?))
     }
 
-    /// Opens a directory in this one; a link to one is none.
+    /// Opens a directory in this one; a symbolic link to a directory is an error.
     pub(super) fn open(&self, name: &[u8]) -> io::Result<Directory> {
         let opened = openat(&*self.0, OsStr::from_bytes(name), DIRECTORY_FLAGS, Mode::empty())?;
         Ok(Directory::new(opened))
     }
 
-    /// Makes a directory that only the owner may enter until it is whole, or, with `merge`, takes the one that is
-    /// there.
+    /// Creates a directory that only its owner may enter until it is complete. With `merge` an existing directory is
+    /// used.
     pub(super) fn make_directory(&self, name: &[u8], merge: bool) -> io::Result<Directory> {
         match mkdirat(&*self.0, OsStr::from_bytes(name), Mode::RWXU) {
             Err(Errno::EXIST) if merge => {
@@ -77,7 +77,7 @@ impl Directory {
         self.open(name)
     }
 
-    /// Makes a file, which must not be there.
+    /// Creates a file, which must not exist.
     pub(super) fn make_file(&self, name: &[u8]) -> io::Result<File> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -85,12 +85,12 @@ impl Directory {
         Ok(File::from(made))
     }
 
-    /// Makes a symbolic link.
+    /// Creates a symbolic link.
     pub(super) fn make_symlink(&self, name: &[u8], target: &[u8]) -> io::Result<()> {
         Ok(symlinkat(OsStr::from_bytes(target), &*self.0, OsStr::from_bytes(name))?)
     }
 
-    /// Makes another name of a file.
+    /// Creates another name of a file.
     pub(super) fn make_link(
         &self,
         name: &[u8],
@@ -101,12 +101,12 @@ impl Directory {
         Ok(linkat(&*directory.0, first, &*self.0, name, AtFlags::empty())?)
     }
 
-    /// Removes a name of anything but a directory.
+    /// Removes a name, unless it is a directory.
     pub(super) fn remove(&self, name: &[u8]) -> io::Result<()> {
         Ok(unlinkat(&*self.0, OsStr::from_bytes(name), AtFlags::empty())?)
     }
 
-    /// Removes a name, if there is one.
+    /// Removes a name if it exists.
     pub(super) fn remove_if_there(&self, name: &[u8]) -> io::Result<()> {
         match unlinkat(&*self.0, OsStr::from_bytes(name), AtFlags::empty()) {
             Err(Errno::NOENT) => Ok(()),
@@ -114,13 +114,13 @@ impl Directory {
         }
     }
 
-    /// Sets the time of what has this name, links not followed.
+    /// Sets the mtime of the file or symbolic link of this name.
     pub(super) fn set_time(&self, name: &[u8], modified: Timestamp) -> io::Result<()> {
         let times = times(modified);
         Ok(utimensat(&*self.0, OsStr::from_bytes(name), &times, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    /// Sets the owner of what has this name, links not followed.
+    /// Sets the owner of the file or symbolic link of this name.
     pub(super) fn set_owner(&self, name: &[u8], uid: u32, gid: u32) -> io::Result<()> {
         let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
         let name = OsStr::from_bytes(name);
@@ -133,7 +133,7 @@ impl Directory {
     }
 }
 
-/// Sets the permissions of what is open.
+/// Sets the permissions of an open file.
 pub(super) fn set_mode(file: impl AsFd, mode: u32) -> io::Result<()> {
     Ok(fchmod(file, Mode::from_raw_mode(mode))?)
 }
@@ -155,9 +155,9 @@ fn file_type(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }
 
-/// Lets the process have as many open files as it may: one directory is open for each level.
+/// Raises the limit of open files as far as allowed: one directory is open for each level.
 pub(super) fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
-    // If it is refused, a tree that is too deep is told when it is come by.
+    // Without it, a tree that is too deep fails where the limit is reached.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }

@@ -1,4 +1,4 @@
-//! Files and links: made and filled by several threads at once, from one queue.
+//! Files and symbolic links, restored by several threads from one queue.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -27,39 +27,39 @@ const SPECIAL_BITS: u32 = 0o6000;
 /// A directory that is being filled.
 pub(super) struct Level {
     pub(super) directory: Directory,
-    /// How the directory is to be once it is full; none for the destination, which is the user's.
+    /// The attributes to set when the directory is complete; None for the destination, which belongs to the user.
     pub(super) own: Option<Own>,
     /// Path below the destination.
     pub(super) path: Vec<u8>,
-    /// Entries that are under way, directories included, and the walk while it is in this directory.
+    /// Entries in progress, directories included, plus one while the walk is in this directory.
     waiting: AtomicU64,
 }
 
-/// A directory in its parent, which is done after it: its attributes may shut others out.
+/// A directory in its parent. The parent is completed after it, as its attributes may deny access.
 pub(super) struct Own {
     pub(super) parent: Arc<Level>,
     pub(super) found: Found,
 }
 
 impl Level {
-    /// A directory that the walk has come to.
+    /// A directory that the walk enters.
     pub(super) fn new(directory: Directory, own: Option<Own>, path: Vec<u8>) -> Arc<Level> {
         Arc::new(Level { directory, own, path, waiting: AtomicU64::new(1) })
     }
 
-    /// One more entry of it is under way.
+    /// Counts one more entry in progress.
     pub(super) fn wait(&self) {
         self.waiting.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// A file or a symbolic link to be made.
+/// A file or symbolic link to restore.
 pub(super) struct Job {
     pub(super) level: Arc<Level>,
     pub(super) found: Found,
 }
 
-/// What the threads of an extraction share.
+/// The state that the threads of an extraction share.
 pub(super) struct Files<'a> {
     pub(super) session: &'a Session,
     pub(super) options: &'a Extract,
@@ -67,7 +67,7 @@ pub(super) struct Files<'a> {
     pub(super) interrupt: &'a Interrupt,
     entries: AtomicU64,
     bytes: AtomicU64,
-    /// Set by the first failure that makes going on useless.
+    /// Set by the first fatal failure.
     is_over: AtomicBool,
     failures: Mutex<Failures>,
 }
@@ -98,7 +98,7 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// How many entries failed, and the exit code for it.
+    /// The number of entries that failed, and the exit code.
     pub(super) fn failures(&self) -> (u64, Code) {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         (failures.count, failures.code.unwrap_or(Code::Other))
@@ -110,7 +110,7 @@ impl<'a> Files<'a> {
         format!("{entries} entries, {bytes} bytes restored")
     }
 
-    /// Counts and tells what failed; what makes going on useless ends the extraction.
+    /// Counts and prints a failure. A fatal failure ends the extraction.
     pub(super) fn note(&self, outcome: Result<(), Failure>) {
         let Err(failure) = outcome else { return };
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,7 +124,7 @@ impl<'a> Files<'a> {
         failures.code = Some(worse(failures.code, failure.code()));
     }
 
-    /// The failure that ended the extraction, or that it was interrupted.
+    /// An error if the extraction has ended: the fatal failure or the interruption.
     pub(super) fn check(&self) -> Result<(), Failure> {
         if self.is_over.load(Ordering::Relaxed) {
             let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
@@ -151,8 +151,8 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// One entry of a directory is done, or the walk has left it. The last sets what filling the directory changed,
-    /// and the directory is an entry of its parent that is done.
+    /// Counts an entry of a directory that is done, or the walk that leaves it. After the last one the directory's
+    /// attributes are set, and it counts as a done entry of its parent.
     pub(super) fn done(&self, level: &Arc<Level>) {
         let mut level = level;
         while level.waiting.fetch_sub(1, Ordering::AcqRel) == 1 {
@@ -181,7 +181,7 @@ impl<'a> Files<'a> {
         Ok(())
     }
 
-    /// Makes a file or a symbolic link.
+    /// Restores a file or a symbolic link.
     pub(super) fn entry(
         &self,
         level: &Level,
@@ -197,7 +197,7 @@ impl<'a> Files<'a> {
         Ok(())
     }
 
-    /// Removes what is there, if that is what the user asked for.
+    /// With `--force`, removes an existing entry.
     pub(super) fn make_way(&self, level: &Level, found: &Found) -> Result<(), Failure> {
         if self.options.force {
             let removed = level.directory.remove_if_there(&found.name);
@@ -227,7 +227,7 @@ impl<'a> Files<'a> {
             set_mode(&file, mode).map_err(|error| self.failed(level, found, "set mode", error))
         });
         if let Err(failure) = written {
-            // Half a file must not be taken for a whole one.
+            // A partial file must not be mistaken for a whole one.
             let _ = level.directory.remove(&found.name);
             return Err(failure);
         }

@@ -1,4 +1,4 @@
-//! `extract`: entries back into the file system, below one directory and never outside of it.
+//! `extract`: restores entries into one directory, and never outside of it.
 
 mod destination;
 mod files;
@@ -27,7 +27,7 @@ use crate::walk::{Found, Step, Walk, find};
 /// The advice when two entries have one name.
 const SEPARATELY: &str = "extract them separately, with different --to";
 
-/// What is extracted: an entry, and its name below the destination; or everything in the archive's root.
+/// A source of the extraction: an entry, or every entry of the archive's root directory.
 struct Source {
     found: Found,
     is_root: bool,
@@ -40,7 +40,7 @@ pub(crate) fn run(common: &Common, options: &Extract) -> Result<(), Failure> {
     restore(&session, common, options, Interrupt::catch)
 }
 
-/// Restores the entries of an open archive, until `interrupt` says so.
+/// Restores the entries of an open archive.
 pub(crate) fn restore(
     session: &Session,
     common: &Common,
@@ -98,7 +98,7 @@ fn sources(session: &Session, paths: &[OsString]) -> Result<Vec<Source>, Failure
     Ok(sources)
 }
 
-/// Below a name that is not there yet, nothing is; so only the first names are looked at, before anything is written.
+/// Checks, before anything is written, that no first name exists in the destination. Then nothing below it exists.
 fn check_nothing_is_there(
     session: &Session,
     sources: &[Source],
@@ -118,7 +118,7 @@ fn check_nothing_is_there(
         }
         let mut walk = Walk::new(&session.archive, source.found.number, Vec::new());
         while let Some(step) = walk.next() {
-            // What is damaged is told when its turn comes.
+            // The extraction itself reports damage.
             if let Ok(Step::Entry(found)) = step {
                 refuse(&found.name)?;
             }
@@ -127,7 +127,7 @@ fn check_nothing_is_there(
     Ok(())
 }
 
-/// Adds up what there is to restore, so that the time left can be told.
+/// Adds up the bytes to restore, so that the time left can be shown.
 fn count(archive: &Archive, directories: &[InodeNumber], files_bytes: u64, progress: &Progress) {
     let mut bytes = files_bytes;
     for &directory in directories {
@@ -136,7 +136,7 @@ fn count(archive: &Archive, directories: &[InodeNumber], files_bytes: u64, progr
             let Ok(Step::Entry(found)) = step else { continue };
             match found.inode.kind {
                 EntryType::File => bytes = bytes.saturating_add(found.inode.size),
-                // What cannot be entered is told when its turn comes.
+                // The extraction itself reports a directory that cannot be entered.
                 EntryType::Directory => drop(walk.enter(&found)),
                 EntryType::Symlink => {}
             }
@@ -145,7 +145,7 @@ fn count(archive: &Archive, directories: &[InodeNumber], files_bytes: u64, progr
     progress.set_total(bytes);
 }
 
-/// Counts in a thread of its own, which ends with the process.
+/// Counts in its own thread, which ends with the process.
 fn start_counting(session: &Session, sources: &[Source], progress: &Progress) {
     if !progress.is_shown() {
         return;

@@ -1,5 +1,5 @@
-//! Restoring entries: one thread walks and makes directories, several make what is in them. Contents come first,
-//! attributes when nothing changes them any more, those of a directory when the last entry of it is done.
+//! Restores entries: one thread walks and creates directories, several restore the entries in them. Content comes first,
+//! then attributes; those of a directory after its last entry.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,18 +15,18 @@ use crate::exit::Failure;
 use crate::names::parts;
 use crate::walk::{Found, Step, Walk};
 
-/// Entries between the walk and the threads that make them, at most. Each keeps its directory open.
+/// Entries that wait in the queue, at most. Each keeps its directory open.
 const IN_FLIGHT: usize = 64;
 
-/// Threads that make entries, at most.
+/// Threads that restore entries, at most.
 const MAKERS_MAX: usize = 8;
 
-/// An extraction under way.
+/// An extraction in progress.
 pub(super) struct Restoring<'a> {
     files: &'a Files<'a>,
     destination: Directory,
     jobs: Sender<Job>,
-    /// Files of several names that were restored: the path below the destination, and what it must be.
+    /// Restored files of several names.
     linked: HashMap<InodeNumber, Linked>,
     buffer: Vec<u8>,
 }
@@ -35,11 +35,11 @@ pub(super) struct Restoring<'a> {
 struct Linked {
     path: Vec<u8>,
     id: FileId,
-    /// Names that are still to come.
+    /// Names that follow.
     left: u32,
 }
 
-/// Lets `restore` restore entries below the destination, and waits until all of them are made.
+/// Runs `restore`, which passes entries to the threads, and waits until all are restored.
 pub(super) fn restore_all(
     files: &Files<'_>,
     destination: Directory,
@@ -63,7 +63,7 @@ pub(super) fn restore_all(
 }
 
 impl Restoring<'_> {
-    /// Restores an entry, and what is below it.
+    /// Restores an entry, with everything below it.
     pub(super) fn all(&mut self, found: Found) -> Result<(), Failure> {
         let root = self.root();
         if found.inode.kind != EntryType::Directory {
@@ -82,7 +82,7 @@ impl Restoring<'_> {
         }
     }
 
-    /// Restores what is in a directory, into the destination itself.
+    /// Restores the entries of a directory into the destination itself.
     pub(super) fn content(&mut self, found: &Found) -> Result<(), Failure> {
         let archive = &self.files.session.archive;
         let mut walk = Walk::new(archive, found.number, found.path.clone());
@@ -141,7 +141,8 @@ impl Restoring<'_> {
         Ok(Level::new(directory, Some(Own { parent, found }), path))
     }
 
-    /// Restores a file or a symbolic link: hands it over, unless other names of it follow, which must find it there.
+    /// Passes a file or symbolic link to the threads. A file of several names is restored at once, as later names link
+    /// to it.
     fn entry(&mut self, level: &Arc<Level>, found: Found) -> Result<(), Failure> {
         if found.inode.kind == EntryType::File && found.inode.links > 1 {
             return self.file_of_several_names(level, &found);

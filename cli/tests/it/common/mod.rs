@@ -1,4 +1,4 @@
-//! What the tests of the command line share: the program, run in a folder of its own.
+//! The program in a folder of its own.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,7 +13,7 @@ pub(crate) struct Bench {
     folder: tempfile::TempDir,
 }
 
-/// What a run of the program came to.
+/// The outcome of a run.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: i32,
