@@ -190,7 +190,7 @@ impl Forgery {
         let entry = unstructured.below(entries.len());
         let Some(&(_, spare)) = entries.get(entry) else { return };
         let place = u32::from(unstructured.octet() % 34);
-        let at = redo_block::ENTRIES.offset + entry * redo_entry::SIZE + redo_entry::PLACE.offset;
+        let at = redo_block::ENTRIES.offset + entry * redo_entry::SIZE + redo_entry::HOME.offset;
         self.field(number, plain_data())[at..at + 4].copy_from_slice(&place.to_be_bytes());
         for (block, changed) in self.blocks.iter_mut().zip(&mut self.changed) {
             if block.position.get() == spare {

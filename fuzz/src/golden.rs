@@ -221,7 +221,7 @@ pub(crate) fn redo_entries(block: &OpenedBlock) -> Vec<(u32, u32)> {
     let data = block.data();
     let count = usize::from(redo_block::COUNT.u16(data));
     let entries = redo_block::ENTRIES.of(data).chunks_exact(redo_entry::SIZE).take(count);
-    entries.map(|entry| (redo_entry::PLACE.u32(entry), redo_entry::SPARE.u32(entry))).collect()
+    entries.map(|entry| (redo_entry::HOME.u32(entry), redo_entry::SHADOW.u32(entry))).collect()
 }
 
 #[cfg(test)]

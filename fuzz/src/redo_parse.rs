@@ -14,9 +14,9 @@ pub fn redo_parse(bytes: &[u8]) -> bool {
     let block_count = u32::from_be_bytes(block_count);
     let decoded = decode_redo(Position::at(9), &data, block_count);
     for entry in decoded.iter().flatten() {
-        let ends = [entry.place.get(), entry.spare.get()];
+        let ends = [entry.home.get(), entry.shadow.get()];
         assert!(ends.iter().all(|end| (8..block_count).contains(end)), "blocks of the archive");
-        assert_ne!(entry.place, entry.spare, "an image has a place of its own");
+        assert_ne!(entry.home, entry.shadow, "a shadow block is not its home location");
     }
     check_decoded(&data[..], decoded.map(|entries| encode_redo(&entries).to_vec()))
 }
@@ -30,8 +30,8 @@ mod tests {
     #[test]
     fn any_block_is_read_or_refused() {
         let entry = |number| RedoEntry {
-            place: Position::at(100 + number),
-            spare: Position::at(500 + number),
+            home: Position::at(100 + number),
+            shadow: Position::at(500 + number),
             generation: Generation { session: 1, step: number, salt: 2 },
         };
         let entries: Vec<RedoEntry> = (0..150).map(entry).collect();

@@ -156,7 +156,7 @@ fn structures_are_what_the_document_says() {
 
     let redo = decode_redo(Position::at(16), &vectors.open("redo block", KeyKind::Meta), 24);
     let pairs: Vec<_> =
-        redo.expect("entries").iter().map(|e| (e.place.get(), e.spare.get())).collect();
+        redo.expect("entries").iter().map(|e| (e.home.get(), e.shadow.get())).collect();
     assert_eq!(pairs, [(9, 17), (12, 18)]);
 
     let expect = |level| PageExpectation { tree: TreeId::Streams.number(), level };

@@ -1,5 +1,5 @@
-//! Memory for secrets: separate pages, locked against swapping and excluded from core dumps if the system allows it, and
-//! wiped before they are freed.
+//! Memory for secrets: separate pages, locked against swapping and excluded from core dumps if the system allows it,
+//! and wiped before they are freed.
 
 use memmap2::{Advice, MmapMut};
 use zeroize::{Zeroize, ZeroizeOnDrop};

@@ -101,8 +101,8 @@ impl Sealer {
         Cipher::new(keys[kind.index()].key())
     }
 
-    /// Seals `jobs` into `bytes` in order. The pool's threads share a batch of more than 64. It allocates no memory for
-    /// the blocks.
+    /// Seals `jobs` into `bytes` in order. The pool's threads share a batch of more than 64. It allocates no memory
+    /// for the blocks.
     ///
     /// # Panics
     /// If the length of `bytes` is not that of the batch, a bug of the caller.
@@ -168,8 +168,8 @@ impl Sealer {
         sealed::TAG.put(block, &tag);
     }
 
-    /// Opens the block in `bytes`, which was read at `position`. The caller must own the bytes, so that nothing changes
-    /// them between the check and the use. After a failure their content is undefined.
+    /// Opens the block in `bytes`, which was read at `position`. The caller must own the bytes, so that nothing
+    /// changes them between the check and the use. After a failure their content is undefined.
     pub fn open_in_place<'a>(
         &self,
         kind: KeyKind,
@@ -198,9 +198,9 @@ impl Sealer {
         Ok(Opened { generation: generation_of(&sealed::NONCE.array(bytes)), head, data })
     }
 
-    /// Opens consecutive blocks in `bytes`, read at `positions`, and computes the digests of up to [`BATCH_BLOCKS`] in
-    /// parallel. Sets `opened` for each block that [`open_in_place`](Self::open_in_place) would open; its plaintext then
-    /// replaces its ciphertext. The content of the others is undefined. It allocates no memory.
+    /// Opens consecutive blocks in `bytes`, read at `positions`, and computes the digests of up to [`BATCH_BLOCKS`]
+    /// in parallel. Sets `opened` for each block that [`open_in_place`](Self::open_in_place) would open; its
+    /// plaintext then replaces its ciphertext. The content of the others is undefined. It allocates no memory.
     ///
     /// # Panics
     /// If the lengths do not match, a bug of the caller.
@@ -273,8 +273,8 @@ impl Sealer {
         Sealer::cipher(keys, kind).open(&nonce, &associated, text, &tag)
     }
 
-    /// Reseals a data or registry block that opens under `from`, for its own position and under the same generation, so
-    /// that references to it stay valid. Returns false, and leaves the bytes unchanged, if it does not open.
+    /// Reseals a data or registry block that opens under `from`, for its own position and under the same generation,
+    /// so that references to it stay valid. Returns false, and leaves the bytes unchanged, if it does not open.
     pub fn reseal(
         &self,
         from: &Sealer,

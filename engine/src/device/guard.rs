@@ -1,12 +1,12 @@
 //! Memory maps that survive SIGBUS: an unreadable page fails one read and does not kill the process.
 //!
-//! A read of a mapped page raises SIGBUS if another program has shortened the file, or if the medium cannot read the page.
-//! The handler checks whether the address lies in one of our maps. If it does, the handler replaces the page with zeros and
-//! sets the map's flag. The reader sees the flag and reads again with `pread`, which returns the precise error. Any other
-//! SIGBUS goes to the previous handler.
+//! A read of a mapped page raises SIGBUS if another program has shortened the file, or if the medium cannot read the
+//! page. The handler checks whether the address lies in one of our maps. If it does, the handler replaces the page
+//! with zeros and sets the map's flag. The reader sees the flag and reads again with `pread`, which returns the
+//! precise error. Any other SIGBUS goes to the previous handler.
 //!
-//! The handler is async-signal-safe: it walks a list of nodes that are never freed, stores atomics, and makes one system
-//! call.
+//! The handler is async-signal-safe: it walks a list of nodes that are never freed, stores atomics, and makes one
+//! system call.
 
 #![allow(unsafe_code)]
 
@@ -59,8 +59,8 @@ impl GuardedMap {
         Some(GuardedMap { node: ListedMap::new(start, start + map.len()), map })
     }
 
-    /// Copies bytes from the offset `within`. Returns false if the map has ever lost a page: the bytes may then be zeros
-    /// that are not in the file.
+    /// Copies bytes from the offset `within`. Returns false if the map has ever lost a page: the bytes may then be
+    /// zeros that are not in the file.
     ///
     /// # Panics
     /// If the bytes do not lie within the map.

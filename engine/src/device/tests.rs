@@ -66,7 +66,7 @@ fn refusal(error: &Error, of: &str, at: &Path) -> Option<io::ErrorKind> {
 }
 
 #[test]
-fn what_cannot_be_opened_is_named() {
+fn a_failed_open_names_the_path() {
     let (directory, file) = file_with(b"");
     let missing = directory.path().join("missing");
     let fifo = directory.path().join("fifo");
@@ -144,7 +144,7 @@ fn a_file_open_only_for_writing_is_refused() {
 }
 
 #[test]
-fn a_file_shortened_by_others_is_noticed() {
+fn a_file_shortened_by_another_program_is_truncated() {
     let (_directory, path) = file_with(&pattern(0, 4, 1));
     let device = MappedDevice::new(FileDevice::open(&path, Access::ReadWrite).unwrap());
     assert_eq!(read_blocks(&device, 0, 4).unwrap(), pattern(0, 4, 1));
@@ -167,7 +167,7 @@ fn a_file_shortened_by_others_is_noticed() {
 }
 
 #[test]
-fn a_lock_looks_the_length_up() {
+fn a_lock_updates_the_known_length() {
     let (_directory, path) = file_with(&pattern(0, 4, 1));
     for lock in [FileDevice::lock_shared, FileDevice::lock_exclusive] {
         let writer = FileDevice::open(&path, Access::ReadWrite).unwrap();
@@ -243,7 +243,7 @@ fn segments_of_full_size_meet() {
 }
 
 #[test]
-fn a_read_beside_a_shrink_is_no_signal() {
+fn a_read_during_a_shrink_raises_no_signal() {
     const LONG: u32 = 64;
     const SHORT: u32 = 8;
     let (_directory, path) = file_with(&pattern(0, SHORT, 1));

@@ -10,9 +10,9 @@ use crate::error::{Check, Error, Result};
 crate::layout! {
     /// One entry of the redo list.
     pub mod redo_entry, 20 => {
-        PLACE: 4, "u32: position of the live block that the commit changed";
-        SPARE: 4, "u32: position of its new image, sealed for PLACE";
-        GENERATION: 12, "generation of the image";
+        HOME: 4, "u32: home location: position of the live block that the commit changed";
+        SHADOW: 4, "u32: position of the shadow block, sealed for HOME";
+        GENERATION: 12, "generation of the shadow block";
     }
 }
 
@@ -38,9 +38,9 @@ const TAG: [u8; 4] = *b"redo";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RedoEntry {
     /// Home location: the position of the live block.
-    pub place: Position,
+    pub home: Position,
     /// Position of the shadow block.
-    pub spare: Position,
+    pub shadow: Position,
     /// Generation of the shadow block.
     pub generation: Generation,
 }
@@ -57,14 +57,15 @@ pub fn encode_redo(entries: &[RedoEntry]) -> Box<Data> {
     redo_block::COUNT.put(&mut data[..], &count.to_be_bytes());
     let slots = redo_block::ENTRIES.of_mut(&mut data[..]).chunks_exact_mut(redo_entry::SIZE);
     for (entry, bytes) in entries.iter().zip(slots) {
-        redo_entry::PLACE.put(bytes, &entry.place.get().to_be_bytes());
-        redo_entry::SPARE.put(bytes, &entry.spare.get().to_be_bytes());
+        redo_entry::HOME.put(bytes, &entry.home.get().to_be_bytes());
+        redo_entry::SHADOW.put(bytes, &entry.shadow.get().to_be_bytes());
         redo_entry::GENERATION.put(bytes, &entry.generation.encode());
     }
     data
 }
 
-/// Decodes one block of the list. Home locations and shadow blocks lie below `block_count`, are not reserved, and differ.
+/// Decodes one block of the list. Home locations and shadow blocks lie below `block_count`, are not reserved, and
+/// differ.
 pub fn decode_redo(position: Position, data: &Data, block_count: u32) -> Result<Vec<RedoEntry>> {
     let damaged =
         |expected: u64, found: u64| Error::damaged(position, Check::RedoList, expected, found);
@@ -85,13 +86,13 @@ pub fn decode_redo(position: Position, data: &Data, block_count: u32) -> Result<
         _ => Err(damaged(u64::from(block_count), u64::from(raw))),
     };
     let entry = |bytes: &[u8]| {
-        let place = target(redo_entry::PLACE.u32(bytes))?;
-        let spare = target(redo_entry::SPARE.u32(bytes))?;
-        if place == spare {
-            return Err(Error::damaged(position, Check::RedoList, "another block", place));
+        let home = target(redo_entry::HOME.u32(bytes))?;
+        let shadow = target(redo_entry::SHADOW.u32(bytes))?;
+        if home == shadow {
+            return Err(Error::damaged(position, Check::RedoList, "another block", home));
         }
         let generation = Generation::decode(redo_entry::GENERATION.array(bytes));
-        Ok(RedoEntry { place, spare, generation })
+        Ok(RedoEntry { home, shadow, generation })
     };
     used.chunks_exact(redo_entry::SIZE).map(entry).collect()
 }

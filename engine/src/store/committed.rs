@@ -31,11 +31,11 @@ impl Redirects {
 
     /// Each home location, and where its newest version lies, in order.
     pub(super) fn images(&self) -> Vec<RedoEntry> {
-        let entry = |(&place, &(spare, generation)): (&Position, &(Position, Generation))| {
-            RedoEntry { place, spare, generation }
+        let entry = |(&home, &(shadow, generation)): (&Position, &(Position, Generation))| {
+            RedoEntry { home, shadow, generation }
         };
         let mut images: Vec<RedoEntry> = self.0.iter().map(entry).collect();
-        images.sort_unstable_by_key(|entry| entry.place);
+        images.sort_unstable_by_key(|entry| entry.home);
         images
     }
 

@@ -64,7 +64,7 @@ impl Store {
         let redirects = list.redirects();
         let mut bytes = BlockBuffer::new();
         for entry in &list.entries {
-            let block = BlockRef { position: entry.place, generation: entry.generation };
+            let block = BlockRef { position: entry.home, generation: entry.generation };
             self.read_into(&redirects, KeyKind::Data, block, &mut bytes)?;
         }
         Ok(())
@@ -73,14 +73,14 @@ impl Store {
     /// Copies images, byte for byte, from their spares to their places.
     pub(super) fn copy_images(&self, images: &[RedoEntry]) -> Result<()> {
         let mut bytes = [0; BLOCK_SIZE];
-        for &RedoEntry { place, spare, generation } in images {
+        for &RedoEntry { home, shadow, generation } in images {
             // From the file itself: what a map shows behind the end of one that somebody has cut is zeros, and
             // nothing here is authenticated. What is not the version that was sealed is looked at past the cache.
-            self.device.read_unmapped(spare, &mut bytes)?;
+            self.device.read_unmapped(shadow, &mut bytes)?;
             if generation_in(&bytes) != generation {
-                self.device.read_direct(spare, &mut bytes)?;
+                self.device.read_direct(shadow, &mut bytes)?;
             }
-            self.device.write(place, &bytes)?;
+            self.device.write(home, &bytes)?;
         }
         Ok(())
     }

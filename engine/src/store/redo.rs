@@ -29,7 +29,7 @@ pub(super) struct RedoList {
 impl RedoList {
     /// Where the listed blocks are to be read.
     pub(super) fn redirects(&self) -> Redirects {
-        let entry = |entry: &RedoEntry| (entry.place, (entry.spare, entry.generation));
+        let entry = |entry: &RedoEntry| (entry.home, (entry.shadow, entry.generation));
         Redirects(self.entries.iter().map(entry).collect())
     }
 
@@ -71,10 +71,10 @@ impl RedoList {
     fn check_apart(&mut self) -> Result<()> {
         let mut places = HashSet::new();
         for entry in &self.entries {
-            let spare = Run::single(entry.spare);
-            if !places.insert(entry.place) || self.blocks.intersects(spare) {
+            let spare = Run::single(entry.shadow);
+            if !places.insert(entry.home) || self.blocks.intersects(spare) {
                 let expected = "a place and a spare named once";
-                return Err(Error::damaged(entry.place, Check::RedoList, expected, entry.spare));
+                return Err(Error::damaged(entry.home, Check::RedoList, expected, entry.shadow));
             }
             self.blocks.insert(spare);
         }
@@ -164,7 +164,7 @@ impl Writer {
             })
             .collect();
         let generation = self.seal_and_write(KeyKind::Meta, &jobs, &chain)?;
-        let shadow_blocks = entries.iter().map(|entry| entry.spare);
+        let shadow_blocks = entries.iter().map(|entry| entry.shadow);
         self.transaction.list(chain.iter().copied().chain(shadow_blocks));
         Ok(WrittenRedoList {
             head: Some(BlockRef { position: chain[0], generation }),

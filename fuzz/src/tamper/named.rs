@@ -46,37 +46,37 @@ const fn hostile(
 /// Made from an archive with a redo list, a stream of several extents, and names.
 const SMALL: &[Hostile] = &[
     hostile("redo list aims at the header", When::Opening, &[Check::RedoList], |forger| {
-        forge_redo(forger, |entries| entries[0].place = Position::at(0));
+        forge_redo(forger, |entries| entries[0].home = Position::at(0));
     }),
     hostile("redo list aims at a meta slot", When::Opening, &[Check::RedoList], |forger| {
-        forge_redo(forger, |entries| entries[0].place = Position::at(2));
+        forge_redo(forger, |entries| entries[0].home = Position::at(2));
     }),
     hostile("redo list aims behind the end", When::Opening, &[Check::RedoList], |forger| {
-        forge_redo(forger, |entries| entries[0].place = Position::at(BLOCKS_MAX - 1));
+        forge_redo(forger, |entries| entries[0].home = Position::at(BLOCKS_MAX - 1));
     }),
     hostile(
         "redo list takes the header for a spare",
         When::Opening,
         &[Check::RedoList],
         |forger| {
-            forge_redo(forger, |entries| entries[0].spare = Position::at(7));
+            forge_redo(forger, |entries| entries[0].shadow = Position::at(7));
         },
     ),
     hostile("redo list names a place twice", When::Opening, &[Check::RedoList], |forger| {
         forge_redo(forger, |entries| {
-            let other = RedoEntry { spare: Position::at(8), ..entries[0] };
+            let other = RedoEntry { shadow: Position::at(8), ..entries[0] };
             entries.push(other);
         });
     }),
     hostile("redo list names a spare twice", When::Opening, &[Check::RedoList], |forger| {
         forge_redo(forger, |entries| {
-            let other = RedoEntry { place: Position::at(8), ..entries[0] };
+            let other = RedoEntry { home: Position::at(8), ..entries[0] };
             entries.push(other);
         });
     }),
     hostile("redo list aims at itself", When::Opening, &[Check::RedoList], |forger| {
         let head = current(forger, |slot| slot.redo_head).expect("a redo list").position;
-        forge_redo(forger, |entries| entries[0].place = head);
+        forge_redo(forger, |entries| entries[0].home = head);
     }),
     hostile("redo list longer than the archive", When::Opening, &[Check::MetaSlot], |forger| {
         forge_slot(forger, |data| meta_slot_layout::REDO_LENGTH.put(data, &[0xff; 4]));

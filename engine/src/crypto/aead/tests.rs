@@ -26,7 +26,7 @@ fn check_same(key: &[u8; 32], nonce: &[u8; 24], associated: &[u8], text: &[u8]) 
 }
 
 #[test]
-fn the_example_of_the_draft_holds() {
+fn the_example_of_the_draft_is_reproduced() {
     // draft-irtf-cfrg-xchacha-03, A.3.1.
     let text =
         *b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the \

@@ -71,7 +71,7 @@ fn headers_decode_to_themselves() {
 }
 
 #[test]
-fn change_of_the_master_key_is_recorded_and_authenticated_under_both() {
+fn a_rekey_is_recorded_and_authenticated_under_both_master_keys() {
     let old = HeaderKey::derive(&MasterKey::from_bytes([8; 32]), ARCHIVE);
     let mut header = header();
     let mut rekey = Rekey { number: 7, nonce: [5; 24], wrapped: [6; 48], code: [0; 32] };
@@ -101,14 +101,14 @@ fn change_of_the_master_key_is_recorded_and_authenticated_under_both() {
 }
 
 #[test]
-fn revisions_are_told_before_the_key_is_known() {
+fn a_revision_is_readable_without_the_key() {
     let mut header = header();
     header.revision = 0x0102_0304_0506_0708;
     assert_eq!(parse(&header.encode(&key())).unwrap().revision(), header.revision);
 }
 
 #[test]
-fn kinds_have_names_and_time_goes_on() {
+fn kinds_have_names_and_the_clock_is_plausible() {
     let kinds = [ArchiveKind::Single, ArchiveKind::Fixed, ArchiveKind::Dynamic];
     assert_eq!(kinds.map(ArchiveKind::name), ["single", "fixed", "dynamic"]);
     // This was written in 2026.
@@ -117,7 +117,7 @@ fn kinds_have_names_and_time_goes_on() {
 }
 
 #[test]
-fn the_first_bytes_tell_what_the_file_is() {
+fn a_header_starts_with_magic_and_version() {
     let bytes = encoded();
     assert_eq!(bytes[..16], MAGIC);
     assert_eq!(bytes[16..24], [0, 0, 0, 1, 0, 0, 0x08, 0x58]);
@@ -125,7 +125,7 @@ fn the_first_bytes_tell_what_the_file_is() {
 }
 
 #[test]
-fn every_flipped_bit_is_noticed_and_named() {
+fn every_flipped_bit_of_a_header_is_detected() {
     let bytes = encoded();
     for at in 0..BLOCK_SIZE {
         for bit in [1, 0x80] {
@@ -149,7 +149,7 @@ fn every_flipped_bit_is_noticed_and_named() {
 }
 
 #[test]
-fn a_right_checksum_without_the_key_is_tampering() {
+fn a_valid_checksum_with_an_invalid_code_is_tampering() {
     let changes: [(&str, Change); 4] = [
         ("revision", |bytes| bytes[header_layout::REVISION.end() - 1] = 9),
         ("a slot removed", |bytes| header_layout::SLOTS.of_mut(bytes).fill(0)),
@@ -206,7 +206,7 @@ fn fields_out_of_bounds_are_damage_even_with_the_key() {
 }
 
 #[test]
-fn newer_formats_are_told_from_damage() {
+fn a_newer_format_is_not_reported_as_damage() {
     let newer: [(&str, Change); 4] = [
         ("format version", |bytes| bytes[header_layout::VERSION.end() - 1] = 2),
         ("required features", |bytes| bytes[header_layout::FEATURES.end() - 1] = 1),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::crypto::{random_bytes, random_u32};
 
 #[test]
-fn no_two_draws_are_alike() {
+fn two_draws_of_random_bytes_differ() {
     let draws: BTreeSet<[u8; 32]> = (0..100).map(|_| random_bytes().unwrap()).collect();
     assert_eq!(draws.len(), 100);
     let bits =

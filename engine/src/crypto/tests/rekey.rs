@@ -58,7 +58,7 @@ fn opens(sealer: &Sealer, kind: KeyKind, from: &Sealer, position: u32) -> bool {
 }
 
 #[test]
-fn before_the_watermark_the_new_key_counts_and_from_there_on_the_old() {
+fn blocks_below_the_watermark_open_under_the_new_key_and_others_under_the_old() {
     for kind in [KeyKind::Data, KeyKind::Registry] {
         for position in [RESERVED_BLOCKS, WATERMARK - 1, WATERMARK, WATERMARK + 1] {
             let is_changed = position < WATERMARK;
@@ -70,7 +70,7 @@ fn before_the_watermark_the_new_key_counts_and_from_there_on_the_old() {
 }
 
 #[test]
-fn what_is_reserved_or_of_the_commits_opens_under_either_key() {
+fn reserved_blocks_and_meta_blocks_open_under_either_key() {
     let reserved = [KeyKind::Data, KeyKind::Registry].map(|kind| (kind, RESERVED_BLOCKS - 1));
     let commits = [WATERMARK - 1, WATERMARK].map(|position| (KeyKind::Meta, position));
     for (kind, position) in reserved.into_iter().chain(commits) {
@@ -82,7 +82,7 @@ fn what_is_reserved_or_of_the_commits_opens_under_either_key() {
 }
 
 #[test]
-fn each_of_the_two_keys_can_be_had_alone() {
+fn each_of_the_two_keys_works_alone() {
     assert!(new().old().is_none());
     let alone = [changing().old().expect("an old key"), changing().new_alone()];
     for (sealer, is_old) in alone.iter().zip([true, false]) {
@@ -95,7 +95,7 @@ fn each_of_the_two_keys_can_be_had_alone() {
 }
 
 #[test]
-fn blocks_are_sealed_anew_for_their_own_place_and_generation() {
+fn reseal_keeps_position_and_generation() {
     let here = Position::at(WATERMARK);
     for kind in [KeyKind::Data, KeyKind::Registry] {
         let before = seal(&old(), kind, WATERMARK);

@@ -71,7 +71,7 @@ fn blocks_open_as_they_were_sealed() {
 }
 
 #[test]
-fn every_flipped_byte_is_noticed() {
+fn every_flipped_byte_of_a_sealed_block_is_detected() {
     let bytes = seal(KeyKind::Data, &[7; DATA_SIZE]);
     let sealer = sealer();
     for at in 0..BLOCK_SIZE {
@@ -119,7 +119,7 @@ fn parts_of_two_versions_do_not_make_a_third() {
 }
 
 #[test]
-fn data_that_changed_before_it_was_sealed_is_noticed() {
+fn data_that_changed_before_sealing_fails_its_digest() {
     let data = [7; DATA_SIZE];
     let mut wrong = digest(&data);
     wrong[19] ^= 1;
@@ -131,7 +131,7 @@ fn data_that_changed_before_it_was_sealed_is_noticed() {
 }
 
 #[test]
-fn a_block_that_names_itself_is_damage_though_its_tag_is_right() {
+fn a_block_that_links_to_itself_is_damage_despite_a_valid_tag() {
     let data = [7; DATA_SIZE];
     let head = BlockHead { next: Some(HERE), ..head(0) };
     let mut bytes = [0; BLOCK_SIZE];

@@ -96,7 +96,7 @@ fn a_passphrase_of_32_bytes_is_no_raw_key() {
 }
 
 #[test]
-fn no_two_slots_are_alike() {
+fn two_key_slots_of_one_secret_differ() {
     let (first, second) = (wrap(&raw(1), 0).encode(), wrap(&raw(1), 0).encode());
     for field in [
         key_slot_layout::SALT,

@@ -60,7 +60,7 @@ fn length_is_kept_or_lost_by_itself() {
 }
 
 #[test]
-fn what_was_cut_off_reads_as_zeros_when_the_file_grows_again() {
+fn a_cut_off_block_reads_as_zeros_when_the_file_grows_again() {
     let disk = disk_of_four();
     disk.shrink(3).unwrap();
     disk.grow(4).unwrap();
@@ -89,7 +89,7 @@ fn failed_sync_leaves_pages_that_read_as_written_and_are_not_on_disk() {
 }
 
 #[test]
-fn planned_faults_come_when_they_are_due() {
+fn planned_faults_fire_after_their_countdown() {
     let disk = disk_of_four();
     disk.plan(DiskFault::WriteFails, 1);
     disk.write(Position::at(0), &block(2)).unwrap();

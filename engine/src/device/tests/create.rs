@@ -45,7 +45,7 @@ fn a_new_file_appears_whole_and_locked() {
 }
 
 #[test]
-fn a_new_file_given_up_leaves_nothing() {
+fn a_dropped_new_file_is_deleted() {
     let directory = tempfile::tempdir().unwrap();
     let (new, device) = NewFile::create(directory.path().join("new")).unwrap();
     device.grow(1).unwrap();
@@ -54,7 +54,7 @@ fn a_new_file_given_up_leaves_nothing() {
 }
 
 #[test]
-fn what_has_the_name_already_is_left_alone() {
+fn create_never_replaces_an_existing_file() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     fs::write(&file, "precious").unwrap();
@@ -69,7 +69,7 @@ fn what_has_the_name_already_is_left_alone() {
 }
 
 #[test]
-fn a_name_taken_meanwhile_is_left_alone() {
+fn persist_never_replaces_a_file_created_meanwhile() {
     let directory = tempfile::tempdir().unwrap();
     let target = directory.path().join("new");
     let (new, device) = NewFile::create(&target).unwrap();
@@ -81,7 +81,7 @@ fn a_name_taken_meanwhile_is_left_alone() {
 }
 
 #[test]
-fn where_nothing_can_be_made_is_named() {
+fn a_failed_create_names_the_path() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();

@@ -27,7 +27,7 @@ fn write_large(device: &dyn Device, start: u32, bytes: &[u8]) -> bool {
 }
 
 #[test]
-fn the_map_shows_what_was_written_past_the_cache() {
+fn the_map_shows_direct_writes() {
     let (_directory, path) = file_with(&pattern(0, 2 * BLOCKS, 0));
     let device = MappedDevice::new(open_any(&path));
     let done = AtomicBool::new(false);
@@ -65,7 +65,7 @@ fn the_map_shows_what_was_written_past_the_cache() {
 }
 
 #[test]
-fn what_was_added_to_a_file_shows_when_it_was_read_before() {
+fn a_mapped_segment_shows_blocks_added_after_its_first_read() {
     let (_directory, path) = file_with(&pattern(0, 1, 1));
     let device = MappedDevice::new(open_any(&path));
     device.grow(1 + BLOCKS).unwrap();
@@ -80,7 +80,7 @@ fn what_was_added_to_a_file_shows_when_it_was_read_before() {
 }
 
 #[test]
-fn what_cannot_go_past_the_cache_is_left_to_the_caller() {
+fn an_unsupported_direct_write_returns_false() {
     let (_directory, path) = file_with(&pattern(0, BLOCKS, 1));
     let device = open_any(&path);
     let mut unaligned = page_aligned(9 * BLOCK_SIZE).unwrap();

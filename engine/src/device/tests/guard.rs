@@ -90,7 +90,7 @@ fn many_threads_lose_pages_at_once() {
 }
 
 #[test]
-fn places_in_the_list_are_used_again() {
+fn a_dropped_map_frees_its_list_node() {
     let (_directory, path) = file_with(&pattern(0, 40, 1));
     for _ in 0..200 {
         let device = mapped(&path);

@@ -49,7 +49,7 @@ fn data_is_wiped_when_it_is_dropped() {
 }
 
 #[test]
-fn links_out_of_range_and_to_the_block_itself_are_damage() {
+fn neighbour_links_out_of_range_or_to_the_block_itself_are_damage() {
     for (field, check) in [(plain::PREVIOUS, Check::PreviousLink), (plain::NEXT, Check::NextLink)] {
         for link in [42, -2, i32::MIN, i32::MAX] {
             let mut bytes = [0; PLAIN_SIZE];

@@ -114,7 +114,7 @@ fn another_generation_than_the_blocks_own_is_tampering() {
 }
 
 #[test]
-fn newer_slots_are_told_from_damage() {
+fn a_newer_meta_slot_is_not_reported_as_damage() {
     let version = changed(at::VERSION, 0, &[0, 2]).expect_err("version 2");
     assert!(matches!(version, Error::NewerFormat { what: "version of the meta slot", .. }));
     let required = changed(at::FEATURES, 23, &[1]).expect_err("a required feature");

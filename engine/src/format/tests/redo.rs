@@ -12,9 +12,9 @@ const HERE: Position = Position::at(99);
 /// Blocks of the archive in these tests.
 const COUNT: u32 = 1000;
 
-fn entry(place: u32, spare: u32) -> RedoEntry {
+fn entry(home: u32, shadow: u32) -> RedoEntry {
     let generation = Generation { session: 1, step: 2, salt: 3 };
-    RedoEntry { place: Position::at(place), spare: Position::at(spare), generation }
+    RedoEntry { home: Position::at(home), shadow: Position::at(shadow), generation }
 }
 
 fn full() -> Vec<RedoEntry> {
@@ -53,7 +53,7 @@ fn entries_name_two_data_blocks_of_the_archive() {
     for position in [BLOCKS_MAX, u32::MAX] {
         let mut data = encode_redo(&[entry(8, 10)]);
         let entries = redo_block::ENTRIES.of_mut(&mut data[..]);
-        redo_entry::PLACE.put(entries, &position.to_be_bytes());
+        redo_entry::HOME.put(entries, &position.to_be_bytes());
         let error = decode_redo(HERE, &data, BLOCKS_MAX).expect_err("no position");
         assert_eq!(damaged_check(&error), Some(Check::RedoList));
     }

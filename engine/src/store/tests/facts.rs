@@ -52,7 +52,7 @@ fn redirected_blocks_are_read_from_their_spares_in_their_version_only() {
     redirects.0.insert(other, (Position::at(21), EARLY));
     assert_eq!(redirects.len(), 2);
     assert!(!redirects.is_empty());
-    let places: Vec<Position> = redirects.images().iter().map(|image| image.place).collect();
+    let places: Vec<Position> = redirects.images().iter().map(|image| image.home).collect();
     assert_eq!(places, [place, other]);
 }
 

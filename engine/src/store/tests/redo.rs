@@ -29,7 +29,7 @@ fn world() -> World {
 impl World {
     fn entry(&self, place: usize, spare: usize) -> RedoEntry {
         let generation = Generation { session: 1, step: 1, salt: 1 };
-        RedoEntry { place: self.places[place], spare: self.free[spare], generation }
+        RedoEntry { home: self.places[place], shadow: self.free[spare], generation }
     }
 
     /// Commits a list of one block, and opens the archive.
@@ -113,8 +113,8 @@ fn no_block_plays_two_parts_in_a_list() {
         |world| [world.entry(0, 0), world.entry(1, 0)],
         // The image lies where the list does.
         |world| [world.entry(0, 0), world.entry(1, 7)],
-        |world| [world.entry(0, 0), RedoEntry { place: world.free[0], ..world.entry(1, 1) }],
-        |world| [world.entry(0, 0), RedoEntry { place: world.free[7], ..world.entry(1, 1) }],
+        |world| [world.entry(0, 0), RedoEntry { home: world.free[0], ..world.entry(1, 1) }],
+        |world| [world.entry(0, 0), RedoEntry { home: world.free[7], ..world.entry(1, 1) }],
     ];
     for part in parts {
         let world = world();

@@ -152,7 +152,7 @@ fn redo_places(archive: &Archive) -> Result<Vec<Position>> {
     while let Some(block) = next {
         let opened = archive.store().read_block(&Redirects::default(), KeyKind::Meta, block)?;
         let entries = decode_redo(block.position, &opened.data, slot.block_count)?;
-        places.extend(entries.iter().map(|entry| entry.place));
+        places.extend(entries.iter().map(|entry| entry.home));
         next = opened.head.next.map(|position| BlockRef { position, ..block });
     }
     Ok(places)

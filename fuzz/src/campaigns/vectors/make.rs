@@ -215,9 +215,9 @@ fn branch(master: &[u8; 32]) -> Vector {
 }
 
 fn redo(master: &[u8; 32]) -> Vector {
-    let entry = |place, spare| RedoEntry {
-        place: Position::at(place),
-        spare: Position::at(spare),
+    let entry = |home, shadow| RedoEntry {
+        home: Position::at(home),
+        shadow: Position::at(shadow),
         generation: GENERATION,
     };
     let data = encode_redo(&[entry(9, 17), entry(12, 18)]);
