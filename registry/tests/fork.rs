@@ -1,6 +1,7 @@
 //! After a fork the child has the handle's memory, keys and place in the step of sealing included. It can neither
 //! write with it, and so never repeats what the parent seals, nor read blocks, nor free what the parent holds.
 
+#[path = "it/common.rs"]
 mod common;
 
 use ar7_engine::Error as EngineError;

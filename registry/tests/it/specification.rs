@@ -31,8 +31,6 @@
 //! | last write wins on two handles (a defect) | `Error::AlreadyOpen` | `stream_is_open_for_writing_once` |
 //! | no recovery (a defect) | `Error::Stale` | `handles_from_before_a_rollback_are_stale` |
 
-mod common;
-
 use ar7_engine::crypto::digest;
 use ar7_engine::format::{
     ArchiveKind, Block, BlockHead, BlockIndex, COMPRESSION_NONE, DATA_SIZE, PLAIN_SIZE, Position,
@@ -41,8 +39,9 @@ use ar7_engine::format::{
 use ar7_engine::store::Access;
 use ar7_engine::{Check, Error as EngineError};
 use ar7_registry::{Archive, Error, Stream};
-use common::{assert_verified, create, dynamic, open, pattern, read_all};
 use uuid::Uuid;
+
+use crate::common::{assert_verified, create, dynamic, open, pattern, read_all};
 
 /// A stream of four blocks, the last with 8 bytes.
 const FOUR_BLOCKS: usize = 3 * DATA_SIZE + 8;

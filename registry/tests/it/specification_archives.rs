@@ -22,8 +22,6 @@
 //! | `unregister` | the same | `registry_unregisters_only_streams_without_blocks` |
 //! | reused blocks keep links (a defect) | blocks are sealed anew | `reused_blocks_keep_nothing` |
 
-mod common;
-
 use ar7_engine::Error as EngineError;
 use ar7_engine::crypto::{KeyKind, SealJob};
 use ar7_engine::device::{Device, MemoryDevice};
@@ -33,8 +31,9 @@ use ar7_engine::format::{
 use ar7_engine::store::{self, Access, OpenOptions, RESERVE_BLOCKS, Redirects, Store, Urgency};
 use ar7_registry::records::TreeId;
 use ar7_registry::{Archive, CreateOptions, Error, Mode, RESERVED_STREAMS, StreamFile};
-use common::{assert_verified, create, dynamic, open, pattern, read_all, secret};
 use uuid::Uuid;
+
+use crate::common::{assert_verified, create, dynamic, open, pattern, read_all, secret};
 
 const KINDS: [ArchiveKind; 3] = [ArchiveKind::Single, ArchiveKind::Fixed, ArchiveKind::Dynamic];
 

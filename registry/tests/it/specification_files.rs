@@ -8,16 +8,15 @@
 //! | `stream` | `StreamFile::stream` | `file_object_exposes_its_stream` |
 //! | `filename` | `StreamFile::name` | `file_object_exposes_its_stream` |
 
-mod common;
-
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 
 use ar7_engine::format::{ArchiveKind, BLOCKS_MAX, DATA_SIZE_U64, RESERVED_BLOCKS};
 use ar7_engine::{Class, Error as EngineError};
 use ar7_registry::{Archive, Error, Mode, StreamFile};
-use common::{assert_verified, create, dynamic, pattern, read_all};
 use uuid::Uuid;
+
+use crate::common::{self, assert_verified, create, dynamic, pattern, read_all};
 
 const IDENTITY: Uuid = Uuid::from_u128(0x1234_5678);
 const BLOCK: u64 = DATA_SIZE_U64;
