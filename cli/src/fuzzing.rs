@@ -32,12 +32,12 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 /// Parses the name of a bare stream: its debug form, or the exit code and the message.
 pub fn parse_stream(text: &str) -> Result<String, (u8, String)> {
     let parsed = commands::content::parse_bare_stream(text);
-    parsed.map(|stream| format!("{stream:?}")).map_err(|failure| told(&failure))
+    parsed.map(|stream| format!("{stream:?}")).map_err(|failure| outcome(&failure))
 }
 
 /// Parses a receipt as in a file; the exit code and the message if it is malformed.
 pub fn receipt_in_file(file: impl Read) -> Result<Receipt, (u8, String)> {
-    commands::receipt::in_file(Path::new("file"), file).map_err(|failure| told(&failure))
+    commands::receipt::in_file(Path::new("file"), file).map_err(|failure| outcome(&failure))
 }
 
 /// Whether patterns leave a path out; the message if one is malformed.
@@ -71,10 +71,10 @@ pub fn extract(archive: &Archive, to: &Path, force: bool) -> Result<(), (u8, Str
     let session = Session { archive: archive.clone(), path: PathBuf::from("archive") };
     let restored =
         commands::extract::restore(&session, &parsed.common, options, || Ok(Interrupt::default()));
-    restored.map_err(|failure| told(&failure))
+    restored.map_err(|failure| outcome(&failure))
 }
 
 /// The exit code and the message of a failure.
-fn told(failure: &Failure) -> (u8, String) {
+fn outcome(failure: &Failure) -> (u8, String) {
     (failure.code().number(), failure.to_string())
 }

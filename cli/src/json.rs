@@ -1,5 +1,6 @@
 //! Names in JSON documents.
 
+use base16ct::lower::encode_string;
 use serde::{Serialize, Serializer};
 use serde_json::Map;
 
@@ -19,7 +20,7 @@ impl JsonName {
             Ok(text) => JsonName { name: text.to_owned(), name_bytes: None },
             Err(_) => JsonName {
                 name: String::from_utf8_lossy(name).into_owned(),
-                name_bytes: Some(base16(name)),
+                name_bytes: Some(encode_string(name)),
             },
         }
     }
@@ -34,19 +35,10 @@ impl Serialize for JsonTarget {
         let mut fields = Map::new();
         fields.insert("target".to_owned(), String::from_utf8_lossy(&self.0).into());
         if std::str::from_utf8(&self.0).is_err() {
-            fields.insert("target_bytes".to_owned(), base16(&self.0).into());
+            fields.insert("target_bytes".to_owned(), encode_string(&self.0).into());
         }
         fields.serialize(serializer)
     }
-}
-
-/// Bytes in base 16, lower case.
-pub(crate) fn base16(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

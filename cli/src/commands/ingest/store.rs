@@ -1,4 +1,4 @@
-//! The writer: stores what the readers bring, in the order of the walk, and commits at every checkpoint.
+//! The writer: stores what the readers read, in the order of the walk, and commits at every checkpoint.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -25,7 +25,7 @@ use crate::read_ahead::read_ahead;
 use crate::session::Session;
 use crate::shown::Shown;
 
-/// What an entry costs at least: an empty file takes a share of a page or two.
+/// The least cost of an entry: an empty file takes a share of one or two pages.
 const ENTRY_BYTES: u64 = 4096;
 
 /// The last stage.
@@ -346,7 +346,7 @@ impl<'a> Storing<'a> {
     }
 }
 
-/// Reads so many bytes into the buffer, or fewer at the end of the file.
+/// Reads `wanted` bytes into the buffer, or fewer at the end of the file.
 fn fill(file: &mut File, buffer: &mut Vec<u8>, wanted: u64) -> io::Result<usize> {
     buffer.clear();
     file.take(wanted).read_to_end(buffer)

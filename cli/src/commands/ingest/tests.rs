@@ -130,7 +130,7 @@ impl Bench {
         self.folder.path().join(name)
     }
 
-    /// Writes every file anew, with content that names its place.
+    /// Rewrites every file with content that names its place.
     fn fill(&self, tree: &str, version: &str) {
         for directory in DIRECTORIES {
             for file in FILES {

@@ -1,4 +1,4 @@
-//! Makes archives that no honest program makes: records go into the trees as they are given.
+//! Makes hostile archives: records go into the trees unchecked.
 
 use std::collections::HashMap;
 use std::path::Path;
