@@ -157,7 +157,8 @@ impl Copy<'_> {
         let finished = output(command.current_dir(&self.tree))?;
         let stdout = String::from_utf8_lossy(&finished.stdout);
         match stdout.lines().find(|line| line.starts_with(FOUND)) {
-            Some(found) => Ok(found.to_owned()),
+            // A message may show whole contents.
+            Some(found) => Ok(found.chars().take(160).collect()),
             None => Err(Error::Fault(format!(
                 "{target} found nothing in {executions} executions ({})\n{stdout}{}",
                 finished.status,
