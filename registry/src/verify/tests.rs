@@ -254,9 +254,8 @@ fn a_verification_that_is_stopped_anywhere_reports_what_it_found_and_says_so() {
     let (summary, _) = verify(&device).unwrap();
     let archive = open(&device, Access::Read).unwrap();
     for stop_at in 0..summary.blocks {
-        let stop = |at: VerifyProgress| match at.blocks > stop_at {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        let stop = |at: VerifyProgress| {
+            if at.blocks > stop_at { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let mut findings = Vec::new();
         let stopped = archive.verify_until(&mut |finding| findings.push(finding), &mut { stop });

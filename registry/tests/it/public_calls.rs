@@ -118,7 +118,6 @@ impl Session {
     }
 
     fn make(&mut self, call: &Call) -> Result<(), Error> {
-        let names = self.archive.names();
         match *call {
             Call::NewStream => {
                 let stream = self.archive.new_stream()?;
@@ -162,12 +161,32 @@ impl Session {
                     stream.pop()?;
                 }
             }
+            Call::Delete(_) | Call::Unregister(_) | Call::Commit | Call::Rollback => {
+                self.make_on_the_archive(call)?;
+            }
+            _ => self.make_on_names(call)?,
+        }
+        Ok(())
+    }
+
+    fn make_on_the_archive(&self, call: &Call) -> Result<(), Error> {
+        match *call {
             Call::Delete(stream) => {
                 self.archive.delete_stream(self.stream(stream))?;
             }
             Call::Unregister(stream) => {
                 self.archive.registry().unregister(self.stream(stream))?;
             }
+            Call::Commit => self.archive.commit()?,
+            Call::Rollback => self.archive.rollback()?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn make_on_names(&mut self, call: &Call) -> Result<(), Error> {
+        let names = self.archive.names();
+        match *call {
             Call::AddFile { directory, name, stream } => {
                 let stream = stream.map(|stream| self.stream(stream));
                 let (directory, name) = (self.inode(directory), byte_name(name));
@@ -200,8 +219,7 @@ impl Session {
                 let from = (self.inode(from.0), &from_name[..]);
                 names.rename(from, (self.inode(to.0), &to_name[..]), replace)?;
             }
-            Call::Commit => self.archive.commit()?,
-            Call::Rollback => self.archive.rollback()?,
+            _ => {}
         }
         Ok(())
     }
