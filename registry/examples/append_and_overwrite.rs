@@ -1,4 +1,4 @@
-//! Appends to a stream, overwrites a part of it, drops a change, cuts the stream, and deletes it.
+//! Appends to a stream, overwrites part of it, rolls a change back, cuts the stream, and deletes it.
 //!
 //! `cargo run -p ar7-registry --example append_and_overwrite`
 
@@ -28,7 +28,7 @@ fn main() -> Result<()> {
 
     log.write_at(0, b"never to be seen")?;
     archive.rollback()?;
-    // Handles from before the rollback say so; a new one has what was committed.
+    // A handle from before the rollback is an error; a new one reads the last commit.
     assert!(matches!(log.len(), Err(Error::Stale)));
     let mut log = archive.open_stream(identity)?;
     let mut entries = [0; 88];

@@ -1,4 +1,4 @@
-//! One archive, read by many threads while another commits: each read sees one commit, whole.
+//! Many threads read an archive while another commits: each read sees exactly one commit.
 //!
 //! `cargo run -p ar7-registry --example share_among_threads`
 

@@ -1,4 +1,4 @@
-//! Makes an archive, stores a stream and a file in it, and reads both back.
+//! Creates an archive, stores a stream and a file in it, and reads both back.
 //!
 //! `cargo run -p ar7-registry --example store_and_read`
 
@@ -26,7 +26,7 @@ fn main() -> Result<()> {
         file.close()?;
         notes
     };
-    // Until here nothing is durable; from here on everything is.
+    // Nothing is durable before the commit; afterwards everything is.
     archive.commit()?;
     let written = archive.statistics()?;
     println!("stored {} streams in {} blocks", written.streams, written.blocks);

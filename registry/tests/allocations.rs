@@ -1,7 +1,7 @@
-//! Writing and reading a long stream asks for no memory for its blocks, once it is under way: what is asked for is
-//! counted. Each flush takes a few lists and threads, however many blocks it seals.
+//! After a warm-up, writing and reading a long stream allocates no memory for its blocks. Each flush allocates a few
+//! lists and threads, however many blocks it seals.
 //!
-//! The whole of this test program is one test: the counter counts for the process.
+//! This test program has only one test, since the counter counts for the whole process.
 
 use std::path::Path;
 
@@ -14,14 +14,14 @@ use dhat::HeapStats;
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
-/// What is written and read at a time.
+/// Bytes per write and read.
 const PIECE: usize = 4 << 20;
 
-/// Pieces until everything that is kept is there, and pieces that are counted: 64 MiB and 160 MiB.
+/// Pieces before all reused buffers are allocated, and pieces with counted allocations: 64 MiB and 160 MiB.
 const WARM_UP: u64 = 16;
 const COUNTED: u64 = 40;
 
-/// Allocations and bytes of them while something is done.
+/// The allocations that `work` makes, and their bytes.
 fn counted(work: impl FnOnce()) -> (u64, u64) {
     let before = HeapStats::get();
     work();
@@ -69,7 +69,7 @@ fn read(path: &Path, secret: &Secret, identity: uuid::Uuid, piece: &mut [u8]) {
 }
 
 #[test]
-fn a_long_stream_asks_for_no_memory() {
+fn a_long_stream_allocates_nothing_for_its_blocks() {
     let _profiler = dhat::Profiler::builder().testing().build();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("archive");

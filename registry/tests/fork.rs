@@ -1,5 +1,6 @@
-//! After a fork the child has the handle's memory, keys and place in the step of sealing included. It can neither
-//! write with it, and so never repeats what the parent seals, nor read blocks, nor free what the parent holds.
+//! A fork copies the handle's memory to the child, with its keys and nonce state. The child can neither write with the
+//! handle, and so never repeats a nonce of the parent, nor read blocks. Dropping the handle in the child does not affect
+//! the parent.
 
 #[path = "it/common.rs"]
 mod common;
@@ -23,7 +24,7 @@ fn assert_refused<T>(what: &str, outcome: Result<T, Error>) {
     }
 }
 
-/// An archive with a stream and a change of it under way.
+/// An archive with one committed stream.
 fn archive() -> (MemoryDevice, Archive) {
     let (device, archive) = create(ArchiveKind::Dynamic, 0);
     let mut stream = archive.new_stream().unwrap();
@@ -75,7 +76,7 @@ fn a_child_cannot_read_and_the_parent_goes_on() {
         assert_refused("reserved block", reader.reserved_block(1));
         assert_refused("verify", reader.verify(&mut |_| {}, &mut |_| {}));
         assert_refused("receipt", reader.receipt());
-        // A handle of its own is good.
+        // The child can open a handle of its own.
         assert_eq!(
             read_all(&open(&device, Access::Read).read_stream(identity).unwrap()).len(),
             50_000

@@ -1,7 +1,7 @@
-//! Once an archive is closed, this process holds none of its keys, and nothing of its plaintext; and its file, and
-//! whatever else lies beside it, never did.
+//! After an archive is closed, the process's memory holds neither its keys nor its plaintext. Its file and the other
+//! files of the directory never hold them.
 //!
-//! The whole of this test program is one test: it looks at all of the memory of its process.
+//! This test program has only one test, since it searches the memory of the whole process.
 #![cfg(target_os = "linux")]
 
 mod memory;
@@ -16,7 +16,7 @@ use ar7_registry::{Archive, CreateOptions, Stream};
 use memory::{Found, Known, Needles};
 use zeroize::Zeroize;
 
-/// What the keys among the needles are called.
+/// Names of the needles that are keys.
 const KEYS: [&str; 7] =
     ["secret", "other secret", "master key", "extracted key", "padded", "ar7 v1", "wrapping key"];
 
@@ -44,7 +44,7 @@ fn passphrase(needles: &mut Needles) -> Secret {
     Secret::Passphrase(text.with_plain(|plain| Passphrase::new(plain.to_vec())))
 }
 
-/// Adds the keys that the archive has now.
+/// Adds the archive's present keys.
 fn add_keys(needles: &mut Needles, archive: &Archive, secret: &Secret) {
     let exported = ExportedHeader::open(&archive.store().export_header()[..], secret).unwrap();
     for (what, masked) in exported.masked_keys(secret, &needles.key_mask()).unwrap() {
@@ -59,7 +59,7 @@ fn assert_reads(stream: &Stream, offset: usize, known: &Known) {
     bytes[..].zeroize();
 }
 
-/// While an archive is open the search finds its keys, in pages that are left out of dumps and nowhere else.
+/// While an archive is open, the search finds its keys only in pages excluded from core dumps.
 fn assert_keys_are_protected(found: &[Found]) {
     assert_found(found, "master key");
     assert_found(found, "ar7 v1 data");
@@ -76,7 +76,7 @@ fn open(path: &Path, secret: &Secret, access: Access) -> Archive {
     Archive::open(path, secret, OpenOptions { access, ..OpenOptions::default() }).unwrap()
 }
 
-/// Makes an archive, and shows that the search finds what lies in memory while it is open.
+/// Creates an archive, and checks that the search finds its plaintext and keys while it is open.
 fn create(path: &Path, secret: &Secret, needles: &mut Needles) {
     let options = CreateOptions { derivation: cheap(), ..CreateOptions::default() };
     let archive = Archive::create(path, secret, &options).unwrap();
@@ -111,7 +111,7 @@ fn create(path: &Path, secret: &Secret, needles: &mut Needles) {
     archive.close().unwrap();
 }
 
-/// Overwrites, appends, cuts and drops in an archive that is there.
+/// Overwrites, appends, cuts and rolls back in an existing archive.
 fn change(path: &Path, secret: &Secret, needles: &mut Needles) {
     let archive = open(path, secret, Access::Write);
     add_keys(needles, &archive, secret);
@@ -140,7 +140,7 @@ fn change(path: &Path, secret: &Secret, needles: &mut Needles) {
     archive.close().unwrap();
 }
 
-/// Reads everything in every way.
+/// Reads all content in every way.
 fn read(path: &Path, secret: &Secret) {
     let archive = open(path, secret, Access::Read);
     let mut findings = Vec::new();
@@ -160,7 +160,7 @@ fn read(path: &Path, secret: &Secret) {
     }
 }
 
-/// Other keys, and another master key.
+/// Changes the secrets and the master key.
 fn change_keys(path: &Path, secret: &Secret, needles: &mut Needles) {
     let other = raw_key(needles, "other secret");
     let archive = open(path, secret, Access::Write);
@@ -189,7 +189,7 @@ fn exercise(directory: &Path, secret: Secret, needles: &mut Needles) {
 }
 
 #[test]
-fn nothing_is_left_in_memory_or_beside_the_archive() {
+fn no_key_or_plaintext_remains_in_memory_or_in_files() {
     let mut needles = Needles::new(std::process::id().into());
     for round in 0..2 {
         let directory = tempfile::tempdir().unwrap();
@@ -199,7 +199,7 @@ fn nothing_is_left_in_memory_or_beside_the_archive() {
         };
         exercise(directory.path(), secret, &mut needles);
         let mut found = needles.in_memory();
-        // An inode is handed to the caller as it is, the target of a link in it.
+        // The caller gets the inode itself, with a symbolic link's target in it.
         found.retain(|what| !what.is("link target"));
         assert!(found.is_empty(), "in memory: {found:?}");
         assert_eq!(needles.in_files(directory.path()), Vec::<String>::new(), "in files");

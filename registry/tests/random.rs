@@ -1,7 +1,7 @@
-//! A random source that fails is an error, wherever random bytes are needed; nothing is sealed then, and nothing that was
-//! committed is lost.
+//! A failure of the random source is an error of every operation that needs random bytes. Nothing is sealed then, and
+//! no commit is lost.
 //!
-//! The whole of this test program is one test: the source fails for all of its process.
+//! This test program has only one test, since the source fails for the whole process.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use ar7_engine::crypto::{RawKey, Secret, fail_random_after};
 use ar7_engine::store::{Access, NewKey, OpenOptions, RekeyOptions};
 use ar7_registry::{Archive, CreateOptions, Error};
 
-/// More random numbers than any of the operations needs.
+/// More random draws than any operation needs.
 const DRAWS_MAX: u64 = 200;
 
 fn secret() -> Secret {
@@ -22,7 +22,7 @@ fn open(path: &Path, access: Access) -> Result<Archive, Error> {
     Archive::open(path, &secret(), OpenOptions { access, ..OpenOptions::default() })
 }
 
-/// A change of an archive: what is tried with a failing source.
+/// A change of an archive, tried with a failing source.
 type Change = fn(&Path) -> Result<(), Error>;
 
 const CHANGES: [(&str, Change); 6] = [
@@ -61,7 +61,7 @@ const CHANGES: [(&str, Change); 6] = [
     }),
 ];
 
-/// What the streams hold, in an archive without a fault.
+/// The content of the streams of an archive, which must verify without a finding.
 fn content(path: &Path) -> Vec<Vec<u8>> {
     let archive = open(path, Access::Read).expect("the archive opens");
     let mut findings = Vec::new();
@@ -86,7 +86,8 @@ fn assert_is_of_the_source(what: &str, draws: u64, error: &Error) {
     assert!(error.to_string().contains("read random bytes"), "{what}, {draws} draws: {error}");
 }
 
-/// Does `work` with a source that fails after ever more draws, until it does not fail any more; returns how often it failed.
+/// Repeats `work` with a source that fails one draw later each time, until `work` succeeds. Returns the number of
+/// failures.
 fn with_failing_source(
     what: &str,
     work: impl Fn() -> Result<(), Error>,
@@ -116,7 +117,7 @@ fn a_failing_source_is_an_error_and_changes_nothing() {
     let files = || std::fs::read_dir(directory.path()).unwrap().count();
     let mut needed = BTreeMap::new();
     let check_made = |_| {
-        // Nothing is there, or the archive, which was whole before it was opened for the first time.
+        // Either no file, or a complete archive: it gets its name only when it is complete.
         assert_eq!(files(), usize::from(path.exists()));
         if path.exists() {
             assert_eq!(content(&path), Vec::<Vec<u8>>::new());
@@ -143,7 +144,7 @@ fn a_failing_source_is_an_error_and_changes_nothing() {
             |draws| {
                 let now = content(&path);
                 assert!(now == before || now == after, "{what}, {draws} draws");
-                // The first number is needed before the first write that changes anything.
+                // The first draw comes before the first write that changes anything.
                 let is_untouched = std::fs::read(&path).unwrap() == original;
                 assert!(draws > 0 || is_untouched, "{what} wrote");
                 std::fs::write(&path, &original).unwrap();

@@ -1,4 +1,4 @@
-//! Archives in memory, for the tests of what the specification says.
+//! Archives in memory.
 
 use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::device::MemoryDevice;
@@ -10,7 +10,7 @@ pub(crate) fn secret() -> Secret {
     Secret::Key(RawKey::from_bytes([5; 32]))
 }
 
-/// A new archive, and the device that it lies on.
+/// A new archive and its device.
 pub(crate) fn create(kind: ArchiveKind, fixed_streams: u32) -> (MemoryDevice, Archive) {
     let device = MemoryDevice::new();
     let options = CreateOptions { kind, fixed_streams, ..CreateOptions::default() };
@@ -33,14 +33,14 @@ pub(crate) fn pattern(length: usize, salt: usize) -> Vec<u8> {
     (0..length).map(|at| u8::try_from((at / 7 + at / 4008 + salt) % 251).unwrap()).collect()
 }
 
-/// Everything that a stream holds.
+/// The whole content of a stream.
 pub(crate) fn read_all(stream: &Stream) -> Vec<u8> {
     let mut bytes = vec![0; usize::try_from(stream.len().unwrap()).unwrap()];
     assert_eq!(stream.read_at(0, &mut bytes).unwrap(), bytes.len());
     bytes
 }
 
-/// The archive has no fault.
+/// Verification reports no finding.
 pub(crate) fn assert_verified(archive: &Archive) {
     let mut findings = Vec::new();
     archive.verify(&mut |finding| findings.push(finding.to_string()), &mut |_| {}).unwrap();

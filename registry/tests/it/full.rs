@@ -1,4 +1,4 @@
-//! A full disk takes nothing more, and what is there can still be deleted.
+//! A full disk accepts no new data, and streams and names can still be deleted from it.
 
 use ar7_engine::Class;
 use ar7_engine::crypto::{RawKey, Secret};
@@ -10,8 +10,8 @@ use ar7_registry::{Archive, CreateOptions};
 const ATTRIBUTES: Attributes =
     Attributes { mode: 0o755, uid: 0, gid: 0, modified: Timestamp { seconds: 0, nanoseconds: 0 } };
 
-/// An archive with a few streams, on a disk without a free block. An old one has many names and streams besides, and its
-/// free blocks lie scattered.
+/// An archive with a few streams, on a disk without a free block. An old one also has many names and streams, and its
+/// free blocks are scattered.
 fn full_archive(is_old: bool) -> (MemoryDevice, Archive) {
     let device = MemoryDevice::new();
     let secret = Secret::Key(RawKey::from_bytes([3; 32]));
@@ -60,7 +60,7 @@ fn check_deleting(archive: &Archive) {
 }
 
 #[test]
-fn names_that_are_added_until_the_disk_is_full_leave_room_to_delete() {
+fn a_disk_full_of_names_leaves_room_to_delete() {
     for (names_per_commit, is_old) in [(1, false), (3, false), (20, true), (200, true)] {
         let (_device, archive) = full_archive(is_old);
         let mut added = 0;
@@ -83,7 +83,7 @@ fn names_that_are_added_until_the_disk_is_full_leave_room_to_delete() {
 }
 
 #[test]
-fn streams_that_are_added_until_the_disk_is_full_leave_room_to_delete() {
+fn a_disk_full_of_streams_leaves_room_to_delete() {
     for (bytes, is_old) in [(1, false), (4008, false), (30_000, true), (400_000, true)] {
         let (_device, archive) = full_archive(is_old);
         let refused = loop {
@@ -102,10 +102,10 @@ fn streams_that_are_added_until_the_disk_is_full_leave_room_to_delete() {
 }
 
 #[test]
-fn blocks_that_are_overwritten_until_the_disk_is_full_leave_room_to_delete() {
+fn overwriting_on_a_full_disk_leaves_room_to_delete() {
     let (_device, archive) = full_archive(false);
     let identity = archive.streams(None, usize::MAX).unwrap()[2].record.identity;
-    // Each overwritten block takes a spare until the commit after.
+    // Each overwritten block needs a shadow block until the next commit.
     let refused = (0..20).find_map(|round| {
         let written = archive.open_stream(identity).and_then(|mut stream| {
             stream.write_at(0, &vec![round; 100_000])?;

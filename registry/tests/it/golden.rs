@@ -1,7 +1,7 @@
-//! The golden archives of docs/vectors/golden, which every later version opens:
+//! Every later version opens the golden archives of docs/vectors/golden:
 //!
-//! - each holds the streams and names that are listed beside it, and verifies without a finding;
-//! - so it does after a writer has opened and closed it, which recovers the one that a killed writer left.
+//! - each holds exactly the streams and names of its list, and verifies without a finding;
+//! - the same holds after a writer opened and closed it, which recovers the archive of a killed writer.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ fn digest(content: &[u8]) -> String {
     format!("{} {}", content.len(), base16(&Sha256::digest(content)))
 }
 
-/// The streams and names of an archive, as its list has them.
+/// The streams and names of an archive, in the format of its list.
 fn lines(archive: &Archive) -> Vec<String> {
     let mut lines = Vec::new();
     let reserved = (0..RESERVED_STREAMS).filter_map(|index| archive.reserved_stream(index).ok());
@@ -93,7 +93,7 @@ fn check(archive: &Archive, name: &str) {
 }
 
 #[test]
-fn golden_archives_hold_what_is_listed_beside_them() {
+fn golden_archives_hold_exactly_their_lists() {
     for name in ARCHIVES {
         let path = golden(&format!("{name}.ar7"));
         let archive = Archive::open(&path, &secret(name), OpenOptions::default()).expect(name);
@@ -104,7 +104,7 @@ fn golden_archives_hold_what_is_listed_beside_them() {
 }
 
 #[test]
-fn a_writer_leaves_them_as_they_are() {
+fn a_writer_session_keeps_golden_archives_unchanged() {
     let folder = tempfile::tempdir().expect("a folder");
     for name in ARCHIVES {
         let path = folder.path().join(name);

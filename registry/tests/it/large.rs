@@ -1,4 +1,4 @@
-//! Streams of many megabytes, whose blocks are sealed beside what is done next, are at every moment what was written.
+//! Large streams always read as written, although other threads seal their blocks while the caller goes on.
 
 use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::store::{Access, OpenOptions};
@@ -9,10 +9,10 @@ use uuid::Uuid;
 
 const MIB: usize = 1 << 20;
 
-/// Lengths that streams have at most.
+/// The longest stream, in bytes.
 const LENGTH_MAX: usize = 24 * MIB;
 
-/// What is done to each archive.
+/// Operations on each archive.
 const STEPS: usize = 60;
 
 /// Bytes that differ from block to block, and from one `salt` to another.
@@ -20,17 +20,17 @@ fn pattern(length: usize, salt: usize) -> Vec<u8> {
     (0..length).map(|at| u8::try_from((at / 7 + at / 4008 + salt) % 251).unwrap()).collect()
 }
 
-/// Streams, and what they should be.
+/// Streams and their expected content.
 type Model = Vec<(Uuid, Vec<u8>)>;
 
-struct World {
+struct Scenario {
     random: ChaCha8Rng,
     archive: Archive,
     now: Model,
     committed: Model,
 }
 
-impl World {
+impl Scenario {
     fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.random.next_u64() % u64::try_from(limit).unwrap()).unwrap()
     }
@@ -53,13 +53,13 @@ impl World {
         }
     }
 
-    /// A stream, its number and a place in it.
+    /// A random stream, and a random offset in it.
     fn chosen(&mut self) -> (usize, usize) {
         if self.now.is_empty() {
             self.now.push((self.archive.new_stream().unwrap().identity(), Vec::new()));
         }
         let number = self.below(self.now.len());
-        // The end, where most is written, or anywhere.
+        // Most writes go to the end.
         let length = self.now[number].1.len();
         let at = if self.below(3) > 0 { length } else { self.below(length + 1) };
         (number, at)
@@ -112,19 +112,19 @@ fn check(archive: &Archive, model: &Model) {
 }
 
 #[test]
-fn large_streams_are_what_was_written() {
+fn large_streams_read_as_written() {
     let secret = Secret::Key(RawKey::from_bytes([5; 32]));
     for seed in 1..=4 {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("archive");
         let archive = Archive::create(&path, &secret, &CreateOptions::default()).unwrap();
         let random = ChaCha8Rng::seed_from_u64(seed);
-        let mut world = World { random, archive, now: Model::new(), committed: Model::new() };
+        let mut scenario = Scenario { random, archive, now: Model::new(), committed: Model::new() };
         for step in 0..STEPS {
-            world.step(step);
+            scenario.step(step);
         }
-        check(&world.archive, &world.now);
-        let World { archive, committed, .. } = world;
+        check(&scenario.archive, &scenario.now);
+        let Scenario { archive, committed, .. } = scenario;
         drop(archive);
         let options = OpenOptions { access: Access::Read, ..OpenOptions::default() };
         let archive = Archive::open(&path, &secret, options).unwrap();

@@ -1,5 +1,5 @@
-//! An archive at the end of the format: positions up to 2^31 - 2 hold streams, the next block is refused, and
-//! what is full can still be read, deleted from and closed.
+//! An archive of the largest size: blocks up to 2^31 - 2 hold streams, and the next one is refused. A full archive can
+//! still be read, closed and deleted from.
 
 use ar7_engine::Error as EngineError;
 use ar7_engine::crypto::{RawKey, Secret};
@@ -8,7 +8,7 @@ use ar7_engine::format::{BLOCKS_MAX, Block, DATA_SIZE, Position};
 use ar7_engine::store::{Access, OpenOptions, SlotUpdate, Store, Urgency};
 use ar7_registry::{Archive, CreateOptions, Error};
 
-/// Blocks that are left to the format's last.
+/// Free blocks that remain before the last block of the format.
 const LEFT: u32 = 200;
 
 fn secret() -> Secret {
@@ -20,7 +20,7 @@ fn open(device: &MemoryDevice, access: Access) -> Archive {
     Archive::open_device(Box::new(device.clone()), &secret(), options).unwrap()
 }
 
-/// An archive of which all but the last blocks are in use, by nothing that can be named.
+/// An archive with all but the last blocks allocated, though no stream owns them.
 fn nearly_full() -> MemoryDevice {
     let device = MemoryDevice::new();
     let options = CreateOptions::default();
@@ -51,7 +51,7 @@ fn is_full(error: &Error) -> bool {
 }
 
 #[test]
-fn streams_lie_up_to_the_last_positions() {
+fn streams_use_every_block_up_to_the_last() {
     let device = nearly_full();
     let archive = open(&device, Access::Write);
     let mut stream = archive.new_stream().unwrap();
@@ -61,11 +61,11 @@ fn streams_lie_up_to_the_last_positions() {
     archive.commit().unwrap();
     let record = stream.stored().unwrap().record;
     assert!(record.begin.unwrap() >= Position::at(BLOCKS_MAX - LEFT));
-    // Too much for what is left, told at once or by the commit.
+    // Too large for the free blocks: the append or the commit says so.
     let error = stream.set_len(300 * 4008).unwrap_err();
     assert!(is_full(&error), "{error}");
     assert_eq!(stream.len().unwrap(), bytes.len() as u64);
-    // Changed in place and appended to, one block at a time, until nothing is left.
+    // Overwrites and appends, one block at a time, until no block is free.
     let mut length = bytes.len();
     let error = loop {
         let added = stream.append(&[7; DATA_SIZE]).and_then(|()| archive.commit());
@@ -88,7 +88,7 @@ fn streams_lie_up_to_the_last_positions() {
     let blocks: Vec<Block> = stream.blocks().unwrap().map(Result::unwrap).collect();
     assert!(blocks.windows(2).all(|pair| pair[0].head.next.is_some()));
     drop(stream);
-    // What is full can be deleted from, and then written again.
+    // Deleting frees blocks, which can be written again.
     assert!(archive.delete_stream(identity).unwrap());
     archive.commit().unwrap();
     archive.reclaim().unwrap();

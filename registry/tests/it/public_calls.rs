@@ -12,8 +12,8 @@ const ROOT: InodeNumber = InodeNumber::ROOT;
 const ATTRIBUTES: Attributes =
     Attributes { mode: 0o644, uid: 0, gid: 0, modified: Timestamp { seconds: 0, nanoseconds: 0 } };
 
-/// A call. Streams, inodes, handles and names are chosen by number among those that were ever made, so that calls also
-/// get what was deleted, renamed or rolled back.
+/// A call. A number chooses among all streams, inodes, handles and names ever created, so that calls also get deleted,
+/// renamed and rolled back ones.
 #[derive(Debug, Clone)]
 enum Call {
     NewStream,
@@ -73,13 +73,13 @@ fn call() -> impl Strategy<Value = Call> {
     ]
 }
 
-/// A handle that is open for writing.
+/// A handle open for writing.
 enum Handle {
     Stream(Stream),
     File(StreamFile),
 }
 
-/// An archive, and everything that was ever made in it.
+/// An archive, and everything ever created in it.
 struct Session {
     archive: Archive,
     handles: Vec<Handle>,
@@ -107,7 +107,7 @@ impl Session {
         pick(&self.inodes, number).expect("the root")
     }
 
-    /// The stream of this number, and where there is none, one that never was.
+    /// The stream with this number, or an identity that never existed.
     fn stream(&self, number: usize) -> Uuid {
         pick(&self.streams, number).unwrap_or(Uuid::from_u128(500))
     }
@@ -224,7 +224,7 @@ impl Session {
         Ok(())
     }
 
-    /// In the transaction as in a commit, a file is as long as its stream, and its stream names it.
+    /// In the open transaction and in a commit, a file is as long as its stream, and its stream names it as the owner.
     fn check_sizes(&self) {
         let (names, registry) = (self.archive.names(), self.archive.registry());
         for &number in &self.inodes {

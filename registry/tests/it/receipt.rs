@@ -1,5 +1,5 @@
-//! Receipts: an honest archive passes every receipt that was ever given of it, however it went on; an older copy of
-//! the file, and one that was written apart, pass none that came after.
+//! Receipts: an archive passes every receipt that was ever issued for it, whatever was committed since. An older copy
+//! of the file, or a copy that was written separately, fails every later receipt.
 
 use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::device::{Device, MemoryDevice};
@@ -41,14 +41,14 @@ fn assert_older(outcome: &Result<(), Error>) {
 }
 
 #[test]
-fn honest_archive_passes_every_receipt_that_was_given_of_it() {
+fn archive_passes_every_receipt_issued_for_it() {
     let (device, archive) = create();
     let mut given = vec![archive.receipt().unwrap()];
     let mut older = Vec::new();
     add_stream(&archive);
     given.push(archive.receipt().unwrap());
     archive.close().unwrap();
-    // Sessions that commit, that commit nothing, and that are killed: more than the meta slot has room for.
+    // Sessions that commit, that commit nothing, and that are killed: more than fit a meta slot.
     for session in 0..80 {
         older.push((device.snapshot().to_device(), given.len()));
         let archive = open(&device, Access::Write);
@@ -68,7 +68,7 @@ fn honest_archive_passes_every_receipt_that_was_given_of_it() {
         check(&device, receipt).unwrap();
         assert_eq!(receipt.to_string().parse::<Receipt>().unwrap(), *receipt);
     }
-    // Each older copy of the file passes what had been given by then, and nothing that came after.
+    // Each older copy of the file passes the receipts issued by then, and no later one.
     for (device, count) in older.iter().step_by(7) {
         let outcomes = given.iter().map(|receipt| check(device, receipt));
         for (number, outcome) in outcomes.enumerate() {
@@ -84,7 +84,7 @@ fn honest_archive_passes_every_receipt_that_was_given_of_it() {
 }
 
 #[test]
-fn copies_that_were_written_apart_fork() {
+fn separately_written_copies_are_forks() {
     let (device, archive) = create();
     add_stream(&archive);
     archive.close().unwrap();
@@ -103,7 +103,7 @@ fn copies_that_were_written_apart_fork() {
     check(&device, &first).unwrap();
     assert_fork(&check(&other, &first));
     assert_fork(&check(&device, &second));
-    // Also when the session has long ended.
+    // Also after later sessions.
     for _ in 0..40 {
         open(&device, Access::Write).close().unwrap();
     }
@@ -112,12 +112,12 @@ fn copies_that_were_written_apart_fork() {
 }
 
 #[test]
-fn receipt_of_the_newest_commit_names_what_it_says() {
+fn receipt_of_the_newest_commit_states_its_fields() {
     let (device, archive) = create();
     add_stream(&archive);
     archive.close().unwrap();
     let receipt = open(&device, Access::Read).receipt().unwrap();
-    // A code that somebody made up, under a check that anybody can compute.
+    // An invented authentication code, with a valid checksum, which needs no key.
     let line = receipt.to_string();
     let fields: Vec<&str> = line.split(' ').collect();
     let forged = resign(&[fields[0], fields[1], fields[2], &"0".repeat(64), fields[4]].join(" "));
@@ -135,7 +135,7 @@ fn resign(body: &str) -> String {
 }
 
 #[test]
-fn text_is_read_strictly() {
+fn receipt_text_is_parsed_strictly() {
     let (_device, archive) = create();
     let line = archive.receipt().unwrap().to_string();
     assert!(line.len() < Receipt::LENGTH_MAX);
@@ -173,7 +173,7 @@ fn text_is_read_strictly() {
     if upper != fields[1] {
         wrong.push(with(1, &upper));
     }
-    // Every slip of one character.
+    // Every change of one character.
     for (at, found) in line.char_indices() {
         let other = if found == '1' { '2' } else { '1' };
         let mut slipped = line.clone();
@@ -188,15 +188,15 @@ fn text_is_read_strictly() {
 }
 
 #[test]
-fn receipt_is_only_given_for_what_has_been_synced() {
+fn receipt_is_issued_only_for_synced_commits() {
     let (device, archive) = create();
     add_stream(&archive);
     let before: Vec<u8> = device.to_bytes();
     add_stream(&archive);
     let newest = archive.receipt().unwrap();
     drop(archive);
-    // As a kill leaves it between the write of the first copy of the slot and its sync: of the newest pair, the
-    // second copy is the older one still.
+    // The state after a kill between the write of the meta slot's first copy and its sync: the second copy of the
+    // newest pair is still the older one.
     let after = device.to_bytes();
     let is_newest = |at: u32| block(&after, at)[..12] == newest.generation().encode();
     let pair = [[1, 3], [2, 4]].into_iter().find(|pair| is_newest(pair[0]));

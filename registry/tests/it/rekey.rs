@@ -1,5 +1,5 @@
-//! A change of the master key leaves an archive as it was, under another key; and a kill on the way leaves nothing that
-//! verification would complain of. Power cuts are simulated in `fuzz/tests/it/crash.rs`.
+//! A rekey changes the master key and no content. A kill during a rekey leaves an archive without findings. Power cuts
+//! are simulated in `fuzz/tests/it/crash.rs`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -13,14 +13,14 @@ use uuid::Uuid;
 
 type State = BTreeMap<Uuid, Vec<u8>>;
 
-/// What was done to the disk, in order.
+/// An operation on the disk.
 #[derive(Clone)]
 enum Event {
     Write(u32, Arc<[u8; BLOCK_SIZE]>),
     Length(u32),
 }
 
-/// A disk that remembers everything that was done to it.
+/// A disk that records every operation.
 #[derive(Clone, Default)]
 struct Recorder(Arc<Mutex<Recorded>>);
 
@@ -130,7 +130,7 @@ fn rekey(recorder: &Recorder) -> Result<(), Error> {
     .map(drop)
 }
 
-/// Goes on with a change as it is, without the layer above.
+/// Continues a rekey in the engine alone, without the registry.
 fn rekey_blocks(recorder: &Recorder) {
     let device = Box::new(recorder.clone());
     Store::rekey_device(device, &secret(), RekeyOptions::default(), &mut |_, _| {
@@ -139,7 +139,7 @@ fn rekey_blocks(recorder: &Recorder) {
     .unwrap();
 }
 
-/// Everything that can be read.
+/// All readable content.
 fn state(archive: &Archive) -> State {
     let mut findings = Vec::new();
     archive.verify(&mut |finding| findings.push(finding.to_string()), &mut |_| {}).unwrap();
@@ -154,7 +154,7 @@ fn state(archive: &Archive) -> State {
     state
 }
 
-/// Streams of one run and of several, blocks that were overwritten, and free blocks. The last writer was killed.
+/// Streams of one run and of several runs, overwritten blocks, and free blocks. The last writer was killed.
 fn archive() -> (Disk, State) {
     let recorder = Recorder::default();
     let device = Box::new(recorder.clone());
@@ -183,7 +183,7 @@ fn archive() -> (Disk, State) {
 }
 
 #[test]
-fn change_of_the_master_key_leaves_an_archive_as_any() {
+fn rekey_keeps_the_content() {
     let (disk, expected) = archive();
     let recorder = Recorder::on(disk);
     rekey(&recorder).unwrap();
@@ -194,14 +194,14 @@ fn change_of_the_master_key_leaves_an_archive_as_any() {
     writer.commit().unwrap();
     assert_eq!(state(&writer).len(), expected.len() + 1);
     writer.close().unwrap();
-    // A change under way that nobody began: without one, the blocks alone are changed once more.
+    // No rekey is in progress, so the engine starts one.
     rekey_blocks(&recorder);
     let disk = recorder.0.lock().unwrap().disk.clone();
     assert_eq!(state(&open(&disk, Access::Read).unwrap()), expected);
 }
 
 #[test]
-fn kill_at_any_write_leaves_nothing_that_verification_finds() {
+fn kill_at_any_write_of_a_rekey_leaves_no_finding() {
     let (disk, expected) = archive();
     let recorder = Recorder::on(disk.clone());
     rekey(&recorder).unwrap();

@@ -1,5 +1,5 @@
-//! What the specification says of blocks and of streams, name by name. Managers and registries are in
-//! `specification_archives.rs`, file objects in `specification_files.rs`.
+//! The specification's rules for blocks and streams, name by name. `specification_archives.rs` has managers and
+//! registries, `specification_files.rs` has file objects. See docs/SPECIFICATION.md.
 //!
 //! | specification | here | test |
 //! |---|---|---|
@@ -25,7 +25,7 @@
 //! | the cursor, and other commits | `Stream::block` | `cursor_of_a_reader_outlives_a_cut` |
 //! | saving and a full disk | `Stream::save` | `block_that_could_not_be_saved_is_saved_later` |
 //! | moving saves | `Stream::wind` and others | `moving_saves_the_block_that_is_left` |
-//! | `truncate` recycles | the trash | `truncated_blocks_are_recycled` |
+//! | `truncate` recycles | the free list | `truncated_blocks_are_recycled` |
 //! | iteration, both ways | `Stream::blocks` | `iteration_goes_both_ways` |
 //! | `DataStream.close`, `InternalStream.close` | `Stream::close`, drop | `close_saves_the_block` |
 //! | last write wins on two handles (a defect) | `Error::AlreadyOpen` | `stream_is_open_for_writing_once` |
@@ -53,7 +53,7 @@ fn four_blocks(archive: &Archive) -> (Stream, Vec<u8>) {
     (stream, bytes)
 }
 
-/// The data of the block with this index, of a stream that holds `bytes`.
+/// The expected data of block `index` of a stream with the content `bytes`.
 fn block_of(bytes: &[u8], index: usize) -> Vec<u8> {
     let part = &bytes[index * DATA_SIZE..bytes.len().min((index + 1) * DATA_SIZE)];
     let mut data = part.to_vec();
@@ -92,7 +92,7 @@ fn blank_block_has_no_links() {
 
 #[test]
 fn digest_is_sha1_of_the_data() {
-    // FIPS 180-4 over 4008 zeros, as any other program computes it.
+    // SHA-1 (FIPS 180-4) of 4008 zeros, computed with another program.
     let expected = 0xa6ba_8335_ce3b_d9b6_b72c_30c5_558c_7d83_u128.to_be_bytes();
     let found = digest(&[0; DATA_SIZE]);
     assert_eq!((&found[..16], &found[16..]), (&expected[..], &[0x4f, 0xb5, 0xbb, 0x36][..]));
@@ -171,7 +171,7 @@ fn corrupt_record_is_refused() {
     };
     let good = record.encode();
     assert!(StreamRecord::decode(&good).is_ok());
-    // One byte too long, a block without a place, places without a block, a link out of range.
+    // A length one byte too long, a block count without blocks, blocks without a count, a neighbour link out of range.
     for (at, byte) in [(35, good[35] + 1), (27, 0), (16, 0xff), (20, 0x7f)] {
         let mut bytes = good;
         bytes[at] = byte;
@@ -497,7 +497,7 @@ fn handles_from_before_a_rollback_are_stale() {
     stale(stream.save(true));
     stale(stream.append(b"more"));
     stale(stream.read_at(0, &mut [0]).map(drop));
-    // The new handle is untouched by what happens to the old one.
+    // The old handle's end does not affect the new one.
     let fresh = archive.open_stream(identity).unwrap();
     drop(stream);
     assert_eq!(read_all(&fresh), bytes);
@@ -505,7 +505,7 @@ fn handles_from_before_a_rollback_are_stale() {
     assert_eq!(read_all(&archive.read_stream(identity).unwrap()), bytes);
 }
 
-/// A reading handle sees the newest commit, also one that is shorter than where the cursor stands.
+/// A reading handle sees the newest commit, even if the stream was cut before the handle's cursor.
 #[test]
 fn cursor_of_a_reader_outlives_a_cut() {
     let archive = dynamic();
@@ -536,7 +536,7 @@ fn block_that_could_not_be_saved_is_saved_later() {
     let (mut stream, mut bytes) = four_blocks(&archive);
     archive.commit().unwrap();
     device.set_capacity(archive.statistics().unwrap().blocks);
-    // More than is kept in memory: what is added next needs space first.
+    // More than memory keeps: the next append must write blocks first.
     let mut large = archive.new_stream().unwrap();
     large.append(&vec![1; 20_000_000]).unwrap_err();
     stream.data_mut().unwrap().unwrap()[3] = 0xee;

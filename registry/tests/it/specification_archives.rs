@@ -1,5 +1,4 @@
-//! What the specification says of stream managers, of their kinds, and of the limits. Streams are in
-//! `specification.rs`.
+//! The specification's rules for stream managers, their kinds and limits. Streams are in `specification.rs`.
 //!
 //! | specification | here | test |
 //! |---|---|---|
@@ -131,7 +130,7 @@ fn blocks_are_made_saved_and_loaded() {
     assert_eq!(found, block);
     let wrong_kind = store.read_block(&Redirects::default(), KeyKind::Registry, reference);
     assert!(matches!(wrong_kind, Err(EngineError::Damaged(_))), "{wrong_kind:?}");
-    // An older version is never taken for the one that is asked for.
+    // An older version of a block never passes for the requested one.
     let mut newer = generation;
     newer.step += 1;
     let reference = BlockRef { generation: newer, ..reference };
@@ -160,7 +159,7 @@ fn eight_blocks_are_reserved() {
 #[test]
 fn eight_streams_are_reserved() {
     assert_eq!(RESERVED_STREAMS, 8);
-    // The fixed kind keeps its trash to itself, the dynamic kind its trash and its index.
+    // Callers cannot open the fixed kind's free list, nor the dynamic kind's free list and index.
     for (kind, first) in KINDS.into_iter().zip([0, 1, 2]) {
         let (device, archive) = create(kind, 2);
         for index in 0..10 {
@@ -189,9 +188,9 @@ fn eight_streams_are_reserved() {
     }
 }
 
-/// Nobody but the archive itself gets at the streams that it keeps, and none that is reserved can be deleted.
+/// Callers cannot open the archive's internal streams, and cannot delete a reserved stream.
 #[test]
-fn reserved_streams_are_kept_from_the_other_ways_in() {
+fn internal_streams_cannot_be_opened_nor_reserved_ones_deleted() {
     for (kind, first) in KINDS.into_iter().zip([0_u128, 1, 2]) {
         let (_, archive) = create(kind, 2);
         for index in 0..first {
@@ -315,7 +314,7 @@ fn truncated_blocks_are_reused() {
         let before = archive.statistics().unwrap();
         assert!(before.free_blocks >= 500, "{kind:?}: {before:?}");
         for round in 0..10 {
-            // Whatever is cut from one stream is used by the other.
+            // Each stream reuses the blocks cut from the other.
             let (full, empty) = (round % 2, (round + 1) % 2);
             streams[full].append(&bytes).unwrap();
             archive.commit().unwrap();
@@ -392,7 +391,7 @@ fn second_identity(archive: &Archive) -> Uuid {
     archive.streams(None, 2).unwrap()[0].record.identity
 }
 
-/// A stream that was deleted can be made again under its old identity, also while its blocks are being freed.
+/// A deleted stream can be created again under its identity, even while its deletion is pending.
 #[test]
 fn deleted_stream_can_be_made_again() {
     let archive = dynamic();
@@ -400,7 +399,7 @@ fn deleted_stream_can_be_made_again() {
     let identity = Uuid::from_u128(0xabcd);
     let other = archive.new_stream().unwrap();
     for round in 0..3 {
-        // Two streams that grow by turns have an extent for every step.
+        // Two streams that grow in turn have one extent for each step.
         let mut other = archive.new_stream().unwrap();
         let file = StreamFile::open(&archive, identity, mode).unwrap();
         drop(file);
@@ -450,7 +449,7 @@ fn registry_registers_searches_and_updates() {
     assert_eq!(archive.registry().tree(TreeId::Streams).entries, 1);
     assert_eq!(read_all(&stream), [pattern(5000, 1), pattern(5000, 2)].concat());
     assert_verified(&archive);
-    // A stream of another archive is none of this one's.
+    // The registry does not accept a stream of another archive.
     let other = dynamic();
     let error = other.registry().register(&stream).unwrap_err();
     assert!(matches!(error, Error::NoStream { .. }), "{error}");

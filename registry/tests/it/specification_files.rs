@@ -1,9 +1,9 @@
-//! What the specification says of `VirtualFileObject`: a stream as a file, with the modes of Python's `open`.
-//! What a file of the system does, a file object does.
+//! The specification's rules for `VirtualFileObject`: a stream as a file, with the modes of Python's `open`.
+//! A file object behaves as a file of the operating system does.
 //!
 //! | specification | here | test |
 //! |---|---|---|
-//! | `VirtualFileObject` | `StreamFile` | `file_object_does_what_a_file_does` |
+//! | `VirtualFileObject` | `StreamFile` | `file_object_behaves_as_a_file_of_the_system` |
 //! | `mode` | `Mode` | `modes_are_those_of_python`, `modes_open_make_and_empty` |
 //! | `stream` | `StreamFile::stream` | `file_object_exposes_its_stream` |
 //! | `filename` | `StreamFile::name` | `file_object_exposes_its_stream` |
@@ -25,7 +25,7 @@ fn open(archive: &Archive, mode: &str) -> ar7_registry::Result<StreamFile> {
     StreamFile::open(archive, IDENTITY, Mode::parse(mode).unwrap())
 }
 
-/// A file of the system, opened as Python opens it.
+/// Opens a file of the operating system as Python does.
 fn open_file(path: &std::path::Path, mode: &str) -> io::Result<File> {
     let both = mode.contains('+');
     let mut options = OpenOptions::new();
@@ -45,7 +45,7 @@ fn open_file(path: &std::path::Path, mode: &str) -> io::Result<File> {
 
 #[test]
 fn modes_are_those_of_python() {
-    // Mode, whether it reads, whether it writes.
+    // (mode, reads, writes)
     for (mode, reads, writes) in [
         ("r", true, false),
         ("w", false, true),
@@ -74,7 +74,7 @@ fn modes_are_those_of_python() {
 
 #[test]
 fn modes_open_make_and_empty() {
-    // Mode, then what opening leaves of a stream that is not there and of one of ten bytes.
+    // (mode, length after opening a missing stream, length after opening a stream of ten bytes)
     for (mode, fresh, existing) in [
         ("r", None, Some(10)),
         ("r+", None, Some(10)),
@@ -126,7 +126,7 @@ fn file_object_exposes_its_stream() {
     assert_eq!(error.kind(), ErrorKind::PermissionDenied);
 }
 
-/// What is done to a file.
+/// An operation on a file.
 #[derive(Debug, Clone, Copy)]
 enum Do {
     Write(usize),
@@ -135,7 +135,7 @@ enum Do {
     SetLen(u64),
 }
 
-/// What it does, as far as it can be compared: a count or an offset, what was read, and where it then stands.
+/// The observable result of an operation: a count or an offset, the bytes read, and the offset afterwards.
 fn observe<F: Read + Write + Seek>(
     file: &mut F,
     what: Do,
@@ -154,7 +154,7 @@ fn observe<F: Read + Write + Seek>(
     (outcome.ok(), bytes, file.stream_position().unwrap())
 }
 
-/// Beginnings, ends, block borders and what lies beyond.
+/// Operations at the start, at the end, at block borders and past the end.
 const SCRIPT: &[Do] = &[
     Do::Write(10),
     Do::Read(10),
@@ -165,7 +165,7 @@ const SCRIPT: &[Do] = &[
     Do::Write(3),
     Do::Seek(SeekFrom::Current(-2)),
     Do::Read(4),
-    // Past the end: nothing to read, and the gap reads as zeros once something is written.
+    // Past the end: a read returns nothing, and after a write the gap reads as zeros.
     Do::Seek(SeekFrom::End(3 * 4008)),
     Do::Read(5),
     Do::Write(0),
@@ -183,7 +183,7 @@ const SCRIPT: &[Do] = &[
     Do::Write(1),
     Do::Seek(SeekFrom::Start(0)),
     Do::Read(100_000),
-    // Cut, and grown again: what was there before does not come back.
+    // Cut and extended again: the old bytes do not reappear.
     Do::SetLen(BLOCK - 1),
     Do::SetLen(4 * BLOCK),
     Do::Seek(SeekFrom::Start(0)),
@@ -200,7 +200,7 @@ const SCRIPT: &[Do] = &[
 ];
 
 #[test]
-fn file_object_does_what_a_file_does() {
+fn file_object_behaves_as_a_file_of_the_system() {
     let directory = tempfile::tempdir().unwrap();
     for mode in ["r", "r+", "w", "w+", "a", "a+", "x", "x+"] {
         for commit in [false, true] {
@@ -273,7 +273,7 @@ fn written_file_is_durable_with_the_commit() {
     }
 }
 
-/// The format ends at 2^31 - 1 blocks. A stream that would need more is refused before anything is done for it.
+/// A file has at most 2^31 - 1 blocks. A stream that would need more is refused before any block is allocated.
 #[test]
 fn stream_beyond_the_format_is_refused_at_once() {
     let (device, archive) = create(ArchiveKind::Dynamic, 0);
@@ -287,7 +287,7 @@ fn stream_beyond_the_format_is_refused_at_once() {
         assert!(matches!(error, Error::Engine(EngineError::Full { .. })), "{error}");
         assert_eq!(io::Error::from(error).kind(), ErrorKind::FileTooLarge);
     };
-    // The archive has used some blocks already, so even the longest stream does not fit.
+    // The archive already uses some blocks, so even the longest stream does not fit.
     for length in [u64::MAX, u64::MAX / 2, longest + 1, longest] {
         full(stream.set_len(length));
         full(stream.write_at(length, b"x"));
@@ -295,7 +295,7 @@ fn stream_beyond_the_format_is_refused_at_once() {
         assert_eq!((stream.len().unwrap(), stream.count().unwrap()), (10_000, 3));
     }
     assert!((device.to_bytes(), archive.statistics().unwrap()) == before, "nothing was done");
-    // The archive goes on as before.
+    // The archive remains usable.
     stream.append(b"more").unwrap();
     archive.commit().unwrap();
     assert_eq!(stream.len().unwrap(), 10_004);

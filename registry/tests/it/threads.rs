@@ -1,9 +1,9 @@
-//! While one thread overwrites, appends, cuts, deletes, makes, commits and rolls back, many threads read.
+//! One thread overwrites, appends, cuts, deletes, creates, commits and rolls back, while many threads read.
 //!
-//! - A read returns the bytes of a commit that was the newest at some moment during the read, whole; never a
-//!   mixture, never an older one, never an error.
-//! - There is no stream only before the commit that made it and after the one that deleted it.
-//! - Nobody waits for ever.
+//! - A read returns the bytes of one commit, which was the newest at some moment during the read. It never returns a
+//!   mixture, an older commit or an error.
+//! - A stream is missing only before the commit that creates it and after the commit that deletes it.
+//! - No thread waits for ever.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::Hasher;
@@ -25,11 +25,11 @@ const READERS: u64 = 4;
 const LENGTH_MAX: usize = 300_000;
 const TIME: Duration = Duration::from_millis(1500);
 
-/// Far above the time that anything takes.
+/// Far longer than any operation takes.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// What a stream held at each commit that changed it: the commit's number, and a hash of the bytes, or none
-/// where there was no stream.
+/// The content of a stream at each commit that changed it: the commit's number and a hash of the bytes, or `None` if
+/// there was no stream.
 struct History {
     identity: Uuid,
     changes: Mutex<Vec<(u64, Option<u64>)>>,
@@ -46,7 +46,7 @@ impl History {
     }
 }
 
-struct World {
+struct Scenario {
     archive: Archive,
     histories: RwLock<Vec<Arc<History>>>,
     /// The newest commit that has returned.
@@ -64,8 +64,8 @@ fn hash(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-impl World {
-    /// Reads streams until the writer is done.
+impl Scenario {
+    /// Reads streams until the writer ends.
     fn read(&self, seed: u64) {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut kept: Vec<Option<(Arc<History>, Stream)>> = (0..STREAMS).map(|_| None).collect();
@@ -74,7 +74,7 @@ impl World {
             let slot = random.next_u32() as usize % STREAMS;
             let history = Arc::clone(&self.histories.read().unwrap()[slot]);
             let first = self.committed.load(Ordering::SeqCst);
-            // A handle may be from long ago, or new.
+            // Either an old handle, or a new one.
             let handle = match kept[slot].take() {
                 Some((known, stream)) if known.identity == history.identity => Ok(stream),
                 _ => self.archive.read_stream(history.identity),
@@ -103,7 +103,7 @@ impl World {
         }
     }
 
-    /// Changes streams and commits until the time is over.
+    /// Changes streams and commits until the time is up.
     fn write(&self, seed: u64) {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut model: Vec<Vec<u8>> = vec![Vec::new(); STREAMS];
@@ -139,7 +139,7 @@ impl World {
             }
             self.commit();
             for slot in deleted {
-                // A new stream takes the place of the deleted one.
+                // A new stream replaces the deleted one.
                 self.make(slot);
             }
         }
@@ -161,7 +161,7 @@ impl World {
         let number = self.begun.load(Ordering::SeqCst) + 1;
         let changes = Mutex::new(vec![(number, Some(hash(&[])))]);
         let history = Arc::new(History { identity, changes });
-        // Known to the readers before it is committed: until then there is none.
+        // Readers know its identity before the commit, and must not find it until then.
         self.histories.write().unwrap()[slot] = history;
         self.commit();
     }
@@ -210,7 +210,7 @@ fn check_run(io: Io) {
     let options = CreateOptions { io, ..CreateOptions::default() };
     let archive = Archive::create(&path, &secret, &options).unwrap();
     let unmade = || Arc::new(History { identity: Uuid::from_u128(99), changes: Mutex::default() });
-    let world = Arc::new(World {
+    let scenario = Arc::new(Scenario {
         archive,
         histories: RwLock::new((0..STREAMS).map(|_| unmade()).collect()),
         committed: AtomicU64::new(0),
@@ -220,18 +220,18 @@ fn check_run(io: Io) {
         missing: AtomicUsize::new(0),
     });
     for slot in 0..STREAMS {
-        world.make(slot);
+        scenario.make(slot);
     }
     let (ended, wait) = mpsc::channel();
     for seed in 0..=READERS {
-        let (world, ended) = (Arc::clone(&world), ended.clone());
+        let (scenario, ended) = (Arc::clone(&scenario), ended.clone());
         thread::spawn(move || {
             if seed == 0 {
-                world.write(seed);
+                scenario.write(seed);
             } else {
-                world.read(seed);
+                scenario.read(seed);
             }
-            drop(world);
+            drop(scenario);
             ended.send(()).unwrap();
         });
     }
@@ -239,12 +239,12 @@ fn check_run(io: Io) {
     for _ in 0..=READERS {
         wait.recv_timeout(PATIENCE).expect("no thread panics, and none waits for ever");
     }
-    let world = Arc::into_inner(world).expect("every thread has ended");
-    let (reads, missing) = (world.reads.into_inner(), world.missing.into_inner());
-    println!("{reads} reads, {missing} of no stream, {} commits", world.begun.into_inner());
+    let scenario = Arc::into_inner(scenario).expect("every thread has ended");
+    let (reads, missing) = (scenario.reads.into_inner(), scenario.missing.into_inner());
+    println!("{reads} reads, {missing} of no stream, {} commits", scenario.begun.into_inner());
     assert!(reads > 50, "only {reads} reads");
-    assert_verified(&world.archive);
-    world.archive.close().unwrap();
+    assert_verified(&scenario.archive);
+    scenario.archive.close().unwrap();
     let archive = Archive::open(&path, &secret, OpenOptions::default()).unwrap();
     assert_verified(&archive);
 }

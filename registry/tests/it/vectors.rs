@@ -1,8 +1,8 @@
-//! The worked examples of docs/vectors, opened by the code that opens archives:
+//! The product's code opens the worked examples of docs/vectors:
 //!
-//! - key slots give the master key, to their own secret only;
-//! - every block opens under the key of its kind, at its place, and nowhere else;
-//! - what is in it is what the vector says, field by field.
+//! - a key slot yields the master key to its own secret only;
+//! - a block opens only under the key of its kind and at its own place in the file;
+//! - its content equals the vector, field by field.
 
 use ar7_engine::crypto::{
     HeaderKey, KeyKind, Passphrase, RawKey, Sealer, Secret, unwrap_master_key,
@@ -65,7 +65,7 @@ impl Vectors {
         Position::at(u32::try_from(position).expect("a position"))
     }
 
-    /// The data of a block that was opened, compared with the plaintext of the vector.
+    /// Opens a block, and compares its data with the vector's plaintext.
     fn open(&self, name: &str, kind: KeyKind) -> Data {
         let mut bytes: [u8; BLOCK_SIZE] = self.array(name, "sealed");
         let opened =
@@ -86,7 +86,7 @@ fn from_base16(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn slots_give_the_master_key_to_their_own_secret() {
+fn key_slots_yield_the_master_key_only_to_their_secret() {
     let vectors = Vectors::read();
     let header = vectors.header();
     for (number, name) in ["key slot, raw key", "key slot, passphrase"].into_iter().enumerate() {
@@ -97,7 +97,7 @@ fn slots_give_the_master_key_to_their_own_secret() {
         let found = unwrap_master_key(header.slots(), &vectors.secret(name), vectors.archive());
         let (master, opened) = found.expect("the slot opens");
         assert_eq!(opened, number);
-        // The code of the header is made with a key from the master key.
+        // The key of the header's code is derived from the master key.
         let key = HeaderKey::derive(&master, vectors.archive());
         let header = header.clone().authenticate(&key).expect("the header's code");
         assert_eq!(header.encode(&key)[..], vectors.bytes("header", "header")[..]);
@@ -115,7 +115,7 @@ fn the_digest_covers_the_whole_header() {
 }
 
 #[test]
-fn blocks_open_in_their_place_under_their_key_only() {
+fn blocks_open_only_at_their_place_and_under_their_key() {
     let vectors = Vectors::read();
     let blocks = [
         ("data block", KeyKind::Data),
@@ -142,7 +142,7 @@ fn blocks_open_in_their_place_under_their_key_only() {
 }
 
 #[test]
-fn structures_are_what_the_document_says() {
+fn structures_decode_as_format_md_states() {
     let vectors = Vectors::read();
     let sealed = ar7_engine::format::Generation::decode(
         vectors.array::<24>("meta slot", "nonce")[..12].try_into().unwrap(),

@@ -1,5 +1,5 @@
-//! After wiping, no block of what was deleted is left in the file; what is live, and what a reader of an earlier
-//! commit holds, is as it was.
+//! Wiping leaves no block of deleted data in the file. It changes neither live blocks nor blocks held for pinned
+//! snapshots.
 
 use std::collections::HashSet;
 
@@ -42,14 +42,14 @@ fn assert_whole(archive: &Archive, stream: Uuid, blocks: usize) {
 }
 
 #[test]
-fn nothing_of_what_was_deleted_is_left() {
+fn wipe_leaves_no_block_of_deleted_streams() {
     let (device, archive) = create();
     let kept = add(&archive, 30);
     archive.commit().unwrap();
     let before = blocks(&device);
     let deleted: Vec<Uuid> = (0..40).map(|_| add(&archive, 20)).collect();
     archive.commit().unwrap();
-    // Blocks that hold the streams, and pages that name them.
+    // Blocks of the streams, and the pages that list them.
     let theirs: HashSet<Vec<u8>> = blocks(&device).difference(&before).cloned().collect();
     assert!(theirs.len() > 40 * 20);
     for stream in deleted {
@@ -62,7 +62,7 @@ fn nothing_of_what_was_deleted_is_left() {
     assert!(wiped >= 40 * 20 && told == wiped, "{wiped} {told}");
     assert_eq!(blocks(&device).intersection(&theirs).count(), 0);
     assert_whole(&archive, kept, 30);
-    // The writer goes on in the same session, over the blanks.
+    // The same session can write again, over the wiped blocks.
     let new = add(&archive, 100);
     archive.commit().unwrap();
     assert_whole(&archive, new, 100);
@@ -76,7 +76,7 @@ fn nothing_of_what_was_deleted_is_left() {
 }
 
 #[test]
-fn what_a_reader_holds_is_not_wiped() {
+fn wipe_spares_blocks_held_for_pinned_snapshots() {
     let (device, archive) = create();
     let before = blocks(&device);
     let stream = add(&archive, 20);
@@ -88,6 +88,6 @@ fn what_a_reader_holds_is_not_wiped() {
     assert!(blocks(&device).intersection(&theirs).count() >= 20, "a commit that somebody reads");
     drop(snapshot);
     archive.wipe_free(&mut |_| {}).unwrap();
-    // But for a page that is live still.
+    // Except one page, which is still live.
     assert!(blocks(&device).intersection(&theirs).count() <= 1);
 }

@@ -1,4 +1,4 @@
-//! Searching the memory of this process, and files, for what should not be there.
+//! Searches the memory of this process, and files, for keys and plaintext.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -10,20 +10,20 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use zeroize::{Zeroize, zeroize_stack};
 
-/// Bytes that are looked at in one go.
+/// Bytes searched at once.
 const WINDOW: usize = 1 << 20;
 
-/// Length of the part of a needle that is looked up.
+/// Length of the part of a needle that the index has.
 const HEAD: usize = 8;
 
-/// What is searched for. It is kept masked, so that the search does not find its own needles; only for the time of
-/// [`Needles::with_plain`] does it lie plain in memory.
+/// The bytes to search for. They are masked, so that the search does not find its own needles. Only
+/// [`Known::with_plain`] has them plain in memory.
 pub(crate) struct Needles {
     mask: [u8; HEAD],
     random: ChaCha20Rng,
-    /// Head of a needle, masked, to what follows it and what it is.
+    /// The masked head of each needle, with its remaining bytes and its name.
     heads: HashMap<[u8; HEAD], Vec<(Vec<u8>, String)>>,
-    /// By the first two bytes of a masked head, whether any begins so.
+    /// Whether any masked head starts with these two bytes.
     begins: Vec<bool>,
     window: Vec<u8>,
 }
@@ -34,7 +34,7 @@ pub(crate) struct Found {
     pub(crate) what: String,
     #[expect(dead_code, reason = "shown where a test fails")]
     pub(crate) address: usize,
-    /// Whether it lies in pages that are left out of core dumps.
+    /// Whether its pages are excluded from core dumps.
     pub(crate) is_protected: bool,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct Known {
 }
 
 impl Found {
-    /// Whether it is a piece of what is called so.
+    /// Whether it is a piece of the needle with this name.
     pub(crate) fn is(&self, what: &str) -> bool {
         self.what.starts_with(what)
     }
@@ -56,7 +56,7 @@ impl Known {
         self.masked.len()
     }
 
-    /// Gives the plain bytes to `work`, and wipes them.
+    /// Calls `work` with the plain bytes, then wipes them.
     pub(crate) fn with_plain<T>(&self, work: impl FnOnce(&[u8]) -> T) -> T {
         let mut plain = self.masked.clone();
         for (at, byte) in plain.iter_mut().enumerate() {
@@ -67,7 +67,7 @@ impl Known {
         outcome
     }
 
-    /// Whether bytes are these.
+    /// Whether `bytes` equal the known bytes.
     pub(crate) fn is(&self, bytes: &[u8]) -> bool {
         let same = |(at, byte): (usize, &u8)| byte ^ self.mask[at % HEAD] == self.masked[at];
         bytes.len() == self.masked.len() && bytes.iter().enumerate().all(same)
@@ -93,21 +93,21 @@ impl Needles {
         std::array::from_fn(|at| self.mask[at % HEAD])
     }
 
-    /// Searches for every 8 bytes of a key which begin at a multiple of 8.
+    /// Adds every 8 bytes of a key that start at a multiple of 8.
     pub(crate) fn add_key(&mut self, what: &str, masked: &[u8]) {
         for (at, piece) in masked.chunks_exact(HEAD).enumerate() {
             self.add_piece(&format!("{what}, byte {}", at * HEAD), piece);
         }
     }
 
-    /// New random bytes, every 16 of which at each multiple of `stride` are searched for.
+    /// New random bytes. Adds the 16 bytes at each multiple of `stride`.
     pub(crate) fn add_text(&mut self, what: &str, length: usize, stride: usize) -> Known {
         let mut masked = vec![0; length];
         self.random.fill_bytes(&mut masked);
         self.add_known(what, masked, stride)
     }
 
-    /// The same for a name: no byte of it is a slash or zero.
+    /// The same for a name, which has no slash and no zero byte.
     pub(crate) fn add_name(&mut self, what: &str, length: usize) -> Known {
         let mut masked = vec![0; length];
         self.random.fill_bytes(&mut masked);
@@ -132,8 +132,8 @@ impl Needles {
         self.heads.entry(*head).or_default().push((rest.to_vec(), what.to_owned()));
     }
 
-    /// Everything that is found in memory that this process can write to: what, and where. The search has a thread of its
-    /// own, so that it does not write over what others have left on their stacks.
+    /// All needles in this process's writable memory. The search has a thread of its own, so that it does not overwrite
+    /// the remains on other threads' stacks.
     pub(crate) fn in_memory(&mut self) -> Vec<Found> {
         std::thread::scope(|scope| scope.spawn(|| self.search()).join()).expect("the search")
     }
@@ -146,7 +146,7 @@ impl Needles {
         let mut found = Vec::new();
         for mapping in mappings() {
             let Range { start, end } = mapping.addresses;
-            // All but the window itself, which holds a copy of what is found.
+            // Except the window itself, which holds copies of needles.
             for (start, end) in [(start, end.min(own.start)), (start.max(own.end), end)] {
                 let mut at = start;
                 while at < end {
@@ -160,7 +160,7 @@ impl Needles {
                     if length < wanted || at + length >= end {
                         break;
                     }
-                    // A needle may lie across the end of the window.
+                    // A needle may cross the end of the window.
                     at += length - 15;
                 }
             }
@@ -171,7 +171,7 @@ impl Needles {
         found
     }
 
-    /// Everything that is found in the files of a directory.
+    /// All needles in the files of a directory.
     pub(crate) fn in_files(&self, directory: &Path) -> Vec<String> {
         let mut found = Vec::new();
         for entry in fs::read_dir(directory).expect("the directory") {
@@ -211,10 +211,10 @@ fn begin_of(first: u8, second: u8) -> usize {
     usize::from(u16::from_be_bytes([first, second]))
 }
 
-/// Memory that this process can write to.
+/// A writable mapping of this process.
 struct Mapping {
     addresses: Range<usize>,
-    /// Whether it is left out of core dumps, as the pages of keys are.
+    /// Whether it is excluded from core dumps, as pages with keys are.
     is_protected: bool,
 }
 
