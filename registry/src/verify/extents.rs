@@ -1,5 +1,5 @@
-//! Extents: each belongs to a stream of several runs or to a dying one, they follow one another without gap
-//! or overlap, and the blocks that they name are the stream's.
+//! Extents: each belongs to a stream of several runs or to a pending deletion, they follow one another without
+//! gap or overlap, and their blocks belong to the stream.
 //!
 //! The tree is read from left to right, so that a page that cannot be read hides no more than its own extents.
 
@@ -7,49 +7,59 @@ use ar7_engine::Check;
 use ar7_engine::format::{StoredStream, StreamLayout};
 use uuid::Uuid;
 
-use super::{Subject, Verifier};
+use super::finding::Subject;
+use super::verifier::Verifier;
 use crate::blocks::{Expected, Neighbour, Segment};
 use crate::records::{
     Extent, ExtentKey, Extents, PendingDeletions, ReadRecords, Streams, reserved_index,
 };
 
-/// The stream whose extents are being visited.
-pub(super) struct Visited {
+/// The stream whose extents the walk is at.
+struct Visited {
     stream: Uuid,
     owner: Owner,
-    /// Index that the next extent begins with.
+    /// Expected block index of the next extent.
     next: u32,
-    /// The last extent: what follows it is not known yet.
+    /// The last extent, whose successor is not known yet.
     last: Option<Expected>,
 }
 
-/// Whose extents they are.
+/// The owner of a stream's extents.
 enum Owner {
-    /// A stream's.
+    /// A stream.
     Stream(StoredStream),
-    /// A stream's whose record cannot be read; that was reported.
+    /// The record is unreadable, which was reported.
     Unknown,
-    /// A deleted stream's. Its extents go from the first on, so that any index may be the first.
+    /// A pending deletion. Purging starts at the first extent, so any index may be the first.
     PendingDeletions(StoredStream),
-    /// Nobody's, which was reported.
+    /// No record, which was reported.
     Nobody,
 }
 
 impl Verifier<'_> {
     pub(super) fn check_extents(&mut self) {
-        self.walk::<Extents>(&mut |verifier, key, extent| verifier.check_extent(key, extent));
-        self.end_extents();
+        let mut current: Option<Visited> = None;
+        self.walk::<Extents>(&mut |verifier, key, extent| {
+            let visited = match current.take() {
+                Some(visited) if visited.stream == key.stream => visited,
+                other => {
+                    verifier.end_extents(other);
+                    verifier.begin_extents(key)
+                }
+            };
+            current = Some(verifier.check_extent(visited, key, extent));
+        });
+        self.end_extents(current);
         self.open_queued();
     }
 
-    fn check_extent(&mut self, key: ExtentKey, extent: Extent) {
-        if self.extents.as_ref().is_none_or(|visited| visited.stream != key.stream) {
-            self.end_extents();
-            let owner = self.owner(key.stream);
-            let next = if let Owner::PendingDeletions(_) = owner { key.first.get() } else { 0 };
-            self.extents = Some(Visited { stream: key.stream, owner, next, last: None });
-        }
-        let mut visited = self.extents.take().expect("just set");
+    fn begin_extents(&mut self, key: ExtentKey) -> Visited {
+        let owner = self.owner(key.stream);
+        let next = if let Owner::PendingDeletions(_) = owner { key.first.get() } else { 0 };
+        Visited { stream: key.stream, owner, next, last: None }
+    }
+
+    fn check_extent(&mut self, mut visited: Visited, key: ExtentKey, extent: Extent) -> Visited {
         match visited.owner {
             Owner::Nobody => {}
             Owner::PendingDeletions(_) => {
@@ -58,12 +68,12 @@ impl Verifier<'_> {
             }
             Owner::Stream(_) | Owner::Unknown => self.check_blocks(&mut visited, key, extent),
         }
-        // An extent's end is a number: decoding it made sure.
+        // Cannot overflow: decoding the extent checked its end.
         visited.next = key.first.get() + extent.run.count();
-        self.extents = Some(visited);
+        visited
     }
 
-    /// Has the extent before this one opened, now that its neighbours on both sides are known.
+    /// Queues the extent before this one, now that its neighbours on both sides are known.
     fn check_blocks(&mut self, visited: &mut Visited, key: ExtentKey, extent: Extent) {
         let segment = Segment { first: key.first, run: extent.run, generation: extent.generation };
         let follows = self.check_follows(visited, key);
@@ -100,9 +110,9 @@ impl Verifier<'_> {
         follows
     }
 
-    /// After the last extent of a stream: they end where its record says.
-    fn end_extents(&mut self) {
-        let Some(visited) = self.extents.take() else { return };
+    /// After the last extent of a stream, compares their end with the record.
+    fn end_extents(&mut self, visited: Option<Visited>) {
+        let Some(visited) = visited else { return };
         let subject = Subject::Stream(visited.stream);
         let record = match &visited.owner {
             Owner::Stream(stored) | Owner::PendingDeletions(stored) => Some(&stored.record),
@@ -133,8 +143,8 @@ impl Verifier<'_> {
             None => self.snapshot.get::<Streams>(&stream),
         };
         match (stored, self.snapshot.get::<PendingDeletions>(&stream)) {
-            (Ok(Some(stored)), dying) => {
-                if let Ok(Some(_)) = dying {
+            (Ok(Some(stored)), pending) => {
+                if let Ok(Some(_)) = pending {
                     self.disagree(subject.clone(), Check::Record, "a stream", "a deleted stream");
                 }
                 if let StreamLayout::OneRun(_) = stored.layout {
@@ -153,7 +163,7 @@ impl Verifier<'_> {
         }
     }
 
-    /// Deleted streams have extents: those of one run were freed at once. They are nobody's content.
+    /// A pending deletion has extents, since a stream of one run is freed at once. No inode names it.
     pub(super) fn check_pending_deletions(&mut self) {
         self.walk::<PendingDeletions>(&mut |verifier, identity, stored| {
             if let StreamLayout::OneRun(_) = stored.layout {

@@ -4,138 +4,28 @@
 //! claim. Memory is a bit per block, and an entry per directory and per hard link.
 
 mod extents;
+mod finding;
 mod map;
 mod names;
 mod pages;
+mod queue;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod verifier;
 
-use std::fmt;
 use std::ops::ControlFlow;
 
-use ar7_engine::format::{Position, RESERVED_BLOCKS, Run};
-use ar7_engine::{Check, Error as EngineError, Value};
-use uuid::Uuid;
+use ar7_engine::format::RESERVED_BLOCKS;
+use ar7_engine::{Check, Error as EngineError};
 
+pub use self::finding::{Finding, Subject, VerifyProgress, VerifySummary};
+use self::map::BlockMap;
+use self::queue::Queue;
+use self::verifier::Verifier;
 use crate::archive::Archive;
-use crate::committed::Snapshot;
-use crate::error::{Error, Result};
-use crate::records::{Sessions, TreeId};
-use extents::Visited;
-use map::BlockMap;
-use names::NameChecks;
-use streams::Queue;
-
-/// Something that is wrong with an archive.
-#[derive(Debug, Clone)]
-pub struct Finding {
-    /// What it is wrong with.
-    pub subject: Subject,
-    /// What is wrong.
-    pub error: Error,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: {}", self.subject, self.error)
-    }
-}
-
-/// What a finding is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Subject {
-    /// A copy of the header.
-    Header(Position),
-    /// A meta slot.
-    MetaSlot(Position),
-    /// A page of the registry.
-    Page {
-        /// Its tree.
-        tree: TreeId,
-        /// Where it lies.
-        position: Position,
-    },
-    /// A tree as a whole.
-    Tree(TreeId),
-    /// A block of a stream.
-    Block {
-        /// The stream.
-        stream: Uuid,
-        /// The block's place in it.
-        index: u32,
-        /// Where it lies.
-        position: Position,
-    },
-    /// A stream as a whole.
-    Stream(Uuid),
-    /// Blocks of the file.
-    Blocks(Run),
-    /// An inode.
-    Inode(u64),
-    /// A name.
-    Name {
-        /// Inode of the directory.
-        directory: u64,
-        /// The name.
-        name: Vec<u8>,
-    },
-}
-
-impl fmt::Display for Subject {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Subject::Header(position) => write!(formatter, "header at block {position}"),
-            Subject::MetaSlot(position) => write!(formatter, "meta slot at block {position}"),
-            Subject::Page { tree, position } => {
-                write!(formatter, "page of tree {tree:?} at block {position}")
-            }
-            Subject::Tree(tree) => write!(formatter, "tree {tree:?}"),
-            Subject::Block { stream, index, position } => {
-                write!(formatter, "stream {stream}, block {index} at block {position} of the file")
-            }
-            Subject::Stream(stream) => write!(formatter, "stream {stream}"),
-            Subject::Blocks(run) => {
-                write!(formatter, "blocks {} to {}", run.start(), run.end() - 1)
-            }
-            Subject::Inode(inode) => write!(formatter, "inode {inode}"),
-            Subject::Name { directory, name } => {
-                write!(formatter, "name \"{}\" in directory {directory}", name.escape_ascii())
-            }
-        }
-    }
-}
-
-/// How far a verification is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct VerifyProgress {
-    /// Blocks accounted for.
-    pub blocks: u64,
-    /// Blocks of the archive.
-    pub total: u64,
-}
-
-/// What a verification saw.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct VerifySummary {
-    /// Blocks of the archive, the reserved ones included.
-    pub blocks: u64,
-    /// Blocks of streams that were opened.
-    pub data_blocks: u64,
-    /// Pages of the registry that were opened.
-    pub pages: u64,
-    /// Free blocks.
-    pub free_blocks: u64,
-    /// Streams.
-    pub streams: u64,
-    /// Bytes in streams.
-    pub bytes: u64,
-    /// Names.
-    pub names: u64,
-    /// Findings.
-    pub findings: u64,
-}
+use crate::error::Result;
+use crate::records::Sessions;
 
 impl Archive {
     /// Opens every block of the newest commit and checks tags, digests, generations, links, indexes, extents,
@@ -165,9 +55,7 @@ impl Archive {
         let mut verifier = Verifier {
             snapshot: &snapshot,
             map: BlockMap::new(blocks),
-            extents: None,
             queue: Queue::default(),
-            names: NameChecks::default(),
             summary: VerifySummary { blocks: u64::from(blocks), ..VerifySummary::default() },
             unreadable_pages: 0,
             report,
@@ -185,21 +73,6 @@ impl Archive {
         snapshot.store().check_usable()?;
         Ok(verifier.summary)
     }
-}
-
-/// A verification under way.
-struct Verifier<'a> {
-    snapshot: &'a Snapshot,
-    map: BlockMap,
-    extents: Option<Visited>,
-    queue: Queue,
-    names: NameChecks,
-    summary: VerifySummary,
-    unreadable_pages: u64,
-    report: &'a mut dyn FnMut(Finding),
-    progress: &'a mut dyn FnMut(VerifyProgress) -> ControlFlow<()>,
-    /// Nothing more is opened and no finding is reported.
-    is_stopped: bool,
 }
 
 impl Verifier<'_> {
@@ -248,44 +121,5 @@ impl Verifier<'_> {
                 EngineError::damaged(run.start(), Check::FreeMap, "used or free", "neither");
             self.find(Subject::Blocks(run), error);
         }
-    }
-
-    /// Accounts for a run; what is accounted for twice, or lies beyond the end, is a finding.
-    fn account(&mut self, subject: impl FnOnce() -> Subject, run: Run) -> bool {
-        if self.is_stopped {
-            return false;
-        }
-        let accounted = match self.map.mark(run) {
-            Ok(()) => true,
-            Err(position) => {
-                let expected = "a block of the archive that nothing else names";
-                let error = EngineError::damaged(position, Check::FreeMap, expected, position);
-                self.find(subject(), error);
-                false
-            }
-        };
-        let (blocks, total) = (self.map.marked(), self.summary.blocks);
-        if (self.progress)(VerifyProgress { blocks, total }).is_break() {
-            self.is_stopped = true;
-        }
-        accounted && !self.is_stopped
-    }
-
-    fn find(&mut self, subject: Subject, error: impl Into<Error>) {
-        if self.is_stopped {
-            return;
-        }
-        self.summary.findings += 1;
-        (self.report)(Finding { subject, error: error.into() });
-    }
-
-    fn disagree(
-        &mut self,
-        subject: Subject,
-        check: Check,
-        expected: impl Into<Value>,
-        found: impl Into<Value>,
-    ) {
-        self.find(subject, EngineError::damaged(None, check, expected, found));
     }
 }

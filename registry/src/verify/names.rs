@@ -1,4 +1,4 @@
-//! Names and inodes: what is named exists, what exists is named, and all directories hang together.
+//! Names and inodes: every name has an inode, every inode has a name, and every directory leads to the root.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -7,21 +7,22 @@ use std::num::NonZeroU64;
 use ar7_engine::Check;
 use uuid::Uuid;
 
-use super::{Subject, Verifier};
+use super::finding::Subject;
+use super::verifier::Verifier;
 use crate::names::INODE_COUNTER;
 use crate::records::{
     EntryType, Inode, InodeNumber, Inodes, NameKey, NameRecords, NameValue, ReadRecords, Streams,
     TreeId, reserved_index,
 };
 
-/// What the names said, to be compared with the inodes.
+/// Facts collected from the names, for comparison with the inodes.
 #[derive(Default)]
-pub(super) struct NameChecks {
+struct NameChecks {
     /// Inodes that have a name.
     named: NumberSet,
-    /// Further names of inodes that have several.
+    /// Number of names beyond the first of inodes that have several.
     further: HashMap<u64, u32>,
-    /// Directory of each directory.
+    /// Parent of each directory.
     parents: HashMap<u64, u64>,
     /// The highest inode number.
     highest: u64,
@@ -29,6 +30,7 @@ pub(super) struct NameChecks {
 
 impl Verifier<'_> {
     pub(super) fn check_names(&mut self) {
+        let mut checks = NameChecks::default();
         let mut directory = None;
         self.walk::<NameRecords>(&mut |verifier, key, value| {
             verifier.summary.names += 1;
@@ -36,19 +38,21 @@ impl Verifier<'_> {
                 directory = Some(key.directory);
                 verifier.check_directory(key.directory);
             }
-            verifier.check_name(&key, value);
+            verifier.check_name(&mut checks, &key, value);
         });
-        self.walk::<Inodes>(&mut |verifier, number, inode| verifier.check_inode(number, &inode));
-        self.check_circles();
+        self.walk::<Inodes>(&mut |verifier, number, inode| {
+            verifier.check_inode(&mut checks, number, &inode);
+        });
+        self.check_circles(&checks.parents);
         let given_out = self.snapshot.commit().slot.counters[INODE_COUNTER];
-        let highest = self.names.highest;
+        let highest = checks.highest;
         if highest > InodeNumber::ROOT.0 && given_out < highest {
-            // The next file would get the number of one that is there.
+            // The next file would get the number of an existing one.
             self.disagree(Subject::Tree(TreeId::Inodes), Check::Name, highest, given_out);
         }
     }
 
-    /// The inode that names are listed under is a directory. Nothing need be stored of the root.
+    /// The inode that has entries is a directory. The root may have no inode record.
     fn check_directory(&mut self, number: InodeNumber) {
         match self.snapshot.get::<Inodes>(&number) {
             Ok(Some(inode)) if inode.kind == EntryType::Directory => {}
@@ -60,12 +64,12 @@ impl Verifier<'_> {
             Ok(None) => {
                 self.disagree(Subject::Inode(number.0), Check::Name, "a directory", "no inode");
             }
-            // The page was reported when it was visited.
+            // The walk reports the unreadable page.
             Err(_) => {}
         }
     }
 
-    fn check_name(&mut self, key: &NameKey, value: NameValue) {
+    fn check_name(&mut self, checks: &mut NameChecks, key: &NameKey, value: NameValue) {
         let NameValue { inode: number, kind } = value;
         let found = self.snapshot.get::<Inodes>(&number);
         let directory = key.directory.0;
@@ -81,8 +85,8 @@ impl Verifier<'_> {
             Ok(Some(_)) | Err(_) => {}
         }
         if kind == EntryType::Directory {
-            // The first one counts as its way up.
-            match self.names.parents.entry(number.0) {
+            // The first name counts as its parent.
+            match checks.parents.entry(number.0) {
                 Entry::Vacant(vacant) => {
                     vacant.insert(directory);
                 }
@@ -91,17 +95,17 @@ impl Verifier<'_> {
                 }
             }
         }
-        if !self.names.named.insert(number.0) {
-            let further = self.names.further.entry(number.0).or_default();
+        if !checks.named.insert(number.0) {
+            let further = checks.further.entry(number.0).or_default();
             *further = further.saturating_add(1);
         }
     }
 
-    fn check_inode(&mut self, number: InodeNumber, inode: &Inode) {
-        self.names.highest = self.names.highest.max(number.0);
+    fn check_inode(&mut self, checks: &mut NameChecks, number: InodeNumber, inode: &Inode) {
+        checks.highest = checks.highest.max(number.0);
         let subject = Subject::Inode(number.0);
-        let first = u32::from(self.names.named.contains(number.0) || number == InodeNumber::ROOT);
-        let further = self.names.further.get(&number.0).copied().unwrap_or(0);
+        let first = u32::from(checks.named.contains(number.0) || number == InodeNumber::ROOT);
+        let further = checks.further.get(&number.0).copied().unwrap_or(0);
         let names = first.saturating_add(further);
         if names != inode.links && self.unreadable_pages == 0 {
             self.disagree(subject.clone(), Check::Name, inode.links, names);
@@ -134,20 +138,19 @@ impl Verifier<'_> {
                 }
             }
             Ok(None) => self.disagree(subject, Check::Name, "its stream", stream),
-            // The page was reported when it was visited.
+            // The walk reports the unreadable page.
             Err(_) => {}
         }
     }
 
     /// Every directory leads up to the root.
-    fn check_circles(&mut self) {
+    fn check_circles(&mut self, parents: &HashMap<u64, u64>) {
         if self.unreadable_pages > 0 {
             return;
         }
-        let parents = std::mem::take(&mut self.names.parents);
         let mut directories: Vec<u64> = parents.keys().copied().collect();
         directories.sort_unstable();
-        // Each directory is passed once: what is on the way counts as lost until the root is reached.
+        // Each directory is visited once: those on the path count as unreachable until the root is found.
         let mut reaches: HashMap<u64, bool> = HashMap::from([(InodeNumber::ROOT.0, true)]);
         for &directory in &directories {
             let (mut at, mut way) = (Some(directory), Vec::new());
@@ -173,7 +176,7 @@ impl Verifier<'_> {
     }
 }
 
-/// A set of numbers, most of which follow one another.
+/// A set of numbers as ranges: one entry per gap. A bitmap crate would not use less for scattered numbers.
 #[derive(Default)]
 struct NumberSet(BTreeMap<u64, u64>);
 

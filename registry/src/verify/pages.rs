@@ -1,10 +1,11 @@
-//! The pages of the registry, and what they say of free space.
+//! The pages of the registry, the redo list and the free list.
 
 use ar7_engine::format::{BlockRef, Run};
 use ar7_engine::{Check, Error as EngineError, Value};
 use zeroize::Zeroizing;
 
-use super::{Subject, Verifier};
+use super::finding::Subject;
+use super::verifier::Verifier;
 use crate::committed::read_page;
 use crate::records::{Free, Record, TreeId};
 use crate::tree::{Page, PageExpectation};
@@ -16,12 +17,12 @@ struct Bounds {
     high: Option<Zeroizing<Vec<u8>>>,
 }
 
-/// What is done with each record of a tree.
+/// A callback for each record of a tree.
 type Visit<'v, 'a, R> = dyn FnMut(&mut Verifier<'a>, <R as Record>::Key, <R as Record>::Value) + 'v;
 
 impl<'a> Verifier<'a> {
-    /// Visits every page of a tree once, and every record that can be decoded. After a page that cannot be
-    /// read it goes on with the next.
+    /// Visits every page of a tree once, and every record that can be decoded. An unreadable page
+    /// is reported and skipped.
     pub(super) fn walk<R: Record>(&mut self, visit: &mut Visit<'_, 'a, R>) {
         let root = self.snapshot.commit().slot.roots[R::TREE.index()];
         let Some(block) = root.block else { return };
@@ -41,7 +42,7 @@ impl<'a> Verifier<'a> {
         visit: &mut Visit<'_, 'a, R>,
     ) -> u64 {
         let subject = Subject::Page { tree: R::TREE, position: block.position };
-        // A page that something else uses too is not entered: no page is visited twice.
+        // A page that is accounted for already is skipped, so that no page is visited twice.
         if !self.account(|| subject.clone(), Run::single(block.position)) {
             self.unreadable_pages += 1;
             return 0;
@@ -93,7 +94,7 @@ impl<'a> Verifier<'a> {
         match key.and_then(|key| Ok((key, value?))) {
             Ok((key, value)) => visit(self, key, value),
             Err(error) => {
-                // What it named is not known, as if the page could not be read.
+                // An undecodable record hides blocks just as an unreadable page does.
                 self.unreadable_pages += 1;
                 self.find(subject.clone(), error);
             }
@@ -117,7 +118,7 @@ impl<'a> Verifier<'a> {
         }
     }
 
-    /// The blocks of the redo list: its chain and its spares.
+    /// The blocks of the redo list: its chain and its shadow blocks.
     pub(super) fn check_redo_list(&mut self) {
         let commit = self.snapshot.commit();
         match self.snapshot.store().redo_blocks(commit) {
@@ -135,7 +136,7 @@ impl<'a> Verifier<'a> {
         }
     }
 
-    /// Free runs, those of the trash and the loose ones of the meta slot.
+    /// The free list and the inline free runs of the meta slot.
     pub(super) fn check_free(&mut self) {
         let mut recorded = 0;
         let mut last_end = 0;

@@ -7,9 +7,13 @@ use ar7_engine::device::{Device, MemoryDevice};
 use ar7_engine::format::{BLOCK_SIZE, Position, StreamLayout, Timestamp};
 use ar7_engine::store::{Access, OpenOptions};
 
+use ar7_engine::Error as EngineError;
+use uuid::Uuid;
+
 use super::*;
 use crate::archive::CreateOptions;
-use crate::records::{Attributes, InodeNumber};
+use crate::error::Error;
+use crate::records::{Attributes, InodeNumber, TreeId};
 
 const ROOT: InodeNumber = InodeNumber::ROOT;
 

@@ -1,0 +1,119 @@
+//! Findings, progress and summary of a verification.
+
+use std::fmt;
+
+use ar7_engine::format::{Position, Run};
+use uuid::Uuid;
+
+use crate::error::Error;
+use crate::records::TreeId;
+
+/// Something that is wrong with an archive.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    /// What it is wrong with.
+    pub subject: Subject,
+    /// What is wrong.
+    pub error: Error,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.subject, self.error)
+    }
+}
+
+/// What a finding is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Subject {
+    /// A copy of the header.
+    Header(Position),
+    /// A meta slot.
+    MetaSlot(Position),
+    /// A page of the registry.
+    Page {
+        /// Its tree.
+        tree: TreeId,
+        /// Where it lies.
+        position: Position,
+    },
+    /// A tree as a whole.
+    Tree(TreeId),
+    /// A block of a stream.
+    Block {
+        /// The stream.
+        stream: Uuid,
+        /// The block's place in it.
+        index: u32,
+        /// Where it lies.
+        position: Position,
+    },
+    /// A stream as a whole.
+    Stream(Uuid),
+    /// Blocks of the file.
+    Blocks(Run),
+    /// An inode.
+    Inode(u64),
+    /// A name.
+    Name {
+        /// Inode of the directory.
+        directory: u64,
+        /// The name.
+        name: Vec<u8>,
+    },
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Subject::Header(position) => write!(formatter, "header at block {position}"),
+            Subject::MetaSlot(position) => write!(formatter, "meta slot at block {position}"),
+            Subject::Page { tree, position } => {
+                write!(formatter, "page of tree {tree:?} at block {position}")
+            }
+            Subject::Tree(tree) => write!(formatter, "tree {tree:?}"),
+            Subject::Block { stream, index, position } => {
+                write!(formatter, "stream {stream}, block {index} at block {position} of the file")
+            }
+            Subject::Stream(stream) => write!(formatter, "stream {stream}"),
+            Subject::Blocks(run) => {
+                write!(formatter, "blocks {} to {}", run.start(), run.end() - 1)
+            }
+            Subject::Inode(inode) => write!(formatter, "inode {inode}"),
+            Subject::Name { directory, name } => {
+                write!(formatter, "name \"{}\" in directory {directory}", name.escape_ascii())
+            }
+        }
+    }
+}
+
+/// How far a verification is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct VerifyProgress {
+    /// Blocks accounted for.
+    pub blocks: u64,
+    /// Blocks of the archive.
+    pub total: u64,
+}
+
+/// What a verification saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct VerifySummary {
+    /// Blocks of the archive, the reserved ones included.
+    pub blocks: u64,
+    /// Blocks of streams that were opened.
+    pub data_blocks: u64,
+    /// Pages of the registry that were opened.
+    pub pages: u64,
+    /// Free blocks.
+    pub free_blocks: u64,
+    /// Streams.
+    pub streams: u64,
+    /// Bytes in streams.
+    pub bytes: u64,
+    /// Names.
+    pub names: u64,
+    /// Findings.
+    pub findings: u64,
+}

@@ -1,0 +1,174 @@
+//! A queue of blocks to open.
+//!
+//! Most streams are short, so parallelism within a stream gains little. The queue collects blocks of many streams, and
+//! all cores open them together.
+
+use ar7_engine::crypto::KeyKind;
+use ar7_engine::format::{BlockHead, DATA_SIZE, Generation, Position, RESERVED_BLOCKS, Run};
+use ar7_engine::{Error as EngineError, in_pool};
+use rayon::prelude::*;
+use zeroize::Zeroize;
+
+use super::finding::Subject;
+use crate::blocks::{Expected, check_head};
+use crate::committed::Snapshot;
+
+/// Blocks that one thread opens at a time: 256 KiB.
+const PIECE_BLOCKS: u32 = 64;
+
+/// The queue is opened when it holds this many blocks: 32 MiB.
+const QUEUE_BLOCKS: u32 = 8192;
+
+/// Blocks queued for opening.
+#[derive(Default)]
+pub(super) struct Queue {
+    pieces: Vec<Piece>,
+    blocks: u32,
+}
+
+/// Some blocks of a segment.
+#[derive(Clone, Copy)]
+struct Piece {
+    expected: Expected,
+    /// Offset of the first block in the segment.
+    offset: u32,
+    count: u32,
+}
+
+impl Piece {
+    fn start(&self) -> Position {
+        self.expected.segment.position(self.expected.segment.first.get() + self.offset)
+    }
+
+    /// Whether its blocks follow another piece directly and have the same generation.
+    fn follows(&self, other: &Piece) -> bool {
+        let end = u64::from(other.start().get()) + u64::from(other.count);
+        end == u64::from(self.start().get())
+            && self.expected.segment.generation == other.expected.segment.generation
+    }
+}
+
+/// Groups contiguous pieces, up to [`PIECE_BLOCKS`]. Short streams written one after another then cost as little as
+/// one long stream.
+fn batches(pieces: &[Piece]) -> Vec<&[Piece]> {
+    let mut batches = Vec::new();
+    let mut rest = pieces;
+    while let Some(first) = rest.first() {
+        let (mut length, mut blocks) = (1, first.count);
+        while let Some(next) = rest.get(length)
+            && next.follows(&rest[length - 1])
+            && blocks + next.count <= PIECE_BLOCKS
+        {
+            (length, blocks) = (length + 1, blocks + next.count);
+        }
+        let (batch, after) = rest.split_at(length);
+        batches.push(batch);
+        rest = after;
+    }
+    batches
+}
+
+impl Queue {
+    /// Queues the next piece of a segment, from `offset` on. Returns its number of blocks.
+    pub(super) fn push(&mut self, expected: Expected, offset: u32) -> u32 {
+        let count = PIECE_BLOCKS.min(expected.segment.run.count() - offset);
+        self.pieces.push(Piece { expected, offset, count });
+        self.blocks += count;
+        count
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.blocks >= QUEUE_BLOCKS
+    }
+
+    /// Number of queued blocks.
+    pub(super) fn blocks(&self) -> u32 {
+        self.blocks
+    }
+
+    /// Opens all blocks on all cores. Returns the faults in the order of the queue.
+    pub(super) fn open(self, snapshot: &Snapshot) -> Vec<(Subject, EngineError)> {
+        in_pool(|| {
+            batches(&self.pieces)
+                .into_par_iter()
+                .map_init(Vec::new, |data, batch| open_batch(snapshot, batch, data))
+                .flatten_iter()
+                .collect()
+        })
+    }
+}
+
+/// Opens contiguous pieces with one read; if that fails, each piece alone.
+fn open_batch(
+    snapshot: &Snapshot,
+    batch: &[Piece],
+    data: &mut Vec<u8>,
+) -> Vec<(Subject, EngineError)> {
+    let each = |data: &mut Vec<u8>| {
+        batch.iter().flat_map(|piece| open_piece(snapshot, piece, data)).collect()
+    };
+    let [first, _, ..] = batch else { return each(data) };
+    let start = first.start();
+    let count = batch.iter().map(|piece| piece.count).sum();
+    let run = Run::new(start, count).expect("pieces in the file lie in a run");
+    let check = |within: u32, head: &BlockHead| {
+        let position = start.get() + within;
+        let after = batch.partition_point(|piece| piece.start().get() <= position);
+        let piece = &batch[after - 1];
+        check_head(&piece.expected, piece.offset + (position - piece.start().get()), head)
+    };
+    if read(snapshot, (run, first.expected.segment.generation), data, check).is_ok() {
+        return Vec::new();
+    }
+    each(data)
+}
+
+/// Opens a piece; if that fails, block by block, so that each damaged block is named.
+fn open_piece(
+    snapshot: &Snapshot,
+    piece: &Piece,
+    data: &mut Vec<u8>,
+) -> Vec<(Subject, EngineError)> {
+    let Piece { expected, offset, count } = piece;
+    if open(snapshot, expected, *offset, *count, data).is_ok() {
+        return Vec::new();
+    }
+    let single = |offset: u32| {
+        let index = expected.segment.first.get() + offset;
+        let position = expected.segment.position(index);
+        let error = open(snapshot, expected, offset, 1, data).err()?;
+        let subject = Subject::Block { stream: expected.stream, index, position };
+        Some((subject, error.at_block(position)))
+    };
+    (*offset..offset + count).filter_map(single).collect()
+}
+
+/// Opens `count` blocks of a segment from the given offset on.
+fn open(
+    snapshot: &Snapshot,
+    expected: &Expected,
+    offset: u32,
+    count: u32,
+    data: &mut Vec<u8>,
+) -> Result<(), EngineError> {
+    let segment = expected.segment;
+    let (_, rest) = segment.run.split(offset);
+    let run = rest.and_then(|rest| rest.split(count).0).expect("within the segment");
+    let check = |within: u32, head: &BlockHead| check_head(expected, offset + within, head);
+    read(snapshot, (run, segment.generation), data, check)
+}
+
+/// Opens a run of blocks, checks their heads, and erases their data.
+fn read(
+    snapshot: &Snapshot,
+    (run, generation): (Run, Generation),
+    data: &mut Vec<u8>,
+    check: impl Fn(u32, &BlockHead) -> Result<(), EngineError> + Sync,
+) -> Result<(), EngineError> {
+    assert!(run.start().get() >= RESERVED_BLOCKS, "reserved blocks are accounted for already");
+    data.resize(usize::try_from(run.count()).expect("a run that fits memory") * DATA_SIZE, 0);
+    let redirects = &snapshot.commit().redirects;
+    let outcome = snapshot.store().read_run(redirects, KeyKind::Data, run, generation, data, check);
+    data[..].zeroize();
+    outcome
+}

@@ -1,0 +1,66 @@
+//! The state of a verification that all checks share.
+
+use std::ops::ControlFlow;
+
+use ar7_engine::format::Run;
+use ar7_engine::{Check, Error as EngineError, Value};
+
+use super::finding::{Finding, Subject, VerifyProgress, VerifySummary};
+use super::map::BlockMap;
+use super::queue::Queue;
+use crate::committed::Snapshot;
+use crate::error::Error;
+
+/// A verification in progress.
+pub(super) struct Verifier<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) map: BlockMap,
+    pub(super) queue: Queue,
+    pub(super) summary: VerifySummary,
+    pub(super) unreadable_pages: u64,
+    pub(super) report: &'a mut dyn FnMut(Finding),
+    pub(super) progress: &'a mut dyn FnMut(VerifyProgress) -> ControlFlow<()>,
+    /// Nothing more is opened and no finding is reported.
+    pub(super) is_stopped: bool,
+}
+
+impl Verifier<'_> {
+    /// Accounts for a run. A block beyond the end, or one that was accounted for before, is a finding.
+    pub(super) fn account(&mut self, subject: impl FnOnce() -> Subject, run: Run) -> bool {
+        if self.is_stopped {
+            return false;
+        }
+        let accounted = match self.map.mark(run) {
+            Ok(()) => true,
+            Err(position) => {
+                let expected = "a block of the archive that nothing else names";
+                let error = EngineError::damaged(position, Check::FreeMap, expected, position);
+                self.find(subject(), error);
+                false
+            }
+        };
+        let (blocks, total) = (self.map.marked(), self.summary.blocks);
+        if (self.progress)(VerifyProgress { blocks, total }).is_break() {
+            self.is_stopped = true;
+        }
+        accounted && !self.is_stopped
+    }
+
+    pub(super) fn find(&mut self, subject: Subject, error: impl Into<Error>) {
+        if self.is_stopped {
+            return;
+        }
+        self.summary.findings += 1;
+        (self.report)(Finding { subject, error: error.into() });
+    }
+
+    pub(super) fn disagree(
+        &mut self,
+        subject: Subject,
+        check: Check,
+        expected: impl Into<Value>,
+        found: impl Into<Value>,
+    ) {
+        self.find(subject, EngineError::damaged(None, check, expected, found));
+    }
+}
