@@ -18,6 +18,7 @@ mod store;
 mod tests;
 mod walk;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Builder};
 
 use ar7_registry::CreateOptions;
@@ -113,6 +114,7 @@ fn ingest(
 fn run_stages(run: &Run<'_>) -> Result<Tally, Failure> {
     let mut storing = Storing::new(run)?;
     let destination = storing.destination();
+    let is_done = AtomicBool::new(false);
     let (jobs, taken) = bounded(IN_FLIGHT);
     let (planned, items) = bounded(IN_FLIGHT);
     thread::scope(|scope| {
@@ -131,14 +133,16 @@ fn run_stages(run: &Run<'_>) -> Result<Tally, Failure> {
             }
         }
         drop(taken);
-        let plan = Plan::new(run, jobs, planned, destination);
+        let plan = Plan::new(run, jobs, planned, destination)?;
         Builder::new().spawn_scoped(scope, || plan.walk()).map_err(Failure::Threads)?;
         if run.progress.is_shown() {
             // Without this thread the time left is not shown.
-            let _ = Builder::new().spawn_scoped(scope, || count(run));
+            let _ = Builder::new().spawn_scoped(scope, || count(run, &is_done));
         }
         // The writer holds the receiving end: when it ends, so do the others.
-        storing.store_all(items)
+        let outcome = storing.store_all(items);
+        is_done.store(true, Ordering::Relaxed);
+        outcome
     })?;
     Ok(storing.into_tally())
 }
@@ -149,20 +153,20 @@ fn readers(run: &Run<'_>) -> usize {
 }
 
 /// Counts the bytes that the walk will meet, so that the time left can be shown.
-fn count(run: &Run<'_>) {
+fn count(run: &Run<'_>, is_done: &AtomicBool) {
     let mut bytes = 0;
     for root in &run.roots {
         let begun = run
             .tree
-            .location(root.location(), None, None)
+            .location(root.location(), 0, None, None)
             .and_then(|location| Walk::new(&run.tree, root, &run.exclusions, location));
         let Ok(mut walk) = begun else { continue };
         while let Some(found) = walk.next() {
-            if run.interrupt.is_set() {
+            if run.interrupt.is_set() || is_done.load(Ordering::Relaxed) {
                 return;
             }
             let Ok(status) = found.status else { continue };
-            bytes += status.size;
+            bytes = u64::saturating_add(bytes, status.size);
             if status.kind == Kind::Stored(EntryType::Directory) {
                 let entered = run.tree.enter(&found.directory, &found.name, &status, None);
                 if let Ok((directory, names)) = entered {

@@ -7,8 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ar7_registry::Error;
 use ar7_registry::names::Entry as ArchiveEntry;
-use ar7_registry::records::{EntryType, Inode, InodeNumber};
+use ar7_registry::records::{EntryType, Inode, InodeNumber, validate_name};
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::read::{Entry, Job, ReadOutcome};
@@ -17,6 +18,8 @@ use super::run::Run;
 use super::status::{FileId, Kind, Status};
 use super::walk::{Directory, Found, Walk};
 use crate::exit::Failure;
+use crate::names::parts;
+use crate::walk::DEPTH_MAX;
 
 /// An entry of the walk, and what is to be done with it.
 pub(super) enum Item {
@@ -56,6 +59,8 @@ pub(super) struct Plan<'a> {
     /// The directory of the archive that is stored into, if it is there; and its number for the writer.
     known: Option<InodeNumber>,
     destination: Option<InodeNumber>,
+    /// Directories of the archive above what is stored.
+    depth: usize,
     /// Files with several names that were planned already.
     linked: HashSet<FileId>,
     /// The archive's inodes that they were found to be.
@@ -73,20 +78,20 @@ impl<'a> Plan<'a> {
         jobs: Sender<Job>,
         items: Sender<Item>,
         destination: Option<InodeNumber>,
-    ) -> Plan<'a> {
+    ) -> Result<Plan<'a>, Failure> {
         let archive = rustix::fs::stat(&run.options.archive).ok();
-        let mut plan = Plan {
+        let into = run.options.into.as_deref().unwrap_or_default().as_bytes();
+        Ok(Plan {
             run,
             jobs,
             items,
-            known: None,
+            known: existing_destination(run, into)?,
             destination,
+            depth: parts(into).count(),
             linked: HashSet::new(),
             claimed: HashSet::new(),
             archive_id: archive.map(|stat| Status::new(&stat).id),
-        };
-        plan.known = plan.existing_destination();
-        plan
+        })
     }
 
     /// Walks through every root.
@@ -102,7 +107,7 @@ impl<'a> Plan<'a> {
         let run = self.run;
         let begun = run
             .tree
-            .location(root.location(), self.known, self.destination)
+            .location(root.location(), self.depth, self.known, self.destination)
             .and_then(|location| Walk::new(&run.tree, root, &run.exclusions, location));
         let mut walk = match begun {
             Ok(walk) => walk,
@@ -122,16 +127,6 @@ impl<'a> Plan<'a> {
         self.items.send(item).map_err(|_| Ended)
     }
 
-    /// The directory of the archive that is stored into, if it is there.
-    fn existing_destination(&self) -> Option<InodeNumber> {
-        let archive = self.run.archive()?;
-        let into = self.run.options.into.as_deref().unwrap_or_default();
-        match archive.names().resolve(into.as_bytes()) {
-            Ok(ArchiveEntry { inode, kind: EntryType::Directory, .. }) => Some(inode),
-            _ => None,
-        }
-    }
-
     fn item(&mut self, found: Found, walk: &mut Walk<'_>) -> Result<Item, Ended> {
         let path = found.path();
         let Found { directory, name, status } = found;
@@ -147,13 +142,14 @@ impl<'a> Plan<'a> {
             Kind::Special(reason) => return Ok(skipped(reason)),
             Kind::Stored(kind) => kind,
         };
+        if let Err(error) = validate_name(name.as_bytes()) {
+            let failure = Failure::Entry { path: path.as_os_str().as_bytes().to_vec(), error };
+            return Ok(Item::Left { path, reason: Reason::Unread(failure) });
+        }
         let entry = Entry { directory, name, status };
         let existing = match self.existing(&entry) {
             Ok(existing) => existing,
-            Err(error) => {
-                let failure = self.archive_failure(error);
-                return Ok(Item::Left { path, reason: Reason::Unread(failure) });
-            }
+            Err(failure) => return Ok(Item::Left { path, reason: Reason::Unread(failure) }),
         };
         if kind == EntryType::Directory {
             return Ok(self.directory(entry, existing, walk));
@@ -172,6 +168,13 @@ impl<'a> Plan<'a> {
         let found = existing.filter(|(_, inode)| inode.kind == EntryType::Directory);
         let known = found.map(|(number, _)| number);
         let Entry { directory: parent, name, status } = &entry;
+        if parent.depth + 1 >= DEPTH_MAX {
+            // What lies deeper could be stored, and not be extracted.
+            let path = entry.path();
+            let shown = path.as_os_str().as_bytes().to_vec();
+            let failure = Failure::TooDeep { path: shown, limit: DEPTH_MAX };
+            return Item::Left { path, reason: Reason::Unread(failure) };
+        }
         match self.run.tree.enter(parent, name, status, known) {
             Ok((directory, names)) => {
                 walk.enter(Arc::clone(&directory), names);
@@ -209,15 +212,17 @@ impl<'a> Plan<'a> {
     }
 
     /// What the archive has under the name of an entry.
-    fn existing(&self, entry: &Entry) -> ar7_registry::Result<Option<(InodeNumber, Inode)>> {
+    fn existing(&self, entry: &Entry) -> Result<Option<(InodeNumber, Inode)>, Failure> {
         let (Some(archive), Some(directory)) = (self.run.archive(), entry.directory.known) else {
             return Ok(None);
         };
         let names = archive.names();
-        match names.lookup(directory, entry.name.as_bytes())? {
-            Some(found) => Ok(names.inode(found.inode)?.map(|inode| (found.inode, inode))),
-            None => Ok(None),
-        }
+        let failed = |error| self.archive_failure(error);
+        let found = names.lookup(directory, entry.name.as_bytes()).map_err(failed)?;
+        let Some(found) = found else { return Ok(None) };
+        let inode = names.inode(found.inode).map_err(failed)?;
+        let inode = inode.ok_or_else(|| entry.without_inode(found.inode))?;
+        Ok(Some((found.inode, inode)))
     }
 
     /// Whether the archive's version is the file system's, as far as size and mtime tell.
@@ -242,6 +247,20 @@ impl<'a> Plan<'a> {
 
     fn archive_failure(&self, error: ar7_registry::Error) -> Failure {
         Failure::Archive { archive: self.run.options.archive.clone(), error }
+    }
+}
+
+/// The directory of the archive that is stored into, if it is there.
+fn existing_destination(run: &Run<'_>, into: &[u8]) -> Result<Option<InodeNumber>, Failure> {
+    let Some(archive) = run.archive() else { return Ok(None) };
+    let path = into.to_vec();
+    match archive.names().resolve(into) {
+        Ok(ArchiveEntry { inode, kind: EntryType::Directory, .. }) => Ok(Some(inode)),
+        Ok(ArchiveEntry { kind, .. }) => {
+            Err(Failure::EntryType { path, found: kind.name(), needed: "a directory" })
+        }
+        Err(Error::NoEntry { .. }) => Ok(None),
+        Err(error) => Err(Failure::Entry { path, error }),
     }
 }
 

@@ -4,10 +4,11 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ar7_registry::records::EntryType;
+use ar7_registry::records::{EntryType, InodeNumber};
 use crossbeam::channel::{Receiver, Sender};
 
 use super::status::{Kind, Status};
@@ -60,6 +61,12 @@ impl Entry {
         self.directory.path.join(&self.name)
     }
 
+    /// The archive names an inode here that it does not have.
+    pub(super) fn without_inode(&self, inode: InodeNumber) -> Failure {
+        let path = self.path().into_os_string().into_vec();
+        Failure::EntryWithoutInode { path, inode: inode.0 }
+    }
+
     /// Reads the entry as it is now.
     pub(super) fn read(&self, tree: &Tree<'_>) -> ReadOutcome {
         let failed = |error| Failure::file(self.path(), "read", error);
@@ -76,7 +83,9 @@ impl Entry {
             return Ok((status, Content::Large));
         }
         let mut bytes = Vec::with_capacity(usize::try_from(status.size).unwrap_or_default());
-        (&mut file).take(status.size).read_to_end(&mut bytes).map_err(failed)?;
+        // One byte more shows a file that is longer than the file system says, as those in /proc are.
+        let most = status.size.saturating_add(1);
+        (&mut file).take(most).read_to_end(&mut bytes).map_err(failed)?;
         check_unchanged(tree, &file, &status, bytes.len() as u64).map_err(failed)?;
         Ok((status, Content::Whole(bytes)))
     }

@@ -73,6 +73,8 @@ impl Source for System {
             }
         }
         names.sort_unstable();
+        // Some file systems list an entry twice if it is replaced meanwhile.
+        names.dedup();
         Ok(names)
     }
 

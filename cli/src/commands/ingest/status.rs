@@ -1,7 +1,7 @@
 //! What the file system says of an entry.
 
 use ar7_engine::format::Timestamp;
-use ar7_registry::records::{Attributes, EntryType};
+use ar7_registry::records::{Attributes, EntryType, NANOSECONDS_MAX};
 use rustix::fs::{FileType, Stat};
 
 /// The identity of a file: its device and its inode there.
@@ -12,6 +12,8 @@ pub(super) type FileId = (u64, u64);
 pub(super) struct Status {
     pub(super) kind: Kind,
     pub(super) attributes: Attributes,
+    /// When the file system last changed its inode, which no program can set.
+    pub(super) changed: Timestamp,
     pub(super) size: u64,
     pub(super) id: FileId,
     pub(super) links: u64,
@@ -37,11 +39,9 @@ impl Status {
                 mode: stat.st_mode & 0o7777,
                 uid: stat.st_uid,
                 gid: stat.st_gid,
-                modified: Timestamp {
-                    seconds: stat.st_mtime,
-                    nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or_default(),
-                },
+                modified: timestamp(stat.st_mtime, stat.st_mtime_nsec),
             },
+            changed: timestamp(stat.st_ctime, stat.st_ctime_nsec),
             size,
             id: (stat.st_dev, stat.st_ino),
             links: stat.st_nlink,
@@ -55,6 +55,18 @@ impl Status {
             && self.size == other.size
             && self.attributes.modified == other.attributes.modified
     }
+
+    /// Whether two names lead to one file that has not changed meanwhile. A file system gives the inode number of a
+    /// removed file to a new one, so the number alone does not tell.
+    pub(super) fn is_same_file(&self, other: &Status) -> bool {
+        self.is_same_version(other) && self.changed == other.changed
+    }
+}
+
+/// A time. Nanoseconds of a second or more, which a broken file system may give, are dropped.
+fn timestamp(seconds: i64, nanoseconds: impl TryInto<u32>) -> Timestamp {
+    let nanoseconds = nanoseconds.try_into().ok().filter(|&part| part <= NANOSECONDS_MAX);
+    Timestamp { seconds, nanoseconds: nanoseconds.unwrap_or_default() }
 }
 
 fn kind_of(stat: &Stat) -> Kind {

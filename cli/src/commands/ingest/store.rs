@@ -18,7 +18,7 @@ use super::status::{FileId, Kind, Status};
 use super::walk::Directory;
 use crate::commands::content::CHUNK;
 use crate::commands::mkdir::directory_attributes;
-use crate::exit::Failure;
+use crate::exit::{Code, Failure};
 use crate::json::JsonName;
 use crate::names::parts;
 use crate::read_ahead::read_ahead;
@@ -35,10 +35,19 @@ pub(super) struct Storing<'a> {
     /// What was in the archive at the last checkpoint: entries and bytes.
     committed: (u64, u64),
     destination: Option<InodeNumber>,
-    /// Files with several names: their inode, and how many names are still to come.
-    linked: HashMap<FileId, (InodeNumber, u64)>,
+    /// Files with several names, of which more are still to come.
+    linked: HashMap<FileId, Linked>,
     /// Bytes since the last checkpoint.
     since_bytes: u64,
+}
+
+/// A file with several names.
+struct Linked {
+    /// As it was when it was stored.
+    status: Status,
+    number: InodeNumber,
+    /// Names that are still to come.
+    left: u64,
 }
 
 /// Where an entry goes.
@@ -98,7 +107,8 @@ impl<'a> Storing<'a> {
             Item::Entry { entry, action } => (entry.path(), self.entry(&entry, action)),
         };
         match outcome {
-            Err(failure) if failure.is_fatal() => Err(failure),
+            // A damaged archive is not written to any further.
+            Err(failure) if failure.is_fatal() || failure.code() == Code::Damaged => Err(failure),
             Err(failure) => {
                 self.run.progress.warn(&failure);
                 self.tally.unread.push(JsonName::new(path.as_os_str().as_bytes()));
@@ -186,7 +196,7 @@ impl<'a> Storing<'a> {
         };
         self.note_links(&status, number);
         self.tally.stored_files += 1;
-        self.tally.stored_bytes += status.size;
+        self.tally.stored_bytes = self.tally.stored_bytes.saturating_add(status.size);
         self.count(status.size);
         Ok(())
     }
@@ -202,7 +212,8 @@ impl<'a> Storing<'a> {
         let mut stream = archive.new_stream().map_err(place.failed())?;
         let identity = stream.identity();
         let mut copied_bytes = 0;
-        let (source, mut left) = (&mut file, status.size);
+        // One byte more shows a file that is longer than the file system says.
+        let (source, mut left) = (&mut file, status.size.saturating_add(1));
         let read = |buffer: &mut Vec<u8>| {
             let read = fill(source, buffer, left.min(CHUNK as u64))?;
             left -= read as u64;
@@ -242,25 +253,28 @@ impl<'a> Storing<'a> {
         if !same_attributes {
             let names = place.names();
             names.set_attributes(inode, status.attributes).map_err(place.failed())?;
+            self.since_bytes += ENTRY_BYTES;
         }
         self.note_links(status, inode);
         self.tally.unchanged += 1;
         self.run.progress.advance(status.size);
         self.tally.entries += 1;
-        self.tally.bytes += status.size;
+        self.tally.bytes = self.tally.bytes.saturating_add(status.size);
         Ok(())
     }
 
     /// Another name of a file that came before.
     fn link(&mut self, place: &Place<'_>) -> Result<(), Failure> {
         let status = &place.entry.status;
-        let Some((number, left)) = self.linked.get_mut(&status.id) else {
-            // The first name could not be read, or leads to another file by now: this name has its own content.
+        let linked = self.linked.get_mut(&status.id);
+        let Some(linked) = linked.filter(|linked| linked.status.is_same_file(status)) else {
+            // The first name could not be read, or the file has changed or has gone since, and a new one may have its
+            // inode number: this name has its own content.
             return self.content(place, place.entry.read(&self.run.tree));
         };
-        let number = *number;
-        *left -= 1;
-        if *left == 0 {
+        let number = linked.number;
+        linked.left -= 1;
+        if linked.left == 0 {
             self.linked.remove(&status.id);
         }
         self.run.progress.advance(status.size);
@@ -279,14 +293,16 @@ impl<'a> Storing<'a> {
     fn note_links(&mut self, status: &Status, number: InodeNumber) {
         let left = status.links.saturating_sub(1);
         if left > 0 && status.kind == Kind::Stored(EntryType::File) {
-            self.linked.insert(status.id, (number, left));
+            self.linked.insert(status.id, Linked { status: *status, number, left });
         }
     }
 
     fn count(&mut self, bytes: u64) {
         self.tally.entries += 1;
-        self.tally.bytes += bytes;
-        self.since_bytes += bytes.div_ceil(ENTRY_BYTES).max(1) * ENTRY_BYTES;
+        // A sparse file may be as long as the largest offset.
+        self.tally.bytes = self.tally.bytes.saturating_add(bytes);
+        let cost = bytes.div_ceil(ENTRY_BYTES).max(1).saturating_mul(ENTRY_BYTES);
+        self.since_bytes = self.since_bytes.saturating_add(cost);
     }
 
     fn skip(&mut self, path: &Path, reason: &str) {
@@ -301,7 +317,7 @@ impl<'a> Storing<'a> {
             Action::Present { .. } => self.tally.unchanged += 1,
             Action::WouldStore => {
                 self.tally.stored_files += 1;
-                self.tally.stored_bytes += size;
+                self.tally.stored_bytes = self.tally.stored_bytes.saturating_add(size);
                 self.run.progress.tell(&format!("would store {}", Shown::path(&entry.path())));
             }
             Action::Directory(_) | Action::Store(_) | Action::Link => return self.count(0),
@@ -379,7 +395,8 @@ impl Place<'_> {
         match names.lookup(self.directory, self.name()).map_err(self.failed())? {
             Some(entry) => {
                 let inode = names.inode(entry.inode).map_err(self.failed())?;
-                Ok(inode.map(|inode| (entry.inode, inode)))
+                let inode = inode.ok_or_else(|| self.entry.without_inode(entry.inode))?;
+                Ok(Some((entry.inode, inode)))
             }
             None => Ok(None),
         }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -365,6 +365,87 @@ fn a_file_that_is_replaced_during_the_run_is_stored_as_it_was_or_as_it_is() {
         let linked = bench.stored().remove("w/c/linked");
         assert_eq!(linked.as_deref(), Some(&b"first w/a/f"[..]), "the other name, call {call}");
     }
+}
+
+#[test]
+fn a_file_that_changes_between_its_names_gives_no_name_what_it_never_held() {
+    let calls = calls_of(&Bench::new());
+    for call in 0..calls {
+        let bench = Bench::new();
+        let changed = b"other content of another length";
+        for name in ["w/a/f", "w/c/linked"] {
+            bench.held.borrow_mut().entry(name.into()).or_default().insert(changed.to_vec());
+        }
+        let path = bench.path("w/a/f");
+        let source = Disturbed::at(call, Box::new(move || fs::write(&path, changed)));
+        let tally = bench.ingest(&source).unwrap();
+        bench.check(&tally, false, &format!("a/f changes at call {call}"));
+    }
+}
+
+#[test]
+fn a_new_file_with_the_inode_number_of_a_removed_one_is_another_file() {
+    let bench = Bench::new();
+    let status = |name: &str| {
+        let (folder, file) = (File::open(bench.path("w/a")).unwrap(), OsString::from(name));
+        System.status(folder.as_fd(), &file).unwrap()
+    };
+    let (first, again) = (status("f"), status("f"));
+    assert!(first.is_same_file(&again));
+    let changed = Status { changed: status("g").changed, ..first };
+    assert_eq!(changed.is_same_file(&first), changed.changed == first.changed);
+    let mut later = first;
+    later.changed.seconds += 1;
+    assert!(later.is_same_version(&first) && !later.is_same_file(&first));
+}
+
+#[test]
+fn a_directory_too_deep_to_extract_is_reported_and_left_out() {
+    let bench = Bench::new();
+    let mut directory = File::open(bench.path("w/b")).unwrap();
+    for _ in 0..=crate::walk::DEPTH_MAX {
+        rustix::fs::mkdirat(&directory, "d", rustix::fs::Mode::RWXU).unwrap();
+        directory = System.open_directory(directory.as_fd(), OsStr::new("d")).unwrap().into();
+    }
+    let tally = bench.ingest(&System).unwrap();
+    assert_eq!(tally.unread.len(), 1);
+    assert_eq!(bench.stored().len(), DIRECTORIES.len() * FILES.len() + 2);
+    // `TempDir` removes by path, which would be too long.
+    let removed = std::process::Command::new("rm").arg("-r").arg(bench.path("w/b")).status();
+    assert!(removed.unwrap().success());
+}
+
+#[test]
+fn a_file_longer_than_its_size_says_is_reported() {
+    /// Says of every file that it is empty.
+    struct Empty;
+    impl Source for Empty {
+        fn open_location(&self, path: &Path) -> io::Result<OwnedFd> {
+            System.open_location(path)
+        }
+        fn open_directory(&self, parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<OwnedFd> {
+            System.open_directory(parent, name)
+        }
+        fn names(&self, directory: BorrowedFd<'_>) -> io::Result<Vec<OsString>> {
+            System.names(directory)
+        }
+        fn status(&self, parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<Status> {
+            Ok(Status { size: 0, ..System.status(parent, name)? })
+        }
+        fn open_file(&self, parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<File> {
+            System.open_file(parent, name)
+        }
+        fn target(&self, parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<Vec<u8>> {
+            System.target(parent, name)
+        }
+        fn status_of(&self, file: BorrowedFd<'_>) -> io::Result<Status> {
+            Ok(Status { size: 0, ..System.status_of(file)? })
+        }
+    }
+    let bench = Bench::new();
+    let tally = bench.ingest(&Empty).unwrap();
+    assert_eq!(tally.unread.len(), DIRECTORIES.len() * FILES.len() + 1, "every name of a file");
+    assert!(bench.stored().keys().all(|path| path == "w/b/link"));
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub(super) struct Directory {
     parent: Option<(Arc<Directory>, OsString)>,
     /// Its path, for messages.
     pub(super) path: PathBuf,
+    /// Directories of the archive above what is in it.
+    pub(super) depth: usize,
     id: FileId,
     open: Mutex<Weak<OwnedFd>>,
     /// Its number in the archive as it was before this run, if it was there.
@@ -64,6 +66,7 @@ impl<'a> Tree<'a> {
     pub(super) fn location(
         &self,
         path: &Path,
+        depth: usize,
         known: Option<InodeNumber>,
         stored: Option<InodeNumber>,
     ) -> io::Result<Arc<Directory>> {
@@ -71,7 +74,15 @@ impl<'a> Tree<'a> {
         let id = self.source.status_of(descriptor.as_fd())?.id;
         let stored = stored.map_or_else(OnceLock::new, OnceLock::from);
         let open = Mutex::new(Arc::downgrade(&self.keep(descriptor)));
-        Ok(Arc::new(Directory { parent: None, path: path.to_owned(), id, open, known, stored }))
+        Ok(Arc::new(Directory {
+            parent: None,
+            path: path.to_owned(),
+            depth,
+            id,
+            open,
+            known,
+            stored,
+        }))
     }
 
     /// Opens a directory that was found as `status` under `name`, and lists it.
@@ -85,6 +96,7 @@ impl<'a> Tree<'a> {
         let directory = Arc::new(Directory {
             parent: Some((Arc::clone(parent), name.to_owned())),
             path: parent.path.join(name),
+            depth: parent.depth + 1,
             id: status.id,
             open: Mutex::default(),
             known,
