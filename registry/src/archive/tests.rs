@@ -336,3 +336,40 @@ fn snapshots_of_one_commit_share_its_branches_and_pin_nothing_longer() {
     assert!(!is_pinned(), "a handle that is not reading pins no commit");
     assert_eq!(reading.len().unwrap(), 0);
 }
+
+#[test]
+fn a_stream_that_could_not_grow_keeps_its_length() {
+    let (device, archive) = create(ArchiveKind::Dynamic, 0);
+    let mut stream = archive.new_stream().unwrap();
+    stream.append(b"content").unwrap();
+    archive.commit().unwrap();
+    archive.state().unwrap().writing().unwrap().dirty_blocks_max = 0;
+    let blocks = archive.store().file_bytes().unwrap() / 4096;
+    device.set_capacity(u32::try_from(blocks).unwrap());
+    // The first step fits in memory; the second needs space in the file.
+    let error = stream.set_len(20 << 20).unwrap_err();
+    assert_eq!(error.class(), ar7_engine::Class::NoSpace, "{error}");
+    assert_eq!(stream.len().unwrap(), 7);
+    assert_eq!(stream.count().unwrap(), 1);
+    archive.commit().unwrap();
+    assert_eq!(contents(&archive, stream.identity()), b"content");
+}
+
+#[test]
+fn an_iterator_over_blocks_ends_where_a_commit_cut_the_stream() {
+    let (_device, archive) = create(ArchiveKind::Dynamic, 0);
+    let mut stream = archive.new_stream().unwrap();
+    stream.append(&[1; 4 * 4008]).unwrap();
+    archive.commit().unwrap();
+    let mut reading = archive.read_stream(stream.identity()).unwrap();
+    let mut blocks = reading.blocks().unwrap();
+    assert_eq!(blocks.next().unwrap().unwrap().head.index.get(), 0);
+    stream.set_len(4008).unwrap();
+    archive.commit().unwrap();
+    assert!(blocks.next().is_none());
+    // Blocks that a later commit adds there are not part of what it iterates over.
+    stream.set_len(4 * 4008).unwrap();
+    archive.commit().unwrap();
+    assert!(blocks.next().is_none());
+    assert!(blocks.next_back().is_none());
+}

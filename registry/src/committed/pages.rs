@@ -118,3 +118,56 @@ pub(crate) fn read_page(store: &Store, at: BlockRef, expect: PageExpectation) ->
     }
     Page::parse(at.position, &block.data, expect)
 }
+
+#[cfg(test)]
+mod tests {
+    use ar7_engine::format::{DATA_SIZE, Generation, Position};
+
+    use super::*;
+    use crate::tree::page_layout;
+
+    const TREE: TreeNumber = TreeNumber(3);
+    const LEAF: PageExpectation = PageExpectation { tree: TREE, level: 0 };
+
+    /// A leaf with one cell: a key of one byte, and no value.
+    fn leaf() -> Arc<Page> {
+        let mut data = [0; DATA_SIZE];
+        let cell = DATA_SIZE - 3;
+        data[cell..].copy_from_slice(&[0, 1, b'k']);
+        let cell = u16::try_from(cell).unwrap().to_be_bytes();
+        page_layout::TAG.put(&mut data, &[1]);
+        page_layout::TREE.put(&mut data, &[TREE.0]);
+        page_layout::COUNT.put(&mut data, &[0, 1]);
+        page_layout::CELLS.put(&mut data, &cell);
+        data[page_layout::BODY.offset..][..2].copy_from_slice(&cell);
+        Arc::new(Page::parse(Position::at(8), &data, LEAF).unwrap())
+    }
+
+    fn block(position: u32, step: u32) -> BlockRef {
+        let generation = Generation { session: 1, step, salt: 0 };
+        BlockRef { position: Position::at(position), generation }
+    }
+
+    #[test]
+    fn a_kept_page_is_found_only_as_its_version_tree_and_level() {
+        let kept = KeptPages::default();
+        let (page, at) = (leaf(), block(8, 1));
+        assert!(kept.get(at, LEAF).is_none());
+        kept.keep(at, &page);
+        assert!(Arc::ptr_eq(kept.get(at, LEAF).unwrap(), &page));
+        assert!(kept.get(block(8, 2), LEAF).is_none(), "another version");
+        let other_tree = PageExpectation { tree: TreeNumber(4), ..LEAF };
+        assert!(kept.get(at, other_tree).is_none(), "another tree");
+        assert!(kept.get(at, PageExpectation { level: 1, ..LEAF }).is_none(), "another level");
+    }
+
+    #[test]
+    fn the_first_page_of_a_cell_stays_until_the_commit_is_superseded() {
+        let kept = KeptPages::default();
+        let (first, second) = (leaf(), leaf());
+        kept.keep(block(8, 1), &first);
+        kept.keep(block(8, 2), &second);
+        assert!(Arc::ptr_eq(kept.get(block(8, 1), LEAF).unwrap(), &first));
+        assert!(kept.get(block(8, 2), LEAF).is_none());
+    }
+}

@@ -48,3 +48,32 @@ impl WorkingTrees {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ar7_engine::format::StoredStream;
+
+    use super::*;
+    use crate::records::Extent;
+
+    #[test]
+    fn a_deletion_is_pending_until_every_extent_is_free() {
+        let mut trees = WorkingTrees::of_new_archive();
+        let stream = Uuid::from_u128(100);
+        assert!(!trees.has_pending_deletions());
+        for first in 0..u32::try_from(EXTENTS_PER_COMMIT).unwrap() {
+            let run = trees.allocate(1).unwrap();
+            let key = ExtentKey { stream, first: BlockIndex(first) };
+            let generation = trees.writer().generation();
+            trees.put::<Extents>(&key, &Extent { run, generation }).unwrap();
+        }
+        trees.put::<PendingDeletions>(&stream, &StoredStream::empty(stream)).unwrap();
+        assert!(trees.has_pending_deletions());
+        // The first purge frees the last extent; only the second finds that none is left.
+        trees.purge().unwrap();
+        assert_eq!(trees.entries(TreeId::Extents), 0);
+        assert!(trees.has_pending_deletions());
+        trees.purge().unwrap();
+        assert!(!trees.has_pending_deletions());
+    }
+}

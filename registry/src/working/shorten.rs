@@ -49,3 +49,15 @@ impl WorkingTrees {
         Ok(self.writer().block_count() < before)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_enough_free_blocks_no_page_moves() {
+        let mut trees = WorkingTrees::of_new_archive();
+        assert!(trees.free_blocks() < u64::from(CLEARED_BLOCKS_MIN));
+        assert!(!trees.clear_end().unwrap());
+    }
+}
