@@ -24,15 +24,10 @@ pub(super) struct FreeList<'a>(pub(super) &'a mut Trees);
 impl FreeList<'_> {
     /// Takes runs out of the free list until the writer has `wanted` blocks to allocate from, or there are no more.
     pub(super) fn refill(&mut self, wanted: u64) -> Result<()> {
-        let mut from = Position::at(0);
         while self.0.writer().pooled_blocks() < wanted {
-            let Some((_, run)) = self.0.ceiling::<Free>(&from)? else { return Ok(()) };
+            let Some((_, run)) = self.0.ceiling::<Free>(&Position::at(0))? else { break };
             self.take(run)?;
             self.0.writer().release(run)?;
-            match Position::new(run.end()) {
-                Some(next) => from = next,
-                None => return Ok(()),
-            }
         }
         Ok(())
     }
