@@ -19,45 +19,45 @@ pub enum Error {
     /// The operating system refused an operation.
     #[error("{operation}{}: {source}", path_suffix(path.as_ref()))]
     Io {
-        /// What was being done: "open", "read", "write", "sync", "grow".
+        /// The operation that failed: "open", "read", "write", "sync", "grow".
         operation: &'static str,
         /// The file, where it is known.
         path: Option<PathBuf>,
         /// The system's own error.
         source: Arc<io::Error>,
     },
-    /// The file is not an archive of this kind at all.
+    /// The file is not an ar7 archive.
     #[error("not an ar7 archive: {found}")]
     NotAnArchive {
-        /// What was found in place of the header.
+        /// The bytes found instead of a header.
         found: Value,
     },
-    /// The archive needs features that this program does not have.
+    /// The archive needs features that this program lacks.
     #[error("the archive needs a newer program: {what} {found}, this one knows {supported}")]
     NewerFormat {
-        /// Which field says so.
+        /// The field that requires it.
         what: &'static str,
         /// Its value.
         found: Value,
         /// What this program supports.
         supported: Value,
     },
-    /// No key slot opens with the key that was given.
+    /// The given key opens no key slot.
     #[error("wrong key or passphrase: none of the {slots} key slots opens with it")]
     WrongKey {
-        /// Number of slots in use.
+        /// Number of key slots in use.
         slots: usize,
     },
-    /// Bytes are not what they should be, as a fault of the medium would leave them.
+    /// Bytes failed a check: the medium has corrupted them.
     #[error("damaged: {0}")]
     Damaged(Box<Fault>),
-    /// A genuine block or field in a place where it does not belong: stale, moved or spliced.
+    /// A genuine block or field is stale, moved or spliced.
     #[error("tampered: {0}")]
     Tampered(Box<Fault>),
-    /// The file is shorter than what was committed.
-    #[error("truncated: {expected_bytes} bytes expected, {found_bytes} found")]
+    /// The file is shorter than the committed archive.
+    #[error("truncated: expected {expected_bytes} bytes, found {found_bytes}")]
     Truncated {
-        /// Shortest length that the archive may have.
+        /// Minimum length of the archive.
         expected_bytes: u64,
         /// Length of the file.
         found_bytes: u64,
@@ -65,15 +65,15 @@ pub enum Error {
     /// The file system or the format has no room for more blocks.
     #[error("no space for {needed_blocks} more blocks: {source}")]
     NoSpace {
-        /// Blocks that were asked for.
+        /// Number of blocks requested.
         needed_blocks: u64,
         /// The system's own error.
         source: Arc<io::Error>,
     },
-    /// The archive has the largest number of blocks, or a counter its largest value.
+    /// The archive or a counter has reached its limit.
     #[error("the archive is full: {what} is at most {limit}")]
     Full {
-        /// Which limit.
+        /// The limited quantity.
         what: &'static str,
         /// Its value.
         limit: u64,
@@ -84,7 +84,7 @@ pub enum Error {
         /// The file.
         path: Option<PathBuf>,
     },
-    /// An earlier write or sync failed, so nothing more is written through this handle.
+    /// An earlier write or sync failed, so this handle refuses further use.
     #[error("unusable after an earlier failure: {cause}")]
     Poisoned {
         /// The failure.
@@ -93,70 +93,69 @@ pub enum Error {
     /// The archive was opened for reading.
     #[error("opened for reading only")]
     ReadOnly,
-    /// The handle is used in a process other than the one that opened it.
+    /// A process other than the one that opened the handle uses it.
     #[error("opened by process {opened_by}, used in process {used_by}")]
     OtherProcess {
-        /// Process that opened the archive.
+        /// The process that opened the archive.
         opened_by: u32,
-        /// Process of the call.
+        /// The calling process.
         used_by: u32,
     },
-    /// There is no key in this slot.
+    /// The key slot is empty or does not exist.
     #[error("there is no key in slot {number}")]
     NoKeySlot {
-        /// Number of the slot.
+        /// Number of the key slot.
         number: usize,
     },
     /// The only key of an archive cannot be removed.
     #[error("slot {number} holds the only key; without it nobody could open the archive")]
     LastKeySlot {
-        /// Number of the slot.
+        /// Number of the key slot.
         number: usize,
     },
-    /// The master key is being changed; only reading, and going on with that, is possible.
-    #[error("a change of the master key is under way: rekey goes on with it")]
-    RekeyUnderWay,
-    /// Other keys would not open the archive any more: they cannot wrap a new master key.
+    /// A rekey is in progress: only reading and resuming the rekey are possible.
+    #[error("a rekey is in progress: run rekey to finish it")]
+    RekeyInProgress,
+    /// A rekey would remove the other keys, because their secrets are not at hand to wrap the new master key.
     #[error("{count} other keys would be removed")]
     OtherKeys {
         /// Number of the other key slots in use.
         count: usize,
     },
-    /// A change of the keys failed after it had begun to write: the keys from before it, or those from after it, open the
-    /// archive.
-    #[error("the change of keys did not finish, so either key may be valid: keep both ({cause})")]
+    /// A key change failed after its first write: either the old keys or the new ones open the archive.
+    #[error("the key change did not finish, so either key may be valid: keep both ({cause})")]
     KeyChangeUnfinished {
         /// The failure.
         cause: Arc<Error>,
     },
-    /// The caller stopped the operation, which can be continued later.
-    #[error("stopped before it was complete")]
+    /// The caller stopped the operation; it can be resumed.
+    #[error("stopped before completion")]
     Stopped,
-    /// There are changes that are not committed, and the operation is a commit of its own.
-    #[error("there are changes that are not committed")]
+    /// The operation makes its own commit, but a transaction is open.
+    #[error("there are uncommitted changes")]
     Uncommitted,
-    /// A value given by the caller is out of its bounds.
-    #[error("{what} is {found}, allowed is {allowed}")]
+    /// A value from the caller is out of bounds.
+    #[error("{what}: allowed {allowed}, found {found}")]
     OutOfBounds {
-        /// Which value.
+        /// Name of the value.
         what: &'static str,
-        /// What was given.
+        /// The given value.
         found: Value,
-        /// What is allowed.
+        /// The allowed values.
         allowed: Value,
     },
 }
 
-/// What is wrong with a block or a field, and where.
+/// A failed check of a block or field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// Position of the block.
     pub position: Option<Position>,
-    /// Which check failed.
+    /// The check that failed.
     pub check: Check,
-    /// What the check expected.
+    /// The expected value.
     pub expected: Value,
-    /// What it found.
+    /// The value found.
     pub found: Value,
 }
 
@@ -181,11 +180,11 @@ pub enum Check {
     Generation,
     /// Stream that a block belongs to.
     Stream,
-    /// Place of a block in its stream.
+    /// Block index in its stream.
     Index,
-    /// Link to the previous block.
+    /// Neighbour link to the previous block.
     PreviousLink,
-    /// Link to the next block.
+    /// Neighbour link to the next block.
     NextLink,
     /// Unkeyed checksum of the header.
     HeaderChecksum,
@@ -201,7 +200,7 @@ pub enum Check {
     KeyDerivation,
     /// A meta slot, or a pair of them.
     MetaSlot,
-    /// Two commits of equal number that differ.
+    /// Two different commits with the same number.
     Fork,
     /// Redo list.
     RedoList,
@@ -264,7 +263,7 @@ impl Check {
 pub enum Value {
     /// A number.
     Number(i128),
-    /// A phrase that says what is meant.
+    /// A phrase.
     Text(&'static str),
     /// A version of a block.
     Generation(Generation),
@@ -344,7 +343,7 @@ impl From<Position> for Value {
 pub enum Class {
     /// Anything without a class of its own.
     Other,
-    /// A value given by the caller cannot be used.
+    /// The caller gave an invalid value.
     Usage,
     /// The key or passphrase is not one of the archive's.
     WrongKey,
@@ -352,7 +351,7 @@ pub enum Class {
     Damaged,
     /// Another process has the archive open.
     Locked,
-    /// The archive needs a newer program.
+    /// The archive needs a newer version of the program.
     NewerFormat,
     /// No space.
     NoSpace,
@@ -369,7 +368,7 @@ impl Error {
         Error::Damaged(Box::new(Fault::new(position, check, expected, found)))
     }
 
-    /// A genuine block or field out of its place.
+    /// A genuine block or field that is stale, moved or spliced.
     pub fn tampered(
         position: impl Into<Option<Position>>,
         check: Check,
@@ -384,7 +383,7 @@ impl Error {
         Error::Io { operation, path: None, source: Arc::new(source) }
     }
 
-    /// The same error, with the name of the file it is about.
+    /// Adds the path of the file, unless the error has one.
     #[must_use]
     pub fn at_path(self, named: &std::path::Path) -> Error {
         match self {
@@ -396,21 +395,21 @@ impl Error {
         }
     }
 
-    /// The same error, with the block it is about, where that is not known yet.
+    /// Adds the position of the block, unless the error has one.
     #[must_use]
     pub fn at_block(self, position: Position) -> Error {
-        let place = |mut fault: Box<Fault>| {
+        let located = |mut fault: Box<Fault>| {
             fault.position.get_or_insert(position);
             fault
         };
         match self {
-            Error::Damaged(fault) => Error::Damaged(place(fault)),
-            Error::Tampered(fault) => Error::Tampered(place(fault)),
+            Error::Damaged(fault) => Error::Damaged(located(fault)),
+            Error::Tampered(fault) => Error::Tampered(located(fault)),
             other => other,
         }
     }
 
-    /// Whether a call was refused before it changed anything, because of what it asked for.
+    /// Whether the engine refused the call before it changed anything.
     pub fn is_refusal(&self) -> bool {
         matches!(
             self,
@@ -430,7 +429,7 @@ impl Error {
             | Error::ReadOnly
             | Error::OtherProcess { .. }
             | Error::Uncommitted
-            | Error::RekeyUnderWay
+            | Error::RekeyInProgress
             | Error::Stopped
             | Error::Full { .. } => Class::Other,
             Error::OutOfBounds { .. }

@@ -1,7 +1,6 @@
 //! The block engine of ar7: sealed 4096-byte blocks at positions in one file.
 //!
-//! This crate knows blocks, keys, the file and commits. It knows no stream, no name and
-//! no tree: what the blocks mean is the business of `ar7-registry`.
+//! This crate handles blocks, keys, the file and commits. Streams, names and trees belong to `ar7-registry`.
 
 pub mod crypto;
 pub mod device;

@@ -1,4 +1,4 @@
-//! The one way to run work on all cores.
+//! Runs work on all cores, in one private pool.
 
 use std::panic::resume_unwind;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -6,7 +6,7 @@ use std::thread;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-/// Whether the caller works in a pool of one thread, so that no other thread may take part.
+/// Whether the caller runs in a pool of one thread, so that no other thread can help.
 pub(crate) fn is_single_threaded() -> bool {
     rayon::current_thread_index().is_some() && rayon::current_num_threads() == 1
 }
@@ -20,7 +20,7 @@ pub(crate) fn is_single_threaded() -> bool {
 /// If the system refuses to start threads, the pool has fewer; if it refuses all, the caller does the work.
 pub fn in_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     if is_single_threaded() {
-        // The only thread of a pool can take up no work but its own.
+        // The only thread of a pool has no other work to steal.
         return work();
     }
     match pool() {
@@ -47,7 +47,7 @@ fn pool() -> Option<&'static ThreadPool> {
     Some(POOL.get_or_init(|| pool))
 }
 
-/// What `build` makes of half as many, a quarter, and so on down to one.
+/// Tries `build` with half as many threads, a quarter, and so on down to one.
 fn with_fewer<P>(most: usize, build: impl Fn(usize) -> Option<P>) -> Option<P> {
     std::iter::successors(Some(most / 2), |count| Some(count / 2))
         .take_while(|&count| count > 0)

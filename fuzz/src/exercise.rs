@@ -70,7 +70,7 @@ fn open(device: &MeteredDevice, access: Access) -> Result<Archive> {
 /// What a call gave, unless it was an error that a hostile file may be the reason of.
 pub(crate) fn judge<T>(outcome: Result<T>) -> Option<T> {
     use EngineError::{
-        Damaged, Full, NewerFormat, NoSpace, NotAnArchive, OutOfBounds, RekeyUnderWay, Tampered,
+        Damaged, Full, NewerFormat, NoSpace, NotAnArchive, OutOfBounds, RekeyInProgress, Tampered,
         Truncated, WrongKey,
     };
     match outcome {
@@ -85,7 +85,7 @@ pub(crate) fn judge<T>(outcome: Result<T>) -> Option<T> {
             | Full { .. }
             | NoSpace { .. }
             | OutOfBounds { .. }
-            | RekeyUnderWay,
+            | RekeyInProgress,
         )) => None,
         Err(error @ (Error::Engine(_) | Error::Panicked | Error::Closed | Error::Stale)) => {
             panic!("a hostile archive is reported as: {error}")

@@ -46,7 +46,7 @@ impl Archive {
 /// Leaves the archive without a redo list, and with a block in every place that opens there.
 fn prepare(opened: Result<Archive>) -> Result<()> {
     match opened {
-        Err(crate::Error::Engine(ar7_engine::Error::RekeyUnderWay)) => Ok(()),
+        Err(crate::Error::Engine(ar7_engine::Error::RekeyInProgress)) => Ok(()),
         Err(error) => Err(error),
         Ok(archive) => {
             archive.reclaim()?;

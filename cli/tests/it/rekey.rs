@@ -60,8 +60,8 @@ fn rekey_continues_after_a_kill() {
         let info = bench.ok("info a.ar7").text();
         if info.contains("rekey          in progress: ") {
             seen += 1;
-            bench.fails("mkdir a.ar7 new", 1, "a change of the master key is under way");
-            bench.fails("key label a.ar7 new", 1, "a change of the master key is under way");
+            bench.fails("mkdir a.ar7 new", 1, "a rekey is in progress");
+            bench.fails("key label a.ar7 new", 1, "a rekey is in progress");
         }
     }
     println!("{seen} kills left a change under way");

@@ -83,7 +83,7 @@ fn refuse_while_rekeying(device: &dyn Device, exported: &ExportedHeader) -> Resu
     let found = HEADERS.map(|position| parse(device, position).2);
     let is_other =
         |found: &UncheckedHeader| found.is_rekey_of(&old) && found.rekey() != header.rekey.as_ref();
-    if found.iter().flatten().any(is_other) { Err(Error::RekeyUnderWay) } else { Ok(()) }
+    if found.iter().flatten().any(is_other) { Err(Error::RekeyInProgress) } else { Ok(()) }
 }
 
 impl Store {

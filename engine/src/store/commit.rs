@@ -61,7 +61,7 @@ impl Writer {
         // Steps 5 and 6.
         let redirects = self.transaction.take_redirects();
         if crate::fault!(RedoBeforeTheCommit) {
-            store.poisoning(store.copy_images(&redirects.images()))?;
+            store.poisoning(store.copy_home(&redirects.entries()))?;
         }
         let commit = self.write_slot(slot, redirects)?;
 

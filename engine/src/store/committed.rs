@@ -10,11 +10,11 @@ use crate::format::{Generation, MetaSlot, Position, RedoEntry};
 pub struct Commit {
     /// The meta slot of the commit.
     pub slot: MetaSlot,
-    /// Places whose newest version still lies at a spare position.
+    /// Blocks whose newest version is still in a shadow block.
     pub redirects: Redirects,
 }
 
-/// Blocks whose newest version lies at a spare position: place, then spare and generation. By default there are none.
+/// Maps the home location of a redirected block to its shadow block and generation. Empty by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Redirects(pub(super) HashMap<Position, (Position, Generation)>);
 
@@ -29,27 +29,27 @@ impl Redirects {
         self.0.len()
     }
 
-    /// Each home location, and where its newest version lies, in order.
-    pub(super) fn images(&self) -> Vec<RedoEntry> {
+    /// The redirects as redo entries, ordered by home location.
+    pub(super) fn entries(&self) -> Vec<RedoEntry> {
         let entry = |(&home, &(shadow, generation)): (&Position, &(Position, Generation))| {
             RedoEntry { home, shadow, generation }
         };
-        let mut images: Vec<RedoEntry> = self.0.iter().map(entry).collect();
-        images.sort_unstable_by_key(|entry| entry.home);
-        images
+        let mut entries: Vec<RedoEntry> = self.0.iter().map(entry).collect();
+        entries.sort_unstable_by_key(|entry| entry.home);
+        entries
     }
 
-    /// These and others.
+    /// Adds the redirects of `other`, which win.
     pub(super) fn and(mut self, other: Redirects) -> Redirects {
         self.0.extend(other.0);
         self
     }
 
-    /// Where to read version `generation` of the block at `place`.
-    pub(super) fn source(&self, place: Position, generation: Generation) -> Position {
-        match self.0.get(&place) {
-            Some(&(spare, redirected)) if redirected == generation => spare,
-            _ => place,
+    /// Where to read version `generation` of the block whose home location is `home`.
+    pub(super) fn source(&self, home: Position, generation: Generation) -> Position {
+        match self.0.get(&home) {
+            Some(&(shadow, redirected)) if redirected == generation => shadow,
+            _ => home,
         }
     }
 }

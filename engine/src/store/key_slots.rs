@@ -107,7 +107,7 @@ impl Writer {
         })
     }
 
-    /// Writes this header under the next revision, and commits it. Nothing else is under way.
+    /// Writes this header under the next revision, and commits it. The caller has no open transaction.
     pub(super) fn replace_header(&mut self, mut header: Header) -> Result<()> {
         let store = Arc::clone(&self.store);
         let full = |what| Error::Full { what, limit: u64::MAX };
@@ -122,7 +122,7 @@ impl Writer {
         store.replace_header(KnownHeader::new(header, bytes));
 
         // From this commit on the older header is tampering. Nothing else changes: the redo list stays named until the
-        // next commit, as its images are in place and may be copied again.
+        // next commit, as its shadow blocks were copied home and may be copied again.
         let mut slot =
             MetaSlot { generation: self.transaction.generation(), number, ..current.slot.clone() };
         store.name_header(&mut slot);

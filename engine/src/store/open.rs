@@ -136,7 +136,7 @@ impl Store {
         } else {
             header.header.features.check_writable()?;
             if header.header.rekey.is_some() && purpose == Purpose::Ordinary {
-                return Err(Error::RekeyUnderWay);
+                return Err(Error::RekeyInProgress);
             }
         }
         let sealer = header.sealer();

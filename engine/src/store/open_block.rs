@@ -45,7 +45,7 @@ impl Drop for BlockBuffer {
 }
 
 /// Reads and opens one block. What fails its check is read once more, past the map: a write by this
-/// very process may have been under way.
+/// very process may have been in flight.
 pub(super) fn read_one<'a>(
     device: &dyn Device,
     sealer: &Sealer,

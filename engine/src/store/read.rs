@@ -53,7 +53,7 @@ impl Store {
     }
 
     /// Opens a run of blocks of one generation, in parallel, and puts their data one after another into `data`,
-    /// which has room for exactly so many. `check` is given the place in the run and the head of each block.
+    /// whose length must match. `check` gets the index in the run and the head of each block.
     pub fn read_run<C>(
         &self,
         redirects: &Redirects,

@@ -30,37 +30,37 @@ impl Store {
             self.device.sync()?;
         }
         // Only now is there a durable copy, so the bad or older one may be written.
-        for &position in &chosen.mend {
+        for &position in &chosen.repair {
             write_copy(&*self.device, &self.sealer, &chosen.slot, position)?;
             self.device.sync()?;
         }
-        // Copied again also where the place already looks right, for the same reason; the copies must be
+        // Copied again even where home already looks right, for the same reason; the copies must be
         // on disk before a commit drops the list.
         if !list.entries.is_empty() {
-            self.check_images(list)?;
-            self.copy_images(&list.entries)?;
+            self.check_shadow_blocks(list)?;
+            self.copy_home(&list.entries)?;
             self.device.sync()?;
         }
         self.recover_header(header, chosen)?;
         Ok(())
     }
 
-    /// Both copies of the header, one at a time. Where one is bad or a change was under way, the good one is written
+    /// Both copies of the header, one at a time. Where one is bad or a change was unfinished, the good one is written
     /// again first: it may be in the page cache only, and a power cut must not find both half written.
     fn recover_header(&self, header: &OpenedHeader, chosen: &Chosen) -> Result<()> {
-        if header.mend.is_empty() && header.header.revision == chosen.slot.header_revision {
+        if header.repair.is_empty() && header.header.revision == chosen.slot.header_revision {
             return Ok(());
         }
-        for &position in header.good.iter().chain(&header.mend) {
+        for &position in header.good.iter().chain(&header.repair) {
             self.device.write(position, &header.bytes[..])?;
             self.device.sync()?;
         }
         Ok(())
     }
 
-    /// Every image opens for its place, in the version that the list names. Checked before the first is copied: a
-    /// bad image must not replace a place.
-    fn check_images(&self, list: &RedoList) -> Result<()> {
+    /// Checks that every shadow block opens in the version that the list names, before the first is copied: a
+    /// bad shadow block must not replace a good home block.
+    fn check_shadow_blocks(&self, list: &RedoList) -> Result<()> {
         let redirects = list.redirects();
         let mut bytes = BlockBuffer::new();
         for entry in &list.entries {
@@ -70,10 +70,10 @@ impl Store {
         Ok(())
     }
 
-    /// Copies images, byte for byte, from their spares to their places.
-    pub(super) fn copy_images(&self, images: &[RedoEntry]) -> Result<()> {
+    /// Copies shadow blocks home, byte for byte.
+    pub(super) fn copy_home(&self, entries: &[RedoEntry]) -> Result<()> {
         let mut bytes = [0; BLOCK_SIZE];
-        for &RedoEntry { home, shadow, generation } in images {
+        for &RedoEntry { home, shadow, generation } in entries {
             // From the file itself: what a map shows behind the end of one that somebody has cut is zeros, and
             // nothing here is authenticated. What is not the version that was sealed is looked at past the cache.
             self.device.read_unmapped(shadow, &mut bytes)?;

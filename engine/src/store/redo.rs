@@ -144,7 +144,7 @@ impl Writer {
                 self.space.free(run);
             }
         }
-        let entries = self.transaction.redirects().images();
+        let entries = self.transaction.redirects().entries();
         if entries.is_empty() {
             return Ok(WrittenRedoList::default());
         }

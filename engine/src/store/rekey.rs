@@ -192,7 +192,7 @@ impl Writer {
         let mut summary = RekeySummary::default();
         let count = store.current().slot.block_count;
         if store.current().slot.rekey_watermark > 0 {
-            let old = store.sealer.old().ok_or(Error::RekeyUnderWay)?;
+            let old = store.sealer.old().ok_or(Error::RekeyInProgress)?;
             let wanted = count.saturating_add(2 * WINDOW_BLOCKS).min(BLOCKS_MAX);
             store.poisoning(store.device.grow(wanted))?;
             loop {
@@ -309,7 +309,7 @@ impl Store {
         match first {
             None => Ok(()),
             Some(position) => {
-                let expected = "a block that opens, before every block is sealed anew";
+                let expected = "a block that opens";
                 Err(Error::damaged(position, Check::Tag, expected, "another"))
             }
         }

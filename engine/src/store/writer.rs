@@ -299,7 +299,7 @@ impl Writer {
         let half = store.poisoning(self.superblock.write_first(device, sealer, &slot))?;
 
         // From here on the commit counts. Readers find listed blocks at their shadow blocks until step 6 is done.
-        let listed = redirects.images();
+        let listed = redirects.entries();
         let commit = Arc::new(Commit { slot, redirects });
         self.publish(&commit);
 
@@ -309,7 +309,7 @@ impl Writer {
         if listed.is_empty() {
             return Ok(commit);
         }
-        store.poisoning(store.copy_images(&listed))?;
+        store.poisoning(store.copy_home(&listed))?;
         let applied =
             Arc::new(Commit { slot: commit.slot.clone(), redirects: Redirects::default() });
         self.publish(&applied);

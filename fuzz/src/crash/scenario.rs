@@ -20,7 +20,7 @@ pub(super) fn secret() -> Secret {
 /// Opens what is on a disk for writing. If the master key is being changed, that is ended first.
 pub(super) fn open_for_writing(disk: &SimulatedDisk) -> Result<Archive> {
     match open(disk, Access::Write) {
-        Err(Error::Engine(ar7_engine::Error::RekeyUnderWay)) => {
+        Err(Error::Engine(ar7_engine::Error::RekeyInProgress)) => {
             rekey(disk)?;
             open(disk, Access::Write)
         }

@@ -1,4 +1,7 @@
 //! A set of positions, kept as runs that neither touch nor overlap.
+//!
+//! Written here rather than taken from a crate: callers need `partition`, a block count in constant time, and [`Run`] with
+//! its checked bounds.
 
 use std::collections::BTreeMap;
 

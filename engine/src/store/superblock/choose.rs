@@ -48,7 +48,7 @@ pub(in crate::store) struct Copy {
     pub(in crate::store) outcome: Result<GoodCopy>,
 }
 
-/// The current commit, and what there is to mend.
+/// The current commit, and the copies to repair.
 #[derive(Debug, Clone)]
 pub(in crate::store) struct Chosen {
     /// The current commit.
@@ -57,8 +57,8 @@ pub(in crate::store) struct Chosen {
     pub(in crate::store) pair: Pair,
     /// Its good copies: to be written again, byte for byte.
     pub(in crate::store) good: Vec<(Position, Box<[u8; BLOCK_SIZE]>)>,
-    /// Copies of its pair that are bad or older: to be sealed anew.
-    pub(in crate::store) mend: Vec<Position>,
+    /// Copies of its pair that are bad or older: to be sealed again.
+    pub(in crate::store) repair: Vec<Position>,
     /// Copies of any pair that do not open.
     pub(in crate::store) bad: Vec<Position>,
     /// The pair without any good copy, if that was accepted.
@@ -91,11 +91,11 @@ pub(in crate::store) fn choose(copies: &[Copy; 4], accept_lost_pair: bool) -> Re
         (_, Some((_, error))) => return Err(error.clone()),
         (None, None) => unreachable!("a pair is good or lost"),
     };
-    let (mut good, mut mend) = (Vec::new(), Vec::new());
+    let (mut good, mut repair) = (Vec::new(), Vec::new());
     for copy in members(copies, pair) {
         match &copy.outcome {
             Ok(found) if found.slot == *slot => good.push((copy.position, found.sealed.clone())),
-            _ => mend.push(copy.position),
+            _ => repair.push(copy.position),
         }
     }
     let bad = copies.iter().filter(|copy| copy.outcome.is_err()).map(|copy| copy.position);
@@ -103,7 +103,7 @@ pub(in crate::store) fn choose(copies: &[Copy; 4], accept_lost_pair: bool) -> Re
         slot: slot.clone(),
         pair,
         good,
-        mend,
+        repair,
         bad: bad.collect(),
         lost: lost.map(|(pair, _)| pair),
     })
@@ -136,7 +136,7 @@ fn check_forks(copies: &[Copy; 4]) -> Result<()> {
     Ok(())
 }
 
-/// A newer format in both copies is told as such; anything else is damage.
+/// A newer format or an I/O error is reported as such; anything else is damage.
 fn lost_pair_error(copies: &[Copy; 4], pair: Pair) -> Error {
     let newer = members(copies, pair)
         .filter_map(|copy| copy.outcome.as_ref().err())

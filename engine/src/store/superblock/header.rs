@@ -1,4 +1,4 @@
-//! The two copies of the header: which counts, and whether the other needs mending.
+//! The two copies of the header: which counts, and whether the other needs repair.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ impl KnownHeader {
 #[derive(Debug)]
 pub(in crate::store) struct OpenedHeader {
     pub(in crate::store) master: MasterKey,
-    /// The master key before, while it is changed.
+    /// The old master key, during a rekey.
     pub(in crate::store) old: Option<MasterKey>,
     /// The key slot that the secret opened.
     pub(in crate::store) slot: usize,
@@ -37,7 +37,7 @@ pub(in crate::store) struct OpenedHeader {
     /// Copies that hold it.
     pub(in crate::store) good: Vec<Position>,
     /// Copies that are damaged or older.
-    pub(in crate::store) mend: Vec<Position>,
+    pub(in crate::store) repair: Vec<Position>,
     /// Those of them that are genuine, and older.
     pub(in crate::store) older: Vec<Position>,
 }
@@ -49,7 +49,7 @@ impl OpenedHeader {
         KnownHeader::new(self.header.clone(), self.bytes.clone())
     }
 
-    /// Opens the reserved blocks, under the old master key too while it is changed.
+    /// Opens the reserved blocks, under the old master key too during a rekey.
     pub(in crate::store) fn sealer(&self) -> Sealer {
         let sealer = Sealer::new(&self.master, self.header.archive);
         match &self.old {
@@ -79,7 +79,7 @@ pub(in crate::store) fn open_header(device: &dyn Device, secret: &Secret) -> Res
     let old = header.rekey.as_ref().map(|rekey| unwrap_old_key(&master, rekey, header.archive));
     let old = old.transpose()?;
     let old_key = old.as_ref().map(|old| HeaderKey::derive(old, header.archive));
-    let (mut good, mut mend, mut older) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut good, mut repair, mut older) = (Vec::new(), Vec::new(), Vec::new());
     for (position, other, parsed) in &copies {
         match parsed {
             // Its checksum holds and its code does not: somebody without the key wrote it.
@@ -92,7 +92,7 @@ pub(in crate::store) fn open_header(device: &dyn Device, secret: &Secret) -> Res
                 if other == bytes {
                     good.push(*position);
                 } else {
-                    mend.push(*position);
+                    repair.push(*position);
                     older.push(*position);
                 }
             }
@@ -100,10 +100,10 @@ pub(in crate::store) fn open_header(device: &dyn Device, secret: &Secret) -> Res
                 let (expected, found) = (unchecked.archive(), parsed.archive());
                 return Err(Error::tampered(*position, Check::HeaderMac, expected, found));
             }
-            Err(_) => mend.push(*position),
+            Err(_) => repair.push(*position),
         }
     }
-    Ok(OpenedHeader { master, old, slot, header, bytes: bytes.clone(), good, mend, older })
+    Ok(OpenedHeader { master, old, slot, header, bytes: bytes.clone(), good, repair, older })
 }
 
 /// Unlocks the newest copy. If the secret opens no slot of it but one of the other copy, the newest was
@@ -131,7 +131,7 @@ fn unlock(
 }
 
 /// The meta slot names the header that was there when it was written: an older one put back is tampering,
-/// a newer valid one is a change under way.
+/// a newer valid one is an unfinished change.
 pub(in crate::store) fn check_revision(opened: &OpenedHeader, slot: &MetaSlot) -> Result<()> {
     let found = opened.header.revision;
     let same = found == slot.header_revision && header_digest(&opened.bytes) == slot.header_digest;

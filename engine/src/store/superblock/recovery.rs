@@ -28,16 +28,16 @@ impl Recovery {
         redo_blocks: usize,
     ) -> Recovery {
         // Both copies are durable before a commit names them: an older one is no surprise only before that.
-        let is_under_way = header.header.revision > chosen.slot.header_revision;
+        let is_unfinished = header.header.revision > chosen.slot.header_revision;
         let (older_headers, headers) = header
-            .mend
+            .repair
             .iter()
-            .partition(|position| is_under_way && header.older.contains(position));
+            .partition(|position| is_unfinished && header.older.contains(position));
         Recovery {
             headers,
             older_headers,
             bad_slots: chosen.bad.clone(),
-            older_slots: chosen.mend.clone(),
+            older_slots: chosen.repair.clone(),
             redo_blocks,
             lost_pair: chosen.lost.is_some(),
         }

@@ -52,7 +52,7 @@ fn numbers(positions: &[Position]) -> Vec<u32> {
 #[test]
 #[expect(clippy::too_many_lines, reason = "one table")]
 fn newest_commit_is_chosen_and_what_is_bad_is_mended() {
-    // What happened; slots 1 to 4; the pair chosen; copies of it to mend; copies that do not open.
+    // What happened; slots 1 to 4; the pair chosen; copies of it to repair; copies that do not open.
     type Row = (&'static str, [At; 4], Pair, &'static [u32], &'static [u32]);
     let rows: &[Row] = &[
         (
@@ -140,13 +140,13 @@ fn newest_commit_is_chosen_and_what_is_bad_is_mended() {
             &[3],
         ),
     ];
-    for (what, slots, pair, mend, bad) in rows {
+    for (what, slots, pair, repair, bad) in rows {
         for accept_lost_pair in [false, true] {
             let found = chosen(*slots, accept_lost_pair).unwrap();
             assert_eq!(found.pair, *pair, "{what}");
-            assert_eq!(numbers(&found.mend), *mend, "{what}");
+            assert_eq!(numbers(&found.repair), *repair, "{what}");
             assert_eq!(numbers(&found.bad), *bad, "{what}");
-            assert_eq!(found.good.len() + found.mend.len(), 2, "{what}");
+            assert_eq!(found.good.len() + found.repair.len(), 2, "{what}");
             assert_eq!(found.lost, None, "{what}");
         }
     }

@@ -44,7 +44,7 @@ fn receipt_codes_are_of_one_commit() {
 fn redirected_blocks_are_read_from_their_spares_in_their_version_only() {
     let (place, other, spare) = (Position::at(10), Position::at(11), Position::at(20));
     let mut redirects = Redirects::default();
-    assert!(redirects.is_empty() && redirects.images().is_empty());
+    assert!(redirects.is_empty() && redirects.entries().is_empty());
     redirects.0.insert(place, (spare, LATE));
     assert_eq!(redirects.source(place, LATE), spare);
     assert_eq!(redirects.source(place, EARLY), place);
@@ -52,7 +52,7 @@ fn redirected_blocks_are_read_from_their_spares_in_their_version_only() {
     redirects.0.insert(other, (Position::at(21), EARLY));
     assert_eq!(redirects.len(), 2);
     assert!(!redirects.is_empty());
-    let places: Vec<Position> = redirects.images().iter().map(|image| image.home).collect();
+    let places: Vec<Position> = redirects.entries().iter().map(|image| image.home).collect();
     assert_eq!(places, [place, other]);
 }
 

@@ -130,8 +130,9 @@ fn change_that_is_cut_off_at_its_end_is_completed() {
         assert_eq!(outcome.is_ok(), from_the_end <= 2, "{from_the_end} from the end");
         assert_eq!(outcome.is_ok_and(|summary| summary.trim_failed), from_the_end == 2);
         let store = read_only(&device);
-        let is_under_way = store.header().rekey.is_some();
-        without_blocks_left += u32::from(is_under_way && store.current().slot.rekey_watermark == 0);
+        let is_unfinished = store.header().rekey.is_some();
+        without_blocks_left +=
+            u32::from(is_unfinished && store.current().slot.rekey_watermark == 0);
         drop(store);
         rekey(&device).unwrap();
         check_content(&world, &device);
@@ -243,7 +244,7 @@ fn rekey_that_is_cut_off_goes_on_and_can_be_read_meanwhile() {
             if store.header().rekey.is_some() {
                 in_flight += 1;
                 let refused = try_open(&device, Access::Write);
-                assert!(matches!(refused, Err(Error::RekeyUnderWay)), "{operation}");
+                assert!(matches!(refused, Err(Error::RekeyInProgress)), "{operation}");
             }
             drop(store);
             // Cut off a second time, and then whole.
@@ -306,7 +307,7 @@ fn key_that_is_dropped_half_way_is_wrong_and_no_sign_of_tampering() {
     // A header from before must not replace the one that holds the new key.
     let exported = ExportedHeader::open(&old, &secret()).unwrap();
     let imported = Store::import_header_device(&world.device, &exported, true);
-    assert!(matches!(imported, Err(Error::RekeyUnderWay)), "{imported:?}");
+    assert!(matches!(imported, Err(Error::RekeyInProgress)), "{imported:?}");
     rekey(&world.device).unwrap();
     let imported = Store::import_header_device(&world.device, &exported, true);
     assert!(matches!(imported, Err(Error::Damaged(_))), "{imported:?}");

@@ -47,7 +47,7 @@ fn begin(device: &MemoryDevice) {
         device.restore(&before);
         cut_after(device, operations);
         let opened = open_header(device, &secret()).unwrap();
-        opened.header.rekey.is_some() && opened.mend.is_empty()
+        opened.header.rekey.is_some() && opened.repair.is_empty()
     });
     assert!(has_begun, "the header is written early");
 }
@@ -197,7 +197,7 @@ fn header_of_another_change_does_not_replace_the_only_copy_of_a_key() {
     device.restore(&start);
     begin(&device);
     let refused = Store::import_header_device(&device, &first, true).unwrap_err();
-    assert!(matches!(refused, Error::RekeyUnderWay), "{refused}");
+    assert!(matches!(refused, Error::RekeyInProgress), "{refused}");
     rekey(&device).unwrap();
     assert_eq!(mark(&read_only(&device)), 1);
 }
@@ -247,12 +247,12 @@ fn redo_list_under_a_header_from_then_stops_a_change_before_anything_is_written(
 fn header_of_a_change_under_way_is_not_imported_as_an_older_one() {
     let (device, ..) = world(600);
     let before = device.snapshot();
-    let is_under_way = (0..100).any(|operations| {
+    let is_unfinished = (0..100).any(|operations| {
         device.restore(&before);
         cut_after(&device, operations);
         read_only(&device).current().slot.rekey_watermark > 8
     });
-    assert!(is_under_way, "some windows are done");
+    assert!(is_unfinished, "some windows are done");
     let exported = export(&device);
     // A header of the next revision, as one with the key could write it, makes the exported one older.
     let opened = open_header(&device, &secret()).unwrap();
