@@ -14,7 +14,7 @@ FIELDS = {1: 1, 2: 4, 3: 4, 4: 4, 5: 12, 6: 8, 7: 4}  # of every inode: tag and 
 ROOT = 1  # number of the root directory
 
 Meta = layout("Meta", "4sHH16xQ12sQI448s16sIBBH128s472sQ32sII64s384sH2048s334s", "tag version length required "
-              "generation number blocks roots redo_head redo_length loose_count pending_count reserved loose streams "
+              "generation number blocks roots redo_head redo_length inline_free_count pending_count reserved inline_free streams "
               "header_revision header_digest master_key watermark counters pending metadata_length metadata tail")
 Stored = layout("Stored", "16siiIQHB12sQ", "identity begin end count length compression flags generation inode")
 Run = layout("Run", "II", "start count")
@@ -45,18 +45,18 @@ class Slot:
         need(fields.version == 1 and fields.required == 0, "version or features", error=NewerFormat)
         self.generation, self.blocks = Generation.at(fields.generation), fields.blocks
         need(self.generation == block.generation, "generation of meta slot", position, error=Tampered)
-        loose, pending, metadata = fields.loose_count, fields.pending_count, fields.metadata_length
-        need(3674 <= fields.length <= DATA and loose <= 16 and pending <= 32 and metadata <= 2048, "lengths in a slot")
-        need(not any(block.data[fields.length:] + fields.loose[8 * loose:] + fields.pending[12 * pending:]
+        inline_free, pending, metadata = fields.inline_free_count, fields.pending_count, fields.metadata_length
+        need(3674 <= fields.length <= DATA and inline_free <= 16 and pending <= 32 and metadata <= 2048, "lengths in a slot")
+        need(not any(block.data[fields.length:] + fields.inline_free[8 * inline_free:] + fields.pending[12 * pending:]
                      + fields.metadata[metadata:]), "zeros of meta slot", position)
         need(fields.reserved == 0 and RESERVED <= self.blocks <= BLOCKS_MAX, "number of blocks", self.blocks)
         need(fields.watermark == 0, "a master key that is being replaced", error=NewerFormat)
         self.roots = [self.root(fields.roots[at:at + 28]) for at in range(0, 448, 28)]
         self.redo_head, most = self.reference(fields.redo_head), (self.blocks - RESERVED) // 2
         need((self.redo_head is None) == (fields.redo_length == 0) and fields.redo_length <= most, "redo list")
-        self.loose, least = [Run.at(fields.loose, 8 * at) for at in range(loose)], RESERVED
-        for run in self.loose:
-            need(least <= run.start and 1 <= run.count <= self.blocks - run.start, "loose run", run)
+        self.inline_free, least = [Run.at(fields.inline_free, 8 * at) for at in range(inline_free)], RESERVED
+        for run in self.inline_free:
+            need(least <= run.start and 1 <= run.count <= self.blocks - run.start, "inline free run", run)
             least = run.start + run.count
         self.streams = [parse_stream(fields.streams[59 * at:59 * at + 59], uuid.UUID(int=at).bytes) for at in range(8)]
         sound = (max(stream.begin, stream.end) < self.blocks and stream.inode == 0 for stream in self.streams)

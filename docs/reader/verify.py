@@ -55,7 +55,7 @@ class Verifier:
         runs = [Run.at(key + value) for key, value in self.archive.walk("free")]
         need(all(sum(run) < after.start for run, after in zip(runs, runs[1:])), "free runs that touch")
         need(sum(run.count for run in runs) == self.archive.slot.counters[7], "number of free blocks")
-        return runs + self.archive.slot.loose
+        return runs + self.archive.slot.inline_free
 
     def dying_extents(self, stream):
         """Of a stream that is being freed the end may be left, or nothing."""

@@ -76,7 +76,7 @@ def check_structures():
     same("commit", (slot.fields.number, slot.blocks, slot.generation), (17, 24, block.generation))
     same("header of the commit", slot.fields.header_digest, of("header", "digest"))
     same("root", slot.roots[0], (sealed.Reference(15, block.generation), 2, 3))
-    same("loose runs", slot.loose, [(19, 5)])
+    same("inline free runs", slot.inline_free, [(19, 5)])
     opened("data block")
     leaf = archive.parse_page(opened("leaf page")[1].data, 0, 0)
     streams = [archive.parse_stream(value, key) for key, value in leaf]

@@ -24,7 +24,7 @@ pub fn meta_slot_parse(bytes: &[u8]) -> bool {
 fn check_slot(slot: &MetaSlot) {
     let blocks = 8..slot.block_count;
     let mut free_from = blocks.start;
-    for run in &slot.loose {
+    for run in &slot.inline_free {
         assert!(run.start().get() >= free_from && run.end() <= blocks.end, "free runs: {run:?}");
         free_from = run.end();
     }
@@ -52,7 +52,7 @@ mod tests {
         slot.block_count = 1000;
         slot.roots[0] = Root { block: block(9), depth: 2, entries: 300 };
         (slot.redo_head, slot.redo_length) = (block(20), 7);
-        slot.loose = [(30, 4), (40, 1)]
+        slot.inline_free = [(30, 4), (40, 1)]
             .map(|(start, count)| Run::new(Position::at(start), count).expect("a run"))
             .to_vec();
         slot.pending_sessions = vec![SessionRecord { session: 2, salt: 8, last_step: 5 }];

@@ -12,7 +12,7 @@ use crate::error::{Check, Error, Result, Value};
 pub const ROOTS: usize = 16;
 
 /// Largest number of inline free runs in a slot.
-pub const LOOSE_RUNS_MAX: usize = 16;
+pub const INLINE_FREE_RUNS_MAX: usize = 16;
 
 /// Largest number of finished sessions in a slot.
 pub const PENDING_SESSIONS_MAX: usize = 32;
@@ -37,8 +37,8 @@ crate::layout! {
 }
 
 crate::layout! {
-    /// A loose free run in the meta slot.
-    pub mod loose_run, 8 => {
+    /// An inline free run in the meta slot.
+    pub mod inline_free_run, 8 => {
         START: 4, "u32: first position";
         COUNT: 4, "u32: number of blocks, at least 1";
     }
@@ -66,10 +66,10 @@ crate::layout! {
         ROOTS: super::ROOTS * root::SIZE, "16 roots";
         REDO_HEAD: 16, "first block of the redo list, position -1 for none";
         REDO_LENGTH: 4, "u32: number of entries of the redo list";
-        LOOSE_COUNT: 1, "u8: number of loose free runs, at most 16";
+        INLINE_FREE_COUNT: 1, "u8: number of inline free runs, at most 16";
         PENDING_COUNT: 1, "u8: number of finished sessions, at most 32";
         RESERVED: 2, "0";
-        LOOSE: LOOSE_RUNS_MAX * loose_run::SIZE, "loose free runs in order, then zeros";
+        INLINE_FREE: INLINE_FREE_RUNS_MAX * inline_free_run::SIZE, "inline free runs in order, then zeros";
         STREAMS: RESERVED_STREAMS * stored_stream::SIZE, "records of the reserved streams 0 to 7";
         HEADER_REVISION: 8, "u64: revision of the header";
         HEADER_DIGEST: 32, "SHA-256 of the header";
@@ -126,7 +126,7 @@ pub struct MetaSlot {
     /// Number of entries of the redo list.
     pub redo_length: u32,
     /// Inline free runs, which no tree records, in order.
-    pub loose: Vec<Run>,
+    pub inline_free: Vec<Run>,
     /// Records of the reserved streams.
     pub reserved_streams: [StoredStream; RESERVED_STREAMS],
     /// Revision of the header.
@@ -162,7 +162,7 @@ impl MetaSlot {
             roots: [Root::default(); ROOTS],
             redo_head: None,
             redo_length: 0,
-            loose: Vec::new(),
+            inline_free: Vec::new(),
             reserved_streams: std::array::from_fn(|index| StoredStream::empty(reserved(index))),
             header_revision,
             header_digest,
@@ -181,7 +181,7 @@ impl MetaSlot {
     /// If the slot would not decode to itself: committed, it would be an archive that does not open.
     pub fn encode(&self) -> Result<OwnedData> {
         use meta_slot_layout as at;
-        check_bound("number of loose free runs", self.loose.len(), LOOSE_RUNS_MAX)?;
+        check_bound("number of inline free runs", self.inline_free.len(), INLINE_FREE_RUNS_MAX)?;
         check_bound("number of sessions", self.pending_sessions.len(), PENDING_SESSIONS_MAX)?;
         check_bound("length of the metadata", self.metadata.len(), METADATA_MAX)?;
         check_bound("length of the tail", self.tail.len(), at::TAIL.length)?;
@@ -201,11 +201,11 @@ impl MetaSlot {
         });
         at::REDO_HEAD.put(all, &BlockRef::encode(self.redo_head));
         at::REDO_LENGTH.put(all, &self.redo_length.to_be_bytes());
-        put_u8(at::LOOSE_COUNT, all, self.loose.len());
+        put_u8(at::INLINE_FREE_COUNT, all, self.inline_free.len());
         put_u8(at::PENDING_COUNT, all, self.pending_sessions.len());
-        put_list(at::LOOSE, all, loose_run::SIZE, &self.loose, |run, bytes| {
-            loose_run::START.put(bytes, &run.start().get().to_be_bytes());
-            loose_run::COUNT.put(bytes, &run.count().to_be_bytes());
+        put_list(at::INLINE_FREE, all, inline_free_run::SIZE, &self.inline_free, |run, bytes| {
+            inline_free_run::START.put(bytes, &run.start().get().to_be_bytes());
+            inline_free_run::COUNT.put(bytes, &run.count().to_be_bytes());
         });
         put_list(at::STREAMS, all, stored_stream::SIZE, &self.reserved_streams, |stored, bytes| {
             bytes.copy_from_slice(&stored.encode());
@@ -291,7 +291,7 @@ impl Decoder<'_> {
             roots,
             redo_head,
             redo_length,
-            loose: self.loose(block_count)?,
+            inline_free: self.inline_free(block_count)?,
             reserved_streams: reserved_streams.try_into().expect("eight records"),
             header_revision: at::HEADER_REVISION.u64(data),
             header_digest: at::HEADER_DIGEST.array(data),
@@ -347,13 +347,14 @@ impl Decoder<'_> {
         Ok(Root { block, depth, entries })
     }
 
-    fn loose(&self, block_count: u32) -> Result<Vec<Run>> {
+    fn inline_free(&self, block_count: u32) -> Result<Vec<Run>> {
         use meta_slot_layout as at;
-        let [count] = at::LOOSE_COUNT.array(self.data);
-        let used = self.counted(at::LOOSE, loose_run::SIZE, usize::from(count))?;
+        let [count] = at::INLINE_FREE_COUNT.array(self.data);
+        let used = self.counted(at::INLINE_FREE, inline_free_run::SIZE, usize::from(count))?;
         let mut runs: Vec<Run> = Vec::with_capacity(usize::from(count));
-        for bytes in used.chunks_exact(loose_run::SIZE) {
-            let (start, count) = (loose_run::START.u32(bytes), loose_run::COUNT.u32(bytes));
+        for bytes in used.chunks_exact(inline_free_run::SIZE) {
+            let (start, count) =
+                (inline_free_run::START.u32(bytes), inline_free_run::COUNT.u32(bytes));
             let least = runs.last().map_or(RESERVED_BLOCKS, |run| run.end());
             match Position::new(start).and_then(|start| Run::new(start, count)) {
                 Some(run) if start >= least && run.end() <= block_count => runs.push(run),

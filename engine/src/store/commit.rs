@@ -15,7 +15,7 @@ pub struct SlotUpdate {
     /// Roots of the layer's trees.
     pub roots: [Root; ROOTS],
     /// Free runs that no tree records.
-    pub loose: Vec<Run>,
+    pub inline_free: Vec<Run>,
     /// Records of the eight reserved streams.
     pub reserved_streams: [StoredStream; 8],
     /// Counters of the layer above.
@@ -118,7 +118,7 @@ impl Writer {
             roots: update.roots,
             redo_head: redo.head,
             redo_length: redo.length,
-            loose: update.loose,
+            inline_free: update.inline_free,
             reserved_streams: update.reserved_streams,
             counters: update.counters,
             pending_sessions: if update.sessions_recorded {

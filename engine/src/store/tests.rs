@@ -100,7 +100,7 @@ fn commit(writer: &mut Writer, mark: u64) -> Result<Arc<Commit>> {
     counters[0] = mark;
     writer.commit(SlotUpdate {
         roots: slot.roots,
-        loose: slot.loose,
+        inline_free: slot.inline_free,
         reserved_streams: slot.reserved_streams,
         counters,
         metadata: slot.metadata,

@@ -326,7 +326,7 @@ impl Writer {
         self.transaction.begin()?;
         let blocks = self.store.device.length_bytes()? / BLOCK_SIZE_U64;
         let blocks = u32::try_from(blocks).unwrap_or(BLOCKS_MAX);
-        self.space.begin(commit.slot.block_count, blocks, &commit.slot.loose, &mut self.pins);
+        self.space.begin(commit.slot.block_count, blocks, &commit.slot.inline_free, &mut self.pins);
         Ok(())
     }
 }

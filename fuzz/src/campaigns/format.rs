@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use ar7_engine::format::{
-    Field, header_layout, key_slot_layout, loose_run, meta_slot_layout, plain, redo_block,
+    Field, header_layout, inline_free_run, key_slot_layout, meta_slot_layout, plain, redo_block,
     redo_entry, rekey_layout, root, sealed, session, stored_stream, stream_record_layout,
 };
 use ar7_registry::records::{extent_key_layout, extent_layout, name_layout, tag_layout};
@@ -28,7 +28,7 @@ const TABLES: &[Table] = &[
     ("block plaintext", plain::SIZE, plain::FIELDS),
     ("meta slot", meta_slot_layout::SIZE, meta_slot_layout::FIELDS),
     ("root", root::SIZE, root::FIELDS),
-    ("loose run", loose_run::SIZE, loose_run::FIELDS),
+    ("inline free run", inline_free_run::SIZE, inline_free_run::FIELDS),
     ("session", session::SIZE, session::FIELDS),
     ("redo block", redo_block::SIZE, redo_block::FIELDS),
     ("redo entry", redo_entry::SIZE, redo_entry::FIELDS),

@@ -116,8 +116,8 @@ const SMALL: &[Hostile] = &[
         let most = BLOCKS_MAX.to_be_bytes();
         forge_slot(forger, |data| meta_slot_layout::BLOCK_COUNT.put(data, &most));
     }),
-    hostile("loose free runs that are in use", When::Verifying, &[Check::FreeMap], |forger| {
-        forger.change_slot(|slot| slot.loose = vec![run(9, 4)]);
+    hostile("inline free runs that are in use", When::Verifying, &[Check::FreeMap], |forger| {
+        forger.change_slot(|slot| slot.inline_free = vec![run(9, 4)]);
     }),
     hostile("a reserved stream of 2^31 blocks", When::Opening, &[Check::MetaSlot], |forger| {
         let mut stored = StoredStream::empty(uuid::Uuid::from_u128(5));

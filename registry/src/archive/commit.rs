@@ -66,10 +66,10 @@ impl State {
         self.trees.make_room(self.trees.redirects().len())?;
         let redo = self.trees.writer().write_redo_list()?;
         self.trees.flush_trees()?;
-        let loose = self.trees.flush_free_list()?;
+        let inline_free = self.trees.flush_free_list()?;
         let update = SlotUpdate {
             roots: self.trees.roots(),
-            loose,
+            inline_free,
             reserved_streams: self.reserved.clone(),
             counters: self.trees.counters(),
             metadata: self.metadata.clone(),

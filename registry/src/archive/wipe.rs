@@ -18,7 +18,7 @@ impl Archive {
         self.reclaim()?;
         let mut state = self.state()?;
         let trees = &mut state.writing()?.trees;
-        let mut runs = trees.store().current().slot.loose.clone();
+        let mut runs = trees.store().current().slot.inline_free.clone();
         let mut from = Some(Position::at(0));
         let mut wiped = 0;
         while let Some(position) = from {

@@ -89,7 +89,7 @@ impl Snapshot {
     /// Number of free blocks.
     pub(crate) fn free_blocks(&self) -> u64 {
         let slot = &self.commit.slot;
-        let inline: u64 = slot.loose.iter().map(|run| u64::from(run.count())).sum();
+        let inline: u64 = slot.inline_free.iter().map(|run| u64::from(run.count())).sum();
         slot.counters[FREE_BLOCKS_COUNTER].saturating_add(inline)
     }
 

@@ -149,7 +149,7 @@ impl<'a> Verifier<'a> {
             last_end = run.end();
             verifier.account(|| Subject::Blocks(run), run);
         });
-        for &run in &self.snapshot.commit().slot.loose {
+        for &run in &self.snapshot.commit().slot.inline_free {
             recorded += u64::from(run.count());
             self.account(|| Subject::Blocks(run), run);
         }

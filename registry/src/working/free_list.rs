@@ -3,14 +3,14 @@
 //! Recording free blocks takes pages, which take blocks; and it replaces pages, which frees blocks. The commit repeats
 //! until nothing changes any more. What is left then fits the inline free runs of the meta slot.
 
-use ar7_engine::format::{LOOSE_RUNS_MAX, Position, Run};
+use ar7_engine::format::{INLINE_FREE_RUNS_MAX, Position, Run};
 
 use super::trees::Trees;
 use crate::error::Result;
 use crate::records::{FREE_BLOCKS_COUNTER, Free, ReadRecords, TreeId};
 
 /// Free runs that the commit leaves to the meta slot, at most. The other half is for what is freed last.
-const KEPT_RUNS: usize = LOOSE_RUNS_MAX / 2;
+const KEPT_RUNS: usize = INLINE_FREE_RUNS_MAX / 2;
 
 /// Free blocks that the commit keeps for pages of the free list that it does not foresee: splits.
 const SPLIT_BLOCKS: u64 = 8;
@@ -50,7 +50,7 @@ impl FreeList<'_> {
         loop {
             freed.extend(self.0.writer().drain_freed().iter());
             // A page that is dirty already frees nothing more, and the pages are finite, so this ends.
-            while freed.len() > LOOSE_RUNS_MAX - KEPT_RUNS {
+            while freed.len() > INLINE_FREE_RUNS_MAX - KEPT_RUNS {
                 for run in freed.iter() {
                     self.insert(run)?;
                 }
@@ -78,7 +78,10 @@ impl FreeList<'_> {
         self.0.seal()?;
         freed.extend(self.0.writer().drain_pool().iter());
         freed.extend(self.0.writer().drain_freed().iter());
-        assert!(freed.len() <= LOOSE_RUNS_MAX, "the fixed point leaves no more than fit the slot");
+        assert!(
+            freed.len() <= INLINE_FREE_RUNS_MAX,
+            "the fixed point leaves no more than fit the slot"
+        );
         Ok(freed.iter().collect())
     }
 

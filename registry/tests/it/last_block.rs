@@ -34,7 +34,7 @@ fn nearly_full() -> MemoryDevice {
     let slot = store.current().slot.clone();
     let update = SlotUpdate {
         roots: slot.roots,
-        loose: slot.loose,
+        inline_free: slot.inline_free,
         reserved_streams: slot.reserved_streams,
         counters: slot.counters,
         metadata: slot.metadata,

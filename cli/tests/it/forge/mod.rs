@@ -71,12 +71,12 @@ impl Forge {
         let mut writer = space.writer;
         let slot = writer.store().current().slot.clone();
         let redo = writer.write_redo_list().expect("no redo list");
-        let loose = writer.drain_pool().iter().collect();
+        let inline_free = writer.drain_pool().iter().collect();
         let mut counters = slot.counters;
         counters[0] = last_inode;
         let update = SlotUpdate {
             roots,
-            loose,
+            inline_free,
             reserved_streams: slot.reserved_streams,
             counters,
             metadata: Vec::new(),

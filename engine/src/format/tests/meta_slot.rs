@@ -6,7 +6,7 @@ use crate::error::{Check, Error, Result, Value};
 use crate::format::{
     BLOCKS_MAX, BlockRef, DATA_SIZE, DEPTH_MAX, Data, Features, Field, Generation, METADATA_MAX,
     MetaSlot, PENDING_SESSIONS_MAX, Position, Root, Run, SessionRecord, StoredStream, StreamLayout,
-    StreamRecord, loose_run, meta_slot_layout as at, root, stored_stream,
+    StreamRecord, inline_free_run, meta_slot_layout as at, root, stored_stream,
 };
 
 const HERE: Position = Position::at(3);
@@ -35,7 +35,7 @@ fn rich() -> MetaSlot {
     slot.roots[15] = Root { block: Some(block(999)), depth: DEPTH_MAX, entries: u64::MAX };
     slot.redo_head = Some(block(20));
     slot.redo_length = 496;
-    slot.loose = vec![run(8, 1), run(9, 11), run(900, 100)];
+    slot.inline_free = vec![run(8, 1), run(9, 11), run(900, 100)];
     slot.reserved_streams[3] = StoredStream {
         record: StreamRecord {
             begin: Some(Position::at(30)),
@@ -79,8 +79,8 @@ fn slots_decode_to_themselves() {
 fn lists_that_are_too_long_are_refused() {
     type Change = fn(&mut MetaSlot);
     let changes: [(&str, Change); 4] = [
-        ("number of loose free runs", |slot| {
-            slot.loose = (0..17).map(|at| run(10 + 2 * at, 1)).collect();
+        ("number of inline free runs", |slot| {
+            slot.inline_free = (0..17).map(|at| run(10 + 2 * at, 1)).collect();
         }),
         ("number of sessions", |slot| {
             let session = SessionRecord { session: 1, salt: 1, last_step: 1 };
@@ -100,7 +100,7 @@ fn lists_that_are_too_long_are_refused() {
 #[test]
 fn a_slot_that_would_not_open_is_never_written() {
     let mut slot = rich();
-    slot.loose.reverse();
+    slot.inline_free.reverse();
     let error = slot.encode().expect_err("free runs out of order");
     assert!(matches!(error, Error::Damaged(fault) if fault.check == Check::MetaSlot));
 }
@@ -182,21 +182,21 @@ fn roots_and_the_redo_list_are_bounded() {
 #[test]
 fn lists_and_records_are_bounded() {
     let slot = Check::MetaSlot;
-    let (start, stream) = (loose_run::SIZE, 3 * stored_stream::SIZE);
+    let (start, stream) = (inline_free_run::SIZE, 3 * stored_stream::SIZE);
     let inode = stream + stored_stream::INODE.offset + 7;
     let mut beyond = rich().reserved_streams[3].clone();
     beyond.record.begin = Some(Position::at(COUNT - 1));
     beyond.record.end = Some(Position::at(COUNT));
     let beyond = beyond.encode();
     let hostile = [
-        ("17 runs", slot, changed(at::LOOSE_COUNT, 0, &[17])),
-        ("fewer runs than there are", Check::Reserved, changed(at::LOOSE_COUNT, 0, &[2])),
-        ("more runs than there are", slot, changed(at::LOOSE_COUNT, 0, &[4])),
-        ("a reserved run", slot, changed(at::LOOSE, 0, &[0, 0, 0, 7])),
-        ("an empty run", slot, changed(at::LOOSE, 4, &[0, 0, 0, 0])),
-        ("runs that overlap", slot, changed(at::LOOSE, start, &[0, 0, 0, 8])),
-        ("a run past the end", slot, changed(at::LOOSE, 2 * start + 7, &[101])),
-        ("a run past everything", slot, changed(at::LOOSE, 2 * start + 4, &[0xff; 4])),
+        ("17 runs", slot, changed(at::INLINE_FREE_COUNT, 0, &[17])),
+        ("fewer runs than there are", Check::Reserved, changed(at::INLINE_FREE_COUNT, 0, &[2])),
+        ("more runs than there are", slot, changed(at::INLINE_FREE_COUNT, 0, &[4])),
+        ("a reserved run", slot, changed(at::INLINE_FREE, 0, &[0, 0, 0, 7])),
+        ("an empty run", slot, changed(at::INLINE_FREE, 4, &[0, 0, 0, 0])),
+        ("runs that overlap", slot, changed(at::INLINE_FREE, start, &[0, 0, 0, 8])),
+        ("a run past the end", slot, changed(at::INLINE_FREE, 2 * start + 7, &[101])),
+        ("a run past everything", slot, changed(at::INLINE_FREE, 2 * start + 4, &[0xff; 4])),
         ("33 sessions", slot, changed(at::PENDING_COUNT, 0, &[33])),
         ("fewer sessions", Check::Reserved, changed(at::PENDING_COUNT, 0, &[31])),
         ("too much metadata", slot, changed(at::METADATA_LENGTH, 0, &2049_u16.to_be_bytes())),

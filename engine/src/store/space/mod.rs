@@ -47,10 +47,16 @@ pub(super) struct Space {
 }
 
 impl Space {
-    /// Space at the beginning of a transaction: `count` blocks, of which `loose` are free.
-    pub(super) fn begin(&mut self, count: u32, device_blocks: u32, loose: &[Run], pins: &mut Pins) {
+    /// Space at the beginning of a transaction: `count` blocks, of which `inline_free` are free.
+    pub(super) fn begin(
+        &mut self,
+        count: u32,
+        device_blocks: u32,
+        inline_free: &[Run],
+        pins: &mut Pins,
+    ) {
         *self = Space { count, device_blocks, ..Space::default() };
-        for &run in loose {
+        for &run in inline_free {
             self.release(run, pins);
         }
     }

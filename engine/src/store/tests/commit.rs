@@ -198,7 +198,7 @@ fn roots_must_open_in_the_version_that_the_slot_names() {
     slot.roots[0] = Root { block: Some(root), depth: 1, entries: 1 };
     let update = SlotUpdate {
         roots: slot.roots,
-        loose: slot.loose,
+        inline_free: slot.inline_free,
         reserved_streams: slot.reserved_streams,
         counters: slot.counters,
         metadata: slot.metadata,

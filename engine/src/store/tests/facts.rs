@@ -93,7 +93,7 @@ fn commits_take_over_what_the_layer_above_says() {
     let block = add_block(&mut writer, KeyKind::Data, 1).unwrap();
     let spare = writer.allocate(3, Urgency::Ordinary).unwrap();
     let mut update = update_of(&store.current().slot);
-    update.loose = vec![spare];
+    update.inline_free = vec![spare];
     update.metadata = vec![1, 2, 3];
     update.counters = [1, 2, 3, 4, 5, 6, 7, 8];
     let identity = update.reserved_streams[3].record.identity;
@@ -115,7 +115,7 @@ fn commits_take_over_what_the_layer_above_says() {
     assert!(!before.is_empty(), "the creation waits to be recorded");
     writer.commit(update).unwrap();
     let slot = store.current().slot.clone();
-    assert_eq!((&slot.loose, &slot.metadata), (&vec![spare], &vec![1, 2, 3]));
+    assert_eq!((&slot.inline_free, &slot.metadata), (&vec![spare], &vec![1, 2, 3]));
     assert_eq!(slot.counters, [1, 2, 3, 4, 5, 6, 7, 8]);
     assert_eq!(slot.reserved_streams[3], stream);
     assert_eq!(pending(&store), before);
@@ -123,14 +123,14 @@ fn commits_take_over_what_the_layer_above_says() {
     writer.commit(update).unwrap();
     assert_eq!(pending(&store), []);
     writer.finish().unwrap();
-    assert_eq!(read_only(&device).current().slot.loose, [spare]);
+    assert_eq!(read_only(&device).current().slot.inline_free, [spare]);
 }
 
 /// What a commit is told that changes nothing.
 fn update_of(slot: &MetaSlot) -> SlotUpdate {
     SlotUpdate {
         roots: slot.roots,
-        loose: slot.loose.clone(),
+        inline_free: slot.inline_free.clone(),
         reserved_streams: slot.reserved_streams.clone(),
         counters: slot.counters,
         metadata: slot.metadata.clone(),

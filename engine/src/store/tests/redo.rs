@@ -41,7 +41,7 @@ impl World {
         let slot = self.writer.store().current().slot.clone();
         self.writer.commit(SlotUpdate {
             roots: slot.roots,
-            loose: slot.loose,
+            inline_free: slot.inline_free,
             reserved_streams: slot.reserved_streams,
             counters: slot.counters,
             metadata: slot.metadata,

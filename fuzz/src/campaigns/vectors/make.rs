@@ -233,7 +233,7 @@ fn meta_slot(master: &[u8; 32], digest: [u8; 32]) -> Vector {
     slot.roots[0] = Root { block: at(15), depth: 2, entries: 3 };
     slot.redo_head = at(16);
     slot.redo_length = 2;
-    slot.loose = vec![Run::new(Position::at(19), 5).expect("a run")];
+    slot.inline_free = vec![Run::new(Position::at(19), 5).expect("a run")];
     let reserved = stored(Uuid::from_u128(7), 10, 1, StreamLayout::OneRun(GENERATION));
     slot.reserved_streams[7] = StoredStream { inode: None, ..reserved };
     slot.counters[0] = 41;
