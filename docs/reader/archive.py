@@ -7,22 +7,21 @@ from struct import unpack_from
 from sealed import (BLOCK, BLOCKS_MAX, DATA, RESERVED, Damaged, Generation, NewerFormat, Reference, Sealed,
                     Tampered, Truncated, attempt, layout, need, read_headers, reference_at)
 
-TREES = {"streams": (16, 59), "extents": (20, 20), "free": (4, 4), "dying": (16, 59), "sessions": (4, 8),
+TREES = {"streams": (16, 59), "extents": (20, 20), "free": (4, 4), "deletions": (16, 59), "sessions": (4, 8),
          "names": (None, 9), "inodes": (8, None)}  # in the order of the roots; lengths of key and value
 TYPES = {1: "file", 2: "directory", 3: "symlink"}
 FIELDS = {1: 1, 2: 4, 3: 4, 4: 4, 5: 12, 6: 8, 7: 4}  # of every inode: tag and length
 ROOT = 1  # number of the root directory
 
 Meta = layout("Meta", "4sHH16xQ12sQI448s16sIBBH128s472sQ32sII64s384sH2048s334s", "tag version length required "
-              "generation number blocks roots redo_head redo_length inline_free_count pending_count reserved inline_free streams "
+              "generation number blocks roots redo_head redo_length inline_count pending_count reserved inline streams "
               "header_revision header_digest master_key watermark counters pending metadata_length metadata tail")
 Stored = layout("Stored", "16siiIQHB12sQ", "identity begin end count length compression flags generation inode")
 Run = layout("Run", "II", "start count")
 Extent = namedtuple("Extent", "first start count generation")
 Inode = namedtuple("Inode", "kind mode owner group modified size links target stream")
 
-def own_stream(number):
-    """What pages, meta slots and the redo list carry in place of a stream."""
+def own_stream(number):  # what pages, meta slots and the redo list carry in place of a stream
     return uuid.UUID(int=0x61723700_0000_0000_8000_000000000000 + number).bytes
 
 def parse_stream(data, identity):
@@ -45,22 +44,21 @@ class Slot:
         need(fields.version == 1 and fields.required == 0, "version or features", error=NewerFormat)
         self.generation, self.blocks = Generation.at(fields.generation), fields.blocks
         need(self.generation == block.generation, "generation of meta slot", position, error=Tampered)
-        inline_free, pending, metadata = fields.inline_free_count, fields.pending_count, fields.metadata_length
-        need(3674 <= fields.length <= DATA and inline_free <= 16 and pending <= 32 and metadata <= 2048, "lengths in a slot")
-        need(not any(block.data[fields.length:] + fields.inline_free[8 * inline_free:] + fields.pending[12 * pending:]
+        inline, pending, metadata = fields.inline_count, fields.pending_count, fields.metadata_length
+        need(3674 <= fields.length <= DATA and inline <= 16 and pending <= 32 and metadata <= 2048, "lengths in a slot")
+        need(not any(block.data[fields.length:] + fields.inline[8 * inline:] + fields.pending[12 * pending:]
                      + fields.metadata[metadata:]), "zeros of meta slot", position)
         need(fields.reserved == 0 and RESERVED <= self.blocks <= BLOCKS_MAX, "number of blocks", self.blocks)
         need(fields.watermark == 0, "a master key that is being replaced", error=NewerFormat)
         self.roots = [self.root(fields.roots[at:at + 28]) for at in range(0, 448, 28)]
         self.redo_head, most = self.reference(fields.redo_head), (self.blocks - RESERVED) // 2
         need((self.redo_head is None) == (fields.redo_length == 0) and fields.redo_length <= most, "redo list")
-        self.inline_free, least = [Run.at(fields.inline_free, 8 * at) for at in range(inline_free)], RESERVED
+        self.inline_free, least = [Run.at(fields.inline, 8 * at) for at in range(inline)], RESERVED
         for run in self.inline_free:
             need(least <= run.start and 1 <= run.count <= self.blocks - run.start, "inline free run", run)
             least = run.start + run.count
         self.streams = [parse_stream(fields.streams[59 * at:59 * at + 59], uuid.UUID(int=at).bytes) for at in range(8)]
-        sound = (max(stream.begin, stream.end) < self.blocks and stream.inode == 0 for stream in self.streams)
-        need(all(sound), "reserved stream")
+        need(all(max(at.begin, at.end) < self.blocks and not at.inode for at in self.streams), "reserved stream")
         self.counters = unpack_from("!8Q", fields.counters)
 
     def reference(self, data):

@@ -16,7 +16,7 @@ class Verifier:
         self.check(self.blanks)
         self.streams, self.extents, self.names, self.inodes = (
             self.check(table) or {} for table in (archive.streams, archive.extents, archive.names, archive.inodes))
-        dying, runs = self.check(self.read_dying) or {}, self.check(self.read_free) or []
+        deletions, runs = self.check(self.read_deletions) or {}, self.check(self.read_free) or []
         self.check(list, archive.walk("sessions"))
         for number, tree in enumerate(TREES):
             for page in archive.pages[tree]:
@@ -27,9 +27,9 @@ class Verifier:
         for stream in self.streams.values():
             self.check(self.by_extents, stream)
             self.check(self.by_links, stream)
-        for stream in dying.values():
-            self.check(self.dying_extents, stream)
-        self.check(need, self.extents.keys() <= self.streams.keys() | dying.keys(), "extents of no stream")
+        for stream in deletions.values():
+            self.check(self.deleted_extents, stream)
+        self.check(need, self.extents.keys() <= self.streams.keys() | deletions.keys(), "extents of no stream")
         for run in runs:
             self.check(self.take, *run, b"f", "free run")
         for position in range(RESERVED, archive.slot.blocks):
@@ -46,10 +46,10 @@ class Verifier:
         for block in (self.archive.sealed.open("data", position) for position in (5, 6)):
             need(block[1:] == (-1, -1, 0, bytes(16), bytes(len(block.data))), "reserved block")
 
-    def read_dying(self):
-        dying = {key: parse_stream(value, key) for key, value in self.archive.walk("dying")}
-        need(not dying.keys() & self.streams.keys(), "a stream that is deleted and is not")
-        return dying
+    def read_deletions(self):
+        deletions = {key: parse_stream(value, key) for key, value in self.archive.walk("deletions")}
+        need(not deletions.keys() & self.streams.keys(), "a stream that is deleted and is not")
+        return deletions
 
     def read_free(self):
         runs = [Run.at(key + value) for key, value in self.archive.walk("free")]
@@ -57,8 +57,7 @@ class Verifier:
         need(sum(run.count for run in runs) == self.archive.slot.counters[7], "number of free blocks")
         return runs + self.archive.slot.inline_free
 
-    def dying_extents(self, stream):
-        """Of a stream that is being freed the end may be left, or nothing."""
+    def deleted_extents(self, stream):  # only the end may be left, or nothing
         need(stream.flags == 0 and stream.inode == 0, "a deleted stream of one run, or of an inode")
         extents = self.extents.get(stream.identity, [])
         for extent, after in zip(extents, [extent.first for extent in extents[1:]] + [stream.count]):
@@ -101,13 +100,12 @@ class Verifier:
             need(inode.links == links.get(number, 0), "number of names of inode", number)
             length = len(inode.target or b"")
             if inode.stream is not None:
-                stream = self.streams.get(inode.stream)
-                need(stream is not None and stream.inode == number, "stream of inode", number)
-                length = stream.length
+                need(getattr(self.streams.get(inode.stream), "inode", None) == number, "stream of inode", number)
+                length = self.streams[inode.stream].length
             need(inode.size == length, "length of inode", number)
         for stream in self.streams.values():
-            inode = self.inodes.get(stream.inode)
-            need(stream.inode == 0 or inode and inode.stream == stream.identity, "inode of stream", stream.identity.hex())
+            owned = getattr(self.inodes.get(stream.inode), "stream", None)
+            need(stream.inode == 0 or owned == stream.identity, "inode of stream", stream.identity.hex())
         way = [ROOT]
         for directory in way:  # each has one name, so each comes by once
             way += inside.get(directory, [])

@@ -226,9 +226,9 @@ impl Both<'_> {
         self.counts.blocks += by_reader[0]["blocks"].as_u64().unwrap_or_default();
         let info = self.rows(plan, "info", path)?;
         let places = info[0]["redo_places"].as_array().map_or(0, Vec::len);
-        let dying = info[0]["dying"].as_u64().unwrap_or_default();
+        let deletions = info[0]["deletions"].as_u64().unwrap_or_default();
         let expected = (plan.ending == Ending::Killed, plan.ending == Ending::KilledFreeing);
-        same(path, "a redo list, and a stream being freed", &(places > 0, dying > 0), &expected)
+        same(path, "a redo list, and a stream being freed", &(places > 0, deletions > 0), &expected)
     }
 }
 
