@@ -8,9 +8,10 @@ use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::device::MemoryDevice;
 use ar7_engine::format::Timestamp;
 
+use super::lookup::TARGET_MAX;
 use crate::archive::{Archive, CreateOptions};
 use crate::error::Error;
-use crate::records::{Attributes, EntryType, InodeNumber, validate_name};
+use crate::records::{Attributes, EntryType, INLINE_TARGET_MAX, InodeNumber, validate_name};
 
 const ROOT: InodeNumber = InodeNumber::ROOT;
 
@@ -125,4 +126,67 @@ fn long_targets_of_links_come_back() {
         let inode = names.inode(inode).unwrap().unwrap();
         assert_eq!(names.read_target(&inode).unwrap(), target);
     }
+}
+
+#[test]
+fn a_file_whose_content_is_replaced_by_its_own_stream_keeps_it() {
+    let archive = archive();
+    let names = archive.names();
+    let mut stream = archive.new_stream().unwrap();
+    stream.append(b"content").unwrap();
+    let identity = stream.identity();
+    stream.close().unwrap();
+    let file = names.add_file(ROOT, b"file", attributes(), Some(identity)).unwrap();
+    names.replace_content(file, Some(identity), attributes()).unwrap();
+    archive.commit().unwrap();
+    assert_eq!(archive.read_stream(identity).unwrap().len().unwrap(), 7);
+    assert_eq!(names.inode(file).unwrap().unwrap().size, 7);
+}
+
+#[test]
+fn a_removal_in_batches_first_commits_what_was_done_before() {
+    let archive = archive();
+    archive.names().make_directories(b"t/a", attributes()).unwrap();
+    let before = archive.new_stream().unwrap().identity();
+    let mut is_committed = false;
+    let mut go_on = |_| {
+        is_committed = archive.read_stream(before).is_ok();
+        false
+    };
+    archive.names().remove_tree(ROOT, b"t", Some(50), &mut go_on).unwrap();
+    assert!(is_committed);
+}
+
+#[test]
+fn a_removal_stops_when_its_caller_says_so() {
+    for commit_every in [None, Some(2), Some(50)] {
+        let archive = archive();
+        let names = archive.names();
+        for name in [&b"t/a"[..], b"t/b", b"t/c", b"t/d", b"t/e"] {
+            names.make_directories(name, attributes()).unwrap();
+        }
+        let removed = names.remove_tree(ROOT, b"t", commit_every, &mut |gone| gone < 3).unwrap();
+        assert_eq!(removed, 3, "{commit_every:?}");
+        let directory = names.resolve(b"t").unwrap().inode;
+        assert_eq!(names.list(directory, None, 10).unwrap().len(), 2, "{commit_every:?}");
+    }
+}
+
+#[test]
+fn a_symbolic_link_holds_a_short_target_and_refuses_one_over_the_limit() {
+    let archive = archive();
+    let names = archive.names();
+    let add =
+        |name: &[u8], length| names.add_symlink(ROOT, name, attributes(), &vec![b't'; length]);
+    for (name, length, is_inline) in [
+        (b"a", INLINE_TARGET_MAX, true),
+        (b"b", INLINE_TARGET_MAX + 1, false),
+        (b"c", TARGET_MAX, false),
+    ] {
+        let number = add(name, length).unwrap();
+        let inode = names.inode(number).unwrap().unwrap();
+        assert_eq!((inode.target.is_some(), inode.stream.is_none()), (is_inline, is_inline));
+    }
+    let refused = add(b"d", TARGET_MAX + 1);
+    assert!(matches!(refused, Err(Error::InvalidName { .. })), "{refused:?}");
 }
