@@ -4,6 +4,7 @@
 //! that breaks it.
 
 mod circles;
+mod faults;
 mod layers;
 mod links;
 mod named_tests;
@@ -67,6 +68,7 @@ fn check_files(root: &Path) -> Result<Vec<Violation>> {
     let mut named_tests = named_tests::NamedTests::default();
     let mut unsafe_counts = unsafe_code::Counts::default();
     let mut imports = circles::Imports::default();
+    let mut faults = faults::Faults::default();
     for file in &files {
         let path = root.join(file);
         let is_file = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
@@ -85,11 +87,13 @@ fn check_files(root: &Path) -> Result<Vec<Violation>> {
             named_tests.add_functions(text);
             named_tests.add_file(file);
             imports.add_file(file, text);
+            faults.add_file(file, text);
             unsafe_code::check(file, text, &mut unsafe_counts, &mut violations);
         }
     }
     named_tests.check(&mut violations);
     imports.check(&mut violations);
+    faults.check(&mut violations);
     unsafe_counts.compare(root, &mut violations)?;
     Ok(violations)
 }

@@ -36,7 +36,7 @@ pub(super) fn check(file: &str, text: &str, violations: &mut Vec<Violation>) {
 }
 
 /// Files that are tests from the first line to the last.
-fn is_test_file(file: &str) -> bool {
+pub(super) fn is_test_file(file: &str) -> bool {
     let mut parts = file.rsplit('/');
     parts.next() == Some("tests.rs") || parts.any(|folder| folder == "tests")
 }
