@@ -10,6 +10,7 @@ pub mod format;
 mod own_memory;
 mod parallel;
 mod planted;
+mod process;
 pub mod store;
 
 pub use error::{Check, Class, Error, Fault, Result, Value};

@@ -1,10 +1,13 @@
 //! Runs work on all cores, in one private pool.
 
 use std::panic::resume_unwind;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use arc_swap::{ArcSwapOption, Guard};
 use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::process;
 
 /// Whether the caller runs in a pool of one thread, so that no other thread can help.
 pub(crate) fn is_single_threaded() -> bool {
@@ -24,27 +27,44 @@ pub fn in_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
         return work();
     }
     match pool() {
-        Some(pool) => run_in(pool, work),
+        Some(owned) => run_in(&owned.pool, work),
         None => run_here(work),
     }
 }
 
+/// The pool, and the process that its threads belong to.
+struct Owned {
+    process: u32,
+    pool: ThreadPool,
+}
+
 /// The pool, once a thread could be started. A refusal is not remembered: threads may be available later.
-fn pool() -> Option<&'static ThreadPool> {
-    static POOL: OnceLock<ThreadPool> = OnceLock::new();
-    static BUILDING: Mutex<()> = Mutex::new(());
-    if let Some(pool) = POOL.get() {
-        return Some(pool);
-    }
-    let _building = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(pool) = POOL.get() {
-        return Some(pool);
+///
+/// The child of a fork has the memory of the pool and none of its threads, so it starts a pool of its own. Nothing here
+/// takes a lock, which another thread could have held at the fork.
+fn pool() -> Option<Arc<Owned>> {
+    static POOL: ArcSwapOption<Owned> = ArcSwapOption::const_empty();
+    let process = process::id();
+    let found = POOL.load();
+    if let Some(owned) = found.as_ref().filter(|owned| owned.process == process) {
+        return Some(Arc::clone(owned));
     }
     let build = |threads| ThreadPoolBuilder::new().num_threads(threads).build().ok();
     let processors = thread::available_parallelism().map_or(1, usize::from);
     // For 0, rayon chooses: one thread for each processor, or what the environment asks for.
     let pool = build(0).or_else(|| with_fewer(processors, build))?;
-    Some(POOL.get_or_init(|| pool))
+    let own = Arc::new(Owned { process, pool });
+    let before = Guard::into_inner(POOL.compare_and_swap(&found, Some(Arc::clone(&own))));
+    match before {
+        // Another thread was first. Its pool is used by all, and this one ends.
+        Some(other) if other.process == process => Some(other),
+        // Ending a pool wakes its threads, and those of the parent are not here.
+        Some(parents) => {
+            std::mem::forget(parents);
+            Some(own)
+        }
+        None => Some(own),
+    }
 }
 
 /// Tries `build` with half as many threads, a quarter, and so on down to one.

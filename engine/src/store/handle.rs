@@ -6,13 +6,13 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 
 use super::committed::Commit;
-use super::process;
 use super::superblock::header::KnownHeader;
 use super::superblock::recovery::Recovery;
 use crate::crypto::{ReceiptKey, Sealer};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::{BLOCK_SIZE, Header, MetaSlot};
+use crate::process;
 
 /// An open archive, as sealed blocks at positions. Shared by all threads of one process.
 #[doc(alias = "StreamManager")]

@@ -7,11 +7,11 @@ use std::{fmt, io};
 
 use super::handle::Store;
 use super::pipeline::{self, Buffers, LARGE_BLOCKS};
-use super::process;
 use crate::crypto::{KeyKind, SealJob};
 use crate::error::{Error, Result};
 use crate::format::{BlockHead, Generation, OwnedData, Position};
 use crate::parallel::is_single_threaded;
+use crate::process;
 
 /// A block to be sealed, with its data.
 #[derive(Debug)]

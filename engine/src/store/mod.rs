@@ -26,7 +26,6 @@ mod key_slots;
 mod open;
 mod open_block;
 mod pipeline;
-mod process;
 mod read;
 mod recover;
 mod redo;
@@ -40,6 +39,8 @@ mod transaction;
 mod wipe;
 mod writer;
 
+#[cfg(any(test, feature = "testing"))]
+pub use crate::process::in_forked_process;
 pub use backup::{ExportedHeader, HeaderImport};
 pub use commit::{Finished, SlotUpdate};
 pub use committed::{Commit, Redirects};
@@ -48,8 +49,6 @@ pub use handle::Store;
 pub use in_flight::OwnedSealJob;
 pub use key_slots::NewKey;
 pub use open::{Access, Io, OpenOptions};
-#[cfg(any(test, feature = "testing"))]
-pub use process::in_forked_process;
 pub use rekey::{RekeyOptions, RekeySummary};
 pub use space::run_set::RunSet;
 pub use space::{RESERVE_BLOCKS, Urgency};

@@ -84,7 +84,7 @@ fn a_fork_is_another_process_while_it_lasts() {
     let error = in_forked_process(|| store.check_usable().unwrap_err());
     assert!(matches!(error, Error::OtherProcess { .. }), "{error}");
     assert!(store.check_usable().is_ok());
-    assert_eq!(process::id(), std::process::id());
+    assert_eq!(crate::process::id(), std::process::id());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use rustix::param::page_size;
 /// The number of this process.
 ///
 /// The system call is made once: the answer is kept in a page that the kernel clears in the child of every fork.
-pub(super) fn id() -> u32 {
+pub(crate) fn id() -> u32 {
     static KEPT: OnceLock<Option<&'static AtomicU32>> = OnceLock::new();
     #[cfg(any(test, feature = "testing"))]
     if let Some(id) = PRETENDED.get() {
@@ -81,5 +81,27 @@ mod tests {
         assert_eq!(status.exit_status(), Some(0));
         assert_eq!(id(), std::process::id());
         assert!(cleared_by_forks().is_ok(), "a kernel of this age clears pages");
+    }
+
+    #[test]
+    fn the_child_of_a_fork_works_in_a_pool_of_its_own() {
+        use rayon::prelude::*;
+
+        let sum = || crate::parallel::in_pool(|| (0..10_000_u64).into_par_iter().sum::<u64>());
+        assert_eq!(sum(), 49_995_000);
+        // SAFETY: the child computes and exits; memory can be allocated after a fork, and a child that hangs is ended.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: asks for a signal that ends the child after that many seconds.
+            unsafe { libc::alarm(20) };
+            let is_right = sum() == 49_995_000;
+            // SAFETY: ends the child at once, without running what the parent's exit would run.
+            unsafe { libc::_exit(i32::from(!is_right)) };
+        }
+        let child = rustix::process::Pid::from_raw(child).expect("a fork");
+        let options = rustix::process::WaitOptions::empty();
+        let (_, status) = rustix::process::waitpid(Some(child), options).unwrap().unwrap();
+        assert_eq!(status.exit_status(), Some(0));
+        assert_eq!(sum(), 49_995_000);
     }
 }
