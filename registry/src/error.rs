@@ -61,7 +61,7 @@ pub enum Error {
     #[error("an earlier call panicked")]
     Panicked,
     /// An archive of this kind does not do this.
-    #[error("a {} archive has no {operation}", kind.name())]
+    #[error("a {} archive does not allow this: {operation}", kind.name())]
     KindForbids {
         /// The archive's kind.
         kind: ArchiveKind,

@@ -3,6 +3,7 @@
 //! The length of a stream is also in its inode. It is written there when an inode takes a stream and whenever the
 //! stream's record is, so that a write through any handle leaves both equal.
 
+use ar7_engine::format::ArchiveKind;
 use uuid::Uuid;
 
 use super::lookup::inode_in;
@@ -25,8 +26,13 @@ impl State {
 
     /// Length of a stream that inode `number` may take as its content; a new inode has no number yet.
     ///
-    /// A reserved stream is no content: it would have to go with its last name. Neither is another inode's.
+    /// A reserved stream is no content, and neither is a stream of an archive whose set of streams is fixed: it would be
+    /// deleted with its last name. The stream of another inode is refused too.
     pub(super) fn content_length(&self, stream: Uuid, number: Option<InodeNumber>) -> Result<u64> {
+        let kind = self.trees.store().header().kind;
+        if kind != ArchiveKind::Dynamic {
+            return Err(Error::KindForbids { kind, operation: "names of streams" });
+        }
         let stored = match reserved_index(stream) {
             Some(_) => None,
             None => self.stored(stream)?,

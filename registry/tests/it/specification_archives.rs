@@ -28,7 +28,7 @@ use ar7_engine::format::{
     ArchiveKind, Block, BlockHead, BlockRef, DATA_SIZE, METADATA_MAX, RESERVED_BLOCKS, Timestamp,
 };
 use ar7_engine::store::{self, Access, OpenOptions, RESERVE_BLOCKS, Redirects, Store, Urgency};
-use ar7_registry::records::TreeId;
+use ar7_registry::records::{Attributes, InodeNumber, TreeId};
 use ar7_registry::{Archive, CreateOptions, Error, Mode, RESERVED_STREAMS, StreamFile};
 use uuid::Uuid;
 
@@ -279,6 +279,14 @@ fn fixed_archive_keeps_its_set_of_streams() {
         let made = StreamFile::open(&archive, Uuid::from_u128(99), mode);
         assert_forbidden(made, ArchiveKind::Fixed);
     }
+    // A name would take its stream with it when it is removed.
+    let attributes = Attributes { mode: 0o644, uid: 0, gid: 0, modified: Timestamp::default() };
+    let root = InodeNumber::ROOT;
+    let named = archive.names().add_file(root, b"name", attributes, Some(identities[0]));
+    assert_forbidden(named, ArchiveKind::Fixed);
+    let empty = archive.names().add_file(root, b"empty", attributes, None).unwrap();
+    let replaced = archive.names().replace_content(empty, Some(identities[0]), attributes);
+    assert_forbidden(replaced, ArchiveKind::Fixed);
     for (salt, &identity) in identities.iter().enumerate() {
         let mut stream = archive.open_stream(identity).unwrap();
         stream.append(&pattern(9000, salt)).unwrap();
