@@ -11,7 +11,7 @@ use super::Violation;
 use super::rust::{each_level, ident, line_of, test_lines};
 
 /// The crates whose files are checked, by their folders.
-const CHECKED: [&str; 2] = ["engine", "cli"];
+const CHECKED: [&str; 3] = ["engine", "registry", "cli"];
 
 /// Names errors of every layer, so its own imports are left out.
 const ERRORS: &str = "error";
