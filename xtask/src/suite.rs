@@ -101,6 +101,9 @@ const TESTS: &[&str] = &["test", "--locked", "--workspace", "--no-fail-fast"];
 const PROOFS: &[&str] =
     &["test", "--locked", "--workspace", "--no-fail-fast", "--lib", "--tests", "--", "--ignored"];
 
+/// How many patches `proof` tries; each is built. Their choice is seeded, so that a failure repeats.
+const PATCHES: &str = "4";
+
 /// Runs every check at the effort of a change.
 pub(crate) fn test() -> Result<()> {
     let clock = Clock::start();
@@ -124,16 +127,25 @@ pub(crate) fn proof() -> Result<()> {
     let (counts, outcome) = tests("tests at full effort", PROOFS)?;
     clock.announce("second reader");
     let interop = interop(&["--rounds", "2", "--skip-without-python"]);
-    let outcome = outcome.and(interop);
+    clock.announce("a sample of patches");
+    let mut sample = campaign()?;
+    sample.args(["patches", "--sample", PATCHES]);
+    let patches = check("a sample of patches", sample);
+    let outcome = outcome.and(interop).and(patches);
     let outcome = outcome.and(clock.step(&PURE_RUST)).and(clock.step(&STORES));
     clock.finish(&counts, outcome)
 }
 
 /// Compares the second reader with `ar7`, by the programs that the tests have built.
 fn interop(options: &[&str]) -> Result<()> {
-    let mut command = Command::new(built_program("debug", "campaign")?);
+    let mut command = campaign()?;
     command.arg("interop").arg("--ar7").arg(built_program("debug", "ar7")?).args(options);
     check("second reader", command)
+}
+
+/// The program of the campaigns, which the tests have built.
+fn campaign() -> Result<Command> {
+    Ok(Command::new(built_program("debug", "campaign")?))
 }
 
 /// Numbers of tests, summed over every test program.
