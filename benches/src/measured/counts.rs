@@ -1,4 +1,4 @@
-//! `cargo xtask bench counts`: figures that do not depend on the machine's speed.
+//! `cargo xtask bench counts`: counts instead of times, which depend little on the machine.
 //!
 //! - System calls per small file of an ingest, where `strace` is installed.
 //! - Allocations per entry of a listing.

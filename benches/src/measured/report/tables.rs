@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::acceptance;
-use super::figures::{Figures, Which};
+use super::figures::{Figures, Which, number};
 use crate::measured::results::Results;
 use xtask::quantity::size;
 
@@ -18,6 +18,7 @@ pub(super) fn all(figures: &Figures) -> BTreeMap<&'static str, String> {
         ("blocks", blocks(figures)),
         ("peers", peers(figures)),
         ("commands", commands(figures)),
+        ("counts", counts(figures)),
         ("registry", registry(figures)),
         ("scale", scale(figures)),
     ])
@@ -224,6 +225,24 @@ fn scale(figures: &Figures) -> String {
     text
 }
 
+fn counts(figures: &Figures) -> String {
+    let Some(results) = figures.kind("counts") else { return NOTHING.to_owned() };
+    let points = |case: &str| -> Vec<(u64, u64)> {
+        let measures = results.measures.iter().filter(|measure| measure.case == case);
+        measures.filter_map(|measure| Some((measure.size?, measure.count))).collect()
+    };
+    let mut text = String::from("| counted | count |\n|---|---:|\n");
+    if let [(few, before), (many, after)] = points("system calls of an ingest")[..] {
+        let calls = number(after.saturating_sub(before)) / number(many - few);
+        writeln!(text, "| system calls for each small file of an ingest | {calls:.2} |").ok();
+    }
+    if let [(entries, allocations)] = points("allocations of a listing")[..] {
+        let each = number(allocations) / number(entries);
+        writeln!(text, "| allocations for each entry of a listing | {each:.2} |").ok();
+    }
+    text
+}
+
 fn microseconds(seconds: Option<f64>) -> String {
     seconds.map_or_else(String::new, |seconds| format!("{:.2}", seconds * 1e6))
 }
@@ -247,6 +266,24 @@ mod tests {
         let parts = all(&figures);
         assert_eq!(parts["peers"], NOTHING);
         assert!(parts["acceptance"].contains("| not measured |"));
+    }
+
+    #[test]
+    fn counts_are_shown_for_each_file_and_entry() {
+        let measure = |case: &str, size, count| Measure {
+            case: case.to_owned(),
+            size: Some(size),
+            count,
+            ..Measure::default()
+        };
+        let (calls, listing) = ("system calls of an ingest", "allocations of a listing");
+        let measures =
+            vec![measure(listing, 10, 25), measure(calls, 100, 900), measure(calls, 300, 2000)];
+        let results = Results { kind: "counts".to_owned(), measures, ..Results::default() };
+        let figures = Figures::new(BTreeMap::from([("counts".to_owned(), results)]));
+        let parts = all(&figures);
+        assert!(parts["counts"].contains("ingest | 5.50 |"), "{}", parts["counts"]);
+        assert!(parts["counts"].contains("listing | 2.50 |"), "{}", parts["counts"]);
     }
 
     #[test]
