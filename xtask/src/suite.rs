@@ -39,9 +39,21 @@ const LINTS: CargoStep = CargoStep {
     environment: &[],
 };
 
+/// Of the crates that others use.
 const DOCUMENTATION: CargoStep = CargoStep {
     name: "documentation",
-    arguments: &["doc", "--locked", "--workspace", "--no-deps", "--quiet"],
+    arguments: &[
+        "doc",
+        "--locked",
+        "--package",
+        "ar7-engine",
+        "--package",
+        "ar7-registry",
+        "--package",
+        "ar7",
+        "--no-deps",
+        "--quiet",
+    ],
     environment: &[("RUSTDOCFLAGS", "-D warnings")],
 };
 
