@@ -1,4 +1,5 @@
-//! Appends to a stream, overwrites part of it, rolls a change back, cuts the stream, and deletes it.
+//! Appends to a stream, overwrites part of it, rolls a change back, truncates the stream and
+//! deletes it.
 //!
 //! `cargo run -p ar7-registry --example append_and_overwrite`
 
@@ -28,19 +29,19 @@ fn main() -> Result<()> {
 
     log.write_at(0, b"never to be seen")?;
     archive.rollback()?;
-    // A handle from before the rollback is an error; a new one reads the last commit.
+    // A handle from before the rollback is stale. A new one reads the last commit.
     assert!(matches!(log.len(), Err(Error::Stale)));
     let mut log = archive.open_stream(identity)?;
     let mut entries = [0; 88];
     log.read_at(0, &mut entries)?;
     assert_eq!(&entries[..11], b"entry 0000\n");
     assert_eq!(&entries[77..], b"ENTRY 0007\n");
-    println!("dropped a change: the stream is as it was committed");
+    println!("rolled a change back: the stream equals the last commit");
 
     log.set_len(88)?;
     log.close()?;
     archive.commit()?;
-    println!("cut the stream to {} bytes", archive.read_stream(identity)?.len()?);
+    println!("truncated the stream to {} bytes", archive.read_stream(identity)?.len()?);
     assert_eq!(archive.read_stream(identity)?.len()?, 88);
 
     assert!(archive.delete_stream(identity)?);

@@ -26,7 +26,7 @@ fn main() -> Result<()> {
     let reads = thread::scope(|scope| -> Result<Vec<usize>> {
         let readers: Vec<_> = (0..READERS)
             .map(|_| {
-                // A clone is another handle of the same archive.
+                // A clone is another handle to the same archive.
                 let archive = archive.clone();
                 let done = &done;
                 scope.spawn(move || -> Result<usize> {
@@ -36,8 +36,11 @@ fn main() -> Result<()> {
                     loop {
                         let last = done.load(Ordering::Acquire);
                         assert_eq!(stream.read_at(0, &mut bytes)?, LENGTH);
-                        assert!(bytes.iter().all(|&byte| byte == bytes[0]), "one commit, whole");
-                        assert!(bytes[0] >= newest, "and never an older one");
+                        assert!(
+                            bytes.iter().all(|&byte| byte == bytes[0]),
+                            "the bytes of one commit"
+                        );
+                        assert!(bytes[0] >= newest, "never an older commit");
                         newest = bytes[0];
                         reads += 1;
                         if last {
@@ -56,7 +59,9 @@ fn main() -> Result<()> {
         readers.into_iter().map(|reader| reader.join().expect("no reader panics")).collect()
     })?;
     let total: usize = reads.iter().sum();
-    println!("{COMMITS} commits while {READERS} threads read {total} times: every read was whole");
+    println!(
+        "{COMMITS} commits while {READERS} threads read {total} times: every read returned one complete commit"
+    );
     drop(stream);
     archive.close()
 }

@@ -22,7 +22,7 @@ fn main() -> Result<()> {
         let stream = archive.new_stream()?;
         let notes = stream.identity();
         let mut file = StreamFile::over(stream, "notes".to_owned(), Mode::parse("w")?)?;
-        writeln!(file, "Bytes of a file").expect("the archive takes them");
+        writeln!(file, "Bytes of a file").expect("the archive has space");
         file.close()?;
         notes
     };
@@ -41,7 +41,7 @@ fn main() -> Result<()> {
     let mut text = String::new();
     StreamFile::open(&archive, notes, Mode::READ)?
         .read_to_string(&mut text)
-        .expect("the archive is whole");
+        .expect("the archive is undamaged");
     assert_eq!(text, "Bytes of a file\n");
     println!("read a file: {text:?}");
     Ok(())

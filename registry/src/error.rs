@@ -9,28 +9,27 @@ use uuid::Uuid;
 /// Result of an operation of the registry.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Everything that can go wrong with an archive. What the blocks underneath report comes
-/// through as it is.
+/// Any error of an archive. Errors of the engine pass through unchanged.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// An error of the engine.
     #[error(transparent)]
     Engine(#[from] ar7_engine::Error),
-    /// There is no stream with this identity.
+    /// No stream has this identity.
     #[error("no stream {stream}")]
     NoStream {
         /// The identity.
         stream: Uuid,
     },
-    /// There is a stream with this identity.
-    #[error("stream {stream} exists")]
+    /// A stream with this identity already exists.
+    #[error("stream {stream} already exists")]
     StreamExists {
         /// The identity.
         stream: Uuid,
     },
     /// The stream is open for writing through another handle.
-    #[error("stream {stream} is open already")]
+    #[error("stream {stream} is already open")]
     AlreadyOpen {
         /// The identity.
         stream: Uuid,
@@ -43,8 +42,8 @@ pub enum Error {
         /// Number of the inode.
         inode: u64,
     },
-    /// A stream that has blocks cannot lose its record alone.
-    #[error("stream {stream} has {count} blocks")]
+    /// The record of a stream that still has blocks cannot be removed.
+    #[error("stream {stream} still has {count} blocks")]
     HasBlocks {
         /// The identity.
         stream: Uuid,
@@ -57,130 +56,131 @@ pub enum Error {
     /// The archive was closed.
     #[error("the archive was closed")]
     Closed,
-    /// An earlier call panicked while it changed the archive's state.
+    /// An earlier call panicked while it was changing the archive's state.
     #[error("an earlier call panicked")]
     Panicked,
-    /// An archive of this kind does not do this.
-    #[error("a {} archive does not allow this: {operation}", kind.name())]
+    /// An archive of this kind does not allow the operation.
+    #[error("a {} archive does not allow {operation}", kind.name())]
     KindForbids {
         /// The archive's kind.
         kind: ArchiveKind,
-        /// What was asked for.
+        /// The operation.
         operation: &'static str,
     },
-    /// There is no such reserved stream, or the archive keeps it to itself.
-    #[error("no reserved stream {index}: this archive has {first} to {last}")]
+    /// The reserved stream does not exist, or the archive uses it internally.
+    #[error("no reserved stream {index}: expected {first} to {last}")]
     NoReservedStream {
-        /// Which was asked for.
+        /// The requested index.
         index: usize,
-        /// First one to be had.
+        /// First index that the archive offers.
         first: usize,
-        /// Last one to be had.
+        /// Last index that the archive offers.
         last: usize,
     },
-    /// There is no such reserved block.
-    #[error("no reserved block {index}: they are 0 to 7")]
+    /// No reserved block has this index.
+    #[error("no reserved block {index}: expected 0 to 7")]
     NoReservedBlock {
-        /// Which was asked for.
+        /// The requested index.
         index: u32,
     },
-    /// Not a mode of a file object.
-    #[error("unknown mode {mode:?}: one of r, w, a, x, then + and b")]
+    /// The text is not a mode of a file object.
+    #[error("unknown mode {mode:?}: expected r, w, a or x, optionally with + and b")]
     UnknownMode {
-        /// What was given.
+        /// The text.
         mode: String,
     },
-    /// The file object was opened in a mode that does not allow this.
+    /// The mode of the file object does not allow the operation.
     #[error("{name} is not open for {operation}")]
     NotInMode {
         /// Name of the file object.
         name: String,
-        /// What was asked for.
+        /// The operation.
         operation: &'static str,
     },
-    /// A path names nothing.
+    /// The path does not exist.
     #[error("no entry {}", path.escape_ascii())]
     NoEntry {
-        /// The path, as far as it was looked up.
+        /// The path, up to the first missing component.
         path: Vec<u8>,
     },
-    /// There is no inode with this number.
+    /// No inode has this number.
     #[error("no inode {inode}")]
     NoInode {
         /// The number.
         inode: u64,
     },
-    /// A path names something already.
-    #[error("entry {} exists", path.escape_ascii())]
+    /// The path already exists.
+    #[error("entry {} already exists", path.escape_ascii())]
     EntryExists {
         /// The path.
         path: Vec<u8>,
     },
-    /// An entry is of another type than is needed.
-    #[error("{} is {found}, needed is {needed}", path.escape_ascii())]
+    /// The entry has the wrong type for the operation.
+    #[error("{}expected {needed}, found {found}", entry_prefix(path))]
     WrongEntryType {
         /// The path.
         path: Vec<u8>,
-        /// What it is.
+        /// Its type.
         found: &'static str,
-        /// What is needed.
+        /// The expected type.
         needed: &'static str,
     },
-    /// A directory that is to be removed has entries.
+    /// The directory cannot be removed because it has entries.
     #[error("directory {} is not empty", path.escape_ascii())]
     NotEmpty {
         /// The path.
         path: Vec<u8>,
     },
     /// A directory cannot be moved into itself.
-    #[error("{} would be moved into itself", path.escape_ascii())]
+    #[error("cannot move {} into itself", path.escape_ascii())]
     IntoItself {
         /// The path.
         path: Vec<u8>,
     },
-    /// Not the text of a receipt.
+    /// The text is not a receipt.
     #[error("not a receipt: {reason}")]
     NotAReceipt {
-        /// What is wrong with it.
+        /// Why the text is not a receipt.
         reason: &'static str,
     },
-    /// The newest commit is not known to be on stable storage. Opening for writing settles that.
-    #[error("the newest commit is not known to be on stable storage")]
+    /// The newest commit may not be on stable storage. Opening the archive for writing makes sure
+    /// that it is.
+    #[error("the newest commit may not be durable yet: open the archive for writing to make sure")]
     NotSynced,
-    /// The receipt is one of another archive.
-    #[error("tampered: the receipt is of archive {receipt}, this is {found}")]
+    /// The receipt belongs to another archive.
+    #[error("tampered: the receipt is for another archive: expected {receipt}, found {found}")]
     ReceiptOfAnother {
-        /// The archive that the receipt names.
+        /// The archive in the receipt.
         receipt: Uuid,
-        /// The archive.
+        /// The archive that is open.
         found: Uuid,
     },
-    /// The archive is older than the receipt: an earlier copy of the file was put back.
-    #[error("tampered: the archive is older than the receipt: {receipt} expected, {found} found")]
+    /// The archive is older than the receipt: the file was replaced by an earlier copy.
+    #[error("tampered: the archive is older than the receipt: expected {receipt}, found {found}")]
     OlderThanReceipt {
-        /// Generation that the receipt names.
+        /// Generation in the receipt.
         receipt: Generation,
-        /// Generation of the archive's last commit, or of the last in the receipt's session.
+        /// Generation of the archive's last commit, or of the last step of the receipt's session.
         found: Generation,
     },
-    /// The receipt's commit is none of this archive's history: it continues another copy of the file.
+    /// The receipt's commit is not in this archive's history: the file descends from another copy.
     #[error("tampered: the archive forks from the receipt: {receipt} is not in its history")]
     ForkOfReceipt {
-        /// Generation that the receipt names.
+        /// Generation in the receipt.
         receipt: Generation,
     },
-    /// Bytes that cannot be a name.
-    #[error("not a name: \"{}\": {reason}", name.escape_ascii())]
+    /// The bytes cannot be a name.
+    #[error("invalid name \"{}\": {reason}", name.escape_ascii())]
     InvalidName {
         /// The bytes.
         name: Vec<u8>,
-        /// What is wrong with them.
+        /// Why the bytes cannot be a name.
         reason: &'static str,
     },
 }
 
 impl Error {
-    /// The error's class.
+    /// Returns the class, from which the command derives its exit code.
     pub fn class(&self) -> Class {
         match self {
             Error::Engine(error) => error.class(),
@@ -193,6 +193,11 @@ impl Error {
             _ => Class::Other,
         }
     }
+}
+
+/// Returns the start of a message about an entry; nothing if the caller named an inode, not a path.
+fn entry_prefix(path: &[u8]) -> String {
+    if path.is_empty() { String::new() } else { format!("entry {}: ", path.escape_ascii()) }
 }
 
 impl From<Error> for io::Error {

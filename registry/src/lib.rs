@@ -1,7 +1,8 @@
 //! Streams, names and free space of an ar7 archive.
 //!
-//! `ar7-engine` stores sealed blocks; this crate gives them meaning. Each module knows only those before it: `tree`,
-//! `records`, `committed`, `working`, `blocks`, `archive`, `stream`, `names`, `verify`.
+//! `ar7-engine` stores sealed blocks. This crate gives them meaning. Each module may use only the
+//! modules before it in this list: `tree`, `records`, `committed`, `working`, `blocks`, `archive`,
+//! `stream`, `names`, `verify`.
 
 mod archive;
 mod blocks;
@@ -25,7 +26,7 @@ pub use receipt::Receipt;
 pub use stream::{Blocks, Mode, Stream, StreamFile, StreamRegistry};
 pub use verify::{Finding, Subject, VerifyProgress, VerifySummary};
 
-/// The example in the README is a test.
+/// Runs the example in the README as a test.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;

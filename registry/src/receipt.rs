@@ -1,8 +1,9 @@
-//! Receipts: a line that names a commit, to be kept outside of the file.
+//! Receipts: a receipt is a line of text that names a commit and is kept outside of the file.
 //!
-//! Nothing inside a file can tell that all of it is an older copy. A receipt can: an honest archive only goes on from
-//! the commit that it names. Within a session steps only rise; when a session ends, its salt and its last step are
-//! kept for good. So a later state proves that it contains the receipt's commit, whichever it was.
+//! Nothing in a file can show that the whole file is an older copy. A receipt can, because every
+//! later state of an honest archive contains the receipt's commit. Steps only rise within a
+//! session. When a session ends, the archive keeps its salt and last step for good. So a later
+//! state proves that it contains the receipt's commit.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,10 +17,11 @@ use crate::committed::Snapshot;
 use crate::error::{Error, Result};
 use crate::records::{ReadRecords, Sessions};
 
-/// What is known of a commit that was durable.
+/// The identity of a durable commit.
 ///
-/// Its text is one line: `ar7-receipt-1 ARCHIVE SESSION.STEP.SALT CODE DATE CHECK`, the fields separated by single
-/// spaces. CODE is the keyed digest of the meta slot, which names every root; CHECK shows a slip in copying.
+/// Its text is one line: `ar7-receipt-1 ARCHIVE SESSION.STEP.SALT CODE DATE CHECK`, with single
+/// spaces between the fields. CODE is the keyed digest of the meta slot, which names every root.
+/// CHECK detects copying mistakes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
     archive: Uuid,
@@ -29,30 +31,30 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// What the line begins with: the version of the text is part of it.
+    /// Beginning of the line in every version of the format. The version number follows.
     pub const BEGINNING: &'static str = "ar7-receipt-";
 
-    /// Length of a line in bytes at most.
+    /// Maximum length of a line in bytes.
     pub const LENGTH_MAX: usize = 256;
 
     const VERSION: &'static str = "ar7-receipt-1";
 
-    /// The archive.
+    /// Returns the identity of the archive.
     pub fn archive(&self) -> Uuid {
         self.archive
     }
 
-    /// Generation of the commit.
+    /// Returns the generation of the commit.
     pub fn generation(&self) -> Generation {
         self.generation
     }
 
-    /// When the receipt was given.
+    /// Returns the time at which the receipt was made, in whole seconds.
     pub fn given_at(&self) -> Timestamp {
         Timestamp { seconds: self.seconds, nanoseconds: 0 }
     }
 
-    /// Everything but the check.
+    /// Returns the line without the check.
     fn body(&self) -> String {
         let date = jiff::Timestamp::from_second(self.seconds).unwrap_or_default();
         let (version, archive, generation) = (Receipt::VERSION, self.archive, self.generation);
@@ -80,28 +82,28 @@ impl fmt::Display for Receipt {
 impl FromStr for Receipt {
     type Err = Error;
 
-    /// Strict: the line must be, byte for byte, the one that this receipt would be printed as.
+    /// Parses strictly: the line must equal, byte for byte, the text of the resulting receipt.
     fn from_str(line: &str) -> Result<Receipt> {
         let wrong = |reason: &'static str| Error::NotAReceipt { reason };
         if line.len() > Receipt::LENGTH_MAX {
-            return Err(wrong("longer than a receipt"));
+            return Err(wrong("longer than 256 bytes"));
         }
         let fields: Vec<&str> = line.split(' ').collect();
         let [version, archive, generation, code, date, _check] = fields[..] else {
-            return Err(wrong("six fields with single spaces between them are needed"));
+            return Err(wrong("expected six fields separated by single spaces"));
         };
         if version != Receipt::VERSION {
-            return Err(wrong("it does not begin with ar7-receipt-1"));
+            return Err(wrong("the first field is not ar7-receipt-1"));
         }
-        let archive = archive.parse().map_err(|_| wrong("the second field is no UUID"))?;
+        let archive = archive.parse().map_err(|_| wrong("the second field is not a UUID"))?;
         let generation = parse_generation(generation)
-            .ok_or_else(|| wrong("the third field is no generation"))?;
-        let code = parse_code(code).ok_or_else(|| wrong("the fourth field is no code"))?;
+            .ok_or_else(|| wrong("the third field is not a generation"))?;
+        let code = parse_code(code).ok_or_else(|| wrong("the fourth field is not a code"))?;
         let date: jiff::Timestamp =
-            date.parse().map_err(|_| wrong("the fifth field is no date"))?;
+            date.parse().map_err(|_| wrong("the fifth field is not a date"))?;
         let receipt = Receipt { archive, generation, code, seconds: date.as_second() };
         if receipt.to_string() != line && !ar7_engine::fault!(ReceiptUnchecked) {
-            return Err(wrong("the last field does not fit: it was changed or cut"));
+            return Err(wrong("the last field does not match: the line was changed or cut short"));
         }
         Ok(receipt)
     }
@@ -130,11 +132,12 @@ fn parse_code(text: &str) -> Option<[u8; 32]> {
 }
 
 impl Archive {
-    /// A receipt of the newest commit, which is on stable storage.
+    /// Returns a receipt of the newest commit, which is on stable storage.
     ///
-    /// A reader cannot know that of a commit whose writer was killed before it wrote the second copy of the meta slot:
-    /// [`Error::NotSynced`]. That copy is written after the sync of the first has returned, so both of them together
-    /// prove it; and a writer begins with making sure.
+    /// A reader fails with [`Error::NotSynced`] if a writer was killed before it wrote the second
+    /// copy of the meta slot. That copy is written after the sync of the first has returned, so
+    /// only both copies together prove that the commit is durable. A writer makes sure of it when
+    /// it opens the archive.
     pub fn receipt(&self) -> Result<Receipt> {
         let snapshot = self.snapshot();
         snapshot.store().check_usable()?;
@@ -150,7 +153,7 @@ impl Archive {
         })
     }
 
-    /// Checks that the archive, as last committed, is the receipt's commit or goes on from it.
+    /// Checks that the last commit is the receipt's commit or descends from it.
     pub fn check_receipt(&self, receipt: &Receipt) -> Result<()> {
         if receipt.archive != self.id() {
             return Err(Error::ReceiptOfAnother { receipt: receipt.archive, found: self.id() });
@@ -181,7 +184,8 @@ impl Archive {
     }
 }
 
-/// What is kept of a session that ended: in the meta slot until a commit records it in its tree.
+/// Returns the record of an ended session. It is in the meta slot until a commit records it in its
+/// tree.
 fn ended_session(snapshot: &Snapshot, session: u32) -> Result<Option<SessionRecord>> {
     let pending = &snapshot.commit().slot.pending_sessions;
     match pending.iter().find(|record| record.session == session) {

@@ -1,4 +1,4 @@
-//! Changing the master key of an archive.
+//! Rekeying: changing the master key of an archive.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -11,13 +11,19 @@ use crate::archive::Archive;
 use crate::error::Result;
 
 impl Archive {
-    /// Changes the master key of the archive in a file: seals every block anew, in its place. Goes on with a change
-    /// that was cut off; until it is done the archive can be read, and nothing else.
+    /// Changes the master key of the archive in a file: seals every block again, in its place.
+    /// Continues a rekey that was interrupted. Until the rekey is finished, the archive can only be
+    /// read.
     ///
-    /// The key that `secret` is stays, in its slot; other keys are removed, if the options allow it. What is free is
-    /// wiped first; a writer that comes in between that and the change makes it fail before it begins. `progress` gets the
-    /// number of blocks that are done, and of all blocks. If it breaks, the change stops with
-    /// [`ar7_engine::Error::Stopped`], and the next call continues it; before the first block nothing has changed.
+    /// The key slot that `secret` opens stays. Other keys are removed, provided that the options
+    /// allow it.
+    ///
+    /// Before the rekey, free blocks are wiped. If another writer changes the archive between these
+    /// two steps, the call fails before the rekey begins.
+    ///
+    /// `progress` receives the number of finished blocks and of all blocks. If it breaks, the call
+    /// fails with [`ar7_engine::Error::Stopped`], and the next call continues. A break before the
+    /// first block leaves the archive unchanged.
     pub fn rekey(
         path: &Path,
         secret: &Secret,
@@ -30,7 +36,7 @@ impl Archive {
         Ok(Store::rekey(path, secret, options, progress)?)
     }
 
-    /// The same on a device, which `device` gives as often as it is asked.
+    /// Does the same on a device. `device` opens it, and is called twice.
     pub fn rekey_device(
         device: &dyn Fn() -> Box<dyn Device>,
         secret: &Secret,
@@ -43,7 +49,8 @@ impl Archive {
     }
 }
 
-/// Leaves the archive without a redo list, and with a block in every place that opens there.
+/// Commits without a redo list, and wipes free blocks, so that every position holds a block that
+/// opens there.
 fn prepare(opened: Result<Archive>) -> Result<()> {
     match opened {
         Err(crate::Error::Engine(ar7_engine::Error::RekeyInProgress)) => Ok(()),

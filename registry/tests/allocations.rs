@@ -1,7 +1,7 @@
-//! After a warm-up, writing and reading a long stream allocates no memory for its blocks. Each flush allocates a few
-//! lists and threads, however many blocks it seals.
+//! After a warm-up, writing and reading a long stream allocates no memory for its blocks. Each
+//! flush allocates only a few lists and threads, regardless of the number of blocks it seals.
 //!
-//! This test program has only one test, since the counter counts for the whole process.
+//! This program has only one test, because the counter covers the whole process.
 
 use std::path::Path;
 
@@ -17,11 +17,12 @@ static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 /// Bytes per write and read.
 const PIECE: usize = 4 << 20;
 
-/// Pieces before all reused buffers are allocated, and pieces with counted allocations: 64 MiB and 160 MiB.
+/// Number of pieces before all reused buffers are allocated, and of pieces with counted
+/// allocations: 64 MiB and 160 MiB.
 const WARM_UP: u64 = 16;
 const COUNTED: u64 = 40;
 
-/// The allocations that `work` makes, and their bytes.
+/// Returns the number of allocations of `work`, and their bytes.
 fn counted(work: impl FnOnce()) -> (u64, u64) {
     let before = HeapStats::get();
     work();

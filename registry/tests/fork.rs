@@ -1,6 +1,6 @@
-//! A fork copies the handle's memory to the child, with its keys and nonce state. The child can neither write with the
-//! handle, and so never repeats a nonce of the parent, nor read blocks. Dropping the handle in the child does not affect
-//! the parent.
+//! A fork copies the handle's memory, with keys and nonce state, to the child. The child can
+//! neither write with the handle, and so never repeats a nonce of the parent, nor read blocks.
+//! Dropping the handle in the child does not affect the parent.
 
 #[path = "it/common.rs"]
 mod common;
@@ -24,7 +24,7 @@ fn assert_refused<T>(what: &str, outcome: Result<T, Error>) {
     }
 }
 
-/// An archive with one committed stream.
+/// Makes an archive with one committed stream.
 fn archive() -> (MemoryDevice, Archive) {
     let (device, archive) = create(ArchiveKind::Dynamic, 0);
     let mut stream = archive.new_stream().unwrap();
@@ -45,16 +45,16 @@ fn a_child_cannot_write() {
     in_forked_process(|| {
         assert_refused("append", stream.append(b"more"));
         assert_refused("write", stream.write_at(3, b"more"));
-        assert_refused("cut", stream.set_len(1));
+        assert_refused("truncate", stream.set_len(1));
         assert_refused("flush", stream.flush().and_then(|()| stream.len()));
-        assert_refused("new stream", archive.new_stream());
-        assert_refused("delete", archive.delete_stream(stream.identity()));
+        assert_refused("create a stream", archive.new_stream());
+        assert_refused("delete a stream", archive.delete_stream(stream.identity()));
         assert_refused("commit", archive.commit());
         assert_refused("rollback", archive.rollback());
         assert_refused("reclaim", archive.reclaim());
-        assert_refused("metadata", archive.set_metadata(b"more"));
-        assert_refused("new key", archive.add_key(&new));
-        assert_refused("removed key", archive.remove_key(0));
+        assert_refused("set metadata", archive.set_metadata(b"more"));
+        assert_refused("add a key", archive.add_key(&new));
+        assert_refused("remove a key", archive.remove_key(0));
         assert_refused("wipe", archive.wipe_free(&mut |_| {}));
         assert_refused("close", archive.clone().close());
     });
@@ -62,7 +62,7 @@ fn a_child_cannot_write() {
 }
 
 #[test]
-fn a_child_cannot_read_and_the_parent_goes_on() {
+fn a_child_cannot_read_and_the_parent_continues() {
     let (device, archive) = archive();
     let identity = archive.streams(None, 1).unwrap()[0].record.identity;
     archive.close().unwrap();
@@ -71,25 +71,25 @@ fn a_child_cannot_read_and_the_parent_goes_on() {
     let before = device.to_bytes();
     in_forked_process(|| {
         let mut bytes = [0; 100];
-        assert_refused("read", stream.read_at(0, &mut bytes));
+        assert_refused("read a stream", stream.read_at(0, &mut bytes));
         assert_eq!(bytes, [0; 100]);
-        assert_refused("reserved block", reader.reserved_block(1));
+        assert_refused("read a reserved block", reader.reserved_block(1));
         assert_refused("verify", reader.verify(&mut |_| {}, &mut |_| {}));
-        assert_refused("receipt", reader.receipt());
-        // The child can open a handle of its own.
+        assert_refused("make a receipt", reader.receipt());
+        // The child can open its own handle.
         assert_eq!(
             read_all(&open(&device, Access::Read).read_stream(identity).unwrap()).len(),
             50_000
         );
     });
-    assert!(read_all(&stream) == pattern(50_000, 1), "the parent reads on");
+    assert!(read_all(&stream) == pattern(50_000, 1), "the parent can still read");
     let writer = open(&device, Access::Write);
     in_forked_process(|| drop(writer.clone()));
     writer.new_stream().unwrap().append(&pattern(10, 3)).unwrap();
     writer.commit().unwrap();
     assert_eq!(writer.statistics().unwrap().streams, 2);
     assert_verified(&writer);
-    assert!(device.to_bytes() != before, "the parent writes");
+    assert!(device.to_bytes() != before, "the parent can still write");
 }
 
 #[test]

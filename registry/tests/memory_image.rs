@@ -1,7 +1,7 @@
-//! After an archive is closed, the process's memory holds neither its keys nor its plaintext. Its file and the other
-//! files of the directory never hold them.
+//! After an archive is closed, the process's memory contains neither its keys nor its plaintext.
+//! The archive's file and other files in its directory never contain them.
 //!
-//! This test program has only one test, since it searches the memory of the whole process.
+//! This program has only one test, because it searches the memory of the whole process.
 #![cfg(target_os = "linux")]
 
 mod memory;
@@ -44,7 +44,7 @@ fn passphrase(needles: &mut Needles) -> Secret {
     Secret::Passphrase(text.with_plain(|plain| Passphrase::new(plain.to_vec())))
 }
 
-/// Adds the archive's present keys.
+/// Adds the archive's current keys.
 fn add_keys(needles: &mut Needles, archive: &Archive, secret: &Secret) {
     let exported = ExportedHeader::open(&archive.store().export_header()[..], secret).unwrap();
     for (what, masked) in exported.masked_keys(secret, &needles.key_mask()).unwrap() {
@@ -55,11 +55,11 @@ fn add_keys(needles: &mut Needles, archive: &Archive, secret: &Secret) {
 fn assert_reads(stream: &Stream, offset: usize, known: &Known) {
     let mut bytes = vec![0; known.len()];
     let read = stream.read_at(offset.try_into().unwrap(), &mut bytes).unwrap();
-    assert!(read == known.len() && known.is(&bytes), "what was written");
+    assert!(read == known.len() && known.is(&bytes), "the stream has the written content");
     bytes[..].zeroize();
 }
 
-/// While an archive is open, the search finds its keys only in pages excluded from core dumps.
+/// Checks that the keys of an open archive are found, and only in pages excluded from core dumps.
 fn assert_keys_are_protected(found: &[Found]) {
     assert_found(found, "master key");
     assert_found(found, "ar7 v1 data");
@@ -76,7 +76,7 @@ fn open(path: &Path, secret: &Secret, access: Access) -> Archive {
     Archive::open(path, secret, OpenOptions { access, ..OpenOptions::default() }).unwrap()
 }
 
-/// Creates an archive, and checks that the search finds its plaintext and keys while it is open.
+/// Creates an archive. Checks that the search finds its plaintext and keys while it is open.
 fn create(path: &Path, secret: &Secret, needles: &mut Needles) {
     let options = CreateOptions { derivation: cheap(), ..CreateOptions::default() };
     let archive = Archive::create(path, secret, &options).unwrap();
@@ -111,7 +111,7 @@ fn create(path: &Path, secret: &Secret, needles: &mut Needles) {
     archive.close().unwrap();
 }
 
-/// Overwrites, appends, cuts and rolls back in an existing archive.
+/// Overwrites, appends, truncates and rolls back in an existing archive.
 fn change(path: &Path, secret: &Secret, needles: &mut Needles) {
     let archive = open(path, secret, Access::Write);
     add_keys(needles, &archive, secret);
@@ -199,7 +199,7 @@ fn no_key_or_plaintext_remains_in_memory_or_in_files() {
         };
         exercise(directory.path(), secret, &mut needles);
         let mut found = needles.in_memory();
-        // The caller gets the inode itself, with a symbolic link's target in it.
+        // The caller receives inodes, which contain targets of symbolic links.
         found.retain(|what| !what.is("link target"));
         assert!(found.is_empty(), "in memory: {found:?}");
         assert_eq!(needles.in_files(directory.path()), Vec::<String>::new(), "in files");

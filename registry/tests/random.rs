@@ -1,7 +1,7 @@
-//! A failure of the random source is an error of every operation that needs random bytes. Nothing is sealed then, and
-//! no commit is lost.
+//! If the random source fails, every operation that needs random bytes returns an error. It seals
+//! nothing, and no commit is lost.
 //!
-//! This test program has only one test, since the source fails for the whole process.
+//! This program has only one test, because the source fails for the whole process.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use ar7_engine::crypto::{RawKey, Secret, fail_random_after};
 use ar7_engine::store::{Access, NewKey, OpenOptions, RekeyOptions};
 use ar7_registry::{Archive, CreateOptions, Error};
 
-/// More random draws than any operation needs.
+/// A number of random draws that exceeds the need of any operation.
 const DRAWS_MAX: u64 = 200;
 
 fn secret() -> Secret {
@@ -27,7 +27,7 @@ type Change = fn(&Path) -> Result<(), Error>;
 
 const CHANGES: [(&str, Change); 6] = [
     ("open", |path| open(path, Access::Write)?.close()),
-    ("new stream", |path| {
+    ("create a stream", |path| {
         let archive = open(path, Access::Write)?;
         let mut stream = archive.new_stream()?;
         stream.append(&vec![7; 300_000])?;
@@ -41,7 +41,7 @@ const CHANGES: [(&str, Change); 6] = [
         stream.close()?;
         archive.commit()
     }),
-    ("new key", |path| {
+    ("add a key", |path| {
         let archive = open(path, Access::Write)?;
         let other = Secret::Key(RawKey::from_bytes([6; 32]));
         let derivation = ar7_engine::crypto::KeyDerivation::default();
@@ -53,7 +53,7 @@ const CHANGES: [(&str, Change); 6] = [
         archive.wipe_free(&mut |_| {})?;
         archive.close()
     }),
-    ("another master key", |path| {
+    ("rekey", |path| {
         Archive::rekey(path, &secret(), RekeyOptions::default(), &mut |_, _| {
             std::ops::ControlFlow::Continue(())
         })
@@ -61,7 +61,7 @@ const CHANGES: [(&str, Change); 6] = [
     }),
 ];
 
-/// The content of the streams of an archive, which must verify without a finding.
+/// Returns the content of all streams of an archive, which must verify clean.
 fn content(path: &Path) -> Vec<Vec<u8>> {
     let archive = open(path, Access::Read).expect("the archive opens");
     let mut findings = Vec::new();
@@ -86,8 +86,8 @@ fn assert_is_of_the_source(what: &str, draws: u64, error: &Error) {
     assert!(error.to_string().contains("read random bytes"), "{what}, {draws} draws: {error}");
 }
 
-/// Repeats `work` with a source that fails one draw later each time, until `work` succeeds. Returns the number of
-/// failures.
+/// Repeats `work` with a source that fails one draw later each time, until `work` succeeds. Returns
+/// the number of failures.
 fn with_failing_source(
     what: &str,
     work: impl Fn() -> Result<(), Error>,
@@ -117,7 +117,7 @@ fn a_failing_source_is_an_error_and_changes_nothing() {
     let files = || std::fs::read_dir(directory.path()).unwrap().count();
     let mut needed = BTreeMap::new();
     let check_made = |_| {
-        // Either no file, or a complete archive: it gets its name only when it is complete.
+        // There is either no file or a complete archive, because the file gets its name last.
         assert_eq!(files(), usize::from(path.exists()));
         if path.exists() {
             assert_eq!(content(&path), Vec::<Vec<u8>>::new());
@@ -154,5 +154,5 @@ fn a_failing_source_is_an_error_and_changes_nothing() {
         assert_eq!(content(&path), after, "{what}");
     }
     assert!(needed.values().all(|&draws| draws >= 2), "{needed:?}");
-    println!("random numbers that each needs: {needed:?}");
+    println!("random draws of each operation: {needed:?}");
 }

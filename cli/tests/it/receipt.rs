@@ -37,7 +37,7 @@ fn a_malformed_receipt_is_an_error() {
     bench.ok("create b.ar7");
     bench.write("receipt", bench.ok("receipt a.ar7").text().replace('\n', "\r\n"));
     bench.ok("verify a.ar7 --receipt receipt");
-    bench.fails("verify b.ar7 --receipt receipt", 4, "the receipt is of archive");
+    bench.fails("verify b.ar7 --receipt receipt", 4, "the receipt is for another archive");
     bench.fails("verify a.ar7 --receipt ar7-receipt-1", 2, "not a receipt");
     bench.fails("verify a.ar7 --receipt missing", 1, "missing: open");
     bench.fails("verify a.ar7 --receipt key", 2, "not a receipt");

@@ -1,4 +1,5 @@
-//! A commit of the archive: the streams, then the trees, the free list last, then the engine's protocol.
+//! A commit of the archive: the streams, then the trees with the free list last, then the engine's
+//! commit protocol.
 
 use ar7_engine::format::PENDING_SESSIONS_MAX;
 use ar7_engine::store::SlotUpdate;
@@ -14,17 +15,17 @@ impl State {
         if self.is_changed() { self.commit_flushed() } else { Ok(()) }
     }
 
-    /// Whether a commit has something to do.
+    /// Returns whether a commit has anything to do.
     pub(super) fn is_changed(&self) -> bool {
         self.differs() || self.trees.has_pending_deletions()
     }
 
-    /// Whether anything was changed since the last commit, flushed or not.
+    /// Returns whether anything has changed since the last commit, flushed or not.
     pub(super) fn has_uncommitted(&self) -> bool {
         self.failed.is_some() || self.open.values().any(|open| open.changed) || self.differs()
     }
 
-    /// Whether the state differs from the last commit's.
+    /// Returns whether the flushed state differs from the last commit.
     fn differs(&self) -> bool {
         let slot = &self.trees.store().current().slot;
         self.trees.is_touched()
@@ -33,19 +34,20 @@ impl State {
             || slot.counters != self.trees.counters()
     }
 
-    /// Frees some blocks of deleted streams and commits. Returns whether any are left.
+    /// Frees some blocks of pending deletions and commits. Returns whether pending deletions are
+    /// left.
     pub(super) fn commit_purging(&mut self) -> Result<bool> {
         self.commit()?;
         Ok(self.trees.has_pending_deletions())
     }
 
-    /// Commits once more, if the last commit has a redo list.
+    /// Commits once more if the last commit has a redo list.
     pub(super) fn commit_without_redo(&mut self) -> Result<()> {
         if self.trees.writer().has_redo_list() { self.commit_flushed() } else { Ok(()) }
     }
 
-    /// The commits that closing makes: one clears the redo list, one moves pages away from the end of the file, one
-    /// takes the end out of the archive.
+    /// Makes the commits of closing: one clears the redo list, one moves pages away from the end of
+    /// the file, and one removes the end from the archive.
     pub(super) fn commit_closing(&mut self) -> Result<()> {
         self.commit_without_redo()?;
         if self.trees.writer().is_pinned() {
@@ -80,9 +82,9 @@ impl State {
         Ok(())
     }
 
-    /// Records ended sessions in their tree once the meta slot, whose room is limited, holds many. Without the record,
-    /// a receipt of such a session could not be checked. A failure, such as a full disk, does not prevent opening: the
-    /// next commit tries again, and reports the error.
+    /// Records ended sessions in their tree when they fill half of their room in the meta slot.
+    /// Without its record, the receipts of a session could not be checked. A failure, such as a
+    /// full disk, does not prevent opening: the next commit tries again and reports the error.
     pub(super) fn settle_sessions(&mut self) {
         let pending = self.trees.store().current().slot.pending_sessions.len();
         if pending >= PENDING_SESSIONS_MAX / 2 && self.commit_flushed().is_err() {
@@ -90,7 +92,7 @@ impl State {
         }
     }
 
-    /// Moves ended sessions from the meta slot to their tree.
+    /// Copies ended sessions from the meta slot to their tree.
     fn record_sessions(&mut self) -> Result<()> {
         let pending = self.trees.store().current().slot.pending_sessions.clone();
         for session in pending {

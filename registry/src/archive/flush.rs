@@ -1,4 +1,4 @@
-//! Flushing: the changed blocks of many streams get positions and are sealed in one batch.
+//! Flushing: the dirty blocks of many streams get positions and are sealed in one batch.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::blocks::{OpenStream, OpenStreams, Segment, assign, locate};
 use crate::error::Result;
 use crate::working::WorkingTrees;
 
-/// A changed block of a stream: its position, and the head that it will have.
+/// A dirty block of a stream: its position and the head that it will be sealed with.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     position: Position,
@@ -24,25 +24,26 @@ impl Place {
     }
 }
 
-/// Positions of the blocks of a stream that are not sealed yet, in order of index.
+/// Positions of the blocks of each stream that are not sealed yet, in order of index.
 type Placements = HashMap<Uuid, Vec<Position>>;
 
-/// What a flush will seal. Everything has a position, and nothing has changed yet.
+/// The blocks that a flush will seal. Each has a position, and no stream has changed yet.
 pub(super) struct Flush {
     placements: Placements,
-    /// Blocks whose positions are new in this transaction, in order of stream and index.
+    /// New blocks of this transaction, in order of stream and index.
     fresh: Vec<Place>,
-    /// Blocks of the last commit, in the same order, and the generation in which their shadow blocks were sealed.
+    /// Live blocks of the last commit, in the same order.
     live: Vec<Place>,
+    /// Generation of their shadow blocks.
     live_generation: Generation,
     tails: bool,
 }
 
-/// First half of a flush: everything that can find the disk full. If it does, it cancels its allocations, and the
-/// streams are as they were.
+/// First half of a flush: every step that can find the disk full. In that case it cancels its
+/// allocations and leaves the streams unchanged.
 ///
-/// With `tails`, the last block of every stream is sealed too. Without, the last block of a stream that is being
-/// appended to waits for the position of the next.
+/// With `tails`, the last block of every stream is sealed too. Otherwise the last block of an open
+/// stream that grows waits, because its link needs the position of the next block.
 pub(super) fn prepare(trees: &mut WorkingTrees, open: &OpenStreams, tails: bool) -> Result<Flush> {
     let runs = allocate(trees, open)?;
     let placements = place(open, &runs);
@@ -80,8 +81,8 @@ fn seal_live(
     Ok(Flush { placements, fresh, live, live_generation, tails })
 }
 
-/// Second half of a flush: starts to seal the new blocks, and records where everything lies. If it fails, the
-/// transaction can only be rolled back.
+/// Second half of a flush: starts to seal the new blocks and records where each block is. If it
+/// fails, the transaction can only be rolled back.
 pub(super) fn finish(
     trees: &mut WorkingTrees,
     open: &mut OpenStreams,
@@ -93,8 +94,8 @@ pub(super) fn finish(
     record(trees, open, &flush.live, flush.live_generation)
 }
 
-/// Takes the changed blocks out of the streams. Returns the new ones in order of position, so that neighbours are written
-/// together; the others are sealed already.
+/// Takes the dirty blocks out of the streams. Returns the new ones in order of position, so that
+/// adjacent blocks are written together. The live ones are already sealed.
 fn take_fresh(
     trees: &mut WorkingTrees,
     open: &mut OpenStreams,
@@ -115,23 +116,24 @@ fn take_fresh(
         }
         stream.reserved_tail = waiting.and_then(|_| placement.last().copied());
     }
-    assert!(places.peek().is_none(), "every new block is in memory");
+    assert!(places.peek().is_none(), "every new block was in memory");
     jobs.sort_unstable_by_key(|job| job.position);
     jobs
 }
 
-/// The block of a stream that is not sealed now: the last, if it is new and more may follow.
+/// Returns the block of a stream that is not sealed now: the last one, if it is new and more may
+/// follow.
 fn waiting_tail(stream: &OpenStream, tails: bool) -> Option<u32> {
     let last = stream.count.checked_sub(1)?;
     (!tails && stream.held && last >= stream.placed()).then_some(last)
 }
 
-/// Number of blocks of a stream that need a position.
+/// Returns the number of blocks of a stream that need a position.
 fn unplaced(stream: &OpenStream) -> u32 {
     stream.count - stream.placed() - u32::from(stream.reserved_tail.is_some())
 }
 
-/// Room for every block that has no position; all or nothing.
+/// Allocates a position for every block that has none. On failure it allocates nothing.
 fn allocate(trees: &mut WorkingTrees, open: &OpenStreams) -> Result<Vec<Run>> {
     let mut missing: u32 = open.values().map(unplaced).sum();
     let mut runs = Vec::new();
@@ -150,7 +152,7 @@ fn allocate(trees: &mut WorkingTrees, open: &OpenStreams) -> Result<Vec<Run>> {
     Ok(runs)
 }
 
-/// Assigns positions to one stream after another, so that each stream lies together.
+/// Assigns positions to one stream after another, so that the blocks of each stream are contiguous.
 fn place(open: &OpenStreams, runs: &[Run]) -> Placements {
     let mut positions = runs.iter().flat_map(|run| run.positions());
     let placed = open.iter().map(|(&identity, stream)| {
@@ -173,7 +175,7 @@ fn position_of(
     }
 }
 
-/// The head of a block, with its current neighbour links.
+/// Returns the head of a block with its current neighbour links.
 fn head(
     trees: &WorkingTrees,
     stream: &OpenStream,
@@ -194,7 +196,8 @@ fn head(
     })
 }
 
-/// Records where sealed blocks lie. They are in order of stream and index; blocks in a row make one segment.
+/// Records the locations of sealed blocks, which are in order of stream and index. Consecutive
+/// blocks form one segment.
 fn record(
     trees: &mut WorkingTrees,
     open: &mut OpenStreams,

@@ -1,6 +1,7 @@
-//! UUIDs of new streams: version 7 (RFC 9562), each above the one before.
+//! UUIDs of new streams: version 7 (RFC 9562), in ascending order.
 //!
-//! `uuid::ContextV7` does the same, but it panics when the system refuses random bytes; here that is an error.
+//! `uuid::ContextV7` does the same, but panics if the system provides no random bytes. Here that is
+//! an error.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,21 +10,21 @@ use uuid::{Builder, Uuid};
 
 use crate::error::Result;
 
-/// Bits of a UUID below its version, and below its variant.
+/// Number of bits of a UUID below its version, and below its variant.
 const BELOW_VERSION: u32 = 76;
 const BELOW_VARIANT: u32 = 62;
 
-/// Random bits: 12 between version and variant, and those below the variant.
+/// Number of random bits: 12 between version and variant, and all below the variant.
 const RANDOM_BITS: u32 = 12 + BELOW_VARIANT;
 
-/// Issues UUIDs in ascending order, so that registering appends at the right edge of its tree.
+/// Issues UUIDs in ascending order, so that new records go to the right edge of their tree.
 #[derive(Debug, Default)]
 pub(super) struct Identities {
     last: Option<Uuid>,
 }
 
 impl Identities {
-    /// The next identity. Fails if the system refuses random bytes.
+    /// Returns the next identity. Fails if the system provides no random bytes.
     pub(super) fn next(&mut self) -> Result<Uuid> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let milliseconds = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
@@ -33,7 +34,8 @@ impl Identities {
     fn next_at(&mut self, milliseconds: u64, random: [u8; 10]) -> Uuid {
         let now = Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid();
         let next = match self.last {
-            // Several in a millisecond, or a clock that was set back: a random step above the last.
+            // Several identities in one millisecond, or a clock that was set back: take a random
+            // step above the last one.
             Some(last) if now <= last => {
                 let step = u32::from_be_bytes([random[0], random[1], random[2], random[3]]);
                 with_number(number_in(last).wrapping_add(u128::from(step) + 1))
@@ -45,7 +47,7 @@ impl Identities {
     }
 }
 
-/// Time and random bits as one number, without version and variant.
+/// Returns the time and random bits as one number, without version and variant.
 fn number_in(identity: Uuid) -> u128 {
     let bits = identity.as_u128();
     let time = bits >> (BELOW_VERSION + 4);
@@ -53,7 +55,7 @@ fn number_in(identity: Uuid) -> u128 {
     (time << RANDOM_BITS) | (middle << BELOW_VARIANT) | (bits & low_bits(BELOW_VARIANT))
 }
 
-/// The UUID of version 7 with this time and these random bits.
+/// Returns the version-7 UUID whose time and random bits form `number`.
 fn with_number(number: u128) -> Uuid {
     let time = (number >> RANDOM_BITS) & low_bits(48);
     let middle = (number >> BELOW_VARIANT) & low_bits(12);
@@ -78,7 +80,8 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// For any clock and random source, each identity is of version 7 and above the one before.
+        /// For any clock and random source, each identity has version 7 and is greater than the
+        /// previous one.
         #[test]
         fn identities_ascend(
             draws in prop::collection::vec(
@@ -99,8 +102,8 @@ mod tests {
     }
 
     #[test]
-    fn the_time_is_where_rfc_9562_puts_it() {
-        // The example of RFC 9562, A.6.
+    fn an_identity_equals_the_example_of_rfc_9562() {
+        // Appendix A.6.
         let random = [0x0c, 0xc3, 0x18, 0xc4, 0xdc, 0x0c, 0x0c, 0x07, 0x39, 0x8f];
         let next = Identities::default().next_at(0x017f_22e2_79b0, random);
         assert_eq!(next.to_string(), "017f22e2-79b0-7cc3-98c4-dc0c0c07398f");

@@ -1,4 +1,4 @@
-//! Keys of an open archive. Every change is a commit of its own.
+//! Keys of an open archive. Every change of a key is durable at once, without a commit.
 
 use ar7_engine::crypto::Secret;
 use ar7_engine::store::{NewKey, Writer};
@@ -7,15 +7,17 @@ use super::Archive;
 use crate::error::Result;
 
 impl Archive {
-    /// Adds a key or passphrase. Returns the number of its key slot. The key is durable when this returns.
+    /// Adds a key or passphrase. Returns the number of its key slot. The key is durable when the
+    /// call returns.
     ///
-    /// This and the other changes of keys fail with [`ar7_engine::Error::Uncommitted`] if the open transaction has
-    /// changes.
+    /// Like every change of keys, it fails with [`ar7_engine::Error::Uncommitted`] if the open
+    /// transaction has changes.
     pub fn add_key(&self, new: &NewKey<'_>) -> Result<usize> {
         self.change_keys(|writer| writer.add_key(new))
     }
 
-    /// Removes the key in a key slot and overwrites both copies of the slot in the file. The last key cannot be removed.
+    /// Removes the key in a key slot and overwrites both copies of the slot in the file. The last
+    /// key cannot be removed.
     pub fn remove_key(&self, number: usize) -> Result<()> {
         self.change_keys(|writer| writer.remove_key(number))
     }

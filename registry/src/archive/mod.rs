@@ -37,7 +37,7 @@ pub struct CreateOptions {
     pub derivation: KeyDerivation,
     /// Label of the first key slot, up to 64 bytes.
     pub label: String,
-    /// Map or file.
+    /// Whether to read through a memory map or with system calls.
     pub io: Io,
 }
 
@@ -65,7 +65,7 @@ impl CreateOptions {
     }
 }
 
-/// An open archive. A clone is another handle of the same archive; any thread may use any handle.
+/// An open archive. A clone is another handle to the same archive. Any thread may use any handle.
 ///
 /// A writer always has one open transaction: [`Archive::commit`] makes it durable and begins the next one.
 /// [`Archive::rollback`] discards it, and so does dropping the last handle.
@@ -81,25 +81,25 @@ pub struct Archive {
 
 pub(crate) struct Inner {
     pub(crate) committed: Arc<Committed>,
-    /// None in a reader, and once the archive is closed.
+    /// `None` in a reader, and after the archive was closed.
     state: Mutex<Option<State>>,
     pub(crate) writer: bool,
 }
 
-/// Sizes and counts of an archive, as last committed.
+/// Sizes and counts of an archive, as of the last commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Statistics {
-    /// Streams, without the reserved ones.
+    /// Streams, except the reserved ones.
     pub streams: u64,
     /// Names.
     pub names: u64,
     /// Inodes.
     pub inodes: u64,
-    /// Extents of streams of several runs.
+    /// Extents of streams with more than one run.
     pub extents: u64,
     /// Deleted streams whose blocks are not all free yet.
     pub pending_deletions: u64,
-    /// Blocks in use or free, the reserved ones included.
+    /// Blocks in use or free, including the reserved ones.
     pub blocks: u32,
     /// Free blocks.
     pub free_blocks: u64,
@@ -118,7 +118,7 @@ impl Archive {
         Archive::made(store, writer, options)
     }
 
-    /// Creates an archive on an empty device.
+    /// Creates an archive on an empty device and opens it for writing.
     pub fn create_device(
         device: Box<dyn Device>,
         secret: &Secret,
@@ -128,7 +128,7 @@ impl Archive {
         Archive::made(store, writer, options)
     }
 
-    /// Opens an archive.
+    /// Opens the archive in a file.
     pub fn open(path: &Path, secret: &Secret, options: OpenOptions) -> Result<Archive> {
         let (store, writer) = Store::open(path, secret, options)?;
         Archive::opened(store, writer)
@@ -175,7 +175,8 @@ impl Archive {
         Ok(archive)
     }
 
-    /// Limits the changed blocks and pages in memory, so that a small archive spills as a large one does.
+    /// Limits the dirty blocks and pages in memory, so that a small archive is flushed as often as
+    /// a large one.
     #[cfg(feature = "testing")]
     pub fn set_memory_limits(&self, dirty_blocks: usize, dirty_pages: usize) -> Result<()> {
         let mut state = self.state()?;
@@ -185,51 +186,51 @@ impl Archive {
         Ok(())
     }
 
-    /// Single, fixed or dynamic.
+    /// Returns the archive's kind.
     pub fn kind(&self) -> ArchiveKind {
         self.store().header().kind
     }
 
-    /// Time of creation.
+    /// Returns the time of creation.
     #[doc(alias = "created")]
     pub fn created_at(&self) -> Timestamp {
         self.store().created()
     }
 
-    /// The archive's identity.
+    /// Returns the archive's identity.
     pub fn id(&self) -> Uuid {
         self.store().header().archive
     }
 
-    /// Whether the archive was closed. The specification's name is `closed`.
+    /// Returns whether the archive was closed. The specification calls it `closed`.
     #[doc(alias = "closed")]
     pub fn is_closed(&self) -> bool {
         self.inner.writer && self.state().is_ok_and(|state| state.0.is_none())
     }
 
-    /// Whether this handle may change the archive.
+    /// Returns whether this handle may change the archive.
     pub fn is_writer(&self) -> bool {
         self.inner.writer
     }
 
-    /// The blocks underneath.
+    /// Returns the engine's store, which holds the blocks.
     pub fn store(&self) -> &Arc<Store> {
         &self.inner.committed.store
     }
 
-    /// The newest committed state.
+    /// Returns the newest committed state.
     pub fn snapshot(&self) -> Snapshot {
         self.inner.committed.snapshot()
     }
 
-    /// Makes everything since the last commit durable. After an error, everything since the last commit is rolled back,
-    /// unless the medium failed: then the archive is unusable until it is opened again.
+    /// Makes everything since the last commit durable. An error rolls all of it back. If the medium
+    /// failed, the archive is unusable until it is opened again.
     #[doc(alias = "save_meta")]
     pub fn commit(&self) -> Result<()> {
         self.finish_transaction(State::commit)
     }
 
-    /// Commits, then frees the blocks of deleted streams, in as many commits as it takes.
+    /// Commits, then frees the blocks of all pending deletions, in several commits if necessary.
     pub fn reclaim(&self) -> Result<()> {
         while self.finish_transaction(State::commit_purging)? {}
         Ok(())
@@ -245,17 +246,18 @@ impl Archive {
         let writing = state.failed_or_writing()?;
         let outcome = writing.check_whole().and_then(|()| work(writing));
         outcome.inspect_err(|_| {
-            // If the store is unusable this fails too, and every later call returns the reason.
+            // If the store is unusable, the rollback fails too; every later call then returns the
+            // reason.
             let _ = writing.rollback();
         })
     }
 
-    /// Discards everything since the last commit. Handles of streams become stale.
+    /// Discards everything since the last commit. Open handles of streams become stale.
     pub fn rollback(&self) -> Result<()> {
         self.state()?.failed_or_writing()?.rollback()
     }
 
-    /// Closes the archive and discards what was not committed. The file is cut to the blocks in use.
+    /// Closes the archive, discards the open transaction, and trims the file to the blocks in use.
     pub fn close(self) -> Result<()> {
         if !self.inner.writer {
             return Ok(());
@@ -268,7 +270,7 @@ impl Archive {
         state.trees.finish()
     }
 
-    /// The application's own metadata. The specification's name is `meta`.
+    /// Returns the application's own metadata. The specification calls it `meta`.
     #[doc(alias = "meta")]
     pub fn metadata(&self) -> Result<Vec<u8>> {
         if !self.inner.writer {
@@ -291,19 +293,19 @@ impl Archive {
         Ok(())
     }
 
-    /// Deletes a stream and recycles its blocks; returns whether there was one. Only a dynamic archive can do it, and
-    /// no reserved stream can be deleted.
+    /// Deletes a stream and frees its blocks. Returns whether the stream existed. Only a dynamic
+    /// archive allows it, and only for streams that are not reserved.
     #[doc(alias = "del_stream")]
     pub fn delete_stream(&self, identity: Uuid) -> Result<bool> {
-        self.check_kind("delete stream")?;
+        self.check_kind("deleting streams")?;
         if reserved_index(identity).is_some() {
-            let operation = "deletion of reserved streams";
+            let operation = "deleting reserved streams";
             return Err(Error::KindForbids { kind: self.kind(), operation });
         }
         let mut state = self.state()?;
         let writing = state.writing()?;
         let deleted = writing.delete_stream(identity);
-        // Other errors are refusals, before anything changed.
+        // Any other error is a refusal that changed nothing.
         deleted.inspect_err(|error| {
             if matches!(error, Error::Engine(_)) {
                 writing.fail(error);
@@ -311,7 +313,8 @@ impl Archive {
         })
     }
 
-    /// Opens one of the eight reserved blocks, 0 to 7. The header and its copy are not sealed blocks.
+    /// Opens one of the eight reserved blocks, 0 to 7. Fails for the header and its copy, which are
+    /// not sealed.
     #[doc(alias = "special_block")]
     #[doc(alias = "BLOCK_META")]
     pub fn reserved_block(&self, index: u32) -> Result<Block> {
@@ -319,12 +322,12 @@ impl Archive {
         Ok(self.store().reserved_block(position)?)
     }
 
-    /// Streams with identities above `after`, in order, at most `limit`.
+    /// Returns up to `limit` streams with identities above `after`, in ascending order.
     pub fn streams(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredStream>> {
         self.snapshot().streams(after)?.take(limit).collect()
     }
 
-    /// Sizes and counts, as last committed.
+    /// Returns sizes and counts as of the last commit.
     pub fn statistics(&self) -> Result<Statistics> {
         let snapshot = self.snapshot();
         let slot = &snapshot.commit().slot;
@@ -347,7 +350,7 @@ impl Archive {
         self.inner.state()
     }
 
-    /// Number of reserved streams that the archive keeps to itself.
+    /// Returns the number of reserved streams that the archive uses internally.
     fn kept_streams(&self) -> usize {
         match self.kind() {
             ArchiveKind::Single => 0,
@@ -356,7 +359,7 @@ impl Archive {
         }
     }
 
-    /// Fails if the archive keeps this stream to itself.
+    /// Fails if the archive uses this stream internally.
     pub(crate) fn check_kept(&self, identity: Uuid) -> Result<()> {
         match reserved_index(identity) {
             Some(index) if index < self.kept_streams() => Err(self.no_reserved_stream(index)),
@@ -376,18 +379,19 @@ impl Archive {
     }
 }
 
-/// The state of a writer, locked.
+/// The locked state of a writer.
 pub(crate) struct StateGuard<'a>(MutexGuard<'a, Option<State>>);
 
 impl StateGuard<'_> {
-    /// The state, unless the archive is closed, unusable, or only a rollback is left.
+    /// Returns the state. Fails if the archive is closed or unusable, or if only a rollback is
+    /// possible.
     pub(crate) fn writing(&mut self) -> Result<&mut State> {
         let state = self.failed_or_writing()?;
         state.check_whole()?;
         Ok(state)
     }
 
-    /// The state, even if a failure left only a rollback.
+    /// Returns the state, even if only a rollback is possible.
     pub(crate) fn failed_or_writing(&mut self) -> Result<&mut State> {
         let state = self.0.as_mut().ok_or(Error::Closed)?;
         state.trees.store().check_usable()?;

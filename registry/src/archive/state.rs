@@ -18,7 +18,8 @@ use crate::records::{
 };
 use crate::working::WorkingTrees;
 
-/// Changed blocks kept in memory at most: 4096 blocks are 16 MiB. As many again may be in flight to the file.
+/// Most dirty blocks in memory: 4096 blocks are 16 MiB. Up to the same number may be in in-flight
+/// writes.
 const DIRTY_BLOCKS_MAX: usize = 4096;
 
 /// Everything a writer has in memory.
@@ -27,13 +28,13 @@ pub(crate) struct State {
     pub(super) open: OpenStreams,
     pub(super) reserved: [StoredStream; 8],
     pub(super) metadata: Vec<u8>,
-    /// A rollback raises it: handles of an earlier epoch are stale.
+    /// Raised by each rollback. Handles from an earlier epoch are stale.
     epoch: u64,
     dirty_blocks: usize,
     pub(super) dirty_blocks_max: usize,
     identities: Identities,
-    /// A failure that left the transaction half changed, or of a stream that was dropped. Every later call fails with
-    /// it, until a commit has returned it or there was a rollback.
+    /// A failure that left the transaction half changed, or that a dropped stream could not return.
+    /// Every later call fails with it until a commit has returned it or a rollback has cleared it.
     pub(super) failed: Option<Error>,
 }
 
@@ -60,7 +61,7 @@ impl State {
         self.metadata.clone_from(&slot.metadata);
     }
 
-    /// The record of a stream as this transaction has it, flushed or not.
+    /// Returns the record of a stream in the open transaction, flushed or not.
     pub(crate) fn stored(&self, identity: Uuid) -> Result<Option<StoredStream>> {
         if let Some(open) = self.open.get(&identity) {
             return Ok(Some(open.record()));
@@ -71,7 +72,7 @@ impl State {
         }
     }
 
-    /// Length of an open stream that is the content of inode `number`.
+    /// Returns the length of an open stream in bytes, if it is the content of inode `number`.
     pub(crate) fn open_length(&self, identity: Uuid, number: InodeNumber) -> Option<u64> {
         let open = self.open.get(&identity).filter(|open| is_content(&open.stored, number))?;
         Some(open.stored.record.length)
@@ -90,7 +91,8 @@ impl State {
         Ok(())
     }
 
-    /// A new identity, above all that were issued before, so that registering appends at the right edge.
+    /// Returns a new identity. It is greater than all issued before, so that new records go to the
+    /// right edge of their tree.
     pub(crate) fn new_identity(&mut self) -> Result<Uuid> {
         loop {
             let identity = self.identities.next()?;
@@ -100,14 +102,15 @@ impl State {
         }
     }
 
-    /// Whether an identity cannot be given to a new stream: a stream has it, or a deleted one whose extents are still
-    /// recorded under it.
+    /// Returns whether a new stream cannot have an identity: a stream has it, or extents of a
+    /// pending deletion are still recorded under it.
     fn is_taken(&self, identity: Uuid) -> Result<bool> {
         Ok(self.stored(identity)?.is_some()
             || self.trees.get::<PendingDeletions>(&identity)?.is_some())
     }
 
-    /// Opens a stream for writing. Returns the epoch of the handle, which ends with [`State::release_held`].
+    /// Opens a stream for writing. Returns the epoch of the handle; [`State::release_held`] ends
+    /// the handle.
     ///
     /// The target of a symbolic link never changes: [`Error::StreamIsNamed`].
     pub(crate) fn hold(&mut self, identity: Uuid) -> Result<u64> {
@@ -136,8 +139,8 @@ impl State {
         self.epoch
     }
 
-    /// Ends the handle of a stream. Its blocks stay in memory until the next flush. `failed` is a failure to save it,
-    /// which the next call returns.
+    /// Ends the handle of a stream. Its blocks stay in memory until the next flush. If saving it
+    /// failed, `failed` is the reason, which the next call returns.
     pub(crate) fn release_held(&mut self, identity: Uuid, epoch: u64, failed: Option<Error>) {
         if epoch != self.epoch {
             return;
@@ -150,7 +153,7 @@ impl State {
         }
     }
 
-    /// Looks at an open stream.
+    /// Passes an open stream to `work`.
     pub(crate) fn read_held<T>(
         &self,
         identity: Uuid,
@@ -161,8 +164,9 @@ impl State {
         work(open, &self.trees)
     }
 
-    /// Changes an open stream. If the change `adds` blocks and too many are in memory, flushes these first. Without space
-    /// nothing changes; after any other failure the transaction can only be rolled back.
+    /// Changes an open stream. If the change `adds` blocks and too many are in memory, flushes
+    /// first. A lack of space changes nothing. After any other failure the transaction can only be
+    /// rolled back.
     pub(crate) fn change_held<T>(
         &mut self,
         identity: Uuid,
@@ -188,11 +192,11 @@ impl State {
         })
     }
 
-    /// Seals the changed blocks and records the streams that are closed; with `tails` all streams, so that a commit can
-    /// follow.
+    /// Seals the dirty blocks and records the closed streams. With `tails` it records all streams,
+    /// so that a commit can follow.
     ///
-    /// Without space it changes nothing. After any other failure the transaction can only be rolled back, which the
-    /// next commit does.
+    /// A lack of space changes nothing. After any other failure the transaction can only be rolled
+    /// back, which the next commit does.
     pub(crate) fn flush(&mut self, tails: bool) -> Result<()> {
         let prepared = flush::prepare(&mut self.trees, &self.open, tails);
         let prepared = prepared.inspect_err(|error| {
@@ -204,12 +208,12 @@ impl State {
         finished.inspect_err(|error| self.fail(error))
     }
 
-    /// Fails if an earlier failure left only a rollback.
+    /// Fails if only a rollback is possible after an earlier failure.
     pub(super) fn check_whole(&self) -> Result<()> {
         self.failed.clone().map_or(Ok(()), Err)
     }
 
-    /// Notes a failure that left the transaction half changed.
+    /// Remembers a failure that left the transaction half changed.
     pub(crate) fn fail(&mut self, error: &Error) {
         self.failed.get_or_insert_with(|| error.clone());
     }
@@ -218,7 +222,7 @@ impl State {
         flush::finish(&mut self.trees, &mut self.open, prepared)?;
         self.dirty_blocks = self.open.values().map(|open| open.dirty.len()).sum();
         let State { trees, open, reserved, .. } = self;
-        // In order, so that new records are appended at the right edge of their tree.
+        // Ascending order appends new records at the right edge of their tree.
         let identities: Vec<Uuid> = open.keys().copied().collect();
         for identity in identities {
             let stream = open.get_mut(&identity).expect("just listed");
@@ -239,7 +243,7 @@ impl State {
         Ok(())
     }
 
-    /// Deletes a stream that is nobody's content. Returns whether there was one.
+    /// Deletes a stream, unless it is the content of an inode. Returns whether the stream existed.
     pub(crate) fn delete_stream(&mut self, identity: Uuid) -> Result<bool> {
         let Some(stored) = self.stored(identity)? else { return Ok(false) };
         match stored.inode {
@@ -248,8 +252,8 @@ impl State {
         }
     }
 
-    /// Deletes the content of inode `number`. A stream that is not its content stays: only somebody with the key can
-    /// have made the inode name it.
+    /// Deletes the content of inode `number`. A stream whose record does not name this inode stays:
+    /// only an attacker with the key can have made the inode refer to it.
     pub(crate) fn delete_content(&mut self, identity: Uuid, number: InodeNumber) -> Result<()> {
         if self.stored(identity)?.is_some_and(|stored| is_content(&stored, number)) {
             self.delete(identity)?;
@@ -257,13 +261,16 @@ impl State {
         Ok(())
     }
 
-    /// Deletes a stream and recycles its blocks. Returns whether there was one; a reserved stream is not deleted.
+    /// Deletes a stream and frees its blocks. Returns whether the stream existed. A reserved stream
+    /// is never deleted.
     ///
-    /// A stream of one run is freed at once. One of many extents becomes a pending deletion: each commit frees a bounded
-    /// number of extents, so that deleting never needs more than the reserve.
+    /// A stream of one run is freed at once. A stream with extents becomes a pending deletion: each
+    /// commit frees a bounded number of extents, so that deleting never needs more than the reserve
+    /// blocks.
     fn delete(&mut self, identity: Uuid) -> Result<bool> {
         if reserved_index(identity).is_some() {
-            // The meta slot keeps its record. An inode can name it if an attacker with the key wrote the inode.
+            // The meta slot holds its record. An inode refers to it only if an attacker with the
+            // key wrote the inode.
             return Ok(false);
         }
         if self.open.get(&identity).is_some_and(|open| open.held) {
@@ -286,7 +293,8 @@ impl State {
             self.trees.remove::<Streams>(&identity)?;
         }
         if let Some(mut stored) = stored {
-            // Its bytes are no longer read, and a cut may have left the length beyond the blocks.
+            // Its bytes are no longer read. Truncation may have left a length that exceeds the
+            // blocks.
             stored.record.length = 0;
             stored.inode = None;
             match (stored.layout, stored.record.begin) {
@@ -304,13 +312,14 @@ impl State {
         Ok(exists)
     }
 
-    /// Frees what is left of a deleted stream, so that a new one can have its identity.
+    /// Frees the remaining blocks of a pending deletion, so that a new stream can have its
+    /// identity.
     pub(crate) fn purge_stream(&mut self, identity: Uuid) -> Result<()> {
         let purged = self.trees.purge_stream(identity);
         purged.inspect_err(|error| self.fail(error))
     }
 
-    /// Back to the last commit. Handles become stale.
+    /// Returns to the last commit. Open handles become stale.
     pub(super) fn rollback(&mut self) -> Result<()> {
         self.open.clear();
         self.dirty_blocks = 0;
@@ -327,7 +336,7 @@ fn is_content(stored: &StoredStream, number: InodeNumber) -> bool {
     stored.inode.is_some_and(|inode| inode.get() == number.0)
 }
 
-/// Records the length of a stream in the inode whose content it is.
+/// Records the length of a stream in the inode that has it as content.
 fn record_size(trees: &mut WorkingTrees, stored: &StoredStream) -> Result<()> {
     let Some(number) = stored.inode.map(|inode| InodeNumber(inode.get())) else { return Ok(()) };
     let (identity, size) = (stored.record.identity, stored.record.length);

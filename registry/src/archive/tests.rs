@@ -1,4 +1,5 @@
-//! An archive behaves as a map from streams to byte strings, across commits, rollbacks and reopenings.
+//! An archive behaves like a map from streams to byte strings, across commits, rollbacks and
+//! reopenings.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +37,7 @@ fn contents(archive: &Archive, identity: Uuid) -> Vec<u8> {
 }
 
 #[test]
-fn streams_come_back_after_commit_and_reopening() {
+fn committed_streams_are_unchanged_after_reopening() {
     let (device, archive) = create(ArchiveKind::Dynamic, 0);
     let mut expected = BTreeMap::new();
     for length in [0, 1, 4007, 4008, 4009, 3 * 4008, 100_000] {
@@ -58,7 +59,7 @@ fn streams_come_back_after_commit_and_reopening() {
     assert_eq!(archive.statistics().unwrap().streams, 7);
 }
 
-/// What a test does to an archive.
+/// An operation on an archive.
 #[derive(Debug, Clone)]
 enum Operation {
     New,
@@ -86,7 +87,7 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
     prop::collection::vec(operation, 1..60)
 }
 
-/// The streams as they should be, in the order in which they were made.
+/// The expected streams, in order of creation.
 type Model = Vec<(Uuid, Vec<u8>)>;
 
 fn apply(archive: &Archive, model: &mut Model, operation: &Operation, salt: u8) {
@@ -139,9 +140,10 @@ fn check_working(archive: &Archive, model: &Model) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
-    /// Whatever is done, the working state, and after each commit the committed state, equal a plain map.
+    /// After any operations, the working state equals a map, and the committed state equals the map
+    /// at the last commit.
     #[test]
-    fn archive_equals_a_plain_map(operations in operations()) {
+    fn an_archive_agrees_with_a_map(operations in operations()) {
         let (device, mut archive) = create(ArchiveKind::Dynamic, 0);
         let (mut model, mut committed) = (Model::new(), Model::new());
         for (salt, operation) in (1..).zip(&operations) {
@@ -179,7 +181,7 @@ proptest! {
 }
 
 #[test]
-fn a_snapshot_lists_the_streams_after_one() {
+fn a_snapshot_lists_the_streams_above_a_given_identity() {
     let (_, archive) = create(ArchiveKind::Dynamic, 0);
     let identities: Vec<Uuid> =
         (0..300).map(|_| archive.new_stream().unwrap().identity()).collect();
@@ -200,7 +202,7 @@ fn a_snapshot_lists_the_streams_after_one() {
 }
 
 #[test]
-fn after_a_failure_half_way_only_a_rollback_helps() {
+fn after_a_half_done_change_every_call_fails_until_a_rollback() {
     let (_device, archive) = create(ArchiveKind::Dynamic, 0);
     let mut kept = archive.new_stream().unwrap();
     kept.append(b"kept").unwrap();
@@ -210,17 +212,17 @@ fn after_a_failure_half_way_only_a_rollback_helps() {
         let damage = ar7_engine::Error::ReadOnly.into();
         archive.state().unwrap().writing().unwrap().fail(&damage);
     };
-    let told = |outcome: Result<()>| {
+    let check_error = |outcome: Result<()>| {
         assert!(matches!(outcome, Err(Error::Engine(ar7_engine::Error::ReadOnly))), "{outcome:?}");
     };
     fail();
-    told(kept.read_at(0, &mut [0; 4]).map(drop));
-    told(kept.append(b"more").map(drop));
-    told(archive.new_stream().map(drop));
-    told(archive.names().lookup(InodeNumber::ROOT, b"name").map(drop));
-    told(archive.set_metadata(b"metadata"));
-    told(archive.clear_redo_list());
-    // That was a commit, and has rolled back.
+    check_error(kept.read_at(0, &mut [0; 4]).map(drop));
+    check_error(kept.append(b"more").map(drop));
+    check_error(archive.new_stream().map(drop));
+    check_error(archive.names().lookup(InodeNumber::ROOT, b"name").map(drop));
+    check_error(archive.set_metadata(b"metadata"));
+    check_error(archive.clear_redo_list());
+    // The last call was a commit, which has rolled back.
     assert_eq!(contents(&archive, kept.identity()), b"kept");
     assert!(matches!(kept.append(b"more"), Err(Error::Stale)));
     archive.new_stream().unwrap();
@@ -231,7 +233,7 @@ fn after_a_failure_half_way_only_a_rollback_helps() {
 }
 
 #[test]
-fn a_failure_to_save_a_dropped_stream_is_returned_by_the_next_call_and_by_the_commit() {
+fn an_error_of_a_dropped_stream_is_returned_by_the_next_call_and_by_the_commit() {
     let (device, archive) = create(ArchiveKind::Dynamic, 0);
     let mut stream = archive.new_stream().unwrap();
     stream.append(&[1; 2 * 4008]).unwrap();
@@ -239,27 +241,27 @@ fn a_failure_to_save_a_dropped_stream_is_returned_by_the_next_call_and_by_the_co
     archive.state().unwrap().writing().unwrap().dirty_blocks_max = 0;
     stream.wind(0).unwrap();
     stream.data_mut().unwrap().unwrap().fill(2);
-    // Saving the cursor's block flushes this one first, for which there is no room.
+    // Saving the cursor's block flushes this stream first, for which there is no space.
     let mut other = archive.new_stream().unwrap();
     other.append(&vec![3; 1000 * 4008]).unwrap();
     let blocks = archive.store().file_bytes().unwrap() / 4096;
     device.set_capacity(u32::try_from(blocks).unwrap());
     drop(stream);
-    // Even though there is room again: what was written to the cursor's block is lost.
+    // There is space again, but the change of the cursor's block is lost.
     device.set_capacity(u32::MAX);
-    let told = |outcome: Result<()>| {
+    let check_error = |outcome: Result<()>| {
         let error = outcome.unwrap_err();
         assert_eq!(error.class(), ar7_engine::Class::NoSpace, "{error}");
     };
-    told(other.append(b"more"));
-    told(archive.commit());
+    check_error(other.append(b"more"));
+    check_error(archive.commit());
     // The commit has rolled back.
     archive.commit().unwrap();
     assert_eq!(archive.statistics().unwrap().streams, 1);
 }
 
 #[test]
-fn a_stream_that_is_deleted_while_a_block_is_reserved_for_it_leaks_none() {
+fn deleting_a_stream_frees_the_position_reserved_for_its_last_block() {
     let (_device, archive) = create(ArchiveKind::Dynamic, 0);
     archive.state().unwrap().writing().unwrap().dirty_blocks_max = 0;
     let mut stream = archive.new_stream().unwrap();
@@ -272,7 +274,7 @@ fn a_stream_that_is_deleted_while_a_block_is_reserved_for_it_leaks_none() {
         let open = state.writing().unwrap().open.get(&identity).map(|open| open.reserved_tail);
         open.flatten().is_some()
     };
-    assert!(has_tail(&archive), "the last block waits for the next");
+    assert!(has_tail(&archive), "the last block waits for the next one");
     drop(stream);
     assert!(archive.delete_stream(identity).unwrap());
     archive.commit().unwrap();
@@ -282,7 +284,7 @@ fn a_stream_that_is_deleted_while_a_block_is_reserved_for_it_leaks_none() {
 }
 
 #[test]
-fn the_last_block_of_a_stream_names_no_next_one() {
+fn a_next_link_in_the_last_block_is_tampering() {
     let (_device, archive) = create(ArchiveKind::Dynamic, 0);
     let mut stream = archive.new_stream().unwrap();
     stream.append(&[1; 3 * 4008]).unwrap();
@@ -290,7 +292,7 @@ fn the_last_block_of_a_stream_names_no_next_one() {
     drop(stream);
     archive.commit().unwrap();
     {
-        // As an attacker with the key could cut it: the record ends before the last block.
+        // An attacker with the key truncates the stream: the record ends before the last block.
         let mut state = archive.state().unwrap();
         let trees = &mut state.writing().unwrap().trees;
         let mut stored = trees.get::<Streams>(&identity).unwrap().unwrap();
@@ -314,7 +316,7 @@ fn the_last_block_of_a_stream_names_no_next_one() {
 }
 
 #[test]
-fn snapshots_of_one_commit_share_its_branches_and_pin_nothing_longer() {
+fn snapshots_of_one_commit_share_kept_branches_which_pin_nothing() {
     let (_device, archive) = create(ArchiveKind::Dynamic, 0);
     for _ in 0..300 {
         archive.new_stream().unwrap();
@@ -333,12 +335,12 @@ fn snapshots_of_one_commit_share_its_branches_and_pin_nothing_longer() {
     let is_pinned = || archive.state().unwrap().writing().unwrap().trees.writer().is_pinned();
     assert!(is_pinned());
     drop(before);
-    assert!(!is_pinned(), "a handle that is not reading pins no commit");
+    assert!(!is_pinned(), "an idle handle pins no commit");
     assert_eq!(reading.len().unwrap(), 0);
 }
 
 #[test]
-fn a_stream_that_could_not_grow_keeps_its_length() {
+fn a_stream_that_cannot_grow_keeps_its_length() {
     let (device, archive) = create(ArchiveKind::Dynamic, 0);
     let mut stream = archive.new_stream().unwrap();
     stream.append(b"content").unwrap();
@@ -356,7 +358,7 @@ fn a_stream_that_could_not_grow_keeps_its_length() {
 }
 
 #[test]
-fn an_iterator_over_blocks_ends_where_a_commit_cut_the_stream() {
+fn an_iterator_over_blocks_ends_where_a_commit_truncated_the_stream() {
     let (_device, archive) = create(ArchiveKind::Dynamic, 0);
     let mut stream = archive.new_stream().unwrap();
     stream.append(&[1; 4 * 4008]).unwrap();
@@ -367,7 +369,7 @@ fn an_iterator_over_blocks_ends_where_a_commit_cut_the_stream() {
     stream.set_len(4008).unwrap();
     archive.commit().unwrap();
     assert!(blocks.next().is_none());
-    // Blocks that a later commit adds there are not part of what it iterates over.
+    // The iterator ignores blocks that a later commit adds there.
     stream.set_len(4 * 4008).unwrap();
     archive.commit().unwrap();
     assert!(blocks.next().is_none());

@@ -6,14 +6,16 @@ use super::Archive;
 use crate::error::Result;
 use crate::records::{Free, ReadRecords};
 
-/// Runs that are wiped between two syncs.
+/// Number of runs wiped between two syncs.
 const RUNS_PER_SYNC: usize = 1024;
 
 impl Archive {
-    /// Commits, frees the blocks of deleted streams, and seals a blank over every free block. Returns their number.
-    /// Afterwards the file holds nothing that was deleted before.
+    /// Commits, frees the blocks of pending deletions, and seals a blank block over every free
+    /// block. Returns the number of wiped blocks. Afterwards the file holds no data that was
+    /// deleted before.
     ///
-    /// `progress` gets the number of blocks so far. A crash leaves some blocks as they were.
+    /// `progress` receives the number of blocks wiped so far. After a crash, some free blocks may
+    /// still hold old data.
     pub fn wipe_free(&self, progress: &mut dyn FnMut(u64)) -> Result<u64> {
         self.reclaim()?;
         let mut state = self.state()?;

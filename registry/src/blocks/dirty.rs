@@ -1,4 +1,4 @@
-//! The blocks of a stream that changed since they were sealed.
+//! The dirty blocks of a stream.
 
 use std::ops::Index;
 
@@ -6,7 +6,8 @@ use ar7_engine::format::OwnedData;
 
 use crate::working::SpareBlocks;
 
-/// The changed blocks of a stream, in order of index. Most are added at the end, which costs no search.
+/// The dirty blocks of a stream, in order of index. Most blocks are appended, which needs no
+/// search.
 #[derive(Debug, Default)]
 pub(crate) struct DirtyBlocks(Vec<(u32, OwnedData)>);
 
@@ -23,7 +24,7 @@ impl DirtyBlocks {
         self.find(index).ok().map(|at| &mut self.0[at].1)
     }
 
-    /// Puts a block in; the memory of the block it replaces goes to the spares.
+    /// Inserts a block. If it replaces one, the memory of the old block goes to the spares.
     pub(crate) fn insert(&mut self, index: u32, data: OwnedData, spares: &SpareBlocks) {
         match self.find(index) {
             Ok(at) => spares.give(std::mem::replace(&mut self.0[at].1, data)),
@@ -31,7 +32,7 @@ impl DirtyBlocks {
         }
     }
 
-    /// The first index from `index` on.
+    /// Returns the lowest index that is not below `index`.
     pub(crate) fn next_from(&self, index: u32) -> Option<u32> {
         let at = self.find(index).unwrap_or_else(|at| at);
         self.0.get(at).map(|&(index, _)| index)
@@ -47,7 +48,8 @@ impl DirtyBlocks {
         self.0.drain(at..).for_each(|(_, data)| spares.give(data));
     }
 
-    /// Takes out every block but one, which is the last if it is there; in order of index.
+    /// Takes out every block in order of index, except the block with index `kept`, which can only
+    /// be the last one.
     pub(crate) fn take_but(
         &mut self,
         kept: Option<u32>,
@@ -57,7 +59,7 @@ impl DirtyBlocks {
         self.0.drain(..end)
     }
 
-    /// Where a block is, or where it would be.
+    /// Returns the place of a block, or the place where it belongs.
     fn find(&self, index: u32) -> Result<usize, usize> {
         match self.0.last() {
             Some(&(last, _)) if last < index => Err(self.0.len()),
@@ -70,7 +72,7 @@ impl Index<u32> for DirtyBlocks {
     type Output = OwnedData;
 
     fn index(&self, index: u32) -> &OwnedData {
-        self.get(index).expect("a block in memory")
+        self.get(index).expect("the block is in memory")
     }
 }
 
@@ -100,7 +102,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn blocks_are_those_of_a_map(steps in proptest::collection::vec(step(), 0..60)) {
+        fn dirty_blocks_agree_with_an_ordered_map(steps in proptest::collection::vec(step(), 0..60)) {
             let (mut blocks, spares) = (DirtyBlocks::default(), SpareBlocks::default());
             let mut map = BTreeMap::new();
             for step in steps {

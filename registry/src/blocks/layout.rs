@@ -1,8 +1,8 @@
-//! Where the blocks of a stream lie: in one run, or in extents.
+//! The locations of a stream's blocks: one run, or extents.
 //!
-//! A stream that lies in one run, contiguous in position, index and generation, needs only its record. Any other has an
-//! extent per run. A block's extent is the one with the greatest first index not above the block's, so that seeking is
-//! one lookup.
+//! A stream in one run, contiguous in position, index and generation, needs only its record. Any
+//! other stream has an extent per run. The extent of a block is the one with the greatest first
+//! index that is not above the block's, so seeking takes one lookup.
 
 use ar7_engine::format::{
     BlockIndex, DATA_SIZE, Generation, Position, Run, StoredStream, StreamLayout,
@@ -18,30 +18,30 @@ use crate::working::WorkingTrees;
 pub(crate) struct Segment {
     /// Index of the first block.
     pub(crate) first: BlockIndex,
-    /// Where the blocks lie.
+    /// Positions of the blocks.
     pub(crate) run: Run,
-    /// Generation of every one of them.
+    /// Generation of every block.
     pub(crate) generation: Generation,
 }
 
 impl Segment {
-    /// Index of the first block after the segment.
+    /// Returns the index after the segment's last block.
     pub(crate) fn end(&self) -> u32 {
         self.first.get() + self.run.count()
     }
 
-    /// Position of the block with this index, which lies in the segment.
+    /// Returns the position of a block. Its index must be in the segment.
     pub(crate) fn position(&self, index: u32) -> Position {
         Position::at(self.run.start().get() + (index - self.first.get()))
     }
 
-    /// The part of the segment from `index` on.
+    /// Returns the part of the segment from `index` on.
     pub(crate) fn from(&self, index: u32) -> Option<Segment> {
         let (_, rest) = self.run.split(index.checked_sub(self.first.get())?);
         Some(Segment { first: BlockIndex(index), run: rest?, generation: self.generation })
     }
 
-    /// The part of the segment before `index`.
+    /// Returns the part of the segment before `index`.
     pub(crate) fn before(&self, index: u32) -> Option<Segment> {
         let (head, _) = self.run.split(index.checked_sub(self.first.get())?);
         Some(Segment { run: head?, ..*self })
@@ -67,7 +67,8 @@ impl Segment {
     }
 }
 
-/// The segment that holds the block with this index, which is below the stream's count.
+/// Returns the segment that contains the block with this index. The index must be below the
+/// stream's count.
 pub(crate) fn locate(
     records: &impl ReadRecords,
     stored: &StoredStream,
@@ -91,12 +92,12 @@ pub(crate) fn locate(
     };
     match found {
         Some(segment) if index < segment.end() && segment.end() <= record.count => Ok(segment),
-        _ => Err(EngineError::damaged(None, Check::Extents, index, "no extent there").into()),
+        _ => Err(EngineError::damaged(None, Check::Extents, index, "no extent").into()),
     }
 }
 
-/// Records that the blocks from `segment.first` on now lie in `segment`, and replaces what was recorded for them. The
-/// stream grows if the segment reaches past its end; the caller never leaves a gap.
+/// Records `segment` as the location of its blocks, and replaces their previous locations. The
+/// stream grows if the segment exceeds its end. The caller never leaves a gap.
 pub(crate) fn assign(
     trees: &mut WorkingTrees,
     stored: &mut StoredStream,
@@ -143,7 +144,7 @@ pub(crate) fn assign(
     finish(trees, stored, count.max(segment.end()))
 }
 
-/// Cuts the stream to `count` blocks and returns the runs that it no longer uses.
+/// Truncates the stream to `count` blocks. Returns the runs that it no longer uses.
 pub(crate) fn truncate(
     trees: &mut WorkingTrees,
     stored: &mut StoredStream,
@@ -174,7 +175,8 @@ pub(crate) fn truncate(
     Ok(freed)
 }
 
-/// Removes the extents that begin within `segment`; keeps the part of the last one that lies beyond.
+/// Removes the extents that begin in `segment`, except for the part of the last one that exceeds
+/// it.
 fn clear_covered(trees: &mut WorkingTrees, stored: &StoredStream, segment: Segment) -> Result<()> {
     let mut from = segment.first;
     loop {
@@ -193,7 +195,7 @@ fn clear_covered(trees: &mut WorkingTrees, stored: &StoredStream, segment: Segme
     }
 }
 
-/// Removes every extent from the block with this index on.
+/// Removes every extent that begins at `index` or later.
 fn remove_from(trees: &mut WorkingTrees, stored: &StoredStream, index: u32) -> Result<()> {
     if stored.layout != StreamLayout::Extents {
         return Ok(());
@@ -208,7 +210,8 @@ fn remove_from(trees: &mut WorkingTrees, stored: &StoredStream, index: u32) -> R
     }
 }
 
-/// Sets count and ends. The only extent of a stream that has become one run again is removed.
+/// Sets the count and the first and last position. If the stream is one run again, removes its only
+/// extent.
 fn finish(trees: &mut WorkingTrees, stored: &mut StoredStream, count: u32) -> Result<()> {
     stored.record.count = count;
     let last = locate(trees, stored, count - 1)?;
@@ -247,7 +250,7 @@ fn set_empty(stored: &mut StoredStream) {
     stored.record.end = None;
 }
 
-/// Number of blocks that `length` bytes touch, the first of them `within` bytes into a block.
+/// Returns the number of blocks that `length` bytes touch, starting `within` bytes into a block.
 pub(crate) fn blocks_for(within: usize, length: usize) -> u32 {
     u32::try_from((within + length).div_ceil(DATA_SIZE)).unwrap_or(u32::MAX)
 }

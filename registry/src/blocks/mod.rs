@@ -1,4 +1,4 @@
-//! The blocks of one stream: where they lie, those that changed, and how they are read.
+//! The blocks of one stream: their locations, the dirty blocks, and reading.
 
 mod dirty;
 mod layout;

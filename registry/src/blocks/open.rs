@@ -1,7 +1,8 @@
-//! A stream that is open for writing: its record, and the blocks of it that are in memory.
+//! A stream that is open for writing: its record and its dirty blocks.
 //!
-//! Changed blocks stay in memory, decrypted, until a flush seals the blocks of many streams in one batch. Their
-//! neighbour links are computed at that time, when the positions of the neighbours are known.
+//! Dirty blocks stay decrypted in memory until a flush seals the blocks of many streams in one
+//! batch. Their neighbour links are computed then, because the positions of the neighbours are not
+//! known earlier.
 
 use std::collections::BTreeMap;
 
@@ -17,23 +18,25 @@ use super::read::{Reading, read_blocks};
 use crate::error::Result;
 use crate::working::WorkingTrees;
 
-/// Most blocks that a stream can have: every block of the file but the reserved ones.
+/// Maximum number of blocks of a stream: every block of the file except the reserved ones.
 const STREAM_BLOCKS_MAX: u32 = BLOCKS_MAX - RESERVED_BLOCKS;
 
-/// The open streams, and closed ones whose blocks are not flushed yet. They are in order of identity, which is the order
-/// of creation: streams that were created together lie together.
+/// The open streams, and closed streams with dirty blocks. They are in order of identity, which is
+/// the order of creation, so that streams created together are adjacent in the file.
 pub(crate) type OpenStreams = BTreeMap<Uuid, OpenStream>;
 
 /// A stream that is open for writing.
 #[derive(Debug)]
 pub(crate) struct OpenStream {
-    /// The record. Its length counts all bytes; its count and layout are those of the sealed blocks.
+    /// The record. Its length in bytes includes dirty blocks; its count and layout are those of the
+    /// sealed blocks.
     pub(crate) stored: StoredStream,
-    /// Number of blocks, those without a position included.
+    /// Number of blocks, including those without a position.
     pub(crate) count: u32,
-    /// Blocks that were changed or added since they were sealed.
+    /// Blocks that were changed or added since the last flush.
     pub(crate) dirty: DirtyBlocks,
-    /// Position of the first block that is not sealed, where its predecessor already names it.
+    /// Position reserved for the first block that is not sealed, if its sealed predecessor already
+    /// links to it.
     pub(crate) reserved_tail: Option<Position>,
     /// Whether a handle is open.
     pub(crate) held: bool,
@@ -42,7 +45,7 @@ pub(crate) struct OpenStream {
 }
 
 impl OpenStream {
-    /// A stream as the trees have it.
+    /// Opens a stream with the record of the trees.
     pub(crate) fn new(stored: StoredStream) -> OpenStream {
         OpenStream {
             count: stored.record.count,
@@ -54,7 +57,7 @@ impl OpenStream {
         }
     }
 
-    /// The record as the transaction has it: it counts the blocks in memory too.
+    /// Returns the record in the open transaction, which also counts dirty blocks.
     pub(crate) fn record(&self) -> StoredStream {
         let mut stored = self.stored.clone();
         stored.record.count = self.count;
@@ -70,12 +73,12 @@ impl OpenStream {
         self.changed = true;
     }
 
-    /// Number of blocks that are sealed and have a position.
+    /// Returns the number of sealed blocks, which are the blocks with a position.
     pub(crate) fn placed(&self) -> u32 {
         self.stored.record.count
     }
 
-    /// Reads up to the end of the stream; returns the number of bytes.
+    /// Reads at most to the end of the stream. Returns the number of bytes read.
     pub(crate) fn read_at(
         &self,
         trees: &WorkingTrees,
@@ -97,7 +100,7 @@ impl OpenStream {
         Ok(wanted)
     }
 
-    /// Reads sealed blocks up to the next one in memory.
+    /// Reads sealed blocks, at most to the next dirty one. Returns the number of bytes read.
     fn read_sealed(
         &self,
         trees: &WorkingTrees,
@@ -112,13 +115,13 @@ impl OpenStream {
             redirects: trees.redirects(),
             records: trees,
             stored: &self.stored,
-            // The last block's link to the next changes in memory first.
+            // The link of the last sealed block may refer to a block that is still dirty.
             ends_here: false,
         };
         read_blocks(&reading, index, most, within, bytes)
     }
 
-    /// The data of one block, in memory, to be changed.
+    /// Loads a block into memory, marks it as dirty and returns its data for changing.
     pub(crate) fn block_mut(&mut self, trees: &WorkingTrees, index: u32) -> Result<&mut Data> {
         if self.dirty.get(index).is_none() {
             let mut data = trees.spares.zeroed();
@@ -126,10 +129,10 @@ impl OpenStream {
             self.dirty.insert(index, data, &trees.spares);
         }
         self.changed = true;
-        Ok(self.dirty.get_mut(index).expect("just put there"))
+        Ok(self.dirty.get_mut(index).expect("just inserted"))
     }
 
-    /// The data of one block, whole, also beyond the stream's length in bytes.
+    /// Reads all data of a block, including bytes beyond the stream's length.
     pub(crate) fn read_block(
         &self,
         trees: &WorkingTrees,
@@ -145,7 +148,7 @@ impl OpenStream {
         Ok(())
     }
 
-    /// Writes bytes anywhere; a gap between the old end and `offset` reads as zeros.
+    /// Writes bytes at `offset`. A gap between the old end and `offset` reads as zeros.
     pub(crate) fn write_at(
         &mut self,
         trees: &WorkingTrees,
@@ -167,7 +170,7 @@ impl OpenStream {
             done += if index == self.count {
                 self.push_block(trees, rest)?
             } else if within == 0 && rest.len() >= DATA_SIZE {
-                // All of the old block is replaced, so it need not be read.
+                // The whole block is replaced, so its old data is not read.
                 let data = rest[..DATA_SIZE].try_into().expect("a block");
                 let data = trees.spares.copy_of(data);
                 self.dirty.insert(index, data, &trees.spares);
@@ -181,15 +184,16 @@ impl OpenStream {
         Ok(())
     }
 
-    /// Adds a block at the end that begins with `bytes`, as much of them as it holds.
+    /// Appends a block that begins with as many of `bytes` as fit. Returns the number of bytes that
+    /// it took.
     ///
-    /// The specification's name is `extend`.
+    /// The specification calls it `extend`.
     pub(crate) fn push_block(&mut self, trees: &WorkingTrees, bytes: &[u8]) -> Result<usize> {
         if self.count >= STREAM_BLOCKS_MAX {
             return Err(too_long().into());
         }
         if self.count > 0 && self.count == self.placed() {
-            // The old last block will name the new one.
+            // The link of the old last block will change.
             self.block_mut(trees, self.count - 1)?;
         }
         let (data, taken) = trees.spares.beginning_with(bytes);
@@ -199,8 +203,8 @@ impl OpenStream {
         Ok(taken)
     }
 
-    /// Fails if the file has no room for the blocks of a stream of `length` bytes. Called before the first block is
-    /// added, so that an impossible length changes nothing.
+    /// Fails if the file has no room for the blocks of a stream of `length` bytes. Called before
+    /// the first block is added, so that an impossible length changes nothing.
     pub(crate) fn check_room(&self, trees: &WorkingTrees, length: u64) -> Result<()> {
         check_length(length)?;
         let more = count_for(length)?.saturating_sub(self.count);
@@ -211,7 +215,7 @@ impl OpenStream {
         Ok(())
     }
 
-    /// Sets the length; what is added reads as zeros, what is cut is recycled.
+    /// Sets the length in bytes. Added bytes read as zeros. Removed blocks are freed.
     pub(crate) fn set_len(&mut self, trees: &mut WorkingTrees, length: u64) -> Result<()> {
         check_length(length)?;
         if length > self.length() {
@@ -220,11 +224,11 @@ impl OpenStream {
         self.cut(trees, length)
     }
 
-    /// Adds zeros up to `length`. The caller limits the number of blocks, so that memory stays bounded.
+    /// Appends zeros up to `length`. The caller limits the number of blocks to bound the memory.
     fn grow(&mut self, trees: &WorkingTrees, length: u64) -> Result<()> {
         let (index, within) = split_offset(self.length())?;
         if index < self.count {
-            // Bytes beyond the end, left by a cut or by `extend`, must read as zeros.
+            // Bytes beyond the end, left by truncation or by `extend`, must read as zeros.
             self.block_mut(trees, index)?[within..].fill(0);
             for beyond in index + 1..self.count {
                 self.dirty.insert(beyond, trees.spares.zeroed(), &trees.spares);
@@ -242,7 +246,8 @@ impl OpenStream {
         self.cut_blocks(trees, count_for(length)?, length)
     }
 
-    /// Cuts the stream to `blocks` blocks and `length` bytes, which they hold.
+    /// Truncates the stream to `blocks` blocks and `length` bytes. The blocks must hold that many
+    /// bytes.
     pub(crate) fn cut_blocks(
         &mut self,
         trees: &mut WorkingTrees,
@@ -261,14 +266,14 @@ impl OpenStream {
         let shorter = blocks < self.count;
         self.count = blocks;
         if shorter && blocks > 0 {
-            // The new last block names no next one.
+            // The link of the new last block changes.
             self.block_mut(trees, blocks - 1)?;
         }
         self.set_length(length);
         Ok(())
     }
 
-    /// Changes the length in bytes within what the blocks hold.
+    /// Adds `change` to the length in bytes. Fails if the result is negative or exceeds the blocks.
     pub(crate) fn adjust_length(&mut self, change: i64) -> Result<u64> {
         let most = u64::from(self.count) * DATA_SIZE_U64;
         let length = self.length().checked_add_signed(change).filter(|&length| length <= most);
@@ -284,20 +289,20 @@ impl OpenStream {
         Ok(length)
     }
 
-    /// Position of the sealed block with this index.
+    /// Returns the position of the sealed block with this index.
     pub(crate) fn position(&self, trees: &WorkingTrees, index: u32) -> Result<Position> {
         Ok(locate(trees, &self.stored, index)?.position(index))
     }
 }
 
-/// Index of the block that holds a byte, and the byte's offset in it.
+/// Returns the index of the block that holds a byte, and the byte's offset in the block.
 pub(crate) fn split_offset(offset: u64) -> Result<(u32, usize)> {
     let index = u32::try_from(offset / DATA_SIZE_U64).map_err(|_| too_long())?;
     let within = usize::try_from(offset % DATA_SIZE_U64).expect("less than a block");
     Ok((index, within))
 }
 
-/// Number of blocks that a stream of this length needs.
+/// Returns the number of blocks of a stream with this length in bytes.
 fn count_for(length: u64) -> Result<u32> {
     u32::try_from(length.div_ceil(DATA_SIZE_U64)).map_err(|_| too_long().into())
 }

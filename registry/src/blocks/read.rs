@@ -1,4 +1,5 @@
-//! Reading the sealed blocks of a stream, in parallel. The head of each is compared with what the records say.
+//! Reading the sealed blocks of a stream in parallel. The head of each block is compared with the
+//! records.
 
 use ar7_engine::crypto::KeyKind;
 use ar7_engine::format::{BlockHead, DATA_SIZE, Position, StoredStream};
@@ -10,40 +11,40 @@ use super::layout::{Segment, blocks_for, locate};
 use crate::error::Result;
 use crate::records::ReadRecords;
 
-/// What a read of sealed blocks needs to know.
+/// The context of a read of sealed blocks.
 pub(crate) struct Reading<'a, R> {
     pub(crate) store: &'a Store,
     pub(crate) redirects: &'a Redirects,
     pub(crate) records: &'a R,
     pub(crate) stored: &'a StoredStream,
-    /// Whether the last sealed block is the stream's last, so that it names no next one.
+    /// Whether the last sealed block is the stream's last block, and so has no link to a next one.
     pub(crate) ends_here: bool,
 }
 
-/// What is expected of the blocks of one segment of a stream.
+/// The expected heads of the blocks of a segment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Expected {
     pub(crate) stream: Uuid,
     pub(crate) segment: Segment,
-    /// What the segment's first block names as its previous one.
+    /// Expected link of the segment's first block to the previous block.
     pub(crate) before: Neighbour,
-    /// What the segment's last block names as its next one.
+    /// Expected link of the segment's last block to the next block.
     pub(crate) after: Neighbour,
 }
 
-/// What is known of a block's neighbour.
+/// An expected neighbour link.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Neighbour {
-    /// The block has no such neighbour.
+    /// There is no such neighbour.
     None,
-    /// It lies there.
+    /// The neighbour is at this position.
     At(Position),
-    /// It lies in another segment; the link is not compared.
+    /// The neighbour is in another segment, so the link is not compared.
     Unknown,
 }
 
-/// Reads at most `most` blocks from block `index` on into `bytes`, without the first `within` bytes. Stops at the end of
-/// a segment; returns the number of bytes, at least one.
+/// Reads up to `most` blocks, starting at block `index`, into `bytes`. Leaves out the first
+/// `within` bytes. Stops at the end of a segment. Returns the number of bytes read, at least one.
 pub(crate) fn read_blocks<R: ReadRecords>(
     reading: &Reading<'_, R>,
     index: u32,
@@ -52,7 +53,7 @@ pub(crate) fn read_blocks<R: ReadRecords>(
     bytes: &mut [u8],
 ) -> Result<usize> {
     let segment = locate(reading.records, reading.stored, index)?;
-    let segment = segment.from(index).expect("the segment holds the block");
+    let segment = segment.from(index).expect("the segment contains the block");
     let at_end = reading.ends_here && segment.end() == reading.stored.record.count;
     let expected = Expected {
         stream: reading.stored.record.identity,
@@ -75,7 +76,8 @@ pub(crate) fn read_blocks<R: ReadRecords>(
     Ok(length)
 }
 
-/// Compares stream, index, and the links to known neighbours, of the block at this place of the segment.
+/// Compares the head of the block at this offset in the segment: stream, index, and the links to
+/// known neighbours.
 pub(crate) fn check_head(
     expected: &Expected,
     place: u32,

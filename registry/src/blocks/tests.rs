@@ -1,4 +1,4 @@
-//! The layout of a stream equals a plain list of its blocks, and takes as few records as possible.
+//! The layout of a stream agrees with a list of its blocks, and takes as few records as possible.
 
 use ar7_engine::format::{
     BlockHead, BlockIndex, Generation, Position, Run, StoredStream, StreamLayout,
@@ -15,7 +15,7 @@ use crate::working::WorkingTrees;
 
 const STREAM: Uuid = Uuid::from_u128(100);
 
-/// A change of a stream's layout. Each number is reduced to one that fits.
+/// A change of a stream's layout. The test reduces each number to the valid range.
 #[derive(Debug, Clone)]
 enum Change {
     Assign { first: u32, count: u32, start: u32, step: u32 },
@@ -23,7 +23,7 @@ enum Change {
 }
 
 fn changes() -> impl Strategy<Value = Vec<Change>> {
-    // Block `index` mostly lies at 100 + index or 200 + index, so that neighbours often join.
+    // Block `index` is mostly at 100 + index or 200 + index, so that adjacent segments often join.
     let start = prop_oneof![4 => Just(100_u32), 3 => Just(200_u32), 1 => 300_u32..310];
     let change = prop_oneof![
         5 => (0_u32..30, 1_u32..6, start, 0_u32..2)
@@ -33,7 +33,7 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
     prop::collection::vec(change, 1..40)
 }
 
-/// Position and step of each block.
+/// Position of each block, and the step of its generation.
 type Model = Vec<(u32, u32)>;
 
 fn generation(step: u32) -> Generation {
@@ -57,7 +57,7 @@ fn extents(trees: &WorkingTrees, stream: Uuid) -> Vec<(u32, Extent)> {
     found
 }
 
-/// Number of runs in which a list of blocks lies.
+/// Returns the number of runs that a list of blocks forms.
 fn runs_of(model: &Model) -> usize {
     let follows = |a: &(u32, u32), b: &(u32, u32)| b.0 == a.0 + 1 && b.1 == a.1;
     model.chunk_by(follows).count()
@@ -80,9 +80,9 @@ fn check(trees: &WorkingTrees, stored: &StoredStream, model: &Model) {
 
 proptest! {
     #[test]
-    fn a_layout_equals_a_list_of_blocks(changes in changes()) {
+    fn a_layout_agrees_with_a_list_of_blocks(changes in changes()) {
         let mut trees = WorkingTrees::of_new_archive();
-        // Streams before and after keep their extents.
+        // Extents of the streams before and after must not change.
         let others = [Uuid::from_u128(99), Uuid::from_u128(101)];
         let other = Extent { run: Run::single(Position::at(500)), generation: generation(9) };
         for stream in others {
@@ -136,7 +136,7 @@ fn an_extent_beyond_the_streams_blocks_is_damage() {
     }
 }
 
-/// The head of the block at 102, in the middle of a stream at 100 to 104.
+/// Returns the head of the block at position 102 of a stream at positions 100 to 104.
 fn head() -> BlockHead {
     BlockHead {
         previous: Some(Position::at(101)),
@@ -146,7 +146,8 @@ fn head() -> BlockHead {
     }
 }
 
-/// Checks `head` as the block at place `place` of blocks 1 to 3, whose neighbours outside are as given.
+/// Checks `head` as the head at offset `place` in the segment of blocks 1 to 3, with the given
+/// neighbours outside of it.
 fn checked(head: BlockHead, place: u32, before: Neighbour, after: Neighbour) -> Option<Check> {
     let segment = segment(1, 101, 3, 0);
     let expected = Expected { stream: STREAM, segment, before, after };
@@ -158,7 +159,7 @@ fn checked(head: BlockHead, place: u32, before: Neighbour, after: Neighbour) -> 
 }
 
 #[test]
-fn a_block_names_its_stream_its_index_and_both_neighbours() {
+fn a_head_with_a_wrong_stream_index_or_link_is_tampering() {
     use Neighbour::{At, None as End, Unknown};
     let elsewhere = Some(Position::at(999));
     let middle = |head| checked(head, 1, End, End);
@@ -169,7 +170,7 @@ fn a_block_names_its_stream_its_index_and_both_neighbours() {
         assert_eq!(middle(BlockHead { previous: wrong, ..head() }), Some(Check::PreviousLink));
         assert_eq!(middle(BlockHead { next: wrong, ..head() }), Some(Check::NextLink));
     }
-    // The first block of the segment, and the last.
+    // The first and the last block of the segment.
     let next = Some(Position::at(102));
     let first = |previous| BlockHead { previous, next, index: BlockIndex(1), ..head() };
     let previous = Some(Position::at(102));

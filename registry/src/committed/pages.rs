@@ -1,4 +1,4 @@
-//! Pages of the trees: opened by the engine, checked, and cached.
+//! Pages of the trees: opened by the engine, checked and cached.
 
 use std::sync::{Arc, OnceLock};
 
@@ -12,16 +12,17 @@ use uuid::Uuid;
 use crate::error::Result;
 use crate::tree::{Page, PageExpectation, TreeNumber};
 
-/// Pages that the cache holds at most: 32,768 pages are 128 MiB.
+/// Maximum size of the cache: 32,768 pages are 128 MiB.
 const CACHED_PAGES_MAX: usize = 32_768;
 
-/// The cache keeps room for this many pages, however many changed ones are in memory: 32 MiB.
+/// Minimum size of the cache, regardless of the number of dirty pages: 32 MiB.
 const CACHED_PAGES_MIN: usize = 8192;
 
-/// Cached and changed pages together: 160 MiB.
+/// Maximum size of cached and dirty pages together: 160 MiB.
 const PAGES_MAX: usize = 40_960;
 
-/// Opened and checked pages. The key is the version of a block, which never changes.
+/// Opened and checked pages. The key identifies one version of a block, whose content never
+/// changes.
 pub(crate) struct PageCache(Cache<BlockRef, Arc<Page>>);
 
 impl PageCache {
@@ -29,11 +30,11 @@ impl PageCache {
         PageCache(Cache::new(CACHED_PAGES_MAX))
     }
 
-    /// Shrinks the cache so that this many changed pages fit in memory with it.
-    pub(crate) fn leave_room(&self, changed_pages: usize) {
-        let room = PAGES_MAX.saturating_sub(changed_pages);
+    /// Shrinks the cache to make room for this many dirty pages in memory.
+    pub(crate) fn leave_room(&self, dirty_pages: usize) {
+        let room = PAGES_MAX.saturating_sub(dirty_pages);
         let room = room.clamp(CACHED_PAGES_MIN, CACHED_PAGES_MAX);
-        self.0.set_capacity(u64::try_from(room).expect("few pages"));
+        self.0.set_capacity(u64::try_from(room).expect("at most 32,768 pages"));
     }
 
     pub(crate) fn insert(&self, at: BlockRef, page: Arc<Page>) {
@@ -41,50 +42,51 @@ impl PageCache {
     }
 }
 
-/// Branches that are kept.
+/// Maximum number of kept branches.
 const KEPT_PAGES: usize = 256;
 
-/// Branches that lookups in one commit came through. They stay until the commit is superseded, so that the way to a
-/// leaf takes no lock and touches no shared reference count.
+/// Branches that lookups in one commit have visited. They are kept until the commit is superseded,
+/// so that the path to a leaf takes no lock and touches no shared reference count.
 #[derive(Default)]
 pub(crate) struct KeptPages(OnceLock<Box<[KeptPage]>>);
 
-/// A cell for a branch, and which version of which block it is.
+/// A slot for one branch, with the reference to its block.
 type KeptPage = OnceLock<(BlockRef, Arc<Page>)>;
 
 impl KeptPages {
-    /// A page, if it is here.
+    /// Returns the page, if it is kept.
     pub(crate) fn get(&self, at: BlockRef, expect: PageExpectation) -> Option<&Arc<Page>> {
-        let (found, page) = self.0.get()?[cell_of(at)].get()?;
+        let (found, page) = self.0.get()?[slot_of(at)].get()?;
         (*found == at && is_expected(page, expect)).then_some(page)
     }
 
-    /// Keeps a page, if its cell is still free.
+    /// Keeps a page if its slot is still empty.
     pub(crate) fn keep(&self, at: BlockRef, page: &Arc<Page>) {
-        let cells = self.0.get_or_init(|| (0..KEPT_PAGES).map(|_| OnceLock::new()).collect());
-        cells[cell_of(at)].get_or_init(|| (at, Arc::clone(page)));
+        let slots = self.0.get_or_init(|| (0..KEPT_PAGES).map(|_| OnceLock::new()).collect());
+        slots[slot_of(at)].get_or_init(|| (at, Arc::clone(page)));
     }
 }
 
-/// Branches lie where the tree was flushed, mostly side by side or evenly apart; the product spreads their positions.
-fn cell_of(at: BlockRef) -> usize {
+/// The branches of a tree are mostly adjacent or evenly spaced in the file. The multiplication
+/// spreads their positions over the slots.
+fn slot_of(at: BlockRef) -> usize {
     const GOLDEN_RATIO: u32 = 0x9e37_79b9;
     let spread = at.position.get().wrapping_mul(GOLDEN_RATIO) >> 16;
     usize::try_from(spread).expect("16 bits") % KEPT_PAGES
 }
 
-/// Whether a page is of the tree and level that its parent states.
+/// Returns whether a page has the tree and level that its parent states.
 fn is_expected(page: &Page, expect: PageExpectation) -> bool {
     page.tree() == expect.tree && page.level() == expect.level
 }
 
-/// The UUID that the pages of a tree carry in place of a stream's.
+/// Returns the UUID that the pages of a tree have in place of a stream's.
 pub(crate) fn page_stream(tree: TreeNumber) -> Uuid {
     const PAGES: u128 = 0x6172_3700_0000_0000_8000_0000_0000_0000;
     Uuid::from_u128(PAGES + u128::from(tree.0))
 }
 
-/// Opens a page, or finds it in the cache.
+/// Returns a page from the cache, or opens it.
 pub(crate) fn load_page(
     store: &Store,
     cache: &PageCache,
@@ -101,9 +103,9 @@ pub(crate) fn load_page(
     Ok(page)
 }
 
-/// Opens a page, and checks that it is of this tree and level.
+/// Opens a page and checks its tree and level.
 pub(crate) fn read_page(store: &Store, at: BlockRef, expect: PageExpectation) -> Result<Page> {
-    // Pages are never changed in place. But while the master key is changed, some of them lie in shadow blocks.
+    // Pages are never changed in place, but during a rekey some of them are in shadow blocks.
     let commit = store.current();
     let block = store.read_block(&commit.redirects, KeyKind::Registry, at)?;
     let stream = page_stream(expect.tree);
@@ -129,7 +131,7 @@ mod tests {
     const TREE: TreeNumber = TreeNumber(3);
     const LEAF: PageExpectation = PageExpectation { tree: TREE, level: 0 };
 
-    /// A leaf with one cell: a key of one byte, and no value.
+    /// Returns a leaf with one cell: a key of one byte without a value.
     fn leaf() -> Arc<Page> {
         let mut data = [0; DATA_SIZE];
         let cell = DATA_SIZE - 3;
@@ -149,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_page_is_found_only_as_its_version_tree_and_level() {
+    fn a_kept_page_is_found_only_with_its_version_tree_and_level() {
         let kept = KeptPages::default();
         let (page, at) = (leaf(), block(8, 1));
         assert!(kept.get(at, LEAF).is_none());
@@ -162,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_page_of_a_cell_stays_until_the_commit_is_superseded() {
+    fn a_kept_page_is_not_displaced_by_another_version() {
         let kept = KeptPages::default();
         let (first, second) = (leaf(), leaf());
         kept.keep(block(8, 1), &first);

@@ -15,14 +15,14 @@ use crate::records::{
 };
 use crate::tree::{Page, PageExpectation, PageStore, TreeReader};
 
-/// What all snapshots of an archive share.
+/// The state that all snapshots of an archive share.
 pub(crate) struct Committed {
     pub(crate) store: Arc<Store>,
     pub(crate) cache: Arc<PageCache>,
     kept: ArcSwap<Kept>,
 }
 
-/// Branches of one commit. They pin nothing: a snapshot does that, by its reference to the commit.
+/// Branches of one commit. They pin no blocks: a snapshot does, by its reference to the commit.
 #[derive(Default)]
 struct Kept {
     commit: u64,
@@ -35,7 +35,8 @@ impl Committed {
         Committed { store, cache: Arc::new(PageCache::new()), kept }
     }
 
-    /// The newest committed state. Allocates nothing, unless there was a commit since the last snapshot.
+    /// Returns the newest committed state. Allocates only if there was a commit since the last
+    /// snapshot.
     pub(crate) fn snapshot(self: &Arc<Self>) -> Snapshot {
         let commit = self.store.current();
         let mut kept = self.kept.load_full();
@@ -47,8 +48,8 @@ impl Committed {
     }
 }
 
-/// One committed state of an archive. While it exists, no block that it names is reused. A later commit can still
-/// overwrite a data block in place; reading that block then fails.
+/// One committed state of an archive. While it exists, no block that it refers to is reused. A
+/// later commit can still overwrite a data block in place; reading that block then fails.
 #[derive(Clone)]
 pub struct Snapshot {
     committed: Arc<Committed>,
@@ -57,7 +58,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The commit that this is.
+    /// Returns the commit.
     pub fn commit(&self) -> &Commit {
         &self.commit
     }
@@ -66,7 +67,8 @@ impl Snapshot {
         &self.committed.store
     }
 
-    /// The streams with identities above `after`, in order; the reserved ones are left out.
+    /// Returns the streams with identities above `after` in ascending order, except the reserved
+    /// ones.
     pub fn streams(
         &self,
         after: Option<Uuid>,
@@ -78,7 +80,7 @@ impl Snapshot {
         Ok(iter::from_fn(decoded).skip_while(move |found| found.as_ref().is_ok_and(is_before)))
     }
 
-    /// The record of a stream, reserved or registered; none if there is no such stream.
+    /// Returns the record of a stream, reserved or not, or `None` if there is no such stream.
     pub fn stored(&self, identity: Uuid) -> Result<Option<StoredStream>> {
         match reserved_index(identity) {
             Some(index) => Ok(Some(self.commit.slot.reserved_streams[index].clone())),
@@ -86,7 +88,7 @@ impl Snapshot {
         }
     }
 
-    /// Number of free blocks.
+    /// Returns the number of free blocks.
     pub(crate) fn free_blocks(&self) -> u64 {
         let slot = &self.commit.slot;
         let inline: u64 = slot.inline_free.iter().map(|run| u64::from(run.count())).sum();

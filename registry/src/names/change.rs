@@ -1,4 +1,4 @@
-//! Changing names. Every change belongs to the archive's transaction.
+//! Changing names. Every change is part of the open transaction.
 
 use std::collections::HashSet;
 
@@ -27,7 +27,7 @@ impl Names<'_> {
         self.change(|state| add(state, directory, name, inode))
     }
 
-    /// Makes the directories of a path that are not there yet; returns the last.
+    /// Makes the missing directories of a path. Returns the inode of the last directory.
     pub fn make_directories(&self, path: &[u8], attributes: Attributes) -> Result<InodeNumber> {
         let mut directory = InodeNumber::ROOT;
         for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
@@ -40,10 +40,11 @@ impl Names<'_> {
         Ok(directory)
     }
 
-    /// Adds a file with a stream as its content; an empty file needs none. A stream is the content of one file:
-    /// [`Error::StreamIsNamed`] if it is another's, and [`Names::add_link`] gives a file another name.
+    /// Adds a file with a stream as its content; an empty file needs no stream. Fails with
+    /// [`Error::StreamIsNamed`] if the stream is the content of another file. [`Names::add_link`]
+    /// gives a file a further name.
     ///
-    /// The stream may still be open: the file is as long as the stream, whatever is written to it later.
+    /// The stream may still be open: the length of the file follows the stream.
     pub fn add_file(
         &self,
         directory: InodeNumber,
@@ -55,7 +56,7 @@ impl Names<'_> {
         self.change(|state| add(state, directory, name, inode))
     }
 
-    /// Adds a symbolic link. A long target goes into a stream of its own.
+    /// Adds a symbolic link. A target of more than 512 bytes is stored in a new stream.
     pub fn add_symlink(
         &self,
         directory: InodeNumber,
@@ -64,7 +65,7 @@ impl Names<'_> {
         target: &[u8],
     ) -> Result<InodeNumber> {
         if target.len() > TARGET_MAX {
-            let reason = "a symbolic link's target is at most 65536 bytes";
+            let reason = "the target of a symbolic link is longer than 65536 bytes";
             return Err(Error::InvalidName { name: name.to_vec(), reason });
         }
         let mut inode = blank(EntryType::Symlink, attributes)?;
@@ -73,7 +74,7 @@ impl Names<'_> {
             inode.target = Some(target.to_vec());
             return self.change(|state| add(state, directory, name, inode));
         }
-        // Asked before the stream is made: it would stay behind without a name.
+        // Checked before the stream is made, which would otherwise stay behind without a name.
         self.change(|state| check_free(state, directory, name))?;
         let mut stream = self.archive.new_stream()?;
         stream.append(target)?;
@@ -81,7 +82,7 @@ impl Names<'_> {
         inode.stream = Some(identity);
         stream.close()?;
         self.change(|state| {
-            // Another thread may have taken the name since.
+            // Another thread may have taken the name meanwhile.
             let added = add(state, directory, name, inode);
             if added.is_err() {
                 state.delete_stream(identity)?;
@@ -90,7 +91,7 @@ impl Names<'_> {
         })
     }
 
-    /// Gives a file or symbolic link one more name.
+    /// Gives a file or symbolic link a further name.
     pub fn add_link(&self, directory: InodeNumber, name: &[u8], number: InodeNumber) -> Result<()> {
         self.change(|state| {
             let mut inode = existing(state, number)?;
@@ -106,7 +107,7 @@ impl Names<'_> {
         })
     }
 
-    /// Sets permissions, owner and time.
+    /// Sets permissions, owner and modification time.
     pub fn set_attributes(&self, number: InodeNumber, attributes: Attributes) -> Result<()> {
         let attributes = storable(attributes)?;
         self.change(|state| {
@@ -116,7 +117,7 @@ impl Names<'_> {
         })
     }
 
-    /// Gives a file a new stream as its content, or none, and new attributes; the old stream is deleted.
+    /// Replaces the content and attributes of a file. The old stream is deleted. Fails with
     /// [`Error::StreamIsNamed`] if the new stream is the content of another file.
     pub fn replace_content(
         &self,
@@ -149,15 +150,18 @@ impl Names<'_> {
         })
     }
 
-    /// Removes a name; of a directory, only if it is empty. With its last name the inode goes too, and its stream.
+    /// Removes a name. Fails if it is a directory with entries. The last name of an inode takes the
+    /// inode and its stream with it.
     pub fn remove(&self, directory: InodeNumber, name: &[u8]) -> Result<()> {
         self.change(|state| remove(state, directory, name))
     }
 
-    /// Removes what a name names, with everything below. With `commit_every`, commits first and each time so many names
-    /// are gone, so that a huge tree needs neither memory nor space: where the disk is too full even for that, fewer
-    /// names go at a time. A crash then leaves a part of the tree. After each name `go_on` is told how many are
-    /// gone, and may end it by false. Returns how many are gone.
+    /// Removes an entry and everything below it. Returns the number of removed names. After each
+    /// name, `go_on` receives the number of names removed so far; false stops the removal.
+    ///
+    /// With `commit_every`, it commits first, and then after each batch of that many names, so that
+    /// a huge tree needs little memory and little free space. If the disk is too full for a batch,
+    /// the batch shrinks. After a crash, part of the tree may be left.
     pub fn remove_tree(
         &self,
         directory: InodeNumber,
@@ -174,7 +178,7 @@ impl Names<'_> {
                 }
             }
         };
-        // What was done before is not to be rolled back with a part of the tree.
+        // A rollback of a batch must not discard earlier changes of the caller.
         self.archive.commit()?;
         let (mut removed, mut batch) = (0, most.max(1));
         loop {
@@ -197,7 +201,8 @@ impl Names<'_> {
         }
     }
 
-    /// Removes so many names and commits. Returns whether that was the last, or it is to end.
+    /// Removes up to `most` names and commits. Returns whether the removal is finished or was
+    /// stopped.
     fn remove_some(
         &self,
         removal: &mut Removal,
@@ -216,11 +221,11 @@ impl Names<'_> {
         Ok(ended)
     }
 
-    /// Moves a name. With `replace`, a file or symbolic link that has the new name is removed, unless it is a
-    /// directory that moves; a directory never moves into itself.
+    /// Moves a name. With `replace`, a file or symbolic link at the new name is removed, unless the
+    /// moved entry is a directory. A directory cannot move into itself.
     ///
-    /// A directory that moves to another directory than the root takes a look at every name below it: what an
-    /// inode's parent is stands nowhere.
+    /// Moving a directory into another directory than the root reads every name below it, because
+    /// an inode does not record its parent.
     pub fn rename(
         &self,
         from: (InodeNumber, &[u8]),
@@ -233,8 +238,8 @@ impl Names<'_> {
     fn change<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
         let mut state = self.archive.state()?;
         let writing = state.writing()?;
-        // What is refused is refused before anything is changed; a failure of the engine may come half-way,
-        // and then only a rollback helps.
+        // A refused change has changed nothing. An error of the engine may leave a half-done
+        // change, so that only a rollback is possible.
         work(writing).inspect_err(|error| {
             if matches!(error, Error::Engine(_)) {
                 writing.fail(error);
@@ -243,9 +248,9 @@ impl Names<'_> {
     }
 }
 
-/// The removal of a tree, a name at a time.
+/// The removal of a tree, name by name.
 struct Removal {
-    /// Directories from the one that holds the tree down to the entry that goes next.
+    /// Path from the directory that contains the tree to the entry to remove next.
     path: Vec<(InodeNumber, Zeroizing<Vec<u8>>)>,
     above: HashSet<InodeNumber>,
     removed: u64,
@@ -260,18 +265,18 @@ impl Removal {
         }
     }
 
-    /// Removes one name, the lowest first. Returns whether there are more.
+    /// Removes one name, deepest first. Returns whether names are left.
     fn step(&mut self, names: &Names<'_>) -> Result<bool> {
         while let Some((directory, name)) = self.path.last() {
             let entry = names
                 .lookup(*directory, name)?
                 .ok_or_else(|| Error::NoEntry { path: name.to_vec() })?;
-            // A directory goes when the first of its entries is looked for and there is none.
+            // A directory is removed once it has no first entry.
             if entry.kind == EntryType::Directory
                 && let Some(child) = names.list(entry.inode, None, 1)?.pop()
             {
                 if !self.above.insert(entry.inode) {
-                    return Err(circle(entry.inode));
+                    return Err(cycle_error(entry.inode));
                 }
                 self.path.push((entry.inode, Zeroizing::new(child.name)));
                 continue;
@@ -299,8 +304,8 @@ fn blank(kind: EntryType, attributes: Attributes) -> Result<Inode> {
     })
 }
 
-/// The attributes as an inode keeps them. What reading would refuse must never be written: the type in the mode of
-/// a host's file is left out, and a time that is none is an error.
+/// Returns the attributes to store in an inode: the mode without the file type of the host's mode.
+/// Fails for an invalid time. Whatever is stored must pass the checks of reading.
 fn storable(attributes: Attributes) -> Result<Attributes> {
     let Attributes { mode, modified, .. } = attributes;
     if modified.nanoseconds > NANOSECONDS_MAX {
@@ -332,7 +337,8 @@ fn add(
     *state.trees.counter_mut(INODE_COUNTER) = number;
     let number = InodeNumber(number);
     if state.trees.put::<Inodes>(&number, &inode)?.is_some() {
-        // The counter lags behind: somebody with the key wrote it. Only a rollback helps now.
+        // The counter is too low, so an attacker with the key wrote it. Only a rollback is possible
+        // now.
         let expected = "a number that is not taken";
         return Err(EngineError::damaged(None, Check::Name, expected, number.0).into());
     }
@@ -360,7 +366,8 @@ fn rename(
         return Err(not_directory(to.1, parent));
     }
     let is_directory = value.kind == EntryType::Directory;
-    // The root is below nothing, and a directory does not get below itself where it is already.
+    // The root is below no directory, and a move within one directory cannot put a directory below
+    // itself.
     let may_be_below = to.0 != InodeNumber::ROOT && to.0 != from.0;
     if is_directory && may_be_below && is_below(state, value.inode, to.0)? {
         return Err(Error::IntoItself { path: from.1.to_vec() });
@@ -370,7 +377,7 @@ fn rename(
             if is_directory {
                 return Err(not_directory(to.1, found.kind));
             }
-            // Two names of one file: the old one goes, and that is all.
+            // Both are names of one file: only remove the old one.
             if found.inode == value.inode {
                 return remove(state, from.0, from.1);
             }
@@ -384,7 +391,7 @@ fn rename(
     put_name(state, to.0, to.1, value)
 }
 
-/// Removes a name, and with the last one the inode and its stream.
+/// Removes a name. The last name of an inode takes the inode and its stream with it.
 fn remove(state: &mut State, directory: InodeNumber, name: &[u8]) -> Result<()> {
     let value = lookup_in(&state.trees, directory, name)?
         .ok_or_else(|| Error::NoEntry { path: name.to_vec() })?;
@@ -426,7 +433,8 @@ fn put_name(
     Ok(())
 }
 
-/// Checks that `name` can be added: it is a name, the directory is one, and nothing has the name yet.
+/// Checks that `name` can be added: it is valid, `directory` is a directory, and it has no such
+/// entry.
 fn check_free(state: &State, directory: InodeNumber, name: &[u8]) -> Result<()> {
     validate_name(name)?;
     let kind = existing(state, directory)?.kind;
@@ -449,13 +457,13 @@ fn is_empty(state: &State, directory: InodeNumber) -> Result<bool> {
     Ok(first.is_none_or(|(key, _)| key.directory != directory))
 }
 
-/// A directory that is below itself: no program makes one, somebody with the key did.
-fn circle(directory: InodeNumber) -> Error {
+/// Returns the error for a directory below itself, which only an attacker with the key can make.
+fn cycle_error(directory: InodeNumber) -> Error {
     EngineError::damaged(None, Check::Name, "a tree of directories", directory.0).into()
 }
 
-/// Whether `inside` is `directory` or lies somewhere below it. Goes down from `directory`: nothing says what an
-/// inode's parent is.
+/// Returns whether `inside` is `directory` or below it. Searches downwards from `directory`,
+/// because an inode does not record its parent.
 fn is_below(state: &State, directory: InodeNumber, inside: InodeNumber) -> Result<bool> {
     let (mut waiting, mut seen) = (vec![directory], HashSet::new());
     while let Some(directory) = waiting.pop() {
@@ -463,7 +471,7 @@ fn is_below(state: &State, directory: InodeNumber, inside: InodeNumber) -> Resul
             return Ok(true);
         }
         if !seen.insert(directory) {
-            return Err(circle(directory));
+            return Err(cycle_error(directory));
         }
         let mut key = NameKey { directory, name: Vec::new() };
         while let Some((found, value)) = state.trees.ceiling::<NameRecords>(&key)? {

@@ -1,7 +1,8 @@
-//! Whose content a stream is: the stream's record names its inode, and the inode names the stream.
+//! Streams as contents of inodes: the stream's record refers to its inode, and the inode to the
+//! stream.
 //!
-//! The length of a stream is also in its inode. It is written there when an inode takes a stream and whenever the
-//! stream's record is, so that a write through any handle leaves both equal.
+//! The inode repeats the length of its stream. It is set when an inode takes a stream and whenever
+//! the stream's record is written, so that a write through any handle leaves both equal.
 
 use ar7_engine::format::ArchiveKind;
 use uuid::Uuid;
@@ -12,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::records::{Inode, InodeNumber, reserved_index};
 
 impl State {
-    /// An inode as the transaction has it, with the length that its stream has now.
+    /// Returns an inode in the open transaction, with the current length of its stream.
     pub(super) fn inode(&self, number: InodeNumber) -> Result<Option<Inode>> {
         let mut found = inode_in(&self.trees, number)?;
         if let Some(inode) = &mut found
@@ -24,14 +25,15 @@ impl State {
         Ok(found)
     }
 
-    /// Length of a stream that inode `number` may take as its content; a new inode has no number yet.
+    /// Returns the length in bytes of a stream that inode `number` may take as content. A new inode
+    /// has no number yet.
     ///
-    /// A reserved stream is no content, and neither is a stream of an archive whose set of streams is fixed: it would be
-    /// deleted with its last name. The stream of another inode is refused too.
+    /// Fails for a reserved stream, for the stream of another inode, and in an archive with a fixed
+    /// set of streams: such a stream would be deleted together with its last name.
     pub(super) fn content_length(&self, stream: Uuid, number: Option<InodeNumber>) -> Result<u64> {
         let kind = self.trees.store().header().kind;
         if kind != ArchiveKind::Dynamic {
-            return Err(Error::KindForbids { kind, operation: "names of streams" });
+            return Err(Error::KindForbids { kind, operation: "naming streams" });
         }
         let stored = match reserved_index(stream) {
             Some(_) => None,

@@ -1,4 +1,4 @@
-//! Finding names.
+//! Looking up and listing names.
 
 use ar7_engine::format::Timestamp;
 use ar7_engine::{Check, Error as EngineError};
@@ -22,7 +22,7 @@ pub struct Entry {
 }
 
 impl Names<'_> {
-    /// The inode with this number. The root is there even before anything has a name.
+    /// Returns the inode with this number. The root exists even before the first name.
     pub fn inode(&self, number: InodeNumber) -> Result<Option<Inode>> {
         match &self.snapshot {
             Some(snapshot) => inode_in(snapshot, number),
@@ -30,7 +30,7 @@ impl Names<'_> {
         }
     }
 
-    /// What a name in a directory names.
+    /// Returns the entry with this name in a directory.
     pub fn lookup(&self, directory: InodeNumber, name: &[u8]) -> Result<Option<Entry>> {
         Ok(lookup_in(self, directory, name)?.map(|NameValue { inode, kind }| Entry {
             name: name.to_vec(),
@@ -39,8 +39,8 @@ impl Names<'_> {
         }))
     }
 
-    /// What a path names: names divided by slashes; empty ones are passed over. Symbolic links are not
-    /// followed.
+    /// Returns the entry at a path, whose components are separated by slashes. Empty components are
+    /// ignored. Symbolic links are not followed.
     pub fn resolve(&self, path: &[u8]) -> Result<Entry> {
         let mut found =
             Entry { name: Vec::new(), inode: InodeNumber::ROOT, kind: EntryType::Directory };
@@ -61,7 +61,7 @@ impl Names<'_> {
         Ok(found)
     }
 
-    /// Entries of a directory with names above `after`, in the order of their bytes, at most `limit`.
+    /// Returns up to `limit` entries of a directory with names above `after`, in byte order.
     pub fn list(
         &self,
         directory: InodeNumber,
@@ -69,7 +69,7 @@ impl Names<'_> {
         limit: usize,
     ) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
-        // The least name above another is that name with a zero byte.
+        // The least name above another one is that name followed by a zero byte.
         let mut name = after.map_or(Vec::new(), |after| [after, &[0]].concat());
         while entries.len() < limit {
             let key = NameKey { directory, name };
@@ -87,12 +87,12 @@ impl Names<'_> {
         Ok(entries)
     }
 
-    /// Opens the content of a file for reading, as last committed; none if it is empty.
+    /// Opens the committed content of a file for reading. Returns `None` if the file has no stream.
     pub fn read_file(&self, inode: &Inode) -> Result<Option<Stream>> {
         inode.stream.map(|stream| self.archive.read_stream(stream)).transpose()
     }
 
-    /// Target of a symbolic link.
+    /// Returns the target of a symbolic link.
     pub fn read_target(&self, inode: &Inode) -> Result<Vec<u8>> {
         if let Some(target) = &inode.target {
             return Ok(target.clone());
@@ -125,7 +125,7 @@ pub(super) fn lookup_in(
     records.get::<NameRecords>(&NameKey { directory, name: name.to_vec() })
 }
 
-/// The root before anything was said of it.
+/// Returns the root directory of an archive that has no record of it yet.
 fn new_root() -> Inode {
     Inode {
         kind: EntryType::Directory,

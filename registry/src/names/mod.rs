@@ -1,6 +1,7 @@
 //! Names over streams: directories, files, symbolic and hard links.
 //!
-//! An archive of bare streams has none of this: the root directory is made with the first name.
+//! An archive with only bare streams has no names and no inodes: the first name creates the root
+//! directory.
 
 mod change;
 mod content;
@@ -15,18 +16,18 @@ use crate::committed::Snapshot;
 use crate::error::Result;
 use crate::records::{ReadRecords, Record};
 
-/// The counter of the meta slot that holds the last inode number that was given out.
+/// The counter of the meta slot that holds the last assigned inode number.
 pub(crate) const INODE_COUNTER: usize = 0;
 
-/// The names of an archive: in a writer as the transaction has them, in a reader as they were committed when
-/// this was made.
+/// The names of an archive: in a writer the state of the open transaction, in a reader the
+/// committed state when [`Archive::names`] was called.
 pub struct Names<'a> {
     pub(super) archive: &'a Archive,
     snapshot: Option<Snapshot>,
 }
 
 impl Archive {
-    /// The archive's names.
+    /// Returns the archive's names.
     pub fn names(&self) -> Names<'_> {
         let snapshot = (!self.is_writer()).then(|| self.snapshot());
         Names { archive: self, snapshot }

@@ -1,5 +1,5 @@
-//! Names behave as those of a file system: what is added is found, listed in order and removed, hard links
-//! are counted, and nothing moves into itself.
+//! Names behave like those of a file system: added names are found, listed in order and removed;
+//! hard links are counted; no directory moves into itself.
 
 mod model;
 mod refused;
@@ -47,7 +47,7 @@ fn entries_are_found_and_listed_in_order() {
 }
 
 #[test]
-fn what_is_no_name_is_refused() {
+fn an_invalid_name_is_refused() {
     let archive = archive();
     for name in [&b""[..], b".", b"..", b"a/b", b"a\0b", &[b'x'; 256]] {
         assert!(matches!(validate_name(name), Err(Error::InvalidName { .. })));
@@ -57,7 +57,7 @@ fn what_is_no_name_is_refused() {
 }
 
 #[test]
-fn the_last_name_takes_the_content_along() {
+fn removing_the_last_name_deletes_the_content() {
     let archive = archive();
     let names = archive.names();
     let mut stream = archive.new_stream().unwrap();
@@ -78,7 +78,7 @@ fn the_last_name_takes_the_content_along() {
 }
 
 #[test]
-fn directories_move_but_not_into_themselves() {
+fn a_directory_moves_but_not_into_itself() {
     let archive = archive();
     let names = archive.names();
     let inner = names.make_directories(b"a/b", attributes()).unwrap();
@@ -98,7 +98,7 @@ fn directories_move_but_not_into_themselves() {
 }
 
 #[test]
-fn a_tree_is_removed_whole() {
+fn a_tree_is_removed_completely() {
     let archive = archive();
     let names = archive.names();
     for at in 0..300 {
@@ -115,7 +115,7 @@ fn a_tree_is_removed_whole() {
 }
 
 #[test]
-fn long_targets_of_links_come_back() {
+fn a_symbolic_link_keeps_its_target_at_any_length() {
     let archive = archive();
     let names = archive.names();
     for length in [1, 512, 513, 4095] {
@@ -144,7 +144,7 @@ fn a_file_whose_content_is_replaced_by_its_own_stream_keeps_it() {
 }
 
 #[test]
-fn a_removal_in_batches_first_commits_what_was_done_before() {
+fn a_removal_in_batches_first_commits_earlier_changes() {
     let archive = archive();
     archive.names().make_directories(b"t/a", attributes()).unwrap();
     let before = archive.new_stream().unwrap().identity();
@@ -158,7 +158,7 @@ fn a_removal_in_batches_first_commits_what_was_done_before() {
 }
 
 #[test]
-fn a_removal_stops_when_its_caller_says_so() {
+fn a_removal_stops_when_the_callback_returns_false() {
     for commit_every in [None, Some(2), Some(50)] {
         let archive = archive();
         let names = archive.names();

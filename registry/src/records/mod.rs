@@ -22,7 +22,8 @@ use zeroize::Zeroizing;
 
 use crate::error::Result;
 
-/// A kind of record: the tree it is in, and how key and value are encoded. Keys sort as their bytes do.
+/// A kind of record: its tree and the encoding of its keys and values. Keys sort like their encoded
+/// bytes.
 pub trait Record {
     /// The tree.
     const TREE: TreeId;
@@ -33,7 +34,7 @@ pub trait Record {
 
     /// Encodes a key.
     fn encode_key(key: &Self::Key) -> Vec<u8>;
-    /// Passes the encoded key to `work`, and wipes it afterwards: it may be a name.
+    /// Passes the encoded key to `work`, and wipes it afterwards, because it may contain a name.
     fn with_key<T>(key: &Self::Key, work: impl FnOnce(&[u8]) -> T) -> T {
         work(&Zeroizing::new(Self::encode_key(key)))
     }
@@ -41,7 +42,8 @@ pub trait Record {
     fn decode_key(bytes: &[u8]) -> Result<Self::Key>;
     /// Encodes a value.
     fn encode_value(value: &Self::Value) -> Vec<u8>;
-    /// Passes the encoded value to `work`, and wipes it afterwards: it may contain the target of a symbolic link.
+    /// Passes the encoded value to `work`, and wipes it afterwards, because it may contain the
+    /// target of a symbolic link.
     fn with_value<T>(value: &Self::Value, work: impl FnOnce(&[u8]) -> T) -> T {
         work(&Zeroizing::new(Self::encode_value(value)))
     }
@@ -51,13 +53,13 @@ pub trait Record {
 
 /// Reads records of a commit or of the open transaction.
 pub(crate) trait ReadRecords {
-    /// The value of a key.
+    /// Returns the value of a key.
     fn get<R: Record>(&self, key: &R::Key) -> Result<Option<R::Value>>;
 
-    /// The greatest record whose key is not above `key`.
+    /// Returns the record with the greatest key that is not above `key`.
     fn floor<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>>;
 
-    /// The least record whose key is not below `key`.
+    /// Returns the record with the least key that is not below `key`.
     fn ceiling<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>>;
 }
 
@@ -70,7 +72,7 @@ pub(crate) fn read_through<R: Record>(
     Ok(Some((R::decode_key(&key)?, R::decode_value(&key, &value)?)))
 }
 
-/// Decodes a value and wipes its bytes: they may contain the target of a symbolic link.
+/// Decodes a value and wipes its bytes, because they may contain the target of a symbolic link.
 pub(crate) fn decoded_value<R: Record>(
     key: &[u8],
     found: Option<Vec<u8>>,
@@ -81,17 +83,17 @@ pub(crate) fn decoded_value<R: Record>(
 /// The counter of the meta slot that holds the number of blocks in the free list.
 pub(crate) const FREE_BLOCKS_COUNTER: usize = 7;
 
-/// UUID of a reserved stream.
+/// Returns the UUID of a reserved stream.
 pub(crate) fn reserved_identity(index: usize) -> Uuid {
     Uuid::from_u128(index as u128)
 }
 
-/// Number of the reserved stream with this UUID.
+/// Returns the index of the reserved stream with this UUID, if it is one.
 pub(crate) fn reserved_index(identity: Uuid) -> Option<usize> {
     usize::try_from(identity.as_u128()).ok().filter(|&index| index < RESERVED_STREAMS)
 }
 
-/// The bytes as an array, if they have exactly its length.
+/// Returns the bytes as an array. Fails unless they have exactly its length.
 fn exactly<const N: usize>(bytes: &[u8]) -> Result<[u8; N]> {
     bytes.try_into().map_err(|_| EngineError::damaged(None, Check::Record, N, bytes.len()).into())
 }

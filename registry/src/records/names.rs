@@ -8,19 +8,21 @@ use zeroize::Zeroize;
 use super::{Record, TreeId, exactly};
 use crate::error::{Error, Result};
 
-/// Longest name in bytes.
+/// Maximum length of a name in bytes.
 pub const NAME_MAX: usize = 255;
 
-/// Longest target of a symbolic link that the inode holds; a longer one is in a stream.
+/// Maximum length in bytes of a symbolic link's target in its inode. A longer target is in a
+/// stream.
 pub const INLINE_TARGET_MAX: usize = 512;
 
-/// Greatest length of the known fields of an inode with their heads, without the target of a symbolic link.
+/// Maximum length in bytes of the known fields of an inode with their heads, except the target of a
+/// symbolic link.
 const KNOWN_FIELDS_MAX: usize = 128;
 
 /// Permission bits of a mode.
 pub const MODE_MAX: u32 = 0o7777;
 
-/// Most nanoseconds of a time.
+/// Maximum nanoseconds of a time.
 pub const NANOSECONDS_MAX: u32 = 999_999_999;
 
 ar7_engine::layout! {
@@ -39,7 +41,7 @@ ar7_engine::layout! {
     }
 }
 
-/// What an entry is.
+/// The type of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EntryType {
     /// A file.
@@ -51,7 +53,7 @@ pub enum EntryType {
 }
 
 impl EntryType {
-    /// The type's name.
+    /// Returns the type's name with an article, for messages.
     pub const fn name(self) -> &'static str {
         match self {
             EntryType::File => "a file",
@@ -79,12 +81,13 @@ impl InodeNumber {
     pub const ROOT: InodeNumber = InodeNumber(1);
 }
 
-/// Checks that bytes are a name: 1 to 255 of them, no `/` and no NUL, not `.` or `..`.
+/// Checks that `name` is 1 to 255 bytes long, contains no `/` and no NUL, and is neither `.` nor
+/// `..`.
 pub fn validate_name(name: &[u8]) -> Result<()> {
     let reason = match name {
-        [] => "empty",
-        b"." | b".." => "it stands for another directory",
-        _ if name.len() > NAME_MAX => "longer than 255 bytes",
+        [] => "it is empty",
+        b"." | b".." => "the name is reserved",
+        _ if name.len() > NAME_MAX => "it is longer than 255 bytes",
         _ if name.contains(&b'/') => "it contains a slash",
         _ if name.contains(&0) => "it contains a NUL byte",
         _ => return Ok(()),
@@ -100,7 +103,7 @@ pub enum NameRecords {}
 pub struct NameKey {
     /// The directory.
     pub directory: InodeNumber,
-    /// The name. Empty only to look for the first one.
+    /// The name. It is empty only in a search for the first name.
     pub name: Vec<u8>,
 }
 
@@ -110,7 +113,7 @@ impl Drop for NameKey {
     }
 }
 
-/// What a name names.
+/// The value of a name: its inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NameValue {
     /// The inode.
@@ -153,7 +156,7 @@ impl Record for NameRecords {
     }
 }
 
-/// Who may do what, and when it was last changed.
+/// Permissions, owner and modification time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attributes {
     /// Permission bits, at most 0o7777.
@@ -169,19 +172,19 @@ pub struct Attributes {
 /// A file, directory or symbolic link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inode {
-    /// What it is.
+    /// Its type.
     pub kind: EntryType,
     /// Permissions, owner and time.
     pub attributes: Attributes,
-    /// Length of the content in bytes; of a link, of its target.
+    /// Length of the content, or of a symbolic link's target, in bytes.
     pub size: u64,
     /// Number of names.
     pub links: u32,
     /// Target of a symbolic link, if it is short.
     pub target: Option<Vec<u8>>,
-    /// Stream with the content, or with a long target; an empty file has none.
+    /// Stream with the content, or with a long target. An empty file has none.
     pub stream: Option<Uuid>,
-    /// Fields that this program does not know; kept.
+    /// Fields that this version does not know. They are kept.
     pub unknown: Vec<(u16, Vec<u8>)>,
 }
 
@@ -219,10 +222,12 @@ impl Record for Inodes {
         let modified = [&seconds[..], &modified.nanoseconds.to_be_bytes()].concat();
         let unknown = inode.unknown.iter().map(|(_, field)| tag_layout::SIZE + field.len());
         let target = inode.target.as_ref().map_or(0, Vec::len);
-        // All of the room at once: a vector that grows leaves copies of the target behind.
+        // Allocated at full size, because a vector that grows leaves copies of the target in
+        // memory.
         let mut bytes = Vec::with_capacity(KNOWN_FIELDS_MAX + target + unknown.sum::<usize>());
         let mut put = |tag: u16, field: &[u8]| {
-            let length = u16::try_from(field.len()).expect("fields of an inode are short");
+            let length =
+                u16::try_from(field.len()).expect("a field of an inode is shorter than 64 KiB");
             bytes.extend_from_slice(&tag.to_be_bytes());
             bytes.extend_from_slice(&length.to_be_bytes());
             bytes.extend_from_slice(field);
@@ -302,7 +307,7 @@ fn check_inode(inode: &Inode) -> Result<()> {
         return Err(damaged(NANOSECONDS_MAX, modified.nanoseconds));
     }
     if inode.links == 0 {
-        // An inode is removed with its last name.
+        // An inode is removed together with its last name.
         return Err(damaged(1_u32, inode.links));
     }
     let target = inode.target.as_ref().map_or(0, Vec::len);
@@ -328,7 +333,7 @@ impl<'a> Fields<'a> {
         if self.bytes.is_empty() {
             return Ok(None);
         }
-        let short = || damaged("a whole field", "less");
+        let short = || damaged("a complete field", "a truncated one");
         let (head, rest) = self.bytes.split_at_checked(tag_layout::SIZE).ok_or_else(short)?;
         let (tag, length) = (tag_layout::TAG.u16(head), tag_layout::LENGTH.u16(head));
         let (field, rest) = rest.split_at_checked(usize::from(length)).ok_or_else(short)?;

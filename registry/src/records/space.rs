@@ -64,10 +64,10 @@ impl Record for PendingDeletions {
     }
 }
 
-/// Sessions that have ended: number to salt and last step.
+/// Ended sessions: number to salt and last step.
 pub enum Sessions {}
 
-/// A session that has ended.
+/// An ended session.
 pub type SessionEntry = SessionRecord;
 
 impl Record for Sessions {

@@ -50,7 +50,7 @@ impl Record for Streams {
     }
 
     fn with_value<T>(value: &StoredStream, work: impl FnOnce(&[u8]) -> T) -> T {
-        // Neither a name nor content: nothing to wipe.
+        // The value contains no name and no content, so it needs no wiping.
         work(&value.encode())
     }
 
@@ -64,7 +64,7 @@ impl Record for Streams {
     }
 }
 
-/// Extents of streams of several runs.
+/// Extents of streams with several runs.
 pub enum Extents {}
 
 /// Key of an extent: ordered by stream, then by index.
@@ -76,12 +76,12 @@ pub struct ExtentKey {
     pub first: BlockIndex,
 }
 
-/// A run of blocks of a stream, of one generation.
+/// A run of blocks of a stream with one generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
-    /// Where the blocks lie.
+    /// Positions of the blocks.
     pub run: Run,
-    /// Generation of every one of them.
+    /// Generation of every block.
     pub generation: Generation,
 }
 

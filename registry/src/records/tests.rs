@@ -1,5 +1,5 @@
-//! Records come back as they were encoded; any bytes are decoded to what encodes to the same bytes, or refused, and
-//! nothing panics; keys sort as their bytes do.
+//! Every record is decoded to what was encoded. Any bytes are rejected, or decoded to a record that
+//! encodes to the same bytes; nothing panics. Keys sort like their encoded bytes.
 
 use ar7_engine::format::{BlockIndex, Generation, Position, Run, SessionRecord, Timestamp};
 use proptest::prelude::*;
@@ -9,7 +9,7 @@ use super::*;
 use crate::error::Error;
 use crate::tree::{CELL_MAX, KEY_MAX};
 
-/// Decodes any bytes. What is accepted encodes to the same bytes.
+/// Decodes any bytes, and checks that an accepted record encodes to the same bytes.
 fn check_record<R: Record>(key: &[u8], value: &[u8]) {
     let decoded_key = R::decode_key(key);
     if let Ok(decoded) = &decoded_key {
@@ -22,7 +22,7 @@ fn check_record<R: Record>(key: &[u8], value: &[u8]) {
     }
 }
 
-/// Bytes that look like the fields of an inode more often than not.
+/// Bytes that mostly look like the fields of an inode.
 fn fields() -> impl Strategy<Value = Vec<u8>> {
     let field = (0_u16..12, prop::collection::vec(any::<u8>(), 0..20));
     prop::collection::vec(field, 0..12).prop_map(|fields| {
@@ -74,7 +74,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 4096, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_bytes_are_decoded_or_refused(
+    fn any_bytes_are_decoded_or_rejected(
         key in prop::collection::vec(any::<u8>(), 0..40),
         value in prop_oneof![
             prop::collection::vec(any::<u8>(), 0..60),
@@ -94,7 +94,7 @@ proptest! {
 
 proptest! {
     #[test]
-    fn inodes_come_back_with_what_is_not_known(number in any::<u64>(), inode in inode()) {
+    fn an_inode_keeps_its_unknown_fields(number in any::<u64>(), inode in inode()) {
         let key = Inodes::encode_key(&InodeNumber(number));
         let value = Inodes::encode_value(&inode);
         prop_assert!(key.len() + value.len() <= CELL_MAX, "{}", value.len());
@@ -102,9 +102,9 @@ proptest! {
         prop_assert_eq!(Inodes::decode_value(&key, &value)?, inode);
     }
 
-    /// Whatever byte is changed, cut off or added, an inode is read or refused.
+    /// After a byte is changed, removed or added, an inode is decoded or rejected.
     #[test]
-    fn changed_inodes_are_read_or_refused(
+    fn a_changed_inode_is_decoded_or_rejected(
         inode in inode(),
         place in any::<prop::sample::Index>(),
         byte in any::<u8>(),
@@ -121,7 +121,7 @@ proptest! {
     }
 
     #[test]
-    fn names_come_back(directory in any::<u64>(), name in name(), inode in any::<u64>()) {
+    fn a_name_is_decoded_to_what_was_encoded(directory in any::<u64>(), name in name(), inode in any::<u64>()) {
         let key = NameKey { directory: InodeNumber(directory), name };
         let encoded = NameRecords::encode_key(&key);
         prop_assert!(encoded.len() <= KEY_MAX);
@@ -132,7 +132,7 @@ proptest! {
         }
     }
 
-    /// Entries of a directory lie together, in the order of their names' bytes.
+    /// Entries of a directory are adjacent, in byte order of their names.
     #[test]
     fn names_sort_by_directory_then_name(
         one in (0_u64..3, name()),
@@ -145,7 +145,7 @@ proptest! {
     }
 
     #[test]
-    fn extents_and_sessions_come_back(
+    fn extents_and_sessions_are_decoded_to_what_was_encoded(
         stream in any::<u128>(),
         (first, start) in (0_u32..1 << 30, 8_u32..1 << 30),
         count in 1_u32..1 << 29,
@@ -165,7 +165,7 @@ proptest! {
     }
 }
 
-/// A file whose fields a test then changes.
+/// A file, whose fields a test changes.
 fn file() -> Inode {
     let attributes = Attributes { mode: 0o644, uid: 0, gid: 0, modified: Timestamp::default() };
     let kind = EntryType::File;
@@ -173,7 +173,7 @@ fn file() -> Inode {
 }
 
 #[test]
-fn fields_that_contradict_one_another_are_refused() {
+fn an_inode_with_contradictory_fields_is_damage() {
     let stream = Some(Uuid::from_u128(9));
     let target = Some(b"target".to_vec());
     let late = Attributes {
@@ -183,17 +183,17 @@ fn fields_that_contradict_one_another_are_refused() {
     let (directory, link) = (EntryType::Directory, EntryType::Symlink);
     let rows = [
         (
-            "a mode with more bits",
+            "a mode with too many bits",
             Inode { attributes: Attributes { mode: MODE_MAX + 1, ..file().attributes }, ..file() },
         ),
-        ("a second of nanoseconds", Inode { attributes: late, ..file() }),
+        ("a full second of nanoseconds", Inode { attributes: late, ..file() }),
         ("no name", Inode { links: 0, ..file() }),
         ("a file with a target", Inode { target: target.clone(), ..file() }),
         ("a directory with a target", Inode { kind: directory, target: target.clone(), ..file() }),
         ("a directory with a stream", Inode { kind: directory, stream, ..file() }),
-        ("a link with both", Inode { kind: link, stream, target, ..file() }),
-        ("a link with neither", Inode { kind: link, ..file() }),
-        ("a long target", Inode { kind: link, target: Some(vec![1; 513]), ..file() }),
+        ("a link with a target and a stream", Inode { kind: link, stream, target, ..file() }),
+        ("a link without a target and a stream", Inode { kind: link, ..file() }),
+        ("a target that is too long", Inode { kind: link, target: Some(vec![1; 513]), ..file() }),
         (
             "a known tag after an unknown one",
             Inode { unknown: vec![(tag::LINKS, vec![0; 4])], ..file() },
@@ -210,7 +210,7 @@ fn fields_that_contradict_one_another_are_refused() {
 }
 
 #[test]
-fn an_inode_without_one_of_its_fields_is_refused() {
+fn an_inode_without_a_required_field_is_damage() {
     let whole = Inodes::encode_value(&file());
     let mut at = 0;
     let mut left_out = 0;
@@ -225,7 +225,7 @@ fn an_inode_without_one_of_its_fields_is_refused() {
 }
 
 #[test]
-fn names_are_checked_on_the_way_out_too() {
+fn an_invalid_name_on_disk_is_damage() {
     for name in [&b""[..], b".", b"..", b"a/b", b"a\0b", &[b'x'; NAME_MAX + 1]] {
         let key = [&7_u64.to_be_bytes()[..], name].concat();
         assert!(NameRecords::decode_key(&key).is_err(), "{}", name.escape_ascii());

@@ -2,18 +2,18 @@
 
 use crate::tree::TreeNumber;
 
-/// The trees of an archive. The number is the place of the root in the meta slot.
+/// The trees of an archive. The number is the index of the tree's root in the meta slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TreeId {
-    /// UUID to record.
+    /// UUID to stream record.
     Streams = 0,
-    /// UUID and first index to run.
+    /// UUID and first block index to extent.
     Extents = 1,
     /// Position to free run.
     Free = 2,
-    /// UUID to record of a deleted stream whose blocks are not all free yet.
+    /// UUID to stream record of a pending deletion.
     PendingDeletions = 3,
-    /// Session to salt and last step.
+    /// Ended session to salt and last step.
     Sessions = 4,
     /// Directory and name to inode.
     Names = 5,
@@ -33,12 +33,12 @@ impl TreeId {
         TreeId::Inodes,
     ];
 
-    /// Place of the tree's root in the meta slot.
+    /// Returns the index of the tree's root in the meta slot.
     pub const fn index(self) -> usize {
         self as usize
     }
 
-    /// The number that every page of the tree carries.
+    /// Returns the number that every page of the tree contains.
     pub const fn number(self) -> TreeNumber {
         TreeNumber(self as u8)
     }

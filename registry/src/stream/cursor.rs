@@ -1,4 +1,4 @@
-//! The cursor of the specification's `BaseStream`: one block at a time.
+//! The cursor of the specification's `BaseStream`, which works on one block at a time.
 
 use ar7_engine::format::{Block, DATA_SIZE, DATA_SIZE_U64, Data};
 
@@ -6,13 +6,13 @@ use super::handle::Stream;
 use crate::error::Result;
 
 impl Stream {
-    /// Index of the cursor's block.
+    /// Returns the index of the cursor's block.
     pub fn block_index(&self) -> u32 {
         self.index
     }
 
-    /// The cursor's block, with its links in the file; none if the stream is empty, or was cut before that block since
-    /// the cursor moved there.
+    /// Returns the cursor's block with its neighbour links in the file. Returns `None` if the
+    /// stream is empty, or if it was truncated before that block after the cursor moved there.
     pub fn block(&mut self) -> Result<Option<Block>> {
         let mut block = self.read_block(self.index)?;
         if let (Some(block), Some((data, _))) = (&mut block, &self.current) {
@@ -21,13 +21,14 @@ impl Stream {
         Ok(block)
     }
 
-    /// All 4008 bytes of the cursor's block; none if the stream is empty.
+    /// Returns all 4008 bytes of the cursor's block, or `None` if the stream is empty.
     pub fn data(&mut self) -> Result<Option<&Data>> {
         self.load()?;
         Ok(self.current.as_ref().map(|(data, _)| &**data))
     }
 
-    /// The data of the cursor's block, to be changed. The stream's length does not change with it.
+    /// Returns the data of the cursor's block for changing, and marks the block as changed. The
+    /// stream's length stays the same.
     pub fn data_mut(&mut self) -> Result<Option<&mut Data>> {
         self.load()?;
         self.changed();
@@ -41,7 +42,8 @@ impl Stream {
         }
     }
 
-    /// Hands the cursor's block to the archive if it was changed, or in any case with `enforce`.
+    /// Hands the cursor's block to the archive if it was changed. With `enforce`, does so in any
+    /// case.
     pub fn save(&mut self, enforce: bool) -> Result<()> {
         let index = self.index;
         let Some((data, changed)) = &self.current else { return Ok(()) };
@@ -53,14 +55,14 @@ impl Stream {
             open.block_mut(trees, index)?.copy_from_slice(&data[..]);
             Ok(())
         })?;
-        // Only now: if there was no space, the next save tries again.
+        // Cleared only now, so that the next save tries again after a lack of space.
         if let Some((_, changed)) = &mut self.current {
             *changed = false;
         }
         Ok(())
     }
 
-    /// Moves to the next block; false at the last.
+    /// Moves to the next block. Returns false at the last one.
     #[doc(alias = "next")]
     pub fn next_block(&mut self) -> Result<bool> {
         let next = self.index + 1;
@@ -71,7 +73,7 @@ impl Stream {
         Ok(true)
     }
 
-    /// Moves to the previous block; false at the first.
+    /// Moves to the previous block. Returns false at the first one.
     #[doc(alias = "previous")]
     pub fn previous_block(&mut self) -> Result<bool> {
         match self.index.min(self.count()?).checked_sub(1) {
@@ -83,7 +85,8 @@ impl Stream {
         }
     }
 
-    /// Moves to the block with this index, or to the last one; returns the index. Costs O(log n), wherever it is.
+    /// Moves to the block with this index, or to the last block if there is none. Returns the index
+    /// reached. Takes O(log n) at any index.
     pub fn wind(&mut self, index: u32) -> Result<u32> {
         let last = self.count()?.saturating_sub(1);
         self.go(index.min(last))?;
@@ -96,8 +99,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Adds a blank block at the end and moves to it; false if the cursor is not at the last block. The length
-    /// in bytes does not change.
+    /// Appends a blank block and moves to it. Returns false if the cursor is not at the last block.
+    /// The length in bytes stays the same.
     pub fn extend(&mut self) -> Result<bool> {
         let count = self.count()?;
         if count > 0 && self.index + 1 != count {
@@ -107,15 +110,16 @@ impl Stream {
         Ok(true)
     }
 
-    /// Adds a block with this block's data at the end and moves to it. Its links, index and stream are ignored. The length
-    /// in bytes does not change.
+    /// Appends a block with the data of `block` and moves to it. Ignores the links, index and
+    /// stream in its head. The length in bytes stays the same.
     pub fn push(&mut self, block: &Block) -> Result<()> {
         self.save(false)?;
         self.add(|open, trees| open.push_block(trees, &block.data[..]).map(drop))?;
         self.end()
     }
 
-    /// Removes the last block with its bytes and returns it. None if the stream is empty.
+    /// Removes the last block together with its bytes, and returns it. Returns `None` if the stream
+    /// is empty.
     pub fn pop(&mut self) -> Result<Option<Block>> {
         self.save(false)?;
         let Some(last) = self.count()?.checked_sub(1) else { return Ok(None) };
@@ -127,8 +131,8 @@ impl Stream {
         Ok(Some(block))
     }
 
-    /// The length in bytes, after adding `change` to it. No block is added or removed: the
-    /// length stays between 0 and what the blocks hold.
+    /// Adds `change` to the length in bytes and returns the new length. It stays between 0 and the
+    /// capacity of the blocks, since no block is added or removed.
     #[doc(alias = "length")]
     pub fn adjust_length(&mut self, change: i64) -> Result<u64> {
         if change == 0 {
@@ -137,14 +141,14 @@ impl Stream {
         self.change(|open, _| open.adjust_length(change))
     }
 
-    /// Cuts the stream to `length` bytes, or leaves it if it is shorter; returns its length.
+    /// Truncates the stream to `length` bytes, unless it is shorter. Returns the resulting length.
     pub fn truncate(&mut self, length: u64) -> Result<u64> {
         let length = length.min(self.len()?);
         self.set_len(length)?;
         Ok(length)
     }
 
-    /// The blocks of the stream, in order or backwards.
+    /// Returns an iterator over the blocks of the stream, which also works backwards.
     pub fn blocks(&mut self) -> Result<Blocks<'_>> {
         self.save(false)?;
         let count = self.count()?;
@@ -168,7 +172,8 @@ impl Stream {
     }
 }
 
-/// Iterates over the blocks of a stream, from either end. Skips blocks that a commit cuts off meanwhile.
+/// An iterator over the blocks of a stream, from either end. Skips blocks that a commit removes
+/// meanwhile.
 pub struct Blocks<'a> {
     stream: &'a Stream,
     next: u32,

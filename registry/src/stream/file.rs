@@ -1,4 +1,4 @@
-//! A file object over a stream: `Read`, `Write` and `Seek`, with the modes of Python's `open`.
+//! A file object over a stream: `Read`, `Write` and `Seek` with the modes of Python's `open`.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
@@ -8,11 +8,11 @@ use super::handle::Stream;
 use crate::archive::Archive;
 use crate::error::{Error, Result};
 
-/// How a file is opened: Python's modes `r`, `w`, `a` and `x`, each with or without `+`.
+/// The mode of a file object: Python's `r`, `w`, `a` and `x`, each with or without `+`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mode {
     base: Base,
-    /// `+`: both reading and writing.
+    /// `+`: reading and writing.
     both: bool,
 }
 
@@ -20,20 +20,20 @@ pub struct Mode {
 enum Base {
     /// `r`: the stream must exist.
     Read,
-    /// `w`: created if it does not exist, emptied if it does.
+    /// `w`: creates the stream if necessary and empties it.
     Write,
-    /// `a`: created if it does not exist; every write goes to the end.
+    /// `a`: creates the stream if necessary; every write goes to the end.
     Append,
-    /// `x`: created; it must not exist.
+    /// `x`: creates the stream, which must not exist.
     New,
 }
 
 impl Mode {
-    /// Reads; the stream must exist.
+    /// Mode `r`: reading only. The stream must exist.
     pub const READ: Mode = Mode { base: Base::Read, both: false };
 
-    /// Parses a mode in Python's notation: one of `r`, `w`, `a` and `x`, optionally with `+` and `b`, in any order. There
-    /// is no text mode: `t` is refused.
+    /// Parses a mode in Python's notation: one of `r`, `w`, `a` and `x`, optionally with `+` and
+    /// `b`, in any order. There is no text mode, so `t` is an error.
     pub fn parse(mode: &str) -> Result<Mode> {
         let unknown = || Error::UnknownMode { mode: mode.to_owned() };
         let (mut base, mut both, mut binary) = (None, None, None);
@@ -54,12 +54,12 @@ impl Mode {
         Ok(Mode { base: base.ok_or_else(unknown)?, both: both.is_some() })
     }
 
-    /// Whether the mode allows reading.
+    /// Returns whether the mode allows reading.
     pub fn readable(self) -> bool {
         self.both || self.base == Base::Read
     }
 
-    /// Whether the mode allows writing.
+    /// Returns whether the mode allows writing.
     pub fn writable(self) -> bool {
         self.both || self.base != Base::Read
     }
@@ -69,9 +69,10 @@ impl Mode {
     }
 }
 
-/// A stream as a file.
+/// A file object over a stream.
 ///
-/// A write belongs to the archive's transaction at once. It is durable after [`Archive::commit`].
+/// Each write becomes part of the archive's open transaction at once. It is durable after
+/// [`Archive::commit`].
 #[doc(alias = "VirtualFileObject")]
 pub struct StreamFile {
     stream: Stream,
@@ -81,8 +82,8 @@ pub struct StreamFile {
 }
 
 impl StreamFile {
-    /// Opens the stream with this identity. Modes `w` and `a` create it if it does not exist; mode `x` requires that it
-    /// does not.
+    /// Opens the stream with this identity. Modes `w` and `a` create it if it does not exist. Mode
+    /// `x` fails if it exists.
     pub fn open(archive: &Archive, identity: Uuid, mode: Mode) -> Result<StreamFile> {
         let stream = match mode.base {
             Base::Read => archive.open_stream(identity)?,
@@ -92,7 +93,7 @@ impl StreamFile {
         StreamFile::over(stream, identity.to_string(), mode)
     }
 
-    /// A file object over an open stream; `name` is for messages only.
+    /// Makes a file object of an open stream. `name` appears in messages only.
     pub fn over(stream: Stream, name: String, mode: Mode) -> Result<StreamFile> {
         let mut file = StreamFile { stream, name, mode, offset: 0 };
         if mode.base == Base::Write {
@@ -104,38 +105,39 @@ impl StreamFile {
         Ok(file)
     }
 
-    /// The stream underneath.
+    /// Returns the stream.
     pub fn stream(&self) -> &Stream {
         &self.stream
     }
 
-    /// The file's name, as given.
+    /// Returns the file's name, as given to [`StreamFile::over`].
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The mode it was opened with.
+    /// Returns the mode.
     pub fn mode(&self) -> Mode {
         self.mode
     }
 
-    /// Number of bytes.
+    /// Returns the length in bytes.
     pub fn len(&self) -> Result<u64> {
         self.stream.len()
     }
 
-    /// Whether the file has no bytes.
+    /// Returns whether the file has no bytes.
     pub fn is_empty(&self) -> Result<bool> {
         self.stream.is_empty()
     }
 
-    /// Reads at `offset`, up to the end; the file's own offset does not move.
+    /// Reads at `offset`, at most to the end. Returns the number of bytes read. The file's own
+    /// offset does not move.
     pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {
         self.check(self.mode.readable(), "reading")?;
         self.stream.read_at(offset, bytes)
     }
 
-    /// Writes at `offset`, or at the end in an appending mode; the file's own offset does not move.
+    /// Writes at `offset`, or at the end in mode `a`. The file's own offset does not move.
     pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
         self.check(self.mode.writable(), "writing")?;
         if self.mode.appends() {
@@ -145,7 +147,7 @@ impl StreamFile {
         }
     }
 
-    /// Sets the length. Added bytes read as zeros; cut bytes are lost. The offset does not move.
+    /// Sets the length in bytes. Added bytes read as zeros. The offset does not move.
     #[doc(alias = "truncate")]
     pub fn set_len(&mut self, length: u64) -> Result<()> {
         self.check(self.mode.writable(), "writing")?;
@@ -191,7 +193,7 @@ impl Write for StreamFile {
 }
 
 impl Seek for StreamFile {
-    /// Moves the offset. It may lie beyond the end, but not before the beginning or beyond 2^63 - 1.
+    /// Moves the offset. It may exceed the end, but not 2^63 - 1, and must not be negative.
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let offset = match to {
             SeekFrom::Start(offset) => Some(offset),
@@ -199,7 +201,7 @@ impl Seek for StreamFile {
             SeekFrom::Current(change) => self.offset.checked_add_signed(change),
         };
         let offset = offset.filter(|offset| i64::try_from(*offset).is_ok());
-        let outside = || io::Error::new(io::ErrorKind::InvalidInput, "seek to no offset of a file");
+        let outside = || io::Error::new(io::ErrorKind::InvalidInput, "seek to an invalid offset");
         self.offset = offset.ok_or_else(outside)?;
         Ok(self.offset)
     }

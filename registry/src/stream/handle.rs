@@ -1,4 +1,4 @@
-//! The handle of a stream: reading and writing at any offset.
+//! The handle of a stream, which reads and writes at any offset.
 
 use std::sync::Arc;
 
@@ -12,13 +12,14 @@ use crate::committed::Snapshot;
 use crate::error::{Error, Result};
 use crate::working::WorkingTrees;
 
-/// Bytes written under one lock, so that memory stays bounded however much a caller writes.
+/// Number of bytes written while the lock is held once. It bounds the memory for a write of any
+/// size.
 const STEP: u64 = 4 << 20;
 
 /// An open stream.
 ///
-/// It reads and writes bytes at any offset. It is also the specification's cursor, which moves one block at a time:
-/// [`Stream::wind`], [`Stream::next_block`], [`Stream::data`] and others.
+/// It reads and writes bytes at any offset. It is also the specification's cursor, which moves
+/// block by block: [`Stream::wind`], [`Stream::next_block`], [`Stream::data`] and others.
 #[doc(alias = "BaseStream")]
 #[doc(alias = "DataStream")]
 #[doc(alias = "InternalStream")]
@@ -26,18 +27,19 @@ pub struct Stream {
     pub(crate) inner: Arc<Inner>,
     identity: Uuid,
     backing: Backing,
-    /// The cursor's block.
+    /// Index of the cursor's block.
     pub(super) index: u32,
-    /// Its data, once it was read, and whether it was changed.
+    /// Data of that block after it was read, and whether it was changed.
     pub(super) current: Option<(OwnedData, bool)>,
 }
 
 enum Backing {
-    /// In a writer, as the transaction has it.
+    /// In a writer: the state of the open transaction.
     Writing { epoch: u64 },
-    /// In a reader, which sees one commit.
+    /// In a reader: the state of one commit.
     Pinned { snapshot: Snapshot, stored: StoredStream },
-    /// In a writer, as the newest commit has it. The handle holds no snapshot: an idle one would pin a commit.
+    /// In a writer: the state of the newest commit. The handle holds no snapshot, because an idle
+    /// handle would then pin a commit.
     Newest(ArcSwap<View>),
 }
 
@@ -68,38 +70,38 @@ impl Stream {
         Stream { inner: Arc::clone(&archive.inner), identity, backing, index: 0, current: None }
     }
 
-    /// The stream's identity.
+    /// Returns the stream's identity.
     pub fn identity(&self) -> Uuid {
         self.identity
     }
 
-    /// The archive that the stream is in. The specification's name is `manager`.
+    /// Returns the archive of the stream. The specification calls it `manager`.
     #[doc(alias = "manager")]
     pub fn archive(&self) -> Archive {
         Archive { inner: Arc::clone(&self.inner) }
     }
 
-    /// Whether this handle can change the stream.
+    /// Returns whether this handle can change the stream.
     pub fn is_writable(&self) -> bool {
         matches!(self.backing, Backing::Writing { .. })
     }
 
-    /// Number of blocks.
+    /// Returns the number of blocks.
     pub fn count(&self) -> Result<u32> {
         Ok(self.stored()?.record.count)
     }
 
-    /// Number of bytes.
+    /// Returns the length in bytes.
     pub fn len(&self) -> Result<u64> {
         Ok(self.stored()?.record.length)
     }
 
-    /// Whether the stream has no bytes.
+    /// Returns whether the stream has no bytes.
     pub fn is_empty(&self) -> Result<bool> {
         Ok(self.len()? == 0)
     }
 
-    /// The record of the stream, with changes that are not committed.
+    /// Returns the record of the stream, including uncommitted changes.
     pub fn stored(&self) -> Result<StoredStream> {
         match &self.backing {
             Backing::Writing { .. } => self.look(|open, _| Ok(open.record())),
@@ -108,8 +110,8 @@ impl Stream {
         }
     }
 
-    /// Reads bytes from `offset` on, up to the end of the stream; returns how many. A large read decrypts blocks in
-    /// parallel, directly into `bytes`.
+    /// Reads bytes from `offset`, at most to the end of the stream. Returns the number of bytes
+    /// read. A large read decrypts blocks in parallel, directly into `bytes`.
     pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {
         match &self.backing {
             Backing::Writing { .. } => self.look(|open, trees| open.read_at(trees, offset, bytes)),
@@ -122,7 +124,7 @@ impl Stream {
         }
     }
 
-    /// Writes bytes at `offset`. A gap between the end and `offset` reads as zeros.
+    /// Writes bytes at `offset`. A gap between the old end and `offset` reads as zeros.
     pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
         self.save(false)?;
         self.current = None;
@@ -148,7 +150,7 @@ impl Stream {
         self.write_at(end, bytes)
     }
 
-    /// Sets the length. Added bytes read as zeros; cut blocks are recycled.
+    /// Sets the length in bytes. Added bytes read as zeros. Removed blocks are freed.
     #[doc(alias = "recycle")]
     pub fn set_len(&mut self, length: u64) -> Result<()> {
         self.save(false)?;
@@ -166,13 +168,14 @@ impl Stream {
         self.save(false)
     }
 
-    /// Saves and closes the stream. Dropping it does the same, but the next commit returns an error of it.
+    /// Saves and closes the stream. Dropping the stream does the same, but then the next commit
+    /// returns the error.
     #[doc(alias = "close_stream")]
     pub fn close(mut self) -> Result<()> {
         self.save(false)
     }
 
-    /// Adds zeros in steps. If there is no space for all of them, none is added.
+    /// Appends zeros in steps. If there is no space for all of them, it appends none.
     fn grow(&mut self, length: u64) -> Result<()> {
         self.look(|open, trees| open.check_room(trees, length))?;
         let before = self.len()?;
@@ -189,7 +192,7 @@ impl Stream {
         Ok(())
     }
 
-    /// One block, with its current links; none if the stream has no such block.
+    /// Returns a block with its current links, or `None` if the stream has no such block.
     pub(super) fn read_block(&self, index: u32) -> Result<Option<Block>> {
         let mut data = OwnedData::zeroed();
         let links = match &self.backing {
@@ -214,7 +217,7 @@ impl Stream {
         Ok(Some(Block { head: BlockHead { previous, next, index, stream }, data }))
     }
 
-    /// Reads the stream as the transaction has it.
+    /// Reads the stream in the open transaction.
     fn look<T>(&self, work: impl FnOnce(&OpenStream, &WorkingTrees) -> Result<T>) -> Result<T> {
         let epoch = self.epoch()?;
         self.inner.state()?.writing()?.read_held(self.identity, epoch, work)
@@ -229,7 +232,7 @@ impl Stream {
         self.inner.state()?.writing()?.change_held(self.identity, epoch, false, work)
     }
 
-    /// Changes the stream in a way that may add blocks to those in memory.
+    /// Changes the stream in a way that may add dirty blocks.
     pub(super) fn add<T>(
         &self,
         work: impl FnOnce(&mut OpenStream, &mut WorkingTrees) -> Result<T>,
@@ -245,8 +248,8 @@ impl Stream {
         }
     }
 
-    /// Reads what is committed. In a writer, a later commit can overwrite a block while it is read: then the read is
-    /// repeated in that commit.
+    /// Reads committed data. In a writer, a later commit can overwrite a block during the read; the
+    /// read is then repeated in that commit.
     fn read_committed<T>(
         &self,
         mut read: impl FnMut(&Snapshot, &StoredStream) -> Result<T>,
@@ -266,7 +269,7 @@ impl Stream {
         }
     }
 
-    /// The record in `snapshot`, looked up once per commit.
+    /// Returns the record in `snapshot`, which is looked up once per commit.
     fn view(&self, view: &ArcSwap<View>, snapshot: &Snapshot) -> Result<Arc<View>> {
         let known = view.load_full();
         let commit = snapshot.commit().slot.number;
@@ -299,7 +302,8 @@ fn recorded(snapshot: &Snapshot, stream: Uuid) -> Result<StoredStream> {
     snapshot.stored(stream)?.ok_or(Error::NoStream { stream })
 }
 
-/// Positions of the neighbours of a block; none where there is no neighbour or it has no position yet.
+/// Positions of the neighbours of a block: `None` for a neighbour that does not exist or has no
+/// position yet.
 struct Links {
     previous: Option<Position>,
     next: Option<Position>,

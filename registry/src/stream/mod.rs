@@ -1,4 +1,4 @@
-//! Streams of an archive: a cursor over the blocks of one, a file over that, and their registry.
+//! Streams of an archive: handle, cursor over blocks, file object, and the registry of streams.
 
 mod cursor;
 mod file;

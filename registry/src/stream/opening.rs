@@ -9,9 +9,9 @@ use crate::error::{Error, Result};
 use crate::records::reserved_identity;
 
 impl Archive {
-    /// Creates a stream and opens it. Only a dynamic archive can do it.
+    /// Creates a stream and opens it for writing. Only a dynamic archive allows it.
     pub fn new_stream(&self) -> Result<Stream> {
-        self.check_kind("new stream")?;
+        self.check_kind("creating streams")?;
         let mut state = self.state()?;
         let writing = state.writing()?;
         let identity = writing.new_identity()?;
@@ -19,7 +19,8 @@ impl Archive {
         Ok(Stream::writing(self, identity, epoch))
     }
 
-    /// Opens a stream: in a writer for writing, and only once; in a reader as [`Archive::read_stream`].
+    /// Opens a stream. In a writer, the stream is open for writing, and only one handle at a time
+    /// can be. In a reader, this equals [`Archive::read_stream`].
     pub fn open_stream(&self, identity: Uuid) -> Result<Stream> {
         if !self.inner.writer {
             return self.read_stream(identity);
@@ -31,8 +32,8 @@ impl Archive {
         Ok(Stream::writing(self, identity, epoch))
     }
 
-    /// Opens the stream with this identity for writing, and creates it first if there is none. With `new` it must not
-    /// exist.
+    /// Opens the stream with this identity for writing, and creates it if necessary. With `new` it
+    /// must not exist.
     pub(super) fn open_or_create(&self, identity: Uuid, new: bool) -> Result<Stream> {
         self.check_kept(identity)?;
         let mut state = self.state()?;
@@ -41,7 +42,7 @@ impl Archive {
             Some(_) if new => return Err(Error::StreamExists { stream: identity }),
             Some(_) => writing.hold(identity)?,
             None => {
-                self.check_kind("new stream")?;
+                self.check_kind("creating streams")?;
                 writing.purge_stream(identity)?;
                 writing.hold_new(identity)
             }
@@ -49,14 +50,15 @@ impl Archive {
         Ok(Stream::writing(self, identity, epoch))
     }
 
-    /// Opens a stream for reading, as committed; any number of times, from any thread. In a writer, each read sees the
-    /// newest commit.
+    /// Opens a stream for reading its committed state. Any number of handles can be open, in any
+    /// thread. In a writer, each read sees the newest commit.
     pub fn read_stream(&self, identity: Uuid) -> Result<Stream> {
         Stream::reading(self, identity)
     }
 
-    /// Opens one of the eight reserved streams. A fixed archive keeps stream 0 to itself (the free list), a dynamic one
-    /// streams 0 and 1 (free list and index); the stream of a single archive is stream 0.
+    /// Opens one of the eight reserved streams. Some of them are internal: stream 0 (the free list)
+    /// of a fixed archive, streams 0 and 1 (free list and index) of a dynamic one. Stream 0 of a
+    /// single archive is its only data stream.
     #[doc(alias = "special_stream")]
     #[doc(alias = "STREAM_DATA")]
     #[doc(alias = "STREAM_TRASH")]

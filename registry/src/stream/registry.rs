@@ -1,7 +1,7 @@
 //! The registry of streams, with the operations of the specification.
 //!
-//! A stream that a writer creates or changes is recorded with the commit at the latest. These operations record it at
-//! once, and look up what is recorded.
+//! A commit records every stream that its transaction created or changed. These operations record a
+//! stream at once, and look up records.
 
 use std::sync::Arc;
 
@@ -13,29 +13,30 @@ use crate::archive::Archive;
 use crate::error::{Error, Result};
 use crate::records::{ReadRecords, Streams, TreeId};
 
-/// The registry of an archive's streams: in a writer as the transaction has it, in a reader as committed.
+/// The registry of an archive's streams: in a writer the state of the open transaction, in a reader
+/// the committed state.
 ///
-/// Nothing here commits: a record is durable after [`Archive::commit`].
+/// No operation commits. A record is durable after [`Archive::commit`].
 #[doc(alias = "Registry")]
 pub struct StreamRegistry<'a> {
     archive: &'a Archive,
 }
 
 impl Archive {
-    /// The registry of the archive's streams.
+    /// Returns the registry of the archive's streams.
     pub fn registry(&self) -> StreamRegistry<'_> {
         StreamRegistry { archive: self }
     }
 }
 
 impl StreamRegistry<'_> {
-    /// Root, depth and number of entries of one of the trees, as last committed.
+    /// Returns root, depth and number of entries of a tree, as of the last commit.
     pub fn tree(&self, tree: TreeId) -> Root {
         self.archive.snapshot().commit().slot.roots[tree.index()]
     }
 
-    /// Records a stream that was created in this transaction and returns its identity.
-    /// [`Error::StreamExists`] if it is recorded already.
+    /// Records a stream that was created in this transaction, and returns its identity. Fails with
+    /// [`Error::StreamExists`] if it is already recorded.
     pub fn register(&self, stream: &Stream) -> Result<Uuid> {
         let identity = stream.identity();
         if self.is_recorded(stream)? {
@@ -45,7 +46,7 @@ impl StreamRegistry<'_> {
         Ok(identity)
     }
 
-    /// The record of a stream, changes that are not recorded yet included.
+    /// Returns the record of a stream, including changes that are not recorded yet.
     pub fn search(&self, identity: Uuid) -> Result<Option<StoredStream>> {
         if self.archive.is_writer() {
             self.archive.state()?.writing()?.stored(identity)
@@ -54,8 +55,8 @@ impl StreamRegistry<'_> {
         }
     }
 
-    /// Records a stream exactly as given, and replaces its previous record. For benchmarks and tests only: a record that
-    /// names blocks which do not exist is damage.
+    /// Records a stream exactly as given and replaces its previous record. For benchmarks and tests
+    /// only: a record that refers to missing blocks is damage.
     #[cfg(feature = "testing")]
     pub fn put_stored(&self, stored: &StoredStream) -> Result<()> {
         let mut state = self.archive.state()?;
@@ -64,7 +65,8 @@ impl StreamRegistry<'_> {
         Ok(())
     }
 
-    /// Seals what was written to a stream and records where it lies. Returns whether the stream was registered.
+    /// Seals the dirty blocks of a stream and records their locations. Returns whether the stream
+    /// was registered.
     pub fn update(&self, stream: &Stream) -> Result<bool> {
         if !self.is_recorded(stream)? {
             return Ok(false);
@@ -73,10 +75,10 @@ impl StreamRegistry<'_> {
         Ok(true)
     }
 
-    /// Takes the record of a stream out of the registry and returns it; none if there is no such stream.
+    /// Removes the record of a stream and returns it, or `None` if the stream does not exist.
     ///
-    /// The blocks of a stream belong to its record: [`Error::HasBlocks`] unless it was cut to none.
-    /// [`Archive::delete_stream`] recycles them too.
+    /// Fails with [`Error::HasBlocks`] unless the stream was truncated to no blocks, which the
+    /// record alone refers to. [`Archive::delete_stream`] frees the blocks too.
     pub fn unregister(&self, identity: Uuid) -> Result<Option<StoredStream>> {
         let Some(stored) = self.search(identity)? else { return Ok(None) };
         if stored.record.count > 0 {
@@ -85,12 +87,13 @@ impl StreamRegistry<'_> {
         Ok(self.archive.delete_stream(identity)?.then_some(stored))
     }
 
-    /// Records every stream as it is now. The archive stays open.
+    /// Records the current state of every stream. The archive stays open.
     pub fn close(self) -> Result<()> {
         if self.archive.is_writer() { self.flush() } else { Ok(()) }
     }
 
-    /// Whether the trees have a record of a stream. It must be open for writing, in this archive.
+    /// Returns whether the trees have a record of a stream. The stream must be open for writing in
+    /// this archive.
     fn is_recorded(&self, stream: &Stream) -> Result<bool> {
         let identity = stream.identity();
         if !Arc::ptr_eq(&stream.inner, &self.archive.inner) {

@@ -1,7 +1,8 @@
-//! Changes of the working tree: insertion with splitting, removal with merging.
+//! Changes of the working tree: insertion with splits, removal with merges.
 //!
-//! A change loads and checks every page on the way to a key before it changes the first. So a change that fails leaves
-//! the tree as it was, and no page in memory has keys outside the bounds that its parents state.
+//! A change loads and checks every page on the path to a key before it changes the first one. So a
+//! failed change leaves the tree unchanged, and no dirty page has keys outside the bounds that its
+//! parents state.
 
 use std::sync::Arc;
 
@@ -17,14 +18,14 @@ use super::space::PageSpace;
 use super::working::Tree;
 use crate::error::Result;
 
-/// The way down to a leaf: each page in memory, and the cell taken in it.
+/// The path from the root to a leaf: each dirty page, and the cell chosen in it.
 type Path = Vec<(u32, usize)>;
 
 /// A key and its value, borrowed from their page.
 type Cell<'a> = (&'a [u8], &'a [u8]);
 
 impl Tree {
-    /// Inserts or replaces an entry; returns the value it replaced. If it fails, nothing has changed.
+    /// Inserts or replaces an entry. Returns the old value. A failure changes nothing.
     pub fn insert<S: PageSpace + ?Sized>(
         &mut self,
         space: &mut S,
@@ -40,18 +41,19 @@ impl Tree {
             return Ok(None);
         }
         if self.depth >= DEPTH_MAX {
-            // Only an attacker with the key can make a tree so deep: pages that split when full stay far below.
+            // Only an attacker with the key can make a tree this deep. Pages that are split when
+            // full result in far fewer levels.
             let limit = u64::from(DEPTH_MAX);
             return Err(EngineError::Full { what: "the depth of a tree", limit }.into());
         }
-        let (way, before) = self.way_to(space, key)?;
+        let (descent, before) = self.descend_to(space, key)?;
         let entries = self.entries.checked_add(u64::from(before.is_none()));
         self.entries = entries.ok_or_else(|| self.miscounted())?;
-        let mut path = match way {
-            Way::Dirty(path) => path,
-            Way::Loaded(steps) => self.make_dirty(space, steps),
+        let mut path = match descent {
+            Descent::Dirty(path) => path,
+            Descent::Loaded(steps) => self.make_dirty(space, steps),
         };
-        let (leaf, cell) = path.pop().expect("a path ends in a leaf");
+        let (leaf, cell) = path.pop().expect("a path ends at a leaf");
         match before.as_ref().map(Vec::len) {
             Some(length) if length == value.len() => self.page_mut(leaf).set_value(cell, value),
             Some(_) => {
@@ -63,26 +65,26 @@ impl Tree {
         Ok(before)
     }
 
-    /// The way to the leaf where a key is or belongs, and the key's value.
-    fn way_to<S: PageSpace + ?Sized>(
+    /// Returns the path to the leaf where a key is or belongs, and the key's value.
+    fn descend_to<S: PageSpace + ?Sized>(
         &self,
         space: &S,
         key: &[u8],
-    ) -> Result<(Way, Option<Vec<u8>>)> {
+    ) -> Result<(Descent, Option<Vec<u8>>)> {
         if let Some((path, found)) = self.path_in_memory(key) {
             let value = path
                 .last()
                 .filter(|_| found)
                 .map(|&(leaf, cell)| self.page(leaf).value(cell).to_vec());
-            return Ok((Way::Dirty(path), value));
+            return Ok((Descent::Dirty(path), value));
         }
         let cursor = Cursor::locate(self.view(space), key)?;
         let value = cursor.value_of(key).map(<[u8]>::to_vec);
-        Ok((Way::Loaded(steps_of(cursor)), value))
+        Ok((Descent::Loaded(steps_of(cursor)), value))
     }
 
-    /// The way to a key, if every page on it is in memory, and whether the key is there. With many insertions the pages
-    /// nearly always are.
+    /// Returns the path to a key if every page on it is dirty, and whether the key exists. In a
+    /// series of insertions this nearly always succeeds.
     fn path_in_memory(&self, key: &[u8]) -> Option<(Path, bool)> {
         let mut path = Path::with_capacity(usize::from(self.depth));
         let mut child = self.root?;
@@ -100,7 +102,7 @@ impl Tree {
         None
     }
 
-    /// Removes an entry; returns its value. If it fails, nothing has changed.
+    /// Removes an entry. Returns its value. A failure changes nothing.
     pub fn remove<S: PageSpace + ?Sized>(
         &mut self,
         space: &mut S,
@@ -110,18 +112,19 @@ impl Tree {
         let Some(value) = cursor.value_of(key).map(<[u8]>::to_vec) else { return Ok(None) };
         let steps = steps_of(cursor);
         let last = steps.iter().all(|step| step.alone);
-        // Root and number of entries come from the file. A root with pages but no entries, or the reverse, could not be
-        // opened again.
+        // The root and the number of entries come from the file. If they contradicted each other
+        // after the removal, the tree could not be opened again.
         let entries = self.entries.checked_sub(1).filter(|&left| (left == 0) == last);
         self.entries = entries.ok_or_else(|| self.miscounted())?;
         let path = self.make_dirty(space, steps);
-        let &(leaf, cell) = path.last().expect("a path ends in a leaf");
+        let &(leaf, cell) = path.last().expect("a path ends at a leaf");
         self.page_mut(leaf).remove(cell);
-        self.repair(space, path);
+        self.rebalance(space, path);
         Ok(Some(value))
     }
 
-    /// Copies every sealed page on the way into memory. All of them were loaded, so this cannot fail.
+    /// Copies every sealed page of the path into memory. All of them are loaded, so this cannot
+    /// fail.
     fn make_dirty<S: PageSpace + ?Sized>(&mut self, space: &mut S, steps: Vec<Step>) -> Path {
         let mut path = Path::with_capacity(steps.len());
         for Step { page, cell, .. } in steps {
@@ -134,7 +137,8 @@ impl Tree {
         path
     }
 
-    /// Puts a cell into a page. A full page is split, and the new page goes into the parent the same way.
+    /// Inserts a cell into a page. Splits a full page, and inserts the new page into the parent in
+    /// the same way.
     fn insert_cell(&mut self, number: u32, cell: usize, key: &[u8], value: &[u8], path: Path) {
         let page = self.page_mut(number);
         if page.fits(key, value) {
@@ -145,7 +149,8 @@ impl Tree {
         self.insert_child(number, &separator, right, path);
     }
 
-    /// Puts a page right of `left` into the parent, or puts a new root above both.
+    /// Inserts a page into the parent, to the right of `left`. If `left` is the root, makes a new
+    /// root above both.
     fn insert_child(&mut self, left: u32, separator: &[u8], right: Page, mut path: Path) {
         let right = Child::Dirty(self.add_dirty(right)).encode();
         if let Some((parent, place)) = path.pop() {
@@ -159,8 +164,8 @@ impl Tree {
         self.depth += 1;
     }
 
-    /// Splits a page that has no room for a cell. At the end of a page only the new cell goes right, so that ascending
-    /// keys leave full pages behind.
+    /// Splits a page that has no room for a cell. A cell at the end of a page goes alone into the
+    /// right page, so that ascending keys leave full pages behind.
     fn split(
         &mut self,
         number: u32,
@@ -183,23 +188,23 @@ impl Tree {
         (separator, right)
     }
 
-    /// Repairs the pages on a path whose leaf lost a cell: removes an empty page, and joins an underfull one with a
-    /// neighbour.
-    fn repair<S: PageSpace + ?Sized>(&mut self, space: &mut S, mut path: Path) {
+    /// Rebalances the pages on a path whose leaf lost a cell: removes empty pages and merges
+    /// underfull pages with a neighbour.
+    fn rebalance<S: PageSpace + ?Sized>(&mut self, space: &mut S, mut path: Path) {
         while let Some((number, _)) = path.pop() {
-            let Some(&(parent, place)) = path.last() else { return self.repair_root(number) };
+            let Some(&(parent, place)) = path.last() else { return self.rebalance_root(number) };
             let page = self.page(number);
             if page.count() == 0 {
                 self.take_dirty(number);
                 self.remove_child(parent, place);
-            } else if page.used() >= UNDERFULL || !self.join_neighbour(space, &path, number) {
+            } else if page.used() >= UNDERFULL || !self.merge_neighbour(space, &path, number) {
                 return;
             }
         }
     }
 
-    /// Removes an empty root, and replaces a root with one child by that child.
-    fn repair_root(&mut self, number: u32) {
+    /// Removes an empty root. Replaces a root that has one child by that child.
+    fn rebalance_root(&mut self, number: u32) {
         let page = self.page(number);
         match page.count() {
             0 => {
@@ -213,16 +218,16 @@ impl Tree {
                 self.root = Some(child);
                 self.depth -= 1;
                 if let Child::Dirty(child) = child {
-                    self.repair_root(child);
+                    self.rebalance_root(child);
                 }
             }
             _ => {}
         }
     }
 
-    /// Joins the page below a path with its right neighbour, or with the left one if it is the last. Returns
-    /// whether the parent lost a cell.
-    fn join_neighbour<S: PageSpace + ?Sized>(
+    /// Merges the page below a path with its right neighbour, or with the left one if it is the
+    /// last child. Returns whether the parent lost a cell.
+    fn merge_neighbour<S: PageSpace + ?Sized>(
         &mut self,
         space: &mut S,
         path: &Path,
@@ -236,14 +241,14 @@ impl Tree {
         let other_place = if place < last { place + 1 } else { place - 1 };
         let Some(other) = self.neighbour(space, path, other_place) else { return false };
         if place < last {
-            self.join(number, other, parent, place)
+            self.merge(number, other, parent, place)
         } else {
-            self.join(other, number, parent, other_place)
+            self.merge(other, number, parent, other_place)
         }
     }
 
-    /// Loads the neighbour at `place` in the last page of a path into memory. If it is unreadable, the merge is skipped;
-    /// the damage is reported when that page is needed.
+    /// Loads the child at `place` of the last page of a path into memory. If it is unreadable, the
+    /// merge is skipped; the damage is reported when that page is needed.
     fn neighbour<S: PageSpace + ?Sized>(
         &mut self,
         space: &mut S,
@@ -263,16 +268,18 @@ impl Tree {
         Some(self.copy(space, block, &page, Some((parent, place))))
     }
 
-    /// Joins two neighbours in one page. If their cells do not fit one page, divides them evenly, provided that the parent
-    /// has room for the new separator. Returns whether the parent lost a cell.
-    fn join(&mut self, left: u32, right: u32, parent: u32, left_place: usize) -> bool {
+    /// Merges two neighbours into one page. If their cells do not fit one page, divides them
+    /// evenly, provided that the parent has room for the new separator. Returns whether the parent
+    /// lost a cell.
+    fn merge(&mut self, left: u32, right: u32, parent: u32, left_place: usize) -> bool {
         let level = self.page(left).level();
         let separator = self.page(parent).key(left_place + 1);
         let mut cells = cells_of(self.page(left));
         let first_right = cells.len();
         cells.append(&mut cells_of(self.page(right)));
         if level > 0 {
-            // The first key of a branch is empty; between two branches the parent knows it.
+            // The first key of a branch is empty. Between two branches, the parent's separator
+            // takes its place.
             cells[first_right].0 = separator;
         }
         if size_of(&cells) <= CAPACITY {
@@ -313,15 +320,15 @@ impl Tree {
     }
 }
 
-/// The way down to a leaf.
-enum Way {
-    /// Through pages in memory.
+/// The path from the root to a leaf.
+enum Descent {
+    /// All pages are dirty.
     Dirty(Path),
-    /// Through pages of which some are sealed.
+    /// Some pages are sealed.
     Loaded(Vec<Step>),
 }
 
-/// A step on the way to a key. It borrows nothing from the tree, so that the tree can be changed.
+/// A step on the path to a key. It borrows nothing from the tree, so that the tree can be changed.
 struct Step {
     page: Found,
     cell: usize,
@@ -329,7 +336,7 @@ struct Step {
     alone: bool,
 }
 
-/// A page on the way.
+/// A page on the path.
 enum Found {
     Sealed(BlockRef, Arc<Page>),
     Dirty(u32),
@@ -363,7 +370,8 @@ fn size_of(cells: &[Cell<'_>]) -> usize {
     cells.iter().map(|(key, value)| cell_size(key, value)).sum()
 }
 
-/// Where to divide cells so that both sides take about the same number of bytes and neither is empty or too full.
+/// Returns where to divide cells so that both sides take about the same number of bytes and neither
+/// is empty or too full.
 fn middle_of(cells: &[Cell<'_>]) -> usize {
     let half = size_of(cells) / 2;
     let mut size = 0;
@@ -371,12 +379,12 @@ fn middle_of(cells: &[Cell<'_>]) -> usize {
         size += cell_size(key, value);
         size <= half
     };
-    // The last is never within: all together are more than half.
+    // The last cell never counts, because all cells together exceed half.
     cells.iter().take_while(within).count().max(1)
 }
 
-/// The key that separates two pages. For leaves it is the shortest one; for branches the first key of the right side,
-/// which that side no longer needs.
+/// Returns the key that separates two pages: the shortest possible one between leaves. Between
+/// branches it is the first key of the right page, which that page no longer needs.
 fn separator_of(level: u8, left: &[Cell<'_>], right: &mut [Cell<'_>]) -> Zeroizing<Vec<u8>> {
     let first = right[0].0;
     if level > 0 {

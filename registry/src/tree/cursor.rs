@@ -1,4 +1,5 @@
-//! A cursor over the cells of a tree, in either direction. All reads of a tree, committed or not, go through it.
+//! A cursor over the cells of a tree, in either direction. All reads of a tree, committed or not,
+//! use it.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use super::page::{Child, Page, PageExpectation, TreeNumber};
 use super::space::PageStore;
 use crate::error::Result;
 
-/// What a cursor walks over.
+/// The tree that a cursor moves over.
 pub(crate) struct View<'a, S: ?Sized> {
     pub(super) tree: TreeNumber,
     pub(super) root: Option<Child>,
@@ -27,7 +28,7 @@ impl<S: ?Sized> Clone for View<'_, S> {
 
 impl<S: ?Sized> Copy for View<'_, S> {}
 
-/// A page on the way to a cell, sealed or dirty.
+/// A page on the path to a cell, sealed or dirty.
 pub(super) enum PageHandle<'a> {
     Sealed(BlockRef, Arc<Page>),
     Kept(BlockRef, &'a Arc<Page>),
@@ -46,7 +47,7 @@ impl Deref for PageHandle<'_> {
     }
 }
 
-/// A cell of a tree, or the place before the first or after the last.
+/// A cell of a tree, or the place before the first or after the last cell.
 pub(crate) struct Cursor<'a, S: ?Sized> {
     pub(super) view: View<'a, S>,
     /// The pages from the root to the leaf, and the cell in each.
@@ -57,17 +58,18 @@ pub(crate) struct Cursor<'a, S: ?Sized> {
 pub type Entry = (Vec<u8>, Vec<u8>);
 
 impl<'a, S: PageStore + ?Sized> Cursor<'a, S> {
-    /// A cursor above the root.
+    /// Makes a cursor above the root.
     pub(super) fn new(view: View<'a, S>) -> Cursor<'a, S> {
         Cursor { view, path: Vec::with_capacity(usize::from(view.depth)) }
     }
 
-    /// The place of `key` in the leaf where it is or belongs, which can be the end of that leaf.
+    /// Returns the place of `key` in the leaf where it is or belongs. It can be the end of that
+    /// leaf.
     pub(super) fn locate(view: View<'a, S>, key: &[u8]) -> Result<Cursor<'a, S>> {
         Ok(Cursor::locate_exactly(view, key)?.0)
     }
 
-    /// The same, and whether the key is there.
+    /// Does the same, and returns whether the key exists.
     fn locate_exactly(view: View<'a, S>, key: &[u8]) -> Result<(Cursor<'a, S>, bool)> {
         let mut cursor = Cursor::new(view);
         let mut found = false;
@@ -83,7 +85,7 @@ impl<'a, S: PageStore + ?Sized> Cursor<'a, S> {
         Ok((cursor, found))
     }
 
-    /// The first cell whose key is not below `key`.
+    /// Returns the first cell whose key is not below `key`.
     pub(crate) fn seek(view: View<'a, S>, key: &[u8]) -> Result<Cursor<'a, S>> {
         let mut cursor = Cursor::locate(view, key)?;
         if cursor.current().is_none() {
@@ -101,7 +103,7 @@ impl<'a, S: PageStore + ?Sized> Cursor<'a, S> {
         Ok(cursor)
     }
 
-    /// Passes the value of exactly this key to `see`. Copies no key and no value.
+    /// Passes the value of exactly this key to `see`, without copying it.
     pub(crate) fn read<T>(
         view: View<'a, S>,
         key: &[u8],
@@ -112,23 +114,23 @@ impl<'a, S: PageStore + ?Sized> Cursor<'a, S> {
         Ok(Some(see(page.value(*cell))))
     }
 
-    /// The greatest cell whose key is not above `key`.
+    /// Returns a copy of the last entry whose key is not above `key`.
     pub(crate) fn floor(view: View<'a, S>, key: &[u8]) -> Result<Option<Entry>> {
         Ok(Cursor::seek_back(view, key)?.entry())
     }
 
-    /// The key and value at the cursor; none at either end.
+    /// Returns the key and value at the cursor, or `None` at either end.
     pub(crate) fn current(&self) -> Option<(&[u8], &[u8])> {
         let (page, cell) = self.path.last()?;
         (*cell < page.count()).then(|| (page.key(*cell), page.value(*cell)))
     }
 
-    /// The value at the cursor, if it has this key.
+    /// Returns the value at the cursor, if its key is `key`.
     pub(super) fn value_of(&self, key: &[u8]) -> Option<&[u8]> {
         self.current().filter(|(found, _)| *found == key).map(|(_, value)| value)
     }
 
-    /// A copy of the key and value at the cursor.
+    /// Returns a copy of the key and value at the cursor.
     pub(crate) fn entry(&self) -> Option<Entry> {
         self.current().map(|(key, value)| (key.to_vec(), value.to_vec()))
     }
@@ -168,7 +170,8 @@ impl<'a, S: PageStore + ?Sized> Cursor<'a, S> {
         Ok(())
     }
 
-    /// Goes down from `child` to a leaf, choosing a cell in each page. If that fails, the cursor is at an end.
+    /// Descends from `child` to a leaf, and chooses a cell in each page. After a failure, the
+    /// cursor is at an end.
     fn descend(&mut self, child: Child, mut choose: impl FnMut(&Page) -> usize) -> Result<()> {
         let mut child = child;
         loop {
@@ -189,14 +192,15 @@ impl<'a, S: PageStore + ?Sized> Cursor<'a, S> {
         }
     }
 
-    /// The page below the path. Its level follows from its depth, so no page can lead back up. Its keys lie within the
-    /// bounds that its parents state, so no page can be reached on two ways.
+    /// Returns the page below the path. Its level follows from its depth, so no page can lead back
+    /// up. Its keys are within the bounds that its parents state, so no page can be reached on two
+    /// paths.
     pub(super) fn page(&self, child: Child) -> Result<PageHandle<'a>> {
         match child {
             Child::Dirty(number) => {
                 let page = usize::try_from(number).ok().and_then(|at| self.view.dirty.get(at));
                 let page = page.and_then(Option::as_ref);
-                let page = page.expect("a dirty page that a parent names is in memory");
+                let page = page.expect("a dirty child is in memory");
                 Ok(PageHandle::Dirty(number, page))
             }
             Child::Sealed(block) => {
@@ -214,8 +218,8 @@ impl<'a, S: PageStore + ?Sized> Cursor<'a, S> {
     }
 }
 
-/// Loads a page and compares its first and last key with the bounds that its parents state. `above` lists the parents, the
-/// root first, and the cell taken in each.
+/// Loads a page and compares its first and last key with the bounds that its parents state. `above`
+/// lists the parents from the root down, and the cell chosen in each.
 pub(super) fn load<'p, S: PageStore + ?Sized>(
     store: &S,
     block: BlockRef,
@@ -243,12 +247,14 @@ fn check_bounds<'p>(
     Ok(())
 }
 
-/// Iterates over the entries of a tree; memory is a page per level. Ends after an error.
+/// An iterator over the entries of a tree. It ends after an error. It needs memory for a page per
+/// level.
 pub struct Range<'a, S: ?Sized> {
     cursor: Cursor<'a, S>,
     backwards: bool,
-    /// Whether the entry at the cursor was returned. The cursor moves only when the caller asks for the next entry, so that
-    /// entries before a damaged page are returned first, and no page is read in vain.
+    /// Whether the entry at the cursor was returned. The cursor moves only when the caller asks for
+    /// the next entry, so that entries before a damaged page are returned first and no page is read
+    /// unnecessarily.
     taken: bool,
 }
 
@@ -263,7 +269,7 @@ impl<'a, S: PageStore + ?Sized> Range<'a, S> {
 }
 
 impl<S: PageStore + ?Sized> Range<'_, S> {
-    /// Passes the next entry to `see`, without a copy; returns its result.
+    /// Passes the next entry to `see` without copying it, and returns the result.
     pub fn read_next<T>(&mut self, see: impl FnOnce(&[u8], &[u8]) -> T) -> Option<Result<T>> {
         if self.taken {
             let moved = if self.backwards { self.cursor.previous() } else { self.cursor.next() };

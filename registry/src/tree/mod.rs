@@ -1,9 +1,10 @@
-//! A copy-on-write B+tree over blocks: keys and values are byte strings, in the order of the bytes.
+//! A copy-on-write B+tree over blocks. Keys and values are byte strings, and keys are in byte
+//! order.
 //!
-//! Committed pages are never changed. A page that changes is copied into memory, where it is
-//! *dirty* and known to its parent by a number; [`Tree::flush`] gives every dirty page a
-//! position and hands it over to be sealed. A [`TreeReader`] reads a committed tree; both
-//! read through the same `Cursor`.
+//! Committed pages are never changed in place. To change a page, the tree copies it into memory. It
+//! is then *dirty*, and its parent refers to it by a number. [`Tree::flush`] gives every dirty page
+//! a position and hands it over to be sealed. A [`TreeReader`] reads a committed tree. Both read
+//! through the same `Cursor`.
 
 mod change;
 mod cursor;

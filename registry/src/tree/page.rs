@@ -1,8 +1,8 @@
-//! A page: sorted cells in the data of one block, searched where they lie.
+//! A page: sorted cells in the data of one block, searched in place.
 //!
-//! Cells are packed from the end of the page downwards, in order, behind a directory of their
-//! offsets. There is one way to lay out a given list of cells, so a page that parses is
-//! encoded as it was found.
+//! Cells are packed in order from the end of the page downwards. A directory of their offsets is at
+//! the front. Each list of cells has exactly one layout, so a parsed page encodes to the same
+//! bytes.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -12,20 +12,22 @@ use ar7_engine::{Check, Error as EngineError, Value};
 
 use crate::error::Result;
 
-/// Longest key in bytes.
+/// Maximum length of a key in bytes.
 pub const KEY_MAX: usize = 300;
 
-/// Longest key and value together, in bytes: four cells fit a page, so that every split succeeds.
+/// Maximum length of a key and its value together, in bytes. Four cells fit a page, so every split
+/// succeeds.
 pub const CELL_MAX: usize = 960;
 
-/// Number of a tree in its archive. Each page carries it, so that no page of another tree is accepted.
+/// Number of a tree in its archive. Each page contains it, so that no page of another tree is
+/// accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TreeNumber(pub u8);
 
-/// What a parent knows of a page before the page is read.
+/// The properties that a parent states of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageExpectation {
-    /// The tree it belongs to.
+    /// The tree of the page.
     pub tree: TreeNumber,
     /// Its level; leaves are level 0.
     pub level: u8,
@@ -34,7 +36,7 @@ pub struct PageExpectation {
 ar7_engine::layout! {
     /// The data of a page.
     pub mod page_layout, 4008 => {
-        TAG: 1, "u8: 1 leaf, 2 branch; 0 is no page";
+        TAG: 1, "u8: 1 leaf, 2 branch; 0 is invalid";
         TREE: 1, "u8: number of the tree";
         LEVEL: 1, "u8: level, 0 for a leaf";
         RESERVED: 1, "0";
@@ -50,16 +52,18 @@ const BRANCH: u8 = 2;
 /// Offset of the directory of cells.
 const DIRECTORY: usize = page_layout::BODY.offset;
 
-/// Bytes that a cell takes in addition to its key and value: its entry in the directory and the key's length.
+/// Number of bytes that a cell takes in addition to its key and value: its entry in the directory
+/// and the key's length.
 pub(super) const CELL_OVERHEAD: usize = 4;
 
-/// Bytes that cells can take.
+/// Number of bytes for cells.
 pub(super) const CAPACITY: usize = page_layout::BODY.length;
 
-/// A page that uses fewer bytes is joined with a neighbour.
+/// A page that uses fewer bytes is merged with a neighbour.
 pub(super) const UNDERFULL: usize = CAPACITY / 4;
 
-/// Set in the position of a child that is a dirty page; the other bits are its number.
+/// A bit in the position of a child: set if the child is a dirty page. The other bits are then its
+/// number.
 const DIRTY_CHILD: u32 = 1 << 31;
 
 /// A child of a branch, or the root.
@@ -67,7 +71,7 @@ const DIRTY_CHILD: u32 = 1 << 31;
 pub(super) enum Child {
     /// A sealed page.
     Sealed(BlockRef),
-    /// A page in memory.
+    /// A dirty page.
     Dirty(u32),
 }
 
@@ -89,21 +93,22 @@ impl Child {
 pub struct Page {
     data: OwnedData,
     tree: TreeNumber,
-    /// None while the page changes.
+    /// `None` while the page is being changed.
     ends: Option<Ends>,
 }
 
-/// Beginnings of the first and last key of a page, so that most searches touch only cells near the one they look for.
+/// The first bytes of a page's first and last key. With them, most searches touch only cells near
+/// the target.
 #[derive(Debug, Clone, Copy)]
 struct Ends {
-    /// Beginning of the first key; in a branch, of the second, since the first is empty.
+    /// First bytes of the first key; in a branch, of the second key, since the first is empty.
     least: u64,
-    /// Beginning of the last key.
+    /// First bytes of the last key.
     most: u64,
 }
 
-/// A key, and its first eight bytes as a number, which nearly always decide a comparison. A shorter key is padded with
-/// zeros, so that where the numbers differ, the keys have the same order.
+/// A key, and its first eight bytes as a number, which nearly always decide a comparison. A shorter
+/// key is padded with zeros: if two numbers differ, the keys are in the same order.
 #[derive(Clone, Copy)]
 pub(super) struct Key<'a> {
     beginning: u64,
@@ -117,7 +122,7 @@ impl Key<'_> {
 
     fn order(&self, other: &Key<'_>) -> Ordering {
         let in_full = || match (self.bytes.as_array(), other.bytes.as_array()) {
-            // Identities.
+            // Stream identities.
             (Some(this), Some(other)) => {
                 u128::from_be_bytes(*this).cmp(&u128::from_be_bytes(*other))
             }
@@ -132,7 +137,7 @@ pub(super) fn beginning(key: &[u8]) -> u64 {
         return u64::from_be_bytes(*beginning);
     }
     if let (Some(head), Some(tail)) = (key.first_chunk(), key.last_chunk()) {
-        // Four bytes from the front and four from the back, which overlap.
+        // The first four bytes and the last four, which overlap.
         let (head, tail) = (u32::from_be_bytes(*head), u32::from_be_bytes(*tail));
         return (u64::from(head) << 32) | (u64::from(tail) << (64 - 8 * key.len()));
     }
@@ -140,7 +145,7 @@ pub(super) fn beginning(key: &[u8]) -> u64 {
 }
 
 impl Page {
-    /// An empty page, which the caller fills before it is stored.
+    /// Makes an empty page. The caller fills it before it is stored.
     pub(super) fn new(tree: TreeNumber, level: u8) -> Page {
         let mut data = OwnedData::zeroed();
         let tag = if level == 0 { LEAF } else { BRANCH };
@@ -152,7 +157,7 @@ impl Page {
         page
     }
 
-    /// Parses the data of a block as a page. Checks everything that reading it relies on.
+    /// Parses the data of a block as a page. Checks everything that later reads rely on.
     pub fn parse(position: Position, data: &Data, expect: PageExpectation) -> Result<Page> {
         let page = Page { data: OwnedData::copy_of(data), tree: expect.tree, ends: None };
         page.check(expect).map_err(|(check, expected, found)| {
@@ -161,51 +166,51 @@ impl Page {
         Ok(page.settled())
     }
 
-    /// The page as the data of a block.
+    /// Returns the page as the data of a block.
     pub fn data(&self) -> &Data {
         &self.data
     }
 
-    /// The tree it belongs to.
+    /// Returns the tree of the page.
     pub fn tree(&self) -> TreeNumber {
         self.tree
     }
 
-    /// Level, 0 for a leaf.
+    /// Returns the level, 0 for a leaf.
     pub fn level(&self) -> u8 {
         self.data[page_layout::LEVEL.offset]
     }
 
-    /// Whether the page has children.
+    /// Returns whether the page has children.
     pub fn is_branch(&self) -> bool {
         self.level() > 0
     }
 
-    /// Number of cells.
+    /// Returns the number of cells.
     pub fn count(&self) -> usize {
         usize::from(page_layout::COUNT.u16(&self.data[..]))
     }
 
-    /// Key of a cell. The first key of a branch is empty: it stands for everything below the second.
+    /// Returns the key of a cell. The first key of a branch is empty: its child holds all keys
+    /// below the second key.
     pub fn key(&self, cell: usize) -> &[u8] {
         let begin = self.offset(cell);
         let length = usize::from(u16::from_be_bytes([self.data[begin], self.data[begin + 1]]));
         &self.data[begin + 2..begin + 2 + length]
     }
 
-    /// Value of a cell; in a branch, its child.
+    /// Returns the value of a cell; in a branch, its encoded child.
     pub fn value(&self, cell: usize) -> &[u8] {
         self.parts(cell).1
     }
 
-    /// Page that a cell of a branch names.
+    /// Returns the page that a cell of a branch refers to.
     ///
-    /// # Panics
-    /// If the page is not a branch that was sealed.
+    /// If the page is not a sealed branch.
     pub fn child_block(&self, cell: usize) -> BlockRef {
         match self.child(cell) {
             Child::Sealed(block) => block,
-            Child::Dirty(_) => unreachable!("a sealed branch names sealed pages"),
+            Child::Dirty(_) => unreachable!("a sealed branch refers to sealed pages"),
         }
     }
 
@@ -223,13 +228,13 @@ impl Page {
         self.set_value(cell, &child.encode());
     }
 
-    /// Replaces a value by another of the same length.
+    /// Replaces a value with one of the same length.
     pub(super) fn set_value(&mut self, cell: usize, value: &[u8]) {
         let end = self.cell_end(cell);
         self.data[end - value.len()..end].copy_from_slice(value);
     }
 
-    /// The cell with this key, or the place where it would be.
+    /// Returns the cell with this key, or the place where it belongs.
     pub(super) fn search(&self, key: &[u8]) -> std::result::Result<usize, usize> {
         let key = Key::new(key);
         let (mut low, mut high) = (0, self.count());
@@ -247,14 +252,16 @@ impl Page {
                     probe = probe.saturating_sub(reach).max(low.midpoint(high));
                 }
             }
-            // Near the guess first, then farther and farther, which the middle soon overtakes.
+            // Probe near the guess first and then in growing steps, which the binary search soon
+            // overtakes.
             reach *= 2;
         }
         Err(low)
     }
 
-    /// Where a key would be among `count` if they were spread evenly between the first and the last, as identities are.
-    /// Each probe touches another cache line, so a good guess saves much.
+    /// Returns the place of a key among `count` cells, under the assumption that keys are spread
+    /// evenly between the first and the last, as identities are. Each probe touches another cache
+    /// line, so a good guess saves a lot of time.
     pub(super) fn guess(&self, key: Key<'_>, count: usize) -> Option<usize> {
         let ends = self.ends.filter(|ends| ends.least < ends.most)?;
         let above = key.beginning.clamp(ends.least, ends.most) - ends.least;
@@ -264,13 +271,14 @@ impl Page {
         Some(first + usize::try_from(guess).ok()?)
     }
 
-    /// The first key that is not empty, and the last; none in a branch of one child.
+    /// Returns the first key that is not empty, and the last key. Returns `None` for a branch with
+    /// one child.
     fn first_and_last(&self) -> Option<(&[u8], &[u8])> {
         let first = usize::from(self.is_branch());
         (first < self.count()).then(|| (self.key(first), self.key(self.count() - 1)))
     }
 
-    /// Marks the page as complete, and keeps the beginnings of its first and last key.
+    /// Marks the page as complete and stores the first bytes of its first and last key.
     pub(super) fn settled(mut self) -> Page {
         self.ends = self.first_and_last().map(|(first, last)| Ends {
             least: Key::new(first).beginning,
@@ -279,7 +287,8 @@ impl Page {
         self
     }
 
-    /// The violated bound and the key outside it: the first key if it is below `low`, or the last if it is not below `high`.
+    /// Returns the violated bound and the key outside of it: the first key if it is below `low`, or
+    /// the last key if it is not below `high`.
     pub(super) fn key_outside<'a>(
         &'a self,
         low: Option<&'a [u8]>,
@@ -297,7 +306,7 @@ impl Page {
         below.or(high.filter(|&high| last >= high).map(|high| (high, last)))
     }
 
-    /// The cell of a branch whose child holds `key`.
+    /// Returns the cell of a branch whose child contains `key`.
     pub(super) fn child_for(&self, key: &[u8]) -> usize {
         match self.search(key) {
             Ok(cell) => cell,
@@ -305,7 +314,7 @@ impl Page {
         }
     }
 
-    /// Bytes that the cells take.
+    /// Returns the number of bytes that the cells take.
     pub(super) fn used(&self) -> usize {
         DATA_SIZE - self.cells_start() + 2 * self.count()
     }
@@ -314,7 +323,7 @@ impl Page {
         self.used() + cell_size(key, value) <= CAPACITY
     }
 
-    /// Puts a cell at its place; it fits.
+    /// Inserts a cell. It must fit.
     pub(super) fn insert(&mut self, cell: usize, key: &[u8], value: &[u8]) {
         assert!(self.fits(key, value), "the caller splits the page first");
         self.ends = None;
@@ -352,7 +361,7 @@ impl Page {
         self.set_u16(page_layout::CELLS, start + size);
     }
 
-    /// Adds a cell after the last.
+    /// Appends a cell.
     pub(super) fn push(&mut self, key: &[u8], value: &[u8]) {
         self.insert(self.count(), key, value);
     }
@@ -373,7 +382,7 @@ impl Page {
         self.data[at..at + 2].copy_from_slice(&of_page(offset).to_be_bytes());
     }
 
-    /// Changes the offsets of some cells, which move together.
+    /// Changes the offsets of a range of cells that move together.
     fn move_offsets(&mut self, cells: Range<usize>, change: impl Fn(u16) -> u16) {
         let directory = &mut self.data[DIRECTORY + 2 * cells.start..DIRECTORY + 2 * cells.end];
         for offset in directory.as_chunks_mut::<2>().0 {
@@ -381,7 +390,7 @@ impl Page {
         }
     }
 
-    /// End of a cell: where the one before begins.
+    /// Returns the end of a cell, which is the start of the previous one.
     fn cell_end(&self, cell: usize) -> usize {
         self.cell_begin_before(cell)
     }
@@ -433,7 +442,7 @@ impl Page {
         Ok(())
     }
 
-    /// Checks one cell, which ends at `end`; returns where it begins.
+    /// Checks a cell that ends at `end`. Returns its start.
     fn check_cell(&self, cell: usize, end: usize) -> std::result::Result<usize, Fault> {
         let begin = self.offset(cell);
         let is_inside = begin >= DIRECTORY && begin + 2 <= end;
@@ -464,7 +473,7 @@ impl Page {
     }
 }
 
-/// An offset or a length in a page.
+/// Returns an offset or length in a page as it is stored.
 fn of_page(number: usize) -> u16 {
     u16::try_from(number).expect("at most the length of a page")
 }
@@ -481,7 +490,7 @@ fn check_child(value: &[u8]) -> std::result::Result<(), Fault> {
     }
 }
 
-/// Bytes that a cell takes in a page, its entry in the directory included.
+/// Returns the number of bytes that a cell takes in a page, including its entry in the directory.
 pub(super) fn cell_size(key: &[u8], value: &[u8]) -> usize {
     CELL_OVERHEAD + key.len() + value.len()
 }

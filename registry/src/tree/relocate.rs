@@ -8,21 +8,22 @@ use super::space::{PageSpace, PageStore};
 use super::working::Tree;
 use crate::error::Result;
 
-/// Branches that one search looks at, so that closing an archive takes a bounded time.
+/// Maximum number of branches that one search reads, to bound the time of closing an archive.
 const BRANCHES_MAX: u32 = 1 << 16;
 
-/// A search for pages that lie beyond a limit.
+/// A search for pages at a limit or beyond.
 struct Search {
     limit: Position,
     most: usize,
     branches_left: u32,
-    /// For each page found, the cells that lead to it from the root.
+    /// For each page found, the cells on the path from the root.
     found: Vec<Vec<usize>>,
 }
 
 impl Tree {
-    /// Copies about `most` of the pages from `limit` on into memory, so that the next flush gives them new positions. Reads
-    /// branches, but no leaf that stays. Returns the number of copied pages.
+    /// Copies about `most` pages at `limit` or beyond into memory, so that the next flush gives
+    /// them new positions. Reads branches, but no leaf that stays. Returns the number of copied
+    /// pages.
     pub fn relocate<S: PageSpace + ?Sized>(
         &mut self,
         space: &mut S,
@@ -52,8 +53,8 @@ impl Tree {
         Ok(self.dirty_pages() - before)
     }
 
-    /// Copies the page that these cells lead to into memory, after those above it: only a page in memory can name a page in
-    /// memory.
+    /// Copies the page at the end of a path into memory, after all pages above it, because only a
+    /// dirty page can refer to a dirty page.
     fn make_dirty_at<S: PageSpace + ?Sized>(
         &mut self,
         space: &mut S,
@@ -84,7 +85,7 @@ impl Tree {
 }
 
 impl Search {
-    /// Searches `child`, to which the cursor leads, and the pages below it.
+    /// Searches `child`, the page below the cursor, and all pages below it.
     fn beyond<S: PageStore + ?Sized>(
         &mut self,
         cursor: &mut Cursor<'_, S>,

@@ -1,4 +1,4 @@
-//! Where a tree's pages come from and go to.
+//! The storage of a tree's pages.
 
 use std::sync::Arc;
 
@@ -7,29 +7,29 @@ use ar7_engine::format::{BlockRef, Generation, Position, Run};
 use super::page::{Page, PageExpectation};
 use crate::error::Result;
 
-/// Where committed pages come from.
+/// A source of committed pages.
 pub trait PageStore {
-    /// The page at `at`: opened, of that generation, and checked against `expect`.
+    /// Returns the page at `at`. It must have that generation and meet `expect`.
     fn load(&self, at: BlockRef, expect: PageExpectation) -> Result<Arc<Page>>;
 
-    /// The same page, if the store keeps it for as long as the store is borrowed. Then the lookup takes no lock and
-    /// touches no shared reference count.
+    /// Returns the same page, if the store keeps it for the lifetime of the borrow. The lookup then
+    /// takes no lock and touches no shared reference count.
     fn kept(&self, _at: BlockRef, _expect: PageExpectation) -> Option<&Arc<Page>> {
         None
     }
 }
 
-/// Where changed pages go to.
+/// A destination for dirty pages.
 pub trait PageSpace: PageStore {
-    /// Positions for `pages` pages, in any number of runs.
+    /// Allocates positions for `pages` pages, in any number of runs.
     fn allocate(&mut self, pages: u32) -> Result<Vec<Run>>;
 
-    /// Generation in which the stored pages will be sealed.
+    /// Returns the generation in which the stored pages will be sealed.
     fn generation(&self) -> Generation;
 
-    /// Takes a page to be sealed at `at`. From now on `load` returns it.
+    /// Takes a page to be sealed at `at`. From then on, `load` returns it.
     fn store(&mut self, at: Position, page: Arc<Page>) -> Result<()>;
 
-    /// The working tree no longer uses the page at `at`.
+    /// Frees the page at `at`, which the working tree no longer uses.
     fn release(&mut self, at: BlockRef);
 }

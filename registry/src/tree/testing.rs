@@ -1,4 +1,4 @@
-//! A space of pages on the heap, for tests and fuzzing.
+//! A page space on the heap, for tests and fuzzing.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use super::page::{Page, PageExpectation};
 use super::space::{PageSpace, PageStore};
 use crate::error::Result;
 
-/// Pages by position. A page is parsed whenever it is loaded, as one from a disk would be.
+/// Pages by position. A page is parsed at each load, like a page from a disk.
 ///
-/// A tree that reads a page that is not there, or gives one up twice, has a bug, and the space panics; unless the
-/// pages are distrusted.
+/// The space panics if a tree loads a page that does not exist or releases a page twice, which are
+/// bugs. It does not if the pages are distrusted.
 #[derive(Debug, Clone, Default)]
 pub struct HeapSpace {
     pages: HashMap<Position, (Generation, Box<Data>)>,
@@ -24,22 +24,22 @@ pub struct HeapSpace {
 }
 
 impl HeapSpace {
-    /// An empty space.
+    /// Makes an empty space.
     pub fn new() -> HeapSpace {
         HeapSpace::default()
     }
 
-    /// Number of pages that the trees use.
+    /// Returns the number of pages that the trees use.
     pub fn used(&self) -> usize {
         self.blocks().len()
     }
 
-    /// Makes the next flush another generation, as a commit does.
+    /// Gives the next flush a new generation, like a commit.
     pub fn raise_step(&mut self) {
         self.step += 1;
     }
 
-    /// The pages that the trees use, in order of position.
+    /// Returns the pages that the trees use, in order of position.
     pub fn blocks(&self) -> Vec<BlockRef> {
         let used = self.pages.iter().filter(|(position, _)| !self.released.contains(position));
         let mut blocks: Vec<BlockRef> =
@@ -48,22 +48,22 @@ impl HeapSpace {
         blocks
     }
 
-    /// The position after the last that was given out.
+    /// Returns the position after the last allocated one.
     pub fn end(&self) -> Position {
         Position::at(self.next)
     }
 
-    /// What lies at a position.
+    /// Returns the data at a position.
     pub fn data(&self, at: Position) -> Option<&Data> {
         self.pages.get(&at).map(|(_, data)| &**data)
     }
 
-    /// From now on what does not fit together is the fault of the pages, not of the tree.
+    /// From then on, contradictions are blamed on the pages, not on the tree.
     pub fn distrust(&mut self) {
         self.distrusted = true;
     }
 
-    /// Puts any data in the place of a page, as somebody with the key can.
+    /// Replaces the page at a position with any data, as an attacker with the key can.
     pub fn forge(&mut self, at: Position, data: &Data) -> BlockRef {
         self.distrust();
         self.next = self.next.max(at.get() + 1);
@@ -77,16 +77,13 @@ impl HeapSpace {
 impl PageStore for HeapSpace {
     fn load(&self, at: BlockRef, expect: PageExpectation) -> Result<Arc<Page>> {
         let honest = !self.distrusted;
-        assert!(
-            !(honest && self.released.contains(&at.position)),
-            "a page that was released is not read"
-        );
+        assert!(!(honest && self.released.contains(&at.position)), "a released page is not loaded");
         match self.pages.get(&at.position) {
             Some((generation, data)) if *generation == at.generation => {
                 Ok(Arc::new(Page::parse(at.position, data, expect)?))
             }
             found => {
-                assert!(!honest, "a page that is named is there");
+                assert!(!honest, "a referenced page exists");
                 let found =
                     found.map_or(Value::from("no page"), |(generation, _)| (*generation).into());
                 let expected = at.generation;
@@ -109,13 +106,13 @@ impl PageSpace for HeapSpace {
 
     fn store(&mut self, at: Position, page: Arc<Page>) -> Result<()> {
         let written = self.pages.insert(at, (self.generation(), Box::new(*page.data())));
-        assert!(written.is_none(), "a position is written once");
+        assert!(written.is_none(), "each position is written once");
         Ok(())
     }
 
     fn release(&mut self, at: BlockRef) {
         let first = self.released.insert(at.position);
-        assert!(first || self.distrusted, "a page is released once");
+        assert!(first || self.distrusted, "each page is released once");
         if !self.distrusted {
             self.pages.remove(&at.position);
         }

@@ -1,5 +1,6 @@
-//! The tree equals `BTreeMap` after any operations, flushes and reopenings, at real page sizes; its pages stay
-//! well filled; pages that are not pages are refused; an operation that fails changes nothing.
+//! The tree agrees with a `BTreeMap` after any operations, flushes and reopenings, at real page
+//! sizes. Its pages stay well filled. Invalid pages are rejected. A failed operation changes
+//! nothing.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +24,7 @@ type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 const LAST_KEY: [u8; KEY_MAX] = [0xff; KEY_MAX];
 
-/// Compares everything that a working tree can be asked.
+/// Compares the results of every query of a working tree with the model.
 fn assert_equal(tree: &Tree, space: &HeapSpace, model: &Model, probes: &[Vec<u8>]) {
     let owned = |(key, value): (&Vec<u8>, &Vec<u8>)| (key.clone(), value.clone());
     assert_eq!(tree.entries(), model.len() as u64);
@@ -40,7 +41,7 @@ fn assert_equal(tree: &Tree, space: &HeapSpace, model: &Model, probes: &[Vec<u8>
     }
 }
 
-/// Compares everything that a committed tree can be asked.
+/// Compares the results of every query of a committed tree with the model.
 fn assert_committed(root: Root, space: &HeapSpace, model: &Model, probes: &[Vec<u8>]) {
     assert_equal(&Tree::open(TREE, root), space, model, probes);
     let reader = TreeReader::new(TREE, root, space);
@@ -59,7 +60,7 @@ fn assert_committed(root: Root, space: &HeapSpace, model: &Model, probes: &[Vec<
     }
 }
 
-/// Runs seeded operations with keys from `any_key`; a flush and a reopening every so often.
+/// Runs seeded operations with keys from `any_key`, and flushes and reopens the tree now and then.
 fn check_against_model(
     seed: u64,
     operations: u32,
@@ -69,7 +70,7 @@ fn check_against_model(
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let (mut space, mut model) = (HeapSpace::new(), Model::new());
     let mut tree = Tree::open(TREE, Root::default());
-    // The share of removals swings, so that the tree grows and shrinks to nothing again and again.
+    // The share of removals alternates, so that the tree repeatedly grows and shrinks to nothing.
     for operation in 0..operations {
         let growing = (operation / (operations / 8).max(1)).is_multiple_of(2);
         let removals = if growing { 2 } else { 7 };
@@ -103,7 +104,7 @@ fn check_against_model(
 }
 
 #[test]
-fn colliding_keys_of_eight_bytes() {
+fn a_tree_agrees_with_a_map_for_colliding_keys_of_eight_bytes() {
     check_against_model(
         1,
         500_000,
@@ -113,7 +114,7 @@ fn colliding_keys_of_eight_bytes() {
 }
 
 #[test]
-fn colliding_keys_of_any_length() {
+fn a_tree_agrees_with_a_map_for_colliding_keys_of_any_length() {
     let key = |random: &mut ChaCha8Rng| {
         let length = random.next_u32() % 40;
         (0..length).map(|_| random.next_u32().to_le_bytes()[0] % 3).collect()
@@ -122,7 +123,7 @@ fn colliding_keys_of_any_length() {
 }
 
 #[test]
-fn colliding_keys_with_the_longest_cells() {
+fn a_tree_agrees_with_a_map_for_colliding_keys_with_the_longest_cells() {
     let key = |random: &mut ChaCha8Rng| {
         let number = random.next_u32() % 3000;
         let length = 4 + number as usize % (KEY_MAX - 3);
@@ -134,13 +135,13 @@ fn colliding_keys_with_the_longest_cells() {
 }
 
 #[test]
-fn two_hundred_thousand_streams_in_order_leave_full_pages() {
+fn ascending_insertions_leave_full_pages() {
     let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TREE, Root::default()));
     for number in 0..200_000_u128 {
         tree.insert(&mut space, &(number << 64).to_be_bytes(), &[7; 51]).unwrap();
     }
     let root = tree.flush(&mut space).unwrap();
-    // 71 bytes a cell: 56 to a page.
+    // A cell takes 71 bytes, so 56 cells fit a page.
     let least = 200_000_usize.div_ceil(56);
     assert!(space.used() <= least + least / 50, "{} pages for {least}", space.used());
     let reader = TreeReader::new(TREE, root, &space);
@@ -150,7 +151,7 @@ fn two_hundred_thousand_streams_in_order_leave_full_pages() {
 }
 
 #[test]
-fn two_hundred_thousand_names_in_no_order_are_all_there() {
+fn a_tree_keeps_200_000_names_inserted_in_random_order() {
     let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TREE, Root::default()));
     let mut random = ChaCha8Rng::seed_from_u64(4);
     let mut model = Model::new();
@@ -172,7 +173,7 @@ fn two_hundred_thousand_names_in_no_order_are_all_there() {
 }
 
 #[test]
-fn what_is_too_long_is_refused() {
+fn a_key_or_entry_over_the_limit_is_refused() {
     let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TREE, Root::default()));
     assert!(tree.insert(&mut space, &[0; KEY_MAX + 1], &[]).is_err());
     assert!(tree.insert(&mut space, &[0], &[0; CELL_MAX]).is_err());
@@ -192,7 +193,8 @@ fn valid_page(level: u8, count: usize) -> Page {
     page
 }
 
-/// A page that parses can be read whole, and is encoded as it was found.
+/// Checks that a page that parses can be read completely and encodes to the same bytes. Returns
+/// whether it parses.
 fn check_parsed(data: &Data, level: u8) -> bool {
     let expect = PageExpectation { level, ..EXPECT };
     let Ok(page) = Page::parse(Position::at(9), data, expect) else { return false };
@@ -210,7 +212,7 @@ fn check_parsed(data: &Data, level: u8) -> bool {
 
 proptest! {
     #[test]
-    fn any_bytes_parse_or_are_refused(
+    fn any_bytes_parse_or_are_rejected(
         count in 1_usize..60,
         changes in prop::collection::vec((0..DATA_SIZE, any::<u8>()), 0..6),
         level in 0_u8..3,
@@ -223,9 +225,9 @@ proptest! {
     }
 }
 
-/// Every byte of a page, changed in every bit.
+/// Flips every bit of a page.
 #[test]
-fn one_changed_byte_parses_or_is_refused() {
+fn a_page_with_one_changed_byte_parses_or_is_rejected() {
     for level in [0, 1] {
         let valid = *valid_page(level, 40).data();
         assert!(check_parsed(&valid, level));
@@ -237,7 +239,7 @@ fn one_changed_byte_parses_or_is_refused() {
                 accepted += usize::from(check_parsed(&data, level));
             }
         }
-        // Keys and values may be others; all else is checked.
+        // Keys and values may change. Everything else is checked.
         let cells: usize =
             (0..40).map(|_| if level == 0 { 5 + 2 } else { BlockRef::SIZE + 2 }).sum();
         assert!(accepted > 0 && accepted <= cells * 4, "{accepted} accepted");
@@ -245,7 +247,7 @@ fn one_changed_byte_parses_or_is_refused() {
 }
 
 #[test]
-fn pages_of_another_tree_or_level_are_refused() {
+fn a_page_of_another_tree_or_level_is_rejected() {
     let data = *valid_page(0, 3).data();
     assert!(Page::parse(Position::at(9), &data, EXPECT).is_ok());
     let others = [
@@ -259,7 +261,7 @@ fn pages_of_another_tree_or_level_are_refused() {
 }
 
 #[test]
-fn pages_beyond_a_limit_move_and_nothing_is_lost() {
+fn relocation_moves_pages_beyond_a_limit_and_keeps_every_entry() {
     let mut space = HeapSpace::new();
     let mut tree = Tree::open(TREE, Root::default());
     let mut model = Model::new();
@@ -277,10 +279,10 @@ fn pages_beyond_a_limit_move_and_nothing_is_lost() {
     let beyond = pages - usize::try_from(limit).unwrap();
     for _ in 0..2 {
         let moved = tree.relocate(&mut space, Position::at(limit), 10).unwrap();
-        assert_eq!(moved, 10, "no more than asked");
+        assert_eq!(moved, 10, "no more than requested");
     }
     let moved = 20 + tree.relocate(&mut space, Position::at(limit), usize::MAX).unwrap();
-    // Branches above a moved page move with it.
+    // The branches above a moved page move too.
     assert!((beyond..beyond + 10).contains(&moved), "{moved} pages moved of {beyond}");
     tree.flush(&mut space).unwrap();
     assert_eq!(space.used(), pages);
@@ -289,7 +291,7 @@ fn pages_beyond_a_limit_move_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_search_for_pages_to_move_looks_at_a_bounded_number_of_branches() {
+fn relocation_reads_a_bounded_number_of_branches() {
     let mut space = HeapSpace::new();
     let mut tree = Tree::open(TREE, Root::default());
     for number in 0..20_000_u64 {
@@ -310,7 +312,7 @@ fn a_search_for_pages_to_move_looks_at_a_bounded_number_of_branches() {
 }
 
 #[test]
-fn keys_begin_with_their_first_eight_bytes_or_zeros() {
+fn the_beginning_of_a_key_is_its_first_eight_bytes_padded_with_zeros() {
     for length in 0..12 {
         let key: Vec<u8> = (0xa1..).take(length).collect();
         let mut first = [0; 8];
@@ -320,7 +322,7 @@ fn keys_begin_with_their_first_eight_bytes_or_zeros() {
 }
 
 #[test]
-fn keys_that_are_spread_evenly_are_found_at_the_first_guess() {
+fn evenly_spread_keys_are_found_at_the_first_guess() {
     let key = |number: u128| (number << 96).to_be_bytes();
     for level in [0, 1] {
         let mut page = Page::new(TREE, level);
@@ -328,7 +330,7 @@ fn keys_that_are_spread_evenly_are_found_at_the_first_guess() {
             let key = if level > 0 && number == 1 { Vec::new() } else { key(number).to_vec() };
             page.push(&key, &[7; BlockRef::SIZE]);
         }
-        assert_eq!(page.guess(Key::new(&key(9)), 39), None, "the page may be changed yet");
+        assert_eq!(page.guess(Key::new(&key(9)), 39), None, "the page may still be changed");
         let page = page.settled();
         let first = 1 + usize::from(level);
         for number in 0..60_u8 {
@@ -338,10 +340,11 @@ fn keys_that_are_spread_evenly_are_found_at_the_first_guess() {
     }
     let mut page = Page::new(TREE, 0);
     page.push(&key(1), b"value");
-    assert_eq!(page.settled().guess(Key::new(&key(1)), 1), None, "nothing is to be guessed");
+    assert_eq!(page.settled().guess(Key::new(&key(1)), 1), None, "one cell needs no guess");
 }
 
-/// Keys that begin alike, end in zeros, or begin others, and so are hard to tell apart by their first bytes.
+/// Keys with common prefixes, trailing zeros, or that are prefixes of others. Their first bytes
+/// hardly distinguish them.
 fn any_hard_key() -> impl Strategy<Value = Vec<u8>> {
     let end = prop::collection::vec(prop_oneof![Just(0), Just(1), any::<u8>()], 0..12);
     let beginning = prop_oneof![Just(0), Just(3), Just(7), Just(8), Just(16)];
@@ -349,9 +352,10 @@ fn any_hard_key() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    /// A page finds every key, and the place of every other, whether it knows how its keys begin and end or not.
+    /// A page finds every key that it has and the place of every other key, whether or not it knows
+    /// its first and last key.
     #[test]
-    fn a_page_searches_as_a_list_does(
+    fn a_search_in_a_page_agrees_with_a_sorted_list(
         keys in prop::collection::btree_set(any_hard_key(), 1..60),
         probes in prop::collection::vec(any_hard_key(), 1..20),
     ) {

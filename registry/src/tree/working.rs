@@ -1,4 +1,4 @@
-//! The working tree of a writer: a committed root, and the pages that changed since.
+//! The working tree of a writer: a committed root and the dirty pages.
 
 use std::sync::Arc;
 
@@ -16,13 +16,13 @@ pub struct Tree {
     pub(super) root: Option<Child>,
     pub(super) depth: u8,
     pub(super) entries: u64,
-    /// Changed pages, by their numbers.
+    /// Dirty pages by number.
     pub(super) dirty: Vec<Option<Page>>,
     unused: Vec<u32>,
 }
 
 impl Tree {
-    /// The tree with this committed root.
+    /// Opens the tree with this committed root.
     pub fn open(id: TreeNumber, root: Root) -> Tree {
         Tree {
             id,
@@ -34,20 +34,19 @@ impl Tree {
         }
     }
 
-    /// Number of entries.
+    /// Returns the number of entries.
     pub fn entries(&self) -> u64 {
         self.entries
     }
 
-    /// Number of pages that changed since the last flush.
+    /// Returns the number of dirty pages.
     pub fn dirty_pages(&self) -> usize {
         self.dirty.len() - self.unused.len()
     }
 
-    /// The root, once all pages are flushed.
+    /// Returns the root. All pages must be flushed.
     ///
-    /// # Panics
-    /// If there are dirty pages, which is a bug of the caller.
+    /// If there are dirty pages, which is a bug in the caller.
     pub fn root(&self) -> Root {
         let block = self.root.map(|root| match root {
             Child::Sealed(block) => block,
@@ -56,12 +55,12 @@ impl Tree {
         Root { block, depth: self.depth, entries: self.entries }
     }
 
-    /// The value of a key.
+    /// Returns the value of a key.
     pub fn get<S: PageStore + ?Sized>(&self, store: &S, key: &[u8]) -> Result<Option<Vec<u8>>> {
         self.read(store, key, <[u8]>::to_vec)
     }
 
-    /// Passes the value of a key to `see`, without a copy; returns its result.
+    /// Passes the value of a key to `see` without copying it, and returns the result.
     pub fn read<S: PageStore + ?Sized, T>(
         &self,
         store: &S,
@@ -71,17 +70,17 @@ impl Tree {
         Cursor::read(self.view(store), key, see)
     }
 
-    /// The greatest entry not above `key`.
+    /// Returns the entry with the greatest key that is not above `key`.
     pub fn floor<S: PageStore + ?Sized>(&self, store: &S, key: &[u8]) -> Result<Option<Entry>> {
         Cursor::floor(self.view(store), key)
     }
 
-    /// The least entry not below `key`.
+    /// Returns the entry with the least key that is not below `key`.
     pub fn ceiling<S: PageStore + ?Sized>(&self, store: &S, key: &[u8]) -> Result<Option<Entry>> {
         Ok(Cursor::seek(self.view(store), key)?.entry())
     }
 
-    /// The entries from `key` on, in order.
+    /// Returns the entries from `key` on, in ascending order.
     pub fn range<'a, S>(&'a self, store: &'a S, key: &[u8]) -> Result<Range<'a, S>>
     where
         S: PageStore + ?Sized,
@@ -89,7 +88,7 @@ impl Tree {
         Range::forwards(self.view(store), key)
     }
 
-    /// The entries from the last one not above `key`, backwards.
+    /// Returns the entries up to `key`, in descending order.
     pub fn range_back<'a, S>(&'a self, store: &'a S, key: &[u8]) -> Result<Range<'a, S>>
     where
         S: PageStore + ?Sized,
@@ -97,8 +96,8 @@ impl Tree {
         Range::backwards(self.view(store), key)
     }
 
-    /// Gives every changed page a position, stores all of them, and returns the new root. If the allocation fails, nothing
-    /// has changed; if a page cannot be stored, the tree is unusable.
+    /// Gives every dirty page a position, stores all of them and returns the new root. If the
+    /// allocation fails, nothing has changed. If a page cannot be stored, the tree is unusable.
     pub fn flush<S: PageSpace + ?Sized>(&mut self, space: &mut S) -> Result<Root> {
         if self.root.is_some() != (self.entries > 0) {
             return Err(self.miscounted());
@@ -116,7 +115,7 @@ impl Tree {
         Ok(self.root())
     }
 
-    /// Stores children first, because a page names its children by their positions.
+    /// Stores a page after its children, because a page refers to its children by their positions.
     fn hand_over<S: PageSpace + ?Sized>(
         &mut self,
         space: &mut S,
@@ -138,9 +137,9 @@ impl Tree {
         Ok(block)
     }
 
-    /// The meta slot states another number of entries than the tree has.
+    /// Returns the error for a meta slot whose number of entries differs from the tree's.
     pub(super) fn miscounted(&self) -> Error {
-        EngineError::damaged(None, Check::Root, "the number of entries", self.entries).into()
+        EngineError::damaged(None, Check::Root, "the tree's number of entries", self.entries).into()
     }
 
     pub(super) fn view<'a, S: PageStore + ?Sized>(&'a self, store: &'a S) -> View<'a, S> {
@@ -148,8 +147,8 @@ impl Tree {
         View { tree: id, root, depth, dirty, store }
     }
 
-    /// Copies a sealed page into memory. The reference to it, in the cell of a page in memory or as the root, now leads to
-    /// the copy.
+    /// Copies a sealed page into memory. The reference to it, in a cell of its parent or as the
+    /// root, then leads to the copy.
     pub(super) fn copy<S: PageSpace + ?Sized>(
         &mut self,
         space: &mut S,
@@ -178,15 +177,15 @@ impl Tree {
 
     pub(super) fn take_dirty(&mut self, number: u32) -> Page {
         self.unused.push(number);
-        self.dirty[index(number)].take().expect("a dirty page is named once")
+        self.dirty[index(number)].take().expect("a dirty page has one reference")
     }
 
     pub(super) fn page(&self, number: u32) -> &Page {
-        self.dirty[index(number)].as_ref().expect("a dirty page that is named is in memory")
+        self.dirty[index(number)].as_ref().expect("a referenced dirty page is in memory")
     }
 
     pub(super) fn page_mut(&mut self, number: u32) -> &mut Page {
-        self.dirty[index(number)].as_mut().expect("a dirty page that is named is in memory")
+        self.dirty[index(number)].as_mut().expect("a referenced dirty page is in memory")
     }
 }
 

@@ -1,7 +1,7 @@
-//! Extents: each belongs to a stream of several runs or to a pending deletion, they follow one another without
-//! gap or overlap, and their blocks belong to the stream.
+//! Extents: each belongs to a stream with several runs or to a pending deletion. They follow one
+//! another without gap or overlap, and their blocks belong to the stream.
 //!
-//! The tree is read from left to right, so that a page that cannot be read hides no more than its own extents.
+//! The tree is read from left to right, so that an unreadable page hides only its own extents.
 
 use ar7_engine::Check;
 use ar7_engine::format::{StoredStream, StreamLayout};
@@ -14,25 +14,25 @@ use crate::records::{
     Extent, ExtentKey, Extents, PendingDeletions, ReadRecords, Streams, reserved_index,
 };
 
-/// The stream whose extents the walk is at.
+/// The stream whose extents the walk is visiting.
 struct Visited {
     stream: Uuid,
     owner: Owner,
     /// Expected block index of the next extent.
     next: u32,
-    /// The last extent, whose successor is not known yet.
+    /// The last visited extent, whose successor is not known yet.
     last: Option<Expected>,
 }
 
 /// The owner of a stream's extents.
 enum Owner {
-    /// A stream.
+    /// A live stream.
     Stream(StoredStream),
-    /// The record is unreadable, which was reported.
+    /// Unknown, because the record is unreadable; the walk of that tree reports it.
     Unknown,
-    /// A pending deletion. Purging starts at the first extent, so any index may be the first.
+    /// A pending deletion. Purging frees the lowest extents first, so the first index may be any.
     PendingDeletions(StoredStream),
-    /// No record, which was reported.
+    /// No record; this was reported.
     Nobody,
 }
 
@@ -68,12 +68,12 @@ impl Verifier<'_> {
             }
             Owner::Stream(_) | Owner::Unknown => self.check_blocks(&mut visited, key, extent),
         }
-        // Cannot overflow: decoding the extent checked its end.
+        // Cannot overflow: decoding the extent has checked its end.
         visited.next = key.first.get() + extent.run.count();
         visited
     }
 
-    /// Queues the extent before this one, now that its neighbours on both sides are known.
+    /// Queues the previous extent, whose neighbours on both sides are now known.
     fn check_blocks(&mut self, visited: &mut Visited, key: ExtentKey, extent: Extent) {
         let segment = Segment { first: key.first, run: extent.run, generation: extent.generation };
         let follows = self.check_follows(visited, key);
@@ -110,7 +110,7 @@ impl Verifier<'_> {
         follows
     }
 
-    /// After the last extent of a stream, compares their end with the record.
+    /// Compares the end of a stream's last extent with the stream's record.
     fn end_extents(&mut self, visited: Option<Visited>) {
         let Some(visited) = visited else { return };
         let subject = Subject::Stream(visited.stream);
@@ -158,12 +158,13 @@ impl Verifier<'_> {
                 self.disagree(subject, Check::Extents, "a stream", "no record");
                 Owner::Nobody
             }
-            // The page was reported when it was visited, or will be.
+            // The walk of that tree reports the unreadable page.
             (Err(_), _) | (Ok(None), Err(_)) => Owner::Unknown,
         }
     }
 
-    /// A pending deletion has extents, since a stream of one run is freed at once. No inode names it.
+    /// Checks pending deletions: they have extents, since a stream of one run is freed at once, and
+    /// belong to no inode.
     pub(super) fn check_pending_deletions(&mut self) {
         self.walk::<PendingDeletions>(&mut |verifier, identity, stored| {
             if let StreamLayout::OneRun(_) = stored.layout {

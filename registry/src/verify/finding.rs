@@ -8,12 +8,12 @@ use uuid::Uuid;
 use crate::error::Error;
 use crate::records::TreeId;
 
-/// Something that is wrong with an archive.
+/// A fault of an archive.
 #[derive(Debug, Clone)]
 pub struct Finding {
-    /// What it is wrong with.
+    /// The part of the archive that has the fault.
     pub subject: Subject,
-    /// What is wrong.
+    /// The fault.
     pub error: Error,
 }
 
@@ -23,7 +23,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What a finding is about.
+/// The part of an archive that a finding is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Subject {
@@ -33,9 +33,9 @@ pub enum Subject {
     MetaSlot(Position),
     /// A page of the registry.
     Page {
-        /// Its tree.
+        /// The tree.
         tree: TreeId,
-        /// Where it lies.
+        /// Position in the file.
         position: Position,
     },
     /// A tree as a whole.
@@ -44,14 +44,14 @@ pub enum Subject {
     Block {
         /// The stream.
         stream: Uuid,
-        /// The block's place in it.
+        /// Index of the block in the stream.
         index: u32,
-        /// Where it lies.
+        /// Position in the file.
         position: Position,
     },
     /// A stream as a whole.
     Stream(Uuid),
-    /// Blocks of the file.
+    /// A run of blocks of the file.
     Blocks(Run),
     /// An inode.
     Inode(u64),
@@ -88,23 +88,23 @@ impl fmt::Display for Subject {
     }
 }
 
-/// How far a verification is.
+/// The progress of a verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct VerifyProgress {
-    /// Blocks accounted for.
+    /// Blocks that are accounted for so far.
     pub blocks: u64,
-    /// Blocks of the archive.
+    /// All blocks of the archive.
     pub total: u64,
 }
 
-/// What a verification saw.
+/// Counts from a verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct VerifySummary {
-    /// Blocks of the archive, the reserved ones included.
+    /// Blocks of the archive, including the reserved ones.
     pub blocks: u64,
-    /// Blocks of streams that were opened.
+    /// Opened blocks of streams.
     pub data_blocks: u64,
-    /// Pages of the registry that were opened.
+    /// Opened pages of the registry.
     pub pages: u64,
     /// Free blocks.
     pub free_blocks: u64,

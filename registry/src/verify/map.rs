@@ -1,8 +1,8 @@
-//! A bit for each block of the archive.
+//! A bitmap of the archive's blocks.
 
 use ar7_engine::format::{Position, RESERVED_BLOCKS, Run};
 
-/// Which blocks are accounted for.
+/// The set of blocks that are accounted for.
 pub(super) struct BlockMap {
     words: Vec<u64>,
     blocks: u32,
@@ -10,22 +10,22 @@ pub(super) struct BlockMap {
 }
 
 impl BlockMap {
-    /// A map of so many blocks; the reserved ones are accounted for.
+    /// Makes a map for `blocks` blocks, in which only the reserved ones are accounted for.
     pub(super) fn new(blocks: u32) -> BlockMap {
-        let words = usize::try_from(blocks.div_ceil(64)).expect("a bit for each block fits memory");
+        let words = usize::try_from(blocks.div_ceil(64)).expect("a bit per block fits in memory");
         let mut map = BlockMap { words: vec![0; words], blocks, marked: 0 };
         let reserved = Run::new(Position::at(0), RESERVED_BLOCKS).expect("eight blocks");
         map.mark(reserved).expect("an archive has its reserved blocks");
         map
     }
 
-    /// Number of blocks that are accounted for.
+    /// Returns the number of blocks that are accounted for.
     pub(super) fn marked(&self) -> u64 {
         self.marked
     }
 
-    /// Accounts for a run. The first position that is accounted for already, or is not in the archive, is returned
-    /// as an error; the others are accounted for all the same.
+    /// Accounts for every block of a run. Fails with the first position that is already accounted
+    /// for or beyond the archive; all others are still marked.
     pub(super) fn mark(&mut self, run: Run) -> Result<(), Position> {
         let mut twice = None;
         for position in run.positions() {
@@ -43,8 +43,8 @@ impl BlockMap {
         twice.map_or(Ok(()), Err)
     }
 
-    /// Runs of blocks that are not accounted for, in order. One at a time: there may be one for every second
-    /// block.
+    /// Returns the runs of blocks that are not accounted for, in order. It is an iterator, because
+    /// there may be a run for every second block.
     pub(super) fn missing(&self) -> impl Iterator<Item = Run> + '_ {
         let mut at = 0;
         std::iter::from_fn(move || {
@@ -55,7 +55,8 @@ impl BlockMap {
         })
     }
 
-    /// First block from `from` on that is, or is not, accounted for.
+    /// Returns the first block from `from` on that is accounted for, or with `marked` false the
+    /// first that is not.
     fn next(&self, from: u32, marked: bool) -> Option<u32> {
         let mut at = from;
         while at < self.blocks {
@@ -72,7 +73,7 @@ impl BlockMap {
 }
 
 fn place(block: u32) -> (usize, u64) {
-    (usize::try_from(block / 64).expect("fits memory"), 1 << (block % 64))
+    (usize::try_from(block / 64).expect("fits in memory"), 1 << (block % 64))
 }
 
 #[cfg(test)]
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Marks and missing runs equal a plain list of flags, at any alignment to the words.
+        /// The map agrees with a list of flags, for runs at any alignment to the words.
         #[test]
         fn map_equals_a_list_of_flags(
             blocks in 8_u32..400,

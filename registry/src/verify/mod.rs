@@ -1,7 +1,7 @@
-//! Verification: opens every block, and checks that everything agrees with everything else.
+//! Verification: opens every block and checks that all records agree with each other.
 //!
-//! It goes on after a fault and reports them all, in work that grows with the archive and not with what its records
-//! claim. Memory is a bit per block, and an entry per directory and per hard link.
+//! It continues after a fault and reports every fault. The work grows with the archive, not with
+//! what its records claim. Memory is a bit per block, and an entry per directory and per hard link.
 
 mod extents;
 mod finding;
@@ -28,11 +28,10 @@ use crate::error::Result;
 use crate::records::Sessions;
 
 impl Archive {
-    /// Opens every block of the newest commit and checks tags, digests, generations, links, indexes, extents,
-    /// pages, the free map, and names. Each fault is reported; the summary counts them.
+    /// Opens every block of the newest commit and checks tags, digests, generations, links,
+    /// indexes, extents, pages, free list and names. Reports each fault; the summary counts them.
     ///
-    /// In a bounded run, use a store on the plain file ([`ar7_engine::store::Io::File`]), where a bad
-    /// sector is an error and never a signal.
+    /// With [`ar7_engine::store::Io::File`], a bad sector is an error and never a signal.
     pub fn verify(
         &self,
         report: &mut dyn FnMut(Finding),
@@ -44,7 +43,7 @@ impl Archive {
         })
     }
 
-    /// The same until `progress` breaks: then [`ar7_engine::Error::Stopped`].
+    /// Does the same until `progress` breaks, and then fails with [`ar7_engine::Error::Stopped`].
     pub fn verify_until(
         &self,
         report: &mut dyn FnMut(Finding),
@@ -63,7 +62,7 @@ impl Archive {
             is_stopped: false,
         };
         if !self.is_writer() {
-            // A writer repaired the copies when it opened the archive.
+            // A writer has already repaired the copies when it opened the archive.
             verifier.check_copies();
         }
         verifier.run();
@@ -84,12 +83,14 @@ impl Verifier<'_> {
         self.check_extents();
         self.check_streams();
         self.check_names();
-        // Last: a block that is used and free is a fault of the free map, and was opened as what uses it.
+        // Last, so that a block that is both used and free was opened as what uses it, and counts
+        // as a fault of the free list.
         self.check_free();
         self.check_coverage();
     }
 
-    /// Copies of header and meta slot that opening found damaged.
+    /// Reports copies of the header and of meta slots that were damaged when the archive was
+    /// opened.
     fn check_copies(&mut self) {
         let recovery = self.snapshot.store().recovery().clone();
         for position in recovery.headers {
@@ -103,14 +104,15 @@ impl Verifier<'_> {
         }
     }
 
-    /// Every block is used or free; what is neither is lost.
+    /// Checks that every block is used or free. Any other block is lost.
     fn check_coverage(&mut self) {
         let map = std::mem::replace(&mut self.map, BlockMap::new(RESERVED_BLOCKS));
         if self.unreadable_pages > 0 {
-            // What the unreadable pages named is not known: one finding stands for all of it.
+            // The contents of unreadable pages are unknown, so one finding covers all missing
+            // blocks.
             if let Some(first) = map.missing().next() {
                 let blocks: u64 = map.missing().map(|run| u64::from(run.count())).sum();
-                let expected = "blocks that readable pages name";
+                let expected = "blocks that readable pages refer to";
                 let error = EngineError::damaged(first.start(), Check::FreeMap, expected, blocks);
                 self.find(Subject::Blocks(first), error);
             }

@@ -1,4 +1,5 @@
-//! Names and inodes: every name has an inode, every inode has a name, and every directory leads to the root.
+//! Names and inodes: every name has an inode, every inode has a name, and every directory is below
+//! the root.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -15,14 +16,14 @@ use crate::records::{
     TreeId, reserved_index,
 };
 
-/// Facts collected from the names, for comparison with the inodes.
+/// Facts collected from the names for comparison with the inodes.
 #[derive(Default)]
 struct NameChecks {
     /// Inodes that have a name.
     named: NumberSet,
-    /// Number of names beyond the first of inodes that have several.
+    /// Number of names beyond the first, for each inode with several names.
     further: HashMap<u64, u32>,
-    /// Parent of each directory.
+    /// The parent of each directory.
     parents: HashMap<u64, u64>,
     /// The highest inode number.
     highest: u64,
@@ -43,16 +44,16 @@ impl Verifier<'_> {
         self.walk::<Inodes>(&mut |verifier, number, inode| {
             verifier.check_inode(&mut checks, number, &inode);
         });
-        self.check_circles(&checks.parents);
+        self.check_cycles(&checks.parents);
         let given_out = self.snapshot.commit().slot.counters[INODE_COUNTER];
         let highest = checks.highest;
         if highest > InodeNumber::ROOT.0 && given_out < highest {
-            // The next file would get the number of an existing one.
+            // The next new inode would get the number of an existing one.
             self.disagree(Subject::Tree(TreeId::Inodes), Check::Name, highest, given_out);
         }
     }
 
-    /// The inode that has entries is a directory. The root may have no inode record.
+    /// Checks that an inode with entries is a directory. The root may have no record.
     fn check_directory(&mut self, number: InodeNumber) {
         match self.snapshot.get::<Inodes>(&number) {
             Ok(Some(inode)) if inode.kind == EntryType::Directory => {}
@@ -75,7 +76,7 @@ impl Verifier<'_> {
         let directory = key.directory.0;
         let subject = || Subject::Name { directory, name: key.name.clone() };
         if number == InodeNumber::ROOT {
-            return self.disagree(subject(), Check::Name, "an inode below the root", number.0);
+            return self.disagree(subject(), Check::Name, "an inode other than the root", number.0);
         }
         match found {
             Ok(Some(inode)) if inode.kind != kind => {
@@ -85,13 +86,18 @@ impl Verifier<'_> {
             Ok(Some(_)) | Err(_) => {}
         }
         if kind == EntryType::Directory {
-            // The first name counts as its parent.
+            // Only the first name determines the parent.
             match checks.parents.entry(number.0) {
                 Entry::Vacant(vacant) => {
                     vacant.insert(directory);
                 }
                 Entry::Occupied(_) => {
-                    self.disagree(subject(), Check::Name, "one name for a directory", number.0);
+                    self.disagree(
+                        subject(),
+                        Check::Name,
+                        "only one name for the directory",
+                        number.0,
+                    );
                 }
             }
         }
@@ -113,15 +119,15 @@ impl Verifier<'_> {
         if let Some(stream) = inode.stream {
             return self.check_content(number, inode, stream);
         }
-        // A directory has no content; the target of a link is in the inode.
+        // A directory has no content. The target of a link without a stream is in the inode.
         let expected = inode.target.as_ref().map_or(0, |target| target.len() as u64);
         if inode.size != expected {
             self.disagree(subject, Check::Name, expected, inode.size);
         }
     }
 
-    /// The stream of an inode is as long as the inode says, and names the inode: so no two inodes have one stream,
-    /// which would be deleted with the first of them.
+    /// Checks that the stream of an inode has the inode's length and refers back to the inode. So
+    /// no two inodes share a stream, which would be deleted with the first of them.
     fn check_content(&mut self, number: InodeNumber, inode: &Inode, stream: Uuid) {
         let subject = Subject::Inode(number.0);
         if reserved_index(stream).is_some() {
@@ -134,54 +140,61 @@ impl Verifier<'_> {
                     self.disagree(subject.clone(), Check::Name, inode.size, length);
                 }
                 if named != Some(number.0) {
-                    self.disagree(subject, Check::Name, "a stream of its own", stream);
+                    self.disagree(
+                        subject,
+                        Check::Name,
+                        "a stream that refers back to the inode",
+                        stream,
+                    );
                 }
             }
-            Ok(None) => self.disagree(subject, Check::Name, "its stream", stream),
+            Ok(None) => self.disagree(subject, Check::Name, "an existing stream", stream),
             // The walk reports the unreadable page.
             Err(_) => {}
         }
     }
 
-    /// Every directory leads up to the root.
-    fn check_circles(&mut self, parents: &HashMap<u64, u64>) {
+    /// Checks that every directory is below the root.
+    fn check_cycles(&mut self, parents: &HashMap<u64, u64>) {
         if self.unreadable_pages > 0 {
             return;
         }
         let mut directories: Vec<u64> = parents.keys().copied().collect();
         directories.sort_unstable();
-        // Each directory is visited once: those on the path count as unreachable until the root is found.
+        // Each directory is visited once. Those on the current path count as unreachable until the
+        // root is found.
         let mut reaches: HashMap<u64, bool> = HashMap::from([(InodeNumber::ROOT.0, true)]);
         for &directory in &directories {
-            let (mut at, mut way) = (Some(directory), Vec::new());
+            let (mut at, mut path) = (Some(directory), Vec::new());
             let reached = loop {
                 let Some(here) = at else { break false };
                 if let Some(&known) = reaches.get(&here) {
                     break known;
                 }
                 reaches.insert(here, false);
-                way.push(here);
+                path.push(here);
                 at = parents.get(&here).copied();
             };
             if reached {
-                reaches.extend(way.into_iter().map(|passed| (passed, true)));
+                reaches.extend(path.into_iter().map(|passed| (passed, true)));
             }
         }
         for directory in directories {
             if !reaches[&directory] {
                 let subject = Subject::Inode(directory);
-                self.disagree(subject, Check::Name, "a way up to the root", "none");
+                self.disagree(subject, Check::Name, "a path up to the root", "none");
             }
         }
     }
 }
 
-/// A set of numbers as ranges: one entry per gap. A bitmap crate would not use less for scattered numbers.
+/// A set of numbers, stored as ranges. It takes an entry per range; a bitmap crate would not take
+/// less for scattered numbers.
 #[derive(Default)]
 struct NumberSet(BTreeMap<u64, u64>);
 
 impl NumberSet {
-    /// Adds a number; false if it is there already.
+    /// Adds a number. Returns false if the set already has it.
     fn insert(&mut self, number: u64) -> bool {
         if self.contains(number) {
             return false;
@@ -210,9 +223,10 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// The set equals a plain one, at both ends of the numbers too, and joins what touches.
+        /// The set agrees with a `BTreeSet`, even at both ends of the number range, and joins
+        /// adjacent ranges.
         #[test]
-        fn numbers_equal_a_plain_set(
+        fn a_number_set_agrees_with_a_plain_set(
             numbers in prop::collection::vec(prop_oneof![0_u64..40, u64::MAX - 5..=u64::MAX], 0..60),
         ) {
             let (mut set, mut plain) = (NumberSet::default(), BTreeSet::new());

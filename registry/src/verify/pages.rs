@@ -10,19 +10,19 @@ use crate::committed::read_page;
 use crate::records::{Free, Record, TreeId};
 use crate::tree::{Page, PageExpectation};
 
-/// Keys that a page's cells lie between: not below the first, below the second.
+/// Bounds of a page's keys: not below `low`, and below `high`.
 #[derive(Clone, Default)]
 struct Bounds {
     low: Zeroizing<Vec<u8>>,
     high: Option<Zeroizing<Vec<u8>>>,
 }
 
-/// A callback for each record of a tree.
+/// A callback that receives each record of a tree.
 type Visit<'v, 'a, R> = dyn FnMut(&mut Verifier<'a>, <R as Record>::Key, <R as Record>::Value) + 'v;
 
 impl<'a> Verifier<'a> {
-    /// Visits every page of a tree once, and every record that can be decoded. An unreadable page
-    /// is reported and skipped.
+    /// Visits every page of a tree once, and every record that can be decoded. Reports an
+    /// unreadable page and skips it.
     pub(super) fn walk<R: Record>(&mut self, visit: &mut Visit<'_, 'a, R>) {
         let root = self.snapshot.commit().slot.roots[R::TREE.index()];
         let Some(block) = root.block else { return };
@@ -42,7 +42,7 @@ impl<'a> Verifier<'a> {
         visit: &mut Visit<'_, 'a, R>,
     ) -> u64 {
         let subject = Subject::Page { tree: R::TREE, position: block.position };
-        // A page that is accounted for already is skipped, so that no page is visited twice.
+        // A page that is already accounted for is skipped, so that no page is visited twice.
         if !self.account(|| subject.clone(), Run::single(block.position)) {
             self.unreadable_pages += 1;
             return 0;
@@ -94,7 +94,7 @@ impl<'a> Verifier<'a> {
         match key.and_then(|key| Ok((key, value?))) {
             Ok((key, value)) => visit(self, key, value),
             Err(error) => {
-                // An undecodable record hides blocks just as an unreadable page does.
+                // An undecodable record hides blocks, like an unreadable page.
                 self.unreadable_pages += 1;
                 self.find(subject.clone(), error);
             }
@@ -118,7 +118,7 @@ impl<'a> Verifier<'a> {
         }
     }
 
-    /// The blocks of the redo list: its chain and its shadow blocks.
+    /// Accounts for the blocks of the redo list: its chain and its shadow blocks.
     pub(super) fn check_redo_list(&mut self) {
         let commit = self.snapshot.commit();
         match self.snapshot.store().redo_blocks(commit) {
@@ -129,21 +129,22 @@ impl<'a> Verifier<'a> {
             }
             Err(error) => {
                 let position = commit.slot.redo_head.map(|head| head.position);
-                let position = position.expect("only a list that is named can be bad");
+                let position = position.expect("only an existing list can be bad");
                 self.unreadable_pages += 1;
                 self.find(Subject::Blocks(Run::single(position)), error);
             }
         }
     }
 
-    /// The free list and the inline free runs of the meta slot.
+    /// Checks the free list and the inline free runs of the meta slot.
     pub(super) fn check_free(&mut self) {
         let mut recorded = 0;
         let mut last_end = 0;
         self.walk::<Free>(&mut |verifier, start, run| {
             recorded += u64::from(run.count());
             if start.get() <= last_end {
-                let error = EngineError::damaged(start, Check::FreeMap, "joined runs", start);
+                let error =
+                    EngineError::damaged(start, Check::FreeMap, "a gap before the free run", start);
                 verifier.find(Subject::Blocks(run), error);
             }
             last_end = run.end();

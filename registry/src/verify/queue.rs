@@ -13,7 +13,7 @@ use super::finding::Subject;
 use crate::blocks::{Expected, check_head};
 use crate::committed::Snapshot;
 
-/// Blocks that one thread opens at a time: 256 KiB.
+/// Number of blocks that one thread opens at a time: 256 KiB.
 const PIECE_BLOCKS: u32 = 64;
 
 /// The queue is opened when it holds this many blocks: 32 MiB.
@@ -26,7 +26,7 @@ pub(super) struct Queue {
     blocks: u32,
 }
 
-/// Some blocks of a segment.
+/// Consecutive blocks of a segment.
 #[derive(Clone, Copy)]
 struct Piece {
     expected: Expected,
@@ -40,7 +40,8 @@ impl Piece {
         self.expected.segment.position(self.expected.segment.first.get() + self.offset)
     }
 
-    /// Whether its blocks follow another piece directly and have the same generation.
+    /// Returns whether the blocks of this piece directly follow `other` in the file and have the
+    /// same generation.
     fn follows(&self, other: &Piece) -> bool {
         let end = u64::from(other.start().get()) + u64::from(other.count);
         end == u64::from(self.start().get())
@@ -48,8 +49,8 @@ impl Piece {
     }
 }
 
-/// Groups contiguous pieces, up to [`PIECE_BLOCKS`]. Short streams written one after another then cost as little as
-/// one long stream.
+/// Groups contiguous pieces into batches of up to [`PIECE_BLOCKS`] blocks. Many short streams in a
+/// row then take as little time as one long stream.
 fn batches(pieces: &[Piece]) -> Vec<&[Piece]> {
     let mut batches = Vec::new();
     let mut rest = pieces;
@@ -69,7 +70,7 @@ fn batches(pieces: &[Piece]) -> Vec<&[Piece]> {
 }
 
 impl Queue {
-    /// Queues the next piece of a segment, from `offset` on. Returns its number of blocks.
+    /// Queues the piece of a segment that begins at `offset`. Returns its number of blocks.
     pub(super) fn push(&mut self, expected: Expected, offset: u32) -> u32 {
         let count = PIECE_BLOCKS.min(expected.segment.run.count() - offset);
         self.pieces.push(Piece { expected, offset, count });
@@ -81,7 +82,7 @@ impl Queue {
         self.blocks >= QUEUE_BLOCKS
     }
 
-    /// Number of queued blocks.
+    /// Returns the number of queued blocks.
     pub(super) fn blocks(&self) -> u32 {
         self.blocks
     }
@@ -98,7 +99,7 @@ impl Queue {
     }
 }
 
-/// Opens contiguous pieces with one read; if that fails, each piece alone.
+/// Opens contiguous pieces with one read. If that fails, opens each piece separately.
 fn open_batch(
     snapshot: &Snapshot,
     batch: &[Piece],
@@ -110,7 +111,7 @@ fn open_batch(
     let [first, _, ..] = batch else { return each(data) };
     let start = first.start();
     let count = batch.iter().map(|piece| piece.count).sum();
-    let run = Run::new(start, count).expect("pieces in the file lie in a run");
+    let run = Run::new(start, count).expect("contiguous pieces form a run");
     let check = |within: u32, head: &BlockHead| {
         let position = start.get() + within;
         let after = batch.partition_point(|piece| piece.start().get() <= position);
@@ -123,7 +124,7 @@ fn open_batch(
     each(data)
 }
 
-/// Opens a piece; if that fails, block by block, so that each damaged block is named.
+/// Opens a piece. If that fails, opens each block separately to find the damaged ones.
 fn open_piece(
     snapshot: &Snapshot,
     piece: &Piece,
@@ -143,7 +144,7 @@ fn open_piece(
     (*offset..offset + count).filter_map(single).collect()
 }
 
-/// Opens `count` blocks of a segment from the given offset on.
+/// Opens `count` blocks of a segment, starting at `offset`.
 fn open(
     snapshot: &Snapshot,
     expected: &Expected,
@@ -158,15 +159,15 @@ fn open(
     read(snapshot, (run, segment.generation), data, check)
 }
 
-/// Opens a run of blocks, checks their heads, and erases their data.
+/// Opens a run of blocks, checks their heads, and wipes their data.
 fn read(
     snapshot: &Snapshot,
     (run, generation): (Run, Generation),
     data: &mut Vec<u8>,
     check: impl Fn(u32, &BlockHead) -> Result<(), EngineError> + Sync,
 ) -> Result<(), EngineError> {
-    assert!(run.start().get() >= RESERVED_BLOCKS, "reserved blocks are accounted for already");
-    data.resize(usize::try_from(run.count()).expect("a run that fits memory") * DATA_SIZE, 0);
+    assert!(run.start().get() >= RESERVED_BLOCKS, "reserved blocks are already accounted for");
+    data.resize(usize::try_from(run.count()).expect("a run that fits in memory") * DATA_SIZE, 0);
     let redirects = &snapshot.commit().redirects;
     let outcome = snapshot.store().read_run(redirects, KeyKind::Data, run, generation, data, check);
     data[..].zeroize();

@@ -11,8 +11,8 @@ use crate::records::{
 };
 
 impl Verifier<'_> {
-    /// Opens every block of every stream of one run, the reserved streams included. The blocks of the others are
-    /// opened as their extents are visited.
+    /// Opens every block of every stream of one run, including the reserved streams. Streams with
+    /// extents are opened by the walk over the extents.
     pub(super) fn check_streams(&mut self) {
         for stored in self.snapshot.commit().slot.reserved_streams.clone() {
             self.check_stream(&stored);
@@ -21,7 +21,12 @@ impl Verifier<'_> {
             verifier.summary.streams += 1;
             if reserved_index(identity).is_some() {
                 let subject = Subject::Stream(identity);
-                verifier.disagree(subject, Check::Record, "the meta slot's record", "another");
+                verifier.disagree(
+                    subject,
+                    Check::Record,
+                    "a record in the meta slot only",
+                    "a second one",
+                );
             }
             verifier.check_stream(&stored);
             verifier.check_inode_of(&stored);
@@ -50,22 +55,24 @@ impl Verifier<'_> {
         }
     }
 
-    /// The owner inode names the stream. A stream that its inode does not name would never be deleted.
+    /// Checks that the inode of a stream refers back to the stream, which would otherwise never be
+    /// deleted.
     fn check_inode_of(&mut self, stored: &StoredStream) {
         let Some(number) = stored.inode.map(|inode| InodeNumber(inode.get())) else { return };
         let stream = stored.record.identity;
         match self.snapshot.get::<Inodes>(&number) {
             Ok(Some(inode)) if inode.stream == Some(stream) => {}
             Ok(_) => {
-                let expected = "an inode with this content";
+                let expected = "an inode that refers back to the stream";
                 self.disagree(Subject::Stream(stream), Check::Name, expected, number.0);
             }
-            // The walk over the inodes reports the page.
+            // The walk over the inodes reports the unreadable page.
             Err(_) => {}
         }
     }
 
-    /// A stream of extents has at least one. The walk over the extents checks their contents.
+    /// Checks that a stream with extents has at least one. The walk over the extents checks the
+    /// rest.
     fn check_has_extents(&mut self, stored: &StoredStream) {
         let stream = stored.record.identity;
         let last = ExtentKey { stream, first: BlockIndex(u32::MAX) };
@@ -79,8 +86,8 @@ impl Verifier<'_> {
         }
     }
 
-    /// Accounts for the blocks of a segment and queues them. A segment that overlaps another, or the end of the
-    /// file, is not opened, so that each block is opened at most once.
+    /// Accounts for the blocks of a segment and queues them. A segment that overlaps another one or
+    /// exceeds the file is not queued, so that each block is opened at most once.
     pub(super) fn enqueue(&mut self, expected: Expected) {
         let run = expected.segment.run;
         if !self.account(|| Subject::Stream(expected.stream), run) {
@@ -105,10 +112,11 @@ impl Verifier<'_> {
         }
     }
 
-    /// The two unused reserved blocks open, and are blank.
+    /// Checks that the two unused reserved blocks open and are blank.
     pub(super) fn check_blanks(&mut self) {
         if self.snapshot.store().header().rekey.is_some() {
-            // A rekey seals them again in place, and a crash may tear them; the end of the rekey writes them.
+            // A rekey seals them again in place, and a crash may tear them. The rekey writes them
+            // again at its end.
             return;
         }
         for position in BLANK_BLOCKS {
@@ -123,7 +131,7 @@ impl Verifier<'_> {
                             position,
                             Check::Reserved,
                             "a blank block",
-                            "another",
+                            "other content",
                         );
                         self.find(subject, error);
                     }

@@ -1,4 +1,5 @@
-//! A clean archive verifies clean; whatever block is damaged, verification names it and goes on.
+//! Verification of a clean archive has no findings. If a block is damaged, verification reports
+//! that block and continues.
 
 mod planted;
 
@@ -25,8 +26,9 @@ fn attributes() -> Attributes {
     Attributes { mode: 0o644, uid: 0, gid: 0, modified: Timestamp::default() }
 }
 
-/// Files `file0` to `file5`; `file2`, which is long, is removed, so that there are free blocks. `file4` was overwritten in place, and `log` is a stream of several
-/// runs that is longer than one thread opens at a time.
+/// Makes files `file0` to `file5` and `log`. The long `file2` is removed, so that there are free
+/// blocks. `file4` is overwritten in place. `log` is a stream of several runs, longer than one
+/// thread opens at a time.
 fn fill(archive: &Archive) {
     let names = archive.names();
     let mut identities = Vec::new();
@@ -56,7 +58,7 @@ fn fill(archive: &Archive) {
     archive.commit().unwrap();
 }
 
-/// An archive that is not closed, so that it has a redo list.
+/// Makes an archive that is not closed, so that it has a redo list.
 fn sample() -> MemoryDevice {
     let device = MemoryDevice::new();
     let options = CreateOptions::default();
@@ -78,7 +80,7 @@ fn verify(device: &MemoryDevice) -> Result<(VerifySummary, Vec<Finding>)> {
     Ok((summary, findings))
 }
 
-/// The device with one bit of a block flipped.
+/// Returns a copy of the device with one bit of a block flipped.
 fn with_flipped_bit(device: &MemoryDevice, position: Position) -> MemoryDevice {
     let copy = device.snapshot().to_device();
     let mut bytes = [0; BLOCK_SIZE];
@@ -100,7 +102,7 @@ fn a_clean_archive_has_no_findings() {
 }
 
 #[test]
-fn progress_rises_to_the_whole() {
+fn progress_rises_to_the_total() {
     let archive = open(&sample(), Access::Read).unwrap();
     let mut seen = Vec::new();
     archive.verify(&mut |_| {}, &mut |at| seen.push(at)).unwrap();
@@ -110,7 +112,7 @@ fn progress_rises_to_the_whole() {
 }
 
 #[test]
-fn every_block_that_is_damaged_is_found() {
+fn damage_of_every_block_in_use_is_found() {
     let device = sample();
     let (summary, _) = verify(&device).unwrap();
     let mut found = 0;
@@ -121,12 +123,13 @@ fn every_block_that_is_damaged_is_found() {
         assert!(is_found || block >= 8, "reserved block {block}");
         found += u64::from(is_found);
     }
-    // Free blocks, and a block whose newest version lies at its spare, may hold anything.
+    // The content of free blocks does not matter, nor does a home location whose newest version is
+    // in a shadow block.
     let redirected = 1;
     assert_eq!(found, summary.blocks - summary.free_blocks - redirected);
 }
 
-/// Every position of the blocks of streams, as the archive's own cursor has them.
+/// Returns the positions of all blocks of streams.
 fn data_positions(device: &MemoryDevice) -> Vec<Position> {
     let archive = open(device, Access::Read).unwrap();
     let snapshot = archive.snapshot();
@@ -141,7 +144,7 @@ fn data_positions(device: &MemoryDevice) -> Vec<Position> {
 }
 
 #[test]
-fn each_bad_block_is_listed_by_itself() {
+fn each_damaged_block_is_a_separate_finding() {
     let device = MemoryDevice::new();
     let options = CreateOptions::default();
     let archive = Archive::create_device(Box::new(device.clone()), &secret(), &options).unwrap();
@@ -150,7 +153,7 @@ fn each_bad_block_is_listed_by_itself() {
     let positions = data_positions(&device);
     let stored = open(&device, Access::Read).unwrap().streams(None, 100).unwrap();
     assert!(stored.iter().any(|stored| stored.layout == StreamLayout::Extents));
-    // Every third block: in pieces of any length, and at both ends of runs.
+    // Every third block: within pieces of any length, and at both ends of runs.
     let mut bad: Vec<Position> = positions.iter().copied().step_by(3).collect();
     let mut copy = device;
     for &position in &bad {
@@ -172,9 +175,9 @@ fn each_bad_block_is_listed_by_itself() {
     assert_eq!(found, bad);
 }
 
-/// A genuine older version of a block in its own place is tampering with that one block.
+/// An authentic older version of a block at its home location is tampering with that block only.
 #[test]
-fn an_older_version_of_a_block_is_listed() {
+fn an_older_version_of_a_block_is_tampering() {
     let device = MemoryDevice::new();
     let options = CreateOptions::default();
     let archive = Archive::create_device(Box::new(device.clone()), &secret(), &options).unwrap();
@@ -201,9 +204,9 @@ fn an_older_version_of_a_block_is_listed() {
     assert_eq!(fault.check, Check::Generation);
 }
 
-/// A page that cannot be read hides what it names, and nothing else.
+/// An unreadable page hides its own records and no others.
 #[test]
-fn after_a_bad_page_the_others_are_still_read() {
+fn an_unreadable_page_hides_only_its_own_records() {
     let device = MemoryDevice::new();
     let options = CreateOptions::default();
     let archive = Archive::create_device(Box::new(device.clone()), &secret(), &options).unwrap();
@@ -234,7 +237,7 @@ fn after_a_bad_page_the_others_are_still_read() {
             _ => None,
         });
         match bad {
-            // A branch hides the pages below it too.
+            // A branch also hides the pages below it.
             Some(TreeId::Names) if summary.pages == clean.pages - 1 => {
                 leaves += 1;
                 names_left += summary.names;
@@ -248,12 +251,12 @@ fn after_a_bad_page_the_others_are_still_read() {
         }
     }
     assert!(leaves > 10);
-    // Each leaf hides its own names only, so that together they hide every name once.
+    // Each leaf hides only its own names, so all leaves together hide every name once.
     assert_eq!(names_left, (leaves - 1) * 400);
 }
 
 #[test]
-fn a_verification_that_is_stopped_anywhere_reports_what_it_found_and_says_so() {
+fn a_verification_that_progress_stops_fails_and_reports_no_further_finding() {
     let device = sample();
     let (summary, _) = verify(&device).unwrap();
     let archive = open(&device, Access::Read).unwrap();

@@ -1,4 +1,4 @@
-//! The state of a verification that all checks share.
+//! The state that all checks of a verification share.
 
 use std::ops::ControlFlow;
 
@@ -20,12 +20,13 @@ pub(super) struct Verifier<'a> {
     pub(super) unreadable_pages: u64,
     pub(super) report: &'a mut dyn FnMut(Finding),
     pub(super) progress: &'a mut dyn FnMut(VerifyProgress) -> ControlFlow<()>,
-    /// Nothing more is opened and no finding is reported.
+    /// After a stop, no block is opened and no finding is reported.
     pub(super) is_stopped: bool,
 }
 
 impl Verifier<'_> {
-    /// Accounts for a run. A block beyond the end, or one that was accounted for before, is a finding.
+    /// Accounts for a run. Reports a block beyond the end or with a second owner as a finding.
+    /// Returns false in that case, and after a stop.
     pub(super) fn account(&mut self, subject: impl FnOnce() -> Subject, run: Run) -> bool {
         if self.is_stopped {
             return false;
@@ -33,7 +34,7 @@ impl Verifier<'_> {
         let accounted = match self.map.mark(run) {
             Ok(()) => true,
             Err(position) => {
-                let expected = "a block of the archive that nothing else names";
+                let expected = "a block in the archive with one owner";
                 let error = EngineError::damaged(position, Check::FreeMap, expected, position);
                 self.find(subject(), error);
                 false

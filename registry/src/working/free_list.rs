@@ -1,7 +1,8 @@
-//! The free list: free runs, kept in a tree of their own.
+//! The free list: a tree of free runs.
 //!
-//! Recording free blocks takes pages, which take blocks; and it replaces pages, which frees blocks. The commit repeats
-//! until nothing changes any more. What is left then fits the inline free runs of the meta slot.
+//! Recording free blocks needs pages, which occupy blocks, and replaces pages, which frees blocks.
+//! The commit therefore repeats until nothing changes any more. The remaining runs fit the inline
+//! free runs of the meta slot.
 
 use ar7_engine::format::{INLINE_FREE_RUNS_MAX, Position, Run};
 
@@ -9,20 +10,22 @@ use super::trees::Trees;
 use crate::error::Result;
 use crate::records::{FREE_BLOCKS_COUNTER, Free, ReadRecords, TreeId};
 
-/// Free runs that the commit leaves to the meta slot, at most. The other half is for what is freed last.
+/// Maximum number of pooled runs that the commit keeps out of the tree and leaves to the meta slot.
+/// The other half is for blocks that are freed last.
 const KEPT_RUNS: usize = INLINE_FREE_RUNS_MAX / 2;
 
-/// Free blocks that the commit keeps for pages of the free list that it does not foresee: splits.
+/// Free blocks that the commit keeps for pages of the free list that splits add.
 const SPLIT_BLOCKS: u64 = 8;
 
-/// Every page of the free list but the last holds at least this many runs.
+/// Minimum number of runs in every page of the free list except the last.
 const RUNS_PER_PAGE_MIN: u64 = 100;
 
 /// The free list of the open transaction.
 pub(super) struct FreeList<'a>(pub(super) &'a mut Trees);
 
 impl FreeList<'_> {
-    /// Takes runs out of the free list until the writer has `wanted` blocks to allocate from, or there are no more.
+    /// Takes runs out of the free list until the writer has `wanted` blocks to allocate, or the
+    /// list is empty.
     pub(super) fn refill(&mut self, wanted: u64) -> Result<()> {
         while self.0.writer().pooled_blocks() < wanted {
             let Some((_, run)) = self.0.ceiling::<Free>(&Position::at(0))? else { break };
@@ -32,14 +35,15 @@ impl FreeList<'_> {
         Ok(())
     }
 
-    /// Records every free run and seals the free list. Returns the runs that no page records.
+    /// Records the free runs and seals the free list. Returns the runs that no page records.
     ///
-    /// The pages of the free list are sealed to blocks that were free at the last commit, so these are kept out of it:
-    /// one for each page to seal, and a few more. On a full disk there are no others, and in an old archive each may
-    /// be a run by itself.
+    /// The pages of the free list need blocks that were free at the last commit. So these stay out
+    /// of the list: one block for each page to seal, and a few more. A full disk has no other
+    /// blocks, and in an old archive each of them may be a run of one block.
     pub(super) fn record(&mut self) -> Result<Vec<Run>> {
         let mut freed = self.0.writer().drain_freed();
-        // Before anything freed is recorded: it must not be taken out again in this transaction.
+        // Refilled before freed blocks are recorded, because they must not be allocated in this
+        // transaction.
         let pages = self.0.entries(TreeId::Free) / RUNS_PER_PAGE_MIN + 2;
         let touched = count(freed.len()).min(pages);
         let wanted = self.pages_to_seal() + touched + 2 * SPLIT_BLOCKS;
@@ -49,15 +53,15 @@ impl FreeList<'_> {
         let mut kept_blocks: u64 = kept.iter().map(|run| u64::from(run.count())).sum();
         loop {
             freed.extend(self.0.writer().drain_freed().iter());
-            // A page that is dirty already frees nothing more, and the pages are finite, so this ends.
+            // A dirty page frees no further block, and the number of pages is finite, so this ends.
             while freed.len() > INLINE_FREE_RUNS_MAX - KEPT_RUNS {
                 for run in freed.iter() {
                     self.insert(run)?;
                 }
                 freed = self.0.writer().drain_freed();
             }
-            // A few runs may stay out of the free list, however long. Of many, keep as much as is needed, and a block
-            // for each that the slot has room for.
+            // Up to `KEPT_RUNS` runs may stay out of the free list, at any length. If there are
+            // more, keep as many blocks as are needed, and return the surplus to the list.
             let needed = self.pages_to_seal() + SPLIT_BLOCKS;
             if kept.len() <= KEPT_RUNS || kept_blocks <= needed {
                 break;
@@ -80,14 +84,14 @@ impl FreeList<'_> {
         freed.extend(self.0.writer().drain_freed().iter());
         assert!(
             freed.len() <= INLINE_FREE_RUNS_MAX,
-            "the fixed point leaves no more than fit the slot"
+            "the fixed point leaves no more runs than fit the meta slot"
         );
         Ok(freed.iter().collect())
     }
 
-    /// Adds a run, joined with the runs that end or begin where it does.
+    /// Adds a run and joins it with adjacent runs.
     ///
-    /// The specification's name is `recycle`.
+    /// The specification calls it `recycle`.
     pub(super) fn insert(&mut self, run: Run) -> Result<()> {
         let (mut start, mut end) = (run.start(), run.end());
         if let Some(before) = start.get().checked_sub(1).map(Position::at)
@@ -103,7 +107,7 @@ impl FreeList<'_> {
             self.take(right)?;
             end = right.end();
         }
-        let joined = Run::new(start, end - start.get()).expect("joined runs are a run");
+        let joined = Run::new(start, end - start.get()).expect("adjacent runs form a run");
         self.0.counters[FREE_BLOCKS_COUNTER] += u64::from(joined.count());
         self.0.put::<Free>(&start, &joined)?;
         Ok(())
@@ -127,7 +131,7 @@ impl FreeList<'_> {
         Ok(())
     }
 
-    /// Pages of the free list that the commit will seal.
+    /// Returns the number of pages of the free list that the commit will seal.
     fn pages_to_seal(&self) -> u64 {
         count(self.0.dirty_pages_of(TreeId::Free))
     }
@@ -158,13 +162,13 @@ mod tests {
     }
 
     #[test]
-    fn no_free_run_ends_where_the_next_begins() {
+    fn adjacent_free_runs_are_joined() {
         for (runs, expected) in [
             (vec![(100, 3)], vec![(100, 3)]),
-            // Next to nothing.
+            // No adjacent runs.
             (vec![(100, 3), (104, 2)], vec![(100, 3), (104, 2)]),
             (vec![(104, 2), (100, 3)], vec![(100, 3), (104, 2)]),
-            // Right of a run, left of one, and between two.
+            // Adjacent on the right, on the left, and on both sides.
             (vec![(100, 3), (103, 2)], vec![(100, 5)]),
             (vec![(103, 2), (100, 3)], vec![(100, 5)]),
             (vec![(100, 3), (105, 4), (103, 2)], vec![(100, 9)]),
@@ -184,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_run_that_ends_there_is_taken_from_the_end() {
+    fn only_the_run_that_ends_at_the_given_block_is_taken() {
         let mut trees = WorkingTrees::of_new_archive();
         trees.free_list().insert(run(100, 3)).unwrap();
         trees.free_list().insert(run(110, 2)).unwrap();

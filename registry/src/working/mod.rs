@@ -1,7 +1,7 @@
-//! The trees of the open transaction: what a writer changes before it commits.
+//! The trees of the open transaction.
 //!
-//! From below: the pages of all trees (`pages`), the trees (`trees`), the list of free blocks that one of them holds
-//! (`free_list`), and over these the working trees, whose memory is bounded.
+//! In layers, from the bottom: the pages of all trees (`pages`), the trees (`trees`), the free list
+//! (`free_list`), and the working trees, whose memory is bounded (`working_trees`).
 
 mod free_list;
 mod pages;

@@ -11,7 +11,7 @@ use crate::committed::{PageCache, load_page, page_stream};
 use crate::error::Result;
 use crate::tree::{Page, PageExpectation, PageSpace, PageStore};
 
-/// Where the pages of the working trees come from and go to.
+/// The store of the working trees' pages.
 pub(super) struct WorkingPages {
     pub(super) writer: Writer,
     pub(super) cache: Arc<PageCache>,
@@ -41,14 +41,17 @@ impl WorkingPages {
             .collect();
         let expected = self.writer.generation();
         let generation = self.writer.write_fresh(KeyKind::Registry, &jobs)?;
-        assert_eq!(generation, expected, "parents name their pages by this generation");
+        assert_eq!(
+            generation, expected,
+            "parents already refer to their children by this generation"
+        );
         for (position, page) in pages {
             self.cache.insert(BlockRef { position, generation }, page);
         }
         Ok(())
     }
 
-    /// Back to the last commit.
+    /// Returns to the last commit.
     pub(super) fn rollback(&mut self) -> Result<()> {
         self.pending.clear();
         Ok(self.writer.rollback()?)

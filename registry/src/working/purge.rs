@@ -1,4 +1,4 @@
-//! Purging: the blocks of deleted streams become free, a bounded number with each commit.
+//! Purging: the blocks of pending deletions are freed, a bounded number in each commit.
 
 use ar7_engine::format::BlockIndex;
 use uuid::Uuid;
@@ -7,16 +7,17 @@ use super::working_trees::WorkingTrees;
 use crate::error::Result;
 use crate::records::{ExtentKey, Extents, PendingDeletions, ReadRecords, TreeId};
 
-/// Extents of deleted streams that one commit frees at most, so that it stays within the reserve.
+/// Maximum number of extents that one commit frees, so that it needs no more than the reserve
+/// blocks.
 const EXTENTS_PER_COMMIT: usize = 128;
 
 impl WorkingTrees {
-    /// Whether there are deleted streams whose blocks are not all free yet.
+    /// Returns whether there are pending deletions.
     pub(crate) fn has_pending_deletions(&self) -> bool {
         self.entries(TreeId::PendingDeletions) > 0
     }
 
-    /// Frees some blocks of deleted streams.
+    /// Frees some blocks of pending deletions.
     pub(crate) fn purge(&mut self) -> Result<()> {
         for _ in 0..EXTENTS_PER_COMMIT {
             let Some((stream, _)) = self.ceiling::<PendingDeletions>(&Uuid::nil())? else { break };
@@ -25,7 +26,8 @@ impl WorkingTrees {
         Ok(())
     }
 
-    /// Frees every block of a deleted stream: its extents must be gone before a new stream of that identity has any.
+    /// Frees every block of a pending deletion. Its extents must be gone before a new stream with
+    /// its identity has any.
     pub(crate) fn purge_stream(&mut self, stream: Uuid) -> Result<()> {
         while self.get::<PendingDeletions>(&stream)?.is_some() {
             self.purge_extent(stream)?;
@@ -33,7 +35,8 @@ impl WorkingTrees {
         Ok(())
     }
 
-    /// Frees the first extent of a deleted stream, or removes the pending deletion if there is none left.
+    /// Frees the first extent of a pending deletion, or removes the pending deletion if it has no
+    /// extent left.
     fn purge_extent(&mut self, stream: Uuid) -> Result<()> {
         let from = ExtentKey { stream, first: BlockIndex(0) };
         match self.ceiling::<Extents>(&from)? {
@@ -69,7 +72,7 @@ mod tests {
         }
         trees.put::<PendingDeletions>(&stream, &StoredStream::empty(stream)).unwrap();
         assert!(trees.has_pending_deletions());
-        // The first purge frees the last extent; only the second finds that none is left.
+        // The first purge frees the last extent. Only the second finds none.
         trees.purge().unwrap();
         assert_eq!(trees.entries(TreeId::Extents), 0);
         assert!(trees.has_pending_deletions());

@@ -1,4 +1,4 @@
-//! Shortening the file before it is closed.
+//! Shortening the file when the archive is closed.
 
 use ar7_engine::format::{Position, RESERVED_BLOCKS};
 use ar7_engine::store::RESERVE_BLOCKS;
@@ -6,29 +6,30 @@ use ar7_engine::store::RESERVE_BLOCKS;
 use super::working_trees::WorkingTrees;
 use crate::error::Result;
 
-/// With fewer free blocks, moving pages is not worth it: the file keeps as many in reserve at its end anyway.
+/// Minimum number of free blocks for which moving pages pays off: the end of the file keeps half of
+/// them as reserve blocks anyway.
 const CLEARED_BLOCKS_MIN: u32 = 2 * RESERVE_BLOCKS;
 
-/// Pages that closing moves at most.
+/// Maximum number of pages that closing moves.
 const MOVED_PAGES_MAX: usize = 1024;
 
 impl WorkingTrees {
-    /// Moves pages from the end of the file to free blocks before it, if closing can then cut off a good part of the
-    /// file. Returns whether it moved any; the commit makes the end free.
+    /// Moves pages from the end of the file to free blocks before it, if closing can then trim a
+    /// good part of the file. Returns whether it moved any. The commit frees the end.
     pub(crate) fn clear_end(&mut self) -> Result<bool> {
         let end = self.writer().block_count();
         let free = self.free_blocks();
         if free < u64::from(CLEARED_BLOCKS_MIN.max(end / 8)) {
             return Ok(false);
         }
-        // As short as the file could be.
+        // The smallest possible number of blocks.
         let shortest = end.saturating_sub(u32::try_from(free).unwrap_or(u32::MAX));
         self.relocate(Position::at(shortest.max(RESERVED_BLOCKS)), MOVED_PAGES_MAX)
     }
 
-    /// Takes blocks at the end of the file that were free at the last commit out of the archive, so that closing can
-    /// cut the file. Comes first in a transaction: later allocations extend the file again if necessary. Returns
-    /// whether it took any.
+    /// Removes blocks at the end of the file from the archive that were free at the last commit, so
+    /// that closing can trim the file. Must come first in a transaction: later allocations extend
+    /// the file again if necessary. Returns whether it removed any.
     pub(crate) fn trim_end(&mut self) -> Result<bool> {
         let before = self.writer().block_count();
         let mut pool = self.writer().drain_pool();

@@ -1,19 +1,21 @@
-//! Memory for the changed blocks of streams.
+//! Memory for the dirty blocks of streams.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ar7_engine::format::{Data, OwnedData};
 
-/// Blocks that are kept at most: as many as one flush takes, and one step of a long write. 20 MiB.
+/// Maximum number of kept blocks: those of one flush and of one step of a long write. They take 20
+/// MiB.
 const SPARES_MAX: usize = 5200;
 
-/// Memory of flushed blocks. A long write reuses it and allocates nothing. It is wiped when the archive is closed or
-/// rolled back.
+/// The memory of flushed blocks. A long write reuses it and allocates nothing. It is wiped when the
+/// archive is closed or rolled back.
 #[derive(Debug, Default)]
 pub(crate) struct SpareBlocks(Mutex<Vec<OwnedData>>);
 
 impl SpareBlocks {
-    /// A block that begins with as many of `bytes` as it holds, followed by zeros. Also returns how many it took.
+    /// Returns a block that begins with as many of `bytes` as fit, followed by zeros, and the
+    /// number of bytes that it took.
     pub(crate) fn beginning_with(&self, bytes: &[u8]) -> (OwnedData, usize) {
         let (mut data, is_zeroed) = match self.spares().pop() {
             Some(data) => (data, false),
@@ -27,17 +29,17 @@ impl SpareBlocks {
         (data, taken)
     }
 
-    /// A copy of a block.
+    /// Returns a copy of a block.
     pub(crate) fn copy_of(&self, data: &Data) -> OwnedData {
         self.beginning_with(data).0
     }
 
-    /// A block of zeros.
+    /// Returns a block of zeros.
     pub(crate) fn zeroed(&self) -> OwnedData {
         self.beginning_with(&[]).0
     }
 
-    /// Wipes and forgets all of them.
+    /// Wipes and releases all kept blocks.
     pub(crate) fn clear(&self) {
         self.spares().clear();
     }
@@ -62,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_spare_block_shows_nothing_of_what_it_was() {
+    fn a_reused_block_has_no_old_content() {
         let spares = SpareBlocks::default();
         spares.give(spares.copy_of(&[7; DATA_SIZE]));
         let (data, taken) = spares.beginning_with(&[1, 2, 3]);

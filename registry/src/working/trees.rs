@@ -11,9 +11,9 @@ use crate::error::Result;
 use crate::records::{ReadRecords, Record, TreeId, decoded_value, read_through};
 use crate::tree::Tree;
 
-/// The trees, their pages, and the counters that the meta slot keeps with the roots.
+/// The trees, their pages, and the counters that the meta slot stores next to the roots.
 pub(super) struct Trees {
-    /// In the order of their roots in the meta slot.
+    /// The trees, in the order of their roots in the meta slot.
     by_number: [Tree; TreeId::ALL.len()],
     pub(super) pages: WorkingPages,
     pub(super) counters: [u64; 8],
@@ -30,7 +30,8 @@ impl Trees {
         &mut self.pages.writer
     }
 
-    /// Inserts or replaces a record; returns the value it replaced. Every page stays in memory: nothing is allocated.
+    /// Inserts or replaces a record. Returns the old value. Allocates no block, because every dirty
+    /// page stays in memory.
     pub(super) fn put<R: Record>(
         &mut self,
         key: &R::Key,
@@ -43,28 +44,29 @@ impl Trees {
         })
     }
 
-    /// Removes a record; returns its value. Every page stays in memory: nothing is allocated.
+    /// Removes a record. Returns its value. Allocates no block, because every dirty page stays in
+    /// memory.
     pub(super) fn remove<R: Record>(&mut self, key: &R::Key) -> Result<Option<R::Value>> {
         let (tree, pages) = (&mut self.by_number[R::TREE.index()], &mut self.pages);
         R::with_key(key, |key| decoded_value::<R>(key, tree.remove(pages, key)?))
     }
 
-    /// Number of records in a tree.
+    /// Returns the number of records in a tree.
     pub(super) fn entries(&self, tree: TreeId) -> u64 {
         self.tree(tree).entries()
     }
 
-    /// Number of changed pages of one tree.
+    /// Returns the number of dirty pages of one tree.
     pub(super) fn dirty_pages_of(&self, tree: TreeId) -> usize {
         self.tree(tree).dirty_pages()
     }
 
-    /// Number of changed pages of all trees.
+    /// Returns the number of dirty pages of all trees.
     pub(super) fn dirty_pages(&self) -> usize {
         self.by_number.iter().map(Tree::dirty_pages).sum()
     }
 
-    /// Gives the changed pages of a tree positions. They are sealed with the next [`Trees::seal`].
+    /// Allocates positions for the dirty pages of a tree. [`Trees::seal`] seals them.
     pub(super) fn flush(&mut self, tree: TreeId) -> Result<()> {
         self.by_number[tree.index()].flush(&mut self.pages)?;
         Ok(())
@@ -75,8 +77,8 @@ impl Trees {
         self.pages.seal()
     }
 
-    /// Copies pages that lie from `limit` on into memory, so that the next flush moves them. Stops after about `most`
-    /// pages. Returns whether there were any.
+    /// Copies pages at `limit` and beyond into memory, so that the next flush moves them. Stops
+    /// after about `most` pages. Returns whether there were any.
     pub(super) fn relocate(&mut self, limit: Position, most: usize) -> Result<bool> {
         let mut left = most;
         for tree in &mut self.by_number {
@@ -85,7 +87,7 @@ impl Trees {
         Ok(left < most)
     }
 
-    /// The roots, once all trees are flushed.
+    /// Returns the roots. All trees must be flushed.
     pub(super) fn roots(&self) -> [Root; ROOTS] {
         let mut roots = [Root::default(); ROOTS];
         for tree in TreeId::ALL {
@@ -94,7 +96,7 @@ impl Trees {
         roots
     }
 
-    /// Back to the last commit.
+    /// Returns to the last commit.
     pub(super) fn rollback(&mut self) -> Result<()> {
         self.pages.rollback()?;
         let current = self.pages.writer.store().current();

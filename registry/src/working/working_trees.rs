@@ -12,24 +12,26 @@ use crate::committed::PageCache;
 use crate::error::Result;
 use crate::records::{FREE_BLOCKS_COUNTER, ReadRecords, Record, TreeId};
 
-/// Dirty pages that are kept in memory at most; above it they are sealed early. 32,768 pages are 128 MiB.
+/// Maximum number of dirty pages in memory. Beyond it they are sealed before the commit. 32,768
+/// pages are 128 MiB.
 const DIRTY_PAGES_MAX: usize = 32_768;
 
-/// The cache leaves room for dirty pages in steps of this many.
+/// Number of dirty pages after which the cache makes more room.
 const DIRTY_PAGES_STEP: usize = 1024;
 
-/// Blocks beyond the dirty pages that a flush has ready: for splits, and for the pages of the free list.
+/// Number of blocks that a flush provides in addition to one per dirty page: for splits, and for
+/// pages of the free list.
 const SPLIT_PAGES: usize = 16;
 
 /// The trees of the open transaction, and the blocks that it allocates and frees.
 pub(crate) struct WorkingTrees {
     trees: Trees,
     pub(crate) dirty_pages_max: usize,
-    /// Dirty pages that the cache leaves room for.
+    /// Number of dirty pages that the cache leaves room for.
     room_for_pages: usize,
-    /// Memory for the changed blocks of streams.
+    /// Memory for the dirty blocks of streams.
     pub(crate) spares: SpareBlocks,
-    /// Memory for a list of them.
+    /// Memory for a list of blocks to seal.
     jobs: Vec<OwnedSealJob>,
 }
 
@@ -48,7 +50,7 @@ impl WorkingTrees {
         self.trees.pages.writer.store()
     }
 
-    /// The store, once everything that was flushed is written.
+    /// Waits for in-flight writes and returns the store.
     pub(crate) fn flushed_store(&self) -> Result<&Store> {
         self.trees.pages.writer.wait()?;
         Ok(self.store())
@@ -62,7 +64,7 @@ impl WorkingTrees {
         self.trees.writer()
     }
 
-    /// The counters of the meta slot, as the transaction has them.
+    /// Returns the counters of the meta slot in the open transaction.
     pub(crate) fn counters(&self) -> [u64; 8] {
         self.trees.counters
     }
@@ -71,7 +73,7 @@ impl WorkingTrees {
         &mut self.trees.counters[counter]
     }
 
-    /// Inserts or replaces a record; returns the value it replaced.
+    /// Inserts or replaces a record. Returns the old value.
     pub(crate) fn put<R: Record>(
         &mut self,
         key: &R::Key,
@@ -82,52 +84,55 @@ impl WorkingTrees {
         Ok(before)
     }
 
-    /// Removes a record; returns its value.
+    /// Removes a record. Returns its value.
     pub(crate) fn remove<R: Record>(&mut self, key: &R::Key) -> Result<Option<R::Value>> {
         let before = self.trees.remove::<R>(key)?;
         self.spill()?;
         Ok(before)
     }
 
-    /// Number of records in a tree.
+    /// Returns the number of records in a tree.
     pub(crate) fn entries(&self, tree: TreeId) -> u64 {
         self.trees.entries(tree)
     }
 
-    /// A run of 1 to `most` blocks for data; recycled blocks come first.
+    /// Allocates a run of 1 to `most` blocks for data. Prefers blocks of the free list to growing
+    /// the file.
     ///
-    /// The specification's name is `reuse`.
+    /// The specification calls it `reuse`.
     pub(crate) fn allocate(&mut self, most: u32) -> Result<Run> {
         self.free_list().refill(u64::from(most))?;
         Ok(self.writer().allocate(most, Urgency::Ordinary)?)
     }
 
-    /// Blocks that can be allocated at most: free ones, and those by which the file may still grow.
+    /// Returns the maximum number of blocks that can be allocated: free ones, and those by which
+    /// the file can still grow.
     pub(crate) fn room(&self) -> u64 {
         let used = self.trees.pages.writer.block_count() + RESERVE_BLOCKS;
         self.free_blocks().saturating_add(u64::from(BLOCKS_MAX.saturating_sub(used)))
     }
 
-    /// Blocks that were free at the last commit and are not allocated.
+    /// Returns the number of blocks that were free at the last commit and are not allocated.
     pub(super) fn free_blocks(&self) -> u64 {
-        // The number of listed blocks comes from the meta slot, where an attacker with the key can put any number.
+        // The number of blocks in the free list comes from the meta slot, where an attacker with
+        // the key can write any number.
         let listed = self.trees.counters[FREE_BLOCKS_COUNTER];
         listed.saturating_add(self.trees.pages.writer.pooled_blocks())
     }
 
-    /// Recycles a run.
+    /// Frees a run. The blocks can be allocated after the next commit.
     pub(crate) fn free(&mut self, run: Run) -> Result<()> {
         self.writer().check_run(run)?;
         self.writer().free(run);
         Ok(())
     }
 
-    /// Cancels allocations to which nothing was sealed.
+    /// Cancels allocations to which no block was sealed.
     pub(crate) fn cancel(&mut self, runs: Vec<Run>) {
         self.writer().cancel(runs);
     }
 
-    /// Starts to seal and write new blocks of streams, in the background. Returns their generation.
+    /// Starts to seal and write new blocks of streams in another thread. Returns their generation.
     pub(crate) fn start_blocks(&mut self, jobs: Vec<OwnedSealJob>) -> Result<Generation> {
         let (generation, mut written) = self.writer().start_fresh(jobs)?;
         written.drain(..).for_each(|job| self.spares.give(job.data));
@@ -135,21 +140,22 @@ impl WorkingTrees {
         Ok(generation)
     }
 
-    /// An empty list of blocks, in memory that was used before.
+    /// Returns an empty list of blocks to seal, with reused memory.
     pub(crate) fn take_jobs(&mut self) -> Vec<OwnedSealJob> {
         std::mem::take(&mut self.jobs)
     }
 
-    /// Makes `blocks` recycled blocks ready to be allocated, if there are that many.
+    /// Moves free blocks from the free list to the pool until it has `blocks` blocks or the list is
+    /// empty.
     pub(crate) fn make_room(&mut self, blocks: usize) -> Result<()> {
         self.free_list().refill(u64::try_from(blocks).unwrap_or(u64::MAX))
     }
 
-    /// Seals every dirty page of every tree but the free list, which comes last.
+    /// Seals every dirty page of every tree except the free list, which the commit seals last.
     pub(crate) fn flush_trees(&mut self) -> Result<()> {
-        // Recycled blocks first: otherwise every small commit would lengthen the file.
+        // Without free blocks in the pool, every small commit would extend the file.
         self.make_room(self.trees.dirty_pages() + SPLIT_PAGES)?;
-        // Once sealed, the pages are in the cache.
+        // The sealed pages go into the cache.
         self.leave_room(0);
         for tree in TreeId::ALL.into_iter().filter(|&tree| tree != TreeId::Free) {
             self.trees.flush(tree)?;
@@ -157,17 +163,17 @@ impl WorkingTrees {
         self.trees.seal()
     }
 
-    /// Records every free run and seals the free list. Returns the runs that no page records.
+    /// Records the free runs and seals the free list. Returns the runs that no page records.
     pub(crate) fn flush_free_list(&mut self) -> Result<Vec<Run>> {
         self.free_list().record()
     }
 
-    /// The roots, once all trees are flushed.
+    /// Returns the roots. All trees must be flushed.
     pub(crate) fn roots(&self) -> [Root; ROOTS] {
         self.trees.roots()
     }
 
-    /// Back to the last commit.
+    /// Returns to the last commit.
     pub(crate) fn rollback(&mut self) -> Result<()> {
         self.trees.rollback()?;
         self.leave_room(0);
@@ -175,14 +181,14 @@ impl WorkingTrees {
         Ok(())
     }
 
-    /// Whether anything was changed since the last commit.
+    /// Returns whether anything has changed since the last commit.
     pub(crate) fn is_touched(&self) -> bool {
         self.trees.pages.writer.is_touched() || self.trees.dirty_pages() > 0
     }
 
-    /// Ends writing.
+    /// Ends writing, and trims the file.
     pub(crate) fn finish(self) -> Result<()> {
-        // A failed trim leaves the file longer than necessary; the commit is durable.
+        // A failed trim only leaves the file longer than necessary. The commit is durable.
         let _ = self.trees.pages.writer.finish()?.trimmed;
         Ok(())
     }
@@ -195,7 +201,7 @@ impl WorkingTrees {
         self.trees.relocate(limit, most)
     }
 
-    /// Keeps memory bounded: above the limit, dirty pages are sealed early.
+    /// Seals dirty pages before the commit if they exceed the memory limit.
     fn spill(&mut self) -> Result<()> {
         let dirty = self.trees.dirty_pages();
         if dirty >= self.room_for_pages + DIRTY_PAGES_STEP {
@@ -231,7 +237,7 @@ impl ReadRecords for WorkingTrees {
 
 #[cfg(test)]
 impl WorkingTrees {
-    /// The trees of a new archive on the heap.
+    /// Returns the trees of a new archive in memory.
     pub(crate) fn of_new_archive() -> WorkingTrees {
         use ar7_engine::crypto::{RawKey, Secret};
         use ar7_engine::device::MemoryDevice;

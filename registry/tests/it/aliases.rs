@@ -1,4 +1,5 @@
-//! Every name of the specification can be looked up: it is the name of a public item or an alias of one.
+//! Every name of the specification can be found: it is the name of a public item or an alias of
+//! one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -78,7 +79,7 @@ const NAMES: &[&str] = &[
 ];
 
 #[test]
-fn every_name_of_the_specification_can_be_looked_up() {
+fn every_name_of_the_specification_is_an_item_or_an_alias() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut sources = String::new();
     for folder in ["engine/src", "registry/src"] {
@@ -102,7 +103,7 @@ fn append_sources(folder: &Path, sources: &mut String) {
     }
 }
 
-/// Whether some line declares a public item or field of this name, or an alias.
+/// Returns whether some line declares a public item, a field or an alias with this name.
 fn is_found(sources: &str, name: &str) -> bool {
     let alias = format!("#[doc(alias = \"{name}\")]");
     sources.lines().map(str::trim_start).any(|line| line == alias || declares(line, name))

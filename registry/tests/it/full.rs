@@ -1,4 +1,4 @@
-//! A full disk accepts no new data, and streams and names can still be deleted from it.
+//! On a full disk, no data can be added, but streams and names can still be deleted.
 
 use ar7_engine::Class;
 use ar7_engine::crypto::{RawKey, Secret};
@@ -10,8 +10,8 @@ use ar7_registry::{Archive, CreateOptions};
 const ATTRIBUTES: Attributes =
     Attributes { mode: 0o755, uid: 0, gid: 0, modified: Timestamp { seconds: 0, nanoseconds: 0 } };
 
-/// An archive with a few streams, on a disk without a free block. An old one also has many names and streams, and its
-/// free blocks are scattered.
+/// Makes an archive with a few streams, on a disk without a free block. An old archive also has
+/// many names and streams, and its free blocks are scattered.
 fn full_archive(is_old: bool) -> (MemoryDevice, Archive) {
     let device = MemoryDevice::new();
     let secret = Secret::Key(RawKey::from_bytes([3; 32]));
@@ -30,7 +30,7 @@ fn full_archive(is_old: bool) -> (MemoryDevice, Archive) {
     (device, archive)
 }
 
-/// Makes streams and names, and deletes every other one.
+/// Makes streams and names, and deletes every second one.
 fn make_old(archive: &Archive) {
     let mut streams = Vec::new();
     for number in 0..4000_u32 {
@@ -77,7 +77,7 @@ fn a_disk_full_of_names_leaves_room_to_delete() {
             }
         };
         assert_eq!(refused.class(), Class::NoSpace, "{refused}");
-        assert!(added > names_per_commit, "the reserve is for deleting, but small changes fit");
+        assert!(added > names_per_commit, "small changes fit in the reserve blocks too");
         check_deleting(&archive);
     }
 }

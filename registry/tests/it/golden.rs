@@ -1,7 +1,8 @@
 //! Every later version opens the golden archives of docs/vectors/golden:
 //!
-//! - each holds exactly the streams and names of its list, and verifies without a finding;
-//! - the same holds after a writer opened and closed it, which recovers the archive of a killed writer.
+//! - each contains exactly the streams and names of its list, and verifies clean;
+//! - the same holds after a writer has opened and closed it, which recovers the archive of a killed
+//!   writer.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,7 +48,7 @@ fn digest(content: &[u8]) -> String {
     format!("{} {}", content.len(), base16(&Sha256::digest(content)))
 }
 
-/// The streams and names of an archive, in the format of its list.
+/// Returns the streams and names of an archive in the format of its list.
 fn lines(archive: &Archive) -> Vec<String> {
     let mut lines = Vec::new();
     let reserved = (0..RESERVED_STREAMS).filter_map(|index| archive.reserved_stream(index).ok());

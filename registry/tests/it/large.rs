@@ -1,4 +1,4 @@
-//! Large streams always read as written, although other threads seal their blocks while the caller goes on.
+//! Large streams always read back as written, even while other threads seal their blocks.
 
 use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::store::{Access, OpenOptions};
@@ -9,13 +9,13 @@ use uuid::Uuid;
 
 const MIB: usize = 1 << 20;
 
-/// The longest stream, in bytes.
+/// Maximum length of a stream in bytes.
 const LENGTH_MAX: usize = 24 * MIB;
 
-/// Operations on each archive.
+/// Number of operations on each archive.
 const STEPS: usize = 60;
 
-/// Bytes that differ from block to block, and from one `salt` to another.
+/// Returns bytes that differ from block to block, and between values of `salt`.
 fn pattern(length: usize, salt: usize) -> Vec<u8> {
     (0..length).map(|at| u8::try_from((at / 7 + at / 4008 + salt) % 251).unwrap()).collect()
 }
@@ -53,13 +53,13 @@ impl Scenario {
         }
     }
 
-    /// A random stream, and a random offset in it.
+    /// Returns a random stream and a random offset in it.
     fn chosen(&mut self) -> (usize, usize) {
         if self.now.is_empty() {
             self.now.push((self.archive.new_stream().unwrap().identity(), Vec::new()));
         }
         let number = self.below(self.now.len());
-        // Most writes go to the end.
+        // Most writes append.
         let length = self.now[number].1.len();
         let at = if self.below(3) > 0 { length } else { self.below(length + 1) };
         (number, at)
@@ -112,7 +112,7 @@ fn check(archive: &Archive, model: &Model) {
 }
 
 #[test]
-fn large_streams_read_as_written() {
+fn large_streams_read_back_unchanged() {
     let secret = Secret::Key(RawKey::from_bytes([5; 32]));
     for seed in 1..=4 {
         let directory = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! An archive of the largest size: blocks up to 2^31 - 2 hold streams, and the next one is refused. A full archive can
-//! still be read, closed and deleted from.
+//! An archive of the maximum size: streams can use blocks up to position 2^31 - 2, and no further
+//! one. A full archive can still be read and closed, and streams can be deleted from it.
 
 use ar7_engine::Error as EngineError;
 use ar7_engine::crypto::{RawKey, Secret};
@@ -8,7 +8,7 @@ use ar7_engine::format::{BLOCKS_MAX, Block, DATA_SIZE, Position};
 use ar7_engine::store::{Access, OpenOptions, SlotUpdate, Store, Urgency};
 use ar7_registry::{Archive, CreateOptions, Error};
 
-/// Free blocks that remain before the last block of the format.
+/// Number of free blocks before the last block of the format.
 const LEFT: u32 = 200;
 
 fn secret() -> Secret {
@@ -20,7 +20,7 @@ fn open(device: &MemoryDevice, access: Access) -> Archive {
     Archive::open_device(Box::new(device.clone()), &secret(), options).unwrap()
 }
 
-/// An archive with all but the last blocks allocated, though no stream owns them.
+/// Makes an archive in which all blocks except the last ones are allocated, without an owner.
 fn nearly_full() -> MemoryDevice {
     let device = MemoryDevice::new();
     let options = CreateOptions::default();
@@ -51,7 +51,7 @@ fn is_full(error: &Error) -> bool {
 }
 
 #[test]
-fn streams_use_every_block_up_to_the_last() {
+fn streams_can_use_every_block_of_the_format() {
     let device = nearly_full();
     let archive = open(&device, Access::Write);
     let mut stream = archive.new_stream().unwrap();
@@ -61,11 +61,11 @@ fn streams_use_every_block_up_to_the_last() {
     archive.commit().unwrap();
     let record = stream.stored().unwrap().record;
     assert!(record.begin.unwrap() >= Position::at(BLOCKS_MAX - LEFT));
-    // Too large for the free blocks: the append or the commit says so.
+    // It exceeds the free blocks, so the append or the commit fails.
     let error = stream.set_len(300 * 4008).unwrap_err();
     assert!(is_full(&error), "{error}");
     assert_eq!(stream.len().unwrap(), bytes.len() as u64);
-    // Overwrites and appends, one block at a time, until no block is free.
+    // Overwrite and append block by block until no block is free.
     let mut length = bytes.len();
     let error = loop {
         let added = stream.append(&[7; DATA_SIZE]).and_then(|()| archive.commit());
@@ -81,14 +81,14 @@ fn streams_use_every_block_up_to_the_last() {
 
     let archive = open(&device, Access::Write);
     let mut stream = archive.open_stream(identity).unwrap();
-    assert_eq!(stream.len().unwrap(), length as u64, "every commit that returned");
+    assert_eq!(stream.len().unwrap(), length as u64, "every returned commit is durable");
     let mut found = vec![0; bytes.len()];
     stream.read_at(0, &mut found).unwrap();
     assert!(found == bytes);
     let blocks: Vec<Block> = stream.blocks().unwrap().map(Result::unwrap).collect();
     assert!(blocks.windows(2).all(|pair| pair[0].head.next.is_some()));
     drop(stream);
-    // Deleting frees blocks, which can be written again.
+    // Deleting frees blocks, which can be allocated again.
     assert!(archive.delete_stream(identity).unwrap());
     archive.commit().unwrap();
     archive.reclaim().unwrap();

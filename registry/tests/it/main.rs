@@ -1,7 +1,7 @@
-//! The crate's public interface, used as its callers use it. One test program, so that it is linked once.
+//! Tests of the crate's public interface. They are one program, so that it is linked once.
 //!
-//! A test has a program of its own where it looks at its whole process: its memory, its allocator, its random source,
-//! or a fork of it.
+//! Tests that depend on the whole process have separate programs: those of its memory, its
+//! allocator, its random source, and a fork.
 
 mod aliases;
 mod common;

@@ -1,4 +1,5 @@
-//! No sequence of public calls makes an archive that `verify` faults, and a file is always as long as its stream.
+//! After any sequence of public calls, `verify` has no findings, and every file has the length of
+//! its stream.
 
 use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::device::MemoryDevice;
@@ -12,8 +13,8 @@ const ROOT: InodeNumber = InodeNumber::ROOT;
 const ATTRIBUTES: Attributes =
     Attributes { mode: 0o644, uid: 0, gid: 0, modified: Timestamp { seconds: 0, nanoseconds: 0 } };
 
-/// A call. A number chooses among all streams, inodes, handles and names ever created, so that calls also get deleted,
-/// renamed and rolled back ones.
+/// A call. Numbers choose among all streams, inodes, handles and names ever created, so that calls
+/// also use deleted, renamed and rolled back ones.
 #[derive(Debug, Clone)]
 enum Call {
     NewStream,
@@ -73,7 +74,7 @@ fn call() -> impl Strategy<Value = Call> {
     ]
 }
 
-/// A handle open for writing.
+/// A handle that is open for writing.
 enum Handle {
     Stream(Stream),
     File(StreamFile),
@@ -107,7 +108,7 @@ impl Session {
         pick(&self.inodes, number).expect("the root")
     }
 
-    /// The stream with this number, or an identity that never existed.
+    /// Returns the stream with this number, or an identity that never existed.
     fn stream(&self, number: usize) -> Uuid {
         pick(&self.streams, number).unwrap_or(Uuid::from_u128(500))
     }
@@ -224,7 +225,8 @@ impl Session {
         Ok(())
     }
 
-    /// In the open transaction and in a commit, a file is as long as its stream, and its stream names it as the owner.
+    /// Checks, in the open transaction and in the last commit, that each file has the length of its
+    /// stream, and that the stream refers back to it.
     fn check_sizes(&self) {
         let (names, registry) = (self.archive.names(), self.archive.registry());
         for &number in &self.inodes {
@@ -249,12 +251,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_sequence_of_calls_makes_an_archive_that_verify_faults(
+    fn after_any_sequence_of_public_calls_the_archive_verifies_clean(
         calls in prop::collection::vec(call(), 1..80),
     ) {
         let mut session = Session::new();
         for call in &calls {
-            // A call may be refused; it must not fail for any other reason.
+            // A call may be refused, but must not fail for any other reason.
             if let Err(Error::Engine(error)) = session.make(call) {
                 prop_assert!(
                     matches!(error, ar7_engine::Error::OutOfBounds { .. }),

@@ -1,5 +1,5 @@
-//! Receipts: an archive passes every receipt that was ever issued for it, whatever was committed since. An older copy
-//! of the file, or a copy that was written separately, fails every later receipt.
+//! Receipts: an archive passes every receipt ever issued for it, after any later commits. An older
+//! copy of the file, and a copy that was written separately, fail every later receipt.
 
 use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::device::{Device, MemoryDevice};
@@ -41,14 +41,14 @@ fn assert_older(outcome: &Result<(), Error>) {
 }
 
 #[test]
-fn archive_passes_every_receipt_issued_for_it() {
+fn an_archive_passes_every_receipt_issued_for_it() {
     let (device, archive) = create();
     let mut given = vec![archive.receipt().unwrap()];
     let mut older = Vec::new();
     add_stream(&archive);
     given.push(archive.receipt().unwrap());
     archive.close().unwrap();
-    // Sessions that commit, that commit nothing, and that are killed: more than fit a meta slot.
+    // More sessions than fit a meta slot. Some commit, some commit nothing, some are killed.
     for session in 0..80 {
         older.push((device.snapshot().to_device(), given.len()));
         let archive = open(&device, Access::Write);
@@ -68,7 +68,7 @@ fn archive_passes_every_receipt_issued_for_it() {
         check(&device, receipt).unwrap();
         assert_eq!(receipt.to_string().parse::<Receipt>().unwrap(), *receipt);
     }
-    // Each older copy of the file passes the receipts issued by then, and no later one.
+    // Each older copy of the file passes the receipts issued before it, and no later one.
     for (device, count) in older.iter().step_by(7) {
         let outcomes = given.iter().map(|receipt| check(device, receipt));
         for (number, outcome) in outcomes.enumerate() {
@@ -84,7 +84,7 @@ fn archive_passes_every_receipt_issued_for_it() {
 }
 
 #[test]
-fn separately_written_copies_are_forks() {
+fn a_separately_written_copy_is_a_fork() {
     let (device, archive) = create();
     add_stream(&archive);
     archive.close().unwrap();
@@ -103,7 +103,7 @@ fn separately_written_copies_are_forks() {
     check(&device, &first).unwrap();
     assert_fork(&check(&other, &first));
     assert_fork(&check(&device, &second));
-    // Also after later sessions.
+    // The same holds after later sessions.
     for _ in 0..40 {
         open(&device, Access::Write).close().unwrap();
     }
@@ -112,12 +112,12 @@ fn separately_written_copies_are_forks() {
 }
 
 #[test]
-fn receipt_of_the_newest_commit_states_its_fields() {
+fn a_receipt_of_the_newest_commit_must_match_in_every_field() {
     let (device, archive) = create();
     add_stream(&archive);
     archive.close().unwrap();
     let receipt = open(&device, Access::Read).receipt().unwrap();
-    // An invented authentication code, with a valid checksum, which needs no key.
+    // A forged code with a valid check, which needs no key.
     let line = receipt.to_string();
     let fields: Vec<&str> = line.split(' ').collect();
     let forged = resign(&[fields[0], fields[1], fields[2], &"0".repeat(64), fields[4]].join(" "));
@@ -135,7 +135,7 @@ fn resign(body: &str) -> String {
 }
 
 #[test]
-fn receipt_text_is_parsed_strictly() {
+fn a_changed_receipt_text_is_rejected() {
     let (_device, archive) = create();
     let line = archive.receipt().unwrap().to_string();
     assert!(line.len() < Receipt::LENGTH_MAX);
@@ -173,12 +173,12 @@ fn receipt_text_is_parsed_strictly() {
     if upper != fields[1] {
         wrong.push(with(1, &upper));
     }
-    // Every change of one character.
+    // Change each character once.
     for (at, found) in line.char_indices() {
         let other = if found == '1' { '2' } else { '1' };
-        let mut slipped = line.clone();
-        slipped.replace_range(at..at + found.len_utf8(), &other.to_string());
-        wrong.push(slipped);
+        let mut changed = line.clone();
+        changed.replace_range(at..at + found.len_utf8(), &other.to_string());
+        wrong.push(changed);
     }
     for text in wrong {
         let outcome = text.parse::<Receipt>();
@@ -188,15 +188,15 @@ fn receipt_text_is_parsed_strictly() {
 }
 
 #[test]
-fn receipt_is_issued_only_for_synced_commits() {
+fn a_receipt_is_issued_only_for_a_synced_commit() {
     let (device, archive) = create();
     add_stream(&archive);
     let before: Vec<u8> = device.to_bytes();
     add_stream(&archive);
     let newest = archive.receipt().unwrap();
     drop(archive);
-    // The state after a kill between the write of the meta slot's first copy and its sync: the second copy of the
-    // newest pair is still the older one.
+    // The state after a kill between the write of the meta slot's first copy and its sync: the
+    // second copy in the pair is still the older commit.
     let after = device.to_bytes();
     let is_newest = |at: u32| block(&after, at)[..12] == newest.generation().encode();
     let pair = [[1, 3], [2, 4]].into_iter().find(|pair| is_newest(pair[0]));

@@ -1,5 +1,5 @@
-//! A rekey changes the master key and no content. A kill during a rekey leaves an archive without findings. Power cuts
-//! are simulated in `fuzz/tests/it/crash.rs`.
+//! A rekey changes the master key and no content. After a kill during a rekey, the archive verifies
+//! clean. Power cuts are simulated in `fuzz/tests/it/crash.rs`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -139,7 +139,7 @@ fn rekey_blocks(recorder: &Recorder) {
     .unwrap();
 }
 
-/// All readable content.
+/// Returns all readable content.
 fn state(archive: &Archive) -> State {
     let mut findings = Vec::new();
     archive.verify(&mut |finding| findings.push(finding.to_string()), &mut |_| {}).unwrap();
@@ -154,7 +154,8 @@ fn state(archive: &Archive) -> State {
     state
 }
 
-/// Streams of one run and of several runs, overwritten blocks, and free blocks. The last writer was killed.
+/// Makes an archive with streams of one run and of several runs, overwritten blocks and free
+/// blocks. Its last writer was killed.
 fn archive() -> (Disk, State) {
     let recorder = Recorder::default();
     let device = Box::new(recorder.clone());
@@ -183,7 +184,7 @@ fn archive() -> (Disk, State) {
 }
 
 #[test]
-fn rekey_keeps_the_content() {
+fn a_rekey_keeps_the_content() {
     let (disk, expected) = archive();
     let recorder = Recorder::on(disk);
     rekey(&recorder).unwrap();
@@ -194,14 +195,14 @@ fn rekey_keeps_the_content() {
     writer.commit().unwrap();
     assert_eq!(state(&writer).len(), expected.len() + 1);
     writer.close().unwrap();
-    // No rekey is in progress, so the engine starts one.
+    // No rekey is in progress, so the engine begins one.
     rekey_blocks(&recorder);
     let disk = recorder.0.lock().unwrap().disk.clone();
     assert_eq!(state(&open(&disk, Access::Read).unwrap()), expected);
 }
 
 #[test]
-fn kill_at_any_write_of_a_rekey_leaves_no_finding() {
+fn a_kill_at_any_write_of_a_rekey_leaves_no_finding() {
     let (disk, expected) = archive();
     let recorder = Recorder::on(disk.clone());
     rekey(&recorder).unwrap();
@@ -209,7 +210,7 @@ fn kill_at_any_write_of_a_rekey_leaves_no_finding() {
     let mut headers = 0;
     for event in recorder.events() {
         left.apply(&event);
-        // Every write of header or meta slot: a kill loses nothing that was written.
+        // Stop at every write of a header or meta slot. A kill loses no finished write.
         let Event::Write(0..8, _) = event else { continue };
         headers += 1;
         let reader = open(&left, Access::Read).unwrap();

@@ -8,27 +8,27 @@
 //! | `StreamBlock.previous`, `next`, `index`, `stream` | `BlockHead` | `block_is_laid_out_as_specified` |
 //! | `StreamBlock.data`, defaults | `Block::data`, `Block::blank` | `blank_block_has_no_links` |
 //! | `StreamBlock.digest` | `crypto::digest` | `digest_is_sha1_of_the_data` |
-//! | `StreamBlock.load_meta`, `meta_unpack` | `BlockHead::decode` | `corrupt_block_head_is_refused` |
-//! | `StreamBlock.position` | `StreamRecord::begin`, `end`, links | `links_name_the_neighbours` |
+//! | `StreamBlock.load_meta`, `meta_unpack` | `BlockHead::decode` | `corrupt_block_head_is_damage` |
+//! | `StreamBlock.position` | `StreamRecord::begin`, `end`, links | `links_refer_to_the_neighbours` |
 //! | `BaseStream.FORMAT`, `SIZE`, `COMP_NONE` | `StreamRecord` | `record_is_laid_out_as_specified` |
-//! | `BaseStream.load_meta`, `meta_unpack` | `StreamRecord::decode` | `corrupt_record_is_refused` |
+//! | `BaseStream.load_meta`, `meta_unpack` | `StreamRecord::decode` | `corrupt_record_is_damage` |
 //! | `BaseStream.identity`, `manager` | `Stream::identity`, `archive` | `stream_knows_identity_and_archive` |
-//! | `BaseStream.count`, `len` | `Stream::count`, `len` | `count_is_blocks_and_len_is_bytes` |
-//! | `BaseStream.block`, `data` | `Stream::block`, `data`, `data_mut` | `block_and_data_are_the_cursors` |
+//! | `BaseStream.count`, `len` | `Stream::count`, `len` | `count_is_in_blocks_and_len_in_bytes` |
+//! | `BaseStream.block`, `data` | `Stream::block`, `data`, `data_mut` | `block_and_data_belong_to_the_cursor` |
 //! | `BaseStream.changed`, `save` | `Stream::changed`, `save` | `save_writes_if_changed_or_enforced` |
 //! | `BaseStream.next`, `previous` | `Stream::next_block`, `previous_block` | `next_and_previous_stop_at_the_ends` |
-//! | `BaseStream.wind`, `end` | `Stream::wind`, `end` | `wind_goes_anywhere_and_end_to_the_last` |
+//! | `BaseStream.wind`, `end` | `Stream::wind`, `end` | `wind_moves_to_any_block_and_end_to_the_last` |
 //! | `BaseStream.extend` | `Stream::extend` | `extend_adds_a_blank_block_only_at_the_end` |
 //! | `BaseStream.push`, pop | `Stream::push`, `pop` | `push_and_pop_work_at_the_end` |
-//! | `BaseStream.length` | `Stream::adjust_length` | `length_tells_and_changes_the_bytes_in_use` |
-//! | `BaseStream.truncate` | `Stream::truncate` | `truncate_cuts_and_never_grows` |
-//! | the cursor, and other commits | `Stream::block` | `cursor_of_a_reader_outlives_a_cut` |
-//! | saving and a full disk | `Stream::save` | `block_that_could_not_be_saved_is_saved_later` |
-//! | moving saves | `Stream::wind` and others | `moving_saves_the_block_that_is_left` |
-//! | `truncate` recycles | the free list | `truncated_blocks_are_recycled` |
-//! | iteration, both ways | `Stream::blocks` | `iteration_goes_both_ways` |
+//! | `BaseStream.length` | `Stream::adjust_length` | `adjust_length_returns_and_changes_the_length` |
+//! | `BaseStream.truncate` | `Stream::truncate` | `truncate_never_grows_a_stream` |
+//! | the cursor, and other commits | `Stream::block` | `cursor_of_a_reader_survives_truncation` |
+//! | saving and a full disk | `Stream::save` | `block_that_could_not_be_saved_stays_changed` |
+//! | moving saves | `Stream::wind` and others | `moving_the_cursor_saves_its_block` |
+//! | `truncate` recycles | the free list | `truncated_blocks_become_free` |
+//! | iteration, both ways | `Stream::blocks` | `iteration_works_in_both_directions` |
 //! | `DataStream.close`, `InternalStream.close` | `Stream::close`, drop | `close_saves_the_block` |
-//! | last write wins on two handles (a defect) | `Error::AlreadyOpen` | `stream_is_open_for_writing_once` |
+//! | last write wins on two handles (a defect) | `Error::AlreadyOpen` | `stream_has_one_handle_for_writing` |
 //! | no recovery (a defect) | `Error::Stale` | `handles_from_before_a_rollback_are_stale` |
 
 use ar7_engine::crypto::digest;
@@ -53,7 +53,7 @@ fn four_blocks(archive: &Archive) -> (Stream, Vec<u8>) {
     (stream, bytes)
 }
 
-/// The expected data of block `index` of a stream with the content `bytes`.
+/// Returns the expected data of block `index` of a stream with the content `bytes`.
 fn block_of(bytes: &[u8], index: usize) -> Vec<u8> {
     let part = &bytes[index * DATA_SIZE..bytes.len().min((index + 1) * DATA_SIZE)];
     let mut data = part.to_vec();
@@ -99,7 +99,7 @@ fn digest_is_sha1_of_the_data() {
 }
 
 #[test]
-fn corrupt_block_head_is_refused() {
+fn corrupt_block_head_is_damage() {
     let decode = |previous: i32, next: i32| {
         let mut bytes = [0; PLAIN_SIZE];
         plain::PREVIOUS.put(&mut bytes, &previous.to_be_bytes());
@@ -123,7 +123,7 @@ fn corrupt_block_head_is_refused() {
 }
 
 #[test]
-fn links_name_the_neighbours() {
+fn links_refer_to_the_neighbours() {
     let archive = dynamic();
     let (mut stream, _) = four_blocks(&archive);
     archive.commit().unwrap();
@@ -161,7 +161,7 @@ fn record_is_laid_out_as_specified() {
 }
 
 #[test]
-fn corrupt_record_is_refused() {
+fn corrupt_record_is_damage() {
     let record = StreamRecord {
         begin: Some(Position::at(8)),
         end: Some(Position::at(9)),
@@ -198,7 +198,7 @@ fn stream_knows_identity_and_archive() {
 }
 
 #[test]
-fn count_is_blocks_and_len_is_bytes() {
+fn count_is_in_blocks_and_len_in_bytes() {
     for (length, count) in [(0, 0), (1, 1), (4007, 1), (4008, 1), (4009, 2), (8016, 2), (8017, 3)] {
         let archive = dynamic();
         let mut stream = archive.new_stream().unwrap();
@@ -213,7 +213,7 @@ fn count_is_blocks_and_len_is_bytes() {
 }
 
 #[test]
-fn block_and_data_are_the_cursors() {
+fn block_and_data_belong_to_the_cursor() {
     let archive = dynamic();
     let (mut stream, bytes) = four_blocks(&archive);
     for index in 0..4 {
@@ -282,7 +282,7 @@ fn next_and_previous_stop_at_the_ends() {
 }
 
 #[test]
-fn moving_saves_the_block_that_is_left() {
+fn moving_the_cursor_saves_its_block() {
     let archive = dynamic();
     let (mut stream, mut bytes) = four_blocks(&archive);
     stream.data_mut().unwrap().unwrap()[3] = 0xee;
@@ -292,7 +292,7 @@ fn moving_saves_the_block_that_is_left() {
 }
 
 #[test]
-fn wind_goes_anywhere_and_end_to_the_last() {
+fn wind_moves_to_any_block_and_end_to_the_last() {
     let archive = dynamic();
     let (mut stream, bytes) = four_blocks(&archive);
     for (index, reached) in [(2, 2), (0, 0), (3, 3), (1, 1), (4, 3), (u32::MAX, 3)] {
@@ -365,13 +365,13 @@ fn push_and_pop_work_at_the_end() {
 }
 
 #[test]
-fn length_tells_and_changes_the_bytes_in_use() {
+fn adjust_length_returns_and_changes_the_length() {
     let archive = dynamic();
     let (mut stream, _) = four_blocks(&archive);
     let length = FOUR_BLOCKS as u64;
     assert_eq!(stream.adjust_length(0).unwrap(), length);
     assert_eq!(stream.adjust_length(-8).unwrap(), length - 8);
-    assert_eq!(stream.adjust_length(4008).unwrap(), 4 * 4008, "all that the blocks hold");
+    assert_eq!(stream.adjust_length(4008).unwrap(), 4 * 4008, "the capacity of the blocks");
     assert_eq!(stream.count().unwrap(), 4);
     for change in [1, i64::MAX, -4 * 4008 - 1, i64::MIN] {
         let error = stream.adjust_length(change).unwrap_err();
@@ -383,7 +383,7 @@ fn length_tells_and_changes_the_bytes_in_use() {
 }
 
 #[test]
-fn truncate_cuts_and_never_grows() {
+fn truncate_never_grows_a_stream() {
     for (length, count) in [(FOUR_BLOCKS - 1, 4), (2 * DATA_SIZE, 2), (DATA_SIZE + 1, 2), (0, 0)] {
         let (device, archive) = create(ArchiveKind::Dynamic, 0);
         let (mut stream, bytes) = four_blocks(&archive);
@@ -406,7 +406,7 @@ fn truncate_cuts_and_never_grows() {
 }
 
 #[test]
-fn truncated_blocks_are_recycled() {
+fn truncated_blocks_become_free() {
     let archive = dynamic();
     let (mut stream, _) = four_blocks(&archive);
     archive.commit().unwrap();
@@ -418,7 +418,7 @@ fn truncated_blocks_are_recycled() {
 }
 
 #[test]
-fn iteration_goes_both_ways() {
+fn iteration_works_in_both_directions() {
     let archive = dynamic();
     let (mut stream, bytes) = four_blocks(&archive);
     for committed in [false, true] {
@@ -460,7 +460,7 @@ fn close_saves_the_block() {
 }
 
 #[test]
-fn stream_is_open_for_writing_once() {
+fn stream_has_one_handle_for_writing() {
     let archive = dynamic();
     let (stream, bytes) = four_blocks(&archive);
     let identity = stream.identity();
@@ -497,7 +497,7 @@ fn handles_from_before_a_rollback_are_stale() {
     stale(stream.save(true));
     stale(stream.append(b"more"));
     stale(stream.read_at(0, &mut [0]).map(drop));
-    // The old handle's end does not affect the new one.
+    // Dropping the old handle does not affect the new one.
     let fresh = archive.open_stream(identity).unwrap();
     drop(stream);
     assert_eq!(read_all(&fresh), bytes);
@@ -505,9 +505,10 @@ fn handles_from_before_a_rollback_are_stale() {
     assert_eq!(read_all(&archive.read_stream(identity).unwrap()), bytes);
 }
 
-/// A reading handle sees the newest commit, even if the stream was cut before the handle's cursor.
+/// A reading handle sees the newest commit, even if the stream was truncated before the handle's
+/// cursor.
 #[test]
-fn cursor_of_a_reader_outlives_a_cut() {
+fn cursor_of_a_reader_survives_truncation() {
     let archive = dynamic();
     let (mut stream, bytes) = four_blocks(&archive);
     archive.commit().unwrap();
@@ -523,7 +524,7 @@ fn cursor_of_a_reader_outlives_a_cut() {
     assert!(reader.data().unwrap().is_none());
     assert!(!reader.next_block().unwrap());
     assert!(reader.previous_block().unwrap());
-    assert_eq!(reader.block_index(), 1, "the last that is left");
+    assert_eq!(reader.block_index(), 1, "the last remaining block");
     assert_eq!(reader.wind(9).unwrap(), 1);
     assert_eq!(reader.data().unwrap().unwrap()[..], block_of(&bytes, 1));
     assert_eq!(blocks.next_back().unwrap().unwrap().data[..], block_of(&bytes, 1));
@@ -531,12 +532,12 @@ fn cursor_of_a_reader_outlives_a_cut() {
 }
 
 #[test]
-fn block_that_could_not_be_saved_is_saved_later() {
+fn block_that_could_not_be_saved_stays_changed() {
     let (device, archive) = create(ArchiveKind::Dynamic, 0);
     let (mut stream, mut bytes) = four_blocks(&archive);
     archive.commit().unwrap();
     device.set_capacity(archive.statistics().unwrap().blocks);
-    // More than memory keeps: the next append must write blocks first.
+    // It exceeds the dirty blocks in memory, so the next append must flush first.
     let mut large = archive.new_stream().unwrap();
     large.append(&vec![1; 20_000_000]).unwrap_err();
     stream.data_mut().unwrap().unwrap()[3] = 0xee;

@@ -2,24 +2,24 @@
 //!
 //! | specification | here | test |
 //! |---|---|---|
-//! | `StreamManager(filename, secret)` | `Archive::create`, `open` | `archive_is_a_file_and_a_secret` |
-//! | `created` | `Archive::created_at` | `created_is_kept` |
-//! | `close`, `closed` | `Archive::close`, `is_closed` | `closed_archive_does_nothing_more` |
-//! | `meta`, `save_meta` | `Archive::metadata`, `set_metadata`, `commit` | `meta_is_saved_by_a_commit` |
+//! | `StreamManager(filename, secret)` | `Archive::create`, `open` | `archive_opens_with_its_file_and_secret` |
+//! | `created` | `Archive::created_at` | `created_is_the_time_of_creation` |
+//! | `close`, `closed` | `Archive::close`, `is_closed` | `closed_archive_fails_every_call` |
+//! | `meta`, `save_meta` | `Archive::metadata`, `set_metadata`, `commit` | `commit_saves_meta` |
 //! | `new_block`, `save_block`, `load_block` | `Writer::allocate`, `write_fresh`, `Store::read_block` | `blocks_are_made_saved_and_loaded` |
 //! | `special_block`, `SPECIAL_BLOCK_COUNT`, `BLOCK_META` | `Archive::reserved_block` | `eight_blocks_are_reserved` |
 //! | `special_stream`, `SPECIAL_STREAM_COUNT`, `STREAM_*` | `Archive::reserved_stream` | `eight_streams_are_reserved` |
-//! | `SingleStreamManager` | `ArchiveKind::Single` | `single_archive_has_its_stream_and_no_other` |
-//! | `SingleStreamManager.recycle` | `Stream::truncate` | `single_archive_gives_space_back` |
-//! | `SingleStreamManager.reuse` | nothing to reuse | `single_archive_gives_space_back` |
+//! | `SingleStreamManager` | `ArchiveKind::Single` | `single_archive_has_only_its_stream` |
+//! | `SingleStreamManager.recycle` | `Stream::truncate` | `truncating_a_single_archive_shrinks_the_file` |
+//! | `SingleStreamManager.reuse` | nothing to reuse | `truncating_a_single_archive_shrinks_the_file` |
 //! | `FixedMultiStreamManager` | `ArchiveKind::Fixed` | `fixed_archive_keeps_its_set_of_streams` |
-//! | `FixedMultiStreamManager.recycle`, `reuse` | the trash | `truncated_blocks_are_reused` |
+//! | `FixedMultiStreamManager.recycle`, `reuse` | the free list | `truncated_blocks_are_reused` |
 //! | `DynamicMultiStreamManager` | `ArchiveKind::Dynamic` | `dynamic_archive_makes_and_deletes_streams` |
 //! | `new_stream`, `open_stream`, `close_stream`, `del_stream` | the same | `dynamic_archive_makes_and_deletes_streams` |
 //! | `Registry`, `tree`, `close` | `StreamRegistry` | `registry_registers_searches_and_updates` |
 //! | `register`, `search`, `update` | the same | `registry_registers_searches_and_updates` |
 //! | `unregister` | the same | `registry_unregisters_only_streams_without_blocks` |
-//! | reused blocks keep links (a defect) | blocks are sealed anew | `reused_blocks_keep_nothing` |
+//! | reused blocks keep links (a defect) | blocks are sealed again | `reused_blocks_have_no_old_content` |
 
 use ar7_engine::Error as EngineError;
 use ar7_engine::crypto::{KeyKind, SealJob};
@@ -37,7 +37,7 @@ use crate::common::{assert_verified, create, dynamic, open, pattern, read_all, s
 const KINDS: [ArchiveKind; 3] = [ArchiveKind::Single, ArchiveKind::Fixed, ArchiveKind::Dynamic];
 
 #[test]
-fn archive_is_a_file_and_a_secret() {
+fn archive_opens_with_its_file_and_secret() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.ar7");
     let archive = Archive::create(&path, &secret(), &CreateOptions::default()).unwrap();
@@ -57,12 +57,12 @@ fn archive_is_a_file_and_a_secret() {
     let error = Archive::open(&path, &other, OpenOptions::default()).unwrap_err();
     assert!(matches!(error, Error::Engine(EngineError::WrongKey { slots: 1 })), "{error}");
     let again = Archive::create(&path, &secret(), &CreateOptions::default());
-    assert!(again.is_err(), "an existing file is never touched");
+    assert!(again.is_err(), "an existing file is never changed");
     assert_eq!(std::fs::read(&path).unwrap(), sealed);
 }
 
 #[test]
-fn created_is_kept() {
+fn created_is_the_time_of_creation() {
     let before = Timestamp::now();
     let (device, archive) = create(ArchiveKind::Dynamic, 0);
     let created = archive.created_at();
@@ -72,7 +72,7 @@ fn created_is_kept() {
 }
 
 #[test]
-fn closed_archive_does_nothing_more() {
+fn closed_archive_fails_every_call() {
     let archive = dynamic();
     let mut stream = archive.new_stream().unwrap();
     let other = archive.clone();
@@ -94,7 +94,7 @@ fn closed_archive_does_nothing_more() {
 }
 
 #[test]
-fn meta_is_saved_by_a_commit() {
+fn commit_saves_meta() {
     let (device, archive) = create(ArchiveKind::Dynamic, 0);
     assert_eq!(archive.metadata().unwrap(), b"");
     const { assert!(METADATA_MAX >= 2048) };
@@ -159,7 +159,8 @@ fn eight_blocks_are_reserved() {
 #[test]
 fn eight_streams_are_reserved() {
     assert_eq!(RESERVED_STREAMS, 8);
-    // Callers cannot open the fixed kind's free list, nor the dynamic kind's free list and index.
+    // Callers cannot open the internal streams: the free list of the fixed kind, the free list and
+    // index of the dynamic kind.
     for (kind, first) in KINDS.into_iter().zip([0, 1, 2]) {
         let (device, archive) = create(kind, 2);
         for index in 0..10 {
@@ -223,7 +224,7 @@ fn assert_forbidden<T>(outcome: ar7_registry::Result<T>, expected: ArchiveKind) 
 }
 
 #[test]
-fn single_archive_has_its_stream_and_no_other() {
+fn single_archive_has_only_its_stream() {
     let (device, archive) = create(ArchiveKind::Single, 0);
     assert_eq!(archive.kind(), ArchiveKind::Single);
     assert_eq!(archive.streams(None, 10).unwrap(), []);
@@ -243,7 +244,7 @@ fn single_archive_has_its_stream_and_no_other() {
 }
 
 #[test]
-fn single_archive_gives_space_back() {
+fn truncating_a_single_archive_shrinks_the_file() {
     let (device, archive) = create(ArchiveKind::Single, 0);
     let bytes = pattern(1000 * DATA_SIZE, 2);
     let mut stream = archive.reserved_stream(0).unwrap();
@@ -279,7 +280,7 @@ fn fixed_archive_keeps_its_set_of_streams() {
         let made = StreamFile::open(&archive, Uuid::from_u128(99), mode);
         assert_forbidden(made, ArchiveKind::Fixed);
     }
-    // A name would take its stream with it when it is removed.
+    // Removing a name would delete its stream.
     let attributes = Attributes { mode: 0o644, uid: 0, gid: 0, modified: Timestamp::default() };
     let root = InodeNumber::ROOT;
     let named = archive.names().add_file(root, b"name", attributes, Some(identities[0]));
@@ -322,7 +323,7 @@ fn truncated_blocks_are_reused() {
         let before = archive.statistics().unwrap();
         assert!(before.free_blocks >= 500, "{kind:?}: {before:?}");
         for round in 0..10 {
-            // Each stream reuses the blocks cut from the other.
+            // Each stream reuses the blocks truncated from the other.
             let (full, empty) = (round % 2, (round + 1) % 2);
             streams[full].append(&bytes).unwrap();
             archive.commit().unwrap();
@@ -350,12 +351,12 @@ fn dynamic_archive_makes_and_deletes_streams() {
     archive.commit().unwrap();
     let no_stream = archive.open_stream(Uuid::from_u128(99)).err().unwrap();
     assert!(matches!(no_stream, Error::NoStream { .. }), "{no_stream}");
-    assert!(!archive.delete_stream(Uuid::from_u128(99)).unwrap(), "there is none");
+    assert!(!archive.delete_stream(Uuid::from_u128(99)).unwrap(), "the stream does not exist");
     for &identity in identities.iter().step_by(2) {
         assert!(archive.delete_stream(identity).unwrap());
-        assert!(!archive.delete_stream(identity).unwrap(), "it is gone at once");
+        assert!(!archive.delete_stream(identity).unwrap(), "the deletion takes effect at once");
         assert!(archive.open_stream(identity).is_err());
-        assert!(archive.read_stream(identity).is_ok(), "what is committed is there still");
+        assert!(archive.read_stream(identity).is_ok(), "the committed stream still exists");
     }
     archive.commit().unwrap();
     assert_verified(&archive);
@@ -375,7 +376,7 @@ fn dynamic_archive_makes_and_deletes_streams() {
 }
 
 #[test]
-fn reused_blocks_keep_nothing() {
+fn reused_blocks_have_no_old_content() {
     let archive = dynamic();
     let mut first = archive.new_stream().unwrap();
     first.append(&pattern(100 * DATA_SIZE, 1)).unwrap();
@@ -399,15 +400,15 @@ fn second_identity(archive: &Archive) -> Uuid {
     archive.streams(None, 2).unwrap()[0].record.identity
 }
 
-/// A deleted stream can be created again under its identity, even while its deletion is pending.
+/// A deleted stream can be created again with its identity, even while its deletion is pending.
 #[test]
-fn deleted_stream_can_be_made_again() {
+fn deleted_stream_can_be_created_again() {
     let archive = dynamic();
     let mode = Mode::parse("w").unwrap();
     let identity = Uuid::from_u128(0xabcd);
     let other = archive.new_stream().unwrap();
     for round in 0..3 {
-        // Two streams that grow in turn have one extent for each step.
+        // Two streams that grow alternately have an extent per step.
         let mut other = archive.new_stream().unwrap();
         let file = StreamFile::open(&archive, identity, mode).unwrap();
         drop(file);

@@ -1,10 +1,10 @@
-//! The specification's rules for `VirtualFileObject`: a stream as a file, with the modes of Python's `open`.
-//! A file object behaves as a file of the operating system does.
+//! The specification's rules for `VirtualFileObject`: a stream as a file with the modes of Python's
+//! `open`. A file object behaves like a file of the operating system.
 //!
 //! | specification | here | test |
 //! |---|---|---|
-//! | `VirtualFileObject` | `StreamFile` | `file_object_behaves_as_a_file_of_the_system` |
-//! | `mode` | `Mode` | `modes_are_those_of_python`, `modes_open_make_and_empty` |
+//! | `VirtualFileObject` | `StreamFile` | `file_object_behaves_like_an_operating_system_file` |
+//! | `mode` | `Mode` | `modes_match_python`, `modes_open_create_and_empty_streams` |
 //! | `stream` | `StreamFile::stream` | `file_object_exposes_its_stream` |
 //! | `filename` | `StreamFile::name` | `file_object_exposes_its_stream` |
 
@@ -25,7 +25,7 @@ fn open(archive: &Archive, mode: &str) -> ar7_registry::Result<StreamFile> {
     StreamFile::open(archive, IDENTITY, Mode::parse(mode).unwrap())
 }
 
-/// Opens a file of the operating system as Python does.
+/// Opens a file of the operating system like Python.
 fn open_file(path: &std::path::Path, mode: &str) -> io::Result<File> {
     let both = mode.contains('+');
     let mut options = OpenOptions::new();
@@ -44,7 +44,7 @@ fn open_file(path: &std::path::Path, mode: &str) -> io::Result<File> {
 }
 
 #[test]
-fn modes_are_those_of_python() {
+fn modes_match_python() {
     // (mode, reads, writes)
     for (mode, reads, writes) in [
         ("r", true, false),
@@ -73,7 +73,7 @@ fn modes_are_those_of_python() {
 }
 
 #[test]
-fn modes_open_make_and_empty() {
+fn modes_open_create_and_empty_streams() {
     // (mode, length after opening a missing stream, length after opening a stream of ten bytes)
     for (mode, fresh, existing) in [
         ("r", None, Some(10)),
@@ -87,12 +87,12 @@ fn modes_open_make_and_empty() {
     ] {
         let archive = dynamic();
         let opened = open(&archive, mode).and_then(|file| file.len());
-        assert_eq!(opened.ok(), fresh, "mode {mode} where there is no stream");
+        assert_eq!(opened.ok(), fresh, "mode {mode} for a missing stream");
         let archive = dynamic();
         open(&archive, "w").unwrap().write_all(&[1; 10]).unwrap();
         archive.commit().unwrap();
         let opened = open(&archive, mode).and_then(|file| file.len());
-        assert_eq!(opened.ok(), existing, "mode {mode} where there is one");
+        assert_eq!(opened.ok(), existing, "mode {mode} for an existing stream");
     }
     let archive = dynamic();
     let error = io::Error::from(open(&archive, "r").err().unwrap());
@@ -165,7 +165,7 @@ const SCRIPT: &[Do] = &[
     Do::Write(3),
     Do::Seek(SeekFrom::Current(-2)),
     Do::Read(4),
-    // Past the end: a read returns nothing, and after a write the gap reads as zeros.
+    // Past the end: a read returns nothing, and a write leaves a gap of zeros.
     Do::Seek(SeekFrom::End(3 * 4008)),
     Do::Read(5),
     Do::Write(0),
@@ -183,7 +183,7 @@ const SCRIPT: &[Do] = &[
     Do::Write(1),
     Do::Seek(SeekFrom::Start(0)),
     Do::Read(100_000),
-    // Cut and extended again: the old bytes do not reappear.
+    // Truncated and extended again: the old bytes do not reappear.
     Do::SetLen(BLOCK - 1),
     Do::SetLen(4 * BLOCK),
     Do::Seek(SeekFrom::Start(0)),
@@ -200,7 +200,7 @@ const SCRIPT: &[Do] = &[
 ];
 
 #[test]
-fn file_object_behaves_as_a_file_of_the_system() {
+fn file_object_behaves_like_an_operating_system_file() {
     let directory = tempfile::tempdir().unwrap();
     for mode in ["r", "r+", "w", "w+", "a", "a+", "x", "x+"] {
         for commit in [false, true] {
@@ -247,7 +247,7 @@ fn positioned_reads_and_writes_leave_the_offset() {
 }
 
 #[test]
-fn written_file_is_durable_with_the_commit() {
+fn written_file_is_durable_after_the_commit() {
     let (device, archive) = create(ArchiveKind::Dynamic, 0);
     let mut file = open(&archive, "w").unwrap();
     file.write_all(&pattern(10_000, 1)).unwrap();
@@ -273,9 +273,9 @@ fn written_file_is_durable_with_the_commit() {
     }
 }
 
-/// A file has at most 2^31 - 1 blocks. A stream that would need more is refused before any block is allocated.
+/// A file has at most 2^31 - 1 blocks. A longer stream is refused before any block is allocated.
 #[test]
-fn stream_beyond_the_format_is_refused_at_once() {
+fn length_beyond_the_format_fails_before_any_allocation() {
     let (device, archive) = create(ArchiveKind::Dynamic, 0);
     let mut stream = archive.new_stream().unwrap();
     stream.append(&pattern(10_000, 1)).unwrap();
@@ -294,7 +294,7 @@ fn stream_beyond_the_format_is_refused_at_once() {
         full(stream.write_at(length - 1, b"xy"));
         assert_eq!((stream.len().unwrap(), stream.count().unwrap()), (10_000, 3));
     }
-    assert!((device.to_bytes(), archive.statistics().unwrap()) == before, "nothing was done");
+    assert!((device.to_bytes(), archive.statistics().unwrap()) == before, "nothing has changed");
     // The archive remains usable.
     stream.append(b"more").unwrap();
     archive.commit().unwrap();

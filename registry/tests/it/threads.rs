@@ -1,9 +1,11 @@
-//! One thread overwrites, appends, cuts, deletes, creates, commits and rolls back, while many threads read.
+//! One thread overwrites, appends, truncates, deletes, creates, commits and rolls back while many
+//! threads read.
 //!
-//! - A read returns the bytes of one commit, which was the newest at some moment during the read. It never returns a
-//!   mixture, an older commit or an error.
-//! - A stream is missing only before the commit that creates it and after the commit that deletes it.
-//! - No thread waits for ever.
+//! - A read returns the bytes of one commit that was the newest at some moment during the read. It
+//!   never returns a mixture, an older commit or an error.
+//! - A stream is missing only before the commit that creates it and after the commit that deletes
+//!   it.
+//! - No thread waits forever.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::Hasher;
@@ -25,19 +27,19 @@ const READERS: u64 = 4;
 const LENGTH_MAX: usize = 300_000;
 const TIME: Duration = Duration::from_millis(1500);
 
-/// Far longer than any operation takes.
+/// A time far longer than any operation takes.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// The content of a stream at each commit that changed it: the commit's number and a hash of the bytes, or `None` if
-/// there was no stream.
+/// The content of a stream at each commit that changed it: the commit's number, and a hash of the
+/// bytes or `None` if the stream did not exist.
 struct History {
     identity: Uuid,
     changes: Mutex<Vec<(u64, Option<u64>)>>,
 }
 
 impl History {
-    /// Whether the stream held this at one of the commits from `first` to `last`.
-    fn held(&self, found: Option<u64>, first: u64, last: u64) -> bool {
+    /// Returns whether the stream had this content at one of the commits from `first` to `last`.
+    fn had(&self, found: Option<u64>, first: u64, last: u64) -> bool {
         let changes = self.changes.lock().unwrap();
         let at_first = changes.iter().rev().find(|(commit, _)| *commit <= first);
         let at_first = at_first.and_then(|(_, hash)| *hash);
@@ -74,7 +76,7 @@ impl Scenario {
             let slot = random.next_u32() as usize % STREAMS;
             let history = Arc::clone(&self.histories.read().unwrap()[slot]);
             let first = self.committed.load(Ordering::SeqCst);
-            // Either an old handle, or a new one.
+            // Use an old handle or a new one.
             let handle = match kept[slot].take() {
                 Some((known, stream)) if known.identity == history.identity => Ok(stream),
                 _ => self.archive.read_stream(history.identity),
@@ -95,7 +97,7 @@ impl Scenario {
                 Err(error) => panic!("between commits {first} and {last}: {error}"),
             };
             assert!(
-                history.held(found, first, last),
+                history.had(found, first, last),
                 "what was read is of no commit from {first} to {last}"
             );
             self.reads.fetch_add(1, Ordering::SeqCst);
@@ -161,7 +163,7 @@ impl Scenario {
         let number = self.begun.load(Ordering::SeqCst) + 1;
         let changes = Mutex::new(vec![(number, Some(hash(&[])))]);
         let history = Arc::new(History { identity, changes });
-        // Readers know its identity before the commit, and must not find it until then.
+        // Readers know its identity before the commit, but must not find it yet.
         self.histories.write().unwrap()[slot] = history;
         self.commit();
     }
@@ -173,7 +175,7 @@ impl Scenario {
     }
 }
 
-/// Overwrites, appends or cuts, in the stream and in the model.
+/// Overwrites, appends or truncates the stream and the model.
 fn change(stream: &mut Stream, bytes: &mut Vec<u8>, random: &mut ChaCha8Rng) {
     let mut new = vec![0; random.next_u32() as usize % 40_000 + 1];
     random.fill_bytes(&mut new);
@@ -237,7 +239,7 @@ fn check_run(io: Io) {
     }
     drop(ended);
     for _ in 0..=READERS {
-        wait.recv_timeout(PATIENCE).expect("no thread panics, and none waits for ever");
+        wait.recv_timeout(PATIENCE).expect("no thread panics or waits forever");
     }
     let scenario = Arc::into_inner(scenario).expect("every thread has ended");
     let (reads, missing) = (scenario.reads.into_inner(), scenario.missing.into_inner());
@@ -250,11 +252,11 @@ fn check_run(io: Io) {
 }
 
 #[test]
-fn readers_of_a_mapped_file_see_whole_commits() {
+fn readers_of_a_mapped_file_see_complete_commits() {
     check_run(Io::Map);
 }
 
 #[test]
-fn readers_of_a_plain_file_see_whole_commits() {
+fn readers_of_a_plain_file_see_complete_commits() {
     check_run(Io::File);
 }

@@ -1,7 +1,7 @@
-//! The product's code opens the worked examples of docs/vectors:
+//! The library opens the worked examples of docs/vectors:
 //!
-//! - a key slot yields the master key to its own secret only;
-//! - a block opens only under the key of its kind and at its own place in the file;
+//! - a key slot yields the master key only to its own secret;
+//! - a block opens only under the key of its kind and at its own position;
 //! - its content equals the vector, field by field.
 
 use ar7_engine::crypto::{
@@ -65,7 +65,7 @@ impl Vectors {
         Position::at(u32::try_from(position).expect("a position"))
     }
 
-    /// Opens a block, and compares its data with the vector's plaintext.
+    /// Opens a block and compares its data with the vector's plaintext.
     fn open(&self, name: &str, kind: KeyKind) -> Data {
         let mut bytes: [u8; BLOCK_SIZE] = self.array(name, "sealed");
         let opened =
@@ -97,7 +97,7 @@ fn key_slots_yield_the_master_key_only_to_their_secret() {
         let found = unwrap_master_key(header.slots(), &vectors.secret(name), vectors.archive());
         let (master, opened) = found.expect("the slot opens");
         assert_eq!(opened, number);
-        // The key of the header's code is derived from the master key.
+        // The key that authenticates the header is derived from the master key.
         let key = HeaderKey::derive(&master, vectors.archive());
         let header = header.clone().authenticate(&key).expect("the header's code");
         assert_eq!(header.encode(&key)[..], vectors.bytes("header", "header")[..]);
@@ -115,7 +115,7 @@ fn the_digest_covers_the_whole_header() {
 }
 
 #[test]
-fn blocks_open_only_at_their_place_and_under_their_key() {
+fn blocks_open_only_at_their_position_and_under_their_key() {
     let vectors = Vectors::read();
     let blocks = [
         ("data block", KeyKind::Data),

@@ -1,5 +1,5 @@
-//! Wiping leaves no block of deleted data in the file. It changes neither live blocks nor blocks held for pinned
-//! snapshots.
+//! Wiping leaves no block of deleted data in the file, and changes neither live blocks nor blocks
+//! held for pinned snapshots.
 
 use std::collections::HashSet;
 
@@ -27,7 +27,7 @@ fn add(archive: &Archive, blocks: usize) -> Uuid {
     stream.identity()
 }
 
-/// Every block of the file but the first eight.
+/// Returns every block of the file except the reserved ones.
 fn blocks(device: &MemoryDevice) -> HashSet<Vec<u8>> {
     device.to_bytes().chunks(BLOCK_SIZE).skip(8).map(<[u8]>::to_vec).collect()
 }
@@ -42,27 +42,30 @@ fn assert_whole(archive: &Archive, stream: Uuid, blocks: usize) {
 }
 
 #[test]
-fn wipe_leaves_no_block_of_deleted_streams() {
+fn a_wipe_leaves_no_block_of_deleted_streams() {
     let (device, archive) = create();
     let kept = add(&archive, 30);
     archive.commit().unwrap();
     let before = blocks(&device);
     let deleted: Vec<Uuid> = (0..40).map(|_| add(&archive, 20)).collect();
     archive.commit().unwrap();
-    // Blocks of the streams, and the pages that list them.
+    // Blocks of the streams, and the pages with their records.
     let theirs: HashSet<Vec<u8>> = blocks(&device).difference(&before).cloned().collect();
     assert!(theirs.len() > 40 * 20);
     for stream in deleted {
         assert!(archive.delete_stream(stream).unwrap());
     }
     archive.commit().unwrap();
-    assert!(blocks(&device).intersection(&theirs).count() >= 40 * 20, "deleting leaves them");
+    assert!(
+        blocks(&device).intersection(&theirs).count() >= 40 * 20,
+        "deleting leaves the blocks in the file"
+    );
     let mut told = 0;
     let wiped = archive.wipe_free(&mut |blocks| told = blocks).unwrap();
     assert!(wiped >= 40 * 20 && told == wiped, "{wiped} {told}");
     assert_eq!(blocks(&device).intersection(&theirs).count(), 0);
     assert_whole(&archive, kept, 30);
-    // The same session can write again, over the wiped blocks.
+    // The same session can reuse the wiped blocks.
     let new = add(&archive, 100);
     archive.commit().unwrap();
     assert_whole(&archive, new, 100);
@@ -76,7 +79,7 @@ fn wipe_leaves_no_block_of_deleted_streams() {
 }
 
 #[test]
-fn wipe_spares_blocks_held_for_pinned_snapshots() {
+fn a_wipe_spares_blocks_held_for_pinned_snapshots() {
     let (device, archive) = create();
     let before = blocks(&device);
     let stream = add(&archive, 20);
@@ -85,9 +88,12 @@ fn wipe_spares_blocks_held_for_pinned_snapshots() {
     let snapshot = archive.snapshot();
     assert!(archive.delete_stream(stream).unwrap());
     archive.wipe_free(&mut |_| {}).unwrap();
-    assert!(blocks(&device).intersection(&theirs).count() >= 20, "a commit that somebody reads");
+    assert!(
+        blocks(&device).intersection(&theirs).count() >= 20,
+        "the blocks of a pinned snapshot stay"
+    );
     drop(snapshot);
     archive.wipe_free(&mut |_| {}).unwrap();
-    // Except one page, which is still live.
+    // All except one page, which is still live.
     assert!(blocks(&device).intersection(&theirs).count() <= 1);
 }

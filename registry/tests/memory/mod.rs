@@ -13,11 +13,11 @@ use zeroize::{Zeroize, zeroize_stack};
 /// Bytes searched at once.
 const WINDOW: usize = 1 << 20;
 
-/// Length of the part of a needle that the index has.
+/// Length of the part of a needle that is in the index.
 const HEAD: usize = 8;
 
-/// The bytes to search for. They are masked, so that the search does not find its own needles. Only
-/// [`Known::with_plain`] has them plain in memory.
+/// The bytes to search for. They are masked, so that the search does not find its own needles. They
+/// are plain in memory only during [`Known::with_plain`].
 pub(crate) struct Needles {
     mask: [u8; HEAD],
     random: ChaCha20Rng,
@@ -28,13 +28,13 @@ pub(crate) struct Needles {
     window: Vec<u8>,
 }
 
-/// A needle in memory.
+/// A needle that was found in memory.
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) what: String,
-    #[expect(dead_code, reason = "shown where a test fails")]
+    #[expect(dead_code, reason = "printed when a test fails")]
     pub(crate) address: usize,
-    /// Whether its pages are excluded from core dumps.
+    /// Whether its page is excluded from core dumps.
     pub(crate) is_protected: bool,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct Known {
 }
 
 impl Found {
-    /// Whether it is a piece of the needle with this name.
+    /// Returns whether it is a piece of the needle with this name.
     pub(crate) fn is(&self, what: &str) -> bool {
         self.what.starts_with(what)
     }
@@ -67,7 +67,7 @@ impl Known {
         outcome
     }
 
-    /// Whether `bytes` equal the known bytes.
+    /// Returns whether `bytes` equals the known bytes.
     pub(crate) fn is(&self, bytes: &[u8]) -> bool {
         let same = |(at, byte): (usize, &u8)| byte ^ self.mask[at % HEAD] == self.masked[at];
         bytes.len() == self.masked.len() && bytes.iter().enumerate().all(same)
@@ -88,7 +88,7 @@ impl Needles {
         }
     }
 
-    /// The mask for a key.
+    /// Returns the mask for a key.
     pub(crate) fn key_mask(&self) -> [u8; 32] {
         std::array::from_fn(|at| self.mask[at % HEAD])
     }
@@ -100,19 +100,19 @@ impl Needles {
         }
     }
 
-    /// New random bytes. Adds the 16 bytes at each multiple of `stride`.
+    /// Makes new random bytes. Adds the 16 bytes at each multiple of `stride` as needles.
     pub(crate) fn add_text(&mut self, what: &str, length: usize, stride: usize) -> Known {
         let mut masked = vec![0; length];
         self.random.fill_bytes(&mut masked);
         self.add_known(what, masked, stride)
     }
 
-    /// The same for a name, which has no slash and no zero byte.
+    /// Does the same for a name, which contains no slash and no zero byte.
     pub(crate) fn add_name(&mut self, what: &str, length: usize) -> Known {
         let mut masked = vec![0; length];
         self.random.fill_bytes(&mut masked);
         for (at, byte) in masked.iter_mut().enumerate() {
-            // The highest bit of the plain byte is set.
+            // Set the highest bit of the plain byte.
             *byte = (*byte & 0x7f) | (!self.mask[at % HEAD] & 0x80);
         }
         self.add_known(what, masked, 16)
@@ -132,8 +132,8 @@ impl Needles {
         self.heads.entry(*head).or_default().push((rest.to_vec(), what.to_owned()));
     }
 
-    /// All needles in this process's writable memory. The search has a thread of its own, so that it does not overwrite
-    /// the remains on other threads' stacks.
+    /// Returns all needles in this process's writable memory. The search runs in its own thread, so
+    /// that it does not overwrite data on the stacks of other threads.
     pub(crate) fn in_memory(&mut self) -> Vec<Found> {
         std::thread::scope(|scope| scope.spawn(|| self.search()).join()).expect("the search")
     }
@@ -146,7 +146,7 @@ impl Needles {
         let mut found = Vec::new();
         for mapping in mappings() {
             let Range { start, end } = mapping.addresses;
-            // Except the window itself, which holds copies of needles.
+            // Exclude the window itself, which contains copies of needles.
             for (start, end) in [(start, end.min(own.start)), (start.max(own.end), end)] {
                 let mut at = start;
                 while at < end {
@@ -171,7 +171,7 @@ impl Needles {
         found
     }
 
-    /// All needles in the files of a directory.
+    /// Returns all needles in the files of a directory.
     pub(crate) fn in_files(&self, directory: &Path) -> Vec<String> {
         let mut found = Vec::new();
         for entry in fs::read_dir(directory).expect("the directory") {
@@ -214,7 +214,7 @@ fn begin_of(first: u8, second: u8) -> usize {
 /// A writable mapping of this process.
 struct Mapping {
     addresses: Range<usize>,
-    /// Whether it is excluded from core dumps, as pages with keys are.
+    /// Whether it is excluded from core dumps, like pages with keys.
     is_protected: bool,
 }
 

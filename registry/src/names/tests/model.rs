@@ -1,5 +1,6 @@
-//! Names equal a map from paths to files: whatever is added, linked, moved and removed, committed, rolled
-//! back and opened again, every path names what the map says, and the archive verifies clean.
+//! Names agree with a map from paths to files. After any additions, links, moves, removals,
+//! commits, rollbacks and reopenings, every path leads to the entry of the map, and the archive
+//! verifies clean.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,14 +9,14 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What is at a path: a directory, or a file by the order in which it was made.
+/// The entry at a path: a directory, or a file with its number in order of creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Node {
     Directory,
     File(usize),
 }
 
-/// Paths without a slash at the beginning; the root is not in it.
+/// Paths without a leading slash, except the root.
 type Model = BTreeMap<String, Node>;
 
 #[derive(Debug, Clone)]
@@ -32,7 +33,7 @@ enum Operation {
     Reopen,
 }
 
-/// Few names, so that they collide; up to three deep.
+/// Few names, so that they collide, in up to three levels.
 fn path() -> impl Strategy<Value = String> {
     prop::collection::vec(prop::sample::select(vec!["a", "b", "c"]), 1..4)
         .prop_map(|parts| parts.join("/"))
@@ -70,12 +71,12 @@ fn below<'a>(model: &'a Model, path: &str) -> impl Iterator<Item = &'a String> {
     model.keys().filter(move |key| key.starts_with(&prefix))
 }
 
-/// Whether a new entry can be made at `path`.
+/// Returns whether a new entry can be made at `path`.
 fn is_free(model: &Model, path: &str) -> bool {
     is_directory(model, split(path).0) && !model.contains_key(path)
 }
 
-/// The archive under test, and what it should hold.
+/// The archive under test, and its expected content.
 struct Pair {
     archive: Archive,
     model: Model,
@@ -84,7 +85,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// Does it to both; they agree on whether it can be done.
+    /// Applies the operation to both, and checks that it succeeds in both or in neither.
     fn apply(&mut self, operation: &Operation) {
         let done = match operation {
             Operation::MakeDirectory(path) => self.make_directory(path),
@@ -227,7 +228,7 @@ impl Pair {
         (expected, found)
     }
 
-    /// Walks the archive page by page of two entries, and compares.
+    /// Lists the archive in batches of two entries, and compares them with the model.
     fn compare(&self) {
         let names = self.archive.names();
         let mut found = BTreeMap::new();
@@ -263,7 +264,7 @@ impl Pair {
         }
     }
 
-    /// No name, inode or stream is left over, and everything verifies.
+    /// Checks that there is no extra name, inode or stream, and that the archive verifies clean.
     fn check_committed(&self) {
         let files: BTreeSet<usize> = self
             .model
@@ -290,7 +291,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
-    fn names_equal_a_map_of_paths(operations in prop::collection::vec(operation(), 1..80)) {
+    fn names_agree_with_a_map_of_paths(operations in prop::collection::vec(operation(), 1..80)) {
         let device = MemoryDevice::new();
         let options = CreateOptions::default();
         let archive = Archive::create_device(Box::new(device.clone()), &secret(), &options).unwrap();
@@ -317,7 +318,7 @@ proptest! {
                     pair = Pair { archive, model, sizes };
                 }
                 Operation::RemoveTree { commit_every: Some(_), .. } => {
-                    // Commits on the way: what was done before is committed with it.
+                    // The removal commits in batches, and so commits earlier changes too.
                     pair.apply(operation);
                     pair.archive.commit().unwrap();
                     committed = (pair.model.clone(), pair.sizes.clone());

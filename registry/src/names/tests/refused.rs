@@ -1,5 +1,5 @@
-//! What would leave names that nobody can read, or blocks that nobody owns, is refused, and what is refused
-//! changes nothing.
+//! A change that would leave unreadable names or lost blocks is refused, and a refused change has
+//! no effect.
 
 use uuid::Uuid;
 
@@ -7,7 +7,7 @@ use super::*;
 use crate::archive::State;
 use crate::records::{Inode, Inodes, ReadRecords, reserved_identity};
 
-/// Commits and verifies: nothing that was refused left a trace.
+/// Commits, and checks that the archive verifies clean after the refused changes.
 fn assert_sound(archive: &Archive) {
     archive.commit().unwrap();
     let mut findings = Vec::new();
@@ -19,7 +19,7 @@ fn plant(archive: &Archive, change: impl FnOnce(&mut State)) {
     change(archive.state().unwrap().writing().unwrap());
 }
 
-/// Changes a stored inode behind the back of the names.
+/// Changes a stored inode directly.
 fn alter(archive: &Archive, number: InodeNumber, change: impl FnOnce(&mut Inode)) {
     plant(archive, |state| {
         let mut inode = state.trees.get::<Inodes>(&number).unwrap().unwrap();
@@ -29,7 +29,7 @@ fn alter(archive: &Archive, number: InodeNumber, change: impl FnOnce(&mut Inode)
 }
 
 #[test]
-fn nothing_moves_into_a_file_or_into_nothing() {
+fn a_move_into_a_file_or_a_missing_directory_is_refused() {
     let archive = archive();
     let names = archive.names();
     let file = names.add_file(ROOT, b"file", attributes(), None).unwrap();
@@ -43,7 +43,7 @@ fn nothing_moves_into_a_file_or_into_nothing() {
 }
 
 #[test]
-fn a_directory_takes_the_name_of_no_file() {
+fn a_directory_does_not_replace_a_file_nor_a_file_a_directory() {
     let archive = archive();
     let names = archive.names();
     names.make_directory(ROOT, b"directory", attributes()).unwrap();
@@ -56,7 +56,7 @@ fn a_directory_takes_the_name_of_no_file() {
 }
 
 #[test]
-fn attributes_that_cannot_be_read_back_are_not_written() {
+fn attributes_that_decoding_rejects_are_not_written() {
     let archive = archive();
     let names = archive.names();
     let file = names.add_file(ROOT, b"file", attributes(), None).unwrap();
@@ -77,7 +77,7 @@ fn attributes_that_cannot_be_read_back_are_not_written() {
 }
 
 #[test]
-fn content_that_is_not_there_is_refused() {
+fn a_missing_or_reserved_stream_as_content_is_refused() {
     let archive = archive();
     let names = archive.names();
     let missing = Uuid::from_u128(77_777);
@@ -86,14 +86,14 @@ fn content_that_is_not_there_is_refused() {
     assert!(matches!(added, Err(Error::NoStream { stream }) if stream == missing), "{added:?}");
     let replaced = names.replace_content(file, Some(missing), attributes());
     assert!(matches!(replaced, Err(Error::NoStream { .. })), "{replaced:?}");
-    // A reserved stream is no file's: it does not go with the last name.
+    // A reserved stream cannot be content, because it cannot be deleted with the last name.
     let reserved = names.add_file(ROOT, b"x", attributes(), Some(reserved_identity(5)));
     assert!(matches!(reserved, Err(Error::NoStream { .. })), "{reserved:?}");
     assert_sound(&archive);
 }
 
 #[test]
-fn a_long_link_that_is_refused_leaves_no_stream() {
+fn a_refused_symbolic_link_leaves_no_stream() {
     let archive = archive();
     let names = archive.names();
     names.add_file(ROOT, b"taken", attributes(), None).unwrap();
@@ -106,7 +106,7 @@ fn a_long_link_that_is_refused_leaves_no_stream() {
 }
 
 #[test]
-fn an_open_file_keeps_its_name() {
+fn the_last_name_of_an_open_file_is_not_removed() {
     let archive = archive();
     let names = archive.names();
     let mut stream = archive.new_stream().unwrap();
@@ -139,7 +139,7 @@ fn numbers_from_a_hostile_archive_do_not_overflow() {
     plant(&archive, |state| *state.trees.counter_mut(0) = u64::MAX);
     assert!(names.add_file(ROOT, b"next", attributes(), None).is_err());
     archive.rollback().unwrap();
-    // A counter that lags behind would hand out the number of a file that is there.
+    // A counter that is too low would assign the number of an existing file.
     plant(&archive, |state| *state.trees.counter_mut(0) = 0);
     assert!(names.add_file(ROOT, b"next", attributes(), None).is_err());
     archive.rollback().unwrap();
@@ -148,7 +148,7 @@ fn numbers_from_a_hostile_archive_do_not_overflow() {
 }
 
 #[test]
-fn a_circle_of_directories_ends_removal() {
+fn a_cycle_of_directories_ends_the_removal_with_an_error() {
     let archive = archive();
     let names = archive.names();
     let outer = names.make_directory(ROOT, b"outer", attributes()).unwrap();
@@ -163,7 +163,8 @@ fn a_circle_of_directories_ends_removal() {
     assert!(names.rename((ROOT, b"outer"), (far, b"x"), false).is_err());
 }
 
-/// Not even through the last name of a file that somebody with the key gave one.
+/// It is not deleted with the last name of a file either, to which an attacker with the key
+/// assigned it.
 #[test]
 fn a_reserved_stream_is_not_deleted() {
     let archive = archive();
@@ -178,7 +179,7 @@ fn a_reserved_stream_is_not_deleted() {
     append(&[7; 10_000]);
     assert!(matches!(archive.delete_stream(reserved), Err(Error::KindForbids { .. })));
     archive.commit().unwrap();
-    // Closed but not flushed yet: what the meta slot will name is still in memory.
+    // Closed but not flushed: the new record is still in memory.
     append(&[8; 10]);
     alter(&archive, file, |inode| inode.stream = Some(reserved));
     names.remove(ROOT, b"file").unwrap();
@@ -186,9 +187,9 @@ fn a_reserved_stream_is_not_deleted() {
     assert_eq!(archive.read_stream(reserved).unwrap().len().unwrap(), 10_010);
 }
 
-/// The reader of an archive sees the commit that was current when it asked for the names.
+/// A reader's names show the commit that was current at the call of `names`.
 #[test]
-fn a_reader_changes_nothing() {
+fn a_reader_sees_one_commit_and_cannot_change_names() {
     let device = MemoryDevice::new();
     let secret = Secret::Key(RawKey::from_bytes([1; 32]));
     let options = CreateOptions::default();

@@ -1,4 +1,4 @@
-//! Pages that cannot be read, and a space that is full: whatever fails changes nothing.
+//! Unreadable pages and a full space: a failed operation changes nothing.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use ar7_engine::format::Run;
 
 use super::*;
 
-/// Refuses one in so many calls at random.
+/// A space that fails one in `one_in` calls at random.
 struct Failing {
     space: HeapSpace,
     random: RefCell<ChaCha8Rng>,
@@ -53,7 +53,7 @@ impl PageSpace for Failing {
 }
 
 #[test]
-fn what_fails_changes_nothing() {
+fn a_failed_operation_changes_nothing() {
     let mut random = ChaCha8Rng::seed_from_u64(5);
     let mut space = Failing {
         space: HeapSpace::new(),
@@ -75,20 +75,20 @@ fn what_fails_changes_nothing() {
                 assert_eq!(before, model.insert(key, value));
             }
         }
-        // Often, so that most pages have to be read.
+        // Flushed often, so that most pages have to be loaded.
         if random.next_u32().is_multiple_of(30) && tree.flush(&mut space).is_ok() {
             space.space.raise_step();
         }
         if random.next_u32().is_multiple_of(200) {
             let limit = Position::at(random.next_u32() % (space.space.end().get() + 1));
-            // It can stop half-way, and what it has copied by then is what it was.
+            // A failed relocation may have copied some pages. The copies have the same content.
             let _ = tree.relocate(&mut space, limit, 20);
         }
         if operation % 10_000 == 0 {
             assert_equal(&tree, &space.space, &model, &[]);
         }
     }
-    assert!(space.refused.get() > 1000, "{} calls refused", space.refused.get());
+    assert!(space.refused.get() > 1000, "{} calls failed", space.refused.get());
     space.one_in = 0;
     let probes: Vec<Vec<u8>> = (0..200).map(|_| any_key(&mut random)).collect();
     assert_equal(&tree, &space.space, &model, &probes);
@@ -97,5 +97,5 @@ fn what_fails_changes_nothing() {
     for key in model.keys() {
         assert!(tree.remove(&mut space, key).unwrap().is_some());
     }
-    assert_eq!(space.space.used(), 0, "no page is lost on the way");
+    assert_eq!(space.space.used(), 0, "no page leaks");
 }

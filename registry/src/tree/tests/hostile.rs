@@ -1,5 +1,5 @@
-//! Pages that somebody with the key put together: every call ends, gives damage or an answer, and never panics;
-//! iteration ascends; what is flushed afterwards is pages.
+//! Pages forged by an attacker with the key: every call ends and returns an answer or reports
+//! damage, without a panic. Iteration ascends. Whatever is flushed afterwards is valid.
 
 use ar7_engine::format::{BlockRef, DEPTH_MAX, Generation, Position, Root};
 use ar7_engine::{Check, Error as EngineError, Value};
@@ -8,7 +8,7 @@ use super::*;
 use crate::error::Error;
 use crate::tree::page::{Child, page_layout};
 
-/// Puts a page of these cells at a position.
+/// Puts a page with these cells at a position.
 fn forge(space: &mut HeapSpace, at: u32, level: u8, cells: &[(&[u8], &[u8])]) -> BlockRef {
     let mut page = Page::new(TREE, level);
     for (key, value) in cells {
@@ -34,7 +34,7 @@ fn root(block: BlockRef, depth: u8, entries: u64) -> Root {
     Root { block: Some(block), depth, entries }
 }
 
-/// Notes what an error says; only damage, and a limit that is reached, may be said.
+/// Records the check that failed. Only damage and exceeded limits are allowed.
 fn note<T>(result: Result<T>, checks: &mut Vec<Check>) -> Option<T> {
     match result {
         Ok(value) => Some(value),
@@ -43,11 +43,11 @@ fn note<T>(result: Result<T>, checks: &mut Vec<Check>) -> Option<T> {
             None
         }
         Err(Error::Engine(EngineError::Full { .. })) => None,
-        Err(other) => panic!("hostile pages are reported as: {other}"),
+        Err(other) => panic!("unexpected error: {other}"),
     }
 }
 
-/// Walks in both directions. The keys ascend, so that the walk ends.
+/// Iterates in both directions. The keys must be in strict order, so that the iteration ends.
 fn walk(space: &HeapSpace, root: Root, checks: &mut Vec<Check>) {
     let reader = TreeReader::new(TREE, root, space);
     for backwards in [false, true] {
@@ -57,7 +57,7 @@ fn walk(space: &HeapSpace, root: Root, checks: &mut Vec<Check>) {
         for entry in range {
             let Some((key, _)) = note(entry, checks) else { continue };
             let ascends = last.is_none_or(|last| if backwards { key < last } else { last < key });
-            assert!(ascends, "keys in order");
+            assert!(ascends, "keys are in order");
             last = Some(key);
         }
     }
@@ -65,7 +65,7 @@ fn walk(space: &HeapSpace, root: Root, checks: &mut Vec<Check>) {
 
 const PROBES: [&str; 12] = ["", "a", "ab", "b", "c", "k", "l", "m", "n", "x", "y", "zz"];
 
-/// Does everything that a tree can do, in many orders; returns the checks that failed.
+/// Calls every operation of a tree in many orders. Returns the checks that failed.
 fn exercise(space: &HeapSpace, root: Root) -> Vec<Check> {
     let mut checks = Vec::new();
     walk(space, root, &mut checks);
@@ -81,7 +81,7 @@ fn exercise(space: &HeapSpace, root: Root) -> Vec<Check> {
     checks
 }
 
-/// Inserts and removes at random, flushes, and looks at what was flushed.
+/// Inserts and removes at random, flushes, and checks the flushed pages.
 fn change(mut space: HeapSpace, root: Root, seed: u64, checks: &mut Vec<Check>) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut tree = Tree::open(TREE, root);
@@ -95,14 +95,14 @@ fn change(mut space: HeapSpace, root: Root, seed: u64, checks: &mut Vec<Check>) 
         }
     }
     let flushed = tree.flush(&mut space).unwrap();
-    assert!(flushed.depth <= DEPTH_MAX, "a root that can be read");
+    assert!(flushed.depth <= DEPTH_MAX, "the root can be read");
     let some = (flushed.block.is_some(), flushed.depth > 0, flushed.entries > 0);
     assert!(some == (true, true, true) || some == (false, false, false), "{flushed:?}");
     for block in space.blocks().iter().filter(|block| block.generation.step > 0) {
         let data = space.data(block.position).unwrap();
         let level = data[page_layout::LEVEL.offset];
         let page = Page::parse(block.position, data, PageExpectation { tree: TREE, level });
-        assert!(page.is_ok(), "what was written is a page: {page:?}");
+        assert!(page.is_ok(), "a flushed page is valid: {page:?}");
     }
     walk(&space, flushed, &mut Vec::new());
 }
@@ -113,7 +113,7 @@ type Make = fn(&mut HeapSpace) -> Root;
 #[expect(clippy::too_many_lines, reason = "one table")]
 fn hostile_trees_are_damage() {
     let shapes: [(&str, Check, Make); 13] = [
-        ("a leaf with two parents' cells", Check::KeyOrder, |space| {
+        ("a leaf with two parent cells", Check::KeyOrder, |space| {
             let shared = leaf(space, 9, &["a", "b"]);
             root(branch(space, 8, 1, &[("", shared), ("m", shared)]), 2, 4)
         }),
@@ -125,24 +125,24 @@ fn hostile_trees_are_damage() {
             let (left, right) = (leaf(space, 9, &["a", "n"]), leaf(space, 10, &["m", "x"]));
             root(branch(space, 8, 1, &[("", left), ("m", right)]), 2, 4)
         }),
-        ("a neighbour with keys that are prefixes", Check::KeyOrder, |space| {
+        ("a neighbour whose keys are prefixes", Check::KeyOrder, |space| {
             let (left, right) = (leaf(space, 9, &["a", "ab"]), leaf(space, 10, &["a", "x"]));
             root(branch(space, 8, 1, &[("", left), ("m", right)]), 2, 4)
         }),
-        ("a branch that names itself", Check::Page, |space| {
+        ("a branch that refers to itself", Check::Page, |space| {
             let itself = BlockRef {
                 position: Position::at(8),
                 generation: Generation { session: 1, step: 0, salt: 0 },
             };
             root(branch(space, 8, 1, &[("", itself), ("m", itself)]), 2, 4)
         }),
-        ("a branch that names its neighbour", Check::Page, |space| {
+        ("a branch that refers to its neighbour", Check::Page, |space| {
             let low = leaf(space, 11, &["a"]);
             let right = branch(space, 10, 1, &[("", low)]);
             let left = branch(space, 9, 1, &[("", right)]);
             root(branch(space, 8, 2, &[("", left), ("m", right)]), 3, 2)
         }),
-        ("one way down for two cells", Check::KeyOrder, |space| {
+        ("one branch below two cells", Check::KeyOrder, |space| {
             let low = leaf(space, 10, &["a"]);
             let shared = branch(space, 9, 1, &[("", low)]);
             root(branch(space, 8, 2, &[("", shared), ("m", shared)]), 3, 2)
@@ -152,22 +152,24 @@ fn hostile_trees_are_damage() {
             child.generation.step += 1;
             root(branch(space, 8, 1, &[("", child), ("m", child)]), 2, 2)
         }),
-        ("no page", Check::Generation, |space| {
+        ("a missing page", Check::Generation, |space| {
             let left = leaf(space, 9, &["a", "b"]);
             let right = BlockRef { position: Position::at(77), ..left };
             root(branch(space, 8, 1, &[("", left), ("m", right)]), 2, 4)
         }),
-        ("fewer entries than there are", Check::Root, |space| {
+        ("a number of entries that is too low", Check::Root, |space| {
             let (left, right) = (leaf(space, 9, &["a", "b"]), leaf(space, 10, &["m", "x"]));
             root(branch(space, 8, 1, &[("", left), ("m", right)]), 2, 1)
         }),
-        ("more entries than there are", Check::Root, |space| root(leaf(space, 8, &["a"]), 1, 9)),
-        ("more entries than can be counted", Check::Root, |space| {
+        ("a number of entries that is too high", Check::Root, |space| {
+            root(leaf(space, 8, &["a"]), 1, 9)
+        }),
+        ("a number of entries that overflows", Check::Root, |space| {
             root(leaf(space, 8, &["a"]), 1, u64::MAX)
         }),
-        ("as deep as trees get, and full", Check::Generation, |space| {
+        ("a full tree of the maximum depth", Check::Generation, |space| {
             let missing = BlockRef { position: Position::at(999), generation: space.generation() };
-            // The last name fills a branch to the last byte.
+            // The last name fills the branch to the last byte.
             let names: Vec<String> = (0..13)
                 .map(|name| format!("m{name:0width$}", width = if name < 12 { 290 } else { 227 }))
                 .collect();
@@ -190,9 +192,9 @@ fn hostile_trees_are_damage() {
     }
 }
 
-/// What is read before a page that is damaged is handed out first.
+/// Iteration returns the entries before a damaged page, and then the error.
 #[test]
-fn entries_before_a_damaged_page_are_read() {
+fn entries_before_a_damaged_page_are_returned() {
     let mut space = HeapSpace::new();
     let left = leaf(&mut space, 9, &["a", "b"]);
     let right = BlockRef { position: Position::at(77), ..left };
@@ -203,25 +205,25 @@ fn entries_before_a_damaged_page_are_read() {
     assert_eq!(found, [Some(b"a".to_vec()), Some(b"b".to_vec()), None]);
 }
 
-/// What parsing a page says that is wrong with it.
+/// Returns the fault that parsing a page reports.
 fn fault_of(data: &Data, level: u8) -> (Check, Value, Value) {
     match Page::parse(Position::at(9), data, PageExpectation { level, ..EXPECT }) {
         Err(Error::Engine(EngineError::Damaged(fault))) => {
             (fault.check, fault.expected, fault.found)
         }
-        other => panic!("a page that is none: {other:?}"),
+        other => panic!("an invalid page parses: {other:?}"),
     }
 }
 
 #[test]
-fn more_cells_than_a_directory_holds_are_refused() {
+fn a_page_with_more_cells_than_fit_is_rejected() {
     let most = DATA_SIZE - page_layout::BODY.offset;
     let mut data: Data = *valid_page(0, 1).data();
     for count in [0, most / 2 + 1, most, usize::from(u16::MAX)] {
         page_layout::COUNT.put(&mut data[..], &u16::try_from(count).unwrap().to_be_bytes());
         assert_eq!(fault_of(&data, 0), (Check::Page, (most / 2).into(), count.into()));
     }
-    // As many as fill the page leave no room for a cell.
+    // A directory that fills the page leaves no room for a cell.
     page_layout::COUNT.put(&mut data[..], &u16::try_from(most / 2).unwrap().to_be_bytes());
     let (check, expected, found) = fault_of(&data, 0);
     assert_eq!((check, found), (Check::Page, 0.into()));
@@ -229,9 +231,9 @@ fn more_cells_than_a_directory_holds_are_refused() {
 }
 
 #[test]
-fn cells_that_reach_into_the_directory_are_refused() {
+fn a_cell_that_overlaps_the_directory_is_rejected() {
     let directory = page_layout::BODY.offset;
-    // The fifth entry of the directory is the length of the fifth key, too.
+    // The fifth entry of the directory is also the length of the fifth key.
     let begins = [3210, 2412, 1614, 816, directory + 8];
     let mut data: Data = *valid_page(0, 1).data();
     data[directory..].fill(0);
@@ -248,7 +250,7 @@ fn cells_that_reach_into_the_directory_are_refused() {
 }
 
 #[test]
-fn what_is_wrong_with_a_cell_is_said() {
+fn a_fault_of_a_cell_states_expected_and_found() {
     let page = |level: u8, cells: &[(&[u8], &[u8])]| {
         let mut page = Page::new(EXPECT.tree, level);
         for (key, value) in cells {

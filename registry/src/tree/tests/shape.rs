@@ -1,17 +1,18 @@
-//! Pages are joined, shared and given up as entries go.
+//! Removals merge and rebalance pages, and free empty ones.
 
 use super::*;
 use crate::tree::page::{CAPACITY, Child, cell_size, page_layout};
 
-/// Cells that fill a leaf: so many members a group has.
+/// Number of cells that fill a leaf, which is the number of members of a group.
 const MEMBERS: u32 = 5;
 
-/// A key of a group. Groups are told apart by four bytes, the members of one only by the last of many.
+/// Returns the key of a member. Four bytes distinguish groups. Members of one group differ only in
+/// their last bytes.
 fn member(group: u32, member: u32) -> Vec<u8> {
     [&group.to_be_bytes()[..], &[b'm'; 200], &member.to_be_bytes()].concat()
 }
 
-/// Adds a group, which makes a leaf of its own.
+/// Adds a group, which fills one leaf.
 fn add_group(tree: &mut Tree, space: &mut HeapSpace, group: u32) {
     let least = cell_size(&member(0, 0), &[]);
     let value = vec![7; CAPACITY / MEMBERS as usize - least];
@@ -20,30 +21,30 @@ fn add_group(tree: &mut Tree, space: &mut HeapSpace, group: u32) {
     }
 }
 
-/// Removes all members of a group but one.
+/// Removes all members of a group except one.
 fn thin_out(tree: &mut Tree, space: &mut HeapSpace, group: u32) {
     for number in 1..MEMBERS {
         assert!(tree.remove(space, &member(group, number)).unwrap().is_some());
     }
 }
 
-/// The root of a tree that is in memory, and the cells of each leaf below it.
+/// Returns the dirty root of a tree, and the number of cells of each leaf.
 fn root_and_leaves(tree: &Tree) -> (&Page, Vec<usize>) {
     let dirty = |child| match child {
         Child::Dirty(number) => tree.page(number),
-        Child::Sealed(block) => panic!("{block:?} is not in memory"),
+        Child::Sealed(block) => panic!("{block:?} is not dirty"),
     };
     let root = dirty(tree.root.expect("a root"));
     assert_eq!(root.level(), 1);
     (root, (0..root.count()).map(|cell| dirty(root.child(cell)).count()).collect())
 }
 
-/// The key of a stream.
+/// Returns the key of a stream.
 fn stream(number: u128) -> [u8; 16] {
     (number << 64).to_be_bytes()
 }
 
-/// A committed tree of so many streams.
+/// Makes a committed tree of `streams` streams.
 fn committed(streams: u128) -> (HeapSpace, Root) {
     let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TREE, Root::default()));
     for number in 0..streams {
@@ -54,7 +55,7 @@ fn committed(streams: u128) -> (HeapSpace, Root) {
 }
 
 #[test]
-fn two_neighbours_share_what_one_does_not_hold() {
+fn an_underfull_leaf_shares_cells_with_a_full_neighbour() {
     for thin in [0, 1] {
         let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TREE, Root::default()));
         add_group(&mut tree, &mut space, 0);
@@ -70,7 +71,7 @@ fn two_neighbours_share_what_one_does_not_hold() {
 }
 
 #[test]
-fn neighbours_are_left_alone_if_the_parent_has_no_room_for_what_divides_them() {
+fn neighbours_stay_as_they_are_if_the_parent_has_no_room_for_a_new_separator() {
     let (mut space, mut tree) = (HeapSpace::new(), Tree::open(TREE, Root::default()));
     let mut groups = 0;
     let is_full = |tree: &Tree| {
@@ -93,7 +94,7 @@ fn neighbours_are_left_alone_if_the_parent_has_no_room_for_what_divides_them() {
 }
 
 #[test]
-fn removing_most_entries_joins_pages() {
+fn removing_most_entries_merges_pages() {
     let (mut space, root) = committed(60_000);
     let full = space.used();
     let branches_of = |space: &HeapSpace| {
@@ -108,21 +109,21 @@ fn removing_most_entries_joins_pages() {
         assert!(tree.remove(&mut space, &stream(number)).unwrap().is_some());
     }
     tree.flush(&mut space).unwrap();
-    // Pages are joined when less than a quarter is used, so that a twentieth of the entries takes at most four
-    // twentieths of the pages.
+    // Pages are merged when less than a quarter is used, so a twentieth of the entries takes at
+    // most four twentieths of the pages.
     assert!(space.used() <= full / 5 + 4, "{} pages of {full}", space.used());
     assert_eq!(tree.entries(), 3000);
-    // So are those above them.
+    // The same holds for the branches above them.
     let left = branches_of(&space);
     assert!(left <= branches / 2, "{left} branches of {branches}");
 }
 
 #[test]
-fn a_tree_that_shrinks_loses_its_levels() {
+fn a_shrinking_tree_loses_levels() {
     let (mut space, root) = committed(20_000);
     assert_eq!(root.depth, 3);
     let mut tree = Tree::open(TREE, root);
-    // From the left: pages go empty, and roots are left with one child.
+    // Removal from the left empties pages and leaves roots with one child.
     for (left, depth) in [(12_000, 3), (1200, 2), (1, 1)] {
         space.raise_step();
         let gone = 20_000 - u128::from(tree.entries());

@@ -1,5 +1,5 @@
-//! Records that contradict one another, sealed and committed as a program with a bug, or somebody with the key,
-//! would: each is found, and named. A row per fault.
+//! Contradictory records, sealed and committed by a faulty program or by an attacker with the key:
+//! each is found and reported. There is one row per fault.
 
 use std::num::NonZeroU64;
 
@@ -45,7 +45,7 @@ fn put<R: Record>(state: &mut State, key: &R::Key, value: &R::Value) {
 }
 
 fn get<R: Record>(state: &State, key: &R::Key) -> R::Value {
-    state.trees.get::<R>(key).unwrap().expect("planted in a record that is there")
+    state.trees.get::<R>(key).unwrap().expect("the record exists")
 }
 
 fn alter(state: &mut State, number: InodeNumber, change: impl FnOnce(&mut Inode)) {
@@ -59,7 +59,7 @@ fn stream_of(state: &State, number: InodeNumber) -> StoredStream {
     get::<Streams>(state, &stream)
 }
 
-/// A directory `at`, without a name.
+/// Makes a directory with inode number `at` and without a name.
 fn directory(state: &mut State, at: u64) -> InodeNumber {
     let mut inode = get::<Inodes>(state, &ROOT);
     inode.links = 1;
@@ -87,13 +87,13 @@ fn run_of_one(state: &State) -> Run {
 
 const NAMES: &[Row] = &[
     Row {
-        fault: "a name of no inode",
+        fault: "a name whose inode is missing",
         plant: |state| name(state, ROOT, b"x", NONE, EntryType::File),
         check: Check::Name,
         is_subject: |subject| matches!(subject, Subject::Name { directory: 1, name } if name == b"x"),
     },
     Row {
-        fault: "a name in a directory that is not there",
+        fault: "a name in a missing directory",
         plant: |state| name(state, NONE, b"x", FILE0, EntryType::File),
         check: Check::Name,
         is_subject: |subject| *subject == Subject::Inode(1000),
@@ -105,19 +105,19 @@ const NAMES: &[Row] = &[
         is_subject: |subject| *subject == Subject::Inode(FILE1.0),
     },
     Row {
-        fault: "a name of another type than its inode",
+        fault: "a name with another type than its inode",
         plant: |state| name(state, ROOT, b"file0", FILE0, EntryType::Symlink),
         check: Check::Name,
         is_subject: |subject| matches!(subject, Subject::Name { name, .. } if name == b"file0"),
     },
     Row {
-        fault: "more names than are counted",
+        fault: "more names than the inode counts",
         plant: |state| name(state, ROOT, b"x", FILE0, EntryType::File),
         check: Check::Name,
         is_subject: |subject| *subject == Subject::Inode(FILE0.0),
     },
     Row {
-        fault: "fewer names than are counted",
+        fault: "fewer names than the inode counts",
         plant: |state| alter(state, FILE0, |inode| inode.links = 2),
         check: Check::Name,
         is_subject: |subject| *subject == Subject::Inode(FILE0.0),
@@ -148,7 +148,7 @@ const NAMES: &[Row] = &[
         is_subject: |subject| matches!(subject, Subject::Name { name, .. } if name == b"x"),
     },
     Row {
-        fault: "a circle of directories",
+        fault: "a cycle of directories",
         plant: |state| {
             let (one, two) = (directory(state, 50), directory(state, 51));
             name(state, one, b"x", two, EntryType::Directory);
@@ -158,7 +158,7 @@ const NAMES: &[Row] = &[
         is_subject: |subject| *subject == Subject::Inode(50),
     },
     Row {
-        fault: "directories below a circle",
+        fault: "a directory below a cycle",
         plant: |state| {
             let (one, two) = (directory(state, 60), directory(state, 50));
             name(state, one, b"x", one, EntryType::Directory);
@@ -168,7 +168,7 @@ const NAMES: &[Row] = &[
         is_subject: |subject| *subject == Subject::Inode(50),
     },
     Row {
-        fault: "a counter behind the inodes",
+        fault: "an inode counter that is too low",
         plant: |state| *state.trees.counter_mut(INODE_COUNTER) = LOG.0 - 1,
         check: Check::Name,
         is_subject: |subject| *subject == Subject::Tree(TreeId::Inodes),
@@ -188,7 +188,7 @@ const CONTENT: &[Row] = &[
         is_subject: |subject| *subject == Subject::Inode(FILE0.0),
     },
     Row {
-        fault: "a stream whose inode has another",
+        fault: "a stream whose inode refers to another stream",
         plant: |state| {
             let mut stored = stream_of(state, FILE0);
             stored.record.identity = Uuid::from_u128(500);
@@ -201,7 +201,7 @@ const CONTENT: &[Row] = &[
         is_subject: |subject| *subject == Subject::Stream(Uuid::from_u128(500)),
     },
     Row {
-        fault: "a stream of an inode that is missing",
+        fault: "a stream whose inode is missing",
         plant: |state| {
             let identity = Uuid::from_u128(500);
             let inode = NonZeroU64::new(NONE.0);
@@ -212,7 +212,7 @@ const CONTENT: &[Row] = &[
         is_subject: |subject| *subject == Subject::Stream(Uuid::from_u128(500)),
     },
     Row {
-        fault: "a file whose stream names no inode",
+        fault: "a file whose stream refers to no inode",
         plant: |state| {
             let stored = StoredStream { inode: None, ..stream_of(state, FILE0) };
             put::<Streams>(state, &stored.record.identity.clone(), &stored);
@@ -221,7 +221,7 @@ const CONTENT: &[Row] = &[
         is_subject: |subject| *subject == Subject::Inode(FILE0.0),
     },
     Row {
-        fault: "a file whose stream is not there",
+        fault: "a file whose stream is missing",
         plant: |state| alter(state, FILE0, |inode| inode.stream = Some(Uuid::from_u128(500))),
         check: Check::Name,
         is_subject: |subject| *subject == Subject::Inode(FILE0.0),
@@ -237,19 +237,19 @@ const CONTENT: &[Row] = &[
         is_subject: |subject| *subject == Subject::Inode(FILE0.0),
     },
     Row {
-        fault: "a file of another length than its stream",
+        fault: "a file with another length than its stream",
         plant: |state| alter(state, FILE0, |inode| inode.size += 1),
         check: Check::Name,
         is_subject: |subject| *subject == Subject::Inode(FILE0.0),
     },
     Row {
-        fault: "a file of some length without a stream",
+        fault: "a file with a length and no stream",
         plant: |state| alter(state, FILE0, |inode| inode.stream = None),
         check: Check::Name,
         is_subject: |subject| *subject == Subject::Inode(FILE0.0),
     },
     Row {
-        fault: "a link of another length than its target",
+        fault: "a link with another length than its target",
         plant: |state| {
             let link = directory(state, 50);
             name(state, ROOT, b"x", link, EntryType::Symlink);
@@ -265,7 +265,7 @@ const CONTENT: &[Row] = &[
 
 const STREAMS: &[Row] = &[
     Row {
-        fault: "an extent of no stream",
+        fault: "an extent whose stream is missing",
         plant: |state| {
             let extent = Extent { run: run_of_one(state), generation: Generation::default() };
             let key = ExtentKey { stream: Uuid::from_u128(500), first: BlockIndex(0) };
@@ -306,7 +306,7 @@ const STREAMS: &[Row] = &[
         is_subject: |subject| matches!(subject, Subject::Stream(_)),
     },
     Row {
-        fault: "extents that overlap",
+        fault: "overlapping extents",
         plant: |state| {
             let (key, extent) = first_extent(state);
             let run = extent.run.split(2).1.unwrap();
@@ -329,7 +329,7 @@ const STREAMS: &[Row] = &[
         is_subject: |subject| matches!(subject, Subject::Stream(_)),
     },
     Row {
-        fault: "a record that ends elsewhere than the extents",
+        fault: "a record with another last position than the extents",
         plant: |state| {
             let mut stored = stream_of(state, LOG);
             let end = stored.record.end.unwrap().get();
@@ -340,7 +340,7 @@ const STREAMS: &[Row] = &[
         is_subject: |subject| matches!(subject, Subject::Stream(_)),
     },
     Row {
-        fault: "a record that begins elsewhere than the extents",
+        fault: "a record with another first position than the extents",
         plant: |state| {
             let mut stored = stream_of(state, LOG);
             let begin = stored.record.begin.unwrap().get();
@@ -351,7 +351,7 @@ const STREAMS: &[Row] = &[
         is_subject: |subject| matches!(subject, Subject::Stream(_)),
     },
     Row {
-        fault: "a stream under the identity of a reserved one",
+        fault: "a stream with the identity of a reserved one",
         plant: |state| {
             let identity = reserved_identity(6);
             put::<Streams>(state, &identity, &StoredStream::empty(identity));
@@ -360,7 +360,7 @@ const STREAMS: &[Row] = &[
         is_subject: |subject| *subject == Subject::Stream(reserved_identity(6)),
     },
     Row {
-        fault: "another stream's blocks",
+        fault: "a stream with another stream's blocks",
         plant: |state| {
             let (mut stored, other) = (stream_of(state, FILE0), stream_of(state, FILE1));
             (stored.record.begin, stored.record.end) = (other.record.begin, other.record.end);
@@ -371,7 +371,7 @@ const STREAMS: &[Row] = &[
         is_subject: |subject| matches!(subject, Subject::Stream(_)),
     },
     Row {
-        fault: "a run that reaches beyond the archive",
+        fault: "a run that exceeds the archive",
         plant: |state| {
             let mut stored = stream_of(state, FILE0);
             let begin = stored.record.begin.unwrap();
@@ -383,7 +383,7 @@ const STREAMS: &[Row] = &[
         is_subject: |subject| matches!(subject, Subject::Stream(_)),
     },
     Row {
-        fault: "a run that is one block short",
+        fault: "a run that is one block too short",
         plant: |state| {
             let mut stored = stream_of(state, FILE0);
             stored.record.count -= 1;
@@ -395,7 +395,7 @@ const STREAMS: &[Row] = &[
         is_subject: |subject| matches!(subject, Subject::Block { index: 1, .. }),
     },
     Row {
-        fault: "a stream that was deleted and is there",
+        fault: "a live stream that is also a pending deletion",
         plant: |state| {
             let stored = stream_of(state, LOG);
             put::<PendingDeletions>(state, &stored.record.identity.clone(), &stored);
@@ -407,9 +407,9 @@ const STREAMS: &[Row] = &[
 
 const SPACE: &[Row] = &[
     Row {
-        fault: "a block that is used and free",
+        fault: "a block that is both used and free",
         plant: |state| {
-            // Out of the commit's own reach: it takes the lowest free runs for its pages.
+            // The highest free run, because the commit takes the lowest ones for its pages.
             let last = stream_of(state, FILE5).record.end.unwrap();
             put::<Free>(state, &last, &Run::single(last));
         },
@@ -426,7 +426,7 @@ const SPACE: &[Row] = &[
     },
 ];
 
-/// Plants the fault in the sample, commits, and returns what verification says.
+/// Plants the fault in the sample, commits, and returns the findings of verification.
 fn findings_after(plant: fn(&mut State)) -> Vec<Finding> {
     let device = sample();
     let archive = open(&device, Access::Write).unwrap();
@@ -437,7 +437,7 @@ fn findings_after(plant: fn(&mut State)) -> Vec<Finding> {
 }
 
 #[test]
-fn what_contradicts_itself_is_found() {
+fn contradictory_records_are_found() {
     for row in [NAMES, CONTENT, STREAMS, SPACE].into_iter().flatten() {
         let findings = findings_after(row.plant);
         let is_named = findings.iter().any(|finding| {
@@ -456,14 +456,14 @@ fn what_contradicts_itself_is_found() {
 }
 
 #[test]
-fn nothing_planted_nothing_found() {
+fn without_a_planted_fault_there_is_no_finding() {
     let findings = findings_after(|_| {});
     assert!(findings.is_empty(), "{findings:?}");
 }
 
-/// However many streams claim the same blocks, each block is opened once.
+/// Each block is opened once, even if many streams claim it.
 #[test]
-fn work_does_not_grow_with_what_is_claimed() {
+fn the_work_of_verification_does_not_grow_with_the_claims_of_records() {
     let device = sample();
     let archive = open(&device, Access::Write).unwrap();
     {
