@@ -180,7 +180,8 @@ impl Names<'_> {
         };
         // A rollback of a batch must not discard earlier changes of the caller.
         self.archive.commit()?;
-        let (mut removed, mut batch) = (0, most.max(1));
+        let most = most.max(1);
+        let (mut removed, mut batch) = (0, most);
         loop {
             let mut removal = Removal::new(directory, name);
             let outcome = self.remove_some(&mut removal, batch, &mut |gone| go_on(removed + gone));

@@ -158,6 +158,28 @@ fn a_removal_in_batches_first_commits_earlier_changes() {
 }
 
 #[test]
+fn a_removal_in_batches_commits_after_each_batch() {
+    // A batch of 0 names is a batch of 1.
+    for (commit_every, most) in [(0, 1), (1, 1), (2, 2), (3, 3), (50, 50)] {
+        let archive = archive();
+        let names = archive.names();
+        for number in 0..9 {
+            names.make_directories(format!("t/{number}").as_bytes(), attributes()).unwrap();
+        }
+        let mut committed = Vec::new();
+        let mut go_on = |_| {
+            committed.push(10 - archive.statistics().unwrap().names);
+            committed.len() < 20
+        };
+        let removed = names.remove_tree(ROOT, b"t", Some(commit_every), &mut go_on).unwrap();
+        assert_eq!(removed, 10, "{commit_every}");
+        let expected: Vec<u64> = (0..10).map(|before| before / most * most).collect();
+        assert_eq!(committed, expected, "{commit_every}");
+        assert_eq!(archive.statistics().unwrap().names, 0, "{commit_every}");
+    }
+}
+
+#[test]
 fn a_removal_stops_when_the_callback_returns_false() {
     for commit_every in [None, Some(2), Some(50)] {
         let archive = archive();
