@@ -13,4 +13,5 @@ mod race;
 mod receipt;
 mod rekey;
 mod round_trip;
+mod terminal;
 mod wipe;

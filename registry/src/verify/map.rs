@@ -1,79 +1,51 @@
 //! A bitmap of the archive's blocks.
 
 use ar7_engine::format::{Position, RESERVED_BLOCKS, Run};
+use roaring::RoaringBitmap;
 
-/// The set of blocks that are accounted for.
+/// The set of blocks that are accounted for. It takes at most about a bit per block.
 pub(super) struct BlockMap {
-    words: Vec<u64>,
+    /// The blocks that are not accounted for.
+    missing: RoaringBitmap,
     blocks: u32,
-    marked: u64,
 }
 
 impl BlockMap {
     /// Makes a map for `blocks` blocks, in which only the reserved ones are accounted for.
     pub(super) fn new(blocks: u32) -> BlockMap {
-        let words = usize::try_from(blocks.div_ceil(64)).expect("a bit per block fits in memory");
-        let mut map = BlockMap { words: vec![0; words], blocks, marked: 0 };
-        let reserved = Run::new(Position::at(0), RESERVED_BLOCKS).expect("eight blocks");
-        map.mark(reserved).expect("an archive has its reserved blocks");
-        map
+        let mut missing = RoaringBitmap::new();
+        missing.insert_range(RESERVED_BLOCKS..blocks);
+        BlockMap { missing, blocks }
     }
 
     /// Returns the number of blocks that are accounted for.
     pub(super) fn marked(&self) -> u64 {
-        self.marked
+        u64::from(self.blocks) - self.missing.len()
     }
 
     /// Accounts for every block of a run. Fails with the first position that is already accounted
     /// for or beyond the archive; all others are still marked.
     pub(super) fn mark(&mut self, run: Run) -> Result<(), Position> {
-        let mut twice = None;
-        for position in run.positions() {
-            let (word, bit) = place(position.get());
-            if position.get() >= self.blocks || self.words[word] & bit != 0 {
-                twice = twice.or(Some(position));
-                if position.get() >= self.blocks {
-                    break;
-                }
-            } else {
-                self.words[word] |= bit;
-                self.marked += 1;
-            }
-        }
-        twice.map_or(Ok(()), Err)
+        let range = run.start().get()..run.end();
+        let marked = if self.missing.contains_range(range.clone()) {
+            Ok(())
+        } else {
+            let known = run.positions().find(|position| !self.missing.contains(position.get()));
+            known.map_or(Ok(()), Err)
+        };
+        self.missing.remove_range(range);
+        marked
     }
 
-    /// Returns the runs of blocks that are not accounted for, in order. It is an iterator, because
-    /// there may be a run for every second block.
+    /// Returns the runs of blocks that are not accounted for, in order.
     pub(super) fn missing(&self) -> impl Iterator<Item = Run> + '_ {
-        let mut at = 0;
+        let mut blocks = self.missing.iter();
         std::iter::from_fn(move || {
-            let start = self.next(at, false)?;
-            let end = self.next(start, true).unwrap_or(self.blocks);
-            at = end;
-            Run::new(Position::at(start), end - start)
+            let range = blocks.next_range()?;
+            let count = range.end() - range.start() + 1;
+            Run::new(Position::at(*range.start()), count)
         })
     }
-
-    /// Returns the first block from `from` on that is accounted for, or with `marked` false the
-    /// first that is not.
-    fn next(&self, from: u32, marked: bool) -> Option<u32> {
-        let mut at = from;
-        while at < self.blocks {
-            let (word, _) = place(at);
-            let bits = if marked { self.words[word] } else { !self.words[word] };
-            let rest = bits >> (at % 64);
-            if rest != 0 {
-                return Some(at + rest.trailing_zeros()).filter(|&found| found < self.blocks);
-            }
-            at = (at / 64 + 1).saturating_mul(64);
-        }
-        None
-    }
-}
-
-fn place(block: u32) -> (usize, u64) {
-    (usize::try_from(block / 64).expect("fits in memory"), 1 << (block % 64))
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Verification: opens every block and checks that all records agree with each other.
 //!
 //! It continues after a fault and reports every fault. The work grows with the archive, not with
-//! what its records claim. Memory is a bit per block, and an entry per directory and per hard link.
+//! what its records claim. Memory is at most about a bit per block and two bits per inode, and an
+//! entry per directory and per hard link.
 
 mod extents;
 mod finding;
@@ -18,6 +19,7 @@ use std::ops::ControlFlow;
 
 use ar7_engine::format::RESERVED_BLOCKS;
 use ar7_engine::{Check, Error as EngineError};
+use roaring::RoaringTreemap;
 
 pub use self::finding::{Finding, Subject, VerifyProgress, VerifySummary};
 use self::map::BlockMap;
@@ -57,6 +59,7 @@ impl Archive {
             queue: Queue::default(),
             summary: VerifySummary { blocks: u64::from(blocks), ..VerifySummary::default() },
             unreadable_pages: 0,
+            owners: RoaringTreemap::new(),
             report,
             progress,
             is_stopped: false,
@@ -81,8 +84,9 @@ impl Verifier<'_> {
         self.walk::<Sessions>(&mut |_, _, _| {});
         self.check_pending_deletions();
         self.check_extents();
-        self.check_streams();
+        // Before the streams: each inode looks up its stream, so that no stream looks up its inode.
         self.check_names();
+        self.check_streams();
         // Last, so that a block that is both used and free was opened as what uses it, and counts
         // as a fault of the free list.
         self.check_free();

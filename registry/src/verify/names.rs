@@ -1,11 +1,12 @@
 //! Names and inodes: every name has an inode, every inode has a name, and every directory is below
 //! the root.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU64;
 
 use ar7_engine::Check;
+use roaring::RoaringTreemap;
 use uuid::Uuid;
 
 use super::finding::Subject;
@@ -20,7 +21,7 @@ use crate::records::{
 #[derive(Default)]
 struct NameChecks {
     /// Inodes that have a name.
-    named: NumberSet,
+    named: RoaringTreemap,
     /// Number of names beyond the first, for each inode with several names.
     further: HashMap<u64, u32>,
     /// The parent of each directory.
@@ -139,7 +140,9 @@ impl Verifier<'_> {
                 if length != inode.size {
                     self.disagree(subject.clone(), Check::Name, inode.size, length);
                 }
-                if named != Some(number.0) {
+                if named == Some(number.0) {
+                    self.owners.insert(number.0);
+                } else {
                     self.disagree(
                         subject,
                         Check::Name,
@@ -184,60 +187,6 @@ impl Verifier<'_> {
                 let subject = Subject::Inode(directory);
                 self.disagree(subject, Check::Name, "a path up to the root", "none");
             }
-        }
-    }
-}
-
-/// A set of numbers, stored as ranges. It takes an entry per range; a bitmap crate would not take
-/// less for scattered numbers.
-#[derive(Default)]
-struct NumberSet(BTreeMap<u64, u64>);
-
-impl NumberSet {
-    /// Adds a number. Returns false if the set already has it.
-    fn insert(&mut self, number: u64) -> bool {
-        if self.contains(number) {
-            return false;
-        }
-        let after = number.checked_add(1).and_then(|after| self.0.remove(&after));
-        let end = after.unwrap_or(number);
-        let before = self.0.range(..number).next_back().map(|(&start, &end)| (start, end));
-        match before {
-            Some((start, last)) if last + 1 == number => self.0.insert(start, end),
-            _ => self.0.insert(number, end),
-        };
-        true
-    }
-
-    fn contains(&self, number: u64) -> bool {
-        self.0.range(..=number).next_back().is_some_and(|(_, &last)| last >= number)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        /// The set agrees with a `BTreeSet`, even at both ends of the number range, and joins
-        /// adjacent ranges.
-        #[test]
-        fn a_number_set_agrees_with_a_plain_set(
-            numbers in prop::collection::vec(prop_oneof![0_u64..40, u64::MAX - 5..=u64::MAX], 0..60),
-        ) {
-            let (mut set, mut plain) = (NumberSet::default(), BTreeSet::new());
-            for number in numbers {
-                prop_assert_eq!(set.insert(number), plain.insert(number));
-            }
-            for number in (0..45).chain(u64::MAX - 8..=u64::MAX) {
-                prop_assert_eq!(set.contains(number), plain.contains(&number));
-            }
-            let spans: Vec<(&u64, &u64)> = set.0.iter().collect();
-            prop_assert!(spans.windows(2).all(|pair| pair[0].1 + 1 < *pair[1].0));
         }
     }
 }

@@ -59,9 +59,17 @@ impl Verifier<'_> {
     /// deleted.
     fn check_inode_of(&mut self, stored: &StoredStream) {
         let Some(number) = stored.inode.map(|inode| InodeNumber(inode.get())) else { return };
+        if self.owners.remove(number.0) {
+            // The walk over the inodes has found one stream that names this inode: usually this one.
+            return;
+        }
         let stream = stored.record.identity;
         match self.snapshot.get::<Inodes>(&number) {
-            Ok(Some(inode)) if inode.stream == Some(stream) => {}
+            Ok(Some(inode)) if inode.stream == Some(stream) => {
+                // It was this one, so a stream that came before names the inode without being its content.
+                let subject = Subject::Inode(number.0);
+                self.disagree(subject, Check::Name, "one stream that names it", "several");
+            }
             Ok(_) => {
                 let expected = "an inode that refers back to the stream";
                 self.disagree(Subject::Stream(stream), Check::Name, expected, number.0);

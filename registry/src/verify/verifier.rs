@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use ar7_engine::format::Run;
 use ar7_engine::{Check, Error as EngineError, Value};
+use roaring::RoaringTreemap;
 
 use super::finding::{Finding, Subject, VerifyProgress, VerifySummary};
 use super::map::BlockMap;
@@ -18,6 +19,8 @@ pub(super) struct Verifier<'a> {
     pub(super) queue: Queue,
     pub(super) summary: VerifySummary,
     pub(super) unreadable_pages: u64,
+    /// Inodes whose stream names them, and was not visited yet.
+    pub(super) owners: RoaringTreemap,
     pub(super) report: &'a mut dyn FnMut(Finding),
     pub(super) progress: &'a mut dyn FnMut(VerifyProgress) -> ControlFlow<()>,
     /// After a stop, no block is opened and no finding is reported.

@@ -38,6 +38,7 @@ use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::progress::{Counts, Progress};
 use crate::session::Session;
+use crate::stderr;
 
 /// Entries between the walk and the writer at most.
 const IN_FLIGHT: usize = 64;
@@ -53,14 +54,11 @@ pub(crate) fn excludes(patterns: &[String], path: &std::path::Path) -> Result<bo
 
 /// Stores the trees.
 pub(crate) fn run(common: &Common, options: &Ingest) -> Result<(), Failure> {
-    let progress = Progress::new(common, Counts::BytesAndEntries);
-    let outcome = ingest(&System, common, options, Interrupt::catch, &progress);
-    progress.finish();
-    let tally = outcome?;
+    let tally = ingest(&System, common, options, Interrupt::catch)?;
     if options.json {
         Output::new().document(&tally)?;
-    } else {
-        progress.tell(&tally.summary(options.dry_run));
+    } else if !common.quiet {
+        stderr::line(&tally.summary(options.dry_run));
     }
     match tally.unread.len() as u64 {
         0 => Ok(()),
@@ -74,7 +72,6 @@ fn ingest(
     common: &Common,
     options: &Ingest,
     interrupt: impl FnOnce() -> Result<Interrupt, Failure>,
-    progress: &Progress,
 ) -> Result<Tally, Failure> {
     let exclusions = roots::Exclusions::new(&options.exclude)?;
     let roots = check_roots(&options.paths)?;
@@ -92,9 +89,12 @@ fn ingest(
             Some(Session::create(common, &options.archive, &options.slot, &made)?)
         }
     };
-    let (interrupt, progress) = (interrupt()?, progress.clone());
+    let interrupt = interrupt()?;
+    // Only now: a bar would write into the prompt for a passphrase.
+    let progress = Progress::new(common, Counts::BytesAndEntries);
     let (tree, shared) = (Tree::new(source), session.as_ref());
-    let run = Run { options, session: shared, tree, exclusions, roots, interrupt, progress };
+    let shown = progress.clone();
+    let run = Run { options, session: shared, tree, exclusions, roots, interrupt, progress: shown };
     let outcome = run_stages(&run);
     drop(run);
     let closed = match session {
@@ -105,6 +105,7 @@ fn ingest(
         }
         None => Ok(()),
     };
+    progress.finish();
     let tally = outcome?;
     closed?;
     Ok(tally)

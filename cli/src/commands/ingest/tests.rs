@@ -23,7 +23,6 @@ use super::status::Status;
 use crate::arguments::{Arguments, Command, Common, Ingest};
 use crate::exit::{Code, Failure};
 use crate::interrupt::Interrupt;
-use crate::progress::{Counts, Progress};
 use crate::session::Session;
 use crate::walk::{Step, Walk};
 
@@ -148,8 +147,7 @@ impl Bench {
 
     fn ingest(&self, source: &dyn Source) -> Result<Tally, Failure> {
         let (common, options) = self.options();
-        let progress = Progress::new(&common, Counts::BytesAndEntries);
-        ingest(source, &common, &options, || Ok(Interrupt::default()), &progress)
+        ingest(source, &common, &options, || Ok(Interrupt::default()))
     }
 
     fn options(&self) -> (Common, Ingest) {

@@ -188,7 +188,7 @@ const CONTENT: &[Row] = &[
         is_subject: |subject| *subject == Subject::Inode(FILE0.0),
     },
     Row {
-        fault: "a stream whose inode refers to another stream",
+        fault: "a stream whose inode refers to another stream, visited first",
         plant: |state| {
             let mut stored = stream_of(state, FILE0);
             stored.record.identity = Uuid::from_u128(500);
@@ -198,7 +198,20 @@ const CONTENT: &[Row] = &[
             put::<Streams>(state, &stored.record.identity.clone(), &stored);
         },
         check: Check::Name,
-        is_subject: |subject| *subject == Subject::Stream(Uuid::from_u128(500)),
+        is_subject: |subject| *subject == Subject::Inode(FILE0.0),
+    },
+    Row {
+        fault: "a stream whose inode refers to another stream, visited last",
+        plant: |state| {
+            let mut stored = stream_of(state, FILE0);
+            stored.record.identity = Uuid::max();
+            (stored.record.length, stored.record.count) = (0, 0);
+            (stored.record.begin, stored.record.end) = (None, None);
+            stored.layout = StreamLayout::OneRun(Generation::default());
+            put::<Streams>(state, &stored.record.identity.clone(), &stored);
+        },
+        check: Check::Name,
+        is_subject: |subject| *subject == Subject::Stream(Uuid::max()),
     },
     Row {
         fault: "a stream whose inode is missing",
