@@ -1,4 +1,4 @@
-//! The engine's one error type.
+//! The engine's error type.
 
 use std::fmt;
 use std::io;
@@ -9,19 +9,19 @@ use uuid::Uuid;
 
 use crate::format::{Generation, Position};
 
-/// Result of an operation of the engine.
+/// The result of an engine operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Everything that can go wrong in the engine. Each variant carries what a caller needs to act on it.
+/// An error of the engine. Each variant carries the data that a caller needs to act on it.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused an operation.
+    /// An operation of the operating system failed.
     #[error("{operation}{}: {source}", path_suffix(path.as_ref()))]
     Io {
-        /// The operation that failed: "open", "read", "write", "sync", "grow".
+        /// The operation that failed, for example "open", "read", "write", "sync" or "grow".
         operation: &'static str,
-        /// The file, where it is known.
+        /// The file, if known.
         path: Option<PathBuf>,
         /// The system's own error.
         source: Arc<io::Error>,
@@ -32,18 +32,18 @@ pub enum Error {
         /// The bytes found instead of a header.
         found: Value,
     },
-    /// The archive needs features that this program lacks.
-    #[error("the archive needs a newer program: {what} {found}, this one knows {supported}")]
+    /// The archive uses a version or feature of the format that this program does not support.
+    #[error("the archive needs a newer program: {what}: expected {supported}, found {found}")]
     NewerFormat {
-        /// The field that requires it.
+        /// The field with the unsupported value.
         what: &'static str,
         /// Its value.
         found: Value,
         /// What this program supports.
         supported: Value,
     },
-    /// The given key opens no key slot.
-    #[error("wrong key or passphrase: none of the {slots} key slots opens with it")]
+    /// The secret opens no key slot.
+    #[error("wrong key or passphrase: it opens none of the {slots} key slots")]
     WrongKey {
         /// Number of key slots in use.
         slots: usize,
@@ -51,13 +51,13 @@ pub enum Error {
     /// Bytes failed a check: the medium has corrupted them.
     #[error("damaged: {0}")]
     Damaged(Box<Fault>),
-    /// A genuine block or field is stale, moved or spliced.
+    /// An authentic block or field is older than expected, or belongs to another place.
     #[error("tampered: {0}")]
     Tampered(Box<Fault>),
     /// The file is shorter than the committed archive.
     #[error("truncated: expected {expected_bytes} bytes, found {found_bytes}")]
     Truncated {
-        /// Minimum length of the archive.
+        /// The length of the committed archive.
         expected_bytes: u64,
         /// Length of the file.
         found_bytes: u64,
@@ -84,8 +84,8 @@ pub enum Error {
         /// The file.
         path: Option<PathBuf>,
     },
-    /// An earlier write or sync failed, so this handle refuses further use.
-    #[error("unusable after an earlier failure: {cause}")]
+    /// An earlier write or sync failed, so every later call on this handle fails.
+    #[error("unusable after an earlier failure, reopen the archive: {cause}")]
     Poisoned {
         /// The failure.
         cause: Arc<Error>,
@@ -93,7 +93,7 @@ pub enum Error {
     /// The archive was opened for reading.
     #[error("opened for reading only")]
     ReadOnly,
-    /// A process other than the one that opened the handle uses it.
+    /// A process uses a handle that another process opened, for example its parent before a fork.
     #[error("opened by process {opened_by}, used in process {used_by}")]
     OtherProcess {
         /// The process that opened the archive.
@@ -102,36 +102,38 @@ pub enum Error {
         used_by: u32,
     },
     /// The key slot is empty or does not exist.
-    #[error("there is no key in slot {number}")]
+    #[error("key slot {number} holds no key")]
     NoKeySlot {
         /// Number of the key slot.
         number: usize,
     },
-    /// The only key of an archive cannot be removed.
-    #[error("slot {number} holds the only key; without it nobody could open the archive")]
+    /// The call would remove the only key of the archive.
+    #[error("key slot {number} holds the only key; without it, nothing opens the archive")]
     LastKeySlot {
         /// Number of the key slot.
         number: usize,
     },
-    /// A rekey is in progress: only reading and resuming the rekey are possible.
-    #[error("a rekey is in progress: run rekey to finish it")]
+    /// A rekey is in progress. Until it finishes, the archive can only be read.
+    #[error("a rekey is in progress: run `ar7 rekey` to finish it")]
     RekeyInProgress,
-    /// A rekey would remove the other keys, because their secrets are not at hand to wrap the new master key.
-    #[error("{count} other keys would be removed")]
+    /// A rekey would remove the other keys: wrapping the new master key for them takes their secrets.
+    #[error("a rekey would remove the archive's other keys ({count})")]
     OtherKeys {
         /// Number of the other key slots in use.
         count: usize,
     },
-    /// A key change failed after its first write: either the old keys or the new ones open the archive.
-    #[error("the key change did not finish, so either key may be valid: keep both ({cause})")]
+    /// A key change failed after its first write. The archive may open with the old keys or with the new ones.
+    #[error(
+        "the key change did not finish: keep the old key and the new one, either may be valid ({cause})"
+    )]
     KeyChangeUnfinished {
         /// The failure.
         cause: Arc<Error>,
     },
-    /// The caller stopped the operation; it can be resumed.
+    /// The caller stopped the operation. A later call resumes it.
     #[error("stopped before completion")]
     Stopped,
-    /// The operation makes its own commit, but a transaction is open.
+    /// The operation is a commit of its own, but the open transaction has uncommitted changes.
     #[error("there are uncommitted changes")]
     Uncommitted,
     /// A value from the caller is out of bounds.
@@ -139,9 +141,9 @@ pub enum Error {
     OutOfBounds {
         /// Name of the value.
         what: &'static str,
-        /// The given value.
+        /// The caller's value.
         found: Value,
-        /// The allowed values.
+        /// The allowed values, or the nearest allowed one.
         allowed: Value,
     },
 }
@@ -178,7 +180,7 @@ pub enum Check {
     Digest,
     /// Version of a block.
     Generation,
-    /// Stream that a block belongs to.
+    /// Stream of a block.
     Stream,
     /// Block index in its stream.
     Index,
@@ -192,11 +194,11 @@ pub enum Check {
     HeaderMac,
     /// A field of the header.
     HeaderField,
-    /// Revision and digest of the header, as the meta slot names them.
+    /// Revision and digest of the header, compared with those in the meta slot.
     HeaderRevision,
     /// A key slot.
     KeySlot,
-    /// Costs of a key derivation.
+    /// Cost of a key derivation.
     KeyDerivation,
     /// A meta slot, or a pair of them.
     MetaSlot,
@@ -204,35 +206,35 @@ pub enum Check {
     Fork,
     /// Redo list.
     RedoList,
-    /// A root named by the meta slot.
+    /// A root in the meta slot.
     Root,
     /// A length field.
     Length,
     /// A reserved field that must be zero.
     Reserved,
-    /// Structure of a registry page.
+    /// Structure of a page of the registry.
     Page,
-    /// Order of the keys in the registry.
+    /// Order of the keys in a page or tree of the registry.
     KeyOrder,
     /// A record of the registry.
     Record,
     /// Extents of a stream.
     Extents,
-    /// The free map: no block both free and used, none neither.
+    /// The map of free and used blocks: every block is exactly one of the two.
     FreeMap,
     /// A name, or the inode it names.
     Name,
 }
 
 impl Check {
-    /// The check's name in messages.
+    /// Returns the check's name for messages.
     pub const fn name(self) -> &'static str {
         match self {
             Check::Tag => "authentication tag",
             Check::Digest => "SHA-1 digest",
             Check::Generation => "generation",
             Check::Stream => "stream",
-            Check::Index => "index",
+            Check::Index => "block index",
             Check::PreviousLink => "link to the previous block",
             Check::NextLink => "link to the next block",
             Check::HeaderChecksum => "header checksum",
@@ -269,7 +271,7 @@ pub enum Value {
     Generation(Generation),
     /// A UUID.
     Uuid(Uuid),
-    /// A position or none.
+    /// A position, or none.
     Link(Option<Position>),
     /// Some bytes.
     Bytes(Vec<u8>),
@@ -337,15 +339,15 @@ impl From<Position> for Value {
     }
 }
 
-/// Kinds of failure that a caller treats differently; the command line has an exit code for each.
+/// A class of errors that a caller treats alike. The command has an exit code for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Class {
-    /// Anything without a class of its own.
+    /// Every other error.
     Other,
     /// The caller gave an invalid value.
     Usage,
-    /// The key or passphrase is not one of the archive's.
+    /// The key or passphrase opens no key slot.
     WrongKey,
     /// The archive is damaged or was tampered with.
     Damaged,
@@ -353,12 +355,12 @@ pub enum Class {
     Locked,
     /// The archive needs a newer version of the program.
     NewerFormat,
-    /// No space.
+    /// There is no space for more blocks.
     NoSpace,
 }
 
 impl Error {
-    /// Damage at a block.
+    /// Creates the error for damage at a block.
     pub fn damaged(
         position: impl Into<Option<Position>>,
         check: Check,
@@ -368,7 +370,7 @@ impl Error {
         Error::Damaged(Box::new(Fault::new(position, check, expected, found)))
     }
 
-    /// A genuine block or field that is stale, moved or spliced.
+    /// Creates the error for an authentic block or field that is older than expected, or belongs to another place.
     pub fn tampered(
         position: impl Into<Option<Position>>,
         check: Check,
@@ -378,12 +380,12 @@ impl Error {
         Error::Tampered(Box::new(Fault::new(position, check, expected, found)))
     }
 
-    /// A failure of the operating system; a full disk has its own variant.
+    /// Creates the error for a failed system call. A full disk has its own variant, [`Error::NoSpace`].
     pub fn io(operation: &'static str, source: io::Error) -> Error {
         Error::Io { operation, path: None, source: Arc::new(source) }
     }
 
-    /// Adds the path of the file, unless the error has one.
+    /// Adds the path of the file to an error that has none.
     #[must_use]
     pub fn at_path(self, named: &std::path::Path) -> Error {
         match self {
@@ -395,7 +397,7 @@ impl Error {
         }
     }
 
-    /// Adds the position of the block, unless the error has one.
+    /// Adds the position of the block to an error that has none.
     #[must_use]
     pub fn at_block(self, position: Position) -> Error {
         let located = |mut fault: Box<Fault>| {
@@ -409,7 +411,7 @@ impl Error {
         }
     }
 
-    /// Whether the engine refused the call before it changed anything.
+    /// Returns whether the engine refused the call before it changed anything.
     pub fn is_refusal(&self) -> bool {
         matches!(
             self,
@@ -422,7 +424,7 @@ impl Error {
         )
     }
 
-    /// The error's class.
+    /// Returns the error's class.
     pub fn class(&self) -> Class {
         match self {
             Error::Io { .. }
@@ -450,7 +452,7 @@ impl Error {
 }
 
 impl Fault {
-    /// A fault at a block.
+    /// Creates a fault at a block.
     pub fn new(
         position: impl Into<Option<Position>>,
         check: Check,

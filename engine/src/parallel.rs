@@ -1,4 +1,4 @@
-//! Runs work on all cores, in one private pool.
+//! Runs work on all cores, in a private pool of threads.
 
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,16 +9,16 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::process;
 
-/// Whether the caller runs in a pool of one thread, so that no other thread can help.
+/// Returns whether the caller runs in a pool of one thread, so that no other thread can help.
 pub(crate) fn is_single_threaded() -> bool {
     rayon::current_thread_index().is_some() && rayon::current_num_threads() == 1
 }
 
-/// Runs work that is divided by `rayon` on a pool of threads that run nothing else.
+/// Runs work that `rayon` divides, on a pool of threads that run nothing else.
 ///
-/// The caller may hold a lock. While a thread of a pool waits for parts of its work, it runs other work of the same
-/// pool, and would block forever if that work wanted the lock. Therefore the pool is private, work in it takes no lock
-/// that a caller holds, and a caller from another pool waits in a thread of its own.
+/// The caller may hold a lock. A pool thread that waits for parts of its work runs other work of the same pool, and
+/// would block forever if that work took the lock. So the pool is private, work in it takes no lock that a caller
+/// holds, and a caller from another pool waits in a separate thread.
 ///
 /// If the system refuses to start threads, the pool has fewer; if it refuses all, the caller does the work.
 pub fn in_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
@@ -32,16 +32,17 @@ pub fn in_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     }
 }
 
-/// The pool, and the process that its threads belong to.
+/// A pool, and the process that started its threads.
 struct Owned {
     process: u32,
     pool: ThreadPool,
 }
 
-/// The pool, once a thread could be started. A refusal is not remembered: threads may be available later.
+/// Returns the pool, and starts it at the first call. A failure to start threads is not remembered: a later call may
+/// succeed.
 ///
-/// The child of a fork has the memory of the pool and none of its threads, so it starts a pool of its own. Nothing here
-/// takes a lock, which another thread could have held at the fork.
+/// The child of a fork has the memory of the pool but none of its threads, so it starts a pool of its own. Nothing
+/// here takes a lock, because another thread could have held it at the fork.
 fn pool() -> Option<Arc<Owned>> {
     static POOL: ArcSwapOption<Owned> = ArcSwapOption::const_empty();
     let process = process::id();
@@ -51,14 +52,14 @@ fn pool() -> Option<Arc<Owned>> {
     }
     let build = |threads| ThreadPoolBuilder::new().num_threads(threads).build().ok();
     let processors = thread::available_parallelism().map_or(1, usize::from);
-    // For 0, rayon chooses: one thread for each processor, or what the environment asks for.
+    // For 0, `rayon` chooses: one thread per processor, or the number in `RAYON_NUM_THREADS`.
     let pool = build(0).or_else(|| with_fewer(processors, build))?;
     let own = Arc::new(Owned { process, pool });
     let before = Guard::into_inner(POOL.compare_and_swap(&found, Some(Arc::clone(&own))));
     match before {
-        // Another thread was first. Its pool is used by all, and this one ends.
+        // Another thread was first. Everyone uses its pool, and this one ends.
         Some(other) if other.process == process => Some(other),
-        // Ending a pool wakes its threads, and those of the parent are not here.
+        // Dropping a pool wakes its threads, and the parent's threads do not exist here.
         Some(parents) => {
             std::mem::forget(parents);
             Some(own)
@@ -80,21 +81,21 @@ fn run_in<T: Send>(pool: &ThreadPool, work: impl FnOnce() -> T + Send) -> T {
     }
     let work = Mutex::new(Some(work));
     let taken = || work.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let run = || pool.install(taken().expect("work that was not taken"));
+    let run = || pool.install(taken().expect("work that no thread took"));
     thread::scope(|scope| match thread::Builder::new().spawn_scoped(scope, run) {
         Ok(waiting) => waiting.join().unwrap_or_else(|panic| resume_unwind(panic)),
-        // The caller's pool steals while it waits, so a lock that the caller holds could now block. But that pool
-        // has threads, and this process cannot start one more: waiting for one could take forever as well.
+        // The caller's pool steals work while it waits, so a lock that the caller holds could now block. But that
+        // pool has threads, and this process cannot start one more: waiting for one could take forever too.
         Err(_) => run(),
     })
 }
 
-/// Runs the work in the calling thread, as the only one of a pool. Without that, `rayon` would start its global pool, and
-/// panics where it cannot.
+/// Runs the work in the calling thread, as the only thread of a pool. Without a pool, `rayon` would start its global
+/// one, and panics if it cannot.
 fn run_here<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     if rayon::current_thread_index().is_none() {
         let alone = ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
-        // The thread belongs to this pool for as long as it lives. `rayon` leaks such a pool; so does this.
+        // The thread belongs to this pool for the rest of its life. `rayon` leaks such a pool, and so does this.
         std::mem::forget(alone);
     }
     work()
@@ -114,7 +115,7 @@ mod tests {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
         pool.install(|| {
             (0..200_u64).into_par_iter().for_each(|number| {
-                // Other work in the same task, so that a waiting thread finds something to take up.
+                // Other work in the same task gives a waiting thread something to steal.
                 let parts: u64 = (0..64_u64).into_par_iter().map(|part| part * number).sum();
                 let mut sum = sum.lock().unwrap();
                 let within: u64 = in_pool(|| (0..64_u64).into_par_iter().sum());
@@ -132,6 +133,6 @@ mod tests {
         assert_eq!(with_fewer(64, up_to(1)), Some(1));
         assert_eq!(with_fewer(5, up_to(2)), Some(2));
         assert_eq!(with_fewer(64, up_to(0)), None);
-        assert_eq!(with_fewer(1, up_to(1)), None, "one was tried before");
+        assert_eq!(with_fewer(1, up_to(1)), None, "no fewer than one thread");
     }
 }

@@ -13,7 +13,7 @@ macro_rules! fault {
     };
 }
 
-/// Whether this fault is planted: never in a product.
+/// Whether this fault is planted. In a release it never is.
 #[cfg(not(any(test, feature = "testing")))]
 #[doc(hidden)]
 #[macro_export]
@@ -81,7 +81,7 @@ mod faults {
             FallBack,
             /// The file is cut while the current commit names shadow blocks at its end.
             TrimBeforeClearing,
-            /// Shadow blocks of the current redo list are allocated again before the next commit.
+            /// Shadow blocks of the current redo list are reused before the next commit.
             ReuseSpares,
             /// Blocks that a pinned snapshot may read are allocated again.
             ForgetReaders,
@@ -137,9 +137,9 @@ mod faults {
             ShortFileUnchecked,
             /// A file longer than its commit, as a crash leaves it, is refused.
             GrownFileRefused,
-            /// A redo list continues as long as its blocks name a next one.
+            /// Reading a redo list follows next links without a bound.
             ChainWithoutEnd,
-            /// The check of a receipt is not compared.
+            /// The check field of a receipt is not compared.
             ReceiptUnchecked,
         }
     }
@@ -153,7 +153,7 @@ mod faults {
 
     /// Runs `work` with a fault planted in the calling thread. Worker threads run without it.
     pub fn with_planted_fault<T>(fault: PlantedFault, work: impl FnOnce() -> T) -> T {
-        /// Removes the fault also when the work panics.
+        /// Removes the fault even if `work` panics.
         struct Planted;
         impl Drop for Planted {
             fn drop(&mut self) {

@@ -1,4 +1,5 @@
-//! Which process this is. A fork copies a handle with its keys and its step, and two processes must not seal with both.
+//! The identity of this process. A fork copies a handle with its keys and its step, and two processes must not both
+//! seal with them.
 
 #![allow(unsafe_code)]
 
@@ -9,9 +10,9 @@ use memmap2::MmapMut;
 use rustix::mm::{Advice, madvise};
 use rustix::param::page_size;
 
-/// The number of this process.
+/// Returns the id of this process.
 ///
-/// The system call is made once: the answer is kept in a page that the kernel clears in the child of every fork.
+/// The system call is made once. The kernel clears the page that caches its result in the child of every fork.
 pub(crate) fn id() -> u32 {
     static KEPT: OnceLock<Option<&'static AtomicU32>> = OnceLock::new();
     #[cfg(any(test, feature = "testing"))]
@@ -31,7 +32,8 @@ pub(crate) fn id() -> u32 {
     }
 }
 
-/// A number that is 0 now, and again in the child of every fork. An error where the kernel cannot do that.
+/// Returns a number that is 0, and becomes 0 again in the child of every fork. Fails if the kernel does not support
+/// that.
 fn cleared_by_forks() -> std::io::Result<&'static AtomicU32> {
     let page = Box::leak(Box::new(MmapMut::map_anon(page_size())?));
     let start = page.as_mut_ptr();
@@ -46,10 +48,10 @@ thread_local! {
     static PRETENDED: std::cell::Cell<Option<u32>> = const { std::cell::Cell::new(None) };
 }
 
-/// Runs `work` as the child of a fork would: this thread and all memory as they are, under another number.
+/// Runs `work` as the child of a fork would: with this thread and all memory unchanged, under another process id.
 #[cfg(any(test, feature = "testing"))]
 pub fn in_forked_process<T>(work: impl FnOnce() -> T) -> T {
-    /// Ends the pretence also when the work panics.
+    /// Restores the id even if `work` panics.
     struct Back;
     impl Drop for Back {
         fn drop(&mut self) {
@@ -66,9 +68,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_child_of_a_real_fork_has_its_own_number() {
+    fn the_child_of_a_real_fork_has_its_own_id() {
         assert_eq!(id(), std::process::id());
-        // SAFETY: the child only compares two numbers and exits, which no other thread's lock can block.
+        // SAFETY: the child only compares two numbers and exits, and no lock of another thread can block that.
         let child = unsafe { libc::fork() };
         if child == 0 {
             let is_right = id() == std::process::id();
@@ -80,7 +82,7 @@ mod tests {
         let (_, status) = rustix::process::waitpid(Some(child), options).unwrap().unwrap();
         assert_eq!(status.exit_status(), Some(0));
         assert_eq!(id(), std::process::id());
-        assert!(cleared_by_forks().is_ok(), "a kernel of this age clears pages");
+        assert!(cleared_by_forks().is_ok(), "a kernel since 4.14 clears pages");
     }
 
     #[test]
@@ -89,10 +91,11 @@ mod tests {
 
         let sum = || crate::parallel::in_pool(|| (0..10_000_u64).into_par_iter().sum::<u64>());
         assert_eq!(sum(), 49_995_000);
-        // SAFETY: the child computes and exits; memory can be allocated after a fork, and a child that hangs is ended.
+        // SAFETY: the child computes and exits. The allocator works after a fork, and an alarm ends a child that
+        // hangs.
         let child = unsafe { libc::fork() };
         if child == 0 {
-            // SAFETY: asks for a signal that ends the child after that many seconds.
+            // SAFETY: only requests a signal that ends the child after 20 seconds.
             unsafe { libc::alarm(20) };
             let is_right = sum() == 49_995_000;
             // SAFETY: ends the child at once, without running what the parent's exit would run.

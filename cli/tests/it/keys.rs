@@ -83,9 +83,9 @@ fn a_passphrase_opens_from_its_addition_to_its_removal() {
 #[test]
 fn an_impossible_change_of_keys_is_an_error() {
     let bench = bench();
-    bench.fails("key remove a.ar7 0", 2, "slot 0 holds the only key");
-    bench.fails("key remove a.ar7 3", 2, "there is no key in slot 3");
-    bench.fails("key change a.ar7 9 --new-key-file second", 2, "there is no key in slot 9");
+    bench.fails("key remove a.ar7 0", 2, "key slot 0 holds the only key");
+    bench.fails("key remove a.ar7 3", 2, "key slot 3 holds no key");
+    bench.fails("key change a.ar7 9 --new-key-file second", 2, "key slot 9 holds no key");
     bench.fails("--key-file second key list a.ar7", 3, "wrong key");
     bench.fails("key add a.ar7", 2, "no key");
     let label = "x".repeat(65);

@@ -1,5 +1,5 @@
-//! The header, kept elsewhere: both copies lie in the first 32 KiB of the file, and without a header no key
-//! opens anything.
+//! Exports and imports the header. Both copies are in the first 32 KiB of the file, and without a header no key opens
+//! anything.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use crate::format::{
     header_digest,
 };
 
-/// A header that was exported, authenticated with a key of its slots.
+/// An exported header, authenticated with a key of its slots.
 #[derive(Debug)]
 pub struct ExportedHeader {
     master: MasterKey,
@@ -24,17 +24,17 @@ pub struct ExportedHeader {
     bytes: Box<[u8; BLOCK_SIZE]>,
 }
 
-/// What an import did.
+/// The result of an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeaderImport {
-    /// Revision of the header that both copies hold now.
+    /// Revision of the header in both copies now.
     pub revision: u64,
-    /// Whether the keys of an older header were brought back, under a new revision.
+    /// Whether the header is an older one, restored under a new revision.
     pub is_older: bool,
 }
 
 impl ExportedHeader {
-    /// Reads what [`Store::export_header`] returned.
+    /// Parses the bytes that [`Store::export_header`] returned, and authenticates them.
     pub fn open(bytes: &[u8], secret: &Secret) -> Result<ExportedHeader> {
         let bytes: &[u8; BLOCK_SIZE] = bytes.try_into().map_err(|_| Error::OutOfBounds {
             what: "length of an exported header",
@@ -61,7 +61,7 @@ impl ExportedHeader {
 
 #[cfg(any(test, feature = "testing"))]
 impl ExportedHeader {
-    /// Every key of the archive, masked by an exclusive or, for a test that searches memory for them.
+    /// Returns every key of the archive, masked by exclusive or, for a test that searches memory for keys.
     pub fn masked_keys(
         &self,
         secret: &Secret,
@@ -72,9 +72,8 @@ impl ExportedHeader {
     }
 }
 
-/// While the master key is changed, the header in the file holds the only copy of the new one: a header from before, or
-/// of another change, must not replace it. Anybody can write that a change is under way; that counts only with
-/// the code of the old master key.
+/// Refuses to replace the header of a rekey in progress: it holds the only copy of the new master key. Anyone can
+/// write a header that claims a rekey, so only one with the code of the old master key counts.
 fn refuse_while_rekeying(device: &dyn Device, exported: &ExportedHeader) -> Result<()> {
     let (header, master) = (&exported.header, &exported.master);
     let before = header.rekey.as_ref().map(|rekey| unwrap_old_key(master, rekey, header.archive));
@@ -87,15 +86,15 @@ fn refuse_while_rekeying(device: &dyn Device, exported: &ExportedHeader) -> Resu
 }
 
 impl Store {
-    /// The header, as both copies hold it: one block, to be kept elsewhere.
+    /// Returns the header as one block, to be stored outside of the archive.
     pub fn export_header(&self) -> Box<[u8; BLOCK_SIZE]> {
         self.header_bytes()
     }
 
-    /// Puts an exported header back into the file, which must be of the same archive.
+    /// Writes an exported header back to the file, which must be of the same archive.
     ///
-    /// A header that is older than the one that the newest commit names is refused, because it would bring
-    /// back keys that were removed since. `accept_older` does just that, under a revision of its own.
+    /// A header older than the one that the newest commit names is refused: it would restore keys that were removed
+    /// since. With `accept_older` it is written all the same, under a new revision.
     pub fn import_header(
         path: &Path,
         exported: &ExportedHeader,
@@ -108,7 +107,7 @@ impl Store {
         import().map_err(|error: Error| error.at_path(path))
     }
 
-    /// The same on a device.
+    /// Does the same on a device.
     pub fn import_header_device(
         device: &dyn Device,
         exported: &ExportedHeader,
@@ -120,16 +119,17 @@ impl Store {
         let sealer = exported.sealer()?;
         let copies = META_SLOTS.map(|position| read_copy(device, &sealer, position));
         if copies.iter().all(|copy| copy.outcome.is_err()) {
-            // The id is part of every key and of what every tag authenticates: a slot that opens proves that the
-            // header is this archive's. Nothing else does; what the file has for a header may be anybody's.
+            // The archive id is in every key derivation and in the associated data of every tag. So a meta slot that
+            // opens proves that the header belongs to this archive. Nothing else does: anyone may have written the
+            // header in the file.
             let expected = "a meta slot that the keys of the header open";
             return Err(Error::damaged(META_SLOTS[0], Check::MetaSlot, expected, "none"));
         }
         let slot = choose(&copies, true)?.slot;
         let record = exported.header.rekey.as_ref();
         if let (Some(head), true) = (slot.redo_head, record.is_some()) {
-            // It would have to be changed under the new key, and there is nothing to change it with.
-            let expected = "no redo list while the master key is changed";
+            // The blocks of the list would have to be resealed under the new key, and nothing can do that.
+            let expected = "no redo list during a change of the master key";
             return Err(Error::damaged(head.position, Check::RedoList, expected, slot.redo_length));
         }
         let is_ended =
@@ -153,7 +153,7 @@ impl Store {
         } else {
             return Err(Error::tampered(None, Check::HeaderRevision, known, revision));
         };
-        // The copy that is of no use first: a torn write never costs a good one while the other is bad.
+        // The unusable copy is written first, so that a torn write never costs a good copy while the other is bad.
         let is_found = |position: &Position| found.iter().any(|(at, ..)| at == position);
         let mut positions = HEADERS;
         positions.sort_by_key(is_found);
@@ -167,7 +167,7 @@ impl Store {
 
 type Found = (Position, u64, Box<[u8; BLOCK_SIZE]>);
 
-/// The copies in the file that the exported header's key authenticates.
+/// Returns the copies in the file that the exported header's key authenticates.
 fn authentic_headers(device: &dyn Device, exported: &ExportedHeader) -> Vec<Found> {
     let key = HeaderKey::derive(&exported.master, exported.header.archive);
     let authentic = |position: Position| {

@@ -9,12 +9,12 @@ use super::writer::Writer;
 use crate::error::{Error, Result};
 use crate::format::{BLOCK_SIZE_U64, BLOCKS_MAX, MetaSlot, ROOTS, Root, Run, StoredStream};
 
-/// What the layer above says of the state to be committed.
+/// The state that the layer above commits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SlotUpdate {
     /// Roots of the layer's trees.
     pub roots: [Root; ROOTS],
-    /// Free runs that no tree records.
+    /// Inline free runs, which no tree records.
     pub inline_free: Vec<Run>,
     /// Records of the eight reserved streams.
     pub reserved_streams: [StoredStream; 8],
@@ -22,25 +22,25 @@ pub struct SlotUpdate {
     pub counters: [u64; 8],
     /// The application's own metadata.
     pub metadata: Vec<u8>,
-    /// Whether the pending sessions are recorded elsewhere now.
+    /// Whether a tree records the pending sessions now.
     pub sessions_recorded: bool,
     /// The list that [`Writer::write_redo_list`] returned.
     pub redo: WrittenRedoList,
 }
 
-/// How writing ended. Everything that was committed is durable.
+/// The result of closing a writer. Every commit is durable.
 #[derive(Debug, Clone)]
 pub struct Finished {
-    /// Whether the file could be trimmed. After a failure it is longer than it need be, which harms nothing, so that this
-    /// is no reason to call what was committed a failure. The next writer that ends tries again.
+    /// The result of trimming the file. After a failure the file is longer than needed, which is harmless, so closing
+    /// still succeeds. The next writer trims it when it closes.
     pub trimmed: Result<()>,
 }
 
 impl Writer {
     /// Makes the transaction durable, or fails and leaves the handle unusable.
     ///
-    /// When this returns, the commit is on stable storage. The meta slot has the generation of the current step; the step
-    /// is raised in any case.
+    /// When this returns, the commit is durable. Its meta slot has the generation of the current step; the step is
+    /// raised in any case.
     ///
     /// The specification's name is `save_meta`.
     #[doc(alias = "save_meta")]
@@ -49,11 +49,12 @@ impl Writer {
         self.store.check_usable()?;
         let store = Arc::clone(&self.store);
         let slot = self.next_slot(update)?;
-        // A meta slot that cannot be encoded is refused before anything is written.
+        // A meta slot that cannot be encoded must fail before anything is written.
         slot.encode()?;
 
-        // Step 4. Everything the meta slot will name must be on disk before it can be: new blocks, pages, shadow blocks,
-        // the redo list; and the blocks that the list before copied home, which this meta slot drops.
+        // Step 4. Everything that the meta slot will name must be on disk before the slot is: new blocks, pages,
+        // shadow blocks and the redo list. So must the blocks that the previous redo list copied home, because this
+        // slot stops naming that list.
         if !crate::fault!(SkipFirstSync) {
             store.poisoning(store.device.sync())?;
         }
@@ -65,7 +66,7 @@ impl Writer {
         }
         let commit = self.write_slot(slot, redirects)?;
 
-        // A snapshot of an earlier commit may still read what this one calls free.
+        // A snapshot of an earlier commit may still read blocks that this commit frees.
         self.pins.freed(commit.slot.number, self.space.take_log());
         self.begin(&commit)?;
         Ok(commit)
@@ -78,19 +79,22 @@ impl Writer {
         self.forget_written();
         self.transaction.roll_back();
         let current = self.store.current();
-        // Half a rollback must not be committed.
+        // A failure leaves half a rollback, which must never be committed.
         let begun = self.begin(&current);
         self.store.poisoning(begun)
     }
 
-    /// Ends writing: makes what step 6 of the last commit wrote durable and trims the file to what is used.
-    /// The layer above has committed once more, so that no redo list is left; otherwise the file stays as long as it is.
+    /// Closes the writer: makes the writes of step 6 of the last commit durable, and trims the file after its last
+    /// used block.
+    ///
+    /// The caller has committed once more before, so that no redo list is left. With a redo list, the file keeps its
+    /// length.
     pub fn finish(mut self) -> Result<Finished> {
         self.wait()?;
         self.store.check_usable()?;
         let store = Arc::clone(&self.store);
-        // The second copy of the meta slot and what was copied home are not on disk yet. The next opening would find a
-        // stale copy and repair it, which is right but looks like a crash.
+        // The second copy of the meta slot and the blocks copied home may not be on disk yet. Without this sync, the
+        // next opening would find an older copy and repair it: correct, but it looks like a crash.
         store.poisoning(store.device.sync())?;
         let commit = store.current();
         if commit.slot.redo_head.is_none() && !self.pins.any() {
@@ -100,7 +104,7 @@ impl Writer {
         Ok(Finished { trimmed: Ok(()) })
     }
 
-    /// Whether the current commit still has a redo list, which closing should clear.
+    /// Returns whether the current commit has a redo list, which a commit before closing clears.
     pub fn has_redo_list(&self) -> bool {
         !self.transaction.listed().is_empty()
     }

@@ -1,4 +1,4 @@
-//! Making a new archive: whole and durable before it has its name.
+//! Creates an archive: the file is complete and durable before it gets its name.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,16 +19,16 @@ use crate::format::{
     KeySlot, META_SLOTS, MetaSlot, RESERVED_BLOCKS, Timestamp, header_digest,
 };
 
-/// How an archive is made.
+/// Options for creating an archive.
 #[derive(Debug, Clone)]
 pub struct CreateOptions {
     /// Single, fixed or dynamic.
     pub kind: ArchiveKind,
-    /// Cost of deriving a key from a passphrase; not used for a key file.
+    /// Cost of deriving a key from a passphrase. A raw key does not use it.
     pub derivation: KeyDerivation,
     /// Label of the first key slot, up to 64 bytes.
     pub label: String,
-    /// Map or file.
+    /// Memory map or plain file.
     pub io: Io,
 }
 
@@ -44,8 +44,8 @@ impl Default for CreateOptions {
 }
 
 impl Store {
-    /// Makes an archive in a new file. An existing file is never touched. The file has a temporary name until it is
-    /// whole and on disk, so a crash leaves no half-made archive under `path`.
+    /// Creates an archive in a new file, and never changes an existing file. The file has a temporary name until it
+    /// is complete and on disk, so a crash leaves no incomplete archive at `path`.
     pub fn create(
         path: &Path,
         secret: &Secret,
@@ -61,7 +61,7 @@ impl Store {
         made.map_err(|error: crate::Error| error.at_path(path))
     }
 
-    /// Makes an archive on an empty device.
+    /// Creates an archive on an empty device.
     pub fn create_device(
         device: Box<dyn Device>,
         secret: &Secret,
@@ -72,7 +72,7 @@ impl Store {
     }
 }
 
-/// A new archive is opened like any other: nothing is known of it that is not in the file.
+/// Opens a new archive like any other: everything the engine knows of it comes from the file.
 fn open_made(
     device: Box<dyn Device>,
     path: Option<&Path>,
@@ -84,8 +84,8 @@ fn open_made(
     Ok((store, writer.expect("opened for writing")))
 }
 
-/// Writes the eight reserved blocks: both headers, all four meta slots, and two blanks. Nobody knows the
-/// file yet, so the order does not matter; it is synced before it gets its name.
+/// Writes the eight reserved blocks: the header and its copy, four meta slots and two blank blocks. The file has no
+/// name yet, so the order of the writes does not matter. It is synced before it gets its name.
 fn lay_out(device: &dyn Device, secret: &Secret, options: &CreateOptions) -> Result<()> {
     let archive = uuid::Builder::from_random_bytes(random_array()?).into_uuid();
     let master = MasterKey::generate()?;

@@ -14,14 +14,14 @@ use crate::error::{Error, Result};
 use crate::format::{BLOCK_SIZE, Header, MetaSlot};
 use crate::process;
 
-/// An open archive, as sealed blocks at positions. Shared by all threads of one process.
+/// An open archive as sealed blocks at positions. All threads of a process share it.
 #[doc(alias = "StreamManager")]
 #[doc(alias = "BaseStreamManager")]
 pub struct Store {
     pub(super) device: Box<dyn Device>,
     pub(super) sealer: Sealer,
     header: ArcSwap<KnownHeader>,
-    /// The key slot that was opened.
+    /// Number of the key slot that the secret opened.
     key_slot: usize,
     receipt_key: ReceiptKey,
     current: ArcSwap<Commit>,
@@ -31,7 +31,7 @@ pub struct Store {
     recovery: Recovery,
 }
 
-/// What opening has found and checked, to be shared.
+/// The parts of a store, as opening found and checked them.
 pub(super) struct Parts {
     pub(super) device: Box<dyn Device>,
     pub(super) sealer: Sealer,
@@ -60,79 +60,79 @@ impl Store {
         })
     }
 
-    /// Gives back the device, if nothing else uses the store.
+    /// Returns the device, if nothing else uses the store.
     pub(super) fn into_device(self: Arc<Store>) -> Option<Box<dyn Device>> {
         Arc::into_inner(self).map(|store| store.device)
     }
 
-    /// The newest committed state.
+    /// Returns the newest commit.
     pub fn current(&self) -> Arc<Commit> {
         self.current.load_full()
     }
 
-    /// The code of a commit in receipts: over everything that its meta slot says.
+    /// Returns the code of a commit for receipts. It covers everything in the commit's meta slot.
     pub fn receipt_code(&self, commit: &Commit) -> Result<[u8; 32]> {
         Ok(self.receipt_key.mac(&commit.slot.encode()?[..]))
     }
 
-    /// Whether a code is that of a commit. Compared in constant time.
+    /// Returns whether `code` is the code of `commit`. The comparison takes constant time.
     pub fn is_receipt_code(&self, commit: &Commit, code: &[u8; 32]) -> Result<bool> {
         Ok(self.receipt_key.verify(&commit.slot.encode()?[..], code))
     }
 
-    /// The archive's header.
+    /// Returns the archive's header.
     pub fn header(&self) -> Arc<Header> {
         Arc::clone(&self.header.load().header)
     }
 
-    /// Number of the key slot that the secret opened.
+    /// Returns the number of the key slot that the secret opened.
     pub fn key_slot(&self) -> usize {
         self.key_slot
     }
 
-    /// Time of creation. The specification's name is `created`.
+    /// Returns the time of creation. The specification's name is `created`.
     pub fn created(&self) -> crate::format::Timestamp {
         self.header().created
     }
 
-    /// Makes a meta slot name the header as it is now.
+    /// Makes a meta slot name the current header.
     pub(super) fn name_header(&self, slot: &mut MetaSlot) {
         let known = self.header.load();
         slot.header_revision = known.header.revision;
         slot.header_digest = known.digest;
     }
 
-    /// The header as both copies hold it.
+    /// Returns the bytes of the header.
     pub(super) fn header_bytes(&self) -> Box<[u8; BLOCK_SIZE]> {
         self.header.load().bytes.clone()
     }
 
-    /// Replaces the header in memory, once both copies in the file are.
+    /// Replaces the header in memory, after both copies in the file.
     pub(super) fn replace_header(&self, known: KnownHeader) {
         self.header.store(Arc::new(known));
     }
 
-    /// Makes `commit` the one that new readers see. Returns the one before.
+    /// Makes `commit` the current one for new readers. Returns the previous one.
     pub(super) fn publish(&self, commit: &Arc<Commit>) -> Arc<Commit> {
         self.current.swap(Arc::clone(commit))
     }
 
-    /// The file, unless the store lies on another device.
+    /// Returns the path of the file, unless the store is on another device.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
 
-    /// Length of the file in bytes; it may be longer than what is committed.
+    /// Returns the length of the file in bytes, which may exceed the committed archive.
     pub fn file_bytes(&self) -> Result<u64> {
         self.device.length_bytes()
     }
 
-    /// What opening found and repaired.
+    /// Returns what opening found in need of repair.
     pub fn recovery(&self) -> &Recovery {
         &self.recovery
     }
 
-    /// An error if an earlier write failed, or if this is another process than the one that opened.
+    /// Fails if an earlier write or sync failed, or if another process opened the store.
     pub fn check_usable(&self) -> Result<()> {
         if let Some(cause) = self.poison.get() {
             return Err(Error::Poisoned { cause: Arc::clone(cause) });
@@ -144,14 +144,13 @@ impl Store {
         Ok(())
     }
 
-    /// Whether a write or sync has failed.
+    /// Returns whether a write or sync has failed.
     pub(super) fn is_poisoned(&self) -> bool {
         self.poison.get().is_some()
     }
 
-    /// Passes on the outcome of a write or sync. A failure makes the store unusable: after a
-    /// failed sync the page cache calls pages clean that are not on disk, so neither going
-    /// on nor trying again can be trusted.
+    /// Passes on the outcome of a write or sync. A failure poisons the store: after a failed sync, the page cache
+    /// marks pages clean that are not on disk, so neither continuing nor retrying can be trusted.
     pub(super) fn poisoning<T>(&self, outcome: Result<T>) -> Result<T> {
         outcome.inspect_err(|error| {
             if crate::fault!(DoNotPoison) {

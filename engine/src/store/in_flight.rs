@@ -1,4 +1,4 @@
-//! The in-flight write: a large write on a thread of its own, while its writer does other things.
+//! The in-flight write: a large write that continues in another thread while the writer does other work.
 
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,10 +13,10 @@ use crate::format::{BlockHead, Generation, OwnedData, Position};
 use crate::parallel::is_single_threaded;
 use crate::process;
 
-/// A block to be sealed, with its data.
+/// A block to be sealed, which owns its data.
 #[derive(Debug)]
 pub struct OwnedSealJob {
-    /// The position for which it is sealed.
+    /// The position to seal it for.
     pub position: Position,
     /// Links, index and stream.
     pub head: BlockHead,
@@ -30,9 +30,9 @@ impl OwnedSealJob {
     }
 }
 
-/// The in-flight write, if there is one, and the blocks and buffers of the one before.
+/// The in-flight write, if any, and the blocks and buffers of the one before.
 pub(super) struct InFlight {
-    /// The process that its thread belongs to.
+    /// The process that started the thread.
     process: u32,
     inner: Mutex<Inner>,
 }
@@ -40,12 +40,12 @@ pub(super) struct InFlight {
 #[derive(Default)]
 struct Inner {
     thread: Option<JoinHandle<Done>>,
-    /// Blocks that were written.
+    /// The blocks of the last completed write.
     written: Vec<OwnedSealJob>,
     buffers: Buffers,
 }
 
-/// The outcome of a write, with the memory that it used.
+/// The outcome of a write, and the memory that it returns.
 struct Done {
     outcome: Result<()>,
     jobs: Vec<OwnedSealJob>,
@@ -68,7 +68,7 @@ impl InFlight {
         work(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Writes blocks, and returns when that is done. No write is in flight.
+    /// Seals and writes blocks before it returns. The caller ensures that no write is in flight.
     pub(super) fn write_now(
         &self,
         store: &Store,
@@ -84,9 +84,10 @@ impl InFlight {
         })
     }
 
-    /// Starts to write data blocks to their positions. No write is in flight. Returns the blocks of the write before.
+    /// Starts to seal data blocks and write them to their positions. The caller ensures that no write is in flight.
+    /// Returns the blocks of the write before.
     ///
-    /// Few blocks, and any in a pool of one thread, are written before it returns.
+    /// A small batch, and any batch in a pool of one thread, is written before it returns.
     pub(super) fn start(
         &self,
         store: &Arc<Store>,
@@ -102,7 +103,7 @@ impl InFlight {
                 inner.take_over(work.run())?;
                 return Ok(written);
             }
-            // The work is handed over only once there is a thread: if none can be started, it is done here.
+            // The thread takes the work only once it runs: if the thread cannot start, this one does the work.
             let work = Arc::new(Mutex::new(Some(work)));
             let taken = Arc::clone(&work);
             let run = move || take(&taken).run();
@@ -114,10 +115,11 @@ impl InFlight {
         })
     }
 
-    /// Waits for the in-flight write, and passes on its failure or its panic.
+    /// Waits for the in-flight write, and passes on its error or panic.
     pub(super) fn wait(&self, store: &Store) -> Result<()> {
         if self.is_forked() {
-            // This process has no such thread, and the lock is as a thread of the other one may have left it.
+            // This process does not have the thread, and the lock may be in any state in which a thread of the parent
+            // left it.
             return Ok(());
         }
         let outcome = self.with(|inner| match inner.thread.take().map(JoinHandle::join) {
@@ -126,19 +128,19 @@ impl InFlight {
             None => Ok(Ok(())),
         });
         outcome.unwrap_or_else(|panic| {
-            let source = io::Error::other("the thread that wrote panicked");
-            // Positions are given out for all of it, and which blocks were written is unknown.
+            let source = io::Error::other("the writing thread panicked");
+            // All its positions are allocated, and nobody knows which blocks were written.
             let _ = store.poisoning::<()>(Err(Error::io("write", source)));
             resume_unwind(panic)
         })
     }
 
-    /// Whether this is a forked process, which has the memory of the one that writes, but not its threads.
+    /// Returns whether this is a forked process, which has the memory of the parent but not its threads.
     fn is_forked(&self) -> bool {
         self.process != process::id()
     }
 
-    /// Wipes the blocks that were written.
+    /// Wipes the blocks of the last completed write.
     pub(super) fn forget(&self) {
         self.with(|inner| inner.written.clear());
     }
@@ -149,9 +151,11 @@ impl Drop for InFlight {
         let is_forked = self.is_forked();
         let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
         match inner.thread.take() {
-            // After a fork the thread does not exist here; forget the handle rather than detach it.
+            // The thread does not exist in a forked process: detaching the handle would touch it, so forget the
+            // handle.
             Some(thread) if is_forked => std::mem::forget(thread),
-            // The file must not be unlocked while it is still written to. A caller that needs the outcome has waited.
+            // The file must not be unlocked while the thread writes to it. A caller that needs the outcome has
+            // already waited.
             Some(thread) => drop(thread.join()),
             None => {}
         }
@@ -164,7 +168,7 @@ impl fmt::Debug for InFlight {
     }
 }
 
-/// A write, with everything that it needs.
+/// A write with everything that its thread needs.
 struct Work {
     store: Arc<Store>,
     generation: Generation,
@@ -173,7 +177,7 @@ struct Work {
 }
 
 fn take(work: &Mutex<Option<Work>>) -> Work {
-    work.lock().unwrap_or_else(PoisonError::into_inner).take().expect("work that was not taken")
+    work.lock().unwrap_or_else(PoisonError::into_inner).take().expect("work that no thread took")
 }
 
 impl Work {
@@ -195,7 +199,7 @@ impl InFlight {
         self.with(|inner| inner.buffers.len())
     }
 
-    /// Where the buffers lie, in order.
+    /// The addresses of the buffers, in order.
     pub(super) fn buffer_addresses(&self) -> std::collections::BTreeSet<usize> {
         self.with(|inner| inner.buffers.addresses())
     }

@@ -1,8 +1,8 @@
-//! Changing key slots. The master key stays; what changes is who can unwrap it.
+//! Changes key slots. The master key stays the same; a change determines which secrets unwrap it.
 //!
-//! A change is a header of the next revision, written to both copies, a sync each, and then a commit that
-//! names it. After a crash in between, the newest header that is whole counts, and the next writer
-//! completes the change: both copies hold it, and the slots it no longer has are gone from the file.
+//! A change writes a header of the next revision to both copies, with a sync after each, and then makes a commit that
+//! names it. After a crash in between, the newest whole header counts, and the next writer completes the change: it
+//! writes the header to both copies, so that removed slots are gone from the file.
 
 use std::sync::Arc;
 
@@ -15,22 +15,22 @@ use crate::crypto::{
 use crate::error::{Error, Result};
 use crate::format::{Header, KEY_SLOTS, KeySlot, MetaSlot};
 
-/// A key or passphrase that is to open the archive.
+/// A new key or passphrase for the archive.
 #[derive(Debug, Clone, Copy)]
 pub struct NewKey<'a> {
-    /// What the user will hold.
+    /// The secret.
     pub secret: &'a Secret,
-    /// Cost of deriving a key from a passphrase; not used for a raw key.
+    /// Cost of deriving a key from a passphrase. A raw key does not use it.
     pub derivation: &'a KeyDerivation,
     /// Label of the slot, up to 64 bytes.
     pub label: &'a str,
 }
 
 impl Writer {
-    /// Adds a key. Returns the number of its slot.
+    /// Adds a key. Returns the number of its key slot.
     ///
-    /// This and the other changes of slots are commits of their own: [`Error::Uncommitted`] if there is anything
-    /// else that is not committed.
+    /// Every change of key slots is a commit of its own. It fails with [`Error::Uncommitted`] if the transaction has
+    /// changes.
     pub fn add_key(&mut self, new: &NewKey<'_>) -> Result<usize> {
         let mut slots = self.store.header().slots.clone();
         let free = slots.iter().position(|slot| *slot == KeySlot::Empty);
@@ -41,7 +41,7 @@ impl Writer {
         Ok(number)
     }
 
-    /// Removes a key. The last one stays.
+    /// Removes a key, but never the last one.
     pub fn remove_key(&mut self, number: usize) -> Result<()> {
         let mut slots = self.used_slots(number)?;
         slots[number] = KeySlot::Empty;
@@ -51,15 +51,15 @@ impl Writer {
         self.replace_slots(slots)
     }
 
-    /// Replaces the key in a slot: at no time is the archive without either.
+    /// Replaces the key in a key slot. At every moment the old key or the new one opens the archive.
     pub fn change_key(&mut self, number: usize, new: &NewKey<'_>) -> Result<()> {
         let mut slots = self.used_slots(number)?;
         slots[number] = self.wrap(new, number)?;
         self.replace_slots(slots)
     }
 
-    /// Gives the slot that a secret opens another label. The wrapping authenticates the label, so that the secret
-    /// is needed. Returns the slot's number.
+    /// Changes the label of the key slot that `secret` opens. The wrapping authenticates the label, so the master key
+    /// must be wrapped again. Returns the slot's number.
     pub fn relabel_key(&mut self, secret: &Secret, label: &str) -> Result<usize> {
         let header = self.store.header();
         let (_, number) = unwrap_master_key(&header.slots, secret, header.archive)?;
@@ -88,17 +88,17 @@ impl Writer {
         wrap_master_key(&self.master, new.secret, new.derivation, archive, number, new.label)
     }
 
-    /// Writes a header with these slots and commits it.
+    /// Writes a header with these key slots, and commits it.
     fn replace_slots(&mut self, slots: [KeySlot; KEY_SLOTS]) -> Result<()> {
         self.check_no_transaction()?;
-        // Refused before anything is written: the archive could not be opened any more.
+        // Checked before anything is written: with such costs, the archive could not be opened again.
         check_derivation_costs(&slots)?;
         let store = Arc::clone(&self.store);
         let before = store.header();
         let mut header = (*before).clone();
         header.slots = slots;
         self.replace_header(header).map_err(|error| {
-            // Before the first write nothing has changed, and no such failure makes the store unusable.
+            // An error before the first write changes nothing, and does not poison the store.
             if store.is_poisoned() {
                 Error::KeyChangeUnfinished { cause: Arc::new(error) }
             } else {
@@ -116,13 +116,13 @@ impl Writer {
         let number = current.slot.number.checked_add(1).ok_or(full("number of commits"))?;
         let bytes = header.encode(&HeaderKey::derive(&self.master, header.archive));
 
-        // One copy at a time: a torn write leaves the other whole. A crash after the first sync leaves a newer header
-        // than the commit names, which is authentic, and which the next writer completes.
+        // One copy at a time: a torn write leaves the other whole. A crash after the first sync leaves a header that
+        // is newer than the one the commit names. It is authentic, and the next writer completes the change.
         store.poisoning(write_headers(&*store.device, &bytes))?;
         store.replace_header(KnownHeader::new(header, bytes));
 
-        // From this commit on the older header is tampering. Nothing else changes: the redo list stays named until the
-        // next commit, as its shadow blocks were copied home and may be copied again.
+        // From this commit on, an older header counts as tampering. Nothing else changes. The slot names the redo
+        // list until the next commit: its shadow blocks are home already, and recovery may copy them again.
         let mut slot =
             MetaSlot { generation: self.transaction.generation(), number, ..current.slot.clone() };
         store.name_header(&mut slot);

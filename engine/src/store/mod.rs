@@ -1,7 +1,7 @@
 //! Opening, recovery, allocation and commits.
 //!
-//! [`Store`] is the shared half: the device, the keys and the current commit; any number of threads read through it.
-//! [`Writer`] is the one half that changes anything. Who changes what:
+//! [`Store`] is the shared half: the device, the keys and the current commit. Any number of threads read through it.
+//! [`Writer`] is the half that makes changes. The table shows the parts, and the functions that change each:
 //!
 //! | part | holds | changed by |
 //! |---|---|---|
@@ -12,9 +12,9 @@
 //! | `Superblock` | the pair that holds the current commit, bad copies | `write_first` and `write_second`, from `Writer::write_slot` alone |
 //! | `InFlight` | the thread that writes, its buffers | `write_now`, `start`, `wait` |
 //!
-//! The files are layers, and each imports from those before it:
-//! `process`, `space/run_set`; `committed`; `space`, `open_block`, `superblock`, `transaction`, `rekeying`; `handle`; `read`, `pipeline`;
-//! `in_flight`; `writer`; `redo`, `commit`, `recover`, `key_slots`; `open`; `create`, `rekey`, `backup`, `wipe`.
+//! The files are layers, and each imports only from the ones before it: `process`, `space/run_set`; `committed`;
+//! `space`, `open_block`, `superblock`, `transaction`, `rekeying`; `handle`; `read`, `pipeline`; `in_flight`;
+//! `writer`; `redo`, `commit`, `recover`, `key_slots`; `open`; `create`, `rekey`, `backup`, `wipe`.
 
 mod backup;
 mod commit;

@@ -1,4 +1,5 @@
-//! Opening: lock, unlock, choose, check, recover, and begin a session.
+//! Opens an archive: locks the file, unlocks the header, chooses the current commit, checks and recovers it, and
+//! begins a session.
 
 use std::cmp::Ordering;
 use std::path::Path;
@@ -24,28 +25,28 @@ use crate::format::{
     BLOCK_SIZE_U64, Generation, META_SLOTS, MetaSlot, PENDING_SESSIONS_MAX, SessionRecord,
 };
 
-/// Whether the archive is opened to be changed.
+/// Whether an archive is opened for reading or for writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Access {
-    /// One of many readers. Nothing is written.
+    /// Reading, next to any number of other readers. Nothing is written.
     #[default]
     Read,
-    /// The one writer.
+    /// Writing, as the only writer.
     Write,
 }
 
-/// How the file is reached.
+/// How the engine reads and writes the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Io {
-    /// Through a read-only memory map; writes are positioned writes.
+    /// With a read-only memory map and positioned writes.
     #[default]
     Map,
-    /// Through positioned reads and writes: without a map, and so without a handler for the signal of a lost page.
+    /// With positioned reads and writes. Without a map, no handler for SIGBUS is installed.
     File,
 }
 
 impl Io {
-    /// The device through which a file is reached.
+    /// Returns a device that accesses `file` this way.
     pub(super) fn device(self, file: FileDevice) -> Box<dyn Device> {
         match self {
             Io::File => Box::new(file),
@@ -54,7 +55,7 @@ impl Io {
     }
 }
 
-/// Opens the file of an archive, locked: against every other process for writing, against writers for reading.
+/// Opens and locks the file of an archive: a reader excludes writers, a writer excludes every other process.
 pub(super) fn open_locked(path: &Path, access: Access) -> Result<FileDevice> {
     match access {
         Access::Read => {
@@ -70,24 +71,24 @@ pub(super) fn open_locked(path: &Path, access: Access) -> Result<FileDevice> {
     }
 }
 
-/// How an archive is opened.
+/// Options for opening an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct OpenOptions {
-    /// Reader or writer.
+    /// Reading or writing.
     pub access: Access,
-    /// Map or file.
+    /// Memory map or plain file.
     pub io: Io,
-    /// Reading only: opens at the other pair's commit when one pair of meta slots has no good copy. The newest
-    /// commit may be lost then.
+    /// For reading only: if one pair of meta slots has no good copy, opens the commit of the other pair. The newest
+    /// commit may then be lost.
     pub accept_lost_pair: bool,
 }
 
-/// Why an archive is opened for writing.
+/// The purpose of an open for writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// To change what is in it.
+    /// To change the content.
     Ordinary,
-    /// To change its master key.
+    /// To change the master key.
     Rekey,
 }
 
@@ -121,7 +122,7 @@ impl Store {
         Store::open_for(device, path, secret, options, Purpose::Ordinary)
     }
 
-    /// Opens an archive to use it, or to go on with a change of its master key.
+    /// Opens an archive for ordinary use or to resume a rekey.
     pub(super) fn open_for(
         device: Box<dyn Device>,
         path: Option<&Path>,
@@ -149,7 +150,7 @@ impl Store {
         let images = rekeying.redirects(&*device, &sealer);
         check_chosen(&*device, &sealer, &header, &chosen, (reading, &images))?;
         let list = RedoList::read(&*device, &sealer, &chosen.slot)?;
-        // A reader never writes: it reads a listed block from its shadow block. A writer copies those home first.
+        // A reader never writes: it reads a listed block from its shadow block. A writer first copies shadow blocks home.
         let redirects = if reading { list.redirects().and(images) } else { Redirects::default() };
         let commit = Commit { slot: chosen.slot.clone(), redirects };
         let store = Store::new(Parts {
@@ -176,9 +177,9 @@ impl Store {
 }
 
 impl Writer {
-    /// Raises the session number durably, before anything is sealed in it. A commit of its own, which
-    /// changes nothing else: the redo list stays named until the next, as its images are
-    /// in place and may be copied again.
+    /// Raises the session number durably, before anything is sealed in the session. This is a commit that changes
+    /// nothing else. The meta slot keeps naming the redo list until the next commit: its shadow blocks are already
+    /// home, and recovery may copy them again.
     fn begin_session(
         store: &Arc<Store>,
         master: MasterKey,
@@ -203,9 +204,10 @@ impl Writer {
     }
 }
 
-/// Notes a finished session until the layer above records it. When there is no room, a session that
-/// committed nothing is dropped: only its own beginning could ever be asked for.
-/// Those of a change of the master key, which nobody records meanwhile, make way for each other.
+/// Adds a finished session to the pending sessions, until the layer above records it in a tree. If the list is full,
+/// a session that committed nothing makes room: a receipt could name only its opening commit. Otherwise the oldest
+/// makes room. During a rekey the layer above records no sessions, so the newest makes room, and the rekey's sessions
+/// replace each other.
 fn note_session(slot: &mut MetaSlot, ended: Generation, is_rekeying: bool) {
     let pending = &mut slot.pending_sessions;
     if pending.len() >= PENDING_SESSIONS_MAX {
@@ -216,8 +218,8 @@ fn note_session(slot: &mut MetaSlot, ended: Generation, is_rekeying: bool) {
     pending.push(SessionRecord { session: ended.session, salt: ended.salt, last_step: ended.step });
 }
 
-/// Everything the chosen slot names must be there: it was durable before the slot was written. If it is not, that
-/// is damage and never a reason to fall back to an older commit.
+/// Checks that everything the chosen slot names is there: it was durable before the slot was written. If it is
+/// missing, that is damage and never a reason to fall back to an older commit.
 fn check_chosen(
     device: &dyn Device,
     sealer: &Sealer,
@@ -260,7 +262,8 @@ mod tests {
         slot.pending_sessions.iter().map(|record| record.session).collect()
     }
 
-    /// A slot with as many sessions as there is room for; those that committed something have a step.
+    /// A slot whose list of sessions is full. `step_of` gives the last step of each; 0 means that it committed
+    /// nothing.
     fn full(step_of: impl Fn(u32) -> u32) -> MetaSlot {
         let mut slot = MetaSlot::first(Generation::default(), 0, [0; 32]);
         for session in (0..).take(PENDING_SESSIONS_MAX) {
@@ -271,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_that_committed_nothing_make_way_first() {
+    fn a_full_list_of_sessions_drops_one_without_a_commit_first() {
         let mut slot = full(|session| u32::from(session != 5));
         note_session(&mut slot, ended(100, 9), false);
         let kept = (0..32).filter(|&session| session != 5).chain([100]);
@@ -281,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_makes_way_and_while_the_key_is_changed_the_newest() {
+    fn a_full_list_of_sessions_drops_the_oldest_and_during_a_rekey_the_newest() {
         let mut slot = full(|_| 1);
         note_session(&mut slot, ended(100, 1), false);
         assert_eq!(pending(&slot), (1..32).chain([100]).collect::<Vec<u32>>());

@@ -1,4 +1,4 @@
-//! Opening one sealed block: copied out of the device first, then authenticated, then compared with what was expected.
+//! Opens one sealed block: copies it from the device, authenticates it, then compares it with the reference.
 
 use std::ops::{Deref, DerefMut};
 
@@ -12,7 +12,7 @@ use crate::format::{
     BLOCK_SIZE, BlockHead, BlockRef, Generation, Position, RESERVED_BLOCKS, plain, sealed,
 };
 
-/// Room for one block on the heap. It holds plaintext once the block is opened, and is wiped when it is dropped.
+/// A buffer for one block on the heap. Opening a block leaves plaintext in it, so dropping it wipes it.
 pub(super) struct BlockBuffer(Box<[u8; BLOCK_SIZE]>);
 
 impl BlockBuffer {
@@ -39,13 +39,13 @@ impl ZeroizeOnDrop for BlockBuffer {}
 
 impl Drop for BlockBuffer {
     fn drop(&mut self) {
-        // As a slice, which is wiped at once and not byte by byte.
+        // As a slice: an array is wiped byte by byte, which is slow.
         self.0[..].zeroize();
     }
 }
 
-/// Reads and opens one block. What fails its check is read once more, past the map: a write by this
-/// very process may have been in flight.
+/// Reads and opens one block. If it fails a check, it is read once more past the map: a write by this process may
+/// have been in flight.
 pub(super) fn read_one<'a>(
     device: &dyn Device,
     sealer: &Sealer,
@@ -83,7 +83,7 @@ pub(super) fn read_one<'a>(
     Ok(opened)
 }
 
-/// Looks again at a block that was opened in place: its plaintext lies where its ciphertext lay.
+/// Decodes a block that was already opened in place: its plaintext replaced its ciphertext.
 pub(super) fn reopened(position: Position, bytes: &[u8; BLOCK_SIZE]) -> Result<Opened<'_>> {
     let plaintext = sealed::CIPHERTEXT.of(bytes);
     let (head, _) = BlockHead::decode(position, plaintext)?;
@@ -91,7 +91,7 @@ pub(super) fn reopened(position: Position, bytes: &[u8; BLOCK_SIZE]) -> Result<O
     Ok(Opened { generation: generation_in(bytes), head, data })
 }
 
-/// Generation of a sealed block: the first part of its nonce, which opening leaves as it is.
+/// Returns the generation of a sealed block: the first part of its nonce, which opening leaves unchanged.
 pub(super) fn generation_in(bytes: &[u8; BLOCK_SIZE]) -> Generation {
     let mut generation = [0; Generation::SIZE];
     generation.copy_from_slice(&bytes[..Generation::SIZE]);

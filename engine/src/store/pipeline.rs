@@ -1,4 +1,5 @@
-//! Sealing blocks and writing them: a few on the pool; many on threads of which some wait for the disk while others seal.
+//! Seals blocks and writes them. Small batches run on the pool. Large ones run on threads of their own, of which some
+//! wait for the disk while others seal.
 
 use std::cell::RefCell;
 use std::panic::resume_unwind;
@@ -15,29 +16,29 @@ use crate::error::Result;
 use crate::format::{BLOCK_SIZE, Generation, Position, runs_of};
 use crate::parallel::in_pool;
 
-/// From this many blocks on, sealing and writing go on side by side: 4 MiB.
+/// Smallest number of blocks for which sealing and writing overlap: 4 MiB.
 pub(super) const LARGE_BLOCKS: usize = 1024;
 
-/// Blocks that are written at a time: 1 MiB, from which on a disk is not faster.
+/// Blocks per write: 1 MiB. Larger writes are not faster.
 const BUFFER_BLOCKS: usize = 256;
 
-/// Blocks that are sealed at a time: 256 KiB stay in the cache of a core.
+/// Blocks sealed at a time: 256 KiB stay in the cache of a core.
 const CHUNK_BLOCKS: usize = 64;
 
-/// From this many blocks on, write-back starts at once, so that the final sync is short.
+/// Smallest number of blocks for which write-back starts at once, so that the final sync is short.
 const WRITE_BACK_BLOCKS: usize = 256;
 
-/// Runs shorter than this go through the page cache, which joins them.
+/// Shorter runs go through the page cache, which merges them.
 const DIRECT_BLOCKS: usize = 64;
 
-/// Threads beyond one for each processor, which wait for the disk while the others seal.
+/// Threads in addition to one per processor: they wait for the disk while the others seal.
 const WAITING: usize = 2;
 
-/// Buffers of a writer, kept from one large write to the next.
+/// The buffers of a writer, reused by each large write.
 #[derive(Debug, Default)]
 pub(super) struct Buffers(Vec<MmapMut>);
 
-/// What the threads of one large write share: each takes the next part, seals it and writes it.
+/// The state that the threads of one large write share. Each thread takes the next part, seals it and writes it.
 struct Parts<'a> {
     store: &'a Store,
     kind: KeyKind,
@@ -48,7 +49,7 @@ struct Parts<'a> {
     has_failed: AtomicBool,
 }
 
-/// Seals blocks and writes them to `targets`. No write is in flight when it returns, with an error or without.
+/// Seals blocks and writes them to `targets`. When it returns, even with an error, no write is in flight.
 pub(super) fn seal_and_write(
     store: &Store,
     buffers: &mut Buffers,
@@ -98,7 +99,7 @@ fn seal_chunk(
     })
 }
 
-/// Nothing is allocated for the blocks, once the buffers are there.
+/// Seals and writes a large batch. It allocates only missing buffers.
 fn write_many(
     store: &Store,
     buffers: &mut Buffers,
@@ -117,7 +118,7 @@ fn write_many(
     let [first, others @ ..] = &mut buffers.0[..count] else { return Ok(()) };
     thread::scope(|scope| {
         let parts = &parts;
-        // If a thread cannot be started, those that were do the work, and this one.
+        // If a thread cannot be started, this thread and those already started do the work.
         let started: Vec<ScopedJoinHandle<'_, Result<()>>> = others
             .iter_mut()
             .map_while(|buffer| {
@@ -133,7 +134,7 @@ fn write_many(
 }
 
 impl Parts<'_> {
-    /// Seals and writes parts until there are no more, or until something fails.
+    /// Seals and writes parts until none is left or one fails.
     fn seal_all(&self, buffer: &mut MmapMut) -> Result<()> {
         loop {
             let first = self.next.fetch_add(1, Ordering::Relaxed) * BUFFER_BLOCKS;
@@ -180,7 +181,7 @@ impl Buffers {
         self.0.len()
     }
 
-    /// Where the buffers lie, in order.
+    /// The addresses of the buffers, in order.
     pub(super) fn addresses(&self) -> std::collections::BTreeSet<usize> {
         self.0.iter().map(|buffer| buffer.as_ptr().addr()).collect()
     }

@@ -1,4 +1,4 @@
-//! Reading blocks and runs of blocks, in parallel where there are many.
+//! Reads blocks and runs of blocks, in parallel if there are many.
 
 use std::cell::RefCell;
 
@@ -16,7 +16,7 @@ use crate::format::{
 };
 use crate::parallel::in_pool;
 
-/// Blocks that one thread reads and opens at a time: 256 KiB stay in its cache.
+/// Blocks that one thread reads and opens at a time: 256 KiB stay in the cache of a core.
 const CHUNK_BLOCKS: u32 = 64;
 const CHUNK_BLOCKS_USIZE: usize = 64;
 
@@ -25,7 +25,7 @@ thread_local! {
 }
 
 impl Store {
-    /// Opens one version of one block.
+    /// Reads and opens one version of one block.
     ///
     /// The specification's name is `load_block`.
     #[doc(alias = "load_block")]
@@ -40,7 +40,7 @@ impl Store {
         Ok(Block { head: opened.head, data: OwnedData::copy_of(opened.data) })
     }
 
-    /// Opens one version of one block in a buffer of the caller.
+    /// Reads and opens one version of one block in the caller's buffer.
     pub fn read_into<'a>(
         &self,
         redirects: &Redirects,
@@ -52,8 +52,9 @@ impl Store {
         read_one(&*self.device, &self.sealer, redirects, kind, block, bytes)
     }
 
-    /// Opens a run of blocks of one generation, in parallel, and puts their data one after another into `data`,
-    /// whose length must match. `check` gets the index in the run and the head of each block.
+    /// Reads and opens a run of blocks of one generation in parallel, and writes their data one after another to
+    /// `data`, which must have the length of the run's data. It calls `check` with each block's index in the run and
+    /// its head.
     pub fn read_run<C>(
         &self,
         redirects: &Redirects,
@@ -69,10 +70,9 @@ impl Store {
         self.read_part_of_run(redirects, kind, (run, generation), 0, data, check)
     }
 
-    /// The same from byte `within` of the data of the first block on, to a byte of the last one.
+    /// Does the same from byte `within` of the first block's data, up to any byte of the last block's data.
     ///
-    /// # Panics
-    /// If `data` does not end in the last block, which is a bug of the caller.
+    /// If `data` does not end in the last block, a bug of the caller.
     pub fn read_part_of_run<C>(
         &self,
         redirects: &Redirects,
@@ -87,7 +87,11 @@ impl Store {
     {
         self.check_usable()?;
         let blocks = usize::try_from(run.count()).expect("a run in memory");
-        assert_eq!((within + data.len()).div_ceil(DATA_SIZE), blocks, "data of the run's blocks");
+        assert_eq!(
+            (within + data.len()).div_ceil(DATA_SIZE),
+            blocks,
+            "data for the blocks of the run"
+        );
         if run.count() <= CHUNK_BLOCKS {
             return self.read_chunk(redirects, kind, (run, generation), within, data, &check);
         }
@@ -127,7 +131,7 @@ impl Store {
             let scratch = &mut scratch[..needed];
             let part = (&mut *scratch, within, data);
             let outcome = self.read_into_scratch(redirects, kind, (run, generation), part, check);
-            // The thread stays when the archive is closed.
+            // The thread, and with it this buffer, outlives the archive.
             scratch.zeroize();
             outcome
         })
@@ -141,7 +145,7 @@ impl Store {
         (scratch, within, data): (&mut [u8], usize, &mut [u8]),
         check: &dyn Fn(u32, &BlockHead) -> Result<()>,
     ) -> Result<()> {
-        // A failure to read the whole chunk may be one bad sector: each block is then read by itself.
+        // One bad sector fails the read of the whole chunk, so after a failure each block is read separately.
         let whole = redirects.is_empty() && self.device.read(run.start(), scratch).is_ok();
         let mut blocks = (0..).zip(run.positions());
         let (mut skipped, mut rest) = (within, data);
@@ -153,7 +157,8 @@ impl Store {
                 self.sealer.open_batch(kind, positions, bytes, opened);
             }
             let (bytes, _) = bytes.as_chunks_mut::<BLOCK_SIZE>();
-            // Blocks come last, since `zip` takes from the first before it sees that the second is at its end.
+            // `blocks` comes last, because `zip` advances the first iterator before it finds that the second has
+            // ended.
             for ((bytes, opened), (place, position)) in
                 bytes.iter_mut().zip(opened).zip(blocks.by_ref())
             {
@@ -175,8 +180,8 @@ impl Store {
 }
 
 impl Store {
-    /// Opens one of the reserved blocks 1 to 6: the meta slots, and two blanks. The header and its copy are not
-    /// sealed blocks.
+    /// Reads and opens one of the reserved blocks 1 to 6: the meta slots and the blank blocks. The header and its
+    /// copy are not sealed.
     pub fn reserved_block(&self, position: Position) -> Result<Block> {
         self.check_usable()?;
         let kind = if META_SLOTS.contains(&position) {

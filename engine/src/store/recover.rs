@@ -1,5 +1,5 @@
-//! Recovery: what a writer does before its first own write. It trusts nothing that it has only
-//! read: after a kill or a failed sync the page cache may show what the disk does not hold.
+//! Recovery: the repairs of a writer before its own first write. It trusts nothing that it has only read: after a
+//! kill or a failed sync, the page cache may show data that the disk does not hold.
 
 use super::handle::Store;
 use super::open_block::{BlockBuffer, generation_in};
@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::format::{BLOCK_SIZE, BlockRef, RedoEntry};
 
 impl Store {
-    /// Makes the chosen commit durable and whole. Only after this may the other pair be written.
+    /// Makes both copies of the chosen commit good and durable. Only after this may the other pair be written.
     pub(super) fn recover(
         &self,
         header: &OpenedHeader,
@@ -23,19 +23,20 @@ impl Store {
         if crate::fault!(BelieveWhatIsRead) {
             return Ok(());
         }
-        // A copy that reads well may be in the page cache only. Written again, one at a time, so that a
-        // torn write leaves the other; each synced, so that the commit that we go on from is on disk.
+        // A copy that reads well may be in the page cache only. It is written again, one copy at a time, so that a
+        // torn write leaves the other. Each write is synced, so that the commit on which this writer builds is on
+        // disk.
         for (position, sealed) in &chosen.good {
             self.device.write(*position, &sealed[..])?;
             self.device.sync()?;
         }
-        // Only now is there a durable copy, so the bad or older one may be written.
+        // Only now is a good copy durable, so that a bad or older one may be overwritten.
         for &position in &chosen.repair {
             write_copy(&*self.device, &self.sealer, &chosen.slot, position)?;
             self.device.sync()?;
         }
-        // Copied again even where home already looks right, for the same reason; the copies must be
-        // on disk before a commit drops the list.
+        // Shadow blocks are copied again even if the home location looks right, for the same reason. The copies must
+        // be on disk before a commit drops the list.
         if !list.entries.is_empty() {
             self.check_shadow_blocks(list)?;
             self.copy_home(&list.entries)?;
@@ -45,7 +46,7 @@ impl Store {
         Ok(())
     }
 
-    /// Both copies of the header, one at a time. Where one is bad or a change was unfinished, the good one is written
+    /// Repairs the header, one copy at a time, if a copy is bad or a change was unfinished. The good copy is written
     /// again first: it may be in the page cache only, and a power cut must not find both half written.
     fn recover_header(&self, header: &OpenedHeader, chosen: &Chosen) -> Result<()> {
         if header.repair.is_empty() && header.header.revision == chosen.slot.header_revision {
@@ -58,8 +59,8 @@ impl Store {
         Ok(())
     }
 
-    /// Checks that every shadow block opens in the version that the list names, before the first is copied: a
-    /// bad shadow block must not replace a good home block.
+    /// Checks that every shadow block opens in the version that the list names, before the first is copied: a bad
+    /// shadow block must not replace a good block at its home location.
     fn check_shadow_blocks(&self, list: &RedoList) -> Result<()> {
         let redirects = list.redirects();
         let mut bytes = BlockBuffer::new();
@@ -74,8 +75,8 @@ impl Store {
     pub(super) fn copy_home(&self, entries: &[RedoEntry]) -> Result<()> {
         let mut bytes = [0; BLOCK_SIZE];
         for &RedoEntry { home, shadow, generation } in entries {
-            // From the file itself: what a map shows behind the end of one that somebody has cut is zeros, and
-            // nothing here is authenticated. What is not the version that was sealed is looked at past the cache.
+            // Read from the file itself. A map shows zeros behind the end of a file that another program has cut, and
+            // nothing here authenticates the bytes. A block of another generation is read again past the page cache.
             self.device.read_unmapped(shadow, &mut bytes)?;
             if generation_in(&bytes) != generation {
                 self.device.read_direct(shadow, &mut bytes)?;
@@ -85,17 +86,17 @@ impl Store {
         Ok(())
     }
 
-    /// Copies the images of the newest window to their places again. One that does not open is no image of a block
-    /// that was sealed anew; its place is left as it is.
+    /// Copies the shadow blocks of a rekey's newest window to their home locations again. A shadow block that does
+    /// not open belongs to a block that was left unchanged, so its home location stays as it is.
     pub(super) fn copy_window(&self, rekeying: &Rekeying) -> Result<()> {
         let Some(window) = rekeying.window() else { return Ok(()) };
         if crate::fault!(ForgetRekeyImages) {
             return Ok(());
         }
-        for (place, image) in pairs(window) {
-            let image = readable(&*self.device, image);
-            if let Some(bytes) = image.filter(|bytes| self.sealer.opens(place, bytes)) {
-                self.device.write(place, &bytes[..])?;
+        for (home, shadow) in pairs(window) {
+            let shadow = readable(&*self.device, shadow);
+            if let Some(bytes) = shadow.filter(|bytes| self.sealer.opens(home, bytes)) {
+                self.device.write(home, &bytes[..])?;
             }
         }
         self.device.sync()

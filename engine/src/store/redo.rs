@@ -1,5 +1,5 @@
-//! The redo list: a chain of sealed blocks that names, for each live block that a commit
-//! changed, its place, the spare position of its new image, and its generation.
+//! The redo list: a chain of sealed blocks. For each live block that a commit changed, it names the home location,
+//! the shadow block and its generation.
 
 use std::collections::HashSet;
 
@@ -17,23 +17,24 @@ use crate::format::{
     REDO_STREAM, RedoEntry, Run, decode_redo, encode_redo,
 };
 
-/// A redo list that was read and checked.
+/// A redo list, read and checked.
 #[derive(Debug, Default)]
 pub(super) struct RedoList {
-    /// The entries, as listed.
+    /// The entries, in the order of the list.
     pub(super) entries: Vec<RedoEntry>,
-    /// Every block the list takes up: its chain and its spares.
+    /// Every block of the list: its chain and its shadow blocks.
     pub(super) blocks: RunSet,
 }
 
 impl RedoList {
-    /// Where the listed blocks are to be read.
+    /// Returns the shadow blocks in which the listed blocks are read.
     pub(super) fn redirects(&self) -> Redirects {
         let entry = |entry: &RedoEntry| (entry.home, (entry.shadow, entry.generation));
         Redirects(self.entries.iter().map(entry).collect())
     }
 
-    /// Reads the list that `slot` names, of a length that its decoder has bounded. It was durable before the slot was written, so anything amiss is damage.
+    /// Reads the list that `slot` names; decoding the slot has bounded its length. The list was durable before the
+    /// slot was written, so any fault in it is damage.
     pub(super) fn read(device: &dyn Device, sealer: &Sealer, slot: &MetaSlot) -> Result<RedoList> {
         let mut list = RedoList::default();
         let length = slot.redo_length;
@@ -67,20 +68,21 @@ impl RedoList {
         Ok(list)
     }
 
-    /// Places are distinct, spares are distinct, and no block plays two parts.
+    /// Checks that home locations are distinct, that shadow blocks are distinct, and that no block is both a home
+    /// location and a block of the list.
     fn check_apart(&mut self) -> Result<()> {
-        let mut places = HashSet::new();
+        let mut homes = HashSet::new();
         for entry in &self.entries {
-            let spare = Run::single(entry.shadow);
-            if !places.insert(entry.home) || self.blocks.intersects(spare) {
-                let expected = "a place and a spare named once";
+            let shadow = Run::single(entry.shadow);
+            if !homes.insert(entry.home) || self.blocks.intersects(shadow) {
+                let expected = "a home location and a shadow block named once";
                 return Err(Error::damaged(entry.home, Check::RedoList, expected, entry.shadow));
             }
-            self.blocks.insert(spare);
+            self.blocks.insert(shadow);
         }
-        match places.into_iter().find(|&place| self.blocks.contains(place)) {
-            Some(place) => {
-                Err(Error::damaged(place, Check::RedoList, "a data block", "a block of the list"))
+        match homes.into_iter().find(|&home| self.blocks.contains(home)) {
+            Some(home) => {
+                Err(Error::damaged(home, Check::RedoList, "a data block", "a block of the list"))
             }
             None => Ok(()),
         }
@@ -113,13 +115,13 @@ fn check_head(
 }
 
 impl Store {
-    /// Every block that the redo list of a commit takes up: its chain and its spares.
+    /// Returns every block of a commit's redo list: its chain and its shadow blocks.
     pub fn redo_blocks(&self, commit: &Commit) -> Result<RunSet> {
         Ok(RedoList::read(&*self.device, &self.sealer, &commit.slot)?.blocks)
     }
 }
 
-/// A redo list that was written, but that no commit names yet.
+/// A redo list that is written but that no commit names yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WrittenRedoList {
     pub(super) head: Option<BlockRef>,
@@ -127,9 +129,9 @@ pub struct WrittenRedoList {
 }
 
 impl Writer {
-    /// Writes the redo list of this transaction, and frees what the list of the current commit took up: that
-    /// list's images are durable with this commit's first sync. Called once, before the free
-    /// runs are recorded, because it allocates and frees.
+    /// Writes the redo list of this transaction, and frees the blocks of the current commit's list: the first sync of
+    /// this commit makes the copies at their home locations durable. The caller calls it once, before it records the
+    /// free runs, because it allocates and frees.
     pub fn write_redo_list(&mut self) -> Result<WrittenRedoList> {
         let listed = self.transaction.take_listed();
         if crate::fault!(TrimBeforeClearing)

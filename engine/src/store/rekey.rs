@@ -1,17 +1,19 @@
-//! Changing the master key: every block is sealed anew, in its place, under the same generation.
+//! Changes the master key: every block is sealed again for its own position, with the same generation.
 //!
-//! The header comes first: its key slots hold the new master key from then on, and the new one opens the old. Then a
-//! window of blocks at a time:
+//! The header is written first. From then on its key slots wrap the new master key, and the new master key wraps the
+//! old one. Then one window of blocks at a time is sealed again:
 //!
-//! 1. The new images are written behind the end of the archive. Sync: the images of this window, and the places of the
-//!    window before, are durable.
-//! 2. A meta slot names the new watermark, two copies as for any commit. From here on the window counts as sealed
-//!    under the new key, and is read from behind the end: which window that is, and where its images lie, follows
-//!    from the watermark alone.
-//! 3. The images are copied to their places. The next window's images go elsewhere, so that a crash finds these.
+//! 1. The window's blocks, sealed under the new key, are written to shadow blocks behind the end of the archive. A
+//!    sync makes them durable, and the home locations of the window before.
+//! 2. A meta slot records the new watermark, in two copies as for any commit. From now on the window counts as sealed
+//!    under the new key. Readers find it in the shadow blocks; the watermark alone determines the window and where
+//!    its shadow blocks are.
+//! 3. The shadow blocks are copied to their home locations. The next window uses other shadow blocks, so a crash
+//!    never finds these overwritten.
 //!
-//! A crash in 1 leaves the old watermark and untouched places; in 2, one of the two; in 3, whole images behind the end,
-//! which are copied again. In the end the watermark is given up, and then the old key, in a commit each.
+//! A crash in step 1 leaves the old watermark and unchanged home locations. A crash in step 2 leaves the old
+//! watermark or the new one. A crash in step 3 leaves whole shadow blocks, which recovery copies again. At the end,
+//! one commit clears the watermark and another drops the old key.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -38,25 +40,25 @@ use crate::format::{
 };
 use crate::parallel::in_pool;
 
-/// How the master key is changed.
+/// Options for changing the master key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RekeyOptions {
-    /// Removes the other keys. Nobody but their holders can wrap the new master key for them, so that otherwise
-    /// an archive with other keys is refused.
+    /// Removes the other keys. Wrapping the new master key for them takes their secrets, so without this option an
+    /// archive with other keys is refused.
     pub drop_other_keys: bool,
-    /// Map or file.
+    /// Memory map or plain file.
     pub io: Io,
 }
 
-/// What a change of the master key did.
+/// The result of a change of the master key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RekeySummary {
-    /// Blocks that were sealed anew by this call.
+    /// Number of blocks that this call sealed again.
     pub blocks: u64,
-    /// Blocks that did not open under the old key any more, and were left as they are.
+    /// Number of blocks that no longer opened under the old key, and were left unchanged.
     pub left: u64,
-    /// Whether the file could not be trimmed: blocks after its last block may then still be sealed under the old key. The
-    /// archive is wholly under the new one.
+    /// Whether trimming the file failed. Blocks after the end of the archive may then still be sealed under the old
+    /// key. The archive itself is entirely under the new one.
     pub trim_failed: bool,
 }
 
@@ -65,11 +67,12 @@ fn bytes_of(run: Run) -> usize {
 }
 
 impl Store {
-    /// Changes the master key of the archive in a file, or goes on with a change that was cut off.
+    /// Changes the master key of the archive in a file, or resumes an interrupted change.
     ///
-    /// The archive has neither a redo list nor free blocks that do not open: the layer above sees to that. `progress` is
-    /// told how many blocks are under the new key, and how many there are. If it breaks, the change stops with
-    /// [`Error::Stopped`], and the next call continues it; before the first block nothing has changed.
+    /// The caller ensures that the archive has no redo list and that every free block opens. `progress` gets the
+    /// number of blocks under the new key, and the number of all blocks. If it breaks, the call fails with
+    /// [`Error::Stopped`], and the next call resumes the change. A break before the first block leaves the archive
+    /// unchanged.
     pub fn rekey(
         path: &Path,
         secret: &Secret,
@@ -83,7 +86,7 @@ impl Store {
         rekey().map_err(|error: Error| error.at_path(path))
     }
 
-    /// The same on a device.
+    /// Does the same on a device.
     pub fn rekey_device(
         device: Box<dyn Device>,
         secret: &Secret,
@@ -100,11 +103,11 @@ impl Store {
         writer.expect("opened for writing").rekey(progress)
     }
 
-    /// Makes sure that a change of the master key can be ended before its first commit: there is no redo list, every
-    /// block opens, and there is room for the images, durably.
+    /// Checks, before the first commit of a change of the master key, that the change can finish: there is no redo
+    /// list, every block opens, and there is durable space for the shadow blocks.
     pub(super) fn check_can_rekey(&self, slot: &MetaSlot) -> Result<()> {
         if let Some(head) = slot.redo_head {
-            let expected = "no redo list while the master key is changed";
+            let expected = "no redo list during a change of the master key";
             return Err(Error::damaged(head.position, Check::RedoList, expected, slot.redo_length));
         }
         self.check_every_block(slot.block_count)?;
@@ -116,7 +119,7 @@ impl Store {
     }
 }
 
-/// Checks that everything opens, and writes the header with both master keys.
+/// Checks that every block opens, and writes the header with both master keys.
 fn begin(
     device: Box<dyn Device>,
     secret: &Secret,
@@ -131,15 +134,15 @@ fn begin(
         return Err(Error::Stopped);
     }
     let bytes = header.encode(&HeaderKey::derive(&new, header.archive));
-    // A crash after the first sync leaves a newer header, which the old master key authenticates too, and meta
-    // slots under the old key: a change that has not begun, which the next call begins.
+    // A crash after the first sync leaves a newer header, which the old master key also authenticates, and meta slots
+    // under the old key. The next call then starts the change.
     write_headers(&*store.device, &bytes)?;
     drop(writer);
     Ok(store.into_device().expect("no other handle of the store"))
 }
 
 impl Writer {
-    /// A new master key, and the header that holds it, once it is sure that the change can be finished.
+    /// Generates a new master key, and the header that wraps it, after checking that the change can finish.
     fn prepare_header(
         &self,
         secret: &Secret,
@@ -183,7 +186,7 @@ impl Writer {
         Ok((new, header))
     }
 
-    /// Seals what is left under the new key, and gives up the old one.
+    /// Seals the remaining windows under the new key, and drops the old key.
     fn rekey(
         mut self,
         progress: &mut dyn FnMut(u32, u32) -> ControlFlow<()>,
@@ -205,18 +208,19 @@ impl Writer {
             }
             self.end_windows()?;
         }
-        // Over all runs of a change that was cut off: what is left under the old key now is lost.
+        // This counts the lost blocks of all attempts, interrupted ones included: a block still under the old key is
+        // lost now.
         summary.left = store.undecryptable_blocks(count, &store.sealer.new_alone())?;
         let mut header = (*store.header()).clone();
         header.rekey = None;
-        // From here on nothing in the file leads to the old key.
+        // From here on, nothing in the file leads to the old key.
         self.replace_header(header)?;
         store.poisoning(store.device.sync())?;
-        // What lies behind the end was sealed under the old key, or is an image. The change is committed: that the file
-        // cannot be trimmed does not undo it.
+        // The blocks behind the end are under the old key, or are shadow blocks. The change is committed, so a
+        // failure to trim the file does not undo it.
         summary.trim_failed = store.device.shrink(count).is_err();
         if !summary.trim_failed {
-            // If there is no room for the reserve, the next writer asks again.
+            // If there is no space for the reserve, the next writer tries again.
             let _ = store.device.grow(count.saturating_add(RESERVE_BLOCKS).min(BLOCKS_MAX));
         }
         Ok(summary)
@@ -229,15 +233,15 @@ impl Writer {
         summary: &mut RekeySummary,
     ) -> Result<()> {
         let store = Arc::clone(&self.store);
-        let mut bytes = vec![0; bytes_of(window.places)];
-        let positions: Vec<Position> = window.places.positions().collect();
-        store.read_each(window.places, &mut bytes);
+        let mut bytes = vec![0; bytes_of(window.homes)];
+        let positions: Vec<Position> = window.homes.positions().collect();
+        store.read_each(window.homes, &mut bytes);
         let blocks = bytes.as_chunks_mut::<BLOCK_SIZE>().0;
         let reseal = |(block, &position): (&mut [u8; BLOCK_SIZE], &Position)| {
             if store.sealer.reseal(old, position, block)? {
                 return Ok(true);
             }
-            // Once more, from the file itself, before it is given up.
+            // Before giving the block up, try once more from the file itself, not the map.
             let Some(again) = readable(&*store.device, position) else { return Ok(false) };
             *block = *again;
             store.sealer.reseal(old, position, block)
@@ -246,12 +250,12 @@ impl Writer {
             in_pool(|| blocks.par_iter_mut().zip(&positions).map(reseal).collect());
         let sealed = sealed?;
 
-        // The images, and the places of the window before, are durable before the slot says so.
-        store.poisoning(store.device.write(window.images.start(), &bytes))?;
+        // The shadow blocks, and the home locations of the window before, must be durable before the slot says so.
+        store.poisoning(store.device.write(window.shadows.start(), &bytes))?;
         if !crate::fault!(SkipRekeySync) {
             store.poisoning(store.device.sync())?;
         }
-        self.commit_watermark(window.places.end())?;
+        self.commit_watermark(window.homes.end())?;
 
         let blocks = bytes.as_chunks::<BLOCK_SIZE>().0;
         for ((block, &position), &sealed) in blocks.iter().zip(&positions).zip(&sealed) {
@@ -263,7 +267,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Every block is in its place: the blanks too, and then the watermark is given up.
+    /// Seals the blank blocks too, once every window is home, and clears the watermark.
     fn end_windows(&mut self) -> Result<()> {
         let store = Arc::clone(&self.store);
         let data: Data = [0; DATA_SIZE];
@@ -278,7 +282,7 @@ impl Writer {
             )?;
             store.poisoning(store.device.write(position, &bytes))?;
         }
-        // Before the slot that drops the last window: its places must be durable, not only its images.
+        // The home locations of the last window must be durable before a slot stops pointing to its shadow blocks.
         store.poisoning(store.device.sync())?;
         self.commit_watermark(0)
     }
@@ -299,8 +303,8 @@ impl Writer {
 }
 
 impl Store {
-    /// Whether every block opens: what does not open under the old key cannot be sealed under the new one, and
-    /// is better found before than half-way.
+    /// Checks that every block opens. A block that does not open under the old key cannot be sealed under the new
+    /// one, and it is better to find it now than halfway.
     fn check_every_block(&self, block_count: u32) -> Result<()> {
         let mut first = None;
         self.each_undecryptable_block(block_count, &self.sealer, &mut |position| {
@@ -309,13 +313,13 @@ impl Store {
         match first {
             None => Ok(()),
             Some(position) => {
-                let expected = "a block that opens";
+                let expected = "a block that its key opens";
                 Err(Error::damaged(position, Check::Tag, expected, "another"))
             }
         }
     }
 
-    /// Number of blocks that do not open.
+    /// Returns the number of blocks that do not open.
     fn undecryptable_blocks(&self, block_count: u32, sealer: &Sealer) -> Result<u64> {
         let mut count = 0;
         self.each_undecryptable_block(block_count, sealer, &mut |_| count += 1)?;
@@ -331,9 +335,9 @@ impl Store {
         self.check_usable()?;
         let mut start = RESERVED_BLOCKS;
         while let Some(window) = Window::from(start, block_count) {
-            let mut bytes = vec![0; bytes_of(window.places)];
-            self.read_each(window.places, &mut bytes);
-            let positions: Vec<Position> = window.places.positions().collect();
+            let mut bytes = vec![0; bytes_of(window.homes)];
+            self.read_each(window.homes, &mut bytes);
+            let positions: Vec<Position> = window.homes.positions().collect();
             let blocks = bytes.as_chunks::<BLOCK_SIZE>().0;
             let each = || blocks.par_iter().zip(&positions);
             let is_undecryptable = |(block, position): &(&[u8; BLOCK_SIZE], &Position)| {
@@ -342,18 +346,18 @@ impl Store {
             let undecryptable: Vec<Position> = in_pool(|| {
                 each().filter(is_undecryptable).map(|(_, position)| *position).collect()
             });
-            // Once more, from the file itself: what was read may have been a fault of the way.
+            // Try once more from the file itself: the first read may have failed on the way.
             let opens = |position: &Position| {
                 readable(&*self.device, *position)
                     .is_some_and(|bytes| sealer.opens(*position, &bytes))
             };
             undecryptable.into_iter().filter(|position| !opens(position)).for_each(&mut *found);
-            start = window.places.end();
+            start = window.homes.end();
         }
         Ok(())
     }
 
-    /// Reads a run; blocks that cannot be read are zeros, which open under no key.
+    /// Reads a run. An unreadable block becomes zeros, which open under no key.
     fn read_each(&self, run: Run, bytes: &mut [u8]) {
         if self.device.read(run.start(), bytes).is_ok() {
             return;

@@ -1,4 +1,4 @@
-//! How far a change of the master key is, as the header and the meta slot say, and the window that follows from it.
+//! The progress of a change of the master key, as the header and the meta slot record it, and the current window.
 
 use super::committed::Redirects;
 use super::superblock::choose::Chosen;
@@ -7,13 +7,13 @@ use crate::device::Device;
 use crate::error::{Check, Error, Result};
 use crate::format::{BLOCK_SIZE, Generation, MetaSlot, Position, RESERVED_BLOCKS, Rekey, Run};
 
-/// Blocks of a window: 1 MiB is sealed anew between two commits.
+/// Blocks of a window: 1 MiB is sealed again between two commits.
 pub(super) const WINDOW_BLOCKS: u32 = 256;
 
-/// How far a change of the master key is, as header and meta slot say.
+/// The progress of a change of the master key, as the header and the meta slot record it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rekeying {
-    /// None is under way.
+    /// No change is in progress.
     None,
     /// Blocks below the watermark are under the new key.
     UpTo { watermark: u32, block_count: u32 },
@@ -21,35 +21,41 @@ pub(super) enum Rekeying {
     Done,
 }
 
-/// Blocks that are sealed anew together, and where their images lie.
+/// Blocks that are sealed again together: their home locations and their shadow blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Window {
-    pub(super) places: Run,
-    pub(super) images: Run,
+    pub(super) homes: Run,
+    pub(super) shadows: Run,
 }
 
 impl Window {
-    /// The window from `start` on, a multiple of windows above the reserved blocks.
+    /// Returns the window at `start`, which is a whole number of windows above the reserved blocks.
     pub(super) fn from(start: u32, block_count: u32) -> Option<Window> {
         let count = WINDOW_BLOCKS.min(block_count.checked_sub(start)?);
-        // By turns in two places, so that the images of one window stay until the next is named.
+        // The shadow blocks alternate between two regions, so that those of one window survive until the next is
+        // committed.
         let turns = if crate::fault!(OneRekeyRegion) { 1 } else { 2 };
         let turn = (start - RESERVED_BLOCKS) / WINDOW_BLOCKS % turns;
-        let images = Position::new(block_count.checked_add(turn * WINDOW_BLOCKS)?)?;
+        let shadows = Position::new(block_count.checked_add(turn * WINDOW_BLOCKS)?)?;
         Some(Window {
-            places: Run::new(Position::new(start)?, count)?,
-            images: Run::new(images, count)?,
+            homes: Run::new(Position::new(start)?, count)?,
+            shadows: Run::new(shadows, count)?,
         })
     }
 }
 
 impl Rekeying {
-    /// What header and slot say together.
+    /// Derives the progress from the record in the header and the current meta slot.
     pub(super) fn of(rekey: Option<&Rekey>, slot: &MetaSlot) -> Result<Rekeying> {
         let (found, block_count) = (slot.rekey_watermark, slot.block_count);
         let Some(rekey) = rekey else {
             if found != 0 {
-                return Err(Error::damaged(None, Check::MetaSlot, "no change of keys", found));
+                return Err(Error::damaged(
+                    None,
+                    Check::MetaSlot,
+                    "watermark 0 without a rekey",
+                    found,
+                ));
             }
             return Ok(Rekeying::None);
         };
@@ -72,7 +78,7 @@ impl Rekeying {
         }
     }
 
-    /// The first commit under the new master key.
+    /// Turns `slot` into the first commit under the new master key, if the change has not begun.
     pub(super) fn begin(rekey: Option<&Rekey>, slot: &mut MetaSlot) {
         let Some(rekey) = rekey.filter(|rekey| rekey.number != slot.master_key_number) else {
             return;
@@ -81,7 +87,7 @@ impl Rekeying {
         slot.rekey_watermark = RESERVED_BLOCKS;
     }
 
-    /// Opens each block under the master key that it is under.
+    /// Returns a sealer that opens each block under its own master key, old or new.
     pub(super) fn sealer(self, sealer: Sealer) -> Sealer {
         match (self, sealer.old()) {
             (Rekeying::UpTo { watermark, .. }, Some(old)) => sealer.with_old(&old, watermark),
@@ -90,35 +96,36 @@ impl Rekeying {
         }
     }
 
-    /// The window whose images are still needed.
+    /// Returns the window whose shadow blocks are still needed.
     pub(super) fn window(self) -> Option<Window> {
         let Rekeying::UpTo { watermark, block_count } = self else { return None };
         let windows = watermark.checked_sub(RESERVED_BLOCKS + 1)? / WINDOW_BLOCKS;
         Window::from(RESERVED_BLOCKS + windows * WINDOW_BLOCKS, block_count)
     }
 
-    /// Where the blocks of the newest window are to be read, if not in their places. The generations are as found: a
-    /// block is believed if it opens, for its place, in the generation that is asked for.
+    /// Returns the blocks of the newest window that must be read from their shadow blocks. The generations are those
+    /// found on disk, unchecked: a read accepts a block only if it opens for its home location, in the generation
+    /// that the reference names.
     pub(super) fn redirects(self, device: &dyn Device, sealer: &Sealer) -> Redirects {
         let mut redirects = Redirects::default();
         let Some(window) = self.window() else { return redirects };
-        for (place, image) in pairs(window) {
-            // One bad block, of either, loses nothing as long as the other is good.
+        for (home, shadow) in pairs(window) {
+            // If one of the two copies is bad, nothing is lost as long as the other is good.
             let opens = |at: Position| {
                 let bytes = readable(device, at)?;
-                sealer.opens(place, &bytes).then(|| Generation::decode(first_of(&bytes)))
+                sealer.opens(home, &bytes).then(|| Generation::decode(first_of(&bytes)))
             };
-            if opens(place).is_none()
-                && let Some(generation) = opens(image)
+            if opens(home).is_none()
+                && let Some(generation) = opens(shadow)
             {
-                redirects.0.insert(place, (image, generation));
+                redirects.0.insert(home, (shadow, generation));
             }
         }
         redirects
     }
 
-    /// A slot that has the number of the new master key was sealed under that: who knows the old one only, and has kept
-    /// a header of this change, could make one otherwise.
+    /// Checks that a slot with the number of the new master key is sealed under that key. Otherwise someone who has
+    /// only the old key, and kept a header of this change, could forge one.
     pub(super) fn check_slot(
         rekey: Option<&Rekey>,
         chosen: &Chosen,
@@ -139,17 +146,17 @@ impl Rekeying {
         Ok(())
     }
 
-    /// Whether the header names a new master key and nothing else was done yet.
+    /// Returns whether the header names a new master key, and no meta slot is under it yet.
     pub(super) fn has_not_begun(rekey: Option<&Rekey>, slot: &MetaSlot) -> bool {
         rekey.is_some_and(|rekey| rekey.number != slot.master_key_number)
     }
 }
 
 pub(super) fn pairs(window: Window) -> impl Iterator<Item = (Position, Position)> {
-    window.places.positions().zip(window.images.positions())
+    window.homes.positions().zip(window.shadows.positions())
 }
 
-/// A block, if it can be read.
+/// Reads a block past the memory map. Returns `None` if it is unreadable.
 pub(super) fn readable(device: &dyn Device, position: Position) -> Option<Box<[u8; BLOCK_SIZE]>> {
     let mut bytes = Box::new([0; BLOCK_SIZE]);
     device.read_direct(position, &mut bytes[..]).ok().map(|()| bytes)
@@ -173,7 +180,7 @@ mod tests {
         Rekey { number: NUMBER, nonce: [1; 24], wrapped: [2; 48], code: [3; 32] }
     }
 
-    /// A slot under the master key of this number.
+    /// A slot under the master key with this number.
     fn slot(master_key_number: u32, rekey_watermark: u32, block_count: u32) -> MetaSlot {
         let slot = MetaSlot::first(Generation::default(), 0, [0; 32]);
         MetaSlot { block_count, master_key_number, rekey_watermark, ..slot }
@@ -184,24 +191,24 @@ mod tests {
     }
 
     #[test]
-    fn images_of_windows_lie_behind_the_end_by_turns() {
+    fn shadow_blocks_of_windows_alternate_between_two_regions_behind_the_end() {
         let window = |start: u32, count: u32| {
             let window = Window::from(start, count)?;
-            Some((window.places, window.images))
+            Some((window.homes, window.shadows))
         };
-        let pair = |places: Option<Run>, images: Option<Run>| places.zip(images);
+        let pair = |homes: Option<Run>, shadows: Option<Run>| homes.zip(shadows);
         assert_eq!(window(8, 1000), pair(run(8, 256), run(1000, 256)));
         assert_eq!(window(264, 1000), pair(run(264, 256), run(1256, 256)));
         assert_eq!(window(520, 1000), pair(run(520, 256), run(1000, 256)));
-        // The last is as long as what is left.
+        // The last window is as long as the rest of the archive.
         assert_eq!(window(776, 1000), pair(run(776, 224), run(1256, 224)));
         assert_eq!(window(1000, 1000), None);
         assert_eq!(window(1032, 1000), None);
-        assert_eq!(window(8, BLOCKS_MAX), None, "no room behind the end");
+        assert_eq!(window(8, BLOCKS_MAX), None, "no space behind the end");
     }
 
     #[test]
-    fn header_and_slot_say_together_how_far_a_change_is() {
+    fn header_and_slot_together_give_the_progress_of_a_rekey() {
         let of = |number, watermark, count| {
             Rekeying::of(Some(&record()), &slot(number, watermark, count)).ok()
         };
@@ -211,7 +218,7 @@ mod tests {
         for watermark in [8, 264, 520, 776, 1000] {
             assert_eq!(of(NUMBER, watermark, 1000), up_to(watermark, 1000));
         }
-        // Within a window, among the reserved blocks, and beyond the end.
+        // Watermarks inside a window, among the reserved blocks, and past the end.
         for watermark in [7, 9, 265, 999, 1001, 1032] {
             assert_eq!(of(NUMBER, watermark, 1000), None, "{watermark}");
         }
@@ -221,13 +228,13 @@ mod tests {
         let position = Position::at(9);
         let head = Some(BlockRef { position, generation: Generation::default() });
         let listed = MetaSlot { redo_head: head, redo_length: 1, ..slot(NUMBER, 264, 1000) };
-        assert!(Rekeying::of(Some(&record()), &listed).is_err(), "a redo list meanwhile");
+        assert!(Rekeying::of(Some(&record()), &listed).is_err(), "a redo list during a rekey");
         assert_eq!(Rekeying::of(None, &slot(1, 0, 1000)).unwrap(), Rekeying::None);
-        assert!(Rekeying::of(None, &slot(1, 8, 1000)).is_err(), "no change of keys");
+        assert!(Rekeying::of(None, &slot(1, 8, 1000)).is_err(), "no rekey is in progress");
     }
 
     #[test]
-    fn a_change_begins_once() {
+    fn a_rekey_begins_once() {
         let mut begun = slot(NUMBER - 1, 0, 1000);
         assert!(Rekeying::has_not_begun(Some(&record()), &begun));
         Rekeying::begin(Some(&record()), &mut begun);
@@ -242,10 +249,10 @@ mod tests {
     }
 
     #[test]
-    fn the_window_below_the_watermark_still_needs_its_images() {
+    fn the_window_below_the_watermark_still_needs_its_shadow_blocks() {
         let window = |watermark, block_count| {
             let window = Rekeying::UpTo { watermark, block_count }.window()?;
-            Some((window.places, window.images))
+            Some((window.homes, window.shadows))
         };
         assert_eq!(window(RESERVED_BLOCKS, 1000), None);
         assert_eq!(window(264, 1000), run(8, 256).zip(run(1000, 256)));
@@ -255,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn each_state_has_the_keys_that_it_needs() {
+    fn each_state_of_a_rekey_has_the_keys_that_it_needs() {
         let key = |byte| Sealer::new(&MasterKey::from_bytes([byte; 32]), Uuid::nil());
         let both = || key(1).with_old(&key(2), RESERVED_BLOCKS);
         assert!(Rekeying::Done.sealer(both()).old().is_none());

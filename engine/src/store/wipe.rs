@@ -1,4 +1,4 @@
-//! Making what is no longer wanted unreadable: free blocks, and the keys themselves.
+//! Makes old content unreadable: wipes free blocks, and destroys the key slots.
 
 use std::path::Path;
 
@@ -14,15 +14,15 @@ use crate::format::{
     BLOCK_SIZE, BlockHead, DATA_SIZE, Data, HEADERS, Position, RESERVED_BLOCKS, Run,
 };
 
-/// Blocks that are sealed at a time: 1 MiB.
+/// Blocks sealed at a time: 1 MiB.
 const BATCH_BLOCKS: u32 = 256;
 
 impl Writer {
-    /// Seals blank blocks over runs that were free at the last commit, and makes them durable. Returns the number of
-    /// blocks; those that a reader of this process may still read are left out.
+    /// Seals blank blocks over runs that were free at the last commit, and makes them durable. It leaves out blocks
+    /// that a pinned snapshot may still read. Returns the number of wiped blocks.
     ///
-    /// A crash at any point is harmless: nothing that a commit names is touched. [`Error::Uncommitted`] while a
-    /// transaction is under way, whose free blocks are not those of the last commit.
+    /// A crash at any point is harmless, because no commit refers to these blocks. Fails with [`Error::Uncommitted`]
+    /// if the transaction has changes, since its free blocks are then not those of the last commit.
     pub fn wipe(&mut self, runs: &[Run]) -> Result<u64> {
         self.check_no_transaction()?;
         let mut wiped = 0;
@@ -40,11 +40,11 @@ impl Writer {
         Ok(wiped)
     }
 
-    /// The same for what the file holds behind the last block of the archive.
+    /// Wipes the blocks of the file behind the last block of the archive in the same way.
     pub fn wipe_tail(&mut self) -> Result<u64> {
         self.check_no_transaction()?;
         if self.is_pinned() {
-            // An earlier commit may have been longer.
+            // The pinned commit may have been longer.
             return Ok(0);
         }
         let wiped = self.space.tail().map_or(Ok(0), |tail| self.blank(tail))?;
@@ -66,8 +66,8 @@ impl Writer {
         Ok(u64::from(run.count()))
     }
 
-    /// The blanks may be sealed over in the transaction that follows: its step is another, so that no position is
-    /// sealed twice in one.
+    /// Makes the blank blocks durable and raises the step: the next transaction may seal the same positions, and no
+    /// position is sealed twice in one step.
     fn end_wipe(&mut self) -> Result<()> {
         self.store.poisoning(self.store.device.sync())?;
         let raised = self.transaction.raise_step();
@@ -76,14 +76,14 @@ impl Writer {
 }
 
 impl Store {
-    /// Destroys every key slot, and with them everything in the archive, for ever: both copies of the header are
-    /// overwritten with random bytes. No key is needed. What is no archive is not touched.
+    /// Destroys every key slot, and with them access to everything in the archive, forever. It overwrites both copies
+    /// of the header with random bytes, and needs no key. A file that is not an archive is left unchanged.
     pub fn shred(path: &Path) -> Result<()> {
         let shred = || Store::shred_device(&open_locked(path, Access::Write)?);
         shred().map_err(|error: Error| error.at_path(path))
     }
 
-    /// The same on a device.
+    /// Does the same on a device.
     pub fn shred_device(device: &dyn Device) -> Result<()> {
         check_length(device)?;
         let mut refusal = None;
@@ -92,7 +92,7 @@ impl Store {
                 Err(error @ (Error::NotAnArchive { .. } | Error::Io { .. })) => {
                     refusal.get_or_insert(error);
                 }
-                // Damaged or newer, it may still hold keys; and it is a header, so this is an archive.
+                // A damaged or newer header may still hold keys. It is a header, so this file is an archive.
                 _ => return overwrite_headers(device),
             }
         }

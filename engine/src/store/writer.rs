@@ -1,4 +1,4 @@
-//! The writer: new blocks go straight to free positions, changed blocks to shadow blocks.
+//! The writer. It writes new blocks to free positions, and changed live blocks to shadow blocks.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use crate::format::{
     BLOCK_SIZE_U64, BLOCKS_MAX, Generation, MetaSlot, Position, RESERVED_BLOCKS, Run, runs_of,
 };
 
-/// The one half of a store that changes anything. Dropping it drops what was not committed.
+/// The half of a store that makes changes. Dropping it drops everything uncommitted.
 ///
-/// The module's page says which of its parts changes what.
+/// The documentation of the module says which part changes what.
 #[derive(Debug)]
 pub struct Writer {
     pub(super) store: Arc<Store>,
-    /// Wraps the master key for new key slots, and authenticates changed headers.
+    /// For wrapping in new key slots, and for authenticating changed headers.
     pub(crate) master: MasterKey,
     pub(super) space: Space,
     pub(super) pins: Pins,
@@ -33,7 +33,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// The writer of a session that begins. Nothing is written yet.
+    /// Creates the writer of a new session. It writes nothing.
     pub(super) fn new(
         store: &Arc<Store>,
         master: MasterKey,
@@ -51,49 +51,49 @@ impl Writer {
         }
     }
 
-    /// The store this writer belongs to.
+    /// Returns the store of this writer.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
     }
 
-    /// The generation of what is sealed now.
+    /// Returns the generation under which blocks are sealed now.
     pub fn generation(&self) -> Generation {
         self.transaction.generation()
     }
 
-    /// Where to read the blocks that this transaction changed.
+    /// Returns the shadow blocks in which changed live blocks are read.
     pub fn redirects(&self) -> &Redirects {
         self.transaction.redirects()
     }
 
-    /// Number of blocks that are in use or known to be free.
+    /// Returns the number of blocks in use or free.
     pub fn block_count(&self) -> u32 {
         self.space.count()
     }
 
-    /// Free blocks at hand without growing the file.
+    /// Returns the number of blocks in the pool, which can be allocated without growing the file.
     pub fn pooled_blocks(&self) -> u64 {
         self.space.pooled()
     }
 
-    /// A run of 1 to `most` positions to be written; positions free at the last commit come first.
+    /// Allocates a run of 1 to `most` positions. Positions that were free at the last commit come first.
     ///
-    /// [`Error::NoSpace`] leaves the writer as it was.
+    /// [`Error::NoSpace`] leaves the writer unchanged.
     #[doc(alias = "new_block")]
     #[doc(alias = "reuse")]
     pub fn allocate(&mut self, most: u32, urgency: Urgency) -> Result<Run> {
         self.store.check_usable()?;
         let allocated = self.space.allocate(&*self.store.device, most.max(1), urgency);
         match allocated {
-            // The device is as it was.
+            // These errors leave the device unchanged.
             Err(Error::NoSpace { .. } | Error::Full { .. }) | Ok(_) => allocated,
             failed => self.store.poisoning(failed),
         }
     }
 
-    /// Adds free blocks, which were recorded as free at the last commit, to those at hand.
+    /// Adds to the pool a run that was recorded as free at the last commit.
     ///
-    /// A run that is not in the archive, or that the transaction knows already, is damage.
+    /// A run outside of the archive, or one that the transaction already knows, is damage.
     pub fn release(&mut self, run: Run) -> Result<()> {
         if !self.space.is_believable(run) {
             let expected = "free blocks of the archive";
@@ -103,14 +103,14 @@ impl Writer {
         Ok(())
     }
 
-    /// Takes back allocations that nothing was sealed to.
+    /// Takes back allocations to which nothing was sealed.
     pub fn cancel(&mut self, runs: impl IntoIterator<Item = Run>) {
         for run in runs {
             self.space.cancel(run);
         }
     }
 
-    /// Checks that a run which the registry names lies within the archive.
+    /// Checks that a run from the registry lies within the archive.
     pub fn check_run(&self, run: Run) -> Result<()> {
         if run.start().get() < RESERVED_BLOCKS || run.end() > self.space.count() {
             let expected = "blocks of the archive";
@@ -119,12 +119,12 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether `position` was allocated since the last commit.
+    /// Returns whether `position` was allocated since the last commit.
     pub fn is_fresh(&self, position: Position) -> bool {
         self.space.is_fresh(position)
     }
 
-    /// Frees a run: usable after the next commit. Shadow blocks of blocks in it are freed too.
+    /// Frees a run, which can be allocated after the next commit. Shadow blocks of its blocks are freed too.
     #[doc(alias = "recycle")]
     pub fn free(&mut self, run: Run) {
         for shadow in self.transaction.drop_redirects(run) {
@@ -133,36 +133,36 @@ impl Writer {
         self.space.free(run);
     }
 
-    /// Gives up the free run at the end of the file.
+    /// Lowers the block count by the free run at the end of the archive.
     ///
-    /// # Panics
-    /// If the run does not end where the file's blocks end.
+    /// If the run does not end at the block count.
     pub fn lower_count(&mut self, run: Run) {
         self.space.lower_count(run);
     }
 
-    /// Whether a snapshot of this process pins an earlier commit.
+    /// Returns whether a snapshot of this process pins an earlier commit.
     pub fn is_pinned(&mut self) -> bool {
         self.pins.any()
     }
 
-    /// Free runs that may be written in this transaction. After this only the end of the file can
-    /// be allocated, unless runs are released again.
+    /// Takes all runs of the pool, which this transaction may write. After this, only new blocks at the end of the
+    /// file can be allocated, unless runs are released again.
     pub fn drain_pool(&mut self) -> RunSet {
         self.space.drain_pool()
     }
 
-    /// Free runs that may not be written in this transaction: freed by it, or held for a pinned snapshot.
+    /// Takes the free runs that this transaction may not write: those it freed, and those held for a pinned snapshot.
     pub fn drain_freed(&mut self) -> RunSet {
         self.space.drain_freed()
     }
 
-    /// Whether anything was allocated or freed since the last commit.
+    /// Returns whether anything was allocated or freed since the last commit.
     pub fn is_touched(&self) -> bool {
         self.space.is_touched()
     }
 
-    /// Seals blocks and writes them to their positions, which are fresh. Returns their generation.
+    /// Seals blocks and writes them to their positions, which were allocated since the last commit. Returns their
+    /// generation.
     ///
     /// The specification's name is `save_block`.
     #[doc(alias = "save_block")]
@@ -175,15 +175,15 @@ impl Writer {
         self.seal_and_write(kind, jobs, &targets)
     }
 
-    /// Changes live data blocks: each is sealed for its home location, but written to a shadow block until the commit
-    /// has happened. Returns their generation.
+    /// Changes live data blocks. Each is sealed for its home location but written to a shadow block, which the commit
+    /// copies home. Returns their generation.
     pub fn write_over(&mut self, jobs: &[SealJob<'_>]) -> Result<Generation> {
         self.store.check_usable()?;
         let mut homes = HashSet::with_capacity(jobs.len());
         for job in jobs {
             self.check_run(Run::single(job.position))?;
             if !homes.insert(job.position) {
-                // Two streams share a block: no program writes that, so somebody with the key did.
+                // Two streams share a block. No program writes that, so someone with the key did.
                 let expected = "a block of one stream";
                 return Err(Error::damaged(job.position, Check::Extents, expected, job.position));
             }
@@ -196,7 +196,7 @@ impl Writer {
             assert!(!self.is_fresh(job.position), "only a live block is written over");
             let shadow = match self.transaction.shadow_of(job.position) {
                 Some(shadow) => shadow,
-                None => unused.next().expect("one shadow block was allocated for each"),
+                None => unused.next().expect("a shadow block for each live block"),
             };
             shadows.push(shadow);
         }
@@ -207,7 +207,7 @@ impl Writer {
         Ok(generation)
     }
 
-    /// Exactly `count` positions, in few runs. On failure none is allocated.
+    /// Allocates exactly `count` positions, in few runs. A failure allocates none.
     pub fn allocate_all(&mut self, count: usize, urgency: Urgency) -> Result<Vec<Position>> {
         let mut positions = Vec::with_capacity(count);
         while positions.len() < count {
@@ -223,12 +223,12 @@ impl Writer {
         Ok(positions)
     }
 
-    /// An allocation for the free list, whose own pages take space while it records space.
+    /// Allocates for the free list, and may use the reserve: recording free space itself takes space.
     pub fn allocate_reserve(&mut self, most: u32) -> Result<Run> {
         self.allocate(most, Urgency::Reserve)
     }
 
-    /// Refuses what is a commit of its own while a transaction is open.
+    /// Fails if the transaction has changes. For operations that are commits of their own.
     pub(super) fn check_no_transaction(&self) -> Result<()> {
         self.store.check_usable()?;
         if self.is_touched() || !self.redirects().is_empty() {
@@ -237,7 +237,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Seals blocks, writes them to `targets`, and returns when that is done.
+    /// Seals blocks and writes them to `targets` before it returns.
     pub(super) fn seal_and_write(
         &mut self,
         kind: KeyKind,
@@ -251,11 +251,12 @@ impl Writer {
         Ok(generation)
     }
 
-    /// Seals data blocks and writes them to their positions, which are fresh. Returns their generation, perhaps before
-    /// they are written. [`Writer::wait`] must come before they are read, and before anything else is written. A commit
-    /// waits.
+    /// Starts to seal data blocks and write them to their positions, which were allocated since the last commit.
+    /// Returns their generation, possibly before they are written. The caller calls [`Writer::wait`] before it reads
+    /// them; every later write and the commit call it too.
     ///
-    /// Also returns the blocks of the call before, which are written now: their memory can be used again.
+    /// It also returns the blocks of the previous call, which are written by then, so that the caller can reuse their
+    /// memory.
     pub fn start_fresh(
         &mut self,
         jobs: Vec<OwnedSealJob>,
@@ -270,11 +271,11 @@ impl Writer {
         Ok((generation, written))
     }
 
-    /// Returns once no write is in flight. A write that failed has made the store unusable.
+    /// Waits until no write is in flight. A failed write has poisoned the store.
     ///
     /// # Panics
     ///
-    /// If the thread that wrote panicked; this makes the store unusable, too.
+    /// If the writing thread panicked, which also poisons the store.
     pub fn wait(&self) -> Result<()> {
         if crate::fault!(ForgetTheWrite) {
             return Ok(());
@@ -282,7 +283,7 @@ impl Writer {
         self.in_flight.wait(&self.store)
     }
 
-    /// Wipes the blocks that were written last, whose memory would be used again.
+    /// Wipes the blocks that were written last and are kept for reuse of their memory.
     pub(super) fn forget_written(&self) {
         self.in_flight.forget();
     }
@@ -295,15 +296,15 @@ impl Writer {
     ) -> Result<Arc<Commit>> {
         let store = Arc::clone(&self.store);
         let (device, sealer) = (&*store.device, &store.sealer);
-        // Step 5. One copy, and the sync that makes it the commit.
+        // Step 5. One copy; its sync makes it the commit.
         let half = store.poisoning(self.superblock.write_first(device, sealer, &slot))?;
 
-        // From here on the commit counts. Readers find listed blocks at their shadow blocks until step 6 is done.
+        // From here on the commit counts. Until step 6 is done, readers find listed blocks in their shadow blocks.
         let listed = redirects.entries();
         let commit = Arc::new(Commit { slot, redirects });
         self.publish(&commit);
 
-        // Step 6. Not synced here: until the next commit's first sync, recovery does both again.
+        // Step 6. Not synced here: until the first sync of the next commit, recovery repeats both.
         let second = self.superblock.write_second(device, sealer, &commit.slot, half);
         store.poisoning(second)?;
         if listed.is_empty() {

@@ -237,7 +237,7 @@ pub fn corruption_is_noticed(
     for position in 0..closed.length() {
         for byte in [3, 2000, 4090] {
             cases += 1;
-            let corrupted = closed.with_rot(position, byte, 0x10);
+            let corrupted = closed.with_corruption(position, byte, 0x10);
             let broken =
                 |wrong: String| Broken { case: format!("corruption in block {position}"), wrong };
             let has_copy = matches!(position, 0..=4 | 7);
@@ -254,7 +254,7 @@ pub fn corruption_is_noticed(
     }
     for pair in [[0, 7], [1, 3], [2, 4]] {
         cases += 1;
-        let corrupted = closed.with_rot(pair[0], 100, 1).with_rot(pair[1], 100, 1);
+        let corrupted = closed.with_corruption(pair[0], 100, 1).with_corruption(pair[1], 100, 1);
         if let Ok(found) = verified(&corrupted) {
             let case = format!("corruption in blocks {pair:?}");
             return Err(Broken { case, wrong: format!("found {found:?}") });

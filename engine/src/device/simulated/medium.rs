@@ -1,13 +1,13 @@
-//! What a disk holds, and what is on its way there.
+//! The state of a disk and of its cache: durable blocks and unsynced writes.
 
 use std::sync::Arc;
 
 use crate::format::{BLOCK_SIZE, BLOCK_SIZE_U64};
 
-/// Bytes that a disk writes whole or not at all.
+/// Bytes that a disk writes entirely or not at all.
 const SECTOR_SIZE: usize = 512;
 
-/// What a block was written with. Two contents with the same number are the same bytes.
+/// The bytes of one version of a block. Contents with the same number have the same bytes.
 #[derive(Debug)]
 pub(super) struct Content {
     number: u64,
@@ -17,16 +17,16 @@ pub(super) struct Content {
 /// One version of a block; `None` reads as zeros.
 pub(super) type Version = Option<Arc<Content>>;
 
-/// A disk and the cache before it. What was written since the last sync may reach the disk or not; until then reads
-/// see it in the cache.
+/// A disk and its cache. Writes since the last sync may or may not reach the disk. Until then reads see them in the
+/// cache.
 #[derive(Debug, Clone)]
 pub struct Medium {
     blocks: Vec<Slot>,
-    /// The length on disk, in blocks, then every length since; the last is what is seen.
+    /// The length on disk, in blocks, then every length since the last sync. Reads see the last one.
     lengths: Vec<u32>,
 }
 
-/// One block: what the disk holds, what may replace that, and what reads see.
+/// One block: the version on disk, the versions that may replace it, and the version that reads see.
 #[derive(Debug, Clone, Default)]
 struct Slot {
     durable: Version,
@@ -34,7 +34,7 @@ struct Slot {
     seen: Version,
 }
 
-/// A block whose content on disk is not certain.
+/// A block whose content on disk is uncertain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Uncertain {
     /// Its position.
@@ -43,33 +43,33 @@ pub struct Uncertain {
     pub versions: usize,
 }
 
-/// What is found of a block whose content was not certain.
+/// The content of an uncertain block after a crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kept {
-    /// The version of this number; 0 is the one at the last sync.
+    /// The version with this number. 0 is the one at the last sync.
     Whole(usize),
-    /// Sectors of two versions: those whose bit is set are of the newer.
+    /// Sectors of two versions. A set bit means the newer one.
     Torn {
-        /// Number of the version that was there.
+        /// Number of the old version.
         older: usize,
-        /// Number of the version that was being written.
+        /// Number of the version whose write was interrupted.
         newer: usize,
         /// A bit for each of the eight sectors.
         sectors: u8,
     },
 }
 
-/// What a power cut leaves: which length, and of each uncertain block which version.
+/// The outcome of a power cut: a length, and a version of each uncertain block.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cut {
-    /// Number of the length, as [`Medium::lengths`] counts them.
+    /// Number of the length, in the order of [`Medium::lengths`].
     pub length: usize,
     /// For each of [`Medium::uncertain`], in the same order.
     pub kept: Vec<Kept>,
 }
 
 impl Cut {
-    /// The outcome in which everything that was written is kept.
+    /// Returns the outcome that keeps every write.
     pub fn all_kept(medium: &Medium) -> Cut {
         let kept = medium.uncertain().iter().map(|block| Kept::Whole(block.versions - 1)).collect();
         Cut { length: medium.lengths() - 1, kept }
@@ -83,7 +83,7 @@ impl Default for Medium {
 }
 
 impl Medium {
-    /// Blocks whose content on disk is not certain, in order of position.
+    /// Returns the blocks whose content on disk is uncertain, in order of position.
     pub fn uncertain(&self) -> Vec<Uncertain> {
         (0..)
             .zip(&self.blocks)
@@ -92,24 +92,24 @@ impl Medium {
             .collect()
     }
 
-    /// Whether all that is seen is on disk.
+    /// Returns whether everything that reads see is on disk.
     pub fn is_certain(&self) -> bool {
         let is_certain =
             |slot: &Slot| slot.unsynced.is_empty() && number(&slot.durable) == number(&slot.seen);
         self.lengths.len() == 1 && self.blocks.iter().all(is_certain)
     }
 
-    /// Number of lengths that the file may have on disk: the one at the last sync, then those since.
+    /// Returns the number of lengths that the file may have on disk: the one at the last sync, then those since.
     pub fn lengths(&self) -> usize {
         self.lengths.len()
     }
 
-    /// Length in blocks, as it is seen.
+    /// Returns the length in blocks that reads see.
     pub fn length(&self) -> u32 {
         *self.lengths.last().expect("there is always a length")
     }
 
-    /// Bytes of the whole file as they are seen.
+    /// Returns the bytes of the whole file, as reads see them.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![0; usize_of(u64::from(self.length()) * BLOCK_SIZE_U64)];
         for (slot, block) in self.blocks.iter().zip(bytes.chunks_exact_mut(BLOCK_SIZE)) {
@@ -120,7 +120,7 @@ impl Medium {
         bytes
     }
 
-    /// The medium after the power was cut: nothing is uncertain any more.
+    /// Returns the medium after a power cut. Nothing is uncertain any more.
     ///
     /// # Panics
     /// If `cut` does not fit the medium.
@@ -138,8 +138,8 @@ impl Medium {
         Medium { blocks, lengths: vec![length] }
     }
 
-    /// The medium after a sync that failed: of what was written, the disk holds what `cut` says, reads go on seeing
-    /// all of it, and nothing of it will be written again. The length stays uncertain.
+    /// Returns the medium after a failed sync. The disk holds the versions in `cut`. Reads still see every write, but
+    /// the system will not write any of them again. The length stays uncertain.
     ///
     /// # Panics
     /// If `cut` does not fit the medium.
@@ -155,22 +155,21 @@ impl Medium {
         Medium { blocks, lengths: self.lengths.clone() }
     }
 
-    /// The medium with one byte of a block changed, on disk and in the cache.
+    /// Returns the medium with one byte of a block corrupted, on disk and in the cache.
     ///
-    /// # Panics
-    /// If the block or byte is not there.
+    /// If the block or byte does not exist.
     #[must_use]
-    pub fn with_rot(&self, position: u32, byte: usize, change: u8) -> Medium {
-        let mut rotten = self.clone();
+    pub fn with_corruption(&self, position: u32, byte: usize, change: u8) -> Medium {
+        let mut corrupted = self.clone();
         let mut bytes = self.seen(position).map_or([0; BLOCK_SIZE], |content| content.bytes);
         bytes[byte] ^= change;
         let version = Some(Arc::new(Content::new(&bytes)));
-        *rotten.slot(position) =
+        *corrupted.slot(position) =
             Slot { durable: version.clone(), unsynced: Vec::new(), seen: version };
-        rotten
+        corrupted
     }
 
-    /// A number of what reads see: the same for the same bytes, and hardly ever for others.
+    /// Returns a hash of everything that reads see.
     pub fn seen_number(&self) -> u64 {
         let mut sum = mix(u64::from(self.length()), 1);
         for (place, slot) in (2..).zip(&self.blocks) {
@@ -179,7 +178,7 @@ impl Medium {
         sum
     }
 
-    /// A number of all that may become of the medium: the same for the same, and hardly ever for another.
+    /// Returns a hash of the medium: of everything that reads see or that a crash may leave.
     pub fn number(&self) -> u64 {
         let mut sum = self.seen_number();
         for (place, length) in (1 << 32..).zip(&self.lengths) {
@@ -202,7 +201,7 @@ impl Medium {
         let slot = self.slot(position);
         let is_there = |version: &Version| number(version) == number(content);
         if slot.unsynced.is_empty() && is_there(&slot.durable) && is_there(&slot.seen) {
-            // Whatever of it reaches the disk, the block stays as it is.
+            // The block stays the same whether or not this write reaches the disk.
             return;
         }
         slot.unsynced.push(content.clone());
@@ -212,7 +211,7 @@ impl Medium {
     pub(super) fn set_length(&mut self, length: u32) {
         let cut = usize_of(length.into()).min(self.blocks.len());
         for slot in &mut self.blocks[cut..] {
-            // Should the file grow again, what was cut off reads as zeros.
+            // If the file grows again, the part that was cut off reads as zeros.
             if slot.seen.is_some() || !slot.unsynced.is_empty() || slot.durable.is_some() {
                 slot.unsynced.push(None);
                 slot.seen = None;
@@ -244,7 +243,7 @@ impl Medium {
 }
 
 impl Slot {
-    /// What the disk holds by the next choice, if there is one to make.
+    /// Returns the version that the disk keeps. An uncertain block takes the next choice.
     fn kept<'a>(&self, choices: &mut impl Iterator<Item = &'a Kept>) -> Version {
         if self.unsynced.is_empty() {
             return self.durable.clone();
@@ -270,7 +269,7 @@ impl Content {
         let words = bytes
             .chunks_exact(8)
             .map(|word| u64::from_le_bytes(word.try_into().expect("chunks of eight bytes")));
-        // Four sums side by side, as one would have each word wait for the one before.
+        // Four independent sums: with a single one, each word would wait for the one before.
         let mut sums = [1_u64, 2, 3, 4];
         for (at, word) in words.enumerate() {
             let sum = &mut sums[at % 4];

@@ -1,7 +1,8 @@
-//! A disk that dies, loses, tears and rots as real ones do, so that a test can look at everything that is left.
+//! A simulated disk: it fails, loses, tears and corrupts writes as real disks do, and a test can examine every state
+//! that results.
 //!
-//! [`SimulatedDisk`] is the device. It keeps a [`Medium`], which knows what is durable and what is not, and a log of
-//! what was done to it, from which a test makes every state that a death at any moment leaves.
+//! [`SimulatedDisk`] is the device. It keeps a [`Medium`], which knows which writes are durable, and a log of events.
+//! From the log, a test derives every state that a crash at any moment leaves.
 
 mod medium;
 mod sealed;
@@ -20,7 +21,7 @@ pub use sealed::SealedBlocks;
 
 use medium::{Content, Version};
 
-/// A simulated disk. A clone is another handle of the same.
+/// A simulated disk. A clone is another handle to the same disk.
 #[derive(Debug, Clone, Default)]
 pub struct SimulatedDisk(Arc<Mutex<State>>);
 
@@ -35,146 +36,146 @@ struct State {
     resealing: bool,
 }
 
-/// Something that was done to the disk.
+/// A change of the disk, or a mark of the test.
 #[derive(Debug, Clone)]
-pub struct Event(Deed);
+pub struct Event(Change);
 
 #[derive(Debug, Clone)]
-enum Deed {
+enum Change {
     Write { position: u32, content: Version },
     Length(u32),
     Sync,
     Mark(u64),
 }
 
-/// What kind of event it is.
+/// The kind of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventKind {
     /// A block was written at this position.
     Write(u32),
-    /// The file was given this length, in blocks.
+    /// The file got this length, in blocks.
     Length(u32),
-    /// Everything was made durable.
+    /// A sync made everything durable.
     Sync,
-    /// What [`SimulatedDisk::mark`] was told.
+    /// The test called [`SimulatedDisk::mark`] with this number.
     Mark(u64),
 }
 
-/// How an operation of the disk goes wrong.
+/// A fault of an operation of the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskFault {
     /// The write fails, and nothing is written.
     WriteFails,
-    /// The write fails when half of a block is written.
+    /// The write fails after half of a block.
     WriteIsShort,
-    /// The sync fails: what was written is never durable unless it is written again.
+    /// The sync fails: earlier writes never become durable unless they are repeated.
     SyncFails,
-    /// There is no room to grow.
+    /// Growing fails, because the disk is full.
     NoSpace,
-    /// The write is acknowledged and lost.
+    /// The write succeeds, but is lost.
     WriteIsLost,
-    /// The write is acknowledged and lands at this position instead.
+    /// The write succeeds, but goes to this position instead.
     WriteIsMisplaced(u32),
 }
 
 #[derive(Debug, Clone, Copy)]
 struct PlannedFault {
     fault: DiskFault,
-    /// Operations of its kind that still go well.
+    /// Number of operations of its kind that succeed first.
     left: u64,
     fired: bool,
 }
 
 impl Event {
-    /// What kind of event it is.
+    /// Returns the event's kind.
     pub fn kind(&self) -> EventKind {
         match self.0 {
-            Deed::Write { position, .. } => EventKind::Write(position),
-            Deed::Length(length) => EventKind::Length(length),
-            Deed::Sync => EventKind::Sync,
-            Deed::Mark(mark) => EventKind::Mark(mark),
+            Change::Write { position, .. } => EventKind::Write(position),
+            Change::Length(length) => EventKind::Length(length),
+            Change::Sync => EventKind::Sync,
+            Change::Mark(mark) => EventKind::Mark(mark),
         }
     }
 }
 
 impl Medium {
-    /// Does to this medium what the event did to another.
+    /// Applies the event to this medium.
     pub fn apply(&mut self, event: &Event) {
         match &event.0 {
-            Deed::Write { position, content } => self.write(*position, content),
-            Deed::Length(length) => self.set_length(*length),
-            Deed::Sync => self.sync(),
-            Deed::Mark(_) => {}
+            Change::Write { position, content } => self.write(*position, content),
+            Change::Length(length) => self.set_length(*length),
+            Change::Sync => self.sync(),
+            Change::Mark(_) => {}
         }
     }
 
-    /// Whether reads see already what the event writes.
+    /// Returns whether reads already see the result of the event.
     pub fn shows(&self, event: &Event) -> bool {
         match &event.0 {
-            Deed::Write { position, content } => {
+            Change::Write { position, content } => {
                 let number = |content: &Arc<Content>| content.number();
                 self.seen(*position).map(number) == content.as_ref().map(number)
             }
-            Deed::Length(length) => self.length() == *length,
-            Deed::Sync | Deed::Mark(_) => true,
+            Change::Length(length) => self.length() == *length,
+            Change::Sync | Change::Mark(_) => true,
         }
     }
 }
 
 impl SimulatedDisk {
-    /// An empty disk.
+    /// Creates an empty disk.
     pub fn new() -> SimulatedDisk {
         SimulatedDisk::default()
     }
 
-    /// A disk with this on it. `sealed` is what was sealed on it before.
+    /// Creates a disk with the content of `medium`. `sealed` records the blocks that were sealed on it before.
     pub fn with(medium: Medium, sealed: &SealedBlocks) -> SimulatedDisk {
         let state = State { medium, sealed: sealed.continued(), ..State::default() };
         SimulatedDisk(Arc::new(Mutex::new(state)))
     }
 
-    /// What is on the disk and on its way there.
+    /// Returns the state of the disk and of its cache.
     pub fn medium(&self) -> Medium {
         self.state().medium.clone()
     }
 
-    /// Everything that was done to the disk since it was made.
+    /// Returns every event since the disk was created.
     pub fn log(&self) -> Vec<Event> {
         self.state().log.clone()
     }
 
-    /// Every block that was sealed on this disk.
+    /// Returns the record of all blocks that were sealed on this disk.
     pub fn sealed(&self) -> SealedBlocks {
         self.state().sealed.clone()
     }
 
-    /// From now on blocks may be sealed anew under the generation that they have, as they are while the master key is
-    /// changed; or, with false, they may not any more. No nonce may come again in either case.
+    /// Sets whether blocks may be sealed again with the same generation, as a change of the master key does. No nonce
+    /// may repeat in either case.
     pub fn set_resealing(&self, resealing: bool) {
         self.state().resealing = resealing;
     }
 
-    /// Notes something of the test's own in the log.
+    /// Adds a mark of the test to the log.
     pub fn mark(&self, mark: u64) {
-        self.state().log.push(Event(Deed::Mark(mark)));
+        self.state().log.push(Event(Change::Mark(mark)));
     }
 
-    /// Plans a fault for an operation of its kind, after `left` more that go well.
+    /// Plans a fault for an operation of its kind, after `left` more that succeed.
     pub fn plan(&self, fault: DiskFault, left: u64) {
         self.state().faults.push(PlannedFault { fault, left, fired: false });
     }
 
-    /// Whether every fault that was planned has happened.
+    /// Returns whether every planned fault has occurred.
     pub fn all_fired(&self) -> bool {
         self.state().faults.iter().all(|planned| planned.fired)
     }
 
-    /// From now on the file cannot be longer than this many blocks; any length with `None`.
+    /// Limits the length of the file to this many blocks. `None` removes the limit.
     pub fn set_capacity(&self, blocks: Option<u32>) {
         self.state().capacity = blocks;
     }
 
-    /// From now on reading this block is an error.
+    /// Makes every later read of this block fail.
     pub fn make_unreadable(&self, position: u32) {
         self.state().unreadable.push(position);
     }
@@ -185,13 +186,13 @@ impl SimulatedDisk {
 }
 
 impl State {
-    fn record(&mut self, deed: Deed) {
-        let event = Event(deed);
+    fn record(&mut self, change: Change) {
+        let event = Event(change);
         self.medium.apply(&event);
         self.log.push(event);
     }
 
-    /// The fault of this operation, if one was planned.
+    /// Returns the fault planned for this operation, if any.
     fn fault(&mut self, is_of_kind: impl Fn(DiskFault) -> bool) -> Option<DiskFault> {
         let mut due = None;
         for planned in self.faults.iter_mut().filter(|planned| is_of_kind(planned.fault)) {
@@ -223,16 +224,16 @@ impl State {
                 let half = BLOCK_SIZE / 2;
                 short[..half].copy_from_slice(&bytes[..half]);
                 let content = Some(Arc::new(Content::new(&short)));
-                self.record(Deed::Write { position, content });
+                self.record(Change::Write { position, content });
                 return Err(failed("write"));
             }
             Some(DiskFault::SyncFails | DiskFault::NoSpace) | None => {}
         }
-        self.record(Deed::Write { position: target, content: Some(content) });
+        self.record(Change::Write { position: target, content: Some(content) });
         Ok(())
     }
 
-    /// A sync that fails: the disk holds every other block of what was written.
+    /// Applies a failed sync: every other uncertain block reaches the disk.
     fn fail_sync(&mut self) {
         let kept = (0..)
             .zip(self.medium.uncertain())
@@ -275,7 +276,7 @@ impl Device for SimulatedDisk {
             state.fail_sync();
             return Err(failed("sync"));
         }
-        state.record(Deed::Sync);
+        state.record(Change::Sync);
         Ok(())
     }
 
@@ -291,14 +292,14 @@ impl Device for SimulatedDisk {
             let source = io::Error::from(io::ErrorKind::StorageFull);
             return Err(refused("grow", None, needed.into(), source));
         }
-        state.record(Deed::Length(blocks));
+        state.record(Change::Length(blocks));
         Ok(())
     }
 
     fn shrink(&self, blocks: u32) -> Result<()> {
         let mut state = self.state();
         if blocks < state.medium.length() {
-            state.record(Deed::Length(blocks));
+            state.record(Change::Length(blocks));
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What was sealed on a disk, to see that nothing is ever sealed twice under one nonce or one generation.
+//! A record of every block that was sealed on a disk, to check that no nonce and no generation of a block repeats.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,11 +9,11 @@ use crate::format::{Generation, HEADERS, META_SLOTS, Position, sealed};
 
 const NONCE_SIZE: usize = sealed::NONCE.length;
 
-/// Every sealed block that a disk was handed, along one history of deaths and reopenings.
+/// Every sealed block that was written to a disk, along one history of crashes and reopenings.
 ///
-/// A block is known by its nonce, which must never come with other bytes, and by its position and generation, the
-/// first part of the nonce, which must not either. Nothing here knows a key: that the keys of different
-/// kinds differ makes the check stricter than need be.
+/// Two keys identify a block: its nonce, and its position with its generation, the first half of the nonce. Neither
+/// may repeat with other bytes. The record knows no keys. The kinds of blocks have different keys, so the check is
+/// stricter than necessary.
 #[derive(Debug, Clone, Default)]
 pub struct SealedBlocks(Arc<Sealed>);
 
@@ -25,29 +25,29 @@ struct Sealed {
     repeated: Option<Repeated>,
 }
 
-/// Something that was sealed twice with different content.
+/// A repetition: two blocks with different content under one nonce or one generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Repeated {
-    /// Where the second was written.
+    /// Position of the second block.
     pub position: Position,
-    /// Whether the whole nonce is the same, and not only position and generation.
+    /// Whether the whole nonce repeats, and not only position and generation.
     pub nonce: bool,
 }
 
 impl fmt::Display for Repeated {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = if self.nonce { "a nonce" } else { "a position and generation" };
-        write!(formatter, "block {}: {what} came again with other bytes", self.position)
+        write!(formatter, "block {}: {what} repeats with other bytes", self.position)
     }
 }
 
 impl SealedBlocks {
-    /// What was sealed twice, if anything was.
+    /// Returns the first repetition.
     pub fn repeated(&self) -> Option<Repeated> {
         self.0.repeated
     }
 
-    /// Number of different nonces.
+    /// Returns the number of distinct nonces.
     pub fn nonces(&self) -> usize {
         let mut count = 0;
         let mut part = Some(&self.0);
@@ -58,7 +58,7 @@ impl SealedBlocks {
         count
     }
 
-    /// The same, to go on from without changing this.
+    /// Returns a record that continues this one and leaves it unchanged.
     pub(super) fn continued(&self) -> SealedBlocks {
         if self.0.nonces.is_empty() {
             return self.clone();
@@ -68,12 +68,12 @@ impl SealedBlocks {
         SealedBlocks(Arc::new(Sealed { before, repeated, ..Sealed::default() }))
     }
 
-    /// Notes what is written at a position; `resealed` if its generation may be known there.
+    /// Records a block written at a position. `resealed` allows it to repeat the generation of that position.
     pub(super) fn note(&mut self, position: u32, content: &Content, resealed: bool) {
         if HEADERS.contains(&Position::at(position)) {
             return;
         }
-        // Recovery seals the copy of a meta slot again: same slot, same generation, another nonce.
+        // Recovery seals a copy of a meta slot again: the same slot and generation, but another nonce.
         let resealed = resealed || META_SLOTS.contains(&Position::at(position));
         let nonce = *content.bytes.first_chunk().expect("a block is longer than a nonce");
         let generation = *content.bytes.first_chunk().expect("a block is longer than a generation");

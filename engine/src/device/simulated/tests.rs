@@ -143,7 +143,7 @@ fn numbers_tell_what_is_seen_from_what_is_durable() {
     assert!(!disk.medium().is_certain());
     assert_eq!(disk.medium().seen_number(), synced.seen_number());
     assert_ne!(disk.medium().number(), synced.number());
-    assert_ne!(synced.with_rot(2, 5, 1).seen_number(), synced.seen_number());
+    assert_ne!(synced.with_corruption(2, 5, 1).seen_number(), synced.seen_number());
 }
 
 #[test]

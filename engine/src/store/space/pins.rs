@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use super::run_set::RunSet;
 use crate::store::committed::Commit;
 
-/// Commits that snapshots of this process may pin, and what was freed since each.
+/// The commits that snapshots of this process may pin, and the blocks that each later commit freed.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Pins {
     superseded: Vec<(u64, Weak<Commit>)>,
@@ -14,23 +14,23 @@ pub(in crate::store) struct Pins {
 }
 
 impl Pins {
-    /// Notes that `commit` is no longer the newest.
+    /// Records that `commit` is no longer the newest.
     pub(in crate::store) fn supersede(&mut self, commit: &Arc<Commit>) {
         self.superseded.push((commit.slot.number, Arc::downgrade(commit)));
     }
 
-    /// Notes what the commit with this number freed.
+    /// Records the blocks that the commit with this number freed.
     pub(in crate::store) fn freed(&mut self, number: u64, runs: RunSet) {
         self.freed_by.push_back((number, runs));
     }
 
-    /// Whether a snapshot pins a commit that is not the newest.
+    /// Returns whether a snapshot pins a commit that is not the newest.
     pub(in crate::store) fn any(&mut self) -> bool {
         self.superseded.retain(|(_, commit)| commit.strong_count() > 0);
         !self.superseded.is_empty()
     }
 
-    /// Free blocks that a pinned snapshot may still read.
+    /// Returns the free blocks that a pinned snapshot may still read.
     pub(in crate::store) fn held(&mut self) -> RunSet {
         self.superseded.retain(|(_, commit)| commit.strong_count() > 0);
         let oldest = self.superseded.iter().map(|&(number, _)| number).min();

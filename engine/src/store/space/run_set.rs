@@ -1,13 +1,13 @@
-//! A set of positions, kept as runs that neither touch nor overlap.
+//! A set of positions, stored as runs that neither touch nor overlap.
 //!
-//! Written here rather than taken from a crate: callers need `partition`, a block count in constant time, and [`Run`] with
-//! its checked bounds.
+//! No crate is used, because callers need `partition`, a block count in constant time, and [`Run`] with its checked
+//! bounds.
 
 use std::collections::BTreeMap;
 
 use crate::format::{Position, Run};
 
-/// A set of positions; runs that touch are joined.
+/// A set of positions. Touching runs are merged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RunSet {
     /// Start of each run, and its end (exclusive).
@@ -22,17 +22,17 @@ impl RunSet {
         self.blocks
     }
 
-    /// Number of runs.
+    /// Returns the number of runs.
     pub fn len(&self) -> usize {
         self.runs.len()
     }
 
-    /// Whether the set has no position.
+    /// Returns whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
 
-    /// Adds a run; positions that are in the set already stay.
+    /// Adds a run, which may overlap the set.
     pub fn insert(&mut self, run: Run) {
         let (mut start, mut end) = (run.start().get(), run.end());
         if let Some((&before, &before_end)) = self.runs.range(..=start).next_back()
@@ -70,22 +70,22 @@ impl RunSet {
         }
     }
 
-    /// Whether `position` is in the set.
+    /// Returns whether `position` is in the set.
     pub fn contains(&self, position: Position) -> bool {
         self.runs.range(..=position.get()).next_back().is_some_and(|(_, &end)| end > position.get())
     }
 
-    /// Whether any position of `run` is in the set.
+    /// Returns whether any position of `run` is in the set.
     pub fn intersects(&self, run: Run) -> bool {
         self.runs.range(..run.end()).next_back().is_some_and(|(_, &end)| end > run.start().get())
     }
 
-    /// The runs in order of position.
+    /// Returns the runs in order of position.
     pub fn iter(&self) -> impl Iterator<Item = Run> + '_ {
         self.runs.iter().map(|(&start, &end)| run_between(start, end))
     }
 
-    /// The parts of `run` that are in the set, and the parts that are not.
+    /// Returns the parts of `run` that are in the set, and the parts that are not.
     pub fn partition(&self, run: Run) -> (Vec<Run>, Vec<Run>) {
         let (mut within, mut outside) = (Vec::new(), Vec::new());
         let mut at = run.start().get();
@@ -107,7 +107,8 @@ impl RunSet {
         (within, outside)
     }
 
-    /// Takes a run of at most `most` blocks out of the set: the first that has so many, else the longest.
+    /// Removes a run of at most `most` blocks from the set and returns it: the start of the first run of at least
+    /// `most` blocks, or else the longest run.
     pub fn take_run(&mut self, most: u32) -> Option<Run> {
         let fitting = self.iter().find(|run| run.count() >= most);
         let run = fitting.or_else(|| self.iter().max_by_key(|run| run.count()))?;
@@ -117,7 +118,7 @@ impl RunSet {
         Some(head)
     }
 
-    /// Takes the run out of the set that ends at `end`, if there is one.
+    /// Removes the last run from the set and returns it, if it ends at `end`.
     pub fn take_ending_at(&mut self, end: u32) -> Option<Run> {
         let (&start, &last) = self.runs.iter().next_back()?;
         if last != end {
@@ -155,7 +156,7 @@ impl Extend<Run> for RunSet {
     }
 }
 
-/// The run from `start` to `end`, which come from runs and so are in bounds and apart.
+/// Returns the run from `start` to `end`. Both come from runs, so they are in bounds, and `end` is above `start`.
 fn run_between(start: u32, end: u32) -> Run {
     Run::new(Position::at(start), end - start).expect("a part of a run is a run")
 }
@@ -177,8 +178,8 @@ mod tests {
     }
 
     proptest! {
-        /// The set equals a plain set of numbers after any inserts and removals, its runs are
-        /// apart, and partition splits a run exactly.
+        /// After any inserts and removals, the set equals a plain set of numbers, its runs do not touch, and
+        /// `partition` splits a run exactly.
         #[test]
         fn run_set_equals_a_plain_set(
             operations in prop::collection::vec((any::<bool>(), 0_u32..200, 1_u32..40), 1..60),
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn taking_prefers_a_run_that_is_long_enough() {
+    fn take_run_prefers_the_first_run_that_is_long_enough() {
         let mut set: RunSet = [run(10, 2), run(20, 8), run(40, 30)].into_iter().collect();
         assert_eq!(set.take_run(5), Some(run(20, 5)));
         assert_eq!(set.take_run(100), Some(run(40, 30)));

@@ -1,5 +1,5 @@
-//! Which of the four meta slots holds the current commit. Pure: no I/O, so that every case
-//! is a row of a table in the tests.
+//! Chooses the meta slot with the current commit from the four. It does no I/O, so every case is a row of a table in
+//! the tests.
 
 use crate::error::{Check, Error, Result};
 use crate::format::{BLOCK_SIZE, META_SLOT_PAIRS, MetaSlot, Position};
@@ -17,7 +17,7 @@ impl Pair {
     /// Both pairs.
     pub(in crate::store) const BOTH: [Pair; 2] = [Pair::Odd, Pair::Even];
 
-    /// The pair's two positions, in the order in which they are written.
+    /// Returns the pair's two positions, in the order in which they are written.
     pub(in crate::store) const fn positions(self) -> [Position; 2] {
         match self {
             Pair::Odd => META_SLOT_PAIRS[0],
@@ -25,7 +25,7 @@ impl Pair {
         }
     }
 
-    /// The other pair.
+    /// Returns the other pair.
     pub(in crate::store) const fn other(self) -> Pair {
         match self {
             Pair::Odd => Pair::Even,
@@ -34,14 +34,14 @@ impl Pair {
     }
 }
 
-/// A copy of a meta slot that opened, and its bytes in the file.
+/// A copy of a meta slot that opened, with its sealed bytes.
 #[derive(Debug, Clone)]
 pub(in crate::store) struct GoodCopy {
     pub(in crate::store) slot: MetaSlot,
     pub(in crate::store) sealed: Box<[u8; BLOCK_SIZE]>,
 }
 
-/// What was found at the position of a meta slot.
+/// The content of one of the four positions.
 #[derive(Debug, Clone)]
 pub(in crate::store) struct Copy {
     pub(in crate::store) position: Position,
@@ -55,18 +55,18 @@ pub(in crate::store) struct Chosen {
     pub(in crate::store) slot: MetaSlot,
     /// The pair that holds it.
     pub(in crate::store) pair: Pair,
-    /// Its good copies: to be written again, byte for byte.
+    /// Its good copies, which recovery writes again, byte for byte.
     pub(in crate::store) good: Vec<(Position, Box<[u8; BLOCK_SIZE]>)>,
-    /// Copies of its pair that are bad or older: to be sealed again.
+    /// Copies of its pair that are bad or older. Recovery seals them again.
     pub(in crate::store) repair: Vec<Position>,
     /// Copies of any pair that do not open.
     pub(in crate::store) bad: Vec<Position>,
-    /// The pair without any good copy, if that was accepted.
+    /// The pair without a good copy, if `accept_lost_pair` allowed it.
     pub(in crate::store) lost: Option<Pair>,
 }
 
-/// Chooses the newest commit. A pair with no good copy is damage unless `accept_lost_pair`: no crash leaves
-/// one, so falling back to the other pair would be a silent return to an older commit.
+/// Chooses the newest commit. A pair without a good copy is damage unless `accept_lost_pair`: no crash causes it, so
+/// falling back to the other pair would silently return to an older commit.
 pub(in crate::store) fn choose(copies: &[Copy; 4], accept_lost_pair: bool) -> Result<Chosen> {
     if !crate::fault!(AcceptForks) {
         check_forks(copies)?;
@@ -109,7 +109,7 @@ pub(in crate::store) fn choose(copies: &[Copy; 4], accept_lost_pair: bool) -> Re
     })
 }
 
-/// Commits are ordered by session, then step; the salt does not count.
+/// Orders commits by session, then by step. The salt does not count.
 fn order(slot: &MetaSlot) -> (u32, u32) {
     (slot.generation.session, slot.generation.step)
 }
@@ -118,8 +118,8 @@ fn members(copies: &[Copy; 4], pair: Pair) -> impl Iterator<Item = &Copy> {
     copies.iter().filter(move |copy| pair.positions().contains(&copy.position))
 }
 
-/// Two commits of equal number must be the same commit: otherwise the archive was copied, both copies
-/// were written, and slots of the two were mixed.
+/// Checks that commits with the same session and step are equal. If they are not, the archive was copied, both copies
+/// were written to, and their slots were mixed.
 fn check_forks(copies: &[Copy; 4]) -> Result<()> {
     let good: Vec<(Position, &MetaSlot)> = copies
         .iter()
@@ -136,7 +136,7 @@ fn check_forks(copies: &[Copy; 4]) -> Result<()> {
     Ok(())
 }
 
-/// A newer format or an I/O error is reported as such; anything else is damage.
+/// Returns the error for a pair without a good copy: a newer format or an I/O error if a copy has one, else damage.
 fn lost_pair_error(copies: &[Copy; 4], pair: Pair) -> Error {
     let newer = members(copies, pair)
         .filter_map(|copy| copy.outcome.as_ref().err())

@@ -1,4 +1,4 @@
-//! One copy of a meta slot in the file.
+//! Reads and writes one copy of a meta slot.
 
 use super::choose::{Copy, GoodCopy};
 use crate::crypto::{KeyKind, SealJob, Sealer};

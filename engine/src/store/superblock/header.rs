@@ -1,4 +1,4 @@
-//! The two copies of the header: which counts, and whether the other needs repair.
+//! Reads and writes the two copies of the header, and decides which of them counts and which needs repair.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::format::{
     UncheckedHeader, header_digest,
 };
 
-/// The header as the file holds it.
+/// The header of the file, with its bytes and their digest.
 #[derive(Debug, Clone)]
 pub(in crate::store) struct KnownHeader {
     pub(in crate::store) header: Arc<Header>,
@@ -24,7 +24,7 @@ impl KnownHeader {
     }
 }
 
-/// The header that counts, authenticated.
+/// The newest header, authenticated.
 #[derive(Debug)]
 pub(in crate::store) struct OpenedHeader {
     pub(in crate::store) master: MasterKey,
@@ -34,11 +34,11 @@ pub(in crate::store) struct OpenedHeader {
     pub(in crate::store) slot: usize,
     pub(in crate::store) header: Header,
     pub(in crate::store) bytes: Box<[u8; BLOCK_SIZE]>,
-    /// Copies that hold it.
+    /// Copies that equal it.
     pub(in crate::store) good: Vec<Position>,
     /// Copies that are damaged or older.
     pub(in crate::store) repair: Vec<Position>,
-    /// Those of them that are genuine, and older.
+    /// Those copies in `repair` that are authentic but older.
     pub(in crate::store) older: Vec<Position>,
 }
 
@@ -49,7 +49,7 @@ impl OpenedHeader {
         KnownHeader::new(self.header.clone(), self.bytes.clone())
     }
 
-    /// Opens the reserved blocks, under the old master key too during a rekey.
+    /// Returns a sealer for the reserved blocks. During a rekey it also tries the old master key.
     pub(in crate::store) fn sealer(&self) -> Sealer {
         let sealer = Sealer::new(&self.master, self.header.archive);
         match &self.old {
@@ -59,7 +59,7 @@ impl OpenedHeader {
     }
 }
 
-/// Reads both copies, unlocks the newer, and authenticates both.
+/// Reads both copies, unlocks the newer one, and authenticates both.
 pub(in crate::store) fn open_header(device: &dyn Device, secret: &Secret) -> Result<OpenedHeader> {
     check_length(device)?;
     let mut copies = Vec::with_capacity(HEADERS.len());
@@ -82,10 +82,10 @@ pub(in crate::store) fn open_header(device: &dyn Device, secret: &Secret) -> Res
     let (mut good, mut repair, mut older) = (Vec::new(), Vec::new(), Vec::new());
     for (position, other, parsed) in &copies {
         match parsed {
-            // Its checksum holds and its code does not: somebody without the key wrote it.
+            // Its checksum is valid. If its code is not, someone without the key wrote it.
             Ok(parsed) if parsed.archive() == unchecked.archive() => {
                 let is_old = |key: &HeaderKey| parsed.clone().authenticate(key).is_ok();
-                // A change of the master key that has reached one copy only: the other is under the old one.
+                // If a change of the master key has reached only one copy, the other is under the old key.
                 if !old_key.as_ref().is_some_and(is_old) {
                     parsed.clone().authenticate(&key)?;
                 }
@@ -106,8 +106,8 @@ pub(in crate::store) fn open_header(device: &dyn Device, secret: &Secret) -> Res
     Ok(OpenedHeader { master, old, slot, header, bytes: bytes.clone(), good, repair, older })
 }
 
-/// Unlocks the newest copy. If the secret opens no slot of it but one of the other copy, the newest was
-/// either made by somebody who knows the master key, and the slot is gone; or it was tampered with.
+/// Unlocks the newest copy. The secret may open no slot of the newest copy but one of the other. Then either a holder
+/// of the master key removed that slot, and the newest copy is authentic, or the newest copy was tampered with.
 fn unlock(
     newest: &UncheckedHeader,
     copies: &[Parsed],
@@ -130,8 +130,8 @@ fn unlock(
     Err(wrong)
 }
 
-/// The meta slot names the header that was there when it was written: an older one put back is tampering,
-/// a newer valid one is an unfinished change.
+/// Compares the header with the one that the meta slot names. An older header is tampering, and a newer authentic one
+/// is an unfinished change.
 pub(in crate::store) fn check_revision(opened: &OpenedHeader, slot: &MetaSlot) -> Result<()> {
     let found = opened.header.revision;
     let same = found == slot.header_revision && header_digest(&opened.bytes) == slot.header_digest;
@@ -141,7 +141,8 @@ pub(in crate::store) fn check_revision(opened: &OpenedHeader, slot: &MetaSlot) -
     Err(Error::tampered(HEADERS[0], Check::HeaderRevision, slot.header_revision, found))
 }
 
-/// A file too short for a header is told apart: no archive at all, or the beginning of one.
+/// Checks that the file holds the reserved blocks. A shorter file is either no archive or a truncated one, which are
+/// different errors.
 pub(in crate::store) fn check_length(device: &dyn Device) -> Result<()> {
     let found_bytes = device.length_bytes()?;
     let expected_bytes = u64::from(RESERVED_BLOCKS) * BLOCK_SIZE_U64;
@@ -169,7 +170,8 @@ pub(in crate::store) fn parse(device: &dyn Device, position: Position) -> Parsed
     (position, bytes, parsed)
 }
 
-/// When no copy parses: what is wrong with the first that begins as an archive does. If none does, this is no archive.
+/// Returns the error when no copy parses: that of the first copy that starts like a header. If none does, the file is
+/// not an archive.
 fn worst(copies: Vec<Parsed>) -> Error {
     let mut errors: Vec<Error> =
         copies.into_iter().filter_map(|(_, _, parsed)| parsed.err()).collect();
@@ -177,7 +179,7 @@ fn worst(copies: Vec<Parsed>) -> Error {
     errors.swap_remove(begun.unwrap_or(0))
 }
 
-/// Writes both copies of the header, one after the other.
+/// Writes both copies of the header, with a sync after each, so that a crash never tears both.
 pub(in crate::store) fn write_headers(device: &dyn Device, bytes: &[u8; BLOCK_SIZE]) -> Result<()> {
     for position in HEADERS {
         device.write(position, &bytes[..])?;

@@ -1,4 +1,4 @@
-//! The reserved blocks that say which commit is current: two copies of the header, and two pairs of meta slots.
+//! The reserved blocks that determine the current commit: two copies of the header, and two pairs of meta slots.
 
 pub(super) mod choose;
 pub(super) mod copy;
@@ -15,17 +15,17 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::format::{MetaSlot, Position};
 
-/// Where the writer's next meta slot goes.
+/// The state that determines where the writer's next meta slot goes.
 #[derive(Debug)]
 pub(super) struct Superblock {
     /// The pair that holds the current commit.
     newest: Pair,
-    /// Copies of the other pair that do not open. They are repaired first.
+    /// Copies that do not open. In the other pair, such a copy is written first.
     bad_copies: HashSet<Position>,
 }
 
-/// A meta slot of which one copy is durable: the commit counts.
-#[must_use = "the second copy is written next"]
+/// A meta slot with one durable copy: the commit counts.
+#[must_use = "the second copy must be written next"]
 pub(super) struct HalfWritten {
     pair: Pair,
     second: Position,
@@ -36,9 +36,9 @@ impl Superblock {
         Superblock { newest: chosen.pair, bad_copies: chosen.bad.iter().copied().collect() }
     }
 
-    /// Writes one copy, to the pair that does not hold the current commit, and the sync that makes it the commit.
+    /// Writes one copy to the pair that does not hold the current commit, and syncs it, which makes it the commit.
     ///
-    /// The other copy of this pair stays a good older one until then, so a torn write never costs the pair.
+    /// Until then the other copy of this pair stays good and older, so a torn write never costs the pair.
     pub(super) fn write_first(
         &self,
         device: &dyn Device,
@@ -48,7 +48,7 @@ impl Superblock {
         let pair = self.pair_to_write(slot);
         let [mut first, mut second] = pair.positions();
         if self.bad_copies.contains(&second) {
-            // A crash while the only good copy is written would leave the pair without one.
+            // Overwriting the only good copy first could, after a crash, leave the pair without one.
             std::mem::swap(&mut first, &mut second);
         }
         write_copy(device, sealer, slot, first)?;
@@ -58,7 +58,8 @@ impl Superblock {
         Ok(HalfWritten { pair, second })
     }
 
-    /// Writes the other copy. It is not synced here: until the first sync of the next commit, recovery writes it again.
+    /// Writes the other copy. It is not synced here: until the first sync of the next commit, recovery writes it
+    /// again.
     pub(super) fn write_second(
         &mut self,
         device: &dyn Device,
@@ -76,7 +77,7 @@ impl Superblock {
         Ok(())
     }
 
-    /// The pair that does not hold the current commit.
+    /// Returns the pair that does not hold the current commit.
     fn pair_to_write(&self, slot: &MetaSlot) -> Pair {
         if crate::fault!(PairByParity) {
             return Pair::BOTH[usize::from(slot.generation.step % 2 == 1)];

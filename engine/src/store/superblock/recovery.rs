@@ -1,19 +1,19 @@
-//! What opening found in need of repair.
+//! The state in which opening found the archive.
 
 use super::choose::Chosen;
 use super::header::OpenedHeader;
 use crate::format::Position;
 
-/// What opening found in need of repair. A writer has repaired it, a reader has only noted it.
+/// The state in which opening found the archive. A writer has repaired it; a reader only reports it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recovery {
-    /// Header copies that were damaged, or older without a reason.
+    /// Header copies that were damaged, or older although no change was unfinished.
     pub headers: Vec<Position>,
-    /// Header copies that a change of the header had not reached when it was cut off.
+    /// Header copies that an interrupted change of the header had not reached.
     pub older_headers: Vec<Position>,
     /// Meta slots that did not open.
     pub bad_slots: Vec<Position>,
-    /// Copies of the newest meta slot that were bad or older: the last writer did not close.
+    /// Copies of the newest meta slot that were bad or older: the last writer did not close the archive.
     pub older_slots: Vec<Position>,
     /// Blocks on the redo list.
     pub redo_blocks: usize,
@@ -27,7 +27,7 @@ impl Recovery {
         chosen: &Chosen,
         redo_blocks: usize,
     ) -> Recovery {
-        // Both copies are durable before a commit names them: an older one is no surprise only before that.
+        // Both copies are durable before a commit names them, so an older copy is expected only before that commit.
         let is_unfinished = header.header.revision > chosen.slot.header_revision;
         let (older_headers, headers) = header
             .repair
@@ -43,7 +43,7 @@ impl Recovery {
         }
     }
 
-    /// Whether the archive was as a clean close leaves it.
+    /// Returns whether the archive was closed cleanly and needed no repair.
     pub fn is_clean(&self) -> bool {
         *self == Recovery::default()
     }
