@@ -1,4 +1,4 @@
-//! Keys, nonces, digests and sealing. Well-maintained crates implement the ciphers and the key derivations; this
+//! Keys, nonces, digests and sealing. Well-maintained crates implement the ciphers and the key derivations, and this
 //! module combines them.
 
 mod aead;

@@ -1,4 +1,4 @@
-//! What a test that searches memory for keys must know of them. Masked, so that it does not find what it knows.
+//! Masked keys, for a test that searches memory for keys. Without the mask, the test would find its own copies.
 
 use hkdf::Hkdf;
 use sha2::Sha256;
@@ -9,13 +9,13 @@ use super::slot::SlotKeys;
 use crate::error::Result;
 use crate::format::{KEY_SLOTS, KeySlot};
 
-/// A key by its name, masked.
+/// The name of a key, and the masked key.
 pub type MaskedKey = (&'static str, [u8; 32]);
 
-/// HMAC combines its key with these bytes by exclusive or (RFC 2104): who has the outcome has the key.
+/// HMAC combines its key with these bytes by exclusive or (RFC 2104), so the padded key reveals the key.
 const PADS: [u8; 2] = [0x36, 0x5c];
 
-/// Every key of an archive, in each form from which it is plain.
+/// Returns every key of an archive, in each form that reveals it, masked by exclusive or.
 pub(crate) fn masked_keys(
     master: &MasterKey,
     archive: Uuid,

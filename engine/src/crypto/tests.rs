@@ -1,5 +1,5 @@
-//! Invariants: what is sealed opens only as what it was sealed as, bit for bit, at its place; the same bytes come
-//! out as other programs make of the same keys; costs from a file are bounded before they are paid.
+//! Invariants: a block opens only as it was sealed, bit for bit, at its own position; independent programs compute
+//! the same bytes from the same keys; costs from a file are bounded before they are paid.
 
 mod header;
 mod random;

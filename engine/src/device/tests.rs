@@ -1,11 +1,11 @@
 //! Invariants checked here:
-//! - all devices answer alike, byte for byte and error for error, whatever is done to them (`model`);
-//! - nothing beyond the end of the file is ever read, and a full disk is an error that leaves the
-//!   length alone, never a signal (`limits`);
-//! - a file that is cut while it is mapped is an error too, and no signal (`guard`);
-//! - what is written past the page cache shows wherever it is read, from the moment that the write returns (`direct`);
-//! - a lock keeps every other open out, and ends with its holder;
-//! - a new file has its name only when it is whole, and replaces nothing (`create`).
+//! - All devices return the same bytes and errors for the same operations (`model`).
+//! - No read goes past the end of the file. A full disk is an error, never a signal, and leaves the length unchanged
+//!   (`limits`).
+//! - A mapped file that shrinks is an error too, and not a signal (`guard`).
+//! - Every read that starts after a direct write returns sees its bytes (`direct`).
+//! - A lock excludes every other open, and ends with its holder.
+//! - A new file gets its name only when it is complete, and never replaces a file (`create`).
 
 mod create;
 mod direct;
@@ -26,7 +26,7 @@ use super::{Access, Device, FileDevice, MappedDevice, MemoryDevice};
 use crate::Error;
 use crate::format::{BLOCK_SIZE, BLOCK_SIZE_U64, BLOCKS_MAX, Position, Run};
 
-/// A directory, and the path of a file in it that holds `bytes`.
+/// Creates a file with these bytes. Returns its directory and its path.
 fn file_with(bytes: &[u8]) -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("archive");
@@ -34,7 +34,7 @@ fn file_with(bytes: &[u8]) -> (TempDir, PathBuf) {
     (directory, path)
 }
 
-/// Bytes of `count` blocks, each filled with its position and `salt`.
+/// Returns `count` blocks, each with its position followed by `salt`.
 fn pattern(start: u32, count: u32, salt: u8) -> Vec<u8> {
     (start..start + count)
         .flat_map(|position| {
@@ -55,7 +55,7 @@ fn open_any(path: &Path) -> FileDevice {
     FileDevice::from_file(file).unwrap().named(path)
 }
 
-/// The kind of the system's error, if `error` is of an operation on `path`.
+/// Returns the kind of the system's error, if `error` comes from this operation on this path.
 fn refusal(error: &Error, of: &str, at: &Path) -> Option<io::ErrorKind> {
     match error {
         Error::Io { operation, path: Some(path), source } if *operation == of && path == at => {
@@ -98,10 +98,10 @@ fn an_empty_file_holds_no_block() {
 }
 
 #[test]
-fn a_file_without_permission_is_named() {
+fn an_error_for_missing_permission_names_the_file() {
     let (_directory, path) = file_with(&pattern(0, 1, 1));
     if rustix::process::geteuid().is_root() {
-        // Permissions do not bind root; a program that is running may not be written even so.
+        // Permissions do not bind root, but even root may not write a running program.
         let running = std::env::current_exe().unwrap();
         let error = FileDevice::open(&running, Access::ReadWrite).unwrap_err();
         assert_eq!(refusal(&error, "open", &running), Some(io::ErrorKind::ExecutableFileBusy));
@@ -114,7 +114,7 @@ fn a_file_without_permission_is_named() {
 }
 
 #[test]
-fn a_file_open_for_reading_is_not_changed() {
+fn a_file_open_for_reading_cannot_be_changed() {
     let (_directory, path) = file_with(&pattern(0, 2, 1));
     let by_path = FileDevice::open(&path, Access::Read).unwrap();
     let by_file = FileDevice::from_file(File::open(&path).unwrap()).unwrap();
@@ -157,7 +157,7 @@ fn a_file_shortened_by_another_program_is_truncated() {
         matches!(error, Error::Truncated { expected_bytes, found_bytes } if (expected_bytes, found_bytes) == expected),
         "{error}"
     );
-    // That read has looked the length up, so the map, too, knows it now.
+    // That read queried the length, so the map knows it too.
     assert!(matches!(read_blocks(&device, 3, 1), Err(Error::Truncated { .. })));
     assert!(matches!(
         device.write(Position::at(2), &pattern(2, 1, 2)),
@@ -206,14 +206,14 @@ fn locks_exclude_other_opens() {
 }
 
 #[test]
-fn growth_across_a_segment_border_maps_more_and_moves_nothing() {
+fn growth_across_a_segment_border_adds_maps_and_moves_none() {
     let (_directory, path) = file_with(&pattern(0, 3, 1));
     let device = MappedDevice::with_segments(open_any(&path), 4, 3);
     assert_eq!(device.mapped_segments(), 0);
     assert_eq!(read_blocks(&device, 0, 3).unwrap(), pattern(0, 3, 1));
     assert_eq!(device.mapped_segments(), 1);
 
-    // The rest of the first segment shows through the map made when it was not there yet.
+    // The rest of the first segment is visible through the map, which was made before it existed.
     device.grow(11).unwrap();
     device.write(Position::at(2), &pattern(2, 7, 2)).unwrap();
     assert_eq!(read_blocks(&device, 2, 2).unwrap(), pattern(2, 2, 2));
@@ -222,7 +222,7 @@ fn growth_across_a_segment_border_maps_more_and_moves_nothing() {
     assert_eq!(device.mapped_segments(), 3);
     assert_eq!(read_blocks(&device, 9, 2).unwrap(), vec![0; 2 * BLOCK_SIZE]);
 
-    // Beyond the last segment the file itself is read.
+    // Reads past the last segment go to the file itself.
     device.grow(20).unwrap();
     device.write(Position::at(10), &pattern(10, 10, 3)).unwrap();
     assert_eq!(read_blocks(&device, 8, 12).unwrap()[2 * BLOCK_SIZE..], pattern(10, 10, 3));
@@ -230,7 +230,7 @@ fn growth_across_a_segment_border_maps_more_and_moves_nothing() {
 }
 
 #[test]
-fn segments_of_full_size_meet() {
+fn a_run_across_the_border_of_two_full_segments_is_read_whole() {
     const BORDER: u32 = 1 << 18;
     let (_directory, path) = file_with(b"");
     let file = OpenOptions::new().write(true).open(&path).unwrap();
@@ -289,7 +289,7 @@ fn write_back_starts_anywhere() {
 }
 
 #[test]
-fn memory_holds_the_longest_archive() {
+fn a_memory_device_holds_the_longest_archive() {
     let device = MemoryDevice::new();
     device.grow(BLOCKS_MAX).unwrap();
     let last = BLOCKS_MAX - 1;
@@ -300,7 +300,7 @@ fn memory_holds_the_longest_archive() {
 }
 
 #[test]
-fn memory_goes_back_to_a_snapshot() {
+fn a_memory_device_can_be_restored_to_a_snapshot() {
     let device = MemoryDevice::from_bytes(&pattern(0, 3, 1));
     let handle = device.clone();
     let snapshot = device.snapshot();
@@ -317,7 +317,7 @@ fn memory_goes_back_to_a_snapshot() {
 
 #[test]
 #[should_panic(expected = "devices move whole blocks")]
-fn a_part_of_a_block_is_a_bug() {
+fn a_read_of_part_of_a_block_panics() {
     let device = MemoryDevice::from_bytes(&pattern(0, 1, 1));
     let _ = device.read(Position::at(0), &mut [0; 100]);
 }

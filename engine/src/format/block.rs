@@ -43,7 +43,7 @@ crate::layout! {
     }
 }
 
-/// Every field of a block but its data.
+/// Every field of a block except its data and digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BlockHead {
     /// Position of the previous block of the stream.
@@ -100,12 +100,12 @@ impl BlockHead {
 pub struct OwnedData(Box<Data>);
 
 impl OwnedData {
-    /// Zeros.
+    /// Creates zeroed data.
     pub fn zeroed() -> OwnedData {
         OwnedData(Box::new([0; DATA_SIZE]))
     }
 
-    /// A copy on the heap, with none left on the stack.
+    /// Copies `data` to the heap, and leaves no copy on the stack.
     pub fn copy_of(data: &Data) -> OwnedData {
         let mut copy = OwnedData::zeroed();
         copy.copy_from_slice(data);

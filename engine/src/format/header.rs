@@ -1,6 +1,6 @@
-//! The header, in plaintext: a reader can tell a newer format, a wrong key and damage from each other.
+//! The header, in plaintext, so that a reader can distinguish a newer format, a wrong key and damage.
 //!
-//! This file knows no key. `crypto/header_code.rs` makes and checks the header's authentication code.
+//! This file has no keys. `crypto/header_code.rs` computes and checks the header's authentication code.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -64,7 +64,7 @@ pub struct Timestamp {
 }
 
 impl Timestamp {
-    /// The time now.
+    /// Returns the current time.
     pub fn now() -> Timestamp {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp {
@@ -145,7 +145,7 @@ impl Header {
         Header { features, archive, kind, created, revision: 1, slots, rekey, tail }
     }
 
-    /// Encodes every field but the two that end the header, its authentication code and its checksum.
+    /// Encodes every field except the last two, the authentication code and the checksum.
     pub(crate) fn encode_fields(&self) -> Box<[u8; BLOCK_SIZE]> {
         let mut bytes = Box::new([0; BLOCK_SIZE]);
         let all = &mut bytes[..];
@@ -192,7 +192,7 @@ pub fn header_digest(bytes: &[u8; BLOCK_SIZE]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-/// A header with a valid checksum and fields within bounds, but not authenticated: anybody may have written it.
+/// A header with a valid checksum and fields within bounds, but not authenticated: anyone may have written it.
 #[derive(Debug, Clone)]
 pub struct UncheckedHeader {
     header: Header,
@@ -201,7 +201,8 @@ pub struct UncheckedHeader {
 }
 
 impl UncheckedHeader {
-    /// Parses a header. Not an archive, a newer format and damage are distinct errors, checked in this order.
+    /// Parses a header. A file that is not an archive, a newer format and damage are distinct errors, checked in this
+    /// order.
     pub fn parse(position: Position, bytes: &[u8; BLOCK_SIZE]) -> Result<UncheckedHeader> {
         if header_layout::MAGIC.of(bytes) != MAGIC {
             let found = Value::Bytes(header_layout::MAGIC.of(bytes).to_vec());
@@ -240,7 +241,7 @@ impl UncheckedHeader {
         &self.header.slots
     }
 
-    /// An error if this program cannot write the archive.
+    /// Fails if this program cannot write the archive.
     pub fn check_writable(&self) -> Result<()> {
         self.header.features.check_writable()
     }

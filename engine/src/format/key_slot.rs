@@ -27,14 +27,14 @@ crate::layout! {
 /// Number of key slots in a header.
 pub const KEY_SLOTS: usize = 8;
 
-/// Length of a label in bytes at most.
+/// Largest length of a label in bytes.
 pub const LABEL_MAX: usize = key_slot_layout::LABEL.length;
 
 const KIND_EMPTY: u8 = 0;
 const KIND_RAW: u8 = 1;
 const KIND_PASSPHRASE: u8 = 2;
 
-/// A slot, empty or not.
+/// A key slot, empty or used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySlot {
     /// No key.
@@ -54,8 +54,8 @@ pub struct DerivationCost {
     pub lanes: u32,
 }
 
-/// The user's name for a slot: at most [`LABEL_MAX`] bytes, and no control characters, so that the label of an
-/// archive from elsewhere does nothing to a terminal.
+/// The user's name for a key slot: at most [`LABEL_MAX`] bytes and no control characters, so that a label from a
+/// foreign archive cannot send commands to a terminal.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Label(String);
 
@@ -198,7 +198,7 @@ impl UsedSlot {
         bytes
     }
 
-    /// The bytes that the wrapping authenticates: all fields before the wrapped key.
+    /// Returns the bytes that the wrapping authenticates: all fields before the wrapped key.
     pub(crate) fn authenticated(&self) -> [u8; key_slot_layout::WRAPPED.offset] {
         let encoded = self.encode();
         std::array::from_fn(|at| encoded[at])

@@ -175,10 +175,9 @@ impl MetaSlot {
         }
     }
 
-    /// Encodes the slot. Lists that are too long are an error: nothing is cut.
+    /// Encodes the slot. A list that is too long is an error; nothing is cut.
     ///
-    /// # Panics
-    /// If the slot would not decode to itself: committed, it would be an archive that does not open.
+    /// Also fails if the slot would not decode to itself: a commit of it would leave an archive that does not open.
     pub fn encode(&self) -> Result<OwnedData> {
         use meta_slot_layout as at;
         check_bound("number of inline free runs", self.inline_free.len(), INLINE_FREE_RUNS_MAX)?;
@@ -261,7 +260,7 @@ impl Decoder<'_> {
         }
         let redo_head = self.block(at::REDO_HEAD, data, block_count)?;
         let redo_length = at::REDO_LENGTH.u32(data);
-        // Each entry takes up two blocks of its own.
+        // Each entry needs two blocks, a home location and a shadow block.
         let most = if redo_head.is_some() { (block_count - RESERVED_BLOCKS) / 2 } else { 0 };
         if redo_head.is_some() != (redo_length > 0) || redo_length > most {
             return Err(Error::damaged(self.position, Check::RedoList, most, redo_length));
@@ -304,7 +303,7 @@ impl Decoder<'_> {
         })
     }
 
-    /// Tag, version, features, generation and length; returns the tail.
+    /// Checks tag, version, features, generation and length. Returns the tail.
     fn check_frame(&self, sealed: Generation, generation: Generation) -> Result<Vec<u8>> {
         use meta_slot_layout as at;
         let data = self.data;
@@ -394,7 +393,7 @@ impl Decoder<'_> {
         Ok(stored)
     }
 
-    /// A reference to a block in use, or `None`, whose generation must be 0.
+    /// Decodes a reference to a block in use. `None` must have generation 0.
     fn block(&self, field: Field, bytes: &[u8], block_count: u32) -> Result<Option<BlockRef>> {
         let damaged =
             |found: i32| self.damaged("-1 or a position from 8 up, below the block count", found);
@@ -410,7 +409,7 @@ impl Decoder<'_> {
         }
     }
 
-    /// The first `count` items of a field; the rest of it must be zeros.
+    /// Returns the first `count` items of a field. The rest must be zeros.
     fn counted(&self, field: Field, size: usize, count: usize) -> Result<&[u8]> {
         let bytes = field.of(self.data);
         let most = bytes.len() / size;

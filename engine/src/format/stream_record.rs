@@ -1,4 +1,4 @@
-//! The record of a stream: the specification's 38 bytes, and what this format adds to them.
+//! The record of a stream: the 38 bytes of the specification, and the additions of this format.
 
 use std::num::NonZeroU64;
 
@@ -37,7 +37,7 @@ pub const COMPRESSION_NONE: u16 = 0;
 
 const ONE_RUN: u8 = 1;
 
-/// What the specification records of a stream.
+/// The stream record of the specification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[doc(alias = "FORMAT")]
 #[doc(alias = "SIZE")]
@@ -113,7 +113,7 @@ impl StreamRecord {
         if let Some(found) = ends.clone().find(|end| end.get() < RESERVED_BLOCKS) {
             return Err(record_error("a block that is not reserved", found));
         }
-        // A chain goes through no block twice, so only a stream of one block ends where it begins.
+        // A chain contains no block twice, so only a stream of one block ends where it begins.
         if self.count > 0 && (self.begin == self.end) != (self.count == 1) {
             return Err(record_error(self.begin, self.end));
         }
@@ -125,7 +125,7 @@ impl StreamRecord {
     }
 }
 
-/// Where the blocks of a stream are to be found.
+/// The location of a stream's blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamLayout {
     /// In one run of one generation.
@@ -134,12 +134,12 @@ pub enum StreamLayout {
     Extents,
 }
 
-/// A stream record, where the blocks are, and whose content they are.
+/// A stream record, the location of the blocks, and the inode whose content they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredStream {
     /// The specification's record.
     pub record: StreamRecord,
-    /// Where the blocks are.
+    /// The location of the blocks.
     pub layout: StreamLayout,
     /// Number of the inode whose content this is.
     pub inode: Option<NonZeroU64>,

@@ -1,5 +1,5 @@
 //! Invariants: a structure that decodes encodes to the same bytes; no bytes make a decoder panic; every field is
-//! bounded, with the error that names the check; reserved bytes are zero.
+//! bounded, and the error names the check; reserved bytes are zero.
 
 mod block;
 mod key_slot;
@@ -14,10 +14,10 @@ use proptest::sample::Index;
 use super::Field;
 use crate::error::{Check, Error};
 
-/// A changed byte: the field, the index in it, and the new value.
+/// A changed byte: the field, the index within it, and the new value.
 pub(crate) type Edit = (Field, Index, u8);
 
-/// Up to four changed bytes in these fields. Small fields are hit as often as large ones.
+/// Generates up to three changed bytes in these fields. Small fields are hit as often as large ones.
 pub(crate) fn edits(fields: &'static [Field]) -> impl Strategy<Value = Vec<Edit>> {
     let value = prop_oneof![0..=3_u8, any::<u8>()];
     let edit = (proptest::sample::select(fields), any::<Index>(), value);
@@ -31,7 +31,7 @@ pub(crate) fn apply(edits: &[Edit], bytes: &mut [u8]) {
     }
 }
 
-/// The failed check, if the error is damage.
+/// Returns the failed check, if the error is damage.
 pub(crate) fn damaged_check(error: &Error) -> Option<Check> {
     match error {
         Error::Damaged(fault) => Some(fault.check),

@@ -1,4 +1,4 @@
-//! The units of the format, each its own type: positions, block indexes, counts and generations.
+//! The units of the format, each with its own type: positions, block indexes, counts and generations.
 
 use std::fmt;
 
@@ -16,12 +16,12 @@ pub const BLOCKS_MAX: u32 = 0x7fff_ffff;
 pub struct Position(u32);
 
 impl Position {
-    /// The position, if it is below [`BLOCKS_MAX`].
+    /// Creates the position, if it is below [`BLOCKS_MAX`].
     pub const fn new(position: u32) -> Option<Position> {
         if position < BLOCKS_MAX { Some(Position(position)) } else { None }
     }
 
-    /// The position of a block that the program, not the file, determines.
+    /// Creates the position of a block that the program determines, not the file.
     ///
     /// # Panics
     /// If `position` is [`BLOCKS_MAX`] or above.
@@ -147,7 +147,7 @@ impl Run {
     }
 }
 
-/// Joins neighbours: positions that follow one another become one run, in the order given.
+/// Groups positions into runs: each maximal sequence of consecutive positions, in the order given, is one run.
 pub fn runs_of(positions: &[Position]) -> impl Iterator<Item = Run> + '_ {
     positions.chunk_by(|a, b| a.following() == Some(*b)).map(|chunk| {
         let count = u32::try_from(chunk.len()).expect("fewer positions than blocks");
@@ -157,8 +157,8 @@ pub fn runs_of(positions: &[Position]) -> impl Iterator<Item = Run> + '_ {
 
 /// Version of a block: the session that sealed it, and the step in that session.
 ///
-/// Twelve bytes on disk, the first half of the block's nonce. Ordered by session, then
-/// step; the salt only tells apart two copies of one archive that were written separately.
+/// Twelve bytes on disk, the first half of the block's nonce. Generations sort by session, then by step. The salt
+/// only distinguishes two copies of one archive that were written separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Generation {
     /// Number of the writing session; each open for writing increments it durably.

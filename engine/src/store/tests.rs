@@ -1,20 +1,22 @@
-//! Invariants checked here, in memory and block by block:
-//! - which of the four meta slots counts, for every shape that a crash, a fault or an attacker leaves (`choose`);
-//! - a commit is there after it returned, a rollback leaves nothing, and a changed block is found at its spare
-//!   until it is in its place (`commit`);
-//! - after a write or sync that failed, every call says so, and opening again gives a commit, whole (`faults`);
-//! - a change of key slots is whole after a crash, and an older header or slot is never accepted (`slots`);
-//! - a change of the master key goes on after a crash, changes nothing that is read, and leaves nothing under the
-//!   old key (`rekey`), whatever an attacker, a bad sector or a header from another time does to it (`rekey_attacks`);
-//! - newer formats, wrong keys, damage, tampering, truncation and locks are told apart (`open`);
-//! - a large write leaves what a small one does, also where it fails half-way (`pipeline`), and one that goes on by
-//!   itself is over before anything relies on it (`in_flight`);
-//! - a run that is read in batches is what its blocks are, one by one (`read`);
-//! - positions are given out from what is at hand, then from the end, and the reserve to deletions only (`space`, `stage`);
-//! - an exported header comes back only if it is newer, or the one that counts (`backup`), and a redo list only if it is
-//!   whole (`redo`);
-//! - what is wiped is blank, and nothing else is (`wipe`);
-//! - a commit takes over what it is told, and a store says what it is (`facts`).
+//! Invariants checked here, in memory and block by block. The module that checks each is in parentheses.
+//! - The newest commit is chosen from the four meta slots, for every state that a crash, a fault or an attacker
+//!   leaves (`choose`).
+//! - A commit is there after it returned, and a rollback leaves nothing. A changed block is read from its shadow
+//!   block until it is home (`commit`).
+//! - After a failed write or sync, every call fails, and opening again finds a whole commit (`faults`).
+//! - A change of key slots is atomic, and an older header or slot is never accepted (`slots`).
+//! - A change of the master key resumes after a crash, preserves the content, and leaves nothing under the old key
+//!   (`rekey`). Attackers, bad sectors and headers from other times do not change that (`rekey_attacks`).
+//! - Newer formats, wrong keys, damage, tampering, truncation and locks are distinct errors (`open`).
+//! - A large write has the same result as small ones, even if it fails halfway (`pipeline`). Everything that relies
+//!   on an in-flight write waits for it (`in_flight`).
+//! - Reading a run in batches returns the same as reading its blocks one by one (`read`).
+//! - Positions are allocated from the pool, then from the end of the file, and the reserve serves deletions only
+//!   (`space`, `writer`).
+//! - An exported header is imported only if it is newer or current (`backup`), and a redo list is accepted only if it
+//!   is whole (`redo`).
+//! - Wiped blocks are blank, and no others change (`wipe`).
+//! - A commit stores the state of the layer above, and a store reports its own facts (`facts`).
 
 mod backup;
 mod choose;
@@ -72,7 +74,7 @@ fn writer(device: &(impl Device + Clone + 'static)) -> (Arc<Store>, Writer) {
     (store, writer.unwrap())
 }
 
-/// Data whose every byte is the same.
+/// Data that repeats one byte.
 fn data(byte: u8) -> Data {
     [byte; DATA_SIZE]
 }
@@ -85,14 +87,14 @@ fn add_block(writer: &mut Writer, kind: KeyKind, byte: u8) -> Result<BlockRef> {
     Ok(BlockRef { position, generation: writer.write_fresh(kind, &[job])? })
 }
 
-/// Seals another version of a live block.
+/// Seals a new version of a live block.
 fn change_block(writer: &mut Writer, position: Position, byte: u8) -> Result<BlockRef> {
     let data = data(byte);
     let job = SealJob { position, head: BlockHead::default(), data: &data };
     Ok(BlockRef { position, generation: writer.write_over(&[job])? })
 }
 
-/// Commits what the writer has, with `mark` in the first counter and everything else as it was.
+/// Commits the transaction with `mark` in the first counter. The rest of the meta slot stays the same.
 fn commit(writer: &mut Writer, mark: u64) -> Result<Arc<Commit>> {
     let redo = writer.write_redo_list()?;
     let slot = writer.store().current().slot.clone();
@@ -109,7 +111,7 @@ fn commit(writer: &mut Writer, mark: u64) -> Result<Arc<Commit>> {
     })
 }
 
-/// The byte of which a block of data consists.
+/// Reads a data block and returns the byte that it repeats.
 fn read(store: &Store, block: BlockRef) -> Result<u8> {
     let commit = store.current();
     let block = store.read_block(&commit.redirects, KeyKind::Data, block)?;
@@ -121,8 +123,8 @@ fn mark(store: &Store) -> u64 {
     store.current().slot.counters[0]
 }
 
-/// Turns one byte of a block in the file.
-fn rot(device: &MemoryDevice, position: Position) {
+/// Corrupts one byte of a block in the file.
+fn corrupt(device: &MemoryDevice, position: Position) {
     let mut bytes = [0; crate::format::BLOCK_SIZE];
     device.read(position, &mut bytes).unwrap();
     bytes[2000] ^= 1;

@@ -1,4 +1,4 @@
-//! `HChaCha20` in Rust, ChaCha20-Poly1305 in the assembly of `ring`.
+//! The fast cipher: `HChaCha20` in Rust, ChaCha20-Poly1305 in the assembly of `ring`.
 
 use chacha20::{R20, hchacha};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
@@ -6,11 +6,11 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::{NONCE_SIZE, NotAuthentic, TAG_SIZE};
 
-/// Part of the nonce that goes into the subkey.
+/// Length of the part of the nonce that derives the subkey.
 const SUBKEY_NONCE_SIZE: usize = 16;
 
-/// A key. It is wiped when it is dropped. A subkey is wiped here, but `ring` leaves copies on the stack: one opens the
-/// one block whose plaintext lies in this process too, and does not lead back to the key.
+/// A key. Dropping it wipes it. A subkey is wiped here too, but `ring` leaves copies of it on the stack. Such a copy
+/// opens a single block, whose plaintext is in this process anyway, and does not reveal the key.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub(in crate::crypto) struct Cipher([u8; 32]);
 
@@ -33,7 +33,7 @@ impl Cipher {
         tag.as_ref().try_into().expect("a tag has 16 bytes")
     }
 
-    /// Checks the tag and decrypts in place. On failure the text is of no use.
+    /// Checks the tag and decrypts in place. On failure the content of `text` is undefined.
     pub(in crate::crypto) fn open(
         &self,
         nonce: &[u8; NONCE_SIZE],
@@ -47,7 +47,7 @@ impl Cipher {
             .map_err(|_| NotAuthentic)
     }
 
-    /// The subkey, and the nonce under it: four zero bytes, then what did not go into the subkey.
+    /// Derives the subkey, and the nonce under it: four zero bytes, then the rest of the long nonce.
     fn inner(&self, nonce: &[u8; NONCE_SIZE]) -> (LessSafeKey, Nonce) {
         let (first, last) = nonce.split_first_chunk::<SUBKEY_NONCE_SIZE>().expect("16 of 24 bytes");
         let subkey =

@@ -1,9 +1,9 @@
-//! XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha) in place, with the tag apart.
+//! XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha) in place, with a detached tag.
 //!
-//! It is `HChaCha20` of the key and the first 16 bytes of the nonce, which gives a subkey, then ChaCha20-Poly1305
-//! (RFC 8439) under the subkey with the last 8. With the feature `fast-aead` the first comes from the `chacha20`
-//! crate and the second from `ring`; without it both come from the `chacha20poly1305` crate, which is pure Rust.
-//! Both make the same bytes: the tests compare them.
+//! `HChaCha20` derives a subkey from the key and the first 16 bytes of the nonce. ChaCha20-Poly1305 (RFC 8439) then
+//! encrypts under the subkey with the last 8 bytes. With the feature `fast-aead`, `HChaCha20` comes from the
+//! `chacha20` crate and ChaCha20-Poly1305 from `ring`. Without it, both come from the `chacha20poly1305` crate, which
+//! is pure Rust. The results are the same, and the tests compare them.
 
 #[cfg(feature = "fast-aead")]
 mod fast;

@@ -1,4 +1,4 @@
-//! In pure Rust: the fallback, and what the other way is compared with.
+//! The cipher in pure Rust: the fallback, and the oracle for the fast one.
 
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
@@ -6,7 +6,7 @@ use zeroize::ZeroizeOnDrop;
 
 use super::{NONCE_SIZE, NotAuthentic, TAG_SIZE};
 
-/// A key. It is wiped when it is dropped.
+/// A key. Dropping it wipes it.
 #[derive(Clone)]
 pub(in crate::crypto) struct Cipher(XChaCha20Poly1305);
 
@@ -28,7 +28,7 @@ impl Cipher {
             .into()
     }
 
-    /// Checks the tag and decrypts in place. On failure the text is of no use.
+    /// Checks the tag and decrypts in place. On failure the content of `text` is undefined.
     pub(in crate::crypto) fn open(
         &self,
         nonce: &[u8; NONCE_SIZE],
@@ -43,5 +43,5 @@ impl Cipher {
     }
 }
 
-// The cipher wipes its key itself.
+// The inner cipher wipes its key.
 impl ZeroizeOnDrop for Cipher where XChaCha20Poly1305: ZeroizeOnDrop {}

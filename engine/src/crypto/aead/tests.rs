@@ -1,5 +1,5 @@
-//! Invariants: the cipher that is used makes the bytes that the pure Rust one makes, and opens and refuses what that
-//! one does; and those are the bytes of the draft.
+//! Invariants: the selected cipher produces the same bytes as the pure Rust one; each opens and refuses the same as
+//! the other; the bytes are those of the draft.
 
 use proptest::prelude::*;
 
@@ -12,21 +12,21 @@ fn bytes<const N: usize>(first: u8) -> [u8; N] {
     std::array::from_fn(|at| first.wrapping_add(u8::try_from(at % 256).expect("a byte")))
 }
 
-/// Both ciphers on one text: the same sealed bytes and tag, and each opens what the other sealed.
+/// Asserts that both ciphers produce the same sealed bytes and tag, and that each opens the other's.
 #[track_caller]
 fn check_same(key: &[u8; 32], nonce: &[u8; 24], associated: &[u8], text: &[u8]) {
-    let (used, oracle) = (Cipher::new(key), portable::Cipher::new(key));
+    let (selected, oracle) = (Cipher::new(key), portable::Cipher::new(key));
     let (mut sealed, mut expected) = (text.to_vec(), text.to_vec());
-    let tag = used.seal(nonce, associated, &mut sealed);
+    let tag = selected.seal(nonce, associated, &mut sealed);
     assert_eq!(tag, oracle.seal(nonce, associated, &mut expected), "tag of {}", text.len());
     assert!(sealed == expected, "ciphertext of {}", text.len());
-    assert_eq!(used.open(nonce, associated, &mut expected, &tag), Ok(()));
+    assert_eq!(selected.open(nonce, associated, &mut expected, &tag), Ok(()));
     assert_eq!(oracle.open(nonce, associated, &mut sealed, &tag), Ok(()));
     assert!(sealed == text && expected == text, "opened text of {}", text.len());
 }
 
 #[test]
-fn the_example_of_the_draft_is_reproduced() {
+fn the_selected_cipher_reproduces_the_example_of_the_draft() {
     // draft-irtf-cfrg-xchacha-03, A.3.1.
     let text =
         *b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the \
@@ -43,7 +43,7 @@ fn the_example_of_the_draft_is_reproduced() {
 }
 
 #[test]
-fn every_length_is_the_same() {
+fn both_ciphers_agree_on_every_length() {
     let text: [u8; 4096] = bytes(1);
     for length in (0..=600).chain([1023, 1024, 4040, 4056, 4096]) {
         check_same(&bytes(7), &bytes(9), &ASSOCIATED, &text[..length]);
@@ -51,7 +51,7 @@ fn every_length_is_the_same() {
 }
 
 #[test]
-fn every_change_is_refused() {
+fn a_change_of_any_bit_is_refused() {
     let (key, nonce, text) = (bytes(7), bytes(9), bytes::<4056>(1));
     let mut sealed = text;
     let tag = Cipher::new(&key).seal(&nonce, &ASSOCIATED, &mut sealed);
@@ -84,7 +84,7 @@ fn every_change_is_refused() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
-    fn any_text_is_the_same(
+    fn both_ciphers_agree_on_any_text(
         key in proptest::array::uniform32(any::<u8>()),
         nonce in proptest::array::uniform24(any::<u8>()),
         associated in proptest::collection::vec(any::<u8>(), 0..80),

@@ -1,8 +1,8 @@
-//! SHA-1 (FIPS 180-4) of the data of blocks, as many at once as the processor has lanes for.
+//! SHA-1 (FIPS 180-4) of the data of blocks, for as many blocks at once as the processor has lanes.
 //!
-//! A digest is a chain of 80 rounds that wait for one another, but the blocks of a batch do not wait for one
-//! another, and have one length: `x86_64` makes many digests in one pass. Elsewhere, and for a block by itself, it is
-//! the `sha1` crate, which is also what every other way is compared with.
+//! Each of the 80 rounds of a digest waits for the one before, but blocks are independent and have the same length,
+//! so `x86_64` computes several digests in one pass. On other processors, and for a single block, the `sha1` crate
+//! computes the digest. It is also the oracle in the tests.
 
 mod one_by_one;
 #[cfg(target_arch = "x86_64")]
@@ -16,18 +16,17 @@ use self::one_by_one::digest_equal;
 use self::x86_64::digest_equal;
 use crate::format::{Data, Digest};
 
-/// Messages that the widest way hashes at once.
+/// Messages that the widest implementation hashes at once.
 pub(super) const LANES_MAX: usize = 16;
 
-/// SHA-1 (FIPS 180-4) of the data of a block.
+/// Computes the SHA-1 digest (FIPS 180-4) of a block's data.
 pub fn digest(data: &Data) -> Digest {
     Sha1::digest(data).into()
 }
 
-/// SHA-1 (FIPS 180-4) of the data of each block, in order. Blocks by the 16 cost least.
+/// Computes the SHA-1 digest (FIPS 180-4) of each block's data, in order. Multiples of 16 blocks are fastest.
 ///
-/// # Panics
-/// If there are not as many digests as blocks, which is a bug of the caller.
+/// If the numbers of digests and blocks differ, a bug of the caller.
 pub fn digest_batch(blocks: &[&Data], digests: &mut [Digest]) {
     assert_eq!(blocks.len(), digests.len(), "a digest for each block");
     for (blocks, digests) in blocks.chunks(LANES_MAX).zip(digests.chunks_mut(LANES_MAX)) {
@@ -35,10 +34,9 @@ pub fn digest_batch(blocks: &[&Data], digests: &mut [Digest]) {
     }
 }
 
-/// Digests of at most [`LANES_MAX`] blocks; digests that are left over stay as they are.
+/// Computes the digests of at most [`LANES_MAX`] blocks. Surplus digests stay unchanged.
 ///
-/// # Panics
-/// If there are more blocks than digests or lanes, which is a bug of the caller.
+/// If there are more blocks than digests or lanes, a bug of the caller.
 pub(super) fn digest_each<'a>(
     blocks: impl ExactSizeIterator<Item = &'a Data>,
     digests: &mut [Digest],

@@ -15,7 +15,7 @@ const ARCHIVE: Uuid = Uuid::from_u128(0x1234);
 
 type Bytes = [u8; BLOCK_SIZE];
 
-/// What is done to a header.
+/// A change of an encoded header.
 type Change = fn(&mut Bytes);
 
 fn key() -> HeaderKey {
@@ -43,13 +43,13 @@ fn encoded() -> Box<Bytes> {
     header().encode(&key())
 }
 
-/// What somebody without the key can do: make the checksum right again.
+/// Corrects the checksum, as anyone without the key can.
 fn with_checksum(bytes: &mut Bytes) {
     let checksum = Sha256::digest(&bytes[..header_layout::CHECKSUM.offset]);
     header_layout::CHECKSUM.put(bytes, &checksum);
 }
 
-/// What somebody with the key can do.
+/// Corrects the authentication code and the checksum, as a holder of the key can.
 fn with_mac(bytes: &mut Bytes) {
     let mac = key().mac(&bytes[..header_layout::MAC.offset]);
     header_layout::MAC.put(bytes, &mac);
@@ -83,15 +83,15 @@ fn a_rekey_is_recorded_and_authenticated_under_both_master_keys() {
     assert_eq!(unchecked.rekey(), Some(&rekey));
     assert!(unchecked.is_rekey_of(&old) && !unchecked.is_rekey_of(&key()));
     assert_eq!(unchecked.authenticate(&key()).expect("the right key"), header);
-    // Whatever of it is changed, the old key does not call it genuine.
+    // After any change, the old key does not authenticate the record.
     for at in (0..header_layout::REKEY.end()).step_by(7) {
         let mut changed = bytes.clone();
         changed[at] ^= 1;
         with_mac(&mut changed);
-        let genuine = parse(&changed).is_ok_and(|header| header.is_rekey_of(&old));
-        assert!(!genuine, "byte {at}");
+        let authentic = parse(&changed).is_ok_and(|header| header.is_rekey_of(&old));
+        assert!(!authentic, "byte {at}");
     }
-    // Without a number there is no record.
+    // A record without a number must be all zeros.
     let mut changed = bytes.clone();
     rekey_layout::NUMBER.put(header_layout::REKEY.of_mut(&mut changed[..]), &[0; 4]);
     with_mac(&mut changed);
@@ -111,7 +111,7 @@ fn a_revision_is_readable_without_the_key() {
 fn kinds_have_names_and_the_clock_is_plausible() {
     let kinds = [ArchiveKind::Single, ArchiveKind::Fixed, ArchiveKind::Dynamic];
     assert_eq!(kinds.map(ArchiveKind::name), ["single", "fixed", "dynamic"]);
-    // This was written in 2026.
+    // The start of 2026, when this test was written.
     let written = 1_767_225_600;
     assert!(Timestamp::now().seconds > written);
 }
@@ -136,11 +136,12 @@ fn every_flipped_bit_of_a_header_is_detected() {
             let error = authenticated.expect_err("a flipped bit");
             let as_expected = match at {
                 0..16 => matches!(error, Error::NotAnArchive { .. }),
-                // Version 0 is older than any, so that the checksum decides.
+                // Version 0 is not newer, so the checksum decides.
                 19 if bit == 1 => damaged_check(&error) == Some(Check::HeaderChecksum),
                 16..20 => matches!(error, Error::NewerFormat { what: "format version", .. }),
                 _ if newer.contains(&at) => matches!(error, Error::NewerFormat { .. }),
-                // The authentication code too: rot in it must not pass for tampering, as there is a copy.
+                // This covers the authentication code: corruption of it must not look like tampering, because there
+                // is a second copy.
                 _ => damaged_check(&error) == Some(Check::HeaderChecksum),
             };
             assert!(as_expected, "byte {at}: {error}");
@@ -241,7 +242,7 @@ fn features_only_for_writing_and_later_fields_are_kept() {
 }
 
 #[test]
-fn the_digest_names_every_byte() {
+fn the_header_digest_covers_every_byte() {
     let bytes = encoded();
     let mut changed = bytes.clone();
     changed[BLOCK_SIZE - 1] ^= 1;

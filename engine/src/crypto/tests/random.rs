@@ -1,4 +1,4 @@
-//! What is random is not the same twice, and is asked for anew each time.
+//! Random values do not repeat: each draw asks the operating system again.
 
 use std::collections::BTreeSet;
 
@@ -10,11 +10,11 @@ fn two_draws_of_random_bytes_differ() {
     assert_eq!(draws.len(), 100);
     let bits =
         draws.iter().flatten().fold((0, 0), |(ones, zeros), byte| (ones | byte, zeros | !byte));
-    assert_eq!(bits, (0xff, 0xff), "every bit is now one, now zero");
+    assert_eq!(bits, (0xff, 0xff), "every bit is sometimes one and sometimes zero");
 }
 
 #[test]
-fn numbers_are_of_any_size() {
+fn random_numbers_use_all_32_bits() {
     let draws: BTreeSet<u32> = (0..100).map(|_| random_u32().unwrap()).collect();
     assert!(draws.len() > 90, "{draws:?}");
     let bits = draws.iter().fold((0, 0), |(ones, zeros), draw| (ones | draw, zeros | !draw));

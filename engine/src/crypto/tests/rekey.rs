@@ -1,4 +1,4 @@
-//! Blocks while the master key is changed: which of the two keys a block opens under, and how it is sealed anew.
+//! Blocks during a change of the master key: the key that opens each, and sealing again under the new one.
 
 use super::{ARCHIVE, master};
 use crate::crypto::{KeyKind, MasterKey, SealJob, Sealer};
@@ -20,7 +20,7 @@ fn new() -> Sealer {
     Sealer::new(&master(), ARCHIVE)
 }
 
-/// The archive in the middle of the change.
+/// A sealer in the middle of the change.
 fn changing() -> Sealer {
     new().with_old(&old(), WATERMARK)
 }
@@ -37,7 +37,7 @@ fn seal(sealer: &Sealer, kind: KeyKind, position: u32) -> Bytes {
     bytes
 }
 
-/// Whether a block that `from` has sealed opens under `sealer`, alone and in a batch.
+/// Returns whether a block that `from` sealed opens under `sealer`, both alone and in a batch.
 fn opens(sealer: &Sealer, kind: KeyKind, from: &Sealer, position: u32) -> bool {
     let place = Position::at(position);
     let mut bytes = seal(from, kind, position);
@@ -106,7 +106,7 @@ fn reseal_keeps_position_and_generation() {
         let opened = new().open_in_place(kind, here, &mut bytes).expect("a block");
         assert_eq!((opened.head, opened.generation), (head(WATERMARK), GENERATION));
     }
-    // Of another place, of a commit, or of no archive at all: left as it is.
+    // A block of another position, a meta slot and a block of no archive stay unchanged.
     let elsewhere = seal(&old(), KeyKind::Data, WATERMARK + 1);
     let of_a_commit = seal(&old(), KeyKind::Meta, WATERMARK);
     for mut bytes in [elsewhere, of_a_commit, [3; BLOCK_SIZE]] {

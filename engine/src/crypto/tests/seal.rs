@@ -152,7 +152,7 @@ fn batches_of_any_size_are_sealed_in_order_with_a_nonce_each() {
         sealer.seal_batch(KeyKind::Registry, GENERATION, &jobs, &mut bytes).expect("sealed");
         let mut nonces = HashSet::new();
         for (job, block) in jobs.iter().zip(bytes.chunks_exact_mut(BLOCK_SIZE)) {
-            assert!(nonces.insert(sealed::NONCE.of(block)[12..].to_vec()), "a nonce came twice");
+            assert!(nonces.insert(sealed::NONCE.of(block)[12..].to_vec()), "a nonce repeats");
             let block = block.try_into().expect("a block");
             let opened = sealer.open_in_place(KeyKind::Registry, job.position, block);
             let opened = opened.expect("opened");
@@ -163,13 +163,13 @@ fn batches_of_any_size_are_sealed_in_order_with_a_nonce_each() {
     }
 }
 
-/// What may be wrong with a block that is to be opened.
+/// A fault of a block to be opened.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Wrong {
     Nothing,
-    /// A byte is another.
+    /// One byte is changed.
     Changed(usize),
-    /// Sealed for another place.
+    /// Sealed for another position.
     Moved,
     /// Sealed with the digest of other data.
     Digest,
@@ -177,7 +177,7 @@ enum Wrong {
     Link,
 }
 
-/// Blocks sealed for the positions from 100 on.
+/// Returns blocks sealed for the positions from 100 on, each with its fault.
 fn sealed_with(wrongs: &[Wrong]) -> Vec<Bytes> {
     let (sealer, mut nonces) = (sealer(), NonceSource::new(GENERATION).expect("random bytes"));
     let mut seal = |position: Position, fill: u8, wrong: Wrong| {
@@ -201,7 +201,7 @@ fn sealed_with(wrongs: &[Wrong]) -> Vec<Bytes> {
         .collect()
 }
 
-/// Opens a batch, and each of its blocks by itself: both say the same and leave the same.
+/// Opens a batch, and each of its blocks alone. Asserts that the outcomes and the bytes are the same.
 #[track_caller]
 fn check_opened_as_one_by_one(wrongs: &[Wrong]) {
     let (sealer, blocks) = (sealer(), sealed_with(wrongs));
@@ -210,11 +210,11 @@ fn check_opened_as_one_by_one(wrongs: &[Wrong]) {
     let positions = || (100..).map(Position::at).take(blocks.len());
     sealer.open_batch(KeyKind::Data, positions(), &mut bytes, &mut opened);
     for (number, (mut block, position)) in blocks.iter().copied().zip(positions()).enumerate() {
-        let by_itself = sealer.open_in_place(KeyKind::Data, position, &mut block).is_ok();
-        assert_eq!(by_itself, wrongs[number] == Wrong::Nothing, "block {number}");
-        assert_eq!(opened[number], by_itself, "block {number}: {:?}", wrongs[number]);
+        let alone = sealer.open_in_place(KeyKind::Data, position, &mut block).is_ok();
+        assert_eq!(alone, wrongs[number] == Wrong::Nothing, "block {number}");
+        assert_eq!(opened[number], alone, "block {number}: {:?}", wrongs[number]);
         let left = &bytes[number * BLOCK_SIZE..][..BLOCK_SIZE];
-        assert!(!by_itself || *left == block, "the bytes of block {number}");
+        assert!(!alone || *left == block, "the bytes of block {number}");
     }
 }
 
@@ -226,7 +226,7 @@ fn batches_of_any_size_are_opened() {
 }
 
 #[test]
-fn one_bad_block_of_a_batch_is_found_wherever_it_is() {
+fn a_bad_block_is_found_anywhere_in_a_batch() {
     let bad =
         [Wrong::Moved, Wrong::Digest, Wrong::Link, Wrong::Changed(2000), Wrong::Changed(4095)];
     for count in [1, 2, 9, 16, 20] {
@@ -283,7 +283,7 @@ fn a_batch_fills_its_buffer() {
 }
 
 #[test]
-fn digests_of_a_batch_are_those_of_its_blocks() {
+fn digest_batch_returns_the_digest_of_each_block() {
     let data: Vec<Data> = (0..40).map(|number| [number; DATA_SIZE]).collect();
     let blocks: Vec<&Data> = data.iter().collect();
     let mut digests = vec![[0; 20]; blocks.len()];
@@ -292,7 +292,7 @@ fn digests_of_a_batch_are_those_of_its_blocks() {
 }
 
 #[test]
-fn a_header_code_holds_for_its_bytes_and_its_key_only() {
+fn a_header_code_is_valid_only_for_its_bytes_and_its_key() {
     let key = HeaderKey::derive(&master(), ARCHIVE);
     let mac = key.mac(b"header");
     assert!(key.verify(b"header", &mac));
@@ -309,7 +309,7 @@ fn a_header_code_holds_for_its_bytes_and_its_key_only() {
 fn keys_are_wiped_shared_between_threads_and_never_printed() {
     fn wiped<T: ZeroizeOnDrop>() {}
     fn shared<T: Send + Sync>() {}
-    // Fails to compile without the cipher's feature of that name.
+    // Does not compile without the cipher crate's feature `zeroize`.
     wiped::<XChaCha20Poly1305>();
     wiped::<Cipher>();
     wiped::<MasterKey>();
@@ -356,7 +356,7 @@ proptest! {
     }
 
     #[test]
-    fn any_plaintext_that_was_sealed_with_the_key_opens_or_is_damage(
+    fn any_plaintext_sealed_with_the_key_opens_or_is_damage(
         digest in proptest::array::uniform20(any::<u8>()),
         right in any::<bool>(),
         fill in any::<u8>(),

@@ -1,4 +1,4 @@
-//! No secret shows in what is printed for a debugger, in an error, or in the pages that a dropped key lay in.
+//! No secret appears in debug output, in an error, or in the pages of a dropped key.
 
 use std::fmt::Debug;
 
@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::format::{KEY_SLOTS, KeySlot, Rekey};
 use crate::store::{CreateOptions, ExportedHeader, NewKey, Store};
 
-/// Bytes that show in no text by chance.
+/// Bytes that do not appear in any text by chance.
 const KEY: [u8; 32] = [0xc7; 32];
 const WORDS: &str = "correct horse battery staple";
 
@@ -45,14 +45,14 @@ fn secrets_are_not_printed() {
 }
 
 #[test]
-fn open_archives_print_no_key() {
+fn the_debug_output_of_an_open_archive_contains_no_key() {
     let secret = Secret::Key(RawKey::from_bytes(KEY));
     let device = Box::new(MemoryDevice::new());
     let (store, writer) = Store::create_device(device, &secret, &CreateOptions::default()).unwrap();
     let master = writer.master.as_bytes();
     let exported = ExportedHeader::open(&store.export_header()[..], &secret).unwrap();
     for text in [format!("{store:?}"), format!("{writer:?}"), format!("{exported:?}")] {
-        // A key is printed as a list of numbers, or as digits of base 16.
+        // A leaked key would appear as a list of numbers or as hexadecimal digits.
         let numbers = format!("{:?}", &master[..4]);
         assert!(!text.contains(numbers.trim_matches(['[', ']'])), "{text}");
         assert!(!text.contains("MasterKey(["), "{text}");
@@ -61,7 +61,7 @@ fn open_archives_print_no_key() {
 }
 
 #[test]
-fn errors_of_keys_name_no_key() {
+fn errors_about_keys_contain_no_key() {
     let mut slots = std::array::from_fn(|_| KeySlot::Empty);
     assert_eq!(slots.len(), KEY_SLOTS);
     let secret = Secret::Key(RawKey::from_bytes(KEY));
@@ -78,7 +78,7 @@ fn errors_of_keys_name_no_key() {
 }
 
 #[test]
-fn old_master_key_opens_with_the_new_one_and_nothing_else() {
+fn only_the_new_master_key_opens_the_old_one() {
     let (new, old) = (master(), MasterKey::from_bytes(KEY));
     let rekey = wrap_old_key(&new, &old, ARCHIVE, 3).unwrap();
     assert_eq!(unwrap_old_key(&new, &rekey, ARCHIVE).unwrap().as_bytes(), &KEY);
@@ -112,7 +112,7 @@ fn protected_bytes_are_kept_and_copied() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn keys_lie_in_pages_that_are_not_dumped() {
+fn keys_are_in_pages_excluded_from_core_dumps() {
     let protected = Protected::new(&KEY);
     let address = protected.bytes().as_ptr().addr();
     let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();

@@ -12,7 +12,7 @@ use crate::format::{
 
 type Slots = [KeySlot; KEY_SLOTS];
 
-/// The cheapest costs there are.
+/// The lowest allowed costs.
 fn cheap() -> KeyDerivation {
     KeyDerivation::new(cost(8, 1, 1)).expect("allowed costs")
 }
@@ -41,7 +41,7 @@ fn slots(used: impl IntoIterator<Item = (usize, KeySlot)>) -> Slots {
     slots
 }
 
-/// Where the master key was found.
+/// Unwraps the master key. Returns the number of its slot.
 fn unwrap(slots: &Slots, secret: &Secret) -> Result<usize, Error> {
     let (found, number) = unwrap_master_key(slots, secret, ARCHIVE)?;
     assert_eq!(found.as_bytes(), master().as_bytes());
@@ -56,7 +56,7 @@ fn is_wrong_key(outcome: &Result<usize, Error>) -> bool {
     matches!(outcome, Err(Error::WrongKey { .. }))
 }
 
-/// A slot that was made for the secret, with one byte of a field changed.
+/// Slots with one slot for the secret, of which one byte of a field is changed.
 fn flipped(secret: &Secret, field: crate::format::Field, at: usize) -> Slots {
     let mut bytes = wrap(secret, 2).encode();
     field.of_mut(&mut bytes)[at] ^= 1;
@@ -82,13 +82,13 @@ fn each_key_opens_its_own_slot() {
 }
 
 #[test]
-fn no_slot_is_a_wrong_key() {
+fn without_a_key_slot_every_key_is_wrong() {
     let error = unwrap(&slots([]), &raw(1)).expect_err("no slot");
     assert!(matches!(error, Error::WrongKey { slots: 0 }));
 }
 
 #[test]
-fn a_passphrase_of_32_bytes_is_no_raw_key() {
+fn a_passphrase_of_32_bytes_is_not_a_raw_key() {
     let text = "x".repeat(32);
     let as_raw = Secret::Key(RawKey::from_bytes([b'x'; 32]));
     assert!(is_wrong_key(&unwrap(&slots([(0, wrap(&passphrase(&text), 0))]), &as_raw)));
@@ -111,7 +111,7 @@ fn two_key_slots_of_one_secret_differ() {
 #[test]
 fn a_changed_slot_is_tampering_or_opens_with_no_key() {
     for secret in [raw(1), passphrase("one")] {
-        // These decide which key is derived, so that the right key looks wrong.
+        // These fields determine the derived key, so the right secret looks wrong.
         for field in [key_slot_layout::SALT, key_slot_layout::COMMITMENT] {
             for at in 0..field.length {
                 let outcome = unwrap(&flipped(&secret, field, at), &secret);
@@ -160,7 +160,7 @@ fn the_wrapped_key_of_another_slot_does_not_fit() {
     let secret = raw(1);
     let (KeySlot::Used(mut first), KeySlot::Used(second)) = (wrap(&secret, 0), wrap(&secret, 1))
     else {
-        panic!("two slots in use")
+        panic!("expected two used slots")
     };
     first.wrapped = second.wrapped;
     first.nonce = second.nonce;
@@ -168,15 +168,15 @@ fn the_wrapped_key_of_another_slot_does_not_fit() {
 }
 
 #[test]
-fn a_tampered_slot_is_not_passed_over() {
+fn a_tampered_key_slot_is_not_skipped() {
     let secret = raw(1);
     let mut both = flipped(&secret, key_slot_layout::WRAPPED, 0);
     both[5] = wrap(&secret, 5);
     assert!(is_tampered(&unwrap(&both, &secret)));
 }
 
-/// A slot that asks for these costs. Nothing fits, so that a derivation would end in a wrong key.
-fn asking(cost: DerivationCost) -> KeySlot {
+/// A slot with these costs. No secret fits it, so a derivation would end in a wrong key.
+fn slot_of_cost(cost: DerivationCost) -> KeySlot {
     KeySlot::Used(Box::new(UsedSlot {
         cost: Some(cost),
         salt: [1; 32],
@@ -208,14 +208,14 @@ fn costs_from_a_file_are_bounded_before_they_are_paid() {
         vec![cost(8, 9, 1); 8],
     ];
     for costs in hostile {
-        let slots = slots(costs.iter().copied().map(asking).enumerate());
-        // A raw key costs nothing, but the slots are no less hostile.
+        let slots = slots(costs.iter().copied().map(slot_of_cost).enumerate());
+        // A raw key costs nothing, but the slots are just as hostile.
         for secret in [passphrase("one"), raw(1)] {
-            let error = unwrap(&slots, &secret).expect_err("too dear");
+            let error = unwrap(&slots, &secret).expect_err("costs out of bounds");
             let Error::Damaged(fault) = error else { panic!("{costs:?}: {error}") };
             assert_eq!(fault.check, Check::KeyDerivation, "{costs:?}");
         }
-        let error = check_derivation_costs(&slots).expect_err("too dear");
+        let error = check_derivation_costs(&slots).expect_err("costs out of bounds");
         assert!(matches!(error, Error::OutOfBounds { .. }), "{costs:?}: {error}");
     }
 }
@@ -228,10 +228,10 @@ fn costs_at_their_bounds_are_allowed() {
         vec![cost(8, 1, 1)],
         vec![cost(128, 1, 16)],
     ] {
-        let slots = slots(costs.iter().copied().map(asking).enumerate());
+        let slots = slots(costs.iter().copied().map(slot_of_cost).enumerate());
         assert!(check_derivation_costs(&slots).is_ok(), "{costs:?}");
     }
-    let cheap = slots(vec![asking(cost(8, 1, 1)); 8].into_iter().enumerate());
+    let cheap = slots(vec![slot_of_cost(cost(8, 1, 1)); 8].into_iter().enumerate());
     assert!(matches!(unwrap(&cheap, &passphrase("one")), Err(Error::WrongKey { slots: 8 })));
 }
 

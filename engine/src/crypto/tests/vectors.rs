@@ -1,4 +1,4 @@
-//! Known answers: those of the standards, and those of this format. The latter were computed with Python's
+//! Known answers, of the standards and of this format. The answers of this format were computed with Python's
 //! `cryptography` package and an `HChaCha20` written from the draft, which share no code with this program.
 
 use argon2::{Algorithm, Argon2, AssociatedData, ParamsBuilder, Version};
@@ -111,7 +111,7 @@ fn digests_are_sha_1() {
 }
 
 #[test]
-fn blocks_are_sealed_as_the_format_says() {
+fn sealed_blocks_match_the_format() {
     let sealer = Sealer::new(&master(), ARCHIVE);
     let head = BlockHead {
         previous: Some(Position::at(41)),

@@ -1,4 +1,4 @@
-//! The simulated disk against what its documentation says of each death.
+//! Checks the simulated disk against its documentation for each kind of crash.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn block(byte: u8) -> [u8; BLOCK_SIZE] {
     [byte; BLOCK_SIZE]
 }
 
-/// The first byte of a block as it reads; none where the file ends before it.
+/// Reads the first byte of a block. `None` if the file ends before it.
 fn first_byte(medium: &Medium, position: u32) -> Option<u8> {
     let disk = SimulatedDisk::with(medium.clone(), &SealedBlocks::default());
     let mut bytes = block(0xff);
@@ -24,7 +24,7 @@ fn disk_of_four() -> SimulatedDisk {
 }
 
 #[test]
-fn power_cut_keeps_any_version_of_what_was_not_synced() {
+fn a_power_cut_keeps_any_version_of_an_unsynced_block() {
     let disk = disk_of_four();
     disk.write(Position::at(2), &block(2)).unwrap();
     disk.write(Position::at(2), &block(3)).unwrap();
@@ -41,7 +41,7 @@ fn power_cut_keeps_any_version_of_what_was_not_synced() {
 }
 
 #[test]
-fn length_is_kept_or_lost_by_itself() {
+fn the_length_is_kept_or_lost_independently_of_the_blocks() {
     let disk = disk_of_four();
     disk.grow(6).unwrap();
     disk.write(Position::at(5), &block(5)).unwrap();
@@ -70,7 +70,7 @@ fn a_cut_off_block_reads_as_zeros_when_the_file_grows_again() {
 }
 
 #[test]
-fn failed_sync_leaves_pages_that_read_as_written_and_are_not_on_disk() {
+fn a_failed_sync_leaves_pages_that_read_as_written_but_are_not_on_disk() {
     let disk = disk_of_four();
     disk.plan(DiskFault::SyncFails, 0);
     disk.write(Position::at(1), &block(2)).unwrap();
@@ -117,7 +117,7 @@ fn planned_faults_fire_after_their_countdown() {
 }
 
 #[test]
-fn log_makes_the_same_medium_again() {
+fn applying_the_log_reproduces_the_medium() {
     let disk = disk_of_four();
     disk.mark(7);
     disk.write(Position::at(2), &block(4)).unwrap();
@@ -132,12 +132,12 @@ fn log_makes_the_same_medium_again() {
 }
 
 #[test]
-fn numbers_tell_what_is_seen_from_what_is_durable() {
+fn medium_numbers_distinguish_seen_from_durable_content() {
     let disk = disk_of_four();
     let synced = disk.medium();
     assert!(synced.is_certain());
     disk.write(Position::at(2), &block(1)).unwrap();
-    assert_eq!(disk.medium().number(), synced.number(), "the same bytes again change nothing");
+    assert_eq!(disk.medium().number(), synced.number(), "writing the same bytes changes nothing");
     disk.write(Position::at(2), &block(2)).unwrap();
     disk.write(Position::at(2), &block(1)).unwrap();
     assert!(!disk.medium().is_certain());
@@ -147,7 +147,7 @@ fn numbers_tell_what_is_seen_from_what_is_durable() {
 }
 
 #[test]
-fn nonce_or_generation_that_comes_again_with_other_bytes_is_noted() {
+fn a_nonce_or_generation_repeated_with_other_bytes_is_recorded() {
     let write = |disk: &SimulatedDisk, position: u32, nonce: [u8; 24], data: u8| {
         let mut bytes = block(data);
         bytes[..24].copy_from_slice(&nonce);
@@ -161,8 +161,8 @@ fn nonce_or_generation_that_comes_again_with_other_bytes_is_noted() {
     disk.grow(16).unwrap();
     assert_eq!(write(&disk, 8, first, 1), None);
     assert_eq!(write(&disk, 8, first, 1), None, "the same bytes may be written again");
-    assert_eq!(write(&disk, 9, first, 1), None, "and copied");
-    assert_eq!(write(&disk, 10, same_generation, 2), None, "a generation has many positions");
+    assert_eq!(write(&disk, 9, first, 1), None, "the same bytes may be copied");
+    assert_eq!(write(&disk, 10, same_generation, 2), None, "a generation may cover many positions");
     assert_eq!(write(&disk, 0, first, 2), None, "the header is not sealed");
     assert_eq!(disk.sealed().nonces(), 2);
     let other = SimulatedDisk::with(disk.medium(), &disk.sealed());

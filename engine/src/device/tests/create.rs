@@ -1,4 +1,4 @@
-//! New files: whole before they have their name, and never in place of another.
+//! New files: complete before they get their name, and never in place of another file.
 
 use std::fs::{self, File};
 use std::io;
@@ -18,13 +18,13 @@ fn names_in(directory: &TempDir) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_new_file_appears_whole_and_locked() {
+fn a_new_file_appears_complete_and_locked() {
     let directory = tempfile::tempdir().unwrap();
     let target = directory.path().join("new");
     let (new, file) = NewFile::create(&target).unwrap();
     assert_eq!(file.path(), Some(&*target));
 
-    let [temporary] = &*names_in(&directory) else { panic!("one file expected") };
+    let [temporary] = &*names_in(&directory) else { panic!("expected one file") };
     assert_ne!(temporary, &target);
     assert_eq!(fs::metadata(temporary).unwrap().permissions().mode() & 0o777, 0o600);
     let other = FileDevice::from_file(File::open(temporary).unwrap()).unwrap();
@@ -98,7 +98,7 @@ fn a_failed_create_names_the_path() {
 }
 
 #[test]
-fn a_placeholder_takes_the_name_where_links_do_not_exist() {
+fn without_links_a_placeholder_takes_the_name() {
     let directory = tempfile::tempdir().unwrap();
     let temporary = || {
         let file = NamedTempFile::new_in(&directory).unwrap();

@@ -1,4 +1,4 @@
-//! What is written past the page cache is what every way of reading shows from then on.
+//! Direct writes: every kind of read that starts after one returns sees its bytes.
 
 use memmap2::MmapMut;
 
@@ -8,7 +8,7 @@ use crate::device::direct::page_aligned;
 /// Blocks of a large run.
 const BLOCKS: u32 = 64;
 
-/// A pattern at the alignment that goes past the cache.
+/// A pattern in a buffer aligned for direct writes.
 fn aligned(start: u32, count: u32, salt: u8) -> MmapMut {
     let bytes = pattern(start, count, salt);
     let mut buffer = page_aligned(bytes.len()).unwrap();
@@ -16,14 +16,15 @@ fn aligned(start: u32, count: u32, salt: u8) -> MmapMut {
     buffer
 }
 
-/// Writes a run past the cache, or through it where the file system has no other way, as the store does.
+/// Writes a run directly, or through the cache if the file system refuses, as the store does. Returns whether it was
+/// direct.
 fn write_large(device: &dyn Device, start: u32, bytes: &[u8]) -> bool {
     let start = Position::at(start);
-    let is_past = device.write_direct(start, bytes).unwrap();
-    if !is_past {
+    let is_direct = device.write_direct(start, bytes).unwrap();
+    if !is_direct {
         device.write(start, bytes).unwrap();
     }
-    is_past
+    is_direct
 }
 
 #[test]
@@ -32,7 +33,7 @@ fn the_map_shows_direct_writes() {
     let device = MappedDevice::new(open_any(&path));
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        // Threads that keep the pages mapped and in the cache, and see each block as it was or as it is.
+        // These threads keep the pages mapped and cached. They must see each block whole, old or new.
         for _ in 0..2 {
             scope.spawn(|| {
                 let mut newest = 0;
@@ -48,9 +49,9 @@ fn the_map_shows_direct_writes() {
         }
         for salt in 1..=200 {
             let bytes = aligned(BLOCKS, BLOCKS, salt);
-            let is_past = write_large(&device, BLOCKS, &bytes);
-            assert_eq!(is_past, device.file().direct().is_open());
-            // From the moment that the write has returned there is nothing of before to be seen.
+            let is_direct = write_large(&device, BLOCKS, &bytes);
+            assert_eq!(is_direct, device.file().direct().is_open());
+            // Once the write has returned, no read may see old bytes.
             assert!(read_blocks(&device, BLOCKS, 64).unwrap() == bytes[..], "map, write {salt}");
             let mut again = vec![0; bytes.len()];
             device.read_direct(Position::at(BLOCKS), &mut again).unwrap();
@@ -72,7 +73,7 @@ fn a_mapped_segment_shows_blocks_added_after_its_first_read() {
     assert!(read_blocks(&device, 1, 64).unwrap().iter().all(|&byte| byte == 0));
     write_large(&device, 1, &aligned(1, BLOCKS, 2));
     assert_eq!(read_blocks(&device, 1, 64).unwrap(), pattern(1, BLOCKS, 2));
-    // Through the cache and past it by turns.
+    // Alternates between cached and direct writes.
     device.write(Position::at(9), &pattern(9, 3, 3)).unwrap();
     write_large(&device, 10, &aligned(10, BLOCKS - 10, 4));
     let expected = [pattern(9, 1, 3), pattern(10, BLOCKS - 10, 4), pattern(BLOCKS, 1, 2)].concat();
@@ -86,10 +87,10 @@ fn an_unsupported_direct_write_returns_false() {
     let mut unaligned = page_aligned(9 * BLOCK_SIZE).unwrap();
     let unaligned = &mut unaligned[1..=8 * BLOCK_SIZE];
     unaligned.copy_from_slice(&pattern(8, 8, 2));
-    assert!(!device.write_direct(Position::at(8), unaligned).unwrap(), "not aligned");
+    assert!(!device.write_direct(Position::at(8), unaligned).unwrap(), "an unaligned buffer");
     write_large(&device, 0, &aligned(0, 8, 2));
     device.direct().refuse();
-    assert!(!write_large(&device, 8, &aligned(8, 8, 2)), "once refused, for good");
+    assert!(!write_large(&device, 8, &aligned(8, 8, 2)), "a refusal is permanent");
     let mut again = vec![0; 16 * BLOCK_SIZE];
     device.read_direct(Position::at(0), &mut again).unwrap();
     assert_eq!(again, pattern(0, 16, 2));

@@ -1,5 +1,5 @@
-//! A map outlives its file: what cannot be read is an error, and no signal ends the process, but for one that is
-//! none of ours.
+//! A map may outlive parts of its file. An unreadable page is an error of the read, and only a SIGBUS outside of our
+//! maps ends the process.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
@@ -9,7 +9,7 @@ use memmap2::MmapOptions;
 
 use super::*;
 
-/// Blocks of a segment of these tests.
+/// Blocks of a segment in these tests.
 const SEGMENT: u32 = 8;
 
 fn mapped(path: &Path) -> MappedDevice {
@@ -28,7 +28,7 @@ fn read(device: &dyn Device, position: u32) -> crate::Result<Vec<u8>> {
 }
 
 #[test]
-fn file_that_is_cut_while_it_is_mapped_is_truncated() {
+fn a_mapped_file_that_shrinks_is_truncated() {
     let (_directory, path) = file_with(&pattern(0, 40, 1));
     let device = mapped(&path);
     for position in 0..40 {
@@ -39,7 +39,7 @@ fn file_that_is_cut_while_it_is_mapped_is_truncated() {
         match read(&device, position) {
             Ok(bytes) if position < 20 => assert_eq!(bytes, pattern(position, 1, 1)),
             Err(Error::Truncated { expected_bytes, found_bytes }) if position >= 20 => {
-                // The first read beyond the end looks the length up; from then on it is known.
+                // The first read past the end queries the length, which later reads know.
                 assert!(expected_bytes > found_bytes);
                 assert_eq!(found_bytes, 20 * BLOCK_SIZE_U64);
             }
@@ -49,14 +49,14 @@ fn file_that_is_cut_while_it_is_mapped_is_truncated() {
 }
 
 #[test]
-fn page_that_was_lost_is_read_from_the_file_when_it_is_back() {
+fn a_lost_page_is_read_from_the_file_when_it_exists_again() {
     let (_directory, path) = file_with(&pattern(0, 16, 1));
     let device = mapped(&path);
     cut(&path, 4);
     assert!(matches!(read(&device, 6), Err(Error::Truncated { .. })));
     fs::write(&path, pattern(0, 16, 2)).unwrap();
     assert_eq!(device.length_bytes().unwrap(), 16 * BLOCK_SIZE_U64);
-    // The page of zeros is still in the map; nobody may see it.
+    // The page of zeros is still in the map, and no read may return it.
     for position in 0..16 {
         assert_eq!(read(&device, position).unwrap(), pattern(position, 1, 2), "block {position}");
     }
@@ -105,13 +105,13 @@ fn a_dropped_map_frees_its_list_node() {
         mapped(&path)
     };
     assert_eq!(read(&after_a_loss, 0).unwrap(), pattern(0, 1, 1));
-    assert_eq!(after_a_loss.mapped_segments(), 1, "a new map has lost nothing");
+    assert_eq!(after_a_loss.mapped_segments(), 1, "a new map has lost no page");
 }
 
-/// In a process of its own, as it must end by the signal.
+/// Runs in its own process, because the signal must end it.
 #[test]
 #[allow(unsafe_code)]
-fn signal_of_another_map_ends_the_process_as_before() {
+fn a_sigbus_outside_of_our_maps_ends_the_process() {
     const CHILD: &str = "AR7_TEST_OF_ANOTHER_MAP";
     if std::env::var_os(CHILD).is_some() {
         let (_directory, path) = file_with(&pattern(0, 8, 1));
@@ -120,11 +120,11 @@ fn signal_of_another_map_ends_the_process_as_before() {
         let file = File::open(&path).unwrap();
         let other = MmapOptions::new().len(8 * BLOCK_SIZE).map_raw_read_only(&file).unwrap();
         cut(&path, 1);
-        // SAFETY: within the map; that the page is not in the file is what the test is about.
+        // SAFETY: the address lies within the map. The page is missing from the file on purpose.
         let byte = unsafe { other.as_ptr().add(7 * BLOCK_SIZE).read_volatile() };
-        panic!("read {byte} from a page that is not there");
+        panic!("read {byte} from a missing page");
     }
-    let name = "device::tests::guard::signal_of_another_map_ends_the_process_as_before";
+    let name = "device::tests::guard::a_sigbus_outside_of_our_maps_ends_the_process";
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name])
         .env(CHILD, "1")

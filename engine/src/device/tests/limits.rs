@@ -1,5 +1,4 @@
-//! Full disks and limits. What changes the whole process, or mounts a file system, is tested in
-//! a process of its own.
+//! Full disks and limits. Tests that change the whole process, or mount a file system, run in their own process.
 
 use std::env;
 use std::fs::OpenOptions;
@@ -13,10 +12,10 @@ use crate::Error;
 use crate::device::{Device, FileDevice, MappedDevice, MemoryDevice, NewFile};
 use crate::format::{BLOCK_SIZE_U64, Position};
 
-/// Set in the process that a test starts for itself.
+/// Environment variable that marks the process a test starts for itself.
 const OWN_PROCESS: &str = "AR7_TEST_IN_OWN_PROCESS";
 
-/// Runs the test of that name again, in a process of its own begun by `wrapper`.
+/// Runs the test with this name again in its own process, started by `wrapper`.
 fn run_again(test: &str, wrapper: &[&str]) {
     let program = env::current_exe().unwrap();
     let arguments = [test, "--exact", "--nocapture"];
@@ -28,13 +27,13 @@ fn run_again(test: &str, wrapper: &[&str]) {
             command
         }
     };
-    // What a program that is built for coverage writes in the end is not to be beyond the limit either.
+    // A program built for coverage writes a profile at its end, which must not exceed the limit.
     command.env(OWN_PROCESS, "1").env("LLVM_PROFILE_FILE", "/dev/null");
     let output = command.args(arguments).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {text}{errors}", output.status);
-    assert!(text.contains("1 passed"), "the test was not found: {text}");
+    assert!(text.contains("1 passed"), "expected the test to run, found {text}");
 }
 
 fn in_own_process() -> bool {
@@ -45,11 +44,11 @@ fn assert_no_space<T>(answer: crate::Result<T>, blocks: u64) {
     match answer {
         Err(Error::NoSpace { needed_blocks, .. }) => assert_eq!(needed_blocks, blocks),
         Err(error) => panic!("{error}"),
-        Ok(_) => panic!("there was space"),
+        Ok(_) => panic!("expected no space, found some"),
     }
 }
 
-/// On a device that holds 10 blocks and has no room for 1000: a refusal changes nothing.
+/// Asserts that a device of 10 blocks without space for 1000 refuses to grow, and stays unchanged.
 fn assert_growth_is_refused(device: &dyn Device) {
     let before = pattern(0, 10, 1);
     device.write(Position::at(0), &before).unwrap();
@@ -58,7 +57,7 @@ fn assert_growth_is_refused(device: &dyn Device) {
     assert_eq!(read_blocks(device, 0, 10).unwrap(), before);
     assert!(matches!(read_blocks(device, 10, 1), Err(Error::Truncated { .. })));
 
-    // What the refusal had taken is free again, and the device goes on.
+    // The refusal released its space, and the device still works.
     device.grow(20).unwrap();
     device.write(Position::at(10), &pattern(10, 10, 2)).unwrap();
     device.sync().unwrap();
@@ -75,9 +74,9 @@ fn a_full_memory_device_is_an_error() {
 }
 
 #[test]
-fn a_limit_on_file_sizes_is_an_error_and_no_signal() {
+fn a_limit_on_file_sizes_is_an_error_and_not_a_signal() {
     if !in_own_process() {
-        run_again("device::tests::limits::a_limit_on_file_sizes_is_an_error_and_no_signal", &[]);
+        run_again("device::tests::limits::a_limit_on_file_sizes_is_an_error_and_not_a_signal", &[]);
         return;
     }
     let (_directory, path) = file_with(&pattern(0, 10, 1));
@@ -89,7 +88,7 @@ fn a_limit_on_file_sizes_is_an_error_and_no_signal() {
     assert_growth_is_refused(&open_any(&path).without_reserving());
     assert_growth_is_refused(&MappedDevice::new(open_any(&path)));
 
-    // A file that is longer than the limit already is written below it only.
+    // A file already longer than the limit can be written only below it.
     let device = open_any(&long.1);
     device.write(Position::at(99), &pattern(99, 1, 2)).unwrap();
     assert_no_space(device.write(Position::at(99), &pattern(99, 2, 3)), 2);
@@ -103,8 +102,8 @@ fn a_full_disk_is_an_error() {
         assert_a_small_disk_refuses_growth();
         return;
     }
-    // A mount namespace of its own takes the file system away when the process ends. Without
-    // privileges it takes a user namespace as well, which some systems forbid.
+    // A separate mount namespace unmounts the file system when the process ends. Without privileges it also needs a
+    // user namespace, which some systems forbid.
     let wrappers: [&[&str]; 2] =
         [&["unshare", "--mount"], &["unshare", "--user", "--map-root-user", "--mount"]];
     match wrappers.iter().find(|wrapper| can_mount(wrapper)) {
@@ -143,11 +142,11 @@ fn fill(path: &Path) {
     assert_growth_is_refused(&device);
     assert_growth_is_refused(&open_any(path).without_reserving());
     assert_growth_is_refused(&MappedDevice::with_segments(open_any(path), 4, 100));
-    holes_fill_up(path, &device);
+    assert_a_write_to_holes_fails(path, &device);
 }
 
-/// In a file with holes, which growth by this program never leaves, it is the write that fails.
-fn holes_fill_up(path: &Path, device: &FileDevice) {
+/// In a file with holes, the write itself fails. Growth by this program never leaves holes.
+fn assert_a_write_to_holes_fails(path: &Path, device: &FileDevice) {
     let file = OpenOptions::new().write(true).open(path).unwrap();
     file.set_len(1000 * BLOCK_SIZE_U64).unwrap();
     assert_eq!(device.length_bytes().unwrap(), 1000 * BLOCK_SIZE_U64);

@@ -1,4 +1,4 @@
-//! All devices against a vector of bytes, over random operations that include reopening.
+//! Compares all devices with a vector of bytes, over random operations that include reopening.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::device::{Device, MappedDevice, MemoryDevice};
 use crate::format::{BLOCK_SIZE, BLOCK_SIZE_U64, BLOCKS_MAX, Position, Run};
 use crate::{Error, Result};
 
-/// Longest device of the test, in blocks.
+/// Longest device in the test, in blocks.
 const BLOCKS: u32 = 24;
 
 #[derive(Debug, Clone)]
@@ -45,7 +45,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// The oracle: what every device has to answer.
+/// The oracle: the expected results of every device.
 struct Model(Vec<u8>);
 
 impl Model {
@@ -119,7 +119,7 @@ fn apply(device: &dyn Device, operation: &Operation) -> Result<Vec<u8>> {
     }
 }
 
-/// A device under test, and how it is opened anew.
+/// A device under test, and a function that opens it again.
 struct Subject {
     name: &'static str,
     device: Box<dyn Device>,
@@ -169,7 +169,7 @@ proptest! {
                 let expected = model.apply(operation);
                 let found = apply(&*device, operation);
                 if let (Ok(expected), Ok(found)) = (&expected, &found) {
-                    // Not compared by `prop_assert_eq`, which would print all of the bytes.
+                    // `prop_assert_eq` would print all of the bytes.
                     prop_assert!(expected == found, "{} at {}: {:?}", name, step, operation);
                 } else {
                     let [expected, found] = [expected, found].map(|answer| format!("{answer:?}"));

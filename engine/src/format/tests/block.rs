@@ -8,7 +8,7 @@ use crate::format::{Block, BlockHead, BlockIndex, PLAIN_SIZE, Position, plain};
 const HERE: Position = Position::at(42);
 
 #[test]
-fn heads_are_laid_out_as_the_specification_says() {
+fn a_block_head_has_the_layout_of_the_specification() {
     let head = BlockHead {
         previous: Some(Position::at(41)),
         next: None,
@@ -31,13 +31,13 @@ fn a_blank_block_has_no_links_and_no_data() {
     assert_eq!(blank.head.previous.or(blank.head.next), None);
     assert!(blank.head.index == BlockIndex(0) && blank.head.stream.is_nil());
     assert!(blank.data.iter().all(|&byte| byte == 0));
-    // Data is plaintext, which is not to be in a log.
+    // The data is plaintext, which must not get into a log.
     assert_eq!(format!("{:?}", blank.data), "OwnedData(..)");
 }
 
 #[test]
 #[cfg(target_os = "linux")]
-fn data_is_wiped_when_it_is_dropped() {
+fn dropping_the_data_of_a_block_wipes_it() {
     use crate::format::{DATA_SIZE, OwnedData};
     use crate::own_memory::count_of;
     let mut buffer = vec![0; DATA_SIZE];

@@ -40,7 +40,7 @@ fn slots_decode_to_themselves() {
 }
 
 #[test]
-fn all_but_the_wrapped_key_is_authenticated_by_the_wrapping() {
+fn the_wrapping_authenticates_every_field_before_the_wrapped_key() {
     let before = key_slot_layout::WRAPPED.offset;
     for slot in slots() {
         if let KeySlot::Used(used) = &slot {
@@ -50,7 +50,7 @@ fn all_but_the_wrapped_key_is_authenticated_by_the_wrapping() {
 }
 
 #[test]
-fn labels_are_short_and_harmless() {
+fn labels_are_short_and_free_of_control_characters() {
     assert_eq!(&*Label::new("laptop, 2026").expect("a label"), "laptop, 2026");
     assert!(Label::new(&"ä".repeat(32)).is_ok());
     assert_eq!(format!("[{:>6}]", Label::new("Käse").expect("a label")), "[  Käse]");
@@ -63,14 +63,14 @@ fn labels_are_short_and_harmless() {
 fn wrong_fields_are_damage() {
     type Change = fn(&mut [u8]);
     let hostile: [(&str, KeySlot, Check, Change); 9] = [
-        ("an empty slot with a rest", KeySlot::Empty, Check::Reserved, |slot| slot[255] = 1),
-        ("a slot made empty", passphrase(), Check::Reserved, |slot| slot[0] = 0),
+        ("an empty slot with another byte", KeySlot::Empty, Check::Reserved, |slot| slot[255] = 1),
+        ("a used slot of kind 0", passphrase(), Check::Reserved, |slot| slot[0] = 0),
         ("a raw key with costs", passphrase(), Check::Reserved, |slot| slot[0] = 1),
         ("the first reserved byte", passphrase(), Check::Reserved, |slot| slot[2] = 1),
         ("the last reserved byte", passphrase(), Check::Reserved, |slot| slot[255] = 1),
         ("a label too long", passphrase(), Check::KeySlot, |slot| slot[1] = 65),
         ("a label cut short", passphrase(), Check::Reserved, |slot| slot[1] = 3),
-        ("a label of other bytes", passphrase(), Check::KeySlot, |slot| slot[49] = 0xff),
+        ("a label that is not UTF-8", passphrase(), Check::KeySlot, |slot| slot[49] = 0xff),
         ("a label with an escape", passphrase(), Check::KeySlot, |slot| slot[48] = 0x1b),
     ];
     for (name, slot, check, change) in hostile {

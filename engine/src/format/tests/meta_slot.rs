@@ -25,7 +25,7 @@ fn first() -> MetaSlot {
     MetaSlot::first(GENERATION, 1, [0xab; 32])
 }
 
-/// A slot in which every field is used.
+/// A slot that uses every field.
 fn rich() -> MetaSlot {
     let mut slot = first();
     slot.features = Features { compatible: 1, readable: 2, required: 0 };
@@ -60,7 +60,7 @@ fn decode(data: &Data) -> Result<MetaSlot> {
     MetaSlot::decode(HERE, GENERATION, data)
 }
 
-/// What becomes of a rich slot with some bytes of a field replaced, from `skip` on.
+/// Decodes a rich slot after `bytes` replaced those of a field from `skip` on.
 fn changed(field: Field, skip: usize, bytes: &[u8]) -> Result<()> {
     let mut data = rich().encode().expect("a slot");
     field.of_mut(&mut data[..])[skip..skip + bytes.len()].copy_from_slice(bytes);
@@ -76,7 +76,7 @@ fn slots_decode_to_themselves() {
 }
 
 #[test]
-fn lists_that_are_too_long_are_refused() {
+fn a_slot_with_a_list_that_is_too_long_does_not_encode() {
     type Change = fn(&mut MetaSlot);
     let changes: [(&str, Change); 4] = [
         ("number of inline free runs", |slot| {
@@ -98,7 +98,7 @@ fn lists_that_are_too_long_are_refused() {
 }
 
 #[test]
-fn a_slot_that_would_not_open_is_never_written() {
+fn a_slot_that_would_not_decode_does_not_encode() {
     let mut slot = rich();
     slot.inline_free.reverse();
     let error = slot.encode().expect_err("free runs out of order");
@@ -106,7 +106,7 @@ fn a_slot_that_would_not_open_is_never_written() {
 }
 
 #[test]
-fn another_generation_than_the_blocks_own_is_tampering() {
+fn a_slot_of_another_generation_than_its_block_is_tampering() {
     let data = rich().encode().expect("a slot");
     let sealed = Generation { step: 7, ..GENERATION };
     let error = MetaSlot::decode(HERE, sealed, &data).expect_err("another generation");
@@ -137,7 +137,7 @@ fn the_frame_is_checked() {
         ("tail past the length", Check::Reserved, changed(at::TAIL, 3, &[1])),
         ("reserved bytes", Check::Reserved, changed(at::RESERVED, 0, &[1])),
         ("fewer blocks than are reserved", slot, changed(at::BLOCK_COUNT, 0, &[0, 0, 0, 7])),
-        ("more blocks than there can be", slot, changed(at::BLOCK_COUNT, 0, &[0x80, 0, 0, 0])),
+        ("more blocks than the format allows", slot, changed(at::BLOCK_COUNT, 0, &[0x80, 0, 0, 0])),
         ("a watermark past the last", slot, changed(at::REKEY_WATERMARK, 0, &[0x80, 0, 0, 0])),
     ];
     for (name, check, outcome) in hostile {
@@ -165,8 +165,12 @@ fn roots_and_the_redo_list_are_bounded() {
         ("reserved bytes of a root", Check::Reserved, changed(at::ROOTS, 19, &[1])),
         ("a reserved list", slot, changed(at::REDO_HEAD, 0, &[0, 0, 0, 1])),
         ("a list past the end", slot, changed(at::REDO_HEAD, 0, &COUNT.to_be_bytes())),
-        ("a list of none", Check::RedoList, changed(at::REDO_LENGTH, 0, &[0; 4])),
-        ("a list of too many", Check::RedoList, changed(at::REDO_LENGTH, 0, &[0, 0, 1, 0xf1])),
+        ("a list without entries", Check::RedoList, changed(at::REDO_LENGTH, 0, &[0; 4])),
+        (
+            "a list with too many entries",
+            Check::RedoList,
+            changed(at::REDO_LENGTH, 0, &[0, 0, 1, 0xf1]),
+        ),
     ];
     for (name, check, outcome) in hostile {
         let error = outcome.expect_err(name);
@@ -196,11 +200,11 @@ fn lists_and_records_are_bounded() {
         ("an empty run", slot, changed(at::INLINE_FREE, 4, &[0, 0, 0, 0])),
         ("runs that overlap", slot, changed(at::INLINE_FREE, start, &[0, 0, 0, 8])),
         ("a run past the end", slot, changed(at::INLINE_FREE, 2 * start + 7, &[101])),
-        ("a run past everything", slot, changed(at::INLINE_FREE, 2 * start + 4, &[0xff; 4])),
+        ("a run past the last position", slot, changed(at::INLINE_FREE, 2 * start + 4, &[0xff; 4])),
         ("33 sessions", slot, changed(at::PENDING_COUNT, 0, &[33])),
         ("fewer sessions", Check::Reserved, changed(at::PENDING_COUNT, 0, &[31])),
         ("too much metadata", slot, changed(at::METADATA_LENGTH, 0, &2049_u16.to_be_bytes())),
-        ("a rest of metadata", Check::Reserved, changed(at::METADATA_LENGTH, 0, &[0, 9])),
+        ("metadata past its length", Check::Reserved, changed(at::METADATA_LENGTH, 0, &[0, 9])),
         ("another stream", Check::Record, changed(at::STREAMS, stream + 15, &[4])),
         ("a stream past the end", Check::Record, changed(at::STREAMS, stream, &beyond)),
         ("a stream of an inode", Check::Record, changed(at::STREAMS, inode, &[2])),
@@ -217,7 +221,7 @@ fn lists_and_records_are_bounded() {
     beyond.block_count = BLOCKS_MAX;
     let mut data = beyond.encode().expect("a slot");
     at::BLOCK_COUNT.put(&mut data[..], &31_u32.to_be_bytes());
-    assert!(decode(&data).is_err(), "blocks beyond the count");
+    assert!(decode(&data).is_err(), "blocks past the block count");
     let watermark = |blocks: u32| changed(at::REKEY_WATERMARK, 0, &blocks.to_be_bytes());
     assert!(watermark(BLOCKS_MAX).is_ok() && watermark(BLOCKS_MAX + 1).is_err());
 }
@@ -243,7 +247,7 @@ proptest! {
         bytes in proptest::collection::vec(any::<u8>(), DATA_SIZE),
         known in 0..=at::FIELDS.len(),
     ) {
-        // The first fields are those of a good slot, so that the later ones are looked at.
+        // The first fields come from a good slot, so that the decoder reaches the later ones.
         let mut data: Data = bytes.try_into().expect("the data of a block");
         let good = rich().encode().expect("a slot");
         for field in &at::FIELDS[..known] {

@@ -9,7 +9,7 @@ use crate::format::{
 
 const HERE: Position = Position::at(99);
 
-/// Blocks of the archive in these tests.
+/// Block count of the archive in these tests.
 const COUNT: u32 = 1000;
 
 fn entry(home: u32, shadow: u32) -> RedoEntry {
@@ -18,11 +18,11 @@ fn entry(home: u32, shadow: u32) -> RedoEntry {
 }
 
 fn full() -> Vec<RedoEntry> {
-    (8..).take(REDO_PER_BLOCK).map(|place| entry(place, place + 500)).collect()
+    (8..).take(REDO_PER_BLOCK).map(|home| entry(home, home + 500)).collect()
 }
 
 #[test]
-fn lists_decode_to_themselves() {
+fn redo_blocks_decode_to_themselves() {
     assert_eq!(REDO_PER_BLOCK, 200);
     for entries in [vec![entry(8, 999)], full()] {
         let data = encode_redo(&entries);
@@ -32,17 +32,17 @@ fn lists_decode_to_themselves() {
 
 #[test]
 #[should_panic(expected = "entries that one block holds")]
-fn an_empty_list_is_never_written() {
+fn an_empty_redo_block_is_never_written() {
     encode_redo(&[]);
 }
 
 #[test]
 fn entries_name_two_data_blocks_of_the_archive() {
     let hostile = [
-        ("a reserved place", entry(7, 9)),
-        ("the header as a spare", entry(9, 0)),
-        ("a place past the end", entry(COUNT, 9)),
-        ("a spare past the end", entry(9, COUNT)),
+        ("a reserved home location", entry(7, 9)),
+        ("the header as a shadow block", entry(9, 0)),
+        ("a home location past the end", entry(COUNT, 9)),
+        ("a shadow block past the end", entry(9, COUNT)),
         ("one block as both", entry(9, 9)),
     ];
     for (name, hostile) in hostile {
@@ -54,7 +54,7 @@ fn entries_name_two_data_blocks_of_the_archive() {
         let mut data = encode_redo(&[entry(8, 10)]);
         let entries = redo_block::ENTRIES.of_mut(&mut data[..]);
         redo_entry::HOME.put(entries, &position.to_be_bytes());
-        let error = decode_redo(HERE, &data, BLOCKS_MAX).expect_err("no position");
+        let error = decode_redo(HERE, &data, BLOCKS_MAX).expect_err("past the last position");
         assert_eq!(damaged_check(&error), Some(Check::RedoList));
     }
 }
@@ -83,7 +83,7 @@ fn counts_tags_and_reserved_bytes_are_checked() {
 
 proptest! {
     #[test]
-    fn lists_that_decode_encode_to_the_same_bytes(
+    fn redo_blocks_that_decode_encode_to_the_same_bytes(
         count in 1..=REDO_PER_BLOCK,
         changed in edits(redo_block::FIELDS),
     ) {
@@ -97,7 +97,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_a_list_panic(bytes in proptest::collection::vec(any::<u8>(), DATA_SIZE)) {
+    fn no_bytes_make_a_redo_block_panic(bytes in proptest::collection::vec(any::<u8>(), DATA_SIZE)) {
         let mut data: Data = bytes.try_into().expect("the data of a block");
         prop_assert!(decode_redo(HERE, &data, BLOCKS_MAX).is_err());
         redo_block::TAG.put(&mut data, b"redo");

@@ -32,7 +32,7 @@ fn extents() -> StoredStream {
 }
 
 #[test]
-fn records_are_laid_out_as_the_specification_says() {
+fn a_stream_record_has_the_layout_of_the_specification() {
     // Packed by Python: struct.pack("!16siiIQH", bytes(range(1, 17)), 8, 300, 3, 9000, 0)
     let mut expected: Vec<u8> = (1..=16).collect();
     expected.extend([0, 0, 0, 8, 0, 0, 1, 44, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0x23, 0x28, 0, 0]);
@@ -56,7 +56,7 @@ fn records_whose_fields_disagree_are_damage() {
         ("ends without blocks", StreamRecord { count: 0, length: 0, ..record() }),
         ("bytes without blocks", StreamRecord { length: 1, ..StreamRecord::empty(Uuid::nil()) }),
         ("more bytes than its blocks hold", StreamRecord { length: 3 * 4008 + 1, ..record() }),
-        ("the most bytes of all", StreamRecord { length: u64::MAX, ..record() }),
+        ("the largest length", StreamRecord { length: u64::MAX, ..record() }),
         ("a reserved block at the beginning", StreamRecord { begin: at(7), ..record() }),
         ("a reserved block at the end", StreamRecord { end: at(0), ..record() }),
         ("one block with two ends", StreamRecord { count: 1, length: 1, ..record() }),
@@ -102,7 +102,7 @@ fn layouts_that_disagree_with_the_record_are_damage() {
         ("a run that ends elsewhere", Check::Record, record(), run),
         ("extents of no block", Check::Record, empty.clone(), StreamLayout::Extents),
         ("extents of one block", Check::Record, single, StreamLayout::Extents),
-        ("no block in a generation", Check::Reserved, empty, run),
+        ("a generation without blocks", Check::Reserved, empty, run),
     ];
     for (name, check, record, layout) in hostile {
         let bytes = StoredStream { record, layout, inode: None }.encode();

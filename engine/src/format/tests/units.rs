@@ -57,7 +57,7 @@ fn a_run_holds_the_positions_from_its_start_to_its_end() {
 }
 
 #[test]
-fn generations_are_ordered_as_their_bytes_are() {
+fn generations_sort_like_their_bytes() {
     let generation = Generation { session: 0x0102_0304, step: 0x0506_0708, salt: 0x090a_0b0c };
     assert_eq!(generation.encode(), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
     assert_eq!(Generation::decode(generation.encode()), generation);
@@ -66,7 +66,7 @@ fn generations_are_ordered_as_their_bytes_are() {
 }
 
 #[test]
-fn references_to_no_block_have_no_generation() {
+fn a_reference_to_no_block_has_generation_zero() {
     let none = BlockRef::encode(None);
     assert_eq!(none, [255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(BlockRef::decode(none), Ok(None));
@@ -76,7 +76,7 @@ fn references_to_no_block_have_no_generation() {
 }
 
 #[test]
-fn unknown_features_refuse_as_much_as_their_set_says() {
+fn unknown_features_refuse_what_their_set_refuses() {
     let bit = 1 << 63;
     let compatible = Features { compatible: bit, ..Features::default() };
     assert!(compatible.check_readable().is_ok() && compatible.check_writable().is_ok());

@@ -1,4 +1,4 @@
-//! Importing a header: which is newer, which copy is written first, and what has the same revision but is another.
+//! Importing a header: newer headers, the order of the copies, and other headers of the same revision.
 
 use super::slots::{add, import, key, put_headers};
 use super::*;
@@ -8,7 +8,8 @@ use crate::format::{BLOCK_SIZE, HEADERS};
 
 type Bytes = Box<[u8; BLOCK_SIZE]>;
 
-/// An archive whose slots name its first header, and two headers of the next revision, made by adding other keys.
+/// An archive whose meta slots name its first header, and two different headers of the next revision, each with
+/// another added key.
 fn forked() -> (MemoryDevice, [Bytes; 2]) {
     let (device, _, mut writer) = create();
     commit(&mut writer, 1).unwrap();
@@ -38,15 +39,15 @@ fn a_newer_header_is_imported() {
 }
 
 #[test]
-fn a_header_that_no_commit_names_yet_is_imported_where_it_is_found() {
+fn a_header_that_no_commit_names_yet_is_imported_if_one_copy_holds_it() {
     let (device, [newer, _]) = forked();
-    let rotten = vec![0x55; BLOCK_SIZE];
-    put_headers(&device, &[newer.to_vec(), rotten]);
+    let bad = vec![0x55; BLOCK_SIZE];
+    put_headers(&device, &[newer.to_vec(), bad]);
     check_imported(&device, &newer);
 }
 
 #[test]
-fn another_header_of_the_same_revision_is_none_of_the_archives() {
+fn another_header_of_the_same_revision_is_not_imported() {
     let (device, [newer, other]) = forked();
     put_headers(&device, &[newer.to_vec(), newer.to_vec()]);
     let error = import(&device, &other[..], false).unwrap_err();
@@ -58,7 +59,7 @@ fn another_header_of_the_same_revision_is_none_of_the_archives() {
 }
 
 #[test]
-fn the_copy_that_is_of_no_use_is_written_first() {
+fn an_import_writes_the_bad_copy_first() {
     for (lost, kept) in [(HEADERS[0], HEADERS[1]), (HEADERS[1], HEADERS[0])] {
         let disk = SimulatedDisk::new();
         let options = CreateOptions::default();
@@ -78,7 +79,7 @@ fn the_copy_that_is_of_no_use_is_written_first() {
 }
 
 #[test]
-fn an_exported_header_tells_a_test_every_key_masked() {
+fn masked_keys_contain_every_key_under_the_mask() {
     let (_, store, _writer) = create();
     let exported = ExportedHeader::open(&store.export_header()[..], &secret()).unwrap();
     let plain = exported.masked_keys(&secret(), &[0; 32]).unwrap();

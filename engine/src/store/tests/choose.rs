@@ -1,19 +1,19 @@
-//! A row for every shape of fault. Pair 1+3 is odd, pair 2+4 even.
+//! Tables with a row for every state of the four meta slots. The odd pair is 1 and 3, the even pair 2 and 4.
 
 use crate::error::{Check, Error, Result};
 use crate::format::{BLOCK_SIZE, Generation, META_SLOTS, MetaSlot, Position};
 use crate::store::superblock::choose::{Chosen, Copy, GoodCopy, Pair, choose};
 
-/// What lies at the position of a slot.
+/// The content at the position of a slot.
 #[derive(Debug, Clone, Copy)]
 enum At {
     /// The commit of this session and step.
     Commit(u32, u32),
-    /// One of the same number, of a copy of the archive that was written by itself.
+    /// A commit of the same session and step in a separately written copy of the archive.
     OtherSalt(u32, u32),
-    /// One of the same generation with other contents.
+    /// A commit of the same generation with other content.
     OtherContents(u32, u32),
-    /// Torn, rotten or never sealed.
+    /// Torn, corrupted or never sealed.
     Bad,
     /// A slot of a later format.
     Newer,
@@ -51,8 +51,8 @@ fn numbers(positions: &[Position]) -> Vec<u32> {
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "one table")]
-fn newest_commit_is_chosen_and_what_is_bad_is_mended() {
-    // What happened; slots 1 to 4; the pair chosen; copies of it to repair; copies that do not open.
+fn the_newest_commit_is_chosen_and_its_bad_copies_are_repaired() {
+    // The case; slots 1 to 4; the chosen pair; copies of it to repair; copies that do not open.
     type Row = (&'static str, [At; 4], Pair, &'static [u32], &'static [u32]);
     let rows: &[Row] = &[
         (
@@ -84,14 +84,14 @@ fn newest_commit_is_chosen_and_what_is_bad_is_mended() {
             &[],
         ),
         (
-            "a crash before the first copy was written",
+            "a crash before the first copy",
             [Commit(1, 3), Commit(1, 4), Commit(1, 3), Commit(1, 4)],
             Pair::Even,
             &[],
             &[],
         ),
         (
-            "a crash while the first copy was written",
+            "a crash during the first copy",
             [Bad, Commit(1, 4), Commit(1, 3), Commit(1, 4)],
             Pair::Even,
             &[],
@@ -105,35 +105,35 @@ fn newest_commit_is_chosen_and_what_is_bad_is_mended() {
             &[],
         ),
         (
-            "a crash while the second copy was written",
+            "a crash during the second copy",
             [Commit(1, 5), Commit(1, 4), Bad, Commit(1, 4)],
             Pair::Odd,
             &[3],
             &[3],
         ),
         (
-            "the second copy was written first, because it was bad",
+            "the second copy, written first because it was bad",
             [Commit(1, 3), Commit(1, 4), Commit(1, 5), Commit(1, 4)],
             Pair::Odd,
             &[1],
             &[],
         ),
         (
-            "a rotten copy of the newest commit",
+            "a bad copy of the newest commit",
             [Commit(1, 5), Commit(1, 6), Commit(1, 5), Bad],
             Pair::Even,
             &[4],
             &[4],
         ),
         (
-            "a rotten copy in each pair",
+            "a bad copy in each pair",
             [Bad, Commit(1, 6), Commit(1, 5), Bad],
             Pair::Even,
             &[4],
             &[1, 4],
         ),
         (
-            "a copy of a later format beside one of this",
+            "a copy of a newer format next to one of this format",
             [Commit(1, 5), Commit(1, 4), Newer, Commit(1, 4)],
             Pair::Odd,
             &[3],
@@ -153,8 +153,8 @@ fn newest_commit_is_chosen_and_what_is_bad_is_mended() {
 }
 
 #[test]
-fn pair_without_a_good_copy_is_damage_and_never_a_crash() {
-    // Slots; the pair that is lost.
+fn a_pair_without_a_good_copy_is_damage() {
+    // Slots; the lost pair.
     let rows = [
         ([Bad, Commit(1, 4), Bad, Commit(1, 4)], Pair::Odd),
         ([Commit(1, 4), Bad, Commit(1, 4), Bad], Pair::Even),
@@ -179,12 +179,12 @@ fn pair_without_a_good_copy_is_damage_and_never_a_crash() {
 }
 
 #[test]
-fn two_commits_of_one_number_are_a_fork() {
+fn two_commits_with_the_same_session_and_step_are_a_fork() {
     let rows = [
         [Commit(1, 5), OtherSalt(1, 5), Commit(1, 5), OtherSalt(1, 5)],
         [Commit(1, 5), Commit(1, 4), OtherSalt(1, 5), Commit(1, 4)],
         [Commit(1, 5), Commit(1, 4), OtherContents(1, 5), Commit(1, 4)],
-        // Also where the fork lies behind the newest commit.
+        // A fork before the newest commit counts too.
         [Commit(1, 5), Commit(1, 4), Commit(1, 5), OtherSalt(1, 4)],
         [Commit(1, 5), OtherSalt(1, 5), Bad, Bad],
     ];
@@ -196,6 +196,6 @@ fn two_commits_of_one_number_are_a_fork() {
             assert_eq!(fault.check, Check::Fork);
         }
     }
-    // Different numbers of sessions with different salts are what every archive has.
+    // Every archive has sessions with different numbers and different salts.
     assert!(chosen([Commit(1, 5), Commit(2, 0), Commit(1, 5), Commit(2, 0)], false).is_ok());
 }

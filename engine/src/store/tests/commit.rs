@@ -1,4 +1,4 @@
-//! Transactions without faults: commit, rollback, redo, generations, and the last position of the format.
+//! Transactions without faults: commit, rollback, redo lists, generations, and the last position of the format.
 
 use super::*;
 use crate::error::{Check, Error};
@@ -20,7 +20,7 @@ fn committed_blocks_are_there_after_reopening() {
 }
 
 #[test]
-fn commits_go_to_the_pairs_by_turns() {
+fn commits_alternate_between_the_pairs() {
     let (device, store, mut writer) = create();
     for number in 0..6 {
         let before: Vec<Vec<u8>> = (1..=4).map(|at| raw(&device, Position::at(at))).collect();
@@ -29,7 +29,7 @@ fn commits_go_to_the_pairs_by_turns() {
             .filter(|&at| raw(&device, Position::at(at)) != before[at as usize - 1])
             .map(|at| at as usize)
             .collect();
-        // Creation counts as the odd pair's; the session's beginning, a commit too, went to the even one.
+        // The creation counts for the odd pair. The commit that begins the session went to the even one.
         let expected = if number % 2 == 0 { [1, 3] } else { [2, 4] };
         assert_eq!(changed, expected, "commit {number}");
     }
@@ -37,7 +37,7 @@ fn commits_go_to_the_pairs_by_turns() {
 }
 
 #[test]
-fn rollback_leaves_nothing_and_raises_the_step() {
+fn a_rollback_leaves_nothing_and_raises_the_step() {
     let (device, store, mut writer) = create();
     let kept = add_block(&mut writer, KeyKind::Data, 1).unwrap();
     commit(&mut writer, 1).unwrap();
@@ -51,14 +51,16 @@ fn rollback_leaves_nothing_and_raises_the_step() {
     assert!(writer.generation().step > step, "positions of this step may be sealed again");
     assert!(writer.redirects().is_empty());
     assert_eq!((mark(&store), read(&store, kept).unwrap()), (1, 1));
-    // The position is given out again; what was sealed there before is not taken for the new block.
+    // The position is allocated again. The block sealed there before is not accepted as the new one.
     let again = add_block(&mut writer, KeyKind::Data, 4).unwrap();
     assert_eq!(again.position, dropped.position);
     assert_ne!(again.generation, dropped.generation);
     commit(&mut writer, 2).unwrap();
-    let Err(Error::Tampered(fault)) = read(&store, dropped) else { panic!("a stale block") };
+    let Err(Error::Tampered(fault)) = read(&store, dropped) else {
+        panic!("a stale block was accepted")
+    };
     assert_eq!(fault.check, Check::Generation);
-    // Dropping a writer drops what was not committed.
+    // Dropping a writer drops everything uncommitted.
     add_block(&mut writer, KeyKind::Data, 5).unwrap();
     drop((store, writer));
     let store = read_only(&device);
@@ -66,13 +68,13 @@ fn rollback_leaves_nothing_and_raises_the_step() {
 }
 
 #[test]
-fn freed_blocks_are_used_after_the_next_commit_only() {
+fn freed_blocks_are_reused_only_after_the_next_commit() {
     let (_, _, mut writer) = create();
     let block = add_block(&mut writer, KeyKind::Data, 1).unwrap();
     commit(&mut writer, 1).unwrap();
     writer.free(Run::single(block.position));
     let other = writer.allocate(1, Urgency::Ordinary).unwrap();
-    assert_ne!(other.start(), block.position, "a crash may need what it holds");
+    assert_ne!(other.start(), block.position, "a crash may need its content");
     let freed: Vec<Run> = writer.drain_freed().iter().collect();
     assert_eq!(freed, [Run::single(block.position)]);
     commit(&mut writer, 2).unwrap();
@@ -81,11 +83,11 @@ fn freed_blocks_are_used_after_the_next_commit_only() {
 }
 
 #[test]
-fn blocks_that_a_reader_holds_are_not_reused() {
+fn blocks_that_a_pinned_snapshot_can_read_are_not_reused() {
     let (_, store, mut writer) = create();
     let block = add_block(&mut writer, KeyKind::Data, 1).unwrap();
     commit(&mut writer, 1).unwrap();
-    let view = store.current();
+    let snapshot = store.current();
     writer.free(Run::single(block.position));
     commit(&mut writer, 2).unwrap();
     assert!(writer.is_pinned());
@@ -95,7 +97,7 @@ fn blocks_that_a_reader_holds_are_not_reused() {
         assert_ne!(added.position, block.position);
     }
     assert_eq!(read(&store, block).unwrap(), 1);
-    drop(view);
+    drop(snapshot);
     commit(&mut writer, 3).unwrap();
     assert!(!writer.is_pinned());
     writer.release(Run::single(block.position)).unwrap();
@@ -103,22 +105,22 @@ fn blocks_that_a_reader_holds_are_not_reused() {
 }
 
 #[test]
-fn changed_block_is_at_its_spare_until_the_commit() {
+fn a_changed_block_is_in_its_shadow_block_until_the_commit() {
     let (device, store, mut writer) = create();
     let before = add_block(&mut writer, KeyKind::Data, 1).unwrap();
     commit(&mut writer, 1).unwrap();
-    let place = raw(&device, before.position);
+    let home = raw(&device, before.position);
     let after = change_block(&mut writer, before.position, 2).unwrap();
-    assert_eq!(raw(&device, before.position), place, "the place is not touched");
+    assert_eq!(raw(&device, before.position), home, "the home location is unchanged");
     assert_eq!(read(&store, before).unwrap(), 1);
     let found = store.read_block(writer.redirects(), KeyKind::Data, after).unwrap();
     assert_eq!(found.data[0], 2);
-    // Changed again: the same spare, another generation.
+    // Changed again: the same shadow block, another generation.
     let again = change_block(&mut writer, before.position, 3).unwrap();
     assert_ne!(again.generation, after.generation);
     assert_eq!(writer.redirects().len(), 1);
     commit(&mut writer, 2).unwrap();
-    assert_ne!(raw(&device, before.position), place);
+    assert_ne!(raw(&device, before.position), home);
     assert_eq!(read(&store, again).unwrap(), 3);
     assert!(read(&store, before).is_err(), "overwritten in place");
     assert!(writer.has_redo_list());
@@ -130,7 +132,7 @@ fn changed_block_is_at_its_spare_until_the_commit() {
 }
 
 #[test]
-fn long_redo_lists_are_chained() {
+fn a_long_redo_list_is_a_chain() {
     let (device, _, mut writer) = create();
     let count = crate::format::REDO_PER_BLOCK + 1;
     let mut blocks: Vec<BlockRef> =
@@ -144,46 +146,46 @@ fn long_redo_lists_are_chained() {
     let store = read_only(&device);
     assert_eq!(store.recovery().redo_blocks, count);
     let listed = store.redo_blocks(&store.current()).unwrap();
-    assert_eq!(listed.blocks(), count as u64 + 2, "a spare each, and a chain of two");
+    assert_eq!(listed.blocks(), count as u64 + 2, "a shadow block each, and a chain of two");
     for &block in &blocks {
         assert_eq!(read(&store, block).unwrap(), 2);
     }
 }
 
 #[test]
-fn place_that_was_not_copied_yet_is_read_from_its_spare() {
+fn a_block_not_yet_copied_home_is_read_from_its_shadow_block() {
     let (device, _, mut writer) = create();
     let before = add_block(&mut writer, KeyKind::Data, 1).unwrap();
     commit(&mut writer, 1).unwrap();
-    let place = raw(&device, before.position);
+    let home = raw(&device, before.position);
     let after = change_block(&mut writer, before.position, 2).unwrap();
     commit(&mut writer, 2).unwrap();
     drop(writer);
-    // As a crash after the commit and before the copy leaves it.
-    device.write(before.position, &place).unwrap();
+    // The state after a crash between the commit and the copy.
+    device.write(before.position, &home).unwrap();
     let store = read_only(&device);
     assert_eq!(read(&store, after).unwrap(), 2);
-    assert_eq!(raw(&device, before.position), place, "a reader writes nothing");
-    let spare = store.current().redirects.0[&before.position].0;
+    assert_eq!(raw(&device, before.position), home, "a reader writes nothing");
+    let shadow = store.current().redirects.0[&before.position].0;
     drop(store);
     let whole = device.snapshot();
     let (store, mut writer) = self::writer(&device);
-    assert_ne!(raw(&device, before.position), place, "a writer copies it first");
+    assert_ne!(raw(&device, before.position), home, "a writer copies it first");
     assert_eq!(read(&store, after).unwrap(), 2);
     commit(&mut writer, 3).unwrap();
     writer.finish().unwrap();
     assert!(read_only(&device).current().redirects.is_empty());
-    // A spare that does not open is damage, and never replaces the place.
+    // A shadow block that does not open is damage, and never replaces the home location.
     device.restore(&whole);
-    rot(&device, spare);
+    corrupt(&device, shadow);
     let error = try_open(&device, Access::Write).unwrap_err();
     assert!(matches!(error, Error::Damaged(_)), "{error}");
-    assert_eq!(raw(&device, before.position), place);
+    assert_eq!(raw(&device, before.position), home);
     assert!(matches!(read(&read_only(&device), after), Err(Error::Damaged(_))));
 }
 
 #[test]
-fn roots_must_open_in_the_version_that_the_slot_names() {
+fn roots_must_open_in_the_generation_that_the_slot_names() {
     let (device, _, mut writer) = create();
     let old = add_block(&mut writer, KeyKind::Registry, 1).unwrap();
     commit(&mut writer, 1).unwrap();
@@ -209,9 +211,9 @@ fn roots_must_open_in_the_version_that_the_slot_names() {
     writer.finish().unwrap();
     let good = device.snapshot();
     assert!(try_open(&device, Access::Read).is_ok());
-    rot(&device, root.position);
+    corrupt(&device, root.position);
     let error = try_open(&device, Access::Read).unwrap_err();
-    assert!(matches!(error, Error::Damaged(_)), "no reason to fall back: {error}");
+    assert!(matches!(error, Error::Damaged(_)), "a bad root must not cause a fallback: {error}");
     device.restore(&good);
     device.write(root.position, &old_bytes).unwrap();
     let Err(Error::Tampered(fault)) = try_open(&device, Access::Read) else {
@@ -221,7 +223,7 @@ fn roots_must_open_in_the_version_that_the_slot_names() {
 }
 
 #[test]
-fn sessions_rise_and_have_salts_of_their_own() {
+fn each_session_has_a_higher_number_and_a_new_salt() {
     let (device, _, writer) = create();
     let mut generations = vec![writer.generation()];
     drop(writer);
@@ -237,15 +239,15 @@ fn sessions_rise_and_have_salts_of_their_own() {
     let mut salts: Vec<u32> = generations.iter().map(|generation| generation.salt).collect();
     salts.sort_unstable();
     salts.dedup();
-    assert_eq!(salts.len(), generations.len(), "two copies of an archive must not be mixed");
-    // Ended sessions wait for the layer above to record them.
+    assert_eq!(salts.len(), generations.len(), "salts distinguish copies of an archive");
+    // Finished sessions are pending until the layer above records them.
     let pending: Vec<u32> =
         read_only(&device).current().slot.pending_sessions.iter().map(|s| s.session).collect();
     assert_eq!(pending, [0, 1, 2, 3, 4, 5]);
 }
 
 #[test]
-fn last_position_of_the_format_is_used_and_none_beyond() {
+fn the_last_position_of_the_format_is_used_and_none_beyond_it() {
     let (device, store, mut writer) = create();
     let full = |outcome: Result<Run>| {
         let error = outcome.unwrap_err();
@@ -253,12 +255,16 @@ fn last_position_of_the_format_is_used_and_none_beyond() {
         assert!(matches!(error, Error::Full { limit: at, .. } if at == limit), "{error}");
     };
     let most = writer.allocate(u32::MAX, Urgency::Ordinary).unwrap();
-    assert_eq!(most.end(), BLOCKS_MAX - RESERVE_BLOCKS, "the last ones are for deleting");
+    assert_eq!(
+        most.end(),
+        BLOCKS_MAX - RESERVE_BLOCKS,
+        "the last positions are a reserve for deletions"
+    );
     full(writer.allocate(1, Urgency::Ordinary));
     let rest = writer.allocate(u32::MAX, Urgency::Reserve).unwrap();
     assert_eq!((rest.count(), rest.end()), (RESERVE_BLOCKS, BLOCKS_MAX));
     full(writer.allocate(1, Urgency::Reserve));
-    store.check_usable().expect("a full format is no failure of the medium");
+    store.check_usable().expect("a full archive is not a failure of the medium");
     let last = Position::at(BLOCKS_MAX - 1);
     let head = BlockHead { previous: Some(Position::at(BLOCKS_MAX - 2)), ..BlockHead::default() };
     let data = data(7);
@@ -272,7 +278,7 @@ fn last_position_of_the_format_is_used_and_none_beyond() {
     let found = store.read_block(&Redirects::default(), KeyKind::Data, block).unwrap();
     assert_eq!((found.head, found.data[0]), (head, 7));
     full(writer.allocate(1, Urgency::Reserve));
-    // What is given up is there again.
+    // A freed position can be allocated again.
     writer.free(Run::single(last));
     commit(&mut writer, 2).unwrap();
     writer.release(Run::single(last)).unwrap();

@@ -1,4 +1,4 @@
-//! What a store says of itself, what a commit takes over, and what ending leaves of the file.
+//! The facts that a store reports, the state that a commit stores, and the length that closing leaves.
 
 use super::*;
 use crate::format::{
@@ -10,7 +10,7 @@ const EARLY: Generation = Generation { session: 1, step: 2, salt: 3 };
 const LATE: Generation = Generation { session: 1, step: 3, salt: 3 };
 
 #[test]
-fn a_store_knows_its_file_and_its_beginning() {
+fn a_store_reports_its_file_and_its_time_of_creation() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("archive");
     let before = Timestamp::now().seconds;
@@ -27,7 +27,7 @@ fn a_store_knows_its_file_and_its_beginning() {
 }
 
 #[test]
-fn receipt_codes_are_of_one_commit() {
+fn a_receipt_code_belongs_to_one_commit() {
     let (_, store, mut writer) = create();
     let first = commit(&mut writer, 1).unwrap();
     let second = commit(&mut writer, 2).unwrap();
@@ -41,23 +41,23 @@ fn receipt_codes_are_of_one_commit() {
 }
 
 #[test]
-fn redirected_blocks_are_read_from_their_spares_in_their_version_only() {
-    let (place, other, spare) = (Position::at(10), Position::at(11), Position::at(20));
+fn only_the_redirected_version_of_a_block_is_read_from_its_shadow_block() {
+    let (home, other, shadow) = (Position::at(10), Position::at(11), Position::at(20));
     let mut redirects = Redirects::default();
     assert!(redirects.is_empty() && redirects.entries().is_empty());
-    redirects.0.insert(place, (spare, LATE));
-    assert_eq!(redirects.source(place, LATE), spare);
-    assert_eq!(redirects.source(place, EARLY), place);
+    redirects.0.insert(home, (shadow, LATE));
+    assert_eq!(redirects.source(home, LATE), shadow);
+    assert_eq!(redirects.source(home, EARLY), home);
     assert_eq!(redirects.source(other, LATE), other);
     redirects.0.insert(other, (Position::at(21), EARLY));
     assert_eq!(redirects.len(), 2);
     assert!(!redirects.is_empty());
-    let places: Vec<Position> = redirects.entries().iter().map(|image| image.home).collect();
-    assert_eq!(places, [place, other]);
+    let homes: Vec<Position> = redirects.entries().iter().map(|entry| entry.home).collect();
+    assert_eq!(homes, [home, other]);
 }
 
 #[test]
-fn buffers_show_what_was_put_into_them() {
+fn a_block_buffer_starts_blank_and_holds_its_bytes() {
     let mut buffer = BlockBuffer::new();
     assert_eq!(*buffer, [0; BLOCK_SIZE]);
     buffer[..Generation::SIZE].copy_from_slice(&LATE.encode());
@@ -67,7 +67,7 @@ fn buffers_show_what_was_put_into_them() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn buffers_are_wiped_when_they_are_dropped() {
+fn dropping_a_block_buffer_wipes_it() {
     use crate::own_memory::count_of;
     let mut found = vec![0; BLOCK_SIZE];
     let mut buffer = BlockBuffer::new();
@@ -79,7 +79,7 @@ fn buffers_are_wiped_when_they_are_dropped() {
 }
 
 #[test]
-fn a_fork_is_another_process_while_it_lasts() {
+fn a_forked_process_cannot_use_the_store() {
     let (_, store, _) = create();
     let error = in_forked_process(|| store.check_usable().unwrap_err());
     assert!(matches!(error, Error::OtherProcess { .. }), "{error}");
@@ -88,12 +88,12 @@ fn a_fork_is_another_process_while_it_lasts() {
 }
 
 #[test]
-fn commits_take_over_what_the_layer_above_says() {
+fn a_commit_stores_the_state_of_the_layer_above() {
     let (device, store, mut writer) = create();
     let block = add_block(&mut writer, KeyKind::Data, 1).unwrap();
-    let spare = writer.allocate(3, Urgency::Ordinary).unwrap();
+    let free = writer.allocate(3, Urgency::Ordinary).unwrap();
     let mut update = update_of(&store.current().slot);
-    update.inline_free = vec![spare];
+    update.inline_free = vec![free];
     update.metadata = vec![1, 2, 3];
     update.counters = [1, 2, 3, 4, 5, 6, 7, 8];
     let identity = update.reserved_streams[3].record.identity;
@@ -112,10 +112,10 @@ fn commits_take_over_what_the_layer_above_says() {
     let pending =
         |store: &Store| -> Vec<SessionRecord> { store.current().slot.pending_sessions.clone() };
     let before = pending(&store);
-    assert!(!before.is_empty(), "the creation waits to be recorded");
+    assert!(!before.is_empty(), "the session of the creation is pending");
     writer.commit(update).unwrap();
     let slot = store.current().slot.clone();
-    assert_eq!((&slot.inline_free, &slot.metadata), (&vec![spare], &vec![1, 2, 3]));
+    assert_eq!((&slot.inline_free, &slot.metadata), (&vec![free], &vec![1, 2, 3]));
     assert_eq!(slot.counters, [1, 2, 3, 4, 5, 6, 7, 8]);
     assert_eq!(slot.reserved_streams[3], stream);
     assert_eq!(pending(&store), before);
@@ -123,10 +123,10 @@ fn commits_take_over_what_the_layer_above_says() {
     writer.commit(update).unwrap();
     assert_eq!(pending(&store), []);
     writer.finish().unwrap();
-    assert_eq!(read_only(&device).current().slot.inline_free, [spare]);
+    assert_eq!(read_only(&device).current().slot.inline_free, [free]);
 }
 
-/// What a commit is told that changes nothing.
+/// An update that changes nothing.
 fn update_of(slot: &MetaSlot) -> SlotUpdate {
     SlotUpdate {
         roots: slot.roots,
@@ -140,9 +140,9 @@ fn update_of(slot: &MetaSlot) -> SlotUpdate {
 }
 
 #[test]
-fn a_file_is_cut_at_its_end_only_if_nothing_needs_what_is_there() {
+fn closing_trims_the_file_only_if_nothing_needs_its_end() {
     let blocks_of = |device: &MemoryDevice| device.length_bytes().unwrap() / 4096;
-    // Nobody needs it.
+    // Nothing needs the end.
     let (device, store, mut writer) = create();
     let block = add_block(&mut writer, KeyKind::Data, 1).unwrap();
     commit(&mut writer, 1).unwrap();
@@ -152,16 +152,16 @@ fn a_file_is_cut_at_its_end_only_if_nothing_needs_what_is_there() {
     writer.finish().unwrap();
     assert_eq!(blocks_of(&device), kept);
     drop(store);
-    // A reader may.
+    // A pinned snapshot may read it.
     let (store, mut writer) = self::writer(&device);
     add_block(&mut writer, KeyKind::Data, 2).unwrap();
-    let view = store.current();
+    let snapshot = store.current();
     commit(&mut writer, 2).unwrap();
     let long = blocks_of(&device);
     writer.finish().unwrap();
     assert_eq!(blocks_of(&device), long);
-    drop((store, view));
-    // A redo list does.
+    drop((store, snapshot));
+    // A redo list needs it.
     let (_, mut writer) = self::writer(&device);
     change_block(&mut writer, block.position, 3).unwrap();
     writer.allocate(300, Urgency::Ordinary).unwrap();
@@ -173,23 +173,23 @@ fn a_file_is_cut_at_its_end_only_if_nothing_needs_what_is_there() {
 }
 
 #[test]
-fn what_a_commit_freed_is_used_again_beside_a_reader_of_that_commit() {
+fn blocks_that_a_commit_freed_are_reused_while_a_snapshot_pins_that_commit() {
     let (_, store, mut writer) = create();
     let first = add_block(&mut writer, KeyKind::Data, 1).unwrap();
     let second = add_block(&mut writer, KeyKind::Data, 2).unwrap();
     commit(&mut writer, 1).unwrap();
     writer.free(Run::single(first.position));
     commit(&mut writer, 2).unwrap();
-    let view = store.current();
+    let snapshot = store.current();
     writer.free(Run::single(second.position));
     commit(&mut writer, 3).unwrap();
-    // The reader holds what came with the second commit: the first block was free by then, the second was not.
+    // The snapshot pins the second commit. The first block was free by then, the second was not.
     for block in [first, second] {
         writer.release(Run::single(block.position)).unwrap();
     }
     assert_eq!(writer.pooled_blocks(), 1);
     assert_eq!(writer.allocate(1, Urgency::Ordinary).unwrap(), Run::single(first.position));
-    drop(view);
+    drop(snapshot);
 }
 
 #[test]
@@ -212,11 +212,11 @@ fn opening_a_clean_archive_writes_no_header() {
 }
 
 #[test]
-fn an_archive_with_something_amiss_is_not_clean() {
+fn an_archive_with_a_bad_meta_slot_is_not_clean() {
     let (device, _, mut writer) = create();
     commit(&mut writer, 1).unwrap();
     writer.finish().unwrap();
     assert!(read_only(&device).recovery().is_clean());
-    rot(&device, Position::at(1));
+    corrupt(&device, Position::at(1));
     assert!(!read_only(&device).recovery().is_clean());
 }

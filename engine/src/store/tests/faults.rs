@@ -1,5 +1,5 @@
-//! The k-th write, sync or growth fails, for every k: the handle says so from then on, and opening again gives
-//! the commit before or the one under way, whole.
+//! The k-th write, sync or growth fails, for every k. From then on every call on the handle fails, and opening again
+//! finds the previous commit or the new one, whole.
 
 use std::io;
 use std::sync::Mutex;
@@ -12,7 +12,7 @@ use crate::format::BLOCK_SIZE;
 #[derive(Clone)]
 pub(super) struct Faulty {
     device: MemoryDevice,
-    /// Operations until the failure; none when it does not fail.
+    /// Operations before the failure; `None` if none will fail.
     left: Arc<Mutex<Option<u32>>>,
     fault: Fault,
 }
@@ -22,9 +22,9 @@ pub(super) struct Faulty {
 pub(super) enum Fault {
     /// Nothing is written.
     Nothing,
-    /// Half a block is written.
+    /// Half of a block is written.
     Torn,
-    /// Everything is written, and the error comes nevertheless.
+    /// Everything is written, but the write reports an error.
     Late,
 }
 
@@ -37,12 +37,12 @@ impl Faulty {
         *self.left.lock().unwrap() = Some(operations);
     }
 
-    /// Operations until the failure, if it is still to come.
+    /// Returns the number of operations before the failure, if it is still to come.
     pub(super) fn left(&self) -> Option<u32> {
         *self.left.lock().unwrap()
     }
 
-    /// Whether this operation is the one that fails. Those after it work.
+    /// Returns whether this operation is the one that fails. Later ones succeed.
     fn fails(&self) -> bool {
         let mut left = self.left.lock().unwrap();
         match *left {
@@ -60,7 +60,7 @@ impl Faulty {
 }
 
 fn failure(operation: &'static str) -> Error {
-    Error::io(operation, io::Error::other("a fault"))
+    Error::io(operation, io::Error::other("planned fault"))
 }
 
 impl Device for Faulty {
@@ -102,7 +102,7 @@ impl Device for Faulty {
     }
 }
 
-/// The blocks of two commits: one that is changed, one that is there in both.
+/// An archive with a block that the next commit changes, and one that it keeps.
 struct World {
     device: MemoryDevice,
     changed: BlockRef,
@@ -118,7 +118,7 @@ fn world() -> World {
     World { device, changed, kept }
 }
 
-/// A transaction with everything in it: growth, a new block, a changed block, a redo list, the commit.
+/// Runs a transaction with every kind of operation: growth, a new block, a changed block, a redo list and the commit.
 fn transaction(writer: &mut Writer, world: &World, blocks: &mut Vec<BlockRef>) -> Result<()> {
     writer.allocate(1000, Urgency::Ordinary)?;
     blocks.push(add_block(writer, KeyKind::Data, 3)?);
@@ -129,11 +129,11 @@ fn transaction(writer: &mut Writer, world: &World, blocks: &mut Vec<BlockRef>) -
 pub(super) fn assert_poisoned<T>(outcome: Result<T>) {
     match outcome.err() {
         Some(Error::Poisoned { cause }) => assert!(matches!(*cause, Error::Io { .. }), "{cause}"),
-        other => panic!("expected to be told of the failure, found {other:?}"),
+        other => panic!("expected a poisoned store, found {other:?}"),
     }
 }
 
-/// Every call on a store whose medium failed.
+/// Asserts that every call fails on a store whose medium failed.
 fn assert_unusable(store: &Store, mut writer: Writer, world: &World) {
     assert_poisoned(store.check_usable());
     assert_poisoned(read(store, world.kept));
@@ -147,7 +147,7 @@ fn assert_unusable(store: &Store, mut writer: Writer, world: &World) {
 }
 
 #[test]
-fn failed_operation_poisons_the_handle_and_loses_no_commit() {
+fn a_failed_operation_poisons_the_handle_and_loses_no_commit() {
     for fault in [Fault::Nothing, Fault::Torn, Fault::Late] {
         let mut outcomes = [0, 0];
         for operation in 0.. {
@@ -167,11 +167,11 @@ fn failed_operation_poisons_the_handle_and_loses_no_commit() {
             }
             assert_unusable(&store, writer, &world);
             drop(store);
-            // Opened again, first by a reader, then by a writer that recovers.
+            // Opens again, first as a reader, then as a writer that recovers.
             let found = mark(&read_only(&world.device));
             check_state(&read_only(&world.device), &world, &blocks);
             let (store, mut writer) = self::writer(&world.device);
-            assert_eq!(mark(&store), found, "recovery changes nothing");
+            assert_eq!(mark(&store), found, "recovery chooses the same commit");
             check_state(&store, &world, &blocks);
             outcomes[usize::try_from(found).unwrap() - 1] += 1;
             commit(&mut writer, found).unwrap();
@@ -180,7 +180,7 @@ fn failed_operation_poisons_the_handle_and_loses_no_commit() {
     }
 }
 
-/// The archive is at the first commit or at the second, whole.
+/// Asserts that the archive is at the first or the second commit, whole.
 fn check_state(store: &Store, world: &World, blocks: &[BlockRef]) {
     assert_eq!(read(store, world.kept).unwrap(), 9);
     match (mark(store), blocks) {
@@ -193,19 +193,20 @@ fn check_state(store: &Store, world: &World, blocks: &[BlockRef]) {
 }
 
 #[test]
-fn failure_while_opening_is_an_error_and_can_be_tried_again() {
+fn opening_succeeds_after_an_earlier_open_failed_at_any_operation() {
     for fault in [Fault::Nothing, Fault::Torn, Fault::Late] {
         for operation in 0.. {
             let world = world();
-            // A crash that left work for recovery: a copy of the slot rotten, an image not in its place.
-            let place = raw(&world.device, world.changed.position);
+            // A crash that left work for recovery: a bad copy of the slot, a bad header, and a shadow block not
+            // copied home.
+            let home = raw(&world.device, world.changed.position);
             let (_, mut writer) = writer(&world.device);
             let changed = change_block(&mut writer, world.changed.position, 2).unwrap();
             commit(&mut writer, 2).unwrap();
             drop(writer);
-            world.device.write(world.changed.position, &place).unwrap();
-            rot(&world.device, Position::at(3));
-            rot(&world.device, Position::at(0));
+            world.device.write(world.changed.position, &home).unwrap();
+            corrupt(&world.device, Position::at(3));
+            corrupt(&world.device, Position::at(0));
             let faulty = Faulty::on(&world.device, fault);
             faulty.fail_after(operation);
             let opened = try_open(&faulty, Access::Write);
@@ -222,7 +223,7 @@ fn failure_while_opening_is_an_error_and_can_be_tried_again() {
 }
 
 #[test]
-fn full_disk_is_no_failure_of_the_medium() {
+fn a_full_disk_is_not_a_failure_of_the_medium() {
     let (device, store, mut writer) = create();
     let block = add_block(&mut writer, KeyKind::Data, 1).unwrap();
     commit(&mut writer, 1).unwrap();
@@ -236,7 +237,7 @@ fn full_disk_is_no_failure_of_the_medium() {
     };
     assert!(matches!(error, Error::NoSpace { .. }), "{error}");
     assert!(allocated >= 10);
-    // The reserve is there for what deleting needs.
+    // The reserve serves the allocations of a deletion.
     let reserve = writer.allocate(RESERVE_BLOCKS / 2, Urgency::Reserve).unwrap();
     assert!(reserve.count() > 0);
     store.check_usable().unwrap();

@@ -1,4 +1,4 @@
-//! A large write that goes on by itself: the writer does other things meanwhile, but nothing that relies on it.
+//! In-flight writes: the writer does other work meanwhile, and everything that relies on the write waits for it.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Condvar, Mutex};
@@ -14,13 +14,13 @@ use crate::store::pipeline::LARGE_BLOCKS;
 /// Blocks of a large write.
 const BLOCKS: u32 = 1024 + 300;
 
-/// How long a device keeps writes waiting at most: a test that waits for one that waits for it fails, and does not hang.
+/// The longest that a device holds writes back: a deadlocked test fails instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long a device keeps writes waiting that something is to wait for.
+/// The time that a device holds a write back while something waits for it.
 const A_WHILE: Duration = Duration::from_millis(100);
 
-/// A device whose large writes wait until they are let go.
+/// A device that holds large writes back until it releases them.
 #[derive(Clone)]
 struct Holding {
     device: MemoryDevice,
@@ -32,9 +32,9 @@ struct Held {
     is_holding: bool,
     /// Whether large writes panic.
     is_broken: bool,
-    /// Large writes that began and have not ended.
+    /// Large writes that have begun and not ended.
     in_flight: u32,
-    /// Blocks of large writes that ended.
+    /// Blocks of completed large writes.
     written: usize,
 }
 
@@ -50,16 +50,16 @@ impl Holding {
         self.shared.0.lock().unwrap().is_holding = true;
     }
 
-    fn let_go(&self) {
+    fn release(&self) {
         self.shared.0.lock().unwrap().is_holding = false;
         self.shared.1.notify_all();
     }
 
-    fn let_go_after_a_while(&self) -> thread::JoinHandle<()> {
+    fn release_after_a_while(&self) -> thread::JoinHandle<()> {
         let device = self.clone();
         thread::spawn(move || {
             thread::sleep(A_WHILE);
-            device.let_go();
+            device.release();
         })
     }
 
@@ -85,12 +85,12 @@ impl Device for Holding {
         let mut held = self.shared.0.lock().unwrap();
         if held.is_broken {
             drop(held);
-            panic!("a device that panics");
+            panic!("the device panics");
         }
         held.in_flight += 1;
         let (mut held, waited) =
             self.shared.1.wait_timeout_while(held, PATIENCE, |held| held.is_holding).unwrap();
-        assert!(!waited.timed_out(), "nobody let the write go");
+        assert!(!waited.timed_out(), "the test never released the write");
         self.device.write(start, bytes)?;
         held.in_flight -= 1;
         held.written += blocks;
@@ -98,7 +98,7 @@ impl Device for Holding {
     }
 
     fn sync(&self) -> Result<()> {
-        assert!(self.is_quiet(), "a sync before what it is to make durable is written");
+        assert!(self.is_quiet(), "a sync while a write is in flight");
         self.device.sync()
     }
 
@@ -107,7 +107,7 @@ impl Device for Holding {
     }
 
     fn shrink(&self, blocks: u32) -> Result<()> {
-        assert!(self.is_quiet(), "a write may bring the length back");
+        assert!(self.is_quiet(), "a write in flight could make the file longer again");
         self.device.shrink(blocks)
     }
 
@@ -130,7 +130,7 @@ fn allocated(writer: &mut Writer) -> Vec<Position> {
     writer.allocate_all(count, Urgency::Ordinary).unwrap()
 }
 
-/// Starts a write of a block to each position. Returns its generation, and the blocks of the write before.
+/// Starts a write of one block to each position. Returns its generation, and the blocks of the write before.
 fn start(writer: &mut Writer, positions: &[Position]) -> Result<(Generation, Vec<OwnedSealJob>)> {
     let job = |(place, &position): (usize, &Position)| {
         let head = BlockHead { index: index(place), ..BlockHead::default() };
@@ -150,7 +150,7 @@ fn check_all(store: &Store, positions: &[Position], generation: Generation) {
 }
 
 #[test]
-fn the_writer_goes_on_meanwhile() {
+fn the_writer_does_other_work_during_an_in_flight_write() {
     let device = Holding::new();
     let (store, mut writer) = writer(&device);
     let positions = allocated(&mut writer);
@@ -158,14 +158,14 @@ fn the_writer_goes_on_meanwhile() {
     let (generation, _) = start(&mut writer, &positions).unwrap();
     assert_eq!(device.written(), 0);
     writer.allocate(5, Urgency::Ordinary).unwrap();
-    device.let_go();
+    device.release();
     writer.wait().unwrap();
     assert_eq!(device.written(), positions.len());
     check_all(&store, &positions, generation);
 }
 
 #[test]
-fn what_relies_on_it_waits() {
+fn everything_that_relies_on_an_in_flight_write_waits() {
     type Act = fn(&mut Writer);
     let acts: [(&str, Act); 5] = [
         ("wait", |writer| writer.wait().unwrap()),
@@ -174,7 +174,7 @@ fn what_relies_on_it_waits() {
         ("write", |writer| {
             add_block(writer, KeyKind::Registry, 1).unwrap();
         }),
-        ("another", |writer| {
+        ("another in-flight write", |writer| {
             let positions = allocated(writer);
             start(writer, &positions).unwrap();
             writer.wait().unwrap();
@@ -186,7 +186,7 @@ fn what_relies_on_it_waits() {
         let positions = allocated(&mut writer);
         device.hold();
         start(&mut writer, &positions).unwrap();
-        let helper = device.let_go_after_a_while();
+        let helper = device.release_after_a_while();
         act(&mut writer);
         assert!(device.written() >= positions.len(), "{name}");
         assert!(device.is_quiet(), "{name}");
@@ -195,14 +195,14 @@ fn what_relies_on_it_waits() {
 }
 
 #[test]
-fn ending_and_dropping_wait_too() {
+fn closing_and_dropping_the_writer_wait_too() {
     for finishes in [true, false] {
         let device = Holding::new();
         let (store, mut writer) = writer(&device);
         let positions = allocated(&mut writer);
         device.hold();
         start(&mut writer, &positions).unwrap();
-        let helper = device.let_go_after_a_while();
+        let helper = device.release_after_a_while();
         if finishes {
             writer.finish().unwrap();
         } else {
@@ -211,12 +211,12 @@ fn ending_and_dropping_wait_too() {
         assert_eq!(device.written(), positions.len());
         drop(store);
         helper.join().unwrap();
-        assert_eq!(mark(&read_only(&device)), 1, "what was not committed is not there");
+        assert_eq!(mark(&read_only(&device)), 1, "the uncommitted blocks are gone");
     }
 }
 
 #[test]
-fn a_panic_of_the_thread_makes_the_store_unusable() {
+fn a_panic_of_the_writing_thread_poisons_the_store() {
     let device = Holding::new();
     let (_store, mut writer) = writer(&device);
     let positions = allocated(&mut writer);
@@ -229,7 +229,7 @@ fn a_panic_of_the_thread_makes_the_store_unusable() {
 }
 
 #[test]
-fn a_forked_process_waits_for_no_thread_of_another() {
+fn a_forked_process_does_not_wait_for_its_parents_thread() {
     let device = Holding::new();
     let (_store, mut writer) = writer(&device);
     let positions = allocated(&mut writer);
@@ -241,11 +241,11 @@ fn a_forked_process_waits_for_no_thread_of_another() {
         drop(writer);
     });
     assert_eq!(device.written(), 0);
-    device.let_go();
+    device.release();
 }
 
 #[test]
-fn it_is_there_after_the_commit() {
+fn an_in_flight_write_is_durable_after_the_commit() {
     let device = Holding::new();
     let (store, mut writer) = writer(&device);
     let positions = allocated(&mut writer);
@@ -271,7 +271,7 @@ fn sealing_a_position_again_gives_another_generation() {
 }
 
 #[test]
-fn the_memory_of_blocks_comes_back_and_a_rollback_wipes_it() {
+fn the_next_write_returns_the_blocks_for_reuse_and_a_rollback_wipes_them() {
     let device = Holding::new();
     let (_store, mut writer) = writer(&device);
     let positions = allocated(&mut writer);
@@ -286,7 +286,7 @@ fn the_memory_of_blocks_comes_back_and_a_rollback_wipes_it() {
 }
 
 #[test]
-fn a_few_blocks_and_a_pool_of_one_thread_are_written_at_once() {
+fn a_small_write_and_one_in_a_pool_of_one_thread_are_written_at_once() {
     let device = Holding::new();
     let (store, mut writer) = writer(&device);
     let positions = allocated(&mut writer);
@@ -302,7 +302,7 @@ fn a_few_blocks_and_a_pool_of_one_thread_are_written_at_once() {
 }
 
 #[test]
-fn whatever_comes_next_tells_of_a_failure() {
+fn the_next_call_reports_a_failed_in_flight_write() {
     type Act = fn(&mut Writer) -> Result<()>;
     let acts: [Act; 4] = [
         |writer| writer.wait(),
@@ -319,9 +319,9 @@ fn whatever_comes_next_tells_of_a_failure() {
             faulty.fail_after(2);
             start(&mut writer, &positions).unwrap();
             match act(&mut writer) {
-                // Whichever noticed first: the write itself, or the store that it made unusable.
+                // The write itself may report the failure, or the store that it poisoned.
                 Err(Error::Io { .. } | Error::Poisoned { .. }) => {}
-                other => panic!("expected to be told of the failure, found {other:?}"),
+                other => panic!("expected the failure of the write, found {other:?}"),
             }
             assert_poisoned(store.check_usable());
             assert_poisoned(commit(&mut writer, 2));

@@ -1,4 +1,4 @@
-//! What opening accepts, mends and refuses.
+//! What opening accepts, repairs and refuses.
 
 use sha2::{Digest as _, Sha256};
 
@@ -16,7 +16,7 @@ fn unlocked(device: &MemoryDevice) -> (MasterKey, Header) {
     (opened.master, opened.header)
 }
 
-/// Writes a header to the given copies, as somebody with the key can.
+/// Writes a changed header to the given copies, as a holder of the key could.
 fn put_header(device: &MemoryDevice, change: impl FnOnce(&mut Header), copies: &[Position]) {
     let (master, mut header) = unlocked(device);
     change(&mut header);
@@ -26,7 +26,7 @@ fn put_header(device: &MemoryDevice, change: impl FnOnce(&mut Header), copies: &
     }
 }
 
-/// Writes a slot that a program with the key may write, but not this one.
+/// Writes a slot that a newer program could write with the key.
 fn put_slot(
     device: &MemoryDevice,
     store: &Store,
@@ -53,30 +53,30 @@ fn archive() -> MemoryDevice {
 }
 
 fn refusal(device: &MemoryDevice, access: Access) -> Error {
-    try_open(device, access).expect_err("it must not open")
+    try_open(device, access).expect_err("opening must fail")
 }
 
 fn fault_of(error: &Error) -> (Check, Option<Position>) {
     match error {
         Error::Damaged(fault) | Error::Tampered(fault) => (fault.check, fault.position),
-        other => panic!("neither damage nor tampering: {other}"),
+        other => panic!("expected damage or tampering, found {other}"),
     }
 }
 
 #[test]
-fn bad_copy_of_the_header_is_mended() {
+fn a_bad_copy_of_the_header_is_repaired() {
     for position in HEADERS {
         let device = archive();
         let good = raw(&device, position);
-        rot(&device, position);
+        corrupt(&device, position);
         let bad = raw(&device, position);
         let store = read_only(&device);
         assert_eq!(store.recovery().headers, [position]);
-        assert_eq!(raw(&device, position), bad, "a reader only notes it");
+        assert_eq!(raw(&device, position), bad, "a reader only reports it");
         drop(store);
         let (store, _writer) = writer(&device);
         assert_eq!(store.recovery().headers, [position]);
-        assert_eq!(raw(&device, position), good, "a writer mends it");
+        assert_eq!(raw(&device, position), good, "a writer repairs it");
     }
 }
 
@@ -84,16 +84,16 @@ fn bad_copy_of_the_header_is_mended() {
 fn two_bad_headers_are_damage() {
     let device = archive();
     for position in HEADERS {
-        rot(&device, position);
+        corrupt(&device, position);
     }
     let error = refusal(&device, Access::Read);
     assert!(matches!(error, Error::Damaged(_)), "{error}");
     assert_eq!(fault_of(&error).0, Check::HeaderChecksum);
-    // One does not even begin as an archive does: the other tells.
+    // One copy does not even start like a header, so the other determines the error.
     device.write(HEADERS[0], &[b'x'; BLOCK_SIZE]).unwrap();
     let error = refusal(&device, Access::Read);
     assert_eq!(fault_of(&error).0, Check::HeaderChecksum);
-    // Neither does: then it is none.
+    // Neither copy starts like a header, so the file is not an archive.
     for position in HEADERS {
         device.write(position, &[b'x'; BLOCK_SIZE]).unwrap();
     }
@@ -102,7 +102,7 @@ fn two_bad_headers_are_damage() {
 }
 
 #[test]
-fn header_written_without_the_key_is_tampering() {
+fn a_header_written_without_the_key_is_tampering() {
     for position in HEADERS {
         let device = archive();
         let mut bytes = raw(&device, position);
@@ -114,7 +114,7 @@ fn header_written_without_the_key_is_tampering() {
         assert!(matches!(error, Error::Tampered(_)), "{error}");
         assert_eq!(fault_of(&error), (Check::HeaderMac, Some(position)));
     }
-    // The header of another archive, genuine as it is.
+    // The authentic header of another archive.
     let (device, other) = (archive(), archive());
     let ids = [&device, &other].map(|device| unlocked(device).1.archive);
     device.write(HEADERS[1], &raw(&other, HEADERS[1])).unwrap();
@@ -124,17 +124,17 @@ fn header_written_without_the_key_is_tampering() {
 }
 
 #[test]
-fn newer_header_is_completed_and_older_one_is_tampering() {
+fn a_newer_header_is_an_unfinished_change_and_an_older_one_is_tampering() {
     let device = archive();
     let old = raw(&device, HEADERS[0]);
-    // A change of the header that wrote one copy before a crash.
+    // A change of the header that a crash interrupted after one copy.
     put_header(&device, |header| header.revision += 1, &HEADERS[..1]);
     let new = raw(&device, HEADERS[0]);
     assert_eq!(read_only(&device).recovery().older_headers, [HEADERS[1]]);
     assert!(read_only(&device).recovery().headers.is_empty());
     let (store, writer) = writer(&device);
     assert_eq!(raw(&device, HEADERS[1]), new);
-    assert_eq!(store.current().slot.header_revision, 2, "the commit names it");
+    assert_eq!(store.current().slot.header_revision, 2, "the commit names the header");
     writer.finish().unwrap();
     drop(store);
     for position in HEADERS {
@@ -145,7 +145,7 @@ fn newer_header_is_completed_and_older_one_is_tampering() {
         assert!(matches!(error, Error::Tampered(_)), "{error}");
         assert_eq!(fault_of(&error).0, Check::HeaderRevision);
     }
-    // Another header of the same revision is none that the commit names.
+    // Another header of the same revision is not the one that the commit names.
     let forged = |header: &mut Header| {
         header.revision = 2;
         header.created.nanoseconds ^= 1;
@@ -161,7 +161,7 @@ fn newer_header_is_completed_and_older_one_is_tampering() {
 #[test]
 fn unknown_features_of_the_header_are_a_newer_format() {
     let bit = 1 << 40;
-    // Features, whether it is read, whether it is written.
+    // Features, whether reading works, whether writing works.
     for (features, reads, writes) in [
         (Features { compatible: bit, ..Features::default() }, true, true),
         (Features { readable: bit, ..Features::default() }, true, false),
@@ -188,7 +188,7 @@ fn unknown_features_of_the_header_are_a_newer_format() {
             }
         }
         if !reads {
-            // Told before any key is tried.
+            // The error comes before any key is tried.
             let other = Secret::Key(RawKey::from_bytes([8; 32]));
             let device: Box<dyn Device> = Box::new(device);
             let error = Store::open_device(device, &other, OpenOptions::default()).unwrap_err();
@@ -225,7 +225,7 @@ fn unknown_features_of_the_slot_are_a_newer_format() {
                 writer.finish().unwrap();
                 assert_eq!(read_only(&device).current().slot.features, features, "kept");
             }
-            Ok((_, None)) => panic!("opened for writing"),
+            Ok((_, None)) => panic!("opened for writing without a writer"),
             Err(error) => {
                 assert_ne!(features.readable | features.required, 0);
                 assert_eq!(error.class(), Class::NewerFormat);
@@ -235,7 +235,7 @@ fn unknown_features_of_the_slot_are_a_newer_format() {
 }
 
 #[test]
-fn later_version_of_the_format_is_told_before_damage() {
+fn a_newer_format_version_is_reported_before_damage() {
     let device = archive();
     for position in HEADERS {
         let mut bytes = raw(&device, position);
@@ -247,7 +247,7 @@ fn later_version_of_the_format_is_told_before_damage() {
 }
 
 #[test]
-fn wrong_keys_are_told_from_damage() {
+fn a_wrong_key_is_not_damage() {
     let device = archive();
     for other in [
         Secret::Key(RawKey::from_bytes([4; 32])),
@@ -260,11 +260,11 @@ fn wrong_keys_are_told_from_damage() {
 }
 
 #[test]
-fn rotten_slots_are_mended_and_a_lost_pair_is_damage() {
+fn a_bad_meta_slot_is_repaired_and_a_lost_pair_is_damage() {
     for position in 1..=4 {
         let device = archive();
         let at = Position::at(position);
-        rot(&device, at);
+        corrupt(&device, at);
         let store = read_only(&device);
         assert_eq!((store.recovery().bad_slots.clone(), mark(&store)), (vec![at], 1));
         drop(store);
@@ -278,13 +278,13 @@ fn rotten_slots_are_mended_and_a_lost_pair_is_damage() {
     for pair in [[1, 3], [2, 4]] {
         let device = archive();
         for position in pair {
-            rot(&device, Position::at(position));
+            corrupt(&device, Position::at(position));
         }
         for access in [Access::Read, Access::Write] {
             let error = refusal(&device, access);
             assert_eq!(fault_of(&error), (Check::MetaSlot, Some(Position::at(pair[0]))));
         }
-        // By an explicit option, and for reading only.
+        // An option accepts the lost pair, for reading only.
         let open = |access| {
             let options = OpenOptions { access, accept_lost_pair: true, ..OpenOptions::default() };
             Store::open_device(Box::new(device.clone()), &secret(), options)
@@ -296,7 +296,7 @@ fn rotten_slots_are_mended_and_a_lost_pair_is_damage() {
 }
 
 #[test]
-fn copies_that_were_written_apart_are_a_fork() {
+fn meta_slots_of_two_separately_written_copies_are_a_fork() {
     let device = archive();
     let other = device.snapshot().to_device();
     let (_, first) = writer(&device);
@@ -304,11 +304,11 @@ fn copies_that_were_written_apart_are_a_fork() {
     assert_eq!(first.generation().session, second.generation().session);
     assert_ne!(first.generation().salt, second.generation().salt);
     drop((first, second));
-    // One slot of the other copy, put among those of this one.
+    // One slot of the other copy replaces a slot of this one.
     let newest = read_only(&other).current().slot.generation;
-    let genuine =
+    let authentic =
         (1..=4).map(Position::at).find(|&position| raw(&other, position)[..12] == newest.encode());
-    let position = genuine.unwrap();
+    let position = authentic.unwrap();
     device.write(position, &raw(&other, position)).unwrap();
     let error = refusal(&device, Access::Read);
     assert!(matches!(error, Error::Tampered(_)), "{error}");
@@ -316,7 +316,7 @@ fn copies_that_were_written_apart_are_a_fork() {
 }
 
 #[test]
-fn shorter_files_are_truncated_or_no_archive() {
+fn a_shorter_file_is_truncated_or_not_an_archive() {
     let device = archive();
     let count = read_only(&device).current().slot.block_count;
     let image = device.to_bytes();
@@ -347,7 +347,7 @@ fn shorter_files_are_truncated_or_no_archive() {
 }
 
 #[test]
-fn archive_is_open_once_for_writing_or_often_for_reading() {
+fn an_archive_has_one_writer_or_any_number_of_readers() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("archive");
     let open = |access, io| {
@@ -376,7 +376,7 @@ fn archive_is_open_once_for_writing_or_often_for_reading() {
 }
 
 #[test]
-fn header_digest_is_of_the_whole_block() {
+fn the_header_digest_covers_the_whole_block() {
     let device = archive();
     let bytes: [u8; BLOCK_SIZE] = raw(&device, HEADERS[0]).try_into().unwrap();
     let digest = header_digest(&bytes);

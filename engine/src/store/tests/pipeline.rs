@@ -1,5 +1,5 @@
-//! Large writes, sealed and written side by side: what is in the file is what small writes put there, and a failure
-//! half-way is one like any other.
+//! Large writes, whose sealing and writing overlap: they have the same result as small writes, and a failure halfway
+//! is like any other.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,14 +9,14 @@ use crate::error::Error;
 use crate::format::{BLOCK_SIZE, BlockIndex, Generation, Run};
 use crate::store::pipeline::LARGE_BLOCKS;
 
-/// Blocks of a large write: several buffers, the last of them not full.
+/// Blocks of a large write: several buffers, the last one not full.
 const BLOCKS: u32 = 2 * 1024 + 70;
 
 fn heads() -> impl Iterator<Item = BlockHead> {
     (0..).map(|index| BlockHead { index: BlockIndex(index), ..BlockHead::default() })
 }
 
-/// Seals a block to each position, in one call. Its data is its place in the call.
+/// Writes a block to each position, in one call. Its data repeats its number in the call.
 fn write_all(writer: &mut Writer, positions: &[Position]) -> Result<Generation> {
     let data: Vec<Data> = (0..positions.len()).map(|place| data(marked(place))).collect();
     let jobs: Vec<SealJob<'_>> = positions
@@ -32,7 +32,7 @@ fn marked(place: usize) -> u8 {
     u8::try_from(place % 251).unwrap()
 }
 
-/// Each block is at its position, with its head.
+/// Asserts that each position holds its block, with its head.
 #[track_caller]
 fn check_all(store: &Store, positions: &[Position], generation: Generation) {
     let redirects = &store.current().redirects;
@@ -49,13 +49,13 @@ fn allocated(writer: &mut Writer, count: u32) -> Vec<Position> {
 }
 
 #[test]
-fn large_writes_leave_what_small_ones_do() {
+fn a_large_write_has_the_same_result_as_small_ones() {
     let (_, store, mut writer) = create();
     let positions = allocated(&mut writer, BLOCKS);
     assert!(positions.len() > LARGE_BLOCKS);
     let generation = write_all(&mut writer, &positions).unwrap();
     check_all(&store, &positions, generation);
-    // Scattered: every second block, then those between, from the last on.
+    // Scattered positions: every second one, then the others in reverse.
     let more = allocated(&mut writer, BLOCKS);
     let (even, odd): (Vec<Position>, Vec<Position>) = {
         let numbered = |is_even: bool| {
@@ -73,7 +73,7 @@ fn large_writes_leave_what_small_ones_do() {
 }
 
 #[test]
-fn a_file_takes_large_writes_and_shows_them() {
+fn a_large_write_to_a_mapped_file_is_read_back() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("archive");
     let options = CreateOptions::default();
@@ -81,7 +81,7 @@ fn a_file_takes_large_writes_and_shows_them() {
     let positions = allocated(&mut writer, BLOCKS);
     let generation = write_all(&mut writer, &positions).unwrap();
     check_all(&store, &positions, generation);
-    // What was freed is written to again, past the pages that were just read.
+    // Freed blocks are written again, while their old pages are in the map.
     commit(&mut writer, 1).unwrap();
     let run = Run::new(positions[0], BLOCKS).unwrap();
     writer.free(run);
@@ -90,7 +90,7 @@ fn a_file_takes_large_writes_and_shows_them() {
     writer.drain_pool();
     writer.release(run).unwrap();
     let again = allocated(&mut writer, BLOCKS);
-    assert_eq!(again[0], positions[0], "the same place");
+    assert_eq!(again[0], positions[0], "the same position");
     let newer = write_all(&mut writer, &again).unwrap();
     assert_ne!(newer, generation);
     check_all(&store, &again, newer);
@@ -101,14 +101,14 @@ fn a_file_takes_large_writes_and_shows_them() {
     check_all(&reopened, &again, newer);
 }
 
-/// A device that can write past the cache, and counts the blocks that it wrote so and through the cache, and those
-/// whose write-back was started.
+/// A device that supports direct writes. It counts blocks written directly, blocks written through the cache, and
+/// blocks whose write-back was started.
 #[derive(Clone)]
 struct Counting {
     device: MemoryDevice,
-    past: Arc<AtomicUsize>,
+    direct: Arc<AtomicUsize>,
     through: Arc<AtomicUsize>,
-    back: Arc<AtomicUsize>,
+    write_back: Arc<AtomicUsize>,
 }
 
 impl Device for Counting {
@@ -122,12 +122,12 @@ impl Device for Counting {
     }
 
     fn write_direct(&self, start: Position, bytes: &[u8]) -> Result<bool> {
-        self.past.fetch_add(bytes.len() / BLOCK_SIZE, Ordering::Relaxed);
+        self.direct.fetch_add(bytes.len() / BLOCK_SIZE, Ordering::Relaxed);
         self.device.write(start, bytes).map(|()| true)
     }
 
     fn start_write_back(&self, run: Run) -> Result<()> {
-        self.back.fetch_add(usize::try_from(run.count()).unwrap(), Ordering::Relaxed);
+        self.write_back.fetch_add(usize::try_from(run.count()).unwrap(), Ordering::Relaxed);
         Ok(())
     }
 
@@ -149,18 +149,19 @@ impl Device for Counting {
 }
 
 impl Counting {
-    /// What it counted since it was last asked: past the cache, through it, and write-back.
+    /// Returns the counts since the last call: direct, through the cache, and write-back.
     fn counted(&self) -> [usize; 3] {
-        [&self.past, &self.through, &self.back].map(|counter| counter.swap(0, Ordering::Relaxed))
+        [&self.direct, &self.through, &self.write_back]
+            .map(|counter| counter.swap(0, Ordering::Relaxed))
     }
 }
 
 #[test]
-fn long_runs_go_past_the_cache_and_short_ones_through_it() {
+fn long_runs_bypass_the_page_cache_and_short_ones_use_it() {
     let (device, _, first) = create();
     drop(first);
-    let (past, through, back) = (Arc::default(), Arc::default(), Arc::default());
-    let device = Counting { device, past, through, back };
+    let (direct, through, write_back) = (Arc::default(), Arc::default(), Arc::default());
+    let device = Counting { device, direct, through, write_back };
     let (store, mut writer) = writer(&device);
     let blocks = usize::try_from(BLOCKS).unwrap();
     device.counted();
@@ -168,21 +169,21 @@ fn long_runs_go_past_the_cache_and_short_ones_through_it() {
     let generation = write_all(&mut writer, &positions).unwrap();
     assert_eq!(device.counted(), [blocks, 0, 0]);
     check_all(&store, &positions, generation);
-    // Every second block is a run by itself.
+    // Every second block is a run of one.
     let spread: Vec<Position> = allocated(&mut writer, 2 * BLOCKS).into_iter().step_by(2).collect();
     let generation = write_all(&mut writer, &spread).unwrap();
     assert_eq!(device.counted(), [0, blocks, blocks]);
     check_all(&store, &spread, generation);
-    // A write that is not large goes through the cache, and waits there unless there is a good deal of it.
-    for (count, back) in [(255, 0), (256, 256)] {
+    // A small write goes through the cache. Its write-back starts from 256 blocks on.
+    for (count, write_back) in [(255, 0), (256, 256)] {
         let positions = allocated(&mut writer, count);
         write_all(&mut writer, &positions).unwrap();
-        assert_eq!(device.counted(), [0, positions.len(), back]);
+        assert_eq!(device.counted(), [0, positions.len(), write_back]);
     }
 }
 
 #[test]
-fn a_failure_half_way_poisons_and_ends() {
+fn a_failure_halfway_poisons_the_store_and_ends_the_write() {
     for fault in [Fault::Nothing, Fault::Torn, Fault::Late] {
         for operation in [0, 1, 4, 8] {
             let (device, _, mut first) = create();
@@ -197,7 +198,7 @@ fn a_failure_half_way_poisons_and_ends() {
             assert!(matches!(error, Error::Io { .. }), "{error}");
             assert_poisoned(store.check_usable());
             assert_poisoned(write_all(&mut writer, &positions));
-            assert!(writer.in_flight().buffers_len() > kept, "the buffers are back");
+            assert!(writer.in_flight().buffers_len() > kept, "the write returned its buffers");
             drop((store, writer));
             assert_eq!(mark(&read_only(&device)), 1);
         }
@@ -205,7 +206,7 @@ fn a_failure_half_way_poisons_and_ends() {
 }
 
 #[test]
-fn buffers_are_made_once() {
+fn large_writes_reuse_their_buffers() {
     let (_, _, mut writer) = create();
     let positions = allocated(&mut writer, 2 * BLOCKS);
     let (one, two) = positions.split_at(positions.len() / 2);

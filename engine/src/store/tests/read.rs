@@ -1,4 +1,4 @@
-//! A run is read in batches. What comes out, and what is checked when, is as if its blocks were read one by one.
+//! Reading a run in batches returns the same data, and calls the same checks, as reading its blocks one by one.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -7,24 +7,24 @@ use super::*;
 use crate::error::{Check, Error};
 use crate::format::{BLOCK_SIZE, BlockIndex, Generation, Run};
 
-/// Blocks in the run: two chunks, and some left over.
+/// Blocks in the run: two chunks and a partial one.
 const BLOCKS: u32 = 150;
 
-/// A device that can be bad at a place: at first only, or for good.
+/// A device with bad positions: some are unreadable, some are stale at the first read only.
 #[derive(Clone)]
-struct Unsteady {
+struct Flaky {
     device: MemoryDevice,
-    /// Places where reading fails.
+    /// Positions whose read fails.
     unreadable: Arc<Mutex<HashSet<Position>>>,
-    /// Places where the first look shows something else.
+    /// Positions whose first read returns other bytes.
     stale: Arc<Mutex<HashSet<Position>>>,
-    /// Places that were read once more.
+    /// Positions that were read again.
     again: Arc<Mutex<Vec<Position>>>,
 }
 
-impl Unsteady {
-    fn on(device: &MemoryDevice) -> Unsteady {
-        Unsteady {
+impl Flaky {
+    fn on(device: &MemoryDevice) -> Flaky {
+        Flaky {
             device: device.clone(),
             unreadable: Arc::default(),
             stale: Arc::default(),
@@ -33,13 +33,13 @@ impl Unsteady {
     }
 }
 
-impl Device for Unsteady {
+impl Device for Flaky {
     fn read(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
         self.device.read(start, bytes)?;
         for (number, block) in (0..).zip(bytes.chunks_exact_mut(BLOCK_SIZE)) {
             let position = Position::at(start.get() + number);
             if self.unreadable.lock().unwrap().contains(&position) {
-                return Err(Error::io("read", std::io::Error::other("a bad sector")));
+                return Err(Error::io("read", std::io::Error::other("bad sector")));
             }
             if self.stale.lock().unwrap().contains(&position) {
                 block.fill(7);
@@ -74,8 +74,8 @@ impl Device for Unsteady {
     }
 }
 
-/// A run of blocks, each with its number as index and data, behind a device that is steady so far.
-fn world() -> (Unsteady, Arc<Store>, Run, Generation) {
+/// A run of blocks, each with its number as index and data, on a device without bad positions yet.
+fn world() -> (Flaky, Arc<Store>, Run, Generation) {
     let (device, _, mut writer) = create();
     let run = writer.allocate(BLOCKS, Urgency::Ordinary).unwrap();
     assert_eq!(run.count(), BLOCKS);
@@ -91,12 +91,12 @@ fn world() -> (Unsteady, Arc<Store>, Run, Generation) {
     let generation = writer.write_fresh(KeyKind::Data, &jobs).unwrap();
     commit(&mut writer, 1).unwrap();
     drop(writer);
-    let device = Unsteady::on(&device);
+    let device = Flaky::on(&device);
     let store = read_only(&device);
     (device, store, run, generation)
 }
 
-/// Reads a run; the heads have to come in order within each chunk.
+/// Reads a run, and asserts that the heads come in order within each chunk.
 fn read_all(store: &Store, run: Run, generation: Generation) -> Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(run.count()).unwrap() * DATA_SIZE];
     let seen = Mutex::new(Vec::new());
@@ -123,7 +123,7 @@ fn check_data(bytes: &[u8]) {
 }
 
 #[test]
-fn runs_of_any_length_are_read() {
+fn a_run_of_any_length_is_read() {
     let (device, store, run, generation) = world();
     for count in [1, 2, 15, 16, 17, 63, 64, 65, 80, 128, BLOCKS] {
         let run = Run::new(run.start(), count).unwrap();
@@ -131,7 +131,7 @@ fn runs_of_any_length_are_read() {
         assert_eq!(bytes.len(), usize::try_from(count).unwrap() * DATA_SIZE);
         check_data(&bytes);
     }
-    assert_eq!(device.again.lock().unwrap().len(), 0, "nothing was read twice");
+    assert_eq!(device.again.lock().unwrap().len(), 0, "no block is read twice");
 }
 
 #[test]
@@ -166,21 +166,21 @@ fn any_part_of_a_run_is_read() {
 }
 
 #[test]
-fn blocks_that_show_late_are_read_again_by_themselves() {
+fn each_stale_block_is_read_again_separately() {
     let (device, store, run, generation) = world();
-    let late: HashSet<Position> =
+    let stale: HashSet<Position> =
         [0, 5, 15, 16, 63, 64, 149].map(|at| Position::at(run.start().get() + at)).into();
-    device.stale.lock().unwrap().clone_from(&late);
+    device.stale.lock().unwrap().clone_from(&stale);
     check_data(&read_all(&store, run, generation).unwrap());
     let again: HashSet<Position> = device.again.lock().unwrap().drain(..).collect();
-    assert_eq!(again, late, "only those were read again");
+    assert_eq!(again, stale, "only the stale blocks are read again");
 }
 
 #[test]
-fn the_block_that_is_damaged_is_named() {
+fn the_error_names_the_damaged_block() {
     let (device, store, run, generation) = world();
     let bad = Position::at(run.start().get() + 37);
-    rot(&device.device, bad);
+    corrupt(&device.device, bad);
     match read_all(&store, run, generation) {
         Err(Error::Damaged(fault)) => {
             assert_eq!((fault.position, fault.check), (Some(bad), Check::Tag));
@@ -192,7 +192,7 @@ fn the_block_that_is_damaged_is_named() {
 }
 
 #[test]
-fn one_unreadable_block_is_the_only_one_lost() {
+fn an_unreadable_block_costs_no_other_block() {
     let (device, store, run, generation) = world();
     let bad = Position::at(run.start().get() + 20);
     device.unreadable.lock().unwrap().insert(bad);
@@ -206,23 +206,26 @@ fn one_unreadable_block_is_the_only_one_lost() {
     };
     let outcome = store.read_run(redirects, KeyKind::Data, chunk, generation, &mut bytes, check);
     assert!(matches!(outcome, Err(Error::Io { .. })), "{outcome:?}");
-    assert!(checked.into_inner().unwrap().into_iter().eq(0..20), "those before were checked");
+    assert!(
+        checked.into_inner().unwrap().into_iter().eq(0..20),
+        "the blocks before it were checked"
+    );
     check_data(&bytes[..20 * DATA_SIZE]);
 }
 
 #[test]
-fn a_version_that_is_not_wanted_is_tampering() {
+fn a_block_of_another_generation_is_tampering() {
     let (device, store, run, generation) = world();
     let wanted = Generation { salt: !generation.salt, ..generation };
     match read_all(&store, run, wanted) {
         Err(Error::Tampered(fault)) => assert_eq!(fault.check, Check::Generation),
         other => panic!("{other:?}"),
     }
-    assert!(!device.again.lock().unwrap().is_empty(), "it was read again before it was believed");
+    assert!(!device.again.lock().unwrap().is_empty(), "it was read again first");
 }
 
 #[test]
-fn what_the_check_says_stops_the_reading() {
+fn an_error_of_the_check_stops_the_read() {
     let (_, store, run, generation) = world();
     let mut bytes = vec![0; 64 * DATA_SIZE];
     let redirects = &store.current().redirects;
@@ -237,27 +240,27 @@ fn what_the_check_says_stops_the_reading() {
     };
     let outcome = store.read_run(redirects, KeyKind::Data, chunk, generation, &mut bytes, check);
     assert!(matches!(outcome, Err(Error::Damaged(_))), "{outcome:?}");
-    assert_eq!(last.into_inner().unwrap(), 18, "no block after it was checked");
+    assert_eq!(last.into_inner().unwrap(), 18, "no later block was checked");
 }
 
 #[test]
-fn an_image_that_shows_late_is_read_again_before_it_is_copied() {
+fn a_stale_shadow_block_is_read_again_before_it_is_copied_home() {
     let (device, _, mut first) = create();
     let block = add_block(&mut first, KeyKind::Data, 1).unwrap();
     commit(&mut first, 1).unwrap();
     first.finish().unwrap();
-    let device = Unsteady::on(&device);
+    let device = Flaky::on(&device);
     let (store, mut writer) = writer(&device);
-    for is_late in [false, true] {
+    for is_stale in [false, true] {
         let changed = change_block(&mut writer, block.position, 2).unwrap();
-        let spare = writer.redirects().source(block.position, changed.generation);
-        assert_ne!(spare, block.position);
-        if is_late {
-            device.stale.lock().unwrap().insert(spare);
+        let shadow = writer.redirects().source(block.position, changed.generation);
+        assert_ne!(shadow, block.position);
+        if is_stale {
+            device.stale.lock().unwrap().insert(shadow);
         }
         commit(&mut writer, 2).unwrap();
         assert_eq!(read(&store, changed).unwrap(), 2);
-        let again = device.again.lock().unwrap().contains(&spare);
-        assert_eq!(again, is_late, "only what is not the version that was sealed");
+        let again = device.again.lock().unwrap().contains(&shadow);
+        assert_eq!(again, is_stale, "only a block of another generation is read again");
     }
 }

@@ -1,35 +1,35 @@
-//! Redo lists that somebody with the keys could write: none of them is believed.
+//! Hostile redo lists, written by a holder of the keys: opening refuses all of them.
 
 use super::*;
 use crate::error::Check;
 use crate::format::{Generation, REDO_STREAM, RedoEntry, Run, encode_redo};
 use crate::store::redo::WrittenRedoList;
 
-/// An archive of some blocks, and the parts of a redo list.
+/// An archive with some blocks, and the parts of a redo list.
 struct World {
     device: MemoryDevice,
     writer: Writer,
     /// Live blocks.
-    places: Vec<Position>,
-    /// Positions for images and for the list.
+    homes: Vec<Position>,
+    /// Free positions for shadow blocks and for the list.
     free: Vec<Position>,
 }
 
 fn world() -> World {
     let (device, _, mut writer) = create();
-    let mut places = Vec::new();
+    let mut homes = Vec::new();
     for byte in 1..=3 {
-        places.push(add_block(&mut writer, KeyKind::Data, byte).unwrap().position);
+        homes.push(add_block(&mut writer, KeyKind::Data, byte).unwrap().position);
     }
     commit(&mut writer, 1).unwrap();
     let free = writer.allocate_all(8, Urgency::Ordinary).unwrap();
-    World { device, writer, places, free }
+    World { device, writer, homes, free }
 }
 
 impl World {
-    fn entry(&self, place: usize, spare: usize) -> RedoEntry {
+    fn entry(&self, home: usize, shadow: usize) -> RedoEntry {
         let generation = Generation { session: 1, step: 1, salt: 1 };
-        RedoEntry { home: self.places[place], shadow: self.free[spare], generation }
+        RedoEntry { home: self.homes[home], shadow: self.free[shadow], generation }
     }
 
     /// Commits a list of one block, and opens the archive.
@@ -66,24 +66,24 @@ fn assert_refused(outcome: Result<Arc<Store>>, check: Check) {
 }
 
 #[test]
-fn a_list_as_a_writer_makes_it_is_believed() {
+fn a_redo_list_like_a_writers_is_accepted() {
     let world = world();
     let entries = [world.entry(0, 0), world.entry(1, 1)];
-    let spares: Vec<Position> = vec![world.free[0], world.free[1], world.free[7]];
+    let expected: Vec<Position> = vec![world.free[0], world.free[1], world.free[7]];
     let store = world.open(&entries, 2, head()).unwrap();
     assert_eq!(store.recovery().redo_blocks, 2);
     let listed = store.redo_blocks(&store.current()).unwrap();
-    assert_eq!(listed, spares.into_iter().map(Run::single).collect());
+    assert_eq!(listed, expected.into_iter().map(Run::single).collect());
 }
 
 #[test]
-fn lists_are_as_long_as_the_slot_says() {
+fn a_redo_list_has_the_length_in_the_meta_slot() {
     for length in [1, 3] {
         let world = world();
         let entries = [world.entry(0, 0), world.entry(1, 1)];
         assert_refused(world.open(&entries, length, head()), Check::RedoList);
     }
-    // A chain that goes on behind its end, and one that ends too early.
+    // A chain that is longer than its entries need, and one that is too short.
     let world = self::world();
     let (entries, next) = ([world.entry(0, 0)], Some(world.free[6]));
     assert_refused(world.open(&entries, 1, BlockHead { next, ..head() }), Check::RedoList);
@@ -93,7 +93,7 @@ fn lists_are_as_long_as_the_slot_says() {
 }
 
 #[test]
-fn blocks_of_a_list_have_their_stream_place_and_link() {
+fn blocks_of_a_redo_list_have_the_right_stream_index_and_link() {
     let hostile = [
         (BlockHead::default(), Check::Stream),
         (BlockHead { index: crate::format::BlockIndex(1), ..head() }, Check::Index),
@@ -107,11 +107,11 @@ fn blocks_of_a_list_have_their_stream_place_and_link() {
 }
 
 #[test]
-fn no_block_plays_two_parts_in_a_list() {
+fn no_block_has_two_roles_in_a_redo_list() {
     let parts: [fn(&World) -> [RedoEntry; 2]; 5] = [
         |world| [world.entry(0, 0), world.entry(0, 1)],
         |world| [world.entry(0, 0), world.entry(1, 0)],
-        // The image lies where the list does.
+        // The shadow block is a block of the list.
         |world| [world.entry(0, 0), world.entry(1, 7)],
         |world| [world.entry(0, 0), RedoEntry { home: world.free[0], ..world.entry(1, 1) }],
         |world| [world.entry(0, 0), RedoEntry { home: world.free[7], ..world.entry(1, 1) }],

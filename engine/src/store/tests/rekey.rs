@@ -1,4 +1,4 @@
-//! A change of the master key, whole or cut off at any write, sync or growth.
+//! A change of the master key, complete or interrupted at any write, sync or growth.
 
 use std::ops::ControlFlow;
 
@@ -9,12 +9,12 @@ use crate::error::{Check, Error};
 use crate::format::{BLOCK_SIZE, HEADERS, KeySlot, Run};
 use crate::store::superblock::header::open_header;
 
-/// Three windows, the last of them short.
+/// Three windows, the last one short.
 const BLOCKS: u32 = 600;
 
 const ONLY_KEY: RekeyOptions = RekeyOptions { drop_other_keys: false, io: Io::File };
 
-/// An archive whose blocks are of both kinds, and of several generations.
+/// An archive with blocks of both kinds and of several generations.
 struct World {
     device: MemoryDevice,
     blocks: Vec<(BlockRef, u8, KeyKind)>,
@@ -55,7 +55,7 @@ fn check_content(world: &World, device: &MemoryDevice) {
     assert_eq!(mark(&store), 1);
 }
 
-/// No block and no header of the file is under the old master key.
+/// Asserts that no block and no header of the file is under the old master key.
 fn assert_nothing_under_old_key(world: &World, device: &MemoryDevice) {
     let archive = read_only(device).header().archive;
     let old = Sealer::new(&world.master, archive);
@@ -76,31 +76,31 @@ fn assert_nothing_under_old_key(world: &World, device: &MemoryDevice) {
 }
 
 #[test]
-fn every_block_is_sealed_anew_and_keeps_its_generation() {
+fn a_rekey_seals_every_block_again_with_the_same_generation() {
     let world = world();
     let number = read_only(&world.device).current().slot.number;
-    let mut told = Vec::new();
+    let mut reports = Vec::new();
     let device = Box::new(world.device.clone());
     let mut progress = |done, all| {
-        told.push((done, all));
+        reports.push((done, all));
         ControlFlow::Continue(())
     };
     let summary = Store::rekey_device(device, &secret(), ONLY_KEY, &mut progress);
     assert_eq!(summary.unwrap(), RekeySummary { blocks: BLOCKS.into(), ..RekeySummary::default() });
     let end = BLOCKS + 8;
-    assert_eq!(told, [(0, end), (8, end), (264, end), (520, end), (end, end)]);
+    assert_eq!(reports, [(0, end), (8, end), (264, end), (520, end), (end, end)]);
     check_content(&world, &world.device);
     assert_nothing_under_old_key(&world, &world.device);
     let store = read_only(&world.device);
     assert!(store.recovery().is_clean(), "{:?}", store.recovery());
     assert_eq!(store.current().slot.master_key_number, 1);
-    // Two sessions, the beginning, three windows, and the end.
+    // Two sessions, the commit that begins the change, three windows, and the commit that ends it.
     assert_eq!(store.current().slot.number, number + 7);
     for position in [1, 2, 3, 4, 5, 6].map(Position::at) {
         store.reserved_block(position).unwrap();
     }
     drop(store);
-    // It is an archive as any: it is written, and its key changed again.
+    // The archive is like any other: it can be written to, and its master key changed again.
     let (_, mut writer) = writer(&world.device);
     change_block(&mut writer, world.blocks[0].0.position, 1).unwrap();
     add_block(&mut writer, KeyKind::Data, 1).unwrap();
@@ -110,9 +110,9 @@ fn every_block_is_sealed_anew_and_keeps_its_generation() {
     check_content(&world, &world.device);
 }
 
-/// The last operations are those on the headers, when no block is left under the old key.
+/// The last operations change the headers, when no block is left under the old key.
 #[test]
-fn change_that_is_cut_off_at_its_end_is_completed() {
+fn a_rekey_interrupted_near_its_end_is_completed() {
     const MANY: u32 = 1 << 20;
     let world = world();
     let before = world.device.snapshot();
@@ -126,7 +126,7 @@ fn change_that_is_cut_off_at_its_end_is_completed() {
         let faulty = Faulty::on(&device, Fault::Nothing);
         faulty.fail_after(operations - from_the_end);
         let outcome = rekey(&faulty);
-        // The last two trim the file and reserve room. All is committed by then.
+        // The last two operations trim the file and grow it for the reserve. Everything is committed by then.
         assert_eq!(outcome.is_ok(), from_the_end <= 2, "{from_the_end} from the end");
         assert_eq!(outcome.is_ok_and(|summary| summary.trim_failed), from_the_end == 2);
         let store = read_only(&device);
@@ -138,12 +138,12 @@ fn change_that_is_cut_off_at_its_end_is_completed() {
         check_content(&world, &device);
         assert_nothing_under_old_key(&world, &device);
     }
-    assert!(without_blocks_left > 0, "it was cut off earlier or later each time");
+    assert!(without_blocks_left > 0, "no interruption fell after the last window");
 }
 
-/// A copy of the file may have lost what lay behind its last block.
+/// A copy of the file may have lost the blocks behind the end of the archive.
 #[test]
-fn change_that_is_taken_up_again_asks_for_room_again() {
+fn a_resumed_rekey_reserves_space_for_the_shadow_blocks_again() {
     let world = world();
     let before = world.device.snapshot();
     let begun = |operations| {
@@ -151,10 +151,10 @@ fn change_that_is_taken_up_again_asks_for_room_again() {
         let faulty = Faulty::on(&device, Fault::Nothing);
         faulty.fail_after(operations);
         rekey(&faulty).unwrap_err();
-        // The first slot under the new key names no window yet, so nothing is lost with the images.
+        // The first slot under the new key names no window, so no shadow block is needed yet.
         (read_only(&device).current().slot.master_key_number == 1).then_some(device)
     };
-    let device = (0..40).find_map(begun).expect("a change that has begun");
+    let device = (0..40).find_map(begun).expect("an interruption after the first commit");
     let count = read_only(&device).current().slot.block_count;
     device.shrink(count).unwrap();
     let mut lengths = Vec::new();
@@ -168,9 +168,10 @@ fn change_that_is_taken_up_again_asks_for_room_again() {
     check_content(&world, &device);
 }
 
-/// What a window writes is on the medium before a slot names it, and there is room for every window before the first.
+/// The shadow blocks of a window are durable before a slot names it, and all space for them is reserved before the
+/// first window.
 #[test]
-fn images_are_durable_before_a_slot_names_them_and_have_room() {
+fn shadow_blocks_of_a_window_are_durable_before_a_slot_names_it_and_have_space() {
     use crate::device::simulated::{Event, EventKind, SimulatedDisk};
     const WINDOW: u32 = 256;
     let disk = SimulatedDisk::new();
@@ -198,7 +199,7 @@ fn images_are_durable_before_a_slot_names_them_and_have_room() {
     for kind in disk.log()[before..].iter().map(Event::kind) {
         match kind {
             EventKind::Write(at) if at >= end => unsynced += 1,
-            EventKind::Write(1..=4) => assert_eq!(unsynced, 0, "a slot before its images"),
+            EventKind::Write(1..=4) => assert_eq!(unsynced, 0, "a slot before its shadow blocks"),
             EventKind::Sync => {
                 windows += u32::from(unsynced > 0);
                 unsynced = 0;
@@ -210,7 +211,7 @@ fn images_are_durable_before_a_slot_names_them_and_have_room() {
 }
 
 #[test]
-fn key_of_an_archive_in_a_file_is_changed() {
+fn the_master_key_of_an_archive_in_a_file_is_changed() {
     let world = world();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("archive");
@@ -224,7 +225,7 @@ fn key_of_an_archive_in_a_file_is_changed() {
 }
 
 #[test]
-fn rekey_that_is_cut_off_goes_on_and_can_be_read_meanwhile() {
+fn an_interrupted_rekey_leaves_a_readable_archive_and_resumes() {
     let world = world();
     let before = world.device.snapshot();
     for fault in [Fault::Nothing, Fault::Torn, Fault::Late] {
@@ -247,7 +248,7 @@ fn rekey_that_is_cut_off_goes_on_and_can_be_read_meanwhile() {
                 assert!(matches!(refused, Err(Error::RekeyInProgress)), "{operation}");
             }
             drop(store);
-            // Cut off a second time, and then whole.
+            // Interrupted a second time, and then complete.
             let faulty = Faulty::on(&device, Fault::Torn);
             faulty.fail_after(operation / 3 + 1);
             let _ = rekey(&faulty);
@@ -256,7 +257,7 @@ fn rekey_that_is_cut_off_goes_on_and_can_be_read_meanwhile() {
             assert!(summary.left == 0, "{operation} at {watermark}: {summary:?}");
             check_content(&world, &device);
             assert_nothing_under_old_key(&world, &device);
-            // Everything at the borders of windows; of the many writes to places, some.
+            // Every operation at the borders of windows, and a sample of the many writes to home locations.
             operation += if (30..BLOCKS + 20).contains(&operation) { 47 } else { 1 };
         }
         assert!(in_flight > 20, "{fault:?}: {in_flight}");
@@ -264,7 +265,7 @@ fn rekey_that_is_cut_off_goes_on_and_can_be_read_meanwhile() {
 }
 
 #[test]
-fn other_keys_go_only_where_that_is_asked_for() {
+fn a_rekey_removes_other_keys_only_with_drop_other_keys() {
     let world = world();
     let (_, mut writer) = writer(&world.device);
     let other = Secret::Key(RawKey::from_bytes([5; 32]));
@@ -284,7 +285,7 @@ fn other_keys_go_only_where_that_is_asked_for() {
 }
 
 #[test]
-fn key_that_is_dropped_half_way_is_wrong_and_no_sign_of_tampering() {
+fn a_key_dropped_by_an_unfinished_rekey_is_a_wrong_key_and_not_tampering() {
     let world = world();
     let (_, mut writer) = writer(&world.device);
     let other = Secret::Key(RawKey::from_bytes([5; 32]));
@@ -299,12 +300,12 @@ fn key_that_is_dropped_half_way_is_wrong_and_no_sign_of_tampering() {
     Store::rekey_device(device, &secret(), options, &mut |_, _| ControlFlow::Continue(()))
         .unwrap_err();
     assert!(read_only(&world.device).header().rekey.is_some());
-    // The second copy is the one from before, which the other key opens.
+    // The second copy is the old header, which the other key opens.
     world.device.write(HEADERS[1], &old).unwrap();
     let opened = open_header(&world.device, &other);
     assert!(matches!(opened, Err(Error::WrongKey { .. })), "{opened:?}");
     check_content(&world, &world.device);
-    // A header from before must not replace the one that holds the new key.
+    // An old header must not replace the one that holds the new key.
     let exported = ExportedHeader::open(&old, &secret()).unwrap();
     let imported = Store::import_header_device(&world.device, &exported, true);
     assert!(matches!(imported, Err(Error::RekeyInProgress)), "{imported:?}");
@@ -314,22 +315,22 @@ fn key_that_is_dropped_half_way_is_wrong_and_no_sign_of_tampering() {
 }
 
 #[test]
-fn what_does_not_open_stops_a_rekey_before_it_begins() {
+fn a_bad_block_a_redo_list_or_a_full_disk_stops_a_rekey_before_it_begins() {
     let world = world();
-    let place = world.blocks[300].0.position;
-    rot(&world.device, place);
+    let bad = world.blocks[300].0.position;
+    corrupt(&world.device, bad);
     let before = raw(&world.device, HEADERS[0]);
     let error = rekey(&world.device).unwrap_err();
-    assert!(matches!(&error, Error::Damaged(fault) if fault.position == Some(place)), "{error}");
+    assert!(matches!(&error, Error::Damaged(fault) if fault.position == Some(bad)), "{error}");
     assert_eq!(raw(&world.device, HEADERS[0]), before);
-    // A redo list: its images lie where no block of that place belongs.
+    // A redo list: its shadow blocks are sealed for other positions, so they would not open.
     let world = self::world();
     let (_, mut writer) = writer(&world.device);
     change_block(&mut writer, world.blocks[1].0.position, world.blocks[1].1).unwrap();
     commit(&mut writer, 1).unwrap();
     drop(writer);
     assert!(matches!(rekey(&world.device), Err(Error::Uncommitted)));
-    // No room for the images.
+    // There is no space for the shadow blocks.
     let world = self::world();
     for missing in [512, 1] {
         world.device.set_capacity(BLOCKS + 8 + 512 - missing);
@@ -342,9 +343,9 @@ fn what_does_not_open_stops_a_rekey_before_it_begins() {
 }
 
 #[test]
-fn rot_and_stale_blocks_stay_what_they_are() {
+fn corrupted_and_stale_blocks_stay_unreadable_after_a_rekey() {
     let world = world();
-    let (stale, rotten) = (world.blocks[402], world.blocks[581]);
+    let (stale, corrupted) = (world.blocks[402], world.blocks[581]);
     let (_, mut writer) = writer(&world.device);
     let run = Run::single(stale.0.position);
     writer.free(run);
@@ -354,26 +355,26 @@ fn rot_and_stale_blocks_stay_what_they_are() {
     assert_eq!(newer.position, stale.0.position);
     commit(&mut writer, 1).unwrap();
     writer.finish().unwrap();
-    // Cut off in the second window; then a block in the third rots.
+    // Interrupted in the second window; then a block in the third is corrupted.
     let faulty = Faulty::on(&world.device, Fault::Nothing);
     faulty.fail_after(300);
     rekey(&faulty).unwrap_err();
-    rot(&world.device, rotten.0.position);
+    corrupt(&world.device, corrupted.0.position);
     assert_eq!(rekey(&world.device).unwrap().left, 1);
     let store = read_only(&world.device);
     let commit = store.current();
     assert_eq!(store.read_block(&commit.redirects, KeyKind::Data, newer).unwrap().data[0], 77);
-    // A version that somebody names who should not is still another version.
+    // A reference to the older version still finds another generation.
     let Err(Error::Tampered(fault)) = store.read_block(&commit.redirects, stale.2, stale.0) else {
-        panic!("a stale block")
+        panic!("a stale block was accepted")
     };
     assert_eq!(fault.check, Check::Generation);
-    let read = store.read_block(&commit.redirects, rotten.2, rotten.0);
+    let read = store.read_block(&commit.redirects, corrupted.2, corrupted.0);
     assert!(matches!(read, Err(Error::Damaged(_))), "{read:?}");
 }
 
 #[test]
-fn a_change_that_is_stopped_anywhere_is_continued_by_the_next_call() {
+fn the_next_call_resumes_a_rekey_stopped_anywhere() {
     for stop_after in 0..5 {
         let world = world();
         let mut calls = 0;

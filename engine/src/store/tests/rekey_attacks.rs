@@ -18,7 +18,7 @@ fn rekey(device: &(impl Device + Clone + 'static)) -> Result<RekeySummary> {
     })
 }
 
-/// An archive of so many blocks, and its master key.
+/// An archive of `count` blocks, and its master key.
 fn world(count: u32) -> (MemoryDevice, Vec<BlockRef>, MasterKey) {
     let (device, store, mut writer) = create();
     let mut blocks = Vec::new();
@@ -33,19 +33,19 @@ fn world(count: u32) -> (MemoryDevice, Vec<BlockRef>, MasterKey) {
     (device, blocks, master)
 }
 
-fn cut_after(device: &MemoryDevice, operations: u32) {
+fn interrupt_after(device: &MemoryDevice, operations: u32) {
     let faulty = Faulty::on(device, Fault::Nothing);
     faulty.fail_after(operations);
-    // It may have come to its end.
+    // It may have completed.
     let _ = rekey(&faulty);
 }
 
-/// Dies as soon as the header is in both copies.
+/// Interrupts a rekey as soon as both copies of the header are written.
 fn begin(device: &MemoryDevice) {
     let before = device.snapshot();
     let has_begun = (0..60).any(|operations| {
         device.restore(&before);
-        cut_after(device, operations);
+        interrupt_after(device, operations);
         let opened = open_header(device, &secret()).unwrap();
         opened.header.rekey.is_some() && opened.repair.is_empty()
     });
@@ -58,13 +58,13 @@ fn export(device: &MemoryDevice) -> ExportedHeader {
 }
 
 #[test]
-fn slots_that_the_old_key_forges_under_a_header_from_then_are_tampering() {
+fn meta_slots_forged_with_the_old_key_under_a_header_of_the_rekey_are_tampering() {
     let (device, _, old) = world(600);
     let archive = read_only(&device).header().archive;
     begin(&device);
     let headers = HEADERS.map(|position| raw(&device, position));
     rekey(&device).unwrap();
-    // Whoever has the old master key, and a header seen meanwhile, and nothing of the new key.
+    // The attacker has the old master key and a header seen during the rekey, but not the new key.
     let header: [u8; BLOCK_SIZE] = headers[0].clone().try_into().unwrap();
     let revision = UncheckedHeader::parse(HEADERS[0], &header).unwrap().revision();
     let generation = Generation { session: 1000, step: 0, salt: 5 };
@@ -107,7 +107,7 @@ fn nothing_behind_the_end_of_a_small_archive_is_under_the_old_key() {
     }
 }
 
-/// Some blocks cannot be read.
+/// A device on which some blocks are unreadable.
 #[derive(Clone)]
 struct Unreadable(MemoryDevice, Vec<u32>);
 
@@ -115,7 +115,7 @@ impl Device for Unreadable {
     fn read(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
         let end = start.get() + u32::try_from(bytes.len() / BLOCK_SIZE).unwrap();
         if self.1.iter().any(|block| (start.get()..end).contains(block)) {
-            return Err(Error::io("read", std::io::Error::other("a bad sector")));
+            return Err(Error::io("read", std::io::Error::other("bad sector")));
         }
         self.0.read(start, bytes)
     }
@@ -142,33 +142,33 @@ impl Device for Unreadable {
 }
 
 #[test]
-fn bad_sectors_lose_what_is_in_them_and_nothing_else() {
+fn bad_sectors_during_a_rekey_cost_only_their_own_blocks() {
     let (device, blocks, _) = world(600);
-    cut_after(&device, 300);
+    interrupt_after(&device, 300);
     let slot = read_only(&device).current().slot.clone();
     assert!(slot.rekey_watermark > 8);
     let before = device.snapshot();
-    // Images of the newest window whose places were written already.
+    // Shadow blocks of the newest window whose home locations are already written.
     let first = slot.block_count + 256;
-    let images = Unreadable(device.clone(), (first..first + 4).collect());
-    let (store, _) = try_open(&images, Access::Read).unwrap();
+    let bad_shadows = Unreadable(device.clone(), (first..first + 4).collect());
+    let (store, _) = try_open(&bad_shadows, Access::Read).unwrap();
     let commit = store.current();
     for (number, &block) in (0_u32..).zip(&blocks) {
         let found = store.read_block(&commit.redirects, KeyKind::Data, block).unwrap();
         assert_eq!(found.data[..], data(number.to_be_bytes()[3])[..]);
     }
     drop(store);
-    assert_eq!(rekey(&images).unwrap().left, 0);
-    // A place that was not sealed anew yet.
+    assert_eq!(rekey(&bad_shadows).unwrap().left, 0);
+    // A home location that is not sealed again yet.
     device.restore(&before);
-    let place = Unreadable(device.clone(), vec![blocks[590].position.get()]);
-    assert_eq!(rekey(&place).unwrap().left, 1);
+    let bad_home = Unreadable(device.clone(), vec![blocks[590].position.get()]);
+    assert_eq!(rekey(&bad_home).unwrap().left, 1);
     assert!(read_only(&device).header().rekey.is_none());
     assert_eq!(mark(&read_only(&device)), 1);
 }
 
 #[test]
-fn change_that_anybody_claims_does_not_stop_an_import() {
+fn a_header_that_falsely_claims_a_rekey_does_not_stop_an_import() {
     let (device, ..) = world(20);
     let exported = export(&device);
     for position in HEADERS {
@@ -188,12 +188,12 @@ fn change_that_anybody_claims_does_not_stop_an_import() {
 }
 
 #[test]
-fn header_of_another_change_does_not_replace_the_only_copy_of_a_key() {
+fn the_header_of_another_rekey_does_not_replace_the_only_copy_of_the_new_key() {
     let (device, ..) = world(600);
     let start = device.snapshot();
     begin(&device);
     let first = export(&device);
-    // A power cut lost the first attempt; the second has made a commit.
+    // A power cut lost the first attempt. The second has made a commit.
     device.restore(&start);
     begin(&device);
     let refused = Store::import_header_device(&device, &first, true).unwrap_err();
@@ -203,7 +203,7 @@ fn header_of_another_change_does_not_replace_the_only_copy_of_a_key() {
 }
 
 #[test]
-fn header_exported_meanwhile_is_good_afterwards() {
+fn a_header_exported_during_a_rekey_can_be_imported_afterwards() {
     let (device, ..) = world(20);
     begin(&device);
     let exported = export(&device);
@@ -219,17 +219,17 @@ fn header_exported_meanwhile_is_good_afterwards() {
 }
 
 #[test]
-fn redo_list_under_a_header_from_then_stops_a_change_before_anything_is_written() {
+fn a_redo_list_under_a_header_of_a_rekey_stops_it_before_anything_is_written() {
     let (device, blocks, _) = world(20);
     let (_, mut killed) = writer(&device);
     change_block(&mut killed, blocks[1].position, 99).unwrap();
     commit(&mut killed, 7).unwrap();
     drop(killed);
     let backup = device.snapshot();
-    let (_, mut going_on) = writer(&device);
-    commit(&mut going_on, 8).unwrap();
-    going_on.wipe(&[Run::new(Position::at(28), 2).unwrap()]).unwrap();
-    going_on.finish().unwrap();
+    let (_, mut continued) = writer(&device);
+    commit(&mut continued, 8).unwrap();
+    continued.wipe(&[Run::new(Position::at(28), 2).unwrap()]).unwrap();
+    continued.finish().unwrap();
     begin(&device);
     let exported = export(&device);
     let headers = HEADERS.map(|position| raw(&device, position));
@@ -244,17 +244,17 @@ fn redo_list_under_a_header_from_then_stops_a_change_before_anything_is_written(
 }
 
 #[test]
-fn header_of_a_change_under_way_is_not_imported_as_an_older_one() {
+fn a_header_of_an_unfinished_rekey_is_not_imported_as_an_older_one() {
     let (device, ..) = world(600);
     let before = device.snapshot();
     let is_unfinished = (0..100).any(|operations| {
         device.restore(&before);
-        cut_after(&device, operations);
+        interrupt_after(&device, operations);
         read_only(&device).current().slot.rekey_watermark > 8
     });
-    assert!(is_unfinished, "some windows are done");
+    assert!(is_unfinished, "a window is done");
     let exported = export(&device);
-    // A header of the next revision, as one with the key could write it, makes the exported one older.
+    // A header of the next revision, written by a holder of the key, makes the exported one older.
     let opened = open_header(&device, &secret()).unwrap();
     let mut newer = opened.header.clone();
     newer.revision += 1;

@@ -1,4 +1,4 @@
-//! Changes of key slots, with and without a crash, and headers that come back from elsewhere.
+//! Changes of key slots, with and without a crash, and imported headers.
 
 use sha2::{Digest as _, Sha256};
 
@@ -28,7 +28,7 @@ fn open_with(device: &MemoryDevice, secret: &Secret) -> Result<Arc<Store>> {
 }
 
 fn assert_wrong_key(device: &MemoryDevice, secret: &Secret) {
-    let error = open_with(device, secret).expect_err("it must not open");
+    let error = open_with(device, secret).expect_err("opening must fail");
     assert!(matches!(error, Error::WrongKey { .. }), "{error}");
 }
 
@@ -64,10 +64,10 @@ fn keys_are_added_changed_relabelled_and_removed() {
     writer.change_key(2, &new).unwrap();
     writer.remove_key(0).unwrap();
     assert_eq!(store.header().revision, 6);
-    // The writer goes on: what it commits now names the header as it is.
+    // The writer continues: its next commit names the current header.
     change_block(&mut writer, block.position, 2).unwrap();
     commit(&mut writer, 2).unwrap();
-    // Clears the redo list.
+    // This commit clears the redo list.
     commit(&mut writer, 2).unwrap();
     writer.finish().unwrap();
     for (secret, number, label) in [(&phrase, 1, "renamed"), (&key(6), 2, "six")] {
@@ -85,7 +85,7 @@ fn keys_are_added_changed_relabelled_and_removed() {
 }
 
 #[test]
-fn what_cannot_be_done_to_slots_is_refused_and_changes_nothing() {
+fn an_impossible_change_of_key_slots_fails_and_changes_nothing() {
     let (device, store, mut writer) = create();
     assert!(matches!(writer.remove_key(0), Err(Error::LastKeySlot { number: 0 })));
     for number in [1, 7, 8, usize::MAX] {
@@ -95,14 +95,14 @@ fn what_cannot_be_done_to_slots_is_refused_and_changes_nothing() {
     }
     assert!(matches!(writer.relabel_key(&key(5), "five"), Err(Error::WrongKey { .. })));
     assert!(matches!(add(&mut writer, &key(5), &"x".repeat(65)), Err(Error::OutOfBounds { .. })));
-    // Passphrases that together cost more than a reader is ready to pay.
+    // Passphrases whose costs together exceed the bound for opening.
     let phrase = Secret::Passphrase(Passphrase::new(b"a".to_vec()));
     let most = NewKey { secret: &phrase, derivation: &costs(8, 64), label: "" };
     assert_eq!(writer.add_key(&most).unwrap(), 1);
     let before = headers(&device);
     let error = writer.add_key(&most).unwrap_err();
     assert!(matches!(error, Error::OutOfBounds { what, .. } if what.contains("passes")), "{error}");
-    // A transaction under way: its step would end in the middle.
+    // A transaction with changes: a commit of the header would commit half of it.
     add_block(&mut writer, KeyKind::Data, 1).unwrap();
     assert!(matches!(add(&mut writer, &key(5), ""), Err(Error::Uncommitted)));
     writer.rollback().unwrap();
@@ -115,7 +115,7 @@ fn what_cannot_be_done_to_slots_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn older_headers_and_slots_put_back_are_tampering() {
+fn an_older_header_or_key_slot_put_back_is_tampering() {
     let (device, _, mut writer) = create();
     let removed = key(5);
     add(&mut writer, &removed, "").unwrap();
@@ -123,19 +123,19 @@ fn older_headers_and_slots_put_back_are_tampering() {
     writer.remove_key(1).unwrap();
     writer.finish().unwrap();
     let after = headers(&device);
-    // Both copies, for the key that was removed and for one that stays.
+    // Both copies are older. Neither the removed key nor the remaining one opens them.
     put_headers(&device, &before);
     for secret in [&removed, &secret()] {
         assert_tampered(&open_with(&device, secret).unwrap_err(), Check::HeaderRevision);
     }
-    // One copy: it is older and is mended; it opens nothing.
+    // One copy is older. It needs repair, and the removed key does not open it.
     for at in 0..HEADERS.len() {
         put_headers(&device, &after);
         device.write(HEADERS[at], &before[at]).unwrap();
         assert_eq!(open_with(&device, &secret()).unwrap().recovery().headers, [HEADERS[at]]);
         assert_wrong_key(&device, &removed);
     }
-    // The slot alone, with a checksum that anybody can make.
+    // Only the key slot is older. Anyone can compute the checksum.
     for at in 0..HEADERS.len() {
         put_headers(&device, &after);
         let mut forged = after[at].clone();
@@ -159,7 +159,7 @@ fn sign(header: &mut [u8]) {
 }
 
 #[test]
-fn destroyed_slot_in_one_copy_is_tampering_and_no_wrong_key() {
+fn a_destroyed_key_slot_in_one_copy_is_tampering_and_not_a_wrong_key() {
     let device = { create().0 };
     let good = headers(&device);
     for (at, position) in HEADERS.into_iter().enumerate() {
@@ -174,7 +174,7 @@ fn destroyed_slot_in_one_copy_is_tampering_and_no_wrong_key() {
 }
 
 #[test]
-fn crash_in_a_change_of_slots_leaves_the_old_keys_or_the_new_ones() {
+fn a_crash_in_a_change_of_key_slots_leaves_the_old_keys_or_the_new_ones() {
     for fault in [Fault::Nothing, Fault::Torn, Fault::Late] {
         let mut outcomes = [0, 0];
         for operation in 0.. {
@@ -197,7 +197,7 @@ fn crash_in_a_change_of_slots_leaves_the_old_keys_or_the_new_ones() {
             let opens = [open_with(&device, &key(5)).is_ok(), open_with(&device, &key(6)).is_ok()];
             assert!(opens[0] != opens[1], "{fault:?} {operation}: {opens:?}");
             outcomes[usize::from(opens[1])] += 1;
-            // The next writer completes the change; then both copies hold it and the commit names it.
+            // The next writer completes the change: both copies hold the header, and the commit names it.
             let (store, writer) = self::writer(&device);
             assert_eq!(read(&store, block).unwrap(), 1);
             writer.finish().unwrap();
@@ -219,7 +219,7 @@ pub(super) fn import(device: &MemoryDevice, bytes: &[u8], older: bool) -> Result
 }
 
 #[test]
-fn exported_header_brings_a_destroyed_one_back() {
+fn an_exported_header_restores_a_destroyed_one() {
     let (device, store, mut writer) = create();
     add(&mut writer, &key(5), "").unwrap();
     let exported = store.export_header();
@@ -237,7 +237,7 @@ fn exported_header_brings_a_destroyed_one_back() {
 }
 
 #[test]
-fn older_header_is_imported_only_where_that_is_asked_for() {
+fn an_older_header_is_imported_only_with_accept_older() {
     let (device, store, mut writer) = create();
     add(&mut writer, &key(5), "").unwrap();
     let exported = store.export_header();
@@ -247,44 +247,44 @@ fn older_header_is_imported_only_where_that_is_asked_for() {
     let before = headers(&device);
     assert_tampered(&import(&device, &exported[..], false).unwrap_err(), Check::HeaderRevision);
     assert_eq!(headers(&device), before);
-    // Both copies are lost, and the older header is all there is.
+    // Both copies are lost, and only the older header is left.
     put_headers(&device, &[vec![0; BLOCK_SIZE], vec![0; BLOCK_SIZE]]);
     assert_tampered(&import(&device, &exported[..], false).unwrap_err(), Check::HeaderRevision);
     let imported = import(&device, &exported[..], true).unwrap();
     assert_eq!(imported, HeaderImport { revision: 4, is_older: true });
     assert_eq!(open_with(&device, &key(5)).unwrap().header().revision, 4);
     let (store, writer) = self::writer(&device);
-    assert_eq!(store.current().slot.header_revision, 4, "a change that is completed");
+    assert_eq!(store.current().slot.header_revision, 4, "the unfinished change is completed");
     writer.finish().unwrap();
 }
 
 #[test]
-fn headers_from_elsewhere_are_not_imported() {
+fn headers_of_other_archives_and_damaged_or_forged_headers_are_not_imported() {
     let device = { create().0 };
     let (_, other, _other_writer) = create();
     let before = device.to_bytes();
     let error = import(&device, &other.export_header()[..], true).unwrap_err();
     assert!(matches!(&error, Error::Damaged(fault) if fault.check == Check::MetaSlot), "{error}");
-    let genuine = raw(&device, HEADERS[0]);
-    let mut forged = genuine.clone();
+    let authentic = raw(&device, HEADERS[0]);
+    let mut forged = authentic.clone();
     forged[header_layout::CREATED_SECONDS.offset] ^= 1;
     sign(&mut forged);
     assert_tampered(&import(&device, &forged, true).unwrap_err(), Check::HeaderMac);
-    let mut rotten = genuine.clone();
-    rotten[300] ^= 1;
-    assert!(matches!(import(&device, &rotten, true), Err(Error::Damaged(_))));
-    let long = [&genuine[..], &[0]].concat();
-    for bytes in [&[][..], &genuine[..4095], &long] {
+    let mut corrupted = authentic.clone();
+    corrupted[300] ^= 1;
+    assert!(matches!(import(&device, &corrupted, true), Err(Error::Damaged(_))));
+    let long = [&authentic[..], &[0]].concat();
+    for bytes in [&[][..], &authentic[..4095], &long] {
         assert!(matches!(import(&device, bytes, true), Err(Error::OutOfBounds { .. })));
     }
-    assert!(matches!(ExportedHeader::open(&genuine, &key(5)), Err(Error::WrongKey { .. })));
+    assert!(matches!(ExportedHeader::open(&authentic, &key(5)), Err(Error::WrongKey { .. })));
     let short = MemoryDevice::from_bytes(&before[..5000]);
-    assert!(matches!(import(&short, &genuine, true), Err(Error::Truncated { .. })));
+    assert!(matches!(import(&short, &authentic, true), Err(Error::Truncated { .. })));
     assert!(device.to_bytes() == before, "nothing was written");
 }
 
 #[test]
-fn shredded_archive_opens_with_no_key_and_no_header_is_left() {
+fn no_key_opens_a_shredded_archive_and_no_wrapped_key_is_left() {
     let (device, _, mut writer) = create();
     add(&mut writer, &key(5), "").unwrap();
     let before = device.to_bytes();
@@ -299,13 +299,13 @@ fn shredded_archive_opens_with_no_key_and_no_header_is_left() {
         header_layout::SLOTS.of(&before)[key_slot_layout::WRAPPED.offset..][..48].to_vec();
     assert!(before.windows(48).any(|bytes| bytes == wrapped));
     assert!(!after.windows(48).any(|bytes| bytes == wrapped));
-    // Once more: it is no archive any more, and what is none is not touched.
+    // The file is not an archive any more, so shredding it again changes nothing.
     assert!(matches!(Store::shred_device(&device), Err(Error::NotAnArchive { .. })));
     assert!(device.to_bytes() == after);
 }
 
 #[test]
-fn shredding_goes_on_after_a_crash_and_spares_what_is_no_archive() {
+fn shredding_can_be_repeated_after_a_crash_and_leaves_other_files_unchanged() {
     for operation in 0..4 {
         let device = { create().0 };
         let faulty = Faulty::on(&device, Fault::Torn);
@@ -321,17 +321,17 @@ fn shredding_goes_on_after_a_crash_and_spares_what_is_no_archive() {
         assert!(matches!(Store::shred_device(&device), Err(Error::NotAnArchive { .. })));
         assert!(device.to_bytes() == other);
     }
-    // Damage is no reason to keep the keys.
+    // A damaged header may still hold keys, so it is shredded too.
     let device = { create().0 };
     for position in HEADERS {
-        rot(&device, position);
+        corrupt(&device, position);
     }
     Store::shred_device(&device).unwrap();
     assert!(matches!(open_with(&device, &secret()), Err(Error::NotAnArchive { .. })));
 }
 
 #[test]
-fn wiping_refuses_what_is_not_free_and_a_transaction_under_way() {
+fn wiping_refuses_blocks_in_use_and_an_open_transaction() {
     let (device, store, mut writer) = create();
     let kept = add_block(&mut writer, KeyKind::Data, 1).unwrap();
     assert!(matches!(writer.wipe(&[]), Err(Error::Uncommitted)));
@@ -339,10 +339,10 @@ fn wiping_refuses_what_is_not_free_and_a_transaction_under_way() {
     commit(&mut writer, 1).unwrap();
     change_block(&mut writer, kept.position, 2).unwrap();
     let newest = commit(&mut writer, 2).unwrap();
-    // A spare and a block of the redo list, the header, and what is beyond the end.
-    let spares = store.redo_blocks(&newest).unwrap();
+    // The blocks of the redo list, the header, and a block past the end.
+    let listed = store.redo_blocks(&newest).unwrap();
     let beyond = Position::at(writer.block_count());
-    for position in spares.iter().map(crate::format::Run::start).chain([Position::at(0), beyond]) {
+    for position in listed.iter().map(crate::format::Run::start).chain([Position::at(0), beyond]) {
         let error = writer.wipe(&[crate::format::Run::single(position)]).unwrap_err();
         assert!(
             matches!(&error, Error::Damaged(fault) if fault.check == Check::FreeMap),
@@ -351,13 +351,13 @@ fn wiping_refuses_what_is_not_free_and_a_transaction_under_way() {
     }
     let step = writer.generation().step;
     assert!(writer.wipe_tail().unwrap() > 0);
-    assert!(writer.generation().step > step, "what follows is another step");
+    assert!(writer.generation().step > step, "wiping raises the step");
     drop(writer);
     assert_eq!(mark(&read_only(&device)), 2);
 }
 
 #[test]
-fn a_change_of_keys_that_fails_after_its_first_write_says_that_either_key_may_be_valid() {
+fn a_key_change_that_fails_after_its_first_write_reports_that_either_key_may_be_valid() {
     let mut opened_by = [0, 0];
     for fault in [Fault::Nothing, Fault::Torn, Fault::Late] {
         for operations in 0.. {
@@ -375,7 +375,7 @@ fn a_change_of_keys_that_fails_after_its_first_write_says_that_either_key_may_be
             }
             let error = outcome.unwrap_err();
             assert!(matches!(error, Error::KeyChangeUnfinished { .. }), "{operations}: {error}");
-            assert!(error.to_string().contains("either key may be valid"), "{error}");
+            assert!(error.to_string().contains("either may be valid"), "{error}");
             drop(writer);
             let opens = [secret(), key(6)].map(|key| open_with(&device, &key).is_ok());
             assert_ne!(opens[0], opens[1], "one of the keys opens the archive");

@@ -1,5 +1,5 @@
-//! Which positions are given out: what is at hand first, then the end of the file, which grows ahead, and on a full
-//! disk what is left; the reserve only for what a deletion needs.
+//! The order of allocation: first the pool, then the end of the file, which grows ahead, and on a full disk the rest
+//! of it. The reserve serves only allocations that a deletion needs.
 
 use super::*;
 use crate::device::simulated::SimulatedDisk;
@@ -8,7 +8,7 @@ use crate::format::{BLOCKS_MAX, RESERVED_BLOCKS, Run};
 use crate::store::space::Space;
 use crate::store::space::pins::Pins;
 
-/// Space of which the first `count` blocks are in use, on a disk of `blocks`.
+/// Space with the first `count` blocks in use, on a disk of `blocks`.
 fn space(count: u32, blocks: u32) -> (Space, SimulatedDisk) {
     let disk = SimulatedDisk::new();
     disk.grow(blocks).unwrap();
@@ -35,13 +35,13 @@ fn assert_no_space(outcome: &Result<Run>) {
 
 #[test]
 fn the_file_grows_ahead_by_an_eighth_within_bounds() {
-    // Blocks in use, and the length that the file is given when one more is needed.
+    // Blocks in use, and the length of the file after one more is allocated.
     for (count, length) in [(8, 73 + 256), (100_000, 100_065 + 12_508), (200_000, 200_065 + 16_384)]
     {
         let (mut space, disk) = space(count, count + RESERVE_BLOCKS);
         assert_eq!(space.allocate(&disk, 1, Urgency::Ordinary).unwrap(), run(count, 1));
         assert_eq!((space.count(), disk.medium().length()), (count + 1, length));
-        // What there is room for before the reserve needs no other step.
+        // An allocation that fits before the reserve does not grow the file.
         let rest = length - RESERVE_BLOCKS - space.count();
         assert_eq!(space.allocate(&disk, rest, Urgency::Ordinary).unwrap(), run(count + 1, rest));
         assert_eq!(disk.medium().length(), length);
@@ -51,14 +51,14 @@ fn the_file_grows_ahead_by_an_eighth_within_bounds() {
 }
 
 #[test]
-fn a_file_that_cannot_grow_by_a_step_grows_by_what_is_needed() {
+fn a_file_that_cannot_grow_by_a_step_grows_by_the_needed_blocks() {
     let (mut space, disk) = space_within(100, 164, 200);
     assert_eq!(space.allocate(&disk, 30, Urgency::Ordinary).unwrap(), run(100, 30));
     assert_eq!(disk.medium().length(), 194);
 }
 
 #[test]
-fn a_full_disk_gives_what_is_left_of_it() {
+fn a_full_disk_gives_its_remaining_blocks() {
     let (mut space, disk) = space_within(100, 164, 184);
     assert_eq!(space.allocate(&disk, 40, Urgency::Ordinary).unwrap(), run(100, 20));
     assert_no_space(&space.allocate(&disk, 40, Urgency::Ordinary));
@@ -67,7 +67,7 @@ fn a_full_disk_gives_what_is_left_of_it() {
 }
 
 #[test]
-fn the_reserve_is_for_what_a_deletion_needs() {
+fn only_urgent_allocations_use_the_reserve() {
     let (mut space, disk) = space_within(100, 164, 164);
     assert_no_space(&space.allocate(&disk, 1, Urgency::Ordinary));
     assert_eq!(space.allocate(&disk, 1, Urgency::Reserve).unwrap(), run(100, 1));
@@ -91,7 +91,7 @@ fn the_last_positions_of_the_format_are_a_reserve() {
 }
 
 #[test]
-fn what_is_taken_back_is_given_out_again_at_once() {
+fn a_canceled_run_can_be_allocated_again_at_once() {
     let (mut space, disk) = space(100, 500);
     let first = space.allocate(&disk, 5, Urgency::Ordinary).unwrap();
     assert!(space.is_fresh(Position::at(104)) && !space.is_fresh(Position::at(105)));
@@ -106,7 +106,7 @@ fn what_is_taken_back_is_given_out_again_at_once() {
 }
 
 #[test]
-fn what_is_at_hand_can_be_taken_as_a_whole() {
+fn the_whole_pool_can_be_drained() {
     let (mut space, disk) = space(100, 500);
     space.begin(100, 500, &[run(20, 3), run(50, 4)], &mut Pins::default());
     assert_eq!(space.pooled(), 7);
@@ -116,7 +116,7 @@ fn what_is_at_hand_can_be_taken_as_a_whole() {
 }
 
 #[test]
-fn the_end_of_the_file_can_be_given_up() {
+fn the_block_count_can_be_lowered() {
     let (mut space, disk) = space(100, 500);
     assert_eq!(space.tail(), Some(run(100, 400)));
     space.lower_count(run(90, 10));
@@ -127,7 +127,7 @@ fn the_end_of_the_file_can_be_given_up() {
 }
 
 #[test]
-fn free_blocks_are_believed_that_lie_in_the_archive_and_are_not_known_otherwise() {
+fn only_runs_in_the_archive_that_the_transaction_does_not_know_are_believable() {
     let (_, store, mut writer) = create();
     let (mut space, disk) = space(100, 500);
     space.begin(100, 500, &[run(20, 3)], &mut Pins::default());
@@ -143,13 +143,13 @@ fn free_blocks_are_believed_that_lie_in_the_archive_and_are_not_known_otherwise(
     for believable in [run(RESERVED_BLOCKS, 5), run(23, 7), run(31, 69), run(99, 1)] {
         assert!(space.is_believable(believable), "{believable:?}");
     }
-    // What a reader holds is known, too.
+    // A run held for a pinned snapshot is known too.
     let block = add_block(&mut writer, KeyKind::Data, 1).unwrap();
     commit(&mut writer, 1).unwrap();
-    let view = store.current();
+    let snapshot = store.current();
     writer.free(Run::single(block.position));
     commit(&mut writer, 2).unwrap();
     writer.release(Run::single(block.position)).unwrap();
-    assert!(writer.release(Run::single(block.position)).is_err(), "held already");
-    drop(view);
+    assert!(writer.release(Run::single(block.position)).is_err(), "the run is already held");
+    drop(snapshot);
 }

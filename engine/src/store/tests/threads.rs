@@ -1,4 +1,4 @@
-//! A process that cannot start a single thread: everything works, in the thread of the caller.
+//! A process that cannot start threads: the calling thread does all the work.
 
 use std::process::Command;
 
@@ -8,10 +8,10 @@ use super::*;
 use crate::format::{OwnedData, Run};
 use crate::parallel::{in_pool, is_single_threaded};
 
-/// In the environment of the child process that cannot start threads.
+/// Environment variable that marks the child process, which cannot start threads.
 const CHILD: &str = "AR7_TEST_WITHOUT_THREADS";
 
-/// No address space has room for a stack of this size, so every start of a thread fails.
+/// No address space has room for a stack of this size, so starting a thread always fails.
 const STACK_BYTES: &str = "140737488355328";
 
 /// Writes, commits, reads and changes the master key in a process that cannot start threads.

@@ -1,4 +1,4 @@
-//! A file that cannot be trimmed: what was committed stays committed, and the outcome reports the failure.
+//! A failure to trim the file: commits stay committed, and the result reports the failure.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use super::*;
 use crate::error::Error;
 
-/// A device that cannot be cut.
+/// A device that cannot shrink.
 #[derive(Clone)]
 struct Untrimmable {
     device: MemoryDevice,
@@ -41,7 +41,7 @@ impl Device for Untrimmable {
 }
 
 #[test]
-fn a_failed_trim_does_not_fail_what_was_committed() {
+fn a_failed_trim_does_not_fail_the_commit() {
     for errno in [Errno::NOSPC, Errno::DQUOT, Errno::IO] {
         let (device, _, mut made) = create();
         let block = add_block(&mut made, KeyKind::Data, 1).unwrap();
@@ -76,7 +76,7 @@ fn a_failed_trim_does_not_fail_what_was_committed() {
 }
 
 #[test]
-fn a_trim_that_succeeds_is_reported_so() {
+fn a_successful_trim_is_reported() {
     let (_, _, mut writer) = create();
     commit(&mut writer, 1).unwrap();
     writer.finish().unwrap().trimmed.unwrap();

@@ -1,10 +1,11 @@
-//! Wiping: every free block and what lies behind the end is blank then, except what a reader may still read.
+//! Wiping: afterwards every free block and every block behind the end is blank, except those that a pinned snapshot
+//! may read.
 
 use super::*;
 use crate::error::Class;
 use crate::format::{BLOCK_SIZE, RESERVED_BLOCKS, Run};
 
-/// An archive with a run of blocks that its last commit has freed.
+/// An archive with a run of blocks that the next commit frees.
 fn world(blocks: u32) -> (MemoryDevice, Arc<Store>, Writer, Run) {
     let (device, store, mut writer) = create();
     let run = writer.allocate(blocks, Urgency::Ordinary).unwrap();
@@ -19,7 +20,7 @@ fn world(blocks: u32) -> (MemoryDevice, Arc<Store>, Writer, Run) {
     (device, store, writer, run)
 }
 
-/// The byte of which a block consists, if it opens.
+/// Returns the byte that the data of a block repeats, if the block opens.
 fn found(device: &MemoryDevice, store: &Store, position: Position) -> Option<u8> {
     let mut bytes: [u8; BLOCK_SIZE] = raw(device, position).try_into().unwrap();
     let opened = store.sealer.open_in_place(KeyKind::Data, position, &mut bytes).ok()?;
@@ -28,11 +29,11 @@ fn found(device: &MemoryDevice, store: &Store, position: Position) -> Option<u8>
 }
 
 #[test]
-fn free_blocks_are_blank_then() {
+fn wiped_free_blocks_are_blank() {
     let (device, store, mut writer, run) = world(600);
     commit(&mut writer, 2).unwrap();
     let step = writer.generation().step;
-    // All but the first and the last.
+    // All blocks but the first and the last.
     let (first, rest) = run.split(1);
     let (within, last) = rest.unwrap().split(598);
     assert_eq!(writer.wipe(&[within.unwrap()]).unwrap(), 598);
@@ -48,20 +49,20 @@ fn free_blocks_are_blank_then() {
 }
 
 #[test]
-fn what_a_reader_may_read_is_left() {
+fn blocks_that_a_pinned_snapshot_may_read_are_not_wiped() {
     let (device, store, mut writer, run) = world(3);
-    let view = store.current();
+    let snapshot = store.current();
     commit(&mut writer, 2).unwrap();
     assert_eq!(writer.wipe(&[run]).unwrap(), 0);
     assert_eq!(writer.wipe_tail().unwrap(), 0);
     assert!(run.positions().all(|at| found(&device, &store, at) == Some(9)));
-    drop(view);
+    drop(snapshot);
     assert_eq!(writer.wipe(&[run]).unwrap(), 3);
     assert!(run.positions().all(|at| found(&device, &store, at) == Some(0)));
 }
 
 #[test]
-fn what_lies_behind_the_end_is_blank_then() {
+fn wiped_blocks_behind_the_end_are_blank() {
     let (device, store, mut writer, _) = world(3);
     commit(&mut writer, 2).unwrap();
     let blocks = u32::try_from(device.length_bytes().unwrap() / 4096).unwrap();
@@ -72,12 +73,12 @@ fn what_lies_behind_the_end_is_blank_then() {
 }
 
 #[test]
-fn a_shredded_file_is_no_archive() {
+fn a_shredded_file_is_not_an_archive() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("archive");
     drop(Store::create(&path, &secret(), &CreateOptions::default()).unwrap());
     Store::shred(&path).unwrap();
     let error = Store::open(&path, &secret(), OpenOptions::default()).unwrap_err();
     assert_eq!(error.class(), Class::Damaged, "{error}");
-    assert!(Store::shred(&path).is_err(), "it is none any more");
+    assert!(Store::shred(&path).is_err(), "the file is not an archive any more");
 }

@@ -1,4 +1,4 @@
-//! What a writer is asked for and may not do, and in which step it seals.
+//! The requests that a writer refuses, and the steps in which it seals.
 
 use super::*;
 use crate::error::Check;
@@ -14,7 +14,7 @@ fn assert_damaged<T: std::fmt::Debug>(outcome: &Result<T>, check: Check) {
 }
 
 #[test]
-fn runs_that_the_registry_names_lie_within_the_archive() {
+fn runs_from_the_registry_must_lie_within_the_archive() {
     let (_, _, mut writer) = create();
     writer.allocate(5, Urgency::Ordinary).unwrap();
     let count = writer.block_count();
@@ -27,7 +27,7 @@ fn runs_that_the_registry_names_lie_within_the_archive() {
 }
 
 #[test]
-fn allocations_are_taken_back_one_by_one_or_when_the_disk_is_full() {
+fn canceled_and_failed_allocations_return_to_the_pool() {
     let (device, _, mut writer) = create();
     let first = writer.allocate(3, Urgency::Ordinary).unwrap();
     assert!(writer.is_touched() && writer.pooled_blocks() == 0);
@@ -47,22 +47,22 @@ fn allocations_are_taken_back_one_by_one_or_when_the_disk_is_full() {
 }
 
 #[test]
-fn a_changed_block_that_is_freed_gives_up_its_spare() {
+fn freeing_a_changed_block_frees_its_shadow_block() {
     let (_, _, mut writer) = create();
     let block = add_block(&mut writer, KeyKind::Data, 1).unwrap();
     let other = add_block(&mut writer, KeyKind::Data, 1).unwrap();
     commit(&mut writer, 1).unwrap();
     let changed = change_block(&mut writer, block.position, 2).unwrap();
     change_block(&mut writer, other.position, 2).unwrap();
-    let spare = writer.redirects().source(block.position, changed.generation);
+    let shadow = writer.redirects().source(block.position, changed.generation);
     writer.free(Run::single(block.position));
     assert_eq!(writer.redirects().len(), 1);
-    let freed = [block.position, spare].map(Run::single);
+    let freed = [block.position, shadow].map(Run::single);
     assert_eq!(writer.drain_freed(), freed.into_iter().collect());
 }
 
 #[test]
-fn a_block_is_changed_once_at_a_time_and_only_in_the_archive() {
+fn one_call_changes_a_block_once_and_only_within_the_archive() {
     let (_, _, mut writer) = create();
     let block = add_block(&mut writer, KeyKind::Data, 1).unwrap();
     commit(&mut writer, 1).unwrap();
@@ -104,7 +104,7 @@ fn a_change_of_the_header_is_a_commit() {
 }
 
 #[test]
-fn what_is_at_hand_and_the_end_of_the_file_can_be_given_up() {
+fn the_pool_can_be_drained_and_the_block_count_lowered() {
     let (_, _, mut writer) = create();
     let all = writer.allocate(10, Urgency::Ordinary).unwrap();
     commit(&mut writer, 1).unwrap();

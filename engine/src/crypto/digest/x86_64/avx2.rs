@@ -16,13 +16,13 @@ use super::{BLOCK, Digest, Way, word_digests};
 /// Messages at once.
 pub(super) const LANES: usize = 8;
 
-/// Half a block: what a vector holds.
+/// Half a block, the content of one vector.
 const HALF: usize = BLOCK / 2;
 
-/// The way, if the processor has AVX2.
+/// Returns this implementation, if the processor has AVX2.
 pub(super) fn detect() -> Option<Way<LANES>> {
     let has = is_x86_feature_detected!("avx2");
-    // SAFETY: the function needs AVX2, and is only handed out where it was detected.
+    // SAFETY: the function needs AVX2, and is returned only if it was detected.
     has.then_some(|messages| unsafe { digest(messages) })
 }
 
@@ -42,7 +42,7 @@ fn digest(messages: &[&[u8]; LANES]) -> [Digest; LANES] {
     word_digests(&state.map(|vector| store(vector)))
 }
 
-/// One block of each message.
+/// Processes one block of each message.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn compress(state: &mut [__m256i; 5], blocks: [&[u8; BLOCK]; LANES]) {
@@ -78,7 +78,7 @@ fn transposed(rows: &[__m256i; 8]) -> [__m256i; 8] {
     columns
 }
 
-/// The 8 words of half a block, each turned from big-endian.
+/// Loads the 8 words of half a block, converted from big-endian.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn load(half: &[u8; HALF]) -> __m256i {
@@ -129,7 +129,7 @@ fn xor4(a: __m256i, b: __m256i, c: __m256i, d: __m256i) -> __m256i {
     _mm256_xor_si256(_mm256_xor_si256(a, b), _mm256_xor_si256(c, d))
 }
 
-/// Bits of `b` where `a` has ones, of `c` where it has zeros.
+/// Takes the bits of `b` where `a` has ones, and those of `c` where it has zeros.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn choose(a: __m256i, b: __m256i, c: __m256i) -> __m256i {

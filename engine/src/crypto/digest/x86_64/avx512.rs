@@ -16,10 +16,10 @@ use super::{BLOCK, Digest, Way, word_digests};
 /// Messages at once.
 pub(super) const LANES: usize = 16;
 
-/// The way, if the processor has AVX-512 F and BW.
+/// Returns this implementation, if the processor has AVX-512 F and BW.
 pub(super) fn detect() -> Option<Way<LANES>> {
     let has = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
-    // SAFETY: the function needs AVX-512 F and BW, and is only handed out where they were detected.
+    // SAFETY: the function needs AVX-512 F and BW, and is returned only if they were detected.
     has.then_some(|messages| unsafe { digest(messages) })
 }
 
@@ -39,7 +39,7 @@ fn digest(messages: &[&[u8]; LANES]) -> [Digest; LANES] {
     word_digests(&state.map(|vector| store(vector)))
 }
 
-/// One block of each message.
+/// Processes one block of each message.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
 fn compress(state: &mut [__m512i; 5], blocks: [&[u8; BLOCK]; LANES]) {
@@ -64,7 +64,7 @@ fn transposed(rows: &[__m512i; 16]) -> [__m512i; 16] {
         fours[at + 2] = _mm512_unpacklo_epi64(pairs[at + 1], pairs[at + 3]);
         fours[at + 3] = _mm512_unpackhi_epi64(pairs[at + 1], pairs[at + 3]);
     }
-    // What is left is to transpose the quarters of the vectors j, 4 + j, 8 + j and 12 + j.
+    // It remains to transpose the quarters of the vectors j, 4 + j, 8 + j and 12 + j.
     let mut columns = fours;
     for at in 0..4 {
         let low_even = _mm512_shuffle_i32x4::<0b10_00_10_00>(fours[at], fours[at + 4]);
@@ -79,7 +79,7 @@ fn transposed(rows: &[__m512i; 16]) -> [__m512i; 16] {
     columns
 }
 
-/// The 16 words of a block, each turned from big-endian.
+/// Loads the 16 words of a block, converted from big-endian.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
 fn load(block: &[u8; BLOCK]) -> __m512i {
@@ -87,8 +87,8 @@ fn load(block: &[u8; BLOCK]) -> __m512i {
     const HIGH: i64 = 0x0c0d_0e0f_0809_0a0b;
     // SAFETY: 64 bytes are read from an array of 64 bytes; this load needs no alignment.
     let bytes = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
-    let turned = _mm512_set_epi64(HIGH, LOW, HIGH, LOW, HIGH, LOW, HIGH, LOW);
-    _mm512_shuffle_epi8(bytes, turned)
+    let order = _mm512_set_epi64(HIGH, LOW, HIGH, LOW, HIGH, LOW, HIGH, LOW);
+    _mm512_shuffle_epi8(bytes, order)
 }
 
 #[target_feature(enable = "avx512f")]
@@ -131,7 +131,7 @@ fn xor4(a: __m512i, b: __m512i, c: __m512i, d: __m512i) -> __m512i {
     _mm512_xor_si512(xor3(a, b, c), d)
 }
 
-/// Bits of `b` where `a` has ones, of `c` where it has zeros.
+/// Takes the bits of `b` where `a` has ones, and those of `c` where it has zeros.
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn choose(a: __m512i, b: __m512i, c: __m512i) -> __m512i {

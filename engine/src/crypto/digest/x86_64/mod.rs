@@ -1,5 +1,6 @@
-//! Many digests at once. Word `i` of a vector belongs to message `i`, and one pass over the rounds makes 16 digests
-//! (AVX-512) or 8 (AVX2). The SHA instructions make two in turns. What the processor has is found out as it runs.
+//! Several digests at once. Word `i` of a vector belongs to message `i`, and one pass over the rounds computes 16
+//! digests (AVX-512) or 8 (AVX2). The SHA instructions interleave two messages. The program detects at run time which
+//! of these the processor supports.
 
 #[macro_use]
 mod rounds;
@@ -15,21 +16,21 @@ use std::sync::LazyLock;
 use super::one_by_one;
 use crate::format::Digest;
 
-/// Length in bytes of the blocks that SHA-1 works on.
+/// Length of a SHA-1 block in bytes.
 const BLOCK: usize = 64;
 
-/// Messages from which on 16 lanes, some of them idle, take less time than pairs by the SHA instructions: the lanes
-/// take the time of nine messages.
+/// Smallest number of messages for which 16 lanes, some of them idle, are faster than pairs with the SHA
+/// instructions. The lanes take the time of nine messages.
 const BEFORE_PAIRS_LEAST: usize = 9;
 
-/// Messages from which on lanes, some of them idle, take less time than one message after another without the SHA
-/// instructions.
+/// Smallest number of messages for which lanes, some of them idle, are faster than one message at a time without the
+/// SHA instructions.
 const BEFORE_SINGLES_LEAST: usize = 3;
 
-/// What this machine has.
+/// The implementations that this processor supports.
 static MACHINE: LazyLock<Ways> = LazyLock::new(Ways::detect);
 
-/// SHA-1 (FIPS 180-4) of messages of one length, in order.
+/// Computes the SHA-1 digests (FIPS 180-4) of messages of one length, in order.
 ///
 /// # Panics
 /// If the lengths differ, which is a bug of the caller.
@@ -37,12 +38,12 @@ pub(super) fn digest_equal(messages: &[&[u8]], digests: &mut [Digest]) {
     MACHINE.digest(messages, digests);
 }
 
-/// Makes the digests of as many messages of one length as it has lanes.
+/// A function that hashes as many messages of one length as it has lanes.
 ///
-/// It panics if the lengths differ, which is a bug of the caller.
+/// It panics if the lengths differ, a bug of the caller.
 type Way<const LANES: usize> = fn(&[&[u8]; LANES]) -> [Digest; LANES];
 
-/// The ways to make digests, beside one at a time.
+/// The implementations for several messages at once.
 #[derive(Debug, Clone, Copy, Default)]
 struct Ways {
     sixteen: Option<Way<{ avx512::LANES }>>,
@@ -51,12 +52,12 @@ struct Ways {
 }
 
 impl Ways {
-    /// What the processor has.
+    /// Detects the implementations that the processor supports.
     fn detect() -> Ways {
         Ways { sixteen: avx512::detect(), eight: avx2::detect(), two: sha_ni::detect() }
     }
 
-    /// The digests of messages of one length.
+    /// Computes the digests of messages of one length.
     fn digest(self, mut messages: &[&[u8]], mut digests: &mut [Digest]) {
         while !messages.is_empty() {
             let done = self.digest_some(messages, digests);
@@ -65,8 +66,8 @@ impl Ways {
         }
     }
 
-    /// Digests of the first messages; returns of how many. Measured on Zen 5, per message of 4008 bytes: 16 lanes
-    /// 0.6 us, pairs by the SHA instructions 1.1 us, 8 lanes 1.1 to 1.3 us, one after another 2.0 us.
+    /// Computes the digests of the first messages, and returns their number. Measured on Zen 5, per message of 4008
+    /// bytes: 16 lanes 0.6 us, pairs with the SHA instructions 1.1 us, 8 lanes 1.1 to 1.3 us, one at a time 2.0 us.
     fn digest_some(self, messages: &[&[u8]], digests: &mut [Digest]) -> usize {
         let count = messages.len();
         let least = if self.two.is_some() { BEFORE_PAIRS_LEAST } else { BEFORE_SINGLES_LEAST };
@@ -83,7 +84,8 @@ impl Ways {
     }
 }
 
-/// Digests of as many messages as there are lanes; returns how many. Lanes left over repeat the last message.
+/// Computes the digests of as many messages as there are lanes, and returns their number. Surplus lanes repeat the
+/// last message.
 fn in_lanes<const LANES: usize>(
     messages: &[&[u8]],
     digests: &mut [Digest],
@@ -95,7 +97,7 @@ fn in_lanes<const LANES: usize>(
     count
 }
 
-/// The digests from the words of the state, each for every lane.
+/// Assembles the digests from the words of the state. Each word has a value per lane.
 fn word_digests<const LANES: usize>(words: &[[u32; LANES]; 5]) -> [Digest; LANES] {
     std::array::from_fn(|lane| {
         let mut digest = Digest::default();

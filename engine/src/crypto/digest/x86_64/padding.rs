@@ -9,7 +9,7 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// The tail of a message of `length` bytes, of which `rest` is what no whole block holds.
+    /// Pads the tail of a message of `length` bytes. `rest` are the bytes after its last whole block.
     pub(super) fn new(rest: &[u8], length: usize) -> Tail {
         let mut bytes = [[0; BLOCK]; 2];
         let flat = bytes.as_flattened_mut();
@@ -21,7 +21,7 @@ impl Tail {
         Tail { bytes, blocks }
     }
 
-    /// The one block, or the two.
+    /// Returns the padded tail, one block or two.
     pub(super) fn blocks(&self) -> &[[u8; BLOCK]] {
         &self.bytes[..self.blocks]
     }

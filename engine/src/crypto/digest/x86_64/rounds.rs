@@ -7,10 +7,10 @@ pub(super) const INITIAL: [u32; 5] =
 /// The constants (FIPS 180-4, 4.2.1), each for 20 rounds.
 pub(super) const CONSTANTS: [u32; 4] = [0x5a82_7999, 0x6ed9_eba1, 0x8f1b_bcdc, 0xca62_c1d6];
 
-/// Runs the rounds over `$words`, 16 vectors that are used up, and adds what comes out to `$state`, 5 vectors.
+/// Runs the rounds over `$words`, 16 vectors that it overwrites, and adds the result to `$state`, 5 vectors.
 ///
-/// Where it is used, functions on vectors have to be in scope: `splat`, `add`, `xor3`, `xor4`, `choose`,
-/// `majority`, and `rotate::<LEFT, RIGHT>`. Every round is spelled out, so that the words stay in registers.
+/// The caller has these functions on vectors in scope: `splat`, `add`, `xor3`, `xor4`, `choose`, `majority`, and
+/// `rotate::<LEFT, RIGHT>`. Every round is spelled out, so that the words stay in registers.
 macro_rules! rounds {
     ($state:expr, $words:ident) => {{
         let mut mixed = *$state;
@@ -31,7 +31,7 @@ macro_rules! rounds {
         rounds!(@round $mixed, $mix, $constant, $words[$at]);
     )*};
     (@expanded $mixed:ident, $words:ident, $mix:ident, $constant:ident: $($at:literal)*) => {$(
-        // Each word takes the place of the one 16 rounds back.
+        // Each word replaces the one of 16 rounds before.
         $words[$at % 16] = rotate::<1, 31>(xor4(
             $words[($at + 13) % 16],
             $words[($at + 8) % 16],

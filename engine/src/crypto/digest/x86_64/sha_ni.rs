@@ -1,5 +1,5 @@
-//! A few messages in turns, with the SHA instructions. Each instruction waits for the one before it in its own
-//! message, so a processor that runs out of order works on the others meanwhile.
+//! Interleaved messages, with the SHA instructions. Each instruction waits for the previous one of its own message,
+//! and meanwhile an out-of-order processor works on the other message.
 
 #![allow(unsafe_code)]
 
@@ -13,22 +13,23 @@ use super::padding::Tail;
 use super::rounds::INITIAL;
 use super::{BLOCK, Digest, Way, word_digests};
 
-/// Messages in turns.
+/// Number of interleaved messages.
 pub(super) const LANES: usize = 2;
 
-/// A vector's part of a block.
+/// A quarter of a block, the content of one vector.
 const QUARTER: usize = BLOCK / 4;
 
-/// The way, if the processor has SHA, SSSE3 and SSE4.1.
+/// Returns this implementation, if the processor has SHA, SSSE3 and SSE4.1.
 pub(super) fn detect() -> Option<Way<LANES>> {
     let has = is_x86_feature_detected!("sha")
         && is_x86_feature_detected!("ssse3")
         && is_x86_feature_detected!("sse4.1");
-    // SAFETY: the function needs SHA, SSSE3 and SSE4.1, and is only handed out where they were detected.
+    // SAFETY: the function needs SHA, SSSE3 and SSE4.1, and is returned only if they were detected.
     has.then_some(|messages| unsafe { digest(messages) })
 }
 
-/// The words a to d, with a at the top, and e at the top of its vector, as the instructions have them.
+/// The state in the layout of the instructions: the words a to d with a at the top, and e at the top of its own
+/// vector.
 #[derive(Clone, Copy)]
 struct State {
     abcd: __m128i,
@@ -67,7 +68,7 @@ fn digest(messages: &[&[u8]; LANES]) -> [Digest; LANES] {
     word_digests(&words)
 }
 
-/// One block of one message: 20 times four rounds (FIPS 180-4, 6.1.2).
+/// Processes one block of one message: 20 times four rounds (FIPS 180-4, 6.1.2).
 #[target_feature(enable = "sha,ssse3,sse4.1")]
 #[inline]
 fn compress(state: &mut State, block: &[u8; BLOCK]) {
@@ -95,7 +96,7 @@ fn compress(state: &mut State, block: &[u8; BLOCK]) {
     state.abcd = _mm_add_epi32(abcd, before.abcd);
 }
 
-/// Four words of a block, each turned from big-endian, the first at the top.
+/// Loads four words of a block, converted from big-endian, the first at the top.
 #[target_feature(enable = "sha,ssse3,sse4.1")]
 #[inline]
 fn load(quarter: &[u8; QUARTER]) -> __m128i {

@@ -1,16 +1,16 @@
-//! Invariants: every way that this machine has makes the digests that the `sha1` crate makes, whatever the length, the
-//! place in memory and the number of the messages; and those are the digests of FIPS 180-4.
+//! Invariants: every implementation that this machine supports computes the same digests as the `sha1` crate, for any
+//! length, alignment and number of messages; the digests are those of FIPS 180-4.
 
 use proptest::prelude::*;
 use sha1::{Digest as _, Sha1};
 
 use super::*;
 
-/// Messages in most tests: every lane is used.
+/// Number of messages in most tests, enough for every lane.
 const LANES_MAX: usize = avx512::LANES;
 
-/// Every way alone, none, and all as they are used. A machine tests what it has.
-fn every_way() -> Vec<(&'static str, Ways)> {
+/// Returns each supported implementation alone, none, and all together.
+fn every_implementation() -> Vec<(&'static str, Ways)> {
     let (all, none) = (Ways::detect(), Ways::default());
     let alone = [
         ("16 lanes", all.sixteen.is_some(), Ways { sixteen: all.sixteen, ..none }),
@@ -21,7 +21,7 @@ fn every_way() -> Vec<(&'static str, Ways)> {
     [("one by one", none), ("all", all)].into_iter().chain(alone).collect()
 }
 
-/// Bytes in which no two places look alike.
+/// Returns pseudorandom bytes, in which no two sections are alike.
 fn noise(length: usize) -> Vec<u8> {
     let mut state = 1_u64;
     (0..length)
@@ -33,10 +33,10 @@ fn noise(length: usize) -> Vec<u8> {
 }
 
 #[track_caller]
-fn check_every_way(messages: &[&[u8]]) {
+fn check_every_implementation(messages: &[&[u8]]) {
     let expected: Vec<Digest> =
         messages.iter().map(|message| Sha1::digest(message).into()).collect();
-    for (name, ways) in every_way() {
+    for (name, ways) in every_implementation() {
         let mut digests = vec![[0; 20]; messages.len()];
         ways.digest(messages, &mut digests);
         let length = messages.first().map_or(0, |message| message.len());
@@ -47,11 +47,11 @@ fn check_every_way(messages: &[&[u8]]) {
 #[test]
 fn every_length_is_hashed() {
     let bytes = noise(8192);
-    // All lengths around the first blocks, and around the 4008 bytes of a block: every remainder in each.
+    // All lengths around the first blocks and around the 4008 bytes of data: every remainder occurs in both.
     for length in (0..=260).chain(3960..=4100) {
         let messages: Vec<&[u8]> =
             (0..LANES_MAX).map(|lane| &bytes[lane * 61..][..length]).collect();
-        check_every_way(&messages);
+        check_every_implementation(&messages);
     }
 }
 
@@ -62,7 +62,7 @@ fn every_alignment_is_hashed() {
         for length in [0, 55, 56, 63, 64, 65, 200] {
             let messages: Vec<&[u8]> =
                 (0..LANES_MAX).map(|lane| &bytes[lane * 320 + shift..][..length]).collect();
-            check_every_way(&messages);
+            check_every_implementation(&messages);
         }
     }
 }
@@ -73,12 +73,12 @@ fn every_number_of_messages_is_hashed_in_order() {
     for count in 0..=50 {
         let messages: Vec<&[u8]> =
             (0..count).map(|number| &bytes[number * 300..][..300 + count]).collect();
-        check_every_way(&messages);
+        check_every_implementation(&messages);
     }
 }
 
 #[test]
-fn the_examples_of_the_standard_hold_in_every_lane() {
+fn every_lane_reproduces_the_examples_of_the_standard() {
     let million = vec![b'a'; 1_000_000];
     let examples: [(&[u8], [u32; 5]); 4] = [
         (b"", [0xda39_a3ee, 0x5e6b_4b0d, 0x3255_bfef, 0x9560_1890, 0xafd8_0709]),
@@ -90,7 +90,7 @@ fn the_examples_of_the_standard_hold_in_every_lane() {
         (&million, [0x34aa_973c, 0xd4c4_daa4, 0xf61e_eb2b, 0xdbad_2731, 0x6534_016f]),
     ];
     for (message, expected) in examples {
-        for (name, ways) in every_way() {
+        for (name, ways) in every_implementation() {
             let mut digests = [[0; 20]; LANES_MAX];
             ways.digest(&[message; LANES_MAX], &mut digests);
             for digest in digests {
@@ -105,7 +105,7 @@ fn the_examples_of_the_standard_hold_in_every_lane() {
 fn messages_of_different_lengths_are_refused() {
     let bytes = [7; 200];
     let messages: [&[u8]; LANES_MAX] = std::array::from_fn(|lane| &bytes[..100 + lane]);
-    for (name, ways) in every_way() {
+    for (name, ways) in every_implementation() {
         let outcome = std::panic::catch_unwind(|| {
             ways.digest(&messages, &mut [[0; 20]; LANES_MAX]);
         });
@@ -126,14 +126,14 @@ proptest! {
             .iter()
             .map(|start| &bytes[start.index(bytes.len() - length + 1)..][..length])
             .collect();
-        check_every_way(&messages);
+        check_every_implementation(&messages);
         prop_assert!(messages.iter().all(|message| message.len() == length));
     }
 }
 
 #[test]
 #[cfg(target_os = "linux")]
-fn every_way_that_the_processor_has_is_found() {
+fn every_implementation_of_the_processor_is_detected() {
     let description = std::fs::read_to_string("/proc/cpuinfo").unwrap();
     let flags = description.lines().find_map(|line| line.strip_prefix("flags")).unwrap_or_default();
     let has = |flag: &str| flags.split_whitespace().any(|known| known == flag);
