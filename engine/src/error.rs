@@ -62,7 +62,7 @@ pub enum Error {
         /// Length of the file.
         found_bytes: u64,
     },
-    /// The file system or the format has no room for more blocks.
+    /// The file system has no space for more blocks.
     #[error("no space for {needed_blocks} more blocks: {source}")]
     NoSpace {
         /// Number of blocks requested.

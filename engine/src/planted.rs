@@ -74,7 +74,7 @@ mod faults {
             /// A commit takes the block count from the length of the file.
             TrustTheLength,
             /// Recovery trusts what it read, and rewrites neither the meta slot nor the shadow blocks.
-            BelieveWhatIsRead,
+            TrustWhatIsRead,
             /// The parity of the step chooses the pair to write.
             PairByParity,
             /// A pair without a good copy counts as the result of a crash.
@@ -82,7 +82,7 @@ mod faults {
             /// The file is cut while the current commit names shadow blocks at its end.
             TrimBeforeClearing,
             /// Shadow blocks of the current redo list are reused before the next commit.
-            ReuseSpares,
+            ReuseShadowBlocks,
             /// Blocks that a pinned snapshot may read are allocated again.
             ForgetReaders,
         }
@@ -100,7 +100,7 @@ mod faults {
             /// The shadow blocks of all windows go to the same place.
             OneRekeyRegion,
             /// The shadow blocks of the newest window are not copied home again.
-            ForgetRekeyImages,
+            ForgetRekeyShadowBlocks,
         }
 
         /// Holes in the authentication, found by tampering.
@@ -145,7 +145,7 @@ mod faults {
     }
 
     impl PlantedFault {
-        /// Whether the calling thread runs with this fault planted.
+        /// Returns whether the calling thread runs with this fault planted.
         pub fn is_planted(self) -> bool {
             PLANTED.get() == Some(self)
         }

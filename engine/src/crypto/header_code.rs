@@ -24,7 +24,7 @@ impl Header {
 }
 
 impl UncheckedHeader {
-    /// Whether the holder of the old master key wrote this header to start a rekey.
+    /// Returns whether the holder of the old master key wrote this header to start a rekey.
     pub fn is_rekey_of(&self, old: &HeaderKey) -> bool {
         let signed = &self.bytes()[..REKEY_CODE_OFFSET];
         self.rekey().is_some_and(|rekey| old.verify(signed, &rekey.code))

@@ -31,19 +31,19 @@ pub struct RawKey(Protected);
 secret_bytes!(RawKey);
 
 impl RawKey {
-    /// A new key from the operating system's random source.
+    /// Generates a new key with the operating system's random source.
     pub fn generate() -> Result<RawKey> {
         Protected::random(32).map(RawKey)
     }
 
-    /// A key from its bytes. The caller wipes its own copy.
+    /// Creates a key from its bytes. The caller wipes its own copy.
     pub fn from_bytes(mut bytes: [u8; 32]) -> RawKey {
         let key = Protected::new(&bytes);
         bytes.zeroize();
         RawKey(key)
     }
 
-    /// The key's bytes.
+    /// Returns the key's bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         self.0.key()
     }
@@ -55,7 +55,7 @@ pub struct Passphrase(Protected);
 secret_bytes!(Passphrase);
 
 impl Passphrase {
-    /// A passphrase from its bytes.
+    /// Creates a passphrase from its bytes, and wipes them.
     pub fn new(mut bytes: Vec<u8>) -> Passphrase {
         let passphrase = Protected::new(&bytes);
         bytes.zeroize();
@@ -83,7 +83,7 @@ pub struct MasterKey(Protected);
 secret_bytes!(MasterKey);
 
 impl MasterKey {
-    /// A new key from the operating system's random source.
+    /// Generates a new key with the operating system's random source.
     pub fn generate() -> Result<MasterKey> {
         Protected::random(32).map(MasterKey)
     }
@@ -93,7 +93,7 @@ impl MasterKey {
         MasterKey(Protected::new(&bytes))
     }
 
-    /// The key in 32 bytes that were unwrapped in place.
+    /// Creates the key from 32 bytes that were unwrapped in place.
     pub(super) fn of(bytes: Protected) -> MasterKey {
         MasterKey(bytes)
     }
@@ -102,7 +102,7 @@ impl MasterKey {
         self.0.key()
     }
 
-    /// HKDF-SHA256 (RFC 5869): the archive id is the salt, the purpose the info.
+    /// Derives a key with HKDF-SHA256 (RFC 5869): the archive id is the salt, the purpose the info.
     pub(super) fn derive(&self, archive: Uuid, purpose: &str) -> Protected {
         let mut key = Protected::blank_key();
         stack::deriving(|| {
@@ -137,7 +137,7 @@ impl KeyKind {
         }
     }
 
-    /// The info of the key's derivation.
+    /// Returns the info of the key's derivation.
     pub(super) const fn purpose(self) -> &'static str {
         match self {
             KeyKind::Data => "ar7 v1 data",
@@ -160,7 +160,7 @@ macro_rules! code_key {
                 $name(master.derive(archive, $purpose))
             }
 
-            /// HMAC-SHA256 (RFC 2104).
+            /// Computes HMAC-SHA256 (RFC 2104) of `bytes`.
             pub fn mac(&self, bytes: &[u8]) -> [u8; 32] {
                 stack::deriving(|| self.keyed(bytes).finalize().into_bytes().into())
             }

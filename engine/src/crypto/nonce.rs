@@ -27,7 +27,7 @@ pub(super) struct NonceSource {
 }
 
 impl NonceSource {
-    /// A source for blocks of one generation.
+    /// Creates a source for blocks of one generation.
     pub(super) fn new(generation: Generation) -> Result<NonceSource> {
         let mut seed = Zeroizing::new(random_array::<32>()?);
         if crate::fault!(NoncesRepeat) {
@@ -36,7 +36,7 @@ impl NonceSource {
         Ok(NonceSource { generation, random: ChaCha20Rng::from_seed(*seed) })
     }
 
-    /// The next nonces: generation, then 12 random bytes.
+    /// Draws the next nonces: the generation, then 12 random bytes.
     pub(super) fn draw<const COUNT: usize>(&mut self) -> [Nonce; COUNT] {
         let mut random = [[0; RANDOM_SIZE]; COUNT];
         self.random.fill_bytes(random.as_flattened_mut());
@@ -50,14 +50,14 @@ impl NonceSource {
     }
 }
 
-/// Generation of a block with this nonce.
+/// Returns the generation of a block with this nonce.
 pub(super) fn generation_of(nonce: &[u8; 24]) -> Generation {
     let mut generation = [0; Generation::SIZE];
     generation.copy_from_slice(&nonce[..Generation::SIZE]);
     Generation::decode(generation)
 }
 
-/// Random bytes from the operating system. A failure is an error, never a fixed value.
+/// Draws random bytes from the operating system. A failure is an error, never a fixed value.
 pub(crate) fn random_array<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     fill_random(&mut bytes)?;
@@ -96,12 +96,12 @@ mod testing {
     }
 }
 
-/// Random bytes from the operating system, for identifiers of the layer above.
+/// Draws random bytes from the operating system, for identifiers of the layer above.
 pub fn random_bytes<const N: usize>() -> Result<[u8; N]> {
     random_array()
 }
 
-/// A random number from the operating system.
+/// Draws a random number from the operating system.
 pub fn random_u32() -> Result<u32> {
     random_array().map(u32::from_be_bytes)
 }

@@ -20,7 +20,7 @@ enum Memory {
 }
 
 impl Protected {
-    /// A copy of `secret`; the caller wipes its own.
+    /// Copies `secret`. The caller wipes its own copy.
     pub(super) fn new(secret: &[u8]) -> Protected {
         let length = secret.len();
         let mut protected = Protected { memory: Memory::reserve(length), length };
@@ -28,14 +28,14 @@ impl Protected {
         protected
     }
 
-    /// `length` random bytes from the operating system.
+    /// Draws `length` random bytes from the operating system.
     pub(super) fn random(length: usize) -> Result<Protected> {
         let mut protected = Protected { memory: Memory::reserve(length), length };
         fill_random(protected.bytes_mut())?;
         Ok(protected)
     }
 
-    /// 32 zeros, to write a key into.
+    /// Creates 32 zero bytes, to write a key into.
     pub(super) fn blank_key() -> Protected {
         Protected { memory: Memory::reserve(32), length: 32 }
     }
@@ -47,7 +47,7 @@ impl Protected {
         }
     }
 
-    /// The secret as a key.
+    /// Returns the secret as a key.
     ///
     /// # Panics
     /// If it has another length, a bug of the caller.

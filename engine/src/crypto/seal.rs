@@ -76,27 +76,27 @@ impl Sealer {
         Sealer { keys: Arc::new(KeyKind::ALL.map(derive)), archive, old: None }
     }
 
-    /// The same sealer during a rekey: blocks from `watermark` open under the old master key. A reserved block may be
+    /// Adds the old master key during a rekey: blocks from `watermark` on open under it. A reserved block may be
     /// under either key, so both are tried.
     #[must_use]
     pub fn with_old(self, old: &Sealer, watermark: u32) -> Sealer {
         Sealer { old: Some((Arc::clone(&old.keys), watermark)), ..self }
     }
 
-    /// During a rekey, the keys of the old master key alone.
+    /// Returns a sealer with the keys of the old master key alone, during a rekey.
     pub fn old(&self) -> Option<Sealer> {
         let (keys, _) = self.old.as_ref()?;
         Some(Sealer { keys: Arc::clone(keys), archive: self.archive, old: None })
     }
 
-    /// The keys of the new master key alone.
+    /// Returns a sealer with the keys of the new master key alone.
     #[must_use]
     pub fn new_alone(&self) -> Sealer {
         Sealer { old: None, ..self.clone() }
     }
 
-    /// The cipher of a kind, for one block. Dropping it wipes its copy of the key, so that no key stays outside the
-    /// locked pages.
+    /// Returns the cipher of a kind, for one block. Dropping it wipes its copy of the key, so that no key stays
+    /// outside the locked pages.
     fn cipher(keys: &Keys, kind: KeyKind) -> Cipher {
         Cipher::new(keys[kind.index()].key())
     }
@@ -293,7 +293,7 @@ impl Sealer {
         Ok(false)
     }
 
-    /// Whether a data or registry block opens.
+    /// Returns whether a data or registry block opens.
     pub fn opens(&self, position: Position, bytes: &[u8; BLOCK_SIZE]) -> bool {
         [KeyKind::Data, KeyKind::Registry].into_iter().any(|kind| {
             let mut copy = Zeroizing::new(*bytes);
@@ -320,7 +320,7 @@ impl fmt::Debug for Sealer {
     }
 }
 
-/// The data of a block that was opened in place.
+/// Returns the data of a block that was opened in place.
 fn data_in(block: &[u8; BLOCK_SIZE]) -> &Data {
     plain::DATA.array_ref(sealed::CIPHERTEXT.of(block))
 }

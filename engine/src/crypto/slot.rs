@@ -56,7 +56,7 @@ impl KeyDerivation {
 /// A cost out of bounds: its name, its value and the bound.
 type Excess = (&'static str, u32, u32);
 
-/// The first cost that is out of bounds.
+/// Returns the first cost that is out of bounds.
 fn excess(cost: DerivationCost) -> Option<Excess> {
     let least_memory = 8 * cost.lanes.min(LANES_MAX);
     let bounds = [
@@ -70,7 +70,8 @@ fn excess(cost: DerivationCost) -> Option<Excess> {
     })
 }
 
-/// The first cost that is out of bounds in one key slot or in all together: opening an archive may try every slot.
+/// Returns the first cost that is out of bounds in one key slot or in all together: opening an archive may try every
+/// slot.
 fn excess_of_all(slots: &[KeySlot; KEY_SLOTS]) -> Option<Excess> {
     let (mut memory_kib, mut passes) = (0, 0);
     for slot in slots {
@@ -206,8 +207,8 @@ pub(super) struct SlotKeys {
 }
 
 impl SlotKeys {
-    /// HKDF-SHA256 of the raw key, or of Argon2id (RFC 9106) of the passphrase. It also derives a commitment, because
-    /// Poly1305 is not key-committing: one wrapping could open under two keys.
+    /// Derives the keys with HKDF-SHA256 from the raw key, or from Argon2id (RFC 9106) of the passphrase. It also
+    /// derives a commitment, because Poly1305 is not key-committing: one wrapping could open under two keys.
     pub(super) fn derive(secret: &Secret, slot: &UsedSlot) -> Result<SlotKeys> {
         let mut wrapping = Protected::blank_key();
         let derived = stack::deriving(|| SlotKeys::expand(secret, slot, wrapping.bytes_mut()));
@@ -236,7 +237,7 @@ impl SlotKeys {
     }
 }
 
-/// Argon2id (RFC 9106) of a passphrase. The caller has bounded the costs.
+/// Computes Argon2id (RFC 9106) of a passphrase. The caller has bounded the costs.
 fn stretch(
     passphrase: &Passphrase,
     cost: DerivationCost,

@@ -20,7 +20,7 @@ use crate::{Error, Result};
 /// Alignment of a buffer in memory; no file system requires more than a page.
 const ALIGNMENT: usize = 4096;
 
-/// A buffer of zeros that starts on a page boundary, as `O_DIRECT` requires.
+/// Allocates a buffer of zeros that starts on a page boundary, as `O_DIRECT` requires.
 pub(crate) fn page_aligned(length: usize) -> Result<MmapMut> {
     MmapMut::map_anon(length).map_err(|error| Error::io("allocate a buffer", error))
 }
@@ -71,7 +71,7 @@ impl Direct {
         Ok(is_read)
     }
 
-    /// Whether the next write will bypass the cache, as far as is known.
+    /// Returns whether the next write will bypass the cache, as far as is known.
     #[cfg(test)]
     pub(super) fn is_open(&self) -> bool {
         matches!(self.file.get(), Some(Some(_))) && !self.is_refused.load(Ordering::Relaxed)
@@ -132,7 +132,7 @@ fn open(original: &File) -> Option<File> {
     ((first.st_dev, first.st_ino) == (second.st_dev, second.st_ino)).then_some(opened)
 }
 
-/// Other systems lack the flag.
+/// Returns `None`, because other systems lack the flag.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn open(_original: &File) -> Option<File> {
     None

@@ -68,18 +68,18 @@ impl FileDevice {
             .map_err(|error| Error::io("open", error))
     }
 
-    /// The same device, with a path for error messages.
+    /// Sets the path for error messages.
     #[must_use]
     pub fn named(self, path: &Path) -> FileDevice {
         FileDevice { path: Some(path.to_owned()), ..self }
     }
 
-    /// The path in error messages.
+    /// Returns the path in error messages.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
 
-    /// What the file is open for.
+    /// Returns the access mode of the file.
     pub fn access(&self) -> Access {
         self.access
     }
@@ -99,7 +99,7 @@ impl FileDevice {
         &self.file
     }
 
-    /// The length as last seen: at opening, at a change, or by [`Device::length_bytes`].
+    /// Returns the length as last seen: at opening, at a change, or by [`Device::length_bytes`].
     pub(super) fn known_bytes(&self) -> u64 {
         self.known_bytes.load(Ordering::Acquire)
     }
@@ -117,13 +117,13 @@ impl FileDevice {
         Err(Error::Truncated { expected_bytes, found_bytes: self.length_bytes()? })
     }
 
-    /// The descriptor for direct writes.
+    /// Returns the descriptor for direct writes.
     #[cfg(test)]
     pub(super) fn direct(&self) -> &Direct {
         &self.direct
     }
 
-    /// A device on a file system that cannot reserve storage, for tests of growth by zeros.
+    /// Acts like a device on a file system that cannot reserve storage, for tests of growth by zeros.
     #[cfg(test)]
     pub(super) fn without_reserving(self) -> FileDevice {
         FileDevice { reserves: AtomicBool::new(false), ..self }

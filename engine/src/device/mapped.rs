@@ -44,7 +44,7 @@ impl MappedDevice {
         MappedDevice::with_segments(file, SEGMENT_BLOCKS, SEGMENTS)
     }
 
-    /// The mapped file, for its locks and path.
+    /// Returns the mapped file, for its locks and path.
     pub fn file(&self) -> &FileDevice {
         &self.file
     }
@@ -64,12 +64,12 @@ impl MappedDevice {
         }
     }
 
-    /// Number of mapped segments.
+    /// Returns the number of mapped segments.
     pub(super) fn mapped_segments(&self) -> usize {
         self.segments.iter().filter(|segment| matches!(segment.get(), Some(Some(_)))).count()
     }
 
-    /// The map of a segment, created at the first call; `None` if the system refuses it.
+    /// Returns the map of a segment, which the first call creates. `None` if the system refuses it.
     fn segment(&self, number: u64) -> Option<&GuardedMap> {
         let segment = self.segments.get(usize::try_from(number).ok()?)?;
         segment

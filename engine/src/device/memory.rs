@@ -27,12 +27,12 @@ struct Contents {
 }
 
 impl MemoryDevice {
-    /// An empty device.
+    /// Creates an empty device.
     pub fn new() -> MemoryDevice {
         MemoryDevice::default()
     }
 
-    /// A device that holds `image`, of any length.
+    /// Creates a device that holds `image`, of any length.
     ///
     /// # Panics
     /// If `image` is longer than an archive can be.
@@ -70,7 +70,7 @@ impl MemoryDevice {
         self.contents_mut().capacity_blocks = blocks;
     }
 
-    /// A snapshot of the current bytes.
+    /// Takes a snapshot of the current bytes.
     pub fn snapshot(&self) -> MemorySnapshot {
         MemorySnapshot(self.contents().clone())
     }
@@ -90,7 +90,7 @@ impl MemoryDevice {
 }
 
 impl MemorySnapshot {
-    /// A new device with the same bytes.
+    /// Creates a device with the same bytes.
     pub fn to_device(&self) -> MemoryDevice {
         MemoryDevice { shared: Arc::new(RwLock::new(self.0.clone())) }
     }

@@ -87,11 +87,11 @@ pub trait Device: Send + Sync {
     /// in flight there, since it would make the file longer again.
     fn shrink(&self, blocks: u32) -> Result<()>;
 
-    /// The current length in bytes, which may be no whole number of blocks.
+    /// Returns the current length in bytes, which may not be a whole number of blocks.
     fn length_bytes(&self) -> Result<u64>;
 
-    /// The first `length` bytes, or all of a shorter device. This default reads whole blocks: it returns nothing from a
-    /// device shorter than one block.
+    /// Reads the first `length` bytes, or all of a shorter device. This default reads whole blocks: it returns
+    /// nothing from a device shorter than one block.
     fn read_beginning(&self, length: usize) -> Result<Vec<u8>> {
         if self.length_bytes()? < BLOCK_SIZE_U64 {
             return Ok(Vec::new());
@@ -109,7 +109,8 @@ pub trait Device: Send + Sync {
     }
 }
 
-/// The end offset of `length` bytes from `start`, if it lies within `device_bytes`.
+/// Returns the end offset of `length` bytes from `start`. Fails with [`Error::Truncated`] if it exceeds
+/// `device_bytes`.
 fn region_end(start: Position, length: usize, device_bytes: u64) -> Result<u64> {
     assert!(length.is_multiple_of(BLOCK_SIZE), "devices move whole blocks");
     let end = start.offset().saturating_add(bytes_u64(length));
@@ -119,7 +120,8 @@ fn region_end(start: Position, length: usize, device_bytes: u64) -> Result<u64> 
     Ok(end)
 }
 
-/// Length in bytes of a device of `blocks`, if the format allows as many.
+/// Returns the length in bytes of a device of `blocks`. Fails with [`Error::Full`] if the format does not allow that
+/// many.
 fn device_bytes(blocks: u32) -> Result<u64> {
     if blocks > BLOCKS_MAX {
         return Err(Error::Full { what: "number of blocks", limit: u64::from(BLOCKS_MAX) });
@@ -127,17 +129,17 @@ fn device_bytes(blocks: u32) -> Result<u64> {
     Ok(u64::from(blocks) * BLOCK_SIZE_U64)
 }
 
-/// A length in memory, as a length in the file.
+/// Converts a length in memory to a length in the file.
 fn bytes_u64(length: usize) -> u64 {
     u64::try_from(length).expect("memory is no larger than 64 bits can count")
 }
 
-/// The smaller of `length` and `available_bytes`.
+/// Returns the smaller of `length` and `available_bytes`.
 fn fitting(length: usize, available_bytes: u64) -> usize {
     usize::try_from(available_bytes).map_or(length, |available| available.min(length))
 }
 
-/// The error for a failed system call: [`Error::NoSpace`] for a full disk, a quota or a limit on file sizes.
+/// Creates the error for a failed system call: [`Error::NoSpace`] for a full disk, a quota or a limit on file sizes.
 fn refused(
     operation: &'static str,
     path: Option<&Path>,

@@ -153,7 +153,7 @@ pub struct Block {
 }
 
 impl Block {
-    /// A blank block: no links, index 0, nil UUID, zero data.
+    /// Creates a blank block: no links, index 0, nil UUID, zero data.
     pub fn blank() -> Block {
         Block { head: BlockHead::default(), data: OwnedData::zeroed() }
     }

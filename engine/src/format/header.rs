@@ -87,7 +87,7 @@ pub enum ArchiveKind {
 }
 
 impl ArchiveKind {
-    /// The kind's name.
+    /// Returns the kind's name.
     pub const fn name(self) -> &'static str {
         match self {
             ArchiveKind::Single => "single",
@@ -133,7 +133,7 @@ pub struct Rekey {
 }
 
 impl Header {
-    /// The header of a new archive, revision 1.
+    /// Creates the header of a new archive, revision 1.
     pub fn new(
         archive: Uuid,
         kind: ArchiveKind,
@@ -182,12 +182,12 @@ fn put_length(bytes: &mut [u8], length: usize) {
 /// Offset of [`Rekey::code`] in the header.
 pub(crate) const REKEY_CODE_OFFSET: usize = header_layout::REKEY.offset + rekey_layout::CODE.offset;
 
-/// SHA-256 of everything before [`header_layout::CHECKSUM`].
+/// Computes SHA-256 of everything before [`header_layout::CHECKSUM`].
 pub(crate) fn header_checksum(bytes: &[u8; BLOCK_SIZE]) -> [u8; 32] {
     Sha256::digest(&bytes[..header_layout::CHECKSUM.offset]).into()
 }
 
-/// Digest of a header, which the meta slot records.
+/// Computes the digest of a header, which the meta slot records.
 pub fn header_digest(bytes: &[u8; BLOCK_SIZE]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
@@ -231,12 +231,12 @@ impl UncheckedHeader {
         Ok(UncheckedHeader { header, bytes: Box::new(*bytes), position })
     }
 
-    /// The archive's UUID, needed to unwrap the master key.
+    /// Returns the archive's UUID, needed to unwrap the master key.
     pub fn archive(&self) -> Uuid {
         self.header.archive
     }
 
-    /// The key slots.
+    /// Returns the key slots.
     pub fn slots(&self) -> &[KeySlot; KEY_SLOTS] {
         &self.header.slots
     }
@@ -246,27 +246,27 @@ impl UncheckedHeader {
         self.header.features.check_writable()
     }
 
-    /// The header's revision.
+    /// Returns the header's revision.
     pub fn revision(&self) -> u64 {
         self.header.revision
     }
 
-    /// The rekey in progress.
+    /// Returns the rekey in progress.
     pub fn rekey(&self) -> Option<&Rekey> {
         self.header.rekey.as_ref()
     }
 
-    /// The block that was parsed.
+    /// Returns the block that was parsed.
     pub(crate) fn bytes(&self) -> &[u8; BLOCK_SIZE] {
         &self.bytes
     }
 
-    /// The block's position.
+    /// Returns the block's position.
     pub(crate) fn position(&self) -> Position {
         self.position
     }
 
-    /// The header, for a caller that has checked the authentication code.
+    /// Returns the header. The caller has checked the authentication code.
     pub(crate) fn into_authenticated(self) -> Header {
         self.header
     }
@@ -339,7 +339,7 @@ fn parse_rekey(position: Position, bytes: &[u8; BLOCK_SIZE]) -> Result<Option<Re
     }))
 }
 
-/// The bytes in use after the fields known here. The bytes after them must be zeros.
+/// Returns the bytes in use after the known fields. Fails if the bytes after those are not zeros.
 fn parse_tail(position: Position, bytes: &[u8; BLOCK_SIZE]) -> Result<Vec<u8>> {
     let found = header_layout::LENGTH.u32(bytes);
     let tail = header_layout::TAIL;

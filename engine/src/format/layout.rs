@@ -18,12 +18,12 @@ pub struct Field {
 }
 
 impl Field {
-    /// Offset of the first byte after the field.
+    /// Returns the offset of the first byte after the field.
     pub const fn end(&self) -> usize {
         self.offset + self.length
     }
 
-    /// The bytes of this field in an encoded structure.
+    /// Returns the bytes of this field in an encoded structure.
     ///
     /// # Panics
     /// If `bytes` is shorter than the structure, which is a bug of the caller.
@@ -31,7 +31,7 @@ impl Field {
         &bytes[self.offset..self.end()]
     }
 
-    /// The bytes of this field as an array of its length.
+    /// Returns the bytes of this field as an array of its length.
     ///
     /// # Panics
     /// If `N` is not the field's length, which is a bug of the caller.
@@ -41,7 +41,7 @@ impl Field {
         array
     }
 
-    /// The bytes of this field, borrowed as an array of its length.
+    /// Returns the bytes of this field, borrowed as an array of its length.
     ///
     /// # Panics
     /// If `N` is not the field's length, or `bytes` is shorter than the structure: bugs of the caller.
@@ -49,7 +49,7 @@ impl Field {
         self.of(bytes).try_into().expect("an array of the field's length")
     }
 
-    /// The bytes of this field, to be written.
+    /// Returns the bytes of this field, for writing.
     ///
     /// # Panics
     /// If `bytes` is shorter than the structure, which is a bug of the caller.

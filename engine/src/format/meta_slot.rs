@@ -148,7 +148,7 @@ pub struct MetaSlot {
 }
 
 impl MetaSlot {
-    /// The first slot of a new archive.
+    /// Creates the first slot of a new archive.
     pub fn first(
         generation: Generation,
         header_revision: u64,
@@ -238,7 +238,7 @@ impl MetaSlot {
     }
 }
 
-/// UUID of a reserved stream.
+/// Returns the UUID of a reserved stream.
 fn reserved(index: usize) -> Uuid {
     Uuid::from_u128(index as u128)
 }

@@ -60,7 +60,7 @@ impl StreamRecord {
     /// Length on disk in bytes.
     pub const SIZE: usize = stream_record_layout::SIZE;
 
-    /// The record of a stream without blocks.
+    /// Creates the record of a stream without blocks.
     pub fn empty(identity: Uuid) -> StreamRecord {
         let compression = COMPRESSION_NONE;
         StreamRecord { identity, begin: None, end: None, count: 0, length: 0, compression }
@@ -149,7 +149,7 @@ impl StoredStream {
     /// Length on disk in bytes.
     pub const SIZE: usize = stored_stream::SIZE;
 
-    /// A stream without blocks.
+    /// Creates a stream without blocks.
     pub fn empty(identity: Uuid) -> StoredStream {
         let layout = StreamLayout::OneRun(Generation::default());
         StoredStream { record: StreamRecord::empty(identity), layout, inode: None }

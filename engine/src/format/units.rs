@@ -30,22 +30,22 @@ impl Position {
         Position(position)
     }
 
-    /// The position as a number of blocks from the start of the file.
+    /// Returns the position as a number of blocks from the start of the file.
     pub const fn get(self) -> u32 {
         self.0
     }
 
-    /// Offset of the block's first byte in the file.
+    /// Returns the offset of the block's first byte in the file.
     pub const fn offset(self) -> u64 {
         self.0 as u64 * BLOCK_SIZE_U64
     }
 
-    /// The position `blocks` later, if it is below [`BLOCKS_MAX`].
+    /// Returns the position `blocks` later, if it is below [`BLOCKS_MAX`].
     pub fn checked_add(self, blocks: u32) -> Option<Position> {
         self.0.checked_add(blocks).and_then(Position::new)
     }
 
-    /// The next position, if it is below [`BLOCKS_MAX`].
+    /// Returns the next position, if it is below [`BLOCKS_MAX`].
     pub fn following(self) -> Option<Position> {
         self.checked_add(1)
     }
@@ -81,7 +81,7 @@ impl fmt::Display for Position {
 pub struct BlockIndex(pub u32);
 
 impl BlockIndex {
-    /// The index as a number.
+    /// Returns the index as a number.
     pub const fn get(self) -> u32 {
         self.0
     }
@@ -101,43 +101,43 @@ pub struct Run {
 }
 
 impl Run {
-    /// The run of `count` blocks from `start`, unless it is empty or exceeds the format's limit.
+    /// Creates the run of `count` blocks from `start`, unless it is empty or exceeds the format's limit.
     pub fn new(start: Position, count: u32) -> Option<Run> {
         let end = start.0.checked_add(count)?;
         (count > 0 && end <= BLOCKS_MAX).then_some(Run { start, count })
     }
 
-    /// The run of one block.
+    /// Creates a run of one block.
     pub const fn single(position: Position) -> Run {
         Run { start: position, count: 1 }
     }
 
-    /// First position.
+    /// Returns the first position.
     pub const fn start(self) -> Position {
         self.start
     }
 
-    /// Number of blocks.
+    /// Returns the number of blocks.
     pub const fn count(self) -> u32 {
         self.count
     }
 
-    /// Number of the first block after the run; at most [`BLOCKS_MAX`].
+    /// Returns the number of the first block after the run, at most [`BLOCKS_MAX`].
     pub const fn end(self) -> u32 {
         self.start.0 + self.count
     }
 
-    /// Whether `position` lies in the run.
+    /// Returns whether `position` lies in the run.
     pub const fn contains(self, position: Position) -> bool {
         position.0 >= self.start.0 && position.0 < self.end()
     }
 
-    /// The positions of the run, in order.
+    /// Returns the positions of the run, in order.
     pub fn positions(self) -> impl Iterator<Item = Position> + Clone {
         (self.start.0..self.end()).map(Position)
     }
 
-    /// The first `count` blocks and the rest; `count` is clamped to the run.
+    /// Splits the run into its first `count` blocks and the rest. A larger `count` takes the whole run.
     pub fn split(self, count: u32) -> (Option<Run>, Option<Run>) {
         let count = count.min(self.count);
         let head = Run::new(self.start, count);

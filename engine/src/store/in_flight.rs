@@ -199,7 +199,7 @@ impl InFlight {
         self.with(|inner| inner.buffers.len())
     }
 
-    /// The addresses of the buffers, in order.
+    /// Returns the addresses of the buffers, in order.
     pub(super) fn buffer_addresses(&self) -> std::collections::BTreeSet<usize> {
         self.with(|inner| inner.buffers.addresses())
     }

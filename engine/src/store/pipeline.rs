@@ -181,7 +181,7 @@ impl Buffers {
         self.0.len()
     }
 
-    /// The addresses of the buffers, in order.
+    /// Returns the addresses of the buffers, in order.
     pub(super) fn addresses(&self) -> std::collections::BTreeSet<usize> {
         self.0.iter().map(|buffer| buffer.as_ptr().addr()).collect()
     }

@@ -20,7 +20,7 @@ impl Store {
         chosen: &Chosen,
         list: &RedoList,
     ) -> Result<()> {
-        if crate::fault!(BelieveWhatIsRead) {
+        if crate::fault!(TrustWhatIsRead) {
             return Ok(());
         }
         // A copy that reads well may be in the page cache only. It is written again, one copy at a time, so that a
@@ -90,7 +90,7 @@ impl Store {
     /// not open belongs to a block that was left unchanged, so its home location stays as it is.
     pub(super) fn copy_window(&self, rekeying: &Rekeying) -> Result<()> {
         let Some(window) = rekeying.window() else { return Ok(()) };
-        if crate::fault!(ForgetRekeyImages) {
+        if crate::fault!(ForgetRekeyShadowBlocks) {
             return Ok(());
         }
         for (home, shadow) in pairs(window) {

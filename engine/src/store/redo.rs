@@ -140,7 +140,7 @@ impl Writer {
             self.store.device.shrink(last.start().get())?;
         }
         for run in listed.iter() {
-            if crate::fault!(ReuseSpares) {
+            if crate::fault!(ReuseShadowBlocks) {
                 self.space.cancel(run);
             } else {
                 self.space.free(run);

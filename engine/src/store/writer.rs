@@ -95,7 +95,7 @@ impl Writer {
     ///
     /// A run outside of the archive, or one that the transaction already knows, is damage.
     pub fn release(&mut self, run: Run) -> Result<()> {
-        if !self.space.is_believable(run) {
+        if !self.space.may_be_free(run) {
             let expected = "free blocks of the archive";
             return Err(Error::damaged(run.start(), Check::FreeMap, expected, run.count()));
         }

@@ -120,7 +120,7 @@ impl Space {
     }
 
     /// Returns whether a run may be free: it lies within the archive, and the transaction does not know it already.
-    pub(super) fn is_believable(&self, run: Run) -> bool {
+    pub(super) fn may_be_free(&self, run: Run) -> bool {
         let known = [&self.fresh, &self.freed, &self.pool, &self.held];
         run.start().get() >= RESERVED_BLOCKS
             && run.end() <= self.count

@@ -17,7 +17,7 @@ pub struct RunSet {
 }
 
 impl RunSet {
-    /// Number of positions in the set.
+    /// Returns the number of positions in the set.
     pub fn blocks(&self) -> u64 {
         self.blocks
     }

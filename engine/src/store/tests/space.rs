@@ -127,7 +127,7 @@ fn the_block_count_can_be_lowered() {
 }
 
 #[test]
-fn only_runs_in_the_archive_that_the_transaction_does_not_know_are_believable() {
+fn only_runs_in_the_archive_that_the_transaction_does_not_know_may_be_free() {
     let (_, store, mut writer) = create();
     let (mut space, disk) = space(100, 500);
     space.begin(100, 500, &[run(20, 3)], &mut Pins::default());
@@ -135,13 +135,13 @@ fn only_runs_in_the_archive_that_the_transaction_does_not_know_are_believable() 
     assert_eq!(first, run(20, 2));
     space.free(run(30, 1));
     for known in [run(20, 1), run(19, 4), run(22, 1), run(30, 1), run(29, 10)] {
-        assert!(!space.is_believable(known), "{known:?}");
+        assert!(!space.may_be_free(known), "{known:?}");
     }
     for outside in [run(RESERVED_BLOCKS - 1, 5), run(99, 2), run(100, 1)] {
-        assert!(!space.is_believable(outside), "{outside:?}");
+        assert!(!space.may_be_free(outside), "{outside:?}");
     }
-    for believable in [run(RESERVED_BLOCKS, 5), run(23, 7), run(31, 69), run(99, 1)] {
-        assert!(space.is_believable(believable), "{believable:?}");
+    for unknown in [run(RESERVED_BLOCKS, 5), run(23, 7), run(31, 69), run(99, 1)] {
+        assert!(space.may_be_free(unknown), "{unknown:?}");
     }
     // A run held for a pinned snapshot is known too.
     let block = add_block(&mut writer, KeyKind::Data, 1).unwrap();
