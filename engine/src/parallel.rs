@@ -16,9 +16,9 @@ pub(crate) fn is_single_threaded() -> bool {
 
 /// Runs work that `rayon` divides, on a pool of threads that run nothing else.
 ///
-/// The caller may hold a lock. A pool thread that waits for parts of its work runs other work of the same pool, and
-/// would block forever if that work took the lock. So the pool is private, work in it takes no lock that a caller
-/// holds, and a caller from another pool waits in a separate thread.
+/// The caller may hold a lock. A pool thread that waits for parts of its work runs other work of the same pool. If
+/// that work took the lock, the thread would block forever. So the pool is private, and work in it takes no lock that
+/// a caller holds. A caller from another pool waits in a separate thread.
 ///
 /// If the system refuses to start threads, the pool has fewer; if it refuses all, the caller does the work.
 pub fn in_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {

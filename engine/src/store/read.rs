@@ -52,7 +52,7 @@ impl Store {
         read_one(&*self.device, &self.sealer, redirects, kind, block, bytes)
     }
 
-    /// Reads and opens a run of blocks of one generation in parallel, and writes their data one after another to
+    /// Reads and opens a run of blocks of one generation, in parallel. It writes their data one after another to
     /// `data`, which must have the length of the run's data. It calls `check` with each block's index in the run and
     /// its head.
     pub fn read_run<C>(

@@ -68,8 +68,7 @@ impl RedoList {
         Ok(list)
     }
 
-    /// Checks that home locations are distinct, that shadow blocks are distinct, and that no block is both a home
-    /// location and a block of the list.
+    /// Checks that every block occurs once, and in one role: home location, shadow block or block of the chain.
     fn check_apart(&mut self) -> Result<()> {
         let mut homes = HashSet::new();
         for entry in &self.entries {

@@ -304,7 +304,7 @@ impl Writer {
 
 impl Store {
     /// Checks that every block opens. A block that does not open under the old key cannot be sealed under the new
-    /// one, and it is better to find it now than halfway.
+    /// one. It is better to find it now than halfway.
     fn check_every_block(&self, block_count: u32) -> Result<()> {
         let mut first = None;
         self.each_undecryptable_block(block_count, &self.sealer, &mut |position| {

@@ -1,6 +1,6 @@
 //! SHA-1 (FIPS 180-4) of the data of blocks, for as many blocks at once as the processor has lanes.
 //!
-//! Each of the 80 rounds of a digest waits for the one before, but blocks are independent and have the same length,
+//! Each of the 80 rounds of a digest waits for the one before. But blocks are independent and have the same length,
 //! so `x86_64` computes several digests in one pass. On other processors, and for a single block, the `sha1` crate
 //! computes the digest. It is also the oracle in the tests.
 
