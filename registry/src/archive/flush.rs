@@ -39,8 +39,8 @@ pub(super) struct Flush {
     tails: bool,
 }
 
-/// First half of a flush: every step that can find the disk full. In that case it cancels its
-/// allocations and leaves the streams unchanged.
+/// Performs the first half of a flush: every step that can find the disk full. In that case it
+/// cancels its allocations and leaves the streams unchanged.
 ///
 /// With `tails`, the last block of every stream is sealed too. Otherwise the last block of an open
 /// stream that grows waits, because its link needs the position of the next block.
@@ -81,8 +81,8 @@ fn seal_live(
     Ok(Flush { placements, fresh, live, live_generation, tails })
 }
 
-/// Second half of a flush: starts to seal the new blocks and records where each block is. If it
-/// fails, the transaction can only be rolled back.
+/// Performs the second half of a flush: starts to seal the new blocks and records where each block
+/// is. After a failure the transaction can only be rolled back.
 pub(super) fn finish(
     trees: &mut WorkingTrees,
     open: &mut OpenStreams,
@@ -107,9 +107,9 @@ fn take_fresh(
     for (&identity, stream) in open {
         let (placement, waiting) =
             (&flush.placements[&identity], waiting_tail(stream, flush.tails));
-        for (index, data) in stream.dirty.take_but(waiting) {
-            let is_it = |place: &&Place| place.is(identity, index);
-            match places.next_if(is_it) {
+        for (index, data) in stream.dirty.take_except(waiting) {
+            let is_same = |place: &&Place| place.is(identity, index);
+            match places.next_if(is_same) {
                 Some(&Place { position, head }) => jobs.push(OwnedSealJob { position, head, data }),
                 None => trees.spares.give(data),
             }
@@ -156,7 +156,7 @@ fn allocate(trees: &mut WorkingTrees, open: &OpenStreams) -> Result<Vec<Run>> {
 fn place(open: &OpenStreams, runs: &[Run]) -> Placements {
     let mut positions = runs.iter().flat_map(|run| run.positions());
     let placed = open.iter().map(|(&identity, stream)| {
-        let wanted = usize::try_from(unplaced(stream)).expect("a count of blocks in memory");
+        let wanted = usize::try_from(unplaced(stream)).expect("the blocks are in memory");
         let new = positions.by_ref().take(wanted);
         (identity, stream.reserved_tail.into_iter().chain(new).collect())
     });
@@ -170,7 +170,7 @@ fn position_of(
     index: u32,
 ) -> Result<Position> {
     match index.checked_sub(stream.placed()) {
-        Some(new) => Ok(placement[usize::try_from(new).expect("an index in memory")]),
+        Some(new) => Ok(placement[usize::try_from(new).expect("the block is in memory")]),
         None => Ok(locate(trees, &stream.stored, index)?.position(index)),
     }
 }
@@ -204,12 +204,12 @@ fn record(
     places: &[Place],
     generation: Generation,
 ) -> Result<()> {
-    let in_a_row = |a: &Place, b: &Place| {
+    let is_consecutive = |a: &Place, b: &Place| {
         b.is(a.head.stream, a.head.index.get() + 1) && a.position.following() == Some(b.position)
     };
-    for chunk in places.chunk_by(in_a_row) {
+    for chunk in places.chunk_by(is_consecutive) {
         let count = u32::try_from(chunk.len()).expect("fewer blocks than positions");
-        let run = Run::new(chunk[0].position, count).expect("positions in a row are a run");
+        let run = Run::new(chunk[0].position, count).expect("consecutive positions form a run");
         let BlockHead { stream, index, .. } = chunk[0].head;
         let segment = Segment { first: index, run, generation };
         let stream = open.get_mut(&stream).expect("a stream that was flushed is open");

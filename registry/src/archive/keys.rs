@@ -1,4 +1,4 @@
-//! Keys of an open archive. Every change of a key is durable at once, without a commit.
+//! Keys of an open archive. Every change of a key is a separate commit.
 
 use ar7_engine::crypto::Secret;
 use ar7_engine::store::{NewKey, Writer};

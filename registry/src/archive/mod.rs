@@ -115,7 +115,7 @@ impl Archive {
     /// Creates an archive in a new file and opens it for writing. Fails if the file exists.
     pub fn create(path: &Path, secret: &Secret, options: &CreateOptions) -> Result<Archive> {
         let (store, writer) = Store::create(path, secret, &options.engine())?;
-        Archive::made(store, writer, options)
+        Archive::from_created(store, writer, options)
     }
 
     /// Creates an archive on an empty device and opens it for writing.
@@ -125,13 +125,13 @@ impl Archive {
         options: &CreateOptions,
     ) -> Result<Archive> {
         let (store, writer) = Store::create_device(device, secret, &options.engine())?;
-        Archive::made(store, writer, options)
+        Archive::from_created(store, writer, options)
     }
 
     /// Opens the archive in a file.
     pub fn open(path: &Path, secret: &Secret, options: OpenOptions) -> Result<Archive> {
         let (store, writer) = Store::open(path, secret, options)?;
-        Archive::opened(store, writer)
+        Archive::from_opened(store, writer)
     }
 
     /// Opens the archive on a device.
@@ -141,10 +141,10 @@ impl Archive {
         options: OpenOptions,
     ) -> Result<Archive> {
         let (store, writer) = Store::open_device(device, secret, options)?;
-        Archive::opened(store, writer)
+        Archive::from_opened(store, writer)
     }
 
-    fn opened(store: Arc<Store>, writer: Option<Writer>) -> Result<Archive> {
+    fn from_opened(store: Arc<Store>, writer: Option<Writer>) -> Result<Archive> {
         let archive = Archive::new(store, writer);
         if archive.inner.writer {
             archive.state()?.writing()?.settle_sessions();
@@ -160,7 +160,7 @@ impl Archive {
         Archive { inner: Arc::new(inner) }
     }
 
-    fn made(store: Arc<Store>, writer: Writer, options: &CreateOptions) -> Result<Archive> {
+    fn from_created(store: Arc<Store>, writer: Writer, options: &CreateOptions) -> Result<Archive> {
         let archive = Archive::new(store, Some(writer));
         if options.kind == ArchiveKind::Fixed {
             let mut state = archive.state()?;
@@ -244,7 +244,7 @@ impl Archive {
     fn finish_transaction<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
         let mut state = self.state()?;
         let writing = state.failed_or_writing()?;
-        let outcome = writing.check_whole().and_then(|()| work(writing));
+        let outcome = writing.check_not_failed().and_then(|()| work(writing));
         outcome.inspect_err(|_| {
             // If the store is unusable, the rollback fails too; every later call then returns the
             // reason.
@@ -351,7 +351,7 @@ impl Archive {
     }
 
     /// Returns the number of reserved streams that the archive uses internally.
-    fn kept_streams(&self) -> usize {
+    fn internal_streams(&self) -> usize {
         match self.kind() {
             ArchiveKind::Single => 0,
             ArchiveKind::Fixed => 1,
@@ -360,15 +360,19 @@ impl Archive {
     }
 
     /// Fails if the archive uses this stream internally.
-    pub(crate) fn check_kept(&self, identity: Uuid) -> Result<()> {
+    pub(crate) fn check_not_internal(&self, identity: Uuid) -> Result<()> {
         match reserved_index(identity) {
-            Some(index) if index < self.kept_streams() => Err(self.no_reserved_stream(index)),
+            Some(index) if index < self.internal_streams() => Err(self.no_reserved_stream(index)),
             _ => Ok(()),
         }
     }
 
     pub(crate) fn no_reserved_stream(&self, index: usize) -> Error {
-        Error::NoReservedStream { index, first: self.kept_streams(), last: RESERVED_STREAMS - 1 }
+        Error::NoReservedStream {
+            index,
+            first: self.internal_streams(),
+            last: RESERVED_STREAMS - 1,
+        }
     }
 
     pub(crate) fn check_kind(&self, operation: &'static str) -> Result<()> {
@@ -387,7 +391,7 @@ impl StateGuard<'_> {
     /// possible.
     pub(crate) fn writing(&mut self) -> Result<&mut State> {
         let state = self.failed_or_writing()?;
-        state.check_whole()?;
+        state.check_not_failed()?;
         Ok(state)
     }
 

@@ -1,4 +1,5 @@
-//! Everything a writer has in memory: the working trees, the open streams, and what the meta slot holds.
+//! The state of a writer in memory: the working trees, the open streams, and the rest of the next
+//! meta slot.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::working::WorkingTrees;
 /// writes.
 const DIRTY_BLOCKS_MAX: usize = 4096;
 
-/// Everything a writer has in memory.
+/// The state of a writer in memory.
 pub(crate) struct State {
     pub(crate) trees: WorkingTrees,
     pub(super) open: OpenStreams,
@@ -112,7 +113,7 @@ impl State {
     /// Opens a stream for writing. Returns the epoch of the handle; [`State::release_held`] ends
     /// the handle.
     ///
-    /// The target of a symbolic link never changes: [`Error::StreamIsNamed`].
+    /// Fails with [`Error::StreamIsNamed`] for the target of a symbolic link, which never changes.
     pub(crate) fn hold(&mut self, identity: Uuid) -> Result<u64> {
         let stored = self.stored(identity)?.ok_or(Error::NoStream { stream: identity })?;
         if let Some(inode) = stored.inode
@@ -209,7 +210,7 @@ impl State {
     }
 
     /// Fails if only a rollback is possible after an earlier failure.
-    pub(super) fn check_whole(&self) -> Result<()> {
+    pub(super) fn check_not_failed(&self) -> Result<()> {
         self.failed.clone().map_or(Ok(()), Err)
     }
 

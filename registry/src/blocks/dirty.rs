@@ -43,14 +43,14 @@ impl DirtyBlocks {
     }
 
     /// Drops the blocks from `index` on.
-    pub(crate) fn cut(&mut self, index: u32, spares: &SpareBlocks) {
+    pub(crate) fn truncate(&mut self, index: u32, spares: &SpareBlocks) {
         let at = self.find(index).unwrap_or_else(|at| at);
         self.0.drain(at..).for_each(|(_, data)| spares.give(data));
     }
 
     /// Takes out every block in order of index, except the block with index `kept`, which can only
     /// be the last one.
-    pub(crate) fn take_but(
+    pub(crate) fn take_except(
         &mut self,
         kept: Option<u32>,
     ) -> impl Iterator<Item = (u32, OwnedData)> + '_ {
@@ -88,15 +88,15 @@ mod tests {
     #[derive(Debug, Clone)]
     enum Step {
         Insert(u32, u8),
-        Cut(u32),
-        TakeBut(bool),
+        Truncate(u32),
+        TakeExcept(bool),
     }
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             8 => (0..40_u32, any::<u8>()).prop_map(|(index, byte)| Step::Insert(index, byte)),
-            1 => (0..40_u32).prop_map(Step::Cut),
-            1 => any::<bool>().prop_map(Step::TakeBut),
+            1 => (0..40_u32).prop_map(Step::Truncate),
+            1 => any::<bool>().prop_map(Step::TakeExcept),
         ]
     }
 
@@ -113,14 +113,14 @@ mod tests {
                         blocks.insert(index, data, &spares);
                         map.insert(index, byte);
                     }
-                    Step::Cut(index) => {
-                        blocks.cut(index, &spares);
+                    Step::Truncate(index) => {
+                        blocks.truncate(index, &spares);
                         map.split_off(&index);
                     }
-                    Step::TakeBut(keeps_last) => {
+                    Step::TakeExcept(keeps_last) => {
                         let kept = map.keys().next_back().copied().filter(|_| keeps_last);
                         let taken: Vec<(u32, u8)> =
-                            blocks.take_but(kept).map(|(index, data)| (index, data[0])).collect();
+                            blocks.take_except(kept).map(|(index, data)| (index, data[0])).collect();
                         let expected: Vec<(u32, u8)> = map
                             .extract_if(.., |&index, _| Some(index) != kept)
                             .collect();

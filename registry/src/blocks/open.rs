@@ -221,7 +221,7 @@ impl OpenStream {
         if length > self.length() {
             return self.grow(trees, length);
         }
-        self.cut(trees, length)
+        self.truncate(trees, length)
     }
 
     /// Appends zeros up to `length`. The caller limits the number of blocks to bound the memory.
@@ -242,19 +242,19 @@ impl OpenStream {
         Ok(())
     }
 
-    fn cut(&mut self, trees: &mut WorkingTrees, length: u64) -> Result<()> {
-        self.cut_blocks(trees, count_for(length)?, length)
+    fn truncate(&mut self, trees: &mut WorkingTrees, length: u64) -> Result<()> {
+        self.truncate_blocks(trees, count_for(length)?, length)
     }
 
     /// Truncates the stream to `blocks` blocks and `length` bytes. The blocks must hold that many
     /// bytes.
-    pub(crate) fn cut_blocks(
+    pub(crate) fn truncate_blocks(
         &mut self,
         trees: &mut WorkingTrees,
         blocks: u32,
         length: u64,
     ) -> Result<()> {
-        self.dirty.cut(blocks, &trees.spares);
+        self.dirty.truncate(blocks, &trees.spares);
         if blocks <= self.placed()
             && let Some(tail) = self.reserved_tail.take()
         {

@@ -67,8 +67,8 @@ impl KeptPages {
     }
 }
 
-/// The branches of a tree are mostly adjacent or evenly spaced in the file. The multiplication
-/// spreads their positions over the slots.
+/// Returns the slot for a branch. Branches are mostly adjacent or evenly spaced in the file, and
+/// the multiplication spreads their positions over the slots.
 fn slot_of(at: BlockRef) -> usize {
     const GOLDEN_RATIO: u32 = 0x9e37_79b9;
     let spread = at.position.get().wrapping_mul(GOLDEN_RATIO) >> 16;

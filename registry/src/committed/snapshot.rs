@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::pages::{KeptPages, PageCache, load_page};
 use crate::error::Result;
 use crate::records::{
-    FREE_BLOCKS_COUNTER, ReadRecords, Record, Streams, read_through, reserved_index,
+    FREE_BLOCKS_COUNTER, ReadRecords, Record, Streams, decoded_entry, reserved_index,
 };
 use crate::tree::{Page, PageExpectation, PageStore, TreeReader};
 
@@ -122,11 +122,11 @@ impl ReadRecords for Snapshot {
     }
 
     fn floor<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>> {
-        R::with_key(key, |key| read_through::<R>(self.reader::<R>().floor(key)?))
+        R::with_key(key, |key| decoded_entry::<R>(self.reader::<R>().floor(key)?))
     }
 
     fn ceiling<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>> {
-        R::with_key(key, |key| read_through::<R>(self.reader::<R>().ceiling(key)?))
+        R::with_key(key, |key| decoded_entry::<R>(self.reader::<R>().ceiling(key)?))
     }
 }
 

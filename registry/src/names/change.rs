@@ -150,30 +150,30 @@ impl Names<'_> {
         })
     }
 
-    /// Removes a name. Fails if it is a directory with entries. The last name of an inode takes the
-    /// inode and its stream with it.
+    /// Removes a name. Fails if it is a directory with entries. Removing the last name of an inode
+    /// also removes the inode and its stream.
     pub fn remove(&self, directory: InodeNumber, name: &[u8]) -> Result<()> {
         self.change(|state| remove(state, directory, name))
     }
 
     /// Removes an entry and everything below it. Returns the number of removed names. After each
-    /// name, `go_on` receives the number of names removed so far; false stops the removal.
+    /// name, `should_continue` receives the number of names removed so far; false stops the removal.
     ///
-    /// With `commit_every`, it commits first, and then after each batch of that many names, so that
-    /// a huge tree needs little memory and little free space. If the disk is too full for a batch,
+    /// With `commit_every`, it commits first, and then after each batch of that many names. So a
+    /// huge tree needs little memory and little free space. If the disk is too full for a batch,
     /// the batch shrinks. After a crash, part of the tree may be left.
     pub fn remove_tree(
         &self,
         directory: InodeNumber,
         name: &[u8],
         commit_every: Option<usize>,
-        go_on: &mut dyn FnMut(u64) -> bool,
+        should_continue: &mut dyn FnMut(u64) -> bool,
     ) -> Result<u64> {
         let Some(most) = commit_every else {
             let mut removal = Removal::new(directory, name);
             loop {
                 let more = removal.step(self)?;
-                if !go_on(removal.removed) || !more {
+                if !should_continue(removal.removed) || !more {
                     return Ok(removal.removed);
                 }
             }
@@ -184,7 +184,8 @@ impl Names<'_> {
         let (mut removed, mut batch) = (0, most);
         loop {
             let mut removal = Removal::new(directory, name);
-            let outcome = self.remove_some(&mut removal, batch, &mut |gone| go_on(removed + gone));
+            let outcome =
+                self.remove_some(&mut removal, batch, &mut |gone| should_continue(removed + gone));
             match outcome {
                 Ok(ended) => {
                     removed += removal.removed;
@@ -208,12 +209,12 @@ impl Names<'_> {
         &self,
         removal: &mut Removal,
         most: usize,
-        go_on: &mut dyn FnMut(u64) -> bool,
+        should_continue: &mut dyn FnMut(u64) -> bool,
     ) -> Result<bool> {
         let mut ended = false;
         for _ in 0..most {
             let more = removal.step(self)?;
-            ended = !go_on(removal.removed) || !more;
+            ended = !should_continue(removal.removed) || !more;
             if ended {
                 break;
             }
@@ -392,7 +393,7 @@ fn rename(
     put_name(state, to.0, to.1, value)
 }
 
-/// Removes a name. The last name of an inode takes the inode and its stream with it.
+/// Removes a name, and with the last name also the inode and its stream.
 fn remove(state: &mut State, directory: InodeNumber, name: &[u8]) -> Result<()> {
     let value = lookup_in(&state.trees, directory, name)?
         .ok_or_else(|| Error::NoEntry { path: name.to_vec() })?;

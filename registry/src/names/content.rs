@@ -1,8 +1,8 @@
 //! Streams as contents of inodes: the stream's record refers to its inode, and the inode to the
 //! stream.
 //!
-//! The inode repeats the length of its stream. It is set when an inode takes a stream and whenever
-//! the stream's record is written, so that a write through any handle leaves both equal.
+//! The inode repeats the length of its stream. Its copy is set when the inode takes a stream, and
+//! whenever the stream's record is written. So a write through any handle leaves both equal.
 
 use ar7_engine::format::ArchiveKind;
 use uuid::Uuid;

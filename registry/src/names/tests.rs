@@ -149,11 +149,11 @@ fn a_removal_in_batches_first_commits_earlier_changes() {
     archive.names().make_directories(b"t/a", attributes()).unwrap();
     let before = archive.new_stream().unwrap().identity();
     let mut is_committed = false;
-    let mut go_on = |_| {
+    let mut stop = |_| {
         is_committed = archive.read_stream(before).is_ok();
         false
     };
-    archive.names().remove_tree(ROOT, b"t", Some(50), &mut go_on).unwrap();
+    archive.names().remove_tree(ROOT, b"t", Some(50), &mut stop).unwrap();
     assert!(is_committed);
 }
 
@@ -167,11 +167,12 @@ fn a_removal_in_batches_commits_after_each_batch() {
             names.make_directories(format!("t/{number}").as_bytes(), attributes()).unwrap();
         }
         let mut committed = Vec::new();
-        let mut go_on = |_| {
+        let mut should_continue = |_| {
             committed.push(10 - archive.statistics().unwrap().names);
             committed.len() < 20
         };
-        let removed = names.remove_tree(ROOT, b"t", Some(commit_every), &mut go_on).unwrap();
+        let removed =
+            names.remove_tree(ROOT, b"t", Some(commit_every), &mut should_continue).unwrap();
         assert_eq!(removed, 10, "{commit_every}");
         let expected: Vec<u64> = (0..10).map(|before| before / most * most).collect();
         assert_eq!(committed, expected, "{commit_every}");

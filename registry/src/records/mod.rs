@@ -64,7 +64,7 @@ pub(crate) trait ReadRecords {
 }
 
 /// Decodes an entry of a tree.
-pub(crate) fn read_through<R: Record>(
+pub(crate) fn decoded_entry<R: Record>(
     found: Option<(Vec<u8>, Vec<u8>)>,
 ) -> Result<Option<(R::Key, R::Value)>> {
     let Some(found) = found else { return Ok(None) };

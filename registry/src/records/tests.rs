@@ -22,7 +22,7 @@ fn check_record<R: Record>(key: &[u8], value: &[u8]) {
     }
 }
 
-/// Bytes that mostly look like the fields of an inode.
+/// Returns bytes that mostly look like the fields of an inode.
 fn fields() -> impl Strategy<Value = Vec<u8>> {
     let field = (0_u16..12, prop::collection::vec(any::<u8>(), 0..20));
     prop::collection::vec(field, 0..12).prop_map(|fields| {
@@ -165,7 +165,7 @@ proptest! {
     }
 }
 
-/// A file, whose fields a test changes.
+/// Returns a file, whose fields the tests change.
 fn file() -> Inode {
     let attributes = Attributes { mode: 0o644, uid: 0, gid: 0, modified: Timestamp::default() };
     let kind = EntryType::File;

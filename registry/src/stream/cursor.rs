@@ -126,13 +126,13 @@ impl Stream {
         let Some(block) = self.read_block(last)? else { return Ok(None) };
         let length = self.len()?.min(u64::from(last) * DATA_SIZE_U64);
         self.current = None;
-        self.change(|open, trees| open.cut_blocks(trees, last, length))?;
+        self.change(|open, trees| open.truncate_blocks(trees, last, length))?;
         self.index = self.index.min(last.saturating_sub(1));
         Ok(Some(block))
     }
 
-    /// Adds `change` to the length in bytes and returns the new length. It stays between 0 and the
-    /// capacity of the blocks, since no block is added or removed.
+    /// Adds `change` to the length in bytes and returns the new length. Fails if the result is
+    /// negative or exceeds the capacity of the blocks: no block is added or removed.
     #[doc(alias = "length")]
     pub fn adjust_length(&mut self, change: i64) -> Result<u64> {
         if change == 0 {

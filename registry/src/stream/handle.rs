@@ -104,7 +104,7 @@ impl Stream {
     /// Returns the record of the stream, including uncommitted changes.
     pub fn stored(&self) -> Result<StoredStream> {
         match &self.backing {
-            Backing::Writing { .. } => self.look(|open, _| Ok(open.record())),
+            Backing::Writing { .. } => self.read_open(|open, _| Ok(open.record())),
             Backing::Pinned { stored, .. } => Ok(stored.clone()),
             Backing::Newest(view) => Ok(self.view(view, &self.snapshot())?.stored.clone()),
         }
@@ -114,7 +114,9 @@ impl Stream {
     /// read. A large read decrypts blocks in parallel, directly into `bytes`.
     pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {
         match &self.backing {
-            Backing::Writing { .. } => self.look(|open, trees| open.read_at(trees, offset, bytes)),
+            Backing::Writing { .. } => {
+                self.read_open(|open, trees| open.read_at(trees, offset, bytes))
+            }
             _ => self.read_committed(|snapshot, stored| {
                 let available = stored.record.length.saturating_sub(offset);
                 let wanted = usize::try_from(available).unwrap_or(usize::MAX).min(bytes.len());
@@ -132,7 +134,7 @@ impl Stream {
             return Ok(());
         }
         let end = offset.checked_add(bytes.len() as u64).ok_or_else(too_long)?;
-        self.look(|open, trees| open.check_room(trees, end))?;
+        self.read_open(|open, trees| open.check_room(trees, end))?;
         if offset > self.len()? {
             self.grow(offset)?;
         }
@@ -177,7 +179,7 @@ impl Stream {
 
     /// Appends zeros in steps. If there is no space for all of them, it appends none.
     fn grow(&mut self, length: u64) -> Result<()> {
-        self.look(|open, trees| open.check_room(trees, length))?;
+        self.read_open(|open, trees| open.check_room(trees, length))?;
         let before = self.len()?;
         let mut reached = before;
         while reached < length {
@@ -196,7 +198,7 @@ impl Stream {
     pub(super) fn read_block(&self, index: u32) -> Result<Option<Block>> {
         let mut data = OwnedData::zeroed();
         let links = match &self.backing {
-            Backing::Writing { .. } => self.look(|open, trees| {
+            Backing::Writing { .. } => self.read_open(|open, trees| {
                 if index >= open.count {
                     return Ok(None);
                 }
@@ -218,7 +220,10 @@ impl Stream {
     }
 
     /// Reads the stream in the open transaction.
-    fn look<T>(&self, work: impl FnOnce(&OpenStream, &WorkingTrees) -> Result<T>) -> Result<T> {
+    fn read_open<T>(
+        &self,
+        work: impl FnOnce(&OpenStream, &WorkingTrees) -> Result<T>,
+    ) -> Result<T> {
         let epoch = self.epoch()?;
         self.inner.state()?.writing()?.read_held(self.identity, epoch, work)
     }

@@ -25,7 +25,7 @@ impl Archive {
         if !self.inner.writer {
             return self.read_stream(identity);
         }
-        self.check_kept(identity)?;
+        self.check_not_internal(identity)?;
         let mut state = self.state()?;
         let writing = state.writing()?;
         let epoch = writing.hold(identity)?;
@@ -35,7 +35,7 @@ impl Archive {
     /// Opens the stream with this identity for writing, and creates it if necessary. With `new` it
     /// must not exist.
     pub(super) fn open_or_create(&self, identity: Uuid, new: bool) -> Result<Stream> {
-        self.check_kept(identity)?;
+        self.check_not_internal(identity)?;
         let mut state = self.state()?;
         let writing = state.writing()?;
         let epoch = match writing.stored(identity)? {
@@ -67,7 +67,7 @@ impl Archive {
         if index >= RESERVED_STREAMS {
             return Err(self.no_reserved_stream(index));
         }
-        self.check_kept(reserved_identity(index))?;
+        self.check_not_internal(reserved_identity(index))?;
         self.open_stream(reserved_identity(index))
     }
 }

@@ -94,7 +94,7 @@ impl<'a, S: PageStore + ?Sized> Cursor<'a, S> {
         Ok(cursor)
     }
 
-    /// The last cell whose key is not above `key`.
+    /// Returns the last cell whose key is not above `key`.
     pub(crate) fn seek_back(view: View<'a, S>, key: &[u8]) -> Result<Cursor<'a, S>> {
         let mut cursor = Cursor::locate(view, key)?;
         if cursor.value_of(key).is_none() {
@@ -103,15 +103,15 @@ impl<'a, S: PageStore + ?Sized> Cursor<'a, S> {
         Ok(cursor)
     }
 
-    /// Passes the value of exactly this key to `see`, without copying it.
+    /// Passes the value of exactly this key to `visit`, without copying it.
     pub(crate) fn read<T>(
         view: View<'a, S>,
         key: &[u8],
-        see: impl FnOnce(&[u8]) -> T,
+        visit: impl FnOnce(&[u8]) -> T,
     ) -> Result<Option<T>> {
         let (cursor, found) = Cursor::locate_exactly(view, key)?;
         let Some((page, cell)) = cursor.path.last().filter(|_| found) else { return Ok(None) };
-        Ok(Some(see(page.value(*cell))))
+        Ok(Some(visit(page.value(*cell))))
     }
 
     /// Returns a copy of the last entry whose key is not above `key`.
@@ -253,7 +253,7 @@ pub struct Range<'a, S: ?Sized> {
     cursor: Cursor<'a, S>,
     backwards: bool,
     /// Whether the entry at the cursor was returned. The cursor moves only when the caller asks for
-    /// the next entry, so that entries before a damaged page are returned first and no page is read
+    /// the next entry. So entries before a damaged page are returned first, and no page is read
     /// unnecessarily.
     taken: bool,
 }
@@ -269,8 +269,8 @@ impl<'a, S: PageStore + ?Sized> Range<'a, S> {
 }
 
 impl<S: PageStore + ?Sized> Range<'_, S> {
-    /// Passes the next entry to `see` without copying it, and returns the result.
-    pub fn read_next<T>(&mut self, see: impl FnOnce(&[u8], &[u8]) -> T) -> Option<Result<T>> {
+    /// Passes the next entry to `visit` without copying it, and returns the result.
+    pub fn read_next<T>(&mut self, visit: impl FnOnce(&[u8], &[u8]) -> T) -> Option<Result<T>> {
         if self.taken {
             let moved = if self.backwards { self.cursor.previous() } else { self.cursor.next() };
             if let Err(error) = moved {
@@ -278,7 +278,7 @@ impl<S: PageStore + ?Sized> Range<'_, S> {
             }
         }
         self.taken = true;
-        self.cursor.current().map(|(key, value)| Ok(see(key, value)))
+        self.cursor.current().map(|(key, value)| Ok(visit(key, value)))
     }
 }
 

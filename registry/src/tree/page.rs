@@ -206,6 +206,7 @@ impl Page {
 
     /// Returns the page that a cell of a branch refers to.
     ///
+    /// # Panics
     /// If the page is not a sealed branch.
     pub fn child_block(&self, cell: usize) -> BlockRef {
         match self.child(cell) {
@@ -215,7 +216,8 @@ impl Page {
     }
 
     pub(super) fn child(&self, cell: usize) -> Child {
-        let bytes: [u8; BlockRef::SIZE] = self.value(cell).try_into().expect("a child");
+        let bytes: [u8; BlockRef::SIZE] =
+            self.value(cell).try_into().expect("the value of a branch cell is a child");
         let raw = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         if raw & DIRTY_CHILD != 0 {
             return Child::Dirty(raw & !DIRTY_CHILD);
@@ -259,9 +261,9 @@ impl Page {
         Err(low)
     }
 
-    /// Returns the place of a key among `count` cells, under the assumption that keys are spread
-    /// evenly between the first and the last, as identities are. Each probe touches another cache
-    /// line, so a good guess saves a lot of time.
+    /// Guesses the place of a key among `count` cells. It assumes that keys are spread evenly
+    /// between the first and the last, like identities. Each probe touches another cache line, so a
+    /// good guess saves a lot of time.
     pub(super) fn guess(&self, key: Key<'_>, count: usize) -> Option<usize> {
         let ends = self.ends.filter(|ends| ends.least < ends.most)?;
         let above = key.beginning.clamp(ends.least, ends.most) - ends.least;
@@ -333,7 +335,7 @@ impl Page {
         let start = self.cells_start();
         self.data.copy_within(start..end, start - size);
         let begin = end - size;
-        let key_length = u16::try_from(key.len()).expect("keys are bounded");
+        let key_length = u16::try_from(key.len()).expect("at most KEY_MAX bytes");
         self.data[begin..begin + 2].copy_from_slice(&key_length.to_be_bytes());
         self.data[begin + 2..begin + 2 + key.len()].copy_from_slice(key);
         self.data[begin + 2 + key.len()..end].copy_from_slice(value);
@@ -475,7 +477,7 @@ impl Page {
 
 /// Returns an offset or length in a page as it is stored.
 fn of_page(number: usize) -> u16 {
-    u16::try_from(number).expect("at most the length of a page")
+    u16::try_from(number).expect("at most the size of a page")
 }
 
 type Fault = (Check, Value, Value);

@@ -24,9 +24,9 @@ impl<'a, S: PageStore + ?Sized> TreeReader<'a, S> {
         self.read(key, <[u8]>::to_vec)
     }
 
-    /// Passes the value of a key to `see` without copying it, and returns the result.
-    pub fn read<T>(&self, key: &[u8], see: impl FnOnce(&[u8]) -> T) -> Result<Option<T>> {
-        Cursor::read(self.view, key, see)
+    /// Passes the value of a key to `visit` without copying it, and returns the result.
+    pub fn read<T>(&self, key: &[u8], visit: impl FnOnce(&[u8]) -> T) -> Result<Option<T>> {
+        Cursor::read(self.view, key, visit)
     }
 
     /// Returns the entry with the greatest key that is not above `key`.

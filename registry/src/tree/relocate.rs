@@ -42,7 +42,7 @@ impl Tree {
     ) -> Result<usize> {
         let Some(root) = self.root else { return Ok(0) };
         let mut search = Search { limit, most, branches_left: branches, found: Vec::new() };
-        search.beyond(&mut Cursor::new(self.view(space)), root)?;
+        search.visit(&mut Cursor::new(self.view(space)), root)?;
         let before = self.dirty_pages();
         for cells in search.found {
             if self.dirty_pages() - before >= most {
@@ -53,8 +53,8 @@ impl Tree {
         Ok(self.dirty_pages() - before)
     }
 
-    /// Copies the page at the end of a path into memory, after all pages above it, because only a
-    /// dirty page can refer to a dirty page.
+    /// Copies the page at the end of a path into memory, after all pages above it. Only a dirty
+    /// page can refer to a dirty page.
     fn make_dirty_at<S: PageSpace + ?Sized>(
         &mut self,
         space: &mut S,
@@ -86,7 +86,7 @@ impl Tree {
 
 impl Search {
     /// Searches `child`, the page below the cursor, and all pages below it.
-    fn beyond<S: PageStore + ?Sized>(
+    fn visit<S: PageStore + ?Sized>(
         &mut self,
         cursor: &mut Cursor<'_, S>,
         child: Child,
@@ -107,7 +107,7 @@ impl Search {
         cursor.path.push((page, 0));
         for (cell, below) in children.into_iter().enumerate() {
             cursor.path.last_mut().expect("pushed above").1 = cell;
-            self.beyond(cursor, below)?;
+            self.visit(cursor, below)?;
         }
         cursor.path.pop();
         Ok(())

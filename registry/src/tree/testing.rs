@@ -58,7 +58,7 @@ impl HeapSpace {
         self.pages.get(&at).map(|(_, data)| &**data)
     }
 
-    /// From then on, contradictions are blamed on the pages, not on the tree.
+    /// Treats later contradictions as faults of the pages, not of the tree.
     pub fn distrust(&mut self) {
         self.distrusted = true;
     }

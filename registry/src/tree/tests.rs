@@ -343,8 +343,8 @@ fn evenly_spread_keys_are_found_at_the_first_guess() {
     assert_eq!(page.settled().guess(Key::new(&key(1)), 1), None, "one cell needs no guess");
 }
 
-/// Keys with common prefixes, trailing zeros, or that are prefixes of others. Their first bytes
-/// hardly distinguish them.
+/// Returns keys with common prefixes, with trailing zeros, or that are prefixes of others. Their
+/// first bytes hardly distinguish them.
 fn any_hard_key() -> impl Strategy<Value = Vec<u8>> {
     let end = prop::collection::vec(prop_oneof![Just(0), Just(1), any::<u8>()], 0..12);
     let beginning = prop_oneof![Just(0), Just(3), Just(7), Just(8), Just(16)];

@@ -46,6 +46,7 @@ impl Tree {
 
     /// Returns the root. All pages must be flushed.
     ///
+    /// # Panics
     /// If there are dirty pages, which is a bug in the caller.
     pub fn root(&self) -> Root {
         let block = self.root.map(|root| match root {
@@ -60,14 +61,14 @@ impl Tree {
         self.read(store, key, <[u8]>::to_vec)
     }
 
-    /// Passes the value of a key to `see` without copying it, and returns the result.
+    /// Passes the value of a key to `visit` without copying it, and returns the result.
     pub fn read<S: PageStore + ?Sized, T>(
         &self,
         store: &S,
         key: &[u8],
-        see: impl FnOnce(&[u8]) -> T,
+        visit: impl FnOnce(&[u8]) -> T,
     ) -> Result<Option<T>> {
-        Cursor::read(self.view(store), key, see)
+        Cursor::read(self.view(store), key, visit)
     }
 
     /// Returns the entry with the greatest key that is not above `key`.
@@ -108,7 +109,7 @@ impl Tree {
         let pages = u32::try_from(self.dirty_pages()).expect("fewer pages than blocks");
         let runs = space.allocate(pages)?;
         let mut positions = runs.into_iter().flat_map(Run::positions);
-        let root = self.hand_over(space, root, &mut positions)?;
+        let root = self.store_pages(space, root, &mut positions)?;
         self.root = Some(Child::Sealed(root));
         self.dirty.clear();
         self.unused.clear();
@@ -116,7 +117,7 @@ impl Tree {
     }
 
     /// Stores a page after its children, because a page refers to its children by their positions.
-    fn hand_over<S: PageSpace + ?Sized>(
+    fn store_pages<S: PageSpace + ?Sized>(
         &mut self,
         space: &mut S,
         number: u32,
@@ -126,7 +127,7 @@ impl Tree {
         if page.is_branch() {
             for cell in 0..page.count() {
                 if let Child::Dirty(child) = page.child(cell) {
-                    let block = self.hand_over(space, child, positions)?;
+                    let block = self.store_pages(space, child, positions)?;
                     page.set_child(cell, Child::Sealed(block));
                 }
             }
@@ -190,5 +191,5 @@ impl Tree {
 }
 
 fn index(number: u32) -> usize {
-    usize::try_from(number).expect("a number of a page in memory")
+    usize::try_from(number).expect("the page is in memory")
 }

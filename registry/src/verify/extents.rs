@@ -28,12 +28,13 @@ struct Visited {
 enum Owner {
     /// A live stream.
     Stream(StoredStream),
-    /// Unknown, because the record is unreadable; the walk of that tree reports it.
+    /// The record is unreadable. The walk of its tree reports that.
     Unknown,
-    /// A pending deletion. Purging frees the lowest extents first, so the first index may be any.
+    /// A pending deletion. Purging frees the lowest extents first, so its first extent may have any
+    /// index.
     PendingDeletions(StoredStream),
     /// No record; this was reported.
-    Nobody,
+    Missing,
 }
 
 impl Verifier<'_> {
@@ -61,7 +62,7 @@ impl Verifier<'_> {
 
     fn check_extent(&mut self, mut visited: Visited, key: ExtentKey, extent: Extent) -> Visited {
         match visited.owner {
-            Owner::Nobody => {}
+            Owner::Missing => {}
             Owner::PendingDeletions(_) => {
                 self.check_follows(&visited, key);
                 self.account(|| Subject::Stream(key.stream), extent.run);
@@ -116,7 +117,7 @@ impl Verifier<'_> {
         let subject = Subject::Stream(visited.stream);
         let record = match &visited.owner {
             Owner::Stream(stored) | Owner::PendingDeletions(stored) => Some(&stored.record),
-            Owner::Unknown | Owner::Nobody => None,
+            Owner::Unknown | Owner::Missing => None,
         };
         let ends = record.is_some_and(|record| record.count == visited.next);
         if let Some(record) = record
@@ -149,16 +150,16 @@ impl Verifier<'_> {
                 }
                 if let StreamLayout::OneRun(_) = stored.layout {
                     self.disagree(subject, Check::Extents, "one run", "extents");
-                    return Owner::Nobody;
+                    return Owner::Missing;
                 }
                 Owner::Stream(stored)
             }
             (Ok(None), Ok(Some(stored))) => Owner::PendingDeletions(stored),
             (Ok(None), Ok(None)) => {
                 self.disagree(subject, Check::Extents, "a stream", "no record");
-                Owner::Nobody
+                Owner::Missing
             }
-            // The walk of that tree reports the unreadable page.
+            // The walk of the record's tree reports the unreadable page.
             (Err(_), _) | (Ok(None), Err(_)) => Owner::Unknown,
         }
     }

@@ -3,7 +3,7 @@
 use ar7_engine::format::{Position, RESERVED_BLOCKS, Run};
 use roaring::RoaringBitmap;
 
-/// The set of blocks that are accounted for. It takes at most about a bit per block.
+/// The set of blocks that are accounted for. It takes no more than about a bit per block.
 pub(super) struct BlockMap {
     /// The blocks that are not accounted for.
     missing: RoaringBitmap,
@@ -24,7 +24,7 @@ impl BlockMap {
     }
 
     /// Accounts for every block of a run. Fails with the first position that is already accounted
-    /// for or beyond the archive; all others are still marked.
+    /// for, or beyond the archive. All other blocks are still marked.
     pub(super) fn mark(&mut self, run: Run) -> Result<(), Position> {
         let range = run.start().get()..run.end();
         let marked = if self.missing.contains_range(range.clone()) {
@@ -57,7 +57,7 @@ mod tests {
     proptest! {
         /// The map agrees with a list of flags, for runs at any alignment to the words.
         #[test]
-        fn map_equals_a_list_of_flags(
+        fn a_block_map_agrees_with_a_list_of_flags(
             blocks in 8_u32..400,
             runs in prop::collection::vec((0_u32..420, 1_u32..90), 0..12),
         ) {

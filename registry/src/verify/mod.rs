@@ -1,7 +1,7 @@
 //! Verification: opens every block and checks that all records agree with each other.
 //!
 //! It continues after a fault and reports every fault. The work grows with the archive, not with
-//! what its records claim. Memory is at most about a bit per block and two bits per inode, and an
+//! what its records claim. Memory is at most about a bit per block, two bits per inode, and an
 //! entry per directory and per hard link.
 
 mod extents;
@@ -65,7 +65,7 @@ impl Archive {
             is_stopped: false,
         };
         if !self.is_writer() {
-            // A writer has already repaired the copies when it opened the archive.
+            // A writer repaired the copies when it opened the archive.
             verifier.check_copies();
         }
         verifier.run();
@@ -84,11 +84,12 @@ impl Verifier<'_> {
         self.walk::<Sessions>(&mut |_, _, _| {});
         self.check_pending_deletions();
         self.check_extents();
-        // Before the streams: each inode looks up its stream, so that no stream looks up its inode.
+        // Names come before streams: each inode looks up its stream, so that no stream has to look
+        // up its inode.
         self.check_names();
         self.check_streams();
-        // Last, so that a block that is both used and free was opened as what uses it, and counts
-        // as a fault of the free list.
+        // Last, because a block that is both used and free counts as a fault of the free list. By
+        // now, it was opened as a block in use.
         self.check_free();
         self.check_coverage();
     }

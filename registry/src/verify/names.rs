@@ -46,11 +46,11 @@ impl Verifier<'_> {
             verifier.check_inode(&mut checks, number, &inode);
         });
         self.check_cycles(&checks.parents);
-        let given_out = self.snapshot.commit().slot.counters[INODE_COUNTER];
+        let last_assigned = self.snapshot.commit().slot.counters[INODE_COUNTER];
         let highest = checks.highest;
-        if highest > InodeNumber::ROOT.0 && given_out < highest {
+        if highest > InodeNumber::ROOT.0 && last_assigned < highest {
             // The next new inode would get the number of an existing one.
-            self.disagree(Subject::Tree(TreeId::Inodes), Check::Name, highest, given_out);
+            self.disagree(Subject::Tree(TreeId::Inodes), Check::Name, highest, last_assigned);
         }
     }
 

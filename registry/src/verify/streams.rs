@@ -60,15 +60,21 @@ impl Verifier<'_> {
     fn check_inode_of(&mut self, stored: &StoredStream) {
         let Some(number) = stored.inode.map(|inode| InodeNumber(inode.get())) else { return };
         if self.owners.remove(number.0) {
-            // The walk over the inodes has found one stream that names this inode: usually this one.
+            // The inode has a stream that refers back to it. That is usually this one.
             return;
         }
         let stream = stored.record.identity;
         match self.snapshot.get::<Inodes>(&number) {
             Ok(Some(inode)) if inode.stream == Some(stream) => {
-                // It was this one, so a stream that came before names the inode without being its content.
+                // This stream is the content, so an earlier stream refers to the inode without
+                // being its content.
                 let subject = Subject::Inode(number.0);
-                self.disagree(subject, Check::Name, "one stream that names it", "several");
+                self.disagree(
+                    subject,
+                    Check::Name,
+                    "one stream that refers to the inode",
+                    "several",
+                );
             }
             Ok(_) => {
                 let expected = "an inode that refers back to the stream";

@@ -19,7 +19,7 @@ pub(super) struct Verifier<'a> {
     pub(super) queue: Queue,
     pub(super) summary: VerifySummary,
     pub(super) unreadable_pages: u64,
-    /// Inodes whose stream names them, and was not visited yet.
+    /// Inodes whose stream refers back to them and has not been visited yet.
     pub(super) owners: RoaringTreemap,
     pub(super) report: &'a mut dyn FnMut(Finding),
     pub(super) progress: &'a mut dyn FnMut(VerifyProgress) -> ControlFlow<()>,

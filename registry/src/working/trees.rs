@@ -8,7 +8,7 @@ use ar7_engine::store::Writer;
 use super::pages::WorkingPages;
 use crate::committed::PageCache;
 use crate::error::Result;
-use crate::records::{ReadRecords, Record, TreeId, decoded_value, read_through};
+use crate::records::{ReadRecords, Record, TreeId, decoded_entry, decoded_value};
 use crate::tree::Tree;
 
 /// The trees, their pages, and the counters that the meta slot stores next to the roots.
@@ -123,11 +123,11 @@ impl ReadRecords for Trees {
 
     fn floor<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>> {
         let tree = self.tree(R::TREE);
-        R::with_key(key, |key| read_through::<R>(tree.floor(&self.pages, key)?))
+        R::with_key(key, |key| decoded_entry::<R>(tree.floor(&self.pages, key)?))
     }
 
     fn ceiling<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>> {
         let tree = self.tree(R::TREE);
-        R::with_key(key, |key| read_through::<R>(tree.ceiling(&self.pages, key)?))
+        R::with_key(key, |key| decoded_entry::<R>(tree.ceiling(&self.pages, key)?))
     }
 }

@@ -155,7 +155,7 @@ impl WorkingTrees {
     pub(crate) fn flush_trees(&mut self) -> Result<()> {
         // Without free blocks in the pool, every small commit would extend the file.
         self.make_room(self.trees.dirty_pages() + SPLIT_PAGES)?;
-        // The sealed pages go into the cache.
+        // The sealed pages go into the cache, which therefore gets its full size back.
         self.leave_room(0);
         for tree in TreeId::ALL.into_iter().filter(|&tree| tree != TreeId::Free) {
             self.trees.flush(tree)?;

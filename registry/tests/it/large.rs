@@ -39,7 +39,7 @@ impl Scenario {
         match self.below(16) {
             0..8 => self.write(salt),
             8..11 => self.read(),
-            11 => self.cut(),
+            11 => self.truncate(),
             12 => self.delete(),
             13 => {
                 self.archive.commit().unwrap();
@@ -87,7 +87,7 @@ impl Scenario {
         assert!(found[..length] == expected[at..end], "stream {number} at {at}");
     }
 
-    fn cut(&mut self) {
+    fn truncate(&mut self) {
         let (number, at) = self.chosen();
         let (identity, expected) = &mut self.now[number];
         self.archive.open_stream(*identity).unwrap().set_len(at as u64).unwrap();

@@ -225,8 +225,8 @@ impl Session {
         Ok(())
     }
 
-    /// Checks, in the open transaction and in the last commit, that each file has the length of its
-    /// stream, and that the stream refers back to it.
+    /// Checks the open transaction and the last commit: each file has the length of its stream, and
+    /// the stream refers back to it.
     fn check_sizes(&self) {
         let (names, registry) = (self.archive.names(), self.archive.registry());
         for &number in &self.inodes {

@@ -157,7 +157,7 @@ fn record_is_laid_out_as_specified() {
     assert_eq!(StreamRecord::decode(&record.encode()).unwrap(), record);
     let empty = StreamRecord::empty(Uuid::nil());
     assert_eq!((empty.begin, empty.end, empty.count, empty.length), (None, None, 0, 0));
-    assert_eq!(empty.encode()[16..24], [0xff; 8], "no block is -1");
+    assert_eq!(empty.encode()[16..24], [0xff; 8], "a missing block is encoded as -1");
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn block_and_data_belong_to_the_cursor() {
         assert_eq!(block.data[..], block_of(&bytes, place));
     }
     stream.data_mut().unwrap().unwrap()[0] = 0xee;
-    assert_eq!(stream.block().unwrap().unwrap().data[0], 0xee, "shown before it is saved");
+    assert_eq!(stream.block().unwrap().unwrap().data[0], 0xee, "the cursor shows unsaved changes");
     let mut empty = archive.new_stream().unwrap();
     assert!(empty.block().unwrap().is_none());
     assert!(empty.data().unwrap().is_none());
@@ -246,17 +246,17 @@ fn save_writes_if_changed_or_enforced() {
     stream.save(false).unwrap();
     assert!(!commit(), "an unchanged block is not written");
     stream.save(true).unwrap();
-    assert!(commit(), "unless it is enforced");
+    assert!(commit(), "`enforce` writes an unchanged block");
     stream.data_mut().unwrap().unwrap()[7] = 0xee;
-    assert_eq!(read_all(&stream)[7], pattern(8, 1)[7], "not handed over before it is saved");
+    assert_eq!(read_all(&stream)[7], pattern(8, 1)[7], "unsaved changes are not in the stream");
     stream.save(false).unwrap();
     assert_eq!(read_all(&stream)[7], 0xee);
     assert!(commit());
     stream.changed();
     stream.save(false).unwrap();
-    assert!(commit(), "a block that is said to be changed is written");
+    assert!(commit(), "a block marked as changed is written");
     stream.save(false).unwrap();
-    assert!(!commit(), "once");
+    assert!(!commit(), "a saved block is written once");
 }
 
 #[test]

@@ -135,7 +135,8 @@ enum Do {
     SetLen(u64),
 }
 
-/// The observable result of an operation: a count or an offset, the bytes read, and the offset afterwards.
+/// Returns the observable result of an operation: a count or an offset, the bytes read, and the
+/// offset afterwards.
 fn observe<F: Read + Write + Seek>(
     file: &mut F,
     what: Do,

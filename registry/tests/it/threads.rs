@@ -98,7 +98,7 @@ impl Scenario {
             };
             assert!(
                 history.had(found, first, last),
-                "what was read is of no commit from {first} to {last}"
+                "the bytes read belong to no commit from {first} to {last}"
             );
             self.reads.fetch_add(1, Ordering::SeqCst);
             self.missing.fetch_add(usize::from(found.is_none()), Ordering::SeqCst);
@@ -244,7 +244,7 @@ fn check_run(io: Io) {
     let scenario = Arc::into_inner(scenario).expect("every thread has ended");
     let (reads, missing) = (scenario.reads.into_inner(), scenario.missing.into_inner());
     println!("{reads} reads, {missing} of no stream, {} commits", scenario.begun.into_inner());
-    assert!(reads > 50, "only {reads} reads");
+    assert!(reads > 50, "too few reads: {reads}");
     assert_verified(&scenario.archive);
     scenario.archive.close().unwrap();
     let archive = Archive::open(&path, &secret, OpenOptions::default()).unwrap();

@@ -149,7 +149,7 @@ fn structures_decode_as_format_md_states() {
     );
     let data = vectors.open("meta slot", KeyKind::Meta);
     let slot = MetaSlot::decode(Position::at(1), sealed, &data).expect("a meta slot");
-    assert_eq!(slot.encode().expect("lists that fit")[..], data[..]);
+    assert_eq!(slot.encode().expect("the lists fit the slot")[..], data[..]);
     assert_eq!((slot.number, slot.block_count, slot.redo_length), (17, 24, 2));
     let at = |at| BlockRef { position: Position::at(at), generation: sealed };
     assert_eq!(slot.roots[0].block, Some(at(15)));

@@ -60,9 +60,9 @@ fn a_wipe_leaves_no_block_of_deleted_streams() {
         blocks(&device).intersection(&theirs).count() >= 40 * 20,
         "deleting leaves the blocks in the file"
     );
-    let mut told = 0;
-    let wiped = archive.wipe_free(&mut |blocks| told = blocks).unwrap();
-    assert!(wiped >= 40 * 20 && told == wiped, "{wiped} {told}");
+    let mut reported = 0;
+    let wiped = archive.wipe_free(&mut |blocks| reported = blocks).unwrap();
+    assert!(wiped >= 40 * 20 && reported == wiped, "{wiped} {reported}");
     assert_eq!(blocks(&device).intersection(&theirs).count(), 0);
     assert_whole(&archive, kept, 30);
     // The same session can reuse the wiped blocks.

@@ -33,7 +33,7 @@ enum Operation {
     Reopen,
 }
 
-/// Few names, so that they collide, in up to three levels.
+/// Returns paths of up to three levels with few names, so that they collide.
 fn path() -> impl Strategy<Value = String> {
     prop::collection::vec(prop::sample::select(vec!["a", "b", "c"]), 1..4)
         .prop_map(|parts| parts.join("/"))
