@@ -383,7 +383,7 @@ impl Model {
                 return Err(Refusal::WrongType);
             }
             if other == number {
-                return self.remove(from.0, from.1);
+                return Ok(());
             }
             self.remove(to.0, to.1)?;
         }

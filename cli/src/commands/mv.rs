@@ -1,4 +1,5 @@
-//! `mv`: renames an entry or moves it to another directory.
+//! `mv`: renames an entry or moves it to another directory. With `--force`, the new name is replaced,
+//! unless both are names of one file: then nothing changes, as with rename(2).
 
 use std::os::unix::ffi::OsStrExt;
 

@@ -157,8 +157,7 @@ pub(super) fn rename(archive: &Archive, model: &mut Content, from: u32, to: u8) 
     let names = archive.names();
     names.rename(place(&names, &from)?, place(&names, &to)?, true)?;
     if model.names.get(&to) == model.names.get(&from) {
-        // Two names of one file: the old one goes, and that is all.
-        forget_name(model, &from);
+        // Two names of one file: both stay.
         return Ok(());
     }
     if model.names.contains_key(&to) {

@@ -226,6 +226,8 @@ impl Names<'_> {
     /// Moves a name. With `replace`, a file or symbolic link at the new name is removed, unless the
     /// moved entry is a directory. A directory cannot move into itself.
     ///
+    /// If both names refer to the same file, nothing changes and both stay, as POSIX `rename` does.
+    ///
     /// Moving a directory into another directory than the root reads every name below it, because
     /// an inode does not record its parent.
     pub fn rename(
@@ -379,9 +381,8 @@ fn rename(
             if is_directory {
                 return Err(not_directory(to.1, found.kind));
             }
-            // Both are names of one file: only remove the old one.
             if found.inode == value.inode {
-                return remove(state, from.0, from.1);
+                return Ok(());
             }
             remove(state, to.0, to.1)?;
         }

@@ -98,6 +98,30 @@ fn a_directory_moves_but_not_into_itself() {
 }
 
 #[test]
+fn a_rename_onto_another_name_of_the_same_file_changes_nothing() {
+    let archive = archive();
+    let names = archive.names();
+    let directory = names.make_directory(ROOT, b"d", attributes()).unwrap();
+    let file = names.add_file(ROOT, b"file", attributes(), None).unwrap();
+    let link = names.add_symlink(ROOT, b"link", attributes(), b"target").unwrap();
+    for (name, inode) in [(&b"file"[..], file), (b"link", link)] {
+        for parent in [ROOT, directory] {
+            names.add_link(parent, b"other", inode).unwrap();
+            archive.commit().unwrap();
+            let before = archive.statistics().unwrap();
+            names.rename((ROOT, name), (parent, b"other"), true).unwrap();
+            let refused = names.rename((ROOT, name), (parent, b"other"), false);
+            assert!(matches!(refused, Err(Error::EntryExists { .. })), "{refused:?}");
+            archive.commit().unwrap();
+            assert_eq!(archive.statistics().unwrap(), before, "nothing to commit");
+            assert_eq!(names.lookup(ROOT, name).unwrap().unwrap().inode, inode);
+            assert_eq!(names.inode(inode).unwrap().unwrap().links, 2);
+            names.remove(parent, b"other").unwrap();
+        }
+    }
+}
+
+#[test]
 fn a_tree_is_removed_completely() {
     let archive = archive();
     let names = archive.names();

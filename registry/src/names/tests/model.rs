@@ -208,15 +208,16 @@ impl Pair {
             (Some(_), None) => true,
             (Some(node), Some(Node::File(_))) => replace && node != Node::Directory,
         };
-        let is_same = from == to && node.is_some();
-        let expected = is_same || (fits && !inside && is_directory(&self.model, split(to).0));
+        let is_same_name = from == to && node.is_some();
+        let expected = is_same_name || (fits && !inside && is_directory(&self.model, split(to).0));
         let ((from_parent, from_name), (to_parent, to_name)) = (split(from), split(to));
         let names = self.archive.names();
         let found = self.directory(from_parent).and_then(|parent| {
             let to_parent = self.directory(to_parent)?;
             names.rename((parent, from_name.as_bytes()), (to_parent, to_name.as_bytes()), replace)
         });
-        if expected && !is_same {
+        // Two names of one file: both stay.
+        if expected && node != target {
             let moved: Vec<String> = below(&self.model, from).cloned().collect();
             for path in moved {
                 let node = self.model.remove(&path).unwrap();
