@@ -55,6 +55,59 @@ fn a_directory_does_not_replace_a_file_nor_a_file_a_directory() {
     assert_sound(&archive);
 }
 
+/// The directory that moves is not in the root, so that every parent but its own may be below it.
+#[test]
+fn a_directory_never_moves_below_itself() {
+    let archive = archive();
+    let names = archive.names();
+    let deepest = format!("top/moving/child/below{}", "/d".repeat(40));
+    for path in [deepest.as_str(), "top/beside", "moving/child"] {
+        names.make_directories(path.as_bytes(), attributes()).unwrap();
+    }
+    archive.commit().unwrap();
+    let before = archive.statistics().unwrap();
+    for (from, to) in [
+        ("top/moving", "top/moving/new"),
+        ("top/moving", "top/moving/moving"),
+        ("top/moving", "top/moving/child"),
+        ("top/moving", "top/moving/child/new"),
+        ("top/moving", "top/moving/child/below"),
+        ("top/moving", "top/moving/child/below/moving"),
+        ("top/moving", "top//moving/./../moving/new"),
+        ("top/moving/child", "top/moving/child/below/new"),
+        ("top/moving", &format!("{deepest}/new")),
+        ("top", "top/moving/child/top"),
+        ("top", "top/new"),
+    ] {
+        for replace in [false, true] {
+            let renamed = rename(&archive, from, to, replace);
+            let is_refused = match &renamed {
+                Err(Error::IntoItself { path }) => from.as_bytes().ends_with(path),
+                // `.` and `..` are no names, so that no path leads back through them.
+                Err(Error::NoEntry { .. }) => to.contains(".."),
+                _ => false,
+            };
+            assert!(is_refused, "{from} to {to}: {renamed:?}");
+        }
+    }
+    assert_sound(&archive);
+    assert_eq!(archive.statistics().unwrap(), before, "nothing to commit");
+    assert!(names.resolve(deepest.as_bytes()).is_ok());
+    // What is only named like something below is not below.
+    rename(&archive, "top/moving", "moving/child/moving", false).unwrap();
+    rename(&archive, "moving/child/moving", "top/beside/moving", false).unwrap();
+    assert_sound(&archive);
+}
+
+fn rename(archive: &Archive, from: &str, to: &str, replace: bool) -> Result<(), Error> {
+    let names = archive.names();
+    let split = |path| str::rsplit_once(path, '/').unwrap_or(("", path));
+    let ((from_parent, from_name), (to_parent, to_name)) = (split(from), split(to));
+    let from_parent = names.resolve(from_parent.as_bytes())?.inode;
+    let to_parent = names.resolve(to_parent.as_bytes())?.inode;
+    names.rename((from_parent, from_name.as_bytes()), (to_parent, to_name.as_bytes()), replace)
+}
+
 #[test]
 fn attributes_that_decoding_rejects_are_not_written() {
     let archive = archive();
