@@ -1,6 +1,7 @@
 //! Names behave like those of a file system: added names are found, listed in order and removed;
 //! hard links are counted; no directory moves into itself.
 
+mod damage;
 mod model;
 mod refused;
 
