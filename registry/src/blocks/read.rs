@@ -8,6 +8,7 @@ use ar7_engine::{Check, Error as EngineError};
 use uuid::Uuid;
 
 use super::layout::{Segment, blocks_for, locate};
+use crate::committed::Snapshot;
 use crate::error::Result;
 use crate::records::ReadRecords;
 
@@ -19,6 +20,19 @@ pub(crate) struct Reading<'a, R> {
     pub(crate) stored: &'a StoredStream,
     /// Whether the last sealed block is the stream's last block, and so has no link to a next one.
     pub(crate) ends_here: bool,
+}
+
+impl<'a> Reading<'a, Snapshot> {
+    /// To read a stream as a commit has it.
+    pub(crate) fn of_committed(snapshot: &'a Snapshot, stored: &'a StoredStream) -> Self {
+        Reading {
+            store: snapshot.store(),
+            redirects: &snapshot.commit().redirects,
+            records: snapshot,
+            stored,
+            ends_here: true,
+        }
+    }
 }
 
 /// The expected heads of the blocks of a segment.

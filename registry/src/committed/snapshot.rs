@@ -63,6 +63,16 @@ impl Snapshot {
         &self.commit
     }
 
+    /// The newest commit of the same archive.
+    pub(crate) fn newest(&self) -> Snapshot {
+        self.committed.snapshot()
+    }
+
+    /// Whether there is a newer commit, which may have overwritten blocks of this one.
+    pub(crate) fn is_superseded(&self) -> bool {
+        self.store().current().slot.number != self.commit.slot.number
+    }
+
     pub(crate) fn store(&self) -> &Store {
         &self.committed.store
     }

@@ -209,7 +209,7 @@ impl Stream {
                 if index >= stored.record.count {
                     return Ok(None);
                 }
-                let reading = reading(snapshot, stored);
+                let reading = Reading::of_committed(snapshot, stored);
                 read_blocks(&reading, index, 1, 0, &mut data[..])?;
                 Links::of_stored(snapshot, stored, index).map(Some)
             })?,
@@ -337,23 +337,13 @@ impl Links {
     }
 }
 
-fn reading<'a>(snapshot: &'a Snapshot, stored: &'a StoredStream) -> Reading<'a, Snapshot> {
-    Reading {
-        store: snapshot.store(),
-        redirects: &snapshot.commit().redirects,
-        records: snapshot,
-        stored,
-        ends_here: true,
-    }
-}
-
 fn read_sealed(
     snapshot: &Snapshot,
     stored: &StoredStream,
     offset: u64,
     bytes: &mut [u8],
 ) -> Result<()> {
-    let reading = reading(snapshot, stored);
+    let reading = Reading::of_committed(snapshot, stored);
     let mut done = 0;
     while done < bytes.len() {
         let (index, within) = split_offset(offset + done as u64)?;

@@ -33,6 +33,9 @@ impl Archive {
     /// Opens every block of the newest commit and checks tags, digests, generations, links,
     /// indexes, extents, pages, free list and names. Reports each fault; the summary counts them.
     ///
+    /// In a writer, other threads may commit meanwhile. If a later commit overwrites a block before
+    /// it is opened, the block is checked as that commit has it.
+    ///
     /// With [`ar7_engine::store::Io::File`], a bad sector is an error and never a signal.
     pub fn verify(
         &self,

@@ -1,5 +1,8 @@
 //! A queue of blocks to open.
 //!
+//! In a writer, a later commit may overwrite a block in place before it is opened here. Such a block
+//! is opened as the newest commit has it, so that no commit waits for a verification.
+//!
 //! Most streams are short, so parallelism within a stream gains little. The queue collects blocks of many streams, and
 //! all cores open them together.
 
@@ -7,11 +10,13 @@ use ar7_engine::crypto::KeyKind;
 use ar7_engine::format::{BlockHead, DATA_SIZE, Generation, Position, RESERVED_BLOCKS, Run};
 use ar7_engine::{Error as EngineError, in_pool};
 use rayon::prelude::*;
+use uuid::Uuid;
 use zeroize::Zeroize;
 
 use super::finding::Subject;
-use crate::blocks::{Expected, check_head};
+use crate::blocks::{Expected, Reading, check_head, locate, read_blocks};
 use crate::committed::Snapshot;
+use crate::error::{self, Error};
 
 /// Number of blocks that one thread opens at a time: 256 KiB.
 const PIECE_BLOCKS: u32 = 64;
@@ -88,7 +93,7 @@ impl Queue {
     }
 
     /// Opens all blocks on all cores. Returns the faults in the order of the queue.
-    pub(super) fn open(self, snapshot: &Snapshot) -> Vec<(Subject, EngineError)> {
+    pub(super) fn open(self, snapshot: &Snapshot) -> Vec<(Subject, Error)> {
         in_pool(|| {
             batches(&self.pieces)
                 .into_par_iter()
@@ -100,11 +105,7 @@ impl Queue {
 }
 
 /// Opens contiguous pieces with one read. If that fails, opens each piece separately.
-fn open_batch(
-    snapshot: &Snapshot,
-    batch: &[Piece],
-    data: &mut Vec<u8>,
-) -> Vec<(Subject, EngineError)> {
+fn open_batch(snapshot: &Snapshot, batch: &[Piece], data: &mut Vec<u8>) -> Vec<(Subject, Error)> {
     let each = |data: &mut Vec<u8>| {
         batch.iter().flat_map(|piece| open_piece(snapshot, piece, data)).collect()
     };
@@ -125,11 +126,7 @@ fn open_batch(
 }
 
 /// Opens a piece. If that fails, opens each block separately to find the damaged ones.
-fn open_piece(
-    snapshot: &Snapshot,
-    piece: &Piece,
-    data: &mut Vec<u8>,
-) -> Vec<(Subject, EngineError)> {
+fn open_piece(snapshot: &Snapshot, piece: &Piece, data: &mut Vec<u8>) -> Vec<(Subject, Error)> {
     let Piece { expected, offset, count } = piece;
     if open(snapshot, expected, *offset, *count, data).is_ok() {
         return Vec::new();
@@ -138,10 +135,37 @@ fn open_piece(
         let index = expected.segment.first.get() + offset;
         let position = expected.segment.position(index);
         let error = open(snapshot, expected, offset, 1, data).err()?;
-        let subject = Subject::Block { stream: expected.stream, index, position };
-        Some((subject, error.at_block(position)))
+        let mut fault = Error::from(error.at_block(position));
+        let mut tried = snapshot.clone();
+        while tried.is_superseded() {
+            tried = tried.newest();
+            match open_if_current(&tried, expected.stream, index, position, data) {
+                Ok(()) => return None,
+                Err(error) => fault = error,
+            }
+        }
+        Some((Subject::Block { stream: expected.stream, index, position }, fault))
     };
     (*offset..offset + count).filter_map(single).collect()
+}
+
+/// Opens a block of a stream if the snapshot has it at this position.
+fn open_if_current(
+    snapshot: &Snapshot,
+    stream: Uuid,
+    index: u32,
+    position: Position,
+    data: &mut [u8],
+) -> error::Result<()> {
+    let Some(stored) = snapshot.stored(stream)? else { return Ok(()) };
+    if index >= stored.record.count || locate(snapshot, &stored, index)?.position(index) != position
+    {
+        return Ok(());
+    }
+    let reading = Reading::of_committed(snapshot, &stored);
+    let outcome = read_blocks(&reading, index, 1, 0, &mut data[..DATA_SIZE]);
+    data.zeroize();
+    outcome.map(drop)
 }
 
 /// Opens `count` blocks of a segment, starting at `offset`.

@@ -1,6 +1,7 @@
 //! Verification of a clean archive has no findings. If a block is damaged, verification reports
 //! that block and continues.
 
+mod concurrent;
 mod planted;
 
 use ar7_engine::crypto::{RawKey, Secret};

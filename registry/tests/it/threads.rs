@@ -5,6 +5,7 @@
 //!   never returns a mixture, an older commit or an error.
 //! - A stream is missing only before the commit that creates it and after the commit that deletes
 //!   it.
+//! - Verification meanwhile finds nothing.
 //! - No thread waits forever.
 
 use std::collections::hash_map::DefaultHasher;
@@ -102,6 +103,13 @@ impl Scenario {
             );
             self.reads.fetch_add(1, Ordering::SeqCst);
             self.missing.fetch_add(usize::from(found.is_none()), Ordering::SeqCst);
+        }
+    }
+
+    /// Verifies until the writer ends.
+    fn verify(&self) {
+        while !self.done.load(Ordering::SeqCst) {
+            assert_verified(&self.archive);
         }
     }
 
@@ -225,20 +233,20 @@ fn check_run(io: Io) {
         scenario.make(slot);
     }
     let (ended, wait) = mpsc::channel();
-    for seed in 0..=READERS {
+    for seed in 0..=READERS + 1 {
         let (scenario, ended) = (Arc::clone(&scenario), ended.clone());
         thread::spawn(move || {
-            if seed == 0 {
-                scenario.write(seed);
-            } else {
-                scenario.read(seed);
+            match seed {
+                0 => scenario.write(seed),
+                1 => scenario.verify(),
+                _ => scenario.read(seed),
             }
             drop(scenario);
             ended.send(()).unwrap();
         });
     }
     drop(ended);
-    for _ in 0..=READERS {
+    for _ in 0..=READERS + 1 {
         wait.recv_timeout(PATIENCE).expect("no thread panics or waits forever");
     }
     let scenario = Arc::into_inner(scenario).expect("every thread has ended");
