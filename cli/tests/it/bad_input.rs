@@ -258,6 +258,45 @@ fn a_wrong_command_line_has_its_own_exit_code() {
 }
 
 #[test]
+fn a_dry_run_into_a_file_is_an_error_and_changes_nothing() {
+    let bench = Bench::new();
+    archive(&bench);
+    let before = fs::read(bench.path("a.ar7")).expect("the archive");
+    for (into, says) in
+        [("src/file", "entry src/file: "), ("src/file/below", "entry src/file/below: ")]
+    {
+        let says = format!("{says}expected a directory, found a file");
+        bench.fails(&format!("ingest a.ar7 src --dry-run --into {into}"), 1, &says);
+        assert!(fs::read(bench.path("a.ar7")).expect("the archive") == before, "{into}: changed");
+    }
+    // What is not there yet would be made.
+    bench.ok("ingest a.ar7 src --dry-run --into src/new");
+    assert!(fs::read(bench.path("a.ar7")).expect("the archive") == before, "changed");
+}
+
+#[test]
+fn a_name_over_255_bytes_is_refused_and_changes_nothing() {
+    let bench = Bench::new();
+    archive(&bench);
+    let listed = bench.ok("ls -R a.ar7").text();
+    let (longest, too_long) = ("n".repeat(255), "n".repeat(256));
+    let says = format!("invalid name \"{too_long}\": it is longer than 255 bytes");
+    for (line, entry) in [
+        (format!("put a.ar7 src/{too_long}"), format!("src/{too_long}")),
+        (format!("mkdir a.ar7 src/{too_long}"), format!("src/{too_long}")),
+        (format!("mkdir -p a.ar7 made/{too_long}/below"), format!("made/{too_long}/below")),
+        (format!("mv a.ar7 src/file src/{too_long}"), "src/file".to_owned()),
+    ] {
+        bench.fails(&line, 2, &format!("ar7: entry {entry}: {says}"));
+        assert_eq!(bench.ok("ls -R a.ar7").text(), listed, "{line}");
+    }
+    bench.ok(&format!("put a.ar7 src/{longest}"));
+    bench.ok(&format!("mkdir a.ar7 {longest}"));
+    bench.ok(&format!("mv a.ar7 src/file {longest}/{longest}"));
+    bench.ok("verify a.ar7");
+}
+
+#[test]
 fn a_closed_pipe_is_no_error() {
     let bench = Bench::new();
     bench.write("big", vec![3; 30 << 20]);

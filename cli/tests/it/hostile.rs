@@ -88,6 +88,35 @@ fn missing_and_contradicting_inodes_are_damage() {
 }
 
 #[test]
+fn a_name_without_an_inode_is_damage_and_every_other_entry_stays_usable() {
+    let bench = Bench::new();
+    let mut forge = Forge::new(&bench.path("a.ar7"));
+    forge.inode(2, &directory());
+    forge.name(1, b"d", 2, EntryType::Directory);
+    forge.name(2, b"bad", 9, EntryType::File);
+    forge.inode(3, &file(0));
+    forge.name(2, b"before", 3, EntryType::File);
+    forge.inode(4, &file(0));
+    forge.name(2, b"after", 4, EntryType::File);
+    forge.finish();
+    let says = "entry d/bad: damaged: inode 9 is missing";
+    for line in ["ls a.ar7 d/bad", "cat a.ar7 d/bad", "extract a.ar7 --to out d/bad"] {
+        bench.fails(line, 4, says);
+    }
+    assert!(!bench.path("out/bad").exists());
+    for line in ["ls -R a.ar7", "ls -lR a.ar7", "extract a.ar7 --to out"] {
+        let ran = bench.line(line);
+        assert_eq!(ran.code, 4, "{line}: {}", ran.stderr);
+        assert!(ran.stderr.starts_with(&format!("ar7: {says}\n")), "{line}: {}", ran.stderr);
+    }
+    assert_eq!(bench.line("ls -R a.ar7").text(), "d\nd/after\nd/before\n");
+    assert_eq!(fs::read_dir(bench.path("out/d")).expect("a folder").count(), 2);
+    for line in ["ls a.ar7 d/before", "cat a.ar7 d/after", "extract a.ar7 --to alone d/after"] {
+        bench.ok(line);
+    }
+}
+
+#[test]
 fn extract_never_follows_a_symbolic_link() {
     let bench = Bench::new();
     let before = outside(&bench);

@@ -98,6 +98,29 @@ fn an_impossible_change_of_keys_is_an_error() {
     assert_eq!(bench.ok("key list a.ar7").text().lines().count(), 8);
 }
 
+/// A limit on the size of files lets the first copy of the header be written, and not the second.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_key_change_that_fails_late_says_that_either_key_may_be_valid() {
+    let bench = bench();
+    let second_copy = 7 * 4096;
+    let mut command = std::process::Command::new("prlimit");
+    command.arg(format!("--fsize={second_copy}:{second_copy}"));
+    command.arg(env!("CARGO_BIN_EXE_ar7")).current_dir(bench.path(""));
+    command.env_remove("AR7_PASSPHRASE").env("AR7_KEY_FILE", "key");
+    let ran = output(command.args(["key", "change", "a.ar7", "--new-key-file", "second"]));
+    assert_eq!((ran.code, ran.text().as_str()), (7, ""), "{}", ran.stderr);
+    assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+    let says = "ar7: a.ar7: the key change did not finish: keep the old key and the new one, \
+                either may be valid (";
+    assert!(ran.stderr.starts_with(says), "{}", ran.stderr);
+    // Here the first copy counts. The next writer completes the change.
+    assert_opens(&bench, "key", false);
+    assert_opens(&bench, "second", true);
+    bench.ok("--key-file second mkdir a.ar7 new");
+    bench.ok("--key-file second verify a.ar7");
+}
+
 #[test]
 fn an_exported_header_opens_the_archive_after_its_import() {
     let bench = bench();
