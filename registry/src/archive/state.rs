@@ -105,7 +105,7 @@ impl State {
 
     /// Returns whether a new stream cannot have an identity: a stream has it, or extents of a
     /// pending deletion are still recorded under it.
-    fn is_taken(&self, identity: Uuid) -> Result<bool> {
+    pub(super) fn is_taken(&self, identity: Uuid) -> Result<bool> {
         Ok(self.stored(identity)?.is_some()
             || self.trees.get::<PendingDeletions>(&identity)?.is_some())
     }

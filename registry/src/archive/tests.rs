@@ -1,6 +1,8 @@
 //! An archive behaves like a map from streams to byte strings, across commits, rollbacks and
 //! reopenings.
 
+mod space;
+
 use std::collections::BTreeMap;
 
 use ar7_engine::crypto::{RawKey, Secret};
@@ -374,4 +376,17 @@ fn an_iterator_over_blocks_ends_where_a_commit_truncated_the_stream() {
     archive.commit().unwrap();
     assert!(blocks.next().is_none());
     assert!(blocks.next_back().is_none());
+}
+
+#[test]
+fn a_new_stream_gets_no_identity_of_a_stream_or_of_a_pending_deletion() {
+    let (_device, archive) = create(ArchiveKind::Dynamic, 0);
+    let mut state = archive.state().unwrap();
+    let writing = state.writing().unwrap();
+    let [open, deleted, unused] = [100, 101, 102].map(Uuid::from_u128);
+    writing.hold_new(open);
+    let stored = StoredStream::empty(deleted);
+    writing.trees.put::<crate::records::PendingDeletions>(&deleted, &stored).unwrap();
+    let taken = [open, deleted, unused].map(|identity| writing.is_taken(identity).unwrap());
+    assert_eq!(taken, [true, true, false]);
 }

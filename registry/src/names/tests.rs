@@ -238,3 +238,17 @@ fn a_symbolic_link_holds_a_short_target_and_refuses_one_over_the_limit() {
     let refused = add(b"d", TARGET_MAX + 1);
     assert!(matches!(refused, Err(Error::InvalidName { .. })), "{refused:?}");
 }
+
+#[test]
+fn attributes_are_replaced_with_the_content_and_alone() {
+    let archive = archive();
+    let names = archive.names();
+    let file = names.add_file(ROOT, b"file", attributes(), None).unwrap();
+    let stored = || names.inode(file).unwrap().unwrap().attributes;
+    let modified = Timestamp { seconds: -5, nanoseconds: 999_999_999 };
+    let others = Attributes { mode: 0o600, uid: 7, gid: 8, modified };
+    names.replace_content(file, None, others).unwrap();
+    assert_eq!(stored(), others);
+    names.set_attributes(file, attributes()).unwrap();
+    assert_eq!(stored(), attributes());
+}

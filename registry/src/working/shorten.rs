@@ -53,12 +53,30 @@ impl WorkingTrees {
 
 #[cfg(test)]
 mod tests {
+    use ar7_engine::format::{Run, SessionRecord};
+
     use super::*;
+    use crate::records::Sessions;
 
     #[test]
     fn without_enough_free_blocks_no_page_moves() {
         let mut trees = WorkingTrees::of_new_archive();
         assert!(trees.free_blocks() < u64::from(CLEARED_BLOCKS_MIN));
         assert!(!trees.clear_end().unwrap());
+    }
+
+    #[test]
+    fn pages_move_only_if_a_good_part_of_the_file_is_free() {
+        let mut trees = WorkingTrees::of_new_archive();
+        let first = trees.allocate(1000).unwrap().start().get();
+        let record = SessionRecord { session: 1, salt: 1, last_step: 1 };
+        trees.put::<Sessions>(&1, &record).unwrap();
+        trees.flush_trees().unwrap();
+        let run = |start, count| Run::new(Position::at(first + start), count).unwrap();
+        trees.free_list().insert(run(0, 20)).unwrap();
+        assert!(trees.free_blocks() < u64::from(trees.writer().block_count() / 8));
+        assert!(!trees.clear_end().unwrap());
+        trees.free_list().insert(run(100, 200)).unwrap();
+        assert!(trees.clear_end().unwrap());
     }
 }

@@ -72,4 +72,18 @@ mod tests {
         assert!(data[3..].iter().all(|&byte| byte == 0));
         assert!(spares.zeroed().iter().all(|&byte| byte == 0));
     }
+
+    #[test]
+    fn a_limited_number_of_blocks_is_kept_and_used_again() {
+        let spares = SpareBlocks::default();
+        for given in 1..=SPARES_MAX + 2 {
+            spares.give(OwnedData::zeroed());
+            assert_eq!(spares.spares().len(), given.min(SPARES_MAX));
+        }
+        let before = spares.spares().len();
+        spares.zeroed();
+        assert_eq!(spares.spares().len(), before - 1);
+        spares.clear();
+        assert_eq!(spares.spares().len(), 0);
+    }
 }

@@ -249,3 +249,25 @@ impl WorkingTrees {
         WorkingTrees::new(writer, Arc::new(PageCache::new()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ar7_engine::format::SessionRecord;
+
+    use super::*;
+    use crate::records::Sessions;
+
+    #[test]
+    fn dirty_pages_above_the_limit_are_sealed_early() {
+        let mut trees = WorkingTrees::of_new_archive();
+        trees.dirty_pages_max = 10;
+        for number in 0..20_000_u32 {
+            // In no order, so that most changes dirty another page.
+            let session = number.wrapping_mul(0x9e37_79b9);
+            let record = SessionRecord { session, salt: 1, last_step: 1 };
+            trees.put::<Sessions>(&session, &record).unwrap();
+            assert!(trees.trees.dirty_pages() <= 10);
+        }
+        assert_eq!(trees.entries(TreeId::Sessions), 20_000);
+    }
+}

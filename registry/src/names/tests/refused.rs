@@ -257,3 +257,22 @@ fn a_reader_sees_one_commit_and_cannot_change_names() {
     let refused = names.remove(ROOT, b"file");
     assert!(matches!(refused, Err(Error::Engine(ar7_engine::Error::ReadOnly))), "{refused:?}");
 }
+
+/// Rolling back would make the handle stale and lose what was written to it.
+#[test]
+fn a_removal_that_meets_an_open_file_keeps_what_was_written_to_it() {
+    let archive = archive();
+    let names = archive.names();
+    let directory = names.make_directories(b"t", attributes()).unwrap();
+    names.add_file(directory, b"a", attributes(), None).unwrap();
+    let mut stream = archive.new_stream().unwrap();
+    names.add_file(directory, b"b", attributes(), Some(stream.identity())).unwrap();
+    archive.commit().unwrap();
+    stream.append(b"content").unwrap();
+    let refused = names.remove_tree(ROOT, b"t", Some(10), &mut |_| true);
+    assert!(matches!(refused, Err(Error::AlreadyOpen { .. })), "{refused:?}");
+    stream.append(b" and more").unwrap();
+    assert_eq!(stream.len().unwrap(), 16);
+    stream.close().unwrap();
+    assert_sound(&archive);
+}

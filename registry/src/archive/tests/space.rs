@@ -1,0 +1,72 @@
+//! An archive keeps bounded memory, and gives space at the end of the file back.
+
+use super::*;
+
+#[test]
+fn a_gap_before_a_write_is_added_in_steps_that_fit_in_memory() {
+    let (_device, archive) = create(ArchiveKind::Dynamic, 0);
+    archive.state().unwrap().writing().unwrap().dirty_blocks_max = 0;
+    let mut stream = archive.new_stream().unwrap();
+    stream.write_at(20 << 20, b"end").unwrap();
+    assert_eq!(stream.len().unwrap(), (20 << 20) + 3);
+    let mut state = archive.state().unwrap();
+    let dirty = state.writing().unwrap().open[&stream.identity()].dirty.len();
+    drop(state);
+    // A step is 4 MiB, and each step flushes the one before.
+    assert!(dirty <= 1050, "{dirty} blocks in memory");
+}
+
+#[test]
+fn closing_moves_pages_away_from_the_end_and_cuts_the_file() {
+    let (device, archive) = create(ArchiveKind::Dynamic, 0);
+    let mut stream = archive.new_stream().unwrap();
+    stream.append(&vec![1; 2000 * 4008]).unwrap();
+    let identity = stream.identity();
+    drop(stream);
+    archive.commit().unwrap();
+    for _ in 0..300 {
+        archive.new_stream().unwrap();
+    }
+    archive.commit().unwrap();
+    // The blocks before the pages become free.
+    assert!(archive.delete_stream(identity).unwrap());
+    archive.commit().unwrap();
+    archive.close().unwrap();
+    let archive = open(&device, Access::Read);
+    let statistics = archive.statistics().unwrap();
+    assert!(statistics.blocks < 200, "{statistics:?}");
+    assert!(statistics.file_bytes < 200 * 4096, "{statistics:?}");
+    assert_eq!(statistics.streams, 300);
+    assert_verified(&archive);
+}
+
+#[test]
+fn setting_a_length_frees_the_blocks_beyond_it_even_if_the_length_is_the_same() {
+    let (_device, archive) = create(ArchiveKind::Dynamic, 0);
+    let mut stream = archive.new_stream().unwrap();
+    stream.append(b"content").unwrap();
+    assert!(stream.extend().unwrap());
+    assert_eq!(stream.count().unwrap(), 2);
+    stream.set_len(7).unwrap();
+    assert_eq!((stream.count().unwrap(), stream.len().unwrap()), (1, 7));
+    assert_eq!(stream.block_index(), 0);
+}
+
+#[test]
+fn a_closed_stream_leaves_memory_with_the_commit() {
+    let (_device, archive) = create(ArchiveKind::Dynamic, 0);
+    let mut closed = archive.new_stream().unwrap();
+    closed.append(b"closed").unwrap();
+    let mut held = archive.new_stream().unwrap();
+    held.append(b"held").unwrap();
+    let in_memory = || -> Vec<Uuid> {
+        archive.state().unwrap().writing().unwrap().open.keys().copied().collect()
+    };
+    let identities = [closed.identity(), held.identity()];
+    closed.close().unwrap();
+    assert_eq!(in_memory(), identities);
+    archive.commit().unwrap();
+    assert_eq!(in_memory(), identities[1..]);
+    held.close().unwrap();
+    assert!(in_memory().is_empty());
+}
