@@ -1,4 +1,4 @@
-//! The one table of flags: parser and help come from it.
+//! The table of commands and flags. The parser and the help are generated from it.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -24,21 +24,21 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
-/// Flags of every command.
+/// Flags that every command accepts.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
     /// File with the 32-byte key [default: the passphrase in `AR7_PASSPHRASE`, or a prompt]
     #[arg(long, global = true, value_name = "FILE", env = "AR7_KEY_FILE", hide_env_values = true)]
     pub(crate) key_file: Option<PathBuf>,
-    /// Access to the archive: memory map or positioned reads [default: map; verify: file]
-    #[arg(long, global = true, value_name = "WAY")]
+    /// How to read the archive: memory map or positioned reads [default: map; verify: file]
+    #[arg(long, global = true, value_name = "METHOD")]
     pub(crate) io: Option<IoChoice>,
     /// Suppress progress and summaries (errors are still printed)
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
 }
 
-/// How to access the archive.
+/// How to read the archive.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum IoChoice {
     // Read through a memory map.
@@ -80,7 +80,7 @@ pub(crate) enum Command {
     /// Restore entries with their modes, mtimes and links
     #[command(after_help = "Example: ar7 extract backup.ar7 documents/letters --to restored")]
     Extract(Extract),
-    /// Rename an entry, or move it into a directory
+    /// Rename an entry or move it into a directory
     #[command(after_help = "Example: ar7 mv backup.ar7 documents/draft documents/final")]
     Mv(Move),
     /// Remove entries and free their blocks
@@ -89,28 +89,28 @@ pub(crate) enum Command {
     /// Create directories
     #[command(after_help = "Example: ar7 mkdir -p backup.ar7 documents/2026")]
     Mkdir(MakeDirectory),
-    /// Check the whole archive and list everything that is wrong
+    /// Check the whole archive and report every problem
     #[command(after_help = "Example: ar7 verify backup.ar7 --receipt receipts/latest")]
     Verify(Verify),
-    /// Print version, sizes, counts, key slots and the state found at opening
+    /// Print format version, sizes, counts, key slots and whether recovery was needed
     #[command(after_help = "Example: ar7 info backup.ar7")]
     Info(Info),
-    /// Print a line with which `verify` later detects an older copy or another archive
+    /// Print a receipt, with which `verify` detects an older copy or a fork
     #[command(after_help = "Example: ar7 receipt backup.ar7 > receipts/latest")]
     Receipt(ReceiptOptions),
-    /// Add, remove, list and change the keys and passphrases of the archive
+    /// Add, remove, list and change keys and passphrases
     #[command(subcommand)]
     Key(Key),
-    /// Overwrite every free block, so that no deleted data remains in the file
+    /// Overwrite every free block so that no deleted data remains in the file
     #[command(after_help = "Example: ar7 wipe-free backup.ar7")]
     WipeFree(WipeFree),
-    /// Destroy every key of the archive, which makes it unreadable for ever; needs no key
+    /// Destroy every key slot, which makes the archive permanently unreadable; needs no key
     #[command(after_help = "Example: ar7 shred backup.ar7")]
     Shred(Shred),
-    /// Change the master key by sealing every block again; an interrupted run continues
+    /// Change the master key and reseal every block; run again to resume
     #[command(after_help = "Example: ar7 rekey backup.ar7 --drop-other-keys")]
     Rekey(Rekey),
-    /// Export the header, without which no key opens the archive, and import it
+    /// Export or import the header; without it, no key opens the archive
     #[command(subcommand)]
     Header(HeaderCommand),
 }
@@ -124,10 +124,10 @@ pub(crate) enum Key {
     /// Remove a key by overwriting its key slot
     #[command(after_help = "Example: ar7 key remove backup.ar7 1")]
     Remove(KeyRemove),
-    /// List the keys: kind, label, costs
+    /// List key slots with their kind, label and costs
     #[command(after_help = "Example: ar7 key list backup.ar7")]
     List(KeyList),
-    /// Replace a key by a new one
+    /// Replace a key with a new one
     #[command(after_help = "Example: ar7 key change backup.ar7 --new-key-file new")]
     Change(KeyChange),
     /// Change the label of the key in use
@@ -179,7 +179,7 @@ pub(crate) struct KeyList {
 pub(crate) struct KeyChange {
     /// The archive
     pub(crate) archive: PathBuf,
-    /// Number of the key slot [default: that of the key in use]
+    /// Number of the key slot [default: the slot of the key in use]
     #[arg(value_name = "SLOT")]
     pub(crate) number: Option<usize>,
     #[command(flatten)]
@@ -200,7 +200,7 @@ pub(crate) struct KeyLabel {
 /// `header`
 #[derive(Debug, Subcommand)]
 pub(crate) enum HeaderCommand {
-    /// Write the header, 4096 bytes, to a new file
+    /// Write the header (4096 bytes) to a new file
     #[command(after_help = "Example: ar7 header export backup.ar7 backup.header")]
     Export(HeaderExport),
     /// Write an exported header to the archive
@@ -213,7 +213,7 @@ pub(crate) enum HeaderCommand {
 pub(crate) struct HeaderExport {
     /// The archive
     pub(crate) archive: PathBuf,
-    /// The new file; an existing one is never overwritten
+    /// File to create; an existing file is never overwritten
     pub(crate) file: PathBuf,
 }
 
@@ -222,9 +222,9 @@ pub(crate) struct HeaderExport {
 pub(crate) struct HeaderImport {
     /// The archive
     pub(crate) archive: PathBuf,
-    /// The file that `header export` wrote
+    /// File written by `header export`
     pub(crate) file: PathBuf,
-    /// Accept a header from before the last change of keys: keys removed since then open the archive again
+    /// Accept an outdated header; keys removed since the export open the archive again
     #[arg(long)]
     pub(crate) older: bool,
 }
@@ -232,19 +232,19 @@ pub(crate) struct HeaderImport {
 /// `keygen`
 #[derive(Debug, Args)]
 pub(crate) struct Keygen {
-    /// The new file; an existing one is never overwritten
+    /// File to create; an existing file is never overwritten
     pub(crate) file: PathBuf,
 }
 
 /// `create`
 #[derive(Debug, Args)]
 pub(crate) struct Create {
-    /// The new file; an existing one is never touched
+    /// Archive to create; an existing file is never overwritten
     pub(crate) archive: PathBuf,
-    /// Kind of the archive: one stream, a fixed set of streams, or streams with names
+    /// Kind of archive: one stream, a fixed set of streams, or files and any number of streams
     #[arg(long, value_enum, default_value = "dynamic")]
     pub(crate) kind: KindChoice,
-    /// Number of streams of a fixed archive
+    /// Number of streams in a fixed archive
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     pub(crate) streams: u32,
     #[command(flatten)]
@@ -254,16 +254,16 @@ pub(crate) struct Create {
 /// Options of a new key slot.
 #[derive(Debug, Args)]
 pub(crate) struct NewSlot {
-    /// Label of the new key slot, up to 64 bytes
+    /// Label for the new key slot, up to 64 bytes
     #[arg(long, default_value = "")]
     pub(crate) label: String,
-    /// Memory for deriving a key from the new passphrase; at most 1 GiB for all passphrases together
+    /// Argon2id memory for a new passphrase; all passphrases together may use at most 1 GiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "64MiB")]
     pub(crate) kdf_memory: u64,
-    /// Passes over that memory; at most 64 for all passphrases together
+    /// Argon2id passes; all passphrases together may use at most 64
     #[arg(long, value_name = "COUNT", default_value_t = 3)]
     pub(crate) kdf_passes: u32,
-    /// Lanes of that memory; at most 16
+    /// Argon2id lanes; at most 16
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     pub(crate) kdf_lanes: u32,
 }
@@ -273,9 +273,9 @@ pub(crate) struct NewSlot {
 pub(crate) enum KindChoice {
     // Exactly one stream
     Single,
-    // A set of streams that is fixed at creation
+    // A set of streams, fixed at creation
     Fixed,
-    // Streams and names, made and deleted at will
+    // Streams and names, created and deleted at any time
     Dynamic,
 }
 
@@ -294,22 +294,22 @@ impl From<KindChoice> for ArchiveKind {
 pub(crate) struct Ingest {
     /// The archive; created if it does not exist
     pub(crate) archive: PathBuf,
-    /// Files and directories, each stored under its last component; PATH/. stores the entries of PATH
+    /// Files and directories to store, each under its last path component; PATH/. stores the contents of PATH
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
-    /// Directory of the archive to store into; created if it does not exist
+    /// Directory in the archive to store into; created if it does not exist
     #[arg(long, value_name = "NAME")]
     pub(crate) into: Option<OsString>,
-    /// Number of threads that read files [default: number of processors, at most 8]
+    /// Number of reader threads [default: number of processors, at most 8]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) jobs: Option<u16>,
     /// Commit after every SIZE bytes
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "1GiB")]
     pub(crate) checkpoint: u64,
-    /// Leave out matching entries; a GLOB without / matches a name, with / the path as stored
+    /// Skip matching entries; a GLOB without / matches names, one with / matches stored paths
     #[arg(long, value_name = "GLOB")]
     pub(crate) exclude: Vec<String>,
-    /// Print what would be stored, and change nothing
+    /// Print what would be stored without storing it
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Print one JSON document
@@ -324,10 +324,10 @@ pub(crate) struct Ingest {
 pub(crate) struct Put {
     /// The archive
     pub(crate) archive: PathBuf,
-    /// The entry
+    /// Path of the entry
     #[arg(required_unless_present = "stream")]
     pub(crate) name: Option<OsString>,
-    /// Write a stream without a name instead: its UUID, or 0 to 7 for a reserved stream
+    /// Write a bare stream instead: a UUID, or 0 to 7 for a reserved stream
     #[arg(long, value_name = "UUID", conflicts_with = "name")]
     pub(crate) stream: Option<String>,
     /// Replace an existing entry
@@ -340,35 +340,35 @@ pub(crate) struct Put {
 pub(crate) struct Cat {
     /// The archive
     pub(crate) archive: PathBuf,
-    /// The entry
+    /// Path of the entry
     #[arg(required_unless_present = "stream")]
     pub(crate) name: Option<OsString>,
-    /// Read a stream without a name instead: its UUID, or 0 to 7 for a reserved stream
+    /// Read a bare stream instead: a UUID, or 0 to 7 for a reserved stream
     #[arg(long, value_name = "UUID", conflicts_with = "name")]
     pub(crate) stream: Option<String>,
-    /// First byte, for example 4G
+    /// Offset of the first byte, for example 4G
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "0")]
     pub(crate) offset: u64,
-    /// Number of bytes [default: up to the end]
+    /// Number of bytes [default: to the end]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) length: Option<u64>,
 }
 
 /// `ls`
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "each field is an independent flag")]
 pub(crate) struct Ls {
     /// The archive
     pub(crate) archive: PathBuf,
-    /// A directory or another entry [default: the archive's root directory]
+    /// Directory or other entry to list [default: the archive's root directory]
     pub(crate) path: Option<OsString>,
-    /// Print mode, links, owner, size and time too
+    /// Also print mode, links, owner, size and mtime
     #[arg(short, long)]
     pub(crate) long: bool,
-    /// List the entries of directories too, each with its path
+    /// List subdirectories recursively, each entry with its path
     #[arg(short = 'R', long)]
     pub(crate) recursive: bool,
-    /// List streams instead of names
+    /// List streams instead of entries
     #[arg(long, conflicts_with_all = ["path", "recursive"])]
     pub(crate) streams: bool,
     /// Print one JSON document
@@ -381,7 +381,7 @@ pub(crate) struct Ls {
 pub(crate) struct Extract {
     /// The archive
     pub(crate) archive: PathBuf,
-    /// Entries, each restored under its last component [default: all]
+    /// Entries to restore, each under its last path component [default: all]
     #[arg(value_name = "PATH")]
     pub(crate) paths: Vec<OsString>,
     /// Directory to restore into; created if it does not exist
@@ -390,10 +390,10 @@ pub(crate) struct Extract {
     /// Replace existing files and links, and merge directories
     #[arg(long)]
     pub(crate) force: bool,
-    /// Restore the set-user-id and set-group-id bits too
+    /// Also restore the set-user-id and set-group-id bits
     #[arg(long)]
     pub(crate) preserve_special: bool,
-    /// Restore owner and group too
+    /// Also restore owner and group
     #[arg(long)]
     pub(crate) preserve_owner: bool,
 }
@@ -403,9 +403,9 @@ pub(crate) struct Extract {
 pub(crate) struct Move {
     /// The archive
     pub(crate) archive: PathBuf,
-    /// The entry
+    /// Path of the entry
     pub(crate) from: OsString,
-    /// Its new name, or a directory to move it into
+    /// New path, or an existing directory to move the entry into
     pub(crate) to: OsString,
     /// Replace an existing entry
     #[arg(long)]
@@ -417,13 +417,13 @@ pub(crate) struct Move {
 pub(crate) struct Remove {
     /// The archive
     pub(crate) archive: PathBuf,
-    /// The entries
+    /// Entries to remove
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<OsString>,
-    /// Remove directories with everything in them
+    /// Remove directories and everything in them
     #[arg(short, long)]
     pub(crate) recursive: bool,
-    /// Overwrite every free block afterwards, so that no data of the entries remains in the file
+    /// Then overwrite every free block, so that no data of the entries remains in the file
     #[arg(long)]
     pub(crate) wipe: bool,
 }
@@ -440,7 +440,7 @@ pub(crate) struct WipeFree {
 pub(crate) struct Rekey {
     /// The archive
     pub(crate) archive: PathBuf,
-    /// Remove all other keys, for which the new master key cannot be wrapped
+    /// Remove all other keys; only the key in use can wrap the new master key
     #[arg(long)]
     pub(crate) drop_other_keys: bool,
 }
@@ -460,10 +460,10 @@ pub(crate) struct Shred {
 pub(crate) struct MakeDirectory {
     /// The archive
     pub(crate) archive: PathBuf,
-    /// The new directories
+    /// Directories to create
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<OsString>,
-    /// Create missing parents; accept existing directories
+    /// Create missing parents, and accept existing directories
     #[arg(short, long)]
     pub(crate) parents: bool,
 }
@@ -473,7 +473,7 @@ pub(crate) struct MakeDirectory {
 pub(crate) struct Verify {
     /// The archive
     pub(crate) archive: PathBuf,
-    /// Fail also if the archive is older than this receipt or forks from it
+    /// Also fail if the archive is older than this receipt or a fork
     #[arg(long, value_name = "LINE|FILE")]
     pub(crate) receipt: Option<OsString>,
     /// Print one JSON document

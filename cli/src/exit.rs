@@ -1,4 +1,4 @@
-//! Everything that can go wrong, the line that reports it, and the exit code.
+//! Failures of a command: the line that reports each, and its exit code.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use ar7_registry::Error as ArchiveError;
 use crate::shown::Shown;
 use crate::stderr;
 
-/// Exit codes. 0 is success.
+/// Exit codes other than 0, which is success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Code {
     /// Any other failure.
@@ -23,16 +23,16 @@ pub(crate) enum Code {
     Damaged = 4,
     /// Another process has the archive open.
     Locked = 5,
-    /// The archive needs a newer program.
+    /// The archive's format is newer than this program.
     NewerFormat = 6,
-    /// No space.
+    /// No space is left on the device.
     NoSpace = 7,
-    /// Done, except for inputs that could not be read.
+    /// Done, but some inputs could not be read.
     Unread = 8,
 }
 
 impl Code {
-    /// The number that the process ends with.
+    /// Returns the exit status of the process.
     pub(crate) const fn number(self) -> u8 {
         self as u8
     }
@@ -57,15 +57,15 @@ impl Code {
     }
 }
 
-/// Everything that a command can fail with, and the line that reports it, without the program's name.
+/// A reason for which a command fails. `Display` gives the line to report, without the program's name.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// The archive's own error.
+    /// An error of the archive.
     #[error("{}: {}", Shown::path(archive), archive_text(archive, error))]
     Archive { archive: PathBuf, error: ArchiveError },
     /// The keys were changed, and a later step failed.
     #[error(
-        "{}: the change of keys is complete; closing the archive failed: {}",
+        "{}: the keys were changed, but closing the archive failed: {}",
         Shown::path(archive),
         archive_text(archive, error)
     )]
@@ -73,25 +73,25 @@ pub(crate) enum Failure {
     /// An error about one entry of an archive.
     #[error("{}", entry_text(path, error))]
     Entry { path: Vec<u8>, error: ArchiveError },
-    /// The inode of an entry holds another length than its stream.
+    /// The length in an entry's inode differs from the length of its stream.
     #[error("entry {}: damaged: expected {inode_bytes} bytes, found {stream_bytes}", Shown(path))]
     EntryLength { path: Vec<u8>, inode_bytes: u64, stream_bytes: u64 },
-    /// A name refers to a missing inode.
+    /// A name refers to an inode that does not exist.
     #[error("entry {}: damaged: inode {inode} is missing", Shown(path))]
     EntryWithoutInode { path: Vec<u8>, inode: u64 },
-    /// A directory with several parents: the names are no tree.
-    #[error("entry {}: damaged: the directory is in several directories", Shown(path))]
+    /// A directory has several parents, so the names do not form a tree.
+    #[error("entry {}: damaged: the directory has several parents", Shown(path))]
     EntryTwice { path: Vec<u8> },
-    /// Directories nested beyond the limit.
+    /// Directories are nested beyond the limit.
     #[error("entry {}: nested deeper than {limit} directories", Shown(path))]
     TooDeep { path: Vec<u8>, limit: usize },
-    /// An entry of a type that the command does not work on.
+    /// The command does not support entries of this type.
     #[error("entry {}: expected {needed}, found {found}", Shown(path))]
     EntryType { path: Vec<u8>, found: &'static str, needed: &'static str },
-    /// The path of a command names the archive's root directory.
-    #[error("the archive's root directory has no name; name an entry")]
+    /// The path is the archive's root directory, which the command does not support.
+    #[error("expected an entry, found the archive's root directory")]
     NamesRoot,
-    /// A file or directory outside of the archive.
+    /// An operation on a file or directory outside of the archive failed.
     #[error("{}: {operation}: {source}", Shown::path(path))]
     File { path: PathBuf, operation: &'static str, source: io::Error },
     /// The key file is not 32 bytes long.
@@ -100,68 +100,68 @@ pub(crate) enum Failure {
         Shown::path(path), if *at_least { " or more" } else { "" }
     )]
     KeyLength { path: PathBuf, at_least: bool, found_bytes: usize },
-    /// No key was given, and there is no terminal to ask at.
-    #[error("no key: give --key-file, AR7_KEY_FILE or AR7_PASSPHRASE, or use a terminal")]
+    /// No key was given, and there is no terminal to prompt on.
+    #[error("no key: use --key-file, AR7_KEY_FILE or AR7_PASSPHRASE, or run in a terminal")]
     NoKey,
     /// The passphrase could not be read.
     #[error("passphrase: {0}")]
     Prompt(io::Error),
-    /// The second passphrase was another one.
+    /// The repeated passphrase differs from the first.
     #[error("the two passphrases differ")]
     PassphrasesDiffer,
-    /// An empty passphrase for a new key.
+    /// The passphrase for a new key is empty.
     #[error("the passphrase is empty")]
     PassphraseEmpty,
     /// The user did not confirm.
-    #[error("not confirmed: answer yes at a terminal, or give --yes")]
+    #[error("not confirmed: answer yes in a terminal, or use --yes")]
     NotConfirmed,
-    /// A malformed receipt.
+    /// The receipt is malformed.
     #[error("receipt: {}", one_line(&.0.to_string()))]
     Receipt(ArchiveError),
-    /// A malformed pattern.
+    /// The exclude pattern is malformed.
     #[error("{}: {reason}", Shown(pattern.as_bytes()))]
     Pattern { pattern: String, reason: String },
-    /// Two paths would be stored, or restored, under one name.
+    /// Two paths would be stored or restored under the same name.
     #[error(
         "{}: has the same last component as {}; {advice}",
         Shown::path(second),
         Shown::path(first)
     )]
     SameName { first: PathBuf, second: PathBuf, advice: &'static str },
-    /// A text that names no stream.
-    #[error("{}: expected a UUID, or a number from 0 to 7", Shown(text.as_bytes()))]
+    /// The argument does not identify a stream.
+    #[error("{}: expected a UUID or a number from 0 to 7", Shown(text.as_bytes()))]
     NotAStream { text: String },
-    /// An entry or file exists already.
+    /// The entry or file already exists.
     #[error("{}: already exists; --force replaces it", Shown::path(path))]
     Exists { path: PathBuf },
-    /// Ended by the user, and what is done.
+    /// The user interrupted the command; `done` says what was completed.
     #[error("{}: interrupted: {done}", Shown::path(archive))]
     Interrupted { archive: PathBuf, done: String },
-    /// Done, except for inputs that could not be read; each was named.
+    /// Some inputs could not be read; each was reported.
     #[error("{}: {count} inputs could not be read", Shown::path(archive))]
     Unread { archive: PathBuf, count: u64 },
-    /// Done, except for entries that could not be restored; each was named.
+    /// Some entries could not be restored; each was reported.
     #[error("{}: {count} entries could not be restored", Shown::path(archive))]
     NotRestored { archive: PathBuf, count: u64, code: Code },
-    /// Verification found something; each finding was named.
+    /// Verification found problems; each was reported.
     #[error("{}: damaged: {count} findings", Shown::path(archive))]
     Findings { archive: PathBuf, count: u64 },
-    /// Standard input failed.
+    /// Reading standard input failed.
     #[error("standard input: {0}")]
     Input(io::Error),
-    /// Standard output failed.
+    /// Writing standard output failed.
     #[error("standard output: {0}")]
     Output(io::Error),
-    /// Signals cannot be caught.
+    /// The signal handlers could not be installed.
     #[error("signals: {0}")]
     Signals(io::Error),
-    /// The system starts no thread for a command that cannot work without.
+    /// A thread that the command cannot do without could not be started.
     #[error("cannot start a thread: {0}")]
     Threads(io::Error),
 }
 
 impl Failure {
-    /// An error about a file outside of the archive.
+    /// Returns a failure of `operation` on a file outside of the archive.
     pub(crate) fn file(
         path: impl Into<PathBuf>,
         operation: &'static str,
@@ -170,18 +170,18 @@ impl Failure {
         Failure::File { path: path.into(), operation, source: source.into() }
     }
 
-    /// Whether the reader of standard output has left, which is no error.
+    /// Returns whether the reader of standard output closed the pipe, which is not an error.
     fn is_broken_pipe(&self) -> bool {
         matches!(self, Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 
-    /// Whether the next entry would fail too.
+    /// Returns whether every following entry would fail as well.
     pub(crate) fn is_fatal(&self) -> bool {
         self.code() == Code::NoSpace
             || matches!(self, Failure::Interrupted { .. } | Failure::Archive { .. })
     }
 
-    /// The exit code.
+    /// Returns the exit code.
     pub(crate) fn code(&self) -> Code {
         match self {
             Failure::Archive { error, .. }
@@ -217,7 +217,7 @@ impl Failure {
     }
 }
 
-/// The archive's error, without the file's name if the line has it already.
+/// Formats an archive's error. The caller prints the path, so an I/O or lock error leaves it out.
 fn archive_text(archive: &PathBuf, error: &ArchiveError) -> String {
     match error {
         ArchiveError::Engine(ar7_engine::Error::Io { operation, path, source })
@@ -232,7 +232,7 @@ fn archive_text(archive: &PathBuf, error: &ArchiveError) -> String {
     }
 }
 
-/// The error with the entry's path, unless the error names the entry itself.
+/// Formats an error with the entry's path, unless the error already contains it.
 fn entry_text(entry: &[u8], error: &ArchiveError) -> String {
     let text = one_line(&error.to_string());
     match error {
@@ -249,7 +249,7 @@ fn entry_text(entry: &[u8], error: &ArchiveError) -> String {
     }
 }
 
-/// Escapes line breaks and the like.
+/// Escapes line breaks and other unprintable characters.
 fn one_line(text: &str) -> String {
     Shown(text.as_bytes()).to_string()
 }

@@ -1,4 +1,4 @@
-//! The functions that fuzz targets call.
+//! Functions for the fuzz targets. A failure is returned as exit code and message.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
@@ -16,7 +16,7 @@ use crate::names::split_last;
 use crate::session::Session;
 use crate::shown::Shown;
 
-/// Parses a command line, the program's name first: its debug form, or the exit code and the message.
+/// Parses a command line, which starts with the program's name, and returns its debug form.
 pub fn parse_arguments(arguments: &[OsString]) -> Result<String, (i32, String)> {
     match Arguments::try_parse_from(arguments) {
         Ok(parsed) => Ok(format!("{parsed:?}")),
@@ -29,38 +29,38 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     crate::sizes::parse_size(text)
 }
 
-/// Parses the name of a bare stream: its debug form, or the exit code and the message.
+/// Parses the argument for a bare stream and returns its debug form.
 pub fn parse_stream(text: &str) -> Result<String, (u8, String)> {
     let parsed = commands::content::parse_bare_stream(text);
     parsed.map(|stream| format!("{stream:?}")).map_err(|failure| outcome(&failure))
 }
 
-/// Parses a receipt as in a file; the exit code and the message if it is malformed.
+/// Parses a receipt from a file.
 pub fn receipt_in_file(file: impl Read) -> Result<Receipt, (u8, String)> {
     commands::receipt::in_file(Path::new("file"), file).map_err(|failure| outcome(&failure))
 }
 
-/// Whether patterns leave a path out; the message if one is malformed.
+/// Returns whether patterns exclude a path, or the message for a malformed pattern.
 pub fn excludes(patterns: &[String], path: &Path) -> Result<bool, String> {
     commands::ingest::excludes(patterns, path).map_err(|failure| failure.to_string())
 }
 
-/// Bytes of a name as they are shown.
+/// Formats the bytes of a name as messages show them.
 pub fn shown(bytes: &[u8]) -> String {
     Shown(bytes).to_string()
 }
 
-/// A path in an archive as its directory and its last part; None for the root.
+/// Splits a path in an archive into its directory and its last part. Returns `None` for the root.
 pub fn split_path(path: &OsStr) -> Option<(Vec<u8>, Vec<u8>)> {
     split_last(path).ok().map(|(directory, name)| (directory, name.to_vec()))
 }
 
-/// A time as it is printed.
+/// Formats a time as listings show it.
 pub fn time_text(time: Timestamp) -> String {
     crate::sizes::time_text(time)
 }
 
-/// Restores everything in an archive into a directory. The exit code and the message of the failure, if it fails.
+/// Restores everything in an archive into a directory.
 pub fn extract(archive: &Archive, to: &Path, force: bool) -> Result<(), (u8, String)> {
     let mut line: Vec<OsString> =
         ["ar7", "extract", "archive", "--quiet", "--to"].map(Into::into).to_vec();
@@ -74,7 +74,7 @@ pub fn extract(archive: &Archive, to: &Path, force: bool) -> Result<(), (u8, Str
     restored.map_err(|failure| outcome(&failure))
 }
 
-/// The exit code and the message of a failure.
+/// Returns the exit code and the message of a failure.
 fn outcome(failure: &Failure) -> (u8, String) {
     (failure.code().number(), failure.to_string())
 }

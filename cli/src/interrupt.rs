@@ -1,4 +1,4 @@
-//! Ctrl-C and the other signals that ask the program to end.
+//! Ctrl-C and the other signals that ask the program to stop.
 
 use std::io;
 use std::sync::Arc;
@@ -9,15 +9,15 @@ use signal_hook::flag;
 
 use crate::exit::{Code, Failure};
 
-/// Whether a signal asked the program to end. A clone shares the flag.
+/// Whether a signal asked the program to stop. Clones share the flag.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Starts to catch the signals. The first signal sets a flag, and the command ends at its last checkpoint. A
-    /// second signal ends the process at once, which an archive survives like any crash.
+    /// Installs the signal handlers. The first signal sets a flag, and the command stops at its last checkpoint. A
+    /// second signal ends the process immediately; the archive survives that like any crash.
     ///
-    /// The handlers need no thread, so they work also where none can be started.
+    /// The handlers need no thread, so they work even if none can be started.
     pub(crate) fn catch() -> Result<Interrupt, Failure> {
         let interrupt = Interrupt::default();
         interrupt.register().map_err(Failure::Signals)?;
@@ -27,14 +27,15 @@ impl Interrupt {
     fn register(&self) -> io::Result<()> {
         let status = i32::from(Code::Other.number());
         for signal in [SIGINT, SIGTERM, SIGHUP] {
-            // Handlers run in the order of registration: the first signal finds the flag unset and then sets it.
+            // Handlers run in the order of registration: on the first signal, this one finds the flag unset, and the
+            // next one sets it.
             flag::register_conditional_shutdown(signal, status, Arc::clone(&self.0))?;
             flag::register(signal, Arc::clone(&self.0))?;
         }
         Ok(())
     }
 
-    /// Whether a signal arrived.
+    /// Returns whether a signal has arrived.
     pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

@@ -4,8 +4,8 @@ use base16ct::lower::encode_string;
 use serde::{Serialize, Serializer};
 use serde_json::Map;
 
-/// A name or path, without loss: `name` alone if it is UTF-8; otherwise `name` is approximate, and `name_bytes` holds
-/// the bytes in base 16.
+/// A name or path, represented without loss. A UTF-8 name has only `name`. Otherwise `name` is approximate and
+/// `name_bytes` holds the bytes in hexadecimal.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct JsonName {
     name: String,
@@ -14,7 +14,7 @@ pub(crate) struct JsonName {
 }
 
 impl JsonName {
-    /// The name of these bytes.
+    /// Creates the representation of a name.
     pub(crate) fn new(name: &[u8]) -> JsonName {
         match std::str::from_utf8(name) {
             Ok(text) => JsonName { name: text.to_owned(), name_bytes: None },
@@ -26,7 +26,7 @@ impl JsonName {
     }
 }
 
-/// The target of a symbolic link, likewise.
+/// The target of a symbolic link, represented like a name.
 #[derive(Debug, Clone)]
 pub(crate) struct JsonTarget(pub(crate) Vec<u8>);
 

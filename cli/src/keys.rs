@@ -1,4 +1,4 @@
-//! Keys from a key file, the environment or the terminal; never from the command line.
+//! Keys from a key file, the environment or the terminal, and never from the command line.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
@@ -13,13 +13,13 @@ use crate::exit::Failure;
 
 const KEY_BYTES: usize = 32;
 
-/// The variable that holds a passphrase.
+/// The environment variable with the passphrase.
 const PASSPHRASE_VARIABLE: &str = "AR7_PASSPHRASE";
 
-/// The variable that holds a new passphrase.
+/// The environment variable with a new passphrase.
 const NEW_PASSPHRASE_VARIABLE: &str = "AR7_NEW_PASSPHRASE";
 
-/// The secret that opens an archive.
+/// Returns the secret that opens an existing archive.
 pub(crate) fn existing(common: &Common) -> Result<Secret, Failure> {
     match given(common)? {
         Some(secret) => Ok(secret),
@@ -27,7 +27,7 @@ pub(crate) fn existing(common: &Common) -> Result<Secret, Failure> {
     }
 }
 
-/// The secret of a new archive. A typed passphrase is asked for twice.
+/// Returns the secret for a new archive. A typed passphrase must be repeated.
 pub(crate) fn new(common: &Common) -> Result<Secret, Failure> {
     if let Some(secret) = given(common)? {
         return Ok(secret);
@@ -35,7 +35,7 @@ pub(crate) fn new(common: &Common) -> Result<Secret, Failure> {
     prompt_twice()
 }
 
-/// A new secret for an archive that has others.
+/// Returns a secret to add to an existing archive.
 pub(crate) fn added(options: &NewSecret) -> Result<Secret, Failure> {
     match from(options.new_key_file.as_ref(), NEW_PASSPHRASE_VARIABLE)? {
         Some(secret) => Ok(secret),
@@ -48,11 +48,11 @@ fn prompt_twice() -> Result<Secret, Failure> {
     if first.is_empty() {
         return Err(Failure::PassphraseEmpty);
     }
-    let second = prompt("New passphrase, again: ")?;
+    let second = prompt("Repeat new passphrase: ")?;
     if first == second { Ok(secret_of(first)) } else { Err(Failure::PassphrasesDiffer) }
 }
 
-/// The key file, or else the passphrase in the environment.
+/// Returns the secret from the key file, or else from the environment.
 fn given(common: &Common) -> Result<Option<Secret>, Failure> {
     from(common.key_file.as_ref(), PASSPHRASE_VARIABLE)
 }
@@ -66,7 +66,7 @@ fn from(key_file: Option<&PathBuf>, variable: &str) -> Result<Option<Secret>, Fa
 }
 
 fn read_key_file(path: &Path) -> Result<RawKey, Failure> {
-    // One byte more than a key, so that a longer file is noticed without being read whole.
+    // Read one byte more than a key has, to detect a longer file without reading all of it.
     let mut bytes = Zeroizing::new([0; KEY_BYTES + 1]);
     let mut found_bytes = 0;
     let mut file = File::open(path).map_err(|error| Failure::file(path, "open", error))?;
@@ -88,7 +88,7 @@ fn read_key_file(path: &Path) -> Result<RawKey, Failure> {
 }
 
 fn prompt(question: &str) -> Result<Zeroizing<String>, Failure> {
-    // Without this check a program in the background would wait for an answer that nobody gives.
+    // Without a terminal, a program in the background would wait forever for an answer.
     if !io::stdin().is_terminal() && !io::stderr().is_terminal() {
         return Err(Failure::NoKey);
     }

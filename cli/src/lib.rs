@@ -1,10 +1,10 @@
 //! `ar7`: whole directory trees in one encrypted file.
 //!
-//! The command line: flags, keys, files and progress. The archive itself is in `ar7-registry` and `ar7-engine`.
+//! This crate is the command line: flags, keys, files and progress. The archive is in `ar7-registry` and `ar7-engine`.
 //!
-//! This is a library so that fuzz targets can call the parsers and the extraction. Its public function is [`run`].
+//! It is a library so that fuzz targets can call the parsers and the extraction. Its only public function is [`run`].
 
-// Nothing that the outside decides may end the command with a panic: neither input nor a lost standard error.
+// No external event may make the command panic: neither input nor a closed standard error.
 #![cfg_attr(
     not(test),
     deny(
@@ -46,10 +46,10 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use self::arguments::Arguments;
 use self::exit::{Code, Failure};
 
-/// Runs the command line of this process.
+/// Runs the command line of this process and returns its exit status.
 pub fn run() -> ExitCode {
-    // No core dump, and no other process of the same user may read the memory of this one. Systems without this call
-    // still leave the keys out of dumps: their pages are marked for that.
+    // Forbid core dumps, and forbid other processes of the same user to read this one's memory. On systems without this
+    // call, keys still stay out of dumps because their pages are marked.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     match Arguments::try_parse() {
         Ok(arguments) => match commands::run(&arguments) {
@@ -60,7 +60,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Prints the help, the version or an error of usage.
+/// Prints the help, the version or a usage error.
 fn print(message: &clap::Error) -> ExitCode {
     let printed = message.print().and_then(|()| io::stdout().flush());
     match printed {

@@ -1,4 +1,4 @@
-//! The program: see `ar7_cli`.
+//! The `ar7` program. All code is in the library `ar7_cli`.
 
 use std::process::ExitCode;
 

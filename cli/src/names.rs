@@ -1,16 +1,16 @@
-//! Paths in an archive. They are bytes.
+//! Paths in an archive, as bytes.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::exit::Failure;
 
-/// The parts of a path, without empty ones.
+/// Returns the parts of a path, skipping empty ones.
 pub(crate) fn parts(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|&byte| byte == b'/').filter(|part| !part.is_empty())
 }
 
-/// A path as its directory and its last part.
+/// Splits a path into its directory and its last part.
 pub(crate) fn split_last(path: &OsStr) -> Result<(Vec<u8>, &[u8]), Failure> {
     let parts: Vec<&[u8]> = parts(path.as_bytes()).collect();
     match parts.split_last() {
@@ -19,7 +19,7 @@ pub(crate) fn split_last(path: &OsStr) -> Result<(Vec<u8>, &[u8]), Failure> {
     }
 }
 
-/// The path of a name in a directory.
+/// Returns the path of a name in a directory.
 pub(crate) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     match directory {
         [] => name.to_vec(),
@@ -34,7 +34,7 @@ mod tests {
     use super::{join, split_last};
 
     #[test]
-    fn a_path_is_split_before_its_last_part_and_joined_again() {
+    fn a_path_that_is_split_before_its_last_part_joins_to_the_same_path() {
         let (directory, name) =
             split_last(OsStr::new("/a//b/c/")).expect("a path with a last part");
         assert_eq!((directory.as_slice(), name), (&b"a/b"[..], &b"c"[..]));

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::exit::Failure;
 
-/// Capacity of a pipe: the largest that Linux grants without privileges.
+/// The pipe capacity in bytes to ask for: the most that Linux grants without privileges.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const PIPE_BYTES: usize = 1 << 20;
 
@@ -18,9 +18,9 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Locks standard output for large content. A pipe gets a larger capacity, so that it is full less often.
+    /// Locks standard output for large content. If it is a pipe, enlarges its buffer so that it fills up less often.
     pub(crate) fn for_much() -> Output {
-        // Fails if it is not a pipe or the limit is lower; then the capacity stays.
+        // This fails if standard output is not a pipe or the limit is lower. The capacity then stays as it is.
         #[cfg(any(target_os = "linux", target_os = "android"))]
         let _ = rustix::pipe::fcntl_setpipe_size(io::stdout(), PIPE_BYTES);
         Output::new()
@@ -50,7 +50,7 @@ impl Output {
             .map_err(|error| Failure::Output(error.into()))
     }
 
-    /// Writes a JSON document and ends.
+    /// Writes a JSON document and flushes the buffer.
     pub(crate) fn document<T: Serialize>(mut self, value: &T) -> Result<(), Failure> {
         serde_json::to_writer_pretty(&mut self.writer, value)
             .map_err(|error| Failure::Output(error.into()))?;
@@ -58,7 +58,7 @@ impl Output {
         self.finish()
     }
 
-    /// Writes the rest of the buffer. Without this call an error would be lost.
+    /// Flushes the buffer. Dropping the output instead would lose an error.
     pub(crate) fn finish(mut self) -> Result<(), Failure> {
         self.writer.flush().map_err(Failure::Output)
     }

@@ -1,4 +1,4 @@
-//! Progress on a terminal, and lines on standard error that do not break into it.
+//! A progress bar on the terminal, and lines on standard error that do not disturb it.
 
 use std::thread::{self, Builder};
 use std::time::Duration;
@@ -9,10 +9,10 @@ use crate::arguments::Common;
 use crate::exit::Failure;
 use crate::stderr;
 
-/// How often the bar is drawn when no work moves it.
+/// The interval at which the bar is redrawn when no work advances it.
 const TICK: Duration = Duration::from_millis(200);
 
-/// The progress of a command. A clone shares the bar.
+/// The progress of a command. Clones share the bar.
 #[derive(Clone)]
 pub(crate) struct Progress {
     bar: ProgressBar,
@@ -20,19 +20,19 @@ pub(crate) struct Progress {
     counts: Counts,
 }
 
-/// What a bar counts.
+/// The quantities that a bar counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Counts {
-    /// Bytes alone.
+    /// Only bytes.
     Bytes,
     /// Bytes and entries.
     BytesAndEntries,
-    /// Entries alone.
+    /// Only entries.
     Entries,
 }
 
 impl Counts {
-    /// The bar while the total is unknown.
+    /// Returns the template to use while the total is unknown.
     const fn template(self) -> &'static str {
         match self {
             Counts::Bytes => "{spinner} {binary_bytes}, {binary_bytes_per_sec}, {elapsed}",
@@ -43,7 +43,7 @@ impl Counts {
         }
     }
 
-    /// The bar once the total is known.
+    /// Returns the template to use once the total is known.
     const fn template_of_total(self) -> &'static str {
         match self {
             Counts::Bytes => {
@@ -58,12 +58,12 @@ impl Counts {
 }
 
 impl Progress {
-    /// A bar. It is shown if standard error is a terminal, unless the user asked for quiet.
+    /// Creates a bar. It is shown if standard error is a terminal, unless `--quiet` was given.
     pub(crate) fn new(common: &Common, counts: Counts) -> Progress {
         let target = if common.quiet {
             ProgressDrawTarget::hidden()
         } else {
-            // Draws nothing where standard error is no terminal.
+            // This target draws nothing if standard error is not a terminal.
             ProgressDrawTarget::stderr()
         };
         let bar = ProgressBar::with_draw_target(None, target);
@@ -74,7 +74,7 @@ impl Progress {
         progress
     }
 
-    /// Redraws the bar regularly. Without a thread for that, only the work moves it.
+    /// Starts a thread that redraws the bar regularly. Without it, the bar moves only when the work advances it.
     fn start_ticking(&self) {
         if !self.is_shown() {
             return;
@@ -87,44 +87,44 @@ impl Progress {
                 thread::sleep(TICK);
             }
         };
-        // `ProgressBar::enable_steady_tick` panics where no thread can be started.
+        // `ProgressBar::enable_steady_tick` would panic if the thread cannot be started.
         let _ = Builder::new().spawn(tick);
     }
 
-    /// Whether anybody sees the bar.
+    /// Returns whether the bar is visible.
     pub(crate) fn is_shown(&self) -> bool {
         !self.bar.is_hidden()
     }
 
-    /// Sets the total number of bytes. From then on the bar shows the time left.
+    /// Sets the total number of bytes. The bar then shows the time left.
     pub(crate) fn set_total(&self, bytes: u64) {
         self.bar.set_length(bytes);
         set_template(&self.bar, self.counts.template_of_total());
     }
 
-    /// Adds to the bytes that are done.
+    /// Adds to the number of bytes done.
     pub(crate) fn advance(&self, bytes: u64) {
         self.bar.inc(bytes);
     }
 
-    /// Sets the bytes that are done.
+    /// Sets the number of bytes done.
     pub(crate) fn set_done(&self, bytes: u64) {
         self.bar.set_position(bytes);
     }
 
-    /// Shows how many entries are done.
+    /// Sets the number of entries done.
     pub(crate) fn entries(&self, count: u64) {
         if self.is_shown() {
             self.bar.set_message(count.to_string());
         }
     }
 
-    /// Prints a failure, also if quiet.
+    /// Prints a failure, even with `--quiet`.
     pub(crate) fn warn(&self, failure: &Failure) {
         self.bar.suspend(|| stderr::failure(failure));
     }
 
-    /// Prints a line on standard error, unless quiet.
+    /// Prints a line on standard error, unless `--quiet` was given.
     pub(crate) fn tell(&self, line: &str) {
         if !self.quiet {
             self.bar.suspend(|| stderr::line(line));

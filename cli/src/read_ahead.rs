@@ -1,19 +1,20 @@
-//! Reads the next piece in a thread while the caller works on the one before.
+//! Prefetches the next piece in a thread while the caller processes the current one.
 
 use std::thread::{self, Builder};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
-/// How many bytes a reader put at the beginning of the buffer; None at the end. 0 bytes mean: none yet.
+/// The number of bytes that a reader put at the start of the buffer, or `None` at the end. 0 means that no bytes are
+/// available yet.
 pub(crate) type Piece<E> = Result<Option<usize>, E>;
 
-/// A buffer with the bytes that it holds.
+/// A buffer, and the number of bytes that it holds.
 type Filled<E> = Result<(Vec<u8>, usize), E>;
 
-/// Hands every piece that `read` puts into a buffer to `take`, in order, and reads one piece ahead. A failure of `read`
-/// is the last thing that `take` gets. A failure of `take` ends the reading.
+/// Passes every piece that `read` puts into a buffer to `take`, in order, and reads one piece ahead. A failure of
+/// `read` is the last item that `take` receives. A failure of `take` stops the reading.
 ///
-/// Reads and takes by turns where no thread can be started.
+/// Alternates between reading and taking if no thread can be started.
 pub(crate) fn read_ahead<R: Send, E>(
     mut read: impl FnMut(&mut Vec<u8>) -> Piece<R> + Send,
     mut take: impl FnMut(Result<&[u8], R>) -> Result<(), E>,
@@ -29,7 +30,7 @@ pub(crate) fn read_ahead<R: Send, E>(
     outcome.unwrap_or_else(|| by_turns(&mut Vec::new(), read, take))
 }
 
-/// The same without a thread, in a buffer of the caller.
+/// Does the same without a thread, in the caller's buffer.
 pub(crate) fn by_turns<R, E>(
     buffer: &mut Vec<u8>,
     mut read: impl FnMut(&mut Vec<u8>) -> Piece<R>,
@@ -57,7 +58,7 @@ fn produce<R>(
             Err(error) => Err(error),
         };
         let is_last = piece.is_err();
-        // The receiver is gone once `take` has failed.
+        // The receiver is dropped once `take` has failed.
         if filled.send(piece).is_err() || is_last {
             return;
         }
@@ -73,7 +74,7 @@ fn consume<R, E>(
         match piece {
             Ok((buffer, length)) => {
                 take(Ok(beginning(&buffer, length)))?;
-                // The reader may have ended; then nobody needs the buffer.
+                // If the reader has ended, the buffer is no longer needed.
                 let _ = emptied.try_send(buffer);
             }
             Err(error) => return take(Err(error)),
@@ -90,7 +91,7 @@ fn beginning(buffer: &[u8], length: usize) -> &[u8] {
 mod tests {
     use super::{Piece, by_turns, read_ahead};
 
-    /// Reads the numbers from 1 to `last`, a byte each, with a pause of no bytes before each.
+    /// Returns a reader of the numbers from 1 to `last`, one byte each, with an empty piece before each.
     fn counter(last: u8, then_fail: bool) -> impl FnMut(&mut Vec<u8>) -> Piece<&'static str> {
         let (mut next, mut pauses) = (1, true);
         move |buffer| {
@@ -101,7 +102,7 @@ mod tests {
             if next > last {
                 return if then_fail { Err("read") } else { Ok(None) };
             }
-            // The buffer may be a used one: longer, with old bytes.
+            // The buffer may be a reused one: longer, and with old bytes.
             buffer.resize(3, 0);
             buffer[0] = next;
             next += 1;

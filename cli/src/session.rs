@@ -1,4 +1,4 @@
-//! An open archive: every command starts by opening one with the user's key.
+//! An open archive. Most commands start by opening one with the user's key.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::arguments::{Common, NewSlot};
 use crate::exit::Failure;
 use crate::keys;
 
-/// An open archive and the path of its file, which errors name.
+/// An open archive, and the path of its file for error messages.
 pub(crate) struct Session {
     pub(crate) archive: Archive,
     pub(crate) path: PathBuf,
@@ -28,7 +28,7 @@ impl Session {
         Session::open(common, path, Access::Write, Io::Map)
     }
 
-    /// Opens an archive for writing with a secret that the caller has.
+    /// Opens an archive for writing with a secret that the caller already has.
     pub(crate) fn write_with(
         common: &Common,
         path: &Path,
@@ -40,14 +40,14 @@ impl Session {
         Ok(Session { archive, path: path.to_owned() })
     }
 
-    /// Opens an archive, with `default_io` unless the user chose otherwise.
+    /// Opens an archive, using `default_io` unless the user chose a method.
     pub(crate) fn open(
         common: &Common,
         path: &Path,
         access: Access,
         default_io: Io,
     ) -> Result<Session, Failure> {
-        // Before the prompt: nobody should type a passphrase for a missing file.
+        // Check before the prompt, so that nobody types a passphrase for a missing file.
         std::fs::metadata(path).map_err(|error| Failure::file(path, "open", error))?;
         let secret = keys::existing(common)?;
         let io = common.io.map_or(default_io, Io::from);
@@ -75,19 +75,19 @@ impl Session {
         Ok(Session { archive, path: path.to_owned() })
     }
 
-    /// Names the archive's file in an error.
+    /// Adds the path of the archive to an error.
     pub(crate) fn named(&self) -> impl Fn(ar7_registry::Error) -> Failure + use<'_> {
         at(&self.path)
     }
 
-    /// Commits, purges pending deletions, and closes.
+    /// Commits, purges pending deletions, and closes the archive.
     pub(crate) fn finish(self) -> Result<(), Failure> {
         let Session { archive, path } = self;
         archive.reclaim().and_then(|()| archive.close()).map_err(at(&path))
     }
 }
 
-/// Names the archive's file in an error.
+/// Adds the path of the archive to an error.
 pub(crate) fn at(path: &Path) -> impl Fn(ar7_registry::Error) -> Failure + use<'_> {
     move |error| Failure::Archive { archive: path.to_owned(), error }
 }

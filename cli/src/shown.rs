@@ -4,12 +4,12 @@ use std::fmt::{self, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Bytes as text on one line. Unprintable characters are escaped, so that no name can forge a line of output or move a
-/// terminal's cursor.
+/// Bytes formatted as text on one line. Unprintable characters are escaped, so no name can forge a line of output or
+/// move the terminal's cursor.
 pub(crate) struct Shown<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Shown<'a> {
-    /// A path of the file system.
+    /// Formats a path of the file system.
     pub(crate) fn path(path: &'a Path) -> Shown<'a> {
         Shown(path.as_os_str().as_bytes())
     }
@@ -33,7 +33,7 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// Invisible letters that change how others appear: separators of lines, and marks of direction.
+/// Returns whether a character is invisible and changes how others are displayed: line separators and direction marks.
 fn is_format_control(letter: char) -> bool {
     matches!(letter, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -1,11 +1,10 @@
-//! Sizes and times as users write and read them.
+//! Parses sizes and formats shares and times for users.
 
 use ar7_engine::format::Timestamp;
 use jiff::tz::TimeZone;
 
-/// Parses a size: a number of bytes, with or without a suffix. `K`, `M`, `G`, `T` and `KiB` to `TiB` are powers of
-/// 1024, `KB` to `TB` powers of 1000. (The crates `bytesize` and `parse-size` give `K` the meaning of `KB`, and accept
-/// fractions.)
+/// Parses a size: a number of bytes with an optional suffix. `K`, `M`, `G`, `T` and `KiB` to `TiB` are powers of 1024;
+/// `KB` to `TB` are powers of 1000. (The crates `bytesize` and `parse-size` treat `K` as `KB`, and accept fractions.)
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits);
@@ -33,7 +32,7 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).ok_or_else(|| format!("{text} is too large"))
 }
 
-/// A share in percent with one decimal; 0 if the whole is 0.
+/// Formats a share as a percentage with one decimal; 0 if the whole is 0.
 pub(crate) fn percent(part: u64, whole: u64) -> String {
     let tenths = match whole {
         0 => 0,
@@ -42,7 +41,7 @@ pub(crate) fn percent(part: u64, whole: u64) -> String {
     format!("{}.{} %", tenths / 10, tenths % 10)
 }
 
-/// A time in UTC to the nanosecond as in RFC 3339, or seconds beyond the calendar.
+/// Formats a time in UTC to the nanosecond as in RFC 3339, or in seconds if it is outside the calendar's range.
 pub(crate) fn time_text(time: Timestamp) -> String {
     match calendar(time) {
         Some(time) => time.to_string(),
@@ -50,7 +49,7 @@ pub(crate) fn time_text(time: Timestamp) -> String {
     }
 }
 
-/// A time in the local time zone, to the minute.
+/// Formats a time in the local time zone, to the minute.
 pub(crate) fn minute_text(time: Timestamp) -> String {
     match calendar(time) {
         Some(known) => known.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string(),
@@ -60,7 +59,7 @@ pub(crate) fn minute_text(time: Timestamp) -> String {
 
 fn calendar(time: Timestamp) -> Option<jiff::Timestamp> {
     let nanoseconds = i32::try_from(time.nanoseconds).ok()?;
-    // Nanoseconds count upwards also before 1970.
+    // Nanoseconds count forwards, even before 1970.
     let whole = i128::from(time.seconds) * 1_000_000_000 + i128::from(nanoseconds);
     jiff::Timestamp::from_nanosecond(whole).ok()
 }
@@ -97,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_or_too_large_size_is_refused() {
+    fn malformed_and_too_large_sizes_are_rejected() {
         for text in ["", "G", "-1", "1.5G", "1X", "1 G", "99999999999T", "18446744073709551616"] {
             assert!(parse_size(text).is_err(), "{text}");
         }

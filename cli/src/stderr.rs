@@ -1,4 +1,4 @@
-//! Lines on standard error. If it cannot be written, the work goes on: a lost message must not cost a backup.
+//! Lines on standard error. If it is not writable the work continues, because a lost message must not cost a backup.
 
 use std::fmt::Display;
 use std::io::{self, Write as _};
@@ -8,7 +8,7 @@ pub(crate) fn line(text: &str) {
     write(&format!("{text}\n"));
 }
 
-/// Writes a failure, after the program's name.
+/// Writes a failure, preceded by the program's name.
 pub(crate) fn failure(failure: &impl Display) {
     line(&format!("ar7: {failure}"));
 }

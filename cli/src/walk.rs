@@ -1,4 +1,4 @@
-//! The walk through the directories of an archive, which may be hostile: depth and memory are bounded, every name is
+//! Walks through the directories of an archive, which may be hostile. Depth and memory are bounded, every name is
 //! checked, and every directory is entered once.
 
 use std::collections::HashSet;
@@ -11,15 +11,15 @@ use ar7_registry::records::{Inode, InodeNumber, validate_name};
 use crate::exit::Failure;
 use crate::names::join;
 
-/// Entries that are read at a time.
+/// The number of entries to read at a time.
 const PAGE: usize = 64;
 
-/// The deepest nesting of directories. An extraction holds one open for each level.
+/// The maximum nesting of directories. An extraction holds one directory open for each level.
 pub(crate) const DEPTH_MAX: usize = 2048;
 
-/// A walk through everything below a directory, in the order of the names, each directory before its entries.
+/// A walk through everything below a directory in the order of names. Each directory comes before its entries.
 pub(crate) struct Walk<'a> {
-    /// One for the whole walk: it keeps the pages that it has read.
+    /// Kept for the whole walk, because it caches the pages that it reads.
     names: Names<'a>,
     frames: Vec<Frame>,
     entered: HashSet<InodeNumber>,
@@ -30,20 +30,20 @@ struct Frame {
     path: Vec<u8>,
     page: std::vec::IntoIter<Entry>,
     last: Option<Vec<u8>>,
-    /// Entries to read at a time: one after the first damage, to reach every entry before it.
+    /// The number of entries to read at a time: 1 after the first damage, to reach every entry before it.
     limit: usize,
     is_whole: bool,
 }
 
-/// A step of a walk.
+/// One step of a walk.
 pub(crate) enum Step {
-    /// An entry. If it is a directory, its entries follow after [`Walk::enter`].
+    /// An entry. If it is a directory, calling [`Walk::enter`] makes its entries follow.
     Entry(Found),
     /// The end of the directory that was entered last.
     Left,
 }
 
-/// An entry and its path.
+/// An entry with its path.
 pub(crate) struct Found {
     pub(crate) path: Vec<u8>,
     pub(crate) name: Vec<u8>,
@@ -52,7 +52,7 @@ pub(crate) struct Found {
 }
 
 impl<'a> Walk<'a> {
-    /// A walk through everything below `directory`.
+    /// Creates a walk through everything below `directory`.
     pub(crate) fn new(archive: &'a Archive, directory: InodeNumber, path: Vec<u8>) -> Walk<'a> {
         let mut walk = Walk { names: archive.names(), frames: Vec::new(), entered: HashSet::new() };
         walk.entered.insert(directory);
@@ -60,7 +60,8 @@ impl<'a> Walk<'a> {
         walk
     }
 
-    /// The next step; None at the end. An error is about one entry or one directory, and the walk continues after it.
+    /// Returns the next step, or `None` at the end. An error concerns one entry or one directory, and the walk
+    /// continues after it.
     pub(crate) fn next(&mut self) -> Option<Result<Step, Failure>> {
         loop {
             let frame = self.frames.last_mut()?;
@@ -78,7 +79,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Continues with the entries of a directory.
+    /// Makes the walk continue with the entries of a directory.
     pub(crate) fn enter(&mut self, found: &Found) -> Result<(), Failure> {
         let path = || found.path.clone();
         if self.frames.len() >= DEPTH_MAX {
@@ -121,7 +122,7 @@ impl<'a> Walk<'a> {
     }
 
     fn look_up(&self, path: Vec<u8>, entry: Entry) -> Result<Found, Failure> {
-        // Ingest checks names, but another program may have made this archive.
+        // Ingest checks names, but another program may have created this archive.
         if let Err(error) = validate_name(&entry.name) {
             return Err(Failure::Entry { path, error });
         }
@@ -130,7 +131,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The entry of a path.
+/// Returns the entry at a path.
 pub(crate) fn find(archive: &Archive, path: &[u8]) -> Result<Found, Failure> {
     let entry_error = |error| Failure::Entry { path: path.to_vec(), error };
     let names = archive.names();
@@ -147,7 +148,7 @@ fn inode_at(names: &Names<'_>, path: &[u8], number: InodeNumber) -> Result<Inode
     }
 }
 
-/// The target of a symbolic link.
+/// Returns the target of a symbolic link.
 pub(crate) fn target_of(archive: &Archive, found: &Found) -> Result<Vec<u8>, Failure> {
     let entry_error = |error| Failure::Entry { path: found.path.clone(), error };
     archive.names().read_target(&found.inode).map_err(entry_error)

@@ -1,5 +1,5 @@
-//! An archive that somebody with the key has made: the plaintext of a golden archive is changed and sealed again, so
-//! that what lies behind the tags is reached.
+//! An archive forged by an attacker with the key: the plaintext of a golden archive is changed and sealed again, so
+//! that the code behind the authentication is reached.
 
 use ar7_engine::crypto::KeyKind;
 use ar7_engine::format::{
@@ -15,20 +15,20 @@ use crate::golden::{Golden, OpenedBlock, Part, crowded, goldens, redo_entries};
 use crate::reference::{Sealed, finish_plain, nonce};
 use crate::unstructured::Unstructured;
 
-/// Changes at most.
+/// Maximum number of changes.
 const CHANGES: usize = 12;
 
-/// Bits of the first byte that choose the crowded archive.
+/// Bits of the first byte that select the crowded archive.
 const CROWDED: usize = 0xa0;
 
-/// Changes a golden archive as `bytes` say and does everything to it. Returns whether it opened.
+/// Changes a golden archive as `bytes` direct and exercises it. Returns whether it opened.
 ///
 /// # Panics
-/// If anything that is done to it breaks a promise.
+/// If any operation on it breaks a promise.
 pub fn archive_forged(bytes: &[u8]) -> bool {
     let mut unstructured = Unstructured::new(bytes);
     let how = unstructured.byte();
-    // It is large, so it comes in one of four inputs, and is not extracted.
+    // The crowded archive is large, so only one input in four uses it, and it is not extracted.
     let is_crowded = how & CROWDED == CROWDED;
     let golden = if is_crowded { crowded() } else { &goldens()[how % goldens().len()] };
     let mut forgery = Forgery::of(golden);
@@ -45,11 +45,11 @@ pub fn archive_forged(bytes: &[u8]) -> bool {
 struct Forgery {
     golden: &'static Golden,
     header: Sealed,
-    /// Whether the copy of the header gets what the header does, and the slots name it.
+    /// Whether the copy of the header gets the same changes as the header, and the slots refer to the changed header.
     is_header_changed: bool,
     blocks: Vec<OpenedBlock>,
     changed: Vec<bool>,
-    /// Bytes that are changed after sealing: position, offset, change.
+    /// Bytes to change after sealing: position, offset, change.
     flips: Vec<(usize, u8)>,
 }
 
@@ -82,7 +82,7 @@ impl Forgery {
         }
     }
 
-    /// Changes a field of the header; the slots may go on naming the one before.
+    /// Changes a field of the header. The slots may still refer to the previous header.
     fn change_header(&mut self, unstructured: &mut Unstructured<'_>) {
         let Some(field) = unstructured.choose(header_layout::FIELDS) else { return };
         let refs = self.refs();
@@ -107,7 +107,7 @@ impl Forgery {
         let refs = self.refs();
         let rest = unstructured.rest();
         for (at, number) in slots.into_iter().enumerate() {
-            // Copies lie at 1 and 3, and at 2 and 4.
+            // Copies are at positions 1 and 3, and at 2 and 4.
             let is_chosen = match which % 8 {
                 0 => at == which / 8 % 4,
                 1..=3 => at % 2 == 0,
@@ -116,21 +116,21 @@ impl Forgery {
             };
             if is_chosen {
                 *unstructured = Unstructured::new(rest);
-                // Lists are long, and what comes first in one is not all that matters.
+                // Lists are long, and not only their first bytes matter.
                 let within = unstructured.below(field.length);
                 forge(&mut self.field(number, *field)[within..], &refs, unstructured);
             }
         }
     }
 
-    /// Changes a cell of a page, its own fields, or any byte of it.
+    /// Changes a cell of a page, a field of the page, or any byte of it.
     fn change_page(&mut self, unstructured: &mut Unstructured<'_>) {
         let Some(number) = self.any(Part::Page, unstructured) else { return };
         let refs = self.refs();
         let cells = self.blocks[number].cells();
         let cell = unstructured.choose(&cells).copied();
         let (at, length) = match (unstructured.byte() % 8, cell) {
-            // The page's own fields, and where its cells are.
+            // The page's own fields and the offsets of its cells.
             (0 | 1, _) => (0, page_layout::BODY.offset + 2 * cells.len()),
             (2, _) | (_, None) => (0, plain::DATA.length),
             (_, Some(cell)) => cell,
@@ -140,27 +140,27 @@ impl Forgery {
         forge(&mut data[at + within..at + length], &refs, unstructured);
     }
 
-    /// Changes the beginning of a name.
+    /// Changes the start of a name.
     fn change_name(&mut self, unstructured: &mut Unstructured<'_>) {
         let is_of_names = |number: &usize| {
             let tree = self.blocks[*number].data()[page_layout::TREE.offset];
             usize::from(tree) == TreeId::Names.index()
         };
-        // Of the versions of the page, the newest is the one that is read.
+        // Of several versions of a page, only the newest is read.
         let pages = self.numbers(Part::Page).into_iter().filter(is_of_names);
         let Some(number) = pages.max_by_key(|&number| self.blocks[number].generation) else {
             return;
         };
         let cells = self.blocks[number].cells();
         let Some(&(at, length)) = unstructured.choose(&cells) else { return };
-        // The name lies behind the key's length and the directory's number, and ends before the value.
+        // The name follows the key's length and the number of the directory, and ends before the value.
         let (begin, end) = (at + 10, (at + length).saturating_sub(name_layout::SIZE));
         if let Some(name) = self.field(number, plain_data()).get_mut(begin..end) {
             forge(name, &[], unstructured);
         }
     }
 
-    /// Changes links, index, stream or digest of any block: of those of the redo list, the links lead to the next one.
+    /// Changes the links, index, stream or digest of any block. In the redo list, the links connect its blocks.
     fn change_head(&mut self, unstructured: &mut Unstructured<'_>) {
         let parts = [Part::Data, Part::Data, Part::Redo, Part::Page, Part::Slot];
         let part = parts[unstructured.below(parts.len())];
@@ -183,7 +183,7 @@ impl Forgery {
         forge(&mut self.field(number, plain_data())[at..], &refs, unstructured);
     }
 
-    /// Lets the redo list aim at another place, and seals the image for that.
+    /// Points an entry of the redo list at another home location, and seals the shadow block for that.
     fn retarget(&mut self, unstructured: &mut Unstructured<'_>) {
         let Some(number) = self.any(Part::Redo, unstructured) else { return };
         let entries = redo_entries(&self.blocks[number]);
@@ -200,7 +200,7 @@ impl Forgery {
         }
     }
 
-    /// Puts the plaintext of one block in the place of another of its kind.
+    /// Replaces the plaintext of one block with that of another block of the same kind.
     fn exchange(&mut self, unstructured: &mut Unstructured<'_>) {
         let part = [Part::Page, Part::Data, Part::Slot][unstructured.below(3)];
         let (Some(to), Some(from)) = (self.any(part, unstructured), self.any(part, unstructured))
@@ -214,7 +214,7 @@ impl Forgery {
         self.changed[to] = true;
     }
 
-    /// Numbers of the blocks of a part.
+    /// Returns the numbers of the blocks of one kind of part.
     fn numbers(&self, part: Part) -> Vec<usize> {
         (0..self.blocks.len()).filter(|&number| self.blocks[number].part() == part).collect()
     }
@@ -223,7 +223,7 @@ impl Forgery {
         unstructured.choose(&self.numbers(part)).copied()
     }
 
-    /// A field of a block's data, about to be changed.
+    /// Returns a field of a block's data, to be changed.
     fn field(&mut self, number: usize, field: Field) -> &mut [u8] {
         self.changed[number] = true;
         let data = plain::DATA.of_mut(&mut self.blocks[number].plaintext[..]);
@@ -234,7 +234,7 @@ impl Forgery {
         self.field(number, field).copy_from_slice(bytes);
     }
 
-    /// References to every block.
+    /// Returns references to every block.
     fn refs(&self) -> Vec<BlockRef> {
         let reference = |block: &OpenedBlock| BlockRef {
             position: block.position,
@@ -243,7 +243,7 @@ impl Forgery {
         self.blocks.iter().map(reference).collect()
     }
 
-    /// The file: everything that was changed is sealed again.
+    /// Seals everything that was changed and returns the file.
     fn seal(mut self) -> Vec<u8> {
         let mut file = self.golden.bytes.to_vec();
         let mut put = |position: Position, block: &Sealed| {
@@ -258,7 +258,7 @@ impl Forgery {
         {
             let digest = plain::DIGEST.of(&block.plaintext[..]).to_vec();
             finish_plain(&mut block.plaintext);
-            // A digest that was wrong before is to stay so.
+            // Keep a digest wrong if it was wrong in the golden archive.
             let golden = self.golden.blocks.iter().find(|known| known.position == block.position);
             let before = golden.map(|known| plain::DIGEST.of(&known.plaintext[..]));
             if before.is_some_and(|before| before != digest) && block.kind == KeyKind::Data {
@@ -276,12 +276,12 @@ impl Forgery {
     }
 }
 
-/// All of the data, as a field of itself.
+/// Returns all of the data as one field.
 fn plain_data() -> Field {
     Field { offset: 0, ..plain::DATA }
 }
 
-/// Puts something at the beginning of `bytes`, as much of it as fits.
+/// Overwrites the start of `bytes` with as much of a hostile value as fits.
 fn forge(bytes: &mut [u8], refs: &[BlockRef], unstructured: &mut Unstructured<'_>) {
     const WORDS: [u32; 14] =
         [0, 1, 2, 7, 8, 9, 13, 28, 29, 0xff, 0x1_0000, 0x7fff_fffe, 0x7fff_ffff, u32::MAX];
@@ -305,7 +305,7 @@ fn forge(bytes: &mut [u8], refs: &[BlockRef], unstructured: &mut Unstructured<'_
     bytes[..length].copy_from_slice(&value[..length]);
 }
 
-/// Inputs to begin with: each archive as it is, and one change of each kind.
+/// Returns initial inputs: each archive unchanged, and one change of each kind.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let mut seeds: Vec<Vec<u8>> = (0x40..0x44).map(|how| vec![how]).collect();
     seeds.extend([
@@ -322,10 +322,10 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         vec![0x42, 14, 0, 1, 0, 0],
         vec![0x43, 15, 0, 0, 0x90, 0, 1],
     ]);
-    // The crowded archive as it is, with each root another one, and with a redo list that comes back to its beginning.
+    // The crowded archive unchanged, with each root replaced, and with a redo list that loops back to its start.
     seeds.push(vec![0xe0]);
     let roots = meta_slot_layout::FIELDS.iter().position(|&field| field == meta_slot_layout::ROOTS);
-    let roots = u8::try_from(roots.expect("it is a field")).expect("few fields");
+    let roots = u8::try_from(roots.expect("a known field")).expect("few fields");
     seeds.extend(TreeId::ALL.map(|tree| {
         let within = tree.index() * meta_slot_layout::ROOTS.length / ROOTS;
         let [high, low] = u16::try_from(within).expect("a place in a block").to_be_bytes();
@@ -335,7 +335,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// The changes that let the last block of the redo list name its first as the next.
+/// Returns the changes that link the last block of the redo list to its first.
 fn endless_chain() -> Option<Vec<u8>> {
     let forgery = Forgery::of(crowded());
     let links = |number: usize| {
@@ -356,7 +356,7 @@ mod tests {
     use crate::Random;
 
     #[test]
-    fn any_forged_archive_is_read_or_refused() {
+    fn any_forged_archive_is_accepted_or_rejected() {
         const CASES: u32 = 600;
         let mut random = Random::new(0x666f_7267);
         let mut opened = 0;
@@ -371,14 +371,14 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_without_an_end_is_among_the_seeds() {
+    fn an_endless_chain_is_among_the_seeds() {
         let seed = endless_chain().expect("a redo list of two blocks");
         assert!(archive_forged(&[0xe0]), "the crowded archive opens");
-        assert!(!archive_forged(&seed), "a redo list that goes on is refused");
+        assert!(!archive_forged(&seed), "an endless redo list is rejected");
     }
 
     #[test]
-    fn what_is_not_changed_is_the_golden_archive() {
+    fn without_changes_the_forgery_equals_the_golden_archive() {
         for golden in goldens().iter().chain([crowded()]) {
             assert!(Forgery::of(golden).seal() == golden.bytes);
         }

@@ -1,4 +1,4 @@
-//! A whole file of any bytes, or a golden archive that somebody without the key has changed.
+//! A file of arbitrary bytes, or a golden archive changed by an attacker without the key.
 
 use std::sync::OnceLock;
 
@@ -13,13 +13,13 @@ use crate::exercise::{Extent, exercise};
 use crate::golden::{Golden, goldens, open_to_write, secret};
 use crate::unstructured::Unstructured;
 
-/// Where the blocks end that are found by their place: the header and the meta slots.
+/// The end of the blocks that have a fixed position: the header and the meta slots.
 const META_END: usize = RESERVED_BLOCKS as usize * BLOCK_SIZE;
 
-/// Takes `bytes` as a file, or as changes of a golden archive. Returns whether it opened.
+/// Opens `bytes` as a file, or as changes to a golden archive. Returns whether it opened.
 ///
 /// # Panics
-/// If anything that is done to it breaks a promise, or if a changed archive gives other content than was committed.
+/// If any operation on it breaks a promise, or if a changed archive returns content other than what was committed.
 pub fn archive_open(bytes: &[u8]) -> bool {
     let mut unstructured = Unstructured::new(bytes);
     let how = unstructured.byte();
@@ -37,11 +37,11 @@ pub fn archive_open(bytes: &[u8]) -> bool {
     exercise(&file, Extent { extracts, writes: how & 0x40 != 0 }).is_read
 }
 
-/// A golden archive, as it was made or after it was written to.
+/// A golden archive, as created or after later writes.
 struct Victim {
     golden: &'static Golden,
     file: Vec<u8>,
-    /// What the file was before.
+    /// The file before the later writes.
     before: &'static [u8],
     content: Content,
 }
@@ -53,7 +53,7 @@ impl Victim {
     }
 }
 
-/// Each golden archive, as it was made and after it was written to.
+/// Returns each golden archive, as created and after later writes.
 fn victims() -> &'static [(Victim, Victim)] {
     static VICTIMS: OnceLock<Vec<(Victim, Victim)>> = OnceLock::new();
     let both = |golden: &'static Golden| {
@@ -64,12 +64,12 @@ fn victims() -> &'static [(Victim, Victim)] {
     VICTIMS.get_or_init(|| goldens().iter().map(both).collect())
 }
 
-/// Changes the first byte of every stream where it lies.
+/// Changes the first byte of every stream in place.
 fn written_to(bytes: &[u8]) -> Result<Vec<u8>> {
     let (device, archive) = open_to_write(bytes)?;
     for stored in archive.streams(None, usize::MAX)? {
         let mut stream = match archive.open_stream(stored.record.identity) {
-            // The target of a symbolic link.
+            // The target of a symbolic link cannot be opened as a stream.
             Err(Error::StreamIsNamed { .. }) => continue,
             opened => opened?,
         };
@@ -83,7 +83,7 @@ fn written_to(bytes: &[u8]) -> Result<Vec<u8>> {
     Ok(device.to_bytes())
 }
 
-/// Changes some bytes, exchanges blocks, puts back what the file had `before`, or cuts it.
+/// Changes some bytes, swaps blocks, puts back blocks of the file `before`, or truncates the file.
 fn change(file: &mut Vec<u8>, before: &[u8], unstructured: &mut Unstructured<'_>) {
     let blocks = file.len() / BLOCK_SIZE;
     let (kind, at) =
@@ -100,7 +100,8 @@ fn change(file: &mut Vec<u8>, before: &[u8], unstructured: &mut Unstructured<'_>
             let from = unstructured.byte() % blocks * BLOCK_SIZE;
             file.copy_within(from..from + BLOCK_SIZE, start);
         }
-        // The whole of what an archive once was cannot be told from it, and its slots are all that says which that is.
+        // A complete older archive is indistinguishable from a valid one, and only the header and the slots determine
+        // its age. So they are never put back.
         5 if start >= META_END && start + BLOCK_SIZE <= before.len() => {
             file[start..start + BLOCK_SIZE].copy_from_slice(&before[start..start + BLOCK_SIZE]);
         }
@@ -112,7 +113,7 @@ fn change(file: &mut Vec<u8>, before: &[u8], unstructured: &mut Unstructured<'_>
     }
 }
 
-/// Who reads it gets what was committed, or an error.
+/// Checks that a reader gets the committed content or an error.
 fn check_content(golden: &Golden, committed: &Content, file: &[u8]) {
     if let Some(found) = content(file) {
         assert!(!is_pair_lost(golden, file), "opened without one of the pairs of meta slots");
@@ -120,7 +121,7 @@ fn check_content(golden: &Golden, committed: &Content, file: &[u8]) {
     }
 }
 
-/// Whether both copies of a meta slot are damaged: the newest commit may have been there.
+/// Returns whether both copies of a meta slot are damaged, so that the newest commit may have been lost.
 fn is_pair_lost(golden: &Golden, file: &[u8]) -> bool {
     let (blocks, _) = file.as_chunks::<BLOCK_SIZE>();
     let is_bad = |position: u32| {
@@ -137,7 +138,7 @@ fn content(file: &[u8]) -> Option<Content> {
     Content::read(&archive).ok()
 }
 
-/// Inputs to begin with: no file, the beginning of one, each archive as it is, and a few changes.
+/// Returns initial inputs: an empty file, the start of a file, each archive unchanged, and a few changes.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     vec![
         vec![7],
@@ -163,7 +164,7 @@ mod tests {
     use crate::Random;
 
     #[test]
-    fn any_file_is_read_or_refused() {
+    fn any_file_is_accepted_or_rejected() {
         const CASES: u32 = 400;
         let mut random = Random::new(0x6669_6c65);
         let mut opened = 0;

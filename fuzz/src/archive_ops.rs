@@ -1,6 +1,6 @@
-//! A whole archive against a model of what it holds, on the simulated disk: streams are changed by their bytes, as files
-//! and by their cursors; files, directories and links are made, moved and removed; the process and the machine die, the
-//! disk fails, lies or is full.
+//! A whole archive on the simulated disk, compared with a model of its content. Streams are changed as bytes, as files
+//! and through their cursors. Files, directories and links are created, moved and removed. The process and the machine
+//! crash; the disk fails, loses or misplaces writes, or fills up.
 
 use std::sync::OnceLock;
 
@@ -12,10 +12,10 @@ use crate::crash::{
 };
 use crate::unstructured::Unstructured;
 
-/// Steps at most.
+/// Maximum number of steps.
 const STEPS: usize = 24;
 
-/// Few crashes of each scenario: the fuzzer makes many scenarios.
+/// Few crashes for each scenario, because the fuzzer generates many scenarios.
 const EFFORT: Effort = Effort {
     every_cut_up_to: 4,
     sampled_cuts: 2,
@@ -24,25 +24,25 @@ const EFFORT: Effort = Effort {
     reopen_one_in: 2,
 };
 
-/// What happens to the archive besides the operations.
+/// The event that a scenario adds to its operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trial {
-    /// It dies, and goes on with what is left.
+    /// The archive crashes, and the scenario continues with the state that the crash left.
     Crashes,
     /// A write or a sync fails.
     Failure(DiskFault),
-    /// A write is acknowledged and does not happen, or happens elsewhere.
+    /// A write is acknowledged but lost, or misplaced.
     ByzantineWrite(DiskFault),
-    /// The disk is full.
+    /// The disk fills up.
     FullDisk,
 }
 
-/// Does to an archive and to its model what `bytes` say. Returns the number of states after crashes, failures and lies
-/// that were looked at, and of refusals of a full disk.
+/// Applies operations to an archive and its model as `bytes` direct. Returns the number of states checked after crashes
+/// and faults, plus the number of operations that failed on a full disk.
 ///
 /// # Panics
-/// If the archive opens at anything but the last acknowledged commit or the one under way, does not verify, uses a
-/// nonce twice, goes on after a failure of the disk, or does not go on after it was full.
+/// If the archive opens at anything other than the last acknowledged commit or the one in progress, does not verify,
+/// reuses a nonce, continues after a failure of the disk, or does not continue after the disk was full.
 pub fn archive_ops(bytes: &[u8]) -> u64 {
     static FIXTURE: OnceLock<Fixture> = OnceLock::new();
     let fixture = FIXTURE.get_or_init(Fixture::new);
@@ -65,7 +65,8 @@ pub fn archive_ops(bytes: &[u8]) -> u64 {
         Trial::ByzantineWrite(fault) => byzantine_write_is_noticed(fixture, &operations, fault, at)
             .map(|found| found.map_or(0, |(harmless, noticed)| harmless + noticed)),
         Trial::FullDisk | Trial::Crashes => {
-            // What is free at first would do for most inputs: some of it is taken, or a little more than that.
+            // The initial free space is enough for most inputs, so this uses some of it, or slightly more than all of
+            // it.
             let filler = Operation::Create { length: number % 16 * 4008, name: None };
             let operations = [&[filler, Operation::Commit], &operations[..]].concat();
             full_disk_is_no_end(fixture, &operations, 0)
@@ -77,11 +78,11 @@ pub fn archive_ops(bytes: &[u8]) -> u64 {
 fn operation_of(step: Step) -> Option<Operation> {
     match step {
         Step::Do(operation) => Some(operation),
-        Step::Die | Step::Room(_) => None,
+        Step::Crash | Step::Room(_) => None,
     }
 }
 
-/// The lowest bits say which; where they say 4, the others say more.
+/// The lowest bits select the trial; if they are 4, the remaining bits refine it.
 fn any_trial(unstructured: &mut Unstructured<'_>) -> Trial {
     let how = unstructured.octet();
     let other = how >> 3;
@@ -92,7 +93,7 @@ fn any_trial(unstructured: &mut Unstructured<'_>) -> Trial {
         4 if other > 0 => match other % 4 {
             0 => Trial::FullDisk,
             1 => Trial::ByzantineWrite(DiskFault::WriteIsLost),
-            // Any block that is not an ordinary one, and some that are.
+            // Any block that is not an ordinary data block, and some that are.
             odd => Trial::ByzantineWrite(DiskFault::WriteIsMisplaced(u32::from(
                 (other >> 2) + 8 * (odd & 1),
             ))),
@@ -106,14 +107,14 @@ fn any_step(unstructured: &mut Unstructured<'_>) -> Step {
     let stream = u32::from(unstructured.octet() % 8);
     let name = unstructured.octet() % 6;
     match kind {
-        18 | 39 => Step::Die,
+        18 | 39 => Step::Crash,
         19 => Step::Room([None, Some(0), Some(40), Some(300)][unstructured.below(4)]),
         0..18 => Step::Do(plain_operation(kind, stream, name, unstructured)),
         _ => Step::Do(other_operation(kind, stream, name, unstructured)),
     }
 }
 
-/// The operations of long scenarios.
+/// Returns an operation of the long scenarios.
 fn plain_operation(
     kind: usize,
     stream: u32,
@@ -139,7 +140,7 @@ fn plain_operation(
     }
 }
 
-/// Operations of cursors, of streams as files, and of the tree of names.
+/// Returns an operation on a cursor, on a stream as a file, or on the tree of names.
 fn other_operation(
     kind: usize,
     number: u32,
@@ -168,7 +169,7 @@ fn other_operation(
     }
 }
 
-/// Borders of blocks are where faults are.
+/// Returns a length, often near a block boundary, where faults are most likely.
 fn any_length(unstructured: &mut Unstructured<'_>) -> u32 {
     match unstructured.octet() % 3 {
         0 => 4008 * u32::from(unstructured.octet() % 4) + u32::from(unstructured.octet() % 3),
@@ -177,11 +178,11 @@ fn any_length(unstructured: &mut Unstructured<'_>) -> u32 {
     }
 }
 
-/// Inputs to begin with: each kind of change with a commit and a crash; each kind of failure; a full disk; what else can
-/// be done, as one scenario each of blocks, files, names and links; the lies of a disk.
+/// Returns initial inputs: each kind of change with a commit and a crash; each kind of failure; a full disk; one
+/// scenario for blocks, files, names and links; lost and misplaced writes.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     const COMMIT: &[u8] = &[13, 0, 0];
-    const DIE: &[u8] = &[18, 0, 0];
+    const CRASH: &[u8] = &[18, 0, 0];
     let changes: [&[u8]; 6] = [
         &[0, 0, 2, 0, 2, 1],
         &[3, 1, 0, 2, 0, 0, 19, 136],
@@ -190,13 +191,17 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         &[9, 2, 0],
         &[11, 0, 3],
     ];
-    let mut seeds: Vec<Vec<u8>> =
-        changes.iter().map(|change| [&[0, 0][..], change, COMMIT, change, DIE].concat()).collect();
+    let mut seeds: Vec<Vec<u8>> = changes
+        .iter()
+        .map(|change| [&[0, 0][..], change, COMMIT, change, CRASH].concat())
+        .collect();
     seeds.extend((5..8).map(|how| [&[how, 9][..], changes[2], COMMIT, changes[0]].concat()));
     seeds.push([&[1, 1][..], &[19, 0, 0, 1], changes[1], COMMIT, changes[4]].concat());
     let more = more_scenarios();
-    seeds.extend(more.iter().map(|steps| [&[0, 0][..], steps, COMMIT, DIE, steps, DIE].concat()));
-    // A full disk, a write that is lost, one on a meta slot and one on an ordinary block.
+    seeds.extend(
+        more.iter().map(|steps| [&[0, 0][..], steps, COMMIT, CRASH, steps, CRASH].concat()),
+    );
+    // A full disk, a lost write, one on a meta slot and one on an ordinary block.
     for (how, number) in [(36, 8), (12, 9), (84, 12), (60, 5)] {
         let steps = [changes[1], COMMIT, &more[2], COMMIT].concat();
         seeds.push([&[how, number][..], &steps].concat());
@@ -204,7 +209,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// Steps of scenarios of one kind of operation each.
+/// Returns the steps of scenarios with one kind of operation each.
 fn more_scenarios() -> [Vec<u8>; 5] {
     let blocks: [&[u8]; 6] =
         [&[20, 1, 0], &[20, 1, 1], &[23, 1, 2, 1, 9], &[13, 0, 0], &[22, 1, 0], &[22, 1, 0]];
@@ -227,19 +232,19 @@ mod tests {
     use crate::Random;
 
     #[test]
-    fn every_kind_of_step_is_made() {
+    fn every_kind_of_step_is_generated() {
         let steps = (0..40).map(|kind| any_step(&mut Unstructured::new(&[kind, 1, 1, 0, 1])));
         let steps: Vec<Step> = steps.collect();
         let operations = steps.iter().copied().filter_map(operation_of);
         let kinds: HashSet<_> = operations.map(|operation| discriminant(&operation)).collect();
-        assert_eq!(kinds.len(), 22, "all but opening again at once, and the change of the key");
+        assert_eq!(kinds.len(), 22, "all except reopening immediately and rekeying");
         assert!(
-            steps.contains(&Step::Die) && steps.iter().any(|step| matches!(step, Step::Room(_)))
+            steps.contains(&Step::Crash) && steps.iter().any(|step| matches!(step, Step::Room(_)))
         );
     }
 
     #[test]
-    fn a_trial_is_what_its_lowest_bits_say_unless_the_others_say_more() {
+    fn the_lowest_bits_select_the_trial_and_the_others_refine_it() {
         let trial = |how: u8| any_trial(&mut Unstructured::new(&[how]));
         let first = (0..8).map(trial).collect::<Vec<Trial>>();
         assert_eq!(first[..5], [Trial::Crashes; 5]);
@@ -255,11 +260,11 @@ mod tests {
     }
 
     #[test]
-    fn disks_get_full_and_lie() {
+    fn full_disks_and_byzantine_writes_occur() {
         let seed = &more_scenarios()[2];
         let full = |number| archive_ops(&[&[36, number], &seed[..]].concat());
         let refused = (0..16).map(full).sum::<u64>();
-        assert!(refused >= 3, "only {refused} operations were refused");
+        assert!(refused >= 3, "only {refused} operations failed on a full disk");
         let lie = |number| archive_ops(&[&[12, number], &seed[..]].concat());
         let lies = (0..20).map(lie).sum::<u64>();
         assert!(lies > 5, "only {lies} lies");

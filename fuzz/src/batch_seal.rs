@@ -1,4 +1,5 @@
-//! Sealing many blocks at once, on all cores and in all lanes, against one block at a time by the reference crates.
+//! Sealing of many blocks at once, on all cores and in all lanes, compared with the reference crates sealing one block
+//! at a time.
 
 use std::collections::HashSet;
 
@@ -13,14 +14,14 @@ use crate::golden::goldens;
 use crate::reference::{KINDS, Sealed, sha1};
 use crate::unstructured::Unstructured;
 
-/// Blocks in a batch at most: more than two parts of it, and no whole number of lanes.
+/// Maximum number of blocks in a batch: more than two parallel parts, and not a multiple of the number of lanes.
 const BLOCKS: usize = 150;
 
-/// Seals a batch as `bytes` say.
+/// Seals a batch as `bytes` direct.
 ///
 /// # Panics
-/// If a block is not, byte for byte, what the reference crates make of it with its nonce; if a nonce is not of the
-/// generation, or comes twice; or if digests differ from the reference's.
+/// If a block differs from the result of the reference crates with the same nonce, if a nonce has the wrong generation
+/// or occurs twice, or if a digest differs from the reference.
 pub fn batch_seal(bytes: &[u8]) {
     let mut unstructured = Unstructured::new(bytes);
     let golden = &goldens()[unstructured.below(goldens().len())];
@@ -43,9 +44,9 @@ pub fn batch_seal(bytes: &[u8]) {
     for (job, block) in jobs.iter().zip(sealed_blocks) {
         let nonce: [u8; 24] = sealed::NONCE.array(block);
         assert_eq!(nonce[..Generation::SIZE], generation.encode(), "the generation of the nonce");
-        assert!(nonces.insert(nonce), "a nonce comes twice");
+        assert!(nonces.insert(nonce), "a nonce occurs twice");
         let again = golden.keys.seal(kind, job.position, &nonce, &plaintext_of(job));
-        assert!(again == *block, "a block at {} is sealed in another way", job.position);
+        assert!(again == *block, "the block at {} differs from the reference", job.position);
     }
     check_digests(&blocks);
     check_opening(&sealer, kind, &jobs, &bytes);
@@ -87,26 +88,26 @@ fn check_digests(blocks: &[(Position, BlockHead, Box<Data>)]) {
     for (data, found) in data.into_iter().zip(digests) {
         let expected = sha1(data);
         assert_eq!(found, expected, "the digest of a block in a batch");
-        assert_eq!(digest(data), expected, "the digest of a block by itself");
+        assert_eq!(digest(data), expected, "the digest of a single block");
     }
 }
 
-/// What was sealed together opens, together and each block by itself.
+/// Checks that sealed blocks open, together and one at a time.
 fn check_opening(sealer: &Sealer, kind: KeyKind, jobs: &[SealJob<'_>], bytes: &[u8]) {
     let mut together = bytes.to_vec();
     let mut opened = vec![false; jobs.len()];
     sealer.open_batch(kind, jobs.iter().map(|job| job.position), &mut together, &mut opened);
-    assert!(opened.iter().all(|&opened| opened), "what was sealed opens");
+    assert!(opened.iter().all(|&opened| opened), "sealed blocks open");
     let (blocks, _) = bytes.as_chunks::<BLOCK_SIZE>();
     for (job, block) in jobs.iter().zip(blocks) {
         let mut block: Sealed = *block;
-        let opened = sealer.open_in_place(kind, job.position, &mut block).expect("it was sealed");
+        let opened = sealer.open_in_place(kind, job.position, &mut block).expect("a sealed block");
         assert_eq!(opened.head, job.head, "the head that was sealed");
         assert!(opened.data == job.data, "the data that was sealed");
     }
 }
 
-/// Inputs to begin with: no block, a few, a lane more than a batch, and several parts.
+/// Returns initial inputs: no block, a few, one lane more than a batch, and several parts.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let seed = |count: u8| {
         let mut bytes = vec![0, 1];
@@ -126,7 +127,7 @@ mod tests {
     use crate::Random;
 
     #[test]
-    fn any_batch_is_sealed_as_one_block_at_a_time() {
+    fn any_batch_equals_its_blocks_sealed_one_at_a_time() {
         let mut random = Random::new(0x7365_616c);
         let mut largest = 0;
         for _ in 0..60 {

@@ -1,13 +1,13 @@
-//! Reading the head of a block from any plaintext.
+//! Decoding of a block head from arbitrary plaintext.
 
 use ar7_engine::Error;
 use ar7_engine::format::{BLOCKS_MAX, BlockHead, Digest, PLAIN_SIZE, Position, plain};
 
-/// Takes `bytes` as a position and the plaintext of the block there, padded with zeros.
+/// Decodes `bytes` as a position and the plaintext of the block there, padded with zeros.
 ///
 /// # Panics
-/// If reading it panics, gives links that the format forbids, an error other than damage at that
-/// position, or a head that does not encode to the bytes it was read from.
+/// If decoding panics, returns links that the format forbids, reports an error other than damage at that position, or
+/// accepts a head that encodes to different bytes.
 pub fn block_parse(bytes: &[u8]) {
     let (number, plaintext) = bytes.split_at(bytes.len().min(4));
     let mut word = [0; 4];
@@ -26,7 +26,7 @@ pub fn block_parse(bytes: &[u8]) {
     }
 }
 
-/// The oracle: `head` and `digest` are what `plaintext` says.
+/// The oracle: checks that `head` and `digest` match `plaintext`.
 fn check_head(position: Position, head: &BlockHead, digest: &Digest, plaintext: &[u8]) {
     assert_ne!(head.previous, Some(position), "a block is its own previous");
     assert_ne!(head.next, Some(position), "a block is its own next");
@@ -37,7 +37,7 @@ fn check_head(position: Position, head: &BlockHead, digest: &Digest, plaintext: 
 
 #[cfg(test)]
 mod tests {
-    //! Invariant: whatever the bytes, `block_parse` returns.
+    //! Invariant: `block_parse` returns for all inputs.
 
     use super::{BlockHead, Position, block_parse, check_head, plain};
     use crate::Random;
@@ -45,12 +45,12 @@ mod tests {
     const CASES: usize = 20_000;
 
     #[test]
-    fn any_bytes_are_read_or_refused() {
+    fn any_bytes_are_accepted_or_rejected() {
         let mut random = Random::new(0x0061_7237);
         for case in 0..CASES {
             let mut bytes = vec![0; 4 + plain::DATA.offset];
             random.fill(&mut bytes);
-            // Links that mean something are rare among random words, so most cases are given some.
+            // Valid links are rare among random words, so most cases get some.
             for link in [plain::PREVIOUS, plain::NEXT] {
                 let value = match random.below(5) {
                     0 => (-1_i32).to_be_bytes(),
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "encodes to other bytes")]
-    fn a_lost_byte_is_noticed() {
+    fn a_lost_byte_is_detected() {
         let position = Position::at(9);
         let mut plaintext = [0; 48];
         let (head, digest) = BlockHead::decode(position, &plaintext).unwrap();
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "its own next")]
-    fn a_block_that_names_itself_is_noticed() {
+    fn a_block_that_links_to_itself_is_detected() {
         let position = Position::at(9);
         let head = BlockHead { next: Some(position), ..BlockHead::default() };
         check_head(position, &head, &[0; 20], &[0; 48]);

@@ -1,10 +1,10 @@
-//! Making structures of any bytes, and any bytes of structures.
+//! Conversions between arbitrary bytes and structures.
 
 use ar7_engine::Error;
 
 use crate::Random;
 
-/// The first `N` bytes, padded with zeros.
+/// Returns the first `N` bytes, padded with zeros.
 pub(crate) fn padded<const N: usize>(bytes: &[u8]) -> [u8; N] {
     let mut array = [0; N];
     let length = bytes.len().min(N);
@@ -18,31 +18,31 @@ pub(crate) fn split<const N: usize>(bytes: &[u8]) -> ([u8; N], &[u8]) {
     (padded(head), rest)
 }
 
-/// The oracle of every decoder: what it accepts encodes to what was read, and what it refuses is reported as
-/// damage, tampering, or a newer format. Returns whether the bytes were accepted.
+/// The oracle of every decoder. Accepted bytes must encode to themselves again; rejected bytes must be reported as
+/// damage, tampering or a newer format. Returns whether the bytes were accepted.
 pub(crate) fn check_decoded(read: &[u8], encoded: Result<impl AsRef<[u8]>, Error>) -> bool {
     match encoded {
         Ok(again) => {
             let again = again.as_ref();
             let differs = again.iter().zip(read).position(|(again, read)| again != read);
-            assert_eq!(differs, None, "what was read encodes to other bytes");
-            assert_eq!(again.len(), read.len(), "what was read encodes to another length");
+            assert_eq!(differs, None, "an accepted value encodes to other bytes");
+            assert_eq!(again.len(), read.len(), "an accepted value encodes to another length");
             true
         }
         Err(Error::Damaged(_) | Error::Tampered(_) | Error::NewerFormat { .. }) => false,
-        Err(other) => panic!("bytes that make no sense are reported as: {other}"),
+        Err(other) => panic!("invalid bytes are reported as: {other}"),
     }
 }
 
-/// The engine's error in one of the registry: reading a record gives no other.
+/// Returns the engine's error in an error of the registry. Decoding a record returns no other error.
 pub(crate) fn engine_error(error: ar7_registry::Error) -> Error {
     match error {
         ar7_registry::Error::Engine(error) => error,
-        other => panic!("a record that makes no sense is reported as: {other}"),
+        other => panic!("an invalid record is reported as: {other}"),
     }
 }
 
-/// Changes a few bytes, bits or words, most of them near those changed before: fields lie together.
+/// Changes a few bytes, bits or words, most of them near earlier changes, because fields are adjacent.
 pub fn mutate(bytes: &mut [u8], random: &mut Random) {
     let index = |random: &mut Random, length: usize| {
         usize::try_from(random.below(length as u64)).unwrap_or(0)
@@ -66,11 +66,11 @@ pub fn mutate(bytes: &mut [u8], random: &mut Random) {
     }
 }
 
-/// Hands mutations of a valid encoding to an oracle; both outcomes must occur, or the test tests nothing.
+/// Passes mutations of a valid encoding to an oracle. Both outcomes must occur, otherwise the test would prove nothing.
 #[cfg(test)]
 pub(crate) fn check_mutations(valid: &[u8], seed: u64, oracle: impl Fn(&[u8]) -> bool) {
     const CASES: u32 = 20_000;
-    assert!(oracle(valid), "the encoding to begin with is valid");
+    assert!(oracle(valid), "the initial encoding is valid");
     let mut random = Random::new(seed);
     let mut accepted = 0;
     for case in 0..CASES {
@@ -90,24 +90,24 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "encodes to other bytes")]
-    fn other_bytes_are_noticed() {
+    fn different_bytes_are_detected() {
         check_decoded(b"one", Ok(b"two"));
     }
 
     #[test]
     #[should_panic(expected = "reported as: opened for reading only")]
-    fn other_errors_are_noticed() {
+    fn unexpected_errors_are_detected() {
         check_decoded(b"one", Err::<[u8; 3], _>(Error::ReadOnly));
     }
 
     #[test]
     #[should_panic(expected = "20000 of 20000 accepted")]
-    fn a_test_that_refuses_nothing_is_noticed() {
+    fn a_test_that_rejects_nothing_is_detected() {
         check_mutations(b"anything", 1, |_| true);
     }
 
     #[test]
-    fn bytes_are_padded_and_cut() {
+    fn bytes_are_padded_and_truncated() {
         assert_eq!(padded::<2>(&[1]), [1, 0]);
         assert_eq!(padded::<2>(&[1, 2, 3]), [1, 2]);
         assert_eq!(split::<2>(&[1, 2, 3]), ([1, 2], &[3][..]));

@@ -1,4 +1,5 @@
-//! What the command line reads: flags, sizes, patterns, receipts, streams, paths; and names and times as it shows them.
+//! The command line's parsers (flags, sizes, patterns, receipts, streams and paths), and its formatting of names and
+//! times.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read as _};
@@ -15,7 +16,7 @@ use uuid::Uuid;
 
 use crate::unstructured::Unstructured;
 
-/// Words that mean something, so that command lines that do are not rare.
+/// Valid words, so that valid command lines are not rare.
 const WORDS: [&str; 40] = [
     "keygen",
     "create",
@@ -59,11 +60,11 @@ const WORDS: [&str; 40] = [
     "--",
 ];
 
-/// A receipt that is one.
+/// A valid receipt.
 const RECEIPT: &str = "ar7-receipt-1 01a206fb-ed96-7205-aae2-96885879245b 3.14.0badcafe \
     000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f 2026-01-31T12:00:00Z cdfb285d";
 
-/// Names of bare streams in every spelling.
+/// Spellings of bare streams, valid and invalid.
 const STREAMS: [&str; 5] = [
     "3",
     "0192a00000007000800000000000000f",
@@ -72,17 +73,17 @@ const STREAMS: [&str; 5] = [
     "urn:uuid:0192a000-0000-7000-8000-00000000000f",
 ];
 
-/// What may stand behind a receipt in a file, and what may not.
+/// Valid and invalid endings of a receipt in a file.
 const ENDINGS: [&str; 6] = ["", "\n", "\r\n", "\r", "\n\n", " \n"];
 
-/// Reads `bytes` as one of the texts that the command line reads. Returns whether it was accepted.
+/// Parses `bytes` as one kind of text that the command line accepts. Returns whether it was accepted.
 ///
 /// # Panics
-/// If reading panics or is not what the text says, if a refusal is no usage error, or if what is shown could forge a
+/// If parsing panics or returns a wrong value, if a rejection is not a usage error, or if printed text could forge a
 /// line.
 pub fn cli_args(bytes: &[u8]) -> bool {
     let mut unstructured = Unstructured::new(bytes);
-    // Inputs that were found before the last two kinds were added mean what they meant, but for very few.
+    // Inputs found before the last two kinds were added keep their meaning, with very few exceptions.
     match unstructured.byte() {
         252.. => check_receipt_file(&mut unstructured),
         248.. => check_stream(&mut unstructured),
@@ -109,19 +110,19 @@ fn check_arguments(unstructured: &mut Unstructured<'_>) -> bool {
         });
     }
     let parsed = parse_arguments(&line);
-    assert_eq!(parsed, parse_arguments(&line), "the same line is read in two ways");
+    assert_eq!(parsed, parse_arguments(&line), "the same line parses to different results");
     match parsed {
         Ok(_) => true,
-        // Help and version are printed and are no failure.
+        // Help and version are printed and are not failures.
         Err((code, message)) => {
             assert!(code == 0 || code == 2, "exit code {code}: {message}");
-            assert!(!message.is_empty(), "nothing is said");
+            assert!(!message.is_empty(), "the message is empty");
             false
         }
     }
 }
 
-/// A size by its definition, in numbers that do not overflow.
+/// Parses a size by its definition, in numbers that do not overflow.
 fn expected_size(text: &str) -> Option<u64> {
     let letters = text.trim_start_matches(|letter: char| letter.is_ascii_digit());
     let digits = &text[..text.len() - letters.len()];
@@ -153,7 +154,7 @@ fn check_size(text: &str) -> bool {
     found.is_some()
 }
 
-/// A text, perhaps with some letters changed.
+/// Returns a text, possibly with some letters changed.
 fn slipped(text: &str, unstructured: &mut Unstructured<'_>) -> String {
     let mut letters = text.as_bytes().to_vec();
     for _ in 0..unstructured.below(4) {
@@ -163,7 +164,7 @@ fn slipped(text: &str, unstructured: &mut Unstructured<'_>) -> String {
     String::from_utf8_lossy(&letters).into_owned()
 }
 
-/// A receipt is accepted in one spelling only, and no change of it is.
+/// Checks that a receipt is accepted in exactly one spelling.
 fn check_receipt(unstructured: &mut Unstructured<'_>) -> bool {
     let text = if unstructured.byte().is_multiple_of(2) {
         String::from_utf8_lossy(unstructured.rest()).into_owned()
@@ -180,11 +181,12 @@ fn check_receipt(unstructured: &mut Unstructured<'_>) -> bool {
             assert!(!reason.is_empty(), "no reason is given");
             false
         }
-        Err(other) => panic!("a receipt is refused as: {other}"),
+        Err(other) => panic!("a receipt is rejected with: {other}"),
     }
 }
 
-/// A file holds a receipt if it is the line and at most one end of a line; the end of the file need not come.
+/// Checks receipt files. A file is valid if it contains the line and at most one line ending. The parser must not need
+/// the end of the file.
 fn check_receipt_file(unstructured: &mut Unstructured<'_>) -> bool {
     let shape = unstructured.byte();
     let bytes = if shape.is_multiple_of(2) {
@@ -204,20 +206,20 @@ fn check_receipt_file(unstructured: &mut Unstructured<'_>) -> bool {
     let line = str::from_utf8(line).ok().filter(|_| !is_endless);
     match (found, line.and_then(|line| line.parse::<Receipt>().ok())) {
         (Ok(found), Some(expected)) => {
-            assert_eq!(found, expected, "another receipt is read than the file holds");
+            assert_eq!(found, expected, "the parsed receipt differs from the file's");
             true
         }
         (Err((code, message)), None) => {
-            let is_told = code == 2 && message.starts_with("receipt: not a receipt: ");
-            assert!(is_told, "exit code {code}: {message}");
+            let is_usage_error = code == 2 && message.starts_with("receipt: not a receipt: ");
+            assert!(is_usage_error, "exit code {code}: {message}");
             assert!(!message.contains(char::is_control), "more than a line: {message:?}");
             false
         }
-        (found, _) => panic!("{:?} is read as {found:?}", bytes.escape_ascii().to_string()),
+        (found, _) => panic!("{:?} is parsed as {found:?}", bytes.escape_ascii().to_string()),
     }
 }
 
-/// A bare stream by the definition of its name, as the command line would show it.
+/// Parses a bare stream by its definition, and formats it as the command line would.
 fn expected_stream(text: &str) -> Option<String> {
     if let Some(index) = (0..8).find(|index: &u8| index.to_string() == text) {
         return Some(format!("Reserved({index})"));
@@ -237,7 +239,7 @@ fn expected_stream(text: &str) -> Option<String> {
     Some(format!("Identity({})", Uuid::from_u128(number)))
 }
 
-/// One digit or a UUID, and nothing else, is the name of a bare stream.
+/// Checks that one digit or a UUID identifies a bare stream, and nothing else does.
 fn check_stream(unstructured: &mut Unstructured<'_>) -> bool {
     let text = match STREAMS.get(unstructured.byte()) {
         Some(text) => slipped(text, unstructured),
@@ -249,18 +251,18 @@ fn check_stream(unstructured: &mut Unstructured<'_>) -> bool {
             true
         }
         (Err((code, message)), None) => {
-            let is_told =
-                code == 2 && message.ends_with(": expected a UUID, or a number from 0 to 7");
-            assert!(is_told, "exit code {code}: {message}");
+            let is_usage_error =
+                code == 2 && message.ends_with(": expected a UUID or a number from 0 to 7");
+            assert!(is_usage_error, "exit code {code}: {message}");
             assert!(!message.contains(char::is_control), "more than a line: {message:?}");
             false
         }
-        (found, expected) => panic!("{text:?} is read as {found:?}, but means {expected:?}"),
+        (found, expected) => panic!("{text:?} is parsed as {found:?}, expected {expected:?}"),
     }
 }
 
-/// A pattern without special letters leaves out what is spelled like it, and nothing else; one with stars and question
-/// marks what a slow way finds that tries everything.
+/// Checks exclude patterns. A pattern without special letters excludes exactly its own spelling. A pattern with stars
+/// and question marks must agree with a slow exhaustive matcher.
 fn check_pattern(unstructured: &mut Unstructured<'_>) -> bool {
     let length = unstructured.byte() % 64;
     let pattern = String::from_utf8_lossy(unstructured.take(length)).into_owned();
@@ -269,37 +271,37 @@ fn check_pattern(unstructured: &mut Unstructured<'_>) -> bool {
     let excluded = match excludes(std::slice::from_ref(&pattern), path) {
         Ok(excluded) => excluded,
         Err(message) => {
-            assert!(!is_simple && !message.is_empty(), "{pattern:?} is refused: {message}");
+            assert!(!is_simple && !message.is_empty(), "{pattern:?} is rejected: {message}");
             return false;
         }
     };
     if is_simple {
         let expected = expected_exclusion(&pattern, path);
-        assert_eq!(excluded, expected, "whether {pattern:?} leaves out {}", path.display());
+        assert_eq!(excluded, expected, "whether {pattern:?} excludes {}", path.display());
     }
     let is_plain = |text: &str| {
         text.chars().all(|letter| letter.is_ascii_alphanumeric() || "._- ".contains(letter))
     };
     if is_plain(&pattern) && !pattern.is_empty() && !matches!(&*pattern, "." | "..") {
         let name = path.file_name().is_some_and(|name| name == OsStr::new(&pattern));
-        assert_eq!(excluded, name, "{pattern:?} leaves out {}", path.display());
+        assert_eq!(excluded, name, "{pattern:?} excludes {}", path.display());
         let below = Path::new("any/folder").join(&pattern);
         assert_eq!(excludes(&[pattern], &below), Ok(true), "{}", below.display());
     }
-    assert_eq!(excludes(&[], path), Ok(false), "no pattern leaves nothing out");
+    assert_eq!(excludes(&[], path), Ok(false), "without patterns nothing is excluded");
     true
 }
 
-/// Whether a pattern of stars, question marks and plain letters leaves a path out: one without a slash looks at the
-/// name, one with a slash at the whole path. Slashes at its ends are not part of it.
+/// Returns whether a pattern of stars, question marks and plain letters excludes a path. A pattern without a slash
+/// matches the name, one with a slash the whole path. Leading and trailing slashes are not part of the pattern.
 fn expected_exclusion(pattern: &str, path: &Path) -> bool {
     let text =
         if pattern.contains('/') { path.as_os_str() } else { path.file_name().unwrap_or_default() };
     is_match(pattern.trim_matches('/').as_bytes(), text.as_bytes())
 }
 
-/// Follows all ways at once: for each part of the pattern, which beginnings of the text it matches. A question mark
-/// is one byte, as a name may be any bytes; neither it nor a star is a slash.
+/// Follows all alternatives at once: computes for each part of the pattern which prefixes of the text it matches. A
+/// question mark matches one byte, because a name may be any bytes. Neither it nor a star matches a slash.
 fn is_match(pattern: &[u8], text: &[u8]) -> bool {
     let mut matched = vec![false; text.len() + 1];
     matched[0] = true;
@@ -317,7 +319,7 @@ fn is_match(pattern: &[u8], text: &[u8]) -> bool {
     matched[text.len()]
 }
 
-/// Paths are taken apart and shown without loss, on one line.
+/// Checks that paths are split without loss and shown on one line.
 fn check_path(bytes: &[u8]) -> bool {
     let text = shown(bytes);
     assert!(!text.chars().any(char::is_control), "a control character is shown: {text:?}");
@@ -341,7 +343,7 @@ fn check_time(unstructured: &mut Unstructured<'_>) -> bool {
     text.ends_with('Z')
 }
 
-/// Inputs to begin with: each kind of text, good and bad.
+/// Returns initial inputs: valid and invalid texts of each kind.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let with = |kind: u8, text: &str| [&[kind][..], text.as_bytes()].concat();
     let with_shape =
@@ -374,7 +376,7 @@ mod tests {
     use crate::Random;
 
     #[test]
-    fn any_text_is_read_or_refused() {
+    fn any_text_is_accepted_or_rejected() {
         const CASES: u32 = 20_000;
         let mut random = Random::new(0x0063_6c69);
         let mut accepted = 0;
@@ -382,7 +384,7 @@ mod tests {
             let mut bytes = [0; 24];
             random.fill(&mut bytes);
             if case % 3 == 0 {
-                // Command lines of words that mean something.
+                // Command lines of valid words.
                 for byte in &mut bytes {
                     *byte %= 44;
                 }
@@ -394,11 +396,12 @@ mod tests {
     }
 
     #[test]
-    fn good_seeds_are_accepted() {
+    fn valid_seeds_are_accepted() {
         let seeds = seeds();
         let refused: Vec<usize> =
             (0..seeds.len()).filter(|&number| !cli_args(&seeds[number])).collect();
-        // A size that is too large; no streams; receipts with more than one end or none, and one that is none.
+        // A size that is too large, invalid streams, and receipts with no line ending or several, and an invalid
+        // receipt.
         assert_eq!(refused, [5, 20, 21, 22, 27, 28, 29, 31]);
     }
 
@@ -420,12 +423,12 @@ mod tests {
             let found = is_match(pattern.as_bytes(), text.as_bytes());
             assert_eq!(found, expected, "{pattern:?} and {text:?}");
         }
-        assert!(expected_exclusion("b", Path::new("a/b")), "a name anywhere");
+        assert!(expected_exclusion("b", Path::new("a/b")), "a name in any directory");
         assert!(!expected_exclusion("/b", Path::new("a/b")), "the path as stored");
     }
 
     #[test]
-    fn names_of_streams_are_digits_and_uuids() {
+    fn bare_streams_are_digits_and_uuids() {
         let uuid = "0192a000-0000-7000-8000-00000000000f";
         let expected = format!("Identity({uuid})");
         assert_eq!(expected_stream("7"), Some("Reserved(7)".to_owned()));

@@ -1,4 +1,4 @@
-//! The inputs that lie in the tree: the seeds of each target, and whatever a campaign once found.
+//! The inputs stored in the tree: the seeds of each target, and inputs that a campaign found.
 
 use std::fs;
 use std::io;
@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 
 use crate::targets::{TARGETS, Target};
 
-/// What inputs are kept for.
+/// The purpose of stored inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inputs {
-    /// A campaign begins with them.
+    /// A campaign starts with them.
     Seeds,
-    /// They broke a promise once, and are tried for ever.
+    /// They broke a promise once, and are replayed by every test run.
     Regressions,
-    /// A campaign has found them to reach something new. Not in the tree.
+    /// A campaign found that they reach new code. Not in the tree.
     Found,
 }
 
 impl Inputs {
-    /// Where the inputs of a target lie.
+    /// Returns the folder with the inputs of a target.
     pub fn folder(self, target: &Target) -> PathBuf {
         let own = Path::new(env!("CARGO_MANIFEST_DIR"));
         let folder = match self {
@@ -29,7 +29,7 @@ impl Inputs {
         own.join(folder).join(target.name)
     }
 
-    /// The inputs of a target, in the order of their names; none if there is no folder.
+    /// Returns the inputs of a target, in the order of their names; none if the folder does not exist.
     pub fn read(self, target: &Target) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
         let entries = match fs::read_dir(self.folder(target)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -44,7 +44,7 @@ impl Inputs {
     }
 }
 
-/// Writes the seeds of every target into the tree, in place of those that are there. Returns their number.
+/// Writes the seeds of every target into the tree, replacing the existing ones. Returns their number.
 pub fn write_seeds() -> io::Result<usize> {
     let mut count = 0;
     for target in TARGETS {

@@ -1,4 +1,4 @@
-//! The cursor of a stream, one block at a time, against a list of blocks: with commits, rollbacks and reopenings.
+//! The block-by-block cursor of a stream, compared with a list of blocks, with commits, rollbacks and reopenings.
 
 use ar7_engine::Error as EngineError;
 use ar7_engine::crypto::{RawKey, Secret};
@@ -10,13 +10,13 @@ use uuid::Uuid;
 
 use crate::unstructured::Unstructured;
 
-/// Operations at most.
+/// Maximum number of operations.
 const OPERATIONS: usize = 60;
 
-/// Blocks of the stream at most.
+/// Maximum number of blocks in the stream.
 const BLOCKS: usize = 30;
 
-/// What a stream should be.
+/// The expected state of a stream.
 #[derive(Clone, Default)]
 struct Model {
     blocks: Vec<Vec<u8>>,
@@ -33,7 +33,7 @@ struct Cursor {
     committed: Model,
 }
 
-/// Does to a stream and to a list of blocks what `bytes` say.
+/// Applies operations to a stream and to a list of blocks as `bytes` direct.
 ///
 /// # Panics
 /// If they differ in a result, in their length, or in a block.
@@ -186,7 +186,7 @@ impl Cursor {
         self.model.write(offset, &bytes);
     }
 
-    /// Drops what was not committed, or only the handle.
+    /// Drops the uncommitted changes, or only the handle.
     fn go_back(&mut self, unstructured: &mut Unstructured<'_>) {
         match unstructured.byte() % 3 {
             0 => self.archive.rollback().expect("a rollback"),
@@ -219,7 +219,7 @@ impl Cursor {
         assert!(data == self.model.blocks.get(index).cloned(), "the data of the cursor's block");
     }
 
-    /// Every block, from either end as `unstructured` say; and every byte.
+    /// Checks every block, from either end as `unstructured` directs, and every byte.
     fn check_blocks(&mut self, unstructured: &mut Unstructured<'_>) {
         let (count, length) = (self.model.blocks.len(), self.model.length);
         let identity = self.identity;
@@ -275,7 +275,7 @@ impl Model {
         Some(popped)
     }
 
-    /// What is added reads as zeros, also where blocks hold other bytes beyond the end.
+    /// Added bytes read as zeros, even where blocks hold other bytes beyond the end.
     fn set_length(&mut self, length: usize) {
         if length > self.length {
             let mut bytes = self.blocks.concat();
@@ -305,7 +305,7 @@ impl Model {
     }
 }
 
-/// An offset or length, most often near the border of a block.
+/// Returns an offset or length, most often near a block boundary.
 fn any_offset(unstructured: &mut Unstructured<'_>) -> usize {
     match unstructured.byte() % 3 {
         0 => unstructured.byte() % 8 * DATA_SIZE + unstructured.byte() % 3,
@@ -314,7 +314,7 @@ fn any_offset(unstructured: &mut Unstructured<'_>) -> usize {
     }
 }
 
-/// Inputs to begin with: blocks that come and go, and bytes beyond the end.
+/// Returns initial inputs: blocks that are added and removed, and bytes beyond the end.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     vec![
         vec![4, 7, 4, 8, 3, 13, 0, 1, 5, 2, 1, 6, 0, 9, 1, 14, 5, 15, 0, 13],
@@ -329,7 +329,7 @@ mod tests {
     use crate::Random;
 
     #[test]
-    fn any_operations_do_the_same_to_a_list_of_blocks() {
+    fn any_operations_match_a_list_of_blocks() {
         let mut random = Random::new(0x6375_7273);
         let mut operations = 0;
         for _ in 0..300 {

@@ -1,4 +1,4 @@
-//! Everything that is done to an archive that may be hostile: list, read, verify, extract, write, commit, open again.
+//! All operations on an archive that may be hostile: list, read, verify, extract, write, commit and reopen.
 
 use std::collections::HashSet;
 use std::fs;
@@ -14,37 +14,38 @@ use uuid::Uuid;
 use crate::golden::secret;
 use crate::meter::MeteredDevice;
 
-/// Blocks that all of it may read and write: many times what an honest archive of this size takes.
+/// The number of blocks that all operations together may read and write: many times what an honest archive of this size
+/// needs.
 const BUDGET: u64 = 60_000;
 
-/// Streams, and entries, that are looked at.
+/// Maximum number of streams, and of entries, to examine.
 const MANY: usize = 300;
 
-/// What was met.
+/// What the operations found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Met {
-    /// It opened for reading.
+    /// The archive opened for reading.
     pub(crate) is_read: bool,
-    /// A commit to it returned, and it opens again.
+    /// A commit succeeded, and the archive reopened afterwards.
     pub(crate) is_written: bool,
-    /// Blocks that were read and written.
+    /// The number of blocks read and written.
     pub(crate) blocks: u64,
 }
 
-/// Which of the costly things are done.
+/// Which of the expensive operations to run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Extent {
-    /// Extracts into a folder.
+    /// Extract into a folder.
     pub(crate) extracts: bool,
-    /// Opens it for writing too.
+    /// Also open for writing.
     pub(crate) writes: bool,
 }
 
-/// Does all of it to an archive of these bytes.
+/// Runs all operations on an archive of these bytes.
 ///
 /// # Panics
-/// If anything panics, does more than the budget allows, gives an error that a file cannot be the reason of, writes
-/// outside of the folder on extraction, or over the header.
+/// If an operation panics, exceeds the budget, returns an error that no file can cause, writes outside of the folder on
+/// extraction, or overwrites the header.
 pub(crate) fn exercise(bytes: &[u8], extent: Extent) -> Met {
     let device = MeteredDevice::new(bytes, BUDGET);
     let mut met = Met::default();
@@ -67,7 +68,7 @@ fn open(device: &MeteredDevice, access: Access) -> Result<Archive> {
     Archive::open_device(Box::new(device.clone()), &secret(), options)
 }
 
-/// What a call gave, unless it was an error that a hostile file may be the reason of.
+/// Returns the result of a call, or `None` if it failed with an error that a hostile file can cause.
 pub(crate) fn judge<T>(outcome: Result<T>) -> Option<T> {
     use EngineError::{
         Damaged, Full, NewerFormat, NoSpace, NotAnArchive, OutOfBounds, RekeyInProgress, Tampered,
@@ -116,7 +117,7 @@ fn read_everything(archive: &Archive) {
     judge(archive.verify(&mut |_| findings += 1, &mut |_| {}));
 }
 
-/// The beginning, the end, and some blocks: a record may claim eight tebibytes.
+/// Reads the start, the end and some blocks, because a record may claim eight tebibytes.
 fn read_stream(stream: &mut Stream) {
     let mut bytes = vec![0; 20_000];
     judge(stream.read_at(0, &mut bytes));
@@ -158,7 +159,7 @@ fn read_names(archive: &Archive) {
     }
 }
 
-/// Extracts beside a victim, which must stay as it is.
+/// Extracts next to a victim, which must stay unchanged.
 fn check_extraction(archive: &Archive) {
     let folder = tempfile::tempdir().expect("a folder to extract into");
     let victim = folder.path().join("victim");
@@ -170,7 +171,11 @@ fn check_extraction(archive: &Archive) {
             assert!(is_of_the_file && !message.is_empty(), "exit code {code}: {message}");
         }
     }
-    assert_eq!(fs::read(&victim).expect("it is there"), b"unharmed", "what is outside");
+    assert_eq!(
+        fs::read(&victim).expect("the victim exists"),
+        b"unharmed",
+        "the victim is unchanged"
+    );
     let mut names: Vec<_> = fs::read_dir(folder.path())
         .expect("a folder")
         .map(|entry| entry.expect("an entry").file_name())
@@ -179,13 +184,13 @@ fn check_extraction(archive: &Archive) {
     assert!(names == ["inside", "victim"] || names == ["victim"], "outside: {names:?}");
 }
 
-/// Changes it and commits. Returns whether that succeeded and it opens again.
+/// Changes the archive and commits. Returns whether that succeeded and the archive reopens.
 fn write(device: &MeteredDevice) -> bool {
     let Some(archive) = judge(open(device, Access::Write)) else { return false };
     check_headers(device);
     let mut committed = judge(archive.set_metadata(b"exercise").and_then(|()| archive.commit()));
     for change in [change_streams, change_names, make_streams] {
-        // What failed half-way is rolled back, as a caller would.
+        // Like a caller, roll back a failed change.
         if judge(change(&archive)).is_none() {
             judge(archive.rollback());
         }
@@ -194,12 +199,12 @@ fn write(device: &MeteredDevice) -> bool {
     judge(archive.reclaim());
     let closed = judge(archive.close());
     check_headers(device);
-    // Free runs that name blocks in use let a writer destroy the archive, but nothing else.
+    // Free runs that include blocks in use let a writer destroy the archive, but cause nothing worse.
     let reopened = judge(open(device, Access::Read));
     closed.is_some() && committed.is_some() && reopened.is_some()
 }
 
-/// Nothing but the header lies in its places once a writer has opened the archive.
+/// Checks that the header's positions hold only headers after a writer opened the archive.
 fn check_headers(device: &MeteredDevice) {
     let bytes = device.to_bytes();
     let (blocks, _) = bytes.as_chunks::<BLOCK_SIZE>();
@@ -227,7 +232,7 @@ fn change_streams(archive: &Archive) -> Result<()> {
             }
         }
         let mut stream = match archive.open_stream(identity) {
-            // The target of a symbolic link.
+            // The target of a symbolic link cannot be opened as a stream.
             Err(Error::StreamIsNamed { .. }) => continue,
             opened => opened?,
         };
@@ -276,7 +281,7 @@ mod tests {
     use crate::golden::goldens;
 
     #[test]
-    fn honest_archives_are_read_and_written_within_a_part_of_the_budget() {
+    fn honest_archives_need_a_fraction_of_the_budget() {
         for golden in goldens() {
             let met = exercise(golden.bytes, Extent { extracts: true, writes: true });
             assert!(met.is_read && met.is_written, "{met:?}");

@@ -1,5 +1,5 @@
-//! The golden archives, taken apart: what is in them is the same in every process, so that a finding is repeated by
-//! its input alone. One more is grown out of them, which has what is too large for the tree.
+//! The decoded golden archives. Their content is the same in every process, so an input alone reproduces a finding. One
+//! more archive is grown from them, with structures too large for the tree.
 
 use std::sync::OnceLock;
 
@@ -15,7 +15,7 @@ use ar7_registry::{Archive, Result};
 
 use crate::reference::{KINDS, Keys, Plain, Sealed, generation};
 
-/// The key of every golden archive but one.
+/// The key of every golden archive except one.
 const RAW_KEY: &[u8; 32] = include_bytes!("../../docs/vectors/golden/key");
 
 const FILES: [&[u8]; 4] = [
@@ -25,15 +25,15 @@ const FILES: [&[u8]; 4] = [
     include_bytes!("../../docs/vectors/golden/single.ar7"),
 ];
 
-/// Streams of one block in the crowded archive: more than a page names, and every second one leaves a free run, of which
-/// there are more than a meta slot holds.
+/// Number of one-block streams in the crowded archive. There are more than one page can hold. Deleting every second one
+/// leaves more free runs than a meta slot can hold.
 const SMALL_STREAMS: usize = 80;
 
-/// Blocks, and extents, of its stream that is dying: more than one commit frees.
-const DYING_BLOCKS: usize = 140;
+/// Number of blocks, and of extents, of its pending deletion: more than one commit frees.
+const PENDING_DELETION_BLOCKS: usize = 140;
 
-/// Blocks of its stream that was overwritten: more than one block of the redo list names.
-const LASTING_BLOCKS: usize = REDO_PER_BLOCK + 2;
+/// Number of blocks of its overwritten stream: more than one block of the redo list can hold.
+const OVERWRITTEN_BLOCKS: usize = REDO_PER_BLOCK + 2;
 
 /// A golden archive.
 pub(crate) struct Golden {
@@ -41,23 +41,23 @@ pub(crate) struct Golden {
     pub(crate) bytes: &'static [u8],
     pub(crate) keys: Keys,
     pub(crate) master: MasterKey,
-    /// Every block from 1 on that opens.
+    /// Every block from position 1 on that opens.
     pub(crate) blocks: Vec<OpenedBlock>,
 }
 
 /// A block of a golden archive.
 #[derive(Clone)]
 pub(crate) struct OpenedBlock {
-    /// Where it lies.
+    /// The position at which it is stored.
     pub(crate) position: Position,
-    /// The place for which it is sealed: another one for an image of the redo list.
+    /// The position for which it is sealed, which differs for a shadow block.
     pub(crate) place: Position,
     pub(crate) kind: KeyKind,
     pub(crate) generation: Generation,
     pub(crate) plaintext: Box<Plain>,
 }
 
-/// What a block is, so that each is chosen often enough.
+/// The kind of a block, used to choose every kind often enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     Slot,
@@ -66,20 +66,20 @@ pub(crate) enum Part {
     Data,
 }
 
-/// The secret that opens every golden archive here.
+/// Returns the secret that opens every golden archive here.
 pub(crate) fn secret() -> Secret {
     Secret::Key(RawKey::from_bytes(*RAW_KEY))
 }
 
-/// The golden archives: a dynamic one, one whose writer was killed, a fixed and a single one.
+/// Returns the golden archives: a dynamic one, one whose writer was killed, a fixed one and a single one.
 pub(crate) fn goldens() -> &'static [Golden] {
     static GOLDENS: OnceLock<Vec<Golden>> = OnceLock::new();
     GOLDENS.get_or_init(|| FILES.into_iter().map(Golden::open).collect())
 }
 
-/// The dynamic archive, crowded: every tree has entries, one has two levels, and its writer was killed while a stream
-/// was dying and two blocks of a redo list were needed. Its random bytes are others in every process; what lies where is
-/// not.
+/// Returns the crowded dynamic archive: every tree has entries and one tree has two levels. Its writer was killed while
+/// a deletion was pending and the redo list needed two blocks. Its random bytes differ between processes; its layout
+/// does not.
 pub(crate) fn crowded() -> &'static Golden {
     static CROWDED: OnceLock<Golden> = OnceLock::new();
     CROWDED.get_or_init(|| {
@@ -88,7 +88,7 @@ pub(crate) fn crowded() -> &'static Golden {
     })
 }
 
-/// An archive of these bytes, open for writing, and where it is written.
+/// Opens an archive of these bytes for writing. Returns it with its device.
 pub(crate) fn open_to_write(bytes: &[u8]) -> Result<(MemoryDevice, Archive)> {
     let device = MemoryDevice::from_bytes(bytes);
     let options = OpenOptions { access: Access::Write, ..OpenOptions::default() };
@@ -109,20 +109,21 @@ fn crowd(bytes: &[u8]) -> Result<Vec<u8>> {
         small.push(stream.identity());
         stream.close()?;
     }
-    let (mut dying, mut lasting) = (with_blocks(DYING_BLOCKS)?, with_blocks(LASTING_BLOCKS)?);
+    let (mut deleted, mut overwritten) =
+        (with_blocks(PENDING_DELETION_BLOCKS)?, with_blocks(OVERWRITTEN_BLOCKS)?);
     archive.commit()?;
-    // Neighbours of another generation: each block is an extent.
-    for block in (0..DYING_BLOCKS).step_by(2) {
+    // Overwriting every second block gives neighbours different generations, so each block becomes an extent.
+    for block in (0..PENDING_DELETION_BLOCKS).step_by(2) {
         let offset = u64::try_from(block * DATA_SIZE).expect("a small length");
-        dying.write_at(offset, &[2; DATA_SIZE])?;
+        deleted.write_at(offset, &[2; DATA_SIZE])?;
     }
     archive.commit()?;
-    let doomed = dying.identity();
-    dying.close()?;
-    archive.delete_stream(doomed)?;
-    lasting.write_at(0, &vec![3; LASTING_BLOCKS * DATA_SIZE])?;
-    lasting.close()?;
-    // Last, or what is overwritten would be written to what these leave.
+    let deleted_identity = deleted.identity();
+    deleted.close()?;
+    archive.delete_stream(deleted_identity)?;
+    overwritten.write_at(0, &vec![3; OVERWRITTEN_BLOCKS * DATA_SIZE])?;
+    overwritten.close()?;
+    // Delete last, otherwise the overwrites would go to the freed blocks.
     for &identity in small.iter().step_by(2) {
         archive.delete_stream(identity)?;
     }
@@ -153,12 +154,12 @@ impl Golden {
             }
         }
         let mut golden = Golden { bytes, keys, master, blocks };
-        golden.open_images(sealed);
+        golden.open_shadow_blocks(sealed);
         golden
     }
 
-    /// Images of the redo list open only for the places that the list gives them.
-    fn open_images(&mut self, sealed: &[Sealed]) {
+    /// Opens the shadow blocks, for the home locations that the redo list gives them.
+    fn open_shadow_blocks(&mut self, sealed: &[Sealed]) {
         let entries: Vec<(u32, u32)> = self.of_part(Part::Redo).flat_map(redo_entries).collect();
         for (place, spare) in entries {
             let (place, position) = (Position::at(place), Position::at(spare));
@@ -170,19 +171,19 @@ impl Golden {
         }
     }
 
-    /// The blocks that are of this part.
+    /// Returns the blocks of this kind of part.
     pub(crate) fn of_part(&self, part: Part) -> impl Iterator<Item = &OpenedBlock> {
         self.blocks.iter().filter(move |block| block.part() == part)
     }
 
-    /// The header.
+    /// Returns the header.
     pub(crate) fn header(&self) -> Sealed {
         *self.bytes.first_chunk().expect("longer than a block")
     }
 }
 
 impl OpenedBlock {
-    /// What the block is.
+    /// Returns which part of the archive the block is.
     pub(crate) fn part(&self) -> Part {
         match self.kind {
             KeyKind::Meta if self.position.get() < 8 => Part::Slot,
@@ -192,12 +193,12 @@ impl OpenedBlock {
         }
     }
 
-    /// The data.
+    /// Returns the data.
     pub(crate) fn data(&self) -> &[u8] {
         plain::DATA.of(&self.plaintext[..])
     }
 
-    /// The cells of a page: offset and length in the data of each, the key's length included.
+    /// Returns the offset and length in the data of each cell of a page, including the key's length field.
     pub(crate) fn cells(&self) -> Vec<(usize, usize)> {
         let data = self.data();
         let count = usize::from(page_layout::COUNT.u16(data));
@@ -216,7 +217,7 @@ impl OpenedBlock {
     }
 }
 
-/// Place and spare of each entry of a block of the redo list.
+/// Returns the home location and shadow block of each entry of a block of the redo list.
 pub(crate) fn redo_entries(block: &OpenedBlock) -> Vec<(u32, u32)> {
     let data = block.data();
     let count = usize::from(redo_block::COUNT.u16(data));
@@ -231,7 +232,7 @@ mod tests {
 
     use super::*;
 
-    /// The commit that the archive opens at.
+    /// Returns the slot of the commit at which the archive opens.
     fn newest_slot(golden: &Golden) -> MetaSlot {
         let slots = golden.of_part(Part::Slot).map(|block| {
             let data = block.data().try_into().expect("the data of a block");
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn every_part_is_there() {
+    fn every_part_occurs() {
         for (number, golden) in goldens().iter().enumerate() {
             let count = |part| golden.of_part(part).count();
             assert_eq!(count(Part::Slot), 4, "archive {number}");
@@ -252,11 +253,11 @@ mod tests {
         let killed = &goldens()[1];
         assert!(killed.of_part(Part::Redo).count() > 0, "the killed one has a redo list");
         let moved = killed.blocks.iter().filter(|block| block.place != block.position);
-        assert!(moved.count() > 0, "and images");
+        assert!(moved.count() > 0, "and shadow blocks");
     }
 
     #[test]
-    fn the_crowded_one_has_entries_in_every_tree_two_levels_and_a_chain() {
+    fn the_crowded_archive_has_entries_in_every_tree_two_levels_and_a_chain() {
         let slot = newest_slot(crowded());
         let is_empty = |tree: &TreeId| slot.roots[tree.index()].block.is_none();
         let without: Vec<TreeId> = TreeId::ALL.into_iter().filter(is_empty).collect();
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_again_is_as_it_was() {
+    fn resealing_changes_nothing() {
         let golden = &goldens()[0];
         for block in &golden.blocks {
             let at = usize::try_from(block.position.offset()).unwrap();

@@ -1,4 +1,4 @@
-//! Reading a header from any block.
+//! Decoding of a header from an arbitrary block.
 
 use std::sync::OnceLock;
 
@@ -10,14 +10,14 @@ use uuid::Uuid;
 
 use crate::bytes::{check_decoded, padded};
 
-/// Takes `bytes` as a header. Magic, checksum and authentication code are made right, so that the fields are
-/// reached: whoever knows the key can do so too. Returns whether it was accepted.
+/// Decodes `bytes` as a header. The magic, checksum and authentication code are corrected so that the fields are
+/// reached; an attacker with the key can do the same. Returns whether it was accepted.
 ///
 /// # Panics
-/// If reading it panics, or what was read is not what was there.
+/// If decoding panics, or the decoded value does not match the bytes.
 pub fn header_parse(bytes: &[u8]) -> bool {
     let mut block = padded::<BLOCK_SIZE>(bytes);
-    // As it came: no checksum fits, so it is no archive, or newer, or damaged.
+    // Unmodified, no checksum matches. The result is not an archive, newer, or damaged.
     match UncheckedHeader::parse(Position::at(0), &block) {
         Ok(_) | Err(Error::NotAnArchive { .. } | Error::NewerFormat { .. } | Error::Damaged(_)) => {
         }
@@ -50,7 +50,7 @@ mod tests {
     use ar7_engine::format::{ArchiveKind, Header, KeySlot, Label, Timestamp, UsedSlot};
 
     #[test]
-    fn any_header_is_read_or_refused() {
+    fn any_header_is_accepted_or_rejected() {
         let used = UsedSlot {
             cost: None,
             salt: [1; 32],
@@ -65,7 +65,7 @@ mod tests {
             Header::new(Uuid::from_u128(7), ArchiveKind::Dynamic, Timestamp::default(), slots);
         let mut bytes = header.encode(key()).to_vec();
         check_mutations(&bytes, 0x6865_6164, header_parse);
-        // A field of a later version: it is kept.
+        // A field of a later version is preserved.
         let tail = header_layout::TAIL;
         let length = u32::try_from(tail.offset + 5).unwrap();
         header_layout::LENGTH.put(&mut bytes, &length.to_be_bytes());

@@ -1,13 +1,13 @@
-//! Reading an inode from any bytes.
+//! Decoding of an inode from arbitrary bytes.
 
 use ar7_registry::records::{Inodes, Record};
 
 use crate::bytes::{check_decoded, engine_error};
 
-/// Takes `bytes` as the fields of an inode. Returns whether they were accepted.
+/// Decodes `bytes` as the fields of an inode. Returns whether they were accepted.
 ///
 /// # Panics
-/// If reading them panics, or what was read is not what was there.
+/// If decoding panics, or the decoded value does not match the bytes.
 pub fn inode_parse(bytes: &[u8]) -> bool {
     let decoded = Inodes::decode_value(&7_u64.to_be_bytes(), bytes);
     check_decoded(bytes, decoded.map(|inode| Inodes::encode_value(&inode)).map_err(engine_error))
@@ -22,7 +22,7 @@ mod tests {
     use uuid::Uuid;
 
     #[test]
-    fn any_inode_is_read_or_refused() {
+    fn any_inode_is_accepted_or_rejected() {
         let modified = Timestamp { seconds: -5, nanoseconds: 999_999_999 };
         let attributes = Attributes { mode: 0o4755, uid: 1, gid: 2, modified };
         let file = Inode {

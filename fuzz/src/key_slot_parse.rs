@@ -1,13 +1,13 @@
-//! Reading a key slot from any bytes.
+//! Decoding of a key slot from arbitrary bytes.
 
 use ar7_engine::format::{KeySlot, Position, key_slot_layout};
 
 use crate::bytes::{check_decoded, padded};
 
-/// Takes `bytes` as a key slot. Returns whether it was accepted.
+/// Decodes `bytes` as a key slot. Returns whether it was accepted.
 ///
 /// # Panics
-/// If reading it panics, or what was read is not what was there.
+/// If decoding panics, or the decoded value does not match the bytes.
 pub fn key_slot_parse(bytes: &[u8]) -> bool {
     let slot = padded::<{ key_slot_layout::SIZE }>(bytes);
     check_decoded(&slot[..], KeySlot::decode(Position::at(0), &slot).map(|slot| slot.encode()))
@@ -20,7 +20,7 @@ mod tests {
     use ar7_engine::format::{DerivationCost, Label, UsedSlot};
 
     #[test]
-    fn any_slot_is_read_or_refused() {
+    fn any_slot_is_accepted_or_rejected() {
         let cost = DerivationCost { memory_kib: 65536, passes: 3, lanes: 1 };
         let slot = UsedSlot {
             cost: Some(cost),

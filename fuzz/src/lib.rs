@@ -1,7 +1,7 @@
 //! Generators and oracles, shared by property tests on stable and by the fuzz targets.
 //!
-//! Each oracle takes any bytes and panics if the code under test breaks its promise. The targets in
-//! `fuzz/fuzz_targets/` hand them what libFuzzer invents; the tests here, what a seeded generator does.
+//! Each oracle accepts arbitrary bytes and panics if the code under test breaks its promise. The targets in
+//! `fuzz/fuzz_targets/` pass it inputs from libFuzzer; the tests here pass it inputs from a seeded generator.
 
 mod archive_forged;
 mod archive_open;

@@ -1,14 +1,14 @@
-//! Reading a meta slot from any data.
+//! Decoding of a meta slot from arbitrary data.
 
 use ar7_engine::format::{DATA_SIZE, Generation, MetaSlot, Position, meta_slot_layout};
 
 use crate::bytes::{check_decoded, padded};
 
-/// Takes `bytes` as the data of a meta slot that was sealed in the generation it states. Returns whether it
-/// was accepted.
+/// Decodes `bytes` as the data of a meta slot that was sealed in the generation it states. Returns whether it was
+/// accepted.
 ///
 /// # Panics
-/// If reading it panics, or what was read is not what was there.
+/// If decoding panics, or the decoded value does not match the bytes.
 pub fn meta_slot_parse(bytes: &[u8]) -> bool {
     let data = padded::<DATA_SIZE>(bytes);
     let generation = Generation::decode(meta_slot_layout::GENERATION.array(&data[..]));
@@ -20,7 +20,7 @@ pub fn meta_slot_parse(bytes: &[u8]) -> bool {
     check_decoded(&data[..], encoded.map(|encoded| encoded.to_vec()))
 }
 
-/// Whatever a slot names lies within the archive, and free runs lie apart.
+/// Checks that everything a slot refers to is within the archive, and that free runs do not overlap.
 fn check_slot(slot: &MetaSlot) {
     let blocks = 8..slot.block_count;
     let mut free_from = blocks.start;
@@ -30,7 +30,11 @@ fn check_slot(slot: &MetaSlot) {
     }
     let roots = slot.roots.iter().filter_map(|root| root.block);
     for block in roots.chain(slot.redo_head) {
-        assert!(blocks.contains(&block.position.get()), "{:?} is no block", block.position);
+        assert!(
+            blocks.contains(&block.position.get()),
+            "{:?} is not a block of the archive",
+            block.position
+        );
     }
     for stored in &slot.reserved_streams {
         let ends = [stored.record.begin, stored.record.end].into_iter().flatten();
@@ -45,7 +49,7 @@ mod tests {
     use ar7_engine::format::{BlockRef, Root, Run, SessionRecord};
 
     #[test]
-    fn any_slot_is_read_or_refused() {
+    fn any_slot_is_accepted_or_rejected() {
         let generation = Generation { session: 3, step: 9, salt: 0x1234_5678 };
         let block = |position| Some(BlockRef { position: Position::at(position), generation });
         let mut slot = MetaSlot::first(generation, 1, [5; 32]);

@@ -1,4 +1,4 @@
-//! A device that counts what is asked of it: work on a hostile archive is bounded, or the count says so.
+//! A device that counts the blocks read and written, to check that work on a hostile archive is bounded.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +7,7 @@ use ar7_engine::Result;
 use ar7_engine::device::{Device, MemoryDevice};
 use ar7_engine::format::{BLOCK_SIZE, Position, Run};
 
-/// A device in memory that reads and writes no more blocks than its budget. A clone is another handle of the same.
+/// A device in memory that reads and writes no more blocks than its budget. Clones share its content.
 #[derive(Clone)]
 pub(crate) struct MeteredDevice {
     device: MemoryDevice,
@@ -16,18 +16,18 @@ pub(crate) struct MeteredDevice {
 }
 
 impl MeteredDevice {
-    /// Over these bytes.
+    /// Creates a device with these bytes as its content.
     pub(crate) fn new(bytes: &[u8], budget: u64) -> MeteredDevice {
         let (device, blocks) = (MemoryDevice::from_bytes(bytes), Arc::new(AtomicU64::new(0)));
         MeteredDevice { device, blocks, budget }
     }
 
-    /// Blocks that were read and written so far.
+    /// Returns the number of blocks read and written so far.
     pub(crate) fn spent(&self) -> u64 {
         self.blocks.load(Ordering::Relaxed)
     }
 
-    /// What the device holds.
+    /// Returns the content of the device.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         self.device.to_bytes()
     }
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "more than 2 blocks")]
-    fn a_budget_is_kept() {
+    fn exceeding_the_budget_panics() {
         let device = MeteredDevice::new(&[0; 2 * BLOCK_SIZE], 2);
         device.read(Position::at(0), &mut [0; 2 * BLOCK_SIZE]).unwrap();
         assert_eq!(device.spent(), 2);

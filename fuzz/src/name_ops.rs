@@ -1,4 +1,4 @@
-//! Directories, files and links against a model: any operations, with commits, rollbacks and reopenings.
+//! Directories, files and links compared with a model, with arbitrary operations, commits, rollbacks and reopenings.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use ar7_registry::{Archive, CreateOptions, Error, Result};
 
 use crate::unstructured::Unstructured;
 
-/// Operations at most.
+/// Maximum number of operations.
 const OPERATIONS: usize = 80;
 
-/// Few names, so that they collide, and some that are none.
+/// Few names, so that they collide, and some invalid ones.
 const NAMES: [&[u8]; 14] = [
     b"a",
     b"b",
@@ -32,7 +32,7 @@ const NAMES: [&[u8]; 14] = [
     &[b'n'; 256],
 ];
 
-/// Names from here on are none.
+/// Names from this index on are invalid.
 const GOOD_NAMES: usize = 8;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,14 +43,14 @@ struct Node {
     target: Vec<u8>,
 }
 
-/// What there should be: nodes by their numbers, and names.
+/// The expected state: nodes by their numbers, and names.
 #[derive(Debug, Clone)]
 struct Model {
     nodes: BTreeMap<InodeNumber, Node>,
     names: BTreeMap<(InodeNumber, Vec<u8>), InodeNumber>,
 }
 
-/// Why something is refused.
+/// The reason for a rejected operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Refusal {
     NotAName,
@@ -67,14 +67,14 @@ struct Tree {
     archive: Archive,
     model: Model,
     committed: Model,
-    /// Numbers that were ever given out, in order.
+    /// All inode numbers that were ever assigned, in order.
     known: Vec<InodeNumber>,
 }
 
-/// Does to an archive and to a model of its names what `bytes` say. Returns the number of names at the end.
+/// Applies operations to an archive and to a model of its names as `bytes` direct. Returns the final number of names.
 ///
 /// # Panics
-/// If they differ in a result, in a refusal, or in what is there.
+/// If they differ in a result, in an error, or in their content.
 pub fn name_ops(bytes: &[u8]) -> usize {
     let mut unstructured = Unstructured::new(bytes);
     let mut tree = Tree::new();
@@ -109,7 +109,7 @@ fn refusal(error: &Error) -> Refusal {
     }
 }
 
-/// Both did it, or both refused it for the same reason.
+/// Checks that both succeeded, or that both failed for the same reason.
 fn agreed<A, B>(
     what: &str,
     ours: Result<A>,
@@ -121,8 +121,8 @@ fn agreed<A, B>(
             assert_eq!(refusal(&error), expected, "{what}: {error}");
             None
         }
-        (Ok(_), Err(expected)) => panic!("{what} is done, expected {expected:?}"),
-        (Err(error), Ok(_)) => panic!("{what} is refused: {error}"),
+        (Ok(_), Err(expected)) => panic!("{what}: expected {expected:?}, found success"),
+        (Err(error), Ok(_)) => panic!("{what}: expected success, found {error}"),
     }
 }
 
@@ -162,7 +162,7 @@ impl Tree {
         }
     }
 
-    /// Any directory that there was, most often one that there is; or no directory at all.
+    /// Returns any directory that ever existed, most often an existing one, or something else than a directory.
     fn inode(&self, unstructured: &mut Unstructured<'_>) -> InodeNumber {
         let chosen = unstructured.octet();
         if chosen < 80 {
@@ -190,7 +190,10 @@ impl Tree {
         let expected = self.model.check_free(directory, name);
         if let Some((number, ())) = agreed("adding", made, expected) {
             let node = Node { kind, links: 1, mode, target };
-            assert!(self.model.nodes.insert(number, node).is_none(), "a number comes twice");
+            assert!(
+                self.model.nodes.insert(number, node).is_none(),
+                "an inode number occurs twice"
+            );
             self.model.names.insert((directory, name.to_vec()), number);
             self.known.push(number);
         }
@@ -215,12 +218,12 @@ impl Tree {
         let every = [None, Some(2)][unstructured.below(2)];
         let removed = self.archive.names().remove_tree(directory, name, every, &mut |_| true);
         if every.is_some() {
-            // It commits before it looks.
+            // Removing a tree commits first.
             self.committed = self.model.clone();
         }
         let expected = self.model.remove_tree(directory, name);
         if let Some((gone, expected)) = agreed("removing a tree", removed, expected) {
-            assert_eq!(gone, expected, "names that are gone");
+            assert_eq!(gone, expected, "the number of removed names");
             if every.is_some() {
                 self.committed = self.model.clone();
             }
@@ -240,13 +243,13 @@ impl Tree {
         let names = self.archive.names();
         let found = names.lookup(directory, name).expect("a look").map(|entry| entry.inode);
         let expected = self.model.names.get(&(directory, name.to_vec())).copied();
-        assert_eq!(found, expected, "what a name names");
+        assert_eq!(found, expected, "the inode of a name");
         let most = unstructured.byte() % 10;
         let listed = names.list(directory, Some(name), most).expect("a list");
         let listed: Vec<InodeNumber> = listed.into_iter().map(|entry| entry.inode).collect();
         let above = self.model.entries(directory).filter(|(known, _)| known.as_slice() > name);
         let expected: Vec<InodeNumber> = above.take(most).map(|(_, inode)| inode).collect();
-        assert_eq!(listed, expected, "names above another");
+        assert_eq!(listed, expected, "the names after a given one");
     }
 
     fn go_back(&mut self, unstructured: &mut Unstructured<'_>) {
@@ -263,11 +266,11 @@ impl Tree {
         self.check();
     }
 
-    /// Everything that is there is what should be there.
+    /// Checks that the archive contains exactly what the model does.
     fn check(&self) {
         let names = self.archive.names();
         for (&number, node) in &self.model.nodes {
-            let inode = names.inode(number).expect("a look").expect("an inode that is there");
+            let inode = names.inode(number).expect("a lookup").expect("an existing inode");
             let mode = inode.attributes.mode;
             assert_eq!((inode.kind, inode.links, mode), (node.kind, node.links, node.mode));
             if let Some(target) = &inode.target {
@@ -279,7 +282,7 @@ impl Tree {
             assert!(listed.into_iter().eq(self.model.entries(number)), "the names of {number:?}");
         }
         for number in self.known.iter().filter(|number| !self.model.nodes.contains_key(number)) {
-            assert!(names.inode(*number).expect("a look").is_none(), "{number:?} is still there");
+            assert!(names.inode(*number).expect("a lookup").is_none(), "{number:?} still exists");
         }
     }
 }
@@ -317,7 +320,7 @@ impl Model {
             return Err(Refusal::WrongType);
         }
         self.check_free(directory, name)?;
-        self.nodes.get_mut(&number).expect("it was there").links += 1;
+        self.nodes.get_mut(&number).expect("the node exists").links += 1;
         self.names.insert((directory, name.to_vec()), number);
         Ok(())
     }
@@ -398,7 +401,7 @@ fn check_name(name: &[u8]) -> std::result::Result<(), Refusal> {
     if is_none { Err(Refusal::NotAName) } else { Ok(()) }
 }
 
-/// Inputs to begin with: a tree that moves and goes, links, and what is refused.
+/// Returns initial inputs: a tree that is moved and removed, links, and rejected operations.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     vec![
         vec![
@@ -417,7 +420,7 @@ mod tests {
     use crate::Random;
 
     #[test]
-    fn any_operations_do_the_same_to_a_model() {
+    fn any_operations_match_a_model() {
         let mut random = Random::new(0x6e61_6d65);
         let mut names = 0;
         for _ in 0..400 {

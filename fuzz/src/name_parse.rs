@@ -1,13 +1,13 @@
-//! Reading a name and what it names from any bytes.
+//! Decoding of a name and its value from arbitrary bytes.
 
 use ar7_registry::records::{NameRecords, Record, name_layout, validate_name};
 
 use crate::bytes::{check_decoded, engine_error, split};
 
-/// Takes `bytes` as the value of a name, then its key. Returns whether they were accepted.
+/// Decodes `bytes` as the value of a name, followed by its key. Returns whether they were accepted.
 ///
 /// # Panics
-/// If reading them panics, what was read is not what was there, or the name is one that must not be extracted.
+/// If decoding panics, the decoded value does not match the bytes, or the accepted name must not be extracted.
 pub fn name_parse(bytes: &[u8]) -> bool {
     let (value, key) = split::<{ name_layout::SIZE }>(bytes);
     let decoded = NameRecords::decode_key(key).and_then(|decoded| {
@@ -18,8 +18,8 @@ pub fn name_parse(bytes: &[u8]) -> bool {
         let name = &key.name[..];
         let is_one_part =
             !name.is_empty() && !name.contains(&b'/') && name != b"." && name != b"..";
-        assert!(is_one_part, "a name that leads elsewhere: {}", name.escape_ascii());
-        assert!(name.len() <= 255 && !name.contains(&0), "no system has such a name");
+        assert!(is_one_part, "a name that leads outside its directory: {}", name.escape_ascii());
+        assert!(name.len() <= 255 && !name.contains(&0), "no file system allows such a name");
     }
     let encoded = decoded
         .map(|(key, value)| {
@@ -36,7 +36,7 @@ mod tests {
     use ar7_registry::records::{EntryType, InodeNumber, NameKey, NameValue};
 
     #[test]
-    fn any_name_is_read_or_refused() {
+    fn any_name_is_accepted_or_rejected() {
         let value = NameValue { inode: InodeNumber(7), kind: EntryType::File };
         let key = NameKey { directory: InodeNumber::ROOT, name: b"a name".to_vec() };
         let bytes = [NameRecords::encode_value(&value), NameRecords::encode_key(&key)].concat();
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_lead_elsewhere_are_refused() {
+    fn names_that_lead_outside_their_directory_are_rejected() {
         for name in [&b""[..], b".", b"..", b"a/b", b"a\0", &[b'a'; 256]] {
             let key = NameKey { directory: InodeNumber::ROOT, name: name.to_vec() };
             let value = NameValue { inode: InodeNumber(7), kind: EntryType::File };

@@ -1,4 +1,4 @@
-//! Reading a registry page from any data.
+//! Decoding of a registry page from arbitrary data.
 
 use ar7_engine::format::{DATA_SIZE, Position};
 use ar7_registry::records::TreeId;
@@ -6,17 +6,18 @@ use ar7_registry::tree::{Page, PageExpectation, page_layout};
 
 use crate::bytes::padded;
 
-/// Takes `bytes` as a page, of the tree and level that it states. Returns whether it was accepted.
+/// Decodes `bytes` as a page of the tree and level that it states. Returns whether it was accepted.
 ///
 /// # Panics
-/// If reading it panics, or its cells do not lie apart, fill the page as far as it says, and ascend.
+/// If decoding panics, or if the cells overlap, do not fill the page as far as it states, or are not in ascending
+/// order.
 pub fn page_parse(bytes: &[u8]) -> bool {
     let data = padded::<DATA_SIZE>(bytes);
     let tree = usize::from(data[page_layout::TREE.offset]) % TreeId::ALL.len();
     let level = data[page_layout::LEVEL.offset];
     let expect = PageExpectation { tree: TreeId::ALL[tree].number(), level };
     let Ok(page) = Page::parse(Position::at(9), &data, expect) else { return false };
-    assert_eq!(page.data(), &data, "a page is what was read");
+    assert_eq!(page.data(), &data, "a page equals its bytes");
     let cells: Vec<(&[u8], &[u8])> =
         (0..page.count()).map(|cell| (page.key(cell), page.value(cell))).collect();
     assert!(cells.is_sorted_by(|one, two| one.0 < two.0), "keys ascend");
@@ -24,7 +25,7 @@ pub fn page_parse(bytes: &[u8]) -> bool {
     let start = usize::from(page_layout::CELLS.u16(&data[..]));
     assert_eq!(start + used, DATA_SIZE, "cells are packed at the end of the page");
     for cell in (0..page.count()).filter(|_| page.is_branch()) {
-        // This panics if the child was not checked.
+        // This panics if decoding did not check the child.
         page.child_block(cell);
     }
     true
@@ -36,7 +37,7 @@ mod tests {
     use crate::bytes::check_mutations;
     use ar7_engine::format::{BlockRef, Generation};
 
-    /// A page of these cells, written by hand.
+    /// Returns a hand-written page of these cells.
     fn page(tag: u8, level: u8, cells: &[(&[u8], Vec<u8>)]) -> Vec<u8> {
         let mut data = vec![0; DATA_SIZE];
         let mut end = DATA_SIZE;
@@ -57,14 +58,14 @@ mod tests {
     }
 
     #[test]
-    fn any_leaf_is_read_or_refused() {
+    fn any_leaf_is_accepted_or_rejected() {
         let keys: Vec<Vec<u8>> = (0..100_u8).map(|number| vec![number, 7, 7]).collect();
         let cells: Vec<(&[u8], Vec<u8>)> = keys.iter().map(|key| (&key[..], vec![9; 30])).collect();
         check_mutations(&page(1, 0, &cells), 0x6c65_6166, page_parse);
     }
 
     #[test]
-    fn any_branch_is_read_or_refused() {
+    fn any_branch_is_accepted_or_rejected() {
         let generation = Generation { session: 1, step: 2, salt: 3 };
         let child = |number: u8| {
             let position = Position::at(100 + u32::from(number));

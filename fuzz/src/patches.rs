@@ -1,7 +1,7 @@
-//! One-line patches: each makes one check of the product wrong, and names the fuzz targets that must find it.
+//! One-line patches: each breaks one check of the product, and names the fuzz targets that must find it.
 //!
-//! The files in `fuzz/patches` list them, one file for each crate. Planted faults ([`ar7_engine::PlantedFault`]) stay
-//! in the product behind the feature `testing`; a patch needs no line there, but a build of its own.
+//! The files in `fuzz/patches` list them, one file for each crate. Planted faults ([`ar7_engine::PlantedFault`]) are in
+//! the product behind the feature `testing`; a patch needs no line there, but each patch needs a separate build.
 
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
@@ -12,34 +12,34 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Patch {
-    /// A name in kebab case.
+    /// The name, in kebab case.
     pub name: String,
     /// The wrong behaviour, in one sentence.
     pub what: String,
-    /// The file, relative to the top of the tree.
+    /// The file, relative to the root of the tree.
     pub file: String,
-    /// The replaced text: it occurs exactly once in the file.
+    /// The text to replace, which occurs exactly once in the file.
     pub from: String,
     /// The replacement.
     pub to: String,
-    /// The targets that find the patch, each with a bound on its executions.
+    /// The targets that must find the patch, each with a limit on the number of executions.
     pub targets: Vec<(String, u64)>,
 }
 
-/// Why a patch cannot be used.
+/// The reason why a patch is unusable.
 #[derive(Debug)]
 pub enum Unusable {
     /// A file or the folder cannot be read.
     Io(PathBuf, io::Error),
     /// A list is malformed.
     Malformed(PathBuf, Box<toml::de::Error>),
-    /// The replaced text does not occur exactly once.
+    /// The text to replace does not occur exactly once.
     Occurrences {
-        /// Name of the patch.
+        /// The name of the patch.
         name: String,
         /// The file.
         file: String,
-        /// How often the text occurs.
+        /// The number of occurrences of the text.
         found: usize,
     },
 }
@@ -65,7 +65,7 @@ struct List {
     patch: Vec<Patch>,
 }
 
-/// The patches listed in the tree at `root`, in the order of their files.
+/// Returns the patches listed in the tree at `root`, in the order of their files.
 pub fn patches(root: &Path) -> Result<Vec<Patch>, Unusable> {
     let folder = root.join("fuzz/patches");
     let unreadable = |error| Unusable::Io(folder.clone(), error);
@@ -86,7 +86,7 @@ pub fn patches(root: &Path) -> Result<Vec<Patch>, Unusable> {
 }
 
 impl Patch {
-    /// The text of the patched file in the tree at `root`.
+    /// Returns the text of the patched file in the tree at `root`.
     pub fn patched(&self, root: &Path) -> Result<String, Unusable> {
         let path = root.join(&self.file);
         let source = fs::read_to_string(&path).map_err(|error| Unusable::Io(path, error))?;

@@ -1,34 +1,34 @@
-//! A small seeded generator, so that a failing run is repeated by its seed alone.
+//! A small seeded generator, so that a seed alone reproduces a failing run.
 
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-/// A fast generator with the same sequence on every platform and in every version. Never a source of secrets.
+/// A fast generator with the same sequence on every platform and in every version. Not for secrets.
 #[derive(Debug, Clone)]
 pub struct Random(SplitMix64);
 
 impl Random {
-    /// The generator of a seed.
+    /// Creates a generator from a seed.
     pub fn new(seed: u64) -> Random {
         Random(SplitMix64::seed_from_u64(seed))
     }
 
-    /// The next 64 bits.
+    /// Returns the next 64 bits.
     pub fn next_word(&mut self) -> u64 {
         self.0.next_u64()
     }
 
-    /// A number below `bound`; 0 if `bound` is 0. The slight bias of the remainder is harmless here.
+    /// Returns a number below `bound`, or 0 if `bound` is 0. The slight bias of the remainder is harmless here.
     pub fn below(&mut self, bound: u64) -> u64 {
         if bound == 0 { 0 } else { self.next_word() % bound }
     }
 
-    /// True once in `times`.
+    /// Returns true with a probability of one in `times`.
     pub fn one_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
 
-    /// Fills `bytes`.
+    /// Fills `bytes` with random bytes.
     pub fn fill(&mut self, bytes: &mut [u8]) {
         for chunk in bytes.chunks_mut(8) {
             let word = self.next_word().to_le_bytes();
@@ -36,7 +36,7 @@ impl Random {
         }
     }
 
-    /// One of `items`; `None` if there are no items.
+    /// Returns one of `items`, or `None` if it is empty.
     pub fn choose<'a, T>(&mut self, items: &'a [T]) -> Option<&'a T> {
         let count = u64::try_from(items.len()).ok()?;
         items.get(usize::try_from(self.below(count)).ok()?)
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_hold() {
+    fn numbers_are_below_their_bound() {
         let mut random = Random::new(7);
         assert!((0..1000).all(|_| random.below(3) < 3));
         assert_eq!(random.below(0), 0);

@@ -1,13 +1,13 @@
-//! Reading a block of the redo list from any data.
+//! Decoding of a block of the redo list from arbitrary data.
 
 use ar7_engine::format::{DATA_SIZE, Position, decode_redo, encode_redo};
 
 use crate::bytes::{check_decoded, padded, split};
 
-/// Takes `bytes` as a number of blocks and the data of a block of the redo list. Returns whether it was accepted.
+/// Decodes `bytes` as a number of blocks and the data of a block of the redo list. Returns whether it was accepted.
 ///
 /// # Panics
-/// If reading it panics, or what was read is not what was there.
+/// If decoding panics, or the decoded value does not match the bytes.
 pub fn redo_parse(bytes: &[u8]) -> bool {
     let (block_count, bytes) = split(bytes);
     let data = padded::<DATA_SIZE>(bytes);
@@ -16,7 +16,7 @@ pub fn redo_parse(bytes: &[u8]) -> bool {
     for entry in decoded.iter().flatten() {
         let ends = [entry.home.get(), entry.shadow.get()];
         assert!(ends.iter().all(|end| (8..block_count).contains(end)), "blocks of the archive");
-        assert_ne!(entry.home, entry.shadow, "a shadow block is not its home location");
+        assert_ne!(entry.home, entry.shadow, "the shadow block differs from the home location");
     }
     check_decoded(&data[..], decoded.map(|entries| encode_redo(&entries).to_vec()))
 }
@@ -28,7 +28,7 @@ mod tests {
     use ar7_engine::format::{Generation, RedoEntry};
 
     #[test]
-    fn any_block_is_read_or_refused() {
+    fn any_block_is_accepted_or_rejected() {
         let entry = |number| RedoEntry {
             home: Position::at(100 + number),
             shadow: Position::at(500 + number),

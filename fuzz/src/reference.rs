@@ -1,5 +1,5 @@
-//! Keys, sealing and opening by docs/FORMAT.md and the reference crates alone: what the engine is compared with, and
-//! how an archive is sealed again after its plaintext was changed.
+//! Keys, sealing and opening implemented only from docs/FORMAT.md and the reference crates. The engine is compared with
+//! it, and forged archives are sealed with it.
 
 use ar7_engine::crypto::KeyKind;
 use ar7_engine::format::{
@@ -31,7 +31,7 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// Of the archive with this header, one of whose slots opens with this raw key.
+    /// Returns the keys of the archive with this header if one of its slots opens with this raw key.
     pub(crate) fn of_header(header: &Sealed, raw: &[u8; 32]) -> Option<Keys> {
         let archive: [u8; 16] = header_layout::ARCHIVE.array(header);
         let slots = header_layout::SLOTS.of(header).chunks_exact(key_slot_layout::SIZE);
@@ -56,7 +56,7 @@ impl Keys {
         Some(Keys { archive, blocks, header: key("ar7 v1 header") })
     }
 
-    /// Seals a plaintext for its place.
+    /// Seals a plaintext for a position.
     pub(crate) fn seal(
         &self,
         kind: KeyKind,
@@ -76,7 +76,7 @@ impl Keys {
         block
     }
 
-    /// Opens a block that was sealed for this place; none if it was not.
+    /// Opens a block that was sealed for this position. Returns `None` if it was not.
     pub(crate) fn open(&self, kind: KeyKind, place: Position, block: &Sealed) -> Option<Plain> {
         let text = sealed::CIPHERTEXT.of(block);
         let (nonce, tag) = (sealed::NONCE.array(block), sealed::TAG.array(block));
@@ -84,7 +84,7 @@ impl Keys {
         opened.try_into().ok()
     }
 
-    /// Makes authentication code and checksum of a header right.
+    /// Corrects the authentication code and checksum of a header.
     pub(crate) fn finish_header(&self, header: &mut Sealed) {
         let mut code = Hmac::<Sha256>::new_from_slice(&self.header).expect("a key of any length");
         code.update(&header[..header_layout::MAC.offset]);
@@ -103,18 +103,18 @@ impl Keys {
     }
 }
 
-/// Makes the digest of a plaintext right.
+/// Corrects the digest of a plaintext.
 pub(crate) fn finish_plain(plaintext: &mut Plain) {
     let digest = sha1(plain::DATA.of(plaintext));
     plain::DIGEST.put(plaintext, &digest);
 }
 
-/// SHA-1 (FIPS 180-4).
+/// Computes SHA-1 (FIPS 180-4).
 pub(crate) fn sha1(bytes: &[u8]) -> [u8; 20] {
     Sha1::digest(bytes).into()
 }
 
-/// A nonce of this generation.
+/// Returns a nonce of this generation.
 pub(crate) fn nonce(generation: Generation, random: [u8; 12]) -> [u8; 24] {
     let mut nonce = [0; 24];
     nonce[..Generation::SIZE].copy_from_slice(&generation.encode());
@@ -122,7 +122,7 @@ pub(crate) fn nonce(generation: Generation, random: [u8; 12]) -> [u8; 24] {
     nonce
 }
 
-/// Generation of a sealed block, as its nonce says.
+/// Returns the generation in the nonce of a sealed block.
 pub(crate) fn generation(block: &Sealed) -> Generation {
     let nonce: [u8; 24] = sealed::NONCE.array(block);
     let (generation, _) = nonce.split_first_chunk().expect("longer than a generation");

@@ -1,4 +1,5 @@
-//! Opening one sealed block: only what was sealed for this place, as this kind and under this key opens.
+//! Opening of one sealed block: a block opens only at the position, as the kind and under the key for which it was
+//! sealed.
 
 use ar7_engine::Error;
 use ar7_engine::crypto::{KeyKind, Opened, Sealer};
@@ -11,21 +12,20 @@ use crate::golden::{Golden, goldens};
 use crate::reference::{KINDS, Plain, Sealed, finish_plain, generation, nonce, sha1};
 use crate::unstructured::Unstructured;
 
-/// What a block is sealed as, or taken for.
+/// What a block is sealed as or opened as.
 #[derive(Clone, Copy)]
 struct Seat {
-    /// Number of the archive whose keys are used.
+    /// The number of the archive whose keys are used.
     archive: usize,
     kind: KeyKind,
     place: Position,
 }
 
-/// Seals a block by the reference crates as `bytes` say, changes it or asks for it in another place, and opens it.
-/// Returns whether it opened.
+/// Seals a block with the reference crates as `bytes` direct, changes it or opens it as something else, and checks the
+/// result. Returns whether it opened.
 ///
 /// # Panics
-/// If anything but the block that was sealed opens, if it opens to something else, or if an error is not damage at
-/// that position.
+/// If a block opens that was not sealed, if its content differs, or if an error is not damage at that position.
 pub fn sealed_block_open(bytes: &[u8]) -> bool {
     let mut unstructured = Unstructured::new(bytes);
     let seat = Seat {
@@ -37,7 +37,7 @@ pub fn sealed_block_open(bytes: &[u8]) -> bool {
     let nonce = nonce(sealed_in, unstructured.array());
     let plaintext = any_plaintext(&mut unstructured, seat.place);
     let block = goldens()[seat.archive].keys.seal(seat.kind, seat.place, &nonce, &plaintext);
-    assert_eq!(generation(&block), sealed_in, "a block is of the generation that it was sealed in");
+    assert_eq!(generation(&block), sealed_in, "a block has the generation in which it was sealed");
 
     let asked = other_seat(seat, &mut unstructured);
     let mut changed = block;
@@ -53,7 +53,7 @@ pub fn sealed_block_open(bytes: &[u8]) -> bool {
     expected.is_some()
 }
 
-/// A plaintext with any head. Links are most often in bounds, and digests most often right.
+/// Returns a plaintext with an arbitrary head. Links are most often in bounds, and digests most often correct.
 fn any_plaintext(unstructured: &mut Unstructured<'_>, place: Position) -> Plain {
     let mut plaintext = [0; PLAIN_SIZE];
     let pattern = unstructured.take(32);
@@ -80,7 +80,7 @@ fn any_plaintext(unstructured: &mut Unstructured<'_>, place: Position) -> Plain 
     plaintext
 }
 
-/// The same seat, or one beside it.
+/// Returns the same seat, or an adjacent one.
 fn other_seat(seat: Seat, unstructured: &mut Unstructured<'_>) -> Seat {
     let place = seat.place.get();
     let moved = |place: u32| Seat { place: Position::at(place % BLOCKS_MAX), ..seat };
@@ -99,7 +99,7 @@ fn sealer(seat: Seat) -> Sealer {
     Sealer::new(&golden.master, Uuid::from_bytes(header_layout::ARCHIVE.array(&header)))
 }
 
-/// What docs/FORMAT.md says of a block: its tag, its links, its digest.
+/// Opens a block as docs/FORMAT.md specifies: checks its tag, its links and its digest.
 fn opened_by_reference(seat: Seat, block: &Sealed) -> Option<Plain> {
     let plaintext = goldens()[seat.archive].keys.open(seat.kind, seat.place, block)?;
     let allowed = |field: ar7_engine::format::Field| {
@@ -118,9 +118,9 @@ fn check_opening(seat: Seat, block: &Sealed, expected: Option<&Plain>) {
     match (sealer(seat).open_in_place(seat.kind, seat.place, &mut copy), expected) {
         (Ok(opened), Some(expected)) => check_opened(&opened, generation(block), expected),
         (Err(Error::Damaged(fault)), None) => assert_eq!(fault.position, Some(seat.place)),
-        (Ok(_), None) => panic!("a block that is none opens"),
+        (Ok(_), None) => panic!("an invalid block opens"),
         (Err(error), Some(_)) => panic!("a sealed block does not open: {error}"),
-        (Err(other), None) => panic!("a block that does not open is reported as: {other}"),
+        (Err(other), None) => panic!("an invalid block is reported as: {other}"),
     }
 }
 
@@ -132,7 +132,7 @@ fn check_opened(opened: &Opened<'_>, sealed_in: Generation, expected: &Plain) {
     assert_eq!(head, expected[..plain::DATA.offset], "the head that was sealed");
 }
 
-/// Many blocks at once open as each by itself does.
+/// Checks that a batch opens the same blocks as opening them one at a time.
 fn check_batch(blocks: &[(Seat, &Sealed)], kind: KeyKind, archive: usize) {
     let seats: Vec<Seat> = blocks.iter().map(|&(seat, _)| Seat { archive, kind, ..seat }).collect();
     let mut bytes: Vec<u8> = blocks.iter().flat_map(|(_, block)| **block).collect();
@@ -141,11 +141,15 @@ fn check_batch(blocks: &[(Seat, &Sealed)], kind: KeyKind, archive: usize) {
     sealer(seats[0]).open_batch(kind, places, &mut bytes, &mut opened);
     for ((seat, (_, block)), opened) in seats.iter().zip(blocks).zip(opened) {
         let expected = opened_by_reference(*seat, block);
-        assert_eq!(opened, expected.is_some(), "a batch opens what one block by itself does");
+        assert_eq!(
+            opened,
+            expected.is_some(),
+            "a block opens in a batch if and only if it opens alone"
+        );
     }
 }
 
-/// Inputs to begin with: a block that opens, and ones that do not.
+/// Returns initial inputs: a block that opens, and some that do not.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let mut whole = vec![0, 0, 0, 1, 0, 9];
     whole.extend([0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3]);
@@ -178,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn seeds_are_what_they_say() {
+    fn seeds_open_or_fail_as_intended() {
         let opened: Vec<bool> = seeds().iter().map(|seed| sealed_block_open(seed)).collect();
         assert_eq!(opened, [true, false, false, false]);
     }

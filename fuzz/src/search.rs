@@ -1,5 +1,5 @@
-//! A small fuzzer of our own, for stable: seeded, blind, and the same on every machine. It keeps the targets honest
-//! (planted mistakes must be found) where libFuzzer cannot run; a campaign is libFuzzer's business.
+//! A small fuzzer for stable Rust: seeded, without coverage feedback, and the same on every machine. It checks that the
+//! targets find planted faults where libFuzzer cannot run. Campaigns use libFuzzer.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -13,20 +13,20 @@ use crate::{Random, crash};
 /// An input that breaks a promise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// How many inputs were tried until then, this one included.
+    /// The number of inputs tried, including this one.
     pub executions: u64,
     /// The input.
     pub input: Vec<u8>,
-    /// What the target said.
+    /// The message of the panic.
     pub message: String,
 }
 
-/// Tries the target's own inputs, then so many changes of them; stops at the first that breaks the promise.
+/// Tries the target's seeds, then `executions` mutations of them. Stops at the first input that breaks the promise.
 pub fn search(target: &Target, seed: u64, executions: u64) -> Option<Found> {
     crash::single_threaded(|| search_blindly(target, seed, executions))
 }
 
-/// The same, with a fault in the commit protocol.
+/// Does the same with a planted fault in the commit protocol.
 pub fn search_with_fault(
     target: &Target,
     fault: PlantedFault,
@@ -49,22 +49,22 @@ fn search_blindly(target: &Target, seed: u64, executions: u64) -> Option<Found> 
         let message = match (panicked.downcast_ref::<String>(), panicked.downcast_ref::<&str>()) {
             (Some(text), _) => text.clone(),
             (_, Some(text)) => (*text).to_owned(),
-            _ => "a panic without a text".to_owned(),
+            _ => "a panic without a message".to_owned(),
         };
         Some(Found { executions: tried, input, message })
     };
-    // What is worked out once and kept must be worked out without a fault: the caller's first call is that.
+    // Values that are computed once and cached must be computed without the fault. The caller's first call does that.
     let found = seeds.iter().find_map(|input| try_one(input.clone()));
     found.or_else(|| (0..executions).find_map(|_| try_one(changed(&seeds, target, &mut random))))
 }
 
-/// The seeds in the tree. The code that makes them may be patched.
+/// Returns the seeds in the tree. They are not regenerated, because the code that makes them may be patched.
 fn seeds(target: &Target) -> Vec<Vec<u8>> {
     let seeds = Inputs::Seeds.read(target).expect("the tree has seeds of every target");
     seeds.into_iter().map(|(_, bytes)| bytes).collect()
 }
 
-/// Any bytes, or a seed with some changes, of which pieces may come from other seeds.
+/// Returns arbitrary bytes, or a seed with some changes and pieces of other seeds.
 fn changed(seeds: &[Vec<u8>], target: &Target, random: &mut Random) -> Vec<u8> {
     let mut input = match random.choose(seeds) {
         Some(seed) if !random.one_in(4) => seed.clone(),

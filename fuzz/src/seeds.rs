@@ -1,4 +1,4 @@
-//! Inputs to begin with for the targets that read one structure: the structures of the golden archives.
+//! Initial inputs for the targets that decode one structure: the structures of the golden archives.
 
 use ar7_engine::format::{header_layout, key_slot_layout, meta_slot_layout, plain};
 use ar7_registry::records::TreeId;
@@ -6,10 +6,10 @@ use ar7_registry::tree::page_layout;
 
 use crate::golden::{Golden, OpenedBlock, Part, goldens};
 
-/// Inputs of one kind at most.
+/// Maximum number of inputs of one kind.
 const MANY: usize = 4;
 
-/// The bytes without the zeros at their end: the targets put them there again.
+/// Returns the bytes without trailing zeros, which the targets add again.
 fn trimmed(bytes: &[u8]) -> Vec<u8> {
     let used = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
     bytes[..used].to_vec()
@@ -26,7 +26,7 @@ fn of_part(part: Part) -> impl Iterator<Item = (&'static Golden, &'static Opened
     goldens().iter().flat_map(move |golden| golden.of_part(part).map(move |block| (golden, block)))
 }
 
-/// Key and value of each record of a tree.
+/// Returns the key and value of each record of a tree.
 fn records(tree: TreeId) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut records = Vec::new();
     for (_, page) in of_part(Part::Page) {
@@ -101,8 +101,8 @@ pub(crate) fn names() -> Vec<Vec<u8>> {
     distinct(names.map(|(key, value)| [value, key].concat()).collect())
 }
 
-/// For a tree whose pages are forged: honest, with a changed byte, with a cell beyond the page, with exchanged pages and
-/// children.
+/// Returns inputs for a tree with forged pages: honest, with a changed byte, with a cell beyond the page, and with
+/// swapped pages and children.
 pub(crate) fn forged_trees() -> Vec<Vec<u8>> {
     let operations: Vec<u8> = (0..=255).collect();
     let with = |begin: &[u8]| [begin, &operations].concat();

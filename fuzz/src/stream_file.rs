@@ -1,15 +1,19 @@
-//! A stream as a file against a file: the same operations, the same results, and the same kinds of error.
+//! A stream used as a file, compared with a file of the operating system: the same operations must have the same
+//! results and the same kinds of error.
 //!
-//! Where the two may differ is listed, and what a stream must say there is looked at too:
-//! - What a file was not opened for: it says EBADF, for which there is no kind; a stream says `PermissionDenied`.
-//! - Setting the length of a file that was opened for reading: EINVAL on Linux, which POSIX allows beside EBADF; a
-//!   stream says `PermissionDenied` as it does of writing.
-//! - Offsets that are none of a file, as their sum with a length is beyond 2^63 - 1: a file says EINVAL. A stream has no
-//!   signed offsets: it reads nothing there, writes nothing there, and is too long (`FileTooLarge`) if bytes are written.
-//! - Lengths from 2^31 blocks on: which a file can have depends on the file system; a stream says `FileTooLarge`.
-//! - Seeking to where it depends on the file system whether a file has such an offset: a stream goes up to 2^63 - 1.
+//! The two may differ in these cases, for which the stream's result is checked by itself:
+//! - An operation that the mode does not allow: a file fails with EBADF, which has no `ErrorKind`; a stream fails with
+//!   `PermissionDenied`.
+//! - Setting the length of a file that is open for reading: EINVAL on Linux, which POSIX allows as well as EBADF; a
+//!   stream fails with `PermissionDenied`, as it does for writing.
+//! - Offsets that are invalid for a file, because offset plus length exceeds 2^63 - 1: a file fails with EINVAL. A
+//!   stream has no signed offsets. There it reads nothing, accepts an empty write, and fails with `FileTooLarge`
+//!   otherwise.
+//! - Lengths of 2^31 blocks or more: whether a file can have them depends on the file system; a stream fails with
+//!   `FileTooLarge`.
+//! - Seeking to an offset that only some file systems allow: a stream accepts offsets up to 2^63 - 1.
 //!
-//! Lengths between those that are written here and those that no stream has are not tried: a stream has no holes and
+//! Lengths between the largest written here and the smallest impossible one are not tried: a stream has no holes and
 //! would fill them with zeros.
 
 use std::fs::{File, OpenOptions};
@@ -31,30 +35,30 @@ const MODES: [&str; 8] = ["r", "w", "a", "x", "r+", "w+", "a+", "x+"];
 
 const IDENTITY: Uuid = Uuid::from_u128(0x0192_a000_0000_7000_8000_0000_0000_0009);
 
-/// Length in bytes beyond which nothing is written to either: a stream has no holes.
+/// The length in bytes up to which either is written: a stream has no holes.
 const LENGTH_MAX: u64 = 100_000;
 
-/// A length that no stream can have, as the file would have no room for its blocks.
+/// A length that no stream can have, because its blocks would exceed the maximum size of an archive.
 const TOO_LONG: u64 = BLOCKS_MAX as u64 * DATA_SIZE_U64;
 
-/// Offset beyond which Linux reads nothing from a file, not even nothing, and says EINVAL.
+/// The offset beyond which every read of a file, even an empty one, fails with EINVAL on Linux.
 const OFFSET_MAX: u64 = i64::MAX.cast_unsigned() - LENGTH_MAX;
 
-/// Offset from which on it depends on the file system whether a file has it.
+/// The offset from which on the limit depends on the file system.
 const FILE_MAX: u64 = TOO_LONG + (1 << 20);
 
-/// The number of EBADF, which is the same on every POSIX system that counts.
+/// The number of EBADF, which is the same on all relevant POSIX systems.
 const EBADF: i32 = 9;
 
-/// Operations at most.
+/// Maximum number of operations.
 const OPERATIONS: usize = 60;
 
-/// A stream and a file that are to be the same.
+/// A stream and a file that must stay equal.
 struct Twins {
     device: MemoryDevice,
     archive: Archive,
     folder: TempDir,
-    /// What the file held at the last commit.
+    /// The content of the file at the last commit.
     committed: Option<Vec<u8>>,
     open: Option<Open>,
 }
@@ -65,7 +69,7 @@ struct Open {
     theirs: File,
 }
 
-/// Does to a stream and to a file what `bytes` say.
+/// Applies operations to a stream and to a file as `bytes` direct.
 ///
 /// # Panics
 /// If they differ in a result, in their length, offset or content, or in the kind of an error.
@@ -136,7 +140,7 @@ impl Twins {
         }
     }
 
-    /// As Python's `open` does: appending begins at the end.
+    /// Opens the file like Python's `open`: appending starts at the end.
     fn open_theirs(&self, mode: &str) -> io::Result<File> {
         let mut options = OpenOptions::new();
         let both = mode.ends_with('+');
@@ -168,7 +172,7 @@ impl Twins {
         self.committed = self.content();
     }
 
-    /// Drops what was not committed: by a rollback, by closing, or by the end of the process.
+    /// Drops the uncommitted changes: by a rollback, by closing, or by ending the process.
     fn roll_back(&mut self, unstructured: &mut Unstructured<'_>) {
         self.close();
         match unstructured.below(3) {
@@ -189,7 +193,7 @@ impl Twins {
 
     fn reopen_archive(&mut self) {
         let options = store::OpenOptions { access: Access::Write, ..store::OpenOptions::default() };
-        // The handle that is left cannot write to what the next one opens.
+        // The old handle cannot write to the device that the next one opens.
         self.device = self.device.snapshot().to_device();
         let opened = Archive::open_device(Box::new(self.device.clone()), &secret(), options);
         self.archive = opened.expect("the archive opens again");
@@ -202,7 +206,7 @@ impl Twins {
         assert_eq!(ours, theirs, "whether there was anything to delete");
     }
 
-    /// Length and offset are the same.
+    /// Checks that length and offset are equal.
     fn check_place(&mut self) {
         let Some(Open { ours, theirs, .. }) = &mut self.open else { return };
         let length = theirs.metadata().expect("a file has a length").len();
@@ -216,7 +220,7 @@ impl Twins {
         let found = match StreamFile::open(&self.archive, IDENTITY, Mode::READ) {
             Ok(mut file) => {
                 let mut bytes = Vec::new();
-                file.read_to_end(&mut bytes).expect("a stream that can be read");
+                file.read_to_end(&mut bytes).expect("a readable stream");
                 Some(bytes)
             }
             Err(ar7_registry::Error::NoStream { .. }) => None,
@@ -244,7 +248,7 @@ impl Open {
         let (mut ours, mut theirs) = (vec![0; length], vec![0; length]);
         let outcomes = (self.ours.read(&mut ours), self.theirs.read(&mut theirs));
         agreed_equal("read", outcomes.0, outcomes.1);
-        assert!(ours == theirs, "what was read differs");
+        assert!(ours == theirs, "the bytes read differ");
     }
 
     fn read_at(&mut self, unstructured: &mut Unstructured<'_>) {
@@ -255,17 +259,17 @@ impl Open {
         if offset <= OFFSET_MAX {
             agreed_equal("read_at", read, self.theirs.read_at(&mut theirs, offset));
         } else if self.readable() {
-            assert_eq!(read.expect("nothing to read"), 0, "what was read at {offset}");
+            assert_eq!(read.expect("nothing to read"), 0, "the number of bytes read at {offset}");
         } else {
-            refused_as(io::ErrorKind::PermissionDenied, "read_at", read);
+            fails_with(io::ErrorKind::PermissionDenied, "read_at", read);
         }
-        assert!(ours == theirs, "what was read at {offset} differs");
+        assert!(ours == theirs, "the bytes read at {offset} differ");
     }
 
     fn write(&mut self, unstructured: &mut Unstructured<'_>) {
         let bytes = any_bytes(unstructured);
         let offset = self.theirs.stream_position().expect("a file has an offset");
-        if self.goes(offset, &bytes, |ours| ours.write(&bytes).map(drop)) {
+        if self.is_tried(offset, &bytes, |ours| ours.write(&bytes).map(drop)) {
             agreed_equal("write", self.ours.write(&bytes), self.theirs.write(&bytes));
         }
     }
@@ -273,24 +277,25 @@ impl Open {
     fn write_at(&mut self, unstructured: &mut Unstructured<'_>) {
         let (offset, bytes) = (any_offset(unstructured), any_bytes(unstructured));
         let write = |ours: &mut StreamFile| ours.write_at(offset, &bytes).map_err(io::Error::from);
-        if !self.goes(offset, &bytes, write) {
+        if !self.is_tried(offset, &bytes, write) {
             return;
         }
         let ours = write(&mut self.ours).map(|()| bytes.len());
         if offset <= OFFSET_MAX || !self.writable() {
-            // No offset makes a file writable that is not, but a file looks at the offset first.
+            // No offset makes a read-only file writable, but a file checks the offset first.
             let offset = offset.min(OFFSET_MAX);
             agreed_equal("write_at", ours, self.theirs.write_at(&bytes, offset));
         } else {
-            // Bytes are left only if they are appended, wherever that is; the file is asked with an offset that it has.
+            // Only appended bytes get here, because their offset is ignored. The file gets an offset that is valid for
+            // it.
             assert!(bytes.is_empty() || self.appends(), "an offset that no stream has");
             agreed_equal("write_at", ours, self.theirs.write_at(&bytes, 0));
         }
     }
 
-    /// Whether both can write there. A stream refuses what is too long for it, and changes nothing; what it would have
-    /// to fill with many zeros is not tried.
-    fn goes(
+    /// Returns whether both can write there. A stream rejects a write that is too far out, and changes nothing. Writes
+    /// that would fill a long gap with zeros are not tried.
+    fn is_tried(
         &mut self,
         offset: u64,
         bytes: &[u8],
@@ -301,7 +306,7 @@ impl Open {
             return true;
         }
         if offset >= TOO_LONG {
-            refused_as(io::ErrorKind::FileTooLarge, "write", write(&mut self.ours));
+            fails_with(io::ErrorKind::FileTooLarge, "write", write(&mut self.ours));
         }
         false
     }
@@ -310,13 +315,13 @@ impl Open {
         let length = any_offset(unstructured);
         let set = |ours: &mut StreamFile| ours.set_len(length).map_err(io::Error::from);
         if !self.writable() {
-            refused_as(io::ErrorKind::PermissionDenied, "set_len", set(&mut self.ours));
+            fails_with(io::ErrorKind::PermissionDenied, "set_len", set(&mut self.ours));
             let refused = self.theirs.set_len(length).expect_err("not open for writing");
             let is_listed = refused.kind() == io::ErrorKind::InvalidInput
                 || refused.raw_os_error() == Some(EBADF);
             assert!(is_listed, "set_len: a file says {refused} ({:?})", refused.kind());
         } else if length >= TOO_LONG {
-            refused_as(io::ErrorKind::FileTooLarge, "set_len", set(&mut self.ours));
+            fails_with(io::ErrorKind::FileTooLarge, "set_len", set(&mut self.ours));
         } else if length <= LENGTH_MAX {
             agreed_equal("set_len", set(&mut self.ours), self.theirs.set_len(length));
         }
@@ -332,7 +337,7 @@ impl Open {
             _ => (SeekFrom::Current(offset.cast_signed()), from(current, offset.cast_signed())),
         };
         if (i128::from(FILE_MAX)..=i128::from(i64::MAX)).contains(&target) {
-            let reached = self.ours.seek(to).expect("a stream goes there");
+            let reached = self.ours.seek(to).expect("a stream accepts the offset");
             assert_eq!(i128::from(reached), target, "seek {to:?}");
             let back = self.ours.seek(SeekFrom::Start(current)).expect("and back");
             assert_eq!(back, current, "seek back from {target}");
@@ -350,7 +355,7 @@ fn from(base: u64, change: i64) -> i128 {
     i128::from(base) + i128::from(change)
 }
 
-/// Borders of blocks are where faults are.
+/// Faults are most likely at block boundaries.
 fn any_length(unstructured: &mut Unstructured<'_>) -> usize {
     match unstructured.byte() % 5 {
         0 => 0,
@@ -381,7 +386,7 @@ fn any_offset(unstructured: &mut Unstructured<'_>) -> u64 {
     }
 }
 
-/// Both did it, or neither, and then for the same reason.
+/// Checks that both succeeded, or that both failed for the same reason.
 fn agreed<A, B>(what: &str, ours: io::Result<A>, theirs: io::Result<B>) -> Option<(A, B)> {
     match (ours, theirs) {
         (Ok(ours), Ok(theirs)) => Some((ours, theirs)),
@@ -394,12 +399,13 @@ fn agreed<A, B>(what: &str, ours: io::Result<A>, theirs: io::Result<B>) -> Optio
             );
             None
         }
-        (Ok(_), Err(theirs)) => panic!("{what}: a stream does it, a file says {theirs}"),
-        (Err(ours), Ok(_)) => panic!("{what}: a file does it, a stream says {ours}"),
+        (Ok(_), Err(theirs)) => panic!("{what}: a stream succeeds, a file says {theirs}"),
+        (Err(ours), Ok(_)) => panic!("{what}: a file succeeds, a stream says {ours}"),
     }
 }
 
-/// What a stream must say where a file says this: the same, but for the number that has no kind.
+/// Returns the error that a stream must return for this error of a file. It is the same, except for EBADF, which has no
+/// kind.
 fn kind_of(theirs: &io::Error) -> io::ErrorKind {
     match theirs.raw_os_error() {
         Some(EBADF) => io::ErrorKind::PermissionDenied,
@@ -407,10 +413,10 @@ fn kind_of(theirs: &io::Error) -> io::ErrorKind {
     }
 }
 
-/// A stream refuses this, whatever a file does, and says why.
-fn refused_as<T>(kind: io::ErrorKind, what: &str, ours: io::Result<T>) {
+/// Checks that a stream fails with this kind of error, whatever a file does.
+fn fails_with<T>(kind: io::ErrorKind, what: &str, ours: io::Result<T>) {
     match ours {
-        Ok(_) => panic!("{what}: a stream does what it must refuse as {kind:?}"),
+        Ok(_) => panic!("{what}: a stream succeeds, expected {kind:?}"),
         Err(ours) => assert_eq!(ours.kind(), kind, "{what}: a stream says {ours}"),
     }
 }
@@ -425,13 +431,14 @@ fn agreed_equal<T: PartialEq + std::fmt::Debug>(
     }
 }
 
-/// Inputs to begin with: each mode, and what is cut and grows again.
+/// Returns initial inputs: each mode, and content that is truncated and grows again.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let mut seeds: Vec<Vec<u8>> = (0..8)
         .map(|mode| vec![0, 5, 6, 4, 40, 80, 7, 1, 1, 200, 3, 0, mode, 6, 1, 30, 9, 4, 2, 1, 12])
         .collect();
     seeds.push(vec![0, 5, 6, 3, 2, 9, 11, 0, 100, 9, 11, 31, 64, 9, 1, 2, 0, 0, 0, 4, 3, 2]);
-    // What each mode does not allow: made with `w` and not read; then read with `r`, not written and not cut.
+    // Operations that a mode does not allow: reading a file created with `w`; then writing and truncating one opened
+    // with `r`.
     let refused = [4, 1, 9, 12, 0, 0, 0, 1, 9, 6, 1, 9, 7, 13, 0, 0, 0, 1, 9, 7, 11, 0, 9, 0];
     seeds.push([&[0, 1][..], &refused, &[0, 0], &refused].concat());
     seeds
@@ -443,13 +450,13 @@ mod tests {
     use crate::Random;
 
     #[test]
-    fn any_operations_do_the_same_to_both() {
+    fn any_operations_match_a_file() {
         let mut random = Random::new(0x6669_6c65);
         let mut bytes_done = 0;
         for _ in 0..400 {
             let mut bytes = [0; 240];
             random.fill(&mut bytes);
-            // Most operations are of a file that can be written: the first opens one.
+            // Most operations need a writable file, so the first operation opens one.
             bytes[0] = 0;
             bytes[1] = [1, 2, 4, 5, 6][usize::from(bytes[1]) % 5];
             stream_file(&bytes);
@@ -462,34 +469,34 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "a stream does it")]
-    fn a_difference_is_noticed() {
+    #[should_panic(expected = "a stream succeeds")]
+    fn a_difference_is_detected() {
         let refused = Err::<(), _>(io::ErrorKind::NotFound.into());
         agreed("open", Ok(()), refused);
     }
 
     #[test]
     #[should_panic(expected = "a stream says")]
-    fn another_kind_of_error_is_noticed() {
+    fn another_kind_of_error_is_detected() {
         agreed("write", Err::<(), _>(io::ErrorKind::Other.into()), bad_descriptor());
     }
 
     #[test]
     #[should_panic(expected = "a stream says")]
-    fn a_refusal_of_another_kind_is_noticed() {
+    fn another_kind_than_expected_is_detected() {
         let refused = Err::<(), _>(io::ErrorKind::Other.into());
-        refused_as(io::ErrorKind::PermissionDenied, "set_len", refused);
+        fails_with(io::ErrorKind::PermissionDenied, "set_len", refused);
     }
 
     #[test]
-    fn what_has_no_kind_is_a_lack_of_permission() {
+    fn an_error_without_a_kind_maps_to_permission_denied() {
         let refused = Err::<(), _>(io::ErrorKind::PermissionDenied.into());
         assert!(agreed("write", refused, bad_descriptor()).is_none());
         let denied = io::Error::from(io::ErrorKind::NotFound);
-        assert_eq!(kind_of(&denied), io::ErrorKind::NotFound, "every other kind is the same");
+        assert_eq!(kind_of(&denied), io::ErrorKind::NotFound, "every other kind is unchanged");
     }
 
-    /// What a file says of what it was not opened for.
+    /// Returns the error of a file for an operation that its mode does not allow.
     fn bad_descriptor() -> io::Result<()> {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("file");

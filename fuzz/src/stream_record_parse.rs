@@ -1,13 +1,13 @@
-//! Reading a stream record, with the place of its blocks, from any bytes.
+//! Decoding of a stream record, with the location of its blocks, from arbitrary bytes.
 
 use ar7_engine::format::{Position, StoredStream, StreamLayout};
 
 use crate::bytes::{check_decoded, padded};
 
-/// Takes `bytes` as a stored stream. Returns whether it was accepted.
+/// Decodes `bytes` as a stored stream. Returns whether it was accepted.
 ///
 /// # Panics
-/// If reading it panics, or what was read is not what was there.
+/// If decoding panics, or the decoded value does not match the bytes.
 pub fn stream_record_parse(bytes: &[u8]) -> bool {
     let stored = padded::<{ StoredStream::SIZE }>(bytes);
     let decoded = StoredStream::decode(&stored);
@@ -17,7 +17,7 @@ pub fn stream_record_parse(bytes: &[u8]) -> bool {
     check_decoded(&stored[..], decoded.map(|stored| stored.encode()))
 }
 
-/// The fields of a record agree with each other.
+/// Checks that the fields of a record are consistent.
 fn check_record(stored: &StoredStream) {
     let record = &stored.record;
     assert!(record.length <= u64::from(record.count) * 4008, "longer than its blocks");
@@ -28,9 +28,12 @@ fn check_record(stored: &StoredStream) {
             assert!(begin >= 8 && u64::from(begin) + u64::from(count) == u64::from(end) + 1);
         }
         ((Some(begin), Some(end)), 2.., StreamLayout::Extents) => {
-            assert!(begin >= 8 && end >= 8 && begin != end, "a chain without an end");
+            assert!(
+                begin >= 8 && end >= 8 && begin != end,
+                "a chain of several blocks has two ends"
+            );
         }
-        _ => panic!("a record that contradicts itself: {stored:?}"),
+        _ => panic!("an inconsistent record: {stored:?}"),
     }
 }
 
@@ -42,7 +45,7 @@ mod tests {
     use uuid::Uuid;
 
     #[test]
-    fn any_record_is_read_or_refused() {
+    fn any_record_is_accepted_or_rejected() {
         let record = StreamRecord {
             identity: Uuid::from_u128(99),
             begin: Some(Position::at(50)),

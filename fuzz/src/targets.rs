@@ -1,4 +1,4 @@
-//! The fuzz targets: what each promises, and what to begin with.
+//! The fuzz targets: what each promises, and its initial inputs.
 
 use crate::{
     archive_forged, archive_open, archive_ops, batch_seal, block_parse, cli_args, cursor_ops,
@@ -7,18 +7,18 @@ use crate::{
     tree_change, tree_ops,
 };
 
-/// Something to fuzz.
+/// A fuzz target.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
-    /// Name of the program in `fuzz/fuzz_targets`, and of the folders of its inputs.
+    /// The name of the program in `fuzz/fuzz_targets`, and of the folders of its inputs.
     pub name: &'static str,
-    /// What it promises, in one line.
+    /// The promise that it checks, in one line.
     pub promise: &'static str,
-    /// Takes any bytes, and panics if the promise is broken.
+    /// Runs the target on arbitrary bytes; panics if the promise is broken.
     pub run: fn(&[u8]),
-    /// Inputs to begin with: few, small, and always the same.
+    /// Returns the initial inputs: few, small, and always the same.
     pub seeds: fn() -> Vec<Vec<u8>>,
-    /// Length of an input in bytes beyond which more says nothing new.
+    /// The length of an input in bytes beyond which nothing new is reached.
     pub length_max: usize,
 }
 
@@ -30,7 +30,7 @@ macro_rules! targets {
             name: stringify!($name),
             promise: $promise,
             run: |bytes| {
-                // What most of them return is for their own tests.
+                // Most targets return a value for their own tests only.
                 let _ = $name::$name(bytes);
             },
             seeds: $seeds,
@@ -40,30 +40,30 @@ macro_rules! targets {
 }
 
 targets! {
-    archive_forged, archive_forged::seeds, 400, "an archive forged with the key is read, verified, extracted, written, or refused";
-    archive_open, archive_open::seeds, 4096, "a file of any bytes is read or refused, and gives nothing that was not committed";
+    archive_forged, archive_forged::seeds, 400, "reading, verifying, extracting and writing an archive forged with the key succeed or fail with typed errors";
+    archive_open, archive_open::seeds, 4096, "a file of arbitrary bytes is accepted or rejected, and never returns content that was not committed";
     archive_ops, archive_ops::seeds, 300, "an archive equals its model after any operations, crashes and failures";
-    batch_seal, batch_seal::seeds, 3100, "a batch is sealed as the reference crates seal one block at a time";
-    block_parse, seeds::blocks, 52, "the head of a block is read as it was written, or refused";
-    cli_args, cli_args::seeds, 400, "flags, sizes, receipts, streams, patterns and paths are read as they say, or refused";
-    cursor_ops, cursor_ops::seeds, 400, "a stream equals a list of blocks after any operations of its cursor";
-    extent_parse, seeds::extents, 64, "an extent is read as it was written, or refused";
-    header_parse, seeds::headers, 4096, "a header is read as it was written, or refused";
-    inode_parse, seeds::inodes, 2000, "an inode is read as it was written, or refused";
-    key_slot_parse, seeds::key_slots, 256, "a key slot is read as it was written, or refused";
-    meta_slot_parse, seeds::meta_slots, 4008, "a meta slot is read as it was written, or refused";
+    batch_seal, batch_seal::seeds, 3100, "a batch is sealed exactly as the reference crates seal one block at a time";
+    block_parse, seeds::blocks, 52, "the head of a block decodes to its value or is rejected";
+    cli_args, cli_args::seeds, 400, "flags, sizes, receipts, streams, patterns and paths are parsed correctly or rejected";
+    cursor_ops, cursor_ops::seeds, 400, "a stream equals a list of blocks after any cursor operations";
+    extent_parse, seeds::extents, 64, "an extent decodes to its value or is rejected";
+    header_parse, seeds::headers, 4096, "a header decodes to its value or is rejected";
+    inode_parse, seeds::inodes, 2000, "an inode decodes to its value or is rejected";
+    key_slot_parse, seeds::key_slots, 256, "a key slot decodes to its value or is rejected";
+    meta_slot_parse, seeds::meta_slots, 4008, "a meta slot decodes to its value or is rejected";
     name_ops, name_ops::seeds, 600, "names equal their model after any operations, rollbacks and reopenings";
-    name_parse, seeds::names, 300, "a name is read as it was written, or refused";
-    page_parse, seeds::pages, 4008, "a page is read as it was written, or refused";
-    redo_parse, seeds::redo_blocks, 4012, "a block of the redo list is read as it was written, or refused";
-    sealed_block_open, sealed_block_open::seeds, 160, "a block opens only as it was sealed";
-    stream_file, stream_file::seeds, 400, "a stream as a file does what a file does";
-    stream_record_parse, seeds::stream_records, 64, "the record of a stream is read as it was written, or refused";
-    tree_change, seeds::forged_trees, 800, "a tree with forged pages is read and changed, or refused";
+    name_parse, seeds::names, 300, "a name decodes to its value or is rejected";
+    page_parse, seeds::pages, 4008, "a page decodes to its value or is rejected";
+    redo_parse, seeds::redo_blocks, 4012, "a block of the redo list decodes to its value or is rejected";
+    sealed_block_open, sealed_block_open::seeds, 160, "a block opens only at the position, as the kind and under the key it was sealed for";
+    stream_file, stream_file::seeds, 400, "a stream behaves like a file of the operating system";
+    stream_record_parse, seeds::stream_records, 64, "a stream record decodes to its value or is rejected";
+    tree_change, seeds::forged_trees, 800, "a tree with forged pages is read and changed, or rejected as damaged";
     tree_ops, tree_ops::seeds, 800, "a tree equals a map after any operations, commits and crashes";
 }
 
-/// The target of this name.
+/// Returns the target of this name.
 pub fn target(name: &str) -> Option<&'static Target> {
     TARGETS.iter().find(|target| target.name == name)
 }

@@ -1,4 +1,4 @@
-//! Changing and reading a tree whose pages somebody with the key has put together.
+//! Reading and changing of a tree whose pages an attacker with the key has forged.
 
 use ar7_engine::Error as EngineError;
 use ar7_engine::format::{BlockRef, DATA_SIZE, Data, Position, Root};
@@ -10,7 +10,7 @@ use crate::unstructured::Unstructured;
 
 const TREE: TreeNumber = TreeNumber(5);
 
-/// A key: few of them, so that they collide, and long enough that the tree is three levels deep.
+/// Returns a key: there are few, so that they collide, and they are long, so that the tree has three levels.
 fn any_key(unstructured: &mut Unstructured<'_>) -> Vec<u8> {
     key(unstructured.word() % 400)
 }
@@ -19,12 +19,12 @@ fn key(number: usize) -> Vec<u8> {
     format!("{number:0width$}", width = 3 + number * 7 % 250).into_bytes()
 }
 
-/// Makes a tree, changes its pages, then reads and changes the tree, all as `bytes` say. Returns whether no
-/// damage was met.
+/// Builds a tree, changes its pages, then reads and changes the tree, all as `bytes` direct. Returns whether no damage
+/// was found.
 ///
 /// # Panics
-/// If anything panics, does not end, gives keys out of order or an error that is not damage, or if what is written
-/// afterwards is not pages.
+/// If an operation panics or loops, returns keys out of order or an error other than damage, or if it writes invalid
+/// pages.
 pub fn tree_change(bytes: &[u8]) -> bool {
     let mut unstructured = Unstructured::new(bytes);
     let mut space = HeapSpace::new();
@@ -41,12 +41,12 @@ pub fn tree_change(bytes: &[u8]) -> bool {
     for _ in 0..unstructured.byte() {
         operate(&mut tree, &mut space, &mut unstructured, &mut damage);
     }
-    let flushed = tree.flush(&mut space).expect("there is room");
+    let flushed = tree.flush(&mut space).expect("space for the pages");
     for block in space.blocks().iter().filter(|block| block.generation.step > 0) {
         let data = space.data(block.position).expect("a page in use");
         let level = data[page_layout::LEVEL.offset];
         let page = Page::parse(block.position, data, PageExpectation { tree: TREE, level });
-        assert!(page.is_ok(), "what was written is a page: {page:?}");
+        assert!(page.is_ok(), "a written page is valid: {page:?}");
     }
     let whole = flushed.block.is_some();
     assert_eq!((flushed.depth > 0, flushed.entries > 0), (whole, whole), "a root that can be read");
@@ -61,10 +61,10 @@ fn honest_tree(space: &mut HeapSpace, unstructured: &mut Unstructured<'_>) -> Ro
         let value = vec![7; number % 60];
         tree.insert(space, &key(number * step % 400), &value).expect("an honest tree");
     }
-    tree.flush(space).expect("there is room")
+    tree.flush(space).expect("space for the pages")
 }
 
-/// Changes one page: a byte of it, all of it, or one of its children.
+/// Changes one page: one byte, all of it, or one of its children.
 fn forge(space: &mut HeapSpace, unstructured: &mut Unstructured<'_>) {
     let blocks = space.blocks();
     if blocks.is_empty() {
@@ -83,7 +83,8 @@ fn forge(space: &mut HeapSpace, unstructured: &mut Unstructured<'_>) {
         }
         _ => {
             if let Some(at) = child_offset(&other, unstructured) {
-                let child = other[at..at + BlockRef::SIZE].try_into().expect("so many bytes");
+                let child =
+                    other[at..at + BlockRef::SIZE].try_into().expect("the size of a reference");
                 set_child(&mut data, unstructured, child);
             }
         }
@@ -97,7 +98,7 @@ fn set_child(data: &mut Data, unstructured: &mut Unstructured<'_>, child: [u8; B
     }
 }
 
-/// Where one of the children of a branch lies; none in a leaf.
+/// Returns the offset of one of the children of a branch, or `None` for a leaf.
 fn child_offset(data: &Data, unstructured: &mut Unstructured<'_>) -> Option<usize> {
     let count = usize::from(page_layout::COUNT.u16(&data[..]));
     let cell = unstructured.byte().checked_rem(count)?;
@@ -114,7 +115,7 @@ fn child_offset(data: &Data, unstructured: &mut Unstructured<'_>) -> Option<usiz
     end.checked_sub(BlockRef::SIZE).filter(|_| end <= DATA_SIZE)
 }
 
-/// The root, or one that states something else.
+/// Returns the root, or one with other fields.
 fn forged_root(root: Root, space: &HeapSpace, unstructured: &mut Unstructured<'_>) -> Root {
     let Some(block) = root.block else { return root };
     let blocks = space.blocks();
@@ -158,7 +159,7 @@ fn operate(
     }
 }
 
-/// Walks to the end, whichever way.
+/// Iterates to the end, in either direction.
 fn walk(range: Result<Range<'_, HeapSpace>>, damage: &mut bool) {
     let Some(range) = judge(range, damage) else { return };
     let keys: Vec<Vec<u8>> =
@@ -167,7 +168,7 @@ fn walk(range: Result<Range<'_, HeapSpace>>, damage: &mut bool) {
     assert!(ascends || keys.is_sorted_by(|one, two| one > two), "keys in order");
 }
 
-/// Notes damage; nothing else is an error of hostile pages, but for a depth that cannot grow.
+/// Records damage. Hostile pages cause no other error, except that the depth cannot grow further.
 fn judge<T>(result: Result<T>, damage: &mut bool) -> Option<T> {
     match result {
         Ok(value) => Some(value),
@@ -185,7 +186,7 @@ mod tests {
     use crate::Random;
 
     #[test]
-    fn any_tree_is_read_and_changed_or_refused() {
+    fn any_tree_is_read_and_changed_or_rejected() {
         const CASES: u32 = 3000;
         let mut random = Random::new(0x7472_6565);
         let mut whole = 0;
@@ -199,7 +200,7 @@ mod tests {
 
     #[test]
     fn an_honest_tree_is_whole() {
-        // 300 entries, nothing forged, the root as it is, and a hundred operations.
+        // 300 entries, nothing forged, the root unchanged, and a hundred operations.
         let mut bytes = vec![1, 44, 0, 0, 3, 100];
         bytes.extend((0..=255).cycle().take(400));
         assert!(tree_change(&bytes));

@@ -1,4 +1,4 @@
-//! The B+tree against `BTreeMap`: any operations, with commits, crashes and reopenings between them.
+//! The B+tree compared with `BTreeMap`, with arbitrary operations, commits, crashes and reopenings.
 
 use std::collections::BTreeMap;
 
@@ -10,16 +10,16 @@ use crate::unstructured::Unstructured;
 
 const TREE: TreeNumber = TreeNumber(5);
 
-/// Operations at most.
+/// Maximum number of operations.
 const OPERATIONS: usize = 300;
 
-/// Not below any key.
+/// At or above every key.
 const LAST_KEY: [u8; KEY_MAX] = [0xff; KEY_MAX];
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// A tree, what it should hold, and what a crash goes back to: a root in the space as it is then, not a copy of the
-/// space as it was.
+/// A tree, its expected content, and the root that a crash returns to. That root refers to the space as it is after the
+/// crash, not to a copy of the space at the commit.
 struct Grove {
     space: ReusedSpace,
     tree: Tree,
@@ -27,10 +27,10 @@ struct Grove {
     committed: (Root, Model),
 }
 
-/// Does to a tree and to a map what `bytes` say. Returns the depth that the tree reached.
+/// Applies operations to a tree and to a map as `bytes` direct. Returns the greatest depth of the tree.
 ///
 /// # Panics
-/// If they differ, if an honest tree is an error, or if an empty tree keeps a page.
+/// If they differ, if an operation on the honest tree fails, or if the empty tree keeps a page.
 pub fn tree_ops(bytes: &[u8]) -> u8 {
     let mut unstructured = Unstructured::new(bytes);
     let mut grove = Grove::new();
@@ -68,7 +68,7 @@ impl Grove {
             13 if operation / 16 % 4 == 3 => drop(self.flush()),
             13 => self.commit(),
             14 => {
-                // Half of the crashes come when all is written but the root.
+                // Half of the crashes happen after everything except the root was written.
                 if operation / 16 % 2 == 1 {
                     self.flush();
                 }
@@ -88,7 +88,7 @@ impl Grove {
         assert_eq!(before, self.model.insert(key.to_vec(), value), "what an insertion replaced");
     }
 
-    /// Keys that ascend or descend by a step.
+    /// Inserts keys that ascend or descend by a step.
     fn insert_many(&mut self, unstructured: &mut Unstructured<'_>) {
         let (first, step, count) =
             (unstructured.word(), unstructured.byte() % 5, unstructured.byte());
@@ -105,7 +105,7 @@ impl Grove {
     fn remove(&mut self, unstructured: &mut Unstructured<'_>) {
         let key = match unstructured.byte() % 3 {
             0 => any_key(unstructured),
-            // One that is there.
+            // A key that exists.
             _ => match self.model.range(any_key(unstructured)..).next() {
                 Some((key, _)) => key.clone(),
                 None => return,
@@ -135,10 +135,14 @@ impl Grove {
         let found = tree.get(space, &key).expect("an honest tree");
         assert_eq!(found.as_ref(), self.model.get(&key), "the value of a key");
         let floor = self.model.range(..=key.clone()).next_back().map(owned);
-        assert_eq!(tree.floor(space, &key).expect("an honest tree"), floor, "the entry not above");
+        assert_eq!(
+            tree.floor(space, &key).expect("an honest tree"),
+            floor,
+            "the entry at or below"
+        );
         let ceiling = self.model.range(key.clone()..).next().map(owned);
         let found = tree.ceiling(space, &key).expect("an honest tree");
-        assert_eq!(found, ceiling, "the entry not below");
+        assert_eq!(found, ceiling, "the entry at or above");
     }
 
     fn walk(&self, unstructured: &mut Unstructured<'_>) {
@@ -161,9 +165,9 @@ impl Grove {
         self.tree.relocate(&mut self.space, Position::at(limit), most).expect("an honest tree");
     }
 
-    /// Writes what was changed, which is no commit yet.
+    /// Writes the changes without committing them.
     fn flush(&mut self) -> Root {
-        self.tree.flush(&mut self.space).expect("there is room")
+        self.tree.flush(&mut self.space).expect("space for the pages")
     }
 
     fn commit(&mut self) {
@@ -174,10 +178,10 @@ impl Grove {
         let reader = TreeReader::new(TREE, root, &self.space);
         let range = reader.range(&[]).expect("an honest tree");
         let found = range.map(|entry| entry.expect("an honest tree"));
-        assert!(found.eq(self.model.iter().map(owned)), "what is committed");
+        assert!(found.eq(self.model.iter().map(owned)), "the committed entries");
     }
 
-    /// Goes back to the last commit, among all that was written since.
+    /// Returns to the last commit, in a space that also holds everything written since.
     fn crash(&mut self) {
         self.space.crash();
         let (root, model) = self.committed.clone();
@@ -197,7 +201,7 @@ impl Grove {
         assert!(backwards.eq(self.model.iter().rev().map(owned)), "the entries backwards");
     }
 
-    /// Takes everything out; no page may be left.
+    /// Removes all entries and checks that no page remains.
     fn check_emptying(mut self) {
         let keys: Vec<Vec<u8>> = self.model.keys().cloned().collect();
         for key in &keys {
@@ -212,7 +216,7 @@ fn owned((key, value): (&Vec<u8>, &Vec<u8>)) -> Entry {
     (key.clone(), value.clone())
 }
 
-/// Few keys, so that they collide, of many lengths.
+/// Returns a key: there are few, so that they collide, and they have many different lengths.
 fn any_key(unstructured: &mut Unstructured<'_>) -> Vec<u8> {
     key(unstructured.word())
 }
@@ -221,7 +225,7 @@ fn key(number: usize) -> Vec<u8> {
     let number = number % 700;
     let length = 2 + number * 13 % (KEY_MAX - 2);
     let mut key = vec![b'k'; length];
-    // Keys that begin alike make long separators, and so a tree of several levels.
+    // Keys with a long common prefix make long separators, and so a tree of several levels.
     let at = if number.is_multiple_of(4) { 0 } else { length - 2 };
     key[at..at + 2].copy_from_slice(&u16::try_from(number).expect("below 700").to_be_bytes());
     key
@@ -232,13 +236,13 @@ fn any_value(unstructured: &mut Unstructured<'_>, key: &[u8]) -> Vec<u8> {
     vec![unstructured.octet(); length]
 }
 
-/// Inputs to begin with: ascending and descending keys, the longest cells, growing and shrinking.
+/// Returns initial inputs: ascending and descending keys, the longest cells, growth and shrinking.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     vec![
         vec![4, 0, 0, 1, 79, 1, 0, 13, 15, 14, 9, 0, 40, 11, 0, 7, 30, 8, 0, 0, 255],
         vec![4, 2, 188, 3, 79, 1, 244, 13, 4, 0, 10, 2, 79, 1, 0, 14, 12, 0, 3, 2, 13, 15],
         vec![0, 0, 9, 3, 192, 7, 0, 0, 8, 3, 192, 7, 0, 0, 7, 3, 192, 7, 13, 5, 1, 0, 8, 13],
-        // Changes that are written twice (61), then written and lost (30), then made again and kept.
+        // Changes that are written twice (61), then written and lost (30), then repeated and kept.
         vec![
             4, 0, 0, 1, 79, 1, 0, 13, 4, 0, 3, 2, 40, 0, 200, 61, 8, 0, 30, 20, 61, 4, 0, 9, 4, 30,
             1, 9, 30, 4, 0, 3, 2, 40, 0, 200, 13, 8, 0, 0, 60, 30, 15, 13,
@@ -252,7 +256,7 @@ mod tests {
     use crate::Random;
 
     #[test]
-    fn any_operations_do_the_same_to_a_map() {
+    fn any_operations_match_a_map() {
         let mut random = Random::new(0x6f70_7321);
         let mut deepest = 0;
         for _ in 0..500 {

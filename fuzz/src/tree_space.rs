@@ -1,4 +1,4 @@
-//! A space of pages that are used again, as in the store: what a crash goes back to is what lies there then.
+//! A space that reuses pages like the store does: after a crash, a reused position holds its latest content.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,57 +7,61 @@ use ar7_engine::format::{BlockRef, Data, Generation, Position, Run};
 use ar7_registry::Result;
 use ar7_registry::tree::{Page, PageExpectation, PageSpace, PageStore};
 
-/// Pages by position, and which positions may be written.
+/// Pages by position, and the positions that may be written.
 ///
-/// Nothing that was written is ever put back: a page that is written too early, or where it should not be, stays, and
-/// whoever goes back to the last commit meets it.
+/// Nothing is ever undone: if a page is written too early or to a wrong position, the content stays, and a later return
+/// to the last commit finds it.
 #[derive(Debug, Default)]
 pub(crate) struct ReusedSpace {
-    /// What was written last at each position, in whichever commit.
+    /// The latest content of each position, whether committed or not.
     pages: BTreeMap<Position, (Generation, Box<Data>)>,
-    /// Free at the last commit and not given out since: may be given out.
+    /// Positions that were free at the last commit and have not been allocated since. They may be allocated.
     free: BTreeSet<Position>,
-    /// Released since the last commit: a crash needs what lies there.
+    /// Positions released since the last commit. Their content is needed after a crash.
     released: BTreeSet<Position>,
-    /// Given out, and not written yet.
+    /// Positions that are allocated but not written yet.
     given: BTreeSet<Position>,
-    /// The position after the last that was given out.
+    /// The position after the last allocated one.
     next: u32,
-    /// What was free at the last commit, and where the file ended.
+    /// The free positions and the end of the file at the last commit.
     committed: (BTreeSet<Position>, u32),
     step: u32,
 }
 
 impl ReusedSpace {
-    /// The position after the last that was given out.
+    /// Returns the position after the last allocated one.
     pub(crate) fn end(&self) -> Position {
         Position::at(self.next)
     }
 
-    /// Number of pages that the tree uses.
+    /// Returns the number of pages that the tree uses.
     pub(crate) fn used(&self) -> usize {
         let end = usize::try_from(self.next).expect("a small space");
         end - self.free.len() - self.released.len()
     }
 
-    /// The commit is durable: what it released is needed no more.
+    /// Makes the commit durable: the positions released before it are free.
     pub(crate) fn commit(&mut self) {
-        assert_eq!(self.given, BTreeSet::new(), "what is given out is written before the commit");
+        assert_eq!(
+            self.given,
+            BTreeSet::new(),
+            "every allocated page is written before the commit"
+        );
         self.free.append(&mut self.released);
         self.committed = (self.free.clone(), self.next);
         self.step += 1;
     }
 
-    /// The process ends. The next one finds what the last commit says, and all that was written since as well.
+    /// Ends the process. The next one finds the last commit, and also everything written since.
     pub(crate) fn crash(&mut self) {
         (self.free, self.next) = self.committed.clone();
         self.released.clear();
         self.given.clear();
-        // A session of its own: what the last one wrote cannot be taken for what this one writes.
+        // A new session, so that pages of the previous one cannot be mistaken for pages of this one.
         self.step += 1;
     }
 
-    /// A position that may be written: one that was free, or the end.
+    /// Allocates a position: a free one, or the end.
     fn give(&mut self) -> Position {
         self.free.pop_first().unwrap_or_else(|| {
             let end = self.end();
@@ -69,9 +73,8 @@ impl ReusedSpace {
 
 impl PageStore for ReusedSpace {
     fn load(&self, at: BlockRef, expect: PageExpectation) -> Result<Arc<Page>> {
-        assert!(!self.released.contains(&at.position), "a page that was released is not read");
-        let (generation, data) =
-            self.pages.get(&at.position).expect("a page that is named is there");
+        assert!(!self.released.contains(&at.position), "a released page is not read");
+        let (generation, data) = self.pages.get(&at.position).expect("a referenced page exists");
         assert_eq!(*generation, at.generation, "a page was written over: block {}", at.position);
         Ok(Arc::new(Page::parse(at.position, data, expect)?))
     }
@@ -89,13 +92,13 @@ impl PageSpace for ReusedSpace {
     }
 
     fn store(&mut self, at: Position, page: Arc<Page>) -> Result<()> {
-        assert!(self.given.remove(&at), "a page is written once, and where it was given room");
+        assert!(self.given.remove(&at), "a page is written once, to an allocated position");
         self.pages.insert(at, (self.generation(), Box::new(*page.data())));
         Ok(())
     }
 
     fn release(&mut self, at: BlockRef) {
-        assert!(!self.free.contains(&at.position), "what is free is not released");
+        assert!(!self.free.contains(&at.position), "a free position is not released");
         if ar7_engine::fault!(ReuseFreedBlocks) {
             self.free.insert(at.position);
             return;
@@ -114,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_released_is_given_out_after_the_next_commit() {
+    fn a_released_position_is_allocated_after_the_next_commit() {
         let mut space = ReusedSpace::default();
         assert_eq!([given(&mut space), given(&mut space)], [0, 1]);
         space.commit();
@@ -125,12 +128,12 @@ mod tests {
         assert_eq!((given(&mut space), space.used()), (2, 3), "the release was not committed");
         space.release(first);
         space.commit();
-        assert_eq!((given(&mut space), given(&mut space)), (0, 3), "it was");
+        assert_eq!((given(&mut space), given(&mut space)), (0, 3), "the release was committed");
     }
 
     #[test]
     #[should_panic(expected = "a page was written over")]
-    fn what_is_written_stays_after_a_crash() {
+    fn a_written_page_stays_after_a_crash() {
         let mut space = ReusedSpace::default();
         let page = |space: &mut ReusedSpace| {
             let position = space.allocate(1).expect("room")[0].start();
@@ -143,7 +146,7 @@ mod tests {
         };
         let committed = page(&mut space);
         space.commit();
-        // As a space would that gives out at once what was released.
+        // Simulate a space that reallocates a released position immediately.
         space.free.insert(committed.position);
         assert_eq!(page(&mut space).position, committed.position);
         space.crash();

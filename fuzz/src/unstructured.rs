@@ -1,8 +1,8 @@
-//! Unstructured taken from any bytes: the way from what a fuzzer invents to operations that mean something.
+//! Converts arbitrary bytes from a fuzzer into meaningful operations.
 
 use arbitrary::Arbitrary;
 
-/// [`arbitrary::Unstructured`] without its errors: it reads zeros after the last byte, so every value exists.
+/// [`arbitrary::Unstructured`] without its errors: it reads zeros after the last byte, so every read succeeds.
 #[derive(Debug)]
 pub(crate) struct Unstructured<'a>(arbitrary::Unstructured<'a>);
 
@@ -11,57 +11,57 @@ impl<'a> Unstructured<'a> {
         Unstructured(arbitrary::Unstructured::new(bytes))
     }
 
-    /// Whether every byte has been read.
+    /// Returns whether every byte has been read.
     pub(crate) fn is_over(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The unread bytes.
+    /// Returns the unread bytes.
     pub(crate) fn rest(&self) -> &'a [u8] {
         self.0.peek_bytes(self.0.len()).unwrap_or_default()
     }
 
-    /// The next value of a type of fixed size for which every bit pattern is valid.
+    /// Returns the next value of a type of fixed size for which every bit pattern is valid.
     fn value<T: Arbitrary<'a>>(&mut self) -> T {
         self.0.arbitrary().expect("zeros follow the last byte")
     }
 
-    /// The next byte.
+    /// Returns the next byte.
     pub(crate) fn octet(&mut self) -> u8 {
         self.value()
     }
 
-    /// The next byte, as a number.
+    /// Returns the next byte as a number.
     pub(crate) fn byte(&mut self) -> usize {
         usize::from(self.octet())
     }
 
-    /// The next two bytes, as a number.
+    /// Returns the next two bytes as a number.
     pub(crate) fn word(&mut self) -> usize {
         usize::from(u16::from_be_bytes(self.array()))
     }
 
-    /// The next four bytes, as a number.
+    /// Returns the next four bytes as a number.
     pub(crate) fn quad(&mut self) -> u32 {
         u32::from_be_bytes(self.array())
     }
 
-    /// The next bytes.
+    /// Returns the next `N` bytes.
     pub(crate) fn array<const N: usize>(&mut self) -> [u8; N] {
         self.value()
     }
 
-    /// The next bytes, at most `length`.
+    /// Returns the next bytes, at most `length`.
     pub(crate) fn take(&mut self, length: usize) -> &'a [u8] {
         self.0.bytes(length.min(self.0.len())).unwrap_or_default()
     }
 
-    /// A number below `bound`; 0 if `bound` is 0.
+    /// Returns a number below `bound`, or 0 if `bound` is 0.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         self.0.choose_index(bound).unwrap_or(0)
     }
 
-    /// One of `items`; `None` if there are no items.
+    /// Returns one of `items`, or `None` if it is empty.
     pub(crate) fn choose<'b, T>(&mut self, items: &'b [T]) -> Option<&'b T> {
         self.0.choose(items).ok()
     }
@@ -72,7 +72,7 @@ mod tests {
     use super::Unstructured;
 
     #[test]
-    fn after_the_last_byte_all_is_zero() {
+    fn zeros_follow_the_last_byte() {
         let mut unstructured = Unstructured::new(&[1, 2, 3, 7, 1]);
         assert_eq!((unstructured.word(), unstructured.below(3)), (0x0102, 0));
         assert_eq!(unstructured.choose(&[4, 5]), Some(&5));
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_takes_as_many_bytes_as_its_bound_has() {
+    fn a_number_uses_as_many_bytes_as_its_bound_needs() {
         let mut unstructured = Unstructured::new(&[1, 2, 3, 4, 5]);
         assert_eq!(
             (unstructured.below(1), unstructured.below(256), unstructured.below(257)),

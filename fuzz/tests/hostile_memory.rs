@@ -1,5 +1,5 @@
-//! What a hostile archive claims does not decide how much memory is taken. A process of its own, as the allocator counts
-//! all that is allocated in it.
+//! The claims of a hostile archive do not determine how much memory is allocated. This is a separate process, because
+//! the allocator counts all allocations in it.
 
 use ar7_fuzz::tamper::{Victim, VictimKind, named_hostile, random_hostile};
 use peak_alloc::PeakAlloc;
@@ -19,7 +19,7 @@ fn hostile_archives_do_not_decide_how_much_memory_is_taken() {
     ALLOCATOR.reset_peak_usage();
     named_hostile(&victims[2].now().image).unwrap();
     let named = ALLOCATOR.peak_usage() - before;
-    println!("at most {random} bytes for random ones, {named} bytes for those with names");
+    println!("at most {random} bytes for random archives, {named} bytes for named ones");
     // Records of 2^31 blocks, 2^64 bytes or 4 TiB of key derivation are among them.
     assert!(random.max(named) < 64 << 20, "{random} and {named} bytes");
 }

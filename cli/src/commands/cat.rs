@@ -1,4 +1,4 @@
-//! `cat`: writes an entry, or a part of it, to standard output.
+//! `cat`: writes an entry, or part of it, to standard output.
 
 use std::os::unix::ffi::OsStrExt;
 
@@ -11,7 +11,7 @@ use crate::exit::Failure;
 use crate::output::Output;
 use crate::session::Session;
 
-/// Writes the bytes.
+/// Writes the requested bytes.
 pub(crate) fn run(common: &Common, options: &Cat) -> Result<(), Failure> {
     let session = Session::read(common, &options.archive)?;
     let stream = match (&options.stream, &options.name) {
@@ -40,7 +40,7 @@ fn write(stream: &Stream, options: &Cat, output: &mut Output) -> Result<(), Fail
 }
 
 fn entry_error(options: &Cat, error: Error) -> Failure {
-    // A truncated file concerns the archive, not the entry.
+    // A truncated file is a fault of the archive, not of the entry.
     let is_of_file = matches!(error, Error::Engine(EngineError::Truncated { .. }));
     match options.name.as_ref().filter(|_| !is_of_file) {
         Some(name) => Failure::Entry { path: name.as_bytes().to_vec(), error },

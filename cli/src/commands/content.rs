@@ -1,4 +1,4 @@
-//! The content that `put`, `cat` and `extract` work on: of an entry, or of a bare stream.
+//! Content that `put`, `cat` and `extract` transfer: the stream of an entry, or a bare stream.
 
 use std::ffi::OsStr;
 use std::ops::Range;
@@ -13,20 +13,20 @@ use crate::read_ahead::{by_turns, read_ahead};
 use crate::session::Session;
 use crate::walk::find;
 
-/// Bytes that one piece of content has at most.
+/// Maximum size in bytes of one piece of content.
 pub(crate) const CHUNK: usize = 4 << 20;
 
-/// A stream that is given by itself, not by an entry.
+/// A stream that the user gives directly instead of by an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BareStream {
     /// One of the eight reserved streams.
     Reserved(usize),
-    /// Any other, by its UUID.
+    /// Any other stream, by its UUID.
     Identity(Uuid),
 }
 
-/// Parses the name of a bare stream: one digit from `0` to `7` for a reserved stream, otherwise a UUID. Other spellings
-/// of a number, such as `+3` or `03`, are refused.
+/// Parses the argument for a bare stream: one digit from `0` to `7` for a reserved stream, otherwise a UUID. Rejects
+/// other spellings of a number, such as `+3` or `03`.
 pub(crate) fn parse_bare_stream(text: &str) -> Result<BareStream, Failure> {
     match text.parse::<usize>() {
         Ok(index) if index < RESERVED_STREAMS && text.len() == 1 => Ok(BareStream::Reserved(index)),
@@ -37,7 +37,7 @@ pub(crate) fn parse_bare_stream(text: &str) -> Result<BareStream, Failure> {
     }
 }
 
-/// Opens a bare stream by its name, for writing if the archive is open for writing.
+/// Opens a bare stream by that argument, for writing if the archive is open for writing.
 pub(crate) fn bare_stream(session: &Session, text: &str) -> Result<Stream, Failure> {
     let archive: &Archive = &session.archive;
     let opened = match parse_bare_stream(text)? {
@@ -47,7 +47,7 @@ pub(crate) fn bare_stream(session: &Session, text: &str) -> Result<Stream, Failu
     opened.map_err(session.named())
 }
 
-/// The inode of a file; an error for another type of entry.
+/// Returns the inode of a file, or an error if the entry is of another type.
 pub(crate) fn file_inode(session: &Session, name: &OsStr) -> Result<Inode, Failure> {
     let path = name.as_bytes();
     let inode = find(&session.archive, path)?.inode;
@@ -60,8 +60,8 @@ pub(crate) fn file_inode(session: &Session, name: &OsStr) -> Result<Inode, Failu
     }
 }
 
-/// Passes a range of a stream to `take` in pieces of at most [`CHUNK`] bytes, and reads the next piece meanwhile. Ends
-/// at the end of the stream. `failed` names the stream in an error.
+/// Passes a range of a stream to `take` in pieces of at most [`CHUNK`] bytes, and prefetches the next piece meanwhile.
+/// Stops at the end of the stream. `failed` adds the name of the stream to an error.
 pub(crate) fn copy(
     stream: &Stream,
     range: Range<u64>,
@@ -83,7 +83,7 @@ pub(crate) fn copy(
     if is_short { by_turns(buffer, read, take) } else { read_ahead(read, take) }
 }
 
-/// Reads the first piece of a range.
+/// Reads the first piece of a range and returns its length.
 fn piece(stream: &Stream, range: Range<u64>, buffer: &mut Vec<u8>) -> ar7_registry::Result<usize> {
     let wanted = CHUNK.min(usize::try_from(range.end - range.start).unwrap_or(CHUNK));
     if buffer.len() < wanted {

@@ -6,7 +6,7 @@ use crate::arguments::{Common, Create};
 use crate::exit::Failure;
 use crate::session::Session;
 
-/// Creates the archive.
+/// Creates the archive and closes it.
 pub(crate) fn run(common: &Common, options: &Create) -> Result<(), Failure> {
     let made = CreateOptions {
         kind: options.kind.into(),

@@ -1,4 +1,4 @@
-//! `header`: exports the header, and imports it if both copies in the file are destroyed.
+//! `header`: exports the header, and imports it when both copies in the file are destroyed.
 
 use std::fs::File;
 use std::io::Read;
@@ -14,7 +14,7 @@ use crate::keys;
 use crate::output::Output;
 use crate::session::{Session, at};
 
-/// Runs one of the subcommands.
+/// Runs a subcommand.
 pub(crate) fn run(common: &Common, options: &HeaderCommand) -> Result<(), Failure> {
     match options {
         HeaderCommand::Export(options) => export(common, options),
@@ -43,7 +43,7 @@ fn import(common: &Common, options: &HeaderImport) -> Result<(), Failure> {
     output.finish()
 }
 
-/// Reads at most one byte more than a header, so that a longer file is noticed without being read whole.
+/// Reads a header and at most one byte more, to detect a longer file without reading all of it.
 fn read_header(path: &Path) -> Result<Vec<u8>, Failure> {
     let file = File::open(path).map_err(|error| Failure::file(path, "open", error))?;
     let most = BLOCK_SIZE as u64 + 1;

@@ -30,13 +30,13 @@ struct Facts {
     commit: u64,
     header_revision: u64,
     key_slots: Vec<Slot>,
-    /// Blocks that are sealed under the new master key, during a rekey.
+    /// During a rekey, the number of blocks that are sealed under the new master key.
     #[serde(skip_serializing_if = "Option::is_none")]
     rekeyed_blocks: Option<u32>,
     recovery: Recovered,
 }
 
-/// What opening found wrong. The next writer repairs it.
+/// The faults that opening found. The next writer repairs them.
 #[derive(Debug, Serialize)]
 struct Recovered {
     is_clean: bool,
@@ -48,7 +48,7 @@ struct Recovered {
     lost_pair: bool,
 }
 
-/// Prints the facts.
+/// Prints the facts as text or JSON.
 pub(crate) fn run(common: &Common, options: &Info) -> Result<(), Failure> {
     let session = Session::read(common, &options.archive)?;
     let statistics = session.archive.statistics().map_err(session.named())?;
@@ -96,7 +96,7 @@ impl Facts {
             ("id", self.id.clone()),
             ("created", self.created.clone()),
             ("file", format!("{} bytes", self.file_bytes)),
-            ("blocks", format!("{}, of them {} free ({free})", self.blocks, self.free_blocks)),
+            ("blocks", format!("{}, {} of them free ({free})", self.blocks, self.free_blocks)),
             ("streams", format!("{}, in {} further extents", self.streams, self.extents)),
             ("names", format!("{}, of {} inodes", self.names, self.inodes)),
             ("generation", self.generation.clone()),
@@ -122,7 +122,7 @@ impl Facts {
     }
 }
 
-/// Blocks under the new master key.
+/// Returns the number of blocks sealed under the new master key.
 fn rekeyed(archive: &Archive) -> u32 {
     archive.store().current().slot.rekey_watermark
 }

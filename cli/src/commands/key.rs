@@ -13,7 +13,7 @@ use crate::output::Output;
 use crate::session::{Session, at, derivation};
 use crate::shown::Shown;
 
-/// A key slot, as `info` and `key list` print it.
+/// A key slot as `info` and `key list` print it.
 #[derive(Debug, Serialize)]
 pub(crate) struct Slot {
     number: usize,
@@ -27,7 +27,7 @@ pub(crate) struct Slot {
     lanes: Option<u32>,
 }
 
-/// `key list`, in the order of the JSON document.
+/// The output of `key list`, in the order of the JSON document.
 #[derive(Debug, Serialize)]
 struct Listed {
     /// The slot that the given key opened.
@@ -36,7 +36,7 @@ struct Listed {
     key_slots: Vec<Slot>,
 }
 
-/// Runs one of the subcommands.
+/// Runs a subcommand.
 pub(crate) fn run(common: &Common, options: &Key) -> Result<(), Failure> {
     match options {
         Key::Add(options) => add(common, options),
@@ -78,7 +78,7 @@ fn change(common: &Common, options: &KeyChange) -> Result<(), Failure> {
     tell(common, number, "holds the new key")
 }
 
-/// Closes the archive after its keys were changed. A failure must not look as if the old keys were still valid.
+/// Closes the archive after its keys were changed. An error must not suggest that the old keys are still valid.
 fn close(session: Session) -> Result<(), Failure> {
     let archive = session.path.clone();
     session.finish().map_err(|failure| match failure {
@@ -87,7 +87,7 @@ fn close(session: Session) -> Result<(), Failure> {
     })
 }
 
-/// The label that was given, or the one that the slot has.
+/// Returns the given label, or the slot's current label if none was given.
 fn label_of(session: &Session, number: usize, given: &str) -> String {
     let header = session.archive.store().header();
     match header.slots.get(number) {
@@ -131,7 +131,7 @@ fn tell(common: &Common, number: usize, what: &str) -> Result<(), Failure> {
     output.finish()
 }
 
-/// The key slots in use.
+/// Returns the key slots in use.
 pub(crate) fn slots_of(header: &Header) -> Vec<Slot> {
     let slots = header.slots.iter().enumerate().filter_map(|(number, slot)| match slot {
         KeySlot::Empty => None,
@@ -148,7 +148,7 @@ pub(crate) fn slots_of(header: &Header) -> Vec<Slot> {
 }
 
 impl Slot {
-    /// One line.
+    /// Formats the slot as one line.
     pub(crate) fn text(&self) -> String {
         let mut text = format!("{}: {}", self.number, self.kind);
         if let (Some(memory), Some(passes), Some(lanes)) =

@@ -1,4 +1,4 @@
-//! `keygen`: a key file of 32 random bytes.
+//! `keygen`: creates a key file of 32 random bytes.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -11,15 +11,15 @@ use crate::arguments::Keygen;
 use crate::exit::Failure;
 use crate::session::at;
 
-/// Creates the file, readable by its owner only. It is on disk before the command ends: if a power cut took the key, its
-/// archives would be lost.
+/// Creates the file, readable only by its owner. The file is on disk before the command ends: if a power cut destroyed
+/// the key, its archives would be lost.
 pub(crate) fn run(options: &Keygen) -> Result<(), Failure> {
     let path = &options.file;
     let key = RawKey::generate().map_err(|error| at(path)(error.into()))?;
     write_new(path, key.as_bytes())
 }
 
-/// Writes a new file that only its owner may read. It is on disk when this returns.
+/// Writes a new file, readable only by its owner. The file is on disk when this function returns.
 pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let file = OpenOptions::new()
         .write(true)
@@ -28,7 +28,7 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
         .open(path)
         .map_err(|error| Failure::file(path, "create", error))?;
     write_durably(file, bytes).and_then(|()| sync_directory_of(path)).map_err(|error| {
-        // A partial file must not be mistaken for a whole one.
+        // Do not leave a partial file that looks complete.
         let _ = std::fs::remove_file(path);
         Failure::file(path, "write", error)
     })
@@ -54,11 +54,11 @@ fn sync_directory_of(path: &Path) -> io::Result<()> {
     let absolute = std::path::absolute(path)?;
     match absolute.parent().map(File::open) {
         Some(Ok(directory)) => match directory.sync_all() {
-            // Some network file systems cannot sync a directory, and write it at once.
+            // Some network file systems cannot sync a directory but write it through immediately.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
             outcome => outcome,
         },
-        // A directory that may be written to but not read cannot be synced.
+        // A directory that is writable but not readable cannot be synced.
         Some(Err(_)) | None => Ok(()),
     }
 }
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_file_is_synced_after_it_is_written_and_a_failed_sync_is_a_failure() {
+    fn a_key_file_is_synced_after_it_is_written_and_a_failed_sync_is_reported() {
         let calls = RefCell::default();
         let error = write_durably(Recorded(&calls), b"key").expect_err("a failed sync");
         assert_eq!(

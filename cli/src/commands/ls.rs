@@ -1,4 +1,4 @@
-//! `ls`: lists names or streams.
+//! `ls`: lists entries or streams.
 
 use std::os::unix::ffi::OsStrExt;
 
@@ -16,10 +16,10 @@ use crate::sizes::{minute_text, time_text};
 use crate::stderr;
 use crate::walk::{Found, Step, Walk, find, target_of};
 
-/// Streams that are read at a time.
+/// The number of streams to read at a time.
 const STREAMS_PAGE: usize = 1024;
 
-/// Lists the entries in bounded memory.
+/// Lists the entries, using bounded memory.
 pub(crate) fn run(common: &Common, options: &Ls) -> Result<(), Failure> {
     let session = Session::read(common, &options.archive)?;
     let mut list = List { session: &session, options, output: Output::new(), count: 0, bad: 0 };
@@ -95,7 +95,7 @@ impl List<'_> {
                 Err(failure) => Err(failure),
             };
             if let Err(failure) = outcome {
-                // The rest of the archive may still be readable.
+                // After damage, the rest of the archive may still be readable.
                 if failure.code() != Code::Damaged {
                     return Err(failure);
                 }
@@ -136,7 +136,7 @@ impl List<'_> {
         Ok(line)
     }
 
-    /// A name as it is, or escaped if a terminal shows it.
+    /// Returns a name as it is, or escaped if it is printed on a terminal.
     fn shown(&self, name: &[u8]) -> Vec<u8> {
         if self.output.is_terminal { Shown(name).to_string().into_bytes() } else { name.to_vec() }
     }
@@ -191,7 +191,7 @@ impl List<'_> {
         self.output.line(&stream)
     }
 
-    /// An element of the document's array.
+    /// Writes one element of the document's array.
     fn json<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
         self.output.write(if self.count == 0 { b"\n" } else { b",\n" })?;
         self.count += 1;
@@ -199,7 +199,7 @@ impl List<'_> {
     }
 }
 
-/// The type and the permissions, as in `ls -l`.
+/// Formats the type and the permissions as `ls -l` does.
 fn mode_text(inode: &Inode) -> String {
     let kind = match inode.kind {
         EntryType::File => '-',

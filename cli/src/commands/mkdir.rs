@@ -10,10 +10,10 @@ use crate::exit::Failure;
 use crate::names::split_last;
 use crate::session::Session;
 
-/// Permissions of a new directory.
+/// The permissions of a new directory.
 const MODE: u32 = 0o755;
 
-/// Creates all of the directories or none.
+/// Creates all of the directories or none of them.
 pub(crate) fn run(common: &Common, options: &MakeDirectory) -> Result<(), Failure> {
     let session = Session::write(common, &options.archive)?;
     for path in &options.paths {
@@ -30,7 +30,7 @@ pub(crate) fn run(common: &Common, options: &MakeDirectory) -> Result<(), Failur
     session.finish()
 }
 
-/// Attributes of a directory without a source.
+/// Returns the attributes of a directory that has no source.
 pub(super) fn directory_attributes() -> Attributes {
     Attributes { mode: MODE, ..attributes_now() }
 }

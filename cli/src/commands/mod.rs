@@ -1,4 +1,4 @@
-//! The commands, a module each.
+//! The commands, one module for each.
 
 mod cat;
 pub(crate) mod content;

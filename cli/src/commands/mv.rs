@@ -1,5 +1,5 @@
-//! `mv`: renames an entry or moves it to another directory. With `--force`, the new name is replaced,
-//! unless both are names of one file: then nothing changes, as with rename(2).
+//! `mv`: renames an entry or moves it into another directory. `--force` replaces the new name, unless both are names of
+//! one file: then nothing changes, as with rename(2).
 
 use std::os::unix::ffi::OsStrExt;
 
@@ -21,7 +21,7 @@ pub(crate) fn run(common: &Common, options: &Move) -> Result<(), Failure> {
     };
     let from = names.resolve(&from_parent).map_err(failed(&from_parent))?.inode;
     let to_path = options.to.as_bytes();
-    // As in mv(1): an existing directory is moved into.
+    // Like mv(1), move the entry into an existing directory.
     let (to_parent, to_name) = match names.resolve(to_path) {
         Ok(entry) if entry.kind == EntryType::Directory => (to_path.to_vec(), from_name),
         _ => split_last(&options.to)?,

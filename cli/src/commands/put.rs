@@ -19,10 +19,10 @@ use crate::progress::{Counts, Progress};
 use crate::read_ahead::read_ahead;
 use crate::session::Session;
 
-/// How long to wait for standard input before looking for a signal.
+/// How long to wait for standard input before checking for a signal.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
-/// Permissions of a new entry: standard input has none.
+/// The permissions of a new entry, because standard input has none.
 const MODE: u32 = 0o644;
 
 /// Stores standard input.
@@ -93,7 +93,7 @@ fn put_entry(session: &Session, options: &Put, name: &OsStr, input: &Input) -> R
         {
             names.replace_content(before.inode, Some(identity), attributes).map_err(entry_error)
         }
-        // Other names of the file keep the old content.
+        // The other names of the file keep the old content.
         Some(_) => names
             .remove(directory, last)
             .and_then(|()| names.add_file(directory, last, attributes, Some(identity)))
@@ -110,7 +110,7 @@ fn is_single(session: &Session, number: InodeNumber) -> ar7_registry::Result<boo
     Ok(session.archive.names().inode(number)?.is_some_and(|inode| inode.links == 1))
 }
 
-/// Attributes of an entry without a source file.
+/// Returns the attributes of an entry that has no source file.
 pub(super) fn attributes_now() -> Attributes {
     Attributes {
         mode: MODE,
@@ -145,7 +145,8 @@ impl Input {
     }
 }
 
-/// Reads standard input until the buffer is full, the input ends or pauses, or a signal arrives. None at the end.
+/// Reads standard input until the buffer is full, the input ends or pauses, or a signal arrives. Returns `None` at the
+/// end.
 fn read_chunk(buffer: &mut Vec<u8>, interrupt: &Interrupt) -> io::Result<Option<usize>> {
     buffer.resize(CHUNK, 0);
     let input = io::stdin();
@@ -165,7 +166,7 @@ fn read_chunk(buffer: &mut Vec<u8>, interrupt: &Interrupt) -> io::Result<Option<
     Ok(Some(filled))
 }
 
-/// Waits until the input has bytes or ends, but not longer than a pause.
+/// Waits until the input has bytes or ends, at most for [`PAUSE`].
 fn is_ready(input: BorrowedFd<'_>) -> io::Result<bool> {
     match poll(&mut [PollFd::from_borrowed_fd(input, PollFlags::IN)], Some(&PAUSE)) {
         Ok(ready) => Ok(ready > 0),

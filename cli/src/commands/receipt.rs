@@ -1,4 +1,4 @@
-//! `receipt`: a line that proves later that the archive is not an older copy.
+//! `receipt`: prints a line that later detects an older copy of the archive, or a fork.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -12,11 +12,12 @@ use crate::exit::Failure;
 use crate::output::Output;
 use crate::session::Session;
 
-/// Prints a receipt of the newest commit.
+/// Prints a receipt for the newest commit.
 pub(crate) fn run(common: &Common, options: &ReceiptOptions) -> Result<(), Failure> {
     let session = Session::read(common, &options.archive)?;
     let receipt = match session.archive.receipt() {
-        // The last writer was killed before its commit was certainly on disk. A new writer ensures that it is.
+        // The last writer was killed before it was certain that its commit was on disk. A new writer makes sure that it
+        // is.
         Err(Error::NotSynced) => {
             drop(session);
             let session = Session::write(common, &options.archive)?;
@@ -32,7 +33,7 @@ pub(crate) fn run(common: &Common, options: &ReceiptOptions) -> Result<(), Failu
     output.finish()
 }
 
-/// The receipt of an argument: the line itself, or a file that holds it.
+/// Parses the receipt of an argument: the line itself, or a file that contains it.
 pub(crate) fn given(argument: &OsStr) -> Result<Receipt, Failure> {
     if let Some(line) = argument.to_str().filter(|text| text.starts_with(Receipt::BEGINNING)) {
         return line.parse().map_err(Failure::Receipt);
@@ -41,8 +42,8 @@ pub(crate) fn given(argument: &OsStr) -> Result<Receipt, Failure> {
     in_file(path, File::open(path).map_err(|error| Failure::file(path, "open", error))?)
 }
 
-/// The receipt in a file: one line, with or without a line break. Reads no more than the longest receipt needs, as the
-/// file may be an archive or endless.
+/// Parses the receipt in a file: one line, with or without a line break. Reads no more than the longest receipt needs,
+/// because the file may be an archive or endless.
 pub(crate) fn in_file(path: &Path, file: impl Read) -> Result<Receipt, Failure> {
     let most = 2 * Receipt::LENGTH_MAX as u64;
     let mut bytes = Vec::new();

@@ -1,4 +1,4 @@
-//! `rekey`: another master key.
+//! `rekey`: changes the master key.
 
 use std::ops::ControlFlow;
 
@@ -16,7 +16,7 @@ use crate::session::at;
 
 const BLOCK_BYTES: u64 = ar7_engine::format::BLOCK_SIZE_U64;
 
-/// Changes the master key, or continues a change that was interrupted.
+/// Changes the master key, or continues an interrupted change.
 pub(crate) fn run(common: &Common, options: &Rekey) -> Result<(), Failure> {
     let path = &options.archive;
     std::fs::metadata(path).map_err(|error| Failure::file(path, "open", error))?;
@@ -40,7 +40,7 @@ pub(crate) fn run(common: &Common, options: &Rekey) -> Result<(), Failure> {
         Err(Error::Engine(EngineError::Stopped)) => {
             return Err(Failure::Interrupted {
                 archive: path.clone(),
-                done: standing(done, total),
+                done: describe_progress(done, total),
             });
         }
         outcome => outcome.map_err(at(path))?,
@@ -50,10 +50,10 @@ pub(crate) fn run(common: &Common, options: &Rekey) -> Result<(), Failure> {
         let (blocks, left) = (rekeyed.blocks, rekeyed.left);
         output.line(&match left {
             0 => format!(
-                "{blocks} blocks sealed under the new master key; the old one opens nothing"
+                "{blocks} blocks are sealed under the new master key; the old one opens none of them"
             ),
             _ => format!(
-                "{blocks} blocks sealed under the new master key; {left} are damaged and lost"
+                "{blocks} blocks are sealed under the new master key; {left} damaged blocks are lost"
             ),
         })?;
         output.finish()?;
@@ -64,13 +64,13 @@ pub(crate) fn run(common: &Common, options: &Rekey) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How far an interrupted change came.
-fn standing(done: u32, total: u32) -> String {
+/// Describes the progress of an interrupted rekey.
+fn describe_progress(done: u32, total: u32) -> String {
     match done {
         0 => "the archive is unchanged".to_owned(),
         _ => format!(
-            "{done} of {total} blocks are sealed under the new master key; until rekey is run again to continue, \
-             the archive can only be read"
+            "{done} of {total} blocks are sealed under the new master key; the archive is \
+             read-only until rekey is run again"
         ),
     }
 }

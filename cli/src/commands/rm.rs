@@ -1,4 +1,4 @@
-//! `rm`: removes entries, and with `-r` directories with everything in them.
+//! `rm`: removes entries, and with `-r` directories and everything in them.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -13,15 +13,15 @@ use crate::names::split_last;
 use crate::progress::{Counts, Progress};
 use crate::session::Session;
 
-/// Names that are removed between two commits.
+/// The number of names removed between two commits.
 const COMMIT_EVERY: usize = 10_000;
 
-/// Removes the entries. Their blocks become free.
+/// Removes the entries and frees their blocks.
 pub(crate) fn run(common: &Common, options: &Remove) -> Result<(), Failure> {
     let session = Session::write(common, &options.archive)?;
     let interrupt = Interrupt::catch()?;
     let progress = Progress::new(common, Counts::Entries);
-    // Check every path before the first removal.
+    // Check every path before removing the first one.
     for path in &options.paths {
         check(&session, path, options.recursive)?;
     }
@@ -73,7 +73,7 @@ fn remove(
         }
         if interrupt.is_set() {
             session.archive.commit().map_err(session.named())?;
-            let done = format!("{count} entries are removed");
+            let done = format!("{count} entries were removed");
             return Err(Failure::Interrupted { archive: session.path.clone(), done });
         }
     }

@@ -1,4 +1,4 @@
-//! `shred`: destroys the keys, and with them the content of the archive.
+//! `shred`: destroys the key slots, and with them access to the content.
 
 use std::io::{self, BufRead, IsTerminal};
 
@@ -11,7 +11,7 @@ use crate::session::at;
 use crate::shown::Shown;
 use crate::stderr;
 
-/// Destroys the keys after a confirmation.
+/// Destroys the key slots after the user has confirmed.
 pub(crate) fn run(common: &Common, options: &Shred) -> Result<(), Failure> {
     let path = &options.archive;
     std::fs::metadata(path).map_err(|error| Failure::file(path, "open", error))?;
@@ -23,8 +23,9 @@ pub(crate) fn run(common: &Common, options: &Shred) -> Result<(), Failure> {
         return Ok(());
     }
     let mut output = Output::new();
-    output
-        .line("the keys are destroyed; remove exported headers and other copies of the file too")?;
+    output.line(
+        "every key slot was destroyed; delete exported headers and other copies of the archive too",
+    )?;
     output.finish()
 }
 
@@ -34,7 +35,7 @@ fn confirmed(options: &Shred) -> Result<bool, Failure> {
     }
     let name = Shown::path(&options.archive);
     stderr::write(&format!(
-        "{name}: every key will be destroyed, and nobody can read the archive again. Type yes to continue: "
+        "{name}: every key slot will be destroyed, and the archive can never be read again. Type yes to continue: "
     ));
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(Failure::Input)?;

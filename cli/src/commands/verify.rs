@@ -1,4 +1,4 @@
-//! `verify`: checks the whole archive and lists everything that is wrong.
+//! `verify`: checks the whole archive and reports every problem.
 
 use std::cell::RefCell;
 use std::ops::ControlFlow;
@@ -37,7 +37,7 @@ struct JsonFinding {
     error: String,
 }
 
-/// The list of findings: lines, or elements of the JSON document.
+/// The list of findings, printed as lines or as elements of the JSON document.
 struct Listing {
     output: Output,
     is_json: bool,
@@ -45,7 +45,7 @@ struct Listing {
     outcome: Result<(), Failure>,
 }
 
-/// Verifies the archive, by default with positioned reads: then a bad sector is a finding.
+/// Verifies the archive. Positioned reads are the default, because they report a bad sector as a finding.
 pub(crate) fn run(common: &Common, options: &Verify) -> Result<(), Failure> {
     let receipt = options.receipt.as_deref().map(receipt::given).transpose()?;
     let session = Session::open(common, &options.archive, Access::Read, Io::File)?;
@@ -91,7 +91,8 @@ impl Listing {
         if self.is_json { self.output.write(b"{\"findings\":[") } else { Ok(()) }
     }
 
-    /// Adds a finding. A failure of standard output is reported at the end: the archive's state matters more.
+    /// Prints a finding. A failure of standard output is reported only at the end, because the state of the archive
+    /// matters more.
     fn finding(&mut self, finding: &Finding) {
         let written = self.write(finding);
         if self.outcome.is_ok() {
@@ -109,7 +110,7 @@ impl Listing {
         self.output.json(&JsonFinding { subject, error })
     }
 
-    /// Ends the listing of a verification that was not completed. The number of findings.
+    /// Ends the listing of an interrupted verification, and returns the number of findings.
     fn interrupted(mut self) -> Result<u64, Failure> {
         self.outcome?;
         if self.is_json {

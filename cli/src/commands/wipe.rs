@@ -13,7 +13,7 @@ pub(crate) fn run(common: &Common, options: &WipeFree) -> Result<(), Failure> {
     session.finish()
 }
 
-/// Purges pending deletions, wipes the free blocks, and prints their number.
+/// Purges pending deletions, wipes the free blocks, and prints how many there were.
 pub(crate) fn wipe(common: &Common, session: &Session) -> Result<(), Failure> {
     let progress = Progress::new(common, Counts::Bytes);
     let done = |blocks: u64| progress.set_done(blocks * ar7_engine::format::BLOCK_SIZE_U64);

@@ -30,7 +30,9 @@ fn rekey_seals_every_block_under_the_new_master_key() {
     let before = fs::read(bench.path("a.ar7")).expect("the archive");
     let told = bench.ok("rekey a.ar7 --drop-other-keys").text();
     assert!(
-        told.ends_with("blocks sealed under the new master key; the old one opens nothing\n"),
+        told.ends_with(
+            "blocks are sealed under the new master key; the old one opens none of them\n"
+        ),
         "{told}"
     );
     let after = fs::read(bench.path("a.ar7")).expect("the archive");

@@ -218,7 +218,7 @@ fn bare_streams_are_read_and_written() {
         bench.fails(
             &format!("cat f.ar7 --stream {text}"),
             2,
-            "expected a UUID, or a number from 0 to 7",
+            "expected a UUID or a number from 0 to 7",
         );
     }
     for archive in ["s.ar7", "f.ar7"] {

@@ -1,4 +1,4 @@
-//! `cargo xtask crash`: every crash of small scenarios, and many of long ones, on the simulated disk.
+//! `cargo xtask crash`: explores every crash of small scenarios, and many of long ones, on the simulated disk.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -11,36 +11,36 @@ use clap::Args;
 
 use xtask::error::{Error, Result};
 
-/// What a campaign is given.
+/// Options of the campaign.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Three operations, and at least ten million states: takes an hour or so
+    /// Run every sequence of three operations, and explore at least ten million states; takes hours
     #[arg(long)]
     long: bool,
-    /// Longest sequence of operations of the small scenarios
+    /// Maximum number of operations in a small scenario
     #[arg(long, default_value_t = 2)]
     operations: usize,
     /// Number of long scenarios
     #[arg(long, default_value_t = 200)]
     long_scenarios: usize,
-    /// Number of large scenarios, in which threads write beside other work
+    /// Number of large scenarios, in which threads write in the background
     #[arg(long, default_value_t = 4)]
     large_scenarios: usize,
-    /// The seed: of the samples, and of the first long scenario
+    /// Seed of the samples, and of the first long scenario
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// One state in so many has the crashes of its recovery looked at
+    /// Explore the crashes of the recovery for one state in this many
     #[arg(long, default_value_t = 8)]
     recovery_one_in: u64,
-    /// Only this small scenario: names of operations, divided by commas
+    /// Run only this small scenario: names of operations, separated by commas
     #[arg(long, value_parser = parse_scenario)]
     scenario: Option<Scenario>,
 }
 
-/// States that the long campaign looks at, at least.
+/// Minimum number of states that the long campaign explores.
 const LONG_STATES: u64 = 10_000_000;
 
-/// How often a line says how far the campaign is.
+/// The interval between progress lines.
 const LINE_EVERY: Duration = Duration::from_secs(30);
 
 /// The operations of a small scenario.
@@ -51,7 +51,7 @@ fn parse_scenario(text: &str) -> std::result::Result<Scenario, String> {
     let parsed = text.split(',').map(|name| {
         let found = NAMED.iter().find(|(known, _)| *known == name);
         let known: Vec<&str> = NAMED.iter().map(|(known, _)| *known).collect();
-        let unknown = || format!("{name} is none of {}", known.join(", "));
+        let unknown = || format!("expected one of {}, found {name}", known.join(", "));
         found.map(|&(_, operation)| operation).ok_or_else(unknown)
     });
     parsed.collect::<std::result::Result<_, _>>().map(Scenario)
@@ -71,7 +71,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 struct Campaign {
-    /// Seed of the scenarios to come.
+    /// The seed of the next scenarios.
     seed: u64,
     sum: Totals,
     /// When a line was last printed.
@@ -98,7 +98,7 @@ impl Campaign {
         if options.long {
             self.explore(&rekey_scenarios(), small(64))?;
         }
-        // The same scenarios again, with other samples of their crashes, a few at a time, until it is enough.
+        // Runs the same scenarios again, with other samples of their crashes, until there are enough states.
         for part in scenarios.chunks(PART).cycle() {
             if !options.long || self.sum.states >= LONG_STATES {
                 break;
@@ -117,7 +117,7 @@ impl Campaign {
         let totals =
             explore_scenarios(scenarios, effort, self.seed, &progress).map_err(|failed| {
                 format!(
-                    "{failed}\nagain: cargo xtask crash --seed {} --scenario {}",
+                    "{failed}\nto reproduce: cargo xtask crash --seed {} --scenario {}",
                     failed.seed,
                     failed.names()
                 )
@@ -139,7 +139,7 @@ impl Campaign {
         let totals = explore_long_scenarios(self.seed, options.long_scenarios, effort, &progress)
             .map_err(|failed| {
             format!(
-                "{failed}\nagain: cargo xtask crash --operations 0 --long-scenarios 1 --seed {}",
+                "{failed}\nto reproduce: cargo xtask crash --operations 0 --long-scenarios 1 --seed {}",
                 failed.seed
             )
         })?;
@@ -160,7 +160,7 @@ impl Campaign {
         for _ in 0..count {
             let totals = explore_large_scenario(&fixture, effort, self.seed).map_err(|failed| {
                 format!(
-                    "{failed}\nagain, unless threads write in another order: cargo xtask crash --operations 0 \
+                    "{failed}\nto reproduce, unless threads write in another order: cargo xtask crash --operations 0 \
                      --long-scenarios 0 --large-scenarios 1 --seed {}",
                     failed.seed
                 )
@@ -183,5 +183,5 @@ impl Campaign {
     }
 }
 
-/// Scenarios that are looked at again at a time.
+/// The number of scenarios to run again at a time.
 const PART: usize = 8;

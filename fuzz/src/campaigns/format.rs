@@ -1,6 +1,6 @@
-//! `cargo xtask format`: the tables of `docs/FORMAT.md`, written from the layouts that the code declares.
+//! `cargo xtask format`: writes the tables of `docs/FORMAT.md` from the layouts declared in the code.
 //!
-//! A table stands between `<!-- table: NAME -->` and `<!-- end -->`; the prose around it is by hand.
+//! A table is between `<!-- table: NAME -->` and `<!-- end -->`; the prose around it is written by hand.
 
 use std::fmt::Write;
 use std::fs;
@@ -19,7 +19,7 @@ use xtask::workspace;
 /// A table: its name in the document, the length of the structure, and the fields.
 type Table = (&'static str, usize, &'static [Field]);
 
-/// Every table of the document, and the layout it is written from.
+/// Every table of the document, with the layout that it is written from.
 const TABLES: &[Table] = &[
     ("header", header_layout::SIZE, header_layout::FIELDS),
     ("rekey", rekey_layout::SIZE, rekey_layout::FIELDS),
@@ -46,7 +46,7 @@ const OPENING: &str = "<!-- table: ";
 const OPENING_END: &str = " -->";
 const CLOSING: &str = "<!-- end -->";
 
-/// Writes the tables; with `check`, fails where one differs and writes nothing.
+/// Writes the tables. With `check`, writes nothing and fails if a table is out of date.
 pub(crate) fn run(check: bool) -> Result<()> {
     let path = workspace::root().join(DOCUMENT);
     let old = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
@@ -60,7 +60,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
     write(&path, &new)
 }
 
-/// The document with every table replaced by the one that its layout gives.
+/// Returns the document with every table regenerated from its layout.
 fn fill(document: &str, tables: &[Table]) -> Result<String> {
     let mut filled = String::with_capacity(document.len());
     let mut seen: Vec<&str> = Vec::new();
@@ -88,7 +88,9 @@ fn fill(document: &str, tables: &[Table]) -> Result<String> {
     }
     filled.push_str(rest);
     match tables.iter().find(|table| !seen.contains(&table.0)) {
-        Some(missing) => Err(Error::Tables(format!("table '{}' has no place", missing.0))),
+        Some(missing) => {
+            Err(Error::Tables(format!("table '{}' is not in the document", missing.0)))
+        }
         None => Ok(filled),
     }
 }
@@ -99,19 +101,19 @@ fn rendered((_, size, fields): &Table) -> String {
     for field in *fields {
         let name = field.name.to_lowercase();
         let meaning = field.meaning.replace('|', "\\|");
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         writeln!(text, "| {} | {} | `{name}` | {meaning} |", field.offset, field.length).ok();
     }
     writeln!(text, "| {size} | | | end |\n").ok();
     text
 }
 
-/// Which line differs first.
+/// Describes the first line that differs.
 fn stale(old: &str, new: &str) -> String {
     let differing = old.lines().zip(new.lines()).position(|(old, new)| old != new);
     let shorter = old.lines().count().min(new.lines().count());
     let line = differing.unwrap_or(shorter) + 1;
-    format!("line {line} is not what the layout gives: run `cargo xtask format`")
+    format!("line {line} is out of date: run `cargo xtask format`")
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
@@ -145,13 +147,13 @@ mod tests {
     }
 
     #[test]
-    fn markers_that_do_not_fit_are_refused() {
+    fn mismatched_markers_are_rejected() {
         let cases = [
             ("<!-- table: two --><!-- end -->", "no layout is named 'two'"),
             ("<!-- table: one -->", "has no '<!-- end -->'"),
             ("<!-- table: one", "not closed"),
             ("<!-- table: one --> <!-- table: one --><!-- end -->", "has no '<!-- end -->'"),
-            ("no table", "table 'one' has no place"),
+            ("no table", "table 'one' is not in the document"),
         ];
         for (document, expected) in cases {
             let error = fill(document, TABLES).unwrap_err().to_string();
@@ -160,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_stale_line_is_named() {
+    fn the_first_stale_line_is_reported() {
         assert!(stale("a\nb\n", "a\nc\n").starts_with("line 2 "));
         assert!(stale("a\n", "a\nc\n").starts_with("line 2 "));
     }

@@ -16,58 +16,58 @@ use sha2::{Digest as _, Sha256};
 use xtask::error::{Error, Result};
 use xtask::workspace::{output, root, shown};
 
-/// What a campaign is given.
+/// Options of the campaign.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Only this target [default: all, one after the other]
+    /// Only this target [default: all, one after another]
     target: Option<String>,
     /// Seconds for each target
     #[arg(long, value_name = "SECONDS", default_value = "60")]
     time: NonZeroU32,
-    /// Print the targets and what they promise
+    /// List the targets and their promises
     #[arg(long, conflicts_with = "seeds")]
     list: bool,
     /// Write the seeds of every target into fuzz/seeds
     #[arg(long)]
     seeds: bool,
-    /// Which sanitizer the programs have: address, or none, which is faster
+    /// Sanitizer to build with: address, or none, which is faster
     #[arg(long, default_value = "address")]
     sanitizer: String,
 }
 
-/// An input that takes longer is a finding: work is bounded.
+/// The timeout in seconds of one input. A slower input is a finding, because work must be bounded.
 const SECONDS_PER_INPUT: u64 = 25;
 
-/// Memory of a target at most: a finding too.
+/// The memory limit of a target in MiB. Exceeding it is a finding.
 const MEMORY_MIB: u64 = 2048;
 
-/// Seconds of a step that makes a finding smaller.
+/// The timeout in seconds of one minimisation step.
 const MINIMISE_SECONDS: u64 = 60;
 
-/// Seconds of all those steps: libFuzzer has no bound for them together.
+/// The timeout in seconds of all steps together, for which libFuzzer has no option.
 const MINIMISE_SECONDS_IN_ALL: u64 = 300;
 
-/// What the names of inputs begin with that take too long. Smaller ones would each take as long.
+/// The name prefixes of inputs that take too long. They are not minimised, because each attempt would take as long.
 const SLOW: [&str; 2] = ["timeout-", "slow-unit-"];
 
-/// What a campaign prints in the end.
+/// The head of the table that a campaign prints at the end.
 const TABLE_HEAD: &str = "\
 | target | executions | edges | features | findings |
 |---|---:|---:|---:|---:|
 ";
 
-/// What libFuzzer says of a campaign.
+/// The statistics that libFuzzer prints.
 #[derive(Debug, Default, PartialEq)]
 struct Statistics {
     executions: u64,
-    /// Edges of the program's control flow that inputs went through.
+    /// The number of control-flow edges that inputs reached.
     edges: u64,
-    /// The same, with how often.
+    /// The number of edges combined with hit counts.
     features: u64,
 }
 
 impl Statistics {
-    /// Takes up what a line of libFuzzer's output says, if it says anything of it.
+    /// Updates the statistics from a line of libFuzzer's output, if it has any.
     fn note(&mut self, line: &str) {
         let mut words = line.split_whitespace();
         while let Some(word) = words.next() {
@@ -82,7 +82,7 @@ impl Statistics {
     }
 }
 
-/// Does what the options say.
+/// Runs the campaign, or lists targets or writes seeds.
 pub(crate) fn run(options: &Options) -> Result<()> {
     if options.list {
         for target in TARGETS {
@@ -102,7 +102,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for target in targets {
         println!("== {}: {}", target.name, target.promise);
         let name = target.name;
-        // What goes wrong with one target must not cost what the others find.
+        // An error in one target must not lose the findings of the others.
         match campaign(target, options) {
             Err(error) => wrong.push(format!("{name}: {error}")),
             Ok((regressions, statistics)) => {
@@ -128,26 +128,27 @@ fn chosen(name: Option<&str>) -> Result<Vec<&'static Target>> {
     Ok(vec![target(name).ok_or_else(unknown)?])
 }
 
-/// `cargo +nightly fuzz`. Not by the cargo that runs this program: that is of another toolchain.
+/// Returns a `cargo +nightly fuzz` command. It must not use the cargo that runs this program, which belongs to another
+/// toolchain.
 fn cargo_fuzz(arguments: &[&str]) -> Command {
     let mut command = Command::new("cargo");
     for variable in ["CARGO", "RUSTUP_TOOLCHAIN", "RUSTC", "RUSTDOC"] {
         command.env_remove(variable);
     }
     command.args(["+nightly", "fuzz"]).args(arguments).current_dir(root());
-    // Linking each of the programs anew with all of the code would take most of a campaign.
+    // Link-time optimisation of every program would take most of a campaign.
     command.env("CARGO_PROFILE_RELEASE_LTO", "off");
     command
 }
 
-/// One that builds a program, with the checks of a debug build.
+/// Returns a command that builds a program with debug assertions.
 fn cargo_fuzz_built(what: &str, target: &Target, options: &Options) -> Command {
     let mut command = cargo_fuzz(&[what, "--features", "libfuzzer", "--debug-assertions"]);
     command.args(["--sanitizer", &options.sanitizer, target.name]);
     command
 }
 
-/// Says what is missing before anything is built.
+/// Reports missing tools before anything is built.
 fn check_tools() -> Result<()> {
     let succeeds = |command: &mut Command| {
         command
@@ -168,7 +169,7 @@ fn check_tools() -> Result<()> {
     Ok(())
 }
 
-/// Fuzzes one target. Returns the regressions that were written, and what libFuzzer says of it.
+/// Fuzzes one target. Returns the new regressions and libFuzzer's statistics.
 fn campaign(target: &Target, options: &Options) -> Result<(Vec<PathBuf>, Statistics)> {
     let corpus = Inputs::Found.folder(target);
     fs::create_dir_all(&corpus).map_err(Error::io("create", &corpus))?;
@@ -184,25 +185,25 @@ fn campaign(target: &Target, options: &Options) -> Result<(Vec<PathBuf>, Statist
         format!("-max_total_time={}", options.time),
         format!("-max_len={}", target.length_max),
         format!("-timeout={SECONDS_PER_INPUT}"),
-        // What is only slow, as everything is beside other work, is no finding.
+        // Under other load, everything is slow, so slow inputs below the timeout are not findings.
         format!("-report_slow_units={SECONDS_PER_INPUT}"),
         format!("-rss_limit_mb={MEMORY_MIB}"),
         "-print_final_stats=1".to_owned(),
-        // What a target prints is of no interest; what it panics with is in the report of a finding.
+        // The target's output is of no interest; the panic message is in the report of a finding.
         "-close_fd_mask=1".to_owned(),
     ]);
     let started = |source| Error::Start { command: shown(&cargo_fuzz(&["run"])), source };
     let mut running = command.stderr(Stdio::piped()).spawn().map_err(started)?;
     let mut statistics = Statistics::default();
     let output = BufReader::new(running.stderr.take().expect("it is piped"));
-    // What is not UTF-8 is an input that it prints.
+    // Printed inputs may not be UTF-8.
     for line in output.split(b'\n').map_while(std::result::Result::ok) {
         let line = String::from_utf8_lossy(&line);
         statistics.note(&line);
         eprintln!("{line}");
     }
     let status = running.wait().map_err(started)?;
-    // By time, not by name: what is found again gets the name that it had.
+    // Find new files by their time, because a repeated finding gets the same name.
     let new = files_since(&artifacts, started_at)?;
     if !status.success() && new.is_empty() {
         let (step, command) = ("fuzz", shown(&command));
@@ -212,7 +213,7 @@ fn campaign(target: &Target, options: &Options) -> Result<(Vec<PathBuf>, Statist
     Ok((kept.collect::<Result<_>>()?, statistics))
 }
 
-/// The files of a folder that were written since.
+/// Returns the files of a folder written since a time.
 fn files_since(folder: &Path, time: SystemTime) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).map_err(Error::io("list", folder))? {
@@ -225,7 +226,8 @@ fn files_since(folder: &Path, time: SystemTime) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Puts a finding among the regressions, which the tests replay: made smaller, unless it is one that takes too long.
+/// Stores a finding among the regressions, which the tests replay. It is minimised first, unless it is one that takes
+/// too long.
 fn keep(target: &Target, artifact: &Path, options: &Options) -> Result<PathBuf> {
     let name = artifact.file_name().unwrap_or_default().to_string_lossy();
     let is_slow = SLOW.iter().any(|kind| name.starts_with(kind));
@@ -242,7 +244,7 @@ fn keep(target: &Target, artifact: &Path, options: &Options) -> Result<PathBuf> 
     Ok(path)
 }
 
-/// A smaller input that fails too, if there is one.
+/// Returns a smaller input that also fails, if there is one.
 fn minimised(target: &Target, artifact: &Path, options: &Options) -> Result<Option<PathBuf>> {
     let started_at = SystemTime::now();
     let mut command = cargo_fuzz_built("tmin", target, options);
@@ -252,7 +254,7 @@ fn minimised(target: &Target, artifact: &Path, options: &Options) -> Result<Opti
         format!("-timeout={SECONDS_PER_INPUT}"),
         format!("-rss_limit_mb={MEMORY_MIB}"),
     ]);
-    // Whatever becomes of it, what it has written until then is smaller.
+    // Even if the minimisation fails, the files written so far are smaller.
     output(&mut limited(&command, MINIMISE_SECONDS_IN_ALL))?;
     let mut smaller = files_since(artifact.parent().unwrap_or(artifact), started_at)?;
     smaller.retain(|path| {
@@ -263,7 +265,7 @@ fn minimised(target: &Target, artifact: &Path, options: &Options) -> Result<Opti
     Ok(smaller.into_iter().min_by_key(length))
 }
 
-/// The same command, ended with all that it has started after so many seconds.
+/// Returns the same command with a timeout that also ends its child processes.
 fn limited(command: &Command, seconds: u64) -> Command {
     let mut limited = Command::new("timeout");
     limited.arg(seconds.to_string()).arg(command.get_program()).args(command.get_args());
@@ -304,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_found_again_is_found() {
+    fn a_repeated_finding_is_found() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("crash-1");
         fs::write(&path, "before").unwrap();
@@ -317,16 +319,16 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_ended_in_time() {
+    fn a_command_ends_at_its_timeout() {
         let mut sleep = Command::new("sleep");
         let status = limited(sleep.arg("600"), 1).status().unwrap();
-        assert_eq!(status.code(), Some(124), "coreutils say so");
+        assert_eq!(status.code(), Some(124), "the exit status of timeout(1)");
         let fuzz = shown(&limited(&cargo_fuzz(&["tmin"]), 7));
         assert_eq!(fuzz, "timeout 7 cargo +nightly fuzz tmin");
     }
 
     #[test]
-    fn the_fuzzer_is_of_its_own_toolchain() {
+    fn the_fuzzer_uses_the_nightly_toolchain() {
         let command = cargo_fuzz(&["list"]);
         assert_eq!(shown(&command), "cargo +nightly fuzz list");
         assert!(command.get_envs().any(|(name, value)| name == "CARGO" && value.is_none()));

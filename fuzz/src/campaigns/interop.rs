@@ -1,10 +1,11 @@
-//! `cargo xtask interop`: the reader in docs/reader, written in another language from docs/FORMAT.md alone, against `ar7`.
+//! `cargo xtask interop`: compares `ar7` with the reader in docs/reader, which was written in another language from
+//! docs/FORMAT.md alone.
 //!
 //! Both must give the same answer:
-//! - on golden archives and on fresh ones: the same names, streams, contents and counts, and no finding;
-//! - on copies with a flipped bit in each block: both refuse, or both do not look there;
+//! - on golden archives and on new ones: the same names, streams, contents and counts, and no finding;
+//! - on copies with a flipped bit in each block: both report an error, or neither reads the block;
 //! - on copies with one older version of a block put back: the same;
-//! - to a wrong key, a file cut short, a newer version and another file: the same exit code.
+//! - on a wrong key, a truncated file, a newer version and another kind of file: the same exit code.
 
 pub(crate) mod golden;
 mod python;
@@ -28,19 +29,19 @@ use xtask::error::{Error, Result};
 use xtask::quantity::{base16, seconds};
 use xtask::workspace::{output, shown};
 
-/// What a comparison is given.
+/// Options of the comparison.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Fresh archives are made from this seed
+    /// Seed for the new archives
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many of each shape
+    /// Number of new archives of each shape
     #[arg(long, default_value_t = 2)]
     rounds: u64,
     /// The built ar7 [default: build it]
     #[arg(long, value_name = "PROGRAM")]
     ar7: Option<PathBuf>,
-    /// Succeed where Python or one of its packages is missing
+    /// Succeed if Python or one of its packages is missing
     #[arg(long)]
     skip_without_python: bool,
 }
@@ -55,14 +56,19 @@ const FRESH: Plan = Plan {
     keeps_earlier: false,
 };
 
-/// Shapes of fresh archives.
+/// The shapes of new archives.
 const PLANS: [Plan; 6] = [
     FRESH,
     Plan { name: "fixed", kind: ArchiveKind::Fixed, is_passphrase: true, ..FRESH },
     Plan { name: "dynamic", kind: ArchiveKind::Dynamic, ..FRESH },
     Plan { name: "single-killed", ending: Ending::Killed, ..FRESH },
     Plan { name: "dynamic-killed", kind: ArchiveKind::Dynamic, ending: Ending::Killed, ..FRESH },
-    Plan { name: "dying", kind: ArchiveKind::Dynamic, ending: Ending::KilledFreeing, ..FRESH },
+    Plan {
+        name: "pending-deletion",
+        kind: ArchiveKind::Dynamic,
+        ending: Ending::KilledDuringDeletion,
+        ..FRESH
+    },
 ];
 
 /// Runs the comparison.
@@ -112,7 +118,7 @@ fn compare(python: &Python, options: &Options) -> Result<()> {
         for mut plan in PLANS {
             let is_tampered = round == 0
                 && plan.kind == ArchiveKind::Dynamic
-                && plan.ending != Ending::KilledFreeing;
+                && plan.ending != Ending::KilledDuringDeletion;
             plan.keeps_earlier = is_tampered;
             let path = folder.join(format!("{}-{round}.ar7", plan.name));
             let subject = subject::make(&plan, options.seed + round, &path)?;
@@ -128,8 +134,8 @@ fn compare(python: &Python, options: &Options) -> Result<()> {
         both.counts;
     println!(
         "interop: {archives} archives of {blocks} blocks: {names} names, {streams} streams, {bytes} bytes equal; \
-         {flipped} flipped bits, {refused} refused by both, {} where neither looks; {stale} older \
-         blocks put back, refused by both; {refusals} other refusals equal \
+         {flipped} flipped bits, {refused} rejected by both, {} in blocks that neither reads; {stale} older \
+         blocks put back, rejected by both; {refusals} other rejections equal \
          (seed {}, {})",
         flipped - refused,
         options.seed,
@@ -147,7 +153,7 @@ struct Both<'a> {
 }
 
 impl Both<'_> {
-    /// A command with the key of an archive.
+    /// Returns a command with the key of an archive.
     fn unlocked(&self, mut command: Command, is_passphrase: bool) -> Command {
         command.env_remove("AR7_KEY_FILE").env_remove("AR7_PASSPHRASE");
         if is_passphrase {
@@ -178,7 +184,7 @@ impl Both<'_> {
         let full = streams.iter().filter(|row| row["size"] != 0);
         let mut lines: Vec<String> = names.iter().chain(full).map(line).collect();
         lines.sort();
-        same(path, "the reader's list and what was stored", &lines, &subject.lines)?;
+        same(path, "the reader's list and the stored content", &lines, &subject.lines)?;
 
         let listed = |arguments: &[&str]| -> Result<Vec<Value>> {
             let mut document = rows(&self.ar7(plan, arguments, path)?)?;
@@ -227,12 +233,12 @@ impl Both<'_> {
         let info = self.rows(plan, "info", path)?;
         let places = info[0]["redo_places"].as_array().map_or(0, Vec::len);
         let deletions = info[0]["deletions"].as_u64().unwrap_or_default();
-        let expected = (plan.ending == Ending::Killed, plan.ending == Ending::KilledFreeing);
-        same(path, "a redo list, and a stream being freed", &(places > 0, deletions > 0), &expected)
+        let expected = (plan.ending == Ending::Killed, plan.ending == Ending::KilledDuringDeletion);
+        same(path, "a redo list, and a pending deletion", &(places > 0, deletions > 0), &expected)
     }
 }
 
-/// A row of the reader as a line of a manifest.
+/// Formats a row of the reader as a line of a manifest.
 fn line(row: &Value) -> String {
     let text = |name: &str| row[name].as_str().unwrap_or_default();
     let bytes = |name: &str| match row[format!("{name}_bytes")].as_str() {
@@ -254,7 +260,7 @@ fn is_reserved(row: &Value) -> bool {
     identity.starts_with("00000000-0000-0000-0000-00000000000")
 }
 
-/// The JSON documents of a text, one after another.
+/// Parses the JSON documents of a text, one after another.
 fn rows(text: &[u8]) -> Result<Vec<Value>> {
     let rows = serde_json::Deserializer::from_slice(text).into_iter::<Value>();
     rows.collect::<std::result::Result<_, _>>().map_err(|_| Error::Output {
@@ -298,7 +304,7 @@ mod tests {
     use super::*;
     use xtask::workspace::root;
 
-    /// What makes the reader worth comparing with is that one sitting is enough to read it.
+    /// The reader is worth comparing with only if it can be read in one sitting.
     #[test]
     fn the_reader_has_at_most_600_lines() {
         let mut lines = 0;

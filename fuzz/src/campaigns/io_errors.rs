@@ -1,11 +1,11 @@
-//! `cargo xtask io-errors`: the real program, with one system call after another that fails.
+//! `cargo xtask io-errors`: runs the real program while one system call after another fails.
 //!
-//! A small library in C, loaded before the C library, lets the k-th call of one function fail; `strace` does the same for
-//! calls that do not go through the C library, where it is installed. After every run these hold:
-//! - the program ended with an exit code of its own, not by a signal or a panic, and not with success, unless the
-//!   call is one that it can do without;
-//! - what is there of the archive verifies, and holds at least the entries of the last checkpoint that was reported;
-//! - the same command, run again without a fault, completes it.
+//! A small C library, loaded before the C library, makes the k-th call of one function fail. If `strace` is installed,
+//! it does the same for calls that bypass the C library. After every run:
+//! - the program ended with an exit code, not by a signal or a panic, and not with success, unless it can do without
+//!   the call;
+//! - the archive, if it exists, verifies and contains at least the entries of the last reported checkpoint;
+//! - the same command, run again without a fault, completes the archive.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -24,10 +24,10 @@ use xtask::error::{Error, Result};
 use xtask::quantity::seconds;
 use xtask::workspace::{output, root, shown};
 
-/// What a campaign is given.
+/// Options of the campaign.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// How many calls of each function to let fail, in each way; those that come later are left alone
+    /// Number of calls of each function to fail, in each way; later calls succeed
     #[arg(long, default_value_t = 12)]
     calls: u64,
     /// Seed of the tree
@@ -38,25 +38,25 @@ pub(crate) struct Options {
 const GENERATED: Shape = Shape { files: 120, large_files: 2 };
 const CHECKPOINT: &str = "1MiB";
 
-/// A function, how it fails, and how the program may end then.
+/// A function, how it fails, and the exit codes that the program may return.
 struct Fault {
     function: &'static str,
     way: Way,
     codes: &'static [i32],
 }
 
-/// Exit codes for a failed medium and a full one.
+/// The exit codes for a failed medium and for a full disk.
 const FAILED: &[i32] = &[1, 7];
-/// The program can do without.
+/// The program can do without the call.
 const DONE: &[i32] = &[0];
-/// The program may find room for less.
+/// The program may have less space, but continue.
 const DONE_OR_FAILED: &[i32] = &[0, 1, 7];
 
 #[derive(Debug, Clone, Copy)]
 enum Way {
-    /// With this error, by the name that `strace` knows and the number that the system has for it.
+    /// It fails with this error: the name for `strace`, and the number of the system.
     Error(&'static str, i32),
-    /// It does half of what it should, and says so.
+    /// It does half of its work and reports that.
     Half,
 }
 
@@ -72,7 +72,7 @@ const BY_LIBRARY: [Fault; 13] = [
     fault("pwrite64", EIO),
     fault("pwrite64", ENOSPC),
     Fault { function: "pwrite64", way: Way::Half, codes: DONE },
-    // Large runs go past the page cache; where that is refused, through it.
+    // Large runs bypass the page cache; if that fails, they go through it.
     fault("pwrite64_direct", EIO),
     fault("pwrite64_direct", ENOSPC),
     Fault { function: "pwrite64_direct", way: Way::Half, codes: DONE },
@@ -82,16 +82,16 @@ const BY_LIBRARY: [Fault; 13] = [
     fault("fsync", EIO),
     fault("sync_file_range", EIO),
     fault("ftruncate64", EIO),
-    // Without a map, the file is read like any other.
+    // Without a map, the program reads the file with positioned reads.
     Fault { function: "mmap64", way: Way::Error("ENOMEM", 12), codes: DONE },
 ];
 
-/// Faults of calls that go straight to the system.
+/// Faults of calls that bypass the C library.
 const BY_TRACE: [Fault; 4] = [
     fault("fallocate", EIO),
     Fault { function: "fallocate", way: ENOSPC, codes: DONE_OR_FAILED },
     fault("?renameat2", EIO),
-    // Then zeros are written in place of it.
+    // The program then writes zeros instead.
     Fault { function: "fallocate", way: Way::Error("EOPNOTSUPP", 95), codes: DONE },
 ];
 
@@ -127,32 +127,32 @@ fn campaign(folder: &Path, options: &Options) -> Result<()> {
                 injected += campaign.each_call(fault, &Injector::Library(library.clone()))?;
             }
         }
-        Err(reason) => println!("io-errors: skipped what needs a C compiler: {reason}"),
+        Err(reason) => println!("io-errors: skipped the calls that need a C compiler: {reason}"),
     }
     if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok() {
         for fault in &BY_TRACE {
             injected += campaign.each_call(fault, &Injector::Trace)?;
         }
     } else {
-        println!("io-errors: skipped what needs strace: it is not installed");
+        println!("io-errors: skipped the calls that need strace: it is not installed");
     }
     println!("io-errors: {injected} faults were injected");
-    if injected == 0 { Err(Error::Fault("nothing was injected".to_owned())) } else { Ok(()) }
+    if injected == 0 { Err(Error::Fault("no fault was injected".to_owned())) } else { Ok(()) }
 }
 
-/// Who lets a call fail.
+/// The means to make a call fail.
 enum Injector {
-    /// The library, loaded first.
+    /// The C library that is loaded first.
     Library(PathBuf),
     Trace,
 }
 
-/// A command of the program that a fault is met in.
+/// A command that a fault interrupts.
 #[derive(Clone, Copy)]
 enum Work {
-    /// Into no archive yet.
+    /// An ingest into a new archive.
     FirstIngest,
-    /// Into an archive that holds half of the tree.
+    /// An ingest into an archive with half of the tree.
     SecondIngest,
     Removal,
 }
@@ -165,7 +165,7 @@ struct Campaign {
 }
 
 impl Campaign {
-    /// Builds the library that lets calls fail, or says why it cannot.
+    /// Builds the library that makes calls fail, or returns the reason why it cannot.
     fn build_library(&self) -> std::result::Result<PathBuf, String> {
         let library = self.folder.join("fail.so");
         let mut compiler = Command::new("cc");
@@ -178,7 +178,7 @@ impl Campaign {
         Err(String::from_utf8_lossy(&built.stderr).into_owned())
     }
 
-    /// Lets each call of a function fail in turn, in each kind of work. Returns how many did.
+    /// Makes each call of a function fail in turn, for each kind of work. Returns the number of faults injected.
     fn each_call(&self, fault: &Fault, injector: &Injector) -> Result<u64> {
         let mut injected = 0;
         for work in [Work::FirstIngest, Work::SecondIngest, Work::Removal] {
@@ -197,7 +197,7 @@ impl Campaign {
         Ok(injected)
     }
 
-    /// Does some work while one call fails. False if the work makes fewer calls.
+    /// Runs a command while one call fails. Returns false if it makes fewer calls.
     fn one_call(&self, fault: &Fault, injector: &Injector, work: Work, call: u64) -> Result<bool> {
         let archive = self.archive();
         self.prepare(work)?;
@@ -242,20 +242,20 @@ impl Campaign {
         Ok(has_fired)
     }
 
-    /// What the failure left verifies, holds what was reported, and can be completed.
+    /// Checks that the archive left by the failure verifies, contains the reported entries, and can be completed.
     fn check_left(&self, work: Work, archive: &Path, reported: Option<u64>) -> Result<()> {
         if archive.exists() {
             self.ar7.expect(0, [OsStr::new("verify"), archive.as_os_str()])?;
             let listed = ["ls".as_ref(), "-R".as_ref(), archive.as_os_str()];
             let listed = self.ar7.expect(0, listed)?;
-            // A name with a line break in it is shown on one line.
+            // A name with a line break is shown on one line.
             let held = u64::try_from(listed.stdout.lines().count()).unwrap_or(u64::MAX);
             if let Some(reported) = reported.filter(|&reported| reported > held) {
-                let fault = format!("{reported} entries were reported, {held} are held");
+                let fault = format!("{reported} entries were reported, found {held}");
                 return Err(Error::Fault(fault));
             }
         } else if reported.is_some() {
-            return Err(Error::Fault("a checkpoint was reported, and there is no archive".into()));
+            return Err(Error::Fault("a checkpoint was reported, but there is no archive".into()));
         }
         if matches!(work, Work::Removal) {
             return Ok(());
@@ -271,7 +271,7 @@ impl Campaign {
         Ok(())
     }
 
-    /// The archive that the work begins with.
+    /// Prepares the archive with which the work starts.
     fn prepare(&self, work: Work) -> Result<()> {
         let (archive, kept) = (self.archive(), self.folder.join("kept.ar7"));
         remove(&archive)?;
@@ -281,7 +281,7 @@ impl Campaign {
         if !kept.exists() {
             self.ar7.expect(0, self.arguments(Work::FirstIngest))?;
             let first = tree::regular_files(&self.tree)?;
-            // Half of the files are missing, so that there is something to do again.
+            // Half of the files are missing, so that the second ingest has work to do.
             for file in first.iter().step_by(2) {
                 let name = Path::new("tree").join(file.strip_prefix(&self.tree).unwrap_or(file));
                 self.ar7.expect(0, ["rm".as_ref(), archive.as_os_str(), name.as_os_str()])?;
@@ -311,9 +311,9 @@ impl Campaign {
     }
 }
 
-/// The command under `strace`, which lets one call fail and writes down what it did.
+/// Returns the command under `strace`, which makes one call fail and records it.
 fn traced(command: &Command, fault: &Fault, call: u64, report: &Path) -> Command {
-    let Way::Error(error, _) = fault.way else { unreachable!("strace knows no half calls") };
+    let Way::Error(error, _) = fault.way else { unreachable!("strace cannot shorten calls") };
     let mut traced = Command::new("strace");
     let inject = format!("inject={}:error={error}:when={}", fault.function, call + 1);
     let trace = format!("trace={}", fault.function);

@@ -1,10 +1,10 @@
-//! `cargo xtask kill`: real ingests and deletions, killed at random moments.
+//! `cargo xtask kill`: kills real ingests and deletions at random moments.
 //!
-//! After every kill these hold, or the campaign stops and keeps the folder:
-//! - the archive verifies, unless the kill came before it existed;
-//! - it holds at least the entries of the last checkpoint that was reported;
-//! - every file in it holds something that this file once held, whole;
-//! - ingesting again completes it, and what is extracted then equals the tree.
+//! After every kill the campaign checks these rules. If one is broken, it stops and keeps the folder.
+//! - The archive verifies, unless the kill came before it existed.
+//! - It contains at least the entries of the last reported checkpoint.
+//! - Every file in it has, completely, a content that the file once had.
+//! - Another ingest completes it, and the extracted tree then equals the source.
 
 pub(crate) mod process;
 
@@ -24,16 +24,16 @@ use xtask::compare::compare;
 use xtask::error::{Error, Result};
 use xtask::quantity::seconds;
 
-/// What a campaign is given.
+/// Options of the campaign.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// How many times to kill
+    /// Number of kills
     #[arg(long, default_value_t = 200)]
     kills: u64,
-    /// Seed of every choice; a run is repeated by it as far as timing allows
+    /// Seed of every choice; reproduces a run as far as timing allows
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// A tree to use in place of a generated one; it is copied, not changed
+    /// Tree to use instead of a generated one; it is copied, not changed
     #[arg(long)]
     tree: Option<PathBuf>,
 }
@@ -41,21 +41,21 @@ pub(crate) struct Options {
 const GENERATED: Shape = Shape { files: 3000, large_files: 5 };
 const CHECKPOINT: &str = "4MiB";
 
-/// Every so many kills the ingest is left to complete, and the whole tree compared.
+/// After this many kills, the ingest runs to completion and the whole tree is compared.
 const KILLS_PER_COMPLETION: u64 = 8;
-/// Making an archive takes a few writes and syncs.
+/// Creating an archive takes a few writes and syncs.
 const CREATION_TIME: Duration = Duration::from_millis(20);
-/// One in so many ingests that end before their kill is followed by a comparison of the whole tree.
+/// One in this many ingests that complete before their kill is followed by a comparison of the whole tree.
 const RUNS_PER_COMPARISON: u64 = 4;
-/// Every so many disturbances the archive is made anew, so that its creation is killed too.
+/// After this many disturbances the archive is created again, so that its creation is killed too.
 const DISTURBANCES_PER_ARCHIVE: u64 = 4;
-/// Every so many kills the files in the archive are compared with what they once held.
+/// After this many kills, the files in the archive are compared with their past contents.
 const KILLS_PER_EXTRACTION: u64 = 4;
-/// One file in so many is changed before it is ingested again.
+/// One in this many files is changed before the next ingest.
 const CHANGED_ONE_IN: u64 = 5;
-/// Every so many kills a line says how far the campaign is.
+/// After this many kills, the campaign prints its progress.
 const KILLS_PER_LINE: u64 = 20;
-/// A campaign in which hardly anything is killed is stopped: it proves nothing.
+/// A campaign with fewer kills than one in this many runs is stopped, because it proves nothing.
 const RUNS_PER_KILL_MAX: u64 = 20;
 
 /// Runs the campaign.
@@ -78,7 +78,7 @@ fn campaign(folder: &Path, options: &Options, started: Instant) -> Result<()> {
     let found = if outcome.is_ok() { "no fault" } else { "FAULT" };
     let Tally { runs, kills, unborn, removals, completions, extractions } = campaign.tally;
     println!(
-        "kill: {kills} kills in {runs} runs (seed {}, {}): {unborn} before there was an archive, \
+        "kill: {kills} kills in {runs} runs (seed {}, {}): {unborn} before the archive existed, \
          {removals} of deletions; {extractions} partial extractions, {completions} completions \
          compared: {found}",
         options.seed,
@@ -87,7 +87,7 @@ fn campaign(folder: &Path, options: &Options, started: Instant) -> Result<()> {
     outcome
 }
 
-/// What has been done so far.
+/// The work done so far.
 #[derive(Debug, Default)]
 struct Tally {
     runs: u64,
@@ -98,11 +98,11 @@ struct Tally {
     extractions: u64,
 }
 
-/// How long things take: a kill is to come before their end, and anywhere before it.
+/// Durations. A kill should come before the end, at any moment.
 struct Times {
-    /// An ingest into a new archive.
+    /// Of an ingest into a new archive.
     whole_ingest: Duration,
-    /// An ingest that goes on from where one was killed, or copies what was changed.
+    /// Of an ingest that continues after a kill, or stores changed files.
     rest_ingest: Duration,
     removal: Duration,
 }
@@ -116,7 +116,7 @@ struct Campaign {
     history: History,
     tally: Tally,
     disturbances: u64,
-    /// How long the last of each took that was not killed.
+    /// The durations of the last uninterrupted ones.
     times: Times,
 }
 
@@ -158,7 +158,7 @@ impl Campaign {
     fn run(&mut self, kills: u64) -> Result<()> {
         while self.tally.kills < kills {
             if self.tally.runs > RUNS_PER_KILL_MAX * (kills + 1) {
-                return Err(Error::Fault("the runs end before they can be killed".to_owned()));
+                return Err(Error::Fault("the runs end before their kills".to_owned()));
             }
             let killed = self.ingest_and_kill()?;
             if killed && self.tally.kills.is_multiple_of(KILLS_PER_LINE) {
@@ -179,16 +179,16 @@ impl Campaign {
         self.compare_whole()
     }
 
-    /// Starts an ingest and kills it; false if it was done before that.
+    /// Starts an ingest and kills it. Returns false if it completed first.
     fn ingest_and_kill(&mut self) -> Result<bool> {
         let arguments = self.ingest_arguments();
         let is_whole = !self.archive.exists();
         let expected = if is_whole { self.times.whole_ingest } else { self.times.rest_ingest };
         let moment = if is_whole && self.random.one_in(3) {
-            // While the archive is made.
+            // While the archive is being created.
             Moment::After(self.random_time(CREATION_TIME))
         } else if self.random.one_in(3) {
-            // Just after a checkpoint was reported: that is when a commit that was not quite one would show.
+            // Just after a checkpoint was reported, when an incomplete commit would be visible.
             let checkpoint = 1 + self.random.below(if is_whole { 12 } else { 2 });
             Moment::AfterCheckpoint(checkpoint, self.random_time(Duration::from_millis(5)))
         } else {
@@ -209,21 +209,21 @@ impl Campaign {
         Ok(killed)
     }
 
-    /// Every promise that holds at any moment.
+    /// Checks every rule that holds at any moment.
     fn check_after(&mut self, checkpoint: Option<u64>) -> Result<()> {
         if !self.archive.exists() {
             self.tally.unborn += 1;
             return match checkpoint {
                 None => Ok(()),
                 Some(entries) => Err(Error::Fault(format!(
-                    "{entries} entries were reported, and there is no archive"
+                    "{entries} entries were reported, but there is no archive"
                 ))),
             };
         }
         self.ar7.expect(0, [OsStr::new("verify"), self.archive.as_os_str()])?;
         let held = self.count_entries()?;
         if let Some(reported) = checkpoint.filter(|&reported| reported > held) {
-            return Err(Error::Fault(format!("{reported} entries were reported, {held} are held")));
+            return Err(Error::Fault(format!("{reported} entries were reported, found {held}")));
         }
         if self.tally.kills.is_multiple_of(KILLS_PER_EXTRACTION) && held > 0 {
             self.extract()?;
@@ -240,7 +240,7 @@ impl Campaign {
         Ok(())
     }
 
-    /// The archive gives back the whole tree.
+    /// Checks that extracting the archive restores the whole tree.
     fn compare_whole(&mut self) -> Result<()> {
         self.ar7.expect(0, [OsStr::new("verify"), self.archive.as_os_str()])?;
         self.extract()?;
@@ -249,7 +249,7 @@ impl Campaign {
         Ok(())
     }
 
-    /// Makes work for the next ingests: changed files, a folder removed from the archive, or no archive.
+    /// Makes work for the next ingests: changes files, removes a folder from the archive, or deletes the archive.
     fn disturb(&mut self) -> Result<()> {
         self.disturbances += 1;
         if self.disturbances.is_multiple_of(DISTURBANCES_PER_ARCHIVE) {
@@ -257,7 +257,7 @@ impl Campaign {
         }
         if self.random.one_in(2) {
             tree::change(&self.tree, CHANGED_ONE_IN, &mut self.random)?;
-            // A file of several names was changed under each of them, so all are noted.
+            // A change of a file with several names changes all of them, so all files are recorded.
             return self.history.note(&self.tree, &tree::regular_files(&self.tree)?);
         }
         self.remove_and_kill()
@@ -267,7 +267,7 @@ impl Campaign {
         fs::remove_file(&self.archive).map_err(Error::io("remove", &self.archive))
     }
 
-    /// Removes one folder of the tree from the archive; the kill may come before that is done.
+    /// Removes one folder of the tree from the archive, and possibly kills the removal.
     fn remove_and_kill(&mut self) -> Result<()> {
         let mut folders: Vec<PathBuf> = Vec::new();
         for entry in fs::read_dir(&self.tree).map_err(Error::io("list", &self.tree))? {
@@ -327,7 +327,7 @@ impl Campaign {
     }
 }
 
-/// The number of entries in a listing: an array of them, or an object that has it as `entries`.
+/// Returns the number of entries in a listing, which is an array or an object with the array `entries`.
 fn entries_in(listing: &str) -> Option<u64> {
     let document: Value = serde_json::from_str(listing).ok()?;
     let entries = document.as_array().or_else(|| document["entries"].as_array())?;

@@ -1,4 +1,4 @@
-//! Campaigns against the library and against the built program, and the files generated from the code.
+//! Campaigns against the library and against the built program, and files generated from the code.
 //!
 //! `cargo xtask NAME` starts them through the program `campaign`; `cargo xtask help` lists them.
 
@@ -28,41 +28,41 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Campaign {
-    /// Crash every sequence of operations on a simulated disk, and check every state left
+    /// Crash every sequence of operations on a simulated disk, and check every resulting state
     Crash(crash::Options),
-    /// Change every part of an archive, and check that each change is noticed
+    /// Change every part of an archive, and check that each change is detected
     Tamper(tamper::Options),
-    /// Kill ingests and deletions at random moments, and check what is left
+    /// Kill ingests and deletions at random moments, and check the resulting archive
     Kill(kill::Options),
-    /// Make one system call after another fail in the real program, and check what is left
+    /// Make each system call of the real program fail in turn, and check the resulting archive
     IoErrors(io_errors::Options),
-    /// Fill disks under the real program, and check that nothing is lost and that deleting works
+    /// Fill disks under the real program, and check that nothing is lost and that deletions succeed
     FullDisk(full_disk::Options),
-    /// Compare the Python reader in docs/reader with ar7, on archives of the tree and on new ones
+    /// Compare the Python reader in docs/reader with ar7, on golden archives and on new ones
     Interop(interop::Options),
-    /// Fuzz one target or all with libFuzzer; list the targets; write their seeds
+    /// Fuzz one target or all with libFuzzer, list the targets, or write their seeds
     Fuzz(fuzz::Options),
     /// Search one fuzz target with seeded inputs, without libFuzzer
     Search(search::Options),
-    /// Apply each one-line patch of fuzz/patches to a copy, and check that the fuzz targets it names find it
+    /// Apply each one-line patch of fuzz/patches to a copy, and check that its fuzz targets find it
     Patches(patches::Options),
     /// Write the tables of docs/FORMAT.md from the declared layouts
     Format {
-        /// Change nothing; fail if a table differs
+        /// Change nothing; fail if a table is out of date
         #[arg(long)]
         check: bool,
     },
     /// Write the worked examples of docs/vectors
     Vectors {
-        /// Change nothing; fail if an example differs
+        /// Change nothing; fail if an example is out of date
         #[arg(long)]
         check: bool,
     },
-    /// Write new golden archives, once for each version of the format
+    /// Write new golden archives (once for each version of the format)
     Golden,
 }
 
-/// Runs the campaign that the arguments of the process name.
+/// Runs the campaign named in the process's arguments.
 pub fn main() -> ExitCode {
     let outcome = match Arguments::parse().campaign {
         Campaign::Crash(options) => crash::run(&options),

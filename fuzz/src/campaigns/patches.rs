@@ -1,7 +1,7 @@
-//! `cargo xtask patches`: every patch in `fuzz/patches` is found by the fuzz targets that it names.
+//! `cargo xtask patches`: checks that the fuzz targets named by each patch in `fuzz/patches` find it.
 //!
-//! Each patch is applied to a copy of the working tree, built there, and searched for by a process of its own. The
-//! copy has its own target folder, so that a build compiles only the patched crate and what depends on it.
+//! Each patch is applied to a copy of the working tree and built there, and a separate process searches for it. The
+//! copy has its own target folder, so that a build compiles only the patched crate and its dependents.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,10 +20,10 @@ use crate::patches::{Patch, Unusable, patches};
 /// Options of the campaign.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Only the patch of this name
+    /// Only the patch with this name
     #[arg(long, value_name = "NAME", conflicts_with = "sample")]
     only: Option<String>,
-    /// Only so many patches, chosen by the seed
+    /// Only this many patches, chosen by the seed
     #[arg(long, value_name = "COUNT")]
     sample: Option<usize>,
     /// Seed of the sample
@@ -34,7 +34,7 @@ pub(crate) struct Options {
 /// A search that takes longer counts as a failure.
 const SECONDS_MAX: &str = "600";
 
-/// Runs the campaign. Every patch is tried even if one is missed.
+/// Runs the campaign. Tries every patch, even after one was missed.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let started = Instant::now();
     let root = root();
@@ -62,7 +62,7 @@ fn unusable_error(unusable: &Unusable) -> Error {
     Error::Fault(unusable.to_string())
 }
 
-/// The patches that the options choose, in the order of the lists.
+/// Returns the patches that the options choose, in the order of the lists.
 fn chosen(mut listed: Vec<Patch>, options: &Options) -> Result<Vec<Patch>> {
     if let Some(name) = &options.only {
         listed.retain(|patch| patch.name == *name);
@@ -86,7 +86,7 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
-    /// Brings the copy in `folder` up to date. Equal files keep their times, so that cargo does not build them again.
+    /// Updates the copy in `folder`. Unchanged files keep their times, so that cargo does not rebuild them.
     fn of<'a>(original: &'a Path, folder: &Path) -> Result<Copy<'a>> {
         let (tree, target) = (folder.join("tree"), folder.join("target"));
         let copy = Copy { original, tree, target };
@@ -112,7 +112,7 @@ impl Copy<'_> {
         self.write(file, &content)
     }
 
-    /// Writes a file of the copy unless it has this content.
+    /// Writes a file of the copy, unless it already has this content.
     fn write(&self, file: &str, content: &[u8]) -> Result<()> {
         let path = self.tree.join(file);
         if fs::read(&path).is_ok_and(|found| found == content) {
@@ -148,7 +148,7 @@ impl Copy<'_> {
         Err(Error::Fault(format!("`{}` failed: {errors}", shown(&build))))
     }
 
-    /// What the search in the patched program prints about its finding.
+    /// Returns the output of the search about its finding in the patched program.
     fn search(&self, target: &str, executions: u64) -> Result<String> {
         let program = self.target.join("debug/campaign");
         let mut command = Command::new("timeout");
@@ -157,7 +157,7 @@ impl Copy<'_> {
         let finished = output(command.current_dir(&self.tree))?;
         let stdout = String::from_utf8_lossy(&finished.stdout);
         match stdout.lines().find(|line| line.starts_with(FOUND)) {
-            // A message may show whole contents.
+            // A message may contain the whole content.
             Some(found) => Ok(found.chars().take(160).collect()),
             None => Err(Error::Fault(format!(
                 "{target} found nothing in {executions} executions ({})\n{stdout}{}",

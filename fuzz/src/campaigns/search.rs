@@ -1,4 +1,4 @@
-//! `cargo xtask search`: one fuzz target with seeded inputs, without libFuzzer.
+//! `cargo xtask search`: runs one fuzz target on seeded inputs, without libFuzzer.
 
 use clap::Args;
 use xtask::error::{Error, Result};
@@ -11,7 +11,7 @@ use crate::target;
 pub(crate) struct Options {
     /// The target; `cargo xtask fuzz --list` lists them
     target: String,
-    /// Inputs tried after the target's seeds
+    /// Number of inputs to try after the target's seeds
     #[arg(long, default_value_t = 10_000)]
     executions: u64,
     /// Seed of the inputs
@@ -19,10 +19,10 @@ pub(crate) struct Options {
     seed: u64,
 }
 
-/// The seed of every search that is expected to find something.
+/// The seed of every search that must find something.
 pub(crate) const SEED: u64 = 7;
 
-/// How the line starts that reports a broken promise, before the number of executions.
+/// The start of the line that reports a broken promise, before the number of executions.
 pub(crate) const FOUND: &str = "found after ";
 
 /// Searches, and fails if a promise is broken.

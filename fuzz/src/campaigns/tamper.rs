@@ -1,4 +1,4 @@
-//! `cargo xtask tamper`: everything that can be done to the bytes of an archive, and hostile archives.
+//! `cargo xtask tamper`: tries every change of the bytes of an archive, and hostile archives.
 
 use std::time::Instant;
 
@@ -10,10 +10,10 @@ use clap::Args;
 
 use xtask::error::{Error, Result};
 
-/// What a campaign is given.
+/// Options of the campaign.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Only so many of the flipped bits and changed headers of each kind of archive; all of them by default
+    /// Only this many of the flipped bits and changed headers of each kind of archive [default: all]
     #[arg(long)]
     sample: Option<usize>,
     /// Number of random hostile archives of each kind
@@ -44,7 +44,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let named = named.map_err(Error::Fault)?;
     print!("{totals}");
     println!("tamper: {hostile}");
-    println!("tamper: {} hostile archives with names", named.len());
+    println!("tamper: {} named hostile archives", named.len());
     println!("tamper: seed {}, {:.1} s, no fault", options.seed, started.elapsed().as_secs_f64());
     Ok(())
 }

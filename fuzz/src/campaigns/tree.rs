@@ -1,4 +1,4 @@
-//! Directory trees for archives to be fed with: generated ones, and changes to them.
+//! Directory trees to ingest: generates and changes them.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -16,11 +16,11 @@ use walkdir::WalkDir;
 
 use xtask::error::{Error, Result};
 
-/// How large a generated tree is.
+/// The size of a generated tree.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
     pub(crate) files: u64,
-    /// Of these, so many are large.
+    /// The number of large files among them.
     pub(crate) large_files: u64,
 }
 
@@ -30,7 +30,7 @@ const LARGE_BYTES_MIN: u64 = 6 << 20;
 const LARGE_BYTES_MAX: u64 = 20 << 20;
 const MODES: [u32; 4] = [0o644, 0o755, 0o600, 0o444];
 
-/// Makes a tree at `root`: files of every awkward length, links of both kinds, names that are not UTF-8.
+/// Generates a tree at `root`: files of every awkward length, links of both kinds, and names that are not UTF-8.
 pub(crate) fn generate(root: &Path, shape: Shape, random: &mut Random) -> Result<()> {
     create_directory(root)?;
     let mut directories = vec![root.to_owned()];
@@ -63,14 +63,14 @@ pub(crate) fn generate(root: &Path, shape: Shape, random: &mut Random) -> Result
             }
         }
     }
-    // Children first: making an entry changes the time of its folder.
+    // Children first, because creating an entry changes the time of its directory.
     for directory in directories.iter().rev() {
         set_time(directory, random)?;
     }
     Ok(())
 }
 
-/// Changes about one file in `one_in`: some bytes in the middle, the end, or all of it. Returns which.
+/// Changes about one file in `one_in`: some bytes in the middle, the end, or all of it. Returns the changed files.
 pub(crate) fn change(root: &Path, one_in: u64, random: &mut Random) -> Result<Vec<PathBuf>> {
     let mut changed = Vec::new();
     for path in regular_files(root)? {
@@ -88,7 +88,7 @@ pub(crate) fn change(root: &Path, one_in: u64, random: &mut Random) -> Result<Ve
     Ok(changed)
 }
 
-/// Copies a tree, so that it can be changed.
+/// Copies a tree, so that the copy can be changed.
 pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     let mut command = std::process::Command::new("cp");
     command.arg("-a").arg(from).arg(to);
@@ -105,7 +105,7 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     })
 }
 
-/// The regular files below `root`, in an order that does not change.
+/// Returns the regular files below `root`, in a fixed order.
 pub(crate) fn regular_files(root: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in WalkDir::new(root).sort_by_file_name() {
@@ -118,12 +118,12 @@ pub(crate) fn regular_files(root: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Every content that a file of a tree ever had: what an archive may give back after a kill.
+/// Every content that a file of a tree has ever had, which is every content that an archive may restore after a kill.
 #[derive(Debug, Default)]
 pub(crate) struct History(HashMap<PathBuf, Vec<u64>>);
 
 impl History {
-    /// Notes what the files hold now, named from `root` on.
+    /// Records the current content of the files, under paths relative to `root`.
     pub(crate) fn note(&mut self, root: &Path, files: &[PathBuf]) -> Result<()> {
         for file in files {
             let known = self.0.entry(relative(root, file)).or_default();
@@ -135,7 +135,7 @@ impl History {
         Ok(())
     }
 
-    /// Fails if a file below `root` holds what it never held.
+    /// Fails if a file below `root` has a content that it never had.
     pub(crate) fn check(&self, root: &Path) -> Result<u64> {
         let files = regular_files(root)?;
         for file in &files {
@@ -143,7 +143,7 @@ impl History {
             let known = self.0.get(&relative(root, file));
             if !known.is_some_and(|known| known.contains(&digest)) {
                 let path = file.display();
-                return Err(Error::Fault(format!("{path} holds what it never held")));
+                return Err(Error::Fault(format!("{path} has a content that it never had")));
             }
         }
         Ok(files.len() as u64)
@@ -181,7 +181,7 @@ fn file_name(number: u64, random: &mut Random) -> OsString {
     }
 }
 
-/// Lengths around the borders of blocks, nothing at all, and everything between.
+/// Returns a length near a block boundary, zero, or any other small length.
 fn small_length(random: &mut Random) -> u64 {
     match random.below(8) {
         0 => random.below(2),
@@ -210,7 +210,7 @@ fn change_file(path: &Path, random: &mut Random) -> Result<()> {
     let mut file =
         OpenOptions::new().read(true).write(true).open(path).map_err(Error::io("open", path))?;
     let length = file.metadata().map_err(Error::io("look at", path))?.len();
-    // A long file stays long, or after some rounds nothing would be left that takes time.
+    // A long file stays long; otherwise, after some rounds, no file would take time to read.
     let changed = (|| match random.below(5) {
         0 => file.set_len(length - random.below(length.min(SMALL_BYTES_MAX) + 1)),
         1 if length <= SMALL_BYTES_MAX => {
@@ -241,7 +241,7 @@ fn write_random(file: &mut File, bytes: u64, random: &mut Random) -> std::io::Re
     Ok(())
 }
 
-/// Gives an entry a time in the past, fine to the nanosecond, that it did not have before.
+/// Sets a time in the past, with nanoseconds, that the entry did not have before.
 fn set_time(path: &Path, random: &mut Random) -> Result<()> {
     let nanoseconds = u32::try_from(random.below(1_000_000_000)).unwrap_or(0);
     let since = Duration::new(1_000_000_000 + random.below(700_000_000), nanoseconds);
@@ -269,13 +269,13 @@ mod tests {
         let (entries, bytes) = xtask::trees::measure(&trees[0]).unwrap();
         assert!(entries > SHAPE.files && bytes > LARGE_BYTES_MIN);
         assert_eq!((entries, bytes), xtask::trees::measure(&trees[1]).unwrap());
-        // Only links have times of their own making.
+        // Only links have the current time.
         let differences = compare(&trees[0], &trees[1]).unwrap().differences;
         assert!(differences.iter().all(|difference| difference.to_string().contains("time")));
     }
 
     #[test]
-    fn changes_are_noted_and_anything_else_is_found() {
+    fn recorded_contents_are_accepted_and_any_other_is_found() {
         let folder = tempfile::tempdir().unwrap();
         let tree = folder.path().join("tree");
         let mut random = Random::new(9);
@@ -287,9 +287,9 @@ mod tests {
 
         let changed = change(&tree, 4, &mut random).unwrap();
         assert!(!changed.is_empty());
-        assert!(history.check(&tree).is_err(), "a change that was not noted");
+        assert!(history.check(&tree).is_err(), "a change that was not recorded");
         history.note(&tree, &changed).unwrap();
-        // A file of several names is changed by each of them.
+        // A change under one name of a file changes its other names too.
         history.note(&tree, &regular_files(&tree).unwrap()).unwrap();
         assert_eq!(history.check(&tree).unwrap(), held);
     }

@@ -1,7 +1,7 @@
 //! `cargo xtask vectors`: worked examples of every structure of docs/FORMAT.md, the same on every run.
 //!
-//! Blocks and key slots are sealed here with the ciphers themselves, and not by the engine, so that the test that opens
-//! them with the engine compares two pieces of code.
+//! Blocks and key slots are sealed directly with the ciphers, not by the engine. A test that opens them with the engine
+//! therefore compares two implementations.
 
 mod make;
 mod seal;
@@ -17,17 +17,17 @@ use xtask::workspace;
 
 const FILE: &str = "docs/vectors/vectors.json";
 
-/// Longer fields are left out of the list of fields: they are in the structure.
+/// Longer fields are omitted from the list of fields; they are in the structure.
 const SHOWN_MAX: usize = 64;
 
-/// Writes the vectors; with `check`, fails if the file holds others and writes nothing.
+/// Writes the vectors. With `check`, writes nothing and fails if the file is out of date.
 pub(crate) fn run(check: bool) -> Result<()> {
     let path = workspace::root().join(FILE);
     let text = text();
     if check {
         let found = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
         if found != text {
-            let what = "not what `cargo xtask vectors` writes";
+            let what = "out of date: run `cargo xtask vectors`";
             return Err(Error::Output { what, found: FILE.to_owned() });
         }
         return Ok(());
@@ -42,10 +42,10 @@ fn text() -> String {
     format!("{:#}\n", Value::from(vectors))
 }
 
-/// One worked example.
+/// A worked example.
 struct Vector {
     name: &'static str,
-    /// What is given and what comes out, by name.
+    /// The inputs and outputs, by name.
     values: Vec<(&'static str, Value)>,
     fields: Vec<Value>,
 }
@@ -55,7 +55,7 @@ impl Vector {
         Vector { name, values: Vec::new(), fields: Vec::new() }
     }
 
-    /// Adds bytes, in base 16.
+    /// Adds bytes, in hexadecimal.
     fn bytes(self, name: &'static str, bytes: &[u8]) -> Vector {
         self.value(name, base16(bytes))
     }
@@ -65,7 +65,7 @@ impl Vector {
         self
     }
 
-    /// Lists the fields of a structure that begins at `start` of the value named `of`.
+    /// Lists the fields of a structure that starts at `start` of the value named `of`.
     fn fields(mut self, of: &str, bytes: &[u8], start: usize, fields: &[Field]) -> Vector {
         for field in fields.iter().filter(|field| field.length <= SHOWN_MAX) {
             self.fields.push(json!({
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_vectors_in_the_tree_are_those_that_are_made() {
+    fn the_vectors_in_the_tree_are_up_to_date() {
         run(true).unwrap();
         assert_eq!(text(), text());
     }

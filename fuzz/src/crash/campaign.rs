@@ -1,4 +1,4 @@
-//! Many scenarios, on all cores.
+//! Runs many scenarios on all cores.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -8,12 +8,12 @@ use super::operation::{Operation, SMALL};
 use super::parallel::on_all_cores;
 use super::scenario::{Fixture, Scenario};
 
-/// A scenario in which a promise was not kept.
+/// A scenario in which a promise was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedScenario {
     /// The seed of the samples.
     pub seed: u64,
-    /// What was done.
+    /// The operations of the scenario.
     pub operations: Vec<Operation>,
     /// What was wrong.
     pub failure: Failure,
@@ -26,14 +26,14 @@ impl fmt::Display for FailedScenario {
 }
 
 impl FailedScenario {
-    /// Names of the operations, divided by commas.
+    /// Returns the names of the operations, separated by commas.
     pub fn names(&self) -> String {
         let names: Vec<String> = self.operations.iter().map(ToString::to_string).collect();
         names.join(",")
     }
 }
 
-/// Every sequence of one to `length` of the small operations.
+/// Returns every sequence of one to `length` small operations.
 pub fn small_scenarios(length: usize) -> Vec<Vec<Operation>> {
     let mut scenarios: Vec<Vec<Operation>> = Vec::new();
     let mut last: Vec<Vec<Operation>> = vec![Vec::new()];
@@ -47,7 +47,7 @@ pub fn small_scenarios(length: usize) -> Vec<Vec<Operation>> {
     scenarios
 }
 
-/// Runs one scenario and looks at all its crashes.
+/// Runs one scenario and explores all of its crashes.
 pub fn explore_scenario(
     fixture: &Fixture,
     operations: &[Operation],
@@ -64,7 +64,7 @@ pub fn explore_scenario(
     Ok(explorer.totals)
 }
 
-/// Runs many scenarios on all cores. Stops at the first that fails, in the order in which they end.
+/// Runs many scenarios on all cores. Stops at the first that fails, in the order of completion.
 pub fn explore_scenarios(
     scenarios: &[Vec<Operation>],
     effort: Effort,

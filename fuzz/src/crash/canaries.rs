@@ -1,4 +1,4 @@
-//! Deliberate faults in the commit protocol: each must be caught, or the checks are worth nothing.
+//! Planted faults in the commit protocol. If the checks missed one of them, they would be worthless.
 
 use ar7_engine::{PlantedFault, with_planted_fault};
 
@@ -12,15 +12,15 @@ use super::scenario::{Fixture, Scenario};
 /// How a planted fault was caught.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caught {
-    /// Which check caught it.
+    /// The check that caught it.
     pub check: &'static str,
-    /// States after crashes that were looked at until then.
+    /// The number of states explored until then.
     pub states: u64,
-    /// What it said.
+    /// The failure that the check reported.
     pub wrong: String,
 }
 
-/// How much is looked at for each fault.
+/// The effort spent on each fault.
 const EFFORT: Effort = Effort {
     every_cut_up_to: 64,
     sampled_cuts: 16,
@@ -29,15 +29,15 @@ const EFFORT: Effort = Effort {
     reopen_one_in: 1,
 };
 
-/// States that are looked at before the other checks, and after them.
+/// The numbers of states to explore before and after the other checks.
 const STATES_MAX: [u64; 2] = [2000, 20_000];
 
-/// Plants a fault and looks for it. `None` if nothing catches it.
+/// Plants a fault and looks for it. Returns `None` if no check catches it.
 pub fn caught(fault: PlantedFault, fixture: &Fixture) -> Option<Caught> {
     single_threaded(|| with_planted_fault(fault, || by_any_check(fixture)))
 }
 
-/// What the checks find when nothing is planted: nothing, if they are right.
+/// Runs the checks without a planted fault. Returns `None` if they are correct.
 pub fn false_alarm(fixture: &Fixture) -> Option<Caught> {
     single_threaded(|| by_any_check(fixture))
 }
@@ -76,7 +76,7 @@ fn by_other_checks(fixture: &Fixture) -> Option<Caught> {
         .or_else(|| by_corruption(fixture).map(caught("corruption in each block")))
 }
 
-/// Lets bits rot after a commit that changed nothing but the metadata, so that no commit of the closing hides it.
+/// Corrupts blocks after a commit that changed only the metadata, so that the commits of closing do not hide it.
 fn by_corruption(fixture: &Fixture) -> Option<String> {
     let mut scenario = Scenario::begin(fixture);
     if let Err(refused) = scenario.run(&[Operation::Meta(3)]) {

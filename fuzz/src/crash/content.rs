@@ -1,4 +1,4 @@
-//! What an archive holds, as plain values.
+//! The content of an archive as plain values.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,14 +9,14 @@ use ar7_registry::records::{Attributes, EntryType, Inode, InodeNumber};
 use ar7_registry::{Archive, Error, Finding, RESERVED_STREAMS, Stream, Subject};
 use uuid::Uuid;
 
-/// Everything that an archive holds.
+/// The complete content of an archive.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Content {
     /// The bytes of each stream.
     pub streams: BTreeMap<Uuid, Vec<u8>>,
-    /// The data of whole blocks that a stream has beyond its end, of each that has any.
+    /// The data of whole blocks beyond the end of a stream, for each stream that has any.
     pub beyond: BTreeMap<Uuid, Vec<u8>>,
-    /// The inode that each path names.
+    /// The inode of each path.
     pub names: BTreeMap<Vec<u8>, InodeNumber>,
     /// The inodes that have names. The root has none.
     pub nodes: BTreeMap<InodeNumber, Node>,
@@ -24,23 +24,23 @@ pub struct Content {
     pub metadata: Vec<u8>,
 }
 
-/// What a name names.
+/// An inode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// What it is.
+    /// The type.
     pub kind: EntryType,
-    /// Number of its names.
+    /// The number of names.
     pub links: u32,
-    /// Length in bytes, as the inode has it.
+    /// The length in bytes as stated in the inode.
     pub size: u64,
-    /// The stream of a file, or of a long target; none of a directory or an empty file.
+    /// The stream of a file or of a long target; `None` for a directory or an empty file.
     pub stream: Option<Uuid>,
     /// The target of a symbolic link, if it is short.
     pub target: Option<Vec<u8>>,
 }
 
 impl Node {
-    /// Something new, which has one name.
+    /// Creates a new inode with one name.
     pub(super) fn new(kind: EntryType) -> Node {
         Node { kind, links: 1, size: 0, stream: None, target: None }
     }
@@ -51,7 +51,7 @@ impl Node {
     }
 }
 
-/// Runs of one byte are shown as their length and the byte.
+/// Shows runs of one byte as their length and the byte.
 impl fmt::Debug for Content {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (map, place) in [(&self.streams, ""), (&self.beyond, " beyond its end")] {
@@ -80,12 +80,12 @@ impl fmt::Debug for Content {
     }
 }
 
-/// Why the content could not be had.
+/// The reason why the content could not be read.
 #[derive(Debug)]
 pub enum Unreadable {
     /// Reading failed.
     Error(Error),
-    /// Everything was read, but something does not agree.
+    /// Everything was readable, but verification found inconsistencies.
     Findings(Vec<Finding>),
 }
 
@@ -108,8 +108,8 @@ impl From<Error> for Unreadable {
 }
 
 impl Content {
-    /// Verifies the archive and reads all of it. One copy of a meta slot or of the header may be bad: that is why
-    /// there are two.
+    /// Verifies the archive and reads all of it. One bad copy of a meta slot or of the header is allowed, because the
+    /// other copy is good.
     pub fn verified(archive: &Archive) -> Result<Content, Unreadable> {
         let mut findings = Vec::new();
         let mut note = |finding: Finding| {
@@ -124,7 +124,7 @@ impl Content {
         Ok(Content::read(archive)?)
     }
 
-    /// Reads everything that is committed.
+    /// Reads the committed content.
     pub fn read(archive: &Archive) -> Result<Content, Error> {
         let mut content = Content { metadata: archive.metadata()?, ..Content::default() };
         for stored in archive.streams(None, usize::MAX)? {
@@ -135,7 +135,7 @@ impl Content {
         for index in (0..RESERVED_STREAMS).filter(|&index| reserved[index].record.count > 0) {
             match archive.reserved_stream(index) {
                 Ok(mut stream) if stream.len()? > 0 => content.note_stream(&mut stream)?,
-                // The archive keeps it to itself, or nothing is in it.
+                // A stream that the archive reserves for itself, or an empty one.
                 Ok(_) | Err(Error::NoReservedStream { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -191,7 +191,7 @@ fn bytes_of(stream: &Stream) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// The stream of this number. The target of a symbolic link is not chosen, since it is written only once.
+/// Returns the stream with this number. The target of a symbolic link is not chosen, because it is written only once.
 pub(super) fn chosen(model: &Content, number: u32) -> Option<Uuid> {
     let links = model.nodes.values().filter(|node| node.kind == EntryType::Symlink);
     let targets: Vec<Uuid> = links.filter_map(|node| node.stream).collect();
@@ -200,12 +200,12 @@ pub(super) fn chosen(model: &Content, number: u32) -> Option<Uuid> {
     nth(&all, number).copied()
 }
 
-/// The item of this number; numbers beyond the last start again at the first.
+/// Returns the item with this number, modulo the number of items.
 pub(super) fn nth<T>(all: &[T], number: u32) -> Option<&T> {
     usize_of(number).checked_rem(all.len()).map(|at| &all[at])
 }
 
-/// The attributes of every new file, directory and link.
+/// Returns the attributes of every new file, directory and link.
 pub(crate) fn attributes() -> Attributes {
     let modified = Timestamp { seconds: 1_700_000_000, nanoseconds: 5 };
     Attributes { mode: 0o644, uid: 1, gid: 2, modified }

@@ -1,13 +1,13 @@
-//! Outcomes of a power cut: which of the versions of each block the disk holds.
+//! Outcomes of a power cut: which version of each block the disk holds.
 
 use ar7_engine::device::simulated::{Cut, Kept, Medium};
 
-/// Of each block whose content is not certain, the number of versions.
+/// Returns the number of possible versions of each block whose content is uncertain.
 pub(super) fn uncertain_versions(medium: &Medium) -> Vec<usize> {
     medium.uncertain().iter().map(|block| block.versions).collect()
 }
 
-/// The outcome of this number, of all that there are.
+/// Returns the outcome with this number, of all possible outcomes.
 pub(super) fn every_cut(number: usize, lengths: usize, versions: &[usize]) -> Cut {
     let mut left = number / lengths;
     let kept = versions.iter().map(|versions| {
@@ -18,13 +18,14 @@ pub(super) fn every_cut(number: usize, lengths: usize, versions: &[usize]) -> Cu
     Cut { kept: kept.collect(), length: number % lengths }
 }
 
-/// All of it kept, or all of it lost.
+/// Returns the outcome in which everything is kept, or everything is lost.
 pub(super) fn one_way(lengths: usize, versions: &[usize], is_kept: bool) -> Cut {
     let kept = |&versions: &usize| Kept::Whole(if is_kept { versions - 1 } else { 0 });
     Cut { length: if is_kept { lengths - 1 } else { 0 }, kept: versions.iter().map(kept).collect() }
 }
 
-/// Each prefix, and each block alone kept or lost; with the shortest history of the length and with the longest.
+/// Returns the outcomes in which each prefix is kept, and those in which each single block is kept or lost; with the
+/// shortest and with the longest history of the file's length.
 pub(super) fn plain_cuts(lengths: usize, versions: &[usize]) -> Vec<Cut> {
     let mut cuts = Vec::new();
     let (lost, kept) = (one_way(lengths, versions, false), one_way(lengths, versions, true));

@@ -1,4 +1,4 @@
-//! Every crash of a scenario, and of the recovery after it, and what is left.
+//! Explores every crash of a scenario and of the recovery after it, and checks the states that they leave.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,41 +16,41 @@ use super::operation::Operation;
 use super::scenario::{Left, Scenario, open, open_for_writing};
 use crate::Random;
 
-/// How much of what may happen is looked at.
+/// How many of the possible states to explore.
 #[derive(Debug, Clone, Copy)]
 pub struct Effort {
-    /// Up to so many outcomes of one power cut, each is looked at; of more, a sample.
+    /// If a power cut has at most this many outcomes, all are explored; otherwise a sample.
     pub every_cut_up_to: usize,
-    /// Number of outcomes in a sample, besides the plain ones.
+    /// The number of outcomes in a sample, in addition to the simple ones.
     pub sampled_cuts: u64,
-    /// Crashes in a row: those of the recovery after the first, and so on.
+    /// The number of consecutive crashes: the first, one in its recovery, and so on.
     pub crashes: u8,
-    /// One in so many states has the crashes of its recovery looked at.
+    /// Crashes of the recovery are explored for one in this many states.
     pub recovery_one_in: u64,
-    /// One in so many states is opened for writing at all. A reader opens each.
+    /// One in this many states is opened for writing. Every state is opened for reading.
     pub reopen_one_in: u64,
 }
 
-/// What was looked at.
+/// What was explored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Scenarios.
+    /// The number of scenarios.
     pub scenarios: u64,
-    /// States of the disk after a crash. Within a scenario, each is counted once.
+    /// The number of states of the disk after a crash. Each is counted once in its scenario.
     pub states: u64,
-    /// Of these, after a power cut.
+    /// The number of these states after a power cut.
     pub power_cuts: u64,
-    /// After a kill.
+    /// The number of these states after a kill.
     pub kills: u64,
-    /// After a failed sync.
+    /// The number of these states after a failed sync.
     pub failed_syncs: u64,
-    /// States after a second or third crash, in the recovery from the one before.
+    /// The number of states after a second or third crash, in the recovery from the previous one.
     pub in_recovery: u64,
-    /// Recoveries.
+    /// The number of recoveries.
     pub recoveries: u64,
-    /// States that were written to again.
-    pub went_on: u64,
-    /// Crashes that left a state which was known already.
+    /// The number of states that were written to again.
+    pub written_again: u64,
+    /// The number of crashes that led to an already known state.
     pub repeated: u64,
 }
 
@@ -63,7 +63,7 @@ impl AddAssign for Totals {
         self.failed_syncs += other.failed_syncs;
         self.in_recovery += other.in_recovery;
         self.recoveries += other.recoveries;
-        self.went_on += other.went_on;
+        self.written_again += other.written_again;
         self.repeated += other.repeated;
     }
 }
@@ -81,31 +81,32 @@ impl fmt::Display for Totals {
             self.failed_syncs,
             self.in_recovery,
             self.recoveries,
-            self.went_on,
+            self.written_again,
             self.repeated,
         )
     }
 }
 
-/// A way to die.
+/// A kind of crash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Crash {
-    /// The power is cut; the disk keeps some of what was not synced.
+    /// The power is cut. The disk keeps some of the unsynced writes.
     PowerCut(Cut),
-    /// The process is killed; the next sees all that was written.
+    /// The process is killed. The next process sees every write.
     Kill,
-    /// A sync fails and the process ends; the next sees all that was written, and the disk never gets it.
+    /// A sync fails and the process ends. The next process sees every write, but the unsynced ones never reach the
+    /// disk.
     FailedSync(Cut),
 }
 
-/// A promise that was not kept.
+/// A broken promise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// What was wrong.
     pub wrong: String,
-    /// The crashes before: after how many events of the log, and how.
+    /// The crashes so far: each with the number of log events before it.
     pub crashes: Vec<(usize, Crash)>,
-    /// States that had been looked at before.
+    /// The number of states explored before.
     pub states: u64,
 }
 
@@ -119,23 +120,23 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Looks at the crashes of one scenario.
+/// Explores the crashes of one scenario.
 pub struct Explorer {
     effort: Effort,
     random: Random,
-    /// What was looked at so far.
+    /// What was explored so far.
     pub totals: Totals,
     crashes: Vec<(usize, Crash)>,
-    /// Contents that were found.
+    /// The distinct contents that were found.
     distinct: Vec<Rc<Content>>,
-    /// Content by what reads see of the disk.
+    /// The content for each visible state of the disk.
     contents: HashMap<u64, Rc<Content>>,
-    /// Crashes of the recovery that were looked at, by the disk; the disk counts as known with none.
+    /// For each disk, the number of crashes of its recovery that were explored. With 0, only the disk itself is known.
     known: HashMap<u64, u8>,
 }
 
 impl Explorer {
-    /// Looks at nothing yet. The seed decides on the samples.
+    /// Creates an explorer. The seed determines the samples.
     pub fn new(effort: Effort, seed: u64) -> Explorer {
         Explorer {
             effort,
@@ -148,7 +149,7 @@ impl Explorer {
         }
     }
 
-    /// Looks at every crash of a scenario that has run to its end.
+    /// Explores every crash of a scenario that ran to its end.
     pub fn explore(&mut self, before: &Medium, scenario: &Scenario) -> Result<(), Failure> {
         self.totals.scenarios += 1;
         let sealed = scenario.disk.sealed();
@@ -162,14 +163,14 @@ impl Explorer {
             end: None,
         };
         self.check_pairs(&history)?;
-        self.die(&history, self.effort.crashes)?;
+        self.explore_crashes(&history, self.effort.crashes)?;
         self.distinct.clear();
         self.contents.clear();
         self.known.clear();
         Ok(())
     }
 
-    /// A commit writes the pair of meta slots that does not hold the commit it started from.
+    /// Checks that each commit writes the pair of meta slots that does not hold its predecessor.
     fn check_pairs(&self, history: &History<'_>) -> Result<(), Failure> {
         let mut medium = history.before.clone();
         // The pair that was written last, and whether its second copy is still to come.
@@ -178,7 +179,7 @@ impl Explorer {
             if let EventKind::Write(position @ 1..=4) = event.kind() {
                 let pair = position % 2;
                 last = match last {
-                    // Opening writes the newest commit again as it is.
+                    // Opening rewrites the newest commit unchanged.
                     _ if medium.shows(event) => Some((pair, false)),
                     Some((newest, false)) if newest == pair => {
                         let wrong =
@@ -194,7 +195,7 @@ impl Explorer {
         Ok(())
     }
 
-    /// Looks at what one crash has left already, and at the crashes of the recovery from it.
+    /// Explores the state that one crash has left, and the crashes of the recovery from it.
     pub(super) fn explore_left(
         &mut self,
         left: &Medium,
@@ -211,10 +212,10 @@ impl Explorer {
             end: None,
         };
         self.after(0, Crash::Kill, left, &history, allowed, self.effort.crashes)?;
-        self.die(&history, self.effort.crashes)
+        self.explore_crashes(&history, self.effort.crashes)
     }
 
-    /// Looks at a sample of the crashes of a scenario, and returns what one of them leaves.
+    /// Explores a sample of the crashes of a scenario, and returns the state that one of them leaves.
     pub(super) fn explore_some(
         &mut self,
         before: &Medium,
@@ -265,8 +266,8 @@ impl Explorer {
         usize::try_from(self.random.below(bound)).expect("less than the bound")
     }
 
-    /// Every crash after each event of a history, `crashes` of them in a row.
-    fn die(&mut self, history: &History<'_>, crashes: u8) -> Result<(), Failure> {
+    /// Explores every crash after each event of a history, with up to `crashes` consecutive crashes.
+    fn explore_crashes(&mut self, history: &History<'_>, crashes: u8) -> Result<(), Failure> {
         let mut medium = history.before.clone();
         let mut commits = Commits { acknowledged: 0, begun: history.begun };
         for (number, event) in history.log.iter().enumerate() {
@@ -279,7 +280,7 @@ impl Explorer {
                     self.after(number, Crash::Kill, &medium, history, allowed, crashes)?;
                 }
                 EventKind::Sync => {
-                    // Every outcome of a power cut since the sync before is one of these.
+                    // Every outcome of a power cut since the previous sync is one of these.
                     for cut in self.cuts(&medium) {
                         self.after(
                             number,
@@ -347,7 +348,8 @@ impl Explorer {
         Ok((left, found))
     }
 
-    /// Opens what a crash left for writing: nothing is lost, dying again loses nothing, and it can be written to.
+    /// Opens the state after a crash for writing. Checks that nothing is lost, that another crash loses nothing, and
+    /// that the archive is writable.
     fn recover(
         &mut self,
         left: &Medium,
@@ -362,7 +364,8 @@ impl Explorer {
             .map_err(|error| self.failure(format!("does not open for writing: {error}")))?;
         let log = disk.log();
         self.check_sealed(&disk.sealed())?;
-        // Every recovered archive is read; verifying each, which was verified as it was found, would take half the time.
+        // Every recovered archive is read. Verifying each one would double the time, and each state was verified before
+        // recovery.
         let recovered = if self.random.one_in(4) {
             Content::clone(&*self.content(&disk.medium())?)
         } else {
@@ -374,8 +377,8 @@ impl Explorer {
         }
         drop(archive);
         if crashes > 0 {
-            // What a power cut left stays. What a kill left is not on disk yet: until recovery has returned, it may be
-            // lost again, unless it was acknowledged.
+            // The state after a power cut is durable. The state after a kill is not on disk yet, so a crash before
+            // recovery has returned may lose it again, unless the commit was acknowledged.
             let certain = [found.clone()];
             let commits = if left.is_certain() { &certain } else { allowed };
             let history = History {
@@ -386,16 +389,16 @@ impl Explorer {
                 begun: commits.len() - 1,
                 end: Some(&certain),
             };
-            self.die(&history, crashes)?;
+            self.explore_crashes(&history, crashes)?;
         }
         if self.random.one_in(4) {
-            self.go_on(left, sealed, found, allowed)?;
+            self.write_again(left, sealed, found, allowed)?;
         }
         Ok(())
     }
 
-    /// Opens, changes, commits and closes, and dies once more somewhere on the way.
-    fn go_on(
+    /// Opens, changes, commits and closes, with another crash somewhere in between.
+    fn write_again(
         &mut self,
         left: &Medium,
         sealed: &SealedBlocks,
@@ -407,14 +410,14 @@ impl Explorer {
             Operation::Append { stream: 0, length: 4100 },
             Operation::Create { length: 10, name: Some(4) },
         ];
-        self.totals.went_on += 1;
+        self.totals.written_again += 1;
         let left = Left { medium: left.clone(), content: found.clone(), allowed: allowed.to_vec() };
-        let mut scenario = Scenario::onward(&left, sealed);
-        scenario.run(&CHANGES).map_err(|refused| self.failure(format!("going on: {refused}")))?;
+        let mut scenario = Scenario::continuing(&left, sealed);
+        scenario.run(&CHANGES).map_err(|refused| self.failure(format!("continuing: {refused}")))?;
         self.check_sealed(&scenario.disk.sealed())?;
         let after = self.content(&scenario.disk.medium())?;
         if Some(&*after) != scenario.commits.last() {
-            return Err(self.failure(format!("going on left {after:?}")));
+            return Err(self.failure(format!("continuing left {after:?}")));
         }
         let log = scenario.disk.log();
         let mut medium = left.medium.clone();
@@ -431,7 +434,7 @@ impl Explorer {
         let found = self.content(&left)?;
         let (first, last) = (commits.acknowledged, commits.begun);
         if !scenario.commits[first..=last].contains(&found) {
-            return Err(self.failure(format!("found {found:?} after going on")));
+            return Err(self.failure(format!("found {found:?} after continuing")));
         }
         self.crashes.pop();
         Ok(())
@@ -449,7 +452,7 @@ impl Explorer {
         }
     }
 
-    /// What a reader finds.
+    /// Returns what a reader finds.
     fn content(&mut self, medium: &Medium) -> Result<Rc<Content>, Failure> {
         let number = medium.seen_number();
         if let Some(content) = self.contents.get(&number) {
@@ -459,7 +462,7 @@ impl Explorer {
             .map_err(|error| self.failure(format!("does not open for reading: {error}")))?;
         let content = Content::verified(&archive)
             .map_err(|unreadable| self.failure(format!("is damaged: {unreadable}")))?;
-        // Most states hold one of a few contents, which may be large.
+        // Most states have one of a few contents, which may be large.
         let same = self.distinct.iter().find(|known| ***known == content).cloned();
         let content = same.unwrap_or_else(|| {
             let content = Rc::new(content);
@@ -481,8 +484,9 @@ impl Explorer {
         Failure { wrong, crashes: self.crashes.clone(), states: self.totals.states }
     }
 
-    /// Outcomes of a power cut: all of them if they are few; else none, all, each prefix, each block alone kept or
-    /// lost, and a sample. Besides, each block torn, the others all kept or all lost.
+    /// Returns outcomes of a power cut: all if they are few; otherwise none kept, all kept, each prefix kept, each
+    /// single block kept or lost, and a sample. In addition, each block is torn while the others are all kept or all
+    /// lost.
     fn cuts(&mut self, medium: &Medium) -> Vec<Cut> {
         let uncertain = medium.uncertain();
         let versions: Vec<usize> = uncertain.iter().map(|block| block.versions).collect();
@@ -511,7 +515,7 @@ impl Explorer {
         cuts
     }
 
-    /// Outcomes of a failed sync: nothing reached the disk, all did, and samples.
+    /// Returns outcomes of a failed sync: nothing reached the disk, everything did, and a sample.
     fn failures(&mut self, medium: &Medium) -> Vec<Cut> {
         let versions = uncertain_versions(medium);
         if versions.is_empty() {
@@ -529,7 +533,7 @@ impl Explorer {
             let bound = u64::try_from(bound).expect("a small bound");
             usize::try_from(self.random.below(bound)).expect("less than the bound")
         };
-        // Mostly lost, mostly kept, or anything between.
+        // The bias ranges from mostly lost to mostly kept.
         let bias = below(5);
         let kept = uncertain_versions(medium).into_iter().map(|versions| {
             if below(4) >= bias {
@@ -549,7 +553,7 @@ impl Explorer {
     }
 }
 
-/// A reader of what is seen of a disk.
+/// Opens the visible state of a disk for reading.
 fn reader_of(medium: &Medium) -> ar7_registry::Result<Archive> {
     open(&SimulatedDisk::with(medium.clone(), &SealedBlocks::default()), Access::Read)
 }

@@ -1,4 +1,4 @@
-//! Faults of the disk: what fails says so, what is damaged is an error, and nothing else is lost.
+//! Faults of the disk: failures are reported, damage is an error, and nothing else is lost.
 
 use std::fmt;
 
@@ -14,10 +14,10 @@ use ar7_engine::store::{Access, Redirects};
 use ar7_registry::{Archive, Error, Finding, Result, Subject};
 use uuid::Uuid;
 
-/// A rule that was broken: what was done, and what was wrong.
+/// A broken rule: the operations, and what was wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
-    /// What was done, and which fault was met.
+    /// The operations, and the fault of the disk.
     pub case: String,
     /// What was wrong.
     pub wrong: String,
@@ -31,7 +31,8 @@ impl fmt::Display for Broken {
 
 type Outcome<T> = std::result::Result<T, Broken>;
 
-/// A scenario with every fault of one kind in turn: at the first operation of the disk, at the second, and so on.
+/// A scenario that runs repeatedly with one kind of fault: at the first operation of the disk, then at the second, and
+/// so on.
 struct Case<'a> {
     fixture: &'a Fixture,
     operations: &'a [Operation],
@@ -54,8 +55,8 @@ impl Case<'_> {
     }
 }
 
-/// Fails each write, in every way, and each sync: from then on every call on the handle says so, and opening again
-/// finds the last acknowledged commit or the one under way, whatever the power does besides.
+/// Fails each write, in every way, and each sync. From then on every call on the handle must fail. After reopening, and
+/// after a power cut too, the archive must hold the last acknowledged commit or the one in progress.
 pub fn failures_poison(fixture: &Fixture, operations: &[Operation]) -> Outcome<Totals> {
     let mut totals = Totals::default();
     for fault in [DiskFault::WriteFails, DiskFault::WriteIsShort, DiskFault::SyncFails] {
@@ -69,7 +70,7 @@ pub fn failures_poison(fixture: &Fixture, operations: &[Operation]) -> Outcome<T
     Ok(totals)
 }
 
-/// Fails one write or sync, as [`failures_poison`] does with each. `None` if there are not so many.
+/// Fails one write or sync, as [`failures_poison`] does with each. Returns `None` if there are fewer operations.
 pub fn failure_poisons(
     fixture: &Fixture,
     operations: &[Operation],
@@ -80,18 +81,18 @@ pub fn failure_poisons(
     let mut scenario = case.begin();
     let Err(refused) = scenario.run(operations) else {
         if scenario.disk.all_fired() {
-            return Err(case.broken("nobody noticed"));
+            return Err(case.broken("the failure was not reported"));
         }
         return Ok(None);
     };
     if !is_of_the_medium(&refused.error) {
-        return Err(case.broken(format!("{refused} is no failure of the medium")));
+        return Err(case.broken(format!("{refused} is not a failure of the medium")));
     }
     check_poisoned(&case, &mut scenario)?;
     check_left(&case, &scenario).map(Some)
 }
 
-/// Every call on a handle whose medium failed says so. Only opening may be tried again.
+/// Checks that every call on a handle fails after its medium failed. Only opening may be retried.
 fn check_poisoned(case: &Case<'_>, scenario: &mut Scenario) -> Outcome<()> {
     let Some(archive) = scenario.opened() else { return Ok(()) };
     let before = scenario.disk.log().len();
@@ -106,8 +107,8 @@ fn check_poisoned(case: &Case<'_>, scenario: &mut Scenario) -> Outcome<()> {
         ("rollback", archive.rollback()),
         ("commit again", archive.commit()),
     ];
-    // That a stream is gone or empty may be told from memory; the failure may have come after the commit that made it
-    // so.
+    // An empty or missing stream may be answered from memory, and the failure may have come after the commit that made
+    // it so.
     if let Some(&identity) = allowed[0].streams.keys().find(has_bytes) {
         calls.push(("read", archive.read_stream(identity).and_then(|stream| read_one(&stream))));
     }
@@ -128,7 +129,7 @@ fn read_one(stream: &ar7_registry::Stream) -> Result<()> {
     stream.read_at(0, &mut [0; 10]).map(drop)
 }
 
-/// What a failure left: the process ends, and the next one opens it; or the power is cut first.
+/// Checks the state after a failure: the process ends and the next one opens the archive, with or without a power cut.
 fn check_left(case: &Case<'_>, scenario: &Scenario) -> Outcome<Totals> {
     let effort = Effort {
         every_cut_up_to: 4,
@@ -145,9 +146,9 @@ fn check_left(case: &Case<'_>, scenario: &Scenario) -> Outcome<Totals> {
     Ok(explorer.totals)
 }
 
-/// Does the operations on a disk with room for so many blocks more than the archive has at first. What does not fit is
-/// refused and rolled back; on the full disk a stream can be deleted and a commit made; the same handle goes on once
-/// there is room. Returns the number of operations that were refused.
+/// Runs the operations on a disk with `room` more blocks than the archive has initially. Operations that do not fit
+/// must fail and be rolled back. On the full disk, deleting a stream and committing must succeed. Once there is space
+/// again, the same handle must continue. Returns the number of operations that failed.
 pub fn full_disk_is_no_end(fixture: &Fixture, operations: &[Operation], room: u32) -> Outcome<u64> {
     const WHILE_FULL: [Operation; 4] =
         [Operation::Meta(9), Operation::Commit, Operation::Delete { stream: 1 }, Operation::Commit];
@@ -181,8 +182,8 @@ pub fn full_disk_is_no_end(fixture: &Fixture, operations: &[Operation], room: u3
     }
 }
 
-/// Loses or misplaces each write, which the disk acknowledges nevertheless: reading gives what was committed or an
-/// error, and never an older commit. Returns how many were harmless and how many were errors.
+/// Loses or misplaces each write, which the disk acknowledges nevertheless. Reads must return the committed content or
+/// an error, never an older commit. Returns the numbers of harmless cases and of errors.
 pub fn byzantine_writes_are_noticed(
     fixture: &Fixture,
     operations: &[Operation],
@@ -203,8 +204,8 @@ pub fn byzantine_writes_are_noticed(
     Ok((harmless, noticed))
 }
 
-/// Loses or misplaces one write, as [`byzantine_writes_are_noticed`] does with each: returns how often it was harmless and how
-/// often an error. `None` if there are not so many writes.
+/// Loses or misplaces one write, as [`byzantine_writes_are_noticed`] does with each. Returns how often it was harmless
+/// and how often it caused an error. Returns `None` if there are fewer writes.
 pub fn byzantine_write_is_noticed(
     fixture: &Fixture,
     operations: &[Operation],
@@ -217,7 +218,7 @@ pub fn byzantine_write_is_noticed(
     if !scenario.disk.all_fired() {
         return Ok(None);
     }
-    // Met while working: the handle says so, and the commits before are what is left, or are damaged.
+    // If the fault was found while working, the handle reports it, and the earlier commits remain or are damaged.
     let noticed = u64::from(outcome.is_err());
     match verified(&scenario.disk.medium()) {
         Ok(found) if scenario.allowed().contains(&found) => Ok(Some((1, noticed))),
@@ -226,8 +227,8 @@ pub fn byzantine_write_is_noticed(
     }
 }
 
-/// Lets bits corruption in a closed archive: one copy of a header or meta slot is repaired and reported, both copies of
-/// one are an error, and any other block is an error or was not in use. Returns the number of cases.
+/// Corrupts blocks of a closed archive. One bad copy of a header or meta slot must be reported and repaired; two bad
+/// copies must be an error; any other block must be an error or unused. Returns the number of cases.
 pub fn corruption_is_noticed(
     closed: &Medium,
     sealed: &SealedBlocks,
@@ -244,7 +245,9 @@ pub fn corruption_is_noticed(
             match verified(&corrupted) {
                 Ok(found) if found == *content => {}
                 Ok(found) => return Err(broken(format!("found {found:?}"))),
-                Err(error) if has_copy => return Err(broken(format!("has a copy, but {error}"))),
+                Err(error) if has_copy => {
+                    return Err(broken(format!("the other copy is good, but found {error}")));
+                }
                 Err(_) => {}
             }
             if has_copy {
@@ -263,7 +266,7 @@ pub fn corruption_is_noticed(
     Ok(cases)
 }
 
-/// One bad copy is reported, and repaired by the next commit.
+/// Checks that one bad copy is reported, and repaired by the next commits.
 fn check_repaired(
     corrupted: &Medium,
     sealed: &SealedBlocks,
@@ -280,9 +283,9 @@ fn check_repaired(
     let disk = SimulatedDisk::with(corrupted.clone(), sealed);
     let archive = open(&disk, Access::Write).map_err(|error| error.to_string())?;
     if archive.store().recovery().is_clean() {
-        return Err("opening says that nothing was amiss".into());
+        return Err("opening does not report the bad copy".into());
     }
-    // Every pair is written once by then.
+    // By then every pair has been written once.
     for metadata in [b"one", b"two"] {
         let committed = archive.set_metadata(metadata).and_then(|()| archive.commit());
         committed.map_err(|error| error.to_string())?;
@@ -295,7 +298,8 @@ fn check_repaired(
     }
 }
 
-/// Each block in turn cannot be read: the content is as it was, or it is an error. Returns the number of errors.
+/// Makes each block unreadable, one at a time. The content must be unchanged, or reading must fail. Returns the number
+/// of errors.
 pub fn unreadable_blocks_are_errors(closed: &Medium, content: &Content) -> Outcome<u64> {
     let mut errors = 0;
     for position in 0..closed.length() {
@@ -314,10 +318,10 @@ pub fn unreadable_blocks_are_errors(closed: &Medium, content: &Content) -> Outco
     Ok(errors)
 }
 
-/// What a reader of an earlier commit may read is not written to while it is held, however much is freed and written
-/// since.
+/// Checks that blocks that a reader of an earlier commit can read are not overwritten while it exists, however much is
+/// freed and written meanwhile.
 pub fn readers_keep_their_blocks(fixture: &Fixture) -> Outcome<()> {
-    let broken = |wrong: String| Broken { case: "a reader that stays".into(), wrong };
+    let broken = |wrong: String| Broken { case: "a pinned snapshot".into(), wrong };
     let mut scenario = Scenario::begin(fixture);
     let archive = scenario.archive().map_err(|error| broken(error.to_string()))?;
     let held = archive.snapshot();
@@ -340,7 +344,7 @@ pub fn readers_keep_their_blocks(fixture: &Fixture) -> Outcome<()> {
     Ok(())
 }
 
-/// The first block of each stream of one run, as committed.
+/// Returns the first block of each stream of one run, as committed.
 fn first_blocks(archive: &Archive) -> Result<Vec<BlockRef>> {
     let streams = archive.streams(None, usize::MAX)?;
     let first = |stored: &StoredStream| match stored.layout {
@@ -366,7 +370,7 @@ fn findings(medium: &Medium) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Opens what is durable, as after a power cut that loses nothing.
+/// Opens the durable state, as after a power cut that loses nothing.
 fn reader(medium: &Medium) -> Result<Archive> {
     let medium = if medium.is_certain() { medium.clone() } else { all_kept(medium) };
     open(&SimulatedDisk::with(medium, &SealedBlocks::default()), Access::Read)

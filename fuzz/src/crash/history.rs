@@ -1,25 +1,25 @@
-//! The events of a simulated disk, and which commits may be found after each.
+//! The events of a simulated disk, and the commits that may be found after each.
 
 use ar7_engine::device::simulated::{Event, EventKind, Medium, SealedBlocks};
 
 use super::content::Content;
 use super::scenario::Mark;
 
-/// The log of a disk, and what each commit in it held.
+/// The log of a disk, and the content of each commit in it.
 pub(super) struct History<'a> {
     /// The disk before the first event.
     pub(super) before: &'a Medium,
     pub(super) log: &'a [Event],
     pub(super) sealed: &'a SealedBlocks,
-    /// What each commit held, in order.
+    /// The content of each commit, in order.
     pub(super) commits: &'a [Content],
-    /// The last commit that may show before the first event.
+    /// The last commit that may be visible before the first event.
     pub(super) begun: usize,
-    /// What may be found after the last event, if the marks in the log do not say it.
+    /// The contents that may be found after the last event, if the marks in the log do not determine them.
     pub(super) end: Option<&'a [Content]>,
 }
 
-/// The commits that may be found after an event, by the marks before it.
+/// The commits that may be found after an event, according to the marks before it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Commits {
     pub(super) acknowledged: usize,
@@ -27,9 +27,9 @@ pub(super) struct Commits {
 }
 
 impl Commits {
-    /// The contents that may be found now.
+    /// Returns the contents that may be found now.
     pub(super) fn allowed<'a>(&self, history: &History<'a>) -> &'a [Content] {
-        // A commit that was begun and refused is not listed, unless a later one has its number.
+        // A commit that failed is not listed, unless a later one has its number.
         let last = self.begun.min(history.commits.len() - 1);
         &history.commits[self.acknowledged..=last]
     }

@@ -1,5 +1,5 @@
-//! Crashes while threads write: scenarios whose writes are so large that they go on beside other work. In which order
-//! threads write is for the system to say, so a seed repeats the operations and the sample, and not every state.
+//! Crashes while threads write: scenarios whose writes are so large that they run in the background. The order in which
+//! threads write depends on the system, so a seed reproduces the operations and the sample, but not every state.
 
 use ar7_engine::{PlantedFault, with_planted_fault};
 
@@ -9,13 +9,13 @@ use super::explore::{Effort, Explorer, Failure, Totals};
 use super::operation::Operation;
 use super::scenario::{Fixture, Scenario};
 
-/// Changed blocks that are kept in memory at most: once there are more, they are written by threads.
+/// Maximum number of changed blocks to keep in memory. Beyond it, threads write them.
 const DIRTY_BLOCKS: usize = 1100;
 
-/// Changed pages that are kept in memory at most.
+/// Maximum number of changed pages to keep in memory.
 const DIRTY_PAGES: usize = 12;
 
-/// Each commit, rollback and close comes while blocks are being written.
+/// Each commit, rollback and close happens during an in-flight write.
 const OPERATIONS: [Operation; 12] = [
     Operation::Create { length: 4_500_000, name: Some(3) },
     Operation::Overwrite { stream: 1, offset: 3990, length: 40 },
@@ -31,16 +31,16 @@ const OPERATIONS: [Operation; 12] = [
     Operation::Reopen,
 ];
 
-/// Looks at a sample of the crashes of a large scenario, goes on from one of them, and looks at those.
+/// Explores a sample of the crashes of a large scenario, continues from one of them, and explores the crashes of that.
 ///
 /// # Panics
-/// If the caller works in a pool of one thread, where no thread writes.
+/// If the caller runs in a pool of one thread, where no other thread writes.
 pub fn explore_large_scenario(
     fixture: &Fixture,
     effort: Effort,
     seed: u64,
 ) -> Result<Totals, FailedScenario> {
-    assert!(rayon::current_thread_index().is_none(), "threads are to write");
+    assert!(rayon::current_thread_index().is_none(), "other threads must be able to write");
     let failed = |failure| FailedScenario { seed, operations: OPERATIONS.to_vec(), failure };
     let mut explorer = Explorer::new(effort, seed);
     let mut scenario = Scenario::begin(fixture);
@@ -52,13 +52,13 @@ pub fn explore_large_scenario(
             failed(Failure { wrong: refused.to_string(), crashes: Vec::new(), states: 0 })
         })?;
         let left = explorer.explore_some(&before, &scenario).map_err(failed)?;
-        scenario = Scenario::onward(&left, &scenario.disk.sealed());
+        scenario = Scenario::continuing(&left, &scenario.disk.sealed());
         before = left.medium;
     }
     Ok(explorer.totals)
 }
 
-/// Plants a fault and looks for it in large scenarios. `None` if they do not catch it.
+/// Plants a fault and looks for it in large scenarios. Returns `None` if they do not catch it.
 pub fn caught_in_large_scenarios(fault: PlantedFault, fixture: &Fixture) -> Option<Caught> {
     let effort = Effort {
         every_cut_up_to: 16,

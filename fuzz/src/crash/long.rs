@@ -1,4 +1,4 @@
-//! Long scenarios: many operations and several crashes, all from one seed, and the shortest of those that fail.
+//! Long scenarios: many operations and several crashes, generated from one seed, with shrinking of failures.
 
 use super::explore::{Effort, Explorer, Failure, Totals};
 use super::operation::{Operation, is_full};
@@ -11,20 +11,20 @@ use crate::Random;
 pub enum Step {
     /// An operation.
     Do(Operation),
-    /// The scenario dies at some moment since it was last opened, and goes on with what is left.
-    Die,
-    /// The file cannot grow by more than so many blocks from now on; by any number with `None`.
+    /// A crash at some moment since the last opening. The scenario continues with the state that it left.
+    Crash,
+    /// From now on the file cannot grow by more than this number of blocks; without a limit if `None`.
     Room(Option<u32>),
 }
 
-/// A long scenario that failed, and the shortest like it that was found.
+/// A long scenario that failed, and the shortest similar one that was found.
 #[derive(Debug, Clone)]
 pub struct FailedLongScenario {
-    /// The seed that makes it again.
+    /// The seed that generates it.
     pub seed: u64,
-    /// Steps of the shortest scenario that fails.
+    /// The steps of the shortest scenario that fails.
     pub steps: Vec<Step>,
-    /// What was wrong with that.
+    /// The failure of that scenario.
     pub failure: Failure,
 }
 
@@ -62,18 +62,19 @@ pub fn explore_long_scenarios(
     Ok(totals.into_inner().expect("no scenario panicked"))
 }
 
-/// The steps of a seed. Which operations are frequent differs from one scenario to the next, so that some scenarios do
-/// little but delete, others little but overwrite.
+/// Returns the steps of a seed. The frequency of operations differs between scenarios, so that some mostly delete and
+/// others mostly overwrite.
 pub fn long_scenario(seed: u64) -> Vec<Step> {
     let mut random = Random::new(seed);
     let mut weights = [0; 12];
     for weight in &mut weights {
         *weight = if random.one_in(3) { 0 } else { random.below(10) + 1 };
     }
-    // Every scenario makes streams and commits.
+    // Every scenario creates streams and commits.
     weights[0] = weights[0].max(4);
     weights[7] = weights[7].max(3);
-    // One in many writes so much that the file grows several times; as looking at it takes long, it does less.
+    // One scenario in many writes so much that the file grows several times. It has fewer steps, because exploring it
+    // takes long.
     let (largest, count) = match random.below(24) {
         0 => (1_500_000, 10),
         1..12 => (200, 20 + random.below(60)),
@@ -93,7 +94,7 @@ fn step(random: &mut Random, weights: &[u64; 12], largest: u64) -> Step {
         None => true,
     });
     let mut below = |bound: u64| u32::try_from(random.below(bound)).expect("a small bound");
-    // Borders of blocks are where faults are.
+    // Faults are most likely at block boundaries.
     let border = 4008 * below(3) + below(3);
     let length = if below(3) == 0 { border } else { below(largest) };
     let stream = below(8);
@@ -111,7 +112,7 @@ fn step(random: &mut Random, weights: &[u64; 12], largest: u64) -> Step {
         Some(7) => Operation::Commit,
         Some(8) => Operation::Rollback,
         Some(9) => Operation::Close,
-        Some(10) => return Step::Die,
+        Some(10) => return Step::Crash,
         _ => return Step::Room([None, Some(0), Some(40), Some(300)][index(random, 4)]),
     })
 }
@@ -120,8 +121,8 @@ fn index(random: &mut Random, bound: u64) -> usize {
     usize::try_from(random.below(bound)).expect("a small bound")
 }
 
-/// Runs a long scenario. Besides the crashes that it goes on from, a sample of others is looked at. `seed` chooses the
-/// samples, and how much is kept in memory.
+/// Runs a long scenario. In addition to the crashes that it continues from, explores a sample of others. `seed`
+/// determines the samples and the amount of memory for changes.
 pub fn run_steps(
     fixture: &Fixture,
     steps: &[Step],
@@ -130,11 +131,11 @@ pub fn run_steps(
 ) -> Result<Totals, Failure> {
     let mut explorer = Explorer::new(effort, seed);
     explorer.totals.scenarios = 1;
-    // Some scenarios spill nearly everything early, some a little.
+    // Some scenarios flush almost everything early, some a little.
     let limits = [None, Some((2, 1)), Some((5, 12))][index(&mut Random::new(seed), 3)];
     let mut scenario = Scenario::begin(fixture).limited(limits);
     let mut before = fixture.medium.clone();
-    let end = [Step::Do(Operation::Commit), Step::Do(Operation::Close), Step::Die];
+    let end = [Step::Do(Operation::Commit), Step::Do(Operation::Close), Step::Crash];
     for (number, step) in steps.iter().chain(&end).enumerate() {
         let refused = |error: ar7_registry::Error| Failure {
             wrong: format!("step {number}, {step:?}: {error}"),
@@ -153,10 +154,10 @@ pub fn run_steps(
                 let length = scenario.disk.medium().length();
                 scenario.disk.set_capacity(more.map(|more| length.saturating_add(more)));
             }
-            Step::Die => {
+            Step::Crash => {
                 scenario.kill();
                 let left = explorer.explore_some(&before, &scenario)?;
-                scenario = Scenario::onward(&left, &scenario.disk.sealed()).limited(limits);
+                scenario = Scenario::continuing(&left, &scenario.disk.sealed()).limited(limits);
                 before = left.medium;
             }
         }
@@ -164,7 +165,7 @@ pub fn run_steps(
     Ok(explorer.totals)
 }
 
-/// A shorter scenario that fails too: steps are left out as long as it goes on failing.
+/// Returns a shorter scenario that also fails: leaves out steps as long as the failure remains.
 fn shrunk(
     fixture: &Fixture,
     steps: Vec<Step>,

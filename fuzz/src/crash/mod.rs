@@ -1,9 +1,9 @@
-//! Crashes: scenarios on a simulated disk, every way in which they may die, and what must be left of them.
+//! Crashes: scenarios on a simulated disk, every way in which they may crash, and the states that must remain.
 //!
-//! A [`Scenario`] does a sequence of [`Operation`]s to an archive on a simulated disk, and notes what each commit held.
-//! An [`Explorer`] makes the states that its crashes leave, the crashes of the recovery after them included, and asks of
-//! each: does it open at the last acknowledged commit or at the one under way, whole; does it verify; does recovery
-//! change nothing; can it be written again; was no nonce used twice.
+//! A [`Scenario`] applies a sequence of [`Operation`]s to an archive on a simulated disk, and records the content of
+//! each commit. An [`Explorer`] generates the states that its crashes leave, including crashes during the recovery. It
+//! checks for each state: the archive opens, complete, at the last acknowledged commit or the one in progress; it
+//! verifies; recovery changes nothing; it is writable again; and no nonce was used twice.
 
 mod campaign;
 mod canaries;

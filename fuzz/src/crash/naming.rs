@@ -1,4 +1,4 @@
-//! What is done to names: the same to an archive and to the model of what it holds.
+//! Operations on names, applied to an archive and to the model of its content.
 
 use ar7_registry::names::Names;
 use ar7_registry::records::{EntryType, InodeNumber};
@@ -7,22 +7,22 @@ use uuid::Uuid;
 
 use super::content::{Content, Node, attributes, chosen, nth};
 
-/// The directory that every scenario begins with.
+/// The directory with which every scenario starts.
 const DIRECTORY: &[u8] = b"d";
 
-/// Makes the directory that every scenario begins with.
+/// Creates the directory with which every scenario starts.
 pub(crate) fn make_directory(archive: &Archive, model: &mut Content) -> Result<()> {
     let root = archive.names().resolve(b"")?;
     assert_eq!(root.kind, EntryType::Directory, "the root is a directory");
     add(archive, model, [b"/", DIRECTORY].concat(), Node::new(EntryType::Directory))
 }
 
-/// Makes a file without bytes, at a path that is free.
+/// Creates an empty file at an unused path.
 pub(crate) fn add_empty_file(archive: &Archive, model: &mut Content, path: Vec<u8>) -> Result<()> {
     add(archive, model, path, Node::new(EntryType::File))
 }
 
-/// Makes a stream, and a file of it if the name is free.
+/// Creates a stream, and a file for it if the name is unused.
 pub(super) fn create(
     archive: &Archive,
     model: &mut Content,
@@ -74,7 +74,7 @@ pub(super) fn link(
     let (directory, name) = place(&names, &path)?;
     names.add_link(directory, name, number)?;
     let number = model.names[from];
-    model.nodes.get_mut(&number).expect("a name names something").links += 1;
+    model.nodes.get_mut(&number).expect("a name has an inode").links += 1;
     model.names.insert(path, number);
     Ok(())
 }
@@ -91,7 +91,7 @@ pub(super) fn symlink(
     add(archive, model, path, Node { target, ..Node::new(EntryType::Symlink) })
 }
 
-/// Removes a name. Who asks that of a directory with something in it is refused.
+/// Removes a name. Removing a directory that is not empty must fail.
 pub(super) fn remove(archive: &Archive, model: &mut Content, name: u32) -> Result<()> {
     let Some(path) = any_name(model, name) else { return Ok(()) };
     let names = archive.names();
@@ -101,7 +101,7 @@ pub(super) fn remove(archive: &Archive, model: &mut Content, name: u32) -> Resul
         Err(Error::NotEmpty { .. }) if !is_empty => Ok(()),
         Err(error) => Err(error),
         Ok(()) => {
-            assert!(is_empty, "a directory with something in it is gone");
+            assert!(is_empty, "a directory that is not empty was removed");
             forget_name(model, &path);
             Ok(())
         }
@@ -114,14 +114,14 @@ pub(super) fn remove_tree(archive: &Archive, model: &mut Content, name: u32) -> 
     let (directory, name) = place(&names, &path)?;
     let gone = names.remove_tree(directory, name, None, &mut |_| true)?;
     let expected = below(model, &path);
-    assert_eq!(usize::try_from(gone), Ok(expected.len()), "names that are gone");
+    assert_eq!(usize::try_from(gone), Ok(expected.len()), "the number of removed names");
     for path in expected {
         forget_name(model, &path);
     }
     Ok(())
 }
 
-/// Deletes a stream, with every name that it has.
+/// Deletes a stream with all of its names.
 pub(super) fn delete(archive: &Archive, model: &mut Content, stream: u32) -> Result<()> {
     let Some(identity) = chosen(model, stream) else { return Ok(()) };
     let is_its = |number: &InodeNumber| model.nodes[number].stream == Some(identity);
@@ -134,7 +134,7 @@ pub(super) fn delete(archive: &Archive, model: &mut Content, stream: u32) -> Res
     }
     if named.is_empty() {
         let deleted = archive.delete_stream(identity)?;
-        assert!(deleted, "the stream is there");
+        assert!(deleted, "the stream exists");
         forget_stream(model, identity);
     }
     for path in &named {
@@ -143,7 +143,7 @@ pub(super) fn delete(archive: &Archive, model: &mut Content, stream: u32) -> Res
     Ok(())
 }
 
-/// Gives a file another name; what is no directory and has that name goes.
+/// Renames a file, replacing an entry with the new name unless it is a directory.
 pub(super) fn rename(archive: &Archive, model: &mut Content, from: u32, to: u8) -> Result<()> {
     let has_stream = |number: &InodeNumber| model.nodes[number].stream.is_some();
     let files = model.names.iter().filter(|(_, number)| has_stream(number));
@@ -168,7 +168,7 @@ pub(super) fn rename(archive: &Archive, model: &mut Content, from: u32, to: u8) 
     Ok(())
 }
 
-/// Moves a name with everything below it. Who asks that of a directory into itself is refused.
+/// Moves a name with everything below it. Moving a directory into itself must fail.
 pub(super) fn move_name(
     archive: &Archive,
     model: &mut Content,
@@ -185,7 +185,7 @@ pub(super) fn move_name(
         Err(Error::IntoItself { .. }) if is_inside => return Ok(()),
         outcome => outcome?,
     }
-    assert!(!is_inside, "a directory is inside itself");
+    assert!(!is_inside, "a directory was moved into itself");
     for path in moving {
         let number = model.names.remove(&path).expect("it was listed");
         model.names.insert([&to[..], &path[from.len()..]].concat(), number);
@@ -193,16 +193,16 @@ pub(super) fn move_name(
     Ok(())
 }
 
-/// A stream is gone.
+/// Removes a stream from the model.
 fn forget_stream(model: &mut Content, identity: Uuid) {
     model.streams.remove(&identity);
     model.beyond.remove(&identity);
 }
 
-/// A name is gone, and with the last one what it named.
+/// Removes a name from the model, and with the last name its inode.
 fn forget_name(model: &mut Content, path: &[u8]) {
-    let number = model.names.remove(path).expect("a name that is there");
-    let node = model.nodes.get_mut(&number).expect("a name names something");
+    let number = model.names.remove(path).expect("an existing name");
+    let node = model.nodes.get_mut(&number).expect("a name has an inode");
     node.links -= 1;
     if node.links == 0 {
         let stream = node.stream;
@@ -213,7 +213,7 @@ fn forget_name(model: &mut Content, path: &[u8]) {
     }
 }
 
-/// Makes a stream, and a file of it if there is a path for one.
+/// Creates a stream, and a file for it if there is a path.
 fn add_stream(
     archive: &Archive,
     model: &mut Content,
@@ -237,7 +237,7 @@ fn size_of(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).expect("a length in memory")
 }
 
-/// Adds something new, at a path that is free.
+/// Adds an inode at an unused path.
 fn add(archive: &Archive, model: &mut Content, path: Vec<u8>, node: Node) -> Result<()> {
     let names = archive.names();
     let (directory, name) = place(&names, &path)?;
@@ -250,17 +250,17 @@ fn add(archive: &Archive, model: &mut Content, path: Vec<u8>, node: Node) -> Res
         }
     };
     let node = if node.kind == EntryType::Symlink {
-        let inode = names.inode(number)?.expect("an inode that was just made");
+        let inode = names.inode(number)?.expect("the inode just created");
         placed_target(model, node, inode.stream)
     } else {
         node
     };
-    assert!(model.nodes.insert(number, node).is_none(), "a number comes twice");
+    assert!(model.nodes.insert(number, node).is_none(), "an inode number occurs twice");
     model.names.insert(path, number);
     Ok(())
 }
 
-/// A link whose target, if it is long, is in a stream that the archive has made.
+/// Returns a link whose target, if it is long, is in a stream that the archive has created.
 fn placed_target(model: &mut Content, node: Node, stream: Option<Uuid>) -> Node {
     let target = node.target.unwrap_or_default();
     let size = size_of(&target);
@@ -274,7 +274,7 @@ fn placed_target(model: &mut Content, node: Node, stream: Option<Uuid>) -> Node 
     Node { size, stream, target, ..node }
 }
 
-/// The path of a name's number: every other one lies in the directory.
+/// Returns the path of a name's number: every other one is in the directory.
 fn path(name: u8) -> Vec<u8> {
     let directory = if name.is_multiple_of(2) { [b"/", DIRECTORY].concat() } else { Vec::new() };
     named_in(&directory, name)
@@ -284,7 +284,7 @@ fn named_in(directory: &[u8], name: u8) -> Vec<u8> {
     [directory, b"/", format!("name {name}").as_bytes()].concat()
 }
 
-/// The path of a name in the directory of this number, the root being one; none if it is taken.
+/// Returns the path of a name in the directory with this number, which may be the root; `None` if the path exists.
 fn free_path(model: &Content, inside: u32, name: u8) -> Option<Vec<u8>> {
     let directories = model.names.keys().filter(|path| is_directory(model, path));
     let all: Vec<&[u8]> = [&b""[..]].into_iter().chain(directories.map(Vec::as_slice)).collect();
@@ -297,7 +297,7 @@ fn any_name(model: &Content, number: u32) -> Option<Vec<u8>> {
     nth(&all, number).map(|path| (*path).clone())
 }
 
-/// Whether something can be given this path: the directory is there, and the name is not.
+/// Returns whether a path can be created: its directory exists, and the name does not.
 fn is_free(model: &Content, path: &[u8]) -> bool {
     is_directory(model, split(path).0) && !model.names.contains_key(path)
 }
@@ -307,7 +307,7 @@ fn is_directory(model: &Content, path: &[u8]) -> bool {
     path.is_empty() || model.names.get(path).map(kind) == Some(EntryType::Directory)
 }
 
-/// A path and all below it.
+/// Returns a path and all paths below it.
 fn below(model: &Content, path: &[u8]) -> Vec<Vec<u8>> {
     let is_below = |known: &&Vec<u8>| {
         known.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
@@ -315,7 +315,7 @@ fn below(model: &Content, path: &[u8]) -> Vec<Vec<u8>> {
     model.names.keys().filter(is_below).cloned().collect()
 }
 
-/// The directory of a path, as the archive has it, and the name in it.
+/// Returns the directory of a path in the archive, and the name in it.
 fn place<'a>(names: &Names<'_>, path: &'a [u8]) -> Result<(InodeNumber, &'a [u8])> {
     let (directory, name) = split(path);
     Ok((names.resolve(directory)?.inode, name))

@@ -1,4 +1,4 @@
-//! What is done to an archive: the same to the archive and to the model of what it holds.
+//! Operations, applied to an archive and to the model of its content.
 
 use std::fmt;
 
@@ -7,157 +7,157 @@ use ar7_registry::{Archive, Error, Result};
 use super::content::{Content, usize_of};
 use super::{naming, streams};
 
-/// Something that is done to an archive. Streams and names are chosen by number, counted in their order and round
-/// again; where there is none to choose, nothing is done.
+/// An operation on an archive. Streams and names are chosen by number, modulo their count. If there are none, the
+/// operation does nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
-    /// Makes a stream of so many bytes, with a name if that is free.
+    /// Creates a stream, with a name if that name is unused.
     Create {
-        /// Number of bytes.
+        /// The number of bytes.
         length: u32,
-        /// The name's number.
+        /// The number of the name.
         name: Option<u8>,
     },
-    /// Adds bytes to the end of a stream.
+    /// Appends bytes to a stream.
     Append {
-        /// The stream's number.
+        /// The number of the stream.
         stream: u32,
-        /// Number of bytes.
+        /// The number of bytes.
         length: u32,
     },
-    /// Writes over bytes of a stream, and beyond its end if they reach so far.
+    /// Overwrites bytes of a stream, extending it if the range reaches beyond its end.
     Overwrite {
-        /// The stream's number.
+        /// The number of the stream.
         stream: u32,
-        /// Where, at most at the end.
+        /// The offset, at most the length of the stream.
         offset: u32,
-        /// Number of bytes.
+        /// The number of bytes.
         length: u32,
     },
-    /// Gives a stream another length.
+    /// Changes the length of a stream.
     Truncate {
-        /// The stream's number.
+        /// The number of the stream.
         stream: u32,
         /// The length in bytes.
         length: u32,
     },
     /// Deletes a stream, and its name if it has one.
     Delete {
-        /// The stream's number.
+        /// The number of the stream.
         stream: u32,
     },
-    /// Gives a name to what has another; what had that name goes.
+    /// Renames an entry, replacing an entry with the new name.
     Rename {
-        /// The number of the name among all.
+        /// The number of the name among all names.
         from: u32,
-        /// The new name's number.
+        /// The number of the new name.
         to: u8,
     },
-    /// Adds a block to the end of a stream, as its cursor does.
+    /// Pushes a block to the end of a stream through its cursor.
     Push {
-        /// The stream's number.
+        /// The number of the stream.
         stream: u32,
-        /// Whether the stream's length is to count it, and what is before it.
+        /// Whether the stream's length is extended to include the block and everything before it.
         is_counted: bool,
     },
-    /// Removes the last block of a stream, as its cursor does.
+    /// Pops the last block of a stream through its cursor.
     Pop {
-        /// The stream's number.
+        /// The number of the stream.
         stream: u32,
     },
-    /// Changes a byte of a block that the cursor has moved to, also beyond the stream's end.
+    /// Changes a byte of the cursor's block, which may be beyond the stream's end.
     SetData {
-        /// The stream's number.
+        /// The number of the stream.
         stream: u32,
-        /// The block's number.
+        /// The number of the block.
         block: u32,
-        /// Where in the block.
+        /// The offset in the block.
         at: u32,
     },
-    /// Opens a stream as a file, seeks and writes, also beyond the end.
+    /// Opens a stream as a file, seeks and writes, possibly beyond the end.
     WriteFile {
-        /// The stream's number.
+        /// The number of the stream.
         stream: u32,
-        /// Where.
+        /// The offset.
         offset: u32,
-        /// Number of bytes.
+        /// The number of bytes.
         length: u32,
     },
     /// Opens a stream as a file and sets its length.
     SetFileLength {
-        /// The stream's number.
+        /// The number of the stream.
         stream: u32,
         /// The length in bytes.
         length: u32,
     },
-    /// Makes a directory.
+    /// Creates a directory.
     Directory {
-        /// The number of the directory that it comes into.
+        /// The number of the parent directory.
         inside: u32,
-        /// The name's number.
+        /// The number of the name.
         name: u8,
     },
-    /// Makes a file, with a stream if it is not empty.
+    /// Creates a file, with a stream if it is not empty.
     File {
-        /// The number of the directory that it comes into.
+        /// The number of the parent directory.
         inside: u32,
-        /// The name's number.
+        /// The number of the name.
         name: u8,
-        /// Number of bytes.
+        /// The number of bytes.
         length: u32,
     },
-    /// Gives what is no directory one more name.
+    /// Adds a name to an entry that is not a directory.
     Link {
-        /// The number of a name that it has.
+        /// The number of one of its names.
         from: u32,
-        /// The number of the directory that the name comes into.
+        /// The number of the new name's directory.
         inside: u32,
-        /// The name's number.
+        /// The number of the name.
         name: u8,
     },
-    /// Makes a symbolic link.
+    /// Creates a symbolic link.
     Symlink {
-        /// The number of the directory that it comes into.
+        /// The number of the parent directory.
         inside: u32,
-        /// The name's number.
+        /// The number of the name.
         name: u8,
-        /// Length of the target in bytes.
+        /// The length of the target in bytes.
         length: u32,
     },
-    /// Moves a name, of a directory too, to where none is yet.
+    /// Moves a name, possibly of a directory, to an unused path.
     Move {
-        /// The number of the name among all.
+        /// The number of the name among all names.
         from: u32,
-        /// The number of the directory that it comes into.
+        /// The number of the new parent directory.
         inside: u32,
-        /// The name's number.
+        /// The number of the name.
         name: u8,
     },
-    /// Removes a name, unless it is that of a directory with something in it.
+    /// Removes a name, unless it is a directory that is not empty.
     Remove {
-        /// The number of the name among all.
+        /// The number of the name among all names.
         name: u32,
     },
     /// Removes a name and everything below it.
     RemoveTree {
-        /// The number of the name among all.
+        /// The number of the name among all names.
         name: u32,
     },
     /// Sets the metadata.
     Meta(u8),
     /// Commits.
     Commit,
-    /// Drops what was not committed.
+    /// Rolls back.
     Rollback,
-    /// Closes the archive; what comes next opens it again.
+    /// Closes the archive. The next operation opens it again.
     Close,
-    /// Drops the archive as a process does that ends, and opens it again.
+    /// Drops the archive as at the end of a process, and opens it again.
     Reopen,
-    /// Drops the archive, and changes its master key.
+    /// Drops the archive and changes its master key.
     Rekey,
 }
 
-/// The operations of the small scenarios, on streams of the archive that they begin with.
+/// The operations of the small scenarios, on streams of the initial archive.
 pub const SMALL: [(&str, Operation); 12] = [
     ("create", Operation::Create { length: 100, name: Some(1) }),
     ("append", Operation::Append { stream: 0, length: 50 }),
@@ -173,7 +173,7 @@ pub const SMALL: [(&str, Operation); 12] = [
     ("reopen", Operation::Reopen),
 ];
 
-/// Operations that have a name: those of the small scenarios, and the change of the master key.
+/// The operations that have names: those of the small scenarios, and rekey.
 pub const NAMED: [(&str, Operation); 13] = {
     let mut named = [("rekey", Operation::Rekey); 13];
     let (small, _) = named.split_at_mut(SMALL.len());
@@ -191,8 +191,8 @@ impl fmt::Display for Operation {
 }
 
 impl Operation {
-    /// Changes an archive and the model of what its transaction holds. `Commit` and what comes after it in the
-    /// list are not for here. After an error the archive is as before, or unusable; the model is as before.
+    /// Changes an archive and the model of its open transaction. Does not support `Commit` and the operations listed
+    /// after it. After an error the model is unchanged, and the archive is unchanged or unusable.
     pub(crate) fn change(self, archive: &Archive, model: &mut Content, byte: u8) -> Result<()> {
         let bytes = |length| vec![byte; usize_of(length)];
         match self {
@@ -254,7 +254,7 @@ impl Operation {
     }
 }
 
-/// Whether an error says that the operation was refused and nothing was changed.
+/// Returns whether an error means that the disk was full and nothing was changed.
 pub(super) fn is_full(error: &Error) -> bool {
     matches!(
         error,

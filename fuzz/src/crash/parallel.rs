@@ -1,11 +1,11 @@
-//! Jobs on all cores, each of them on one thread.
+//! Runs jobs on all cores, one thread for each job.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-/// Runs jobs 0 to `count` on a thread for each core, and returns the first error. A job stays on its thread, with all
-/// that the library does in parallel, so that its seed repeats it.
+/// Runs jobs 0 to `count` on one thread for each core, and returns the first error. A job stays on its thread,
+/// including all parallel work of the library, so that its seed reproduces it.
 pub(crate) fn on_all_cores<E: Send>(
     count: usize,
     job: impl Fn(usize) -> Result<(), E> + Sync,

@@ -1,4 +1,4 @@
-//! Crashes of a change of the master key.
+//! Crashes during a change of the master key.
 
 use std::sync::Mutex;
 
@@ -11,8 +11,8 @@ use super::operation::Operation;
 use super::parallel::{on_all_cores, single_threaded};
 use super::scenario::{Fixture, Scenario};
 
-/// Sequences of operations with a change of the master key in an archive of one window: after changes, with a redo list,
-/// and before others.
+/// Returns sequences of operations with a rekey in an archive of one window: after changes, with a redo list, and
+/// before other operations.
 pub fn rekey_scenarios() -> Vec<Vec<Operation>> {
     let append = Operation::Append { stream: 1, length: 5000 };
     let overwrite = Operation::Overwrite { stream: 1, offset: 4000, length: 30 };
@@ -27,11 +27,11 @@ pub fn rekey_scenarios() -> Vec<Vec<Operation>> {
     ]
 }
 
-/// Looks at a sample of the crashes of a change of the master key in an archive of three windows: in each of `rounds`
-/// rounds it dies, goes on, dies and goes on, and each time as many crashes are looked at as the effort says.
+/// Explores a sample of the crashes of a rekey in an archive of three windows. Each of `rounds` rounds crashes and
+/// continues several times, and explores as many crashes each time as the effort states.
 ///
 /// # Panics
-/// If the archive cannot be made.
+/// If the archive cannot be created.
 pub fn explore_windows(rounds: usize, effort: Effort, seed: u64) -> Result<Totals, FailedScenario> {
     let fixture = single_threaded(larger);
     let totals = Mutex::new(Totals::default());
@@ -44,7 +44,7 @@ pub fn explore_windows(rounds: usize, effort: Effort, seed: u64) -> Result<Total
     Ok(totals.into_inner().expect("no round panicked"))
 }
 
-/// Plants a fault in the change of the master key and looks for it. `None` if nothing catches it.
+/// Plants a fault in rekey and looks for it. Returns `None` if no check catches it.
 pub fn caught_in_rekey(fault: PlantedFault) -> Option<Caught> {
     let effort = Effort {
         every_cut_up_to: 16,
@@ -70,10 +70,10 @@ pub fn caught_in_rekey(fault: PlantedFault) -> Option<Caught> {
     })
 }
 
-/// Crashes of a round, one after another.
+/// The number of consecutive crashes in a round.
 const CRASHES: u32 = 3;
 
-/// An archive of three windows.
+/// Creates an archive of three windows.
 fn larger() -> Fixture {
     let mut scenario = Scenario::begin(&Fixture::new());
     let made = scenario.run(&[
@@ -100,7 +100,7 @@ fn explore_round(fixture: &Fixture, effort: Effort, seed: u64) -> Result<Totals,
     let mut before = fixture.medium.clone();
     for _ in 0..CRASHES {
         let left = explorer.explore_some(&before, &scenario).map_err(failed)?;
-        scenario = Scenario::onward(&left, &scenario.disk.sealed());
+        scenario = Scenario::continuing(&left, &scenario.disk.sealed());
         scenario.step(Operation::Reopen).map_err(|error| {
             failed(Failure { wrong: error.to_string(), crashes: Vec::new(), states: 0 })
         })?;

@@ -1,4 +1,4 @@
-//! A scenario: an archive on a simulated disk, to which a sequence of operations is done.
+//! A scenario: a sequence of operations on an archive on a simulated disk.
 
 use std::fmt;
 
@@ -12,12 +12,12 @@ use super::content::Content;
 use super::naming::make_directory;
 use super::operation::{Operation, is_full};
 
-/// The secret of every scenario.
+/// Returns the secret of every scenario.
 pub(super) fn secret() -> Secret {
     Secret::Key(RawKey::from_bytes([9; 32]))
 }
 
-/// Opens what is on a disk for writing. If the master key is being changed, that is ended first.
+/// Opens a disk's archive for writing. Completes a rekey first if one is in progress.
 pub(super) fn open_for_writing(disk: &SimulatedDisk) -> Result<Archive> {
     match open(disk, Access::Write) {
         Err(Error::Engine(ar7_engine::Error::RekeyInProgress)) => {
@@ -28,7 +28,7 @@ pub(super) fn open_for_writing(disk: &SimulatedDisk) -> Result<Archive> {
     }
 }
 
-/// Changes the master key of what is on a disk, or goes on with that.
+/// Changes the master key of a disk's archive, or continues the change.
 pub(super) fn rekey(disk: &SimulatedDisk) -> Result<()> {
     disk.set_resealing(true);
     let device = || Box::new(disk.clone()) as Box<dyn Device>;
@@ -40,26 +40,26 @@ pub(super) fn rekey(disk: &SimulatedDisk) -> Result<()> {
     rekeyed.map(drop)
 }
 
-/// Opens what is on a disk.
+/// Opens a disk's archive.
 pub(super) fn open(disk: &SimulatedDisk, access: Access) -> Result<Archive> {
     let options = OpenOptions { access, ..OpenOptions::default() };
     Archive::open_device(Box::new(disk.clone()), &secret(), options)
 }
 
-/// An archive that was closed, which scenarios begin with.
+/// A closed archive with which scenarios start.
 #[derive(Debug, Clone)]
 pub struct Fixture {
     /// The disk.
     pub medium: Medium,
-    /// What was sealed on it.
+    /// The blocks sealed on it.
     pub sealed: SealedBlocks,
-    /// What the archive holds.
+    /// The content of the archive.
     pub content: Content,
 }
 
 impl Fixture {
-    /// Makes the archive: a short stream and one of two blocks with names, between them one of three blocks in
-    /// several extents; a directory; free blocks, recorded in the trash.
+    /// Creates the archive: a short stream and one of two blocks, both with names; between them a stream of three
+    /// blocks in several extents; a directory; and free blocks in the free list.
     ///
     /// # Panics
     /// If that fails.
@@ -67,7 +67,7 @@ impl Fixture {
         let disk = SimulatedDisk::new();
         let create = CreateOptions::default();
         let archive = Archive::create_device(Box::new(disk.clone()), &secret(), &create);
-        let archive = archive.expect("an empty disk takes an archive");
+        let archive = archive.expect("an archive on an empty disk");
         let mut content = Content::default();
         make_directory(&archive, &mut content).expect("a directory");
         let operations = [
@@ -92,7 +92,7 @@ impl Fixture {
         archive.close().expect("closed");
         let disk_now = SimulatedDisk::with(disk.medium(), &disk.sealed());
         let found = Content::verified(&open(&disk_now, Access::Read).expect("it opens"));
-        assert_eq!(found.expect("it verifies"), content, "the archive that scenarios begin with");
+        assert_eq!(found.expect("it verifies"), content, "the initial archive");
         Fixture { medium: disk.medium(), sealed: disk.sealed(), content }
     }
 }
@@ -103,12 +103,12 @@ impl Default for Fixture {
     }
 }
 
-/// What a mark in the disk's log says of the commits.
+/// A mark in the disk's log about a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mark {
-    /// The commit with this number is under way.
+    /// The commit with this number is in progress.
     Begun(usize),
-    /// It has returned.
+    /// The commit with this number has returned.
     Acknowledged(usize),
 }
 
@@ -127,38 +127,38 @@ impl Mark {
     }
 }
 
-/// A scenario under way, or at its end.
+/// A scenario in progress, or at its end.
 pub struct Scenario {
     pub(super) disk: SimulatedDisk,
     archive: Option<Archive>,
-    /// What the transaction under way holds.
+    /// The content of the open transaction.
     pub(super) model: Content,
-    /// What the archive held at first, and after each commit.
+    /// The initial content, and the content after each commit.
     pub(super) commits: Vec<Content>,
-    /// Changed blocks and pages that are kept in memory at most.
+    /// Maximum numbers of changed blocks and pages to keep in memory.
     limits: Option<(usize, usize)>,
-    /// Number of the last commit that has returned.
+    /// The number of the last commit that has returned.
     acknowledged: usize,
-    /// Number of the last commit that may show at the beginning.
+    /// The number of the last commit that may be visible at the beginning.
     pub(super) begun: usize,
     byte: u8,
 }
 
-/// What a crash has left.
+/// The state that a crash has left.
 pub(super) struct Left {
     pub(super) medium: Medium,
-    /// What was found.
+    /// The content that was found.
     pub(super) content: Content,
-    /// What might have been found.
+    /// The contents that could have been found.
     pub(super) allowed: Vec<Content>,
 }
 
 /// An operation that failed in a scenario without faults.
 #[derive(Debug)]
 pub struct Refused {
-    /// Its number, from 0.
+    /// The number of the operation, from 0.
     pub number: usize,
-    /// Why.
+    /// The error.
     pub error: Error,
 }
 
@@ -169,7 +169,7 @@ impl fmt::Display for Refused {
 }
 
 impl Scenario {
-    /// A scenario in which nothing has been done: the archive is not open yet.
+    /// Creates a scenario without operations. The archive is not open yet.
     pub fn begin(fixture: &Fixture) -> Scenario {
         Scenario {
             disk: SimulatedDisk::with(fixture.medium.clone(), &fixture.sealed),
@@ -183,9 +183,9 @@ impl Scenario {
         }
     }
 
-    /// A scenario that goes on with what a crash has left, of which this was found. Until it was opened for writing, any
-    /// of what was allowed may be found after another crash, if not all that was seen is on the disk.
-    pub(super) fn onward(left: &Left, sealed: &SealedBlocks) -> Scenario {
+    /// Creates a scenario that continues with the state that a crash has left. Until the archive has been opened for
+    /// writing, another crash may return to any allowed content, if some of the visible state is not on the disk.
+    pub(super) fn continuing(left: &Left, sealed: &SealedBlocks) -> Scenario {
         let mut commits = Vec::new();
         if !left.medium.is_certain() {
             commits.extend(left.allowed.iter().filter(|&other| *other != left.content).cloned());
@@ -203,12 +203,12 @@ impl Scenario {
         }
     }
 
-    /// Keeps at most so many changed blocks and pages in memory, from the next opening on.
+    /// Limits the numbers of changed blocks and pages in memory, from the next opening on.
     pub(super) fn limited(self, limits: Option<(usize, usize)>) -> Scenario {
         Scenario { limits, ..self }
     }
 
-    /// Does the operations, then commits and closes.
+    /// Runs the operations, then commits and closes.
     pub fn run(&mut self, operations: &[Operation]) -> std::result::Result<(), Refused> {
         let last = [Operation::Commit, Operation::Close];
         for (number, &operation) in operations.iter().chain(&last).enumerate() {
@@ -217,7 +217,7 @@ impl Scenario {
         Ok(())
     }
 
-    /// Does one operation.
+    /// Runs one operation.
     pub fn step(&mut self, operation: Operation) -> Result<()> {
         match operation {
             Operation::Commit => self.commit(),
@@ -248,7 +248,7 @@ impl Scenario {
         }
     }
 
-    /// The archive, opened if it is not.
+    /// Returns the archive, and opens it if necessary.
     pub(super) fn archive(&mut self) -> Result<Archive> {
         if let Some(archive) = &self.archive {
             return Ok(archive.clone());
@@ -258,7 +258,7 @@ impl Scenario {
             archive.set_memory_limits(blocks, pages)?;
         }
         if self.acknowledged < self.begun {
-            // What was found at the beginning is on disk now.
+            // The initial content is on disk now.
             self.acknowledged = self.begun;
             self.disk.mark(Mark::Acknowledged(self.begun).encode());
         }
@@ -266,22 +266,22 @@ impl Scenario {
         Ok(archive)
     }
 
-    /// The archive, if it is open.
+    /// Returns the archive if it is open.
     pub(super) fn opened(&self) -> Option<Archive> {
         self.archive.clone()
     }
 
-    /// What is committed, as the open archive has it.
+    /// Returns the committed content, as the open archive reports it.
     pub(super) fn content(&mut self) -> Result<Content> {
         Content::read(&self.archive()?)
     }
 
-    /// What may be found after a crash now.
+    /// Returns the contents that may be found after a crash now.
     pub(super) fn allowed(&self) -> &[Content] {
         &self.commits[self.acknowledged..]
     }
 
-    /// The disk of a scenario that has run to its end, what was sealed on it, and what the archive holds.
+    /// Returns the disk of a scenario that ran to its end, the blocks sealed on it, and the content of the archive.
     pub fn closed(&self) -> (Medium, SealedBlocks, Content) {
         let content = self.commits.last().expect("there is always a commit").clone();
         (self.disk.medium(), self.disk.sealed(), content)
@@ -300,7 +300,7 @@ impl Scenario {
         self.disk.mark(Mark::Begun(number).encode());
         if let Err(error) = archive.commit() {
             if is_full(&error) {
-                // It was refused, and nothing of it may be found.
+                // The commit failed, so its content must not be found.
                 self.commits.pop();
                 self.disk.mark(Mark::Begun(number - 1).encode());
             }

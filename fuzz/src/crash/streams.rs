@@ -1,4 +1,4 @@
-//! What is done to the bytes and blocks of a stream: the same to an archive and to the model of what it holds.
+//! Operations on the bytes and blocks of a stream, applied to an archive and to the model of its content.
 
 use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::Range;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::content::{Content, chosen, usize_of};
 
-/// Writes bytes at an offset, or at the end if that is before it.
+/// Writes bytes at an offset, or at the end if that is lower.
 pub(super) fn write(
     archive: &Archive,
     model: &mut Content,
@@ -29,7 +29,7 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Writes bytes at an offset of a file; a gap before it reads as zeros.
+/// Writes bytes at an offset of a file. A gap before it reads as zeros.
 pub(super) fn write_file(
     archive: &Archive,
     model: &mut Content,
@@ -74,7 +74,7 @@ pub(super) fn set_file_length(
     Ok(())
 }
 
-/// Adds a block of `byte`. If it is counted, so is all that lies beyond the end before it.
+/// Pushes a block of `byte`. If it is counted, so is everything beyond the end before it.
 pub(super) fn push(
     archive: &Archive,
     model: &mut Content,
@@ -86,7 +86,7 @@ pub(super) fn push(
     let mut blocks = Blocks::of(model, identity);
     let mut stream = archive.open_stream(identity)?;
     let border = blocks.border();
-    // What the last block holds beyond the end is not known here, and is made to be zeros.
+    // The bytes of the last block beyond the end are unknown here, so they are set to zero.
     if is_counted && border > blocks.length {
         stream.set_len(bytes_u64(border))?;
         blocks.set_length(border);
@@ -112,7 +112,7 @@ pub(super) fn pop(archive: &Archive, model: &mut Content, stream: u32) -> Result
     let popped = stream.pop()?;
     stream.close()?;
     let Some(last) = blocks.count().checked_sub(1) else {
-        assert!(popped.is_none(), "the last block of an empty stream");
+        assert!(popped.is_none(), "an empty stream has no last block");
         return Ok(());
     };
     blocks.check(last, popped.as_ref().map(|block| &block.data[..]));
@@ -148,22 +148,22 @@ pub(super) fn set_data(
     Ok(())
 }
 
-/// Does to the model what was done to a stream.
+/// Applies to the model a change that was made to a stream.
 fn follow(model: &mut Content, identity: Uuid, change: impl FnOnce(&mut Blocks)) {
     let mut blocks = Blocks::of(model, identity);
     change(&mut blocks);
     blocks.put(model, identity);
 }
 
-/// A file is as long as its stream.
+/// Sets the size of a file to the length of its stream.
 pub(crate) fn set_size(model: &mut Content, identity: Uuid, size: u64) {
     if let Some(node) = model.nodes.values_mut().find(|node| node.stream == Some(identity)) {
         node.size = size;
     }
 }
 
-/// The blocks of a stream. What the last one that the length needs holds beyond the end stands here as zeros: it shows
-/// nowhere, since a stream that grows writes zeros there first.
+/// The blocks of a stream. Bytes of the last needed block beyond the end are modelled as zeros. They are never visible,
+/// because a stream that grows writes zeros there first.
 struct Blocks {
     bytes: Vec<u8>,
     length: usize,
@@ -178,7 +178,7 @@ impl Blocks {
         blocks
     }
 
-    /// Tells the file that it is another length if it is, and keeps the blocks in the model.
+    /// Stores the blocks in the model, and updates the size of the file.
     fn put(self, model: &mut Content, identity: Uuid) {
         set_size(model, identity, bytes_u64(self.length));
         let border = self.border();
@@ -196,12 +196,12 @@ impl Blocks {
         self.bytes.len() / DATA_SIZE
     }
 
-    /// Where the blocks end that the length needs.
+    /// Returns the end of the blocks that the length needs.
     fn border(&self) -> usize {
         self.length.next_multiple_of(DATA_SIZE)
     }
 
-    /// What is added reads as zeros, also where blocks hold other bytes beyond the end.
+    /// Sets the length. Added bytes read as zeros, even where blocks hold other bytes beyond the end.
     fn set_length(&mut self, length: usize) {
         let end = length.next_multiple_of(DATA_SIZE);
         if length > self.length {
@@ -226,18 +226,18 @@ impl Blocks {
         self.length = self.length.max(end);
     }
 
-    /// The data of a block is what is known of it.
+    /// Checks the known part of the data of a block.
     fn check(&self, index: usize, data: Option<&[u8]>) {
-        let data = data.expect("a block that is there");
+        let data = data.expect("an existing block");
         let Range { start, end } = index * DATA_SIZE..(index + 1) * DATA_SIZE;
         let known = if start < self.border() { end.min(self.length) } else { end };
         assert!(data[..known - start] == self.bytes[start..known], "the data of block {index}");
     }
 }
 
-/// The error that an error of a file is made of.
+/// Returns the archive's error inside an I/O error.
 fn own_error(error: io::Error) -> Error {
-    error.downcast().unwrap_or_else(|other| panic!("an error that is none of an archive: {other}"))
+    error.downcast().unwrap_or_else(|other| panic!("not an error of an archive: {other}"))
 }
 
 fn bytes_u64(bytes: usize) -> u64 {

@@ -1,5 +1,5 @@
-//! Every fuzz target is able to fail: each planted fault is found within a stated number of executions, and without a
-//! fault nothing is found. `cargo xtask patches` shows the same of the one-line patches, which need builds of their own.
+//! Every fuzz target can fail: each planted fault is found within a stated number of executions, and without a fault
+//! nothing is found. `cargo xtask patches` shows the same for the one-line patches, which need separate builds.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,7 +12,7 @@ use ar7_fuzz::{TARGETS, Target, target};
 /// The seed of every search.
 const SEED: u64 = 7;
 
-/// A planted fault, the target that finds it, and a bound on its executions.
+/// A planted fault, the target that finds it, and the maximum number of executions.
 const FAULTS: [(PlantedFault, &str, u64); 17] = [
     (PlantedFault::PositionCutShort, "sealed_block_open", 100),
     (PlantedFault::DigestUnchecked, "sealed_block_open", 100),
@@ -33,16 +33,16 @@ const FAULTS: [(PlantedFault, &str, u64); 17] = [
     (PlantedFault::ReuseFreedBlocks, "tree_ops", 100),
 ];
 
-/// Failures that stores of this kind have had and this one could share. Each is planted as a fault or a patch.
+/// Failures of comparable stores that this one could share. Each is planted as a fault or a patch.
 const FAILURES_OF_PEERS: [(&str, Planted); 10] = [
     ("a key is lost when the root splits", Planted::Patch("key-lost-at-root-split")),
     ("a crash while the file grows", Planted::Fault(PlantedFault::GrownFileRefused)),
-    ("blocks are used again too early", Planted::Fault(PlantedFault::ReuseFreedBlocks)),
+    ("blocks are reused too early", Planted::Fault(PlantedFault::ReuseFreedBlocks)),
     ("a stale page is accepted", Planted::Fault(PlantedFault::IgnoreTheGeneration)),
-    ("a chain has no end", Planted::Fault(PlantedFault::ChainWithoutEnd)),
+    ("a chain is endless", Planted::Fault(PlantedFault::ChainWithoutEnd)),
     ("offsets overflow beyond 4 GiB", Planted::Patch("offsets-wrap")),
     ("an entry has no length", Planted::Patch("empty-write-adds-a-block")),
-    ("a name is given twice", Planted::Patch("duplicate-names")),
+    ("a name occurs twice", Planted::Patch("duplicate-names")),
     ("a walk skips the first block", Planted::Patch("blocks-skip-the-first")),
     ("truncating leaves an offset stale", Planted::Patch("truncate-keeps-the-length")),
 ];
@@ -54,14 +54,14 @@ enum Planted {
     Fault(PlantedFault),
 }
 
-/// The target, run once without a fault, so that no value it caches is made with one.
+/// Returns the target after one run without a fault, so that no cached value is computed with one.
 fn prepared(name: &str) -> &'static Target {
     let target = target(name).expect("a target of this name");
     assert_eq!(search(target, SEED, 0), None, "the seeds of {name}");
     target
 }
 
-/// Prints what was found, or notes what was missed.
+/// Prints the finding, or records that the fault was missed.
 fn note(missed: &mut Vec<String>, what: &str, name: &str, found: Option<Found>) {
     match found {
         Some(found) => {
@@ -71,12 +71,12 @@ fn note(missed: &mut Vec<String>, what: &str, name: &str, found: Option<Found>) 
     }
 }
 
-/// The top of the tree.
+/// Returns the root of the tree.
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is in a workspace")
 }
 
-/// The patches listed in the tree. `cargo xtask patches` builds each and searches for it.
+/// Returns the patches listed in the tree. `cargo xtask patches` builds and searches each.
 fn listed() -> Vec<Patch> {
     patches(root()).unwrap_or_else(|unusable| panic!("{unusable}"))
 }
@@ -106,7 +106,7 @@ fn every_patch_applies_once_and_names_targets() {
         assert!(is_kebab, "{name} is not in kebab case");
         assert!(what.ends_with('.'), "{name}: {what:?} is not a sentence");
         let patched = patch.patched(root()).unwrap_or_else(|unusable| panic!("{unusable}"));
-        let source = std::fs::read_to_string(root().join(&patch.file)).expect("it was patched");
+        let source = std::fs::read_to_string(root().join(&patch.file)).expect("the patched file");
         assert_ne!(patched, source, "{name} changes nothing");
         assert!(!targets.is_empty(), "{name} names no target");
         for (name, executions) in targets {

@@ -1,5 +1,5 @@
-//! What lies in the tree for the fuzz targets does not rot: every seed and every regression keeps its promise, the
-//! seeds are those that the code makes, and every target has a program.
+//! The inputs in the tree stay valid: every seed and every regression keeps its promise, the seeds equal those that the
+//! code generates, and every target has a program.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::path::Path;
 use ar7_fuzz::corpus::Inputs;
 use ar7_fuzz::{TARGETS, Target};
 
-/// Seeds of one target together, in bytes: they lie in the tree.
+/// Maximum size in bytes of all seeds of one target, because they are stored in the tree.
 const SEEDS_MAX: usize = 32 << 10;
 
 #[test]
@@ -21,9 +21,9 @@ fn every_seed_and_every_regression_keeps_its_promise() {
     assert!(count >= TARGETS.len(), "only {count} inputs");
 }
 
-/// As many as a campaign has left here: `cargo xtask fuzz --coverage` asks for them.
+/// Replays every input that a campaign left here.
 #[test]
-#[ignore = "takes as long as the corpora are large"]
+#[ignore = "takes long if the corpora are large"]
 fn every_input_of_a_campaign_keeps_its_promise() {
     for target in TARGETS {
         let count = replay(target, Inputs::Found);
@@ -32,7 +32,7 @@ fn every_input_of_a_campaign_keeps_its_promise() {
     }
 }
 
-/// Hands the inputs to their target. Returns their number.
+/// Passes the inputs to their target. Returns their number.
 fn replay(target: &Target, inputs: Inputs) -> usize {
     let inputs = inputs.read(target).expect("a folder that can be read");
     for (path, bytes) in &inputs {
@@ -43,12 +43,12 @@ fn replay(target: &Target, inputs: Inputs) -> usize {
 }
 
 #[test]
-fn seeds_are_those_that_the_code_makes() {
+fn seeds_equal_those_that_the_code_generates() {
     for target in TARGETS {
         let found = Inputs::Seeds.read(target).expect("a folder that can be read");
         let found: Vec<Vec<u8>> = found.into_iter().map(|(_, bytes)| bytes).collect();
         let name = target.name;
-        assert!(found == (target.seeds)(), "{name}: `cargo xtask fuzz --seeds` writes them anew");
+        assert!(found == (target.seeds)(), "{name}: out of date: run `cargo xtask fuzz --seeds`");
         let length: usize = found.iter().map(Vec::len).sum();
         assert!(length <= SEEDS_MAX, "the seeds of {name} have {length} bytes");
     }

@@ -1,6 +1,6 @@
-//! Promise 1: after any crash of the process or the machine, at any moment, an archive opens at the last commit that
-//! was acknowledged or at the one under way, whole; it verifies, loses nothing by dying again while it recovers, and
-//! can be written again. A failing disk is an error, and damage to one copy of anything is no loss.
+//! Promise 1: after a crash of the process or the machine at any moment, an archive opens at the last acknowledged
+//! commit or at the one in progress. It is complete, verifies, loses nothing in another crash during recovery, and is
+//! writable again. A failing disk causes an error, and damage to one of two copies loses nothing.
 
 use ar7_engine::PlantedFault;
 use ar7_fuzz::crash::{
@@ -13,7 +13,7 @@ use ar7_fuzz::crash::{
 
 use super::check_kept;
 
-/// Every crash of each sequence of one to `operations` operations.
+/// Explores every crash of each sequence of one to `operations` operations.
 fn every_crash(operations: usize) -> Totals {
     let effort = Effort {
         every_cut_up_to: 64,
@@ -133,7 +133,7 @@ fn full_disk_rolls_back_and_the_same_handle_goes_on() {
     for room in [0, 30, 100, 300, 700, 1000, 1500, 2500] {
         refused += check_kept(full_disk_is_no_end(&fixture, &operations, room));
     }
-    println!("{refused} operations were refused");
+    println!("{refused} operations failed on the full disk");
     assert!(refused >= 10, "only {refused} operations");
 }
 
@@ -147,7 +147,7 @@ fn writes_that_are_lost_or_misplaced_never_give_other_content() {
         harmless += more_harmless;
         noticed += more_noticed;
     }
-    println!("{harmless} lies of the disk were harmless, {noticed} were noticed");
+    println!("{harmless} lost or misplaced writes were harmless, {noticed} were detected");
     assert!(harmless > 0 && noticed > 100, "{harmless} harmless, {noticed} noticed");
 }
 

@@ -1,4 +1,4 @@
-//! The tests of the fuzz crate, in one program. `hostile_memory` has its own, since it counts every allocation.
+//! The tests of the fuzz crate, in one program. `hostile_memory` is separate, because it counts every allocation.
 
 mod canaries;
 mod corpora;
@@ -6,7 +6,7 @@ mod crash;
 mod small_commits;
 mod tamper;
 
-/// Returns the value, or fails the test with the failure as text; its debug form would show every byte.
+/// Returns the value, or fails the test with the failure as text, because its debug form would show every byte.
 fn check_kept<T>(outcome: Result<T, impl std::fmt::Display>) -> T {
     outcome.unwrap_or_else(|failure| panic!("{failure}"))
 }

@@ -1,11 +1,12 @@
-//! A small commit costs the same in a small archive and in a large one, but for the levels of two trees: at most ten
+//! A small commit costs the same in a small archive and in a large one, except for the levels of two trees: at most ten
 //! blocks with 50,000 streams, and two syncs.
 
 use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::device::simulated::{EventKind, SimulatedDisk};
 use ar7_registry::{Archive, CreateOptions, Stream};
 
-/// Blocks written and syncs made by each of several commits, each after 100 bytes were appended to a stream.
+/// Returns the numbers of blocks written and of syncs for each of several commits, each after appending 100 bytes to a
+/// stream.
 fn costs(streams: usize) -> Vec<(usize, usize)> {
     let disk = SimulatedDisk::new();
     let secret = Secret::Key(RawKey::from_bytes([3; 32]));
@@ -38,8 +39,8 @@ fn small_commit_costs_a_few_blocks_and_two_syncs_whatever_the_size() {
         let writes: usize = costs.iter().map(|(writes, _)| writes).sum();
         println!("{streams}: {most} at most, {} on average", writes / costs.len());
         assert!(costs.iter().all(|(_, syncs)| *syncs == 2), "{costs:?}");
-        // The block and its image, the redo list, two copies of the slot, and a page for each level of two trees: of
-        // the streams or their extents, and of the free blocks.
+        // The shadow block and its home location, the redo list, two copies of the slot, and a page for each level of
+        // two trees: the tree of streams or of extents, and the free list.
         assert!(most <= 10, "{streams} streams: {costs:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Promise 2: without the key, no change of the file makes a read return anything but what was committed.
+//! Promise 2: without the key, no change of the file makes a read return anything other than the committed content.
 
 use ar7_engine::PlantedFault;
 use ar7_fuzz::tamper::{

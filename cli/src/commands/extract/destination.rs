@@ -1,5 +1,5 @@
-//! Directories to restore into. Every call is relative to an open directory and follows no symbolic link, so that no
-//! name or link of the archive leads outside.
+//! The directories that an extraction writes to. Every call is relative to an open directory and follows no symbolic
+//! link, so no name or link in the archive can lead outside.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -19,11 +19,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::exit::Failure;
 
-/// An open directory. A clone shares the descriptor.
+/// An open directory. Clones share the descriptor.
 #[derive(Clone)]
 pub(super) struct Directory(Arc<OwnedFd>);
 
-/// The identity of a file: its device and its inode there.
+/// The identity of a file: its device and its inode number.
 pub(super) type FileId = (u64, u64);
 
 const DIRECTORY_FLAGS: OFlags =
@@ -42,7 +42,7 @@ impl Directory {
         Directory(Arc::new(descriptor))
     }
 
-    /// Whether the name exists.
+    /// Returns whether the name exists.
     pub(super) fn has(&self, name: &[u8]) -> bool {
         self.look(name).is_ok()
     }
@@ -51,19 +51,19 @@ impl Directory {
         Ok(statat(&*self.0, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    /// The identity of the file of this name.
+    /// Returns the identity of the file of this name.
     pub(super) fn id(&self, name: &[u8]) -> io::Result<FileId> {
         Ok(file_id(&self.look(name)?))
     }
 
-    /// Opens a directory in this one; a symbolic link to a directory is an error.
+    /// Opens a subdirectory; fails if the name is a symbolic link.
     pub(super) fn open(&self, name: &[u8]) -> io::Result<Directory> {
         let opened = openat(&*self.0, OsStr::from_bytes(name), DIRECTORY_FLAGS, Mode::empty())?;
         Ok(Directory::new(opened))
     }
 
-    /// Creates a directory that only its owner may enter until it is complete. With `merge` an existing directory is
-    /// used.
+    /// Creates a directory that only its owner may enter until it is complete. With `merge`, uses an existing
+    /// directory.
     pub(super) fn make_directory(&self, name: &[u8], merge: bool) -> io::Result<Directory> {
         match mkdirat(&*self.0, OsStr::from_bytes(name), Mode::RWXU) {
             Err(Errno::EXIST) if merge => {
@@ -77,7 +77,7 @@ impl Directory {
         self.open(name)
     }
 
-    /// Creates a file, which must not exist.
+    /// Creates a file; fails if the name exists.
     pub(super) fn make_file(&self, name: &[u8]) -> io::Result<File> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -90,7 +90,7 @@ impl Directory {
         Ok(symlinkat(OsStr::from_bytes(target), &*self.0, OsStr::from_bytes(name))?)
     }
 
-    /// Creates another name of a file.
+    /// Creates a hard link.
     pub(super) fn make_link(
         &self,
         name: &[u8],
@@ -106,7 +106,7 @@ impl Directory {
         Ok(unlinkat(&*self.0, OsStr::from_bytes(name), AtFlags::empty())?)
     }
 
-    /// Removes a name if it exists.
+    /// Removes a name if it exists and is not a directory.
     pub(super) fn remove_if_there(&self, name: &[u8]) -> io::Result<()> {
         match unlinkat(&*self.0, OsStr::from_bytes(name), AtFlags::empty()) {
             Err(Errno::NOENT) => Ok(()),
@@ -127,7 +127,7 @@ impl Directory {
         Ok(chownat(&*self.0, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    /// Sets the directory's own permissions.
+    /// Sets the permissions of this directory.
     pub(super) fn set_mode(&self, mode: u32) -> io::Result<()> {
         set_mode(&*self.0, mode)
     }
@@ -138,7 +138,7 @@ pub(super) fn set_mode(file: impl AsFd, mode: u32) -> io::Result<()> {
     Ok(fchmod(file, Mode::from_raw_mode(mode))?)
 }
 
-/// The time of access stays as it is.
+/// Returns the timestamps that set the mtime and leave the atime as it is.
 fn times(modified: Timestamp) -> Timestamps {
     let modified = Timespec { tv_sec: modified.seconds, tv_nsec: modified.nanoseconds.into() };
     Timestamps {
@@ -155,9 +155,9 @@ fn file_type(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }
 
-/// Raises the limit of open files as far as allowed: one directory is open for each level.
+/// Raises the soft limit on open files to the hard limit: the extraction holds one directory open for each level.
 pub(super) fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
-    // Without it, a tree that is too deep fails where the limit is reached.
+    // If this fails, a deep tree fails later, when the limit is reached.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }

@@ -1,4 +1,4 @@
-//! Files and symbolic links, restored by several threads from one queue.
+//! Restores files and symbolic links in several threads that share a queue.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -21,28 +21,28 @@ use crate::progress::Progress;
 use crate::session::Session;
 use crate::walk::{Found, target_of};
 
-/// Bits that give a program its owner's rights.
+/// The mode bits that run a program with the rights of its owner or group.
 const SPECIAL_BITS: u32 = 0o6000;
 
-/// A directory that is being filled.
+/// A directory whose entries are being restored.
 pub(super) struct Level {
     pub(super) directory: Directory,
-    /// The attributes to set when the directory is complete; None for the destination, which belongs to the user.
+    /// The attributes to set when the directory is complete; `None` for the destination, which belongs to the user.
     pub(super) own: Option<Own>,
-    /// Path below the destination.
+    /// The path below the destination.
     pub(super) path: Vec<u8>,
-    /// Entries in progress, directories included, plus one while the walk is in this directory.
+    /// The number of entries in progress, including directories, plus one while the walk is in this directory.
     waiting: AtomicU64,
 }
 
-/// A directory in its parent. The parent is completed after it, as its attributes may deny access.
+/// A directory's entry in its parent. The parent is completed later, because its final mode may deny access.
 pub(super) struct Own {
     pub(super) parent: Arc<Level>,
     pub(super) found: Found,
 }
 
 impl Level {
-    /// A directory that the walk enters.
+    /// Creates the state of a directory that the walk enters.
     pub(super) fn new(directory: Directory, own: Option<Own>, path: Vec<u8>) -> Arc<Level> {
         Arc::new(Level { directory, own, path, waiting: AtomicU64::new(1) })
     }
@@ -98,7 +98,7 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// The number of entries that failed, and the exit code.
+    /// Returns the number of entries that failed, and the exit code.
     pub(super) fn failures(&self) -> (u64, Code) {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         (failures.count, failures.code.unwrap_or(Code::Other))
@@ -110,7 +110,7 @@ impl<'a> Files<'a> {
         format!("{entries} entries, {bytes} bytes restored")
     }
 
-    /// Counts and prints a failure. A fatal failure ends the extraction.
+    /// Counts and prints a failure. A fatal failure stops the extraction.
     pub(super) fn note(&self, outcome: Result<(), Failure>) {
         let Err(failure) = outcome else { return };
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,7 +124,7 @@ impl<'a> Files<'a> {
         failures.code = Some(worse(failures.code, failure.code()));
     }
 
-    /// An error if the extraction has ended: the fatal failure or the interruption.
+    /// Returns an error if the extraction was stopped: the fatal failure, or the interruption.
     pub(super) fn check(&self) -> Result<(), Failure> {
         if self.is_over.load(Ordering::Relaxed) {
             let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,7 +135,7 @@ impl<'a> Files<'a> {
         if self.interrupt.is_set() { Err(self.interrupted()) } else { Ok(()) }
     }
 
-    /// Makes the entries of the queue until it ends.
+    /// Restores entries from the queue until it is closed.
     pub(super) fn make_all(&self, jobs: &Receiver<Job>) {
         let mut buffer = Vec::new();
         for job in jobs {
@@ -143,7 +143,7 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// Makes one entry, unless the extraction has ended.
+    /// Restores one entry, unless the extraction was stopped.
     pub(super) fn make(&self, Job { level, found }: &Job, buffer: &mut Vec<u8>) {
         if !self.is_over.load(Ordering::Relaxed) {
             self.note(self.entry(level, found, buffer));
@@ -151,8 +151,8 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// Counts an entry of a directory that is done, or the walk that leaves it. After the last one the directory's
-    /// attributes are set, and it counts as a done entry of its parent.
+    /// Counts one entry of a directory as done, or the walk as having left it. After the last one, sets the directory's
+    /// attributes and counts the directory as done in its parent.
     pub(super) fn done(&self, level: &Arc<Level>) {
         let mut level = level;
         while level.waiting.fetch_sub(1, Ordering::AcqRel) == 1 {
@@ -181,7 +181,7 @@ impl<'a> Files<'a> {
         Ok(())
     }
 
-    /// Restores a file or a symbolic link.
+    /// Restores a file or symbolic link.
     pub(super) fn entry(
         &self,
         level: &Level,
@@ -197,7 +197,7 @@ impl<'a> Files<'a> {
         Ok(())
     }
 
-    /// With `--force`, removes an existing entry.
+    /// Removes an existing entry if `--force` was given.
     pub(super) fn make_way(&self, level: &Level, found: &Found) -> Result<(), Failure> {
         if self.options.force {
             let removed = level.directory.remove_if_there(&found.name);
@@ -227,7 +227,7 @@ impl<'a> Files<'a> {
             set_mode(&file, mode).map_err(|error| self.failed(level, found, "set mode", error))
         });
         if let Err(failure) = written {
-            // A partial file must not be mistaken for a whole one.
+            // Do not leave a partial file that looks complete.
             let _ = level.directory.remove(&found.name);
             return Err(failure);
         }
@@ -263,7 +263,7 @@ impl<'a> Files<'a> {
         })
     }
 
-    /// Owner and time of a file or link. The owner comes first, as changing it clears bits of the mode.
+    /// Sets the owner and mtime of a file or link. The owner comes first, because changing it clears mode bits.
     fn attributes(&self, level: &Level, found: &Found) -> Result<(), Failure> {
         let (directory, name) = (&level.directory, &found.name);
         let attributes = found.inode.attributes;
@@ -285,7 +285,7 @@ impl<'a> Files<'a> {
         Failure::Interrupted { archive: self.session.path.clone(), done: self.summary() }
     }
 
-    /// A failure of the file system.
+    /// Returns a failure of an operation on the file system.
     pub(super) fn failed(
         &self,
         level: &Level,
@@ -298,12 +298,12 @@ impl<'a> Files<'a> {
     }
 }
 
-/// The path of an entry of a directory.
+/// Returns the path of an entry in a directory.
 pub(super) fn below(directory: &Path, name: &[u8]) -> PathBuf {
     directory.join(OsString::from_vec(name.to_vec()))
 }
 
-/// The worse of two exit codes: damage outweighs the rest.
+/// Returns the worse of two exit codes: damage outweighs everything else.
 pub(super) fn worse(first: Option<Code>, second: Code) -> Code {
     match first {
         Some(Code::Damaged) => Code::Damaged,

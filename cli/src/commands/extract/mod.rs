@@ -1,4 +1,4 @@
-//! `extract`: restores entries into one directory, and never outside of it.
+//! `extract`: restores entries into one directory and writes nothing outside of it.
 
 mod destination;
 mod files;
@@ -24,16 +24,16 @@ use crate::progress::{Counts, Progress};
 use crate::session::Session;
 use crate::walk::{Found, Step, Walk, find};
 
-/// The advice when two entries have one name.
-const SEPARATELY: &str = "extract them separately, with different --to";
+/// The advice printed when two entries have the same name.
+const SEPARATELY: &str = "extract them separately with different --to directories";
 
-/// A source of the extraction: an entry, or every entry of the archive's root directory.
+/// One source of the extraction: an entry, or every entry of the archive's root directory.
 struct Source {
     found: Found,
     is_root: bool,
 }
 
-/// Restores the entries.
+/// Opens the archive and restores the entries.
 pub(crate) fn run(common: &Common, options: &Extract) -> Result<(), Failure> {
     destination::raise_open_files();
     let session = Session::read(common, &options.archive)?;
@@ -98,7 +98,8 @@ fn sources(session: &Session, paths: &[OsString]) -> Result<Vec<Source>, Failure
     Ok(sources)
 }
 
-/// Checks, before anything is written, that no first name exists in the destination. Then nothing below it exists.
+/// Checks before anything is written that none of the top-level names exists in the destination. Then nothing below
+/// them exists either.
 fn check_nothing_is_there(
     session: &Session,
     sources: &[Source],
@@ -145,7 +146,7 @@ fn count(archive: &Archive, directories: &[InodeNumber], files_bytes: u64, progr
     progress.set_total(bytes);
 }
 
-/// Counts in its own thread, which ends with the process.
+/// Starts the count in its own thread, which ends with the process.
 fn start_counting(session: &Session, sources: &[Source], progress: &Progress) {
     if !progress.is_shown() {
         return;
@@ -156,7 +157,7 @@ fn start_counting(session: &Session, sources: &[Source], progress: &Progress) {
         directories.into_iter().map(|source| source.found.number).collect();
     let files_bytes = files.into_iter().map(|source| source.found.inode.size).sum();
     let (archive, progress) = (session.archive.clone(), progress.clone());
-    // Without this thread the time left is not shown.
+    // If the thread does not start, the time left is not shown.
     let counter = move || count(&archive, &directories, files_bytes, &progress);
     let _ = std::thread::Builder::new().spawn(counter);
 }

@@ -1,5 +1,5 @@
-//! Restores entries: one thread walks and creates directories, several restore the entries in them. Content comes first,
-//! then attributes; those of a directory after its last entry.
+//! Restores entries: one thread walks the archive and creates directories, and several threads restore the entries in
+//! them. Content is written before attributes; a directory's attributes are set after its last entry.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,10 +15,10 @@ use crate::exit::Failure;
 use crate::names::parts;
 use crate::walk::{Found, Step, Walk};
 
-/// Entries that wait in the queue, at most. Each keeps its directory open.
+/// Maximum number of entries in the queue. Each keeps its directory open.
 const IN_FLIGHT: usize = 64;
 
-/// Threads that restore entries, at most.
+/// Maximum number of threads that restore entries.
 const MAKERS_MAX: usize = 8;
 
 /// An extraction in progress.
@@ -26,20 +26,20 @@ pub(super) struct Restoring<'a> {
     files: &'a Files<'a>,
     destination: Directory,
     jobs: Sender<Job>,
-    /// Restored files of several names.
+    /// Files with several names that were restored under one of them.
     linked: HashMap<InodeNumber, Linked>,
     buffer: Vec<u8>,
 }
 
-/// The first name of a file of several names.
+/// The first restored name of a file with several names.
 struct Linked {
     path: Vec<u8>,
     id: FileId,
-    /// Names that follow.
+    /// The number of names still to come.
     left: u32,
 }
 
-/// Runs `restore`, which passes entries to the threads, and waits until all are restored.
+/// Runs `restore`, which passes entries to the threads, and waits until all entries are restored.
 pub(super) fn restore_all(
     files: &Files<'_>,
     destination: Directory,
@@ -50,7 +50,7 @@ pub(super) fn restore_all(
         let (jobs, taken) = bounded(IN_FLIGHT);
         for _ in 0..makers {
             let taken = taken.clone();
-            // The threads that start are enough. If none does, the walking thread makes the entries itself.
+            // Fewer threads than planned are enough. If none starts, the walking thread restores the entries itself.
             if Builder::new().spawn_scoped(scope, move || files.make_all(&taken)).is_err() {
                 break;
             }
@@ -63,7 +63,7 @@ pub(super) fn restore_all(
 }
 
 impl Restoring<'_> {
-    /// Restores an entry, with everything below it.
+    /// Restores an entry and everything below it.
     pub(super) fn all(&mut self, found: Found) -> Result<(), Failure> {
         let root = self.root();
         if found.inode.kind != EntryType::Directory {
@@ -82,7 +82,7 @@ impl Restoring<'_> {
         }
     }
 
-    /// Restores the entries of a directory into the destination itself.
+    /// Restores the entries of a directory directly into the destination.
     pub(super) fn content(&mut self, found: &Found) -> Result<(), Failure> {
         let archive = &self.files.session.archive;
         let mut walk = Walk::new(archive, found.number, found.path.clone());
@@ -94,7 +94,7 @@ impl Restoring<'_> {
         Level::new(self.destination.clone(), None, Vec::new())
     }
 
-    /// Follows the walk, with one open directory for each of its levels.
+    /// Follows the walk, with one open directory for each level.
     fn below(&mut self, walk: &mut Walk<'_>, first: Arc<Level>) -> Result<(), Failure> {
         let mut levels = vec![first];
         while let Some(step) = walk.next() {
@@ -141,15 +141,15 @@ impl Restoring<'_> {
         Ok(Level::new(directory, Some(Own { parent, found }), path))
     }
 
-    /// Passes a file or symbolic link to the threads. A file of several names is restored at once, as later names link
-    /// to it.
+    /// Passes a file or symbolic link to the threads. A file with several names is restored immediately, because later
+    /// names link to it.
     fn entry(&mut self, level: &Arc<Level>, found: Found) -> Result<(), Failure> {
         if found.inode.kind == EntryType::File && found.inode.links > 1 {
             return self.file_of_several_names(level, &found);
         }
         level.wait();
         let job = Job { level: Arc::clone(level), found };
-        // No thread receives the job if none could be started.
+        // Nothing receives the job if no thread was started.
         if let Err(SendError(job)) = self.jobs.send(job) {
             self.files.make(&job, &mut self.buffer);
         }
@@ -176,7 +176,7 @@ impl Restoring<'_> {
         let failed = |error| self.files.failed(level, found, "link", error);
         let Some(linked) = self.linked.get(&found.number) else { return Ok(()) };
         let (directory, name) = self.walk_to(&linked.path).map_err(failed)?;
-        // Somebody else may have changed the directory meanwhile.
+        // Another process may have changed the directory since.
         if directory.id(name).map_err(failed)? != linked.id {
             return Err(failed(io::Error::other("the file's first name was replaced")));
         }
@@ -190,7 +190,7 @@ impl Restoring<'_> {
         Ok(())
     }
 
-    /// The directory of a path below the destination, one component after the other, and the last component.
+    /// Opens the directory of a path below the destination, component by component. Returns it with the last component.
     fn walk_to<'b>(&self, path: &'b [u8]) -> io::Result<(Directory, &'b [u8])> {
         let mut directory = self.destination.clone();
         let mut parts = parts(path).peekable();

@@ -1,4 +1,4 @@
-//! Checks of an extraction that only a race, or an archive from another program, can fail.
+//! Faults of an extraction that only a race, or an archive from another program, can cause.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -23,7 +23,7 @@ use crate::walk::find;
 
 const CONTENT: &[u8] = b"content";
 
-/// An archive with a file of two names, `a` and `b`.
+/// Returns an archive with a file that has two names, `a` and `b`.
 fn session() -> Session {
     let secret = Secret::Key(RawKey::from_bytes([3; 32]));
     let (device, options) = (Box::new(MemoryDevice::new()), CreateOptions::default());
@@ -62,7 +62,7 @@ fn a_second_name_is_not_linked_to_a_file_that_replaced_the_first() {
         let outcome = restore_all(&files, destination, |restoring| {
             restoring.all(find(&session.archive, b"a")?)?;
             if is_replaced {
-                // A file that is there at the same time has another inode.
+                // A file that exists at the same time has a different inode number.
                 fs::rename(folder.path().join("a"), folder.path().join("moved")).expect("moved");
                 fs::write(folder.path().join("a"), CONTENT).expect("replaced");
             }
@@ -78,7 +78,7 @@ fn a_second_name_is_not_linked_to_a_file_that_replaced_the_first() {
 }
 
 #[test]
-fn a_stream_of_another_length_than_its_inode_says_is_damage_and_leaves_no_file() {
+fn a_stream_whose_length_differs_from_its_inode_is_damage_and_leaves_no_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let (arguments, options) = arguments(folder.path());
     let (session, interrupt) = (session(), Interrupt::default());
@@ -97,7 +97,7 @@ fn a_stream_of_another_length_than_its_inode_says_is_damage_and_leaves_no_file()
 }
 
 #[test]
-fn a_link_in_the_place_of_a_directory_is_not_entered() {
+fn a_symbolic_link_that_replaced_a_directory_is_not_followed() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::create_dir(folder.path().join("directory")).expect("a folder");
     symlink("directory", folder.path().join("link")).expect("a link");

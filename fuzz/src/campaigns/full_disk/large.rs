@@ -1,4 +1,4 @@
-//! A stream of very many extents, and a tree of very many names, are deleted on a disk without a free byte.
+//! Deletes a stream of very many extents and a tree of very many names on a disk without free space.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use ar7_registry::{Archive, CreateOptions, Result};
 
 use xtask::quantity::seconds;
 
-/// A file on a disk that can be full: then the file does not grow by a byte.
+/// A file on a disk that can become full: the file then cannot grow.
 struct FullDisk {
     file: MappedDevice,
     is_full: Arc<AtomicBool>,
@@ -59,7 +59,7 @@ impl Device for FullDisk {
     }
 }
 
-/// An archive in a new file, and the switch that makes the disk full.
+/// Creates an archive in a new file. Returns it with the switch that makes the disk full.
 fn archive(folder: &Path, name: &str) -> Result<(Archive, Arc<AtomicBool>)> {
     let (new, file) = NewFile::create(folder.join(name))?;
     new.persist(&file)?;
@@ -70,11 +70,11 @@ fn archive(folder: &Path, name: &str) -> Result<(Archive, Arc<AtomicBool>)> {
     Ok((archive, is_full))
 }
 
-/// Deletes a stream of so many extents on a full disk.
+/// Deletes a stream of `count` extents on a full disk.
 pub(super) fn extents(folder: &Path, count: u32) -> Result<()> {
     let started = Instant::now();
     let (archive, is_full) = archive(folder, "extents.ar7")?;
-    // Two streams that grow by turns, a block each, and are flushed each time, are never in a row.
+    // Two streams grow alternately by one block, with a flush after each, so the blocks of neither are consecutive.
     archive.set_memory_limits(0, 4096)?;
     let (mut first, mut second) = (archive.new_stream()?, archive.new_stream()?);
     let block = [7; DATA_SIZE];
@@ -92,24 +92,24 @@ pub(super) fn extents(folder: &Path, count: u32) -> Result<()> {
 
     is_full.store(true, Ordering::Relaxed);
     let started = Instant::now();
-    assert!(archive.delete_stream(identity)?, "the stream is there");
+    assert!(archive.delete_stream(identity)?, "the stream exists");
     archive.reclaim()?;
     let after = archive.statistics()?;
     assert_eq!(
         (after.streams, after.pending_deletions),
         (1, 0),
-        "the stream and its extents are gone"
+        "the stream and its extents were deleted"
     );
     assert!(after.free_blocks >= u64::from(count), "{} free blocks", after.free_blocks);
     println!(
-        "full-disk: deleted with no byte free in {} commits, {}",
+        "full-disk: deleted with no space left in {} commits, {}",
         after.commit - before.commit,
         seconds(started.elapsed())
     );
     finish(archive)
 }
 
-/// Removes a tree of so many names on a full disk. One in ten has a stream.
+/// Removes a tree of `count` names on a full disk. One in ten has a stream.
 pub(super) fn names(folder: &Path, count: u32) -> Result<()> {
     let started = Instant::now();
     let (archive, is_full) = archive(folder, "names.ar7")?;
@@ -118,7 +118,7 @@ pub(super) fn names(folder: &Path, count: u32) -> Result<()> {
     let names = archive.names();
     let tree = names.make_directory(InodeNumber::ROOT, b"tree", attributes)?;
     for number in 0..count {
-        // The order of the names is not that of the streams, as it never is.
+        // As in practice, the order of the names differs from the order of the streams.
         let name = format!("{:08x}", number.reverse_bits());
         let stream = if number % 10 == 0 {
             let mut stream = archive.new_stream()?;
@@ -142,16 +142,16 @@ pub(super) fn names(folder: &Path, count: u32) -> Result<()> {
     archive.reclaim()?;
     let after = archive.statistics()?;
     assert_eq!(removed, u64::from(count) + 1, "the names, and the directory");
-    assert_eq!((after.names, after.streams), (0, 0), "the tree is gone");
+    assert_eq!((after.names, after.streams), (0, 0), "the tree was removed");
     println!(
-        "full-disk: removed with no byte free in {} commits, {}",
+        "full-disk: removed with no space left in {} commits, {}",
         after.commit - before.commit,
         seconds(started.elapsed())
     );
     finish(archive)
 }
 
-/// The archive verifies, and can be used when there is room again.
+/// Checks that the archive verifies and is usable once there is space again.
 fn finish(archive: Archive) -> Result<()> {
     let mut findings = 0;
     archive.verify(&mut |_| findings += 1, &mut |_| {})?;

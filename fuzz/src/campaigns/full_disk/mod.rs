@@ -1,12 +1,13 @@
-//! `cargo xtask full-disk`: disks that fill up under the real program, and what can still be done then.
+//! `cargo xtask full-disk`: fills disks under the real program, and checks what still works.
 //!
-//! On each small file system that this machine lets it make, a tmpfs and an ext4 of 64 MiB:
-//! - an ingest that does not fit ends with the exit code for it, and what was reported is held;
-//! - with the last free byte taken, the archive verifies, a directory can be made, entries and whole trees removed, and
-//!   what the archive has then is enough for an ingest that fits in it;
-//! - with room again, everything goes on, and what comes out is what went in.
+//! On each small file system that this machine can create (a tmpfs and an ext4 of 64 MiB):
+//! - an ingest that does not fit ends with the exit code for a full disk, and the archive contains what was reported;
+//! - with no free byte left, the archive verifies, a directory can be created, entries and whole trees can be removed,
+//!   and the freed space is enough for an ingest that fits in it;
+//! - with space again, everything works, and the extracted content equals the source.
 //!
-//! Then, with a disk that refuses to grow, a stream of a million extents and a tree of a million names are deleted.
+//! Then, on a disk that refuses to grow the file, it deletes a stream of a million extents and a tree of a million
+//! names.
 
 mod large;
 
@@ -28,10 +29,10 @@ use xtask::error::{Error, Result};
 use xtask::quantity::seconds;
 use xtask::workspace::output;
 
-/// What a campaign is given.
+/// Options of the campaign.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// How many extents and names to delete; 0 for none
+    /// Number of extents, and of names, to delete; 0 for none
     #[arg(long, default_value_t = 1_000_000)]
     entries: u32,
     /// Seed of the trees
@@ -39,14 +40,14 @@ pub(crate) struct Options {
     seed: u64,
 }
 
-/// Exit code for a full disk.
+/// The exit code for a full disk.
 const EXIT_NO_SPACE: i32 = 7;
 
 /// Size of the file systems.
 const DISK: &str = "64M";
 const DISK_BYTES: u64 = 64 << 20;
 
-/// Some 90 MB, which does not fit, and some 15, which do.
+/// About 90 MB, which does not fit, and about 15 MB, which does.
 const LARGE: Shape = Shape { files: 400, large_files: 7 };
 const SMALL: Shape = Shape { files: 300, large_files: 1 };
 
@@ -93,13 +94,13 @@ enum Kind {
     Ext4,
 }
 
-/// A small file system, until it is dropped.
+/// A small mounted file system. Dropping it unmounts it.
 struct Disk {
     path: PathBuf,
 }
 
 impl Disk {
-    /// Makes one, or says why it cannot be made here.
+    /// Creates and mounts one, or returns the reason why it cannot.
     fn mount(kind: Kind, folder: &Path) -> std::result::Result<Disk, String> {
         let path = folder.join(format!("{kind:?}").to_lowercase());
         fs::create_dir(&path).map_err(|error| error.to_string())?;
@@ -118,7 +119,7 @@ impl Disk {
         Ok(Disk { path })
     }
 
-    /// Takes the last free byte. Returns the file that does.
+    /// Fills the file system to the last byte. Returns the file that does.
     fn fill(&self) -> Result<PathBuf> {
         let path = self.path.join("filler");
         let mut filler = File::create(&path).map_err(Error::io("create", &path))?;
@@ -139,7 +140,7 @@ impl Drop for Disk {
     }
 }
 
-/// Runs a command that must succeed, or returns what it said.
+/// Runs a command. Returns its error output if it fails.
 fn succeed(command: &mut Command) -> std::result::Result<(), String> {
     let ended = command.output().map_err(|error| error.to_string())?;
     if ended.status.success() {
@@ -165,9 +166,9 @@ impl Bench<'_> {
         let (ingest, small) = (OsStr::new("ingest"), self.small.as_os_str());
         ok(&[ingest, archive, small])?;
         self.check_small(archive)?;
-        self.ingest_what_does_not_fit(archive)?;
+        self.ingest_too_much(archive)?;
 
-        // Not a byte is left.
+        // No byte is free.
         let filler = self.disk.fill()?;
         ok(&["verify".as_ref(), archive])?;
         self.check_small(archive)?;
@@ -175,7 +176,7 @@ impl Bench<'_> {
         ok(&["rm".as_ref(), "-r".as_ref(), archive, "large".as_ref()])?;
         ok(&["verify".as_ref(), archive])?;
         self.check_small(archive)?;
-        // What was removed is room enough for a second copy of the small tree.
+        // The freed space is enough for a second copy of the small tree.
         ok(&["mv".as_ref(), archive, "small".as_ref(), "first".as_ref()])?;
         ok(&[ingest, archive, small])?;
         self.check_small(archive)?;
@@ -183,7 +184,7 @@ impl Bench<'_> {
         ok(&["verify".as_ref(), archive])?;
         self.check_small(archive)?;
 
-        // Room again.
+        // There is space again.
         fs::remove_file(&filler).map_err(Error::io("remove", &filler))?;
         ok(&["rm".as_ref(), "-r".as_ref(), archive, "first".as_ref()])?;
         let parts = fs::read_dir(self.large).map_err(Error::io("list", self.large))?;
@@ -195,7 +196,7 @@ impl Bench<'_> {
             let ended = output(&mut command)?.status.code();
             if ![Some(0), Some(EXIT_NO_SPACE)].contains(&ended) {
                 return Err(Error::Fault(format!(
-                    "an ingest with room again ended with {ended:?}"
+                    "an ingest with enough space ended with {ended:?}"
                 )));
             }
         }
@@ -203,8 +204,8 @@ impl Bench<'_> {
         self.check_small(archive)
     }
 
-    /// Fills the disk up by an ingest: what was reported is held, and verifies.
-    fn ingest_what_does_not_fit(&self, archive: &OsStr) -> Result<()> {
+    /// Fills the disk with an ingest. The archive must contain what was reported, and verify.
+    fn ingest_too_much(&self, archive: &OsStr) -> Result<()> {
         let checkpoint: [&OsStr; 3] = ["ingest".as_ref(), "--checkpoint".as_ref(), "4MiB".as_ref()];
         let large = self.large.as_os_str();
         let arguments = checkpoint.into_iter().chain([archive, large]);
@@ -216,13 +217,13 @@ impl Bench<'_> {
         match reported {
             None => Err(Error::Fault("no checkpoint was reached before the disk was full".into())),
             Some(reported) if reported > held => {
-                Err(Error::Fault(format!("{reported} entries were reported, {held} are held")))
+                Err(Error::Fault(format!("{reported} entries were reported, found {held}")))
             }
             Some(_) => self.check_small(archive),
         }
     }
 
-    /// The small tree comes out as it went in.
+    /// Checks that extracting the small tree restores it.
     fn check_small(&self, archive: &OsStr) -> Result<()> {
         let extracted = self.folder.join("out");
         if extracted.exists() {

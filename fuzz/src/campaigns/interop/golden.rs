@@ -1,6 +1,6 @@
-//! Golden archives: made once for a version of the format, and opened by every later program.
+//! Golden archives: created once for each version of the format, and opened by every later program.
 //!
-//! Beside each lies what is in it, a line for each stream and name.
+//! Next to each archive is a list of its content, with a line for each stream and name.
 
 use std::fs;
 use std::path::PathBuf;
@@ -31,7 +31,7 @@ const PLANS: [Plan; 5] = [
     Plan { name: "passphrase", is_passphrase: true, rounds: 1, ..GOLDEN },
 ];
 
-/// Writes new golden archives in place of the old ones.
+/// Writes new golden archives, replacing the old ones.
 pub(crate) fn write() -> Result<()> {
     let folder = root().join(FOLDER);
     fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
@@ -50,7 +50,7 @@ pub(crate) fn write() -> Result<()> {
     Ok(())
 }
 
-/// Every golden archive, and what is in it.
+/// Returns every golden archive with its content.
 pub(super) fn subjects() -> Result<Vec<(PathBuf, Plan, Subject)>> {
     PLANS.into_iter().map(read).collect()
 }

@@ -1,4 +1,4 @@
-//! Python, with what the reader needs, in a virtual environment below the build folder.
+//! Python with the packages that the reader needs, in a virtual environment below the build folder.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -8,16 +8,17 @@ use std::process::Command;
 use xtask::error::{Error, Result};
 use xtask::workspace::{output, root, shown, target_directory};
 
-/// Packages that are not at hand are asked for this many seconds, and once more.
+/// The timeout in seconds for downloading missing packages, which is retried once.
 const PATIENCE_SECONDS: &str = "20";
 
-/// An interpreter that has what the reader needs.
+/// An interpreter with the packages that the reader needs.
 pub(super) struct Python {
     program: PathBuf,
 }
 
 impl Python {
-    /// Makes the environment, unless it is there with the same requirements; or says why it cannot be made.
+    /// Creates the environment, unless it exists with the same requirements. Returns the reason if it cannot be
+    /// created.
     pub(super) fn set_up() -> Result<std::result::Result<Python, String>> {
         let environment = target_directory()?.join("interop");
         let requirements = root().join("docs/reader/requirements.txt");
@@ -44,7 +45,7 @@ impl Python {
         Ok(Ok(python))
     }
 
-    /// A command of the reader.
+    /// Returns a command that runs the reader.
     pub(super) fn reader<I>(&self, arguments: I) -> Command
     where
         I: IntoIterator<Item: AsRef<OsStr>>,
@@ -54,13 +55,13 @@ impl Python {
         command
     }
 
-    /// Compares the reader with the vectors; what it says.
+    /// Compares the reader with the vectors, and returns its output.
     pub(super) fn vectors(&self) -> Result<String> {
         let said = super::succeed(self.script(&root().join("docs/vectors/check.py")))?;
         Ok(String::from_utf8_lossy(&said).trim_end().to_owned())
     }
 
-    /// Leaves nothing in the tree.
+    /// Returns a command that runs a script and writes nothing into the tree.
     fn script(&self, path: &Path) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("-B").arg(path);
@@ -68,7 +69,7 @@ impl Python {
     }
 }
 
-/// Why a command failed: the last line that it said.
+/// Returns the reason why a command failed: its last line of output.
 fn failure(mut command: Command) -> Option<String> {
     let line = shown(&command);
     match output(&mut command) {
@@ -88,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_is_told_by_its_last_line() {
+    fn a_failure_is_reported_with_its_last_line() {
         let mut command = Command::new("sh");
         command.args(["-c", "echo first; echo last >&2; exit 3"]);
         let reason = failure(command).unwrap();

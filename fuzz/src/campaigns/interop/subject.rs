@@ -1,5 +1,5 @@
-//! Archives with a known content, made through the library from a seed: fragmented, overwritten, cut and deleted streams,
-//! odd names, and the state that a killed writer leaves.
+//! Archives with known content, created through the library from a seed: fragmented, overwritten, truncated and deleted
+//! streams, odd names, and the state that a killed writer leaves.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -21,44 +21,44 @@ use uuid::Uuid;
 use xtask::error::Error;
 use xtask::quantity::base16;
 
-/// The key of every archive that has one; printable, so that its file is text.
+/// The key of every archive that has a raw key. It is printable, so that its file is text.
 pub(crate) const KEY: &[u8; 32] = b"ar7 golden archives, one raw key";
 
-/// The passphrase of the others.
+/// The passphrase of the other archives.
 pub(crate) const PASSPHRASE: &str = "ar7 golden archives";
 
-/// Costs that take no time: the passphrase is public.
+/// The lowest costs, because the passphrase is public anyway.
 const COST: DerivationCost = DerivationCost { memory_kib: 64, passes: 1, lanes: 1 };
 
-/// Blocks of a stream that has more extents than one commit frees.
-const DOOMED_BLOCKS: usize = 300;
+/// Number of blocks of a stream that has more extents than one commit frees.
+const PENDING_DELETION_BLOCKS: usize = 300;
 
-/// What an archive is to be.
+/// The properties of an archive.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
     pub(crate) name: &'static str,
     pub(crate) kind: ArchiveKind,
     pub(crate) is_passphrase: bool,
     pub(crate) ending: Ending,
-    /// A change of a stream writes at most so many bytes.
+    /// Maximum number of bytes that a change of a stream writes.
     pub(crate) bytes_max: u64,
     pub(crate) rounds: u64,
-    /// The file as it was two rounds of changes before is kept, beside the archive.
+    /// Whether to keep, next to the archive, the file as it was two rounds of changes before.
     pub(crate) keeps_earlier: bool,
 }
 
 /// How the writer of an archive ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// As it should.
+    /// It closes the archive.
     Closed,
     /// It is killed after a commit that changed live blocks.
     Killed,
-    /// It is killed after it deleted a stream of many extents, which are not all free yet.
-    KilledFreeing,
+    /// It is killed after deleting a stream of many extents, not all of which are free yet.
+    KilledDuringDeletion,
 }
 
-/// The content of an archive, as lines that sort: streams that are not empty, and names.
+/// The content of an archive as sorted lines: streams that are not empty, and names.
 pub(crate) struct Subject {
     pub(crate) lines: Vec<String>,
     /// A file with a name, and its stream.
@@ -72,10 +72,10 @@ pub(crate) fn secret(is_passphrase: bool) -> Secret {
     Secret::Key(RawKey::from_bytes(*KEY))
 }
 
-/// Makes the archive at `path`, with nothing behind its last block.
+/// Creates the archive at `path`, with nothing after its last block.
 pub(crate) fn make(plan: &Plan, seed: u64, path: &Path) -> std::result::Result<Subject, Error> {
     let working = path.with_extension("writing");
-    // Left by a run that failed.
+    // A failed run may have left the file.
     fs::remove_file(&working).ok();
     let made = build(plan, seed, &working, path);
     let subject = made.map_err(|error| Error::Fault(format!("{}: {error}", path.display())))?;
@@ -86,7 +86,7 @@ pub(crate) fn make(plan: &Plan, seed: u64, path: &Path) -> std::result::Result<S
     Ok(subject.0)
 }
 
-/// Where the file is kept as it was before.
+/// Returns the path of the kept earlier file.
 pub(crate) fn earlier(path: &Path) -> PathBuf {
     path.with_extension("earlier")
 }
@@ -113,7 +113,7 @@ fn build(plan: &Plan, seed: u64, working: &Path, path: &Path) -> Result<(Subject
     match plan.ending {
         Ending::Closed => {}
         Ending::Killed => maker.rewrite()?,
-        Ending::KilledFreeing => maker.leave_dying()?,
+        Ending::KilledDuringDeletion => maker.leave_pending_deletion()?,
     }
     let (archive, streams) = (maker.archive, maker.streams);
     let slot = &archive.store().current().slot;
@@ -144,7 +144,7 @@ fn copy(from: &Path, to: &Path) {
     fs::copy(from, to).expect("a copy of an archive in a temporary folder");
 }
 
-/// The places of the redo list, which a kill can leave in any state.
+/// Returns the home locations of the redo list, which a kill can leave in any state.
 fn redo_places(archive: &Archive) -> Result<Vec<Position>> {
     let commit = archive.store().current();
     let slot = &commit.slot;
@@ -158,7 +158,7 @@ fn redo_places(archive: &Archive) -> Result<Vec<Position>> {
     Ok(places)
 }
 
-/// Overwrites a half of each place.
+/// Overwrites half of each home location.
 fn garble(path: &Path, places: &[Position], random: &mut Random) {
     let file = OpenOptions::new().write(true).open(path).expect("the copy");
     for place in places {
@@ -246,7 +246,7 @@ impl Maker<'_> {
         }
     }
 
-    /// Changes a block of every stream in place and appends to it, so that the commit has a redo list.
+    /// Overwrites a block of every stream and appends to it, so that the commit has a redo list.
     fn rewrite(&mut self) -> Result<()> {
         let named = self.named()?;
         let identities: Vec<Uuid> = self.streams.keys().copied().collect();
@@ -271,22 +271,22 @@ impl Maker<'_> {
         Ok(named)
     }
 
-    /// Deletes a stream of more extents than one commit frees: every other block is of a later generation.
-    fn leave_dying(&mut self) -> Result<()> {
+    /// Deletes a stream with more extents than one commit frees: every other block is of a later generation.
+    fn leave_pending_deletion(&mut self) -> Result<()> {
         let mut stream = self.archive.new_stream()?;
-        let doomed = stream.identity();
-        stream.append(&vec![1; DOOMED_BLOCKS * DATA_SIZE])?;
+        let identity = stream.identity();
+        stream.append(&vec![1; PENDING_DELETION_BLOCKS * DATA_SIZE])?;
         self.archive.commit()?;
-        for offset in (0..DOOMED_BLOCKS).step_by(2).map(|block| block * DATA_SIZE) {
+        for offset in (0..PENDING_DELETION_BLOCKS).step_by(2).map(|block| block * DATA_SIZE) {
             stream.write_at(u64::try_from(offset).expect("a small length"), &[2; DATA_SIZE])?;
         }
         stream.close()?;
         self.archive.commit()?;
-        self.archive.delete_stream(doomed)?;
+        self.archive.delete_stream(identity)?;
         self.archive.commit()
     }
 
-    /// Gives names to streams and to nothing, and takes some away again.
+    /// Adds names with and without streams, and removes some again.
     fn name(&mut self, lines: &mut Vec<String>) -> Result<Option<(&'static str, Uuid)>> {
         let names = self.archive.names();
         let attributes = |mode| Attributes {
@@ -332,7 +332,7 @@ impl Maker<'_> {
     }
 }
 
-/// SHA-256 in base 16.
+/// Returns the SHA-256 in hexadecimal.
 pub(crate) fn digest(content: &[u8]) -> String {
     base16(&Sha256::digest(content))
 }

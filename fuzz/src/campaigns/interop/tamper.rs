@@ -1,4 +1,4 @@
-//! What both programs must refuse.
+//! Changes that both programs must reject.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,8 +16,8 @@ use xtask::error::{Error, Result};
 use xtask::workspace::output;
 
 impl Both<'_> {
-    /// Flips a bit in each block, one at a time. Both programs refuse all but free blocks and the places of a redo
-    /// list, at which nobody looks. Returns at which they look.
+    /// Flips a bit in each block, one at a time. Both programs must reject all changes except in free blocks and home
+    /// locations of the redo list, which neither reads. Returns for each block whether they read it.
     pub(super) fn tamper(
         &mut self,
         path: &Path,
@@ -41,13 +41,13 @@ impl Both<'_> {
             self.rows(plan, "info", path)?[0]["redo_places"].as_array().map_or(0, Vec::len);
         let free = counts["free_blocks"].as_u64().and_then(|free| usize::try_from(free).ok());
         let unused = places + free.unwrap_or(0);
-        same(path, "blocks refused", &refused, &(by_ar7.len() - unused))?;
+        same(path, "rejected blocks", &refused, &(by_ar7.len() - unused))?;
         self.counts.flipped += u64::try_from(by_ar7.len()).unwrap_or(u64::MAX);
         self.counts.refused += u64::try_from(refused).unwrap_or(u64::MAX);
         Ok(by_ar7)
     }
 
-    /// Puts each block back to what it was before, one at a time: both programs refuse, wherever they look.
+    /// Puts each block back to its older version, one at a time. Both programs must reject every block that they read.
     pub(super) fn put_back(
         &mut self,
         path: &Path,
@@ -60,9 +60,9 @@ impl Both<'_> {
         let blocks =
             before.chunks_exact(BLOCK_SIZE).zip(now.chunks_exact(BLOCK_SIZE)).zip(looked_at);
         let mut copies = Vec::new();
-        // An older copy of one meta slot is what a crash leaves, so the reserved blocks are passed over.
+        // A crash can leave an older copy of one meta slot, so the reserved blocks are skipped.
         for (block, ((old, new), looked_at)) in blocks.enumerate().skip(8) {
-            // What was never written is zeros, and no version of anything.
+            // Zeros were never written, so they are not an older version.
             if old != new && *looked_at && old.iter().any(|&byte| byte != 0) {
                 let mut copy = now.clone();
                 copy[block * BLOCK_SIZE..(block + 1) * BLOCK_SIZE].copy_from_slice(old);
@@ -70,13 +70,13 @@ impl Both<'_> {
             }
         }
         let refused = self.refusals_of(path, plan, folder, &copies)?;
-        same(path, "older blocks refused", &refused, &vec![true; copies.len()])?;
-        same(path, "whether there are older blocks", &!copies.is_empty(), &true)?;
+        same(path, "rejected older blocks", &refused, &vec![true; copies.len()])?;
+        same(path, "whether older blocks exist", &!copies.is_empty(), &true)?;
         self.counts.stale += u64::try_from(copies.len()).unwrap_or(u64::MAX);
         Ok(())
     }
 
-    /// Whether both programs refuse each of these copies; they must agree.
+    /// Returns for each of these copies whether both programs reject it; they must agree.
     fn refusals_of(
         &self,
         path: &Path,
@@ -101,7 +101,7 @@ impl Both<'_> {
         Ok(by_ar7)
     }
 
-    /// What the reader refuses, of many archives at once.
+    /// Returns for each archive whether the reader rejects it, in one run.
     fn refused(&self, plan: &Plan, copies: &[PathBuf]) -> Result<Vec<bool>> {
         let paths = copies.iter().map(PathBuf::as_path);
         let command = self.python.reader(std::iter::once(Path::new("verify")).chain(paths));
@@ -110,7 +110,7 @@ impl Both<'_> {
         if rows.len() != copies.len() {
             let found = String::from_utf8_lossy(&ended.stderr).into_owned();
             return Err(Error::Output {
-                what: "the reader does not answer for each archive",
+                what: "an answer of the reader for each archive is missing",
                 found,
             });
         }
@@ -124,13 +124,13 @@ impl Both<'_> {
         ended.status.code().ok_or_else(|| Error::Fault(format!("ended with {}", ended.status)))
     }
 
-    /// Errors of each type have the same exit code.
+    /// Checks that errors of each type have the same exit code.
     pub(super) fn refusals(&mut self, folder: &Path) -> Result<()> {
         let path = folder.join("whole.ar7");
         make(&FRESH, 7, &path)?;
         let whole = fs::read(&path).map_err(Error::io("read", &path))?;
         let newer = |mut bytes: Vec<u8>| {
-            // The version, in both copies.
+            // The version, in both copies of the header.
             bytes[19] = 2;
             bytes[7 * BLOCK_SIZE + 19] = 2;
             bytes
@@ -170,7 +170,7 @@ impl Both<'_> {
         Ok(())
     }
 
-    /// The reader names the error's type, and both end with the code of that type.
+    /// Checks that the reader names the error's type, and that both end with the exit code of that type.
     fn refusal(
         &mut self,
         path: &Path,
@@ -194,7 +194,8 @@ impl Both<'_> {
     }
 }
 
-/// An archive with a later revision in a header whose checksum is right: all that somebody without the key can do.
+/// Returns an archive with a later revision in a header whose checksum is right: the most that an attacker without the
+/// key can do.
 fn forged(mut bytes: Vec<u8>) -> Vec<u8> {
     let header = &mut bytes[..BLOCK_SIZE];
     header_layout::REVISION.put(header, &9_u64.to_be_bytes());

@@ -1,4 +1,4 @@
-//! One process, watched and killed: only ever the one that was started here.
+//! Runs one process, watches it and kills it.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
@@ -15,18 +15,18 @@ const SIGKILL: i32 = 9;
 /// When to kill.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Moment {
-    /// So long after the start.
+    /// This long after the start.
     After(Duration),
-    /// So long after this many checkpoints were reported.
+    /// This long after this many checkpoints were reported.
     AfterCheckpoint(u64, Duration),
 }
 
 /// How a process ended.
 #[derive(Debug)]
 pub(super) struct Ended {
-    /// Whether it was still at work when it was killed.
+    /// Whether it was still running when it was killed.
     pub(super) killed: bool,
-    /// Entries that the last checkpoint reported.
+    /// The number of entries that the last checkpoint reported.
     pub(super) checkpoint: Option<u64>,
     status: ExitStatus,
     command: String,
@@ -34,7 +34,7 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    /// Fails unless the process ended by itself and well.
+    /// Fails unless the process ended successfully without a kill.
     pub(super) fn into_success(self) -> Result<()> {
         let Ended { status, command, errors, .. } = self;
         if status.success() {
@@ -44,7 +44,7 @@ impl Ended {
     }
 }
 
-/// Starts `command` and kills it at `moment`, unless it is done before.
+/// Starts `command` and kills it at `moment`, unless it ends first.
 pub(super) fn run_until(mut command: Command, moment: Moment) -> Result<Ended> {
     let line = shown(&command);
     let fail = |source| Error::Start { command: line.clone(), source };
@@ -60,7 +60,7 @@ pub(super) fn run_until(mut command: Command, moment: Moment) -> Result<Ended> {
         child.kill().map_err(fail)?;
     }
     let status = child.wait().map_err(fail)?;
-    // What it wrote before it died counts: whoever read it may have relied on it.
+    // Output from before the kill counts: a reader may have relied on it.
     for text in lines {
         watch.take(&text);
     }
@@ -83,7 +83,8 @@ struct Watch {
 }
 
 impl Watch {
-    /// Waits for the moment; false if the process has closed its standard error, so is done, before that.
+    /// Waits for the moment. Returns false if the process closed its standard error first, which means that it has
+    /// ended.
     fn moment_comes(&mut self, lines: &Receiver<String>) -> bool {
         loop {
             let received = match self.deadline {
@@ -115,7 +116,7 @@ impl Watch {
     }
 }
 
-/// Reads the process's standard error on a thread, so that a deadline can be kept.
+/// Reads the process's standard error in a thread, so that the caller can wait with a timeout.
 fn read_lines(child: &mut Child) -> Receiver<String> {
     let (sender, receiver) = channel();
     if let Some(errors) = child.stderr.take() {
@@ -131,11 +132,11 @@ fn read_lines(child: &mut Child) -> Receiver<String> {
     receiver
 }
 
-/// The entries in "checkpoint N: E entries, B bytes".
+/// Parses the number of entries in "checkpoint N: E entries, B bytes".
 pub(crate) fn reported_entries(line: &str) -> Option<u64> {
     let (number, rest) = line.strip_prefix("checkpoint ")?.split_once(": ")?;
     let (entries, bytes) = rest.split_once(" entries, ")?;
-    // A line cut short by the kill was not reported.
+    // A line truncated by the kill was not reported.
     number.parse::<u64>().ok()?;
     bytes.strip_suffix(" bytes")?.parse::<u64>().ok()?;
     entries.parse().ok()
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_done_before_is_no_kill() {
+    fn a_process_that_ends_first_is_not_killed() {
         let script = "echo checkpoint 1: 7 entries, 5 bytes >&2; exit 3";
         let ended = run_until(shell(script), Moment::After(Duration::from_mins(1))).unwrap();
         assert!(!ended.killed);

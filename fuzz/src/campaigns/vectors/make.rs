@@ -24,10 +24,10 @@ const PASSPHRASE: &[u8] = b"correct horse battery staple";
 const GENERATION: Generation = Generation { session: 3, step: 5, salt: 0xdead_beef };
 const COST: DerivationCost = DerivationCost { memory_kib: 64, passes: 2, lanes: 2 };
 
-/// Stream that the pages of tree 0 carry.
+/// The stream of the pages of tree 0.
 const STREAMS_PAGES: Uuid = Uuid::from_u128(0x6172_3700_0000_0000_8000_0000_0000_0000);
 
-/// Every example, in the order of the document.
+/// Returns every example, in the order of the document.
 pub(super) fn vectors() -> Vec<Vector> {
     let master = counting::<32>(0x80);
     let (raw, used) = key_slot(0, None, &master);
@@ -65,7 +65,7 @@ fn keys(master: &[u8; 32]) -> Vector {
         .bytes("header_key", &subkey("ar7 v1 header"))
 }
 
-/// A slot for the raw key, or with costs for the passphrase.
+/// Returns a key slot for the raw key, or with costs for the passphrase.
 fn key_slot(number: u8, cost: Option<DerivationCost>, master: &[u8; 32]) -> (Vector, UsedSlot) {
     let salt = counting::<32>(0x10 * (number + 1));
     let raw = counting::<32>(1);
@@ -113,7 +113,7 @@ fn header_bytes(slots: [KeySlot; KEY_SLOTS]) -> Box<[u8; 4096]> {
     header.encode(&HeaderKey::derive(&master, ARCHIVE))
 }
 
-/// A sealed block: what is given, what comes out, and its fields.
+/// Returns a sealed block: its inputs, its output, and its fields.
 fn block(
     name: &'static str,
     (kind, master): (&'static str, &[u8; 32]),
@@ -170,7 +170,7 @@ fn stream_record() -> Vector {
         .fields("stored", &stored, 0, ar7_engine::format::stream_record_layout::FIELDS)
 }
 
-/// A page of the tree of streams, with its cells laid out by hand.
+/// Returns a page of the tree of streams, with its cells laid out by hand.
 fn page(level: u8, cells: &[(Vec<u8>, Vec<u8>)]) -> Data {
     let mut data = [0; DATA_SIZE];
     let mut end = DATA_SIZE;

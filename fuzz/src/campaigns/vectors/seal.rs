@@ -1,4 +1,4 @@
-//! Sealing by docs/FORMAT.md, with nonces that are given.
+//! Sealing as docs/FORMAT.md specifies it, with given nonces.
 
 use ar7_engine::format::{
     BLOCK_SIZE, BlockHead, DATA_SIZE, DerivationCost, Generation, PLAIN_SIZE, Position,
@@ -11,7 +11,7 @@ use sha1::{Digest as _, Sha1};
 use sha2::Sha256;
 use uuid::Uuid;
 
-/// HKDF-SHA256 with 32 bytes of output.
+/// Computes HKDF-SHA256 with 32 bytes of output.
 pub(super) fn derive(key: &[u8], salt: &[u8], info: &str) -> [u8; 32] {
     let mut derived = [0; 32];
     let kdf = Hkdf::<Sha256>::new(Some(salt), key);
@@ -19,7 +19,7 @@ pub(super) fn derive(key: &[u8], salt: &[u8], info: &str) -> [u8; 32] {
     derived
 }
 
-/// Argon2id with 32 bytes of output.
+/// Computes Argon2id with 32 bytes of output.
 pub(super) fn stretch(passphrase: &[u8], salt: &[u8], cost: DerivationCost) -> [u8; 32] {
     let mut stretched = [0; 32];
     let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(stretched.len()));
@@ -28,7 +28,7 @@ pub(super) fn stretch(passphrase: &[u8], salt: &[u8], cost: DerivationCost) -> [
     stretched
 }
 
-/// XChaCha20-Poly1305: the ciphertext and the tag.
+/// Encrypts with XChaCha20-Poly1305. Returns the ciphertext followed by the tag.
 pub(super) fn encrypt(key: &[u8; 32], nonce: [u8; 24], associated: &[u8], plain: &[u8]) -> Vec<u8> {
     let mut sealed = plain.to_vec();
     let cipher = XChaCha20Poly1305::new(key.into());
@@ -39,19 +39,19 @@ pub(super) fn encrypt(key: &[u8; 32], nonce: [u8; 24], associated: &[u8], plain:
     sealed
 }
 
-/// A nonce that begins with a generation; the other bytes count up from `first`.
+/// Returns a nonce that starts with a generation; the other bytes count up from `first`.
 pub(super) fn nonce(generation: Generation, first: u8) -> [u8; 24] {
     let mut nonce = counting::<24>(first.wrapping_sub(12));
     nonce[..12].copy_from_slice(&generation.encode());
     nonce
 }
 
-/// Bytes that count up.
+/// Returns bytes that count up.
 pub(super) fn counting<const N: usize>(first: u8) -> [u8; N] {
     std::array::from_fn(|at| first.wrapping_add(u8::try_from(at % 256).expect("below 256")))
 }
 
-/// A block as it is sealed, and what went into it.
+/// A sealed block and its inputs.
 pub(super) struct Sealed {
     pub(super) associated: Vec<u8>,
     pub(super) plain: [u8; PLAIN_SIZE],
