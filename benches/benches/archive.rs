@@ -1,5 +1,5 @@
-//! An archive in memory: a random read of 4 KiB, a small append with its commit, and opening, which costs the same
-//! whatever is in it.
+//! An archive in memory: a random read of 4 KiB, a small append with its commit, and opening, whose cost does not
+//! depend on the content.
 
 #![allow(missing_docs)]
 

@@ -1,12 +1,12 @@
-//! Hashing, sealing and opening blocks in memory: `chacha20poly1305` and `sha1` one block at a time, and the engine's
-//! batches, on one thread and on two.
+//! Hashing, sealing and opening of blocks in memory: one block at a time with `chacha20poly1305` and `sha1`, and in the
+//! engine's batches, on one thread and on two.
 
 #![allow(missing_docs)]
 
 use ar7_benches::blocks::{Blocks, Step, Way};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
-/// 8 MiB: more than the caches near a core hold.
+/// 8 MiB: more than the caches of a core.
 const BLOCKS: usize = 2048;
 
 fn blocks(criterion: &mut Criterion) {

@@ -1,5 +1,5 @@
-//! The copy-on-write B+tree, with its pages on the heap: keys put in order and at random, keys looked for, a scan, and a
-//! flush of what a few changes touch.
+//! The copy-on-write B+tree with its pages on the heap: inserts in order and at random, lookups, a scan, and a flush
+//! after a few changes.
 
 #![allow(missing_docs)]
 
@@ -10,13 +10,13 @@ use ar7_registry::tree::testing::HeapSpace;
 use ar7_registry::tree::{Tree, TreeNumber, TreeReader};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
-/// Entries of the tree: some thousand pages.
+/// Number of entries in the tree, which make some thousand pages.
 const ENTRIES: u64 = 100_000;
 
-/// As long as the record of a stream.
+/// A value as long as the record of a stream.
 const VALUE: [u8; 51] = [7; 51];
 
-/// A key of 16 bytes: the number itself, or scattered, which no two numbers are to the same place.
+/// Returns a key of 16 bytes: the number, or a scattered value that is different for every number.
 fn key(number: u64, is_scattered: bool) -> [u8; 16] {
     let first = if is_scattered { number.wrapping_mul(0x9e37_79b9_7f4a_7c15) } else { number };
     let mut key = [0; 16];

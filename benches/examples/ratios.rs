@@ -1,8 +1,9 @@
-//! How much faster the batches are than one block at a time: `cargo run --release -p ar7-benches --example ratios`.
+//! Compares the speed of batches with that of one block at a time: `cargo run --release -p ar7-benches --example
+//! ratios`.
 //!
-//! Every round runs every step in every way once, so that what else the machine does falls on all alike. Printed are
-//! medians over the rounds, of the speed (data, not blocks) and of the ratio within a round. The number of rounds may
-//! be given.
+//! Every round runs each step once with each method, so that other load affects all of them equally. The output has
+//! medians over the rounds: of the speed, counting data rather than whole blocks, and of the ratio within a round. The
+//! number of rounds is an optional argument.
 
 use std::time::Instant;
 
@@ -20,7 +21,7 @@ fn main() {
     let bytes = f64::from(u32::try_from(blocks.data_bytes()).expect("a few MiB"));
     let cases: Vec<(Step, usize)> =
         Step::ALL.into_iter().flat_map(|step| THREADS.map(|threads| (step, threads))).collect();
-    // Seconds by the reference and in batches, a pair for each round.
+    // Seconds of the reference and of the batches, one pair for each round.
     let mut times: Vec<Vec<[f64; 2]>> = vec![Vec::new(); cases.len()];
     for _ in 0..rounds.max(1) {
         for (&(step, threads), times) in cases.iter().zip(&mut times) {

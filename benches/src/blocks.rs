@@ -1,5 +1,5 @@
-//! Sealing, opening and hashing blocks in memory: with `chacha20poly1305` and `sha1`, one block at a time, and in
-//! batches as the engine does it. Both do the same work on the same bytes.
+//! Sealing, opening and hashing of blocks in memory: one block at a time with `chacha20poly1305` and `sha1`, and in
+//! batches like the engine. Both methods process the same bytes.
 
 use std::hint::black_box;
 use std::ops::Range;
@@ -13,17 +13,17 @@ use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
 use sha1::{Digest as _, Sha1};
 use uuid::Uuid;
 
-/// Blocks that are read, sealed or written at a time, as in the store: 256 KiB.
+/// Number of blocks to read, seal or write at a time, as in the store: 256 KiB.
 const CHUNK_BLOCKS: usize = 64;
 
-/// What is done with a block.
+/// An operation on a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// The digest of its data.
+    /// Compute the digest of its data.
     Digest,
-    /// Digest, then encryption into a buffer.
+    /// Compute the digest, then encrypt into a buffer.
     Seal,
-    /// Copied into a buffer, tag and digest checked, data copied to where they are wanted.
+    /// Copy into a buffer, check tag and digest, and copy the data to its destination.
     Open,
 }
 
@@ -32,21 +32,21 @@ impl Step {
     pub const ALL: [Step; 3] = [Step::Digest, Step::Seal, Step::Open];
 }
 
-/// How it is done.
+/// A method to run a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// `chacha20poly1305` and `sha1`, one block at a time.
+    /// One block at a time, with `chacha20poly1305` and `sha1`.
     Reference,
-    /// The engine, in batches.
+    /// In batches, with the engine.
     Batch,
 }
 
 impl Way {
-    /// Every way, the reference first.
+    /// Every method, the reference first.
     pub const ALL: [Way; 2] = [Way::Reference, Way::Batch];
 }
 
-/// Blocks to work on, open and sealed in both ways.
+/// The blocks to process: plaintext, and sealed with each method.
 pub struct Blocks {
     sealer: Sealer,
     cipher: XChaCha20Poly1305,
@@ -55,7 +55,7 @@ pub struct Blocks {
     by_batch: Vec<[u8; BLOCK_SIZE]>,
 }
 
-/// Room that one thread works in.
+/// The buffers of one thread.
 struct Room {
     sealed: Vec<[u8; BLOCK_SIZE]>,
     opened: Vec<Data>,
@@ -69,10 +69,10 @@ impl Room {
 }
 
 impl Blocks {
-    /// This many blocks.
+    /// Creates `count` blocks.
     ///
     /// # Panics
-    /// If the system gives no random bytes.
+    /// If the system provides no random bytes.
     pub fn new(count: usize) -> Blocks {
         let master = MasterKey::generate().expect("random bytes");
         let mut blocks = Blocks {
@@ -94,12 +94,12 @@ impl Blocks {
         blocks
     }
 
-    /// Bytes of data in the blocks.
+    /// Returns the number of bytes of data in the blocks.
     pub fn data_bytes(&self) -> usize {
         self.data.len() * DATA_SIZE
     }
 
-    /// Does a step with every block, on this many threads.
+    /// Runs a step on every block, with `threads` threads.
     ///
     /// # Panics
     /// If a block does not open, or a thread fails.
@@ -151,7 +151,7 @@ impl Blocks {
     fn seal_by_reference(&self, chunk: Range<usize>, room: &mut Room) {
         for (number, block) in chunk.zip(&mut room.sealed) {
             let digest: Digest = Sha1::digest(self.data[number]).into();
-            // Drawn from no generator: what that costs is left out of the reference.
+            // A constructed nonce leaves the cost of a random generator out of the reference.
             let mut nonce = [0; 24];
             nonce[16..].copy_from_slice(&number.to_le_bytes());
             sealed::NONCE.put(block, &nonce);
@@ -222,7 +222,7 @@ fn position(number: usize) -> Position {
     Position::at(u32::try_from(number + 8).expect("a small position"))
 }
 
-/// As long as the associated data of a block.
+/// Returns associated data of the same length as a block's.
 fn associated(number: usize) -> [u8; 32] {
     let mut associated = [5; 32];
     associated[28..].copy_from_slice(&position(number).get().to_be_bytes());

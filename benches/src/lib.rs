@@ -11,7 +11,7 @@ use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::device::MemoryDevice;
 use ar7_registry::{Archive, CreateOptions, Result};
 
-/// An empty archive in memory.
+/// Returns an empty archive in memory.
 pub fn archive_in_memory() -> Result<Archive> {
     let secret = Secret::Key(RawKey::generate()?);
     let device = Box::new(MemoryDevice::new());

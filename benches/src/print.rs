@@ -1,29 +1,29 @@
-//! What the benchmark programs print: one JSON document, which `cargo xtask bench` keeps.
+//! The output of the benchmark programs: one JSON document, which `cargo xtask bench` stores.
 
 use serde::Serialize;
 
-/// One thing that was done once, or a number of times together.
+/// One measurement of one or several repetitions.
 #[derive(Debug, Default, Serialize)]
 pub struct Measure {
-    /// The way of doing it.
+    /// The method.
     pub subject: String,
-    /// What was done.
+    /// The work.
     pub case: String,
-    /// Which turn it was.
+    /// The number of the round.
     pub round: u32,
-    /// Threads that did it.
+    /// The number of threads.
     pub threads: u64,
-    /// How often it was done.
+    /// The number of repetitions.
     pub count: u64,
-    /// Wall time of all.
+    /// The total wall time in seconds.
     pub seconds: f64,
-    /// Streams or bytes that were there.
+    /// The number of streams or bytes in the archive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
-    /// Most anonymous memory of the process.
+    /// The maximum anonymous memory of the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub anonymous_bytes: Option<u64>,
-    /// Size of what was written.
+    /// The size of the written data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_bytes: Option<u64>,
 }

@@ -1,5 +1,5 @@
-//! Reads of 4 KiB at random offsets of a long stream in a file, beside opening two blocks in a loop, which is the least
-//! that such a read can be.
+//! Reads of 4 KiB at random offsets of a long stream in a file, compared with opening two blocks in a loop, which is
+//! the minimum work of such a read.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -12,23 +12,23 @@ use ar7_engine::format::{BLOCK_SIZE, BLOCK_SIZE_U64, BlockRef};
 use ar7_engine::store::OpenOptions;
 use ar7_registry::{Archive, CreateOptions, Stream};
 
-/// Bytes of the stream.
+/// The length of the stream in bytes.
 const LENGTH: u64 = 256 << 20;
 
-/// Bytes of a read.
+/// The size of a read in bytes.
 const READ: usize = 4096;
 
 /// An archive with one long stream, open for reading.
 pub struct LongStream {
     archive: Archive,
     stream: Stream,
-    /// Its first block.
+    /// The first block of the stream.
     first: BlockRef,
     blocks: u32,
 }
 
 impl LongStream {
-    /// Makes the archive in a folder. All of it is in the page cache then.
+    /// Creates the archive in a folder. Afterwards all of it is in the page cache.
     ///
     /// # Panics
     /// If the disk fails.
@@ -53,13 +53,13 @@ impl LongStream {
         let stream = archive.read_stream(identity).expect("the stream");
         let stored = stream.stored().expect("its record");
         let ar7_engine::format::StreamLayout::OneRun(generation) = stored.layout else {
-            panic!("a stream that was written at once is one run");
+            panic!("a stream written in one go is one run");
         };
         let first = BlockRef { position: stored.record.begin.expect("blocks"), generation };
         LongStream { archive, stream, first, blocks: stored.record.count }
     }
 
-    /// Seconds that `count` reads take, on each of `threads` threads.
+    /// Returns the seconds taken by `count` reads on each of `threads` threads.
     ///
     /// # Panics
     /// If a read fails.
@@ -70,13 +70,13 @@ impl LongStream {
             for _ in 0..count {
                 let offset = next(&mut random) % (LENGTH - READ as u64);
                 let read = self.stream.read_at(offset, &mut bytes).expect("a read");
-                assert_eq!(read, READ, "all of it");
+                assert_eq!(read, READ, "the whole read");
                 black_box(&bytes);
             }
         })
     }
 
-    /// Seconds that opening two blocks in a row `count` times takes, on each of `threads` threads.
+    /// Returns the seconds taken by opening two consecutive blocks `count` times on each of `threads` threads.
     ///
     /// # Panics
     /// If a block does not open.
@@ -101,7 +101,7 @@ impl LongStream {
     }
 }
 
-/// Runs the same on every thread, each with a seed of its own.
+/// Runs the same work on every thread, each with its own seed. Returns the seconds.
 fn timed(threads: u64, work: impl Fn(u64) + Sync) -> f64 {
     let started = Instant::now();
     std::thread::scope(|scope| {

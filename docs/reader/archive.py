@@ -1,4 +1,4 @@
-"""Commits, trees, streams and names: the rest of FORMAT.md, over sealed blocks."""
+"""Commits, trees, streams and names: the rest of FORMAT.md, on top of sealed blocks."""
 import hashlib
 import uuid
 from collections import namedtuple
@@ -21,7 +21,7 @@ Run = layout("Run", "II", "start count")
 Extent = namedtuple("Extent", "first start count generation")
 Inode = namedtuple("Inode", "kind mode owner group modified size links target stream")
 
-def own_stream(number):  # what pages, meta slots and the redo list carry in place of a stream
+def own_stream(number):  # the stream of pages, meta slots and the redo list
     return uuid.UUID(int=0x61723700_0000_0000_8000_000000000000 + number).bytes
 
 def parse_stream(data, identity):
@@ -35,7 +35,7 @@ def parse_stream(data, identity):
     return stream
 
 class Slot:
-    """What one commit says of the archive."""
+    """The state of the archive in one commit."""
     def __init__(self, sealed, position):
         block = sealed.open("meta", position)
         self.raw, self.fields = block.data, (fields := Meta.at(block.data))
@@ -72,7 +72,7 @@ class Slot:
         return found, depth, entries
 
 def choose(copies, faults):
-    """The current commit, of four slots in the order of their positions, None for a bad one."""
+    """Returns the current commit of four slots in the order of their positions, None for a bad one."""
     for slot in (good := list(filter(None, copies))):
         same = [other for other in good if other.generation[:2] == slot.generation[:2]]
         need(all(other.raw == slot.raw for other in same), "fork", error=Tampered)
@@ -112,7 +112,7 @@ def parse_inode(data):
     return Inode(kind, mode, owner, group, modified, size, links, target, stream)
 
 class Archive:
-    """An archive as its current commit has it."""
+    """An archive at its current commit."""
     def __init__(self, file, kind, secret):
         headers, self.faults = read_headers(file)
         self.header, master = headers[0].fields, headers[0].unlock(kind, secret)
@@ -138,7 +138,7 @@ class Archive:
         need(RESERVED <= start and 1 <= count <= self.slot.blocks - start, "run of blocks", start, count)
 
     def read_redo(self):
-        """Place to spare and generation, for every entry; and every block that the list takes up."""
+        """Reads the redo list: shadow block and generation of each home location, and the list's blocks."""
         self.redo, self.redo_blocks = {}, []
         reference, previous, left = self.slot.redo_head, -1, self.slot.fields.redo_length
         while left:
@@ -162,7 +162,7 @@ class Archive:
         need(len(taken) == len(self.redo_blocks) and not taken & self.redo.keys(), "a block twice in the redo list")
 
     def walk(self, tree):
-        """Keys and values of a tree, in order. The positions of its pages go into `self.pages`."""
+        """Yields keys and values of a tree, in order. Adds the positions of its pages to `self.pages`."""
         block, depth, entries = self.slot.roots[list(TREES).index(tree)]
         self.pages[tree] = set()
         if block is not None:
@@ -204,7 +204,7 @@ class Archive:
         return extents
 
     def extents_of(self, stream, extents):
-        """Where a stream lies, given the extents in the registry."""
+        """Returns the extents of a stream, given those in the registry."""
         found, covered, name = extents.get(stream.identity, []), 0, stream.identity.hex()
         if stream.flags == 1:
             need(not found, "extents of a stream of one run", name)
@@ -222,7 +222,7 @@ class Archive:
         return self.redo.get(position, [None])[0]
 
     def blocks(self, stream, extents):
-        """The blocks of a stream in order, each with its position; their links agree with the extents."""
+        """Yields the blocks of a stream in order, each with its position. Their links must match the extents."""
         previous, found = -1, self.extents_of(stream, extents)
         for extent, after in zip(found, [extent.start for extent in found[1:]] + [-1]):
             last = extent.start + extent.count - 1

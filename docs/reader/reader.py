@@ -16,7 +16,7 @@ from sealed import ArchiveError, need
 from verify import Verifier
 
 def text(name, data):
-    fields = {name: data.decode(errors="replace")}  # and as base 16 where they are not UTF-8
+    fields = {name: data.decode(errors="replace")}  # and in hexadecimal if they are not UTF-8
     return fields if fields[name].encode() == data else {**fields, name + "_bytes": data.hex()}
 
 def info(archive, _):
@@ -40,7 +40,7 @@ def content(archive, inode, tables):
     return read(archive, inode.stream, tables) if inode.stream else inode.target or b""
 
 def entries(archive):
-    """Path, number and inode of everything that has a name, each directory before what is in it."""
+    """Yields path, number and inode of every entry, each directory before its entries."""
     inodes, below = archive.inodes(), {}
     for (directory, name), (number, kind) in archive.names().items():
         need(number in inodes and inodes[number].kind == kind, "name", name)
@@ -49,7 +49,7 @@ def entries(archive):
     while waiting:
         path, number = waiting.pop()
         yield path, number, inodes[number]
-        if inodes[number].kind == 2:  # entered once, whatever names it
+        if inodes[number].kind == 2:  # entered once, even if it has several names
             waiting += [(path + b"/" + name, inner) for name, inner in reversed(below.pop(number, []))]
 
 def ls(archive, _):
@@ -78,7 +78,7 @@ MARKS = {"data_blocks": b"s", "pages": b"p", "free_blocks": b"f", "redo_blocks":
 COMMANDS = {"info": info, "ls": ls, "streams": streams, "verify": verify, "cat": cat}
 
 def run(command, wanted, path, *secret):
-    """The exit code for one archive."""
+    """Returns the exit code for one archive."""
     try:
         with open(path, "rb") as file:
             row = {}

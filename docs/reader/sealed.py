@@ -11,7 +11,7 @@ from nacl.exceptions import CryptoError
 BLOCK, DATA, RESERVED, BLOCKS_MAX, MAGIC = 4096, 4008, 8, 2**31 - 1, b"\x89ar7 archive\r\n\x1a\n"
 
 class ArchiveError(Exception):
-    """Any answer but content; `code` is what the command ends with."""
+    """An error; `code` is the exit code of the command."""
     code = 1
 
 NotAnArchive, WrongKey, Damaged, Tampered, Truncated, NewerFormat = (
@@ -23,14 +23,14 @@ def need(condition, *words, error=Damaged):
         raise error(" ".join(map(str, words)))
 
 def attempt(faults, action, *arguments):
-    """What the action gives; an error goes into `faults`."""
+    """Returns the result of the action; adds an error to `faults`."""
     try:
         return action(*arguments)
     except ArchiveError as error:
         faults.append(error)
 
 def layout(name, form, fields):
-    """A type for records of FORMAT.md; `at` reads one."""
+    """Returns a type for records of FORMAT.md; `at` reads one."""
     struct, record = Struct("!" + form), namedtuple(name, fields)
     record.at = classmethod(lambda cls, data, offset=0: cls._make(struct.unpack_from(data, offset)))
     return record
@@ -45,7 +45,7 @@ Plain = layout("Plain", "iiI16s20s4008s", "previous next index stream digest dat
 Block = namedtuple("Block", "generation previous next index stream data")
 
 def reference_at(data):
-    """A block reference, None for none; its position is not compared with the number of blocks."""
+    """Returns a block reference, or None. Does not compare its position with the number of blocks."""
     position, generation = Reference.at(data)
     need(-1 <= position < BLOCKS_MAX and (position >= 0 or not any(generation)), "reference", position)
     return Reference(position, Generation.at(generation)) if position >= 0 else None
@@ -72,7 +72,7 @@ class ReadHeader:
             need(not slot.reserved and not any(slot.unused) and (slot.kind == 2 or not any(slot[3:6])), "key slot")
 
     def unlock(self, kind, secret):
-        """The master key. Costs are bounded before any memory is taken."""
+        """Returns the master key. Checks the bounds of the costs before it allocates memory."""
         costs = [slot[3:6] for slot in self.slots if slot.kind == 2]
         need(all(1 <= lanes <= 16 and passes >= 1 and memory >= 8 * lanes for memory, passes, lanes in costs), "costs")
         need(sum(cost[0] for cost in costs) <= 2**20 and sum(cost[1] for cost in costs) <= 64, "costs of all slots")
@@ -82,7 +82,7 @@ class ReadHeader:
         raise WrongKey("no key slot opens with it")
 
     def open_slot(self, number, slot, secret):
-        """The master key; None if the secret is not this slot's."""
+        """Returns the master key, or None if the secret does not belong to this slot."""
         if slot.kind == 2:
             secret = hash_secret_raw(secret, slot.salt, time_cost=slot.passes, memory_cost=slot.memory,
                                      parallelism=slot.lanes, hash_len=32, type=Type.ID, version=0x13)
@@ -99,7 +99,7 @@ class ReadHeader:
         need(hmac.compare_digest(code, self.fields.mac), "code of the header", error=Tampered)
 
 def read_headers(file):
-    """The copies that parse, the one that counts first, and what is wrong with the others."""
+    """Returns the copies that parse, the current one first, and the errors of the others."""
     length, _, begin = file.seek(0, 2), file.seek(0), file.read(16)
     if length < RESERVED * BLOCK:
         raise Truncated(f"{length} bytes") if begin and MAGIC.startswith(begin) else NotAnArchive("no magic")
@@ -116,7 +116,7 @@ class Sealed:
         self.keys = {kind: hkdf(master, archive, b"ar7 v1 " + kind.encode()) for kind in ("data", "registry", "meta")}
 
     def open(self, kind, position, read_at=None):
-        """The block sealed for `position`, from there or from a spare."""
+        """Returns the block sealed for `position`, read from there or from a shadow block."""
         self.file.seek((position if read_at is None else read_at) * BLOCK)
         raw = self.file.read(BLOCK)
         bound = b"ar7 block v1" + self.archive + position.to_bytes(4, "big")
@@ -129,7 +129,7 @@ class Sealed:
         return Block(Generation.at(raw), *plain[:4], plain.data)
 
     def open_as(self, kind, reference, stream, index, read_at=None):
-        """The block, if it is the version, stream and place that was referred to."""
+        """Returns the block if its version, stream and index are those of the reference."""
         block = self.open(kind, reference.position, read_at)
         same = (block.generation, block.stream, block.index) == (reference.generation, stream, index)
         need(same, "block", reference.position, "is another", error=Tampered)

@@ -1,4 +1,4 @@
-"""Verification: every block by the extents, by the links and by a scan; every run, name and inode."""
+"""Verification: every block by its extents, by links and by a scan; every run, name and inode."""
 from functools import partial
 
 from archive import ROOT, TREES, Run, own_stream, parse_stream
@@ -9,7 +9,7 @@ class Verifier:
         self.archive, self.findings = archive, list(archive.faults)
         self.check = partial(attempt, self.findings)
         self.marks = bytearray(b"r" * RESERVED + bytes(archive.slot.blocks - RESERVED))
-        self.owners = {}  # position to key, stream and index of the block that the commit has there
+        self.owners = {}  # maps a position to key, stream and index of its block
 
     def run(self):
         archive = self.archive
@@ -57,7 +57,7 @@ class Verifier:
         need(sum(run.count for run in runs) == self.archive.slot.counters[7], "number of free blocks")
         return runs + self.archive.slot.inline_free
 
-    def deleted_extents(self, stream):  # only the end may be left, or nothing
+    def deleted_extents(self, stream):  # only the last extents may be left, or none
         need(stream.flags == 0 and stream.inode == 0, "a deleted stream of one run, or of an inode")
         extents = self.extents.get(stream.identity, [])
         for extent, after in zip(extents, [extent.first for extent in extents[1:]] + [stream.count]):
@@ -70,7 +70,7 @@ class Verifier:
             self.owners[position] = "data", stream.identity, index
 
     def by_links(self, stream):
-        """From the first block on, by nothing but what the blocks say."""
+        """Follows the links from the first block on, without the extents."""
         position, previous = stream.begin, -1
         for index in range(stream.count):
             self.archive.check_run(position, 1)
@@ -81,7 +81,7 @@ class Verifier:
         need((previous, position) == (stream.end, -1), "end of the chain of stream", stream.identity.hex())
 
     def by_scan(self, position):
-        """What opens at a position is what the trees have there; nothing is left over."""
+        """Checks that a block is used or free, and that a used block is the one in the trees."""
         need(self.marks[position], "block", position, "is neither used nor free")
         if position in self.owners:
             kind, *owner = self.owners[position]
@@ -107,6 +107,6 @@ class Verifier:
             owned = getattr(self.inodes.get(stream.inode), "stream", None)
             need(stream.inode == 0 or owned == stream.identity, "inode of stream", stream.identity.hex())
         way = [ROOT]
-        for directory in way:  # each has one name, so each comes by once
+        for directory in way:  # a directory has one name, so each occurs once
             way += inside.get(directory, [])
         need(inside.keys() <= set(way), "a directory that nothing leads to from the root")

@@ -1,4 +1,4 @@
-"""Compares the reader's own answers with the vectors: `python check.py`, with what the reader needs installed."""
+"""Compares the reader with the vectors: `python check.py`, with the reader's requirements installed."""
 
 import io
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "reader"))
 
-import archive  # noqa: E402: the path comes first
+import archive  # noqa: E402: needs the path set above
 import sealed  # noqa: E402
 
 VECTORS = {vector["name"]: vector for vector in json.loads((HERE / "vectors.json").read_text())}
@@ -27,7 +27,7 @@ def of(name, value):
 
 
 def opened(name):
-    """The block of a vector, opened where it would lie in a file."""
+    """Returns the block of a vector, opened at its position in a file."""
     vector, keys = VECTORS[name], VECTORS["subkeys"]
     file = io.BytesIO(bytes(sealed.BLOCK * vector["position"]) + of(name, "sealed"))
     reader = sealed.Sealed(file, bytes.fromhex(keys["archive"]), bytes.fromhex(keys["master_key"]))

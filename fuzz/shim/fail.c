@@ -1,10 +1,10 @@
 /*
- * Lets one call of the C library fail, as the disk would: loaded before it (LD_PRELOAD), told by the environment.
+ * Makes one call of the C library fail as a bad disk would. Load it with LD_PRELOAD; the environment controls it:
  *
  *   AR7_FAIL_CALL    the function, by the names below
- *   AR7_FAIL_AT      which call of it fails, from 0, counted over all threads
- *   AR7_FAIL_ERROR   the value of errno, or 0 for a call that does only half
- *   AR7_FAIL_REPORT  a file that is made when the call fails
+ *   AR7_FAIL_AT      the number of the call that fails, from 0, counted over all threads
+ *   AR7_FAIL_ERROR   the value of errno, or 0 for a call that does half of its work
+ *   AR7_FAIL_REPORT  a file that is created when the call fails
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -19,10 +19,10 @@
 
 static atomic_long calls;
 
-/* The next function of this name after ours. */
+/* The next definition of this function, in the C library. */
 #define NEXT(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
-/* Whether this call is the one, and then the error; -1 if it is not. */
+/* Returns the error if this call must fail, otherwise -1. */
 static int due(const char *name)
 {
 	const char *call = getenv("AR7_FAIL_CALL"), *at = getenv("AR7_FAIL_AT");
@@ -41,12 +41,12 @@ static int due(const char *name)
 
 ssize_t pwrite64(int file, const void *bytes, size_t length, off64_t offset)
 {
-	/* Past the page cache it is a call of its own. */
+	/* A direct write counts as a separate function. */
 	int direct = fcntl(file, F_GETFL) & O_DIRECT;
 	int error = due(direct ? "pwrite64_direct" : "pwrite64");
 	const char *call = getenv("AR7_FAIL_CALL");
 
-	/* Write-back is started where nothing goes past the page cache. */
+	/* Write-back is started only if the write is not direct. */
 	if (direct && call && strcmp(call, "sync_file_range") == 0)
 		return errno = EINVAL, -1;
 
@@ -99,7 +99,7 @@ void *mmap64(void *address, size_t length, int protection, int flags, int file, 
 	return error > 0 ? (errno = error, MAP_FAILED) : NEXT(mmap64)(address, length, protection, flags, file, offset);
 }
 
-/* The same under its other name, which some callers are bound to. */
+/* The same function under its other name, which some callers use. */
 void *mmap(void *address, size_t length, int protection, int flags, int file, off_t offset)
 {
 	int error = file >= 0 && length >= 1 << 20 ? due("mmap64") : -1;

@@ -1,4 +1,4 @@
-//! The program `ar7`: built, and run with its key in the environment.
+//! The program `ar7`: builds it, and runs it with a key in its environment.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::{Command, ExitStatus, Output};
 use crate::error::{Error, Result};
 use crate::workspace::{built_program, cargo, output, shown};
 
-/// Exit code for damage and tampering.
+/// The exit code for damage and tampering.
 pub const EXIT_DAMAGED: i32 = 4;
 
 /// A built program and its key file.
@@ -22,12 +22,12 @@ pub struct Finished {
     pub stdout: String,
     /// Its standard error.
     pub stderr: String,
-    /// How it ended.
+    /// The exit status.
     pub status: ExitStatus,
 }
 
 impl Ar7 {
-    /// Builds the program in release, and makes a key in `folder` with it.
+    /// Builds the program in release, and creates a key in `folder` with it.
     pub fn build(folder: &Path) -> Result<Ar7> {
         Ar7::built(
             folder,
@@ -36,7 +36,7 @@ impl Ar7 {
         )
     }
 
-    /// Builds the program as the tests do, and makes a key in `folder` with it.
+    /// Builds the program like the tests do, and creates a key in `folder` with it.
     pub fn build_as_tested(folder: &Path) -> Result<Ar7> {
         Ar7::built(folder, cargo(&["build", "--locked", "--bin", "ar7"]), "debug")
     }
@@ -51,19 +51,19 @@ impl Ar7 {
         Ar7::at(&built_program(profile, "ar7")?, folder)
     }
 
-    /// Takes a built program, and makes a key in `folder` with it.
+    /// Uses a built program, and creates a key in `folder` with it.
     pub fn at(program: &Path, folder: &Path) -> Result<Ar7> {
         let ar7 = Ar7 { program: program.to_owned(), key_file: folder.join("key") };
         ar7.expect(0, [OsStr::new("keygen"), ar7.key_file.as_os_str()])?;
         Ok(ar7)
     }
 
-    /// The path of the program.
+    /// Returns the path of the program.
     pub fn program(&self) -> &Path {
         &self.program
     }
 
-    /// A command of the program, not yet started.
+    /// Returns a command of the program, not yet started.
     pub fn command<I>(&self, arguments: I) -> Command
     where
         I: IntoIterator<Item: AsRef<OsStr>>,

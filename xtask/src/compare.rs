@@ -1,6 +1,6 @@
-//! Two directory trees, compared entry by entry: kinds, contents, modes, times, link targets, hard links.
+//! Compares two directory trees entry by entry: kinds, contents, modes, times, link targets and hard links.
 //!
-//! This is the judge of what `ar7 extract` gives back, so it shares no code with it.
+//! It checks what `ar7 extract` restores, so it shares no code with it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -13,7 +13,7 @@ use walkdir::WalkDir;
 
 use crate::error::{Error, Result};
 
-/// How many differences are kept; the rest are only counted.
+/// Maximum number of differences to keep; the rest are only counted.
 const DIFFERENCES_KEPT: usize = 20;
 
 const CHUNK: usize = 1 << 18;
@@ -34,25 +34,25 @@ impl fmt::Display for Difference {
     }
 }
 
-/// What was compared, and what differs.
+/// What was compared, and the differences.
 #[derive(Debug, Default)]
 pub struct Comparison {
-    /// Entries of the original.
+    /// The number of entries in the original.
     pub entries: u64,
-    /// Bytes of its files.
+    /// The number of bytes in its files.
     pub bytes: u64,
     /// The first differences.
     pub differences: Vec<Difference>,
     /// The number of all differences.
     pub difference_count: usize,
-    /// Devices, sockets and fifos of the original, which are not compared.
+    /// The number of devices, sockets and fifos in the original, which are not compared.
     pub special: u64,
-    /// The copy's inode of each inode of the original that has several names.
+    /// For each inode of the original with several names, the inode of the copy.
     linked: HashMap<(u64, u64), (u64, u64)>,
 }
 
 impl Comparison {
-    /// Fails, naming what differs, unless nothing does.
+    /// Returns an error that lists the differences, if there are any.
     pub fn into_result(self) -> Result<Comparison> {
         if self.difference_count == 0 {
             return Ok(self);
@@ -120,7 +120,7 @@ fn compare_entry(
     relative: &Path,
     metadata: &Metadata,
 ) -> Result<()> {
-    // Joining an empty path would put a slash behind the name of a tree that is one file.
+    // Joining an empty path would append a slash to the name of a tree that is a single file.
     let place = |top: &Path| {
         if relative.as_os_str().is_empty() { top.to_owned() } else { top.join(relative) }
     };
@@ -189,7 +189,7 @@ fn kind(metadata: &Metadata) -> &'static str {
     }
 }
 
-/// Offset of the first byte in which two files differ.
+/// Returns the offset of the first byte in which two files differ.
 fn first_difference(here: &Path, there: &Path) -> Result<Option<u64>> {
     let open = |path: &Path| File::open(path).map_err(Error::io("open", path));
     let (mut one, mut two) = (open(here)?, open(there)?);
@@ -229,7 +229,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::time::{Duration, SystemTime};
 
-    /// A small tree with one of everything, all of it of one time.
+    /// Creates a small tree with one entry of each kind, all with the same time.
     fn tree(root: &Path) {
         fs::create_dir_all(root.join("a/b")).unwrap();
         fs::write(root.join("a/file"), "content").unwrap();
@@ -237,7 +237,7 @@ mod tests {
         settle(root);
     }
 
-    /// Gives every entry one time, children before their folders.
+    /// Sets every entry to the same time, children before their folders.
     fn settle(root: &Path) {
         let time = SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 123_456_789);
         for entry in WalkDir::new(root).contents_first(true) {
@@ -248,7 +248,7 @@ mod tests {
         }
     }
 
-    /// What `change` makes of a copy, as the kinds of difference found.
+    /// Returns the kinds of difference that `change` makes in a copy.
     fn found(change: impl FnOnce(&Path)) -> Vec<&'static str> {
         let folder = tempfile::tempdir().unwrap();
         let (original, copy) = (folder.path().join("original"), folder.path().join("copy"));
@@ -274,7 +274,7 @@ mod tests {
             fs::write(file(copy), content).unwrap();
             settle(copy);
         };
-        // Both names of the file show its new content.
+        // Both names of the file have the new content.
         assert_eq!(found(|copy| rewrite(copy, "Content")), ["content", "content"]);
         let longer = found(|copy| rewrite(copy, "content and more"));
         assert_eq!(longer, ["length", "content", "length", "content"]);
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_that_are_gone_added_or_of_another_kind_are_found() {
+    fn missing_added_and_changed_kinds_of_entries_are_found() {
         let gone = |copy: &Path| {
             fs::remove_file(copy.join("a/b/same")).unwrap();
             settle(copy);

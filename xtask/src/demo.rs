@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: stores a real tree, gets it back, and shows what damage does. Each step is timed.
+//! `cargo xtask demo`: stores a real tree, restores it, and shows the effect of damage. Each step is timed.
 
 use std::env;
 use std::ffi::OsStr;
@@ -15,20 +15,20 @@ use xtask::quantity::{rate, seconds, size};
 use xtask::trees::{large_tree, measure};
 use xtask::workspace::root;
 
-/// Lines shown of a long output, at each end.
+/// Number of lines to show at each end of a long output.
 const LINES_SHOWN: usize = 3;
 
-/// The number of bits to flip, spread over the archive.
+/// Number of bits to flip, spread over the archive.
 const DAMAGED_BLOCKS: u64 = 8;
 
-/// Size of a block, and the blocks before the first that holds data: docs/FORMAT.md.
+/// Size of a block, and number of blocks before the first data block, from docs/FORMAT.md.
 const BLOCK_BYTES: u64 = 4096;
 const RESERVED_BLOCKS: u64 = 8;
 
 /// Runs the demonstration on `path`, or on this repository and a large tree of the toolchain.
 pub(crate) fn run(path: Option<PathBuf>) -> Result<()> {
     println!("building ar7: cargo build --release --package ar7");
-    // A closed standard output is noticed by the next line.
+    // The next line reports a closed standard output.
     io::stdout().flush().ok();
     let folder = tempfile::Builder::new()
         .prefix("ar7-demo-")
@@ -46,7 +46,7 @@ fn default_inputs() -> Vec<PathBuf> {
     own.into_iter().chain(large_tree()).collect()
 }
 
-/// What a step processes: bytes per second mean something only where contents are read.
+/// What a step processes. Bytes per second are meaningful only if contents are read.
 #[derive(Clone, Copy)]
 enum Moves {
     Content,
@@ -84,7 +84,7 @@ impl Demo {
         let length =
             fs::metadata(&self.archive).map_err(Error::io("look at", &self.archive))?.len();
         println!("  tree: {}, archive: {}", size(self.bytes), size(length));
-        println!("again, with nothing changed:");
+        println!("again, without changes:");
         self.step(0, Moves::Names, &ingest)?;
 
         let archive = self.archive.as_os_str();
@@ -113,7 +113,7 @@ impl Demo {
         Ok(finished)
     }
 
-    /// A word of a command without the name of the temporary folder.
+    /// Returns a word of a command without the name of the temporary folder.
     fn short(&self, word: &OsStr) -> String {
         let path = Path::new(word);
         let folder = self.archive.parent().unwrap_or(path);
@@ -128,7 +128,7 @@ impl Demo {
         println!("  {}: {}", seconds(time), rate(bytes, self.files, time));
     }
 
-    /// Compares each input with its copy, which has the input's last component as its name.
+    /// Compares each input with its copy, which is named by the input's last component.
     fn compare(&self) -> Result<()> {
         println!("comparing contents, modes, times and links:");
         let started = Instant::now();
@@ -139,7 +139,7 @@ impl Demo {
             entries += comparison.entries;
             bytes += comparison.bytes;
             if comparison.special > 0 {
-                println!("  {} special files are not archived", comparison.special);
+                println!("  {} special files were not archived", comparison.special);
             }
         }
         self.report(started.elapsed(), Moves::Content);
@@ -147,7 +147,7 @@ impl Demo {
         Ok(())
     }
 
-    /// Flips one bit in some blocks: `verify` names them and exits with the code for damage.
+    /// Flips one bit in some blocks. `verify` must report them and exit with the code for damage.
     fn damage(&self, length: u64) -> Result<()> {
         println!("flipping one bit in each of {DAMAGED_BLOCKS} blocks:");
         let file = OpenOptions::new().read(true).write(true).open(&self.archive);

@@ -1,4 +1,4 @@
-//! How a project command fails.
+//! Errors of the project's commands.
 
 use std::fmt;
 use std::io;
@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 /// The result of a project command.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A failure, with what a person needs to act on it.
+/// An error, with the information that is needed to act on it.
 #[derive(Debug)]
-#[expect(missing_docs, reason = "the fields are named as they are printed")]
+#[expect(missing_docs, reason = "the fields are named like the text that prints them")]
 pub enum Error {
     /// An operation on a file failed.
     Io { operation: &'static str, path: PathBuf, source: io::Error },
@@ -17,7 +17,7 @@ pub enum Error {
     Start { command: String, source: io::Error },
     /// A step of a command failed.
     Step { step: &'static str, command: String, status: String },
-    /// A program ended with another exit code than expected.
+    /// A program ended with an unexpected exit code.
     Status { command: String, status: String, expected: i32, errors: String },
     /// The tree breaks style rules.
     Untidy { count: usize },
@@ -30,7 +30,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Names the operation and the file of an I/O error.
+    /// Returns a constructor for an I/O error of an operation on a file.
     pub fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
         let path = path.to_owned();
         move |source| Error::Io { operation, path, source }

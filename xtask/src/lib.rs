@@ -1,6 +1,6 @@
-//! What the project's commands share: `cargo`, the built `ar7`, and the comparison of two directory trees.
+//! Shared code of the project's commands: cargo, the built `ar7`, and the comparison of two directory trees.
 //!
-//! Depends on no crate of the project, so that `cargo xtask` starts within seconds.
+//! It depends on no other crate of the project, so that `cargo xtask` starts within seconds.
 
 pub mod ar7;
 pub mod compare;

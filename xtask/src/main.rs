@@ -24,23 +24,23 @@ Checks:
   demo [PATH]  Store a tree, verify, extract and compare it, then damage the archive
 
 Campaigns (each takes --help):
-  crash        Crash every sequence of operations on a simulated disk, and check every state left
-  tamper       Change every part of an archive, and check that each change is noticed
-  kill         Kill ingests and deletions at random moments, and check what is left
-  io-errors    Make one system call after another fail in the real program
+  crash        Crash every sequence of operations on a simulated disk, and check every resulting state
+  tamper       Change every part of an archive, and check that each change is detected
+  kill         Kill ingests and deletions at random moments, and check the archive
+  io-errors    Make each system call of the real program fail in turn
   full-disk    Fill disks under the real program
   interop      Compare the Python reader in docs/reader with ar7
   fuzz         Fuzz the targets with libFuzzer
   search       Search one fuzz target with seeded inputs, without libFuzzer
-  patches      Apply one-line patches, and check that the fuzz targets find each
+  patches      Apply one-line patches, and check that the fuzz targets find them
 
 Generated files:
   format       Write the tables of docs/FORMAT.md from the declared layouts
   vectors      Write the worked examples of docs/vectors
-  golden       Write new golden archives, once for each version of the format
+  golden       Write new golden archives (once for each version of the format)
 
 Measurements:
-  bench        Measure ar7 next to other programs, and write docs/PERFORMANCE.md
+  bench        Compare ar7 with other programs, and write docs/PERFORMANCE.md
 ";
 
 fn main() -> ExitCode {

@@ -1,4 +1,4 @@
-//! The project's programs that need the engine: built by cargo when they are used, and started from here.
+//! The project's programs that need the engine. Cargo builds them on use, and this module starts them.
 
 use std::ffi::OsString;
 

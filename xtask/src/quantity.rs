@@ -1,10 +1,10 @@
-//! Sizes, times and rates as a person reads them, in integers.
+//! Formats sizes, times and rates for people, using integers only.
 
 use std::time::Duration;
 
 const MEBIBYTE: u128 = 1 << 20;
 
-/// "12.3 MiB".
+/// Formats a size like "12.3 MiB".
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     if bytes < 1024 {
@@ -20,12 +20,12 @@ pub fn size(bytes: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
 }
 
-/// "1.234 s".
+/// Formats a time like "1.234 s".
 pub fn seconds(time: Duration) -> String {
     format!("{}.{:03} s", time.as_secs(), time.subsec_millis())
 }
 
-/// "812 MiB/s, 40211 entries/s", or without the bytes where none were moved.
+/// Formats a rate like "812 MiB/s, 40211 entries/s", or without the bytes if there are none.
 pub fn rate(bytes: Option<u64>, entries: u64, time: Duration) -> String {
     let microseconds = time.as_micros().max(1);
     let entries = u128::from(entries) * 1_000_000 / microseconds;
@@ -34,11 +34,11 @@ pub fn rate(bytes: Option<u64>, entries: u64, time: Duration) -> String {
     format!("{mebibytes} MiB/s, {entries} entries/s")
 }
 
-/// Bytes in base 16.
+/// Formats bytes in hexadecimal.
 pub fn base16(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         write!(text, "{byte:02x}").ok();
         text
     })

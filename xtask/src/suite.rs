@@ -1,4 +1,4 @@
-//! `cargo xtask test` and `cargo xtask proof`: what must hold before a change is accepted.
+//! `cargo xtask test` and `cargo xtask proof`: the checks that a change must pass.
 //!
 //! Every step that compiles selects the whole workspace, so that features unify and no crate is built twice.
 
@@ -21,7 +21,7 @@ struct CargoStep {
 const FORMATTING: CargoStep =
     CargoStep { name: "formatting", arguments: &["fmt", "--all", "--check"], environment: &[] };
 
-/// Includes the fuzz targets, without libFuzzer, which needs a C++ compiler.
+/// Includes the fuzz targets without libFuzzer, which needs a C++ compiler.
 const LINTS: CargoStep = CargoStep {
     name: "lints",
     arguments: &[
@@ -39,7 +39,7 @@ const LINTS: CargoStep = CargoStep {
     environment: &[],
 };
 
-/// Of the crates that others use.
+/// Only for the library crates.
 const DOCUMENTATION: CargoStep = CargoStep {
     name: "documentation",
     arguments: &[
@@ -57,7 +57,8 @@ const DOCUMENTATION: CargoStep = CargoStep {
     environment: &[("RUSTDOCFLAGS", "-D warnings")],
 };
 
-/// The engine where there is no C compiler. Its cryptography is also compared with the other in every run of the tests.
+/// Compiles the engine as on a machine without a C compiler. Every test run also compares its cryptography with the
+/// default implementation.
 const PURE_RUST_BUILDS: CargoStep = CargoStep {
     name: "pure Rust compiles",
     arguments: &[
@@ -71,7 +72,7 @@ const PURE_RUST_BUILDS: CargoStep = CargoStep {
     environment: &[],
 };
 
-/// The tests of the cryptography where there is no C compiler.
+/// The tests of the cryptography, as on a machine without a C compiler.
 const PURE_RUST: CargoStep = CargoStep {
     name: "cryptography in pure Rust",
     arguments: &[
@@ -87,7 +88,7 @@ const PURE_RUST: CargoStep = CargoStep {
     environment: &[],
 };
 
-/// The stores that the registry is measured against; two of them are built from C.
+/// The stores that the registry is compared with; two of them are built from C.
 const STORES: CargoStep = CargoStep {
     name: "benchmarks with other stores",
     arguments: &[
@@ -105,18 +106,19 @@ const STORES: CargoStep = CargoStep {
     environment: &[],
 };
 
-/// Unit, integration and documentation tests, and the programs they run. Every test program runs even if one fails, so
-/// that one run names every failure.
+/// Unit, integration and documentation tests, and the programs that they run. Every test program runs even if one
+/// fails, so that one run reports every failure.
 const TESTS: &[&str] = &["test", "--locked", "--workspace", "--no-fail-fast"];
 
-/// The ignored tests: those of [`TESTS`] at full effort.
+/// The ignored tests, which run checks of [`TESTS`] at full effort.
 const PROOFS: &[&str] =
     &["test", "--locked", "--workspace", "--no-fail-fast", "--lib", "--tests", "--", "--ignored"];
 
-/// How many patches `proof` tries; each is built. Their choice is seeded, so that a failure repeats.
+/// Number of patches that `proof` tries, each of which needs a build. The seed of their choice is fixed, so that a
+/// failure can be reproduced.
 const PATCHES: &str = "4";
 
-/// Runs every check at the effort of a change.
+/// Runs every check at the effort meant for each change.
 pub(crate) fn test() -> Result<()> {
     let clock = Clock::start();
     clock.step(&FORMATTING)?;
@@ -132,7 +134,7 @@ pub(crate) fn test() -> Result<()> {
     clock.finish(&counts, outcome.and(interop))
 }
 
-/// Runs what `test` leaves out or samples, at full effort.
+/// Runs the checks that `test` omits or samples, at full effort.
 pub(crate) fn proof() -> Result<()> {
     let clock = Clock::start();
     clock.announce("tests at full effort");
@@ -148,19 +150,19 @@ pub(crate) fn proof() -> Result<()> {
     clock.finish(&counts, outcome)
 }
 
-/// Compares the second reader with `ar7`, by the programs that the tests have built.
+/// Compares the second reader with `ar7`, using the programs that the tests have built.
 fn interop(options: &[&str]) -> Result<()> {
     let mut command = campaign()?;
     command.arg("interop").arg("--ar7").arg(built_program("debug", "ar7")?).args(options);
     check("second reader", command)
 }
 
-/// The program of the campaigns, which the tests have built.
+/// Returns the campaign program that the tests have built.
 fn campaign() -> Result<Command> {
     Ok(Command::new(built_program("debug", "campaign")?))
 }
 
-/// Numbers of tests, summed over every test program.
+/// Numbers of tests, summed over all test programs.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Counts {
     passed: u64,
@@ -168,7 +170,7 @@ struct Counts {
 }
 
 impl Counts {
-    /// Adds a "test result: ok. 3 passed; 1 failed; ..." line; any other line adds nothing.
+    /// Adds the numbers of a "test result: ok. 3 passed; 1 failed; ..." line; ignores any other line.
     fn add_line(&mut self, line: &str) {
         let Some(result) = line.strip_prefix("test result: ") else { return };
         for part in result.split([';', '.']) {
@@ -231,10 +233,10 @@ impl Clock {
         check(step.name, command)
     }
 
-    /// Names the step that starts; on standard output, in order with the lines of the tests.
+    /// Prints the name of the step that starts; on standard output, to keep the order with the lines of the tests.
     fn announce(&self, name: &str) {
         println!("== {name} ({})", self.spent());
-        // If standard output is closed, nobody listens.
+        // If standard output is closed, there is no reader to inform.
         io::stdout().flush().ok();
     }
 
@@ -255,10 +257,10 @@ impl Clock {
     }
 }
 
-/// User and system time of a process's finished children, from its line in `/proc/PID/stat`.
+/// Parses the user and system time of a process's finished children from its line in `/proc/PID/stat`.
 fn processor_seconds(line: &str) -> u64 {
     const TICKS_PER_SECOND: u64 = 100;
-    // The name, in parentheses, may contain anything.
+    // The name, in parentheses, may contain any character.
     let after = line.rsplit_once(')').map_or("", |(_, after)| after);
     let children = after.split_whitespace().skip(13).take(2);
     children.filter_map(|word| word.parse::<u64>().ok()).sum::<u64>() / TICKS_PER_SECOND

@@ -9,10 +9,10 @@ use walkdir::WalkDir;
 use crate::error::{Error, Result};
 use crate::workspace::output;
 
-/// A tree from the toolchain is shown only if it has at least this many bytes.
+/// Minimum size in bytes of a toolchain's tree to be used.
 const LARGE_TREE_BYTES: u64 = 64 << 20;
 
-/// The numbers of entries and of bytes below `root`, counting `root` itself.
+/// Returns the numbers of entries and of bytes below `root`, including `root` itself.
 pub fn measure(root: &Path) -> Result<(u64, u64)> {
     let (mut entries, mut bytes) = (0, 0);
     for entry in WalkDir::new(root) {
@@ -26,7 +26,7 @@ pub fn measure(root: &Path) -> Result<(u64, u64)> {
     Ok((entries, bytes))
 }
 
-/// A large tree of the toolchain: its documentation, or else the sources of downloaded crates.
+/// Returns a large tree of the toolchain: its documentation, or else the sources of downloaded crates.
 pub fn large_tree() -> Option<PathBuf> {
     let candidates = [toolchain_documentation(), crate_sources()];
     let is_large = |path: &PathBuf| measure(path).is_ok_and(|(_, bytes)| bytes >= LARGE_TREE_BYTES);

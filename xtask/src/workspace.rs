@@ -1,4 +1,4 @@
-//! The working tree: where it is, which files it has, and how cargo is run in it.
+//! The working tree: its root, its files, and running cargo in it.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -9,23 +9,23 @@ use walkdir::WalkDir;
 
 use crate::error::{Error, Result};
 
-/// Directories that are nobody's source when there is no git to say so.
+/// Directories that are not sources, used if the tree is not under git.
 const NOT_SOURCE: [&str; 2] = [".git", "target"];
 
-/// The top of the tree: the parent of this crate's own folder.
+/// Returns the root of the tree: the parent of this crate's folder.
 pub fn root() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     own.parent().unwrap_or(own).to_owned()
 }
 
-/// A cargo command in the tree, by the cargo that runs this program.
+/// Returns a cargo command in the tree, using the cargo that runs this program.
 pub fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(root());
     command
 }
 
-/// The command as a person would type it.
+/// Formats a command as a user would type it.
 pub fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let mut line = program.to_string_lossy().into_owned();
@@ -36,12 +36,12 @@ pub fn shown(command: &Command) -> String {
     line
 }
 
-/// Runs a command and returns what it wrote.
+/// Runs a command and returns its output.
 pub fn output(command: &mut Command) -> Result<Output> {
     command.output().map_err(|source| Error::Start { command: shown(command), source })
 }
 
-/// What `cargo metadata` says of the workspace, without its dependencies.
+/// Returns the output of `cargo metadata` for the workspace, without its dependencies.
 pub fn metadata() -> Result<Value> {
     let mut command = cargo(&["metadata", "--no-deps", "--format-version", "1"]);
     let output = output(&mut command)?;
@@ -51,37 +51,37 @@ pub fn metadata() -> Result<Value> {
     })
 }
 
-/// The folder that cargo builds into.
+/// Returns the folder into which cargo builds.
 pub fn target_directory() -> Result<PathBuf> {
     let metadata = metadata()?;
     let directory = metadata["target_directory"].as_str();
     directory.map(PathBuf::from).ok_or_else(|| Error::Output {
-        what: "cargo metadata names no target directory",
+        what: "cargo metadata has no target directory",
         found: metadata.to_string(),
     })
 }
 
-/// The path of a program that cargo has built in a profile's folder.
+/// Returns the path of a program that cargo built in a profile's folder.
 pub fn built_program(profile: &str, name: &str) -> Result<PathBuf> {
     let file = format!("{name}{}", env::consts::EXE_SUFFIX);
     Ok(target_directory()?.join(profile).join(file))
 }
 
-/// Every source file of the tree, relative to its top, in order: what git tracks and what it would track if it
-/// were added. Outside git, everything but build outputs.
+/// Returns every source file of the tree, relative to its root, in order: files that git tracks, and untracked files
+/// that it does not ignore. Outside git, returns all files except build outputs.
 pub fn files(root: &Path) -> Result<Vec<String>> {
     let mut files = match git_files(root, &["--cached", "--others", "--exclude-standard"])? {
         Some(files) => files,
         None => walked_files(root)?,
     };
-    // A file that was deleted but not yet from the index is no longer a source.
+    // A file that is deleted but still in the index is not a source.
     files.retain(|file| root.join(file).symlink_metadata().is_ok());
     files.sort();
     files.dedup();
     Ok(files)
 }
 
-/// Whether `file` is under version control; outside git, whether it is there.
+/// Returns whether `file` is under version control; outside git, whether it exists.
 pub fn is_tracked(root: &Path, file: &str) -> Result<bool> {
     match git_files(root, &["--cached", file])? {
         Some(files) => Ok(!files.is_empty()),
@@ -97,7 +97,7 @@ fn git_files(root: &Path, arguments: &[&str]) -> Result<Option<Vec<String>>> {
         return Ok(None);
     }
     let text = String::from_utf8(output.stdout).map_err(|error| Error::Output {
-        what: "git lists a name that is not UTF-8",
+        what: "git listed a name that is not UTF-8",
         found: error.to_string(),
     })?;
     Ok(Some(text.split_terminator('\0').map(str::to_owned).collect()))
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn outside_git_the_tree_is_walked() {
+    fn outside_git_all_files_are_listed() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("target/debug")).unwrap();
         fs::create_dir_all(folder.path().join("source")).unwrap();

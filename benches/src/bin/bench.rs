@@ -1,4 +1,4 @@
-//! The measurements of [`ar7_benches::measured`], as a program.
+//! The program that runs the measurements of [`ar7_benches::measured`].
 
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
-//! Digests, sealing and opening in memory, each way by turns; reads at random; and what a sync costs, which no commit
-//! is faster than. Prints JSON for `cargo xtask bench blocks`.
+//! Digests, sealing and opening in memory, alternating between methods; random reads; and the cost of a sync, which is
+//! the lower limit of a commit. Prints JSON for `cargo xtask bench blocks`.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -14,15 +14,15 @@ use clap::Parser;
 /// 16 MiB.
 const BLOCKS: u32 = 4096;
 
-/// Writes of one measurement, each made durable.
+/// Number of durable writes in one measurement.
 const WRITES: u64 = 100;
 
-/// Reads of one measurement.
+/// Number of reads in one measurement.
 const READS: u64 = 20_000;
 
 #[derive(Parser)]
 struct Options {
-    /// How often each has its turn
+    /// Number of rounds
     #[arg(long, default_value_t = 15)]
     rounds: u32,
 }
@@ -64,7 +64,7 @@ fn main() {
     document(&measures);
 }
 
-/// Seconds that a number of durable writes to a file of fixed length take: 4 KiB and a sync, so many times each.
+/// Returns the seconds taken by [`WRITES`] durable writes to a file of fixed length, each of 4 KiB with `syncs` syncs.
 fn synced_writes(path: &Path, syncs: u64) -> f64 {
     let file = File::create(path).expect("a file");
     file.write_all_at(&vec![1; 1 << 20], 0).expect("written");

@@ -10,10 +10,10 @@ use dhat::HeapStats;
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
-/// Entries of the directory.
+/// Number of entries in the directory.
 const ENTRIES: u32 = 20_000;
 
-/// Entries that are asked for at a time.
+/// Number of entries to list at a time.
 const PAGE: usize = 256;
 
 const MODIFIED: Timestamp = Timestamp { seconds: 0, nanoseconds: 0 };

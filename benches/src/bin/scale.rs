@@ -1,5 +1,5 @@
-//! One point of the curves of cost against size: an archive of so many streams, or with one stream so long. Prints
-//! JSON for `cargo xtask bench scale`.
+//! Measures one point of the curves of cost against size: an archive of a given number of streams, or with one stream
+//! of a given length. Prints JSON for `cargo xtask bench scale`.
 
 use std::fs;
 use std::hint::black_box;
@@ -17,16 +17,16 @@ use clap::{Parser, ValueEnum};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use uuid::Uuid;
 
-/// Streams that are made between two commits.
+/// Number of streams created between two commits.
 const PER_COMMIT: u64 = 100_000;
 
-/// Bytes of each of many streams.
+/// Content of each of many streams.
 const SMALL: [u8; 100] = [7; 100];
 
-/// Bytes of a long stream that are written at a time.
+/// Number of bytes of a long stream to write at a time.
 const PIECE: usize = 4 << 20;
 
-/// How often what is quick is done: opening, a small commit, a read.
+/// Number of repetitions of the fast operations: opening, a small commit, a read.
 const OPENINGS: u64 = 50;
 const COMMITS: u64 = 100;
 const READS: u64 = 20_000;
@@ -34,12 +34,12 @@ const READS: u64 = 20_000;
 #[derive(Parser)]
 struct Options {
     what: What,
-    /// Streams, or MiB
+    /// Number of streams, or of MiB
     size: u64,
-    /// Processors that may be used
+    /// Number of processors to use
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// Folder of the archive
+    /// Folder for the archive
     #[arg(long, default_value = ".")]
     directory: PathBuf,
 }
@@ -61,7 +61,7 @@ struct Point {
 
 fn main() {
     let options = Options::parse();
-    // Before there is any thread: all of them inherit it, and how many there are depends on it.
+    // Limit the processors before any thread starts: all threads inherit the limit, and their number depends on it.
     limit_processors(options.threads);
     let anonymous = watch();
     let folder = tempfile::tempdir_in(&options.directory).expect("a folder");
@@ -98,7 +98,7 @@ impl Point {
         });
     }
 
-    /// Makes the archive; returns some of its streams, spread over all.
+    /// Creates the archive. Returns some of its streams, spread over the whole archive.
     fn write(&mut self) -> Vec<Uuid> {
         let started = Instant::now();
         let archive = Archive::create(&self.path, &self.secret, &CreateOptions::default());
@@ -114,7 +114,7 @@ impl Point {
         identities
     }
 
-    /// Reads the file once: what was written past the page cache is not in it.
+    /// Reads the file once, because blocks written directly are not in the page cache.
     fn warm(&self) {
         let mut file = fs::File::open(&self.path).expect("the archive");
         std::io::copy(&mut file, &mut std::io::sink()).expect("read");
@@ -128,7 +128,7 @@ impl Point {
         self.add("open", OPENINGS, started);
     }
 
-    /// Reads 100 bytes of a stream, found by its identity, at random.
+    /// Reads 100 bytes of a random stream, found by its identity.
     fn read(&mut self, identities: &[Uuid]) {
         let archive = reader(&self.path, &self.secret);
         let mut bytes = [0; SMALL.len()];
@@ -205,7 +205,7 @@ fn long(archive: &Archive, length: u64) -> Uuid {
     identity
 }
 
-/// Looks at the anonymous memory of this process until it ends, and keeps the most that there was.
+/// Samples the anonymous memory of this process until it ends, and keeps the maximum.
 fn watch() -> Arc<AtomicU64> {
     let most = Arc::new(AtomicU64::new(0));
     let seen = Arc::clone(&most);

@@ -1,26 +1,26 @@
-//! The registry beside other embedded stores. Prints one JSON document; progress goes to standard error.
+//! Compares the registry with other embedded stores. Prints one JSON document; progress goes to standard error.
 
 use std::path::PathBuf;
 
 use ar7_benches::stores::{Kind, Measure, Plan, Result, run};
 use clap::Parser;
 
-/// Measures the registry of streams beside other embedded stores.
+/// Compares the registry of streams with other embedded stores.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Records to load.
+    /// Number of records to load.
     #[arg(long, default_value_t = 1_000_000)]
     records: u32,
-    /// Rounds; in each, every store does every case once.
+    /// Number of rounds. In each, every store runs every case once.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
-    /// Records to insert one by one, each durable before the next.
+    /// Number of records to insert singly, each durable before the next.
     #[arg(long, default_value_t = 300)]
     single_inserts: u32,
-    /// Where the files lie meanwhile; a temporary folder in the current directory by default.
+    /// Folder for the files [default: a temporary folder in the current directory]
     #[arg(long)]
     directory: Option<PathBuf>,
-    /// The stores.
+    /// Stores to compare.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Kind::ALL)]
     stores: Vec<Kind>,
 }

@@ -1,7 +1,7 @@
-//! `cargo xtask bench counts`: counts instead of times, which depend little on the machine.
+//! `cargo xtask bench counts`: counts, which depend on the machine less than times do.
 //!
-//! - System calls per small file of an ingest, where `strace` is installed.
-//! - Allocations per entry of a listing.
+//! - System calls for each small file of an ingest, if `strace` is installed.
+//! - Allocations for each entry of a listing.
 
 use std::fs;
 use std::path::Path;
@@ -14,13 +14,13 @@ use xtask::workspace::output;
 use super::own;
 use super::results::{Measure, Results, first_line, work_folder};
 
-/// Files of the two trees; the difference leaves out what one ingest costs by itself.
+/// Number of files in each of the two trees. The difference excludes the fixed costs of an ingest.
 const FILES: [u64; 2] = [1000, 3000];
 
-/// Bytes of a file.
+/// Size of a file in bytes.
 const FILE_BYTES: usize = 1000;
 
-/// Counts, prints the figures and keeps the raw results.
+/// Counts, prints the figures and stores the raw results.
 pub(crate) fn run() -> Result<()> {
     let folder = work_folder(None)?;
     let mut results = Results { kind: "counts".to_owned(), ..Results::default() };
@@ -56,7 +56,7 @@ pub(crate) fn run() -> Result<()> {
     results.save(folder.path())
 }
 
-/// The system calls of an ingest of small files, in all threads.
+/// Returns the number of system calls of an ingest of small files, in all threads.
 fn system_calls(ar7: &Ar7, folder: &Path, files: u64) -> Result<u64> {
     let tree = folder.join(format!("tree-{files}"));
     fs::create_dir(&tree).map_err(Error::io("create", &tree))?;
@@ -85,7 +85,8 @@ fn system_calls(ar7: &Ar7, folder: &Path, files: u64) -> Result<u64> {
     total(&text).ok_or(Error::Output { what: "a summary of strace without a total", found: text })
 }
 
-/// The number of calls in the last line of a summary: share, seconds, microseconds a call, calls, errors, `total`.
+/// Parses the number of calls in the last line of a summary: share, seconds, microseconds per call, calls, errors,
+/// `total`.
 fn total(summary: &str) -> Option<u64> {
     let line = summary.lines().rev().find(|line| line.trim_end().ends_with(" total"))?;
     line.split_whitespace().nth(3)?.parse().ok()

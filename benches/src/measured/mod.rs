@@ -1,7 +1,7 @@
-//! `cargo xtask bench`: what the machine does, and other programs on it, in one run.
+//! `cargo xtask bench`: measures ar7 and other programs on this machine in one run.
 //!
-//! Programs take turns, so that what else the machine does falls on all alike. Every round is kept, in
-//! `benches/results/`; `report` makes docs/PERFORMANCE.md and its drawings from there.
+//! Programs alternate, so that other load affects all of them equally. Every round is stored in `benches/results/`,
+//! from which `report` generates docs/PERFORMANCE.md and its charts.
 
 mod counts;
 mod own;
@@ -28,25 +28,25 @@ struct Arguments {
 enum Bench {
     /// Store a tree and a large file with ar7 and with other programs
     Peers(peers::Options),
-    /// Measure the registry next to redb, LMDB, `SQLite` and fjall
+    /// Compare the registry with redb, LMDB, `SQLite` and fjall
     Registry(own::RegistryOptions),
     /// Measure digests, sealing, opening and random reads in memory
     Blocks(own::BlocksOptions),
-    /// Measure the cost per stream and per byte as the archive grows
+    /// Measure the cost per stream and per byte of growing archives
     Scale(own::ScaleOptions),
-    /// Measure two builds in turn: one of before a change, one of after it
+    /// Compare two builds, alternating between them: one from before a change, one from after it
     Pair(pair::Options),
     /// Count system calls per small file and allocations per listed entry
     Counts,
-    /// Write docs/PERFORMANCE.md and its drawings from the newest results
+    /// Generate docs/PERFORMANCE.md and its charts from the newest results
     Report {
-        /// Change nothing; fail if something differs
+        /// Change nothing; fail if something is out of date
         #[arg(long)]
         check: bool,
     },
 }
 
-/// Runs the measurement that the arguments of the process name.
+/// Runs the measurement named in the process's arguments.
 pub fn main() -> ExitCode {
     match run(&Arguments::parse().bench) {
         Ok(()) => ExitCode::SUCCESS,
@@ -74,7 +74,7 @@ mod tests {
     use super::report;
 
     #[test]
-    fn the_performance_page_is_made_from_the_stored_results() {
+    fn the_performance_page_is_generated_from_the_stored_results() {
         report::run(true).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! Measurements that our own programs in `benches/` take and print.
+//! Measurements that the programs in `benches/` take and print.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,7 +15,7 @@ pub(crate) struct RegistryOptions {
     records: u64,
     #[arg(long, default_value_t = 3)]
     rounds: u32,
-    /// Folder to work in, on the file system that is measured
+    /// Folder to work in, on the file system to measure
     #[arg(long)]
     directory: Option<PathBuf>,
 }
@@ -28,15 +28,15 @@ pub(crate) struct BlocksOptions {
 
 #[derive(Args)]
 pub(crate) struct ScaleOptions {
-    /// Most streams: 10,000, and ten times as many until there are so many
+    /// Maximum number of streams; starts at 10,000 and grows tenfold
     #[arg(long, default_value_t = 10_000_000)]
     streams: u64,
-    /// Most MiB of one stream: 10, and then more until there are so many
+    /// Maximum size of one stream in MiB; starts at 10
     #[arg(long, default_value_t = 5 * 1024)]
     mebibytes: u64,
     #[arg(long, default_value_t = 3)]
     rounds: u32,
-    /// Folder to work in, on the file system that is measured
+    /// Folder to work in, on the file system to measure
     #[arg(long)]
     directory: Option<PathBuf>,
 }
@@ -61,7 +61,7 @@ pub(crate) fn blocks(options: &BlocksOptions) -> Result<()> {
     results.save(Path::new("."))
 }
 
-/// `bench scale`: each point in a process of its own, so that its memory is its own.
+/// Runs `bench scale`: each point in a separate process, to measure its memory separately.
 pub(crate) fn scale(options: &ScaleOptions) -> Result<()> {
     let folder = work_folder(options.directory.as_ref())?;
     let directory = folder.path().to_string_lossy().into_owned();
@@ -72,8 +72,8 @@ pub(crate) fn scale(options: &ScaleOptions) -> Result<()> {
     let points = streams.map(|count| ("streams", count));
     let points: Vec<(&str, u64)> =
         points.chain(lengths.map(|length| ("mebibytes", length))).collect();
-    // The largest are there to show that nothing grows: once is enough, and last, since they leave nothing of what
-    // others read in the page cache.
+    // The largest archives only show that cost does not grow, so one round is enough. They come last, because they
+    // evict the other archives from the page cache.
     let is_huge = |&&(what, size): &&(&str, u64)| what == "streams" && size > 1_000_000;
     for round in 0..options.rounds {
         for &point in points.iter().filter(|point| !is_huge(point)) {
@@ -86,7 +86,7 @@ pub(crate) fn scale(options: &ScaleOptions) -> Result<()> {
     results.save(folder.path())
 }
 
-/// One size, on 1, 2, 4 ... and all processors; many streams are made by one thread.
+/// Measures one size, with 1, 2, 4 ... and all processors. Many streams are created by one thread.
 fn add_point(
     results: &mut Results,
     round: u32,
@@ -109,7 +109,7 @@ fn add_point(
     Ok(())
 }
 
-/// Runs one of our programs and adds what it prints.
+/// Runs one of the programs and adds its results.
 pub(super) fn add(results: &mut Results, which: &[&str], arguments: &[&str]) -> Result<()> {
     let mut command = cargo(&["run", "--release", "--locked", "--quiet", "-p", "ar7-benches"]);
     command.args(which).arg("--").args(arguments).stderr(std::process::Stdio::inherit());
@@ -125,7 +125,7 @@ pub(super) fn add_printed(results: &mut Results, mut command: Command) -> Result
         return Err(Error::Step { step: "bench", command, status });
     }
     let printed: Printed = serde_json::from_slice(&ended.stdout).map_err(|error| {
-        Error::Output { what: "a benchmark printed something else", found: error.to_string() }
+        Error::Output { what: "the output of a benchmark is malformed", found: error.to_string() }
     })?;
     for measure in &printed.measures {
         if let Some(version) = &measure.version {

@@ -1,5 +1,5 @@
-//! `cargo xtask bench pair`: two builds of the project do the same work in turn, and each figure of the one is divided
-//! by that of the other within a round.
+//! `cargo xtask bench pair`: runs the same work with two builds of the project, alternating, and computes the ratio of
+//! each figure within a round.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use super::results::{Measure, Results, work_folder};
 /// The two builds.
 const SUBJECTS: [&str; 2] = ["before", "after"];
 
-/// Arguments of the project's own measuring programs, for one round.
+/// The arguments of the project's own benchmark programs, for one round.
 const PROGRAMS: [(&str, &[&str]); 4] = [
     ("blocks", &["--rounds", "1"]),
     ("stores", &["--rounds", "1", "--stores", "ar7"]),
@@ -26,30 +26,30 @@ const PROGRAMS: [(&str, &[&str]); 4] = [
     ("scale", &["mebibytes", "1024", "--threads", "2"]),
 ];
 
-/// What a run is given.
+/// Options of the run.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Folder with the release programs of before the change
+    /// Folder with the release programs from before the change
     #[arg(long)]
     before: PathBuf,
-    /// Folder with the release programs of after it
+    /// Folder with the release programs from after the change
     #[arg(long)]
     after: PathBuf,
-    /// The tree; by default whatever large tree the toolchain brought along
+    /// The tree [default: a large tree of the toolchain]
     #[arg(long)]
     tree: Option<PathBuf>,
-    /// Bytes of the large file, which is random
+    /// Size of the large random file in bytes
     #[arg(long, default_value_t = 1 << 30)]
     file_bytes: u64,
-    /// How often each build has its turn
+    /// Number of rounds
     #[arg(long, default_value_t = 5)]
     rounds: u32,
-    /// Folder to work in, on the file system that is measured
+    /// Folder to work in, on the file system to measure
     #[arg(long)]
     directory: Option<PathBuf>,
 }
 
-/// Measures, prints the ratios and keeps the raw results.
+/// Measures, prints the ratios and stores the raw results.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let folder = work_folder(options.directory.as_ref())?;
     let results = measure(options, folder.path())?;
@@ -68,7 +68,7 @@ fn measure(options: &Options, work: &Path) -> Result<Results> {
         Some(tree) => tree.canonicalize().map_err(Error::io("find", tree))?,
         None => large_tree().ok_or_else(no_tree)?,
     };
-    // Either build makes the key that both use.
+    // Either build can create the key; both use it.
     Ar7::at(&folders[0].join("ar7"), work)?;
     let file = work.join("file");
     write_random(&file, options.file_bytes)?;
@@ -80,7 +80,7 @@ fn measure(options: &Options, work: &Path) -> Result<Results> {
         results.inputs.insert(name.to_owned(), value);
     }
     for round in 0..options.rounds {
-        // The one that comes first changes with the round.
+        // The build that runs first alternates between rounds.
         for turn in 0..SUBJECTS.len() {
             let number = (turn + usize::try_from(round).unwrap_or_default()) % SUBJECTS.len();
             let (subject, folder) = (SUBJECTS[number], &folders[number]);
@@ -102,7 +102,7 @@ fn measure(options: &Options, work: &Path) -> Result<Results> {
     Ok(results)
 }
 
-/// Runs the project's own measuring programs of one build.
+/// Runs the project's own benchmark programs of one build.
 fn own_programs(
     results: &mut Results,
     (subject, folder): (&str, &Path),
@@ -134,7 +134,8 @@ fn own_programs(
     Ok(())
 }
 
-/// For each kind of work, the median over the rounds of the time of after divided by that of before.
+/// Returns, for each kind of work, the median over the rounds of the time after the change divided by the time before
+/// it.
 fn ratios(measures: &[Measure]) -> BTreeMap<(String, String), f64> {
     let mut found: BTreeMap<(String, String), Vec<f64>> = BTreeMap::new();
     let [before, after] = SUBJECTS;
@@ -167,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ratios_are_taken_within_a_round() {
+    fn ratios_are_computed_within_a_round() {
         let measure = |subject: &str, round, seconds| Measure {
             subject: subject.to_owned(),
             case: "tree in".to_owned(),

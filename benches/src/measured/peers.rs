@@ -1,4 +1,4 @@
-//! `cargo xtask bench peers`: the same tree and the same file through every program, by turns.
+//! `cargo xtask bench peers`: stores the same tree and the same file with every program, alternating.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -19,28 +19,28 @@ use xtask::quantity::size;
 use xtask::trees::{self, large_tree};
 use xtask::workspace::output;
 
-/// What a run is given.
+/// Options of the run.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// The tree; by default whatever large tree the toolchain brought along
+    /// The tree [default: a large tree of the toolchain]
     #[arg(long)]
     tree: Option<PathBuf>,
-    /// Bytes of the large file, which is random
+    /// Size of the large random file in bytes
     #[arg(long, default_value_t = 4 << 30)]
     file_bytes: u64,
-    /// How often each program has its turn
+    /// Number of rounds
     #[arg(long, default_value_t = 5)]
     rounds: u32,
-    /// The same for programs that take a minute
+    /// Number of rounds for slow programs
     #[arg(long, default_value_t = 1)]
     slow_rounds: u32,
-    /// Rounds in which the tree is taken out: every copy of it stays until the end
+    /// Number of rounds that extract the tree; every copy stays until the end
     #[arg(long, default_value_t = 3)]
     out_rounds: u32,
     /// Only these programs
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Folder to work in, on the file system that is measured
+    /// Folder to work in, on the file system to measure
     #[arg(long)]
     directory: Option<PathBuf>,
 }
@@ -55,7 +55,7 @@ struct Run<'a> {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let folder = work_folder(options.directory.as_ref())?;
     let outcome = measure(options, folder.path());
-    // Left by a run that was stopped; there is none otherwise.
+    // An interrupted run may have left the mount.
     let open = folder.path().join("gocryptfs-open");
     if open.exists() {
         Command::new("fusermount").arg("-u").arg(open).output().ok();
@@ -128,7 +128,7 @@ impl Run<'_> {
             let out = work.join("out-ar7-0").join(name);
             compare(&self.place.tree, &out)?.into_result()?;
         }
-        // Nothing but trees and what is read later stays: the disk is not endless.
+        // Keep only trees and files that are read later, to limit the disk space used.
         if matches!((task.subject, task.case), ("cp", _)) {
             task.stale.iter().try_for_each(|path| remove(path))?;
         }
@@ -136,7 +136,7 @@ impl Run<'_> {
     }
 }
 
-/// Does one task, and prints what it took.
+/// Runs one task and prints its cost.
 pub(super) fn measure_task(
     place: &Place,
     environment: &[(String, OsString)],
@@ -150,7 +150,7 @@ pub(super) fn measure_task(
     for pipeline in &task.before {
         pipeline.run(work, environment)?;
     }
-    // Everything that a program is to read was read once.
+    // All input of a program is in the page cache before it starts.
     read_once(match (&task.warm, task.case) {
         (Some(archive), _) => archive,
         (None, Case::FileIn) => &place.file,
@@ -211,7 +211,7 @@ fn remove(path: &Path) -> Result<()> {
     removed.map_err(Error::io("remove", path))
 }
 
-/// Reads every file below a path, so that it lies in the page cache.
+/// Reads every file below a path, so that it is in the page cache.
 fn read_once(path: &Path) -> Result<()> {
     let mut buffer = vec![0; 1 << 20];
     for entry in WalkDir::new(path).into_iter().flatten() {
@@ -231,7 +231,7 @@ fn length(path: &Path) -> Result<u64> {
     })
 }
 
-/// A file of random bytes, which nothing compresses.
+/// Writes a file of random bytes, which no program can compress.
 pub(super) fn write_random(path: &Path, bytes: u64) -> Result<()> {
     let source = Path::new("/dev/urandom");
     let random = File::open(source).map_err(Error::io("open", source))?;
@@ -241,10 +241,10 @@ pub(super) fn write_random(path: &Path, bytes: u64) -> Result<()> {
 }
 
 pub(super) fn no_tree() -> Error {
-    Error::Fault("the toolchain has no large tree; name one with --tree".to_owned())
+    Error::Fault("the toolchain has no large tree: use --tree".to_owned())
 }
 
-/// Makes a key for `age`, where there is one.
+/// Creates a key for `age`, if it is installed.
 fn recipient(work: &Path) -> String {
     let key = work.join("age.key");
     let mut keygen = Command::new("age-keygen");

@@ -1,4 +1,4 @@
-//! The programs, and how each is given the same work.
+//! The programs, and the commands that make each do the same work.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -8,31 +8,31 @@ use super::results::first_line;
 use super::run::{Pipeline, program};
 use xtask::workspace::output;
 
-/// A password for programs that want one. It guards copies of files that everybody has.
+/// The password for programs that require one. It protects only copies of public files.
 const PASSWORD: &str = "a password for measuring";
 
-/// What is worked on, and where.
+/// The input, and the folder to work in.
 pub(crate) struct Place {
     pub(crate) work: PathBuf,
     pub(crate) tree: PathBuf,
     pub(crate) file: PathBuf,
     pub(crate) ar7: PathBuf,
-    /// Public half of the key for `age`.
+    /// The public key for `age`.
     pub(crate) recipient: String,
 }
 
-/// What a program is asked to do.
+/// A kind of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Case {
-    /// The tree into the archive.
+    /// Store the tree in an archive.
     TreeIn,
-    /// The tree out of it again, into an empty folder.
+    /// Extract the tree into an empty folder.
     TreeOut,
-    /// Everything in the archive read and checked.
+    /// Read and check everything in the archive.
     TreeVerify,
-    /// The large file into an archive.
+    /// Store the large file in an archive.
     FileIn,
-    /// The large file out of it, into a pipe.
+    /// Write the large file from the archive into a pipe.
     FilePipe,
 }
 
@@ -48,7 +48,7 @@ impl Case {
     }
 }
 
-/// What must be on stable storage before the time is taken.
+/// The data that must be on stable storage before the time is taken.
 #[derive(Debug, Clone)]
 pub(crate) enum Durable {
     File(PathBuf),
@@ -61,30 +61,30 @@ pub(crate) enum Durable {
 pub(crate) struct Task {
     pub(crate) subject: &'static str,
     pub(crate) case: Case,
-    /// Removed first.
+    /// Files to remove first.
     pub(crate) stale: Vec<PathBuf>,
-    /// Done first, and not timed.
+    /// Commands to run first, not timed.
     pub(crate) before: Vec<Pipeline>,
-    /// Read first, so that nobody waits for the disk alone.
+    /// A path to read first, so that the program does not wait for the disk.
     pub(crate) warm: Option<PathBuf>,
     pub(crate) timed: Pipeline,
     pub(crate) durable: Durable,
-    /// Done afterwards, and not timed.
+    /// Commands to run afterwards, not timed.
     pub(crate) after: Vec<Pipeline>,
-    /// Its size is noted.
+    /// A path whose size is recorded.
     pub(crate) output: Option<PathBuf>,
 }
 
-/// A program and the Debian package that brings it.
+/// A program, and the Debian package that contains it.
 pub(crate) struct Peer {
     pub(crate) subject: &'static str,
     pub(crate) commands: &'static [&'static str],
     pub(crate) package: &'static str,
-    /// So slow that it takes part in the first rounds only.
+    /// Whether the program is so slow that it runs in the first rounds only.
     pub(crate) is_slow: bool,
 }
 
-/// Every program, ours first.
+/// Every program, ar7 first.
 pub(crate) const PEERS: [Peer; 8] = [
     Peer { subject: "ar7", commands: &[], package: "", is_slow: false },
     Peer { subject: "cp", commands: &["cp"], package: "coreutils", is_slow: false },
@@ -97,7 +97,7 @@ pub(crate) const PEERS: [Peer; 8] = [
 ];
 
 impl Peer {
-    /// Why it cannot take part.
+    /// Returns the reason why the program cannot run, if any.
     pub(crate) fn missing(&self) -> Option<String> {
         let absent = self.commands.iter().find(|name| version(name).is_none());
         let reason = format!("not installed: Debian's package '{}'", self.package);
@@ -115,7 +115,7 @@ impl Peer {
     }
 }
 
-/// What a program says of its version; none if it cannot be started.
+/// Returns the first line that a program prints about its version, or `None` if it does not start.
 fn version(name: &str) -> Option<String> {
     let argument = match name {
         "restic" => "version",
@@ -130,7 +130,7 @@ fn version(name: &str) -> Option<String> {
 }
 
 impl Place {
-    /// Variables that every program is given.
+    /// Returns the environment variables of every program.
     pub(crate) fn environment(&self) -> Vec<(String, OsString)> {
         let at = |name: &str| self.work.join(name).into_os_string();
         let text = |text: &str| OsString::from(text);
@@ -147,7 +147,7 @@ impl Place {
         variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
-    /// The work of one program in one round, in order.
+    /// Returns the work of one program in one round, in order.
     pub(crate) fn tasks(&self, subject: &str, round: u32) -> Vec<Task> {
         let out = self.work.join(format!("out-{}-{round}", subject.replace(" | ", "-")));
         match subject {
@@ -170,7 +170,7 @@ impl Place {
         (parent, self.tree.file_name().unwrap_or_default().to_owned())
     }
 
-    /// Work that makes one file of the tree.
+    /// Returns the work that creates one file from the tree.
     fn tree_in(
         &self,
         subject: &'static str,
@@ -200,8 +200,8 @@ impl Place {
         Task { case: Case::FileIn, ..self.tree_in(subject, name, timed) }
     }
 
-    /// Work that takes the tree out into a new folder. The folder stays until the end: a file system that has just
-    /// removed a tree is slow to make another.
+    /// Returns the work that extracts the tree into a new folder. The folder stays until the end, because a file system
+    /// that has just removed a tree is slow to create another.
     fn tree_out(subject: &'static str, archive: &Path, out: &Path, timed: Pipeline) -> Task {
         Task {
             subject,
@@ -216,7 +216,7 @@ impl Place {
         }
     }
 
-    /// Work that reads an archive.
+    /// Returns the work that reads an archive.
     fn reading(subject: &'static str, case: Case, archive: &Path, timed: Pipeline) -> Task {
         Task {
             subject,
@@ -231,7 +231,7 @@ impl Place {
         }
     }
 
-    /// The work of ar7, or of a build of it with a name of its own.
+    /// Returns the work of ar7, or of a build of it with a different name.
     pub(crate) fn ar7(&self, subject: &'static str, out: &Path) -> Vec<Task> {
         let (tree, file) = (self.work.join("tree.ar7"), self.work.join("file.ar7"));
         let ar7 = |words: &[&str]| {
@@ -296,7 +296,7 @@ impl Place {
         ]
     }
 
-    /// Without compression, like every other program here.
+    /// Without compression, like all other programs here.
     fn seven_zip(&self, out: &Path) -> Vec<Task> {
         let archive = self.work.join("tree.7z");
         let password = OsString::from(format!("-p{PASSWORD}"));

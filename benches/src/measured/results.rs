@@ -1,4 +1,4 @@
-//! What was measured, on what, and when: one document a run.
+//! Results: what was measured, on which machine, and when. One document for each run.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,28 +11,28 @@ use super::run::short;
 use xtask::error::{Error, Result};
 use xtask::workspace::{output, root};
 
-/// Folder of the documents.
+/// The folder of the documents.
 const FOLDER: &str = "benches/results";
 
-/// One run.
+/// The results of one run.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Results {
-    /// The subcommand that made it.
+    /// The subcommand that produced it.
     pub(crate) kind: String,
-    /// Arguments that it was given.
+    /// The arguments of the subcommand.
     pub(crate) command: String,
-    /// Time of the end, in UTC.
+    /// The time of the end, in UTC.
     pub(crate) date: String,
-    /// What git says of the tree.
+    /// The commit of the tree, as git describes it.
     pub(crate) commit: String,
     pub(crate) machine: Machine,
-    /// What was worked on: the tree's entries and bytes, say.
+    /// Properties of the input, for example the number of entries and of bytes of the tree.
     #[serde(default)]
     pub(crate) inputs: BTreeMap<String, u64>,
-    /// Versions of the programs.
+    /// The versions of the programs.
     #[serde(default)]
     pub(crate) versions: BTreeMap<String, String>,
-    /// Programs that were not there, and the Debian packages that would bring them.
+    /// The programs that were not installed, and the Debian packages that contain them.
     #[serde(default)]
     pub(crate) skipped: BTreeMap<String, String>,
     pub(crate) measures: Vec<Measure>,
@@ -47,10 +47,10 @@ pub(crate) struct Machine {
     pub(crate) file_system: String,
 }
 
-/// One thing that one program did once.
+/// One operation of one program, measured once.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Measure {
-    /// The program, store, or way of doing it.
+    /// The program, store or method.
     #[serde(alias = "store")]
     pub(crate) subject: String,
     pub(crate) case: String,
@@ -58,32 +58,32 @@ pub(crate) struct Measure {
     pub(crate) round: u32,
     #[serde(default = "one")]
     pub(crate) threads: u64,
-    /// How often it was done in this time.
+    /// The number of repetitions in this time.
     #[serde(default = "one")]
     pub(crate) count: u64,
-    /// Wall time, until what was written is on stable storage.
+    /// The wall time until the written data is on stable storage.
     #[serde(default, deserialize_with = "seconds_or_none")]
     pub(crate) seconds: f64,
-    /// Streams or bytes that were there.
+    /// The number of streams or bytes in the archive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) size: Option<u64>,
-    /// User and system time of the program.
+    /// The user and system time of the program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cpu_seconds: Option<f64>,
-    /// Most anonymous memory at one time, looked at every 10 ms.
+    /// The maximum anonymous memory, sampled every 10 ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) anonymous_bytes: Option<u64>,
-    /// Size of what was written.
+    /// The size of the written data.
     #[serde(default, alias = "bytes", skip_serializing_if = "Option::is_none")]
     pub(crate) output_bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) command: Option<String>,
-    /// Of the subject; kept once for the whole run.
+    /// The version of the subject, stored once for the whole run.
     #[serde(default, skip_serializing)]
     pub(crate) version: Option<String>,
 }
 
-/// What has no time, a size say, took none.
+/// Reads a measure without a time, such as a size, as zero seconds.
 fn seconds_or_none<'de, D: serde::Deserializer<'de>>(
     from: D,
 ) -> std::result::Result<f64, D::Error> {
@@ -94,14 +94,14 @@ fn one() -> u64 {
     1
 }
 
-/// What a benchmark program of ours prints.
+/// The output of one of our benchmark programs.
 #[derive(Deserialize)]
 pub(crate) struct Printed {
     pub(crate) measures: Vec<Measure>,
 }
 
 impl Results {
-    /// Writes the document, under its kind, day and commit.
+    /// Writes the document, named by its kind, day and commit.
     pub(crate) fn save(mut self, directory: &Path) -> Result<()> {
         self.date = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         self.commit = first_line(Command::new("git").current_dir(root()).args([
@@ -125,7 +125,7 @@ impl Results {
     }
 }
 
-/// The newest document of each kind.
+/// Returns the newest document of each kind.
 pub(crate) fn newest() -> Result<BTreeMap<String, Results>> {
     let folder = root().join(FOLDER);
     let mut newest: BTreeMap<String, Results> = BTreeMap::new();
@@ -139,7 +139,7 @@ pub(crate) fn newest() -> Result<BTreeMap<String, Results>> {
         }
         let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
         let results: Results = serde_json::from_str(&text).map_err(|error| Error::Output {
-            what: "a result that cannot be read",
+            what: "a result is unreadable",
             found: format!("{}: {error}", path.display()),
         })?;
         match newest.get(&results.kind) {
@@ -171,7 +171,7 @@ impl Machine {
     }
 }
 
-/// The first line that is not blank of what a command writes, or nothing.
+/// Returns the first non-blank line of a command's output, or an empty string.
 pub(crate) fn first_line(command: &mut Command) -> String {
     let text = output(command).map(|output| [output.stdout, output.stderr].concat());
     let text = text.unwrap_or_default();
@@ -179,7 +179,7 @@ pub(crate) fn first_line(command: &mut Command) -> String {
     text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned()
 }
 
-/// A folder to work in, removed at the end.
+/// Creates a folder to work in, which is removed at the end.
 pub(crate) fn work_folder(directory: Option<&PathBuf>) -> Result<tempfile::TempDir> {
     let parent = directory.cloned().unwrap_or_else(std::env::temp_dir);
     let folder = tempfile::Builder::new().prefix("ar7-bench-").tempdir_in(&parent);

@@ -1,4 +1,4 @@
-//! Running a program, or several in a row that feed one another, and measuring what it takes.
+//! Runs programs, or pipelines of programs, and measures their cost.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -13,22 +13,22 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use xtask::error::{Error, Result};
 
-/// How often memory is looked at.
+/// The interval between samples of the memory.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Bytes that are taken out of a pipe at a time.
+/// The number of bytes to read from a pipe at a time.
 const PIPE_BUFFER: usize = 1 << 20;
 
-/// Programs in a row; each reads what the one before it writes.
+/// Programs in a pipeline: each reads the output of the previous one.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pipeline {
     stages: Vec<Vec<OsString>>,
     directory: Option<PathBuf>,
-    /// Whether what the last one writes is read through a pipe, and dropped.
+    /// Whether to read the output of the last program through a pipe and discard it.
     is_read: bool,
 }
 
-/// What it took.
+/// The cost of a run.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Usage {
     pub(crate) seconds: f64,
@@ -36,29 +36,29 @@ pub(crate) struct Usage {
     pub(crate) anonymous_bytes: u64,
 }
 
-/// A command of one program.
+/// Returns a pipeline of one program.
 pub(crate) fn program<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Pipeline {
     Pipeline::default().pipe(words)
 }
 
 impl Pipeline {
-    /// The same, with one more program that reads what the last one writes.
+    /// Adds a program that reads the output of the last one.
     pub(crate) fn pipe<S: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = S>) -> Pipeline {
         self.stages.push(words.into_iter().map(|word| word.as_ref().to_owned()).collect());
         self
     }
 
-    /// The same, started in a folder.
+    /// Sets the working directory.
     pub(crate) fn within(self, directory: &Path) -> Pipeline {
         Pipeline { directory: Some(directory.to_owned()), ..self }
     }
 
-    /// The same; what it writes is read and dropped.
+    /// Makes the run read and discard the output of the last program.
     pub(crate) fn read(self) -> Pipeline {
         Pipeline { is_read: true, ..self }
     }
 
-    /// As a person would type it, without the folders of this machine.
+    /// Formats the pipeline as a user would type it, without the folders of this machine.
     pub(crate) fn shown(&self, work: &Path) -> String {
         let stage = |words: &Vec<OsString>| {
             words.iter().map(|word| short(word, work)).collect::<Vec<_>>().join(" ")
@@ -66,7 +66,7 @@ impl Pipeline {
         self.stages.iter().map(stage).collect::<Vec<_>>().join(" | ")
     }
 
-    /// Runs it to its end, which must be a good one.
+    /// Runs the pipeline to its end, and fails unless every program succeeds.
     pub(crate) fn run(&self, work: &Path, environment: &[(String, OsString)]) -> Result<Usage> {
         let errors_path = work.join("errors.txt");
         let errors = File::create(&errors_path).map_err(Error::io("create", &errors_path))?;
@@ -123,19 +123,19 @@ impl Pipeline {
     }
 }
 
-/// A word of a command: a path within `work` as it is there, any other by its last component.
+/// Shortens a word of a command: a path within `work` becomes relative, and any other path its last component.
 pub(crate) fn short(word: &OsStr, work: &Path) -> String {
     let path = Path::new(word);
     let name = path.file_name().filter(|_| path.is_absolute()).map(Path::new);
     path.strip_prefix(work).ok().or(name).unwrap_or(path).to_string_lossy().into_owned()
 }
 
-/// Waits for a program, and reads what it used of the processor before it is gone. A warning is no failure.
+/// Waits for a program and returns its processor time, read before the process is reaped. A warning is not a failure.
 fn ended(child: &mut Child) -> Result<f64> {
     let identifier = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     if let Some(identifier) = identifier {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-        // A failure shows when it is waited for once more.
+        // The second wait reports the failure.
         let _ = waitid(WaitId::Pid(identifier), options);
     }
     let ticks = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
@@ -146,9 +146,9 @@ fn ended(child: &mut Child) -> Result<f64> {
     Ok(processor_seconds(&ticks))
 }
 
-/// User and system time of a process and of the children that it waited for, from its line in `/proc/PID/stat`.
+/// Parses the user and system time of a process and its waited-for children from its line in `/proc/PID/stat`.
 fn processor_seconds(line: &str) -> f64 {
-    // The name, in parentheses, may hold anything.
+    // The name, in parentheses, may contain any character.
     let after = line.rsplit_once(')').map_or("", |(_, after)| after);
     let ticks: u32 =
         after.split_whitespace().skip(11).take(4).filter_map(|word| word.parse::<u32>().ok()).sum();
@@ -156,7 +156,7 @@ fn processor_seconds(line: &str) -> f64 {
     f64::from(ticks) / f64::from(per_second)
 }
 
-/// Looks at the memory of programs until they are done. Returns the most that all had together.
+/// Samples the memory of programs until they end. Returns the maximum of their total.
 fn watch(identifiers: &[u32], is_done: &AtomicBool) -> u64 {
     let mut most = 0;
     while !is_done.load(Ordering::Relaxed) {
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_those_of_the_process_and_its_children() {
+    fn times_include_the_process_and_its_children() {
         let line = "7 (a) b) S 1 1 1 0 -1 0 0 0 0 0 100 20 3 2 20 0 1 0 5 6 7";
         let per_second = u32::try_from(rustix::param::clock_ticks_per_second()).unwrap();
         let found = processor_seconds(line);

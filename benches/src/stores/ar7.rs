@@ -7,10 +7,10 @@ use ar7_registry::{Archive, CreateOptions, Snapshot};
 
 use super::{Entry, Order, Reader, Record, Result, Store};
 
-/// An archive as it is made by default: read through a map, encrypted, every commit synced twice.
+/// An archive with default settings: read through a map, encrypted, two syncs per commit.
 ///
-/// Records go the way that those of real streams go when a transaction is committed; only, no stream has written
-/// blocks. There is nothing to be set: the registry has one way to insert.
+/// Records take the same path as those of real streams when a transaction is committed, except that no stream has
+/// written blocks. There are no settings: the registry has one way to insert.
 pub(super) struct Registry(Archive);
 
 impl Registry {

@@ -6,9 +6,9 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Sn
 
 use super::{CACHE_BYTES, Entry, Order, Reader, Record, Result, Store};
 
-/// The journal is synced with every commit (`PersistMode::SyncAll`). Sorted records are ingested, which writes tables at
-/// once and is durable by itself; others are one batch, which is a commit. The keyspace is told that the keys which are
-/// looked for exist.
+/// The journal is synced with every commit (`PersistMode::SyncAll`). Sorted records are ingested, which writes tables
+/// directly and is durable without a commit. Other records are one batch, which is one commit. The keyspace is
+/// configured to expect that looked-up keys exist.
 pub(super) struct Fjall {
     database: Database,
     keyspace: Keyspace,

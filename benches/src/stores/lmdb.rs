@@ -6,15 +6,15 @@ use lmdb::{Cursor, Database, DatabaseFlags, Environment, RoTransaction, Transact
 
 use super::{Entry, FILE_BYTES_MAX, Order, Reader, Record, Result, Store};
 
-/// With default flags, so every commit is synced; with a map that is large enough for ever, as its documentation
-/// advises. Sorted records are appended (`MDB_APPEND`), which leaves full pages behind.
+/// Default flags, so every commit is synced. The map is large enough for all records, as the documentation advises.
+/// Sorted records are appended (`MDB_APPEND`), which leaves full pages.
 pub(super) struct Lmdb {
     environment: Environment,
     database: Database,
 }
 
 pub(super) fn version() -> String {
-    // The version that `lmdb-rkv-sys` 0.11 is built from; it is not to be asked for in safe code.
+    // The version that `lmdb-rkv-sys` 0.11 builds; safe code cannot query it.
     "0.9.24".to_owned()
 }
 

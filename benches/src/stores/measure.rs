@@ -1,4 +1,4 @@
-//! What is measured, and in which order.
+//! The cases, and the order in which they are measured.
 
 use std::path::Path;
 use std::sync::Barrier;
@@ -8,62 +8,62 @@ use serde::Serialize;
 
 use super::{Kind, Order, Record, Result, Store, records, shuffled, size_bytes};
 
-/// Gets of a case, by all threads together.
+/// Number of gets in a case, by all threads together.
 const GETS: u32 = 1_000_000;
 
-/// Numbers of threads that get.
+/// Numbers of threads for gets.
 const THREADS: [u32; 2] = [1, 2];
 
-/// Seeds of the records, of the order in which they are loaded, and of that in which they are looked for.
+/// Seeds of the records, of the order in which they are loaded, and of the order in which they are looked up.
 const SEEDS: [u64; 3] = [1, 2, 3];
 
-/// How much is measured.
+/// The extent of a measurement.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Records that are loaded.
+    /// The number of records to load.
     pub records: u32,
-    /// Rounds. In each, every store does every case once.
+    /// The number of rounds. In each, every store runs every case once.
     pub rounds: u32,
-    /// Single inserts in a round.
+    /// The number of single inserts in a round.
     pub single_inserts: u32,
-    /// The stores, in the order in which they have their turns.
+    /// The stores, in the order in which they run.
     pub stores: Vec<Kind>,
 }
 
-/// One case, done once by one store.
+/// One case, run once by one store.
 #[derive(Debug, Clone, Serialize)]
 pub struct Measure {
-    /// Name of the store.
+    /// The name of the store.
     pub store: &'static str,
-    /// Its version.
+    /// The version of the store.
     pub version: String,
-    /// What was done.
+    /// The case.
     pub case: &'static str,
-    /// In which round, the first being 0.
+    /// The round, from 0.
     pub round: u32,
-    /// By how many threads.
+    /// The number of threads.
     pub threads: u32,
-    /// How often.
+    /// The number of operations.
     pub count: u32,
-    /// In how many seconds; none for a size.
+    /// The seconds taken; `None` for a size.
     pub seconds: Option<f64>,
-    /// Length of all files; only for a size.
+    /// The total size of all files; only for a size.
     pub bytes: Option<u64>,
 }
 
-/// All that was measured.
+/// All measurements.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// Records that were loaded.
+    /// The number of records loaded.
     pub records: u32,
-    /// Rounds.
+    /// The number of rounds.
     pub rounds: u32,
     /// The measures, in the order in which they were taken.
     pub measures: Vec<Measure>,
 }
 
-/// Measures every store, round by round, so that whatever else the machine does falls on all alike. The stores lie in
-/// folders of their own below `folder`, which are removed when a store has had its turn.
+/// Measures every store, round by round, so that other load affects all of them equally. Each store has a separate
+/// folder below `folder`, which is removed after its turn.
 pub fn run(plan: &Plan, folder: &Path, progress: &mut dyn FnMut(&Measure)) -> Result<Report> {
     let all = plan.records.checked_add(plan.single_inserts).ok_or("too many records")?;
     let all = records(all, SEEDS[0]);
@@ -84,10 +84,10 @@ pub fn run(plan: &Plan, folder: &Path, progress: &mut dyn FnMut(&Measure)) -> Re
     Ok(Report { records: plan.records, rounds: plan.rounds, measures })
 }
 
-/// What every store is given.
+/// The input of every store.
 struct World<'a> {
     loaded: &'a [Record],
-    /// Above all others, as new identities are.
+    /// Above all other records, like new identities.
     single: &'a [Record],
     loading: Vec<u32>,
     getting: Vec<u32>,
@@ -113,7 +113,7 @@ impl Turn<'_> {
         Ok(place.close()?)
     }
 
-    /// Loads a store, and drops it and its files.
+    /// Loads a store, then drops it and removes its files.
     fn load(&mut self, world: &World<'_>, order: Order, folder: &Path) -> Result<()> {
         let place = tempfile::tempdir_in(folder)?;
         drop(self.load_in(world, order, place.path())?);
@@ -147,7 +147,7 @@ impl Turn<'_> {
     }
 
     fn get_all(&mut self, store: &dyn Store, world: &World<'_>) -> Result<()> {
-        // Everything that a cache takes is in it afterwards.
+        // Afterwards the caches are warm.
         get(store, world, 1)?;
         for threads in THREADS {
             let seconds = get(store, world, threads)?;
@@ -200,12 +200,13 @@ impl Turn<'_> {
     }
 }
 
-/// Records in an order.
+/// Returns records in a given order.
 fn picked<'a>(records: &'a [Record], order: &'a [u32]) -> impl Iterator<Item = &'a Record> {
     order.iter().map(|&number| &records[usize::try_from(number).expect("a number in memory")])
 }
 
-/// Gets records in random order, shared out among threads. Returns the seconds from when all are ready until all are done.
+/// Gets records in random order, divided among threads. Returns the seconds from when all threads are ready until all
+/// are done.
 fn get(store: &dyn Store, world: &World<'_>, threads: u32) -> Result<f64> {
     let ready = Barrier::new(usize::try_from(threads)? + 1);
     let share = usize::try_from(GETS / threads)?;

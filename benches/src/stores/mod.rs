@@ -1,7 +1,8 @@
-//! The registry of streams beside other embedded stores: the same records, loaded, read and inserted by each.
+//! Compares the registry of streams with other embedded stores, each of which loads, reads and inserts the same
+//! records.
 //!
-//! Every store is durable as it is set here: when a load or an insert returns, it is on stable storage. None but ar7
-//! encrypts or authenticates what it stores.
+//! Every store is configured to be durable: when a load or an insert returns, it is on stable storage. Only ar7
+//! encrypts and authenticates the records.
 
 mod ar7;
 mod fjall;
@@ -20,21 +21,21 @@ use std::path::Path;
 pub use measure::{Measure, Plan, Report, run};
 pub use record::{Entry, Record, records, shuffled};
 
-/// What a store says when it fails; each has errors of its own.
+/// The result of a store's operation; each store has its own errors.
 pub type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// Memory that a store may use for its cache, where it has to be told, in bytes.
+/// The cache size in bytes, for stores that need a limit.
 const CACHE_BYTES: u32 = 256 << 20;
 
-/// Storage that a file may take at most, where a store has to be told, in bytes.
+/// The maximum size of a file in bytes, for stores that need a limit.
 const FILE_BYTES_MAX: usize = 16 << 30;
 
-/// In which order records are loaded.
+/// The order in which records are loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     /// Ascending.
     Sorted,
-    /// Any order.
+    /// Random.
     Random,
 }
 
@@ -46,20 +47,20 @@ pub trait Store: Sync {
     /// Inserts one record and makes it durable.
     fn insert(&self, record: &Record) -> Result<()>;
 
-    /// A view of what is stored now. Each thread has its own.
+    /// Returns a view of the current content. Each thread has its own.
     fn reader(&self) -> Result<Box<dyn Reader + '_>>;
 }
 
-/// Reads what was stored when it was made.
+/// A view of the store's content at the time of its creation.
 pub trait Reader {
-    /// Whether the store has this record, with this value.
+    /// Returns whether the store has this record with this value.
     fn has(&self, record: &Record) -> Result<bool>;
 
-    /// Shows every entry, in order.
+    /// Visits every entry, in order.
     fn scan(&self, visit: &mut dyn FnMut(Entry<'_>)) -> Result<()>;
 }
 
-/// The stores that are compared.
+/// The stores to compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
     /// The registry of an archive.
@@ -78,7 +79,7 @@ impl Kind {
     /// Every store.
     pub const ALL: [Kind; 5] = [Kind::Ar7, Kind::Redb, Kind::Lmdb, Kind::Sqlite, Kind::Fjall];
 
-    /// Name in the report.
+    /// Returns the name in the report.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Ar7 => "ar7",
@@ -89,7 +90,7 @@ impl Kind {
         }
     }
 
-    /// Version of the store; of its crate, where the store is one.
+    /// Returns the version of the store, or of its crate if the crate is the store.
     pub fn version(self) -> String {
         match self {
             Kind::Ar7 => env!("CARGO_PKG_VERSION").to_owned(),
@@ -100,7 +101,7 @@ impl Kind {
         }
     }
 
-    /// Makes an empty store in a folder.
+    /// Creates an empty store in a folder.
     pub fn create(self, folder: &Path) -> Result<Box<dyn Store>> {
         Ok(match self {
             Kind::Ar7 => Box::new(ar7::Registry::create(folder)?),
@@ -112,7 +113,7 @@ impl Kind {
     }
 }
 
-/// Length of all files below a folder in bytes, storage that a store has reserved ahead included.
+/// Returns the total size in bytes of all files below a folder, including preallocated space.
 pub fn size_bytes(folder: &Path) -> Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(folder)? {
@@ -123,7 +124,7 @@ pub fn size_bytes(folder: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
-/// The version of a crate that the workspace is built with.
+/// Returns the version of a crate in the workspace's lock file.
 fn locked_version(name: &str) -> String {
     let mut lines = include_str!("../../../Cargo.lock").lines();
     let wanted = format!("name = \"{name}\"");

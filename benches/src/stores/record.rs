@@ -1,4 +1,4 @@
-//! The records that the stores are given.
+//! The records for the stores.
 
 use ar7_engine::format::{Generation, Position, StoredStream, StreamLayout, StreamRecord};
 use rand_xoshiro::SplitMix64;
@@ -8,42 +8,42 @@ use uuid::{Builder, Uuid};
 /// Time of the first record in milliseconds since 1970.
 const FIRST_MILLISECONDS: u64 = 1_700_000_000_000;
 
-/// Bytes that the other stores keep under the identity: the end of the record as the registry encodes it, which is five
-/// bytes longer.
+/// Size in bytes of the value that the other stores keep under the identity: the end of the record as the registry
+/// encodes it, which is five bytes longer.
 pub(super) const VALUE_SIZE: usize = 54;
 
-/// A record of a stream, ready to be handed to any store.
+/// A record of a stream, in the form for each store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// As the registry takes it.
+    /// The form for the registry.
     pub stored: StoredStream,
-    /// As the other stores take it.
+    /// The form for the other stores.
     pub value: [u8; VALUE_SIZE],
 }
 
 impl Record {
-    /// The key.
+    /// Returns the key.
     pub fn identity(&self) -> Uuid {
         self.stored.record.identity
     }
 
-    /// The key as the other stores take it.
+    /// Returns the key for the other stores.
     pub fn key(&self) -> &[u8; 16] {
         self.stored.record.identity.as_bytes()
     }
 }
 
-/// An entry that a store shows.
+/// An entry that a store visits.
 #[derive(Debug, Clone, Copy)]
 pub enum Entry<'a> {
-    /// As the registry returns it.
+    /// As returned by the registry.
     Stored(&'a StoredStream),
-    /// Key and value.
+    /// As key and value.
     Bytes(&'a [u8], &'a [u8]),
 }
 
 impl Entry<'_> {
-    /// Whether this is the record.
+    /// Returns whether this is the entry of `record`.
     pub fn is(&self, record: &Record) -> bool {
         match *self {
             Entry::Stored(stored) => *stored == record.stored,
@@ -52,13 +52,14 @@ impl Entry<'_> {
     }
 }
 
-/// This many records, with ascending identities of version 7, a millisecond apart. The same seed gives the same records.
+/// Returns `count` records, with ascending identities of version 7 that are one millisecond apart. A seed always gives
+/// the same records.
 pub fn records(count: u32, seed: u64) -> Vec<Record> {
     let mut random = SplitMix64::seed_from_u64(seed);
     (0..count).map(|number| record(number, &mut random)).collect()
 }
 
-/// The numbers below `count`, in random order.
+/// Returns the numbers below `count` in random order.
 pub fn shuffled(count: u32, seed: u64) -> Vec<u32> {
     let mut random = SplitMix64::seed_from_u64(seed);
     let mut numbers: Vec<u32> = (0..count).collect();

@@ -10,8 +10,8 @@ use super::{Entry, Order, Reader, Record, Result, Store};
 /// Keys and values of fixed length, which are stored without lengths and offsets.
 const TABLE: TableDefinition<'_, &[u8; 16], &[u8; VALUE_SIZE]> = TableDefinition::new("streams");
 
-/// As it is by default: a cache of 1 GiB, commits of one phase and with immediate durability. It has no special way to
-/// insert records that come sorted.
+/// Default settings: a cache of 1 GiB, one-phase commits and immediate durability. There is no special way to insert
+/// sorted records.
 pub(super) struct Redb(Database);
 
 impl Redb {

@@ -11,8 +11,8 @@ const INSERT: &str = "INSERT INTO streams (identity, record) VALUES (?1, ?2)";
 const SELECT: &str = "SELECT record FROM streams WHERE identity = ?1";
 const SCAN: &str = "SELECT identity, record FROM streams ORDER BY identity";
 
-/// A write-ahead log that is synced with every commit (`synchronous=FULL`), a table without row numbers, prepared
-/// statements, a map for reading, and a cache. Each reader has a connection of its own.
+/// A write-ahead log that is synced with every commit (`synchronous=FULL`), a table without row ids, prepared
+/// statements, a map for reading, and a cache. Each reader has a separate connection.
 pub(super) struct Sqlite {
     path: PathBuf,
     writer: Mutex<Connection>,
@@ -37,7 +37,7 @@ impl Sqlite {
 }
 
 fn set_memory(connection: &Connection) -> Result<()> {
-    // Negative numbers are KiB, positive ones pages.
+    // Negative numbers are KiB, positive numbers are pages.
     connection.pragma_update(None, "cache_size", -i64::from(CACHE_BYTES >> 10))?;
     connection.pragma_update(None, "mmap_size", i64::try_from(FILE_BYTES_MAX)?)?;
     Ok(())
@@ -65,7 +65,7 @@ impl Store for Sqlite {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;
         set_memory(&connection)?;
-        // One state for all that follows, without looking for a newer one each time.
+        // One read transaction, so that statements do not check for a newer state.
         connection.execute_batch("BEGIN")?;
         Ok(Box::new(connection))
     }

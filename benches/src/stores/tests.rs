@@ -1,11 +1,11 @@
-//! Every store keeps what it was given: all records, in order, with their values.
+//! Every store returns all records that it was given, in order, with their values.
 
 use super::*;
 
 const COUNT: u32 = 1000;
 
 #[test]
-fn every_store_finds_what_it_was_given() {
+fn every_store_returns_the_records_it_was_given() {
     let all = records(COUNT, 7);
     let (loaded, single) = all.split_at(all.len() - 3);
     let random = shuffled(COUNT - 3, 8);
@@ -39,15 +39,15 @@ fn check_content(kind: Kind, store: &dyn Store, all: &[Record]) {
     other.value[40] ^= 1;
     assert!(!reader.has(&other).unwrap(), "{kind:?} compares values");
     let missing = &records(1, 9)[0];
-    assert!(!reader.has(missing).unwrap(), "{kind:?} does not have what it was not given");
+    assert!(!reader.has(missing).unwrap(), "{kind:?} lacks a record that it was not given");
     let mut expected = all.iter();
     reader
         .scan(&mut |entry| {
-            let record = expected.next().expect("no more than was given");
-            assert!(entry.is(record), "{kind:?} shows {} in its place", record.identity());
+            let record = expected.next().expect("no additional record");
+            assert!(entry.is(record), "{kind:?} visits {} in order", record.identity());
         })
         .unwrap();
-    assert_eq!(expected.len(), 0, "{kind:?} shows all");
+    assert_eq!(expected.len(), 0, "{kind:?} visits all records");
 }
 
 #[test]

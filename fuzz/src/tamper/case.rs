@@ -1,4 +1,4 @@
-//! Every change of the bytes that is tried.
+//! The changes to the bytes of an archive that are tried.
 
 use ar7_engine::format::{BLOCK_SIZE, header_layout};
 use sha2::{Digest as _, Sha256};
@@ -6,18 +6,18 @@ use sha2::{Digest as _, Sha256};
 use super::victim::{Part, Victim, block, block_mut, offset};
 use crate::Random;
 
-/// Where blocks are taken from.
+/// The source of foreign blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// An earlier state, by number.
     Earlier(usize),
-    /// The copy that was written apart.
+    /// The copy that was written to separately.
     Fork,
     /// Another archive under the same key.
     Stranger,
 }
 
-/// What a file is made longer by.
+/// The bytes that are appended to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tail {
     /// Zeros.
@@ -28,71 +28,72 @@ pub enum Tail {
     Earlier(usize),
 }
 
-/// One change of the bytes of a file.
+/// One change to the bytes of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Case {
     /// One bit is flipped.
     Flip {
-        /// Block.
+        /// The block.
         position: u32,
-        /// Byte of the block.
+        /// The byte of the block.
         byte: usize,
-        /// Bits to flip.
+        /// The bits to flip.
         mask: u8,
     },
-    /// Bits of the header are flipped, and its checksum is made right, as anybody can.
+    /// Bits of the header are flipped and its checksum is corrected, which needs no key.
     Header {
-        /// In which of the two copies.
+        /// The changed copies.
         copies: &'static [u32],
-        /// Byte of the header.
+        /// The byte of the header.
         byte: usize,
-        /// Bits to flip.
+        /// The bits to flip.
         mask: u8,
     },
-    /// Two blocks change places.
+    /// Two blocks are swapped.
     Swap(u32, u32),
     /// A block is copied over another.
     Copy {
-        /// From where.
+        /// The source block.
         from: u32,
-        /// Over which.
+        /// The overwritten block.
         to: u32,
     },
-    /// A block of another origin is put in any place.
+    /// A block of another origin overwrites any block.
     Splice {
-        /// Whose.
+        /// The origin.
         origin: Origin,
-        /// From where.
+        /// The source block.
         from: u32,
-        /// Over which.
+        /// The overwritten block.
         to: u32,
     },
-    /// Blocks of another origin are put in their own places.
+    /// Blocks of another origin are put back at their own positions.
     PutBack {
-        /// Whose.
+        /// The origin.
         origin: Origin,
-        /// Which.
+        /// The positions.
         positions: Vec<u32>,
     },
-    /// Everything but header and copy is replaced by another origin's.
+    /// Everything except the two copies of the header is replaced by another origin's.
     BodyOf(Origin),
-    /// Blocks are destroyed.
+    /// Blocks are overwritten with garbage.
     Destroy(Vec<u32>),
-    /// The file is cut to so many bytes.
+    /// The file is truncated to this many bytes.
     Cut(usize),
-    /// The file is made longer.
+    /// The file is extended.
     Extend {
-        /// By what.
+        /// The appended content.
         tail: Tail,
-        /// By how many bytes.
+        /// The number of appended bytes.
         bytes: usize,
     },
 }
 
-/// Both copies of the header, and each.
+/// Both copies of the header, and each copy alone.
 const COPIES: [&[u32]; 3] = [&[0, 7], &[0], &[7]];
 
-/// Every case. Of those that would be too many, one bit of each byte is flipped, and pairs of blocks are of one origin.
+/// Returns every case. To limit their number, one bit of each byte is flipped, and pairs of blocks come from one
+/// origin.
 pub fn cases(victim: &Victim) -> Vec<Case> {
     let mut cases = Vec::new();
     let blocks = victim.blocks();
@@ -137,7 +138,8 @@ fn origins(victim: &Victim) -> Vec<Origin> {
     earlier.chain([Origin::Fork, Origin::Stranger]).collect()
 }
 
-/// Each block alone, every pair, every set of meta slots with and without the headers, and all but the headers.
+/// Adds each single block, every pair, every set of meta slots with and without the headers, and everything except the
+/// headers.
 fn put_back(victim: &Victim, origin: Origin, cases: &mut Vec<Case>) {
     let image = &origin.image(victim)[..];
     let differing: Vec<u32> = (0..victim.blocks())
@@ -191,7 +193,7 @@ impl Origin {
 }
 
 impl Case {
-    /// The bytes of the file after this change.
+    /// Returns the bytes of the file after this change.
     pub(super) fn apply(&self, victim: &Victim) -> Vec<u8> {
         let mut image = victim.now().image.clone();
         match self {
@@ -256,14 +258,14 @@ impl Tail {
     }
 }
 
-/// Writes a block over another; one that the other file does not have is left out.
+/// Overwrites a block. A position that the other file does not have is skipped.
 fn put(image: &mut [u8], position: u32, bytes: &[u8]) {
     if bytes.len() == BLOCK_SIZE && image.len() >= offset(position) + BLOCK_SIZE {
         block_mut(image, position).copy_from_slice(bytes);
     }
 }
 
-/// Blocks that a case has changed, of those that there were.
+/// Returns the blocks that a case has changed, out of those that existed before.
 pub(super) fn changed(victim: &Victim, image: &[u8]) -> Vec<(u32, Part)> {
     (0..)
         .zip(&victim.parts)

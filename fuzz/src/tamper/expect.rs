@@ -1,5 +1,5 @@
-//! What must come of a case. It follows from which blocks differ from the committed ones, and what they are for; nothing
-//! here asks the store.
+//! The expected result of a case. It follows from which blocks differ from the committed ones and from their purpose,
+//! without asking the store.
 
 use ar7_engine::Check;
 use ar7_engine::format::{Generation, MAGIC, RESERVED_BLOCKS, header_layout, key_slot_layout};
@@ -8,25 +8,25 @@ use super::case::{Case, changed};
 use super::outcome::Fault;
 use super::victim::{Part, Sealed, State, Victim, block};
 
-/// What must come of a case.
+/// The expected result of a case.
 pub(super) enum Expect<'a> {
-    /// What was committed is read, and verification names these reserved blocks and nothing else.
+    /// The committed content is read, and verification reports these reserved blocks and nothing else.
     AsCommitted(Vec<u32>),
-    /// Reading ends with one of these errors, and verification reports one of them.
+    /// Reading fails with one of these errors, and verification reports one of them.
     Error(Vec<Fault>),
-    /// A header that was changed in one copy with its checksum made right: it does not parse, and the other one
-    /// counts; or it is told as tampering.
+    /// One copy of the header was changed and its checksum corrected. Either it does not parse and the other copy is
+    /// used, or it is reported as tampering.
     OneHeader(u32),
-    /// A header that was changed in both copies: an error that fits the field.
+    /// Both copies of the header were changed: the error must match the field.
     Headers(usize),
-    /// The meta slots of this state count: what it held is read, whole, and the receipt of the newest state does not
-    /// check out; or it is an error.
+    /// The meta slots of this state determine the commit. Either the complete older content is read and the receipt of
+    /// the newest state fails, or there is an error.
     OtherState(&'a State),
-    /// Nothing is read.
+    /// Any error.
     AnyError,
 }
 
-/// What must come of a case.
+/// Returns the expected result of a case.
 pub(super) fn expect<'a>(victim: &'a Victim, case: &Case, image: &[u8]) -> Expect<'a> {
     match case {
         Case::Cut(bytes) => return cut(victim, *bytes),
@@ -124,16 +124,16 @@ fn headers(victim: &Victim, image: &[u8], bad: &mut Vec<u32>) -> Headers {
 }
 
 enum Slots<'a> {
-    /// Those of the state that counts.
+    /// The slots of the current state.
     Now,
-    /// Those of another one.
+    /// The slots of another state.
     Other(&'a State),
-    /// Of a commit between two states.
+    /// The slots of a commit between two states.
     Unknown,
     Fault(Vec<Fault>),
 }
 
-/// Which commit the meta slots make the current one.
+/// Returns which commit the meta slots make the current one.
 fn slots<'a>(victim: &'a Victim, image: &[u8], bad: &mut Vec<u32>) -> Slots<'a> {
     let mut found: [Option<Generation>; 4] = [None; 4];
     for (position, found) in (1..).zip(&mut found) {
@@ -172,18 +172,18 @@ fn slots<'a>(victim: &'a Victim, image: &[u8], bad: &mut Vec<u32>) -> Slots<'a> 
     }
 }
 
-/// Generation of the newest meta slot of a state: that is the commit which counts.
+/// Returns the generation of the newest meta slot of a state, whose commit is the current one.
 fn newest_of(state: &State) -> Generation {
     let generations = (1..=4).map(|position| generation(block(&state.image, position)));
     generations.max_by_key(|generation| (generation.session, generation.step)).expect("four slots")
 }
 
-/// Generation of a sealed block: the first part of its nonce, which is not secret.
+/// Returns the generation of a sealed block: the start of its nonce, which is not secret.
 fn generation(bytes: &[u8]) -> Generation {
     Generation::decode(*bytes.first_chunk().expect("a block"))
 }
 
-/// Whether an error fits a field of the header that was changed in both copies.
+/// Returns whether an error matches a field of the header that was changed in both copies.
 pub(super) fn fits_field(byte: usize, fault: Fault) -> bool {
     let within = |field: ar7_engine::format::Field| {
         (field.offset..field.offset + field.length).contains(&byte)
@@ -206,7 +206,8 @@ pub(super) fn fits_field(byte: usize, fault: Fault) -> bool {
         let within_slots = byte - header_layout::SLOTS.offset;
         let (number, byte) =
             (within_slots / key_slot_layout::SIZE, within_slots % key_slot_layout::SIZE);
-        // The first slot is in use. Another salt or commitment is that of another key; anything else in it is tampering.
+        // The first slot is in use. Another salt or commitment means a different key; any other change of the slot is
+        // tampering.
         let of_key = [key_slot_layout::KIND, key_slot_layout::SALT, key_slot_layout::COMMITMENT];
         let is_of_key =
             of_key.iter().any(|field| (field.offset..field.offset + field.length).contains(&byte));

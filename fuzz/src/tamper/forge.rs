@@ -1,4 +1,4 @@
-//! What somebody with the key can do: open every block, change the plaintext, and seal it again.
+//! The abilities of an attacker with the key: opens any block, changes the plaintext, and seals it again.
 
 use ar7_engine::crypto::{HeaderKey, KeyKind, MasterKey, SealJob, Sealer, unwrap_master_key};
 use ar7_engine::format::{
@@ -8,31 +8,31 @@ use ar7_engine::format::{
 
 use super::victim::{block, block_mut, secret};
 
-/// The bytes of an archive, and its keys.
+/// The bytes of an archive, with its keys.
 pub struct Forger {
-    /// The bytes, with what was forged so far.
+    /// The bytes, including the changes so far.
     pub image: Vec<u8>,
     header: Header,
     header_key: HeaderKey,
     sealer: Sealer,
 }
 
-/// A block that was opened: its version, what it says of itself, and its data.
+/// An opened block: its generation, head and data.
 #[derive(Debug, Clone)]
 pub struct OpenBlock {
-    /// Version of the block.
+    /// The generation of the block.
     pub generation: Generation,
-    /// Links, index and stream.
+    /// The links, index and stream.
     pub head: BlockHead,
     /// The data.
     pub data: Box<Data>,
 }
 
 impl Forger {
-    /// Takes the keys from the header.
+    /// Gets the keys from the header.
     ///
     /// # Panics
-    /// If there is no good header at the beginning of `image`.
+    /// If `image` does not start with a good header.
     pub fn new(image: &[u8]) -> Forger {
         let bytes = block(image, 0).try_into().expect("a whole block");
         let unchecked = UncheckedHeader::parse(Position::at(0), bytes).expect("a header");
@@ -45,7 +45,7 @@ impl Forger {
         Forger { image: image.to_vec(), header, header_key, sealer }
     }
 
-    /// Number of blocks of the file.
+    /// Returns the number of blocks in the file.
     ///
     /// # Panics
     /// If the file is too long for memory.
@@ -53,12 +53,12 @@ impl Forger {
         u32::try_from(self.image.len() / BLOCK_SIZE).expect("a small image")
     }
 
-    /// Opens a block, if it is sealed as of this kind.
+    /// Opens a block if it is sealed as this kind.
     pub fn open(&self, kind: KeyKind, position: u32) -> Option<OpenBlock> {
         self.open_at(kind, position, position)
     }
 
-    /// Opens a block that lies at `position` and is sealed for `place`.
+    /// Opens a block that is stored at `position` and sealed for `place`.
     pub fn open_at(&self, kind: KeyKind, position: u32, place: u32) -> Option<OpenBlock> {
         let mut bytes: [u8; BLOCK_SIZE] = block(&self.image, position).try_into().ok()?;
         let opened = self.sealer.open_in_place(kind, Position::at(place), &mut bytes).ok()?;
@@ -66,7 +66,7 @@ impl Forger {
         Some(OpenBlock { generation, head, data: Box::new(*opened.data) })
     }
 
-    /// What a block is: by its key, or, if several open it as they must not, by the stream that it names.
+    /// Returns the kind of a block: by its key, or, if several keys open it although they must not, by its stream.
     pub fn kind_at(&self, position: u32, place: u32) -> Option<KeyKind> {
         let kinds = [KeyKind::Data, KeyKind::Registry, KeyKind::Meta];
         let opens = |&kind: &KeyKind| Some((kind, self.open_at(kind, position, place)?));
@@ -76,17 +76,17 @@ impl Forger {
             [(kind, _)] => Some(*kind),
             [(_, opened), ..] => Some(match opened.head.stream {
                 META_STREAM | REDO_STREAM => KeyKind::Meta,
-                // A page names its tree in place of a stream: "ar7", and the tree's number at the end.
+                // A page has a stream that identifies its tree: "ar7", with the tree's number at the end.
                 stream if stream.as_bytes().starts_with(b"ar7\0") => KeyKind::Registry,
                 _ => KeyKind::Data,
             }),
         }
     }
 
-    /// Seals a block for its place, under the generation that it says.
+    /// Seals a block for its position, under the generation that it states.
     ///
     /// # Panics
-    /// If the system has no random bytes.
+    /// If the system provides no random bytes.
     pub fn seal(&mut self, kind: KeyKind, position: u32, changed: &OpenBlock) {
         let job =
             SealJob { position: Position::at(position), head: changed.head, data: &changed.data };
@@ -94,7 +94,7 @@ impl Forger {
         self.sealer.seal_batch(kind, changed.generation, &[job], bytes).expect("random bytes");
     }
 
-    /// Changes a block that is there, a meta slot in both of its copies.
+    /// Changes an existing block; if it is a meta slot, in both copies.
     ///
     /// # Panics
     /// If it does not open.
@@ -108,7 +108,7 @@ impl Forger {
         }
     }
 
-    /// The meta slot of the current commit.
+    /// Returns the meta slot of the current commit.
     ///
     /// # Panics
     /// If none opens.
@@ -132,10 +132,10 @@ impl Forger {
         self.change(KeyKind::Meta, position, |opened| opened.data.copy_from_slice(&data[..]));
     }
 
-    /// Changes the header, in both copies, and names it in every slot.
+    /// Changes both copies of the header, and updates its digest in every slot.
     ///
     /// # Panics
-    /// As [`Forger::change_slot`].
+    /// Like [`Forger::change_slot`].
     pub fn change_header(&mut self, change: impl FnOnce(&mut Header)) {
         change(&mut self.header);
         let bytes = self.header.encode(&self.header_key);

@@ -1,4 +1,4 @@
-//! Deliberate holes in the authentication: each must be caught, or the matrix is worth nothing.
+//! Planted holes in the authentication. If the matrix missed one of them, it would be worthless.
 
 use ar7_engine::{PlantedFault, with_planted_fault};
 
@@ -12,28 +12,28 @@ use crate::crash::single_threaded;
 /// How a hole was caught.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaughtHole {
-    /// Which check caught it.
+    /// The check that caught it.
     pub check: &'static str,
-    /// Cases that were right before.
+    /// The number of correct cases before it.
     pub cases: u64,
     /// What was wrong.
     pub wrong: String,
 }
 
-/// Opens a hole, makes an archive, and tries the hostile archives that have names, then the matrix. `None` if nothing
-/// catches it.
+/// Plants a hole, creates an archive, and tries the named hostile archives and then the matrix. Returns `None` if no
+/// check catches it.
 pub fn caught_hole(hole: PlantedFault) -> Option<CaughtHole> {
     single_threaded(|| with_planted_fault(hole, search))
 }
 
-/// What is found when there is no hole: nothing, if the expectations are right.
+/// Runs the checks without a hole. Returns `None` if the expectations are correct.
 pub fn false_hole() -> Option<CaughtHole> {
     single_threaded(search)
 }
 
 fn search() -> Option<CaughtHole> {
     let victim = Victim::new(VictimKind::Dynamic);
-    // The few hostile archives first: the matrix takes seconds to show that it finds nothing.
+    // Try the few hostile archives first, because the matrix takes seconds.
     if let Err(wrong) = named_hostile(&victim.now().image) {
         return Some(CaughtHole { check: "the hostile archives", cases: 0, wrong });
     }
@@ -42,8 +42,8 @@ fn search() -> Option<CaughtHole> {
     Some(CaughtHole { check: "the matrix", cases, wrong })
 }
 
-/// At most `most` flipped bits and changed headers, half of each, and every other case, in the order of a seed. There are
-/// many more bits than header bytes, so a sample of both together would leave out whole fields of the header.
+/// Returns at most `most` flipped bits and changed headers, half of each, and every other case, in an order determined
+/// by the seed. Bits far outnumber header bytes, so a sample of both together would miss whole fields of the header.
 pub fn sample(victim: &Victim, seed: u64, most: usize) -> Vec<Case> {
     let (flips, rest): (Vec<Case>, Vec<Case>) =
         cases(victim).into_iter().partition(|case| matches!(case, Case::Flip { .. }));

@@ -1,5 +1,6 @@
-//! Archives that somebody with the key has made: valid tags over anything. Opening, reading, verifying and writing end,
-//! in bounded work, with a typed error or without one; nothing panics, and nothing outside of the blocks is touched.
+//! Archives made by an attacker with the key: valid tags over any content. Opening, reading, verifying and writing must
+//! end, with bounded work, with a typed error or without one. Nothing may panic, and nothing outside of the blocks may
+//! change.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,43 +19,44 @@ use crate::crash::on_all_cores;
 use crate::meter::MeteredDevice;
 use crate::{Random, mutate};
 
-/// Blocks that may be read and written while one archive is looked at and changed; an honest one takes a few hundred.
+/// Maximum number of blocks to read and write while one archive is examined and changed. An honest archive takes a few
+/// hundred.
 const BUDGET: u64 = 20_000;
 
-/// How far an archive gets.
+/// The results of examining an archive.
 #[derive(Debug, Clone, Default)]
 pub struct Reach {
-    /// Checks that failed on opening.
+    /// The checks that failed on opening.
     pub opening: Vec<Check>,
-    /// Checks that failed while names and streams were read.
+    /// The checks that failed while names and streams were read.
     pub reading: Vec<Check>,
-    /// Checks that failed while it was verified.
+    /// The checks that failed during verification.
     pub verifying: Vec<Check>,
-    /// Checks that failed while it was opened for writing, written and emptied.
+    /// The checks that failed while the archive was opened for writing, written and emptied.
     pub writing: Vec<Check>,
-    /// Whether the file was found too short.
+    /// Whether the file was reported as too short.
     pub truncated: bool,
-    /// Blocks read and written.
+    /// The number of blocks read and written.
     pub blocks: u64,
 }
 
-/// What came of many archives.
+/// The results of many archives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HostileTotals {
-    /// Archives.
+    /// The number of archives.
     pub archives: u64,
-    /// Not opened.
+    /// The number that did not open.
     pub refused: u64,
-    /// Opened, and something could not be read or was found by verification.
+    /// The number that opened, with errors while reading or findings of verification.
     pub noticed: u64,
-    /// Nothing was amiss: what was changed is not used, or is a valid value of another kind.
+    /// The number without errors: the change is unused, or a valid value.
     pub unnoticed: u64,
-    /// The most blocks that were read and written for one.
+    /// The maximum number of blocks read and written for one archive.
     pub most_blocks: u64,
 }
 
 impl HostileTotals {
-    /// Adds what came of others.
+    /// Adds other results.
     pub fn add(&mut self, others: &HostileTotals) {
         self.archives += others.archives;
         self.refused += others.refused;
@@ -69,16 +71,16 @@ impl fmt::Display for HostileTotals {
         let HostileTotals { archives, refused, noticed, unnoticed, most_blocks } = self;
         write!(
             formatter,
-            "{archives} hostile archives: {refused} refused, {noticed} found faulty, {unnoticed} without a fault; \
+            "{archives} hostile archives: {refused} rejected, {noticed} with errors, {unnoticed} without; \
              at most {most_blocks} blocks were read and written for one"
         )
     }
 }
 
-/// Looks at an archive and writes to it.
+/// Examines an archive and writes to it.
 ///
 /// # Panics
-/// If the archive makes the code under test panic, or read and write without an end.
+/// If the archive makes the code under test panic or exceed its bounds.
 pub fn exercise(image: &[u8]) -> Reach {
     let device = MeteredDevice::new(image, BUDGET);
     let mut reach = Reach::default();
@@ -117,7 +119,7 @@ fn note(reach: &mut Reach, errors: Vec<Error>, to: fn(&mut Reach) -> &mut Vec<Ch
     }
 }
 
-/// Reads the beginning and the end of every stream, and lists every directory. Goes on after errors.
+/// Reads the start and the end of every stream, and lists every directory. Continues after errors.
 fn read_everything(archive: &Archive) -> Vec<Error> {
     const MOST: usize = 64 * 1024;
     let mut errors = Vec::new();
@@ -140,7 +142,7 @@ fn read_everything(archive: &Archive) -> Vec<Error> {
     let mut seen = 0;
     while let Some(directory) = waiting.pop() {
         seen += 1;
-        // A directory below itself is for verification to find; nobody has to walk it for ever.
+        // Verification finds a directory below itself; this walk need not follow it endlessly.
         if seen > 100 {
             break;
         }
@@ -157,7 +159,7 @@ fn read_everything(archive: &Archive) -> Vec<Error> {
     errors
 }
 
-/// Opens for writing, makes a stream, deletes every stream, and commits. Goes on after errors.
+/// Opens for writing, creates a stream, deletes every stream, and commits. Continues after errors.
 fn write_and_empty(device: &MeteredDevice) -> Vec<Error> {
     let archive = match open(device, Access::Write) {
         Ok(archive) => archive,
@@ -174,7 +176,7 @@ fn write_and_empty(device: &MeteredDevice) -> Vec<Error> {
         });
         errors.extend(changed.err());
         errors.extend(archive.delete_stream(identity).err());
-        // After an error only a rollback helps, and what can be committed is.
+        // After an error only a rollback helps. The rest is committed if possible.
         if let Err(error) = archive.commit() {
             errors.push(error);
             errors.extend(archive.rollback().err());
@@ -185,26 +187,27 @@ fn write_and_empty(device: &MeteredDevice) -> Vec<Error> {
     errors
 }
 
-/// Header and copy are as they were: no number in an archive leads a write there. A copy that was bad is mended.
+/// Checks that both copies of the header are unchanged: no value in an archive may direct a write there. A bad copy may
+/// have been repaired.
 fn check_outside(before: &[u8], after: &[u8]) {
     for position in [0, 7] {
         let now = block(after, position);
         let known = [0, 7].iter().any(|&copy| block(before, copy) == now);
-        assert!(known, "the header was written over");
+        assert!(known, "the header was overwritten");
     }
 }
 
-/// Changes the plaintext of one block of an archive in `count` ways, seals it again, and looks at what comes of it.
+/// Changes the plaintext of one block of an archive in `count` ways, seals it again, and examines the result.
 ///
 /// # Panics
-/// As [`exercise`]; the message says which change it was.
+/// Like [`exercise`]; the message identifies the change.
 pub fn random_hostile(image: &[u8], seed: u64, count: u64) -> HostileTotals {
     let honest = Forger::new(image);
     let sealed: Vec<(u32, KeyKind)> = (1..honest.blocks())
         .filter_map(|position| Some((position, honest.kind_at(position, position)?)))
         .filter(|(position, _)| !matches!(position, 5 | 6))
         .collect();
-    // Half of the changes are made to pages and slots, which are fewer than blocks of streams.
+    // Half of the changes are to pages and slots, which are fewer than blocks of streams.
     let structure: Vec<(u32, KeyKind)> =
         sealed.iter().copied().filter(|(_, kind)| *kind != KeyKind::Data).collect();
     let totals = Mutex::new(HostileTotals::default());
@@ -221,7 +224,7 @@ pub fn random_hostile(image: &[u8], seed: u64, count: u64) -> HostileTotals {
     totals.into_inner().expect("no archive panicked")
 }
 
-/// Archives that one thread makes at a time.
+/// Number of archives that one thread processes at a time.
 const AT_A_TIME: u64 = 100;
 
 fn one_hostile(

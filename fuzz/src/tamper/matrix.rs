@@ -1,4 +1,4 @@
-//! Runs cases, and compares what came of them with what must.
+//! Runs cases, and compares their results with the expected ones.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,25 +10,25 @@ use super::outcome::{Fault, Outcome};
 use super::victim::{Victim, copy_of};
 use crate::crash::on_all_cores;
 
-/// What came of the cases of one group.
+/// The results of the cases of one group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
-    /// Cases.
+    /// The number of cases.
     pub cases: u64,
-    /// What was committed was read, and nothing else.
+    /// The number in which the committed content was read.
     pub as_committed: u64,
-    /// It was an error, and the right one.
+    /// The number of expected errors.
     pub errors: u64,
-    /// An older state of the whole file was read, which a receipt tells.
+    /// The number in which an older state of the whole file was read, which a receipt detects.
     pub rollbacks: u64,
 }
 
-/// What came of all cases, by group.
+/// The results of all cases, by group.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MatrixTotals(pub BTreeMap<&'static str, Counts>);
 
 impl MatrixTotals {
-    /// Of all groups.
+    /// Returns the sum over all groups.
     pub fn sum(&self) -> Counts {
         self.0.values().fold(Counts::default(), |sum, counts| Counts {
             cases: sum.cases + counts.cases,
@@ -38,7 +38,7 @@ impl MatrixTotals {
         })
     }
 
-    /// Adds what came of others.
+    /// Adds other results.
     pub fn add(&mut self, others: &MatrixTotals) {
         for (group, counts) in &others.0 {
             let sum = self.0.entry(group).or_default();
@@ -64,14 +64,14 @@ impl fmt::Display for MatrixTotals {
     }
 }
 
-/// A case of which something else came than must.
+/// A case with an unexpected result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MatrixFailure {
     /// The case.
     pub case: Case,
     /// What was wrong.
     pub wrong: String,
-    /// Cases that were right before.
+    /// The number of correct cases before it.
     pub before: u64,
 }
 
@@ -81,7 +81,7 @@ impl fmt::Display for MatrixFailure {
     }
 }
 
-/// Tries cases, on all cores.
+/// Runs cases on all cores.
 pub fn run_matrix(victim: &Victim, cases: &[Case]) -> Result<MatrixTotals, MatrixFailure> {
     const AT_A_TIME: usize = 256;
     let totals = Mutex::new(MatrixTotals::default());
@@ -99,7 +99,7 @@ pub fn run_matrix(victim: &Victim, cases: &[Case]) -> Result<MatrixTotals, Matri
     Ok(totals.into_inner().expect("no case panicked"))
 }
 
-/// Tries cases in the calling thread.
+/// Runs cases in the calling thread.
 pub(super) fn run_part(victim: &Victim, cases: &[Case]) -> Result<MatrixTotals, MatrixFailure> {
     let mut totals = MatrixTotals::default();
     for case in cases {
@@ -121,22 +121,26 @@ pub(super) fn run_part(victim: &Victim, cases: &[Case]) -> Result<MatrixTotals, 
 fn group(case: &Case) -> &'static str {
     match case {
         Case::Flip { .. } => "a flipped bit",
-        Case::Header { .. } => "a changed header with a right checksum",
+        Case::Header { .. } => "a changed header with a correct checksum",
         Case::Swap(..) => "two blocks swapped",
         Case::Copy { .. } => "a block copied over another",
-        Case::Splice { origin: Origin::Stranger, .. } => "a block of another archive, anywhere",
-        Case::Splice { .. } => "a block of a copy that was written apart, anywhere",
+        Case::Splice { origin: Origin::Stranger, .. } => {
+            "a block of another archive at any position"
+        }
+        Case::Splice { .. } => "a block of a separate copy at any position",
         Case::PutBack { origin: Origin::Earlier(_), positions } => match positions.len() {
             1 => "an older version of a block put back",
             2 => "older versions of two blocks put back",
             _ => "older meta slots and headers put back",
         },
-        Case::PutBack { origin: Origin::Fork, .. } => "blocks of a copy that was written apart",
-        Case::PutBack { .. } => "blocks of another archive in their places",
-        Case::BodyOf(_) => "everything but the header replaced",
-        Case::Destroy(_) => "a block, or both copies, destroyed",
-        Case::Cut(_) => "a file cut short",
-        Case::Extend { .. } => "a file made longer",
+        Case::PutBack { origin: Origin::Fork, .. } => {
+            "blocks of a separate copy at their positions"
+        }
+        Case::PutBack { .. } => "blocks of another archive at their positions",
+        Case::BodyOf(_) => "everything except the header replaced",
+        Case::Destroy(_) => "a block, or both copies, overwritten",
+        Case::Cut(_) => "a truncated file",
+        Case::Extend { .. } => "an extended file",
     }
 }
 
@@ -162,7 +166,7 @@ fn check(victim: &Victim, case: &Case) -> Result<Came, String> {
         },
         Expect::Headers(byte) => match &outcome.read {
             Err((fault, _)) if fits_field(byte, *fault) => Ok(Came::Error),
-            other => Err(format!("{} does not fit the field", said(other))),
+            other => Err(format!("{} does not match the field", describe(other))),
         },
         Expect::OtherState(state) => match &outcome.read {
             Err((Fault::Damaged(..) | Fault::Tampered(..) | Fault::Truncated, _)) => {
@@ -170,17 +174,17 @@ fn check(victim: &Victim, case: &Case) -> Result<Came, String> {
             }
             Ok(content) if *content == state.content => {
                 if outcome.receipt && *content != victim.now().content {
-                    return Err("the receipt does not tell that it is older".into());
+                    return Err("the receipt does not detect the older file".into());
                 }
                 Ok(Came::OlderFile)
             }
-            other => Err(format!("{}, expected an older state, whole", said(other))),
+            other => Err(format!("{}, expected a complete older state", describe(other))),
         },
         Expect::AnyError => match &outcome.read {
             Err((Fault::Damaged(..) | Fault::Tampered(..) | Fault::Truncated, _)) => {
                 Ok(Came::Error)
             }
-            other => Err(format!("{}, expected damage or tampering", said(other))),
+            other => Err(format!("{}, expected damage or tampering", describe(other))),
         },
     }
 }
@@ -188,16 +192,16 @@ fn check(victim: &Victim, case: &Case) -> Result<Came, String> {
 fn as_committed(victim: &Victim, outcome: &Outcome, bad: &[u32]) -> Result<Came, String> {
     match &outcome.read {
         Ok(content) if *content == victim.now().content => {}
-        other => return Err(format!("{}, expected what was committed", said(other))),
+        other => return Err(format!("{}, expected the committed content", describe(other))),
     }
     let findings = outcome.findings.as_deref().unwrap_or_default();
     let mut named = Vec::new();
     for finding in findings {
-        named.push(copy_of(finding).ok_or_else(|| format!("verification finds {finding}"))?);
+        named.push(copy_of(finding).ok_or_else(|| format!("verification reports {finding}"))?);
     }
     named.sort_unstable();
     if named != bad {
-        return Err(format!("verification names blocks {named:?}, expected {bad:?}"));
+        return Err(format!("verification reports blocks {named:?}, expected {bad:?}"));
     }
     if outcome.receipt { Ok(Came::AsCommitted) } else { Err("the receipt fails".into()) }
 }
@@ -206,19 +210,19 @@ fn one_of(outcome: &Outcome, faults: &[Fault]) -> Result<Came, String> {
     let fits = |fault: Fault| {
         faults.contains(&fault)
             || matches!(fault.check(), Some(check) if faults.iter().any(|expected| {
-                // Of the headers as a whole, the position says no more than which copy was looked at.
+                // For the headers as a whole, the position only says which copy was checked.
                 expected.check() == Some(check) && is_of_headers(*expected)
             }))
     };
     match &outcome.read {
         Err((fault, _)) if fits(*fault) => {}
-        other => return Err(format!("{}, expected one of {faults:?}", said(other))),
+        other => return Err(format!("{}, expected one of {faults:?}", describe(other))),
     }
     if let Some(findings) = &outcome.findings
         && !findings.iter().any(|finding| fits(Fault::of(&finding.error)))
     {
         let named: Vec<String> = findings.iter().map(ToString::to_string).collect();
-        return Err(format!("verification finds {named:?}, expected one of {faults:?}"));
+        return Err(format!("verification reports {named:?}, expected one of {faults:?}"));
     }
     Ok(Came::Error)
 }
@@ -228,7 +232,7 @@ fn is_of_headers(fault: Fault) -> bool {
     matches!(fault.check(), Some(HeaderChecksum | HeaderMac | HeaderRevision))
 }
 
-fn said(read: &Result<crate::crash::Content, (Fault, String)>) -> String {
+fn describe(read: &Result<crate::crash::Content, (Fault, String)>) -> String {
     match read {
         Ok(_) => "other content was read".into(),
         Err((fault, text)) => format!("{text} ({fault:?})"),

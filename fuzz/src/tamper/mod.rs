@@ -1,9 +1,10 @@
-//! Tampering: everything that somebody without the key can do to the bytes of an archive, and what must come of it; and
-//! what somebody with the key can put into one.
+//! Tampering: every change that an attacker without the key can make to the bytes of an archive, with its expected
+//! result, and hostile archives made by an attacker with the key.
 //!
-//! A [`Victim`] is an archive with a past: every state that it was ever committed in, a copy of it that was written
-//! apart, and another archive under the same key. A [`Case`] is one change of its bytes. What a reader must find then
-//! follows from which blocks differ from the committed ones, in `expect`; [`run_matrix`] compares.
+//! A [`Victim`] is an archive with a history: every state that was ever committed, a copy that was written to
+//! separately, and another archive under the same key. A [`Case`] is one change of its bytes. The module `expect`
+//! derives the expected result from which blocks differ from the committed ones, and [`run_matrix`] compares it with
+//! the actual result.
 
 mod case;
 mod expect;

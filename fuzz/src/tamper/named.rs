@@ -1,4 +1,4 @@
-//! Hostile archives by name: what was forged, and which check must tell.
+//! Named hostile archives: each has a forgery, and the check that must report it.
 
 use ar7_engine::Check;
 use ar7_engine::crypto::KeyKind;
@@ -18,7 +18,7 @@ use super::hostile::{Reach, exercise};
 use super::victim::{open, secret};
 use crate::crash::attributes;
 
-/// When a fault must be told. Verification tells it in any case, if the archive opens.
+/// When a fault must be reported. Verification must report it in any case, if the archive opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum When {
     Opening,
@@ -45,49 +45,74 @@ const fn hostile(
 
 /// Made from an archive with a redo list, a stream of several extents, and names.
 const SMALL: &[Hostile] = &[
-    hostile("redo list aims at the header", When::Opening, &[Check::RedoList], |forger| {
-        forge_redo(forger, |entries| entries[0].home = Position::at(0));
-    }),
-    hostile("redo list aims at a meta slot", When::Opening, &[Check::RedoList], |forger| {
-        forge_redo(forger, |entries| entries[0].home = Position::at(2));
-    }),
-    hostile("redo list aims behind the end", When::Opening, &[Check::RedoList], |forger| {
-        forge_redo(forger, |entries| entries[0].home = Position::at(BLOCKS_MAX - 1));
-    }),
     hostile(
-        "redo list takes the header for a spare",
+        "a redo list with the header as home location",
+        When::Opening,
+        &[Check::RedoList],
+        |forger| {
+            forge_redo(forger, |entries| entries[0].home = Position::at(0));
+        },
+    ),
+    hostile(
+        "a redo list with a meta slot as home location",
+        When::Opening,
+        &[Check::RedoList],
+        |forger| {
+            forge_redo(forger, |entries| entries[0].home = Position::at(2));
+        },
+    ),
+    hostile(
+        "a redo list with a home location beyond the end",
+        When::Opening,
+        &[Check::RedoList],
+        |forger| {
+            forge_redo(forger, |entries| entries[0].home = Position::at(BLOCKS_MAX - 1));
+        },
+    ),
+    hostile(
+        "a redo list with the header as shadow block",
         When::Opening,
         &[Check::RedoList],
         |forger| {
             forge_redo(forger, |entries| entries[0].shadow = Position::at(7));
         },
     ),
-    hostile("redo list names a place twice", When::Opening, &[Check::RedoList], |forger| {
-        forge_redo(forger, |entries| {
-            let other = RedoEntry { shadow: Position::at(8), ..entries[0] };
-            entries.push(other);
-        });
-    }),
-    hostile("redo list names a spare twice", When::Opening, &[Check::RedoList], |forger| {
+    hostile(
+        "a redo list with a home location twice",
+        When::Opening,
+        &[Check::RedoList],
+        |forger| {
+            forge_redo(forger, |entries| {
+                let other = RedoEntry { shadow: Position::at(8), ..entries[0] };
+                entries.push(other);
+            });
+        },
+    ),
+    hostile("a redo list with a shadow block twice", When::Opening, &[Check::RedoList], |forger| {
         forge_redo(forger, |entries| {
             let other = RedoEntry { home: Position::at(8), ..entries[0] };
             entries.push(other);
         });
     }),
-    hostile("redo list aims at itself", When::Opening, &[Check::RedoList], |forger| {
-        let head = current(forger, |slot| slot.redo_head).expect("a redo list").position;
-        forge_redo(forger, |entries| entries[0].home = head);
-    }),
-    hostile("redo list longer than the archive", When::Opening, &[Check::MetaSlot], |forger| {
+    hostile(
+        "a redo list with its own block as home location",
+        When::Opening,
+        &[Check::RedoList],
+        |forger| {
+            let head = current(forger, |slot| slot.redo_head).expect("a redo list").position;
+            forge_redo(forger, |entries| entries[0].home = head);
+        },
+    ),
+    hostile("a redo list longer than the archive", When::Opening, &[Check::MetaSlot], |forger| {
         forge_slot(forger, |data| meta_slot_layout::REDO_LENGTH.put(data, &[0xff; 4]));
     }),
     hostile(
-        "redo list without an end",
+        "an endless redo list",
         When::Opening,
         &[Check::RedoList, Check::Index, Check::NextLink, Check::PreviousLink],
         |forger| {
             let head = current(forger, |slot| slot.redo_head).expect("a redo list").position;
-            // As many entries as the archive can need, and a block too few of them.
+            // As many entries as the archive can need, in one block too few.
             forger.change_slot(|slot| slot.redo_length = (slot.block_count - 8) / 2);
             forger.change(KeyKind::Meta, head.get(), |opened| opened.head.next = Some(head));
         },
@@ -95,16 +120,16 @@ const SMALL: &[Hostile] = &[
     hostile("a tree of 255 levels", When::Opening, &[Check::MetaSlot, Check::Root], |forger| {
         forge_root(forger, TreeId::Streams, |bytes| root::DEPTH.put(bytes, &[255]));
     }),
-    hostile("a tree with a level too many", When::Reading, &[Check::Index], |forger| {
+    hostile("a tree with one level too many", When::Reading, &[Check::Index], |forger| {
         forge_root(forger, TreeId::Streams, |bytes| {
             let [depth] = root::DEPTH.array(bytes);
             root::DEPTH.put(bytes, &[depth + 1]);
         });
     }),
-    hostile("a root in the header", When::Opening, &[Check::Root, Check::MetaSlot], |forger| {
+    hostile("a root at the header", When::Opening, &[Check::Root, Check::MetaSlot], |forger| {
         forge_root(forger, TreeId::Names, |bytes| bytes[..4].copy_from_slice(&[0; 4]));
     }),
-    hostile("a root behind the end", When::Opening, &[Check::Root, Check::MetaSlot], |forger| {
+    hostile("a root beyond the end", When::Opening, &[Check::Root, Check::MetaSlot], |forger| {
         forge_root(forger, TreeId::Names, |bytes| bytes[..4].copy_from_slice(&[0, 1, 0, 0]));
     }),
     hostile("the root of another tree", When::Reading, &[Check::Stream], |forger| {
@@ -134,10 +159,10 @@ const SMALL: &[Hostile] = &[
     hostile("a stream of 2^64 - 1 bytes", When::Reading, STREAM, |forger| {
         forge_stream(forger, |stored| stored.record.length = u64::MAX);
     }),
-    hostile("a stream that begins in the header", When::Reading, STREAM, |forger| {
+    hostile("a stream that starts at the header", When::Reading, STREAM, |forger| {
         forge_stream(forger, |stored| stored.record.begin = Some(Position::at(3)));
     }),
-    hostile("a stream that begins behind the end", When::Reading, STREAM, |forger| {
+    hostile("a stream that starts beyond the end", When::Reading, STREAM, |forger| {
         forge_stream(forger, |stored| stored.record.begin = Some(Position::at(1 << 20)));
     }),
     hostile("a stream over blocks of another", When::Reading, STREAM, |forger| {
@@ -147,32 +172,27 @@ const SMALL: &[Hostile] = &[
             stored.layout = StreamLayout::OneRun(other.generation);
         });
     }),
-    hostile("a stream of extents without any", When::Reading, STREAM, |forger| {
+    hostile("a stream without its extents", When::Reading, STREAM, |forger| {
         forge_stream(forger, |stored| stored.layout = StreamLayout::Extents);
     }),
     hostile("extents with a gap", When::Reading, &[Check::Extents], |forger| {
         forge_extent(forger, |key| key.first.0 += 1000, |_| {});
     }),
-    hostile(
-        "an extent over another",
-        When::Verifying,
-        &[Check::FreeMap, Check::Extents],
-        |forger| {
-            forge_extent(forger, |_| {}, |extent| extent.run = run(extent.run.start().get(), 3));
-        },
-    ),
-    hostile("an extent behind the end", When::Verifying, &[Check::Record], |forger| {
+    hostile("overlapping extents", When::Verifying, &[Check::FreeMap, Check::Extents], |forger| {
+        forge_extent(forger, |_| {}, |extent| extent.run = run(extent.run.start().get(), 3));
+    }),
+    hostile("an extent beyond the end", When::Verifying, &[Check::Record], |forger| {
         forge_extent(forger, |_| {}, |extent| extent.run = run(1 << 20, extent.run.count()));
     }),
-    hostile("a chain that comes back to itself", When::Reading, LINKS, |forger| {
+    hostile("a chain that loops", When::Reading, LINKS, |forger| {
         let (first, _) = two_blocks(forger);
         forger.change(KeyKind::Data, first, |opened| opened.head.next = Position::new(first));
     }),
-    hostile("a chain that leads into the header", When::Reading, LINKS, |forger| {
+    hostile("a chain that leads to the header", When::Reading, LINKS, |forger| {
         let (first, _) = two_blocks(forger);
         forger.change(KeyKind::Data, first, |opened| opened.head.next = Some(Position::at(0)));
     }),
-    hostile("a chain that leads back", When::Reading, LINKS, |forger| {
+    hostile("a chain with a wrong previous link", When::Reading, LINKS, |forger| {
         let (first, second) = two_blocks(forger);
         forger.change(KeyKind::Data, second, |opened| opened.head.next = Position::new(first));
     }),
@@ -184,25 +204,30 @@ const SMALL: &[Hostile] = &[
         let (_, second) = two_blocks(forger);
         forger.change(KeyKind::Data, second, |opened| opened.head.index.0 = 7);
     }),
-    hostile("a name that leads up", When::Reading, NAMES, |forger| {
+    hostile("the name `..`", When::Reading, NAMES, |forger| {
         forge_name(forger, b".-", b"..");
     }),
     hostile("a name with a slash", When::Reading, NAMES, |forger| {
         forge_name(forger, b"a0b", b"a/b");
     }),
-    hostile("a name that is the directory", When::Reading, NAMES, |forger| {
+    hostile("the name `.`", When::Reading, NAMES, |forger| {
         forge_name(forger, b"-", b".");
     }),
     hostile("a name with a NUL", When::Reading, NAMES, |forger| forge_name(forger, b"\x01", b"\0")),
-    hostile("a key that takes 4 TiB to derive", When::Opening, &[Check::KeyDerivation], |forger| {
+    hostile("a key that needs 4 TiB to derive", When::Opening, &[Check::KeyDerivation], |forger| {
         forge_costs(forger, 1, u32::MAX, 1);
     }),
-    hostile("a key that takes 2^32 passes", When::Opening, &[Check::KeyDerivation], |forger| {
+    hostile("a key that needs 2^32 passes", When::Opening, &[Check::KeyDerivation], |forger| {
         forge_costs(forger, 1, 8, u32::MAX);
     }),
-    hostile("keys that take too much together", When::Opening, &[Check::KeyDerivation], |forger| {
-        forge_costs(forger, 7, 1 << 20, 1);
-    }),
+    hostile(
+        "keys whose total cost is too high",
+        When::Opening,
+        &[Check::KeyDerivation],
+        |forger| {
+            forge_costs(forger, 7, 1 << 20, 1);
+        },
+    ),
 ];
 
 /// Made from an archive whose trees have branches.
@@ -215,10 +240,10 @@ const CROWDED: &[Hostile] = &[
             forge_child(forger, |root, _| root);
         },
     ),
-    hostile("a page that is a child twice", When::Verifying, PAGES, |forger| {
+    hostile("a page that occurs twice as a child", When::Verifying, PAGES, |forger| {
         forge_child(forger, |_, children| children[1]);
     }),
-    hostile("a child in the header", When::Reading, &[Check::Root, Check::FreeMap], |forger| {
+    hostile("a child at the header", When::Reading, &[Check::Root, Check::FreeMap], |forger| {
         forge_child(forger, |_, children| BlockRef { position: Position::at(7), ..children[0] });
     }),
     hostile("a child of another generation", When::Reading, &[Check::Generation], |forger| {
@@ -245,11 +270,10 @@ const LINKS: &[Check] = &[Check::NextLink, Check::PreviousLink];
 const NAMES: &[Check] = &[Check::Name, Check::Record];
 const PAGES: &[Check] = &[Check::KeyOrder, Check::FreeMap, Check::Page];
 
-/// Makes every hostile archive that has a name, and looks at it. Returns the names of those that were told as they must
-/// be.
+/// Creates every named hostile archive and examines it. Returns the names, if each archive was reported as expected.
 ///
 /// # Panics
-/// If an archive makes the code under test panic or go on without an end.
+/// If an archive makes the code under test panic or exceed its bounds.
 pub fn named_hostile(image: &[u8]) -> Result<Vec<&'static str>, String> {
     let crowded = crowded();
     let (mut names, mut wrong) = (Vec::new(), Vec::new());
@@ -288,7 +312,7 @@ fn run(start: u32, count: u32) -> Run {
     Run::new(Position::at(start), count).expect("a run")
 }
 
-/// Something of the current commit's meta slot.
+/// Returns a value from the current commit's meta slot.
 fn current<T>(forger: &Forger, of: fn(&ar7_engine::format::MetaSlot) -> T) -> T {
     let archive = open(&forger.image, Access::Read).expect("it opens");
     let snapshot = archive.snapshot();
@@ -306,7 +330,7 @@ fn forge_redo(forger: &mut Forger, change: impl FnOnce(&mut Vec<RedoEntry>)) {
     forger.change_slot(|slot| slot.redo_length = length);
 }
 
-/// Changes the bytes of the current commit's meta slot, which need not be a slot any more.
+/// Changes the bytes of the current commit's meta slot, which may become invalid.
 fn forge_slot(forger: &mut Forger, change: impl FnOnce(&mut [u8])) {
     let (newest, _) = forger.newest_slot();
     forger.change(KeyKind::Meta, newest, |opened| change(&mut opened.data[..]));
@@ -320,7 +344,7 @@ fn forge_root(forger: &mut Forger, tree: TreeId, change: impl FnOnce(&mut [u8]))
     });
 }
 
-/// The page, of those that open as pages, that holds these bytes.
+/// Returns the page that contains these bytes, with their offset.
 fn page_with(forger: &Forger, bytes: &[u8]) -> (u32, usize) {
     let live = roots(forger);
     let all = live.iter().map(|block| block.position.get()).chain(8..forger.blocks());
@@ -336,7 +360,7 @@ fn roots(forger: &Forger) -> Vec<BlockRef> {
     current(forger, |slot| slot.roots.iter().filter_map(|root| root.block).collect())
 }
 
-/// Writes other bytes of the same length over those of a record.
+/// Replaces a record with one of the same length.
 fn replace(forger: &mut Forger, from: &[u8], to: &[u8]) {
     assert_eq!(from.len(), to.len(), "records of one length");
     let (position, at) = page_with(forger, from);
@@ -345,7 +369,7 @@ fn replace(forger: &mut Forger, from: &[u8], to: &[u8]) {
     });
 }
 
-/// The longest stream of one run.
+/// Returns the longest stream of one run.
 fn one_run(forger: &Forger) -> StoredStream {
     let archive = open(&forger.image, Access::Read).expect("it opens");
     let streams = archive.streams(None, 100).expect("streams");
@@ -356,7 +380,7 @@ fn one_run(forger: &Forger) -> StoredStream {
     longest
 }
 
-/// The first block of another stream.
+/// Returns the first block of another stream.
 fn block_of_another(forger: &Forger) -> BlockRef {
     let not = one_run(forger).record.identity;
     let archive = open(&forger.image, Access::Read).expect("it opens");
@@ -385,7 +409,8 @@ fn forge_extent(
     let root = current(forger, |slot| slot.roots[TreeId::Extents.index()].block);
     let position = root.expect("streams of several extents").position.get();
     let opened = forger.open(KeyKind::Registry, position).expect("a page");
-    // Cells lie from the end downwards, in order: the lowest is the last one. It begins with its key's length.
+    // Cells are packed from the end of the page downwards in order, so the lowest is the last one. It starts with the
+    // length of its key.
     let at = usize::from(page_layout::CELLS.u16(&opened.data[..])) + 2;
     let key = Extents::decode_key(&opened.data[at..at + 20]).expect("its key");
     let value = &opened.data[at + 20..at + 40];
@@ -399,13 +424,13 @@ fn forge_extent(
     });
 }
 
-/// Positions of the first two blocks of a stream.
+/// Returns the positions of the first two blocks of a stream.
 fn two_blocks(forger: &Forger) -> (u32, u32) {
     let begin = one_run(forger).record.begin.expect("it has blocks").get();
     (begin, begin + 1)
 }
 
-/// Puts other bytes in the place of a name of the same length, which sorts as they do.
+/// Replaces a name with one that has the same length and sort order.
 fn forge_name(forger: &mut Forger, from: &[u8], to: &[u8]) {
     let directory = InodeNumber::ROOT;
     let key = |name: &[u8]| NameRecords::encode_key(&NameKey { directory, name: name.to_vec() });
@@ -427,7 +452,7 @@ fn forge_costs(forger: &mut Forger, slots: usize, memory_kib: u32, passes: u32) 
     });
 }
 
-/// Puts another child in the place of the first one of the root of the names.
+/// Replaces the first child of the root of the names.
 fn forge_child(forger: &mut Forger, choose: impl FnOnce(BlockRef, &[BlockRef]) -> BlockRef) {
     let root = current(forger, |slot| slot.roots[TreeId::Names.index()].block).expect("names");
     let opened = forger.open(KeyKind::Registry, root.position.get()).expect("the root");
@@ -440,7 +465,7 @@ fn forge_child(forger: &mut Forger, choose: impl FnOnce(BlockRef, &[BlockRef]) -
     replace(forger, &from, &BlockRef::encode(Some(chosen)));
 }
 
-/// An archive of so many names that its trees have branches.
+/// Returns an archive with so many names that its trees have branches.
 fn crowded() -> Vec<u8> {
     let device = ar7_engine::device::MemoryDevice::new();
     let options = CreateOptions::default();

@@ -1,4 +1,4 @@
-//! What came of a case.
+//! The actual result of a case.
 
 use ar7_engine::store::Access;
 use ar7_engine::{Check, Error as EngineError};
@@ -7,7 +7,7 @@ use ar7_registry::{Archive, Error, Finding, Receipt};
 use super::victim::{open, position_of};
 use crate::crash::Content;
 
-/// An error, as far as it is compared.
+/// An error, reduced to the parts that are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     NotAnArchive,
@@ -33,7 +33,7 @@ impl Fault {
         }
     }
 
-    /// The check that failed, if one did.
+    /// Returns the check that failed, if any.
     pub(super) fn check(self) -> Option<Check> {
         match self {
             Fault::Damaged(check, _) | Fault::Tampered(check, _) => Some(check),
@@ -45,11 +45,11 @@ impl Fault {
 /// What a reader found.
 #[derive(Debug)]
 pub(super) struct Outcome {
-    /// Everything that was read, or the first error.
+    /// The content that was read, or the first error.
     pub(super) read: Result<Content, (Fault, String)>,
-    /// What verification found; none if the archive does not open.
+    /// The findings of verification; `None` if the archive does not open.
     pub(super) findings: Option<Vec<Finding>>,
-    /// Whether the receipt of the committed state checks out.
+    /// Whether the receipt of the committed state is satisfied.
     pub(super) receipt: bool,
 }
 

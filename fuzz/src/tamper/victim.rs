@@ -1,4 +1,4 @@
-//! The archive under attack, and what the attacker has kept of its past.
+//! The archive under attack, and the attacker's copies of its history.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,19 +12,19 @@ use ar7_registry::{Archive, CreateOptions, Finding, Receipt, Result, Subject};
 use super::forge::Forger;
 use crate::crash::{Content, Operation, add_empty_file, make_directory, set_size};
 
-/// Which kind of archive is attacked.
+/// The kind of archive under attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VictimKind {
     /// One stream.
     Single,
     /// A fixed set of streams.
     Fixed,
-    /// Streams and names that come and go.
+    /// Any number of streams and names.
     Dynamic,
 }
 
 impl VictimKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [VictimKind; 3] = [VictimKind::Single, VictimKind::Fixed, VictimKind::Dynamic];
 }
 
@@ -32,13 +32,13 @@ impl VictimKind {
 pub struct State {
     /// The bytes of the file.
     pub image: Vec<u8>,
-    /// What it holds.
+    /// The content.
     pub content: Content,
-    /// A receipt for it.
+    /// A receipt for the state.
     pub receipt: Receipt,
 }
 
-/// What a block is for.
+/// The purpose of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     /// The header or its copy.
@@ -47,40 +47,40 @@ pub(super) enum Part {
     Slot,
     /// One of the two blank reserved blocks.
     Blank,
-    /// A block that is read: of a stream, of the registry, or of the redo list. A fault is reported at that position.
+    /// A block that is read: of a stream, of the registry, or of the redo list. Faults are reported at its position.
     Live {
-        /// Which key it is sealed under.
+        /// The kind of key that it is sealed under.
         kind: KeyKind,
-        /// Where faults are reported: the place of an image, otherwise the block itself.
+        /// The position at which faults are reported: the home location of a shadow block, otherwise the block itself.
         reported_at: u32,
     },
-    /// A free block, or one whose newest version lies elsewhere.
+    /// A free block, or a home location whose newest version is in a shadow block.
     Unused,
 }
 
 /// An archive under attack.
 pub struct Victim {
-    /// Its kind.
+    /// The kind.
     pub kind: VictimKind,
-    /// Every state that it was committed in, in order; the last is the one that counts.
+    /// Every committed state, in order; the last is the current one.
     pub states: Vec<State>,
-    /// A copy that was written apart, with as many commits.
+    /// A copy that was written to separately, with the same number of commits.
     pub fork: State,
-    /// Another archive that the same key opens.
+    /// Another archive under the same key.
     pub stranger: State,
     pub(super) parts: Vec<Part>,
-    /// Blocks that the commit counts; the file may be longer.
+    /// The block count of the current commit; the file may be longer.
     pub(super) block_count: u32,
-    /// Every block that was ever sealed in this archive, and what it is.
+    /// Every block that was ever sealed in this archive.
     sealed: HashMap<Vec<u8>, Sealed>,
 }
 
-/// What a genuine block is.
+/// How an authentic block was sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sealed {
-    /// What it is sealed as.
+    /// The kind of its key.
     pub(super) kind: KeyKind,
-    /// For which place.
+    /// The position that it was sealed for.
     pub(super) place: u32,
 }
 
@@ -91,27 +91,27 @@ impl fmt::Debug for Victim {
 }
 
 impl Victim {
-    /// Makes an archive with a past: streams of one run and of several, appended to, overwritten and deleted, blocks used
-    /// again, names, a changed header, content that looks like pages and slots, several sessions, and in the end a
-    /// redo list that is not empty.
+    /// Creates an archive with a history: streams of one run and of several extents, appended to, overwritten and
+    /// deleted; reused blocks; names; a changed header; content that looks like pages and slots; several sessions; and
+    /// finally a redo list that is not empty.
     ///
     /// # Panics
     /// If that fails.
     pub fn new(kind: VictimKind) -> Victim {
         let mut maker = Maker::new(kind);
-        maker.live();
+        maker.make_history();
         maker.close();
         let mut fork = Maker {
             device: MemoryDevice::from_bytes(&maker.device.to_bytes()),
             content: maker.content.clone(),
             ..Maker::new(kind)
         };
-        // Both begin the same session, each with a salt of its own.
+        // Both begin the same session, each with its own salt.
         maker.end(1);
         fork.end(2);
         let fork = fork.states.pop().expect("a state of the fork");
         let mut stranger = Maker::new(kind);
-        stranger.live();
+        stranger.make_history();
         let stranger = stranger.states.pop().expect("a state of another archive");
         let states = maker.states;
         let block_count = block_count(states.last().expect("a state"));
@@ -127,15 +127,15 @@ impl Victim {
         victim
     }
 
-    /// The state that counts.
+    /// Returns the current state.
     ///
     /// # Panics
-    /// Never: there is one.
+    /// Never: there is always one.
     pub fn now(&self) -> &State {
         self.states.last().expect("there is always a state")
     }
 
-    /// Number of blocks that the file holds now.
+    /// Returns the number of blocks in the file.
     ///
     /// # Panics
     /// Never: the file is small.
@@ -143,17 +143,17 @@ impl Victim {
         u32::try_from(self.now().image.len() / BLOCK_SIZE).expect("a small archive")
     }
 
-    /// Every state of this archive that the attacker may have kept, that of the copy last.
+    /// Returns every state that the attacker may have kept; the copy's state is the last.
     pub(super) fn known_states(&self) -> impl Iterator<Item = &State> {
         self.states.iter().chain([&self.fork])
     }
 
-    /// What a block is, if it was ever sealed in this archive.
+    /// Returns how a block was sealed, if it was ever sealed in this archive.
     pub(super) fn genuine(&self, bytes: &[u8]) -> Option<Sealed> {
         self.sealed.get(bytes).copied()
     }
 
-    /// Where it is reported that a block was destroyed.
+    /// Returns the position at which verification reports that a block was overwritten.
     fn reported_at(&self, position: u32) -> Option<u32> {
         let mut image = self.now().image.clone();
         block_mut(&mut image, position).fill(0xa5);
@@ -168,7 +168,7 @@ impl Victim {
         }
     }
 
-    /// Finds out what a block is for: by destroying it.
+    /// Determines the purpose of a block by overwriting it.
     fn part(&self, position: u32) -> Part {
         match position {
             0 | 7 => Part::Header,
@@ -185,7 +185,7 @@ impl Victim {
         }
     }
 
-    /// What was found by destroying agrees with what the archive says of itself.
+    /// Checks that the purposes found agree with the archive's own statistics.
     fn check_parts(&self) {
         let archive = open(&self.now().image, Access::Read).expect("it opens");
         let summary = archive.verify(&mut |finding| panic!("{finding}"), &mut |_| {});
@@ -209,7 +209,7 @@ impl Victim {
     }
 }
 
-/// What is sealed in each block, for its own place or for one of those in `moved`.
+/// Returns all sealed blocks, each sealed for its own position or for one of those in `moved`.
 fn sealed_blocks(image: &[u8], moved: &[u32]) -> Vec<(Vec<u8>, Sealed)> {
     let forger = Forger::new(image);
     let sealed = |position: u32| {
@@ -226,7 +226,7 @@ fn block_count(state: &State) -> u32 {
     archive.snapshot().commit().slot.block_count
 }
 
-/// The secret of every archive here.
+/// Returns the secret of every archive here.
 pub(super) fn secret() -> Secret {
     Secret::Key(RawKey::from_bytes([0x5c; 32]))
 }
@@ -264,10 +264,10 @@ pub(super) fn position_of(error: &ar7_registry::Error) -> Option<u32> {
     }
 }
 
-/// Blocks behind the end of an archive that are kept.
+/// Number of blocks to keep after the end of an archive.
 const BEHIND: u32 = 3;
 
-/// Makes the states.
+/// Creates the states.
 struct Maker {
     kind: VictimKind,
     device: MemoryDevice,
@@ -309,15 +309,15 @@ impl Maker {
         self.keep();
     }
 
-    /// Notes the state as it is committed.
+    /// Records the committed state.
     fn keep(&mut self) {
         let mut image = self.device.to_bytes();
-        let archive = open(&image, Access::Read).expect("what was committed opens");
-        // A file grows in steps; a little of the room behind the end is enough.
+        let archive = open(&image, Access::Read).expect("a committed state opens");
+        // A file grows in steps; a few blocks after the end are enough.
         let counted = archive.snapshot().commit().slot.block_count;
         image.truncate(offset(counted + BEHIND));
-        let content = Content::verified(&archive).expect("what was committed verifies");
-        assert_eq!(content, self.content, "what was committed");
+        let content = Content::verified(&archive).expect("a committed state verifies");
+        assert_eq!(content, self.content, "the committed content");
         let receipt = archive.receipt().expect("a receipt");
         self.states.push(State { image, content, receipt });
     }
@@ -331,8 +331,8 @@ impl Maker {
         self.commit();
     }
 
-    /// The past that every archive has.
-    fn live(&mut self) {
+    /// Creates the history that every archive has.
+    fn make_history(&mut self) {
         let (kind, fixed_streams) = match self.kind {
             VictimKind::Single => (ArchiveKind::Single, 0),
             VictimKind::Fixed => (ArchiveKind::Fixed, 4),
@@ -345,13 +345,13 @@ impl Maker {
         self.archive = Some(archive);
         self.keep();
         match self.kind {
-            VictimKind::Dynamic => self.live_with_names(),
-            VictimKind::Single | VictimKind::Fixed => self.live_with_streams(),
+            VictimKind::Dynamic => self.make_name_history(),
+            VictimKind::Single | VictimKind::Fixed => self.make_stream_history(),
         }
     }
 
-    fn live_with_streams(&mut self) {
-        // The one stream of a single archive is a reserved one; a fixed archive has others too.
+    fn make_stream_history(&mut self) {
+        // The only stream of a single archive is a reserved one; a fixed archive has others too.
         let index = if self.kind == VictimKind::Single { 0 } else { 7 };
         let mut reserved = self.archive().reserved_stream(index).expect("a reserved stream");
         reserved.append(&[1; 50]).expect("appended");
@@ -381,9 +381,9 @@ impl Maker {
         self.change(&[Operation::Truncate { stream: 0, length }, Operation::Meta(2)]);
     }
 
-    fn live_with_names(&mut self) {
+    fn make_name_history(&mut self) {
         make_directory(&self.archive(), &mut self.content).expect("a directory");
-        // Empty files whose names can be forged into ones that are none, and that sort as they do.
+        // Empty files whose names can be forged into invalid ones with the same sort order.
         for name in ["\u{1}", "-", ".-", "a0b"] {
             let path = format!("/{name}").into_bytes();
             add_empty_file(&self.archive(), &mut self.content, path).expect("an empty file");
@@ -416,7 +416,7 @@ impl Maker {
         ]);
     }
 
-    /// What comes after the copy was made: the same in both, but for the bytes.
+    /// Performs the operations after the copy was made. They are the same in both, except for the bytes.
     fn end(&mut self, byte: u8) {
         self.byte = 100 * byte;
         self.open();
@@ -425,11 +425,11 @@ impl Maker {
             Operation::Overwrite { stream: 1, offset: 100, length: 4500 },
         ]);
         self.change(&[Operation::Overwrite { stream: 0, offset: 5, length: 20 }]);
-        // The process ends: the redo list is still named.
+        // The process ends: the redo list remains referenced.
         self.archive = None;
     }
 
-    /// Writes what looks like a registry page, like the plaintext of a meta slot, and like a sealed one.
+    /// Writes content that looks like a registry page, like the plaintext of a meta slot, and like a sealed one.
     fn disguise(&mut self, stream: u32) {
         let image = self.device.to_bytes();
         let forger = Forger::new(&image);
@@ -449,12 +449,12 @@ impl Maker {
         let archive = self.archive();
         let mut stream = archive.open_stream(identity).expect("the stream opens");
         let end = stream.len().expect("its length");
-        // From a border of blocks on, so that a block is nothing but the disguise.
+        // Start at a block boundary, so that a block contains nothing but the imitation.
         let gap = usize::try_from(end.next_multiple_of(4008) - end).expect("less than a block");
         let bytes = [vec![7; gap], bytes].concat();
         stream.append(&bytes).expect("appended");
         stream.close().expect("closed");
-        self.content.streams.get_mut(&identity).expect("it is there").extend(bytes);
+        self.content.streams.get_mut(&identity).expect("the stream exists").extend(bytes);
         let size = u64::try_from(self.content.streams[&identity].len()).expect("a length");
         set_size(&mut self.content, identity, size);
         self.commit();
@@ -467,7 +467,7 @@ impl Maker {
     }
 }
 
-/// Whether a finding is about a copy of header or meta slot, and of which block.
+/// Returns which block a finding is about, if it is a copy of the header or of a meta slot.
 pub(super) fn copy_of(finding: &Finding) -> Option<u32> {
     match &finding.subject {
         Subject::Header(position) | Subject::MetaSlot(position) => Some(position.get()),

@@ -1,6 +1,6 @@
-//! Rule about planted faults: a product contains none, so its code names one only in `fault!(...)`.
+//! Rule about planted faults: product code mentions a planted fault only in `fault!(...)`, so a release contains none.
 //!
-//! Files of tests and items under `cfg(test)` may name them.
+//! Test files and items under `cfg(test)` may mention them.
 
 use std::collections::BTreeSet;
 
@@ -9,13 +9,13 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use super::Violation;
 use super::rust::{each_level, ident, is_test_file, line_of, test_lines};
 
-/// Declares the faults.
+/// The file that declares the faults.
 const DECLARATION: &str = "engine/src/planted.rs";
 
 /// The crates of the product.
 const PRODUCT: [&str; 3] = ["engine/src/", "registry/src/", "cli/src/"];
 
-/// The declared faults, and every word of the product's code.
+/// The declared faults, and every identifier in the product's code.
 #[derive(Default)]
 pub(super) struct Faults {
     declared: BTreeSet<String>,
@@ -23,9 +23,9 @@ pub(super) struct Faults {
 }
 
 impl Faults {
-    /// Notes the words of one file, or the faults that it declares.
+    /// Records the identifiers of one file, or the faults that it declares.
     pub(super) fn add_file(&mut self, file: &str, text: &str) {
-        // A file that is not Rust is reported by the other rules.
+        // Other rules report a file that is not valid Rust.
         let Ok(stream) = text.parse::<TokenStream>() else { return };
         if file == DECLARATION {
             self.declared = declared(&stream);
@@ -35,7 +35,7 @@ impl Faults {
         }
     }
 
-    /// Reports every fault that the product names.
+    /// Reports every fault that product code mentions.
     pub(super) fn check(&self, violations: &mut Vec<Violation>) {
         for (file, word, line) in
             self.words.iter().filter(|(_, word, _)| self.declared.contains(word))
@@ -46,7 +46,7 @@ impl Faults {
     }
 }
 
-/// The faults that `faults! { LIST { Fault, } }` declares.
+/// Returns the faults declared by `faults! { LIST { Fault, } }`.
 fn declared(stream: &TokenStream) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     each_level(stream, &mut |level| {
@@ -65,7 +65,7 @@ fn declared(stream: &TokenStream) -> BTreeSet<String> {
     found
 }
 
-/// The words of code that is in the product, outside `fault!(...)`, with their lines.
+/// Returns the identifiers of product code outside `fault!(...)`, with their lines.
 fn words(stream: &TokenStream) -> Vec<(String, usize)> {
     let tests = test_lines(stream);
     let mut found = Vec::new();
@@ -90,7 +90,7 @@ fn add_words(stream: &TokenStream, found: &mut Vec<(String, usize)>) {
     }
 }
 
-/// The arguments of a macro of this name, if the tokens begin with its call.
+/// Returns the arguments of a macro of this name, if the tokens start with its call.
 fn macro_call(tokens: &[TokenTree], name: &str) -> Option<TokenStream> {
     match tokens {
         [TokenTree::Ident(word), TokenTree::Punct(mark), TokenTree::Group(arguments), ..]

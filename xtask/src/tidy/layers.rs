@@ -1,10 +1,10 @@
-//! Rule about crates: a lower one never learns of a higher one.
+//! Rule about crates: a lower crate does not depend on a higher one.
 
 use serde_json::Value;
 
 use super::Violation;
 
-/// Every crate of the workspace and those it may be built on.
+/// Every crate of the workspace, and the crates it may depend on.
 const LAYERS: &[(&str, &[&str])] = &[
     ("ar7-engine", &[]),
     ("ar7-registry", &["ar7-engine"]),
@@ -14,20 +14,20 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ar7-benches", &["ar7-engine", "ar7-registry", "xtask"]),
 ];
 
-/// The crate of generators and oracles: tests of any crate may use it.
+/// The crate of generators and oracles, which tests of any crate may use.
 const SHARED_BY_TESTS: &str = "ar7-fuzz";
 
-/// Checks what `cargo metadata` says.
+/// Checks the output of `cargo metadata`.
 pub(super) fn check(metadata: &Value) -> Vec<Violation> {
     let mut violations = Vec::new();
     let packages = metadata["packages"].as_array().map_or(&[][..], Vec::as_slice);
     if packages.is_empty() {
-        violations.push(Violation::new("Cargo.toml", None, "names no packages"));
+        violations.push(Violation::new("Cargo.toml", None, "lists no packages"));
     }
     for package in packages {
         let name = package["name"].as_str().unwrap_or_default();
         let Some((_, allowed)) = LAYERS.iter().find(|(layer, _)| *layer == name) else {
-            let message = format!("{name} has no place among the layers that tidy knows");
+            let message = format!("{name} is in no layer: add it to xtask/src/tidy/layers.rs");
             violations.push(Violation::new("Cargo.toml", None, message));
             continue;
         };
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn downward_dependencies_and_others_are_left_alone() {
+    fn downward_and_external_dependencies_are_allowed() {
         assert_eq!(messages("ar7-registry", "ar7-engine", None), [""; 0]);
         assert_eq!(messages("ar7-engine", "uuid", None), [""; 0]);
         assert_eq!(messages("ar7-engine", "ar7-fuzz", Some("dev")), [""; 0]);

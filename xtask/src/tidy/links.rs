@@ -1,4 +1,4 @@
-//! Rule about Markdown: every link to a file of the tree, and to a heading in it, leads somewhere.
+//! Rule about Markdown: every link to a file of the tree, or to a heading in it, resolves.
 
 use std::fs;
 use std::path::Path;
@@ -44,7 +44,7 @@ fn exists(files: &[String], target: &str) -> bool {
     target.is_empty() || files.iter().any(inside)
 }
 
-/// The path from the top of the tree; none if it leads out of it.
+/// Returns the path from the root of the tree, or `None` if it leads outside.
 fn resolve(document: &str, link: &str) -> Option<String> {
     let mut parts: Vec<&str> = match link.strip_prefix('/') {
         Some(_) => Vec::new(),
@@ -60,7 +60,7 @@ fn resolve(document: &str, link: &str) -> Option<String> {
     Some(parts.join("/"))
 }
 
-/// The targets of links that name no other host, each with its line.
+/// Returns the targets of local links, each with its line.
 fn links(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (number, line) in prose(text) {
@@ -80,7 +80,7 @@ fn links(text: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// The lines that are prose, with their numbers: no code blocks, and code spans taken out.
+/// Returns the lines of prose with their numbers, without code blocks and code spans.
 fn prose(text: &str) -> Vec<(usize, String)> {
     let mut in_code = false;
     let mut lines = Vec::new();
@@ -94,7 +94,7 @@ fn prose(text: &str) -> Vec<(usize, String)> {
     lines
 }
 
-/// The names under which GitHub and docs sites link to headings.
+/// Returns the anchors that GitHub and documentation sites generate for headings.
 fn anchors(text: &str) -> Vec<String> {
     let mut in_code = false;
     let mut found = Vec::new();
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn links_that_lead_somewhere_are_left_alone() {
+    fn links_that_resolve_are_allowed() {
         let good = [
             "[a](docs/FORMAT.md) and [b](docs)",
             "[a](docs/FORMAT.md#the-block-byte-by-byte)",

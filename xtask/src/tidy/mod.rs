@@ -1,9 +1,9 @@
-//! `cargo xtask tidy`: the style rules that are executed.
+//! `cargo xtask tidy`: the style rules that a program checks.
 //!
-//! Rules about Rust code read its tokens, so that comments and strings never trip them. Each rule has a test
-//! that breaks it.
+//! Rules about Rust code read tokens, so comments and strings never trigger them. Each rule has a test that violates
+//! it.
 
-mod circles;
+mod cycles;
 mod faults;
 mod layers;
 mod links;
@@ -19,11 +19,11 @@ use std::path::Path;
 use xtask::error::{Error, Result};
 use xtask::workspace;
 
-/// One breach of one rule.
+/// One violation of a rule.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Violation {
     file: String,
-    /// From 1; none where the whole file is meant.
+    /// The line, from 1; `None` for the whole file.
     line: Option<usize>,
     message: String,
 }
@@ -61,13 +61,13 @@ pub(crate) fn run() -> Result<()> {
     }
 }
 
-/// Every rule that looks at files.
+/// Applies every rule about files.
 fn check_files(root: &Path) -> Result<Vec<Violation>> {
     let files = workspace::files(root)?;
     let mut violations = Vec::new();
     let mut named_tests = named_tests::NamedTests::default();
     let mut unsafe_counts = unsafe_code::Counts::default();
-    let mut imports = circles::Imports::default();
+    let mut imports = cycles::Imports::default();
     let mut faults = faults::Faults::default();
     for file in &files {
         let path = root.join(file);
@@ -106,7 +106,7 @@ fn has_extension(file: &str, extension: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// The number of violations in a tree of these files.
+    /// Returns the number of violations in a tree of these files.
     fn count(files: &[(&str, &[u8])]) -> usize {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("xtask")).unwrap();
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_violation_names_its_place() {
+    fn a_violation_shows_file_and_line() {
         assert_eq!(Violation::new("a.rs", 3, "is odd").to_string(), "a.rs:3: is odd");
         assert_eq!(Violation::new("a.rs", None, "is odd").to_string(), "a.rs: is odd");
     }

@@ -1,13 +1,13 @@
-//! Rule about Markdown: a test that a table names as the one that holds a rule is there, and so is a file.
+//! Rule about Markdown: every test and every file that a table names exists.
 
 use std::collections::HashSet;
 
 use super::Violation;
 
-/// Names of tests, as documents give them: longer than what else stands in code spans of a table.
+/// Minimum number of words in the name of a test. Other code spans in tables are shorter.
 const WORDS_MIN: usize = 4;
 
-/// Tests that documents name, and functions that there are.
+/// The tests named in documents, and the functions that exist.
 #[derive(Default)]
 pub(super) struct NamedTests {
     named: Vec<(String, usize, String)>,
@@ -17,7 +17,7 @@ pub(super) struct NamedTests {
 }
 
 impl NamedTests {
-    /// Notes the tests that the tables of a document name.
+    /// Records the tests named in the tables of a document.
     pub(super) fn add_document(&mut self, file: &str, text: &str) {
         for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| line.starts_with('|')) {
             let spans = line.split('`').skip(1).step_by(2);
@@ -29,12 +29,12 @@ impl NamedTests {
         }
     }
 
-    /// Notes that there is a file.
+    /// Records a file.
     pub(super) fn add_file(&mut self, file: &str) {
         self.files.insert(file.to_owned());
     }
 
-    /// Notes the functions of a file of Rust.
+    /// Records the functions of a Rust file.
     pub(super) fn add_functions(&mut self, text: &str) {
         for line in text.lines() {
             if let Some((_, after)) = line.split_once("fn ") {
@@ -44,7 +44,7 @@ impl NamedTests {
         }
     }
 
-    /// Reports the tests that are named and are not there.
+    /// Reports tests that are named but do not exist.
     pub(super) fn check(&self, violations: &mut Vec<Violation>) {
         for (file, number, name) in &self.named {
             if !self.functions.contains(name) {
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn tests_that_are_named_must_be_there() {
+    fn named_tests_must_exist() {
         let document = "| a rule | `this_is_held_by_it`, `and_this_by_another_one` |";
         let both = "    fn this_is_held_by_it() {}\nfn and_this_by_another_one() {}";
         assert_eq!(missing(document, both), 0);
@@ -94,12 +94,12 @@ mod tests {
     }
 
     #[test]
-    fn other_words_are_left_alone() {
+    fn other_words_are_ignored() {
         assert_eq!(missing("| `previous_link` | `a_file_without_a_folder.rs` |", ""), 0);
     }
 
     #[test]
-    fn files_that_are_named_must_be_there() {
+    fn named_files_must_exist() {
         assert_eq!(missing("| `src/known.rs`, `crate/src/known.rs` |", ""), 0);
         assert_eq!(missing("| `crate/src/unknown.rs` |", ""), 1);
         assert_eq!(missing("`this_is_held_by_it` outside of a table", ""), 0);

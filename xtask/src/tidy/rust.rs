@@ -10,7 +10,7 @@ use proc_macro2::TokenStream;
 use self::tokens::Lines;
 use super::Violation;
 
-/// A file is read in one sitting: lines without its tests.
+/// Maximum number of lines of a file without its tests, so that it can be read in one sitting.
 const FILE_LINES_MAX: usize = 600;
 
 /// Checks one file.
@@ -35,7 +35,7 @@ pub(super) fn check(file: &str, text: &str, violations: &mut Vec<Violation>) {
     }
 }
 
-/// Files that are tests from the first line to the last.
+/// Returns whether a whole file consists of tests.
 pub(super) fn is_test_file(file: &str) -> bool {
     let mut parts = file.rsplit('/');
     parts.next() == Some("tests.rs") || parts.any(|folder| folder == "tests")
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_rust_is_found() {
+    fn invalid_rust_is_found() {
         assert!(messages("a.rs", "fn f( {").concat().starts_with("a.rs: is not Rust"));
     }
 }

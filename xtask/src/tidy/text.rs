@@ -1,14 +1,14 @@
-//! Rules about any file: it is text, and holds no note of work left undone.
+//! Rules about any file: it is text, and contains no note of unfinished work.
 
 use super::Violation;
 
-/// Words that stand for work left undone, put together here so that this file does not hold them.
-const LEFT_UNDONE: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX")];
+/// Words that mark unfinished work, concatenated so that this file does not contain them.
+const UNFINISHED: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX")];
 
-/// Where binary files may lie: archives and parts of them that tests read, and inputs of the fuzz targets.
+/// Folders that may contain binary files: archives and parts of archives for tests, and inputs of the fuzz targets.
 const BINARY_ALLOWED: [&str; 3] = ["docs/vectors/", "fuzz/seeds/", "fuzz/regressions/"];
 
-/// The file's text. A binary file has none, and is a violation unless it is a vector.
+/// Returns the text of a file. A binary file has none, and is a violation outside of the allowed folders.
 pub(super) fn readable<'a>(
     file: &str,
     bytes: &'a [u8],
@@ -16,7 +16,7 @@ pub(super) fn readable<'a>(
 ) -> Option<&'a str> {
     let text = std::str::from_utf8(bytes).ok().filter(|text| !text.contains('\0'));
     if text.is_none() && !BINARY_ALLOWED.iter().any(|folder| file.starts_with(folder)) {
-        let message = format!("is binary, and in none of {}", BINARY_ALLOWED.join(", "));
+        let message = format!("is binary, and outside of {}", BINARY_ALLOWED.join(", "));
         violations.push(Violation::new(file, None, message));
     }
     text
@@ -26,8 +26,8 @@ pub(super) fn readable<'a>(
 pub(super) fn check(file: &str, text: &str, violations: &mut Vec<Violation>) {
     for (number, line) in (1..).zip(text.lines()) {
         let mut words = line.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
-        if let Some(word) = words.find(|word| LEFT_UNDONE.contains(word)) {
-            violations.push(Violation::new(file, number, format!("{word}: do it or drop it")));
+        if let Some(word) = words.find(|word| UNFINISHED.contains(word)) {
+            violations.push(Violation::new(file, number, format!("{word}: finish or remove it")));
         }
     }
 }
@@ -43,8 +43,8 @@ mod tests {
     }
 
     #[test]
-    fn work_left_undone_is_found() {
-        for word in LEFT_UNDONE {
+    fn unfinished_work_is_found() {
+        for word in UNFINISHED {
             assert_eq!(lines(&format!("fine\n// {word}: later\n")), [Some(2)]);
             assert_eq!(lines(&format!("{word}(name)")), [Some(1)]);
             assert_eq!(lines(&format!("a{word}b {word}{word} {}", word.to_lowercase())), []);
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn binary_files_are_vectors_or_violations() {
+    fn binary_files_are_allowed_only_in_their_folders() {
         let mut violations = Vec::new();
         for folder in BINARY_ALLOWED {
             assert_eq!(readable(&format!("{folder}a"), b"\0", &mut violations), None);

@@ -1,4 +1,4 @@
-//! Rules about `unsafe`: in which folders it is allowed, and that the committed counts never rise.
+//! Rules about `unsafe`: the folders that may contain it, and the committed counts, which may only fall.
 //!
 //! clippy checks the SAFETY comments.
 
@@ -12,20 +12,21 @@ use super::Violation;
 use super::rust::{each_level, ident, line_of};
 use xtask::error::{Error, Result};
 
-/// Numbers of `unsafe` by file. A change may lower one; raising one is a decision, made by editing the file.
+/// The file with the number of `unsafe` uses in each file. A change may lower a number; raising one requires an edit of
+/// this file.
 pub(super) const COMMITTED: &str = "xtask/unsafe-counts.txt";
 
-/// Where `unsafe` may stand.
+/// The folders in which `unsafe` is allowed.
 const ALLOWED: [&str; 3] =
     ["engine/src/device/", "engine/src/crypto/digest/x86_64/", "engine/src/process.rs"];
 
-/// Numbers of `unsafe` found, by file.
+/// The numbers of `unsafe` uses found, by file.
 #[derive(Debug, Default)]
 pub(super) struct Counts(BTreeMap<String, usize>);
 
 /// Checks one file and counts it.
 pub(super) fn check(file: &str, text: &str, counts: &mut Counts, violations: &mut Vec<Violation>) {
-    // A file that is not Rust is reported by the other rules.
+    // Other rules report a file that is not valid Rust.
     let Ok(stream) = text.parse::<TokenStream>() else { return };
     let mut uses = Vec::new();
     each_level(&stream, &mut |level| {
@@ -71,15 +72,15 @@ impl Counts {
         for (file, &found) in &self.0 {
             let limit = limits.remove(file.as_str()).unwrap_or(0);
             if found > limit {
-                let message = format!("unsafe {found} times, committed are {limit}");
+                let message = format!("{found} uses of unsafe, expected at most {limit}");
                 violations.push(Violation::new(file, None, message));
             } else if found < limit {
-                let message = format!("{file} is down to {found}: lower its {limit}");
+                let message = format!("{file} has {found} uses of unsafe: lower its {limit}");
                 violations.push(Violation::new(COMMITTED, None, message));
             }
         }
         for (file, limit) in limits {
-            let message = format!("{file} has no unsafe any more: drop its {limit}");
+            let message = format!("{file} has no use of unsafe: remove its {limit}");
             violations.push(Violation::new(COMMITTED, None, message));
         }
     }
@@ -124,8 +125,8 @@ mod tests {
             violations.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(compared("# COUNT FILE\n\n2 a.rs\n"), [""; 0]);
-        assert_eq!(compared("1 a.rs"), ["a.rs: unsafe 2 times, committed are 1"]);
-        assert_eq!(compared(""), ["a.rs: unsafe 2 times, committed are 0"]);
+        assert_eq!(compared("1 a.rs"), ["a.rs: 2 uses of unsafe, expected at most 1"]);
+        assert_eq!(compared(""), ["a.rs: 2 uses of unsafe, expected at most 0"]);
         assert_eq!(compared("3 a.rs").len(), 1);
         assert_eq!(compared("2 a.rs\n1 b.rs").len(), 1);
         assert_eq!(compared("2 a.rs\nmany b.rs").len(), 1);

@@ -1,15 +1,15 @@
-//! What was asked for, and what was measured.
+//! The goals, and the measured values.
 
 use std::fmt::Write as _;
 
 use super::figures::{Figures, Which, number};
 
-/// What a figure must be.
+/// The requirement on a figure.
 #[derive(Debug, Clone, Copy)]
 enum Must {
     AtLeast(f64),
     AtMost(f64),
-    /// It is only aimed at.
+    /// There is only a target.
     Nothing,
 }
 
@@ -31,14 +31,14 @@ impl Must {
     }
 }
 
-/// One line: what is measured, what it must be, what it is meant to be, and what it is.
+/// One line: the measure, its requirement, its target, and the measured value.
 type Row = (&'static str, Must, &'static str, Option<f64>);
 
-/// The table.
+/// Returns the table.
 pub(super) fn table(figures: &Figures) -> String {
     let mut text =
-        String::from("| measure | must be | aim | measured | met |\n|---|---|---|---:|---|\n");
-    for rows in [in_memory(figures), beside_programs(figures), of_the_archive(figures)] {
+        String::from("| measure | required | target | measured | met |\n|---|---|---|---:|---|\n");
+    for rows in [in_memory(figures), against_programs(figures), of_the_archive(figures)] {
         for (measure, must, aim, found) in rows {
             let is_met = match found {
                 Some(_) if matches!(must, Must::Nothing) => "",
@@ -48,7 +48,7 @@ pub(super) fn table(figures: &Figures) -> String {
             };
             let found =
                 found.map_or_else(|| "not measured".to_owned(), |found| format!("{found:.2}"));
-            // Writing to a string does not fail.
+            // Writing to a string cannot fail.
             writeln!(text, "| {measure} | {} | {aim} | {found} | {is_met} |", must.shown()).ok();
         }
     }
@@ -62,20 +62,25 @@ fn in_memory(figures: &Figures) -> Vec<Row> {
     let random = |subject| block(subject, "4 KiB at random");
     vec![
         (
-            "digest and seal, one core: times one block at a time",
+            "digest and seal, one core: speedup over one block at a time",
             Must::AtLeast(2.0),
             "2.6",
             faster("seal"),
         ),
         (
-            "open and check, one core: times one block at a time",
+            "open and check, one core: speedup over one block at a time",
             Must::AtLeast(2.0),
             "2.6",
             faster("open"),
         ),
-        ("seal, two threads: times one", Must::AtLeast(1.7), "1.9", figures.ratio(&one, &two)),
         (
-            "4 KiB at random: time against opening two blocks in a loop",
+            "seal: speedup of two threads over one",
+            Must::AtLeast(1.7),
+            "1.9",
+            figures.ratio(&one, &two),
+        ),
+        (
+            "4 KiB at random: time relative to opening two blocks in a loop",
             Must::AtMost(1.5),
             "1.1",
             figures.ratio(&random("read_at"), &random("two blocks")),
@@ -83,28 +88,38 @@ fn in_memory(figures: &Figures) -> Vec<Row> {
     ]
 }
 
-fn beside_programs(figures: &Figures) -> Vec<Row> {
+fn against_programs(figures: &Figures) -> Vec<Row> {
     let which = |subject, case| Which::new("peers", subject, case);
     let against = |case, peer| figures.ratio(&which("ar7", case), &which(peer, case));
     vec![
-        ("tree in: time against tar", Must::AtMost(1.25), "0.9", against("tree in", "tar")),
-        ("tree in: against tar and age", Must::AtMost(0.7), "0.5", against("tree in", "tar | age")),
-        ("tree in: against restic", Must::AtMost(0.05), "", against("tree in", "restic")),
-        ("file in: against cp", Must::AtMost(1.2), "0.8", against("file in", "cp")),
-        ("tree out: against tar", Must::AtMost(1.25), "0.9", against("tree out", "tar")),
+        ("tree in: time relative to tar", Must::AtMost(1.25), "0.9", against("tree in", "tar")),
         (
-            "file to a pipe: against age",
+            "tree in: time relative to tar and age",
+            Must::AtMost(0.7),
+            "0.5",
+            against("tree in", "tar | age"),
+        ),
+        ("tree in: time relative to restic", Must::AtMost(0.05), "", against("tree in", "restic")),
+        ("file in: time relative to cp", Must::AtMost(1.2), "0.8", against("file in", "cp")),
+        ("tree out: time relative to tar", Must::AtMost(1.25), "0.9", against("tree out", "tar")),
+        (
+            "file to pipe: time relative to age",
             Must::AtMost(0.5),
             "0.35",
             against("file to pipe", "tar | age"),
         ),
         (
-            "tree verified: against restic",
+            "tree verify: time relative to restic",
             Must::AtMost(0.08),
             "0.05",
             against("tree verify", "restic"),
         ),
-        ("tree verified: against 7z", Must::AtMost(0.08), "0.05", against("tree verify", "7z")),
+        (
+            "tree verify: time relative to 7z",
+            Must::AtMost(0.08),
+            "0.05",
+            against("tree verify", "7z"),
+        ),
     ]
 }
 
@@ -115,11 +130,11 @@ fn of_the_archive(figures: &Figures) -> Vec<Row> {
     };
     let mut rows: Vec<Row> = Vec::new();
     for (case, threads, beside_redb, beside_lmdb) in [
-        ("load_sorted", 1, "records in order: speed against redb", "... against LMDB"),
-        ("load_random", 1, "records at random: speed against redb", "... against LMDB"),
-        ("get", 1, "gets: speed against redb", "... against LMDB"),
-        ("get", 2, "gets, two threads: speed against redb", "... against LMDB"),
-        ("insert_durable", 1, "durable inserts: speed against redb", "... against LMDB"),
+        ("load_sorted", 1, "records in order: speed relative to redb", "... relative to LMDB"),
+        ("load_random", 1, "records at random: speed relative to redb", "... relative to LMDB"),
+        ("get", 1, "gets: speed relative to redb", "... relative to LMDB"),
+        ("get", 2, "gets, two threads: speed relative to redb", "... relative to LMDB"),
+        ("insert_durable", 1, "durable inserts: speed relative to redb", "... relative to LMDB"),
     ] {
         let least = Must::AtLeast(1.0);
         rows.push((beside_redb, least, "", times(case, threads, "redb")));
@@ -129,7 +144,7 @@ fn of_the_archive(figures: &Figures) -> Vec<Row> {
     let opened =
         |mebibytes: u64| Which::new("scale", "bytes", "open").size(mebibytes << 20).threads(cores);
     let opening = figures.ratio(&opened(5 * 1024), &opened(10));
-    rows.push(("opening 5 GiB: time against 10 MiB", Must::AtMost(1.5), "1.0", opening));
+    rows.push(("opening 5 GiB: time relative to 10 MiB", Must::AtMost(1.5), "1.0", opening));
     let memory = figures.most_anonymous_bytes().map(|bytes| number(bytes) / 1_048_576.0);
     rows.push(("anonymous memory of any run, MiB", Must::AtMost(256.0), "96", memory));
     rows

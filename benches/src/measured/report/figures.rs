@@ -1,4 +1,4 @@
-//! Medians and ratios of what was measured.
+//! Medians and ratios of the measurements.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use crate::measured::results::{Measure, Results};
 /// The newest results of each kind.
 pub(super) struct Figures(BTreeMap<String, Results>);
 
-/// Which measures are meant.
+/// Selects measures.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Which<'a> {
     pub(super) kind: &'a str,
@@ -43,12 +43,12 @@ impl Figures {
         Figures(results)
     }
 
-    /// The document of a kind.
+    /// Returns the results of a kind.
     pub(super) fn kind(&self, kind: &str) -> Option<&Results> {
         self.0.get(kind)
     }
 
-    /// Every document.
+    /// Returns all results.
     pub(super) fn kinds(&self) -> impl Iterator<Item = &Results> {
         self.0.values()
     }
@@ -59,27 +59,27 @@ impl Figures {
         measures.filter(|measure| which.is(measure))
     }
 
-    /// Median of the seconds that one of them took.
+    /// Returns the median time in seconds of one operation.
     pub(super) fn seconds(&self, which: &Which<'_>) -> Option<f64> {
         median(self.measures(which).map(each))
     }
 
-    /// Median of the processor seconds.
+    /// Returns the median processor time in seconds.
     pub(super) fn cpu_seconds(&self, which: &Which<'_>) -> Option<f64> {
         median(self.measures(which).filter_map(|measure| measure.cpu_seconds))
     }
 
-    /// The most anonymous memory in any round, in bytes.
+    /// Returns the maximum anonymous memory over all rounds, in bytes.
     pub(super) fn anonymous_bytes(&self, which: &Which<'_>) -> Option<u64> {
         self.measures(which).filter_map(|measure| measure.anonymous_bytes).max()
     }
 
-    /// Size of what was written, in the last round.
+    /// Returns the size of the output in the last round, in bytes.
     pub(super) fn output_bytes(&self, which: &Which<'_>) -> Option<u64> {
         self.measures(which).filter_map(|measure| measure.output_bytes).last()
     }
 
-    /// Median over the rounds of the ratio of the seconds of the first to those of the second in the same round.
+    /// Returns the median over the rounds of the first time divided by the second in the same round.
     pub(super) fn ratio(&self, first: &Which<'_>, second: &Which<'_>) -> Option<f64> {
         median(self.measures(first).filter_map(|measure| {
             let other = self.measures(second).find(|other| other.round == measure.round)?;
@@ -87,12 +87,12 @@ impl Figures {
         }))
     }
 
-    /// Number of rounds.
+    /// Returns the number of rounds.
     pub(super) fn rounds(&self, which: &Which<'_>) -> usize {
         self.measures(which).count()
     }
 
-    /// The most anonymous memory of any run of ours.
+    /// Returns the maximum anonymous memory of any run of ar7, in bytes.
     pub(super) fn most_anonymous_bytes(&self) -> Option<u64> {
         let ours =
             |measure: &&Measure| matches!(measure.subject.as_str(), "ar7" | "streams" | "bytes");
@@ -101,19 +101,19 @@ impl Figures {
     }
 }
 
-/// Seconds of one of the things that were done together.
+/// Returns the seconds of one operation of a measure.
 fn each(measure: &Measure) -> f64 {
     measure.seconds / number(measure.count.max(1))
 }
 
-/// A count as a number with a fraction; above 2^32 its low digits are of no interest here.
+/// Converts a count to a floating-point number. Above 2^32 the low digits are irrelevant here.
 pub(super) fn number(count: u64) -> f64 {
     let low = u32::try_from(count & u64::from(u32::MAX)).unwrap_or(u32::MAX);
     let high = u32::try_from(count >> 32).unwrap_or(u32::MAX);
     f64::from(high).mul_add(4_294_967_296.0, f64::from(low))
 }
 
-/// The middle one, or the mean of the two in the middle.
+/// Returns the middle value, or the mean of the two middle values.
 fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn ratios_are_taken_within_a_round() {
+    fn ratios_are_computed_within_a_round() {
         let measures = vec![
             measure("a", 0, 1, 1.0),
             measure("b", 0, 1, 2.0),
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn large_counts_are_numbers() {
+    fn large_counts_convert_to_numbers() {
         assert!((number(5 << 32) - 21_474_836_480.0).abs() < 1.0);
         assert!((number(7) - 7.0).abs() < 1e-12);
     }

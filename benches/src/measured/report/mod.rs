@@ -1,4 +1,4 @@
-//! `cargo xtask bench report`: docs/PERFORMANCE.md and its drawings, from the newest results.
+//! `cargo xtask bench report`: generates docs/PERFORMANCE.md and its charts from the newest results.
 
 mod acceptance;
 mod figures;
@@ -13,17 +13,17 @@ use super::results::newest;
 use xtask::error::{Error, Result};
 use xtask::workspace::root;
 
-/// The document that is written, in the part that is between its marks.
+/// The document, of which the parts between the marks are generated.
 const DOCUMENT: &str = "docs/PERFORMANCE.md";
 
-/// Where the drawings go.
+/// The folder of the charts.
 const DRAWINGS: &str = "docs/performance";
 
 const OPENING: &str = "<!-- measured: ";
 const OPENING_END: &str = " -->";
 const CLOSING: &str = "<!-- end -->";
 
-/// Writes the report, or says whether it is what the results give.
+/// Writes the report. With `check`, only checks that it is up to date.
 pub(crate) fn run(check: bool) -> Result<()> {
     let figures = Figures::new(newest()?);
     let path = root().join(DOCUMENT);
@@ -50,7 +50,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
     Ok(())
 }
 
-/// The document with each marked part replaced by what was measured.
+/// Returns the document with each marked part replaced by the measured values.
 fn fill(document: &str, parts: &BTreeMap<&str, String>) -> Result<String> {
     let wrong = |found: String| Error::Output { what: DOCUMENT, found };
     let (mut filled, mut rest) = (String::new(), document);

@@ -1,4 +1,4 @@
-//! The drawings: bars of time, and lines of cost against size.
+//! The charts: bars of time, and lines of cost against size.
 
 use svg::Document;
 use svg::node::element::{Circle, Line, Polyline, Rectangle, Text};
@@ -15,14 +15,14 @@ const OTHERS: &str = "#9aa5b1";
 const INK: &str = "#24292f";
 const COLOURS: [&str; 4] = [OURS, "#b5651d", "#5b5ea6", "#9aa5b1"];
 
-/// Every drawing, by the name of its file.
+/// Returns every chart with the name of its file.
 pub(super) fn all(figures: &Figures) -> Vec<(String, String)> {
     let mut drawings = Vec::new();
     for (case, title, name) in [
-        ("tree in", "A tree into the archive, until it is durable", "tree-in.svg"),
-        ("tree out", "The tree out of it again", "tree-out.svg"),
-        ("tree verify", "Everything in it read and checked", "tree-verify.svg"),
-        ("file in", "One large file into the archive", "file-in.svg"),
+        ("tree in", "Storing a tree, until it is durable", "tree-in.svg"),
+        ("tree out", "Extracting the tree", "tree-out.svg"),
+        ("tree verify", "Verifying the archive", "tree-verify.svg"),
+        ("file in", "Storing one large file", "file-in.svg"),
     ] {
         let bars = bars_of(figures, case);
         if !bars.is_empty() {
@@ -35,7 +35,7 @@ pub(super) fn all(figures: &Figures) -> Vec<(String, String)> {
     drawings
 }
 
-/// Programs and their seconds, the fastest first.
+/// Returns the programs and their seconds, the fastest first.
 fn bars_of(figures: &Figures, case: &str) -> Vec<(String, f64)> {
     let Some(results) = figures.kind("peers") else { return Vec::new() };
     let mut bars: Vec<(String, f64)> = Vec::new();
@@ -61,7 +61,7 @@ fn text(x: f64, y: f64, anchor: &str, content: &str) -> Text {
         .set("fill", INK)
 }
 
-/// A tenth of a unit is enough, and keeps the file the same wherever it is made.
+/// Rounds to a tenth of a unit, which is precise enough and makes the file the same on every machine.
 fn rounded(value: f64) -> String {
     format!("{value:.1}")
 }
@@ -103,7 +103,7 @@ fn bars_drawn(title: &str, bars: &[(String, f64)]) -> String {
     format!("{document}\n")
 }
 
-/// Cost of one of many streams against their number, each relative to the smallest archive's.
+/// Plots the cost per stream against the number of streams, relative to the smallest archive.
 fn growth(figures: &Figures) -> Option<String> {
     let results = figures.kind("scale")?;
     let threads = results.machine.cores;
@@ -120,13 +120,13 @@ fn growth(figures: &Figures) -> Option<String> {
     }
     let height = 360.0;
     let mut document =
-        blank(height, "Cost in archives of so many streams, against that in the smallest");
+        blank(height, "Cost against number of streams, relative to the smallest archive");
     let steps = f64::from(u32::try_from(counts.len() - 1).unwrap_or(1));
     let x = |place: usize| {
         let place = f64::from(u32::try_from(place).unwrap_or_default());
         60.0 + (WIDTH - 60.0 - 170.0) * place / steps
     };
-    // From nothing to three times as much.
+    // The axis goes from zero to three times the smallest archive's cost.
     let y = |ratio: f64| (height - 40.0) - (height - 100.0) * ratio.min(3.0) / 3.0;
     for level in [0.0, 1.0, 2.0, 3.0] {
         let line = Line::new()

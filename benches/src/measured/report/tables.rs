@@ -10,7 +10,7 @@ use xtask::quantity::size;
 
 const NOTHING: &str = "Not measured yet.";
 
-/// Every part of the document, by its name.
+/// Returns every part of the document by its name.
 pub(super) fn all(figures: &Figures) -> BTreeMap<&'static str, String> {
     BTreeMap::from([
         ("acceptance", acceptance::table(figures)),
@@ -24,7 +24,7 @@ pub(super) fn all(figures: &Figures) -> BTreeMap<&'static str, String> {
     ])
 }
 
-/// When, where and of what.
+/// Lists the time, machine and commit of each run.
 fn machines(figures: &Figures) -> String {
     let mut text = String::from(
         "| run | time | commit | machine | system | raw results |\n|---|---|---|---|---|---|\n",
@@ -47,7 +47,7 @@ fn machines(figures: &Figures) -> String {
     text
 }
 
-/// Subjects of a document, in order of their first appearance.
+/// Returns the subjects of a document in order of their first appearance.
 fn subjects(results: &Results) -> Vec<&str> {
     let mut seen = Vec::new();
     for measure in &results.measures {
@@ -63,7 +63,7 @@ fn blocks(figures: &Figures) -> String {
         return NOTHING.to_owned();
     }
     let mut text = String::from(
-        "| step | threads | one block at a time, us | in batches, us | times |\n|---|---:|---:|---:|---:|\n",
+        "| step | threads | one block at a time, us | in batches, us | speedup |\n|---|---:|---:|---:|---:|\n",
     );
     for case in ["digest", "seal", "open"] {
         for threads in [1, 2] {
@@ -107,7 +107,7 @@ fn peers(figures: &Figures) -> String {
         size(input("file bytes")),
     );
     text.push_str(
-        "| work | program | s | against tar | processors, s | anonymous memory | written | rounds |\n\
+        "| work | program | s | relative to tar | processor time, s | anonymous memory | written | rounds |\n\
          |---|---|---:|---:|---:|---:|---:|---:|\n",
     );
     for case in ["tree in", "tree out", "tree verify", "file in", "file to pipe"] {
@@ -134,7 +134,7 @@ fn peers(figures: &Figures) -> String {
     text
 }
 
-/// What was run, word for word.
+/// Lists the commands exactly as they were run.
 fn commands(figures: &Figures) -> String {
     let Some(results) = figures.kind("peers") else { return NOTHING.to_owned() };
     let mut text = String::from("| work | program | version | command |\n|---|---|---|---|\n");
@@ -151,7 +151,7 @@ fn registry(figures: &Figures) -> String {
     let Some(results) = figures.kind("registry") else { return NOTHING.to_owned() };
     let records = results.inputs.get("records").copied().unwrap_or_default();
     let mut text =
-        format!("{records} records; microseconds for each, and times the speed of redb.\n\n");
+        format!("{records} records; microseconds per record, and the speed relative to redb.\n\n");
     text.push_str("| case | threads |");
     let subjects = subjects(results);
     for subject in &subjects {
@@ -261,7 +261,7 @@ mod tests {
     use crate::measured::results::Measure;
 
     #[test]
-    fn nothing_measured_is_said() {
+    fn missing_measurements_are_stated() {
         let figures = Figures::new(BTreeMap::new());
         let parts = all(&figures);
         assert_eq!(parts["peers"], NOTHING);
@@ -306,7 +306,7 @@ mod tests {
         let parts = all(&figures);
         let line = "| tree in | ar7 | 5.00 | 0.50 | 1.50 | 3.0 MiB | 5.0 GiB | 2 |";
         assert!(parts["peers"].contains(line), "{}", parts["peers"]);
-        let line = "| tree in: time against tar | at most 1.25 | 0.9 | 0.50 | yes |";
+        let line = "| tree in: time relative to tar | at most 1.25 | 0.9 | 0.50 | yes |";
         assert!(parts["acceptance"].contains(line), "{}", parts["acceptance"]);
         assert!(
             parts["acceptance"]

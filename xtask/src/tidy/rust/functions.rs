@@ -1,14 +1,14 @@
-//! The functions of a file: where they are, which are tests, and which of those assert something.
+//! The functions of a file: their lines, which of them are tests, and which tests assert something.
 
 use proc_macro2::{TokenStream, TokenTree};
 
 use super::tokens::{Tokens, attribute, each_level, ident, idents, item_end, line_of};
 
-/// Calls that fail a test. Names that start as [`ASSERTING_PREFIXES`] do so too.
+/// Names of calls that fail a test. [`ASSERTING_PREFIXES`] has more.
 const ASSERTING: [&str; 7] =
     ["expect", "expect_err", "unwrap", "unwrap_err", "panic", "unreachable", "TestCases"];
 
-/// Starts of the names of macros and functions that assert.
+/// Prefixes of the names of macros and functions that assert.
 const ASSERTING_PREFIXES: [&str; 3] = ["assert", "prop_assert", "check_"];
 
 /// A function with a body.
@@ -22,7 +22,7 @@ pub(super) struct Function {
     pub(super) asserts: bool,
 }
 
-/// Every function of the file, those that macros are given among them.
+/// Returns every function of the file, including those in macro arguments.
 pub(super) fn find(stream: &TokenStream) -> Vec<Function> {
     let mut found = Vec::new();
     each_level(stream, &mut |level| {
@@ -46,9 +46,9 @@ fn function_at(level: &Tokens, at: usize) -> Option<Function> {
     })
 }
 
-/// The words of each attribute of the item whose keyword stands at `at`.
+/// Returns the words of each attribute of the item whose keyword is at `at`.
 fn attributes_before(level: &Tokens, at: usize) -> Vec<Vec<String>> {
-    // The item starts after the last braces or semicolon before it, or at the level's start.
+    // The item starts after the previous braces or semicolon, or at the start of the level.
     let start = (0..at).rev().find(|&before| item_end(&level[..=before], before).is_some());
     let first = start.map_or(0, |before| before + 1);
     (first..at).filter_map(|at| attribute(level, at)).map(|group| idents(&group.stream())).collect()
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_asserts_is_recognised() {
+    fn assertions_are_recognised() {
         for body in [
             "assert_eq!(1, 1)",
             "prop_assert!(a)",
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn declarations_and_pointers_are_no_functions() {
+    fn declarations_and_function_pointers_are_ignored() {
         let text = "trait A { fn a(&self) -> u8; } struct B { b: fn(u8) -> u8 }";
         assert!(find(&text.parse().unwrap()).is_empty());
         assert_eq!(only("trait A { fn a();\n fn b() {\n\n} }").line, 2);

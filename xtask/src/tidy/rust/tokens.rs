@@ -1,11 +1,11 @@
-//! Walking the tokens of a file.
+//! Iterates over the tokens of a file.
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 
-/// The tokens of one level: those between one pair of brackets, groups not entered.
+/// The tokens of one level: those between one pair of brackets, without entering groups.
 pub(crate) type Tokens = [TokenTree];
 
-/// A range of lines, both ends included, counted from 1.
+/// A range of lines, inclusive, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Lines {
     pub(super) first: usize,
@@ -18,7 +18,7 @@ impl Lines {
     }
 }
 
-/// Calls `visit` with every level, outer ones first.
+/// Calls `visit` with every level, outer levels first.
 pub(crate) fn each_level(stream: &TokenStream, visit: &mut dyn FnMut(&Tokens)) {
     let level: Vec<TokenTree> = stream.clone().into_iter().collect();
     visit(&level);
@@ -29,7 +29,7 @@ pub(crate) fn each_level(stream: &TokenStream, visit: &mut dyn FnMut(&Tokens)) {
     }
 }
 
-/// The identifier that a token is.
+/// Returns the identifier of a token, if it is one.
 pub(crate) fn ident(token: &TokenTree) -> Option<String> {
     match token {
         TokenTree::Ident(ident) => Some(ident.to_string()),
@@ -37,12 +37,12 @@ pub(crate) fn ident(token: &TokenTree) -> Option<String> {
     }
 }
 
-/// The line on which a token starts.
+/// Returns the line on which a token starts.
 pub(crate) fn line_of(token: &TokenTree) -> usize {
     token.span().start().line
 }
 
-/// The attribute's brackets, if a level has an outer attribute at `at`.
+/// Returns the brackets of the outer attribute at `at`, if there is one.
 pub(super) fn attribute(level: &Tokens, at: usize) -> Option<&Group> {
     match (level.get(at)?, level.get(at + 1)?) {
         (TokenTree::Punct(mark), TokenTree::Group(group))
@@ -54,7 +54,7 @@ pub(super) fn attribute(level: &Tokens, at: usize) -> Option<&Group> {
     }
 }
 
-/// Index of the token that ends an item: its first braces or semicolon from `from` on.
+/// Returns the index of the token that ends an item: the first braces or semicolon from `from` on.
 pub(super) fn item_end(level: &Tokens, from: usize) -> Option<usize> {
     let ends = |token: &TokenTree| match token {
         TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
@@ -64,14 +64,14 @@ pub(super) fn item_end(level: &Tokens, from: usize) -> Option<usize> {
     level.iter().skip(from).position(ends).map(|offset| from + offset)
 }
 
-/// The identifiers in a stream, at every level.
+/// Returns the identifiers in a stream, at every level.
 pub(super) fn idents(stream: &TokenStream) -> Vec<String> {
     let mut found = Vec::new();
     each_level(stream, &mut |level| found.extend(level.iter().filter_map(ident)));
     found
 }
 
-/// The lines of items that exist only in tests, their attribute included.
+/// Returns the lines of items that exist only in tests, including their attributes.
 pub(crate) fn test_lines(stream: &TokenStream) -> Vec<Lines> {
     let mut found = Vec::new();
     each_level(stream, &mut |level| {

@@ -1,7 +1,7 @@
-//! Rule about modules: no import among the files of a crate runs in a circle.
+//! Rule about modules: the imports among the files of a crate form no cycle.
 //!
-//! A re-export is no import: it is followed to the file that declares the item. The file `error` may name the values it
-//! carries.
+//! A re-export does not count as an import: it is followed to the file that declares the item. The file `error` may
+//! import the values that errors carry.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,16 +10,16 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use super::Violation;
 use super::rust::{each_level, ident, line_of, test_lines};
 
-/// The crates whose files are checked, by their folders.
+/// The folders of the crates whose files are checked.
 const CHECKED: [&str; 3] = ["engine", "registry", "cli"];
 
-/// Names errors of every layer, so its own imports are left out.
+/// This module contains errors of every layer, so its own imports are ignored.
 const ERRORS: &str = "error";
 
 /// The path of a module within its crate.
 type Module = Vec<String>;
 
-/// A module, and the item imported from it; none for the module itself or for all its items.
+/// A module, and the item imported from it; `None` for the module itself or for all of its items.
 type Target = (Module, Option<String>);
 
 /// The imports of every checked file.
@@ -31,14 +31,14 @@ struct Source {
     imports: Vec<Import>,
 }
 
-/// A path in a `use`, or a path that begins with `crate`.
+/// A path in a `use`, or a path that starts with `crate`.
 struct Import {
     path: Vec<String>,
     is_reexport: bool,
 }
 
 impl Imports {
-    /// Notes the imports of one file.
+    /// Records the imports of one file.
     pub(super) fn add_file(&mut self, file: &str, text: &str) {
         let folder = |checked: &&str| file.starts_with(&format!("{checked}/src/"));
         let Some(checked) = CHECKED.into_iter().find(folder) else { return };
@@ -48,19 +48,19 @@ impl Imports {
 
     fn add(&mut self, checked: &'static str, path: &str, file: &str, text: &str) {
         let Some(module) = module(path) else { return };
-        // A file that is not Rust is reported by the other rules.
+        // Other rules report a file that is not valid Rust.
         let Ok(stream) = text.parse::<TokenStream>() else { return };
         let source = Source { file: file.to_owned(), imports: imports(&stream) };
         self.0.entry(checked).or_default().insert(module, source);
     }
 
-    /// Reports every import that is part of a circle.
+    /// Reports every import that is part of a cycle.
     pub(super) fn check(&self, violations: &mut Vec<Violation>) {
         for sources in self.0.values() {
             let edges = edges(sources);
             for (from, targets) in &edges {
                 for to in targets.iter().filter(|to| reaches(&edges, to, from)) {
-                    let message = format!("imports {}, which leads back here", to.join("::"));
+                    let message = format!("imports {}, which forms a cycle", to.join("::"));
                     violations.push(Violation::new(&sources[from].file, None, message));
                 }
             }
@@ -68,7 +68,7 @@ impl Imports {
     }
 }
 
-/// The module of a file; none for the tests of a module.
+/// Returns the module of a file, or `None` for the tests of a module.
 fn module(path: &str) -> Option<Module> {
     let mut parts: Module = path.strip_suffix(".rs")?.split('/').map(str::to_owned).collect();
     if parts.iter().any(|part| part == "tests") {
@@ -81,7 +81,7 @@ fn module(path: &str) -> Option<Module> {
     Some(parts)
 }
 
-/// The imports of a file, but for those that exist only in tests.
+/// Returns the imports of a file, except those that exist only in tests.
 fn imports(stream: &TokenStream) -> Vec<Import> {
     let tests = test_lines(stream);
     let mut found = Vec::new();
@@ -99,7 +99,7 @@ fn imports(stream: &TokenStream) -> Vec<Import> {
                     found.extend(paths.into_iter().map(|path| Import { path, is_reexport }));
                     at += length;
                 }
-                // Not the visibility `pub(crate)`, nor the `$crate` of a macro.
+                // Excludes the visibility `pub(crate)` and the `$crate` of a macro.
                 (Some("crate"), _) if begins_path(level, at) => {
                     let mut paths = Vec::new();
                     expand(path_at(&level[at..]), &[], &mut paths);
@@ -123,7 +123,7 @@ fn is_mark(token: &TokenTree, mark: char) -> bool {
     matches!(token, TokenTree::Punct(found) if found.as_char() == mark)
 }
 
-/// Whether the tokens before an item end with `pub` or `pub(...)`.
+/// Returns whether the tokens before an item end with `pub` or `pub(...)`.
 fn is_public(before: &[TokenTree]) -> bool {
     let before = match before {
         [before @ .., TokenTree::Group(group)] if group.delimiter() == Delimiter::Parenthesis => {
@@ -134,7 +134,7 @@ fn is_public(before: &[TokenTree]) -> bool {
     before.last().and_then(ident).is_some_and(|word| word == "pub")
 }
 
-/// The tokens of a path: words divided by `::`.
+/// Returns the tokens of a path: identifiers separated by `::`.
 fn path_at(tokens: &[TokenTree]) -> &[TokenTree] {
     let is_part = |token: &TokenTree| ident(token).is_some() || is_mark(token, ':');
     let words = |pair: &[TokenTree]| ident(&pair[0]).is_some() && ident(&pair[1]).is_some();
@@ -143,7 +143,7 @@ fn path_at(tokens: &[TokenTree]) -> &[TokenTree] {
     &tokens[..end]
 }
 
-/// Adds every path of a tree of imports.
+/// Adds every path of a `use` tree.
 fn expand(tree: &[TokenTree], prefix: &[String], paths: &mut Vec<Vec<String>>) {
     for part in tree.split(|token| is_mark(token, ',')).filter(|part| !part.is_empty()) {
         let mut path = prefix.to_vec();
@@ -166,7 +166,7 @@ fn expand(tree: &[TokenTree], prefix: &[String], paths: &mut Vec<Vec<String>>) {
     }
 }
 
-/// The module that a path leads to, and the item in it; none for a path into another crate.
+/// Returns the module and item that a path leads to, or `None` for a path into another crate.
 fn resolve(sources: &BTreeMap<Module, Source>, from: &Module, path: &[String]) -> Option<Target> {
     let mut words = path.iter().peekable();
     let mut base = match words.peek()?.as_str() {
@@ -201,7 +201,7 @@ fn resolve(sources: &BTreeMap<Module, Source>, from: &Module, path: &[String]) -
     Some((base, words.next().filter(|word| *word != "self").cloned()))
 }
 
-/// The module that declares an item, behind all re-exports.
+/// Returns the module that declares an item, following all re-exports.
 fn declaring(sources: &BTreeMap<Module, Source>, mut target: Target) -> Module {
     let mut seen = BTreeSet::new();
     while seen.insert(target.clone()) {
@@ -248,7 +248,7 @@ fn reaches(edges: &Edges, from: &Module, to: &Module) -> bool {
 mod tests {
     use super::*;
 
-    fn circles(files: &[(&str, &str)]) -> Vec<String> {
+    fn cycles(files: &[(&str, &str)]) -> Vec<String> {
         let mut imports = Imports::default();
         for (path, text) in files {
             imports.add("crate", path, path, text);
@@ -259,36 +259,36 @@ mod tests {
     }
 
     #[test]
-    fn circles_are_found() {
+    fn import_cycles_are_found() {
         let two = [("a.rs", "use crate::b::B;"), ("b.rs", "use super::a::{A, C as D};")];
         let found =
-            ["a.rs: imports b, which leads back here", "b.rs: imports a, which leads back here"];
-        assert_eq!(circles(&two), found);
+            ["a.rs: imports b, which forms a cycle", "b.rs: imports a, which forms a cycle"];
+        assert_eq!(cycles(&two), found);
         let three = [
             ("a.rs", "use crate::b;"),
             ("b.rs", "fn f() { crate::c::g() }"),
             ("c.rs", "use crate::a::A;"),
         ];
-        assert_eq!(circles(&three).len(), 3);
+        assert_eq!(cycles(&three).len(), 3);
         let parent = [("a/mod.rs", "mod b; use self::b::B;"), ("a/b.rs", "use super::A;")];
-        assert_eq!(circles(&parent).len(), 2);
+        assert_eq!(cycles(&parent).len(), 2);
     }
 
     #[test]
     fn re_exports_are_followed_to_the_declaration() {
         let facade = ("a/mod.rs", "mod b; mod c; pub use self::b::B; pub(crate) use c::C;");
         let down = [facade, ("a/b.rs", "struct B;"), ("a/c.rs", "use super::B;")];
-        assert_eq!(circles(&down), [""; 0]);
+        assert_eq!(cycles(&down), [""; 0]);
         let around = [facade, ("a/b.rs", "use super::C;"), ("a/c.rs", "use crate::a::B;")];
-        assert_eq!(circles(&around).len(), 2);
+        assert_eq!(cycles(&around).len(), 2);
     }
 
     #[test]
     fn tests_and_errors_may_import_anything() {
         let tests =
             [("a.rs", "use crate::b::B;"), ("b.rs", "#[cfg(test)] mod tests { use crate::a::A; }")];
-        assert_eq!(circles(&tests), [""; 0]);
+        assert_eq!(cycles(&tests), [""; 0]);
         let errors = [("a.rs", "use crate::error::Error;"), ("error.rs", "use crate::a::A;")];
-        assert_eq!(circles(&errors), [""; 0]);
+        assert_eq!(cycles(&errors), [""; 0]);
     }
 }
