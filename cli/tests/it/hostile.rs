@@ -210,3 +210,26 @@ fn the_forge_makes_good_archives_too() {
     bench.ok("verify a.ar7");
     assert_eq!(bench.ok("ls a.ar7").text(), "good\n");
 }
+
+#[test]
+fn verify_prints_each_finding_as_a_line_or_in_one_document() {
+    let bench = Bench::new();
+    let mut forge = Forge::new(&bench.path("a.ar7"));
+    for (number, name) in [(2, &b"one"[..]), (3, b"two")] {
+        // The inodes are of another type than the names say.
+        forge.inode(number, &directory());
+        forge.name(1, name, number, EntryType::File);
+    }
+    forge.finish();
+    let listed = bench.line("verify a.ar7");
+    assert_eq!(listed.code, 4, "{}", listed.stderr);
+    let lines = listed.text();
+    assert!(lines.lines().all(|line| !line.starts_with(['{', '['])), "{lines}");
+    assert!(lines.contains("name \"one\"") && lines.contains("name \"two\""), "{lines}");
+    let json = bench.line("verify a.ar7 --json");
+    assert_eq!(json.code, 4, "{}", json.stderr);
+    let json: serde_json::Value = serde_json::from_str(&json.text()).expect("one document");
+    let findings = json["findings"].as_array().expect("a list");
+    assert!(findings.len() >= 2, "{findings:?}");
+    assert!(findings[0]["subject"].as_str().expect("a text").contains("one"), "{findings:?}");
+}

@@ -43,6 +43,8 @@ fn a_key_file_opens_from_its_addition_to_its_removal() {
     bench.ok("--key-file second key change a.ar7 --new-key-file third");
     assert_opens(&bench, "second", false);
     assert_opens(&bench, "third", true);
+    let listed = bench.ok("--key-file third key list a.ar7").text();
+    assert_eq!(listed, "0: key file, \"first\"\n1: key file, \"laptop\" (in use)\n");
     let renamed = bench.ok("--key-file third key label a.ar7 desk");
     assert_eq!(renamed.text(), "key slot 1 has the new label\n");
     bench.ok("--key-file third key remove a.ar7 0");

@@ -121,3 +121,21 @@ fn output_that_cannot_be_written_is_a_failure() {
         assert_eq!(told, "ar7: standard output: No space left on device (os error 28)\n", "{line}");
     }
 }
+
+/// Extraction keeps a directory open for each level; ingest closes some where there are too many.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_deep_tree_is_stored_and_restored_under_a_low_limit_of_open_files() {
+    let bench = Bench::new();
+    let path = "d/".repeat(100);
+    bench.write(&format!("src/{path}file"), "content");
+    for (limit, line) in [("40:40", "ingest a.ar7 src"), ("40:1000", "extract a.ar7 --to out")] {
+        let mut command = Command::new("prlimit");
+        command.args([&format!("--nofile={limit}"), env!("CARGO_BIN_EXE_ar7")]);
+        command.args(line.split(' ')).env("AR7_KEY_FILE", "key").current_dir(bench.path(""));
+        let ran = output(&mut command);
+        assert_eq!(ran.code, 0, "{line}: {}", ran.stderr);
+    }
+    let content = fs::read(bench.path(&format!("out/src/{path}file"))).expect("restored");
+    assert_eq!(content, b"content");
+}

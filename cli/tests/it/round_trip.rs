@@ -307,3 +307,106 @@ fn put_stream_on_a_named_stream_keeps_its_inode_correct() {
     bench.ok("extract a.ar7 --to out");
     assert_eq!(fs::read(bench.path("out/tree/f1")).expect("a file"), expected);
 }
+
+/// Only the superuser can give a file to another user.
+#[test]
+fn owners_are_restored_where_that_is_asked_for() {
+    use std::os::unix::fs::{MetadataExt, lchown};
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.write("src/file", "content");
+    symlink("file", bench.path("src/link")).expect("a link");
+    let names = ["src", "src/file", "src/link"];
+    for (name, owner) in names.iter().zip(5000..) {
+        lchown(bench.path(name), Some(owner), Some(owner + 10)).expect("another owner");
+    }
+    bench.ok("ingest a.ar7 src");
+    bench.ok("extract a.ar7 --to kept --preserve-owner");
+    bench.ok("extract a.ar7 --to own");
+    for (name, owner) in names.iter().zip(5000..) {
+        let owner_in = |folder: &str| {
+            let path = bench.path(folder).join(name);
+            let metadata = fs::symlink_metadata(path).expect("restored");
+            (metadata.uid(), metadata.gid())
+        };
+        assert_eq!(owner_in("kept"), (owner, owner + 10), "{name}");
+        assert_eq!(owner_in("own"), (0, 0), "{name}");
+    }
+}
+
+#[test]
+fn a_new_directory_is_open_to_all_and_put_leaves_other_names_of_a_file_alone() {
+    let bench = Bench::new();
+    bench.write("src/one", "old");
+    fs::hard_link(bench.path("src/one"), bench.path("src/two")).expect("a hard link");
+    bench.ok("ingest a.ar7 src");
+    bench.ok("mkdir a.ar7 made");
+    assert!(bench.ok("ls a.ar7 --long").text().contains("drwxr-xr-x"));
+    let put = |name: &str| {
+        let ran = bench.with_input(&format!("put a.ar7 {name} --force"), b"new");
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+    };
+    put("src/one");
+    assert_eq!(bench.ok("cat a.ar7 src/one").text(), "new");
+    assert_eq!(bench.ok("cat a.ar7 src/two").text(), "old");
+    // A file with one name keeps its inode.
+    let inode = || {
+        let listed = bench.ok("ls a.ar7 src/two --json").text();
+        let listed: serde_json::Value = serde_json::from_str(&listed).expect("one document");
+        listed["entries"][0]["inode"].as_u64().expect("a number")
+    };
+    let before = inode();
+    put("src/two");
+    assert_eq!(inode(), before);
+    assert_eq!(bench.ok("cat a.ar7 src/two").text(), "new");
+}
+
+#[test]
+fn permissions_are_listed_as_ls_lists_them() {
+    let bench = Bench::new();
+    let expected = [
+        ("a", 0o640, "-rw-r-----"),
+        ("b", 0o4755, "-rwsr-xr-x"),
+        ("c", 0o2604, "-rw---Sr--"),
+        ("d", 0o1771, "drwxrwx--t"),
+        ("e", 0o1770, "drwxrwx--T"),
+    ];
+    for (name, mode, text) in expected {
+        let path = bench.path(&format!("src/{name}"));
+        if text.starts_with('d') {
+            fs::create_dir_all(&path).expect("a folder");
+        } else {
+            bench.write(&format!("src/{name}"), "content");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("permissions");
+    }
+    bench.ok("ingest a.ar7 src");
+    let listed = bench.ok("ls a.ar7 src --long").text();
+    let found: Vec<&str> = listed.lines().map(|line| line.get(..10).unwrap_or(line)).collect();
+    assert_eq!(found, expected.map(|(_, _, text)| text), "{listed}");
+}
+
+#[test]
+fn names_that_are_no_longer_of_one_file_are_stored_apart() {
+    let bench = Bench::new();
+    bench.write("src/one", "content");
+    fs::hard_link(bench.path("src/one"), bench.path("src/two")).expect("a hard link");
+    set_time(&bench.path("src/one"), 1_000_000, 0);
+    bench.ok("ingest a.ar7 src");
+    let links = || {
+        let listed = bench.ok("ls a.ar7 src/two --json").text();
+        let listed: serde_json::Value = serde_json::from_str(&listed).expect("one document");
+        listed["entries"][0]["links"].as_u64().expect("a number")
+    };
+    assert_eq!(links(), 2);
+    // The same size and mtime, but a file of its own.
+    fs::remove_file(bench.path("src/two")).expect("removed");
+    bench.write("src/two", "CONTENT");
+    set_time(&bench.path("src/two"), 1_000_000, 0);
+    bench.ok("ingest a.ar7 src");
+    assert_eq!(links(), 1);
+    assert_eq!(bench.ok("cat a.ar7 src/one").text(), "content");
+    assert_eq!(bench.ok("cat a.ar7 src/two").text(), "CONTENT");
+}

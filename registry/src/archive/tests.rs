@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::device::MemoryDevice;
-use ar7_engine::format::{ArchiveKind, DATA_SIZE_U64};
-use ar7_engine::store::{Access, OpenOptions};
+use ar7_engine::format::{ArchiveKind, DATA_SIZE_U64, PENDING_SESSIONS_MAX};
+use ar7_engine::store::{Access, NewKey, OpenOptions};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -389,4 +389,91 @@ fn a_new_stream_gets_no_identity_of_a_stream_or_of_a_pending_deletion() {
     writing.trees.put::<crate::records::PendingDeletions>(&deleted, &stored).unwrap();
     let taken = [open, deleted, unused].map(|identity| writing.is_taken(identity).unwrap());
     assert_eq!(taken, [true, true, false]);
+}
+
+#[test]
+fn an_overwritten_block_reads_the_same_before_its_flush_after_it_and_after_the_commit() {
+    let (_device, archive) = create(ArchiveKind::Dynamic, 0);
+    let mut stream = archive.new_stream().unwrap();
+    stream.append(&[1; 3 * 4008]).unwrap();
+    assert!(stream.is_writable());
+    archive.commit().unwrap();
+    stream.write_at(5000, &[2; 10]).unwrap();
+    let mut expected = vec![1; 3 * 4008];
+    expected[5000..5010].fill(2);
+    let read = || {
+        let mut found = vec![0; 3 * 4008];
+        assert_eq!(stream.read_at(0, &mut found).unwrap(), found.len());
+        found
+    };
+    assert_eq!(read(), expected);
+    archive.state().unwrap().writing().unwrap().flush(true).unwrap();
+    assert_eq!(read(), expected);
+    let reading = archive.read_stream(stream.identity()).unwrap();
+    assert!(!reading.is_writable());
+    assert_eq!(contents(&archive, stream.identity()), [1; 3 * 4008]);
+    archive.commit().unwrap();
+    assert_eq!(read(), expected);
+    assert_eq!(contents(&archive, stream.identity()), expected);
+}
+
+#[test]
+fn keys_change_only_between_transactions_and_by_the_number_of_their_slot() {
+    let (_device, archive) = create(ArchiveKind::Dynamic, 0);
+    let second = Secret::Key(RawKey::from_bytes([8; 32]));
+    let derivation = CreateOptions::default().derivation;
+    let new = NewKey { secret: &second, label: "second", derivation: &derivation };
+    let number = archive.add_key(&new).unwrap();
+    assert_eq!(number, 1);
+    assert_eq!(archive.relabel_key(&second, "other").unwrap(), number);
+    assert_eq!(archive.relabel_key(&secret(), "first").unwrap(), 0);
+    archive.set_metadata(b"changed").unwrap();
+    let refused = archive.relabel_key(&second, "third");
+    assert!(matches!(refused, Err(Error::Engine(ar7_engine::Error::Uncommitted))), "{refused:?}");
+}
+
+#[test]
+fn opening_records_ended_sessions_once_half_of_their_room_is_used() {
+    let (device, archive) = create(ArchiveKind::Dynamic, 0);
+    drop(archive);
+    let mut pending = Vec::new();
+    for _ in 0..2 * PENDING_SESSIONS_MAX {
+        let archive = open(&device, Access::Write);
+        pending.push(archive.store().current().slot.pending_sessions.len());
+    }
+    assert_eq!(pending.iter().copied().max(), Some(PENDING_SESSIONS_MAX / 2 - 1), "{pending:?}");
+}
+
+#[test]
+fn closing_a_file_returns_the_error_of_the_block_that_it_saves() {
+    let (device, archive) = create(ArchiveKind::Dynamic, 0);
+    let mut stream = archive.new_stream().unwrap();
+    stream.append(&[1; 2 * 4008]).unwrap();
+    archive.commit().unwrap();
+    let file = |stream| {
+        let mode = crate::stream::Mode::parse("r+").unwrap();
+        crate::stream::StreamFile::over(stream, "file".to_owned(), mode).unwrap()
+    };
+    stream.data_mut().unwrap().unwrap().fill(2);
+    let identity = stream.identity();
+    let mut flushed = file(stream);
+    std::io::Write::flush(&mut flushed).unwrap();
+    let mut found = [0; 10];
+    flushed.read_at(0, &mut found).unwrap();
+    assert_eq!(found, [2; 10]);
+    assert!(!flushed.is_empty().unwrap());
+    flushed.set_len(0).unwrap();
+    assert!(flushed.is_empty().unwrap());
+    flushed.set_len(8016).unwrap();
+    drop(flushed);
+    archive.commit().unwrap();
+    archive.state().unwrap().writing().unwrap().dirty_blocks_max = 0;
+    let mut stream = archive.open_stream(identity).unwrap();
+    stream.data_mut().unwrap().unwrap().fill(3);
+    let mut other = archive.new_stream().unwrap();
+    other.append(&vec![3; 1000 * 4008]).unwrap();
+    let blocks = archive.store().file_bytes().unwrap() / 4096;
+    device.set_capacity(u32::try_from(blocks).unwrap());
+    let error = file(stream).close().unwrap_err();
+    assert_eq!(error.class(), ar7_engine::Class::NoSpace, "{error}");
 }

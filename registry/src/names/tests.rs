@@ -252,3 +252,24 @@ fn attributes_are_replaced_with_the_content_and_alone() {
     names.set_attributes(file, attributes()).unwrap();
     assert_eq!(stored(), attributes());
 }
+
+#[test]
+fn directories_are_not_made_below_a_file() {
+    let archive = archive();
+    let names = archive.names();
+    names.add_file(ROOT, b"file", attributes(), None).unwrap();
+    let refused = names.make_directories(b"file/x", attributes());
+    assert!(matches!(refused, Err(Error::WrongEntryType { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_list_holds_no_more_entries_than_asked_for() {
+    let archive = archive();
+    let names = archive.names();
+    for name in [b"a", b"b", b"c"] {
+        names.make_directory(ROOT, name, attributes()).unwrap();
+    }
+    for limit in 0..5 {
+        assert_eq!(names.list(ROOT, None, limit).unwrap().len(), limit.min(3));
+    }
+}

@@ -6,7 +6,7 @@ mod planted;
 
 use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::device::{Device, MemoryDevice};
-use ar7_engine::format::{BLOCK_SIZE, Position, StreamLayout, Timestamp};
+use ar7_engine::format::{BLOCK_SIZE, Position, Run, StreamLayout, Timestamp};
 use ar7_engine::store::{Access, OpenOptions};
 
 use ar7_engine::Error as EngineError;
@@ -270,5 +270,90 @@ fn a_verification_that_progress_stops_fails_and_reports_no_further_finding() {
         let error = stopped.expect_err("stopped before the last block");
         assert!(matches!(error, Error::Engine(EngineError::Stopped)), "{error}");
         assert!(findings.is_empty(), "{findings:?}");
+    }
+}
+
+/// Streams with even and odd numbers lie apart, so that each page names blocks in several runs.
+fn streams_in_two_rows() -> (MemoryDevice, Vec<Uuid>) {
+    let device = MemoryDevice::new();
+    let options = CreateOptions::default();
+    let archive = Archive::create_device(Box::new(device.clone()), &secret(), &options).unwrap();
+    let made: Vec<Uuid> = (0..400).map(|_| archive.new_stream().unwrap().identity()).collect();
+    for first in [0, 1] {
+        for &identity in made.iter().skip(first).step_by(2) {
+            archive.open_stream(identity).unwrap().append(&[1; 100]).unwrap();
+        }
+        archive.commit().unwrap();
+    }
+    archive.close().unwrap();
+    (device, made)
+}
+
+#[test]
+fn what_an_unreadable_page_names_is_one_finding() {
+    let (device, _) = streams_in_two_rows();
+    let (clean, findings) = verify(&device).unwrap();
+    assert!(findings.is_empty(), "{findings:?}");
+    let data = data_positions(&device);
+    let mut leaves = 0;
+    for block in 8..u32::try_from(clean.blocks).unwrap() {
+        let position = Position::at(block);
+        if data.contains(&position) {
+            continue;
+        }
+        let Ok((summary, findings)) = verify(&with_flipped_bit(&device, position)) else {
+            continue;
+        };
+        if let [Finding { subject: Subject::Page { tree: TreeId::Streams, .. }, .. }, rest @ ..] =
+            &findings[..]
+            && summary.pages == clean.pages - 1
+        {
+            leaves += 1;
+            assert!(matches!(rest, [Finding { subject: Subject::Blocks(_), .. }]), "{rest:?}");
+        }
+    }
+    assert!(leaves > 1);
+}
+
+#[test]
+fn each_run_of_blocks_that_nothing_names_is_a_finding() {
+    let (device, made) = streams_in_two_rows();
+    let archive = open(&device, Access::Write).unwrap();
+    {
+        let mut state = archive.state().unwrap();
+        let trees = &mut state.writing().unwrap().trees;
+        for stream in [100, 200, 301] {
+            trees.remove::<crate::records::Streams>(&made[stream]).unwrap();
+        }
+    }
+    archive.commit().unwrap();
+    let mut findings = Vec::new();
+    archive.verify(&mut |finding| findings.push(finding), &mut |_| {}).unwrap();
+    let runs: Vec<u32> = findings
+        .iter()
+        .map(|finding| {
+            let Subject::Blocks(run) = finding.subject else { panic!("{finding}") };
+            run.count()
+        })
+        .collect();
+    assert_eq!(runs, [1, 1, 1]);
+}
+
+#[test]
+fn a_finding_names_its_subject() {
+    let (stream, position) = (Uuid::from_u128(77), Position::at(55));
+    for (subject, words) in [
+        (Subject::Header(position), &["header", "55"][..]),
+        (Subject::MetaSlot(position), &["meta slot", "55"]),
+        (Subject::Page { tree: TreeId::Names, position }, &["page", "Names", "55"]),
+        (Subject::Tree(TreeId::Inodes), &["tree", "Inodes"]),
+        (Subject::Block { stream, index: 66, position }, &[&stream.to_string(), "66", "55"]),
+        (Subject::Stream(stream), &["stream", &stream.to_string()]),
+        (Subject::Blocks(Run::new(position, 10).unwrap()), &["55", "64"]),
+        (Subject::Inode(33), &["inode", "33"]),
+        (Subject::Name { directory: 44, name: b"a\n".to_vec() }, &["\"a\\n\"", "44"]),
+    ] {
+        let text = subject.to_string();
+        assert!(words.iter().all(|word| text.contains(word)), "{text}");
     }
 }

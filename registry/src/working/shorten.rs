@@ -79,4 +79,12 @@ mod tests {
         trees.free_list().insert(run(100, 200)).unwrap();
         assert!(trees.clear_end().unwrap());
     }
+
+    #[test]
+    fn without_pages_at_the_end_none_moves() {
+        let mut trees = WorkingTrees::of_new_archive();
+        let first = trees.allocate(1000).unwrap().start();
+        trees.free_list().insert(Run::new(first, 900).unwrap()).unwrap();
+        assert!(!trees.clear_end().unwrap());
+    }
 }

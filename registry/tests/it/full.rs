@@ -119,3 +119,27 @@ fn overwriting_on_a_full_disk_leaves_room_to_delete() {
     }
     check_deleting(&archive);
 }
+
+#[test]
+fn a_tree_is_removed_from_a_full_disk_in_smaller_batches() {
+    let (device, archive) = full_archive(false);
+    device.set_capacity(u32::MAX);
+    let tree = archive.names().make_directories(b"tree", ATTRIBUTES).unwrap();
+    // Inodes in another order than names: a removal changes pages all over their tree.
+    for number in 0..20_000_u32 {
+        let name = format!("{:032b}", number.reverse_bits());
+        archive.names().add_file(tree, name.as_bytes(), ATTRIBUTES, None).unwrap();
+    }
+    archive.commit().unwrap();
+    let blocks = archive.store().file_bytes().unwrap() / 4096;
+    device.set_capacity(u32::try_from(blocks).unwrap());
+    let before = archive.statistics().unwrap();
+    let removal =
+        archive.names().remove_tree(InodeNumber::ROOT, b"tree", Some(10_000), &mut |_| true);
+    assert_eq!(removal.unwrap(), 20_001);
+    let after = archive.statistics().unwrap();
+    assert_eq!(after.names, before.names - 20_001);
+    // Batches of 10,000 names would take three commits.
+    assert!(after.commit - before.commit > 5, "{before:?} {after:?}");
+    check_deleting(&archive);
+}

@@ -70,3 +70,15 @@ fn a_closed_stream_leaves_memory_with_the_commit() {
     held.close().unwrap();
     assert!(in_memory().is_empty());
 }
+
+#[test]
+fn growing_adds_the_blocks_that_the_length_needs_and_no_more() {
+    let (_device, archive) = create(ArchiveKind::Dynamic, 0);
+    let mut stream = archive.new_stream().unwrap();
+    for (length, count) in [(0, 0), (1, 1), (4007, 1), (4008, 1), (4009, 2), (5 * 4008, 5)] {
+        stream.set_len(length).unwrap();
+        assert_eq!(stream.count().unwrap(), count, "{length}");
+    }
+    stream.write_at(7 * 4008, b"content").unwrap();
+    assert_eq!(stream.count().unwrap(), 8);
+}

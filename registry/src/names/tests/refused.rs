@@ -276,3 +276,21 @@ fn a_removal_that_meets_an_open_file_keeps_what_was_written_to_it() {
     stream.close().unwrap();
     assert_sound(&archive);
 }
+
+/// Somebody with the key may have made an inode name the stream of another one.
+#[test]
+fn the_content_of_another_file_is_not_deleted() {
+    let archive = archive();
+    let names = archive.names();
+    let mut stream = archive.new_stream().unwrap();
+    stream.append(b"content").unwrap();
+    let identity = stream.identity();
+    stream.close().unwrap();
+    names.add_file(ROOT, b"owner", attributes(), Some(identity)).unwrap();
+    let other = names.add_file(ROOT, b"other", attributes(), None).unwrap();
+    archive.commit().unwrap();
+    alter(&archive, other, |inode| inode.stream = Some(identity));
+    names.remove(ROOT, b"other").unwrap();
+    assert_sound(&archive);
+    assert_eq!(archive.read_stream(identity).unwrap().len().unwrap(), 7);
+}
