@@ -51,7 +51,7 @@ fn no_bar_is_drawn_while_a_passphrase_is_asked_for() {
     let bench = Bench::new();
     bench.write("tree/file", "content");
     let created = "ingest a.ar7 tree --kdf-memory 64KiB --kdf-passes 1";
-    let printed = asked(&bench, created, &["New passphrase: ", "New passphrase, again: "]);
+    let printed = asked(&bench, created, &["New passphrase: ", "Repeat new passphrase: "]);
     assert!(printed.contains("1 file"), "{printed:?}");
     let lines = [
         "ingest a.ar7 tree",

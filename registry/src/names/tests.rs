@@ -254,12 +254,14 @@ fn attributes_are_replaced_with_the_content_and_alone() {
 }
 
 #[test]
-fn directories_are_not_made_below_a_file() {
+fn directories_are_not_made_in_place_of_a_file_or_below_it() {
     let archive = archive();
     let names = archive.names();
     names.add_file(ROOT, b"file", attributes(), None).unwrap();
-    let refused = names.make_directories(b"file/x", attributes());
-    assert!(matches!(refused, Err(Error::WrongEntryType { .. })), "{refused:?}");
+    for path in [&b"file"[..], b"file/x"] {
+        let refused = names.make_directories(path, attributes());
+        assert!(matches!(refused, Err(Error::WrongEntryType { .. })), "{refused:?}");
+    }
 }
 
 #[test]
