@@ -262,3 +262,38 @@ pub(crate) fn report(failure: &Failure) -> ExitCode {
     stderr::failure(failure);
     ExitCode::from(failure.code().number())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn archive_failure(error: ar7_engine::Error) -> Failure {
+        Failure::Archive { archive: "a.ar7".into(), error: error.into() }
+    }
+
+    #[test]
+    fn a_failure_of_the_archive_a_full_disk_and_an_interruption_end_the_command() {
+        let input = |kind: io::ErrorKind| Failure::file("input", "read", kind);
+        for (failure, is_fatal) in [
+            (archive_failure(ar7_engine::Error::ReadOnly), true),
+            (input(io::ErrorKind::StorageFull), true),
+            (Failure::Interrupted { archive: "a.ar7".into(), done: String::new() }, true),
+            (input(io::ErrorKind::PermissionDenied), false),
+            (Failure::EntryTwice { path: b"entry".to_vec() }, false),
+        ] {
+            assert_eq!(failure.is_fatal(), is_fatal, "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_failure_names_another_file_than_the_archive() {
+        let text = |path: Option<&str>| {
+            let source = io::Error::from(io::ErrorKind::PermissionDenied).into();
+            let path = path.map(PathBuf::from);
+            archive_failure(ar7_engine::Error::Io { operation: "open", path, source }).to_string()
+        };
+        assert_eq!(text(None), "a.ar7: open: permission denied");
+        assert_eq!(text(Some("a.ar7")), "a.ar7: open: permission denied");
+        assert!(text(Some("other")).contains("other"), "{}", text(Some("other")));
+    }
+}

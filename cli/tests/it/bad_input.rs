@@ -28,6 +28,7 @@ fn a_file_that_is_not_an_archive_is_an_error_and_stays_unchanged() {
     bench.fails("ls missing", 1, "missing: open: No such file or directory");
     bench.fails("ingest text src", 1, "src: open: No such file");
     bench.fails("create text", 1, "text: create: ");
+    bench.fails("ls text --key-file directory", 1, "directory: read: Is a directory");
     assert_eq!(fs::read(bench.path("short")).expect("a file"), b"x");
 }
 
@@ -309,4 +310,35 @@ fn a_closed_pipe_is_no_error() {
     drop(pipe);
     let ran = Ran::new(child.wait_with_output().expect("the program ends"));
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn names_before_an_unreadable_page_are_listed() {
+    let bench = Bench::new();
+    // Fewer names than the command reads at a time, on several pages.
+    let names: Vec<String> =
+        (10..60).map(|number| format!("src/{}", number.to_string().repeat(100))).collect();
+    for name in &names {
+        bench.write(name, "");
+    }
+    bench.ok("ingest a.ar7 src");
+    let whole = fs::read(bench.path("a.ar7")).expect("the archive");
+    let mut cut_short = 0;
+    for block in 8..whole.len() / 4096 {
+        let mut damaged = whole.clone();
+        damaged[block * 4096 + 2000] ^= 1;
+        fs::write(bench.path("damaged.ar7"), damaged).expect("a file");
+        let ran = bench.line("ls -R damaged.ar7");
+        // An unreadable page of inodes costs single entries.
+        if !ran.stderr.starts_with("ar7: entry src: ") {
+            continue;
+        }
+        let listed = ran.text();
+        let listed: Vec<&str> = listed.lines().filter(|line| *line != "src").collect();
+        assert_eq!(ran.code, 4, "block {block}: {}", ran.stderr);
+        assert!(listed.len() < names.len(), "block {block}");
+        assert_eq!(listed, names[..listed.len()], "block {block}");
+        cut_short += usize::from(!listed.is_empty());
+    }
+    assert!(cut_short > 0, "no damage after the first names");
 }

@@ -111,6 +111,8 @@ fn a_name_without_an_inode_is_damage_and_every_other_entry_stays_usable() {
     }
     assert_eq!(bench.line("ls -R a.ar7").text(), "d\nd/after\nd/before\n");
     assert_eq!(fs::read_dir(bench.path("out/d")).expect("a folder").count(), 2);
+    bench.write("d/bad", "new");
+    bench.fails("ingest a.ar7 d", 4, says);
     for line in ["ls a.ar7 d/before", "cat a.ar7 d/after", "extract a.ar7 --to alone d/after"] {
         bench.ok(line);
     }

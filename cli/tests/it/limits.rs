@@ -57,7 +57,7 @@ fn without_threads_a_command_succeeds_or_fails_with_one_line() {
     bench.ok("create a.ar7");
     for most in [1, 2, 3, 5] {
         for line in [
-            format!("ingest a.ar7 src --into {most}"),
+            format!("ingest a.ar7 src --jobs 8 --into {most}"),
             format!("put a.ar7 put{most}"),
             "verify whole.ar7".to_owned(),
             "cat whole.ar7 src/large".to_owned(),
@@ -69,6 +69,13 @@ fn without_threads_a_command_succeeds_or_fails_with_one_line() {
                 0 => assert!(!ran.stderr.contains("ar7: "), "{line}: {}", ran.stderr),
                 1 => assert_eq!(ran.stderr.lines().count(), 1, "{line}: {}", ran.stderr),
                 code => panic!("{line}, {most} threads: exit {code}: {}", ran.stderr),
+            }
+            if most >= 3 && line.starts_with("ingest") {
+                assert_eq!(ran.code, 0, "{line}: a walk and one reader are enough: {}", ran.stderr);
+            }
+            if ran.code == 0 && line.starts_with("ingest") {
+                let listed = bench.ok(&format!("ls a.ar7 {most}/src")).text();
+                assert_eq!(listed.lines().count(), 41, "{line}");
             }
             if ran.code == 0 && line.starts_with("extract") {
                 let large = fs::read(bench.path(&format!("out{most}/src/large")));

@@ -412,3 +412,50 @@ fn names_that_are_no_longer_of_one_file_are_stored_apart() {
     assert_eq!(bench.ok("cat a.ar7 src/one").text(), "content");
     assert_eq!(bench.ok("cat a.ar7 src/two").text(), "CONTENT");
 }
+
+#[test]
+fn names_that_are_now_of_two_files_are_stored_as_two_files() {
+    let bench = Bench::new();
+    bench.write("src/one", "content");
+    fs::hard_link(bench.path("src/one"), bench.path("src/two")).expect("a hard link");
+    set_time(&bench.path("src/one"), 1_000_000, 0);
+    bench.ok("ingest a.ar7 src");
+    // The same size and mtime, and each file has a second name outside.
+    fs::remove_file(bench.path("src/two")).expect("removed");
+    bench.write("src/two", "CONTENT");
+    set_time(&bench.path("src/two"), 1_000_000, 0);
+    for name in ["one", "two"] {
+        let (file, outside) = (bench.path(&format!("src/{name}")), bench.path(name));
+        fs::hard_link(file, outside).expect("a hard link");
+    }
+    bench.ok("ingest a.ar7 src");
+    assert_eq!(bench.ok("cat a.ar7 src/one").text(), "content");
+    assert_eq!(bench.ok("cat a.ar7 src/two").text(), "CONTENT");
+}
+
+#[test]
+fn a_changed_file_keeps_its_inode() {
+    let bench = Bench::new();
+    bench.write("src/file", "old");
+    bench.ok("ingest a.ar7 src");
+    let inode = || {
+        let listed = bench.ok("ls a.ar7 src/file --json").text();
+        let listed: serde_json::Value = serde_json::from_str(&listed).expect("one document");
+        listed["entries"][0]["inode"].as_u64().expect("a number")
+    };
+    let before = inode();
+    bench.write("src/file", "newer");
+    bench.ok("ingest a.ar7 src");
+    assert_eq!(bench.ok("cat a.ar7 src/file").text(), "newer");
+    assert_eq!(inode(), before);
+}
+
+#[test]
+fn extract_prints_how_much_it_restored() {
+    let bench = Bench::new();
+    bench.write("src/one", [1; 5000]);
+    bench.write("src/two", [2; 70]);
+    bench.ok("ingest a.ar7 src");
+    let ran = bench.ok("extract a.ar7 --to out");
+    assert_eq!(ran.stderr, "3 entries, 5070 bytes restored\n");
+}

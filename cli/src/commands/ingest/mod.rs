@@ -119,23 +119,22 @@ fn run_stages(run: &Run<'_>) -> Result<Tally, Failure> {
     let (jobs, taken) = bounded(IN_FLIGHT);
     let (planned, items) = bounded(IN_FLIGHT);
     thread::scope(|scope| {
-        let mut started = 0;
-        for _ in 0..readers(run) {
+        // The walk comes first: it cannot do without its thread, and one reader is enough.
+        let plan = Plan::new(run, jobs, planned, destination)?;
+        Builder::new().spawn_scoped(scope, || plan.walk()).map_err(Failure::Threads)?;
+        for number in 0..readers(run) {
             let taken = taken.clone();
             let reader = Builder::new().spawn_scoped(scope, || {
                 let taken = taken;
                 read::read_all(&run.tree, &taken);
             });
             match reader {
-                Ok(_) => started += 1,
-                // Those that have started are enough.
-                Err(_) if started > 0 => break,
+                Ok(_) => {}
+                Err(_) if number > 0 => break,
                 Err(error) => return Err(Failure::Threads(error)),
             }
         }
         drop(taken);
-        let plan = Plan::new(run, jobs, planned, destination)?;
-        Builder::new().spawn_scoped(scope, || plan.walk()).map_err(Failure::Threads)?;
         if run.progress.is_shown() {
             // Without this thread the time left is not shown.
             let _ = Builder::new().spawn_scoped(scope, || count(run, &is_done));

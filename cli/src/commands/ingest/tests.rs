@@ -15,11 +15,13 @@ use std::sync::Mutex;
 
 use ar7_registry::records::{EntryType, InodeNumber};
 use clap::Parser;
+use rustix::io::Errno;
 
 use super::ingest;
 use super::run::Tally;
 use super::source::{Source, System};
 use super::status::Status;
+use super::walk::is_out_of_descriptors;
 use crate::arguments::{Arguments, Command, Common, Ingest};
 use crate::exit::{Code, Failure};
 use crate::interrupt::Interrupt;
@@ -91,7 +93,11 @@ impl Source for Disturbed {
     }
 
     fn status_of(&self, file: BorrowedFd<'_>) -> io::Result<Status> {
-        self.step()?;
+        match self.step() {
+            // This call needs no descriptor of its own.
+            Err(error) if is_out_of_descriptors(&error) => {}
+            outcome => outcome?,
+        }
         System.status_of(file)
     }
 }
@@ -262,8 +268,8 @@ fn calls_of(bench: &Bench) -> usize {
     counting.calls()
 }
 
-fn failing() -> Event {
-    Box::new(|| Err(io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error())))
+fn failing(errno: Errno) -> Event {
+    Box::new(move || Err(errno.into()))
 }
 
 #[test]
@@ -286,11 +292,24 @@ fn a_call_that_fails_costs_what_it_was_for_and_nothing_else() {
                 bench.ingest(&System).unwrap();
                 second_version(&bench);
             }
-            let tally = bench.ingest(&Disturbed::at(call, failing())).unwrap();
+            let tally = bench.ingest(&Disturbed::at(call, failing(Errno::IO))).unwrap();
             bench.check(&tally, true, &format!("call {call} fails, known {is_known}"));
             // A failed comparison of a symbolic link with the archive's only means that it is stored again.
             let reported = tally.unread.len();
             assert!(reported == 1 || is_known && reported == 0, "call {call}: {reported} reported");
+        }
+    }
+}
+
+#[test]
+fn a_call_without_a_free_descriptor_is_made_again() {
+    let calls = calls_of(&Bench::new());
+    for errno in [Errno::MFILE, Errno::NFILE] {
+        // Before the first call nothing is open that could be closed.
+        for call in 1..calls {
+            let bench = Bench::new();
+            let tally = bench.ingest(&Disturbed::at(call, failing(errno))).unwrap();
+            assert!(tally.unread.is_empty(), "{errno}, call {call}: {:?}", tally.unread);
         }
     }
 }

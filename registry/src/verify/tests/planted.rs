@@ -93,6 +93,12 @@ const NAMES: &[Row] = &[
         is_subject: |subject| matches!(subject, Subject::Name { directory: 1, name } if name == b"x"),
     },
     Row {
+        fault: "a name that no entry may have",
+        plant: |state| name(state, ROOT, b"a/b", FILE0, EntryType::File),
+        check: Check::Name,
+        is_subject: |subject| matches!(subject, Subject::Page { tree: TreeId::Names, .. }),
+    },
+    Row {
         fault: "a name in a missing directory",
         plant: |state| name(state, NONE, b"x", FILE0, EntryType::File),
         check: Check::Name,
@@ -472,6 +478,19 @@ fn contradictory_records_are_found() {
 fn without_a_planted_fault_there_is_no_finding() {
     let findings = findings_after(|_| {});
     assert!(findings.is_empty(), "{findings:?}");
+}
+
+/// The blocks on both sides of the gap refer to blocks that no extent names. That is not their fault.
+#[test]
+fn a_missing_extent_is_no_finding_about_the_blocks_around_it() {
+    let findings = findings_after(|state| {
+        let (key, _) = second_extent(state);
+        state.trees.remove::<Extents>(&key).unwrap();
+    });
+    let shown: Vec<String> = findings.iter().map(Finding::to_string).collect();
+    assert!(!findings.is_empty());
+    let is_of_block = |finding: &Finding| matches!(finding.subject, Subject::Block { .. });
+    assert!(!findings.iter().any(is_of_block), "{shown:#?}");
 }
 
 /// Each block is opened once, even if many streams claim it.
