@@ -6,8 +6,10 @@ use std::process::Command;
 
 use crate::common::{Bench, output};
 
-/// A user and group without privileges.
-const NOBODY: u32 = 65_534;
+/// A user and group without privileges. No other process has them: the limit counts all processes of a user.
+fn somebody() -> u32 {
+    10_000 + std::process::id() % 50_000
+}
 
 /// The program, limited to this number of processes and threads. The limit does not apply to the superuser.
 fn with_threads(bench: &Bench, most: u32) -> Command {
@@ -20,9 +22,9 @@ fn with_threads(bench: &Bench, most: u32) -> Command {
     let mut command;
     if rustix::process::geteuid().is_root() {
         for entry in walk(bench) {
-            chown(entry, Some(NOBODY), Some(NOBODY)).expect("another owner");
+            chown(entry, Some(somebody()), Some(somebody())).expect("another owner");
         }
-        let user = NOBODY.to_string();
+        let user = somebody().to_string();
         command = Command::new("setpriv");
         command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "prlimit"]);
     } else {
@@ -70,7 +72,8 @@ fn without_threads_a_command_succeeds_or_fails_with_one_line() {
                 1 => assert_eq!(ran.stderr.lines().count(), 1, "{line}: {}", ran.stderr),
                 code => panic!("{line}, {most} threads: exit {code}: {}", ran.stderr),
             }
-            if most >= 3 && line.starts_with("ingest") {
+            // A user who runs this test has more processes than that already.
+            if rustix::process::geteuid().is_root() && most >= 3 && line.starts_with("ingest") {
                 assert_eq!(ran.code, 0, "{line}: a walk and one reader are enough: {}", ran.stderr);
             }
             if ran.code == 0 && line.starts_with("ingest") {
