@@ -2,6 +2,11 @@
 //!
 //! This crate handles blocks, keys, the file and commits. Streams, names and trees belong to `ar7-registry`.
 
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+compile_error!(
+    "ar7 needs positioned I/O, memory maps and file locks of Linux or macOS; this system is not supported"
+);
+
 pub mod crypto;
 pub mod device;
 mod error;

@@ -6,8 +6,11 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+#[cfg(target_os = "linux")]
 use memmap2::MmapMut;
+#[cfg(target_os = "linux")]
 use rustix::mm::{Advice, madvise};
+#[cfg(target_os = "linux")]
 use rustix::param::page_size;
 
 /// Returns the id of this process.
@@ -34,6 +37,7 @@ pub(crate) fn id() -> u32 {
 
 /// Returns a number that is 0, and becomes 0 again in the child of every fork. Fails if the kernel does not support
 /// that.
+#[cfg(target_os = "linux")]
 fn cleared_by_forks() -> std::io::Result<&'static AtomicU32> {
     let page = Box::leak(Box::new(MmapMut::map_anon(page_size())?));
     let start = page.as_mut_ptr();
@@ -41,6 +45,11 @@ fn cleared_by_forks() -> std::io::Result<&'static AtomicU32> {
     unsafe { madvise(start.cast(), page.len(), Advice::LinuxWipeOnFork) }?;
     // SAFETY: a page is aligned for a `u32`, is longer, stays mapped, and is reached through this reference only.
     Ok(unsafe { AtomicU32::from_ptr(start.cast()) })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn cleared_by_forks() -> std::io::Result<&'static AtomicU32> {
+    Err(std::io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(any(test, feature = "testing"))]

@@ -3,11 +3,12 @@
 //! Every step that compiles selects the whole workspace, so that features unify and no crate is built twice.
 
 use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Instant;
 
 use xtask::error::{Error, Result};
-use xtask::workspace::{built_program, cargo, shown};
+use xtask::workspace::{built_program, cargo, output, shown};
 
 use crate::tidy;
 
@@ -106,6 +107,25 @@ const STORES: CargoStep = CargoStep {
     environment: &[],
 };
 
+/// The target that stands for macOS. Nothing is linked or run.
+const MACOS: &str = "x86_64-apple-darwin";
+
+/// The libraries for macOS, in pure Rust, because this machine may have no C compiler for it.
+const MACOS_BUILDS: CargoStep = CargoStep {
+    name: "libraries compile for macOS",
+    arguments: &[
+        "check",
+        "--locked",
+        "--package",
+        "ar7-registry",
+        "--no-default-features",
+        "--target",
+        MACOS,
+        "--quiet",
+    ],
+    environment: &[],
+};
+
 /// Unit, integration and documentation tests, and the programs that they run. Every test program runs even if one
 /// fails, so that one run reports every failure.
 const TESTS: &[&str] = &["test", "--locked", "--workspace", "--no-fail-fast"];
@@ -147,7 +167,20 @@ pub(crate) fn proof() -> Result<()> {
     let patches = check("a sample of patches", sample);
     let outcome = outcome.and(interop).and(patches);
     let outcome = outcome.and(clock.step(&PURE_RUST)).and(clock.step(&STORES));
+    let outcome = outcome.and(macos(&clock));
     clock.finish(&counts, outcome)
+}
+
+/// Compiles for macOS where the target is installed.
+fn macos(clock: &Clock) -> Result<()> {
+    let mut command = Command::new("rustc");
+    command.args(["--print", "target-libdir", "--target", MACOS]);
+    let folder = output(&mut command)?.stdout;
+    if Path::new(String::from_utf8_lossy(&folder).trim()).is_dir() {
+        return clock.step(&MACOS_BUILDS);
+    }
+    println!("skipped: {}: the target {MACOS} is not installed", MACOS_BUILDS.name);
+    Ok(())
 }
 
 /// Compares the second reader with `ar7`, using the programs that the tests have built.

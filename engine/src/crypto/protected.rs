@@ -1,7 +1,7 @@
 //! Memory for secrets: separate pages, locked against swapping and excluded from core dumps if the system allows it,
 //! and wiped before they are freed.
 
-use memmap2::{Advice, MmapMut};
+use memmap2::MmapMut;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::nonce::fill_random;
@@ -70,7 +70,8 @@ impl Memory {
         };
         // Best effort: a limit on locked memory, or a system without these calls, must not stop the program.
         let _ = pages.lock();
-        let _ = pages.advise(Advice::DontDump);
+        #[cfg(target_os = "linux")]
+        let _ = pages.advise(memmap2::Advice::DontDump);
         Memory::Pages(pages)
     }
 }

@@ -174,6 +174,9 @@ fn replace_page(address: usize, page_bytes: usize) -> bool {
     // meanwhile. No reference into it exists; its bytes are only copied. `mmap` is one
     // system call, and `errno` is restored after it.
     unsafe {
+        #[cfg(target_vendor = "apple")]
+        let errno = libc::__error();
+        #[cfg(not(target_vendor = "apple"))]
         let errno = libc::__errno_location();
         let before = *errno;
         let mapped = libc::mmap(page, page_bytes, libc::PROT_READ, flags, -1, 0);
