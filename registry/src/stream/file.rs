@@ -1,10 +1,11 @@
 //! A file object over a stream: `Read`, `Write` and `Seek` with the modes of Python's `open`.
 
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 
 use uuid::Uuid;
 
 use super::handle::Stream;
+use super::read_buffer::ReadBuffer;
 use crate::archive::Archive;
 use crate::error::{Error, Result};
 
@@ -69,7 +70,16 @@ impl Mode {
     }
 }
 
+/// Reads of at least this many bytes bypass the buffer.
+const DIRECT_BYTES: usize = 64 << 10;
+
+/// Bytes for which [`Read::read_to_end`] reserves memory at once. A length in a record is no reason
+/// to allocate memory before the bytes are there.
+const STEP_BYTES: u64 = 4 << 20;
+
 /// A file object over a stream.
+///
+/// It keeps the blocks that the last small read opened, so a `BufReader` around it gains nothing.
 ///
 /// Each write becomes part of the archive's open transaction at once. It is durable after
 /// [`Archive::commit`].
@@ -79,6 +89,7 @@ pub struct StreamFile {
     name: String,
     mode: Mode,
     offset: u64,
+    buffer: ReadBuffer,
 }
 
 impl StreamFile {
@@ -95,7 +106,7 @@ impl StreamFile {
 
     /// Makes a file object of an open stream. `name` appears in messages only.
     pub fn over(stream: Stream, name: String, mode: Mode) -> Result<StreamFile> {
-        let mut file = StreamFile { stream, name, mode, offset: 0 };
+        let mut file = StreamFile { stream, name, mode, offset: 0, buffer: ReadBuffer::new() };
         if mode.base == Base::Write {
             file.stream.set_len(0)?;
         }
@@ -140,6 +151,7 @@ impl StreamFile {
     /// Writes at `offset`, or at the end in mode `a`. The file's own offset does not move.
     pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
         self.check(self.mode.writable(), "writing")?;
+        self.buffer.clear();
         if self.mode.appends() {
             self.stream.append(bytes)
         } else {
@@ -151,6 +163,7 @@ impl StreamFile {
     #[doc(alias = "truncate")]
     pub fn set_len(&mut self, length: u64) -> Result<()> {
         self.check(self.mode.writable(), "writing")?;
+        self.buffer.clear();
         self.stream.set_len(length)
     }
 
@@ -168,10 +181,67 @@ impl StreamFile {
 }
 
 impl Read for StreamFile {
+    /// Reads bytes of one commit, up to the end of the stream: fewer than asked for only there.
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let length = self.read_at(self.offset, bytes)?;
+        self.check(self.mode.readable(), "reading")?;
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        let length = if bytes.len() >= DIRECT_BYTES {
+            self.stream.read_at(self.offset, bytes)?
+        } else {
+            let found = self.buffer.read(&self.stream, self.offset, bytes.len())?;
+            let length = found.len().min(bytes.len());
+            bytes[..length].copy_from_slice(&found[..length]);
+            length
+        };
         self.offset += length as u64;
         Ok(length)
+    }
+
+    fn read_to_end(&mut self, bytes: &mut Vec<u8>) -> io::Result<usize> {
+        self.check(self.mode.readable(), "reading")?;
+        let before = bytes.len();
+        loop {
+            let left = self.stream.len()?.saturating_sub(self.offset).min(STEP_BYTES);
+            if left == 0 {
+                return Ok(bytes.len() - before);
+            }
+            let start = bytes.len();
+            let step = usize::try_from(left).unwrap_or(usize::MAX);
+            bytes.try_reserve(step)?;
+            bytes.resize(start + step, 0);
+            let read = self.stream.read_at(self.offset, &mut bytes[start..]);
+            let length = *read.as_ref().unwrap_or(&0);
+            bytes.truncate(start + length);
+            self.offset += length as u64;
+            if read.is_err() {
+                // Deliver the bytes before the block that cannot be read, and then its error.
+                let found = self.buffer.read(&self.stream, self.offset, 1)?;
+                bytes.extend_from_slice(found);
+                self.offset += found.len() as u64;
+            }
+        }
+    }
+
+    fn read_to_string(&mut self, text: &mut String) -> io::Result<usize> {
+        let mut bytes = Vec::new();
+        self.read_to_end(&mut bytes)?;
+        let read = String::from_utf8(bytes)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))?;
+        text.push_str(&read);
+        Ok(read.len())
+    }
+}
+
+impl BufRead for StreamFile {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.check(self.mode.readable(), "reading")?;
+        Ok(self.buffer.read(&self.stream, self.offset, 1)?)
+    }
+
+    fn consume(&mut self, length: usize) {
+        self.offset = self.offset.saturating_add(length as u64);
     }
 }
 
@@ -188,6 +258,8 @@ impl Write for StreamFile {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        // The cursor's block may have been changed under the buffer.
+        self.buffer.clear();
         Ok(self.stream.flush()?)
     }
 }

@@ -110,6 +110,18 @@ impl Stream {
         }
     }
 
+    /// Returns a value that changes whenever a read could find other bytes, except through this
+    /// handle. Fails as a read would if the handle is stale.
+    pub(super) fn version(&self) -> Result<u64> {
+        match &self.backing {
+            Backing::Writing { epoch } => self.read_open(|_, _| Ok(*epoch)),
+            Backing::Pinned { .. } | Backing::Newest(_) => self.read_committed(|snapshot, _| {
+                snapshot.store().check_usable()?;
+                Ok(snapshot.commit().slot.number)
+            }),
+        }
+    }
+
     /// Reads bytes from `offset`, at most to the end of the stream. Returns the number of bytes
     /// read. A large read decrypts blocks in parallel, directly into `bytes`.
     pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {

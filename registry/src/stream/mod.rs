@@ -4,6 +4,7 @@ mod cursor;
 mod file;
 mod handle;
 mod opening;
+mod read_buffer;
 mod registry;
 
 pub use cursor::Blocks;
