@@ -1,8 +1,8 @@
 //! Overwriting free blocks.
 
-use ar7_engine::format::Position;
+use ar7_engine::format::{Position, Run};
 
-use super::Archive;
+use super::{Archive, State};
 use crate::error::Result;
 use crate::records::{Free, ReadRecords};
 
@@ -14,26 +14,62 @@ impl Archive {
     /// block. Returns the number of wiped blocks. Afterwards the file holds no data that was
     /// deleted before.
     ///
-    /// `progress` receives the number of blocks wiped so far. After a crash, some free blocks may
-    /// still hold old data.
+    /// `progress` receives the number of blocks wiped so far. It may use the archive, which is not
+    /// locked during the call. If a transaction has written blocks when the next ones are to be
+    /// wiped, the wipe stops with [`ar7_engine::Error::Uncommitted`]. After a crash, some free blocks may still
+    /// hold old data.
     pub fn wipe_free(&self, progress: &mut dyn FnMut(u64)) -> Result<u64> {
         self.reclaim()?;
-        let mut state = self.state()?;
-        let trees = &mut state.writing()?.trees;
-        let mut runs = trees.store().current().slot.inline_free.clone();
-        let mut from = Some(Position::at(0));
+        let mut wiping = Wiping { from: Position::at(0), inline_of: None };
         let mut wiped = 0;
-        while let Some(position) = from {
-            let found = trees.ceiling::<Free>(&position)?.map(|(_, run)| run);
-            from = found.and_then(|run| Position::new(run.end()));
-            runs.extend(found);
-            if from.is_none() || runs.len() >= RUNS_PER_SYNC {
-                wiped += trees.writer().wipe(&std::mem::take(&mut runs))?;
-                progress(wiped);
+        loop {
+            let (blocks, is_done) = self.state()?.writing()?.wipe_some(&mut wiping)?;
+            wiped += blocks;
+            progress(wiped);
+            if is_done {
+                return Ok(wiped);
             }
         }
-        wiped += trees.writer().wipe_tail()?;
-        progress(wiped);
-        Ok(wiped)
+    }
+}
+
+/// The state of a wipe between two calls of its callback.
+struct Wiping {
+    /// Where the next run of the free list begins.
+    from: Position,
+    /// Number of the commit whose inline free runs were wiped.
+    inline_of: Option<u64>,
+}
+
+impl State {
+    /// Wipes the runs up to the next sync. Returns the number of blocks, and whether all runs are done.
+    fn wipe_some(&mut self, wiping: &mut Wiping) -> Result<(u64, bool)> {
+        let trees = &mut self.trees;
+        let slot = trees.store().current().slot.clone();
+        let mut runs = Vec::new();
+        // A run that begins before is wiped up to here, or was joined to one that is.
+        if let Some((_, run)) = trees.floor::<Free>(&wiping.from)?
+            && run.start() < wiping.from
+            && let Some(rest) = run.end().checked_sub(wiping.from.get())
+        {
+            runs.extend(Run::new(wiping.from, rest));
+        }
+        let mut next = Some(wiping.from);
+        while let Some(from) = next.filter(|_| runs.len() < RUNS_PER_SYNC) {
+            let found = trees.ceiling::<Free>(&from)?.map(|(_, run)| run);
+            next = found.and_then(|run| Position::new(run.end()));
+            runs.extend(found);
+        }
+        // A commit of another thread may have moved runs from the free list into the slot: repeat at the end.
+        if wiping.inline_of.is_none() || next.is_none() && wiping.inline_of != Some(slot.number) {
+            runs.extend(&slot.inline_free);
+            wiping.inline_of = Some(slot.number);
+        }
+        let mut wiped = trees.writer().wipe(&runs)?;
+        match next {
+            Some(from) => wiping.from = from,
+            None => wiped += trees.writer().wipe_tail()?,
+        }
+        Ok((wiped, next.is_none()))
     }
 }

@@ -99,3 +99,45 @@ fn a_wipe_spares_blocks_held_for_pinned_snapshots() {
     // All except one page, which is still live.
     assert!(blocks(&device).intersection(&theirs).count() <= 1);
 }
+
+#[test]
+fn progress_of_a_wipe_may_use_the_archive() {
+    let (device, archive) = create();
+    let before = blocks(&device);
+    // More runs than are wiped between two syncs, and a commit of the callback changes which of them are where.
+    let streams: Vec<Uuid> = (0..4100).map(|_| add(&archive, 1)).collect();
+    archive.commit().unwrap();
+    let theirs: HashSet<Vec<u8>> = blocks(&device).difference(&before).cloned().collect();
+    for stream in streams.iter().step_by(2) {
+        assert!(archive.delete_stream(*stream).unwrap());
+    }
+    let mut calls = 0;
+    archive
+        .wipe_free(&mut |_| {
+            calls += 1;
+            archive.set_metadata(&[7]).unwrap();
+            archive.commit().unwrap();
+        })
+        .unwrap();
+    assert!(calls >= 3, "{calls} calls");
+    let kept = blocks(&device).intersection(&theirs).count();
+    assert!((2050..2150).contains(&kept), "{kept} blocks of 2050 streams and their pages");
+    assert_whole(&archive, streams[1], 1);
+}
+
+#[test]
+fn a_transaction_that_writes_during_a_wipe_stops_it() {
+    let (_, archive) = create();
+    let streams: Vec<Uuid> = (0..4100).map(|_| add(&archive, 1)).collect();
+    archive.commit().unwrap();
+    for stream in streams.iter().step_by(2) {
+        assert!(archive.delete_stream(*stream).unwrap());
+    }
+    // More than is kept in memory, so that free blocks are written.
+    let refused = archive.wipe_free(&mut |_| {
+        add(&archive, 5000);
+    });
+    assert!(matches!(refused, Err(Error::Engine(ar7_engine::Error::Uncommitted))), "{refused:?}");
+    archive.commit().unwrap();
+    assert_whole(&archive, streams[1], 1);
+}
