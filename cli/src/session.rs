@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use ar7_engine::crypto::{KeyDerivation, Secret};
-use ar7_engine::format::DerivationCost;
+use ar7_engine::format::{DerivationCost, Position};
 use ar7_engine::store::{Access, Io, OpenOptions};
 use ar7_registry::{Archive, CreateOptions};
 
 use crate::arguments::{Common, NewSlot};
 use crate::exit::Failure;
 use crate::keys;
+use crate::shown::Shown;
+use crate::stderr;
 
 /// An open archive, and the path of its file for error messages.
 pub(crate) struct Session {
@@ -37,7 +39,7 @@ impl Session {
         let io = common.io.map_or(Io::Map, Io::from);
         let options = OpenOptions { access: Access::Write, io, ..OpenOptions::default() };
         let archive = Archive::open(path, secret, options).map_err(at(path))?;
-        Ok(Session { archive, path: path.to_owned() })
+        Ok(Session::opened(archive, path))
     }
 
     /// Opens an archive, using `default_io` unless the user chose a method.
@@ -53,7 +55,12 @@ impl Session {
         let io = common.io.map_or(default_io, Io::from);
         let options = OpenOptions { access, io, ..OpenOptions::default() };
         let archive = Archive::open(path, &secret, options).map_err(at(path))?;
-        Ok(Session { archive, path: path.to_owned() })
+        Ok(Session::opened(archive, path))
+    }
+
+    fn opened(archive: Archive, path: &Path) -> Session {
+        warn_of_lost_commit(path, archive.store().recovery().may_have_held_newer);
+        Session { archive, path: path.to_owned() }
     }
 
     /// Creates an archive and opens it for writing.
@@ -84,6 +91,17 @@ impl Session {
     pub(crate) fn finish(self) -> Result<(), Failure> {
         let Session { archive, path } = self;
         archive.reclaim().and_then(|()| archive.close()).map_err(at(&path))
+    }
+}
+
+/// Warns if a damaged meta slot may have held a newer commit.
+pub(crate) fn warn_of_lost_commit(path: &Path, slot: Option<Position>) {
+    if let Some(position) = slot {
+        let path = Shown::path(path);
+        stderr::failure(&format_args!(
+            "{path}: warning: the meta slot at block {position} is damaged, so the newest commit may be lost \
+             (check with verify --receipt)"
+        ));
     }
 }
 

@@ -72,14 +72,15 @@ class Slot:
         return found, depth, entries
 
 def choose(copies, faults):
-    """Returns the current commit of four slots in the order of their positions, None for a bad one."""
-    for slot in (good := list(filter(None, copies))):
-        same = [other for other in good if other.generation[:2] == slot.generation[:2]]
-        need(all(other.raw == slot.raw for other in same), "fork", error=Tampered)
-    for pair in (copies[0::2], copies[1::2]):
-        if not any(pair):
-            raise next((error for error in faults if isinstance(error, NewerFormat)), Damaged("a pair of meta slots"))
-    return max(good, key=lambda slot: slot.generation[:2])
+    """The current commit, of four slots in the order of their positions, None for a bad one."""
+    good = sorted(filter(None, copies), key=lambda slot: slot.generation[:2])
+    for older, newer in zip(good, good[1:]):
+        rises = older.generation[:2] < newer.generation[:2] and older.fields.number < newer.fields.number
+        need(rises or older.raw == newer.raw, "order of the commits", error=Tampered)
+    pairs = [sorted(slot.fields.number for slot in copies[at::2] if slot) for at in (0, 1)]
+    need(all(pairs), "a pair of meta slots", error=NewerFormat if NewerFormat in map(type, faults) else Damaged)
+    need({p[-1] - p[0] for p in pairs} <= {0, 2} and abs(pairs[0][-1] - pairs[1][-1]) == 1, "numbers", error=Tampered)
+    return good[-1]
 
 def parse_page(data, tree, level):
     tag, number, found, reserved, count, lowest = unpack_from("!BBBBHH", data)
@@ -121,8 +122,7 @@ class Archive:
             header.authenticate(master)
         self.faults += [Damaged("an older header") for header in headers if header.raw != headers[0].raw]
         self.sealed = Sealed(file, self.header.archive, master)
-        copies = [attempt(self.faults, Slot, self.sealed, position) for position in (1, 2, 3, 4)]
-        self.slot = choose(copies, self.faults)
+        self.slot = choose([attempt(self.faults, Slot, self.sealed, at) for at in (1, 2, 3, 4)], self.faults)
         found, named = self.header.revision, self.slot.fields.header_revision
         same = found == named and hashlib.sha256(headers[0].raw).digest() == self.slot.fields.header_digest
         need(found > named or same, "revision of the header", error=Tampered)

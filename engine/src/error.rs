@@ -204,6 +204,8 @@ pub enum Check {
     MetaSlot,
     /// Two different commits with the same number.
     Fork,
+    /// Numbers of the commits that the meta slots hold.
+    CommitNumber,
     /// Redo list.
     RedoList,
     /// A root in the meta slot.
@@ -245,6 +247,7 @@ impl Check {
             Check::KeyDerivation => "key derivation cost",
             Check::MetaSlot => "meta slot",
             Check::Fork => "fork",
+            Check::CommitNumber => "commit number",
             Check::RedoList => "redo list",
             Check::Root => "root",
             Check::Length => "length",

@@ -115,6 +115,8 @@ mod faults {
             PassOverKeySlots,
             /// A meta slot is accepted although its twin belongs to another fork.
             AcceptForks,
+            /// The commit numbers of the meta slots are not compared.
+            IgnoreCommitNumbers,
             /// One key seals blocks of all kinds.
             OneKeyForAllKinds,
             /// A redo list may name any block as a home location.

@@ -1,6 +1,6 @@
 //! `info`: prints facts about an archive.
 
-use ar7_engine::format::{KEY_SLOTS, VERSION};
+use ar7_engine::format::{KEY_SLOTS, Position, VERSION};
 use ar7_registry::{Archive, Statistics};
 use serde::Serialize;
 
@@ -46,6 +46,8 @@ struct Recovered {
     older_slots: Vec<u32>,
     redo_blocks: usize,
     lost_pair: bool,
+    /// Block of a damaged meta slot that may have held a newer commit.
+    may_have_held_newer: Option<u32>,
 }
 
 /// Prints the facts as text or JSON.
@@ -130,9 +132,8 @@ fn rekeyed(archive: &Archive) -> u32 {
 impl Recovered {
     fn new(archive: &Archive) -> Recovered {
         let recovery = archive.store().recovery();
-        let numbers = |positions: &[ar7_engine::format::Position]| {
-            positions.iter().map(|position| position.get()).collect()
-        };
+        let numbers =
+            |positions: &[Position]| positions.iter().map(|position| position.get()).collect();
         Recovered {
             is_clean: recovery.is_clean(),
             headers: numbers(&recovery.headers),
@@ -141,6 +142,7 @@ impl Recovered {
             older_slots: numbers(&recovery.older_slots),
             redo_blocks: recovery.redo_blocks,
             lost_pair: recovery.lost_pair,
+            may_have_held_newer: recovery.may_have_held_newer.map(Position::get),
         }
     }
 
@@ -164,6 +166,9 @@ impl Recovered {
         }
         if self.lost_pair {
             parts.push("a pair of meta slots is lost".to_owned());
+        }
+        if let Some(position) = self.may_have_held_newer {
+            parts.push(format!("the meta slot at {position} may have held a newer commit"));
         }
         parts.join("; ")
     }

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use ar7_engine::Error as EngineError;
-use ar7_engine::store::{Io, RekeyOptions};
+use ar7_engine::store::{Io, OpenOptions, RekeyOptions};
 use ar7_registry::{Archive, Error};
 
 use crate::arguments::{Common, Rekey};
@@ -12,7 +12,7 @@ use crate::interrupt::Interrupt;
 use crate::keys;
 use crate::output::Output;
 use crate::progress::{Counts, Progress};
-use crate::session::at;
+use crate::session::{at, warn_of_lost_commit};
 
 const BLOCK_BYTES: u64 = ar7_engine::format::BLOCK_SIZE_U64;
 
@@ -23,6 +23,11 @@ pub(crate) fn run(common: &Common, options: &Rekey) -> Result<(), Failure> {
     let secret = keys::existing(common)?;
     let io = common.io.map_or(Io::Map, Io::from);
     let options = RekeyOptions { drop_other_keys: options.drop_other_keys, io };
+    let reading = OpenOptions { io, ..OpenOptions::default() };
+    // The rekey repairs a damaged slot, even if it then stops or is refused.
+    let before = Archive::open(path, &secret, reading).map_err(at(path))?;
+    warn_of_lost_commit(path, before.store().recovery().may_have_held_newer);
+    drop(before);
     let interrupt = Interrupt::catch()?;
     let progress = Progress::new(common, Counts::Bytes);
     let (mut done, mut total) = (0, 0);

@@ -33,6 +33,49 @@ fn a_file_that_is_not_an_archive_is_an_error_and_stays_unchanged() {
 }
 
 #[test]
+fn every_command_warns_if_a_damaged_slot_may_have_held_a_newer_commit() {
+    let bench = Bench::new();
+    archive(&bench);
+    let whole = fs::read(bench.path("a.ar7")).expect("the archive");
+    let mut doubtful = 0;
+    for slot in 1..=4 {
+        let mut damaged = whole.clone();
+        damaged[slot * 4096 + 100] ^= 1;
+        let warning = format!(
+            "ar7: a.ar7: warning: the meta slot at block {slot} is damaged, so the newest commit may be lost"
+        );
+        let mut warnings = Vec::new();
+        for line in [
+            "ls a.ar7",
+            "info a.ar7",
+            "cat a.ar7 src/file",
+            "verify a.ar7",
+            "key list a.ar7",
+            "receipt a.ar7",
+            "ingest a.ar7 src",
+            "rekey a.ar7",
+        ] {
+            fs::write(bench.path("a.ar7"), &damaged).expect("the archive");
+            let ran = bench.line(line);
+            assert_eq!(
+                ran.code,
+                if line == "verify a.ar7" { 4 } else { 0 },
+                "{line}: {}",
+                ran.stderr
+            );
+            warnings.push(ran.stderr.starts_with(&warning));
+        }
+        // Two of the four slots hold the newest commit: damage to one of them hides nothing.
+        assert!(warnings.iter().all(|warned| *warned == warnings[0]), "slot {slot}: {warnings:?}");
+        doubtful += usize::from(warnings[0]);
+    }
+    assert_eq!(doubtful, 2);
+    // The next writer repairs the slot.
+    bench.ok("ingest a.ar7 src");
+    assert_eq!(bench.ok("ls a.ar7").stderr, "");
+}
+
+#[test]
 fn an_archive_cut_at_any_length_is_damaged() {
     let bench = Bench::new();
     archive(&bench);

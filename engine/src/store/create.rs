@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::handle::Store;
 use super::open::{Access, Io, OpenOptions};
 use super::space::RESERVE_BLOCKS;
+use super::superblock::choose::Pair;
 use super::superblock::copy::write_copy;
 use super::writer::Writer;
 use crate::crypto::{
@@ -16,7 +17,7 @@ use crate::device::{Device, NewFile};
 use crate::error::Result;
 use crate::format::{
     ArchiveKind, BLANK_BLOCKS, BLOCK_SIZE, BlockHead, DATA_SIZE, Data, Generation, HEADERS, Header,
-    KeySlot, META_SLOTS, MetaSlot, RESERVED_BLOCKS, Timestamp, header_digest,
+    KeySlot, MetaSlot, RESERVED_BLOCKS, Timestamp, header_digest,
 };
 
 /// Options for creating an archive.
@@ -98,10 +99,15 @@ fn lay_out(device: &dyn Device, secret: &Secret, options: &CreateOptions) -> Res
         device.write(position, &header[..])?;
     }
     let sealer = Sealer::new(&master, archive);
+    // The pairs hold commits 1 and 0, so that they differ by one from the first moment on.
     let generation = Generation { session: 0, step: 0, salt: random_u32()? };
-    let slot = MetaSlot::first(generation, 1, header_digest(&header));
-    for position in META_SLOTS {
-        write_copy(device, &sealer, &slot, position)?;
+    let zero = MetaSlot::first(generation, 1, header_digest(&header));
+    let one =
+        MetaSlot { generation: Generation { step: 1, ..generation }, number: 1, ..zero.clone() };
+    for (pair, slot) in [(Pair::Odd, &one), (Pair::Even, &zero)] {
+        for position in pair.positions() {
+            write_copy(device, &sealer, slot, position)?;
+        }
     }
     let blank: Data = [0; DATA_SIZE];
     for position in BLANK_BLOCKS {

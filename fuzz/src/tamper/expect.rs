@@ -162,6 +162,11 @@ fn slots<'a>(victim: &'a Victim, image: &[u8], bad: &mut Vec<u32>) -> Slots<'a> 
     if !lost.is_empty() {
         return Slots::Fault(lost);
     }
+    if !numbers_fit(victim, &found) {
+        return Slots::Fault(
+            (1..=4).map(|at| Fault::Tampered(Check::CommitNumber, Some(at))).collect(),
+        );
+    }
     let newest = good.iter().max_by_key(|generation| order(generation)).expect("no pair is lost");
     if *newest == newest_of(victim.now()) {
         return Slots::Now;
@@ -170,6 +175,22 @@ fn slots<'a>(victim: &'a Victim, image: &[u8], bad: &mut Vec<u32>) -> Slots<'a> 
         Some(state) => Slots::Other(state),
         None => Slots::Unknown,
     }
+}
+
+/// Returns whether a history of writers and crashes can leave these commits: the copies of a pair differ by 0 or 2
+/// commits, the pairs by 1.
+fn numbers_fit(victim: &Victim, found: &[Option<Generation>; 4]) -> bool {
+    let pair = |first: usize, second: usize| -> Vec<u64> {
+        let good = [found[first], found[second]].into_iter().flatten();
+        good.map(|generation| victim.number(generation)).collect()
+    };
+    let (odd, even) = (pair(0, 2), pair(1, 3));
+    let are_copies = |pair: &[u64]| match *pair {
+        [first, second] => matches!(first.abs_diff(second), 0 | 2),
+        _ => true,
+    };
+    let newest = |pair: &[u64]| *pair.iter().max().expect("no pair is lost");
+    are_copies(&odd) && are_copies(&even) && newest(&odd).abs_diff(newest(&even)) == 1
 }
 
 /// Returns the generation of the newest meta slot of a state, whose commit is the current one.

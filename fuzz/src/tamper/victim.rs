@@ -5,7 +5,9 @@ use std::fmt;
 
 use ar7_engine::crypto::{KeyKind, RawKey, Secret};
 use ar7_engine::device::MemoryDevice;
-use ar7_engine::format::{ArchiveKind, BLOCK_SIZE, Position};
+use ar7_engine::format::{
+    ArchiveKind, BLOCK_SIZE, Data, Generation, META_SLOTS, Position, meta_slot_layout,
+};
 use ar7_engine::store::{Access, OpenOptions};
 use ar7_registry::{Archive, CreateOptions, Finding, Receipt, Result, Subject};
 
@@ -73,6 +75,8 @@ pub struct Victim {
     pub(super) block_count: u32,
     /// Every block that was ever sealed in this archive.
     sealed: HashMap<Vec<u8>, Sealed>,
+    /// Numbers of the commits whose meta slots the attacker may have kept.
+    numbers: HashMap<Generation, u64>,
 }
 
 /// How an authentic block was sealed.
@@ -115,8 +119,11 @@ impl Victim {
         let stranger = stranger.states.pop().expect("a state of another archive");
         let states = maker.states;
         let block_count = block_count(states.last().expect("a state"));
-        let (parts, sealed) = (Vec::new(), HashMap::new());
-        let mut victim = Victim { kind, states, fork, stranger, parts, block_count, sealed };
+        let (parts, sealed, numbers) = (Vec::new(), HashMap::new(), HashMap::new());
+        let mut victim =
+            Victim { kind, states, fork, stranger, parts, block_count, sealed, numbers };
+        victim.numbers =
+            victim.known_states().flat_map(|state| commit_numbers(&state.image)).collect();
         let moved: Vec<u32> = (8..victim.blocks())
             .filter_map(|position| victim.reported_at(position).filter(|at| *at != position))
             .collect();
@@ -151,6 +158,11 @@ impl Victim {
     /// Returns how a block was sealed, if it was ever sealed in this archive.
     pub(super) fn genuine(&self, bytes: &[u8]) -> Option<Sealed> {
         self.sealed.get(bytes).copied()
+    }
+
+    /// Returns the number of the commit with this generation.
+    pub(super) fn number(&self, generation: Generation) -> u64 {
+        self.numbers[&generation]
     }
 
     /// Returns the position at which verification reports that a block was overwritten.
@@ -219,6 +231,17 @@ fn sealed_blocks(image: &[u8], moved: &[u32]) -> Vec<(Vec<u8>, Sealed)> {
         Some((block(image, position).to_vec(), found?))
     };
     (0..forger.blocks()).filter_map(sealed).collect()
+}
+
+/// Returns generations and numbers of the commits in the meta slots.
+fn commit_numbers(image: &[u8]) -> Vec<(Generation, u64)> {
+    let forger = Forger::new(image);
+    let opened = META_SLOTS.into_iter().filter_map(|at| forger.open(KeyKind::Meta, at.get()));
+    let commit = |data: &Data| {
+        let generation = Generation::decode(meta_slot_layout::GENERATION.array(data));
+        (generation, meta_slot_layout::NUMBER.u64(data))
+    };
+    opened.map(|opened| commit(&opened.data)).collect()
 }
 
 fn block_count(state: &State) -> u32 {

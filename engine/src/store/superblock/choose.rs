@@ -63,6 +63,8 @@ pub(in crate::store) struct Chosen {
     pub(in crate::store) bad: Vec<Position>,
     /// The pair without a good copy, if `accept_lost_pair` allowed it.
     pub(in crate::store) lost: Option<Pair>,
+    /// A copy that does not open and may have held a newer commit: the other copy of its pair is older.
+    pub(in crate::store) may_have_held_newer: Option<Position>,
 }
 
 /// Chooses the newest commit. A pair without a good copy is damage unless `accept_lost_pair`: no crash causes it, so
@@ -71,6 +73,7 @@ pub(in crate::store) fn choose(copies: &[Copy; 4], accept_lost_pair: bool) -> Re
     if !crate::fault!(AcceptForks) {
         check_forks(copies)?;
     }
+    check_order(copies)?;
     let mut lost = None;
     let mut newest: Option<(Pair, &MetaSlot)> = None;
     for pair in Pair::BOTH {
@@ -91,6 +94,9 @@ pub(in crate::store) fn choose(copies: &[Copy; 4], accept_lost_pair: bool) -> Re
         (_, Some((_, error))) => return Err(error.clone()),
         (None, None) => unreachable!("a pair is good or lost"),
     };
+    if lost.is_none() {
+        check_distances(copies, pair)?;
+    }
     let (mut good, mut repair) = (Vec::new(), Vec::new());
     for copy in members(copies, pair) {
         match &copy.outcome {
@@ -99,6 +105,7 @@ pub(in crate::store) fn choose(copies: &[Copy; 4], accept_lost_pair: bool) -> Re
         }
     }
     let bad = copies.iter().filter(|copy| copy.outcome.is_err()).map(|copy| copy.position);
+    let bad_in_other = members(copies, pair.other()).find(|copy| copy.outcome.is_err());
     Ok(Chosen {
         slot: slot.clone(),
         pair,
@@ -106,6 +113,7 @@ pub(in crate::store) fn choose(copies: &[Copy; 4], accept_lost_pair: bool) -> Re
         repair,
         bad: bad.collect(),
         lost: lost.map(|(pair, _)| pair),
+        may_have_held_newer: bad_in_other.map(|copy| copy.position),
     })
 }
 
@@ -121,10 +129,7 @@ fn members(copies: &[Copy; 4], pair: Pair) -> impl Iterator<Item = &Copy> {
 /// Checks that commits with the same session and step are equal. If they are not, the archive was copied, both copies
 /// were written to, and their slots were mixed.
 fn check_forks(copies: &[Copy; 4]) -> Result<()> {
-    let good: Vec<(Position, &MetaSlot)> = copies
-        .iter()
-        .filter_map(|copy| copy.outcome.as_ref().ok().map(|good| (copy.position, &good.slot)))
-        .collect();
+    let good = good_slots(copies.iter());
     for (at, (_, first)) in good.iter().enumerate() {
         for (position, second) in &good[at + 1..] {
             if order(first) == order(second) && first != second {
@@ -134,6 +139,60 @@ fn check_forks(copies: &[Copy; 4]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Checks that commit numbers and generations give the same order.
+fn check_order(copies: &[Copy; 4]) -> Result<()> {
+    if crate::fault!(IgnoreCommitNumbers) {
+        return Ok(());
+    }
+    let mut good = good_slots(copies.iter());
+    good.sort_by_key(|(_, slot)| order(slot));
+    for pair in good.windows(2) {
+        let [(_, older), (position, newer)] = pair else { continue };
+        let is_same = order(older) == order(newer);
+        if !is_same && newer.number <= older.number {
+            return Err(wrong_number(*position, older.number.saturating_add(1), newer));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the pairs hold commits n and n - 1, and that the copies of a pair hold the same commit or, as during a
+/// commit, n and n - 2. No history of writers and crashes leaves anything else (docs/FORMAT.md, "Choosing a commit").
+fn check_distances(copies: &[Copy; 4], newest: Pair) -> Result<()> {
+    if crate::fault!(IgnoreCommitNumbers) {
+        return Ok(());
+    }
+    let mut latest = Vec::with_capacity(2);
+    for pair in [newest, newest.other()] {
+        let mut good = good_slots(members(copies, pair));
+        good.sort_by_key(|(_, slot)| slot.number);
+        if let [(position, other), (_, slot)] = good[..] {
+            let least = slot.number.saturating_sub(2);
+            if other.number != slot.number && other.number != least {
+                return Err(wrong_number(position, least, other));
+            }
+        }
+        latest.extend(good.pop());
+    }
+    if let [(_, newest), (position, other)] = latest[..] {
+        let expected = newest.number.saturating_sub(1);
+        if other.number != expected || other.number == newest.number {
+            return Err(wrong_number(position, expected, other));
+        }
+    }
+    Ok(())
+}
+
+fn wrong_number(position: Position, expected: u64, found: &MetaSlot) -> Error {
+    Error::tampered(position, Check::CommitNumber, expected, found.number)
+}
+
+fn good_slots<'a>(copies: impl Iterator<Item = &'a Copy>) -> Vec<(Position, &'a MetaSlot)> {
+    copies
+        .filter_map(|copy| copy.outcome.as_ref().ok().map(|good| (copy.position, &good.slot)))
+        .collect()
 }
 
 /// Returns the error for a pair without a good copy: a newer format or an I/O error if a copy has one, else damage.

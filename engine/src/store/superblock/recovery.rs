@@ -19,6 +19,9 @@ pub struct Recovery {
     pub redo_blocks: usize,
     /// Whether a pair of meta slots has no good copy, so that the newest commit may be lost.
     pub lost_pair: bool,
+    /// A meta slot that does not open and may have held a newer commit than the current one. A crash during a commit
+    /// leaves one, and so does corruption of the slot after a crash; only then, a commit that had returned is lost.
+    pub may_have_held_newer: Option<Position>,
 }
 
 impl Recovery {
@@ -40,6 +43,7 @@ impl Recovery {
             older_slots: chosen.repair.clone(),
             redo_blocks,
             lost_pair: chosen.lost.is_some(),
+            may_have_held_newer: chosen.may_have_held_newer,
         }
     }
 

@@ -7,8 +7,10 @@ use crate::store::superblock::choose::{Chosen, Copy, GoodCopy, Pair, choose};
 /// The content at the position of a slot.
 #[derive(Debug, Clone, Copy)]
 enum At {
-    /// The commit of this session and step.
+    /// The commit of this session and step. Its number is the step; session 2 begins after commit 900.
     Commit(u32, u32),
+    /// The commit of this step of session 1, with this number.
+    Numbered(u32, u64),
     /// A commit of the same session and step in a separately written copy of the archive.
     OtherSalt(u32, u32),
     /// A commit of the same generation with other content.
@@ -18,19 +20,24 @@ enum At {
     /// A slot of a later format.
     Newer,
 }
-use At::{Bad, Commit, Newer, OtherContents, OtherSalt};
+use At::{Bad, Commit, Newer, Numbered, OtherContents, OtherSalt};
 
 fn copy(position: Position, at: At) -> Copy {
-    let slot = |session, step, salt, number| {
+    let slot = |session: u32, step: u32, salt, metadata: &[u8]| {
         let mut slot = MetaSlot::first(Generation { session, step, salt }, 1, [0; 32]);
-        slot.number = number;
+        slot.number = u64::from(step) + if session > 1 { 901 } else { 0 };
+        slot.metadata = metadata.to_vec();
         let sealed = Box::new([0; BLOCK_SIZE]);
         Ok(GoodCopy { slot, sealed })
     };
     let outcome = match at {
-        Commit(session, step) => slot(session, step, session * 100, 7),
-        OtherSalt(session, step) => slot(session, step, 99, 7),
-        OtherContents(session, step) => slot(session, step, session * 100, 8),
+        Commit(session, step) => slot(session, step, session * 100, b""),
+        Numbered(step, number) => slot(1, step, 100, b"").map(|mut good: GoodCopy| {
+            good.slot.number = number;
+            good
+        }),
+        OtherSalt(session, step) => slot(session, step, 99, b""),
+        OtherContents(session, step) => slot(session, step, session * 100, b"other"),
         Bad => Err(Error::damaged(position, Check::Tag, "a tag", "another")),
         Newer => {
             let (what, found) = ("version", 2_u32.into());
@@ -56,8 +63,8 @@ fn the_newest_commit_is_chosen_and_its_bad_copies_are_repaired() {
     type Row = (&'static str, [At; 4], Pair, &'static [u32], &'static [u32]);
     let rows: &[Row] = &[
         (
-            "a new archive: all four are one commit",
-            [Commit(0, 0), Commit(0, 0), Commit(0, 0), Commit(0, 0)],
+            "a new archive: commits 1 and 0",
+            [Commit(0, 1), Commit(0, 0), Commit(0, 1), Commit(0, 0)],
             Pair::Odd,
             &[],
             &[],
@@ -197,5 +204,48 @@ fn two_commits_with_the_same_session_and_step_are_a_fork() {
         }
     }
     // Every archive has sessions with different numbers and different salts.
-    assert!(chosen([Commit(1, 5), Commit(2, 0), Commit(1, 5), Commit(2, 0)], false).is_ok());
+    assert!(chosen([Commit(1, 900), Commit(2, 0), Commit(1, 900), Commit(2, 0)], false).is_ok());
+}
+
+#[test]
+fn commit_numbers_that_no_history_leaves_are_tampering() {
+    // Slots; the position that is reported; the number expected there.
+    let rows = [
+        // Pairs that do not differ by one.
+        ([Commit(1, 5), Commit(1, 3), Commit(1, 5), Commit(1, 3)], 4, 4),
+        ([Commit(1, 5), Commit(1, 8), Commit(1, 5), Commit(1, 8)], 3, 7),
+        ([Commit(1, 5), Commit(2, 0), Commit(1, 5), Commit(2, 0)], 3, 900),
+        // All four hold one commit.
+        ([Commit(1, 5); 4], 4, 4),
+        // Copies of a pair that are neither one commit nor two commits apart.
+        ([Commit(1, 5), Commit(1, 4), Commit(1, 4), Commit(1, 4)], 3, 3),
+        ([Commit(1, 5), Commit(1, 4), Commit(1, 2), Commit(1, 4)], 3, 3),
+        ([Commit(1, 5), Commit(1, 4), Commit(1, 5), Commit(1, 1)], 4, 2),
+        // Numbers that contradict the generations.
+        ([Numbered(5, 5), Numbered(4, 6), Numbered(5, 5), Numbered(4, 6)], 1, 7),
+        ([Numbered(5, 5), Numbered(4, 5), Numbered(5, 5), Numbered(4, 5)], 1, 6),
+        ([Numbered(5, u64::MAX), Numbered(4, u64::MAX), Bad, Bad], 1, u64::MAX),
+    ];
+    for (slots, position, expected) in rows {
+        for accept_lost_pair in [false, true] {
+            let Err(Error::Tampered(fault)) = chosen(slots, accept_lost_pair) else {
+                panic!("{slots:?} was accepted")
+            };
+            assert_eq!(fault.check, Check::CommitNumber, "{slots:?}");
+            assert_eq!(fault.position.map(Position::get), Some(position), "{slots:?}");
+            assert_eq!(fault.expected, expected.into(), "{slots:?}");
+        }
+    }
+}
+
+#[test]
+fn a_bad_copy_whose_twin_is_older_may_have_held_a_newer_commit() {
+    let newest = [Commit(1, 5), Commit(1, 4), Commit(1, 5), Commit(1, 4)];
+    assert_eq!(chosen(newest, false).unwrap().may_have_held_newer, None);
+    for (index, may_be_newer) in [(0, false), (1, true), (2, false), (3, true)] {
+        let mut slots = newest;
+        slots[index] = Bad;
+        let found = chosen(slots, false).unwrap().may_have_held_newer;
+        assert_eq!(found, may_be_newer.then_some(META_SLOTS[index]), "{slots:?}");
+    }
 }

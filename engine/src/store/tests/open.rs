@@ -206,12 +206,14 @@ fn unknown_features_of_the_slot_are_a_newer_format() {
     ] {
         let device = archive();
         let store = read_only(&device);
-        let mut slot = store.current().slot.clone();
-        slot.generation.step += 1;
-        for position in [1, 2, 3, 4] {
+        let older = store.current().slot.clone();
+        let mut newer = older.clone();
+        newer.generation.step += 1;
+        newer.number += 1;
+        for (position, slot) in [(1, &older), (2, &newer), (3, &older), (4, &newer)] {
             let position = Position::at(position);
             let features = features.encode();
-            put_slot(&device, &store, &slot, position, &|data| {
+            put_slot(&device, &store, slot, position, &|data| {
                 meta_slot_layout::FEATURES.put(data, &features);
             });
         }

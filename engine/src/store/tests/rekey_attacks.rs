@@ -69,18 +69,22 @@ fn meta_slots_forged_with_the_old_key_under_a_header_of_the_rekey_are_tampering(
     let revision = UncheckedHeader::parse(HEADERS[0], &header).unwrap().revision();
     let generation = Generation { session: 1000, step: 0, salt: 5 };
     let mut forged = MetaSlot::first(generation, revision, header_digest(&header));
-    (forged.number, forged.block_count) = (5000, 608);
+    forged.block_count = 608;
     (forged.master_key_number, forged.rekey_watermark) = (1, 520);
     for (position, header) in HEADERS.iter().zip(&headers) {
         device.write(*position, header).unwrap();
     }
     for position in META_SLOTS {
+        // The pairs hold two commits, as the attacker knows they must.
+        let is_newer = position.get().is_multiple_of(2);
+        forged.number = 5000 + u64::from(is_newer);
+        forged.generation.step = u32::from(is_newer);
         let data = forged.encode().unwrap();
         let head = BlockHead { stream: META_STREAM, ..BlockHead::default() };
         let job = SealJob { position, head, data: &data };
         let mut bytes = [0; BLOCK_SIZE];
         let old = Sealer::new(&old, archive);
-        old.seal_batch(KeyKind::Meta, generation, &[job], &mut bytes).unwrap();
+        old.seal_batch(KeyKind::Meta, forged.generation, &[job], &mut bytes).unwrap();
         device.write(position, &bytes).unwrap();
     }
     for outcome in [try_open(&device, Access::Read).map(drop), rekey(&device).map(drop)] {
