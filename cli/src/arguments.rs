@@ -407,7 +407,7 @@ pub(crate) struct Move {
     pub(crate) from: OsString,
     /// New path, or an existing directory to move the entry into
     pub(crate) to: OsString,
-    /// Replace an existing entry
+    /// Replace an existing entry, unless it is another name of the same file
     #[arg(long)]
     pub(crate) force: bool,
 }

@@ -1,11 +1,11 @@
-//! `ingest`: whole trees into an archive.
+//! `ingest`: stores directory trees in an archive.
 //!
-//! Three stages with bounded queues between them. The plan walks through every entry in order, and compares it with
-//! what the archive has; readers open and read what is new or changed; one writer stores, in the order of the walk, so
-//! that the same tree gives the same archive. At most [`IN_FLIGHT`] entries wait between the stages, each with at most
-//! [`read::WHOLE_MAX`] bytes in memory; larger files are read while they are stored.
+//! There are three stages with bounded queues between them. The plan visits every entry in order and compares it with
+//! the archive. Readers open and read new and changed files. One writer stores entries in the order of the walk, so that
+//! the same tree gives the same archive. At most [`IN_FLIGHT`] entries wait between the stages, each with at most
+//! [`read::WHOLE_MAX`] bytes in memory. Larger files are read while they are stored.
 //!
-//! An entry carries its directory, one object that all stages share. Nothing else says where an entry belongs.
+//! An entry carries its directory, one object that all stages share. Nothing else determines its place.
 
 mod plan;
 mod read;
@@ -40,13 +40,13 @@ use crate::progress::{Counts, Progress};
 use crate::session::Session;
 use crate::stderr;
 
-/// Entries between the walk and the writer at most.
+/// The maximum number of entries between the walk and the writer.
 const IN_FLIGHT: usize = 64;
 
-/// Readers unless the user says otherwise, at most.
+/// The maximum number of readers unless the user sets another.
 const READERS_MAX: usize = 8;
 
-/// Whether patterns leave out what would be stored under a path.
+/// Returns whether patterns exclude a path in the archive.
 #[cfg(feature = "testing")]
 pub(crate) fn excludes(patterns: &[String], path: &std::path::Path) -> Result<bool, Failure> {
     Ok(roots::Exclusions::new(patterns)?.exclude_path(path))
@@ -66,7 +66,7 @@ pub(crate) fn run(common: &Common, options: &Ingest) -> Result<(), Failure> {
     }
 }
 
-/// Stores the trees of a source, and closes the archive. What was not committed is dropped.
+/// Stores the trees of a source and closes the archive. Uncommitted changes are dropped.
 fn ingest(
     source: &dyn Source,
     common: &Common,
@@ -90,7 +90,7 @@ fn ingest(
         }
     };
     let interrupt = interrupt()?;
-    // Only now: a bar would write into the prompt for a passphrase.
+    // Not earlier: the bar would be drawn over the prompt for a passphrase.
     let progress = Progress::new(common, Counts::BytesAndEntries);
     let (tree, shared) = (Tree::new(source), session.as_ref());
     let shown = progress.clone();
@@ -119,7 +119,7 @@ fn run_stages(run: &Run<'_>) -> Result<Tally, Failure> {
     let (jobs, taken) = bounded(IN_FLIGHT);
     let (planned, items) = bounded(IN_FLIGHT);
     thread::scope(|scope| {
-        // The walk comes first: it cannot do without its thread, and one reader is enough.
+        // Start the walk first: it needs a thread of its own, while one reader is enough.
         let plan = Plan::new(run, jobs, planned, destination)?;
         Builder::new().spawn_scoped(scope, || plan.walk()).map_err(Failure::Threads)?;
         for number in 0..readers(run) {
@@ -136,10 +136,10 @@ fn run_stages(run: &Run<'_>) -> Result<Tally, Failure> {
         }
         drop(taken);
         if run.progress.is_shown() {
-            // Without this thread the time left is not shown.
+            // Without this thread, the remaining time is not shown.
             let _ = Builder::new().spawn_scoped(scope, || count(run, &is_done));
         }
-        // The writer holds the receiving end: when it ends, so do the others.
+        // The writer owns the receiving end: when it stops, the other stages stop too.
         let outcome = storing.store_all(items);
         is_done.store(true, Ordering::Relaxed);
         outcome
@@ -152,7 +152,7 @@ fn readers(run: &Run<'_>) -> usize {
     run.options.jobs.map_or_else(available, usize::from)
 }
 
-/// Counts the bytes that the walk will meet, so that the time left can be shown.
+/// Counts the bytes of the source, so that the remaining time can be shown.
 fn count(run: &Run<'_>, is_done: &AtomicBool) {
     let mut bytes = 0;
     for root in &run.roots {

@@ -1,4 +1,4 @@
-//! The first stage: every entry in order, and what is to be done with it.
+//! The first stage: visits every entry in order and decides what to do with it.
 
 use std::collections::HashSet;
 use std::io;
@@ -21,31 +21,31 @@ use crate::exit::Failure;
 use crate::names::parts;
 use crate::walk::DEPTH_MAX;
 
-/// An entry of the walk, and what is to be done with it.
+/// An entry of the walk, and the action for it.
 pub(super) enum Item {
     /// An entry of a directory.
     Entry { entry: Entry, action: Action },
-    /// An entry that is left out, and why; a directory with everything below it.
+    /// A skipped entry, with the reason. A skipped directory includes everything below it.
     Left { path: PathBuf, reason: Reason },
 }
 
-/// What is to be done with an entry.
+/// The action for an entry.
 pub(super) enum Action {
-    /// A directory; what is in it comes next.
+    /// A directory. Its entries follow.
     Directory(Arc<Directory>),
-    /// The archive has it already.
+    /// The archive already contains it unchanged.
     Present { inode: InodeNumber, same_attributes: bool },
-    /// New or changed; a reader is at work on it.
+    /// New or changed. A reader is reading it.
     Store(Receiver<ReadOutcome>),
     /// New or changed, in a dry run.
     WouldStore,
-    /// Another name of a file that came before.
+    /// Another name of a file that was planned before.
     Link,
 }
 
-/// Why an entry is left out.
+/// The reason why an entry is skipped.
 pub(super) enum Reason {
-    /// The archive does not store what it is.
+    /// The archive does not store this type.
     Skipped(&'static str),
     /// It cannot be read.
     Unread(Failure),
@@ -56,23 +56,23 @@ pub(super) struct Plan<'a> {
     run: &'a Run<'a>,
     jobs: Sender<Job>,
     items: Sender<Item>,
-    /// The directory of the archive that is stored into, if it is there; and its number for the writer.
+    /// The destination directory in the archive, if it exists, and its number for the writer.
     known: Option<InodeNumber>,
     destination: Option<InodeNumber>,
-    /// Directories of the archive above what is stored.
+    /// Depth of the destination directory in the archive.
     depth: usize,
-    /// Files with several names that were planned already.
+    /// Files with several names that were already planned.
     linked: HashSet<FileId>,
-    /// The archive's inodes that they were found to be.
+    /// The inodes of the archive that match these files.
     claimed: HashSet<InodeNumber>,
     archive_id: Option<FileId>,
 }
 
-/// The writer has ended: nothing receives the items any more.
+/// The writer has stopped, so nothing receives further items.
 struct Ended;
 
 impl<'a> Plan<'a> {
-    /// A plan for what is stored into `destination`, which is none in a dry run.
+    /// Makes a plan for storing into `destination`, which is `None` in a dry run.
     pub(super) fn new(
         run: &'a Run<'a>,
         jobs: Sender<Job>,
@@ -94,7 +94,7 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// Walks through every root.
+    /// Walks every root.
     pub(super) fn walk(mut self) {
         for root in &self.run.roots {
             if self.walk_root(root).is_err() {
@@ -158,7 +158,7 @@ impl<'a> Plan<'a> {
         Ok(Item::Entry { entry, action })
     }
 
-    /// Enters a directory. One that cannot be opened and listed is left out with everything below it.
+    /// Enters a directory. If it cannot be opened and listed, it is skipped with everything below it.
     fn directory(
         &self,
         entry: Entry,
@@ -169,7 +169,7 @@ impl<'a> Plan<'a> {
         let known = found.map(|(number, _)| number);
         let Entry { directory: parent, name, status } = &entry;
         if parent.depth + 1 >= DEPTH_MAX {
-            // What lies deeper could be stored, and not be extracted.
+            // Deeper entries could be stored but not extracted.
             let path = entry.path();
             let shown = path.as_os_str().as_bytes().to_vec();
             let failure = Failure::TooDeep { path: shown, limit: DEPTH_MAX };
@@ -184,7 +184,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// What is to be done with a file or a symbolic link.
+    /// Decides what to do with a file or a symbolic link.
     fn file(
         &mut self,
         entry: &Entry,
@@ -211,7 +211,7 @@ impl<'a> Plan<'a> {
         Ok(Action::Store(outcome))
     }
 
-    /// What the archive has under the name of an entry.
+    /// Looks up the name of an entry in the archive.
     fn existing(&self, entry: &Entry) -> Result<Option<(InodeNumber, Inode)>, Failure> {
         let (Some(archive), Some(directory)) = (self.run.archive(), entry.directory.known) else {
             return Ok(None);
@@ -225,7 +225,7 @@ impl<'a> Plan<'a> {
         Ok(Some((found.inode, inode)))
     }
 
-    /// Whether the archive's version is the file system's, as far as size and mtime tell.
+    /// Returns whether the archive has the current version of the file, judging by size and mtime.
     fn is_unchanged(&self, entry: &Entry, number: InodeNumber, inode: &Inode) -> bool {
         let status = &entry.status;
         if Kind::Stored(inode.kind) != status.kind
@@ -240,7 +240,7 @@ impl<'a> Plan<'a> {
             let stored = self.run.archive().map(|archive| archive.names().read_target(inode));
             return matches!((target, stored), (Ok(target), Some(Ok(stored))) if target == stored);
         }
-        // Several names in the archive must be several names here, and all of one file.
+        // All names of an inode in the archive must belong to one file in the source.
         let joined = inode.links > 1 && (status.links == 1 || self.claimed.contains(&number));
         inode.size == status.size && !joined
     }
@@ -250,7 +250,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// The directory of the archive that is stored into, if it is there.
+/// Returns the destination directory in the archive, if it exists.
 fn existing_destination(run: &Run<'_>, into: &[u8]) -> Result<Option<InodeNumber>, Failure> {
     let Some(archive) = run.archive() else { return Ok(None) };
     let path = into.to_vec();

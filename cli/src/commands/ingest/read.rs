@@ -1,4 +1,4 @@
-//! The readers: they open a file, look at it again, and read it whole if it is small.
+//! The readers: they open a file, check its status again, and read small files completely.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -15,7 +15,7 @@ use super::status::{Kind, Status};
 use super::walk::{Directory, Tree};
 use crate::exit::Failure;
 
-/// Files up to this size are read whole by the readers.
+/// The largest file, in bytes, that a reader reads completely.
 pub(super) const WHOLE_MAX: u64 = 1 << 20;
 
 /// An entry of a directory of the source.
@@ -23,7 +23,7 @@ pub(super) const WHOLE_MAX: u64 = 1 << 20;
 pub(super) struct Entry {
     pub(super) directory: Arc<Directory>,
     pub(super) name: OsString,
-    /// As the walk saw it.
+    /// The status that the walk saw.
     pub(super) status: Status,
 }
 
@@ -33,35 +33,35 @@ pub(super) struct Job {
     pub(super) answer: Sender<ReadOutcome>,
 }
 
-/// What came of a job.
+/// The result of a job.
 pub(super) type ReadOutcome = Result<(Status, Content), Failure>;
 
-/// What an entry holds.
+/// The content of an entry.
 pub(super) enum Content {
     /// A whole file.
     Whole(Vec<u8>),
-    /// A large file, which the writer opens and reads while it stores it: so few files are open at any time.
+    /// A large file. The writer opens it and reads it while storing it, which limits the number of open files.
     Large,
     /// The target of a symbolic link.
     Target(Vec<u8>),
 }
 
-/// Takes jobs until there are no more.
+/// Processes jobs until the channel closes.
 pub(super) fn read_all(tree: &Tree<'_>, jobs: &Receiver<Job>) {
     for job in jobs {
         let outcome = job.entry.read(tree);
-        // If the writer has ended, the answer has no receiver.
+        // If the writer has stopped, nobody receives the answer.
         let _ = job.answer.send(outcome);
     }
 }
 
 impl Entry {
-    /// The path, for messages.
+    /// Returns the path for messages.
     pub(super) fn path(&self) -> PathBuf {
         self.directory.path.join(&self.name)
     }
 
-    /// The archive names an inode here that it does not have.
+    /// The name in the archive refers to an inode that does not exist.
     pub(super) fn without_inode(&self, inode: InodeNumber) -> Failure {
         let path = self.path().into_os_string().into_vec();
         Failure::EntryWithoutInode { path, inode: inode.0 }
@@ -83,14 +83,14 @@ impl Entry {
             return Ok((status, Content::Large));
         }
         let mut bytes = Vec::with_capacity(usize::try_from(status.size).unwrap_or_default());
-        // One byte more shows a file that is longer than the file system says, as those in /proc are.
+        // Ask for one more byte, to detect a file that is longer than reported, such as those in /proc.
         let most = status.size.saturating_add(1);
         (&mut file).take(most).read_to_end(&mut bytes).map_err(failed)?;
         check_unchanged(tree, &file, &status, bytes.len() as u64).map_err(failed)?;
         Ok((status, Content::Whole(bytes)))
     }
 
-    /// Opens the file that has the name now, and looks at it.
+    /// Opens the file that currently has the name, and returns its status.
     pub(super) fn open(&self, tree: &Tree<'_>) -> Result<(File, Status), Failure> {
         let opened = tree.with(&self.directory, |source, at| {
             let file = source.open_file(at.as_fd(), &self.name)?;
@@ -101,7 +101,8 @@ impl Entry {
     }
 }
 
-/// A file that was written to while it was read may be neither its old nor its new version.
+/// Checks that the file did not change while it was read. Otherwise the content may match neither its old nor its new
+/// version.
 pub(super) fn check_unchanged(
     tree: &Tree<'_>,
     file: &File,

@@ -1,4 +1,4 @@
-//! The paths that were given, and what is left out of them.
+//! The paths on the command line, and the exclusion patterns.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -8,10 +8,10 @@ use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
 use crate::exit::Failure;
 
-/// A path that was given.
+/// A path from the command line.
 pub(super) struct Root {
     pub(super) path: PathBuf,
-    /// The name that it is stored under; none if what is in it is stored, not the directory itself.
+    /// The name under which it is stored. `None` stores the entries of the directory instead of the directory.
     pub(super) name: Option<OsString>,
 }
 
@@ -22,7 +22,7 @@ pub(super) fn check_roots(paths: &[PathBuf]) -> Result<Vec<Root>, Failure> {
     for path in paths {
         std::fs::symlink_metadata(path).map_err(|error| Failure::file(path, "open", error))?;
         let (path, name) = (without_slashes(path), last_component(path));
-        // What is in a directory may have any name, so `PATH/.` comes alone.
+        // The entries of a directory may have any name, so `PATH/.` must be the only path.
         let same =
             roots.iter().find(|root| root.name == name || root.name.is_none() || name.is_none());
         if let Some(same) = same {
@@ -37,7 +37,8 @@ pub(super) fn check_roots(paths: &[PathBuf]) -> Result<Vec<Root>, Failure> {
     Ok(roots)
 }
 
-/// The last component as it is written: `a/b/` has `b`; `a/.`, `a/..` and `/` have none, and mean what is in there.
+/// Returns the last component as typed: `a/b/` has `b`. `a/.`, `a/..` and `/` have none and stand for the entries of
+/// the directory.
 fn last_component(path: &Path) -> Option<OsString> {
     let bytes = path.as_os_str().as_bytes();
     let last = bytes.split(|&byte| byte == b'/').rfind(|part| !part.is_empty())?;
@@ -47,7 +48,7 @@ fn last_component(path: &Path) -> Option<OsString> {
     }
 }
 
-/// A symbolic link with a slash behind it would be followed.
+/// Removes trailing slashes, with which a symbolic link would be followed.
 fn without_slashes(path: &Path) -> PathBuf {
     let mut bytes = path.as_os_str().as_bytes().to_vec();
     while bytes.len() > 1 && bytes.ends_with(b"/") {
@@ -61,13 +62,13 @@ impl Root {
     /// root itself.
     pub(super) fn location(&self) -> &Path {
         match &self.name {
-            // A path without a parent has no name either.
+            // A path without a parent has no name.
             Some(_) => self.path.parent().unwrap_or(Path::new("")),
             None => &self.path,
         }
     }
 
-    /// The path of an entry as it is stored, below the directory that is stored into.
+    /// Returns the path of an entry in the archive, relative to the destination directory.
     fn stored_path(&self, entry: &Path) -> PathBuf {
         let below = entry.strip_prefix(&self.path).unwrap_or(entry);
         match &self.name {
@@ -77,11 +78,11 @@ impl Root {
     }
 }
 
-/// The patterns of what is left out.
+/// The exclusion patterns.
 pub(super) struct Exclusions {
-    /// Patterns without a slash: any name.
+    /// Patterns without a slash, which match names at any depth.
     names: GlobSet,
-    /// Patterns with a slash: the path as stored.
+    /// Patterns with a slash, which match whole paths in the archive.
     paths: GlobSet,
 }
 
@@ -92,7 +93,7 @@ impl Exclusions {
         Ok(Exclusions { names: glob_set(&names)?, paths: glob_set(&paths)? })
     }
 
-    /// Whether an entry of a root is left out.
+    /// Returns whether a pattern excludes an entry of a root.
     pub(super) fn exclude(&self, root: &Root, directory: &Path, name: &OsStr) -> bool {
         if self.names.is_empty() && self.paths.is_empty() {
             return false;
@@ -100,7 +101,7 @@ impl Exclusions {
         self.exclude_path(&root.stored_path(&directory.join(name)))
     }
 
-    /// Whether a path, as it would be stored, is left out.
+    /// Returns whether a pattern excludes a path in the archive.
     pub(super) fn exclude_path(&self, path: &Path) -> bool {
         let name = path.file_name().unwrap_or_default();
         self.names.is_match(Path::new(name)) || self.paths.is_match(path)

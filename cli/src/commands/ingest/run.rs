@@ -1,4 +1,4 @@
-//! What the stages of an ingest share, and what it comes to.
+//! The state that the stages of an ingest share, and its result.
 
 use ar7_registry::Archive;
 use serde::Serialize;
@@ -11,10 +11,10 @@ use crate::json::JsonName;
 use crate::progress::Progress;
 use crate::session::Session;
 
-/// Everything that the stages share.
+/// The state that the stages share.
 pub(super) struct Run<'a> {
     pub(super) options: &'a Ingest,
-    /// None in a dry run of an archive that is not there.
+    /// `None` in a dry run if the archive does not exist.
     pub(super) session: Option<&'a Session>,
     pub(super) tree: Tree<'a>,
     pub(super) exclusions: Exclusions,
@@ -24,13 +24,14 @@ pub(super) struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// The archive, where there is one.
+    /// Returns the archive, if it exists.
     pub(super) fn archive(&self) -> Option<&Archive> {
         self.session.map(|session| &session.archive)
     }
 }
 
-/// What was done. Entries and bytes are those of the walk that are in the archive now, stored by this run or before.
+/// The result of a run. Entries and bytes count everything visited that is now in the archive, whether this run or an
+/// earlier one stored it.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Tally {
     pub(super) entries: u64,
@@ -44,7 +45,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// One line.
+    /// Returns a summary in one line.
     pub(super) fn summary(&self, is_dry: bool) -> String {
         let Tally { entries, bytes, stored_files, stored_bytes, unchanged, .. } = self;
         let would = if is_dry { "would be " } else { "" };

@@ -23,26 +23,26 @@ pub(crate) trait Source: Sync {
     /// Opens a directory by its name in another, and never through a symbolic link.
     fn open_directory(&self, parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<OwnedFd>;
 
-    /// The names in a directory, without `.` and `..`, in the order of their bytes.
+    /// Returns the names in a directory, sorted by bytes, without `.` and `..`.
     fn names(&self, directory: BorrowedFd<'_>) -> io::Result<Vec<OsString>>;
 
-    /// Looks at an entry of a directory; a symbolic link is looked at itself.
+    /// Returns the status of an entry. Symbolic links are not followed.
     fn status(&self, parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<Status>;
 
-    /// Opens a file for reading; a fifo does not block, and a symbolic link is refused.
+    /// Opens a file for reading. Does not block on a fifo, and refuses a symbolic link.
     fn open_file(&self, parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<File>;
 
-    /// The target of a symbolic link.
+    /// Returns the target of a symbolic link.
     fn target(&self, parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<Vec<u8>>;
 
-    /// Looks at what a descriptor stands for.
+    /// Returns the status of an open file or directory.
     fn status_of(&self, file: BorrowedFd<'_>) -> io::Result<Status>;
 }
 
-/// The operating system's.
+/// The file system of the operating system.
 pub(crate) struct System;
 
-/// A location is opened by path only, which needs no right to read it.
+/// Opening with `O_PATH` needs no permission to read the directory.
 const LOCATION_FLAGS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 const DIRECTORY_FLAGS: OFlags =
@@ -73,7 +73,7 @@ impl Source for System {
             }
         }
         names.sort_unstable();
-        // Some file systems list an entry twice if it is replaced meanwhile.
+        // Some file systems list an entry twice if it is replaced during the listing.
         names.dedup();
         Ok(names)
     }

@@ -1,18 +1,18 @@
-//! What the file system says of an entry.
+//! The status of an entry in the file system.
 
 use ar7_engine::format::Timestamp;
 use ar7_registry::records::{Attributes, EntryType, NANOSECONDS_MAX};
 use rustix::fs::{FileType, Stat};
 
-/// The identity of a file: its device and its inode there.
+/// The identity of a file: device and inode number.
 pub(super) type FileId = (u64, u64);
 
-/// What the file system says of an entry.
+/// The status of an entry in the file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Status {
     pub(super) kind: Kind,
     pub(super) attributes: Attributes,
-    /// When the file system last changed its inode, which no program can set.
+    /// The ctime: when the inode last changed. No program can set it.
     pub(super) changed: Timestamp,
     pub(super) size: u64,
     pub(super) id: FileId,
@@ -22,9 +22,9 @@ pub(super) struct Status {
 /// The type of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A type that an archive has.
+    /// A type that an archive can store.
     Stored(EntryType),
-    /// A type that it does not have.
+    /// A type that an archive cannot store.
     Special(&'static str),
 }
 
@@ -48,7 +48,7 @@ impl Status {
         }
     }
 
-    /// Whether the file is as it was, as far as size and mtime tell.
+    /// Returns whether the file is unchanged, judging by size and mtime.
     pub(super) fn is_same_version(&self, other: &Status) -> bool {
         self.kind == other.kind
             && self.id == other.id
@@ -56,14 +56,14 @@ impl Status {
             && self.attributes.modified == other.attributes.modified
     }
 
-    /// Whether two names lead to one file that has not changed meanwhile. A file system gives the inode number of a
-    /// removed file to a new one, so the number alone does not tell.
+    /// Returns whether two names belong to one unchanged file. File systems reuse inode numbers of removed files, so
+    /// the number alone is not enough.
     pub(super) fn is_same_file(&self, other: &Status) -> bool {
         self.is_same_version(other) && self.changed == other.changed
     }
 }
 
-/// A time. Nanoseconds of a second or more, which a broken file system may give, are dropped.
+/// Converts a time. Drops nanoseconds of a full second or more, which a faulty file system may report.
 fn timestamp(seconds: i64, nanoseconds: impl TryInto<u32>) -> Timestamp {
     let nanoseconds = nanoseconds.try_into().ok().filter(|&part| part <= NANOSECONDS_MAX);
     Timestamp { seconds, nanoseconds: nanoseconds.unwrap_or_default() }
@@ -93,7 +93,7 @@ mod tests {
         let mut later = status;
         later.attributes.modified.nanoseconds ^= 1;
         assert!(!status.is_same_version(&later));
-        // A change of the mode alone changes no content.
+        // A change of the mode alone does not change the content.
         let mut closed = status;
         closed.attributes.mode ^= 0o777;
         assert!(status.is_same_version(&closed));

@@ -1,4 +1,4 @@
-//! The writer: stores what the readers read, in the order of the walk, and commits at every checkpoint.
+//! The writer: stores the content from the readers in the order of the walk, and commits at every checkpoint.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -25,17 +25,17 @@ use crate::read_ahead::read_ahead;
 use crate::session::Session;
 use crate::shown::Shown;
 
-/// The least cost of an entry: an empty file takes a share of one or two pages.
+/// The minimum cost of an entry: even an empty file takes part of one or two pages.
 const ENTRY_BYTES: u64 = 4096;
 
 /// The last stage.
 pub(super) struct Storing<'a> {
     run: &'a Run<'a>,
     tally: Tally,
-    /// What was in the archive at the last checkpoint: entries and bytes.
+    /// Entries and bytes in the archive at the last checkpoint.
     committed: (u64, u64),
     destination: Option<InodeNumber>,
-    /// Files with several names, of which more are still to come.
+    /// Files with several names, of which some were not visited yet.
     linked: HashMap<FileId, Linked>,
     /// Bytes since the last checkpoint.
     since_bytes: u64,
@@ -43,17 +43,17 @@ pub(super) struct Storing<'a> {
 
 /// A file with several names.
 struct Linked {
-    /// As it was when it was stored.
+    /// The status of the file when it was stored.
     status: Status,
     number: InodeNumber,
-    /// Names that are still to come.
+    /// Number of names that were not visited yet.
     left: u64,
 }
 
-/// Where an entry goes.
+/// The place of an entry in the archive.
 struct Place<'a> {
     session: &'a Session,
-    /// The number of the directory that the entry is in.
+    /// The inode number of the entry's directory.
     directory: InodeNumber,
     entry: &'a Entry,
 }
@@ -92,7 +92,7 @@ impl<'a> Storing<'a> {
         Ok(())
     }
 
-    /// What was done in all; the session commits the rest.
+    /// Returns the final tally. The session commits the rest.
     pub(super) fn into_tally(self) -> Tally {
         self.tally
     }
@@ -107,7 +107,7 @@ impl<'a> Storing<'a> {
             Item::Entry { entry, action } => (entry.path(), self.entry(&entry, action)),
         };
         match outcome {
-            // A damaged archive is not written to any further.
+            // Stop writing to a damaged archive.
             Err(failure) if failure.is_fatal() || failure.code() == Code::Damaged => Err(failure),
             Err(failure) => {
                 self.run.progress.warn(&failure);
@@ -123,7 +123,7 @@ impl<'a> Storing<'a> {
             self.would_store(entry, &action);
             return Ok(());
         };
-        // A directory that could not be stored was reported, and what is in it is left out with it.
+        // The failure of the directory was reported, so its entries are skipped silently.
         let Some(&directory) = entry.directory.stored.get() else { return Ok(()) };
         let place = Place { session, directory, entry };
         match action {
@@ -133,17 +133,17 @@ impl<'a> Storing<'a> {
             Action::Present { inode, same_attributes } => {
                 self.present(&place, inode, same_attributes)
             }
-            // Only a dry run plans this.
+            // Occurs only in a dry run.
             Action::WouldStore => Ok(()),
         }
     }
 
-    /// The archive, unless this is a dry run.
+    /// Returns the archive, or `None` in a dry run.
     fn writing(&self) -> Option<&'a Session> {
         self.run.session.filter(|_| !self.run.options.dry_run)
     }
 
-    /// The directory of the archive that is stored into; none in a dry run.
+    /// Returns the destination directory in the archive, or `None` in a dry run.
     pub(super) fn destination(&self) -> Option<InodeNumber> {
         self.destination
     }
@@ -166,7 +166,7 @@ impl<'a> Storing<'a> {
                     .map_err(place.failed())?
             }
         };
-        // Nothing has set it before: the directory is stored once.
+        // Each directory is stored once, so the number was not set before.
         let _ = directory.stored.set(number);
         self.count(0);
         Ok(())
@@ -201,7 +201,7 @@ impl<'a> Storing<'a> {
         Ok(())
     }
 
-    /// Reads a large file while it is stored.
+    /// Reads a large file while storing it.
     fn store_large(
         &self,
         place: &Place<'_>,
@@ -212,7 +212,7 @@ impl<'a> Storing<'a> {
         let mut stream = archive.new_stream().map_err(place.failed())?;
         let identity = stream.identity();
         let mut copied_bytes = 0;
-        // One byte more shows a file that is longer than the file system says.
+        // Ask for one more byte, to detect a file that is longer than the file system reported.
         let (source, mut left) = (&mut file, status.size.saturating_add(1));
         let read = |buffer: &mut Vec<u8>| {
             let read = fill(source, buffer, left.min(CHUNK as u64))?;
@@ -263,7 +263,7 @@ impl<'a> Storing<'a> {
         Ok(())
     }
 
-    /// Another name of a file that came before.
+    /// Adds another name to a file that was stored before.
     fn link(&mut self, place: &Place<'_>) -> Result<(), Failure> {
         let status = &place.entry.status;
         let linked = self.linked.get_mut(&status.id);
@@ -299,7 +299,7 @@ impl<'a> Storing<'a> {
 
     fn count(&mut self, bytes: u64) {
         self.tally.entries += 1;
-        // A sparse file may be as long as the largest offset.
+        // The length of a sparse file may be as large as an offset can be.
         self.tally.bytes = self.tally.bytes.saturating_add(bytes);
         let cost = bytes.div_ceil(ENTRY_BYTES).max(1).saturating_mul(ENTRY_BYTES);
         self.since_bytes = self.since_bytes.saturating_add(cost);
@@ -310,7 +310,7 @@ impl<'a> Storing<'a> {
         self.run.progress.tell(&format!("ar7: {}: skipped: {reason}", Shown::path(path)));
     }
 
-    /// Counts what a dry run leaves undone, and prints what it would store.
+    /// Counts an entry of a dry run and prints what would be stored.
     fn would_store(&mut self, entry: &Entry, action: &Action) {
         let size = entry.status.size;
         match action {
@@ -368,7 +368,7 @@ fn fill(file: &mut File, buffer: &mut Vec<u8>, wanted: u64) -> io::Result<usize>
     file.take(wanted).read_to_end(buffer)
 }
 
-/// What the reader of an entry sent.
+/// Receives the content of an entry from its reader.
 fn received(outcome: &Receiver<ReadOutcome>, entry: &Entry) -> ReadOutcome {
     outcome.recv().unwrap_or_else(|_| {
         let gone = io::Error::other("its reader ended early");
@@ -389,7 +389,7 @@ impl Place<'_> {
         crate::session::at(&self.session.path)
     }
 
-    /// What the archive has there already.
+    /// Returns the existing entry of the archive at this place.
     fn existing(&self) -> Result<Option<(InodeNumber, Inode)>, Failure> {
         let names = self.names();
         match names.lookup(self.directory, self.name()).map_err(self.failed())? {
@@ -402,7 +402,7 @@ impl Place<'_> {
         }
     }
 
-    /// Makes way for an entry that cannot take the old one's place.
+    /// Removes an existing entry that the new one cannot replace directly.
     fn clear(&self, existing: Option<&(InodeNumber, Inode)>) -> Result<(), Failure> {
         let names = self.names();
         match existing {
@@ -426,7 +426,7 @@ impl Place<'_> {
         Ok(Some(identity))
     }
 
-    /// Gives the stream its name. The old version is gone only now that the new one was read.
+    /// Names the stream. This replaces the old version only after the new one was read completely.
     fn give(&self, status: &Status, stream: Option<Uuid>) -> Result<InodeNumber, Failure> {
         let names = self.names();
         let attributes = status.attributes;

@@ -1,4 +1,4 @@
-//! The walk through a tree by the descriptors of its directories.
+//! Walks a tree using the descriptors of its directories.
 //!
 //! A directory is one object, [`Directory`]: where it is in the file system, its descriptor, and its number in the
 //! archive. Every entry carries the directory that it is in, so no failure and no race can attach it to another.
@@ -18,25 +18,25 @@ use super::roots::{Exclusions, Root};
 use super::source::Source;
 use super::status::{FileId, Status};
 
-/// Directories that stay open at most. One that is needed again is opened again, and must be the same.
+/// The maximum number of directories kept open. A closed one is reopened when needed, and must be the same directory.
 const OPEN_MAX: u64 = 64;
 
-/// The part of the process's descriptors that the open directories may take.
+/// The share of the process's descriptors that open directories may use.
 const OPEN_SHARE: u64 = 4;
 
 /// A directory of the source.
 pub(super) struct Directory {
-    /// The directory that it is in, and its name there; none for a path that the user typed.
+    /// The parent directory, and the name in it. `None` for a path that the user typed.
     parent: Option<(Arc<Directory>, OsString)>,
-    /// Its path, for messages.
+    /// The path for messages.
     pub(super) path: PathBuf,
-    /// Directories of the archive above what is in it.
+    /// The depth of its entries in the archive.
     pub(super) depth: usize,
     id: FileId,
     open: Mutex<Weak<OwnedFd>>,
-    /// Its number in the archive as it was before this run, if it was there.
+    /// Its inode number in the archive before this run, if it existed.
     pub(super) known: Option<InodeNumber>,
-    /// Its number in the archive, once the writer has stored it. Stays unset if the writer could not.
+    /// Its inode number in the archive once the writer has stored it. Unset if storing failed.
     pub(super) stored: OnceLock<InodeNumber>,
 }
 
@@ -46,10 +46,10 @@ impl Directory {
     }
 }
 
-/// The source, and the directories of it that are open.
+/// The source and its open directories.
 pub(super) struct Tree<'a> {
     source: &'a dyn Source,
-    /// The directories that were opened last.
+    /// The most recently opened directories.
     open: Mutex<VecDeque<Arc<OwnedFd>>>,
     open_max: usize,
 }
@@ -85,7 +85,7 @@ impl<'a> Tree<'a> {
         }))
     }
 
-    /// Opens a directory that was found as `status` under `name`, and lists it.
+    /// Opens the directory that was found under `name` with this status, and lists it.
     pub(super) fn enter(
         &self,
         parent: &Arc<Directory>,
@@ -106,7 +106,7 @@ impl<'a> Tree<'a> {
         Ok((directory, names))
     }
 
-    /// The names in a directory, in order.
+    /// Returns the names in a directory, in order.
     pub(super) fn names(&self, directory: &Directory) -> io::Result<Vec<OsString>> {
         self.with(directory, |source, descriptor| {
             if directory.parent.is_some() {
@@ -118,8 +118,8 @@ impl<'a> Tree<'a> {
         })
     }
 
-    /// Does something with the descriptor of a directory. If the process has no descriptor left, the open directories
-    /// are closed, and it is done once more.
+    /// Runs `work` with the descriptor of a directory. If the process is out of descriptors, closes the open
+    /// directories and tries once more.
     pub(super) fn with<T>(
         &self,
         directory: &Directory,
@@ -135,12 +135,12 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// Looks at an open file.
+    /// Returns the status of an open file.
     pub(super) fn status_of(&self, file: &File) -> io::Result<Status> {
         self.source.status_of(file.as_fd())
     }
 
-    /// The open descriptor of a directory; opens it again from the nearest directory above that is open.
+    /// Returns the descriptor of a directory. Reopens it from its nearest open ancestor if needed.
     fn descriptor(&self, directory: &Directory) -> io::Result<Arc<OwnedFd>> {
         let mut closed = Vec::new();
         let mut next = Some(directory);
@@ -160,7 +160,7 @@ impl<'a> Tree<'a> {
                 }
                 _ => self.source.open_location(typed(&current.path))?,
             };
-            // Under the same name there may be another directory by now, and its entries are not those of this one.
+            // The name may refer to another directory by now, whose entries must not be mixed with these.
             if self.source.status_of(descriptor.as_fd())?.id != current.id {
                 return Err(replaced());
             }
@@ -171,7 +171,7 @@ impl<'a> Tree<'a> {
         above.ok_or_else(replaced)
     }
 
-    /// Keeps a descriptor open for a while.
+    /// Keeps a descriptor open until others are opened.
     fn keep(&self, descriptor: OwnedFd) -> Arc<OwnedFd> {
         let descriptor = Arc::new(descriptor);
         let mut open = lock(&self.open);
@@ -183,7 +183,7 @@ impl<'a> Tree<'a> {
     }
 }
 
-/// A walk through one root: every entry in order, each directory before what is in it.
+/// A walk through one root that visits entries in order, and each directory before its entries.
 pub(super) struct Walk<'a> {
     tree: &'a Tree<'a>,
     root: &'a Root,
@@ -196,7 +196,7 @@ struct Level {
     names: std::vec::IntoIter<OsString>,
 }
 
-/// An entry, and what the file system says of it.
+/// An entry and its status in the file system.
 pub(super) struct Found {
     pub(super) directory: Arc<Directory>,
     pub(super) name: OsString,
@@ -204,7 +204,7 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// The path, for messages.
+    /// Returns the path for messages.
     pub(super) fn path(&self) -> PathBuf {
         self.directory.path.join(&self.name)
     }
@@ -227,12 +227,12 @@ impl<'a> Walk<'a> {
         Ok(walk)
     }
 
-    /// Goes on with what is in a directory.
+    /// Continues with the entries of a directory.
     pub(super) fn enter(&mut self, directory: Arc<Directory>, names: Vec<OsString>) {
         self.levels.push(Level { directory, names: names.into_iter() });
     }
 
-    /// The next entry that no pattern excludes.
+    /// Returns the next entry that no pattern excludes.
     pub(super) fn next(&mut self) -> Option<Found> {
         loop {
             let level = self.levels.last_mut()?;
@@ -250,7 +250,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The path to open: an empty one is the working directory.
+/// Returns the path to open. An empty path stands for the working directory.
 fn typed(path: &Path) -> &Path {
     if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
