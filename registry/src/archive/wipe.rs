@@ -16,8 +16,8 @@ impl Archive {
     ///
     /// `progress` receives the number of blocks wiped so far. It may use the archive, which is not
     /// locked during the call. If a transaction has written blocks when the next ones are to be
-    /// wiped, the wipe stops with [`ar7_engine::Error::Uncommitted`]. After a crash, some free blocks may still
-    /// hold old data.
+    /// wiped, the wipe stops with [`ar7_engine::Error::Uncommitted`]. After a crash, some free
+    /// blocks may still hold old data.
     pub fn wipe_free(&self, progress: &mut dyn FnMut(u64)) -> Result<u64> {
         self.reclaim()?;
         let mut wiping = Wiping { from: Position::at(0), inline_of: None };
@@ -35,7 +35,7 @@ impl Archive {
 
 /// The state of a wipe between two calls of its callback.
 struct Wiping {
-    /// Where the next run of the free list begins.
+    /// The free list is wiped below this position.
     from: Position,
     /// Number of the commit whose inline free runs were wiped.
     inline_of: Option<u64>,
@@ -47,7 +47,7 @@ impl State {
         let trees = &mut self.trees;
         let slot = trees.store().current().slot.clone();
         let mut runs = Vec::new();
-        // A run that begins before is wiped up to here, or was joined to one that is.
+        // A run that begins below was joined across the position: its first part is wiped, or was not free before.
         if let Some((_, run)) = trees.floor::<Free>(&wiping.from)?
             && run.start() < wiping.from
             && let Some(rest) = run.end().checked_sub(wiping.from.get())

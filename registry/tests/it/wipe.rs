@@ -3,22 +3,16 @@
 
 use std::collections::HashSet;
 
-use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::device::MemoryDevice;
-use ar7_engine::format::BLOCK_SIZE;
-use ar7_engine::store::{Access, OpenOptions};
-use ar7_registry::{Archive, CreateOptions, Error};
+use ar7_engine::format::{ArchiveKind, BLOCK_SIZE};
+use ar7_engine::store::Access;
+use ar7_registry::{Archive, Error};
 use uuid::Uuid;
 
-fn secret() -> Secret {
-    Secret::Key(RawKey::from_bytes([9; 32]))
-}
+use crate::common::{self, assert_verified, open};
 
 fn create() -> (MemoryDevice, Archive) {
-    let device = MemoryDevice::new();
-    let boxed = Box::new(device.clone());
-    let archive = Archive::create_device(boxed, &secret(), &CreateOptions::default()).unwrap();
-    (device, archive)
+    common::create(ArchiveKind::Dynamic, 0)
 }
 
 fn add(archive: &Archive, blocks: usize) -> Uuid {
@@ -36,9 +30,7 @@ fn assert_whole(archive: &Archive, stream: Uuid, blocks: usize) {
     let mut bytes = vec![0; blocks * 4008];
     archive.read_stream(stream).unwrap().read_at(0, &mut bytes).unwrap();
     assert!(bytes.iter().all(|&byte| byte == 7));
-    let mut findings = Vec::new();
-    archive.verify(&mut |finding| findings.push(finding.to_string()), &mut |_| {}).unwrap();
-    assert_eq!(findings, Vec::<String>::new());
+    assert_verified(archive);
 }
 
 #[test]
@@ -72,8 +64,7 @@ fn a_wipe_leaves_no_block_of_deleted_streams() {
     archive.commit().unwrap();
     assert_whole(&archive, new, 100);
     archive.close().unwrap();
-    let options = OpenOptions { access: Access::Read, ..OpenOptions::default() };
-    let archive = Archive::open_device(Box::new(device), &secret(), options).unwrap();
+    let archive = open(&device, Access::Read);
     assert_whole(&archive, kept, 30);
     assert_whole(&archive, new, 100);
     let refused = archive.wipe_free(&mut |_| {});
@@ -140,4 +131,35 @@ fn a_transaction_that_writes_during_a_wipe_stops_it() {
     assert!(matches!(refused, Err(Error::Engine(ar7_engine::Error::Uncommitted))), "{refused:?}");
     archive.commit().unwrap();
     assert_whole(&archive, streams[1], 1);
+}
+
+#[test]
+fn a_free_run_that_grows_across_the_end_of_a_batch_is_wiped() {
+    let (device, archive) = create();
+    let streams: Vec<Uuid> = (0..4100).map(|_| add(&archive, 1)).collect();
+    archive.commit().unwrap();
+    let block = |stream: &Uuid| {
+        let begin = archive.read_stream(*stream).unwrap().stored().unwrap().record.begin.unwrap();
+        usize::try_from(begin.get()).unwrap() * BLOCK_SIZE
+    };
+    let image = device.to_bytes();
+    let (deleted, kept): (Vec<_>, Vec<_>) = (0..).zip(&streams).partition(|(at, _)| at % 2 == 0);
+    let places: Vec<usize> = deleted.iter().map(|(_, stream)| block(stream)).collect();
+    for (_, stream) in deleted {
+        assert!(archive.delete_stream(*stream).unwrap());
+    }
+    let mut kept = Some(kept);
+    archive
+        .wipe_free(&mut |_| {
+            // Frees the blocks between, so that one run joins what is wiped and what is not.
+            for (_, stream) in kept.take().unwrap_or_default() {
+                assert!(archive.delete_stream(*stream).unwrap());
+            }
+            archive.reclaim().unwrap();
+        })
+        .unwrap();
+    let after = device.to_bytes();
+    let is_kept =
+        |&&at: &&usize| after.get(at..at + BLOCK_SIZE) == Some(&image[at..at + BLOCK_SIZE]);
+    assert_eq!(places.iter().filter(is_kept).count(), 0, "of {} blocks", places.len());
 }
