@@ -413,7 +413,7 @@ fn kind_of(theirs: &io::Error) -> io::ErrorKind {
     }
 }
 
-/// Checks that a stream fails with this kind of error, whatever a file does.
+/// Checks that a stream fails with this kind of error. The file of the system may behave differently.
 fn fails_with<T>(kind: io::ErrorKind, what: &str, ours: io::Result<T>) {
     match ours {
         Ok(_) => panic!("{what}: a stream succeeds, expected {kind:?}"),

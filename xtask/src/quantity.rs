@@ -25,7 +25,7 @@ pub fn seconds(time: Duration) -> String {
     format!("{}.{:03} s", time.as_secs(), time.subsec_millis())
 }
 
-/// Formats a rate like "812 MiB/s, 40211 entries/s", or without the bytes if there are none.
+/// Formats a rate like "812 MiB/s, 40211 entries/s". Omits the bytes per second if `bytes` is `None`.
 pub fn rate(bytes: Option<u64>, entries: u64, time: Duration) -> String {
     let microseconds = time.as_micros().max(1);
     let entries = u128::from(entries) * 1_000_000 / microseconds;

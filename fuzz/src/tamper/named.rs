@@ -465,7 +465,7 @@ fn forge_child(forger: &mut Forger, choose: impl FnOnce(BlockRef, &[BlockRef]) -
     replace(forger, &from, &BlockRef::encode(Some(chosen)));
 }
 
-/// Returns an archive with so many names that its trees have branches.
+/// Returns an archive with enough names that its trees have branches.
 fn crowded() -> Vec<u8> {
     let device = ar7_engine::device::MemoryDevice::new();
     let options = CreateOptions::default();

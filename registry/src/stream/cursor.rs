@@ -85,8 +85,8 @@ impl Stream {
         }
     }
 
-    /// Moves to the block with this index, or to the last block if there is none. Returns the index
-    /// reached. Takes O(log n) at any index.
+    /// Moves to the block with this index, or to the last block if the stream is shorter. Returns
+    /// the index reached. Takes O(log n) at any index.
     pub fn wind(&mut self, index: u32) -> Result<u32> {
         let last = self.count()?.saturating_sub(1);
         self.go(index.min(last))?;

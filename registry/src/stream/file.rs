@@ -172,6 +172,18 @@ impl StreamFile {
         self.stream.close()
     }
 
+    /// Reads to the end through the buffer. Before an unreadable block, this delivers every byte up to that block.
+    fn read_buffered(&mut self, bytes: &mut Vec<u8>) -> Result<()> {
+        loop {
+            let found = self.buffer.read(&self.stream, self.offset, 1)?;
+            if found.is_empty() {
+                return Ok(());
+            }
+            bytes.extend_from_slice(found);
+            self.offset += found.len() as u64;
+        }
+    }
+
     fn check(&self, allowed: bool, operation: &'static str) -> Result<()> {
         if !allowed {
             return Err(Error::NotInMode { name: self.name.clone(), operation });
@@ -216,10 +228,8 @@ impl Read for StreamFile {
             bytes.truncate(start + length);
             self.offset += length as u64;
             if read.is_err() {
-                // Deliver the bytes before the block that cannot be read, and then its error.
-                let found = self.buffer.read(&self.stream, self.offset, 1)?;
-                bytes.extend_from_slice(found);
-                self.offset += found.len() as u64;
+                self.read_buffered(bytes)?;
+                return Ok(bytes.len() - before);
             }
         }
     }

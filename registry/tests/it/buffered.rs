@@ -2,29 +2,14 @@
 
 use std::io::{BufRead, Read, Seek, SeekFrom, Write};
 
-use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::device::MemoryDevice;
-use ar7_engine::store::{Access, OpenOptions};
-use ar7_registry::{Archive, CreateOptions, Error, Mode, Stream, StreamFile};
+use ar7_engine::format::ArchiveKind;
+use ar7_engine::store::Access;
+use ar7_registry::{Archive, Error, Mode, Stream, StreamFile};
 use proptest::prelude::*;
 use uuid::Uuid;
 
-fn secret() -> Secret {
-    Secret::Key(RawKey::from_bytes([9; 32]))
-}
-
-fn create() -> (MemoryDevice, Archive) {
-    let device = MemoryDevice::new();
-    let boxed = Box::new(device.clone());
-    let archive = Archive::create_device(boxed, &secret(), &CreateOptions::default()).unwrap();
-    (device, archive)
-}
-
-/// Bytes that differ from block to block and from version to version.
-fn content(length: usize, version: u8) -> Vec<u8> {
-    let byte = |value: usize| u8::try_from(value % 251).expect("a byte");
-    (0..length).map(|at| byte(at) ^ byte(at / 4008) ^ version.wrapping_mul(29)).collect()
-}
+use crate::common::{create, dynamic, open, pattern};
 
 fn add(archive: &Archive, bytes: &[u8]) -> Uuid {
     let mut stream = archive.new_stream().unwrap();
@@ -65,14 +50,14 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
-    /// A file object reads as a vector in memory does, whatever is read, sought and written in between.
+    /// After any reads, seeks and writes, a file object returns the bytes that a vector in memory holds.
     #[test]
     fn a_file_object_reads_as_a_vector_does(
         length in 0_usize..120_000,
         steps in prop::collection::vec(step(), 1..40),
     ) {
-        let (_, archive) = create();
-        let mut model = content(length, 0);
+        let archive = dynamic();
+        let mut model = pattern(length, 0);
         let stream = add(&archive, &model);
         let mode = Mode::parse("r+").unwrap();
         let mut file = StreamFile::open(&archive, stream, mode).unwrap();
@@ -112,7 +97,7 @@ proptest! {
                 }
                 Step::Back(_) => {}
                 Step::Write(length) => {
-                    let bytes = content(length, u8::try_from(at % 251).expect("a byte"));
+                    let bytes = pattern(length, at);
                     file.write_all(&bytes).unwrap();
                     model.resize(model.len().max(at + length), 0);
                     model[at..at + length].copy_from_slice(&bytes);
@@ -130,27 +115,27 @@ proptest! {
 
 #[test]
 fn a_later_commit_is_read_although_the_buffer_holds_an_earlier_one() {
-    let (_, archive) = create();
-    let stream = add(&archive, &content(50_000, 1));
+    let archive = dynamic();
+    let stream = add(&archive, &pattern(50_000, 1));
     archive.commit().unwrap();
     let mut file = over(archive.read_stream(stream).unwrap());
     let mut bytes = [0; 100];
     file.read_exact(&mut bytes).unwrap();
-    assert_eq!(bytes[..], content(50_000, 1)[..100]);
+    assert_eq!(bytes[..], pattern(50_000, 1)[..100]);
     let mut writing = archive.open_stream(stream).unwrap();
-    writing.write_at(0, &content(50_000, 2)).unwrap();
+    writing.write_at(0, &pattern(50_000, 2)).unwrap();
     writing.close().unwrap();
     file.read_exact(&mut bytes).unwrap();
-    assert_eq!(bytes[..], content(50_000, 1)[100..200], "not committed yet");
+    assert_eq!(bytes[..], pattern(50_000, 1)[100..200], "not committed yet");
     archive.commit().unwrap();
     file.read_exact(&mut bytes).unwrap();
-    assert_eq!(bytes[..], content(50_000, 2)[200..300]);
+    assert_eq!(bytes[..], pattern(50_000, 2)[200..300]);
 }
 
 #[test]
 fn a_stale_handle_reads_nothing_from_its_buffer() {
-    let (_, archive) = create();
-    let stream = add(&archive, &content(5000, 1));
+    let archive = dynamic();
+    let stream = add(&archive, &pattern(5000, 1));
     archive.commit().unwrap();
     let mode = Mode::parse("r+").unwrap();
     let mut file = StreamFile::open(&archive, stream, mode).unwrap();
@@ -164,7 +149,7 @@ fn a_stale_handle_reads_nothing_from_its_buffer() {
 
 #[test]
 fn a_file_that_may_not_be_read_refuses_every_kind_of_read() {
-    let (_, archive) = create();
+    let archive = dynamic();
     let mode = Mode::parse("w").unwrap();
     let mut file = StreamFile::open(&archive, Uuid::from_u128(77), mode).unwrap();
     file.write_all(b"content").unwrap();
@@ -178,15 +163,14 @@ fn a_file_that_may_not_be_read_refuses_every_kind_of_read() {
 
 #[test]
 fn a_text_is_read_line_by_line_and_as_a_string() {
-    let (device, archive) = create();
+    let (device, archive) = create(ArchiveKind::Dynamic, 0);
     let lines: Vec<String> = (0..5000).map(|line| format!("line {line}\n")).collect();
     let text = lines.concat();
     let stream = add(&archive, text.as_bytes());
     let other = add(&archive, b"\xff\xfe");
     archive.commit().unwrap();
     archive.close().unwrap();
-    let options = OpenOptions { access: Access::Read, ..OpenOptions::default() };
-    let archive = Archive::open_device(Box::new(device), &secret(), options).unwrap();
+    let archive = open(&device, Access::Read);
     let lines: Vec<String> =
         over(archive.read_stream(stream).unwrap()).lines().map(|line| line.unwrap()).collect();
     assert_eq!(lines.len(), 5000);
@@ -202,17 +186,15 @@ fn a_text_is_read_line_by_line_and_as_a_string() {
 
 #[test]
 fn a_bad_block_is_an_error_only_for_reads_that_reach_it() {
-    let (device, archive) = create();
-    let bytes = content(40 * 4008, 3);
+    let (device, archive) = create(ArchiveKind::Dynamic, 0);
+    let bytes = pattern(40 * 4008, 3);
     let stream = add(&archive, &bytes);
     archive.commit().unwrap();
     let begin = archive.read_stream(stream).unwrap().stored().unwrap().record.begin.unwrap();
     archive.close().unwrap();
     let mut image = device.to_bytes();
     image[(begin.get() as usize + 20) * 4096 + 100] ^= 1;
-    let options = OpenOptions { access: Access::Read, ..OpenOptions::default() };
-    let device = Box::new(MemoryDevice::from_bytes(&image));
-    let archive = Archive::open_device(device, &secret(), options).unwrap();
+    let archive = open(&MemoryDevice::from_bytes(&image), Access::Read);
     let mut file = over(archive.read_stream(stream).unwrap());
     let mut block = [0; 4008];
     for index in 0..20 {

@@ -73,7 +73,9 @@ pub(in crate::store) fn choose(copies: &[Copy; 4], accept_lost_pair: bool) -> Re
     if !crate::fault!(AcceptForks) {
         check_forks(copies)?;
     }
-    check_order(copies)?;
+    if !crate::fault!(IgnoreCommitNumbers) {
+        check_order(copies)?;
+    }
     let mut lost = None;
     let mut newest: Option<(Pair, &MetaSlot)> = None;
     for pair in Pair::BOTH {
@@ -94,7 +96,7 @@ pub(in crate::store) fn choose(copies: &[Copy; 4], accept_lost_pair: bool) -> Re
         (_, Some((_, error))) => return Err(error.clone()),
         (None, None) => unreachable!("a pair is good or lost"),
     };
-    if lost.is_none() {
+    if lost.is_none() && !crate::fault!(IgnoreCommitNumbers) {
         check_distances(copies, pair)?;
     }
     let (mut good, mut repair) = (Vec::new(), Vec::new());
@@ -143,9 +145,6 @@ fn check_forks(copies: &[Copy; 4]) -> Result<()> {
 
 /// Checks that commit numbers and generations give the same order.
 fn check_order(copies: &[Copy; 4]) -> Result<()> {
-    if crate::fault!(IgnoreCommitNumbers) {
-        return Ok(());
-    }
     let mut good = good_slots(copies.iter());
     good.sort_by_key(|(_, slot)| order(slot));
     for pair in good.windows(2) {
@@ -161,26 +160,22 @@ fn check_order(copies: &[Copy; 4]) -> Result<()> {
 /// Checks that the pairs hold commits n and n - 1, and that the copies of a pair hold the same commit or, as during a
 /// commit, n and n - 2. No history of writers and crashes leaves anything else (docs/FORMAT.md, "Choosing a commit").
 fn check_distances(copies: &[Copy; 4], newest: Pair) -> Result<()> {
-    if crate::fault!(IgnoreCommitNumbers) {
-        return Ok(());
-    }
-    let mut latest = Vec::with_capacity(2);
-    for pair in [newest, newest.other()] {
-        let mut good = good_slots(members(copies, pair));
-        good.sort_by_key(|(_, slot)| slot.number);
-        if let [(position, other), (_, slot)] = good[..] {
-            let least = slot.number.saturating_sub(2);
-            if other.number != slot.number && other.number != least {
-                return Err(wrong_number(position, least, other));
+    let pairs = [newest, newest.other()];
+    for pair in pairs {
+        let good = good_slots(members(copies, pair));
+        let latest = good.iter().map(|(_, slot)| slot.number).max().unwrap_or_default();
+        for (position, slot) in good {
+            if !matches!(latest - slot.number, 0 | 2) {
+                return Err(wrong_number(position, latest.saturating_sub(2), slot));
             }
         }
-        latest.extend(good.pop());
     }
-    if let [(_, newest), (position, other)] = latest[..] {
-        let expected = newest.number.saturating_sub(1);
-        if other.number != expected || other.number == newest.number {
-            return Err(wrong_number(position, expected, other));
-        }
+    let latest =
+        |pair| good_slots(members(copies, pair)).into_iter().max_by_key(|(_, slot)| slot.number);
+    if let [Some((_, newest)), Some((position, other))] = pairs.map(latest)
+        && newest.number.checked_sub(1) != Some(other.number)
+    {
+        return Err(wrong_number(position, newest.number.saturating_sub(1), other));
     }
     Ok(())
 }
