@@ -31,7 +31,7 @@ impl Ar7 {
     pub fn build(folder: &Path) -> Result<Ar7> {
         Ar7::built(
             folder,
-            cargo(&["build", "--release", "--locked", "--package", "ar7"]),
+            cargo(&["build", "--release", "--locked", "--package", "ar7-cli"]),
             "release",
         )
     }

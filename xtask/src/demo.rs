@@ -27,7 +27,7 @@ const RESERVED_BLOCKS: u64 = 8;
 
 /// Runs the demonstration on `path`, or on this repository and a large tree of the toolchain.
 pub(crate) fn run(path: Option<PathBuf>) -> Result<()> {
-    println!("building ar7: cargo build --release --package ar7");
+    println!("building ar7: cargo build --release --package ar7-cli");
     // The next line reports a closed standard output.
     io::stdout().flush().ok();
     let folder = tempfile::Builder::new()

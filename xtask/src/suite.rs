@@ -51,7 +51,7 @@ const DOCUMENTATION: CargoStep = CargoStep {
         "--package",
         "ar7-registry",
         "--package",
-        "ar7",
+        "ar7-cli",
         "--no-deps",
         "--quiet",
     ],

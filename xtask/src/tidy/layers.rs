@@ -8,9 +8,9 @@ use super::Violation;
 const LAYERS: &[(&str, &[&str])] = &[
     ("ar7-engine", &[]),
     ("ar7-registry", &["ar7-engine"]),
-    ("ar7", &["ar7-engine", "ar7-registry"]),
+    ("ar7-cli", &["ar7-engine", "ar7-registry"]),
     ("xtask", &[]),
-    ("ar7-fuzz", &["ar7-engine", "ar7-registry", "ar7", "xtask"]),
+    ("ar7-fuzz", &["ar7-engine", "ar7-registry", "ar7-cli", "xtask"]),
     ("ar7-benches", &["ar7-engine", "ar7-registry", "xtask"]),
 ];
 
@@ -60,12 +60,12 @@ mod tests {
     fn upward_dependencies_are_found() {
         for (package, on) in [
             ("ar7-engine", "ar7-registry"),
-            ("ar7-engine", "ar7"),
+            ("ar7-engine", "ar7-cli"),
             ("ar7-engine", "ar7-fuzz"),
-            ("ar7-registry", "ar7"),
+            ("ar7-registry", "ar7-cli"),
             ("ar7-registry", "xtask"),
             ("xtask", "ar7-engine"),
-            ("ar7", "ar7-benches"),
+            ("ar7-cli", "ar7-benches"),
         ] {
             let message = format!("Cargo.toml: {package} may not depend on {on}");
             assert_eq!(messages(package, on, None), [message]);
