@@ -23,7 +23,7 @@ pub use committed::Snapshot;
 pub use error::{Error, Result};
 pub use names::Names;
 pub use receipt::Receipt;
-pub use stream::{Blocks, Mode, Stream, StreamFile, StreamRegistry};
+pub use stream::{Blocks, Content, Mode, PinnedStream, Stream, StreamFile, StreamRegistry};
 pub use verify::{Finding, Subject, VerifyProgress, VerifySummary};
 
 /// Runs the example in the README as a test.

@@ -7,6 +7,7 @@ mod keys;
 mod state;
 #[cfg(test)]
 mod tests;
+mod uncommitted;
 mod wipe;
 
 use std::path::Path;

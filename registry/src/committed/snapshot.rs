@@ -48,8 +48,11 @@ impl Committed {
     }
 }
 
-/// One committed state of an archive. While it exists, no block that it refers to is reused. A
-/// later commit can still overwrite a data block in place; reading that block then fails.
+/// One committed state of an archive: its names, records and bytes. While it exists, no block that
+/// it refers to is reused. A read never returns anything of another commit: if the bytes of this
+/// one are gone, it fails.
+///
+/// A clone is cheap, and any thread can read through it.
 #[derive(Clone)]
 pub struct Snapshot {
     committed: Arc<Committed>,
@@ -137,6 +140,17 @@ impl ReadRecords for Snapshot {
 
     fn ceiling<R: Record>(&self, key: &R::Key) -> Result<Option<(R::Key, R::Value)>> {
         R::with_key(key, |key| decoded_entry::<R>(self.reader::<R>().ceiling(key)?))
+    }
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let slot = &self.commit.slot;
+        formatter
+            .debug_struct("Snapshot")
+            .field("commit", &slot.number)
+            .field("generation", &slot.generation)
+            .finish_non_exhaustive()
     }
 }
 

@@ -32,33 +32,13 @@ impl Names<'_> {
 
     /// Returns the entry with this name in a directory.
     pub fn lookup(&self, directory: InodeNumber, name: &[u8]) -> Result<Option<Entry>> {
-        Ok(lookup_in(self, directory, name)?.map(|NameValue { inode, kind }| Entry {
-            name: name.to_vec(),
-            inode,
-            kind,
-        }))
+        entry_in(self, directory, name)
     }
 
     /// Returns the entry at a path, whose components are separated by slashes. Empty components are
     /// ignored. Symbolic links are not followed.
     pub fn resolve(&self, path: &[u8]) -> Result<Entry> {
-        let mut found =
-            Entry { name: Vec::new(), inode: InodeNumber::ROOT, kind: EntryType::Directory };
-        let mut before = 0;
-        for part in path.split(|&byte| byte == b'/') {
-            let so_far = &path[..(before + part.len()).min(path.len())];
-            before += part.len() + 1;
-            if part.is_empty() {
-                continue;
-            }
-            if found.kind != EntryType::Directory {
-                return Err(not_directory(so_far, found.kind));
-            }
-            found = self
-                .lookup(found.inode, part)?
-                .ok_or_else(|| Error::NoEntry { path: so_far.to_vec() })?;
-        }
-        Ok(found)
+        resolve_in(self, path)
     }
 
     /// Returns up to `limit` entries of a directory with names above `after`, in byte order.
@@ -68,23 +48,7 @@ impl Names<'_> {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Vec<Entry>> {
-        let mut entries = Vec::new();
-        // The least name above another one is that name followed by a zero byte.
-        let mut name = after.map_or(Vec::new(), |after| [after, &[0]].concat());
-        while entries.len() < limit {
-            let key = NameKey { directory, name };
-            let Some((mut key, value)) = self.ceiling::<NameRecords>(&key)? else { break };
-            if key.directory != directory {
-                break;
-            }
-            name = [&key.name[..], &[0]].concat();
-            entries.push(Entry {
-                name: std::mem::take(&mut key.name),
-                inode: value.inode,
-                kind: value.kind,
-            });
-        }
-        Ok(entries)
+        Entries::above(self, directory, after).take(limit).collect()
     }
 
     /// Opens the committed content of a file for reading. Returns `None` if the file has no stream.
@@ -97,16 +61,89 @@ impl Names<'_> {
         if let Some(target) = &inode.target {
             return Ok(target.clone());
         }
-        let Some(stream) = self.read_file(inode)? else { return Ok(Vec::new()) };
-        let length = usize::try_from(stream.len()?).ok().filter(|&length| length <= TARGET_MAX);
-        let Some(length) = length else {
-            let found = stream.len()?;
-            return Err(EngineError::damaged(None, Check::Name, TARGET_MAX, found).into());
+        let Some(stream) = inode.stream else { return Ok(Vec::new()) };
+        let mut target = vec![0; target_length(inode)?];
+        let length = match &self.snapshot {
+            Some(snapshot) => snapshot.read_stream(stream)?.read_at(0, &mut target)?,
+            None => self.archive.state()?.writing()?.read_uncommitted(stream, 0, &mut target)?,
         };
-        let mut target = vec![0; length];
-        stream.read_at(0, &mut target)?;
+        target.truncate(length);
         Ok(target)
     }
+}
+
+/// Returns the length of a symbolic link's target that is in a stream.
+pub(super) fn target_length(inode: &Inode) -> Result<usize> {
+    let length = usize::try_from(inode.size).ok().filter(|&length| length <= TARGET_MAX);
+    let too_long = || EngineError::damaged(None, Check::Name, TARGET_MAX, inode.size);
+    Ok(length.ok_or_else(too_long)?)
+}
+
+/// The entries of a directory, in byte order of their names. After an error, there is no more.
+pub(super) struct Entries<'a, R> {
+    records: &'a R,
+    /// The least key that the next entry can have; `None` after the last.
+    from: Option<NameKey>,
+}
+
+impl<'a, R: ReadRecords> Entries<'a, R> {
+    /// The entries with names above `after`.
+    pub(super) fn above(records: &'a R, directory: InodeNumber, after: Option<&[u8]>) -> Self {
+        let name = after.map_or(Vec::new(), next_name);
+        Entries { records, from: Some(NameKey { directory, name }) }
+    }
+}
+
+impl<R: ReadRecords> Iterator for Entries<'_, R> {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Result<Entry>> {
+        let from = self.from.take()?;
+        let directory = from.directory;
+        let found = self.records.ceiling::<NameRecords>(&from).transpose()?;
+        let (mut key, NameValue { inode, kind }) = match found {
+            Ok(found) => found,
+            Err(error) => return Some(Err(error)),
+        };
+        if key.directory != directory {
+            return None;
+        }
+        self.from = Some(NameKey { directory, name: next_name(&key.name) });
+        Some(Ok(Entry { name: std::mem::take(&mut key.name), inode, kind }))
+    }
+}
+
+/// Returns the least name above another one: that name followed by a zero byte.
+fn next_name(name: &[u8]) -> Vec<u8> {
+    [name, &[0]].concat()
+}
+
+pub(super) fn entry_in(
+    records: &impl ReadRecords,
+    directory: InodeNumber,
+    name: &[u8],
+) -> Result<Option<Entry>> {
+    let found = lookup_in(records, directory, name)?;
+    Ok(found.map(|NameValue { inode, kind }| Entry { name: name.to_vec(), inode, kind }))
+}
+
+pub(super) fn resolve_in(records: &impl ReadRecords, path: &[u8]) -> Result<Entry> {
+    let mut found =
+        Entry { name: Vec::new(), inode: InodeNumber::ROOT, kind: EntryType::Directory };
+    let mut before = 0;
+    for part in path.split(|&byte| byte == b'/') {
+        let so_far = &path[..(before + part.len()).min(path.len())];
+        before += part.len() + 1;
+        if part.is_empty() {
+            continue;
+        }
+        if found.kind != EntryType::Directory {
+            return Err(not_directory(so_far, found.kind));
+        }
+        found = entry_in(records, found.inode, part)?
+            .ok_or_else(|| Error::NoEntry { path: so_far.to_vec() })?;
+    }
+    Ok(found)
 }
 
 /// Longest target of a symbolic link in bytes.

@@ -4,6 +4,7 @@
 //! directory.
 
 mod change;
+mod committed;
 mod content;
 mod lookup;
 #[cfg(test)]

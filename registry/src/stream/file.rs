@@ -4,71 +4,12 @@ use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 
 use uuid::Uuid;
 
+use super::content::Content;
 use super::handle::Stream;
+use super::mode::Mode;
 use super::read_buffer::ReadBuffer;
 use crate::archive::Archive;
 use crate::error::{Error, Result};
-
-/// The mode of a file object: Python's `r`, `w`, `a` and `x`, each with or without `+`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mode {
-    base: Base,
-    /// `+`: reading and writing.
-    both: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Base {
-    /// `r`: the stream must exist.
-    Read,
-    /// `w`: creates the stream if necessary and empties it.
-    Write,
-    /// `a`: creates the stream if necessary; every write goes to the end.
-    Append,
-    /// `x`: creates the stream, which must not exist.
-    New,
-}
-
-impl Mode {
-    /// Mode `r`: reading only. The stream must exist.
-    pub const READ: Mode = Mode { base: Base::Read, both: false };
-
-    /// Parses a mode in Python's notation: one of `r`, `w`, `a` and `x`, optionally with `+` and
-    /// `b`, in any order. There is no text mode, so `t` is an error.
-    pub fn parse(mode: &str) -> Result<Mode> {
-        let unknown = || Error::UnknownMode { mode: mode.to_owned() };
-        let (mut base, mut both, mut binary) = (None, None, None);
-        for letter in mode.chars() {
-            let seen_before = match letter {
-                'r' => base.replace(Base::Read).is_some(),
-                'w' => base.replace(Base::Write).is_some(),
-                'a' => base.replace(Base::Append).is_some(),
-                'x' => base.replace(Base::New).is_some(),
-                '+' => both.replace(()).is_some(),
-                'b' => binary.replace(()).is_some(),
-                _ => return Err(unknown()),
-            };
-            if seen_before {
-                return Err(unknown());
-            }
-        }
-        Ok(Mode { base: base.ok_or_else(unknown)?, both: both.is_some() })
-    }
-
-    /// Returns whether the mode allows reading.
-    pub fn readable(self) -> bool {
-        self.both || self.base == Base::Read
-    }
-
-    /// Returns whether the mode allows writing.
-    pub fn writable(self) -> bool {
-        self.both || self.base != Base::Read
-    }
-
-    fn appends(self) -> bool {
-        self.base == Base::Append
-    }
-}
 
 /// Reads of at least this many bytes bypass the buffer.
 const DIRECT_BYTES: usize = 64 << 10;
@@ -84,8 +25,9 @@ const STEP_BYTES: u64 = 4 << 20;
 /// Each write becomes part of the archive's open transaction at once. It is durable after
 /// [`Archive::commit`].
 #[doc(alias = "VirtualFileObject")]
-pub struct StreamFile {
-    stream: Stream,
+#[derive(Debug)]
+pub struct StreamFile<C: Content = Stream> {
+    stream: C,
     name: String,
     mode: Mode,
     offset: u64,
@@ -96,18 +38,20 @@ impl StreamFile {
     /// Opens the stream with this identity. Modes `w` and `a` create it if it does not exist. Mode
     /// `x` fails if it exists.
     pub fn open(archive: &Archive, identity: Uuid, mode: Mode) -> Result<StreamFile> {
-        let stream = match mode.base {
-            Base::Read => archive.open_stream(identity)?,
-            Base::Write | Base::Append => archive.open_or_create(identity, false)?,
-            Base::New => archive.open_or_create(identity, true)?,
-        };
-        StreamFile::over(stream, identity.to_string(), mode)
+        StreamFile::over(archive.open_stream_in(identity, mode)?, identity.to_string(), mode)
     }
 
+    /// Saves and closes the file.
+    pub fn close(self) -> Result<()> {
+        self.stream.close()
+    }
+}
+
+impl<C: Content> StreamFile<C> {
     /// Makes a file object of an open stream. `name` appears in messages only.
-    pub fn over(stream: Stream, name: String, mode: Mode) -> Result<StreamFile> {
+    pub fn over(stream: C, name: String, mode: Mode) -> Result<StreamFile<C>> {
         let mut file = StreamFile { stream, name, mode, offset: 0, buffer: ReadBuffer::new() };
-        if mode.base == Base::Write {
+        if mode.truncates() {
             file.stream.set_len(0)?;
         }
         if mode.appends() {
@@ -117,7 +61,7 @@ impl StreamFile {
     }
 
     /// Returns the stream.
-    pub fn stream(&self) -> &Stream {
+    pub fn stream(&self) -> &C {
         &self.stream
     }
 
@@ -167,11 +111,6 @@ impl StreamFile {
         self.stream.set_len(length)
     }
 
-    /// Saves and closes the file.
-    pub fn close(self) -> Result<()> {
-        self.stream.close()
-    }
-
     /// Reads to the end through the buffer. Before an unreadable block, this delivers every byte up to that block.
     fn read_buffered(&mut self, bytes: &mut Vec<u8>) -> Result<()> {
         loop {
@@ -192,7 +131,7 @@ impl StreamFile {
     }
 }
 
-impl Read for StreamFile {
+impl<C: Content> Read for StreamFile<C> {
     /// Reads bytes of one commit, up to the end of the stream: fewer than asked for only there.
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         self.check(self.mode.readable(), "reading")?;
@@ -244,7 +183,7 @@ impl Read for StreamFile {
     }
 }
 
-impl BufRead for StreamFile {
+impl<C: Content> BufRead for StreamFile<C> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         self.check(self.mode.readable(), "reading")?;
         Ok(self.buffer.read(&self.stream, self.offset, 1)?)
@@ -255,7 +194,7 @@ impl BufRead for StreamFile {
     }
 }
 
-impl Write for StreamFile {
+impl<C: Content> Write for StreamFile<C> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write_at(self.offset, bytes)?;
         if bytes.is_empty() {
@@ -274,7 +213,7 @@ impl Write for StreamFile {
     }
 }
 
-impl Seek for StreamFile {
+impl<C: Content> Seek for StreamFile<C> {
     /// Moves the offset. It may exceed the end, but not 2^63 - 1, and must not be negative.
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let offset = match to {

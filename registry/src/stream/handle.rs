@@ -6,8 +6,9 @@ use ar7_engine::format::{Block, BlockHead, BlockIndex, OwnedData, Position, Stor
 use arc_swap::ArcSwap;
 use uuid::Uuid;
 
+use super::pinned::{PinnedStream, read_sealed, recorded};
 use crate::archive::{Archive, Inner};
-use crate::blocks::{OpenStream, Reading, blocks_for, locate, read_blocks, split_offset, too_long};
+use crate::blocks::{OpenStream, Reading, locate, read_blocks, too_long};
 use crate::committed::Snapshot;
 use crate::error::{Error, Result};
 use crate::working::WorkingTrees;
@@ -37,7 +38,7 @@ enum Backing {
     /// In a writer: the state of the open transaction.
     Writing { epoch: u64 },
     /// In a reader: the state of one commit.
-    Pinned { snapshot: Snapshot, stored: StoredStream },
+    Pinned(PinnedStream),
     /// In a writer: the state of the newest commit. The handle holds no snapshot, because an idle
     /// handle would then pin a commit.
     Newest(ArcSwap<View>),
@@ -55,13 +56,13 @@ impl Stream {
     }
 
     pub(super) fn reading(archive: &Archive, identity: Uuid) -> Result<Stream> {
-        let snapshot = archive.snapshot();
-        let stored = recorded(&snapshot, identity)?;
+        let pinned = archive.snapshot().read_stream(identity)?;
         let backing = if archive.is_writer() {
-            let commit = snapshot.commit().slot.number;
+            let commit = pinned.snapshot().commit().slot.number;
+            let stored = pinned.stored().clone();
             Backing::Newest(ArcSwap::from_pointee(View { commit, stored }))
         } else {
-            Backing::Pinned { snapshot, stored }
+            Backing::Pinned(pinned)
         };
         Ok(Stream::new(archive, identity, backing))
     }
@@ -105,7 +106,7 @@ impl Stream {
     pub fn stored(&self) -> Result<StoredStream> {
         match &self.backing {
             Backing::Writing { .. } => self.read_open(|open, _| Ok(open.record())),
-            Backing::Pinned { stored, .. } => Ok(stored.clone()),
+            Backing::Pinned(pinned) => Ok(pinned.stored().clone()),
             Backing::Newest(view) => Ok(self.view(view, &self.snapshot())?.stored.clone()),
         }
     }
@@ -115,7 +116,7 @@ impl Stream {
     pub(super) fn version(&self) -> Result<u64> {
         match &self.backing {
             Backing::Writing { epoch } => self.read_open(|_, _| Ok(*epoch)),
-            Backing::Pinned { .. } | Backing::Newest(_) => self.read_committed(|snapshot, _| {
+            Backing::Pinned(_) | Backing::Newest(_) => self.read_committed(|snapshot, _| {
                 snapshot.store().check_usable()?;
                 Ok(snapshot.commit().slot.number)
             }),
@@ -129,12 +130,9 @@ impl Stream {
             Backing::Writing { .. } => {
                 self.read_open(|open, trees| open.read_at(trees, offset, bytes))
             }
-            _ => self.read_committed(|snapshot, stored| {
-                let available = stored.record.length.saturating_sub(offset);
-                let wanted = usize::try_from(available).unwrap_or(usize::MAX).min(bytes.len());
-                read_sealed(snapshot, stored, offset, &mut bytes[..wanted])?;
-                Ok(wanted)
-            }),
+            _ => {
+                self.read_committed(|snapshot, stored| read_sealed(snapshot, stored, offset, bytes))
+            }
         }
     }
 
@@ -261,7 +259,7 @@ impl Stream {
     fn epoch(&self) -> Result<u64> {
         match self.backing {
             Backing::Writing { epoch } => Ok(epoch),
-            Backing::Pinned { .. } | Backing::Newest(_) => Err(ar7_engine::Error::ReadOnly.into()),
+            Backing::Pinned(_) | Backing::Newest(_) => Err(ar7_engine::Error::ReadOnly.into()),
         }
     }
 
@@ -273,7 +271,7 @@ impl Stream {
     ) -> Result<T> {
         let view = match &self.backing {
             Backing::Writing { .. } => unreachable!("only called for a reading handle"),
-            Backing::Pinned { snapshot, stored } => return read(snapshot, stored),
+            Backing::Pinned(pinned) => return read(pinned.snapshot(), pinned.stored()),
             Backing::Newest(view) => view,
         };
         loop {
@@ -315,10 +313,6 @@ impl Drop for Stream {
     }
 }
 
-fn recorded(snapshot: &Snapshot, stream: Uuid) -> Result<StoredStream> {
-    snapshot.stored(stream)?.ok_or(Error::NoStream { stream })
-}
-
 /// Positions of the neighbours of a block: `None` for a neighbour that does not exist or has no
 /// position yet.
 struct Links {
@@ -349,19 +343,12 @@ impl Links {
     }
 }
 
-fn read_sealed(
-    snapshot: &Snapshot,
-    stored: &StoredStream,
-    offset: u64,
-    bytes: &mut [u8],
-) -> Result<()> {
-    let reading = Reading::of_committed(snapshot, stored);
-    let mut done = 0;
-    while done < bytes.len() {
-        let (index, within) = split_offset(offset + done as u64)?;
-        let part = &mut bytes[done..];
-        let most = blocks_for(within, part.len());
-        done += read_blocks(&reading, index, most, within, part)?;
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Stream")
+            .field("identity", &self.identity)
+            .field("is_writable", &self.is_writable())
+            .finish_non_exhaustive()
     }
-    Ok(())
 }

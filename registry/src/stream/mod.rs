@@ -1,13 +1,19 @@
 //! Streams of an archive: handle, cursor over blocks, file object, and the registry of streams.
 
+mod content;
 mod cursor;
 mod file;
 mod handle;
+mod mode;
 mod opening;
+mod pinned;
 mod read_buffer;
 mod registry;
 
+pub use content::Content;
 pub use cursor::Blocks;
-pub use file::{Mode, StreamFile};
+pub use file::StreamFile;
 pub use handle::Stream;
+pub use mode::Mode;
+pub use pinned::PinnedStream;
 pub use registry::StreamRegistry;

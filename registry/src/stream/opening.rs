@@ -4,6 +4,7 @@ use ar7_engine::format::RESERVED_STREAMS;
 use uuid::Uuid;
 
 use super::handle::Stream;
+use super::mode::Mode;
 use crate::archive::Archive;
 use crate::error::{Error, Result};
 use crate::records::reserved_identity;
@@ -32,9 +33,19 @@ impl Archive {
         Ok(Stream::writing(self, identity, epoch))
     }
 
+    /// Opens the stream with this identity as the mode of a file object demands. Modes `w` and `a`
+    /// create it if it does not exist; mode `x` fails if it exists. Nothing is truncated.
+    pub fn open_stream_in(&self, identity: Uuid, mode: Mode) -> Result<Stream> {
+        if mode.creates() {
+            self.open_or_create(identity, mode.needs_new())
+        } else {
+            self.open_stream(identity)
+        }
+    }
+
     /// Opens the stream with this identity for writing, and creates it if necessary. With `new` it
     /// must not exist.
-    pub(super) fn open_or_create(&self, identity: Uuid, new: bool) -> Result<Stream> {
+    fn open_or_create(&self, identity: Uuid, new: bool) -> Result<Stream> {
         self.check_not_internal(identity)?;
         let mut state = self.state()?;
         let writing = state.writing()?;

@@ -3,7 +3,7 @@
 use ar7_engine::format::{DATA_SIZE, DATA_SIZE_U64};
 use zeroize::Zeroizing;
 
-use super::handle::Stream;
+use super::content::Content;
 use crate::error::Result;
 
 /// The most blocks that a sequential read opens at once: as many as are hashed together.
@@ -18,7 +18,7 @@ pub(super) struct ReadBuffer {
     length: usize,
     /// Whether the last byte is the last of the stream.
     reaches_end: bool,
-    /// [`Stream::version`] before the bytes were read.
+    /// [`Content::version`] before the bytes were read.
     version: Option<u64>,
     /// The number of blocks that the next sequential read opens.
     window_blocks: usize,
@@ -42,7 +42,12 @@ impl ReadBuffer {
     }
 
     /// Returns the bytes from `offset`: at least `wanted`, or all up to the end of the stream. All come from one commit.
-    pub(super) fn read(&mut self, stream: &Stream, offset: u64, wanted: usize) -> Result<&[u8]> {
+    pub(super) fn read(
+        &mut self,
+        stream: &impl Content,
+        offset: u64,
+        wanted: usize,
+    ) -> Result<&[u8]> {
         let version = stream.version()?;
         if self.version != Some(version) || !self.covers(offset, wanted) {
             self.fill(stream, offset, wanted)?;
@@ -67,7 +72,7 @@ impl ReadBuffer {
 
     /// Opens blocks from the one that contains `offset`. A sequential read opens twice as many as the one before, up to
     /// a limit; any other read opens only the blocks that it needs.
-    fn fill(&mut self, stream: &Stream, offset: u64, wanted: usize) -> Result<()> {
+    fn fill(&mut self, stream: &impl Content, offset: u64, wanted: usize) -> Result<()> {
         let continues = self.version.is_some() && (self.start..=self.end()).contains(&offset);
         let within = offset % DATA_SIZE_U64;
         let needed =
@@ -84,7 +89,7 @@ impl ReadBuffer {
         }
     }
 
-    fn read_blocks(&mut self, stream: &Stream, blocks: usize) -> Result<()> {
+    fn read_blocks(&mut self, stream: &impl Content, blocks: usize) -> Result<()> {
         let bytes = blocks.saturating_mul(DATA_SIZE);
         if self.memory.len() < bytes {
             self.memory = Zeroizing::new(vec![0; bytes]);
@@ -92,5 +97,17 @@ impl ReadBuffer {
         self.length = stream.read_at(self.start, &mut self.memory[..bytes])?;
         self.reaches_end = self.length < bytes;
         Ok(())
+    }
+}
+
+impl std::fmt::Debug for ReadBuffer {
+    /// Leaves out the bytes, which are decrypted content.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (start, length) = (self.start, self.length);
+        formatter
+            .debug_struct("ReadBuffer")
+            .field("start", &start)
+            .field("length", &length)
+            .finish_non_exhaustive()
     }
 }

@@ -1,0 +1,65 @@
+//! What a file object reads and writes.
+
+use super::handle::Stream;
+use crate::error::Result;
+
+/// The bytes behind a [`super::StreamFile`].
+pub trait Content {
+    /// Returns the length in bytes.
+    fn len(&self) -> Result<u64>;
+
+    /// Returns whether there are no bytes.
+    fn is_empty(&self) -> Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Returns a value that changes whenever a read could find other bytes, except through this
+    /// object. Fails if a read would.
+    fn version(&self) -> Result<u64>;
+
+    /// Reads from `offset`, at most to the end. Returns the number of bytes read, which is smaller
+    /// than the length of `bytes` only at the end.
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize>;
+
+    /// Writes at `offset`. A gap between the old end and `offset` reads as zeros.
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()>;
+
+    /// Writes at the end.
+    fn append(&mut self, bytes: &[u8]) -> Result<()>;
+
+    /// Sets the length in bytes. Added bytes read as zeros.
+    fn set_len(&mut self, length: u64) -> Result<()>;
+
+    /// Hands everything that was written to the archive's open transaction.
+    fn flush(&mut self) -> Result<()>;
+}
+
+impl Content for Stream {
+    fn len(&self) -> Result<u64> {
+        Stream::len(self)
+    }
+
+    fn version(&self) -> Result<u64> {
+        Stream::version(self)
+    }
+
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {
+        Stream::read_at(self, offset, bytes)
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        Stream::write_at(self, offset, bytes)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        Stream::append(self, bytes)
+    }
+
+    fn set_len(&mut self, length: u64) -> Result<()> {
+        Stream::set_len(self, length)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        Stream::flush(self)
+    }
+}
