@@ -1,6 +1,5 @@
 //! What a file object reads and writes.
 
-use super::handle::Stream;
 use crate::error::Result;
 
 /// The bytes behind a [`super::StreamFile`].
@@ -32,34 +31,4 @@ pub trait Content {
 
     /// Hands everything that was written to the archive's open transaction.
     fn flush(&mut self) -> Result<()>;
-}
-
-impl Content for Stream {
-    fn len(&self) -> Result<u64> {
-        Stream::len(self)
-    }
-
-    fn version(&self) -> Result<u64> {
-        Stream::version(self)
-    }
-
-    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {
-        Stream::read_at(self, offset, bytes)
-    }
-
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
-        Stream::write_at(self, offset, bytes)
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        Stream::append(self, bytes)
-    }
-
-    fn set_len(&mut self, length: u64) -> Result<()> {
-        Stream::set_len(self, length)
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        Stream::flush(self)
-    }
 }

@@ -6,6 +6,7 @@ use ar7_engine::format::{Block, BlockHead, BlockIndex, OwnedData, Position, Stor
 use arc_swap::ArcSwap;
 use uuid::Uuid;
 
+use super::content::Content;
 use super::pinned::{PinnedStream, read_sealed, recorded};
 use crate::archive::{Archive, Inner};
 use crate::blocks::{OpenStream, Reading, locate, read_blocks, too_long};
@@ -340,6 +341,36 @@ impl Links {
             previous: index.checked_sub(1).map(position).transpose()?.flatten(),
             next: index.checked_add(1).map(position).transpose()?.flatten(),
         })
+    }
+}
+
+impl Content for Stream {
+    fn len(&self) -> Result<u64> {
+        Stream::len(self)
+    }
+
+    fn version(&self) -> Result<u64> {
+        Stream::version(self)
+    }
+
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {
+        Stream::read_at(self, offset, bytes)
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        Stream::write_at(self, offset, bytes)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        Stream::append(self, bytes)
+    }
+
+    fn set_len(&mut self, length: u64) -> Result<()> {
+        Stream::set_len(self, length)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        Stream::flush(self)
     }
 }
 

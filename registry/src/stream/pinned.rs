@@ -1,6 +1,5 @@
 //! A stream as one commit has it, for as long as the commit is held.
 
-use std::fmt;
 use std::sync::Arc;
 
 use ar7_engine::format::StoredStream;
@@ -15,7 +14,7 @@ use crate::error::{Error, Result};
 /// commits never show.
 ///
 /// A clone is cheap. Any number of threads can read through one value.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct PinnedStream {
     snapshot: Snapshot,
     stored: Arc<StoredStream>,
@@ -90,17 +89,6 @@ impl Content for PinnedStream {
 
     fn flush(&mut self) -> Result<()> {
         Ok(())
-    }
-}
-
-impl fmt::Debug for PinnedStream {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("PinnedStream")
-            .field("snapshot", &self.snapshot)
-            .field("identity", &self.identity())
-            .field("len", &self.len())
-            .finish()
     }
 }
 
