@@ -2,6 +2,7 @@
 //! times.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
@@ -204,18 +205,31 @@ fn check_receipt_file(unstructured: &mut Unstructured<'_>) -> bool {
     let ends: [&[u8]; 3] = [b"\r\n", b"\n", b"\r"];
     let line = ends.iter().find_map(|end| bytes.strip_suffix(*end)).unwrap_or(&bytes);
     let line = str::from_utf8(line).ok().filter(|_| !is_endless);
-    match (found, line.and_then(|line| line.parse::<Receipt>().ok())) {
+    let expected = line.and_then(|line| line.parse().ok());
+    check_outcome(&bytes, found, expected, |message| {
+        message.starts_with("receipt: not a receipt: ")
+    })
+}
+
+/// Checks that a text is accepted with the expected value, or rejected as a usage error in one line.
+fn check_outcome<T: fmt::Debug + PartialEq>(
+    text: &[u8],
+    found: Result<T, (u8, String)>,
+    expected: Option<T>,
+    is_reason: impl FnOnce(&str) -> bool,
+) -> bool {
+    let text = text.escape_ascii();
+    match (found, expected) {
         (Ok(found), Some(expected)) => {
-            assert_eq!(found, expected, "the parsed receipt differs from the file's");
+            assert_eq!(found, expected, "the value of \"{text}\"");
             true
         }
         (Err((code, message)), None) => {
-            let is_usage_error = code == 2 && message.starts_with("receipt: not a receipt: ");
-            assert!(is_usage_error, "exit code {code}: {message}");
+            assert!(code == 2 && is_reason(&message), "exit code {code}: {message}");
             assert!(!message.contains(char::is_control), "more than a line: {message:?}");
             false
         }
-        (found, _) => panic!("{:?} is parsed as {found:?}", bytes.escape_ascii().to_string()),
+        (found, expected) => panic!("\"{text}\": expected {expected:?}, found {found:?}"),
     }
 }
 
@@ -245,20 +259,9 @@ fn check_stream(unstructured: &mut Unstructured<'_>) -> bool {
         Some(text) => slipped(text, unstructured),
         None => String::from_utf8_lossy(unstructured.rest()).into_owned(),
     };
-    match (parse_stream(&text), expected_stream(&text)) {
-        (Ok(found), Some(expected)) => {
-            assert_eq!(found, expected, "the stream {text:?}");
-            true
-        }
-        (Err((code, message)), None) => {
-            let is_usage_error =
-                code == 2 && message.ends_with(": expected a UUID or a number from 0 to 7");
-            assert!(is_usage_error, "exit code {code}: {message}");
-            assert!(!message.contains(char::is_control), "more than a line: {message:?}");
-            false
-        }
-        (found, expected) => panic!("{text:?} is parsed as {found:?}, expected {expected:?}"),
-    }
+    check_outcome(text.as_bytes(), parse_stream(&text), expected_stream(&text), |message| {
+        message.ends_with(": expected a UUID or a number from 0 to 7")
+    })
 }
 
 /// Checks exclude patterns. A pattern without special letters excludes exactly its own spelling. A pattern with stars

@@ -8,6 +8,7 @@ use ar7_engine::store::{self, Access};
 use ar7_registry::{Archive, CreateOptions, Error, Stream};
 use uuid::Uuid;
 
+use crate::stream_blocks::StreamBlocks;
 use crate::unstructured::Unstructured;
 
 /// Maximum number of operations.
@@ -19,8 +20,7 @@ const BLOCKS: usize = 30;
 /// The expected state of a stream.
 #[derive(Clone, Default)]
 struct Model {
-    blocks: Vec<Vec<u8>>,
-    length: usize,
+    blocks: StreamBlocks,
     index: usize,
 }
 
@@ -105,26 +105,26 @@ impl Cursor {
         let index = if index > BLOCKS { usize::MAX >> 32 } else { index };
         let wanted = u32::try_from(index).expect("32 bits at most");
         let reached = self.stream().wind(wanted).expect("a move");
-        self.model.index = index.min(self.model.blocks.len().saturating_sub(1));
+        self.model.index = index.min(self.model.blocks.count().saturating_sub(1));
         assert_eq!(usize::try_from(reached).ok(), Some(self.model.index), "where winding ends");
     }
 
     fn extend(&mut self) {
-        let count = self.model.blocks.len();
+        let count = self.model.blocks.count();
         let at_end = count == 0 || self.model.index + 1 == count;
         let extended = self.stream().extend().expect("a new block");
         assert_eq!(extended, at_end, "whether a stream is extended here");
         if at_end {
-            self.model.push(vec![0; DATA_SIZE]);
+            self.model.push(&[0; DATA_SIZE]);
         }
     }
 
     fn push(&mut self, unstructured: &mut Unstructured<'_>) {
-        if self.model.blocks.len() < BLOCKS {
+        if self.model.blocks.count() < BLOCKS {
             let mut block = Block::blank();
             block.data.fill(unstructured.octet());
             self.stream().push(&block).expect("a new block");
-            self.model.push(block.data.to_vec());
+            self.model.push(&block.data);
         }
     }
 
@@ -150,12 +150,12 @@ impl Cursor {
 
     fn adjust(&mut self, unstructured: &mut Unstructured<'_>) {
         let change = i64::from(unstructured.quad().cast_signed()) % 9000;
-        let length = i64::try_from(self.model.length).expect("a small stream") + change;
-        let most = self.model.blocks.len() * DATA_SIZE;
+        let length = i64::try_from(self.model.blocks.length).expect("a small stream") + change;
+        let most = self.model.blocks.bytes.len();
         match (self.stream().adjust_length(change), usize::try_from(length)) {
             (Ok(found), Ok(length)) if length <= most => {
                 assert_eq!(usize::try_from(found), Ok(length), "the length");
-                self.model.length = length;
+                self.model.blocks.length = length;
             }
             (Err(Error::Engine(EngineError::OutOfBounds { .. })), length) => {
                 assert!(length.is_err() || length.is_ok_and(|length| length > most), "in bounds");
@@ -169,7 +169,7 @@ impl Cursor {
         let bytes = u64::try_from(wanted).expect("a small stream");
         if only_cut {
             let length = self.stream().truncate(bytes).expect("a cut");
-            let expected = wanted.min(self.model.length);
+            let expected = wanted.min(self.model.blocks.length);
             assert_eq!(usize::try_from(length), Ok(expected), "the length after a cut");
             self.model.set_length(expected);
         } else {
@@ -183,7 +183,7 @@ impl Cursor {
         let bytes = vec![unstructured.octet(); length];
         let at = u64::try_from(offset).expect("a small stream");
         self.stream().write_at(at, &bytes).expect("a write");
-        self.model.write(offset, &bytes);
+        self.model.blocks.write(offset, &bytes);
     }
 
     /// Drops the uncommitted changes, or only the handle.
@@ -209,19 +209,19 @@ impl Cursor {
     }
 
     fn check_place(&mut self) {
-        let (count, length) = (self.model.blocks.len(), self.model.length);
+        let (count, length) = (self.model.blocks.count(), self.model.blocks.length);
         let index = self.model.index;
         let stream = self.stream();
         assert_eq!(stream.count().ok().map(usize::try_from), Some(Ok(count)), "the count");
         assert_eq!(stream.len().ok().map(usize::try_from), Some(Ok(length)), "the length");
         assert_eq!(usize::try_from(stream.block_index()), Ok(index), "the place of the cursor");
         let data = stream.data().expect("the data").map(|data| data.to_vec());
-        assert!(data == self.model.blocks.get(index).cloned(), "the data of the cursor's block");
+        assert!(data.as_deref() == self.model.blocks.get(index), "the data of the cursor's block");
     }
 
     /// Checks every block, from either end as `unstructured` directs, and every byte.
     fn check_blocks(&mut self, unstructured: &mut Unstructured<'_>) {
-        let (count, length) = (self.model.blocks.len(), self.model.length);
+        let (count, length) = (self.model.blocks.count(), self.model.blocks.length);
         let identity = self.identity;
         let mut found: Vec<(usize, Block)> = Vec::new();
         let mut blocks = self.stream().blocks().expect("the blocks");
@@ -240,68 +240,47 @@ impl Cursor {
         for (at, block) in found {
             assert_eq!(usize::try_from(block.head.index.get()), Ok(at), "the index of a block");
             assert_eq!(block.head.stream, identity, "the stream of a block");
-            assert!(block.data[..] == self.model.blocks[at][..], "the data of block {at}");
+            assert!(Some(&block.data[..]) == self.model.blocks.get(at), "the data of block {at}");
         }
         let mut bytes = vec![0; length + 10];
         let read = self.stream().read_at(0, &mut bytes).expect("a read");
         assert_eq!(read, length, "the bytes of the stream");
-        let expected: Vec<u8> = self.model.blocks.concat();
-        assert!(bytes[..length] == expected[..length], "the bytes of the stream");
+        assert!(bytes[..length] == self.model.blocks.bytes[..length], "the bytes of the stream");
     }
 }
 
 impl Model {
     fn next(&mut self) -> bool {
-        let is_there = self.index + 1 < self.blocks.len();
+        let is_there = self.index + 1 < self.blocks.count();
         self.index += usize::from(is_there);
         is_there
     }
 
     fn previous(&mut self) -> bool {
-        let before = self.index.min(self.blocks.len()).checked_sub(1);
+        let before = self.index.min(self.blocks.count()).checked_sub(1);
         self.index = before.unwrap_or(self.index);
         before.is_some()
     }
 
-    fn push(&mut self, data: Vec<u8>) {
+    fn push(&mut self, data: &[u8; DATA_SIZE]) {
         self.blocks.push(data);
-        self.index = self.blocks.len() - 1;
+        self.index = self.blocks.count() - 1;
     }
 
     fn pop(&mut self) -> Option<Vec<u8>> {
-        let popped = self.blocks.pop()?;
-        self.length = self.length.min(self.blocks.len() * DATA_SIZE);
-        self.index = self.index.min(self.blocks.len().saturating_sub(1));
-        Some(popped)
+        let popped = self.blocks.pop();
+        self.stay_inside();
+        popped
     }
 
-    /// Added bytes read as zeros, even where blocks hold other bytes beyond the end.
     fn set_length(&mut self, length: usize) {
-        if length > self.length {
-            let mut bytes = self.blocks.concat();
-            bytes[self.length..].fill(0);
-            bytes.resize(bytes.len().max(length.next_multiple_of(DATA_SIZE)), 0);
-            self.blocks = bytes.chunks(DATA_SIZE).map(<[u8]>::to_vec).collect();
-        } else {
-            self.blocks.truncate(length.div_ceil(DATA_SIZE));
-            self.index = self.index.min(self.blocks.len().saturating_sub(1));
-        }
-        self.length = length;
+        self.blocks.set_length(length);
+        self.stay_inside();
     }
 
-    fn write(&mut self, offset: usize, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
-        }
-        if offset > self.length {
-            self.set_length(offset);
-        }
-        let end = offset + bytes.len();
-        let mut all = self.blocks.concat();
-        all.resize(all.len().max(end.next_multiple_of(DATA_SIZE)), 0);
-        all[offset..end].copy_from_slice(bytes);
-        self.blocks = all.chunks(DATA_SIZE).map(<[u8]>::to_vec).collect();
-        self.length = self.length.max(end);
+    /// Moves the cursor to the last block if its block was removed.
+    fn stay_inside(&mut self) {
+        self.index = self.index.min(self.blocks.count().saturating_sub(1));
     }
 }
 

@@ -32,6 +32,7 @@ mod reference;
 mod sealed_block_open;
 pub mod search;
 mod seeds;
+mod stream_blocks;
 mod stream_file;
 mod stream_record_parse;
 pub mod tamper;

@@ -8,6 +8,7 @@ use ar7_registry::{Archive, Error, Mode, Result, StreamFile};
 use uuid::Uuid;
 
 use super::content::{Content, chosen, usize_of};
+use crate::stream_blocks::StreamBlocks;
 
 /// Writes bytes at an offset, or at the end if that is lower.
 pub(super) fn write(
@@ -83,31 +84,31 @@ pub(super) fn push(
     byte: u8,
 ) -> Result<()> {
     let Some(identity) = chosen(model, stream) else { return Ok(()) };
-    let mut blocks = Blocks::of(model, identity);
+    let mut blocks = blocks_of(model, identity);
     let mut stream = archive.open_stream(identity)?;
-    let border = blocks.border();
+    let needed = blocks.needed();
     // The bytes of the last block beyond the end are unknown here, so they are set to zero.
-    if is_counted && border > blocks.length {
-        stream.set_len(bytes_u64(border))?;
-        blocks.set_length(border);
+    if is_counted && needed > blocks.length {
+        stream.set_len(bytes_u64(needed))?;
+        blocks.set_length(needed);
     }
     let mut block = Block::blank();
     block.data.fill(byte);
     stream.push(&block)?;
-    blocks.bytes.extend([byte; DATA_SIZE]);
+    blocks.push(&block.data);
     if is_counted {
         let more = blocks.bytes.len() - blocks.length;
         stream.adjust_length(i64::try_from(more).expect("a small stream"))?;
         blocks.length = blocks.bytes.len();
     }
     stream.close()?;
-    blocks.put(model, identity);
+    store(blocks, model, identity);
     Ok(())
 }
 
 pub(super) fn pop(archive: &Archive, model: &mut Content, stream: u32) -> Result<()> {
     let Some(identity) = chosen(model, stream) else { return Ok(()) };
-    let mut blocks = Blocks::of(model, identity);
+    let mut blocks = blocks_of(model, identity);
     let mut stream = archive.open_stream(identity)?;
     let popped = stream.pop()?;
     stream.close()?;
@@ -115,10 +116,9 @@ pub(super) fn pop(archive: &Archive, model: &mut Content, stream: u32) -> Result
         assert!(popped.is_none(), "an empty stream has no last block");
         return Ok(());
     };
-    blocks.check(last, popped.as_ref().map(|block| &block.data[..]));
-    blocks.bytes.truncate(last * DATA_SIZE);
-    blocks.length = blocks.length.min(blocks.bytes.len());
-    blocks.put(model, identity);
+    check(&blocks, last, popped.as_ref().map(|block| &block.data[..]));
+    blocks.pop();
+    store(blocks, model, identity);
     Ok(())
 }
 
@@ -131,28 +131,28 @@ pub(super) fn set_data(
     byte: u8,
 ) -> Result<()> {
     let Some(identity) = chosen(model, stream) else { return Ok(()) };
-    let mut blocks = Blocks::of(model, identity);
+    let mut blocks = blocks_of(model, identity);
     let Some(index) = usize_of(block).checked_rem(blocks.count()) else { return Ok(()) };
     let at = usize_of(at) % DATA_SIZE;
     let mut stream = archive.open_stream(identity)?;
     stream.wind(u32::try_from(index).expect("a small stream"))?;
     let data = stream.data_mut()?;
-    blocks.check(index, data.as_deref().map(|data| &data[..]));
+    check(&blocks, index, data.as_deref().map(|data| &data[..]));
     if let Some(data) = data {
         data[at] = byte;
     }
     stream.save(false)?;
     stream.close()?;
     blocks.bytes[index * DATA_SIZE + at] = byte;
-    blocks.put(model, identity);
+    store(blocks, model, identity);
     Ok(())
 }
 
 /// Applies to the model a change that was made to a stream.
-fn follow(model: &mut Content, identity: Uuid, change: impl FnOnce(&mut Blocks)) {
-    let mut blocks = Blocks::of(model, identity);
+fn follow(model: &mut Content, identity: Uuid, change: impl FnOnce(&mut StreamBlocks)) {
+    let mut blocks = blocks_of(model, identity);
     change(&mut blocks);
-    blocks.put(model, identity);
+    store(blocks, model, identity);
 }
 
 /// Sets the size of a file to the length of its stream.
@@ -162,77 +162,36 @@ pub(crate) fn set_size(model: &mut Content, identity: Uuid, size: u64) {
     }
 }
 
-/// The blocks of a stream. Bytes of the last needed block beyond the end are modelled as zeros. They are never visible,
-/// because a stream that grows writes zeros there first.
-struct Blocks {
-    bytes: Vec<u8>,
-    length: usize,
+/// Returns the blocks of a stream in the model. Bytes of the last needed block beyond the end are modelled as zeros. They
+/// are never visible, because a stream that grows writes zeros there first.
+fn blocks_of(model: &Content, identity: Uuid) -> StreamBlocks {
+    let bytes = model.streams[&identity].clone();
+    let mut blocks = StreamBlocks { length: bytes.len(), bytes };
+    blocks.bytes.resize(blocks.needed(), 0);
+    blocks.bytes.extend(model.beyond.get(&identity).into_iter().flatten());
+    blocks
 }
 
-impl Blocks {
-    fn of(model: &Content, identity: Uuid) -> Blocks {
-        let mut blocks = Blocks { bytes: model.streams[&identity].clone(), length: 0 };
-        blocks.length = blocks.bytes.len();
-        blocks.bytes.resize(blocks.border(), 0);
-        blocks.bytes.extend(model.beyond.get(&identity).into_iter().flatten());
-        blocks
+/// Stores the blocks of a stream in the model, and updates the size of its file.
+fn store(blocks: StreamBlocks, model: &mut Content, identity: Uuid) {
+    set_size(model, identity, bytes_u64(blocks.length));
+    let needed = blocks.needed();
+    let StreamBlocks { mut bytes, length } = blocks;
+    let beyond = bytes.split_off(needed);
+    bytes.truncate(length);
+    model.streams.insert(identity, bytes);
+    model.beyond.remove(&identity);
+    if !beyond.is_empty() {
+        model.beyond.insert(identity, beyond);
     }
+}
 
-    /// Stores the blocks in the model, and updates the size of the file.
-    fn put(self, model: &mut Content, identity: Uuid) {
-        set_size(model, identity, bytes_u64(self.length));
-        let border = self.border();
-        let Blocks { mut bytes, length } = self;
-        let beyond = bytes.split_off(border);
-        bytes.truncate(length);
-        model.streams.insert(identity, bytes);
-        model.beyond.remove(&identity);
-        if !beyond.is_empty() {
-            model.beyond.insert(identity, beyond);
-        }
-    }
-
-    fn count(&self) -> usize {
-        self.bytes.len() / DATA_SIZE
-    }
-
-    /// Returns the end of the blocks that the length needs.
-    fn border(&self) -> usize {
-        self.length.next_multiple_of(DATA_SIZE)
-    }
-
-    /// Sets the length. Added bytes read as zeros, even where blocks hold other bytes beyond the end.
-    fn set_length(&mut self, length: usize) {
-        let end = length.next_multiple_of(DATA_SIZE);
-        if length > self.length {
-            self.bytes[self.length..].fill(0);
-            self.bytes.resize(self.bytes.len().max(end), 0);
-        } else {
-            self.bytes.truncate(end);
-        }
-        self.length = length;
-    }
-
-    fn write(&mut self, offset: usize, new: &[u8]) {
-        if new.is_empty() {
-            return;
-        }
-        if offset > self.length {
-            self.set_length(offset);
-        }
-        let end = offset + new.len();
-        self.bytes.resize(self.bytes.len().max(end.next_multiple_of(DATA_SIZE)), 0);
-        self.bytes[offset..end].copy_from_slice(new);
-        self.length = self.length.max(end);
-    }
-
-    /// Checks the known part of the data of a block.
-    fn check(&self, index: usize, data: Option<&[u8]>) {
-        let data = data.expect("an existing block");
-        let Range { start, end } = index * DATA_SIZE..(index + 1) * DATA_SIZE;
-        let known = if start < self.border() { end.min(self.length) } else { end };
-        assert!(data[..known - start] == self.bytes[start..known], "the data of block {index}");
-    }
+/// Checks the known part of the data of a block.
+fn check(blocks: &StreamBlocks, index: usize, data: Option<&[u8]>) {
+    let data = data.expect("an existing block");
+    let Range { start, end } = index * DATA_SIZE..(index + 1) * DATA_SIZE;
+    let known = if start < blocks.needed() { end.min(blocks.length) } else { end };
+    assert!(data[..known - start] == blocks.bytes[start..known], "the data of block {index}");
 }
 
 /// Returns the archive's error inside an I/O error.

@@ -1,26 +1,16 @@
 //! Receipts: an archive passes every receipt ever issued for it, after any later commits. An older
 //! copy of the file, and a copy that was written separately, fail every later receipt.
 
-use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::device::{Device, MemoryDevice};
-use ar7_engine::format::{BLOCK_SIZE, Position};
-use ar7_engine::store::{Access, OpenOptions};
-use ar7_registry::{Archive, CreateOptions, Error, Receipt};
+use ar7_engine::format::{ArchiveKind, BLOCK_SIZE, Position};
+use ar7_engine::store::Access;
+use ar7_registry::{Archive, Error, Receipt};
 
-fn secret() -> Secret {
-    Secret::Key(RawKey::from_bytes([9; 32]))
-}
+use crate::common::{create, open};
 
-fn create() -> (MemoryDevice, Archive) {
-    let device = MemoryDevice::new();
-    let boxed = Box::new(device.clone());
-    let archive = Archive::create_device(boxed, &secret(), &CreateOptions::default()).unwrap();
-    (device, archive)
-}
-
-fn open(device: &MemoryDevice, access: Access) -> Archive {
-    let options = OpenOptions { access, ..OpenOptions::default() };
-    Archive::open_device(Box::new(device.clone()), &secret(), options).unwrap()
+/// Makes a new dynamic archive.
+fn dynamic() -> (MemoryDevice, Archive) {
+    create(ArchiveKind::Dynamic, 0)
 }
 
 fn add_stream(archive: &Archive) {
@@ -42,7 +32,7 @@ fn assert_older(outcome: &Result<(), Error>) {
 
 #[test]
 fn an_archive_passes_every_receipt_issued_for_it() {
-    let (device, archive) = create();
+    let (device, archive) = dynamic();
     let mut given = vec![archive.receipt().unwrap()];
     let mut older = Vec::new();
     add_stream(&archive);
@@ -85,7 +75,7 @@ fn an_archive_passes_every_receipt_issued_for_it() {
 
 #[test]
 fn a_separately_written_copy_is_a_fork() {
-    let (device, archive) = create();
+    let (device, archive) = dynamic();
     add_stream(&archive);
     archive.close().unwrap();
     let before = open(&device, Access::Read).receipt().unwrap();
@@ -113,7 +103,7 @@ fn a_separately_written_copy_is_a_fork() {
 
 #[test]
 fn a_receipt_of_the_newest_commit_must_match_in_every_field() {
-    let (device, archive) = create();
+    let (device, archive) = dynamic();
     add_stream(&archive);
     archive.close().unwrap();
     let receipt = open(&device, Access::Read).receipt().unwrap();
@@ -122,8 +112,9 @@ fn a_receipt_of_the_newest_commit_must_match_in_every_field() {
     let fields: Vec<&str> = line.split(' ').collect();
     let forged = resign(&[fields[0], fields[1], fields[2], &"0".repeat(64), fields[4]].join(" "));
     assert_fork(&check(&device, &forged.parse().unwrap()));
-    let another = { create().0 };
-    let refused = check(&another, &receipt);
+    let (other, other_archive) = dynamic();
+    drop(other_archive);
+    let refused = check(&other, &receipt);
     assert!(matches!(refused, Err(Error::ReceiptOfAnother { .. })), "{refused:?}");
 }
 
@@ -136,7 +127,7 @@ fn resign(body: &str) -> String {
 
 #[test]
 fn a_changed_receipt_text_is_rejected() {
-    let (_device, archive) = create();
+    let (_device, archive) = dynamic();
     let line = archive.receipt().unwrap().to_string();
     assert!(line.len() < Receipt::LENGTH_MAX);
     assert_eq!(line.parse::<Receipt>().unwrap().to_string(), line);
@@ -189,7 +180,7 @@ fn a_changed_receipt_text_is_rejected() {
 
 #[test]
 fn a_receipt_is_issued_only_for_a_synced_commit() {
-    let (device, archive) = create();
+    let (device, archive) = dynamic();
     add_stream(&archive);
     let before: Vec<u8> = device.to_bytes();
     add_stream(&archive);
