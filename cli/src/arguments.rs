@@ -11,7 +11,8 @@ use crate::sizes::parse_size;
 
 /// Whole directory trees in one encrypted file.
 #[derive(Debug, Parser)]
-#[command(name = "ar7", version, about, max_term_width = 100)]
+#[command(name = "ar7", version, max_term_width = 100)]
+#[command(about = "Encrypted archive: one file, millions of streams")]
 #[command(after_help = "\
 Example: ar7 keygen key && ar7 --key-file key ingest backup.ar7 documents
 
@@ -184,8 +185,11 @@ pub(crate) struct KeyChange {
     pub(crate) number: Option<usize>,
     #[command(flatten)]
     pub(crate) new: NewSecret,
+    /// New label for the key slot, up to 64 bytes [default: the present one]
+    #[arg(long)]
+    pub(crate) label: Option<String>,
     #[command(flatten)]
-    pub(crate) slot: NewSlot,
+    pub(crate) cost: Cost,
 }
 
 /// `key label`
@@ -257,15 +261,22 @@ pub(crate) struct NewSlot {
     /// Label for the new key slot, up to 64 bytes
     #[arg(long, default_value = "")]
     pub(crate) label: String,
+    #[command(flatten)]
+    pub(crate) cost: Cost,
+}
+
+/// Cost of deriving the key of a new key slot from its passphrase.
+#[derive(Debug, Args)]
+pub(crate) struct Cost {
     /// Argon2id memory for a new passphrase; all passphrases together may use at most 1 GiB
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "64MiB")]
-    pub(crate) kdf_memory: u64,
+    #[arg(long = "kdf-memory", value_name = "SIZE", value_parser = parse_size, default_value = "64MiB")]
+    pub(crate) memory: u64,
     /// Argon2id passes; all passphrases together may use at most 64
-    #[arg(long, value_name = "COUNT", default_value_t = 3)]
-    pub(crate) kdf_passes: u32,
+    #[arg(long = "kdf-passes", value_name = "COUNT", default_value_t = 3)]
+    pub(crate) passes: u32,
     /// Argon2id lanes; at most 16
-    #[arg(long, value_name = "COUNT", default_value_t = 1)]
-    pub(crate) kdf_lanes: u32,
+    #[arg(long = "kdf-lanes", value_name = "COUNT", default_value_t = 1)]
+    pub(crate) lanes: u32,
 }
 
 /// The kind of an archive.

@@ -170,6 +170,16 @@ impl Failure {
         Failure::File { path: path.into(), operation, source: source.into() }
     }
 
+    /// Returns the failure to find the entry at `path`. Its message names the missing component, or the one that is
+    /// not a directory.
+    pub(crate) fn unresolved(path: &[u8], error: ArchiveError) -> Failure {
+        let path = match &error {
+            ArchiveError::NoEntry { path } | ArchiveError::WrongEntryType { path, .. } => path,
+            _ => path,
+        };
+        Failure::Entry { path: path.to_vec(), error }
+    }
+
     /// Returns whether the reader of standard output closed the pipe, which is not an error.
     fn is_broken_pipe(&self) -> bool {
         matches!(self, Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)

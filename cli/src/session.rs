@@ -7,7 +7,7 @@ use ar7_engine::format::{DerivationCost, Position};
 use ar7_engine::store::{Access, Io, OpenOptions};
 use ar7_registry::{Archive, CreateOptions};
 
-use crate::arguments::{Common, NewSlot};
+use crate::arguments::{Common, Cost, NewSlot};
 use crate::exit::Failure;
 use crate::keys;
 use crate::shown::Shown;
@@ -70,7 +70,7 @@ impl Session {
         slot: &NewSlot,
         options: &CreateOptions,
     ) -> Result<Session, Failure> {
-        let derivation = derivation(slot).map_err(|error| at(path)(error.into()))?;
+        let derivation = derivation(&slot.cost).map_err(|error| at(path)(error.into()))?;
         if std::fs::symlink_metadata(path).is_ok() {
             return Err(Failure::file(path, "create", rustix::io::Errno::EXIST));
         }
@@ -110,8 +110,7 @@ pub(crate) fn at(path: &Path) -> impl Fn(ar7_registry::Error) -> Failure + use<'
     move |error| Failure::Archive { archive: path.to_owned(), error }
 }
 
-pub(crate) fn derivation(slot: &NewSlot) -> ar7_engine::Result<KeyDerivation> {
-    let memory_kib = u32::try_from(slot.kdf_memory >> 10).unwrap_or(u32::MAX);
-    let cost = DerivationCost { memory_kib, passes: slot.kdf_passes, lanes: slot.kdf_lanes };
-    KeyDerivation::new(cost)
+pub(crate) fn derivation(cost: &Cost) -> ar7_engine::Result<KeyDerivation> {
+    let memory_kib = u32::try_from(cost.memory >> 10).unwrap_or(u32::MAX);
+    KeyDerivation::new(DerivationCost { memory_kib, passes: cost.passes, lanes: cost.lanes })
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -137,13 +138,13 @@ pub enum Error {
     #[error("there are uncommitted changes")]
     Uncommitted,
     /// A value from the caller is out of bounds.
-    #[error("{what}: allowed {allowed}, found {found}")]
+    #[error("{what}: expected {allowed}, found {found}")]
     OutOfBounds {
         /// Name of the value.
         what: &'static str,
         /// The caller's value.
         found: Value,
-        /// The allowed values, or the nearest allowed one.
+        /// The allowed values.
         allowed: Value,
     },
 }
@@ -268,6 +269,8 @@ impl Check {
 pub enum Value {
     /// A number.
     Number(i128),
+    /// Any value from the first to the last.
+    Range(Box<RangeInclusive<Value>>),
     /// A phrase.
     Text(&'static str),
     /// A version of a block.
@@ -284,6 +287,7 @@ impl fmt::Display for Value {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Value::Number(number) => number.fmt(formatter),
+            Value::Range(range) => write!(formatter, "{} to {}", range.start(), range.end()),
             Value::Text(text) => text.fmt(formatter),
             Value::Generation(generation) => generation.fmt(formatter),
             Value::Uuid(uuid) => uuid.fmt(formatter),
@@ -309,6 +313,13 @@ impl From<usize> for Value {
     fn from(number: usize) -> Value {
         // A usize is at most 64 bits on every platform that memory maps a file.
         Value::Number(i128::try_from(number).unwrap_or(i128::MAX))
+    }
+}
+
+impl<T: Into<Value>> From<RangeInclusive<T>> for Value {
+    fn from(range: RangeInclusive<T>) -> Value {
+        let (first, last) = range.into_inner();
+        Value::Range(Box::new(first.into()..=last.into()))
     }
 }
 

@@ -98,7 +98,7 @@ fn attributes(mode: u32) -> Attributes {
 
 fn refusal(error: &Error) -> Refusal {
     match error {
-        Error::InvalidName { .. } => Refusal::NotAName,
+        Error::InvalidName { .. } | Error::NameLength { .. } => Refusal::NotAName,
         Error::NoEntry { .. } => Refusal::NoEntry,
         Error::NoInode { .. } => Refusal::NoInode,
         Error::EntryExists { .. } => Refusal::Exists,

@@ -169,6 +169,12 @@ pub enum Error {
         /// Generation in the receipt.
         receipt: Generation,
     },
+    /// The name is empty or too long.
+    #[error("invalid name \"{}\": expected 1 to 255 bytes, found {}", name.escape_ascii(), name.len())]
+    NameLength {
+        /// The name.
+        name: Vec<u8>,
+    },
     /// The bytes cannot be a name.
     #[error("invalid name \"{}\": {reason}", name.escape_ascii())]
     InvalidName {
@@ -184,9 +190,10 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Error::Engine(error) => error.class(),
-            Error::UnknownMode { .. } | Error::InvalidName { .. } | Error::NotAReceipt { .. } => {
-                Class::Usage
-            }
+            Error::UnknownMode { .. }
+            | Error::NameLength { .. }
+            | Error::InvalidName { .. }
+            | Error::NotAReceipt { .. } => Class::Usage,
             Error::ReceiptOfAnother { .. }
             | Error::OlderThanReceipt { .. }
             | Error::ForkOfReceipt { .. } => Class::Damaged,
@@ -206,7 +213,10 @@ impl From<Error> for io::Error {
             Error::NoStream { .. } | Error::NoEntry { .. } => io::ErrorKind::NotFound,
             Error::StreamExists { .. } | Error::EntryExists { .. } => io::ErrorKind::AlreadyExists,
             Error::NotInMode { .. } => io::ErrorKind::PermissionDenied,
-            Error::UnknownMode { .. } | Error::InvalidName { .. } => io::ErrorKind::InvalidInput,
+            Error::UnknownMode { .. }
+            | Error::NameLength { .. }
+            | Error::InvalidName { .. }
+            | Error::Engine(ar7_engine::Error::OutOfBounds { .. }) => io::ErrorKind::InvalidInput,
             Error::Engine(ar7_engine::Error::ReadOnly) => io::ErrorKind::ReadOnlyFilesystem,
             Error::Engine(ar7_engine::Error::Full { .. }) => io::ErrorKind::FileTooLarge,
             Error::Engine(error) => match error.class() {

@@ -49,7 +49,7 @@ pub(crate) fn run(common: &Common, options: &Key) -> Result<(), Failure> {
 
 fn add(common: &Common, options: &KeyAdd) -> Result<(), Failure> {
     let named = at(&options.archive);
-    let derivation = derivation(&options.slot).map_err(|error| named(error.into()))?;
+    let derivation = derivation(&options.slot.cost).map_err(|error| named(error.into()))?;
     let session = Session::write(common, &options.archive)?;
     let secret = keys::added(&options.new)?;
     let new = NewKey { secret: &secret, derivation: &derivation, label: &options.slot.label };
@@ -67,11 +67,11 @@ fn remove(common: &Common, options: &KeyRemove) -> Result<(), Failure> {
 
 fn change(common: &Common, options: &KeyChange) -> Result<(), Failure> {
     let named = at(&options.archive);
-    let derivation = derivation(&options.slot).map_err(|error| named(error.into()))?;
+    let derivation = derivation(&options.cost).map_err(|error| named(error.into()))?;
     let session = Session::write(common, &options.archive)?;
     let number = options.number.unwrap_or_else(|| session.archive.store().key_slot());
     let secret = keys::added(&options.new)?;
-    let label = label_of(&session, number, &options.slot.label);
+    let label = options.label.clone().unwrap_or_else(|| label_of(&session, number));
     let new = NewKey { secret: &secret, derivation: &derivation, label: &label };
     session.archive.change_key(number, &new).map_err(&named)?;
     close(session)?;
@@ -87,12 +87,12 @@ fn close(session: Session) -> Result<(), Failure> {
     })
 }
 
-/// Returns the given label, or the slot's current label if none was given.
-fn label_of(session: &Session, number: usize, given: &str) -> String {
+/// Returns the label of a key slot; nothing if the slot is empty.
+fn label_of(session: &Session, number: usize) -> String {
     let header = session.archive.store().header();
     match header.slots.get(number) {
-        Some(KeySlot::Used(slot)) if given.is_empty() => slot.label.to_string(),
-        _ => given.to_owned(),
+        Some(KeySlot::Used(slot)) => slot.label.to_string(),
+        _ => String::new(),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::arguments::{Common, MakeDirectory};
 use crate::exit::Failure;
 use crate::names::split_last;
 use crate::session::Session;
+use crate::walk::find_directory;
 
 /// The permissions of a new directory.
 const MODE: u32 = 0o755;
@@ -17,14 +18,15 @@ const MODE: u32 = 0o755;
 pub(crate) fn run(common: &Common, options: &MakeDirectory) -> Result<(), Failure> {
     let session = Session::write(common, &options.archive)?;
     for path in &options.paths {
-        let failed = |error| Failure::Entry { path: path.as_bytes().to_vec(), error };
         let names = session.archive.names();
         if options.parents {
-            names.make_directories(path.as_bytes(), directory_attributes()).map_err(failed)?;
+            let made = names.make_directories(path.as_bytes(), directory_attributes());
+            made.map_err(|error| Failure::unresolved(path.as_bytes(), error))?;
         } else {
             let (parent, name) = split_last(path)?;
-            let directory = names.resolve(&parent).map_err(failed)?.inode;
-            names.make_directory(directory, name, directory_attributes()).map_err(failed)?;
+            let directory = find_directory(&names, &parent)?;
+            let made = names.make_directory(directory, name, directory_attributes());
+            made.map_err(|error| Failure::Entry { path: path.as_bytes().to_vec(), error })?;
         }
     }
     session.finish()

@@ -18,6 +18,7 @@ use crate::names::{join, split_last};
 use crate::progress::{Counts, Progress};
 use crate::read_ahead::read_ahead;
 use crate::session::Session;
+use crate::walk::find_directory;
 
 /// How long to wait for standard input before checking for a signal.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
@@ -65,12 +66,7 @@ fn put_entry(session: &Session, options: &Put, name: &OsStr, input: &Input) -> R
     let entry_error = |error| Failure::Entry { path: path.clone(), error };
     let names = session.archive.names();
     ar7_registry::records::validate_name(last).map_err(entry_error)?;
-    let directory = names.resolve(&parent).map_err(entry_error)?;
-    if directory.kind != EntryType::Directory {
-        let found = directory.kind.name();
-        return Err(Failure::EntryType { path: parent, found, needed: "a directory" });
-    }
-    let directory = directory.inode;
+    let directory = find_directory(&names, &parent)?;
     let before = names.lookup(directory, last).map_err(entry_error)?;
     if let Some(before) = &before {
         if before.kind == EntryType::Directory {

@@ -12,6 +12,7 @@ use crate::interrupt::Interrupt;
 use crate::names::split_last;
 use crate::progress::{Counts, Progress};
 use crate::session::Session;
+use crate::walk::{find, find_directory};
 
 /// The number of names removed between two commits.
 const COMMIT_EVERY: usize = 10_000;
@@ -37,8 +38,7 @@ pub(crate) fn run(common: &Common, options: &Remove) -> Result<(), Failure> {
 fn check(session: &Session, path: &OsStr, recursive: bool) -> Result<(), Failure> {
     split_last(path)?;
     let path = path.as_bytes();
-    let failed = |error| Failure::Entry { path: path.to_vec(), error };
-    let kind = session.archive.names().resolve(path).map_err(failed)?.kind;
+    let kind = find(&session.archive, path)?.inode.kind;
     if kind == EntryType::Directory && !recursive {
         let found = kind.name();
         let needed = "a file or symbolic link (-r removes directories)";
@@ -58,7 +58,7 @@ fn remove(
         let failed = |error| Failure::Entry { path: path.as_bytes().to_vec(), error };
         let (parent, name) = split_last(path)?;
         let names = session.archive.names();
-        let directory = names.resolve(&parent).map_err(failed)?.inode;
+        let directory = find_directory(&names, &parent)?;
         let kind = names.resolve(path.as_bytes()).map_err(failed)?.kind;
         if kind == EntryType::Directory {
             let mut tell = |removed: u64| {

@@ -1,5 +1,7 @@
 //! Key slots: wraps the master key, and finds the key slot that a raw key or passphrase opens.
 
+use std::ops::RangeInclusive;
+
 use argon2::{Algorithm, Argon2, Params, Version};
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
@@ -53,21 +55,18 @@ impl KeyDerivation {
     }
 }
 
-/// A cost out of bounds: its name, its value and the bound.
-type Excess = (&'static str, u32, u32);
+/// A cost out of bounds: its name, its value and the allowed values.
+type Excess = (&'static str, u32, RangeInclusive<u32>);
 
 /// Returns the first cost that is out of bounds.
 fn excess(cost: DerivationCost) -> Option<Excess> {
     let least_memory = 8 * cost.lanes.min(LANES_MAX);
     let bounds = [
-        (LANES, cost.lanes, 1, LANES_MAX),
-        (PASSES, cost.passes, 1, PASSES_MAX),
-        (MEMORY, cost.memory_kib, least_memory, MEMORY_KIB_MAX),
+        (LANES, cost.lanes, 1..=LANES_MAX),
+        (PASSES, cost.passes, 1..=PASSES_MAX),
+        (MEMORY, cost.memory_kib, least_memory..=MEMORY_KIB_MAX),
     ];
-    bounds.into_iter().find_map(|(what, found, least, most)| {
-        let bound = found.clamp(least, most);
-        (found != bound).then_some((what, found, bound))
-    })
+    bounds.into_iter().find(|(_, found, allowed)| !allowed.contains(found))
 }
 
 /// Returns the first cost that is out of bounds in one key slot or in all together: opening an archive may try every
@@ -84,9 +83,9 @@ fn excess_of_all(slots: &[KeySlot; KEY_SLOTS]) -> Option<Excess> {
         memory_kib += cost.memory_kib;
         passes += cost.passes;
     }
-    [(MEMORY, memory_kib, MEMORY_KIB_MAX), (PASSES, passes, PASSES_MAX)]
+    [(MEMORY, memory_kib, 0..=MEMORY_KIB_MAX), (PASSES, passes, 0..=PASSES_MAX)]
         .into_iter()
-        .find(|&(_, found, most)| found > most)
+        .find(|(_, found, allowed)| !allowed.contains(found))
 }
 
 /// Checks that the costs of key slots to be written are bounded, each and together, so that they can be opened again.
@@ -115,7 +114,7 @@ pub fn wrap_master_key(
         return Err(Error::OutOfBounds {
             what: "number of a key slot",
             found: number.into(),
-            allowed: (KEY_SLOTS - 1).into(),
+            allowed: (0..=KEY_SLOTS - 1).into(),
         });
     }
     let cost = match secret {

@@ -51,8 +51,8 @@ pub const VERSION: u32 = 1;
 
 const _: () = assert!(header_layout::TAIL.offset == 2136, "the smallest LENGTH, as documented");
 
-/// Nanoseconds of a second.
-const NANOSECONDS: u32 = 1_000_000_000;
+/// Maximum nanoseconds of a time.
+const NANOSECONDS_MAX: u32 = 999_999_999;
 
 /// A time: seconds and nanoseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -298,8 +298,9 @@ fn parse_fields(
         return Err(Error::damaged(position, Check::Reserved, "zeros", "other bytes"));
     }
     let nanoseconds = header_layout::CREATED_NANOSECONDS.u32(bytes);
-    if nanoseconds >= NANOSECONDS {
-        return Err(Error::damaged(position, Check::HeaderField, NANOSECONDS - 1, nanoseconds));
+    if nanoseconds > NANOSECONDS_MAX {
+        let expected = 0..=NANOSECONDS_MAX;
+        return Err(Error::damaged(position, Check::HeaderField, expected, nanoseconds));
     }
     let mut slots = std::array::from_fn(|_| KeySlot::Empty);
     let encoded = header_layout::SLOTS.of(bytes).chunks_exact(key_slot_layout::SIZE);
@@ -346,7 +347,7 @@ fn parse_tail(position: Position, bytes: &[u8; BLOCK_SIZE]) -> Result<Vec<u8>> {
     let length = usize::try_from(found).ok().and_then(|length| length.checked_sub(tail.offset));
     let split = length.and_then(|length| tail.of(bytes).split_at_checked(length));
     let Some((used, unused)) = split else {
-        return Err(Error::damaged(position, Check::Length, tail.end(), found));
+        return Err(Error::damaged(position, Check::Length, tail.offset..=tail.end(), found));
     };
     if unused.iter().any(|&byte| byte != 0) {
         return Err(Error::damaged(position, Check::Reserved, "zeros", "other bytes"));

@@ -69,7 +69,7 @@ impl Label {
         };
         if label.len() > LABEL_MAX {
             let what = "length of a key's label in bytes";
-            return Err(refused(what, label.len().into(), LABEL_MAX.into()));
+            return Err(refused(what, label.len().into(), (0..=LABEL_MAX).into()));
         }
         if label.chars().any(char::is_control) {
             let found = Value::Bytes(label.as_bytes().to_vec());
@@ -161,7 +161,7 @@ fn decode_label(header: Position, bytes: &[u8; key_slot_layout::SIZE]) -> Result
     let [length] = key_slot_layout::LABEL_LENGTH.array(bytes);
     let field = key_slot_layout::LABEL.of(bytes);
     let Some((label, unused)) = field.split_at_checked(usize::from(length)) else {
-        return Err(Error::damaged(header, Check::KeySlot, LABEL_MAX, length));
+        return Err(Error::damaged(header, Check::KeySlot, 0..=LABEL_MAX, length));
     };
     check_zeros(header, unused)?;
     std::str::from_utf8(label).ok().and_then(|label| Label::new(label).ok()).ok_or_else(|| {

@@ -119,7 +119,7 @@ impl StreamRecord {
         }
         let most = u64::from(self.count) * DATA_SIZE_U64;
         if self.length > most {
-            return Err(record_error(most, self.length));
+            return Err(record_error(0..=most, self.length));
         }
         Ok(())
     }

@@ -286,7 +286,7 @@ impl Archive {
             return Err(ar7_engine::Error::OutOfBounds {
                 what: "length of the metadata in bytes",
                 found: metadata.len().into(),
-                allowed: ar7_engine::format::METADATA_MAX.into(),
+                allowed: (0..=ar7_engine::format::METADATA_MAX).into(),
             }
             .into());
         }

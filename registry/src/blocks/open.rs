@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use ar7_engine::Error as EngineError;
 use ar7_engine::format::{
     BLOCKS_MAX, DATA_SIZE, DATA_SIZE_U64, Data, Position, RESERVED_BLOCKS, Run, StoredStream,
 };
+use ar7_engine::{Error as EngineError, Value};
 use uuid::Uuid;
 
 use super::dirty::DirtyBlocks;
@@ -276,12 +276,15 @@ impl OpenStream {
     /// Adds `change` to the length in bytes. Fails if the result is negative or exceeds the blocks.
     pub(crate) fn adjust_length(&mut self, change: i64) -> Result<u64> {
         let most = u64::from(self.count) * DATA_SIZE_U64;
-        let length = self.length().checked_add_signed(change).filter(|&length| length <= most);
+        let before = self.length();
+        let length = before.checked_add_signed(change).filter(|&length| length <= most);
         let Some(length) = length else {
+            let before = i128::from(before);
+            let (least, most) = (-before, i128::from(most) - before);
             return Err(EngineError::OutOfBounds {
                 what: "change of the length in bytes",
                 found: change.into(),
-                allowed: most.into(),
+                allowed: (Value::Number(least)..=Value::Number(most)).into(),
             }
             .into());
         };

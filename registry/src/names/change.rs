@@ -6,7 +6,7 @@ use ar7_engine::{Check, Class, Error as EngineError};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::lookup::{TARGET_MAX, lookup_in, not_directory};
+use super::lookup::{TARGET_MAX, components, lookup_in, not_directory};
 use super::{INODE_COUNTER, Names};
 use crate::archive::State;
 use crate::error::{Error, Result};
@@ -30,10 +30,10 @@ impl Names<'_> {
     /// Makes the missing directories of a path. Returns the inode of the last directory.
     pub fn make_directories(&self, path: &[u8], attributes: Attributes) -> Result<InodeNumber> {
         let mut directory = InodeNumber::ROOT;
-        for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
+        for (name, so_far) in components(path) {
             directory = match self.lookup(directory, name)? {
                 Some(entry) if entry.kind == EntryType::Directory => entry.inode,
-                Some(entry) => return Err(not_directory(path, entry.kind)),
+                Some(entry) => return Err(not_directory(so_far, entry.kind)),
                 None => self.make_directory(directory, name, attributes)?,
             };
         }
@@ -65,8 +65,12 @@ impl Names<'_> {
         target: &[u8],
     ) -> Result<InodeNumber> {
         if target.len() > TARGET_MAX {
-            let reason = "the target of a symbolic link is longer than 65536 bytes";
-            return Err(Error::InvalidName { name: name.to_vec(), reason });
+            return Err(EngineError::OutOfBounds {
+                what: "length of a symbolic link's target in bytes",
+                found: target.len().into(),
+                allowed: (0..=TARGET_MAX).into(),
+            }
+            .into());
         }
         let mut inode = blank(EntryType::Symlink, attributes)?;
         if target.len() <= INLINE_TARGET_MAX {
@@ -316,7 +320,7 @@ fn storable(attributes: Attributes) -> Result<Attributes> {
         return Err(EngineError::OutOfBounds {
             what: "nanoseconds of a time",
             found: modified.nanoseconds.into(),
-            allowed: NANOSECONDS_MAX.into(),
+            allowed: (0..=NANOSECONDS_MAX).into(),
         }
         .into());
     }
@@ -367,7 +371,7 @@ fn rename(
     }
     let parent = existing(state, to.0)?.kind;
     if parent != EntryType::Directory {
-        return Err(not_directory(to.1, parent));
+        return Err(not_directory(&[], parent));
     }
     let is_directory = value.kind == EntryType::Directory;
     // The root is below no directory, and a move within one directory cannot put a directory below
@@ -442,7 +446,7 @@ fn check_free(state: &State, directory: InodeNumber, name: &[u8]) -> Result<()> 
     validate_name(name)?;
     let kind = existing(state, directory)?.kind;
     if kind != EntryType::Directory {
-        return Err(not_directory(name, kind));
+        return Err(not_directory(&[], kind));
     }
     if lookup_in(&state.trees, directory, name)?.is_some() {
         return Err(Error::EntryExists { path: name.to_vec() });

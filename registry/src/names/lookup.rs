@@ -36,7 +36,8 @@ impl Names<'_> {
     }
 
     /// Returns the entry at a path, whose components are separated by slashes. Empty components are
-    /// ignored. Symbolic links are not followed.
+    /// ignored. Symbolic links are not followed. An error contains the path up to the component that
+    /// is missing or is not a directory.
     pub fn resolve(&self, path: &[u8]) -> Result<Entry> {
         resolve_in(self, path)
     }
@@ -75,7 +76,7 @@ impl Names<'_> {
 /// Returns the length of a symbolic link's target that is in a stream.
 pub(super) fn target_length(inode: &Inode) -> Result<usize> {
     let length = usize::try_from(inode.size).ok().filter(|&length| length <= TARGET_MAX);
-    let too_long = || EngineError::damaged(None, Check::Name, TARGET_MAX, inode.size);
+    let too_long = || EngineError::damaged(None, Check::Name, 0..=TARGET_MAX, inode.size);
     Ok(length.ok_or_else(too_long)?)
 }
 
@@ -130,20 +131,26 @@ pub(super) fn entry_in(
 pub(super) fn resolve_in(records: &impl ReadRecords, path: &[u8]) -> Result<Entry> {
     let mut found =
         Entry { name: Vec::new(), inode: InodeNumber::ROOT, kind: EntryType::Directory };
-    let mut before = 0;
-    for part in path.split(|&byte| byte == b'/') {
-        let so_far = &path[..(before + part.len()).min(path.len())];
-        before += part.len() + 1;
-        if part.is_empty() {
-            continue;
-        }
+    let mut parent: &[u8] = &[];
+    for (name, so_far) in components(path) {
         if found.kind != EntryType::Directory {
-            return Err(not_directory(so_far, found.kind));
+            return Err(not_directory(parent, found.kind));
         }
-        found = entry_in(records, found.inode, part)?
+        found = entry_in(records, found.inode, name)?
             .ok_or_else(|| Error::NoEntry { path: so_far.to_vec() })?;
+        parent = so_far;
     }
     Ok(found)
+}
+
+/// Returns each component of a path that is not empty, and the path up to its end.
+pub(super) fn components(path: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let mut start = 0;
+    path.split(|&byte| byte == b'/').filter_map(move |name| {
+        let end = start + name.len();
+        start = end + 1;
+        (!name.is_empty()).then(|| (name, &path[..end]))
+    })
 }
 
 /// Longest target of a symbolic link in bytes.
@@ -175,6 +182,8 @@ fn new_root() -> Inode {
     }
 }
 
+/// Returns the error for an entry that is not a directory. The path is empty if the caller named an
+/// inode.
 pub(super) fn not_directory(path: &[u8], kind: EntryType) -> Error {
     Error::WrongEntryType { path: path.to_vec(), found: kind.name(), needed: "a directory" }
 }

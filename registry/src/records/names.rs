@@ -85,9 +85,9 @@ impl InodeNumber {
 /// `..`.
 pub fn validate_name(name: &[u8]) -> Result<()> {
     let reason = match name {
-        [] => "it is empty",
+        [] => return Err(Error::NameLength { name: Vec::new() }),
+        _ if name.len() > NAME_MAX => return Err(Error::NameLength { name: name.to_vec() }),
         b"." | b".." => "the name is reserved",
-        _ if name.len() > NAME_MAX => "it is longer than 255 bytes",
         _ if name.contains(&b'/') => "it contains a slash",
         _ if name.contains(&0) => "it contains a NUL byte",
         _ => return Ok(()),
@@ -301,14 +301,14 @@ fn set_field(inode: &mut Inode, tag: u16, field: &[u8]) -> Result<()> {
 fn check_inode(inode: &Inode) -> Result<()> {
     let Attributes { mode, modified, .. } = inode.attributes;
     if mode > MODE_MAX {
-        return Err(damaged(MODE_MAX, mode));
+        return Err(damaged(0..=MODE_MAX, mode));
     }
     if modified.nanoseconds > NANOSECONDS_MAX {
-        return Err(damaged(NANOSECONDS_MAX, modified.nanoseconds));
+        return Err(damaged(0..=NANOSECONDS_MAX, modified.nanoseconds));
     }
     if inode.links == 0 {
         // An inode is removed together with its last name.
-        return Err(damaged(1_u32, inode.links));
+        return Err(damaged(1..=u32::MAX, inode.links));
     }
     let target = inode.target.as_ref().map_or(0, Vec::len);
     let fits = match inode.kind {
@@ -338,7 +338,7 @@ impl<'a> Fields<'a> {
         let (tag, length) = (tag_layout::TAG.u16(head), tag_layout::LENGTH.u16(head));
         let (field, rest) = rest.split_at_checked(usize::from(length)).ok_or_else(short)?;
         if tag <= self.last {
-            return Err(damaged(self.last, tag));
+            return Err(damaged("a higher tag than the previous one", tag));
         }
         (self.last, self.bytes) = (tag, rest);
         Ok(Some((tag, field)))

@@ -409,7 +409,7 @@ fn separator_of(level: u8, left: &[Cell<'_>], right: &mut [Cell<'_>]) -> Zeroizi
 
 fn check_size(what: &'static str, found: usize, allowed: usize) -> Result<()> {
     if found > allowed {
-        let (found, allowed) = (found.into(), allowed.into());
+        let (found, allowed) = (found.into(), (0..=allowed).into());
         return Err(EngineError::OutOfBounds { what, found, allowed }.into());
     }
     Ok(())

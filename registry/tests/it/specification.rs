@@ -376,6 +376,7 @@ fn adjust_length_returns_and_changes_the_length() {
     for change in [1, i64::MAX, -4 * 4008 - 1, i64::MIN] {
         let error = stream.adjust_length(change).unwrap_err();
         assert!(matches!(error, Error::Engine(EngineError::OutOfBounds { .. })), "{error}");
+        assert!(error.to_string().ends_with(&format!("expected -16032 to 0, found {change}")));
         assert_eq!(stream.len().unwrap(), 4 * 4008, "unchanged");
     }
     archive.commit().unwrap();

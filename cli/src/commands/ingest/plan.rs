@@ -253,14 +253,14 @@ impl<'a> Plan<'a> {
 /// Returns the destination directory in the archive, if it exists.
 fn existing_destination(run: &Run<'_>, into: &[u8]) -> Result<Option<InodeNumber>, Failure> {
     let Some(archive) = run.archive() else { return Ok(None) };
-    let path = into.to_vec();
     match archive.names().resolve(into) {
         Ok(ArchiveEntry { inode, kind: EntryType::Directory, .. }) => Ok(Some(inode)),
         Ok(ArchiveEntry { kind, .. }) => {
-            Err(Failure::EntryType { path, found: kind.name(), needed: "a directory" })
+            let (found, needed) = (kind.name(), "a directory");
+            Err(Failure::EntryType { path: into.to_vec(), found, needed })
         }
         Err(Error::NoEntry { .. }) => Ok(None),
-        Err(error) => Err(Failure::Entry { path, error }),
+        Err(error) => Err(Failure::unresolved(into, error)),
     }
 }
 

@@ -333,7 +333,7 @@ impl<'a> Storing<'a> {
         }
         names
             .make_directories(into, directory_attributes())
-            .map_err(|error| Failure::Entry { path: into.to_vec(), error })
+            .map_err(|error| Failure::unresolved(into, error))
     }
 
     fn checkpoint(&mut self) -> Result<(), Failure> {

@@ -248,7 +248,7 @@ fn number_and_label_of_a_new_slot_are_bounded() {
     let make =
         |number, label: &str| wrap_master_key(&master(), &raw(1), &cheap(), ARCHIVE, number, label);
     let error = make(8, "").unwrap_err().to_string();
-    assert_eq!(error, "number of a key slot: allowed 7, found 8");
+    assert_eq!(error, "number of a key slot: expected 0 to 7, found 8");
     assert!(matches!(make(usize::MAX, ""), Err(Error::OutOfBounds { .. })));
     let (most, more) = ("x".repeat(LABEL_MAX), "x".repeat(LABEL_MAX + 1));
     assert!(matches!(make(7, &more), Err(Error::OutOfBounds { .. })));
