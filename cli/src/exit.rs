@@ -29,6 +29,8 @@ pub(crate) enum Code {
     NoSpace = 7,
     /// Done, but some inputs could not be read.
     Unread = 8,
+    /// Readers of older commits hold back too many blocks.
+    HeldByReaders = 9,
 }
 
 impl Code {
@@ -45,6 +47,7 @@ impl Code {
             Class::Locked => Code::Locked,
             Class::NewerFormat => Code::NewerFormat,
             Class::NoSpace => Code::NoSpace,
+            Class::HeldByReaders => Code::HeldByReaders,
             _ => Code::Other,
         }
     }
@@ -235,8 +238,8 @@ fn archive_text(archive: &PathBuf, error: &ArchiveError) -> String {
         {
             one_line(&format!("{operation}: {source}"))
         }
-        ArchiveError::Engine(ar7_engine::Error::Locked { .. }) => {
-            "in use by another process".to_owned()
+        ArchiveError::Engine(ar7_engine::Error::Locked { holder, .. }) => {
+            ar7_engine::Error::Locked { path: None, holder: *holder }.to_string()
         }
         other => one_line(&other.to_string()),
     }

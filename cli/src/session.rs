@@ -37,7 +37,8 @@ impl Session {
         secret: &Secret,
     ) -> Result<Session, Failure> {
         let io = common.io.map_or(Io::Map, Io::from);
-        let options = OpenOptions { access: Access::Write, io, ..OpenOptions::default() };
+        let (access, wait) = (Access::Write, common.wait());
+        let options = OpenOptions { access, io, wait, ..OpenOptions::default() };
         let archive = Archive::open(path, secret, options).map_err(at(path))?;
         Ok(Session::opened(archive, path))
     }
@@ -53,7 +54,7 @@ impl Session {
         std::fs::metadata(path).map_err(|error| Failure::file(path, "open", error))?;
         let secret = keys::existing(common)?;
         let io = common.io.map_or(default_io, Io::from);
-        let options = OpenOptions { access, io, ..OpenOptions::default() };
+        let options = OpenOptions { access, io, wait: common.wait(), ..OpenOptions::default() };
         let archive = Archive::open(path, &secret, options).map_err(at(path))?;
         Ok(Session::opened(archive, path))
     }

@@ -48,7 +48,7 @@ class Slot:
         need(3674 <= fields.length <= DATA and inline <= 16 and pending <= 32 and metadata <= 2048, "lengths in a slot")
         need(not any(block.data[fields.length:] + fields.inline[8 * inline:] + fields.pending[12 * pending:]
                      + fields.metadata[metadata:]), "zeros of meta slot", position)
-        need(fields.reserved == 0 and RESERVED <= self.blocks <= BLOCKS_MAX, "number of blocks", self.blocks)
+        need(fields.reserved == 0 and fields.number < 1 << 62 and RESERVED <= self.blocks <= BLOCKS_MAX, "number of blocks", self.blocks)
         need(fields.watermark == 0, "a master key that is being replaced", error=NewerFormat)
         self.roots = [self.root(fields.roots[at:at + 28]) for at in range(0, 448, 28)]
         self.redo_head, most = self.reference(fields.redo_head), (self.blocks - RESERVED) // 2

@@ -79,11 +79,41 @@ pub enum Error {
         /// Its value.
         limit: u64,
     },
-    /// Another process has the archive open.
-    #[error("in use by another process{}", path_suffix(path.as_ref()))]
+    /// Another process, or another handle of this one, has locked the archive.
+    #[error("in use by {}{}", holder_name(*holder), path_suffix(path.as_ref()))]
     Locked {
         /// The file.
         path: Option<PathBuf>,
+        /// The process that writes it, if the system shows it.
+        holder: Option<u32>,
+    },
+    /// A writer kept changing the archive while it was opened for reading, or stopped in the middle of a change.
+    #[error(
+        "a writer is changing the archive, and no consistent state was found in {waited_ms} ms: {cause}"
+    )]
+    Busy {
+        /// Time for which opening tried, in milliseconds.
+        waited_ms: u64,
+        /// What the last attempt found.
+        cause: Arc<Error>,
+    },
+    /// Readers of older commits keep blocks from being reused, and the limit of what they may keep is reached.
+    #[error(
+        "held by readers of commit {oldest}: {entries} changed blocks and {blocks} free blocks must be kept for them"
+    )]
+    HeldByReaders {
+        /// The oldest commit that is read.
+        oldest: u64,
+        /// Changed blocks that cannot be copied to their home locations.
+        entries: u64,
+        /// Free blocks that cannot be reused.
+        blocks: u64,
+    },
+    /// The commit that a snapshot reads was lost in a failure of the disk, and another commit replaced it.
+    #[error("commit {number} was lost: another one replaced it")]
+    CommitLost {
+        /// Number of the commit.
+        number: u64,
     },
     /// An earlier write or sync failed, so every later call on this handle fails.
     #[error("unusable after an earlier failure, reopen the archive: {cause}")]
@@ -371,6 +401,8 @@ pub enum Class {
     NewerFormat,
     /// There is no space for more blocks.
     NoSpace,
+    /// Readers of older commits hold back too many blocks.
+    HeldByReaders,
 }
 
 impl Error {
@@ -406,7 +438,9 @@ impl Error {
             Error::Io { operation, path: None, source } => {
                 Error::Io { operation, path: Some(named.to_owned()), source }
             }
-            Error::Locked { path: None } => Error::Locked { path: Some(named.to_owned()) },
+            Error::Locked { path: None, holder } => {
+                Error::Locked { path: Some(named.to_owned()), holder }
+            }
             other => other,
         }
     }
@@ -434,6 +468,7 @@ impl Error {
                 | Error::ReadOnly
                 | Error::NoKeySlot { .. }
                 | Error::LastKeySlot { .. }
+                | Error::HeldByReaders { .. }
                 | Error::Uncommitted
         )
     }
@@ -447,6 +482,7 @@ impl Error {
             | Error::Uncommitted
             | Error::RekeyInProgress
             | Error::Stopped
+            | Error::CommitLost { .. }
             | Error::Full { .. } => Class::Other,
             Error::OutOfBounds { .. }
             | Error::NoKeySlot { .. }
@@ -457,7 +493,8 @@ impl Error {
             | Error::Damaged(_)
             | Error::Tampered(_)
             | Error::Truncated { .. } => Class::Damaged,
-            Error::Locked { .. } => Class::Locked,
+            Error::Locked { .. } | Error::Busy { .. } => Class::Locked,
+            Error::HeldByReaders { .. } => Class::HeldByReaders,
             Error::NewerFormat { .. } => Class::NewerFormat,
             Error::NoSpace { .. } => Class::NoSpace,
             Error::Poisoned { cause } | Error::KeyChangeUnfinished { cause } => cause.class(),
@@ -475,6 +512,10 @@ impl Fault {
     ) -> Fault {
         Fault { position: position.into(), check, expected: expected.into(), found: found.into() }
     }
+}
+
+fn holder_name(holder: Option<u32>) -> String {
+    holder.map_or_else(|| "another process".to_owned(), |process| format!("process {process}"))
 }
 
 fn path_suffix(path: Option<&PathBuf>) -> String {

@@ -87,6 +87,34 @@ mod faults {
             ForgetReaders,
         }
 
+        /// Faults in the rules for readers next to a writer, found by readers at every event of the disk.
+        READERS {
+            /// Blocks that a reader of another process may read are allocated again.
+            ForgetOtherProcesses,
+            /// Images are copied home although a snapshot of an older commit reads the home location.
+            CopyUnderReaders,
+            /// A changed block goes to the shadow block that the current commit names for it.
+            OverwriteListedShadows,
+            /// A commit drops the images of a list that it names and has not copied home.
+            DropCarriedImages,
+            /// Recovery copies images home although a snapshot of an older commit reads the home location.
+            RecoverUnderReaders,
+            /// A new writer uses blocks that are free in the commit that it opened but not in one that is still read.
+            ForgetOlderReaders,
+            /// A commit asks for readers before new readers can find it.
+            AskTooEarly,
+            /// Free blocks that a reader may read are wiped.
+            WipeHeldBlocks,
+        }
+
+        /// Faults in what a reader does to open an archive next to a writer, found by tests of the store.
+        LOOKS {
+            /// A reader does not look again once it has locked its commit.
+            TrustTheFirstLook,
+            /// A reader takes what one look shows next to a writer for damage.
+            TrustOneLook,
+        }
+
         /// Faults in writes on other threads, found by the crashes of large scenarios.
         IN_FLIGHT {
             /// Nothing waits for in-flight writes.

@@ -18,6 +18,10 @@ impl Archive {
     /// The key slot that `secret` opens stays. Other keys are removed, provided that the options
     /// allow it.
     ///
+    /// No other process can use the archive meanwhile, not even for reading: the call fails with
+    /// [`ar7_engine::Error::Locked`] if another one does so for longer than the options allow to
+    /// wait.
+    ///
     /// Before the rekey, free blocks are wiped. If another writer changes the archive between these
     /// two steps, the call fails before the rekey begins.
     ///
@@ -30,9 +34,9 @@ impl Archive {
         options: RekeyOptions,
         progress: &mut dyn FnMut(u32, u32) -> ControlFlow<()>,
     ) -> Result<RekeySummary> {
-        let writing =
-            OpenOptions { access: Access::Write, io: options.io, ..OpenOptions::default() };
-        prepare(Archive::open(path, secret, writing))?;
+        let (access, io, wait) = (Access::Write, options.io, options.wait);
+        let writing = OpenOptions { access, io, wait, ..OpenOptions::default() };
+        prepare(Archive::open(path, secret, writing), options)?;
         Ok(Store::rekey(path, secret, options, progress)?)
     }
 
@@ -44,18 +48,19 @@ impl Archive {
         progress: &mut dyn FnMut(u32, u32) -> ControlFlow<()>,
     ) -> Result<RekeySummary> {
         let writing = OpenOptions { access: Access::Write, ..OpenOptions::default() };
-        prepare(Archive::open_device(device(), secret, writing))?;
+        prepare(Archive::open_device(device(), secret, writing), options)?;
         Ok(Store::rekey_device(device(), secret, options, progress)?)
     }
 }
 
-/// Commits without a redo list, and wipes free blocks, so that every position holds a block that
-/// opens there.
-fn prepare(opened: Result<Archive>) -> Result<()> {
+/// Locks out readers, for whom a redo list may have to stay. Commits without a redo list, and wipes
+/// free blocks, so that every position holds a block that opens there.
+fn prepare(opened: Result<Archive>, options: RekeyOptions) -> Result<()> {
     match opened {
         Err(crate::Error::Engine(ar7_engine::Error::RekeyInProgress)) => Ok(()),
         Err(error) => Err(error),
         Ok(archive) => {
+            archive.store().lock_out_readers(options.wait)?;
             archive.reclaim()?;
             archive.clear_redo_list()?;
             archive.wipe_free(&mut |_| {})?;

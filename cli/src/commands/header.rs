@@ -32,7 +32,7 @@ fn import(common: &Common, options: &HeaderImport) -> Result<(), Failure> {
     let secret = keys::existing(common)?;
     let of_file = |error: ar7_engine::Error| at(&options.file)(error.into());
     let exported = ExportedHeader::open(&bytes, &secret).map_err(of_file)?;
-    let imported = Store::import_header(&options.archive, &exported, options.older);
+    let imported = Store::import_header(&options.archive, &exported, options.older, common.wait());
     let imported = imported.map_err(|error| at(&options.archive)(error.into()))?;
     if common.quiet {
         return Ok(());

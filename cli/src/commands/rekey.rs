@@ -22,8 +22,9 @@ pub(crate) fn run(common: &Common, options: &Rekey) -> Result<(), Failure> {
     std::fs::metadata(path).map_err(|error| Failure::file(path, "open", error))?;
     let secret = keys::existing(common)?;
     let io = common.io.map_or(Io::Map, Io::from);
-    let options = RekeyOptions { drop_other_keys: options.drop_other_keys, io };
-    let reading = OpenOptions { io, ..OpenOptions::default() };
+    let wait = common.wait();
+    let options = RekeyOptions { drop_other_keys: options.drop_other_keys, io, wait };
+    let reading = OpenOptions { io, wait, ..OpenOptions::default() };
     // The rekey repairs a damaged slot, even if it then stops or is refused.
     let before = Archive::open(path, &secret, reading).map_err(at(path))?;
     warn_of_lost_commit(path, before.store().recovery().may_have_held_newer);

@@ -18,7 +18,7 @@ pub(crate) fn run(common: &Common, options: &Shred) -> Result<(), Failure> {
     if !options.yes && !confirmed(options)? {
         return Err(Failure::NotConfirmed);
     }
-    Store::shred(path).map_err(|error| at(path)(error.into()))?;
+    Store::shred(path, common.wait()).map_err(|error| at(path)(error.into()))?;
     if common.quiet {
         return Ok(());
     }

@@ -254,9 +254,15 @@ fn a_locked_archive_has_its_own_exit_code() {
     let mut input = writer.stdin.take().expect("a pipe");
     // More than the pipe holds: when it is written, the archive is open.
     input.write_all(&vec![0; 20 << 20]).expect("written");
-    for line in ["ls a.ar7", "rm a.ar7 src/file", "verify a.ar7"] {
-        bench.fails(line, 5, "a.ar7: in use by another process");
+    let holder = format!("a.ar7: in use by process {}", writer.id());
+    for line in ["rm a.ar7 src/file", "rekey a.ar7", "shred a.ar7 --yes"] {
+        bench.fails(line, 5, &holder);
     }
+    // Readers see the last commit meanwhile.
+    for line in ["ls a.ar7", "verify a.ar7", "extract a.ar7 --to out"] {
+        bench.ok(line);
+    }
+    bench.fails("cat a.ar7 slow", 1, "no entry");
     drop(input);
     assert!(writer.wait().expect("the program ends").success());
     assert_eq!(bench.ok("cat a.ar7 slow").stdout.len(), 20 << 20);

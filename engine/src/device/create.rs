@@ -12,8 +12,8 @@ use crate::Result;
 
 /// A file under a temporary name, to be renamed to its final name.
 ///
-/// It lies in the final directory and only its owner can read it. It is locked exclusively before its first byte is
-/// written, and stays locked through the rename, so no other process opens it incomplete. Dropping it before
+/// It lies in the final directory and only its owner can read it. It is locked for writing before its first byte is
+/// written, and stays locked through the rename. Dropping it before
 /// [`persist`](NewFile::persist) deletes it.
 #[derive(Debug)]
 pub struct NewFile {
@@ -52,7 +52,7 @@ impl NewFile {
             .into_parts();
         let directory = Directory::open(&parent, &file).map_err(failed)?;
         let device = FileDevice::from_file(file).map_err(|error| error.at_path(path))?.named(path);
-        device.lock_exclusive()?;
+        device.lock_writer()?;
         Ok((NewFile { temporary, target, directory }, device))
     }
 

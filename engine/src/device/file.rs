@@ -5,14 +5,15 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use super::direct::Direct;
-use super::{Device, bytes_u64, device_bytes, fitting, lock, refused, region_end, write_back};
+use super::lock::FileLocks;
+use super::{Device, Locks, bytes_u64, device_bytes, fitting, refused, region_end, write_back};
 use crate::format::{BLOCK_SIZE_U64, Position, Run};
 use crate::{Error, Result};
 
@@ -34,7 +35,8 @@ pub enum Access {
 /// kernel reports a failed write only to the descriptors that were open at that time.
 #[derive(Debug)]
 pub struct FileDevice {
-    file: File,
+    file: Arc<File>,
+    locks: Arc<FileLocks>,
     /// For large runs. It syncs its own writes, before `file` syncs the rest.
     direct: Direct,
     path: Option<PathBuf>,
@@ -84,15 +86,12 @@ impl FileDevice {
         self.access
     }
 
-    /// Locks the file exclusively. Fails with [`Error::Locked`] if another open of it holds a lock. The lock ends with
-    /// the device or the process.
-    pub fn lock_exclusive(&self) -> Result<()> {
-        self.locked(lock::exclusive(&self.file))
-    }
-
-    /// Takes a shared lock. Fails with [`Error::Locked`] if another open holds the exclusive one.
-    pub fn lock_shared(&self) -> Result<()> {
-        self.locked(lock::shared(&self.file))
+    /// Locks the file as its only writer. Fails with [`Error::Locked`] if another open of it is the writer. The lock
+    /// ends with the device or the process.
+    pub fn lock_writer(&self) -> Result<()> {
+        self.locks.lock_writer().map_err(|error| self.at_path(error))?;
+        // A writer may have trimmed the file between the open and the lock.
+        self.length_bytes().map(drop)
     }
 
     pub(super) fn file(&self) -> &File {
@@ -137,7 +136,9 @@ impl FileDevice {
         if !metadata.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
+        let file = Arc::new(file);
         Ok(FileDevice {
+            locks: Arc::new(FileLocks::new(&file)),
             file,
             direct: Direct::default(),
             path: None,
@@ -147,12 +148,6 @@ impl FileDevice {
             reserves: AtomicBool::new(true),
             unsynced_blocks: AtomicU64::new(0),
         })
-    }
-
-    /// Queries the length under the lock: a writer may have trimmed the file between the open and the lock.
-    fn locked(&self, answer: Result<()>) -> Result<()> {
-        answer.map_err(|error| self.at_path(error))?;
-        self.length_bytes().map(drop)
     }
 
     fn must_be_writable(&self) -> Result<()> {
@@ -219,6 +214,10 @@ impl FileDevice {
 }
 
 impl Device for FileDevice {
+    fn locks(&self) -> Arc<dyn Locks> {
+        Arc::clone(&self.locks) as Arc<dyn Locks>
+    }
+
     fn read(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
         region_end(start, bytes.len(), self.known_bytes())?;
         self.read_at(start.offset(), bytes)

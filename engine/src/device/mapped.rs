@@ -4,13 +4,13 @@
 //! borrowed, since the kernel changes them at any time.
 
 use std::fmt;
-use std::sync::{OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use crossbeam_utils::sync::ShardedLock;
 use memmap2::MmapOptions;
 
 use super::guard::GuardedMap;
-use super::{Device, FileDevice, bytes_u64, region_end};
+use super::{Device, FileDevice, Locks, bytes_u64, region_end};
 use crate::Result;
 use crate::format::{BLOCK_SIZE, BLOCK_SIZE_U64, BLOCKS_MAX, Position, Run};
 
@@ -86,6 +86,10 @@ impl MappedDevice {
 }
 
 impl Device for MappedDevice {
+    fn locks(&self) -> Arc<dyn Locks> {
+        self.file.locks()
+    }
+
     fn read(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
         // The lock before the check: the length must not fall until the last byte is copied.
         let _shared = self.shrinking.read().unwrap_or_else(PoisonError::into_inner);

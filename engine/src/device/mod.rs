@@ -10,6 +10,7 @@ mod guard;
 mod lock;
 mod mapped;
 mod memory;
+mod range_lock;
 #[cfg(any(test, feature = "testing"))]
 pub mod simulated;
 #[cfg(test)]
@@ -26,6 +27,9 @@ use crate::{Error, Result};
 pub use create::NewFile;
 pub(crate) use direct::page_aligned;
 pub use file::{Access, FileDevice};
+#[cfg(any(test, feature = "testing"))]
+pub use lock::LockTable;
+pub use lock::{Locks, Sharing, Unshared};
 pub use mapped::MappedDevice;
 pub use memory::{MemoryDevice, MemorySnapshot};
 
@@ -100,6 +104,11 @@ pub trait Device: Send + Sync {
         self.read(Position::at(0), &mut block)?;
         block.truncate(length);
         Ok(block)
+    }
+
+    /// Returns the locks of this open of the device. A device that no other process can open has none.
+    fn locks(&self) -> Arc<dyn Locks> {
+        Arc::new(Unshared)
     }
 
     /// Starts to write `run` to stable storage and does not wait, so that the next [`sync`](Device::sync) has less to

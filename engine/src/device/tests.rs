@@ -11,6 +11,7 @@ mod create;
 mod direct;
 mod guard;
 mod limits;
+mod locks;
 mod model;
 
 use std::fs::{self, File, OpenOptions};
@@ -167,42 +168,15 @@ fn a_file_shortened_by_another_program_is_truncated() {
 }
 
 #[test]
-fn a_lock_updates_the_known_length() {
+fn the_writers_lock_updates_the_known_length() {
     let (_directory, path) = file_with(&pattern(0, 4, 1));
-    for lock in [FileDevice::lock_shared, FileDevice::lock_exclusive] {
-        let writer = FileDevice::open(&path, Access::ReadWrite).unwrap();
-        writer.lock_exclusive().unwrap();
-        let device = FileDevice::open(&path, Access::ReadWrite).unwrap();
-        let blocks = u32::try_from(device.known_bytes() / BLOCK_SIZE_U64).unwrap();
-        writer.shrink(blocks - 1).unwrap();
-        drop(writer);
-        lock(&device).unwrap();
-        assert_eq!(device.known_bytes(), u64::from(blocks - 1) * BLOCK_SIZE_U64);
-    }
-}
-
-#[test]
-fn locks_exclude_other_opens() {
-    type Lock = fn(&FileDevice) -> crate::Result<()>;
-    let rows: [(Lock, Lock, bool); 4] = [
-        (FileDevice::lock_exclusive, FileDevice::lock_exclusive, false),
-        (FileDevice::lock_exclusive, FileDevice::lock_shared, false),
-        (FileDevice::lock_shared, FileDevice::lock_exclusive, false),
-        (FileDevice::lock_shared, FileDevice::lock_shared, true),
-    ];
-    let (_directory, path) = file_with(&pattern(0, 1, 1));
-    for (row, (first, second, allowed)) in rows.into_iter().enumerate() {
-        let holder = FileDevice::open(&path, Access::ReadWrite).unwrap();
-        first(&holder).unwrap();
-        let other = FileDevice::open(&path, Access::ReadWrite).unwrap();
-        match second(&other) {
-            Ok(()) => assert!(allowed, "row {row}"),
-            Err(Error::Locked { path: Some(named) }) => assert!(!allowed && named == path),
-            Err(error) => panic!("row {row}: {error}"),
-        }
-        drop(holder);
-        second(&other).unwrap();
-    }
+    let writer = FileDevice::open(&path, Access::ReadWrite).unwrap();
+    writer.lock_writer().unwrap();
+    let device = FileDevice::open(&path, Access::ReadWrite).unwrap();
+    writer.shrink(3).unwrap();
+    drop(writer);
+    device.lock_writer().unwrap();
+    assert_eq!(device.known_bytes(), 3 * BLOCK_SIZE_U64);
 }
 
 #[test]

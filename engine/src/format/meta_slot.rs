@@ -20,6 +20,9 @@ pub const PENDING_SESSIONS_MAX: usize = 32;
 /// Largest length of the application's metadata in bytes.
 pub const METADATA_MAX: usize = 2048;
 
+/// Largest number of a commit: a reader's lock is at a byte of this number above 2^62.
+pub const COMMITS_MAX: u64 = (1 << 62) - 1;
+
 /// Largest depth of a tree.
 pub const DEPTH_MAX: u8 = 16;
 
@@ -61,7 +64,7 @@ crate::layout! {
         LENGTH: 2, "u16: number of bytes in use, the tail included";
         FEATURES: 24, "three u64: compatible, readable, required";
         GENERATION: 12, "generation of the commit, the same as the block's own";
-        NUMBER: 8, "u64: number of the commit, one more each time";
+        NUMBER: 8, "u64: number of the commit, one more each time, below 2^62";
         BLOCK_COUNT: 4, "u32: blocks in use or free; the file may be longer";
         ROOTS: super::ROOTS * root::SIZE, "16 roots";
         REDO_HEAD: 16, "first block of the redo list, position -1 for none";
@@ -258,6 +261,10 @@ impl Decoder<'_> {
         if !(RESERVED_BLOCKS..=BLOCKS_MAX).contains(&block_count) {
             return Err(self.damaged(BLOCKS_MAX, block_count));
         }
+        let number = at::NUMBER.u64(data);
+        if number > COMMITS_MAX {
+            return Err(self.damaged(COMMITS_MAX, number));
+        }
         let redo_head = self.block(at::REDO_HEAD, data, block_count)?;
         let redo_length = at::REDO_LENGTH.u32(data);
         // Each entry needs two blocks, a home location and a shadow block.
@@ -285,7 +292,7 @@ impl Decoder<'_> {
         Ok(MetaSlot {
             features: Features::decode(at::FEATURES.array(data)),
             generation,
-            number: at::NUMBER.u64(data),
+            number,
             block_count,
             roots,
             redo_head,

@@ -27,8 +27,9 @@ pub use key_slot::{
 };
 pub use layout::Field;
 pub use meta_slot::{
-    DEPTH_MAX, INLINE_FREE_RUNS_MAX, META_STREAM, METADATA_MAX, MetaSlot, PENDING_SESSIONS_MAX,
-    ROOTS, Root, SessionRecord, inline_free_run, meta_slot_layout, root, session,
+    COMMITS_MAX, DEPTH_MAX, INLINE_FREE_RUNS_MAX, META_STREAM, METADATA_MAX, MetaSlot,
+    PENDING_SESSIONS_MAX, ROOTS, Root, SessionRecord, inline_free_run, meta_slot_layout, root,
+    session,
 };
 pub use redo::{
     REDO_PER_BLOCK, REDO_STREAM, RedoEntry, decode_redo, encode_redo, redo_block, redo_entry,

@@ -2,9 +2,10 @@
 //! anything.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::handle::Store;
-use super::open::{Access, open_locked};
+use super::open::open_locked;
 use super::superblock::choose::choose;
 use super::superblock::copy::read_copy;
 use super::superblock::header::{check_length, parse};
@@ -94,14 +95,16 @@ impl Store {
     /// Writes an exported header back to the file, which must be of the same archive.
     ///
     /// A header older than the one that the newest commit names is refused: it would restore keys that were removed
-    /// since. With `accept_older` it is written all the same, under a new revision.
+    /// since. With `accept_older` it is written all the same, under a new revision. Waits up to `wait` for another
+    /// writer.
     pub fn import_header(
         path: &Path,
         exported: &ExportedHeader,
         accept_older: bool,
+        wait: Duration,
     ) -> Result<HeaderImport> {
         let import = || {
-            let file = open_locked(path, Access::Write)?;
+            let file = open_locked(path, wait)?;
             Store::import_header_device(&file, exported, accept_older)
         };
         import().map_err(|error: Error| error.at_path(path))

@@ -52,19 +52,23 @@ impl Writer {
         // A meta slot that cannot be encoded must fail before anything is written.
         slot.encode()?;
 
+        if crate::fault!(AskTooEarly) {
+            self.pins.query(&*store.locks, slot.number)?;
+        }
+
         // Step 4. Everything that the meta slot will name must be on disk before the slot is: new blocks, pages,
-        // shadow blocks and the redo list. So must the blocks that the previous redo list copied home, because this
-        // slot stops naming that list.
+        // shadow blocks and the redo list. So must the images that were copied home since the last commit, because this
+        // slot stops naming them.
         if !crate::fault!(SkipFirstSync) {
             store.poisoning(store.device.sync())?;
         }
 
         // Steps 5 and 6.
-        let redirects = self.transaction.take_redirects();
         if crate::fault!(RedoBeforeTheCommit) {
-            store.poisoning(store.copy_home(&redirects.entries()))?;
+            store.poisoning(store.copy_home(&self.redirects().entries()))?;
         }
-        let commit = self.write_slot(slot, redirects)?;
+        self.transaction.commit_list();
+        let commit = self.write_slot(slot)?;
 
         // A snapshot of an earlier commit may still read blocks that this commit frees.
         self.pins.freed(commit.slot.number, self.space.take_log());
@@ -97,14 +101,16 @@ impl Writer {
         // next opening would find an older copy and repair it: correct, but it looks like a crash.
         store.poisoning(store.device.sync())?;
         let commit = store.current();
-        if commit.slot.redo_head.is_none() && !self.pins.any() {
+        // Asked right before the cut: a reader of an older commit may need the end of the file.
+        if commit.slot.redo_head.is_none() && !self.is_pinned()? {
             let keep = commit.slot.block_count.saturating_add(RESERVE_BLOCKS).min(BLOCKS_MAX);
             return Ok(Finished { trimmed: store.device.shrink(keep) });
         }
         Ok(Finished { trimmed: Ok(()) })
     }
 
-    /// Returns whether the current commit has a redo list, which a commit before closing clears.
+    /// Returns whether the current commit has a redo list. A commit before closing clears it, unless a snapshot pins an
+    /// older commit.
     pub fn has_redo_list(&self) -> bool {
         !self.transaction.listed().is_empty()
     }

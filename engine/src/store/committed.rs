@@ -2,16 +2,19 @@
 
 use std::collections::HashMap;
 
-use crate::format::{Generation, MetaSlot, Position, RedoEntry};
+use super::readers::ReaderLock;
+use crate::format::{Generation, MetaSlot, Position, RedoEntry, Run};
 
-/// One committed state. A reader that holds it can read everything that it names, except data blocks that a later
-/// commit has overwritten in place.
+/// One committed state. Whoever holds it can read everything that it names: until then, the writer neither reuses nor
+/// overwrites any of it.
 #[derive(Debug)]
 pub struct Commit {
     /// The meta slot of the commit.
     pub slot: MetaSlot,
     /// Live blocks whose newest version is still in a shadow block.
     pub redirects: Redirects,
+    /// Keeps writers of other processes from overwriting the commit. A writer needs no lock for its own commits.
+    pub(super) _lock: Option<ReaderLock>,
 }
 
 /// Maps the home location of a live block to its shadow block and generation. Empty by default.
@@ -43,6 +46,21 @@ impl Redirects {
     pub(super) fn and(mut self, other: Redirects) -> Redirects {
         self.0.extend(other.0);
         self
+    }
+
+    /// Returns the shadow block of the block with the home location `home`.
+    pub(super) fn shadow(&self, home: Position) -> Option<Position> {
+        self.0.get(&home).map(|&(shadow, _)| shadow)
+    }
+
+    /// Returns whether a block of the run is redirected.
+    pub(super) fn touch(&self, run: Run) -> bool {
+        let count = usize::try_from(run.count()).unwrap_or(usize::MAX);
+        if self.0.len() < count {
+            let within = |home: &Position| *home >= run.start() && home.get() < run.end();
+            return self.0.keys().any(within);
+        }
+        run.positions().any(|home| self.0.contains_key(&home))
     }
 
     /// Returns the position at which to read the version `generation` of the block with the home location `home`.

@@ -80,7 +80,7 @@ fn open_made(
     secret: &Secret,
     options: &CreateOptions,
 ) -> Result<(Arc<Store>, Writer)> {
-    let options = OpenOptions { access: Access::Write, io: options.io, accept_lost_pair: false };
+    let options = OpenOptions { access: Access::Write, io: options.io, ..OpenOptions::default() };
     let (store, writer) = Store::open_at(device, path, secret, options)?;
     Ok((store, writer.expect("opened for writing")))
 }

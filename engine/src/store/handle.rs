@@ -9,7 +9,7 @@ use super::committed::Commit;
 use super::superblock::header::KnownHeader;
 use super::superblock::recovery::Recovery;
 use crate::crypto::{ReceiptKey, Sealer};
-use crate::device::Device;
+use crate::device::{Device, Locks, Sharing};
 use crate::error::{Error, Result};
 use crate::format::{BLOCK_SIZE, Header, MetaSlot};
 use crate::process;
@@ -19,6 +19,7 @@ use crate::process;
 #[doc(alias = "BaseStreamManager")]
 pub struct Store {
     pub(super) device: Box<dyn Device>,
+    pub(super) locks: Arc<dyn Locks>,
     pub(super) sealer: Sealer,
     header: ArcSwap<KnownHeader>,
     /// Number of the key slot that the secret opened.
@@ -47,6 +48,7 @@ impl Store {
     pub(super) fn new(parts: Parts) -> Arc<Store> {
         let Parts { device, sealer, header, key_slot, receipt_key, commit, path, recovery } = parts;
         Arc::new(Store {
+            locks: device.locks(),
             device,
             sealer,
             header: ArcSwap::from_pointee(header),
@@ -125,6 +127,11 @@ impl Store {
     /// Returns the length of the file in bytes, which may exceed the committed archive.
     pub fn file_bytes(&self) -> Result<u64> {
         self.device.length_bytes()
+    }
+
+    /// Returns which other processes can use the archive next to this one.
+    pub fn sharing(&self) -> Sharing {
+        self.locks.sharing()
     }
 
     /// Returns what opening found in need of repair.

@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use super::committed::Redirects;
 use super::superblock::header::{KnownHeader, write_headers};
 use super::writer::Writer;
 use crate::crypto::{
@@ -122,11 +121,11 @@ impl Writer {
         store.replace_header(KnownHeader::new(header, bytes));
 
         // From this commit on, an older header counts as tampering. Nothing else changes. The slot names the redo
-        // list until the next commit: its shadow blocks are home already, and recovery may copy them again.
+        // list until the next commit: recovery may copy its images home again.
         let mut slot =
             MetaSlot { generation: self.transaction.generation(), number, ..current.slot.clone() };
         store.name_header(&mut slot);
-        let commit = self.write_slot(slot, Redirects::default())?;
+        let commit = self.write_slot(slot)?;
         let begun = self.begin(&commit);
         store.poisoning(begun)
     }

@@ -4,17 +4,22 @@
 use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use super::committed::{Commit, Redirects};
+use super::committed::Commit;
 use super::handle::{Parts, Store};
+use super::listed::Listed;
+use super::look::{Look, look_steadily};
 use super::open_block::{BlockBuffer, read_one};
+use super::readers::{ReaderLock, ReaderLocks};
 use super::redo::RedoList;
 use super::rekeying::Rekeying;
-use super::space::run_set::RunSet;
+use super::space::pins::Pins;
 use super::superblock::Superblock;
 use super::superblock::choose::{Chosen, choose};
 use super::superblock::copy::read_copy;
-use super::superblock::header::{OpenedHeader, check_revision, open_header};
+use super::superblock::header::{OpenedHeader, check_length, check_revision, open_header};
 use super::superblock::recovery::Recovery;
 use super::transaction::Transaction;
 use super::writer::Writer;
@@ -22,13 +27,14 @@ use crate::crypto::{KeyKind, MasterKey, ReceiptKey, Sealer, Secret, random_u32};
 use crate::device::{self, Device, FileDevice, MappedDevice};
 use crate::error::{Error, Result};
 use crate::format::{
-    BLOCK_SIZE_U64, Generation, META_SLOTS, MetaSlot, PENDING_SESSIONS_MAX, SessionRecord,
+    BLOCK_SIZE_U64, BLOCKS_MAX, Generation, META_SLOTS, MetaSlot, PENDING_SESSIONS_MAX,
+    SessionRecord,
 };
 
 /// Whether an archive is opened for reading or for writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Access {
-    /// Reading, next to any number of other readers. Nothing is written.
+    /// Reading, next to other readers and a writer. Nothing is written.
     #[default]
     Read,
     /// Writing, as the only writer.
@@ -55,20 +61,16 @@ impl Io {
     }
 }
 
-/// Opens and locks the file of an archive: a reader excludes writers, a writer excludes every other process.
-pub(super) fn open_locked(path: &Path, access: Access) -> Result<FileDevice> {
-    match access {
-        Access::Read => {
-            let file = FileDevice::open(path, device::Access::Read)?;
-            file.lock_shared()?;
-            Ok(file)
-        }
-        Access::Write => {
-            let file = FileDevice::open(path, device::Access::ReadWrite)?;
-            file.lock_exclusive()?;
-            Ok(file)
-        }
-    }
+/// Opens the file of an archive as its only writer.
+pub(super) fn open_locked(path: &Path, wait: Duration) -> Result<FileDevice> {
+    let file = FileDevice::open(path, device::Access::ReadWrite)?;
+    waiting(wait, || file.lock_writer())?;
+    Ok(file)
+}
+
+/// Locks out readers, for an operation that changes every block in place.
+pub(super) fn lock_out_readers(device: &dyn Device, wait: Duration) -> Result<()> {
+    waiting(wait, || device.locks().lock_out_readers())
 }
 
 /// Options for opening an archive.
@@ -81,6 +83,8 @@ pub struct OpenOptions {
     /// For reading only: if one pair of meta slots has no good copy, opens the commit of the other pair. The newest
     /// commit may then be lost.
     pub accept_lost_pair: bool,
+    /// How long to wait while another process has locked the archive.
+    pub wait: Duration,
 }
 
 /// The purpose of an open for writing.
@@ -93,13 +97,24 @@ pub(super) enum Purpose {
 }
 
 impl Store {
-    /// Opens the archive in a file, locked against other processes.
+    /// Locks out readers of other processes. Waits up to `wait` until none is left.
+    pub fn lock_out_readers(&self, wait: Duration) -> Result<()> {
+        let locked = waiting(wait, || self.locks.lock_out_readers());
+        locked.map_err(|error| self.path().map_or(error.clone(), |path| error.at_path(path)))
+    }
+
+    /// Opens the archive in a file. A writer excludes other writers. A reader locks the commit that it reads, so that no
+    /// writer overwrites it.
     pub fn open(
         path: &Path,
         secret: &Secret,
         options: OpenOptions,
     ) -> Result<(Arc<Store>, Option<Writer>)> {
-        let opened = open_locked(path, options.access)
+        let access = match options.access {
+            Access::Read => device::Access::Read,
+            Access::Write => device::Access::ReadWrite,
+        };
+        let opened = FileDevice::open(path, access)
             .and_then(|file| Store::open_at(options.io.device(file), Some(path), secret, options));
         opened.map_err(|error| error.at_path(path))
     }
@@ -130,75 +145,190 @@ impl Store {
         options: OpenOptions,
         purpose: Purpose,
     ) -> Result<(Arc<Store>, Option<Writer>)> {
-        let reading = options.access == Access::Read;
-        let header = open_header(&*device, secret)?;
-        if reading {
-            header.header.features.check_readable()?;
-        } else {
-            header.header.features.check_writable()?;
-            if header.header.rekey.is_some() && purpose == Purpose::Ordinary {
-                return Err(Error::RekeyInProgress);
+        match options.access {
+            Access::Read => {
+                Store::open_reader(device, path, secret, options).map(|store| (store, None))
             }
+            Access::Write => Store::open_writer(device, path, secret, (options, purpose))
+                .map(|(store, writer)| (store, Some(writer))),
         }
+    }
+
+    /// Opens the newest commit, and locks it against writers of other processes.
+    fn open_reader(
+        device: Box<dyn Device>,
+        path: Option<&Path>,
+        secret: &Secret,
+        options: OpenOptions,
+    ) -> Result<Arc<Store>> {
+        check_length(&*device)?;
+        let readers = ReaderLocks::new(device.locks());
+        // Deriving a key from a passphrase takes long, so the header is opened again only if it differs.
+        let mut known: Option<OpenedHeader> = None;
+        let mut examine = |look: &Look| {
+            let header = match known.take() {
+                Some(header) if header.is_in(look) => header,
+                _ => open_header(look, secret)?,
+            };
+            let header = known.insert(header);
+            header.header.features.check_readable()?;
+            Examined::new(look, header, options.accept_lost_pair)
+        };
+        let mut found = look_steadily(&*device, &readers, &mut examine)?;
+        let lock = loop {
+            let lock = waiting(options.wait, || readers.lock(found.chosen.slot.number))?;
+            // Before the lock was visible, the writer may have moved on and reused blocks of this commit.
+            if crate::fault!(TrustTheFirstLook) {
+                break lock;
+            }
+            let again = look_steadily(&*device, &readers, &mut examine)?;
+            if again.chosen.slot == found.chosen.slot {
+                break lock;
+            }
+            found = again;
+        };
+        let header = known.expect("a header was opened");
+        let store = found.into_store(device, path, &header, Some(lock))?.0;
+        Ok(store)
+    }
+
+    /// Opens the newest commit as the only writer, recovers it, and begins a session.
+    fn open_writer(
+        device: Box<dyn Device>,
+        path: Option<&Path>,
+        secret: &Secret,
+        (options, purpose): (OpenOptions, Purpose),
+    ) -> Result<(Arc<Store>, Writer)> {
+        let locks = device.locks();
+        waiting(options.wait, || locks.lock_writer())?;
+        let header = open_header(&*device, secret)?;
+        header.header.features.check_writable()?;
+        if header.header.rekey.is_some() && purpose == Purpose::Ordinary {
+            return Err(Error::RekeyInProgress);
+        }
+        let found = Examined::new(&*device, &header, false)?;
+        found.chosen.slot.features.check_writable()?;
+        let (chosen, rekeying) = (found.chosen.clone(), found.rekeying);
+        let (store, list) = found.into_store(device, path, &header, None)?;
+        if Rekeying::has_not_begun(header.header.rekey.as_ref(), &chosen.slot) {
+            store.check_can_rekey(&chosen.slot)?;
+        }
+        let mut pins = Pins::default();
+        let number = chosen.slot.number;
+        let file_blocks = store.device.length_bytes()? / BLOCK_SIZE_U64;
+        pins.open(&*store.locks, number, u32::try_from(file_blocks).unwrap_or(BLOCKS_MAX))?;
+        // A reader of an older commit reads the home locations, so then every image stays in its shadow block.
+        let to_copy =
+            if pins.any() && !crate::fault!(RecoverUnderReaders) { &[] } else { &list.entries[..] };
+        store.recover(&header, &chosen, to_copy)?;
+        store.copy_window(&rekeying)?;
+        let mut listed = Listed::new(list.chain, &list.entries, number, &Listed::default());
+        listed.copied(to_copy);
+        let writer = Writer::begin_session(&store, header.master, &chosen, (listed, pins))?;
+        Ok((store, writer))
+    }
+}
+
+/// What the reserved blocks say, checked.
+struct Examined {
+    chosen: Chosen,
+    sealer: Sealer,
+    rekeying: Rekeying,
+}
+
+impl Examined {
+    /// Chooses the current commit from the reserved blocks on `device`, and checks what they say about the file.
+    fn new(device: &dyn Device, header: &OpenedHeader, accept_lost_pair: bool) -> Result<Examined> {
         let sealer = header.sealer();
-        let copies = META_SLOTS.map(|position| read_copy(&*device, &sealer, position));
-        let chosen = choose(&copies, options.accept_lost_pair && reading)?;
+        let copies = META_SLOTS.map(|position| read_copy(device, &sealer, position));
+        let chosen = choose(&copies, accept_lost_pair)?;
         let record = header.header.rekey.as_ref();
         let rekeying = Rekeying::of(record, &chosen.slot)?;
         Rekeying::check_slot(record, &chosen, &sealer)?;
-        let sealer = rekeying.sealer(sealer);
+        chosen.slot.features.check_readable()?;
+        check_revision(header, &chosen.slot)?;
+        let expected_bytes = u64::from(chosen.slot.block_count) * BLOCK_SIZE_U64;
+        let found_bytes = device.length_bytes()?;
+        match found_bytes.cmp(&expected_bytes) {
+            Ordering::Equal => {}
+            Ordering::Greater if !crate::fault!(GrownFileRefused) => {}
+            Ordering::Less | Ordering::Greater => {
+                return Err(Error::Truncated { expected_bytes, found_bytes });
+            }
+        }
+        Ok(Examined { sealer: rekeying.sealer(sealer), chosen, rekeying })
+    }
+
+    /// Reads the redo list, and checks that the roots open. Both were durable before the slot was written, so a fault
+    /// in them is damage and never a reason to fall back to an older commit.
+    fn into_store(
+        self,
+        device: Box<dyn Device>,
+        path: Option<&Path>,
+        header: &OpenedHeader,
+        lock: Option<ReaderLock>,
+    ) -> Result<(Arc<Store>, RedoList)> {
+        let Examined { chosen, sealer, rekeying } = self;
         let images = rekeying.redirects(&*device, &sealer);
-        check_chosen(&*device, &sealer, &header, &chosen, (reading, &images))?;
+        let mut bytes = BlockBuffer::new();
+        for block in chosen.slot.roots.iter().filter_map(|root| root.block) {
+            read_one(&*device, &sealer, &images, KeyKind::Registry, block, &mut bytes)?;
+        }
         let list = RedoList::read(&*device, &sealer, &chosen.slot)?;
-        // A reader never writes: it reads a listed block from its shadow block. A writer first copies shadow blocks home.
-        let redirects = if reading { list.redirects().and(images) } else { Redirects::default() };
-        let commit = Commit { slot: chosen.slot.clone(), redirects };
+        let redirects = list.redirects().and(images);
         let store = Store::new(Parts {
-            recovery: Recovery::new(&header, &chosen, list.entries.len()),
+            recovery: Recovery::new(header, &chosen, list.entries.len()),
             header: header.known(),
             key_slot: header.slot,
             receipt_key: ReceiptKey::derive(&header.master, header.header.archive),
             device,
             sealer,
-            commit,
+            commit: Commit { slot: chosen.slot, redirects, _lock: lock },
             path: path.map(Path::to_owned),
         });
-        if reading {
-            return Ok((store, None));
+        Ok((store, list))
+    }
+}
+
+/// Repeats `attempt` for up to `wait` while the archive is locked, with growing pauses.
+pub(super) fn waiting<T>(wait: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let begun = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let outcome = attempt();
+        let left = wait.saturating_sub(begun.elapsed());
+        if !matches!(outcome, Err(Error::Locked { .. })) || left.is_zero() {
+            return outcome;
         }
-        if Rekeying::has_not_begun(header.header.rekey.as_ref(), &chosen.slot) {
-            store.check_can_rekey(&chosen.slot)?;
-        }
-        store.recover(&header, &chosen, &list)?;
-        store.copy_window(&rekeying)?;
-        let writer = Writer::begin_session(&store, header.master, &chosen, list.blocks)?;
-        Ok((store, Some(writer)))
+        sleep(pause.min(left));
+        pause = (pause * 2).min(Duration::from_millis(100));
     }
 }
 
 impl Writer {
     /// Raises the session number durably, before anything is sealed in the session. This is a commit that changes
-    /// nothing else. The meta slot keeps naming the redo list until the next commit: its shadow blocks are already
-    /// home, and recovery may copy them again.
+    /// nothing else. The meta slot keeps naming the redo list until the next commit: recovery may copy its images home
+    /// again.
     fn begin_session(
         store: &Arc<Store>,
         master: MasterKey,
         chosen: &Chosen,
-        listed: RunSet,
+        (listed, pins): (Listed, Pins),
     ) -> Result<Writer> {
         let before = chosen.slot.generation;
         let full = Error::Full { what: "number of sessions", limit: u64::from(u32::MAX) };
         let session = before.session.checked_add(1).ok_or_else(|| full.clone())?;
         let generation = Generation { session, step: 0, salt: random_u32()? };
         let transaction = Transaction::new(generation, listed);
-        let mut writer = Writer::new(store, master, transaction, Superblock::new(chosen));
+        let superblock = Superblock::new(chosen);
+        let mut writer = Writer::new(store, master, (transaction, pins), superblock);
         let mut slot = chosen.slot.clone();
         slot.generation = generation;
         slot.number = slot.number.checked_add(1).ok_or(full)?;
         Rekeying::begin(store.header().rekey.as_ref(), &mut slot);
         store.name_header(&mut slot);
         note_session(&mut slot, before, store.header().rekey.is_some());
-        let commit = writer.write_slot(slot, Redirects::default())?;
+        let commit = writer.write_slot(slot)?;
         writer.begin(&commit)?;
         Ok(writer)
     }
@@ -216,38 +346,6 @@ fn note_session(slot: &mut MetaSlot, ended: Generation, is_rekeying: bool) {
         pending.remove(idle.unwrap_or(oldest_or_newest));
     }
     pending.push(SessionRecord { session: ended.session, salt: ended.salt, last_step: ended.step });
-}
-
-/// Checks that everything the chosen slot names is there: it was durable before the slot was written. If it is
-/// missing, that is damage and never a reason to fall back to an older commit.
-fn check_chosen(
-    device: &dyn Device,
-    sealer: &Sealer,
-    header: &OpenedHeader,
-    chosen: &Chosen,
-    (reading, images): (bool, &Redirects),
-) -> Result<()> {
-    let slot = &chosen.slot;
-    if reading {
-        slot.features.check_readable()?;
-    } else {
-        slot.features.check_writable()?;
-    }
-    check_revision(header, slot)?;
-    let expected_bytes = u64::from(slot.block_count) * BLOCK_SIZE_U64;
-    let found_bytes = device.length_bytes()?;
-    match found_bytes.cmp(&expected_bytes) {
-        Ordering::Equal => {}
-        Ordering::Greater if !crate::fault!(GrownFileRefused) => {}
-        Ordering::Less | Ordering::Greater => {
-            return Err(Error::Truncated { expected_bytes, found_bytes });
-        }
-    }
-    let mut bytes = BlockBuffer::new();
-    for block in slot.roots.iter().filter_map(|root| root.block) {
-        read_one(device, sealer, images, KeyKind::Registry, block, &mut bytes)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

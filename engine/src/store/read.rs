@@ -146,7 +146,7 @@ impl Store {
         check: &dyn Fn(u32, &BlockHead) -> Result<()>,
     ) -> Result<()> {
         // One bad sector fails the read of the whole chunk, so after a failure each block is read separately.
-        let whole = redirects.is_empty() && self.device.read(run.start(), scratch).is_ok();
+        let whole = !redirects.touch(run) && self.device.read(run.start(), scratch).is_ok();
         let mut blocks = (0..).zip(run.positions());
         let (mut skipped, mut rest) = (within, data);
         for bytes in scratch.chunks_mut(BATCH_BLOCKS * BLOCK_SIZE) {

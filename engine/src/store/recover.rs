@@ -3,7 +3,6 @@
 
 use super::handle::Store;
 use super::open_block::{BlockBuffer, generation_in};
-use super::redo::RedoList;
 use super::rekeying::{Rekeying, pairs, readable};
 use super::superblock::choose::Chosen;
 use super::superblock::copy::write_copy;
@@ -13,19 +12,20 @@ use crate::error::Result;
 use crate::format::{BLOCK_SIZE, BlockRef, RedoEntry};
 
 impl Store {
-    /// Makes both copies of the chosen commit good and durable. Only after this may the other pair be written.
+    /// Makes both copies of the chosen commit good and durable. Only after this may the other pair be written. Copies
+    /// the images of its redo list in `to_copy` to their home locations.
     pub(super) fn recover(
         &self,
         header: &OpenedHeader,
         chosen: &Chosen,
-        list: &RedoList,
+        to_copy: &[RedoEntry],
     ) -> Result<()> {
         if crate::fault!(TrustWhatIsRead) {
             return Ok(());
         }
         // A copy that reads well may be in the page cache only. It is written again, one copy at a time, so that a
         // torn write leaves the other. Each write is synced, so that the commit on which this writer builds is on
-        // disk.
+        // disk. The bytes are the same, so that a reader never finds the copy torn.
         for (position, sealed) in &chosen.good {
             self.device.write(*position, &sealed[..])?;
             self.device.sync()?;
@@ -37,9 +37,9 @@ impl Store {
         }
         // Shadow blocks are copied again even if the home location looks right, for the same reason. The copies must
         // be on disk before a commit drops the list.
-        if !list.entries.is_empty() {
-            self.check_shadow_blocks(list)?;
-            self.copy_home(&list.entries)?;
+        if !to_copy.is_empty() {
+            self.check_shadow_blocks(to_copy)?;
+            self.copy_home(to_copy)?;
             self.device.sync()?;
         }
         self.recover_header(header, chosen)?;
@@ -61,12 +61,12 @@ impl Store {
 
     /// Checks that every shadow block opens in the version that the list names, before the first is copied: a bad
     /// shadow block must not replace a good block at its home location.
-    fn check_shadow_blocks(&self, list: &RedoList) -> Result<()> {
-        let redirects = list.redirects();
+    fn check_shadow_blocks(&self, entries: &[RedoEntry]) -> Result<()> {
+        let commit = self.current();
         let mut bytes = BlockBuffer::new();
-        for entry in &list.entries {
+        for entry in entries {
             let block = BlockRef { position: entry.home, generation: entry.generation };
-            self.read_into(&redirects, KeyKind::Data, block, &mut bytes)?;
+            self.read_into(&commit.redirects, KeyKind::Data, block, &mut bytes)?;
         }
         Ok(())
     }

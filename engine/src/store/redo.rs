@@ -22,8 +22,8 @@ use crate::format::{
 pub(super) struct RedoList {
     /// The entries, in the order of the list.
     pub(super) entries: Vec<RedoEntry>,
-    /// Every block of the list: its chain and its shadow blocks.
-    pub(super) blocks: RunSet,
+    /// The blocks of its chain.
+    pub(super) chain: Vec<Position>,
 }
 
 impl RedoList {
@@ -56,7 +56,7 @@ impl RedoList {
                 check_head(position, block.head, previous, BlockIndex(index))?;
             }
             list.entries.extend(decode_redo(position, &block.data, slot.block_count)?);
-            list.blocks.insert(Run::single(position));
+            list.chain.push(position);
             previous = Some(position);
             next = block.head.next;
         }
@@ -64,26 +64,28 @@ impl RedoList {
             let found = list.entries.len();
             return Err(Error::damaged(head.position, Check::RedoList, length, found));
         }
-        list.check_apart()?;
+        list.blocks()?;
         Ok(list)
     }
 
-    /// Checks that every block occurs once, and in one role: home location, shadow block or block of the chain.
-    fn check_apart(&mut self) -> Result<()> {
+    /// Returns every block of the list: its chain and its shadow blocks. Fails if a block occurs twice, or in two
+    /// roles: home location, shadow block or block of the chain.
+    fn blocks(&self) -> Result<RunSet> {
+        let mut blocks: RunSet = self.chain.iter().copied().map(Run::single).collect();
         let mut homes = HashSet::new();
         for entry in &self.entries {
             let shadow = Run::single(entry.shadow);
-            if !homes.insert(entry.home) || self.blocks.intersects(shadow) {
+            if !homes.insert(entry.home) || blocks.intersects(shadow) {
                 let expected = "a home location and a shadow block named once";
                 return Err(Error::damaged(entry.home, Check::RedoList, expected, entry.shadow));
             }
-            self.blocks.insert(shadow);
+            blocks.insert(shadow);
         }
-        match homes.into_iter().find(|&home| self.blocks.contains(home)) {
+        match homes.into_iter().find(|&home| blocks.contains(home)) {
             Some(home) => {
                 Err(Error::damaged(home, Check::RedoList, "a data block", "a block of the list"))
             }
-            None => Ok(()),
+            None => Ok(blocks),
         }
     }
 }
@@ -116,7 +118,7 @@ fn check_head(
 impl Store {
     /// Returns every block of a commit's redo list: its chain and its shadow blocks.
     pub fn redo_blocks(&self, commit: &Commit) -> Result<RunSet> {
-        Ok(RedoList::read(&*self.device, &self.sealer, &commit.slot)?.blocks)
+        RedoList::read(&*self.device, &self.sealer, &commit.slot)?.blocks()
     }
 }
 
@@ -128,23 +130,25 @@ pub struct WrittenRedoList {
 }
 
 impl Writer {
-    /// Writes the redo list of this transaction, and frees the blocks of the current commit's list: the first sync of
-    /// this commit makes the copies at their home locations durable. The caller calls it once, before it records the
-    /// free runs, because it allocates and frees.
+    /// Writes the redo list of this transaction: the blocks that it changed, and the images of the current commit's
+    /// list that are not home yet. Frees the other blocks of that list: the first sync of this commit makes the copies
+    /// at their home locations durable. The caller calls it once, before it records the free runs, because it
+    /// allocates and frees.
     pub fn write_redo_list(&mut self) -> Result<WrittenRedoList> {
-        let listed = self.transaction.take_listed();
+        let superseded = self.transaction.listed().superseded(self.transaction.redirects());
         if crate::fault!(TrimBeforeClearing)
-            && let Some(last) = listed.iter().last()
+            && let Some(last) = superseded.iter().last()
         {
             self.store.device.shrink(last.start().get())?;
         }
-        for run in listed.iter() {
+        for run in superseded.iter() {
             if crate::fault!(ReuseShadowBlocks) {
                 self.space.cancel(run);
             } else {
                 self.space.free(run);
             }
         }
+        let number = self.store.current().slot.number + 1;
         let entries = self.transaction.redirects().entries();
         if entries.is_empty() {
             return Ok(WrittenRedoList::default());
@@ -165,11 +169,9 @@ impl Writer {
             })
             .collect();
         let generation = self.seal_and_write(KeyKind::Meta, &jobs, &chain)?;
-        let shadow_blocks = entries.iter().map(|entry| entry.shadow);
-        self.transaction.list(chain.iter().copied().chain(shadow_blocks));
-        Ok(WrittenRedoList {
-            head: Some(BlockRef { position: chain[0], generation }),
-            length: u32::try_from(entries.len()).expect("fewer entries than blocks"),
-        })
+        let head = Some(BlockRef { position: chain[0], generation });
+        let length = u32::try_from(entries.len()).expect("fewer entries than blocks");
+        self.transaction.write_list(chain, &entries, number);
+        Ok(WrittenRedoList { head, length })
     }
 }

@@ -18,12 +18,12 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rayon::prelude::*;
 
-use super::committed::Redirects;
 use super::handle::Store;
-use super::open::{Access, Io, OpenOptions, Purpose, open_locked};
+use super::open::{Access, Io, OpenOptions, Purpose, lock_out_readers, open_locked};
 use super::rekeying::{WINDOW_BLOCKS, Window, readable};
 use super::space::RESERVE_BLOCKS;
 use super::superblock::header::{open_header, write_headers};
@@ -48,6 +48,8 @@ pub struct RekeyOptions {
     pub drop_other_keys: bool,
     /// Memory map or plain file.
     pub io: Io,
+    /// How long to wait until no other process has the archive open.
+    pub wait: Duration,
 }
 
 /// The result of a change of the master key.
@@ -69,6 +71,8 @@ fn bytes_of(run: Run) -> usize {
 impl Store {
     /// Changes the master key of the archive in a file, or resumes an interrupted change.
     ///
+    /// No other process can use the archive meanwhile, not even for reading.
+    ///
     /// The caller ensures that the archive has no redo list and that every free block opens. `progress` gets the
     /// number of blocks under the new key, and the number of all blocks. If it breaks, the call fails with
     /// [`Error::Stopped`], and the next call resumes the change. A break before the first block leaves the archive
@@ -80,7 +84,7 @@ impl Store {
         progress: &mut dyn FnMut(u32, u32) -> ControlFlow<()>,
     ) -> Result<RekeySummary> {
         let mut rekey = || {
-            let file = open_locked(path, Access::Write)?;
+            let file = open_locked(path, options.wait)?;
             Store::rekey_device(options.io.device(file), secret, options, progress)
         };
         rekey().map_err(|error: Error| error.at_path(path))
@@ -93,6 +97,7 @@ impl Store {
         options: RekeyOptions,
         progress: &mut dyn FnMut(u32, u32) -> ControlFlow<()>,
     ) -> Result<RekeySummary> {
+        lock_out_readers(&*device, options.wait)?;
         let opened = open_header(&*device, secret)?;
         let device = match opened.header.rekey {
             Some(_) => device,
@@ -297,7 +302,7 @@ impl Writer {
             rekey_watermark: watermark,
             ..current.slot.clone()
         };
-        self.write_slot(slot, Redirects::default())?;
+        self.write_slot(slot)?;
         self.transaction.raise_step()
     }
 }

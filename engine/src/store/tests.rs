@@ -13,6 +13,7 @@
 //! - Reading a run in batches returns the same as reading its blocks one by one (`read`).
 //! - Positions are allocated from the pool, then from the end of the file, and the reserve serves deletions only
 //!   (`space`, `writer`).
+//! - A reader next to a writer reads only a commit that it has locked, and takes no torn write for damage (`readers`).
 //! - An exported header is imported only if it is newer or current (`backup`), and a redo list is accepted only if it
 //!   is whole (`redo`).
 //! - Wiped blocks are blank, and no others change (`wipe`).
@@ -27,6 +28,7 @@ mod in_flight;
 mod open;
 mod pipeline;
 mod read;
+mod readers;
 mod redo;
 mod rekey;
 mod rekey_attacks;

@@ -1,9 +1,12 @@
-//! The open transaction: its generation, its changed live blocks, and the blocks of redo lists.
+//! The open transaction: its generation, its changed live blocks, and the redo list of the commit before it.
+
+use std::collections::HashSet;
 
 use super::committed::Redirects;
+use super::listed::Listed;
 use super::space::run_set::RunSet;
 use crate::error::{Error, Result};
-use crate::format::{Generation, Position, Run};
+use crate::format::{Generation, Position, RedoEntry, Run};
 
 /// The open transaction of a writer.
 #[derive(Debug)]
@@ -12,23 +15,27 @@ pub(super) struct Transaction {
     generation: Generation,
     /// Positions sealed in this step. Sealing one of them again raises the step.
     sealed: RunSet,
-    /// Live blocks that this transaction changed, with their shadow blocks.
+    /// Live blocks whose newest version is in a shadow block: those that this transaction changed, and those on the
+    /// current commit's redo list that are not home yet.
     redirects: Redirects,
-    /// Chain and shadow blocks of the current commit's redo list, which the next commit frees.
-    listed: RunSet,
-    /// `listed` at the beginning of the transaction, so that a rollback reads nothing from disk.
-    listed_at_begin: RunSet,
+    /// Home locations of the blocks that this transaction changed. No commit names their shadow blocks.
+    changed: HashSet<Position>,
+    /// The redo list of the current commit.
+    listed: Listed,
+    /// The redo list of the next commit, once it is written.
+    written: Option<Listed>,
 }
 
 impl Transaction {
-    /// Begins the first transaction of a session. `listed` are the blocks of the current commit's redo list.
-    pub(super) fn new(generation: Generation, listed: RunSet) -> Transaction {
+    /// Begins the first transaction of a session. `listed` is the current commit's redo list.
+    pub(super) fn new(generation: Generation, listed: Listed) -> Transaction {
         Transaction {
             generation,
             sealed: RunSet::default(),
-            redirects: Redirects::default(),
-            listed_at_begin: listed.clone(),
+            redirects: listed.pending(),
+            changed: HashSet::new(),
             listed,
+            written: None,
         }
     }
 
@@ -37,18 +44,12 @@ impl Transaction {
         self.generation
     }
 
-    /// Raises the step and begins the next transaction after a commit.
-    pub(super) fn begin(&mut self) -> Result<()> {
-        self.raise_step()?;
-        self.listed_at_begin.clone_from(&self.listed);
-        Ok(())
-    }
-
-    /// Drops the changes of the transaction. The caller calls [`begin`](Self::begin) next: sealed positions may be
-    /// allocated again, and must not be sealed again in the same step.
+    /// Drops the changes of the transaction. The caller raises the step next: sealed positions may be allocated
+    /// again, and must not be sealed again in the same step.
     pub(super) fn roll_back(&mut self) {
-        self.redirects = Redirects::default();
-        self.listed.clone_from(&self.listed_at_begin);
+        self.redirects = self.listed.pending();
+        self.changed.clear();
+        self.written = None;
     }
 
     /// Begins the next step, in which each position may be sealed once.
@@ -80,42 +81,68 @@ impl Transaction {
         &self.redirects
     }
 
-    /// Returns the shadow block of the live block at `home`, if this transaction changed it.
+    /// Returns whether this transaction changed a live block.
+    pub(super) fn has_changes(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// Returns the number of images that earlier commits made and that are not home yet.
+    pub(super) fn carried(&self) -> usize {
+        self.redirects.len() - self.changed.len()
+    }
+
+    /// Returns the shadow block of the live block at `home`, if this transaction changed it. A shadow block that a
+    /// commit names is never written again.
     pub(super) fn shadow_of(&self, home: Position) -> Option<Position> {
-        self.redirects.0.get(&home).map(|&(shadow, _)| shadow)
+        if !self.changed.contains(&home) && !crate::fault!(OverwriteListedShadows) {
+            return None;
+        }
+        self.redirects.shadow(home)
     }
 
     /// Records the newest version of the live block at `home`.
     pub(super) fn redirect(&mut self, home: Position, shadow: Position, generation: Generation) {
         self.redirects.0.insert(home, (shadow, generation));
+        self.changed.insert(home);
     }
 
-    /// Drops the changes of live blocks in a run to be freed. Returns their shadow blocks.
+    /// Drops the newest versions of live blocks in a run to be freed. Returns the shadow blocks that only this
+    /// transaction knows. Those on the current commit's list are freed with the list.
     pub(super) fn drop_redirects(&mut self, run: Run) -> Vec<Position> {
         if self.redirects.is_empty() {
             return Vec::new();
         }
-        let removed = run.positions().filter_map(|home| self.redirects.0.remove(&home));
-        removed.map(|(shadow, _)| shadow).collect()
+        let removed = run.positions().filter_map(|home| {
+            let (shadow, _) = self.redirects.0.remove(&home)?;
+            self.changed.remove(&home).then_some(shadow)
+        });
+        removed.collect()
     }
 
-    /// Takes the changed live blocks, for the commit that copies them home.
-    pub(super) fn take_redirects(&mut self) -> Redirects {
-        std::mem::take(&mut self.redirects)
-    }
-
-    /// Records blocks of the redo list that the next commit names.
-    pub(super) fn list(&mut self, blocks: impl Iterator<Item = Position>) {
-        self.listed.extend(blocks.map(Run::single));
-    }
-
-    /// Takes the blocks of the current commit's redo list, to free them.
-    pub(super) fn take_listed(&mut self) -> RunSet {
-        std::mem::take(&mut self.listed)
-    }
-
-    /// Returns the blocks of redo lists.
-    pub(super) fn listed(&self) -> &RunSet {
+    /// Returns the redo list of the current commit.
+    pub(super) fn listed(&self) -> &Listed {
         &self.listed
+    }
+
+    /// Records the redo list that the commit `number` will name.
+    pub(super) fn write_list(&mut self, chain: Vec<Position>, entries: &[RedoEntry], number: u64) {
+        self.written = Some(Listed::new(chain, entries, number, &self.listed));
+    }
+
+    /// Makes the written list the current commit's.
+    pub(super) fn commit_list(&mut self) {
+        self.listed = self.written.take().unwrap_or_default();
+        self.changed.clear();
+    }
+
+    /// Returns the images to copy home, given the oldest commit that anybody reads.
+    pub(super) fn due(&self, lowest: u64) -> Vec<RedoEntry> {
+        self.listed.due(lowest)
+    }
+
+    /// Records that images were copied home, so that blocks are read there.
+    pub(super) fn copied_home(&mut self, entries: &[RedoEntry]) {
+        self.listed.copied(entries);
+        self.redirects = self.listed.pending();
     }
 }

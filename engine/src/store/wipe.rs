@@ -1,9 +1,10 @@
 //! Makes old content unreadable: wipes free blocks, and destroys the key slots.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::handle::Store;
-use super::open::{Access, open_locked};
+use super::open::{lock_out_readers, open_locked};
 use super::space::Space;
 use super::superblock::header::{check_length, parse};
 use super::writer::Writer;
@@ -25,10 +26,10 @@ impl Writer {
     /// if the transaction has changes, since its free blocks are then not those of the last commit.
     pub fn wipe(&mut self, runs: &[Run]) -> Result<u64> {
         self.check_no_transaction()?;
-        let mut wiped = 0;
+        let (mut wiped, listed) = (0, self.transaction.listed().blocks());
         for &run in runs {
             let within = run.start().get() >= RESERVED_BLOCKS && run.end() <= self.block_count();
-            if !within || self.transaction.listed().intersects(run) {
+            if !within || listed.intersects(run) {
                 let expected = "free blocks of the archive";
                 return Err(Error::damaged(run.start(), Check::FreeMap, expected, run.count()));
             }
@@ -43,7 +44,7 @@ impl Writer {
     /// Wipes the blocks of the file behind the last block of the archive in the same way.
     pub fn wipe_tail(&mut self) -> Result<u64> {
         self.check_no_transaction()?;
-        if self.is_pinned() {
+        if self.is_pinned()? {
             // The pinned commit may have been longer.
             return Ok(0);
         }
@@ -78,8 +79,14 @@ impl Writer {
 impl Store {
     /// Destroys every key slot, and with them access to everything in the archive, forever. It overwrites both copies
     /// of the header with random bytes, and needs no key. A file that is not an archive is left unchanged.
-    pub fn shred(path: &Path) -> Result<()> {
-        let shred = || Store::shred_device(&open_locked(path, Access::Write)?);
+    ///
+    /// Waits up to `wait` until no other process has the archive open.
+    pub fn shred(path: &Path, wait: Duration) -> Result<()> {
+        let shred = || {
+            let file = open_locked(path, wait)?;
+            lock_out_readers(&file, wait)?;
+            Store::shred_device(&file)
+        };
         shred().map_err(|error: Error| error.at_path(path))
     }
 

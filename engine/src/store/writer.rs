@@ -17,6 +17,11 @@ use crate::format::{
     BLOCK_SIZE_U64, BLOCKS_MAX, Generation, MetaSlot, Position, RESERVED_BLOCKS, Run, runs_of,
 };
 
+/// Limits of the number of blocks on a redo list, if readers of older commits keep some of them there: an eighth of the
+/// archive's blocks, within these bounds.
+const LISTED_MIN: usize = 4096;
+const LISTED_MAX: usize = 1 << 20;
+
 /// The half of a store that makes changes. Dropping it drops everything uncommitted.
 ///
 /// The documentation of the module says which part changes what.
@@ -37,14 +42,14 @@ impl Writer {
     pub(super) fn new(
         store: &Arc<Store>,
         master: MasterKey,
-        transaction: Transaction,
+        (transaction, pins): (Transaction, Pins),
         superblock: Superblock,
     ) -> Writer {
         Writer {
             store: Arc::clone(store),
             master,
             space: Space::default(),
-            pins: Pins::default(),
+            pins,
             transaction,
             superblock,
             in_flight: InFlight::new(),
@@ -89,6 +94,11 @@ impl Writer {
             Err(Error::NoSpace { .. } | Error::Full { .. }) | Ok(_) => allocated,
             failed => self.store.poisoning(failed),
         }
+    }
+
+    /// Returns whether the pool has a position.
+    pub fn is_usable(&self, position: Position) -> bool {
+        self.space.is_usable(position)
     }
 
     /// Adds to the pool a run that was recorded as free at the last commit.
@@ -140,9 +150,22 @@ impl Writer {
         self.space.lower_count(run);
     }
 
-    /// Returns whether a snapshot of this process pins an earlier commit.
-    pub fn is_pinned(&mut self) -> bool {
-        self.pins.any()
+    /// Returns whether a snapshot, of this process or another, pins an earlier commit.
+    pub fn is_pinned(&mut self) -> Result<bool> {
+        self.query_readers()?;
+        Ok(self.pins.any())
+    }
+
+    /// Returns whether pinned snapshots hold every block that was free at the last commit. Then only the growth of the
+    /// file yields blocks to allocate.
+    pub fn are_all_held(&mut self) -> bool {
+        self.pins.end_of_held().is_some()
+    }
+
+    /// Asks which commits other processes read.
+    pub(super) fn query_readers(&mut self) -> Result<()> {
+        let newest = self.store.current().slot.number;
+        self.pins.query(&*self.store.locks, newest)
     }
 
     /// Takes all runs of the pool, which this transaction may write. After this, only new blocks at the end of the
@@ -191,6 +214,7 @@ impl Writer {
         let mut shadows = Vec::with_capacity(jobs.len());
         let is_missing = |job: &&SealJob<'_>| self.transaction.shadow_of(job.position).is_none();
         let missing = jobs.iter().filter(is_missing).count();
+        self.check_list_limit(missing)?;
         let mut unused = self.allocate_all(missing, Urgency::Ordinary)?.into_iter();
         for job in jobs {
             assert!(!self.is_fresh(job.position), "only a live block is written over");
@@ -205,6 +229,29 @@ impl Writer {
             self.transaction.redirect(job.position, shadow, generation);
         }
         Ok(generation)
+    }
+
+    /// Fails with [`Error::HeldByReaders`] if `more` changed blocks would make the redo list too long while images of
+    /// earlier commits cannot be copied home.
+    fn check_list_limit(&mut self, more: usize) -> Result<()> {
+        let blocks = usize::try_from(self.space.count() / 8).unwrap_or(usize::MAX);
+        let limit = blocks.clamp(LISTED_MIN, LISTED_MAX);
+        let carried = self.transaction.carried();
+        if carried == 0 || self.redirects().len() + more <= limit {
+            return Ok(());
+        }
+        Err(self.held_by_readers())
+    }
+
+    /// Returns the error that says what readers of older commits hold back.
+    pub fn held_by_readers(&mut self) -> Error {
+        let newest = self.store.current().slot.number;
+        let carried = self.transaction.carried();
+        Error::HeldByReaders {
+            oldest: self.pins.lowest().unwrap_or(newest),
+            entries: u64::try_from(carried).unwrap_or(u64::MAX),
+            blocks: self.pins.held_blocks().max(self.space.held_blocks()),
+        }
     }
 
     /// Allocates exactly `count` positions, in few runs. A failure allocates none.
@@ -231,7 +278,7 @@ impl Writer {
     /// Fails if the transaction has changes. For operations that are commits of their own.
     pub(super) fn check_no_transaction(&self) -> Result<()> {
         self.store.check_usable()?;
-        if self.is_touched() || !self.redirects().is_empty() {
+        if self.is_touched() || self.transaction.has_changes() {
             return Err(Error::Uncommitted);
         }
         Ok(())
@@ -288,31 +335,38 @@ impl Writer {
         self.in_flight.forget();
     }
 
-    /// Writes a meta slot to the pair that does not hold the current commit, and then copies shadow blocks home.
-    pub(super) fn write_slot(
-        &mut self,
-        slot: MetaSlot,
-        redirects: Redirects,
-    ) -> Result<Arc<Commit>> {
+    /// Writes a meta slot to the pair that does not hold the current commit, and then copies home the images of its
+    /// redo list that no pinned snapshot is in the way of.
+    pub(super) fn write_slot(&mut self, slot: MetaSlot) -> Result<Arc<Commit>> {
         let store = Arc::clone(&self.store);
         let (device, sealer) = (&*store.device, &store.sealer);
         // Step 5. One copy; its sync makes it the commit.
         let half = store.poisoning(self.superblock.write_first(device, sealer, &slot))?;
 
-        // From here on the commit counts. Until step 6 is done, readers find listed blocks in their shadow blocks.
-        let listed = redirects.entries();
-        let commit = Arc::new(Commit { slot, redirects });
+        // From here on the commit counts. Until an image is home, readers find the block in its shadow block.
+        let redirects = self.transaction.redirects().clone();
+        let commit = Arc::new(Commit { slot, redirects, _lock: None });
         self.publish(&commit);
 
         // Step 6. Not synced here: until the first sync of the next commit, recovery repeats both.
         let second = self.superblock.write_second(device, sealer, &commit.slot, half);
         store.poisoning(second)?;
-        if listed.is_empty() {
+        // Asked only now that new readers find this commit, so that none can still choose an older one.
+        if !crate::fault!(AskTooEarly) {
+            self.pins.query(&*store.locks, commit.slot.number)?;
+        }
+        let lowest = self.pins.lowest().unwrap_or(commit.slot.number);
+        if crate::fault!(DropCarriedImages) {
+            self.transaction.copied_home(&self.transaction.redirects().entries());
+        }
+        let due = self.transaction.due(lowest);
+        if due.is_empty() {
             return Ok(commit);
         }
-        store.poisoning(store.copy_home(&listed))?;
-        let applied =
-            Arc::new(Commit { slot: commit.slot.clone(), redirects: Redirects::default() });
+        store.poisoning(store.copy_home(&due))?;
+        self.transaction.copied_home(&due);
+        let redirects = self.transaction.redirects().clone();
+        let applied = Arc::new(Commit { slot: commit.slot.clone(), redirects, _lock: None });
         self.publish(&applied);
         Ok(applied)
     }
@@ -324,7 +378,7 @@ impl Writer {
 
     /// Begins the next transaction after `commit`.
     pub(super) fn begin(&mut self, commit: &Commit) -> Result<()> {
-        self.transaction.begin()?;
+        self.transaction.raise_step()?;
         let blocks = self.store.device.length_bytes()? / BLOCK_SIZE_U64;
         let blocks = u32::try_from(blocks).unwrap_or(BLOCKS_MAX);
         self.space.begin(commit.slot.block_count, blocks, &commit.slot.inline_free, &mut self.pins);

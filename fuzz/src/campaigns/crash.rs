@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::crash::{
     Effort, Fixture, NAMED, Operation, Totals, explore_large_scenario, explore_long_scenarios,
-    explore_scenarios, rekey_scenarios, small_scenarios,
+    explore_readers, explore_scenarios, rekey_scenarios, small_scenarios,
 };
 use clap::Args;
 
@@ -26,6 +26,9 @@ pub(crate) struct Options {
     /// Number of large scenarios, in which threads write in the background
     #[arg(long, default_value_t = 4)]
     large_scenarios: usize,
+    /// Number of scenarios with readers next to the writer
+    #[arg(long, default_value_t = 1700)]
+    reader_scenarios: usize,
     /// Seed of the samples, and of the first long scenario
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -95,6 +98,7 @@ impl Campaign {
         self.explore(&scenarios, small(options.recovery_one_in))?;
         self.explore_long(options)?;
         self.explore_large(options.large_scenarios)?;
+        self.explore_readers(options.reader_scenarios)?;
         if options.long {
             self.explore(&rekey_scenarios(), small(64))?;
         }
@@ -169,6 +173,18 @@ impl Campaign {
             self.seed += 1;
             self.sum += totals;
         }
+        Ok(())
+    }
+
+    fn explore_readers(&mut self, count: usize) -> std::result::Result<(), String> {
+        let totals = explore_readers(self.seed, count).map_err(|failed| {
+            format!(
+                "{failed}\nto reproduce: cargo xtask crash --operations 0 --long-scenarios 0 --large-scenarios 0 \
+                 --reader-scenarios 1 --seed {}",
+                failed.seed
+            )
+        })?;
+        println!("crash: {totals}");
         Ok(())
     }
 

@@ -84,6 +84,15 @@ pub fn long_scenario(seed: u64) -> Vec<Step> {
     (0..count).map(|_| step(&mut random, &weights, largest)).collect()
 }
 
+/// Returns an operation that changes the content.
+pub(super) fn any_operation(random: &mut Random) -> Operation {
+    const WEIGHTS: [u64; 12] = [4, 6, 10, 3, 3, 1, 1, 0, 1, 0, 0, 0];
+    match step(random, &WEIGHTS, 9000) {
+        Step::Do(operation) => operation,
+        Step::Crash | Step::Room(_) => Operation::Commit,
+    }
+}
+
 fn step(random: &mut Random, weights: &[u64; 12], largest: u64) -> Step {
     let mut left = random.below(weights.iter().sum());
     let kind = weights.iter().position(|&weight| match left.checked_sub(weight) {

@@ -5,10 +5,10 @@
 use ar7_engine::PlantedFault;
 use ar7_fuzz::crash::{
     Effort, Fixture, Operation, Scenario, Totals, byzantine_writes_are_noticed, caught,
-    caught_in_large_scenarios, caught_in_rekey, corruption_is_noticed, explore_large_scenario,
-    explore_long_scenarios, explore_scenarios, explore_windows, failures_poison, false_alarm,
-    full_disk_is_no_end, readers_keep_their_blocks, rekey_scenarios, small_scenarios,
-    unreadable_blocks_are_errors,
+    caught_by_readers, caught_in_large_scenarios, caught_in_rekey, corruption_is_noticed,
+    explore_large_scenario, explore_long_scenarios, explore_readers, explore_scenarios,
+    explore_windows, failures_poison, false_alarm, full_disk_is_no_end, readers_keep_their_blocks,
+    rekey_scenarios, small_scenarios, unreadable_blocks_are_errors,
 };
 
 use super::check_kept;
@@ -174,6 +174,27 @@ fn blocks_that_cannot_be_read_are_errors() {
 fn blocks_that_a_reader_may_read_are_not_reused() {
     let fixture = Fixture::new();
     check_kept(readers_keep_their_blocks(&fixture));
+}
+
+#[test]
+fn readers_find_their_commit_at_every_event() {
+    let totals = check_kept(explore_readers(1, 12));
+    println!("{totals}");
+    assert!(totals.states > 1000 && totals.deaths > 0 && totals.power_cuts > 0, "{totals}");
+}
+
+#[test]
+fn every_planted_fault_in_the_rules_for_readers_is_caught() {
+    let fixture = Fixture::new();
+    let missed: Vec<PlantedFault> = PlantedFault::READERS
+        .into_iter()
+        .filter(|&fault| {
+            let caught = caught_by_readers(fault, &fixture, 200);
+            println!("{fault:?}: {caught:?}");
+            caught.is_none()
+        })
+        .collect();
+    assert_eq!(missed, []);
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl State {
     /// the file, and one removes the end from the archive.
     pub(super) fn commit_closing(&mut self) -> Result<()> {
         self.commit_without_redo()?;
-        if self.trees.writer().is_pinned() {
+        if self.trees.writer().is_pinned()? {
             return Ok(());
         }
         if self.trees.clear_end()? {

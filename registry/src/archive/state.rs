@@ -196,12 +196,12 @@ impl State {
     /// Seals the dirty blocks and records the closed streams. With `tails` it records all streams,
     /// so that a commit can follow.
     ///
-    /// A lack of space changes nothing. After any other failure the transaction can only be rolled
-    /// back, which the next commit does.
+    /// A lack of space changes nothing, nor do readers that hold too much. After any other failure
+    /// the transaction can only be rolled back, which the next commit does.
     pub(crate) fn flush(&mut self, tails: bool) -> Result<()> {
         let prepared = flush::prepare(&mut self.trees, &self.open, tails);
         let prepared = prepared.inspect_err(|error| {
-            if error.class() != Class::NoSpace {
+            if !matches!(error.class(), Class::NoSpace | Class::HeldByReaders) {
                 self.fail(error);
             }
         })?;

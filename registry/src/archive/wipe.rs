@@ -18,6 +18,10 @@ impl Archive {
     /// locked during the call. If a transaction has written blocks when the next ones are to be
     /// wiped, the wipe stops with [`ar7_engine::Error::Uncommitted`]. After a crash, some free
     /// blocks may still hold old data.
+    ///
+    /// Free blocks that a snapshot may still read, in this process or another, are not wiped. If
+    /// there are any, the call wipes the others and fails with
+    /// [`ar7_engine::Error::HeldByReaders`].
     pub fn wipe_free(&self, progress: &mut dyn FnMut(u64)) -> Result<u64> {
         self.reclaim()?;
         let mut wiping = Wiping { from: Position::at(0), inline_of: None };
@@ -27,6 +31,7 @@ impl Archive {
             wiped += blocks;
             progress(wiped);
             if is_done {
+                self.state()?.writing()?.check_all_wiped()?;
                 return Ok(wiped);
             }
         }
@@ -42,6 +47,12 @@ struct Wiping {
 }
 
 impl State {
+    /// Fails if readers kept free blocks from being wiped.
+    fn check_all_wiped(&mut self) -> Result<()> {
+        let writer = self.trees.writer();
+        if writer.is_pinned()? { Err(writer.held_by_readers().into()) } else { Ok(()) }
+    }
+
     /// Wipes the runs up to the next sync. Returns the number of blocks, and whether all runs are done.
     fn wipe_some(&mut self, wiping: &mut Wiping) -> Result<(u64, bool)> {
         let trees = &mut self.trees;

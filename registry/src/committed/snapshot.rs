@@ -48,9 +48,8 @@ impl Committed {
     }
 }
 
-/// One committed state of an archive: its names, records and bytes. While it exists, no block that
-/// it refers to is reused. A read never returns anything of another commit: if the bytes of this
-/// one are gone, it fails.
+/// One committed state of an archive: its names, records and bytes. While it exists, everything in
+/// it stays readable: no block that it refers to is reused or overwritten.
 ///
 /// A clone is cheap, and any thread can read through it.
 #[derive(Clone)]
@@ -64,16 +63,6 @@ impl Snapshot {
     /// Returns the commit.
     pub fn commit(&self) -> &Commit {
         &self.commit
-    }
-
-    /// The newest commit of the same archive.
-    pub(crate) fn newest(&self) -> Snapshot {
-        self.committed.snapshot()
-    }
-
-    /// Whether there is a newer commit, which may have overwritten blocks of this one.
-    pub(crate) fn is_superseded(&self) -> bool {
-        self.store().current().slot.number != self.commit.slot.number
     }
 
     pub(crate) fn store(&self) -> &Store {

@@ -10,13 +10,12 @@ use ar7_engine::crypto::KeyKind;
 use ar7_engine::format::{BlockHead, DATA_SIZE, Generation, Position, RESERVED_BLOCKS, Run};
 use ar7_engine::{Error as EngineError, in_pool};
 use rayon::prelude::*;
-use uuid::Uuid;
 use zeroize::Zeroize;
 
 use super::finding::Subject;
-use crate::blocks::{Expected, Reading, check_head, locate, read_blocks};
+use crate::blocks::{Expected, check_head};
 use crate::committed::Snapshot;
-use crate::error::{self, Error};
+use crate::error::Error;
 
 /// Number of blocks that one thread opens at a time: 256 KiB.
 const PIECE_BLOCKS: u32 = 64;
@@ -135,37 +134,10 @@ fn open_piece(snapshot: &Snapshot, piece: &Piece, data: &mut Vec<u8>) -> Vec<(Su
         let index = expected.segment.first.get() + offset;
         let position = expected.segment.position(index);
         let error = open(snapshot, expected, offset, 1, data).err()?;
-        let mut fault = Error::from(error.at_block(position));
-        let mut tried = snapshot.clone();
-        while tried.is_superseded() {
-            tried = tried.newest();
-            match open_if_current(&tried, expected.stream, index, position, data) {
-                Ok(()) => return None,
-                Err(error) => fault = error,
-            }
-        }
-        Some((Subject::Block { stream: expected.stream, index, position }, fault))
+        let subject = Subject::Block { stream: expected.stream, index, position };
+        Some((subject, Error::from(error.at_block(position))))
     };
     (*offset..offset + count).filter_map(single).collect()
-}
-
-/// Opens a block of a stream if the snapshot has it at this position.
-fn open_if_current(
-    snapshot: &Snapshot,
-    stream: Uuid,
-    index: u32,
-    position: Position,
-    data: &mut [u8],
-) -> error::Result<()> {
-    let Some(stored) = snapshot.stored(stream)? else { return Ok(()) };
-    if index >= stored.record.count || locate(snapshot, &stored, index)?.position(index) != position
-    {
-        return Ok(());
-    }
-    let reading = Reading::of_committed(snapshot, &stored);
-    let outcome = read_blocks(&reading, index, 1, 0, &mut data[..DATA_SIZE]);
-    data.zeroize();
-    outcome.map(drop)
 }
 
 /// Opens `count` blocks of a segment, starting at `offset`.

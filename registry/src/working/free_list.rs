@@ -25,9 +25,9 @@ pub(super) struct FreeList<'a>(pub(super) &'a mut Trees);
 
 impl FreeList<'_> {
     /// Takes runs out of the free list until the writer has `wanted` blocks to allocate, or the
-    /// list is empty.
+    /// list is empty. Takes none if readers hold all of them.
     pub(super) fn refill(&mut self, wanted: u64) -> Result<()> {
-        while self.0.writer().pooled_blocks() < wanted {
+        while self.0.writer().pooled_blocks() < wanted && !self.0.writer().are_all_held() {
             let Some((_, run)) = self.0.ceiling::<Free>(&Position::at(0))? else { break };
             self.take(run)?;
             self.0.writer().release(run)?;

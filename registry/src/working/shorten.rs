@@ -29,23 +29,29 @@ impl WorkingTrees {
 
     /// Removes blocks at the end of the file from the archive that were free at the last commit, so
     /// that closing can trim the file. Must come first in a transaction: later allocations extend
-    /// the file again if necessary. Returns whether it removed any.
+    /// the file again if necessary. Blocks that a reader may need stay. Returns whether it removed
+    /// any.
     pub(crate) fn trim_end(&mut self) -> Result<bool> {
         let before = self.writer().block_count();
-        let mut pool = self.writer().drain_pool();
         loop {
             let end = self.writer().block_count();
-            let last = match pool.take_ending_at(end) {
-                Some(run) => Some(run),
-                None => self.free_list().take_ending_at(end)?,
-            };
-            match last {
-                Some(run) => self.writer().lower_count(run),
+            let mut pool = self.writer().drain_pool();
+            let last = pool.take_ending_at(end);
+            for run in pool.iter() {
+                self.writer().release(run)?;
+            }
+            if let Some(run) = last {
+                self.writer().lower_count(run);
+                continue;
+            }
+            // Only the part that no reader needs goes to the pool.
+            match self.free_list().take_ending_at(end)? {
+                Some(run) => self.writer().release(run)?,
                 None => break,
             }
-        }
-        for run in pool.iter() {
-            self.writer().release(run)?;
+            if !self.writer().is_usable(Position::at(end - 1)) {
+                break;
+            }
         }
         Ok(self.writer().block_count() < before)
     }

@@ -80,7 +80,13 @@ fn a_wipe_spares_blocks_held_for_pinned_snapshots() {
     let theirs: HashSet<Vec<u8>> = blocks(&device).difference(&before).cloned().collect();
     let snapshot = archive.snapshot();
     assert!(archive.delete_stream(stream).unwrap());
-    archive.wipe_free(&mut |_| {}).unwrap();
+    match archive.wipe_free(&mut |_| {}) {
+        Err(Error::Engine(ar7_engine::Error::HeldByReaders { oldest, blocks, .. })) => {
+            assert_eq!(oldest, snapshot.commit().slot.number);
+            assert!(blocks >= 20, "{blocks}");
+        }
+        outcome => panic!("expected blocks to be held, found {outcome:?}"),
+    }
     assert!(
         blocks(&device).intersection(&theirs).count() >= 20,
         "the blocks of a pinned snapshot stay"

@@ -10,9 +10,9 @@ mod sealed;
 mod tests;
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::{Device, bytes_u64, device_bytes, refused, region_end};
+use super::{Device, LockTable, Locks, bytes_u64, device_bytes, refused, region_end};
 use crate::format::{BLOCK_SIZE, BLOCK_SIZE_U64, Position};
 use crate::{Error, Result};
 
@@ -21,9 +21,30 @@ pub use sealed::SealedBlocks;
 
 use medium::{Content, Version};
 
-/// A simulated disk. A clone is another handle to the same disk.
-#[derive(Debug, Clone, Default)]
-pub struct SimulatedDisk(Arc<Mutex<State>>);
+/// A simulated disk. A clone is another open of the same disk, with locks of its own.
+#[derive(Debug, Default)]
+pub struct SimulatedDisk {
+    state: Arc<Mutex<State>>,
+    hook: Arc<Mutex<Option<Hook>>>,
+    table: LockTable,
+    locks: OnceLock<Arc<dyn Locks>>,
+}
+
+/// Called after each event. Its reads of the disk cause no further call.
+struct Hook(Box<dyn FnMut() + Send>);
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Hook")
+    }
+}
+
+impl Clone for SimulatedDisk {
+    fn clone(&self) -> SimulatedDisk {
+        let (state, hook) = (Arc::clone(&self.state), Arc::clone(&self.hook));
+        SimulatedDisk { state, hook, table: self.table.clone(), locks: OnceLock::new() }
+    }
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -131,7 +152,7 @@ impl SimulatedDisk {
     /// Creates a disk with the content of `medium`. `sealed` records the blocks that were sealed on it before.
     pub fn with(medium: Medium, sealed: &SealedBlocks) -> SimulatedDisk {
         let state = State { medium, sealed: sealed.continued(), ..State::default() };
-        SimulatedDisk(Arc::new(Mutex::new(state)))
+        SimulatedDisk { state: Arc::new(Mutex::new(state)), ..SimulatedDisk::default() }
     }
 
     /// Returns the state of the disk and of its cache.
@@ -165,6 +186,11 @@ impl SimulatedDisk {
         self.state().faults.push(PlannedFault { fault, left, fired: false });
     }
 
+    /// Cancels the planned faults that have not occurred.
+    pub fn cancel_faults(&self) {
+        self.state().faults.retain(|planned| planned.fired);
+    }
+
     /// Returns whether every planned fault has occurred.
     pub fn all_fired(&self) -> bool {
         self.state().faults.iter().all(|planned| planned.fired)
@@ -180,8 +206,24 @@ impl SimulatedDisk {
         self.state().unreadable.push(position);
     }
 
+    /// Sets what to call after each event.
+    pub fn on_event(&self, hook: Option<Box<dyn FnMut() + Send>>) {
+        *self.hook() = hook.map(Hook);
+    }
+
+    fn notify(&self) {
+        // Taken out meanwhile: the hook may use the disk.
+        let Some(mut hook) = self.hook().take() else { return };
+        (hook.0)();
+        self.hook().get_or_insert(hook);
+    }
+
+    fn hook(&self) -> MutexGuard<'_, Option<Hook>> {
+        self.hook.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -244,6 +286,10 @@ impl State {
 }
 
 impl Device for SimulatedDisk {
+    fn locks(&self) -> Arc<dyn Locks> {
+        Arc::clone(self.locks.get_or_init(|| self.table.open()))
+    }
+
     fn read(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
         let state = self.state();
         let length_bytes = u64::from(state.medium.length()) * BLOCK_SIZE_U64;
@@ -261,11 +307,12 @@ impl Device for SimulatedDisk {
     }
 
     fn write(&self, start: Position, bytes: &[u8]) -> Result<()> {
-        let mut state = self.state();
-        let length_bytes = u64::from(state.medium.length()) * BLOCK_SIZE_U64;
+        let length_bytes = self.length_bytes()?;
         region_end(start, bytes.len(), length_bytes)?;
         for (position, block) in (start.get()..).zip(bytes.chunks_exact(BLOCK_SIZE)) {
-            state.write_block(position, block.try_into().expect("chunks of a block"))?;
+            let block = block.try_into().expect("chunks of a block");
+            self.state().write_block(position, block)?;
+            self.notify();
         }
         Ok(())
     }
@@ -277,6 +324,8 @@ impl Device for SimulatedDisk {
             return Err(failed("sync"));
         }
         state.record(Change::Sync);
+        drop(state);
+        self.notify();
         Ok(())
     }
 
@@ -293,6 +342,8 @@ impl Device for SimulatedDisk {
             return Err(refused("grow", None, needed.into(), source));
         }
         state.record(Change::Length(blocks));
+        drop(state);
+        self.notify();
         Ok(())
     }
 
@@ -300,6 +351,8 @@ impl Device for SimulatedDisk {
         let mut state = self.state();
         if blocks < state.medium.length() {
             state.record(Change::Length(blocks));
+            drop(state);
+            self.notify();
         }
         Ok(())
     }

@@ -27,8 +27,8 @@ fn a_new_file_appears_complete_and_locked() {
     let [temporary] = &*names_in(&directory) else { panic!("expected one file") };
     assert_ne!(temporary, &target);
     assert_eq!(fs::metadata(temporary).unwrap().permissions().mode() & 0o777, 0o600);
-    let other = FileDevice::from_file(File::open(temporary).unwrap()).unwrap();
-    assert!(matches!(other.lock_shared(), Err(Error::Locked { .. })));
+    let other = FileDevice::open(temporary, Access::ReadWrite).unwrap();
+    assert!(matches!(other.lock_writer(), Err(Error::Locked { .. })));
 
     let device = MappedDevice::new(file);
     device.grow(2).unwrap();
@@ -38,10 +38,10 @@ fn a_new_file_appears_complete_and_locked() {
     assert_eq!(fs::read(&target).unwrap(), pattern(0, 2, 1));
     assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o600);
 
-    let other = FileDevice::open(&target, Access::Read).unwrap();
-    assert!(matches!(other.lock_shared(), Err(Error::Locked { .. })), "the lock stays");
+    let other = FileDevice::open(&target, Access::ReadWrite).unwrap();
+    assert!(matches!(other.lock_writer(), Err(Error::Locked { .. })), "the lock stays");
     drop(device);
-    other.lock_shared().unwrap();
+    other.lock_writer().unwrap();
 }
 
 #[test]

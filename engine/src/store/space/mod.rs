@@ -33,6 +33,8 @@ pub(super) struct Space {
     count: u32,
     /// Length of the file in blocks.
     device_blocks: u32,
+    /// New blocks lie at this position or later: the blocks before it may belong to a pinned snapshot.
+    end_of_held: u32,
     /// Free at the last commit and not held for a pinned snapshot, so it may be written.
     pool: RunSet,
     /// Free at the last commit, but held for a pinned snapshot.
@@ -54,7 +56,8 @@ impl Space {
         inline_free: &[Run],
         pins: &mut Pins,
     ) {
-        *self = Space { count, device_blocks, ..Space::default() };
+        let end_of_held = pins.end_of_held().unwrap_or(0);
+        *self = Space { count, device_blocks, end_of_held, ..Space::default() };
         for &run in inline_free {
             self.release(run, pins);
         }
@@ -70,13 +73,18 @@ impl Space {
         self.pool.blocks()
     }
 
+    /// Returns whether the pool has a position.
+    pub(super) fn is_usable(&self, position: Position) -> bool {
+        self.pool.contains(position)
+    }
+
     /// Adds a run that is recorded as free. Blocks that a pinned snapshot may read are held.
     pub(super) fn release(&mut self, run: Run, pins: &mut Pins) {
         if crate::fault!(ForgetReaders) {
             self.pool.insert(run);
             return;
         }
-        let (held, usable) = pins.held().partition(run);
+        let (held, usable) = pins.divide(run);
         self.held.extend(held);
         self.pool.extend(usable);
     }
@@ -129,14 +137,18 @@ impl Space {
 
     /// Returns the part of a free run that may be written now: the part not held for a pinned snapshot.
     pub(super) fn usable(run: Run, pins: &mut Pins) -> RunSet {
-        let (_, usable) = pins.held().partition(run);
+        if crate::fault!(WipeHeldBlocks) {
+            return std::iter::once(run).collect();
+        }
+        let (_, usable) = pins.divide(run);
         usable.into_iter().collect()
     }
 
-    /// Returns the run of the file behind the last block of the archive.
+    /// Returns the run of the file behind the last block of the archive, without blocks that may belong to a pinned
+    /// snapshot.
     pub(super) fn tail(&self) -> Option<Run> {
-        let start = Position::new(self.count)?;
-        Run::new(start, self.device_blocks.min(BLOCKS_MAX).saturating_sub(self.count))
+        let start = Position::new(self.count.max(self.end_of_held))?;
+        Run::new(start, self.device_blocks.min(BLOCKS_MAX).saturating_sub(start.get()))
     }
 
     /// Takes the runs that this transaction freed.
@@ -156,6 +168,11 @@ impl Space {
         all
     }
 
+    /// Returns the number of free blocks that are known to be held for pinned snapshots.
+    pub(super) fn held_blocks(&self) -> u64 {
+        self.held.blocks()
+    }
+
     /// Returns whether anything was allocated or freed since the last commit.
     pub(super) fn is_touched(&self) -> bool {
         !self.fresh.is_empty() || !self.log.is_empty()
@@ -170,13 +187,13 @@ impl Space {
     /// Allocates new blocks at the end. It grows the file by more than needed, so that growing is rare.
     fn extend(&mut self, device: &dyn Device, most: u32, urgency: Urgency) -> Result<Run> {
         let full = Error::Full { what: "number of blocks", limit: u64::from(BLOCKS_MAX) };
-        let start = Position::new(self.count).ok_or_else(|| full.clone())?;
+        let start = Position::new(self.count.max(self.end_of_held)).ok_or_else(|| full.clone())?;
         // The last positions of the format are a reserve too, so that a full archive can still delete.
         let limit = match urgency {
             Urgency::Ordinary => BLOCKS_MAX - RESERVE_BLOCKS,
             Urgency::Reserve => BLOCKS_MAX,
         };
-        let most = most.min(limit.saturating_sub(self.count));
+        let most = most.min(limit.saturating_sub(start.get()));
         let run = Run::new(start, most).ok_or(full)?;
         let wanted = run.end().saturating_add(RESERVE_BLOCKS).min(BLOCKS_MAX);
         if self.device_blocks < wanted {
@@ -191,6 +208,9 @@ impl Space {
                 }
                 Err(error) => return Err(error),
             }
+        }
+        if let Some(gap) = Run::new(Position::at(self.count), start.get() - self.count) {
+            self.held.insert(gap);
         }
         self.count = run.end();
         Ok(run)

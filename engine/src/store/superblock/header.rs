@@ -40,6 +40,8 @@ pub(in crate::store) struct OpenedHeader {
     pub(in crate::store) repair: Vec<Position>,
     /// Those copies in `repair` that are authentic but older.
     pub(in crate::store) older: Vec<Position>,
+    /// The bytes of each copy, as they were read.
+    found: [Box<[u8; BLOCK_SIZE]>; HEADERS.len()],
 }
 
 pub(in crate::store) type Parsed = (Position, Box<[u8; BLOCK_SIZE]>, Result<UncheckedHeader>);
@@ -47,6 +49,12 @@ pub(in crate::store) type Parsed = (Position, Box<[u8; BLOCK_SIZE]>, Result<Unch
 impl OpenedHeader {
     pub(in crate::store) fn known(&self) -> KnownHeader {
         KnownHeader::new(self.header.clone(), self.bytes.clone())
+    }
+
+    /// Returns whether the header's positions hold the same as when it was opened.
+    pub(in crate::store) fn is_in(&self, device: &dyn Device) -> bool {
+        let found = HEADERS.map(|position| parse(device, position).1);
+        self.found == found
     }
 
     /// Returns a sealer for the reserved blocks. During a rekey it also tries the old master key.
@@ -103,7 +111,9 @@ pub(in crate::store) fn open_header(device: &dyn Device, secret: &Secret) -> Res
             Err(_) => repair.push(*position),
         }
     }
-    Ok(OpenedHeader { master, old, slot, header, bytes: bytes.clone(), good, repair, older })
+    let bytes = bytes.clone();
+    let found = std::array::from_fn(|at| copies[at].1.clone());
+    Ok(OpenedHeader { master, old, slot, header, bytes, good, repair, older, found })
 }
 
 /// Unlocks the newest copy. The secret may open no slot of the newest copy but one of the other. Then either a holder

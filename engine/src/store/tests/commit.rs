@@ -1,6 +1,7 @@
 //! Transactions without faults: commit, rollback, redo lists, generations, and the last position of the format.
 
 use super::*;
+use crate::crypto::KeyDerivation;
 use crate::error::{Check, Error};
 use crate::format::{BLOCKS_MAX, Root, Run};
 
@@ -91,7 +92,7 @@ fn blocks_that_a_pinned_snapshot_can_read_are_not_reused() {
     let snapshot = store.current();
     writer.free(Run::single(block.position));
     commit(&mut writer, 2).unwrap();
-    assert!(writer.is_pinned());
+    assert!(writer.is_pinned().unwrap());
     writer.release(Run::single(block.position)).unwrap();
     for byte in 2..10 {
         let added = add_block(&mut writer, KeyKind::Data, byte).unwrap();
@@ -100,9 +101,60 @@ fn blocks_that_a_pinned_snapshot_can_read_are_not_reused() {
     assert_eq!(read(&store, block).unwrap(), 1);
     drop(snapshot);
     commit(&mut writer, 3).unwrap();
-    assert!(!writer.is_pinned());
+    assert!(!writer.is_pinned().unwrap());
     writer.release(Run::single(block.position)).unwrap();
     assert_eq!(writer.allocate(1, Urgency::Ordinary).unwrap().start(), block.position);
+}
+
+#[test]
+fn a_pinned_snapshot_reads_its_own_version_of_changed_blocks() {
+    let (device, store, mut writer) = create();
+    let first = add_block(&mut writer, KeyKind::Data, 1).unwrap();
+    commit(&mut writer, 1).unwrap();
+    let home = first.position;
+    let (mut versions, mut snapshots) = (vec![first], vec![store.current()]);
+    for byte in 2..12 {
+        versions.push(change_block(&mut writer, home, byte).unwrap());
+        commit(&mut writer, u64::from(byte)).unwrap();
+        snapshots.push(store.current());
+        for ((snapshot, &version), expected) in snapshots.iter().zip(&versions).zip(1..) {
+            let found = store.read_block(&snapshot.redirects, KeyKind::Data, version).unwrap();
+            assert_eq!(found.data[0], expected);
+        }
+    }
+    assert!(writer.has_redo_list(), "the images wait for the oldest snapshot");
+    // A commit copies the images up to the oldest commit that is still read.
+    snapshots.drain(..versions.len() - 1);
+    commit(&mut writer, 12).unwrap();
+    assert!(writer.has_redo_list());
+    assert_eq!(writer.redirects().len(), 0);
+    drop(snapshots);
+    commit(&mut writer, 13).unwrap();
+    assert!(!writer.has_redo_list());
+    writer.finish().unwrap();
+    assert_eq!(read(&read_only(&device), versions[10]).unwrap(), 11);
+}
+
+#[test]
+fn images_that_a_snapshot_keeps_from_their_home_location_survive_a_crash() {
+    let (device, store, mut writer) = create();
+    let before = add_block(&mut writer, KeyKind::Data, 1).unwrap();
+    commit(&mut writer, 1).unwrap();
+    let _snapshot = store.current();
+    let after = change_block(&mut writer, before.position, 2).unwrap();
+    for number in 2..5 {
+        // The list of the first of these commits is named again by the others.
+        commit(&mut writer, number).unwrap();
+    }
+    let derivation = KeyDerivation::default();
+    let new = NewKey { secret: &secret(), derivation: &derivation, label: "second" };
+    writer.add_key(&new).unwrap();
+    drop(writer);
+    assert_eq!(read(&read_only(&device), after).unwrap(), 2);
+    let (store, writer) = self::writer(&device);
+    drop(writer);
+    assert_eq!(read(&store, after).unwrap(), 2);
+    assert_eq!(read(&read_only(&device), after).unwrap(), 2);
 }
 
 #[test]

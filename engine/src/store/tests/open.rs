@@ -349,32 +349,71 @@ fn a_shorter_file_is_truncated_or_not_an_archive() {
 }
 
 #[test]
-fn an_archive_has_one_writer_or_any_number_of_readers() {
+fn an_archive_has_one_writer_and_any_number_of_readers() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("archive");
     let open = |access, io| {
-        let options = OpenOptions { access, io, accept_lost_pair: false };
+        Store::open(&path, &secret(), OpenOptions { access, io, ..OpenOptions::default() })
+    };
+    let (store, mut writer) = Store::create(&path, &secret(), &CreateOptions::default()).unwrap();
+    let block = add_block(&mut writer, KeyKind::Data, 1).unwrap();
+    commit(&mut writer, 1).unwrap();
+    for io in [Io::Map, Io::File] {
+        let error = open(Access::Write, io).unwrap_err();
+        let is_it = matches!(&error, Error::Locked { path: Some(at), .. } if *at == path);
+        assert!(is_it, "{error}");
+    }
+    let readers = [open(Access::Read, Io::Map).unwrap().0, open(Access::Read, Io::File).unwrap().0];
+    let mut newest = block;
+    for byte in 2..6 {
+        newest = change_block(&mut writer, block.position, byte).unwrap();
+        commit(&mut writer, u64::from(byte)).unwrap();
+        for reader in &readers {
+            assert_eq!((mark(reader), read(reader, block).unwrap()), (1, 1));
+        }
+    }
+    assert!(writer.is_pinned().unwrap() && writer.has_redo_list());
+    writer.finish().unwrap();
+    drop(store);
+    // The readers outlive the writer and its session. The next one leaves their blocks alone, too.
+    let (store, writer) = open(Access::Write, Io::File).unwrap();
+    let mut writer = writer.unwrap();
+    assert_eq!(read(&store, newest).unwrap(), 5);
+    for byte in 6..9 {
+        newest = change_block(&mut writer, block.position, byte).unwrap();
+        commit(&mut writer, u64::from(byte)).unwrap();
+        for reader in &readers {
+            assert_eq!((mark(reader), read(reader, block).unwrap()), (1, 1));
+        }
+    }
+    drop(readers);
+    commit(&mut writer, 9).unwrap();
+    commit(&mut writer, 10).unwrap();
+    assert!(!writer.is_pinned().unwrap() && !writer.has_redo_list());
+    writer.finish().unwrap();
+    drop(store);
+    assert_eq!(read(&open(Access::Read, Io::Map).unwrap().0, newest).unwrap(), 8);
+}
+
+#[test]
+fn a_writer_waits_for_another_one_as_long_as_it_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("archive");
+    let made = Store::create(&path, &secret(), &CreateOptions::default()).unwrap();
+    let open = |wait| {
+        let options = OpenOptions { access: Access::Write, wait, ..OpenOptions::default() };
         Store::open(&path, &secret(), options)
     };
-    let made = Store::create(&path, &secret(), &CreateOptions::default()).unwrap();
-    let locked = |outcome: Result<(Arc<Store>, Option<Writer>)>| {
-        let error = outcome.unwrap_err();
-        assert!(matches!(&error, Error::Locked { path: Some(at) } if *at == path), "{error}");
-    };
-    for io in [Io::Map, Io::File] {
-        locked(open(Access::Write, io));
-        locked(open(Access::Read, io));
-    }
-    drop(made);
-    let readers = [open(Access::Read, Io::Map).unwrap(), open(Access::Read, Io::File).unwrap()];
-    locked(open(Access::Write, Io::Map));
-    drop(readers);
-    let (store, writer) = open(Access::Write, Io::File).unwrap();
-    locked(open(Access::Read, Io::Map));
-    writer.unwrap().finish().unwrap();
-    locked(open(Access::Read, Io::Map));
-    drop(store);
-    open(Access::Read, Io::Map).unwrap();
+    let begun = std::time::Instant::now();
+    let error = open(std::time::Duration::from_millis(50)).unwrap_err();
+    assert!(matches!(error, Error::Locked { .. }), "{error}");
+    assert!(begun.elapsed() >= std::time::Duration::from_millis(50));
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| open(std::time::Duration::from_mins(1)).map(drop));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        drop(made);
+        waiting.join().expect("no panic").unwrap();
+    });
 }
 
 #[test]

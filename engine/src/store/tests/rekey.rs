@@ -12,7 +12,8 @@ use crate::store::superblock::header::open_header;
 /// Three windows, the last one short.
 const BLOCKS: u32 = 600;
 
-const ONLY_KEY: RekeyOptions = RekeyOptions { drop_other_keys: false, io: Io::File };
+const ONLY_KEY: RekeyOptions =
+    RekeyOptions { drop_other_keys: false, io: Io::File, wait: std::time::Duration::ZERO };
 
 /// An archive with blocks of both kinds and of several generations.
 struct World {

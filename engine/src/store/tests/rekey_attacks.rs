@@ -10,7 +10,8 @@ use crate::format::{
 };
 use crate::store::superblock::header::open_header;
 
-const ONLY_KEY: RekeyOptions = RekeyOptions { drop_other_keys: false, io: Io::File };
+const ONLY_KEY: RekeyOptions =
+    RekeyOptions { drop_other_keys: false, io: Io::File, wait: std::time::Duration::ZERO };
 
 fn rekey(device: &(impl Device + Clone + 'static)) -> Result<RekeySummary> {
     Store::rekey_device(Box::new(device.clone()), &secret(), ONLY_KEY, &mut |_, _| {

@@ -77,8 +77,11 @@ fn a_shredded_file_is_not_an_archive() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("archive");
     drop(Store::create(&path, &secret(), &CreateOptions::default()).unwrap());
-    Store::shred(&path).unwrap();
+    Store::shred(&path, std::time::Duration::ZERO).unwrap();
     let error = Store::open(&path, &secret(), OpenOptions::default()).unwrap_err();
     assert_eq!(error.class(), Class::Damaged, "{error}");
-    assert!(Store::shred(&path).is_err(), "the file is not an archive any more");
+    assert!(
+        Store::shred(&path, std::time::Duration::ZERO).is_err(),
+        "the file is not an archive any more"
+    );
 }

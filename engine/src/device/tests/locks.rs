@@ -1,0 +1,109 @@
+//! Locks between the opens of a file, and of a simulated disk, which must agree.
+
+use std::sync::Arc;
+
+use super::super::{Access, Device, FileDevice, LockTable, Locks, Sharing};
+use super::{file_with, pattern};
+use crate::Error;
+
+/// Opens of one archive: those of a file, and those of a table in memory.
+fn opens() -> [Box<dyn Fn() -> Arc<dyn Locks>>; 2] {
+    let (directory, path) = file_with(&pattern(0, 8, 1));
+    let table = LockTable::default();
+    let of_file = move || {
+        let _kept = &directory;
+        FileDevice::open(&path, Access::ReadWrite).unwrap().locks()
+    };
+    [Box::new(of_file), Box::new(move || table.open())]
+}
+
+#[track_caller]
+fn assert_locked(outcome: &crate::Result<()>) {
+    assert!(matches!(outcome, Err(Error::Locked { .. })), "{outcome:?}");
+}
+
+#[test]
+fn an_archive_has_one_writer() {
+    for open in opens() {
+        let (first, second) = (open(), open());
+        assert!(!first.is_written().unwrap());
+        first.lock_writer().unwrap();
+        first.lock_writer().expect("the same open");
+        assert!(second.is_written().unwrap());
+        assert!(!first.is_written().unwrap(), "an open does not see its own lock");
+        assert_locked(&second.lock_writer());
+        drop(first);
+        second.lock_writer().unwrap();
+    }
+}
+
+#[test]
+fn the_writer_sees_the_lowest_commit_that_others_read() {
+    for open in opens() {
+        let (writer, one, other) = (open(), open(), open());
+        writer.lock_writer().unwrap();
+        assert_eq!(writer.lowest_reader(u64::MAX >> 2).unwrap(), None);
+        for number in [9, 3, 7] {
+            one.lock_reader(number).unwrap();
+        }
+        for number in [20, 21, 1] {
+            other.lock_reader(number).unwrap();
+        }
+        let lowest = |below| writer.lowest_reader(below).unwrap();
+        assert_eq!([0, 1, 2, 100].map(lowest), [None, None, Some(1), Some(1)]);
+        other.unlock_reader(1);
+        assert_eq!([3, 4, 100].map(lowest), [None, Some(3), Some(3)]);
+        one.unlock_reader(3);
+        one.unlock_reader(7);
+        assert_eq!([9, 10, 100].map(lowest), [None, Some(9), Some(9)]);
+        drop(one);
+        // The system reports adjacent locks as one.
+        assert_eq!([20, 21, 22, 100].map(lowest), [None, Some(20), Some(20), Some(20)]);
+        other.unlock_reader(20);
+        assert_eq!([21, 100].map(lowest), [None, Some(21)]);
+        assert_eq!(other.lowest_reader(100).unwrap(), None, "an open does not see its own locks");
+    }
+}
+
+#[test]
+fn readers_and_an_operation_on_every_block_exclude_each_other() {
+    for open in opens() {
+        let (writer, reader) = (open(), open());
+        writer.lock_writer().unwrap();
+        reader.lock_reader((1 << 62) - 1).unwrap();
+        assert_locked(&writer.lock_out_readers());
+        reader.unlock_reader((1 << 62) - 1);
+        writer.lock_out_readers().unwrap();
+        assert_locked(&reader.lock_reader(5));
+        drop(writer);
+        reader.lock_reader(5).unwrap();
+    }
+}
+
+#[test]
+fn a_refused_writer_learns_which_process_writes() {
+    let (_directory, path) = file_with(&pattern(0, 8, 1));
+    let first = FileDevice::open(&path, Access::ReadWrite).unwrap();
+    assert_eq!(first.locks().sharing(), Sharing::ReadersAndWriter, "a usual file system");
+    first.lock_writer().unwrap();
+    let second = FileDevice::open(&path, Access::ReadWrite).unwrap();
+    match second.lock_writer() {
+        Err(Error::Locked { holder, path: Some(named) }) => {
+            assert_eq!(holder, Some(std::process::id()));
+            assert_eq!(named, path);
+        }
+        outcome => panic!("expected a lock, found {outcome:?}"),
+    }
+}
+
+#[test]
+fn a_forked_child_ends_no_lock_of_its_parent() {
+    let (_directory, path) = file_with(&pattern(0, 8, 1));
+    let parent = FileDevice::open(&path, Access::ReadWrite).unwrap();
+    let other = FileDevice::open(&path, Access::ReadWrite).unwrap().locks();
+    parent.locks().lock_reader(4).unwrap();
+    crate::process::in_forked_process(|| parent.locks().unlock_reader(4));
+    assert_eq!(other.lowest_reader(9).unwrap(), Some(4));
+    parent.locks().unlock_reader(4);
+    assert_eq!(other.lowest_reader(9).unwrap(), None);
+}

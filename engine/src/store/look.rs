@@ -1,0 +1,127 @@
+//! One look of a reader at the reserved blocks, while a writer may be changing them.
+
+use super::readers::ReaderLocks;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::format::{BLOCK_SIZE, Position, RESERVED_BLOCKS};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Time for which a reader looks again while a writer is active.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Pause between two looks.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// The reserved blocks and the length of the file, as one read found them. A block that a writer is writing may be
+/// torn. As a device, it has the reserved blocks only.
+pub(super) struct Look {
+    blocks: Vec<Result<Box<[u8; BLOCK_SIZE]>>>,
+    length_bytes: u64,
+}
+
+impl Look {
+    /// Reads the reserved blocks from the file itself: a map may show a block in the middle of a write for longer.
+    pub(super) fn take(device: &dyn Device) -> Result<Look> {
+        let length_bytes = device.length_bytes()?;
+        let reserved = usize::try_from(RESERVED_BLOCKS).expect("a small constant");
+        let mut all = vec![0; reserved * BLOCK_SIZE];
+        let blocks = match device.read_unmapped(Position::at(0), &mut all) {
+            Ok(()) => {
+                all.as_chunks::<BLOCK_SIZE>().0.iter().map(|one| Ok(Box::new(*one))).collect()
+            }
+            // One bad sector fails the whole read.
+            Err(_) => (0..RESERVED_BLOCKS).map(|at| read_one(device, Position::at(at))).collect(),
+        };
+        Ok(Look { blocks, length_bytes })
+    }
+
+    /// Returns whether both looks found the same bytes.
+    fn is_same(&self, other: &Look) -> bool {
+        let bytes = |look: &Look| -> Vec<Option<Box<[u8; BLOCK_SIZE]>>> {
+            look.blocks.iter().map(|block| block.as_ref().ok().cloned()).collect()
+        };
+        self.length_bytes == other.length_bytes && bytes(self) == bytes(other)
+    }
+}
+
+fn read_one(device: &dyn Device, position: Position) -> Result<Box<[u8; BLOCK_SIZE]>> {
+    let mut bytes = Box::new([0; BLOCK_SIZE]);
+    device.read_unmapped(position, &mut bytes[..])?;
+    Ok(bytes)
+}
+
+impl Device for Look {
+    fn read(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
+        let first = usize::try_from(start.get()).expect("an index of a small array");
+        for (block, bytes) in self.blocks.iter().skip(first).zip(bytes.chunks_mut(BLOCK_SIZE)) {
+            bytes.copy_from_slice(&block.as_ref().map_err(Clone::clone)?[..]);
+        }
+        Ok(())
+    }
+
+    fn write(&self, _start: Position, _bytes: &[u8]) -> Result<()> {
+        Err(Error::ReadOnly)
+    }
+
+    fn sync(&self) -> Result<()> {
+        Err(Error::ReadOnly)
+    }
+
+    fn grow(&self, _blocks: u32) -> Result<()> {
+        Err(Error::ReadOnly)
+    }
+
+    fn shrink(&self, _blocks: u32) -> Result<()> {
+        Err(Error::ReadOnly)
+    }
+
+    fn length_bytes(&self) -> Result<u64> {
+        Ok(self.length_bytes)
+    }
+}
+
+/// Looks until `examine` accepts what a look found. An error counts only if two looks find the same bytes and no
+/// writer was active before, between and after them: a read next to a write can be torn, and a writer that is stopped
+/// in the middle of a write leaves the same torn block for every look.
+///
+/// While a writer is active, it looks again for up to a second, and then fails with [`Error::Busy`].
+pub(super) fn look_steadily<T>(
+    device: &dyn Device,
+    readers: &ReaderLocks,
+    mut examine: impl FnMut(&Look) -> Result<T>,
+) -> Result<T> {
+    let begun = Instant::now();
+    let mut is_idle = !readers.is_written()?;
+    let mut before = Look::take(device)?;
+    loop {
+        let error = match examine(&before) {
+            Ok(found) => return Ok(found),
+            Err(error) => error,
+        };
+        if crate::fault!(TrustOneLook) {
+            return Err(error);
+        }
+        let was_idle = is_idle;
+        is_idle = !readers.is_written()?;
+        let after = Look::take(device)?;
+        let still_idle = !readers.is_written()?;
+        let is_final = is_of_whole_header(&error) || (was_idle && is_idle && still_idle);
+        if after.is_same(&before) && is_final {
+            return Err(error);
+        }
+        let waited = begun.elapsed();
+        if waited >= PATIENCE {
+            let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+            return Err(Error::Busy { waited_ms, cause: error.into() });
+        }
+        before = after;
+        is_idle = still_idle;
+        sleep(PAUSE);
+    }
+}
+
+/// Returns whether an error is a statement about a header whose checksum is right, which no torn read has.
+fn is_of_whole_header(error: &Error) -> bool {
+    matches!(error, Error::WrongKey { .. } | Error::NewerFormat { .. })
+}

@@ -1,0 +1,216 @@
+//! A reader that opens an archive next to a writer: it never reads a commit that it has not locked, and never takes
+//! what a write shows halfway for damage.
+
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use super::*;
+use crate::device::simulated::SimulatedDisk;
+use crate::device::{LockTable, Locks};
+use crate::format::{BLOCK_SIZE, META_SLOT_PAIRS, RESERVED_BLOCKS};
+use crate::{PlantedFault, with_planted_fault};
+
+/// A disk whose first looks show one pair of meta slots torn, and which does something before a reader's first lock.
+struct Disk {
+    simulated: SimulatedDisk,
+    locks: Arc<Interposed>,
+    torn_looks: AtomicU32,
+}
+
+struct Interposed {
+    locks: Arc<dyn Locks>,
+    before_lock: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    is_written: AtomicBool,
+}
+
+impl fmt::Debug for Interposed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.locks.fmt(formatter)
+    }
+}
+
+impl Disk {
+    fn new(disk: &SimulatedDisk) -> Disk {
+        let locks = LockTable::default().open();
+        let before_lock = Mutex::default();
+        let locks = Arc::new(Interposed { locks, before_lock, is_written: AtomicBool::new(false) });
+        Disk { simulated: disk.clone(), locks, torn_looks: AtomicU32::new(0) }
+    }
+
+    fn open(self) -> Result<Arc<Store>> {
+        let options = OpenOptions::default();
+        Store::open_device(Box::new(self), &secret(), options).map(|(store, _)| store)
+    }
+}
+
+impl Device for Disk {
+    fn read(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
+        self.simulated.read(start, bytes)?;
+        let is_look = bytes.len() == BLOCK_SIZE * RESERVED_BLOCKS as usize;
+        let is_torn = |left: u32| left.checked_sub(1);
+        let order = Ordering::Relaxed;
+        if is_look && self.torn_looks.fetch_update(order, order, is_torn).is_ok() {
+            for position in META_SLOT_PAIRS[0] {
+                bytes[position.get() as usize * BLOCK_SIZE + 2000] ^= 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, start: Position, bytes: &[u8]) -> Result<()> {
+        self.simulated.write(start, bytes)
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.simulated.sync()
+    }
+
+    fn grow(&self, blocks: u32) -> Result<()> {
+        self.simulated.grow(blocks)
+    }
+
+    fn shrink(&self, blocks: u32) -> Result<()> {
+        self.simulated.shrink(blocks)
+    }
+
+    fn length_bytes(&self) -> Result<u64> {
+        self.simulated.length_bytes()
+    }
+
+    fn locks(&self) -> Arc<dyn Locks> {
+        Arc::clone(&self.locks) as Arc<dyn Locks>
+    }
+}
+
+impl Locks for Interposed {
+    fn lock_writer(&self) -> Result<()> {
+        self.locks.lock_writer()
+    }
+
+    fn is_written(&self) -> Result<bool> {
+        Ok(self.is_written.load(Ordering::Relaxed))
+    }
+
+    fn lock_reader(&self, number: u64) -> Result<()> {
+        if let Some(before) = self.before_lock.lock().unwrap().take() {
+            before();
+        }
+        self.locks.lock_reader(number)
+    }
+
+    fn unlock_reader(&self, number: u64) {
+        self.locks.unlock_reader(number);
+    }
+
+    fn lowest_reader(&self, below: u64) -> Result<Option<u64>> {
+        self.locks.lowest_reader(below)
+    }
+
+    fn lock_out_readers(&self) -> Result<()> {
+        self.locks.lock_out_readers()
+    }
+}
+
+fn create_simulated() -> (SimulatedDisk, Writer) {
+    let disk = SimulatedDisk::new();
+    let options = CreateOptions::default();
+    let (_, writer) = Store::create_device(Box::new(disk.clone()), &secret(), &options).unwrap();
+    (disk, writer)
+}
+
+#[test]
+fn a_reader_looks_again_once_it_has_locked_its_commit() {
+    for fault in [None, Some(PlantedFault::TrustTheFirstLook)] {
+        let (disk, mut writer) = create_simulated();
+        let before = add_block(&mut writer, KeyKind::Data, 1).unwrap();
+        commit(&mut writer, 1).unwrap();
+        let device = Disk::new(&disk);
+        *device.locks.before_lock.lock().unwrap() = Some(Box::new(move || {
+            for byte in 2..5 {
+                change_block(&mut writer, before.position, byte).unwrap();
+                commit(&mut writer, u64::from(byte)).unwrap();
+            }
+        }));
+        let store = match fault {
+            Some(fault) => with_planted_fault(fault, || device.open()).unwrap(),
+            None => device.open().unwrap(),
+        };
+        // With the fault, the reader is left with a commit whose block is gone.
+        let expected = if fault.is_none() { 4 } else { 1 };
+        assert_eq!(mark(&store), expected);
+        assert!(read(&store, before).is_err(), "the first version is overwritten");
+    }
+}
+
+#[test]
+fn a_torn_look_next_to_a_writer_is_no_damage() {
+    let (disk, _writer) = create_simulated();
+    let torn = |looks, is_written| {
+        let device = Disk::new(&disk);
+        device.torn_looks.store(looks, Ordering::Relaxed);
+        device.locks.is_written.store(is_written, Ordering::Relaxed);
+        device.open()
+    };
+    for (looks, is_written) in [(1, false), (1, true), (3, true)] {
+        torn(looks, is_written).unwrap();
+        let planted = with_planted_fault(PlantedFault::TrustOneLook, || torn(looks, is_written));
+        assert!(matches!(planted, Err(Error::Damaged(_))), "{planted:?}");
+    }
+    // The same tear in every look is damage without a writer. With one, the reader cannot tell.
+    assert!(matches!(torn(u32::MAX, false), Err(Error::Damaged(_))));
+    match torn(u32::MAX, true) {
+        Err(Error::Busy { waited_ms, cause }) => {
+            assert!(waited_ms >= 1000 && matches!(*cause, Error::Damaged(_)), "{cause}");
+        }
+        outcome => panic!("expected a busy archive, found {outcome:?}"),
+    }
+}
+
+#[test]
+fn a_wrong_key_is_reported_at_once_next_to_a_writer() {
+    let (disk, _writer) = create_simulated();
+    let device = Disk::new(&disk);
+    device.locks.is_written.store(true, Ordering::Relaxed);
+    let wrong = Secret::Key(RawKey::from_bytes([4; 32]));
+    let begun = std::time::Instant::now();
+    let outcome = Store::open_device(Box::new(device), &wrong, OpenOptions::default());
+    assert!(matches!(outcome, Err(Error::WrongKey { .. })));
+    assert!(begun.elapsed() < std::time::Duration::from_millis(900));
+}
+
+#[test]
+fn readers_can_hold_back_a_limited_number_of_changed_blocks() {
+    let (_, store, mut writer) = create();
+    let blocks: Vec<BlockRef> =
+        (0..4200).map(|_| add_block(&mut writer, KeyKind::Data, 1).unwrap()).collect();
+    commit(&mut writer, 1).unwrap();
+    let snapshot = store.current();
+    let change = |writer: &mut Writer, blocks: &[BlockRef]| {
+        let data = data(2);
+        let head = BlockHead::default();
+        let job = |block: &BlockRef| SealJob { position: block.position, head, data: &data };
+        let jobs: Vec<SealJob<'_>> = blocks.iter().map(job).collect();
+        writer.write_over(&jobs)
+    };
+    change(&mut writer, &blocks[..4000]).unwrap();
+    commit(&mut writer, 2).unwrap();
+    change(&mut writer, &blocks[4000..4096]).unwrap();
+    commit(&mut writer, 3).unwrap();
+    let before = writer.pooled_blocks();
+    match change(&mut writer, &blocks[4096..4097]) {
+        Err(Error::HeldByReaders { oldest, entries, .. }) => {
+            assert_eq!((oldest, entries), (snapshot.slot.number, 4096));
+        }
+        outcome => panic!("expected a limit, found {outcome:?}"),
+    }
+    assert_eq!(writer.pooled_blocks(), before, "nothing was allocated");
+    assert!(!writer.is_touched());
+    // New blocks and commits are still possible, and so are changes once the reader has left.
+    add_block(&mut writer, KeyKind::Data, 3).unwrap();
+    commit(&mut writer, 4).unwrap();
+    drop(snapshot);
+    commit(&mut writer, 5).unwrap();
+    change(&mut writer, &blocks[4096..]).unwrap();
+    commit(&mut writer, 6).unwrap();
+}

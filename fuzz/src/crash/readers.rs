@@ -1,0 +1,384 @@
+//! Readers of other processes next to a writer: at every event of the disk, each of them must find the commit that it
+//! opened, and a new one must find the last commit or the one in progress.
+//!
+//! Readers come and go at any event, in the middle of commits too. They outlive the writer, which ends without a word
+//! now and then, and the recovery of the next one. At some events the power is cut, in a copy of the disk.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ar7_engine::device::Device;
+use ar7_engine::device::simulated::{DiskFault, Kept, SimulatedDisk};
+use ar7_engine::store::Access;
+use ar7_engine::{PlantedFault, with_planted_fault};
+use ar7_registry::{Archive, Error, Result};
+
+use super::content::Content;
+use super::cuts::{one_way, uncertain_versions};
+use super::long::any_operation;
+use super::operation::{Operation, is_full};
+use super::parallel::{on_all_cores, single_threaded};
+use super::scenario::{Fixture, open};
+use crate::Random;
+
+/// The largest number of readers at a time.
+const READERS_MAX: usize = 4;
+
+/// The number of operations of a scenario.
+const OPERATIONS: usize = 60;
+
+/// What was explored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReaderTotals {
+    /// Scenarios.
+    pub scenarios: u64,
+    /// Readers that opened the archive.
+    pub readers: u64,
+    /// States that a reader read: one for each event of the disk and each reader.
+    pub states: u64,
+    /// Copies of the disk after a power cut.
+    pub power_cuts: u64,
+    /// Writers that died.
+    pub deaths: u64,
+}
+
+impl fmt::Display for ReaderTotals {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ReaderTotals { scenarios, readers, states, power_cuts, deaths } = self;
+        write!(
+            formatter,
+            "{states} states read by {readers} readers in {scenarios} scenarios, {deaths} deaths of writers, \
+             {power_cuts} power cuts"
+        )
+    }
+}
+
+impl std::ops::AddAssign for ReaderTotals {
+    fn add_assign(&mut self, other: ReaderTotals) {
+        self.scenarios += other.scenarios;
+        self.readers += other.readers;
+        self.states += other.states;
+        self.power_cuts += other.power_cuts;
+        self.deaths += other.deaths;
+    }
+}
+
+/// A scenario in which a reader found something wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedReaders {
+    /// The seed that generates the scenario.
+    pub seed: u64,
+    /// What was wrong.
+    pub wrong: String,
+}
+
+impl fmt::Display for FailedReaders {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "seed {}: {}", self.seed, self.wrong)
+    }
+}
+
+/// Runs scenarios of consecutive seeds on all cores.
+pub fn explore_readers(
+    seed: u64,
+    count: usize,
+) -> std::result::Result<ReaderTotals, FailedReaders> {
+    let fixture = Fixture::new();
+    let totals = Mutex::new(ReaderTotals::default());
+    on_all_cores(count, |number| {
+        let seed = seed.wrapping_add(u64::try_from(number).expect("a number of scenarios"));
+        let found = run(&fixture, seed)?;
+        *totals.lock().expect("no scenario panicked") += found;
+        Ok(())
+    })?;
+    Ok(totals.into_inner().expect("no scenario panicked"))
+}
+
+/// Plants a fault and runs scenarios. Returns the first failure.
+pub fn caught_by_readers(
+    fault: PlantedFault,
+    fixture: &Fixture,
+    count: u64,
+) -> Option<FailedReaders> {
+    let work = || (0..count).find_map(|seed| run(fixture, seed).err());
+    single_threaded(|| with_planted_fault(fault, work))
+}
+
+/// The readers of a disk, called at each event.
+struct Readers {
+    disk: SimulatedDisk,
+    random: Random,
+    /// The contents that a new reader may find.
+    allowed: Vec<Content>,
+    /// Each open reader, and the content that it found first.
+    open: Vec<(Archive, Content)>,
+    totals: ReaderTotals,
+    wrong: Option<String>,
+}
+
+impl Readers {
+    /// Checks what every reader finds now.
+    fn at_event(&mut self) {
+        if self.wrong.is_none() {
+            self.wrong = self.check().err();
+        }
+    }
+
+    fn check(&mut self) -> std::result::Result<(), String> {
+        for (archive, content) in &self.open {
+            self.totals.states += 1;
+            // Verifying reads every block from the disk; reading may find pages in memory.
+            let found = if self.random.one_in(8) {
+                Content::verified(archive)
+            } else {
+                Content::read(archive).map_err(Into::into)
+            };
+            match found {
+                Ok(found) if found == *content => {}
+                Ok(found) => return Err(format!("a reader of {content:?} found {found:?}")),
+                Err(error) => return Err(format!("a reader of {content:?}: {error}")),
+            }
+        }
+        if !self.open.is_empty() && self.random.one_in(20) {
+            let left = self.random.below(u64::try_from(self.open.len()).expect("a few"));
+            self.open.remove(usize::try_from(left).expect("a few"));
+        }
+        if self.open.len() < READERS_MAX && self.random.one_in(8) {
+            let opened = open(&self.disk.clone(), Access::Read);
+            let archive = opened.map_err(|error| format!("a new reader: {error}"))?;
+            let content = self.allowed_content(&archive, "a new reader")?;
+            self.totals.readers += 1;
+            self.open.push((archive, content));
+        }
+        if self.random.one_in(12) {
+            self.cut_power()?;
+        }
+        Ok(())
+    }
+
+    fn allowed_content(
+        &self,
+        archive: &Archive,
+        who: &str,
+    ) -> std::result::Result<Content, String> {
+        let found = Content::read(archive).map_err(|error| format!("{who}: {error}"))?;
+        if self.allowed.contains(&found) {
+            return Ok(found);
+        }
+        Err(format!("{who} found {found:?}, expected one of {:?}", self.allowed))
+    }
+
+    /// Cuts the power of a copy of the disk.
+    fn cut_power(&mut self) -> std::result::Result<(), String> {
+        self.totals.power_cuts += 1;
+        let medium = self.disk.medium();
+        let versions = uncertain_versions(&medium);
+        let is_kept = self.random.one_in(2);
+        let mut cut = one_way(medium.lengths(), &versions, is_kept);
+        for (kept, &count) in cut.kept.iter_mut().zip(&versions) {
+            if self.random.one_in(3) {
+                let version = self.random.below(u64::try_from(count).expect("a few"));
+                let version = usize::try_from(version).expect("a few");
+                *kept = Kept::Whole(version);
+            }
+        }
+        let left = SimulatedDisk::with(medium.after_power_cut(&cut), &self.disk.sealed());
+        let opened = open(&left, Access::Read);
+        let archive = opened.map_err(|error| format!("after a power cut: {error}"))?;
+        self.allowed_content(&archive, "after a power cut").map(drop)
+    }
+}
+
+/// A writer, and the model of what it commits.
+struct World {
+    disk: SimulatedDisk,
+    readers: Arc<Mutex<Readers>>,
+    archive: Option<Archive>,
+    last: Content,
+    model: Content,
+    byte: u8,
+}
+
+/// Runs the scenario of a seed.
+fn run(fixture: &Fixture, seed: u64) -> std::result::Result<ReaderTotals, FailedReaders> {
+    let failed = |wrong| FailedReaders { seed, wrong };
+    let disk = SimulatedDisk::with(fixture.medium.clone(), &fixture.sealed);
+    let readers = Arc::new(Mutex::new(Readers {
+        disk: disk.clone(),
+        random: Random::new(seed ^ 0x7265_6164),
+        allowed: vec![fixture.content.clone()],
+        open: Vec::new(),
+        totals: ReaderTotals { scenarios: 1, ..ReaderTotals::default() },
+        wrong: None,
+    }));
+    let at_event = {
+        let readers = Arc::clone(&readers);
+        move || locked(&readers).at_event()
+    };
+    disk.on_event(Some(Box::new(at_event)));
+    let mut world = World {
+        disk: disk.clone(),
+        readers: Arc::clone(&readers),
+        archive: None,
+        last: fixture.content.clone(),
+        model: fixture.content.clone(),
+        byte: 0,
+    };
+    let outcome = world.run(&mut Random::new(seed));
+    // The hook refers to the disk that holds it.
+    disk.on_event(None);
+    let mut readers = locked(&readers);
+    match readers.wrong.take().map_or(outcome, Err) {
+        Ok(()) => Ok(readers.totals),
+        Err(wrong) => Err(failed(wrong)),
+    }
+}
+
+fn locked(readers: &Arc<Mutex<Readers>>) -> MutexGuard<'_, Readers> {
+    readers.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl World {
+    fn run(&mut self, random: &mut Random) -> std::result::Result<(), String> {
+        for number in 0..OPERATIONS {
+            if random.one_in(12) {
+                self.disk.plan(DiskFault::WriteFails, random.below(30));
+            }
+            let operation = match random.below(10) {
+                0..3 => Operation::Commit,
+                3 if random.one_in(2) => Operation::Close,
+                4 if random.one_in(3) => Operation::Reopen,
+                5 if random.one_in(3) => {
+                    self.wipe().map_err(|error| format!("wipe: {error}"))?;
+                    continue;
+                }
+                _ => any_operation(random),
+            };
+            let done = self.step(operation);
+            if locked(&self.readers).wrong.is_some() {
+                return Ok(());
+            }
+            match done {
+                Ok(()) => {}
+                Err(error) if is_full(&error) => self.model.clone_from(&self.last),
+                Err(Error::Engine(error)) if is_of_the_disk(&error) => self.die(),
+                Err(error) => return Err(format!("operation {number}, {operation}: {error}")),
+            }
+        }
+        self.give_back()
+    }
+
+    fn step(&mut self, operation: Operation) -> Result<()> {
+        match operation {
+            Operation::Close => {
+                self.model.clone_from(&self.last);
+                self.archive.take().map_or(Ok(()), Archive::close)
+            }
+            Operation::Reopen => {
+                self.archive = None;
+                self.model.clone_from(&self.last);
+                self.archive().map(drop)
+            }
+            Operation::Rollback => {
+                self.archive()?.rollback()?;
+                self.model.clone_from(&self.last);
+                Ok(())
+            }
+            Operation::Commit => {
+                let archive = self.archive()?;
+                locked(&self.readers).allowed = vec![self.last.clone(), self.model.clone()];
+                archive.commit()?;
+                self.last.clone_from(&self.model);
+                locked(&self.readers).allowed = vec![self.last.clone()];
+                Ok(())
+            }
+            change => {
+                let archive = self.archive()?;
+                self.byte = self.byte.wrapping_add(1);
+                change.change(&archive, &mut self.model, self.byte)
+            }
+        }
+    }
+
+    /// Wipes free blocks, unless readers hold some of them.
+    fn wipe(&mut self) -> Result<()> {
+        let archive = match self.archive() {
+            Ok(archive) => archive,
+            Err(Error::Engine(error)) if is_of_the_disk(&error) => {
+                self.die();
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        archive.rollback().ok();
+        self.model.clone_from(&self.last);
+        match archive.wipe_free(&mut |_| {}) {
+            Err(Error::Engine(ar7_engine::Error::HeldByReaders { .. })) | Ok(_) => Ok(()),
+            Err(Error::Engine(error)) if is_of_the_disk(&error) => {
+                self.die();
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the writer's archive. A new writer continues with what the last one committed.
+    fn archive(&mut self) -> Result<Archive> {
+        if let Some(archive) = &self.archive {
+            return Ok(archive.clone());
+        }
+        let archive = open(&self.disk.clone(), Access::Write)?;
+        let found = Content::read(&archive)?;
+        self.last.clone_from(&found);
+        self.model = found;
+        let mut readers = locked(&self.readers);
+        if !readers.allowed.contains(&self.last) {
+            let wrong =
+                format!("a writer found {:?}, expected one of {:?}", self.last, readers.allowed);
+            readers.wrong.get_or_insert(wrong);
+        }
+        readers.allowed = vec![self.last.clone()];
+        drop(readers);
+        self.archive = Some(archive.clone());
+        Ok(archive)
+    }
+
+    /// Ends the writer without another write.
+    fn die(&mut self) {
+        self.archive = None;
+        self.model.clone_from(&self.last);
+        locked(&self.readers).totals.deaths += 1;
+    }
+
+    /// Ends all readers, and checks that two sessions later no block and no length is held for them.
+    fn give_back(&mut self) -> std::result::Result<(), String> {
+        locked(&self.readers).open.clear();
+        self.archive = None;
+        self.disk.on_event(None);
+        self.disk.cancel_faults();
+        for byte in 0..2 {
+            let session = || -> Result<()> {
+                let archive = open(&self.disk.clone(), Access::Write)?;
+                archive.set_metadata(&[byte])?;
+                archive.reclaim()?;
+                archive.close()
+            };
+            session().map_err(|error| format!("after all readers have left: {error}"))?;
+        }
+        let archive = open(&self.disk.clone(), Access::Read).map_err(|error| error.to_string())?;
+        Content::verified(&archive).map_err(|error| format!("at the end: {error}"))?;
+        let commit = archive.store().current();
+        let blocks = self.disk.length_bytes().map_err(|error| error.to_string())? / 4096;
+        let needed =
+            u64::from(commit.slot.block_count) + u64::from(ar7_engine::store::RESERVE_BLOCKS);
+        if !commit.redirects.is_empty() || commit.slot.redo_head.is_some() || blocks > needed {
+            return Err(format!("{blocks} blocks and a redo list are left, {needed} are needed"));
+        }
+        Ok(())
+    }
+}
+
+fn is_of_the_disk(error: &ar7_engine::Error) -> bool {
+    use ar7_engine::Error;
+    matches!(error, Error::Io { .. } | Error::Poisoned { .. })
+}
