@@ -1,4 +1,4 @@
-//! Deliberate faults in the commit protocol and in the authentication of blocks, for tests that must notice them.
+//! Deliberate faults in the commit protocol and in the authentication of blocks, for tests that must detect them.
 //!
 //! The code asks `fault!(Name)` where a fault could sit. Without the feature `testing` that is the constant `false`, and
 //! neither the names of the faults nor this module are compiled.

@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 use ar7_engine::device::simulated::DiskFault;
 
 use crate::crash::{
-    Effort, Fixture, Operation, Step, byzantine_write_is_noticed, failure_poisons,
-    full_disk_is_no_end, run_steps,
+    Effort, Fixture, Operation, Step, byzantine_write_is_detected, failure_poisons,
+    full_disk_leaves_the_handle_usable, run_steps,
 };
 use crate::unstructured::Unstructured;
 
@@ -62,14 +62,16 @@ pub fn archive_ops(bytes: &[u8]) -> u64 {
     let looked_at = match trial {
         Trial::Failure(fault) => failure_poisons(fixture, &operations, fault, at)
             .map(|found| found.map_or(0, |totals| totals.states)),
-        Trial::ByzantineWrite(fault) => byzantine_write_is_noticed(fixture, &operations, fault, at)
-            .map(|found| found.map_or(0, |(harmless, noticed)| harmless + noticed)),
+        Trial::ByzantineWrite(fault) => {
+            byzantine_write_is_detected(fixture, &operations, fault, at)
+                .map(|found| found.map_or(0, |(harmless, detected)| harmless + detected))
+        }
         Trial::FullDisk | Trial::Crashes => {
             // The initial free space is enough for most inputs, so this uses some of it, or slightly more than all of
             // it.
             let filler = Operation::Create { length: number % 16 * 4008, name: None };
             let operations = [&[filler, Operation::Commit], &operations[..]].concat();
-            full_disk_is_no_end(fixture, &operations, 0)
+            full_disk_leaves_the_handle_usable(fixture, &operations, 0)
         }
     };
     looked_at.unwrap_or_else(|broken| panic!("{broken}"))

@@ -8,7 +8,7 @@ use peak_alloc::PeakAlloc;
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
 #[test]
-fn hostile_archives_do_not_decide_how_much_memory_is_taken() {
+fn hostile_archives_do_not_control_memory_use() {
     let victims = VictimKind::ALL.map(Victim::new);
     ALLOCATOR.reset_peak_usage();
     let before = ALLOCATOR.current_usage();

@@ -1,4 +1,5 @@
-//! Bad input: one line that names the file and what was found, the exit code of the table, and an unchanged archive.
+//! Bad input: the error is one line that names the file and what was found, the exit code is the documented one, and
+//! the archive is unchanged.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -8,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::common::{Bench, Ran, spawn};
 
-/// An archive with a file in it.
+/// Makes an archive with one file.
 fn archive(bench: &Bench) {
     bench.write("src/file", vec![5; 100_000]);
     bench.ok("ingest a.ar7 src");
@@ -20,7 +21,7 @@ fn a_file_that_is_not_an_archive_is_an_error_and_stays_unchanged() {
     bench.write("text", "#!/bin/sh\n".repeat(1000));
     bench.write("short", "x");
     bench.write("empty", "");
-    fs::create_dir(bench.path("directory")).expect("a folder");
+    fs::create_dir(bench.path("directory")).expect("a directory");
     bench.fails("ls text", 4, "text: not an ar7 archive");
     bench.fails("ls short", 4, "short: ");
     bench.fails("ls empty", 4, "empty: ");
@@ -144,13 +145,13 @@ fn an_archive_cut_while_it_is_read_is_damaged() {
     command.args(["cat", "a.ar7", "big"]).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = spawn(&mut command);
     let mut output = child.stdout.take().expect("a pipe");
-    // The pipe holds little, so that it waits for us with most of the stream unread.
+    // The pipe holds little, so the program blocks with most of the stream unread.
     output.read_exact(&mut [0; 1]).expect("a byte");
     let file = File::options().write(true).open(bench.path("a.ar7")).expect("the archive");
     file.set_len(1 << 20).expect("cut");
     let mut rest = Vec::new();
-    output.read_to_end(&mut rest).expect("what was read before");
-    let ended = Ran::new(child.wait_with_output().expect("an end"));
+    output.read_to_end(&mut rest).expect("the rest of the output");
+    let ended = Ran::new(child.wait_with_output().expect("the program ends"));
     assert_eq!(ended.code, 4, "{}", ended.stderr);
     assert!(ended.stderr.contains("a.ar7: truncated"), "{}", ended.stderr);
     assert!(rest.iter().all(|&byte| byte == 7) && rest.len() < 24 << 20);
@@ -199,7 +200,7 @@ fn only_the_right_passphrase_opens_an_archive() {
         assert_eq!(refused.code, 2, "{costs}: {}", refused.stderr);
         assert!(!bench.path("q.ar7").exists());
     }
-    // The costs that are used unless said otherwise.
+    // The default costs.
     assert_eq!(run("x", "create d.ar7").code, 0);
     assert!(run("x", "info d.ar7").text().contains("Argon2id 65536 KiB, 3 passes, 1 lanes"));
 }
@@ -228,7 +229,7 @@ fn extract_reports_damage_and_restores_the_rest() {
     let listed: serde_json::Value =
         serde_json::from_slice(&bench.ok("ls --json a.ar7 src").stdout).expect("a document");
     assert_eq!(listed["entries"].as_array().map(Vec::len), Some(20));
-    // The content of one file is somewhere behind the reserved blocks.
+    // The first block after the reserved ones holds the content of one file.
     let file =
         File::options().read(true).write(true).open(bench.path("a.ar7")).expect("the archive");
     let offset = 8 * 4096 + 2000;
@@ -240,7 +241,7 @@ fn extract_reports_damage_and_restores_the_rest() {
     assert!(verified.text().contains("authentication tag"), "{}", verified.text());
     let extracted = bench.line("extract a.ar7 --to out");
     assert_eq!(extracted.code, 4, "{}", extracted.stderr);
-    assert_eq!(fs::read_dir(bench.path("out/src")).expect("a folder").count(), 19);
+    assert_eq!(fs::read_dir(bench.path("out/src")).expect("a directory").count(), 19);
     assert!(extracted.stderr.contains("1 entries could not be restored"), "{}", extracted.stderr);
 }
 
@@ -252,7 +253,7 @@ fn a_locked_archive_has_its_own_exit_code() {
     command.args(["put", "a.ar7", "slow"]).stdin(Stdio::piped()).stderr(Stdio::null());
     let mut writer = crate::common::spawn(&mut command);
     let mut input = writer.stdin.take().expect("a pipe");
-    // More than the pipe holds: when it is written, the archive is open.
+    // The pipe cannot hold this, so once it is written, the program has opened the archive and is reading.
     input.write_all(&vec![0; 20 << 20]).expect("written");
     let holder = format!("a.ar7: in use by process {}", writer.id());
     for line in ["rm a.ar7 src/file", "rekey a.ar7", "shred a.ar7 --yes"] {
@@ -269,7 +270,7 @@ fn a_locked_archive_has_its_own_exit_code() {
 }
 
 #[test]
-fn an_unreadable_input_is_named_and_keeps_its_old_version() {
+fn an_unreadable_input_is_reported_and_keeps_its_old_version() {
     let bench = Bench::new();
     bench.write("src/a", "1");
     bench.write("src/b", "2");
@@ -295,7 +296,7 @@ fn an_unreadable_input_is_named_and_keeps_its_old_version() {
 }
 
 #[test]
-fn a_file_that_changes_while_it_is_read_is_named_and_keeps_its_old_version() {
+fn a_file_that_changes_while_it_is_read_is_reported_and_keeps_its_old_version() {
     let bench = Bench::new();
     bench.write("src/a", "1");
     bench.ok("ingest a.ar7 src");
@@ -374,7 +375,7 @@ fn a_dry_run_into_a_file_is_an_error_and_changes_nothing() {
         bench.fails(&format!("ingest a.ar7 src --dry-run --into {into}"), 1, says);
         assert!(fs::read(bench.path("a.ar7")).expect("the archive") == before, "{into}: changed");
     }
-    // What is not there yet would be made.
+    // A real run would create a missing directory.
     bench.ok("ingest a.ar7 src --dry-run --into src/new");
     assert!(fs::read(bench.path("a.ar7")).expect("the archive") == before, "changed");
 }
@@ -402,7 +403,7 @@ fn a_name_over_255_bytes_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn a_closed_pipe_is_no_error() {
+fn a_closed_pipe_is_not_an_error() {
     let bench = Bench::new();
     bench.write("big", vec![3; 30 << 20]);
     bench.ok("ingest a.ar7 big");
@@ -419,7 +420,7 @@ fn a_closed_pipe_is_no_error() {
 #[test]
 fn names_before_an_unreadable_page_are_listed() {
     let bench = Bench::new();
-    // Fewer names than the command reads at a time, on several pages.
+    // These names fill several pages, but the command reads all of them at once.
     let names: Vec<String> =
         (10..60).map(|number| format!("src/{}", number.to_string().repeat(100))).collect();
     for name in &names {
@@ -433,7 +434,7 @@ fn names_before_an_unreadable_page_are_listed() {
         damaged[block * 4096 + 2000] ^= 1;
         fs::write(bench.path("damaged.ar7"), damaged).expect("a file");
         let ran = bench.line("ls -R damaged.ar7");
-        // An unreadable page of inodes costs single entries.
+        // Other pages hold inodes, and losing one costs only the entries on it.
         if !ran.stderr.starts_with("ar7: entry src: ") {
             continue;
         }

@@ -1,10 +1,10 @@
-//! Cases that are files: a command, what it prints, and its exit code. Each file of `tests/cmd` runs in a folder that
-//! begins as a copy of the folder `NAME.in` next to it.
+//! Cases in files: commands with their output and exit code. Each file in `tests/cmd` runs in its own directory, which
+//! starts as a copy of the directory `NAME.in` next to the file.
 
 use std::path::Path;
 
 #[test]
-fn every_case_prints_what_its_file_says() {
+fn every_case_prints_the_output_in_its_file() {
     let cases = trycmd::TestCases::new();
     cases.register_bin("ar7", Path::new(env!("CARGO_BIN_EXE_ar7")));
     cases.case("tests/cmd/*.trycmd");

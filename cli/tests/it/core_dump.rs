@@ -1,4 +1,4 @@
-//! The program leaves no core dump when a signal kills it, where another program does.
+//! The program leaves no core dump when a signal kills it, even if other programs do.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::common::{Bench, spawn};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A shell line that allows dumps as far as the system does, then becomes the program.
+/// A shell line that raises the limit of core dumps as far as the system allows, then runs the program.
 const ALLOWED: &str = "ulimit -c unlimited 2> /dev/null; exec \"$@\"";
 
 fn start(bench: &Bench, program: &[&str]) -> Child {
@@ -22,11 +22,12 @@ fn start(bench: &Bench, program: &[&str]) -> Child {
     spawn(&mut command)
 }
 
-/// Kills a program once it has read this much: it is at work then.
-fn killed_at_work(mut child: Child, signal: Signal) -> ExitStatus {
+/// Kills a program after it has read its first input, so it is running. Returns its exit status.
+fn killed_while_reading(mut child: Child, signal: Signal) -> ExitStatus {
     let mut input = child.stdin.take().expect("a pipe");
     input.write_all(&vec![1; 1 << 20]).expect("the program reads");
-    // A signal may be passed over once: the runtime looks first whether it means a stack that is full.
+    // The program may survive the first SIGSEGV: if it is not a stack overflow, the runtime resets the handler and
+    // returns.
     let status = loop {
         kill_process(Pid::from_child(&child), signal).expect("the program was not waited for");
         sleep(Duration::from_millis(20));
@@ -39,7 +40,7 @@ fn killed_at_work(mut child: Child, signal: Signal) -> ExitStatus {
 }
 
 fn cores(bench: &Bench) -> Vec<String> {
-    let entries = fs::read_dir(bench.path("")).expect("the folder");
+    let entries = fs::read_dir(bench.path("")).expect("the directory");
     let names = entries.map(|entry| entry.expect("an entry").file_name());
     let names = names.map(|name| name.to_string_lossy().into_owned());
     names.filter(|name| name.starts_with("core")).collect()
@@ -50,21 +51,22 @@ fn a_crash_leaves_no_core_dump() {
     let mut dumps_are_made = false;
     for signal in [Signal::ABORT, Signal::SEGV] {
         let other = Bench::new();
-        dumps_are_made |= killed_at_work(start(&other, &["cat"]), signal).core_dumped();
+        dumps_are_made |= killed_while_reading(start(&other, &["cat"]), signal).core_dumped();
         let bench = Bench::new();
         bench.ok("create a.ar7");
         let program = env!("CARGO_BIN_EXE_ar7");
-        let status = killed_at_work(start(&bench, &[program, "put", "a.ar7", "name"]), signal);
+        let status =
+            killed_while_reading(start(&bench, &[program, "put", "a.ar7", "name"]), signal);
         assert!(!status.core_dumped(), "{signal:?}");
         assert_eq!(cores(&bench), Vec::<String>::new(), "{signal:?}");
     }
     if !dumps_are_made {
-        println!("the system dumps no program, so that this shows nothing");
+        println!("this system writes no core dumps, so the test proves nothing");
     }
 }
 
 #[test]
-fn another_process_of_the_user_cannot_read_the_memory() {
+fn another_process_of_the_user_cannot_inspect_the_program() {
     let bench = Bench::new();
     bench.ok("create a.ar7");
     let mut command = bench.without_privileges();
@@ -73,14 +75,14 @@ fn another_process_of_the_user_cannot_read_the_memory() {
     let mut child = spawn(&mut command);
     let mut input = child.stdin.take().expect("a pipe");
     input.write_all(&vec![1; 1 << 20]).expect("the program reads");
-    let mut watch = Command::new("sh");
+    let mut observer = Command::new("sh");
     if rustix::process::geteuid().is_root() {
-        watch = Command::new("setpriv");
-        watch.args(["--bounding-set=-all", "--inh-caps=-all", "sh"]);
+        observer = Command::new("setpriv");
+        observer.args(["--bounding-set=-all", "--inh-caps=-all", "sh"]);
     }
-    watch.args(["-c", &format!("cat /proc/{}/environ", child.id())]);
-    watch.stdout(Stdio::piped()).stderr(Stdio::null());
-    let seen = spawn(&mut watch).wait_with_output().expect("the shell ends");
+    observer.args(["-c", &format!("cat /proc/{}/environ", child.id())]);
+    observer.stdout(Stdio::piped()).stderr(Stdio::null());
+    let seen = spawn(&mut observer).wait_with_output().expect("the shell ends");
     assert_eq!(String::from_utf8_lossy(&seen.stdout), "");
     assert!(!seen.status.success());
     drop(input);

@@ -1,8 +1,7 @@
-//! Somebody with the key may make a hostile archive. Whatever it holds:
+//! Hostile archives, made by an attacker with the key. Whatever they contain:
 //!
-//! - extraction writes below its destination and nowhere else, and ends;
-//! - listing and verification end, with the exit code for damage where something is forged;
-//! - extraction restores the rest.
+//! - extraction ends, writes only below its destination, and restores every entry that is not forged;
+//! - listing and verification end, and exit with the code for damage if they find a forged entry.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -11,7 +10,7 @@ use crate::common::Bench;
 use crate::forge::{Forge, directory, file, link};
 use ar7_registry::records::{EntryType, InodeNumber};
 
-/// A victim outside of the destination, and everything of the folder but archives and destination.
+/// Creates a directory next to the destination, which extraction must not change. Returns a listing of it.
 fn outside(bench: &Bench) -> Vec<String> {
     bench.write("outside/victim", "unharmed");
     crate::common::tree(&bench.path("outside"))
@@ -30,7 +29,7 @@ fn extract_refuses_malformed_names() {
         forge.inode(3, &directory());
         forge.name(1, b"\x01good", 3, EntryType::Directory);
         forge.finish();
-        fs::create_dir(bench.path("out")).expect("a folder");
+        fs::create_dir(bench.path("out")).expect("a directory");
         for line in ["extract a.ar7 --to outside/../out", "ls -R a.ar7", "verify a.ar7"] {
             let ran = bench.line(line);
             assert_eq!(ran.code, 4, "{name:?}: {line}: {}", ran.stderr);
@@ -61,7 +60,7 @@ fn a_cycle_of_directories_is_damage_and_every_command_ends() {
 }
 
 #[test]
-fn missing_and_contradicting_inodes_are_damage() {
+fn missing_and_contradictory_inodes_are_damage() {
     let bench = Bench::new();
     let mut forge = Forge::new(&bench.path("a.ar7"));
     forge.name(1, b"missing", 9, EntryType::File);
@@ -110,7 +109,7 @@ fn a_name_without_an_inode_is_damage_and_every_other_entry_stays_usable() {
         assert!(ran.stderr.starts_with(&format!("ar7: {says}\n")), "{line}: {}", ran.stderr);
     }
     assert_eq!(bench.line("ls -R a.ar7").text(), "d\nd/after\nd/before\n");
-    assert_eq!(fs::read_dir(bench.path("out/d")).expect("a folder").count(), 2);
+    assert_eq!(fs::read_dir(bench.path("out/d")).expect("a directory").count(), 2);
     bench.write("d/bad", "new");
     bench.fails("ingest a.ar7 d", 4, says);
     for line in ["ls a.ar7 d/before", "cat a.ar7 d/after", "extract a.ar7 --to alone d/after"] {
@@ -123,7 +122,7 @@ fn extract_never_follows_a_symbolic_link() {
     let bench = Bench::new();
     let before = outside(&bench);
     // First a link named `d` to a directory outside, then a directory `d` with a file in it.
-    fs::create_dir(bench.path("one")).expect("a folder");
+    fs::create_dir(bench.path("one")).expect("a directory");
     symlink("../outside", bench.path("one/d")).expect("a link");
     symlink("../outside/victim", bench.path("one/f")).expect("a link");
     bench.write("two/d/victim", "harm");
@@ -137,7 +136,7 @@ fn extract_never_follows_a_symbolic_link() {
     assert_eq!(crate::common::tree(&bench.path("outside")), before);
     assert_eq!(fs::read(bench.path("out/d/victim")).expect("a file"), b"harm");
     assert!(!bench.path("out/d").is_symlink() && !bench.path("out/f").is_symlink());
-    // And back: the directory is not empty, so the link cannot take its place.
+    // The reverse fails: the directory is not empty, so the link cannot replace it.
     let refused = bench.line("extract one.ar7 --to out --force");
     assert_eq!(refused.code, 1, "{}", refused.stderr);
     assert_eq!(crate::common::tree(&bench.path("outside")), before);
@@ -151,7 +150,7 @@ fn hard_links_are_never_made_through_a_symbolic_link() {
     let mut twice = file(0);
     twice.links = 2;
     forge.inode(2, &twice);
-    // A link with two names, and a file with two names behind it.
+    // A symbolic link with two names, followed by a file with several names.
     let mut link_twice = link(b"../outside/victim");
     link_twice.links = 2;
     forge.inode(3, &link_twice);
@@ -168,7 +167,7 @@ fn hard_links_are_never_made_through_a_symbolic_link() {
 }
 
 #[test]
-fn a_tree_deeper_than_the_limit_is_an_error() {
+fn a_tree_nested_deeper_than_the_limit_is_an_error() {
     let bench = Bench::new();
     let mut forge = Forge::new(&bench.path("a.ar7"));
     for inode in 1..3000 {
@@ -181,7 +180,7 @@ fn a_tree_deeper_than_the_limit_is_an_error() {
     let lines: Vec<&str> = ran.stderr.lines().collect();
     assert!(lines[0].ends_with("deeper than 2048 directories"), "{}", lines[0]);
     bench.fails("ls -R a.ar7", 1, "deeper than 2048 directories");
-    // The folder is too deep for some ways of removing it.
+    // The tree is too deep for the recursive removal of the temporary directory.
     let removed = std::process::Command::new("rm").arg("-rf").arg(bench.path("out")).status();
     assert!(removed.expect("rm runs").success());
 }
@@ -203,7 +202,7 @@ fn extract_drops_special_bits_unless_asked_to_keep_them() {
 }
 
 #[test]
-fn the_forge_makes_good_archives_too() {
+fn the_forge_can_make_a_valid_archive() {
     let bench = Bench::new();
     let mut forge = Forge::new(&bench.path("a.ar7"));
     forge.inode(2, &file(0));
@@ -218,7 +217,7 @@ fn verify_prints_each_finding_as_a_line_or_in_one_document() {
     let bench = Bench::new();
     let mut forge = Forge::new(&bench.path("a.ar7"));
     for (number, name) in [(2, &b"one"[..]), (3, b"two")] {
-        // The inodes are of another type than the names say.
+        // The type in the inode differs from the type in the name.
         forge.inode(number, &directory());
         forge.name(1, name, number, EntryType::File);
     }

@@ -1,4 +1,4 @@
-//! A signal that asks the program to end: the program says what is done, and the archive is whole.
+//! A signal that asks the program to end: the program reports what it completed, and the archive is intact.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
@@ -11,7 +11,7 @@ fn interrupt(child: &Child) {
     kill_process(Pid::from_child(child), Signal::INT).expect("a signal");
 }
 
-/// Waits until the program catches SIGINT.
+/// Waits until the program has installed its handler for SIGINT.
 #[cfg(target_os = "linux")]
 fn wait_until_caught(child: &Child) {
     const INT: u64 = 1 << (2 - 1);
@@ -26,7 +26,7 @@ fn wait_until_caught(child: &Child) {
     }
 }
 
-/// Runs a line, and interrupts it as soon as it catches the signal.
+/// Runs a line, and interrupts it as soon as its signal handler is installed.
 #[cfg(target_os = "linux")]
 fn interrupted(bench: &Bench, line: &str) -> Ran {
     let mut command = bench.command();
@@ -37,7 +37,7 @@ fn interrupted(bench: &Bench, line: &str) -> Ran {
     Ran::new(child.wait_with_output().expect("the program ends"))
 }
 
-/// Repeats a line that changes nothing until the signal comes before its end: a busy machine may deliver it late.
+/// Repeats a line that changes nothing until the signal arrives before it ends. A busy machine may deliver it late.
 #[cfg(target_os = "linux")]
 fn interrupted_in_time(bench: &Bench, line: &str) -> Ran {
     let mut runs = (0..100).map(|_| interrupted(bench, line));
@@ -46,14 +46,14 @@ fn interrupted_in_time(bench: &Bench, line: &str) -> Ran {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn an_interrupted_verify_says_how_much_it_checked() {
+fn an_interrupted_verify_reports_how_much_it_checked() {
     let bench = Bench::new();
     bench.ok("create a.ar7");
     bench.with_input("put a.ar7 big", &vec![7; 32 << 20]);
     let ran = interrupted_in_time(&bench, "verify a.ar7");
     assert_eq!((ran.code, ran.text().as_str()), (1, ""), "{}", ran.stderr);
-    let told = ran.stderr.strip_prefix("ar7: a.ar7: interrupted: ").expect("the reason");
-    assert!(told.ends_with(" blocks checked, 0 findings so far\n"), "{told}");
+    let progress = ran.stderr.strip_prefix("ar7: a.ar7: interrupted: ").expect("the reason");
+    assert!(progress.ends_with(" blocks checked, 0 findings so far\n"), "{progress}");
     let ran = interrupted_in_time(&bench, "verify a.ar7 --json");
     let document: serde_json::Value = serde_json::from_slice(&ran.stdout).expect("a document");
     assert_eq!(document["interrupted"], true);
@@ -61,7 +61,7 @@ fn an_interrupted_verify_says_how_much_it_checked() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn an_interrupted_rekey_says_how_far_it_is_and_continues_when_run_again() {
+fn an_interrupted_rekey_reports_its_progress_and_resumes_when_run_again() {
     let bench = Bench::new();
     bench.ok("create a.ar7");
     bench.with_input("put a.ar7 big", &vec![7; 32 << 20]);
@@ -72,7 +72,7 @@ fn an_interrupted_rekey_says_how_far_it_is_and_continues_when_run_again() {
         (1, "ar7: a.ar7: interrupted: the archive is unchanged\n")
     );
     bench.ok("mkdir a.ar7 before");
-    // In the middle: the key slots in the header change when the rekey has begun.
+    // In the middle: a rekey begins by changing the key slots in the header.
     let header = || std::fs::read(bench.path("a.ar7")).map(|bytes| bytes[..4096].to_vec());
     let before = header().expect("the header");
     let mut command = bench.command();
@@ -84,8 +84,11 @@ fn an_interrupted_rekey_says_how_far_it_is_and_continues_when_run_again() {
     interrupt(&child);
     let ran = Ran::new(child.wait_with_output().expect("the program ends"));
     assert_eq!(ran.code, 1, "{}", ran.stderr);
-    let told = ran.stderr.strip_prefix("ar7: a.ar7: interrupted: ").expect("the reason");
-    assert!(told.ends_with(" the archive is read-only until rekey is run again\n"), "{told}");
+    let progress = ran.stderr.strip_prefix("ar7: a.ar7: interrupted: ").expect("the reason");
+    assert!(
+        progress.ends_with(" the archive is read-only until rekey is run again\n"),
+        "{progress}"
+    );
     bench.fails("mkdir a.ar7 new", 1, "rekey");
     bench.ok("verify -q a.ar7");
     bench.ok("rekey a.ar7");
@@ -106,12 +109,12 @@ fn an_interrupted_ingest_keeps_its_last_checkpoint() {
     let first = lines.next().expect("a checkpoint").expect("text");
     assert!(first.starts_with("checkpoint 1: "), "{first}");
     interrupt(&child);
-    let last = lines.map(|line| line.expect("text")).last().expect("what is in the archive");
+    let last = lines.map(|line| line.expect("text")).last().expect("the summary");
     assert_eq!(child.wait().expect("the program ends").code(), Some(1));
-    let said = last.strip_prefix("ar7: a.ar7: interrupted: ").expect("the reason");
-    assert!(said.contains(" bytes are in the archive, as of checkpoint "), "{said}");
+    let summary = last.strip_prefix("ar7: a.ar7: interrupted: ").expect("the reason");
+    assert!(summary.contains(" bytes are in the archive, as of checkpoint "), "{summary}");
     let entries: usize =
-        said.split(' ').next().and_then(|number| number.parse().ok()).expect("a number");
+        summary.split(' ').next().and_then(|number| number.parse().ok()).expect("a number");
     assert_eq!(bench.ok("ls -R a.ar7").text().lines().count(), entries);
     bench.ok("verify a.ar7");
     bench.ok("ingest a.ar7 src");
@@ -126,7 +129,7 @@ fn an_interrupted_put_leaves_the_archive_unchanged() {
     command.args(["put", "a.ar7", "x"]).stdin(Stdio::piped()).stderr(Stdio::piped());
     let mut child = spawn(&mut command);
     let mut input = child.stdin.take().expect("a pipe");
-    // More than the pipe holds: when it is written, the program is at it.
+    // The pipe cannot hold this, so once it is written, the program is storing it.
     input.write_all(&vec![0; 20 << 20]).expect("written");
     interrupt(&child);
     let ran = Ran::new(child.wait_with_output().expect("the program ends"));

@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::common::{Bench, Ran, output};
 
-/// Costs that are quick to pay.
+/// The lowest costs, which take little time.
 const CHEAP: &str = "--kdf-memory 64KiB --kdf-passes 1";
 
 fn bench() -> Bench {
@@ -39,7 +39,7 @@ fn a_key_file_opens_from_its_addition_to_its_removal() {
     let listed = bench.ok("--key-file second key list a.ar7").text();
     assert_eq!(listed, "0: key file, \"first\"\n1: key file, \"laptop\" (in use)\n");
     assert_opens(&bench, "key", true);
-    // Changes the key that it was opened with; the label stays unless another is given.
+    // Without a slot number, `key change` changes the key in use. Without --label, it keeps the label.
     bench.ok("--key-file second key change a.ar7 --new-key-file third");
     assert_opens(&bench, "second", false);
     assert_opens(&bench, "third", true);
@@ -78,7 +78,7 @@ fn a_passphrase_opens_from_its_addition_to_its_removal() {
     assert_eq!(codes, [3, 0]);
     let listed = bench.ok("key list a.ar7").text();
     assert!(listed.contains("1: passphrase, Argon2id 64 KiB, 1 passes, 1 lanes, \"phrase\"\n"));
-    // Together with the first, this would cost more than any reader is ready to pay.
+    // The sum with the first passphrase exceeds the limit.
     let ran = new("key add a.ar7 --kdf-memory 1GiB --kdf-passes 1");
     assert_eq!(ran.code, 2, "{}", ran.stderr);
     assert!(ran.stderr.contains("expected 0 to 1048576, found 1048640"), "{}", ran.stderr);
@@ -102,7 +102,7 @@ fn an_impossible_change_of_keys_is_an_error() {
     assert_eq!(bench.ok("key list a.ar7").text().lines().count(), 8);
 }
 
-/// A limit on the size of files lets the first copy of the header be written, and not the second.
+/// A limit on the file size allows the write of the first copy of the header, but not of the second.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_key_change_that_fails_late_says_that_either_key_may_be_valid() {
@@ -118,7 +118,7 @@ fn a_key_change_that_fails_late_says_that_either_key_may_be_valid() {
     let says = "ar7: a.ar7: the key change did not finish: keep the old key and the new one, \
                 either may be valid (";
     assert!(ran.stderr.starts_with(says), "{}", ran.stderr);
-    // Here the first copy counts. The next writer completes the change.
+    // The first copy is newer, so its keys are valid. The next writer completes the change.
     assert_opens(&bench, "key", false);
     assert_opens(&bench, "second", true);
     bench.ok("--key-file second mkdir a.ar7 new");
@@ -143,7 +143,7 @@ fn an_exported_header_opens_the_archive_after_its_import() {
     assert_eq!(imported, "the header has revision 1\n");
     assert!(fs::read(bench.path("a.ar7")).expect("the archive") == good);
     bench.ok("verify a.ar7");
-    // After a change of keys it is an older header.
+    // A key change makes the exported header an older one.
     bench.ok("key add a.ar7 --new-key-file second");
     bench.fails("header import a.ar7 header", 4, "header revision: expected 2, found 1");
     assert_opens(&bench, "second", true);

@@ -1,4 +1,4 @@
-//! The program without threads, standard error or standard output.
+//! The program when it cannot start threads, write to standard error or standard output, or open many files.
 
 use std::fs::{self, File};
 use std::os::unix::fs::chown;
@@ -6,25 +6,26 @@ use std::process::Command;
 
 use crate::common::{Bench, output};
 
-/// A user and group without privileges. No other process has them: the limit counts all processes of a user.
-fn somebody() -> u32 {
+/// Returns the number of a user and group that no other process has, because the limit counts all processes of a user.
+fn unused_user() -> u32 {
     10_000 + std::process::id() % 50_000
 }
 
-/// The program, limited to this number of processes and threads. The limit does not apply to the superuser.
+/// Returns a command that limits the program to this number of processes and threads. The superuser is exempt from the
+/// limit, so the program runs as another user.
 fn with_threads(bench: &Bench, most: u32) -> Command {
     let program = bench.path("ar7");
     if !program.exists() {
-        // Where every user can reach it.
+        // The other user may not have access to the build directory.
         fs::copy(env!("CARGO_BIN_EXE_ar7"), &program).expect("a copy of the program");
     }
     let limit = format!("--nproc={most}:{most}");
     let mut command;
     if rustix::process::geteuid().is_root() {
         for entry in walk(bench) {
-            chown(entry, Some(somebody()), Some(somebody())).expect("another owner");
+            chown(entry, Some(unused_user()), Some(unused_user())).expect("another owner");
         }
-        let user = somebody().to_string();
+        let user = unused_user().to_string();
         command = Command::new("setpriv");
         command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "prlimit"]);
     } else {
@@ -39,7 +40,7 @@ fn walk(bench: &Bench) -> Vec<std::path::PathBuf> {
     let mut next = 0;
     while let Some(path) = found.get(next) {
         if path.is_dir() {
-            let entries = fs::read_dir(path).expect("a folder");
+            let entries = fs::read_dir(path).expect("a directory");
             found.extend(entries.map(|entry| entry.expect("an entry").path()).collect::<Vec<_>>());
         }
         next += 1;
@@ -72,7 +73,7 @@ fn without_threads_a_command_succeeds_or_fails_with_one_line() {
                 1 => assert_eq!(ran.stderr.lines().count(), 1, "{line}: {}", ran.stderr),
                 code => panic!("{line}, {most} threads: exit {code}: {}", ran.stderr),
             }
-            // A user who runs this test has more processes than that already.
+            // An ordinary user who runs this test may already have more processes than that.
             if rustix::process::geteuid().is_root() && most >= 3 && line.starts_with("ingest") {
                 assert_eq!(ran.code, 0, "{line}: a walk and one reader are enough: {}", ran.stderr);
             }
@@ -91,7 +92,7 @@ fn without_threads_a_command_succeeds_or_fails_with_one_line() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_message_that_cannot_be_written_costs_no_work() {
+fn a_message_that_cannot_be_written_does_not_affect_the_work() {
     let bench = Bench::new();
     for number in 0..50 {
         bench.write(&format!("src/{number:02}"), [number; 500]);
@@ -106,8 +107,8 @@ fn a_message_that_cannot_be_written_costs_no_work() {
     assert_eq!(run("ingest a.ar7 src"), Some(0));
     assert_eq!(bench.ok("ls a.ar7 src").text().lines().count(), 50);
     assert_eq!(run("extract a.ar7 --to out"), Some(0));
-    assert_eq!(fs::read_dir(bench.path("out/src")).expect("a folder").count(), 50);
-    // A failure keeps its code.
+    assert_eq!(fs::read_dir(bench.path("out/src")).expect("a directory").count(), 50);
+    // A failed command keeps its exit code.
     assert_eq!(run("cat a.ar7 none"), Some(1));
     assert_eq!(run("extract a.ar7 --to out"), Some(1));
     assert_eq!(run("--nothing"), Some(2));
@@ -126,13 +127,16 @@ fn output_that_cannot_be_written_is_a_failure() {
         command.args(line.split(' ')).stdout(full).stderr(std::process::Stdio::piped());
         let child = crate::common::spawn(&mut command);
         let ran = child.wait_with_output().expect("the program ends");
-        let told = String::from_utf8_lossy(&ran.stderr);
-        assert_eq!(ran.status.code(), Some(7), "{line}: {told}");
-        assert_eq!(told, "ar7: standard output: No space left on device (os error 28)\n", "{line}");
+        let message = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(7), "{line}: {message}");
+        assert_eq!(
+            message, "ar7: standard output: No space left on device (os error 28)\n",
+            "{line}"
+        );
     }
 }
 
-/// Extraction keeps a directory open for each level; ingest closes some where there are too many.
+/// Extraction raises the limit and keeps a directory open for each level. Ingest closes some at a low limit.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_deep_tree_is_stored_and_restored_under_a_low_limit_of_open_files() {

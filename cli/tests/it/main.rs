@@ -1,4 +1,4 @@
-//! The program, run as users run it. One test program, so that it is linked once.
+//! Tests of the built program, run as users run it. They form one test binary, which links only once.
 
 mod bad_input;
 mod cases;

@@ -1,4 +1,4 @@
-//! An ingest runs while another process renames directories of the source: no file is stored in another directory.
+//! Directories of the source are renamed during an ingest: no file is stored in another directory.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use crate::common::Bench;
 
-/// Directories of the source.
+/// Number of directories in the source.
 const DIRECTORIES: usize = 40;
 
-/// How long ingests run at most.
+/// How long the test repeats the ingest.
 const DURATION: Duration = Duration::from_secs(3);
 
-/// Ingests at least, however slow the machine is.
+/// Minimum number of ingests on a slow machine.
 const INGESTS_MIN: u32 = 3;
 
 #[test]
@@ -39,7 +39,7 @@ fn directories_renamed_during_ingests_keep_their_own_files() {
         let (begun, mut ingests) = (Instant::now(), 0);
         while ingests < INGESTS_MIN || begun.elapsed() < DURATION {
             let ran = bench.line("ingest archive swap");
-            // A directory that is away when it is looked at is reported.
+            // A directory that is away when the walk opens it is reported.
             assert!([0, 8].contains(&ran.code), "{}: {}", ran.code, ran.stderr);
             ingests += 1;
         }

@@ -1,4 +1,4 @@
-//! `rekey`, also after a kill.
+//! `rekey`, alone and after a kill.
 
 use std::fs;
 use std::process::Stdio;
@@ -28,12 +28,12 @@ fn rekey_seals_every_block_under_the_new_master_key() {
     bench.ok("key add a.ar7 --new-key-file second");
     bench.fails("rekey a.ar7", 2, "a rekey would remove the archive's other keys (1)");
     let before = fs::read(bench.path("a.ar7")).expect("the archive");
-    let told = bench.ok("rekey a.ar7 --drop-other-keys").text();
+    let summary = bench.ok("rekey a.ar7 --drop-other-keys").text();
     assert!(
-        told.ends_with(
+        summary.ends_with(
             "blocks are sealed under the new master key; the old one opens none of them\n"
         ),
-        "{told}"
+        "{summary}"
     );
     let after = fs::read(bench.path("a.ar7")).expect("the archive");
     let same = |block: usize| after[block * 4096..][..4096] == before[block * 4096..][..4096];
@@ -49,24 +49,24 @@ fn rekey_seals_every_block_under_the_new_master_key() {
 #[test]
 fn rekey_continues_after_a_kill() {
     let bench = bench();
-    let mut seen = 0;
+    let mut interrupted = 0;
     for milliseconds in [60, 90, 120, 150, 200, 300, 400] {
         let mut command = bench.command();
         command.args(["rekey", "a.ar7", "-q"]).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = spawn(&mut command);
         std::thread::sleep(Duration::from_millis(milliseconds));
-        // It may have ended by itself.
+        // The program may already have ended.
         let _ = child.kill();
-        child.wait().expect("it ends");
+        child.wait().expect("the program ends");
         assert_whole(&bench);
         let info = bench.ok("info a.ar7").text();
         if info.contains("rekey          in progress: ") {
-            seen += 1;
+            interrupted += 1;
             bench.fails("mkdir a.ar7 new", 1, "a rekey is in progress");
             bench.fails("key label a.ar7 new", 1, "a rekey is in progress");
         }
     }
-    println!("{seen} kills left a change under way");
+    println!("{interrupted} kills left a rekey in progress");
     bench.ok("rekey a.ar7");
     assert!(!bench.ok("info a.ar7").text().contains("in progress"));
     assert_whole(&bench);

@@ -1,8 +1,8 @@
-//! Stored content is restored as it was:
+//! Extracted entries equal the stored ones:
 //!
-//! - every kind of entry and every odd name, with its content, mode, mtime and links;
-//! - a second ingest copies nothing, and a change of anything is seen;
-//! - names move, vanish and appear as the commands say.
+//! - every kind of entry and every unusual name keeps its content, mode, mtime and links;
+//! - a second ingest stores only entries that changed;
+//! - `mv`, `rm` and `mkdir` change names as documented.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::common::{Bench, set_time, tree};
 
 fn odd_tree(bench: &Bench) {
     let root = bench.path("src");
-    fs::create_dir_all(root.join("deep/er/empty")).expect("folders");
+    fs::create_dir_all(root.join("deep/er/empty")).expect("directories");
     for (name, content) in [
         (&b"plain"[..], &b"content"[..]),
         (b"empty", b""),
@@ -75,7 +75,7 @@ fn an_unchanged_tree_is_not_copied_again() {
 }
 
 #[test]
-fn an_ingest_stores_every_kind_of_change() {
+fn a_second_ingest_stores_every_kind_of_change() {
     let bench = Bench::new();
     bench.write("src/grows", "1");
     bench.write("src/same size", "1");
@@ -227,7 +227,7 @@ fn bare_streams_are_read_and_written() {
 }
 
 #[test]
-fn mv_rm_and_mkdir_change_names_as_they_say() {
+fn mv_rm_and_mkdir_change_only_the_given_names() {
     let bench = Bench::new();
     bench.write("t/a/x", "1");
     bench.write("t/b", "2");
@@ -292,7 +292,7 @@ fn json_output_is_one_document() {
 }
 
 #[test]
-fn put_stream_on_a_named_stream_keeps_its_inode_correct() {
+fn put_stream_on_the_content_of_a_file_keeps_the_inode_correct() {
     let bench = Bench::new();
     bench.write("tree/f1", vec![1; 3000]);
     bench.ok("ingest a.ar7 tree");
@@ -310,7 +310,7 @@ fn put_stream_on_a_named_stream_keeps_its_inode_correct() {
 
 /// Only the superuser can give a file to another user.
 #[test]
-fn owners_are_restored_where_that_is_asked_for() {
+fn owners_are_restored_only_on_request() {
     use std::os::unix::fs::{MetadataExt, lchown};
     if !rustix::process::geteuid().is_root() {
         return;
@@ -337,7 +337,7 @@ fn owners_are_restored_where_that_is_asked_for() {
 }
 
 #[test]
-fn a_new_directory_is_open_to_all_and_put_leaves_other_names_of_a_file_alone() {
+fn a_new_directory_has_mode_755_and_put_does_not_change_other_names_of_a_file() {
     let bench = Bench::new();
     bench.write("src/one", "old");
     fs::hard_link(bench.path("src/one"), bench.path("src/two")).expect("a hard link");
@@ -366,7 +366,7 @@ fn a_new_directory_is_open_to_all_and_put_leaves_other_names_of_a_file_alone() {
 }
 
 #[test]
-fn permissions_are_listed_as_ls_lists_them() {
+fn ls_prints_modes_like_ls_of_the_system() {
     let bench = Bench::new();
     let expected = [
         ("a", 0o640, "-rw-r-----"),
@@ -378,7 +378,7 @@ fn permissions_are_listed_as_ls_lists_them() {
     for (name, mode, text) in expected {
         let path = bench.path(&format!("src/{name}"));
         if text.starts_with('d') {
-            fs::create_dir_all(&path).expect("a folder");
+            fs::create_dir_all(&path).expect("a directory");
         } else {
             bench.write(&format!("src/{name}"), "content");
         }
@@ -391,7 +391,7 @@ fn permissions_are_listed_as_ls_lists_them() {
 }
 
 #[test]
-fn names_that_are_no_longer_of_one_file_are_stored_apart() {
+fn a_hard_link_replaced_by_another_file_is_stored_as_another_file() {
     let bench = Bench::new();
     bench.write("src/one", "content");
     fs::hard_link(bench.path("src/one"), bench.path("src/two")).expect("a hard link");
@@ -403,7 +403,7 @@ fn names_that_are_no_longer_of_one_file_are_stored_apart() {
         listed["entries"][0]["links"].as_u64().expect("a number")
     };
     assert_eq!(links(), 2);
-    // The same size and mtime, but a file of its own.
+    // The size and mtime are the same, but the file is a separate one.
     fs::remove_file(bench.path("src/two")).expect("removed");
     bench.write("src/two", "CONTENT");
     set_time(&bench.path("src/two"), 1_000_000, 0);
@@ -414,13 +414,13 @@ fn names_that_are_no_longer_of_one_file_are_stored_apart() {
 }
 
 #[test]
-fn names_that_are_now_of_two_files_are_stored_as_two_files() {
+fn a_hard_link_replaced_by_a_hard_link_of_another_file_is_stored_as_another_file() {
     let bench = Bench::new();
     bench.write("src/one", "content");
     fs::hard_link(bench.path("src/one"), bench.path("src/two")).expect("a hard link");
     set_time(&bench.path("src/one"), 1_000_000, 0);
     bench.ok("ingest a.ar7 src");
-    // The same size and mtime, and each file has a second name outside.
+    // The size and mtime are the same, and each file has a second name outside of the source.
     fs::remove_file(bench.path("src/two")).expect("removed");
     bench.write("src/two", "CONTENT");
     set_time(&bench.path("src/two"), 1_000_000, 0);

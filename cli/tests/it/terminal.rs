@@ -9,13 +9,13 @@ use crate::common::{Bench, STARTING};
 
 const PASSPHRASE: &str = "correct horse";
 
-/// How long an answer of the program may take.
+/// How long to wait for output of the program.
 const TIMEOUT_MS: u64 = 60_000;
 
-/// Longer than a bar waits between two drawings.
+/// Longer than the interval at which a progress bar is drawn.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Starts a command on a terminal of its own, without any key.
+/// Starts a command on a new terminal, without a key.
 fn start(bench: &Bench, line: &str) -> PtySession {
     let mut command = bench.command();
     command.env_remove("AR7_KEY_FILE").args(line.split_whitespace());
@@ -23,35 +23,36 @@ fn start(bench: &Bench, line: &str) -> PtySession {
     spawn_command(command, Some(TIMEOUT_MS)).expect("the program starts")
 }
 
-/// Waits for a question, and answers it as slowly as a user does. Returns what came before the question and what
-/// came between it and the answer.
-fn answer(terminal: &mut PtySession, question: &str) -> String {
-    let before = terminal.exp_string(question).expect("the question");
+/// Waits for a prompt, and answers it as slowly as a user does. Returns the output before the prompt, and between the
+/// prompt and the answer.
+fn answer(terminal: &mut PtySession, prompt: &str) -> String {
+    let before = terminal.exp_string(prompt).expect("the prompt");
     thread::sleep(PAUSE);
-    let mut meanwhile = String::new();
+    let mut after = String::new();
     while let Some(character) = terminal.try_read() {
-        meanwhile.push(character);
+        after.push(character);
     }
     terminal.send_line(PASSPHRASE).expect("an answer");
-    before + &meanwhile
+    before + &after
 }
 
-/// Runs a command that asks these questions, and returns what it printed after them.
-fn asked(bench: &Bench, line: &str, questions: &[&str]) -> String {
+/// Runs a command that shows these prompts, and returns what it printed after them.
+fn run_with_prompts(bench: &Bench, line: &str, prompts: &[&str]) -> String {
     let mut terminal = start(bench, line);
-    for question in questions {
-        let drawn = answer(&mut terminal, question);
-        assert_eq!(drawn.trim(), "", "{line}: drawn around '{question}'");
+    for prompt in prompts {
+        let drawn = answer(&mut terminal, prompt);
+        assert_eq!(drawn.trim(), "", "{line}: drawn around '{prompt}'");
     }
     terminal.exp_eof().expect("the program ends")
 }
 
 #[test]
-fn no_bar_is_drawn_while_a_passphrase_is_asked_for() {
+fn no_progress_bar_is_drawn_during_a_passphrase_prompt() {
     let bench = Bench::new();
     bench.write("tree/file", "content");
     let created = "ingest a.ar7 tree --kdf-memory 64KiB --kdf-passes 1";
-    let printed = asked(&bench, created, &["New passphrase: ", "Repeat new passphrase: "]);
+    let printed =
+        run_with_prompts(&bench, created, &["New passphrase: ", "Repeat new passphrase: "]);
     assert!(printed.contains("1 file"), "{printed:?}");
     let lines = [
         "ingest a.ar7 tree",
@@ -63,7 +64,7 @@ fn no_bar_is_drawn_while_a_passphrase_is_asked_for() {
         "rekey a.ar7",
     ];
     for line in lines {
-        let printed = asked(&bench, line, &["Passphrase: "]);
+        let printed = run_with_prompts(&bench, line, &["Passphrase: "]);
         assert!(!printed.contains("ar7: "), "{line}: {printed:?}");
     }
 }

@@ -4,7 +4,7 @@ use ar7_engine::{PlantedFault, with_planted_fault};
 
 use super::campaign::{explore_scenario, small_scenarios};
 use super::explore::Effort;
-use super::faults::{corruption_is_noticed, failures_poison, readers_keep_their_blocks};
+use super::faults::{corruption_is_detected, failures_poison, readers_keep_their_blocks};
 use super::operation::Operation;
 use super::parallel::single_threaded;
 use super::scenario::{Fixture, Scenario};
@@ -83,6 +83,6 @@ fn by_corruption(fixture: &Fixture) -> Option<String> {
         return Some(refused.to_string());
     }
     let (medium, sealed, content) = scenario.closed();
-    let noticed = corruption_is_noticed(&medium, &sealed, &content);
-    noticed.err().map(|broken| broken.to_string())
+    let detected = corruption_is_detected(&medium, &sealed, &content);
+    detected.err().map(|broken| broken.to_string())
 }

@@ -149,7 +149,11 @@ fn check_left(case: &Case<'_>, scenario: &Scenario) -> Outcome<Totals> {
 /// Runs the operations on a disk with `room` more blocks than the archive has initially. Operations that do not fit
 /// must fail and be rolled back. On the full disk, deleting a stream and committing must succeed. Once there is space
 /// again, the same handle must continue. Returns the number of operations that failed.
-pub fn full_disk_is_no_end(fixture: &Fixture, operations: &[Operation], room: u32) -> Outcome<u64> {
+pub fn full_disk_leaves_the_handle_usable(
+    fixture: &Fixture,
+    operations: &[Operation],
+    room: u32,
+) -> Outcome<u64> {
     const WHILE_FULL: [Operation; 4] =
         [Operation::Meta(9), Operation::Commit, Operation::Delete { stream: 1 }, Operation::Commit];
     let case = Case { fixture, operations, fault: DiskFault::NoSpace, number: u64::from(room) };
@@ -184,29 +188,29 @@ pub fn full_disk_is_no_end(fixture: &Fixture, operations: &[Operation], room: u3
 
 /// Loses or misplaces each write, which the disk acknowledges nevertheless. Reads must return the committed content or
 /// an error, never an older commit. Returns the numbers of harmless cases and of errors.
-pub fn byzantine_writes_are_noticed(
+pub fn byzantine_writes_are_detected(
     fixture: &Fixture,
     operations: &[Operation],
 ) -> Outcome<(u64, u64)> {
-    let (mut harmless, mut noticed) = (0, 0);
+    let (mut harmless, mut detected) = (0, 0);
     for fault in
         [DiskFault::WriteIsLost, DiskFault::WriteIsMisplaced(9), DiskFault::WriteIsMisplaced(3)]
     {
         for number in 0.. {
-            let Some(found) = byzantine_write_is_noticed(fixture, operations, fault, number)?
+            let Some(found) = byzantine_write_is_detected(fixture, operations, fault, number)?
             else {
                 break;
             };
             harmless += found.0;
-            noticed += found.1;
+            detected += found.1;
         }
     }
-    Ok((harmless, noticed))
+    Ok((harmless, detected))
 }
 
-/// Loses or misplaces one write, as [`byzantine_writes_are_noticed`] does with each. Returns how often it was harmless
+/// Loses or misplaces one write, as [`byzantine_writes_are_detected`] does with each. Returns how often it was harmless
 /// and how often it caused an error. Returns `None` if there are fewer writes.
-pub fn byzantine_write_is_noticed(
+pub fn byzantine_write_is_detected(
     fixture: &Fixture,
     operations: &[Operation],
     fault: DiskFault,
@@ -219,17 +223,17 @@ pub fn byzantine_write_is_noticed(
         return Ok(None);
     }
     // If the fault was found while working, the handle reports it, and the earlier commits remain or are damaged.
-    let noticed = u64::from(outcome.is_err());
+    let detected = u64::from(outcome.is_err());
     match verified(&scenario.disk.medium()) {
-        Ok(found) if scenario.allowed().contains(&found) => Ok(Some((1, noticed))),
+        Ok(found) if scenario.allowed().contains(&found) => Ok(Some((1, detected))),
         Ok(found) => Err(case.broken(format!("found {found:?}"))),
-        Err(_) => Ok(Some((0, noticed + 1))),
+        Err(_) => Ok(Some((0, detected + 1))),
     }
 }
 
 /// Corrupts blocks of a closed archive. One bad copy of a header or meta slot must be reported and repaired; two bad
 /// copies must be an error; any other block must be an error or unused. Returns the number of cases.
-pub fn corruption_is_noticed(
+pub fn corruption_is_detected(
     closed: &Medium,
     sealed: &SealedBlocks,
     content: &Content,

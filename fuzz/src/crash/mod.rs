@@ -28,9 +28,9 @@ pub(crate) use content::attributes;
 pub use content::{Content, Node, Unreadable};
 pub use explore::{Crash, Effort, Explorer, Failure, Totals};
 pub use faults::{
-    Broken, byzantine_write_is_noticed, byzantine_writes_are_noticed, corruption_is_noticed,
-    failure_poisons, failures_poison, full_disk_is_no_end, readers_keep_their_blocks,
-    unreadable_blocks_are_errors,
+    Broken, byzantine_write_is_detected, byzantine_writes_are_detected, corruption_is_detected,
+    failure_poisons, failures_poison, full_disk_leaves_the_handle_usable,
+    readers_keep_their_blocks, unreadable_blocks_are_errors,
 };
 pub use large::{caught_in_large_scenarios, explore_large_scenario};
 pub use long::{FailedLongScenario, Step, explore_long_scenarios, long_scenario, run_steps};

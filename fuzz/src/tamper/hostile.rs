@@ -48,9 +48,9 @@ pub struct HostileTotals {
     /// The number that did not open.
     pub refused: u64,
     /// The number that opened, with errors while reading or findings of verification.
-    pub noticed: u64,
+    pub reported: u64,
     /// The number without errors: the change is unused, or a valid value.
-    pub unnoticed: u64,
+    pub accepted: u64,
     /// The maximum number of blocks read and written for one archive.
     pub most_blocks: u64,
 }
@@ -60,18 +60,18 @@ impl HostileTotals {
     pub fn add(&mut self, others: &HostileTotals) {
         self.archives += others.archives;
         self.refused += others.refused;
-        self.noticed += others.noticed;
-        self.unnoticed += others.unnoticed;
+        self.reported += others.reported;
+        self.accepted += others.accepted;
         self.most_blocks = self.most_blocks.max(others.most_blocks);
     }
 }
 
 impl fmt::Display for HostileTotals {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let HostileTotals { archives, refused, noticed, unnoticed, most_blocks } = self;
+        let HostileTotals { archives, refused, reported, accepted, most_blocks } = self;
         write!(
             formatter,
-            "{archives} hostile archives: {refused} rejected, {noticed} with errors, {unnoticed} without; \
+            "{archives} hostile archives: {refused} rejected, {reported} with errors, {accepted} without; \
              at most {most_blocks} blocks were read and written for one"
         )
     }
@@ -248,12 +248,12 @@ fn one_hostile(
         panic!("hostile archive of seed {seed}: a change of block {position}, {kind:?}")
     });
     let is_refused = reach.truncated || !reach.opening.is_empty();
-    let is_unnoticed = !is_refused && reach.reading.is_empty() && reach.verifying.is_empty();
+    let is_accepted = !is_refused && reach.reading.is_empty() && reach.verifying.is_empty();
     HostileTotals {
         archives: 1,
         refused: u64::from(is_refused),
-        noticed: u64::from(!is_refused && !is_unnoticed),
-        unnoticed: u64::from(is_unnoticed),
+        reported: u64::from(!is_refused && !is_accepted),
+        accepted: u64::from(is_accepted),
         most_blocks: reach.blocks,
     }
 }

@@ -158,8 +158,8 @@ fn check(victim: &Victim, case: &Case) -> Result<Came, String> {
         Expect::Error(faults) => one_of(&outcome, &faults),
         Expect::OneHeader(copy) => match &outcome.read {
             Err((fault, text)) => {
-                let told = ["header", "key slot"].iter().any(|what| text.contains(what));
-                let tampered = matches!(fault, Fault::Tampered(..)) && told;
+                let names_header = ["header", "key slot"].iter().any(|what| text.contains(what));
+                let tampered = matches!(fault, Fault::Tampered(..)) && names_header;
                 if tampered { Ok(Came::Error) } else { Err(format!("{text}, not tampering")) }
             }
             Ok(_) => as_committed(victim, &outcome, &[copy]),

@@ -293,14 +293,14 @@ pub fn named_hostile(image: &[u8]) -> Result<Vec<&'static str>, String> {
 
 impl Hostile {
     fn check(&self, reach: &Reach) -> Result<(), String> {
-        let told = |found: &[Check]| found.iter().any(|check| self.checks.contains(check));
-        let is_told = match self.when {
+        let has_expected = |found: &[Check]| found.iter().any(|check| self.checks.contains(check));
+        let is_as_expected = match self.when {
             When::Opening if self.checks.is_empty() => reach.truncated,
-            When::Opening => told(&reach.opening),
-            When::Reading => told(&reach.reading) && told(&reach.verifying),
-            When::Verifying => told(&reach.verifying),
+            When::Opening => has_expected(&reach.opening),
+            When::Reading => has_expected(&reach.reading) && has_expected(&reach.verifying),
+            When::Verifying => has_expected(&reach.verifying),
         };
-        if is_told {
+        if is_as_expected {
             Ok(())
         } else {
             Err(format!("{reach:?}, expected {:?} when {:?}", self.checks, self.when))

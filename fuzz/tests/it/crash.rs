@@ -4,11 +4,11 @@
 
 use ar7_engine::PlantedFault;
 use ar7_fuzz::crash::{
-    Effort, Fixture, Operation, Scenario, Totals, byzantine_writes_are_noticed, caught,
-    caught_by_readers, caught_in_large_scenarios, caught_in_rekey, corruption_is_noticed,
+    Effort, Fixture, Operation, Scenario, Totals, byzantine_writes_are_detected, caught,
+    caught_by_readers, caught_in_large_scenarios, caught_in_rekey, corruption_is_detected,
     explore_large_scenario, explore_long_scenarios, explore_readers, explore_scenarios,
-    explore_windows, failures_poison, false_alarm, full_disk_is_no_end, readers_keep_their_blocks,
-    rekey_scenarios, small_scenarios, unreadable_blocks_are_errors,
+    explore_windows, failures_poison, false_alarm, full_disk_leaves_the_handle_usable,
+    readers_keep_their_blocks, rekey_scenarios, small_scenarios, unreadable_blocks_are_errors,
 };
 
 use super::check_kept;
@@ -118,7 +118,7 @@ fn failed_writes_and_syncs_of_every_operation_lose_no_commit() {
 }
 
 #[test]
-fn full_disk_rolls_back_and_the_same_handle_goes_on() {
+fn full_disk_causes_a_rollback_and_the_handle_stays_usable() {
     let fixture = Fixture::new();
     let operations = [
         Operation::Append { stream: 0, length: 3_000_000 },
@@ -131,7 +131,7 @@ fn full_disk_rolls_back_and_the_same_handle_goes_on() {
     ];
     let mut refused = 0;
     for room in [0, 30, 100, 300, 700, 1000, 1500, 2500] {
-        refused += check_kept(full_disk_is_no_end(&fixture, &operations, room));
+        refused += check_kept(full_disk_leaves_the_handle_usable(&fixture, &operations, room));
     }
     println!("{refused} operations failed on the full disk");
     assert!(refused >= 10, "only {refused} operations");
@@ -140,25 +140,25 @@ fn full_disk_rolls_back_and_the_same_handle_goes_on() {
 #[test]
 fn writes_that_are_lost_or_misplaced_never_give_other_content() {
     let fixture = Fixture::new();
-    let (mut harmless, mut noticed) = (0, 0);
+    let (mut harmless, mut detected) = (0, 0);
     for scenario in small_scenarios(1) {
-        let (more_harmless, more_noticed) =
-            check_kept(byzantine_writes_are_noticed(&fixture, &scenario));
+        let (more_harmless, more_detected) =
+            check_kept(byzantine_writes_are_detected(&fixture, &scenario));
         harmless += more_harmless;
-        noticed += more_noticed;
+        detected += more_detected;
     }
-    println!("{harmless} lost or misplaced writes were harmless, {noticed} were detected");
-    assert!(harmless > 0 && noticed > 100, "{harmless} harmless, {noticed} noticed");
+    println!("{harmless} lost or misplaced writes were harmless, {detected} were detected");
+    assert!(harmless > 0 && detected > 100, "{harmless} harmless, {detected} detected");
 }
 
 #[test]
-fn rot_in_one_copy_is_repaired_and_elsewhere_an_error() {
+fn corruption_of_one_copy_is_repaired_and_elsewhere_is_an_error() {
     let fixture = Fixture::new();
     for scenario in small_scenarios(1) {
         let mut run = Scenario::begin(&fixture);
         check_kept(run.run(&scenario));
         let (medium, sealed, content) = run.closed();
-        let cases = check_kept(corruption_is_noticed(&medium, &sealed, &content));
+        let cases = check_kept(corruption_is_detected(&medium, &sealed, &content));
         assert!(cases > 3 * u64::from(medium.length()));
     }
 }

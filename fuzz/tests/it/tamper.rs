@@ -20,14 +20,14 @@ fn sampled(most: usize) -> u64 {
 }
 
 #[test]
-fn a_sample_of_tampering_is_noticed() {
+fn a_sample_of_tampering_is_detected() {
     let cases = sampled(200);
     assert!(cases >= 2000, "only {cases} cases");
 }
 
 #[test]
 #[ignore = "minutes: `cargo xtask proof` runs it"]
-fn tampering_is_noticed_everywhere() {
+fn tampering_is_detected_everywhere() {
     let cases = sampled(3000);
     assert!(cases >= 20_000, "only {cases} cases");
 }
@@ -38,12 +38,12 @@ fn hostile_archives_end_with_typed_errors() {
         let victim = Victim::new(kind);
         let totals = random_hostile(&victim.now().image, seed * 1_000_000, 1000);
         println!("{kind:?}: {totals}");
-        assert!(totals.refused > 50 && totals.noticed > 50 && totals.unnoticed > 0, "{totals}");
+        assert!(totals.refused > 50 && totals.reported > 50 && totals.accepted > 0, "{totals}");
     }
 }
 
 #[test]
-fn named_hostile_archives_are_told_as_what_they_are() {
+fn named_hostile_archives_cause_the_expected_errors() {
     let victim = Victim::new(VictimKind::Dynamic);
     let names = check_kept(named_hostile(&victim.now().image));
     println!("{} hostile archives: {}", names.len(), names.join("; "));

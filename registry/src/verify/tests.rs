@@ -290,7 +290,7 @@ fn streams_in_two_rows() -> (MemoryDevice, Vec<Uuid>) {
 }
 
 #[test]
-fn what_an_unreadable_page_names_is_one_finding() {
+fn blocks_named_only_by_an_unreadable_page_are_one_finding() {
     let (device, _) = streams_in_two_rows();
     let (clean, findings) = verify(&device).unwrap();
     assert!(findings.is_empty(), "{findings:?}");

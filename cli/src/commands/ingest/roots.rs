@@ -133,7 +133,7 @@ mod tests {
     use super::{last_component, without_slashes};
 
     #[test]
-    fn the_last_component_is_what_is_written() {
+    fn the_last_component_is_taken_as_typed() {
         for (path, name) in [
             ("/x/src", Some("src")),
             ("/x/src//", Some("src")),

@@ -282,7 +282,7 @@ fn an_undisturbed_ingest_stores_the_tree() {
 }
 
 #[test]
-fn a_call_that_fails_costs_what_it_was_for_and_nothing_else() {
+fn a_failed_call_affects_only_its_own_entry() {
     let calls = calls_of(&Bench::new());
     assert!(calls > 40, "{calls} calls");
     for is_known in [false, true] {
@@ -385,7 +385,7 @@ fn a_file_that_is_replaced_during_the_run_is_stored_as_it_was_or_as_it_is() {
 }
 
 #[test]
-fn a_file_that_changes_between_its_names_gives_no_name_what_it_never_held() {
+fn a_file_that_changes_between_its_names_gives_each_name_content_that_it_held() {
     let calls = calls_of(&Bench::new());
     for call in 0..calls {
         let bench = Bench::new();

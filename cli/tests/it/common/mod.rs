@@ -1,4 +1,4 @@
-//! The program in a folder of its own.
+//! Runs the program in a temporary directory.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
 
-/// A folder with a key file, and the program.
+/// A temporary directory with a key file, in which the program runs.
 pub(crate) struct Bench {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 /// The outcome of a run.
@@ -23,32 +23,32 @@ pub(crate) struct Ran {
 
 impl Bench {
     pub(crate) fn new() -> Bench {
-        let bench = Bench { folder: tempfile::tempdir().expect("a temporary folder") };
+        let bench = Bench { directory: tempfile::tempdir().expect("a temporary directory") };
         fs::write(bench.path("key"), [7; 32]).expect("a key file");
         bench
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
-    /// The program with a key file, in the folder.
+    /// Returns a command that runs the program in the directory, with the key file.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ar7"));
-        command.current_dir(self.folder.path());
+        command.current_dir(self.directory.path());
         command.env_remove("AR7_PASSPHRASE").env("AR7_KEY_FILE", "key");
         command.stdin(Stdio::null());
         command
     }
 
-    /// The same without the superuser's right to read everything.
+    /// Returns the same command without the privilege of the superuser to read every file.
     pub(crate) fn without_privileges(&self) -> Command {
         if !rustix::process::geteuid().is_root() {
             return self.command();
         }
         let mut command = Command::new("setpriv");
         command.args(["--bounding-set=-all", "--inh-caps=-all", env!("CARGO_BIN_EXE_ar7")]);
-        command.current_dir(self.folder.path()).env("AR7_KEY_FILE", "key");
+        command.current_dir(self.directory.path()).env("AR7_KEY_FILE", "key");
         command
     }
 
@@ -56,19 +56,19 @@ impl Bench {
         output(self.command().args(arguments))
     }
 
-    /// Words divided by spaces.
+    /// Runs the program with arguments that are separated by spaces.
     pub(crate) fn line(&self, line: &str) -> Ran {
         self.run(line.split_whitespace())
     }
 
-    /// Runs a line that succeeds.
+    /// Runs a line that must succeed.
     pub(crate) fn ok(&self, line: &str) -> Ran {
         let ran = self.line(line);
         assert_eq!(ran.code, 0, "{line}: {}", ran.stderr);
         ran
     }
 
-    /// Runs a line that fails with this code and says this, in one line.
+    /// Runs a line that must fail with this exit code and print one line that contains `says`.
     pub(crate) fn fails(&self, line: &str, code: i32, says: &str) -> Ran {
         let ran = self.line(line);
         assert_eq!(ran.code, code, "{line}: {}", ran.stderr);
@@ -80,11 +80,11 @@ impl Bench {
 
     pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
         let path = self.path(name);
-        fs::create_dir_all(path.parent().expect("a path in the folder")).expect("a folder");
+        fs::create_dir_all(path.parent().expect("a path in the directory")).expect("a directory");
         fs::write(path, content).expect("a file");
     }
 
-    /// Runs the program with standard input.
+    /// Runs a line with this standard input.
     pub(crate) fn with_input(&self, line: &str, input: &[u8]) -> Ran {
         use std::io::Write as _;
         let mut command = self.command();
@@ -92,15 +92,15 @@ impl Bench {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = spawn(&mut command);
         let mut stdin = child.stdin.take().expect("a pipe");
-        // A command that refuses its arguments reads nothing.
+        // A command that rejects its arguments reads nothing.
         let _ = stdin.write_all(input);
         drop(stdin);
         Ran::new(child.wait_with_output().expect("the program ends"))
     }
 }
 
-/// Held while a process is started and while a forged archive is closed: between fork and exec a
-/// child has a copy of every file of its parent, and with it the lock of the archive.
+/// Held while a process is started and while a forged archive is closed. Between fork and exec, a child holds every
+/// open file of its parent, and so also the archive's lock.
 pub(crate) static STARTING: Mutex<()> = Mutex::new(());
 
 /// Starts a process.
@@ -129,7 +129,7 @@ impl Ran {
     }
 }
 
-/// Everything about the entries below a folder that an archive keeps, in order.
+/// Lists the entries below a directory in order, with everything about them that an archive stores.
 pub(crate) fn tree(root: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     list(root, Path::new(""), &mut lines);
@@ -138,7 +138,7 @@ pub(crate) fn tree(root: &Path) -> Vec<String> {
 }
 
 fn list(root: &Path, below: &Path, lines: &mut Vec<String>) {
-    for entry in fs::read_dir(root.join(below)).expect("a folder") {
+    for entry in fs::read_dir(root.join(below)).expect("a directory") {
         let path = below.join(entry.expect("an entry").file_name());
         let full = root.join(&path);
         let metadata = fs::symlink_metadata(&full).expect("metadata");
@@ -162,7 +162,7 @@ fn shown(path: &Path) -> String {
     path.as_os_str().as_bytes().escape_ascii().to_string()
 }
 
-/// Sets a time of last change, links not followed.
+/// Sets an mtime without following a symbolic link.
 pub(crate) fn set_time(path: &Path, seconds: i64, nanoseconds: i64) {
     use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT, utimensat};
     let times = Timestamps {

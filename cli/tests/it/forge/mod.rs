@@ -1,4 +1,4 @@
-//! Makes hostile archives: records go into the trees unchecked.
+//! Makes hostile archives by writing unchecked records to the trees.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -32,7 +32,7 @@ struct Space {
 }
 
 impl Forge {
-    /// An archive that opens with the key of [`crate::common::Bench`].
+    /// Creates an archive that opens with the key of [`crate::common::Bench`].
     pub(crate) fn new(path: &Path) -> Forge {
         let secret = Secret::Key(RawKey::from_bytes([7; 32]));
         let (_, writer) =
@@ -61,7 +61,7 @@ impl Forge {
         self.names.insert(&mut self.space, &key, &value).expect("a record");
     }
 
-    /// Commits and closes.
+    /// Commits and closes the archive.
     pub(crate) fn finish(self) {
         let Forge { mut space, mut names, mut inodes, last_inode } = self;
         let mut roots = [Root::default(); ROOTS];
@@ -134,17 +134,17 @@ impl PageSpace for Space {
     fn release(&mut self, _: BlockRef) {}
 }
 
-/// A directory.
+/// Returns a directory.
 pub(crate) fn directory() -> Inode {
     blank(EntryType::Directory)
 }
 
-/// A file of this many bytes without a stream.
+/// Returns a file of this length, but without a stream.
 pub(crate) fn file(size: u64) -> Inode {
     Inode { size, ..blank(EntryType::File) }
 }
 
-/// A symbolic link.
+/// Returns a symbolic link.
 pub(crate) fn link(target: &[u8]) -> Inode {
     let size = target.len() as u64;
     Inode { size, target: Some(target.to_vec()), ..blank(EntryType::Symlink) }

@@ -188,7 +188,7 @@ fn slot_of_cost(cost: DerivationCost) -> KeySlot {
 }
 
 #[test]
-fn costs_from_a_file_are_bounded_before_they_are_paid() {
+fn costs_from_a_file_are_bounded_before_memory_is_allocated() {
     let hostile = [
         vec![cost(MEMORY_KIB_MAX + 1, 1, 1)],
         vec![cost(u32::MAX, 1, 1)],

@@ -76,7 +76,7 @@ fn a_reference_to_no_block_has_generation_zero() {
 }
 
 #[test]
-fn unknown_features_refuse_what_their_set_refuses() {
+fn unknown_features_forbid_reading_or_writing_as_their_set_says() {
     let bit = 1 << 63;
     let compatible = Features { compatible: bit, ..Features::default() };
     assert!(compatible.check_readable().is_ok() && compatible.check_writable().is_ok());
