@@ -28,7 +28,7 @@ pub struct LongStream {
 }
 
 impl LongStream {
-    /// Creates the archive in a folder. Afterwards all of it is in the page cache.
+    /// Creates the archive in a directory. Afterwards all of it is in the page cache.
     ///
     /// # Panics
     /// If the disk fails.

@@ -131,8 +131,8 @@ mod faults {
             ForgetRekeyShadowBlocks,
         }
 
-        /// Holes in the authentication, found by tampering.
-        HOLES {
+        /// Faults in the authentication, found by tampering.
+        AUTHENTICATION {
             /// The associated data leaves out the position.
             DropThePosition,
             /// A reference accepts a block of any generation.

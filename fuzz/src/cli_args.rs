@@ -288,7 +288,7 @@ fn check_pattern(unstructured: &mut Unstructured<'_>) -> bool {
     if is_plain(&pattern) && !pattern.is_empty() && !matches!(&*pattern, "." | "..") {
         let name = path.file_name().is_some_and(|name| name == OsStr::new(&pattern));
         assert_eq!(excluded, name, "{pattern:?} excludes {}", path.display());
-        let below = Path::new("any/folder").join(&pattern);
+        let below = Path::new("any/directory").join(&pattern);
         assert_eq!(excludes(&[pattern], &below), Ok(true), "{}", below.display());
     }
     assert_eq!(excludes(&[], path), Ok(false), "without patterns nothing is excluded");

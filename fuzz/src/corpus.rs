@@ -18,7 +18,7 @@ pub enum Inputs {
 }
 
 impl Inputs {
-    /// Returns the folder with the inputs of a target.
+    /// Returns the directory with the inputs of a target.
     pub fn folder(self, target: &Target) -> PathBuf {
         let own = Path::new(env!("CARGO_MANIFEST_DIR"));
         let folder = match self {
@@ -29,7 +29,7 @@ impl Inputs {
         own.join(folder).join(target.name)
     }
 
-    /// Returns the inputs of a target, in the order of their names; none if the folder does not exist.
+    /// Returns the inputs of a target, in the order of their names; none if the directory does not exist.
     pub fn read(self, target: &Target) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
         let entries = match fs::read_dir(self.folder(target)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

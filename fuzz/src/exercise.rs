@@ -35,7 +35,7 @@ pub(crate) struct Met {
 /// Which of the expensive operations to run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Extent {
-    /// Extract into a folder.
+    /// Extract into a directory.
     pub(crate) extracts: bool,
     /// Also open for writing.
     pub(crate) writes: bool,
@@ -44,8 +44,8 @@ pub(crate) struct Extent {
 /// Runs all operations on an archive of these bytes.
 ///
 /// # Panics
-/// If an operation panics, exceeds the budget, returns an error that no file can cause, writes outside of the folder on
-/// extraction, or overwrites the header.
+/// If an operation panics, exceeds the budget, returns an error that no file can cause, writes outside of the directory
+/// on extraction, or overwrites the header.
 pub(crate) fn exercise(bytes: &[u8], extent: Extent) -> Met {
     let device = MeteredDevice::new(bytes, BUDGET);
     let mut met = Met::default();
@@ -161,7 +161,7 @@ fn read_names(archive: &Archive) {
 
 /// Extracts next to a victim, which must stay unchanged.
 fn check_extraction(archive: &Archive) {
-    let folder = tempfile::tempdir().expect("a folder to extract into");
+    let folder = tempfile::tempdir().expect("a directory to extract into");
     let victim = folder.path().join("victim");
     fs::write(&victim, "unharmed").expect("a victim");
     let inside = folder.path().join("inside");
@@ -177,7 +177,7 @@ fn check_extraction(archive: &Archive) {
         "the victim is unchanged"
     );
     let mut names: Vec<_> = fs::read_dir(folder.path())
-        .expect("a folder")
+        .expect("a directory")
         .map(|entry| entry.expect("an entry").file_name())
         .collect();
     names.sort();

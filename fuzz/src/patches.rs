@@ -29,7 +29,7 @@ pub struct Patch {
 /// The reason why a patch is unusable.
 #[derive(Debug)]
 pub enum Unusable {
-    /// A file or the folder cannot be read.
+    /// A file or the directory cannot be read.
     Io(PathBuf, io::Error),
     /// A list is malformed.
     Malformed(PathBuf, Box<toml::de::Error>),

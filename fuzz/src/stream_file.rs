@@ -98,7 +98,7 @@ impl Twins {
         Twins {
             device,
             archive: archive.expect("an archive in memory"),
-            folder: tempfile::tempdir().expect("a folder for the file"),
+            folder: tempfile::tempdir().expect("a directory for the file"),
             committed: None,
             open: None,
         }
@@ -498,7 +498,7 @@ mod tests {
 
     /// Returns the error of a file for an operation that its mode does not allow.
     fn bad_descriptor() -> io::Result<()> {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         let path = folder.path().join("file");
         std::fs::write(&path, "x").expect("a file");
         let mut file = File::open(path).expect("for reading");

@@ -10,7 +10,7 @@ use crate::{
 /// A fuzz target.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
-    /// The name of the program in `fuzz/fuzz_targets`, and of the folders of its inputs.
+    /// The name of the program in `fuzz/fuzz_targets`, and of the directories of its inputs.
     pub name: &'static str,
     /// The promise that it checks, in one line.
     pub promise: &'static str,

@@ -237,7 +237,7 @@ mod tests {
         settle(root);
     }
 
-    /// Sets every entry to the same time, children before their folders.
+    /// Sets every entry to the same time, children before their directories.
     fn settle(root: &Path) {
         let time = SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 123_456_789);
         for entry in WalkDir::new(root).contents_first(true) {

@@ -33,7 +33,7 @@ pub(crate) fn run(path: Option<PathBuf>) -> Result<()> {
     let folder = tempfile::Builder::new()
         .prefix("ar7-demo-")
         .tempdir()
-        .map_err(Error::io("create a folder in", &env::temp_dir()))?;
+        .map_err(Error::io("create a directory in", &env::temp_dir()))?;
     let inputs = match path {
         Some(path) => vec![path.canonicalize().map_err(Error::io("find", &path))?],
         None => default_inputs(),
@@ -113,7 +113,7 @@ impl Demo {
         Ok(finished)
     }
 
-    /// Returns a word of a command without the name of the temporary folder.
+    /// Returns a word of a command without the name of the temporary directory.
     fn short(&self, word: &OsStr) -> String {
         let path = Path::new(word);
         let folder = self.archive.parent().unwrap_or(path);

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// Directories that are not sources, used if the tree is not under git.
 const NOT_SOURCE: [&str; 2] = [".git", "target"];
 
-/// Returns the root of the tree: the parent of this crate's folder.
+/// Returns the root of the tree: the parent of this crate's directory.
 pub fn root() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     own.parent().unwrap_or(own).to_owned()
@@ -51,7 +51,7 @@ pub fn metadata() -> Result<Value> {
     })
 }
 
-/// Returns the folder into which cargo builds.
+/// Returns the directory into which cargo builds.
 pub fn target_directory() -> Result<PathBuf> {
     let metadata = metadata()?;
     let directory = metadata["target_directory"].as_str();
@@ -61,7 +61,7 @@ pub fn target_directory() -> Result<PathBuf> {
     })
 }
 
-/// Returns the path of a program that cargo built in a profile's folder.
+/// Returns the path of a program that cargo built in a profile's directory.
 pub fn built_program(profile: &str, name: &str) -> Result<PathBuf> {
     let file = format!("{name}{}", env::consts::EXE_SUFFIX);
     Ok(target_directory()?.join(profile).join(file))

@@ -30,7 +30,7 @@ struct Options {
 fn main() {
     let options = Options::parse();
     let blocks = Blocks::new(usize::try_from(BLOCKS).expect("a small number"));
-    let folder = tempfile::tempdir_in(".").expect("a folder");
+    let folder = tempfile::tempdir_in(".").expect("a directory");
     let stream = LongStream::make(folder.path());
     let mut measures = Vec::new();
     let mut add =

@@ -39,7 +39,7 @@ struct Options {
     /// Number of processors to use
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// Folder for the archive
+    /// Directory for the archive
     #[arg(long, default_value = ".")]
     directory: PathBuf,
 }
@@ -64,7 +64,7 @@ fn main() {
     // Limit the processors before any thread starts: all threads inherit the limit, and their number depends on it.
     limit_processors(options.threads);
     let anonymous = watch();
-    let folder = tempfile::tempdir_in(&options.directory).expect("a folder");
+    let folder = tempfile::tempdir_in(&options.directory).expect("a directory");
     let secret = Secret::Key(RawKey::generate().expect("random bytes"));
     let path = folder.path().join("scale.ar7");
     let mut point = Point { options, path, secret, measures: Vec::new() };

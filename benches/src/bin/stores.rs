@@ -17,7 +17,7 @@ struct Options {
     /// Number of records to insert singly, each durable before the next.
     #[arg(long, default_value_t = 300)]
     single_inserts: u32,
-    /// Folder for the files [default: a temporary folder in the current directory]
+    /// Directory for the files [default: a temporary directory in the current directory]
     #[arg(long)]
     directory: Option<PathBuf>,
     /// Stores to compare.

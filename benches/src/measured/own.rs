@@ -15,7 +15,7 @@ pub(crate) struct RegistryOptions {
     records: u64,
     #[arg(long, default_value_t = 3)]
     rounds: u32,
-    /// Folder to work in, on the file system to measure
+    /// Directory to work in, on the file system to measure
     #[arg(long)]
     directory: Option<PathBuf>,
 }
@@ -36,7 +36,7 @@ pub(crate) struct ScaleOptions {
     mebibytes: u64,
     #[arg(long, default_value_t = 3)]
     rounds: u32,
-    /// Folder to work in, on the file system to measure
+    /// Directory to work in, on the file system to measure
     #[arg(long)]
     directory: Option<PathBuf>,
 }

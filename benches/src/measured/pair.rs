@@ -29,10 +29,10 @@ const PROGRAMS: [(&str, &[&str]); 4] = [
 /// Options of the run.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Folder with the release programs from before the change
+    /// Directory with the release programs from before the change
     #[arg(long)]
     before: PathBuf,
-    /// Folder with the release programs from after the change
+    /// Directory with the release programs from after the change
     #[arg(long)]
     after: PathBuf,
     /// The tree [default: a large tree of the toolchain]
@@ -44,7 +44,7 @@ pub(crate) struct Options {
     /// Number of rounds
     #[arg(long, default_value_t = 5)]
     rounds: u32,
-    /// Folder to work in, on the file system to measure
+    /// Directory to work in, on the file system to measure
     #[arg(long)]
     directory: Option<PathBuf>,
 }

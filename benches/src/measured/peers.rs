@@ -40,7 +40,7 @@ pub(crate) struct Options {
     /// Only these programs
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Folder to work in, on the file system to measure
+    /// Directory to work in, on the file system to measure
     #[arg(long)]
     directory: Option<PathBuf>,
 }

@@ -11,7 +11,7 @@ use xtask::workspace::output;
 /// The password for programs that require one. It protects only copies of public files.
 const PASSWORD: &str = "a password for measuring";
 
-/// The input, and the folder to work in.
+/// The input, and the directory to work in.
 pub(crate) struct Place {
     pub(crate) work: PathBuf,
     pub(crate) tree: PathBuf,
@@ -26,7 +26,7 @@ pub(crate) struct Place {
 pub(crate) enum Case {
     /// Store the tree in an archive.
     TreeIn,
-    /// Extract the tree into an empty folder.
+    /// Extract the tree into an empty directory.
     TreeOut,
     /// Read and check everything in the archive.
     TreeVerify,
@@ -200,8 +200,8 @@ impl Place {
         Task { case: Case::FileIn, ..self.tree_in(subject, name, timed) }
     }
 
-    /// Returns the work that extracts the tree into a new folder. The folder stays until the end, because a file system
-    /// that has just removed a tree is slow to create another.
+    /// Returns the work that extracts the tree into a new directory. The directory stays until the end, because a file
+    /// system that has just removed a tree is slow to create another.
     fn tree_out(subject: &'static str, archive: &Path, out: &Path, timed: Pipeline) -> Task {
         Task {
             subject,
@@ -351,7 +351,7 @@ impl Place {
         ]
     }
 
-    /// A folder in which every file is encrypted, through FUSE.
+    /// A directory in which every file is encrypted, through FUSE.
     fn gocryptfs(&self) -> Vec<Task> {
         let (sealed, open) = (self.work.join("gocryptfs"), self.work.join("gocryptfs-open"));
         let password = format!("printf '{PASSWORD}'");

@@ -11,7 +11,7 @@ use super::run::short;
 use xtask::error::{Error, Result};
 use xtask::workspace::{output, root};
 
-/// The folder of the documents.
+/// The directory of the documents.
 const FOLDER: &str = "benches/results";
 
 /// The results of one run.
@@ -179,9 +179,9 @@ pub(crate) fn first_line(command: &mut Command) -> String {
     text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned()
 }
 
-/// Creates a folder to work in, which is removed at the end.
+/// Creates a directory to work in, which is removed at the end.
 pub(crate) fn work_folder(directory: Option<&PathBuf>) -> Result<tempfile::TempDir> {
     let parent = directory.cloned().unwrap_or_else(std::env::temp_dir);
     let folder = tempfile::Builder::new().prefix("ar7-bench-").tempdir_in(&parent);
-    folder.map_err(Error::io("create a folder in", &parent))
+    folder.map_err(Error::io("create a directory in", &parent))
 }

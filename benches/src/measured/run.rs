@@ -58,7 +58,7 @@ impl Pipeline {
         Pipeline { is_read: true, ..self }
     }
 
-    /// Formats the pipeline as a user would type it, without the folders of this machine.
+    /// Formats the pipeline as a user would type it, without the directories of this machine.
     pub(crate) fn shown(&self, work: &Path) -> String {
         let stage = |words: &Vec<OsString>| {
             words.iter().map(|word| short(word, work)).collect::<Vec<_>>().join(" ")

@@ -63,7 +63,7 @@ pub struct Report {
 }
 
 /// Measures every store, round by round, so that other load affects all of them equally. Each store has a separate
-/// folder below `folder`, which is removed after its turn.
+/// directory below `folder`, which is removed after its turn.
 pub fn run(plan: &Plan, folder: &Path, progress: &mut dyn FnMut(&Measure)) -> Result<Report> {
     let all = plan.records.checked_add(plan.single_inserts).ok_or("too many records")?;
     let all = records(all, SEEDS[0]);

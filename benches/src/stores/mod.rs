@@ -101,7 +101,7 @@ impl Kind {
         }
     }
 
-    /// Creates an empty store in a folder.
+    /// Creates an empty store in a directory.
     pub fn create(self, folder: &Path) -> Result<Box<dyn Store>> {
         Ok(match self {
             Kind::Ar7 => Box::new(ar7::Registry::create(folder)?),
@@ -113,7 +113,7 @@ impl Kind {
     }
 }
 
-/// Returns the total size in bytes of all files below a folder, including preallocated space.
+/// Returns the total size in bytes of all files below a directory, including preallocated space.
 pub fn size_bytes(folder: &Path) -> Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(folder)? {

@@ -181,7 +181,7 @@ impl Sealer {
             Ok(digest(data_in(bytes)))
         })
         .map_err(|NotAuthentic| {
-            Error::damaged(position, Check::Tag, "a block sealed for this place", "another")
+            Error::damaged(position, Check::Tag, "a block sealed for this position", "other bytes")
         })?;
         let plaintext = sealed::CIPHERTEXT.of(bytes);
         let (head, expected) = BlockHead::decode(position, plaintext)?;

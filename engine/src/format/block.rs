@@ -36,7 +36,7 @@ crate::layout! {
     pub mod plain, 4056 => {
         PREVIOUS: 4, "i32: position of the previous block, -1 for none";
         NEXT: 4, "i32: position of the next block, -1 for none";
-        INDEX: 4, "u32: place in the stream, from 0";
+        INDEX: 4, "u32: block index in the stream, from 0";
         STREAM: 16, "UUID of the stream";
         DIGEST: 20, "SHA-1 of the data";
         DATA: DATA_SIZE, "the data";

@@ -213,7 +213,7 @@ fn campaign(target: &Target, options: &Options) -> Result<(Vec<PathBuf>, Statist
     Ok((kept.collect::<Result<_>>()?, statistics))
 }
 
-/// Returns the files of a folder written since a time.
+/// Returns the files of a directory written since a time.
 fn files_since(folder: &Path, time: SystemTime) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).map_err(Error::io("list", folder))? {

@@ -100,7 +100,7 @@ struct Counts {
 fn compare(python: &Python, options: &Options) -> Result<()> {
     let started = Instant::now();
     let folder =
-        tempfile::tempdir().map_err(Error::io("create a folder in", &std::env::temp_dir()))?;
+        tempfile::tempdir().map_err(Error::io("create a directory in", &std::env::temp_dir()))?;
     let folder = folder.path();
     println!("{}", python.vectors()?);
     let key = folder.join("raw.key");

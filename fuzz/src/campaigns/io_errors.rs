@@ -101,7 +101,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let folder = tempfile::Builder::new()
         .prefix("ar7-io-errors-")
         .tempdir()
-        .map_err(Error::io("create a folder in", &std::env::temp_dir()))?;
+        .map_err(Error::io("create a directory in", &std::env::temp_dir()))?;
     let outcome = campaign(folder.path(), options);
     if outcome.is_err() {
         println!("kept: {}", folder.keep().display());

@@ -1,6 +1,6 @@
 //! `cargo xtask kill`: kills real ingests and deletions at random moments.
 //!
-//! After every kill the campaign checks these rules. If one is broken, it stops and keeps the folder.
+//! After every kill the campaign checks these rules. If one is broken, it stops and keeps the directory.
 //! - The archive verifies, unless the kill came before it existed.
 //! - It contains at least the entries of the last reported checkpoint.
 //! - Every file in it has, completely, a content that the file once had.
@@ -64,7 +64,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let folder = tempfile::Builder::new()
         .prefix("ar7-kill-")
         .tempdir()
-        .map_err(Error::io("create a folder in", &std::env::temp_dir()))?;
+        .map_err(Error::io("create a directory in", &std::env::temp_dir()))?;
     let outcome = campaign(folder.path(), options, started);
     if outcome.is_err() {
         println!("kept: {}", folder.keep().display());
@@ -249,7 +249,7 @@ impl Campaign {
         Ok(())
     }
 
-    /// Makes work for the next ingests: changes files, removes a folder from the archive, or deletes the archive.
+    /// Makes work for the next ingests: changes files, removes a directory from the archive, or deletes the archive.
     fn disturb(&mut self) -> Result<()> {
         self.disturbances += 1;
         if self.disturbances.is_multiple_of(DISTURBANCES_PER_ARCHIVE) {
@@ -267,7 +267,7 @@ impl Campaign {
         fs::remove_file(&self.archive).map_err(Error::io("remove", &self.archive))
     }
 
-    /// Removes one folder of the tree from the archive, and possibly kills the removal.
+    /// Removes one directory of the tree from the archive, and possibly kills the removal.
     fn remove_and_kill(&mut self) -> Result<()> {
         let mut folders: Vec<PathBuf> = Vec::new();
         for entry in fs::read_dir(&self.tree).map_err(Error::io("list", &self.tree))? {

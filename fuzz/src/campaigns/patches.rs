@@ -1,7 +1,7 @@
 //! `cargo xtask patches`: checks that the fuzz targets named by each patch in `fuzz/patches` find it.
 //!
 //! Each patch is applied to a copy of the working tree and built there, and a separate process searches for it. The
-//! copy has its own target folder, so that a build compiles only the patched crate and its dependents.
+//! copy has its own target directory, so that a build compiles only the patched crate and its dependents.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -78,7 +78,7 @@ fn chosen(mut listed: Vec<Patch>, options: &Options) -> Result<Vec<Patch>> {
     Ok(listed)
 }
 
-/// A copy of the working tree, with a target folder next to it.
+/// A copy of the working tree, with a target directory next to it.
 struct Copy<'a> {
     original: &'a Path,
     tree: PathBuf,

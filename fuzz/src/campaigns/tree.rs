@@ -168,7 +168,7 @@ fn content_hash(path: &Path) -> Result<u64> {
 }
 
 fn create_directory(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(Error::io("create folder", path))
+    fs::create_dir_all(path).map_err(Error::io("create directory", path))
 }
 
 fn file_name(number: u64, random: &mut Random) -> OsString {

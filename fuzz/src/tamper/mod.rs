@@ -6,19 +6,19 @@
 //! derives the expected result from which blocks differ from the committed ones, and [`run_matrix`] compares it with
 //! the actual result.
 
+mod canaries;
 mod case;
 mod expect;
 mod forge;
-mod holes;
 mod hostile;
 mod matrix;
 mod named;
 mod outcome;
 mod victim;
 
+pub use canaries::{CaughtFault, caught_by_tampering, false_alarm, sample};
 pub use case::{Case, Origin, Tail, cases};
 pub use forge::{Forger, OpenBlock};
-pub use holes::{CaughtHole, caught_hole, false_hole, sample};
 pub use hostile::{HostileTotals, Reach, exercise, random_hostile};
 
 pub use matrix::{Counts, MatrixFailure, MatrixTotals, run_matrix};

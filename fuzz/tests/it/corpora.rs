@@ -27,14 +27,14 @@ fn every_seed_and_every_regression_keeps_its_promise() {
 fn every_input_of_a_campaign_keeps_its_promise() {
     for target in TARGETS {
         let count = replay(target, Inputs::Found);
-        let found = Inputs::Found.read(target).expect("a folder that can be read");
+        let found = Inputs::Found.read(target).expect("a directory that can be read");
         assert_eq!(count, found.len(), "{}", target.name);
     }
 }
 
 /// Passes the inputs to their target. Returns their number.
 fn replay(target: &Target, inputs: Inputs) -> usize {
-    let inputs = inputs.read(target).expect("a folder that can be read");
+    let inputs = inputs.read(target).expect("a directory that can be read");
     for (path, bytes) in &inputs {
         println!("{}", path.display());
         (target.run)(bytes);
@@ -45,7 +45,7 @@ fn replay(target: &Target, inputs: Inputs) -> usize {
 #[test]
 fn seeds_equal_those_that_the_code_generates() {
     for target in TARGETS {
-        let found = Inputs::Seeds.read(target).expect("a folder that can be read");
+        let found = Inputs::Seeds.read(target).expect("a directory that can be read");
         let found: Vec<Vec<u8>> = found.into_iter().map(|(_, bytes)| bytes).collect();
         let name = target.name;
         assert!(found == (target.seeds)(), "{name}: out of date: run `cargo xtask fuzz --seeds`");

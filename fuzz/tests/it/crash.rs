@@ -199,7 +199,7 @@ fn every_planted_fault_in_the_rules_for_readers_is_caught() {
 
 #[test]
 #[ignore = "a minute: `cargo xtask proof` runs it"]
-fn nothing_is_caught_where_no_fault_is_planted() {
+fn nothing_is_caught_without_a_planted_fault() {
     assert_eq!(false_alarm(&Fixture::new()), None);
 }
 

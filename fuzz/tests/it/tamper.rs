@@ -2,7 +2,7 @@
 
 use ar7_engine::PlantedFault;
 use ar7_fuzz::tamper::{
-    CaughtHole, MatrixTotals, Victim, VictimKind, caught_hole, false_hole, named_hostile,
+    CaughtFault, MatrixTotals, Victim, VictimKind, caught_by_tampering, false_alarm, named_hostile,
     random_hostile, run_matrix, sample,
 };
 
@@ -51,15 +51,15 @@ fn named_hostile_archives_cause_the_expected_errors() {
 }
 
 #[test]
-fn every_hole_is_caught() {
+fn every_authentication_fault_is_caught() {
     let mut missed = Vec::new();
-    for hole in PlantedFault::HOLES {
-        match caught_hole(hole) {
+    for fault in PlantedFault::AUTHENTICATION {
+        match caught_by_tampering(fault) {
             Some(caught) => {
-                let CaughtHole { check, cases, wrong } = caught;
-                println!("{hole:?}: caught by {check} after {cases} cases: {wrong}");
+                let CaughtFault { check, cases, wrong } = caught;
+                println!("{fault:?}: caught by {check} after {cases} cases: {wrong}");
             }
-            None => missed.push(hole),
+            None => missed.push(fault),
         }
     }
     assert_eq!(missed, []);
@@ -67,6 +67,6 @@ fn every_hole_is_caught() {
 
 #[test]
 #[ignore = "half a minute: `cargo xtask proof` runs it"]
-fn nothing_is_caught_where_there_is_no_hole() {
-    assert_eq!(false_hole(), None);
+fn nothing_is_caught_without_a_planted_fault() {
+    assert_eq!(false_alarm(), None);
 }

@@ -106,7 +106,7 @@ fn golden_archives_hold_exactly_their_lists() {
 
 #[test]
 fn a_writer_session_keeps_golden_archives_unchanged() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     for name in ARCHIVES {
         let path = folder.path().join(name);
         fs::copy(golden(&format!("{name}.ar7")), &path).expect("a copy");

@@ -10,7 +10,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use super::Violation;
 use super::rust::{each_level, ident, line_of, test_lines};
 
-/// The folders of the crates whose files are checked.
+/// The directories of the crates whose files are checked.
 const CHECKED: [&str; 3] = ["engine", "registry", "cli"];
 
 /// This module contains errors of every layer, so its own imports are ignored.

@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(count(&[("a.rs", b"#[test] fn nothing() {}")]), 1);
         assert_eq!(count(&[("b.md", b"[a](a.rs)")]), 1);
         assert_eq!(count(&[("c.bin", b"\0")]), 1);
-        // The folder, and the count, which is not committed.
+        // The directory, and the count, which is not committed.
         assert_eq!(count(&[("d.rs", b"fn f() { unsafe {} }")]), 2);
     }
 

@@ -5,10 +5,10 @@ use super::Violation;
 /// Words that mark unfinished work, concatenated so that this file does not contain them.
 const UNFINISHED: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX")];
 
-/// Folders that may contain binary files: archives and parts of archives for tests, and inputs of the fuzz targets.
+/// Directories that may contain binary files: archives and parts of archives for tests, and inputs of the fuzz targets.
 const BINARY_ALLOWED: [&str; 3] = ["docs/vectors/", "fuzz/seeds/", "fuzz/regressions/"];
 
-/// Returns the text of a file. A binary file has none, and is a violation outside of the allowed folders.
+/// Returns the text of a file. A binary file has none, and is a violation outside of the allowed directories.
 pub(super) fn readable<'a>(
     file: &str,
     bytes: &'a [u8],

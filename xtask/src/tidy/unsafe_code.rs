@@ -1,4 +1,4 @@
-//! Rules about `unsafe`: the folders that may contain it, and the committed counts, which may only fall.
+//! Rules about `unsafe`: the directories that may contain it, and the committed counts, which may only fall.
 //!
 //! clippy checks the SAFETY comments.
 
@@ -16,7 +16,7 @@ use xtask::error::{Error, Result};
 /// this file.
 pub(super) const COMMITTED: &str = "xtask/unsafe-counts.txt";
 
-/// The folders in which `unsafe` is allowed.
+/// The directories in which `unsafe` is allowed.
 const ALLOWED: [&str; 3] =
     ["engine/src/device/", "engine/src/crypto/digest/x86_64/", "engine/src/process.rs"];
 

@@ -16,7 +16,7 @@ use xtask::workspace::root;
 /// The document, of which the parts between the marks are generated.
 const DOCUMENT: &str = "docs/PERFORMANCE.md";
 
-/// The folder of the charts.
+/// The directory of the charts.
 const DRAWINGS: &str = "docs/performance";
 
 const OPENING: &str = "<!-- measured: ";

@@ -52,7 +52,7 @@ fn arguments(to: &Path) -> (Arguments, Extract) {
 
 #[test]
 fn a_second_name_is_not_linked_to_a_file_that_replaced_the_first() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let (arguments, options) = arguments(folder.path());
     let (session, interrupt) = (session(), Interrupt::default());
     let progress = Progress::new(&arguments.common, Counts::Bytes);
@@ -71,7 +71,7 @@ fn a_second_name_is_not_linked_to_a_file_that_replaced_the_first() {
         outcome.expect("no fatal failure");
         assert_eq!(files.failures().0, u64::from(is_replaced));
         assert_eq!(folder.path().join("b").exists(), !is_replaced);
-        for entry in fs::read_dir(folder.path()).expect("a folder") {
+        for entry in fs::read_dir(folder.path()).expect("a directory") {
             fs::remove_file(entry.expect("an entry").path()).expect("removed");
         }
     }
@@ -79,7 +79,7 @@ fn a_second_name_is_not_linked_to_a_file_that_replaced_the_first() {
 
 #[test]
 fn a_stream_whose_length_differs_from_its_inode_is_damage_and_leaves_no_file() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let (arguments, options) = arguments(folder.path());
     let (session, interrupt) = (session(), Interrupt::default());
     let progress = Progress::new(&arguments.common, Counts::Bytes);
@@ -98,8 +98,8 @@ fn a_stream_whose_length_differs_from_its_inode_is_damage_and_leaves_no_file() {
 
 #[test]
 fn a_symbolic_link_that_replaced_a_directory_is_not_followed() {
-    let folder = tempfile::tempdir().expect("a folder");
-    fs::create_dir(folder.path().join("directory")).expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
+    fs::create_dir(folder.path().join("directory")).expect("a directory");
     symlink("directory", folder.path().join("link")).expect("a link");
     let destination = Directory::make(folder.path()).expect("a destination");
     assert!(destination.open(b"directory").is_ok());

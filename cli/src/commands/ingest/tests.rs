@@ -102,7 +102,7 @@ impl Source for Disturbed {
     }
 }
 
-/// A folder with a source tree `w`, an outside tree, and an archive.
+/// A directory with a source tree `w`, an outside tree, and an archive.
 struct Bench {
     folder: tempfile::TempDir,
     /// What each path of the source has held, by its path in the archive.

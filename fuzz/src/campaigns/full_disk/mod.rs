@@ -57,7 +57,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let folder = tempfile::Builder::new()
         .prefix("ar7-full-disk-")
         .tempdir()
-        .map_err(Error::io("create a folder in", &std::env::temp_dir()))?;
+        .map_err(Error::io("create a directory in", &std::env::temp_dir()))?;
     let outcome = campaign(folder.path(), options);
     let found = if outcome.is_ok() { "no fault" } else { "FAULT" };
     println!("full-disk: seed {}, {}: {found}", options.seed, seconds(started.elapsed()));

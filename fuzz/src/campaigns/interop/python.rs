@@ -1,4 +1,4 @@
-//! Python with the packages that the reader needs, in a virtual environment below the build folder.
+//! Python with the packages that the reader needs, in a virtual environment below the build directory.
 
 use std::ffi::OsStr;
 use std::fs;

@@ -141,7 +141,7 @@ fn open(plan: &Plan, path: &Path) -> Result<Archive> {
 }
 
 fn copy(from: &Path, to: &Path) {
-    fs::copy(from, to).expect("a copy of an archive in a temporary folder");
+    fs::copy(from, to).expect("a copy of an archive in a temporary directory");
 }
 
 /// Returns the home locations of the redo list, which a kill can leave in any state.

@@ -1,4 +1,4 @@
-//! Planted holes in the authentication. If the matrix missed one of them, it would be worthless.
+//! Canaries of the tampering tests: they must catch every planted fault in the authentication.
 
 use ar7_engine::{PlantedFault, with_planted_fault};
 
@@ -9,9 +9,9 @@ use super::victim::{Victim, VictimKind};
 use crate::Random;
 use crate::crash::single_threaded;
 
-/// How a hole was caught.
+/// How a planted fault was caught.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CaughtHole {
+pub struct CaughtFault {
     /// The check that caught it.
     pub check: &'static str,
     /// The number of correct cases before it.
@@ -20,26 +20,26 @@ pub struct CaughtHole {
     pub wrong: String,
 }
 
-/// Plants a hole, creates an archive, and tries the named hostile archives and then the matrix. Returns `None` if no
+/// Plants a fault, creates an archive, and tries the named hostile archives and then the matrix. Returns `None` if no
 /// check catches it.
-pub fn caught_hole(hole: PlantedFault) -> Option<CaughtHole> {
-    single_threaded(|| with_planted_fault(hole, search))
+pub fn caught_by_tampering(fault: PlantedFault) -> Option<CaughtFault> {
+    single_threaded(|| with_planted_fault(fault, search))
 }
 
-/// Runs the checks without a hole. Returns `None` if the expectations are correct.
-pub fn false_hole() -> Option<CaughtHole> {
+/// Runs the same checks without a fault, and returns what they report. Anything they report is a false alarm.
+pub fn false_alarm() -> Option<CaughtFault> {
     single_threaded(search)
 }
 
-fn search() -> Option<CaughtHole> {
+fn search() -> Option<CaughtFault> {
     let victim = Victim::new(VictimKind::Dynamic);
     // Try the few hostile archives first, because the matrix takes seconds.
     if let Err(wrong) = named_hostile(&victim.now().image) {
-        return Some(CaughtHole { check: "the hostile archives", cases: 0, wrong });
+        return Some(CaughtFault { check: "the hostile archives", cases: 0, wrong });
     }
     let failed = run_part(&victim, &sample(&victim, 1, 2000)).err()?;
     let (cases, wrong) = (failed.before, failed.to_string());
-    Some(CaughtHole { check: "the matrix", cases, wrong })
+    Some(CaughtFault { check: "the matrix", cases, wrong })
 }
 
 /// Returns at most `most` flipped bits and changed headers, half of each, and every other case, in an order determined
