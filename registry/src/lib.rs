@@ -25,8 +25,3 @@ pub use names::Names;
 pub use receipt::Receipt;
 pub use stream::{Blocks, Content, Mode, PinnedStream, Stream, StreamFile, StreamRegistry};
 pub use verify::{Finding, Subject, VerifyProgress, VerifySummary};
-
-/// Runs the example in the README as a test.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;

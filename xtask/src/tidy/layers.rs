@@ -8,6 +8,7 @@ use super::Violation;
 const LAYERS: &[(&str, &[&str])] = &[
     ("ar7-engine", &[]),
     ("ar7-registry", &["ar7-engine"]),
+    ("ar7", &["ar7-engine", "ar7-registry"]),
     ("ar7-cli", &["ar7-engine", "ar7-registry"]),
     ("xtask", &[]),
     ("ar7-fuzz", &["ar7-engine", "ar7-registry", "ar7-cli", "xtask"]),
@@ -63,6 +64,7 @@ mod tests {
             ("ar7-engine", "ar7-cli"),
             ("ar7-engine", "ar7-fuzz"),
             ("ar7-registry", "ar7-cli"),
+            ("ar7-registry", "ar7"),
             ("ar7-registry", "xtask"),
             ("xtask", "ar7-engine"),
             ("ar7-cli", "ar7-benches"),

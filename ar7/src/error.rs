@@ -1,0 +1,477 @@
+//! The one error type of the library.
+
+use std::error;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ar7_engine::{Error as EngineError, Fault, Value};
+use ar7_registry::Error as RegistryError;
+use uuid::Uuid;
+
+use crate::options::Kind;
+use crate::path::to_path;
+
+/// The result of an operation of an archive.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Any error of an archive.
+///
+/// Converted to [`io::Error`], it keeps its [`io::ErrorKind`] ([`Error::kind`]), and converted back
+/// it is the same error. So a function that copies files and changes names can return either type
+/// and use `?` everywhere.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An operation of the operating system failed, or the reader or writer that a caller passed.
+    #[error("{operation}{}: {source}", suffix(path.as_deref()))]
+    Io {
+        /// The operation, for example "open", "read", "write" or "sync".
+        operation: &'static str,
+        /// The file, if known.
+        path: Option<PathBuf>,
+        /// The system's own error.
+        source: Arc<io::Error>,
+    },
+    /// No entry of the archive has this path.
+    #[error("{} does not exist", path.display())]
+    NotFound {
+        /// The path, up to the first missing component.
+        path: PathBuf,
+    },
+    /// An entry with this path already exists.
+    #[error("{} already exists", path.display())]
+    AlreadyExists {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The entry has the wrong type for the operation.
+    #[error("{}: expected {expected}, found {found}", path.display())]
+    WrongType {
+        /// The path.
+        path: PathBuf,
+        /// The expected type, with an article.
+        expected: &'static str,
+        /// The type of the entry, with an article.
+        found: &'static str,
+    },
+    /// The directory has entries, so that it cannot be removed.
+    #[error("directory {} is not empty", path.display())]
+    DirectoryNotEmpty {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A directory cannot be moved into itself.
+    #[error("cannot move {} into itself", path.display())]
+    IntoItself {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A component of a path cannot be a name in an archive.
+    #[error("invalid name {name:?}: {reason}")]
+    InvalidName {
+        /// The component.
+        name: PathBuf,
+        /// Why it cannot be a name.
+        reason: &'static str,
+    },
+    /// The file was removed or replaced while it was open.
+    #[error("{name} was removed while it was open")]
+    Removed {
+        /// The path with which it was opened.
+        name: String,
+    },
+    /// The mode of the file does not allow the operation.
+    #[error("{name} is not open for {operation}")]
+    NotInMode {
+        /// The path with which it was opened.
+        name: String,
+        /// The operation: "reading" or "writing".
+        operation: &'static str,
+    },
+    /// The text is not a mode.
+    #[error("unknown mode {mode:?}: expected r, w, a or x, optionally with + and b")]
+    UnknownMode {
+        /// The text.
+        mode: String,
+    },
+    /// No stream has this identity.
+    #[error("no stream {stream}")]
+    NoStream {
+        /// The identity.
+        stream: Uuid,
+    },
+    /// A stream with this identity already exists.
+    #[error("stream {stream} already exists")]
+    StreamExists {
+        /// The identity.
+        stream: Uuid,
+    },
+    /// The stream is the content of a file or symbolic link, and is deleted together with it.
+    #[error("stream {stream} is the content of a file or symbolic link")]
+    StreamIsNamed {
+        /// The identity.
+        stream: Uuid,
+    },
+    /// An archive of this kind does not allow the operation.
+    #[error("a {kind} archive does not allow {operation}")]
+    KindForbids {
+        /// The archive's kind.
+        kind: Kind,
+        /// The operation.
+        operation: &'static str,
+    },
+    /// The archive was opened for reading.
+    #[error("the archive is open for reading only")]
+    ReadOnly,
+    /// Another transaction of this process is in progress.
+    #[error("another transaction is in progress")]
+    InTransaction,
+    /// Another writer has the archive open: another process, or another [`crate::Archive`] of this
+    /// one. A rekey also excludes readers, and readers a rekey.
+    #[error("in use by {}{}", holder_name(*holder), suffix(path.as_deref()))]
+    Locked {
+        /// The file.
+        path: Option<PathBuf>,
+        /// Number of the process that writes it, if the system shows it.
+        holder: Option<u32>,
+    },
+    /// A writer kept changing the archive while it was opened for reading, or stopped in the middle
+    /// of a change.
+    #[error(
+        "a writer is changing the archive: nothing consistent found in {waited_ms} ms: {cause}"
+    )]
+    Busy {
+        /// Time for which opening tried, in milliseconds.
+        waited_ms: u64,
+        /// What the last attempt found.
+        cause: Arc<Error>,
+    },
+    /// Snapshots or readers of older commits keep blocks from being reused, and the limit of what
+    /// they may keep is reached. Once they are gone, the change is possible.
+    #[error("held by readers of commit {oldest}: {entries} changed and {blocks} free blocks")]
+    HeldByReaders {
+        /// Number of the oldest commit that is read.
+        oldest: u64,
+        /// Number of changed blocks that must be kept twice.
+        entries: u64,
+        /// Number of free blocks that cannot be reused.
+        blocks: u64,
+    },
+    /// The commit that the snapshot reads was lost in a failure of the disk, and another one
+    /// replaced it.
+    #[error("commit {number} was lost: another one replaced it")]
+    CommitLost {
+        /// Number of the commit.
+        number: u64,
+    },
+    /// The key or passphrase opens no key slot.
+    #[error("wrong key or passphrase: it opens none of the {slots} key slots")]
+    WrongKey {
+        /// Number of key slots in use.
+        slots: usize,
+    },
+    /// The key slot is empty or does not exist.
+    #[error("key slot {number} holds no key")]
+    NoKeySlot {
+        /// Number of the key slot.
+        number: usize,
+    },
+    /// The key slot holds the only key of the archive.
+    #[error("key slot {number} holds the only key; without it, nothing opens the archive")]
+    OnlyKey {
+        /// Number of the key slot.
+        number: usize,
+    },
+    /// A rekey would remove the archive's other keys.
+    #[error("a rekey would remove the archive's other keys ({count})")]
+    OtherKeys {
+        /// Number of the other keys.
+        count: usize,
+    },
+    /// A rekey was interrupted. Until it is finished, the archive can only be read.
+    #[error("a rekey is in progress: finish it first")]
+    RekeyInProgress,
+    /// A change of keys failed after its first write. The old key or the new one is valid.
+    #[error("the key change did not finish: the old or the new key may be valid: {cause}")]
+    KeyChangeUnfinished {
+        /// The failure.
+        cause: Arc<Error>,
+    },
+    /// The file is not an ar7 archive.
+    #[error("not an ar7 archive: {found}")]
+    NotAnArchive {
+        /// What was found in place of a header.
+        found: Value,
+    },
+    /// The archive uses a version or feature of the format that this library does not know.
+    #[error("the archive needs a newer program: {what}: expected {expected}, found {found}")]
+    NewerFormat {
+        /// The field with the unknown value.
+        what: &'static str,
+        /// What this library supports.
+        expected: Value,
+        /// The value.
+        found: Value,
+    },
+    /// Bytes fail a check: the medium has corrupted them.
+    #[error("damaged: {0}")]
+    Damaged(Box<Fault>),
+    /// An authentic block or field is older than expected, or belongs to another place.
+    #[error("tampered: {0}")]
+    Tampered(Box<Fault>),
+    /// The file is shorter than the archive.
+    #[error("truncated: expected {expected_bytes} bytes, found {found_bytes}")]
+    Truncated {
+        /// Length of the committed archive in bytes.
+        expected_bytes: u64,
+        /// Length of the file in bytes.
+        found_bytes: u64,
+    },
+    /// The file system has no space for more blocks.
+    #[error("no space for {needed_blocks} more blocks: {source}")]
+    NoSpace {
+        /// Number of blocks requested, of 4096 bytes each.
+        needed_blocks: u64,
+        /// The system's own error.
+        source: Arc<io::Error>,
+    },
+    /// The archive or a counter has reached its limit.
+    #[error("the archive is full: {what} is at most {limit}")]
+    Full {
+        /// The limited quantity.
+        what: &'static str,
+        /// Its limit.
+        limit: u64,
+    },
+    /// An argument is out of bounds.
+    #[error("{what}: expected {expected}, found {found}")]
+    OutOfBounds {
+        /// Name of the argument.
+        what: &'static str,
+        /// The allowed values.
+        expected: Value,
+        /// The argument.
+        found: Value,
+    },
+    /// An earlier write or sync failed, so that every later call fails. Opening the archive again
+    /// recovers the last commit.
+    #[error("unusable after an earlier failure, reopen the archive: {cause}")]
+    Unusable {
+        /// The failure.
+        cause: Arc<Error>,
+    },
+    /// A child process uses an archive that its parent opened before the fork.
+    #[error("opened by process {opened_by}, used in process {used_by}")]
+    OtherProcess {
+        /// Number of the process that opened the archive.
+        opened_by: u32,
+        /// Number of the calling process.
+        used_by: u32,
+    },
+    /// The callback stopped the operation.
+    #[error("stopped before completion")]
+    Stopped,
+    /// The newest commit may not be on stable storage. Opening the archive for writing makes sure
+    /// that it is.
+    #[error("the newest commit may not be durable yet: open the archive for writing to make sure")]
+    NotSynced,
+    /// The text is not a receipt.
+    #[error("not a receipt: {reason}")]
+    NotAReceipt {
+        /// Why it is not a receipt.
+        reason: &'static str,
+    },
+    /// The archive does not contain the commit of the receipt: it is another archive, an older copy
+    /// or a copy that was changed separately.
+    #[error("{message}")]
+    NotInHistory {
+        /// What was compared, what was expected, and what was found.
+        message: String,
+    },
+    /// Any other error.
+    #[error(transparent)]
+    Other(Arc<dyn error::Error + Send + Sync>),
+}
+
+impl Error {
+    /// Returns the kind that this error has as an [`io::Error`].
+    pub fn kind(&self) -> io::ErrorKind {
+        match self {
+            Error::Io { source, .. } => source.kind(),
+            Error::NotFound { .. }
+            | Error::NoStream { .. }
+            | Error::Removed { .. }
+            | Error::NoKeySlot { .. } => io::ErrorKind::NotFound,
+            Error::AlreadyExists { .. } | Error::StreamExists { .. } => {
+                io::ErrorKind::AlreadyExists
+            }
+            Error::WrongType { found: "a directory", .. } => io::ErrorKind::IsADirectory,
+            Error::WrongType { expected: "a directory", .. } => io::ErrorKind::NotADirectory,
+            Error::DirectoryNotEmpty { .. } => io::ErrorKind::DirectoryNotEmpty,
+            Error::WrongType { .. }
+            | Error::IntoItself { .. }
+            | Error::InvalidName { .. }
+            | Error::UnknownMode { .. }
+            | Error::OutOfBounds { .. }
+            | Error::NotAReceipt { .. } => io::ErrorKind::InvalidInput,
+            Error::WrongKey { .. } | Error::NotInMode { .. } => io::ErrorKind::PermissionDenied,
+            Error::ReadOnly => io::ErrorKind::ReadOnlyFilesystem,
+            Error::StreamIsNamed { .. }
+            | Error::InTransaction
+            | Error::Locked { .. }
+            | Error::Busy { .. }
+            | Error::HeldByReaders { .. } => io::ErrorKind::ResourceBusy,
+            Error::NotAnArchive { .. }
+            | Error::Damaged(_)
+            | Error::Tampered(_)
+            | Error::Truncated { .. }
+            | Error::CommitLost { .. }
+            | Error::NotInHistory { .. } => io::ErrorKind::InvalidData,
+            Error::NoSpace { .. } => io::ErrorKind::StorageFull,
+            Error::Full { .. } => io::ErrorKind::FileTooLarge,
+            Error::KindForbids { .. } | Error::NewerFormat { .. } => io::ErrorKind::Unsupported,
+            Error::Stopped => io::ErrorKind::Interrupted,
+            Error::Unusable { cause } | Error::KeyChangeUnfinished { cause } => cause.kind(),
+            Error::OnlyKey { .. }
+            | Error::OtherKeys { .. }
+            | Error::RekeyInProgress
+            | Error::OtherProcess { .. }
+            | Error::NotSynced
+            | Error::Other(_) => io::ErrorKind::Other,
+        }
+    }
+
+    /// Sets the path of an error about the last component of a path.
+    pub(crate) fn at(self, full: &Path) -> Error {
+        let path = full.to_owned();
+        match self {
+            Error::NotFound { .. } => Error::NotFound { path },
+            Error::AlreadyExists { .. } => Error::AlreadyExists { path },
+            Error::WrongType { expected, found, .. } => Error::WrongType { path, expected, found },
+            Error::DirectoryNotEmpty { .. } => Error::DirectoryNotEmpty { path },
+            Error::IntoItself { .. } => Error::IntoItself { path },
+            other => other,
+        }
+    }
+}
+
+impl From<EngineError> for Error {
+    fn from(error: EngineError) -> Error {
+        match error {
+            EngineError::Io { operation, path, source } => Error::Io { operation, path, source },
+            EngineError::NotAnArchive { found } => Error::NotAnArchive { found },
+            EngineError::NewerFormat { what, found, supported } => {
+                Error::NewerFormat { what, expected: supported, found }
+            }
+            EngineError::WrongKey { slots } => Error::WrongKey { slots },
+            EngineError::Damaged(fault) => Error::Damaged(fault),
+            EngineError::Tampered(fault) => Error::Tampered(fault),
+            EngineError::Truncated { expected_bytes, found_bytes } => {
+                Error::Truncated { expected_bytes, found_bytes }
+            }
+            EngineError::NoSpace { needed_blocks, source } => {
+                Error::NoSpace { needed_blocks, source }
+            }
+            EngineError::Full { what, limit } => Error::Full { what, limit },
+            EngineError::Locked { path, holder } => Error::Locked { path, holder },
+            EngineError::Busy { waited_ms, cause } => {
+                Error::Busy { waited_ms, cause: from_cause(&cause) }
+            }
+            EngineError::HeldByReaders { oldest, entries, blocks } => {
+                Error::HeldByReaders { oldest, entries, blocks }
+            }
+            EngineError::CommitLost { number } => Error::CommitLost { number },
+            EngineError::ReadOnly => Error::ReadOnly,
+            EngineError::Uncommitted => Error::InTransaction,
+            EngineError::Stopped => Error::Stopped,
+            EngineError::RekeyInProgress => Error::RekeyInProgress,
+            EngineError::NoKeySlot { number } => Error::NoKeySlot { number },
+            EngineError::LastKeySlot { number } => Error::OnlyKey { number },
+            EngineError::OtherKeys { count } => Error::OtherKeys { count },
+            EngineError::OtherProcess { opened_by, used_by } => {
+                Error::OtherProcess { opened_by, used_by }
+            }
+            EngineError::OutOfBounds { what, found, allowed } => {
+                Error::OutOfBounds { what, expected: allowed, found }
+            }
+            EngineError::Poisoned { cause } => Error::Unusable { cause: from_cause(&cause) },
+            EngineError::KeyChangeUnfinished { cause } => {
+                Error::KeyChangeUnfinished { cause: from_cause(&cause) }
+            }
+            other => Error::Other(Arc::new(other)),
+        }
+    }
+}
+
+fn from_cause(cause: &EngineError) -> Arc<Error> {
+    Arc::new(Error::from(cause.clone()))
+}
+
+impl From<RegistryError> for Error {
+    fn from(error: RegistryError) -> Error {
+        match error {
+            RegistryError::Engine(error) => Error::from(error),
+            RegistryError::NoEntry { path } => Error::NotFound { path: to_path(path) },
+            RegistryError::EntryExists { path } => Error::AlreadyExists { path: to_path(path) },
+            RegistryError::WrongEntryType { path, found, needed } => {
+                Error::WrongType { path: to_path(path), expected: needed, found }
+            }
+            RegistryError::NotEmpty { path } => Error::DirectoryNotEmpty { path: to_path(path) },
+            RegistryError::IntoItself { path } => Error::IntoItself { path: to_path(path) },
+            RegistryError::InvalidName { name, reason } => {
+                Error::InvalidName { name: to_path(name), reason }
+            }
+            RegistryError::NameLength { name } => {
+                Error::InvalidName { name: to_path(name), reason: "expected 1 to 255 bytes" }
+            }
+            RegistryError::NoStream { stream } => Error::NoStream { stream },
+            RegistryError::StreamExists { stream } => Error::StreamExists { stream },
+            RegistryError::StreamIsNamed { stream, .. } => Error::StreamIsNamed { stream },
+            RegistryError::NotInMode { name, operation } => Error::NotInMode { name, operation },
+            RegistryError::UnknownMode { mode } => Error::UnknownMode { mode },
+            RegistryError::KindForbids { kind, operation } => {
+                Error::KindForbids { kind: kind.into(), operation }
+            }
+            RegistryError::NotSynced => Error::NotSynced,
+            RegistryError::NotAReceipt { reason } => Error::NotAReceipt { reason },
+            RegistryError::ReceiptOfAnother { .. }
+            | RegistryError::OlderThanReceipt { .. }
+            | RegistryError::ForkOfReceipt { .. } => {
+                Error::NotInHistory { message: error.to_string() }
+            }
+            other => Error::Other(Arc::new(other)),
+        }
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> io::Error {
+        io::Error::new(error.kind(), error)
+    }
+}
+
+impl From<io::Error> for Error {
+    /// Returns the error that was converted to an [`io::Error`]. Any other one becomes
+    /// [`Error::Io`].
+    fn from(error: io::Error) -> Error {
+        let error = match error.downcast::<Error>() {
+            Ok(own) => return own,
+            Err(other) => other,
+        };
+        match error.downcast::<RegistryError>() {
+            Ok(registry) => registry.into(),
+            Err(source) => {
+                Error::Io { operation: "read or write", path: None, source: Arc::new(source) }
+            }
+        }
+    }
+}
+
+fn holder_name(holder: Option<u32>) -> String {
+    holder.map_or_else(|| "another process".to_owned(), |process| format!("process {process}"))
+}
+
+fn suffix(path: Option<&Path>) -> String {
+    path.map_or_else(String::new, |path| format!(" {}", path.display()))
+}

@@ -1,0 +1,232 @@
+//! Open files and streams.
+
+use std::fmt;
+use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
+
+use ar7_registry::{Content, Error as RegistryError, Mode, PinnedStream, StreamFile};
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::open::SharedStream;
+
+/// An open file or stream: `Read`, `BufRead`, `Seek` and `Write`, and reads and writes at any
+/// offset.
+///
+/// - From a [`crate::Snapshot`], it is a `File<'static>`, open for reading. It keeps the snapshot,
+///   and always returns the bytes of the snapshot's commit.
+/// - From a [`crate::Transaction`], it is borrowed from the transaction, so that it cannot outlive
+///   it. Any number of files can have the same content open. Each sees at once what the others
+///   write. If the content is deleted, they fail with [`Error::Removed`].
+///
+/// It keeps the blocks that the last small read opened, so a `BufReader` around it gains nothing.
+/// Writes of at least 64 KiB are the fastest; there is no need for a `BufWriter` otherwise, because
+/// a write only copies the bytes to memory.
+pub struct File<'t> {
+    object: StreamFile<Bytes<'t>>,
+}
+
+/// What a file reads and writes.
+#[derive(Debug)]
+pub(crate) enum Bytes<'t> {
+    /// Content in a snapshot. An empty file may have no stream.
+    Pinned(Option<PinnedStream>),
+    /// Content in a transaction.
+    Shared(SharedStream<'t>),
+}
+
+impl<'t> File<'t> {
+    pub(crate) fn new(bytes: Bytes<'t>, name: &str, mode: Mode) -> Result<File<'t>> {
+        let object = StreamFile::over(bytes, name.to_owned(), mode);
+        Ok(File { object: object.map_err(|error| explained(name, error))? })
+    }
+
+    /// Returns the path or the UUID with which the file was opened.
+    pub fn name(&self) -> &str {
+        self.object.name()
+    }
+
+    /// Returns the mode.
+    pub fn mode(&self) -> Mode {
+        self.object.mode()
+    }
+
+    /// Returns the identity of the stream with the content. An empty file may have none yet.
+    pub fn stream(&self) -> Result<Option<Uuid>> {
+        match self.object.stream() {
+            Bytes::Pinned(pinned) => Ok(pinned.as_ref().map(PinnedStream::identity)),
+            Bytes::Shared(shared) => shared.identity().map_err(|error| self.explained(error)),
+        }
+    }
+
+    /// Returns the length in bytes.
+    pub fn len(&self) -> Result<u64> {
+        self.object.len().map_err(|error| self.explained(error))
+    }
+
+    /// Returns whether the file has no bytes.
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Reads at `offset`, at most to the end. Returns the number of bytes read, which is smaller
+    /// than the length of `bytes` only at the end. The file's own offset does not move.
+    ///
+    /// A large read decrypts in parallel. Any number of threads can read through one file.
+    pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {
+        self.object.read_at(offset, bytes).map_err(|error| self.explained(error))
+    }
+
+    /// Writes all bytes at `offset`, or at the end in mode `a`. The file's own offset does not move.
+    /// A gap between the old end and `offset` reads as zeros.
+    pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let written = self.object.write_at(offset, bytes);
+        written.map_err(|error| self.explained(error))
+    }
+
+    /// Sets the length in bytes. Added bytes read as zeros. The offset does not move.
+    pub fn set_len(&mut self, length: u64) -> Result<()> {
+        let set = self.object.set_len(length);
+        set.map_err(|error| self.explained(error))
+    }
+
+    fn explained(&self, error: RegistryError) -> Error {
+        explained(self.name(), error)
+    }
+
+    /// Gives the errors of `std::io` the same form as all others.
+    fn through(&self, error: io::Error) -> io::Error {
+        match error.downcast::<RegistryError>() {
+            Ok(error) => self.explained(error).into(),
+            Err(error) => error,
+        }
+    }
+}
+
+/// Returns the error of a file. A stale stream is one that was deleted.
+fn explained(name: &str, error: RegistryError) -> Error {
+    match error {
+        RegistryError::Stale => Error::Removed { name: name.to_owned() },
+        other => other.into(),
+    }
+}
+
+impl Read for File<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = self.object.read(bytes);
+        read.map_err(|error| self.through(error))
+    }
+
+    fn read_to_end(&mut self, bytes: &mut Vec<u8>) -> io::Result<usize> {
+        let read = self.object.read_to_end(bytes);
+        read.map_err(|error| self.through(error))
+    }
+
+    fn read_to_string(&mut self, text: &mut String) -> io::Result<usize> {
+        let read = self.object.read_to_string(text);
+        read.map_err(|error| self.through(error))
+    }
+}
+
+impl BufRead for File<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let File { object } = self;
+        let name = object.name().to_owned();
+        object.fill_buf().map_err(|error| match error.downcast::<RegistryError>() {
+            Ok(error) => explained(&name, error).into(),
+            Err(error) => error,
+        })
+    }
+
+    fn consume(&mut self, length: usize) {
+        self.object.consume(length);
+    }
+}
+
+impl Write for File<'_> {
+    /// Writes all bytes, or none if it fails.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.object.write(bytes);
+        written.map_err(|error| self.through(error))
+    }
+
+    /// Does nothing: each write is part of the transaction at once. A commit makes it durable.
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = self.object.flush();
+        flushed.map_err(|error| self.through(error))
+    }
+}
+
+impl Seek for File<'_> {
+    /// Moves the offset. It may exceed the end, but not 2^63 - 1, and must not be negative.
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let sought = self.object.seek(to);
+        sought.map_err(|error| self.through(error))
+    }
+}
+
+impl fmt::Debug for File<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("File")
+            .field("name", &self.name())
+            .field("mode", &self.mode())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Content for Bytes<'_> {
+    fn len(&self) -> ar7_registry::Result<u64> {
+        match self {
+            Bytes::Pinned(pinned) => Ok(pinned.as_ref().map_or(0, PinnedStream::len)),
+            Bytes::Shared(shared) => Content::len(shared),
+        }
+    }
+
+    fn version(&self) -> ar7_registry::Result<u64> {
+        match self {
+            Bytes::Pinned(None) => Ok(0),
+            Bytes::Pinned(Some(pinned)) => pinned.version(),
+            Bytes::Shared(shared) => shared.version(),
+        }
+    }
+
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> ar7_registry::Result<usize> {
+        match self {
+            Bytes::Pinned(None) => Ok(0),
+            Bytes::Pinned(Some(pinned)) => pinned.read_at(offset, bytes),
+            Bytes::Shared(shared) => shared.read_at(offset, bytes),
+        }
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> ar7_registry::Result<()> {
+        match self {
+            Bytes::Pinned(_) => Err(read_only()),
+            Bytes::Shared(shared) => shared.write_at(offset, bytes),
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> ar7_registry::Result<()> {
+        match self {
+            Bytes::Pinned(_) => Err(read_only()),
+            Bytes::Shared(shared) => shared.append(bytes),
+        }
+    }
+
+    fn set_len(&mut self, length: u64) -> ar7_registry::Result<()> {
+        match self {
+            Bytes::Pinned(_) => Err(read_only()),
+            Bytes::Shared(shared) => shared.set_len(length),
+        }
+    }
+
+    fn flush(&mut self) -> ar7_registry::Result<()> {
+        match self {
+            Bytes::Pinned(_) => Ok(()),
+            Bytes::Shared(shared) => shared.flush(),
+        }
+    }
+}
+
+fn read_only() -> RegistryError {
+    ar7_engine::Error::ReadOnly.into()
+}

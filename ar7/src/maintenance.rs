@@ -1,0 +1,213 @@
+//! Checking an archive, wiping free space, keys, and receipts.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use ar7_engine::crypto::KeyDerivation;
+use ar7_engine::format::{Header, KeySlot as FormatSlot};
+use ar7_engine::store::{NewKey, RekeyOptions};
+use ar7_registry::verify;
+
+use crate::archive::Archive;
+use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::options::{Derivation, Options};
+use crate::receipt::Receipt;
+use crate::records::KeySlot;
+
+/// Something that [`Archive::verify`] found wrong.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Finding {
+    /// The part of the archive, for example "stream 019a..., block 3 at block 17 of the file".
+    pub subject: String,
+    /// What is wrong with it: [`Error::Damaged`] or [`Error::Tampered`].
+    pub error: Error,
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}: {}", self.subject, self.error)
+    }
+}
+
+/// How far a verification or another long operation is, in blocks of 4096 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Blocks that are done.
+    pub blocks: u64,
+    /// All blocks.
+    pub total: u64,
+}
+
+/// Counts from a verification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub struct Summary {
+    /// Blocks of the archive, including free ones.
+    pub blocks: u64,
+    /// Opened blocks with content.
+    pub data_blocks: u64,
+    /// Free blocks.
+    pub free_blocks: u64,
+    /// Streams.
+    pub streams: u64,
+    /// Bytes in streams.
+    pub bytes: u64,
+    /// Names.
+    pub names: u64,
+    /// Findings. If there are none, everything in the archive is as it was written.
+    pub findings: u64,
+}
+
+/// The result of a rekey.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub struct Rekeyed {
+    /// Blocks that this call sealed again.
+    pub blocks: u64,
+    /// Blocks that did not open under the old key, and were left as they are.
+    pub left: u64,
+    /// Whether the end of the file could not be cut off. It may then still hold blocks under the old
+    /// key.
+    pub trim_failed: bool,
+}
+
+impl Archive {
+    /// Opens every block of the newest commit, and checks all records against each other. Passes
+    /// each fault to `report` and goes on.
+    ///
+    /// `progress` is called again and again. If it breaks, this fails with [`Error::Stopped`]. Both
+    /// callbacks may use the archive, and a transaction may commit meanwhile.
+    pub fn verify(
+        &self,
+        mut report: impl FnMut(Finding),
+        mut progress: impl FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Summary> {
+        let mut report = |found: verify::Finding| {
+            report(Finding { subject: found.subject.to_string(), error: found.error.into() });
+        };
+        let summary = self.registry.verify_until(&mut report, &mut |at| {
+            progress(Progress { blocks: at.blocks, total: at.total })
+        })?;
+        Ok(Summary {
+            blocks: summary.blocks,
+            data_blocks: summary.data_blocks,
+            free_blocks: summary.free_blocks,
+            streams: summary.streams,
+            bytes: summary.bytes,
+            names: summary.names,
+            findings: summary.findings,
+        })
+    }
+
+    /// Frees all blocks of deleted content and overwrites every free block. Returns the number of
+    /// overwritten blocks. Afterwards the file holds no content that was deleted before.
+    ///
+    /// Waits for a transaction in progress. `progress` gets the number of blocks overwritten so far.
+    /// It may use the archive and begin transactions, which must have ended when it returns.
+    ///
+    /// Fails with [`Error::HeldByReaders`] if a snapshot, in this process or another one, still reads
+    /// an older commit whose blocks would be overwritten.
+    pub fn wipe_free(&self, mut progress: impl FnMut(u64)) -> Result<u64> {
+        self.check_writable()?;
+        let mut turn = Some(self.turn.take());
+        let wiped = self.registry.wipe_free(&mut |wiped| {
+            turn.take();
+            progress(wiped);
+            turn = Some(self.turn.take());
+        });
+        Ok(wiped?)
+    }
+
+    /// Returns the key slots in use.
+    pub fn keys(&self) -> Vec<KeySlot> {
+        let header: &Header = &self.registry.store().header();
+        let used = header.slots.iter().enumerate().filter_map(|(number, slot)| match slot {
+            FormatSlot::Empty => None,
+            FormatSlot::Used(used) => Some(KeySlot {
+                number,
+                label: used.label.to_string(),
+                is_passphrase: used.cost.is_some(),
+            }),
+        });
+        used.collect()
+    }
+
+    /// Adds a key or passphrase. Returns the number of its key slot. An archive has up to eight.
+    ///
+    /// Each change of keys is a commit of its own. It waits for a transaction in progress.
+    pub fn add_key(&self, key: &Key, derivation: Derivation, label: &str) -> Result<usize> {
+        let _turn = self.take_turn()?;
+        Ok(self.registry.add_key(&new_key(key, &derivation.0, label))?)
+    }
+
+    /// Replaces the key in a key slot.
+    pub fn change_key(
+        &self,
+        slot: usize,
+        key: &Key,
+        derivation: Derivation,
+        label: &str,
+    ) -> Result<()> {
+        let _turn = self.take_turn()?;
+        Ok(self.registry.change_key(slot, &new_key(key, &derivation.0, label))?)
+    }
+
+    /// Removes the key in a key slot. Fails with [`Error::OnlyKey`] for the last one.
+    ///
+    /// Whoever had the key and an older copy of the file can still read what it holds:
+    /// [`Options::rekey`] changes the key of the content.
+    pub fn remove_key(&self, slot: usize) -> Result<()> {
+        let _turn = self.take_turn()?;
+        Ok(self.registry.remove_key(slot)?)
+    }
+
+    /// Returns a receipt of the newest commit: a line of text to keep outside of the file. With it,
+    /// [`Archive::check_receipt`] detects that the whole file was replaced by an older copy.
+    pub fn receipt(&self) -> Result<Receipt> {
+        Ok(Receipt(self.registry.receipt()?))
+    }
+
+    /// Fails with [`Error::NotInHistory`] unless the newest commit is that of the receipt or
+    /// descends from it.
+    pub fn check_receipt(&self, receipt: &Receipt) -> Result<()> {
+        Ok(self.registry.check_receipt(&receipt.0)?)
+    }
+
+    fn take_turn(&self) -> Result<crate::archive::Taken<'_>> {
+        self.check_writable()?;
+        Ok(self.turn.take())
+    }
+}
+
+impl Options {
+    /// Changes the master key of the archive in a file: seals every block again, in its place. If
+    /// this stops, for example because the process ends, calling it again continues, and until it is
+    /// finished the archive can only be read.
+    ///
+    /// The key that is passed stays. Other keys are removed, which [`Options::drop_other_keys`] must
+    /// allow. `progress` may break; this then fails with [`Error::Stopped`].
+    pub fn rekey(
+        &self,
+        path: impl AsRef<Path>,
+        key: &Key,
+        mut progress: impl FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Rekeyed> {
+        let options = RekeyOptions {
+            drop_other_keys: self.drop_other_keys,
+            io: self.engine_io(),
+            wait: self.wait,
+        };
+        let mut progress = |done: u32, total: u32| {
+            progress(Progress { blocks: u64::from(done), total: u64::from(total) })
+        };
+        let rekeyed = ar7_registry::Archive::rekey(path.as_ref(), &key.0, options, &mut progress)?;
+        Ok(Rekeyed { blocks: rekeyed.blocks, left: rekeyed.left, trim_failed: rekeyed.trim_failed })
+    }
+}
+
+fn new_key<'a>(key: &'a Key, derivation: &'a KeyDerivation, label: &'a str) -> NewKey<'a> {
+    NewKey { secret: &key.0, derivation, label }
+}

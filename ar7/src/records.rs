@@ -1,0 +1,306 @@
+//! The records that an archive returns.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ar7_engine::format::{self, StoredStream};
+use ar7_registry::records::{self, EntryType, Inode, InodeNumber};
+use uuid::Uuid;
+
+/// A point in time, in seconds and nanoseconds since 1970-01-01 UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[non_exhaustive]
+pub struct Timestamp {
+    /// Seconds; negative before 1970.
+    pub seconds: i64,
+    /// Nanoseconds after that second, below 10^9.
+    pub nanoseconds: u32,
+}
+
+impl Timestamp {
+    /// Creates a time. Nanoseconds of 10^9 or more count as further seconds.
+    pub fn new(seconds: i64, nanoseconds: u32) -> Timestamp {
+        const SECOND: u32 = 1_000_000_000;
+        let more = i64::from(nanoseconds / SECOND);
+        Timestamp { seconds: seconds.saturating_add(more), nanoseconds: nanoseconds % SECOND }
+    }
+
+    /// Returns the current time.
+    pub fn now() -> Timestamp {
+        SystemTime::now().into()
+    }
+
+    /// Returns the time of the system's type, or `None` if that type cannot represent it.
+    pub fn to_system_time(self) -> Option<SystemTime> {
+        let whole = Duration::from_secs(self.seconds.unsigned_abs());
+        let second = if self.seconds < 0 {
+            UNIX_EPOCH.checked_sub(whole)
+        } else {
+            UNIX_EPOCH.checked_add(whole)
+        };
+        second?.checked_add(Duration::from_nanos(u64::from(self.nanoseconds)))
+    }
+
+    pub(crate) fn of_format(self) -> format::Timestamp {
+        format::Timestamp { seconds: self.seconds, nanoseconds: self.nanoseconds }
+    }
+}
+
+impl From<format::Timestamp> for Timestamp {
+    fn from(time: format::Timestamp) -> Timestamp {
+        Timestamp { seconds: time.seconds, nanoseconds: time.nanoseconds }
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Timestamp {
+        let whole = |since: Duration| i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+        match time.duration_since(UNIX_EPOCH) {
+            Ok(since) => Timestamp::new(whole(since), since.subsec_nanos()),
+            Err(before) => {
+                let before = before.duration();
+                let seconds = whole(before).saturating_neg();
+                match before.subsec_nanos() {
+                    0 => Timestamp::new(seconds, 0),
+                    nanoseconds => {
+                        Timestamp::new(seconds.saturating_sub(1), 1_000_000_000 - nanoseconds)
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Permissions, owner and modification time of an entry. The library stores and returns them, but
+/// gives them no meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Attributes {
+    /// Permission bits, at most 0o7777. Higher bits are not stored.
+    pub mode: u32,
+    /// Number of the owner.
+    pub user: u32,
+    /// Number of the group.
+    pub group: u32,
+    /// Time of the last change of the content.
+    pub modified: Timestamp,
+}
+
+impl Attributes {
+    /// Returns the attributes with other permission bits.
+    #[must_use]
+    pub fn with_mode(self, mode: u32) -> Attributes {
+        Attributes { mode, ..self }
+    }
+
+    /// Returns the attributes with another owner and group.
+    #[must_use]
+    pub fn with_owner(self, user: u32, group: u32) -> Attributes {
+        Attributes { user, group, ..self }
+    }
+
+    /// Returns the attributes with another modification time.
+    #[must_use]
+    pub fn with_modified(self, modified: impl Into<Timestamp>) -> Attributes {
+        Attributes { modified: modified.into(), ..self }
+    }
+
+    /// Returns the attributes of an entry that is made now.
+    pub(crate) fn now(mode: u32) -> Attributes {
+        Attributes::default().with_mode(mode).with_modified(Timestamp::now())
+    }
+
+    pub(crate) fn of_registry(self) -> records::Attributes {
+        let Attributes { mode, user, group, modified } = self;
+        records::Attributes { mode, uid: user, gid: group, modified: modified.of_format() }
+    }
+}
+
+impl Default for Attributes {
+    /// Returns mode 0o644, owner and group 0, and the time 0.
+    fn default() -> Attributes {
+        Attributes { mode: 0o644, user: 0, group: 0, modified: Timestamp::default() }
+    }
+}
+
+impl From<records::Attributes> for Attributes {
+    fn from(attributes: records::Attributes) -> Attributes {
+        let records::Attributes { mode, uid, gid, modified } = attributes;
+        Attributes { mode, user: uid, group: gid, modified: modified.into() }
+    }
+}
+
+/// The type of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FileType {
+    /// A file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+}
+
+impl From<EntryType> for FileType {
+    fn from(kind: EntryType) -> FileType {
+        match kind {
+            EntryType::File => FileType::File,
+            EntryType::Directory => FileType::Directory,
+            EntryType::Symlink => FileType::Symlink,
+        }
+    }
+}
+
+/// What an archive knows about an entry.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Metadata {
+    /// The type.
+    pub file_type: FileType,
+    /// Length of the content, or of a symbolic link's target, in bytes. 0 for a directory.
+    pub len: u64,
+    /// Permissions, owner and modification time.
+    pub attributes: Attributes,
+    /// Number of names of the entry.
+    pub links: u32,
+    /// Number of the inode. All names of a file have the same one.
+    pub inode: u64,
+    /// The stream with the content, or with a long target. An empty file may have none.
+    pub stream: Option<Uuid>,
+}
+
+impl Metadata {
+    pub(crate) fn new(number: InodeNumber, inode: &Inode) -> Metadata {
+        Metadata {
+            file_type: inode.kind.into(),
+            len: inode.size,
+            attributes: inode.attributes.into(),
+            links: inode.links,
+            inode: number.0,
+            stream: inode.stream,
+        }
+    }
+
+    /// Returns whether the entry is a file.
+    pub fn is_file(&self) -> bool {
+        self.file_type == FileType::File
+    }
+
+    /// Returns whether the entry is a directory.
+    pub fn is_directory(&self) -> bool {
+        self.file_type == FileType::Directory
+    }
+
+    /// Returns whether the entry is a symbolic link.
+    pub fn is_symlink(&self) -> bool {
+        self.file_type == FileType::Symlink
+    }
+}
+
+/// An entry of a directory, with its path from the root of the archive.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Entry {
+    /// The path, without a slash at the beginning.
+    pub path: PathBuf,
+    /// What the archive knows about the entry.
+    pub metadata: Metadata,
+}
+
+impl Entry {
+    /// Returns the last component of the path.
+    pub fn name(&self) -> &Path {
+        self.path.file_name().map_or(&self.path, Path::new)
+    }
+}
+
+/// A stream.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct StreamInfo {
+    /// The identity.
+    pub id: Uuid,
+    /// Length in bytes.
+    pub len: u64,
+    /// Number of blocks, of 4096 bytes each.
+    pub blocks: u32,
+    /// Number of the inode whose content it is, if it has one.
+    pub inode: Option<u64>,
+}
+
+impl From<&StoredStream> for StreamInfo {
+    fn from(stored: &StoredStream) -> StreamInfo {
+        StreamInfo {
+            id: stored.record.identity,
+            len: stored.record.length,
+            blocks: stored.record.count,
+            inode: stored.inode.map(std::num::NonZeroU64::get),
+        }
+    }
+}
+
+/// Sizes and counts of an archive, as of the newest commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Statistics {
+    /// Number of the commit.
+    pub commit: u64,
+    /// Number of streams.
+    pub streams: u64,
+    /// Number of names.
+    pub names: u64,
+    /// Number of files, directories and symbolic links.
+    pub inodes: u64,
+    /// Number of blocks in use or free, of 4096 bytes each.
+    pub blocks: u32,
+    /// Number of free blocks.
+    pub free_blocks: u64,
+    /// Length of the file in bytes.
+    pub file_bytes: u64,
+}
+
+impl From<ar7_registry::Statistics> for Statistics {
+    fn from(found: ar7_registry::Statistics) -> Statistics {
+        Statistics {
+            commit: found.commit,
+            streams: found.streams,
+            names: found.names,
+            inodes: found.inodes,
+            blocks: found.blocks,
+            free_blocks: found.free_blocks,
+            file_bytes: found.file_bytes,
+        }
+    }
+}
+
+/// A key slot in use. Every field is visible without the key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct KeySlot {
+    /// Number of the slot, from 0.
+    pub number: usize,
+    /// The label.
+    pub label: String,
+    /// Whether it takes a passphrase; otherwise a raw key.
+    pub is_passphrase: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_the_system_converts_both_ways() {
+        let nanosecond = Duration::from_nanos(1);
+        for since in [Duration::ZERO, nanosecond, Duration::new(5, 999_999_999)] {
+            for time in [UNIX_EPOCH + since, UNIX_EPOCH - since] {
+                assert_eq!(Timestamp::from(time).to_system_time(), Some(time));
+            }
+        }
+        let before = Timestamp::from(UNIX_EPOCH - nanosecond);
+        assert_eq!((before.seconds, before.nanoseconds), (-1, 999_999_999));
+        assert_eq!(Timestamp::new(1, 2_000_000_003), Timestamp { seconds: 3, nanoseconds: 3 });
+        assert!(Timestamp::default() > before);
+    }
+}

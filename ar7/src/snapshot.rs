@@ -1,0 +1,99 @@
+//! Reading one commit.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use ar7_registry::Mode;
+use ar7_registry::records::EntryType;
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::file::{Bytes, File};
+use crate::records::{Metadata, StreamInfo};
+use crate::source::{self, List, Walk};
+
+/// One commit of an archive: all its names, records and bytes. Whatever a writer commits meanwhile,
+/// a snapshot never shows anything of another commit.
+///
+/// A clone is cheap, and any number of threads can read through one snapshot. It does not borrow
+/// the archive. While it is held, the blocks of its commit are not reused, so a snapshot that is
+/// held for long keeps the file from shrinking.
+///
+/// Paths are bytes, with slashes between the components. Empty components are ignored, and the
+/// empty path is the root directory. Symbolic links are not followed.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    registry: ar7_registry::Snapshot,
+}
+
+impl Snapshot {
+    pub(crate) fn new(registry: ar7_registry::Snapshot) -> Snapshot {
+        Snapshot { registry }
+    }
+
+    /// Returns the number of the commit. Each commit has a higher one than the one before.
+    pub fn commit(&self) -> u64 {
+        self.registry.commit().slot.number
+    }
+
+    /// Returns the content of a file.
+    pub fn read(&self, path: impl AsRef<Path>) -> Result<Vec<u8>> {
+        let mut content = Vec::new();
+        self.open(path)?.read_to_end(&mut content)?;
+        Ok(content)
+    }
+
+    /// Opens a file for reading.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<File<'static>> {
+        let path = path.as_ref();
+        let (_, inode) = source::find_typed(&self.registry, path, EntryType::File)?;
+        let pinned = Bytes::Pinned(self.registry.read_file(&inode)?);
+        File::new(pinned, &path.display().to_string(), Mode::READ)
+    }
+
+    /// Returns what the archive knows about an entry. Fails with [`Error::NotFound`] if the path
+    /// does not exist.
+    pub fn metadata(&self, path: impl AsRef<Path>) -> Result<Metadata> {
+        source::metadata(&self.registry, path.as_ref())
+    }
+
+    /// Returns whether a path exists.
+    pub fn exists(&self, path: impl AsRef<Path>) -> Result<bool> {
+        source::exists(&self.registry, path.as_ref())
+    }
+
+    /// Returns the target of a symbolic link.
+    pub fn read_link(&self, path: impl AsRef<Path>) -> Result<PathBuf> {
+        source::read_link(&self.registry, path.as_ref())
+    }
+
+    /// Returns the entries of a directory, in byte order of their names.
+    pub fn list(&self, path: impl AsRef<Path>) -> Result<List<'_>> {
+        List::new(&self.registry, path.as_ref())
+    }
+
+    /// Returns all entries below a directory, each directory before its entries, and the entries of
+    /// one directory in byte order of their names.
+    pub fn walk(&self, path: impl AsRef<Path>) -> Result<Walk<'_>> {
+        Walk::new(&self.registry, path.as_ref())
+    }
+
+    /// Opens a stream for reading, whether it is the content of a file or not.
+    pub fn stream(&self, id: Uuid) -> Result<File<'static>> {
+        let pinned = Bytes::Pinned(Some(self.registry.read_stream(id)?));
+        File::new(pinned, &id.to_string(), Mode::READ)
+    }
+
+    /// Returns all streams in ascending order of their UUIDs, except those with the UUIDs 0 to 7,
+    /// which every archive has.
+    pub fn streams(&self) -> Result<impl Iterator<Item = Result<StreamInfo>> + '_> {
+        let streams = self.registry.streams(None)?;
+        Ok(streams.map(|stored| Ok(StreamInfo::from(&stored.map_err(Error::from)?))))
+    }
+
+    /// Returns the application's own metadata of the archive, up to 2048 bytes. New archives have
+    /// none.
+    pub fn archive_metadata(&self) -> &[u8] {
+        &self.registry.commit().slot.metadata
+    }
+}

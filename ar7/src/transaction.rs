@@ -1,0 +1,391 @@
+//! Changing an archive.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use ar7_registry::Mode;
+use ar7_registry::records::{EntryType, InodeNumber};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::archive::{Archive, Taken};
+use crate::error::{Error, Result};
+use crate::file::{Bytes, File};
+use crate::open::Open;
+use crate::path::{bytes, split};
+use crate::records::{Attributes, Metadata, Timestamp};
+use crate::source::{self, List, Walk};
+
+/// Permission bits of new directories and symbolic links.
+const DIRECTORY_MODE: u32 = 0o755;
+const LINK_MODE: u32 = 0o777;
+
+/// Bytes of a reader that are copied at first, and then at a time.
+const FIRST_BYTES: usize = 64 << 10;
+const COPIED_BYTES: usize = 1 << 20;
+
+/// Changes that become durable together, or not at all.
+///
+/// [`Transaction::commit`] makes them durable. Dropping the transaction without it discards all of
+/// them. Nobody else sees them before: a snapshot shows commits only. The transaction itself reads
+/// what it wrote.
+///
+/// Any number of threads can use one transaction. A method that fails because of its arguments, or
+/// because a path does or does not exist, changes nothing, and the transaction can continue. After
+/// an error of the medium or damage, [`Transaction::commit`] fails too and discards everything.
+///
+/// Paths are those of [`crate::Snapshot`]. The directory that is to contain a new entry must exist.
+pub struct Transaction<'a> {
+    open: Open,
+    is_finished: bool,
+    _turn: Taken<'a>,
+}
+
+impl Archive {
+    /// Begins a transaction. An archive has one at a time: while another one is in progress, or a
+    /// call that changes the archive, this waits for its end.
+    ///
+    /// A thread that already has a transaction waits for itself, as with a mutex.
+    /// [`Archive::try_begin`] fails instead.
+    pub fn begin(&self) -> Result<Transaction<'_>> {
+        self.check_writable()?;
+        Ok(Transaction::new(self, self.turn.take()))
+    }
+
+    /// Begins a transaction, or fails with [`Error::InTransaction`] if one is in progress.
+    pub fn try_begin(&self) -> Result<Transaction<'_>> {
+        self.check_writable()?;
+        Ok(Transaction::new(self, self.turn.try_take()?))
+    }
+
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.registry.store().check_usable()?;
+        if self.is_writer() { Ok(()) } else { Err(Error::ReadOnly) }
+    }
+}
+
+impl<'a> Transaction<'a> {
+    fn new(archive: &'a Archive, turn: Taken<'a>) -> Transaction<'a> {
+        Transaction { open: Open::new(archive.registry.clone()), is_finished: false, _turn: turn }
+    }
+
+    /// Makes everything durable and visible. When this returns, it is on stable storage.
+    ///
+    /// If it fails, nothing of the transaction is visible. If the medium failed, the archive must be
+    /// opened again; it then has this commit or the one before.
+    pub fn commit(mut self) -> Result<()> {
+        self.open.close();
+        // A failed commit has rolled back.
+        self.is_finished = true;
+        Ok(self.registry().commit()?)
+    }
+
+    /// Discards everything, as dropping the transaction does. Returns the error of the archive, if
+    /// there is one.
+    pub fn roll_back(mut self) -> Result<()> {
+        self.open.close();
+        self.is_finished = true;
+        Ok(self.registry().rollback()?)
+    }
+
+    /// Returns the content of a file.
+    pub fn read(&self, path: impl AsRef<Path>) -> Result<Vec<u8>> {
+        let mut content = Vec::new();
+        self.open(path, Mode::READ)?.read_to_end(&mut content)?;
+        Ok(content)
+    }
+
+    /// Stores everything from a reader as the content of a file. Creates the file, or replaces its
+    /// content and keeps its other attributes. Returns the number of bytes.
+    ///
+    /// If the reader fails, the file is as it was.
+    pub fn write(&self, path: impl AsRef<Path>, mut reader: impl Read) -> Result<u64> {
+        let path = path.as_ref();
+        let place = self.place(path)?;
+        let existing = self.file_at(path)?;
+        let mut first = Zeroizing::new(vec![0; FIRST_BYTES]);
+        let length = fill(&mut reader, &mut first)?;
+        if length == 0 {
+            self.set_content(place, path, existing, None)?;
+            return Ok(0);
+        }
+        let mut stream = self.new_stream()?;
+        let copied = copy(&first[..length], &mut reader, &mut stream);
+        let id = stream.stream()?;
+        drop(stream);
+        let stored = copied.and_then(|length| {
+            self.set_content(place, path, existing, id)?;
+            Ok(length)
+        });
+        if stored.is_err()
+            && let Some(id) = id
+        {
+            self.delete_stream(id)?;
+        }
+        stored
+    }
+
+    /// Opens a file. Mode `r` expects it to exist, `w` and `a` create it if necessary, and `x`
+    /// creates it and fails with [`Error::AlreadyExists`] if the path exists. `w` empties it.
+    pub fn open(&self, path: impl AsRef<Path>, mode: Mode) -> Result<File<'_>> {
+        let path = path.as_ref();
+        let number = match self.file_at(path)? {
+            Some(_) if mode.needs_new() => {
+                return Err(Error::AlreadyExists { path: path.to_owned() });
+            }
+            Some(number) => number,
+            None if mode.creates() => {
+                let (directory, name) = self.place(path)?;
+                let attributes = Attributes::now(Attributes::default().mode).of_registry();
+                let added = self.registry().names().add_file(directory, name, attributes, None);
+                added.map_err(|error| Error::from(error).at(path))?
+            }
+            None => source::find(self.registry(), path)?.0,
+        };
+        File::new(Bytes::Shared(self.open.content(number)), &path.display().to_string(), mode)
+    }
+
+    /// Makes a directory.
+    pub fn create_directory(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let (directory, name) = self.place(path)?;
+        let attributes = Attributes::now(DIRECTORY_MODE).of_registry();
+        let made = self.registry().names().make_directory(directory, name, attributes);
+        made.map(drop).map_err(|error| Error::from(error).at(path))
+    }
+
+    /// Makes the missing directories of a path.
+    pub fn create_directories(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let attributes = Attributes::now(DIRECTORY_MODE).of_registry();
+        self.registry().names().make_directories(bytes(path), attributes)?;
+        Ok(())
+    }
+
+    /// Moves an entry. A file or symbolic link at the new path is replaced, unless a directory is
+    /// moved; a directory is never replaced.
+    ///
+    /// If both paths are names of the same file, nothing changes, as with `rename` of POSIX.
+    pub fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
+        let (from_path, to_path) = (from.as_ref(), to.as_ref());
+        let (from, to) = (self.place(from_path)?, self.place(to_path)?);
+        let names = self.registry().names();
+        let renamed = self.open.deleting(|| names.rename(from, to, true));
+        renamed.map_err(|error| match Error::from(error) {
+            error @ (Error::NotFound { .. } | Error::IntoItself { .. }) => error.at(from_path),
+            error => error.at(to_path),
+        })
+    }
+
+    /// Removes a file, a symbolic link or an empty directory. The content of a file is deleted with
+    /// its last name.
+    pub fn remove(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let (directory, name) = self.place(path)?;
+        let names = self.registry().names();
+        let removed = self.open.deleting(|| names.remove(directory, name));
+        removed.map_err(|error| Error::from(error).at(path))
+    }
+
+    /// Removes an entry and everything below it. Returns the number of removed names.
+    pub fn remove_all(&self, path: impl AsRef<Path>) -> Result<u64> {
+        let path = path.as_ref();
+        let (directory, name) = self.place(path)?;
+        let names = self.registry().names();
+        let mut removed = 0;
+        let outcome = self.open.deleting(|| {
+            let before = removed;
+            names.remove_tree(directory, name, None, &mut |now| {
+                removed = before + now;
+                true
+            })
+        });
+        outcome.map_err(|error| Error::from(error).at(path))?;
+        Ok(removed)
+    }
+
+    /// Gives a file or symbolic link a further name.
+    pub fn link(&self, existing: impl AsRef<Path>, new: impl AsRef<Path>) -> Result<()> {
+        let (existing, new) = (existing.as_ref(), new.as_ref());
+        let (number, inode) = source::find(self.registry(), existing)?;
+        if inode.kind == EntryType::Directory {
+            let (expected, found) = ("a file or a symbolic link", inode.kind.name());
+            return Err(Error::WrongType { path: existing.to_owned(), expected, found });
+        }
+        let (directory, name) = self.place(new)?;
+        let linked = self.registry().names().add_link(directory, name, number);
+        linked.map_err(|error| Error::from(error).at(new))
+    }
+
+    /// Makes a symbolic link at `path` to any target of up to 65,536 bytes.
+    pub fn symlink(&self, target: impl AsRef<Path>, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let (directory, name) = self.place(path)?;
+        let attributes = Attributes::now(LINK_MODE).of_registry();
+        let target = bytes(target.as_ref());
+        let made = self.registry().names().add_symlink(directory, name, attributes, target);
+        made.map(drop).map_err(|error| Error::from(error).at(path))
+    }
+
+    /// Sets permissions, owner and modification time.
+    pub fn set_attributes(&self, path: impl AsRef<Path>, attributes: Attributes) -> Result<()> {
+        let (number, _) = source::find(self.registry(), path.as_ref())?;
+        Ok(self.registry().names().set_attributes(number, attributes.of_registry())?)
+    }
+
+    /// Returns what the archive knows about an entry, with the changes of this transaction.
+    pub fn metadata(&self, path: impl AsRef<Path>) -> Result<Metadata> {
+        source::metadata(self.registry(), path.as_ref())
+    }
+
+    /// Returns whether a path exists.
+    pub fn exists(&self, path: impl AsRef<Path>) -> Result<bool> {
+        source::exists(self.registry(), path.as_ref())
+    }
+
+    /// Returns the target of a symbolic link.
+    pub fn read_link(&self, path: impl AsRef<Path>) -> Result<PathBuf> {
+        source::read_link(self.registry(), path.as_ref())
+    }
+
+    /// Returns the entries of a directory, in byte order of their names. Entries that are added
+    /// meanwhile may be among them.
+    pub fn list(&self, path: impl AsRef<Path>) -> Result<List<'_>> {
+        List::new(self.registry(), path.as_ref())
+    }
+
+    /// Returns all entries below a directory, each directory before its entries. Entries that are
+    /// added meanwhile may be among them.
+    pub fn walk(&self, path: impl AsRef<Path>) -> Result<Walk<'_>> {
+        Walk::new(self.registry(), path.as_ref())
+    }
+
+    /// Creates a stream without a name, and opens it for reading and writing. [`File::stream`]
+    /// returns its UUID. Only an archive of kind [`crate::Kind::Dynamic`] allows it.
+    pub fn new_stream(&self) -> Result<File<'_>> {
+        let stream = self.open.new_stream()?;
+        let name = stream.identity()?.map_or_else(String::new, |id| id.to_string());
+        File::new(Bytes::Shared(stream), &name, Mode::READ_WRITE)
+    }
+
+    /// Opens a stream, whether it is the content of a file or not. The mode is as for
+    /// [`Transaction::open`].
+    pub fn stream(&self, id: Uuid, mode: Mode) -> Result<File<'_>> {
+        File::new(Bytes::Shared(self.open.stream(id, mode)?), &id.to_string(), mode)
+    }
+
+    /// Deletes a stream. Returns whether it existed. Fails with [`Error::StreamIsNamed`] if it is
+    /// the content of a file or symbolic link.
+    pub fn delete_stream(&self, id: Uuid) -> Result<bool> {
+        Ok(self.open.deleting(|| self.registry().delete_stream(id))?)
+    }
+
+    /// Returns the application's own metadata of the archive.
+    pub fn archive_metadata(&self) -> Result<Vec<u8>> {
+        Ok(self.registry().metadata()?)
+    }
+
+    /// Sets the application's own metadata of the archive, up to 2048 bytes.
+    pub fn set_archive_metadata(&self, metadata: &[u8]) -> Result<()> {
+        Ok(self.registry().set_metadata(metadata)?)
+    }
+
+    fn registry(&self) -> &ar7_registry::Archive {
+        &self.open.archive
+    }
+
+    /// Returns the directory and the name of a path. The directory must exist.
+    fn place<'p>(&self, path: &'p Path) -> Result<(InodeNumber, &'p [u8])> {
+        let (parent, name) = split(path)?;
+        let directory = self.registry().names().resolve(parent)?;
+        if directory.kind != EntryType::Directory {
+            let path = crate::path::to_path(parent.to_vec());
+            let (expected, found) = (EntryType::Directory.name(), directory.kind.name());
+            return Err(Error::WrongType { path, expected, found });
+        }
+        Ok((directory.inode, name))
+    }
+
+    /// Returns the file at a path, or `None` if only the last component is missing.
+    fn file_at(&self, path: &Path) -> Result<Option<InodeNumber>> {
+        let (directory, name) = self.place(path)?;
+        match self.registry().names().lookup(directory, name)? {
+            Some(entry) if entry.kind == EntryType::File => Ok(Some(entry.inode)),
+            Some(entry) => {
+                let (expected, found) = (EntryType::File.name(), entry.kind.name());
+                Err(Error::WrongType { path: path.to_owned(), expected, found })
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Makes a stream the content of the file at a place.
+    fn set_content(
+        &self,
+        (directory, name): (InodeNumber, &[u8]),
+        path: &Path,
+        existing: Option<InodeNumber>,
+        stream: Option<Uuid>,
+    ) -> Result<()> {
+        let names = self.registry().names();
+        let set = if let Some(number) = existing {
+            let inode = names.inode(number)?;
+            let before = inode.map_or_else(Attributes::default, |inode| inode.attributes.into());
+            let attributes = before.with_modified(Timestamp::now()).of_registry();
+            self.open.deleting(|| names.replace_content(number, stream, attributes))
+        } else {
+            let attributes = Attributes::now(Attributes::default().mode).of_registry();
+            names.add_file(directory, name, attributes, stream).map(drop)
+        };
+        set.map_err(|error| Error::from(error).at(path))
+    }
+}
+
+/// Copies the first bytes, and the rest of a reader, to a stream. Returns the number of bytes.
+fn copy(first: &[u8], reader: &mut impl Read, stream: &mut File<'_>) -> Result<u64> {
+    stream.write_at(0, first)?;
+    let mut offset = first.len() as u64;
+    if first.len() < FIRST_BYTES {
+        return Ok(offset);
+    }
+    let mut part = Zeroizing::new(vec![0; COPIED_BYTES]);
+    loop {
+        let length = fill(reader, &mut part)?;
+        stream.write_at(offset, &part[..length])?;
+        offset += length as u64;
+        if length < part.len() {
+            return Ok(offset);
+        }
+    }
+}
+
+/// Reads until the part is full or the reader ends. Returns the number of bytes.
+fn fill(reader: &mut impl Read, part: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < part.len() {
+        match reader.read(&mut part[filled..]) {
+            Ok(0) => break,
+            Ok(length) => filled += length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            self.open.close();
+            // An archive that is unusable returns the reason from its next call.
+            let _ = self.registry().rollback();
+        }
+    }
+}
+
+impl fmt::Debug for Transaction<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Transaction").field("archive", &self.open.archive).finish()
+    }
+}

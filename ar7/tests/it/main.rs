@@ -1,0 +1,9 @@
+//! Tests of the public interface. They are one program, so that it is linked once.
+
+mod common;
+mod errors;
+mod files;
+mod maintenance;
+mod model;
+mod snapshots;
+mod threads;

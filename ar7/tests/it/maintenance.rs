@@ -1,0 +1,95 @@
+//! Wiping, keys, rekeying and receipts.
+
+use std::fs;
+use std::ops::ControlFlow;
+
+use ar7::{Archive, Derivation, Error, Key, Receipt};
+
+use crate::common::{assert_verified, create, key, pattern};
+
+#[test]
+fn a_callback_of_wipe_free_may_use_the_archive() {
+    let (_folder, _, archive) = create();
+    let transaction = archive.begin().unwrap();
+    transaction.write("file", &pattern(500_000, 1)[..]).unwrap();
+    transaction.commit().unwrap();
+    let transaction = archive.begin().unwrap();
+    transaction.remove("file").unwrap();
+    transaction.commit().unwrap();
+    let mut calls = 0_u64;
+    let wiped = archive.wipe_free(|_| {
+        calls += 1;
+        let transaction = archive.begin().unwrap();
+        transaction.write("calls", &calls.to_be_bytes()[..]).unwrap();
+        transaction.commit().unwrap();
+    });
+    assert!(wiped.unwrap() > 100);
+    let snapshot = archive.snapshot().unwrap();
+    assert_eq!(snapshot.read("calls").unwrap(), calls.to_be_bytes());
+    assert_verified(&archive);
+}
+
+#[test]
+fn each_key_opens_the_archive_until_it_is_removed() {
+    let (_folder, path, archive) = create();
+    let cheap = Derivation::new(64, 1, 1).unwrap();
+    let other = Key::passphrase("correct horse battery staple");
+    assert_eq!(archive.add_key(&other, cheap, "laptop").unwrap(), 1);
+    let [first, second] = &archive.keys()[..] else { panic!("two keys") };
+    assert_eq!((first.number, first.is_passphrase), (0, false));
+    assert_eq!((second.label.as_str(), second.is_passphrase), ("laptop", true));
+    archive.close().unwrap();
+    let archive = Archive::options().write(true).open(&path, &other).unwrap();
+    archive.remove_key(0).unwrap();
+    assert!(matches!(archive.remove_key(1), Err(Error::OnlyKey { number: 1 })));
+    let new = Key::generate().unwrap();
+    archive.change_key(1, &new, cheap, "desktop").unwrap();
+    archive.close().unwrap();
+    for gone in [&key(), &other] {
+        assert!(matches!(Archive::open(&path, gone), Err(Error::WrongKey { slots: 1 })));
+    }
+    let again = Key::from(*new.as_bytes().expect("a raw key"));
+    let archive = Archive::options().write(true).open(&path, &again).unwrap();
+    let transaction = archive.begin().unwrap();
+    transaction.write("file", &b"content"[..]).unwrap();
+    transaction.commit().unwrap();
+    archive.close().unwrap();
+    let rekeyed = Archive::options().rekey(&path, &again, |_| ControlFlow::Continue(())).unwrap();
+    assert!(rekeyed.blocks > 0);
+    let archive = Archive::open(&path, &again).unwrap();
+    assert_eq!(archive.snapshot().unwrap().read("file").unwrap(), b"content");
+    assert_verified(&archive);
+}
+
+#[test]
+fn a_receipt_detects_an_older_copy() {
+    let (_folder, path, archive) = create();
+    archive.close().unwrap();
+    let older = fs::read(&path).unwrap();
+    let archive = Archive::options().write(true).open(&path, &key()).unwrap();
+    let transaction = archive.begin().unwrap();
+    transaction.write("file", &b"content"[..]).unwrap();
+    transaction.commit().unwrap();
+    let line = archive.receipt().unwrap().to_string();
+    archive.close().unwrap();
+    let receipt: Receipt = line.parse().unwrap();
+    let archive = Archive::open(&path, &key()).unwrap();
+    assert_eq!(receipt.archive(), archive.id());
+    archive.check_receipt(&receipt).unwrap();
+    drop(archive);
+    fs::write(&path, older).unwrap();
+    let archive = Archive::open(&path, &key()).unwrap();
+    let found = archive.check_receipt(&receipt).unwrap_err();
+    assert!(matches!(found, Error::NotInHistory { .. }), "{found}");
+    assert!(matches!("a line".parse::<Receipt>(), Err(Error::NotAReceipt { .. })));
+}
+
+#[test]
+fn a_verification_can_be_stopped() {
+    let (_folder, _, archive) = create();
+    let transaction = archive.begin().unwrap();
+    transaction.write("file", &pattern(500_000, 1)[..]).unwrap();
+    transaction.commit().unwrap();
+    let stopped = archive.verify(|_| {}, |_| ControlFlow::Break(())).unwrap_err();
+    assert!(matches!(stopped, Error::Stopped));
+}

@@ -1,0 +1,390 @@
+//! Random calls of the public interface, compared with a model in memory: each call has the outcome
+//! that the model has, each commit has the model's content and verifies clean, and a snapshot that
+//! is held stays as it was.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::path::PathBuf;
+
+use ar7::{Archive, Error, FileType, Mode, Snapshot, Transaction};
+use proptest::prelude::*;
+
+use crate::common::{assert_verified, create, key, pattern};
+
+/// A path of at most three components, each of three names.
+fn path() -> impl Strategy<Value = String> {
+    let name = || prop::sample::select(vec!["a", "b", "c"]);
+    prop::collection::vec(name(), 1..4).prop_map(|parts| parts.join("/"))
+}
+
+#[derive(Debug, Clone)]
+enum Call {
+    Write(String, usize, usize),
+    Change { path: String, mode: &'static str, offset: u64, length: usize, end: Option<u64> },
+    CreateDirectory(String),
+    CreateDirectories(String),
+    Rename(String, String),
+    Remove(String),
+    RemoveAll(String),
+    Link(String, String),
+    Symlink(String, usize),
+}
+
+fn call() -> impl Strategy<Value = Call> {
+    let modes = || prop::sample::select(vec!["r", "r+", "w", "w+", "a", "a+", "x", "x+"]);
+    prop_oneof![
+        6 => (path(), 0_usize..9000, 0_usize..50).prop_map(|(path, length, salt)| {
+            Call::Write(path, if length < 500 { 0 } else { length }, salt)
+        }),
+        6 => (path(), modes(), 0_u64..9000, 0_usize..9000, prop::option::of(0_u64..9000)).prop_map(
+            |(path, mode, offset, length, end)| Call::Change { path, mode, offset, length, end }
+        ),
+        3 => path().prop_map(Call::CreateDirectory),
+        3 => path().prop_map(Call::CreateDirectories),
+        4 => (path(), path()).prop_map(|(from, to)| Call::Rename(from, to)),
+        2 => path().prop_map(Call::Remove),
+        1 => path().prop_map(Call::RemoveAll),
+        2 => (path(), path()).prop_map(|(existing, new)| Call::Link(existing, new)),
+        1 => (path(), 1_usize..1200).prop_map(|(path, length)| Call::Symlink(path, length)),
+    ]
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Commit,
+    RollBack,
+    Drop,
+    CommitAndReopen,
+}
+
+fn transactions() -> impl Strategy<Value = Vec<(Vec<Call>, End)>> {
+    let end = prop_oneof![
+        6 => Just(End::Commit), 1 => Just(End::RollBack), 1 => Just(End::Drop),
+        1 => Just(End::CommitAndReopen),
+    ];
+    prop::collection::vec((prop::collection::vec(call(), 1..16), end), 1..6)
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Node {
+    /// Names of one file have the same number.
+    File(usize),
+    Directory,
+    Symlink(String),
+}
+
+/// What an archive holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Model {
+    nodes: BTreeMap<String, Node>,
+    contents: Vec<Vec<u8>>,
+}
+
+type Outcome = Result<(), ErrorKind>;
+
+fn is_below(path: &str, directory: &str) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
+}
+
+impl Model {
+    /// Fails unless every directory above `path` exists.
+    fn check_parents(&self, path: &str) -> Outcome {
+        for (at, _) in path.match_indices('/') {
+            match self.nodes.get(&path[..at]) {
+                Some(Node::Directory) => {}
+                Some(_) => return Err(ErrorKind::NotADirectory),
+                None => return Err(ErrorKind::NotFound),
+            }
+        }
+        Ok(())
+    }
+
+    fn check_free(&self, path: &str) -> Outcome {
+        self.check_parents(path)?;
+        if self.nodes.contains_key(path) { Err(ErrorKind::AlreadyExists) } else { Ok(()) }
+    }
+
+    /// Returns the number of the file at a path.
+    fn file_at(&self, path: &str) -> Result<Option<usize>, ErrorKind> {
+        self.check_parents(path)?;
+        match self.nodes.get(path) {
+            Some(Node::File(number)) => Ok(Some(*number)),
+            Some(Node::Directory) => Err(ErrorKind::IsADirectory),
+            Some(Node::Symlink(_)) => Err(ErrorKind::InvalidInput),
+            None => Ok(None),
+        }
+    }
+
+    fn file_or_new(&mut self, path: &str) -> Result<usize, ErrorKind> {
+        if let Some(number) = self.file_at(path)? {
+            return Ok(number);
+        }
+        self.contents.push(Vec::new());
+        let number = self.contents.len() - 1;
+        self.nodes.insert(path.to_owned(), Node::File(number));
+        Ok(number)
+    }
+
+    fn change(&mut self, path: &str, mode: Mode, (offset, bytes): (u64, &[u8])) -> Outcome {
+        match self.file_at(path)? {
+            Some(_) if mode.needs_new() => return Err(ErrorKind::AlreadyExists),
+            None if !mode.creates() => return Err(ErrorKind::NotFound),
+            _ => {}
+        }
+        let number = self.file_or_new(path)?;
+        let content = &mut self.contents[number];
+        if mode.truncates() {
+            content.clear();
+        }
+        if !mode.writable() {
+            return Err(ErrorKind::PermissionDenied);
+        }
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let offset = if mode.appends() { content.len() } else { usize::try_from(offset).unwrap() };
+        let end = offset + bytes.len();
+        content.resize(content.len().max(end), 0);
+        content[offset..end].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> Outcome {
+        self.check_parents(from)?;
+        self.check_parents(to)?;
+        let node = self.nodes.get(from).cloned().ok_or(ErrorKind::NotFound)?;
+        if from == to {
+            return Ok(());
+        }
+        let is_directory = node == Node::Directory;
+        if is_directory && is_below(to, from) {
+            return Err(ErrorKind::InvalidInput);
+        }
+        match self.nodes.get(to) {
+            Some(Node::Directory) => return Err(ErrorKind::AlreadyExists),
+            Some(_) if is_directory => return Err(ErrorKind::NotADirectory),
+            Some(Node::File(number)) if node == Node::File(*number) => return Ok(()),
+            _ => {}
+        }
+        let is_moved = |path: &String| path == from || is_below(path, from);
+        let moved: Vec<String> = self.nodes.keys().filter(|path| is_moved(path)).cloned().collect();
+        for path in moved {
+            let node = self.nodes.remove(&path).unwrap();
+            self.nodes.insert(format!("{to}{}", &path[from.len()..]), node);
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, path: &str, with_all_below: bool) -> Outcome {
+        self.check_parents(path)?;
+        if !self.nodes.contains_key(path) {
+            return Err(ErrorKind::NotFound);
+        }
+        let is_below = |other: &String| is_below(other, path);
+        if !with_all_below && self.nodes.keys().any(is_below) {
+            return Err(ErrorKind::DirectoryNotEmpty);
+        }
+        self.nodes.retain(|other, _| other != path && !is_below(other));
+        Ok(())
+    }
+
+    fn make(&mut self, call: &Call) -> Outcome {
+        match call {
+            Call::Write(path, length, salt) => {
+                let number = self.file_or_new(path)?;
+                self.contents[number] = pattern(*length, *salt);
+            }
+            Call::Change { path, mode, offset, length, end } => {
+                let mode = mode.parse().unwrap();
+                self.change(path, mode, (*offset, &pattern(*length, 3)))?;
+                if let Some(end) = end {
+                    let number = self.file_at(path)?.unwrap();
+                    self.contents[number].resize(usize::try_from(*end).unwrap(), 0);
+                }
+            }
+            Call::CreateDirectory(path) => {
+                self.check_free(path)?;
+                self.nodes.insert(path.clone(), Node::Directory);
+            }
+            Call::CreateDirectories(path) => {
+                let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+                for end in ends {
+                    let node = self.nodes.entry(path[..end].to_owned()).or_insert(Node::Directory);
+                    if *node != Node::Directory {
+                        return Err(ErrorKind::NotADirectory);
+                    }
+                }
+            }
+            Call::Rename(from, to) => self.rename(from, to)?,
+            Call::Remove(path) => self.remove(path, false)?,
+            Call::RemoveAll(path) => self.remove(path, true)?,
+            Call::Link(existing, new) => {
+                self.check_parents(existing)?;
+                let node = self.nodes.get(existing).cloned().ok_or(ErrorKind::NotFound)?;
+                if node == Node::Directory {
+                    return Err(ErrorKind::IsADirectory);
+                }
+                self.check_free(new)?;
+                self.nodes.insert(new.clone(), node);
+            }
+            Call::Symlink(path, length) => {
+                self.check_free(path)?;
+                self.nodes.insert(path.clone(), Node::Symlink("t".repeat(*length)));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn make(transaction: &Transaction<'_>, call: &Call) -> Result<(), Error> {
+    match call {
+        Call::Write(path, length, salt) => {
+            let content = pattern(*length, *salt);
+            let written = transaction.write(path, &content[..])?;
+            assert_eq!(written, content.len() as u64);
+        }
+        Call::Change { path, mode, offset, length, end } => {
+            let mut file = transaction.open(path, mode.parse()?)?;
+            file.write_at(*offset, &pattern(*length, 3))?;
+            if let Some(end) = end {
+                file.set_len(*end)?;
+            }
+            // What was written can be read at once, through any file.
+            let mut content = Vec::new();
+            let length = file.len()?;
+            transaction.open(path, Mode::READ)?.read_to_end(&mut content)?;
+            assert_eq!(content.len() as u64, length);
+        }
+        Call::CreateDirectory(path) => transaction.create_directory(path)?,
+        Call::CreateDirectories(path) => transaction.create_directories(path)?,
+        Call::Rename(from, to) => transaction.rename(from, to)?,
+        Call::Remove(path) => transaction.remove(path)?,
+        Call::RemoveAll(path) => {
+            assert!(transaction.remove_all(path)? > 0);
+        }
+        Call::Link(existing, new) => transaction.link(existing, new)?,
+        Call::Symlink(path, length) => transaction.symlink("t".repeat(*length), path)?,
+    }
+    Ok(())
+}
+
+/// Compares a commit with the model.
+fn check(snapshot: &Snapshot, model: &Model) {
+    let entries: Result<Vec<_>, _> = snapshot.walk("").unwrap().collect();
+    let entries = entries.unwrap();
+    let found: Vec<&PathBuf> = entries.iter().map(|entry| &entry.path).collect();
+    let mut expected: Vec<PathBuf> = model.nodes.keys().map(PathBuf::from).collect();
+    // The order of a walk compares component by component, as that of paths.
+    expected.sort();
+    assert_eq!(found, expected.iter().collect::<Vec<_>>());
+    for entry in &entries {
+        let path = entry.path.to_str().unwrap();
+        match &model.nodes[path] {
+            Node::File(number) => {
+                let content = &model.contents[*number];
+                assert_eq!(entry.metadata.len, content.len() as u64, "{path}");
+                assert_eq!(snapshot.read(path).unwrap(), *content, "{path}");
+                let links = model.nodes.values().filter(|node| **node == Node::File(*number));
+                assert_eq!(entry.metadata.links as usize, links.count(), "{path}");
+            }
+            Node::Directory => assert_eq!(entry.metadata.file_type, FileType::Directory),
+            Node::Symlink(target) => {
+                assert_eq!(snapshot.read_link(path).unwrap(), PathBuf::from(target));
+            }
+        }
+    }
+}
+
+/// Makes the calls of one transaction. Returns the model of its end.
+fn run(transaction: &Transaction<'_>, calls: &[Call], committed: &Model) -> Model {
+    let mut model = committed.clone();
+    for call in calls {
+        let expected = model.make(call);
+        let found = make(transaction, call).map_err(|error| error.kind());
+        assert_eq!(found, expected, "{call:?}");
+    }
+    model
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_calls_have_the_outcome_of_the_model(transactions in transactions()) {
+        let (_folder, path, mut archive) = create();
+        let mut committed = Model::default();
+        let mut held = (archive.snapshot().unwrap(), committed.clone());
+        for (calls, end) in transactions {
+            let transaction = archive.begin().unwrap();
+            let model = run(&transaction, &calls, &committed);
+            match end {
+                End::Commit | End::CommitAndReopen => {
+                    transaction.commit().unwrap();
+                    committed = model;
+                }
+                End::RollBack => transaction.roll_back().unwrap(),
+                End::Drop => drop(transaction),
+            }
+            check(&archive.snapshot().unwrap(), &committed);
+            assert_verified(&archive);
+            check(&held.0, &held.1);
+            if end == End::CommitAndReopen {
+                drop(held);
+                drop(archive);
+                archive = Archive::options().write(true).open(&path, &key()).unwrap();
+                held = (archive.snapshot().unwrap(), committed.clone());
+            }
+        }
+        drop(held);
+        archive.close().unwrap();
+        check(&Archive::open(&path, &key()).unwrap().snapshot().unwrap(), &committed);
+    }
+}
+
+/// A reader that fails after some bytes.
+struct Failing(usize);
+
+impl io::Read for Failing {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        if self.0 == 0 {
+            return Err(io::Error::new(ErrorKind::ConnectionReset, "the source is gone"));
+        }
+        let length = bytes.len().min(self.0);
+        bytes[..length].fill(1);
+        self.0 -= length;
+        Ok(length)
+    }
+}
+
+#[test]
+fn a_write_whose_source_fails_leaves_the_file_as_it_was() {
+    let (_folder, _, archive) = create();
+    let transaction = archive.begin().unwrap();
+    transaction.write("kept", &b"before"[..]).unwrap();
+    for length in [0, 10, 100_000, 3 << 20] {
+        for path in ["kept", "new"] {
+            let failed = transaction.write(path, Failing(length)).unwrap_err();
+            assert_eq!(failed.kind(), ErrorKind::ConnectionReset);
+        }
+    }
+    assert_eq!(transaction.read("kept").unwrap(), b"before");
+    assert!(!transaction.exists("new").unwrap());
+    transaction.commit().unwrap();
+    let snapshot = archive.snapshot().unwrap();
+    assert_eq!(snapshot.streams().unwrap().count(), 1);
+    assert_verified(&archive);
+}
+
+#[test]
+fn a_file_written_through_std_io_reads_back() {
+    let (_folder, _, archive) = create();
+    let transaction = archive.begin().unwrap();
+    let content = pattern(300_000, 9);
+    let mut file = transaction.open("file", Mode::CREATE_NEW.plus()).unwrap();
+    for part in content.chunks(777) {
+        file.write_all(part).unwrap();
+    }
+    drop(file);
+    transaction.commit().unwrap();
+    assert_eq!(archive.snapshot().unwrap().read("file").unwrap(), content);
+}
