@@ -18,7 +18,8 @@ use crate::sizes::parse_size;
 Example: ar7 keygen key && ar7 --key-file key ingest backup.ar7 documents
 
 Exit codes: 0 done; 1 other failure; 2 usage; 3 wrong key; 4 damaged or tampered; 5 locked by another process; \
-6 format newer than this program; 7 no space; 8 done, but some inputs could not be read; 9 readers of older commits hold too much.")]
+6 format newer than this program; 7 no space; 8 done, but some inputs could not be read; 9 readers of older commits hold too \
+many blocks.")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) common: Common,
@@ -35,7 +36,7 @@ pub(crate) struct Common {
     /// How to read the archive: memory map or positioned reads [default: map; verify: file]
     #[arg(long, global = true, value_name = "METHOD")]
     pub(crate) io: Option<IoChoice>,
-    /// Wait up to this long while another process has locked the archive
+    /// Wait up to SECONDS for another process to unlock the archive
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 0)]
     pub(crate) wait: u32,
     /// Suppress progress and summaries (errors are still printed)
@@ -44,7 +45,7 @@ pub(crate) struct Common {
 }
 
 impl Common {
-    /// Returns how long to wait while another process has locked the archive.
+    /// Returns how long to wait for another process to unlock the archive.
     pub(crate) fn wait(&self) -> Duration {
         Duration::from_secs(self.wait.into())
     }

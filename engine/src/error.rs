@@ -97,9 +97,9 @@ pub enum Error {
         /// What the last attempt found.
         cause: Arc<Error>,
     },
-    /// Readers of older commits keep blocks from being reused, and the limit of what they may keep is reached.
+    /// Readers of older commits hold as many blocks as they may.
     #[error(
-        "held by readers of commit {oldest}: {entries} changed blocks and {blocks} free blocks must be kept for them"
+        "readers of commit {oldest} hold {entries} changed blocks and {blocks} free blocks: close them and try again"
     )]
     HeldByReaders {
         /// The oldest commit that is read.

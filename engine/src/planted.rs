@@ -91,17 +91,17 @@ mod faults {
         READERS {
             /// Blocks that a reader of another process may read are allocated again.
             ForgetOtherProcesses,
-            /// Images are copied home although a snapshot of an older commit reads the home location.
+            /// Shadow blocks are copied home although a snapshot of an older commit reads the home location.
             CopyUnderReaders,
             /// A changed block goes to the shadow block that the current commit names for it.
             OverwriteListedShadows,
-            /// A commit drops the images of a list that it names and has not copied home.
+            /// A commit drops shadow blocks that its predecessor listed and that were not copied home.
             DropCarriedImages,
-            /// Recovery copies images home although a snapshot of an older commit reads the home location.
+            /// Recovery copies shadow blocks home although a snapshot of an older commit reads the home location.
             RecoverUnderReaders,
             /// A new writer uses blocks that are free in the commit that it opened but not in one that is still read.
             ForgetOlderReaders,
-            /// A commit asks for readers before new readers can find it.
+            /// A commit queries the readers before new readers can find it.
             AskTooEarly,
             /// Free blocks that a reader may read are wiped.
             WipeHeldBlocks,
@@ -111,7 +111,7 @@ mod faults {
         LOOKS {
             /// A reader does not look again once it has locked its commit.
             TrustTheFirstLook,
-            /// A reader takes what one look shows next to a writer for damage.
+            /// A reader reports damage after only one look at an archive that a writer is changing.
             TrustOneLook,
         }
 
