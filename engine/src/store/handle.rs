@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 
 use super::committed::Commit;
+use super::readers::ReaderLocks;
 use super::superblock::header::KnownHeader;
 use super::superblock::recovery::Recovery;
 use crate::crypto::{ReceiptKey, Sealer};
@@ -20,6 +21,8 @@ use crate::process;
 pub struct Store {
     pub(super) device: Box<dyn Device>,
     pub(super) locks: Arc<dyn Locks>,
+    /// The commits that a reader has locked; `None` in a writer.
+    pub(super) readers: Option<Arc<ReaderLocks>>,
     pub(super) sealer: Sealer,
     header: ArcSwap<KnownHeader>,
     /// Number of the key slot that the secret opened.
@@ -35,6 +38,7 @@ pub struct Store {
 /// The parts of a store, as opening found and checked them.
 pub(super) struct Parts {
     pub(super) device: Box<dyn Device>,
+    pub(super) readers: Option<Arc<ReaderLocks>>,
     pub(super) sealer: Sealer,
     pub(super) header: KnownHeader,
     pub(super) key_slot: usize,
@@ -46,9 +50,11 @@ pub(super) struct Parts {
 
 impl Store {
     pub(super) fn new(parts: Parts) -> Arc<Store> {
-        let Parts { device, sealer, header, key_slot, receipt_key, commit, path, recovery } = parts;
+        let Parts { device, readers, sealer, header, key_slot, receipt_key, .. } = parts;
+        let Parts { commit, path, recovery, .. } = parts;
         Arc::new(Store {
             locks: device.locks(),
+            readers,
             device,
             sealer,
             header: ArcSwap::from_pointee(header),

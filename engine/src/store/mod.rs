@@ -5,21 +5,23 @@
 //!
 //! | part | holds | changed by |
 //! |---|---|---|
-//! | [`Store`] (`handle.rs`) | the current commit, the header, the first failure | `publish` (each commit), `replace_header` (changes of keys), `poisoning` (each write and sync) |
+//! | [`Store`] (`handle.rs`) | the current commit, the header, the first failure | `publish` (each commit, `refresh`), `replace_header` (changes of keys), `poisoning` (each write and sync) |
 //! | `Space` (`space/`) | free, fresh and freed runs, the block count | allocating and freeing; `begin` starts it again from the commit |
 //! | `Pins` (`space/pins.rs`) | superseded commits and what each freed | `publish` and `commit` |
 //! | `Transaction` | generation, redirects, the redo list's blocks | sealing, `write_redo_list`, `commit`, `rollback` |
 //! | `Superblock` | the pair that holds the current commit, bad copies | `write_first` and `write_second`, from `Writer::write_slot` alone |
 //! | `InFlight` | the thread that writes, its buffers | `write_now`, `start`, `wait` |
 //!
-//! The files are layers, and each imports only from the ones before it: `process`, `space/run_set`; `committed`;
-//! `space`, `open_block`, `superblock`, `transaction`, `rekeying`; `handle`; `read`, `pipeline`; `in_flight`;
-//! `writer`; `redo`, `commit`, `recover`, `key_slots`; `open`; `create`, `rekey`, `backup`, `wipe`.
+//! The files are layers, and each imports only from the ones before it: `process`, `space/run_set`, `readers`;
+//! `committed`; `look`, `listed`, `space`, `open_block`, `superblock`, `rekeying`; `transaction`, `handle`; `read`,
+//! `pipeline`; `in_flight`; `writer`; `redo`, `commit`, `recover`, `key_slots`; `open`; `create`, `follow`, `rekey`,
+//! `backup`, `wipe`.
 
 mod backup;
 mod commit;
 mod committed;
 mod create;
+mod follow;
 mod handle;
 mod in_flight;
 mod key_slots;

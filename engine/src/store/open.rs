@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::committed::Commit;
+use super::committed::{Commit, Redirects};
 use super::handle::{Parts, Store};
 use super::listed::Listed;
 use super::look::{Look, look_steadily};
@@ -174,21 +174,11 @@ impl Store {
             header.header.features.check_readable()?;
             Examined::new(look, header, options.accept_lost_pair)
         };
-        let mut found = look_steadily(&*device, &readers, &mut examine)?;
-        let lock = loop {
-            let lock = waiting(options.wait, || readers.lock(found.chosen.slot.number))?;
-            // Before the lock was visible, the writer may have moved on and reused blocks of this commit.
-            if crate::fault!(TrustTheFirstLook) {
-                break lock;
-            }
-            let again = look_steadily(&*device, &readers, &mut examine)?;
-            if again.chosen.slot == found.chosen.slot {
-                break lock;
-            }
-            found = again;
-        };
+        let slot = |found: &Examined| found.chosen.slot.clone();
+        let (found, lock) = lock_newest(&*device, &readers, options.wait, &mut examine, slot)?;
         let header = known.expect("a header was opened");
-        let store = found.into_store(device, path, &header, Some(lock))?.0;
+        let reader = Some((readers, lock));
+        let store = found.into_store(device, path, &header, reader)?.0;
         Ok(store)
     }
 
@@ -247,15 +237,7 @@ impl Examined {
         Rekeying::check_slot(record, &chosen, &sealer)?;
         chosen.slot.features.check_readable()?;
         check_revision(header, &chosen.slot)?;
-        let expected_bytes = u64::from(chosen.slot.block_count) * BLOCK_SIZE_U64;
-        let found_bytes = device.length_bytes()?;
-        match found_bytes.cmp(&expected_bytes) {
-            Ordering::Equal => {}
-            Ordering::Greater if !crate::fault!(GrownFileRefused) => {}
-            Ordering::Less | Ordering::Greater => {
-                return Err(Error::Truncated { expected_bytes, found_bytes });
-            }
-        }
+        check_file_length(device, &chosen.slot)?;
         Ok(Examined { sealer: rekeying.sealer(sealer), chosen, rekeying })
     }
 
@@ -266,27 +248,74 @@ impl Examined {
         device: Box<dyn Device>,
         path: Option<&Path>,
         header: &OpenedHeader,
-        lock: Option<ReaderLock>,
+        reader: Option<(Arc<ReaderLocks>, ReaderLock)>,
     ) -> Result<(Arc<Store>, RedoList)> {
         let Examined { chosen, sealer, rekeying } = self;
         let images = rekeying.redirects(&*device, &sealer);
-        let mut bytes = BlockBuffer::new();
-        for block in chosen.slot.roots.iter().filter_map(|root| root.block) {
-            read_one(&*device, &sealer, &images, KeyKind::Registry, block, &mut bytes)?;
-        }
+        check_roots(&*device, &sealer, &images, &chosen.slot)?;
         let list = RedoList::read(&*device, &sealer, &chosen.slot)?;
         let redirects = list.redirects().and(images);
+        let (readers, lock) = reader.unzip();
         let store = Store::new(Parts {
             recovery: Recovery::new(header, &chosen, list.entries.len()),
             header: header.known(),
             key_slot: header.slot,
             receipt_key: ReceiptKey::derive(&header.master, header.header.archive),
             device,
+            readers,
             sealer,
             commit: Commit { slot: chosen.slot, redirects, _lock: lock },
             path: path.map(Path::to_owned),
         });
         Ok((store, list))
+    }
+}
+
+/// Chooses the newest commit, and locks it against writers of other processes. Before the lock was visible, the writer
+/// may have moved on and reused blocks of this commit, so the choice is repeated until both agree.
+pub(super) fn lock_newest<T>(
+    device: &dyn Device,
+    readers: &Arc<ReaderLocks>,
+    wait: Duration,
+    examine: &mut dyn FnMut(&Look) -> Result<T>,
+    slot: impl Fn(&T) -> MetaSlot,
+) -> Result<(T, ReaderLock)> {
+    let mut found = look_steadily(device, readers, &mut *examine)?;
+    loop {
+        let lock = waiting(wait, || readers.lock(slot(&found).number))?;
+        if crate::fault!(TrustTheFirstLook) {
+            return Ok((found, lock));
+        }
+        let again = look_steadily(device, readers, &mut *examine)?;
+        if slot(&again) == slot(&found) {
+            return Ok((again, lock));
+        }
+        found = again;
+    }
+}
+
+/// Checks that the roots of a commit open.
+pub(super) fn check_roots(
+    device: &dyn Device,
+    sealer: &Sealer,
+    redirects: &Redirects,
+    slot: &MetaSlot,
+) -> Result<()> {
+    let mut bytes = BlockBuffer::new();
+    for block in slot.roots.iter().filter_map(|root| root.block) {
+        read_one(device, sealer, redirects, KeyKind::Registry, block, &mut bytes)?;
+    }
+    Ok(())
+}
+
+/// Checks that the file is as long as a commit says.
+pub(super) fn check_file_length(device: &dyn Device, slot: &MetaSlot) -> Result<()> {
+    let expected_bytes = u64::from(slot.block_count) * BLOCK_SIZE_U64;
+    let found_bytes = device.length_bytes()?;
+    match found_bytes.cmp(&expected_bytes) {
+        Ordering::Equal => Ok(()),
+        Ordering::Greater if !crate::fault!(GrownFileRefused) => Ok(()),
+        Ordering::Less | Ordering::Greater => Err(Error::Truncated { expected_bytes, found_bytes }),
     }
 }
 

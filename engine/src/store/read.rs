@@ -50,6 +50,7 @@ impl Store {
     ) -> Result<Opened<'a>> {
         self.check_usable()?;
         read_one(&*self.device, &self.sealer, redirects, kind, block, bytes)
+            .map_err(|error| self.explained(error))
     }
 
     /// Reads and opens a run of blocks of one generation, in parallel. It writes their data one after another to
@@ -74,6 +75,22 @@ impl Store {
     ///
     /// If `data` does not end in the last block, a bug of the caller.
     pub fn read_part_of_run<C>(
+        &self,
+        redirects: &Redirects,
+        kind: KeyKind,
+        (run, generation): (Run, Generation),
+        within: usize,
+        data: &mut [u8],
+        check: C,
+    ) -> Result<()>
+    where
+        C: Fn(u32, &BlockHead) -> Result<()> + Sync,
+    {
+        let read = self.read_in_parts(redirects, kind, (run, generation), within, data, check);
+        read.map_err(|error| self.explained(error))
+    }
+
+    fn read_in_parts<C>(
         &self,
         redirects: &Redirects,
         kind: KeyKind,

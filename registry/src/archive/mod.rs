@@ -224,6 +224,12 @@ impl Archive {
         self.inner.committed.snapshot()
     }
 
+    /// Moves a reader to the newest commit of a writer in another process. Returns whether there was
+    /// a newer one. Snapshots that are held, and streams that are open, stay at their commit.
+    pub fn refresh(&self) -> Result<bool> {
+        Ok(self.store().refresh()?)
+    }
+
     /// Makes everything since the last commit durable. An error rolls all of it back. If the medium
     /// failed, the archive is unusable until it is opened again.
     #[doc(alias = "save_meta")]

@@ -180,6 +180,56 @@ fn a_wrong_key_is_reported_at_once_next_to_a_writer() {
 }
 
 #[test]
+fn a_reader_follows_the_commits_of_a_writer() {
+    let (disk, mut writer) = create_simulated();
+    let first = add_block(&mut writer, KeyKind::Data, 1).unwrap();
+    commit(&mut writer, 1).unwrap();
+    let store = read_only(&disk);
+    assert!(!store.refresh().unwrap());
+    let before = store.current();
+    let mut newest = first;
+    for byte in 2..6 {
+        newest = change_block(&mut writer, first.position, byte).unwrap();
+        commit(&mut writer, u64::from(byte)).unwrap();
+        assert!(store.refresh().unwrap());
+        assert_eq!((mark(&store), read(&store, newest).unwrap()), (u64::from(byte), byte));
+        let found = store.read_block(&before.redirects, KeyKind::Data, first).unwrap();
+        assert_eq!(found.data[0], 1, "the snapshot stays");
+    }
+    drop(before);
+    commit(&mut writer, 6).unwrap();
+    assert!(!writer.store().refresh().unwrap(), "a writer is always at the newest commit");
+    assert_eq!(read(&store, newest).unwrap(), 5);
+}
+
+#[test]
+fn a_commit_that_the_disk_has_lost_is_no_damage() {
+    let (device, _, mut writer) = create();
+    let block = add_block(&mut writer, KeyKind::Data, 1).unwrap();
+    commit(&mut writer, 1).unwrap();
+    let before = device.snapshot();
+    let lost = change_block(&mut writer, block.position, 2).unwrap();
+    commit(&mut writer, 2).unwrap();
+    drop(writer);
+    let store = read_only(&device);
+    // The sync of the commit failed, and the system dropped what it had not written.
+    device.restore(&before);
+    let is_lost = |outcome: Result<u8>| {
+        let number = store.current().slot.number;
+        assert!(matches!(outcome, Err(Error::CommitLost { number: at }) if at == number));
+    };
+    is_lost(read(&store, lost));
+    let (_, mut writer) = self::writer(&device);
+    assert_eq!(writer.store().current().slot.number, store.current().slot.number);
+    change_block(&mut writer, block.position, 3).unwrap();
+    is_lost(read(&store, lost));
+    assert!(matches!(store.refresh(), Err(Error::CommitLost { .. })));
+    commit(&mut writer, 3).unwrap();
+    // From the next commit on, only the block itself tells.
+    assert!(matches!(read(&store, lost), Err(Error::Tampered(_))));
+}
+
+#[test]
 fn readers_can_hold_back_a_limited_number_of_changed_blocks() {
     let (_, store, mut writer) = create();
     let blocks: Vec<BlockRef> =

@@ -1,0 +1,72 @@
+//! A reader that follows the commits of a writer in another process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::committed::Commit;
+use super::handle::Store;
+use super::look::Look;
+use super::open::{check_file_length, check_roots, lock_newest};
+use super::redo::RedoList;
+use super::superblock::choose::{Chosen, choose};
+use super::superblock::copy::read_copy;
+use crate::error::{Error, Result};
+use crate::format::META_SLOTS;
+
+impl Store {
+    /// Moves a reader to the newest commit. Returns whether there was a newer one. Snapshots of earlier commits stay
+    /// readable. In a writer, the newest commit is always the current one.
+    ///
+    /// It fails like opening: with [`Error::Busy`] if a writer stopped in the middle of a change.
+    pub fn refresh(&self) -> Result<bool> {
+        let Some(readers) = &self.readers else { return Ok(false) };
+        self.check_usable()?;
+        let device = &*self.device;
+        let mut examine = |look: &Look| {
+            let chosen = self.chosen_in(look)?;
+            check_file_length(look, &chosen.slot)?;
+            Ok(chosen)
+        };
+        let slot = |chosen: &Chosen| chosen.slot.clone();
+        let found = lock_newest(device, readers, Duration::ZERO, &mut examine, slot)?;
+        let (Chosen { slot, .. }, lock) = found;
+        // The commit on a copy of a slot can be older only if somebody put back an older state.
+        let current = self.current();
+        if slot.number <= current.slot.number {
+            let is_same = slot.generation == current.slot.generation;
+            return if is_same { Ok(false) } else { Err(lost(&current)) };
+        }
+        let list = RedoList::read(device, &self.sealer, &slot)?;
+        let redirects = list.redirects();
+        check_roots(device, &self.sealer, &redirects, &slot)?;
+        self.publish(&Arc::new(Commit { slot, redirects, _lock: Some(lock) }));
+        Ok(true)
+    }
+
+    /// Explains why a reader did not find a block of its commit. A commit is visible to readers before it is durable,
+    /// so a failing disk can lose it. Another commit with its number then overwrites what it named.
+    pub(super) fn explained(&self, error: Error) -> Error {
+        if self.readers.is_none() || !matches!(error, Error::Damaged(_) | Error::Tampered(_)) {
+            return error;
+        }
+        let current = self.current();
+        let chosen = Look::take(&*self.device).and_then(|look| self.chosen_in(&look));
+        let is_lost = chosen.is_ok_and(|chosen| {
+            let (found, expected) = (&chosen.slot, &current.slot);
+            found.number < expected.number
+                || (found.number == expected.number && found.generation != expected.generation)
+        });
+        if is_lost { lost(&current) } else { error }
+    }
+
+    fn chosen_in(&self, look: &Look) -> Result<Chosen> {
+        let copies = META_SLOTS.map(|position| read_copy(look, &self.sealer, position));
+        let chosen = choose(&copies, self.recovery().lost_pair)?;
+        chosen.slot.features.check_readable()?;
+        Ok(chosen)
+    }
+}
+
+fn lost(commit: &Commit) -> Error {
+    Error::CommitLost { number: commit.slot.number }
+}
