@@ -19,7 +19,7 @@ Usage: cargo xtask <COMMAND> [OPTIONS]
 
 Checks:
   test         Check formatting, lints, style rules and documents, and run every test
-  proof        Run crashes, tampering and the second reader at full effort, and a sample of patches
+  proof        Run crashes, tampering, readers and writers in processes, and the second reader at full effort
   tidy         Check the style rules that no other tool checks
   demo [PATH]  Store a tree, verify, extract and compare it, then damage the archive
 
@@ -27,6 +27,7 @@ Campaigns (each takes --help):
   crash        Crash every sequence of operations on a simulated disk, and check every resulting state
   tamper       Change every part of an archive, and check that each change is detected
   kill         Kill ingests and deletions at random moments, and check the archive
+  stress       Let real processes read and write one archive at the same time
   io-errors    Make each system call of the real program fail in turn
   full-disk    Fill disks under the real program
   interop      Compare the Python reader in docs/reader with ar7
@@ -58,8 +59,10 @@ fn main() -> ExitCode {
 
 fn run(command: &str, options: &[OsString]) -> Result<()> {
     match command {
-        "crash" | "tamper" | "kill" | "io-errors" | "full-disk" | "interop" | "fuzz" | "search"
-        | "patches" | "format" | "vectors" | "golden" => programs::campaign(command, options),
+        "crash" | "tamper" | "kill" | "stress" | "io-errors" | "full-disk" | "interop" | "fuzz"
+        | "search" | "patches" | "format" | "vectors" | "golden" => {
+            programs::campaign(command, options)
+        }
         "bench" => programs::bench(options),
         "demo" => demo::run(at_most_one_path(options)?),
         "test" | "tidy" | "proof" | "help" | "--help" | "-h" => {

@@ -163,11 +163,15 @@ pub(crate) fn proof() -> Result<()> {
     let (counts, outcome) = tests("tests at full effort", PROOFS)?;
     clock.announce("second reader");
     let interop = interop(&["--rounds", "2", "--skip-without-python"]);
+    clock.announce("readers and writers in processes");
+    let mut stress = campaign()?;
+    stress.arg("stress");
+    let stress = check("readers and writers in processes", stress);
     clock.announce("a sample of patches");
     let mut sample = campaign()?;
     sample.args(["patches", "--sample", PATCHES]);
     let patches = check("a sample of patches", sample);
-    let outcome = outcome.and(interop).and(patches);
+    let outcome = outcome.and(interop).and(stress).and(patches);
     let outcome = outcome.and(clock.step(&PURE_RUST)).and(clock.step(&STORES));
     let outcome = outcome.and(macos(&clock));
     clock.finish(&counts, outcome)

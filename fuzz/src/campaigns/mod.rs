@@ -11,6 +11,7 @@ mod io_errors;
 mod kill;
 mod patches;
 mod search;
+mod stress;
 mod tamper;
 mod tree;
 mod vectors;
@@ -38,6 +39,8 @@ enum Campaign {
     IoErrors(io_errors::Options),
     /// Fill disks under the real program, and check that nothing is lost and that deletions succeed
     FullDisk(full_disk::Options),
+    /// Let real processes read and write one archive at the same time, and check every snapshot
+    Stress(stress::Options),
     /// Compare the Python reader in docs/reader with ar7, on golden archives and on new ones
     Interop(interop::Options),
     /// Fuzz one target or all with libFuzzer, list the targets, or write their seeds
@@ -70,6 +73,7 @@ pub fn main() -> ExitCode {
         Campaign::Kill(options) => kill::run(&options),
         Campaign::IoErrors(options) => io_errors::run(&options),
         Campaign::FullDisk(options) => full_disk::run(&options),
+        Campaign::Stress(options) => stress::run(&options),
         Campaign::Interop(options) => interop::run(&options),
         Campaign::Fuzz(options) => fuzz::run(&options),
         Campaign::Search(options) => search::run(&options),
