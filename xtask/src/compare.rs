@@ -88,7 +88,7 @@ pub fn compare(original: &Path, copy: &Path) -> Result<Comparison> {
         let entry = entry.map_err(walk_error)?;
         let path = entry.path();
         let relative = path.strip_prefix(original).unwrap_or(path).to_owned();
-        let metadata = path.symlink_metadata().map_err(Error::io("look at", path))?;
+        let metadata = path.symlink_metadata().map_err(Error::io("stat", path))?;
         let kind = metadata.file_type();
         if kind.is_fifo() || kind.is_socket() || kind.is_block_device() || kind.is_char_device() {
             comparison.special += 1;

@@ -81,8 +81,7 @@ impl Demo {
         let mut ingest: Vec<&OsStr> = vec!["ingest".as_ref(), self.archive.as_ref()];
         ingest.extend(self.inputs.iter().map(AsRef::<OsStr>::as_ref));
         self.step(0, Moves::Content, &ingest)?;
-        let length =
-            fs::metadata(&self.archive).map_err(Error::io("look at", &self.archive))?.len();
+        let length = fs::metadata(&self.archive).map_err(Error::io("stat", &self.archive))?.len();
         println!("  tree: {}, archive: {}", size(self.bytes), size(length));
         println!("again, without changes:");
         self.step(0, Moves::Names, &ingest)?;

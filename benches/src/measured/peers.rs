@@ -227,7 +227,7 @@ fn length(path: &Path) -> Result<u64> {
     Ok(if path.is_dir() {
         trees::measure(path)?.1
     } else {
-        fs::metadata(path).map_err(Error::io("look at", path))?.len()
+        fs::metadata(path).map_err(Error::io("stat", path))?.len()
     })
 }
 

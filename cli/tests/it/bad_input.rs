@@ -259,7 +259,7 @@ fn a_locked_archive_has_its_own_exit_code() {
     for line in ["rm a.ar7 src/file", "rekey a.ar7", "shred a.ar7 --yes"] {
         bench.fails(line, 5, &holder);
     }
-    // Readers see the last commit meanwhile.
+    // Readers still see the last commit.
     for line in ["ls a.ar7", "verify a.ar7", "extract a.ar7 --to out"] {
         bench.ok(line);
     }

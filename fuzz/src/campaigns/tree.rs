@@ -77,7 +77,7 @@ pub(crate) fn change(root: &Path, one_in: u64, random: &mut Random) -> Result<Ve
         if !random.one_in(one_in) {
             continue;
         }
-        let mode = path.metadata().map_err(Error::io("look at", &path))?.permissions();
+        let mode = path.metadata().map_err(Error::io("stat", &path))?.permissions();
         fs::set_permissions(&path, Permissions::from_mode(0o600))
             .map_err(Error::io("set mode", &path))?;
         change_file(&path, random)?;
@@ -209,7 +209,7 @@ fn make_file(path: &Path, bytes: u64, random: &mut Random) -> Result<()> {
 fn change_file(path: &Path, random: &mut Random) -> Result<()> {
     let mut file =
         OpenOptions::new().read(true).write(true).open(path).map_err(Error::io("open", path))?;
-    let length = file.metadata().map_err(Error::io("look at", path))?.len();
+    let length = file.metadata().map_err(Error::io("stat", path))?.len();
     // A long file stays long; otherwise, after some rounds, no file would take time to read.
     let changed = (|| match random.below(5) {
         0 => file.set_len(length - random.below(length.min(SMALL_BYTES_MAX) + 1)),

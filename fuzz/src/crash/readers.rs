@@ -1,8 +1,8 @@
 //! Readers of other processes next to a writer: at every event of the disk, each of them must find the commit that it
 //! opened, and a new one must find the last commit or the one in progress.
 //!
-//! Readers come and go at any event, in the middle of commits too. They outlive the writer, which ends without a word
-//! now and then, and the recovery of the next one. At some events the power is cut, in a copy of the disk.
+//! Readers open and close at any event, even in the middle of a commit. Some outlive the writer, which is sometimes
+//! killed, and the recovery by the next writer. At some events, a copy of the disk loses power.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,33 +21,33 @@ use super::parallel::{on_all_cores, single_threaded};
 use super::scenario::{Fixture, open};
 use crate::Random;
 
-/// The largest number of readers at a time.
+/// Maximum number of readers at a time.
 const READERS_MAX: usize = 4;
 
-/// The number of operations of a scenario.
+/// Number of operations in a scenario.
 const OPERATIONS: usize = 60;
 
-/// What was explored.
+/// Counts of what was explored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReaderTotals {
-    /// Scenarios.
+    /// Number of scenarios.
     pub scenarios: u64,
-    /// Readers that opened the archive.
+    /// Number of readers that opened the archive.
     pub readers: u64,
-    /// States that a reader read: one for each event of the disk and each reader.
+    /// Number of states read: one for each event of the disk and each reader.
     pub states: u64,
-    /// Copies of the disk after a power cut.
+    /// Number of power cuts.
     pub power_cuts: u64,
-    /// Writers that died.
-    pub deaths: u64,
+    /// Number of kills of writers.
+    pub kills: u64,
 }
 
 impl fmt::Display for ReaderTotals {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ReaderTotals { scenarios, readers, states, power_cuts, deaths } = self;
+        let ReaderTotals { scenarios, readers, states, power_cuts, kills } = self;
         write!(
             formatter,
-            "{states} states read by {readers} readers in {scenarios} scenarios, {deaths} deaths of writers, \
+            "{states} states read by {readers} readers in {scenarios} scenarios, {kills} kills of writers, \
              {power_cuts} power cuts"
         )
     }
@@ -59,7 +59,7 @@ impl std::ops::AddAssign for ReaderTotals {
         self.readers += other.readers;
         self.states += other.states;
         self.power_cuts += other.power_cuts;
-        self.deaths += other.deaths;
+        self.kills += other.kills;
     }
 }
 
@@ -168,7 +168,7 @@ impl Readers {
         Err(format!("{who} found {found:?}, expected one of {:?}", self.allowed))
     }
 
-    /// Cuts the power of a copy of the disk.
+    /// Cuts the power of a copy of the disk, and reads what is left.
     fn cut_power(&mut self) -> std::result::Result<(), String> {
         self.totals.power_cuts += 1;
         let medium = self.disk.medium();
@@ -261,11 +261,11 @@ impl World {
             match done {
                 Ok(()) => {}
                 Err(error) if is_full(&error) => self.model.clone_from(&self.last),
-                Err(Error::Engine(error)) if is_of_the_disk(&error) => self.die(),
+                Err(Error::Engine(error)) if is_of_the_disk(&error) => self.kill(),
                 Err(error) => return Err(format!("operation {number}, {operation}: {error}")),
             }
         }
-        self.give_back()
+        self.check_nothing_is_held()
     }
 
     fn step(&mut self, operation: Operation) -> Result<()> {
@@ -305,7 +305,7 @@ impl World {
         let archive = match self.archive() {
             Ok(archive) => archive,
             Err(Error::Engine(error)) if is_of_the_disk(&error) => {
-                self.die();
+                self.kill();
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -315,7 +315,7 @@ impl World {
         match archive.wipe_free(&mut |_| {}) {
             Err(Error::Engine(ar7_engine::Error::HeldByReaders { .. })) | Ok(_) => Ok(()),
             Err(Error::Engine(error)) if is_of_the_disk(&error) => {
-                self.die();
+                self.kill();
                 Ok(())
             }
             Err(error) => Err(error),
@@ -343,15 +343,15 @@ impl World {
         Ok(archive)
     }
 
-    /// Ends the writer without another write.
-    fn die(&mut self) {
+    /// Kills the writer: it writes nothing more.
+    fn kill(&mut self) {
         self.archive = None;
         self.model.clone_from(&self.last);
-        locked(&self.readers).totals.deaths += 1;
+        locked(&self.readers).totals.kills += 1;
     }
 
-    /// Ends all readers, and checks that two sessions later no block and no length is held for them.
-    fn give_back(&mut self) -> std::result::Result<(), String> {
+    /// Closes all readers, and checks that two sessions later, no block is held for them and the file is trimmed.
+    fn check_nothing_is_held(&mut self) -> std::result::Result<(), String> {
         locked(&self.readers).open.clear();
         self.archive = None;
         self.disk.on_event(None);
@@ -372,7 +372,10 @@ impl World {
         let needed =
             u64::from(commit.slot.block_count) + u64::from(ar7_engine::store::RESERVE_BLOCKS);
         if !commit.redirects.is_empty() || commit.slot.redo_head.is_some() || blocks > needed {
-            return Err(format!("{blocks} blocks and a redo list are left, {needed} are needed"));
+            let list = commit.slot.redo_head;
+            return Err(format!(
+                "expected {needed} blocks and no redo list, found {blocks} blocks and list {list:?}"
+            ));
         }
         Ok(())
     }

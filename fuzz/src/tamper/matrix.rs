@@ -106,9 +106,9 @@ pub(super) fn run_part(victim: &Victim, cases: &[Case]) -> Result<MatrixTotals, 
         let counts = totals.0.entry(group(case)).or_default();
         counts.cases += 1;
         match check(victim, case) {
-            Ok(Came::AsCommitted) => counts.as_committed += 1,
-            Ok(Came::Error) => counts.errors += 1,
-            Ok(Came::OlderFile) => counts.rollbacks += 1,
+            Ok(Observed::AsCommitted) => counts.as_committed += 1,
+            Ok(Observed::Error) => counts.errors += 1,
+            Ok(Observed::OlderFile) => counts.rollbacks += 1,
             Err(wrong) => {
                 let before = totals.sum().cases - 1;
                 return Err(MatrixFailure { case: case.clone(), wrong, before });
@@ -144,13 +144,13 @@ fn group(case: &Case) -> &'static str {
     }
 }
 
-enum Came {
+enum Observed {
     AsCommitted,
     Error,
     OlderFile,
 }
 
-fn check(victim: &Victim, case: &Case) -> Result<Came, String> {
+fn check(victim: &Victim, case: &Case) -> Result<Observed, String> {
     let image = case.apply(victim);
     let outcome = Outcome::of(&image, &victim.now().receipt);
     match expect(victim, case, &image) {
@@ -160,36 +160,36 @@ fn check(victim: &Victim, case: &Case) -> Result<Came, String> {
             Err((fault, text)) => {
                 let names_header = ["header", "key slot"].iter().any(|what| text.contains(what));
                 let tampered = matches!(fault, Fault::Tampered(..)) && names_header;
-                if tampered { Ok(Came::Error) } else { Err(format!("{text}, not tampering")) }
+                if tampered { Ok(Observed::Error) } else { Err(format!("{text}, not tampering")) }
             }
             Ok(_) => as_committed(victim, &outcome, &[copy]),
         },
         Expect::Headers(byte) => match &outcome.read {
-            Err((fault, _)) if fits_field(byte, *fault) => Ok(Came::Error),
+            Err((fault, _)) if fits_field(byte, *fault) => Ok(Observed::Error),
             other => Err(format!("{} does not match the field", describe(other))),
         },
         Expect::OtherState(state) => match &outcome.read {
             Err((Fault::Damaged(..) | Fault::Tampered(..) | Fault::Truncated, _)) => {
-                Ok(Came::Error)
+                Ok(Observed::Error)
             }
             Ok(content) if *content == state.content => {
                 if outcome.receipt && *content != victim.now().content {
                     return Err("the receipt does not detect the older file".into());
                 }
-                Ok(Came::OlderFile)
+                Ok(Observed::OlderFile)
             }
             other => Err(format!("{}, expected a complete older state", describe(other))),
         },
         Expect::AnyError => match &outcome.read {
             Err((Fault::Damaged(..) | Fault::Tampered(..) | Fault::Truncated, _)) => {
-                Ok(Came::Error)
+                Ok(Observed::Error)
             }
             other => Err(format!("{}, expected damage or tampering", describe(other))),
         },
     }
 }
 
-fn as_committed(victim: &Victim, outcome: &Outcome, bad: &[u32]) -> Result<Came, String> {
+fn as_committed(victim: &Victim, outcome: &Outcome, bad: &[u32]) -> Result<Observed, String> {
     match &outcome.read {
         Ok(content) if *content == victim.now().content => {}
         other => return Err(format!("{}, expected the committed content", describe(other))),
@@ -203,10 +203,10 @@ fn as_committed(victim: &Victim, outcome: &Outcome, bad: &[u32]) -> Result<Came,
     if named != bad {
         return Err(format!("verification reports blocks {named:?}, expected {bad:?}"));
     }
-    if outcome.receipt { Ok(Came::AsCommitted) } else { Err("the receipt fails".into()) }
+    if outcome.receipt { Ok(Observed::AsCommitted) } else { Err("the receipt fails".into()) }
 }
 
-fn one_of(outcome: &Outcome, faults: &[Fault]) -> Result<Came, String> {
+fn one_of(outcome: &Outcome, faults: &[Fault]) -> Result<Observed, String> {
     let fits = |fault: Fault| {
         faults.contains(&fault)
             || matches!(fault.check(), Some(check) if faults.iter().any(|expected| {
@@ -224,7 +224,7 @@ fn one_of(outcome: &Outcome, faults: &[Fault]) -> Result<Came, String> {
         let named: Vec<String> = findings.iter().map(ToString::to_string).collect();
         return Err(format!("verification reports {named:?}, expected one of {faults:?}"));
     }
-    Ok(Came::Error)
+    Ok(Observed::Error)
 }
 
 fn is_of_headers(fault: Fault) -> bool {

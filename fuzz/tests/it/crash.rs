@@ -180,7 +180,7 @@ fn blocks_that_a_reader_may_read_are_not_reused() {
 fn readers_find_their_commit_at_every_event() {
     let totals = check_kept(explore_readers(1, 12));
     println!("{totals}");
-    assert!(totals.states > 1000 && totals.deaths > 0 && totals.power_cuts > 0, "{totals}");
+    assert!(totals.states > 1000 && totals.kills > 0 && totals.power_cuts > 0, "{totals}");
 }
 
 #[test]

@@ -165,7 +165,7 @@ impl Restoring<'_> {
         }
         self.files.entry(level, found, &mut self.buffer)?;
         let id = level.directory.id(&found.name);
-        let id = id.map_err(|error| self.files.failed(level, found, "look at", error))?;
+        let id = id.map_err(|error| self.files.failed(level, found, "stat", error))?;
         let path = crate::names::join(&level.path, &found.name);
         let left = found.inode.links - 1;
         self.linked.insert(found.number, Linked { path, id, left });

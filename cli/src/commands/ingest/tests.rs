@@ -1,5 +1,5 @@
-//! The rule of an ingest: what is stored under a path is what the source had there at some moment of the run, whatever
-//! fails and whatever changes meanwhile. What could not be stored is reported, and changes nothing else.
+//! The rule of an ingest: an entry is stored as the source had it at its path at some moment of the run, even if calls
+//! fail or the source changes. An entry that could not be stored is reported, and affects no other.
 //!
 //! A layer under the walk fails one call after the other, or changes the tree before it.
 
@@ -314,7 +314,7 @@ fn a_call_without_a_free_descriptor_is_made_again() {
     }
 }
 
-/// The ways in which somebody changes the tree: between two calls, and perhaps back later.
+/// The ways in which another process changes the tree between two calls, and in some cases back later.
 fn changes(bench: &Bench, directory: &str) -> Vec<(&'static str, Event, Option<Event>)> {
     let place = bench.path("w").join(directory);
     let (away, outside) = (bench.path("away"), bench.path("outside").join(directory));
