@@ -123,7 +123,6 @@ mod receipt;
 mod records;
 mod snapshot;
 mod source;
-pub mod spec;
 mod transaction;
 
 pub use archive::Archive;

@@ -6,5 +6,4 @@ mod files;
 mod maintenance;
 mod model;
 mod snapshots;
-mod specification;
 mod threads;

@@ -1,5 +1,6 @@
 //! `info`: prints facts about an archive.
 
+use ar7_engine::device::Sharing;
 use ar7_engine::format::{KEY_SLOTS, Position, VERSION};
 use ar7_registry::{Archive, Statistics};
 use serde::Serialize;
@@ -29,6 +30,11 @@ struct Facts {
     generation: String,
     commit: u64,
     header_revision: u64,
+    /// Whether readers and a writer can use the archive at the same time.
+    readers_and_writer: bool,
+    /// The oldest commit that another process reads, if there is a newer one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest_reader: Option<u64>,
     key_slots: Vec<Slot>,
     /// During a rekey, the number of blocks that are sealed under the new master key.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,7 +60,9 @@ struct Recovered {
 pub(crate) fn run(common: &Common, options: &Info) -> Result<(), Failure> {
     let session = Session::read(common, &options.archive)?;
     let statistics = session.archive.statistics().map_err(session.named())?;
-    let facts = Facts::new(&session.archive, &statistics);
+    let oldest_reader = session.archive.store().oldest_reader();
+    let oldest_reader = oldest_reader.map_err(|error| session.named()(error.into()))?;
+    let facts = Facts::new(&session.archive, &statistics, oldest_reader);
     let mut output = Output::new();
     if options.json {
         return output.document(&facts);
@@ -66,7 +74,7 @@ pub(crate) fn run(common: &Common, options: &Info) -> Result<(), Failure> {
 }
 
 impl Facts {
-    fn new(archive: &Archive, statistics: &Statistics) -> Facts {
+    fn new(archive: &Archive, statistics: &Statistics, oldest_reader: Option<u64>) -> Facts {
         let header = archive.store().header();
         Facts {
             version: VERSION,
@@ -84,6 +92,8 @@ impl Facts {
             generation: statistics.generation.to_string(),
             commit: statistics.commit,
             header_revision: header.revision,
+            readers_and_writer: archive.store().sharing() == Sharing::ReadersAndWriter,
+            oldest_reader,
             key_slots: slots_of(&header),
             rekeyed_blocks: header.rekey.is_some().then(|| rekeyed(archive)),
             recovery: Recovered::new(archive),
@@ -105,6 +115,15 @@ impl Facts {
             ("commit", self.commit.to_string()),
             ("header", format!("revision {}", self.header_revision)),
         ];
+        if let Some(oldest) = self.oldest_reader {
+            let changed = self.recovery.redo_blocks;
+            let held = format!("by a reader of commit {oldest}, with {changed} changed blocks");
+            lines.push(("held", held));
+        }
+        if !self.readers_and_writer {
+            let sharing = "one writer or several readers: the file system has no byte-range locks";
+            lines.push(("sharing", sharing.to_owned()));
+        }
         if self.pending_deletions > 0 {
             lines.push(("deletions", format!("{} streams pending", self.pending_deletions)));
         }
@@ -147,7 +166,7 @@ impl Recovered {
     }
 
     fn text(&self) -> String {
-        if self.is_clean {
+        if self.is_clean && self.redo_blocks == 0 {
             return "none needed".to_owned();
         }
         let mut parts = Vec::new();

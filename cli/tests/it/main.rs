@@ -10,6 +10,7 @@ mod interrupts;
 mod keys;
 mod limits;
 mod race;
+mod readers;
 mod receipt;
 mod rekey;
 mod round_trip;

@@ -119,7 +119,7 @@ impl FileLocks {
                 self.is_locked.store(true, Ordering::Relaxed);
                 Ok(())
             }
-            Ok(false) => Err(self.locked()),
+            Ok(false) => Err(Error::Locked { path: None, holder: None }),
             Err(source) => Err(Error::io("lock", source)),
         }
     }
@@ -129,16 +129,17 @@ impl FileLocks {
         range_lock::conflict(&self.file, kind, start, length)
             .map_err(|source| Error::io("query the locks", source))
     }
-
-    fn locked(&self) -> Error {
-        Error::Locked { path: None, holder: range_lock::holder(&self.file, WRITER) }
-    }
 }
 
 impl Locks for FileLocks {
     fn lock_writer(&self) -> Result<()> {
         if self.has_ranges() {
-            self.lock_range(Kind::Exclusive, WRITER, 1)
+            self.lock_range(Kind::Exclusive, WRITER, 1).map_err(|error| match error {
+                Error::Locked { path, .. } => {
+                    Error::Locked { path, holder: range_lock::holder(&self.file, WRITER) }
+                }
+                other => other,
+            })
         } else {
             self.file.try_lock().map_err(not_locked)
         }

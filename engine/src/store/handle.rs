@@ -140,6 +140,11 @@ impl Store {
         self.locks.sharing()
     }
 
+    /// Returns the oldest commit that another process reads, if it is older than the current one.
+    pub fn oldest_reader(&self) -> Result<Option<u64>> {
+        self.locks.lowest_reader(self.current().slot.number)
+    }
+
     /// Returns what opening found in need of repair.
     pub fn recovery(&self) -> &Recovery {
         &self.recovery
