@@ -10,7 +10,7 @@ use ar7_registry::records::{TreeId, name_layout};
 use ar7_registry::tree::page_layout;
 use sha2::{Digest as _, Sha256};
 
-use crate::exercise::{Extent, exercise};
+use crate::exercise::{Exercises, exercise};
 use crate::golden::{Golden, OpenedBlock, Part, crowded, goldens, redo_entries};
 use crate::reference::{Sealed, finish_plain, nonce};
 use crate::unstructured::Unstructured;
@@ -39,7 +39,7 @@ pub fn archive_forged(bytes: &[u8]) -> bool {
         forgery.change(&mut unstructured);
     }
     let file = forgery.seal();
-    exercise(&file, Extent { extracts: how & 0x30 == 0, writes: how & 0x40 != 0 }).is_read
+    exercise(&file, Exercises { extracts: how & 0x30 == 0, writes: how & 0x40 != 0 }).is_read
 }
 
 struct Forgery {

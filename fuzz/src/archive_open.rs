@@ -9,7 +9,7 @@ use ar7_engine::store::OpenOptions;
 use ar7_registry::{Archive, Error, Result};
 
 use crate::crash::Content;
-use crate::exercise::{Extent, exercise};
+use crate::exercise::{Exercises, exercise};
 use crate::golden::{Golden, goldens, open_to_write, secret};
 use crate::unstructured::Unstructured;
 
@@ -25,7 +25,7 @@ pub fn archive_open(bytes: &[u8]) -> bool {
     let how = unstructured.byte();
     let extracts = how & 0x10 != 0;
     if how % 8 == 7 {
-        return exercise(unstructured.rest(), Extent { extracts, writes: true }).is_read;
+        return exercise(unstructured.rest(), Exercises { extracts, writes: true }).is_read;
     }
     let (as_made, written_to) = &victims()[how % goldens().len()];
     let victim = if how & 0x20 == 0 { as_made } else { written_to };
@@ -34,7 +34,7 @@ pub fn archive_open(bytes: &[u8]) -> bool {
         change(&mut file, victim.before, &mut unstructured);
     }
     check_content(victim.golden, &victim.content, &file);
-    exercise(&file, Extent { extracts, writes: how & 0x40 != 0 }).is_read
+    exercise(&file, Exercises { extracts, writes: how & 0x40 != 0 }).is_read
 }
 
 /// A golden archive, as created or after later writes.

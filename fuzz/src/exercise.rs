@@ -23,7 +23,7 @@ const MANY: usize = 300;
 
 /// What the operations found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Met {
+pub(crate) struct Exercised {
     /// The archive opened for reading.
     pub(crate) is_read: bool,
     /// A commit succeeded, and the archive reopened afterwards.
@@ -34,7 +34,7 @@ pub(crate) struct Met {
 
 /// Which of the expensive operations to run.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Extent {
+pub(crate) struct Exercises {
     /// Extract into a directory.
     pub(crate) extracts: bool,
     /// Also open for writing.
@@ -46,21 +46,21 @@ pub(crate) struct Extent {
 /// # Panics
 /// If an operation panics, exceeds the budget, returns an error that no file can cause, writes outside of the directory
 /// on extraction, or overwrites the header.
-pub(crate) fn exercise(bytes: &[u8], extent: Extent) -> Met {
+pub(crate) fn exercise(bytes: &[u8], exercises: Exercises) -> Exercised {
     let device = MeteredDevice::new(bytes, BUDGET);
-    let mut met = Met::default();
+    let mut found = Exercised::default();
     if let Some(archive) = judge(open(&device, Access::Read)) {
-        met.is_read = true;
+        found.is_read = true;
         read_everything(&archive);
-        if extent.extracts {
+        if exercises.extracts {
             check_extraction(&archive);
         }
     }
-    if extent.writes {
-        met.is_written = write(&device);
+    if exercises.writes {
+        found.is_written = write(&device);
     }
-    met.blocks = device.spent();
-    met
+    found.blocks = device.spent();
+    found
 }
 
 fn open(device: &MeteredDevice, access: Access) -> Result<Archive> {
@@ -283,9 +283,9 @@ mod tests {
     #[test]
     fn honest_archives_need_a_fraction_of_the_budget() {
         for golden in goldens() {
-            let met = exercise(golden.bytes, Extent { extracts: true, writes: true });
-            assert!(met.is_read && met.is_written, "{met:?}");
-            assert!(met.blocks < BUDGET / 10, "{met:?}");
+            let found = exercise(golden.bytes, Exercises { extracts: true, writes: true });
+            assert!(found.is_read && found.is_written, "{found:?}");
+            assert!(found.blocks < BUDGET / 10, "{found:?}");
         }
     }
 }
