@@ -117,7 +117,7 @@ impl Options {
     }
 }
 
-fn is_io(error: &ar7_registry::Error, kind: std::io::ErrorKind) -> bool {
+pub(crate) fn is_io(error: &ar7_registry::Error, kind: std::io::ErrorKind) -> bool {
     match error {
         ar7_registry::Error::Engine(EngineError::Io { source, .. }) => source.kind() == kind,
         _ => false,

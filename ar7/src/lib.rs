@@ -123,6 +123,7 @@ mod receipt;
 mod records;
 mod snapshot;
 mod source;
+pub mod spec;
 mod transaction;
 
 pub use archive::Archive;

@@ -6,4 +6,5 @@ mod files;
 mod maintenance;
 mod model;
 mod snapshots;
+mod specification;
 mod threads;

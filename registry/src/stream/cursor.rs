@@ -14,7 +14,7 @@ impl Stream {
     /// Returns the cursor's block with its neighbour links in the file. Returns `None` if the
     /// stream is empty, or if it was truncated before that block after the cursor moved there.
     pub fn block(&mut self) -> Result<Option<Block>> {
-        let mut block = self.read_block(self.index)?;
+        let mut block = self.block_at(self.index)?;
         if let (Some(block), Some((data, _))) = (&mut block, &self.current) {
             block.data.copy_from_slice(&data[..]);
         }
@@ -123,7 +123,7 @@ impl Stream {
     pub fn pop(&mut self) -> Result<Option<Block>> {
         self.save(false)?;
         let Some(last) = self.count()?.checked_sub(1) else { return Ok(None) };
-        let Some(block) = self.read_block(last)? else { return Ok(None) };
+        let Some(block) = self.block_at(last)? else { return Ok(None) };
         let length = self.len()?.min(u64::from(last) * DATA_SIZE_U64);
         self.current = None;
         self.change(|open, trees| open.truncate_blocks(trees, last, length))?;
@@ -166,7 +166,7 @@ impl Stream {
 
     fn load(&mut self) -> Result<()> {
         if self.current.is_none() {
-            self.current = self.read_block(self.index)?.map(|block| (block.data, false));
+            self.current = self.block_at(self.index)?.map(|block| (block.data, false));
         }
         Ok(())
     }
@@ -186,7 +186,7 @@ impl Iterator for Blocks<'_> {
     fn next(&mut self) -> Option<Result<Block>> {
         let index = (self.next < self.end).then_some(self.next)?;
         self.next += 1;
-        let block = self.stream.read_block(index).transpose();
+        let block = self.stream.block_at(index).transpose();
         if block.is_none() {
             self.end = index;
         }
@@ -198,7 +198,7 @@ impl DoubleEndedIterator for Blocks<'_> {
     fn next_back(&mut self) -> Option<Result<Block>> {
         while self.next < self.end {
             self.end -= 1;
-            if let Some(block) = self.stream.read_block(self.end).transpose() {
+            if let Some(block) = self.stream.block_at(self.end).transpose() {
                 return Some(block);
             }
         }

@@ -11,7 +11,7 @@ use super::pinned::{PinnedStream, read_sealed, recorded};
 use crate::archive::{Archive, Inner};
 use crate::blocks::{OpenStream, Reading, locate, read_blocks, too_long};
 use crate::committed::Snapshot;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::working::WorkingTrees;
 
 /// Number of bytes written while the lock is held once. It bounds the memory for a write of any
@@ -205,8 +205,21 @@ impl Stream {
         Ok(())
     }
 
+    /// Returns the position in the file of the block with this index. Returns `None` if the stream
+    /// has no such block, or if the block has no position before the next commit.
+    pub fn position_of(&self, index: u32) -> Result<Option<Position>> {
+        match &self.backing {
+            Backing::Writing { .. } => {
+                self.read_open(|open, trees| Links::position_in_open(open, trees, index))
+            }
+            _ => {
+                self.read_committed(|snapshot, stored| Links::position_in(snapshot, stored, index))
+            }
+        }
+    }
+
     /// Returns a block with its current links, or `None` if the stream has no such block.
-    pub(super) fn read_block(&self, index: u32) -> Result<Option<Block>> {
+    pub fn block_at(&self, index: u32) -> Result<Option<Block>> {
         let mut data = OwnedData::zeroed();
         let links = match &self.backing {
             Backing::Writing { .. } => self.read_open(|open, trees| {
@@ -323,24 +336,35 @@ struct Links {
 
 impl Links {
     fn of_open(open: &OpenStream, trees: &WorkingTrees, index: u32) -> Result<Links> {
-        let position =
-            |index: u32| (index < open.placed()).then(|| open.position(trees, index)).transpose();
-        Ok(Links {
-            previous: index.checked_sub(1).map(position).transpose()?.flatten(),
-            next: index.checked_add(1).map(position).transpose()?.flatten(),
-        })
+        Links::around(index, |index| Links::position_in_open(open, trees, index))
     }
 
     fn of_stored(snapshot: &Snapshot, stored: &StoredStream, index: u32) -> Result<Links> {
-        let position = |index: u32| {
-            (index < stored.record.count)
-                .then(|| Ok::<_, Error>(locate(snapshot, stored, index)?.position(index)))
-                .transpose()
-        };
+        Links::around(index, |index| Links::position_in(snapshot, stored, index))
+    }
+
+    fn around(index: u32, position: impl Fn(u32) -> Result<Option<Position>>) -> Result<Links> {
         Ok(Links {
-            previous: index.checked_sub(1).map(position).transpose()?.flatten(),
-            next: index.checked_add(1).map(position).transpose()?.flatten(),
+            previous: index.checked_sub(1).map(&position).transpose()?.flatten(),
+            next: index.checked_add(1).map(&position).transpose()?.flatten(),
         })
+    }
+
+    fn position_in_open(
+        open: &OpenStream,
+        trees: &WorkingTrees,
+        index: u32,
+    ) -> Result<Option<Position>> {
+        (index < open.placed()).then(|| open.position(trees, index)).transpose()
+    }
+
+    fn position_in(
+        snapshot: &Snapshot,
+        stored: &StoredStream,
+        index: u32,
+    ) -> Result<Option<Position>> {
+        let is_there = index < stored.record.count;
+        is_there.then(|| Ok(locate(snapshot, stored, index)?.position(index))).transpose()
     }
 }
 
