@@ -27,8 +27,8 @@ pub struct Archive {
 impl Archive {
     /// Opens an archive for reading.
     ///
-    /// A writer may have it open at the same time. All snapshots of the returned archive are of the
-    /// commit that is the newest now.
+    /// A writer may have it open at the same time. Snapshots of the returned archive are of the commit
+    /// that is the newest now, until [`Archive::refresh`] moves it to a later one.
     ///
     /// Fails with [`Error::WrongKey`], with [`Error::Locked`] during a rekey, with [`Error::Busy`] if
     /// a writer stopped in the middle of a change, with [`Error::NotAnArchive`], [`Error::Damaged`]
@@ -53,6 +53,15 @@ impl Archive {
     pub fn snapshot(&self) -> Result<Snapshot> {
         self.registry.store().check_usable()?;
         Ok(Snapshot::new(self.registry.snapshot()))
+    }
+
+    /// Moves an archive that is open for reading to the newest commit of a writer in another process.
+    /// Returns whether there was a newer one. Snapshots that are held stay at their commit.
+    ///
+    /// An archive that is open for writing is always at the newest commit. Fails with [`Error::Busy`]
+    /// if a writer stopped in the middle of a change.
+    pub fn refresh(&self) -> Result<bool> {
+        Ok(self.registry.refresh()?)
     }
 
     /// Closes the archive, and gives free space at the end of the file back to the file system.

@@ -79,7 +79,7 @@
 //! One process can have an archive open for writing, next to any number of processes that read it. A
 //! second writer gets [`Error::Locked`] with the number of the first one's process, or waits with
 //! [`Options::wait`]. An archive that is opened for reading shows the commit that was the newest then;
-//! opening it again shows later ones. No writer overwrites what it reads.
+//! [`Archive::refresh`] moves it to the newest one. No writer overwrites what it reads.
 //!
 //! The locks belong to the operating system, and end with the process. A process that was forked from
 //! another one cannot use its archives: [`Error::OtherProcess`].
@@ -105,6 +105,13 @@
 //!   block once, and need no further buffer.
 //! - A file takes whole blocks of 4096 bytes, with 4008 bytes of content each.
 //!
+//! # Features
+//!
+//! - `fast-aead`, on by default: encryption in C and assembly, several times as fast. Without it, the
+//!   library is pure Rust.
+//! - `serde`: the records ([`Metadata`], [`Entry`], [`Statistics`] and others) implement `Serialize`. UUIDs
+//!   are text. A path has one field more, `path_bytes` in hexadecimal, if it is not UTF-8.
+//!
 //! # Streams without names
 //!
 //! Below the names there are streams of bytes, identified by UUIDs. [`Transaction::new_stream`] makes one
@@ -121,6 +128,8 @@ mod options;
 mod path;
 mod receipt;
 mod records;
+#[cfg(feature = "serde")]
+mod serialized;
 mod snapshot;
 mod source;
 pub mod spec;

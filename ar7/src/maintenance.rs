@@ -17,11 +17,13 @@ use crate::records::KeySlot;
 
 /// Something that [`Archive::verify`] found wrong.
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Finding {
     /// The part of the archive, for example "stream 019a..., block 3 at block 17 of the file".
     pub subject: String,
     /// What is wrong with it: [`Error::Damaged`] or [`Error::Tampered`].
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialized::text"))]
     pub error: Error,
 }
 
@@ -33,6 +35,7 @@ impl std::fmt::Display for Finding {
 
 /// How far a verification or another long operation is, in blocks of 4096 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Progress {
     /// Blocks that are done.
@@ -43,6 +46,7 @@ pub struct Progress {
 
 /// Counts from a verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Summary {
     /// Blocks of the archive, including free ones.
@@ -63,6 +67,7 @@ pub struct Summary {
 
 /// The result of a rekey.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Rekeyed {
     /// Blocks that this call sealed again.

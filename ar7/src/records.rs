@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 /// A point in time, in seconds and nanoseconds since 1970-01-01 UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Timestamp {
     /// Seconds; negative before 1970.
@@ -74,6 +75,7 @@ impl From<SystemTime> for Timestamp {
 /// Permissions, owner and modification time of an entry. The library stores and returns them, but
 /// gives them no meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Attributes {
     /// Permission bits, at most 0o7777. Higher bits are not stored.
@@ -132,7 +134,9 @@ impl From<records::Attributes> for Attributes {
 
 /// The type of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 pub enum FileType {
     /// A file.
     File,
@@ -154,6 +158,7 @@ impl From<EntryType> for FileType {
 
 /// What an archive knows about an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Metadata {
     /// The type.
@@ -167,6 +172,7 @@ pub struct Metadata {
     /// Number of the inode. All names of a file have the same one.
     pub inode: u64,
     /// The stream with the content, or with a long target. An empty file may have none.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialized::optional_uuid"))]
     pub stream: Option<Uuid>,
 }
 
@@ -200,9 +206,11 @@ impl Metadata {
 
 /// An entry of a directory, with its path from the root of the archive.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Entry {
     /// The path, without a slash at the beginning.
+    #[cfg_attr(feature = "serde", serde(flatten, serialize_with = "crate::serialized::path"))]
     pub path: PathBuf,
     /// What the archive knows about the entry.
     pub metadata: Metadata,
@@ -217,9 +225,11 @@ impl Entry {
 
 /// A stream.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct StreamInfo {
     /// The identity.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialized::text"))]
     pub id: Uuid,
     /// Length in bytes.
     pub len: u64,
@@ -242,6 +252,7 @@ impl From<&StoredStream> for StreamInfo {
 
 /// Sizes and counts of an archive, as of the newest commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Statistics {
     /// Number of the commit.
@@ -276,6 +287,7 @@ impl From<ar7_registry::Statistics> for Statistics {
 
 /// A key slot in use. Every field is visible without the key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct KeySlot {
     /// Number of the slot, from 0.

@@ -31,7 +31,7 @@ const LINTS: CargoStep = CargoStep {
         "--workspace",
         "--all-targets",
         "--features",
-        "ar7-fuzz/programs",
+        "ar7-fuzz/programs,ar7/serde",
         "--quiet",
         "--",
         "-D",
@@ -130,7 +130,8 @@ const MACOS_BUILDS: CargoStep = CargoStep {
 
 /// Unit, integration and documentation tests, and the programs that they run. Every test program runs even if one
 /// fails, so that one run reports every failure.
-const TESTS: &[&str] = &["test", "--locked", "--workspace", "--no-fail-fast"];
+const TESTS: &[&str] =
+    &["test", "--locked", "--workspace", "--features", "ar7/serde", "--no-fail-fast"];
 
 /// The ignored tests, which run checks of [`TESTS`] at full effort.
 const PROOFS: &[&str] =

@@ -5,6 +5,8 @@ mod errors;
 mod files;
 mod maintenance;
 mod model;
+#[cfg(feature = "serde")]
+mod serialized;
 mod snapshots;
 mod specification;
 mod threads;

@@ -81,3 +81,25 @@ fn a_dropped_transaction_leaves_nothing() {
     let snapshot = Archive::open(path, &key()).unwrap().snapshot().unwrap();
     assert_eq!(snapshot.read("kept").unwrap(), b"content");
 }
+
+#[test]
+fn a_reader_moves_to_the_newest_commit_and_its_snapshots_stay() {
+    let (_folder, path, archive) = create();
+    let write = |content: &[u8]| {
+        let transaction = archive.begin().unwrap();
+        transaction.open("file", Mode::WRITE).unwrap().write_at(0, content).unwrap();
+        transaction.commit().unwrap();
+    };
+    write(b"first");
+    let reader = Archive::open(&path, &key()).unwrap();
+    let first = reader.snapshot().unwrap();
+    assert!(!reader.refresh().unwrap());
+    for content in [&b"second"[..], b"third", b"fourth"] {
+        write(content);
+        assert!(reader.refresh().unwrap());
+        assert_eq!(reader.snapshot().unwrap().read("file").unwrap(), content);
+        assert_eq!(first.read("file").unwrap(), b"first");
+    }
+    assert!(!archive.refresh().unwrap());
+    assert_verified(&archive);
+}

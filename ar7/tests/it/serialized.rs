@@ -1,0 +1,46 @@
+//! Records in JSON, with the feature `serde`.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use ar7::{Attributes, Timestamp};
+use serde_json::json;
+
+use crate::common::create;
+
+#[test]
+fn an_entry_is_serialized_without_loss() {
+    let (_folder, _, archive) = create();
+    let transaction = archive.begin().unwrap();
+    let odd = Path::new(OsStr::from_bytes(b"b\xff"));
+    let attributes = Attributes::default().with_modified(Timestamp::new(5, 6));
+    for path in [Path::new("a"), odd] {
+        transaction.write(path, &b"content"[..]).unwrap();
+        transaction.set_attributes(path, attributes).unwrap();
+    }
+    transaction.commit().unwrap();
+    let snapshot = archive.snapshot().unwrap();
+    let entries: Vec<_> = snapshot.list("").unwrap().map(Result::unwrap).collect();
+    let [plain, odd] = &entries[..] else { panic!("{entries:?}") };
+    let stream = plain.metadata.stream.expect("a stream").to_string();
+    let expected = json!({
+        "path": "a",
+        "metadata": {
+            "file_type": "file",
+            "len": 7,
+            "attributes": {
+                "mode": 0o644, "user": 0, "group": 0,
+                "modified": { "seconds": 5, "nanoseconds": 6 },
+            },
+            "links": 1,
+            "inode": plain.metadata.inode,
+            "stream": stream,
+        },
+    });
+    assert_eq!(serde_json::to_value(plain).unwrap(), expected);
+    let odd = serde_json::to_value(odd).unwrap();
+    assert_eq!((&odd["path"], &odd["path_bytes"]), (&json!("b\u{fffd}"), &json!("62ff")));
+    let streams: Vec<_> = snapshot.streams().unwrap().map(Result::unwrap).collect();
+    assert_eq!(serde_json::to_value(&streams[0]).unwrap()["id"], json!(stream));
+}
