@@ -16,6 +16,9 @@ const BATCH: usize = 64;
 
 /// What entries are read from.
 pub(crate) trait Source: Sync {
+    /// Returns whether entries can be removed while a directory is listed.
+    fn can_change(&self) -> bool;
+
     /// Returns the entry at a path.
     fn resolve(&self, path: &[u8]) -> registry::Result<names::Entry>;
 
@@ -35,6 +38,10 @@ pub(crate) trait Source: Sync {
 }
 
 impl Source for registry::Snapshot {
+    fn can_change(&self) -> bool {
+        false
+    }
+
     fn resolve(&self, path: &[u8]) -> registry::Result<names::Entry> {
         registry::Snapshot::resolve(self, path)
     }
@@ -59,6 +66,10 @@ impl Source for registry::Snapshot {
 
 /// The open transaction of a writer.
 impl Source for registry::Archive {
+    fn can_change(&self) -> bool {
+        true
+    }
+
     fn resolve(&self, path: &[u8]) -> registry::Result<names::Entry> {
         self.names().resolve(path)
     }
@@ -123,13 +134,19 @@ pub(crate) fn read_link(source: &impl Source, path: &Path) -> Result<PathBuf> {
     Ok(to_path(source.target(&inode)?))
 }
 
-fn existing(source: &(impl Source + ?Sized), number: InodeNumber) -> Result<Inode> {
-    // Only an attacker with the key can have made a name without an inode.
-    let missing = || EngineError::damaged(None, Check::Name, "an inode", number.0);
-    source.inode(number)?.ok_or_else(|| missing().into())
+fn existing(source: &impl Source, number: InodeNumber) -> Result<Inode> {
+    source.inode(number)?.ok_or_else(|| missing(number))
+}
+
+/// Returns the error for a name without an inode, which only an attacker with the key can make.
+fn missing(number: InodeNumber) -> Error {
+    EngineError::damaged(None, Check::Name, "an inode", number.0).into()
 }
 
 /// The entries of one directory, in byte order of their names. See [`crate::Snapshot::list`].
+///
+/// If the record of an entry is unreadable, it is an error, and the next entries follow. If the names are
+/// unreadable, the error is the last item.
 pub struct List<'a> {
     source: &'a dyn Source,
     directory: InodeNumber,
@@ -154,17 +171,21 @@ impl<'a> List<'a> {
     fn read_next(&mut self) -> Result<Option<(Entry, InodeNumber)>> {
         loop {
             if self.batch.is_empty() && !self.is_complete {
-                let found = self.source.list(self.directory, self.after.as_deref(), BATCH)?;
-                self.is_complete = found.len() < BATCH;
+                let found = self.source.list(self.directory, self.after.as_deref(), BATCH);
+                // After an error, there is no name from which to continue.
+                self.is_complete = found.as_ref().map_or(true, |found| found.len() < BATCH);
+                let found = found?;
                 self.after = found.last().map(|entry| entry.name.clone());
                 self.batch.extend(found);
             }
             let Some(entry) = self.batch.pop_front() else { return Ok(None) };
-            // A transaction can remove an entry while its directory is listed.
             if let Some(inode) = self.source.inode(entry.inode)? {
                 let path = self.path.join(to_path(entry.name));
                 let metadata = Metadata::new(entry.inode, &inode);
                 return Ok(Some((Entry { path, metadata }, entry.inode)));
+            }
+            if !self.source.can_change() {
+                return Err(missing(entry.inode));
             }
         }
     }
@@ -174,10 +195,7 @@ impl Iterator for List<'_> {
     type Item = Result<Entry>;
 
     fn next(&mut self) -> Option<Result<Entry>> {
-        let found = self.read_next().inspect_err(|_| {
-            self.is_complete = true;
-            self.batch.clear();
-        });
+        let found = self.read_next();
         found.map(|found| found.map(|(entry, _)| entry)).transpose()
     }
 }
@@ -190,7 +208,7 @@ impl std::fmt::Debug for List<'_> {
 
 /// The entries below a directory, each directory before its entries. See [`crate::Snapshot::walk`].
 ///
-/// An unreadable directory is an error; the walk then continues after it.
+/// Whatever is unreadable is an error; the walk continues with the rest.
 #[derive(Debug)]
 pub struct Walk<'a> {
     /// The directories from the first one to the one that is being listed.
@@ -225,10 +243,7 @@ impl Iterator for Walk<'_> {
                     }
                     return Some(Ok(entry));
                 }
-                Err(error) => {
-                    self.open.pop();
-                    return Some(Err(error));
-                }
+                Err(error) => return Some(Err(error)),
             }
         }
         None
@@ -239,4 +254,109 @@ impl Iterator for Walk<'_> {
 fn normal(path: &Path) -> PathBuf {
     let parts = bytes(path).split(|&byte| byte == b'/').filter(|part| !part.is_empty());
     parts.map(|part| to_path(part.to_vec())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use ar7_registry::records::Attributes;
+
+    use super::*;
+
+    /// Directories with their entries: name, inode, and whether the inode can be read.
+    struct Hostile {
+        directories: BTreeMap<u64, Vec<(&'static str, u64)>>,
+        unreadable: Vec<u64>,
+        missing: Vec<u64>,
+        can_change: bool,
+    }
+
+    fn damaged() -> registry::Error {
+        EngineError::damaged(None, Check::Page, 1_u64, 2_u64).into()
+    }
+
+    impl Source for Hostile {
+        fn can_change(&self) -> bool {
+            self.can_change
+        }
+
+        fn resolve(&self, _: &[u8]) -> registry::Result<names::Entry> {
+            let (inode, kind) = (InodeNumber::ROOT, EntryType::Directory);
+            Ok(names::Entry { name: Vec::new(), inode, kind })
+        }
+
+        fn inode(&self, number: InodeNumber) -> registry::Result<Option<Inode>> {
+            if self.unreadable.contains(&number.0) {
+                return Err(damaged());
+            }
+            let is_directory = number.0 < 100;
+            let kind = if is_directory { EntryType::Directory } else { EntryType::File };
+            let time = crate::Timestamp::default().of_format();
+            let attributes = Attributes { mode: 0, uid: 0, gid: 0, modified: time };
+            let inode = Inode {
+                kind,
+                attributes,
+                size: 0,
+                links: 1,
+                target: None,
+                stream: None,
+                unknown: Vec::new(),
+            };
+            Ok((!self.missing.contains(&number.0)).then_some(inode))
+        }
+
+        fn list(
+            &self,
+            directory: InodeNumber,
+            after: Option<&[u8]>,
+            limit: usize,
+        ) -> registry::Result<Vec<names::Entry>> {
+            let entries = self.directories.get(&directory.0).ok_or_else(damaged)?;
+            let above = entries.iter().filter(|(name, _)| Some(name.as_bytes()) > after);
+            let entry = |&(name, number): &(&str, u64)| names::Entry {
+                name: name.as_bytes().to_vec(),
+                inode: InodeNumber(number),
+                kind: if number < 100 { EntryType::Directory } else { EntryType::File },
+            };
+            Ok(above.take(limit).map(entry).collect())
+        }
+
+        fn target(&self, _: &Inode) -> registry::Result<Vec<u8>> {
+            Err(damaged())
+        }
+    }
+
+    fn hostile() -> Hostile {
+        let root = vec![("a", 2), ("b", 100), ("c", 3), ("d", 101)];
+        let directories = BTreeMap::from([(1, root), (3, vec![("e", 1), ("f", 102)])]);
+        Hostile { directories, unreadable: vec![100], missing: vec![102], can_change: false }
+    }
+
+    /// Returns the path of each entry, or "error".
+    fn shown(found: impl Iterator<Item = Result<Entry>>) -> Vec<String> {
+        let shown = found.take(20).map(|entry| match entry {
+            Ok(entry) => entry.path.display().to_string(),
+            Err(Error::Damaged(_)) => "error".to_owned(),
+            Err(error) => panic!("{error}"),
+        });
+        shown.collect()
+    }
+
+    #[test]
+    fn a_walk_continues_after_what_is_unreadable_and_ends_in_a_cycle() {
+        let source = hostile();
+        let walk = Walk::new(&source, Path::new("")).unwrap();
+        // The entries of a, the record of b, the cycle c/e, and the missing record of c/f.
+        assert_eq!(shown(walk), ["a", "error", "error", "c", "error", "error", "d"]);
+        let list = List::new(&source, Path::new("")).unwrap();
+        assert_eq!(shown(list), ["a", "error", "c", "d"]);
+    }
+
+    #[test]
+    fn an_entry_that_a_transaction_removes_meanwhile_is_left_out() {
+        let source = Hostile { can_change: true, ..hostile() };
+        let walk = Walk::new(&source, Path::new("")).unwrap();
+        assert_eq!(shown(walk), ["a", "error", "error", "c", "error", "d"]);
+    }
 }
