@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ar7_engine::crypto::KeyDerivation;
 use ar7_engine::format::{Header, KeySlot as FormatSlot};
-use ar7_engine::store::{NewKey, RekeyOptions};
+use ar7_engine::store::{ExportedHeader, NewKey, RekeyOptions, Store};
 use ar7_registry::verify;
 
 use crate::archive::Archive;
@@ -169,6 +169,12 @@ impl Archive {
         Ok(self.registry.remove_key(slot)?)
     }
 
+    /// Returns the header of the archive, 4096 bytes, to be kept outside of the file. It holds the key
+    /// slots, still protected by their keys: without a header, no key opens the archive.
+    pub fn export_header(&self) -> Vec<u8> {
+        self.registry.store().export_header().to_vec()
+    }
+
     /// Returns a receipt of the newest commit: a line of text to keep outside of the file. With it,
     /// [`Archive::check_receipt`] detects that the whole file was replaced by an older copy.
     pub fn receipt(&self) -> Result<Receipt> {
@@ -210,6 +216,19 @@ impl Options {
         };
         let rekeyed = ar7_registry::Archive::rekey(path.as_ref(), &key.0, options, &mut progress)?;
         Ok(Rekeyed { blocks: rekeyed.blocks, left: rekeyed.left, trim_failed: rekeyed.trim_failed })
+    }
+}
+
+impl Options {
+    /// Writes an exported header back to the file of its archive, of which both copies of the header
+    /// may be damaged. `key` must open a key slot of the exported header.
+    ///
+    /// Fails if the header is older than the one that the newest commit names, because it would restore
+    /// keys that were removed since.
+    pub fn import_header(&self, path: impl AsRef<Path>, key: &Key, header: &[u8]) -> Result<()> {
+        let exported = ExportedHeader::open(header, &key.0)?;
+        Store::import_header(path.as_ref(), &exported, false, self.wait)?;
+        Ok(())
     }
 }
 

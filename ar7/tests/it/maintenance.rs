@@ -93,3 +93,28 @@ fn a_verification_can_be_stopped() {
     let stopped = archive.verify(|_| {}, |_| ControlFlow::Break(())).unwrap_err();
     assert!(matches!(stopped, Error::Stopped));
 }
+
+#[test]
+fn an_exported_header_restores_a_damaged_one_unless_it_is_older() {
+    let (_folder, path, archive) = create();
+    let transaction = archive.begin().unwrap();
+    transaction.write("file", &b"content"[..]).unwrap();
+    transaction.commit().unwrap();
+    let header = archive.export_header();
+    archive.close().unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    for block in [0, 7] {
+        bytes[block * 4096..][..4096].fill(0);
+    }
+    fs::write(&path, &bytes).unwrap();
+    Archive::open(&path, &key()).unwrap_err();
+    let wrong = Archive::options().import_header(&path, &Key::from([1; 32]), &header);
+    assert!(matches!(wrong, Err(Error::WrongKey { .. })));
+    Archive::options().import_header(&path, &key(), &header).unwrap();
+    let archive = Archive::options().write(true).open(&path, &key()).unwrap();
+    assert_eq!(archive.snapshot().unwrap().read("file").unwrap(), b"content");
+    archive.add_key(&Key::from([2; 32]), Derivation::default(), "new").unwrap();
+    archive.close().unwrap();
+    Archive::options().import_header(&path, &key(), &header).unwrap_err();
+    Archive::open(&path, &Key::from([2; 32])).unwrap();
+}
