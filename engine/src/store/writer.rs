@@ -353,7 +353,8 @@ impl Writer {
         store.poisoning(second)?;
         // Asked only now that new readers find this commit, so that none can still choose an older one.
         if !crate::fault!(AskTooEarly) {
-            self.pins.query(&*store.locks, commit.slot.number)?;
+            // The commit counts already. Without an answer, what it freed could not be held for its readers.
+            store.poisoning(self.pins.query(&*store.locks, commit.slot.number))?;
         }
         let lowest = self.pins.lowest().unwrap_or(commit.slot.number);
         if crate::fault!(DropCarriedImages) {
