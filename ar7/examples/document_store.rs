@@ -19,7 +19,7 @@ impl Store {
         transaction.commit()
     }
 
-    /// Returns a document, or `None` if there is none with this name.
+    /// Returns a document, or `None` if the name is unused.
     fn get(&self, name: &str) -> Result<Option<Vec<u8>>> {
         match self.archive.snapshot()?.read(name) {
             Ok(content) => Ok(Some(content)),

@@ -161,7 +161,7 @@ impl Turn {
         Taken(self)
     }
 
-    /// Takes the turn. Fails if somebody has it.
+    /// Takes the turn. Fails if it is taken.
     pub(crate) fn try_take(&self) -> Result<Taken<'_>> {
         let mut is_taken = self.lock();
         if *is_taken {
@@ -172,7 +172,7 @@ impl Turn {
     }
 
     fn lock(&self) -> MutexGuard<'_, bool> {
-        // A flag is valid whatever happened.
+        // A panic cannot leave a flag half changed.
         self.is_taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -23,6 +23,8 @@ use crate::open::SharedStream;
 /// a write only copies the bytes to memory.
 pub struct File<'t> {
     object: StreamFile<Bytes<'t>>,
+    /// For errors. Kept here too, so that an error can name the file while `object` lends its buffer.
+    name: String,
 }
 
 /// What a file reads and writes.
@@ -37,12 +39,13 @@ pub(crate) enum Bytes<'t> {
 impl<'t> File<'t> {
     pub(crate) fn new(bytes: Bytes<'t>, name: &str, mode: Mode) -> Result<File<'t>> {
         let object = StreamFile::over(bytes, name.to_owned(), mode);
-        Ok(File { object: object.map_err(|error| explained(name, error))? })
+        let object = object.map_err(|error| explained(name, error))?;
+        Ok(File { object, name: name.to_owned() })
     }
 
     /// Returns the path or the UUID with which the file was opened.
     pub fn name(&self) -> &str {
-        self.object.name()
+        &self.name
     }
 
     /// Returns the mode.
@@ -95,10 +98,7 @@ impl<'t> File<'t> {
 
     /// Gives the errors of `std::io` the same form as all others.
     fn through(&self, error: io::Error) -> io::Error {
-        match error.downcast::<RegistryError>() {
-            Ok(error) => self.explained(error).into(),
-            Err(error) => error,
-        }
+        through(&self.name, error)
     }
 }
 
@@ -107,6 +107,13 @@ fn explained(name: &str, error: RegistryError) -> Error {
     match error {
         RegistryError::Stale => Error::Removed { name: name.to_owned() },
         other => other.into(),
+    }
+}
+
+fn through(name: &str, error: io::Error) -> io::Error {
+    match error.downcast::<RegistryError>() {
+        Ok(error) => explained(name, error).into(),
+        Err(error) => error,
     }
 }
 
@@ -129,12 +136,7 @@ impl Read for File<'_> {
 
 impl BufRead for File<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        let File { object } = self;
-        let name = object.name().to_owned();
-        object.fill_buf().map_err(|error| match error.downcast::<RegistryError>() {
-            Ok(error) => explained(&name, error).into(),
-            Err(error) => error,
-        })
+        self.object.fill_buf().map_err(|error| through(&self.name, error))
     }
 
     fn consume(&mut self, length: usize) {

@@ -61,7 +61,7 @@ pub struct Summary {
     pub bytes: u64,
     /// Names.
     pub names: u64,
-    /// Findings. If there are none, everything in the archive is as it was written.
+    /// Findings. An empty list means that everything in the archive is as it was written.
     pub findings: u64,
 }
 
@@ -162,7 +162,7 @@ impl Archive {
 
     /// Removes the key in a key slot. Fails with [`Error::OnlyKey`] for the last one.
     ///
-    /// Whoever had the key and an older copy of the file can still read what it holds:
+    /// Anyone with the old key and an older copy of the file can still read that copy:
     /// [`Options::rekey`] changes the key of the content.
     pub fn remove_key(&self, slot: usize) -> Result<()> {
         let _turn = self.take_turn()?;

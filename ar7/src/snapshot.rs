@@ -12,8 +12,8 @@ use crate::file::{Bytes, File};
 use crate::records::{Metadata, StreamInfo};
 use crate::source::{self, List, Walk};
 
-/// One commit of an archive: all its names, records and bytes. Whatever a writer commits meanwhile,
-/// a snapshot never shows anything of another commit.
+/// One commit of an archive: all its names, records and bytes. It never shows anything of another
+/// commit, even while a writer commits.
 ///
 /// A clone is cheap, and any number of threads can read through one snapshot. It does not borrow
 /// the archive. While it is held, the blocks of its commit are not reused, so a snapshot that is

@@ -92,7 +92,7 @@ impl Source for registry::Archive {
     }
 }
 
-/// Returns the inode at a path. Fails with [`Error::NotFound`] if there is none.
+/// Returns the inode at a path. Fails with [`Error::NotFound`] if the path does not exist.
 pub(crate) fn find(source: &impl Source, path: &Path) -> Result<(InodeNumber, Inode)> {
     let entry = source.resolve(bytes(path))?;
     Ok((entry.inode, existing(source, entry.inode)?))
@@ -106,10 +106,14 @@ pub(crate) fn find_typed(
 ) -> Result<(InodeNumber, Inode)> {
     let (number, inode) = find(source, path)?;
     if inode.kind != expected {
-        let (path, found) = (path.to_owned(), inode.kind.name());
-        return Err(Error::WrongType { path, expected: expected.name(), found });
+        return Err(wrong_type(path, expected.name(), inode.kind));
     }
     Ok((number, inode))
+}
+
+/// Returns the error for an entry of another type than expected.
+pub(crate) fn wrong_type(path: &Path, expected: &'static str, found: EntryType) -> Error {
+    Error::WrongType { path: path.to_owned(), expected, found: found.name() }
 }
 
 /// Returns whether a path has an entry.
@@ -208,7 +212,7 @@ impl std::fmt::Debug for List<'_> {
 
 /// The entries below a directory, each directory before its entries. See [`crate::Snapshot::walk`].
 ///
-/// Whatever is unreadable is an error; the walk continues with the rest.
+/// An unreadable entry is an error, and the walk continues with the next.
 #[derive(Debug)]
 pub struct Walk<'a> {
     /// The directories from the first one to the one that is being listed.

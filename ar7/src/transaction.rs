@@ -15,7 +15,7 @@ use crate::file::{Bytes, File};
 use crate::open::Open;
 use crate::path::{bytes, split};
 use crate::records::{Attributes, Metadata, Timestamp};
-use crate::source::{self, List, Walk};
+use crate::source::{self, List, Walk, wrong_type};
 
 /// Permission bits of new directories and symbolic links.
 const DIRECTORY_MODE: u32 = 0o755;
@@ -103,7 +103,7 @@ impl<'a> Transaction<'a> {
     pub fn write(&self, path: impl AsRef<Path>, mut reader: impl Read) -> Result<u64> {
         let path = path.as_ref();
         let place = self.place(path)?;
-        let existing = self.file_at(path)?;
+        let existing = self.file_in(place, path)?;
         let mut first = Zeroizing::new(vec![0; FIRST_BYTES]);
         let length = fill(&mut reader, &mut first)?;
         if length == 0 {
@@ -130,13 +130,14 @@ impl<'a> Transaction<'a> {
     /// creates it and fails with [`Error::AlreadyExists`] if the path exists. `w` empties it.
     pub fn open(&self, path: impl AsRef<Path>, mode: Mode) -> Result<File<'_>> {
         let path = path.as_ref();
-        let number = match self.file_at(path)? {
+        let place = self.place(path)?;
+        let number = match self.file_in(place, path)? {
             Some(_) if mode.needs_new() => {
                 return Err(Error::AlreadyExists { path: path.to_owned() });
             }
             Some(number) => number,
             None if mode.creates() => {
-                let (directory, name) = self.place(path)?;
+                let (directory, name) = place;
                 let attributes = Attributes::now(Attributes::default().mode).of_registry();
                 let added = self.registry().names().add_file(directory, name, attributes, None);
                 added.map_err(|error| Error::from(error).at(path))?
@@ -210,8 +211,7 @@ impl<'a> Transaction<'a> {
         let (existing, new) = (existing.as_ref(), new.as_ref());
         let (number, inode) = source::find(self.registry(), existing)?;
         if inode.kind == EntryType::Directory {
-            let (expected, found) = ("a file or a symbolic link", inode.kind.name());
-            return Err(Error::WrongType { path: existing.to_owned(), expected, found });
+            return Err(wrong_type(existing, "a file or a symbolic link", inode.kind));
         }
         let (directory, name) = self.place(new)?;
         let linked = self.registry().names().add_link(directory, name, number);
@@ -301,21 +301,20 @@ impl<'a> Transaction<'a> {
         let directory = self.registry().names().resolve(parent)?;
         if directory.kind != EntryType::Directory {
             let path = crate::path::to_path(parent.to_vec());
-            let (expected, found) = (EntryType::Directory.name(), directory.kind.name());
-            return Err(Error::WrongType { path, expected, found });
+            return Err(wrong_type(&path, EntryType::Directory.name(), directory.kind));
         }
         Ok((directory.inode, name))
     }
 
-    /// Returns the file at a path, or `None` if only the last component is missing.
-    fn file_at(&self, path: &Path) -> Result<Option<InodeNumber>> {
-        let (directory, name) = self.place(path)?;
+    /// Returns the file with a name in a directory, or `None` if the name is unused. `path` is for errors.
+    fn file_in(
+        &self,
+        (directory, name): (InodeNumber, &[u8]),
+        path: &Path,
+    ) -> Result<Option<InodeNumber>> {
         match self.registry().names().lookup(directory, name)? {
             Some(entry) if entry.kind == EntryType::File => Ok(Some(entry.inode)),
-            Some(entry) => {
-                let (expected, found) = (EntryType::File.name(), entry.kind.name());
-                Err(Error::WrongType { path: path.to_owned(), expected, found })
-            }
+            Some(entry) => Err(wrong_type(path, EntryType::File.name(), entry.kind)),
             None => Ok(None),
         }
     }

@@ -1,4 +1,4 @@
-//! Threads share an archive: reads of one snapshot belong to one commit, whatever is committed
+//! Threads share an archive: reads of one snapshot belong to one commit, while others are committed
 //! meanwhile.
 
 use std::sync::atomic::{AtomicBool, Ordering};

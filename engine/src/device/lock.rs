@@ -109,6 +109,14 @@ impl FileLocks {
         }
     }
 
+    /// Acts like the locks of a file system without byte-range locks, for tests.
+    #[cfg(test)]
+    pub(super) fn without_ranges(file: &Arc<File>) -> FileLocks {
+        let locks = FileLocks::new(file);
+        locks.sharing.get_or_init(|| Sharing::ReadersOrWriter);
+        locks
+    }
+
     fn has_ranges(&self) -> bool {
         self.sharing() == Sharing::ReadersAndWriter
     }
@@ -134,12 +142,12 @@ impl FileLocks {
 impl Locks for FileLocks {
     fn lock_writer(&self) -> Result<()> {
         if self.has_ranges() {
-            self.lock_range(Kind::Exclusive, WRITER, 1).map_err(|error| match error {
-                Error::Locked { path, .. } => {
-                    Error::Locked { path, holder: range_lock::holder(&self.file, WRITER) }
+            match self.lock_range(Kind::Exclusive, WRITER, 1) {
+                Err(Error::Locked { path, .. }) => {
+                    Err(Error::Locked { path, holder: range_lock::holder(&self.file, WRITER) })
                 }
-                other => other,
-            })
+                outcome => outcome,
+            }
         } else {
             self.file.try_lock().map_err(not_locked)
         }

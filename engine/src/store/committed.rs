@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::readers::ReaderLock;
 use crate::format::{Generation, MetaSlot, Position, RedoEntry, Run};
 
-/// One committed state. Whoever holds it can read everything that it names: until then, the writer neither reuses nor
+/// One committed state. While it is held, everything that it names can be read: the writer neither reuses nor
 /// overwrites any of it.
 #[derive(Debug)]
 pub struct Commit {

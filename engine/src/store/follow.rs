@@ -27,10 +27,10 @@ impl Store {
             check_file_length(look, &chosen.slot)?;
             Ok(chosen)
         };
-        let slot = |chosen: &Chosen| chosen.slot.clone();
-        let found = lock_newest(device, readers, Duration::ZERO, &mut examine, slot)?;
+        let wait = Duration::ZERO;
+        let found = lock_newest(device, readers, wait, &mut examine, |chosen| &chosen.slot)?;
         let (Chosen { slot, .. }, lock) = found;
-        // The commit on a copy of a slot can be older only if somebody put back an older state.
+        // An older commit is there only if a failing disk lost this one, or somebody restored an older state.
         let current = self.current();
         if slot.number <= current.slot.number {
             let is_same = slot.generation == current.slot.generation;
@@ -43,8 +43,8 @@ impl Store {
         Ok(true)
     }
 
-    /// Explains why a reader did not find a block of its commit. A commit is visible to readers before it is durable,
-    /// so a failing disk can lose it. Another commit with its number then overwrites what it named.
+    /// Replaces an error by [`Error::CommitLost`] if a reader's commit was lost. A commit is visible to readers before
+    /// it is durable, so a failing disk can lose it. Another commit with its number then overwrites its blocks.
     pub(super) fn explained(&self, error: Error) -> Error {
         if self.readers.is_none() || !matches!(error, Error::Damaged(_) | Error::Tampered(_)) {
             return error;

@@ -49,8 +49,7 @@ impl Listed {
 
     /// Returns every block of the list: its chain and its shadow blocks.
     pub(super) fn blocks(&self) -> RunSet {
-        let shadows = self.entries.values().map(|image| image.shadow);
-        self.chain.iter().copied().chain(shadows).map(Run::single).collect()
+        self.superseded(&Redirects::default())
     }
 
     /// Returns the blocks of the list that the next commit does not name again, given the images that it carries.

@@ -99,8 +99,10 @@ pub(super) enum Purpose {
 impl Store {
     /// Locks out readers of other processes. Waits up to `wait` until none is left.
     pub fn lock_out_readers(&self, wait: Duration) -> Result<()> {
-        let locked = waiting(wait, || self.locks.lock_out_readers());
-        locked.map_err(|error| self.path().map_or(error.clone(), |path| error.at_path(path)))
+        lock_out_readers(&*self.device, wait).map_err(|error| match self.path() {
+            Some(path) => error.at_path(path),
+            None => error,
+        })
     }
 
     /// Opens the archive in a file. A writer excludes other writers. A reader locks the commit that it reads, so that no
@@ -174,11 +176,11 @@ impl Store {
             header.header.features.check_readable()?;
             Examined::new(look, header, options.accept_lost_pair)
         };
-        let slot = |found: &Examined| found.chosen.slot.clone();
-        let (found, lock) = lock_newest(&*device, &readers, options.wait, &mut examine, slot)?;
+        let (found, lock) = lock_newest(&*device, &readers, options.wait, &mut examine, |found| {
+            &found.chosen.slot
+        })?;
         let header = known.expect("a header was opened");
-        let reader = Some((readers, lock));
-        let store = found.into_store(device, path, &header, reader)?.0;
+        let (store, _) = found.into_store(device, path, &header, Some((readers, lock)))?;
         Ok(store)
     }
 
@@ -219,7 +221,7 @@ impl Store {
     }
 }
 
-/// What the reserved blocks say, checked.
+/// The reserved blocks, decoded and checked.
 struct Examined {
     chosen: Chosen,
     sealer: Sealer,
@@ -278,7 +280,7 @@ pub(super) fn lock_newest<T>(
     readers: &Arc<ReaderLocks>,
     wait: Duration,
     examine: &mut dyn FnMut(&Look) -> Result<T>,
-    slot: impl Fn(&T) -> MetaSlot,
+    slot: impl Fn(&T) -> &MetaSlot,
 ) -> Result<(T, ReaderLock)> {
     let mut found = look_steadily(device, readers, &mut *examine)?;
     loop {

@@ -49,6 +49,16 @@ impl Store {
         bytes: &'a mut [u8; BLOCK_SIZE],
     ) -> Result<Opened<'a>> {
         self.check_usable()?;
+        self.open_one(redirects, kind, block, bytes)
+    }
+
+    fn open_one<'a>(
+        &self,
+        redirects: &Redirects,
+        kind: KeyKind,
+        block: BlockRef,
+        bytes: &'a mut [u8; BLOCK_SIZE],
+    ) -> Result<Opened<'a>> {
         read_one(&*self.device, &self.sealer, redirects, kind, block, bytes)
             .map_err(|error| self.explained(error))
     }
@@ -75,22 +85,6 @@ impl Store {
     ///
     /// If `data` does not end in the last block, a bug of the caller.
     pub fn read_part_of_run<C>(
-        &self,
-        redirects: &Redirects,
-        kind: KeyKind,
-        (run, generation): (Run, Generation),
-        within: usize,
-        data: &mut [u8],
-        check: C,
-    ) -> Result<()>
-    where
-        C: Fn(u32, &BlockHead) -> Result<()> + Sync,
-    {
-        let read = self.read_in_parts(redirects, kind, (run, generation), within, data, check);
-        read.map_err(|error| self.explained(error))
-    }
-
-    fn read_in_parts<C>(
         &self,
         redirects: &Redirects,
         kind: KeyKind,
@@ -183,7 +177,7 @@ impl Store {
                 let found = if *opened && generation_in(bytes) == generation {
                     reopened(position, bytes)?
                 } else {
-                    read_one(&*self.device, &self.sealer, redirects, kind, block, bytes)?
+                    self.open_one(redirects, kind, block, bytes)?
                 };
                 check(place, &found.head)?;
                 let found = &found.data[skipped..];

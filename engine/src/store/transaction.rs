@@ -81,6 +81,12 @@ impl Transaction {
         &self.redirects
     }
 
+    /// Takes the shadow blocks, for the commit that names them. [`copied_home`](Self::copied_home) sets those that
+    /// remain.
+    pub(super) fn take_redirects(&mut self) -> Redirects {
+        std::mem::take(&mut self.redirects)
+    }
+
     /// Returns whether this transaction changed a live block.
     pub(super) fn has_changes(&self) -> bool {
         !self.changed.is_empty()
@@ -133,11 +139,6 @@ impl Transaction {
     pub(super) fn commit_list(&mut self) {
         self.listed = self.written.take().unwrap_or_default();
         self.changed.clear();
-    }
-
-    /// Returns the images to copy home, given the oldest commit that anybody reads.
-    pub(super) fn due(&self, lowest: u64) -> Vec<RedoEntry> {
-        self.listed.due(lowest)
     }
 
     /// Records that images were copied home, so that blocks are read there.

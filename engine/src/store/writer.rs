@@ -163,7 +163,7 @@ impl Writer {
     }
 
     /// Asks which commits other processes read.
-    pub(super) fn query_readers(&mut self) -> Result<()> {
+    fn query_readers(&mut self) -> Result<()> {
         let newest = self.store.current().slot.number;
         self.pins.query(&*self.store.locks, newest)
     }
@@ -335,8 +335,8 @@ impl Writer {
         self.in_flight.forget();
     }
 
-    /// Writes a meta slot to the pair that does not hold the current commit, and then copies home the images of its
-    /// redo list that no pinned snapshot is in the way of.
+    /// Writes a meta slot to the pair that does not hold the current commit, and then copies home those images of its
+    /// redo list whose home locations no pinned snapshot reads.
     pub(super) fn write_slot(&mut self, slot: MetaSlot) -> Result<Arc<Commit>> {
         let store = Arc::clone(&self.store);
         let (device, sealer) = (&*store.device, &store.sealer);
@@ -344,7 +344,7 @@ impl Writer {
         let half = store.poisoning(self.superblock.write_first(device, sealer, &slot))?;
 
         // From here on the commit counts. Until an image is home, readers find the block in its shadow block.
-        let redirects = self.transaction.redirects().clone();
+        let redirects = self.transaction.take_redirects();
         let commit = Arc::new(Commit { slot, redirects, _lock: None });
         self.publish(&commit);
 
@@ -354,18 +354,20 @@ impl Writer {
         // Asked only now that new readers find this commit, so that none can still choose an older one.
         if !crate::fault!(AskTooEarly) {
             // The commit counts already. Without an answer, what it freed could not be held for its readers.
-            store.poisoning(self.pins.query(&*store.locks, commit.slot.number))?;
+            let asked = self.query_readers();
+            store.poisoning(asked)?;
         }
         let lowest = self.pins.lowest().unwrap_or(commit.slot.number);
         if crate::fault!(DropCarriedImages) {
-            self.transaction.copied_home(&self.transaction.redirects().entries());
+            let all = self.transaction.listed().due(u64::MAX);
+            self.transaction.copied_home(&all);
         }
-        let due = self.transaction.due(lowest);
+        let due = self.transaction.listed().due(lowest);
+        store.poisoning(store.copy_home(&due))?;
+        self.transaction.copied_home(&due);
         if due.is_empty() {
             return Ok(commit);
         }
-        store.poisoning(store.copy_home(&due))?;
-        self.transaction.copied_home(&due);
         let redirects = self.transaction.redirects().clone();
         let applied = Arc::new(Commit { slot: commit.slot.clone(), redirects, _lock: None });
         self.publish(&applied);

@@ -59,15 +59,16 @@ impl Names<'_> {
 
     /// Returns the target of a symbolic link.
     pub fn read_target(&self, inode: &Inode) -> Result<Vec<u8>> {
+        if let Some(snapshot) = &self.snapshot {
+            return snapshot.read_target(inode);
+        }
         if let Some(target) = &inode.target {
             return Ok(target.clone());
         }
         let Some(stream) = inode.stream else { return Ok(Vec::new()) };
         let mut target = vec![0; target_length(inode)?];
-        let length = match &self.snapshot {
-            Some(snapshot) => snapshot.read_stream(stream)?.read_at(0, &mut target)?,
-            None => self.archive.state()?.writing()?.read_uncommitted(stream, 0, &mut target)?,
-        };
+        let mut state = self.archive.state()?;
+        let length = state.writing()?.read_uncommitted(stream, 0, &mut target)?;
         target.truncate(length);
         Ok(target)
     }

@@ -1,7 +1,9 @@
 //! Locks between the opens of a file, and of a simulated disk, which must agree.
 
+use std::fs::File;
 use std::sync::Arc;
 
+use super::super::lock::FileLocks;
 use super::super::{Access, Device, FileDevice, LockTable, Locks, Sharing};
 use super::{file_with, pattern};
 use crate::Error;
@@ -106,4 +108,28 @@ fn a_forked_child_ends_no_lock_of_its_parent() {
     assert_eq!(other.lowest_reader(9).unwrap(), Some(4));
     parent.locks().unlock_reader(4);
     assert_eq!(other.lowest_reader(9).unwrap(), None);
+}
+
+#[test]
+fn without_byte_range_locks_readers_and_a_writer_exclude_each_other() {
+    let (_directory, path) = file_with(&pattern(0, 8, 1));
+    let open = || FileLocks::without_ranges(&Arc::new(File::open(&path).unwrap()));
+    let (writer, one, other) = (open(), open(), open());
+    assert_eq!(writer.sharing(), Sharing::ReadersOrWriter);
+    for number in [3, 5] {
+        one.lock_reader(number).unwrap();
+    }
+    other.lock_reader(4).unwrap();
+    assert_locked(&writer.lock_writer());
+    one.unlock_reader(3);
+    other.unlock_reader(4);
+    assert_locked(&writer.lock_writer());
+    one.unlock_reader(5);
+    writer.lock_writer().unwrap();
+    writer.lock_out_readers().expect("the writer's lock excludes them");
+    assert_locked(&one.lock_reader(6));
+    assert_locked(&other.lock_writer());
+    assert_eq!(writer.lowest_reader(100).unwrap(), None);
+    drop(writer);
+    other.lock_reader(7).unwrap();
 }

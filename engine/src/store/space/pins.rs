@@ -24,8 +24,8 @@ pub(in crate::store) struct Pins {
     opened: Option<Opened>,
 }
 
-/// The commit that this writer opened, if a snapshot pinned an older one. Which of the blocks that are free in it such
-/// a snapshot needs, only the writer before knew.
+/// The commit that this writer opened, if a snapshot pinned an older one. Only the
+/// previous writer knew which of its free blocks that snapshot needs.
 #[derive(Debug, Clone, Copy)]
 struct Opened {
     number: u64,

@@ -47,7 +47,8 @@ impl Recovery {
         }
     }
 
-    /// Returns whether the archive needed no repair. A redo list is none: a reader of an older commit keeps it too.
+    /// Returns whether the archive needed no repair. A redo list needs no repair: a reader of an older
+    /// commit also keeps one.
     pub fn is_clean(&self) -> bool {
         Recovery { redo_blocks: 0, ..self.clone() } == Recovery::default()
     }

@@ -22,6 +22,8 @@ struct Interposed {
     locks: Arc<dyn Locks>,
     before_lock: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     is_written: AtomicBool,
+    /// Whether the system refuses to list the locks.
+    is_silent: AtomicBool,
 }
 
 impl fmt::Debug for Interposed {
@@ -34,7 +36,12 @@ impl Disk {
     fn new(disk: &SimulatedDisk) -> Disk {
         let locks = LockTable::default().open();
         let before_lock = Mutex::default();
-        let locks = Arc::new(Interposed { locks, before_lock, is_written: AtomicBool::new(false) });
+        let locks = Arc::new(Interposed {
+            locks,
+            before_lock,
+            is_written: AtomicBool::new(false),
+            is_silent: AtomicBool::new(false),
+        });
         Disk { simulated: disk.clone(), locks, torn_looks: AtomicU32::new(0) }
     }
 
@@ -104,6 +111,9 @@ impl Locks for Interposed {
     }
 
     fn lowest_reader(&self, below: u64) -> Result<Option<u64>> {
+        if self.is_silent.load(Ordering::Relaxed) {
+            return Err(Error::io("query the locks", std::io::ErrorKind::Other.into()));
+        }
         self.locks.lowest_reader(below)
     }
 
@@ -165,6 +175,26 @@ fn a_torn_look_next_to_a_writer_is_no_damage() {
         }
         outcome => panic!("expected a busy archive, found {outcome:?}"),
     }
+}
+
+#[test]
+fn a_writer_that_cannot_ask_for_readers_after_a_commit_is_unusable() {
+    let (disk, _) = create_simulated();
+    let device = Disk::new(&disk);
+    let locks = Arc::clone(&device.locks);
+    let options = OpenOptions { access: Access::Write, ..OpenOptions::default() };
+    let (store, writer) = Store::open_device(Box::new(device), &secret(), options).unwrap();
+    let mut writer = writer.unwrap();
+    let block = add_block(&mut writer, KeyKind::Data, 1).unwrap();
+    locks.is_silent.store(true, Ordering::Relaxed);
+    assert!(matches!(commit(&mut writer, 1), Err(Error::Io { .. })));
+    locks.is_silent.store(false, Ordering::Relaxed);
+    // What the commit freed is not recorded, so nothing more is written.
+    assert!(matches!(writer.rollback(), Err(Error::Poisoned { .. })));
+    drop((store, writer));
+    // The commit counts.
+    let store = read_only(&disk);
+    assert_eq!((mark(&store), read(&store, block).unwrap()), (1, 1));
 }
 
 #[test]
