@@ -1,5 +1,4 @@
-//! Threads share an archive: reads of one snapshot belong to one commit, while others are committed
-//! meanwhile.
+//! Threads share an archive: reads of one snapshot belong to one commit, even while others are committed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
