@@ -41,16 +41,13 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser;
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use self::arguments::Arguments;
 use self::exit::{Code, Failure};
 
 /// Runs the command line of this process and returns its exit status.
 pub fn run() -> ExitCode {
-    // Forbid core dumps, and forbid other processes of the same user to read this one's memory. On systems without this
-    // call, keys still stay out of dumps because their pages are marked.
-    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    hide_memory();
     match Arguments::try_parse() {
         Ok(arguments) => match commands::run(&arguments) {
             Ok(()) => ExitCode::SUCCESS,
@@ -58,6 +55,21 @@ pub fn run() -> ExitCode {
         },
         Err(message) => print(&message),
     }
+}
+
+/// Forbids core dumps, and forbids other processes of the same user to read this one's memory. If the call fails, keys
+/// still stay out of dumps because their pages are marked.
+#[cfg(target_os = "linux")]
+fn hide_memory() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
+
+/// Forbids core dumps. If the call fails, a dump could contain keys, but the user's own limit applies as before.
+#[cfg(not(target_os = "linux"))]
+fn hide_memory() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 
 /// Prints the help, the version or a usage error.

@@ -112,14 +112,16 @@ const STORES: CargoStep = CargoStep {
 /// The target that stands for macOS. Nothing is linked or run.
 const MACOS: &str = "x86_64-apple-darwin";
 
-/// The libraries for macOS, in pure Rust, because this machine may have no C compiler for it.
+/// The library and the command for macOS, in pure Rust, because this machine may have no C compiler for it.
 const MACOS_BUILDS: CargoStep = CargoStep {
-    name: "libraries compile for macOS",
+    name: "library and command compile for macOS",
     arguments: &[
         "check",
         "--locked",
         "--package",
         "ar7",
+        "--package",
+        "ar7-cli",
         "--no-default-features",
         "--target",
         MACOS,

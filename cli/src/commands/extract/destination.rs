@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use ar7_engine::format::Timestamp;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid,
+    AtFlags, CWD, Dev, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid,
     chownat, fchmod, linkat, mkdirat, openat, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
@@ -24,7 +24,7 @@ use crate::exit::Failure;
 pub(super) struct Directory(Arc<OwnedFd>);
 
 /// The identity of a file: its device and its inode number.
-pub(super) type FileId = (u64, u64);
+pub(super) type FileId = (Dev, u64);
 
 const DIRECTORY_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -135,7 +135,12 @@ impl Directory {
 
 /// Sets the permissions of an open file.
 pub(super) fn set_mode(file: impl AsFd, mode: u32) -> io::Result<()> {
-    Ok(fchmod(file, Mode::from_raw_mode(mode))?)
+    Ok(fchmod(file, Mode::from_raw_mode(raw_mode(mode)?))?)
+}
+
+/// Converts permissions to the type of the system, which has 16 bits on macOS.
+fn raw_mode<T: TryFrom<u32>>(mode: u32) -> io::Result<T> {
+    T::try_from(mode).map_err(|_| io::ErrorKind::InvalidInput.into())
 }
 
 /// Returns the timestamps that set the mtime and leave the atime as it is.

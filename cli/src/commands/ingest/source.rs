@@ -42,8 +42,15 @@ pub(crate) trait Source: Sync {
 /// The file system of the operating system.
 pub(crate) struct System;
 
-/// Opening with `O_PATH` needs no permission to read the directory.
-const LOCATION_FLAGS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+/// Opening a directory with this flag needs no permission to read it.
+#[cfg(target_os = "linux")]
+const LOCATION_ONLY: OFlags = OFlags::PATH;
+#[cfg(target_vendor = "apple")]
+const LOCATION_ONLY: OFlags = OFlags::from_bits_retain(libc::O_SEARCH.cast_unsigned());
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+const LOCATION_ONLY: OFlags = OFlags::RDONLY;
+
+const LOCATION_FLAGS: OFlags = LOCATION_ONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 const DIRECTORY_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);

@@ -2,10 +2,10 @@
 
 use ar7_engine::format::Timestamp;
 use ar7_registry::records::{Attributes, EntryType, NANOSECONDS_MAX};
-use rustix::fs::{FileType, Stat};
+use rustix::fs::{Dev, FileType, Stat};
 
 /// The identity of a file: device and inode number.
-pub(super) type FileId = (u64, u64);
+pub(super) type FileId = (Dev, u64);
 
 /// The status of an entry in the file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Status {
         Status {
             kind,
             attributes: Attributes {
-                mode: stat.st_mode & 0o7777,
+                mode: permissions(stat.st_mode),
                 uid: stat.st_uid,
                 gid: stat.st_gid,
                 modified: timestamp(stat.st_mtime, stat.st_mtime_nsec),
@@ -44,7 +44,7 @@ impl Status {
             changed: timestamp(stat.st_ctime, stat.st_ctime_nsec),
             size,
             id: (stat.st_dev, stat.st_ino),
-            links: stat.st_nlink,
+            links: number_of_links(stat.st_nlink),
         }
     }
 
@@ -61,6 +61,16 @@ impl Status {
     pub(super) fn is_same_file(&self, other: &Status) -> bool {
         self.is_same_version(other) && self.changed == other.changed
     }
+}
+
+/// Returns the permissions in a mode, whose type has 16 bits on macOS and 32 on Linux.
+fn permissions(mode: impl Into<u32>) -> u32 {
+    mode.into() & 0o7777
+}
+
+/// Widens a number of links, whose type differs between systems and processors.
+fn number_of_links(links: impl Into<u64>) -> u64 {
+    links.into()
 }
 
 /// Converts a time. Drops nanoseconds of a full second or more, which a faulty file system may report.
