@@ -58,4 +58,5 @@ pub use rekey::{RekeyOptions, RekeySummary};
 pub use space::run_set::RunSet;
 pub use space::{RESERVE_BLOCKS, Urgency};
 pub use superblock::recovery::Recovery;
+pub use wipe::Wiped;
 pub use writer::Writer;

@@ -18,39 +18,92 @@ use crate::format::{
 /// Blocks sealed at a time: 1 MiB.
 const BATCH_BLOCKS: u32 = 256;
 
+/// What one step of a wipe did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wiped {
+    /// Number of wiped blocks.
+    pub blocks: u64,
+    /// Number of blocks left out, because a pinned snapshot may still read them.
+    pub held: u64,
+    /// The oldest pinned commit, if blocks were left out.
+    pub oldest: Option<u64>,
+}
+
+impl Wiped {
+    fn hold(&mut self, blocks: u64, oldest: Option<u64>) {
+        self.held += blocks;
+        self.oldest = self.oldest.or(oldest.filter(|_| blocks > 0));
+    }
+}
+
+impl std::ops::AddAssign for Wiped {
+    fn add_assign(&mut self, other: Wiped) {
+        self.blocks += other.blocks;
+        self.hold(other.held, other.oldest);
+    }
+}
+
 impl Writer {
     /// Seals blank blocks over runs that were free at the last commit, and makes them durable. It leaves out blocks
-    /// that a pinned snapshot may still read. Returns the number of wiped blocks.
+    /// that a pinned snapshot may still read, and counts them: the snapshot may be gone before the caller asks again.
     ///
     /// A crash at any point is harmless, because no commit refers to these blocks. Fails with [`Error::Uncommitted`]
     /// if the transaction has changes, since its free blocks are then not those of the last commit.
-    pub fn wipe(&mut self, runs: &[Run]) -> Result<u64> {
+    pub fn wipe(&mut self, runs: &[Run]) -> Result<Wiped> {
         self.check_no_transaction()?;
-        let (mut wiped, listed) = (0, self.transaction.listed().blocks());
+        let oldest = self.oldest_pinned()?;
+        let (mut wiped, listed) = (Wiped::default(), self.transaction.listed().blocks());
         for &run in runs {
             let within = run.start().get() >= RESERVED_BLOCKS && run.end() <= self.block_count();
             if !within || listed.intersects(run) {
                 let expected = "free blocks of the archive";
                 return Err(Error::damaged(run.start(), Check::FreeMap, expected, run.count()));
             }
-            for usable in Space::usable(run, &mut self.pins).iter() {
-                wiped += self.blank(usable)?;
+            let usable = Space::usable(run, &mut self.pins);
+            for part in usable.iter() {
+                wiped.blocks += self.blank(part)?;
             }
+            wiped.hold(u64::from(run.count()) - usable.blocks(), oldest);
         }
         self.end_wipe()?;
         Ok(wiped)
     }
 
     /// Wipes the blocks of the file behind the last block of the archive in the same way.
-    pub fn wipe_tail(&mut self) -> Result<u64> {
+    pub fn wipe_tail(&mut self) -> Result<Wiped> {
         self.check_no_transaction()?;
-        if self.is_pinned()? {
+        let mut wiped = Wiped::default();
+        let Some(tail) = self.space.tail() else { return Ok(wiped) };
+        let oldest = self.oldest_pinned()?;
+        if oldest.is_some() {
             // The pinned commit may have been longer.
-            return Ok(0);
+            wiped.hold(tail.count().into(), oldest);
+            return Ok(wiped);
         }
-        let wiped = self.space.tail().map_or(Ok(0), |tail| self.blank(tail))?;
+        wiped.blocks = self.blank(tail)?;
         self.end_wipe()?;
         Ok(wiped)
+    }
+
+    /// Fails with [`Error::HeldByReaders`] if a wipe, whose steps add up to `wiped`, left old data: in blocks that
+    /// snapshots pinned at that time, or in the home locations of blocks whose newest version is elsewhere.
+    pub fn check_wiped(&mut self, wiped: Wiped) -> Result<()> {
+        let carried = self.carried_images();
+        if wiped.held == 0 && carried == 0 {
+            return Ok(());
+        }
+        let newest = self.store.current().slot.number;
+        Err(Error::HeldByReaders {
+            oldest: wiped.oldest.or(self.pins.lowest()).unwrap_or(newest),
+            entries: u64::try_from(carried).unwrap_or(u64::MAX),
+            blocks: wiped.held,
+        })
+    }
+
+    /// Asks which commits are read now. Returns the oldest, if it is not the newest commit.
+    fn oldest_pinned(&mut self) -> Result<Option<u64>> {
+        self.query_readers()?;
+        Ok(self.pins.lowest())
     }
 
     fn blank(&mut self, run: Run) -> Result<u64> {

@@ -163,7 +163,7 @@ impl Writer {
     }
 
     /// Asks which commits other processes read.
-    fn query_readers(&mut self) -> Result<()> {
+    pub(super) fn query_readers(&mut self) -> Result<()> {
         let newest = self.store.current().slot.number;
         self.pins.query(&*self.store.locks, newest)
     }
@@ -243,8 +243,14 @@ impl Writer {
         Err(self.held_by_readers())
     }
 
+    /// Returns the number of changed blocks that were not copied to their home locations, because readers of older
+    /// commits read these. The home locations still hold the old versions.
+    pub fn carried_images(&self) -> usize {
+        self.transaction.carried()
+    }
+
     /// Returns the error that says what readers of older commits hold back.
-    pub fn held_by_readers(&mut self) -> Error {
+    fn held_by_readers(&mut self) -> Error {
         let newest = self.store.current().slot.number;
         let carried = self.transaction.carried();
         Error::HeldByReaders {

@@ -1,6 +1,7 @@
 //! Overwriting free blocks.
 
 use ar7_engine::format::{Position, Run};
+use ar7_engine::store::Wiped;
 
 use super::{Archive, State};
 use crate::error::Result;
@@ -19,20 +20,19 @@ impl Archive {
     /// wiped, the wipe stops with [`ar7_engine::Error::Uncommitted`]. After a crash, some free
     /// blocks may still hold old data.
     ///
-    /// Free blocks that a snapshot may still read, in this process or another, are not wiped. If
-    /// there are any, the call wipes the others and fails with
-    /// [`ar7_engine::Error::HeldByReaders`].
+    /// Free blocks that a snapshot may still read, in this process or another, are not wiped, and
+    /// neither are old versions of blocks that readers keep in their home locations. If there are
+    /// any, the call wipes the others and fails with [`ar7_engine::Error::HeldByReaders`].
     pub fn wipe_free(&self, progress: &mut dyn FnMut(u64)) -> Result<u64> {
         self.reclaim()?;
-        let mut wiping = Wiping { from: Position::at(0), inline_of: None };
-        let mut wiped = 0;
+        self.finish_transaction(State::commit_carried)?;
+        let mut wiping = Wiping { from: Position::at(0), inline_of: None, wiped: Wiped::default() };
         loop {
-            let (blocks, is_done) = self.state()?.writing()?.wipe_some(&mut wiping)?;
-            wiped += blocks;
-            progress(wiped);
+            let is_done = self.state()?.writing()?.wipe_some(&mut wiping)?;
+            progress(wiping.wiped.blocks);
             if is_done {
-                self.state()?.writing()?.check_all_wiped()?;
-                return Ok(wiped);
+                self.state()?.writing()?.trees.writer().check_wiped(wiping.wiped)?;
+                return Ok(wiping.wiped.blocks);
             }
         }
     }
@@ -44,17 +44,23 @@ struct Wiping {
     from: Position,
     /// Number of the commit whose inline free runs were wiped.
     inline_of: Option<u64>,
+    /// The blocks that were wiped or left out so far.
+    wiped: Wiped,
 }
 
 impl State {
-    /// Fails if readers kept free blocks from being wiped.
-    fn check_all_wiped(&mut self) -> Result<()> {
-        let writer = self.trees.writer();
-        if writer.is_pinned()? { Err(writer.held_by_readers().into()) } else { Ok(()) }
+    /// Commits once more if changed blocks are not in their home locations yet: these hold deleted
+    /// data. The commit copies them there, unless readers of older commits are still active.
+    fn commit_carried(&mut self) -> Result<()> {
+        self.commit()?;
+        if self.trees.writer().carried_images() == 0 {
+            return Ok(());
+        }
+        self.commit_without_redo()
     }
 
-    /// Wipes the runs up to the next sync. Returns the number of blocks, and whether all runs are done.
-    fn wipe_some(&mut self, wiping: &mut Wiping) -> Result<(u64, bool)> {
+    /// Wipes the runs up to the next sync. Returns whether all runs are done.
+    fn wipe_some(&mut self, wiping: &mut Wiping) -> Result<bool> {
         let trees = &mut self.trees;
         let slot = trees.store().current().slot.clone();
         let mut runs = Vec::new();
@@ -76,11 +82,11 @@ impl State {
             runs.extend(&slot.inline_free);
             wiping.inline_of = Some(slot.number);
         }
-        let mut wiped = trees.writer().wipe(&runs)?;
+        wiping.wiped += trees.writer().wipe(&runs)?;
         match next {
             Some(from) => wiping.from = from,
-            None => wiped += trees.writer().wipe_tail()?,
+            None => wiping.wiped += trees.writer().wipe_tail()?,
         }
-        Ok((wiped, next.is_none()))
+        Ok(next.is_none())
     }
 }

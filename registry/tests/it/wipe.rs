@@ -3,10 +3,11 @@
 
 use std::collections::HashSet;
 
-use ar7_engine::device::MemoryDevice;
-use ar7_engine::format::{ArchiveKind, BLOCK_SIZE};
-use ar7_engine::store::Access;
-use ar7_registry::{Archive, Error};
+use ar7_engine::device::simulated::SimulatedDisk;
+use ar7_engine::device::{Device, MemoryDevice};
+use ar7_engine::format::{ArchiveKind, BLOCK_SIZE, Position};
+use ar7_engine::store::{Access, OpenOptions};
+use ar7_registry::{Archive, CreateOptions, Error};
 use uuid::Uuid;
 
 use crate::common::{self, assert_verified, open};
@@ -168,4 +169,122 @@ fn a_free_run_that_grows_across_the_end_of_a_batch_is_wiped() {
     let is_kept =
         |&&at: &&usize| after.get(at..at + BLOCK_SIZE) == Some(&image[at..at + BLOCK_SIZE]);
     assert_eq!(places.iter().filter(is_kept).count(), 0, "of {} blocks", places.len());
+}
+
+/// Creates an archive on a disk that several processes can open.
+fn create_shared() -> (SimulatedDisk, Archive) {
+    let disk = SimulatedDisk::new();
+    let options = CreateOptions { kind: ArchiveKind::Dynamic, ..CreateOptions::default() };
+    let archive =
+        Archive::create_device(Box::new(disk.clone()), &common::secret(), &options).unwrap();
+    (disk, archive)
+}
+
+/// Opens the archive in another process.
+fn open_shared(disk: &SimulatedDisk, access: Access) -> Archive {
+    let options = OpenOptions { access, ..OpenOptions::default() };
+    Archive::open_device(Box::new(disk.clone()), &common::secret(), options).unwrap()
+}
+
+/// Returns the blocks of the file.
+fn all_blocks(disk: &SimulatedDisk) -> Vec<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(disk.length_bytes().unwrap()).unwrap()];
+    disk.read(Position::at(0), &mut bytes).unwrap();
+    bytes.chunks(BLOCK_SIZE).map(<[u8]>::to_vec).collect()
+}
+
+/// Returns the number of blocks that are as they were before, except for the reserved ones.
+fn kept(disk: &SimulatedDisk, before: &[Vec<u8>]) -> usize {
+    let now = all_blocks(disk);
+    let is_sealed = |block: &[u8]| block.iter().any(|&byte| byte != 0);
+    now.iter().zip(before).skip(8).filter(|(now, before)| now == before && is_sealed(now)).count()
+}
+
+/// Returns the changed blocks and the free blocks that kept a wipe from being complete.
+#[track_caller]
+fn held(outcome: Result<u64, Error>) -> (u64, u64) {
+    match outcome {
+        Err(Error::Engine(ar7_engine::Error::HeldByReaders { entries, blocks, .. })) => {
+            (entries, blocks)
+        }
+        outcome => panic!("expected blocks to be held, found {outcome:?}"),
+    }
+}
+
+#[test]
+fn a_reader_that_left_after_the_last_commit_holds_no_block_in_a_wipe() {
+    let (disk, archive) = create_shared();
+    let stream = add(&archive, 20);
+    archive.commit().unwrap();
+    let reader = open_shared(&disk, Access::Read);
+    let before = all_blocks(&disk);
+    assert!(archive.delete_stream(stream).unwrap());
+    archive.reclaim().unwrap();
+    drop(reader);
+    // Nothing is left to commit, so the last answer about readers is from before.
+    archive.wipe_free(&mut |_| {}).unwrap();
+    assert!(kept(&disk, &before) <= 1, "all except one page, which is still live");
+}
+
+#[test]
+fn a_wipe_fails_if_a_reader_held_blocks_at_any_of_its_steps() {
+    let (disk, archive) = create_shared();
+    let streams: Vec<Uuid> = (0..4100).map(|_| add(&archive, 1)).collect();
+    archive.commit().unwrap();
+    let mut reader = Some(open_shared(&disk, Access::Read));
+    let before = all_blocks(&disk);
+    for stream in streams.iter().step_by(2) {
+        assert!(archive.delete_stream(*stream).unwrap());
+    }
+    let mut calls = 0;
+    let outcome = archive.wipe_free(&mut |_| {
+        reader.take();
+        calls += 1;
+    });
+    assert!(calls >= 2, "{calls} calls");
+    let (_, blocks) = held(outcome);
+    assert!((1000..1200).contains(&blocks), "{blocks} blocks in the runs of the first step");
+    assert!(kept(&disk, &before) >= 2050 + 1000);
+    archive.wipe_free(&mut |_| {}).unwrap();
+    let kept = kept(&disk, &before);
+    assert!((2050..2060).contains(&kept), "{kept} blocks of 2050 streams");
+    assert_whole(&archive, streams[1], 1);
+}
+
+#[test]
+fn a_wipe_leaves_no_old_version_of_a_block_that_readers_kept() {
+    let (disk, archive) = create_shared();
+    let mut stream = archive.new_stream().unwrap();
+    stream.append(&[1; 20 * 4008]).unwrap();
+    archive.commit().unwrap();
+    let reader = open_shared(&disk, Access::Read);
+    let before = all_blocks(&disk);
+    stream.write_at(0, &[2; 20 * 4008]).unwrap();
+    archive.commit().unwrap();
+    assert!(kept(&disk, &before) >= 20, "the old versions stay while they are read");
+    let (entries, _) = held(archive.wipe_free(&mut |_| {}));
+    assert_eq!(entries, 20);
+    drop(reader);
+    archive.wipe_free(&mut |_| {}).unwrap();
+    assert!(kept(&disk, &before) <= 1, "all except one page, which is still live");
+}
+
+#[test]
+fn a_writer_that_began_next_to_a_reader_wipes_everything_once_the_reader_has_left() {
+    let (disk, archive) = create_shared();
+    let stream = add(&archive, 20);
+    archive.commit().unwrap();
+    let reader = open_shared(&disk, Access::Read);
+    let before = all_blocks(&disk);
+    assert!(archive.delete_stream(stream).unwrap());
+    archive.reclaim().unwrap();
+    archive.close().unwrap();
+    // For this writer, every free block is held, and the rest of the file too.
+    let archive = open_shared(&disk, Access::Write);
+    let (_, blocks) = held(archive.wipe_free(&mut |_| {}));
+    assert!(blocks >= 20, "{blocks}");
+    assert!(kept(&disk, &before) >= 20);
+    drop(reader);
+    archive.wipe_free(&mut |_| {}).unwrap();
+    assert!(kept(&disk, &before) <= 1, "all except one page, which is still live");
 }

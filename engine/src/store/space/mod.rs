@@ -144,10 +144,9 @@ impl Space {
         usable.into_iter().collect()
     }
 
-    /// Returns the run of the file behind the last block of the archive, without blocks that may belong to a pinned
-    /// snapshot.
+    /// Returns the run of the file behind the last block of the archive. Its blocks may belong to a pinned snapshot.
     pub(super) fn tail(&self) -> Option<Run> {
-        let start = Position::new(self.count.max(self.end_of_held))?;
+        let start = Position::new(self.count)?;
         Run::new(start, self.device_blocks.min(BLOCKS_MAX).saturating_sub(start.get()))
     }
 

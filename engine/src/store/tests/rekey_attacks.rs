@@ -101,7 +101,7 @@ fn meta_slots_forged_with_the_old_key_under_a_header_of_the_rekey_are_tampering(
 fn nothing_behind_the_end_of_a_small_archive_is_under_the_old_key() {
     let (device, _, old) = world(20);
     let (_, mut writer) = writer(&device);
-    assert!(writer.wipe_tail().unwrap() > 0);
+    assert!(writer.wipe_tail().unwrap().blocks > 0);
     writer.finish().unwrap();
     rekey(&device).unwrap();
     let old = Sealer::new(&old, read_only(&device).header().archive);

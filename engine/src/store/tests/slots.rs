@@ -350,7 +350,7 @@ fn wiping_refuses_blocks_in_use_and_an_open_transaction() {
         );
     }
     let step = writer.generation().step;
-    assert!(writer.wipe_tail().unwrap() > 0);
+    assert!(writer.wipe_tail().unwrap().blocks > 0);
     assert!(writer.generation().step > step, "wiping raises the step");
     drop(writer);
     assert_eq!(mark(&read_only(&device)), 2);

@@ -36,11 +36,11 @@ fn wiped_free_blocks_are_blank() {
     // All blocks but the first and the last.
     let (first, rest) = run.split(1);
     let (within, last) = rest.unwrap().split(598);
-    assert_eq!(writer.wipe(&[within.unwrap()]).unwrap(), 598);
+    assert_eq!(writer.wipe(&[within.unwrap()]).unwrap().blocks, 598);
     assert!(within.unwrap().positions().all(|at| found(&device, &store, at) == Some(0)));
     for kept in [first, last].map(Option::unwrap) {
         assert_eq!(found(&device, &store, kept.start()), Some(9));
-        assert_eq!(writer.wipe(&[kept]).unwrap(), 1);
+        assert_eq!(writer.wipe(&[kept]).unwrap().blocks, 1);
         assert_eq!(found(&device, &store, kept.start()), Some(0));
     }
     assert_eq!(writer.generation().step, step + 3);
@@ -53,11 +53,13 @@ fn blocks_that_a_pinned_snapshot_may_read_are_not_wiped() {
     let (device, store, mut writer, run) = world(3);
     let snapshot = store.current();
     commit(&mut writer, 2).unwrap();
-    assert_eq!(writer.wipe(&[run]).unwrap(), 0);
-    assert_eq!(writer.wipe_tail().unwrap(), 0);
+    let held = Wiped { blocks: 0, held: 3, oldest: Some(snapshot.slot.number) };
+    assert_eq!(writer.wipe(&[run]).unwrap(), held);
+    let tail = writer.wipe_tail().unwrap();
+    assert!(tail.blocks == 0 && tail.held > 0 && tail.oldest == held.oldest, "{tail:?}");
     assert!(run.positions().all(|at| found(&device, &store, at) == Some(9)));
     drop(snapshot);
-    assert_eq!(writer.wipe(&[run]).unwrap(), 3);
+    assert_eq!(writer.wipe(&[run]).unwrap(), Wiped { blocks: 3, held: 0, oldest: None });
     assert!(run.positions().all(|at| found(&device, &store, at) == Some(0)));
 }
 
@@ -68,7 +70,7 @@ fn wiped_blocks_behind_the_end_are_blank() {
     let blocks = u32::try_from(device.length_bytes().unwrap() / 4096).unwrap();
     let behind = writer.block_count()..blocks;
     assert!(behind.len() > 256, "{behind:?}");
-    assert_eq!(writer.wipe_tail().unwrap(), behind.len() as u64);
+    assert_eq!(writer.wipe_tail().unwrap().blocks, behind.len() as u64);
     assert!(behind.map(Position::at).all(|at| found(&device, &store, at) == Some(0)));
 }
 
