@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::{fmt, io};
 
 use super::handle::Store;
-use super::pipeline::{self, Buffers, LARGE_BLOCKS};
+use super::pipeline::{self, Batch, Buffers, LARGE_BLOCKS};
 use crate::crypto::{KeyKind, SealJob};
 use crate::error::{Error, Result};
 use crate::format::{BlockHead, Generation, OwnedData, Position};
@@ -69,18 +69,9 @@ impl InFlight {
     }
 
     /// Seals and writes blocks before it returns. The caller ensures that no write is in flight.
-    pub(super) fn write_now(
-        &self,
-        store: &Store,
-        kind: KeyKind,
-        generation: Generation,
-        jobs: &[SealJob<'_>],
-        targets: &[Position],
-    ) -> Result<()> {
+    pub(super) fn write_now(&self, store: &Store, batch: Batch<'_>) -> Result<()> {
         self.with(|inner| {
-            let buffers = &mut inner.buffers;
-            let outcome = pipeline::seal_and_write(store, buffers, kind, generation, jobs, targets);
-            store.poisoning(outcome)
+            store.poisoning(pipeline::seal_and_write(store, &mut inner.buffers, batch))
         })
     }
 
@@ -185,9 +176,8 @@ impl Work {
         let Work { store, generation, jobs, mut buffers } = self;
         let borrowed: Vec<SealJob<'_>> = jobs.iter().map(OwnedSealJob::as_job).collect();
         let targets: Vec<Position> = jobs.iter().map(|job| job.position).collect();
-        let kind = KeyKind::Data;
-        let outcome =
-            pipeline::seal_and_write(&store, &mut buffers, kind, generation, &borrowed, &targets);
+        let batch = Batch { kind: KeyKind::Data, generation, jobs: &borrowed, targets: &targets };
+        let outcome = pipeline::seal_and_write(&store, &mut buffers, batch);
         let outcome = store.poisoning(outcome);
         Done { outcome, jobs, buffers }
     }

@@ -2,6 +2,7 @@
 //! wait for the disk while others seal.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, ScopedJoinHandle};
@@ -38,36 +39,60 @@ const WAITING: usize = 2;
 #[derive(Debug, Default)]
 pub(super) struct Buffers(Vec<MmapMut>);
 
+/// Blocks to seal in one generation, and where to write them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Batch<'a> {
+    pub(super) kind: KeyKind,
+    pub(super) generation: Generation,
+    pub(super) jobs: &'a [SealJob<'a>],
+    /// The position of each block in the file: its own, or that of its shadow block.
+    pub(super) targets: &'a [Position],
+}
+
+impl<'a> Batch<'a> {
+    fn part(self, blocks: Range<usize>) -> Batch<'a> {
+        let (jobs, targets) = (&self.jobs[blocks.clone()], &self.targets[blocks]);
+        Batch { jobs, targets, ..self }
+    }
+
+    fn chunks(self) -> impl Iterator<Item = Batch<'a>> {
+        let chunks = self.jobs.chunks(CHUNK_BLOCKS).zip(self.targets.chunks(CHUNK_BLOCKS));
+        chunks.map(move |(jobs, targets)| Batch { jobs, targets, ..self })
+    }
+
+    /// Seals every block into `bytes`, which has the length of the sealed blocks.
+    fn seal(self, store: &Store, bytes: &mut [u8]) -> Result<()> {
+        store.sealer.seal_batch(self.kind, self.generation, self.jobs, bytes)
+    }
+}
+
 /// The state that the threads of one large write share. Each thread takes the next part, seals it and writes it.
 struct Parts<'a> {
     store: &'a Store,
-    kind: KeyKind,
-    generation: Generation,
-    jobs: &'a [SealJob<'a>],
-    targets: &'a [Position],
+    batch: Batch<'a>,
     next: AtomicUsize,
     has_failed: AtomicBool,
 }
 
-/// Seals blocks and writes them to `targets`. When it returns, even with an error, no write is in flight.
-pub(super) fn seal_and_write(
-    store: &Store,
-    buffers: &mut Buffers,
-    kind: KeyKind,
-    generation: Generation,
-    jobs: &[SealJob<'_>],
-    targets: &[Position],
-) -> Result<()> {
-    if jobs.len() >= LARGE_BLOCKS {
-        return write_many(store, buffers, kind, generation, jobs, targets);
+/// Seals and writes blocks. When it returns, even with an error, no write is in flight.
+pub(super) fn seal_and_write(store: &Store, buffers: &mut Buffers, batch: Batch<'_>) -> Result<()> {
+    if batch.jobs.len() >= LARGE_BLOCKS {
+        return write_many(store, buffers, batch);
+    }
+    if batch.jobs.len() <= CHUNK_BLOCKS {
+        // Waking a thread of the pool takes longer than sealing a few blocks.
+        return seal_chunk(store, batch);
     }
     in_pool(|| {
-        jobs.par_chunks(CHUNK_BLOCKS)
-            .zip(targets.par_chunks(CHUNK_BLOCKS))
-            .try_for_each(|(jobs, targets)| seal_chunk(store, kind, generation, jobs, targets))
+        let targets = batch.targets.par_chunks(CHUNK_BLOCKS);
+        batch
+            .jobs
+            .par_chunks(CHUNK_BLOCKS)
+            .zip(targets)
+            .try_for_each(|(jobs, targets)| seal_chunk(store, Batch { jobs, targets, ..batch }))
     })?;
-    if jobs.len() >= WRITE_BACK_BLOCKS {
-        for run in runs_of(targets) {
+    if batch.jobs.len() >= WRITE_BACK_BLOCKS {
+        for run in runs_of(batch.targets) {
             store.device.start_write_back(run)?;
         }
     }
@@ -78,18 +103,12 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-fn seal_chunk(
-    store: &Store,
-    kind: KeyKind,
-    generation: Generation,
-    jobs: &[SealJob<'_>],
-    targets: &[Position],
-) -> Result<()> {
+fn seal_chunk(store: &Store, chunk: Batch<'_>) -> Result<()> {
     SCRATCH.with_borrow_mut(|scratch| {
-        scratch.resize(jobs.len() * BLOCK_SIZE, 0);
-        store.sealer.seal_batch(kind, generation, jobs, scratch)?;
+        scratch.resize(chunk.jobs.len() * BLOCK_SIZE, 0);
+        chunk.seal(store, scratch)?;
         let mut rest = &scratch[..];
-        for run in runs_of(targets) {
+        for run in runs_of(chunk.targets) {
             let blocks = usize::try_from(run.count()).expect("a chunk is small");
             let (now, later) = rest.split_at(blocks * BLOCK_SIZE);
             store.device.write(run.start(), now)?;
@@ -100,21 +119,14 @@ fn seal_chunk(
 }
 
 /// Seals and writes a large batch. It allocates only missing buffers.
-fn write_many(
-    store: &Store,
-    buffers: &mut Buffers,
-    kind: KeyKind,
-    generation: Generation,
-    jobs: &[SealJob<'_>],
-    targets: &[Position],
-) -> Result<()> {
+fn write_many(store: &Store, buffers: &mut Buffers, batch: Batch<'_>) -> Result<()> {
     let processors = thread::available_parallelism().map_or(1, usize::from);
-    let count = jobs.len().div_ceil(BUFFER_BLOCKS).min(processors + WAITING);
+    let count = batch.jobs.len().div_ceil(BUFFER_BLOCKS).min(processors + WAITING);
     while buffers.0.len() < count {
         buffers.0.push(page_aligned(BUFFER_BLOCKS * BLOCK_SIZE)?);
     }
     let (next, has_failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let parts = Parts { store, kind, generation, jobs, targets, next, has_failed };
+    let parts = Parts { store, batch, next, has_failed };
     let [first, others @ ..] = &mut buffers.0[..count] else { return Ok(()) };
     thread::scope(|scope| {
         let parts = &parts;
@@ -136,13 +148,14 @@ fn write_many(
 impl Parts<'_> {
     /// Seals and writes parts until none is left or one fails.
     fn seal_all(&self, buffer: &mut MmapMut) -> Result<()> {
+        let count = self.batch.jobs.len();
         loop {
             let first = self.next.fetch_add(1, Ordering::Relaxed) * BUFFER_BLOCKS;
-            if first >= self.jobs.len() || self.has_failed.load(Ordering::Relaxed) {
+            if first >= count || self.has_failed.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            let end = self.jobs.len().min(first + BUFFER_BLOCKS);
-            let outcome = self.seal(first, end, buffer);
+            let part = self.batch.part(first..count.min(first + BUFFER_BLOCKS));
+            let outcome = self.seal(part, buffer);
             if outcome.is_err() {
                 self.has_failed.store(true, Ordering::Relaxed);
                 return outcome;
@@ -150,13 +163,12 @@ impl Parts<'_> {
         }
     }
 
-    fn seal(&self, first: usize, end: usize, buffer: &mut MmapMut) -> Result<()> {
-        let bytes = &mut buffer[..(end - first) * BLOCK_SIZE];
-        let jobs = self.jobs[first..end].chunks(CHUNK_BLOCKS);
-        for (jobs, bytes) in jobs.zip(bytes.chunks_mut(CHUNK_BLOCKS * BLOCK_SIZE)) {
-            self.store.sealer.seal_batch(self.kind, self.generation, jobs, bytes)?;
+    fn seal(&self, part: Batch<'_>, buffer: &mut MmapMut) -> Result<()> {
+        let bytes = &mut buffer[..part.jobs.len() * BLOCK_SIZE];
+        for (chunk, bytes) in part.chunks().zip(bytes.chunks_mut(CHUNK_BLOCKS * BLOCK_SIZE)) {
+            chunk.seal(self.store, bytes)?;
         }
-        write(self.store, bytes, &self.targets[first..end])
+        write(self.store, bytes, part.targets)
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::committed::{Commit, Redirects};
 use super::handle::Store;
 use super::in_flight::{InFlight, OwnedSealJob};
+use super::pipeline::Batch;
 use super::space::pins::Pins;
 use super::space::run_set::RunSet;
 use super::space::{Space, Urgency};
@@ -300,7 +301,7 @@ impl Writer {
         self.wait()?;
         let positions = jobs.iter().map(|job| job.position);
         let generation = self.transaction.generation_for(positions)?;
-        self.in_flight.write_now(&self.store, kind, generation, jobs, targets)?;
+        self.in_flight.write_now(&self.store, Batch { kind, generation, jobs, targets })?;
         Ok(generation)
     }
 
