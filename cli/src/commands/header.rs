@@ -12,7 +12,7 @@ use crate::commands::keygen::write_new;
 use crate::exit::Failure;
 use crate::keys;
 use crate::output::Output;
-use crate::session::{Session, at};
+use crate::session::{Session, at, warn_of_lost_commit};
 
 /// Runs a subcommand.
 pub(crate) fn run(common: &Common, options: &HeaderCommand) -> Result<(), Failure> {
@@ -34,6 +34,7 @@ fn import(common: &Common, options: &HeaderImport) -> Result<(), Failure> {
     let exported = ExportedHeader::open(&bytes, &secret).map_err(of_file)?;
     let imported = Store::import_header(&options.archive, &exported, options.older, common.wait());
     let imported = imported.map_err(|error| at(&options.archive)(error.into()))?;
+    warn_of_lost_commit(&options.archive, imported.may_have_held_newer);
     if common.quiet {
         return Ok(());
     }

@@ -32,6 +32,9 @@ pub struct HeaderImport {
     pub revision: u64,
     /// Whether the header is an older one, restored under a new revision.
     pub is_older: bool,
+    /// A meta slot that does not open and may have held a newer commit, as in
+    /// [`Recovery::may_have_held_newer`](super::Recovery::may_have_held_newer).
+    pub may_have_held_newer: Option<Position>,
 }
 
 impl ExportedHeader {
@@ -128,7 +131,8 @@ impl Store {
             let expected = "a meta slot that the keys of the header open";
             return Err(Error::damaged(META_SLOTS[0], Check::MetaSlot, expected, "none"));
         }
-        let slot = choose(&copies, true)?.slot;
+        let chosen = choose(&copies, true)?;
+        let slot = chosen.slot;
         let record = exported.header.rekey.as_ref();
         if let (Some(head), true) = (slot.redo_head, record.is_some()) {
             // The blocks of the list would have to be resealed under the new key, and nothing can do that.
@@ -164,7 +168,8 @@ impl Store {
             device.write(position, &bytes[..])?;
             device.sync()?;
         }
-        Ok(HeaderImport { revision, is_older: !is_current })
+        let may_have_held_newer = chosen.may_have_held_newer;
+        Ok(HeaderImport { revision, is_older: !is_current, may_have_held_newer })
     }
 }
 
