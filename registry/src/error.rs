@@ -213,19 +213,70 @@ impl From<Error> for io::Error {
             Error::NoStream { .. } | Error::NoEntry { .. } => io::ErrorKind::NotFound,
             Error::StreamExists { .. } | Error::EntryExists { .. } => io::ErrorKind::AlreadyExists,
             Error::NotInMode { .. } => io::ErrorKind::PermissionDenied,
-            Error::UnknownMode { .. }
-            | Error::NameLength { .. }
-            | Error::InvalidName { .. }
-            | Error::Engine(ar7_engine::Error::OutOfBounds { .. }) => io::ErrorKind::InvalidInput,
-            Error::Engine(ar7_engine::Error::ReadOnly) => io::ErrorKind::ReadOnlyFilesystem,
-            Error::Engine(ar7_engine::Error::Full { .. }) => io::ErrorKind::FileTooLarge,
-            Error::Engine(error) => match error.class() {
-                Class::Damaged => io::ErrorKind::InvalidData,
-                Class::NoSpace => io::ErrorKind::StorageFull,
-                _ => io::ErrorKind::Other,
-            },
+            Error::AlreadyOpen { .. } | Error::StreamIsNamed { .. } => io::ErrorKind::ResourceBusy,
+            Error::UnknownMode { .. } | Error::NameLength { .. } | Error::InvalidName { .. } => {
+                io::ErrorKind::InvalidInput
+            }
+            Error::KindForbids { .. } => io::ErrorKind::Unsupported,
+            Error::Engine(error) => engine_kind(error),
             _ => io::ErrorKind::Other,
         };
         io::Error::new(kind, error)
+    }
+}
+
+/// Returns the kind of an error of the engine, the same as that of the library `ar7`.
+fn engine_kind(error: &ar7_engine::Error) -> io::ErrorKind {
+    match error {
+        ar7_engine::Error::Io { source, .. } => source.kind(),
+        ar7_engine::Error::ReadOnly => io::ErrorKind::ReadOnlyFilesystem,
+        ar7_engine::Error::Full { .. } => io::ErrorKind::FileTooLarge,
+        ar7_engine::Error::OutOfBounds { .. } => io::ErrorKind::InvalidInput,
+        ar7_engine::Error::NoKeySlot { .. } => io::ErrorKind::NotFound,
+        ar7_engine::Error::CommitLost { .. } => io::ErrorKind::InvalidData,
+        ar7_engine::Error::Stopped => io::ErrorKind::Interrupted,
+        ar7_engine::Error::Poisoned { cause }
+        | ar7_engine::Error::KeyChangeUnfinished { cause } => engine_kind(cause),
+        _ => match error.class() {
+            Class::WrongKey => io::ErrorKind::PermissionDenied,
+            Class::Damaged => io::ErrorKind::InvalidData,
+            Class::Locked | Class::HeldByReaders => io::ErrorKind::ResourceBusy,
+            Class::NewerFormat => io::ErrorKind::Unsupported,
+            Class::NoSpace => io::ErrorKind::StorageFull,
+            _ => io::ErrorKind::Other,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use ar7_engine::crypto::{RawKey, Secret};
+    use ar7_engine::store::{Access, OpenOptions};
+
+    use super::*;
+    use crate::{Archive, CreateOptions};
+
+    fn kind_of<T>(outcome: Result<T>) -> ErrorKind {
+        io::Error::from(outcome.err().expect("an error")).kind()
+    }
+
+    #[test]
+    fn an_error_keeps_its_kind_as_an_error_of_the_system() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("a.ar7");
+        let [right, wrong] = [1, 2].map(|byte| Secret::Key(RawKey::from_bytes([byte; 32])));
+        let writing = || OpenOptions { access: Access::Write, ..OpenOptions::default() };
+        assert_eq!(kind_of(Archive::open(&path, &right, writing())), ErrorKind::NotFound);
+        let archive = Archive::create(&path, &right, &CreateOptions::default()).expect("created");
+        assert_eq!(kind_of(Archive::open(&path, &right, writing())), ErrorKind::ResourceBusy);
+        let stream = archive.new_stream().expect("a stream");
+        assert_eq!(kind_of(archive.open_stream(stream.identity())), ErrorKind::ResourceBusy);
+        stream.close().expect("saved");
+        archive.close().expect("closed");
+        assert_eq!(kind_of(Archive::open(&path, &wrong, writing())), ErrorKind::PermissionDenied);
+        std::fs::write(&path, vec![0; 100_000]).expect("written");
+        assert_eq!(kind_of(Archive::open(&path, &right, writing())), ErrorKind::InvalidData);
     }
 }

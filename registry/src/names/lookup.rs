@@ -52,7 +52,14 @@ impl Names<'_> {
         Entries::above(self, directory, after).take(limit).collect()
     }
 
-    /// Opens the committed content of a file for reading. Returns `None` if the file has no stream.
+    /// Opens the content of a file for reading, as the last commit has it. Returns `None` if the
+    /// file has no stream.
+    ///
+    /// In a writer, names belong to the open transaction and this content does not: a file that is
+    /// not committed yet fails with [`Error::NoStream`]. [`Archive::open_stream`] reads the
+    /// transaction, through the one handle that may also change the stream.
+    ///
+    /// [`Archive::open_stream`]: crate::Archive::open_stream
     pub fn read_file(&self, inode: &Inode) -> Result<Option<Stream>> {
         inode.stream.map(|stream| self.archive.read_stream(stream)).transpose()
     }
