@@ -62,7 +62,9 @@ pub(crate) fn run(common: &Common, options: &Info) -> Result<(), Failure> {
     let statistics = session.archive.statistics().map_err(session.named())?;
     let oldest_reader = session.archive.store().oldest_reader();
     let oldest_reader = oldest_reader.map_err(|error| session.named()(error.into()))?;
-    let facts = Facts::new(&session.archive, &statistics, oldest_reader);
+    let sharing = session.archive.store().sharing();
+    let sharing = sharing.map_err(|error| session.named()(error.into()))?;
+    let facts = Facts::new(&session.archive, &statistics, sharing, oldest_reader);
     let mut output = Output::new();
     if options.json {
         return output.document(&facts);
@@ -74,7 +76,12 @@ pub(crate) fn run(common: &Common, options: &Info) -> Result<(), Failure> {
 }
 
 impl Facts {
-    fn new(archive: &Archive, statistics: &Statistics, oldest_reader: Option<u64>) -> Facts {
+    fn new(
+        archive: &Archive,
+        statistics: &Statistics,
+        sharing: Sharing,
+        oldest_reader: Option<u64>,
+    ) -> Facts {
         let header = archive.store().header();
         Facts {
             version: VERSION,
@@ -92,7 +99,7 @@ impl Facts {
             generation: statistics.generation.to_string(),
             commit: statistics.commit,
             header_revision: header.revision,
-            readers_and_writer: archive.store().sharing() == Sharing::ReadersAndWriter,
+            readers_and_writer: sharing == Sharing::ReadersAndWriter,
             oldest_reader,
             key_slots: slots_of(&header),
             rekeyed_blocks: header.rekey.is_some().then(|| rekeyed(archive)),

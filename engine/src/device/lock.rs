@@ -2,13 +2,40 @@
 //!
 //! They are byte-range locks of the open file description, on bytes far behind the end of the file. They exclude
 //! another open of the file even within one process, and they end with the process: a crash leaves no lock behind, and
-//! there is no lock file. Where a file system does not support them, `flock` admits one writer or many readers.
+//! there is no lock file. Where the locks of a file system may be invisible to other users of the file, `flock` admits
+//! one writer or many readers.
+//!
+//! Two processes may decide this differently, for example if a sandbox refuses byte-range locks to one of them. So a
+//! process with byte-range locks shares the `flock` too, and a reader without them locks its byte if the system allows
+//! it:
+//!
+//! |                         | `flock`   | bytes                 |
+//! |-------------------------|-----------|-----------------------|
+//! | writer, byte ranges     | shared    | `WRITER`, exclusive   |
+//! | reader, byte ranges     | shared    | `READERS + n`, shared |
+//! | writer, `flock` only    | exclusive | none                  |
+//! | reader, `flock` only    | shared    | `READERS + n`, shared, if possible |
+//!
+//! For each pair of opens:
+//!
+//! |                      | writer, ranges         | reader, ranges | writer, `flock` | reader, `flock` |
+//! |----------------------|------------------------|----------------|-----------------|-----------------|
+//! | writer, ranges       | exclusive, by `WRITER` | next to each other | exclusive, by `flock` | next to each other, by the reader's byte |
+//! | reader, ranges       |                        | next to each other | exclusive, by `flock` | next to each other |
+//! | writer, `flock`      |                        |                | exclusive, by `flock` | exclusive, by `flock` |
+//! | reader, `flock`      |                        |                |                 | next to each other |
+//!
+//! A writer that locks out readers excludes all that have a byte. One pair is left: a reader to which the system refuses
+//! byte-range locks has no byte, and a writer with byte ranges does not see it. The `flock` could only exclude it
+//! together with all other readers.
 
 use std::fmt;
-use std::fs::{File, TryLockError};
+use std::fs::File;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
+use super::flock::Flock;
 use super::range_lock::{self, Kind};
 use crate::{Error, Result, process};
 
@@ -36,7 +63,8 @@ pub trait Locks: fmt::Debug + Send + Sync {
     /// Locks the archive for writing, without waiting. Fails with [`Error::Locked`] if another open is the writer.
     fn lock_writer(&self) -> Result<()>;
 
-    /// Returns whether another open is the writer.
+    /// Returns whether another open is the writer. Never true while this open has locked a commit and the locks permit
+    /// [`Sharing::ReadersOrWriter`].
     fn is_written(&self) -> Result<bool>;
 
     /// Locks commit `number` for reading. Fails with [`Error::Locked`] if another open has locked readers out.
@@ -52,8 +80,8 @@ pub trait Locks: fmt::Debug + Send + Sync {
     fn lock_out_readers(&self) -> Result<()>;
 
     /// Returns what the locks permit.
-    fn sharing(&self) -> Sharing {
-        Sharing::ReadersAndWriter
+    fn sharing(&self) -> Result<Sharing> {
+        Ok(Sharing::ReadersAndWriter)
     }
 }
 
@@ -91,9 +119,10 @@ pub(super) struct FileLocks {
     file: Arc<File>,
     /// Whether the file system has byte-range locks, once a lock was taken.
     sharing: OnceLock<Sharing>,
-    /// Number of commits locked for reading through `flock`.
-    shared: Mutex<u64>,
-    is_locked: AtomicBool,
+    flock: Flock,
+    is_writer: AtomicBool,
+    /// Whether any byte may be locked.
+    has_bytes: AtomicBool,
     /// The process that opened the file. A forked child must not end its parent's locks.
     process: u32,
 }
@@ -103,8 +132,9 @@ impl FileLocks {
         FileLocks {
             file: Arc::clone(file),
             sharing: OnceLock::new(),
-            shared: Mutex::new(0),
-            is_locked: AtomicBool::new(false),
+            flock: Flock::new(file),
+            is_writer: AtomicBool::new(false),
+            has_bytes: AtomicBool::new(false),
             process: process::id(),
         }
     }
@@ -117,19 +147,17 @@ impl FileLocks {
         locks
     }
 
-    fn has_ranges(&self) -> bool {
-        self.sharing() == Sharing::ReadersAndWriter
+    fn has_ranges(&self) -> Result<bool> {
+        Ok(self.sharing()? == Sharing::ReadersAndWriter)
     }
 
     fn lock_range(&self, kind: Kind, start: u64, length: u64) -> Result<()> {
-        match range_lock::set(&self.file, kind, start, length) {
-            Ok(true) => {
-                self.is_locked.store(true, Ordering::Relaxed);
-                Ok(())
-            }
-            Ok(false) => Err(Error::Locked { path: None, holder: None }),
-            Err(source) => Err(Error::io("lock", source)),
+        let is_locked = range_lock::set(&self.file, kind, start, length).map_err(not_locked)?;
+        if !is_locked {
+            return Err(locked(None));
         }
+        self.has_bytes.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Returns the start of a lock by another open that conflicts with a lock of this kind.
@@ -137,59 +165,74 @@ impl FileLocks {
         range_lock::conflict(&self.file, kind, start, length)
             .map_err(|source| Error::io("query the locks", source))
     }
+
+    /// Takes a share of the `flock`, which excludes writers without byte-range locks. A file system may have no
+    /// `flock`: then no process relies on it.
+    fn share(&self, has_ranges: bool) -> Result<()> {
+        match self.flock.share() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(locked(None)),
+            Err(error) if has_ranges && range_lock::is_refusal(&error) => Ok(()),
+            Err(error) => Err(not_locked(error)),
+        }
+    }
+
+    fn end_range(&self, start: u64, length: u64) {
+        // Closing the file ends a lock that could not be ended here.
+        let _ = range_lock::set(&self.file, Kind::Unlocked, start, length);
+    }
 }
 
 impl Locks for FileLocks {
     fn lock_writer(&self) -> Result<()> {
-        if self.has_ranges() {
-            match self.lock_range(Kind::Exclusive, WRITER, 1) {
-                Err(Error::Locked { path, .. }) => {
-                    Err(Error::Locked { path, holder: range_lock::holder(&self.file, WRITER) })
-                }
-                outcome => outcome,
+        if self.is_writer.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        if self.has_ranges()? {
+            let outcome = self.lock_range(Kind::Exclusive, WRITER, 1);
+            if matches!(outcome, Err(Error::Locked { .. })) {
+                return Err(locked(range_lock::holder(&self.file, WRITER)));
             }
-        } else {
-            self.file.try_lock().map_err(not_locked)
+            outcome?;
+            self.share(true).inspect_err(|_| self.end_range(WRITER, 1))?;
+        } else if !self.flock.exclude().map_err(not_locked)? {
+            return Err(locked(None));
         }
-    }
-
-    fn is_written(&self) -> Result<bool> {
-        if !self.has_ranges() {
-            return Ok(false);
-        }
-        Ok(self.conflict(Kind::Shared, WRITER, 1)?.is_some())
-    }
-
-    fn lock_reader(&self, number: u64) -> Result<()> {
-        if self.has_ranges() {
-            return self.lock_range(Kind::Shared, READERS + number, 1);
-        }
-        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        if *shared == 0 {
-            self.file.try_lock_shared().map_err(not_locked)?;
-        }
-        *shared += 1;
+        self.is_writer.store(true, Ordering::Relaxed);
         Ok(())
     }
 
+    fn is_written(&self) -> Result<bool> {
+        if self.has_ranges()? && self.conflict(Kind::Shared, WRITER, 1)?.is_some() {
+            return Ok(true);
+        }
+        match self.flock.is_excluded() {
+            Err(error) if !range_lock::is_refusal(&error) => Err(not_locked(error)),
+            outcome => Ok(outcome.unwrap_or(false)),
+        }
+    }
+
+    fn lock_reader(&self, number: u64) -> Result<()> {
+        let has_ranges = self.has_ranges()?;
+        self.share(has_ranges)?;
+        match self.lock_range(Kind::Shared, READERS + number, 1) {
+            Err(error) if has_ranges || matches!(error, Error::Locked { .. }) => {
+                self.flock.unshare();
+                Err(error)
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn unlock_reader(&self, number: u64) {
-        if process::id() != self.process {
-            return;
-        }
-        // Closing the file ends a lock that could not be ended here.
-        if self.has_ranges() {
-            let _ = range_lock::set(&self.file, Kind::Unlocked, READERS + number, 1);
-            return;
-        }
-        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        *shared = shared.saturating_sub(1);
-        if *shared == 0 {
-            let _ = self.file.unlock();
+        if process::id() == self.process {
+            self.end_range(READERS + number, 1);
+            self.flock.unshare();
         }
     }
 
     fn lowest_reader(&self, below: u64) -> Result<Option<u64>> {
-        if !self.has_ranges() {
+        if !self.has_ranges()? {
             return Ok(None);
         }
         // The system reports any conflicting lock, not the lowest.
@@ -205,7 +248,7 @@ impl Locks for FileLocks {
     }
 
     fn lock_out_readers(&self) -> Result<()> {
-        if !self.has_ranges() {
+        if !self.has_ranges()? {
             // The writer's lock excludes them.
             return Ok(());
         }
@@ -213,31 +256,38 @@ impl Locks for FileLocks {
         self.lock_range(Kind::Exclusive, READERS, 0)
     }
 
-    fn sharing(&self) -> Sharing {
-        *self.sharing.get_or_init(|| {
-            if range_lock::is_supported(&self.file) {
-                Sharing::ReadersAndWriter
-            } else {
-                Sharing::ReadersOrWriter
-            }
-        })
+    fn sharing(&self) -> Result<Sharing> {
+        if let Some(&sharing) = self.sharing.get() {
+            return Ok(sharing);
+        }
+        // An error selects neither: two processes that differ could both become the writer.
+        let is_supported = range_lock::is_supported(&self.file)
+            .map_err(|source| Error::io("test the locks", source))?;
+        let sharing =
+            if is_supported { Sharing::ReadersAndWriter } else { Sharing::ReadersOrWriter };
+        Ok(*self.sharing.get_or_init(|| sharing))
     }
 }
 
 impl Drop for FileLocks {
     /// Ends the locks explicitly: a map keeps the open file description alive, and with it the locks.
     fn drop(&mut self) {
-        if *self.is_locked.get_mut() && process::id() == self.process {
-            let _ = range_lock::set(&self.file, Kind::Unlocked, WRITER, 0);
+        if process::id() != self.process {
+            return;
         }
+        if *self.has_bytes.get_mut() {
+            self.end_range(WRITER, 0);
+        }
+        self.flock.end();
     }
 }
 
-fn not_locked(error: TryLockError) -> Error {
-    match error {
-        TryLockError::WouldBlock => Error::Locked { path: None, holder: None },
-        TryLockError::Error(source) => Error::io("lock", source),
-    }
+fn locked(holder: Option<u32>) -> Error {
+    Error::Locked { path: None, holder }
+}
+
+fn not_locked(source: io::Error) -> Error {
+    Error::io("lock", source)
 }
 
 #[cfg(any(test, feature = "testing"))]
@@ -247,7 +297,9 @@ pub use table::LockTable;
 mod table {
     use std::collections::BTreeSet;
 
-    use super::{Arc, Error, Locks, Mutex, PoisonError, Result};
+    use std::sync::{Mutex, PoisonError};
+
+    use super::{Arc, Locks, Result, locked};
 
     /// The locks of every open of a device in memory.
     #[derive(Debug, Clone, Default)]
@@ -283,17 +335,11 @@ mod table {
         }
     }
 
-    impl Open {
-        fn locked() -> Error {
-            Error::Locked { path: None, holder: None }
-        }
-    }
-
     impl Locks for Open {
         fn lock_writer(&self) -> Result<()> {
             let mut table = self.table.table();
             if table.writer.is_some_and(|writer| writer != self.number) {
-                return Err(Open::locked());
+                return Err(locked(None));
             }
             table.writer = Some(self.number);
             Ok(())
@@ -306,7 +352,7 @@ mod table {
         fn lock_reader(&self, number: u64) -> Result<()> {
             let mut table = self.table.table();
             if table.exclusive.is_some_and(|open| open != self.number) {
-                return Err(Open::locked());
+                return Err(locked(None));
             }
             table.readers.insert((number, self.number));
             Ok(())
@@ -325,7 +371,7 @@ mod table {
         fn lock_out_readers(&self) -> Result<()> {
             let mut table = self.table.table();
             if table.readers.iter().any(|(_, open)| *open != self.number) {
-                return Err(Open::locked());
+                return Err(locked(None));
             }
             table.exclusive = Some(self.number);
             Ok(())

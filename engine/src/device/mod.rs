@@ -6,6 +6,7 @@
 mod create;
 mod direct;
 mod file;
+mod flock;
 mod guard;
 mod lock;
 mod mapped;

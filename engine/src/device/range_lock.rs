@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io;
 
+use rustix::io::Errno;
+
 /// The kind of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -12,6 +14,13 @@ pub(super) enum Kind {
     Exclusive,
     /// None.
     Unlocked,
+}
+
+/// Returns whether an error says that the system or the file system has no such locks. No other error does: a limit,
+/// for example, may be gone at the next attempt.
+pub(super) fn is_refusal(error: &io::Error) -> bool {
+    let refusals = [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP];
+    Errno::from_io_error(error).is_some_and(|error| refusals.contains(&error))
 }
 
 #[cfg(target_os = "linux")]
@@ -27,10 +36,9 @@ mod linux {
     use std::os::unix::fs::MetadataExt;
     use std::path::Path;
 
-    use nix::errno::Errno;
     use nix::fcntl::{FcntlArg, fcntl};
 
-    use super::{File, Kind, io};
+    use super::{File, Kind, io, is_refusal};
 
     /// File systems whose locks another machine, or another view of the same file, may not see: NFS, SMB and CIFS,
     /// FUSE, 9P (`statfs(2)`).
@@ -48,7 +56,7 @@ mod linux {
         let lock = range(kind, start, length)?;
         match fcntl(file, FcntlArg::F_OFD_SETLK(&lock)) {
             Ok(_) => Ok(true),
-            Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+            Err(nix::Error::EAGAIN | nix::Error::EACCES) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
@@ -67,29 +75,32 @@ mod linux {
     }
 
     /// Returns whether the locks of this file are seen by every process that can open it. Tries it: a second open must
-    /// see a lock of the first.
-    pub(in crate::device) fn is_supported(file: &File) -> bool {
-        let kind =
-            rustix::fs::fstatfs(file).map(|found| found.f_type.cast_unsigned() & 0xffff_ffff);
-        if kind.is_ok_and(|kind| UNSHARED_LOCKS.contains(&kind)) {
-            return false;
+    /// see a lock of the first. Any failure other than a refusal is an error, because the next process may not have
+    /// it.
+    pub(in crate::device) fn is_supported(file: &File) -> io::Result<bool> {
+        let kind = rustix::fs::fstatfs(file)?.f_type.cast_unsigned() & 0xffff_ffff;
+        if UNSHARED_LOCKS.contains(&kind) {
+            return Ok(false);
         }
-        let tried = u64::from(std::process::id());
-        let is_seen = || -> io::Result<bool> {
-            // A lock of its own byte below the range of the protocol, so that no other process is disturbed.
-            let byte = (1 << 61) + tried;
-            if !set(file, Kind::Shared, byte, 1)? {
-                return Ok(true);
-            }
-            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-            let second = File::open(path);
-            let seen = second.map_or(Ok(true), |second| {
-                conflict(&second, Kind::Exclusive, byte, 1).map(|found| found.is_some())
-            });
-            set(file, Kind::Unlocked, byte, 1)?;
-            seen
+        // A byte of its own below the range of the protocol, so that no other process is disturbed.
+        let byte = (1 << 61) + u64::from(std::process::id());
+        match set(file, Kind::Shared, byte, 1) {
+            Err(error) if is_refusal(&error) => return Ok(false),
+            outcome => outcome?,
         };
-        is_seen().unwrap_or(false)
+        let seen = is_seen(file, byte);
+        set(file, Kind::Unlocked, byte, 1)?;
+        seen
+    }
+
+    /// Returns whether another open file description sees a lock of this byte.
+    fn is_seen(file: &File, byte: u64) -> io::Result<bool> {
+        match File::open(format!("/proc/self/fd/{}", file.as_raw_fd())) {
+            Ok(second) => Ok(conflict(&second, Kind::Exclusive, byte, 1)?.is_some()),
+            // Without /proc, the file cannot be opened again. The system accepted the lock.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// Returns the process that holds an exclusive lock of byte `start`, if the system shows it: the lock itself names
@@ -153,8 +164,8 @@ mod unsupported {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    pub(in crate::device) fn is_supported(_: &File) -> bool {
-        false
+    pub(in crate::device) fn is_supported(_: &File) -> io::Result<bool> {
+        Ok(false)
     }
 
     pub(in crate::device) fn holder(_: &File, _: u64) -> Option<u32> {

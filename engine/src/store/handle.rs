@@ -136,7 +136,7 @@ impl Store {
     }
 
     /// Returns which other processes can use the archive next to this one.
-    pub fn sharing(&self) -> Sharing {
+    pub fn sharing(&self) -> Result<Sharing> {
         self.locks.sharing()
     }
 

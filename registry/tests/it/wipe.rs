@@ -255,11 +255,11 @@ fn a_wipe_fails_if_a_reader_held_blocks_at_any_of_its_steps() {
 fn a_wipe_leaves_no_old_version_of_a_block_that_readers_kept() {
     let (disk, archive) = create_shared();
     let mut stream = archive.new_stream().unwrap();
-    stream.append(&[1; 20 * 4008]).unwrap();
+    stream.append(&vec![1; 20 * 4008]).unwrap();
     archive.commit().unwrap();
     let reader = open_shared(&disk, Access::Read);
     let before = all_blocks(&disk);
-    stream.write_at(0, &[2; 20 * 4008]).unwrap();
+    stream.write_at(0, &vec![2; 20 * 4008]).unwrap();
     archive.commit().unwrap();
     assert!(kept(&disk, &before) >= 20, "the old versions stay while they are read");
     let (entries, _) = held(archive.wipe_free(&mut |_| {}));

@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{file_with, open_any, pattern, read_blocks};
 use crate::Error;
-use crate::device::{Device, FileDevice, MappedDevice, MemoryDevice, NewFile};
+use crate::device::{Device, FileDevice, MappedDevice, MemoryDevice, NewFile, Sharing};
 use crate::format::{BLOCK_SIZE_U64, Position};
 
 /// Environment variable that marks the process a test starts for itself.
@@ -93,6 +93,29 @@ fn a_limit_on_file_sizes_is_an_error_and_not_a_signal() {
     device.write(Position::at(99), &pattern(99, 1, 2)).unwrap();
     assert_no_space(device.write(Position::at(99), &pattern(99, 2, 3)), 2);
     assert_eq!(read_blocks(&device, 99, 1).unwrap(), pattern(99, 1, 2));
+}
+
+#[test]
+fn a_limit_on_open_files_does_not_change_the_kind_of_locks() {
+    if !in_own_process() {
+        run_again(
+            "device::tests::limits::a_limit_on_open_files_does_not_change_the_kind_of_locks",
+            &[],
+        );
+        return;
+    }
+    let (_directory, path) = file_with(&pattern(0, 10, 1));
+    let (first, second) = (open_any(&path), open_any(&path));
+    let before = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(1), ..before }).unwrap();
+    // Whether the file system has byte-range locks cannot be tested now.
+    for outcome in [first.lock_writer(), first.locks().lock_reader(1)] {
+        assert!(matches!(outcome, Err(Error::Io { .. })), "{outcome:?}");
+    }
+    setrlimit(Resource::Nofile, before).unwrap();
+    first.lock_writer().unwrap();
+    assert_eq!(first.locks().sharing().unwrap(), Sharing::ReadersAndWriter);
+    assert!(matches!(second.lock_writer(), Err(Error::Locked { .. })));
 }
 
 #[test]
