@@ -81,6 +81,12 @@ pub enum Error {
         /// The path with which it was opened.
         name: String,
     },
+    /// The file was opened after the savepoint to which the transaction returned.
+    #[error("{name} was opened after the savepoint to which the transaction returned")]
+    RolledBack {
+        /// The path with which it was opened.
+        name: String,
+    },
     /// The mode of the file does not allow the operation.
     #[error("{name} is not open for {operation}")]
     NotInMode {
@@ -127,6 +133,9 @@ pub enum Error {
     /// Another transaction of this process is in progress.
     #[error("another transaction is in progress")]
     InTransaction,
+    /// The transaction returned to an earlier savepoint, so that this one is gone.
+    #[error("the savepoint is gone: the transaction returned to an earlier one")]
+    NoSavepoint,
     /// Another writer has the archive open: another process, or another [`crate::Archive`] of this
     /// one. A rekey also excludes readers, and readers a rekey.
     #[error("in use by {}{}", holder_name(*holder), suffix(path.as_deref()))]
@@ -302,6 +311,7 @@ impl Error {
             Error::NotFound { .. }
             | Error::NoStream { .. }
             | Error::Removed { .. }
+            | Error::RolledBack { .. }
             | Error::NoKeySlot { .. } => io::ErrorKind::NotFound,
             Error::AlreadyExists { .. } | Error::StreamExists { .. } => {
                 io::ErrorKind::AlreadyExists
@@ -314,6 +324,7 @@ impl Error {
             | Error::InvalidName { .. }
             | Error::UnknownMode { .. }
             | Error::OutOfBounds { .. }
+            | Error::NoSavepoint
             | Error::NotAReceipt { .. } => io::ErrorKind::InvalidInput,
             Error::WrongKey { .. } | Error::NotInMode { .. } => io::ErrorKind::PermissionDenied,
             Error::ReadOnly => io::ErrorKind::ReadOnlyFilesystem,
@@ -384,6 +395,7 @@ impl From<EngineError> for Error {
             EngineError::CommitLost { number } => Error::CommitLost { number },
             EngineError::ReadOnly => Error::ReadOnly,
             EngineError::Uncommitted => Error::InTransaction,
+            EngineError::NoSavepoint => Error::NoSavepoint,
             EngineError::Stopped => Error::Stopped,
             EngineError::RekeyInProgress => Error::RekeyInProgress,
             EngineError::NoKeySlot { number } => Error::NoKeySlot { number },

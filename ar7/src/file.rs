@@ -16,7 +16,9 @@ use crate::open::SharedStream;
 ///   and always returns the bytes of the snapshot's commit.
 /// - From a [`crate::Transaction`], it is borrowed from the transaction, so that it cannot outlive
 ///   it. Any number of files can have the same content open. Each sees at once what the others
-///   write. If the content is deleted, they fail with [`Error::Removed`].
+///   write. If the content is deleted, they fail with [`Error::Removed`]. After the transaction returned
+///   to a [`crate::Savepoint`], a file that was open at it shows the content of that point, and one that
+///   was opened later fails with [`Error::RolledBack`].
 ///
 /// It keeps the blocks that the last small read opened, so a `BufReader` around it gains nothing.
 /// Writes of at least 64 KiB are the fastest; there is no need for a `BufWriter` otherwise, because
@@ -106,6 +108,7 @@ impl<'t> File<'t> {
 fn explained(name: &str, error: RegistryError) -> Error {
     match error {
         RegistryError::Stale => Error::Removed { name: name.to_owned() },
+        RegistryError::RolledBack => Error::RolledBack { name: name.to_owned() },
         other => other.into(),
     }
 }

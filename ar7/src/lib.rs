@@ -60,6 +60,9 @@
 //! [`Archive::try_begin`] refuses with [`Error::InTransaction`]. Files that a transaction opened are
 //! borrowed from it, so that none can outlive it.
 //!
+//! [`Transaction::savepoint`] marks a point of a transaction. [`Savepoint::roll_back`] undoes what follows
+//! that point, and keeps what came before it.
+//!
 //! # Durability
 //!
 //! When `commit` returns, the changes are on stable storage. After a crash or a power cut, the archive
@@ -125,9 +128,11 @@ mod key;
 mod maintenance;
 mod open;
 mod options;
+mod order;
 mod path;
 mod receipt;
 mod records;
+mod savepoint;
 #[cfg(feature = "serde")]
 mod serialized;
 mod snapshot;
@@ -145,6 +150,7 @@ pub use receipt::Receipt;
 pub use records::{
     Attributes, Entry, FileType, KeySlot, Metadata, Statistics, StreamInfo, Timestamp,
 };
+pub use savepoint::Savepoint;
 pub use snapshot::Snapshot;
 pub use source::{List, Walk};
 pub use transaction::Transaction;

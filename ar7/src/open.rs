@@ -6,40 +6,53 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ar7_registry::records::InodeNumber;
-use ar7_registry::{Archive, Content, Error, Mode, Result, Stream};
+use ar7_registry::{Archive, Content, Error, Mode, Result, Savepoint, Stream};
 use uuid::Uuid;
 
+use crate::order::Order;
 use crate::records::{Attributes, Timestamp};
 
 /// An open stream.
 #[derive(Debug)]
 struct Shared {
-    /// `None` after the stream was deleted.
+    /// `None` after the stream was deleted, and after the transaction returned to a savepoint.
     stream: Mutex<Option<Stream>>,
-    /// Raised by each change.
+    /// Number of the deletion, if the stream was deleted.
+    deleted: OnceLock<u64>,
+    /// How often the transaction had returned to a savepoint when the stream was opened.
+    returns: u64,
+    /// Number of the last change.
     version: AtomicU64,
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Option<Stream>> {
-        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.stream)
     }
 }
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+type Streams = HashMap<Uuid, Arc<Shared>>;
 
 /// The archive, and the streams that its transaction has open.
 #[derive(Debug)]
 pub(crate) struct Open {
     pub(crate) archive: Archive,
-    streams: Mutex<HashMap<Uuid, Arc<Shared>>>,
+    streams: Mutex<Streams>,
+    /// Numbers openings, deletions and changes.
+    order: Order,
 }
 
 impl Open {
     pub(crate) fn new(archive: Archive) -> Open {
-        Open { archive, streams: Mutex::default() }
+        Open { archive, streams: Mutex::default(), order: Order::default() }
     }
 
-    fn streams(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Shared>>> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    fn streams(&self) -> MutexGuard<'_, Streams> {
+        lock(&self.streams)
     }
 
     /// Opens a stream, or shares the open one.
@@ -50,31 +63,41 @@ impl Open {
         }
         let shared = self.share(&mut streams, identity, mode)?;
         drop(streams);
-        Ok(SharedStream::new(self, None, Some(shared)))
+        Ok(SharedStream::new(self, Opened::Stream(identity), Some(shared)))
     }
 
     /// Creates a stream.
     pub(crate) fn new_stream(&self) -> Result<SharedStream<'_>> {
+        let mut streams = self.streams();
         let stream = self.archive.new_stream()?;
-        let shared = add(&mut self.streams(), stream);
-        Ok(SharedStream::new(self, None, Some(shared)))
+        let opened = Opened::Stream(stream.identity());
+        let shared = self.add(&mut streams, stream);
+        drop(streams);
+        Ok(SharedStream::new(self, opened, Some(shared)))
     }
 
     /// Returns the content of a file. The first write gives an empty file a stream.
     pub(crate) fn content(&self, inode: InodeNumber) -> SharedStream<'_> {
-        SharedStream::new(self, Some(inode), None)
+        SharedStream::new(self, Opened::File(inode), None)
     }
 
-    fn share(
-        &self,
-        streams: &mut HashMap<Uuid, Arc<Shared>>,
-        identity: Uuid,
-        mode: Mode,
-    ) -> Result<Arc<Shared>> {
+    fn share(&self, streams: &mut Streams, identity: Uuid, mode: Mode) -> Result<Arc<Shared>> {
         if let Some(shared) = streams.get(&identity) {
             return Ok(Arc::clone(shared));
         }
-        Ok(add(streams, self.archive.open_stream_in(identity, mode)?))
+        Ok(self.add(streams, self.archive.open_stream_in(identity, mode)?))
+    }
+
+    fn add(&self, streams: &mut Streams, stream: Stream) -> Arc<Shared> {
+        let identity = stream.identity();
+        let shared = Arc::new(Shared {
+            stream: Mutex::new(Some(stream)),
+            deleted: OnceLock::new(),
+            returns: self.order.returns(),
+            version: AtomicU64::new(self.order.next()),
+        });
+        streams.insert(identity, Arc::clone(&shared));
+        shared
     }
 
     /// Makes a change that may delete streams. Files that have such a stream open fail from then on.
@@ -86,18 +109,38 @@ impl Open {
                     let Some(shared) = self.streams().remove(&stream) else {
                         return Err(Error::AlreadyOpen { stream });
                     };
-                    shared.lock().take();
+                    let mut open = shared.lock();
+                    shared.deleted.get_or_init(|| self.order.next());
+                    open.take();
                 }
                 outcome => return outcome,
             }
         }
     }
 
+    /// Makes a savepoint. Returns it with its number in the order of openings and deletions.
+    pub(crate) fn savepoint(&self) -> Result<(Savepoint, u64)> {
+        let number = self.order.next();
+        Ok((self.archive.savepoint()?, number))
+    }
+
+    /// Returns to a savepoint, and closes every stream. Files that were open at it open theirs again
+    /// when they need them.
+    pub(crate) fn roll_back_to(&self, point: &Savepoint, number: u64) -> Result<()> {
+        let mut streams = self.streams();
+        // From here on, files in other threads wait for the lock.
+        self.order.begin_return();
+        let returned = self.archive.roll_back_to(point);
+        if returned.is_ok() {
+            self.order.undo_since(number);
+        }
+        close_all(&mut streams);
+        returned
+    }
+
     /// Closes every stream, even that of a file whose destructor did not run.
     pub(crate) fn close(&self) {
-        for (_, shared) in self.streams().drain() {
-            shared.lock().take();
-        }
+        close_all(&mut self.streams());
     }
 
     /// Forgets a stream that no other file has open.
@@ -109,34 +152,39 @@ impl Open {
     }
 }
 
-fn add(streams: &mut HashMap<Uuid, Arc<Shared>>, stream: Stream) -> Arc<Shared> {
-    let identity = stream.identity();
-    let shared = Shared { stream: Mutex::new(Some(stream)), version: AtomicU64::new(0) };
-    let shared = Arc::new(shared);
-    streams.insert(identity, Arc::clone(&shared));
-    shared
+fn close_all(streams: &mut Streams) {
+    for (_, shared) in streams.drain() {
+        shared.lock().take();
+    }
+}
+
+/// What a file was opened as.
+#[derive(Debug, Clone, Copy)]
+enum Opened {
+    /// As a file with this inode. An empty one may have no stream.
+    File(InodeNumber),
+    /// As a stream.
+    Stream(Uuid),
 }
 
 /// A stream of a transaction, opened by one file.
 #[derive(Debug)]
 pub(crate) struct SharedStream<'t> {
     open: &'t Open,
-    /// The file whose content it is.
-    inode: Option<InodeNumber>,
+    opened: Opened,
+    /// Number of the opening.
+    number: u64,
     /// Empty while the file has no stream.
-    shared: OnceLock<Arc<Shared>>,
-    /// Whether this file has set the time of the last change.
-    is_touched: bool,
+    shared: Mutex<Option<Arc<Shared>>>,
+    /// How often the transaction had returned to a savepoint when this file set its time of the last
+    /// change.
+    touched: Option<u64>,
 }
 
 impl<'t> SharedStream<'t> {
-    fn new(
-        open: &'t Open,
-        inode: Option<InodeNumber>,
-        shared: Option<Arc<Shared>>,
-    ) -> SharedStream<'t> {
-        let shared = shared.map_or_else(OnceLock::new, OnceLock::from);
-        SharedStream { open, inode, shared, is_touched: false }
+    fn new(open: &'t Open, opened: Opened, shared: Option<Arc<Shared>>) -> SharedStream<'t> {
+        let (number, shared) = (open.order.next(), Mutex::new(shared));
+        SharedStream { open, opened, number, shared, touched: None }
     }
 
     /// Returns the identity of the stream. An empty file may have none.
@@ -144,34 +192,72 @@ impl<'t> SharedStream<'t> {
         self.read(|stream| Ok(Some(stream.identity())), None)
     }
 
-    fn read<T>(&self, work: impl FnOnce(&Stream) -> Result<T>, of_empty: T) -> Result<T> {
-        match self.shared()? {
-            Some(shared) => work(shared.lock().as_ref().ok_or(Error::Stale)?),
-            None => Ok(of_empty),
+    fn read<T>(&self, mut work: impl FnMut(&Stream) -> Result<T>, of_empty: T) -> Result<T> {
+        loop {
+            let Some(shared) = self.shared()? else { return Ok(of_empty) };
+            let outcome = shared.lock().as_ref().map_or(Err(Error::Stale), &mut work);
+            if !self.must_repeat(&shared, &outcome) {
+                return outcome;
+            }
         }
+    }
+
+    /// Returns whether a call failed because another thread returned to a savepoint meanwhile.
+    fn must_repeat<T>(&self, shared: &Shared, outcome: &Result<T>) -> bool {
+        matches!(outcome, Err(Error::Stale)) && shared.returns != self.open.order.returns()
     }
 
     /// Returns the open stream, if the file has one by now.
-    fn shared(&self) -> Result<Option<&Arc<Shared>>> {
-        if let Some(shared) = self.shared.get() {
-            return Ok(Some(shared));
+    fn shared(&self) -> Result<Option<Arc<Shared>>> {
+        let mut known = lock(&self.shared);
+        if let Some(shared) = known.as_ref().filter(|shared| self.is_current(shared)) {
+            return Ok(Some(Arc::clone(shared)));
         }
-        let Some(number) = self.inode else { return Ok(None) };
         let mut streams = self.open.streams();
-        let inode = self.open.archive.names().inode(number)?.ok_or(Error::Stale)?;
-        let Some(identity) = inode.stream else { return Ok(None) };
-        let shared = self.open.share(&mut streams, identity, Mode::READ)?;
-        drop(streams);
-        Ok(Some(self.shared.get_or_init(|| shared)))
+        self.check_not_undone(known.as_deref())?;
+        let identity = match self.opened {
+            Opened::Stream(identity) => Some(identity),
+            Opened::File(number) => {
+                let inode = self.open.archive.names().inode(number)?;
+                inode.ok_or(Error::Stale)?.stream
+            }
+        };
+        let share = |identity| self.open.share(&mut streams, identity, Mode::READ);
+        let found = identity.map(share).transpose().map_err(|error| match error {
+            // A stream that was deleted before the transaction returned to a savepoint.
+            Error::NoStream { .. } => Error::Stale,
+            other => other,
+        })?;
+        known.clone_from(&found);
+        Ok(found)
+    }
+
+    /// Returns whether a stream was opened since the last return to a savepoint.
+    fn is_current(&self, shared: &Shared) -> bool {
+        shared.returns == self.open.order.returns()
+    }
+
+    /// Fails if a return to a savepoint undid the opening, or did not undo the deletion of the stream.
+    fn check_not_undone(&self, known: Option<&Shared>) -> Result<()> {
+        if self.open.order.is_undone(self.number) {
+            return Err(Error::RolledBack);
+        }
+        let deleted = known.and_then(|known| known.deleted.get());
+        match deleted {
+            Some(&deleted) if !self.open.order.is_undone(deleted) => Err(Error::Stale),
+            _ => Ok(()),
+        }
     }
 
     /// Returns the open stream. Gives an empty file its stream.
-    fn shared_for_writing(&self) -> Result<&Arc<Shared>> {
+    fn shared_for_writing(&self) -> Result<Arc<Shared>> {
         if let Some(shared) = self.shared()? {
             return Ok(shared);
         }
-        let number = self.inode.ok_or(Error::Stale)?;
+        let Opened::File(number) = self.opened else { return Err(Error::Stale) };
+        let mut known = lock(&self.shared);
         let mut streams = self.open.streams();
+        self.check_not_undone(None)?;
         let names = self.open.archive.names();
         let inode = names.inode(number)?.ok_or(Error::Stale)?;
         let shared = if let Some(identity) = inode.stream {
@@ -180,30 +266,38 @@ impl<'t> SharedStream<'t> {
         } else {
             let stream = self.open.archive.new_stream()?;
             names.replace_content(number, Some(stream.identity()), inode.attributes)?;
-            add(&mut streams, stream)
+            self.open.add(&mut streams, stream)
         };
-        drop(streams);
-        Ok(self.shared.get_or_init(|| shared))
+        *known = Some(Arc::clone(&shared));
+        Ok(shared)
     }
 
-    fn change(&mut self, work: impl FnOnce(&mut Stream) -> Result<()>) -> Result<()> {
-        let shared = self.shared_for_writing()?;
-        let mut stream = shared.lock();
-        let outcome = work(stream.as_mut().ok_or(Error::Stale)?);
-        shared.version.fetch_add(1, Ordering::Release);
-        drop(stream);
-        outcome?;
-        self.touch()
+    fn change(&mut self, mut work: impl FnMut(&mut Stream) -> Result<()>) -> Result<()> {
+        loop {
+            let shared = self.shared_for_writing()?;
+            let mut stream = shared.lock();
+            let outcome = stream.as_mut().map_or(Err(Error::Stale), &mut work);
+            shared.version.store(self.open.order.next(), Ordering::Release);
+            drop(stream);
+            if !self.must_repeat(&shared, &outcome) {
+                outcome?;
+                return self.touch();
+            }
+        }
     }
 
     /// Sets the time of the file's last change, once for each opening.
     fn touch(&mut self) -> Result<()> {
-        let Some(number) = self.inode.filter(|_| !self.is_touched) else { return Ok(()) };
+        let returns = self.open.order.returns();
+        let Opened::File(number) = self.opened else { return Ok(()) };
+        if self.touched == Some(returns) {
+            return Ok(());
+        }
         let names = self.open.archive.names();
         let inode = names.inode(number)?.ok_or(Error::Stale)?;
         let attributes = Attributes::from(inode.attributes).with_modified(Timestamp::now());
         names.set_attributes(number, attributes.of_registry())?;
-        self.is_touched = true;
+        self.touched = Some(returns);
         Ok(())
     }
 }
@@ -215,7 +309,7 @@ impl Content for SharedStream<'_> {
 
     fn version(&self) -> Result<u64> {
         let shared = self.shared()?;
-        // 0 is the version of a file without a stream.
+        // 0 is the version of a file without a stream. No two streams have equal versions.
         Ok(shared.map_or(0, |shared| shared.version.load(Ordering::Acquire) + 1))
     }
 
@@ -251,8 +345,8 @@ impl Content for SharedStream<'_> {
 
 impl Drop for SharedStream<'_> {
     fn drop(&mut self) {
-        if let Some(shared) = self.shared.get() {
-            self.open.release(shared);
+        if let Some(shared) = lock(&self.shared).take() {
+            self.open.release(&shared);
         }
     }
 }

@@ -33,11 +33,12 @@ const COPIED_BYTES: usize = 1 << 20;
 ///
 /// Any number of threads can use one transaction. A method that fails because of its arguments, or
 /// because a path does or does not exist, changes nothing, and the transaction can continue. After
-/// an error of the medium or damage, [`Transaction::commit`] fails too and discards everything.
+/// an error of the medium or damage, [`Transaction::commit`] fails too and discards everything, unless
+/// the transaction returns to a [`crate::Savepoint`] first.
 ///
 /// Paths are those of [`crate::Snapshot`]. The directory that is to contain a new entry must exist.
 pub struct Transaction<'a> {
-    open: Open,
+    pub(crate) open: Open,
     is_finished: bool,
     _turn: Taken<'a>,
 }

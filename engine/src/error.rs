@@ -167,6 +167,10 @@ pub enum Error {
     /// The operation is a commit of its own, but the open transaction has uncommitted changes.
     #[error("there are uncommitted changes")]
     Uncommitted,
+    /// The open transaction does not have this savepoint: it is another transaction, or it returned to an earlier
+    /// savepoint.
+    #[error("the savepoint is gone: its transaction ended or returned to an earlier one")]
+    NoSavepoint,
     /// A value from the caller is out of bounds.
     #[error("{what}: expected {allowed}, found {found}")]
     OutOfBounds {
@@ -470,6 +474,7 @@ impl Error {
                 | Error::LastKeySlot { .. }
                 | Error::HeldByReaders { .. }
                 | Error::Uncommitted
+                | Error::NoSavepoint
         )
     }
 
@@ -480,6 +485,7 @@ impl Error {
             | Error::ReadOnly
             | Error::OtherProcess { .. }
             | Error::Uncommitted
+            | Error::NoSavepoint
             | Error::RekeyInProgress
             | Error::Stopped
             | Error::CommitLost { .. }

@@ -115,6 +115,14 @@ mod faults {
             TrustOneLook,
         }
 
+        /// Faults in savepoints, found by tests of the store.
+        SAVEPOINTS {
+            /// Returning to a savepoint does not raise the step: positions are sealed twice in it.
+            RepeatTheStep,
+            /// Blocks that a savepoint names are sealed again in place.
+            OverwriteNamedBlocks,
+        }
+
         /// Faults in writes on other threads, found by the crashes of large scenarios.
         IN_FLIGHT {
             /// Nothing waits for in-flight writes.

@@ -167,6 +167,8 @@ fn other_operation(
         34 => Operation::Move { from: number, inside: inside(), name },
         35 => Operation::Remove { name: number },
         36 => Operation::RemoveTree { name: number },
+        37 => Operation::Savepoint,
+        38 => Operation::RollBackTo { point: number },
         _ => Operation::Commit,
     }
 }
@@ -211,8 +213,9 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// Returns the steps of scenarios with one kind of operation each.
-fn more_scenarios() -> [Vec<u8>; 5] {
+/// Returns the steps of scenarios: one kind of operation each, and savepoints around some of them.
+fn more_scenarios() -> [Vec<u8>; 6] {
+    const SAVEPOINT: &[u8] = &[37, 0, 0];
     let blocks: [&[u8]; 6] =
         [&[20, 1, 0], &[20, 1, 1], &[23, 1, 2, 1, 9], &[13, 0, 0], &[22, 1, 0], &[22, 1, 0]];
     let files: [&[u8]; 3] =
@@ -222,7 +225,17 @@ fn more_scenarios() -> [Vec<u8>; 5] {
     let links: [&[u8]; 4] =
         [&[32, 0, 4, 0], &[33, 0, 5, 0, 1, 9], &[33, 0, 2, 1, 0, 1, 0], &[3, 0, 0, 1, 40]];
     let gone: [&[u8]; 4] = [&[32, 0, 4, 1], &[35, 1, 0], &[36, 0, 0], &[0, 0, 2, 1, 70]];
-    [blocks.concat(), files.concat(), names.concat(), links.concat(), gone.concat()]
+    let append: &[u8] = &[3, 1, 0, 2, 0, 0, 19, 136];
+    let overwrite: &[u8] = &[5, 1, 0, 0, 1, 0, 1, 30];
+    let points = [append, SAVEPOINT, overwrite, SAVEPOINT, gone[0], append, &[38, 0, 0], overwrite];
+    [
+        blocks.concat(),
+        files.concat(),
+        names.concat(),
+        links.concat(),
+        gone.concat(),
+        points.concat(),
+    ]
 }
 
 #[cfg(test)]
@@ -239,7 +252,7 @@ mod tests {
         let steps: Vec<Step> = steps.collect();
         let operations = steps.iter().copied().filter_map(operation_of);
         let kinds: HashSet<_> = operations.map(|operation| discriminant(&operation)).collect();
-        assert_eq!(kinds.len(), 22, "all except reopening immediately and rekeying");
+        assert_eq!(kinds.len(), 24, "all except reopening immediately and rekeying");
         assert!(
             steps.contains(&Step::Crash) && steps.iter().any(|step| matches!(step, Step::Room(_)))
         );

@@ -53,6 +53,9 @@ pub enum Error {
     /// The handle was opened before a rollback.
     #[error("the handle was opened before a rollback")]
     Stale,
+    /// The handle was opened after the savepoint to which the transaction returned.
+    #[error("the handle was opened after the savepoint to which the transaction returned")]
+    RolledBack,
     /// The archive was closed.
     #[error("the archive was closed")]
     Closed,
@@ -231,7 +234,9 @@ fn engine_kind(error: &ar7_engine::Error) -> io::ErrorKind {
         ar7_engine::Error::Io { source, .. } => source.kind(),
         ar7_engine::Error::ReadOnly => io::ErrorKind::ReadOnlyFilesystem,
         ar7_engine::Error::Full { .. } => io::ErrorKind::FileTooLarge,
-        ar7_engine::Error::OutOfBounds { .. } => io::ErrorKind::InvalidInput,
+        ar7_engine::Error::OutOfBounds { .. } | ar7_engine::Error::NoSavepoint => {
+            io::ErrorKind::InvalidInput
+        }
         ar7_engine::Error::NoKeySlot { .. } => io::ErrorKind::NotFound,
         ar7_engine::Error::CommitLost { .. } => io::ErrorKind::InvalidData,
         ar7_engine::Error::Stopped => io::ErrorKind::Interrupted,

@@ -18,7 +18,7 @@ pub mod verify;
 mod working;
 
 pub use ar7_engine::format::RESERVED_STREAMS;
-pub use archive::{Archive, CreateOptions, Statistics};
+pub use archive::{Archive, CreateOptions, Savepoint, Statistics};
 pub use committed::Snapshot;
 pub use error::{Error, Result};
 pub use names::Names;

@@ -5,6 +5,7 @@ mod errors;
 mod files;
 mod maintenance;
 mod model;
+mod savepoint;
 #[cfg(feature = "serde")]
 mod serialized;
 mod snapshots;

@@ -1,12 +1,13 @@
 //! Random calls of the public interface, compared with a model in memory: each call has the outcome
 //! that the model has, each commit has the model's content and verifies clean, and a snapshot that
-//! is held stays as it was.
+//! is held stays as it was. A transaction that returns to a savepoint has the content that the model had
+//! there.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::path::PathBuf;
 
-use ar7::{Archive, Error, FileType, Mode, Snapshot, Transaction};
+use ar7::{Archive, Entry, Error, FileType, Mode, Savepoint, Snapshot, Transaction};
 use proptest::prelude::*;
 
 use crate::common::{assert_verified, create, key, pattern};
@@ -20,7 +21,13 @@ fn path() -> impl Strategy<Value = String> {
 #[derive(Debug, Clone)]
 enum Call {
     Write(String, usize, usize),
-    Change { path: String, mode: &'static str, offset: u64, length: usize, end: Option<u64> },
+    Change {
+        path: String,
+        mode: &'static str,
+        offset: u64,
+        length: usize,
+        end: Option<u64>,
+    },
     CreateDirectory(String),
     CreateDirectories(String),
     Rename(String, String),
@@ -28,6 +35,12 @@ enum Call {
     RemoveAll(String),
     Link(String, String),
     Symlink(String, usize),
+    SetMetadata(u8),
+    Savepoint,
+    /// Drops the savepoint with this number modulo their count.
+    DropSavepoint(usize),
+    /// Returns to one.
+    Return(usize),
 }
 
 fn call() -> impl Strategy<Value = Call> {
@@ -46,6 +59,10 @@ fn call() -> impl Strategy<Value = Call> {
         1 => path().prop_map(Call::RemoveAll),
         2 => (path(), path()).prop_map(|(existing, new)| Call::Link(existing, new)),
         1 => (path(), 1_usize..1200).prop_map(|(path, length)| Call::Symlink(path, length)),
+        1 => any::<u8>().prop_map(Call::SetMetadata),
+        4 => Just(Call::Savepoint),
+        1 => (0_usize..100).prop_map(Call::DropSavepoint),
+        3 => (0_usize..100).prop_map(Call::Return),
     ]
 }
 
@@ -62,7 +79,7 @@ fn transactions() -> impl Strategy<Value = Vec<(Vec<Call>, End)>> {
         6 => Just(End::Commit), 1 => Just(End::RollBack), 1 => Just(End::Drop),
         1 => Just(End::CommitAndReopen),
     ];
-    prop::collection::vec((prop::collection::vec(call(), 1..16), end), 1..6)
+    prop::collection::vec((prop::collection::vec(call(), 1..24), end), 1..6)
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +95,7 @@ enum Node {
 struct Model {
     nodes: BTreeMap<String, Node>,
     contents: Vec<Vec<u8>>,
+    metadata: Vec<u8>,
 }
 
 type Outcome = Result<(), ErrorKind>;
@@ -231,6 +249,8 @@ impl Model {
                 self.check_free(path)?;
                 self.nodes.insert(path.clone(), Node::Symlink("t".repeat(*length)));
             }
+            Call::SetMetadata(byte) => self.metadata = vec![*byte; 9],
+            Call::Savepoint | Call::DropSavepoint(_) | Call::Return(_) => {}
         }
         Ok(())
     }
@@ -264,14 +284,60 @@ fn make(transaction: &Transaction<'_>, call: &Call) -> Result<(), Error> {
         }
         Call::Link(existing, new) => transaction.link(existing, new)?,
         Call::Symlink(path, length) => transaction.symlink("t".repeat(*length), path)?,
+        Call::SetMetadata(byte) => transaction.set_archive_metadata(&[*byte; 9])?,
+        Call::Savepoint | Call::DropSavepoint(_) | Call::Return(_) => {}
     }
     Ok(())
 }
 
-/// Compares a commit with the model.
-fn check(snapshot: &Snapshot, model: &Model) {
-    let entries: Result<Vec<_>, _> = snapshot.walk("").unwrap().collect();
-    let entries = entries.unwrap();
+/// What has names and content: a commit, or an open transaction.
+trait View {
+    fn entries(&self) -> ar7::Result<Vec<Entry>>;
+    fn content(&self, path: &str) -> ar7::Result<Vec<u8>>;
+    fn target(&self, path: &str) -> ar7::Result<PathBuf>;
+    fn metadata(&self) -> ar7::Result<Vec<u8>>;
+}
+
+impl View for Snapshot {
+    fn entries(&self) -> ar7::Result<Vec<Entry>> {
+        self.walk("")?.collect()
+    }
+
+    fn content(&self, path: &str) -> ar7::Result<Vec<u8>> {
+        self.read(path)
+    }
+
+    fn target(&self, path: &str) -> ar7::Result<PathBuf> {
+        self.read_link(path)
+    }
+
+    fn metadata(&self) -> ar7::Result<Vec<u8>> {
+        Ok(self.archive_metadata().to_vec())
+    }
+}
+
+impl View for Transaction<'_> {
+    fn entries(&self) -> ar7::Result<Vec<Entry>> {
+        self.walk("")?.collect()
+    }
+
+    fn content(&self, path: &str) -> ar7::Result<Vec<u8>> {
+        self.read(path)
+    }
+
+    fn target(&self, path: &str) -> ar7::Result<PathBuf> {
+        self.read_link(path)
+    }
+
+    fn metadata(&self) -> ar7::Result<Vec<u8>> {
+        self.archive_metadata()
+    }
+}
+
+/// Compares a commit or a transaction with the model.
+fn check(view: &impl View, model: &Model) {
+    let entries = view.entries().unwrap();
+    assert_eq!(view.metadata().unwrap(), model.metadata);
     let found: Vec<&PathBuf> = entries.iter().map(|entry| &entry.path).collect();
     let mut expected: Vec<PathBuf> = model.nodes.keys().map(PathBuf::from).collect();
     // The order of a walk compares component by component, as that of paths.
@@ -283,13 +349,13 @@ fn check(snapshot: &Snapshot, model: &Model) {
             Node::File(number) => {
                 let content = &model.contents[*number];
                 assert_eq!(entry.metadata.len, content.len() as u64, "{path}");
-                assert_eq!(snapshot.read(path).unwrap(), *content, "{path}");
+                assert_eq!(view.content(path).unwrap(), *content, "{path}");
                 let links = model.nodes.values().filter(|node| **node == Node::File(*number));
                 assert_eq!(entry.metadata.links as usize, links.count(), "{path}");
             }
             Node::Directory => assert_eq!(entry.metadata.file_type, FileType::Directory),
             Node::Symlink(target) => {
-                assert_eq!(snapshot.read_link(path).unwrap(), PathBuf::from(target));
+                assert_eq!(view.target(path).unwrap(), PathBuf::from(target));
             }
         }
     }
@@ -298,10 +364,27 @@ fn check(snapshot: &Snapshot, model: &Model) {
 /// Makes the calls of one transaction. Returns the model of its end.
 fn run(transaction: &Transaction<'_>, calls: &[Call], committed: &Model) -> Model {
     let mut model = committed.clone();
+    let mut points: Vec<(Savepoint<'_>, Model)> = Vec::new();
     for call in calls {
         let expected = model.make(call);
         let found = make(transaction, call).map_err(|error| error.kind());
         assert_eq!(found, expected, "{call:?}");
+        match call {
+            Call::Savepoint => points.push((transaction.savepoint().unwrap(), model.clone())),
+            Call::DropSavepoint(number) if !points.is_empty() => {
+                points.remove(number % points.len());
+            }
+            Call::Return(number) if !points.is_empty() => {
+                let index = number % points.len();
+                points[index].0.roll_back().unwrap();
+                model.clone_from(&points[index].1);
+                for (gone, _) in points.drain(index + 1..) {
+                    assert!(matches!(gone.roll_back(), Err(Error::NoSavepoint)));
+                }
+                check(transaction, &model);
+            }
+            _ => {}
+        }
     }
     model
 }

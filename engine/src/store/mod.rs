@@ -8,14 +8,15 @@
 //! | [`Store`] (`handle.rs`) | the current commit, the header, the first failure | `publish` (each commit, `refresh`), `replace_header` (changes of keys), `poisoning` (each write and sync) |
 //! | `Space` (`space/`) | free, fresh and freed runs, the block count | allocating and freeing; `begin` starts it again from the commit |
 //! | `Pins` (`space/pins.rs`) | superseded commits and what each freed | `publish` and `commit` |
+//! | `Savepoints` | the savepoints of the transaction; `Space` and `Transaction` note what followed each | `savepoint`, `roll_back_to` |
 //! | `Transaction` | generation, redirects, the redo list's blocks | sealing, `write_redo_list`, `commit`, `rollback` |
 //! | `Superblock` | the pair that holds the current commit, bad copies | `write_first` and `write_second`, from `Writer::write_slot` alone |
 //! | `InFlight` | the thread that writes, its buffers | `write_now`, `start`, `wait` |
 //!
 //! The files are layers, and each imports only from the ones before it: `process`, `space/run_set`, `readers`;
-//! `committed`; `look`, `listed`, `space`, `open_block`, `superblock`, `rekeying`; `transaction`, `handle`; `read`,
-//! `pipeline`; `in_flight`; `writer`; `redo`, `commit`, `recover`, `key_slots`; `open`; `create`, `follow`, `rekey`,
-//! `backup`, `wipe`.
+//! `committed`; `look`, `listed`, `replaced`, `savepoints`, `space`, `open_block`, `superblock`, `rekeying`;
+//! `transaction`, `handle`; `read`, `pipeline`; `in_flight`; `writer`; `savepoint`, `redo`, `commit`, `recover`,
+//! `key_slots`; `open`; `create`, `follow`, `rekey`, `backup`, `wipe`.
 
 mod backup;
 mod commit;
@@ -36,6 +37,9 @@ mod recover;
 mod redo;
 mod rekey;
 mod rekeying;
+mod replaced;
+mod savepoint;
+mod savepoints;
 mod space;
 mod superblock;
 #[cfg(test)]
@@ -55,6 +59,7 @@ pub use in_flight::OwnedSealJob;
 pub use key_slots::NewKey;
 pub use open::{Access, Io, OpenOptions};
 pub use rekey::{RekeyOptions, RekeySummary};
+pub use savepoints::Savepoint;
 pub use space::run_set::RunSet;
 pub use space::{RESERVE_BLOCKS, Urgency};
 pub use superblock::recovery::Recovery;

@@ -16,6 +16,7 @@
 //! - A reader next to a writer reads only a commit that it has locked, and takes no torn write for damage (`readers`).
 //! - An exported header is imported only if it is newer or current (`backup`), and a redo list is accepted only if it
 //!   is whole (`redo`).
+//! - A return to a savepoint restores the state of that point, and seals no position twice in a step (`savepoint`).
 //! - Wiped blocks are blank, and no others change (`wipe`).
 //! - A commit stores the state of the layer above, and a store reports its own facts (`facts`).
 
@@ -32,6 +33,7 @@ mod readers;
 mod redo;
 mod rekey;
 mod rekey_attacks;
+mod savepoint;
 mod slots;
 mod space;
 mod threads;

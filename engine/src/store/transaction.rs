@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::committed::Redirects;
 use super::listed::Listed;
+use super::replaced::{Replaced, ReplacedSince};
 use super::space::run_set::RunSet;
 use crate::error::{Error, Result};
 use crate::format::{Generation, Position, RedoEntry, Run};
@@ -20,6 +21,8 @@ pub(super) struct Transaction {
     redirects: Redirects,
     /// Home locations of the blocks that this transaction changed. No commit names their shadow blocks.
     changed: HashSet<Position>,
+    /// The redirects that changed since each savepoint.
+    replaced: ReplacedSince,
     /// The redo list of the current commit.
     listed: Listed,
     /// The redo list of the next commit, once it is written.
@@ -34,6 +37,7 @@ impl Transaction {
             sealed: RunSet::default(),
             redirects: listed.pending(),
             changed: HashSet::new(),
+            replaced: ReplacedSince::default(),
             listed,
             written: None,
         }
@@ -50,6 +54,42 @@ impl Transaction {
         self.redirects = self.listed.pending();
         self.changed.clear();
         self.written = None;
+    }
+
+    /// Begins to note which redirects change after a savepoint.
+    pub(super) fn savepoint(&mut self) {
+        self.replaced.savepoint();
+    }
+
+    /// Forgets a savepoint.
+    pub(super) fn forget_savepoint(&mut self, index: usize) {
+        self.replaced.forget_savepoint(index);
+    }
+
+    /// Forgets all savepoints.
+    pub(super) fn forget_savepoints(&mut self) {
+        self.replaced.clear();
+    }
+
+    /// Returns to a savepoint, forgets the ones after it, and raises the step.
+    pub(super) fn roll_back_to(&mut self, index: usize) -> Result<()> {
+        if crate::fault!(RepeatTheStep) {
+            self.sealed = RunSet::default();
+        } else {
+            self.raise_step()?;
+        }
+        for (home, Replaced { redirect, is_changed }) in self.replaced.take_since(index) {
+            match redirect {
+                Some(redirect) => self.redirects.0.insert(home, redirect),
+                None => self.redirects.0.remove(&home),
+            };
+            if is_changed {
+                self.changed.insert(home);
+            } else {
+                self.changed.remove(&home);
+            }
+        }
+        Ok(())
     }
 
     /// Begins the next step, in which each position may be sealed once.
@@ -108,8 +148,18 @@ impl Transaction {
 
     /// Records the newest version of the live block at `home`.
     pub(super) fn redirect(&mut self, home: Position, shadow: Position, generation: Generation) {
+        self.note(home);
         self.redirects.0.insert(home, (shadow, generation));
         self.changed.insert(home);
+    }
+
+    /// Notes the redirect of the block at `home` for the last savepoint, before it changes.
+    fn note(&mut self, home: Position) {
+        let Transaction { redirects, changed, replaced, .. } = self;
+        replaced.note(home, || Replaced {
+            redirect: redirects.0.get(&home).copied(),
+            is_changed: changed.contains(&home),
+        });
     }
 
     /// Drops the newest versions of live blocks in a run to be freed. Returns the shadow blocks that only this
@@ -119,6 +169,9 @@ impl Transaction {
             return Vec::new();
         }
         let removed = run.positions().filter_map(|home| {
+            if self.redirects.0.contains_key(&home) {
+                self.note(home);
+            }
             let (shadow, _) = self.redirects.0.remove(&home)?;
             self.changed.remove(&home).then_some(shadow)
         });
@@ -145,5 +198,12 @@ impl Transaction {
     pub(super) fn copied_home(&mut self, entries: &[RedoEntry]) {
         self.listed.copied(entries);
         self.redirects = self.listed.pending();
+    }
+}
+
+#[cfg(test)]
+impl Transaction {
+    pub(super) fn use_last_step(&mut self) {
+        self.generation.step = u32::MAX;
     }
 }

@@ -7,6 +7,7 @@ use super::committed::{Commit, Redirects};
 use super::handle::Store;
 use super::in_flight::{InFlight, OwnedSealJob};
 use super::pipeline::Batch;
+use super::savepoints::Savepoints;
 use super::space::pins::Pins;
 use super::space::run_set::RunSet;
 use super::space::{Space, Urgency};
@@ -34,6 +35,7 @@ pub struct Writer {
     pub(super) space: Space,
     pub(super) pins: Pins,
     pub(super) transaction: Transaction,
+    pub(super) savepoints: Savepoints,
     superblock: Superblock,
     in_flight: InFlight,
 }
@@ -52,6 +54,7 @@ impl Writer {
             space: Space::default(),
             pins,
             transaction,
+            savepoints: Savepoints::default(),
             superblock,
             in_flight: InFlight::new(),
         }
@@ -130,7 +133,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Returns whether `position` was allocated since the last commit.
+    /// Returns whether `position` was allocated since the last commit and the last savepoint.
     pub fn is_fresh(&self, position: Position) -> bool {
         self.space.is_fresh(position)
     }
@@ -213,13 +216,13 @@ impl Writer {
             }
         }
         let mut shadows = Vec::with_capacity(jobs.len());
-        let is_missing = |job: &&SealJob<'_>| self.transaction.shadow_of(job.position).is_none();
+        let is_missing = |job: &&SealJob<'_>| self.own_shadow_of(job.position).is_none();
         let missing = jobs.iter().filter(is_missing).count();
         self.check_list_limit(missing)?;
         let mut unused = self.allocate_all(missing, Urgency::Ordinary)?.into_iter();
         for job in jobs {
             assert!(!self.is_fresh(job.position), "only a live block is written over");
-            let shadow = match self.transaction.shadow_of(job.position) {
+            let shadow = match self.own_shadow_of(job.position) {
                 Some(shadow) => shadow,
                 None => unused.next().expect("a shadow block for each live block"),
             };
@@ -227,9 +230,21 @@ impl Writer {
         }
         let generation = self.seal_and_write(KeyKind::Data, jobs, &shadows)?;
         for (job, &shadow) in jobs.iter().zip(&shadows) {
+            let before = self.transaction.shadow_of(job.position);
             self.transaction.redirect(job.position, shadow, generation);
+            if let Some(before) = before.filter(|&before| before != shadow) {
+                self.space.free(Run::single(before));
+            }
         }
         Ok(generation)
+    }
+
+    /// Returns the shadow block of the live block at `home`, if it may be written again: neither a commit nor a
+    /// savepoint names it.
+    fn own_shadow_of(&self, home: Position) -> Option<Position> {
+        let shadow = self.transaction.shadow_of(home)?;
+        let may_be_written = self.is_fresh(shadow) || crate::fault!(OverwriteListedShadows);
+        may_be_written.then_some(shadow)
     }
 
     /// Fails with [`Error::HeldByReaders`] if `more` changed blocks would make the redo list too long while images of
@@ -388,6 +403,7 @@ impl Writer {
 
     /// Begins the next transaction after `commit`.
     pub(super) fn begin(&mut self, commit: &Commit) -> Result<()> {
+        self.forget_savepoints();
         self.transaction.raise_step()?;
         let blocks = self.store.device.length_bytes()? / BLOCK_SIZE_U64;
         let blocks = u32::try_from(blocks).unwrap_or(BLOCKS_MAX);

@@ -145,6 +145,13 @@ pub enum Operation {
     },
     /// Sets the metadata.
     Meta(u8),
+    /// Makes a savepoint.
+    Savepoint,
+    /// Returns to a savepoint of the transaction.
+    RollBackTo {
+        /// The number of the savepoint among those of the transaction.
+        point: u32,
+    },
     /// Commits.
     Commit,
     /// Rolls back.
@@ -191,7 +198,7 @@ impl fmt::Display for Operation {
 }
 
 impl Operation {
-    /// Changes an archive and the model of its open transaction. Does not support `Commit` and the operations listed
+    /// Changes an archive and the model of its open transaction. Does not support `Savepoint` and the operations listed
     /// after it. After an error the model is unchanged, and the archive is unchanged or unusable.
     pub(crate) fn change(self, archive: &Archive, model: &mut Content, byte: u8) -> Result<()> {
         let bytes = |length| vec![byte; usize_of(length)];
@@ -245,7 +252,9 @@ impl Operation {
                 model.metadata = vec![meta, byte];
                 Ok(())
             }
-            Operation::Commit
+            Operation::Savepoint
+            | Operation::RollBackTo { .. }
+            | Operation::Commit
             | Operation::Rollback
             | Operation::Close
             | Operation::Reopen

@@ -6,9 +6,9 @@ use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::device::Device;
 use ar7_engine::device::simulated::{Medium, SealedBlocks, SimulatedDisk};
 use ar7_engine::store::{Access, OpenOptions, RekeyOptions};
-use ar7_registry::{Archive, CreateOptions, Error, Result};
+use ar7_registry::{Archive, CreateOptions, Error, Result, Savepoint};
 
-use super::content::Content;
+use super::content::{Content, usize_of};
 use super::naming::make_directory;
 use super::operation::{Operation, is_full};
 
@@ -133,6 +133,8 @@ pub struct Scenario {
     archive: Option<Archive>,
     /// The content of the open transaction.
     pub(super) model: Content,
+    /// The savepoints of the open transaction, and its content at each.
+    points: Vec<(Savepoint, Content)>,
     /// The initial content, and the content after each commit.
     pub(super) commits: Vec<Content>,
     /// Maximum numbers of changed blocks and pages to keep in memory.
@@ -175,6 +177,7 @@ impl Scenario {
             disk: SimulatedDisk::with(fixture.medium.clone(), &fixture.sealed),
             archive: None,
             model: fixture.content.clone(),
+            points: Vec::new(),
             commits: vec![fixture.content.clone()],
             acknowledged: 0,
             limits: None,
@@ -195,6 +198,7 @@ impl Scenario {
             disk: SimulatedDisk::with(left.medium.clone(), sealed),
             archive: None,
             model: left.content.clone(),
+            points: Vec::new(),
             begun: commits.len() - 1,
             commits,
             acknowledged: 0,
@@ -220,6 +224,12 @@ impl Scenario {
     /// Runs one operation.
     pub fn step(&mut self, operation: Operation) -> Result<()> {
         match operation {
+            Operation::Savepoint => {
+                let point = self.archive()?.savepoint()?;
+                self.points.push((point, self.model.clone()));
+                Ok(())
+            }
+            Operation::RollBackTo { point } => self.roll_back_to(point),
             Operation::Commit => self.commit(),
             Operation::Rollback => {
                 self.archive()?.rollback()?;
@@ -308,10 +318,22 @@ impl Scenario {
         }
         self.acknowledged = number;
         self.disk.mark(Mark::Acknowledged(number).encode());
+        self.points.clear();
+        Ok(())
+    }
+
+    /// Returns to the savepoint with this number modulo their count.
+    fn roll_back_to(&mut self, number: u32) -> Result<()> {
+        let Some(index) = usize_of(number).checked_rem(self.points.len()) else { return Ok(()) };
+        let (point, content) = &self.points[index];
+        self.archive.as_ref().expect("open since the savepoint").roll_back_to(point)?;
+        self.model.clone_from(content);
+        self.points.truncate(index + 1);
         Ok(())
     }
 
     fn roll_model_back(&mut self) {
+        self.points.clear();
         let last = self.commits.last().expect("there is always a commit");
         self.model.clone_from(last);
     }

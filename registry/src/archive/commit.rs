@@ -11,6 +11,7 @@ use crate::records::Sessions;
 impl State {
     /// Commits, if there is anything to commit.
     pub(super) fn commit(&mut self) -> Result<()> {
+        self.trees.writer().forget_savepoints();
         self.flush(true)?;
         if self.is_changed() { self.commit_flushed() } else { Ok(()) }
     }

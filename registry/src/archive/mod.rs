@@ -4,6 +4,7 @@ mod commit;
 mod flush;
 mod identities;
 mod keys;
+mod savepoint;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use ar7_engine::format::{
 use ar7_engine::store::{self, Io, OpenOptions, Store, Writer};
 use uuid::Uuid;
 
+pub use savepoint::Savepoint;
 pub(crate) use state::State;
 
 use crate::committed::{Committed, Snapshot};

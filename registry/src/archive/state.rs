@@ -322,14 +322,19 @@ impl State {
 
     /// Returns to the last commit. Open handles become stale.
     pub(super) fn rollback(&mut self) -> Result<()> {
-        self.open.clear();
-        self.dirty_blocks = 0;
-        self.epoch += 1;
+        self.forget_open();
         self.trees.rollback()?;
         let slot = self.trees.store().current().slot.clone();
         self.take_slot(&slot);
         self.failed = None;
         Ok(())
+    }
+
+    /// Forgets the open streams and what was written to them. Their handles become stale.
+    pub(super) fn forget_open(&mut self) {
+        self.open.clear();
+        self.dirty_blocks = 0;
+        self.epoch += 1;
     }
 }
 

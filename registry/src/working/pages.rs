@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ar7_engine::crypto::{KeyKind, SealJob};
 use ar7_engine::format::{BlockHead, BlockIndex, BlockRef, Generation, Position, Run};
-use ar7_engine::store::{Urgency, Writer};
+use ar7_engine::store::{Savepoint, Urgency, Writer};
 
 use crate::committed::{PageCache, load_page, page_stream};
 use crate::error::Result;
@@ -55,6 +55,13 @@ impl WorkingPages {
     pub(super) fn rollback(&mut self) -> Result<()> {
         self.pending.clear();
         Ok(self.writer.rollback()?)
+    }
+
+    /// Returns to a savepoint.
+    pub(super) fn roll_back_to(&mut self, point: &Savepoint) -> Result<()> {
+        self.writer.roll_back_to(point)?;
+        self.pending.clear();
+        Ok(())
     }
 }
 

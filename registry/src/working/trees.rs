@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use ar7_engine::format::{MetaSlot, Position, ROOTS, Root};
-use ar7_engine::store::Writer;
+use ar7_engine::format::{Position, ROOTS, Root};
+use ar7_engine::store::{Savepoint, Writer};
 
 use super::pages::WorkingPages;
 use crate::committed::PageCache;
@@ -22,7 +22,7 @@ pub(super) struct Trees {
 impl Trees {
     pub(super) fn open(writer: Writer, cache: Arc<PageCache>) -> Trees {
         let slot = &writer.store().current().slot;
-        let (by_number, counters) = (trees_of(slot), slot.counters);
+        let (by_number, counters) = (trees_of(&slot.roots), slot.counters);
         Trees { by_number, pages: WorkingPages::new(writer, cache), counters }
     }
 
@@ -100,7 +100,19 @@ impl Trees {
     pub(super) fn rollback(&mut self) -> Result<()> {
         self.pages.rollback()?;
         let current = self.pages.writer.store().current();
-        (self.by_number, self.counters) = (trees_of(&current.slot), current.slot.counters);
+        (self.by_number, self.counters) = (trees_of(&current.slot.roots), current.slot.counters);
+        Ok(())
+    }
+
+    /// Returns to a savepoint, at which the trees had these roots and counters.
+    pub(super) fn roll_back_to(
+        &mut self,
+        point: &Savepoint,
+        roots: &[Root; ROOTS],
+        counters: [u64; 8],
+    ) -> Result<()> {
+        self.pages.roll_back_to(point)?;
+        (self.by_number, self.counters) = (trees_of(roots), counters);
         Ok(())
     }
 
@@ -109,8 +121,8 @@ impl Trees {
     }
 }
 
-fn trees_of(slot: &MetaSlot) -> [Tree; TreeId::ALL.len()] {
-    TreeId::ALL.map(|tree| Tree::open(tree.number(), slot.roots[tree.index()]))
+fn trees_of(roots: &[Root; ROOTS]) -> [Tree; TreeId::ALL.len()] {
+    TreeId::ALL.map(|tree| Tree::open(tree.number(), roots[tree.index()]))
 }
 
 impl ReadRecords for Trees {

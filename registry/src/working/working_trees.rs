@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use ar7_engine::format::{BLOCKS_MAX, Generation, Position, ROOTS, Root, Run};
-use ar7_engine::store::{OwnedSealJob, RESERVE_BLOCKS, Redirects, Store, Urgency, Writer};
+use ar7_engine::store::{
+    OwnedSealJob, RESERVE_BLOCKS, Redirects, Savepoint, Store, Urgency, Writer,
+};
 
 use super::free_list::FreeList;
 use super::spares::SpareBlocks;
@@ -163,6 +165,19 @@ impl WorkingTrees {
         self.trees.seal()
     }
 
+    /// Seals every dirty page, also those of the free list, so that the roots describe the trees.
+    ///
+    /// The reserve is for the commit. Without enough other blocks it fails, and has changed nothing.
+    pub(crate) fn flush_all(&mut self) -> Result<()> {
+        self.make_room(self.trees.dirty_pages() + SPLIT_PAGES)?;
+        let pages = self.trees.dirty_pages();
+        let room = self.writer().allocate_all(pages, Urgency::Ordinary)?;
+        self.writer().cancel(room.into_iter().map(Run::single));
+        self.flush_trees()?;
+        self.trees.flush(TreeId::Free)?;
+        self.trees.seal()
+    }
+
     /// Records the free runs and seals the free list. Returns the runs that no page records.
     pub(crate) fn flush_free_list(&mut self) -> Result<Vec<Run>> {
         self.free_list().record()
@@ -176,6 +191,19 @@ impl WorkingTrees {
     /// Returns to the last commit.
     pub(crate) fn rollback(&mut self) -> Result<()> {
         self.trees.rollback()?;
+        self.leave_room(0);
+        self.spares.clear();
+        Ok(())
+    }
+
+    /// Returns to a savepoint, at which the trees had these roots and counters.
+    pub(crate) fn roll_back_to(
+        &mut self,
+        point: &Savepoint,
+        roots: &[Root; ROOTS],
+        counters: [u64; 8],
+    ) -> Result<()> {
+        self.trees.roll_back_to(point, roots, counters)?;
         self.leave_room(0);
         self.spares.clear();
         Ok(())

@@ -13,6 +13,7 @@ mod last_block;
 mod public_calls;
 mod receipt;
 mod rekey;
+mod savepoint;
 mod snapshot;
 mod specification;
 mod specification_archives;

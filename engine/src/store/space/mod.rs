@@ -3,9 +3,12 @@
 
 pub(super) mod pins;
 pub(super) mod run_set;
+mod savepoint;
+mod since;
 
 use pins::Pins;
 use run_set::RunSet;
+use since::Since;
 
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -45,6 +48,11 @@ pub(super) struct Space {
     log: RunSet,
     /// Allocated since the last commit.
     fresh: RunSet,
+    /// For each savepoint, what followed it.
+    since: Vec<Since>,
+    /// Of the freed runs, those that were sealed in this transaction and that no savepoint names. Once the step is
+    /// raised, they can be allocated again.
+    spent: RunSet,
 }
 
 impl Space {
@@ -80,6 +88,9 @@ impl Space {
 
     /// Adds a run that is recorded as free. Blocks that a pinned snapshot may read are held.
     pub(super) fn release(&mut self, run: Run, pins: &mut Pins) {
+        if let Some(since) = self.since.last_mut() {
+            since.release(run);
+        }
         if crate::fault!(ForgetReaders) {
             self.pool.insert(run);
             return;
@@ -101,17 +112,27 @@ impl Space {
             None => self.extend(device, most, urgency)?,
         };
         self.fresh.insert(run);
+        if let Some(since) = self.since.last_mut() {
+            since.allocate(run);
+        }
         Ok(run)
     }
 
-    /// Returns whether `position` was allocated since the last commit, so that no crash needs its old content.
+    /// Returns whether `position` was allocated since the last commit and the last savepoint, so that neither a crash
+    /// nor a return to a savepoint needs its old content.
     pub(super) fn is_fresh(&self, position: Position) -> bool {
-        self.fresh.contains(position)
+        match self.since.last() {
+            Some(since) if !crate::fault!(OverwriteNamedBlocks) => since.has_allocated(position),
+            _ => self.fresh.contains(position),
+        }
     }
 
     /// Frees a run, which can be allocated after the next commit. Until then a crash may need its content, or, if the
     /// run is fresh, it was already sealed in this step.
     pub(super) fn free(&mut self, run: Run) {
+        if let Some(since) = self.since.last_mut() {
+            self.spent.extend(since.free(run, &self.fresh));
+        }
         self.fresh.remove(run);
         if crate::fault!(ReuseFreedBlocks) {
             self.pool.insert(run);
@@ -123,6 +144,13 @@ impl Space {
 
     /// Takes back an allocation to which nothing was sealed: it can be allocated again at once.
     pub(super) fn cancel(&mut self, run: Run) {
+        if let Some(since) = self.since.last_mut() {
+            since.cancel(run);
+        }
+        self.cancel_unnoted(run);
+    }
+
+    fn cancel_unnoted(&mut self, run: Run) {
         self.fresh.remove(run);
         self.pool.insert(run);
     }
