@@ -59,7 +59,7 @@ fn main() -> Result<()> {
     is_done.store(true, Ordering::Release);
     for reader in readers {
         let checks = reader.join().expect("no reader panics")?;
-        println!("{checks} checks beside {COMMITS} commits");
+        println!("{checks} checks during {COMMITS} commits");
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod common;
 mod errors;
+mod examples;
 mod files;
 mod maintenance;
 mod model;
