@@ -222,7 +222,7 @@ fn read(path: &Path, options: &Options) -> Result<()> {
 
 fn write(path: &Path, options: &Options) -> ar7_registry::Result<()> {
     let mut random = Random::new(options.seed);
-    let wait = Duration::from_mins(1);
+    let wait = Duration::from_secs(60);
     let writing = OpenOptions { access: Access::Write, wait, ..OpenOptions::default() };
     while now() < options.until {
         let archive = Archive::open(path, &secret(), writing)?;

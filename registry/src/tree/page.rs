@@ -121,11 +121,10 @@ impl Key<'_> {
     }
 
     fn order(&self, other: &Key<'_>) -> Ordering {
-        let in_full = || match (self.bytes.as_array(), other.bytes.as_array()) {
-            // Stream identities.
-            (Some(this), Some(other)) => {
-                u128::from_be_bytes(*this).cmp(&u128::from_be_bytes(*other))
-            }
+        // Stream identities have 16 bytes.
+        let number = |key: &[u8]| key.try_into().map(u128::from_be_bytes);
+        let in_full = || match (number(self.bytes), number(other.bytes)) {
+            (Ok(this), Ok(other)) => this.cmp(&other),
             _ => self.bytes.cmp(other.bytes),
         };
         self.beginning.cmp(&other.beginning).then_with(in_full)
