@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ar7_engine::crypto::{KeyDerivation, Secret};
 use ar7_engine::format::{DerivationCost, Position};
-use ar7_engine::store::{Access, Io, OpenOptions};
+use ar7_engine::store::{Access, Io, OpenOptions, Recovery};
 use ar7_registry::{Archive, CreateOptions};
 
 use crate::arguments::{Common, Cost, NewSlot};
@@ -60,7 +60,7 @@ impl Session {
     }
 
     fn opened(archive: Archive, path: &Path) -> Session {
-        warn_of_lost_commit(path, archive.store().recovery().may_have_held_newer);
+        warn_of_losses(path, archive.store().recovery());
         Session { archive, path: path.to_owned() }
     }
 
@@ -92,6 +92,18 @@ impl Session {
     pub(crate) fn finish(self) -> Result<(), Failure> {
         let Session { archive, path } = self;
         archive.reclaim().and_then(|()| archive.close()).map_err(at(&path))
+    }
+}
+
+/// Warns of data that opening found lost or possibly lost.
+pub(crate) fn warn_of_losses(path: &Path, recovery: &Recovery) {
+    warn_of_lost_commit(path, recovery.may_have_held_newer);
+    if let Some(position) = recovery.lost_redo_block {
+        let path = Shown::path(path);
+        stderr::failure(&format_args!(
+            "{path}: warning: the redo block {position} and its copy are damaged, so changes of the last commits may \
+             be lost (find them with verify)"
+        ));
     }
 }
 

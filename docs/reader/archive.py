@@ -13,7 +13,7 @@ TYPES = {1: "file", 2: "directory", 3: "symlink"}
 FIELDS = {1: 1, 2: 4, 3: 4, 4: 4, 5: 12, 6: 8, 7: 4}  # of every inode: tag and length
 ROOT = 1  # number of the root directory
 
-Meta = layout("Meta", "4sHH16xQ12sQI448s16sIBBH128s472sQ32sII64s384sH2048s334s", "tag version length required "
+Meta = layout("Meta", "4sHH16xQ12sQI448s20sIBBH128s472sQ32sII64s384sH2048s330s", "tag version length required "
               "generation number blocks roots redo_head redo_length inline_count pending_count reserved inline streams "
               "header_revision header_digest master_key watermark counters pending metadata_length metadata tail")
 Stored = layout("Stored", "16siiIQHB12sQ", "identity begin end count length compression flags generation inode")
@@ -45,14 +45,14 @@ class Slot:
         self.generation, self.blocks = Generation.at(fields.generation), fields.blocks
         need(self.generation == block.generation, "generation of meta slot", position, error=Tampered)
         inline, pending, metadata = fields.inline_count, fields.pending_count, fields.metadata_length
-        need(3674 <= fields.length <= DATA and inline <= 16 and pending <= 32 and metadata <= 2048, "lengths in a slot")
+        need(3678 <= fields.length <= DATA and inline <= 16 and pending <= 32 and metadata <= 2048, "lengths in a slot")
         need(not any(block.data[fields.length:] + fields.inline[8 * inline:] + fields.pending[12 * pending:]
                      + fields.metadata[metadata:]), "zeros of meta slot", position)
         need(fields.reserved == 0 and fields.number < 1 << 62 and RESERVED <= self.blocks <= BLOCKS_MAX, "number of blocks", self.blocks)
         need(fields.watermark == 0, "a master key that is being replaced", error=NewerFormat)
         self.roots = [self.root(fields.roots[at:at + 28]) for at in range(0, 448, 28)]
-        self.redo_head, most = self.reference(fields.redo_head), (self.blocks - RESERVED) // 2
-        need((self.redo_head is None) == (fields.redo_length == 0) and fields.redo_length <= most, "redo list")
+        self.redo_head, length = self.doubled(fields.redo_head), fields.redo_length
+        need((self.redo_head is None) == (length == 0) and length <= self.blocks - RESERVED, "redo list")
         self.inline_free, least = [Run.at(fields.inline, 8 * at) for at in range(inline)], RESERVED
         for run in self.inline_free:
             need(least <= run.start and 1 <= run.count <= self.blocks - run.start, "inline free run", run)
@@ -65,6 +65,12 @@ class Slot:
         found = reference_at(data)
         need(found is None or RESERVED <= found.position < self.blocks, "reference", found)
         return found
+
+    def doubled(self, data):
+        """References to both copies of a block of the redo list, or None."""
+        first, copy = (self.reference(data[at:at + 4] + data[8:]) for at in (0, 4))
+        need((first is None) == (copy is None) and (first is None or first != copy), "copies", first, copy)
+        return first and (first, copy)
 
     def root(self, data):
         found, (depth, reserved, entries) = self.reference(data), unpack_from("!B3sQ", data, 16)
@@ -138,28 +144,33 @@ class Archive:
         need(RESERVED <= start and 1 <= count <= self.slot.blocks - start, "run of blocks", start, count)
 
     def read_redo(self):
-        """Reads the redo list: shadow block and generation of each home location, and the list's blocks."""
-        self.redo, self.redo_blocks = {}, []
-        reference, previous, left = self.slot.redo_head, -1, self.slot.fields.redo_length
-        while left:
-            self.check_run(reference.position, 1)
-            block = self.sealed.open_as("meta", reference, own_stream(0x102), len(self.redo_blocks))
+        """Reads the redo list, newest first: shadow block and generation of each place, and the list's blocks."""
+        self.redo, self.redo_blocks, length, index = {}, [], 0, None
+        copies = self.slot.redo_head
+        while copies and (block := self.open_redo(copies)):
             tag, count, reserved = unpack_from("!4sHH", block.data)
-            need(tag == b"redo" and 1 <= count <= min(200, left), "redo list")
-            need(not reserved and not any(block.data[8 + 20 * count:]), "zeros of the redo list")
-            self.redo_blocks.append(reference.position)
-            for at in range(8, 8 + 20 * count, 20):
-                place, spare = unpack_from("!II", block.data, at)
-                need(RESERVED <= min(place, spare) and max(place, spare) < self.slot.blocks, "redo list", place, spare)
-                need(place not in self.redo, "place", place, "twice in the redo list")
-                self.redo[place] = spare, Generation.at(block.data, at + 8)
-            left -= count
-            need(block.previous == previous, "link of the redo list", error=Tampered)
-            need((block.next == -1) == (left == 0), "end of the redo list")
-            previous, reference = reference.position, Reference(block.next, reference.generation)
-        self.redo_blocks += [spare for spare, _ in self.redo.values()]
+            zeros = block.data[28 + 20 * count:]
+            need(tag == b"redo" and 1 <= count <= 199 and not reserved and not any(zeros), "redo block")
+            self.redo_blocks += [copy.position for copy in copies]
+            for at in range(28, 28 + 20 * count, 20):
+                (place,), spare = unpack_from("!i", block.data, at), self.slot.reference(block.data[at + 4:at + 20])
+                need(RESERVED <= place < self.slot.blocks and (not spare or spare.position != place), "place", place)
+                self.redo.setdefault(place, spare)
+            copies, length = self.slot.doubled(block.data[8:28]), length + count
+            ends = (block.index == 0) == (copies is None) and (block.previous, block.next) == (-1, -1)
+            need(ends and index in (None, block.index + 1), "head of a redo block", error=Tampered)
+            index = block.index
+        need(copies or length == self.slot.fields.redo_length, "length of the redo list")
+        self.redo = {place: spare for place, spare in self.redo.items() if spare}
+        self.redo_blocks += [spare.position for spare in self.redo.values()]
         taken = set(self.redo_blocks)
         need(len(taken) == len(self.redo_blocks) and not taken & self.redo.keys(), "a block twice in the redo list")
+
+    def open_redo(self, copies):
+        """Opens both copies. If neither opens, the places that only it and later blocks name are lost."""
+        blocks = [attempt(self.faults, self.sealed.open_as, "meta", copy, own_stream(0x102)) for copy in copies]
+        need(None in blocks or blocks[0] == blocks[1], "copies of a redo block")
+        return blocks[0] or blocks[1]
 
     def walk(self, tree):
         """Yields keys and values of a tree, in order. Adds the positions of its pages to `self.pages`."""
@@ -219,7 +230,7 @@ class Archive:
         return found
 
     def spare(self, position):
-        return self.redo.get(position, [None])[0]
+        return self.redo[position].position if position in self.redo else None
 
     def blocks(self, stream, extents):
         """Yields the blocks of a stream in order, each with its position. Their links must match the extents."""

@@ -128,9 +128,9 @@ class Sealed:
         need(all(-1 <= link < BLOCKS_MAX and link != position for link in plain[:2]), "links of block", position)
         return Block(Generation.at(raw), *plain[:4], plain.data)
 
-    def open_as(self, kind, reference, stream, index, read_at=None):
-        """Returns the block if its version, stream and index are those of the reference."""
+    def open_as(self, kind, reference, stream, index=None, read_at=None):
+        """Returns the block if its version, stream and index, if given, are those of the reference."""
         block = self.open(kind, reference.position, read_at)
-        same = (block.generation, block.stream, block.index) == (reference.generation, stream, index)
+        same = (block.generation, block.stream) == (reference.generation, stream) and index in (None, block.index)
         need(same, "block", reference.position, "is another", error=Tampered)
         return block

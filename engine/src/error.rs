@@ -463,6 +463,11 @@ impl Error {
         }
     }
 
+    /// Returns whether a system call failed.
+    pub(crate) fn is_io(&self) -> bool {
+        matches!(self, Error::Io { .. })
+    }
+
     /// Returns whether the engine refused the call before it changed anything.
     pub fn is_refusal(&self) -> bool {
         matches!(

@@ -105,6 +105,18 @@ mod faults {
             AskTooEarly,
             /// Free blocks that a reader may read are wiped.
             WipeHeldBlocks,
+            /// The redo list keeps naming home locations that were freed or that hold the newest version.
+            ForgetRemovals,
+            /// In the redo list, the oldest entry of a home location counts.
+            OldestEntryCounts,
+        }
+
+        /// Faults in the redo list that matter only if a block of it does not open, found by tests of the store.
+        REDO {
+            /// The second copy of a block of the redo list is not written.
+            OneRedoCopy,
+            /// Shadow blocks are copied home although they do not open.
+            CopyUnopened,
         }
 
         /// Faults in what a reader does to open an archive next to a writer, found by tests of the store.

@@ -3,8 +3,8 @@
 
 use ar7_engine::crypto::KeyKind;
 use ar7_engine::format::{
-    BLOCK_SIZE, BlockRef, Field, Generation, Position, ROOTS, header_layout, meta_slot_layout,
-    plain, redo_block, redo_entry,
+    BLOCK_SIZE, BlockRef, DoubledRef, Field, Generation, Position, ROOTS, header_layout,
+    meta_slot_layout, plain, redo_block, redo_entry,
 };
 use ar7_registry::records::{TreeId, name_layout};
 use ar7_registry::tree::page_layout;
@@ -17,6 +17,9 @@ use crate::unstructured::Unstructured;
 
 /// Maximum number of changes.
 const CHANGES: usize = 12;
+
+/// Selects the reference to the next block, not one of the first bytes, of a block of the redo list.
+const NEXT_FIELD: usize = 80;
 
 /// Bits of the first byte that select the crowded archive.
 const CROWDED: usize = 0xa0;
@@ -175,12 +178,15 @@ impl Forgery {
         }
     }
 
-    /// Changes any bytes of a block of the redo list.
+    /// Changes any bytes of a block of the redo list, or its reference to the next block.
     fn change_redo(&mut self, unstructured: &mut Unstructured<'_>) {
         let Some(number) = self.any(Part::Redo, unstructured) else { return };
         let refs = self.refs();
-        let at = unstructured.below(80);
-        forge(&mut self.field(number, plain_data())[at..], &refs, unstructured);
+        let data = self.field(number, plain_data());
+        match unstructured.below(NEXT_FIELD + 1) {
+            NEXT_FIELD => forge(redo_block::NEXT.of_mut(data), &refs, unstructured),
+            at => forge(&mut data[at..], &refs, unstructured),
+        }
     }
 
     /// Points an entry of the redo list at another home location, and seals the shadow block for that.
@@ -295,6 +301,7 @@ fn forge(bytes: &mut [u8], refs: &[BlockRef], unstructured: &mut Unstructured<'_
             let low = WORDS[unstructured.below(WORDS.len())].to_be_bytes();
             [WORDS[unstructured.below(WORDS.len())].to_be_bytes(), low].concat()
         }
+        5 if bytes.len() == DoubledRef::SIZE => doubled(refs, unstructured),
         5 => unstructured
             .choose(refs)
             .map_or(Vec::new(), |&one| BlockRef::encode(Some(one)).to_vec()),
@@ -303,6 +310,17 @@ fn forge(bytes: &mut [u8], refs: &[BlockRef], unstructured: &mut Unstructured<'_
     };
     let length = value.len().min(bytes.len());
     bytes[..length].copy_from_slice(&value[..length]);
+}
+
+/// Returns a reference to a block and any other block as its copy.
+fn doubled(refs: &[BlockRef], unstructured: &mut Unstructured<'_>) -> Vec<u8> {
+    let (Some(&first), Some(&second)) = (unstructured.choose(refs), unstructured.choose(refs))
+    else {
+        return Vec::new();
+    };
+    let BlockRef { position, generation } = first;
+    let copy = second.position;
+    DoubledRef::encode(Some(DoubledRef { position, copy, generation })).to_vec()
 }
 
 /// Returns initial inputs: each archive unchanged, and one change of each kind.
@@ -335,19 +353,36 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// Returns the changes that link the last block of the redo list to its first.
+/// Returns the changes that make both copies of the last block of the redo list refer to the first block.
 fn endless_chain() -> Option<Vec<u8>> {
     let forgery = Forgery::of(crowded());
-    let links = |number: usize| {
-        let head = &forgery.blocks[number].plaintext[..];
-        (plain::PREVIOUS.u32(head), plain::NEXT.u32(head))
-    };
     let redo = forgery.numbers(Part::Redo);
-    let at = redo.iter().position(|&number| links(number).0 != u32::MAX)?;
-    let first = forgery.refs().iter().position(|one| one.position.get() == links(redo[at]).0)?;
-    let [high, low] = u16::try_from(first).ok()?.to_be_bytes();
-    let (at, of_redo, next, with_reference) = (u8::try_from(at).ok()?, 2, 1, 5);
-    Some(vec![0xe0, 9, of_redo, at, next, with_reference, high, low, 1])
+    let next = |number: usize| {
+        let next = redo_block::NEXT.array(forgery.blocks[number].data());
+        DoubledRef::decode(next).ok().flatten()
+    };
+    // No block refers to the first one.
+    let named: Vec<Position> = redo
+        .iter()
+        .filter_map(|&number| next(number))
+        .flat_map(|next| [next.position, next.copy])
+        .collect();
+    let is_first =
+        |block: &&OpenedBlock| block.part() == Part::Redo && !named.contains(&block.position);
+    let first: Vec<Position> =
+        forgery.blocks.iter().filter(is_first).map(|block| block.position).collect();
+    let index = |position: Position| {
+        let at = forgery.refs().iter().position(|one| one.position == position)?;
+        Some(u16::try_from(at).ok()?.to_be_bytes())
+    };
+    let ([high, low], [copy_high, copy_low]) = (index(first[0])?, index(first[1])?);
+    let (field, with_reference) = (u8::try_from(NEXT_FIELD).ok()?, 5);
+    let mut seed = vec![0xe0];
+    for (at, _) in redo.iter().enumerate().filter(|&(_, &number)| next(number).is_none()) {
+        let at = u8::try_from(at).ok()?;
+        seed.extend([11, at, field, with_reference, high, low, copy_high, copy_low]);
+    }
+    Some(seed)
 }
 
 #[cfg(test)]

@@ -278,7 +278,7 @@ mod tests {
     fn full_disks_and_byzantine_writes_occur() {
         let seed = &more_scenarios()[2];
         let full = |number| archive_ops(&[&[36, number], &seed[..]].concat());
-        let refused = (0..16).map(full).sum::<u64>();
+        let refused = (0..32).map(full).sum::<u64>();
         assert!(refused >= 3, "only {refused} operations failed on a full disk");
         let lie = |number| archive_ops(&[&[12, number], &seed[..]].concat());
         let lies = (0..20).map(lie).sum::<u64>();

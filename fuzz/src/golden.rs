@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use ar7_engine::crypto::{KeyKind, MasterKey, RawKey, Secret, unwrap_master_key};
 use ar7_engine::device::MemoryDevice;
 use ar7_engine::format::{
-    BLOCK_SIZE, DATA_SIZE, Generation, Position, REDO_PER_BLOCK, UncheckedHeader, plain,
+    BLOCK_SIZE, BlockRef, DATA_SIZE, Generation, Position, REDO_PER_BLOCK, UncheckedHeader, plain,
     redo_block, redo_entry,
 };
 use ar7_engine::store::{Access, OpenOptions};
@@ -217,17 +217,23 @@ impl OpenedBlock {
     }
 }
 
-/// Returns the home location and shadow block of each entry of a block of the redo list.
+/// Returns the home location and shadow block of each entry of a block of the redo list. No golden archive has an entry
+/// that removes a home location.
 pub(crate) fn redo_entries(block: &OpenedBlock) -> Vec<(u32, u32)> {
     let data = block.data();
     let count = usize::from(redo_block::COUNT.u16(data));
     let entries = redo_block::ENTRIES.of(data).chunks_exact(redo_entry::SIZE).take(count);
-    entries.map(|entry| (redo_entry::HOME.u32(entry), redo_entry::SHADOW.u32(entry))).collect()
+    entries.map(|entry| (redo_entry::HOME.u32(entry), shadow_of(entry))).collect()
+}
+
+fn shadow_of(entry: &[u8]) -> u32 {
+    let reference = BlockRef::decode(redo_entry::SHADOW.array(entry)).expect("a position");
+    reference.map_or(u32::MAX, |shadow| shadow.position.get())
 }
 
 #[cfg(test)]
 mod tests {
-    use ar7_engine::format::MetaSlot;
+    use ar7_engine::format::{MetaSlot, RedoBlock};
     use ar7_registry::records::TreeId;
 
     use super::*;
@@ -266,8 +272,11 @@ mod tests {
         assert!(levels.map(|page| page_layout::LEVEL.of(page.data())[0]).max() >= Some(1));
         let head = slot.redo_head.expect("a redo list");
         let first = crowded().of_part(Part::Redo).find(|block| block.position == head.position);
-        let next = plain::NEXT.u32(&first.expect("its first block").plaintext[..]);
-        assert!(crowded().of_part(Part::Redo).any(|block| block.position.get() == next));
+        let first = first.expect("its first block").data().try_into().expect("the data of a block");
+        let first =
+            RedoBlock::decode(head.position, first, slot.block_count).expect("a good block");
+        let next = first.next.expect("a second block").position;
+        assert!(crowded().of_part(Part::Redo).any(|block| block.position == next));
         assert!(usize::try_from(slot.redo_length).unwrap() > REDO_PER_BLOCK);
     }
 

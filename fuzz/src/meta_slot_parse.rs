@@ -1,6 +1,8 @@
 //! Decoding of a meta slot from arbitrary data.
 
-use ar7_engine::format::{DATA_SIZE, Generation, MetaSlot, Position, meta_slot_layout};
+use ar7_engine::format::{
+    BlockRef, DATA_SIZE, DoubledRef, Generation, MetaSlot, Position, meta_slot_layout,
+};
 
 use crate::bytes::{check_decoded, padded};
 
@@ -29,12 +31,9 @@ fn check_slot(slot: &MetaSlot) {
         free_from = run.end();
     }
     let roots = slot.roots.iter().filter_map(|root| root.block);
-    for block in roots.chain(slot.redo_head) {
-        assert!(
-            blocks.contains(&block.position.get()),
-            "{:?} is not a block of the archive",
-            block.position
-        );
+    let redo = slot.redo_head.into_iter().flat_map(DoubledRef::copies);
+    for BlockRef { position, .. } in roots.chain(redo) {
+        assert!(blocks.contains(&position.get()), "{position:?} is not a block of the archive");
     }
     for stored in &slot.reserved_streams {
         let ends = [stored.record.begin, stored.record.end].into_iter().flatten();
@@ -46,7 +45,7 @@ fn check_slot(slot: &MetaSlot) {
 mod tests {
     use super::*;
     use crate::bytes::check_mutations;
-    use ar7_engine::format::{BlockRef, Root, Run, SessionRecord};
+    use ar7_engine::format::{Root, Run, SessionRecord};
 
     #[test]
     fn any_slot_is_accepted_or_rejected() {
@@ -55,7 +54,9 @@ mod tests {
         let mut slot = MetaSlot::first(generation, 1, [5; 32]);
         slot.block_count = 1000;
         slot.roots[0] = Root { block: block(9), depth: 2, entries: 300 };
-        (slot.redo_head, slot.redo_length) = (block(20), 7);
+        let (position, copy) = (Position::at(20), Position::at(21));
+        slot.redo_head = Some(DoubledRef { position, copy, generation });
+        slot.redo_length = 7;
         slot.inline_free = [(30, 4), (40, 1)]
             .map(|(start, count)| Run::new(Position::at(start), count).expect("a run"))
             .to_vec();

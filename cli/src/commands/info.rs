@@ -51,6 +51,10 @@ struct Recovered {
     bad_slots: Vec<u32>,
     older_slots: Vec<u32>,
     redo_blocks: usize,
+    /// Damaged copies of blocks of the redo list whose other copy is good.
+    bad_redo_copies: Vec<u32>,
+    /// A block of the redo list of which both copies are damaged.
+    lost_redo_block: Option<u32>,
     lost_pair: bool,
     /// Block of a damaged meta slot that may have held a newer commit.
     may_have_held_newer: Option<u32>,
@@ -167,6 +171,8 @@ impl Recovered {
             bad_slots: numbers(&recovery.bad_slots),
             older_slots: numbers(&recovery.older_slots),
             redo_blocks: recovery.redo_blocks,
+            bad_redo_copies: numbers(&recovery.bad_redo_copies),
+            lost_redo_block: recovery.lost_redo_block.map(Position::get),
             lost_pair: recovery.lost_pair,
             may_have_held_newer: recovery.may_have_held_newer.map(Position::get),
         }
@@ -182,6 +188,7 @@ impl Recovered {
             ("older headers", &self.older_headers),
             ("damaged meta slots", &self.bad_slots),
             ("older meta slots", &self.older_slots),
+            ("damaged copies of redo blocks", &self.bad_redo_copies),
         ] {
             if !positions.is_empty() {
                 parts.push(format!("{what} at {positions:?}"));
@@ -189,6 +196,9 @@ impl Recovered {
         }
         if self.redo_blocks > 0 {
             parts.push(format!("{} blocks on the redo list", self.redo_blocks));
+        }
+        if let Some(position) = self.lost_redo_block {
+            parts.push(format!("both copies of the redo block {position} are damaged"));
         }
         if self.lost_pair {
             parts.push("a pair of meta slots is lost".to_owned());

@@ -12,7 +12,7 @@ use crate::interrupt::Interrupt;
 use crate::keys;
 use crate::output::Output;
 use crate::progress::{Counts, Progress};
-use crate::session::{at, warn_of_lost_commit};
+use crate::session::{at, warn_of_losses};
 
 const BLOCK_BYTES: u64 = ar7_engine::format::BLOCK_SIZE_U64;
 
@@ -27,7 +27,7 @@ pub(crate) fn run(common: &Common, options: &Rekey) -> Result<(), Failure> {
     let reading = OpenOptions { io, wait, ..OpenOptions::default() };
     // The rekey repairs a damaged slot, even if it then stops or is refused.
     let before = Archive::open(path, &secret, reading).map_err(at(path))?;
-    warn_of_lost_commit(path, before.store().recovery().may_have_held_newer);
+    warn_of_losses(path, before.store().recovery());
     drop(before);
     let interrupt = Interrupt::catch()?;
     let progress = Progress::new(common, Counts::Bytes);

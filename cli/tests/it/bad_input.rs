@@ -7,6 +7,11 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ar7_engine::crypto::{RawKey, Secret};
+use ar7_engine::format::BlockRef;
+use ar7_engine::store::OpenOptions;
+use ar7_registry::Archive;
+
 use crate::common::{Bench, Ran, spawn};
 
 /// Makes an archive with one file.
@@ -117,6 +122,45 @@ fn every_command_warns_if_a_damaged_slot_may_have_held_a_newer_commit() {
         assert_eq!(bench.ok("ls a.ar7").stderr, "", "a writer repairs slot {slot}");
     }
     assert_eq!(warnings, 2);
+}
+
+/// The archive of a killed writer: changed blocks are only in their shadow blocks.
+const KILLED: &[u8] = include_bytes!("../../../docs/vectors/golden/killed.ar7");
+
+#[test]
+fn a_lost_redo_block_is_reported_and_costs_only_what_it_names() {
+    let bench = Bench::new();
+    bench.write("golden", b"ar7 golden archives, one raw key");
+    bench.write("a.ar7", KILLED);
+    let key = "--key-file golden";
+    let secret = Secret::Key(RawKey::from_bytes(*b"ar7 golden archives, one raw key"));
+    let opened = Archive::open(&bench.path("a.ar7"), &secret, OpenOptions::default());
+    let commit = opened.expect("an archive").store().current();
+    let [first, second] = commit.slot.redo_head.expect("a redo list").copies();
+    let names = bench.ok(&format!("ls -R a.ar7 {key}")).text();
+    let mut damaged = KILLED.to_vec();
+    let within =
+        |copy: BlockRef| usize::try_from(copy.position.offset()).expect("a small archive") + 100;
+    damaged[within(first)] ^= 1;
+    bench.write("a.ar7", &damaged);
+    let ran = bench.ok(&format!("ls -R a.ar7 {key}"));
+    assert_eq!((ran.text(), &ran.stderr[..]), (names.clone(), ""), "the other copy is good");
+    let info = bench.ok(&format!("info a.ar7 {key}")).text();
+    let copy = format!("damaged copies of redo blocks at [{}]", first.position);
+    assert!(info.contains(&copy), "{info}");
+    damaged[within(second)] ^= 1;
+    bench.write("a.ar7", &damaged);
+    let ran = bench.ok(&format!("ls -R a.ar7 {key}"));
+    let warning =
+        format!("ar7: a.ar7: warning: the redo block {} and its copy are", first.position);
+    assert!(ran.stderr.starts_with(&warning), "{}", ran.stderr);
+    assert_eq!(ran.text(), names, "every name is there");
+    let info = bench.ok(&format!("info a.ar7 {key}")).text();
+    assert!(
+        info.contains(&format!("both copies of the redo block {} are damaged", first.position))
+    );
+    let verified = bench.line(&format!("verify a.ar7 {key}"));
+    assert_eq!(verified.code, 4, "{}", verified.stderr);
 }
 
 #[test]

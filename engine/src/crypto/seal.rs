@@ -295,10 +295,19 @@ impl Sealer {
 
     /// Returns whether a data or registry block opens.
     pub fn opens(&self, position: Position, bytes: &[u8; BLOCK_SIZE]) -> bool {
-        [KeyKind::Data, KeyKind::Registry].into_iter().any(|kind| {
-            let mut copy = Zeroizing::new(*bytes);
-            self.open_in_place(kind, position, &mut copy).is_ok()
-        })
+        let kinds = [KeyKind::Data, KeyKind::Registry];
+        kinds.into_iter().any(|kind| self.opens_as(kind, position, bytes))
+    }
+
+    /// Returns whether a block of this kind opens.
+    pub(crate) fn opens_as(
+        &self,
+        kind: KeyKind,
+        position: Position,
+        bytes: &[u8; BLOCK_SIZE],
+    ) -> bool {
+        let mut copy = Zeroizing::new(*bytes);
+        self.open_in_place(kind, position, &mut copy).is_ok()
     }
 
     fn associated_data(&self, position: Position) -> [u8; ASSOCIATED_SIZE] {

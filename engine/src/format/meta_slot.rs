@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::reserved::{META_SLOTS, RESERVED_BLOCKS, RESERVED_STREAMS};
 use super::stream_record::{StoredStream, stored_stream};
-use super::units::{BlockRef, Generation, Position, Run};
+use super::units::{BlockRef, DoubledRef, Generation, Position, Run};
 use super::{BLOCKS_MAX, DATA_SIZE, Data, Features, Field, OwnedData};
 use crate::error::{Check, Error, Result, Value};
 
@@ -67,8 +67,8 @@ crate::layout! {
         NUMBER: 8, "u64: number of the commit, one more each time, below 2^62";
         BLOCK_COUNT: 4, "u32: blocks in use or free; the file may be longer";
         ROOTS: super::ROOTS * root::SIZE, "16 roots";
-        REDO_HEAD: 16, "first block of the redo list, position -1 for none";
-        REDO_LENGTH: 4, "u32: number of entries of the redo list";
+        REDO_HEAD: 20, "both copies of the newest block of the redo list, positions -1 for none";
+        REDO_LENGTH: 4, "u32: number of entries of the redo list, superseded ones included";
         INLINE_FREE_COUNT: 1, "u8: number of inline free runs, at most 16";
         PENDING_COUNT: 1, "u8: number of finished sessions, at most 32";
         RESERVED: 2, "0";
@@ -82,7 +82,7 @@ crate::layout! {
         PENDING: PENDING_SESSIONS_MAX * session::SIZE, "finished sessions that no tree records, then zeros";
         METADATA_LENGTH: 2, "u16: length of the application's metadata, at most 2048";
         METADATA: METADATA_MAX, "the application's metadata, then zeros";
-        TAIL: 334, "fields of later versions up to LENGTH, kept on rewriting; then zeros";
+        TAIL: 330, "fields of later versions up to LENGTH, kept on rewriting; then zeros";
     }
 }
 
@@ -124,9 +124,9 @@ pub struct MetaSlot {
     pub block_count: u32,
     /// Roots of the trees.
     pub roots: [Root; ROOTS],
-    /// First block of the redo list.
-    pub redo_head: Option<BlockRef>,
-    /// Number of entries of the redo list.
+    /// Newest block of the redo list.
+    pub redo_head: Option<DoubledRef>,
+    /// Number of entries of the redo list, superseded ones included.
     pub redo_length: u32,
     /// Inline free runs, which no tree records, in order.
     pub inline_free: Vec<Run>,
@@ -201,7 +201,7 @@ impl MetaSlot {
             root::DEPTH.put(bytes, &[root.depth]);
             root::ENTRIES.put(bytes, &root.entries.to_be_bytes());
         });
-        at::REDO_HEAD.put(all, &BlockRef::encode(self.redo_head));
+        at::REDO_HEAD.put(all, &DoubledRef::encode(self.redo_head));
         at::REDO_LENGTH.put(all, &self.redo_length.to_be_bytes());
         put_u8(at::INLINE_FREE_COUNT, all, self.inline_free.len());
         put_u8(at::PENDING_COUNT, all, self.pending_sessions.len());
@@ -265,10 +265,11 @@ impl Decoder<'_> {
         if number > COMMITS_MAX {
             return Err(self.damaged(COMMITS_MAX, number));
         }
-        let redo_head = self.block(at::REDO_HEAD, data, block_count)?;
+        let redo_head = self.redo_head(block_count)?;
         let redo_length = at::REDO_LENGTH.u32(data);
-        // Each entry needs two blocks, a home location and a shadow block.
-        let most = if redo_head.is_some() { (block_count - RESERVED_BLOCKS) / 2 } else { 0 };
+        // Each live entry needs two blocks, a home location and a shadow block, and at most half of the list is
+        // superseded.
+        let most = if redo_head.is_some() { block_count - RESERVED_BLOCKS } else { 0 };
         if redo_head.is_some() != (redo_length > 0) || redo_length > most {
             return Err(Error::damaged(self.position, Check::RedoList, most, redo_length));
         }
@@ -342,7 +343,7 @@ impl Decoder<'_> {
     }
 
     fn root(&self, bytes: &[u8], block_count: u32) -> Result<Root> {
-        let block = self.block(root::BLOCK, bytes, block_count)?;
+        let block = self.block(root::BLOCK.array(bytes), block_count)?;
         let [depth] = root::DEPTH.array(bytes);
         let entries = root::ENTRIES.u64(bytes);
         self.check_zeros(root::RESERVED.of(bytes))?;
@@ -401,18 +402,30 @@ impl Decoder<'_> {
     }
 
     /// Decodes a reference to a block in use. `None` must have generation 0.
-    fn block(&self, field: Field, bytes: &[u8], block_count: u32) -> Result<Option<BlockRef>> {
+    fn block(&self, bytes: [u8; BlockRef::SIZE], block_count: u32) -> Result<Option<BlockRef>> {
         let damaged =
             |found: i32| self.damaged("-1 or a position from 8 up, below the block count", found);
-        let block = BlockRef::decode(field.array(bytes)).map_err(damaged)?;
-        match block {
+        match BlockRef::decode(bytes).map_err(damaged)? {
             Some(BlockRef { position, .. })
                 if !(RESERVED_BLOCKS..block_count).contains(&position.get()) =>
             {
                 Err(damaged(Position::to_link(Some(position))))
             }
-            None => self.check_zeros(&field.of(bytes)[4..]).map(|()| None),
+            None => self.check_zeros(&bytes[4..]).map(|()| None),
             some => Ok(some),
+        }
+    }
+
+    fn redo_head(&self, block_count: u32) -> Result<Option<DoubledRef>> {
+        let damaged = |found: i32| {
+            self.damaged("-1 or two positions from 8 up, below the block count", found)
+        };
+        let head =
+            DoubledRef::decode(meta_slot_layout::REDO_HEAD.array(self.data)).map_err(damaged)?;
+        let mut copies = head.into_iter().flat_map(DoubledRef::copies).map(|copy| copy.position);
+        match copies.find(|copy| !(RESERVED_BLOCKS..block_count).contains(&copy.get())) {
+            Some(outside) => Err(damaged(Position::to_link(Some(outside)))),
+            None => Ok(head),
         }
     }
 

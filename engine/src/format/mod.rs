@@ -31,9 +31,7 @@ pub use meta_slot::{
     PENDING_SESSIONS_MAX, ROOTS, Root, SessionRecord, inline_free_run, meta_slot_layout, root,
     session,
 };
-pub use redo::{
-    REDO_PER_BLOCK, REDO_STREAM, RedoEntry, decode_redo, encode_redo, redo_block, redo_entry,
-};
+pub use redo::{REDO_PER_BLOCK, REDO_STREAM, RedoBlock, RedoEntry, redo_block, redo_entry};
 pub use reserved::{
     BLANK_BLOCKS, HEADERS, META_SLOT_PAIRS, META_SLOTS, RESERVED_BLOCKS, RESERVED_STREAMS,
 };
@@ -41,6 +39,6 @@ pub use stream_record::{
     COMPRESSION_NONE, StoredStream, StreamLayout, StreamRecord, stored_stream, stream_record_layout,
 };
 pub use units::{
-    BLOCK_SIZE, BLOCK_SIZE_U64, BLOCKS_MAX, BlockIndex, BlockRef, Generation, Position, Run,
-    runs_of,
+    BLOCK_SIZE, BLOCK_SIZE_U64, BLOCKS_MAX, BlockIndex, BlockRef, DoubledRef, Generation, Position,
+    Run, runs_of,
 };

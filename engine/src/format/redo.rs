@@ -3,16 +3,15 @@
 use uuid::Uuid;
 
 use super::reserved::RESERVED_BLOCKS;
-use super::units::{Generation, Position};
+use super::units::{BlockRef, DoubledRef, Generation, Position};
 use super::{DATA_SIZE, Data};
-use crate::error::{Check, Error, Result};
+use crate::error::{Check, Error, Result, Value};
 
 crate::layout! {
     /// One entry of the redo list.
     pub mod redo_entry, 20 => {
         HOME: 4, "u32: home location: position of the live block that the commit changed";
-        SHADOW: 4, "u32: position of the shadow block, sealed for HOME";
-        GENERATION: 12, "generation of the shadow block";
+        SHADOW: 16, "position i32 of the shadow block, sealed for HOME, and its generation; -1 and 0 if HOME is not listed any more";
     }
 }
 
@@ -22,7 +21,8 @@ crate::layout! {
         TAG: 4, "\"redo\"";
         COUNT: 2, "u16: number of entries, at least 1";
         RESERVED: 2, "0";
-        ENTRIES: 4000, "the entries, then zeros";
+        NEXT: 20, "both copies of the next block, which is older; positions -1 for none";
+        ENTRIES: 3980, "the entries, then zeros";
     }
 }
 
@@ -34,65 +34,111 @@ pub const REDO_STREAM: Uuid = Uuid::from_u128(0x6172_3700_0000_0000_8000_0000_00
 
 const TAG: [u8; 4] = *b"redo";
 
-/// A live block that a commit changed: its home location and its shadow block.
+/// A change of the redo list. The newest entry of a home location counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RedoEntry {
     /// Home location: the position of the live block.
     pub home: Position,
-    /// Position of the shadow block.
-    pub shadow: Position,
-    /// Generation of the shadow block.
-    pub generation: Generation,
+    /// The shadow block with the newest version of the live block. `None` removes the home location from the list.
+    pub shadow: Option<BlockRef>,
 }
 
-/// Encodes the data of one block of the list.
-///
-/// # Panics
-/// If `entries` is empty or longer than [`REDO_PER_BLOCK`], a bug of the caller.
-pub fn encode_redo(entries: &[RedoEntry]) -> Box<Data> {
-    assert!((1..=REDO_PER_BLOCK).contains(&entries.len()), "entries that one block holds");
-    let mut data = Box::new([0; DATA_SIZE]);
-    redo_block::TAG.put(&mut data[..], &TAG);
-    let count = u16::try_from(entries.len()).expect("at most 200");
-    redo_block::COUNT.put(&mut data[..], &count.to_be_bytes());
-    let slots = redo_block::ENTRIES.of_mut(&mut data[..]).chunks_exact_mut(redo_entry::SIZE);
-    for (entry, bytes) in entries.iter().zip(slots) {
-        redo_entry::HOME.put(bytes, &entry.home.get().to_be_bytes());
-        redo_entry::SHADOW.put(bytes, &entry.shadow.get().to_be_bytes());
-        redo_entry::GENERATION.put(bytes, &entry.generation.encode());
-    }
-    data
+/// A block of the redo list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedoBlock {
+    /// The next block, whose entries are older.
+    pub next: Option<DoubledRef>,
+    /// Its entries, 1 to [`REDO_PER_BLOCK`].
+    pub entries: Vec<RedoEntry>,
 }
 
-/// Decodes one block of the list. Home locations and shadow blocks lie below `block_count`, are not reserved, and
-/// differ.
-pub fn decode_redo(position: Position, data: &Data, block_count: u32) -> Result<Vec<RedoEntry>> {
-    let damaged =
-        |expected: u64, found: u64| Error::damaged(position, Check::RedoList, expected, found);
-    if redo_block::TAG.of(data) != TAG {
-        return Err(Error::damaged(position, Check::RedoList, "a redo block", "another tag"));
-    }
-    let count = usize::from(redo_block::COUNT.u16(data));
-    if count == 0 || count > REDO_PER_BLOCK {
-        return Err(damaged(REDO_PER_BLOCK as u64, count as u64));
-    }
-    let (used, unused) = redo_block::ENTRIES.of(data).split_at(count * redo_entry::SIZE);
-    if redo_block::RESERVED.u16(data) != 0 || unused.iter().any(|&byte| byte != 0) {
-        return Err(Error::damaged(position, Check::Reserved, "zeros", "other bytes"));
-    }
-    let target = |raw: u32| match Position::new(raw) {
-        Some(target) if raw >= RESERVED_BLOCKS && raw < block_count => Ok(target),
-        Some(target) if crate::fault!(TrustRedoTargets) => Ok(target),
-        _ => Err(damaged(u64::from(block_count), u64::from(raw))),
-    };
-    let entry = |bytes: &[u8]| {
-        let home = target(redo_entry::HOME.u32(bytes))?;
-        let shadow = target(redo_entry::SHADOW.u32(bytes))?;
-        if home == shadow {
-            return Err(Error::damaged(position, Check::RedoList, "another block", home));
+impl RedoBlock {
+    /// Encodes the data of the block.
+    ///
+    /// # Panics
+    /// If it has no entry or more than [`REDO_PER_BLOCK`], a bug of the caller.
+    pub fn encode(&self) -> Box<Data> {
+        let count = self.entries.len();
+        assert!((1..=REDO_PER_BLOCK).contains(&count), "entries that one block holds");
+        let mut data = Box::new([0; DATA_SIZE]);
+        redo_block::TAG.put(&mut data[..], &TAG);
+        let count = u16::try_from(count).expect("at most 199");
+        redo_block::COUNT.put(&mut data[..], &count.to_be_bytes());
+        redo_block::NEXT.put(&mut data[..], &DoubledRef::encode(self.next));
+        let slots = redo_block::ENTRIES.of_mut(&mut data[..]).chunks_exact_mut(redo_entry::SIZE);
+        for (entry, bytes) in self.entries.iter().zip(slots) {
+            redo_entry::HOME.put(bytes, &entry.home.get().to_be_bytes());
+            redo_entry::SHADOW.put(bytes, &BlockRef::encode(entry.shadow));
         }
-        let generation = Generation::decode(redo_entry::GENERATION.array(bytes));
-        Ok(RedoEntry { home, shadow, generation })
-    };
-    used.chunks_exact(redo_entry::SIZE).map(entry).collect()
+        data
+    }
+
+    /// Decodes the data of the block at `position`. Every position in it lies below `block_count` and is not reserved.
+    /// The two positions of an entry differ, and so do the two copies of the next block.
+    pub fn decode(position: Position, data: &Data, block_count: u32) -> Result<RedoBlock> {
+        Decoder { position, data, block_count }.decode()
+    }
+}
+
+struct Decoder<'a> {
+    position: Position,
+    data: &'a Data,
+    block_count: u32,
+}
+
+impl Decoder<'_> {
+    fn decode(&self) -> Result<RedoBlock> {
+        let Decoder { position, data, .. } = *self;
+        if redo_block::TAG.of(data) != TAG {
+            return Err(Error::damaged(position, Check::RedoList, "a redo block", "another tag"));
+        }
+        let count = usize::from(redo_block::COUNT.u16(data));
+        if count == 0 || count > REDO_PER_BLOCK {
+            return Err(Error::damaged(position, Check::RedoList, 1..=REDO_PER_BLOCK, count));
+        }
+        let (used, unused) = redo_block::ENTRIES.of(data).split_at(count * redo_entry::SIZE);
+        if redo_block::RESERVED.u16(data) != 0 || unused.iter().any(|&byte| byte != 0) {
+            return Err(Error::damaged(position, Check::Reserved, "zeros", "other bytes"));
+        }
+        let next = DoubledRef::decode(redo_block::NEXT.array(data));
+        let next = next.map_err(|found| self.not_a_block(found))?;
+        for copy in next.into_iter().flat_map(DoubledRef::copies) {
+            self.check(copy.position.get())?;
+        }
+        let entries = used.chunks_exact(redo_entry::SIZE).map(|bytes| self.entry(bytes));
+        Ok(RedoBlock { next, entries: entries.collect::<Result<_>>()? })
+    }
+
+    fn entry(&self, bytes: &[u8]) -> Result<RedoEntry> {
+        let home = self.check(redo_entry::HOME.u32(bytes))?;
+        let shadow = BlockRef::decode(redo_entry::SHADOW.array(bytes));
+        let shadow = shadow.map_err(|found| self.not_a_block(found))?;
+        match shadow {
+            Some(shadow) if shadow.position == home => {
+                Err(Error::damaged(self.position, Check::RedoList, "another block", home))
+            }
+            Some(shadow) => {
+                self.check(shadow.position.get())?;
+                Ok(RedoEntry { home, shadow: Some(shadow) })
+            }
+            None if redo_entry::SHADOW.of(bytes)[4..] != [0; Generation::SIZE] => {
+                Err(Error::damaged(self.position, Check::Reserved, "zeros", "other bytes"))
+            }
+            None => Ok(RedoEntry { home, shadow: None }),
+        }
+    }
+
+    /// Checks that a position is one of the archive and not reserved.
+    fn check(&self, raw: u32) -> Result<Position> {
+        match Position::new(raw) {
+            Some(found) if (RESERVED_BLOCKS..self.block_count).contains(&raw) => Ok(found),
+            Some(found) if crate::fault!(TrustRedoTargets) => Ok(found),
+            _ => Err(self.not_a_block(raw)),
+        }
+    }
+
+    fn not_a_block(&self, found: impl Into<Value>) -> Error {
+        let allowed = RESERVED_BLOCKS..=self.block_count.saturating_sub(1);
+        Error::damaged(self.position, Check::RedoList, allowed, found)
+    }
 }

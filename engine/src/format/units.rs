@@ -235,3 +235,60 @@ impl fmt::Display for BlockRef {
         write!(formatter, "{}@{}", self.position, self.generation)
     }
 }
+
+/// Refers to a block that exists twice: both copies have the same data and generation, and each is sealed for its own
+/// position. Twenty bytes on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DoubledRef {
+    /// Position of the first copy.
+    pub position: Position,
+    /// Position of the second copy, which differs from the first.
+    pub copy: Position,
+    /// The version of the block.
+    pub generation: Generation,
+}
+
+impl DoubledRef {
+    /// Length on disk in bytes.
+    pub const SIZE: usize = 20;
+
+    /// Returns references to the two copies.
+    pub fn copies(self) -> [BlockRef; 2] {
+        let generation = self.generation;
+        [self.position, self.copy].map(|position| BlockRef { position, generation })
+    }
+
+    /// Decodes `position i32 | copy i32 | generation 12`. Both positions -1 and generation 0 are `None`. Other bytes
+    /// that refer to no two positions are `Err`, with the first wrong position.
+    pub fn decode(bytes: [u8; 20]) -> Result<Option<DoubledRef>, i32> {
+        let link = |at: usize| {
+            i32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
+        let mut generation = [0; Generation::SIZE];
+        generation.copy_from_slice(&bytes[8..]);
+        let generation = Generation::decode(generation);
+        match (Position::from_link(link(0))?, Position::from_link(link(4))?) {
+            (Some(position), Some(copy)) if position != copy => {
+                Ok(Some(DoubledRef { position, copy, generation }))
+            }
+            (None, None) if generation == Generation::default() => Ok(None),
+            (None, _) => Err(link(0)),
+            (Some(_), _) => Err(link(4)),
+        }
+    }
+
+    /// Encodes `position i32 | copy i32 | generation 12`; `None` is twice position -1 and generation 0.
+    pub fn encode(reference: Option<DoubledRef>) -> [u8; 20] {
+        let mut bytes = [0; 20];
+        let [position, copy] = match reference {
+            Some(reference) => [reference.position, reference.copy].map(Some),
+            None => [None; 2],
+        };
+        bytes[..4].copy_from_slice(&Position::to_link(position).to_be_bytes());
+        bytes[4..8].copy_from_slice(&Position::to_link(copy).to_be_bytes());
+        if let Some(reference) = reference {
+            bytes[8..].copy_from_slice(&reference.generation.encode());
+        }
+        bytes
+    }
+}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::committed::Commit;
-use super::redo::WrittenRedoList;
+use super::listed::WrittenRedoList;
 use super::space::RESERVE_BLOCKS;
 use super::writer::Writer;
 use crate::error::{Error, Result};
@@ -65,7 +65,7 @@ impl Writer {
 
         // Steps 5 and 6.
         if crate::fault!(RedoBeforeTheCommit) {
-            store.poisoning(store.copy_home(&self.redirects().entries()))?;
+            store.poisoning(store.copy_home(&self.redirects().all_due()))?;
         }
         self.transaction.commit_list();
         let commit = self.write_slot(slot)?;

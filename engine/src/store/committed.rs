@@ -1,9 +1,9 @@
 //! One commit, and the shadow blocks that hold newest versions of its blocks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::readers::ReaderLock;
-use crate::format::{Generation, MetaSlot, Position, RedoEntry, Run};
+use crate::format::{BlockRef, Generation, MetaSlot, Position, RedoEntry, Run};
 
 /// One committed state. While it is held, everything that it names can be read: the writer neither reuses nor
 /// overwrites any of it.
@@ -17,56 +17,85 @@ pub struct Commit {
     pub(super) _lock: Option<ReaderLock>,
 }
 
-/// Maps the home location of a live block to its shadow block and generation. Empty by default.
+/// Maps the home location of a live block to its shadow block. Empty by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Redirects(pub(super) HashMap<Position, (Position, Generation)>);
+pub struct Redirects {
+    pub(super) shadows: HashMap<Position, BlockRef>,
+    /// A block of the redo list that does not open. Home locations that only it, or an older block, names are missing.
+    pub(super) lost: Option<Position>,
+}
+
+/// An image to be copied home.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DueImage {
+    pub(super) home: Position,
+    pub(super) shadow: BlockRef,
+    /// Whether the current commit made the image. If not, it may have changed on the medium since.
+    pub(super) is_new: bool,
+}
 
 impl Redirects {
     /// Returns whether no block is redirected.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.shadows.is_empty()
     }
 
     /// Returns the number of redirected blocks.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.shadows.len()
     }
 
-    /// Returns the redirects as redo entries, ordered by home location.
+    pub(super) fn new(shadows: HashMap<Position, BlockRef>) -> Redirects {
+        Redirects { shadows, lost: None }
+    }
+
+    /// Returns the redirects as redo entries, in any order.
     pub(super) fn entries(&self) -> Vec<RedoEntry> {
-        let entry = |(&home, &(shadow, generation)): (&Position, &(Position, Generation))| {
-            RedoEntry { home, shadow, generation }
-        };
-        let mut entries: Vec<RedoEntry> = self.0.iter().map(entry).collect();
-        entries.sort_unstable_by_key(|entry| entry.home);
-        entries
+        let entry =
+            |(&home, &shadow): (&Position, &BlockRef)| RedoEntry { home, shadow: Some(shadow) };
+        self.shadows.iter().map(entry).collect()
+    }
+
+    /// Returns the redirects of some home locations as redo entries, in any order.
+    pub(super) fn entries_of(&self, homes: &HashSet<Position>) -> Vec<RedoEntry> {
+        homes
+            .iter()
+            .map(|&home| RedoEntry { home, shadow: self.shadows.get(&home).copied() })
+            .collect()
+    }
+
+    /// Returns every image, as if each could be copied home now.
+    pub(super) fn all_due(&self) -> Vec<DueImage> {
+        let image =
+            |(&home, &shadow): (&Position, &BlockRef)| DueImage { home, shadow, is_new: false };
+        self.shadows.iter().map(image).collect()
     }
 
     /// Adds the redirects of `other`, which take precedence.
     pub(super) fn and(mut self, other: Redirects) -> Redirects {
-        self.0.extend(other.0);
+        self.shadows.extend(other.shadows);
         self
     }
 
     /// Returns the shadow block of the block with the home location `home`.
     pub(super) fn shadow(&self, home: Position) -> Option<Position> {
-        self.0.get(&home).map(|&(shadow, _)| shadow)
+        self.shadows.get(&home).map(|shadow| shadow.position)
     }
 
     /// Returns whether a block of the run is redirected.
     pub(super) fn touch(&self, run: Run) -> bool {
         let count = usize::try_from(run.count()).unwrap_or(usize::MAX);
-        if self.0.len() < count {
+        if self.shadows.len() < count {
             let within = |home: &Position| *home >= run.start() && home.get() < run.end();
-            return self.0.keys().any(within);
+            return self.shadows.keys().any(within);
         }
-        run.positions().any(|home| self.0.contains_key(&home))
+        run.positions().any(|home| self.shadows.contains_key(&home))
     }
 
     /// Returns the position at which to read the version `generation` of the block with the home location `home`.
     pub(super) fn source(&self, home: Position, generation: Generation) -> Position {
-        match self.0.get(&home) {
-            Some(&(shadow, redirected)) if redirected == generation => shadow,
+        match self.shadows.get(&home) {
+            Some(shadow) if shadow.generation == generation => shadow.position,
             _ => home,
         }
     }

@@ -7,7 +7,7 @@ use super::committed::Commit;
 use super::handle::Store;
 use super::look::Look;
 use super::open::{check_file_length, check_roots, lock_newest};
-use super::redo::RedoList;
+use super::redo_list::RedoList;
 use super::superblock::choose::{Chosen, choose};
 use super::superblock::copy::read_copy;
 use crate::error::{Error, Result};

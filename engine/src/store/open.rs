@@ -13,7 +13,7 @@ use super::listed::Listed;
 use super::look::{Look, look_steadily};
 use super::open_block::{BlockBuffer, read_one};
 use super::readers::{ReaderLock, ReaderLocks};
-use super::redo::RedoList;
+use super::redo_list::RedoList;
 use super::rekeying::Rekeying;
 use super::space::pins::Pins;
 use super::superblock::Superblock;
@@ -202,6 +202,10 @@ impl Store {
         found.chosen.slot.features.check_writable()?;
         let (chosen, rekeying) = (found.chosen.clone(), found.rekeying);
         let (store, list) = found.into_store(device, path, &header, None)?;
+        if let Some((_, error)) = list.lost.as_ref().filter(|(_, error)| error.is_io()) {
+            // The block may be readable later, but not once this writer has written a list without it.
+            return Err(error.clone());
+        }
         if Rekeying::has_not_begun(header.header.rekey.as_ref(), &chosen.slot) {
             store.check_can_rekey(&chosen.slot)?;
         }
@@ -210,12 +214,12 @@ impl Store {
         let file_blocks = store.device.length_bytes()? / BLOCK_SIZE_U64;
         pins.open(&*store.locks, number, u32::try_from(file_blocks).unwrap_or(BLOCKS_MAX))?;
         // A reader of an older commit reads the home locations, so then every image stays in its shadow block.
-        let to_copy =
-            if pins.any() && !crate::fault!(RecoverUnderReaders) { &[] } else { &list.entries[..] };
-        store.recover(&header, &chosen, to_copy)?;
+        let mut listed = Listed::opened(&list, number);
+        let is_read = pins.any() && !crate::fault!(RecoverUnderReaders);
+        let to_copy = if is_read { Vec::new() } else { listed.due(number, number + 1) };
+        let bad = store.recover(&header, &chosen, &to_copy)?;
         store.copy_window(&rekeying)?;
-        let mut listed = Listed::new(list.chain, &list.entries, number, &Listed::default());
-        listed.copied(to_copy);
+        listed.copied(&to_copy, &bad);
         let writer = Writer::begin_session(&store, header.master, &chosen, (listed, pins))?;
         Ok((store, writer))
     }
@@ -259,7 +263,7 @@ impl Examined {
         let redirects = list.redirects().and(images);
         let (readers, lock) = reader.unzip();
         let store = Store::new(Parts {
-            recovery: Recovery::new(header, &chosen, list.entries.len()),
+            recovery: Recovery::new(header, &chosen, &list),
             header: header.known(),
             key_slot: header.slot,
             receipt_key: ReceiptKey::derive(&header.master, header.header.archive),

@@ -44,8 +44,7 @@ impl Drop for BlockBuffer {
     }
 }
 
-/// Reads and opens one block. If it fails a check, it is read once more past the map: a write by this process may
-/// have been in flight.
+/// Reads and opens one version of one block: from its shadow block if it has one there, or else from its home location.
 pub(super) fn read_one<'a>(
     device: &dyn Device,
     sealer: &Sealer,
@@ -54,33 +53,44 @@ pub(super) fn read_one<'a>(
     block: BlockRef,
     bytes: &'a mut [u8; BLOCK_SIZE],
 ) -> Result<Opened<'a>> {
-    if block.position.get() < RESERVED_BLOCKS {
-        return Err(Error::damaged(
-            block.position,
-            Check::Root,
-            "a block that is not reserved",
-            block.position,
-        ));
+    let home = block.position;
+    if home.get() < RESERVED_BLOCKS {
+        return Err(Error::damaged(home, Check::Root, "a block that is not reserved", home));
     }
-    let source = redirects.source(block.position, block.generation);
+    let source = redirects.source(home, block.generation);
+    match read_at(device, sealer, kind, block, source, bytes) {
+        Ok(()) => reopened(home, bytes),
+        // The newest version may be in a shadow block that nothing names any more.
+        Err(Error::Tampered(fault)) if fault.check == Check::Generation => {
+            let Some(lost) = redirects.lost else { return Err(Error::Tampered(fault)) };
+            Err(Error::damaged(home, Check::RedoList, "a redo block that opens", lost))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads one version of a block from `source`, and opens it in place for its home location. If it fails a check, it is
+/// read once more past the map: a write by this process may have been in flight.
+fn read_at(
+    device: &dyn Device,
+    sealer: &Sealer,
+    kind: KeyKind,
+    block: BlockRef,
+    source: Position,
+    bytes: &mut [u8; BLOCK_SIZE],
+) -> Result<()> {
     device.read(source, bytes)?;
-    let first = sealer
-        .open_in_place(kind, block.position, bytes)
-        .is_ok_and(|opened| opened.generation == block.generation);
-    if first {
-        return reopened(block.position, bytes);
+    let first = sealer.open_in_place(kind, block.position, bytes);
+    if first.is_ok_and(|opened| opened.generation == block.generation) {
+        return Ok(());
     }
     device.read_direct(source, bytes)?;
-    let opened = sealer.open_in_place(kind, block.position, bytes)?;
-    if opened.generation != block.generation && !crate::fault!(IgnoreTheGeneration) {
-        return Err(Error::tampered(
-            block.position,
-            Check::Generation,
-            block.generation,
-            opened.generation,
-        ));
+    let found = sealer.open_in_place(kind, block.position, bytes)?.generation;
+    if found != block.generation && !crate::fault!(IgnoreTheGeneration) {
+        let expected = block.generation;
+        return Err(Error::tampered(block.position, Check::Generation, expected, found));
     }
-    Ok(opened)
+    Ok(())
 }
 
 /// Decodes a block that was already opened in place: its plaintext replaced its ciphertext.

@@ -1,6 +1,9 @@
 //! Recovery: the repairs of a writer before its own first write. It trusts nothing that it has only read: after a
 //! kill or a failed sync, the page cache may show data that the disk does not hold.
 
+use std::collections::HashSet;
+
+use super::committed::DueImage;
 use super::handle::Store;
 use super::open_block::{BlockBuffer, generation_in};
 use super::rekeying::{Rekeying, pairs, readable};
@@ -9,19 +12,20 @@ use super::superblock::copy::write_copy;
 use super::superblock::header::OpenedHeader;
 use crate::crypto::KeyKind;
 use crate::error::Result;
-use crate::format::{BLOCK_SIZE, BlockRef, RedoEntry};
+use crate::format::Position;
 
 impl Store {
     /// Makes both copies of the chosen commit good and durable. Only after this may the other pair be written. Copies
-    /// the images of its redo list in `to_copy` to their home locations.
+    /// the images of its redo list in `to_copy` to their home locations. Returns the home locations of those that do
+    /// not open.
     pub(super) fn recover(
         &self,
         header: &OpenedHeader,
         chosen: &Chosen,
-        to_copy: &[RedoEntry],
-    ) -> Result<()> {
+        to_copy: &[DueImage],
+    ) -> Result<HashSet<Position>> {
         if crate::fault!(TrustWhatIsRead) {
-            return Ok(());
+            return Ok(HashSet::new());
         }
         // A copy that reads well may be in the page cache only. It is written again, one copy at a time, so that a
         // torn write leaves the other. Each write is synced, so that the commit on which this writer builds is on
@@ -37,13 +41,12 @@ impl Store {
         }
         // Shadow blocks are copied again even if the home location looks right, for the same reason. The copies must
         // be on disk before a commit drops the list.
+        let bad = self.copy_home(to_copy)?;
         if !to_copy.is_empty() {
-            self.check_shadow_blocks(to_copy)?;
-            self.copy_home(to_copy)?;
             self.device.sync()?;
         }
         self.recover_header(header, chosen)?;
-        Ok(())
+        Ok(bad)
     }
 
     /// Repairs the header, one copy at a time, if a copy is bad or a change was unfinished. The good copy is written
@@ -59,31 +62,42 @@ impl Store {
         Ok(())
     }
 
-    /// Checks that every shadow block opens in the version that the list names, before the first is copied: a bad
-    /// shadow block must not replace a good block at its home location.
-    fn check_shadow_blocks(&self, entries: &[RedoEntry]) -> Result<()> {
-        let commit = self.current();
+    /// Copies shadow blocks home, byte for byte. Returns the home locations of those that do not open. Such a block
+    /// never replaces its home location.
+    pub(super) fn copy_home(&self, due: &[DueImage]) -> Result<HashSet<Position>> {
+        let mut bad = HashSet::new();
         let mut bytes = BlockBuffer::new();
-        for entry in entries {
-            let block = BlockRef { position: entry.home, generation: entry.generation };
-            self.read_into(&commit.redirects, KeyKind::Data, block, &mut bytes)?;
+        for image in due {
+            if self.read_image(image, &mut bytes) {
+                self.device.write(image.home, &bytes[..])?;
+            } else if !self.is_home(image, &mut bytes) {
+                bad.insert(image.home);
+            }
         }
-        Ok(())
+        Ok(bad)
     }
 
-    /// Copies shadow blocks home, byte for byte.
-    pub(super) fn copy_home(&self, entries: &[RedoEntry]) -> Result<()> {
-        let mut bytes = [0; BLOCK_SIZE];
-        for &RedoEntry { home, shadow, generation } in entries {
-            // Read from the file itself. A map shows zeros behind the end of a file that another program has cut, and
-            // nothing here authenticates the bytes. A block of another generation is read again past the page cache.
-            self.device.read_unmapped(shadow, &mut bytes)?;
-            if generation_in(&bytes) != generation {
-                self.device.read_direct(shadow, &mut bytes)?;
-            }
-            self.device.write(home, &bytes)?;
-        }
-        Ok(())
+    /// Reads the sealed bytes of an image. Returns whether they are the version that the list names. An image of the
+    /// current commit was sealed a moment ago, so its generation is enough.
+    fn read_image(&self, image: &DueImage, bytes: &mut BlockBuffer) -> bool {
+        let DueImage { home, shadow, is_new } = *image;
+        // Read from the file itself. A map shows zeros behind the end of a file that another program has cut. A block
+        // of another generation is read again past the page cache.
+        let is_right = |bytes: &BlockBuffer| {
+            generation_in(bytes) == shadow.generation
+                && (is_new
+                    || self.sealer.opens_as(KeyKind::Data, home, bytes)
+                    || crate::fault!(CopyUnopened))
+        };
+        self.device.read_unmapped(shadow.position, &mut bytes[..]).is_ok() && is_right(bytes)
+            || self.device.read_direct(shadow.position, &mut bytes[..]).is_ok() && is_right(bytes)
+    }
+
+    /// Returns whether the newest version of a block is already in its home location.
+    fn is_home(&self, image: &DueImage, bytes: &mut BlockBuffer) -> bool {
+        self.device.read_direct(image.home, &mut bytes[..]).is_ok()
+            && generation_in(bytes) == image.shadow.generation
+            && self.sealer.opens_as(KeyKind::Data, image.home, bytes)
     }
 
     /// Copies the shadow blocks of a rekey's newest window to their home locations again. A shadow block that does

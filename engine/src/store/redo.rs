@@ -1,141 +1,74 @@
-//! The redo list: a chain of sealed blocks. For each live block that a commit changed, it names the home location,
-//! the shadow block and its generation.
+//! Writes the redo list of a commit, and reads both copies of it for verification.
 
-use std::collections::HashSet;
-
-use super::committed::{Commit, Redirects};
+use super::committed::Commit;
 use super::handle::Store;
-use super::open_block::{BlockBuffer, read_one};
+use super::listed::{ListChange, WrittenRedoList};
+use super::pipeline::Batch;
+use super::redo_list::{RedoList, read_redo_block};
 use super::space::Urgency;
 use super::space::run_set::RunSet;
 use super::writer::Writer;
-use crate::crypto::{KeyKind, SealJob, Sealer};
-use crate::device::Device;
+use crate::crypto::{KeyKind, SealJob};
 use crate::error::{Check, Error, Result};
 use crate::format::{
-    Block, BlockHead, BlockIndex, BlockRef, Data, MetaSlot, OwnedData, Position, REDO_PER_BLOCK,
-    REDO_STREAM, RedoEntry, Run, decode_redo, encode_redo,
+    BlockHead, BlockIndex, Data, DoubledRef, Position, REDO_PER_BLOCK, REDO_STREAM, RedoBlock,
+    RedoEntry,
 };
 
-/// A redo list, read and checked.
-#[derive(Debug, Default)]
-pub(super) struct RedoList {
-    /// The entries, in the order of the list.
-    pub(super) entries: Vec<RedoEntry>,
-    /// The blocks of its chain.
-    pub(super) chain: Vec<Position>,
-}
-
-impl RedoList {
-    /// Returns the shadow blocks in which the listed blocks are read.
-    pub(super) fn redirects(&self) -> Redirects {
-        let entry = |entry: &RedoEntry| (entry.home, (entry.shadow, entry.generation));
-        Redirects(self.entries.iter().map(entry).collect())
-    }
-
-    /// Reads the list that `slot` names; decoding the slot has bounded its length. The list was durable before the
-    /// slot was written, so any fault in it is damage.
-    pub(super) fn read(device: &dyn Device, sealer: &Sealer, slot: &MetaSlot) -> Result<RedoList> {
-        let mut list = RedoList::default();
-        let length = slot.redo_length;
-        let Some(head) = slot.redo_head else {
-            return Ok(list);
-        };
-        let mut chain = length.div_ceil(u32::try_from(REDO_PER_BLOCK).expect("a small constant"));
-        if crate::fault!(ChainWithoutEnd) {
-            chain = u32::MAX;
-        }
-        let mut previous = None;
-        let mut next = Some(head.position);
-        for index in 0..chain {
-            let expected = Error::damaged(previous, Check::RedoList, chain, index);
-            let position = next.ok_or(expected)?;
-            let block = BlockRef { position, generation: head.generation };
-            let block = read_chain_block(device, sealer, block)?;
-            if !crate::fault!(ChainWithoutEnd) {
-                check_head(position, block.head, previous, BlockIndex(index))?;
-            }
-            list.entries.extend(decode_redo(position, &block.data, slot.block_count)?);
-            list.chain.push(position);
-            previous = Some(position);
-            next = block.head.next;
-        }
-        if next.is_some() || list.entries.len() != usize::try_from(length).unwrap_or(usize::MAX) {
-            let found = list.entries.len();
-            return Err(Error::damaged(head.position, Check::RedoList, length, found));
-        }
-        list.blocks()?;
-        Ok(list)
-    }
-
-    /// Returns every block of the list: its chain and its shadow blocks. Fails if a block occurs twice, or in two
-    /// roles: home location, shadow block or block of the chain.
-    fn blocks(&self) -> Result<RunSet> {
-        let mut blocks: RunSet = self.chain.iter().copied().map(Run::single).collect();
-        let mut homes = HashSet::new();
-        for entry in &self.entries {
-            let shadow = Run::single(entry.shadow);
-            if !homes.insert(entry.home) || blocks.intersects(shadow) {
-                let expected = "a home location and a shadow block named once";
-                return Err(Error::damaged(entry.home, Check::RedoList, expected, entry.shadow));
-            }
-            blocks.insert(shadow);
-        }
-        match homes.into_iter().find(|&home| blocks.contains(home)) {
-            Some(home) => {
-                Err(Error::damaged(home, Check::RedoList, "a data block", "a block of the list"))
-            }
-            None => Ok(blocks),
-        }
-    }
-}
-
-fn read_chain_block(device: &dyn Device, sealer: &Sealer, block: BlockRef) -> Result<Block> {
-    let mut bytes = BlockBuffer::new();
-    let none = Redirects::default();
-    let opened = read_one(device, sealer, &none, KeyKind::Meta, block, &mut bytes)?;
-    Ok(Block { head: opened.head, data: OwnedData::copy_of(opened.data) })
-}
-
-fn check_head(
-    position: Position,
-    head: BlockHead,
-    previous: Option<Position>,
-    index: BlockIndex,
-) -> Result<()> {
-    if head.stream != REDO_STREAM {
-        return Err(Error::tampered(position, Check::Stream, REDO_STREAM, head.stream));
-    }
-    if head.index != index {
-        return Err(Error::tampered(position, Check::Index, index.get(), head.index.get()));
-    }
-    if head.previous != previous {
-        return Err(Error::tampered(position, Check::PreviousLink, previous, head.previous));
-    }
-    Ok(())
+/// The blocks of a commit's redo list, as verification finds them.
+#[derive(Debug)]
+pub struct RedoBlocks {
+    /// Every block of the list: the copies of its blocks, and the shadow blocks. If a block is lost, the blocks that
+    /// only it or those after it name are missing.
+    pub blocks: RunSet,
+    /// The copies that do not open or that differ from the first, each with the reason.
+    pub faults: Vec<(Position, Error)>,
+    /// Whether no copy of some block opens.
+    pub is_partial: bool,
 }
 
 impl Store {
-    /// Returns every block of a commit's redo list: its chain and its shadow blocks.
-    pub fn redo_blocks(&self, commit: &Commit) -> Result<RunSet> {
-        RedoList::read(&*self.device, &self.sealer, &commit.slot)?.blocks()
+    /// Reads a commit's redo list, with both copies of each block.
+    pub fn redo_blocks(&self, commit: &Commit) -> Result<RedoBlocks> {
+        let list = RedoList::read(&*self.device, &self.sealer, &commit.slot)?;
+        let mut faults = Vec::new();
+        for [first, second] in list.chain.iter().map(|block| block.copies()) {
+            let read = |block| read_redo_block(&*self.device, &self.sealer, block);
+            match (read(first), read(second)) {
+                (Ok(first), Ok(found)) if first == found => {}
+                (Ok(_), Ok(_)) => {
+                    let expected = "the same data in both copies";
+                    let error =
+                        Error::damaged(second.position, Check::RedoList, expected, "other data");
+                    faults.push((second.position, error));
+                }
+                (first_read, second_read) => {
+                    faults.extend(first_read.err().map(|error| (first.position, error)));
+                    faults.extend(second_read.err().map(|error| (second.position, error)));
+                }
+            }
+        }
+        let is_partial = list.lost.is_some();
+        let blocks = list.blocks()?;
+        faults.extend(list.lost.map(|(block, error)| (block.position, error)));
+        Ok(RedoBlocks { blocks, faults, is_partial })
     }
 }
 
-/// A redo list that is written but that no commit names yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct WrittenRedoList {
-    pub(super) head: Option<BlockRef>,
-    pub(super) length: u32,
-}
-
 impl Writer {
+    /// Returns the number of blocks that [`Writer::write_redo_list`] allocates at most.
+    pub fn redo_list_blocks(&self) -> usize {
+        let listed = self.transaction.listed();
+        2 * (self.redirects().len() + listed.len()).div_ceil(REDO_PER_BLOCK)
+    }
+
     /// Writes the redo list of this transaction: the blocks that it changed, and the images of the current commit's
-    /// list that are not home yet. Frees the other blocks of that list: the first sync of this commit makes the copies
-    /// at their home locations durable. The caller calls it once, before it records the free runs, because it
-    /// allocates and frees.
+    /// list that are not home yet. Frees the blocks of that list that the new list does not name: the first sync of
+    /// this commit makes the copies at their home locations durable. The caller calls it once, before it records the
+    /// free runs, because it allocates and frees.
     pub fn write_redo_list(&mut self) -> Result<WrittenRedoList> {
-        let superseded = self.transaction.listed().superseded(self.transaction.redirects());
+        let change = self.transaction.list_change();
+        let superseded = self.transaction.listed().superseded(&change, self.redirects());
         if crate::fault!(TrimBeforeClearing)
             && let Some(last) = superseded.iter().last()
         {
@@ -148,30 +81,45 @@ impl Writer {
                 self.space.free(run);
             }
         }
-        let number = self.store.current().slot.number + 1;
-        let entries = self.transaction.redirects().entries();
-        if entries.is_empty() {
-            return Ok(WrittenRedoList::default());
+        let chain = self.write_redo_blocks(&change)?;
+        Ok(self.transaction.write_list(&change, chain, self.store.current().slot.number + 1))
+    }
+
+    /// Writes both copies of the blocks with the new entries of the list. Returns them, newest first.
+    fn write_redo_blocks(&mut self, change: &ListChange) -> Result<Vec<DoubledRef>> {
+        let parts: Vec<&[RedoEntry]> = change.entries.chunks(REDO_PER_BLOCK).collect();
+        if parts.is_empty() {
+            return Ok(Vec::new());
         }
-        let data: Vec<Box<Data>> = entries.chunks(REDO_PER_BLOCK).map(encode_redo).collect();
-        let chain = self.allocate_all(data.len(), Urgency::Reserve)?;
-        let jobs: Vec<SealJob<'_>> = (0..)
-            .zip(chain.iter().zip(&data))
-            .map(|(index, (&position, data))| {
-                let at = usize::try_from(index).expect("an index of a vector");
-                let head = BlockHead {
-                    previous: at.checked_sub(1).map(|before| chain[before]),
-                    next: chain.get(at + 1).copied(),
-                    index: BlockIndex(index),
-                    stream: REDO_STREAM,
-                };
-                SealJob { position, head, data }
-            })
-            .collect();
-        let generation = self.seal_and_write(KeyKind::Meta, &jobs, &chain)?;
-        let head = Some(BlockRef { position: chain[0], generation });
-        let length = u32::try_from(entries.len()).expect("fewer entries than blocks");
-        self.transaction.write_list(chain, &entries, number);
-        Ok(WrittenRedoList { head, length })
+        let positions = self.allocate_all(parts.len(), Urgency::Reserve)?;
+        let copies = self.allocate_copies(parts.len())?;
+        let targets: Vec<Position> = positions.iter().chain(&copies).copied().collect();
+        let generation = self.generation_for(&targets)?;
+        let at = |index: usize| DoubledRef {
+            position: positions[index],
+            copy: copies[index],
+            generation,
+        };
+        let chain: Vec<DoubledRef> = (0..parts.len()).map(at).collect();
+        let before = if change.extends { self.transaction.listed().chain() } else { &[] };
+        let next = chain.iter().skip(1).chain(before.first()).copied().map(Some).chain([None]);
+        let encode = |(entries, next): (&&[RedoEntry], Option<DoubledRef>)| {
+            RedoBlock { next, entries: entries.to_vec() }.encode()
+        };
+        let data: Vec<Box<Data>> = parts.iter().zip(next).map(encode).collect();
+        let blocks = chain.len() + before.len();
+        let job = |(at, &position): (usize, &Position)| {
+            let index = u32::try_from(blocks - 1 - at % chain.len()).expect("fewer than blocks");
+            let index = BlockIndex(index);
+            let head = BlockHead { index, stream: REDO_STREAM, ..BlockHead::default() };
+            SealJob { position, head, data: &data[at % chain.len()] }
+        };
+        let mut jobs: Vec<SealJob<'_>> = targets.iter().enumerate().map(job).collect();
+        if crate::fault!(OneRedoCopy) {
+            jobs.truncate(chain.len());
+        }
+        let (kind, targets) = (KeyKind::Meta, &targets[..jobs.len()]);
+        self.write_now(Batch { kind, generation, jobs: &jobs, targets })?;
+        Ok(chain)
     }
 }

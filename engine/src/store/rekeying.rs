@@ -5,7 +5,9 @@ use super::superblock::choose::Chosen;
 use crate::crypto::{KeyKind, Sealer};
 use crate::device::Device;
 use crate::error::{Check, Error, Result};
-use crate::format::{BLOCK_SIZE, Generation, MetaSlot, Position, RESERVED_BLOCKS, Rekey, Run};
+use crate::format::{
+    BLOCK_SIZE, BlockRef, Generation, MetaSlot, Position, RESERVED_BLOCKS, Rekey, Run,
+};
 
 /// Blocks of a window: 1 MiB is sealed again between two commits.
 pub(super) const WINDOW_BLOCKS: u32 = 256;
@@ -118,7 +120,7 @@ impl Rekeying {
             if opens(home).is_none()
                 && let Some(generation) = opens(shadow)
             {
-                redirects.0.insert(home, (shadow, generation));
+                redirects.shadows.insert(home, BlockRef { position: shadow, generation });
             }
         }
         redirects
@@ -172,7 +174,7 @@ mod tests {
 
     use super::*;
     use crate::crypto::MasterKey;
-    use crate::format::{BLOCKS_MAX, BlockRef};
+    use crate::format::{BLOCKS_MAX, DoubledRef};
 
     const NUMBER: u32 = 4;
 
@@ -225,8 +227,8 @@ mod tests {
         for (number, watermark) in [(NUMBER - 1, 8), (NUMBER - 2, 0), (NUMBER + 1, 0)] {
             assert_eq!(of(number, watermark, 1000), None, "{number} {watermark}");
         }
-        let position = Position::at(9);
-        let head = Some(BlockRef { position, generation: Generation::default() });
+        let (position, copy) = (Position::at(9), Position::at(10));
+        let head = Some(DoubledRef { position, copy, generation: Generation::default() });
         let listed = MetaSlot { redo_head: head, redo_length: 1, ..slot(NUMBER, 264, 1000) };
         assert!(Rekeying::of(Some(&record()), &listed).is_err(), "a redo list during a rekey");
         assert_eq!(Rekeying::of(None, &slot(1, 0, 1000)).unwrap(), Rekeying::None);

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use crate::format::{Generation, Position};
+use crate::format::{BlockRef, Position};
 
 /// The redirect of a live block, as it was at a savepoint.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Replaced {
-    /// Shadow block and generation, if the block was redirected.
-    pub(super) redirect: Option<(Position, Generation)>,
+    /// The shadow block, if the block was redirected.
+    pub(super) redirect: Option<BlockRef>,
     /// Whether this transaction had changed the block.
     pub(super) is_changed: bool,
 }

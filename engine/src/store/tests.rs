@@ -14,8 +14,8 @@
 //! - Positions are allocated from the pool, then from the end of the file, and the reserve serves deletions only
 //!   (`space`, `writer`).
 //! - A reader next to a writer reads only a commit that it has locked, and takes no torn write for damage (`readers`).
-//! - An exported header is imported only if it is newer or current (`backup`), and a redo list is accepted only if it
-//!   is whole (`redo`).
+//! - An exported header is imported only if it is newer or current, and no hostile redo list is accepted. A
+//!   block of the list, or a shadow block, that does not open costs only the blocks that it names (`backup`, `redo`).
 //! - A return to a savepoint restores the state of that point, and seals no position twice in a step (`savepoint`).
 //! - Wiped blocks are blank, and no others change (`wipe`).
 //! - A commit stores the state of the layer above, and a store reports its own facts (`facts`).
@@ -139,4 +139,38 @@ fn raw(device: &MemoryDevice, position: Position) -> Vec<u8> {
     let mut bytes = vec![0; crate::format::BLOCK_SIZE];
     device.read(position, &mut bytes).unwrap();
     bytes
+}
+
+/// A device on which some blocks are unreadable.
+#[derive(Clone)]
+struct Unreadable(MemoryDevice, Vec<u32>);
+
+impl Device for Unreadable {
+    fn read(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
+        let end = start.get() + u32::try_from(bytes.len() / crate::format::BLOCK_SIZE).unwrap();
+        if self.1.iter().any(|block| (start.get()..end).contains(block)) {
+            return Err(Error::io("read", std::io::Error::other("bad sector")));
+        }
+        self.0.read(start, bytes)
+    }
+
+    fn write(&self, start: Position, bytes: &[u8]) -> Result<()> {
+        self.0.write(start, bytes)
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.0.sync()
+    }
+
+    fn grow(&self, blocks: u32) -> Result<()> {
+        self.0.grow(blocks)
+    }
+
+    fn shrink(&self, blocks: u32) -> Result<()> {
+        self.0.shrink(blocks)
+    }
+
+    fn length_bytes(&self) -> Result<u64> {
+        self.0.length_bytes()
+    }
 }

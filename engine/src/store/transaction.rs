@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use super::committed::Redirects;
-use super::listed::Listed;
+use super::committed::{DueImage, Redirects};
+use super::listed::{ListChange, Listed, WrittenRedoList};
 use super::replaced::{Replaced, ReplacedSince};
 use super::space::run_set::RunSet;
 use crate::error::{Error, Result};
-use crate::format::{Generation, Position, RedoEntry, Run};
+use crate::format::{BlockRef, DoubledRef, Generation, Position, Run};
 
 /// The open transaction of a writer.
 #[derive(Debug)]
@@ -80,8 +80,8 @@ impl Transaction {
         }
         for (home, Replaced { redirect, is_changed }) in self.replaced.take_since(index) {
             match redirect {
-                Some(redirect) => self.redirects.0.insert(home, redirect),
-                None => self.redirects.0.remove(&home),
+                Some(redirect) => self.redirects.shadows.insert(home, redirect),
+                None => self.redirects.shadows.remove(&home),
             };
             if is_changed {
                 self.changed.insert(home);
@@ -121,10 +121,9 @@ impl Transaction {
         &self.redirects
     }
 
-    /// Takes the shadow blocks, for the commit that names them. [`copied_home`](Self::copied_home) sets those that
-    /// remain.
+    /// Takes the shadow blocks, for the commit that names them. Those on its list remain until they are copied home.
     pub(super) fn take_redirects(&mut self) -> Redirects {
-        std::mem::take(&mut self.redirects)
+        std::mem::replace(&mut self.redirects, self.listed.pending())
     }
 
     /// Returns whether this transaction changed a live block.
@@ -132,9 +131,16 @@ impl Transaction {
         !self.changed.is_empty()
     }
 
-    /// Returns the number of images that earlier commits made and that are not home yet.
+    /// Returns the number of images of earlier commits that readers keep in their shadow blocks and that this
+    /// transaction has not changed.
     pub(super) fn carried(&self) -> usize {
-        self.redirects.len() - self.changed.len()
+        if self.redirects.len() == self.changed.len() {
+            return 0;
+        }
+        let is_carried = |home: &Position| {
+            self.redirects.shadow(*home).is_some() && !self.changed.contains(home)
+        };
+        self.listed.held().filter(is_carried).count()
     }
 
     /// Returns the shadow block of the live block at `home`, if this transaction changed it. A shadow block that a
@@ -149,7 +155,7 @@ impl Transaction {
     /// Records the newest version of the live block at `home`.
     pub(super) fn redirect(&mut self, home: Position, shadow: Position, generation: Generation) {
         self.note(home);
-        self.redirects.0.insert(home, (shadow, generation));
+        self.redirects.shadows.insert(home, BlockRef { position: shadow, generation });
         self.changed.insert(home);
     }
 
@@ -157,7 +163,7 @@ impl Transaction {
     fn note(&mut self, home: Position) {
         let Transaction { redirects, changed, replaced, .. } = self;
         replaced.note(home, || Replaced {
-            redirect: redirects.0.get(&home).copied(),
+            redirect: redirects.shadows.get(&home).copied(),
             is_changed: changed.contains(&home),
         });
     }
@@ -169,11 +175,11 @@ impl Transaction {
             return Vec::new();
         }
         let removed = run.positions().filter_map(|home| {
-            if self.redirects.0.contains_key(&home) {
+            if self.redirects.shadows.contains_key(&home) {
                 self.note(home);
             }
-            let (shadow, _) = self.redirects.0.remove(&home)?;
-            self.changed.remove(&home).then_some(shadow)
+            let shadow = self.redirects.shadows.remove(&home)?;
+            self.changed.remove(&home).then_some(shadow.position)
         });
         removed.collect()
     }
@@ -183,9 +189,22 @@ impl Transaction {
         &self.listed
     }
 
-    /// Records the redo list that the commit `number` will name.
-    pub(super) fn write_list(&mut self, chain: Vec<Position>, entries: &[RedoEntry], number: u64) {
-        self.written = Some(Listed::new(chain, entries, number, &self.listed));
+    /// Returns the change of the current commit's redo list that this transaction makes.
+    pub(super) fn list_change(&self) -> ListChange {
+        self.listed.change(&self.redirects, &self.changed)
+    }
+
+    /// Records the redo list that the commit `number` will name. Its new entries are in the blocks `chain`.
+    pub(super) fn write_list(
+        &mut self,
+        change: &ListChange,
+        chain: Vec<DoubledRef>,
+        number: u64,
+    ) -> WrittenRedoList {
+        let written = self.listed.changed(change, chain, &self.redirects, number);
+        let reference = written.reference();
+        self.written = Some(written);
+        reference
     }
 
     /// Makes the written list the current commit's.
@@ -194,10 +213,14 @@ impl Transaction {
         self.changed.clear();
     }
 
-    /// Records that images were copied home, so that blocks are read there.
-    pub(super) fn copied_home(&mut self, entries: &[RedoEntry]) {
-        self.listed.copied(entries);
-        self.redirects = self.listed.pending();
+    /// Records that images were copied home, except for those in `bad`, so that blocks are read there.
+    pub(super) fn copied_home(&mut self, due: &[DueImage], bad: &HashSet<Position>) {
+        self.listed.copied(due, bad);
+        for DueImage { home, .. } in due.iter().filter(|image| !bad.contains(&image.home)) {
+            if !self.changed.contains(home) {
+                self.redirects.shadows.remove(home);
+            }
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use super::space::{Space, Urgency};
 use super::superblock::Superblock;
 use super::transaction::Transaction;
 use crate::crypto::{KeyKind, MasterKey, SealJob};
+use crate::device::Device;
 use crate::error::{Check, Error, Result};
 use crate::format::{
     BLOCK_SIZE_U64, BLOCKS_MAX, Generation, MetaSlot, Position, RESERVED_BLOCKS, Run, runs_of,
@@ -91,11 +92,17 @@ impl Writer {
     #[doc(alias = "new_block")]
     #[doc(alias = "reuse")]
     pub fn allocate(&mut self, most: u32, urgency: Urgency) -> Result<Run> {
+        self.allocated(|space, device| space.allocate(device, most.max(1), urgency))
+    }
+
+    fn allocated(
+        &mut self,
+        allocate: impl FnOnce(&mut Space, &dyn Device) -> Result<Run>,
+    ) -> Result<Run> {
         self.store.check_usable()?;
-        let allocated = self.space.allocate(&*self.store.device, most.max(1), urgency);
-        match allocated {
+        match allocate(&mut self.space, &*self.store.device) {
             // These errors leave the device unchanged.
-            Err(Error::NoSpace { .. } | Error::Full { .. }) | Ok(_) => allocated,
+            allocated @ (Err(Error::NoSpace { .. } | Error::Full { .. }) | Ok(_)) => allocated,
             failed => self.store.poisoning(failed),
         }
     }
@@ -136,6 +143,12 @@ impl Writer {
     /// Returns whether `position` was allocated since the last commit and the last savepoint.
     pub fn is_fresh(&self, position: Position) -> bool {
         self.space.is_fresh(position)
+    }
+
+    /// Returns whether a change of the block at `position` needs a shadow block: it was there at the last commit, and
+    /// this transaction has not changed it yet.
+    pub fn needs_shadow(&self, position: Position) -> bool {
+        !self.is_fresh(position) && self.own_shadow_of(position).is_none()
     }
 
     /// Frees a run, which can be allocated after the next commit. Shadow blocks of its blocks are freed too.
@@ -218,7 +231,7 @@ impl Writer {
         let mut shadows = Vec::with_capacity(jobs.len());
         let is_missing = |job: &&SealJob<'_>| self.own_shadow_of(job.position).is_none();
         let missing = jobs.iter().filter(is_missing).count();
-        self.check_list_limit(missing)?;
+        self.check_changes(missing)?;
         let mut unused = self.allocate_all(missing, Urgency::Ordinary)?.into_iter();
         for job in jobs {
             assert!(!self.is_fresh(job.position), "only a live block is written over");
@@ -249,14 +262,31 @@ impl Writer {
 
     /// Fails with [`Error::HeldByReaders`] if `more` changed blocks would make the redo list too long while images of
     /// earlier commits cannot be copied home.
-    fn check_list_limit(&mut self, more: usize) -> Result<()> {
+    ///
+    /// The layer above calls it before it accepts a change, so that the write later succeeds.
+    pub fn check_changes(&mut self, more: usize) -> Result<()> {
         let blocks = usize::try_from(self.space.count() / 8).unwrap_or(usize::MAX);
         let limit = blocks.clamp(LISTED_MIN, LISTED_MAX);
-        let carried = self.transaction.carried();
-        if carried == 0 || self.redirects().len() + more <= limit {
+        let fits = |writer: &Writer| {
+            writer.redirects().len() + more <= limit || writer.transaction.carried() == 0
+        };
+        if fits(self) {
             return Ok(());
         }
-        Err(self.held_by_readers())
+        // The readers may have left since the last commit.
+        self.query_readers()?;
+        self.copy_due(self.store.current().slot.number)?;
+        if fits(self) { Ok(()) } else { Err(self.held_by_readers()) }
+    }
+
+    /// Copies home those images of the current commit, whose number is `newest`, that no pinned snapshot reads there.
+    /// Returns whether there were any.
+    fn copy_due(&mut self, newest: u64) -> Result<bool> {
+        let lowest = self.pins.lowest().unwrap_or(newest);
+        let due = self.transaction.listed().due(lowest, newest);
+        let bad = self.store.poisoning(self.store.copy_home(&due))?;
+        self.transaction.copied_home(&due, &bad);
+        Ok(!due.is_empty())
     }
 
     /// Returns the number of changed blocks that were not copied to their home locations, because readers of older
@@ -278,10 +308,19 @@ impl Writer {
 
     /// Allocates exactly `count` positions, in few runs. A failure allocates none.
     pub fn allocate_all(&mut self, count: usize, urgency: Urgency) -> Result<Vec<Position>> {
+        self.allocate_from(count, urgency, Space::allocate)
+    }
+
+    fn allocate_from(
+        &mut self,
+        count: usize,
+        urgency: Urgency,
+        allocate: impl Fn(&mut Space, &dyn Device, u32, Urgency) -> Result<Run>,
+    ) -> Result<Vec<Position>> {
         let mut positions = Vec::with_capacity(count);
         while positions.len() < count {
             let most = u32::try_from(count - positions.len()).unwrap_or(u32::MAX);
-            match self.allocate(most, urgency) {
+            match self.allocated(|space, device| allocate(space, device, most, urgency)) {
                 Ok(run) => positions.extend(run.positions()),
                 Err(error) => {
                     self.cancel(runs_of(&positions));
@@ -290,6 +329,12 @@ impl Writer {
             }
         }
         Ok(positions)
+    }
+
+    /// Allocates `count` positions for second copies, and may use the reserve. They come from the end of the free
+    /// blocks, so that they lie far from the first copies where there is room.
+    pub(super) fn allocate_copies(&mut self, count: usize) -> Result<Vec<Position>> {
+        self.allocate_from(count, Urgency::Reserve, Space::allocate_from_end)
     }
 
     /// Allocates for the free list, and may use the reserve: recording free space itself takes space.
@@ -313,11 +358,22 @@ impl Writer {
         jobs: &[SealJob<'_>],
         targets: &[Position],
     ) -> Result<Generation> {
-        self.wait()?;
-        let positions = jobs.iter().map(|job| job.position);
-        let generation = self.transaction.generation_for(positions)?;
-        self.in_flight.write_now(&self.store, Batch { kind, generation, jobs, targets })?;
+        let positions: Vec<Position> = jobs.iter().map(|job| job.position).collect();
+        let generation = self.generation_for(&positions)?;
+        self.write_now(Batch { kind, generation, jobs, targets })?;
         Ok(generation)
+    }
+
+    /// Returns the generation for sealing blocks for `positions`, which raises the step if one of them was sealed in
+    /// this step. Each must be sealed in this generation next, and only once.
+    pub(super) fn generation_for(&mut self, positions: &[Position]) -> Result<Generation> {
+        self.wait()?;
+        self.transaction.generation_for(positions.iter().copied())
+    }
+
+    /// Seals blocks in a generation of [`Writer::generation_for`] and writes them to their targets before it returns.
+    pub(super) fn write_now(&self, batch: Batch<'_>) -> Result<()> {
+        self.in_flight.write_now(&self.store, batch)
     }
 
     /// Starts to seal data blocks and write them to their positions, which were allocated since the last commit.
@@ -379,15 +435,12 @@ impl Writer {
             let asked = self.query_readers();
             store.poisoning(asked)?;
         }
-        let lowest = self.pins.lowest().unwrap_or(commit.slot.number);
+        let newest = commit.slot.number;
         if crate::fault!(DropCarriedImages) {
-            let all = self.transaction.listed().due(u64::MAX);
-            self.transaction.copied_home(&all);
+            let all = self.transaction.listed().due(u64::MAX, newest);
+            self.transaction.copied_home(&all, &HashSet::new());
         }
-        let due = self.transaction.listed().due(lowest);
-        store.poisoning(store.copy_home(&due))?;
-        self.transaction.copied_home(&due);
-        if due.is_empty() {
+        if !self.copy_due(newest)? {
             return Ok(commit);
         }
         let redirects = self.transaction.redirects().clone();

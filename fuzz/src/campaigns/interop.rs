@@ -306,7 +306,7 @@ mod tests {
 
     /// The reader is worth comparing with only if it can be read in one sitting.
     #[test]
-    fn the_reader_has_at_most_600_lines() {
+    fn the_reader_has_at_most_650_lines() {
         let mut lines = 0;
         for entry in fs::read_dir(root().join("docs/reader")).unwrap() {
             let path = entry.unwrap().path();
@@ -314,7 +314,7 @@ mod tests {
                 lines += fs::read_to_string(path).unwrap().lines().count();
             }
         }
-        assert!((1..=600).contains(&lines), "{lines} lines");
+        assert!((1..=650).contains(&lines), "{lines} lines");
     }
 
     #[test]

@@ -125,7 +125,7 @@ pub fn cases(victim: &Victim) -> Vec<Case> {
     for origin in origins(victim) {
         put_back(victim, origin, &mut cases);
     }
-    for pair in [[0, 7], [1, 3], [2, 4]] {
+    for pair in [[0, 7], [1, 3], [2, 4], victim.redo] {
         cases.push(Case::Destroy(pair.to_vec()));
     }
     cases.extend((0..blocks).map(|position| Case::Destroy(vec![position])));

@@ -2,6 +2,7 @@
 //! without asking the store.
 
 use ar7_engine::Check;
+use ar7_engine::crypto::KeyKind;
 use ar7_engine::format::{Generation, MAGIC, RESERVED_BLOCKS, header_layout, key_slot_layout};
 
 use super::case::{Case, changed};
@@ -10,7 +11,8 @@ use super::victim::{Part, Sealed, State, Victim, block};
 
 /// The expected result of a case.
 pub(super) enum Expect<'a> {
-    /// The committed content is read, and verification reports these reserved blocks and nothing else.
+    /// The committed content is read, and verification reports these reserved blocks and copies of redo blocks, and
+    /// nothing else.
     AsCommitted(Vec<u32>),
     /// Reading fails with one of these errors, and verification reports one of them.
     Error(Vec<Fault>),
@@ -49,9 +51,27 @@ pub(super) fn expect<'a>(victim: &'a Victim, case: &Case, image: &[u8]) -> Expec
         Slots::Unknown => return Expect::AnyError,
         Slots::Fault(fault) => faults.extend(fault),
     }
+    let is_redo_lost = victim.is_redo_lost(image);
+    if is_redo_lost {
+        // Nothing refers to the shadow blocks any more.
+        bad.extend((0..victim.blocks()).filter(|&position| victim.is_shadow(position)));
+    }
     for (position, part) in changed {
         match part {
             Part::Blank => bad.push(position),
+            // Either copy is enough. Without both, verification names the first, and the home locations are read.
+            Part::Live { kind: KeyKind::Meta, .. } => {
+                if !is_redo_lost || position == victim.redo[0] {
+                    bad.push(position);
+                }
+            }
+            _ if is_redo_lost && victim.is_shadow(position) => {}
+            _ if is_redo_lost && victim.is_redirected(position) => {
+                let sealed = Sealed { kind: KeyKind::Data, place: position };
+                let is_older = victim.genuine(block(image, position)) == Some(sealed);
+                let check = if is_older { Check::RedoList } else { Check::Tag };
+                faults.push(Fault::Damaged(check, Some(position)));
+            }
             Part::Live { kind, reported_at } => {
                 let genuine = Some(Sealed { kind, place: reported_at });
                 faults.push(if victim.genuine(block(image, position)) == genuine {

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use super::case::{Case, Origin};
 use super::expect::{Expect, expect, fits_field};
 use super::outcome::{Fault, Outcome};
-use super::victim::{Victim, copy_of};
+use super::victim::Victim;
 use crate::crash::on_all_cores;
 
 /// The results of the cases of one group.
@@ -197,7 +197,8 @@ fn as_committed(victim: &Victim, outcome: &Outcome, bad: &[u32]) -> Result<Obser
     let findings = outcome.findings.as_deref().unwrap_or_default();
     let mut named = Vec::new();
     for finding in findings {
-        named.push(copy_of(finding).ok_or_else(|| format!("verification reports {finding}"))?);
+        let copy = victim.copy_of(finding);
+        named.push(copy.ok_or_else(|| format!("verification reports {finding}"))?);
     }
     named.sort_unstable();
     if named != bad {

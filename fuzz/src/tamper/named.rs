@@ -3,8 +3,8 @@
 use ar7_engine::Check;
 use ar7_engine::crypto::KeyKind;
 use ar7_engine::format::{
-    BLOCKS_MAX, BlockRef, DerivationCost, KeySlot, Label, Position, RedoEntry, Run, StoredStream,
-    StreamLayout, UsedSlot, decode_redo, encode_redo, meta_slot_layout, root,
+    BLOCKS_MAX, BlockRef, DerivationCost, DoubledRef, KeySlot, Label, Position, RedoBlock,
+    RedoEntry, Run, StoredStream, StreamLayout, UsedSlot, meta_slot_layout, root,
 };
 use ar7_engine::store::Access;
 use ar7_registry::records::{
@@ -74,23 +74,27 @@ const SMALL: &[Hostile] = &[
         When::Opening,
         &[Check::RedoList],
         |forger| {
-            forge_redo(forger, |entries| entries[0].shadow = Position::at(7));
+            forge_redo(forger, |entries| set_shadow(&mut entries[0], 7));
         },
     ),
     hostile(
-        "a redo list with a home location twice",
+        "a redo list with a shadow block as home location",
         When::Opening,
         &[Check::RedoList],
         |forger| {
             forge_redo(forger, |entries| {
-                let other = RedoEntry { shadow: Position::at(8), ..entries[0] };
+                let home = entries[0].shadow.expect("a shadow block").position;
+                let mut other = RedoEntry { home, ..entries[0] };
+                set_shadow(&mut other, 8);
                 entries.push(other);
             });
         },
     ),
     hostile("a redo list with a shadow block twice", When::Opening, &[Check::RedoList], |forger| {
         forge_redo(forger, |entries| {
-            let other = RedoEntry { home: Position::at(8), ..entries[0] };
+            // Another home location.
+            let home = Position::at(if entries[0].home.get() == 8 { 9 } else { 8 });
+            let other = RedoEntry { home, ..entries[0] };
             entries.push(other);
         });
     }),
@@ -106,17 +110,11 @@ const SMALL: &[Hostile] = &[
     hostile("a redo list longer than the archive", When::Opening, &[Check::MetaSlot], |forger| {
         forge_slot(forger, |data| meta_slot_layout::REDO_LENGTH.put(data, &[0xff; 4]));
     }),
-    hostile(
-        "an endless redo list",
-        When::Opening,
-        &[Check::RedoList, Check::Index, Check::NextLink, Check::PreviousLink],
-        |forger| {
-            let head = current(forger, |slot| slot.redo_head).expect("a redo list").position;
-            // As many entries as the archive can need, in one block too few.
-            forger.change_slot(|slot| slot.redo_length = (slot.block_count - 8) / 2);
-            forger.change(KeyKind::Meta, head.get(), |opened| opened.head.next = Some(head));
-        },
-    ),
+    hostile("an endless redo list", When::Opening, &[Check::RedoList, Check::Index], |forger| {
+        forge_redo_block(forger, |head, block| block.next = Some(head));
+        // As many entries as the archive can need.
+        forger.change_slot(|slot| slot.redo_length = slot.block_count - 8);
+    }),
     hostile("a tree of 255 levels", When::Opening, &[Check::MetaSlot, Check::Root], |forger| {
         forge_root(forger, TreeId::Streams, |bytes| root::DEPTH.put(bytes, &[255]));
     }),
@@ -319,15 +317,31 @@ fn current<T>(forger: &Forger, of: fn(&ar7_engine::format::MetaSlot) -> T) -> T 
     of(&snapshot.commit().slot)
 }
 
+/// Changes the entries in the first block of the redo list, and its length.
 fn forge_redo(forger: &mut Forger, change: impl FnOnce(&mut Vec<RedoEntry>)) {
-    let (head, blocks) = current(forger, |slot| (slot.redo_head, slot.block_count));
-    let head = head.expect("a redo list").position;
-    let opened = forger.open(KeyKind::Meta, head.get()).expect("its first block");
-    let mut entries = decode_redo(head, &opened.data, blocks).expect("its entries");
-    change(&mut entries);
-    let length = u32::try_from(entries.len()).expect("a few");
-    forger.change(KeyKind::Meta, head.get(), |opened| opened.data = encode_redo(&entries));
+    let mut length = 0;
+    forge_redo_block(forger, |_, block| {
+        change(&mut block.entries);
+        length = u32::try_from(block.entries.len()).expect("a few");
+    });
     forger.change_slot(|slot| slot.redo_length = length);
+}
+
+/// Changes both copies of the first block of the redo list, to which `change` also gets the reference.
+fn forge_redo_block(forger: &mut Forger, change: impl FnOnce(DoubledRef, &mut RedoBlock)) {
+    let (head, blocks) = current(forger, |slot| (slot.redo_head, slot.block_count));
+    let head = head.expect("a redo list");
+    let opened = forger.open(KeyKind::Meta, head.position.get()).expect("its first block");
+    let mut block = RedoBlock::decode(head.position, &opened.data, blocks).expect("its entries");
+    change(head, &mut block);
+    for copy in head.copies() {
+        forger.change(KeyKind::Meta, copy.position.get(), |opened| opened.data = block.encode());
+    }
+}
+
+fn set_shadow(entry: &mut RedoEntry, position: u32) {
+    let shadow = entry.shadow.as_mut().expect("a shadow block");
+    shadow.position = Position::at(position);
 }
 
 /// Changes the bytes of the current commit's meta slot, which may become invalid.

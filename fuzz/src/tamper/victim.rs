@@ -6,7 +6,7 @@ use std::fmt;
 use ar7_engine::crypto::{KeyKind, RawKey, Secret};
 use ar7_engine::device::MemoryDevice;
 use ar7_engine::format::{
-    ArchiveKind, BLOCK_SIZE, Data, Generation, META_SLOTS, Position, meta_slot_layout,
+    ArchiveKind, BLOCK_SIZE, Data, Generation, META_SLOTS, MetaSlot, Position, meta_slot_layout,
 };
 use ar7_engine::store::{Access, OpenOptions};
 use ar7_registry::{Archive, CreateOptions, Finding, Receipt, Result, Subject};
@@ -73,6 +73,8 @@ pub struct Victim {
     pub(super) parts: Vec<Part>,
     /// The block count of the current commit; the file may be longer.
     pub(super) block_count: u32,
+    /// Both copies of the only block of the redo list.
+    pub(super) redo: [u32; 2],
     /// Every block that was ever sealed in this archive.
     sealed: HashMap<Vec<u8>, Sealed>,
     /// Numbers of the commits whose meta slots the attacker may have kept.
@@ -118,10 +120,12 @@ impl Victim {
         stranger.make_history();
         let stranger = stranger.states.pop().expect("a state of another archive");
         let states = maker.states;
-        let block_count = block_count(states.last().expect("a state"));
+        let slot = newest_slot(states.last().expect("a state"));
+        let block_count = slot.block_count;
+        let redo = slot.redo_head.expect("a redo list").copies().map(|copy| copy.position.get());
         let (parts, sealed, numbers) = (Vec::new(), HashMap::new(), HashMap::new());
         let mut victim =
-            Victim { kind, states, fork, stranger, parts, block_count, sealed, numbers };
+            Victim { kind, states, fork, stranger, parts, block_count, redo, sealed, numbers };
         victim.numbers =
             victim.known_states().flat_map(|state| commit_numbers(&state.image)).collect();
         let moved: Vec<u32> = (8..victim.blocks())
@@ -158,6 +162,41 @@ impl Victim {
     /// Returns how a block was sealed, if it was ever sealed in this archive.
     pub(super) fn genuine(&self, bytes: &[u8]) -> Option<Sealed> {
         self.sealed.get(bytes).copied()
+    }
+
+    /// Returns which block a finding is about, if it is a blank block, a shadow block, or a copy of the header, of a
+    /// meta slot or of a block of the redo list.
+    pub(super) fn copy_of(&self, finding: &Finding) -> Option<u32> {
+        let found = match &finding.subject {
+            Subject::Header(position) | Subject::MetaSlot(position) => *position,
+            Subject::Blocks(run) => run.start(),
+            _ => return None,
+        };
+        let found = found.get();
+        (found < 8 || self.redo.contains(&found) || self.is_shadow(found)).then_some(found)
+    }
+
+    /// Returns whether neither copy of the block of the redo list is as committed.
+    pub(super) fn is_redo_lost(&self, image: &[u8]) -> bool {
+        self.redo.iter().all(|&copy| block(image, copy) != block(&self.now().image, copy))
+    }
+
+    /// Returns the home location of a shadow block.
+    fn home_of(&self, position: u32) -> Option<u32> {
+        match self.parts[usize::try_from(position).ok()?] {
+            Part::Live { reported_at, .. } => Some(reported_at).filter(|home| *home != position),
+            _ => None,
+        }
+    }
+
+    /// Returns whether a block is a shadow block.
+    pub(super) fn is_shadow(&self, position: u32) -> bool {
+        self.home_of(position).is_some()
+    }
+
+    /// Returns whether a block is the home location of a shadow block.
+    pub(super) fn is_redirected(&self, position: u32) -> bool {
+        (0..self.blocks()).any(|shadow| self.home_of(shadow) == Some(position))
     }
 
     /// Returns the number of the commit with this generation.
@@ -208,7 +247,7 @@ impl Victim {
         };
         assert_eq!(count(KeyKind::Data), summary.data_blocks, "blocks of streams");
         assert_eq!(count(KeyKind::Registry), summary.pages, "pages");
-        assert!(count(KeyKind::Meta) > 0, "a redo list");
+        assert_eq!(count(KeyKind::Meta), 2, "both copies of a block of the redo list");
         let moved = |position: u32| {
             self.parts.iter().any(
                 |part| matches!(part, Part::Live { reported_at, .. } if *reported_at == position),
@@ -244,9 +283,9 @@ fn commit_numbers(image: &[u8]) -> Vec<(Generation, u64)> {
     opened.map(|opened| commit(&opened.data)).collect()
 }
 
-fn block_count(state: &State) -> u32 {
+fn newest_slot(state: &State) -> MetaSlot {
     let archive = open(&state.image, Access::Read).expect("it opens");
-    archive.snapshot().commit().slot.block_count
+    archive.snapshot().commit().slot.clone()
 }
 
 /// Returns the secret of every archive here.
@@ -487,14 +526,5 @@ impl Maker {
     fn relabel(&mut self) {
         self.archive().relabel_key(&secret(), "another label").expect("relabelled");
         self.keep();
-    }
-}
-
-/// Returns which block a finding is about, if it is a copy of the header or of a meta slot.
-pub(super) fn copy_of(finding: &Finding) -> Option<u32> {
-    match &finding.subject {
-        Subject::Header(position) | Subject::MetaSlot(position) => Some(position.get()),
-        Subject::Blocks(run) if run.end() <= 8 => Some(run.start().get()),
-        _ => None,
     }
 }

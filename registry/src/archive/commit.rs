@@ -51,7 +51,9 @@ impl State {
     /// the file, and one removes the end from the archive.
     pub(super) fn commit_closing(&mut self) -> Result<()> {
         self.commit_without_redo()?;
-        if self.trees.writer().is_pinned()? {
+        let writer = self.trees.writer();
+        // While a list is named, the archive keeps its length: entries that are superseded may name any block.
+        if writer.has_redo_list() || writer.is_pinned()? {
             return Ok(());
         }
         if self.trees.clear_end()? {
@@ -66,7 +68,8 @@ impl State {
     fn commit_flushed(&mut self) -> Result<()> {
         self.trees.purge()?;
         self.record_sessions()?;
-        self.trees.make_room(self.trees.redirects().len())?;
+        let needed = self.trees.writer().redo_list_blocks();
+        self.trees.make_room(needed)?;
         let redo = self.trees.writer().write_redo_list()?;
         self.trees.flush_trees()?;
         let inline_free = self.trees.flush_free_list()?;

@@ -118,14 +118,19 @@ impl<'a> Verifier<'a> {
         }
     }
 
-    /// Accounts for the blocks of the redo list: its chain and its shadow blocks.
+    /// Accounts for the blocks of the redo list: both copies of its blocks, and the shadow blocks.
     pub(super) fn check_redo_list(&mut self) {
         let commit = self.snapshot.commit();
         match self.snapshot.store().redo_blocks(commit) {
-            Ok(blocks) => {
-                for run in blocks.iter() {
+            Ok(list) => {
+                for run in list.blocks.iter() {
                     self.account(|| Subject::Blocks(run), run);
                 }
+                for (position, error) in list.faults {
+                    self.find(Subject::Blocks(Run::single(position)), error);
+                }
+                // The other blocks of the list are unknown, so what is not accounted for says nothing.
+                self.unreadable_pages += u64::from(list.is_partial);
             }
             Err(error) => {
                 let position = commit.slot.redo_head.map(|head| head.position);

@@ -8,8 +8,8 @@ use ar7_engine::crypto::{
     HeaderKey, KeyKind, Passphrase, RawKey, Sealer, Secret, unwrap_master_key,
 };
 use ar7_engine::format::{
-    BLOCK_SIZE, BlockRef, Data, KeySlot, MetaSlot, Position, StoredStream, UncheckedHeader,
-    decode_redo, header_digest,
+    BLOCK_SIZE, BlockRef, Data, KeySlot, MetaSlot, Position, RedoBlock, RedoEntry, StoredStream,
+    UncheckedHeader, header_digest,
 };
 use ar7_engine::{Check, Error};
 use ar7_registry::records::{Record, Streams, TreeId};
@@ -150,14 +150,20 @@ fn structures_decode_as_format_md_states() {
     let data = vectors.open("meta slot", KeyKind::Meta);
     let slot = MetaSlot::decode(Position::at(1), sealed, &data).expect("a meta slot");
     assert_eq!(slot.encode().expect("the lists fit the slot")[..], data[..]);
-    assert_eq!((slot.number, slot.block_count, slot.redo_length), (17, 24, 2));
+    assert_eq!((slot.number, slot.block_count, slot.redo_length), (17, 24, 5));
     let at = |at| BlockRef { position: Position::at(at), generation: sealed };
     assert_eq!(slot.roots[0].block, Some(at(15)));
 
-    let redo = decode_redo(Position::at(16), &vectors.open("redo block", KeyKind::Meta), 24);
-    let pairs: Vec<_> =
-        redo.expect("entries").iter().map(|e| (e.home.get(), e.shadow.get())).collect();
-    assert_eq!(pairs, [(9, 17), (12, 18)]);
+    let head = slot.redo_head.map(|head| head.copies().map(|copy| copy.position.get()));
+    assert_eq!(head, Some([16, 22]));
+    let redo = RedoBlock::decode(Position::at(16), &vectors.open("redo block", KeyKind::Meta), 24);
+    let RedoBlock { next, entries } = redo.expect("a block of a redo list");
+    let next = next.map(|next| next.copies().map(|copy| copy.position.get()));
+    assert_eq!(next, Some([20, 21]));
+    let pair =
+        |entry: &RedoEntry| (entry.home.get(), entry.shadow.map(|shadow| shadow.position.get()));
+    let pairs: Vec<_> = entries.iter().map(pair).collect();
+    assert_eq!(pairs, [(9, Some(17)), (12, Some(18)), (10, None)]);
 
     let expect = |level| PageExpectation { tree: TreeId::Streams.number(), level };
     let leaf =

@@ -4,9 +4,9 @@ use uuid::Uuid;
 use super::{apply, damaged_check, edits};
 use crate::error::{Check, Error, Result, Value};
 use crate::format::{
-    BLOCKS_MAX, BlockRef, DATA_SIZE, DEPTH_MAX, Data, Features, Field, Generation, METADATA_MAX,
-    MetaSlot, PENDING_SESSIONS_MAX, Position, Root, Run, SessionRecord, StoredStream, StreamLayout,
-    StreamRecord, inline_free_run, meta_slot_layout as at, root, stored_stream,
+    BLOCKS_MAX, BlockRef, DATA_SIZE, DEPTH_MAX, Data, DoubledRef, Features, Field, Generation,
+    METADATA_MAX, MetaSlot, PENDING_SESSIONS_MAX, Position, Root, Run, SessionRecord, StoredStream,
+    StreamLayout, StreamRecord, inline_free_run, meta_slot_layout as at, root, stored_stream,
 };
 
 const HERE: Position = Position::at(3);
@@ -33,8 +33,9 @@ fn rich() -> MetaSlot {
     slot.block_count = COUNT;
     slot.roots[0] = Root { block: Some(block(8)), depth: 1, entries: 1 };
     slot.roots[15] = Root { block: Some(block(999)), depth: DEPTH_MAX, entries: u64::MAX };
-    slot.redo_head = Some(block(20));
-    slot.redo_length = 496;
+    let (position, copy) = (Position::at(20), Position::at(700));
+    slot.redo_head = Some(DoubledRef { position, copy, generation: GENERATION });
+    slot.redo_length = 992;
     slot.inline_free = vec![run(8, 1), run(9, 11), run(900, 100)];
     slot.reserved_streams[3] = StoredStream {
         record: StreamRecord {
@@ -165,11 +166,15 @@ fn roots_and_the_redo_list_are_bounded() {
         ("reserved bytes of a root", Check::Reserved, changed(at::ROOTS, 19, &[1])),
         ("a reserved list", slot, changed(at::REDO_HEAD, 0, &[0, 0, 0, 1])),
         ("a list past the end", slot, changed(at::REDO_HEAD, 0, &COUNT.to_be_bytes())),
+        ("a reserved copy", slot, changed(at::REDO_HEAD, 4, &[0, 0, 0, 7])),
+        ("a copy past the end", slot, changed(at::REDO_HEAD, 4, &COUNT.to_be_bytes())),
+        ("both copies in one place", slot, changed(at::REDO_HEAD, 4, &[0, 0, 0, 20])),
+        ("no copy", slot, changed(at::REDO_HEAD, 4, &[0xff; 4])),
         ("a list without entries", Check::RedoList, changed(at::REDO_LENGTH, 0, &[0; 4])),
         (
             "a list with too many entries",
             Check::RedoList,
-            changed(at::REDO_LENGTH, 0, &[0, 0, 1, 0xf1]),
+            changed(at::REDO_LENGTH, 0, &[0, 0, 3, 0xe1]),
         ),
     ];
     for (name, check, outcome) in hostile {

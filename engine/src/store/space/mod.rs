@@ -107,7 +107,29 @@ impl Space {
         most: u32,
         urgency: Urgency,
     ) -> Result<Run> {
-        let run = match self.pool.take_run(most) {
+        let pooled = self.pool.take_run(most);
+        self.pooled_or_new(pooled, device, most, urgency)
+    }
+
+    /// Allocates a run of at most `most` blocks: from the end of the pool, or else at the end of the file.
+    pub(super) fn allocate_from_end(
+        &mut self,
+        device: &dyn Device,
+        most: u32,
+        urgency: Urgency,
+    ) -> Result<Run> {
+        let pooled = self.pool.take_last(most);
+        self.pooled_or_new(pooled, device, most, urgency)
+    }
+
+    fn pooled_or_new(
+        &mut self,
+        pooled: Option<Run>,
+        device: &dyn Device,
+        most: u32,
+        urgency: Urgency,
+    ) -> Result<Run> {
+        let run = match pooled {
             Some(run) => run,
             None => self.extend(device, most, urgency)?,
         };

@@ -118,6 +118,14 @@ impl RunSet {
         Some(head)
     }
 
+    /// Removes the last blocks of the last run, at most `most`, from the set and returns them.
+    pub fn take_last(&mut self, most: u32) -> Option<Run> {
+        let (&start, &end) = self.runs.iter().next_back()?;
+        let run = run_between(end - most.clamp(1, end - start), end);
+        self.remove(run);
+        Some(run)
+    }
+
     /// Removes the last run from the set and returns it, if it ends at `end`.
     pub fn take_ending_at(&mut self, end: u32) -> Option<Run> {
         let (&start, &last) = self.runs.iter().next_back()?;

@@ -3,6 +3,7 @@
 use super::choose::Chosen;
 use super::header::OpenedHeader;
 use crate::format::Position;
+use crate::store::redo_list::RedoList;
 
 /// The state in which opening found the archive. A writer has repaired it; a reader only reports it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,8 +16,13 @@ pub struct Recovery {
     pub bad_slots: Vec<Position>,
     /// Copies of the newest meta slot that were bad or older: the last writer did not close the archive.
     pub older_slots: Vec<Position>,
-    /// Blocks on the redo list.
+    /// Number of live blocks on the redo list.
     pub redo_blocks: usize,
+    /// Copies of blocks of the redo list that did not open. The other copy of each did.
+    pub bad_redo_copies: Vec<Position>,
+    /// A block of the redo list of which neither copy opened. The newest version of some live blocks is lost: those
+    /// that only this block, or the blocks after it, name and that no writer had copied to their home locations.
+    pub lost_redo_block: Option<Position>,
     /// Whether a pair of meta slots has no good copy, so that the newest commit may be lost.
     pub lost_pair: bool,
     /// A meta slot that does not open and may have held a newer commit than the current one. A crash during a commit
@@ -28,7 +34,7 @@ impl Recovery {
     pub(in crate::store) fn new(
         header: &OpenedHeader,
         chosen: &Chosen,
-        redo_blocks: usize,
+        list: &RedoList,
     ) -> Recovery {
         // Both copies are durable before a commit names them, so an older copy is expected only before that commit.
         let is_unfinished = header.header.revision > chosen.slot.header_revision;
@@ -41,7 +47,9 @@ impl Recovery {
             older_headers,
             bad_slots: chosen.bad.clone(),
             older_slots: chosen.repair.clone(),
-            redo_blocks,
+            redo_blocks: list.shadows.len(),
+            bad_redo_copies: list.bad_copies.clone(),
+            lost_redo_block: list.lost.as_ref().map(|(block, _)| block.position),
             lost_pair: chosen.lost.is_some(),
             may_have_held_newer: chosen.may_have_held_newer,
         }

@@ -1,5 +1,7 @@
 //! The facts that a store reports, the state that a commit stores, and the length that closing leaves.
 
+use std::collections::HashSet;
+
 use super::*;
 use crate::format::{
     BLOCK_SIZE, Generation, Run, SessionRecord, StoredStream, StreamLayout, StreamRecord, Timestamp,
@@ -45,15 +47,16 @@ fn only_the_redirected_version_of_a_block_is_read_from_its_shadow_block() {
     let (home, other, shadow) = (Position::at(10), Position::at(11), Position::at(20));
     let mut redirects = Redirects::default();
     assert!(redirects.is_empty() && redirects.entries().is_empty());
-    redirects.0.insert(home, (shadow, LATE));
+    let late = |position| BlockRef { position, generation: LATE };
+    redirects.shadows.insert(home, late(shadow));
     assert_eq!(redirects.source(home, LATE), shadow);
     assert_eq!(redirects.source(home, EARLY), home);
     assert_eq!(redirects.source(other, LATE), other);
-    redirects.0.insert(other, (Position::at(21), EARLY));
+    redirects.shadows.insert(other, BlockRef { position: Position::at(21), generation: EARLY });
     assert_eq!(redirects.len(), 2);
     assert!(!redirects.is_empty());
-    let homes: Vec<Position> = redirects.entries().iter().map(|entry| entry.home).collect();
-    assert_eq!(homes, [home, other]);
+    let homes: HashSet<Position> = redirects.entries().iter().map(|entry| entry.home).collect();
+    assert_eq!(homes, HashSet::from([home, other]));
 }
 
 #[test]
@@ -135,7 +138,7 @@ fn update_of(slot: &MetaSlot) -> SlotUpdate {
         counters: slot.counters,
         metadata: slot.metadata.clone(),
         sessions_recorded: false,
-        redo: crate::store::redo::WrittenRedoList::default(),
+        redo: crate::store::listed::WrittenRedoList::default(),
     }
 }
 

@@ -182,7 +182,7 @@ impl World {
         let commit = self.store.current();
         let listed = self.store.redo_blocks(&commit)?;
         let is_free = |position: &Position| {
-            !self.now.blocks.contains_key(position) && !listed.contains(*position)
+            !self.now.blocks.contains_key(position) && !listed.blocks.contains(*position)
         };
         let all = RESERVED_BLOCKS..self.writer.block_count();
         self.free = all.map(Position::at).filter(is_free).collect();

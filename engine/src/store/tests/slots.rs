@@ -345,7 +345,8 @@ fn wiping_refuses_blocks_in_use_and_an_open_transaction() {
     // The blocks of the redo list, the header, and a block past the end.
     let listed = store.redo_blocks(&newest).unwrap();
     let beyond = Position::at(writer.block_count());
-    for position in listed.iter().map(crate::format::Run::start).chain([Position::at(0), beyond]) {
+    let listed = listed.blocks.iter().map(crate::format::Run::start);
+    for position in listed.chain([Position::at(0), beyond]) {
         let error = writer.wipe(&[crate::format::Run::single(position)]).unwrap_err();
         assert!(
             matches!(&error, Error::Damaged(fault) if fault.check == Check::FreeMap),

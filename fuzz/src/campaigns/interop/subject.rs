@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use crate::Random;
 use ar7_engine::crypto::{KeyDerivation, KeyKind, Passphrase, RawKey, Secret};
 use ar7_engine::format::{
-    ArchiveKind, BLOCK_SIZE, BLOCK_SIZE_U64, BlockRef, DATA_SIZE, DerivationCost, Position,
-    Timestamp, decode_redo,
+    ArchiveKind, BLOCK_SIZE, BLOCK_SIZE_U64, DATA_SIZE, DerivationCost, Position, RedoBlock,
+    Timestamp,
 };
 use ar7_engine::store::Redirects;
 use ar7_registry::records::{Attributes, InodeNumber};
@@ -149,11 +149,12 @@ fn redo_places(archive: &Archive) -> Result<Vec<Position>> {
     let commit = archive.store().current();
     let slot = &commit.slot;
     let (mut places, mut next) = (Vec::new(), slot.redo_head);
-    while let Some(block) = next {
+    while let Some(reference) = next {
+        let [block, _] = reference.copies();
         let opened = archive.store().read_block(&Redirects::default(), KeyKind::Meta, block)?;
-        let entries = decode_redo(block.position, &opened.data, slot.block_count)?;
-        places.extend(entries.iter().map(|entry| entry.home));
-        next = opened.head.next.map(|position| BlockRef { position, ..block });
+        let block = RedoBlock::decode(block.position, &opened.data, slot.block_count)?;
+        places.extend(block.entries.iter().map(|entry| entry.home));
+        next = block.next;
     }
     Ok(places)
 }

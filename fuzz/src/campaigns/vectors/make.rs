@@ -4,11 +4,11 @@ use std::num::NonZeroU64;
 
 use ar7_engine::crypto::{HeaderKey, RawKey, Secret, unwrap_master_key};
 use ar7_engine::format::{
-    ArchiveKind, BlockHead, BlockIndex, BlockRef, DATA_SIZE, Data, DerivationCost, Field,
-    Generation, Header, KEY_SLOTS, KeySlot, Label, META_STREAM, MetaSlot, Position, REDO_STREAM,
-    RedoEntry, Root, Run, SessionRecord, StoredStream, StreamLayout, StreamRecord, Timestamp,
-    UsedSlot, encode_redo, header_digest, header_layout, key_slot_layout, meta_slot_layout, plain,
-    redo_block, sealed, stored_stream,
+    ArchiveKind, BlockHead, BlockIndex, BlockRef, DATA_SIZE, Data, DerivationCost, DoubledRef,
+    Field, Generation, Header, KEY_SLOTS, KeySlot, Label, META_STREAM, MetaSlot, Position,
+    REDO_STREAM, RedoBlock, RedoEntry, Root, Run, SessionRecord, StoredStream, StreamLayout,
+    StreamRecord, Timestamp, UsedSlot, header_digest, header_layout, key_slot_layout,
+    meta_slot_layout, plain, redo_block, sealed, stored_stream,
 };
 use ar7_registry::records::{Record, Streams};
 use ar7_registry::tree::page_layout;
@@ -215,13 +215,16 @@ fn branch(master: &[u8; 32]) -> Vector {
 }
 
 fn redo(master: &[u8; 32]) -> Vector {
-    let entry = |home, shadow| RedoEntry {
+    let entry = |home, shadow: Option<u32>| RedoEntry {
         home: Position::at(home),
-        shadow: Position::at(shadow),
-        generation: GENERATION,
+        shadow: shadow
+            .map(|shadow| BlockRef { position: Position::at(shadow), generation: GENERATION }),
     };
-    let data = encode_redo(&[entry(9, 17), entry(12, 18)]);
-    let head = BlockHead { stream: REDO_STREAM, ..BlockHead::default() };
+    let (position, copy) = (Position::at(20), Position::at(21));
+    let next = Some(DoubledRef { position, copy, generation: GENERATION });
+    let entries = vec![entry(9, Some(17)), entry(12, Some(18)), entry(10, None)];
+    let data = RedoBlock { next, entries }.encode();
+    let head = BlockHead { stream: REDO_STREAM, index: BlockIndex(1), ..BlockHead::default() };
     block("redo block", ("meta", master), 16, head, &data, redo_block::FIELDS)
 }
 
@@ -231,9 +234,10 @@ fn meta_slot(master: &[u8; 32], digest: [u8; 32]) -> Vector {
     slot.number = 17;
     slot.block_count = 24;
     slot.roots[0] = Root { block: at(15), depth: 2, entries: 3 };
-    slot.redo_head = at(16);
-    slot.redo_length = 2;
-    slot.inline_free = vec![Run::new(Position::at(19), 5).expect("a run")];
+    let (position, copy) = (Position::at(16), Position::at(22));
+    slot.redo_head = Some(DoubledRef { position, copy, generation: GENERATION });
+    slot.redo_length = 5;
+    slot.inline_free = vec![Run::new(Position::at(23), 1).expect("a run")];
     let reserved = stored(Uuid::from_u128(7), 10, 1, StreamLayout::OneRun(GENERATION));
     slot.reserved_streams[7] = StoredStream { inode: None, ..reserved };
     slot.counters[0] = 41;
