@@ -2,6 +2,7 @@
 //! meta slot.
 
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::sync::Arc;
 
 use ar7_engine::Class;
@@ -166,21 +167,25 @@ impl State {
     }
 
     /// Changes an open stream. If the change `adds` blocks and too many are in memory, flushes
-    /// first. A lack of space changes nothing. After any other failure the transaction can only be
-    /// rolled back.
+    /// first. A lack of space changes nothing, nor do readers that hold too much. After any
+    /// other failure the transaction can only be rolled back.
+    ///
+    /// `touched` returns the blocks of the stream that the change may dirty.
     pub(crate) fn change_held<T>(
         &mut self,
-        identity: Uuid,
-        epoch: u64,
+        (identity, epoch): (Uuid, u64),
         adds: bool,
+        touched: impl FnOnce(&OpenStream) -> Range<u32>,
         work: impl FnOnce(&mut OpenStream, &mut WorkingTrees) -> Result<T>,
     ) -> Result<T> {
-        if adds && self.dirty_blocks > self.dirty_blocks_max {
-            self.flush(false)?;
-        }
         if epoch != self.epoch {
             return Err(Error::Stale);
         }
+        let touched = touched(self.open.get(&identity).ok_or(Error::Stale)?);
+        if adds && self.dirty_blocks > self.dirty_blocks_max {
+            self.flush(false)?;
+        }
+        self.check_readers(identity, touched)?;
         let open = self.open.get_mut(&identity).ok_or(Error::Stale)?;
         let before = open.dirty.len();
         let outcome = work(open, &mut self.trees);
@@ -191,6 +196,27 @@ impl State {
                 self.fail(error);
             }
         })
+    }
+
+    /// Fails with [`ar7_engine::Error::HeldByReaders`] if readers hold back so much that changed
+    /// blocks of the last commit could not be written. The commit would fail then, and roll back
+    /// everything else too.
+    fn check_readers(&mut self, identity: Uuid, touched: Range<u32>) -> Result<()> {
+        if self.trees.writer().check_changes(self.dirty_blocks + touched.len()).is_ok() {
+            return Ok(());
+        }
+        // Not every dirty block needs a shadow block. After a flush, those that do have one.
+        self.flush(false)?;
+        let open = self.open.get(&identity).ok_or(Error::Stale)?;
+        let mut missing = 0;
+        for index in touched.start..touched.end.min(open.placed()) {
+            let position = open.position(&self.trees, index)?;
+            missing += usize::from(self.trees.writer().needs_shadow(position));
+        }
+        if missing > 0 {
+            self.trees.writer().check_changes(missing)?;
+        }
+        Ok(())
     }
 
     /// Seals the dirty blocks and records the closed streams. With `tails` it records all streams,

@@ -477,3 +477,44 @@ fn closing_a_file_returns_the_error_of_the_block_that_it_saves() {
     let error = file(stream).close().unwrap_err();
     assert_eq!(error.class(), ar7_engine::Class::NoSpace, "{error}");
 }
+
+#[test]
+fn a_change_that_readers_hold_back_fails_before_the_commit_and_costs_nothing_else() {
+    /// The limit of the redo list in an archive of this size.
+    const LIMIT: u64 = 4096;
+    let blocks = |count: u64, byte: u8| vec![byte; usize::try_from(count * DATA_SIZE_U64).unwrap()];
+    let at = |index: u64| index * DATA_SIZE_U64;
+    let is_held = |outcome: Result<()>| {
+        matches!(outcome, Err(Error::Engine(ar7_engine::Error::HeldByReaders { .. })))
+    };
+    let (_, archive) = create(ArchiveKind::Dynamic, 0);
+    let mut large = archive.new_stream().unwrap();
+    large.append(&blocks(LIMIT + 8, 1)).unwrap();
+    archive.commit().unwrap();
+    let snapshot = archive.snapshot();
+    large.write_at(0, &blocks(LIMIT - 2, 2)).unwrap();
+    archive.commit().unwrap();
+    // Room is left for two changed blocks, and for any number of new ones.
+    let mut new = archive.new_stream().unwrap();
+    new.append(&blocks(2, 3)).unwrap();
+    large.write_at(at(LIMIT), &[4]).unwrap();
+    assert!(is_held(large.write_at(at(LIMIT + 2), &blocks(3, 5))));
+    large.write_at(at(LIMIT + 1), &[6]).unwrap();
+    assert!(is_held(large.write_at(at(LIMIT + 2), &[7])));
+    assert!(is_held(large.set_len(at(LIMIT + 4))));
+    assert!(is_held(large.append(&[8])));
+    large.write_at(at(LIMIT) + 1, &[9]).unwrap();
+    new.flush().unwrap();
+    new.append(&blocks(2, 10)).unwrap();
+    archive.commit().unwrap();
+    assert_eq!(contents(&archive, new.identity()), [blocks(2, 3), blocks(2, 10)].concat());
+    let mut expected = [blocks(LIMIT - 2, 2), blocks(10, 1)].concat();
+    for (offset, byte) in [(at(LIMIT), 4), (at(LIMIT + 1), 6), (at(LIMIT) + 1, 9)] {
+        expected[usize::try_from(offset).unwrap()] = byte;
+    }
+    assert!(contents(&archive, large.identity()) == expected);
+    drop(snapshot);
+    archive.commit().unwrap();
+    large.write_at(at(LIMIT + 2), &blocks(3, 5)).unwrap();
+    archive.commit().unwrap();
+}

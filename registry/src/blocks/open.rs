@@ -5,6 +5,7 @@
 //! known earlier.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use ar7_engine::format::{
     BLOCKS_MAX, DATA_SIZE, DATA_SIZE_U64, Data, Position, RESERVED_BLOCKS, Run, StoredStream,
@@ -182,6 +183,32 @@ impl OpenStream {
         }
         self.set_length(self.length().max(end));
         Ok(())
+    }
+
+    /// Returns the blocks that may become dirty if bytes are written at `offset`: also the last
+    /// block, if the stream grows.
+    pub(crate) fn touched_by_write(&self, offset: u64, length: usize) -> Range<u32> {
+        let block = |offset: u64| u32::try_from(offset / DATA_SIZE_U64).unwrap_or(u32::MAX);
+        let end = offset.saturating_add(length as u64);
+        let begin = block(offset.min(self.length())).min(self.count.saturating_sub(1));
+        begin..block(end.saturating_add(DATA_SIZE_U64 - 1))
+    }
+
+    /// Returns the blocks that may become dirty if the length is set: the last one of the shorter
+    /// stream, or the last one and the added ones.
+    pub(crate) fn touched_by_length(&self, length: u64) -> Range<u32> {
+        if length <= self.length() {
+            return self.touched_at_end(count_for(length).unwrap_or(u32::MAX));
+        }
+        let added = usize::try_from(length - self.length()).unwrap_or(usize::MAX);
+        self.touched_by_write(self.length(), added)
+    }
+
+    /// Returns the blocks that may become dirty if the stream is truncated to `blocks` blocks, or
+    /// grows at its end.
+    pub(crate) fn touched_at_end(&self, blocks: u32) -> Range<u32> {
+        let end = blocks.min(self.count);
+        end.saturating_sub(1)..end.saturating_add(1)
     }
 
     /// Appends a block that begins with as many of `bytes` as fit. Returns the number of bytes that

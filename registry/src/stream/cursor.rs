@@ -3,6 +3,7 @@
 use ar7_engine::format::{Block, DATA_SIZE, DATA_SIZE_U64, Data};
 
 use super::handle::Stream;
+use crate::blocks::OpenStream;
 use crate::error::Result;
 
 impl Stream {
@@ -51,7 +52,8 @@ impl Stream {
             return Ok(());
         }
         let data = data.clone();
-        self.add(|open, trees| {
+        let touched = |_: &OpenStream| index..index.saturating_add(1);
+        self.add(touched, |open, trees| {
             open.block_mut(trees, index)?.copy_from_slice(&data[..]);
             Ok(())
         })?;
@@ -114,7 +116,8 @@ impl Stream {
     /// stream in its head. The length in bytes stays the same.
     pub fn push(&mut self, block: &Block) -> Result<()> {
         self.save(false)?;
-        self.add(|open, trees| open.push_block(trees, &block.data[..]).map(drop))?;
+        let touched = |open: &OpenStream| open.touched_at_end(open.count);
+        self.add(touched, |open, trees| open.push_block(trees, &block.data[..]).map(drop))?;
         self.end()
     }
 
@@ -126,7 +129,8 @@ impl Stream {
         let Some(block) = self.block_at(last)? else { return Ok(None) };
         let length = self.len()?.min(u64::from(last) * DATA_SIZE_U64);
         self.current = None;
-        self.change(|open, trees| open.truncate_blocks(trees, last, length))?;
+        let touched = |open: &OpenStream| open.touched_at_end(last);
+        self.change(touched, |open, trees| open.truncate_blocks(trees, last, length))?;
         self.index = self.index.min(last.saturating_sub(1));
         Ok(Some(block))
     }
@@ -138,7 +142,7 @@ impl Stream {
         if change == 0 {
             return self.len();
         }
-        self.change(|open, _| open.adjust_length(change))
+        self.change(|_| 0..0, |open, _| open.adjust_length(change))
     }
 
     /// Truncates the stream to `length` bytes, unless it is shorter. Returns the resulting length.

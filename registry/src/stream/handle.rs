@@ -1,5 +1,6 @@
 //! The handle of a stream, which reads and writes at any offset.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use ar7_engine::format::{Block, BlockHead, BlockIndex, OwnedData, Position, StoredStream};
@@ -151,7 +152,8 @@ impl Stream {
         }
         let mut at = offset;
         for part in bytes.chunks(usize::try_from(STEP).unwrap_or(usize::MAX)) {
-            self.add(|open, trees| open.write_at(trees, at, part))?;
+            let touched = |open: &OpenStream| open.touched_by_write(at, part.len());
+            self.add(touched, |open, trees| open.write_at(trees, at, part))?;
             at += part.len() as u64;
         }
         Ok(())
@@ -171,7 +173,8 @@ impl Stream {
         if length > self.len()? {
             return self.grow(length);
         }
-        self.change(|open, trees| open.set_len(trees, length))?;
+        let touched = |open: &OpenStream| open.touched_by_length(length);
+        self.change(touched, |open, trees| open.set_len(trees, length))?;
         self.index = self.index.min(self.count()?.saturating_sub(1));
         Ok(())
     }
@@ -195,9 +198,11 @@ impl Stream {
         let mut reached = before;
         while reached < length {
             let next = length.min(reached.saturating_add(STEP));
-            let grown = self.add(|open, trees| open.set_len(trees, next));
+            let touched = |open: &OpenStream| open.touched_by_length(next);
+            let grown = self.add(touched, |open, trees| open.set_len(trees, next));
             if let Err(error) = grown {
-                self.change(|open, trees| open.set_len(trees, before))?;
+                let touched = |open: &OpenStream| open.touched_by_length(before);
+                self.change(touched, |open, trees| open.set_len(trees, before))?;
                 return Err(error);
             }
             reached = next;
@@ -252,22 +257,25 @@ impl Stream {
         self.inner.state()?.writing()?.read_held(self.identity, epoch, work)
     }
 
-    /// Changes the stream without adding blocks.
+    /// Changes the stream without adding blocks. `touched` returns the blocks that may become
+    /// dirty.
     pub(crate) fn change<T>(
         &self,
+        touched: impl FnOnce(&OpenStream) -> Range<u32>,
         work: impl FnOnce(&mut OpenStream, &mut WorkingTrees) -> Result<T>,
     ) -> Result<T> {
-        let epoch = self.epoch()?;
-        self.inner.state()?.writing()?.change_held(self.identity, epoch, false, work)
+        let handle = (self.identity, self.epoch()?);
+        self.inner.state()?.writing()?.change_held(handle, false, touched, work)
     }
 
-    /// Changes the stream in a way that may add dirty blocks.
+    /// Changes the stream in a way that may add dirty blocks. `touched` returns them.
     pub(super) fn add<T>(
         &self,
+        touched: impl FnOnce(&OpenStream) -> Range<u32>,
         work: impl FnOnce(&mut OpenStream, &mut WorkingTrees) -> Result<T>,
     ) -> Result<T> {
-        let epoch = self.epoch()?;
-        self.inner.state()?.writing()?.change_held(self.identity, epoch, true, work)
+        let handle = (self.identity, self.epoch()?);
+        self.inner.state()?.writing()?.change_held(handle, true, touched, work)
     }
 
     fn epoch(&self) -> Result<u64> {

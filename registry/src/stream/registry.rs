@@ -99,7 +99,7 @@ impl StreamRegistry<'_> {
         if !Arc::ptr_eq(&stream.inner, &self.archive.inner) {
             return Err(Error::NoStream { stream: identity });
         }
-        stream.change(|_, trees| Ok(trees.get::<Streams>(&identity)?.is_some()))
+        stream.change(|_| 0..0, |_, trees| Ok(trees.get::<Streams>(&identity)?.is_some()))
     }
 
     fn flush(&self) -> Result<()> {
