@@ -51,7 +51,7 @@ impl Writer {
     /// if the transaction has changes, since its free blocks are then not those of the last commit.
     pub fn wipe(&mut self, runs: &[Run]) -> Result<Wiped> {
         self.check_no_transaction()?;
-        let oldest = self.oldest_pinned()?;
+        let oldest = self.query_oldest()?;
         let (mut wiped, listed) = (Wiped::default(), self.transaction.listed().blocks());
         for &run in runs {
             let within = run.start().get() >= RESERVED_BLOCKS && run.end() <= self.block_count();
@@ -74,7 +74,7 @@ impl Writer {
         self.check_no_transaction()?;
         let mut wiped = Wiped::default();
         let Some(tail) = self.space.tail() else { return Ok(wiped) };
-        let oldest = self.oldest_pinned()?;
+        let oldest = self.query_oldest()?;
         if oldest.is_some() {
             // The pinned commit may have been longer.
             wiped.hold(tail.count().into(), oldest);
@@ -101,9 +101,9 @@ impl Writer {
     }
 
     /// Asks which commits are read now. Returns the oldest, if it is not the newest commit.
-    fn oldest_pinned(&mut self) -> Result<Option<u64>> {
+    fn query_oldest(&mut self) -> Result<Option<u64>> {
         self.query_readers()?;
-        Ok(self.pins.lowest())
+        Ok(self.oldest_pinned())
     }
 
     fn blank(&mut self, run: Run) -> Result<u64> {

@@ -173,6 +173,16 @@ impl Writer {
         Ok(self.pins.any())
     }
 
+    /// Returns the oldest commit that a snapshot pins, if it is not the newest. Other processes are not asked again.
+    pub fn oldest_pinned(&mut self) -> Option<u64> {
+        self.pins.lowest()
+    }
+
+    /// Returns whether no pinned snapshot may read some block of a free run.
+    pub fn has_usable_block(&mut self, run: Run) -> bool {
+        crate::fault!(ForgetReaders) || !Space::usable(run, &mut self.pins).is_empty()
+    }
+
     /// Returns whether pinned snapshots hold every block that was free at the last commit. Then only the growth of the
     /// file yields blocks to allocate.
     pub fn are_all_held(&mut self) -> bool {

@@ -25,12 +25,20 @@ pub(super) struct FreeList<'a>(pub(super) &'a mut Trees);
 
 impl FreeList<'_> {
     /// Takes runs out of the free list until the writer has `wanted` blocks to allocate, or the
-    /// list is empty. Takes none if readers hold all of them.
+    /// list is empty. Leaves runs of which readers hold every block.
     pub(super) fn refill(&mut self, wanted: u64) -> Result<()> {
+        let commit = self.0.writer().store().current().slot.number;
+        let oldest = self.0.writer().oldest_pinned();
+        self.0.scan.resume(commit, oldest);
         while self.0.writer().pooled_blocks() < wanted && !self.0.writer().are_all_held() {
-            let Some((_, run)) = self.0.ceiling::<Free>(&Position::at(0))? else { break };
-            self.take(run)?;
-            self.0.writer().release(run)?;
+            let Some((start, run)) = self.0.ceiling::<Free>(&self.0.scan.from())? else { break };
+            if self.0.writer().has_usable_block(run) {
+                self.take(run)?;
+                self.0.scan.took(start);
+                self.0.writer().release(run)?;
+            } else if !self.0.scan.skip(start) {
+                break;
+            }
         }
         Ok(())
     }
@@ -71,7 +79,8 @@ impl FreeList<'_> {
             let (given_back, rest) = smallest.split(surplus);
             kept.extend(rest);
             if let Some(run) = given_back {
-                self.insert(run)?;
+                let joined = self.insert(run)?;
+                self.0.scan.rewind(joined.start());
                 kept_blocks -= u64::from(run.count());
             }
         }
@@ -89,10 +98,10 @@ impl FreeList<'_> {
         Ok(freed.iter().collect())
     }
 
-    /// Adds a run and joins it with adjacent runs.
+    /// Adds a run and joins it with adjacent runs. Returns the joined run.
     ///
     /// The specification calls it `recycle`.
-    pub(super) fn insert(&mut self, run: Run) -> Result<()> {
+    pub(super) fn insert(&mut self, run: Run) -> Result<Run> {
         let (mut start, mut end) = (run.start(), run.end());
         if let Some(before) = start.get().checked_sub(1).map(Position::at)
             && let Some((found, left)) = self.0.floor::<Free>(&before)?
@@ -110,7 +119,8 @@ impl FreeList<'_> {
         let joined = Run::new(start, end - start.get()).expect("adjacent runs form a run");
         self.0.counters[FREE_BLOCKS_COUNTER] += u64::from(joined.count());
         self.0.put::<Free>(&start, &joined)?;
-        Ok(())
+        self.0.scan.grew(joined);
+        Ok(joined)
     }
 
     /// Takes out the run that ends at `end`, if there is one.
@@ -120,6 +130,7 @@ impl FreeList<'_> {
         let found = self.0.floor::<Free>(&last)?.map(|(_, run)| run);
         let Some(run) = found.filter(|run| run.end() == end) else { return Ok(None) };
         self.take(run)?;
+        self.0.scan.took(run.start());
         Ok(Some(run))
     }
 

@@ -1,9 +1,11 @@
 //! The trees of the open transaction.
 //!
 //! In layers, from the bottom: the pages of all trees (`pages`), the trees (`trees`), the free list
-//! (`free_list`), and the working trees, whose memory is bounded (`working_trees`).
+//! (`free_list`) with its search (`free_scan`), and the working trees, whose memory is bounded
+//! (`working_trees`).
 
 mod free_list;
+mod free_scan;
 mod pages;
 mod purge;
 mod shorten;

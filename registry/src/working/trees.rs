@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ar7_engine::format::{Position, ROOTS, Root};
 use ar7_engine::store::{Savepoint, Writer};
 
+use super::free_scan::FreeScan;
 use super::pages::WorkingPages;
 use crate::committed::PageCache;
 use crate::error::Result;
@@ -17,13 +18,15 @@ pub(super) struct Trees {
     by_number: [Tree; TreeId::ALL.len()],
     pub(super) pages: WorkingPages,
     pub(super) counters: [u64; 8],
+    pub(super) scan: FreeScan,
 }
 
 impl Trees {
     pub(super) fn open(writer: Writer, cache: Arc<PageCache>) -> Trees {
         let slot = &writer.store().current().slot;
         let (by_number, counters) = (trees_of(&slot.roots), slot.counters);
-        Trees { by_number, pages: WorkingPages::new(writer, cache), counters }
+        let pages = WorkingPages::new(writer, cache);
+        Trees { by_number, pages, counters, scan: FreeScan::new() }
     }
 
     pub(super) fn writer(&mut self) -> &mut Writer {
@@ -99,6 +102,7 @@ impl Trees {
     /// Returns to the last commit.
     pub(super) fn rollback(&mut self) -> Result<()> {
         self.pages.rollback()?;
+        self.scan.roll_back();
         let current = self.pages.writer.store().current();
         (self.by_number, self.counters) = (trees_of(&current.slot.roots), current.slot.counters);
         Ok(())
@@ -112,6 +116,7 @@ impl Trees {
         counters: [u64; 8],
     ) -> Result<()> {
         self.pages.roll_back_to(point)?;
+        self.scan.rewind_to_taken();
         (self.by_number, self.counters) = (trees_of(roots), counters);
         Ok(())
     }

@@ -62,8 +62,10 @@ impl Pins {
 
     /// Records the blocks that the commit with this number freed.
     pub(in crate::store) fn freed(&mut self, number: u64, runs: RunSet) {
-        self.held.extend(runs.iter());
-        self.freed_by.push_back((number, runs));
+        if !runs.is_empty() {
+            self.held.extend(runs.iter());
+            self.freed_by.push_back((number, runs));
+        }
     }
 
     /// Returns whether a snapshot pins a commit that is not the newest.

@@ -82,3 +82,67 @@ fn growing_adds_the_blocks_that_the_length_needs_and_no_more() {
     stream.write_at(7 * 4008, b"content").unwrap();
     assert_eq!(stream.count().unwrap(), 8);
 }
+
+/// Creates an archive with `streams` streams of one block, of which a snapshot pins every second one, deleted since:
+/// the free list has a run of one block for each.
+fn with_held_runs(streams: usize) -> (MemoryDevice, Archive, Vec<Uuid>, Snapshot) {
+    let (device, archive) = create(ArchiveKind::Dynamic, 0);
+    let mut identities = Vec::with_capacity(streams);
+    for _ in 0..streams {
+        let mut stream = archive.new_stream().unwrap();
+        stream.append(b"content").unwrap();
+        identities.push(stream.identity());
+    }
+    archive.commit().unwrap();
+    let snapshot = archive.snapshot();
+    for deleted in identities.iter().step_by(2) {
+        assert!(archive.delete_stream(*deleted).unwrap());
+    }
+    archive.reclaim().unwrap();
+    let kept = identities.into_iter().skip(1).step_by(2).collect();
+    (device, archive, kept, snapshot)
+}
+
+#[test]
+fn small_commits_next_to_an_old_snapshot_leave_the_blocks_that_it_holds_in_the_free_list() {
+    let (_device, archive, kept, snapshot) = with_held_runs(8000);
+    let small_commits = |count: usize, from: usize| {
+        let before = archive.statistics().unwrap().blocks;
+        for round in 0..count {
+            archive.open_stream(kept[from + round]).unwrap().write_at(0, b"changed").unwrap();
+            assert!(archive.delete_stream(kept[from + count + round]).unwrap());
+            archive.commit().unwrap();
+        }
+        archive.statistics().unwrap().blocks - before
+    };
+    // A small commit changes up to three pages of each of five trees, and the blocks that it frees stay held.
+    let growth = small_commits(1000, 0);
+    assert!(growth < 1000 * 15, "{growth} blocks in 1000 commits");
+    drop(snapshot);
+    archive.set_metadata(b"changed").unwrap();
+    archive.commit().unwrap();
+    // Every run of the list is usable again.
+    assert_eq!(small_commits(500, 2000), 0);
+    assert_verified(&archive);
+}
+
+#[test]
+fn deletions_succeed_on_a_full_disk_next_to_a_snapshot_that_holds_many_runs() {
+    let (device, archive, kept, snapshot) = with_held_runs(20_000);
+    let blocks = archive.store().file_bytes().unwrap() / 4096;
+    device.set_capacity(u32::try_from(blocks).unwrap());
+    for count in [1000, 100, 10, 1] {
+        let fill = || -> Result<()> {
+            archive.new_stream()?.append(&vec![1; count * 4008])?;
+            archive.commit()
+        };
+        let error = (0..100).find_map(|_| fill().err()).expect("a full disk");
+        assert_eq!(error.class(), ar7_engine::Class::NoSpace, "{error}");
+    }
+    for deleted in &kept[..3] {
+        assert!(archive.delete_stream(*deleted).unwrap());
+        archive.commit().unwrap();
+    }
+    drop(snapshot);
+    assert_verified(&archive);
+}
