@@ -310,7 +310,7 @@ impl Content for SharedStream<'_> {
     fn version(&self) -> Result<u64> {
         let shared = self.shared()?;
         // 0 is the version of a file without a stream. No two streams have equal versions.
-        Ok(shared.map_or(0, |shared| shared.version.load(Ordering::Acquire) + 1))
+        Ok(shared.map_or(0, |shared| shared.version.load(Ordering::Acquire)))
     }
 
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {

@@ -8,16 +8,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Numbers in order. Any thread can take one.
 #[derive(Debug, Default)]
 pub(crate) struct Order {
-    next: AtomicU64,
+    last: AtomicU64,
     returns: AtomicU64,
     /// The numbers that were undone: ascending ranges that do not touch.
     undone: Mutex<Vec<Range<u64>>>,
 }
 
 impl Order {
-    /// Returns the next number.
+    /// Returns the next number. The first is 1.
     pub(crate) fn next(&self) -> u64 {
-        self.next.fetch_add(1, Ordering::AcqRel)
+        self.last.fetch_add(1, Ordering::AcqRel) + 1
     }
 
     /// Returns how often the transaction has returned to a savepoint, or begun to.
@@ -61,6 +61,7 @@ mod tests {
     #[test]
     fn the_numbers_since_a_savepoint_are_undone_and_later_ones_are_not() {
         let order = Order::default();
+        assert_eq!((order.next(), order.next()), (1, 2));
         let mut undone = BTreeSet::new();
         for taken in 1..50_u64 {
             let numbers: Vec<u64> = (0..taken % 7).map(|_| order.next()).collect();

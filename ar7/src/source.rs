@@ -358,6 +358,15 @@ mod tests {
     }
 
     #[test]
+    fn entries_can_disappear_from_a_transaction_and_not_from_a_commit() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = crate::Key::from([1; 32]);
+        let archive = crate::Archive::create(folder.path().join("a.ar7"), &key).unwrap();
+        assert!(archive.registry.can_change());
+        assert!(!archive.registry.snapshot().can_change());
+    }
+
+    #[test]
     fn an_entry_that_a_transaction_removes_meanwhile_is_left_out() {
         let source = Hostile { can_change: true, ..hostile() };
         let walk = Walk::new(&source, Path::new("")).unwrap();
