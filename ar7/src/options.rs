@@ -202,3 +202,15 @@ impl Options {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_archive_gets_the_chosen_derivation() {
+        let cheap = Derivation::new(64, 1, 2).unwrap();
+        assert_ne!(cheap, Derivation::default());
+        assert_eq!(Options::default().derivation(cheap).for_creating().derivation, cheap.0);
+    }
+}

@@ -95,6 +95,7 @@ fn a_change_sets_the_time_and_keeps_the_other_attributes() {
     let transaction = archive.begin().unwrap();
     transaction.write("file", &b"content"[..]).unwrap();
     let old = Attributes::default().with_mode(0o600).with_owner(7, 8);
+    assert_eq!((old.mode, old.user, old.group), (0o600, 7, 8));
     let touched = |transaction: &ar7::Transaction<'_>| {
         let found = transaction.metadata("file").unwrap().attributes;
         assert_eq!(found.with_modified(Timestamp::default()), old);
@@ -112,6 +113,14 @@ fn a_change_sets_the_time_and_keeps_the_other_attributes() {
     assert!(touched(&transaction));
     transaction.open("file", Mode::APPEND).unwrap().write_all(b"x").unwrap();
     assert!(touched(&transaction));
+}
+
+#[test]
+fn the_debug_text_of_a_file_names_it() {
+    let (_folder, _, archive) = create();
+    let transaction = archive.begin().unwrap();
+    let file = transaction.open("notes.txt", Mode::WRITE).unwrap();
+    assert!(format!("{file:?}").contains("notes.txt"));
 }
 
 #[test]
