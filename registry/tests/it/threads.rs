@@ -29,7 +29,7 @@ const LENGTH_MAX: usize = 300_000;
 const TIME: Duration = Duration::from_millis(1500);
 
 /// A time far longer than any operation takes.
-const PATIENCE: Duration = Duration::from_mins(2);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The content of a stream at each commit that changed it: the commit's number, and a hash of the
 /// bytes or `None` if the stream did not exist.
