@@ -28,7 +28,7 @@ impl Store {
             Ok(chosen)
         };
         let wait = Duration::ZERO;
-        let found = lock_newest(device, readers, wait, &mut examine, |chosen| &chosen.slot)?;
+        let found = lock_newest(device, readers, wait, &mut examine, |chosen| chosen)?;
         let (Chosen { slot, .. }, lock) = found;
         // An older commit is there only if a failing disk lost this one, or somebody restored an older state.
         let current = self.current();

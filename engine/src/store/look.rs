@@ -85,35 +85,38 @@ impl Device for Look {
 /// writer was active before, between and after them: a read next to a write can be torn, and a writer that is stopped
 /// in the middle of a write leaves the same torn block for every look.
 ///
-/// While a writer is active, it looks again for up to a second, and then fails with [`Error::Busy`].
+/// What was found but is not whole counts under the same conditions: a meta slot that a writer is writing looks like
+/// one that a crash or corruption damaged.
+///
+/// While a writer is active, it looks again for up to a second. Then it accepts what was found, or fails with
+/// [`Error::Busy`].
 pub(super) fn look_steadily<T>(
     device: &dyn Device,
     readers: &ReaderLocks,
     mut examine: impl FnMut(&Look) -> Result<T>,
+    is_whole: impl Fn(&T) -> bool,
 ) -> Result<T> {
     let begun = Instant::now();
     let mut is_idle = !readers.is_written()?;
     let mut before = Look::take(device)?;
     loop {
-        let error = match examine(&before) {
-            Ok(found) => return Ok(found),
-            Err(error) => error,
-        };
-        if crate::fault!(TrustOneLook) {
-            return Err(error);
+        let outcome = examine(&before);
+        if outcome.as_ref().is_ok_and(&is_whole) || crate::fault!(TrustOneLook) {
+            return outcome;
         }
         let was_idle = is_idle;
         is_idle = !readers.is_written()?;
         let after = Look::take(device)?;
         let still_idle = !readers.is_written()?;
-        let is_final = is_of_whole_header(&error) || (was_idle && is_idle && still_idle);
+        let is_of_header = outcome.as_ref().is_err_and(is_of_whole_header);
+        let is_final = is_of_header || (was_idle && is_idle && still_idle);
         if after.is_same(&before) && is_final {
-            return Err(error);
+            return outcome;
         }
         let waited = begun.elapsed();
         if waited >= PATIENCE {
             let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
-            return Err(Error::Busy { waited_ms, cause: error.into() });
+            return outcome.map_err(|error| Error::Busy { waited_ms, cause: error.into() });
         }
         before = after;
         is_idle = still_idle;

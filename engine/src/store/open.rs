@@ -176,9 +176,8 @@ impl Store {
             header.header.features.check_readable()?;
             Examined::new(look, header, options.accept_lost_pair)
         };
-        let (found, lock) = lock_newest(&*device, &readers, options.wait, &mut examine, |found| {
-            &found.chosen.slot
-        })?;
+        let (found, lock) =
+            lock_newest(&*device, &readers, options.wait, &mut examine, |found| &found.chosen)?;
         let header = known.expect("a header was opened");
         let (store, _) = found.into_store(device, path, &header, Some((readers, lock)))?;
         Ok(store)
@@ -284,16 +283,17 @@ pub(super) fn lock_newest<T>(
     readers: &Arc<ReaderLocks>,
     wait: Duration,
     examine: &mut dyn FnMut(&Look) -> Result<T>,
-    slot: impl Fn(&T) -> &MetaSlot,
+    chosen: impl Fn(&T) -> &Chosen,
 ) -> Result<(T, ReaderLock)> {
-    let mut found = look_steadily(device, readers, &mut *examine)?;
+    let is_whole = |found: &T| chosen(found).may_have_held_newer.is_none();
+    let mut found = look_steadily(device, readers, &mut *examine, is_whole)?;
     loop {
-        let lock = waiting(wait, || readers.lock(slot(&found).number))?;
+        let lock = waiting(wait, || readers.lock(chosen(&found).slot.number))?;
         if crate::fault!(TrustTheFirstLook) {
             return Ok((found, lock));
         }
-        let again = look_steadily(device, readers, &mut *examine)?;
-        if slot(&again) == slot(&found) {
+        let again = look_steadily(device, readers, &mut *examine, is_whole)?;
+        if chosen(&again).slot == chosen(&found).slot {
             return Ok((again, lock));
         }
         found = again;

@@ -42,9 +42,16 @@ impl State {
         Ok(self.trees.has_pending_deletions())
     }
 
-    /// Commits once more if the last commit has a redo list.
+    /// Commits until the last commit has no redo list, at most twice: the first of these commits
+    /// names the images that a reader held back, and copies them home if it has left.
     pub(super) fn commit_without_redo(&mut self) -> Result<()> {
-        if self.trees.writer().has_redo_list() { self.commit_flushed() } else { Ok(()) }
+        for _ in 0..2 {
+            if !self.trees.writer().has_redo_list() {
+                break;
+            }
+            self.commit_flushed()?;
+        }
+        Ok(())
     }
 
     /// Makes the commits of closing: one clears the redo list, one moves pages away from the end of

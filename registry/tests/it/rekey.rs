@@ -2,6 +2,7 @@
 //! clean. Power cuts are simulated in `fuzz/tests/it/crash.rs`.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
 use ar7_engine::crypto::{RawKey, Secret};
@@ -217,4 +218,34 @@ fn a_kill_at_any_write_of_a_rekey_leaves_no_finding() {
         assert_eq!(state(&reader), expected);
     }
     assert!(headers > 12, "{headers}");
+}
+
+#[test]
+fn a_rekey_waits_for_a_reader_that_held_back_a_redo_list() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("archive");
+    let archive = Archive::create(&path, &secret(), &CreateOptions::default()).unwrap();
+    let mut stream = archive.new_stream().unwrap();
+    stream.append(&vec![1; 50_000]).unwrap();
+    archive.commit().unwrap();
+    let reader = Archive::open(&path, &secret(), OpenOptions::default()).unwrap();
+    stream.write_at(0, &vec![2; 50_000]).unwrap();
+    let identity = stream.identity();
+    stream.close().unwrap();
+    archive.commit().unwrap();
+    archive.close().unwrap();
+    let leaving = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        drop(reader);
+    });
+    let wait = std::time::Duration::from_secs(60);
+    let options = RekeyOptions { wait, ..RekeyOptions::default() };
+    let rekeyed = Archive::rekey(&path, &secret(), options, &mut |_, _| ControlFlow::Continue(()));
+    rekeyed.unwrap();
+    leaving.join().unwrap();
+    let archive = Archive::open(&path, &secret(), OpenOptions::default()).unwrap();
+    let stream = archive.read_stream(identity).unwrap();
+    let mut bytes = vec![0; 50_000];
+    stream.read_at(0, &mut bytes).unwrap();
+    assert!(bytes.iter().all(|&byte| byte == 2));
 }
