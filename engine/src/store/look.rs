@@ -37,11 +37,13 @@ impl Look {
     }
 
     /// Returns whether both looks found the same bytes.
-    fn is_same(&self, other: &Look) -> bool {
-        let bytes = |look: &Look| -> Vec<Option<Box<[u8; BLOCK_SIZE]>>> {
-            look.blocks.iter().map(|block| block.as_ref().ok().cloned()).collect()
-        };
-        self.length_bytes == other.length_bytes && bytes(self) == bytes(other)
+    pub(super) fn is_same(&self, other: &Look) -> bool {
+        self.length_bytes == other.length_bytes && self.readable().eq(other.readable())
+    }
+
+    /// Returns each block, or `None` if it cannot be read.
+    fn readable(&self) -> impl Iterator<Item = Option<&[u8; BLOCK_SIZE]>> {
+        self.blocks.iter().map(|block| block.as_deref().ok())
     }
 }
 
@@ -89,20 +91,20 @@ impl Device for Look {
 /// one that a crash or corruption damaged.
 ///
 /// While a writer is active, it looks again for up to a second. Then it accepts what was found, or fails with
-/// [`Error::Busy`].
+/// [`Error::Busy`]. Returns the look as well.
 pub(super) fn look_steadily<T>(
     device: &dyn Device,
     readers: &ReaderLocks,
     mut examine: impl FnMut(&Look) -> Result<T>,
     is_whole: impl Fn(&T) -> bool,
-) -> Result<T> {
+) -> Result<(T, Look)> {
     let begun = Instant::now();
     let mut is_idle = !readers.is_written()?;
     let mut before = Look::take(device)?;
     loop {
         let outcome = examine(&before);
         if outcome.as_ref().is_ok_and(&is_whole) || crate::fault!(TrustOneLook) {
-            return outcome;
+            return outcome.map(|found| (found, before));
         }
         let was_idle = is_idle;
         is_idle = !readers.is_written()?;
@@ -111,12 +113,13 @@ pub(super) fn look_steadily<T>(
         let is_of_header = outcome.as_ref().is_err_and(is_of_whole_header);
         let is_final = is_of_header || (was_idle && is_idle && still_idle);
         if after.is_same(&before) && is_final {
-            return outcome;
+            return outcome.map(|found| (found, before));
         }
         let waited = begun.elapsed();
         if waited >= PATIENCE {
             let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
-            return outcome.map_err(|error| Error::Busy { waited_ms, cause: error.into() });
+            let busy = |error: Error| Error::Busy { waited_ms, cause: error.into() };
+            return outcome.map(|found| (found, before)).map_err(busy);
         }
         before = after;
         is_idle = still_idle;

@@ -286,17 +286,21 @@ pub(super) fn lock_newest<T>(
     chosen: impl Fn(&T) -> &Chosen,
 ) -> Result<(T, ReaderLock)> {
     let is_whole = |found: &T| chosen(found).may_have_held_newer.is_none();
-    let mut found = look_steadily(device, readers, &mut *examine, is_whole)?;
+    let (mut found, mut look) = look_steadily(device, readers, &mut *examine, is_whole)?;
     loop {
         let lock = waiting(wait, || readers.lock(chosen(&found).slot.number))?;
         if crate::fault!(TrustTheFirstLook) {
             return Ok((found, lock));
         }
-        let again = look_steadily(device, readers, &mut *examine, is_whole)?;
+        // The same bytes lead to the same commit, so they are not opened again.
+        if Look::take(device)?.is_same(&look) {
+            return Ok((found, lock));
+        }
+        let (again, seen) = look_steadily(device, readers, &mut *examine, is_whole)?;
         if chosen(&again).slot == chosen(&found).slot {
             return Ok((again, lock));
         }
-        found = again;
+        (found, look) = (again, seen);
     }
 }
 
