@@ -1,7 +1,8 @@
 //! A set of positions, stored as runs that neither touch nor overlap.
 //!
-//! No crate is used, because callers need `partition`, a block count in constant time, and [`Run`] with its checked
-//! bounds.
+//! No crate is used. `rangemap` does not count the positions, which callers need at every allocation: a wrapper that
+//! counts must find what each insertion and removal overlaps, and that is most of the code here. The rest is
+//! `partition`, and [`Run`] with its checked bounds.
 
 use std::collections::BTreeMap;
 
