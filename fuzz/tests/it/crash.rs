@@ -13,15 +13,17 @@ use ar7_fuzz::crash::{
 
 use super::check_kept;
 
+/// The effort of the full enumeration: after every crash, one of the recovery and one of the recovery after that.
+const FULL: Effort = Effort {
+    every_cut_up_to: 64,
+    sampled_cuts: 16,
+    crashes: 3,
+    recovery_one_in: 16,
+    reopen_one_in: 1,
+};
+
 /// Explores every crash of each sequence of one to `operations` operations.
-fn every_crash(operations: usize) -> Totals {
-    let effort = Effort {
-        every_cut_up_to: 64,
-        sampled_cuts: 16,
-        crashes: 3,
-        recovery_one_in: 16,
-        reopen_one_in: 1,
-    };
+fn every_crash(operations: usize, effort: Effort) -> Totals {
     let totals = check_kept(explore_scenarios(&small_scenarios(operations), effort, 1, &|_| {}));
     println!("{totals}");
     totals
@@ -29,39 +31,56 @@ fn every_crash(operations: usize) -> Totals {
 
 #[test]
 fn every_crash_of_one_operation_loses_nothing() {
-    let totals = every_crash(1);
+    let totals = every_crash(1, Effort { crashes: 2, ..FULL });
     assert_eq!(totals.scenarios, 12);
-    assert!(totals.states >= 10_000, "only {} states", totals.states);
+    assert!(totals.states >= 2000, "only {} states", totals.states);
 }
 
 #[test]
 #[ignore = "minutes: `cargo xtask proof` runs it"]
 fn every_crash_of_two_operations_loses_nothing() {
-    let totals = every_crash(2);
+    let totals = every_crash(2, FULL);
     assert_eq!(totals.scenarios, 12 + 144);
     assert!(totals.states >= 200_000, "only {} states", totals.states);
 }
 
+/// Explores crashes of a rekey: of one window with `effort`, and of three windows. Returns the numbers of states.
+fn crashes_of_rekeys(effort: Effort) -> [u64; 2] {
+    let one = check_kept(explore_scenarios(&rekey_scenarios(), effort, 1, &|_| {}));
+    println!("one window: {one}");
+    let effort = Effort { sampled_cuts: 60, crashes: 1, ..effort };
+    let three = check_kept(explore_windows(3, effort, 1));
+    println!("three windows: {three}");
+    [one, three].map(|totals| totals.states)
+}
+
+/// The effort of the full exploration of rekeys.
+const REKEY: Effort = Effort {
+    every_cut_up_to: 16,
+    sampled_cuts: 8,
+    crashes: 2,
+    recovery_one_in: 512,
+    reopen_one_in: 4,
+};
+
 #[test]
 fn crashes_while_the_master_key_is_changed_lose_nothing() {
-    let effort = Effort {
-        every_cut_up_to: 16,
-        sampled_cuts: 8,
-        crashes: 2,
-        recovery_one_in: 512,
-        reopen_one_in: 4,
-    };
-    let mut totals = check_kept(explore_scenarios(&rekey_scenarios(), effort, 1, &|_| {}));
-    println!("one window: {totals}");
-    assert!(totals.states >= 3000, "only {} states", totals.states);
-    let effort = Effort { sampled_cuts: 60, crashes: 1, ..effort };
-    totals = check_kept(explore_windows(3, effort, 1));
-    println!("three windows: {totals}");
-    assert!(totals.states >= 100, "only {} states", totals.states);
+    let effort = Effort { every_cut_up_to: 8, sampled_cuts: 2, recovery_one_in: 1024, ..REKEY };
+    let [one, three] = crashes_of_rekeys(effort);
+    assert!(one >= 2000, "only {one} states");
+    assert!(three >= 100, "only {three} states");
 }
 
 #[test]
-fn long_scenarios_of_repeated_crashes_lose_nothing() {
+#[ignore = "half a minute: `cargo xtask proof` runs it"]
+fn many_crashes_while_the_master_key_is_changed_lose_nothing() {
+    let [one, three] = crashes_of_rekeys(REKEY);
+    assert!(one >= 8000, "only {one} states");
+    assert!(three >= 100, "only {three} states");
+}
+
+/// Explores crashes in long random scenarios. Returns the number of states.
+fn long_scenarios(count: usize) -> u64 {
     let effort = Effort {
         every_cut_up_to: 16,
         sampled_cuts: 8,
@@ -69,9 +88,22 @@ fn long_scenarios_of_repeated_crashes_lose_nothing() {
         recovery_one_in: 4,
         reopen_one_in: 1,
     };
-    let totals = check_kept(explore_long_scenarios(1, 60, effort, &|_| {}));
+    let totals = check_kept(explore_long_scenarios(1, count, effort, &|_| {}));
     println!("{totals}");
-    assert!(totals.states >= 10_000, "only {} states", totals.states);
+    totals.states
+}
+
+#[test]
+fn long_scenarios_of_repeated_crashes_lose_nothing() {
+    let states = long_scenarios(20);
+    assert!(states >= 2000, "only {states} states");
+}
+
+#[test]
+#[ignore = "half a minute: `cargo xtask proof` runs it"]
+fn many_long_scenarios_of_repeated_crashes_lose_nothing() {
+    let states = long_scenarios(60);
+    assert!(states >= 10_000, "only {states} states");
 }
 
 #[test]
@@ -106,7 +138,7 @@ fn failed_writes_and_syncs(scenarios: impl Iterator<Item = Vec<Operation>>) -> u
 
 #[test]
 fn failed_writes_and_syncs_poison_the_handle_and_lose_no_commit() {
-    let states = failed_writes_and_syncs(small_scenarios(1).into_iter().step_by(4));
+    let states = failed_writes_and_syncs(small_scenarios(1).into_iter().step_by(6));
     assert!(states >= 2000, "only {states} states");
 }
 

@@ -259,7 +259,7 @@ fn an_interrupted_rekey_leaves_a_readable_archive_and_resumes() {
             check_content(&world, &device);
             assert_nothing_under_old_key(&world, &device);
             // Every operation at the borders of windows, and a sample of the many writes to home locations.
-            operation += if (30..BLOCKS + 20).contains(&operation) { 47 } else { 1 };
+            operation += if (30..BLOCKS + 20).contains(&operation) { 97 } else { 1 };
         }
         assert!(in_flight > 20, "{fault:?}: {in_flight}");
     }
