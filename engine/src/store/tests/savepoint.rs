@@ -56,7 +56,7 @@ struct Content {
 }
 
 /// What a writer says about itself.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 struct Facts {
     block_count: u32,
     redirects: Redirects,
@@ -170,7 +170,13 @@ impl World {
         }
         let (_, content, then) = &self.points[index];
         self.now = content.clone();
-        assert_eq!(facts(&self.writer), *then);
+        let found = facts(&self.writer);
+        assert_eq!(
+            (found.block_count, found.redirects),
+            (then.block_count, then.redirects.clone())
+        );
+        // Blocks that were allocated and freed before the savepoint can be allocated again, so they may leave no trace.
+        assert!(then.is_touched || !found.is_touched, "a return to a savepoint changed something");
         Ok(())
     }
 
@@ -230,6 +236,21 @@ proptest! {
     fn a_return_to_a_savepoint_restores_everything_and_seals_nothing_twice(steps in steps()) {
         run(&steps).map_err(TestCaseError::fail)?;
     }
+}
+
+#[test]
+fn blocks_added_and_freed_before_a_savepoint_are_gone_after_a_return_to_it() {
+    let steps = [
+        Step::Add { count: 1, byte: 7 },
+        Step::Savepoint,
+        Step::Drop { which: 0 },
+        Step::Free { which: 0, count: 1 },
+        Step::Savepoint,
+        Step::Return { which: 0 },
+        Step::Add { count: 1, byte: 8 },
+        Step::Commit,
+    ];
+    assert_eq!(run(&steps), Ok(()));
 }
 
 #[test]
