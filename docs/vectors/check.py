@@ -76,7 +76,8 @@ def check_structures():
     same("commit", (slot.fields.number, slot.blocks, slot.generation), (17, 24, block.generation))
     same("header of the commit", slot.fields.header_digest, of("header", "digest"))
     same("root", slot.roots[0], (sealed.Reference(15, block.generation), 2, 3))
-    same("inline free runs", slot.inline_free, [(19, 5)])
+    same("inline free runs", slot.inline_free, [(23, 1)])
+    same("redo list", [copy.position for copy in slot.redo_head], [16, 22])
     opened("data block")
     leaf = archive.parse_page(opened("leaf page")[1].data, 0, 0)
     streams = [archive.parse_stream(value, key) for key, value in leaf]
@@ -85,7 +86,8 @@ def check_structures():
     branch = archive.parse_page(opened("branch page")[1].data, 0, 1)
     same("children", [sealed.reference_at(value).position for _, value in branch], [13, 14])
     _, redo = opened("redo block")
-    same("first entry", archive.Run.at(redo.data, 8), (9, 17))
+    same("next redo block", [copy.position for copy in slot.doubled(redo.data[8:28])], [20, 21])
+    same("first entry", archive.Run.at(redo.data, 28), (9, 17))
 
 
 check_fields()
