@@ -266,7 +266,12 @@ impl Space {
     }
 
     fn grow(&mut self, device: &dyn Device, wanted: u32) -> Result<()> {
-        let step = (wanted / 8).clamp(*GROWTH_STEP.start(), *GROWTH_STEP.end());
+        // Next to a reader of an older commit, the next writer begins behind the end of the file: what grows ahead is
+        // lost to it.
+        let step = match self.end_of_held {
+            0 => (wanted / 8).clamp(*GROWTH_STEP.start(), *GROWTH_STEP.end()),
+            _ => 0,
+        };
         let ahead = wanted.saturating_add(step).min(BLOCKS_MAX);
         let grown = match device.grow(ahead) {
             Ok(()) => ahead,
