@@ -140,9 +140,11 @@ impl Writer {
         Ok(())
     }
 
-    /// Returns whether `position` was allocated since the last commit and the last savepoint.
+    /// Returns whether the block at `position` is written in place: it was allocated since the last commit and the last
+    /// savepoint, and its newest version is not in a shadow block. That version would replace what is written in place.
     pub fn is_fresh(&self, position: Position) -> bool {
-        self.space.is_fresh(position)
+        let is_redirected = || self.transaction.shadow_of(position).is_some();
+        self.space.is_fresh(position) && !is_redirected()
     }
 
     /// Returns whether a change of the block at `position` needs a shadow block: it was there at the last commit, and
@@ -273,7 +275,8 @@ impl Writer {
     /// Fails with [`Error::HeldByReaders`] if `more` changed blocks would make the redo list too long while images of
     /// earlier commits cannot be copied home.
     ///
-    /// The layer above calls it before it accepts a change, so that the write later succeeds.
+    /// The layer above calls it before it accepts a change, so that the write later succeeds. Only if the list would be
+    /// too long, it asks again who reads, and copies home what readers no longer hold back.
     pub fn check_changes(&mut self, more: usize) -> Result<()> {
         let blocks = usize::try_from(self.space.count() / 8).unwrap_or(usize::MAX);
         let limit = blocks.clamp(LISTED_MIN, LISTED_MAX);

@@ -71,6 +71,36 @@ fn reserved_streams_metadata_and_extents_are_restored() {
 }
 
 #[test]
+fn a_block_changed_after_each_of_two_savepoints_keeps_its_last_change() {
+    for drops_inner in [false, true] {
+        let (device, archive) = create(ArchiveKind::Dynamic, 0);
+        // The last block stays partial, so that each write changes it again.
+        let mut stream = archive.new_stream().unwrap();
+        let identity = stream.identity();
+        let mut expected = Vec::new();
+        let mut points = Vec::new();
+        for salt in 0..4 {
+            let part = pattern(100, salt);
+            stream.append(&part).unwrap();
+            expected.extend(part);
+            points.push(archive.savepoint().unwrap());
+            if drops_inner && salt > 0 {
+                points.pop();
+            }
+        }
+        stream.append(&[9]).unwrap();
+        expected.push(9);
+        archive.commit().unwrap();
+        assert_eq!(read_all(&archive.read_stream(identity).unwrap()), expected);
+        drop((stream, points));
+        archive.close().unwrap();
+        let archive = open(&device, Access::Read);
+        assert_eq!(read_all(&archive.read_stream(identity).unwrap()), expected);
+        assert_verified(&archive);
+    }
+}
+
+#[test]
 fn a_commit_ends_the_savepoints_even_if_nothing_changed() {
     let (_, archive) = create(ArchiveKind::Dynamic, 0);
     let gone = |archive: &Archive, point| {

@@ -15,13 +15,32 @@ use crate::planted::{PlantedFault, with_planted_fault};
 /// A number that selects a block, a savepoint or a free run is taken modulo their count.
 #[derive(Debug, Clone)]
 enum Step {
-    Add { count: u32, byte: u8 },
-    Change { which: usize, byte: u8 },
-    Free { which: usize, count: usize },
-    Release { which: usize },
+    Add {
+        count: u32,
+        byte: u8,
+    },
+    Change {
+        which: usize,
+        byte: u8,
+    },
+    Free {
+        which: usize,
+        count: usize,
+    },
+    Release {
+        which: usize,
+    },
     Savepoint,
-    Drop { which: usize },
-    Return { which: usize },
+    Drop {
+        which: usize,
+    },
+    /// Forgets the savepoints that were dropped, or all of them, as a commit does before it seals the last blocks.
+    Forget {
+        all: bool,
+    },
+    Return {
+        which: usize,
+    },
     RollBack,
     Commit,
 }
@@ -37,6 +56,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => which().prop_map(|which| Step::Release { which }),
         5 => Just(Step::Savepoint),
         2 => which().prop_map(|which| Step::Drop { which }),
+        3 => any::<bool>().prop_map(|all| Step::Forget { all }),
         5 => which().prop_map(|which| Step::Return { which }),
         1 => Just(Step::RollBack),
         2 => Just(Step::Commit),
@@ -141,6 +161,11 @@ impl World {
                 if !self.points.is_empty() {
                     self.points.remove(which % self.points.len());
                 }
+            }
+            Step::Forget { all: false } => self.writer.forget_dropped_savepoints(),
+            Step::Forget { all: true } => {
+                self.writer.forget_savepoints();
+                self.points.clear();
             }
             Step::Return { which } => self.roll_back_to(which)?,
             Step::RollBack => {
@@ -251,6 +276,24 @@ fn blocks_added_and_freed_before_a_savepoint_are_gone_after_a_return_to_it() {
         Step::Commit,
     ];
     assert_eq!(run(&steps), Ok(()));
+}
+
+#[test]
+fn a_block_changed_after_each_of_two_savepoints_keeps_its_last_change() {
+    let change = |byte| Step::Change { which: 0, byte };
+    for forget in [Step::Forget { all: true }, Step::Drop { which: 0 }] {
+        let steps = [
+            Step::Add { count: 1, byte: 1 },
+            Step::Savepoint,
+            change(2),
+            Step::Savepoint,
+            forget,
+            Step::Forget { all: false },
+            change(3),
+            Step::Commit,
+        ];
+        assert_eq!(run(&steps), Ok(()));
+    }
 }
 
 #[test]
