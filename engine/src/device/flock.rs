@@ -73,7 +73,7 @@ impl Flock {
         Ok(!is_shared)
     }
 
-    /// Ends the lock, whoever shares it.
+    /// Ends the lock, even if readers of this open still share it.
     pub(super) fn end(&self) {
         let mut state = self.state();
         if std::mem::replace(&mut *state, State::Shared(0)) != State::Shared(0) {

@@ -45,10 +45,6 @@ impl Redirects {
         self.shadows.len()
     }
 
-    pub(super) fn new(shadows: HashMap<Position, BlockRef>) -> Redirects {
-        Redirects { shadows, lost: None }
-    }
-
     /// Returns the redirects as redo entries, in any order.
     pub(super) fn entries(&self) -> Vec<RedoEntry> {
         let entry =

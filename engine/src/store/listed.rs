@@ -16,8 +16,10 @@ pub(super) struct Listed {
     length: usize,
     /// The live entries.
     images: HashMap<Position, Image>,
-    /// Whether a block of the list, or a copy of one, does not open. The next commit then writes the whole list again.
+    /// Whether a block of the list, or its first copy, does not open. The next commit then writes the whole list again.
     is_damaged: bool,
+    /// A block of the list that did not open when this writer opened the archive.
+    lost: Option<Position>,
 }
 
 /// The newest version of a live block, in its shadow block.
@@ -68,6 +70,7 @@ impl Listed {
             length: list.length,
             images: list.shadows.iter().map(image).collect(),
             is_damaged: list.lost.is_some() || !list.bad_copies.is_empty(),
+            lost: list.lost.as_ref().map(|(block, _)| block.position),
         }
     }
 
@@ -134,23 +137,23 @@ impl Listed {
             (home, kept.copied().unwrap_or(new))
         };
         let images = redirects.shadows.iter().map(image).collect();
-        Listed { chain, length, images, is_damaged: false }
+        Listed { chain, length, images, is_damaged: false, lost: self.lost }
     }
 
     /// Returns every block of the list: the copies of its blocks, and the shadow blocks.
     pub(super) fn blocks(&self) -> RunSet {
-        let replaces = ListChange { entries: Vec::new(), extends: false };
-        self.superseded(&replaces, &Redirects::default())
+        self.superseded(false, &Redirects::default())
     }
 
-    /// Returns the blocks of the list that the next commit, which names `redirects`, does not name again.
-    pub(super) fn superseded(&self, change: &ListChange, redirects: &Redirects) -> RunSet {
+    /// Returns the blocks of the list that the next commit, which names `redirects`, does not name again. Its list
+    /// `extends` this one, or replaces it.
+    pub(super) fn superseded(&self, extends: bool, redirects: &Redirects) -> RunSet {
         let is_superseded = |&(home, image): &(&Position, &Image)| {
             redirects.shadow(*home) != Some(image.shadow.position)
         };
         let shadows = self.images.iter().filter(is_superseded);
         let shadows = shadows.map(|(_, image)| image.shadow.position);
-        let chain = if change.extends { &[] } else { &self.chain[..] };
+        let chain = if extends { &[] } else { &self.chain[..] };
         let chain = chain.iter().flat_map(|block| block.copies()).map(|copy| copy.position);
         shadows.chain(chain).map(Run::single).collect()
     }
@@ -158,7 +161,8 @@ impl Listed {
     /// Returns the images that are not home yet.
     pub(super) fn pending(&self) -> Redirects {
         let pending = self.images.iter().filter(|(_, image)| image.state != State::Home);
-        Redirects::new(pending.map(|(&home, image)| (home, image.shadow)).collect())
+        let shadows = pending.map(|(&home, image)| (home, image.shadow)).collect();
+        Redirects { shadows, lost: self.lost }
     }
 
     /// Returns the home locations of the images that stay in their shadow blocks for readers. Those that do not open

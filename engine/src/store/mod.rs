@@ -14,9 +14,9 @@
 //! | `InFlight` | the thread that writes, its buffers | `write_now`, `start`, `wait` |
 //!
 //! The files are layers, and each imports only from the ones before it: `process`, `space/run_set`, `readers`;
-//! `committed`; `look`, `listed`, `replaced`, `savepoints`, `space`, `open_block`, `superblock`, `rekeying`;
-//! `transaction`, `handle`; `read`, `pipeline`; `in_flight`; `writer`; `savepoint`, `redo`, `commit`, `recover`,
-//! `key_slots`; `open`; `create`, `follow`, `rekey`, `backup`, `wipe`.
+//! `committed`; `look`, `replaced`, `savepoints`, `space`, `open_block`; `redo_list`; `listed`, `superblock`,
+//! `rekeying`; `transaction`, `handle`; `read`, `pipeline`; `in_flight`; `writer`; `savepoint`, `redo`, `commit`,
+//! `recover`, `key_slots`; `open`; `create`, `follow`, `rekey`, `backup`, `wipe`.
 
 mod backup;
 mod commit;

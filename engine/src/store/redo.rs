@@ -68,7 +68,7 @@ impl Writer {
     /// free runs, because it allocates and frees.
     pub fn write_redo_list(&mut self) -> Result<WrittenRedoList> {
         let change = self.transaction.list_change();
-        let superseded = self.transaction.listed().superseded(&change, self.redirects());
+        let superseded = self.transaction.listed().superseded(change.extends, self.redirects());
         if crate::fault!(TrimBeforeClearing)
             && let Some(last) = superseded.iter().last()
         {

@@ -101,18 +101,22 @@ fn change_block(writer: &mut Writer, position: Position, byte: u8) -> Result<Blo
 /// Commits the transaction with `mark` in the first counter. The rest of the meta slot stays the same.
 fn commit(writer: &mut Writer, mark: u64) -> Result<Arc<Commit>> {
     let redo = writer.write_redo_list()?;
-    let slot = writer.store().current().slot.clone();
-    let mut counters = slot.counters;
-    counters[0] = mark;
-    writer.commit(SlotUpdate {
+    let mut update = SlotUpdate { redo, ..update_of(&writer.store().current().slot) };
+    update.counters[0] = mark;
+    writer.commit(update)
+}
+
+/// An update that changes nothing.
+fn update_of(slot: &MetaSlot) -> SlotUpdate {
+    SlotUpdate {
         roots: slot.roots,
-        inline_free: slot.inline_free,
-        reserved_streams: slot.reserved_streams,
-        counters,
-        metadata: slot.metadata,
+        inline_free: slot.inline_free.clone(),
+        reserved_streams: slot.reserved_streams.clone(),
+        counters: slot.counters,
+        metadata: slot.metadata.clone(),
         sessions_recorded: false,
-        redo,
-    })
+        redo: listed::WrittenRedoList::default(),
+    }
 }
 
 /// Reads a data block and returns the byte that it repeats.

@@ -52,13 +52,17 @@ impl Writer {
     pub fn wipe(&mut self, runs: &[Run]) -> Result<Wiped> {
         self.check_no_transaction()?;
         let oldest = self.query_oldest()?;
-        let (mut wiped, listed) = (Wiped::default(), self.transaction.listed().blocks());
+        let listed = self.transaction.listed().blocks();
+        // Checked before the first block is sealed: after an error, nothing would raise the step.
         for &run in runs {
             let within = run.start().get() >= RESERVED_BLOCKS && run.end() <= self.block_count();
             if !within || listed.intersects(run) {
                 let expected = "free blocks of the archive";
                 return Err(Error::damaged(run.start(), Check::FreeMap, expected, run.count()));
             }
+        }
+        let mut wiped = Wiped::default();
+        for &run in runs {
             let usable = Space::usable(run, &mut self.pins);
             for part in usable.iter() {
                 wiped.blocks += self.blank(part)?;

@@ -202,8 +202,9 @@ impl State {
     /// blocks of the last commit could not be written. The commit would fail then, and roll back
     /// everything else too.
     fn check_readers(&mut self, identity: Uuid, touched: Range<u32>) -> Result<()> {
-        if self.trees.writer().check_changes(self.dirty_blocks + touched.len()).is_ok() {
-            return Ok(());
+        let checked = self.trees.writer().check_changes(self.dirty_blocks + touched.len());
+        if !matches!(checked, Err(ar7_engine::Error::HeldByReaders { .. })) {
+            return Ok(checked?);
         }
         // Not every dirty block needs a shadow block. After a flush, those that do have one.
         self.flush(false)?;

@@ -23,6 +23,9 @@ impl Archive {
     /// Free blocks that a snapshot may still read, in this process or another, are not wiped, and
     /// neither are old versions of blocks that readers keep in their home locations. If there are
     /// any, the call wipes the others and fails with [`ar7_engine::Error::HeldByReaders`].
+    ///
+    /// In a damaged archive, it does not find what only a lost block of the redo list names. Nor does it
+    /// wipe the home location of a block whose newest version is in a shadow block that does not open.
     pub fn wipe_free(&self, progress: &mut dyn FnMut(u64)) -> Result<u64> {
         self.reclaim()?;
         self.finish_transaction(State::commit_carried)?;

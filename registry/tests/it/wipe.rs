@@ -211,15 +211,21 @@ fn held(outcome: Result<u64, Error>) -> (u64, u64) {
     }
 }
 
+/// Deletes a stream of 20 blocks while a reader has it open. Returns the reader, and the blocks from before.
+fn delete_next_to_a_reader(disk: &SimulatedDisk, archive: &Archive) -> (Archive, Vec<Vec<u8>>) {
+    let stream = add(archive, 20);
+    archive.commit().unwrap();
+    let reader = open_shared(disk, Access::Read);
+    let before = all_blocks(disk);
+    assert!(archive.delete_stream(stream).unwrap());
+    archive.reclaim().unwrap();
+    (reader, before)
+}
+
 #[test]
 fn a_reader_that_left_after_the_last_commit_holds_no_block_in_a_wipe() {
     let (disk, archive) = create_shared();
-    let stream = add(&archive, 20);
-    archive.commit().unwrap();
-    let reader = open_shared(&disk, Access::Read);
-    let before = all_blocks(&disk);
-    assert!(archive.delete_stream(stream).unwrap());
-    archive.reclaim().unwrap();
+    let (reader, before) = delete_next_to_a_reader(&disk, &archive);
     drop(reader);
     // Nothing is left to commit, so the last answer about readers is from before.
     archive.wipe_free(&mut |_| {}).unwrap();
@@ -272,12 +278,7 @@ fn a_wipe_leaves_no_old_version_of_a_block_that_readers_kept() {
 #[test]
 fn a_writer_that_began_next_to_a_reader_wipes_everything_once_the_reader_has_left() {
     let (disk, archive) = create_shared();
-    let stream = add(&archive, 20);
-    archive.commit().unwrap();
-    let reader = open_shared(&disk, Access::Read);
-    let before = all_blocks(&disk);
-    assert!(archive.delete_stream(stream).unwrap());
-    archive.reclaim().unwrap();
+    let (reader, before) = delete_next_to_a_reader(&disk, &archive);
     archive.close().unwrap();
     // For this writer, every free block is held, and the rest of the file too.
     let archive = open_shared(&disk, Access::Write);

@@ -249,17 +249,8 @@ fn roots_must_open_in_the_generation_that_the_slot_names() {
     let root = add_block(&mut writer, KeyKind::Registry, 2).unwrap();
     assert_eq!(root.position, old.position);
     let redo = writer.write_redo_list().unwrap();
-    let mut slot = writer.store().current().slot.clone();
-    slot.roots[0] = Root { block: Some(root), depth: 1, entries: 1 };
-    let update = SlotUpdate {
-        roots: slot.roots,
-        inline_free: slot.inline_free,
-        reserved_streams: slot.reserved_streams,
-        counters: slot.counters,
-        metadata: slot.metadata,
-        sessions_recorded: false,
-        redo,
-    };
+    let mut update = SlotUpdate { redo, ..update_of(&writer.store().current().slot) };
+    update.roots[0] = Root { block: Some(root), depth: 1, entries: 1 };
     writer.commit(update).unwrap();
     writer.finish().unwrap();
     let good = device.snapshot();

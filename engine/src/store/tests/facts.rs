@@ -129,19 +129,6 @@ fn a_commit_stores_the_state_of_the_layer_above() {
     assert_eq!(read_only(&device).current().slot.inline_free, [free]);
 }
 
-/// An update that changes nothing.
-fn update_of(slot: &MetaSlot) -> SlotUpdate {
-    SlotUpdate {
-        roots: slot.roots,
-        inline_free: slot.inline_free.clone(),
-        reserved_streams: slot.reserved_streams.clone(),
-        counters: slot.counters,
-        metadata: slot.metadata.clone(),
-        sessions_recorded: false,
-        redo: crate::store::listed::WrittenRedoList::default(),
-    }
-}
-
 #[test]
 fn closing_trims_the_file_only_if_nothing_needs_its_end() {
     let blocks_of = |device: &MemoryDevice| device.length_bytes().unwrap() / 4096;

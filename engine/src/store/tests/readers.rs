@@ -320,3 +320,33 @@ fn readers_can_hold_back_a_limited_number_of_changed_blocks() {
     change(&mut writer, &blocks[4096..]).unwrap();
     commit(&mut writer, 6).unwrap();
 }
+
+#[test]
+fn a_change_at_the_limit_asks_again_who_reads() {
+    let (disk, _) = create_simulated();
+    let device = Disk::new(&disk);
+    let locks = Arc::clone(&device.locks);
+    let options = OpenOptions { access: Access::Write, ..OpenOptions::default() };
+    let (store, writer) = Store::open_device(Box::new(device), &secret(), options).unwrap();
+    let mut writer = writer.unwrap();
+    let positions = writer.allocate_all(4096, Urgency::Ordinary).unwrap();
+    let (data, head) = (data(1), BlockHead::default());
+    let job = |&position: &Position| SealJob { position, head, data: &data };
+    let jobs: Vec<SealJob<'_>> = positions.iter().map(job).collect();
+    writer.write_fresh(KeyKind::Data, &jobs).unwrap();
+    commit(&mut writer, 1).unwrap();
+    let snapshot = store.current();
+    let generation = writer.write_over(&jobs).unwrap();
+    commit(&mut writer, 2).unwrap();
+    locks.is_silent.store(true, Ordering::Relaxed);
+    assert!(matches!(writer.check_changes(1), Err(Error::Io { .. })), "no answer is an error");
+    locks.is_silent.store(false, Ordering::Relaxed);
+    assert!(matches!(writer.check_changes(1), Err(Error::HeldByReaders { .. })));
+    drop(snapshot);
+    // Without a commit, every image is copied home.
+    writer.check_changes(1).unwrap();
+    assert!(writer.redirects().is_empty());
+    let home = BlockRef { position: positions[0], generation };
+    let found = store.read_block(&Redirects::default(), KeyKind::Data, home).unwrap();
+    assert_eq!(found.data[..], data[..]);
+}

@@ -73,24 +73,11 @@ impl World {
             self.writer.write_now(Batch { kind, generation, jobs, targets: &places })?;
         }
         let redo = WrittenRedoList { head: Some(at(0)), length };
-        commit_list(&mut self.writer, redo)?;
+        let update = SlotUpdate { redo, ..update_of(&self.writer.store().current().slot) };
+        self.writer.commit(update)?;
         drop(self.writer);
         try_open(&self.device, Access::Read).map(|(store, _)| store)
     }
-}
-
-/// Commits with a given redo list.
-fn commit_list(writer: &mut Writer, redo: WrittenRedoList) -> Result<Arc<Commit>> {
-    let slot = writer.store().current().slot.clone();
-    writer.commit(SlotUpdate {
-        roots: slot.roots,
-        inline_free: slot.inline_free,
-        reserved_streams: slot.reserved_streams,
-        counters: slot.counters,
-        metadata: slot.metadata,
-        sessions_recorded: false,
-        redo,
-    })
 }
 
 fn head() -> BlockHead {
@@ -283,11 +270,13 @@ fn a_lost_redo_block_costs_the_blocks_that_it_names() {
         };
         check(&store);
         // A writer goes on without the lost block, and its next commit no longer names it.
-        let (_, mut writer) = writer(&device);
+        let (store, mut writer) = writer(&device);
+        check(&store);
         assert!(writer.has_redo_list());
         let added = add_block(&mut writer, KeyKind::Data, 5).unwrap();
         commit(&mut writer, 3).unwrap();
         assert!(!writer.has_redo_list());
+        check(&store);
         writer.finish().unwrap();
         let store = read_only(&device);
         assert_eq!(store.recovery().lost_redo_block, None);
@@ -526,19 +515,16 @@ impl Model {
         let redo = self.writer.write_redo_list().unwrap();
         let mut free: RunSet = self.writer.drain_pool();
         free.extend(self.writer.drain_freed().iter());
-        let mut slot = self.store.current().slot.clone();
-        slot.inline_free = free.iter().take(16).collect();
-        self.writer
-            .commit(SlotUpdate {
-                roots: slot.roots,
-                inline_free: slot.inline_free,
-                reserved_streams: slot.reserved_streams,
-                counters: [self.marks; 8],
-                metadata: slot.metadata,
-                sessions_recorded: true,
-                redo,
-            })
-            .unwrap();
+        let inline_free = free.iter().take(16).collect();
+        let counters = [self.marks; 8];
+        let update = SlotUpdate {
+            inline_free,
+            counters,
+            redo,
+            sessions_recorded: true,
+            ..update_of(&self.store.current().slot)
+        };
+        self.writer.commit(update).unwrap();
         self.committed.clone_from(&self.open);
         self.check_list();
     }

@@ -49,6 +49,20 @@ fn wiped_free_blocks_are_blank() {
 }
 
 #[test]
+fn a_refused_wipe_seals_nothing() {
+    let (device, store, mut writer, run) = world(3);
+    commit(&mut writer, 2).unwrap();
+    let generation = writer.generation();
+    let beyond = Run::single(Position::at(writer.block_count()));
+    assert_eq!(writer.wipe(&[run, beyond]).unwrap_err().class(), Class::Damaged);
+    assert!(run.positions().all(|at| found(&device, &store, at) == Some(9)));
+    // The blocks can be sealed in this step.
+    writer.release(run).unwrap();
+    let block = add_block(&mut writer, KeyKind::Data, 1).unwrap();
+    assert_eq!(block, BlockRef { position: run.start(), generation });
+}
+
+#[test]
 fn blocks_that_a_pinned_snapshot_may_read_are_not_wiped() {
     let (device, store, mut writer, run) = world(3);
     let snapshot = store.current();
