@@ -119,12 +119,22 @@ mod faults {
             CopyUnopened,
         }
 
-        /// Faults in what a reader does to open an archive next to a writer, found by tests of the store.
+        /// Faults in what a reader does to open an archive next to a writer, and in what it relies on then, found by
+        /// tests of the store.
         LOOKS {
             /// A reader does not look again once it has locked its commit.
             TrustTheFirstLook,
             /// A reader reports damage after only one look at an archive that a writer is changing.
             TrustOneLook,
+            /// A reader reports damage although a writer is active.
+            JudgeWhileWritten,
+            /// Recovery seals good copies of the meta slot again, although a reader may be reading them.
+            ResealGoodSlots,
+            /// Closing cuts the file although a reader of an older commit may need its end.
+            CutUnderReaders,
+            /// A new writer next to a reader of an older commit allocates blocks between the end of the archive and the
+            /// end of the file, which may have belonged to that commit.
+            AllocateInTheTail,
         }
 
         /// Faults in savepoints, found by tests of the store.

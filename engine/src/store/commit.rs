@@ -72,7 +72,9 @@ impl Writer {
 
         // A snapshot of an earlier commit may still read blocks that this commit frees.
         self.pins.freed(commit.slot.number, self.space.take_log());
-        self.begin(&commit)?;
+        // The commit counts. A failure leaves no transaction in which the writer could go on.
+        let begun = self.begin(&commit);
+        store.poisoning(begun)?;
         Ok(commit)
     }
 
@@ -102,7 +104,8 @@ impl Writer {
         store.poisoning(store.device.sync())?;
         let commit = store.current();
         // Asked right before the cut: a reader of an older commit may need the end of the file.
-        if commit.slot.redo_head.is_none() && !self.is_pinned()? {
+        let may_cut = !self.is_pinned()? || crate::fault!(CutUnderReaders);
+        if commit.slot.redo_head.is_none() && may_cut {
             let keep = commit.slot.block_count.saturating_add(RESERVE_BLOCKS).min(BLOCKS_MAX);
             return Ok(Finished { trimmed: store.device.shrink(keep) });
         }

@@ -1,6 +1,6 @@
 //! A reader that follows the commits of a writer in another process.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::committed::Commit;
@@ -21,6 +21,8 @@ impl Store {
     pub fn refresh(&self) -> Result<bool> {
         let Some(readers) = &self.readers else { return Ok(false) };
         self.check_usable()?;
+        // One at a time: a slower thread must not publish an older commit after a newer one.
+        let _turn = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
         let device = &*self.device;
         let mut examine = |look: &Look| {
             let chosen = self.chosen_in(look)?;

@@ -1,7 +1,7 @@
 //! The shared half of an open archive: the device, the keys, and the current commit.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use arc_swap::ArcSwap;
 
@@ -23,6 +23,8 @@ pub struct Store {
     pub(super) locks: Arc<dyn Locks>,
     /// The commits that a reader has locked; `None` in a writer.
     pub(super) readers: Option<Arc<ReaderLocks>>,
+    /// Held while a reader moves to the newest commit.
+    pub(super) refreshing: Mutex<()>,
     pub(super) sealer: Sealer,
     header: ArcSwap<KnownHeader>,
     /// Number of the key slot that the secret opened.
@@ -55,6 +57,7 @@ impl Store {
         Arc::new(Store {
             locks: device.locks(),
             readers,
+            refreshing: Mutex::default(),
             device,
             sealer,
             header: ArcSwap::from_pointee(header),

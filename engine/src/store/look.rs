@@ -98,7 +98,8 @@ pub(super) fn look_steadily<T>(
     mut examine: impl FnMut(&Look) -> Result<T>,
     is_whole: impl Fn(&T) -> bool,
 ) -> Result<(T, Look)> {
-    let begun = Instant::now();
+    // Begins after the first look: deriving the key from a passphrase may take longer than this.
+    let mut begun = None;
     let mut is_idle = !readers.is_written()?;
     let mut before = Look::take(device)?;
     loop {
@@ -111,11 +112,12 @@ pub(super) fn look_steadily<T>(
         let after = Look::take(device)?;
         let still_idle = !readers.is_written()?;
         let is_of_header = outcome.as_ref().is_err_and(is_of_whole_header);
-        let is_final = is_of_header || (was_idle && is_idle && still_idle);
+        let is_unwritten = (was_idle && is_idle && still_idle) || crate::fault!(JudgeWhileWritten);
+        let is_final = is_of_header || is_unwritten;
         if after.is_same(&before) && is_final {
             return outcome.map(|found| (found, before));
         }
-        let waited = begun.elapsed();
+        let waited = begun.get_or_insert_with(Instant::now).elapsed();
         if waited >= PATIENCE {
             let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
             let busy = |error: Error| Error::Busy { waited_ms, cause: error.into() };

@@ -31,7 +31,11 @@ impl Store {
         // torn write leaves the other. Each write is synced, so that the commit on which this writer builds is on
         // disk. The bytes are the same, so that a reader never finds the copy torn.
         for (position, sealed) in &chosen.good {
-            self.device.write(*position, &sealed[..])?;
+            if crate::fault!(ResealGoodSlots) {
+                write_copy(&*self.device, &self.sealer, &chosen.slot, *position)?;
+            } else {
+                self.device.write(*position, &sealed[..])?;
+            }
             self.device.sync()?;
         }
         // Only now is a good copy durable, so that a bad or older one may be overwritten.

@@ -236,7 +236,8 @@ impl Space {
     /// Allocates new blocks at the end. It grows the file by more than needed, so that growing is rare.
     fn extend(&mut self, device: &dyn Device, most: u32, urgency: Urgency) -> Result<Run> {
         let full = Error::Full { what: "number of blocks", limit: u64::from(BLOCKS_MAX) };
-        let start = Position::new(self.count.max(self.end_of_held)).ok_or_else(|| full.clone())?;
+        let end_of_held = if crate::fault!(AllocateInTheTail) { 0 } else { self.end_of_held };
+        let start = Position::new(self.count.max(end_of_held)).ok_or_else(|| full.clone())?;
         // The last positions of the format are a reserve too, so that a full archive can still delete.
         let limit = match urgency {
             Urgency::Ordinary => BLOCKS_MAX - RESERVE_BLOCKS,

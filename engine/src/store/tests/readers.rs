@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use super::*;
 use crate::device::simulated::SimulatedDisk;
 use crate::device::{LockTable, Locks};
-use crate::format::{BLOCK_SIZE, META_SLOT_PAIRS, META_SLOTS, RESERVED_BLOCKS};
+use crate::format::{BLOCK_SIZE, META_SLOT_PAIRS, META_SLOTS, RESERVED_BLOCKS, Run};
 use crate::{PlantedFault, with_planted_fault};
 
 /// A disk whose first looks show one pair of meta slots torn, and which does something before a reader's first lock.
@@ -170,6 +170,9 @@ fn a_torn_look_next_to_a_writer_is_no_damage() {
         let planted = with_planted_fault(PlantedFault::TrustOneLook, || torn(looks, is_written));
         assert!(matches!(planted, Err(Error::Damaged(_))), "{planted:?}");
     }
+    // Two equal looks are not enough next to a writer.
+    let planted = with_planted_fault(PlantedFault::JudgeWhileWritten, || torn(3, true));
+    assert!(matches!(planted, Err(Error::Damaged(_))), "{planted:?}");
     // The same tear in every look is damage without a writer. With one, the reader cannot tell.
     assert!(matches!(torn(u32::MAX, false), Err(Error::Damaged(_))));
     match torn(u32::MAX, true) {
@@ -201,6 +204,78 @@ fn a_slot_that_a_writer_is_writing_gives_no_warning_of_a_lost_commit() {
         assert!(planted, "{slot}: the fault has an effect");
         assert!(warns(slot, u32::MAX, true), "a stopped writer looks like a crash");
     }
+}
+
+#[test]
+fn recovery_leaves_the_bytes_of_good_meta_slots() {
+    let good = |fault: Option<PlantedFault>| {
+        let (disk, writer) = create_simulated();
+        drop(writer);
+        let slots = || {
+            META_SLOTS.map(|position| {
+                let mut bytes = [0; BLOCK_SIZE];
+                disk.read(position, &mut bytes).unwrap();
+                bytes
+            })
+        };
+        let before = slots();
+        let open = || self::writer(&disk);
+        // Beginning the session commits to one pair, so the other one shows what recovery did.
+        let opened = fault.map_or_else(open, |fault| with_planted_fault(fault, open));
+        drop(opened);
+        before.iter().zip(slots()).filter(|(before, after)| **before == *after).count()
+    };
+    assert_eq!(good(None), 2);
+    assert_eq!(good(Some(PlantedFault::ResealGoodSlots)), 0);
+}
+
+#[test]
+fn closing_leaves_the_length_of_a_file_that_has_a_reader() {
+    let keeps_its_length = |fault: Option<PlantedFault>| {
+        let (disk, mut writer) = create_simulated();
+        add_block(&mut writer, KeyKind::Data, 1).unwrap();
+        commit(&mut writer, 1).unwrap();
+        let _reader = read_only(&disk);
+        commit(&mut writer, 2).unwrap();
+        let before = disk.length_bytes().unwrap();
+        let finish = || writer.finish();
+        let finished = match fault {
+            Some(fault) => with_planted_fault(fault, finish),
+            None => finish(),
+        };
+        finished.unwrap().trimmed.unwrap();
+        disk.length_bytes().unwrap() == before
+    };
+    assert!(keeps_its_length(None));
+    assert!(!keeps_its_length(Some(PlantedFault::CutUnderReaders)));
+}
+
+#[test]
+fn the_next_writer_allocates_nothing_in_the_part_of_the_file_that_an_older_commit_had() {
+    let is_overwritten = |fault: Option<PlantedFault>| {
+        let (disk, mut writer) = create_simulated();
+        let block = add_block(&mut writer, KeyKind::Data, 1).unwrap();
+        commit(&mut writer, 1).unwrap();
+        let reader = read_only(&disk);
+        let last = Run::single(block.position);
+        writer.free(last);
+        writer.lower_count(last);
+        commit(&mut writer, 2).unwrap();
+        drop(writer);
+        let (_, mut writer) = self::writer(&disk);
+        let mut fill = || {
+            for _ in 0..8 {
+                add_block(&mut writer, KeyKind::Data, 2).unwrap();
+            }
+        };
+        match fault {
+            Some(fault) => with_planted_fault(fault, fill),
+            None => fill(),
+        }
+        read(&reader, block).is_err()
+    };
+    assert!(!is_overwritten(None));
+    assert!(is_overwritten(Some(PlantedFault::AllocateInTheTail)));
 }
 
 #[test]
@@ -256,6 +331,32 @@ fn a_reader_follows_the_commits_of_a_writer() {
     commit(&mut writer, 6).unwrap();
     assert!(!writer.store().refresh().unwrap(), "a writer is always at the newest commit");
     assert_eq!(read(&store, newest).unwrap(), 5);
+}
+
+#[test]
+fn threads_that_refresh_at_the_same_time_never_move_a_reader_back() {
+    let (disk, mut writer) = create_simulated();
+    let store = read_only(&disk);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut last = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    store.refresh().unwrap();
+                    let number = store.current().slot.number;
+                    assert!(number >= last, "commit {number} after {last}");
+                    last = number;
+                }
+            });
+        }
+        for number in 1..300 {
+            commit(&mut writer, number).unwrap();
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    store.refresh().unwrap();
+    assert_eq!(mark(&store), 299);
 }
 
 #[test]
