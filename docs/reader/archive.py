@@ -7,7 +7,7 @@ from struct import unpack_from
 from sealed import (BLOCK, BLOCKS_MAX, DATA, RESERVED, Damaged, Generation, NewerFormat, Reference, Sealed,
                     Tampered, Truncated, attempt, layout, need, read_headers, reference_at)
 
-TREES = {"streams": (16, 59), "extents": (20, 20), "free": (4, 4), "deletions": (16, 59), "sessions": (4, 8),
+TREES = {"streams": (16, 43), "extents": (20, 20), "free": (4, 4), "deletions": (16, 43), "sessions": (4, 8),
          "names": (None, 9), "inodes": (8, None)}  # in the order of the roots; lengths of key and value
 TYPES = {1: "file", 2: "directory", 3: "symlink"}
 FIELDS = {1: 1, 2: 4, 3: 4, 4: 4, 5: 12, 6: 8, 7: 4}  # of every inode: tag and length
@@ -203,7 +203,7 @@ class Archive:
         streams = {stream.identity: stream for stream in self.slot.streams}
         for key, value in self.walk("streams"):
             need(key not in streams, "record of a reserved stream", key.hex())
-            streams[key] = parse_stream(value, key)
+            streams[key] = parse_stream(key + value, key)
         return streams
 
     def extents(self):

@@ -47,7 +47,7 @@ class Verifier:
             need(block[1:] == (-1, -1, 0, bytes(16), bytes(len(block.data))), "reserved block")
 
     def read_deletions(self):
-        deletions = {key: parse_stream(value, key) for key, value in self.archive.walk("deletions")}
+        deletions = {key: parse_stream(key + value, key) for key, value in self.archive.walk("deletions")}
         need(not deletions.keys() & self.streams.keys(), "a stream that is deleted and is not")
         return deletions
 

@@ -80,9 +80,9 @@ def check_structures():
     same("redo list", [copy.position for copy in slot.redo_head], [16, 22])
     opened("data block")
     leaf = archive.parse_page(opened("leaf page")[1].data, 0, 0)
-    streams = [archive.parse_stream(value, key) for key, value in leaf]
+    streams = [archive.parse_stream(key + value, key) for key, value in leaf]
     same("streams", [(stream.begin, stream.count, stream.flags) for stream in streams], [(8, 3, 1), (11, 2, 0)])
-    same("stored stream", leaf[0][1], of("stream record", "stored"))
+    same("stored stream", b"".join(leaf[0]), of("stream record", "stored"))
     branch = archive.parse_page(opened("branch page")[1].data, 0, 1)
     same("children", [sealed.reference_at(value).position for _, value in branch], [13, 14])
     _, redo = opened("redo block")

@@ -24,6 +24,9 @@ ar7_engine::layout! {
     }
 }
 
+/// Length in bytes of a stream's key, its UUID.
+const KEY_SIZE: usize = 16;
+
 /// Streams: UUID to record.
 #[doc(alias = "STREAM_INDEX")]
 pub enum Streams {}
@@ -45,22 +48,23 @@ impl Record for Streams {
         exactly(bytes).map(Uuid::from_bytes)
     }
 
+    /// The key is the identity, which the value therefore leaves out.
     fn encode_value(value: &StoredStream) -> Vec<u8> {
-        value.encode().to_vec()
+        value.encode()[KEY_SIZE..].to_vec()
     }
 
     fn with_value<T>(value: &StoredStream, work: impl FnOnce(&[u8]) -> T) -> T {
         // The value contains no name and no content, so it needs no wiping.
-        work(&value.encode())
+        work(&value.encode()[KEY_SIZE..])
     }
 
     fn decode_value(key: &[u8], bytes: &[u8]) -> Result<StoredStream> {
-        let stored = StoredStream::decode(&exactly(bytes)?)?;
-        let (expected, found) = (Uuid::from_bytes(exactly(key)?), stored.record.identity);
-        if expected != found {
-            return Err(EngineError::damaged(None, Check::Record, expected, found).into());
-        }
-        Ok(stored)
+        let identity: [u8; KEY_SIZE] = exactly(key)?;
+        let value: [u8; StoredStream::SIZE - KEY_SIZE] = exactly(bytes)?;
+        let mut whole = [0; StoredStream::SIZE];
+        whole[..KEY_SIZE].copy_from_slice(&identity);
+        whole[KEY_SIZE..].copy_from_slice(&value);
+        Ok(StoredStream::decode(&whole)?)
     }
 }
 
