@@ -75,6 +75,14 @@ pub enum Error {
         /// Why it cannot be a name.
         reason: &'static str,
     },
+    /// The pattern for names is malformed.
+    #[error("{}: {reason}", pattern.display())]
+    InvalidPattern {
+        /// The pattern.
+        pattern: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The file was removed or replaced while it was open.
     #[error("{name} was removed while it was open")]
     Removed {
@@ -179,6 +187,20 @@ pub enum Error {
     WrongKey {
         /// Number of key slots in use.
         slots: usize,
+    },
+    /// The file does not hold a raw key, because its length differs.
+    #[error(
+        "not a key file: expected 32 bytes, found {found_bytes}{}{}",
+        if *at_least { " or more" } else { "" },
+        suffix(Some(path))
+    )]
+    NotAKeyFile {
+        /// The file.
+        path: PathBuf,
+        /// Whether the file is longer than `found_bytes`.
+        at_least: bool,
+        /// Length of the file in bytes, as far as it was read.
+        found_bytes: usize,
     },
     /// The key slot is empty or does not exist.
     #[error("key slot {number} holds no key")]
@@ -322,6 +344,7 @@ impl Error {
             Error::WrongType { .. }
             | Error::IntoItself { .. }
             | Error::InvalidName { .. }
+            | Error::InvalidPattern { .. }
             | Error::UnknownMode { .. }
             | Error::OutOfBounds { .. }
             | Error::NoSavepoint
@@ -338,6 +361,7 @@ impl Error {
             | Error::Tampered(_)
             | Error::Truncated { .. }
             | Error::CommitLost { .. }
+            | Error::NotAKeyFile { .. }
             | Error::NotInHistory { .. } => io::ErrorKind::InvalidData,
             Error::NoSpace { .. } => io::ErrorKind::StorageFull,
             Error::Full { .. } => io::ErrorKind::FileTooLarge,

@@ -122,8 +122,11 @@
 //! streams, or exactly one ([`Options::kind`]).
 
 mod archive;
+mod copy;
+mod durable;
 mod error;
 mod file;
+mod glob;
 mod key;
 mod maintenance;
 mod open;
@@ -141,8 +144,10 @@ pub mod spec;
 mod transaction;
 
 pub use archive::Archive;
+pub use copy::{CopyError, copy};
 pub use error::{Error, Result};
 pub use file::File;
+pub use glob::NamePattern;
 pub use key::Key;
 pub use maintenance::{Finding, Progress, Rekeyed, Summary};
 pub use options::{Derivation, Io, Kind, Options};

@@ -18,6 +18,11 @@ pub(crate) fn to_path(bytes: Vec<u8>) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes))
 }
 
+/// Returns the components of a path. Empty ones and `.` are ignored, so that `./a//b/` is `a/b`.
+pub(crate) fn components(path: &Path) -> impl Iterator<Item = &[u8]> {
+    bytes(path).split(|&byte| byte == b'/').filter(|part| !matches!(part, [] | [b'.']))
+}
+
 /// Splits a path into its parent and its last component, which must be a valid name.
 ///
 /// Empty components are ignored, so that a path may begin or end with a slash.

@@ -19,8 +19,8 @@ use crate::source::{self, List, Walk};
 /// the archive. While it is held, the blocks of its commit are not reused, so a snapshot that is
 /// held for long keeps the file from shrinking.
 ///
-/// Paths are bytes, with slashes between the components. Empty components are ignored, and the
-/// empty path is the root directory. Symbolic links are not followed.
+/// Paths are bytes, with slashes between the components. Empty components and `.` are ignored, and
+/// the empty path is the root directory. Symbolic links are not followed.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     registry: ar7_registry::Snapshot,

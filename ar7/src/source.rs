@@ -8,7 +8,7 @@ use ar7_registry::records::{EntryType, Inode, InodeNumber};
 use ar7_registry::{self as registry, names};
 
 use crate::error::{Error, Result};
-use crate::path::{bytes, to_path};
+use crate::path::{bytes, components, to_path};
 use crate::records::{Entry, Metadata};
 
 /// Entries that are read at a time.
@@ -254,10 +254,9 @@ impl Iterator for Walk<'_> {
     }
 }
 
-/// Returns a path without empty components.
+/// Returns a path without empty components and `.`.
 fn normal(path: &Path) -> PathBuf {
-    let parts = bytes(path).split(|&byte| byte == b'/').filter(|part| !part.is_empty());
-    parts.map(|part| to_path(part.to_vec())).collect()
+    components(path).map(|part| to_path(part.to_vec())).collect()
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@ use std::os::unix::ffi::OsStrExt;
 
 use crate::exit::Failure;
 
-/// Returns the parts of a path, skipping empty ones.
+/// Returns the parts of a path, skipping empty ones and `.`.
 pub(crate) fn parts(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    path.split(|&byte| byte == b'/').filter(|part| !part.is_empty())
+    path.split(|&byte| byte == b'/').filter(|part| !matches!(part, [] | [b'.']))
 }
 
 /// Splits a path into its directory and its last part.

@@ -327,7 +327,7 @@ fn check_path(bytes: &[u8]) -> bool {
     let text = shown(bytes);
     assert!(!text.chars().any(char::is_control), "a control character is shown: {text:?}");
     let parts: Vec<&[u8]> =
-        bytes.split(|&byte| byte == b'/').filter(|part| !part.is_empty()).collect();
+        bytes.split(|&byte| byte == b'/').filter(|part| !matches!(part, [] | [b'.'])).collect();
     match (split_path(OsStr::from_bytes(bytes)), parts.split_last()) {
         (Some((directory, name)), Some((last, before))) => {
             assert_eq!(name, *last, "the last part of a path");

@@ -13,6 +13,7 @@ mod race;
 mod readers;
 mod receipt;
 mod rekey;
+mod reports;
 mod round_trip;
 mod terminal;
 mod wipe;

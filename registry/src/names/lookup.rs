@@ -151,13 +151,13 @@ pub(super) fn resolve_in(records: &impl ReadRecords, path: &[u8]) -> Result<Entr
     Ok(found)
 }
 
-/// Returns each component of a path that is not empty, and the path up to its end.
+/// Returns each component of a path except empty ones and `.`, and the path up to its end.
 pub(super) fn components(path: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let mut start = 0;
     path.split(|&byte| byte == b'/').filter_map(move |name| {
         let end = start + name.len();
         start = end + 1;
-        (!name.is_empty()).then(|| (name, &path[..end]))
+        (!matches!(name, [] | [b'.'])).then(|| (name, &path[..end]))
     })
 }
 

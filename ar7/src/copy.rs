@@ -1,0 +1,204 @@
+//! Copying between a reader and a writer, for content of any length.
+
+use std::io::{self, Read, Write};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, Builder};
+
+use zeroize::Zeroizing;
+
+/// Length of one piece. A write of this length is sealed by several threads and bypasses the page cache.
+const PIECE_BYTES: usize = 4 << 20;
+
+/// Pieces that are read ahead or being written.
+const PIECES: usize = 3;
+
+/// Why [`copy`] failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// The reader failed. What was read before is written.
+    #[error("read: {0}")]
+    Read(io::Error),
+    /// The writer failed.
+    #[error("write: {0}")]
+    Write(io::Error),
+}
+
+/// Copies everything from a reader to a writer, and returns the number of bytes.
+///
+/// It moves pieces of 4 MiB, which archives read and write fastest, and reads the next pieces in a
+/// thread while one is written. Unlike [`io::copy`], it says which side failed. If no thread can be
+/// started, it reads and writes in turn.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let archive = ar7::Archive::create(folder.path().join("a.ar7"), &ar7::Key::generate()?)?;
+/// let transaction = archive.begin()?;
+/// let mut file = transaction.open("large", ar7::Mode::WRITE)?;
+/// let length = ar7::copy(&[7; 10_000_000][..], &mut file)?;
+/// assert_eq!(length, 10_000_000);
+/// # Ok(())
+/// # }
+/// ```
+pub fn copy(mut reader: impl Read + Send, mut writer: impl Write) -> Result<u64, CopyError> {
+    let mut first = Zeroizing::new(Vec::new());
+    let filled = fill(&mut reader, &mut first);
+    write(&mut writer, &first)?;
+    let length = first.len() as u64;
+    if !filled.map_err(CopyError::Read)? {
+        return Ok(length);
+    }
+    let rest = copy_ahead(&mut reader, &mut writer, first).unwrap_or_else(|mut piece| {
+        let mut copied = 0;
+        loop {
+            let filled = fill(&mut reader, &mut piece);
+            write(&mut writer, &piece)?;
+            copied += piece.len() as u64;
+            if !filled.map_err(CopyError::Read)? {
+                return Ok(copied);
+            }
+        }
+    });
+    Ok(length + rest?)
+}
+
+type Piece = Zeroizing<Vec<u8>>;
+
+/// A piece and whether more follow, or the failure of the reader.
+type Read1 = (Piece, io::Result<bool>);
+
+/// Copies with a thread that reads ahead. Returns the buffer if no thread can be started.
+fn copy_ahead(
+    reader: &mut (impl Read + Send),
+    writer: &mut impl Write,
+    piece: Piece,
+) -> Result<Result<u64, CopyError>, Piece> {
+    thread::scope(|scope| {
+        let (filled, pieces) = channel();
+        let (emptied, empty) = channel();
+        let ahead = move || read_ahead(reader, &filled, &empty);
+        if Builder::new().spawn_scoped(scope, ahead).is_err() {
+            return Err(piece);
+        }
+        for _ in 1..PIECES {
+            // The receiver lives as long as the thread, which has not received a buffer yet.
+            let _ = emptied.send(Piece::default());
+        }
+        let _ = emptied.send(piece);
+        Ok(write_all(writer, &pieces, &emptied))
+    })
+}
+
+fn read_ahead(reader: &mut impl Read, filled: &Sender<Read1>, empty: &Receiver<Piece>) {
+    // The sender is dropped once the writer has failed or everything is written.
+    while let Ok(mut piece) = empty.recv() {
+        let outcome = fill(reader, &mut piece);
+        let is_last = !matches!(outcome, Ok(true));
+        if filled.send((piece, outcome)).is_err() || is_last {
+            return;
+        }
+    }
+}
+
+fn write_all(
+    writer: &mut impl Write,
+    pieces: &Receiver<Read1>,
+    emptied: &Sender<Piece>,
+) -> Result<u64, CopyError> {
+    let mut copied = 0;
+    for (piece, outcome) in pieces {
+        write(writer, &piece)?;
+        copied += piece.len() as u64;
+        outcome.map_err(CopyError::Read)?;
+        // Fails after the last piece, when the reader has ended.
+        let _ = emptied.send(piece);
+    }
+    Ok(copied)
+}
+
+fn write(writer: &mut impl Write, piece: &[u8]) -> Result<(), CopyError> {
+    writer.write_all(piece).map_err(CopyError::Write)
+}
+
+/// Reads until the piece is full. Returns false at the end of the reader. After an error, the piece holds what was
+/// read before it.
+fn fill(reader: &mut impl Read, piece: &mut Vec<u8>) -> io::Result<bool> {
+    piece.resize(PIECE_BYTES, 0);
+    let mut filled = 0;
+    let outcome = loop {
+        if filled == piece.len() {
+            break Ok(true);
+        }
+        match reader.read(&mut piece[filled..]) {
+            Ok(0) => break Ok(false),
+            Ok(length) => filled += length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => break Err(error),
+        }
+    };
+    piece.truncate(filled);
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns its bytes in small reads, and then fails or ends.
+    struct Slow<'a> {
+        bytes: &'a [u8],
+        then_fails: bool,
+    }
+
+    impl Read for Slow<'_> {
+        fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+            if self.bytes.is_empty() && self.then_fails {
+                return Err(io::Error::other("read"));
+            }
+            let most = bytes.len().min(1 << 20);
+            self.bytes.read(&mut bytes[..most])
+        }
+    }
+
+    /// Takes this many bytes.
+    struct Full(usize);
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn content(length: usize) -> Vec<u8> {
+        (0_u32..).flat_map(u32::to_le_bytes).take(length).collect()
+    }
+
+    #[test]
+    fn every_byte_before_the_end_or_a_failure_of_the_reader_is_written_in_order() {
+        for length in [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 5 * PIECE_BYTES + 7] {
+            let bytes = content(length);
+            for then_fails in [false, true] {
+                let mut written = Vec::new();
+                let copied = copy(Slow { bytes: &bytes, then_fails }, &mut written);
+                assert!(written == bytes, "{length}");
+                match copied {
+                    Ok(copied) => assert_eq!((copied, then_fails), (length as u64, false)),
+                    Err(error) => assert!(matches!(error, CopyError::Read(_)) && then_fails),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_failure_of_the_writer_ends_a_reader_without_end() {
+        for room in [0, PIECE_BYTES, 7 * PIECE_BYTES] {
+            let failed = copy(io::repeat(1), Full(room));
+            assert!(matches!(failed, Err(CopyError::Write(_))), "{room}: {failed:?}");
+        }
+    }
+}
