@@ -33,6 +33,20 @@ pub enum Error {
         /// The system's own error.
         source: Arc<io::Error>,
     },
+    /// An entry is unreadable. The entries after it follow.
+    #[error("{}: {cause}", path.display())]
+    InEntry {
+        /// The path of the entry, or of the directory whose names are unreadable.
+        path: PathBuf,
+        /// Why it is unreadable.
+        cause: Arc<Error>,
+    },
+    /// A name has no inode, which only an attacker with the key can make.
+    #[error("damaged: inode {inode} is missing")]
+    MissingInode {
+        /// Number of the inode.
+        inode: u64,
+    },
     /// No entry of the archive has this path.
     #[error("{} does not exist", path.display())]
     NotFound {
@@ -166,7 +180,9 @@ pub enum Error {
     },
     /// Snapshots or readers of older commits keep blocks from being reused, and the limit of what
     /// they may keep is reached. Once they are gone, the change is possible.
-    #[error("held by readers of commit {oldest}: {entries} changed and {blocks} free blocks")]
+    #[error(
+        "readers of commit {oldest} hold {entries} changed blocks and {blocks} free blocks: close them and try again"
+    )]
     HeldByReaders {
         /// Number of the oldest commit that is read.
         oldest: u64,
@@ -190,9 +206,8 @@ pub enum Error {
     },
     /// The file does not hold a raw key, because its length differs.
     #[error(
-        "not a key file: expected 32 bytes, found {found_bytes}{}{}",
-        if *at_least { " or more" } else { "" },
-        suffix(Some(path))
+        "not a key file: expected 32 bytes, found {found_bytes}{}",
+        if *at_least { " or more" } else { "" }
     )]
     NotAKeyFile {
         /// The file.
@@ -224,7 +239,9 @@ pub enum Error {
     #[error("a rekey is in progress: finish it first")]
     RekeyInProgress,
     /// A change of keys failed after its first write. The old key or the new one is valid.
-    #[error("the key change did not finish: the old or the new key may be valid: {cause}")]
+    #[error(
+        "the key change did not finish: keep the old key and the new one, either may be valid ({cause})"
+    )]
     KeyChangeUnfinished {
         /// The failure.
         cause: Arc<Error>,
@@ -358,6 +375,7 @@ impl Error {
             | Error::HeldByReaders { .. } => io::ErrorKind::ResourceBusy,
             Error::NotAnArchive { .. }
             | Error::Damaged(_)
+            | Error::MissingInode { .. }
             | Error::Tampered(_)
             | Error::Truncated { .. }
             | Error::CommitLost { .. }
@@ -367,7 +385,9 @@ impl Error {
             Error::Full { .. } => io::ErrorKind::FileTooLarge,
             Error::KindForbids { .. } | Error::NewerFormat { .. } => io::ErrorKind::Unsupported,
             Error::Stopped => io::ErrorKind::Interrupted,
-            Error::Unusable { cause } | Error::KeyChangeUnfinished { cause } => cause.kind(),
+            Error::Unusable { cause }
+            | Error::KeyChangeUnfinished { cause }
+            | Error::InEntry { cause, .. } => cause.kind(),
             Error::OnlyKey { .. }
             | Error::OtherKeys { .. }
             | Error::RekeyInProgress

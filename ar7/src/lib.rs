@@ -135,6 +135,7 @@ mod order;
 mod path;
 mod receipt;
 mod records;
+mod recovery;
 mod savepoint;
 #[cfg(feature = "serde")]
 mod serialized;
@@ -149,12 +150,13 @@ pub use error::{Error, Result};
 pub use file::File;
 pub use glob::NamePattern;
 pub use key::Key;
-pub use maintenance::{Finding, Progress, Rekeyed, Summary};
+pub use maintenance::{Finding, ImportedHeader, Progress, Rekeyed, Summary};
 pub use options::{Derivation, Io, Kind, Options};
 pub use receipt::Receipt;
 pub use records::{
     Attributes, Entry, FileType, KeySlot, Metadata, Statistics, StreamInfo, Timestamp,
 };
+pub use recovery::Recovery;
 pub use savepoint::Savepoint;
 pub use snapshot::Snapshot;
 pub use source::{List, Walk};

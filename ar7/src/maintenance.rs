@@ -4,16 +4,22 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use ar7_engine::crypto::KeyDerivation;
-use ar7_engine::format::{Header, KeySlot as FormatSlot};
+use ar7_engine::device::Sharing;
+use ar7_engine::format::{Header, KeySlot as FormatSlot, Position};
 use ar7_engine::store::{ExportedHeader, NewKey, RekeyOptions, Store};
 use ar7_registry::verify;
 
 use crate::archive::Archive;
+use crate::durable::write_new;
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::options::{Derivation, Options};
+use crate::path::split;
 use crate::receipt::Receipt;
 use crate::records::KeySlot;
+
+/// The number of names that [`Archive::remove_all`] removes in one transaction.
+const REMOVED_AT_ONCE: usize = 10_000;
 
 /// Something that [`Archive::verify`] found wrong.
 #[derive(Debug, Clone)]
@@ -53,6 +59,8 @@ pub struct Summary {
     pub blocks: u64,
     /// Opened blocks with content.
     pub data_blocks: u64,
+    /// Opened blocks with records and names.
+    pub pages: u64,
     /// Free blocks.
     pub free_blocks: u64,
     /// Streams.
@@ -63,6 +71,19 @@ pub struct Summary {
     pub names: u64,
     /// Findings. An empty list means that everything in the archive is as it was written.
     pub findings: u64,
+}
+
+/// The result of [`Options::import_header`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct ImportedHeader {
+    /// Revision of the header now. Each change of the keys raises it.
+    pub revision: u64,
+    /// Whether it is an older header, imported under a new revision.
+    pub is_older: bool,
+    /// A damaged meta slot that may have held a newer commit, as in [`crate::Recovery`].
+    pub may_have_held_newer: Option<u32>,
 }
 
 /// The result of a rekey.
@@ -99,6 +120,7 @@ impl Archive {
         Ok(Summary {
             blocks: summary.blocks,
             data_blocks: summary.data_blocks,
+            pages: summary.pages,
             free_blocks: summary.free_blocks,
             streams: summary.streams,
             bytes: summary.bytes,
@@ -135,9 +157,68 @@ impl Archive {
                 number,
                 label: used.label.to_string(),
                 is_passphrase: used.cost.is_some(),
+                memory_kib: used.cost.map(|cost| cost.memory_kib),
+                passes: used.cost.map(|cost| cost.passes),
+                lanes: used.cost.map(|cost| cost.lanes),
             }),
         });
         used.collect()
+    }
+
+    /// Returns the number of the key slot that the key opened.
+    pub fn key_slot(&self) -> usize {
+        self.registry.store().key_slot()
+    }
+
+    /// Returns the revision of the header. Each change of the keys raises it.
+    pub fn header_revision(&self) -> u64 {
+        self.registry.store().header().revision
+    }
+
+    /// During a rekey, returns the number of blocks that are sealed under the new master key.
+    pub fn rekeyed_blocks(&self) -> Option<u32> {
+        let store = self.registry.store();
+        store.header().rekey.is_some().then(|| store.current().slot.rekey_watermark)
+    }
+
+    /// Returns the number of the oldest commit that another process reads, if there is a newer one. Its
+    /// blocks cannot be reused yet.
+    pub fn oldest_reader(&self) -> Result<Option<u64>> {
+        Ok(self.registry.store().oldest_reader()?)
+    }
+
+    /// Returns whether other processes can read the archive while one writes to it. On a file system without
+    /// locks of byte ranges, one process can write, or several can read.
+    pub fn has_readers_and_writer(&self) -> Result<bool> {
+        Ok(self.registry.store().sharing()? == Sharing::ReadersAndWriter)
+    }
+
+    /// Frees all blocks of deleted content, in commits of their own. Otherwise each commit frees some of
+    /// them. Waits for a transaction in progress.
+    pub fn reclaim(&self) -> Result<()> {
+        let _turn = self.take_turn()?;
+        Ok(self.registry.reclaim()?)
+    }
+
+    /// Removes an entry and everything below it, in transactions of up to 10,000 names. So a huge tree
+    /// needs little memory, and little free space. After a crash, part of the tree may be left.
+    ///
+    /// `progress` gets the number of names removed so far. If it breaks, the rest stays. Returns the
+    /// number of removed names. Waits for a transaction in progress.
+    pub fn remove_all(
+        &self,
+        path: impl AsRef<Path>,
+        mut progress: impl FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<u64> {
+        let _turn = self.take_turn()?;
+        let path = path.as_ref();
+        let (parent, name) = split(path)?;
+        let names = self.registry.names();
+        let removed = names.resolve(parent).and_then(|directory| {
+            let mut progress = |removed| progress(removed).is_continue();
+            names.remove_tree(directory.inode, name, Some(REMOVED_AT_ONCE), &mut progress)
+        });
+        removed.map_err(|error| Error::from(error).at(path))
     }
 
     /// Adds a key or passphrase. Returns the number of its key slot. An archive has up to eight.
@@ -160,6 +241,12 @@ impl Archive {
         Ok(self.registry.change_key(slot, &new_key(key, &derivation.0, label))?)
     }
 
+    /// Changes the label of the key slot that a key opens. Returns the number of the slot.
+    pub fn relabel_key(&self, key: &Key, label: &str) -> Result<usize> {
+        let _turn = self.take_turn()?;
+        Ok(self.registry.relabel_key(&key.0, label)?)
+    }
+
     /// Removes the key in a key slot. Fails with [`Error::OnlyKey`] for the last one.
     ///
     /// Anyone with the old key and an older copy of the file can still read that copy:
@@ -173,6 +260,12 @@ impl Archive {
     /// slots, still protected by their keys: without a header, no key opens the archive.
     pub fn export_header(&self) -> Vec<u8> {
         self.registry.store().export_header().to_vec()
+    }
+
+    /// Writes the header to a new file, which is on stable storage when this returns. An existing file is
+    /// never overwritten.
+    pub fn export_header_to(&self, path: impl AsRef<Path>) -> Result<()> {
+        write_new(path.as_ref(), &self.export_header())
     }
 
     /// Returns a receipt of the newest commit: a line of text to keep outside of the file. With it,
@@ -224,11 +317,27 @@ impl Options {
     /// may be damaged. `key` must open a key slot of the exported header.
     ///
     /// Fails if the header is older than the one that the newest commit names, because it would restore
-    /// keys that were removed since.
-    pub fn import_header(&self, path: impl AsRef<Path>, key: &Key, header: &[u8]) -> Result<()> {
+    /// keys that were removed since. [`Options::accept_older_header`] allows that.
+    pub fn import_header(
+        &self,
+        path: impl AsRef<Path>,
+        key: &Key,
+        header: &[u8],
+    ) -> Result<ImportedHeader> {
         let exported = ExportedHeader::open(header, &key.0)?;
-        Store::import_header(path.as_ref(), &exported, false, self.wait)?;
-        Ok(())
+        let accept_older = self.accept_older_header;
+        let imported = Store::import_header(path.as_ref(), &exported, accept_older, self.wait)?;
+        Ok(ImportedHeader {
+            revision: imported.revision,
+            is_older: imported.is_older,
+            may_have_held_newer: imported.may_have_held_newer.map(Position::get),
+        })
+    }
+
+    /// Destroys every key slot of the archive in a file, which makes its content unreadable for good. It
+    /// needs no key. Exported headers and other copies of the file still open.
+    pub fn shred(&self, path: impl AsRef<Path>) -> Result<()> {
+        Ok(Store::shred(path.as_ref(), self.wait)?)
     }
 }
 

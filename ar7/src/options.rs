@@ -92,6 +92,7 @@ pub(crate) enum Creation {
 /// The options from [`Options::kind`] to [`Options::label`] apply to a new archive only.
 #[derive(Debug, Clone, Default)]
 #[must_use]
+#[expect(clippy::struct_excessive_bools, reason = "each field is an independent option")]
 pub struct Options {
     pub(crate) write: bool,
     pub(crate) creation: Creation,
@@ -102,6 +103,7 @@ pub struct Options {
     pub(crate) io: Io,
     pub(crate) accept_lost_commit: bool,
     pub(crate) drop_other_keys: bool,
+    pub(crate) accept_older_header: bool,
     pub(crate) wait: Duration,
 }
 
@@ -164,6 +166,13 @@ impl Options {
     /// Lets [`Options::rekey`] remove the archive's other keys.
     pub fn drop_other_keys(mut self, drop: bool) -> Options {
         self.drop_other_keys = drop;
+        self
+    }
+
+    /// Lets [`Options::import_header`] write an older header. Keys that were removed since its export open
+    /// the archive again.
+    pub fn accept_older_header(mut self, accept: bool) -> Options {
+        self.accept_older_header = accept;
         self
     }
 

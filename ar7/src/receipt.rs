@@ -1,6 +1,7 @@
 //! Receipts.
 
 use std::fmt;
+use std::io::Read;
 use std::str::FromStr;
 
 use uuid::Uuid;
@@ -14,6 +15,19 @@ use crate::records::Timestamp;
 pub struct Receipt(pub(crate) ar7_registry::Receipt);
 
 impl Receipt {
+    /// The beginning of the line in every version. The number of the version follows.
+    pub const BEGINNING: &str = ar7_registry::Receipt::BEGINNING;
+
+    /// Reads a receipt from a file that holds its line, with or without a line break. It reads no more than
+    /// the longest receipt needs, because the file may be an archive or endless.
+    pub fn read(file: impl Read) -> Result<Receipt> {
+        let mut bytes = Vec::new();
+        file.take(2 * ar7_registry::Receipt::LENGTH_MAX as u64).read_to_end(&mut bytes)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        line.strip_suffix('\r').unwrap_or(line).parse()
+    }
+
     /// Returns the identity of the archive.
     pub fn archive(&self) -> Uuid {
         self.0.archive()

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ar7_engine::format::{self, StoredStream};
+use ar7_engine::format::{self, DATA_SIZE_U64, Generation, StoredStream};
 use ar7_registry::records::{self, EntryType, Inode, InodeNumber};
 use uuid::Uuid;
 
@@ -188,6 +188,11 @@ impl Metadata {
         }
     }
 
+    /// Returns the number of blocks that the content takes, of 4096 bytes each.
+    pub fn blocks(&self) -> u64 {
+        if self.stream.is_some() { self.len.div_ceil(DATA_SIZE_U64) } else { 0 }
+    }
+
     /// Returns whether the entry is a file.
     pub fn is_file(&self) -> bool {
         self.file_type == FileType::File
@@ -257,8 +262,15 @@ impl From<&StoredStream> for StreamInfo {
 pub struct Statistics {
     /// Number of the commit.
     pub commit: u64,
+    /// Generation of the commit: when its writer began and what it did since.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialized::text"))]
+    pub generation: Generation,
     /// Number of streams.
     pub streams: u64,
+    /// Number of extents of streams with more than one run of blocks.
+    pub extents: u64,
+    /// Number of deleted streams whose blocks are not all free yet.
+    pub pending_deletions: u64,
     /// Number of names.
     pub names: u64,
     /// Number of files, directories and symbolic links.
@@ -275,7 +287,10 @@ impl From<ar7_registry::Statistics> for Statistics {
     fn from(found: ar7_registry::Statistics) -> Statistics {
         Statistics {
             commit: found.commit,
+            generation: found.generation,
             streams: found.streams,
+            extents: found.extents,
+            pending_deletions: found.pending_deletions,
             names: found.names,
             inodes: found.inodes,
             blocks: found.blocks,
@@ -296,6 +311,15 @@ pub struct KeySlot {
     pub label: String,
     /// Whether it takes a passphrase; otherwise a raw key.
     pub is_passphrase: bool,
+    /// For a passphrase, the memory of its derivation in KiB.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub memory_kib: Option<u32>,
+    /// For a passphrase, the number of passes of its derivation.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub passes: Option<u32>,
+    /// For a passphrase, the number of lanes of its derivation.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub lanes: Option<u32>,
 }
 
 #[cfg(test)]

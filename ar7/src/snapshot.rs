@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::file::{Bytes, File};
-use crate::records::{Metadata, StreamInfo};
+use crate::records::{Entry, Metadata, StreamInfo};
 use crate::source::{self, List, Walk};
 
 /// One commit of an archive: all its names, records and bytes. It never shows anything of another
@@ -55,6 +55,13 @@ impl Snapshot {
     /// does not exist.
     pub fn metadata(&self, path: impl AsRef<Path>) -> Result<Metadata> {
         source::metadata(&self.registry, path.as_ref())
+    }
+
+    /// Returns the entry at a path, with the path without empty components and `.`. That of the root directory
+    /// is empty.
+    pub fn entry(&self, path: impl AsRef<Path>) -> Result<Entry> {
+        let path = path.as_ref();
+        Ok(Entry { path: source::normal(path), metadata: self.metadata(path)? })
     }
 
     /// Returns whether a path exists.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ar7_engine::{Check, Error as EngineError};
 use ar7_registry::records::{EntryType, Inode, InodeNumber};
@@ -142,15 +143,19 @@ fn existing(source: &impl Source, number: InodeNumber) -> Result<Inode> {
     source.inode(number)?.ok_or_else(|| missing(number))
 }
 
-/// Returns the error for a name without an inode, which only an attacker with the key can make.
 fn missing(number: InodeNumber) -> Error {
-    EngineError::damaged(None, Check::Name, "an inode", number.0).into()
+    Error::MissingInode { inode: number.0 }
+}
+
+/// Adds the path of an entry to an error.
+fn in_entry(path: PathBuf, error: impl Into<Error>) -> Error {
+    Error::InEntry { path, cause: Arc::new(error.into()) }
 }
 
 /// The entries of one directory, in byte order of their names. See [`crate::Snapshot::list`].
 ///
-/// If the record of an entry is unreadable, it is an error, and the next entries follow. If the names are
-/// unreadable, the error is the last item.
+/// If the record of an entry is unreadable, it is an [`Error::InEntry`], and the next entries follow. If the
+/// names are unreadable, the error is the last item.
 pub struct List<'a> {
     source: &'a dyn Source,
     directory: InodeNumber,
@@ -158,6 +163,8 @@ pub struct List<'a> {
     batch: VecDeque<names::Entry>,
     /// The last name that was read.
     after: Option<Vec<u8>>,
+    /// Entries to read at a time: 1 after the first damage, to reach every entry before it.
+    limit: usize,
     is_complete: bool,
 }
 
@@ -169,27 +176,32 @@ impl<'a> List<'a> {
 
     fn of(source: &'a dyn Source, directory: InodeNumber, path: PathBuf) -> List<'a> {
         let batch = VecDeque::new();
-        List { source, directory, path, batch, after: None, is_complete: false }
+        List { source, directory, path, batch, after: None, limit: BATCH, is_complete: false }
     }
 
     fn read_next(&mut self) -> Result<Option<(Entry, InodeNumber)>> {
         loop {
             if self.batch.is_empty() && !self.is_complete {
-                let found = self.source.list(self.directory, self.after.as_deref(), BATCH);
+                let found = self.source.list(self.directory, self.after.as_deref(), self.limit);
+                if found.is_err() && self.limit > 1 {
+                    self.limit = 1;
+                    continue;
+                }
                 // After an error, there is no name from which to continue.
-                self.is_complete = found.as_ref().map_or(true, |found| found.len() < BATCH);
-                let found = found?;
-                self.after = found.last().map(|entry| entry.name.clone());
+                self.is_complete = found.as_ref().map_or(true, |found| found.len() < self.limit);
+                let found = found.map_err(|error| in_entry(self.path.clone(), error))?;
+                self.after = found.last().map(|entry| entry.name.clone()).or(self.after.take());
                 self.batch.extend(found);
             }
             let Some(entry) = self.batch.pop_front() else { return Ok(None) };
-            if let Some(inode) = self.source.inode(entry.inode)? {
-                let path = self.path.join(to_path(entry.name));
+            let path = self.path.join(to_path(entry.name));
+            let inode = self.source.inode(entry.inode);
+            if let Some(inode) = inode.map_err(|error| in_entry(path.clone(), error))? {
                 let metadata = Metadata::new(entry.inode, &inode);
                 return Ok(Some((Entry { path, metadata }, entry.inode)));
             }
             if !self.source.can_change() {
-                return Err(missing(entry.inode));
+                return Err(in_entry(path, missing(entry.inode)));
             }
         }
     }
@@ -241,7 +253,7 @@ impl Iterator for Walk<'_> {
                             // Only an attacker with the key can have put a directory below itself.
                             let expected = "a tree of directories";
                             let cycle = EngineError::damaged(None, Check::Name, expected, number.0);
-                            return Some(Err(cycle.into()));
+                            return Some(Err(in_entry(entry.path, cycle)));
                         }
                         self.open.push(List::of(source, number, entry.path.clone()));
                     }
@@ -255,7 +267,7 @@ impl Iterator for Walk<'_> {
 }
 
 /// Returns a path without empty components and `.`.
-fn normal(path: &Path) -> PathBuf {
+pub(crate) fn normal(path: &Path) -> PathBuf {
     components(path).map(|part| to_path(part.to_vec())).collect()
 }
 
@@ -340,7 +352,7 @@ mod tests {
     fn shown(found: impl Iterator<Item = Result<Entry>>) -> Vec<String> {
         let shown = found.take(20).map(|entry| match entry {
             Ok(entry) => entry.path.display().to_string(),
-            Err(Error::Damaged(_)) => "error".to_owned(),
+            Err(Error::InEntry { .. }) => "error".to_owned(),
             Err(error) => panic!("{error}"),
         });
         shown.collect()

@@ -13,7 +13,7 @@ use crate::archive::{Archive, Taken};
 use crate::error::{Error, Result};
 use crate::file::{Bytes, File};
 use crate::open::Open;
-use crate::path::{bytes, split};
+use crate::path::{bytes, split, to_path};
 use crate::records::{Attributes, Metadata, Timestamp};
 use crate::source::{self, List, Walk, wrong_type};
 
@@ -170,13 +170,13 @@ impl<'a> Transaction<'a> {
     ///
     /// If both paths are names of the same file, nothing changes, as with `rename` of POSIX.
     pub fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
-        let (from_path, to_path) = (from.as_ref(), to.as_ref());
-        let (from, to) = (self.place(from_path)?, self.place(to_path)?);
+        let (old_path, new_path) = (from.as_ref(), to.as_ref());
+        let (from, to) = (self.place(old_path)?, self.place(new_path)?);
         let names = self.registry().names();
         let renamed = self.open.deleting(|| names.rename(from, to, true));
         renamed.map_err(|error| match Error::from(error) {
-            error @ (Error::NotFound { .. } | Error::IntoItself { .. }) => error.at(from_path),
-            error => error.at(to_path),
+            error @ (Error::NotFound { .. } | Error::IntoItself { .. }) => error.at(old_path),
+            error => error.at(new_path),
         })
     }
 
@@ -301,7 +301,7 @@ impl<'a> Transaction<'a> {
         let (parent, name) = split(path)?;
         let directory = self.registry().names().resolve(parent)?;
         if directory.kind != EntryType::Directory {
-            let path = crate::path::to_path(parent.to_vec());
+            let path = source::normal(&to_path(parent.to_vec()));
             return Err(wrong_type(&path, EntryType::Directory.name(), directory.kind));
         }
         Ok((directory.inode, name))

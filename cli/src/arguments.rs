@@ -1,14 +1,53 @@
-//! The table of commands and flags. The parser and the help are generated from it.
+//! The table of commands and flags. The parser, the help, the manual and the completions are generated from it.
+
+mod keys;
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ar7_engine::format::ArchiveKind;
-use ar7_engine::store::Io;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use ar7::{Io, Kind, Options, Timestamp};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
-use crate::sizes::parse_size;
+pub(crate) use self::keys::*;
+use crate::sizes::{parse_size, parse_time};
+
+/// The size of a block in bytes.
+pub(crate) const BLOCK_BYTES: u64 = 4096;
+
+/// The commands by task, as the help lists them.
+const TASKS: [(&str, &[&str]); 4] = [
+    ("Trees and entries in and out", &["ingest", "extract", "put", "cat"]),
+    ("Entries in the archive", &["ls", "find", "du", "mv", "rm", "mkdir"]),
+    ("Keys", &["keygen", "key", "rekey", "header", "shred"]),
+    (
+        "The archive as a whole",
+        &["create", "verify", "info", "receipt", "wipe-free", "completions", "help"],
+    ),
+];
+
+/// Returns the parser. Its help lists the commands by task.
+pub(crate) fn program() -> clap::Command {
+    let mut program = Arguments::command();
+    program.build();
+    let style = program.get_styles().clone();
+    let (header, literal) = (style.get_header(), style.get_literal());
+    let mut commands = String::new();
+    for (task, names) in TASKS {
+        let _ = writeln!(commands, "{header}{task}:{header:#}");
+        for name in names {
+            let about = program.find_subcommand(name).and_then(clap::Command::get_about);
+            let about = about.map(ToString::to_string).unwrap_or_default();
+            let _ = writeln!(commands, "  {literal}{name:<12}{literal:#} {about}");
+        }
+        commands.push('\n');
+    }
+    let template = format!(
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{commands}{header}Options:{header:#}\n{{options}}{{after-help}}"
+    );
+    Arguments::command().help_template(template)
+}
 
 /// Whole directory trees in one encrypted file.
 #[derive(Debug, Parser)]
@@ -29,25 +68,59 @@ pub(crate) struct Arguments {
 
 /// Flags that every command accepts.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Common options")]
 pub(crate) struct Common {
-    /// File with the 32-byte key [default: the passphrase in `AR7_PASSPHRASE`, or a prompt]
-    #[arg(long, global = true, value_name = "FILE", env = "AR7_KEY_FILE", hide_env_values = true)]
-    pub(crate) key_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) key: KeySource,
     /// How to read the archive: memory map or positioned reads [default: map; verify: file]
     #[arg(long, global = true, value_name = "METHOD")]
     pub(crate) io: Option<IoChoice>,
     /// Wait up to SECONDS for another process to unlock the archive
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 0)]
     pub(crate) wait: u32,
+    /// Print one JSON document instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Without a terminal, print a line of progress every SECONDS
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) progress: u32,
     /// Suppress progress and summaries (errors are still printed)
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
+}
+
+/// The source of the key. Without an option, it is the variable `AR7_KEY_FILE`, `AR7_PASSPHRASE_FILE`,
+/// `AR7_PASSPHRASE_COMMAND` or `AR7_PASSPHRASE`, or else a prompt.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Common options")]
+pub(crate) struct KeySource {
+    /// File with the 32-byte key [env: `AR7_KEY_FILE`]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// File with the passphrase in its first line [env: `AR7_PASSPHRASE_FILE`]
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "key_file")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Shell command that prints the passphrase [env: `AR7_PASSPHRASE_COMMAND`] [default: the passphrase in
+    /// `AR7_PASSPHRASE`, or a prompt]
+    #[arg(long, global = true, value_name = "COMMAND", conflicts_with_all = ["key_file", "passphrase_file"])]
+    pub(crate) passphrase_command: Option<OsString>,
 }
 
 impl Common {
     /// Returns how long to wait for another process to unlock the archive.
     pub(crate) fn wait(&self) -> Duration {
         Duration::from_secs(self.wait.into())
+    }
+
+    /// Adds the user's choices to the options of an archive.
+    pub(crate) fn apply(&self, options: Options) -> Options {
+        let options = options.wait(self.wait());
+        match self.io {
+            Some(IoChoice::Map) => options.io(Io::Map),
+            Some(IoChoice::File) => options.io(Io::File),
+            None => options,
+        }
     }
 }
 
@@ -60,11 +133,11 @@ pub(crate) enum IoChoice {
     File,
 }
 
-impl From<IoChoice> for Io {
-    fn from(choice: IoChoice) -> Io {
+impl From<IoChoice> for ar7_engine::store::Io {
+    fn from(choice: IoChoice) -> ar7_engine::store::Io {
         match choice {
-            IoChoice::Map => Io::Map,
-            IoChoice::File => Io::File,
+            IoChoice::Map => ar7_engine::store::Io::Map,
+            IoChoice::File => ar7_engine::store::Io::File,
         }
     }
 }
@@ -81,15 +154,23 @@ pub(crate) enum Command {
     /// Store files and directory trees; skip files whose size and mtime are unchanged
     #[command(after_help = "Example: ar7 ingest backup.ar7 documents photos --exclude '*.tmp'")]
     Ingest(Ingest),
-    /// Store standard input as one entry
-    #[command(after_help = "Example: pg_dump shop | ar7 put backup.ar7 shop.sql --force")]
+    /// Store standard input, or the output of a command, as one entry
+    #[command(after_help = "Example: ar7 put backup.ar7 shop.sql --force -- pg_dump shop")]
     Put(Put),
-    /// Write an entry to standard output
+    /// Write entries to standard output
     #[command(after_help = "Example: ar7 cat backup.ar7 shop.sql --offset 1G --length 4K")]
     Cat(Cat),
     /// List entries
     #[command(after_help = "Example: ar7 ls -lR backup.ar7 documents")]
     Ls(Ls),
+    /// List entries that meet conditions
+    #[command(
+        after_help = "Example: ar7 find backup.ar7 --name '*.jpg' --larger 1M --newer '30 days'"
+    )]
+    Find(Find),
+    /// Print the bytes and blocks below each directory
+    #[command(after_help = "Example: ar7 du -h backup.ar7 --depth 1")]
+    Du(Du),
     /// Restore entries with their modes, mtimes and links
     #[command(after_help = "Example: ar7 extract backup.ar7 documents/letters --to restored")]
     Extract(Extract),
@@ -126,130 +207,14 @@ pub(crate) enum Command {
     /// Export or import the header; without it, no key opens the archive
     #[command(subcommand)]
     Header(HeaderCommand),
-}
-
-/// `key`
-#[derive(Debug, Subcommand)]
-pub(crate) enum Key {
-    /// Add a key file or passphrase
-    #[command(after_help = "Example: ar7 key add backup.ar7 --new-key-file second --label desk")]
-    Add(KeyAdd),
-    /// Remove a key by overwriting its key slot
-    #[command(after_help = "Example: ar7 key remove backup.ar7 1")]
-    Remove(KeyRemove),
-    /// List key slots with their kind, label and costs
-    #[command(after_help = "Example: ar7 key list backup.ar7")]
-    List(KeyList),
-    /// Replace a key with a new one
-    #[command(after_help = "Example: ar7 key change backup.ar7 --new-key-file new")]
-    Change(KeyChange),
-    /// Change the label of the key in use
-    #[command(after_help = "Example: ar7 key label backup.ar7 laptop")]
-    Label(KeyLabel),
-}
-
-/// `key add`
-#[derive(Debug, Args)]
-pub(crate) struct KeyAdd {
-    /// The archive
-    pub(crate) archive: PathBuf,
-    #[command(flatten)]
-    pub(crate) new: NewSecret,
-    #[command(flatten)]
-    pub(crate) slot: NewSlot,
-}
-
-/// The source of a new key.
-#[derive(Debug, Args)]
-pub(crate) struct NewSecret {
-    /// File with the new key [default: the passphrase in `AR7_NEW_PASSPHRASE`, or a prompt]
-    #[arg(long, value_name = "FILE", env = "AR7_NEW_KEY_FILE", hide_env_values = true)]
-    pub(crate) new_key_file: Option<PathBuf>,
-}
-
-/// `key remove`
-#[derive(Debug, Args)]
-pub(crate) struct KeyRemove {
-    /// The archive
-    pub(crate) archive: PathBuf,
-    /// Number of the key slot, as `key list` prints it
-    #[arg(value_name = "SLOT")]
-    pub(crate) number: usize,
-}
-
-/// `key list`
-#[derive(Debug, Args)]
-pub(crate) struct KeyList {
-    /// The archive
-    pub(crate) archive: PathBuf,
-    /// Print one JSON document
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// `key change`
-#[derive(Debug, Args)]
-pub(crate) struct KeyChange {
-    /// The archive
-    pub(crate) archive: PathBuf,
-    /// Number of the key slot [default: the slot of the key in use]
-    #[arg(value_name = "SLOT")]
-    pub(crate) number: Option<usize>,
-    #[command(flatten)]
-    pub(crate) new: NewSecret,
-    /// New label for the key slot, up to 64 bytes [default: the present one]
-    #[arg(long)]
-    pub(crate) label: Option<String>,
-    #[command(flatten)]
-    pub(crate) cost: Cost,
-}
-
-/// `key label`
-#[derive(Debug, Args)]
-pub(crate) struct KeyLabel {
-    /// The archive
-    pub(crate) archive: PathBuf,
-    /// The new label, up to 64 bytes
-    pub(crate) label: String,
-}
-
-/// `header`
-#[derive(Debug, Subcommand)]
-pub(crate) enum HeaderCommand {
-    /// Write the header (4096 bytes) to a new file
-    #[command(after_help = "Example: ar7 header export backup.ar7 backup.header")]
-    Export(HeaderExport),
-    /// Write an exported header to the archive
-    #[command(after_help = "Example: ar7 header import backup.ar7 backup.header")]
-    Import(HeaderImport),
-}
-
-/// `header export`
-#[derive(Debug, Args)]
-pub(crate) struct HeaderExport {
-    /// The archive
-    pub(crate) archive: PathBuf,
-    /// File to create; an existing file is never overwritten
-    pub(crate) file: PathBuf,
-}
-
-/// `header import`
-#[derive(Debug, Args)]
-pub(crate) struct HeaderImport {
-    /// The archive
-    pub(crate) archive: PathBuf,
-    /// File written by `header export`
-    pub(crate) file: PathBuf,
-    /// Accept an outdated header; keys removed since the export open the archive again
-    #[arg(long)]
-    pub(crate) older: bool,
-}
-
-/// `keygen`
-#[derive(Debug, Args)]
-pub(crate) struct Keygen {
-    /// File to create; an existing file is never overwritten
-    pub(crate) file: PathBuf,
+    /// Print the completion script for a shell
+    #[command(
+        after_help = "Example: ar7 completions bash > /usr/share/bash-completion/completions/ar7"
+    )]
+    Completions(Completions),
+    /// Write the manual, for packagers
+    #[command(hide = true)]
+    Man(Man),
 }
 
 /// `create`
@@ -267,30 +232,6 @@ pub(crate) struct Create {
     pub(crate) slot: NewSlot,
 }
 
-/// Options of a new key slot.
-#[derive(Debug, Args)]
-pub(crate) struct NewSlot {
-    /// Label for the new key slot, up to 64 bytes
-    #[arg(long, default_value = "")]
-    pub(crate) label: String,
-    #[command(flatten)]
-    pub(crate) cost: Cost,
-}
-
-/// Cost of deriving the key of a new key slot from its passphrase.
-#[derive(Debug, Args)]
-pub(crate) struct Cost {
-    /// Argon2id memory for a new passphrase; all passphrases together may use at most 1 GiB
-    #[arg(long = "kdf-memory", value_name = "SIZE", value_parser = parse_size, default_value = "64MiB")]
-    pub(crate) memory: u64,
-    /// Argon2id passes; all passphrases together may use at most 64
-    #[arg(long = "kdf-passes", value_name = "COUNT", default_value_t = 3)]
-    pub(crate) passes: u32,
-    /// Argon2id lanes; at most 16
-    #[arg(long = "kdf-lanes", value_name = "COUNT", default_value_t = 1)]
-    pub(crate) lanes: u32,
-}
-
 /// The kind of an archive.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum KindChoice {
@@ -302,12 +243,12 @@ pub(crate) enum KindChoice {
     Dynamic,
 }
 
-impl From<KindChoice> for ArchiveKind {
-    fn from(choice: KindChoice) -> ArchiveKind {
+impl From<KindChoice> for Kind {
+    fn from(choice: KindChoice) -> Kind {
         match choice {
-            KindChoice::Single => ArchiveKind::Single,
-            KindChoice::Fixed => ArchiveKind::Fixed,
-            KindChoice::Dynamic => ArchiveKind::Dynamic,
+            KindChoice::Single => Kind::Single,
+            KindChoice::Fixed => Kind::Fixed,
+            KindChoice::Dynamic => Kind::Dynamic,
         }
     }
 }
@@ -345,7 +286,7 @@ pub(crate) struct Ingest {
 /// `put`
 #[derive(Debug, Args)]
 pub(crate) struct Put {
-    /// The archive
+    /// The archive; created if it does not exist
     pub(crate) archive: PathBuf,
     /// Path of the entry
     #[arg(required_unless_present = "stream")]
@@ -356,6 +297,11 @@ pub(crate) struct Put {
     /// Replace an existing entry
     #[arg(long)]
     pub(crate) force: bool,
+    /// Command whose output is stored; if it fails, the archive stays as it was [default: standard input]
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) slot: NewSlot,
 }
 
 /// `cat`
@@ -363,7 +309,7 @@ pub(crate) struct Put {
 pub(crate) struct Cat {
     /// The archive
     pub(crate) archive: PathBuf,
-    /// Path of the entry
+    /// Path of the entry, or a pattern such as 'logs/*.txt'
     #[arg(required_unless_present = "stream")]
     pub(crate) name: Option<OsString>,
     /// Read a bare stream instead: a UUID, or 0 to 7 for a reserved stream
@@ -383,7 +329,7 @@ pub(crate) struct Cat {
 pub(crate) struct Ls {
     /// The archive
     pub(crate) archive: PathBuf,
-    /// Directory or other entry to list [default: the archive's root directory]
+    /// Directory to list, other entry, or a pattern such as '**/*.jpg' [default: the archive's root directory]
     pub(crate) path: Option<OsString>,
     /// Also print mode, links, owner, size and mtime
     #[arg(short, long)]
@@ -394,9 +340,104 @@ pub(crate) struct Ls {
     /// List streams instead of entries
     #[arg(long, conflicts_with_all = ["path", "recursive"])]
     pub(crate) streams: bool,
-    /// Print one JSON document
+    /// End each name with a byte of zero instead of a line break
+    #[arg(short = '0', long, conflicts_with = "streams")]
+    pub(crate) null: bool,
+    /// Print one JSON document for each entry, in a line
     #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) json_lines: bool,
+}
+
+/// `find`
+#[derive(Debug, Args)]
+pub(crate) struct Find {
+    /// The archive
+    pub(crate) archive: PathBuf,
+    /// Entries to search, with everything below them [default: everything]
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<OsString>,
+    /// Only entries whose name matches the GLOB; repeat it for alternatives
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) name: Vec<OsString>,
+    /// Only entries of this kind; separate alternatives by commas
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub(crate) kind: Vec<EntryKind>,
+    /// Only files with more bytes
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) larger: Option<u64>,
+    /// Only files with fewer bytes
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) smaller: Option<u64>,
+    /// Only entries modified after TIME: 2026-01-31, 2026-01-31T12:00, or an age such as '2 days'
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub(crate) newer: Option<Timestamp>,
+    /// Only entries modified before TIME
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub(crate) older: Option<Timestamp>,
+    /// Also print mode, links, owner, size and mtime
+    #[arg(short, long)]
+    pub(crate) long: bool,
+    /// End each path with a byte of zero instead of a line break
+    #[arg(short = '0', long)]
+    pub(crate) null: bool,
+    /// Print one JSON document for each entry, in a line
+    #[arg(long)]
+    pub(crate) json_lines: bool,
+}
+
+/// The kind of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EntryKind {
+    File,
+    Directory,
+    Symlink,
+}
+
+impl EntryKind {
+    /// Returns the name in JSON documents.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            EntryKind::File => "file",
+            EntryKind::Directory => "directory",
+            EntryKind::Symlink => "symlink",
+        }
+    }
+}
+
+/// `du`
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Du {
+    /// The archive
+    pub(crate) archive: PathBuf,
+    /// Directory or pattern [default: the archive's root directory]
+    pub(crate) path: Option<OsString>,
+    /// Print directories at most COUNT levels below PATH
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) depth: Option<usize>,
+    /// Print sizes such as 1.5 GiB; blocks become the size that they take
+    #[arg(short, long)]
+    pub(crate) human_readable: bool,
+    /// Print one JSON document for each directory, in a line
+    #[arg(long)]
+    pub(crate) json_lines: bool,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+}
+
+/// `completions`
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// `man`
+#[derive(Debug, Args)]
+pub(crate) struct Man {
+    /// Directory to write to; created if it does not exist
+    pub(crate) directory: PathBuf,
 }
 
 /// `extract`
@@ -440,7 +481,7 @@ pub(crate) struct Move {
 pub(crate) struct Remove {
     /// The archive
     pub(crate) archive: PathBuf,
-    /// Entries to remove
+    /// Entries to remove, or patterns such as 'logs/*.txt'
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<OsString>,
     /// Remove directories and everything in them
@@ -499,9 +540,9 @@ pub(crate) struct Verify {
     /// Also fail if the archive is older than this receipt or a fork
     #[arg(long, value_name = "LINE|FILE")]
     pub(crate) receipt: Option<OsString>,
-    /// Print one JSON document
+    /// Print one JSON document for each finding, in a line
     #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) json_lines: bool,
 }
 
 /// `receipt`
@@ -516,7 +557,4 @@ pub(crate) struct ReceiptOptions {
 pub(crate) struct Info {
     /// The archive
     pub(crate) archive: PathBuf,
-    /// Print one JSON document
-    #[arg(long)]
-    pub(crate) json: bool,
 }

@@ -1,7 +1,9 @@
 //! Failures of a command: the line that reports each, and its exit code.
 
+use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ar7_engine::Class;
@@ -52,6 +54,37 @@ impl Code {
         }
     }
 
+    /// Returns the exit code for an error of the library.
+    pub(crate) fn of_library(error: &ar7::Error) -> Code {
+        use ar7::Error;
+        match error {
+            Error::InvalidName { .. }
+            | Error::InvalidPattern { .. }
+            | Error::NoKeySlot { .. }
+            | Error::NotAReceipt { .. }
+            | Error::OnlyKey { .. }
+            | Error::OtherKeys { .. }
+            | Error::OutOfBounds { .. }
+            | Error::UnknownMode { .. } => Code::Usage,
+            Error::NotAKeyFile { .. } | Error::WrongKey { .. } => Code::WrongKey,
+            Error::Damaged(_)
+            | Error::MissingInode { .. }
+            | Error::NotAnArchive { .. }
+            | Error::NotInHistory { .. }
+            | Error::Tampered(_)
+            | Error::Truncated { .. } => Code::Damaged,
+            Error::Busy { .. } | Error::Locked { .. } => Code::Locked,
+            Error::NewerFormat { .. } => Code::NewerFormat,
+            Error::NoSpace { .. } => Code::NoSpace,
+            Error::HeldByReaders { .. } => Code::HeldByReaders,
+            Error::Io { source, .. } => Code::of_io(source),
+            Error::InEntry { cause, .. }
+            | Error::KeyChangeUnfinished { cause }
+            | Error::Unusable { cause } => Code::of_library(cause),
+            _ => Code::Other,
+        }
+    }
+
     fn of_io(error: &io::Error) -> Code {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::NoSpace,
@@ -66,13 +99,31 @@ pub(crate) enum Failure {
     /// An error of the archive.
     #[error("{}: {}", Shown::path(archive), archive_text(archive, error))]
     Archive { archive: PathBuf, error: ArchiveError },
+    /// An error of the library about a whole archive.
+    #[error("{}: {}", Shown::path(archive), library_text(archive, error))]
+    Library { archive: PathBuf, error: ar7::Error },
     /// The keys were changed, and a later step failed.
     #[error(
         "{}: the keys were changed, but closing the archive failed: {}",
         Shown::path(archive),
-        archive_text(archive, error)
+        library_text(archive, error)
     )]
-    AfterKeyChange { archive: PathBuf, error: ArchiveError },
+    AfterKeyChange { archive: PathBuf, error: ar7::Error },
+    /// An error of the library about one entry.
+    #[error("{}", path_text(path, error))]
+    Path { path: PathBuf, error: ar7::Error },
+    /// A command that gives content or a passphrase failed.
+    #[error("{}: {reason}", Shown(command.as_bytes()))]
+    Command { command: OsString, reason: String },
+    /// Standard input is closed, so that there is no content.
+    #[error("standard input is closed: use < /dev/null to store an empty entry")]
+    ClosedInput,
+    /// The command prints no document.
+    #[error("this command prints no document: omit --json")]
+    NoJson,
+    /// A pattern that must match one entry matches several.
+    #[error("{}: matches {count} entries: --offset and --length need one", Shown::path(pattern))]
+    SeveralMatches { pattern: PathBuf, count: usize },
     /// An error about one entry of an archive.
     #[error("{}", entry_text(path, error))]
     Entry { path: Vec<u8>, error: ArchiveError },
@@ -97,14 +148,10 @@ pub(crate) enum Failure {
     /// An operation on a file or directory outside of the archive failed.
     #[error("{}: {operation}: {source}", Shown::path(path))]
     File { path: PathBuf, operation: &'static str, source: io::Error },
-    /// The key file is not 32 bytes long.
-    #[error(
-        "{}: not a key file: expected 32 bytes, found {found_bytes}{}",
-        Shown::path(path), if *at_least { " or more" } else { "" }
-    )]
-    KeyLength { path: PathBuf, at_least: bool, found_bytes: usize },
     /// No key was given, and there is no terminal to prompt on.
-    #[error("no key: use --key-file, AR7_KEY_FILE or AR7_PASSPHRASE, or run in a terminal")]
+    #[error(
+        "no key: use --key-file, --passphrase-file or --passphrase-command, AR7_KEY_FILE or AR7_PASSPHRASE, or run in a terminal"
+    )]
     NoKey,
     /// The passphrase could not be read.
     #[error("passphrase: {0}")]
@@ -120,7 +167,7 @@ pub(crate) enum Failure {
     NotConfirmed,
     /// The receipt is malformed.
     #[error("receipt: {}", one_line(&.0.to_string()))]
-    Receipt(ArchiveError),
+    Receipt(ar7::Error),
     /// The exclude pattern is malformed.
     #[error("{}: {reason}", Shown(pattern.as_bytes()))]
     Pattern { pattern: String, reason: String },
@@ -191,16 +238,22 @@ impl Failure {
     /// Returns whether every following entry would fail as well.
     pub(crate) fn is_fatal(&self) -> bool {
         self.code() == Code::NoSpace
-            || matches!(self, Failure::Interrupted { .. } | Failure::Archive { .. })
+            || matches!(
+                self,
+                Failure::Interrupted { .. } | Failure::Archive { .. } | Failure::Library { .. }
+            )
     }
 
     /// Returns the exit code.
     pub(crate) fn code(&self) -> Code {
         match self {
-            Failure::Archive { error, .. }
+            Failure::Archive { error, .. } | Failure::Entry { error, .. } => {
+                Code::of_class(error.class())
+            }
+            Failure::Library { error, .. }
             | Failure::AfterKeyChange { error, .. }
-            | Failure::Entry { error, .. }
-            | Failure::Receipt(error) => Code::of_class(error.class()),
+            | Failure::Path { error, .. }
+            | Failure::Receipt(error) => Code::of_library(error),
             Failure::File { source: error, .. }
             | Failure::Input(error)
             | Failure::Output(error) => Code::of_io(error),
@@ -210,6 +263,8 @@ impl Failure {
             | Failure::Findings { .. } => Code::Damaged,
             Failure::NamesRoot
             | Failure::NoKey
+            | Failure::NoJson
+            | Failure::SeveralMatches { .. }
             | Failure::PassphrasesDiffer
             | Failure::PassphraseEmpty
             | Failure::NotConfirmed
@@ -218,12 +273,13 @@ impl Failure {
             | Failure::NotAStream { .. } => Code::Usage,
             Failure::TooDeep { .. }
             | Failure::EntryType { .. }
+            | Failure::Command { .. }
+            | Failure::ClosedInput
             | Failure::Prompt(_)
             | Failure::Exists { .. }
             | Failure::Interrupted { .. }
             | Failure::Signals(_)
             | Failure::Threads(_) => Code::Other,
-            Failure::KeyLength { .. } => Code::WrongKey,
             Failure::Unread { .. } => Code::Unread,
             Failure::NotRestored { code, .. } => *code,
         }
@@ -242,6 +298,42 @@ fn archive_text(archive: &PathBuf, error: &ArchiveError) -> String {
             ar7_engine::Error::Locked { path: None, holder: *holder }.to_string()
         }
         other => one_line(&other.to_string()),
+    }
+}
+
+/// Formats an error of the library. The caller prints the path, so an I/O or lock error leaves it out.
+fn library_text(archive: &PathBuf, error: &ar7::Error) -> String {
+    match error {
+        ar7::Error::Io { operation, path, source }
+            if path.as_ref().is_none_or(|path| path == archive) =>
+        {
+            one_line(&format!("{operation}: {source}"))
+        }
+        ar7::Error::Locked { holder, .. } => {
+            ar7::Error::Locked { path: None, holder: *holder }.to_string()
+        }
+        ar7::Error::RekeyInProgress => {
+            "a rekey is in progress: run `ar7 rekey` to finish it".to_owned()
+        }
+        other => one_line(&other.to_string()),
+    }
+}
+
+/// Formats an error of the library about an entry. Some errors contain a path, which may be another one.
+fn path_text(entry: &Path, error: &ar7::Error) -> String {
+    use ar7::Error;
+    match error {
+        Error::NotFound { path } => format!("no entry {}", Shown::path(path)),
+        Error::AlreadyExists { path } => format!("entry {} already exists", Shown::path(path)),
+        Error::WrongType { path, expected, found } => {
+            format!("entry {}: expected {expected}, found {found}", Shown::path(path))
+        }
+        Error::DirectoryNotEmpty { path } => {
+            format!("directory {} is not empty", Shown::path(path))
+        }
+        Error::IntoItself { path } => format!("cannot move {} into itself", Shown::path(path)),
+        Error::InEntry { path, cause } => path_text(path, cause),
+        other => format!("entry {}: {}", Shown::path(entry), one_line(&other.to_string())),
     }
 }
 

@@ -4,8 +4,9 @@ use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use ar7::Receipt;
 use ar7_engine::format::Timestamp;
-use ar7_registry::{Archive, Receipt};
+use ar7_registry::Archive;
 use clap::Parser;
 
 use crate::arguments::{Arguments, Command};
@@ -57,7 +58,7 @@ pub fn split_path(path: &OsStr) -> Option<(Vec<u8>, Vec<u8>)> {
 
 /// Formats a time as listings show it.
 pub fn time_text(time: Timestamp) -> String {
-    crate::sizes::time_text(time)
+    crate::sizes::time_text(ar7::Timestamp::new(time.seconds, time.nanoseconds))
 }
 
 /// Restores everything in an archive into a directory.

@@ -28,6 +28,7 @@ mod interrupt;
 mod json;
 mod keys;
 mod names;
+mod opened;
 mod output;
 mod progress;
 mod read_ahead;
@@ -40,15 +41,16 @@ mod walk;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches as _;
 
-use self::arguments::Arguments;
+use self::arguments::{Arguments, program};
 use self::exit::{Code, Failure};
 
 /// Runs the command line of this process and returns its exit status.
 pub fn run() -> ExitCode {
     hide_memory();
-    match Arguments::try_parse() {
+    let parsed = program().try_get_matches().and_then(|found| Arguments::from_arg_matches(&found));
+    match parsed {
         Ok(arguments) => match commands::run(&arguments) {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => exit::report(&failure),

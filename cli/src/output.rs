@@ -4,11 +4,29 @@ use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use serde::Serialize;
 
+use crate::arguments::Common;
 use crate::exit::Failure;
 
 /// The pipe capacity in bytes to ask for: the most that Linux grants without privileges.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const PIPE_BYTES: usize = 1 << 20;
+
+/// Prints the result of a command: one JSON document with `--json`, otherwise a line unless `--quiet` was given.
+pub(crate) fn report(
+    common: &Common,
+    document: &impl Serialize,
+    line: &str,
+) -> Result<(), Failure> {
+    if common.json {
+        return Output::new().document(document);
+    }
+    if common.quiet {
+        return Ok(());
+    }
+    let mut output = Output::new();
+    output.line(line)?;
+    output.finish()
+}
 
 /// Standard output, buffered and locked.
 pub(crate) struct Output {
@@ -36,6 +54,11 @@ impl Output {
     /// Writes bytes.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.writer.write_all(bytes).map_err(Failure::Output)
+    }
+
+    /// Returns the buffer, for content. It reports the errors of standard output.
+    pub(crate) fn writer(&mut self) -> &mut impl Write {
+        &mut self.writer
     }
 
     /// Writes a line.

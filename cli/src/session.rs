@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use ar7_engine::crypto::{KeyDerivation, Secret};
+use ar7_engine::crypto::KeyDerivation;
 use ar7_engine::format::{DerivationCost, Position};
 use ar7_engine::store::{Access, Io, OpenOptions, Recovery};
-use ar7_registry::{Archive, CreateOptions};
+use ar7_registry::{Archive, CreateOptions, Error};
 
 use crate::arguments::{Common, Cost, NewSlot};
 use crate::exit::Failure;
@@ -30,19 +30,6 @@ impl Session {
         Session::open(common, path, Access::Write, Io::Map)
     }
 
-    /// Opens an archive for writing with a secret that the caller already has.
-    pub(crate) fn write_with(
-        common: &Common,
-        path: &Path,
-        secret: &Secret,
-    ) -> Result<Session, Failure> {
-        let io = common.io.map_or(Io::Map, Io::from);
-        let (access, wait) = (Access::Write, common.wait());
-        let options = OpenOptions { access, io, wait, ..OpenOptions::default() };
-        let archive = Archive::open(path, secret, options).map_err(at(path))?;
-        Ok(Session::opened(archive, path))
-    }
-
     /// Opens an archive, using `default_io` unless the user chose a method.
     pub(crate) fn open(
         common: &Common,
@@ -52,7 +39,7 @@ impl Session {
     ) -> Result<Session, Failure> {
         // Check before the prompt, so that nobody types a passphrase for a missing file.
         std::fs::metadata(path).map_err(|error| Failure::file(path, "open", error))?;
-        let secret = keys::existing(common)?;
+        let secret = keys::existing_secret(common)?;
         let io = common.io.map_or(default_io, Io::from);
         let options = OpenOptions { access, io, wait: common.wait(), ..OpenOptions::default() };
         let archive = Archive::open(path, &secret, options).map_err(at(path))?;
@@ -72,15 +59,20 @@ impl Session {
         options: &CreateOptions,
     ) -> Result<Session, Failure> {
         let derivation = derivation(&slot.cost).map_err(|error| at(path)(error.into()))?;
-        if std::fs::symlink_metadata(path).is_ok() {
-            return Err(Failure::file(path, "create", rustix::io::Errno::EXIST));
-        }
-        let secret = keys::new(common)?;
+        let secret = keys::new_secret(common)?;
         let io = common.io.map_or(Io::Map, Io::from);
         let options =
             CreateOptions { derivation, label: slot.label.clone(), io, ..options.clone() };
-        let archive = Archive::create(path, &secret, &options).map_err(at(path))?;
-        Ok(Session { archive, path: path.to_owned() })
+        match Archive::create(path, &secret, &options) {
+            Ok(archive) => Ok(Session { archive, path: path.to_owned() }),
+            // Another process was first.
+            Err(Error::Engine(ar7_engine::Error::Io { source, .. }))
+                if source.kind() == std::io::ErrorKind::AlreadyExists =>
+            {
+                Session::write(common, path)
+            }
+            Err(error) => Err(at(path)(error)),
+        }
     }
 
     /// Adds the path of the archive to an error.

@@ -1,6 +1,8 @@
 //! Parses sizes and formats shares and times for users.
 
-use ar7_engine::format::Timestamp;
+use ar7::Timestamp;
+use jiff::Zoned;
+use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 /// Parses a size: a number of bytes with an optional suffix. `K`, `M`, `G`, `T` and `KiB` to `TiB` are powers of 1024;
@@ -30,6 +32,23 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     };
     let factor = base.pow(power);
     number.checked_mul(factor).ok_or_else(|| format!("{text} is too large"))
+}
+
+/// Parses a time: a date or a date and time, in the local time zone or with an offset, or an age.
+pub(crate) fn parse_time(text: &str) -> Result<Timestamp, String> {
+    let now = Zoned::now();
+    let local =
+        |time: DateTime| time.to_zoned(now.time_zone().clone()).ok().map(|time| time.timestamp());
+    let ago = |age: jiff::Span| now.checked_sub(age.abs()).ok().map(|time| time.timestamp());
+    let parsed = text.parse::<jiff::Timestamp>().ok();
+    let parsed = parsed.or_else(|| text.parse().ok().and_then(local));
+    let parsed = parsed.or_else(|| text.parse().ok().and_then(ago)).ok_or_else(|| {
+        format!("expected a time such as 2026-01-31, 2026-01-31T12:00, or an age such as '2 days', found {text:?}")
+    })?;
+    // The calendar ends long before the seconds do.
+    let nanoseconds = parsed.as_nanosecond().rem_euclid(1_000_000_000);
+    let seconds = i64::try_from(parsed.as_nanosecond().div_euclid(1_000_000_000));
+    Ok(Timestamp::new(seconds.unwrap_or_default(), u32::try_from(nanoseconds).unwrap_or_default()))
 }
 
 /// Formats a share as a percentage with one decimal; 0 if the whole is 0.
@@ -66,13 +85,33 @@ fn calendar(time: Timestamp) -> Option<jiff::Timestamp> {
 
 #[cfg(test)]
 mod tests {
-    use ar7_engine::format::Timestamp;
+    use ar7::Timestamp;
 
-    use super::{parse_size, percent, time_text};
+    use super::{parse_size, parse_time, percent, time_text};
+
+    #[test]
+    fn a_time_is_a_date_or_an_age() {
+        let parsed = |text: &str| parse_time(text).map(|time| (time.seconds, time.nanoseconds));
+        assert_eq!(parsed("1970-01-02T00:00:00.5Z"), Ok((86_400, 500_000_000)));
+        assert_eq!(parsed("1969-12-31T23:59:59.25Z"), Ok((-1, 250_000_000)));
+        assert_eq!(parsed("1970-01-01T02:00:00+02:00"), Ok((0, 0)));
+        // At noon, and at midnight, whatever the time zone is.
+        let (noon, day) = (parsed("2026-01-31T12:00"), parsed("2026-01-31"));
+        assert_eq!(noon.map(|(seconds, _)| seconds - 43_200), day.map(|(seconds, _)| seconds));
+        let now = Timestamp::now().seconds;
+        for (age, seconds) in [("2 hours", 7200), ("90s", 90), ("1 week", 604_800)] {
+            let ago = now - parse_time(age).expect(age).seconds;
+            // A change of the clocks may be in between.
+            assert!((seconds - 3601..seconds + 3660).contains(&ago), "{age}: {ago}");
+        }
+        for text in ["", "yesterday", "31.01.2026", "5"] {
+            assert!(parse_time(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_time_is_written_to_the_nanosecond() {
-        let text = |seconds, nanoseconds| time_text(Timestamp { seconds, nanoseconds });
+        let text = |seconds, nanoseconds| time_text(Timestamp::new(seconds, nanoseconds));
         assert_eq!(text(0, 5), "1970-01-01T00:00:00.000000005Z");
         assert_eq!(text(-1, 500_000_000), "1969-12-31T23:59:59.5Z");
         assert_eq!(text(i64::MAX, 1), "9223372036854775807.000000001");

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use ar7_registry::Archive;
 use ar7_registry::Names;
 use ar7_registry::names::Entry;
-use ar7_registry::records::{EntryType, Inode, InodeNumber, validate_name};
+use ar7_registry::records::{Inode, InodeNumber, validate_name};
 
 use crate::exit::Failure;
 use crate::names::join;
@@ -137,18 +137,6 @@ pub(crate) fn find(archive: &Archive, path: &[u8]) -> Result<Found, Failure> {
     let entry = names.resolve(path).map_err(|error| Failure::unresolved(path, error))?;
     let inode = inode_at(&names, path, entry.inode)?;
     Ok(Found { path: path.to_vec(), name: entry.name, number: entry.inode, inode })
-}
-
-/// Returns the inode of the directory at a path.
-pub(crate) fn find_directory(names: &Names<'_>, path: &[u8]) -> Result<InodeNumber, Failure> {
-    let entry = names.resolve(path).map_err(|error| Failure::unresolved(path, error))?;
-    match entry.kind {
-        EntryType::Directory => Ok(entry.inode),
-        other => {
-            let (found, needed) = (other.name(), "a directory");
-            Err(Failure::EntryType { path: path.to_vec(), found, needed })
-        }
-    }
 }
 
 fn inode_at(names: &Names<'_>, path: &[u8], number: InodeNumber) -> Result<Inode, Failure> {

@@ -1,49 +1,73 @@
-//! `cat`: writes an entry, or part of it, to standard output.
+//! `cat`: writes entries, or part of one, to standard output.
 
-use std::os::unix::ffi::OsStrExt;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
 
-use ar7_engine::Error as EngineError;
-use ar7_registry::{Error, Stream};
+use ar7::{CopyError, Error, File};
 
-use super::content::{bare_stream, copy, file_inode};
+use super::content::parse_bare_stream;
+use super::paths::{expand, in_entry};
 use crate::arguments::{Cat, Common};
 use crate::exit::Failure;
+use crate::opened::{Opened, at};
 use crate::output::Output;
-use crate::session::Session;
+use crate::progress::{Counts, Progress};
 
 /// Writes the requested bytes.
 pub(crate) fn run(common: &Common, options: &Cat) -> Result<(), Failure> {
-    let session = Session::read(common, &options.archive)?;
-    let stream = match (&options.stream, &options.name) {
-        (Some(text), _) => Some(bare_stream(&session, text)?),
-        (None, Some(name)) => {
-            let inode = file_inode(&session, name)?;
-            let opened = inode.stream.map(|identity| session.archive.read_stream(identity));
-            opened.transpose().map_err(|error| entry_error(options, error))?
-        }
-        (None, None) => None,
-    };
+    let opened = Opened::read(common, &options.archive)?;
+    let snapshot = opened.snapshot()?;
     let mut output = Output::for_much();
-    if let Some(stream) = stream {
-        write(&stream, options, &mut output)?;
+    if let Some(text) = &options.stream {
+        let stream = snapshot.stream(parse_bare_stream(text)?.uuid()).map_err(opened.named())?;
+        write(common, options, (stream, None), &mut output)?;
+        return output.finish();
+    }
+    let Some(pattern) = &options.name else { return Ok(()) };
+    let paths = expand(&snapshot, pattern)?;
+    if paths.len() > 1 && (options.offset > 0 || options.length.is_some()) {
+        let pattern = PathBuf::from(pattern);
+        return Err(Failure::SeveralMatches { pattern, count: paths.len() });
+    }
+    for path in paths {
+        let file = snapshot.open(&path).map_err(in_entry(&path))?;
+        write(common, options, (file, Some(&path)), &mut output)?;
     }
     output.finish()
 }
 
-fn write(stream: &Stream, options: &Cat, output: &mut Output) -> Result<(), Failure> {
-    let failed = |error| entry_error(options, error);
-    let length = stream.len().map_err(failed)?;
-    let end = options.length.map_or(length, |wanted| options.offset.saturating_add(wanted));
-    let end = end.min(length);
-    let range = options.offset.min(end)..end;
-    copy(stream, range, &mut Vec::new(), failed, |bytes| output.write(bytes))
-}
-
-fn entry_error(options: &Cat, error: Error) -> Failure {
-    // A truncated file is a fault of the archive, not of the entry.
-    let is_of_file = matches!(error, Error::Engine(EngineError::Truncated { .. }));
-    match options.name.as_ref().filter(|_| !is_of_file) {
-        Some(name) => Failure::Entry { path: name.as_bytes().to_vec(), error },
-        None => Failure::Archive { archive: options.archive.clone(), error },
+/// Writes the requested part of a file or stream.
+fn write(
+    common: &Common,
+    options: &Cat,
+    (mut file, path): (File<'static>, Option<&Path>),
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let failed = |error| match path {
+        // A truncated file is a fault of the archive, not of the entry.
+        Some(path) if !matches!(error, Error::Truncated { .. }) => in_entry(path)(error),
+        _ => at(&options.archive)(error),
+    };
+    let length = file.len().map_err(&failed)?.saturating_sub(options.offset);
+    let length = options.length.unwrap_or(u64::MAX).min(length);
+    if length == 0 {
+        return Ok(());
     }
+    file.seek(SeekFrom::Start(options.offset)).map_err(|error| failed(error.into()))?;
+    // On a terminal, a bar would disturb the content.
+    let progress = (!output.is_terminal).then(|| Progress::new(common, Counts::Bytes));
+    let copied = match &progress {
+        Some(progress) => {
+            progress.set_total(length);
+            ar7::copy(progress.wrap_read(file.take(length)), output.writer())
+        }
+        None => ar7::copy(file.take(length), output.writer()),
+    };
+    if let Some(progress) = progress {
+        progress.finish();
+    }
+    copied.map(drop).map_err(|error| match error {
+        CopyError::Read(error) => failed(error.into()),
+        CopyError::Write(error) => Failure::Output(error),
+    })
 }

@@ -1,17 +1,12 @@
 //! Content that `put`, `cat` and `extract` transfer: the stream of an entry, or a bare stream.
 
-use std::ffi::OsStr;
 use std::ops::Range;
-use std::os::unix::ffi::OsStrExt;
 
-use ar7_registry::records::{EntryType, Inode};
-use ar7_registry::{Archive, RESERVED_STREAMS, Stream};
+use ar7_registry::{RESERVED_STREAMS, Stream};
 use uuid::Uuid;
 
 use crate::exit::Failure;
 use crate::read_ahead::{by_turns, read_ahead};
-use crate::session::Session;
-use crate::walk::find;
 
 /// Maximum size in bytes of one piece of content.
 pub(crate) const CHUNK: usize = 4 << 20;
@@ -25,6 +20,16 @@ pub(crate) enum BareStream {
     Identity(Uuid),
 }
 
+impl BareStream {
+    /// Returns the UUID. A reserved stream has its number.
+    pub(crate) fn uuid(self) -> Uuid {
+        match self {
+            BareStream::Reserved(index) => Uuid::from_u128(index as u128),
+            BareStream::Identity(uuid) => uuid,
+        }
+    }
+}
+
 /// Parses the argument for a bare stream: one digit from `0` to `7` for a reserved stream, otherwise a UUID. Rejects
 /// other spellings of a number, such as `+3` or `03`.
 pub(crate) fn parse_bare_stream(text: &str) -> Result<BareStream, Failure> {
@@ -33,29 +38,6 @@ pub(crate) fn parse_bare_stream(text: &str) -> Result<BareStream, Failure> {
         _ => {
             let unknown = |_| Failure::NotAStream { text: text.to_owned() };
             Ok(BareStream::Identity(Uuid::parse_str(text).map_err(unknown)?))
-        }
-    }
-}
-
-/// Opens a bare stream by that argument, for writing if the archive is open for writing.
-pub(crate) fn bare_stream(session: &Session, text: &str) -> Result<Stream, Failure> {
-    let archive: &Archive = &session.archive;
-    let opened = match parse_bare_stream(text)? {
-        BareStream::Reserved(index) => archive.reserved_stream(index),
-        BareStream::Identity(identity) => archive.open_stream(identity),
-    };
-    opened.map_err(session.named())
-}
-
-/// Returns the inode of a file, or an error if the entry is of another type.
-pub(crate) fn file_inode(session: &Session, name: &OsStr) -> Result<Inode, Failure> {
-    let path = name.as_bytes();
-    let inode = find(&session.archive, path)?.inode;
-    match inode.kind {
-        EntryType::File => Ok(inode),
-        other => {
-            let found = other.name();
-            Err(Failure::EntryType { path: path.to_vec(), found, needed: "a file" })
         }
     }
 }

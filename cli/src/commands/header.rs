@@ -4,15 +4,16 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use ar7_engine::format::BLOCK_SIZE;
-use ar7_engine::store::{ExportedHeader, Store};
+use ar7::Archive;
 
 use crate::arguments::{Common, HeaderCommand, HeaderExport, HeaderImport};
-use crate::commands::keygen::write_new;
 use crate::exit::Failure;
 use crate::keys;
-use crate::output::Output;
-use crate::session::{Session, at, warn_of_lost_commit};
+use crate::opened::{Opened, at, warn_of_lost_commit};
+use crate::output;
+
+/// One byte more than a header, to detect a longer file without reading all of it.
+const READ_MAX: u64 = 4097;
 
 /// Runs a subcommand.
 pub(crate) fn run(common: &Common, options: &HeaderCommand) -> Result<(), Failure> {
@@ -23,33 +24,38 @@ pub(crate) fn run(common: &Common, options: &HeaderCommand) -> Result<(), Failur
 }
 
 fn export(common: &Common, options: &HeaderExport) -> Result<(), Failure> {
-    let session = Session::read(common, &options.archive)?;
-    write_new(&options.file, &session.archive.store().export_header()[..])
+    let opened = Opened::read(common, &options.archive)?;
+    opened.archive.export_header_to(&options.file).map_err(at(&options.file))?;
+    if !common.json {
+        return Ok(());
+    }
+    let revision = opened.archive.header_revision();
+    output::report(common, &serde_json::json!({ "revision": revision }), "")
 }
 
 fn import(common: &Common, options: &HeaderImport) -> Result<(), Failure> {
-    let bytes = read_header(&options.file)?;
-    let secret = keys::existing(common)?;
-    let of_file = |error: ar7_engine::Error| at(&options.file)(error.into());
-    let exported = ExportedHeader::open(&bytes, &secret).map_err(of_file)?;
-    let imported = Store::import_header(&options.archive, &exported, options.older, common.wait());
-    let imported = imported.map_err(|error| at(&options.archive)(error.into()))?;
+    let header = read_header(&options.file)?;
+    let key = keys::existing(common)?;
+    let importing = common.apply(Archive::options()).accept_older_header(options.older);
+    let imported = importing.import_header(&options.archive, &key, &header);
+    let imported = imported.map_err(|error| {
+        let is_of_file =
+            matches!(error, ar7::Error::WrongKey { .. } | ar7::Error::OutOfBounds { .. });
+        at(if is_of_file { &options.file } else { &options.archive })(error)
+    })?;
     warn_of_lost_commit(&options.archive, imported.may_have_held_newer);
-    if common.quiet {
-        return Ok(());
-    }
     let older = if imported.is_older { ", with the keys of the older one" } else { "" };
-    let mut output = Output::new();
-    output.line(&format!("the header has revision {}{older}", imported.revision))?;
-    output.finish()
+    output::report(
+        common,
+        &imported,
+        &format!("the header has revision {}{older}", imported.revision),
+    )
 }
 
-/// Reads a header and at most one byte more, to detect a longer file without reading all of it.
 fn read_header(path: &Path) -> Result<Vec<u8>, Failure> {
     let file = File::open(path).map_err(|error| Failure::file(path, "open", error))?;
-    let most = BLOCK_SIZE as u64 + 1;
-    let mut bytes = Vec::with_capacity(BLOCK_SIZE + 1);
-    let read = file.take(most).read_to_end(&mut bytes);
+    let mut bytes = Vec::new();
+    let read = file.take(READ_MAX).read_to_end(&mut bytes);
     read.map_err(|error| Failure::file(path, "read", error))?;
     Ok(bytes)
 }

@@ -2,15 +2,15 @@
 
 use std::fmt::Write as _;
 
-use ar7_engine::format::{Header, KeySlot};
-use ar7_engine::store::NewKey;
+use ar7::{Archive, KeySlot};
 use serde::Serialize;
+use serde_json::json;
 
 use crate::arguments::{Common, Key, KeyAdd, KeyChange, KeyLabel, KeyList, KeyRemove};
 use crate::exit::Failure;
 use crate::keys;
-use crate::output::Output;
-use crate::session::{Session, at, derivation};
+use crate::opened::{Opened, derivation};
+use crate::output::{self, Output};
 use crate::shown::Shown;
 
 /// A key slot as `info` and `key list` print it.
@@ -48,106 +48,78 @@ pub(crate) fn run(common: &Common, options: &Key) -> Result<(), Failure> {
 }
 
 fn add(common: &Common, options: &KeyAdd) -> Result<(), Failure> {
-    let named = at(&options.archive);
-    let derivation = derivation(&options.slot.cost).map_err(|error| named(error.into()))?;
-    let session = Session::write(common, &options.archive)?;
-    let secret = keys::added(&options.new)?;
-    let new = NewKey { secret: &secret, derivation: &derivation, label: &options.slot.label };
-    let number = session.archive.add_key(&new).map_err(&named)?;
-    close(session)?;
-    tell(common, number, "holds the new key")
+    let derivation = derivation(&options.archive, &options.slot.cost)?;
+    let opened = Opened::write(common, &options.archive)?;
+    let key = keys::added(&options.new)?;
+    let number = opened.archive.add_key(&key, derivation, &options.slot.label);
+    finish(common, opened, number, "holds the new key")
 }
 
 fn remove(common: &Common, options: &KeyRemove) -> Result<(), Failure> {
-    let session = Session::write(common, &options.archive)?;
-    session.archive.remove_key(options.number).map_err(session.named())?;
-    close(session)?;
-    tell(common, options.number, "is empty")
+    let opened = Opened::write(common, &options.archive)?;
+    let number = options.number;
+    let removed = opened.archive.remove_key(number).map(|()| number);
+    finish(common, opened, removed, "is empty")
 }
 
 fn change(common: &Common, options: &KeyChange) -> Result<(), Failure> {
-    let named = at(&options.archive);
-    let derivation = derivation(&options.cost).map_err(|error| named(error.into()))?;
-    let session = Session::write(common, &options.archive)?;
-    let number = options.number.unwrap_or_else(|| session.archive.store().key_slot());
-    let secret = keys::added(&options.new)?;
-    let label = options.label.clone().unwrap_or_else(|| label_of(&session, number));
-    let new = NewKey { secret: &secret, derivation: &derivation, label: &label };
-    session.archive.change_key(number, &new).map_err(&named)?;
-    close(session)?;
-    tell(common, number, "holds the new key")
-}
-
-/// Closes the archive after its keys were changed. An error must not suggest that the old keys are still valid.
-fn close(session: Session) -> Result<(), Failure> {
-    let archive = session.path.clone();
-    session.finish().map_err(|failure| match failure {
-        Failure::Archive { error, .. } => Failure::AfterKeyChange { archive, error },
-        other => other,
-    })
-}
-
-/// Returns the label of a key slot; nothing if the slot is empty.
-fn label_of(session: &Session, number: usize) -> String {
-    let header = session.archive.store().header();
-    match header.slots.get(number) {
-        Some(KeySlot::Used(slot)) => slot.label.to_string(),
-        _ => String::new(),
-    }
+    let derivation = derivation(&options.archive, &options.cost)?;
+    let opened = Opened::write(common, &options.archive)?;
+    let number = options.number.unwrap_or_else(|| opened.archive.key_slot());
+    let key = keys::added(&options.new)?;
+    let slots = opened.archive.keys();
+    let before = slots.into_iter().find(|slot| slot.number == number).map(|slot| slot.label);
+    let label = options.label.clone().or(before).unwrap_or_default();
+    let changed = opened.archive.change_key(number, &key, derivation, &label).map(|()| number);
+    finish(common, opened, changed, "holds the new key")
 }
 
 fn label(common: &Common, options: &KeyLabel) -> Result<(), Failure> {
-    let secret = keys::existing(common)?;
-    let session = Session::write_with(common, &options.archive, &secret)?;
-    let relabelled = session.archive.relabel_key(&secret, &options.label);
-    let number = relabelled.map_err(session.named())?;
-    close(session)?;
-    tell(common, number, "has the new label")
+    let key = keys::existing(common)?;
+    let opened = Opened::with(common, &options.archive, Archive::options().write(true), &key)?;
+    let number = opened.archive.relabel_key(&key, &options.label);
+    finish(common, opened, number, "has the new label")
+}
+
+/// Closes the archive after a change of its keys, and prints the number of the key slot. An error of closing must not
+/// suggest that the old keys are still valid.
+fn finish(
+    common: &Common,
+    opened: Opened,
+    changed: ar7::Result<usize>,
+    what: &str,
+) -> Result<(), Failure> {
+    let number = changed.map_err(opened.named())?;
+    opened.finish().map_err(|failure| match failure {
+        Failure::Library { archive, error } => Failure::AfterKeyChange { archive, error },
+        other => other,
+    })?;
+    output::report(common, &json!({ "key_slot": number }), &format!("key slot {number} {what}"))
 }
 
 fn list(common: &Common, options: &KeyList) -> Result<(), Failure> {
-    let session = Session::read(common, &options.archive)?;
-    let store = session.archive.store();
-    let header = store.header();
-    let opened = store.key_slot();
+    let archive = Opened::read(common, &options.archive)?.archive;
+    let opened = archive.key_slot();
+    let key_slots: Vec<Slot> = archive.keys().into_iter().map(Slot::new).collect();
     let mut output = Output::new();
-    if options.json {
-        let (revision, key_slots) = (header.revision, slots_of(&header));
+    if common.json {
+        let revision = archive.header_revision();
         return output.document(&Listed { opened, revision, key_slots });
     }
-    for slot in slots_of(&header) {
+    for slot in key_slots {
         let mark = if slot.number == opened { " (in use)" } else { "" };
         output.line(&format!("{}{mark}", slot.text()))?;
     }
     output.finish()
 }
 
-fn tell(common: &Common, number: usize, what: &str) -> Result<(), Failure> {
-    if common.quiet {
-        return Ok(());
-    }
-    let mut output = Output::new();
-    output.line(&format!("key slot {number} {what}"))?;
-    output.finish()
-}
-
-/// Returns the key slots in use.
-pub(crate) fn slots_of(header: &Header) -> Vec<Slot> {
-    let slots = header.slots.iter().enumerate().filter_map(|(number, slot)| match slot {
-        KeySlot::Empty => None,
-        KeySlot::Used(used) => Some(Slot {
-            number,
-            kind: if used.cost.is_some() { "passphrase" } else { "key file" },
-            label: used.label.to_string(),
-            memory_kib: used.cost.map(|cost| cost.memory_kib),
-            passes: used.cost.map(|cost| cost.passes),
-            lanes: used.cost.map(|cost| cost.lanes),
-        }),
-    });
-    slots.collect()
-}
-
 impl Slot {
+    pub(crate) fn new(slot: KeySlot) -> Slot {
+        let KeySlot { number, label, is_passphrase, memory_kib, passes, lanes, .. } = slot;
+        let kind = if is_passphrase { "passphrase" } else { "key file" };
+        Slot { number, kind, label, memory_kib, passes, lanes }
+    }
+
     /// Formats the slot as one line.
     pub(crate) fn text(&self) -> String {
         let mut text = format!("{}: {}", self.number, self.kind);

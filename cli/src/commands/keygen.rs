@@ -1,102 +1,12 @@
 //! `keygen`: creates a key file of 32 random bytes.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-
-use ar7_engine::crypto::RawKey;
+use ar7::Key;
 
 use crate::arguments::Keygen;
 use crate::exit::Failure;
-use crate::session::at;
+use crate::opened::at;
 
-/// Creates the file, readable only by its owner. The file is on disk before the command ends: if a power cut destroyed
-/// the key, its archives would be lost.
+/// Creates the file, readable only by its owner.
 pub(crate) fn run(options: &Keygen) -> Result<(), Failure> {
-    let path = &options.file;
-    let key = RawKey::generate().map_err(|error| at(path)(error.into()))?;
-    write_new(path, key.as_bytes())
-}
-
-/// Writes a new file, readable only by its owner. The file is on disk when this function returns.
-pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| Failure::file(path, "create", error))?;
-    write_durably(file, bytes).and_then(|()| sync_directory_of(path)).map_err(|error| {
-        // Do not leave a partial file that looks complete.
-        let _ = std::fs::remove_file(path);
-        Failure::file(path, "write", error)
-    })
-}
-
-/// A file that can be synced.
-trait Durable: Write {
-    fn sync(&self) -> io::Result<()>;
-}
-
-impl Durable for File {
-    fn sync(&self) -> io::Result<()> {
-        self.sync_all()
-    }
-}
-
-fn write_durably(mut file: impl Durable, bytes: &[u8]) -> io::Result<()> {
-    file.write_all(bytes)?;
-    file.sync()
-}
-
-fn sync_directory_of(path: &Path) -> io::Result<()> {
-    let absolute = std::path::absolute(path)?;
-    match absolute.parent().map(File::open) {
-        Some(Ok(directory)) => match directory.sync_all() {
-            // Some network file systems cannot sync a directory but write it through immediately.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
-            outcome => outcome,
-        },
-        // A directory that is writable but not readable cannot be synced.
-        Some(Err(_)) | None => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::cell::RefCell;
-    use std::io::{self, Write};
-
-    use super::{Durable, write_durably};
-
-    struct Recorded<'a>(&'a RefCell<Vec<&'static str>>);
-
-    impl Write for Recorded<'_> {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.borrow_mut().push("write");
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Durable for Recorded<'_> {
-        fn sync(&self) -> io::Result<()> {
-            self.0.borrow_mut().push("sync");
-            Err(io::Error::other("sync"))
-        }
-    }
-
-    #[test]
-    fn a_key_file_is_synced_after_it_is_written_and_a_failed_sync_is_reported() {
-        let calls = RefCell::default();
-        let error = write_durably(Recorded(&calls), b"key").expect_err("a failed sync");
-        assert_eq!(
-            (error.to_string().as_str(), calls.into_inner()),
-            ("sync", vec!["write", "sync"])
-        );
-    }
+    Key::create_file(&options.file).map(drop).map_err(at(&options.file))
 }

@@ -1,38 +1,58 @@
 //! `mkdir`: creates directories in the archive.
 
-use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
-use ar7_registry::records::Attributes;
+use ar7::{Attributes, Timestamp, Transaction};
 
-use super::put::attributes_now;
+use super::paths::{in_entry, not_root};
 use crate::arguments::{Common, MakeDirectory};
 use crate::exit::Failure;
-use crate::names::split_last;
-use crate::session::Session;
-use crate::walk::find_directory;
+use crate::opened::Opened;
 
 /// The permissions of a new directory.
 const MODE: u32 = 0o755;
 
 /// Creates all of the directories or none of them.
 pub(crate) fn run(common: &Common, options: &MakeDirectory) -> Result<(), Failure> {
-    let session = Session::write(common, &options.archive)?;
-    for path in &options.paths {
-        let names = session.archive.names();
-        if options.parents {
-            let made = names.make_directories(path.as_bytes(), directory_attributes());
-            made.map_err(|error| Failure::unresolved(path.as_bytes(), error))?;
-        } else {
-            let (parent, name) = split_last(path)?;
-            let directory = find_directory(&names, &parent)?;
-            let made = names.make_directory(directory, name, directory_attributes());
-            made.map_err(|error| Failure::Entry { path: path.as_bytes().to_vec(), error })?;
+    Opened::write(common, &options.archive)?.change(|transaction| {
+        for path in &options.paths {
+            if !options.parents {
+                let path = not_root(path)?;
+                create(transaction, path).map_err(in_entry(path))?;
+                continue;
+            }
+            let path = Path::new(path);
+            let failed = in_entry(path);
+            let above: Vec<PathBuf> = path.ancestors().map(Path::to_owned).collect();
+            for directory in above.iter().rev() {
+                if transaction.exists(directory).map_err(&failed)? {
+                    // Fails if it is not a directory.
+                    transaction.list(directory).map_err(&failed)?;
+                } else {
+                    create(transaction, directory).map_err(&failed)?;
+                }
+            }
         }
-    }
-    session.finish()
+        Ok(())
+    })
+}
+
+/// Creates a directory that belongs to the user.
+fn create(transaction: &Transaction<'_>, path: &Path) -> ar7::Result<()> {
+    transaction.create_directory(path)?;
+    let attributes = Attributes::default()
+        .with_mode(MODE)
+        .with_owner(rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+        .with_modified(Timestamp::now());
+    transaction.set_attributes(path, attributes)
 }
 
 /// Returns the attributes of a directory that has no source.
-pub(super) fn directory_attributes() -> Attributes {
-    Attributes { mode: MODE, ..attributes_now() }
+pub(super) fn directory_attributes() -> ar7_registry::records::Attributes {
+    ar7_registry::records::Attributes {
+        mode: MODE,
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        modified: ar7_engine::format::Timestamp::now(),
+    }
 }

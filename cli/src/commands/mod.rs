@@ -1,17 +1,22 @@
 //! The commands, one module for each.
 
 mod cat;
+mod completions;
 pub(crate) mod content;
 mod create;
+mod du;
 pub(crate) mod extract;
+mod find;
 mod header;
 mod info;
 pub(crate) mod ingest;
 mod key;
 mod keygen;
+mod listing;
 mod ls;
 mod mkdir;
 mod mv;
+mod paths;
 mod put;
 pub(crate) mod receipt;
 mod rekey;
@@ -27,12 +32,19 @@ use crate::exit::Failure;
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let common = &arguments.common;
     match &arguments.command {
+        Command::Cat(_) | Command::Completions(_) | Command::Man(_) | Command::Keygen(_)
+            if common.json =>
+        {
+            Err(Failure::NoJson)
+        }
         Command::Keygen(options) => keygen::run(options),
         Command::Create(options) => create::run(common, options),
         Command::Ingest(options) => ingest::run(common, options),
         Command::Put(options) => put::run(common, options),
         Command::Cat(options) => cat::run(common, options),
         Command::Ls(options) => ls::run(common, options),
+        Command::Find(options) => find::run(common, options),
+        Command::Du(options) => du::run(common, options),
         Command::Extract(options) => extract::run(common, options),
         Command::Mv(options) => mv::run(common, options),
         Command::Rm(options) => rm::run(common, options),
@@ -45,5 +57,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Shred(options) => shred::run(common, options),
         Command::Key(options) => key::run(common, options),
         Command::Header(options) => header::run(common, options),
+        Command::Completions(options) => completions::completions(options),
+        Command::Man(options) => completions::man(options),
     }
 }

@@ -1,30 +1,28 @@
 //! `mv`: renames an entry or moves it into another directory. `--force` replaces the new name, unless both are names of
 //! one file: then nothing changes, as with rename(2).
 
-use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
-use ar7_registry::records::EntryType;
+use ar7::Error;
 
+use super::paths::{in_entry, not_root};
 use crate::arguments::{Common, Move};
 use crate::exit::Failure;
-use crate::names::{join, split_last};
-use crate::session::Session;
-use crate::walk::find_directory;
+use crate::opened::Opened;
 
 /// Moves the entry.
 pub(crate) fn run(common: &Common, options: &Move) -> Result<(), Failure> {
-    let session = Session::write(common, &options.archive)?;
-    let names = session.archive.names();
-    let (from_parent, from_name) = split_last(&options.from)?;
-    let from = find_directory(&names, &from_parent)?;
-    let to_path = options.to.as_bytes();
-    // Like mv(1), move the entry into an existing directory.
-    let (to_parent, to_name) = match names.resolve(to_path) {
-        Ok(entry) if entry.kind == EntryType::Directory => (to_path.to_vec(), from_name),
-        _ => split_last(&options.to)?,
-    };
-    let to = find_directory(&names, &to_parent)?;
-    let renamed = names.rename((from, from_name), (to, to_name), options.force);
-    renamed.map_err(|error| Failure::Entry { path: join(&from_parent, from_name), error })?;
-    session.finish()
+    let (from, to) = (not_root(&options.from)?, Path::new(&options.to));
+    Opened::write(common, &options.archive)?.change(|transaction| {
+        // Like mv(1), move the entry into an existing directory.
+        let to = match transaction.metadata(to) {
+            Ok(found) if found.is_directory() => to.join(from.file_name().unwrap_or_default()),
+            _ => not_root(&options.to)?.to_owned(),
+        };
+        if !options.force && transaction.exists(&to).map_err(in_entry(&to))? {
+            transaction.metadata(from).map_err(in_entry(from))?;
+            return Err(in_entry(&to)(Error::AlreadyExists { path: to.clone() }));
+        }
+        transaction.rename(from, &to).map_err(in_entry(from))
+    })
 }

@@ -1,172 +1,201 @@
-//! `put`: stores standard input, of any length, as one entry.
+//! `put`: stores standard input, or the output of a command, as one entry.
 
-use std::ffi::OsStr;
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
-use ar7_engine::format::Timestamp;
-use ar7_registry::Stream;
-use ar7_registry::records::{Attributes, EntryType, InodeNumber};
+use ar7::{Attributes, CopyError, Error, File, Mode, Timestamp, Transaction};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fstat};
 use rustix::io::Errno;
+use serde_json::json;
 
-use super::content::{CHUNK, bare_stream};
+use super::content::parse_bare_stream;
+use super::paths::{in_entry, not_root};
 use crate::arguments::{Common, Put};
 use crate::exit::Failure;
 use crate::interrupt::Interrupt;
-use crate::names::{join, split_last};
+use crate::json::JsonName;
+use crate::opened::{Opened, at};
+use crate::output;
 use crate::progress::{Counts, Progress};
-use crate::read_ahead::read_ahead;
-use crate::session::Session;
-use crate::walk::find_directory;
 
-/// How long to wait for standard input before checking for a signal.
+/// How long to wait for input before checking for a signal.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
-/// The permissions of a new entry, because standard input has none.
-const MODE: u32 = 0o644;
-
-/// Stores standard input.
+/// Stores the input. If it fails, the archive is as before.
 pub(crate) fn run(common: &Common, options: &Put) -> Result<(), Failure> {
-    let session = Session::write(common, &options.archive)?;
+    if options.command.is_empty() && is_closed(io::stdin()) {
+        return Err(Failure::ClosedInput);
+    }
+    let opened = Opened::write_or_create(common, &options.archive, &options.slot)?;
     let interrupt = Interrupt::catch()?;
     let progress = Progress::new(common, Counts::Bytes);
-    let input = Input { interrupt, progress };
-    let stored = match (&options.stream, &options.name) {
-        (Some(text), _) => put_stream(&session, options, text, &input),
-        (None, Some(name)) => put_entry(&session, options, name, &input),
-        (None, None) => Ok(()),
-    };
-    input.progress.finish();
-    match stored {
-        Ok(()) => session.finish(),
-        Err(failure) => {
-            // Nothing was committed, so the archive is unchanged.
-            let _ = session.archive.close();
-            Err(failure)
-        }
-    }
-}
-
-fn put_stream(session: &Session, options: &Put, text: &str, input: &Input) -> Result<(), Failure> {
-    let mut stream = bare_stream(session, text)?;
-    if !stream.is_empty().map_err(session.named())? {
-        if !options.force {
-            return Err(Failure::Exists { path: text.into() });
-        }
-        stream.set_len(0).map_err(session.named())?;
-    }
-    input.copy_to(session, &mut stream)?;
-    stream.close().map_err(session.named())
-}
-
-fn put_entry(session: &Session, options: &Put, name: &OsStr, input: &Input) -> Result<(), Failure> {
-    let (parent, last) = split_last(name)?;
-    let path = join(&parent, last);
-    let entry_error = |error| Failure::Entry { path: path.clone(), error };
-    let names = session.archive.names();
-    ar7_registry::records::validate_name(last).map_err(entry_error)?;
-    let directory = find_directory(&names, &parent)?;
-    let before = names.lookup(directory, last).map_err(entry_error)?;
-    if let Some(before) = &before {
-        if before.kind == EntryType::Directory {
-            let found = before.kind.name();
-            return Err(Failure::EntryType { path, found, needed: "a file" });
-        }
-        if !options.force {
-            return Err(Failure::Exists { path: name.into() });
-        }
-    }
-    let mut stream = session.archive.new_stream().map_err(session.named())?;
-    input.copy_to(session, &mut stream)?;
-    let identity = stream.identity();
-    stream.close().map_err(session.named())?;
-    let attributes = attributes_now();
-    match before {
-        Some(before)
-            if before.kind == EntryType::File
-                && is_single(session, before.inode).map_err(entry_error)? =>
-        {
-            names.replace_content(before.inode, Some(identity), attributes).map_err(entry_error)
-        }
-        // The other names of the file keep the old content.
-        Some(_) => names
-            .remove(directory, last)
-            .and_then(|()| names.add_file(directory, last, attributes, Some(identity)))
-            .map(drop)
-            .map_err(entry_error),
-        None => names
-            .add_file(directory, last, attributes, Some(identity))
-            .map(drop)
-            .map_err(entry_error),
-    }
-}
-
-fn is_single(session: &Session, number: InodeNumber) -> ar7_registry::Result<bool> {
-    Ok(session.archive.names().inode(number)?.is_some_and(|inode| inode.links == 1))
-}
-
-/// Returns the attributes of an entry that has no source file.
-pub(super) fn attributes_now() -> Attributes {
-    Attributes {
-        mode: MODE,
-        uid: rustix::process::geteuid().as_raw(),
-        gid: rustix::process::getegid().as_raw(),
-        modified: Timestamp::now(),
-    }
-}
-
-/// Standard input.
-struct Input {
-    interrupt: Interrupt,
-    progress: Progress,
-}
-
-impl Input {
-    fn copy_to(&self, session: &Session, stream: &mut Stream) -> Result<(), Failure> {
-        let read = |buffer: &mut Vec<u8>| {
-            let is_open = read_chunk(buffer, &self.interrupt).map_err(Failure::Input);
-            if self.interrupt.is_set() {
-                let done = "the archive is unchanged".to_owned();
-                return Err(Failure::Interrupted { archive: session.path.clone(), done });
+    let input = Input { options, interrupt, progress: &progress };
+    let stored = opened.change(|transaction| match (&options.stream, &options.name) {
+        (Some(text), _) => {
+            let id = parse_bare_stream(text)?.uuid();
+            let named = at(&options.archive);
+            let stream = transaction.stream(id, Mode::READ_WRITE).map_err(&named)?;
+            if !stream.is_empty().map_err(&named)? && !options.force {
+                return Err(Failure::Exists { path: text.into() });
             }
-            is_open
+            input.store(stream)
+        }
+        (None, Some(name)) => put_entry(transaction, options, not_root(name)?, &input),
+        (None, None) => Ok(0),
+    });
+    progress.finish();
+    let bytes = stored?;
+    if common.json {
+        let name = options.name.as_ref().map(|name| JsonName::new(name.as_encoded_bytes()));
+        let document = json!({ "entry": name, "stream": options.stream, "bytes": bytes });
+        output::report(common, &document, "")?;
+    }
+    Ok(())
+}
+
+fn put_entry(
+    transaction: &Transaction<'_>,
+    options: &Put,
+    path: &Path,
+    input: &Input<'_>,
+) -> Result<u64, Failure> {
+    match transaction.metadata(path) {
+        Ok(before) if before.is_directory() => {
+            // Fails with the error for a directory.
+            transaction.open(path, Mode::READ).map_err(in_entry(path))?;
+        }
+        Ok(_) if !options.force => return Err(Failure::Exists { path: path.into() }),
+        // The other names of a file keep the old content, and so does the target of a link.
+        Ok(before) if before.links > 1 || !before.is_file() => {
+            transaction.remove(path).map_err(in_entry(path))?;
+        }
+        Ok(_) | Err(Error::NotFound { .. }) => {}
+        Err(error) => return Err(in_entry(path)(error)),
+    }
+    let bytes = input.store(transaction.open(path, Mode::WRITE).map_err(in_entry(path))?)?;
+    let attributes = Attributes::default()
+        .with_owner(rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+        .with_modified(Timestamp::now());
+    transaction.set_attributes(path, attributes).map_err(in_entry(path))?;
+    Ok(bytes)
+}
+
+/// Returns whether a standard stream was closed when the program started: the runtime opens `/dev/null` in its place,
+/// for reading and writing, which no shell does.
+fn is_closed(stream: impl AsFd) -> bool {
+    let null = rustix::fs::stat("/dev/null").map(|null| null.st_rdev);
+    let found = fstat(&stream).map(|found| (found.st_rdev, found.st_mode));
+    let is_null = match (null, found) {
+        (Ok(null), Ok((device, mode))) => {
+            device == null
+                && rustix::fs::FileType::from_raw_mode(mode)
+                    == rustix::fs::FileType::CharacterDevice
+        }
+        _ => false,
+    };
+    is_null && fcntl_getfl(&stream).is_ok_and(|flags| flags.contains(OFlags::RDWR))
+}
+
+/// The content to store.
+struct Input<'a> {
+    options: &'a Put,
+    interrupt: Interrupt,
+    progress: &'a Progress,
+}
+
+impl Input<'_> {
+    /// Replaces the content of a file or stream. Returns the number of bytes.
+    fn store(&self, mut file: File<'_>) -> Result<u64, Failure> {
+        let named = at(&self.options.archive);
+        file.set_len(0).map_err(&named)?;
+        let mut running = Running::start(&self.options.command)?;
+        let input = match &mut running {
+            Some(running) => running.output()?,
+            None => io::stdin().as_fd().try_clone_to_owned().map_err(Failure::Input)?,
         };
-        read_ahead(read, |chunk| {
-            let chunk = chunk?;
-            stream.append(chunk).map_err(session.named())?;
-            self.progress.advance(chunk.len() as u64);
-            Ok(())
-        })
+        let reader = Interruptible { input, interrupt: &self.interrupt };
+        let copied = ar7::copy(self.progress.wrap_read(reader), &mut file);
+        if self.interrupt.is_set() {
+            let (archive, done) = (self.options.archive.clone(), "the archive is unchanged".into());
+            return Err(Failure::Interrupted { archive, done });
+        }
+        let bytes = copied.map_err(|error| match error {
+            CopyError::Read(error) => Failure::Input(error),
+            CopyError::Write(error) => named(error.into()),
+        })?;
+        if let Some(running) = running {
+            running.finish()?;
+        }
+        Ok(bytes)
     }
 }
 
-/// Reads standard input until the buffer is full, the input ends or pauses, or a signal arrives. Returns `None` at the
-/// end.
-fn read_chunk(buffer: &mut Vec<u8>, interrupt: &Interrupt) -> io::Result<Option<usize>> {
-    buffer.resize(CHUNK, 0);
-    let input = io::stdin();
-    let mut filled = 0;
-    while let Some(free) = buffer.get_mut(filled..).filter(|free| !free.is_empty()) {
-        if interrupt.is_set() || !is_ready(input.as_fd())? {
-            break;
-        }
-        match rustix::io::read(&input, free) {
-            Ok(0) if filled == 0 => return Ok(None),
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(Errno::INTR | Errno::AGAIN) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(Some(filled))
+/// A command whose output is stored. If it is dropped before its end, it is killed.
+struct Running<'a> {
+    command: &'a [std::ffi::OsString],
+    child: Child,
 }
 
-/// Waits until the input has bytes or ends, at most for [`PAUSE`].
-fn is_ready(input: BorrowedFd<'_>) -> io::Result<bool> {
-    match poll(&mut [PollFd::from_borrowed_fd(input, PollFlags::IN)], Some(&PAUSE)) {
-        Ok(ready) => Ok(ready > 0),
-        Err(Errno::INTR) => Ok(false),
-        Err(error) => Err(error.into()),
+impl<'a> Running<'a> {
+    /// Starts the command, if there is one.
+    fn start(command: &'a [std::ffi::OsString]) -> Result<Option<Running<'a>>, Failure> {
+        let Some((program, arguments)) = command.split_first() else { return Ok(None) };
+        let started = Command::new(program).args(arguments).stdout(Stdio::piped()).spawn();
+        match started {
+            Ok(child) => Ok(Some(Running { command, child })),
+            Err(error) => Err(failed(command, &error)),
+        }
+    }
+
+    fn output(&mut self) -> Result<OwnedFd, Failure> {
+        let output = self.child.stdout.take();
+        output.map(OwnedFd::from).ok_or_else(|| failed(self.command, &"no output"))
+    }
+
+    /// Waits for the end of the command. A failure of the command is a failure.
+    fn finish(mut self) -> Result<(), Failure> {
+        let status = self.child.wait().map_err(|error| failed(self.command, &error))?;
+        if status.success() { Ok(()) } else { Err(failed(self.command, &status)) }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        // Both do nothing after the command has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn failed(command: &[std::ffi::OsString], reason: &impl ToString) -> Failure {
+    let command = command.first().cloned().unwrap_or_default();
+    Failure::Command { command, reason: reason.to_string() }
+}
+
+/// An input whose reads end with an error when a signal arrives.
+struct Interruptible<'a> {
+    input: OwnedFd,
+    interrupt: &'a Interrupt,
+}
+
+impl Read for Interruptible<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if self.interrupt.is_set() {
+                return Err(io::Error::other("interrupted"));
+            }
+            match poll(&mut [PollFd::new(&self.input, PollFlags::IN)], Some(&PAUSE)) {
+                Ok(0) | Err(Errno::INTR) => continue,
+                Ok(_) => {}
+                Err(error) => return Err(error.into()),
+            }
+            match rustix::io::read(&self.input, &mut *bytes) {
+                Err(Errno::INTR | Errno::AGAIN) => {}
+                outcome => return Ok(outcome?),
+            }
+        }
     }
 }

@@ -5,30 +5,34 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use ar7_registry::{Error, Receipt};
+use ar7::{Error, Receipt};
+use serde_json::json;
 
 use crate::arguments::{Common, ReceiptOptions};
 use crate::exit::Failure;
+use crate::opened::Opened;
 use crate::output::Output;
-use crate::session::Session;
 
 /// Prints a receipt for the newest commit.
 pub(crate) fn run(common: &Common, options: &ReceiptOptions) -> Result<(), Failure> {
-    let session = Session::read(common, &options.archive)?;
-    let receipt = match session.archive.receipt() {
+    let opened = Opened::read(common, &options.archive)?;
+    let receipt = match opened.archive.receipt() {
         // The last writer was killed before it was certain that its commit was on disk. A new writer makes sure that it
         // is.
         Err(Error::NotSynced) => {
-            drop(session);
-            let session = Session::write(common, &options.archive)?;
-            session.archive.reclaim().map_err(session.named())?;
-            let receipt = session.archive.receipt().map_err(session.named())?;
-            session.finish()?;
+            drop(opened);
+            let opened = Opened::write(common, &options.archive)?;
+            opened.archive.reclaim().map_err(opened.named())?;
+            let receipt = opened.archive.receipt().map_err(opened.named())?;
+            opened.finish()?;
             receipt
         }
-        outcome => outcome.map_err(session.named())?,
+        outcome => outcome.map_err(opened.named())?,
     };
     let mut output = Output::new();
+    if common.json {
+        return output.document(&json!({ "receipt": receipt.to_string() }));
+    }
     output.line(&receipt.to_string())?;
     output.finish()
 }
@@ -42,15 +46,10 @@ pub(crate) fn given(argument: &OsStr) -> Result<Receipt, Failure> {
     in_file(path, File::open(path).map_err(|error| Failure::file(path, "open", error))?)
 }
 
-/// Parses the receipt in a file: one line, with or without a line break. Reads no more than the longest receipt needs,
-/// because the file may be an archive or endless.
+/// Parses the receipt in a file.
 pub(crate) fn in_file(path: &Path, file: impl Read) -> Result<Receipt, Failure> {
-    let most = 2 * Receipt::LENGTH_MAX as u64;
-    let mut bytes = Vec::new();
-    let read = file.take(most).read_to_end(&mut bytes);
-    read.map_err(|error| Failure::file(path, "read", error))?;
-    let text = String::from_utf8_lossy(&bytes);
-    let line = text.strip_suffix('\n').unwrap_or(&text);
-    let line = line.strip_suffix('\r').unwrap_or(line);
-    line.parse().map_err(Failure::Receipt)
+    Receipt::read(file).map_err(|error| match error {
+        error @ Error::Io { .. } => Failure::Library { archive: path.to_owned(), error },
+        error => Failure::Receipt(error),
+    })
 }

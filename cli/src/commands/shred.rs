@@ -2,12 +2,13 @@
 
 use std::io::{self, BufRead, IsTerminal};
 
-use ar7_engine::store::Store;
+use ar7::Archive;
+use serde_json::json;
 
 use crate::arguments::{Common, Shred};
 use crate::exit::Failure;
-use crate::output::Output;
-use crate::session::at;
+use crate::opened::at;
+use crate::output;
 use crate::shown::Shown;
 use crate::stderr;
 
@@ -18,15 +19,12 @@ pub(crate) fn run(common: &Common, options: &Shred) -> Result<(), Failure> {
     if !options.yes && !confirmed(options)? {
         return Err(Failure::NotConfirmed);
     }
-    Store::shred(path, common.wait()).map_err(|error| at(path)(error.into()))?;
-    if common.quiet {
-        return Ok(());
-    }
-    let mut output = Output::new();
-    output.line(
+    common.apply(Archive::options()).shred(path).map_err(at(path))?;
+    output::report(
+        common,
+        &json!({ "shredded": true }),
         "every key slot was destroyed; delete exported headers and other copies of the archive too",
-    )?;
-    output.finish()
+    )
 }
 
 fn confirmed(options: &Shred) -> Result<bool, Failure> {

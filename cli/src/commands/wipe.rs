@@ -1,29 +1,30 @@
 //! `wipe-free`: overwrites free blocks with blank blocks.
 
-use crate::arguments::{Common, WipeFree};
+use serde_json::json;
+
+use crate::arguments::{BLOCK_BYTES, Common, WipeFree};
 use crate::exit::Failure;
-use crate::output::Output;
+use crate::opened::Opened;
+use crate::output;
 use crate::progress::{Counts, Progress};
-use crate::session::Session;
 
 /// Wipes the free blocks.
 pub(crate) fn run(common: &Common, options: &WipeFree) -> Result<(), Failure> {
-    let session = Session::write(common, &options.archive)?;
-    wipe(common, &session)?;
-    session.finish()
+    let opened = Opened::write(common, &options.archive)?;
+    let wiped = wipe(common, &opened)?;
+    opened.finish()?;
+    report(common, wiped)
 }
 
-/// Purges pending deletions, wipes the free blocks, and prints how many there were.
-pub(crate) fn wipe(common: &Common, session: &Session) -> Result<(), Failure> {
+/// Purges pending deletions and wipes the free blocks. Returns the number of wiped blocks.
+pub(crate) fn wipe(common: &Common, opened: &Opened) -> Result<u64, Failure> {
     let progress = Progress::new(common, Counts::Bytes);
-    let done = |blocks: u64| progress.set_done(blocks * ar7_engine::format::BLOCK_SIZE_U64);
-    let wiped = session.archive.wipe_free(&mut |blocks| done(blocks));
+    let wiped = opened.archive.wipe_free(|blocks| progress.set_done(blocks * BLOCK_BYTES));
     progress.finish();
-    let wiped = wiped.map_err(session.named())?;
-    if common.quiet {
-        return Ok(());
-    }
-    let mut output = Output::new();
-    output.line(&format!("{wiped} free blocks wiped"))?;
-    output.finish()
+    wiped.map_err(opened.named())
+}
+
+/// Prints the number of wiped blocks.
+pub(crate) fn report(common: &Common, wiped: u64) -> Result<(), Failure> {
+    output::report(common, &json!({ "wiped": wiped }), &format!("{wiped} free blocks wiped"))
 }

@@ -179,7 +179,7 @@ fn a_tree_nested_deeper_than_the_limit_is_an_error() {
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     let lines: Vec<&str> = ran.stderr.lines().collect();
     assert!(lines[0].ends_with("deeper than 2048 directories"), "{}", lines[0]);
-    bench.fails("ls -R a.ar7", 1, "deeper than 2048 directories");
+    assert_eq!(bench.ok("ls -R a.ar7").text().lines().count(), 2999);
     // The tree is too deep for the recursive removal of the temporary directory.
     let removed = std::process::Command::new("rm").arg("-rf").arg(bench.path("out")).status();
     assert!(removed.expect("rm runs").success());

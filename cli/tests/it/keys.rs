@@ -9,8 +9,8 @@ const CHEAP: &str = "--kdf-memory 64KiB --kdf-passes 1";
 
 fn bench() -> Bench {
     let bench = Bench::new();
-    bench.write("second", [8; 32]);
-    bench.write("third", [9; 32]);
+    bench.write_key("second", [8; 32]);
+    bench.write_key("third", [9; 32]);
     bench.ok("create a.ar7 --label first");
     bench.write("file", "content");
     bench.ok("ingest a.ar7 file");

@@ -12,7 +12,7 @@ const LENGTH: usize = 8 << 20;
 fn a_reader_gets_its_commit_whatever_a_writer_does_meanwhile() {
     let bench = Bench::new();
     bench.write("first", "1".repeat(LENGTH));
-    bench.write("second", "2".repeat(LENGTH));
+    bench.write_key("second", "2".repeat(LENGTH));
     bench.ok("ingest a.ar7 first");
     let mut command = bench.command();
     command.args(["cat", "a.ar7", "first"]).stdout(Stdio::piped()).stderr(Stdio::inherit());

@@ -24,7 +24,7 @@ fn rekey_seals_every_block_under_the_new_master_key() {
     let bench = bench();
     bench.ok("header export a.ar7 header");
     bench.write("receipt", bench.ok("receipt a.ar7").stdout);
-    bench.write("second", [8; 32]);
+    bench.write_key("second", [8; 32]);
     bench.ok("key add a.ar7 --new-key-file second");
     bench.fails("rekey a.ar7", 2, "a rekey would remove the archive's other keys (1)");
     let before = fs::read(bench.path("a.ar7")).expect("the archive");

@@ -24,12 +24,8 @@ const FAILING: &[&str] = &[
     "14-one-file-system",
     "15-cachedir-tag",
     "16-lists-from-files",
-    "18-first-run-twice-at-once",
-    "19-world-readable-key-file",
     "20-symbolic-link-as-argument",
     "21-pattern-not-utf-8",
-    "22-empty-key-variable",
-    "24-passphrase-from-file-or-command",
     "25-reason-in-json",
 ];
 

@@ -24,7 +24,7 @@ pub(crate) struct Ran {
 impl Bench {
     pub(crate) fn new() -> Bench {
         let bench = Bench { directory: tempfile::tempdir().expect("a temporary directory") };
-        fs::write(bench.path("key"), [7; 32]).expect("a key file");
+        bench.write_key("key", [7; 32]);
         bench
     }
 
@@ -82,6 +82,13 @@ impl Bench {
         let path = self.path(name);
         fs::create_dir_all(path.parent().expect("a path in the directory")).expect("a directory");
         fs::write(path, content).expect("a file");
+    }
+
+    /// Writes a key file or another secret that only its owner can read.
+    pub(crate) fn write_key(&self, name: &str, key: impl AsRef<[u8]>) {
+        self.write(name, key);
+        let mode = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(self.path(name), mode).expect("a mode");
     }
 
     /// Runs a line with this standard input.

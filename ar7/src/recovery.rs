@@ -1,0 +1,98 @@
+//! What opening found.
+
+use std::fmt;
+
+use ar7_engine::format::Position;
+use ar7_engine::store;
+
+use crate::archive::Archive;
+
+/// The faults that opening an archive found, from [`Archive::recovery`]. A writer has repaired what it could; a
+/// reader only reports it.
+///
+/// Blocks are named by their number in the file. `Display` lists the faults in one line.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Recovery {
+    /// Whether there was nothing to repair.
+    pub is_clean: bool,
+    /// Damaged copies of the header, or older ones without a reason.
+    pub headers: Vec<u32>,
+    /// Copies of the header that an interrupted change had not reached.
+    pub older_headers: Vec<u32>,
+    /// Damaged meta slots.
+    pub bad_slots: Vec<u32>,
+    /// Older copies of the newest meta slot: the last writer did not close the archive.
+    pub older_slots: Vec<u32>,
+    /// Number of changed blocks that are not in their home locations yet.
+    pub redo_blocks: usize,
+    /// Damaged copies of blocks of the redo list whose other copy is good.
+    pub bad_redo_copies: Vec<u32>,
+    /// A block of the redo list of which both copies are damaged: changes of the last commits may be lost.
+    pub lost_redo_block: Option<u32>,
+    /// Whether a pair of meta slots has no good copy, so that the newest commit may be lost.
+    pub lost_pair: bool,
+    /// A damaged meta slot that may have held a newer commit.
+    pub may_have_held_newer: Option<u32>,
+}
+
+impl Archive {
+    /// Returns the faults that opening found. An application should show [`Recovery::lost_redo_block`] and
+    /// [`Recovery::may_have_held_newer`] to its user, because they stand for changes that may be lost.
+    pub fn recovery(&self) -> Recovery {
+        self.registry.store().recovery().into()
+    }
+}
+
+impl From<&store::Recovery> for Recovery {
+    fn from(found: &store::Recovery) -> Recovery {
+        let numbers =
+            |positions: &[Position]| positions.iter().map(|position| position.get()).collect();
+        Recovery {
+            is_clean: found.is_clean(),
+            headers: numbers(&found.headers),
+            older_headers: numbers(&found.older_headers),
+            bad_slots: numbers(&found.bad_slots),
+            older_slots: numbers(&found.older_slots),
+            redo_blocks: found.redo_blocks,
+            bad_redo_copies: numbers(&found.bad_redo_copies),
+            lost_redo_block: found.lost_redo_block.map(Position::get),
+            lost_pair: found.lost_pair,
+            may_have_held_newer: found.may_have_held_newer.map(Position::get),
+        }
+    }
+}
+
+impl fmt::Display for Recovery {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_clean && self.redo_blocks == 0 {
+            return formatter.write_str("none needed");
+        }
+        let mut parts = Vec::new();
+        for (what, positions) in [
+            ("damaged headers", &self.headers),
+            ("older headers", &self.older_headers),
+            ("damaged meta slots", &self.bad_slots),
+            ("older meta slots", &self.older_slots),
+            ("damaged copies of redo blocks", &self.bad_redo_copies),
+        ] {
+            if !positions.is_empty() {
+                parts.push(format!("{what} at {positions:?}"));
+            }
+        }
+        if self.redo_blocks > 0 {
+            parts.push(format!("{} blocks on the redo list", self.redo_blocks));
+        }
+        if let Some(position) = self.lost_redo_block {
+            parts.push(format!("both copies of the redo block {position} are damaged"));
+        }
+        if self.lost_pair {
+            parts.push("a pair of meta slots is lost".to_owned());
+        }
+        if let Some(position) = self.may_have_held_newer {
+            parts.push(format!("the meta slot at {position} may have held a newer commit"));
+        }
+        formatter.write_str(&parts.join("; "))
+    }
+}
