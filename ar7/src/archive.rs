@@ -64,7 +64,8 @@ impl Archive {
         Ok(self.registry.refresh()?)
     }
 
-    /// Closes the archive, and gives free space at the end of the file back to the file system.
+    /// Closes the archive, and gives free space at the end of the file back to the file system: also what a
+    /// transaction took that failed or was discarded, for example because the disk is full.
     ///
     /// Snapshots that are still held stay readable, and keep the file locked until they are dropped.
     pub fn close(self) -> Result<()> {

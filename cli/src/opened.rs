@@ -110,7 +110,9 @@ impl Opened {
     /// Frees the blocks of deleted content, and closes the archive.
     pub(crate) fn finish(self) -> Result<(), Failure> {
         let Opened { archive, path } = self;
-        archive.reclaim().and_then(|()| archive.close()).map_err(at(&path))
+        // Closing after a failure gives back the disk space of the changes.
+        let reclaimed = archive.reclaim();
+        reclaimed.and(archive.close()).map_err(at(&path))
     }
 }
 

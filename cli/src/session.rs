@@ -83,7 +83,9 @@ impl Session {
     /// Commits, purges pending deletions, and closes the archive.
     pub(crate) fn finish(self) -> Result<(), Failure> {
         let Session { archive, path } = self;
-        archive.reclaim().and_then(|()| archive.close()).map_err(at(&path))
+        // Closing after a failure gives back the disk space of the changes.
+        let reclaimed = archive.reclaim();
+        reclaimed.and(archive.close()).map_err(at(&path))
     }
 }
 

@@ -19,5 +19,6 @@ mod rekey;
 mod reports;
 mod round_trip;
 mod sources;
+mod space;
 mod terminal;
 mod wipe;

@@ -15,7 +15,6 @@ const FAILING: &[&str] = &[
     "02-file-that-changes",
     "03-same-size-same-time",
     "05-restore-over-read-only-directory",
-    "06-full-disk-stays-full",
     "08-exclude-with-trailing-slash",
     "09-exclude-with-path-as-typed",
     "10-attributes-and-acl",

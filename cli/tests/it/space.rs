@@ -1,0 +1,59 @@
+//! A command that fails for lack of space, wherever it runs out, leaves the archive as it was, and the file as long as
+//! it was.
+
+use std::fs;
+use std::process::Command;
+
+use crate::common::{Bench, output};
+
+/// Runs a line that can make a file at most this long. A longer one is refused as on a full disk.
+fn limited(bench: &Bench, line: &str, most_bytes: u64) -> crate::common::Ran {
+    let mut command = Command::new("prlimit");
+    command.arg(format!("--fsize={most_bytes}:{most_bytes}")).arg(env!("CARGO_BIN_EXE_ar7"));
+    command.env_remove("AR7_PASSPHRASE").env("AR7_KEY_FILE", "key");
+    output(command.args(line.split(' ')).current_dir(bench.path("")))
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_command_that_runs_out_of_space_at_any_point_gives_back_what_it_took() {
+    let bench = Bench::new();
+    bench.write("small", "1");
+    bench.write("big", vec![7; 600_000]);
+    for number in 0..40 {
+        bench.write(&format!("many/{number}"), vec![number; 3000]);
+    }
+    bench.ok("ingest before.ar7 small");
+    let before = fs::read(bench.path("before.ar7")).expect("the archive");
+    let length = before.len() as u64;
+    let (mut failures, mut successes) = (0, 0);
+    for line in [
+        "ingest a.ar7 big many",
+        "ingest a.ar7 big many --checkpoint 100K",
+        "put a.ar7 x -- cat big",
+        "put a.ar7 small --force -- cat big big",
+        "mkdir -p a.ar7 a/b/c",
+        "key label a.ar7 new",
+    ] {
+        for blocks in [0, 1, 2, 3, 5, 8, 13, 30, 60, 100, 150, 200, 300, 1000] {
+            bench.write("a.ar7", &before);
+            let ran = limited(&bench, line, length + blocks * 4096);
+            let after = fs::metadata(bench.path("a.ar7")).expect("the archive").len();
+            let names = bench.ok("ls a.ar7").text();
+            match ran.code {
+                0 => successes += 1,
+                7 => {
+                    failures += 1;
+                    // A checkpoint keeps what came before it.
+                    if !line.contains("--checkpoint") {
+                        let case = format!("{line}, {blocks} blocks: {}", ran.stderr);
+                        assert_eq!((after, names.as_str()), (length, "small\n"), "{case}");
+                    }
+                }
+                code => panic!("{line}, {blocks} blocks: exit {code}: {}", ran.stderr),
+            }
+            bench.ok("verify -q a.ar7");
+        }
+    }
+    assert!(failures > 20 && successes > 10, "{failures} failures, {successes} successes");
+}
