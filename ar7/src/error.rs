@@ -81,10 +81,10 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
-    /// A component of a path cannot be a name in an archive.
+    /// A component of a path, or the name of an extended attribute, cannot be a name in an archive.
     #[error("invalid name {name:?}: {reason}")]
     InvalidName {
-        /// The component.
+        /// The name.
         name: PathBuf,
         /// Why it cannot be a name.
         reason: &'static str,

@@ -154,7 +154,8 @@ pub use maintenance::{Finding, ImportedHeader, Progress, Rekeyed, Summary};
 pub use options::{Derivation, Io, Kind, Options};
 pub use receipt::Receipt;
 pub use records::{
-    Attributes, Entry, FileType, KeySlot, Metadata, Statistics, StreamInfo, Timestamp,
+    Attributes, Device, Entry, FileType, KeySlot, Metadata, Origin, Special, Statistics,
+    StreamInfo, Timestamp,
 };
 pub use recovery::Recovery;
 pub use savepoint::Savepoint;
@@ -165,6 +166,7 @@ pub use transaction::Transaction;
 pub use ar7_engine::format::{Generation, Position};
 pub use ar7_engine::{Check, Fault, Value};
 pub use ar7_registry::Mode;
+pub use ar7_registry::records::ExtendedAttribute;
 pub use uuid;
 
 /// Runs the example in the README as a test.

@@ -10,7 +10,7 @@ use ar7_registry::{Archive, Content, Error, Mode, Result, Savepoint, Stream};
 use uuid::Uuid;
 
 use crate::order::Order;
-use crate::records::{Attributes, Timestamp};
+use crate::records::Attributes;
 
 /// An open stream.
 #[derive(Debug)]
@@ -295,7 +295,7 @@ impl<'t> SharedStream<'t> {
         }
         let names = self.open.archive.names();
         let inode = names.inode(number)?.ok_or(Error::Stale)?;
-        let attributes = Attributes::from(inode.attributes).with_modified(Timestamp::now());
+        let attributes = Attributes::from(inode.attributes).changed_now();
         names.set_attributes(number, attributes.of_registry())?;
         self.touched = Some(returns);
         Ok(())

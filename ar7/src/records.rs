@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ar7_engine::format::{self, DATA_SIZE_U64, Generation, StoredStream};
-use ar7_registry::records::{self, EntryType, Inode, InodeNumber};
+use ar7_registry::records::{self, EntryType, Extended, Inode, InodeNumber};
 use uuid::Uuid;
 
 /// A point in time, in seconds and nanoseconds since 1970-01-01 UTC.
@@ -72,8 +72,8 @@ impl From<SystemTime> for Timestamp {
     }
 }
 
-/// Permissions, owner and modification time of an entry. The library stores and returns them, but
-/// gives them no meaning.
+/// Permissions, owner, modification time and origin of an entry. The library stores and returns
+/// them, but gives them no meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -86,6 +86,28 @@ pub struct Attributes {
     pub group: u32,
     /// Time of the last change of the content.
     pub modified: Timestamp,
+    /// The state of the source from which the entry was stored, if there is one. A later change of
+    /// the content removes it.
+    pub origin: Option<Origin>,
+}
+
+/// What an entry's source was like when it was stored. While a file has the same change time, inode
+/// number, modification time and length as then, it is safe to assume that its content is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Origin {
+    /// Time of the last change of the source's content or attributes (ctime).
+    pub changed: Timestamp,
+    /// Inode number of the source in its file system.
+    pub inode: u64,
+}
+
+impl Origin {
+    /// Returns the origin with this change time and inode number.
+    pub fn new(changed: impl Into<Timestamp>, inode: u64) -> Origin {
+        Origin { changed: changed.into(), inode }
+    }
 }
 
 impl Attributes {
@@ -107,28 +129,46 @@ impl Attributes {
         Attributes { modified: modified.into(), ..self }
     }
 
+    /// Returns the attributes with another origin, or without one.
+    #[must_use]
+    pub fn with_origin(self, origin: impl Into<Option<Origin>>) -> Attributes {
+        Attributes { origin: origin.into(), ..self }
+    }
+
+    /// Returns the attributes of an entry whose content changes now.
+    pub(crate) fn changed_now(self) -> Attributes {
+        self.with_modified(Timestamp::now()).with_origin(None)
+    }
+
     /// Returns the attributes of an entry that is made now.
     pub(crate) fn now(mode: u32) -> Attributes {
         Attributes::default().with_mode(mode).with_modified(Timestamp::now())
     }
 
     pub(crate) fn of_registry(self) -> records::Attributes {
-        let Attributes { mode, user, group, modified } = self;
-        records::Attributes { mode, uid: user, gid: group, modified: modified.of_format() }
+        let Attributes { mode, user, group, modified, origin } = self;
+        let origin = origin.map(|Origin { changed, inode }| records::Origin {
+            changed: changed.of_format(),
+            inode,
+        });
+        let modified = modified.of_format();
+        records::Attributes { mode, uid: user, gid: group, modified, origin }
     }
 }
 
 impl Default for Attributes {
-    /// Returns mode 0o644, owner and group 0, and the time 0.
+    /// Returns mode 0o644, owner and group 0, the time 0, and no origin.
     fn default() -> Attributes {
-        Attributes { mode: 0o644, user: 0, group: 0, modified: Timestamp::default() }
+        let modified = Timestamp::default();
+        Attributes { mode: 0o644, user: 0, group: 0, modified, origin: None }
     }
 }
 
 impl From<records::Attributes> for Attributes {
     fn from(attributes: records::Attributes) -> Attributes {
-        let records::Attributes { mode, uid, gid, modified } = attributes;
-        Attributes { mode, user: uid, group: gid, modified: modified.into() }
+        let records::Attributes { mode, uid, gid, modified, origin } = attributes;
+        let origin = origin.map(|records::Origin { changed, inode }| Origin::new(changed, inode));
+        Attributes { mode, user: uid, group: gid, modified: modified.into(), origin }
     }
 }
 
@@ -136,7 +176,7 @@ impl From<records::Attributes> for Attributes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
-#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum FileType {
     /// A file.
     File,
@@ -144,6 +184,14 @@ pub enum FileType {
     Directory,
     /// A symbolic link.
     Symlink,
+    /// A named pipe.
+    Fifo,
+    /// A socket of the file system.
+    Socket,
+    /// A character device.
+    CharacterDevice,
+    /// A block device.
+    BlockDevice,
 }
 
 impl From<EntryType> for FileType {
@@ -152,6 +200,46 @@ impl From<EntryType> for FileType {
             EntryType::File => FileType::File,
             EntryType::Directory => FileType::Directory,
             EntryType::Symlink => FileType::Symlink,
+            EntryType::Fifo => FileType::Fifo,
+            EntryType::Socket => FileType::Socket,
+            EntryType::CharacterDevice => FileType::CharacterDevice,
+            EntryType::BlockDevice => FileType::BlockDevice,
+        }
+    }
+}
+
+/// The numbers of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Device {
+    /// Number of the driver.
+    pub major: u32,
+    /// Number of the device among those of its driver.
+    pub minor: u32,
+}
+
+/// An entry without content. See [`crate::Transaction::create_special`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Special {
+    /// A named pipe.
+    Fifo,
+    /// A socket of the file system.
+    Socket,
+    /// A character device.
+    CharacterDevice(Device),
+    /// A block device.
+    BlockDevice(Device),
+}
+
+impl Special {
+    pub(crate) fn of_registry(self) -> (EntryType, Option<records::Device>) {
+        let of = |Device { major, minor }| Some(records::Device { major, minor });
+        match self {
+            Special::Fifo => (EntryType::Fifo, None),
+            Special::Socket => (EntryType::Socket, None),
+            Special::CharacterDevice(device) => (EntryType::CharacterDevice, of(device)),
+            Special::BlockDevice(device) => (EntryType::BlockDevice, of(device)),
         }
     }
 }
@@ -163,9 +251,9 @@ impl From<EntryType> for FileType {
 pub struct Metadata {
     /// The type.
     pub file_type: FileType,
-    /// Length of the content, or of a symbolic link's target, in bytes. 0 for a directory.
+    /// Length of the content, or of a symbolic link's target, in bytes. 0 for other entries.
     pub len: u64,
-    /// Permissions, owner and modification time.
+    /// Permissions, owner, modification time and origin.
     pub attributes: Attributes,
     /// Number of names of the entry.
     pub links: u32,
@@ -174,6 +262,10 @@ pub struct Metadata {
     /// The stream with the content, or with a long target. An empty file may have none.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialized::optional_uuid"))]
     pub stream: Option<Uuid>,
+    /// The numbers of a device.
+    pub device: Option<Device>,
+    /// Whether the entry has extended attributes.
+    pub has_extended_attributes: bool,
 }
 
 impl Metadata {
@@ -185,6 +277,8 @@ impl Metadata {
             links: inode.links,
             inode: number.0,
             stream: inode.stream,
+            device: inode.device.map(|records::Device { major, minor }| Device { major, minor }),
+            has_extended_attributes: inode.extended != Extended::None,
         }
     }
 
@@ -273,7 +367,7 @@ pub struct Statistics {
     pub pending_deletions: u64,
     /// Number of names.
     pub names: u64,
-    /// Number of files, directories and symbolic links.
+    /// Number of files, directories and other entries, not counting further names.
     pub inodes: u64,
     /// Number of blocks in use or free, of 4096 bytes each.
     pub blocks: u32,

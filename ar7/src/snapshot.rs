@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use ar7_registry::Mode;
-use ar7_registry::records::EntryType;
+use ar7_registry::records::{EntryType, ExtendedAttribute};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
@@ -72,6 +72,11 @@ impl Snapshot {
     /// Returns the target of a symbolic link.
     pub fn read_link(&self, path: impl AsRef<Path>) -> Result<PathBuf> {
         source::read_link(&self.registry, path.as_ref())
+    }
+
+    /// Returns the extended attributes of an entry, in ascending order of their names.
+    pub fn extended_attributes(&self, path: impl AsRef<Path>) -> Result<Vec<ExtendedAttribute>> {
+        source::extended_attributes(&self.registry, path.as_ref())
     }
 
     /// Returns the entries of a directory, in byte order of their names.

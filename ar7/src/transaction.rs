@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use ar7_registry::Mode;
-use ar7_registry::records::{EntryType, InodeNumber};
+use ar7_registry::records::{EntryType, ExtendedAttribute, InodeNumber};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::file::{Bytes, File};
 use crate::open::Open;
 use crate::path::{bytes, split, to_path};
-use crate::records::{Attributes, Metadata, Timestamp};
+use crate::records::{Attributes, Metadata, Special};
 use crate::source::{self, List, Walk, wrong_type};
 
 /// Permission bits of new directories and symbolic links.
@@ -180,8 +180,8 @@ impl<'a> Transaction<'a> {
         })
     }
 
-    /// Removes a file, a symbolic link or an empty directory. The content of a file is deleted with
-    /// its last name.
+    /// Removes an entry; a directory only if it is empty. The content of a file is deleted with its
+    /// last name.
     pub fn remove(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let (directory, name) = self.place(path)?;
@@ -207,12 +207,12 @@ impl<'a> Transaction<'a> {
         Ok(removed)
     }
 
-    /// Gives a file or symbolic link a further name.
+    /// Gives an entry a further name. A directory has only one.
     pub fn link(&self, existing: impl AsRef<Path>, new: impl AsRef<Path>) -> Result<()> {
         let (existing, new) = (existing.as_ref(), new.as_ref());
         let (number, inode) = source::find(self.registry(), existing)?;
         if inode.kind == EntryType::Directory {
-            return Err(wrong_type(existing, "a file or a symbolic link", inode.kind));
+            return Err(wrong_type(existing, "an entry other than a directory", inode.kind));
         }
         let (directory, name) = self.place(new)?;
         let linked = self.registry().names().add_link(directory, name, number);
@@ -229,10 +229,39 @@ impl<'a> Transaction<'a> {
         made.map(drop).map_err(|error| Error::from(error).at(path))
     }
 
-    /// Sets permissions, owner and modification time.
+    /// Makes a fifo, a socket or a device.
+    pub fn create_special(&self, path: impl AsRef<Path>, special: Special) -> Result<()> {
+        let path = path.as_ref();
+        let (directory, name) = self.place(path)?;
+        let attributes = Attributes::now(Attributes::default().mode).of_registry();
+        let (kind, device) = special.of_registry();
+        let made = self.registry().names().add_special(directory, name, attributes, kind, device);
+        made.map(drop).map_err(|error| Error::from(error).at(path))
+    }
+
+    /// Sets permissions, owner, modification time and origin.
     pub fn set_attributes(&self, path: impl AsRef<Path>, attributes: Attributes) -> Result<()> {
         let (number, _) = source::find(self.registry(), path.as_ref())?;
         Ok(self.registry().names().set_attributes(number, attributes.of_registry())?)
+    }
+
+    /// Returns the extended attributes of an entry, in ascending order of their names.
+    pub fn extended_attributes(&self, path: impl AsRef<Path>) -> Result<Vec<ExtendedAttribute>> {
+        source::extended_attributes(self.registry(), path.as_ref())
+    }
+
+    /// Replaces all extended attributes of an entry. Their order does not matter.
+    ///
+    /// A name has 1 to 255 bytes without NUL, and occurs once; otherwise it fails with
+    /// [`Error::InvalidName`]. A value has up to 65,536 bytes, and all attributes of an entry up to
+    /// 1 MiB, with 5 bytes for each one; otherwise it fails with [`Error::OutOfBounds`].
+    pub fn set_extended_attributes(
+        &self,
+        path: impl AsRef<Path>,
+        attributes: &[ExtendedAttribute],
+    ) -> Result<()> {
+        let (number, _) = source::find(self.registry(), path.as_ref())?;
+        Ok(self.registry().names().set_extended_attributes(number, attributes)?)
     }
 
     /// Returns what the archive knows about an entry, with the changes of this transaction.
@@ -332,7 +361,7 @@ impl<'a> Transaction<'a> {
         let set = if let Some(number) = existing {
             let inode = names.inode(number)?;
             let before = inode.map_or_else(Attributes::default, |inode| inode.attributes.into());
-            let attributes = before.with_modified(Timestamp::now()).of_registry();
+            let attributes = before.changed_now().of_registry();
             self.open.deleting(|| names.replace_content(number, stream, attributes))
         } else {
             let attributes = Attributes::now(Attributes::default().mode).of_registry();

@@ -36,6 +36,10 @@ struct Frame {
 }
 
 /// One step of a walk.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most steps are entries, which a box would only slow down"
+)]
 pub(crate) enum Step {
     /// An entry. If it is a directory, calling [`Walk::enter`] makes its entries follow.
     Entry(Found),

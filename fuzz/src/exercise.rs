@@ -250,7 +250,7 @@ fn change_streams(archive: &Archive) -> Result<()> {
 
 fn change_names(archive: &Archive) -> Result<()> {
     let modified = Timestamp { seconds: 1, nanoseconds: 2 };
-    let attributes = Attributes { mode: 0o600, uid: 0, gid: 0, modified };
+    let attributes = Attributes { mode: 0o600, uid: 0, gid: 0, modified, origin: None };
     let names = archive.names();
     let root = InodeNumber::ROOT;
     let made = names.make_directory(root, b"exercise", attributes)?;

@@ -24,15 +24,13 @@ mod tests {
     #[test]
     fn any_inode_is_accepted_or_rejected() {
         let modified = Timestamp { seconds: -5, nanoseconds: 999_999_999 };
-        let attributes = Attributes { mode: 0o4755, uid: 1, gid: 2, modified };
+        let attributes = Attributes { mode: 0o4755, uid: 1, gid: 2, modified, origin: None };
         let file = Inode {
-            kind: EntryType::File,
-            attributes,
             size: 9000,
             links: 2,
-            target: None,
             stream: Some(Uuid::from_u128(77)),
             unknown: vec![(100, b"later".to_vec())],
+            ..Inode::new(EntryType::File, attributes)
         };
         check_mutations(&Inodes::encode_value(&file), 0x6669_6c65, inode_parse);
         let target = Some(b"../target".to_vec());

@@ -93,7 +93,8 @@ fn secret() -> Secret {
 }
 
 fn attributes(mode: u32) -> Attributes {
-    Attributes { mode, uid: 1, gid: 2, modified: Timestamp { seconds: 5, nanoseconds: 6 } }
+    let modified = Timestamp { seconds: 5, nanoseconds: 6 };
+    Attributes { mode, uid: 1, gid: 2, modified, origin: None }
 }
 
 fn refusal(error: &Error) -> Refusal {
@@ -185,6 +186,7 @@ impl Tree {
             EntryType::Directory => names.make_directory(directory, name, attributes(mode)),
             EntryType::File => names.add_file(directory, name, attributes(mode), None),
             EntryType::Symlink => names.add_symlink(directory, name, attributes(mode), &target),
+            kind => names.add_special(directory, name, attributes(mode), kind, None),
         };
         let target = if kind == EntryType::Symlink { target } else { Vec::new() };
         let expected = self.model.check_free(directory, name);

@@ -34,7 +34,8 @@ pub enum Error {
         /// The identity.
         stream: Uuid,
     },
-    /// The stream is the content of a file or the target of a symbolic link.
+    /// The stream is the content of a file, the target of a symbolic link, or contains the extended
+    /// attributes of an entry.
     #[error("stream {stream} is the content of inode {inode}")]
     StreamIsNamed {
         /// The identity.
@@ -128,6 +129,14 @@ pub enum Error {
         /// The expected type.
         needed: &'static str,
     },
+    /// A device has a device number, and no other entry has one.
+    #[error("{kind} {}", if *is_device { "needs a device number" } else { "has no device number" })]
+    DeviceNumber {
+        /// Type of the entry.
+        kind: &'static str,
+        /// Whether the entry is a device.
+        is_device: bool,
+    },
     /// The directory cannot be removed because it has entries.
     #[error("directory {} is not empty", path.escape_ascii())]
     NotEmpty {
@@ -196,6 +205,7 @@ impl Error {
             Error::UnknownMode { .. }
             | Error::NameLength { .. }
             | Error::InvalidName { .. }
+            | Error::DeviceNumber { .. }
             | Error::NotAReceipt { .. } => Class::Usage,
             Error::ReceiptOfAnother { .. }
             | Error::OlderThanReceipt { .. }
@@ -217,9 +227,10 @@ impl From<Error> for io::Error {
             Error::StreamExists { .. } | Error::EntryExists { .. } => io::ErrorKind::AlreadyExists,
             Error::NotInMode { .. } => io::ErrorKind::PermissionDenied,
             Error::AlreadyOpen { .. } | Error::StreamIsNamed { .. } => io::ErrorKind::ResourceBusy,
-            Error::UnknownMode { .. } | Error::NameLength { .. } | Error::InvalidName { .. } => {
-                io::ErrorKind::InvalidInput
-            }
+            Error::UnknownMode { .. }
+            | Error::NameLength { .. }
+            | Error::InvalidName { .. }
+            | Error::DeviceNumber { .. } => io::ErrorKind::InvalidInput,
             Error::KindForbids { .. } => io::ErrorKind::Unsupported,
             Error::Engine(error) => engine_kind(error),
             _ => io::ErrorKind::Other,

@@ -25,6 +25,7 @@ const ATTRIBUTES: Attributes = Attributes {
     uid: 0,
     gid: 0,
     modified: ar7_engine::format::Timestamp { seconds: 0, nanoseconds: 0 },
+    origin: None,
 };
 
 fn cheap() -> KeyDerivation {

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use ar7::{Attributes, Timestamp};
+use ar7::{Attributes, Origin, Timestamp};
 use serde_json::json;
 
 use crate::common::create;
@@ -14,7 +14,8 @@ fn an_entry_is_serialized_without_loss() {
     let (_folder, _, archive) = create();
     let transaction = archive.begin().unwrap();
     let odd = Path::new(OsStr::from_bytes(b"b\xff"));
-    let attributes = Attributes::default().with_modified(Timestamp::new(5, 6));
+    let origin = Origin::new(Timestamp::new(7, 8), 9);
+    let attributes = Attributes::default().with_modified(Timestamp::new(5, 6)).with_origin(origin);
     for path in [Path::new("a"), odd] {
         transaction.write(path, &b"content"[..]).unwrap();
         transaction.set_attributes(path, attributes).unwrap();
@@ -32,10 +33,13 @@ fn an_entry_is_serialized_without_loss() {
             "attributes": {
                 "mode": 0o644, "user": 0, "group": 0,
                 "modified": { "seconds": 5, "nanoseconds": 6 },
+                "origin": { "changed": { "seconds": 7, "nanoseconds": 8 }, "inode": 9 },
             },
             "links": 1,
             "inode": plain.metadata.inode,
             "stream": stream,
+            "device": null,
+            "has_extended_attributes": false,
         },
     });
     assert_eq!(serde_json::to_value(plain).unwrap(), expected);

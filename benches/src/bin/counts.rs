@@ -21,7 +21,7 @@ const MODIFIED: Timestamp = Timestamp { seconds: 0, nanoseconds: 0 };
 fn main() -> Result<()> {
     let archive = archive_in_memory()?;
     let names = archive.names();
-    let attributes = Attributes { mode: 0o755, uid: 0, gid: 0, modified: MODIFIED };
+    let attributes = Attributes { mode: 0o755, uid: 0, gid: 0, modified: MODIFIED, origin: None };
     for number in 0..ENTRIES {
         let name = format!("file-{number:08}");
         names.make_directory(InodeNumber::ROOT, name.as_bytes(), attributes)?;

@@ -200,6 +200,10 @@ pub(crate) fn kind_of(file_type: FileType) -> (char, &'static str) {
         FileType::File => ('-', "file"),
         FileType::Directory => ('d', "directory"),
         FileType::Symlink => ('l', "symlink"),
+        FileType::Fifo => ('p', "fifo"),
+        FileType::Socket => ('s', "socket"),
+        FileType::CharacterDevice => ('c', "character_device"),
+        FileType::BlockDevice => ('b', "block_device"),
         _ => ('?', "unknown"),
     }
 }

@@ -54,5 +54,6 @@ pub(super) fn directory_attributes() -> ar7_registry::records::Attributes {
         uid: rustix::process::geteuid().as_raw(),
         gid: rustix::process::getegid().as_raw(),
         modified: ar7_engine::format::Timestamp::now(),
+        origin: None,
     }
 }

@@ -26,7 +26,7 @@ fn extract_refuses_malformed_names() {
         let mut forge = Forge::new(&bench.path("a.ar7"));
         forge.inode(2, &file(0));
         forge.name(1, name, 2, EntryType::File);
-        forge.inode(3, &directory());
+        forge.inode(3, &directory(1));
         forge.name(1, b"\x01good", 3, EntryType::Directory);
         forge.finish();
         fs::create_dir(bench.path("out")).expect("a directory");
@@ -45,10 +45,10 @@ fn a_cycle_of_directories_is_damage_and_every_command_ends() {
     for (directory_inode, name) in [(1, &b"loop"[..]), (2, b"self"), (2, b"twin")] {
         let bench = Bench::new();
         let mut forge = Forge::new(&bench.path("a.ar7"));
-        forge.inode(2, &directory());
+        forge.inode(2, &directory(1));
         forge.name(1, b"d", 2, EntryType::Directory);
         forge.name(2, name, directory_inode, EntryType::Directory);
-        forge.inode(3, &directory());
+        forge.inode(3, &directory(1));
         forge.name(1, b"e", 3, EntryType::Directory);
         forge.finish();
         for line in ["extract a.ar7 --to out", "ls -R a.ar7", "verify a.ar7", "rm -r a.ar7 d"] {
@@ -90,7 +90,7 @@ fn missing_and_contradictory_inodes_are_damage() {
 fn a_name_without_an_inode_is_damage_and_every_other_entry_stays_usable() {
     let bench = Bench::new();
     let mut forge = Forge::new(&bench.path("a.ar7"));
-    forge.inode(2, &directory());
+    forge.inode(2, &directory(1));
     forge.name(1, b"d", 2, EntryType::Directory);
     forge.name(2, b"bad", 9, EntryType::File);
     forge.inode(3, &file(0));
@@ -171,7 +171,7 @@ fn a_tree_nested_deeper_than_the_limit_is_an_error() {
     let bench = Bench::new();
     let mut forge = Forge::new(&bench.path("a.ar7"));
     for inode in 1..3000 {
-        forge.inode(inode + 1, &directory());
+        forge.inode(inode + 1, &directory(inode));
         forge.name(inode, b"d", inode + 1, EntryType::Directory);
     }
     forge.finish();
@@ -218,7 +218,7 @@ fn verify_prints_each_finding_as_a_line_or_in_one_document() {
     let mut forge = Forge::new(&bench.path("a.ar7"));
     for (number, name) in [(2, &b"one"[..]), (3, b"two")] {
         // The type in the inode differs from the type in the name.
-        forge.inode(number, &directory());
+        forge.inode(number, &directory(1));
         forge.name(1, name, number, EntryType::File);
     }
     forge.finish();

@@ -10,7 +10,9 @@ use ar7_engine::format::{
     Field, header_layout, inline_free_run, key_slot_layout, meta_slot_layout, plain, redo_block,
     redo_entry, rekey_layout, root, sealed, session, stored_stream, stream_record_layout,
 };
-use ar7_registry::records::{extent_key_layout, extent_layout, name_layout, tag_layout};
+use ar7_registry::records::{
+    extended_layout, extent_key_layout, extent_layout, name_layout, tag_layout,
+};
 use ar7_registry::tree::page_layout;
 
 use xtask::error::{Error, Result};
@@ -39,6 +41,7 @@ const TABLES: &[Table] = &[
     ("extent", extent_layout::SIZE, extent_layout::FIELDS),
     ("name", name_layout::SIZE, name_layout::FIELDS),
     ("inode field", tag_layout::SIZE, tag_layout::FIELDS),
+    ("extended attribute", extended_layout::SIZE, extended_layout::FIELDS),
 ];
 
 const DOCUMENT: &str = "docs/FORMAT.md";

@@ -208,7 +208,7 @@ pub(super) fn nth<T>(all: &[T], number: u32) -> Option<&T> {
 /// Returns the attributes of every new file, directory and link.
 pub(crate) fn attributes() -> Attributes {
     let modified = Timestamp { seconds: 1_700_000_000, nanoseconds: 5 };
-    Attributes { mode: 0o644, uid: 1, gid: 2, modified }
+    Attributes { mode: 0o644, uid: 1, gid: 2, modified, origin: None }
 }
 
 pub(super) fn usize_of(number: u32) -> usize {

@@ -248,6 +248,7 @@ fn add(archive: &Archive, model: &mut Content, path: Vec<u8>, node: Node) -> Res
             let target = node.target.as_deref().unwrap_or_default();
             names.add_symlink(directory, name, attributes(), target)?
         }
+        kind => names.add_special(directory, name, attributes(), kind, None)?,
     };
     let node = if node.kind == EntryType::Symlink {
         let inode = names.inode(number)?.expect("the inode just created");

@@ -80,7 +80,7 @@ impl State {
         Some(open.stored.record.length)
     }
 
-    /// Records that a stream is the content of inode `number`.
+    /// Records that a stream is the content of inode `number`, or contains its extended attributes.
     pub(crate) fn take_content(&mut self, identity: Uuid, number: InodeNumber) -> Result<()> {
         let inode = NonZeroU64::new(number.0);
         if let Some(open) = self.open.get_mut(&identity) {
@@ -114,12 +114,13 @@ impl State {
     /// Opens a stream for writing. Returns the epoch of the handle; [`State::release_held`] ends
     /// the handle.
     ///
-    /// Fails with [`Error::StreamIsNamed`] for the target of a symbolic link, which never changes.
+    /// Fails with [`Error::StreamIsNamed`] for the target of a symbolic link and for extended
+    /// attributes, which never change in place.
     pub(crate) fn hold(&mut self, identity: Uuid) -> Result<u64> {
         let stored = self.stored(identity)?.ok_or(Error::NoStream { stream: identity })?;
         if let Some(inode) = stored.inode
             && let Some(found) = self.trees.get::<Inodes>(&InodeNumber(inode.get()))?
-            && found.kind == EntryType::Symlink
+            && (found.kind == EntryType::Symlink || found.extended.stream() == Some(identity))
         {
             return Err(Error::StreamIsNamed { stream: identity, inode: inode.get() });
         }
@@ -280,7 +281,7 @@ impl State {
         }
     }
 
-    /// Deletes the content of inode `number`. A stream whose record does not name this inode stays:
+    /// Deletes a stream of inode `number`. A stream whose record does not name this inode stays:
     /// only an attacker with the key can have made the inode refer to it.
     pub(crate) fn delete_content(&mut self, identity: Uuid, number: InodeNumber) -> Result<()> {
         if self.stored(identity)?.is_some_and(|stored| is_content(&stored, number)) {

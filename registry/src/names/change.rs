@@ -6,12 +6,12 @@ use ar7_engine::{Check, Class, Error as EngineError};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::lookup::{TARGET_MAX, components, lookup_in, not_directory};
+use super::lookup::{Entries, TARGET_MAX, check_parent, components, lookup_in, not_directory};
 use super::{INODE_COUNTER, Names};
 use crate::archive::State;
 use crate::error::{Error, Result};
 use crate::records::{
-    Attributes, EntryType, INLINE_TARGET_MAX, Inode, InodeNumber, Inodes, MODE_MAX,
+    Attributes, Device, EntryType, INLINE_TARGET_MAX, Inode, InodeNumber, Inodes, MODE_MAX,
     NANOSECONDS_MAX, NameKey, NameRecords, NameValue, ReadRecords, validate_name,
 };
 
@@ -80,27 +80,39 @@ impl Names<'_> {
         }
         // Checked before the stream is made, which would otherwise stay behind without a name.
         self.change(|state| check_free(state, directory, name))?;
-        let mut stream = self.archive.new_stream()?;
-        stream.append(target)?;
-        let identity = stream.identity();
-        inode.stream = Some(identity);
-        stream.close()?;
-        self.change(|state| {
-            // Another thread may have taken the name meanwhile.
-            let added = add(state, directory, name, inode);
-            if added.is_err() {
-                state.delete_stream(identity)?;
-            }
-            added
-        })
+        let stream = self.new_stream_of(target)?;
+        inode.stream = Some(stream);
+        // Another thread may have taken the name meanwhile.
+        self.change_with(stream, |state| add(state, directory, name, inode))
     }
 
-    /// Gives a file or symbolic link a further name.
+    /// Adds a fifo, a socket or a device. Only a device has a number, and it needs one.
+    pub fn add_special(
+        &self,
+        directory: InodeNumber,
+        name: &[u8],
+        attributes: Attributes,
+        kind: EntryType,
+        device: Option<Device>,
+    ) -> Result<InodeNumber> {
+        if !kind.is_special() {
+            let (found, needed) = (kind.name(), "a fifo, a socket or a device");
+            return Err(Error::WrongEntryType { path: name.to_vec(), found, needed });
+        }
+        let is_device = kind.is_device();
+        if device.is_some() != is_device {
+            return Err(Error::DeviceNumber { kind: kind.name(), is_device });
+        }
+        let inode = Inode { device, ..blank(kind, attributes)? };
+        self.change(|state| add(state, directory, name, inode))
+    }
+
+    /// Gives a file, or anything else but a directory, a further name.
     pub fn add_link(&self, directory: InodeNumber, name: &[u8], number: InodeNumber) -> Result<()> {
         self.change(|state| {
             let mut inode = existing(state, number)?;
             if inode.kind == EntryType::Directory {
-                let (found, needed) = (inode.kind.name(), "a file or a symbolic link");
+                let (found, needed) = (inode.kind.name(), "an entry other than a directory");
                 return Err(Error::WrongEntryType { path: name.to_vec(), found, needed });
             }
             check_free(state, directory, name)?;
@@ -111,7 +123,7 @@ impl Names<'_> {
         })
     }
 
-    /// Sets permissions, owner and modification time.
+    /// Sets permissions, owner, modification time and origin.
     pub fn set_attributes(&self, number: InodeNumber, attributes: Attributes) -> Result<()> {
         let attributes = storable(attributes)?;
         self.change(|state| {
@@ -136,6 +148,11 @@ impl Names<'_> {
                 let (found, needed) = (inode.kind.name(), "a file");
                 return Err(Error::WrongEntryType { path: Vec::new(), found, needed });
             }
+            if let Some(stream) = stream
+                && inode.extended.stream() == Some(stream)
+            {
+                return Err(Error::StreamIsNamed { stream, inode: number.0 });
+            }
             let size = match stream {
                 Some(stream) => state.content_length(stream, Some(number))?,
                 None => 0,
@@ -155,7 +172,7 @@ impl Names<'_> {
     }
 
     /// Removes a name. Fails if it is a directory with entries. Removing the last name of an inode
-    /// also removes the inode and its stream.
+    /// also removes the inode and its streams.
     pub fn remove(&self, directory: InodeNumber, name: &[u8]) -> Result<()> {
         self.change(|state| remove(state, directory, name))
     }
@@ -231,9 +248,6 @@ impl Names<'_> {
     /// moved entry is a directory. A directory cannot move into itself.
     ///
     /// If both names refer to the same file, nothing changes and both stay, as POSIX `rename` does.
-    ///
-    /// Moving a directory into another directory than the root reads every name below it, because
-    /// an inode does not record its parent.
     pub fn rename(
         &self,
         from: (InodeNumber, &[u8]),
@@ -243,7 +257,7 @@ impl Names<'_> {
         self.change(|state| rename(state, from, to, replace))
     }
 
-    fn change<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+    pub(super) fn change<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
         let mut state = self.archive.state()?;
         let writing = state.writing()?;
         // A refused change has changed nothing. An error of the engine may leave a half-done
@@ -254,43 +268,55 @@ impl Names<'_> {
             }
         })
     }
+
+    /// Does the same with a change that gives a new stream to an inode. If the change is refused, the
+    /// stream is deleted. After an error of the engine, a rollback does that.
+    pub(super) fn change_with<T>(
+        &self,
+        stream: Uuid,
+        work: impl FnOnce(&mut State) -> Result<T>,
+    ) -> Result<T> {
+        self.change(|state| match work(state) {
+            Err(error) if !matches!(error, Error::Engine(_)) => {
+                state.delete_stream(stream)?;
+                Err(error)
+            }
+            outcome => outcome,
+        })
+    }
+
+    /// Stores bytes in a new stream.
+    pub(super) fn new_stream_of(&self, bytes: &[u8]) -> Result<Uuid> {
+        let mut stream = self.archive.new_stream()?;
+        stream.append(bytes)?;
+        let identity = stream.identity();
+        stream.close()?;
+        Ok(identity)
+    }
 }
 
 /// The removal of a tree, name by name.
 struct Removal {
     /// Path from the directory that contains the tree to the entry to remove next.
     path: Vec<(InodeNumber, Zeroizing<Vec<u8>>)>,
-    above: HashSet<InodeNumber>,
     removed: u64,
 }
 
 impl Removal {
     fn new(directory: InodeNumber, name: &[u8]) -> Removal {
-        Removal {
-            path: vec![(directory, Zeroizing::new(name.to_vec()))],
-            above: HashSet::from([directory]),
-            removed: 0,
-        }
+        Removal { path: vec![(directory, Zeroizing::new(name.to_vec()))], removed: 0 }
     }
 
     /// Removes one name, deepest first. Returns whether names are left.
     fn step(&mut self, names: &Names<'_>) -> Result<bool> {
         while let Some((directory, name)) = self.path.last() {
-            let entry = names
-                .lookup(*directory, name)?
-                .ok_or_else(|| Error::NoEntry { path: name.to_vec() })?;
             // A directory is removed once it has no first entry.
-            if entry.kind == EntryType::Directory
-                && let Some(child) = names.list(entry.inode, None, 1)?.pop()
-            {
-                if !self.above.insert(entry.inode) {
-                    return Err(cycle_error(entry.inode));
-                }
-                self.path.push((entry.inode, Zeroizing::new(child.name)));
+            let below = first_below(names.archive.state()?.writing()?, *directory, name)?;
+            if let Some((inside, first)) = below {
+                self.path.push((inside, Zeroizing::new(first)));
                 continue;
             }
             names.remove(*directory, name)?;
-            self.above.remove(directory);
             self.path.pop();
             self.removed += 1;
             break;
@@ -299,30 +325,41 @@ impl Removal {
     }
 }
 
+/// Returns the directory with this name and its first entry, if it is a directory with entries.
+fn first_below(
+    state: &State,
+    directory: InodeNumber,
+    name: &[u8],
+) -> Result<Option<(InodeNumber, Vec<u8>)>> {
+    let found = lookup_in(&state.trees, directory, name)?;
+    let NameValue { inode, kind } = found.ok_or_else(|| Error::NoEntry { path: name.to_vec() })?;
+    if kind != EntryType::Directory {
+        return Ok(None);
+    }
+    let Some(first) = Entries::above(&state.trees, inode, None).next().transpose()? else {
+        return Ok(None);
+    };
+    check_parent(directory, inode, &existing(state, inode)?)?;
+    Ok(Some((inode, first.name)))
+}
+
 fn blank(kind: EntryType, attributes: Attributes) -> Result<Inode> {
-    let attributes = storable(attributes)?;
-    Ok(Inode {
-        kind,
-        attributes,
-        size: 0,
-        links: 1,
-        target: None,
-        stream: None,
-        unknown: Vec::new(),
-    })
+    Ok(Inode::new(kind, storable(attributes)?))
 }
 
 /// Returns the attributes to store in an inode: the mode without the file type of the host's mode.
 /// Fails for an invalid time. Whatever is stored must pass the checks of reading.
 fn storable(attributes: Attributes) -> Result<Attributes> {
-    let Attributes { mode, modified, .. } = attributes;
-    if modified.nanoseconds > NANOSECONDS_MAX {
-        return Err(EngineError::OutOfBounds {
-            what: "nanoseconds of a time",
-            found: modified.nanoseconds.into(),
-            allowed: (0..=NANOSECONDS_MAX).into(),
+    let Attributes { mode, modified, origin, .. } = attributes;
+    for time in [Some(modified), origin.map(|origin| origin.changed)].into_iter().flatten() {
+        if time.nanoseconds > NANOSECONDS_MAX {
+            return Err(EngineError::OutOfBounds {
+                what: "nanoseconds of a time",
+                found: time.nanoseconds.into(),
+                allowed: (0..=NANOSECONDS_MAX).into(),
+            }
+            .into());
         }
-        .into());
     }
     Ok(Attributes { mode: mode & MODE_MAX, ..attributes })
 }
@@ -337,6 +374,7 @@ fn add(
     if let Some(stream) = inode.stream {
         inode.size = state.content_length(stream, None)?;
     }
+    inode.parent = (inode.kind == EntryType::Directory).then_some(directory);
     let last = state.trees.counters()[INODE_COUNTER].max(InodeNumber::ROOT.0);
     let number = last
         .checked_add(1)
@@ -374,12 +412,16 @@ fn rename(
         return Err(not_directory(&[], parent));
     }
     let is_directory = value.kind == EntryType::Directory;
-    // The root is below no directory, and a move within one directory cannot put a directory below
-    // itself.
-    let may_be_below = to.0 != InodeNumber::ROOT && to.0 != from.0;
-    if is_directory && may_be_below && is_below(state, value.inode, to.0)? {
-        return Err(Error::IntoItself { path: from.1.to_vec() });
-    }
+    let moved = if is_directory {
+        let moved = existing(state, value.inode)?;
+        check_parent(from.0, value.inode, &moved)?;
+        if from.0 != to.0 && is_below(state, value.inode, to.0)? {
+            return Err(Error::IntoItself { path: from.1.to_vec() });
+        }
+        Some(moved)
+    } else {
+        None
+    };
     match lookup_in(&state.trees, to.0, to.1)? {
         Some(found) if replace && found.kind != EntryType::Directory => {
             if is_directory {
@@ -395,10 +437,14 @@ fn rename(
     }
     let key = NameKey { directory: from.0, name: from.1.to_vec() };
     state.trees.remove::<NameRecords>(&key)?;
+    if let Some(moved) = moved.filter(|_| from.0 != to.0) {
+        let parent = Some(to.0);
+        state.trees.put::<Inodes>(&value.inode, &Inode { parent, ..moved })?;
+    }
     put_name(state, to.0, to.1, value)
 }
 
-/// Removes a name, and with the last name also the inode and its stream.
+/// Removes a name, and with the last name also the inode and its streams.
 fn remove(state: &mut State, directory: InodeNumber, name: &[u8]) -> Result<()> {
     let value = lookup_in(&state.trees, directory, name)?
         .ok_or_else(|| Error::NoEntry { path: name.to_vec() })?;
@@ -408,7 +454,8 @@ fn remove(state: &mut State, directory: InodeNumber, name: &[u8]) -> Result<()> 
     }
     inode.links -= 1;
     if inode.links == 0 {
-        if let Some(stream) = inode.stream {
+        // The content first: if it is open, nothing changes.
+        for stream in [inode.stream, inode.extended.stream()].into_iter().flatten() {
             state.delete_content(stream, value.inode)?;
         }
         state.trees.remove::<Inodes>(&value.inode)?;
@@ -454,7 +501,7 @@ fn check_free(state: &State, directory: InodeNumber, name: &[u8]) -> Result<()> 
     Ok(())
 }
 
-fn existing(state: &State, number: InodeNumber) -> Result<Inode> {
+pub(super) fn existing(state: &State, number: InodeNumber) -> Result<Inode> {
     state.inode(number)?.ok_or(Error::NoInode { inode: number.0 })
 }
 
@@ -469,27 +516,18 @@ fn cycle_error(directory: InodeNumber) -> Error {
     EngineError::damaged(None, Check::Name, "a tree of directories", directory.0).into()
 }
 
-/// Returns whether `inside` is `directory` or below it. Searches downwards from `directory`,
-/// because an inode does not record its parent.
+/// Returns whether `inside` is `directory` or below it, by climbing to the root.
 fn is_below(state: &State, directory: InodeNumber, inside: InodeNumber) -> Result<bool> {
-    let (mut waiting, mut seen) = (vec![directory], HashSet::new());
-    while let Some(directory) = waiting.pop() {
-        if directory == inside {
-            return Ok(true);
+    let (mut at, mut seen) = (inside, HashSet::new());
+    while at != directory {
+        if at == InodeNumber::ROOT {
+            return Ok(false);
         }
-        if !seen.insert(directory) {
-            return Err(cycle_error(directory));
+        if !seen.insert(at) {
+            return Err(cycle_error(at));
         }
-        let mut key = NameKey { directory, name: Vec::new() };
-        while let Some((found, value)) = state.trees.ceiling::<NameRecords>(&key)? {
-            if found.directory != directory {
-                break;
-            }
-            if value.kind == EntryType::Directory {
-                waiting.push(value.inode);
-            }
-            key = NameKey { directory, name: [&found.name[..], &[0]].concat() };
-        }
+        // A parent that is no directory has none.
+        at = existing(state, at)?.parent.ok_or_else(|| cycle_error(at))?;
     }
-    Ok(false)
+    Ok(true)
 }

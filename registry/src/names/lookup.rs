@@ -30,16 +30,24 @@ impl Names<'_> {
         }
     }
 
-    /// Returns the entry with this name in a directory.
+    /// Returns the entry with this name in a directory. A directory whose parent is another one is
+    /// damage, so that no sequence of lookups goes around in a circle.
     pub fn lookup(&self, directory: InodeNumber, name: &[u8]) -> Result<Option<Entry>> {
-        entry_in(self, directory, name)
+        match &self.snapshot {
+            Some(snapshot) => entry_in(snapshot, directory, name),
+            // Under one lock, because another thread may move the entry.
+            None => entry_in(&self.archive.state()?.writing()?.trees, directory, name),
+        }
     }
 
     /// Returns the entry at a path, whose components are separated by slashes. Empty components are
     /// ignored. Symbolic links are not followed. An error contains the path up to the component that
     /// is missing or is not a directory.
     pub fn resolve(&self, path: &[u8]) -> Result<Entry> {
-        resolve_in(self, path)
+        match &self.snapshot {
+            Some(snapshot) => resolve_in(snapshot, path),
+            None => resolve_in(&self.archive.state()?.writing()?.trees, path),
+        }
     }
 
     /// Returns up to `limit` entries of a directory with names above `after`, in byte order.
@@ -132,8 +140,30 @@ pub(super) fn entry_in(
     directory: InodeNumber,
     name: &[u8],
 ) -> Result<Option<Entry>> {
-    let found = lookup_in(records, directory, name)?;
-    Ok(found.map(|NameValue { inode, kind }| Entry { name: name.to_vec(), inode, kind }))
+    let Some(NameValue { inode, kind }) = lookup_in(records, directory, name)? else {
+        return Ok(None);
+    };
+    if kind == EntryType::Directory
+        && let Ok(Some(found)) = inode_in(records, inode)
+    {
+        // An unreadable inode does not hide what is below it. The caller meets the damage when it
+        // reads the inode.
+        check_parent(directory, inode, &found)?;
+    }
+    Ok(Some(Entry { name: name.to_vec(), inode, kind }))
+}
+
+/// Checks that the directory `number`, of which `parent` contains a name, has it as its parent. A
+/// walk that checks this enters no directory from two others, and so none that is above itself.
+pub(super) fn check_parent(parent: InodeNumber, number: InodeNumber, inode: &Inode) -> Result<()> {
+    match inode.parent {
+        Some(found) if found == parent => Ok(()),
+        Some(found) => Err(EngineError::damaged(None, Check::Name, parent.0, found.0).into()),
+        None => {
+            let expected = "a directory with a parent";
+            Err(EngineError::damaged(None, Check::Name, expected, number.0).into())
+        }
+    }
 }
 
 pub(super) fn resolve_in(records: &impl ReadRecords, path: &[u8]) -> Result<Entry> {
@@ -179,15 +209,8 @@ pub(super) fn lookup_in(
 
 /// Returns the root directory of an archive that has no record of it yet.
 fn new_root() -> Inode {
-    Inode {
-        kind: EntryType::Directory,
-        attributes: Attributes { mode: 0o755, uid: 0, gid: 0, modified: Timestamp::default() },
-        size: 0,
-        links: 1,
-        target: None,
-        stream: None,
-        unknown: Vec::new(),
-    }
+    let (uid, gid, modified, origin) = (0, 0, Timestamp::default(), None);
+    Inode::new(EntryType::Directory, Attributes { mode: 0o755, uid, gid, modified, origin })
 }
 
 /// Returns the error for an entry that is not a directory. The path is empty if the caller named an

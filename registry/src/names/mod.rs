@@ -1,4 +1,4 @@
-//! Names over streams: directories, files, symbolic and hard links.
+//! Names over streams: directories, files, symbolic and hard links, devices, fifos and sockets.
 //!
 //! An archive with only bare streams has no names and no inodes: the first name creates the root
 //! directory.
@@ -6,6 +6,7 @@
 mod change;
 mod committed;
 mod content;
+mod extended;
 mod lookup;
 #[cfg(test)]
 mod tests;

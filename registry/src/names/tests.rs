@@ -2,7 +2,9 @@
 //! hard links are counted; no directory moves into itself.
 
 mod damage;
+mod extended;
 mod model;
+mod parents;
 mod refused;
 
 use ar7_engine::Class;
@@ -13,7 +15,9 @@ use ar7_engine::format::Timestamp;
 use super::lookup::TARGET_MAX;
 use crate::archive::{Archive, CreateOptions};
 use crate::error::Error;
-use crate::records::{Attributes, EntryType, INLINE_TARGET_MAX, InodeNumber, validate_name};
+use crate::records::{
+    Attributes, Device, EntryType, INLINE_TARGET_MAX, InodeNumber, Origin, validate_name,
+};
 
 const ROOT: InodeNumber = InodeNumber::ROOT;
 
@@ -24,7 +28,8 @@ fn archive() -> Archive {
 }
 
 fn attributes() -> Attributes {
-    Attributes { mode: 0o644, uid: 1, gid: 2, modified: Timestamp { seconds: -5, nanoseconds: 7 } }
+    let modified = Timestamp { seconds: -5, nanoseconds: 7 };
+    Attributes { mode: 0o644, uid: 1, gid: 2, modified, origin: None }
 }
 
 #[test]
@@ -273,7 +278,8 @@ fn attributes_are_replaced_with_the_content_and_alone() {
     let file = names.add_file(ROOT, b"file", attributes(), None).unwrap();
     let stored = || names.inode(file).unwrap().unwrap().attributes;
     let modified = Timestamp { seconds: -5, nanoseconds: 999_999_999 };
-    let others = Attributes { mode: 0o600, uid: 7, gid: 8, modified };
+    let origin = Some(Origin { changed: modified, inode: 77 });
+    let others = Attributes { mode: 0o600, uid: 7, gid: 8, modified, origin };
     names.replace_content(file, None, others).unwrap();
     assert_eq!(stored(), others);
     names.set_attributes(file, attributes()).unwrap();
@@ -301,4 +307,44 @@ fn a_list_holds_no_more_entries_than_asked_for() {
     for limit in 0..5 {
         assert_eq!(names.list(ROOT, None, limit).unwrap().len(), limit.min(3));
     }
+}
+
+#[test]
+fn fifos_sockets_and_devices_are_entries_without_content() {
+    let archive = archive();
+    let names = archive.names();
+    let device = Some(Device { major: 8, minor: u32::MAX });
+    for (name, kind, device) in [
+        (&b"fifo"[..], EntryType::Fifo, None),
+        (b"socket", EntryType::Socket, None),
+        (b"tty", EntryType::CharacterDevice, device),
+        (b"disk", EntryType::BlockDevice, device),
+    ] {
+        let number = names.add_special(ROOT, name, attributes(), kind, device).unwrap();
+        names.add_link(ROOT, &[name, b" again"].concat(), number).unwrap();
+        let inode = names.inode(number).unwrap().unwrap();
+        assert_eq!((inode.kind, inode.device, inode.size, inode.links), (kind, device, 0, 2));
+        assert_eq!(names.lookup(ROOT, name).unwrap().unwrap().kind, kind);
+        assert_eq!(names.read_target(&inode).unwrap(), b"");
+        let other = if kind.is_device() { None } else { Some(Device { major: 1, minor: 3 }) };
+        let refused = names.add_special(ROOT, b"other", attributes(), kind, other).unwrap_err();
+        assert_eq!(refused.class(), Class::Usage);
+        let end = if kind.is_device() { "needs a device number" } else { "has no device number" };
+        assert_eq!(refused.to_string(), format!("{} {end}", kind.name()));
+    }
+    for kind in [EntryType::File, EntryType::Directory, EntryType::Symlink] {
+        let refused = names.add_special(ROOT, b"other", attributes(), kind, None).unwrap_err();
+        let expected = format!("expected a fifo, a socket or a device, found {}", kind.name());
+        assert_eq!(refused.to_string(), format!("entry other: {expected}"));
+    }
+    archive.commit().unwrap();
+    assert_eq!(archive.statistics().unwrap().names, 8);
+    assert_verifies(&archive);
+}
+
+/// Checks that the committed state verifies clean.
+fn assert_verifies(archive: &Archive) {
+    let mut findings = Vec::new();
+    archive.verify(&mut |finding| findings.push(finding.to_string()), &mut |_| {}).unwrap();
+    assert_eq!(findings, Vec::<String>::new());
 }

@@ -1,5 +1,7 @@
 //! The records in the trees: keys, values, and their encodings.
 
+mod extended;
+mod inodes;
 mod names;
 mod space;
 mod streams;
@@ -7,20 +9,26 @@ mod streams;
 mod tests;
 mod trees;
 
-pub use names::{
-    Attributes, EntryType, INLINE_TARGET_MAX, Inode, InodeNumber, Inodes, MODE_MAX, NAME_MAX,
-    NANOSECONDS_MAX, NameKey, NameRecords, NameValue, name_layout, tag_layout, validate_name,
+pub use extended::{
+    EXTENDED_MAX, EXTENDED_NAME_MAX, EXTENDED_VALUE_MAX, Extended, ExtendedAttribute,
+    INLINE_EXTENDED_MAX, extended_layout,
 };
+pub(crate) use extended::{decode_extended, encode_extended, extended_length, storable_extended};
+pub use inodes::{
+    Attributes, Device, EntryType, INLINE_TARGET_MAX, Inode, InodeNumber, Inodes, MODE_MAX,
+    NANOSECONDS_MAX, Origin, tag_layout,
+};
+pub use names::{NAME_MAX, NameKey, NameRecords, NameValue, name_layout, validate_name};
 pub use space::{Free, PendingDeletions, SessionEntry, Sessions};
 pub use streams::{Extent, ExtentKey, Extents, Streams, extent_key_layout, extent_layout};
 pub use trees::TreeId;
 
 use ar7_engine::format::RESERVED_STREAMS;
-use ar7_engine::{Check, Error as EngineError};
+use ar7_engine::{Check, Error as EngineError, Value};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A kind of record: its tree and the encoding of its keys and values. Keys sort like their encoded
 /// bytes.
@@ -43,7 +51,7 @@ pub trait Record {
     /// Encodes a value.
     fn encode_value(value: &Self::Value) -> Vec<u8>;
     /// Passes the encoded value to `work`, and wipes it afterwards, because it may contain the
-    /// target of a symbolic link.
+    /// target of a symbolic link, or extended attributes.
     fn with_value<T>(value: &Self::Value, work: impl FnOnce(&[u8]) -> T) -> T {
         work(&Zeroizing::new(Self::encode_value(value)))
     }
@@ -72,7 +80,8 @@ pub(crate) fn decoded_entry<R: Record>(
     Ok(Some((R::decode_key(&key)?, R::decode_value(&key, &value)?)))
 }
 
-/// Decodes a value and wipes its bytes, because they may contain the target of a symbolic link.
+/// Decodes a value and wipes its bytes, because they may contain the target of a symbolic link, or
+/// extended attributes.
 pub(crate) fn decoded_value<R: Record>(
     key: &[u8],
     found: Option<Vec<u8>>,
@@ -96,4 +105,9 @@ pub(crate) fn reserved_index(identity: Uuid) -> Option<usize> {
 /// Returns the bytes as an array. Fails unless they have exactly its length.
 fn exactly<const N: usize>(bytes: &[u8]) -> Result<[u8; N]> {
     bytes.try_into().map_err(|_| EngineError::damaged(None, Check::Record, N, bytes.len()).into())
+}
+
+/// Returns the error for damage of a name or an inode.
+fn damaged(expected: impl Into<Value>, found: impl Into<Value>) -> Error {
+    EngineError::damaged(None, Check::Name, expected, found).into()
 }

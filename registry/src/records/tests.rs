@@ -4,10 +4,13 @@
 use ar7_engine::format::{BlockIndex, Generation, Position, Run, SessionRecord, Timestamp};
 use proptest::prelude::*;
 
-use super::names::tag;
+use super::inodes::tag;
 use super::*;
 use crate::error::Error;
 use crate::tree::{CELL_MAX, KEY_MAX};
+
+/// The inode that the tests decode.
+const NUMBER: InodeNumber = InodeNumber(9);
 
 /// Decodes any bytes, and checks that an accepted record encodes to the same bytes.
 fn check_record<R: Record>(key: &[u8], value: &[u8]) {
@@ -24,8 +27,8 @@ fn check_record<R: Record>(key: &[u8], value: &[u8]) {
 
 /// Returns bytes that mostly look like the fields of an inode.
 fn fields() -> impl Strategy<Value = Vec<u8>> {
-    let field = (0_u16..12, prop::collection::vec(any::<u8>(), 0..20));
-    prop::collection::vec(field, 0..12).prop_map(|fields| {
+    let field = (0_u16..17, prop::collection::vec(any::<u8>(), 0..24));
+    prop::collection::vec(field, 0..17).prop_map(|fields| {
         let mut bytes = Vec::new();
         for (tag, field) in fields {
             bytes.extend(tag.to_be_bytes());
@@ -43,30 +46,69 @@ fn name() -> impl Strategy<Value = Vec<u8>> {
 
 fn unknown() -> impl Strategy<Value = Vec<(u16, Vec<u8>)>> {
     let fields = prop::collection::btree_map(
-        tag::STREAM + 1..=u16::MAX,
-        prop::collection::vec(any::<u8>(), 0..40),
-        0..6,
+        tag::EXTENDED_STREAM + 1..=u16::MAX,
+        prop::collection::vec(any::<u8>(), 0..10),
+        0..2,
     );
     fields.prop_map(|fields| fields.into_iter().collect())
 }
 
+fn time() -> impl Strategy<Value = Timestamp> {
+    (any::<i64>(), 0..=NANOSECONDS_MAX)
+        .prop_map(|(seconds, nanoseconds)| Timestamp { seconds, nanoseconds })
+}
+
+fn origin() -> impl Strategy<Value = Option<Origin>> {
+    let origin = (time(), any::<u64>()).prop_map(|(changed, inode)| Origin { changed, inode });
+    prop::option::of(origin)
+}
+
+/// Returns extended attributes with distinct names, in ascending order, with values of at most
+/// `value_max` bytes.
+fn attributes(value_max: usize) -> impl Strategy<Value = Vec<ExtendedAttribute>> {
+    let name = prop_oneof![
+        9 => prop::collection::vec(1..=u8::MAX, 1..20),
+        1 => prop::collection::vec(1..=u8::MAX, EXTENDED_NAME_MAX),
+    ];
+    let value = prop::collection::vec(any::<u8>(), 0..=value_max);
+    let attributes = prop::collection::btree_map(name, value, 1..6);
+    attributes.prop_map(|attributes| {
+        let named = |(name, value)| ExtendedAttribute { name, value };
+        attributes.into_iter().map(named).collect()
+    })
+}
+
+fn extended() -> impl Strategy<Value = Extended> {
+    let inline = |attributes: &Vec<_>| encode_extended(attributes).len() <= INLINE_EXTENDED_MAX;
+    prop_oneof![
+        2 => Just(Extended::None),
+        3 => attributes(40).prop_filter_map("a short set", move |attributes| {
+            inline(&attributes).then_some(Extended::Inline(attributes))
+        }),
+        1 => (1..=u128::MAX).prop_map(|stream| Extended::Stream(Uuid::from_u128(stream))),
+    ]
+}
+
 prop_compose! {
     fn inode()(
-        kind in prop::sample::select(vec![EntryType::File, EntryType::Directory, EntryType::Symlink]),
+        kind in prop::sample::select(EntryType::ALL.to_vec()),
         mode in 0..=MODE_MAX,
         (uid, gid, size) in any::<(u32, u32, u64)>(),
-        (seconds, nanoseconds) in (any::<i64>(), 0..=NANOSECONDS_MAX),
+        (modified, origin) in (time(), origin()),
         links in 1..=u32::MAX,
-        stream in prop::option::of(any::<u128>()),
+        stream in prop::option::of(1_u128..1 << 64),
         target in prop::collection::vec(any::<u8>(), 0..=INLINE_TARGET_MAX),
+        (parent, major, minor) in (2_u64.., any::<u32>(), any::<u32>()),
+        extended in extended(),
         unknown in unknown(),
     ) -> Inode {
-        let is_link = kind == EntryType::Symlink;
-        let stream = stream.filter(|_| kind != EntryType::Directory).map(Uuid::from_u128);
-        let target = Some(target).filter(|_| is_link && stream.is_none());
-        let modified = Timestamp { seconds, nanoseconds };
-        let attributes = Attributes { mode, uid, gid, modified };
-        Inode { kind, attributes, size, links, target, stream, unknown }
+        let has_content = matches!(kind, EntryType::File | EntryType::Symlink);
+        let stream = stream.filter(|_| has_content).map(Uuid::from_u128);
+        let target = Some(target).filter(|_| kind == EntryType::Symlink && stream.is_none());
+        let parent = (kind == EntryType::Directory).then_some(InodeNumber(parent));
+        let device = kind.is_device().then_some(Device { major, minor });
+        let attributes = Attributes { mode, uid, gid, modified, origin };
+        Inode { kind, attributes, size, links, target, stream, parent, device, extended, unknown }
     }
 }
 
@@ -94,7 +136,8 @@ proptest! {
 
 proptest! {
     #[test]
-    fn an_inode_keeps_its_unknown_fields(number in any::<u64>(), inode in inode()) {
+    fn an_inode_keeps_its_unknown_fields(inode in inode()) {
+        let number = 0;
         let key = Inodes::encode_key(&InodeNumber(number));
         let value = Inodes::encode_value(&inode);
         prop_assert!(key.len() + value.len() <= CELL_MAX, "{}", value.len());
@@ -110,7 +153,7 @@ proptest! {
         byte in any::<u8>(),
         more in prop::collection::vec(any::<u8>(), 0..10),
     ) {
-        let key = Inodes::encode_key(&InodeNumber::ROOT);
+        let key = Inodes::encode_key(&InodeNumber(0));
         let value = Inodes::encode_value(&inode);
         let at = place.index(value.len());
         check_record::<Inodes>(&key, &value[..at]);
@@ -126,9 +169,51 @@ proptest! {
         let encoded = NameRecords::encode_key(&key);
         prop_assert!(encoded.len() <= KEY_MAX);
         prop_assert_eq!(NameRecords::decode_key(&encoded)?, key);
-        for kind in [EntryType::File, EntryType::Directory, EntryType::Symlink] {
+        for kind in EntryType::ALL {
             let value = NameValue { inode: InodeNumber(inode), kind };
             prop_assert_eq!(NameRecords::decode_value(&encoded, &NameRecords::encode_value(&value))?, value);
+        }
+    }
+
+    /// In any order, they are encoded in ascending order of their names.
+    #[test]
+    fn extended_attributes_are_decoded_to_what_was_encoded(
+        attributes in attributes(2000),
+        order in 0_usize..6,
+        value_max in prop::sample::select(vec![0, EXTENDED_VALUE_MAX]),
+    ) {
+        let mut given = attributes.clone();
+        let count = given.len();
+        given.rotate_left(order % count);
+        given[0].value.resize(value_max, 7);
+        let stored = storable_extended(&given)?;
+        prop_assert!(stored.is_sorted());
+        let encoded = encode_extended(&stored);
+        let decoded = decode_extended(&encoded)?;
+        prop_assert_eq!(decoded.iter().collect::<Vec<_>>(), stored);
+        // No prefix of the bytes is a whole set, unless it ends between two attributes.
+        let ends = (0..encoded.len()).filter(|&end| decode_extended(&encoded[..end]).is_ok());
+        if encoded.len() < 4000 {
+            prop_assert_eq!(ends.count(), count - 1);
+        }
+    }
+
+    /// After a byte is changed, a set is rejected, or decoded to one that encodes to the same bytes.
+    #[test]
+    fn changed_extended_attributes_are_decoded_or_rejected(
+        attributes in attributes(40),
+        place in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
+        let mut bytes = encode_extended(&attributes);
+        let at = place.index(bytes.len());
+        bytes[at] = byte;
+        match decode_extended(&bytes) {
+            Ok(decoded) => {
+                prop_assert_eq!(storable_extended(&decoded)?, decoded.iter().collect::<Vec<_>>());
+                prop_assert_eq!(encode_extended(&decoded), bytes);
+            }
+            Err(error) => prop_assert!(is_damage(&error), "{error:?}"),
         }
     }
 
@@ -165,47 +250,168 @@ proptest! {
     }
 }
 
+fn is_damage(error: &Error) -> bool {
+    matches!(error, Error::Engine(EngineError::Damaged(_)))
+}
+
 /// Returns a file, whose fields the tests change.
 fn file() -> Inode {
-    let attributes = Attributes { mode: 0o644, uid: 0, gid: 0, modified: Timestamp::default() };
-    let kind = EntryType::File;
-    Inode { kind, attributes, size: 0, links: 1, target: None, stream: None, unknown: Vec::new() }
+    let (mode, uid, gid, modified, origin) = (0o644, 0, 0, Timestamp::default(), None);
+    Inode::new(EntryType::File, Attributes { mode, uid, gid, modified, origin })
+}
+
+/// An inode for each fault.
+type Rows = Vec<(&'static str, Inode)>;
+
+fn assert_damaged(rows: Rows) {
+    for (fault, inode) in rows {
+        let decoded =
+            Inodes::decode_value(&Inodes::encode_key(&NUMBER), &Inodes::encode_value(&inode));
+        assert!(decoded.as_ref().is_err_and(is_damage), "{fault}: {decoded:?}");
+    }
 }
 
 #[test]
-fn an_inode_with_contradictory_fields_is_damage() {
+fn an_inode_with_values_out_of_bounds_is_damage() {
+    let late = Timestamp { seconds: 0, nanoseconds: NANOSECONDS_MAX + 1 };
+    let with = |attributes: Attributes| Inode { attributes, ..file() };
+    let origin = Some(Origin { changed: late, inode: 5 });
+    let unknown = |unknown| Inode { unknown, ..file() };
+    assert_damaged(vec![
+        ("a mode with too many bits", with(Attributes { mode: MODE_MAX + 1, ..file().attributes })),
+        ("a full second of nanoseconds", with(Attributes { modified: late, ..file().attributes })),
+        ("a late change of the source", with(Attributes { origin, ..file().attributes })),
+        ("no name", Inode { links: 0, ..file() }),
+        ("a known tag after an unknown one", unknown(vec![(tag::LINKS, vec![0; 4])])),
+        ("an unknown tag twice", unknown(vec![(99, vec![]), (99, vec![])])),
+    ]);
+}
+
+#[test]
+fn an_inode_with_fields_of_another_type_is_damage() {
     let stream = Some(Uuid::from_u128(9));
     let target = Some(b"target".to_vec());
-    let late = Attributes {
-        modified: Timestamp { seconds: 0, nanoseconds: NANOSECONDS_MAX + 1 },
-        ..file().attributes
-    };
-    let (directory, link) = (EntryType::Directory, EntryType::Symlink);
-    let rows = [
-        (
-            "a mode with too many bits",
-            Inode { attributes: Attributes { mode: MODE_MAX + 1, ..file().attributes }, ..file() },
-        ),
-        ("a full second of nanoseconds", Inode { attributes: late, ..file() }),
-        ("no name", Inode { links: 0, ..file() }),
+    let parent = Some(InodeNumber(7));
+    let device = Some(Device { major: 1, minor: 3 });
+    let of = |kind| Inode { kind, ..file() };
+    let directory = || Inode { parent, ..of(EntryType::Directory) };
+    let link = || of(EntryType::Symlink);
+    let fifo = || of(EntryType::Fifo);
+    let disk = || of(EntryType::BlockDevice);
+    assert_damaged(vec![
         ("a file with a target", Inode { target: target.clone(), ..file() }),
-        ("a directory with a target", Inode { kind: directory, target: target.clone(), ..file() }),
-        ("a directory with a stream", Inode { kind: directory, stream, ..file() }),
-        ("a link with a target and a stream", Inode { kind: link, stream, target, ..file() }),
-        ("a link without a target and a stream", Inode { kind: link, ..file() }),
-        ("a target that is too long", Inode { kind: link, target: Some(vec![1; 513]), ..file() }),
-        (
-            "a known tag after an unknown one",
-            Inode { unknown: vec![(tag::LINKS, vec![0; 4])], ..file() },
-        ),
-        ("an unknown tag twice", Inode { unknown: vec![(99, vec![]), (99, vec![])], ..file() }),
-    ];
-    for (fault, inode) in rows {
-        let decoded = Inodes::decode_value(&[0; 8], &Inodes::encode_value(&inode));
-        assert!(
-            matches!(decoded, Err(Error::Engine(EngineError::Damaged(_)))),
-            "{fault}: {decoded:?}"
-        );
+        ("a file with a parent", Inode { parent, ..file() }),
+        ("a file with a device number", Inode { device, ..file() }),
+        ("a directory without a parent", Inode { parent: None, ..directory() }),
+        ("a directory below itself", Inode { parent: Some(NUMBER), ..directory() }),
+        ("a directory with a target", Inode { target: target.clone(), ..directory() }),
+        ("a directory with a stream", Inode { stream, ..directory() }),
+        ("a link with a target and a stream", Inode { stream, target: target.clone(), ..link() }),
+        ("a link without a target and a stream", link()),
+        ("a link with a parent", Inode { target: target.clone(), parent, ..link() }),
+        ("a target that is too long", Inode { target: Some(vec![1; 513]), ..link() }),
+        ("a fifo with a stream", Inode { stream, ..fifo() }),
+        ("a fifo with a target", Inode { target, ..fifo() }),
+        ("a fifo with a device number", Inode { device, ..fifo() }),
+        ("a device without a number", disk()),
+        ("a device with a stream", Inode { stream, device, ..disk() }),
+    ]);
+}
+
+#[test]
+fn an_inode_with_invalid_extended_attributes_is_damage() {
+    let stream = Some(Uuid::from_u128(9));
+    let own = Extended::Stream(Uuid::from_u128(9));
+    let one = |name: &[u8], length| ExtendedAttribute::new(name, vec![1; length]);
+    let with = |attributes| Inode { extended: Extended::Inline(attributes), ..file() };
+    let in_stream = vec![(tag::EXTENDED_STREAM, vec![7; 16])];
+    assert_damaged(vec![
+        ("no attribute", with(vec![])),
+        ("two with one name", with(vec![one(b"a", 1), one(b"a", 2)])),
+        ("a descending order", with(vec![one(b"b", 1), one(b"a", 1)])),
+        ("no name", with(vec![one(b"", 1)])),
+        ("NUL in a name", with(vec![one(b"a\0b", 1)])),
+        ("too many bytes", with(vec![one(b"a", INLINE_EXTENDED_MAX - 5)])),
+        ("two places", Inode { unknown: in_stream, ..with(vec![one(b"a", 1)]) }),
+        ("the stream of the content", Inode { stream, extended: own, ..file() }),
+    ]);
+}
+
+#[test]
+fn the_root_and_no_other_directory_is_without_a_parent() {
+    let root = Inode { kind: EntryType::Directory, ..file() };
+    let decode = |number, inode| {
+        Inodes::decode_value(&Inodes::encode_key(&number), &Inodes::encode_value(inode))
+    };
+    assert_eq!(decode(InodeNumber::ROOT, &root).unwrap(), root);
+    let below = Inode { parent: Some(InodeNumber::ROOT), ..root.clone() };
+    assert_eq!(decode(NUMBER, &below).unwrap(), below);
+    assert!(decode(NUMBER, &root).is_err_and(|error| is_damage(&error)));
+    let above = Inode { parent: Some(NUMBER), ..root.clone() };
+    assert!(decode(InodeNumber::ROOT, &above).is_err_and(|error| is_damage(&error)));
+}
+
+/// Even if it has every field with its maximum length.
+#[test]
+fn an_inode_always_has_room_for_its_known_fields() {
+    let origin = Some(Origin { changed: Timestamp::default(), inode: u64::MAX });
+    let fullest = Inode {
+        kind: EntryType::Symlink,
+        attributes: Attributes { origin, ..file().attributes },
+        target: Some(vec![1; INLINE_TARGET_MAX]),
+        ..file()
+    };
+    assert_eq!(fullest.room_for_extended(), INLINE_EXTENDED_MAX);
+    for (length, room) in [(0, 256), (12, 256), (13, 255), (200, 68), (268, 0), (500, 0)] {
+        let unknown = vec![(99, vec![0; length])];
+        let attribute = ExtendedAttribute::new("n", vec![1; room.max(6) - 6]);
+        let extended = Extended::Inline(vec![attribute]);
+        let inode = Inode { unknown, ..fullest.clone() };
+        assert_eq!(inode.room_for_extended(), room, "{length}");
+        let whole = Inode { extended, stream: Some(Uuid::max()), ..inode };
+        let size = 8 + Inodes::encode_value(&whole).len();
+        assert!(room == 0 || size <= CELL_MAX, "{length}: {size}");
+    }
+}
+
+#[test]
+fn extended_attributes_that_are_too_long_are_refused() {
+    let refused = |attributes: &[ExtendedAttribute]| {
+        storable_extended(attributes).expect_err("an error").to_string()
+    };
+    let attribute = |name: &[u8], length| ExtendedAttribute::new(name, vec![1; length]);
+    let longest = EXTENDED_VALUE_MAX;
+    assert!(storable_extended(&[attribute(&[b'n'; 255], longest)]).is_ok());
+    assert_eq!(
+        refused(&[attribute(b"n", longest + 1)]),
+        "length of an extended attribute in bytes: expected 0 to 65536, found 65537"
+    );
+    // 15 values of the maximum length, and one that fills the set.
+    let mut full: Vec<ExtendedAttribute> =
+        (b'a'..).take(15).map(|n| attribute(&[n], longest)).collect();
+    full.push(attribute(b"z", EXTENDED_MAX - 15 * (longest + 6) - 6));
+    assert_eq!(encode_extended(&storable_extended(&full).unwrap()).len(), EXTENDED_MAX);
+    full[15].value.push(1);
+    assert_eq!(
+        refused(&full),
+        "length of all extended attributes in bytes: expected 0 to 1048576, found 1048577"
+    );
+    assert_eq!(
+        refused(&[attribute(b"", 1)]),
+        "invalid name \"\": expected 1 to 255 bytes, found 0"
+    );
+    assert!(refused(&[attribute(&[b'n'; 256], 1)]).ends_with("found 256"));
+    let twice = refused(&[attribute(b"b", 1), attribute(b"a", 1), attribute(b"b", 2)]);
+    assert_eq!(twice, "invalid name \"b\": two extended attributes have it");
+    assert_eq!(refused(&[attribute(b"a\0", 1)]), "invalid name \"a\\x00\": it contains a NUL byte");
+}
+
+#[test]
+fn the_length_of_stored_extended_attributes_is_bounded() {
+    let most = u64::try_from(EXTENDED_MAX).unwrap();
+    assert_eq!(extended_length(most).unwrap(), EXTENDED_MAX);
+    for length in [most + 1, u64::MAX] {
+        assert!(extended_length(length).is_err_and(|error| is_damage(&error)));
     }
 }
 
@@ -230,7 +436,7 @@ fn an_invalid_name_on_disk_is_damage() {
         let key = [&7_u64.to_be_bytes()[..], name].concat();
         assert!(NameRecords::decode_key(&key).is_err(), "{}", name.escape_ascii());
     }
-    for kind in [0, 4, u8::MAX] {
+    for kind in [0, 8, u8::MAX] {
         let value = [&7_u64.to_be_bytes()[..], &[kind]].concat();
         assert!(NameRecords::decode_value(&[], &value).is_err());
     }

@@ -1,8 +1,8 @@
 //! Verification: opens every block and checks that all records agree with each other.
 //!
 //! It continues after a fault and reports every fault. The work grows with the archive, not with
-//! what its records claim. Memory is at most about a bit per block, two bits per inode, and an
-//! entry per directory and per hard link.
+//! what its records claim. Memory is at most about a bit per block, four bits per inode, and an
+//! entry per hard link.
 
 mod extents;
 mod finding;
@@ -63,6 +63,7 @@ impl Archive {
             summary: VerifySummary { blocks: u64::from(blocks), ..VerifySummary::default() },
             unreadable_pages: 0,
             owners: RoaringTreemap::new(),
+            extended_owners: RoaringTreemap::new(),
             report,
             progress,
             is_stopped: false,

@@ -2,19 +2,19 @@
 //! the root.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::num::NonZeroU64;
 
 use ar7_engine::Check;
+use ar7_engine::format::StoredStream;
 use roaring::RoaringTreemap;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use super::finding::Subject;
 use super::verifier::Verifier;
 use crate::names::INODE_COUNTER;
 use crate::records::{
     EntryType, Inode, InodeNumber, Inodes, NameKey, NameRecords, NameValue, ReadRecords, Streams,
-    TreeId, reserved_index,
+    TreeId, decode_extended, extended_length, reserved_index,
 };
 
 /// Facts collected from the names for comparison with the inodes.
@@ -24,8 +24,10 @@ struct NameChecks {
     named: RoaringTreemap,
     /// Number of names beyond the first, for each inode with several names.
     further: HashMap<u64, u32>,
-    /// The parent of each directory.
-    parents: HashMap<u64, u64>,
+    /// Directories whose parents lead up to the root.
+    below_root: RoaringTreemap,
+    /// Directories whose parents do not, or on the path that is being climbed.
+    elsewhere: RoaringTreemap,
     /// The highest inode number.
     highest: u64,
 }
@@ -45,7 +47,6 @@ impl Verifier<'_> {
         self.walk::<Inodes>(&mut |verifier, number, inode| {
             verifier.check_inode(&mut checks, number, &inode);
         });
-        self.check_cycles(&checks.parents);
         let last_assigned = self.snapshot.commit().slot.counters[INODE_COUNTER];
         let highest = checks.highest;
         if highest > InodeNumber::ROOT.0 && last_assigned < highest {
@@ -83,28 +84,19 @@ impl Verifier<'_> {
             Ok(Some(inode)) if inode.kind != kind => {
                 self.disagree(subject(), Check::Name, kind.name(), inode.kind.name());
             }
+            Ok(Some(Inode { parent: Some(parent), .. })) if parent != key.directory => {
+                self.disagree(subject(), Check::Name, "a name in the parent", parent.0);
+            }
             Ok(None) => self.disagree(subject(), Check::Name, "an inode", number.0),
             Ok(Some(_)) | Err(_) => {}
-        }
-        if kind == EntryType::Directory {
-            // Only the first name determines the parent.
-            match checks.parents.entry(number.0) {
-                Entry::Vacant(vacant) => {
-                    vacant.insert(directory);
-                }
-                Entry::Occupied(_) => {
-                    self.disagree(
-                        subject(),
-                        Check::Name,
-                        "only one name for the directory",
-                        number.0,
-                    );
-                }
-            }
         }
         if !checks.named.insert(number.0) {
             let further = checks.further.entry(number.0).or_default();
             *further = further.saturating_add(1);
+            if kind == EntryType::Directory {
+                let expected = "only one name for the directory";
+                self.disagree(subject(), Check::Name, expected, number.0);
+            }
         }
     }
 
@@ -117,76 +109,104 @@ impl Verifier<'_> {
         if names != inode.links && self.unreadable_pages == 0 {
             self.disagree(subject.clone(), Check::Name, inode.links, names);
         }
+        if inode.kind == EntryType::Directory && number != InodeNumber::ROOT {
+            self.check_climb(checks, number);
+        }
+        if let Some(stream) = inode.extended.stream() {
+            self.check_extended(number, stream);
+        }
         if let Some(stream) = inode.stream {
             return self.check_content(number, inode, stream);
         }
-        // A directory has no content. The target of a link without a stream is in the inode.
+        // Nothing else has content. The target of a link without a stream is in the inode.
         let expected = inode.target.as_ref().map_or(0, |target| target.len() as u64);
         if inode.size != expected {
             self.disagree(subject, Check::Name, expected, inode.size);
         }
     }
 
-    /// Checks that the stream of an inode has the inode's length and refers back to the inode. So
-    /// no two inodes share a stream, which would be deleted with the first of them.
+    /// Checks that the stream of an inode has the inode's length.
     fn check_content(&mut self, number: InodeNumber, inode: &Inode, stream: Uuid) {
-        let subject = Subject::Inode(number.0);
-        if reserved_index(stream).is_some() {
-            return self.disagree(subject, Check::Name, "a stream that is not reserved", stream);
+        let Some((stored, refers_back)) = self.check_owned(number, stream) else { return };
+        let length = stored.record.length;
+        if length != inode.size {
+            self.disagree(Subject::Inode(number.0), Check::Name, inode.size, length);
         }
-        match self.snapshot.get::<Streams>(&stream) {
-            Ok(Some(stored)) => {
-                let (length, named) = (stored.record.length, stored.inode.map(NonZeroU64::get));
-                if length != inode.size {
-                    self.disagree(subject.clone(), Check::Name, inode.size, length);
-                }
-                if named == Some(number.0) {
-                    self.owners.insert(number.0);
-                } else {
-                    self.disagree(
-                        subject,
-                        Check::Name,
-                        "a stream that refers back to the inode",
-                        stream,
-                    );
-                }
-            }
-            Ok(None) => self.disagree(subject, Check::Name, "an existing stream", stream),
-            // The walk reports the unreadable page.
-            Err(_) => {}
+        if refers_back {
+            self.owners.insert(number.0);
         }
     }
 
-    /// Checks that every directory is below the root.
-    fn check_cycles(&mut self, parents: &HashMap<u64, u64>) {
-        if self.unreadable_pages > 0 {
-            return;
+    /// Checks that the extended attributes in a stream can be decoded.
+    fn check_extended(&mut self, number: InodeNumber, stream: Uuid) {
+        // If it belongs to another inode, it is not read, so that each stream is read once.
+        let Some((stored, true)) = self.check_owned(number, stream) else { return };
+        self.extended_owners.insert(number.0);
+        let decoded = extended_length(stored.record.length).and_then(|length| {
+            let mut bytes = Zeroizing::new(vec![0; length]);
+            let read = self.snapshot.read_stream(stream)?.read_at(0, &mut bytes);
+            // The walk over the streams opens the blocks, and reports one that is unreadable.
+            read.map_or(Ok(()), |length| decode_extended(&bytes[..length]).map(drop))
+        });
+        if let Err(error) = decoded {
+            self.find(Subject::Inode(number.0), error);
         }
-        let mut directories: Vec<u64> = parents.keys().copied().collect();
-        directories.sort_unstable();
-        // Each directory is visited once. Those on the current path count as unreachable until the
-        // root is found.
-        let mut reaches: HashMap<u64, bool> = HashMap::from([(InodeNumber::ROOT.0, true)]);
-        for &directory in &directories {
-            let (mut at, mut path) = (Some(directory), Vec::new());
-            let reached = loop {
-                let Some(here) = at else { break false };
-                if let Some(&known) = reaches.get(&here) {
-                    break known;
+    }
+
+    /// Checks that a stream of an inode exists and refers back to the inode. So no two inodes share
+    /// a stream, which would be deleted with the first of them. Returns the record, and whether it
+    /// refers back.
+    fn check_owned(&mut self, number: InodeNumber, stream: Uuid) -> Option<(StoredStream, bool)> {
+        let subject = Subject::Inode(number.0);
+        if reserved_index(stream).is_some() {
+            self.disagree(subject, Check::Name, "a stream that is not reserved", stream);
+            return None;
+        }
+        match self.snapshot.get::<Streams>(&stream) {
+            Ok(Some(stored)) => {
+                let refers_back = stored.inode.is_some_and(|inode| inode.get() == number.0);
+                if !refers_back {
+                    let expected = "a stream that refers back to the inode";
+                    self.disagree(subject, Check::Name, expected, stream);
                 }
-                reaches.insert(here, false);
-                path.push(here);
-                at = parents.get(&here).copied();
-            };
-            if reached {
-                reaches.extend(path.into_iter().map(|passed| (passed, true)));
+                Some((stored, refers_back))
             }
+            Ok(None) => {
+                self.disagree(subject, Check::Name, "an existing stream", stream);
+                None
+            }
+            // The walk reports the unreadable page.
+            Err(_) => None,
         }
-        for directory in directories {
-            if !reaches[&directory] {
-                let subject = Subject::Inode(directory);
-                self.disagree(subject, Check::Name, "a path up to the root", "none");
+    }
+
+    /// Checks that the parents of a directory lead up to the root. Each directory is climbed from
+    /// once, because a climb ends at a directory whose answer is known.
+    fn check_climb(&mut self, checks: &mut NameChecks, directory: InodeNumber) {
+        let (mut at, mut path) = (directory, Vec::new());
+        let reaches = loop {
+            if at == InodeNumber::ROOT || checks.below_root.contains(at.0) {
+                break true;
             }
+            if !checks.elsewhere.insert(at.0) {
+                break false;
+            }
+            path.push(at.0);
+            match self.snapshot.get::<Inodes>(&at) {
+                Ok(Some(Inode { parent: Some(parent), .. })) => at = parent,
+                Ok(_) => break false,
+                // The walk reports the unreadable page.
+                Err(_) => break true,
+            }
+        };
+        if reaches {
+            for passed in path {
+                checks.elsewhere.remove(passed);
+                checks.below_root.insert(passed);
+            }
+        } else {
+            let subject = Subject::Inode(directory.0);
+            self.disagree(subject, Check::Name, "a path up to the root", "none");
         }
     }
 }

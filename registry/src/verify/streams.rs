@@ -7,7 +7,7 @@ use super::finding::Subject;
 use super::verifier::Verifier;
 use crate::blocks::{Expected, Neighbour, Segment};
 use crate::records::{
-    ExtentKey, Extents, InodeNumber, Inodes, ReadRecords, Streams, reserved_index,
+    ExtentKey, Extents, Inode, InodeNumber, Inodes, ReadRecords, Streams, reserved_index,
 };
 
 impl Verifier<'_> {
@@ -59,15 +59,17 @@ impl Verifier<'_> {
     /// deleted.
     fn check_inode_of(&mut self, stored: &StoredStream) {
         let Some(number) = stored.inode.map(|inode| InodeNumber(inode.get())) else { return };
-        if self.owners.remove(number.0) {
+        if self.owners.remove(number.0) || self.extended_owners.remove(number.0) {
             // The inode has a stream that refers back to it. That is usually this one.
             return;
         }
         let stream = stored.record.identity;
+        let has_it =
+            |inode: &Inode| [inode.stream, inode.extended.stream()].contains(&Some(stream));
         match self.snapshot.get::<Inodes>(&number) {
-            Ok(Some(inode)) if inode.stream == Some(stream) => {
-                // This stream is the content, so an earlier stream refers to the inode without
-                // being its content.
+            Ok(Some(inode)) if has_it(&inode) => {
+                // The inode has this stream, so an earlier stream refers to the inode without
+                // belonging to it.
                 let subject = Subject::Inode(number.0);
                 self.disagree(
                     subject,

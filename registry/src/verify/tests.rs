@@ -24,7 +24,8 @@ fn secret() -> Secret {
 }
 
 fn attributes() -> Attributes {
-    Attributes { mode: 0o644, uid: 0, gid: 0, modified: Timestamp::default() }
+    let modified = Timestamp::default();
+    Attributes { mode: 0o644, uid: 0, gid: 0, modified, origin: None }
 }
 
 /// Makes files `file0` to `file5` and `log`. The long `file2` is removed, so that there are free

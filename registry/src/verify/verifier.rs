@@ -21,6 +21,8 @@ pub(super) struct Verifier<'a> {
     pub(super) unreadable_pages: u64,
     /// Inodes whose stream refers back to them and has not been visited yet.
     pub(super) owners: RoaringTreemap,
+    /// The same for streams with the extended attributes of an inode.
+    pub(super) extended_owners: RoaringTreemap,
     pub(super) report: &'a mut dyn FnMut(Finding),
     pub(super) progress: &'a mut dyn FnMut(VerifyProgress) -> ControlFlow<()>,
     /// After a stop, no block is opened and no finding is reported.

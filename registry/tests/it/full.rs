@@ -7,8 +7,13 @@ use ar7_engine::format::Timestamp;
 use ar7_registry::records::{Attributes, InodeNumber};
 use ar7_registry::{Archive, CreateOptions};
 
-const ATTRIBUTES: Attributes =
-    Attributes { mode: 0o755, uid: 0, gid: 0, modified: Timestamp { seconds: 0, nanoseconds: 0 } };
+const ATTRIBUTES: Attributes = Attributes {
+    mode: 0o755,
+    uid: 0,
+    gid: 0,
+    modified: Timestamp { seconds: 0, nanoseconds: 0 },
+    origin: None,
+};
 
 /// Makes an archive with a few streams, on a disk without a free block. An old archive also has
 /// many names and streams, and its free blocks are scattered.

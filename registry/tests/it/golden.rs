@@ -8,8 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ar7_engine::crypto::{Passphrase, RawKey, Secret};
+use ar7_engine::format::Timestamp;
 use ar7_engine::store::{Access, OpenOptions};
-use ar7_registry::records::{EntryType, InodeNumber};
+use ar7_registry::records::{Device, EntryType, ExtendedAttribute, InodeNumber, Origin};
 use ar7_registry::{Archive, RESERVED_STREAMS, Stream};
 use sha2::{Digest as _, Sha256};
 
@@ -64,10 +65,27 @@ fn lines(archive: &Archive) -> Vec<String> {
             let path = [&path[..], &entry.name].concat();
             let name = base16(&path);
             let inode = archive.names().inode(entry.inode).expect("a page").expect("an inode");
+            let attributes = archive.names().extended_attributes(&inode).expect("attributes");
+            lines.extend(attributes.iter().map(|ExtendedAttribute { name: attribute, value }| {
+                format!("attribute {name} {} {}", base16(attribute), digest(value))
+            }));
+            if let Some(Origin { changed, inode }) = inode.attributes.origin {
+                let Timestamp { seconds, nanoseconds } = changed;
+                lines.push(format!("origin {name} {seconds} {nanoseconds} {inode}"));
+            }
             lines.push(match entry.kind {
                 EntryType::Directory => {
+                    assert_eq!(inode.parent, Some(directory));
                     directories.push((entry.inode, [&path[..], b"/"].concat()));
                     format!("directory {name}")
+                }
+                EntryType::Fifo => format!("fifo {name} {}", inode.links),
+                EntryType::Socket => format!("socket {name} {}", inode.links),
+                EntryType::CharacterDevice | EntryType::BlockDevice => {
+                    let Device { major, minor } = inode.device.expect("a device number");
+                    let kind =
+                        if entry.kind == EntryType::BlockDevice { "block" } else { "character" };
+                    format!("{kind} {name} {} {major} {minor}", inode.links)
                 }
                 EntryType::Symlink => {
                     let target = archive.names().read_target(&inode).expect("a target");

@@ -10,8 +10,13 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 const ROOT: InodeNumber = InodeNumber::ROOT;
-const ATTRIBUTES: Attributes =
-    Attributes { mode: 0o644, uid: 0, gid: 0, modified: Timestamp { seconds: 0, nanoseconds: 0 } };
+const ATTRIBUTES: Attributes = Attributes {
+    mode: 0o644,
+    uid: 0,
+    gid: 0,
+    modified: Timestamp { seconds: 0, nanoseconds: 0 },
+    origin: None,
+};
 
 /// A call. Numbers choose among all streams, inodes, handles and names ever created, so that calls
 /// also use deleted, renamed and rolled back ones.

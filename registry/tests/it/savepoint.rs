@@ -11,8 +11,13 @@ use ar7_registry::{Archive, CreateOptions, Error};
 
 use crate::common::{assert_verified, create, open, pattern, read_all, secret};
 
-const ATTRIBUTES: Attributes =
-    Attributes { mode: 0o644, uid: 0, gid: 0, modified: Timestamp { seconds: 0, nanoseconds: 0 } };
+const ATTRIBUTES: Attributes = Attributes {
+    mode: 0o644,
+    uid: 0,
+    gid: 0,
+    modified: Timestamp { seconds: 0, nanoseconds: 0 },
+    origin: None,
+};
 
 /// Makes a file of `length` bytes in the root directory.
 fn add_file(archive: &Archive, name: &str, length: usize) {

@@ -8,8 +8,13 @@ use uuid::Uuid;
 use crate::common::{dynamic, pattern};
 
 const ROOT: InodeNumber = InodeNumber::ROOT;
-const ATTRIBUTES: Attributes =
-    Attributes { mode: 0o644, uid: 0, gid: 0, modified: Timestamp { seconds: 0, nanoseconds: 0 } };
+const ATTRIBUTES: Attributes = Attributes {
+    mode: 0o644,
+    uid: 0,
+    gid: 0,
+    modified: Timestamp { seconds: 0, nanoseconds: 0 },
+    origin: None,
+};
 
 fn add(archive: &Archive, name: &[u8], content: &[u8]) -> Uuid {
     let mut stream = archive.new_stream().unwrap();

@@ -281,7 +281,8 @@ fn fixed_archive_keeps_its_set_of_streams() {
         assert_forbidden(made, ArchiveKind::Fixed);
     }
     // Removing a name would delete its stream.
-    let attributes = Attributes { mode: 0o644, uid: 0, gid: 0, modified: Timestamp::default() };
+    let attributes =
+        Attributes { mode: 0o644, uid: 0, gid: 0, modified: Timestamp::default(), origin: None };
     let root = InodeNumber::ROOT;
     let named = archive.names().add_file(root, b"name", attributes, Some(identities[0]));
     assert_forbidden(named, ArchiveKind::Fixed);

@@ -191,7 +191,12 @@ impl<'a> Files<'a> {
         self.make_way(level, found)?;
         match found.inode.kind {
             EntryType::Symlink => self.symlink(level, found)?,
-            _ => self.file(level, found, buffer)?,
+            EntryType::File => self.file(level, found, buffer)?,
+            kind => {
+                let (found_kind, needed) = (kind.name(), "a file, a directory or a symbolic link");
+                let path = found.path.clone();
+                return Err(Failure::EntryType { path, found: found_kind, needed });
+            }
         }
         self.count_entry();
         Ok(())

@@ -139,7 +139,7 @@ fn count(archive: &Archive, directories: &[InodeNumber], files_bytes: u64, progr
                 EntryType::File => bytes = bytes.saturating_add(found.inode.size),
                 // The extraction itself reports a directory that cannot be entered.
                 EntryType::Directory => drop(walk.enter(&found)),
-                EntryType::Symlink => {}
+                _ => {}
             }
         }
     }

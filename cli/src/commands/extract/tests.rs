@@ -32,7 +32,8 @@ fn session() -> Session {
     stream.append(CONTENT).expect("written");
     let identity = stream.identity();
     stream.close().expect("closed");
-    let attributes = Attributes { mode: 0o644, uid: 0, gid: 0, modified: Timestamp::default() };
+    let attributes =
+        Attributes { mode: 0o644, uid: 0, gid: 0, modified: Timestamp::default(), origin: None };
     let names = archive.names();
     let added = names.add_file(InodeNumber::ROOT, b"a", attributes, Some(identity));
     names.add_link(InodeNumber::ROOT, b"b", added.expect("a file")).expect("a second name");

@@ -40,6 +40,7 @@ impl Status {
                 uid: stat.st_uid,
                 gid: stat.st_gid,
                 modified: timestamp(stat.st_mtime, stat.st_mtime_nsec),
+                origin: None,
             },
             changed: timestamp(stat.st_ctime, stat.st_ctime_nsec),
             size,

@@ -199,6 +199,7 @@ impl Bench {
                     }
                     stored.insert(path, bytes);
                 }
+                kind => panic!("{path} is {}", kind.name()),
             }
         }
         stored

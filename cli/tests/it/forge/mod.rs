@@ -43,7 +43,7 @@ impl Forge {
             inodes: Tree::open(TreeId::Inodes.number(), Root::default()),
             last_inode: 0,
         };
-        forge.inode(InodeNumber::ROOT.0, &directory());
+        forge.inode(InodeNumber::ROOT.0, &root());
         forge
     }
 
@@ -134,9 +134,14 @@ impl PageSpace for Space {
     fn release(&mut self, _: BlockRef) {}
 }
 
-/// Returns a directory.
-pub(crate) fn directory() -> Inode {
+/// Returns the root directory.
+fn root() -> Inode {
     blank(EntryType::Directory)
+}
+
+/// Returns a directory whose parent is the inode with this number.
+pub(crate) fn directory(parent: u64) -> Inode {
+    Inode { parent: Some(InodeNumber(parent)), ..blank(EntryType::Directory) }
 }
 
 /// Returns a file of this length, but without a stream.
@@ -152,13 +157,5 @@ pub(crate) fn link(target: &[u8]) -> Inode {
 
 fn blank(kind: EntryType) -> Inode {
     let modified = Timestamp::default();
-    Inode {
-        kind,
-        attributes: Attributes { mode: 0o755, uid: 0, gid: 0, modified },
-        size: 0,
-        links: 1,
-        target: None,
-        stream: None,
-        unknown: Vec::new(),
-    }
+    Inode::new(kind, Attributes { mode: 0o755, uid: 0, gid: 0, modified, origin: None })
 }

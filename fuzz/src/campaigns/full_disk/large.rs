@@ -114,7 +114,7 @@ pub(super) fn names(folder: &Path, count: u32) -> Result<()> {
     let started = Instant::now();
     let (archive, is_full) = archive(folder, "names.ar7")?;
     let modified = Timestamp { seconds: 0, nanoseconds: 0 };
-    let attributes = Attributes { mode: 0o644, uid: 0, gid: 0, modified };
+    let attributes = Attributes { mode: 0o644, uid: 0, gid: 0, modified, origin: None };
     let names = archive.names();
     let tree = names.make_directory(InodeNumber::ROOT, b"tree", attributes)?;
     for number in 0..count {

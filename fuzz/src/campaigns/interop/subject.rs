@@ -13,7 +13,9 @@ use ar7_engine::format::{
     Timestamp,
 };
 use ar7_engine::store::Redirects;
-use ar7_registry::records::{Attributes, InodeNumber};
+use ar7_registry::records::{
+    Attributes, Device, EntryType, ExtendedAttribute, InodeNumber, Origin,
+};
 use ar7_registry::{Archive, CreateOptions, Result};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -263,10 +265,11 @@ impl Maker<'_> {
 
     fn named(&self) -> Result<Vec<Uuid>> {
         let mut named = Vec::new();
-        for path in [&b"directory/file"[..], b"directory/deep/long link"] {
+        for path in [&b"directory/file"[..], b"directory/deep", b"directory/deep/long link"] {
             if let Ok(entry) = self.archive.names().resolve(path) {
                 let inode = self.archive.names().inode(entry.inode)?;
-                named.extend(inode.and_then(|inode| inode.stream));
+                let streams = inode.map(|inode| [inode.stream, inode.extended.stream()]);
+                named.extend(streams.into_iter().flatten().flatten());
             }
         }
         Ok(named)
@@ -295,6 +298,7 @@ impl Maker<'_> {
             uid: 1000,
             gid: 100,
             modified: Timestamp { seconds: 1_700_000_000, nanoseconds: 5 },
+            origin: None,
         };
         let directory = names.make_directories(b"directory", attributes(0o755))?;
         let deep = names.make_directories(b"directory/deep", attributes(0o1700))?;
@@ -329,7 +333,73 @@ impl Maker<'_> {
         self.archive.commit()?;
         self.streams.remove(&removed);
         self.streams.insert(stream, target.to_vec());
+        self.special(deep, attributes(0o600), lines)?;
+        self.extend(file, b"directory/file", 1, lines)?;
+        self.extend(file, b"directory/deep/h\xc3\xa4rd", 1, lines)?;
+        self.extend(deep, b"directory/deep", 4000, lines)?;
+        // A move changes the parent.
+        let names = self.archive.names();
+        names.rename((directory, b"deep"), (InodeNumber::ROOT, b"deep"), false)?;
+        names.rename((InodeNumber::ROOT, b"deep"), (directory, b"deep"), false)?;
+        self.archive.commit()?;
         Ok(Some(("directory/file", first)))
+    }
+
+    /// Adds a fifo, a socket and two devices, with an origin.
+    fn special(
+        &self,
+        directory: InodeNumber,
+        attributes: Attributes,
+        lines: &mut Vec<String>,
+    ) -> Result<()> {
+        let changed = Timestamp { seconds: -1, nanoseconds: 999_999_999 };
+        let origin = Some(Origin { changed, inode: u64::MAX });
+        for (kind, shown, device) in [
+            (EntryType::Fifo, "fifo", None),
+            (EntryType::Socket, "socket", None),
+            (EntryType::CharacterDevice, "character", Some(Device { major: 1, minor: 3 })),
+            (EntryType::BlockDevice, "block", Some(Device { major: u32::MAX, minor: 1 << 20 })),
+        ] {
+            let attributes = Attributes { origin, ..attributes };
+            let names = self.archive.names();
+            names.add_special(directory, shown.as_bytes(), attributes, kind, device)?;
+            let name = base16(&[b"directory/deep/", shown.as_bytes()].concat());
+            let numbers = device.map(|Device { major, minor }| format!(" {major} {minor}"));
+            lines.push(format!("{shown} {name} 1{}", numbers.unwrap_or_default()));
+            lines.push(format!("origin {name} -1 999999999 {}", u64::MAX));
+        }
+        Ok(())
+    }
+
+    /// Sets extended attributes of an inode: a short one, an empty one, and one of this length.
+    fn extend(
+        &mut self,
+        inode: InodeNumber,
+        path: &[u8],
+        length: usize,
+        lines: &mut Vec<String>,
+    ) -> Result<()> {
+        let set = [
+            ExtendedAttribute::new("user.\u{e4}", "short"),
+            ExtendedAttribute::new("system.posix_acl_access", vec![2; length]),
+            ExtendedAttribute::new("user.empty", ""),
+        ];
+        let names = self.archive.names();
+        names.set_extended_attributes(inode, &set)?;
+        lines.extend(set.iter().map(|ExtendedAttribute { name, value }| {
+            let (path, name) = (base16(path), base16(name));
+            format!("attribute {path} {name} {} {}", value.len(), digest(value))
+        }));
+        let stream = names.inode(inode)?.and_then(|inode| inode.extended.stream());
+        self.archive.commit()?;
+        if let Some(stream) = stream {
+            // More than the names and the heads of the attributes take.
+            let mut bytes = vec![0; length + 200];
+            let read = self.archive.read_stream(stream)?.read_at(0, &mut bytes)?;
+            bytes.truncate(read);
+            self.streams.insert(stream, bytes);
+        }
+        Ok(())
     }
 }
 

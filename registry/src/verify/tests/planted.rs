@@ -9,8 +9,8 @@ use super::*;
 use crate::archive::State;
 use crate::names::INODE_COUNTER;
 use crate::records::{
-    EntryType, Extent, ExtentKey, Extents, Free, Inode, Inodes, NameKey, NameRecords, NameValue,
-    PendingDeletions, ReadRecords, Record, Streams, reserved_identity,
+    EntryType, Extended, Extent, ExtentKey, Extents, Free, Inode, Inodes, NameKey, NameRecords,
+    NameValue, PendingDeletions, ReadRecords, Record, Streams, reserved_identity,
 };
 
 /// Inodes of the sample.
@@ -59,10 +59,15 @@ fn stream_of(state: &State, number: InodeNumber) -> StoredStream {
     get::<Streams>(state, &stream)
 }
 
-/// Makes a directory with inode number `at` and without a name.
+/// Makes a directory with inode number `at`, below the root but without a name.
 fn directory(state: &mut State, at: u64) -> InodeNumber {
-    let mut inode = get::<Inodes>(state, &ROOT);
-    inode.links = 1;
+    directory_in(state, at, ROOT)
+}
+
+/// Makes a directory with inode number `at` and this parent, but without a name.
+fn directory_in(state: &mut State, at: u64, parent: InodeNumber) -> InodeNumber {
+    let root = get::<Inodes>(state, &ROOT);
+    let inode = Inode { links: 1, parent: Some(parent), ..root };
     put::<Inodes>(state, &InodeNumber(at), &inode);
     let last = state.trees.counter_mut(INODE_COUNTER);
     *last = at.max(*last);
@@ -156,7 +161,8 @@ const NAMES: &[Row] = &[
     Row {
         fault: "a cycle of directories",
         plant: |state| {
-            let (one, two) = (directory(state, 50), directory(state, 51));
+            let one = directory_in(state, 50, InodeNumber(51));
+            let two = directory_in(state, 51, one);
             name(state, one, b"x", two, EntryType::Directory);
             name(state, two, b"y", one, EntryType::Directory);
         },
@@ -166,9 +172,40 @@ const NAMES: &[Row] = &[
     Row {
         fault: "a directory below a cycle",
         plant: |state| {
-            let (one, two) = (directory(state, 60), directory(state, 50));
-            name(state, one, b"x", one, EntryType::Directory);
+            let one = directory_in(state, 60, InodeNumber(61));
+            let two = directory_in(state, 61, one);
+            let below = directory_in(state, 50, one);
+            name(state, one, b"x", two, EntryType::Directory);
+            name(state, two, b"y", one, EntryType::Directory);
+            name(state, one, b"z", below, EntryType::Directory);
+        },
+        check: Check::Name,
+        is_subject: |subject| *subject == Subject::Inode(50),
+    },
+    Row {
+        fault: "a directory in another one than its parent",
+        plant: |state| {
+            let (one, two) = (directory(state, 50), directory(state, 51));
+            name(state, ROOT, b"x", one, EntryType::Directory);
             name(state, one, b"y", two, EntryType::Directory);
+        },
+        check: Check::Name,
+        is_subject: |subject| matches!(subject, Subject::Name { directory: 50, name } if name == b"y"),
+    },
+    Row {
+        fault: "a directory whose parent is missing",
+        plant: |state| {
+            let directory = directory_in(state, 50, NONE);
+            name(state, NONE, b"x", directory, EntryType::Directory);
+        },
+        check: Check::Name,
+        is_subject: |subject| *subject == Subject::Inode(50),
+    },
+    Row {
+        fault: "a directory whose parent is a file",
+        plant: |state| {
+            let directory = directory_in(state, 50, FILE0);
+            name(state, FILE0, b"x", directory, EntryType::Directory);
         },
         check: Check::Name,
         is_subject: |subject| *subject == Subject::Inode(50),
@@ -274,11 +311,102 @@ const CONTENT: &[Row] = &[
             name(state, ROOT, b"x", link, EntryType::Symlink);
             alter(state, link, |inode| {
                 (inode.kind, inode.target) = (EntryType::Symlink, Some(b"target".to_vec()));
-                inode.size = 5;
+                (inode.parent, inode.size) = (None, 5);
             });
         },
         check: Check::Name,
         is_subject: |subject| *subject == Subject::Inode(50),
+    },
+    Row {
+        fault: "a fifo with a length",
+        plant: |state| {
+            let fifo = directory(state, 50);
+            name(state, ROOT, b"x", fifo, EntryType::Fifo);
+            alter(state, fifo, |inode| {
+                (inode.kind, inode.parent, inode.size) = (EntryType::Fifo, None, 5);
+            });
+        },
+        check: Check::Name,
+        is_subject: |subject| *subject == Subject::Inode(50),
+    },
+];
+
+/// Makes the content of `FILE1` a stream of extended attributes of the inode `owner`, with this
+/// length.
+fn give_attributes(state: &mut State, owner: InodeNumber, length: u64) -> Uuid {
+    let mut stored = stream_of(state, FILE1);
+    let stream = stored.record.identity;
+    stored.inode = NonZeroU64::new(owner.0);
+    stored.record.length = length;
+    put::<Streams>(state, &stream, &stored);
+    alter(state, FILE1, |inode| (inode.stream, inode.size) = (None, 0));
+    stream
+}
+
+const EXTENDED: &[Row] = &[
+    Row {
+        fault: "extended attributes whose stream is missing",
+        plant: |state| {
+            let extended = Extended::Stream(Uuid::from_u128(500));
+            alter(state, FILE0, |inode| inode.extended = extended);
+        },
+        check: Check::Name,
+        is_subject: |subject| *subject == Subject::Inode(FILE0.0),
+    },
+    Row {
+        fault: "extended attributes in a reserved stream",
+        plant: |state| {
+            let extended = Extended::Stream(reserved_identity(5));
+            alter(state, FILE0, |inode| inode.extended = extended);
+        },
+        check: Check::Name,
+        is_subject: |subject| *subject == Subject::Inode(FILE0.0),
+    },
+    Row {
+        fault: "extended attributes in the content of another file",
+        plant: |state| {
+            let stream = stream_of(state, FILE1).record.identity;
+            alter(state, FILE0, |inode| inode.extended = Extended::Stream(stream));
+        },
+        check: Check::Name,
+        is_subject: |subject| *subject == Subject::Inode(FILE0.0),
+    },
+    Row {
+        fault: "two inodes with one stream of extended attributes",
+        plant: |state| {
+            let stream = give_attributes(state, FILE0, 10_000);
+            for number in [FILE0, FILE5] {
+                alter(state, number, |inode| inode.extended = Extended::Stream(stream));
+            }
+        },
+        check: Check::Name,
+        is_subject: |subject| *subject == Subject::Inode(FILE5.0),
+    },
+    Row {
+        fault: "extended attributes that cannot be decoded",
+        plant: |state| {
+            let stream = give_attributes(state, FILE0, 10_000);
+            alter(state, FILE0, |inode| inode.extended = Extended::Stream(stream));
+        },
+        check: Check::Name,
+        is_subject: |subject| *subject == Subject::Inode(FILE0.0),
+    },
+    Row {
+        fault: "extended attributes in an empty stream",
+        plant: |state| {
+            let stream = give_attributes(state, FILE0, 0);
+            alter(state, FILE0, |inode| inode.extended = Extended::Stream(stream));
+        },
+        check: Check::Name,
+        is_subject: |subject| *subject == Subject::Inode(FILE0.0),
+    },
+    Row {
+        fault: "a second stream that refers to an inode with content",
+        plant: |state| {
+            give_attributes(state, FILE0, 10_000);
+        },
+        check: Check::Name,
+        is_subject: |subject| matches!(subject, Subject::Stream(_) | Subject::Inode(2)),
     },
 ];
 
@@ -457,7 +585,7 @@ fn findings_after(plant: fn(&mut State)) -> Vec<Finding> {
 
 #[test]
 fn contradictory_records_are_found() {
-    for row in [NAMES, CONTENT, STREAMS, SPACE].into_iter().flatten() {
+    for row in [NAMES, CONTENT, EXTENDED, STREAMS, SPACE].into_iter().flatten() {
         let findings = findings_after(row.plant);
         let is_named = findings.iter().any(|finding| {
             let check = match &finding.error {
