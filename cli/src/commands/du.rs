@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ar7::{Metadata, Snapshot};
 use indicatif::BinaryBytes;
-use serde_json::json;
+use serde::Serialize;
 
 use super::listing::{Form, Listing};
 use super::ls::entry_at;
@@ -20,6 +20,14 @@ use crate::opened::Opened;
 /// A directory, and what is in it so far.
 struct Sum {
     path: PathBuf,
+    bytes: u64,
+    blocks: u64,
+}
+
+#[derive(Serialize)]
+struct JsonSum {
+    #[serde(flatten)]
+    name: JsonName,
     bytes: u64,
     blocks: u64,
 }
@@ -98,7 +106,7 @@ impl Usage<'_> {
         match self.listing.form() {
             Form::Document | Form::Lines => {
                 let name = JsonName::new(path.as_os_str().as_bytes());
-                self.listing.document(&json!({ "entry": name, "bytes": bytes, "blocks": blocks }))
+                self.listing.document(&JsonSum { name, bytes, blocks })
             }
             _ if self.options.human_readable => {
                 let (bytes, blocks) = (BinaryBytes(bytes), BinaryBytes(blocks * BLOCK_BYTES));

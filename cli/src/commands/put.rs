@@ -9,7 +9,7 @@ use ar7::{Attributes, CopyError, Error, File, Mode, Timestamp, Transaction};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fstat};
 use rustix::io::Errno;
-use serde_json::json;
+use serde::Serialize;
 
 use super::content::parse_bare_stream;
 use super::paths::{in_entry, not_root};
@@ -23,6 +23,15 @@ use crate::progress::{Counts, Progress};
 
 /// How long to wait for input before checking for a signal.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+#[derive(Serialize)]
+struct JsonStored<'a> {
+    #[serde(flatten)]
+    name: Option<JsonName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream: Option<&'a str>,
+    bytes: u64,
+}
 
 /// Stores the input. If it fails, the archive is as before.
 pub(crate) fn run(common: &Common, options: &Put) -> Result<(), Failure> {
@@ -50,8 +59,7 @@ pub(crate) fn run(common: &Common, options: &Put) -> Result<(), Failure> {
     let bytes = stored?;
     if common.json {
         let name = options.name.as_ref().map(|name| JsonName::new(name.as_encoded_bytes()));
-        let document = json!({ "entry": name, "stream": options.stream, "bytes": bytes });
-        output::report(common, &document, "")?;
+        output::report(common, &JsonStored { name, stream: options.stream.as_deref(), bytes }, "")?;
     }
     Ok(())
 }

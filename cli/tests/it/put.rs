@@ -24,7 +24,7 @@ fn the_output_of_a_command_becomes_the_entry() {
     assert_eq!(bench.ok("cat a.ar7 empty").text(), "");
     let document = bench.run(["put", "a.ar7", "two", "--json", "--", "echo", "2"]).text();
     let document: serde_json::Value = serde_json::from_str(&document).expect("a document");
-    assert_eq!((&document["entry"]["name"], &document["bytes"]), (&"two".into(), &2.into()));
+    assert_eq!((&document["name"], &document["bytes"]), (&"two".into(), &2.into()));
     bench.ok("verify a.ar7");
 }
 
