@@ -391,6 +391,10 @@ pub(crate) enum EntryKind {
     File,
     Directory,
     Symlink,
+    Fifo,
+    Socket,
+    CharacterDevice,
+    BlockDevice,
 }
 
 impl EntryKind {
@@ -400,6 +404,10 @@ impl EntryKind {
             EntryKind::File => "file",
             EntryKind::Directory => "directory",
             EntryKind::Symlink => "symlink",
+            EntryKind::Fifo => "fifo",
+            EntryKind::Socket => "socket",
+            EntryKind::CharacterDevice => "character_device",
+            EntryKind::BlockDevice => "block_device",
         }
     }
 }

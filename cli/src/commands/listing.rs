@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use ar7::{Entry, Error, FileType, Metadata, Snapshot};
+use ar7::{Device, Entry, Error, FileType, Metadata, Snapshot};
 use serde::Serialize;
 
 use super::paths::in_entry;
@@ -55,6 +55,10 @@ struct JsonEntry {
     stream: Option<String>,
     #[serde(flatten)]
     target: Option<JsonTarget>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<Device>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    has_extended_attributes: bool,
 }
 
 impl Listing {
@@ -178,18 +182,24 @@ fn json_entry(name: &[u8], metadata: &Metadata, target: Option<&Path>) -> JsonEn
         modified: time_text(attributes.modified),
         stream: metadata.stream.map(|stream| stream.to_string()),
         target: target.map(|target| JsonTarget(target.as_os_str().as_bytes().to_vec())),
+        device: metadata.device,
+        has_extended_attributes: metadata.has_extended_attributes,
     }
 }
 
 fn long_line(metadata: &Metadata) -> String {
     let attributes = metadata.attributes;
+    let size = match metadata.device {
+        Some(Device { major, minor, .. }) => format!("{major}, {minor}"),
+        None => metadata.len.to_string(),
+    };
     format!(
-        "{} {:>3} {:>5} {:>5} {:>12} {} ",
+        "{}{}{:>3} {:>5} {:>5} {size:>12} {} ",
         mode_text(metadata),
+        if metadata.has_extended_attributes { '+' } else { ' ' },
         metadata.links,
         attributes.user,
         attributes.group,
-        metadata.len,
         minute_text(attributes.modified),
     )
 }

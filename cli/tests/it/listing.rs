@@ -1,8 +1,11 @@
 //! `ls`, `find`, `du`, `cat` and `rm` with patterns.
 
 use std::fs;
+use std::sync::PoisonError;
 
-use crate::common::{Bench, set_time};
+use ar7::Special;
+
+use crate::common::{Bench, STARTING, set_time};
 
 fn bench() -> Bench {
     let bench = Bench::new();
@@ -126,4 +129,50 @@ fn du_adds_up_each_directory_and_counts_a_file_with_two_names_once() {
     assert_eq!(du("du a.ar7 d --depth 0"), [format!("{outer} 4 d")]);
     assert_eq!(du("du -h a.ar7 d/b.jpg"), ["4.88 KiB 8.00 KiB d/b.jpg"]);
     assert!(bench.ok("du --help").text().contains("--human-readable"));
+}
+
+#[test]
+fn devices_and_other_special_entries_have_their_letters_numbers_and_kinds() {
+    let bench = Bench::new();
+    {
+        let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = ar7::Key::from([7; 32]);
+        let archive = ar7::Archive::create(bench.path("a.ar7"), &key).expect("an archive");
+        let transaction = archive.begin().expect("a transaction");
+        let device = ar7::Device { major: 8, minor: 17 };
+        for (path, special) in [
+            ("fifo", Special::Fifo),
+            ("socket", Special::Socket),
+            ("character", Special::CharacterDevice(device)),
+            ("block", Special::BlockDevice(device)),
+        ] {
+            transaction.create_special(path, special).expect("an entry");
+        }
+        let (name, value) = (b"user.note".to_vec(), b"1".to_vec());
+        let attributes = [ar7::ExtendedAttribute { name, value }];
+        transaction.set_extended_attributes("fifo", &attributes).expect("attributes");
+        transaction.commit().expect("a commit");
+        archive.close().expect("closed");
+    }
+    let listed = bench.ok("ls -l a.ar7").text();
+    let mode = |line: &str| line.split_whitespace().next().expect("a mode").to_owned();
+    let modes: Vec<String> = listed.lines().map(mode).collect();
+    assert_eq!(modes.iter().map(|mode| &mode[..1]).collect::<String>(), "bcps", "{listed}");
+    assert_eq!(listed.matches("8, 17").count(), 2, "{listed}");
+    let has_attributes = |line: &&str| line.contains("fifo");
+    let marked: Vec<&str> = listed.lines().filter(|line| line.as_bytes()[10] == b'+').collect();
+    assert!(marked.len() == 1 && marked.iter().all(has_attributes), "{listed}");
+    for (kind, name) in [
+        ("fifo", "fifo"),
+        ("socket", "socket"),
+        ("character-device", "character"),
+        ("block-device", "block"),
+    ] {
+        assert_eq!(lines(&bench, &format!("find a.ar7 --kind {kind}")), name);
+    }
+    let documents: serde_json::Value =
+        serde_json::from_str(&bench.ok("ls a.ar7 --json").text()).expect("a document");
+    assert_eq!(documents["entries"][0]["device"]["minor"], 17);
+    assert_eq!(documents["entries"][2]["has_extended_attributes"], true);
+    bench.fails("cat a.ar7 fifo", 1, "entry fifo: expected a file, found a fifo");
 }
