@@ -128,7 +128,12 @@ fn output_of(command: &OsStr) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let Some(output) = child.stdout.take() else { return Err(failed("no output".to_owned())) };
     let line = first_line(output, |error| failed(error.to_string()));
     let status = child.wait().map_err(|error| failed(error.to_string()))?;
-    if status.success() { line } else { Err(failed(status.to_string())) }
+    match line {
+        // A command that writes more than is read fails because of that.
+        Err(failure @ Failure::Command { .. }) => Err(failure),
+        _ if !status.success() => Err(failed(status.to_string())),
+        line => line,
+    }
 }
 
 /// Reads a passphrase to the end of the first line, without its line break.
