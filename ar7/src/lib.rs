@@ -126,6 +126,7 @@ mod copy;
 mod durable;
 mod error;
 mod file;
+pub mod fs;
 mod glob;
 mod key;
 mod maintenance;

@@ -31,6 +31,17 @@ impl Snapshot {
         Snapshot { registry }
     }
 
+    /// Returns the newest commit of an archive of the registry. For the command and the fuzz targets, which still open
+    /// archives that way.
+    #[doc(hidden)]
+    pub fn of(archive: &ar7_registry::Archive) -> Snapshot {
+        Snapshot::new(archive.snapshot())
+    }
+
+    pub(crate) fn registry(&self) -> &ar7_registry::Snapshot {
+        &self.registry
+    }
+
     /// Returns the number of the commit. Each commit has a higher one than the one before.
     pub fn commit(&self) -> u64 {
         self.registry.commit().slot.number

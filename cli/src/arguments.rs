@@ -1,6 +1,7 @@
 //! The table of commands and flags. The parser, the help, the manual and the completions are generated from it.
 
 mod keys;
+mod trees;
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -11,6 +12,7 @@ use ar7::{Io, Kind, Options, Timestamp};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::keys::*;
+pub(crate) use self::trees::*;
 use crate::sizes::{parse_size, parse_time};
 
 /// The size of a block in bytes.
@@ -18,7 +20,7 @@ pub(crate) const BLOCK_BYTES: u64 = 4096;
 
 /// The commands by task, as the help lists them.
 const TASKS: [(&str, &[&str]); 4] = [
-    ("Trees and entries in and out", &["ingest", "extract", "put", "cat"]),
+    ("Trees and entries in and out", &["ingest", "extract", "diff", "put", "cat"]),
     ("Entries in the archive", &["ls", "find", "du", "mv", "rm", "mkdir"]),
     ("Keys", &["keygen", "key", "rekey", "header", "shred"]),
     (
@@ -56,7 +58,7 @@ pub(crate) fn program() -> clap::Command {
 #[command(after_help = "\
 Example: ar7 keygen key && ar7 --key-file key ingest backup.ar7 documents
 
-Exit codes: 0 done; 1 other failure; 2 usage; 3 wrong key; 4 damaged or tampered; 5 locked by another process; \
+Exit codes: 0 done; 1 other failure, or diff found differences; 2 usage; 3 wrong key; 4 damaged or tampered; 5 locked by another process; \
 6 format newer than this program; 7 no space; 8 done, but some inputs could not be read; 9 readers of older commits hold too \
 many blocks.")]
 pub(crate) struct Arguments {
@@ -174,6 +176,9 @@ pub(crate) enum Command {
     /// Restore entries with their modes, mtimes and links
     #[command(after_help = "Example: ar7 extract backup.ar7 documents/letters --to restored")]
     Extract(Extract),
+    /// Compare a directory with what is stored of it; exit code 1 if they differ
+    #[command(after_help = "Example: ar7 diff backup.ar7 documents")]
+    Diff(Diff),
     /// Rename an entry or move it into a directory
     #[command(after_help = "Example: ar7 mv backup.ar7 documents/draft documents/final")]
     Mv(Move),
@@ -446,28 +451,6 @@ pub(crate) struct Completions {
 pub(crate) struct Man {
     /// Directory to write to; created if it does not exist
     pub(crate) directory: PathBuf,
-}
-
-/// `extract`
-#[derive(Debug, Args)]
-pub(crate) struct Extract {
-    /// The archive
-    pub(crate) archive: PathBuf,
-    /// Entries to restore, each under its last path component [default: all]
-    #[arg(value_name = "PATH")]
-    pub(crate) paths: Vec<OsString>,
-    /// Directory to restore into; created if it does not exist
-    #[arg(long, value_name = "DIR")]
-    pub(crate) to: PathBuf,
-    /// Replace existing files and links, and merge directories
-    #[arg(long)]
-    pub(crate) force: bool,
-    /// Also restore the set-user-id and set-group-id bits
-    #[arg(long)]
-    pub(crate) preserve_special: bool,
-    /// Also restore owner and group
-    #[arg(long)]
-    pub(crate) preserve_owner: bool,
 }
 
 /// `mv`

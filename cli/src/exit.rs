@@ -124,18 +124,28 @@ pub(crate) enum Failure {
     /// A pattern that must match one entry matches several.
     #[error("{}: matches {count} entries: --offset and --length need one", Shown::path(pattern))]
     SeveralMatches { pattern: PathBuf, count: usize },
+    /// Entries were restored without some of their attributes.
+    #[error(
+        "{}: warning: {aspect} not restored: {}; {entries} entries lack them",
+        Shown::path(path),
+        one_line(reason)
+    )]
+    Incomplete { path: PathBuf, aspect: ar7::fs::Aspect, reason: String, entries: u64 },
+    /// A pattern matches nothing.
+    #[error("{}: warning: matches nothing", Shown(pattern.as_bytes()))]
+    Unmatched { pattern: OsString },
+    /// The directory differs from what is stored; each difference was printed.
+    #[error("{}: {count} differences", Shown::path(archive))]
+    Differs { archive: PathBuf, count: u64 },
+    /// Some entries could not be compared; each was reported.
+    #[error("{}: {count} entries could not be compared", Shown::path(archive))]
+    NotCompared { archive: PathBuf, count: u64, code: Code },
     /// An error about one entry of an archive.
     #[error("{}", entry_text(path, error))]
     Entry { path: Vec<u8>, error: ArchiveError },
-    /// The length in an entry's inode differs from the length of its stream.
-    #[error("entry {}: damaged: expected {inode_bytes} bytes, found {stream_bytes}", Shown(path))]
-    EntryLength { path: Vec<u8>, inode_bytes: u64, stream_bytes: u64 },
     /// A name refers to an inode that does not exist.
     #[error("entry {}: damaged: inode {inode} is missing", Shown(path))]
     EntryWithoutInode { path: Vec<u8>, inode: u64 },
-    /// A directory has several parents, so the names do not form a tree.
-    #[error("entry {}: damaged: the directory has several parents", Shown(path))]
-    EntryTwice { path: Vec<u8> },
     /// Directories are nested beyond the limit.
     #[error("entry {}: nested deeper than {limit} directories", Shown(path))]
     TooDeep { path: Vec<u8>, limit: usize },
@@ -220,6 +230,21 @@ impl Failure {
         Failure::File { path: path.into(), operation, source: source.into() }
     }
 
+    /// Returns the failure about a path, as the library reports it.
+    pub(crate) fn of_path(path: &Path, error: &ar7::Error) -> Failure {
+        match error {
+            ar7::Error::AlreadyExists { path } => Failure::Exists { path: path.clone() },
+            ar7::Error::Io { operation, path: Some(path), source } => {
+                let source = match source.raw_os_error() {
+                    Some(code) => io::Error::from_raw_os_error(code),
+                    None => io::Error::new(source.kind(), source.to_string()),
+                };
+                Failure::File { path: path.clone(), operation, source }
+            }
+            _ => Failure::Path { path: path.to_owned(), error: error.clone() },
+        }
+    }
+
     /// Returns the failure to find the entry at `path`. Its message names the missing component, or the one that is
     /// not a directory.
     pub(crate) fn unresolved(path: &[u8], error: ArchiveError) -> Failure {
@@ -257,10 +282,7 @@ impl Failure {
             Failure::File { source: error, .. }
             | Failure::Input(error)
             | Failure::Output(error) => Code::of_io(error),
-            Failure::EntryLength { .. }
-            | Failure::EntryWithoutInode { .. }
-            | Failure::EntryTwice { .. }
-            | Failure::Findings { .. } => Code::Damaged,
+            Failure::EntryWithoutInode { .. } | Failure::Findings { .. } => Code::Damaged,
             Failure::NamesRoot
             | Failure::NoKey
             | Failure::NoJson
@@ -272,6 +294,9 @@ impl Failure {
             | Failure::SameName { .. }
             | Failure::NotAStream { .. } => Code::Usage,
             Failure::TooDeep { .. }
+            | Failure::Incomplete { .. }
+            | Failure::Unmatched { .. }
+            | Failure::Differs { .. }
             | Failure::EntryType { .. }
             | Failure::Command { .. }
             | Failure::ClosedInput
@@ -281,7 +306,7 @@ impl Failure {
             | Failure::Signals(_)
             | Failure::Threads(_) => Code::Other,
             Failure::Unread { .. } => Code::Unread,
-            Failure::NotRestored { code, .. } => *code,
+            Failure::NotRestored { code, .. } | Failure::NotCompared { code, .. } => *code,
         }
     }
 }
@@ -384,7 +409,7 @@ mod tests {
             (input(io::ErrorKind::StorageFull), true),
             (Failure::Interrupted { archive: "a.ar7".into(), done: String::new() }, true),
             (input(io::ErrorKind::PermissionDenied), false),
-            (Failure::EntryTwice { path: b"entry".to_vec() }, false),
+            (Failure::TooDeep { path: b"entry".to_vec(), limit: 1 }, false),
         ] {
             assert_eq!(failure.is_fatal(), is_fatal, "{failure}");
         }

@@ -2,19 +2,16 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ar7::Receipt;
 use ar7_engine::format::Timestamp;
-use ar7_registry::Archive;
 use clap::Parser;
 
-use crate::arguments::{Arguments, Command};
+use crate::arguments::Arguments;
 use crate::commands;
 use crate::exit::Failure;
-use crate::interrupt::Interrupt;
 use crate::names::split_last;
-use crate::session::Session;
 use crate::shown::Shown;
 
 /// Parses a command line, which starts with the program's name, and returns its debug form.
@@ -59,20 +56,6 @@ pub fn split_path(path: &OsStr) -> Option<(Vec<u8>, Vec<u8>)> {
 /// Formats a time as listings show it.
 pub fn time_text(time: Timestamp) -> String {
     crate::sizes::time_text(ar7::Timestamp::new(time.seconds, time.nanoseconds))
-}
-
-/// Restores everything in an archive into a directory.
-pub fn extract(archive: &Archive, to: &Path, force: bool) -> Result<(), (u8, String)> {
-    let mut line: Vec<OsString> =
-        ["ar7", "extract", "archive", "--quiet", "--to"].map(Into::into).to_vec();
-    line.push(to.into());
-    line.extend(force.then(|| "--force".into()));
-    let parsed = Arguments::try_parse_from(line).map_err(|error| (2, error.to_string()))?;
-    let Command::Extract(options) = &parsed.command else { return Ok(()) };
-    let session = Session { archive: archive.clone(), path: PathBuf::from("archive") };
-    let restored =
-        commands::extract::restore(&session, &parsed.common, options, || Ok(Interrupt::default()));
-    restored.map_err(|failure| outcome(&failure))
 }
 
 /// Returns the exit code and the message of a failure.

@@ -36,6 +36,7 @@ mod session;
 mod shown;
 mod sizes;
 mod stderr;
+#[cfg_attr(not(test), expect(dead_code, reason = "the tests of `ingest` walk through archives"))]
 mod walk;
 
 use std::io::{self, Write as _};

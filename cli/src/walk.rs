@@ -1,7 +1,5 @@
 //! Walks through the directories of an archive, which may be hostile. Depth and memory are bounded, every name is
-//! checked, and every directory is entered once.
-
-use std::collections::HashSet;
+//! checked.
 
 use ar7_registry::Archive;
 use ar7_registry::Names;
@@ -9,12 +7,11 @@ use ar7_registry::names::Entry;
 use ar7_registry::records::{Inode, InodeNumber, validate_name};
 
 use crate::exit::Failure;
-use crate::names::join;
 
 /// The number of entries to read at a time.
 const PAGE: usize = 64;
 
-/// The maximum nesting of directories. An extraction holds one directory open for each level.
+/// The maximum nesting of directories.
 pub(crate) const DEPTH_MAX: usize = 2048;
 
 /// A walk through everything below a directory in the order of names. Each directory comes before its entries.
@@ -22,7 +19,6 @@ pub(crate) struct Walk<'a> {
     /// Kept for the whole walk, because it caches the pages that it reads.
     names: Names<'a>,
     frames: Vec<Frame>,
-    entered: HashSet<InodeNumber>,
 }
 
 struct Frame {
@@ -50,7 +46,6 @@ pub(crate) enum Step {
 /// An entry with its path.
 pub(crate) struct Found {
     pub(crate) path: Vec<u8>,
-    pub(crate) name: Vec<u8>,
     pub(crate) number: InodeNumber,
     pub(crate) inode: Inode,
 }
@@ -58,8 +53,7 @@ pub(crate) struct Found {
 impl<'a> Walk<'a> {
     /// Creates a walk through everything below `directory`.
     pub(crate) fn new(archive: &'a Archive, directory: InodeNumber, path: Vec<u8>) -> Walk<'a> {
-        let mut walk = Walk { names: archive.names(), frames: Vec::new(), entered: HashSet::new() };
-        walk.entered.insert(directory);
+        let mut walk = Walk { names: archive.names(), frames: Vec::new() };
         walk.push(directory, path);
         walk
     }
@@ -71,7 +65,7 @@ impl<'a> Walk<'a> {
             let frame = self.frames.last_mut()?;
             if let Some(entry) = frame.page.next() {
                 let path = join(&frame.path, &entry.name);
-                return Some(self.look_up(path, entry).map(Step::Entry));
+                return Some(self.look_up(path, &entry).map(Step::Entry));
             }
             if frame.is_whole {
                 self.frames.pop();
@@ -89,16 +83,8 @@ impl<'a> Walk<'a> {
         if self.frames.len() >= DEPTH_MAX {
             return Err(Failure::TooDeep { path: path(), limit: DEPTH_MAX });
         }
-        if !self.entered.insert(found.number) {
-            return Err(Failure::EntryTwice { path: path() });
-        }
         self.push(found.number, path());
         Ok(())
-    }
-
-    /// Skips the rest of the directory that was entered last, without a step for its end.
-    pub(crate) fn leave(&mut self) {
-        self.frames.pop();
     }
 
     fn push(&mut self, directory: InodeNumber, path: Vec<u8>) {
@@ -125,22 +111,14 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn look_up(&self, path: Vec<u8>, entry: Entry) -> Result<Found, Failure> {
+    fn look_up(&self, path: Vec<u8>, entry: &Entry) -> Result<Found, Failure> {
         // Ingest checks names, but another program may have created this archive.
         if let Err(error) = validate_name(&entry.name) {
             return Err(Failure::Entry { path, error });
         }
         let inode = inode_at(&self.names, &path, entry.inode)?;
-        Ok(Found { path, name: entry.name, number: entry.inode, inode })
+        Ok(Found { path, number: entry.inode, inode })
     }
-}
-
-/// Returns the entry at a path.
-pub(crate) fn find(archive: &Archive, path: &[u8]) -> Result<Found, Failure> {
-    let names = archive.names();
-    let entry = names.resolve(path).map_err(|error| Failure::unresolved(path, error))?;
-    let inode = inode_at(&names, path, entry.inode)?;
-    Ok(Found { path: path.to_vec(), name: entry.name, number: entry.inode, inode })
 }
 
 fn inode_at(names: &Names<'_>, path: &[u8], number: InodeNumber) -> Result<Inode, Failure> {
@@ -151,8 +129,10 @@ fn inode_at(names: &Names<'_>, path: &[u8], number: InodeNumber) -> Result<Inode
     }
 }
 
-/// Returns the target of a symbolic link.
-pub(crate) fn target_of(archive: &Archive, found: &Found) -> Result<Vec<u8>, Failure> {
-    let entry_error = |error| Failure::Entry { path: found.path.clone(), error };
-    archive.names().read_target(&found.inode).map_err(entry_error)
+/// Returns the path of a name in a directory.
+fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    match directory {
+        [] => name.to_vec(),
+        _ => [directory, name].join(&b'/'),
+    }
 }

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::fs;
 
+use ar7::Snapshot;
+use ar7::fs::{Compare, Extract, Overwrite};
 use ar7_engine::Error as EngineError;
 use ar7_engine::format::{BLOCK_SIZE, Position, Timestamp, UncheckedHeader};
 use ar7_engine::store::{Access, OpenOptions};
@@ -165,10 +167,18 @@ fn check_extraction(archive: &Archive) {
     let victim = folder.path().join("victim");
     fs::write(&victim, "unharmed").expect("a victim");
     let inside = folder.path().join("inside");
-    for force in [false, true] {
-        if let Err((code, message)) = ar7_cli::fuzzing::extract(archive, &inside, force) {
-            let is_of_the_file = matches!(code, 1 | 2 | 4 | 6 | 7);
-            assert!(is_of_the_file && !message.is_empty(), "exit code {code}: {message}");
+    let snapshot = Snapshot::of(archive);
+    for overwrite in [Overwrite::Refuse, Overwrite::Always] {
+        let extract = Extract::new().to(&inside).overwrite(overwrite).preserve_special(true);
+        match extract.run(&snapshot) {
+            Ok(report) => {
+                report.not_restored.iter().for_each(|failed| check_of_the_file(&failed.error));
+            }
+            Err(error) => check_of_the_file(&error),
+        }
+        // Any difference is possible, because what was refused is not there.
+        if let Err(error) = Compare::new(&inside).run(&snapshot) {
+            check_of_the_file(&error);
         }
     }
     assert_eq!(
@@ -182,6 +192,31 @@ fn check_extraction(archive: &Archive) {
         .collect();
     names.sort();
     assert!(names == ["inside", "victim"] || names == ["victim"], "outside: {names:?}");
+}
+
+/// Checks that an error of an extraction comes from the file or from the file system.
+fn check_of_the_file(error: &ar7::Error) {
+    use ar7::Error::{
+        AlreadyExists, Damaged, InvalidName, Io, MissingInode, NewerFormat, NoStream, NotFound,
+        Tampered, Truncated, WrongType,
+    };
+    assert!(
+        matches!(
+            error,
+            AlreadyExists { .. }
+                | Damaged(_)
+                | InvalidName { .. }
+                | Io { .. }
+                | MissingInode { .. }
+                | NewerFormat { .. }
+                | NoStream { .. }
+                | NotFound { .. }
+                | Tampered(_)
+                | Truncated { .. }
+                | WrongType { .. }
+        ),
+        "{error:?}"
+    );
 }
 
 /// Changes the archive and commits. Returns whether that succeeded and the archive reopens.

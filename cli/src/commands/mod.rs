@@ -4,8 +4,9 @@ mod cat;
 mod completions;
 pub(crate) mod content;
 mod create;
+mod diff;
 mod du;
-pub(crate) mod extract;
+mod extract;
 mod find;
 mod header;
 mod info;
@@ -46,6 +47,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Find(options) => find::run(common, options),
         Command::Du(options) => du::run(common, options),
         Command::Extract(options) => extract::run(common, options),
+        Command::Diff(options) => diff::run(common, options),
         Command::Mv(options) => mv::run(common, options),
         Command::Rm(options) => rm::run(common, options),
         Command::Mkdir(options) => mkdir::run(common, options),

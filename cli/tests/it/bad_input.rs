@@ -39,7 +39,7 @@ fn a_file_that_is_not_an_archive_is_an_error_and_stays_unchanged() {
 }
 
 /// A line for each command that opens an archive, and its exit code if a meta slot is damaged.
-const OPENING: [(&str, i32); 23] = [
+const OPENING: [(&str, i32); 24] = [
     ("ingest a.ar7 src", 0),
     ("ingest a.ar7 src --dry-run", 0),
     ("put a.ar7 new", 0),
@@ -48,6 +48,7 @@ const OPENING: [(&str, i32); 23] = [
     ("find a.ar7", 0),
     ("du a.ar7", 0),
     ("extract a.ar7 --to out --force", 0),
+    ("diff a.ar7 src", 0),
     ("mv a.ar7 src moved", 0),
     ("rm -r a.ar7 src", 0),
     ("mkdir a.ar7 new", 0),

@@ -14,7 +14,6 @@ const SKIPPED: i32 = 77;
 const FAILING: &[&str] = &[
     "02-file-that-changes",
     "03-same-size-same-time",
-    "05-restore-over-read-only-directory",
     "08-exclude-with-trailing-slash",
     "09-exclude-with-path-as-typed",
     "10-attributes-and-acl",

@@ -11,7 +11,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ar7", &["ar7-engine", "ar7-registry"]),
     ("ar7-cli", &["ar7", "ar7-engine", "ar7-registry"]),
     ("xtask", &[]),
-    ("ar7-fuzz", &["ar7-engine", "ar7-registry", "ar7-cli", "xtask"]),
+    ("ar7-fuzz", &["ar7", "ar7-engine", "ar7-registry", "ar7-cli", "xtask"]),
     ("ar7-benches", &["ar7-engine", "ar7-registry", "xtask"]),
 ];
 

@@ -1,0 +1,202 @@
+//! Sets the owner, mode, access control lists, other attributes and time of an entry, in an order in which no
+//! intermediate state gives more rights than the final one.
+
+use std::io;
+
+use ar7_registry::records::{EntryType, ExtendedAttribute, Inode};
+
+use super::Options;
+use super::report::Aspect;
+use crate::fs::system::{Handle, Status, System};
+use crate::records::Timestamp;
+
+/// The mode bits that run a program with the rights of its owner or group.
+const SPECIAL_BITS: u32 = 0o6000;
+
+const GROUP_BITS: u32 = 0o070;
+
+/// The access control list of an entry.
+pub(super) const ACCESS_LIST: &str = "system.posix_acl_access";
+
+/// The access control list that new entries of a directory get.
+pub(super) const DEFAULT_LIST: &str = "system.posix_acl_default";
+
+const CAPABILITY: &str = "security.capability";
+
+/// What an entry gets.
+pub(super) struct Wanted {
+    kind: EntryType,
+    owner: Option<(u32, u32)>,
+    /// The mode bits to set, special ones included.
+    mode: u32,
+    modified: Timestamp,
+    attributes: Vec<ExtendedAttribute>,
+    /// Whether the entry may have access control lists that are not its own.
+    may_have_lists: bool,
+    /// Whether capabilities may be set.
+    sets_capabilities: bool,
+}
+
+/// Part of an entry that could not be set, with the reason.
+pub(super) type Lack = (Aspect, io::Error);
+
+impl Wanted {
+    pub(super) fn new(
+        options: &Options,
+        inode: &Inode,
+        attributes: Vec<ExtendedAttribute>,
+        may_have_lists: bool,
+    ) -> Wanted {
+        let stored = inode.attributes;
+        let dropped = if options.preserve_special { 0 } else { SPECIAL_BITS };
+        Wanted {
+            kind: inode.kind,
+            owner: options.preserve_owner.then_some((stored.uid, stored.gid)),
+            mode: stored.mode & 0o7777 & !dropped,
+            modified: stored.modified.into(),
+            attributes,
+            may_have_lists,
+            sets_capabilities: options.preserve_special,
+        }
+    }
+
+    /// Returns whether an existing entry has the mode and, if it is to be restored, the owner.
+    pub(super) fn has_rights_of(&self, existing: &Status) -> bool {
+        let has_owner = self.owner.is_none_or(|owner| owner == (existing.owner, existing.group));
+        has_owner && (self.kind == EntryType::Symlink || self.mode == existing.mode)
+    }
+
+    /// Sets everything. What the user's rights or the file system do not allow is passed to `lacks`.
+    ///
+    /// - Attributes come first: once the final mode is set, the owner may not write to the entry any more.
+    /// - The owner comes before the mode and the capabilities, because changing it clears mode bits and capabilities.
+    /// - The mode gives the group what the access control list gives to the owning group. The list then sets the group
+    ///   bits to its mask.
+    /// - The time comes last. Nothing after it changes it.
+    pub(super) fn set(
+        &self,
+        system: &System,
+        handle: &Handle,
+        lacks: &mut dyn FnMut(Lack),
+    ) -> io::Result<()> {
+        if self.may_have_lists && self.kind != EntryType::Symlink {
+            system.remove_attribute(handle, ACCESS_LIST)?;
+            if self.kind == EntryType::Directory {
+                system.remove_attribute(handle, DEFAULT_LIST)?;
+            }
+        }
+        self.set_attributes(system, handle, Aspect::ExtendedAttribute, lacks);
+        let mut mode = self.mode;
+        if let Some((owner, group)) = self.owner {
+            match system.set_owner(handle, owner, group) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    lacks((Aspect::Owner, error));
+                    // These bits would give the rights of the present owner.
+                    mode &= !SPECIAL_BITS;
+                }
+                outcome => outcome?,
+            }
+        }
+        // A symbolic link has no mode of its own.
+        if self.kind != EntryType::Symlink {
+            system.set_mode(handle, self.narrowed(mode))?;
+        }
+        self.set_attributes(system, handle, Aspect::AccessControlList, lacks);
+        self.set_attributes(system, handle, Aspect::Capability, lacks);
+        system.set_modified(handle, self.modified)
+    }
+
+    fn set_attributes(
+        &self,
+        system: &System,
+        handle: &Handle,
+        aspect: Aspect,
+        lacks: &mut dyn FnMut(Lack),
+    ) {
+        for attribute in self.attributes.iter().filter(|one| aspect_of(&one.name) == aspect) {
+            let set = if aspect == Aspect::Capability && !self.sets_capabilities {
+                Err(io::Error::other("not asked for with the special bits"))
+            } else {
+                system.set_attribute(handle, &attribute.name, &attribute.value)
+            };
+            if let Err(error) = set {
+                lacks((aspect, error));
+            }
+        }
+    }
+
+    /// Returns the mode with the group's rights as the access control list has them, without its mask.
+    fn narrowed(&self, mode: u32) -> u32 {
+        let list = self.attributes.iter().find(|one| one.name == ACCESS_LIST.as_bytes());
+        match list {
+            Some(list) => mode & (!GROUP_BITS | group_rights(&list.value) << 3),
+            None => mode,
+        }
+    }
+}
+
+fn aspect_of(name: &[u8]) -> Aspect {
+    if name == ACCESS_LIST.as_bytes() || name == DEFAULT_LIST.as_bytes() {
+        Aspect::AccessControlList
+    } else if name == CAPABILITY.as_bytes() {
+        Aspect::Capability
+    } else {
+        Aspect::ExtendedAttribute
+    }
+}
+
+/// Returns the rights of the owning group in an access control list, from 0 to 7. A malformed list gives none.
+///
+/// The list is a version, then entries of tag, rights and number (`posix_acl_xattr.h` of Linux).
+fn group_rights(list: &[u8]) -> u32 {
+    const VERSION: [u8; 4] = 2_u32.to_le_bytes();
+    const OWNING_GROUP: u16 = 4;
+    let Some(entries) = list.strip_prefix(&VERSION) else { return 0 };
+    let (entries, []) = entries.as_chunks::<8>() else { return 0 };
+    let mut rights = 0;
+    for &[tag, more_tag, low, high, ..] in entries {
+        if u16::from_le_bytes([tag, more_tag]) == OWNING_GROUP {
+            rights = u32::from(u16::from_le_bytes([low, high])) & 0o7;
+        }
+    }
+    rights
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(entries: &[(u16, u16)]) -> Vec<u8> {
+        let entries = entries.iter().flat_map(|&(tag, rights)| {
+            [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &[0xff; 4]].concat()
+        });
+        2_u32.to_le_bytes().into_iter().chain(entries).collect()
+    }
+
+    #[test]
+    fn without_its_access_control_list_an_entry_gives_the_group_no_more_than_the_list_does() {
+        for (value, mode, expected) in [
+            // Read and write for a named user, nothing for the group: the mode shows the mask.
+            (list(&[(1, 6), (2, 6), (4, 0), (16, 6), (32, 0)]), 0o660, 0o600),
+            (list(&[(1, 7), (2, 7), (4, 4), (16, 7), (32, 0)]), 0o2770, 0o2740),
+            // The mask also limits the group.
+            (list(&[(1, 7), (4, 7), (16, 4), (32, 5)]), 0o745, 0o745),
+            (list(&[]), 0o777, 0o707),
+            (vec![2, 0, 0, 0, 4], 0o777, 0o707),
+            (vec![3, 0, 0, 0], 0o777, 0o707),
+            (Vec::new(), 0o777, 0o707),
+        ] {
+            let attributes = vec![ExtendedAttribute::new(ACCESS_LIST, value.clone())];
+            let wanted = Wanted {
+                kind: EntryType::File,
+                owner: None,
+                mode,
+                modified: Timestamp::default(),
+                attributes,
+                may_have_lists: false,
+                sets_capabilities: false,
+            };
+            assert_eq!(wanted.narrowed(mode), expected, "{value:?}");
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Follows the walk through the archive: creates directories, and passes the entries in them to the threads that
+//! restore them.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, Builder};
+
+use ar7_registry::names::Entry;
+use ar7_registry::records::{EntryType, InodeNumber};
+use crossbeam::channel::{SendError, Sender, bounded};
+
+use super::Overwrite;
+use super::files::{At, Files, Job, Level, Outcome};
+use super::select::{Chosen, Source, total};
+use crate::error::Result;
+use crate::fs::stored::{Found, Step, Unreadable, Walk};
+use crate::fs::system::FileId;
+use crate::fs::tree::{open_directories_max, replaced};
+
+/// An extraction in progress.
+struct Restoring<'a, 'e> {
+    files: &'a Files<'a, 'e>,
+    jobs: Sender<Job>,
+    /// Files with several names that were restored under one of them.
+    linked: HashMap<InodeNumber, Linked>,
+    buffer: Vec<u8>,
+}
+
+/// The first restored name of a file with several names.
+struct Linked {
+    level: Arc<Level>,
+    name: Vec<u8>,
+    id: FileId,
+    /// The number of names still to come.
+    left: u32,
+}
+
+/// A directory of the archive that the walk is in.
+struct Place {
+    /// The directory in the destination. `None` until something in it is restored.
+    level: Option<Arc<Level>>,
+    /// Its entry, until the directory is made.
+    entry: Option<Found>,
+    /// Whether its entries are restored unless a pattern says otherwise.
+    is_selected: bool,
+    /// The paths in it to restore, if not everything is.
+    chosen: Option<BTreeMap<Vec<u8>, Chosen>>,
+}
+
+/// Restores the sources into the destination, and waits until all entries are restored.
+pub(super) fn restore(
+    files: &Files<'_, '_>,
+    destination: &Arc<Level>,
+    sources: Vec<Source>,
+    threads: usize,
+) {
+    let is_done = &AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (jobs, taken) = bounded(open_directories_max());
+        for _ in 0..threads {
+            let taken = taken.clone();
+            // Fewer threads than planned are enough. If none starts, the walking thread restores the entries itself.
+            if Builder::new().spawn_scoped(scope, move || files.make_all(&taken)).is_err() {
+                break;
+            }
+        }
+        drop(taken);
+        let options = files.options;
+        if options.counts && options.patterns.is_none() && options.exclude.is_none() {
+            let sources = sources.clone();
+            let count = move || {
+                let is_over = || is_done.load(Ordering::Relaxed) || files.reporter.is_over();
+                if let Some(bytes) = total(files.snapshot, sources, is_over) {
+                    files.reporter.counted(bytes);
+                }
+            };
+            // If the thread does not start, nothing is counted.
+            let _ = Builder::new().spawn_scoped(scope, count);
+        }
+        let (linked, buffer) = (HashMap::new(), Vec::new());
+        let mut restoring = Restoring { files, jobs, linked, buffer };
+        for source in sources {
+            restoring.source(destination, source);
+        }
+        is_done.store(true, Ordering::Relaxed);
+    });
+}
+
+impl Restoring<'_, '_> {
+    fn source(&mut self, destination: &Arc<Level>, source: Source) {
+        let Source { directory, path, chosen } = source;
+        let entries = chosen.as_ref().map(|chosen| self.entries(directory, &path, chosen));
+        let mut walk = Walk::new(self.files.snapshot, directory, path, entries);
+        let is_selected = self.files.options.patterns.is_none();
+        let level = Some(Arc::clone(destination));
+        let mut places = vec![Place { level, entry: None, is_selected, chosen }];
+        while let Some(step) = walk.next() {
+            if self.files.reporter.is_over() {
+                break;
+            }
+            match step {
+                Ok(Step::Entry(found)) => self.entry(&mut walk, &mut places, found),
+                Ok(Step::Left) => {
+                    if places.len() > 1 {
+                        self.leave(places.pop());
+                    }
+                }
+                Err(unreadable) => {
+                    let Unreadable { path, error } = unreadable;
+                    self.files.reporter.failed(|| path, *error);
+                }
+            }
+        }
+        // The directories that a stopped extraction was in. The destination stays.
+        while places.len() > 1 {
+            self.leave(places.pop());
+        }
+    }
+
+    /// Returns the entries of a directory that were chosen. They existed when they were chosen.
+    fn entries(
+        &self,
+        directory: InodeNumber,
+        path: &[u8],
+        chosen: &BTreeMap<Vec<u8>, Chosen>,
+    ) -> VecDeque<Entry> {
+        let mut entries = VecDeque::new();
+        for name in chosen.keys() {
+            match self.files.snapshot.lookup(directory, name) {
+                Ok(entry) => entries.extend(entry),
+                Err(error) => {
+                    let path = crate::path::to_path([path, name].join(&b'/'));
+                    self.files.reporter.failed(|| path, error.into());
+                }
+            }
+        }
+        entries
+    }
+
+    fn entry(&mut self, walk: &mut Walk<'_>, places: &mut Vec<Place>, found: Found) {
+        let Some(place) = places.last_mut() else { return };
+        let chosen = place.chosen.as_mut().and_then(|chosen| chosen.remove(&found.name));
+        if let Some(exclude) = &self.files.options.exclude
+            && exclude.matches(walk.path_of(&found.name), found.is_directory()) == Some(true)
+        {
+            return;
+        }
+        let is_default = chosen.is_some() && self.files.options.patterns.is_none();
+        let (is_selected, chosen) = match chosen {
+            // A directory on the way to a path.
+            Some(Chosen { is_whole: false, below }) => (false, Some(below)),
+            _ => (self.selects(walk, is_default || place.is_selected, &found), None),
+        };
+        if found.is_directory() {
+            self.enter(walk, places, found, is_selected, chosen);
+        } else if is_selected && let Some(level) = self.made(walk, places) {
+            self.other(&level, found);
+        }
+    }
+
+    /// Returns whether an entry is restored: as a pattern says, or else `otherwise`.
+    fn selects(&self, walk: &Walk<'_>, otherwise: bool, found: &Found) -> bool {
+        let Some(patterns) = &self.files.options.patterns else { return otherwise };
+        let path = walk.path_of(&found.name);
+        patterns.matches(path, found.is_directory()).unwrap_or(otherwise)
+    }
+
+    fn enter(
+        &mut self,
+        walk: &mut Walk<'_>,
+        places: &mut Vec<Place>,
+        found: Found,
+        is_selected: bool,
+        chosen: Option<BTreeMap<Vec<u8>, Chosen>>,
+    ) {
+        let entries = chosen.as_ref().map(|chosen| {
+            let path = crate::path::bytes(&walk.path_of(&found.name)).to_vec();
+            self.entries(found.number, &path, chosen)
+        });
+        if let Err(unreadable) = walk.enter(&found, entries) {
+            let Unreadable { path, error } = unreadable;
+            self.files.reporter.failed(|| path, *error);
+            return;
+        }
+        places.push(Place { level: None, entry: Some(found), is_selected, chosen });
+        if is_selected {
+            self.made(walk, places);
+        }
+    }
+
+    /// Returns the present directory, and makes it and those above it as far as needed. If one of them cannot be made,
+    /// reports it and leaves it.
+    fn made(&self, walk: &mut Walk<'_>, places: &mut Vec<Place>) -> Option<Arc<Level>> {
+        let first = places.iter().rposition(|place| place.level.is_some())?;
+        for index in first + 1..places.len() {
+            let parent = places.get(index - 1).and_then(|place| place.level.clone())?;
+            let found = places.get_mut(index).and_then(|place| place.entry.take())?;
+            let name = found.name.clone();
+            match self.files.directory(&parent, found) {
+                Ok(level) => {
+                    if let Some(place) = places.get_mut(index) {
+                        place.level = Some(level);
+                    }
+                }
+                Err(error) => {
+                    self.files.reporter.failed(|| self.files.path(&parent, &name), error);
+                    for _ in places.drain(index..) {
+                        walk.leave();
+                    }
+                    return None;
+                }
+            }
+        }
+        places.last().and_then(|place| place.level.clone())
+    }
+
+    /// Leaves a directory. Keeps its parent open, in which the walk continues.
+    fn leave(&self, place: Option<Place>) {
+        let Some(level) = place.and_then(|place| place.level) else { return };
+        match self.files.tree.descriptor(&level) {
+            Ok(descriptor) => {
+                let _parent = self.files.tree.parent_of(&level, &descriptor);
+                self.files.done(&level, descriptor);
+            }
+            Err(_) => self.files.abandon(&level),
+        }
+    }
+
+    /// Restores an entry that is not a directory. A file with several names is restored immediately, because later
+    /// names link to it.
+    fn other(&mut self, level: &Arc<Level>, found: Found) {
+        let descriptor = match self.files.tree.descriptor(level) {
+            Ok(descriptor) => descriptor,
+            Err(error) => {
+                let error = self.files.failed(level, &found.name, "create", error);
+                return self.files.reporter.failed(|| self.files.path(level, &found.name), error);
+            }
+        };
+        if found.inode.kind == EntryType::File && found.inode.links > 1 {
+            let outcome = self.file_of_several_names(level, &descriptor, &found);
+            return self.files.note(level, &found.name, outcome);
+        }
+        level.own.wait();
+        let job = Job { level: Arc::clone(level), descriptor, found };
+        // Nothing receives the job if no thread was started.
+        if let Err(SendError(job)) = self.jobs.send(job) {
+            self.files.make(&job, &mut self.buffer);
+        }
+    }
+
+    fn file_of_several_names(
+        &mut self,
+        level: &Arc<Level>,
+        descriptor: &OwnedFd,
+        found: &Found,
+    ) -> Result<Outcome> {
+        let at = At { level, descriptor: descriptor.as_fd() };
+        if let Some(linked) = self.linked.get_mut(&found.number) {
+            linked.left = linked.left.saturating_sub(1);
+            let is_last = linked.left == 0;
+            let outcome = self.files.link(at, found, linked);
+            if is_last {
+                self.linked.remove(&found.number);
+            }
+            return outcome;
+        }
+        let outcome = self.files.entry(at, found, &mut self.buffer)?;
+        if let Outcome::Restored(id) = outcome {
+            let (level, name) = (Arc::clone(level), found.name.clone());
+            let left = found.inode.links - 1;
+            self.linked.insert(found.number, Linked { level, name, id, left });
+        }
+        Ok(outcome)
+    }
+}
+
+impl Files<'_, '_> {
+    /// Makes another name of a file that was restored.
+    fn link(&self, at: At<'_>, found: &Found, linked: &Linked) -> Result<Outcome> {
+        let (system, name) = (self.system(), found.name.as_slice());
+        let failed = |error| self.failed(at.level, name, "link", error);
+        let first = self.tree.descriptor(&linked.level).map_err(failed)?;
+        let first = (first.as_fd(), linked.name.as_slice());
+        if self.options.overwrite != Overwrite::Refuse {
+            let existing = system.status_if_there(at.descriptor, name).map_err(failed)?;
+            // Renaming one name of a file to another would leave both.
+            if existing.is_some_and(|existing| existing.id == linked.id) {
+                return Ok(Outcome::Restored(linked.id));
+            }
+            if !self.replaces(at, found)? {
+                return Ok(Outcome::Kept);
+            }
+        }
+        let made =
+            self.under_temporary_name(|temporary| system.link(first, (at.descriptor, temporary)));
+        let ((), temporary) = made.map_err(failed)?;
+        // The first name may refer to another file by now.
+        let published = match system.status(at.descriptor, &temporary) {
+            Ok(status) if status.id == linked.id => self.publish(at, &temporary, name, linked.id),
+            Ok(_) => Err(failed(replaced())),
+            Err(error) => Err(failed(error)),
+        };
+        if published.is_err() {
+            self.discard(at, &temporary, None);
+        }
+        published.map(|()| Outcome::Restored(linked.id))
+    }
+}

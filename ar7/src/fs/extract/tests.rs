@@ -1,0 +1,254 @@
+//! The rules of an extraction, whatever calls fail and whatever other processes do to the destination meanwhile:
+//!
+//! - nothing outside of the destination changes;
+//! - an entry that is reported as restored is, at that moment, as the archive has it, unless a directory above it is
+//!   reported as not restored;
+//! - every other selected entry is reported, or is in a directory that is reported;
+//! - no temporary name is left;
+//! - a stopped extraction closes existing directories again.
+//!
+//! A layer under the extraction fails one call after the other, or changes the tree before it. The extraction runs in
+//! one thread, so that each seed gives the same calls.
+
+mod attributes;
+mod disturbed;
+mod world;
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use ar7_engine::{Check, Error as EngineError};
+use ar7_registry::records::{EntryType, InodeNumber};
+
+use self::world::{World, attributes};
+use super::*;
+use crate::fs::stored::find;
+
+#[test]
+fn paths_with_the_same_last_component_are_restored_with_their_whole_paths() {
+    let world = World::new();
+    for (paths, expected) in [
+        (&["x/f", "x/d/g"][..], &["f", "g"][..]),
+        (&["x/f", "x/d/f"], &["x", "x/d", "x/d/f", "x/f"]),
+        (&["./x/d/", "/x//d/f"], &["d", "d/f", "d/g", "f"]),
+        (&["x/f", "./x/f"], &["f"]),
+        (&["x/d/f", "x/f", "x"], &["x", "x/d", "x/d/f", "x/d/g", "x/f"]),
+        (&["."], &["x", "x/d", "x/d/f", "x/d/g", "x/f", "y", "y/f"]),
+        (&["x/f", "none", "x/f/none"], &["f"]),
+    ] {
+        let archive = world::archive(|names, file| {
+            let x = names.make_directory(InodeNumber::ROOT, b"x", attributes(0o755))?;
+            names.add_file(x, b"f", attributes(0o644), file(b"x/f"))?;
+            let d = names.make_directory(x, b"d", attributes(0o555))?;
+            names.add_file(d, b"f", attributes(0o644), file(b"x/d/f"))?;
+            names.add_file(d, b"g", attributes(0o644), file(b"x/d/g"))?;
+            let y = names.make_directory(InodeNumber::ROOT, b"y", attributes(0o755))?;
+            names.add_file(y, b"f", attributes(0o644), file(b"y/f")).map(drop)
+        });
+        let out = world.fresh_destination();
+        let mut extract = Extract::new().to(&out);
+        for path in paths {
+            extract = extract.path(path);
+        }
+        let report = extract.run(&archive).unwrap();
+        let missing: Vec<PathBuf> =
+            report.not_restored.iter().map(|failed| failed.path.clone()).collect();
+        let named: Vec<PathBuf> =
+            paths.iter().filter(|path| path.contains("none")).map(PathBuf::from).collect();
+        assert_eq!(missing, named, "{paths:?}");
+        assert_eq!(world::names(&out), expected, "{paths:?}");
+        assert_eq!(report.entries, expected.len() as u64, "{paths:?}");
+    }
+}
+
+#[test]
+fn an_existing_entry_is_replaced_as_the_option_says() {
+    let world = World::new();
+    let archive = world::archive(|names, file| {
+        let d = names.make_directory(InodeNumber::ROOT, b"d", attributes(0o755))?;
+        for (name, content) in [(b"newer", "archive"), (b"older", "archive"), (b"equal", "archive")]
+        {
+            names.add_file(d, name, attributes(0o644), file(content.as_bytes()))?;
+        }
+        names.add_file(d, b"fresh", attributes(0o644), file(b"archive")).map(drop)
+    });
+    let stored = world::MODIFIED;
+    for (overwrite, replaced) in [
+        (Overwrite::Always, &["newer", "older", "equal"][..]),
+        (Overwrite::IfNewer, &["older"]),
+        (Overwrite::IfChanged, &["newer", "older"]),
+        (Overwrite::Never, &[]),
+    ] {
+        let out = world.fresh_destination();
+        fs::create_dir_all(out.join("d")).unwrap();
+        for (name, seconds) in [("newer", stored + 1), ("older", stored - 1), ("equal", stored)] {
+            let path = out.join("d").join(name);
+            fs::write(&path, "onefile").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+            world::set_modified(&path, seconds);
+        }
+        fs::set_permissions(out.join("d"), fs::Permissions::from_mode(0o711)).unwrap();
+        let report = Extract::new().to(&out).overwrite(overwrite).run(&archive).unwrap();
+        assert!(report.is_complete(), "{overwrite:?}: {report:?}");
+        for name in ["newer", "older", "equal", "fresh"] {
+            let is_replaced = name == "fresh" || replaced.contains(&name);
+            let content = fs::read_to_string(out.join("d").join(name)).unwrap();
+            let expected = if is_replaced { "archive" } else { "onefile" };
+            assert_eq!(content, expected, "{overwrite:?}: {name}");
+        }
+        assert_eq!(report.kept, 3 - replaced.len() as u64, "{overwrite:?}");
+        // The directory is newer than in the archive.
+        let keeps = matches!(overwrite, Overwrite::Never | Overwrite::IfNewer);
+        let mode = fs::metadata(out.join("d")).unwrap().mode() & 0o777;
+        assert_eq!(mode, if keeps { 0o711 } else { 0o755 }, "{overwrite:?}");
+    }
+    let out = world.fresh_destination();
+    fs::create_dir_all(out.join("d")).unwrap();
+    let refused = Extract::new().to(&out).run(&archive).unwrap_err();
+    assert!(matches!(refused, Error::AlreadyExists { path } if path == out.join("d")));
+    assert_eq!(world::names(&out), ["d"]);
+}
+
+#[test]
+fn every_type_is_restored_with_its_attributes_and_links() {
+    let world = World::new();
+    let archive = world::archive(world::one_of_everything);
+    let out = world.fresh_destination();
+    let report = Extract::new().to(&out).preserve_owner(true).run(&archive).unwrap();
+    let is_root = rustix::process::geteuid().is_root();
+    assert_eq!(report.is_complete(), is_root, "{report:?}");
+    for (path, found) in world::entries(&archive) {
+        if !is_root && found.inode.kind == EntryType::Socket {
+            continue;
+        }
+        world::check(&archive, &out, &path, &found).unwrap();
+    }
+    let inode = |path: &str| fs::symlink_metadata(out.join(path)).unwrap().ino();
+    assert_eq!(inode("d/linked"), inode("other/name"));
+    assert_eq!(world::temporary_names(&out), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_stream_whose_length_differs_from_its_inode_is_damage_and_leaves_no_file() {
+    let world = World::new();
+    let archive = world::archive(|names, file| {
+        names.add_file(InodeNumber::ROOT, b"f", attributes(0o644), file(b"content")).map(drop)
+    });
+    let out = world.fresh_destination();
+    let (options, reporter) = (Extract::new().to(&out).options, Reporter::new(None));
+    let system = System::default();
+    let files = Files::new(archive.registry(), &options, &reporter, &system, 1);
+    let (level, descriptor) = files.destination(&out).unwrap();
+    let at = files::At { level: &level, descriptor: descriptor.as_fd() };
+    for size in [0, 6, 8] {
+        let mut found = find(archive.registry(), b"f").unwrap();
+        found.inode.size = size;
+        let outcome = files.entry(at, &found, &mut Vec::new());
+        let expected = EngineError::damaged(None, Check::Name, size, 7_u64).to_string();
+        assert_eq!(outcome.err().unwrap().to_string(), expected);
+        assert_eq!(world::names(&out), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_callback_that_breaks_stops_the_extraction_and_nothing_half_is_left() {
+    let world = World::new();
+    let archive = world::archive(|names, file| {
+        let d = names.make_directory(InodeNumber::ROOT, b"d", attributes(0o755))?;
+        (0..20_u32).try_for_each(|number| {
+            let (name, content) = (format!("f{number}"), vec![1; 5 << 20]);
+            names.add_file(d, name.as_bytes(), attributes(0o644), file(&content)).map(drop)
+        })
+    });
+    for bytes_max in [0, 4 << 20, 30 << 20] {
+        let out = world.fresh_destination();
+        let mut bytes = 0;
+        let extract = Extract::new().to(&out).on_event(|event| {
+            if let ExtractEvent::Wrote { bytes: more } = event {
+                bytes += more;
+            }
+            if bytes > bytes_max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert!(matches!(extract.run(&archive).unwrap_err(), Error::Stopped));
+        assert_eq!(world::temporary_names(&out), Vec::<PathBuf>::new());
+        for name in world::names(&out.join("d")) {
+            assert_eq!(fs::metadata(out.join("d").join(&name)).unwrap().len(), 5 << 20, "{name}");
+        }
+    }
+}
+
+#[test]
+fn an_entry_in_the_way_of_a_directory_is_replaced_and_a_directory_is_not() {
+    let world = World::new();
+    let archive = world::archive(|names, file| {
+        let d = names.make_directory(InodeNumber::ROOT, b"d", attributes(0o755))?;
+        names.add_file(d, b"f", attributes(0o644), file(b"inside"))?;
+        names.add_file(InodeNumber::ROOT, b"f", attributes(0o644), file(b"content")).map(drop)
+    });
+    let out = world.fresh_destination();
+    fs::create_dir_all(out.join("f")).unwrap();
+    symlink(world.outside(), out.join("d")).unwrap();
+    let before = world.outside_state();
+    let report = Extract::new().to(&out).overwrite(Overwrite::Always).run(&archive).unwrap();
+    assert_eq!(report.not_restored.len(), 1, "{report:?}");
+    assert_eq!(report.not_restored[0].path, out.join("f"));
+    assert_eq!(fs::read(out.join("d/f")).unwrap(), b"inside");
+    assert_eq!(world.outside_state(), before);
+    // With `Never`, the link stays, and what is below the directory is not restored.
+    let out = world.fresh_destination();
+    fs::create_dir_all(&out).unwrap();
+    symlink(world.outside(), out.join("d")).unwrap();
+    let report = Extract::new().to(&out).overwrite(Overwrite::Never).run(&archive).unwrap();
+    assert_eq!(report.not_restored[0].path, out.join("d"));
+    assert_eq!(world::names(&out), ["d", "f"]);
+    assert_eq!(world.outside_state(), before);
+}
+
+#[test]
+fn a_tree_deeper_than_any_limit_is_restored_with_few_descriptors() {
+    const DEPTH: usize = 3000;
+    let world = World::new();
+    let archive = world::archive(|names, file| {
+        let mut directory = InodeNumber::ROOT;
+        for _ in 0..DEPTH {
+            names.add_file(directory, b"a", attributes(0o644), file(b"a"))?;
+            let below = names.make_directory(directory, b"d", attributes(0o755))?;
+            names.add_file(directory, b"z", attributes(0o600), file(b"z"))?;
+            directory = below;
+        }
+        Ok(())
+    });
+    let out = world.fresh_destination();
+    let report = Extract::new().to(&out).run(&archive).unwrap();
+    assert!(report.is_complete(), "{:?}", report.not_restored.first());
+    assert_eq!(report.entries, 3 * DEPTH as u64);
+    let report = crate::fs::Compare::new(&out).run(&archive).unwrap();
+    let owned = report
+        .differences
+        .iter()
+        .all(|(_, one)| matches!(one, crate::fs::Difference::Owner { .. }));
+    assert!(owned && report.unreadable.is_empty(), "{report:?}");
+    assert_eq!(report.entries, 3 * DEPTH as u64);
+    remove_deep(&out);
+}
+
+/// Removes a tree that is too deep for paths, from its top down.
+fn remove_deep(top: &Path) {
+    let above = top.with_extension("above");
+    while let Ok(entries) = fs::read_dir(top) {
+        let mut next = None;
+        for entry in entries.map(io::Result::unwrap) {
+            if entry.file_type().unwrap().is_dir() {
+                next = Some(entry.path());
+            } else {
+                fs::remove_file(entry.path()).unwrap();
+            }
+        }
+        let Some(next) = next else { break };
+        fs::rename(&next, &above).unwrap();
+        fs::remove_dir(top).unwrap();
+        fs::rename(&above, top).unwrap();
+    }
+}

@@ -1,0 +1,103 @@
+//! Extended attributes, access control lists and holes, on a file system that has them.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use ar7_registry::records::{ExtendedAttribute, InodeNumber};
+
+use super::world::{self, World, attributes};
+use crate::fs::extract::*;
+
+const ACCESS: &str = "system.posix_acl_access";
+const DEFAULT: &str = "system.posix_acl_default";
+
+/// An access control list: rights of owner, one named user, owning group, mask and others.
+fn list(rights: [u8; 5]) -> Vec<u8> {
+    let mut list = 2_u32.to_le_bytes().to_vec();
+    let entries = [(1_u16, u32::MAX), (2, 12345), (4, u32::MAX), (16, u32::MAX), (32, u32::MAX)];
+    for ((tag, number), rights) in entries.into_iter().zip(rights) {
+        list.extend(tag.to_le_bytes());
+        list.extend(u16::from(rights).to_le_bytes());
+        list.extend(number.to_le_bytes());
+    }
+    list
+}
+
+/// Returns whether the file system of a directory has access control lists.
+fn has_lists(directory: &Path) -> bool {
+    let path = directory.join("probe");
+    fs::write(&path, "").unwrap();
+    let set = xattr::set(&path, ACCESS, &list([6, 6, 0, 6, 0]));
+    fs::remove_file(&path).unwrap();
+    if let Err(error) = &set {
+        println!("skipped: no access control lists here: {error}");
+    }
+    set.is_ok()
+}
+
+#[test]
+fn extended_attributes_and_access_control_lists_are_restored() {
+    let world = World::new();
+    if !has_lists(&world.outside()) {
+        return;
+    }
+    let (file_list, directory_list) = (list([6, 6, 0, 6, 0]), list([7, 5, 5, 7, 0]));
+    let archive = world::archive(|names, file| {
+        let attribute = |name: &str, value: &[u8]| ExtendedAttribute::new(name, value);
+        let d = names.make_directory(InodeNumber::ROOT, b"d", attributes(0o770))?;
+        names.set_extended_attributes(d, &[attribute(DEFAULT, &directory_list)])?;
+        let f = names.add_file(d, b"f", attributes(0o660), file(b"content"))?;
+        let note = attribute("user.note", b"important");
+        names.set_extended_attributes(f, &[attribute(ACCESS, &file_list), note])?;
+        names.add_file(d, b"plain", attributes(0o666), file(b"content")).map(drop)
+    });
+    let out = world.fresh_destination();
+    fs::create_dir_all(&out).unwrap();
+    // New entries of the destination inherit a list, which the archive does not give to `plain`.
+    xattr::set(&out, DEFAULT, &directory_list).unwrap();
+    for overwrite in [Overwrite::Refuse, Overwrite::Always] {
+        let extract = Extract::new().to(&out).overwrite(overwrite);
+        let report = extract.run(&archive).unwrap();
+        assert!(report.is_complete() && report.incomplete.is_empty(), "{report:?}");
+        let get = |path: &str, name: &str| xattr::get(out.join(path), name).unwrap();
+        assert_eq!(get("d/f", ACCESS), Some(file_list.clone()));
+        assert_eq!(get("d/f", "user.note"), Some(b"important".to_vec()));
+        assert_eq!(get("d", DEFAULT), Some(directory_list.clone()));
+        assert_eq!(get("d", ACCESS), None);
+        assert_eq!(get("d/plain", ACCESS), None);
+        for (path, mode) in [("d", 0o770), ("d/f", 0o660), ("d/plain", 0o666)] {
+            let found = fs::metadata(out.join(path)).unwrap().permissions().mode();
+            assert_eq!(found & 0o7777, mode, "{path}");
+        }
+    }
+}
+
+#[test]
+fn an_attribute_that_cannot_be_set_is_reported_once_and_widens_no_rights() {
+    let world = World::new();
+    let archive = world::archive(|names, file| {
+        let malformed = ExtendedAttribute::new(ACCESS, &b"\x02\0\0\0"[..]);
+        let unknown = ExtendedAttribute::new("nowhere.attribute", "value");
+        for name in [b"a", b"b"] {
+            let f = names.add_file(InodeNumber::ROOT, name, attributes(0o664), file(b"content"))?;
+            let capability = ExtendedAttribute::new("security.capability", "malformed");
+            let set = [malformed.clone(), unknown.clone(), capability];
+            names.set_extended_attributes(f, &set)?;
+        }
+        Ok(())
+    });
+    let out = world.fresh_destination();
+    let report = Extract::new().to(&out).run(&archive).unwrap();
+    assert!(report.is_complete(), "{report:?}");
+    let lacks: Vec<_> = report.incomplete.iter().map(|one| (one.aspect, one.entries)).collect();
+    let aspects = [Aspect::Capability, Aspect::ExtendedAttribute];
+    for aspect in aspects {
+        assert!(lacks.contains(&(aspect, 2)), "{lacks:?}");
+    }
+    for name in ["a", "b"] {
+        let metadata = fs::metadata(out.join(name)).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o070, 0, "{name}");
+        assert_eq!(metadata.size(), 7);
+    }
+}

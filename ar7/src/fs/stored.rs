@@ -1,0 +1,221 @@
+//! Walks through the directories of an archive, which may be hostile: every name is checked, and every directory is
+//! entered once, because it names its parent.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+
+use ar7_engine::{Check, Error as EngineError};
+use ar7_registry::Snapshot;
+use ar7_registry::names::Entry;
+use ar7_registry::records::{EntryType, Inode, InodeNumber, validate_name};
+
+use crate::error::Error;
+use crate::path::to_path;
+
+/// The number of entries to read at a time.
+const PAGE: usize = 64;
+
+/// The number of directories on the way to the present one whose entries are kept. Those further up are read again.
+const PAGES_MAX: usize = 16;
+
+/// An entry of an archive.
+pub(super) struct Found {
+    pub(super) name: Vec<u8>,
+    pub(super) number: InodeNumber,
+    pub(super) inode: Inode,
+}
+
+impl Found {
+    pub(super) fn is_directory(&self) -> bool {
+        self.inode.kind == EntryType::Directory
+    }
+}
+
+/// An entry that cannot be read.
+pub(super) struct Unreadable {
+    /// Its path in the archive.
+    pub(super) path: PathBuf,
+    pub(super) error: Box<Error>,
+}
+
+impl Unreadable {
+    pub(super) fn new(path: PathBuf, error: Error) -> Unreadable {
+        Unreadable { path, error: Box::new(error) }
+    }
+}
+
+/// One step of a walk.
+#[expect(clippy::large_enum_variant, reason = "most steps are entries")]
+pub(super) enum Step {
+    /// An entry. If it is a directory, calling [`Walk::enter`] makes its entries follow.
+    Entry(Found),
+    /// The end of the directory that was entered last.
+    Left,
+}
+
+/// A walk through the entries below a directory in the order of names. Each directory comes before its entries.
+///
+/// It keeps no path for each level, so that the memory for a deep tree is proportional to its depth.
+pub(super) struct Walk<'a> {
+    snapshot: &'a Snapshot,
+    frames: Vec<Frame>,
+    /// The path of the present directory in the archive.
+    path: Vec<u8>,
+}
+
+struct Frame {
+    directory: InodeNumber,
+    /// The length of the path of the directory above.
+    above: usize,
+    entries: VecDeque<Entry>,
+    /// The last name that was returned.
+    last: Option<Vec<u8>>,
+    /// The number of entries to read at a time: 1 after the first damage, to reach every entry before it.
+    limit: usize,
+    is_complete: bool,
+    /// Whether the entries were chosen by the caller.
+    is_chosen: bool,
+}
+
+impl<'a> Walk<'a> {
+    /// Creates a walk through the directory with this number and path: all of its entries, or those that the caller
+    /// chose.
+    pub(super) fn new(
+        snapshot: &'a Snapshot,
+        directory: InodeNumber,
+        path: Vec<u8>,
+        chosen: Option<VecDeque<Entry>>,
+    ) -> Walk<'a> {
+        let mut walk = Walk { snapshot, frames: Vec::new(), path };
+        walk.push(directory, chosen);
+        walk
+    }
+
+    /// Returns the next step, or `None` at the end. An error concerns one entry or the rest of one directory, and the
+    /// walk continues after it.
+    pub(super) fn next(&mut self) -> Option<Result<Step, Unreadable>> {
+        loop {
+            let frame = self.frames.last_mut()?;
+            if let Some(entry) = frame.entries.pop_front() {
+                frame.last = Some(entry.name.clone());
+                return Some(self.look_up(entry).map(Step::Entry));
+            }
+            if frame.is_complete {
+                self.leave();
+                return Some(Ok(Step::Left));
+            }
+            if let Err(error) = self.turn_page() {
+                return Some(Err(Unreadable::new(to_path(self.path.clone()), error)));
+            }
+        }
+    }
+
+    /// Makes the walk continue with the entries of a directory: all of them, or those that the caller chose. Fails
+    /// unless the present directory is its parent.
+    pub(super) fn enter(
+        &mut self,
+        found: &Found,
+        chosen: Option<VecDeque<Entry>>,
+    ) -> Result<(), Unreadable> {
+        let present = self.frames.last().map(|frame| frame.directory);
+        if found.inode.parent != present {
+            let parent = found.inode.parent.map_or(0, |parent| parent.0);
+            let expected = present.map_or(0, |present| present.0);
+            let error = EngineError::damaged(None, Check::Name, expected, parent).into();
+            return Err(Unreadable::new(self.path_of(&found.name), error));
+        }
+        self.forget_a_page();
+        let above = self.path.len();
+        if above > 0 {
+            self.path.push(b'/');
+        }
+        self.path.extend(&found.name);
+        self.push(found.number, chosen);
+        if let Some(frame) = self.frames.last_mut() {
+            frame.above = above;
+        }
+        Ok(())
+    }
+
+    /// Skips the rest of the directory that was entered last, without a step for its end.
+    pub(super) fn leave(&mut self) {
+        if let Some(frame) = self.frames.pop() {
+            self.path.truncate(frame.above);
+        }
+    }
+
+    /// Returns the path in the archive of a name in the present directory.
+    pub(super) fn path_of(&self, name: &[u8]) -> PathBuf {
+        if self.path.is_empty() {
+            return to_path(name.to_vec());
+        }
+        to_path([&self.path, name].join(&b'/'))
+    }
+
+    fn push(&mut self, directory: InodeNumber, chosen: Option<VecDeque<Entry>>) {
+        let is_chosen = chosen.is_some();
+        self.frames.push(Frame {
+            directory,
+            above: 0,
+            entries: chosen.unwrap_or_default(),
+            last: None,
+            limit: PAGE,
+            is_complete: is_chosen,
+            is_chosen,
+        });
+    }
+
+    /// Drops the entries that were read of a directory far up. They are read again when the walk returns to it.
+    fn forget_a_page(&mut self) {
+        let far = self.frames.len().checked_sub(PAGES_MAX);
+        let Some(frame) = far.and_then(|far| self.frames.get_mut(far)) else { return };
+        if !frame.is_chosen && !frame.entries.is_empty() {
+            frame.entries = VecDeque::new();
+            frame.is_complete = false;
+        }
+    }
+
+    fn turn_page(&mut self) -> Result<(), Error> {
+        let Some(frame) = self.frames.last_mut() else { return Ok(()) };
+        let page = match self.snapshot.list(frame.directory, frame.last.as_deref(), frame.limit) {
+            Ok(page) => page,
+            Err(_) if frame.limit > 1 => {
+                frame.limit = 1;
+                return Ok(());
+            }
+            Err(error) => {
+                frame.is_complete = true;
+                return Err(error.into());
+            }
+        };
+        frame.is_complete = page.len() < frame.limit;
+        frame.entries = page.into();
+        Ok(())
+    }
+
+    fn look_up(&self, entry: Entry) -> Result<Found, Unreadable> {
+        let Entry { name, inode: number, kind } = entry;
+        // Ingest checks names, but another program may have created this archive.
+        let checked = validate_name(&name).map_err(Error::from);
+        match checked.and_then(|()| existing(self.snapshot, number)) {
+            Ok(inode) if inode.kind == kind => Ok(Found { name, number, inode }),
+            Ok(inode) => {
+                let (expected, found) = (kind.name(), inode.kind.name());
+                let error = EngineError::damaged(None, Check::Name, expected, found).into();
+                Err(Unreadable::new(self.path_of(&name), error))
+            }
+            Err(error) => Err(Unreadable::new(self.path_of(&name), error)),
+        }
+    }
+}
+
+fn existing(snapshot: &Snapshot, number: InodeNumber) -> Result<Inode, Error> {
+    snapshot.inode(number)?.ok_or(Error::MissingInode { inode: number.0 })
+}
+
+/// Returns the entry at a path.
+pub(super) fn find(snapshot: &Snapshot, path: &[u8]) -> Result<Found, Error> {
+    let entry = snapshot.resolve(path)?;
+    let inode = existing(snapshot, entry.inode)?;
+    Ok(Found { name: entry.name, number: entry.inode, inode })
+}

@@ -1,0 +1,185 @@
+//! The directories of a tree in the file system, of any depth, with few descriptors open.
+//!
+//! A [`Directory`] knows its parent, its name in it and its identity, but no path. A closed directory is opened again
+//! from an open one, by `..` or by name, and must still be the same directory. So a tree can be deeper than the limits
+//! on paths and descriptors, and another process that moves directories cannot redirect the work.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use rustix::process::{Resource, getrlimit};
+
+use super::system::{FileId, System, is_out_of_descriptors};
+
+/// Maximum number of directories kept open.
+const OPEN_MAX: u64 = 64;
+
+/// The share of the process's descriptors that open directories may use.
+const OPEN_SHARE: u64 = 4;
+
+/// A directory of a tree, with what its user keeps of it.
+pub(super) struct Directory<T> {
+    /// The parent and the name in it. `None` for the top of the tree.
+    place: Option<(Arc<Directory<T>>, Vec<u8>)>,
+    pub(super) id: FileId,
+    open: Mutex<Weak<OwnedFd>>,
+    pub(super) own: T,
+}
+
+impl<T> Directory<T> {
+    /// Returns the parent and the name in it, or `None` for the top of the tree.
+    pub(super) fn place(&self) -> Option<(&Arc<Directory<T>>, &[u8])> {
+        self.place.as_ref().map(|(parent, name)| (parent, name.as_slice()))
+    }
+
+    /// Returns the path of a name in this directory, from the top of the tree.
+    pub(super) fn path_of(&self, name: &[u8]) -> Vec<u8> {
+        let mut names = vec![name];
+        let mut next = self.place();
+        while let Some((parent, name)) = next {
+            names.push(name);
+            next = parent.place();
+        }
+        names.reverse();
+        names.join(&b'/')
+    }
+
+    fn opened(&self) -> Option<Arc<OwnedFd>> {
+        lock(&self.open).upgrade()
+    }
+}
+
+/// Without this, dropping the deepest directory would drop its parents in as many nested calls.
+impl<T> Drop for Directory<T> {
+    fn drop(&mut self) {
+        let mut next = self.place.take();
+        while let Some((parent, _)) = next {
+            next = Arc::into_inner(parent).and_then(|mut parent| parent.place.take());
+        }
+    }
+}
+
+/// The open directories of a tree.
+pub(super) struct Tree<'a> {
+    pub(super) system: &'a System,
+    /// The most recently opened directories.
+    open: Mutex<VecDeque<Arc<OwnedFd>>>,
+    open_max: usize,
+}
+
+/// Returns the number of directories that may be open at a time.
+pub(super) fn open_directories_max() -> usize {
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from((descriptors / OPEN_SHARE).clamp(1, OPEN_MAX)).unwrap_or(1)
+}
+
+impl<'a> Tree<'a> {
+    pub(super) fn new(system: &'a System) -> Tree<'a> {
+        Tree { system, open: Mutex::default(), open_max: open_directories_max() }
+    }
+
+    /// The top of the tree. The caller keeps the descriptor open.
+    pub(super) fn top<T>(
+        &self,
+        descriptor: &Arc<OwnedFd>,
+        own: T,
+    ) -> io::Result<Arc<Directory<T>>> {
+        let id = self.system.status_of(&**descriptor)?.id;
+        let open = Mutex::new(Arc::downgrade(descriptor));
+        Ok(Arc::new(Directory { place: None, id, open, own }))
+    }
+
+    /// A directory that was opened under this name.
+    pub(super) fn opened<T>(
+        &self,
+        parent: &Arc<Directory<T>>,
+        name: Vec<u8>,
+        id: FileId,
+        descriptor: OwnedFd,
+        own: T,
+    ) -> Arc<Directory<T>> {
+        let open = Mutex::new(Arc::downgrade(&self.keep(descriptor)));
+        Arc::new(Directory { place: Some((Arc::clone(parent), name)), id, open, own })
+    }
+
+    /// Returns the descriptor of a directory. Opens it again from its nearest open ancestor if needed.
+    pub(super) fn descriptor<T>(&self, directory: &Directory<T>) -> io::Result<Arc<OwnedFd>> {
+        let mut closed = Vec::new();
+        let mut current = directory;
+        let mut above = loop {
+            if let Some(open) = current.opened() {
+                break open;
+            }
+            let Some((parent, name)) = &current.place else { return Err(replaced()) };
+            closed.push((current, name));
+            current = parent;
+        };
+        while let Some((directory, name)) = closed.pop() {
+            above = self.open_again(directory, &above, name)?;
+        }
+        Ok(above)
+    }
+
+    /// Returns the descriptor of a directory's parent. Opens it again through `descriptor`, that of the directory, if
+    /// needed.
+    pub(super) fn parent_of<T>(
+        &self,
+        directory: &Directory<T>,
+        descriptor: &OwnedFd,
+    ) -> io::Result<Arc<OwnedFd>> {
+        let Some((parent, _)) = directory.place() else { return Err(replaced()) };
+        if let Some(open) = parent.opened() {
+            return Ok(open);
+        }
+        // If the directory was moved, its parent is still where it was.
+        self.open_again(parent, descriptor, b"..").or_else(|_| self.descriptor(parent))
+    }
+
+    fn open_again<T>(
+        &self,
+        directory: &Directory<T>,
+        at: &OwnedFd,
+        name: &[u8],
+    ) -> io::Result<Arc<OwnedFd>> {
+        let descriptor = self.with_descriptors(|| self.system.open_directory(at.as_fd(), name))?;
+        if self.system.status_of(&descriptor)?.id != directory.id {
+            return Err(replaced());
+        }
+        let descriptor = self.keep(descriptor);
+        *lock(&directory.open) = Arc::downgrade(&descriptor);
+        Ok(descriptor)
+    }
+
+    /// Runs `open`. If the process is out of descriptors, closes the directories that are kept open and tries again.
+    pub(super) fn with_descriptors<R>(&self, open: impl Fn() -> io::Result<R>) -> io::Result<R> {
+        match open() {
+            Err(error) if is_out_of_descriptors(&error) => {
+                lock(&self.open).clear();
+                open()
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Keeps a descriptor open until others are opened.
+    fn keep(&self, descriptor: OwnedFd) -> Arc<OwnedFd> {
+        let descriptor = Arc::new(descriptor);
+        let mut open = lock(&self.open);
+        open.push_back(Arc::clone(&descriptor));
+        while open.len() > self.open_max {
+            open.pop_front();
+        }
+        descriptor
+    }
+}
+
+/// The error for a name that refers to another entry than before.
+pub(super) fn replaced() -> io::Error {
+    io::Error::other("it was replaced by another process")
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
