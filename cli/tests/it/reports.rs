@@ -1,4 +1,5 @@
-//! The scripts in `tests/reports`: each checks a fault that users of other archivers reported.
+//! The scripts in `tests/reports`: each checks a fault that users of other archivers reported. The last one compares
+//! with those archivers.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -25,6 +26,7 @@ const FAILING: &[&str] = &[
     "20-symbolic-link-as-argument",
     "21-pattern-not-utf-8",
     "25-reason-in-json",
+    "26-peers-on-one-odd-tree",
 ];
 
 fn check(script: &str) {
@@ -95,4 +97,5 @@ checks! {
     a_path_may_begin_with_a_dot: "23-path-with-leading-dot",
     a_passphrase_comes_from_a_file_or_a_command: "24-passphrase-from-file-or-command",
     the_json_of_an_ingest_gives_reasons: "25-reason-in-json",
+    what_other_archivers_restore_is_restored: "26-peers-on-one-odd-tree",
 }
