@@ -9,8 +9,9 @@ from sealed import (BLOCK, BLOCKS_MAX, DATA, RESERVED, Damaged, Generation, Newe
 
 TREES = {"streams": (16, 43), "extents": (20, 20), "free": (4, 4), "deletions": (16, 43), "sessions": (4, 8),
          "names": (None, 9), "inodes": (8, None)}  # in the order of the roots; lengths of key and value
-TYPES = {1: "file", 2: "directory", 3: "symlink"}
+TYPES = {1: "file", 2: "directory", 3: "symlink", 4: "fifo", 5: "socket", 6: "character_device", 7: "block_device"}
 FIELDS = {1: 1, 2: 4, 3: 4, 4: 4, 5: 12, 6: 8, 7: 4}  # of every inode: tag and length
+OPTIONAL = {9: 16, 10: 8, 11: 8, 12: 20, 14: 16}
 ROOT = 1  # number of the root directory
 
 Meta = layout("Meta", "4sHH16xQ12sQI448s20sIBBH128s472sQ32sII64s384sH2048s330s", "tag version length required "
@@ -19,7 +20,7 @@ Meta = layout("Meta", "4sHH16xQ12sQI448s20sIBBH128s472sQ32sII64s384sH2048s330s",
 Stored = layout("Stored", "16siiIQHB12sQ", "identity begin end count length compression flags generation inode")
 Run = layout("Run", "II", "start count")
 Extent = namedtuple("Extent", "first start count generation")
-Inode = namedtuple("Inode", "kind mode owner group modified size links target stream")
+Inode = namedtuple("Inode", "kind mode owner group modified size links target stream parent device origin inline extended")
 
 def own_stream(number):  # the stream of pages, meta slots and the redo list
     return uuid.UUID(int=0x61723700_0000_0000_8000_000000000000 + number).bytes
@@ -104,19 +105,39 @@ def parse_page(data, tree, level):
     need(lowest == end and not any(data[directory:end]), "page", lowest)
     return cells
 
-def parse_inode(data):
+def parse_attributes(data):
+    """Returns the extended attributes of an inode, by their names."""
+    found, at, last = {}, 0, b""
+    need(data, "no extended attributes")
+    while at < len(data):
+        name_length, value_length = unpack_from("!BI", data[at:at + 5].ljust(5, b"\0"))
+        name, end = data[at + 5:at + 5 + name_length], at + 5 + name_length + value_length
+        need(last < name and 0 not in name and value_length <= 65536 and end <= len(data), "extended attribute", name)
+        found[name], at, last = data[end - value_length:end], end, name
+    return found
+
+def parse_inode(number, data):
     fields, at, last = {}, 0, 0
     while at < len(data):
         tag, length = unpack_from("!HH", data[at:at + 4].ljust(4, b"\0"))
         need(last < tag and at + 4 + length <= len(data), "field of an inode", tag)
         fields[tag], at, last = data[at + 4:at + 4 + length], at + 4 + length, tag
     need(all(len(fields.get(tag, b"")) == length for tag, length in FIELDS.items()), "fields of an inode")
+    need(all(len(fields.get(tag, bytes(length))) == length for tag, length in OPTIONAL.items()), "fields of an inode")
     target, stream, modified = fields.get(8), fields.get(9), unpack_from("!qI", fields[5])
+    parent = int.from_bytes(fields[10], "big") if 10 in fields else None
+    device, origin = (unpack_from(shape, fields[tag]) if tag in fields else None for tag, shape in ((11, "!II"), (12, "!qIQ")))
+    inline, extended = fields.get(13), fields.get(14)
     kind, mode, owner, group, size, links = (int.from_bytes(fields[tag], "big") for tag in (1, 2, 3, 4, 6, 7))
     need(kind in TYPES and mode <= 0o7777 and links >= 1 and modified[1] < 10**9, "inode")
-    has = len(target or b"") <= 512, target is not None, len(stream) if stream is not None else 0
-    need(has[1:] in {1: [(0, 0), (0, 16)], 2: [(0, 0)], 3: [(1, 0), (0, 16)]}[kind] and has[0], "content of an inode")
-    return Inode(kind, mode, owner, group, modified, size, links, target, stream)
+    has = target is not None, stream is not None
+    need(has in {1: [(0, 0), (0, 1)], 3: [(1, 0), (0, 1)]}.get(kind, [(0, 0)]), "content of an inode")
+    need(len(target or b"") <= 512 and len(inline or b"") <= 256 and (origin or modified)[1] < 10**9, "inode")
+    need((parent is not None) == (kind == 2 and number != ROOT) and parent != number, "parent of directory", number)
+    need((device is not None) == (kind in (6, 7)), "numbers of device", number)
+    need(inline is None or extended is None and parse_attributes(inline), "extended attributes of inode", number)
+    need(extended is None or extended != stream, "extended attributes of inode", number)
+    return Inode(kind, mode, owner, group, modified, size, links, target, stream, parent, device, origin, inline, extended)
 
 class Archive:
     """An archive at its current commit."""
@@ -256,4 +277,5 @@ class Archive:
         return names
 
     def inodes(self):
-        return {int.from_bytes(key, "big"): parse_inode(value) for key, value in self.walk("inodes")}
+        numbered = ((int.from_bytes(key, "big"), value) for key, value in self.walk("inodes"))
+        return {number: parse_inode(number, value) for number, value in numbered}

@@ -11,7 +11,7 @@ import os
 import sys
 import uuid
 
-from archive import ROOT, TREES, TYPES, Archive
+from archive import ROOT, TREES, TYPES, Archive, parse_attributes
 from sealed import ArchiveError, need
 from verify import Verifier
 
@@ -39,11 +39,16 @@ def read(archive, identity, tables):
 def content(archive, inode, tables):
     return read(archive, inode.stream, tables) if inode.stream else inode.target or b""
 
+def attributes(archive, inode, tables):
+    data = read(archive, inode.extended, tables) if inode.extended else inode.inline
+    return parse_attributes(data) if data is not None else {}
+
 def entries(archive):
     """Yields path, number and inode of every entry, each directory before its entries."""
     inodes, below = archive.inodes(), {}
     for (directory, name), (number, kind) in archive.names().items():
         need(number in inodes and inodes[number].kind == kind, "name", name)
+        need(kind != 2 or inodes[number].parent == directory, "parent of directory", name)
         below.setdefault(directory, []).append((name, number))
     waiting = below.pop(ROOT, [])[::-1]
     while waiting:
@@ -57,9 +62,12 @@ def ls(archive, _):
     for path, number, inode in entries(archive):
         data = content(archive, inode, tables)
         stream = {"stream": str(uuid.UUID(bytes=inode.stream))} if inode.stream else {}
+        extended = [[name.hex(), len(value), hashlib.sha256(value).hexdigest()]
+                    for name, value in attributes(archive, inode, tables).items()]
         yield {**text("name", path), "type": TYPES[inode.kind], "inode": number, "mode": f"{inode.mode:04o}",
                "links": inode.links, "uid": inode.owner, "gid": inode.group, "size": inode.size, **stream,
-               **(text("target", data) if inode.kind == 3 else {}), "sha256": hashlib.sha256(data).hexdigest()}
+               **(text("target", data) if inode.kind == 3 else {}), "sha256": hashlib.sha256(data).hexdigest(),
+               "device": inode.device, "origin": inode.origin, "attributes": extended}
 
 def cat(archive, wanted):
     tables = archive.streams(), archive.extents()

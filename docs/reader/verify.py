@@ -1,7 +1,7 @@
 """Verification: every block by its extents, by links and by a scan; every run, name and inode."""
 from functools import partial
 
-from archive import ROOT, TREES, Run, own_stream, parse_stream
+from archive import ROOT, TREES, Run, own_stream, parse_attributes, parse_stream
 from sealed import RESERVED, attempt, need
 
 class Verifier:
@@ -94,6 +94,7 @@ class Verifier:
             need(number != ROOT and number in self.inodes and self.inodes[number].kind == kind, "name", name)
             need(directory == ROOT or directory in self.inodes and self.inodes[directory].kind == 2, "name", name)
             need(kind != 2 or number not in links, "second name of a directory", name)
+            need(kind != 2 or self.inodes[number].parent == directory, "parent of directory", name)
             links[number] = links.get(number, 0) + 1
             inside.setdefault(directory, []).extend([number] * (kind == 2))
         for number, inode in self.inodes.items():
@@ -103,9 +104,15 @@ class Verifier:
                 need(getattr(self.streams.get(inode.stream), "inode", None) == number, "stream of inode", number)
                 length = self.streams[inode.stream].length
             need(inode.size == length, "length of inode", number)
+            if inode.extended is not None:
+                stream = self.streams.get(inode.extended)
+                need(stream and stream.inode == number and stream.length <= 1 << 20, "attributes of inode", number)
+                blocks = self.archive.blocks(stream, self.extents)
+                parse_attributes(b"".join(block.data for _, block in blocks)[:stream.length])
         for stream in self.streams.values():
-            owned = getattr(self.inodes.get(stream.inode), "stream", None)
-            need(stream.inode == 0 or owned == stream.identity, "inode of stream", stream.identity.hex())
+            inode = self.inodes.get(stream.inode)
+            owned = inode and stream.identity in (inode.stream, inode.extended)
+            need(stream.inode == 0 or owned, "inode of stream", stream.identity.hex())
         way = [ROOT]
         for directory in way:  # a directory has one name, so each occurs once
             way += inside.get(directory, [])

@@ -18,23 +18,36 @@ mod tests {
     use super::*;
     use crate::bytes::check_mutations;
     use ar7_engine::format::Timestamp;
-    use ar7_registry::records::{Attributes, EntryType, Inode};
+    use ar7_registry::records::{
+        Attributes, Device, EntryType, Extended, ExtendedAttribute, Inode, InodeNumber, Origin,
+    };
     use uuid::Uuid;
 
     #[test]
     fn any_inode_is_accepted_or_rejected() {
         let modified = Timestamp { seconds: -5, nanoseconds: 999_999_999 };
-        let attributes = Attributes { mode: 0o4755, uid: 1, gid: 2, modified, origin: None };
+        let origin = Some(Origin { changed: modified, inode: u64::MAX });
+        let attributes = Attributes { mode: 0o4755, uid: 1, gid: 2, modified, origin };
+        let of = |kind| Inode::new(kind, attributes);
+        let set = vec![ExtendedAttribute::new("a", "value"), ExtendedAttribute::new("b", "")];
         let file = Inode {
             size: 9000,
             links: 2,
             stream: Some(Uuid::from_u128(77)),
+            extended: Extended::Inline(set),
             unknown: vec![(100, b"later".to_vec())],
-            ..Inode::new(EntryType::File, attributes)
+            ..of(EntryType::File)
         };
-        check_mutations(&Inodes::encode_value(&file), 0x6669_6c65, inode_parse);
-        let target = Some(b"../target".to_vec());
-        let link = Inode { kind: EntryType::Symlink, target, stream: None, ..file };
-        check_mutations(&Inodes::encode_value(&link), 0x6c69_6e6b, inode_parse);
+        let link = Inode { target: Some(b"../target".to_vec()), ..of(EntryType::Symlink) };
+        let extended = Extended::Stream(Uuid::from_u128(78));
+        let parent = Some(InodeNumber::ROOT);
+        let directory = Inode { parent, extended, ..of(EntryType::Directory) };
+        let device = Some(Device { major: 8, minor: 1 });
+        let disk = Inode { device, ..of(EntryType::BlockDevice) };
+        for (seed, inode) in (0x696e_6f64_u64..).zip([file, link, directory, disk]) {
+            let encoded = Inodes::encode_value(&inode);
+            assert!(inode_parse(&encoded), "{inode:?}");
+            check_mutations(&encoded, seed, inode_parse);
+        }
     }
 }

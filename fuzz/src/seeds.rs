@@ -1,10 +1,13 @@
 //! Initial inputs for the targets that decode one structure: the structures of the golden archives.
 
 use ar7_engine::format::{header_layout, key_slot_layout, meta_slot_layout, plain};
-use ar7_registry::records::TreeId;
+use ar7_registry::records::{InodeNumber, TreeId};
 use ar7_registry::tree::page_layout;
 
 use crate::golden::{Golden, OpenedBlock, Part, goldens};
+
+/// Key of the root directory.
+const ROOT: [u8; 8] = InodeNumber::ROOT.0.to_be_bytes();
 
 /// Maximum number of inputs of one kind.
 const MANY: usize = 4;
@@ -84,7 +87,9 @@ pub(crate) fn redo_blocks() -> Vec<Vec<u8>> {
 }
 
 pub(crate) fn stream_records() -> Vec<Vec<u8>> {
-    distinct(records(TreeId::Streams).into_iter().map(|(_, value)| value).collect())
+    // The key is the identity, with which the record begins elsewhere.
+    let streams = records(TreeId::Streams).into_iter();
+    distinct(streams.map(|(key, value)| [key, value].concat()).collect())
 }
 
 pub(crate) fn extents() -> Vec<Vec<u8>> {
@@ -93,7 +98,9 @@ pub(crate) fn extents() -> Vec<Vec<u8>> {
 }
 
 pub(crate) fn inodes() -> Vec<Vec<u8>> {
-    distinct(records(TreeId::Inodes).into_iter().map(|(_, value)| value).collect())
+    // The root is the only directory without a parent, which the target would reject.
+    let others = records(TreeId::Inodes).into_iter().filter(|(key, _)| *key != ROOT);
+    distinct(others.map(|(_, value)| value).collect())
 }
 
 pub(crate) fn names() -> Vec<Vec<u8>> {

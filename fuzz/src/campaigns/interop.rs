@@ -183,6 +183,7 @@ impl Both<'_> {
         let streams = self.rows(plan, "streams", path)?;
         let full = streams.iter().filter(|row| row["size"] != 0);
         let mut lines: Vec<String> = names.iter().chain(full).map(line).collect();
+        lines.extend(names.iter().flat_map(further_lines));
         lines.sort();
         same(path, "the reader's list and the stored content", &lines, &subject.lines)?;
 
@@ -190,18 +191,19 @@ impl Both<'_> {
             let mut document = rows(&self.ar7(plan, arguments, path)?)?;
             Ok(document[0]["entries"].take().as_array().cloned().unwrap_or_default())
         };
-        let without = |rows: &[Value], field: &str| -> BTreeSet<String> {
+        let without = |rows: &[Value], fields: &[&str]| -> BTreeSet<String> {
             let mut rows = rows.to_vec();
-            rows.iter_mut()
-                .filter_map(Value::as_object_mut)
-                .for_each(|row| drop(row.remove(field)));
+            for row in rows.iter_mut().filter_map(Value::as_object_mut) {
+                row.retain(|field, _| !fields.contains(&field.as_str()));
+            }
             rows.iter().map(Value::to_string).collect()
         };
-        let by_ar7 = without(&listed(&["ls", "-R", "--json"])?, "modified");
-        same(path, "the two lists of names", &without(&names, "sha256"), &by_ar7)?;
+        let by_ar7 = without(&listed(&["ls", "-R", "--json"])?, &["modified"]);
+        let of_reader = without(&names, &["sha256", "device", "origin", "attributes"]);
+        same(path, "the two lists of names", &of_reader, &by_ar7)?;
         let others: Vec<Value> = streams.iter().filter(|row| !is_reserved(row)).cloned().collect();
-        let by_ar7 = without(&listed(&["ls", "--streams", "--json"])?, "");
-        same(path, "the two lists of streams", &without(&others, "sha256"), &by_ar7)?;
+        let by_ar7 = without(&listed(&["ls", "--streams", "--json"])?, &[]);
+        same(path, "the two lists of streams", &without(&others, &["sha256"]), &by_ar7)?;
 
         for row in streams.iter().filter(|row| row["size"] != 0) {
             let identity = row["stream"].as_str().unwrap_or_default();
@@ -238,21 +240,44 @@ impl Both<'_> {
     }
 }
 
+/// Returns the bytes of a field of the reader in hexadecimal.
+fn field_base16(row: &Value, name: &str) -> String {
+    match row[format!("{name}_bytes")].as_str() {
+        Some(base16) => base16.to_owned(),
+        None => base16(row[name].as_str().unwrap_or_default().as_bytes()),
+    }
+}
+
 /// Formats a row of the reader as a line of a manifest.
 fn line(row: &Value) -> String {
     let text = |name: &str| row[name].as_str().unwrap_or_default();
-    let bytes = |name: &str| match row[format!("{name}_bytes")].as_str() {
-        Some(base16) => base16.to_owned(),
-        None => base16(text(name).as_bytes()),
-    };
+    let bytes = |name: &str| field_base16(row, name);
     match row["type"].as_str() {
         None => format!("stream {} {} {}", text("stream"), row["size"], text("sha256")),
+        Some(kind @ ("fifo" | "socket")) => format!("{kind} {} {}", bytes("name"), row["links"]),
+        Some(kind @ ("character_device" | "block_device")) => {
+            let (kind, device) = (kind.trim_end_matches("_device"), &row["device"]);
+            format!("{kind} {} {} {} {}", bytes("name"), row["links"], device[0], device[1])
+        }
         Some("directory") => format!("directory {}", bytes("name")),
         Some("symlink") => format!("symlink {} {}", bytes("name"), bytes("target")),
         Some(_) => {
             format!("file {} {} {} {}", bytes("name"), row["links"], row["size"], text("sha256"))
         }
     }
+}
+
+/// Returns the lines of a manifest for the origin and the extended attributes in a row of the reader.
+fn further_lines(row: &Value) -> Vec<String> {
+    let name = field_base16(row, "name");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let origin = row["origin"].as_array();
+    let origin = origin.map(|of| format!("origin {name} {} {} {}", of[0], of[1], of[2]));
+    let attributes = row["attributes"].as_array().into_iter().flatten().map(|attribute| {
+        let (attribute, length, digest) = (&attribute[0], &attribute[1], &attribute[2]);
+        format!("attribute {name} {} {length} {}", text(attribute), text(digest))
+    });
+    origin.into_iter().chain(attributes).collect()
 }
 
 fn is_reserved(row: &Value) -> bool {
@@ -329,6 +354,21 @@ mod tests {
         assert_eq!(
             row(r#"{"type":"file","name":"a","links":1,"size":0,"sha256":"e3"}"#),
             "file 61 1 0 e3"
+        );
+        assert_eq!(row(r#"{"type":"fifo","name":"a","links":2}"#), "fifo 61 2");
+        assert_eq!(
+            row(r#"{"type":"block_device","name":"a","links":2,"device":[8,1]}"#),
+            "block 61 2 8 1"
+        );
+    }
+
+    #[test]
+    fn an_origin_and_each_attribute_become_lines_of_a_manifest() {
+        let row = |text: &str| further_lines(&serde_json::from_str(text).unwrap());
+        assert_eq!(row(r#"{"name":"a","origin":null,"attributes":[]}"#), [""; 0]);
+        assert_eq!(
+            row(r#"{"name":"a","origin":[-1,2,3],"attributes":[["6e",0,"e3"],["6f",1,"ff"]]}"#),
+            ["origin 61 -1 2 3", "attribute 61 6e 0 e3", "attribute 61 6f 1 ff"]
         );
     }
 }
