@@ -3,6 +3,7 @@
 mod common;
 mod errors;
 mod examples;
+mod extended;
 mod files;
 mod maintenance;
 mod model;

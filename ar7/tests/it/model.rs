@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::path::PathBuf;
 
-use ar7::{Archive, Entry, Error, FileType, Mode, Savepoint, Snapshot, Transaction};
+use ar7::{
+    Archive, Device, Entry, Error, ExtendedAttribute, FileType, Mode, Savepoint, Snapshot, Special,
+    Transaction,
+};
 use proptest::prelude::*;
 
 use crate::common::{assert_verified, create, key, pattern};
@@ -35,12 +38,39 @@ enum Call {
     RemoveAll(String),
     Link(String, String),
     Symlink(String, usize),
+    Special(String, Special),
+    /// Sets extended attributes with values of these lengths.
+    Extend(String, Vec<usize>),
     SetMetadata(u8),
     Savepoint,
     /// Drops the savepoint with this number modulo their count.
     DropSavepoint(usize),
     /// Returns to one.
     Return(usize),
+}
+
+fn special() -> impl Strategy<Value = Special> {
+    let device = Device { major: 8, minor: 1 };
+    prop::sample::select(vec![
+        Special::Fifo,
+        Special::Socket,
+        Special::CharacterDevice(device),
+        Special::BlockDevice(device),
+    ])
+}
+
+/// Returns lengths of extended attributes that fit into the inode, or do not.
+fn lengths() -> impl Strategy<Value = Vec<usize>> {
+    let length = prop_oneof![3 => 0_usize..100, 1 => 200_usize..300, 1 => 300_usize..9000];
+    prop::collection::vec(length, 0..4)
+}
+
+/// Returns extended attributes with values of these lengths, in ascending order of their names.
+fn attributes(lengths: &[usize]) -> Vec<ExtendedAttribute> {
+    let named = |(at, &length): (usize, &usize)| {
+        ExtendedAttribute::new(format!("user.{at}"), pattern(length, at))
+    };
+    lengths.iter().enumerate().map(named).collect()
 }
 
 fn call() -> impl Strategy<Value = Call> {
@@ -59,6 +89,8 @@ fn call() -> impl Strategy<Value = Call> {
         1 => path().prop_map(Call::RemoveAll),
         2 => (path(), path()).prop_map(|(existing, new)| Call::Link(existing, new)),
         1 => (path(), 1_usize..1200).prop_map(|(path, length)| Call::Symlink(path, length)),
+        1 => (path(), special()).prop_map(|(path, special)| Call::Special(path, special)),
+        4 => (path(), lengths()).prop_map(|(path, lengths)| Call::Extend(path, lengths)),
         1 => any::<u8>().prop_map(Call::SetMetadata),
         4 => Just(Call::Savepoint),
         1 => (0_usize..100).prop_map(Call::DropSavepoint),
@@ -83,18 +115,42 @@ fn transactions() -> impl Strategy<Value = Vec<(Vec<Call>, End)>> {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Node {
-    /// Names of one file have the same number.
-    File(usize),
+enum Kind {
+    /// With the content.
+    File(Vec<u8>),
     Directory,
     Symlink(String),
+    Special(Special),
+}
+
+impl Kind {
+    fn file_type(&self) -> FileType {
+        match self {
+            Kind::File(_) => FileType::File,
+            Kind::Directory => FileType::Directory,
+            Kind::Symlink(_) => FileType::Symlink,
+            Kind::Special(Special::Fifo) => FileType::Fifo,
+            Kind::Special(Special::Socket) => FileType::Socket,
+            Kind::Special(Special::CharacterDevice(_)) => FileType::CharacterDevice,
+            Kind::Special(_) => FileType::BlockDevice,
+        }
+    }
+}
+
+/// What all names of an entry share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Node {
+    kind: Kind,
+    /// The lengths of the extended attributes.
+    extended: Vec<usize>,
 }
 
 /// What an archive holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Model {
-    nodes: BTreeMap<String, Node>,
-    contents: Vec<Vec<u8>>,
+    /// The number of the node of each path.
+    paths: BTreeMap<String, usize>,
+    nodes: Vec<Node>,
     metadata: Vec<u8>,
 }
 
@@ -105,11 +161,33 @@ fn is_below(path: &str, directory: &str) -> bool {
 }
 
 impl Model {
+    fn kind(&self, path: &str) -> Option<&Kind> {
+        self.paths.get(path).map(|&number| &self.nodes[number].kind)
+    }
+
+    fn content(&mut self, number: usize) -> &mut Vec<u8> {
+        let Kind::File(content) = &mut self.nodes[number].kind else { panic!("not a file") };
+        content
+    }
+
+    /// Adds an entry at an unused path. Returns its number.
+    fn add(&mut self, path: &str, kind: Kind) -> usize {
+        self.nodes.push(Node { kind, extended: Vec::new() });
+        self.paths.insert(path.to_owned(), self.nodes.len() - 1);
+        self.nodes.len() - 1
+    }
+
+    /// Returns the number of the entry at a path.
+    fn existing(&self, path: &str) -> Result<usize, ErrorKind> {
+        self.check_parents(path)?;
+        self.paths.get(path).copied().ok_or(ErrorKind::NotFound)
+    }
+
     /// Fails unless every directory above `path` exists.
     fn check_parents(&self, path: &str) -> Outcome {
         for (at, _) in path.match_indices('/') {
-            match self.nodes.get(&path[..at]) {
-                Some(Node::Directory) => {}
+            match self.kind(&path[..at]) {
+                Some(Kind::Directory) => {}
                 Some(_) => return Err(ErrorKind::NotADirectory),
                 None => return Err(ErrorKind::NotFound),
             }
@@ -119,28 +197,25 @@ impl Model {
 
     fn check_free(&self, path: &str) -> Outcome {
         self.check_parents(path)?;
-        if self.nodes.contains_key(path) { Err(ErrorKind::AlreadyExists) } else { Ok(()) }
+        if self.paths.contains_key(path) { Err(ErrorKind::AlreadyExists) } else { Ok(()) }
     }
 
     /// Returns the number of the file at a path.
     fn file_at(&self, path: &str) -> Result<Option<usize>, ErrorKind> {
         self.check_parents(path)?;
-        match self.nodes.get(path) {
-            Some(Node::File(number)) => Ok(Some(*number)),
-            Some(Node::Directory) => Err(ErrorKind::IsADirectory),
-            Some(Node::Symlink(_)) => Err(ErrorKind::InvalidInput),
+        match self.kind(path) {
+            Some(Kind::File(_)) => Ok(self.paths.get(path).copied()),
+            Some(Kind::Directory) => Err(ErrorKind::IsADirectory),
+            Some(Kind::Symlink(_) | Kind::Special(_)) => Err(ErrorKind::InvalidInput),
             None => Ok(None),
         }
     }
 
     fn file_or_new(&mut self, path: &str) -> Result<usize, ErrorKind> {
-        if let Some(number) = self.file_at(path)? {
-            return Ok(number);
+        match self.file_at(path)? {
+            Some(number) => Ok(number),
+            None => Ok(self.add(path, Kind::File(Vec::new()))),
         }
-        self.contents.push(Vec::new());
-        let number = self.contents.len() - 1;
-        self.nodes.insert(path.to_owned(), Node::File(number));
-        Ok(number)
     }
 
     fn change(&mut self, path: &str, mode: Mode, (offset, bytes): (u64, &[u8])) -> Outcome {
@@ -150,7 +225,7 @@ impl Model {
             _ => {}
         }
         let number = self.file_or_new(path)?;
-        let content = &mut self.contents[number];
+        let content = self.content(number);
         if mode.truncates() {
             content.clear();
         }
@@ -170,39 +245,37 @@ impl Model {
     fn rename(&mut self, from: &str, to: &str) -> Outcome {
         self.check_parents(from)?;
         self.check_parents(to)?;
-        let node = self.nodes.get(from).cloned().ok_or(ErrorKind::NotFound)?;
+        let number = self.existing(from)?;
         if from == to {
             return Ok(());
         }
-        let is_directory = node == Node::Directory;
+        let is_directory = self.nodes[number].kind == Kind::Directory;
         if is_directory && is_below(to, from) {
             return Err(ErrorKind::InvalidInput);
         }
-        match self.nodes.get(to) {
-            Some(Node::Directory) => return Err(ErrorKind::AlreadyExists),
+        match self.kind(to) {
+            Some(Kind::Directory) => return Err(ErrorKind::AlreadyExists),
             Some(_) if is_directory => return Err(ErrorKind::NotADirectory),
-            Some(Node::File(number)) if node == Node::File(*number) => return Ok(()),
+            // Two names of one entry.
+            Some(_) if self.paths.get(to) == Some(&number) => return Ok(()),
             _ => {}
         }
         let is_moved = |path: &String| path == from || is_below(path, from);
-        let moved: Vec<String> = self.nodes.keys().filter(|path| is_moved(path)).cloned().collect();
+        let moved: Vec<String> = self.paths.keys().filter(|path| is_moved(path)).cloned().collect();
         for path in moved {
-            let node = self.nodes.remove(&path).unwrap();
-            self.nodes.insert(format!("{to}{}", &path[from.len()..]), node);
+            let number = self.paths.remove(&path).unwrap();
+            self.paths.insert(format!("{to}{}", &path[from.len()..]), number);
         }
         Ok(())
     }
 
     fn remove(&mut self, path: &str, with_all_below: bool) -> Outcome {
-        self.check_parents(path)?;
-        if !self.nodes.contains_key(path) {
-            return Err(ErrorKind::NotFound);
-        }
+        self.existing(path)?;
         let is_below = |other: &String| is_below(other, path);
-        if !with_all_below && self.nodes.keys().any(is_below) {
+        if !with_all_below && self.paths.keys().any(is_below) {
             return Err(ErrorKind::DirectoryNotEmpty);
         }
-        self.nodes.retain(|other, _| other != path && !is_below(other));
+        self.paths.retain(|other, _| other != path && !is_below(other));
         Ok(())
     }
 
@@ -210,26 +283,27 @@ impl Model {
         match call {
             Call::Write(path, length, salt) => {
                 let number = self.file_or_new(path)?;
-                self.contents[number] = pattern(*length, *salt);
+                *self.content(number) = pattern(*length, *salt);
             }
             Call::Change { path, mode, offset, length, end } => {
                 let mode = mode.parse().unwrap();
                 self.change(path, mode, (*offset, &pattern(*length, 3)))?;
                 if let Some(end) = end {
                     let number = self.file_at(path)?.unwrap();
-                    self.contents[number].resize(usize::try_from(*end).unwrap(), 0);
+                    self.content(number).resize(usize::try_from(*end).unwrap(), 0);
                 }
             }
             Call::CreateDirectory(path) => {
                 self.check_free(path)?;
-                self.nodes.insert(path.clone(), Node::Directory);
+                self.add(path, Kind::Directory);
             }
             Call::CreateDirectories(path) => {
                 let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
                 for end in ends {
-                    let node = self.nodes.entry(path[..end].to_owned()).or_insert(Node::Directory);
-                    if *node != Node::Directory {
-                        return Err(ErrorKind::NotADirectory);
+                    match self.kind(&path[..end]) {
+                        None => drop(self.add(&path[..end], Kind::Directory)),
+                        Some(Kind::Directory) => {}
+                        Some(_) => return Err(ErrorKind::NotADirectory),
                     }
                 }
             }
@@ -237,17 +311,24 @@ impl Model {
             Call::Remove(path) => self.remove(path, false)?,
             Call::RemoveAll(path) => self.remove(path, true)?,
             Call::Link(existing, new) => {
-                self.check_parents(existing)?;
-                let node = self.nodes.get(existing).cloned().ok_or(ErrorKind::NotFound)?;
-                if node == Node::Directory {
+                let number = self.existing(existing)?;
+                if self.nodes[number].kind == Kind::Directory {
                     return Err(ErrorKind::IsADirectory);
                 }
                 self.check_free(new)?;
-                self.nodes.insert(new.clone(), node);
+                self.paths.insert(new.clone(), number);
             }
             Call::Symlink(path, length) => {
                 self.check_free(path)?;
-                self.nodes.insert(path.clone(), Node::Symlink("t".repeat(*length)));
+                self.add(path, Kind::Symlink("t".repeat(*length)));
+            }
+            Call::Special(path, special) => {
+                self.check_free(path)?;
+                self.add(path, Kind::Special(*special));
+            }
+            Call::Extend(path, lengths) => {
+                let number = self.existing(path)?;
+                self.nodes[number].extended.clone_from(lengths);
             }
             Call::SetMetadata(byte) => self.metadata = vec![*byte; 9],
             Call::Savepoint | Call::DropSavepoint(_) | Call::Return(_) => {}
@@ -284,6 +365,10 @@ fn make(transaction: &Transaction<'_>, call: &Call) -> Result<(), Error> {
         }
         Call::Link(existing, new) => transaction.link(existing, new)?,
         Call::Symlink(path, length) => transaction.symlink("t".repeat(*length), path)?,
+        Call::Special(path, special) => transaction.create_special(path, *special)?,
+        Call::Extend(path, lengths) => {
+            transaction.set_extended_attributes(path, &attributes(lengths))?;
+        }
         Call::SetMetadata(byte) => transaction.set_archive_metadata(&[*byte; 9])?,
         Call::Savepoint | Call::DropSavepoint(_) | Call::Return(_) => {}
     }
@@ -295,6 +380,7 @@ trait View {
     fn entries(&self) -> ar7::Result<Vec<Entry>>;
     fn content(&self, path: &str) -> ar7::Result<Vec<u8>>;
     fn target(&self, path: &str) -> ar7::Result<PathBuf>;
+    fn extended(&self, path: &str) -> ar7::Result<Vec<ExtendedAttribute>>;
     fn metadata(&self) -> ar7::Result<Vec<u8>>;
 }
 
@@ -309,6 +395,10 @@ impl View for Snapshot {
 
     fn target(&self, path: &str) -> ar7::Result<PathBuf> {
         self.read_link(path)
+    }
+
+    fn extended(&self, path: &str) -> ar7::Result<Vec<ExtendedAttribute>> {
+        self.extended_attributes(path)
     }
 
     fn metadata(&self) -> ar7::Result<Vec<u8>> {
@@ -329,6 +419,10 @@ impl View for Transaction<'_> {
         self.read_link(path)
     }
 
+    fn extended(&self, path: &str) -> ar7::Result<Vec<ExtendedAttribute>> {
+        self.extended_attributes(path)
+    }
+
     fn metadata(&self) -> ar7::Result<Vec<u8>> {
         self.archive_metadata()
     }
@@ -339,25 +433,34 @@ fn check(view: &impl View, model: &Model) {
     let entries = view.entries().unwrap();
     assert_eq!(view.metadata().unwrap(), model.metadata);
     let found: Vec<&PathBuf> = entries.iter().map(|entry| &entry.path).collect();
-    let mut expected: Vec<PathBuf> = model.nodes.keys().map(PathBuf::from).collect();
+    let mut expected: Vec<PathBuf> = model.paths.keys().map(PathBuf::from).collect();
     // The order of a walk compares component by component, as that of paths.
     expected.sort();
     assert_eq!(found, expected.iter().collect::<Vec<_>>());
     for entry in &entries {
         let path = entry.path.to_str().unwrap();
-        match &model.nodes[path] {
-            Node::File(number) => {
-                let content = &model.contents[*number];
-                assert_eq!(entry.metadata.len, content.len() as u64, "{path}");
+        let (number, metadata) = (model.paths[path], &entry.metadata);
+        let Node { kind, extended } = &model.nodes[number];
+        assert_eq!(metadata.file_type, kind.file_type(), "{path}");
+        let links = model.paths.values().filter(|&&other| other == number);
+        assert_eq!(metadata.links as usize, links.count(), "{path}");
+        assert_eq!(view.extended(path).unwrap(), attributes(extended), "{path}");
+        assert_eq!(metadata.has_extended_attributes, !extended.is_empty(), "{path}");
+        match kind {
+            Kind::File(content) => {
+                assert_eq!(metadata.len, content.len() as u64, "{path}");
                 assert_eq!(view.content(path).unwrap(), *content, "{path}");
-                let links = model.nodes.values().filter(|node| **node == Node::File(*number));
-                assert_eq!(entry.metadata.links as usize, links.count(), "{path}");
             }
-            Node::Directory => assert_eq!(entry.metadata.file_type, FileType::Directory),
-            Node::Symlink(target) => {
-                assert_eq!(view.target(path).unwrap(), PathBuf::from(target));
-            }
+            Kind::Symlink(target) => assert_eq!(view.target(path).unwrap(), PathBuf::from(target)),
+            Kind::Directory | Kind::Special(_) => assert_eq!(metadata.len, 0, "{path}"),
         }
+        let device = match kind {
+            Kind::Special(Special::CharacterDevice(device) | Special::BlockDevice(device)) => {
+                Some(*device)
+            }
+            _ => None,
+        };
+        assert_eq!(metadata.device, device, "{path}");
     }
 }
 
