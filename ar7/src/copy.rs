@@ -1,6 +1,7 @@
 //! Copying between a reader and a writer, for content of any length.
 
 use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, Builder};
 
@@ -29,6 +30,9 @@ pub enum CopyError {
 /// thread while one is written. Unlike [`io::copy`], it says which side failed. If no thread can be
 /// started, it reads and writes in turn.
 ///
+/// It returns after a failure of the writer once the reader returns. A reader that can wait for long should
+/// return [`io::ErrorKind::Interrupted`] from time to time, after which it is called again.
+///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let folder = tempfile::tempdir()?;
@@ -42,7 +46,8 @@ pub enum CopyError {
 /// ```
 pub fn copy(mut reader: impl Read + Send, mut writer: impl Write) -> Result<u64, CopyError> {
     let mut first = Zeroizing::new(Vec::new());
-    let filled = fill(&mut reader, &mut first);
+    let never_stopped = AtomicBool::new(false);
+    let filled = fill(&mut reader, &mut first, &never_stopped);
     write(&mut writer, &first)?;
     let length = first.len() as u64;
     if !filled.map_err(CopyError::Read)? {
@@ -51,7 +56,7 @@ pub fn copy(mut reader: impl Read + Send, mut writer: impl Write) -> Result<u64,
     let rest = copy_ahead(&mut reader, &mut writer, first).unwrap_or_else(|mut piece| {
         let mut copied = 0;
         loop {
-            let filled = fill(&mut reader, &mut piece);
+            let filled = fill(&mut reader, &mut piece, &never_stopped);
             write(&mut writer, &piece)?;
             copied += piece.len() as u64;
             if !filled.map_err(CopyError::Read)? {
@@ -65,7 +70,7 @@ pub fn copy(mut reader: impl Read + Send, mut writer: impl Write) -> Result<u64,
 type Piece = Zeroizing<Vec<u8>>;
 
 /// A piece and whether more follow, or the failure of the reader.
-type Read1 = (Piece, io::Result<bool>);
+type Filled = (Piece, io::Result<bool>);
 
 /// Copies with a thread that reads ahead. Returns the buffer if no thread can be started.
 fn copy_ahead(
@@ -73,10 +78,14 @@ fn copy_ahead(
     writer: &mut impl Write,
     piece: Piece,
 ) -> Result<Result<u64, CopyError>, Piece> {
+    let is_stopped = AtomicBool::new(false);
     thread::scope(|scope| {
         let (filled, pieces) = channel();
         let (emptied, empty) = channel();
-        let ahead = move || read_ahead(reader, &filled, &empty);
+        let ahead = || {
+            let (filled, empty) = (filled, empty);
+            read_ahead(reader, &filled, &empty, &is_stopped);
+        };
         if Builder::new().spawn_scoped(scope, ahead).is_err() {
             return Err(piece);
         }
@@ -85,14 +94,21 @@ fn copy_ahead(
             let _ = emptied.send(Piece::default());
         }
         let _ = emptied.send(piece);
-        Ok(write_all(writer, &pieces, &emptied))
+        let written = write_all(writer, &pieces, &emptied);
+        is_stopped.store(true, Ordering::Relaxed);
+        Ok(written)
     })
 }
 
-fn read_ahead(reader: &mut impl Read, filled: &Sender<Read1>, empty: &Receiver<Piece>) {
+fn read_ahead(
+    reader: &mut impl Read,
+    filled: &Sender<Filled>,
+    empty: &Receiver<Piece>,
+    is_stopped: &AtomicBool,
+) {
     // The sender is dropped once the writer has failed or everything is written.
     while let Ok(mut piece) = empty.recv() {
-        let outcome = fill(reader, &mut piece);
+        let outcome = fill(reader, &mut piece, is_stopped);
         let is_last = !matches!(outcome, Ok(true));
         if filled.send((piece, outcome)).is_err() || is_last {
             return;
@@ -102,7 +118,7 @@ fn read_ahead(reader: &mut impl Read, filled: &Sender<Read1>, empty: &Receiver<P
 
 fn write_all(
     writer: &mut impl Write,
-    pieces: &Receiver<Read1>,
+    pieces: &Receiver<Filled>,
     emptied: &Sender<Piece>,
 ) -> Result<u64, CopyError> {
     let mut copied = 0;
@@ -121,8 +137,8 @@ fn write(writer: &mut impl Write, piece: &[u8]) -> Result<(), CopyError> {
 }
 
 /// Reads until the piece is full. Returns false at the end of the reader. After an error, the piece holds what was
-/// read before it.
-fn fill(reader: &mut impl Read, piece: &mut Vec<u8>) -> io::Result<bool> {
+/// read before it. An interruption is an error only if the copy is stopped.
+fn fill(reader: &mut impl Read, piece: &mut Vec<u8>, is_stopped: &AtomicBool) -> io::Result<bool> {
     piece.resize(PIECE_BYTES, 0);
     let mut filled = 0;
     let outcome = loop {
@@ -132,7 +148,9 @@ fn fill(reader: &mut impl Read, piece: &mut Vec<u8>) -> io::Result<bool> {
         match reader.read(&mut piece[filled..]) {
             Ok(0) => break Ok(false),
             Ok(length) => filled += length,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error)
+                if error.kind() == io::ErrorKind::Interrupted
+                    && !is_stopped.load(Ordering::Relaxed) => {}
             Err(error) => break Err(error),
         }
     };
@@ -192,6 +210,23 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Returns its bytes, and then waits in vain for more.
+    struct Waiting(usize);
+
+    impl Read for Waiting {
+        fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+            let length = bytes.len().min(self.0);
+            self.0 -= length;
+            if length == 0 { Err(io::ErrorKind::Interrupted.into()) } else { Ok(length) }
+        }
+    }
+
+    #[test]
+    fn a_failure_of_the_writer_ends_a_reader_that_waits() {
+        let failed = copy(Waiting(3 * PIECE_BYTES), Full(PIECE_BYTES));
+        assert!(matches!(failed, Err(CopyError::Write(_))), "{failed:?}");
     }
 
     #[test]

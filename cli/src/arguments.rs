@@ -549,3 +549,21 @@ pub(crate) struct Info {
     /// The archive
     pub(crate) archive: PathBuf,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_lists_every_command_under_one_task() {
+        let listed = TASKS.iter().flat_map(|(_, names)| names.iter().copied());
+        let mut listed: Vec<&str> = listed.collect();
+        let mut program = Arguments::command();
+        program.build();
+        let visible = program.get_subcommands().filter(|command| !command.is_hide_set());
+        let mut commands: Vec<&str> = visible.map(clap::Command::get_name).collect();
+        listed.sort_unstable();
+        commands.sort_unstable();
+        assert_eq!(listed, commands);
+    }
+}

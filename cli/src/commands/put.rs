@@ -191,19 +191,16 @@ struct Interruptible<'a> {
 
 impl Read for Interruptible<'_> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        loop {
-            if self.interrupt.is_set() {
-                return Err(io::Error::other("interrupted"));
-            }
-            match poll(&mut [PollFd::new(&self.input, PollFlags::IN)], Some(&PAUSE)) {
-                Ok(0) | Err(Errno::INTR) => continue,
-                Ok(_) => {}
-                Err(error) => return Err(error.into()),
-            }
-            match rustix::io::read(&self.input, &mut *bytes) {
-                Err(Errno::INTR | Errno::AGAIN) => {}
-                outcome => return Ok(outcome?),
-            }
+        if self.interrupt.is_set() {
+            return Err(io::Error::other("interrupted"));
+        }
+        // After a pause, the copy notices a failure of its other side.
+        match poll(&mut [PollFd::new(&self.input, PollFlags::IN)], Some(&PAUSE))? {
+            0 => Err(io::ErrorKind::Interrupted.into()),
+            _ => match rustix::io::read(&self.input, &mut *bytes) {
+                Err(Errno::AGAIN) => Err(io::ErrorKind::Interrupted.into()),
+                outcome => Ok(outcome?),
+            },
         }
     }
 }

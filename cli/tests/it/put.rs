@@ -123,3 +123,23 @@ fn an_entry_that_is_replaced_keeps_neither_links_nor_attributes() {
     bench.fails("put a.ar7 d --force", 1, "entry d: expected a file, found a directory");
     bench.ok("verify a.ar7");
 }
+
+/// A limit on the file size is like a full disk. The command then neither writes nor ends.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_ends_a_command_that_waits() {
+    let bench = Bench::new();
+    bench.ok("create a.ar7");
+    let length = fs::metadata(bench.path("a.ar7")).expect("the archive").len();
+    let mut command = std::process::Command::new("prlimit");
+    command.arg(format!("--fsize={0}:{0}", length + (6 << 20))).arg(env!("CARGO_BIN_EXE_ar7"));
+    command.env("AR7_KEY_FILE", "key").current_dir(bench.path(""));
+    // Much output, and then none for as long as the command lives.
+    let script = "head -c 64000000 /dev/zero; exec sleep 60";
+    let begun = std::time::Instant::now();
+    let ran = output(command.args(["put", "a.ar7", "x", "--", "sh", "-c", script]));
+    assert!(begun.elapsed().as_secs() < 50, "the command was not ended");
+    assert_eq!(ran.code, 7, "{}", ran.stderr);
+    assert_eq!(fs::metadata(bench.path("a.ar7")).expect("the archive").len(), length);
+    bench.fails("cat a.ar7 x", 1, "no entry x");
+}
