@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ar7_engine::{Check, Error as EngineError};
 use ar7_registry::records::{EntryType, ExtendedAttribute, Inode, InodeNumber};
 use ar7_registry::{self as registry, names};
+use roaring::RoaringTreemap;
 
 use crate::error::{Error, Result};
 use crate::path::{bytes, components, to_path};
@@ -172,10 +173,11 @@ fn in_entry(path: PathBuf, error: impl Into<Error>) -> Error {
     Error::InEntry { path, cause: Arc::new(error.into()) }
 }
 
-/// Returns the error for a directory with a name in another directory than its parent, which only an
-/// attacker with the key can make. Otherwise a directory could be below itself.
+/// Returns the error for a directory with a second name, in its parent or in another directory, which
+/// only an attacker with the key can make. Otherwise a directory could be below itself, and a walk
+/// through nested directories with two names each would take time without bound.
 fn elsewhere(number: InodeNumber) -> Error {
-    let expected = "a directory below its parent";
+    let expected = "one name for the directory, in its parent";
     EngineError::damaged(None, Check::Name, expected, number.0).into()
 }
 
@@ -188,6 +190,8 @@ pub struct List<'a> {
     directory: InodeNumber,
     path: PathBuf,
     batch: VecDeque<names::Entry>,
+    /// The directories among the entries so far.
+    directories: RoaringTreemap,
     /// The last name that was read.
     after: Option<Vec<u8>>,
     /// Entries to read at a time: 1 after the first damage, to reach every entry before it.
@@ -203,7 +207,9 @@ impl<'a> List<'a> {
 
     fn of(source: &'a dyn Source, directory: InodeNumber, path: PathBuf) -> List<'a> {
         let batch = VecDeque::new();
-        List { source, directory, path, batch, after: None, limit: BATCH, is_complete: false }
+        let directories = RoaringTreemap::new();
+        let (after, limit, is_complete) = (None, BATCH, false);
+        List { source, directory, path, batch, directories, after, limit, is_complete }
     }
 
     fn read_next(&mut self) -> Result<Option<(Entry, InodeNumber)>> {
@@ -224,9 +230,12 @@ impl<'a> List<'a> {
             let path = self.path.join(to_path(entry.name));
             let inode = self.source.inode(entry.inode);
             if let Some(inode) = inode.map_err(|error| in_entry(path.clone(), error))? {
-                if inode.kind == EntryType::Directory && inode.parent != Some(self.directory) {
+                if inode.kind == EntryType::Directory
+                    && (inode.parent != Some(self.directory)
+                        || !self.directories.insert(entry.inode.0))
+                {
                     if self.source.can_change() {
-                        // It was moved after its name was read.
+                        // It was moved or renamed after one of its names was read.
                         continue;
                     }
                     return Err(in_entry(path, elsewhere(entry.inode)));
@@ -313,6 +322,8 @@ mod tests {
         unreadable: Vec<u64>,
         missing: Vec<u64>,
         can_change: bool,
+        /// Whether the parent of each directory has the number before. Otherwise it is the root.
+        is_chain: bool,
     }
 
     fn damaged() -> registry::Error {
@@ -337,7 +348,8 @@ mod tests {
             let kind = if is_directory { EntryType::Directory } else { EntryType::File };
             let time = crate::Timestamp::default().of_format();
             let attributes = Attributes { mode: 0, uid: 0, gid: 0, modified: time, origin: None };
-            let parent = (2..100).contains(&number.0).then_some(InodeNumber::ROOT);
+            let above = if self.is_chain { number.0.saturating_sub(1) } else { 1 };
+            let parent = (2..100).contains(&number.0).then_some(InodeNumber(above));
             let inode = Inode { parent, ..Inode::new(kind, attributes) };
             Ok((!self.missing.contains(&number.0)).then_some(inode))
         }
@@ -367,10 +379,25 @@ mod tests {
         }
     }
 
+    /// Fifty levels with two names for each directory, which have 2^50 paths.
+    #[test]
+    fn a_directory_with_two_names_is_walked_once() {
+        let level = |at: u64| (at, vec![("a", at + 1), ("b", at + 1), ("c", at + 100)]);
+        let directories = (1..=50).map(level).chain([(51, Vec::new())]).collect();
+        let (unreadable, missing) = (Vec::new(), Vec::new());
+        let is_chain = true;
+        let source = Hostile { directories, unreadable, missing, can_change: false, is_chain };
+        let walk = Walk::new(&source, Path::new("")).unwrap();
+        let found: Vec<Result<Entry>> = walk.take(1000).collect();
+        assert_eq!(found.iter().filter(|found| found.is_ok()).count(), 100);
+        assert_eq!(found.iter().filter(|found| found.is_err()).count(), 50);
+    }
+
     fn hostile() -> Hostile {
         let root = vec![("a", 2), ("b", 100), ("c", 3), ("d", 101)];
         let directories = BTreeMap::from([(1, root), (3, vec![("e", 1), ("f", 102)])]);
-        Hostile { directories, unreadable: vec![100], missing: vec![102], can_change: false }
+        let (unreadable, missing) = (vec![100], vec![102]);
+        Hostile { directories, unreadable, missing, can_change: false, is_chain: false }
     }
 
     /// Returns the path of each entry, or "error".

@@ -1,5 +1,5 @@
 //! Walks through the directories of an archive, which may be hostile: every name is checked, and every directory is
-//! entered once, because it names its parent.
+//! entered once: only from its parent, and only by one name.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -8,6 +8,7 @@ use ar7_engine::{Check, Error as EngineError};
 use ar7_registry::Snapshot;
 use ar7_registry::names::Entry;
 use ar7_registry::records::{EntryType, Inode, InodeNumber, validate_name};
+use roaring::RoaringTreemap;
 
 use crate::error::Error;
 use crate::path::to_path;
@@ -65,6 +66,8 @@ pub(super) struct Walk<'a> {
 
 struct Frame {
     directory: InodeNumber,
+    /// The directories below it that were entered.
+    entered: RoaringTreemap,
     /// The length of the path of the directory above.
     above: usize,
     entries: VecDeque<Entry>,
@@ -124,6 +127,13 @@ impl<'a> Walk<'a> {
             let error = EngineError::damaged(None, Check::Name, expected, parent).into();
             return Err(Unreadable::new(self.path_of(&found.name), error));
         }
+        let is_first =
+            self.frames.last_mut().is_none_or(|frame| frame.entered.insert(found.number.0));
+        if !is_first {
+            let expected = "one name for the directory";
+            let error = EngineError::damaged(None, Check::Name, expected, found.number.0).into();
+            return Err(Unreadable::new(self.path_of(&found.name), error));
+        }
         self.forget_a_page();
         let above = self.path.len();
         if above > 0 {
@@ -156,6 +166,7 @@ impl<'a> Walk<'a> {
         let is_chosen = chosen.is_some();
         self.frames.push(Frame {
             directory,
+            entered: RoaringTreemap::new(),
             above: 0,
             entries: chosen.unwrap_or_default(),
             last: None,
