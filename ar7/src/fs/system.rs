@@ -8,10 +8,10 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ar7_registry::records::{Device, EntryType};
 use rustix::fs::{
@@ -443,8 +443,8 @@ fn rename_without_replacing(_: BorrowedFd<'_>, _: &OsStr, _: &OsStr) -> Result<(
 
 /// Returns the path through which the system reaches a descriptor's own entry.
 #[cfg(target_os = "linux")]
-fn itself(held: &OwnedFd) -> PathBuf {
-    format!("/proc/self/fd/{}", held.as_raw_fd()).into()
+fn itself(held: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(held))
 }
 
 /// Returns whether an attribute does not exist, or cannot exist in this file system.

@@ -199,4 +199,65 @@ mod tests {
             assert_eq!(wanted.narrowed(mode), expected, "{value:?}");
         }
     }
+
+    #[test]
+    fn an_existing_entry_has_the_same_rights_if_mode_and_owner_are_those_to_restore() {
+        use std::os::fd::AsFd as _;
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("f"), "").unwrap();
+        let directory = std::fs::File::open(folder.path()).unwrap();
+        let existing = System::default().status(directory.as_fd(), b"f").unwrap();
+        let owner = (existing.owner, existing.group);
+        for (kind, mode, wanted_owner, expected) in [
+            (EntryType::File, existing.mode, None, true),
+            (EntryType::File, existing.mode, Some(owner), true),
+            (EntryType::File, existing.mode, Some((owner.0, owner.1 ^ 1)), false),
+            (EntryType::File, existing.mode ^ 0o111, None, false),
+            (EntryType::Symlink, existing.mode ^ 0o111, None, true),
+            (EntryType::Symlink, existing.mode, Some((owner.0 ^ 1, owner.1)), false),
+        ] {
+            let wanted = Wanted {
+                kind,
+                owner: wanted_owner,
+                mode,
+                modified: Timestamp::default(),
+                attributes: Vec::new(),
+                may_have_lists: false,
+                sets_capabilities: false,
+            };
+            assert_eq!(wanted.has_rights_of(&existing), expected, "{kind:?} {mode:o}");
+        }
+    }
+
+    #[test]
+    fn an_entry_whose_owner_cannot_be_set_does_not_run_with_the_rights_of_another() {
+        use rustix::io::Errno;
+        use std::os::unix::fs::PermissionsExt as _;
+        for (errno, expected) in [(Errno::PERM, Some(0o755)), (Errno::IO, None)] {
+            let file = tempfile::tempfile().unwrap();
+            let calls = std::sync::atomic::AtomicU32::new(0);
+            // The first call sets the owner.
+            let fail = move || match calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+                0 => Err(errno.into()),
+                _ => Ok(()),
+            };
+            let system = System { disturbance: Some(std::sync::Arc::new(fail)) };
+            let wanted = Wanted {
+                kind: EntryType::File,
+                owner: Some((1, 1)),
+                mode: 0o6755,
+                modified: Timestamp::default(),
+                attributes: Vec::new(),
+                may_have_lists: false,
+                sets_capabilities: false,
+            };
+            let (handle, mut lacks) = (Handle::Open(file.try_clone().unwrap()), Vec::new());
+            let set = wanted.set(&system, &handle, &mut |(aspect, _)| lacks.push(aspect));
+            assert_eq!(set.is_ok(), expected.is_some());
+            if let Some(mode) = expected {
+                assert_eq!(lacks, [Aspect::Owner]);
+                assert_eq!(file.metadata().unwrap().permissions().mode() & 0o7777, mode);
+            }
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use ar7_registry::records::{ExtendedAttribute, InodeNumber};
+use ar7_registry::records::{Device, EntryType, ExtendedAttribute, InodeNumber};
 
 use super::world::{self, World, attributes};
 use crate::fs::extract::*;
@@ -50,6 +50,7 @@ fn extended_attributes_and_access_control_lists_are_restored() {
         let f = names.add_file(d, b"f", attributes(0o660), file(b"content"))?;
         let note = attribute("user.note", b"important");
         names.set_extended_attributes(f, &[attribute(ACCESS, &file_list), note])?;
+        names.make_directory(InodeNumber::ROOT, b"e", attributes(0o755))?;
         names.add_file(d, b"plain", attributes(0o666), file(b"content")).map(drop)
     });
     let out = world.fresh_destination();
@@ -66,6 +67,10 @@ fn extended_attributes_and_access_control_lists_are_restored() {
         assert_eq!(get("d", DEFAULT), Some(directory_list.clone()));
         assert_eq!(get("d", ACCESS), None);
         assert_eq!(get("d/plain", ACCESS), None);
+        assert_eq!((get("e", ACCESS), get("e", DEFAULT)), (None, None));
+        // The next round merges this directory, which has lists that the archive does not give it.
+        xattr::set(out.join("e"), DEFAULT, &directory_list).unwrap();
+        xattr::set(out.join("e"), ACCESS, &directory_list).unwrap();
         for (path, mode) in [("d", 0o770), ("d/f", 0o660), ("d/plain", 0o666)] {
             let found = fs::metadata(out.join(path)).unwrap().permissions().mode();
             assert_eq!(found & 0o7777, mode, "{path}");
@@ -99,5 +104,41 @@ fn an_attribute_that_cannot_be_set_is_reported_once_and_widens_no_rights() {
         let metadata = fs::metadata(out.join(name)).unwrap();
         assert_eq!(metadata.permissions().mode() & 0o070, 0, "{name}");
         assert_eq!(metadata.size(), 7);
+    }
+}
+
+#[test]
+fn capabilities_and_devices_are_restored_only_by_root_and_on_request() {
+    // Version 2, effective: the right to bind ports below 1024.
+    const CAPABILITY: [u32; 5] = [0x0200_0001, 1 << 10, 0, 0, 0];
+    let world = World::new();
+    let value: Vec<u8> = CAPABILITY.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let archive = world::archive(|names, file| {
+        let root = InodeNumber::ROOT;
+        let f = names.add_file(root, b"f", attributes(0o4755), file(b"content"))?;
+        let capability = ExtendedAttribute::new("security.capability", value.clone());
+        names.set_extended_attributes(f, &[capability])?;
+        let (kind, null) = (EntryType::CharacterDevice, Device { major: 1, minor: 3 });
+        names.add_special(root, b"null", attributes(0o666), kind, Some(null)).map(drop)
+    });
+    let is_root = rustix::process::geteuid().is_root();
+    for special in [false, true] {
+        let out = world.fresh_destination();
+        let extract = Extract::new().to(&out).preserve_special(special).preserve_owner(true);
+        let report = extract.run(&archive).unwrap();
+        let found = xattr::get(out.join("f"), "security.capability").unwrap();
+        assert_eq!(found, (special && is_root).then(|| value.clone()), "{report:?}");
+        let lacks = |aspect| report.incomplete.iter().any(|one| one.aspect == aspect);
+        assert_eq!(lacks(Aspect::Capability), found.is_none(), "{report:?}");
+        assert_eq!(lacks(Aspect::Owner), !is_root, "{report:?}");
+        let mode = fs::metadata(out.join("f")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, if special && is_root { 0o4755 } else { 0o755 });
+        let device = fs::symlink_metadata(out.join("null"));
+        assert_eq!(device.is_ok(), special && is_root, "{report:?}");
+        if let Ok(device) = device {
+            assert_eq!(device.rdev(), rustix::fs::makedev(1, 3));
+            assert_eq!(device.permissions().mode() & 0o7777, 0o666);
+        }
+        assert_eq!(report.not_restored.len(), usize::from(!(special && is_root)), "{report:?}");
     }
 }
