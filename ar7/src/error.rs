@@ -337,6 +337,22 @@ pub enum Error {
         /// What was compared, what was expected, and what was found.
         message: String,
     },
+    /// Two paths of the file system would be stored under one name.
+    #[error("{} and {} have the same last component", first.display(), second.display())]
+    SameName {
+        /// The path that comes first.
+        first: PathBuf,
+        /// The other one.
+        second: PathBuf,
+    },
+    /// Directories are nested too deeply.
+    #[error("nested deeper than {limit} directories")]
+    TooDeep {
+        /// The path.
+        path: PathBuf,
+        /// The maximum depth.
+        limit: usize,
+    },
     /// Any other error.
     #[error(transparent)]
     Other(Arc<dyn error::Error + Send + Sync>),
@@ -365,6 +381,8 @@ impl Error {
             | Error::UnknownMode { .. }
             | Error::OutOfBounds { .. }
             | Error::NoSavepoint
+            | Error::SameName { .. }
+            | Error::TooDeep { .. }
             | Error::NotAReceipt { .. } => io::ErrorKind::InvalidInput,
             Error::WrongKey { .. } | Error::NotInMode { .. } => io::ErrorKind::PermissionDenied,
             Error::ReadOnly => io::ErrorKind::ReadOnlyFilesystem,

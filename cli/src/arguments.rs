@@ -135,15 +135,6 @@ pub(crate) enum IoChoice {
     File,
 }
 
-impl From<IoChoice> for ar7_engine::store::Io {
-    fn from(choice: IoChoice) -> ar7_engine::store::Io {
-        match choice {
-            IoChoice::Map => ar7_engine::store::Io::Map,
-            IoChoice::File => ar7_engine::store::Io::File,
-        }
-    }
-}
-
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -260,30 +251,58 @@ impl From<KindChoice> for Kind {
 
 /// `ingest`
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each field is an independent flag")]
 pub(crate) struct Ingest {
     /// The archive; created if it does not exist
     pub(crate) archive: PathBuf,
     /// Files and directories to store, each under its last path component; PATH/. stores the contents of PATH
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required_unless_present = "files_from", value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
+    /// Also store the paths listed in FILE, one a line, or each ended by a NUL; - reads standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) files_from: Vec<PathBuf>,
     /// Directory in the archive to store into; created if it does not exist
     #[arg(long, value_name = "NAME")]
     pub(crate) into: Option<OsString>,
+    /// Remove entries from the archive that the source no longer has
+    #[arg(long)]
+    pub(crate) delete: bool,
+    /// Skip matching entries, as .gitignore does: *, **, a / at the end for directories, ! to negate; the last match counts
+    #[arg(long, value_name = "PATTERN", help_heading = "Selection")]
+    pub(crate) exclude: Vec<OsString>,
+    /// Skip entries that match a pattern in FILE, one a line
+    #[arg(long, value_name = "FILE", help_heading = "Selection")]
+    pub(crate) exclude_from: Vec<PathBuf>,
+    /// Store matching entries although an --exclude matches them
+    #[arg(long, value_name = "PATTERN", help_heading = "Selection")]
+    pub(crate) include: Vec<OsString>,
+    /// Skip the contents of directories that have a CACHEDIR.TAG
+    #[arg(long, help_heading = "Selection")]
+    pub(crate) exclude_caches: bool,
+    /// Skip what is on another file system than PATH
+    #[arg(long, short = 'x', help_heading = "Selection")]
+    pub(crate) one_file_system: bool,
+    /// Compare the content of every file with what is stored
+    #[arg(long, help_heading = "Changes")]
+    pub(crate) checksum: bool,
+    /// Do not take a different change time for a change
+    #[arg(long, help_heading = "Changes")]
+    pub(crate) ignore_ctime: bool,
+    /// Do not take a different inode number for a change
+    #[arg(long, help_heading = "Changes")]
+    pub(crate) ignore_inode: bool,
     /// Number of reader threads [default: number of processors, at most 8]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) jobs: Option<u16>,
     /// Commit after every SIZE bytes
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "1GiB")]
     pub(crate) checkpoint: u64,
-    /// Skip matching entries; a GLOB without / matches names, one with / matches stored paths
-    #[arg(long, value_name = "GLOB")]
-    pub(crate) exclude: Vec<String>,
     /// Print what would be stored without storing it
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Print one JSON document
+    /// Print a JSON document for each entry, one a line
     #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) json_lines: bool,
     #[command(flatten)]
     pub(crate) slot: NewSlot,
 }

@@ -6,9 +6,6 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use ar7_engine::Class;
-use ar7_registry::Error as ArchiveError;
-
 use crate::shown::Shown;
 use crate::stderr;
 
@@ -39,19 +36,6 @@ impl Code {
     /// Returns the exit status of the process.
     pub(crate) const fn number(self) -> u8 {
         self as u8
-    }
-
-    fn of_class(class: Class) -> Code {
-        match class {
-            Class::Usage => Code::Usage,
-            Class::WrongKey => Code::WrongKey,
-            Class::Damaged => Code::Damaged,
-            Class::Locked => Code::Locked,
-            Class::NewerFormat => Code::NewerFormat,
-            Class::NoSpace => Code::NoSpace,
-            Class::HeldByReaders => Code::HeldByReaders,
-            _ => Code::Other,
-        }
     }
 
     /// Returns the exit code for an error of the library.
@@ -96,9 +80,6 @@ impl Code {
 /// A reason for which a command fails. `Display` gives the line to report, without the program's name.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// An error of the archive.
-    #[error("{}: {}", Shown::path(archive), archive_text(archive, error))]
-    Archive { archive: PathBuf, error: ArchiveError },
     /// An error of the library about a whole archive.
     #[error("{}: {}", Shown::path(archive), library_text(archive, error))]
     Library { archive: PathBuf, error: ar7::Error },
@@ -140,15 +121,6 @@ pub(crate) enum Failure {
     /// Some entries could not be compared; each was reported.
     #[error("{}: {count} entries could not be compared", Shown::path(archive))]
     NotCompared { archive: PathBuf, count: u64, code: Code },
-    /// An error about one entry of an archive.
-    #[error("{}", entry_text(path, error))]
-    Entry { path: Vec<u8>, error: ArchiveError },
-    /// A name refers to an inode that does not exist.
-    #[error("entry {}: damaged: inode {inode} is missing", Shown(path))]
-    EntryWithoutInode { path: Vec<u8>, inode: u64 },
-    /// Directories are nested beyond the limit.
-    #[error("entry {}: nested deeper than {limit} directories", Shown(path))]
-    TooDeep { path: Vec<u8>, limit: usize },
     /// The command does not support entries of this type.
     #[error("entry {}: expected {needed}, found {found}", Shown(path))]
     EntryType { path: Vec<u8>, found: &'static str, needed: &'static str },
@@ -178,7 +150,7 @@ pub(crate) enum Failure {
     /// The receipt is malformed.
     #[error("receipt: {}", one_line(&.0.to_string()))]
     Receipt(ar7::Error),
-    /// The exclude pattern is malformed.
+    /// A pattern is malformed.
     #[error("{}: {reason}", Shown(pattern.as_bytes()))]
     Pattern { pattern: String, reason: String },
     /// Two paths would be stored or restored under the same name.
@@ -197,9 +169,18 @@ pub(crate) enum Failure {
     /// The user interrupted the command; `done` says what was completed.
     #[error("{}: interrupted: {done}", Shown::path(archive))]
     Interrupted { archive: PathBuf, done: String },
-    /// Some inputs could not be read; each was reported.
-    #[error("{}: {count} inputs could not be read", Shown::path(archive))]
-    Unread { archive: PathBuf, count: u64 },
+    /// Some inputs could not be read, or changed while they were read; each was reported.
+    #[error("{}: {}", Shown::path(archive), unread_text(*count, *changed))]
+    Unread { archive: PathBuf, count: u64, changed: u64 },
+    /// A file kept changing while it was read.
+    #[error("{}: changed while it was read; stored as it was read", Shown::path(path))]
+    ChangedWhileRead { path: PathBuf },
+    /// A path on the command line is a symbolic link to a directory.
+    #[error(
+        "{0}: warning: stored as a symbolic link; {0}/. stores the directory that it leads to",
+        Shown::path(path)
+    )]
+    StoredLink { path: PathBuf },
     /// Some entries could not be restored; each was reported.
     #[error("{}: {count} entries could not be restored", Shown::path(archive))]
     NotRestored { archive: PathBuf, count: u64, code: Code },
@@ -215,9 +196,6 @@ pub(crate) enum Failure {
     /// The signal handlers could not be installed.
     #[error("signals: {0}")]
     Signals(io::Error),
-    /// A thread that the command cannot do without could not be started.
-    #[error("cannot start a thread: {0}")]
-    Threads(io::Error),
 }
 
 impl Failure {
@@ -245,36 +223,14 @@ impl Failure {
         }
     }
 
-    /// Returns the failure to find the entry at `path`. Its message names the missing component, or the one that is
-    /// not a directory.
-    pub(crate) fn unresolved(path: &[u8], error: ArchiveError) -> Failure {
-        let path = match &error {
-            ArchiveError::NoEntry { path } | ArchiveError::WrongEntryType { path, .. } => path,
-            _ => path,
-        };
-        Failure::Entry { path: path.to_vec(), error }
-    }
-
     /// Returns whether the reader of standard output closed the pipe, which is not an error.
     fn is_broken_pipe(&self) -> bool {
         matches!(self, Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 
-    /// Returns whether every following entry would fail as well.
-    pub(crate) fn is_fatal(&self) -> bool {
-        self.code() == Code::NoSpace
-            || matches!(
-                self,
-                Failure::Interrupted { .. } | Failure::Archive { .. } | Failure::Library { .. }
-            )
-    }
-
     /// Returns the exit code.
     pub(crate) fn code(&self) -> Code {
         match self {
-            Failure::Archive { error, .. } | Failure::Entry { error, .. } => {
-                Code::of_class(error.class())
-            }
             Failure::Library { error, .. }
             | Failure::AfterKeyChange { error, .. }
             | Failure::Path { error, .. }
@@ -282,7 +238,7 @@ impl Failure {
             Failure::File { source: error, .. }
             | Failure::Input(error)
             | Failure::Output(error) => Code::of_io(error),
-            Failure::EntryWithoutInode { .. } | Failure::Findings { .. } => Code::Damaged,
+            Failure::Findings { .. } => Code::Damaged,
             Failure::NamesRoot
             | Failure::NoKey
             | Failure::NoJson
@@ -293,9 +249,9 @@ impl Failure {
             | Failure::Pattern { .. }
             | Failure::SameName { .. }
             | Failure::NotAStream { .. } => Code::Usage,
-            Failure::TooDeep { .. }
-            | Failure::Incomplete { .. }
+            Failure::Incomplete { .. }
             | Failure::Unmatched { .. }
+            | Failure::StoredLink { .. }
             | Failure::Differs { .. }
             | Failure::EntryType { .. }
             | Failure::Command { .. }
@@ -303,26 +259,10 @@ impl Failure {
             | Failure::Prompt(_)
             | Failure::Exists { .. }
             | Failure::Interrupted { .. }
-            | Failure::Signals(_)
-            | Failure::Threads(_) => Code::Other,
-            Failure::Unread { .. } => Code::Unread,
+            | Failure::Signals(_) => Code::Other,
+            Failure::Unread { .. } | Failure::ChangedWhileRead { .. } => Code::Unread,
             Failure::NotRestored { code, .. } | Failure::NotCompared { code, .. } => *code,
         }
-    }
-}
-
-/// Formats an archive's error. The caller prints the path, so an I/O or lock error leaves it out.
-fn archive_text(archive: &PathBuf, error: &ArchiveError) -> String {
-    match error {
-        ArchiveError::Engine(ar7_engine::Error::Io { operation, path, source })
-            if path.as_ref().is_none_or(|path| path == archive) =>
-        {
-            one_line(&format!("{operation}: {source}"))
-        }
-        ArchiveError::Engine(ar7_engine::Error::Locked { holder, .. }) => {
-            ar7_engine::Error::Locked { path: None, holder: *holder }.to_string()
-        }
-        other => one_line(&other.to_string()),
     }
 }
 
@@ -362,20 +302,14 @@ fn path_text(entry: &Path, error: &ar7::Error) -> String {
     }
 }
 
-/// Formats an error with the entry's path, unless the error already contains it.
-fn entry_text(entry: &[u8], error: &ArchiveError) -> String {
-    let text = one_line(&error.to_string());
-    match error {
-        ArchiveError::NoEntry { path }
-        | ArchiveError::EntryExists { path }
-        | ArchiveError::WrongEntryType { path, .. }
-        | ArchiveError::NotEmpty { path }
-        | ArchiveError::IntoItself { path }
-            if path == entry =>
-        {
-            text
-        }
-        _ => format!("entry {}: {text}", Shown(entry)),
+/// Says how many inputs were not stored as they are.
+fn unread_text(count: u64, changed: u64) -> String {
+    let unread = format!("{count} inputs could not be read");
+    let changed_text = format!("{changed} changed while they were read");
+    match (count, changed) {
+        (_, 0) => unread,
+        (0, _) => changed_text,
+        _ => format!("{unread}, {changed_text}"),
     }
 }
 
@@ -397,30 +331,12 @@ pub(crate) fn report(failure: &Failure) -> ExitCode {
 mod tests {
     use super::*;
 
-    fn archive_failure(error: ar7_engine::Error) -> Failure {
-        Failure::Archive { archive: "a.ar7".into(), error: error.into() }
-    }
-
-    #[test]
-    fn a_failure_of_the_archive_a_full_disk_and_an_interruption_end_the_command() {
-        let input = |kind: io::ErrorKind| Failure::file("input", "read", kind);
-        for (failure, is_fatal) in [
-            (archive_failure(ar7_engine::Error::ReadOnly), true),
-            (input(io::ErrorKind::StorageFull), true),
-            (Failure::Interrupted { archive: "a.ar7".into(), done: String::new() }, true),
-            (input(io::ErrorKind::PermissionDenied), false),
-            (Failure::TooDeep { path: b"entry".to_vec(), limit: 1 }, false),
-        ] {
-            assert_eq!(failure.is_fatal(), is_fatal, "{failure}");
-        }
-    }
-
     #[test]
     fn a_failure_names_another_file_than_the_archive() {
         let text = |path: Option<&str>| {
             let source = io::Error::from(io::ErrorKind::PermissionDenied).into();
-            let path = path.map(PathBuf::from);
-            archive_failure(ar7_engine::Error::Io { operation: "open", path, source }).to_string()
+            let error = ar7::Error::Io { operation: "open", path: path.map(PathBuf::from), source };
+            Failure::Library { archive: "a.ar7".into(), error }.to_string()
         };
         assert_eq!(text(None), "a.ar7: open: permission denied");
         assert_eq!(text(Some("a.ar7")), "a.ar7: open: permission denied");

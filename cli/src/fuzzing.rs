@@ -1,6 +1,6 @@
 //! Functions for the fuzz targets. A failure is returned as exit code and message.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::Read;
 use std::path::Path;
 
@@ -11,7 +11,6 @@ use clap::Parser;
 use crate::arguments::Arguments;
 use crate::commands;
 use crate::exit::Failure;
-use crate::names::split_last;
 use crate::shown::Shown;
 
 /// Parses a command line, which starts with the program's name, and returns its debug form.
@@ -46,11 +45,6 @@ pub fn excludes(patterns: &[String], path: &Path) -> Result<bool, String> {
 /// Formats the bytes of a name as messages show them.
 pub fn shown(bytes: &[u8]) -> String {
     Shown(bytes).to_string()
-}
-
-/// Splits a path in an archive into its directory and its last part. Returns `None` for the root.
-pub fn split_path(path: &OsStr) -> Option<(Vec<u8>, Vec<u8>)> {
-    split_last(path).ok().map(|(directory, name)| (directory, name.to_vec()))
 }
 
 /// Formats a time as listings show it.

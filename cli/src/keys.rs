@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use ar7::Key;
-use ar7_engine::crypto::{Passphrase, RawKey, Secret};
 use zeroize::Zeroizing;
 
 use crate::arguments::{Common, KeySource, NewSecret};
@@ -33,39 +32,17 @@ impl Given {
             Given::Passphrase(mut bytes) => Key::passphrase(std::mem::take(&mut *bytes)),
         }
     }
-
-    fn secret(self) -> Secret {
-        match self {
-            Given::Raw(key) => Secret::Key(RawKey::from_bytes(*key.as_bytes().unwrap_or(&[0; 32]))),
-            Given::Passphrase(mut bytes) => {
-                Secret::Passphrase(Passphrase::new(std::mem::take(&mut *bytes)))
-            }
-        }
-    }
 }
 
 /// Returns the key that opens an existing archive.
 pub(crate) fn existing(common: &Common) -> Result<Key, Failure> {
-    existing_given(common).map(Given::key)
-}
-
-/// Returns the secret that opens an existing archive.
-pub(crate) fn existing_secret(common: &Common) -> Result<Secret, Failure> {
-    existing_given(common).map(Given::secret)
-}
-
-fn existing_given(common: &Common) -> Result<Given, Failure> {
-    given(&common.key, "AR7_")?.map_or_else(|| prompt("Passphrase: ").map(Given::Passphrase), Ok)
+    let given = given(&common.key, "AR7_")?;
+    given.map_or_else(|| prompt("Passphrase: ").map(Given::Passphrase), Ok).map(Given::key)
 }
 
 /// Returns the key for a new archive. A typed passphrase must be repeated.
 pub(crate) fn new(common: &Common) -> Result<Key, Failure> {
     given(&common.key, "AR7_")?.map_or_else(prompt_twice, Ok).map(Given::key)
-}
-
-/// Returns the secret for a new archive. A typed passphrase must be repeated.
-pub(crate) fn new_secret(common: &Common) -> Result<Secret, Failure> {
-    given(&common.key, "AR7_")?.map_or_else(prompt_twice, Ok).map(Given::secret)
 }
 
 /// Returns a key to add to an existing archive.

@@ -31,13 +31,9 @@ mod names;
 mod opened;
 mod output;
 mod progress;
-mod read_ahead;
-mod session;
 mod shown;
 mod sizes;
 mod stderr;
-#[cfg_attr(not(test), expect(dead_code, reason = "the tests of `ingest` walk through archives"))]
-mod walk;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;

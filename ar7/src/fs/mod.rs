@@ -1,12 +1,13 @@
-//! Trees of files: restored from an archive, and compared with one.
+//! Trees of files, in and out of an archive.
 //!
-//! [`Extract`] restores a tree, and [`Compare`] compares a directory with what an archive has of it. Both work on
-//! descriptors of directories, so that trees can be of any depth, and nothing that another process does to a tree
-//! meanwhile leads anywhere else. Both pass each event to a callback, and return a report that lists what failed and
-//! why. [`Patterns`] select entries.
+//! [`Ingest`] stores a tree, [`Extract`] restores it, and [`Compare`] compares a directory with what an archive has of
+//! it. All work on descriptors of directories, so that trees can be of any depth, and nothing that another process does
+//! to a tree meanwhile leads anywhere else. Each passes events to a callback, and returns a report that lists what failed
+//! and why. [`Patterns`] select entries.
 
 mod compare;
 mod extract;
+mod ingest;
 mod patterns;
 mod read_ahead;
 mod stored;
@@ -17,5 +18,8 @@ pub use compare::{Compare, CompareEvent, CompareReport, Difference};
 pub use extract::{
     Aspect, EntryPath, Extract, ExtractEvent, ExtractReport, Incomplete, NotRestored, Overwrite,
     Sparse,
+};
+pub use ingest::{
+    Ingest, IngestEvent, IngestReport, LeftOut, Outcome, SkipReason, SourcePath, Unread,
 };
 pub use patterns::Patterns;

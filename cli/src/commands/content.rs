@@ -1,12 +1,9 @@
-//! Bare streams, which `put` and `cat` take instead of an entry.
+//! A bare stream as an argument of `put` and `cat`.
 
 use ar7_registry::RESERVED_STREAMS;
 use uuid::Uuid;
 
 use crate::exit::Failure;
-
-/// Maximum size in bytes of one piece of content.
-pub(crate) const CHUNK: usize = 4 << 20;
 
 /// A stream that the user gives directly instead of by an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

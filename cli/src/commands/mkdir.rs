@@ -46,14 +46,3 @@ fn create(transaction: &Transaction<'_>, path: &Path) -> ar7::Result<()> {
         .with_modified(Timestamp::now());
     transaction.set_attributes(path, attributes)
 }
-
-/// Returns the attributes of a directory that has no source.
-pub(super) fn directory_attributes() -> ar7_registry::records::Attributes {
-    ar7_registry::records::Attributes {
-        mode: MODE,
-        uid: rustix::process::geteuid().as_raw(),
-        gid: rustix::process::getegid().as_raw(),
-        modified: ar7_engine::format::Timestamp::now(),
-        origin: None,
-    }
-}

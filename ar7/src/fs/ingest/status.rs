@@ -1,38 +1,39 @@
 //! The status of an entry in the file system.
 
 use ar7_engine::format::Timestamp;
-use ar7_registry::records::{Attributes, EntryType, NANOSECONDS_MAX};
-use rustix::fs::{Dev, FileType, Stat};
+use ar7_registry::records::{Attributes, Device, EntryType, NANOSECONDS_MAX, Origin};
+use rustix::fs::{Dev, FileType, Stat, major, minor};
 
 /// The identity of a file: device and inode number.
 pub(super) type FileId = (Dev, u64);
 
+/// The unit in which a status counts the space that a file takes.
+const ALLOCATION_BYTES: u64 = 512;
+
 /// The status of an entry in the file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Status {
-    pub(super) kind: Kind,
+    /// The type; `None` for one that an archive cannot store.
+    pub(super) kind: Option<EntryType>,
+    /// The attributes to store. The origin has the change time, which no program can set.
     pub(super) attributes: Attributes,
-    /// The ctime: when the inode last changed. No program can set it.
     pub(super) changed: Timestamp,
     pub(super) size: u64,
+    /// Whether the file takes less space than its size, so that it may have holes.
+    pub(super) is_sparse: bool,
     pub(super) id: FileId,
     pub(super) links: u64,
-}
-
-/// The type of an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// A type that an archive can store.
-    Stored(EntryType),
-    /// A type that an archive cannot store.
-    Special(&'static str),
+    /// The numbers of a device.
+    pub(super) device: Option<Device>,
 }
 
 impl Status {
     pub(super) fn new(stat: &Stat) -> Status {
         let kind = kind_of(stat);
-        let is_file = kind == Kind::Stored(EntryType::File);
+        let is_file = kind == Some(EntryType::File);
         let size = if is_file { u64::try_from(stat.st_size).unwrap_or_default() } else { 0 };
+        let allocated = u64::try_from(stat.st_blocks).unwrap_or_default();
+        let changed = timestamp(stat.st_ctime, stat.st_ctime_nsec);
         Status {
             kind,
             attributes: Attributes {
@@ -40,16 +41,18 @@ impl Status {
                 uid: stat.st_uid,
                 gid: stat.st_gid,
                 modified: timestamp(stat.st_mtime, stat.st_mtime_nsec),
-                origin: None,
+                origin: Some(Origin { changed, inode: stat.st_ino }),
             },
-            changed: timestamp(stat.st_ctime, stat.st_ctime_nsec),
+            changed,
             size,
+            is_sparse: allocated.saturating_mul(ALLOCATION_BYTES) < size,
             id: (stat.st_dev, stat.st_ino),
             links: number_of_links(stat.st_nlink),
+            device: kind.filter(|kind| kind.is_device()).map(|_| device_of(stat)),
         }
     }
 
-    /// Returns whether the file is unchanged, judging by size and mtime.
+    /// Returns whether a file is unchanged between two looks at it, judging by size and mtime.
     pub(super) fn is_same_version(&self, other: &Status) -> bool {
         self.kind == other.kind
             && self.id == other.id
@@ -80,15 +83,20 @@ fn timestamp(seconds: i64, nanoseconds: impl TryInto<u32>) -> Timestamp {
     Timestamp { seconds, nanoseconds: nanoseconds.unwrap_or_default() }
 }
 
-fn kind_of(stat: &Stat) -> Kind {
+fn device_of(stat: &Stat) -> Device {
+    Device { major: major(stat.st_rdev), minor: minor(stat.st_rdev) }
+}
+
+fn kind_of(stat: &Stat) -> Option<EntryType> {
     match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => Kind::Stored(EntryType::File),
-        FileType::Directory => Kind::Stored(EntryType::Directory),
-        FileType::Symlink => Kind::Stored(EntryType::Symlink),
-        FileType::Fifo => Kind::Special("a fifo"),
-        FileType::Socket => Kind::Special("a socket"),
-        FileType::CharacterDevice | FileType::BlockDevice => Kind::Special("a device"),
-        FileType::Unknown => Kind::Special("of an unknown type"),
+        FileType::RegularFile => Some(EntryType::File),
+        FileType::Directory => Some(EntryType::Directory),
+        FileType::Symlink => Some(EntryType::Symlink),
+        FileType::Fifo => Some(EntryType::Fifo),
+        FileType::Socket => Some(EntryType::Socket),
+        FileType::CharacterDevice => Some(EntryType::CharacterDevice),
+        FileType::BlockDevice => Some(EntryType::BlockDevice),
+        FileType::Unknown => None,
     }
 }
 

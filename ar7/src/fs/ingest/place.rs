@@ -1,0 +1,132 @@
+//! One place of the archive, where the writer puts an entry.
+
+use std::os::unix::ffi::OsStrExt;
+
+use ar7_registry::records::{EntryType, Extended, ExtendedAttribute, Inode, InodeNumber};
+use ar7_registry::{Archive, Error as RegistryError, Names};
+use uuid::Uuid;
+
+use super::read::Entry;
+use super::status::Status;
+use crate::error::Error;
+
+/// Why an entry was not stored.
+pub(super) enum Trouble {
+    /// It could not be read. The others follow.
+    Entry(Error),
+    /// The archive cannot be written, or the run was stopped.
+    Run(Error),
+}
+
+pub(super) type Done<T> = std::result::Result<T, Trouble>;
+
+impl From<RegistryError> for Trouble {
+    fn from(error: RegistryError) -> Trouble {
+        Trouble::Run(error.into())
+    }
+}
+
+/// The place of an entry in the archive.
+pub(super) struct Place<'a> {
+    pub(super) archive: &'a Archive,
+    /// The inode number of the entry's directory.
+    pub(super) directory: InodeNumber,
+    pub(super) entry: &'a Entry,
+}
+
+/// Returns the error for a name whose inode does not exist.
+pub(super) fn missing(inode: InodeNumber) -> Trouble {
+    Trouble::Run(Error::MissingInode { inode: inode.0 })
+}
+
+impl Place<'_> {
+    pub(super) fn name(&self) -> &[u8] {
+        self.entry.name.as_bytes()
+    }
+
+    pub(super) fn names(&self) -> Names<'_> {
+        self.archive.names()
+    }
+
+    /// Returns the existing entry of the archive at this place.
+    pub(super) fn existing(&self) -> Done<Option<(InodeNumber, Inode)>> {
+        let names = self.names();
+        let Some(entry) = names.lookup(self.directory, self.name())? else { return Ok(None) };
+        let inode = names.inode(entry.inode)?;
+        let inode = inode.ok_or_else(|| missing(entry.inode))?;
+        Ok(Some((entry.inode, inode)))
+    }
+
+    /// Removes an existing entry that the new one cannot replace directly.
+    pub(super) fn clear(&self, existing: Option<&(InodeNumber, Inode)>) -> Done<()> {
+        let names = self.names();
+        match existing {
+            None => {}
+            Some((_, inode)) if inode.kind == EntryType::Directory => {
+                names.remove_tree(self.directory, self.name(), None, &mut |_| true)?;
+            }
+            Some(_) => names.remove(self.directory, self.name())?,
+        }
+        Ok(())
+    }
+
+    pub(super) fn store_whole(&self, bytes: &[u8]) -> Done<Option<Uuid>> {
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let mut stream = self.archive.new_stream()?;
+        let identity = stream.identity();
+        stream.write_at(0, bytes)?;
+        stream.close()?;
+        Ok(Some(identity))
+    }
+
+    /// Names the stream. This replaces the old version only after the new one was read completely.
+    pub(super) fn give(
+        &self,
+        status: &Status,
+        stream: Option<Uuid>,
+        existing: Option<(InodeNumber, Inode)>,
+    ) -> Done<InodeNumber> {
+        let names = self.names();
+        let attributes = status.attributes;
+        match existing {
+            Some((number, inode)) if inode.kind == EntryType::File && inode.links == 1 => {
+                names.replace_content(number, stream, attributes)?;
+                Ok(number)
+            }
+            existing => {
+                self.clear(existing.as_ref())?;
+                Ok(names.add_file(self.directory, self.name(), attributes, stream)?)
+            }
+        }
+    }
+
+    /// Sets the extended attributes of an inode. Returns whether it had others. Those that an archive cannot store are an
+    /// error of the entry.
+    pub(super) fn set_extended(
+        &self,
+        number: InodeNumber,
+        extended: &[ExtendedAttribute],
+    ) -> Done<bool> {
+        let names = self.names();
+        let inode = names.inode(number)?.ok_or_else(|| missing(number))?;
+        let is_same = match &inode.extended {
+            Extended::None => extended.is_empty(),
+            Extended::Inline(attributes) => attributes == extended,
+            Extended::Stream(_) => names.extended_attributes(&inode)? == extended,
+        };
+        if is_same {
+            return Ok(false);
+        }
+        match names.set_extended_attributes(number, extended) {
+            Ok(()) => Ok(true),
+            Err(
+                error @ (RegistryError::NameLength { .. }
+                | RegistryError::InvalidName { .. }
+                | RegistryError::Engine(ar7_engine::Error::OutOfBounds { .. })),
+            ) => Err(Trouble::Entry(error.into())),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,464 @@
+//! The first stage: visits every entry in order and decides what to do with it.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ar7_registry::Error as RegistryError;
+use ar7_registry::names::Entry as ArchiveEntry;
+use ar7_registry::records::{
+    EntryType, ExtendedAttribute, Inode, InodeNumber, Origin, validate_name,
+};
+use crossbeam::channel::{Receiver, Sender, bounded};
+
+use super::mirror::Mirror;
+use super::read::{Entry, Input, Job, Task};
+use super::report::{SkipReason, failed};
+use super::roots::{Root, excludes};
+use super::source::Names;
+use super::status::{FileId, Status};
+use super::walk::{Directory, Step, Tree, Walk};
+use super::{DEPTH_MAX, Run};
+use crate::error::{Error, Result};
+use crate::path::{bytes, components, to_path};
+
+/// The tag of a cache, and how it begins: <https://bford.info/cachedir/>.
+const CACHE_TAG: &str = "CACHEDIR.TAG";
+const CACHE_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
+
+/// An entry of the walk, and the action for it.
+pub(super) enum Item {
+    /// An entry of a directory.
+    Entry { entry: Entry, action: Action },
+    /// An entry that is not stored, with everything below it.
+    Left { directory: Arc<Directory>, name: OsString, reason: Reason },
+    /// A directory whose entries, or some of them, cannot be listed.
+    Unlisted { path: PathBuf, error: Error },
+    /// An entry of the archive that the source does not have.
+    Gone { directory: Arc<Directory>, name: OsString },
+}
+
+/// The action for an entry.
+pub(super) enum Action {
+    /// A directory. Its entries follow.
+    Directory {
+        directory: Arc<Directory>,
+        /// `None`: unchanged.
+        extended: Option<Vec<ExtendedAttribute>>,
+        /// Why its entries are left out.
+        left_out: Option<SkipReason>,
+    },
+    /// The archive already contains it unchanged.
+    Present(Present),
+    /// New or changed. A reader is reading it. If it is the same after all, the archive contains it already.
+    Store { input: Receiver<Result<Input>>, present: Option<Present> },
+    /// New or changed, in a preview.
+    WouldStore { is_known: bool },
+    /// Another name of a file that was planned before.
+    Link,
+}
+
+/// An entry that the archive contains.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Present {
+    pub(super) inode: InodeNumber,
+    pub(super) same_attributes: bool,
+}
+
+/// The reason why an entry is not stored.
+pub(super) enum Reason {
+    /// It is left out.
+    Skipped(SkipReason),
+    /// It cannot be read.
+    Unread(Error),
+    /// The archive is damaged.
+    Archive(Error),
+}
+
+/// The first stage.
+pub(super) struct Plan<'a> {
+    run: &'a Run<'a>,
+    jobs: Sender<Job>,
+    items: Sender<Item>,
+    /// The destination directory in the archive, if it exists, and its number for the writer.
+    known: Option<InodeNumber>,
+    destination: Option<InodeNumber>,
+    /// Depth of the destination directory in the archive.
+    depth: usize,
+    /// Files with several names that were already planned, with the number of names that follow.
+    linked: HashMap<FileId, u64>,
+    /// The inodes of the archive that match these files.
+    claimed: HashSet<InodeNumber>,
+    archive_id: Option<FileId>,
+    /// What the archive has in the directories on the way, for [`Ingest::delete`](super::Ingest::delete).
+    mirrors: Vec<Option<Mirror>>,
+}
+
+/// The writer has stopped, so nothing receives further items.
+struct Ended;
+
+type Planned<T> = std::result::Result<T, Ended>;
+
+impl<'a> Plan<'a> {
+    /// Makes a plan for storing into `destination`, which is `None` in a preview.
+    pub(super) fn new(
+        run: &'a Run<'a>,
+        jobs: Sender<Job>,
+        items: Sender<Item>,
+        destination: Option<InodeNumber>,
+    ) -> Result<Plan<'a>> {
+        let archive = run.archive.and_then(|archive| archive.store().path());
+        let archive = archive.and_then(|path| rustix::fs::stat(path).ok());
+        let into = bytes(&run.options.into);
+        Ok(Plan {
+            run,
+            jobs,
+            items,
+            known: existing_destination(run, into)?,
+            destination,
+            depth: components(&run.options.into).count(),
+            linked: HashMap::new(),
+            claimed: HashSet::new(),
+            archive_id: archive.map(|stat| Status::new(&stat).id),
+            mirrors: Vec::new(),
+        })
+    }
+
+    /// Walks every root.
+    pub(super) fn walk(mut self) {
+        for root in &self.run.roots {
+            if self.walk_root(root).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn walk_root(&mut self, root: &'a Root) -> Planned<()> {
+        let run = self.run;
+        let begun =
+            run.tree.location(root.location(), self.depth, self.known, self.destination).and_then(
+                |location| Ok((Walk::new(&run.tree, root, Arc::clone(&location))?, location)),
+            );
+        let (mut walk, location) = match begun {
+            Ok(begun) => begun,
+            Err(error) => {
+                let path = root.path.clone();
+                return self
+                    .send(Item::Unlisted { error: failed(path.clone(), "read", error), path });
+            }
+        };
+        let mirrored = location.known.filter(|_| root.name.is_none());
+        self.mirrors = vec![self.mirror(mirrored)];
+        let mut device = root.name.is_none().then(|| location.device());
+        while let Some(step) = walk.next() {
+            if run.shared.is_over.load(Ordering::Relaxed) {
+                return Err(Ended);
+            }
+            match step {
+                Step::Entry { directory, name, status } => {
+                    self.mirror_until(&directory, Some(&name))?;
+                    if let Ok(status) = &status {
+                        device.get_or_insert(status.id.0);
+                    }
+                    let foreign = |status: &Status| {
+                        run.options.one_file_system && device != Some(status.id.0)
+                    };
+                    self.entry(directory, name, status, foreign, &mut walk)?;
+                }
+                Step::End { directory, outcome } => {
+                    if let Err(error) = outcome {
+                        let path = directory.own_path();
+                        let error = failed(path.clone(), "list", error);
+                        self.send(Item::Unlisted { path, error })?;
+                    } else {
+                        self.mirror_until(&directory, None)?;
+                    }
+                    self.mirrors.pop();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&self, item: Item) -> Planned<()> {
+        self.items.send(item).map_err(|_| Ended)
+    }
+
+    fn left(&self, directory: Arc<Directory>, name: OsString, reason: Reason) -> Planned<()> {
+        self.send(Item::Left { directory, name, reason })
+    }
+
+    fn mirror(&self, known: Option<InodeNumber>) -> Option<Mirror> {
+        known.filter(|_| self.run.options.delete).map(Mirror::new)
+    }
+
+    /// Plans the removal of the names of the archive that come before a name of the source, or of all others.
+    fn mirror_until(&mut self, directory: &Arc<Directory>, bound: Option<&OsStr>) -> Planned<()> {
+        let Some(archive) = self.run.archive else { return Ok(()) };
+        let Some(Some(mirror)) = self.mirrors.last_mut() else { return Ok(()) };
+        let names = archive.names();
+        loop {
+            let directory = Arc::clone(directory);
+            let item = match mirror.next_below(&names, bound) {
+                Ok(None) => return Ok(()),
+                Ok(Some(name)) => Item::Gone { directory, name: OsString::from_vec(name) },
+                Err(error) => {
+                    let name = bound.unwrap_or_default().to_owned();
+                    Item::Left { directory, name, reason: Reason::Archive(error.into()) }
+                }
+            };
+            self.items.send(item).map_err(|_| Ended)?;
+        }
+    }
+
+    /// Decides what to do with an entry.
+    fn entry(
+        &mut self,
+        directory: Arc<Directory>,
+        name: OsString,
+        status: io::Result<Status>,
+        is_foreign: impl Fn(&Status) -> bool,
+        walk: &mut Walk<'_>,
+    ) -> Planned<()> {
+        let options = &self.run.options;
+        let kind = status.as_ref().ok().and_then(|status| status.kind);
+        let is_directory = kind == Some(EntryType::Directory);
+        let skipped = |reason| Reason::Skipped(reason);
+        if excludes(options.exclude.as_ref(), &directory, &name, is_directory) {
+            return self.left(directory, name, skipped(SkipReason::Excluded));
+        }
+        let status = match status {
+            Ok(status) => status,
+            Err(error) => {
+                let error = failed(directory.path_of(&name), "read", error);
+                return self.left(directory, name, Reason::Unread(error));
+            }
+        };
+        let Some(kind) = kind else {
+            return self.left(directory, name, skipped(SkipReason::UnknownType));
+        };
+        if self.archive_id == Some(status.id) {
+            return self.left(directory, name, skipped(SkipReason::IsArchive));
+        }
+        let is_foreign = is_foreign(&status);
+        if is_foreign && !is_directory {
+            return self.left(directory, name, skipped(SkipReason::OtherFileSystem));
+        }
+        if let Err(error) = validate_name(name.as_bytes()) {
+            return self.left(directory, name, Reason::Unread(error.into()));
+        }
+        let entry = Entry { directory, name, status };
+        let existing = match self.existing(&entry) {
+            Ok(existing) => existing,
+            Err(error) => {
+                return self.left(entry.directory, entry.name, Reason::Archive(error));
+            }
+        };
+        if is_directory {
+            return self.directory(entry, existing.as_ref(), is_foreign, walk);
+        }
+        let action = self.file(&entry, kind, existing)?;
+        self.send(Item::Entry { entry, action })
+    }
+
+    /// Enters a directory. If it cannot be opened and listed, it is not stored, with everything below it.
+    fn directory(
+        &mut self,
+        entry: Entry,
+        existing: Option<&(InodeNumber, Inode)>,
+        is_foreign: bool,
+        walk: &mut Walk<'_>,
+    ) -> Planned<()> {
+        let found = existing.filter(|(_, inode)| inode.kind == EntryType::Directory);
+        let Entry { directory: parent, name, status } = &entry;
+        if parent.depth + 1 >= DEPTH_MAX {
+            let error = Error::TooDeep { path: entry.path(), limit: DEPTH_MAX };
+            return self.left(entry.directory, entry.name, Reason::Unread(error));
+        }
+        let known = found.map(|(number, _)| *number);
+        let directory = Tree::directory(parent, name, status, known);
+        let is_same = found.is_some_and(|(_, inode)| {
+            inode.attributes.origin.is_some()
+                && inode.attributes.origin == self.seen(status, inode).origin
+        });
+        let read = || -> io::Result<_> {
+            let (mut names, mut left_out) = (Names { names: Vec::new(), is_last: true }, None);
+            if is_foreign {
+                left_out = Some(SkipReason::OtherFileSystem);
+            } else if self.run.options.exclude_caches && self.is_cache(&directory)? {
+                names.names.push(CACHE_TAG.into());
+                left_out = Some(SkipReason::Cache);
+            } else {
+                names = walk.list(&directory)?;
+            }
+            let read = || self.run.tree.with(&directory, |source, at| source.extended(at));
+            let extended = if is_same || is_foreign { None } else { Some(read()?) };
+            Ok((names, extended, left_out))
+        };
+        match read() {
+            Ok((names, extended, left_out)) => {
+                walk.enter(Arc::clone(&directory), names);
+                // What is left out stays in the archive.
+                self.mirrors.push(self.mirror(known.filter(|_| left_out.is_none())));
+                self.send(Item::Entry {
+                    entry,
+                    action: Action::Directory { directory, extended, left_out },
+                })
+            }
+            Err(error) => {
+                let error = entry.failed(error);
+                self.left(entry.directory, entry.name, Reason::Unread(error))
+            }
+        }
+    }
+
+    /// Returns whether a directory has the tag of a cache.
+    fn is_cache(&self, directory: &Directory) -> io::Result<bool> {
+        let begin = self.run.tree.with(directory, |source, at| {
+            let file = source.open_file(at, OsStr::new(CACHE_TAG))?;
+            let mut begin = Vec::with_capacity(CACHE_SIGNATURE.len());
+            source.read_at(file.as_fd(), 0, &mut begin)?;
+            Ok(begin)
+        });
+        match begin {
+            Ok(begin) => Ok(begin.starts_with(CACHE_SIGNATURE)),
+            Err(error) if super::walk::is_out_of_descriptors(&error) => Err(error),
+            // There is none, or it is no file that can be read.
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Decides what to do with an entry that is not a directory.
+    fn file(
+        &mut self,
+        entry: &Entry,
+        kind: EntryType,
+        existing: Option<(InodeNumber, Inode)>,
+    ) -> Planned<Action> {
+        let status = &entry.status;
+        if kind == EntryType::File && status.links > 1 && self.is_planned(status) {
+            return Ok(Action::Link);
+        }
+        let is_known = existing.is_some();
+        let (task, present) = match existing {
+            Some((number, inode)) => self.compare(entry, number, &inode),
+            None => (Some(Task::Read), None),
+        };
+        let task = match (task, present) {
+            (None, Some(present)) => return Ok(Action::Present(present)),
+            (task, _) => task.unwrap_or(Task::Read),
+        };
+        // A preview reads no file: what needs to be compared counts as changed.
+        if self.run.is_preview {
+            return Ok(Action::WouldStore { is_known });
+        }
+        let (answer, input) = bounded(1);
+        self.jobs.send(Job { entry: entry.clone(), task, answer }).map_err(|_| Ended)?;
+        Ok(Action::Store { input, present })
+    }
+
+    /// Notes a name of a file with several names. Returns whether another one was planned before.
+    fn is_planned(&mut self, status: &Status) -> bool {
+        let Some(left) = self.linked.get_mut(&status.id) else {
+            self.linked.insert(status.id, status.links - 1);
+            return false;
+        };
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            self.linked.remove(&status.id);
+        }
+        true
+    }
+
+    /// Compares an entry with what the archive has. Returns what to read, and the inode that it may be the same as.
+    fn compare(
+        &mut self,
+        entry: &Entry,
+        number: InodeNumber,
+        inode: &Inode,
+    ) -> (Option<Task>, Option<Present>) {
+        let (status, options) = (&entry.status, &self.run.options);
+        let differs = (Some(Task::Read), None);
+        if Some(inode.kind) != status.kind || inode.device != status.device {
+            return differs;
+        }
+        // All names of an inode in the archive must belong to one file in the source.
+        let is_joined = inode.links > 1 && (status.links == 1 || self.claimed.contains(&number));
+        if is_joined {
+            return differs;
+        }
+        let seen = self.seen(status, inode);
+        let is_same_file = seen.origin == inode.attributes.origin && seen.origin.is_some();
+        let is_same_time = seen.modified == inode.attributes.modified;
+        let same_attributes = seen == inode.attributes;
+        let present = Present { inode: number, same_attributes };
+        let task = match inode.kind {
+            EntryType::File if options.checksum => Some(Task::Compare(inode.stream)),
+            EntryType::File if !is_same_time || inode.size != status.size => return differs,
+            EntryType::File if !is_same_file => Some(Task::Compare(inode.stream)),
+            EntryType::Symlink if !is_same_time || !self.has_target(entry, inode) => {
+                return differs;
+            }
+            _ if is_same_file => None,
+            _ => Some(Task::Attributes),
+        };
+        if status.links > 1 {
+            self.claimed.insert(number);
+        }
+        (task, Some(present))
+    }
+
+    /// Returns the attributes of an entry, with those of the archive where the user asked to ignore a difference.
+    fn seen(&self, status: &Status, inode: &Inode) -> ar7_registry::records::Attributes {
+        let (options, mut seen) = (&self.run.options, status.attributes);
+        if let (Some(seen), Some(stored)) = (&mut seen.origin, inode.attributes.origin) {
+            *seen = Origin {
+                changed: if options.ignore_ctime { stored.changed } else { seen.changed },
+                inode: if options.ignore_inode { stored.inode } else { seen.inode },
+            };
+        }
+        seen
+    }
+
+    fn has_target(&self, entry: &Entry, inode: &Inode) -> bool {
+        let tree = &self.run.tree;
+        let target = tree.with(&entry.directory, |source, at| source.target(at, &entry.name));
+        let stored = self.run.archive.map(|archive| archive.names().read_target(inode));
+        matches!((target, stored), (Ok(target), Some(Ok(stored))) if target == stored)
+    }
+
+    /// Looks up the name of an entry in the archive.
+    fn existing(&self, entry: &Entry) -> Result<Option<(InodeNumber, Inode)>> {
+        let (Some(archive), Some(directory)) = (self.run.archive, entry.directory.known) else {
+            return Ok(None);
+        };
+        let names = archive.names();
+        let Some(found) = names.lookup(directory, entry.name.as_bytes())? else { return Ok(None) };
+        let inode = names.inode(found.inode)?;
+        let inode = inode.ok_or_else(|| Error::InEntry {
+            path: to_path(entry.directory.stored_path_of(&entry.name)),
+            cause: Arc::new(Error::MissingInode { inode: found.inode.0 }),
+        })?;
+        Ok(Some((found.inode, inode)))
+    }
+}
+
+/// Returns the destination directory in the archive, if it exists.
+fn existing_destination(run: &Run<'_>, into: &[u8]) -> Result<Option<InodeNumber>> {
+    let Some(archive) = run.archive else { return Ok(None) };
+    match archive.names().resolve(into) {
+        Ok(ArchiveEntry { inode, kind: EntryType::Directory, .. }) => Ok(Some(inode)),
+        Ok(ArchiveEntry { kind, .. }) => Err(Error::WrongType {
+            path: run.options.into.clone(),
+            expected: EntryType::Directory.name(),
+            found: kind.name(),
+        }),
+        Err(RegistryError::NoEntry { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}

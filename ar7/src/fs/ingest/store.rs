@@ -1,0 +1,530 @@
+//! The writer: stores the content from the readers in the order of the walk, and commits at every checkpoint.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ar7_registry::Archive;
+use ar7_registry::records::{EntryType, ExtendedAttribute, Inode, InodeNumber};
+use crossbeam::channel::{Receiver, RecvTimeoutError};
+use uuid::Uuid;
+
+use super::super::read_ahead::read_ahead;
+use super::place::{Done, Place, Trouble, missing};
+use super::plan::{Action, Item, Present, Reason};
+use super::read::{Content, Entry, Input, READS_MAX, Reading};
+use super::report::{IngestEvent, IngestReport, LeftOut, Outcome, SkipReason, SourcePath, Unread};
+use super::status::{FileId, Status};
+use super::walk::Directory;
+use super::{DIRECTORY_MODE, OnEvent, Run};
+use crate::error::{Error, Result};
+use crate::path::bytes;
+use crate::records::Attributes;
+
+/// The minimum cost of an entry: even an empty file takes part of one or two pages.
+const ENTRY_BYTES: u64 = 4096;
+
+/// Size in bytes of the pieces in which a large file is stored.
+const PIECE_BYTES: usize = 4 << 20;
+
+/// How long the writer waits for a reader before it calls the callback.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// The last stage.
+pub(super) struct Storing<'r, 'e> {
+    run: &'r Run<'r>,
+    report: IngestReport,
+    on_event: OnEvent<'e>,
+    destination: Option<InodeNumber>,
+    /// Files with several names, of which some were not visited yet.
+    linked: HashMap<FileId, Linked>,
+    /// Bytes since the last checkpoint.
+    since_bytes: u64,
+}
+
+/// A file with several names.
+struct Linked {
+    /// The status of the file when it was stored.
+    status: Status,
+    number: InodeNumber,
+    /// Number of names that were not visited yet.
+    left: u64,
+}
+
+/// What became of an entry, with its length.
+struct Stored {
+    outcome: Outcome<'static>,
+    bytes: u64,
+}
+
+impl<'r, 'e> Storing<'r, 'e> {
+    pub(super) fn new(run: &'r Run<'r>, on_event: OnEvent<'e>) -> Result<Storing<'r, 'e>> {
+        let mut storing = Storing {
+            run,
+            report: IngestReport::default(),
+            on_event,
+            destination: None,
+            linked: HashMap::new(),
+            since_bytes: 0,
+        };
+        if let Some(archive) = storing.writing() {
+            let attributes = Attributes::now(DIRECTORY_MODE).of_registry();
+            let into = bytes(&run.options.into);
+            storing.destination = Some(archive.names().make_directories(into, attributes)?);
+        }
+        Ok(storing)
+    }
+
+    /// Stores every entry, in order. `counted` receives the number of bytes of the source.
+    pub(super) fn store_all(
+        &mut self,
+        unread: Vec<Unread>,
+        items: &Receiver<Item>,
+        counted: &OnceLock<u64>,
+    ) -> Result<()> {
+        let stored = self.try_store_all(unread, items, counted);
+        stored.map_err(|trouble| match trouble {
+            Trouble::Entry(error) | Trouble::Run(error) => error,
+        })
+    }
+
+    fn try_store_all(
+        &mut self,
+        unread: Vec<Unread>,
+        items: &Receiver<Item>,
+        counted: &OnceLock<u64>,
+    ) -> Done<()> {
+        for Unread { path, error } in unread {
+            self.unread(SourcePath::typed(&path), error)?;
+        }
+        let mut is_counted = false;
+        while let Some(item) = self.receive(items)? {
+            self.store(item)?;
+            if let Some(&bytes) = counted.get().filter(|_| !is_counted) {
+                is_counted = true;
+                self.tell(IngestEvent::Counted { bytes })?;
+            }
+            if self.since_bytes >= self.run.options.checkpoint_bytes {
+                self.checkpoint()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the report.
+    pub(super) fn into_report(self) -> IngestReport {
+        self.report
+    }
+
+    /// Waits for an item of another stage. Returns `None` when that stage has ended.
+    fn receive<T>(&mut self, items: &Receiver<T>) -> Done<Option<T>> {
+        if let Ok(item) = items.try_recv() {
+            return Ok(Some(item));
+        }
+        loop {
+            match items.recv_timeout(PATIENCE) {
+                Ok(item) => return Ok(Some(item)),
+                Err(RecvTimeoutError::Disconnected) => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.tell(IngestEvent::Waiting)?;
+                    self.tell_compared()?;
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, event: IngestEvent<'_>) -> Done<()> {
+        if (self.on_event)(event).is_break() {
+            return Err(Trouble::Run(Error::Stopped));
+        }
+        Ok(())
+    }
+
+    fn tell_read(&mut self, bytes: u64) -> Done<()> {
+        if bytes == 0 { Ok(()) } else { self.tell(IngestEvent::Read { bytes }) }
+    }
+
+    /// Tells how much the readers compared. Returns the number of bytes.
+    fn tell_compared(&mut self) -> Done<u64> {
+        let bytes = self.run.shared.compared_bytes.swap(0, Ordering::Relaxed);
+        self.tell_read(bytes)?;
+        Ok(bytes)
+    }
+
+    fn store(&mut self, item: Item) -> Done<()> {
+        match item {
+            Item::Left { directory, name, reason } => {
+                let path = SourcePath::new(&directory, &name);
+                match reason {
+                    Reason::Skipped(reason) => self.left_out(path, reason),
+                    Reason::Unread(error) => self.unread(path, error),
+                    Reason::Archive(error) => Err(Trouble::Run(error)),
+                }
+            }
+            Item::Unlisted { path, error } => self.unread(SourcePath::typed(&path), error),
+            Item::Gone { directory, name } => {
+                let path = SourcePath::new(&directory, &name);
+                self.report.removed += self.remove(&directory, name.as_bytes())?;
+                self.tell(IngestEvent::Entry { path, outcome: Outcome::Removed })
+            }
+            Item::Entry { entry, action } => {
+                let path = SourcePath::new(&entry.directory, &entry.name);
+                match self.entry(&entry, action) {
+                    Ok(Some(outcome)) => self.tell(IngestEvent::Entry { path, outcome }),
+                    Ok(None) => Ok(()),
+                    Err(Trouble::Entry(error)) => self.unread(path, error),
+                    Err(Trouble::Run(error)) => Err(Trouble::Run(error)),
+                }
+            }
+        }
+    }
+
+    fn left_out(&mut self, path: SourcePath<'_>, reason: SkipReason) -> Done<()> {
+        // The user knows what the patterns exclude, and it may be more than fits in memory.
+        if reason != SkipReason::Excluded {
+            self.report.left_out.push(LeftOut { path: path.to_path(), reason });
+        }
+        self.tell(IngestEvent::Entry { path, outcome: Outcome::LeftOut(reason) })
+    }
+
+    fn unread(&mut self, path: SourcePath<'_>, error: Error) -> Done<()> {
+        self.tell(IngestEvent::Entry { path, outcome: Outcome::Unread(&error) })?;
+        self.report.unread.push(Unread { path: path.to_path(), error });
+        Ok(())
+    }
+
+    /// Returns the archive, or `None` in a preview.
+    fn writing(&self) -> Option<&'r Archive> {
+        self.run.archive.filter(|_| !self.run.is_preview)
+    }
+
+    /// Returns the destination directory in the archive, or `None` in a preview.
+    pub(super) fn destination(&self) -> Option<InodeNumber> {
+        self.destination
+    }
+
+    /// Removes a name of the archive with everything below it. Returns the number of names.
+    fn remove(&mut self, directory: &Directory, name: &[u8]) -> Done<u64> {
+        let (Some(archive), Some(&directory)) = (self.writing(), directory.stored.get()) else {
+            return Ok(1);
+        };
+        self.since_bytes += ENTRY_BYTES;
+        Ok(archive.names().remove_tree(directory, name, None, &mut |_| true)?)
+    }
+
+    fn entry(&mut self, entry: &Entry, action: Action) -> Done<Option<Outcome<'static>>> {
+        let Some(archive) = self.writing() else { return self.preview(entry, &action).map(Some) };
+        // The failure of the directory was reported, so its entries are skipped silently.
+        let Some(&directory) = entry.directory.stored.get() else { return Ok(None) };
+        let place = Place { archive, directory, entry };
+        let stored = match action {
+            Action::Directory { directory, extended, left_out } => {
+                let outcome = self.directory(&place, &directory, extended.as_deref())?;
+                if let Some(reason) = left_out {
+                    self.left_out(SourcePath::new(&entry.directory, &entry.name), reason)?;
+                }
+                return Ok(Some(outcome));
+            }
+            Action::Store { input, present } => {
+                let input = self.receive(&input)?.unwrap_or_else(|| Err(ended_early(entry)));
+                self.content(&place, input.map_err(Trouble::Entry)?, present)?
+            }
+            Action::Link => self.link(&place)?,
+            Action::Present(present) => self.present(&place, &entry.status, present, None)?,
+            // Occurs only in a preview.
+            Action::WouldStore { .. } => return Ok(None),
+        };
+        self.count(&stored);
+        Ok(Some(stored.outcome))
+    }
+
+    fn directory(
+        &mut self,
+        place: &Place<'_>,
+        directory: &Directory,
+        extended: Option<&[ExtendedAttribute]>,
+    ) -> Done<Outcome<'static>> {
+        let names = place.names();
+        let attributes = place.entry.status.attributes;
+        let existing = place.existing()?;
+        let (number, mut outcome) = match existing {
+            Some((number, inode)) if inode.kind == EntryType::Directory => {
+                if inode.attributes != attributes {
+                    names.set_attributes(number, attributes)?;
+                }
+                let is_same = is_same_but_for_origin(&inode, &place.entry.status);
+                (number, if is_same { Outcome::Unchanged } else { Outcome::Changed })
+            }
+            existing => {
+                place.clear(existing.as_ref())?;
+                let number = names.make_directory(place.directory, place.name(), attributes)?;
+                (number, if existing.is_some() { Outcome::Changed } else { Outcome::Added })
+            }
+        };
+        // Each directory is stored once, so the number was not set before.
+        let _ = directory.stored.set(number);
+        self.report.entries += 1;
+        self.since_bytes += ENTRY_BYTES;
+        if let Some(extended) = extended
+            && place.set_extended(number, extended)?
+            && matches!(outcome, Outcome::Unchanged)
+        {
+            outcome = Outcome::Changed;
+        }
+        Ok(outcome)
+    }
+
+    fn content(
+        &mut self,
+        place: &Place<'_>,
+        input: Input,
+        present: Option<Present>,
+    ) -> Done<Stored> {
+        let Input { mut status, content, extended, mut is_changed } = input;
+        let (names, existing) = (place.names(), place.existing()?);
+        let is_known = existing.is_some();
+        let (number, bytes) = match (content, present) {
+            (Content::Same, Some(present)) => {
+                return self.present(place, &status, present, Some(&extended));
+            }
+            (Content::Target(target), _) => {
+                place.clear(existing.as_ref())?;
+                let attributes = status.attributes;
+                let number =
+                    names.add_symlink(place.directory, place.name(), attributes, &target)?;
+                (number, target.len() as u64)
+            }
+            (Content::Special, _) => {
+                let Some(kind) = status.kind else {
+                    return Err(Trouble::Entry(ended_early(place.entry)));
+                };
+                place.clear(existing.as_ref())?;
+                let (attributes, device) = (status.attributes, status.device);
+                let name = place.name();
+                let number = names.add_special(place.directory, name, attributes, kind, device)?;
+                (number, 0)
+            }
+            (Content::Whole(bytes), _) => {
+                let stream = place.store_whole(&bytes)?;
+                self.tell_read(bytes.len() as u64)?;
+                (place.give(&status, stream, existing)?, bytes.len() as u64)
+            }
+            (Content::Large | Content::Same, _) => {
+                let large = self.large(place)?;
+                (status, is_changed) = (large.status, large.is_changed);
+                (place.give(&status, Some(large.stream), existing)?, large.bytes)
+            }
+        };
+        self.note_links(&status, number);
+        self.report.stored_files += 1;
+        self.report.stored_bytes = self.report.stored_bytes.saturating_add(bytes);
+        if is_known || !extended.is_empty() {
+            place.set_extended(number, &extended)?;
+        }
+        let outcome = match (is_changed, is_known) {
+            (true, _) => Outcome::ChangedWhileRead,
+            (false, true) => Outcome::Changed,
+            (false, false) => Outcome::Added,
+        };
+        if is_changed {
+            self.report.changed.push(place.entry.path());
+        }
+        Ok(Stored { outcome, bytes })
+    }
+
+    /// Reads a large file while storing it: again if it changes meanwhile.
+    fn large(&mut self, place: &Place<'_>) -> Done<Large> {
+        let tree = &self.run.tree;
+        let (file, mut status) = place.entry.open(tree).map_err(Trouble::Entry)?;
+        let mut attempt = 1;
+        loop {
+            let (stream, bytes) = self.copy(place, &file, &status)?;
+            let after = tree.source.status_of(file.as_fd());
+            let after = after.map_err(|error| place.entry.failed(error));
+            let is_changed = after.as_ref().is_ok_and(|after| !after.is_same_version(&status));
+            match after {
+                Ok(_) if !is_changed || attempt == READS_MAX => {
+                    return Ok(Large { status, stream, bytes, is_changed });
+                }
+                Ok(after) => status = after,
+                Err(error) => {
+                    place.archive.delete_stream(stream)?;
+                    return Err(Trouble::Entry(error));
+                }
+            }
+            place.archive.delete_stream(stream)?;
+            attempt += 1;
+        }
+    }
+
+    /// Copies a file to a new stream. Returns the stream and its length.
+    fn copy(&mut self, place: &Place<'_>, file: &File, status: &Status) -> Done<(Uuid, u64)> {
+        let mut stream = place.archive.new_stream()?;
+        let identity = stream.identity();
+        let mut copied_bytes = 0;
+        let mut reading = Reading::new(self.run.tree.source, file, status);
+        let read = |buffer: &mut Vec<u8>| {
+            buffer.clear();
+            buffer.reserve_exact(PIECE_BYTES);
+            let read = reading.fill(buffer)?;
+            Ok((read > 0).then_some(read))
+        };
+        let copied = read_ahead(read, |piece: io::Result<&[u8]>| {
+            let piece = piece.map_err(|error| Trouble::Entry(place.entry.failed(error)))?;
+            stream.write_at(copied_bytes, piece)?;
+            copied_bytes += piece.len() as u64;
+            self.tell_read(piece.len() as u64)
+        });
+        match copied {
+            Ok(()) => {
+                stream.close()?;
+                Ok((identity, copied_bytes))
+            }
+            Err(Trouble::Entry(error)) => {
+                stream.close()?;
+                place.archive.delete_stream(identity)?;
+                Err(Trouble::Entry(error))
+            }
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    /// Keeps what the archive has, and updates the attributes.
+    fn present(
+        &mut self,
+        place: &Place<'_>,
+        status: &Status,
+        present: Present,
+        extended: Option<&[ExtendedAttribute]>,
+    ) -> Done<Stored> {
+        let Present { inode: number, same_attributes } = present;
+        let mut outcome = Outcome::Unchanged;
+        if !same_attributes || extended.is_some() {
+            let names = place.names();
+            let inode = names.inode(number)?.ok_or_else(|| missing(number))?;
+            if inode.attributes != status.attributes {
+                names.set_attributes(number, status.attributes)?;
+            }
+            if !is_same_but_for_origin(&inode, status) {
+                outcome = Outcome::Changed;
+            }
+            if let Some(extended) = extended
+                && place.set_extended(number, extended)?
+            {
+                outcome = Outcome::Changed;
+            }
+            self.since_bytes += ENTRY_BYTES;
+        }
+        self.note_links(status, number);
+        self.report.unchanged += 1;
+        let compared = if extended.is_some() { self.tell_compared()? } else { 0 };
+        self.tell_read(status.size.saturating_sub(compared))?;
+        Ok(Stored { outcome, bytes: status.size })
+    }
+
+    /// Adds another name to a file that was stored before.
+    fn link(&mut self, place: &Place<'_>) -> Done<Stored> {
+        let status = &place.entry.status;
+        let linked = self.linked.get_mut(&status.id);
+        let Some(linked) = linked.filter(|linked| linked.status.is_same_file(status)) else {
+            // The first name could not be read, or the file has changed or has gone since, and a new one may have its
+            // inode number: this name has its own content.
+            let input = place.entry.read(&self.run.tree).map_err(Trouble::Entry)?;
+            return self.content(place, input, None);
+        };
+        let number = linked.number;
+        linked.left -= 1;
+        if linked.left == 0 {
+            self.linked.remove(&status.id);
+        }
+        self.tell_read(status.size)?;
+        let existing = place.existing()?;
+        if existing.as_ref().is_some_and(|(existing, _)| *existing == number) {
+            self.report.unchanged += 1;
+            return Ok(Stored { outcome: Outcome::Unchanged, bytes: 0 });
+        }
+        place.clear(existing.as_ref())?;
+        place.names().add_link(place.directory, place.name(), number)?;
+        let outcome = if existing.is_some() { Outcome::Changed } else { Outcome::Added };
+        Ok(Stored { outcome, bytes: 0 })
+    }
+
+    fn note_links(&mut self, status: &Status, number: InodeNumber) {
+        let left = status.links.saturating_sub(1);
+        if left > 0 && status.kind == Some(EntryType::File) {
+            self.linked.insert(status.id, Linked { status: *status, number, left });
+        }
+    }
+
+    fn count(&mut self, stored: &Stored) {
+        self.report.entries += 1;
+        // The length of a sparse file may be as large as an offset can be.
+        self.report.bytes = self.report.bytes.saturating_add(stored.bytes);
+        if !matches!(stored.outcome, Outcome::Unchanged) {
+            let blocks = stored.bytes.div_ceil(ENTRY_BYTES).max(1);
+            self.since_bytes = self.since_bytes.saturating_add(blocks.saturating_mul(ENTRY_BYTES));
+        }
+    }
+
+    /// Counts an entry of a preview.
+    fn preview(&mut self, entry: &Entry, action: &Action) -> Done<Outcome<'static>> {
+        let mut bytes = entry.status.size;
+        let outcome = match action {
+            Action::Present(_) => {
+                self.report.unchanged += 1;
+                Outcome::Unchanged
+            }
+            Action::WouldStore { is_known } => {
+                self.report.stored_files += 1;
+                self.report.stored_bytes = self.report.stored_bytes.saturating_add(bytes);
+                if *is_known { Outcome::Changed } else { Outcome::Added }
+            }
+            Action::Directory { directory, left_out, .. } => {
+                if let Some(reason) = *left_out {
+                    self.left_out(SourcePath::new(&entry.directory, &entry.name), reason)?;
+                }
+                bytes = 0;
+                if directory.known.is_some() { Outcome::Unchanged } else { Outcome::Added }
+            }
+            Action::Store { .. } | Action::Link => {
+                bytes = 0;
+                Outcome::Added
+            }
+        };
+        self.count(&Stored { outcome, bytes });
+        Ok(outcome)
+    }
+
+    fn checkpoint(&mut self) -> Done<()> {
+        let Some(archive) = self.writing() else { return Ok(()) };
+        archive.commit()?;
+        self.since_bytes = 0;
+        self.report.checkpoints += 1;
+        let IngestReport { checkpoints: number, entries, bytes, .. } = self.report;
+        self.tell(IngestEvent::Checkpoint { number, entries, bytes })
+    }
+}
+
+/// A large file that was stored.
+struct Large {
+    status: Status,
+    stream: Uuid,
+    bytes: u64,
+    is_changed: bool,
+}
+
+/// Returns the error of an entry whose reader ended without an answer.
+fn ended_early(entry: &Entry) -> Error {
+    entry.failed(io::Error::other("its reader ended early"))
+}
+
+/// Returns whether an inode has the attributes of a status, whatever its origin.
+fn is_same_but_for_origin(inode: &Inode, status: &Status) -> bool {
+    let origin = status.attributes.origin;
+    ar7_registry::records::Attributes { origin, ..inode.attributes } == status.attributes
+}
