@@ -5,7 +5,6 @@ use std::io::Read;
 use std::path::Path;
 
 use ar7::Receipt;
-use ar7_engine::format::Timestamp;
 use clap::Parser;
 
 use crate::arguments::Arguments;
@@ -48,8 +47,8 @@ pub fn shown(bytes: &[u8]) -> String {
 }
 
 /// Formats a time as listings show it.
-pub fn time_text(time: Timestamp) -> String {
-    crate::sizes::time_text(ar7::Timestamp::new(time.seconds, time.nanoseconds))
+pub fn time_text(seconds: i64, nanoseconds: u32) -> String {
+    crate::sizes::time_text(ar7::Timestamp::new(seconds, nanoseconds))
 }
 
 /// Returns the exit code and the message of a failure.

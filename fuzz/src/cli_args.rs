@@ -10,7 +10,6 @@ use std::path::Path;
 use ar7_cli::fuzzing::{
     excludes, parse_arguments, parse_size, parse_stream, receipt_in_file, shown, time_text,
 };
-use ar7_engine::format::Timestamp;
 use ar7_registry::{Error, Receipt};
 use uuid::Uuid;
 
@@ -341,7 +340,7 @@ fn check_path(bytes: &[u8]) -> bool {
 
 fn check_time(unstructured: &mut Unstructured<'_>) -> bool {
     let seconds = i64::from_be_bytes(unstructured.array());
-    let text = time_text(Timestamp { seconds, nanoseconds: unstructured.quad() % 1_000_000_000 });
+    let text = time_text(seconds, unstructured.quad() % 1_000_000_000);
     assert!(text.bytes().all(|byte| byte.is_ascii_graphic()), "{text:?}");
     text.ends_with('Z')
 }

@@ -1,9 +1,11 @@
 //! A bare stream as an argument of `put` and `cat`.
 
-use ar7_registry::RESERVED_STREAMS;
-use uuid::Uuid;
+use ar7::uuid::Uuid;
 
 use crate::exit::Failure;
+
+/// The number of reserved streams, which have the UUIDs from 0.
+const RESERVED_STREAMS: usize = 8;
 
 /// A stream that the user gives directly instead of by an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

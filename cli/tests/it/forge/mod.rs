@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
+use ar7::uuid::Uuid;
 use ar7_engine::crypto::{KeyKind, RawKey, SealJob, Secret};
 use ar7_engine::format::{
     BlockHead, BlockIndex, BlockRef, Generation, Position, ROOTS, Root, Run, Timestamp,
@@ -14,7 +15,6 @@ use ar7_registry::records::{
     TreeId,
 };
 use ar7_registry::tree::{Page, PageExpectation, PageSpace, PageStore, Tree};
-use uuid::Uuid;
 
 use crate::common::STARTING;
 
