@@ -94,6 +94,8 @@ pub(super) struct Plan<'a> {
     linked: HashMap<FileId, u64>,
     /// The inodes of the archive that match these files.
     claimed: HashSet<InodeNumber>,
+    /// The inodes of the archive that had several names when the first of them was compared.
+    joined: HashSet<InodeNumber>,
     archive_id: Option<FileId>,
     /// What the archive has in the directories on the way, for [`Ingest::delete`](super::Ingest::delete).
     mirrors: Vec<Option<Mirror>>,
@@ -124,6 +126,7 @@ impl<'a> Plan<'a> {
             depth: components(&run.options.into).count(),
             linked: HashMap::new(),
             claimed: HashSet::new(),
+            joined: HashSet::new(),
             archive_id: archive.map(|stat| Status::new(&stat).id),
             mirrors: Vec::new(),
         })
@@ -387,8 +390,15 @@ impl<'a> Plan<'a> {
         if Some(inode.kind) != status.kind || inode.device != status.device {
             return differs;
         }
-        // All names of an inode in the archive must belong to one file in the source.
-        let is_joined = inode.links > 1 && (status.links == 1 || self.claimed.contains(&number));
+        // All names of an inode in the archive must belong to one file in the source. The writer may have removed the
+        // other names since the first of them was compared.
+        let had_several = if inode.links > 1 {
+            self.joined.insert(number);
+            true
+        } else {
+            self.joined.contains(&number)
+        };
+        let is_joined = had_several && (status.links == 1 || self.claimed.contains(&number));
         if is_joined {
             return differs;
         }
