@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use ar7_engine::Class;
 use ar7_registry::records::InodeNumber;
 use ar7_registry::{Archive, Content, Error, Mode, Result, Savepoint, Stream};
 use uuid::Uuid;
@@ -280,8 +281,12 @@ impl<'t> SharedStream<'t> {
             shared.version.store(self.open.order.next(), Ordering::Release);
             drop(stream);
             if !self.must_repeat(&shared, &outcome) {
+                // A change that failed may have been made in part, unless its arguments were refused.
+                let is_unchanged =
+                    outcome.as_ref().is_err_and(|error| error.class() == Class::Usage);
+                let touched = if is_unchanged { Ok(()) } else { self.touch() };
                 outcome?;
-                return self.touch();
+                return touched;
             }
         }
     }
@@ -289,10 +294,17 @@ impl<'t> SharedStream<'t> {
     /// Sets the time of the file's last change, once for each opening.
     fn touch(&mut self) -> Result<()> {
         let returns = self.open.order.returns();
-        let Opened::File(number) = self.opened else { return Ok(()) };
         if self.touched == Some(returns) {
             return Ok(());
         }
+        let number = match self.opened {
+            Opened::File(number) => number,
+            Opened::Stream(_) => {
+                let inode = self.read(|stream| Ok(stream.stored()?.inode), None)?;
+                let Some(inode) = inode else { return Ok(()) };
+                InodeNumber(inode.get())
+            }
+        };
         let names = self.open.archive.names();
         let inode = names.inode(number)?.ok_or(Error::Stale)?;
         let attributes = Attributes::from(inode.attributes).changed_now();

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, Read as _, Seek as _, SeekFrom, Write as _};
 
-use ar7::{Archive, Attributes, Error, Mode, Timestamp};
+use ar7::{Archive, Attributes, Error, Mode, Origin, Timestamp};
 
 use crate::common::{assert_verified, create, pattern};
 
@@ -31,6 +31,28 @@ fn all_files_of_one_content_see_what_each_writes() {
     drop((reader, one, two));
     transaction.commit().unwrap();
     assert_eq!(archive.snapshot().unwrap().read("link").unwrap(), b"FIRST");
+    assert_verified(&archive);
+}
+
+#[test]
+fn a_change_through_the_stream_of_a_file_is_a_change_of_the_file() {
+    let (_folder, _, archive) = create();
+    let transaction = archive.begin().unwrap();
+    transaction.write("file", &b"content"[..]).unwrap();
+    let time = Timestamp::new(5, 6);
+    let attributes = Attributes::default().with_modified(time).with_origin(Origin::new(time, 7));
+    transaction.set_attributes("file", attributes).unwrap();
+    let id = transaction.metadata("file").unwrap().stream.expect("a stream");
+    let mut stream = transaction.stream(id, Mode::READ_WRITE).unwrap();
+    assert_eq!(transaction.metadata("file").unwrap().attributes, attributes);
+    stream.write_at(0, b"CONTENT").unwrap();
+    drop(stream);
+    let found = transaction.metadata("file").unwrap().attributes;
+    assert!(found.modified > time, "{found:?}");
+    assert_eq!(found.origin, None);
+    // A stream without a name has no file to change.
+    transaction.new_stream().unwrap().write_at(0, b"content").unwrap();
+    transaction.commit().unwrap();
     assert_verified(&archive);
 }
 

@@ -10,8 +10,10 @@ use super::report::Aspect;
 use crate::fs::system::{Handle, Status, System};
 use crate::records::Timestamp;
 
-/// The mode bits that run a program with the rights of its owner or group.
-const SPECIAL_BITS: u32 = 0o6000;
+/// The mode bits that run a program with the rights of its owner, and of its group.
+const SET_USER_ID: u32 = 0o4000;
+const SET_GROUP_ID: u32 = 0o2000;
+const SPECIAL_BITS: u32 = SET_USER_ID | SET_GROUP_ID;
 
 const GROUP_BITS: u32 = 0o070;
 
@@ -26,15 +28,18 @@ const CAPABILITY: &str = "security.capability";
 /// What an entry gets.
 pub(super) struct Wanted {
     kind: EntryType,
-    owner: Option<(u32, u32)>,
+    /// The owner and group of the stored entry.
+    stored_owner: (u32, u32),
+    /// Whether they are restored.
+    restores_owner: bool,
     /// The mode bits to set, special ones included.
     mode: u32,
     modified: Timestamp,
     attributes: Vec<ExtendedAttribute>,
     /// Whether the entry may have access control lists that are not its own.
     may_have_lists: bool,
-    /// Whether capabilities may be set.
-    sets_capabilities: bool,
+    /// Whether capabilities may be set, and other attributes that only the system's administrator can set.
+    sets_privileged: bool,
 }
 
 /// Part of an entry that could not be set, with the reason.
@@ -51,23 +56,27 @@ impl Wanted {
         let dropped = if options.preserve_special { 0 } else { SPECIAL_BITS };
         Wanted {
             kind: inode.kind,
-            owner: options.preserve_owner.then_some((stored.uid, stored.gid)),
+            stored_owner: (stored.uid, stored.gid),
+            restores_owner: options.preserve_owner,
             mode: stored.mode & 0o7777 & !dropped,
             modified: stored.modified.into(),
             attributes,
             may_have_lists,
-            sets_capabilities: options.preserve_special,
+            sets_privileged: options.preserve_special,
         }
     }
 
     /// Returns whether an existing entry has the mode and, if it is to be restored, the owner.
     pub(super) fn has_rights_of(&self, existing: &Status) -> bool {
-        let has_owner = self.owner.is_none_or(|owner| owner == (existing.owner, existing.group));
+        let has_owner =
+            !self.restores_owner || self.stored_owner == (existing.owner, existing.group);
         has_owner && (self.kind == EntryType::Symlink || self.mode == existing.mode)
     }
 
     /// Sets everything. What the user's rights or the file system do not allow is passed to `lacks`.
     ///
+    /// - A directory that was there first loses the group bits, which are the mask of its access control list, and then
+    ///   the list.
     /// - Attributes come first: once the final mode is set, the owner may not write to the entry any more.
     /// - The owner comes before the mode and the capabilities, because changing it clears mode bits and capabilities.
     /// - The mode gives the group what the access control list gives to the owning group. The list then sets the group
@@ -80,30 +89,42 @@ impl Wanted {
         lacks: &mut dyn FnMut(Lack),
     ) -> io::Result<()> {
         if self.may_have_lists && self.kind != EntryType::Symlink {
+            let present = system.status_of_held(handle)?.mode;
+            system.set_mode(handle, present & (self.mode | !0o777) & !GROUP_BITS)?;
             system.remove_attribute(handle, ACCESS_LIST)?;
             if self.kind == EntryType::Directory {
                 system.remove_attribute(handle, DEFAULT_LIST)?;
             }
         }
         self.set_attributes(system, handle, Aspect::ExtendedAttribute, lacks);
-        let mut mode = self.mode;
-        if let Some((owner, group)) = self.owner {
-            match system.set_owner(handle, owner, group) {
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                    lacks((Aspect::Owner, error));
-                    // These bits would give the rights of the present owner.
-                    mode &= !SPECIAL_BITS;
-                }
-                outcome => outcome?,
-            }
+        if self.restores_owner {
+            let (owner, group) = self.stored_owner;
+            lacking(Aspect::Owner, system.set_owner(handle, owner, group), lacks)?;
         }
         // A symbolic link has no mode of its own.
         if self.kind != EntryType::Symlink {
-            system.set_mode(handle, self.narrowed(mode))?;
+            let mode = self.mode_for(&system.status_of_held(handle)?, lacks);
+            lacking(Aspect::Mode, system.set_mode(handle, self.narrowed(mode)), lacks)?;
         }
         self.set_attributes(system, handle, Aspect::AccessControlList, lacks);
         self.set_attributes(system, handle, Aspect::Capability, lacks);
-        system.set_modified(handle, self.modified)
+        lacking(Aspect::Time, system.set_modified(handle, self.modified), lacks)
+    }
+
+    /// Returns the mode to set. A program that ran with the rights of its owner or group must not run with those of
+    /// another one.
+    fn mode_for(&self, status: &Status, lacks: &mut dyn FnMut(Lack)) -> u32 {
+        let (owner, group) = self.stored_owner;
+        let mut dropped = 0;
+        if self.kind != EntryType::Directory {
+            dropped |= if status.owner == owner { 0 } else { SET_USER_ID };
+            dropped |= if status.group == group { 0 } else { SET_GROUP_ID };
+        }
+        if self.mode & dropped != 0 {
+            let reason = "without the owner, the special bits would give the rights of another one";
+            lacks((Aspect::Mode, io::Error::other(reason)));
+        }
+        self.mode & !dropped
     }
 
     fn set_attributes(
@@ -114,7 +135,7 @@ impl Wanted {
         lacks: &mut dyn FnMut(Lack),
     ) {
         for attribute in self.attributes.iter().filter(|one| aspect_of(&one.name) == aspect) {
-            let set = if aspect == Aspect::Capability && !self.sets_capabilities {
+            let set = if is_privileged(&attribute.name) && !self.sets_privileged {
                 Err(io::Error::other("not asked for with the special bits"))
             } else {
                 system.set_attribute(handle, &attribute.name, &attribute.value)
@@ -133,6 +154,25 @@ impl Wanted {
             None => mode,
         }
     }
+}
+
+/// Passes an error to `lacks` if the user's rights or the file system do not allow an operation.
+fn lacking(aspect: Aspect, outcome: io::Result<()>, lacks: &mut dyn FnMut(Lack)) -> io::Result<()> {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    match outcome {
+        // An owner that does not exist in the user namespace is invalid.
+        Err(error) if matches!(error.kind(), PermissionDenied | InvalidInput | Unsupported) => {
+            lacks((aspect, error));
+            Ok(())
+        }
+        outcome => outcome,
+    }
+}
+
+/// Returns whether an extended attribute can give rights or trust, as those outside of the users' namespace do. Access
+/// control lists only narrow or widen access to the entry itself.
+fn is_privileged(name: &[u8]) -> bool {
+    !name.starts_with(b"user.") && aspect_of(name) != Aspect::AccessControlList
 }
 
 fn aspect_of(name: &[u8]) -> Aspect {
@@ -189,12 +229,13 @@ mod tests {
             let attributes = vec![ExtendedAttribute::new(ACCESS_LIST, value.clone())];
             let wanted = Wanted {
                 kind: EntryType::File,
-                owner: None,
+                stored_owner: (0, 0),
+                restores_owner: false,
                 mode,
                 modified: Timestamp::default(),
                 attributes,
                 may_have_lists: false,
-                sets_capabilities: false,
+                sets_privileged: false,
             };
             assert_eq!(wanted.narrowed(mode), expected, "{value:?}");
         }
@@ -218,12 +259,13 @@ mod tests {
         ] {
             let wanted = Wanted {
                 kind,
-                owner: wanted_owner,
+                stored_owner: wanted_owner.unwrap_or_default(),
+                restores_owner: wanted_owner.is_some(),
                 mode,
                 modified: Timestamp::default(),
                 attributes: Vec::new(),
                 may_have_lists: false,
-                sets_capabilities: false,
+                sets_privileged: false,
             };
             assert_eq!(wanted.has_rights_of(&existing), expected, "{kind:?} {mode:o}");
         }
@@ -233,7 +275,9 @@ mod tests {
     fn an_entry_whose_owner_cannot_be_set_does_not_run_with_the_rights_of_another() {
         use rustix::io::Errno;
         use std::os::unix::fs::PermissionsExt as _;
-        for (errno, expected) in [(Errno::PERM, Some(0o755)), (Errno::IO, None)] {
+        for (errno, expected) in
+            [(Errno::PERM, Some(0o755)), (Errno::INVAL, Some(0o755)), (Errno::IO, None)]
+        {
             let file = tempfile::tempfile().unwrap();
             let calls = std::sync::atomic::AtomicU32::new(0);
             // The first call sets the owner.
@@ -244,18 +288,19 @@ mod tests {
             let system = System { disturbance: Some(std::sync::Arc::new(fail)) };
             let wanted = Wanted {
                 kind: EntryType::File,
-                owner: Some((1, 1)),
+                stored_owner: (1, 1),
+                restores_owner: true,
                 mode: 0o6755,
                 modified: Timestamp::default(),
                 attributes: Vec::new(),
                 may_have_lists: false,
-                sets_capabilities: false,
+                sets_privileged: false,
             };
             let (handle, mut lacks) = (Handle::Open(file.try_clone().unwrap()), Vec::new());
             let set = wanted.set(&system, &handle, &mut |(aspect, _)| lacks.push(aspect));
             assert_eq!(set.is_ok(), expected.is_some());
             if let Some(mode) = expected {
-                assert_eq!(lacks, [Aspect::Owner]);
+                assert_eq!(lacks, [Aspect::Owner, Aspect::Mode]);
                 assert_eq!(file.metadata().unwrap().permissions().mode() & 0o7777, mode);
             }
         }

@@ -11,7 +11,7 @@ use rustix::process::geteuid;
 
 use super::Overwrite;
 use super::attributes::{ACCESS_LIST, DEFAULT_LIST};
-use super::files::{At, Files, Level, Own};
+use super::files::{At, Files, Level, Own, Replace};
 use crate::error::{Error, Result};
 use crate::fs::stored::Found;
 use crate::fs::system::{Handle, Status};
@@ -76,7 +76,7 @@ impl Files<'_, '_> {
     fn keeps_attributes(&self, at: At<'_>, found: &Found) -> Result<bool> {
         match self.options.overwrite {
             Overwrite::Never => Ok(true),
-            Overwrite::IfNewer => Ok(!self.replaces(at, found)?),
+            Overwrite::IfNewer => Ok(self.replaces(at, found)? == Replace::Never),
             Overwrite::Refuse | Overwrite::Always | Overwrite::IfChanged => Ok(false),
         }
     }
@@ -97,7 +97,7 @@ impl Files<'_, '_> {
         if existing.kind == Some(EntryType::Directory) {
             return Ok(false);
         }
-        if !self.replaces(at, found)? {
+        if self.replaces(at, found)? == Replace::Never {
             return Err(exists());
         }
         system.remove(at.descriptor, name).map_err(|error| failed("replace", error))?;
@@ -168,19 +168,34 @@ impl Files<'_, '_> {
         if is_closed && status.owner == geteuid().as_raw() {
             return Ok(true);
         }
+        let own = self.status_of_new(at)?;
+        let has_modes = own.mode & 0o777 == 0o600;
+        Ok(status.owner == own.owner && (is_closed || !has_modes))
+    }
+
+    /// Returns the owner of files that this process makes in a directory.
+    pub(super) fn owner_of_new(&self, at: At<'_>) -> io::Result<u32> {
+        Ok(self.status_of_new(at)?.owner)
+    }
+
+    /// Returns the status of a file that this process makes in a directory, and removes the file.
+    fn status_of_new(&self, at: At<'_>) -> io::Result<Status> {
         let system = self.system();
         let made = self.under_temporary_name(|name| system.make_file(at.descriptor, name))?;
         let handle = Handle::Open(made.0);
         let own = system.status_of_held(&handle);
         self.discard(at, &made.1, Some(&handle));
-        let own = own?;
-        let has_modes = own.mode & 0o777 == 0o600;
-        Ok(status.owner == own.owner && (is_closed || !has_modes))
+        own
     }
 
     /// Returns whether new entries of a directory inherit an access control list.
     fn inherits(&self, handle: &Handle) -> bool {
         let Handle::Open(file) = handle else { return false };
+        // Its owner may give it a list at any time.
+        let status = self.system().status_of_held(handle);
+        if status.map_or(true, |status| status.owner != geteuid().as_raw()) {
+            return true;
+        }
         // If this is unknown, the lists of new entries are removed.
         self.system().attribute(file, DEFAULT_LIST.as_bytes()).map_or(true, |list| list.is_some())
     }

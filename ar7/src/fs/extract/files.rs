@@ -15,6 +15,7 @@ use ar7_engine::{Check, Error as EngineError};
 use ar7_registry::Snapshot;
 use ar7_registry::records::{Device, EntryType, Inode};
 use crossbeam::channel::Receiver;
+use rustix::process::geteuid;
 
 use super::attributes::Wanted;
 use super::content::{SparseFile, copy};
@@ -22,7 +23,7 @@ use super::report::Reporter;
 use super::{Options, Overwrite};
 use crate::error::{Error, Result};
 use crate::fs::stored::Found;
-use crate::fs::system::{FileId, Handle, System};
+use crate::fs::system::{FileId, Handle, Status, System};
 use crate::fs::tree::{Directory, Tree, replaced};
 use crate::path::to_path;
 
@@ -227,30 +228,33 @@ impl<'a, 'e> Files<'a, 'e> {
 
     /// Restores an entry that is not a directory.
     pub(super) fn entry(&self, at: At<'_>, found: &Found, buffer: &mut Vec<u8>) -> Result<Outcome> {
-        if !self.replaces(at, found)? {
+        let replace = self.replaces(at, found)?;
+        if replace == Replace::Never {
             return Ok(Outcome::Kept);
         }
         match found.inode.kind {
-            EntryType::File => self.file(at, found, buffer),
-            EntryType::Symlink => self.symlink(at, found),
-            _ => self.special(at, found),
+            EntryType::File => self.file(at, found, replace, buffer),
+            EntryType::Symlink => self.symlink(at, found, replace),
+            _ => self.special(at, found, replace),
         }
     }
 
-    /// Returns whether an entry is to be restored, given what exists under its name.
-    pub(super) fn replaces(&self, at: At<'_>, found: &Found) -> Result<bool> {
+    /// Returns what an entry may replace, given what exists under its name.
+    pub(super) fn replaces(&self, at: At<'_>, found: &Found) -> Result<Replace> {
         let overwrite = self.options.overwrite;
-        if matches!(overwrite, Overwrite::Refuse | Overwrite::Always) {
-            // Renaming refuses, or replaces.
-            return Ok(true);
+        match overwrite {
+            Overwrite::Refuse => return Ok(Replace::Nothing),
+            Overwrite::Always => return Ok(Replace::Anything),
+            _ => {}
         }
         let existing = self.system().status_if_there(at.descriptor, &found.name);
         let existing =
             existing.map_err(|error| self.failed(at.level, &found.name, "stat", error))?;
-        let Some(existing) = existing else { return Ok(true) };
+        // What appears meanwhile was not compared, so it stays.
+        let Some(existing) = existing else { return Ok(Replace::Nothing) };
         let inode = &found.inode;
         let modified = inode.attributes.modified.into();
-        Ok(match overwrite {
+        let is_outdated = match overwrite {
             Overwrite::IfNewer => modified > existing.modified,
             Overwrite::IfChanged => {
                 let wanted = Wanted::new(self.options, inode, Vec::new(), false);
@@ -260,10 +264,17 @@ impl<'a, 'e> Files<'a, 'e> {
                     || !wanted.has_rights_of(&existing)
             }
             Overwrite::Refuse | Overwrite::Always | Overwrite::Never => false,
-        })
+        };
+        Ok(if is_outdated { Replace::Anything } else { Replace::Never })
     }
 
-    fn file(&self, at: At<'_>, found: &Found, buffer: &mut Vec<u8>) -> Result<Outcome> {
+    fn file(
+        &self,
+        at: At<'_>,
+        found: &Found,
+        replace: Replace,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Outcome> {
         let failed = |operation, error| self.failed(at.level, &found.name, operation, error);
         let made = self.under_temporary_name(|name| self.system().make_file(at.descriptor, name));
         let (file, temporary) = made.map_err(|error| failed("create", error))?;
@@ -271,7 +282,7 @@ impl<'a, 'e> Files<'a, 'e> {
         let Handle::Open(file) = &handle else { return Ok(Outcome::Kept) };
         let written = self
             .write(at, found, file, buffer)
-            .and_then(|()| self.finish(at, found, &handle, &temporary));
+            .and_then(|()| self.finish(at, found, &handle, (&temporary, replace)));
         if written.is_err() {
             self.discard(at, &temporary, Some(&handle));
         }
@@ -297,19 +308,23 @@ impl<'a, 'e> Files<'a, 'e> {
         })
     }
 
-    fn symlink(&self, at: At<'_>, found: &Found) -> Result<Outcome> {
+    fn symlink(&self, at: At<'_>, found: &Found, replace: Replace) -> Result<Outcome> {
         let target = self.snapshot.read_target(&found.inode)?;
-        self.held(at, found, |name| self.system().make_symlink(at.descriptor, name, &target))
+        self.held(at, found, replace, |name| {
+            self.system().make_symlink(at.descriptor, name, &target)
+        })
     }
 
-    fn special(&self, at: At<'_>, found: &Found) -> Result<Outcome> {
+    fn special(&self, at: At<'_>, found: &Found, replace: Replace) -> Result<Outcome> {
         let (kind, device) = (found.inode.kind, found.inode.device);
         let device = device.unwrap_or(Device { major: 0, minor: 0 });
         if let Some(reason) = self.refusal(kind) {
             let error = io::Error::new(io::ErrorKind::PermissionDenied, reason);
             return Err(self.failed(at.level, &found.name, "create", error));
         }
-        self.held(at, found, |name| self.system().make_special(at.descriptor, name, kind, device))
+        self.held(at, found, replace, |name| {
+            self.system().make_special(at.descriptor, name, kind, device)
+        })
     }
 
     /// Returns why an entry of this type is not restored.
@@ -318,7 +333,7 @@ impl<'a, 'e> Files<'a, 'e> {
         if kind == EntryType::Fifo {
             return None;
         }
-        if !rustix::process::geteuid().is_root() {
+        if !geteuid().is_root() {
             return Some(if is_device {
                 "only root may create devices"
             } else {
@@ -334,6 +349,7 @@ impl<'a, 'e> Files<'a, 'e> {
         &self,
         at: At<'_>,
         found: &Found,
+        replace: Replace,
         make: impl Fn(&[u8]) -> io::Result<()>,
     ) -> Result<Outcome> {
         let failed = |operation, error| self.failed(at.level, &found.name, operation, error);
@@ -346,7 +362,7 @@ impl<'a, 'e> Files<'a, 'e> {
                 return Err(failed("open", error));
             }
         };
-        let finished = self.finish(at, found, &handle, &temporary);
+        let finished = self.finish(at, found, &handle, (&temporary, replace));
         if finished.is_err() {
             self.discard(at, &temporary, Some(&handle));
         }
@@ -358,28 +374,29 @@ impl<'a, 'e> Files<'a, 'e> {
     fn hold_own(&self, at: At<'_>, name: &[u8], kind: EntryType) -> io::Result<Handle> {
         let handle = self.system().hold(at.descriptor, name)?;
         let status = self.system().status_of_held(&handle)?;
-        if status.kind != Some(kind) || status.links != 1 {
+        let is_own = status.owner == geteuid().as_raw() || self.owner_of_new(at)? == status.owner;
+        if status.kind != Some(kind) || status.links != 1 || !is_own {
             return Err(replaced());
         }
         Ok(handle)
     }
 
-    /// Sets the attributes of a new entry and gives it its name. Returns its identity.
+    /// Sets the attributes of a new entry and gives it its name. Returns its status.
     fn finish(
         &self,
         at: At<'_>,
         found: &Found,
         handle: &Handle,
-        temporary: &[u8],
-    ) -> Result<FileId> {
+        (temporary, replace): (&[u8], Replace),
+    ) -> Result<Status> {
         let failed = |operation, error| self.failed(at.level, &found.name, operation, error);
         let attributes = self.attributes_of(&found.inode)?;
         let wanted = Wanted::new(self.options, &found.inode, attributes, at.level.own.inherits);
         let set = self.set(&wanted, handle, at, &found.name);
         set.map_err(|error| failed("set attributes", error))?;
-        let id = self.system().status_of_held(handle).map_err(|error| failed("stat", error))?.id;
-        self.publish(at, temporary, &found.name, id)?;
-        Ok(id)
+        let status = self.system().status_of_held(handle).map_err(|error| failed("stat", error))?;
+        self.publish(at, (temporary, replace), &found.name, status.id)?;
+        Ok(status)
     }
 
     fn attributes_of(
@@ -400,15 +417,14 @@ impl<'a, 'e> Files<'a, 'e> {
     pub(super) fn publish(
         &self,
         at: At<'_>,
-        temporary: &[u8],
+        (temporary, replace): (&[u8], Replace),
         name: &[u8],
         id: FileId,
     ) -> Result<()> {
         let system = self.system();
-        let renamed = if self.options.overwrite == Overwrite::Refuse {
-            system.rename_new(at.descriptor, temporary, name)
-        } else {
-            system.rename(at.descriptor, temporary, name)
+        let renamed = match replace {
+            Replace::Anything => system.rename(at.descriptor, temporary, name),
+            Replace::Nothing | Replace::Never => system.rename_new(at.descriptor, temporary, name),
         };
         let is_there = renamed.and_then(|()| {
             if system.status(at.descriptor, name)?.id == id { Ok(()) } else { Err(replaced()) }
@@ -475,10 +491,21 @@ impl<'a, 'e> Files<'a, 'e> {
     }
 }
 
+/// What an entry may replace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Replace {
+    /// Whatever has its name.
+    Anything,
+    /// Nothing: its name is free, or must be.
+    Nothing,
+    /// The existing entry stays.
+    Never,
+}
+
 /// What became of an entry.
 pub(super) enum Outcome {
-    /// It was restored, and has this identity.
-    Restored(FileId),
+    /// It was restored, and has this status.
+    Restored(Status),
     /// An existing one was kept.
     Kept,
 }

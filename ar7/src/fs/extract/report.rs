@@ -76,6 +76,10 @@ impl fmt::Debug for EntryPath<'_> {
 pub enum Aspect {
     /// Owner and group.
     Owner,
+    /// Permission bits, or those that run a program with the rights of its owner or group.
+    Mode,
+    /// Time of the last change.
+    Time,
     /// Access control lists. While one is missing, the group has the rights of the list's entry for the owning group.
     AccessControlList,
     /// Capabilities of a program.
@@ -89,6 +93,8 @@ impl Aspect {
     pub const fn name(self) -> &'static str {
         match self {
             Aspect::Owner => "owner",
+            Aspect::Mode => "mode",
+            Aspect::Time => "time",
             Aspect::AccessControlList => "access control list",
             Aspect::Capability => "capabilities",
             Aspect::ExtendedAttribute => "extended attributes",

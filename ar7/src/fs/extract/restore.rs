@@ -12,11 +12,11 @@ use ar7_registry::records::{EntryType, InodeNumber};
 use crossbeam::channel::{SendError, Sender, bounded};
 
 use super::Overwrite;
-use super::files::{At, Files, Job, Level, Outcome};
+use super::files::{At, Files, Job, Level, Outcome, Replace};
 use super::select::{Chosen, Source, total};
 use crate::error::Result;
 use crate::fs::stored::{Found, Step, Unreadable, Walk};
-use crate::fs::system::FileId;
+use crate::fs::system::Status;
 use crate::fs::tree::{open_directories_max, replaced};
 
 /// An extraction in progress.
@@ -32,7 +32,8 @@ struct Restoring<'a, 'e> {
 struct Linked {
     level: Arc<Level>,
     name: Vec<u8>,
-    id: FileId,
+    /// Its status once it was restored.
+    status: Status,
     /// The number of names still to come.
     left: u32,
 }
@@ -267,10 +268,10 @@ impl Restoring<'_, '_> {
             return outcome;
         }
         let outcome = self.files.entry(at, found, &mut self.buffer)?;
-        if let Outcome::Restored(id) = outcome {
+        if let Outcome::Restored(status) = outcome {
             let (level, name) = (Arc::clone(level), found.name.clone());
             let left = found.inode.links - 1;
-            self.linked.insert(found.number, Linked { level, name, id, left });
+            self.linked.insert(found.number, Linked { level, name, status, left });
         }
         Ok(outcome)
     }
@@ -286,25 +287,32 @@ impl Files<'_, '_> {
         if self.options.overwrite != Overwrite::Refuse {
             let existing = system.status_if_there(at.descriptor, name).map_err(failed)?;
             // Renaming one name of a file to another would leave both.
-            if existing.is_some_and(|existing| existing.id == linked.id) {
-                return Ok(Outcome::Restored(linked.id));
+            if existing.is_some_and(|existing| existing.id == linked.status.id) {
+                return Ok(Outcome::Restored(linked.status));
             }
-            if !self.replaces(at, found)? {
-                return Ok(Outcome::Kept);
-            }
+        }
+        let replace = self.replaces(at, found)?;
+        if replace == Replace::Never {
+            return Ok(Outcome::Kept);
         }
         let made =
             self.under_temporary_name(|temporary| system.link(first, (at.descriptor, temporary)));
         let ((), temporary) = made.map_err(failed)?;
-        // The first name may refer to another file by now.
+        // The first name may refer to another file by now, even to a new one with the inode number of the one restored.
+        let is_restored = |status: &Status| {
+            let links = linked.status.links;
+            Status { links, ..*status } == linked.status
+        };
         let published = match system.status(at.descriptor, &temporary) {
-            Ok(status) if status.id == linked.id => self.publish(at, &temporary, name, linked.id),
+            Ok(status) if is_restored(&status) => {
+                self.publish(at, (&temporary, replace), name, status.id)
+            }
             Ok(_) => Err(failed(replaced())),
             Err(error) => Err(failed(error)),
         };
         if published.is_err() {
             self.discard(at, &temporary, None);
         }
-        published.map(|()| Outcome::Restored(linked.id))
+        published.map(|()| Outcome::Restored(linked.status))
     }
 }

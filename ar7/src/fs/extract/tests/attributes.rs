@@ -108,6 +108,24 @@ fn an_attribute_that_cannot_be_set_is_reported_once_and_widens_no_rights() {
 }
 
 #[test]
+fn without_its_owner_a_program_does_not_run_with_the_rights_of_another() {
+    let world = World::new();
+    let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let of = |(uid, gid)| ar7_registry::records::Attributes { uid, gid, ..attributes(0o6755) };
+    let archive = world::archive(|names, file| {
+        let root = InodeNumber::ROOT;
+        names.add_file(root, b"own", of(own), file(b"content"))?;
+        names.add_file(root, b"foreign", of((own.0 ^ 1, own.1)), file(b"content")).map(drop)
+    });
+    let out = world.fresh_destination();
+    let report = Extract::new().to(&out).preserve_special(true).run(&archive).unwrap();
+    let mode = |name: &str| fs::metadata(out.join(name)).unwrap().permissions().mode() & 0o7777;
+    assert_eq!((mode("own"), mode("foreign")), (0o6755, 0o2755), "{report:?}");
+    let lacks: Vec<_> = report.incomplete.iter().map(|one| (one.aspect, one.entries)).collect();
+    assert_eq!(lacks, [(Aspect::Mode, 1)]);
+}
+
+#[test]
 fn capabilities_and_devices_are_restored_only_by_root_and_on_request() {
     // Version 2, effective: the right to bind ports below 1024.
     const CAPABILITY: [u32; 5] = [0x0200_0001, 1 << 10, 0, 0, 0];
