@@ -112,10 +112,14 @@ for peer in "${have[@]}"; do
   tar) tar --xattrs --xattrs-include='*' --acls -cSpf a.tar src
     tar --xattrs --xattrs-include='*' --acls -xpf a.tar -C out-tar ;;
   restic) export RESTIC_PASSWORD=x RESTIC_REPOSITORY=$PWD/restic RESTIC_CACHE_DIR=$PWD/cache
-    restic -q init && restic -q backup src && restic -q restore latest --sparse --target out-restic ;;
+    restic -q init && restic -q backup src && {
+      restic -q restore latest --sparse --target out-restic ||
+        restic -q restore latest --target out-restic # before version 0.15
+    } ;;
   borg) export BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK=yes BORG_BASE_DIR=$PWD/borg-base
     borg init -e none borg && borg create borg::a src && (cd out-borg && borg extract --sparse ../borg::a) ;;
   esac >/dev/null 2>&1
+  [ -s "out-$peer/src/large" ] || fail "$peer restored nothing"
   restored+=("out-$peer/src")
 done
 python3 odd.py compare src out-ar7/src "${restored[@]}" >missing 2>counts || fail "compare: $(tail -1 counts)"

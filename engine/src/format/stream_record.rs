@@ -27,7 +27,7 @@ crate::layout! {
         RECORD: stream_record_layout::SIZE, "the stream record";
         FLAGS: 1, "bit 0: one run, contiguous in position, index and generation; other bits 0";
         GENERATION: 12, "generation of every block of a stream of one run; 0 otherwise";
-        INODE: 8, "u64: number of the inode whose content the stream is, 0 for none";
+        INODE: 8, "u64: number of the inode that the stream belongs to, 0 for none";
     }
 }
 

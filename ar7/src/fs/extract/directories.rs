@@ -118,7 +118,7 @@ impl Files<'_, '_> {
         };
         let status = system.status_of(&descriptor)?;
         if is_new {
-            if !self.is_own(at, &status)? {
+            if !self.is_just_made(at, &descriptor, &status)? {
                 return Err(replaced());
             }
             return Ok(Entered { descriptor, status, previous_mode: None });
@@ -143,7 +143,8 @@ impl Files<'_, '_> {
         }
         system.set_mode(&handle, status.mode | OWNER_BITS)?;
         let opened = system.open_directory(at.descriptor, name).and_then(|descriptor| {
-            let is_same = system.status_of(&descriptor)?.id == status.id;
+            let is_same = system.status_of(&descriptor)?.id == status.id
+                && (!is_new || self.is_just_made(at, &descriptor, &status)?);
             if is_same { Ok(descriptor) } else { Err(replaced()) }
         });
         match opened {
@@ -159,7 +160,17 @@ impl Files<'_, '_> {
     }
 
     /// Returns whether a directory that was opened right after its creation is the one that was created, and not one
-    /// that another process put in its place: it belongs to this process, and nobody else may write to it.
+    /// that another process put in its place: it is empty, belongs to this process, and nobody else may write to it.
+    fn is_just_made(&self, at: At<'_>, descriptor: &OwnedFd, status: &Status) -> io::Result<bool> {
+        for entry in self.system().read_directory(descriptor.as_fd())? {
+            if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+                return Ok(false);
+            }
+        }
+        self.is_own(at, status)
+    }
+
+    /// Returns whether a directory belongs to this process and nobody else may write to it.
     ///
     /// Some file systems give every entry the same owner and mode. A file that was certainly made by this process shows
     /// which.
