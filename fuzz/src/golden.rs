@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use ar7_engine::crypto::{KeyKind, MasterKey, RawKey, Secret, unwrap_master_key};
 use ar7_engine::device::MemoryDevice;
 use ar7_engine::format::{
-    BLOCK_SIZE, BlockRef, DATA_SIZE, Generation, Position, REDO_PER_BLOCK, UncheckedHeader, plain,
+    BLOCK_SIZE, DATA_SIZE, Generation, Position, REDO_PER_BLOCK, UncheckedHeader, plain,
     redo_block, redo_entry,
 };
 use ar7_engine::store::{Access, OpenOptions};
@@ -226,9 +226,10 @@ pub(crate) fn redo_entries(block: &OpenedBlock) -> Vec<(u32, u32)> {
     entries.map(|entry| (redo_entry::HOME.u32(entry), shadow_of(entry))).collect()
 }
 
+/// Returns the position in a reference to a shadow block. An edit may have made it one that no reference can have.
 fn shadow_of(entry: &[u8]) -> u32 {
-    let reference = BlockRef::decode(redo_entry::SHADOW.array(entry)).expect("a position");
-    reference.map_or(u32::MAX, |shadow| shadow.position.get())
+    let reference = redo_entry::SHADOW.of(entry);
+    reference.first_chunk().copied().map_or(u32::MAX, u32::from_be_bytes)
 }
 
 #[cfg(test)]
