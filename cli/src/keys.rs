@@ -132,11 +132,9 @@ fn first_line(
 }
 
 fn warn_if_others_can_read(path: &Path) {
-    let mode = fs::metadata(path).map_or(0, |found| found.permissions().mode());
+    let Ok(found) = fs::metadata(path) else { return };
     // A pipe or a device, such as /dev/stdin, has no content to protect.
-    if rustix::fs::FileType::from_raw_mode(mode) == rustix::fs::FileType::RegularFile
-        && mode & 0o044 != 0
-    {
+    if found.is_file() && found.permissions().mode() & 0o044 != 0 {
         let path = Shown::path(path);
         stderr::failure(&format_args!(
             "{path}: warning: other users can read this file: run chmod go-rwx on it"

@@ -198,7 +198,10 @@ impl Both<'_> {
             }
             rows.iter().map(Value::to_string).collect()
         };
-        let by_ar7 = without(&listed(&["ls", "-R", "--json"])?, &["modified"]);
+        let by_ar7 = without(
+            &listed(&["ls", "-R", "--json"])?,
+            &["modified", "device", "has_extended_attributes"],
+        );
         let of_reader = without(&names, &["sha256", "device", "origin", "attributes"]);
         same(path, "the two lists of names", &of_reader, &by_ar7)?;
         let others: Vec<Value> = streams.iter().filter(|row| !is_reserved(row)).cloned().collect();
