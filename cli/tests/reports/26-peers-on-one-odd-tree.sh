@@ -39,6 +39,7 @@ def make(top):
     attempt(os.setxattr, at("attributes"), "user.note", b"important\0bytes")
     attempt(os.setxattr, at("attributes"), "user.large", b"v" * 3000)
     attempt(os.setxattr, at("deep"), "user.folder", b"yes")
+    attempt(os.setxattr, at("large"), "user.large", b"of a file that is read in pieces")
     nobody = 0xFFFFFFFF
     entries = [(1, 6, nobody), (2, 7, 12345), (4, 4, nobody), (16, 7, nobody), (32, 0, nobody)]
     acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", tag, mode, who) for tag, mode, who in entries)

@@ -350,18 +350,21 @@ impl Run<'_> {
     fn count(&self, counted: &OnceLock<u64>) {
         let mut bytes = 0;
         for root in &self.roots {
-            let begun = self
-                .tree
-                .location(root.location(), 0, None, None)
-                .and_then(|location| Walk::new(&self.tree, root, location));
-            let Ok(mut walk) = begun else { continue };
+            let begun = self.tree.location(root.location(), 0, None, None).and_then(|location| {
+                let device = root.name.is_none().then(|| location.device());
+                Ok((Walk::new(&self.tree, root, location)?, device))
+            });
+            let Ok((mut walk, mut device)) = begun else { continue };
             while let Some(step) = walk.next() {
                 if self.shared.is_over.load(Ordering::Relaxed) {
                     return;
                 }
                 let Step::Entry { directory, name, status: Ok(status) } = step else { continue };
                 let is_directory = status.kind == Some(EntryType::Directory);
-                if excludes(self.options.exclude.as_ref(), &directory, &name, is_directory) {
+                let is_foreign = *device.get_or_insert(status.id.0) != status.id.0;
+                if self.options.one_file_system && is_foreign
+                    || excludes(self.options.exclude.as_ref(), &directory, &name, is_directory)
+                {
                     continue;
                 }
                 bytes = u64::saturating_add(bytes, status.size);

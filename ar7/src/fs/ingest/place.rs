@@ -2,7 +2,9 @@
 
 use std::os::unix::ffi::OsStrExt;
 
-use ar7_registry::records::{EntryType, Extended, ExtendedAttribute, Inode, InodeNumber};
+use ar7_registry::records::{
+    Attributes, EntryType, Extended, ExtendedAttribute, Inode, InodeNumber,
+};
 use ar7_registry::{Archive, Error as RegistryError, Names};
 use uuid::Uuid;
 
@@ -125,7 +127,12 @@ impl Place<'_> {
                 error @ (RegistryError::NameLength { .. }
                 | RegistryError::InvalidName { .. }
                 | RegistryError::Engine(ar7_engine::Error::OutOfBounds { .. })),
-            ) => Err(Trouble::Entry(error.into())),
+            ) => {
+                // Without an origin, the next run does not take the entry for unchanged.
+                let attributes = Attributes { origin: None, ..inode.attributes };
+                names.set_attributes(number, attributes)?;
+                Err(Trouble::Entry(error.into()))
+            }
             Err(error) => Err(error.into()),
         }
     }

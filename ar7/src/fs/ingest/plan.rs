@@ -204,12 +204,12 @@ impl<'a> Plan<'a> {
     fn mirror_until(&mut self, directory: &Arc<Directory>, bound: Option<&OsStr>) -> Planned<()> {
         let Some(archive) = self.run.archive else { return Ok(()) };
         let Some(Some(mirror)) = self.mirrors.last_mut() else { return Ok(()) };
-        let names = archive.names();
+        let (run, names) = (self.run, archive.names());
         loop {
             let directory = Arc::clone(directory);
             let item = match mirror.next_below(&names, bound) {
                 Ok(None) => return Ok(()),
-                Ok(Some(name)) => Item::Gone { directory, name: OsString::from_vec(name) },
+                Ok(Some(name)) => gone(run, directory, OsString::from_vec(name)),
                 Err(error) => {
                     let name = bound.unwrap_or_default().to_owned();
                     Item::Left { directory, name, reason: Reason::Archive(error.into()) }
@@ -272,11 +272,15 @@ impl<'a> Plan<'a> {
     /// Enters a directory. If it cannot be opened and listed, it is not stored, with everything below it.
     fn directory(
         &mut self,
-        entry: Entry,
+        mut entry: Entry,
         existing: Option<&(InodeNumber, Inode)>,
         is_foreign: bool,
         walk: &mut Walk<'_>,
     ) -> Planned<()> {
+        if is_foreign {
+            // Its attributes are not read, so a later run must not take it for unchanged.
+            entry.status.attributes.origin = None;
+        }
         let found = existing.filter(|(_, inode)| inode.kind == EntryType::Directory);
         let Entry { directory: parent, name, status } = &entry;
         if parent.depth + 1 >= DEPTH_MAX {
@@ -456,6 +460,21 @@ impl<'a> Plan<'a> {
         })?;
         Ok(Some((found.inode, inode)))
     }
+}
+
+/// Plans the removal of a name that the list of its directory did not contain. A name that is there after all was
+/// renamed or made while the directory was listed: it stays.
+fn gone(run: &Run<'_>, directory: Arc<Directory>, name: OsString) -> Item {
+    let status = run.tree.with(&directory, |source, at| source.status(at, &name));
+    let error = match status {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Item::Gone { directory, name };
+        }
+        Ok(_) => io::Error::other("it appeared while its directory was listed"),
+        Err(error) => error,
+    };
+    let error = failed(directory.path_of(&name), "list", error);
+    Item::Left { directory, name, reason: Reason::Unread(error) }
 }
 
 /// Returns the destination directory in the archive, if it exists.

@@ -147,17 +147,12 @@ impl Entry {
 
     fn read_file(&self, tree: &Tree<'_>) -> io::Result<Input> {
         let (file, mut status) = self.try_open(tree)?;
-        let extended = tree.source.extended(file.as_fd())?;
-        let large = |status, extended| Input {
-            status,
-            content: Content::Large,
-            extended,
-            is_changed: false,
-        };
         for attempt in 1.. {
             if status.size > WHOLE_MAX as u64 {
                 break;
             }
+            // After the status, so that a later change of the attributes shows in the next run.
+            let extended = tree.source.extended(file.as_fd())?;
             let Some(bytes) = Reading::new(tree.source, &file, &status).whole()? else { break };
             let after = tree.source.status_of(file.as_fd())?;
             let is_changed = !after.is_same_version(&status);
@@ -166,7 +161,9 @@ impl Entry {
             }
             status = after;
         }
-        Ok(large(status, extended))
+        // The writer reads the attributes as well, from the file that it opens.
+        let (content, extended) = (Content::Large, Vec::new());
+        Ok(Input { status, content, extended, is_changed: false })
     }
 
     fn read_attributes(&self, tree: &Tree<'_>) -> Result<Input> {

@@ -285,7 +285,7 @@ impl<'r, 'e> Storing<'r, 'e> {
         input: Input,
         present: Option<Present>,
     ) -> Done<Stored> {
-        let Input { mut status, content, extended, mut is_changed } = input;
+        let Input { mut status, content, mut extended, mut is_changed } = input;
         let (names, existing) = (place.names(), place.existing()?);
         let is_known = existing.is_some();
         let (number, bytes) = match (content, present) {
@@ -316,7 +316,7 @@ impl<'r, 'e> Storing<'r, 'e> {
             }
             (Content::Large | Content::Same, _) => {
                 let large = self.large(place)?;
-                (status, is_changed) = (large.status, large.is_changed);
+                (status, extended, is_changed) = (large.status, large.extended, large.is_changed);
                 (place.give(&status, Some(large.stream), existing)?, large.bytes)
             }
         };
@@ -343,13 +343,15 @@ impl<'r, 'e> Storing<'r, 'e> {
         let (file, mut status) = place.entry.open(tree).map_err(Trouble::Entry)?;
         let mut attempt = 1;
         loop {
+            let extended = tree.source.extended(file.as_fd());
+            let extended = extended.map_err(|error| Trouble::Entry(place.entry.failed(error)))?;
             let (stream, bytes) = self.copy(place, &file, &status)?;
             let after = tree.source.status_of(file.as_fd());
             let after = after.map_err(|error| place.entry.failed(error));
             let is_changed = after.as_ref().is_ok_and(|after| !after.is_same_version(&status));
             match after {
                 Ok(_) if !is_changed || attempt == READS_MAX => {
-                    return Ok(Large { status, stream, bytes, is_changed });
+                    return Ok(Large { status, extended, stream, bytes, is_changed });
                 }
                 Ok(after) => status = after,
                 Err(error) => {
@@ -513,6 +515,7 @@ impl<'r, 'e> Storing<'r, 'e> {
 /// A large file that was stored.
 struct Large {
     status: Status,
+    extended: Vec<ExtendedAttribute>,
     stream: Uuid,
     bytes: u64,
     is_changed: bool,
