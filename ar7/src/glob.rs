@@ -1,10 +1,11 @@
 //! Paths that match a pattern, as in a shell.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use globset::{GlobBuilder, GlobMatcher};
+use globset::{Glob, GlobBuilder, GlobMatcher};
 
 use crate::error::{Error, Result};
 use crate::path::{bytes, components, to_path};
@@ -25,7 +26,7 @@ enum Part {
 #[derive(Debug, Clone)]
 pub struct NamePattern {
     matcher: GlobMatcher,
-    /// Whether the pattern is not UTF-8. Then each byte of pattern and name is mapped to the character with its number.
+    /// Whether the pattern is not UTF-8.
     is_raw: bool,
 }
 
@@ -33,37 +34,43 @@ impl NamePattern {
     /// Parses a pattern. Fails with [`Error::InvalidPattern`] if it is malformed.
     pub fn new(pattern: impl AsRef<OsStr>) -> Result<NamePattern> {
         let pattern = pattern.as_ref();
-        let text = pattern.to_str();
-        let matcher = match text {
-            Some(text) => matcher(text),
-            None => matcher(&raw(pattern)),
-        };
-        Ok(NamePattern { matcher: matcher?, is_raw: text.is_none() })
+        let (text, is_raw) = text_of(pattern.as_bytes());
+        let matcher = glob(&text).map_err(|error| invalid(pattern, &error))?.compile_matcher();
+        Ok(NamePattern { matcher, is_raw })
     }
 
     /// Returns whether a name matches.
     pub fn is_match(&self, name: impl AsRef<OsStr>) -> bool {
         let name = name.as_ref();
         if self.is_raw {
-            self.matcher.is_match(raw(name))
+            self.matcher.is_match(raw(name.as_bytes()))
         } else {
             self.matcher.is_match(Path::new(name))
         }
     }
 }
 
-fn matcher(pattern: &str) -> Result<GlobMatcher> {
-    let built = GlobBuilder::new(pattern).literal_separator(true).backslash_escape(true).build();
-    let invalid = |error: globset::Error| Error::InvalidPattern {
-        pattern: pattern.into(),
-        reason: error.kind().to_string(),
-    };
-    Ok(built.map_err(invalid)?.compile_matcher())
+/// Returns a pattern as text, and whether it is not UTF-8. Then it is [`raw`], and matches what is raw as well.
+pub(crate) fn text_of(pattern: &[u8]) -> (Cow<'_, str>, bool) {
+    match std::str::from_utf8(pattern) {
+        Ok(text) => (text.into(), false),
+        Err(_) => (raw(pattern).into(), true),
+    }
 }
 
-/// Maps each byte to the character with its number.
-fn raw(name: &OsStr) -> String {
-    name.as_bytes().iter().copied().map(char::from).collect()
+/// Maps each byte to the character with its number. Globs are text, and match any bytes in this form.
+pub(crate) fn raw(bytes: &[u8]) -> String {
+    bytes.iter().copied().map(char::from).collect()
+}
+
+/// Parses a glob of which only `**` matches a slash.
+pub(crate) fn glob(pattern: &str) -> std::result::Result<Glob, globset::Error> {
+    GlobBuilder::new(pattern).literal_separator(true).backslash_escape(true).build()
+}
+
+/// Returns the error of a malformed pattern.
+pub(crate) fn invalid(pattern: &OsStr, error: &globset::Error) -> Error {
+    Error::InvalidPattern { pattern: pattern.into(), reason: error.kind().to_string() }
 }
 
 impl Snapshot {
@@ -112,7 +119,7 @@ impl Snapshot {
         Ok(found)
     }
 
-    /// Adds the entries of a directory that match one part of a pattern. If `path` is no directory, there are none.
+    /// Adds the entries of a directory that match one part of a pattern. An entry of another type has none.
     fn match_names(
         &self,
         part: &Part,

@@ -318,6 +318,14 @@ fn one_line(text: &str) -> String {
     Shown(text.as_bytes()).to_string()
 }
 
+/// Returns the reason of an error about a path that is given elsewhere.
+pub(crate) fn reason_of(error: &ar7::Error) -> String {
+    match error {
+        ar7::Error::Io { source, .. } => source.to_string(),
+        error => error.to_string(),
+    }
+}
+
 /// Prints the failure and returns the exit code.
 pub(crate) fn report(failure: &Failure) -> ExitCode {
     if failure.is_broken_pipe() {

@@ -1,4 +1,4 @@
-//! Names in JSON documents.
+//! Names and events in JSON documents.
 
 use base16ct::lower::encode_string;
 use serde::{Serialize, Serializer};
@@ -24,6 +24,16 @@ impl JsonName {
             },
         }
     }
+}
+
+/// What happened to an entry.
+#[derive(Serialize)]
+pub(crate) struct JsonEvent {
+    pub(crate) event: &'static str,
+    #[serde(flatten)]
+    pub(crate) name: JsonName,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
 }
 
 /// The target of a symbolic link, represented like a name.

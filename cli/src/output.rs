@@ -28,6 +28,13 @@ pub(crate) fn report(
     output.finish()
 }
 
+/// Writes a JSON document as one line, at once.
+pub(crate) fn json_line(document: &impl Serialize) -> Result<(), Failure> {
+    let mut line = serde_json::to_vec(document).map_err(|error| Failure::Output(error.into()))?;
+    line.push(b'\n');
+    io::stdout().lock().write_all(&line).map_err(Failure::Output)
+}
+
 /// Standard output, buffered and locked.
 pub(crate) struct Output {
     writer: BufWriter<StdoutLock<'static>>,

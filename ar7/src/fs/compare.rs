@@ -243,7 +243,7 @@ impl<'a> Compare<'a> {
 
 struct Comparing<'a> {
     snapshot: &'a ar7_registry::Snapshot,
-    tree: Tree<'a>,
+    tree: Tree<&'a System>,
     directory: &'a Path,
     report: CompareReport,
     on_event: Option<OnEvent<'a>>,

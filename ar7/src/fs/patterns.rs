@@ -6,10 +6,11 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::{GlobSet, GlobSetBuilder};
 
-use crate::error::{Error, Result};
-use crate::path::{bytes, components, to_path};
+use crate::error::Result;
+use crate::glob::{glob, invalid, raw, text_of};
+use crate::path::{bytes, components};
 
 /// Patterns for paths in an archive, in the language of `.gitignore`:
 ///
@@ -53,10 +54,6 @@ impl Patterns {
         let mut globs = GlobSetBuilder::new();
         for pattern in patterns {
             let text = pattern.as_ref();
-            let invalid = |error: globset::Error| Error::InvalidPattern {
-                pattern: to_path(text.as_bytes().to_vec()),
-                reason: error.kind().to_string(),
-            };
             let (is_negated, rest) = match text.as_bytes().strip_prefix(b"!") {
                 Some(rest) => (true, rest),
                 None => (false, text.as_bytes()),
@@ -69,21 +66,13 @@ impl Patterns {
             let trimmed = rest.strip_prefix(b"./").unwrap_or(rest);
             let is_whole = trimmed.contains(&b'/') || trimmed.len() < rest.len();
             let trimmed = trimmed.strip_prefix(b"/").unwrap_or(trimmed);
-            let (glob, is_bytes) = match std::str::from_utf8(trimmed) {
-                Ok(text) => (text.to_owned(), false),
-                Err(_) => (one_to_one(trimmed), true),
-            };
-            let glob = if is_whole { glob } else { format!("**/{glob}") };
-            let mut glob = GlobBuilder::new(&glob);
-            let glob = glob.literal_separator(true).backslash_escape(true).build();
-            globs.add(glob.map_err(invalid)?);
+            let (name, is_bytes) = text_of(trimmed);
+            let parsed_glob = if is_whole { glob(&name) } else { glob(&format!("**/{name}")) };
+            globs.add(parsed_glob.map_err(|error| invalid(text, &error))?);
             let (text, has_matched) = (text.to_owned(), AtomicBool::new(false));
             parsed.push(Pattern { text, is_negated, is_for_directories, is_bytes, has_matched });
         }
-        let globs = globs.build().map_err(|error| Error::InvalidPattern {
-            pattern: to_path(Vec::new()),
-            reason: error.kind().to_string(),
-        })?;
+        let globs = globs.build().map_err(|error| invalid(OsStr::new(""), &error))?;
         let has_bytes = parsed.iter().any(|pattern| pattern.is_bytes);
         Ok(Patterns { parsed, globs, has_bytes })
     }
@@ -132,7 +121,7 @@ impl Patterns {
         for path in paths {
             note(self.globs.matches(OsStr::from_bytes(path)), false);
             if self.has_bytes {
-                note(self.globs.matches(one_to_one(path)), true);
+                note(self.globs.matches(raw(path)), true);
             }
         }
         self.parsed.get(last?).map(|pattern| !pattern.is_negated)
@@ -151,14 +140,10 @@ impl fmt::Debug for Patterns {
     }
 }
 
-/// Returns a text with one character for each byte. Globs are text, and match any bytes in this form.
-fn one_to_one(bytes: &[u8]) -> String {
-    bytes.iter().copied().map(char::from).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
 
     #[test]
     fn patterns_match_as_those_of_gitignore() {

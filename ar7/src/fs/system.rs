@@ -13,21 +13,22 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use ar7_registry::records::{Device, EntryType};
+use ar7_registry::records::{Device, EntryType, NANOSECONDS_MAX};
 use rustix::fs::{
     AtFlags, CWD, Dev, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT,
-    Uid, chmodat, chownat, fchmod, fchown, fstat, ftruncate, futimens, linkat, mkdirat, openat,
-    readlinkat, renameat, statat, symlinkat, unlinkat, utimensat,
+    Uid, chmodat, chownat, fchmod, fchown, fstat, ftruncate, futimens, linkat, major, minor,
+    mkdirat, openat, readlinkat, renameat, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use xattr::FileExt as _;
 
+use super::tree::{Opens, replaced};
 use crate::records::Timestamp;
 
 /// The identity of a file: its device and its inode number.
 pub(crate) type FileId = (Dev, u64);
 
-const DIRECTORY_FLAGS: OFlags =
+pub(super) const DIRECTORY_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 const NEW_FILE_FLAGS: OFlags = OFlags::WRONLY
@@ -37,7 +38,7 @@ const NEW_FILE_FLAGS: OFlags = OFlags::WRONLY
     .union(OFlags::CLOEXEC);
 
 /// A fifo neither blocks nor is read from, and a terminal does not become that of this process.
-const FILE_FLAGS: OFlags = OFlags::RDONLY
+pub(super) const FILE_FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY)
@@ -62,37 +63,40 @@ impl Status {
     fn new(stat: &Stat) -> Status {
         Status {
             kind: kind_of(stat),
-            mode: widened(stat.st_mode) & 0o7777,
+            mode: permissions(stat.st_mode),
             owner: stat.st_uid,
             group: stat.st_gid,
             size: u64::try_from(stat.st_size).unwrap_or_default(),
             modified: Timestamp::new(stat.st_mtime, nanoseconds(stat.st_mtime_nsec)),
             id: (stat.st_dev, stat.st_ino),
             links: links(stat.st_nlink),
-            device: Device {
-                major: rustix::fs::major(stat.st_rdev),
-                minor: rustix::fs::minor(stat.st_rdev),
-            },
+            device: device_of(stat),
         }
     }
 }
 
-/// Widens a mode, whose type has 16 bits on macOS and 32 on Linux.
-fn widened(mode: impl Into<u32>) -> u32 {
-    mode.into()
+/// Returns the permission bits of a mode, whose type has 16 bits on macOS and 32 on Linux.
+pub(super) fn permissions(mode: impl Into<u32>) -> u32 {
+    mode.into() & 0o7777
 }
 
 /// Widens a number of links, whose type differs between systems and processors.
-fn links(links: impl Into<u64>) -> u64 {
+pub(super) fn links(links: impl Into<u64>) -> u64 {
     links.into()
 }
 
 /// Drops nanoseconds of a full second or more, which a faulty file system may report.
-fn nanoseconds(nanoseconds: impl TryInto<u32>) -> u32 {
-    nanoseconds.try_into().ok().filter(|&part| part < 1_000_000_000).unwrap_or_default()
+pub(super) fn nanoseconds(nanoseconds: impl TryInto<u32>) -> u32 {
+    nanoseconds.try_into().ok().filter(|&part| part <= NANOSECONDS_MAX).unwrap_or_default()
 }
 
-fn kind_of(stat: &Stat) -> Option<EntryType> {
+/// Returns the numbers of a device.
+pub(super) fn device_of(stat: &Stat) -> Device {
+    Device { major: major(stat.st_rdev), minor: minor(stat.st_rdev) }
+}
+
+/// Returns the type of an entry, or `None` if an archive has none for it.
+pub(super) fn kind_of(stat: &Stat) -> Option<EntryType> {
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => Some(EntryType::File),
         FileType::Directory => Some(EntryType::Directory),
@@ -428,6 +432,21 @@ impl System {
     pub(crate) fn read_directory(&self, directory: BorrowedFd<'_>) -> io::Result<Dir> {
         self.step()?;
         Ok(Dir::read_from(directory)?)
+    }
+}
+
+impl<T> Opens<T> for &System {
+    fn open(&self, at: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+        self.open_directory(at, name)
+    }
+
+    /// Fails: the top stays open for as long as the tree is used.
+    fn open_top(&self, _: &T) -> io::Result<OwnedFd> {
+        Err(replaced())
+    }
+
+    fn id_of(&self, directory: &OwnedFd) -> io::Result<FileId> {
+        Ok(self.status_of(directory)?.id)
     }
 }
 

@@ -6,12 +6,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::process::{Resource, getrlimit};
 
-use super::system::{FileId, System, is_out_of_descriptors};
+use super::system::{FileId, is_out_of_descriptors};
 
 /// Maximum number of directories kept open.
 const OPEN_MAX: u64 = 64;
@@ -34,6 +34,15 @@ impl<T> Directory<T> {
         self.place.as_ref().map(|(parent, name)| (parent, name.as_slice()))
     }
 
+    /// Returns the top of the tree.
+    pub(super) fn top(&self) -> &Directory<T> {
+        let mut directory = self;
+        while let Some((parent, _)) = directory.place() {
+            directory = parent;
+        }
+        directory
+    }
+
     /// Returns the path of a name in this directory, from the top of the tree.
     pub(super) fn path_of(&self, name: &[u8]) -> Vec<u8> {
         let mut names = vec![name];
@@ -46,7 +55,7 @@ impl<T> Directory<T> {
         names.join(&b'/')
     }
 
-    fn opened(&self) -> Option<Arc<OwnedFd>> {
+    pub(super) fn opened(&self) -> Option<Arc<OwnedFd>> {
         lock(&self.open).upgrade()
     }
 }
@@ -61,9 +70,21 @@ impl<T> Drop for Directory<T> {
     }
 }
 
+/// The calls that open directories.
+pub(super) trait Opens<T> {
+    /// Opens a directory by its name in another, or its parent as `..`.
+    fn open(&self, at: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd>;
+
+    /// Opens the top of the tree again, if that is possible.
+    fn open_top(&self, top: &T) -> io::Result<OwnedFd>;
+
+    /// Returns the identity of an open directory.
+    fn id_of(&self, directory: &OwnedFd) -> io::Result<FileId>;
+}
+
 /// The open directories of a tree.
-pub(super) struct Tree<'a> {
-    pub(super) system: &'a System,
+pub(super) struct Tree<S> {
+    pub(super) system: S,
     /// The most recently opened directories.
     open: Mutex<VecDeque<Arc<OwnedFd>>>,
     open_max: usize,
@@ -75,18 +96,28 @@ pub(super) fn open_directories_max() -> usize {
     usize::try_from((descriptors / OPEN_SHARE).clamp(1, OPEN_MAX)).unwrap_or(1)
 }
 
-impl<'a> Tree<'a> {
-    pub(super) fn new(system: &'a System) -> Tree<'a> {
+/// A directory that was found under this name, and is not open.
+pub(super) fn found<T>(
+    parent: &Arc<Directory<T>>,
+    name: Vec<u8>,
+    id: FileId,
+    own: T,
+) -> Arc<Directory<T>> {
+    let (place, open) = (Some((Arc::clone(parent), name)), Mutex::default());
+    Arc::new(Directory { place, id, open, own })
+}
+
+impl<S> Tree<S> {
+    pub(super) fn new(system: S) -> Tree<S> {
         Tree { system, open: Mutex::default(), open_max: open_directories_max() }
     }
 
-    /// The top of the tree. The caller keeps the descriptor open.
-    pub(super) fn top<T>(
-        &self,
-        descriptor: &Arc<OwnedFd>,
-        own: T,
-    ) -> io::Result<Arc<Directory<T>>> {
-        let id = self.system.status_of(&**descriptor)?.id;
+    /// The top of the tree. It is closed when the caller drops the descriptor.
+    pub(super) fn top<T>(&self, descriptor: &Arc<OwnedFd>, own: T) -> io::Result<Arc<Directory<T>>>
+    where
+        S: Opens<T>,
+    {
+        let id = self.system.id_of(descriptor)?;
         let open = Mutex::new(Arc::downgrade(descriptor));
         Ok(Arc::new(Directory { place: None, id, open, own }))
     }
@@ -105,14 +136,20 @@ impl<'a> Tree<'a> {
     }
 
     /// Returns the descriptor of a directory. Opens it again from its nearest open ancestor if needed.
-    pub(super) fn descriptor<T>(&self, directory: &Directory<T>) -> io::Result<Arc<OwnedFd>> {
+    pub(super) fn descriptor<T>(&self, directory: &Directory<T>) -> io::Result<Arc<OwnedFd>>
+    where
+        S: Opens<T>,
+    {
         let mut closed = Vec::new();
         let mut current = directory;
         let mut above = loop {
             if let Some(open) = current.opened() {
                 break open;
             }
-            let Some((parent, name)) = &current.place else { return Err(replaced()) };
+            let Some((parent, name)) = &current.place else {
+                let top = self.with_descriptors(|| self.system.open_top(&current.own))?;
+                break self.opened_again(current, top)?;
+            };
             closed.push((current, name));
             current = parent;
         };
@@ -128,7 +165,10 @@ impl<'a> Tree<'a> {
         &self,
         directory: &Directory<T>,
         descriptor: &OwnedFd,
-    ) -> io::Result<Arc<OwnedFd>> {
+    ) -> io::Result<Arc<OwnedFd>>
+    where
+        S: Opens<T>,
+    {
         let Some((parent, _)) = directory.place() else { return Err(replaced()) };
         if let Some(open) = parent.opened() {
             return Ok(open);
@@ -142,9 +182,25 @@ impl<'a> Tree<'a> {
         directory: &Directory<T>,
         at: &OwnedFd,
         name: &[u8],
-    ) -> io::Result<Arc<OwnedFd>> {
-        let descriptor = self.with_descriptors(|| self.system.open_directory(at.as_fd(), name))?;
-        if self.system.status_of(&descriptor)?.id != directory.id {
+    ) -> io::Result<Arc<OwnedFd>>
+    where
+        S: Opens<T>,
+    {
+        let descriptor = self.with_descriptors(|| self.system.open(at.as_fd(), name))?;
+        self.opened_again(directory, descriptor)
+    }
+
+    /// Notes the new descriptor of a directory that was closed. The name may refer to another directory by now, whose
+    /// entries must not be mixed with these.
+    fn opened_again<T>(
+        &self,
+        directory: &Directory<T>,
+        descriptor: OwnedFd,
+    ) -> io::Result<Arc<OwnedFd>>
+    where
+        S: Opens<T>,
+    {
+        if self.system.id_of(&descriptor)? != directory.id {
             return Err(replaced());
         }
         let descriptor = self.keep(descriptor);
@@ -164,7 +220,7 @@ impl<'a> Tree<'a> {
     }
 
     /// Keeps a descriptor open until others are opened.
-    fn keep(&self, descriptor: OwnedFd) -> Arc<OwnedFd> {
+    pub(super) fn keep(&self, descriptor: OwnedFd) -> Arc<OwnedFd> {
         let descriptor = Arc::new(descriptor);
         let mut open = lock(&self.open);
         open.push_back(Arc::clone(&descriptor));

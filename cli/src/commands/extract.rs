@@ -1,7 +1,6 @@
 //! `extract`: restores entries into one directory.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Write as _};
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -12,12 +11,12 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::arguments::{Common, Extract, OverwriteChoice, SparseChoice};
-use crate::exit::{Code, Failure};
+use crate::exit::{Code, Failure, reason_of};
 use crate::interrupt::Interrupt;
-use crate::json::JsonName;
+use crate::json::{JsonEvent, JsonName};
 use crate::names::path_bytes;
 use crate::opened::Opened;
-use crate::output::Output;
+use crate::output::{self, Output};
 use crate::progress::{Counts, Progress};
 
 /// Restores the entries.
@@ -42,7 +41,7 @@ pub(crate) fn run(common: &Common, options: &Extract) -> Result<(), Failure> {
         error => Failure::Library { archive: options.archive.clone(), error },
     })?;
     if options.json_lines {
-        write_line(&json!({
+        output::json_line(&json!({
             "event": "summary",
             "entries": report.entries,
             "bytes": report.bytes,
@@ -193,25 +192,9 @@ impl Run<'_> {
         if self.options.json_lines && self.output.is_ok() {
             let name = JsonName::new(path_bytes(&path()));
             let reason = failure.map(ToString::to_string);
-            self.output = write_line(&JsonEvent { event, name, reason });
+            self.output = output::json_line(&JsonEvent { event, name, reason });
         }
     }
-}
-
-#[derive(Serialize)]
-struct JsonEvent {
-    event: &'static str,
-    #[serde(flatten)]
-    name: JsonName,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-}
-
-/// Writes a JSON document as one line.
-fn write_line(document: &impl Serialize) -> Result<(), Failure> {
-    let mut line = serde_json::to_vec(document).map_err(|error| Failure::Output(error.into()))?;
-    line.push(b'\n');
-    io::stdout().lock().write_all(&line).map_err(Failure::Output)
 }
 
 fn summary((entries, bytes): (u64, u64)) -> String {
@@ -224,10 +207,7 @@ fn judge(report: &ExtractReport, options: &Extract, progress: &Progress) -> Resu
         progress.warn(&Failure::Unmatched { pattern: pattern.clone() });
     }
     for lack in &report.incomplete {
-        let reason = match &lack.error {
-            Error::Io { source, .. } => source.to_string(),
-            error => error.to_string(),
-        };
+        let reason = reason_of(&lack.error);
         let (path, aspect, entries) = (lack.path.clone(), lack.aspect, lack.entries);
         progress.warn(&Failure::Incomplete { path, aspect, reason, entries });
     }

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -13,12 +13,12 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::arguments::{Common, Ingest};
-use crate::exit::Failure;
+use crate::exit::{Failure, reason_of};
 use crate::interrupt::Interrupt;
-use crate::json::JsonName;
+use crate::json::{JsonEvent, JsonName};
 use crate::names::path_bytes;
 use crate::opened::{Opened, at};
-use crate::output::Output;
+use crate::output::{self, Output};
 use crate::progress::{Counts, Progress};
 use crate::shown::Shown;
 
@@ -215,32 +215,8 @@ impl<'a> Run<'a> {
                 _ => None,
             };
             let name = JsonName::new(path_bytes(&shown()));
-            self.output = write_line(&JsonEvent { event: outcome.name(), name, reason });
+            self.output = output::json_line(&JsonEvent { event: outcome.name(), name, reason });
         }
-    }
-}
-
-#[derive(Serialize)]
-struct JsonEvent {
-    event: &'static str,
-    #[serde(flatten)]
-    name: JsonName,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-}
-
-/// Writes a JSON document as one line.
-fn write_line(document: &impl Serialize) -> Result<(), Failure> {
-    let mut line = serde_json::to_vec(document).map_err(|error| Failure::Output(error.into()))?;
-    line.push(b'\n');
-    io::stdout().lock().write_all(&line).map_err(Failure::Output)
-}
-
-/// Returns the reason of an error about a path that is given elsewhere.
-fn reason_of(error: &Error) -> String {
-    match error {
-        Error::Io { source, .. } => source.to_string(),
-        error => error.to_string(),
     }
 }
 
@@ -309,7 +285,7 @@ fn judge(
     }
     if options.json_lines {
         let document = JsonReport::new(report);
-        write_line(&json!({ "event": "summary", "report": document }))?;
+        output::json_line(&json!({ "event": "summary", "report": document }))?;
     } else if common.json {
         Output::new().document(&JsonReport::new(report))?;
     } else {

@@ -95,7 +95,7 @@ pub(super) struct Files<'a, 'e> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) options: &'a Options,
     pub(super) reporter: &'a Reporter<'e>,
-    pub(super) tree: Tree<'a>,
+    pub(super) tree: Tree<&'a System>,
     /// Makes the temporary names of this run different from all others.
     seed: u64,
     names: AtomicU64,

@@ -21,10 +21,11 @@ use super::read::{Entry, Input, Job, Task};
 use super::report::{SkipReason, failed};
 use super::roots::{Root, excludes};
 use super::source::Names;
-use super::status::{FileId, Status};
+use super::status::Status;
 use super::walk::{Directory, Step, Tree, Walk};
 use super::{DEPTH_MAX, Run};
 use crate::error::{Error, Result};
+use crate::fs::system::{FileId, is_out_of_descriptors};
 use crate::path::{bytes, components, to_path};
 
 /// The tag of a cache, and how it begins: <https://bford.info/cachedir/>.
@@ -155,7 +156,7 @@ impl<'a> Plan<'a> {
                     .send(Item::Unlisted { error: failed(path.clone(), "read", error), path });
             }
         };
-        let mirrored = location.known.filter(|_| root.name.is_none());
+        let mirrored = location.own.known.filter(|_| root.name.is_none());
         self.mirrors = vec![self.mirror(mirrored)];
         let mut device = root.name.is_none().then(|| location.device());
         while let Some(step) = walk.next() {
@@ -238,7 +239,7 @@ impl<'a> Plan<'a> {
         let status = match status {
             Ok(status) => status,
             Err(error) => {
-                let error = failed(directory.path_of(&name), "read", error);
+                let error = failed(directory.shown_path_of(&name), "read", error);
                 return self.left(directory, name, Reason::Unread(error));
             }
         };
@@ -283,7 +284,7 @@ impl<'a> Plan<'a> {
         }
         let found = existing.filter(|(_, inode)| inode.kind == EntryType::Directory);
         let Entry { directory: parent, name, status } = &entry;
-        if parent.depth + 1 >= DEPTH_MAX {
+        if parent.own.depth + 1 >= DEPTH_MAX {
             let error = Error::TooDeep { path: entry.path(), limit: DEPTH_MAX };
             return self.left(entry.directory, entry.name, Reason::Unread(error));
         }
@@ -334,7 +335,7 @@ impl<'a> Plan<'a> {
         });
         match begin {
             Ok(begin) => Ok(begin.starts_with(CACHE_SIGNATURE)),
-            Err(error) if super::walk::is_out_of_descriptors(&error) => Err(error),
+            Err(error) if is_out_of_descriptors(&error) => Err(error),
             // There is none, or it is no file that can be read.
             Err(_) => Ok(false),
         }
@@ -448,14 +449,14 @@ impl<'a> Plan<'a> {
 
     /// Looks up the name of an entry in the archive.
     fn existing(&self, entry: &Entry) -> Result<Option<(InodeNumber, Inode)>> {
-        let (Some(archive), Some(directory)) = (self.run.archive, entry.directory.known) else {
+        let (Some(archive), Some(directory)) = (self.run.archive, entry.directory.own.known) else {
             return Ok(None);
         };
         let names = archive.names();
         let Some(found) = names.lookup(directory, entry.name.as_bytes())? else { return Ok(None) };
         let inode = names.inode(found.inode)?;
         let inode = inode.ok_or_else(|| Error::InEntry {
-            path: to_path(entry.directory.stored_path_of(&entry.name)),
+            path: to_path(entry.directory.path_of(entry.name.as_bytes())),
             cause: Arc::new(Error::MissingInode { inode: found.inode.0 }),
         })?;
         Ok(Some((found.inode, inode)))
@@ -473,7 +474,7 @@ fn gone(run: &Run<'_>, directory: Arc<Directory>, name: OsString) -> Item {
         Ok(_) => io::Error::other("it appeared while its directory was listed"),
         Err(error) => error,
     };
-    let error = failed(directory.path_of(&name), "list", error);
+    let error = failed(directory.shown_path_of(&name), "list", error);
     Item::Left { directory, name, reason: Reason::Unread(error) }
 }
 

@@ -115,7 +115,7 @@ pub(super) fn read_all(
 impl Entry {
     /// Returns the path for messages.
     pub(super) fn path(&self) -> PathBuf {
-        self.directory.path_of(&self.name)
+        self.directory.shown_path_of(&self.name)
     }
 
     /// Returns the error of reading it.

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -134,7 +135,7 @@ impl<'a> SourcePath<'a> {
     /// [`Ingest::path`]: super::Ingest::path
     pub fn to_path(&self) -> PathBuf {
         match self.inner {
-            Inner::Below { directory, name } => directory.path_of(name),
+            Inner::Below { directory, name } => directory.shown_path_of(name),
             Inner::Typed(path) => path.clone(),
         }
     }
@@ -143,7 +144,7 @@ impl<'a> SourcePath<'a> {
     /// that was passed to [`Ingest::path`](super::Ingest::path) and does not exist.
     pub fn stored(&self) -> Option<PathBuf> {
         match self.inner {
-            Inner::Below { directory, name } => Some(to_path(directory.stored_path_of(name))),
+            Inner::Below { directory, name } => Some(to_path(directory.path_of(name.as_bytes()))),
             Inner::Typed(_) => None,
         }
     }

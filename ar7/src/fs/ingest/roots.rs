@@ -93,7 +93,7 @@ pub(super) fn excludes(
     is_directory: bool,
 ) -> bool {
     let Some(patterns) = patterns else { return false };
-    let (typed, stored) = (directory.path_of(name), directory.stored_path_of(name));
+    let (typed, stored) = (directory.shown_path_of(name), directory.path_of(name.as_bytes()));
     let paths = [plain(bytes(&typed)), &stored];
     patterns.matches_any(paths, is_directory) == Some(true)
 }

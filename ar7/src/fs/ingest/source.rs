@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use xattr::FileExt;
 
 use super::status::Status;
+use crate::fs::system::{DIRECTORY_FLAGS, FILE_FLAGS};
 
 /// Names of a directory.
 #[derive(Debug, Default)]
@@ -91,15 +92,6 @@ const LOCATION_ONLY: OFlags = OFlags::from_bits_retain(libc::O_SEARCH.cast_unsig
 const LOCATION_ONLY: OFlags = OFlags::RDONLY;
 
 const LOCATION_FLAGS: OFlags = LOCATION_ONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-
-const DIRECTORY_FLAGS: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
-const FILE_FLAGS: OFlags = OFlags::RDONLY
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::NONBLOCK)
-    .union(OFlags::NOCTTY)
-    .union(OFlags::CLOEXEC);
 
 /// The memory that a name takes besides its bytes.
 const NAME_OVERHEAD: usize = size_of::<OsString>() + 2 * size_of::<usize>();

@@ -1,11 +1,10 @@
 //! The status of an entry in the file system.
 
 use ar7_engine::format::Timestamp;
-use ar7_registry::records::{Attributes, Device, EntryType, NANOSECONDS_MAX, Origin};
-use rustix::fs::{Dev, FileType, Stat, major, minor};
+use ar7_registry::records::{Attributes, Device, EntryType, Origin};
+use rustix::fs::Stat;
 
-/// The identity of a file: device and inode number.
-pub(super) type FileId = (Dev, u64);
+use crate::fs::system::{FileId, device_of, kind_of, links, nanoseconds, permissions};
 
 /// The unit in which a status counts the space that a file takes.
 const ALLOCATION_BYTES: u64 = 512;
@@ -47,7 +46,7 @@ impl Status {
             size,
             is_sparse: allocated.saturating_mul(ALLOCATION_BYTES) < size,
             id: (stat.st_dev, stat.st_ino),
-            links: number_of_links(stat.st_nlink),
+            links: links(stat.st_nlink),
             device: kind.filter(|kind| kind.is_device()).map(|_| device_of(stat)),
         }
     }
@@ -67,37 +66,8 @@ impl Status {
     }
 }
 
-/// Returns the permissions in a mode, whose type has 16 bits on macOS and 32 on Linux.
-fn permissions(mode: impl Into<u32>) -> u32 {
-    mode.into() & 0o7777
-}
-
-/// Widens a number of links, whose type differs between systems and processors.
-fn number_of_links(links: impl Into<u64>) -> u64 {
-    links.into()
-}
-
-/// Converts a time. Drops nanoseconds of a full second or more, which a faulty file system may report.
-fn timestamp(seconds: i64, nanoseconds: impl TryInto<u32>) -> Timestamp {
-    let nanoseconds = nanoseconds.try_into().ok().filter(|&part| part <= NANOSECONDS_MAX);
-    Timestamp { seconds, nanoseconds: nanoseconds.unwrap_or_default() }
-}
-
-fn device_of(stat: &Stat) -> Device {
-    Device { major: major(stat.st_rdev), minor: minor(stat.st_rdev) }
-}
-
-fn kind_of(stat: &Stat) -> Option<EntryType> {
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => Some(EntryType::File),
-        FileType::Directory => Some(EntryType::Directory),
-        FileType::Symlink => Some(EntryType::Symlink),
-        FileType::Fifo => Some(EntryType::Fifo),
-        FileType::Socket => Some(EntryType::Socket),
-        FileType::CharacterDevice => Some(EntryType::CharacterDevice),
-        FileType::BlockDevice => Some(EntryType::BlockDevice),
-        FileType::Unknown => None,
-    }
+fn timestamp(seconds: i64, part: impl TryInto<u32>) -> Timestamp {
+    Timestamp { seconds, nanoseconds: nanoseconds(part) }
 }
 
 #[cfg(test)]

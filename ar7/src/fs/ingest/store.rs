@@ -19,10 +19,11 @@ use super::place::{Done, Place, Trouble, missing};
 use super::plan::{Action, Item, Present, Reason};
 use super::read::{Content, Entry, Input, READS_MAX, Reading};
 use super::report::{IngestEvent, IngestReport, LeftOut, Outcome, SkipReason, SourcePath, Unread};
-use super::status::{FileId, Status};
+use super::status::Status;
 use super::walk::Directory;
 use super::{DIRECTORY_MODE, OnEvent, Run};
 use crate::error::{Error, Result};
+use crate::fs::system::FileId;
 use crate::path::bytes;
 use crate::records::Attributes;
 
@@ -210,7 +211,7 @@ impl<'r, 'e> Storing<'r, 'e> {
 
     /// Removes a name of the archive with everything below it. Returns the number of names.
     fn remove(&mut self, directory: &Directory, name: &[u8]) -> Done<u64> {
-        let (Some(archive), Some(&directory)) = (self.writing(), directory.stored.get()) else {
+        let (Some(archive), Some(&directory)) = (self.writing(), directory.own.stored.get()) else {
             return Ok(1);
         };
         self.since_bytes += ENTRY_BYTES;
@@ -220,7 +221,7 @@ impl<'r, 'e> Storing<'r, 'e> {
     fn entry(&mut self, entry: &Entry, action: Action) -> Done<Option<Outcome<'static>>> {
         let Some(archive) = self.writing() else { return self.preview(entry, &action).map(Some) };
         // The failure of the directory was reported, so its entries are skipped silently.
-        let Some(&directory) = entry.directory.stored.get() else { return Ok(None) };
+        let Some(&directory) = entry.directory.own.stored.get() else { return Ok(None) };
         let place = Place { archive, directory, entry };
         let stored = match action {
             Action::Directory { directory, extended, left_out } => {
@@ -267,7 +268,7 @@ impl<'r, 'e> Storing<'r, 'e> {
             }
         };
         // Each directory is stored once, so the number was not set before.
-        let _ = directory.stored.set(number);
+        let _ = directory.own.stored.set(number);
         self.report.entries += 1;
         self.since_bytes += ENTRY_BYTES;
         if let Some(extended) = extended
@@ -491,7 +492,7 @@ impl<'r, 'e> Storing<'r, 'e> {
                     self.left_out(SourcePath::new(&entry.directory, &entry.name), reason)?;
                 }
                 bytes = 0;
-                if directory.known.is_some() { Outcome::Unchanged } else { Outcome::Added }
+                if directory.own.known.is_some() { Outcome::Unchanged } else { Outcome::Added }
             }
             Action::Store { .. } | Action::Link => {
                 bytes = 0;

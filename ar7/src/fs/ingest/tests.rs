@@ -21,11 +21,12 @@ use rustix::io::Errno;
 
 use super::source::{Names, Source, System};
 use super::status::Status;
-use super::walk::{is_out_of_descriptors, lock};
 use super::{Ingest, IngestReport};
 use crate::archive::Archive;
 use crate::error::{Error, Result};
 use crate::fs::Patterns;
+use crate::fs::system::is_out_of_descriptors;
+use crate::fs::tree::lock;
 use crate::key::Key;
 
 /// What happens before a call of the source; an error fails the call.

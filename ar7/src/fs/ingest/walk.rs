@@ -4,42 +4,35 @@
 //! archive. Every entry carries the directory that it is in, so no failure and no race can attach it to another. A
 //! directory knows its parent and its name in it, but no path, so that a tree can be of any depth.
 
-use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock};
 
 use ar7_registry::records::InodeNumber;
 use rustix::fs::Dev;
-use rustix::process::{Resource, getrlimit};
 
 use super::roots::Root;
 use super::source::{Names, Source};
-use super::status::{FileId, Status};
-
-/// The maximum number of directories kept open. A closed one is reopened when needed, and must be the same directory.
-const OPEN_MAX: u64 = 64;
-
-/// The share of the process's descriptors that open directories may use.
-const OPEN_SHARE: u64 = 4;
+use super::status::Status;
+use crate::fs::system::FileId;
+use crate::fs::tree::{self, Opens};
 
 /// The memory in bytes that the names of all directories on the way may take. A larger directory is listed in several
 /// passes.
 const NAMES_BYTES: usize = 12 << 20;
 
 /// A directory of the source.
-pub(super) struct Directory {
-    /// The parent directory, and the name in it. `None` for a path that the user typed.
-    parent: Option<(Arc<Directory>, OsString)>,
-    /// The path that the user typed.
+pub(super) type Directory = tree::Directory<Own>;
+
+/// What an ingest keeps of a directory.
+pub(super) struct Own {
+    /// The path that the user typed, at the top.
     typed: PathBuf,
     /// The depth of its entries in the archive.
     pub(super) depth: usize,
-    id: FileId,
-    open: Mutex<Weak<OwnedFd>>,
     /// Its inode number in the archive before this run, if it existed.
     pub(super) known: Option<InodeNumber>,
     /// Its inode number in the archive once the writer has stored it. Unset if storing failed.
@@ -54,68 +47,50 @@ impl Directory {
 
     /// Returns the path of the directory itself for messages.
     pub(super) fn own_path(&self) -> PathBuf {
-        match &self.parent {
-            Some((parent, name)) => parent.path_of(name),
-            None => self.typed.clone(),
+        match self.place() {
+            Some((parent, name)) => parent.shown_path_of(OsStr::from_bytes(name)),
+            None => self.own.typed.clone(),
         }
     }
 
     /// Returns the path of an entry for messages. Its length is not limited.
-    pub(super) fn path_of(&self, name: &OsStr) -> PathBuf {
-        let (top, mut path) = self.below(name);
-        if !top.typed.as_os_str().is_empty() {
-            let typed = top.typed.as_os_str().as_bytes();
+    pub(super) fn shown_path_of(&self, name: &OsStr) -> PathBuf {
+        let mut path = self.path_of(name.as_bytes());
+        let typed = self.top().own.typed.as_os_str().as_bytes();
+        if !typed.is_empty() {
             let slash: &[u8] = if typed.ends_with(b"/") { b"" } else { b"/" };
             path = [typed, slash, &path].concat();
         }
         OsString::from_vec(path).into()
     }
-
-    /// Returns the path of an entry in the archive, below the destination directory.
-    pub(super) fn stored_path_of(&self, name: &OsStr) -> Vec<u8> {
-        self.below(name).1
-    }
-
-    /// Returns the location that the entry is below, and its path from there.
-    fn below(&self, name: &OsStr) -> (&Directory, Vec<u8>) {
-        let (mut names, mut directory) = (vec![name.as_bytes()], self);
-        while let Some((parent, name)) = &directory.parent {
-            names.push(name.as_bytes());
-            directory = parent;
-        }
-        names.reverse();
-        (directory, names.join(&b'/'))
-    }
-
-    fn opened(&self) -> Option<Arc<OwnedFd>> {
-        lock(&self.open).upgrade()
-    }
 }
 
-/// Without this, dropping the deepest directory would drop its parents in as many nested calls.
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let mut next = self.parent.take();
-        while let Some((parent, _)) = next {
-            next = Arc::into_inner(parent).and_then(|mut parent| parent.parent.take());
-        }
+/// The source, as the directories are opened in it.
+struct Opened<'a>(&'a dyn Source);
+
+impl Opens<Own> for Opened<'_> {
+    fn open(&self, at: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+        self.0.open_directory(at, OsStr::from_bytes(name))
+    }
+
+    fn open_top(&self, top: &Own) -> io::Result<OwnedFd> {
+        self.0.open_location(or_working_directory(&top.typed))
+    }
+
+    fn id_of(&self, directory: &OwnedFd) -> io::Result<FileId> {
+        Ok(self.0.status_of(directory.as_fd())?.id)
     }
 }
 
 /// The source and its open directories.
 pub(super) struct Tree<'a> {
     pub(super) source: &'a dyn Source,
-    /// The most recently opened directories.
-    open: Mutex<VecDeque<Arc<OwnedFd>>>,
-    open_max: usize,
+    directories: tree::Tree<Opened<'a>>,
 }
 
 impl<'a> Tree<'a> {
     pub(super) fn new(source: &'a dyn Source) -> Tree<'a> {
-        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let open_max = (descriptors / OPEN_SHARE).clamp(1, OPEN_MAX);
-        let open_max = usize::try_from(open_max).unwrap_or(1);
-        Tree { source, open: Mutex::default(), open_max }
+        Tree { source, directories: tree::Tree::new(Opened(source)) }
     }
 
     /// A directory that the user typed, which is stored as `stored`.
@@ -127,18 +102,9 @@ impl<'a> Tree<'a> {
         stored: Option<InodeNumber>,
     ) -> io::Result<Arc<Directory>> {
         let descriptor = self.source.open_location(or_working_directory(path))?;
-        let id = self.source.status_of(descriptor.as_fd())?.id;
         let stored = stored.map_or_else(OnceLock::new, OnceLock::from);
-        let open = Mutex::new(Arc::downgrade(&self.keep(descriptor)));
-        Ok(Arc::new(Directory {
-            parent: None,
-            typed: path.to_owned(),
-            depth,
-            id,
-            open,
-            known,
-            stored,
-        }))
+        let own = Own { typed: path.to_owned(), depth, known, stored };
+        self.directories.top(&self.directories.keep(descriptor), own)
     }
 
     /// The directory that was found under `name` with this status.
@@ -148,15 +114,9 @@ impl<'a> Tree<'a> {
         status: &Status,
         known: Option<InodeNumber>,
     ) -> Arc<Directory> {
-        Arc::new(Directory {
-            parent: Some((Arc::clone(parent), name.to_owned())),
-            typed: PathBuf::new(),
-            depth: parent.depth + 1,
-            id: status.id,
-            open: Mutex::default(),
-            known,
-            stored: OnceLock::new(),
-        })
+        let (typed, depth, stored) = (PathBuf::new(), parent.own.depth + 1, OnceLock::new());
+        let own = Own { typed, depth, known, stored };
+        tree::found(parent, name.as_bytes().to_vec(), status.id, own)
     }
 
     /// Returns the lowest names above `after` in a directory.
@@ -167,7 +127,7 @@ impl<'a> Tree<'a> {
         budget: usize,
     ) -> io::Result<Names> {
         self.with(directory, |source, at| {
-            if directory.parent.is_some() {
+            if directory.place().is_some() {
                 return source.names(at, after, budget);
             }
             // A location was opened by path only, which cannot be read.
@@ -183,73 +143,17 @@ impl<'a> Tree<'a> {
         directory: &Directory,
         work: impl Fn(&dyn Source, BorrowedFd<'_>) -> io::Result<T>,
     ) -> io::Result<T> {
-        let attempt = || work(self.source, self.descriptor(directory)?.as_fd());
-        match attempt() {
-            Err(error) if is_out_of_descriptors(&error) => {
-                lock(&self.open).clear();
-                attempt()
-            }
-            outcome => outcome,
-        }
-    }
-
-    /// Returns the descriptor of a directory. Reopens it from its nearest open ancestor if needed.
-    fn descriptor(&self, directory: &Directory) -> io::Result<Arc<OwnedFd>> {
-        let mut closed = Vec::new();
-        let mut next = Some(directory);
-        let mut above = None;
-        while let Some(current) = next {
-            if let Some(open) = current.opened() {
-                above = Some(open);
-                break;
-            }
-            closed.push(current);
-            next = current.parent.as_ref().map(|(parent, _)| &**parent);
-        }
-        while let Some(current) = closed.pop() {
-            let descriptor = match (&above, &current.parent) {
-                (Some(above), Some((_, name))) => {
-                    self.source.open_directory(above.as_fd(), name)?
-                }
-                _ => self.source.open_location(or_working_directory(&current.typed))?,
-            };
-            above = Some(self.reopened(current, descriptor)?);
-        }
-        above.ok_or_else(replaced)
+        self.directories
+            .with_descriptors(|| work(self.source, self.directories.descriptor(directory)?.as_fd()))
     }
 
     /// Opens the parent of an open directory through it, if it was closed. The nearest open ancestor may be far away.
     fn open_parent(&self, directory: &Directory) {
-        let Some((parent, _)) = &directory.parent else { return };
-        if parent.parent.is_none() || parent.opened().is_some() {
-            return;
+        let is_below_top = directory.place().is_some_and(|(parent, _)| parent.place().is_some());
+        if let Some(open) = directory.opened().filter(|_| is_below_top) {
+            // If this fails, the parent is opened when it is needed.
+            let _ = self.directories.parent_of(directory, &open);
         }
-        let Some(open) = directory.opened() else { return };
-        // If the directory was moved, its parent is found by name when it is needed.
-        let opened = self.source.open_directory(open.as_fd(), OsStr::new(".."));
-        let _ = opened.and_then(|descriptor| self.reopened(parent, descriptor));
-    }
-
-    /// Notes the new descriptor of a directory that was closed. The name may refer to another directory by now, whose
-    /// entries must not be mixed with these.
-    fn reopened(&self, directory: &Directory, descriptor: OwnedFd) -> io::Result<Arc<OwnedFd>> {
-        if self.source.status_of(descriptor.as_fd())?.id != directory.id {
-            return Err(replaced());
-        }
-        let descriptor = self.keep(descriptor);
-        *lock(&directory.open) = Arc::downgrade(&descriptor);
-        Ok(descriptor)
-    }
-
-    /// Keeps a descriptor open until others are opened.
-    fn keep(&self, descriptor: OwnedFd) -> Arc<OwnedFd> {
-        let descriptor = Arc::new(descriptor);
-        let mut open = lock(&self.open);
-        open.push_back(Arc::clone(&descriptor));
-        while open.len() > self.open_max {
-            open.pop_front();
-        }
-        descriptor
     }
 }
 
@@ -378,18 +282,4 @@ fn memory_of(name: &OsString) -> usize {
 /// Returns the path to open. An empty path stands for the working directory.
 fn or_working_directory(path: &Path) -> &Path {
     if path.as_os_str().is_empty() { Path::new(".") } else { path }
-}
-
-pub(super) fn is_out_of_descriptors(error: &io::Error) -> bool {
-    [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE]
-        .iter()
-        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
-}
-
-fn replaced() -> io::Error {
-    io::Error::other("the directory was replaced while it was read")
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
