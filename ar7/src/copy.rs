@@ -2,16 +2,13 @@
 
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::{self, Builder};
 
 use zeroize::Zeroizing;
 
+use crate::read_ahead::read_ahead;
+
 /// Length of one piece. A write of this length is sealed by several threads and bypasses the page cache.
 const PIECE_BYTES: usize = 4 << 20;
-
-/// Pieces that are read ahead or being written.
-const PIECES: usize = 3;
 
 /// Why [`copy`] failed.
 #[derive(Debug, thiserror::Error)]
@@ -45,95 +42,38 @@ pub enum CopyError {
 /// # }
 /// ```
 pub fn copy(mut reader: impl Read + Send, mut writer: impl Write) -> Result<u64, CopyError> {
-    let mut first = Zeroizing::new(Vec::new());
-    let never_stopped = AtomicBool::new(false);
-    let filled = fill(&mut reader, &mut first, &never_stopped);
-    write(&mut writer, &first)?;
-    let length = first.len() as u64;
-    if !filled.map_err(CopyError::Read)? {
-        return Ok(length);
-    }
-    let rest = copy_ahead(&mut reader, &mut writer, first).unwrap_or_else(|mut piece| {
-        let mut copied = 0;
-        loop {
-            let filled = fill(&mut reader, &mut piece, &never_stopped);
-            write(&mut writer, &piece)?;
-            copied += piece.len() as u64;
-            if !filled.map_err(CopyError::Read)? {
-                return Ok(copied);
-            }
-        }
-    });
-    Ok(length + rest?)
-}
-
-type Piece = Zeroizing<Vec<u8>>;
-
-/// A piece and whether more follow, or the failure of the reader.
-type Filled = (Piece, io::Result<bool>);
-
-/// Copies with a thread that reads ahead. Returns the buffer if no thread can be started.
-fn copy_ahead(
-    reader: &mut (impl Read + Send),
-    writer: &mut impl Write,
-    piece: Piece,
-) -> Result<Result<u64, CopyError>, Piece> {
     let is_stopped = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let (filled, pieces) = channel();
-        let (emptied, empty) = channel();
-        let ahead = || {
-            let (filled, empty) = (filled, empty);
-            read_ahead(reader, &filled, &empty, &is_stopped);
-        };
-        if Builder::new().spawn_scoped(scope, ahead).is_err() {
-            return Err(piece);
-        }
-        for _ in 1..PIECES {
-            // The receiver lives as long as the thread, which has not received a buffer yet.
-            let _ = emptied.send(Piece::default());
-        }
-        let _ = emptied.send(piece);
-        let written = write_all(writer, &pieces, &emptied);
-        is_stopped.store(true, Ordering::Relaxed);
-        Ok(written)
-    })
-}
-
-fn read_ahead(
-    reader: &mut impl Read,
-    filled: &Sender<Filled>,
-    empty: &Receiver<Piece>,
-    is_stopped: &AtomicBool,
-) {
-    // The sender is dropped once the writer has failed or everything is written.
-    while let Ok(mut piece) = empty.recv() {
-        let outcome = fill(reader, &mut piece, is_stopped);
-        let is_last = !matches!(outcome, Ok(true));
-        if filled.send((piece, outcome)).is_err() || is_last {
-            return;
-        }
-    }
-}
-
-fn write_all(
-    writer: &mut impl Write,
-    pieces: &Receiver<Filled>,
-    emptied: &Sender<Piece>,
-) -> Result<u64, CopyError> {
     let mut copied = 0;
-    for (piece, outcome) in pieces {
-        write(writer, &piece)?;
+    let mut write = |piece: &[u8]| {
         copied += piece.len() as u64;
-        outcome.map_err(CopyError::Read)?;
-        // Fails after the last piece, when the reader has ended.
-        let _ = emptied.send(piece);
+        writer.write_all(piece).map_err(CopyError::Write)
+    };
+    // Short content needs no thread.
+    let mut first = Zeroizing::new(Vec::new());
+    let filled = fill(&mut reader, &mut first, &is_stopped);
+    write(&first)?;
+    if filled.map_err(CopyError::Read)? {
+        drop(first);
+        // How the reader ended, once the piece before its end was passed on.
+        let mut end: Option<io::Result<()>> = None;
+        let read = |piece: &mut Vec<u8>| {
+            if let Some(end) = end.take() {
+                return end.map(|()| None);
+            }
+            match fill(&mut reader, piece, &is_stopped) {
+                Ok(true) => {}
+                Ok(false) => end = Some(Ok(())),
+                Err(error) => end = Some(Err(error)),
+            }
+            Ok(Some(piece.len()))
+        };
+        read_ahead::<Zeroizing<Vec<u8>>, _, _>(read, |piece: io::Result<&[u8]>| {
+            let written = piece.map_err(CopyError::Read).and_then(&mut write);
+            is_stopped.store(written.is_err(), Ordering::Relaxed);
+            written
+        })?;
     }
     Ok(copied)
-}
-
-fn write(writer: &mut impl Write, piece: &[u8]) -> Result<(), CopyError> {
-    writer.write_all(piece).map_err(CopyError::Write)
 }
 
 /// Reads until the piece is full. Returns false at the end of the reader. After an error, the piece holds what was

@@ -134,6 +134,7 @@ mod open;
 mod options;
 mod order;
 mod path;
+mod read_ahead;
 mod receipt;
 mod records;
 mod recovery;

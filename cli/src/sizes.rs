@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(parsed("1970-01-02T00:00:00.5Z"), Ok((86_400, 500_000_000)));
         assert_eq!(parsed("1969-12-31T23:59:59.25Z"), Ok((-1, 250_000_000)));
         assert_eq!(parsed("1970-01-01T02:00:00+02:00"), Ok((0, 0)));
-        // At noon, and at midnight, whatever the time zone is.
+        // At noon, and at midnight, in any time zone.
         let (noon, day) = (parsed("2026-01-31T12:00"), parsed("2026-01-31"));
         assert_eq!(noon.map(|(seconds, _)| seconds - 43_200), day.map(|(seconds, _)| seconds));
         let now = Timestamp::now().seconds;

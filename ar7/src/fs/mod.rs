@@ -9,7 +9,6 @@ mod compare;
 mod extract;
 mod ingest;
 mod patterns;
-mod read_ahead;
 mod stored;
 mod system;
 mod tree;

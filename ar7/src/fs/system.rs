@@ -109,7 +109,7 @@ pub(super) fn kind_of(stat: &Stat) -> Option<EntryType> {
     }
 }
 
-/// An entry that is held, so that its attributes are set whatever its name refers to by then.
+/// A held entry: its attributes can be set even if its name refers to another entry by then.
 pub(crate) enum Handle {
     /// An open file or directory.
     Open(File),
@@ -161,7 +161,7 @@ impl System {
         Ok(Status::new(&stat))
     }
 
-    /// Returns the status of the entry of this name, or `None` if there is none.
+    /// Returns the status of the entry of this name, or `None` if the name does not exist.
     pub(crate) fn status_if_there(
         &self,
         at: BorrowedFd<'_>,

@@ -3,17 +3,10 @@
 use ar7_engine::Class;
 use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::device::MemoryDevice;
-use ar7_engine::format::Timestamp;
-use ar7_registry::records::{Attributes, InodeNumber};
+use ar7_registry::records::InodeNumber;
 use ar7_registry::{Archive, CreateOptions};
 
-const ATTRIBUTES: Attributes = Attributes {
-    mode: 0o755,
-    uid: 0,
-    gid: 0,
-    modified: Timestamp { seconds: 0, nanoseconds: 0 },
-    origin: None,
-};
+use crate::attributes::ATTRIBUTES;
 
 /// Makes an archive with a few streams, on a disk without a free block. An old archive also has
 /// many names and streams, and its free blocks are scattered.

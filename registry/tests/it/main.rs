@@ -4,6 +4,7 @@
 //! allocator, its random source, and a fork.
 
 mod aliases;
+mod attributes;
 mod buffered;
 mod common;
 mod full;

@@ -3,21 +3,14 @@
 
 use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::device::MemoryDevice;
-use ar7_engine::format::Timestamp;
-use ar7_registry::records::{Attributes, InodeNumber};
+use ar7_registry::records::InodeNumber;
 use ar7_registry::{Archive, CreateOptions, Error, Mode, Stream, StreamFile};
 use proptest::prelude::*;
 use uuid::Uuid;
 
-const ROOT: InodeNumber = InodeNumber::ROOT;
-const ATTRIBUTES: Attributes = Attributes {
-    mode: 0o644,
-    uid: 0,
-    gid: 0,
-    modified: Timestamp { seconds: 0, nanoseconds: 0 },
-    origin: None,
-};
+use crate::attributes::ATTRIBUTES;
 
+const ROOT: InodeNumber = InodeNumber::ROOT;
 /// A call. Numbers choose among all streams, inodes, handles and names ever created, so that calls
 /// also use deleted, renamed and rolled back ones.
 #[derive(Debug, Clone)]

@@ -3,21 +3,14 @@
 
 use ar7_engine::device::simulated::{DiskFault, EventKind, SimulatedDisk};
 use ar7_engine::device::{Device, MemoryDevice};
-use ar7_engine::format::{ArchiveKind, BLOCK_SIZE, Position, Timestamp};
+use ar7_engine::format::{ArchiveKind, BLOCK_SIZE, Position};
 use ar7_engine::store::Access;
 use ar7_engine::{Class, Error as EngineError};
-use ar7_registry::records::{Attributes, InodeNumber};
+use ar7_registry::records::InodeNumber;
 use ar7_registry::{Archive, CreateOptions, Error};
 
+use crate::attributes::ATTRIBUTES;
 use crate::common::{assert_verified, create, open, pattern, read_all, secret};
-
-const ATTRIBUTES: Attributes = Attributes {
-    mode: 0o644,
-    uid: 0,
-    gid: 0,
-    modified: Timestamp { seconds: 0, nanoseconds: 0 },
-    origin: None,
-};
 
 /// Makes a file of `length` bytes in the root directory.
 fn add_file(archive: &Archive, name: &str, length: usize) {

@@ -1,21 +1,13 @@
 //! A snapshot shows the names, records and bytes of its commit for as long as it is held.
 
-use ar7_engine::format::Timestamp;
 use ar7_registry::records::{Attributes, InodeNumber};
 use ar7_registry::{Archive, Error, PinnedStream, Snapshot};
 use uuid::Uuid;
 
+use crate::attributes::ATTRIBUTES;
 use crate::common::{dynamic, pattern};
 
 const ROOT: InodeNumber = InodeNumber::ROOT;
-const ATTRIBUTES: Attributes = Attributes {
-    mode: 0o644,
-    uid: 0,
-    gid: 0,
-    modified: Timestamp { seconds: 0, nanoseconds: 0 },
-    origin: None,
-};
-
 fn add(archive: &Archive, name: &[u8], content: &[u8]) -> Uuid {
     let mut stream = archive.new_stream().unwrap();
     stream.append(content).unwrap();

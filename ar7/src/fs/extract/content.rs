@@ -7,8 +7,8 @@ use ar7_registry::PinnedStream;
 
 use super::Sparse;
 use crate::error::Error;
-use crate::fs::read_ahead::{by_turns, read_ahead};
 use crate::fs::system::System;
+use crate::read_ahead::{by_turns, read_ahead};
 
 /// Maximum number of bytes to read at a time. A longer file is read ahead in a thread of its own.
 const PIECE: usize = 4 << 20;
@@ -56,7 +56,7 @@ pub(super) fn copy(
     if length <= PIECE as u64 {
         by_turns(buffer, read, take)?;
     } else {
-        read_ahead(read, take)?;
+        read_ahead::<Vec<u8>, _, _>(read, take)?;
     }
     output.finish().map_err(CopyError::Write)
 }

@@ -65,8 +65,9 @@ pub enum Sparse {
     Never,
 }
 
-/// Restores entries of an archive into a directory, with their modes, times, links and attributes. It writes nothing
-/// outside of that directory, whatever the archive contains and whatever other processes do to the directory meanwhile.
+/// Restores entries of an archive into a directory, with their modes, times, links and attributes. No name
+/// or link in the archive, and no change that another process makes meanwhile, leads outside of that directory. A
+/// directory that another process moves out of it is still written to.
 ///
 /// - Each file is written under a temporary name and then renamed, so that a name never refers to half a file.
 /// - An entry that cannot be restored is reported, and the rest is restored.

@@ -38,6 +38,15 @@ struct Linked {
     left: u32,
 }
 
+impl Linked {
+    /// Returns whether a status is that of the restored file. A new file may have its inode number, but not all of its
+    /// attributes, unless its owner made it the same.
+    fn is(&self, status: &Status) -> bool {
+        let links = self.status.links;
+        Status { links, ..*status } == self.status
+    }
+}
+
 /// A directory of the archive that the walk is in.
 struct Place {
     /// The directory in the destination. `None` until something in it is restored.
@@ -298,13 +307,9 @@ impl Files<'_, '_> {
         let made =
             self.under_temporary_name(|temporary| system.link(first, (at.descriptor, temporary)));
         let ((), temporary) = made.map_err(failed)?;
-        // The first name may refer to another file by now, even to a new one with the inode number of the one restored.
-        let is_restored = |status: &Status| {
-            let links = linked.status.links;
-            Status { links, ..*status } == linked.status
-        };
+        // The first name may refer to another file by now.
         let published = match system.status(at.descriptor, &temporary) {
-            Ok(status) if is_restored(&status) => {
+            Ok(status) if linked.is(&status) => {
                 self.publish(at, (&temporary, replace), name, status.id)
             }
             Ok(_) => Err(failed(replaced())),
@@ -314,5 +319,34 @@ impl Files<'_, '_> {
             self.discard(at, &temporary, None);
         }
         published.map(|()| Outcome::Restored(linked.status))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::extract::files::Own;
+    use crate::fs::system::System;
+    use crate::fs::tree::Tree;
+
+    #[test]
+    fn another_file_with_the_inode_number_of_a_restored_one_is_not_taken_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("f"), "content").unwrap();
+        let system = System::default();
+        let descriptor = Arc::new(system.open_typed(folder.path()).unwrap());
+        let status = system.status(descriptor.as_fd(), b"f").unwrap();
+        let own = Own::new(None, None, false, false);
+        let level = Tree::new(&system).top(&descriptor, own).unwrap();
+        let linked = Linked { level, name: b"f".to_vec(), status, left: 1 };
+        assert!(linked.is(&status) && linked.is(&Status { links: 2, ..status }));
+        for other in [
+            Status { owner: status.owner ^ 1, ..status },
+            Status { mode: status.mode ^ 0o100, ..status },
+            Status { size: status.size + 1, ..status },
+            Status { id: (status.id.0, status.id.1 ^ 1), ..status },
+        ] {
+            assert!(!linked.is(&other), "{other:?}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The rules of an extraction, whatever calls fail and whatever other processes do to the destination meanwhile:
+//! The rules of an extraction, even if calls fail and other processes change the destination meanwhile:
 //!
 //! - nothing outside of the destination changes;
 //! - an entry that is reported as restored is, at that moment, as the archive has it, unless a directory above it is

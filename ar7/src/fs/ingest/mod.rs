@@ -69,7 +69,8 @@ const CHECKPOINT_BYTES: u64 = 1 << 30;
 ///   reported.
 /// - Symbolic links are stored, never followed. What another process does to the tree meanwhile leads nowhere else: each
 ///   entry is stored as the source had it at its path at some moment of the run.
-/// - Memory and descriptors are bounded, whatever the depth of the tree and the size of its directories.
+/// - The memory for names and the number of open directories are bounded, for trees of any depth and directories of any
+///   size.
 ///
 /// ```
 /// # let folder = tempfile::tempdir()?;

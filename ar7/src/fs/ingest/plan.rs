@@ -336,7 +336,7 @@ impl<'a> Plan<'a> {
         match begin {
             Ok(begin) => Ok(begin.starts_with(CACHE_SIGNATURE)),
             Err(error) if is_out_of_descriptors(&error) => Err(error),
-            // There is none, or it is no file that can be read.
+            // There is no tag, or it cannot be read.
             Err(_) => Ok(false),
         }
     }

@@ -14,7 +14,6 @@ use ar7_registry::records::{EntryType, ExtendedAttribute, Inode, InodeNumber};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use uuid::Uuid;
 
-use super::super::read_ahead::read_ahead;
 use super::place::{Done, Place, Trouble, missing};
 use super::plan::{Action, Item, Present, Reason};
 use super::read::{Content, Entry, Input, READS_MAX, Reading};
@@ -25,6 +24,7 @@ use super::{DIRECTORY_MODE, OnEvent, Run};
 use crate::error::{Error, Result};
 use crate::fs::system::FileId;
 use crate::path::bytes;
+use crate::read_ahead::read_ahead;
 use crate::records::Attributes;
 
 /// The minimum cost of an entry: even an empty file takes part of one or two pages.
@@ -377,7 +377,7 @@ impl<'r, 'e> Storing<'r, 'e> {
             let read = reading.fill(buffer)?;
             Ok((read > 0).then_some(read))
         };
-        let copied = read_ahead(read, |piece: io::Result<&[u8]>| {
+        let copied = read_ahead::<Vec<u8>, _, _>(read, |piece: io::Result<&[u8]>| {
             let piece = piece.map_err(|error| Trouble::Entry(place.entry.failed(error)))?;
             stream.write_at(copied_bytes, piece)?;
             copied_bytes += piece.len() as u64;
@@ -527,7 +527,7 @@ fn ended_early(entry: &Entry) -> Error {
     entry.failed(io::Error::other("its reader ended early"))
 }
 
-/// Returns whether an inode has the attributes of a status, whatever its origin.
+/// Returns whether an inode has the attributes of a status, apart from the origin.
 fn is_same_but_for_origin(inode: &Inode, status: &Status) -> bool {
     let origin = status.attributes.origin;
     ar7_registry::records::Attributes { origin, ..inode.attributes } == status.attributes

@@ -40,6 +40,10 @@ const READ_BYTES: usize = 8;
 struct Disturbed {
     calls: Mutex<usize>,
     events: Mutex<HashMap<usize, Event>>,
+    /// A name that no list of a directory contains.
+    unlisted: Option<OsString>,
+    /// The extended attributes of every file and directory, instead of its own.
+    extended: Option<Vec<ExtendedAttribute>>,
 }
 
 impl Disturbed {
@@ -86,7 +90,9 @@ impl Source for Disturbed {
     }
 
     fn names(&self, at: BorrowedFd<'_>, after: Option<&OsStr>, budget: usize) -> io::Result<Names> {
-        self.call(|| System.names(at, after, budget))
+        let mut listed = self.call(|| System.names(at, after, budget))?;
+        listed.names.retain(|name| Some(name) != self.unlisted.as_ref());
+        Ok(listed)
     }
 
     fn status(&self, parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<Status> {
@@ -125,7 +131,8 @@ impl Source for Disturbed {
     }
 
     fn extended(&self, file: BorrowedFd<'_>) -> io::Result<Vec<ExtendedAttribute>> {
-        self.call_without_descriptor(|| System.extended(file))
+        let extended = self.call_without_descriptor(|| System.extended(file));
+        self.extended.clone().map_or(extended, Ok)
     }
 
     fn extended_at(&self, at: BorrowedFd<'_>, name: &OsStr) -> io::Result<Vec<ExtendedAttribute>> {
@@ -589,6 +596,36 @@ fn deleting_removes_what_the_source_lost_and_keeps_what_was_left_out_or_is_unrea
         bench.ingest_with(&source, |ingest| ingest.delete(true)).unwrap();
         assert_eq!(bench.stored().len(), before.len() - 1, "call {call} fails");
     }
+}
+
+#[test]
+fn a_name_that_a_list_left_out_is_reported_and_not_deleted() {
+    let bench = Bench::new();
+    bench.ingest(&System).unwrap();
+    let before = bench.stored();
+    let source = Disturbed { unlisted: Some("g".into()), ..Disturbed::default() };
+    let report = bench.ingest_with(&source, |ingest| ingest.delete(true)).unwrap();
+    assert_eq!((report.removed, report.unread.len()), (0, DIRECTORIES.len()));
+    assert!(report.unread.iter().all(|unread| unread.path.ends_with("g")), "{report:?}");
+    assert_eq!(bench.stored(), before);
+}
+
+#[test]
+fn an_entry_whose_attributes_cannot_be_stored_is_reported_until_they_can() {
+    let bench = Bench::new();
+    let too_long = vec![ExtendedAttribute::new("user.long", vec![1; 65_537])];
+    let source = Disturbed { extended: Some(too_long), ..Disturbed::default() };
+    // The directory `w`, those in it, and the files, of which one has two names.
+    let entries = 1 + DIRECTORIES.len() + DIRECTORIES.len() * FILES.len();
+    for _ in 0..2 {
+        let report = bench.ingest(&source).unwrap();
+        assert!(report.unread.len() >= entries, "{}: {report:?}", report.unread.len());
+        assert_eq!(bench.stored().len(), ENTRIES, "the content is stored");
+    }
+    let report = bench.ingest(&System).unwrap();
+    assert!(report.unread.is_empty(), "{report:?}");
+    let report = bench.ingest(&System).unwrap();
+    assert_eq!((report.unread.len(), report.stored_files), (0, 0), "{report:?}");
 }
 
 #[test]

@@ -52,6 +52,12 @@ impl Disk {
         let options = OpenOptions::default();
         Store::open_device(Box::new(self), &secret(), options).map(|(store, _)| store)
     }
+
+    fn open_to_write(self) -> (Arc<Store>, Writer) {
+        let options = OpenOptions { access: Access::Write, ..OpenOptions::default() };
+        let (store, writer) = Store::open_device(Box::new(self), &secret(), options).unwrap();
+        (store, writer.unwrap())
+    }
 }
 
 impl Device for Disk {
@@ -125,6 +131,13 @@ impl Locks for Interposed {
     }
 }
 
+fn maybe_planted<T>(fault: Option<PlantedFault>, work: impl FnOnce() -> T) -> T {
+    match fault {
+        Some(fault) => with_planted_fault(fault, work),
+        None => work(),
+    }
+}
+
 fn create_simulated() -> (SimulatedDisk, Writer) {
     let disk = SimulatedDisk::new();
     let options = CreateOptions::default();
@@ -145,10 +158,7 @@ fn a_reader_looks_again_once_it_has_locked_its_commit() {
                 commit(&mut writer, u64::from(byte)).unwrap();
             }
         }));
-        let store = match fault {
-            Some(fault) => with_planted_fault(fault, || device.open()).unwrap(),
-            None => device.open().unwrap(),
-        };
+        let store = maybe_planted(fault, || device.open()).unwrap();
         // With the fault, the reader is left with a commit whose block is gone.
         let expected = if fault.is_none() { 4 } else { 1 };
         assert_eq!(mark(&store), expected);
@@ -221,7 +231,7 @@ fn recovery_leaves_the_bytes_of_good_meta_slots() {
         let before = slots();
         let open = || self::writer(&disk);
         // Beginning the session commits to one pair, so the other one shows what recovery did.
-        let opened = fault.map_or_else(open, |fault| with_planted_fault(fault, open));
+        let opened = maybe_planted(fault, open);
         drop(opened);
         before.iter().zip(slots()).filter(|(before, after)| **before == *after).count()
     };
@@ -239,10 +249,7 @@ fn closing_leaves_the_length_of_a_file_that_has_a_reader() {
         commit(&mut writer, 2).unwrap();
         let before = disk.length_bytes().unwrap();
         let finish = || writer.finish();
-        let finished = match fault {
-            Some(fault) => with_planted_fault(fault, finish),
-            None => finish(),
-        };
+        let finished = maybe_planted(fault, finish);
         finished.unwrap().trimmed.unwrap();
         disk.length_bytes().unwrap() == before
     };
@@ -263,15 +270,12 @@ fn the_next_writer_allocates_nothing_in_the_part_of_the_file_that_an_older_commi
         commit(&mut writer, 2).unwrap();
         drop(writer);
         let (_, mut writer) = self::writer(&disk);
-        let mut fill = || {
+        let fill = || {
             for _ in 0..8 {
                 add_block(&mut writer, KeyKind::Data, 2).unwrap();
             }
         };
-        match fault {
-            Some(fault) => with_planted_fault(fault, fill),
-            None => fill(),
-        }
+        maybe_planted(fault, fill);
         read(&reader, block).is_err()
     };
     assert!(!is_overwritten(None));
@@ -283,9 +287,7 @@ fn a_writer_that_cannot_ask_for_readers_after_a_commit_is_unusable() {
     let (disk, _) = create_simulated();
     let device = Disk::new(&disk);
     let locks = Arc::clone(&device.locks);
-    let options = OpenOptions { access: Access::Write, ..OpenOptions::default() };
-    let (store, writer) = Store::open_device(Box::new(device), &secret(), options).unwrap();
-    let mut writer = writer.unwrap();
+    let (store, mut writer) = device.open_to_write();
     let block = add_block(&mut writer, KeyKind::Data, 1).unwrap();
     locks.is_silent.store(true, Ordering::Relaxed);
     assert!(matches!(commit(&mut writer, 1), Err(Error::Io { .. })));
@@ -427,9 +429,7 @@ fn a_change_at_the_limit_asks_again_who_reads() {
     let (disk, _) = create_simulated();
     let device = Disk::new(&disk);
     let locks = Arc::clone(&device.locks);
-    let options = OpenOptions { access: Access::Write, ..OpenOptions::default() };
-    let (store, writer) = Store::open_device(Box::new(device), &secret(), options).unwrap();
-    let mut writer = writer.unwrap();
+    let (store, mut writer) = device.open_to_write();
     let positions = writer.allocate_all(4096, Urgency::Ordinary).unwrap();
     let (data, head) = (data(1), BlockHead::default());
     let job = |&position: &Position| SealJob { position, head, data: &data };

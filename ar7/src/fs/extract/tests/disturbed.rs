@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -82,6 +82,16 @@ fn check(
     told: &Told,
 ) {
     assert_eq!(world::temporary_names(out), Vec::<PathBuf>::new(), "{context}");
+    check_told(context, entries, outcome, told);
+}
+
+/// Checks that no success was told for what is not there as the archive has it.
+fn check_told(
+    context: &str,
+    entries: &BTreeMap<PathBuf, Found>,
+    outcome: &Result<ExtractReport>,
+    told: &Told,
+) {
     let is_reported = |path: &Path| path.ancestors().any(|above| told.not_restored.contains(above));
     let same = |one: &PathBuf, other: &PathBuf| entries[one].number == entries[other].number;
     let lacks = |path: &PathBuf| told.incomplete.iter().any(|lack| same(lack, path));
@@ -174,11 +184,11 @@ enum Attack {
     Symlink,
     /// Removes an entry.
     Remove,
-    /// Does the same to whatever has a temporary name.
+    /// Puts a hard link in the place of each temporary entry.
     HardLinkForTemporary,
-    /// See [`Attack::HardLinkForTemporary`].
+    /// Puts a symbolic link in the place of each temporary entry.
     SymlinkForTemporary,
-    /// Removes whatever has a temporary name.
+    /// Removes each temporary entry.
     RemoveTemporary,
 }
 
@@ -233,7 +243,11 @@ fn attack(how: Attack, out: &Path, path: &Path, outside: &Path) {
                 drop(fs::remove_file(&full));
                 match how {
                     Attack::HardLinkForTemporary => drop(fs::hard_link(&victim, &full)),
-                    Attack::SymlinkForTemporary => drop(symlink(&victim, &full)),
+                    Attack::SymlinkForTemporary => {
+                        drop(symlink(&victim, &full));
+                        // Against a process of the same user, nothing helps.
+                        drop(lchown(&full, Some(12345), Some(12345)));
+                    }
                     _ => {}
                 }
             }
@@ -249,6 +263,7 @@ fn another_process_can_neither_redirect_an_extraction_nor_make_it_tell_a_false_s
     let entries = world::entries(&archive);
     let before = world.outside_state();
     let targets: Vec<PathBuf> = entries.keys().cloned().collect();
+    let is_root = rustix::process::geteuid().is_root();
     for overwrite in [Overwrite::Refuse, Overwrite::Always] {
         let calls = count_calls(&world, &archive, &entries, overwrite);
         for call in 1..=calls {
@@ -265,9 +280,16 @@ fn another_process_can_neither_redirect_an_extraction_nor_make_it_tell_a_false_s
                 };
                 let (outcome, told, _) =
                     extract(&archive, &entries, &out, overwrite, Arc::new(event));
-                // What the attack put under a temporary name is not the extraction's to remove.
-                if !matches!(how, Attack::HardLinkForTemporary | Attack::SymlinkForTemporary) {
-                    check(&context, &entries, &out, &outcome, &told);
+                match how {
+                    // What the attack put under a temporary name is not the extraction's to remove.
+                    Attack::HardLinkForTemporary => {
+                        check_told(&context, &entries, &outcome, &told);
+                    }
+                    Attack::SymlinkForTemporary if is_root => {
+                        check_told(&context, &entries, &outcome, &told);
+                    }
+                    Attack::SymlinkForTemporary => {}
+                    _ => check(&context, &entries, &out, &outcome, &told),
                 }
                 assert_eq!(world.outside_state(), before, "{context}");
                 let moved = out.with_extension("moved");
@@ -277,6 +299,79 @@ fn another_process_can_neither_redirect_an_extraction_nor_make_it_tell_a_false_s
             }
         }
     }
+}
+
+#[test]
+fn a_name_that_appears_meanwhile_stays_if_existing_or_newer_entries_stay() {
+    let world = World::new();
+    let archive = world::archive(world::one_of_everything);
+    let entries = world::entries(&archive);
+    let targets: Vec<&PathBuf> =
+        entries.iter().filter(|(_, found)| !found.is_directory()).map(|(path, _)| path).collect();
+    let mut appeared = 0;
+    for overwrite in [Overwrite::Never, Overwrite::IfNewer] {
+        let out = world.fresh_destination();
+        let (_, _, calls) = extract(&archive, &entries, &out, overwrite, Arc::new(|_| Ok(())));
+        fs::remove_dir_all(&out).unwrap();
+        for call in 1..=calls {
+            for target in &targets {
+                let out = world.fresh_destination();
+                let path = out.join(target);
+                let (made, to) = (Arc::new(Mutex::new(false)), path.clone());
+                let has_appeared = Arc::clone(&made);
+                let event = move |now| {
+                    if now == call {
+                        let created = fs::File::create_new(&to);
+                        *made.lock().unwrap() = created.is_ok_and(|mut file| {
+                            io::Write::write_all(&mut file, b"somebody else's").is_ok()
+                        });
+                    }
+                    Ok(())
+                };
+                drop(extract(&archive, &entries, &out, overwrite, Arc::new(event)));
+                if *has_appeared.lock().unwrap() {
+                    appeared += 1;
+                    let context = format!("{overwrite:?}, {} at {call}", target.display());
+                    assert_eq!(fs::read(&path).unwrap(), b"somebody else's", "{context}");
+                }
+                fs::remove_dir_all(&out).unwrap();
+            }
+        }
+    }
+    assert!(appeared > 100, "{appeared}");
+}
+
+#[test]
+fn a_directory_that_is_moved_to_the_place_of_a_new_one_keeps_its_mode() {
+    let world = World::new();
+    let archive = world::archive(world::one_of_everything);
+    let entries = world::entries(&archive);
+    let calls = count_calls(&world, &archive, &entries, Overwrite::Refuse);
+    let mut moved = 0;
+    for call in 1..=calls {
+        let out = world.fresh_destination();
+        let (place, private) = (out.join("d/inner"), out.with_extension("private"));
+        fs::create_dir_all(&private).unwrap();
+        fs::write(private.join("secret"), "").unwrap();
+        fs::set_permissions(&private, fs::Permissions::from_mode(0o700)).unwrap();
+        let (from, to) = (private.clone(), place.clone());
+        let event = move |now| {
+            if now == call {
+                // The new directory may not be there yet, or may not be empty any more.
+                drop(fs::remove_dir(&to).and_then(|()| fs::rename(&from, &to)));
+            }
+            Ok(())
+        };
+        drop(extract(&archive, &entries, &out, Overwrite::Refuse, Arc::new(event)));
+        let is_moved = !private.exists();
+        let found = if is_moved { &place } else { &private };
+        let mode = fs::metadata(found).unwrap().permissions().mode() & 0o7777;
+        assert_eq!((mode, fs::read_dir(found).unwrap().count()), (0o700, 1), "call {call}");
+        moved += u32::from(is_moved);
+        fs::remove_dir_all(&out).unwrap();
+        drop(fs::remove_dir_all(&private));
+    }
+    assert!(moved > 1, "{moved}");
 }
 
 #[test]

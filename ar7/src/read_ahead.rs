@@ -6,32 +6,33 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 
 /// The number of bytes that a reader put at the start of the buffer, or `None` at the end. 0 means that no bytes are
 /// available yet.
-pub(super) type Piece<E> = Result<Option<usize>, E>;
+pub(crate) type Piece<E> = Result<Option<usize>, E>;
 
 /// A buffer, and the number of bytes that it holds.
-type Filled<E> = Result<(Vec<u8>, usize), E>;
+type Filled<B, E> = Result<(B, usize), E>;
 
 /// Passes every piece that `read` puts into a buffer to `take`, in order, and reads one piece ahead. A failure of
 /// `read` is the last item that `take` receives. A failure of `take` stops the reading.
 ///
-/// Alternates between reading and taking if no thread can be started.
-pub(super) fn read_ahead<R: Send, E>(
+/// Alternates between reading and taking if no thread can be started. `B` is the type of the buffers: one that wipes
+/// itself, if they hold what must not stay in memory.
+pub(crate) fn read_ahead<B: Default + AsMut<Vec<u8>> + Send, R: Send, E>(
     mut read: impl FnMut(&mut Vec<u8>) -> Piece<R> + Send,
     mut take: impl FnMut(Result<&[u8], R>) -> Result<(), E>,
 ) -> Result<(), E> {
     let source = &mut read;
     let outcome = thread::scope(|scope| {
         let (filled, pieces) = bounded(1);
-        let (emptied, empty) = bounded(2);
+        let (emptied, empty) = bounded::<B>(2);
         let reader = move || produce(source, &filled, &empty);
         let started = Builder::new().spawn_scoped(scope, reader);
         started.is_ok().then(|| consume(&mut take, pieces, &emptied))
     });
-    outcome.unwrap_or_else(|| by_turns(&mut Vec::new(), read, take))
+    outcome.unwrap_or_else(|| by_turns(B::default().as_mut(), read, take))
 }
 
 /// Does the same without a thread, in the caller's buffer.
-pub(super) fn by_turns<R, E>(
+pub(crate) fn by_turns<R, E>(
     buffer: &mut Vec<u8>,
     mut read: impl FnMut(&mut Vec<u8>) -> Piece<R>,
     mut take: impl FnMut(Result<&[u8], R>) -> Result<(), E>,
@@ -45,14 +46,14 @@ pub(super) fn by_turns<R, E>(
     }
 }
 
-fn produce<R>(
+fn produce<B: Default + AsMut<Vec<u8>>, R>(
     mut read: impl FnMut(&mut Vec<u8>) -> Piece<R>,
-    filled: &Sender<Filled<R>>,
-    empty: &Receiver<Vec<u8>>,
+    filled: &Sender<Filled<B, R>>,
+    empty: &Receiver<B>,
 ) {
     loop {
         let mut buffer = empty.try_recv().unwrap_or_default();
-        let piece = match read(&mut buffer) {
+        let piece = match read(buffer.as_mut()) {
             Ok(None) => return,
             Ok(Some(length)) => Ok((buffer, length)),
             Err(error) => Err(error),
@@ -65,15 +66,15 @@ fn produce<R>(
     }
 }
 
-fn consume<R, E>(
+fn consume<B: AsMut<Vec<u8>>, R, E>(
     take: &mut impl FnMut(Result<&[u8], R>) -> Result<(), E>,
-    pieces: Receiver<Filled<R>>,
-    emptied: &Sender<Vec<u8>>,
+    pieces: Receiver<Filled<B, R>>,
+    emptied: &Sender<B>,
 ) -> Result<(), E> {
     for piece in pieces {
         match piece {
-            Ok((buffer, length)) => {
-                take(Ok(beginning(&buffer, length)))?;
+            Ok((mut buffer, length)) => {
+                take(Ok(beginning(buffer.as_mut(), length)))?;
                 // If the reader has ended, the buffer is no longer needed.
                 let _ = emptied.try_send(buffer);
             }
@@ -115,7 +116,7 @@ mod tests {
         for (then_fail, expected) in [(false, Ok(())), (true, Err("read"))] {
             let mut taken: Vec<u8> = Vec::new();
             let take = |piece: Result<&[u8], &'static str>| piece.map(|bytes| taken.extend(bytes));
-            assert_eq!(read_ahead(counter(100, then_fail), take), expected);
+            assert_eq!(read_ahead::<Vec<u8>, _, _>(counter(100, then_fail), take), expected);
             assert_eq!(taken, (1..=100).collect::<Vec<u8>>());
             let mut taken: Vec<u8> = Vec::new();
             let take = |piece: Result<&[u8], &'static str>| piece.map(|bytes| taken.extend(bytes));
@@ -127,7 +128,7 @@ mod tests {
     #[test]
     fn a_failure_of_the_taker_ends_a_reader_without_end() {
         let endless = |_: &mut Vec<u8>| -> Piece<()> { Ok(Some(0)) };
-        assert_eq!(read_ahead(endless, |_| Err("taken")), Err("taken"));
+        assert_eq!(read_ahead::<Vec<u8>, _, _>(endless, |_| Err("taken")), Err("taken"));
         assert_eq!(by_turns(&mut Vec::new(), endless, |_| Err("taken")), Err("taken"));
     }
 }
