@@ -29,7 +29,8 @@ pub(crate) struct Extract {
     /// Replace existing files and links, and merge directories; the same as --overwrite always
     #[arg(long, conflicts_with = "overwrite")]
     pub(crate) force: bool,
-    /// Also restore set-user-id and set-group-id bits, and as root also capabilities and devices
+    /// Also restore set-user-id and set-group-id bits where the owner is the stored one, and as root also capabilities,
+    /// devices and system attributes
     #[arg(long)]
     pub(crate) preserve_special: bool,
     /// Also restore owner and group

@@ -186,8 +186,9 @@ impl<'a> Extract<'a> {
         self
     }
 
-    /// Also restores what gives rights beyond those to the entry itself: the set-user-id and set-group-id bits,
-    /// capabilities, and devices. Capabilities and devices also need the rights of root.
+    /// Also restores what gives rights beyond those to the entry itself: the set-user-id and set-group-id bits of programs
+    /// that get their stored owner and group, capabilities, devices, and extended attributes outside of the users'
+    /// namespace. All but the bits also need the rights of root.
     pub fn preserve_special(mut self, preserve: bool) -> Extract<'a> {
         self.options.preserve_special = preserve;
         self
