@@ -48,7 +48,7 @@ struct Pattern {
 }
 
 impl Patterns {
-    /// Parses patterns. Fails with [`Error::InvalidPattern`] for the first malformed one.
+    /// Parses patterns. Fails with [`crate::Error::InvalidPattern`] for the first malformed one.
     pub fn new<P: AsRef<OsStr>>(patterns: impl IntoIterator<Item = P>) -> Result<Patterns> {
         let mut parsed = Vec::new();
         let mut globs = GlobSetBuilder::new();
