@@ -41,6 +41,14 @@ pub enum Error {
         /// Why it is unreadable.
         cause: Arc<Error>,
     },
+    /// An extended attribute cannot be read or stored.
+    #[error("extended attribute {}: {cause}", name.display())]
+    InAttribute {
+        /// The name of the attribute.
+        name: PathBuf,
+        /// Why not.
+        cause: Arc<Error>,
+    },
     /// A name has no inode, which only an attacker with the key can make.
     #[error("damaged: inode {inode} is missing")]
     MissingInode {
@@ -405,6 +413,7 @@ impl Error {
             Error::Stopped => io::ErrorKind::Interrupted,
             Error::Unusable { cause }
             | Error::KeyChangeUnfinished { cause }
+            | Error::InAttribute { cause, .. }
             | Error::InEntry { cause, .. } => cause.kind(),
             Error::OnlyKey { .. }
             | Error::OtherKeys { .. }

@@ -63,6 +63,7 @@ impl Code {
             Error::HeldByReaders { .. } => Code::HeldByReaders,
             Error::Io { source, .. } => Code::of_io(source),
             Error::InEntry { cause, .. }
+            | Error::InAttribute { cause, .. }
             | Error::KeyChangeUnfinished { cause }
             | Error::Unusable { cause } => Code::of_library(cause),
             _ => Code::Other,

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use ar7::Error;
-use ar7::fs::{IngestEvent, IngestReport, Outcome, Patterns, SourcePath};
+use ar7::fs::{IngestEvent, IngestReport, Outcome, Patterns, SourcePath, Unread};
 use serde::Serialize;
 use serde_json::json;
 
@@ -192,7 +192,9 @@ impl<'a> Run<'a> {
     fn entry(&mut self, path: &SourcePath<'_>, outcome: &Outcome<'_>) {
         let shown = || path.to_path();
         match outcome {
-            Outcome::Unread(error) => self.progress.warn(&Failure::of_path(&shown(), error)),
+            Outcome::Unread(error) | Outcome::Attributes(error) => {
+                self.progress.warn(&Failure::of_path(&shown(), error));
+            }
             Outcome::ChangedWhileRead => {
                 self.progress.warn(&Failure::ChangedWhileRead { path: shown() });
             }
@@ -211,7 +213,7 @@ impl<'a> Run<'a> {
         if self.options.json_lines && self.output.is_ok() {
             let reason = match outcome {
                 Outcome::LeftOut(reason) => Some(reason.to_string()),
-                Outcome::Unread(error) => Some(reason_of(error)),
+                Outcome::Unread(error) | Outcome::Attributes(error) => Some(reason_of(error)),
                 _ => None,
             };
             let name = JsonName::new(path_bytes(&shown()));
@@ -246,14 +248,14 @@ struct JsonReport {
     skipped: Vec<JsonReason>,
     changed: Vec<JsonName>,
     unread: Vec<JsonReason>,
+    attributes: Vec<JsonReason>,
     checkpoints: u64,
 }
 
 impl JsonReport {
     fn new(report: &IngestReport) -> JsonReport {
         let skipped = report.left_out.iter().map(|left| JsonReason::new(&left.path, &left.reason));
-        let unread = report.unread.iter();
-        let unread = unread.map(|unread| JsonReason::new(&unread.path, &reason_of(&unread.error)));
+        let unread = |unread: &Unread| JsonReason::new(&unread.path, &reason_of(&unread.error));
         let changed = report.changed.iter().map(|path| JsonName::new(path_bytes(path)));
         JsonReport {
             entries: report.entries,
@@ -264,7 +266,8 @@ impl JsonReport {
             removed: report.removed,
             skipped: skipped.collect(),
             changed: changed.collect(),
-            unread: unread.collect(),
+            unread: report.unread.iter().map(unread).collect(),
+            attributes: report.attributes.iter().map(unread).collect(),
             checkpoints: report.checkpoints,
         }
     }
@@ -291,14 +294,14 @@ fn judge(
     } else {
         progress.tell(&summary(report, options.dry_run));
     }
-    match report.unread.len() + report.changed.len() {
-        0 => Ok(()),
-        _ => Err(Failure::Unread {
-            archive: options.archive.clone(),
-            count: report.unread.len() as u64,
-            changed: report.changed.len() as u64,
-        }),
+    if report.is_complete() {
+        return Ok(());
     }
+    Err(Failure::Unread {
+        archive: options.archive.clone(),
+        count: (report.unread.len() + report.attributes.len()) as u64,
+        changed: report.changed.len() as u64,
+    })
 }
 
 /// Returns a summary in one line.

@@ -77,12 +77,7 @@ impl Extended {
 pub(crate) fn storable_extended(
     attributes: &[ExtendedAttribute],
 ) -> Result<Vec<&ExtendedAttribute>> {
-    for ExtendedAttribute { name, value } in attributes {
-        validate_extended_name(name)?;
-        check_length("length of an extended attribute in bytes", value.len(), EXTENDED_VALUE_MAX)?;
-    }
-    let length = attributes.iter().map(ExtendedAttribute::encoded_len).sum();
-    check_length("length of all extended attributes in bytes", length, EXTENDED_MAX)?;
+    attributes.iter().try_fold(0, extended_length_with)?;
     let mut sorted: Vec<&ExtendedAttribute> = attributes.iter().collect();
     sorted.sort_unstable();
     if let Some(pair) = sorted.windows(2).find(|pair| pair[0].name == pair[1].name) {
@@ -90,6 +85,17 @@ pub(crate) fn storable_extended(
         return Err(Error::InvalidName { name, reason });
     }
     Ok(sorted)
+}
+
+/// Returns the encoded length in bytes of a set of `length` bytes with one more attribute. Fails
+/// unless the attribute and the set can be stored.
+pub fn extended_length_with(length: usize, attribute: &ExtendedAttribute) -> Result<usize> {
+    let ExtendedAttribute { name, value } = attribute;
+    validate_extended_name(name)?;
+    check_length("length of an extended attribute in bytes", value.len(), EXTENDED_VALUE_MAX)?;
+    let length = length.saturating_add(attribute.encoded_len());
+    check_length("length of all extended attributes in bytes", length, EXTENDED_MAX)?;
+    Ok(length)
 }
 
 /// Encodes attributes that are in ascending order of their names.

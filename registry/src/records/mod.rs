@@ -11,7 +11,7 @@ mod trees;
 
 pub use extended::{
     EXTENDED_MAX, EXTENDED_NAME_MAX, EXTENDED_VALUE_MAX, Extended, ExtendedAttribute,
-    INLINE_EXTENDED_MAX, extended_layout,
+    INLINE_EXTENDED_MAX, extended_layout, extended_length_with,
 };
 pub(crate) use extended::{decode_extended, encode_extended, extended_length, storable_extended};
 pub use inodes::{

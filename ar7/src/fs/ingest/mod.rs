@@ -7,6 +7,7 @@
 //!
 //! An entry carries its directory, one object that all stages share. Nothing else determines its place.
 
+mod extended;
 mod mirror;
 mod place;
 mod plan;
@@ -63,10 +64,13 @@ const CHECKPOINT_BYTES: u64 = 1 << 30;
 ///
 /// - What the archive has already is not stored again. A file is unchanged if its size, modification time, change time
 ///   and inode number are those with which it was stored. If only change time or inode number differ, its content is
-///   compared with what is stored.
+///   compared with what is stored. The same holds if it was changed less than two seconds before it was read: a later
+///   change may have left the same times, because clocks of file systems tick.
 /// - An entry that cannot be read is reported, and the rest is stored. An older version of it stays.
+/// - An extended attribute that cannot be read is reported, and its entry is stored without it.
 /// - A file that changes while it is read is read again, twice. If it keeps changing, it is stored as it was read, and
-///   reported.
+///   reported. A file that grows is read up to the length that it had.
+/// - A file of which another process has a lease is opened within five seconds or reported.
 /// - Symbolic links are stored, never followed. What another process does to the tree meanwhile leads nowhere else: each
 ///   entry is stored as the source had it at its path at some moment of the run.
 /// - The memory for names and the number of open directories are bounded, for trees of any depth and directories of any
@@ -165,8 +169,9 @@ impl<'a> Ingest<'a> {
         self
     }
 
-    /// Leaves out what is on another file system than the path that was passed to [`Ingest::path`]. The directory on
-    /// which a file system is mounted is stored.
+    /// Leaves out what is in directories of another file system than the path that was passed to [`Ingest::path`]. The
+    /// directory on which a file system is mounted is stored. So is a file on which another file is mounted: only the
+    /// device number of directories is compared, because that of files means nothing in overlays.
     pub fn one_file_system(mut self, one: bool) -> Ingest<'a> {
         self.options.one_file_system = one;
         self

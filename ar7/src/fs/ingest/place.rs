@@ -2,12 +2,11 @@
 
 use std::os::unix::ffi::OsStrExt;
 
-use ar7_registry::records::{
-    Attributes, EntryType, Extended, ExtendedAttribute, Inode, InodeNumber,
-};
+use ar7_registry::records::{Attributes, EntryType, Inode, InodeNumber};
 use ar7_registry::{Archive, Error as RegistryError, Names};
 use uuid::Uuid;
 
+use super::extended::Extended;
 use super::read::Entry;
 use super::status::Status;
 use crate::error::Error;
@@ -37,7 +36,7 @@ pub(super) struct Place<'a> {
 }
 
 /// Returns the error for a name whose inode does not exist.
-pub(super) fn missing(inode: InodeNumber) -> Trouble {
+pub(super) fn missing_inode(inode: InodeNumber) -> Trouble {
     Trouble::Run(Error::MissingInode { inode: inode.0 })
 }
 
@@ -55,7 +54,7 @@ impl Place<'_> {
         let names = self.names();
         let Some(entry) = names.lookup(self.directory, self.name())? else { return Ok(None) };
         let inode = names.inode(entry.inode)?;
-        let inode = inode.ok_or_else(|| missing(entry.inode))?;
+        let inode = inode.ok_or_else(|| missing_inode(entry.inode))?;
         Ok(Some((entry.inode, inode)))
     }
 
@@ -104,36 +103,26 @@ impl Place<'_> {
         }
     }
 
-    /// Sets the extended attributes of an inode. Returns whether it had others. Those that an archive cannot store are an
-    /// error of the entry.
+    /// Sets the extended attributes of an inode. Returns whether it had others, and what could not be read.
     pub(super) fn set_extended(
         &self,
         number: InodeNumber,
-        extended: &[ExtendedAttribute],
-    ) -> Done<bool> {
+        extended: Extended,
+    ) -> Done<(bool, Option<Error>)> {
+        let Extended { attributes, missing } = extended;
         let names = self.names();
-        let inode = names.inode(number)?.ok_or_else(|| missing(number))?;
-        let is_same = match &inode.extended {
-            Extended::None => extended.is_empty(),
-            Extended::Inline(attributes) => attributes == extended,
-            Extended::Stream(_) => names.extended_attributes(&inode)? == extended,
+        let inode = names.inode(number)?.ok_or_else(|| missing_inode(number))?;
+        if missing.is_some() {
+            // Without an origin, the next run does not take the entry for unchanged.
+            let attributes = Attributes { origin: None, ..inode.attributes };
+            names.set_attributes(number, attributes)?;
+        }
+        let unread = match names.extended_attributes(&inode) {
+            Ok(stored) if stored == attributes => return Ok((false, missing)),
+            Ok(_) => missing,
+            Err(error) => Some(error.into()),
         };
-        if is_same {
-            return Ok(false);
-        }
-        match names.set_extended_attributes(number, extended) {
-            Ok(()) => Ok(true),
-            Err(
-                error @ (RegistryError::NameLength { .. }
-                | RegistryError::InvalidName { .. }
-                | RegistryError::Engine(ar7_engine::Error::OutOfBounds { .. })),
-            ) => {
-                // Without an origin, the next run does not take the entry for unchanged.
-                let attributes = Attributes { origin: None, ..inode.attributes };
-                names.set_attributes(number, attributes)?;
-                Err(Trouble::Entry(error.into()))
-            }
-            Err(error) => Err(error.into()),
-        }
+        names.set_extended_attributes(number, &attributes)?;
+        Ok((true, unread))
     }
 }

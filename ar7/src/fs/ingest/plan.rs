@@ -11,16 +11,15 @@ use std::sync::atomic::Ordering;
 
 use ar7_registry::Error as RegistryError;
 use ar7_registry::names::Entry as ArchiveEntry;
-use ar7_registry::records::{
-    EntryType, ExtendedAttribute, Inode, InodeNumber, Origin, validate_name,
-};
+use ar7_registry::records::{EntryType, Inode, InodeNumber, Origin, validate_name};
 use crossbeam::channel::{Receiver, Sender, bounded};
 
+use super::extended::Extended;
 use super::mirror::Mirror;
 use super::read::{Entry, Input, Job, Task};
 use super::report::{SkipReason, failed};
 use super::roots::{Root, excludes};
-use super::source::Names;
+use super::source::{Attributed, Names};
 use super::status::Status;
 use super::walk::{Directory, Step, Tree, Walk};
 use super::{DEPTH_MAX, Run};
@@ -50,7 +49,7 @@ pub(super) enum Action {
     Directory {
         directory: Arc<Directory>,
         /// `None`: unchanged.
-        extended: Option<Vec<ExtendedAttribute>>,
+        extended: Option<Extended>,
         /// Why its entries are left out.
         left_out: Option<SkipReason>,
     },
@@ -128,7 +127,7 @@ impl<'a> Plan<'a> {
             linked: HashMap::new(),
             claimed: HashSet::new(),
             joined: HashSet::new(),
-            archive_id: archive.map(|stat| Status::new(&stat).id),
+            archive_id: archive.map(|stat| (stat.st_dev, stat.st_ino)),
             mirrors: Vec::new(),
         })
     }
@@ -244,15 +243,14 @@ impl<'a> Plan<'a> {
             }
         };
         let Some(kind) = kind else {
-            return self.left(directory, name, skipped(SkipReason::UnknownType));
+            let path = directory.shown_path_of(&name);
+            let error = failed(path, "store", io::Error::other("its type is unknown"));
+            return self.left(directory, name, Reason::Unread(error));
         };
         if self.archive_id == Some(status.id) {
             return self.left(directory, name, skipped(SkipReason::IsArchive));
         }
-        let is_foreign = is_foreign(&status);
-        if is_foreign && !is_directory {
-            return self.left(directory, name, skipped(SkipReason::OtherFileSystem));
-        }
+        let is_foreign = is_directory && is_foreign(&status);
         if let Err(error) = validate_name(name.as_bytes()) {
             return self.left(directory, name, Reason::Unread(error.into()));
         }
@@ -304,9 +302,14 @@ impl<'a> Plan<'a> {
             } else {
                 names = walk.list(&directory)?;
             }
-            let read = || self.run.tree.with(&directory, |source, at| source.extended(at));
-            let extended = if is_same || is_foreign { None } else { Some(read()?) };
-            Ok((names, extended, left_out))
+            if is_same || is_foreign {
+                return Ok((names, None, left_out));
+            }
+            let extended = self
+                .run
+                .tree
+                .with(&directory, |source, at| Ok(Extended::read(source, Attributed::Open(at))))?;
+            Ok((names, Some(extended), left_out))
         };
         match read() {
             Ok((names, extended, left_out)) => {
@@ -325,12 +328,17 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Returns whether a directory has the tag of a cache.
+    /// Returns whether a directory has the tag of a cache. Nothing but a file is opened: that could have an effect.
     fn is_cache(&self, directory: &Directory) -> io::Result<bool> {
         let begin = self.run.tree.with(directory, |source, at| {
-            let file = source.open_file(at, OsStr::new(CACHE_TAG))?;
-            let mut begin = Vec::with_capacity(CACHE_SIGNATURE.len());
-            source.read_at(file.as_fd(), 0, &mut begin)?;
+            let (tag, mut begin) =
+                (OsStr::new(CACHE_TAG), Vec::with_capacity(CACHE_SIGNATURE.len()));
+            if source.status(at, tag)?.kind == Some(EntryType::File) {
+                let file = source.open_file(at, tag)?;
+                if source.status_of(file.as_fd())?.kind == Some(EntryType::File) {
+                    source.read_at(file.as_fd(), 0, &mut begin)?;
+                }
+            }
             Ok(begin)
         });
         match begin {

@@ -6,18 +6,21 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
 
 use ar7_registry::Archive;
-use ar7_registry::records::{EntryType, ExtendedAttribute};
+use ar7_registry::records::EntryType;
 use crossbeam::channel::{Receiver, Sender};
 use uuid::Uuid;
 
+use super::extended::Extended;
 use super::report::failed;
-use super::source::Source;
+use super::source::{Attributed, Source};
 use super::status::Status;
 use super::walk::{Directory, Tree};
 use crate::error::{Error, Result};
@@ -30,6 +33,11 @@ const UNKNOWN_BYTES: u64 = 64 << 10;
 
 /// The size in bytes of the pieces in which a file is compared.
 const COMPARED_BYTES: usize = 256 << 10;
+
+/// How often and at which intervals a file is opened of which another process has a lease. That process gives it up as
+/// soon as it has written what it keeps of the file.
+const OPENINGS_MAX: usize = 200;
+const OPENING_INTERVAL: Duration = Duration::from_millis(25);
 
 /// How often a file is read that changes meanwhile.
 pub(super) const READS_MAX: usize = 3;
@@ -66,7 +74,7 @@ pub(super) struct Input {
     /// The status before it was read, so that a later change shows in the next run.
     pub(super) status: Status,
     pub(super) content: Content,
-    pub(super) extended: Vec<ExtendedAttribute>,
+    pub(super) extended: Extended,
     /// Whether it changed each time it was read.
     pub(super) is_changed: bool,
 }
@@ -152,7 +160,7 @@ impl Entry {
                 break;
             }
             // After the status, so that a later change of the attributes shows in the next run.
-            let extended = tree.source.extended(file.as_fd())?;
+            let extended = Extended::read(tree.source, Attributed::Open(file.as_fd()));
             let Some(bytes) = Reading::new(tree.source, &file, &status).whole()? else { break };
             let after = tree.source.status_of(file.as_fd())?;
             let is_changed = !after.is_same_version(&status);
@@ -162,7 +170,7 @@ impl Entry {
             status = after;
         }
         // The writer reads the attributes as well, from the file that it opens.
-        let (content, extended) = (Content::Large, Vec::new());
+        let (content, extended) = (Content::Large, Extended::default());
         Ok(Input { status, content, extended, is_changed: false })
     }
 
@@ -172,8 +180,10 @@ impl Entry {
     }
 
     /// Returns the extended attributes of an entry that is not opened.
-    fn extended(&self, tree: &Tree<'_>) -> io::Result<Vec<ExtendedAttribute>> {
-        tree.with(&self.directory, |source, at| source.extended_at(at, &self.name))
+    fn extended(&self, tree: &Tree<'_>) -> io::Result<Extended> {
+        tree.with(&self.directory, |source, at| {
+            Ok(Extended::read(source, Attributed::Named(at, &self.name)))
+        })
     }
 
     /// Compares the file with a stream of the archive, and reads it if it differs.
@@ -185,7 +195,7 @@ impl Entry {
         stored: Option<Uuid>,
     ) -> Result<Input> {
         let compared = self.try_open(tree).and_then(|(file, status)| {
-            let extended = tree.source.extended(file.as_fd())?;
+            let extended = Extended::read(tree.source, Attributed::Open(file.as_fd()));
             let is_same = is_same(tree.source, &file, &status, archive, shared, stored)?
                 && tree.source.status_of(file.as_fd())?.is_same_version(&status);
             Ok((status, extended, is_same))
@@ -202,9 +212,20 @@ impl Entry {
         self.try_open(tree).map_err(|error| self.failed(error))
     }
 
+    /// Opens the file. Waits while another process has a lease of it.
+    fn open_without_lease(&self, source: &dyn Source, at: BorrowedFd<'_>) -> io::Result<File> {
+        for _ in 1..OPENINGS_MAX {
+            match source.open_file(at, &self.name) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(OPENING_INTERVAL),
+                outcome => return outcome,
+            }
+        }
+        source.open_file(at, &self.name)
+    }
+
     fn try_open(&self, tree: &Tree<'_>) -> io::Result<(File, Status)> {
         tree.with(&self.directory, |source, at| {
-            let file = source.open_file(at, &self.name)?;
+            let file = self.open_without_lease(source, at)?;
             let status = source.status_of(file.as_fd())?;
             if status.kind == self.status.kind { Ok((file, status)) } else { Err(replaced()) }
         })
@@ -251,7 +272,8 @@ fn is_same(
     }
 }
 
-/// The content of an open file, from its beginning. Holes are not read.
+/// The content of an open file, from its beginning. Holes are not read. A file that grows meanwhile ends where it ended
+/// before, so that reading it ends even if another process writes as fast.
 pub(super) struct Reading<'a> {
     source: &'a dyn Source,
     file: &'a File,
@@ -291,7 +313,7 @@ impl<'a> Reading<'a> {
         let begin = buffer.len();
         while buffer.len() < buffer.capacity() {
             let read = match self.hole()? {
-                0 => self.source.read_at(self.file.as_fd(), self.offset, buffer)?,
+                0 => self.read(buffer)?,
                 hole => {
                     let spare = buffer.capacity() - buffer.len();
                     let zeros = usize::try_from(hole).unwrap_or(usize::MAX).min(spare);
@@ -307,6 +329,21 @@ impl<'a> Reading<'a> {
         Ok(buffer.len() - begin)
     }
 
+    /// Reads once. The status of a file may give no length or a wrong one, as in `/proc`: only one that has changed says
+    /// that the file has grown.
+    fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        let begin = buffer.len();
+        let read = self.source.read_at(self.file.as_fd(), self.offset, buffer)?;
+        let beyond = self.offset.saturating_add(read as u64) > self.size;
+        if !beyond || read == 0 || self.source.status_of(self.file.as_fd())?.size <= self.size {
+            return Ok(read);
+        }
+        let left = self.size.saturating_sub(self.offset);
+        let left = usize::try_from(left).unwrap_or(usize::MAX).min(read);
+        buffer.truncate(begin + left);
+        Ok(left)
+    }
+
     /// Returns the number of bytes from the offset on that are known to be in a hole.
     fn hole(&mut self) -> io::Result<u64> {
         if self.is_sparse && self.offset >= self.data.end {
@@ -319,7 +356,7 @@ impl<'a> Reading<'a> {
                 size..u64::MAX
             };
         }
-        Ok(self.data.start.saturating_sub(self.offset))
+        Ok(self.data.start.min(self.size).saturating_sub(self.offset))
     }
 }
 

@@ -64,6 +64,8 @@ pub enum Outcome<'a> {
     LeftOut(SkipReason),
     /// It could not be read.
     Unread(&'a Error),
+    /// It is stored, but an extended attribute could not be read. See [`IngestReport::attributes`].
+    Attributes(&'a Error),
 }
 
 impl Outcome<'_> {
@@ -77,6 +79,7 @@ impl Outcome<'_> {
             Outcome::Removed => "removed",
             Outcome::LeftOut(_) => "left out",
             Outcome::Unread(_) => "not read",
+            Outcome::Attributes(_) => "attribute not read",
         }
     }
 }
@@ -89,12 +92,10 @@ pub enum SkipReason {
     Excluded,
     /// It is the archive that is written.
     IsArchive,
-    /// It is on another file system. A directory is stored without what is in it.
+    /// It is a directory of another file system. It is stored without what is in it.
     OtherFileSystem,
     /// It is a directory tagged as a cache. It is stored with its tag, but without anything else in it.
     Cache,
-    /// Its type is unknown.
-    UnknownType,
 }
 
 impl fmt::Display for SkipReason {
@@ -104,7 +105,6 @@ impl fmt::Display for SkipReason {
             SkipReason::IsArchive => "is the archive itself",
             SkipReason::OtherFileSystem => "on another file system",
             SkipReason::Cache => "tagged as a cache",
-            SkipReason::UnknownType => "of an unknown type",
         })
     }
 }
@@ -181,6 +181,9 @@ pub struct IngestReport {
     pub changed: Vec<PathBuf>,
     /// What could not be read. An older version of it stays in the archive.
     pub unread: Vec<Unread>,
+    /// The entries with extended attributes that could not be read or stored, and why the first of them could not: one
+    /// of the source, which is missing in the archive then, or one of the archive, which that of the source replaced.
+    pub attributes: Vec<Unread>,
     /// The paths passed to [`Ingest::path`](super::Ingest::path) that are symbolic links to directories. They are stored
     /// as links; their path followed by `/.` stores the entries of the directory.
     pub links: Vec<PathBuf>,
@@ -191,7 +194,7 @@ pub struct IngestReport {
 impl IngestReport {
     /// Returns whether everything was read, and nothing changed while it was read.
     pub fn is_complete(&self) -> bool {
-        self.unread.is_empty() && self.changed.is_empty()
+        self.unread.is_empty() && self.changed.is_empty() && self.attributes.is_empty()
     }
 }
 
@@ -205,7 +208,7 @@ pub struct LeftOut {
     pub reason: SkipReason,
 }
 
-/// An entry that could not be read.
+/// An entry that could not be read, or not completely.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Unread {

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use ar7_registry::records::ExtendedAttribute;
+use ar7_engine::format::Timestamp;
 use rustix::buffer::spare_capacity;
 use rustix::fs::{
     AtFlags, CWD, Dir, Mode, OFlags, SeekFrom, fstat, openat, readlinkat, seek, statat,
@@ -52,7 +52,8 @@ pub(super) trait Source: Sync {
     /// Returns the status of an entry. Symbolic links are not followed.
     fn status(&self, parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<Status>;
 
-    /// Opens a file for reading. Does not block on a fifo, and refuses a symbolic link.
+    /// Opens a file for reading. Does not block on a fifo, and refuses a symbolic link. Fails with
+    /// [`io::ErrorKind::WouldBlock`] while another process has a lease of it.
     fn open_file(&self, parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<File>;
 
     /// Returns the target of a symbolic link.
@@ -69,15 +70,20 @@ pub(super) trait Source: Sync {
     /// Returns the next range of an open file, from an offset on, that is not a hole. `None` if the rest is a hole.
     fn data_from(&self, file: BorrowedFd<'_>, offset: u64) -> io::Result<Option<Range<u64>>>;
 
-    /// Returns the extended attributes of an open file or directory.
-    fn extended(&self, file: BorrowedFd<'_>) -> io::Result<Vec<ExtendedAttribute>>;
+    /// Returns the names of the extended attributes of an entry.
+    fn attribute_names(&self, entry: Attributed<'_>) -> io::Result<Vec<OsString>>;
 
-    /// Returns the extended attributes of an entry that cannot be opened without an effect, such as a device.
-    fn extended_at(
-        &self,
-        parent: BorrowedFd<'_>,
-        name: &OsStr,
-    ) -> io::Result<Vec<ExtendedAttribute>>;
+    /// Returns an extended attribute of an entry, if it has this one.
+    fn attribute(&self, entry: Attributed<'_>, name: &OsStr) -> io::Result<Option<Vec<u8>>>;
+}
+
+/// An entry with extended attributes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Attributed<'a> {
+    /// An open file or directory.
+    Open(BorrowedFd<'a>),
+    /// An entry of a directory that cannot be opened without an effect, such as a device.
+    Named(BorrowedFd<'a>, &'a OsStr),
 }
 
 /// The file system of the operating system.
@@ -123,7 +129,8 @@ impl Source for System {
     }
 
     fn status(&self, parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<Status> {
-        Ok(Status::new(&statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?))
+        let now = Timestamp::now();
+        Ok(Status::new(&statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?, now))
     }
 
     fn open_file(&self, parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<File> {
@@ -136,7 +143,8 @@ impl Source for System {
     }
 
     fn status_of(&self, file: BorrowedFd<'_>) -> io::Result<Status> {
-        Ok(Status::new(&fstat(file.as_fd())?))
+        let now = Timestamp::now();
+        Ok(Status::new(&fstat(file.as_fd())?, now))
     }
 
     fn read_at(
@@ -169,21 +177,24 @@ impl Source for System {
         }
     }
 
-    fn extended(&self, file: BorrowedFd<'_>) -> io::Result<Vec<ExtendedAttribute>> {
-        let file = Descriptor(file);
-        let listed = file.list_xattr();
-        extended_attributes(listed, |name| file.get_xattr(name))
+    fn attribute_names(&self, entry: Attributed<'_>) -> io::Result<Vec<OsString>> {
+        Ok(match entry {
+            Attributed::Open(file) => Descriptor(file).list_xattr()?.collect(),
+            Attributed::Named(parent, name) => xattr::list(path_of(parent, name))?.collect(),
+        })
     }
 
-    fn extended_at(
-        &self,
-        parent: BorrowedFd<'_>,
-        name: &OsStr,
-    ) -> io::Result<Vec<ExtendedAttribute>> {
-        // No call takes a directory and a name. Where this path does not exist, such entries have no attributes.
-        let path = PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd())).join(name);
-        extended_attributes(xattr::list(&path), |name| xattr::get(&path, name))
+    fn attribute(&self, entry: Attributed<'_>, name: &OsStr) -> io::Result<Option<Vec<u8>>> {
+        match entry {
+            Attributed::Open(file) => Descriptor(file).get_xattr(name),
+            Attributed::Named(parent, entry) => xattr::get(path_of(parent, entry), name),
+        }
     }
+}
+
+/// Returns a path for calls that take no directory and name. Where it does not exist, such entries have no attributes.
+fn path_of(parent: BorrowedFd<'_>, name: &OsStr) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd())).join(name)
 }
 
 /// A borrowed descriptor with the calls for extended attributes.
@@ -196,42 +207,6 @@ impl AsRawFd for Descriptor<'_> {
 }
 
 impl FileExt for Descriptor<'_> {}
-
-/// Reads the values of the attributes that were listed.
-fn extended_attributes(
-    listed: io::Result<impl Iterator<Item = OsString>>,
-    value: impl Fn(&OsStr) -> io::Result<Option<Vec<u8>>>,
-) -> io::Result<Vec<ExtendedAttribute>> {
-    let names = match listed {
-        Ok(names) => names,
-        Err(error) if has_no_attributes(&error) => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let mut attributes = Vec::new();
-    for name in names {
-        // `None`: it was removed in between.
-        if let Some(value) = value(&name)? {
-            attributes.push(ExtendedAttribute::new(name.into_vec(), value));
-        }
-    }
-    attributes.sort_unstable();
-    Ok(attributes)
-}
-
-/// Returns whether an error means that the file system has no extended attributes, or none that this user may see.
-fn has_no_attributes(error: &io::Error) -> bool {
-    let without = [
-        Errno::OPNOTSUPP,
-        Errno::NOSYS,
-        Errno::INVAL,
-        Errno::PERM,
-        Errno::ACCESS,
-        Errno::NOENT,
-        Errno::NOTTY,
-    ];
-    error.kind() == io::ErrorKind::Unsupported
-        || without.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
-}
 
 /// Collects the lowest names of a directory within a budget of memory.
 struct Lowest {

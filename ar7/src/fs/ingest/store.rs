@@ -10,14 +10,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ar7_registry::Archive;
-use ar7_registry::records::{EntryType, ExtendedAttribute, Inode, InodeNumber};
+use ar7_registry::records::{EntryType, Inode, InodeNumber};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use uuid::Uuid;
 
-use super::place::{Done, Place, Trouble, missing};
+use super::extended::Extended;
+use super::place::{Done, Place, Trouble, missing_inode};
 use super::plan::{Action, Item, Present, Reason};
 use super::read::{Content, Entry, Input, READS_MAX, Reading};
 use super::report::{IngestEvent, IngestReport, LeftOut, Outcome, SkipReason, SourcePath, Unread};
+use super::source::Attributed;
 use super::status::Status;
 use super::walk::Directory;
 use super::{DIRECTORY_MODE, OnEvent, Run};
@@ -55,6 +57,8 @@ struct Linked {
     number: InodeNumber,
     /// Number of names that were not visited yet.
     left: u64,
+    /// Whether it kept changing while it was read.
+    is_changed: bool,
 }
 
 /// What became of an entry, with its length.
@@ -193,6 +197,22 @@ impl<'r, 'e> Storing<'r, 'e> {
         self.tell(IngestEvent::Entry { path, outcome: Outcome::LeftOut(reason) })
     }
 
+    /// Sets the extended attributes of an inode. Returns whether it had others.
+    fn set_extended(
+        &mut self,
+        place: &Place<'_>,
+        number: InodeNumber,
+        extended: Extended,
+    ) -> Done<bool> {
+        let (had_others, unread) = place.set_extended(number, extended)?;
+        if let Some(error) = unread {
+            let path = SourcePath::new(&place.entry.directory, &place.entry.name);
+            self.tell(IngestEvent::Entry { path, outcome: Outcome::Attributes(&error) })?;
+            self.report.attributes.push(Unread { path: path.to_path(), error });
+        }
+        Ok(had_others)
+    }
+
     fn unread(&mut self, path: SourcePath<'_>, error: Error) -> Done<()> {
         self.tell(IngestEvent::Entry { path, outcome: Outcome::Unread(&error) })?;
         self.report.unread.push(Unread { path: path.to_path(), error });
@@ -225,7 +245,7 @@ impl<'r, 'e> Storing<'r, 'e> {
         let place = Place { archive, directory, entry };
         let stored = match action {
             Action::Directory { directory, extended, left_out } => {
-                let outcome = self.directory(&place, &directory, extended.as_deref())?;
+                let outcome = self.directory(&place, &directory, extended)?;
                 if let Some(reason) = left_out {
                     self.left_out(SourcePath::new(&entry.directory, &entry.name), reason)?;
                 }
@@ -248,13 +268,16 @@ impl<'r, 'e> Storing<'r, 'e> {
         &mut self,
         place: &Place<'_>,
         directory: &Directory,
-        extended: Option<&[ExtendedAttribute]>,
+        extended: Option<Extended>,
     ) -> Done<Outcome<'static>> {
         let names = place.names();
-        let attributes = place.entry.status.attributes;
+        let mut attributes = place.entry.status.attributes;
         let existing = place.existing()?;
         let (number, mut outcome) = match existing {
             Some((number, inode)) if inode.kind == EntryType::Directory => {
+                if extended.is_none() && attributes.origin.is_some() {
+                    attributes.origin = inode.attributes.origin;
+                }
                 if inode.attributes != attributes {
                     names.set_attributes(number, attributes)?;
                 }
@@ -272,7 +295,7 @@ impl<'r, 'e> Storing<'r, 'e> {
         self.report.entries += 1;
         self.since_bytes += ENTRY_BYTES;
         if let Some(extended) = extended
-            && place.set_extended(number, extended)?
+            && self.set_extended(place, number, extended)?
             && matches!(outcome, Outcome::Unchanged)
         {
             outcome = Outcome::Changed;
@@ -291,7 +314,7 @@ impl<'r, 'e> Storing<'r, 'e> {
         let is_known = existing.is_some();
         let (number, bytes) = match (content, present) {
             (Content::Same, Some(present)) => {
-                return self.present(place, &status, present, Some(&extended));
+                return self.present(place, &status, present, Some(extended));
             }
             (Content::Target(target), _) => {
                 place.clear(existing.as_ref())?;
@@ -321,17 +344,13 @@ impl<'r, 'e> Storing<'r, 'e> {
                 (place.give(&status, Some(large.stream), existing)?, large.bytes)
             }
         };
-        self.note_links(&status, number);
+        self.note_links(&status, number, is_changed);
         self.report.stored_files += 1;
         self.report.stored_bytes = self.report.stored_bytes.saturating_add(bytes);
         if is_known || !extended.is_empty() {
-            place.set_extended(number, &extended)?;
+            self.set_extended(place, number, extended)?;
         }
-        let outcome = match (is_changed, is_known) {
-            (true, _) => Outcome::ChangedWhileRead,
-            (false, true) => Outcome::Changed,
-            (false, false) => Outcome::Added,
-        };
+        let outcome = stored(is_changed, is_known);
         if is_changed {
             self.report.changed.push(place.entry.path());
         }
@@ -344,8 +363,7 @@ impl<'r, 'e> Storing<'r, 'e> {
         let (file, mut status) = place.entry.open(tree).map_err(Trouble::Entry)?;
         let mut attempt = 1;
         loop {
-            let extended = tree.source.extended(file.as_fd());
-            let extended = extended.map_err(|error| Trouble::Entry(place.entry.failed(error)))?;
+            let extended = Extended::read(tree.source, Attributed::Open(file.as_fd()));
             let (stream, bytes) = self.copy(place, &file, &status)?;
             let after = tree.source.status_of(file.as_fd());
             let after = after.map_err(|error| place.entry.failed(error));
@@ -397,35 +415,40 @@ impl<'r, 'e> Storing<'r, 'e> {
         }
     }
 
-    /// Keeps what the archive has, and updates the attributes.
+    /// Keeps what the archive has, and updates the attributes. If nothing was read, the origin stays, because it is that
+    /// of what was read last.
     fn present(
         &mut self,
         place: &Place<'_>,
         status: &Status,
         present: Present,
-        extended: Option<&[ExtendedAttribute]>,
+        extended: Option<Extended>,
     ) -> Done<Stored> {
         let Present { inode: number, same_attributes } = present;
-        let mut outcome = Outcome::Unchanged;
-        if !same_attributes || extended.is_some() {
+        let (mut outcome, was_read) = (Outcome::Unchanged, extended.is_some());
+        if !same_attributes || was_read {
             let names = place.names();
-            let inode = names.inode(number)?.ok_or_else(|| missing(number))?;
-            if inode.attributes != status.attributes {
-                names.set_attributes(number, status.attributes)?;
+            let inode = names.inode(number)?.ok_or_else(|| missing_inode(number))?;
+            let mut attributes = status.attributes;
+            if !was_read {
+                attributes.origin = inode.attributes.origin;
+            }
+            if inode.attributes != attributes {
+                names.set_attributes(number, attributes)?;
             }
             if !is_same_but_for_origin(&inode, status) {
                 outcome = Outcome::Changed;
             }
             if let Some(extended) = extended
-                && place.set_extended(number, extended)?
+                && self.set_extended(place, number, extended)?
             {
                 outcome = Outcome::Changed;
             }
             self.since_bytes += ENTRY_BYTES;
         }
-        self.note_links(status, number);
+        self.note_links(status, number, false);
         self.report.unchanged += 1;
-        let compared = if extended.is_some() { self.tell_compared()? } else { 0 };
+        let compared = if was_read { self.tell_compared()? } else { 0 };
         self.tell_read(status.size.saturating_sub(compared))?;
         Ok(Stored { outcome, bytes: status.size })
     }
@@ -434,33 +457,36 @@ impl<'r, 'e> Storing<'r, 'e> {
     fn link(&mut self, place: &Place<'_>) -> Done<Stored> {
         let status = &place.entry.status;
         let linked = self.linked.get_mut(&status.id);
-        let Some(linked) = linked.filter(|linked| linked.status.is_same_file(status)) else {
+        let Some(linked) = linked.filter(|linked| linked.status.is_same_version(status)) else {
             // The first name could not be read, or the file has changed or has gone since, and a new one may have its
             // inode number: this name has its own content.
             let input = place.entry.read(&self.run.tree).map_err(Trouble::Entry)?;
             return self.content(place, input, None);
         };
-        let number = linked.number;
+        let (number, is_changed) = (linked.number, linked.is_changed);
         linked.left -= 1;
         if linked.left == 0 {
             self.linked.remove(&status.id);
         }
         self.tell_read(status.size)?;
+        if is_changed {
+            self.report.changed.push(place.entry.path());
+        }
         let existing = place.existing()?;
         if existing.as_ref().is_some_and(|(existing, _)| *existing == number) {
             self.report.unchanged += 1;
-            return Ok(Stored { outcome: Outcome::Unchanged, bytes: 0 });
+            let outcome = if is_changed { Outcome::ChangedWhileRead } else { Outcome::Unchanged };
+            return Ok(Stored { outcome, bytes: 0 });
         }
         place.clear(existing.as_ref())?;
         place.names().add_link(place.directory, place.name(), number)?;
-        let outcome = if existing.is_some() { Outcome::Changed } else { Outcome::Added };
-        Ok(Stored { outcome, bytes: 0 })
+        Ok(Stored { outcome: stored(is_changed, existing.is_some()), bytes: 0 })
     }
 
-    fn note_links(&mut self, status: &Status, number: InodeNumber) {
+    fn note_links(&mut self, status: &Status, number: InodeNumber, is_changed: bool) {
         let left = status.links.saturating_sub(1);
         if left > 0 && status.kind == Some(EntryType::File) {
-            self.linked.insert(status.id, Linked { status: *status, number, left });
+            self.linked.insert(status.id, Linked { status: *status, number, left, is_changed });
         }
     }
 
@@ -516,10 +542,19 @@ impl<'r, 'e> Storing<'r, 'e> {
 /// A large file that was stored.
 struct Large {
     status: Status,
-    extended: Vec<ExtendedAttribute>,
+    extended: Extended,
     stream: Uuid,
     bytes: u64,
     is_changed: bool,
+}
+
+/// Returns what happened to an entry that was stored.
+fn stored(is_changed: bool, is_known: bool) -> Outcome<'static> {
+    match (is_changed, is_known) {
+        (true, _) => Outcome::ChangedWhileRead,
+        (false, true) => Outcome::Changed,
+        (false, false) => Outcome::Added,
+    }
 }
 
 /// Returns the error of an entry whose reader ended without an answer.
