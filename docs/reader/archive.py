@@ -154,10 +154,7 @@ class Archive:
         same = found == named and hashlib.sha256(headers[0].raw).digest() == self.slot.fields.header_digest
         need(found > named or same, "revision of the header", error=Tampered)
         need(file.seek(0, 2) >= self.slot.blocks * BLOCK, "file", error=Truncated)
-        for number, (block, depth, _) in enumerate(self.slot.roots):
-            if block is not None:
-                need(number < len(TREES), "root of no tree", number)
-                self.sealed.open_as("registry", block, own_stream(number), depth - 1)
+        need(not any(block for block, _, _ in self.slot.roots[len(TREES):]), "root of no tree", error=NewerFormat)
         self.pages = {tree: set() for tree in TREES}
         self.read_redo()
 

@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::committed::{Commit, Redirects};
+use super::committed::Commit;
 use super::handle::{Parts, Store};
 use super::listed::Listed;
 use super::look::{Look, look_steadily};
-use super::open_block::{BlockBuffer, read_one};
 use super::readers::{ReaderLock, ReaderLocks};
 use super::redo_list::RedoList;
 use super::rekeying::Rekeying;
@@ -23,7 +22,7 @@ use super::superblock::header::{OpenedHeader, check_length, check_revision, open
 use super::superblock::recovery::Recovery;
 use super::transaction::Transaction;
 use super::writer::Writer;
-use crate::crypto::{KeyKind, MasterKey, ReceiptKey, Sealer, Secret, random_u32};
+use crate::crypto::{MasterKey, ReceiptKey, Sealer, Secret, random_u32};
 use crate::device::{self, Device, FileDevice, MappedDevice};
 use crate::error::{Error, Result};
 use crate::format::{
@@ -246,8 +245,9 @@ impl Examined {
         Ok(Examined { sealer: rekeying.sealer(sealer), chosen, rekeying })
     }
 
-    /// Reads the redo list, and checks that the roots open. Both were durable before the slot was written, so a fault
-    /// in them is damage and never a reason to fall back to an older commit.
+    /// Reads the redo list. It was durable before the slot was written, so a fault in it is damage and never a reason to
+    /// fall back to an older commit. The same is true of the roots, which are opened when they are needed: a damaged
+    /// tree costs only what it describes.
     fn into_store(
         self,
         device: Box<dyn Device>,
@@ -257,7 +257,6 @@ impl Examined {
     ) -> Result<(Arc<Store>, RedoList)> {
         let Examined { chosen, sealer, rekeying } = self;
         let images = rekeying.redirects(&*device, &sealer);
-        check_roots(&*device, &sealer, &images, &chosen.slot)?;
         let list = RedoList::read(&*device, &sealer, &chosen.slot)?;
         let redirects = list.redirects().and(images);
         let (readers, lock) = reader.unzip();
@@ -302,20 +301,6 @@ pub(super) fn lock_newest<T>(
         }
         (found, look) = (again, seen);
     }
-}
-
-/// Checks that the roots of a commit open.
-pub(super) fn check_roots(
-    device: &dyn Device,
-    sealer: &Sealer,
-    redirects: &Redirects,
-    slot: &MetaSlot,
-) -> Result<()> {
-    let mut bytes = BlockBuffer::new();
-    for block in slot.roots.iter().filter_map(|root| root.block) {
-        read_one(device, sealer, redirects, KeyKind::Registry, block, &mut bytes)?;
-    }
-    Ok(())
 }
 
 /// Checks that the file is as long as a commit says.

@@ -16,6 +16,8 @@ pub(super) enum Expect<'a> {
     AsCommitted(Vec<u32>),
     /// Reading fails with one of these errors, and verification reports one of them.
     Error(Vec<Fault>),
+    /// The committed content is read, and verification reports one of these errors, of trees that reading does not need.
+    Unread(Vec<Fault>),
     /// One copy of the header was changed and its checksum corrected. Either it does not parse and the other copy is
     /// used, or it is reported as tampering.
     OneHeader(u32),
@@ -38,7 +40,7 @@ pub(super) fn expect<'a>(victim: &'a Victim, case: &Case, image: &[u8]) -> Expec
         _ => {}
     }
     let changed = changed(victim, image);
-    let mut faults = Vec::new();
+    let (mut faults, mut unread) = (Vec::new(), Vec::new());
     let mut bad = Vec::new();
     match headers(victim, image, &mut bad) {
         Headers::Good => {}
@@ -72,7 +74,8 @@ pub(super) fn expect<'a>(victim: &'a Victim, case: &Case, image: &[u8]) -> Expec
                 let check = if is_older { Check::RedoList } else { Check::Tag };
                 faults.push(Fault::Damaged(check, Some(position)));
             }
-            Part::Live { kind, reported_at } => {
+            Part::Live { kind, reported_at, is_read } => {
+                let faults = if is_read { &mut faults } else { &mut unread };
                 let genuine = Some(Sealed { kind, place: reported_at });
                 faults.push(if victim.genuine(block(image, position)) == genuine {
                     Fault::Tampered(Check::Generation, Some(reported_at))
@@ -86,10 +89,13 @@ pub(super) fn expect<'a>(victim: &'a Victim, case: &Case, image: &[u8]) -> Expec
     if image.len() < victim.now().image.len() {
         faults.push(Fault::Truncated);
     }
-    if faults.is_empty() {
+    if faults.is_empty() && !unread.is_empty() {
+        Expect::Unread(unread)
+    } else if faults.is_empty() {
         bad.sort_unstable();
         Expect::AsCommitted(bad)
     } else {
+        faults.extend(unread);
         Expect::Error(faults)
     }
 }

@@ -156,6 +156,7 @@ fn check(victim: &Victim, case: &Case) -> Result<Observed, String> {
     match expect(victim, case, &image) {
         Expect::AsCommitted(bad) => as_committed(victim, &outcome, &bad),
         Expect::Error(faults) => one_of(&outcome, &faults),
+        Expect::Unread(faults) => unread(victim, &outcome, &faults),
         Expect::OneHeader(copy) => match &outcome.read {
             Err((fault, text)) => {
                 let names_header = ["header", "key slot"].iter().any(|what| text.contains(what));
@@ -226,6 +227,20 @@ fn one_of(outcome: &Outcome, faults: &[Fault]) -> Result<Observed, String> {
         return Err(format!("verification reports {named:?}, expected one of {faults:?}"));
     }
     Ok(Observed::Error)
+}
+
+/// The content is as committed, and verification reports a fault in a tree that reading does not need.
+fn unread(victim: &Victim, outcome: &Outcome, faults: &[Fault]) -> Result<Observed, String> {
+    match &outcome.read {
+        Ok(content) if *content == victim.now().content => {}
+        other => return Err(format!("{}, expected the committed content", describe(other))),
+    }
+    let findings = outcome.findings.as_deref().unwrap_or_default();
+    if !findings.iter().any(|finding| faults.contains(&Fault::of(&finding.error))) {
+        let named: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        return Err(format!("verification reports {named:?}, expected one of {faults:?}"));
+    }
+    Ok(Observed::AsCommitted)
 }
 
 fn is_of_headers(fault: Fault) -> bool {

@@ -9,6 +9,7 @@ use ar7_engine::format::{
     ArchiveKind, BLOCK_SIZE, Data, Generation, META_SLOTS, MetaSlot, Position, meta_slot_layout,
 };
 use ar7_engine::store::{Access, OpenOptions};
+use ar7_registry::records::TreeId;
 use ar7_registry::{Archive, CreateOptions, Finding, Receipt, Result, Subject};
 
 use super::forge::Forger;
@@ -55,6 +56,8 @@ pub(super) enum Part {
         kind: KeyKind,
         /// The position at which faults are reported: the home location of a shadow block, otherwise the block itself.
         reported_at: u32,
+        /// Whether reading the content needs it. The trees of sessions, pending deletions and free blocks are not needed.
+        is_read: bool,
     },
     /// A free block, or a home location whose newest version is in a shadow block.
     Unused,
@@ -230,10 +233,19 @@ impl Victim {
                 Some(reported_at) => {
                     let sealed = self.genuine(block(&self.now().image, position));
                     let kind = sealed.expect("a block that is used opens").kind;
-                    Part::Live { kind, reported_at }
+                    let is_read = kind != KeyKind::Registry || self.is_of_read_tree(position);
+                    Part::Live { kind, reported_at, is_read }
                 }
             },
         }
+    }
+
+    /// Returns whether reading the content needs the tree of this page.
+    fn is_of_read_tree(&self, page: u32) -> bool {
+        let opened = Forger::new(&self.now().image).open(KeyKind::Registry, page);
+        let stream = opened.expect("a page opens").head.stream;
+        let unread = [TreeId::Sessions, TreeId::PendingDeletions, TreeId::Free];
+        !unread.iter().any(|tree| stream.as_bytes().ends_with(&[tree.number().0]))
     }
 
     /// Checks that the purposes found agree with the archive's own statistics.

@@ -27,7 +27,7 @@ pub(crate) use state::State;
 
 use crate::committed::{Committed, Snapshot};
 use crate::error::{Error, Result};
-use crate::records::{Streams, TreeId, reserved_index};
+use crate::records::{Streams, TreeId, check_roots, reserved_index};
 
 /// How to create an archive.
 #[derive(Debug, Clone)]
@@ -148,6 +148,7 @@ impl Archive {
     }
 
     fn from_opened(store: Arc<Store>, writer: Option<Writer>) -> Result<Archive> {
+        check_roots(&store.current().slot.roots)?;
         let archive = Archive::new(store, writer);
         if archive.inner.writer {
             archive.state()?.writing()?.settle_sessions();

@@ -22,6 +22,7 @@ pub use names::{NAME_MAX, NameKey, NameRecords, NameValue, name_layout, validate
 pub use space::{Free, PendingDeletions, SessionEntry, Sessions};
 pub use streams::{Extent, ExtentKey, Extents, Streams, extent_key_layout, extent_layout};
 pub use trees::TreeId;
+pub(crate) use trees::check_roots;
 
 use ar7_engine::format::RESERVED_STREAMS;
 use ar7_engine::{Check, Error as EngineError, Value};

@@ -1,5 +1,9 @@
 //! The trees of an archive.
 
+use ar7_engine::Error as EngineError;
+use ar7_engine::format::Root;
+
+use crate::error::Result;
 use crate::tree::TreeNumber;
 
 /// The trees of an archive. The number is the index of the tree's root in the meta slot.
@@ -42,4 +46,15 @@ impl TreeId {
     pub const fn number(self) -> TreeNumber {
         TreeNumber(self as u8)
     }
+}
+
+/// Fails if there is a root of a tree that this version does not know. A commit would drop it.
+pub(crate) fn check_roots(roots: &[Root]) -> Result<()> {
+    let known = TreeId::ALL.len();
+    let unknown = roots.iter().skip(known).rposition(|root| root.block.is_some());
+    unknown.map_or(Ok(()), |index| {
+        let (what, found, supported) = ("number of trees", known + index + 1, known);
+        Err(EngineError::NewerFormat { what, found: found.into(), supported: supported.into() }
+            .into())
+    })
 }

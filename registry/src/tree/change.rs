@@ -193,7 +193,7 @@ impl Tree {
     fn rebalance<S: PageSpace + ?Sized>(&mut self, space: &mut S, mut path: Path) {
         while let Some((number, _)) = path.pop() {
             let Some(&(parent, place)) = path.last() else {
-                return self.rebalance_root(space, number);
+                return self.rebalance_root(number);
             };
             let page = self.page(number);
             if page.count() == 0 {
@@ -205,9 +205,8 @@ impl Tree {
         }
     }
 
-    /// Removes an empty root. Replaces a root that has one child by that child, unless the child is
-    /// unreadable: an archive with an unreadable root does not open.
-    fn rebalance_root<S: PageSpace + ?Sized>(&mut self, space: &S, number: u32) {
+    /// Removes an empty root. Replaces a root that has one child by that child.
+    fn rebalance_root(&mut self, number: u32) {
         let page = self.page(number);
         match page.count() {
             0 => {
@@ -215,25 +214,17 @@ impl Tree {
                 self.root = None;
                 self.depth = 0;
             }
-            1 if page.is_branch() && self.has_readable_child(space, number) => {
+            1 if page.is_branch() => {
                 let child = page.child(0);
                 self.take_dirty(number);
                 self.root = Some(child);
                 self.depth -= 1;
                 if let Child::Dirty(child) = child {
-                    self.rebalance_root(space, child);
+                    self.rebalance_root(child);
                 }
             }
             _ => {}
         }
-    }
-
-    /// Whether the first child of a branch is readable.
-    fn has_readable_child<S: PageSpace + ?Sized>(&self, space: &S, number: u32) -> bool {
-        let page = self.page(number);
-        let Child::Sealed(block) = page.child(0) else { return true };
-        let expect = PageExpectation { tree: self.id, level: page.level() - 1 };
-        load(space, block, expect, [(page, 0)].into_iter()).is_ok()
     }
 
     /// Merges the page below a path with its right neighbour, or with the left one if it is the
