@@ -138,6 +138,7 @@ mod read_ahead;
 mod receipt;
 mod records;
 mod recovery;
+mod salvage;
 mod savepoint;
 #[cfg(feature = "serde")]
 mod serialized;
@@ -160,6 +161,7 @@ pub use records::{
     StreamInfo, Timestamp,
 };
 pub use recovery::Recovery;
+pub use salvage::{Salvage, SalvageOutcome, SalvageProgress, SalvageSummary, Salvaged};
 pub use savepoint::Savepoint;
 pub use snapshot::Snapshot;
 pub use source::{List, Walk};

@@ -25,7 +25,7 @@ const TASKS: [(&str, &[&str]); 4] = [
     ("Keys", &["keygen", "key", "rekey", "header", "shred"]),
     (
         "The archive as a whole",
-        &["create", "verify", "info", "receipt", "wipe-free", "completions", "help"],
+        &["create", "verify", "info", "receipt", "salvage", "wipe-free", "completions", "help"],
     ),
 ];
 
@@ -182,6 +182,13 @@ pub(crate) enum Command {
     /// Check the whole archive and report every problem
     #[command(after_help = "Example: ar7 verify backup.ar7 --receipt receipts/latest")]
     Verify(Verify),
+    /// Copy what is left of a damaged archive to a new one
+    #[command(after_help = "\
+Example: ar7 salvage damaged.ar7 salvaged.ar7 --header backup.header
+
+Everything that opens is copied; content without a name goes to lost+found. Salvage cannot detect content that was \
+replaced by an older version of itself. Exit code 4 means that something is lost.")]
+    Salvage(SalvageOptions),
     /// Print format version, sizes, counts, key slots and whether recovery was needed
     #[command(after_help = "Example: ar7 info backup.ar7")]
     Info(Info),
@@ -553,6 +560,22 @@ pub(crate) struct Verify {
     /// Print one JSON document for each finding, in a line
     #[arg(long)]
     pub(crate) json_lines: bool,
+}
+
+/// `salvage`
+#[derive(Debug, Args)]
+pub(crate) struct SalvageOptions {
+    /// The damaged archive, which is not changed
+    pub(crate) archive: PathBuf,
+    /// Archive to create; an existing file is never overwritten
+    pub(crate) new: PathBuf,
+    /// File written by `header export`, in case both copies of the header are destroyed
+    #[arg(long, value_name = "FILE")]
+    pub(crate) header: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) secret: NewSecret,
+    #[command(flatten)]
+    pub(crate) slot: NewSlot,
 }
 
 /// `receipt`

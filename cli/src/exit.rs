@@ -185,6 +185,9 @@ pub(crate) enum Failure {
     /// Some entries could not be restored; each was reported.
     #[error("{}: {count} entries could not be restored", Shown::path(archive))]
     NotRestored { archive: PathBuf, count: u64, code: Code },
+    /// Some entries or index pages could not be salvaged; each entry was reported.
+    #[error("{}: {count} entries and streams are not as they were", Shown::path(archive))]
+    NotSalvaged { archive: PathBuf, count: u64 },
     /// Verification found problems; each was reported.
     #[error("{}: damaged: {count} findings", Shown::path(archive))]
     Findings { archive: PathBuf, count: u64 },
@@ -239,7 +242,7 @@ impl Failure {
             Failure::File { source: error, .. }
             | Failure::Input(error)
             | Failure::Output(error) => Code::of_io(error),
-            Failure::Findings { .. } => Code::Damaged,
+            Failure::Findings { .. } | Failure::NotSalvaged { .. } => Code::Damaged,
             Failure::NamesRoot
             | Failure::NoKey
             | Failure::NoJson

@@ -45,14 +45,24 @@ pub(crate) fn new(common: &Common) -> Result<Key, Failure> {
     given(&common.key, "AR7_")?.map_or_else(prompt_twice, Ok).map(Given::key)
 }
 
+impl NewSecret {
+    fn source(&self) -> KeySource {
+        KeySource {
+            key_file: self.new_key_file.clone(),
+            passphrase_file: self.new_passphrase_file.clone(),
+            passphrase_command: self.new_passphrase_command.clone(),
+        }
+    }
+}
+
 /// Returns a key to add to an existing archive.
 pub(crate) fn added(options: &NewSecret) -> Result<Key, Failure> {
-    let source = KeySource {
-        key_file: options.new_key_file.clone(),
-        passphrase_file: options.new_passphrase_file.clone(),
-        passphrase_command: options.new_passphrase_command.clone(),
-    };
-    given(&source, "AR7_NEW_")?.map_or_else(prompt_twice, Ok).map(Given::key)
+    given(&options.source(), "AR7_NEW_")?.map_or_else(prompt_twice, Ok).map(Given::key)
+}
+
+/// Returns the key for a second archive, if the options give one.
+pub(crate) fn other(options: &NewSecret) -> Result<Option<Key>, Failure> {
+    Ok(given(&options.source(), "AR7_NEW_")?.map(Given::key))
 }
 
 /// Returns the key from the options or, if none is given, from the variables with this prefix. An empty value counts

@@ -2,7 +2,7 @@
 //!
 //! `ar7-engine` stores sealed blocks. This crate gives them meaning. Each module may use only the
 //! modules before it in this list: `tree`, `records`, `committed`, `working`, `blocks`, `archive`,
-//! `stream`, `names`, `verify`.
+//! `stream`, `names`, `verify`, `salvage`.
 
 mod archive;
 mod blocks;
@@ -12,6 +12,7 @@ pub mod names;
 mod receipt;
 pub mod records;
 mod rekey;
+pub mod salvage;
 mod stream;
 pub mod tree;
 pub mod verify;

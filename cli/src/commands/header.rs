@@ -52,7 +52,7 @@ fn import(common: &Common, options: &HeaderImport) -> Result<(), Failure> {
     )
 }
 
-fn read_header(path: &Path) -> Result<Vec<u8>, Failure> {
+pub(crate) fn read_header(path: &Path) -> Result<Vec<u8>, Failure> {
     let file = File::open(path).map_err(|error| Failure::file(path, "open", error))?;
     let mut bytes = Vec::new();
     let read = file.take(READ_MAX).read_to_end(&mut bytes);

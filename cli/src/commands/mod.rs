@@ -22,6 +22,7 @@ mod put;
 pub(crate) mod receipt;
 mod rekey;
 mod rm;
+mod salvage;
 mod shred;
 mod verify;
 mod wipe;
@@ -55,6 +56,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Info(options) => info::run(common, options),
         Command::Receipt(options) => receipt::run(common, options),
         Command::WipeFree(options) => wipe::run(common, options),
+        Command::Salvage(options) => salvage::run(common, options),
         Command::Rekey(options) => rekey::run(common, options),
         Command::Shred(options) => shred::run(common, options),
         Command::Key(options) => key::run(common, options),

@@ -67,8 +67,8 @@ const OPENING: [(&str, i32); 24] = [
     ("header import a.ar7 header", 0),
 ];
 
-/// Commands that open no archive. `shred` also works if none can be opened.
-const NOT_OPENING: [&str; 5] = ["keygen", "create", "shred", "completions", "help"];
+/// Commands that open no archive. `salvage` and `shred` also work if none can be opened.
+const NOT_OPENING: [&str; 6] = ["keygen", "create", "salvage", "shred", "completions", "help"];
 
 /// Returns the names of all commands as the help lists them, with the subcommands of those that have some.
 fn commands(bench: &Bench) -> Vec<String> {

@@ -21,6 +21,7 @@ mod receipt;
 mod rekey;
 mod reports;
 mod round_trip;
+mod salvage;
 mod sources;
 mod space;
 mod terminal;

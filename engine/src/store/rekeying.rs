@@ -154,6 +154,11 @@ impl Rekeying {
     }
 }
 
+/// Returns the window whose shadow blocks are still needed according to a meta slot, which may be an older one.
+pub(super) fn window_of(rekey: Option<&Rekey>, slot: &MetaSlot) -> Option<Window> {
+    Rekeying::of(rekey, slot).ok()?.window()
+}
+
 pub(super) fn pairs(window: Window) -> impl Iterator<Item = (Position, Position)> {
     window.homes.positions().zip(window.shadows.positions())
 }

@@ -192,7 +192,7 @@ pub(super) fn components(path: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 }
 
 /// Longest target of a symbolic link in bytes.
-pub(super) const TARGET_MAX: usize = 65_536;
+pub(crate) const TARGET_MAX: usize = 65_536;
 
 pub(super) fn inode_in(records: &impl ReadRecords, number: InodeNumber) -> Result<Option<Inode>> {
     let found = records.get::<Inodes>(&number)?;

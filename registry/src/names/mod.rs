@@ -12,6 +12,7 @@ mod lookup;
 mod tests;
 
 pub use lookup::Entry;
+pub(crate) use lookup::TARGET_MAX;
 
 use crate::archive::Archive;
 use crate::committed::Snapshot;

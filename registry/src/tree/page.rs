@@ -236,7 +236,7 @@ impl Page {
     }
 
     /// Returns the cell with this key, or the place where it belongs.
-    pub(super) fn search(&self, key: &[u8]) -> std::result::Result<usize, usize> {
+    pub(crate) fn search(&self, key: &[u8]) -> std::result::Result<usize, usize> {
         let key = Key::new(key);
         let (mut low, mut high) = (0, self.count());
         let guess = self.guess(key, high);

@@ -1,0 +1,157 @@
+//! Salvage: copies what is left of a damaged archive to a new one.
+
+use std::ops::{ControlFlow, Range};
+use std::path::{Path, PathBuf};
+
+use ar7_engine::store::Wreck;
+use ar7_registry::salvage::{self, SalvageObserver};
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::key::Key;
+use crate::options::Options;
+use crate::path::to_path;
+
+pub use ar7_registry::salvage::{Outcome as SalvageOutcome, SalvageProgress};
+
+/// An entry or a stream that a salvage wrote, or could not write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Salvaged {
+    /// Its path in the new archive, or the path at which it is missing. `None` for a stream without a
+    /// name.
+    pub path: Option<PathBuf>,
+    /// The stream that held its content.
+    pub stream: Option<Uuid>,
+    /// Its length in bytes.
+    pub length: u64,
+    /// What became of it.
+    pub outcome: SalvageOutcome,
+    /// Ranges of bytes that are lost. They are zeros; a long one at the end may be missing.
+    pub gaps: Vec<Range<u64>>,
+}
+
+/// The counts of a salvage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct SalvageSummary {
+    /// Blocks of the old file.
+    pub blocks: u64,
+    /// Blocks that opened. Free blocks with old content are among them.
+    pub opened: u64,
+    /// Blocks that the system could not read.
+    pub unreadable: u64,
+    /// Entries and streams that are complete.
+    pub complete: u64,
+    /// Entries and streams with gaps.
+    pub gaps: u64,
+    /// Those of which nothing proves that their blocks are of one version.
+    pub unproven: u64,
+    /// Those whose name or attributes are lost.
+    pub nameless: u64,
+    /// Names without anything else.
+    pub lost: u64,
+    /// Trees of the index with lost pages.
+    pub damaged_trees: u64,
+}
+
+impl SalvageSummary {
+    /// Returns the number of entries and streams that are not as they were.
+    pub const fn incomplete(&self) -> u64 {
+        self.gaps + self.unproven + self.nameless + self.lost
+    }
+
+    /// Returns whether nothing was lost.
+    pub const fn is_complete(&self) -> bool {
+        self.incomplete() + self.damaged_trees == 0
+    }
+}
+
+/// A salvage of a damaged archive. It trusts only keys and tags: it works without meta slots and index
+/// roots and, with an exported header, without the beginning of the file.
+///
+/// It cannot detect that something is old: a block, an index page or a whole file that was replaced by an
+/// earlier version of itself.
+#[derive(Debug)]
+#[must_use]
+pub struct Salvage<'a> {
+    archive: PathBuf,
+    key: &'a Key,
+    header: Option<&'a [u8]>,
+    options: Options,
+}
+
+impl<'a> Salvage<'a> {
+    /// Prepares to salvage the archive in a file. No process may write to it meanwhile.
+    pub fn new(archive: impl AsRef<Path>, key: &'a Key) -> Salvage<'a> {
+        let archive = archive.as_ref().to_owned();
+        Salvage { archive, key, header: None, options: Options::default() }
+    }
+
+    /// Sets a header that [`crate::Archive::export_header`] returned. It is needed only if both copies in
+    /// the file are destroyed.
+    pub fn header(mut self, header: &'a [u8]) -> Salvage<'a> {
+        self.header = Some(header);
+        self
+    }
+
+    /// Sets how the new archive is created. Its kind is that of the old one.
+    pub fn options(mut self, options: Options) -> Salvage<'a> {
+        self.options = options;
+        self
+    }
+
+    /// Scans the archive, and writes everything that opens to a new file, which must not exist. Passes
+    /// each entry and stream to `report`. Entries without a name are in the directory `lost+found`.
+    ///
+    /// A break of `progress` makes this fail with [`crate::Error::Stopped`]. What was written until then
+    /// stays.
+    pub fn run(
+        self,
+        new: impl AsRef<Path>,
+        new_key: &Key,
+        report: impl FnMut(Salvaged),
+        progress: impl FnMut(SalvageProgress) -> ControlFlow<()>,
+    ) -> Result<SalvageSummary> {
+        let wreck = Wreck::open(&self.archive, &self.key.0, self.header)?;
+        let create = |kind| {
+            let options = ar7_registry::CreateOptions { kind, ..self.options.for_creating() };
+            ar7_registry::Archive::create(new.as_ref(), &new_key.0, &options)
+        };
+        let mut observer = Observer { report, progress };
+        let summary = salvage::salvage(wreck, create, &mut observer)?;
+        Ok(SalvageSummary {
+            blocks: summary.blocks,
+            opened: summary.opened,
+            unreadable: summary.unreadable,
+            complete: summary.complete,
+            gaps: summary.gaps,
+            unproven: summary.unproven,
+            nameless: summary.nameless,
+            lost: summary.lost,
+            damaged_trees: summary.damaged_trees.len() as u64,
+        })
+    }
+}
+
+/// Passes what a salvage does to the caller's functions.
+struct Observer<R, P> {
+    report: R,
+    progress: P,
+}
+
+impl<R, P> SalvageObserver for Observer<R, P>
+where
+    R: FnMut(Salvaged),
+    P: FnMut(SalvageProgress) -> ControlFlow<()>,
+{
+    fn salvaged(&mut self, item: salvage::Salvaged) {
+        let salvage::Salvaged { path, stream, length, outcome, gaps } = item;
+        (self.report)(Salvaged { path: path.map(to_path), stream, length, outcome, gaps });
+    }
+
+    fn progress(&mut self, at: SalvageProgress) -> ControlFlow<()> {
+        (self.progress)(at)
+    }
+}
