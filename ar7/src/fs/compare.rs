@@ -1,5 +1,8 @@
 //! Compares a tree in the file system with an archive.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -11,6 +14,7 @@ use std::sync::Arc;
 
 use ar7_registry::records::{EntryType, Inode};
 
+use super::LISTED_MAX;
 use super::extract::is_fatal;
 use super::stored::{Found, Step, Unreadable, Walk, find};
 use super::system::{Status, System};
@@ -135,16 +139,20 @@ pub struct CompareReport {
     pub entries: u64,
     /// Number of bytes of content compared.
     pub bytes: u64,
-    /// The differences, in the order of the walk.
+    /// The differences in the order of the walk: the first 10,000 of them.
     pub differences: Vec<(PathBuf, Difference)>,
-    /// The entries that could not be compared.
+    /// Number of differences.
+    pub difference_count: u64,
+    /// The entries that could not be compared: the first 10,000 of them.
     pub unreadable: Vec<(PathBuf, Error)>,
+    /// Number of entries that could not be compared.
+    pub unreadable_count: u64,
 }
 
 impl CompareReport {
     /// Returns whether everything was compared and is the same.
     pub fn is_same(&self) -> bool {
-        self.differences.is_empty() && self.unreadable.is_empty()
+        self.difference_count == 0 && self.unreadable_count == 0
     }
 }
 
@@ -210,6 +218,10 @@ impl<'a> Compare<'a> {
 
     /// Compares. Fails if one of the two directories does not exist, or if the callback stopped it.
     pub fn run(self, snapshot: &Snapshot) -> Result<CompareReport> {
+        self.run_on(snapshot, &System::default())
+    }
+
+    fn run_on(self, snapshot: &Snapshot, system: &System) -> Result<CompareReport> {
         let names: Vec<&[u8]> = components(&self.path).collect();
         let path = names.join(&b'/');
         let found = find(snapshot.registry(), &path)?;
@@ -217,13 +229,12 @@ impl<'a> Compare<'a> {
             let (expected, path) = (EntryType::Directory, to_path(path));
             return Err(crate::source::wrong_type(&path, expected.name(), found.inode.kind));
         }
-        let system = System::default();
         let failed = |error| {
             let (path, source) = (Some(self.directory.clone()), Arc::new(error));
             Error::Io { operation: "open", path, source }
         };
         let descriptor = Arc::new(system.open_typed(&self.directory).map_err(failed)?);
-        let tree = Tree::new(&system);
+        let tree = Tree::new(system);
         let top = tree.top(&descriptor, ()).map_err(failed)?;
         let mut comparing = Comparing {
             snapshot: snapshot.registry(),
@@ -503,7 +514,10 @@ impl Comparing<'_> {
 
     fn differs(&mut self, path: &Path, difference: Difference) -> Result<()> {
         self.tell(CompareEvent::Differs { path, difference: &difference })?;
-        self.report.differences.push((path.to_owned(), difference));
+        self.report.difference_count += 1;
+        if self.report.differences.len() < LISTED_MAX {
+            self.report.differences.push((path.to_owned(), difference));
+        }
         Ok(())
     }
 
@@ -511,7 +525,10 @@ impl Comparing<'_> {
         let Unreadable { path, error } = unreadable;
         let error = *error;
         self.tell(CompareEvent::Unreadable { path: &path, error: &error })?;
-        self.report.unreadable.push((path, error));
+        self.report.unreadable_count += 1;
+        if self.report.unreadable.len() < LISTED_MAX {
+            self.report.unreadable.push((path, error));
+        }
         Ok(())
     }
 

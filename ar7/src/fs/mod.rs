@@ -12,6 +12,11 @@ mod patterns;
 mod stored;
 mod system;
 mod tree;
+#[cfg(test)]
+mod world;
+
+/// Maximum number of entries that each list of a report has. The callback receives all of them.
+const LISTED_MAX: usize = 10_000;
 
 pub use compare::{Compare, CompareEvent, CompareReport, Difference};
 pub use extract::{

@@ -53,14 +53,14 @@ pub(crate) fn run(common: &Common, options: &Diff) -> Result<(), Failure> {
         }
         error => Failure::of_path(&options.archive, &error),
     })?;
-    let count = report.differences.len() as u64;
+    let count = report.difference_count;
     if options.json_lines {
         output.json(&json!({
             "event": "summary",
             "entries": report.entries,
             "bytes": report.bytes,
             "differences": count,
-            "unread": report.unreadable.len(),
+            "unread": report.unreadable_count,
         }))?;
         output.write(b"\n")?;
     }
@@ -72,7 +72,7 @@ pub(crate) fn run(common: &Common, options: &Diff) -> Result<(), Failure> {
     let archive = options.archive.clone();
     match (code, count) {
         (Some(code), _) => {
-            let count = report.unreadable.len() as u64;
+            let count = report.unreadable_count;
             Err(Failure::NotCompared { archive, count, code })
         }
         (None, 0) => {

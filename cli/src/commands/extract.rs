@@ -24,12 +24,18 @@ pub(crate) fn run(common: &Common, options: &Extract) -> Result<(), Failure> {
     let snapshot = Opened::read(common, &options.archive)?.snapshot()?;
     let interrupt = Interrupt::catch()?;
     let progress = Progress::new(common, Counts::BytesAndEntries);
-    let mut run =
-        Run { options, interrupt, progress: progress.clone(), done: (0, 0), output: Ok(()) };
+    let mut run = Run {
+        options,
+        interrupt,
+        progress: progress.clone(),
+        done: (0, 0),
+        code: None,
+        output: Ok(()),
+    };
     let extract = extraction(options, &snapshot)?.count(progress.is_shown());
     let outcome = extract.on_event(|event| run.event(&event)).run(&snapshot);
     progress.finish();
-    let Run { interrupt, done, output, .. } = run;
+    let Run { interrupt, done, code, output, .. } = run;
     output?;
     let report = outcome.map_err(|error| match error {
         Error::Stopped if interrupt.is_set() => {
@@ -46,10 +52,10 @@ pub(crate) fn run(common: &Common, options: &Extract) -> Result<(), Failure> {
             "entries": report.entries,
             "bytes": report.bytes,
             "kept": report.kept,
-            "not_restored": report.not_restored.len(),
+            "not_restored": report.not_restored_count,
         }))?;
     }
-    let outcome = judge(&report, options, &progress);
+    let outcome = judge(&report, code, options, &progress);
     if common.json {
         Output::new().document(&JsonReport::new(&report))?;
     }
@@ -157,6 +163,8 @@ struct Run<'a> {
     progress: Progress,
     /// The entries and bytes restored.
     done: (u64, u64),
+    /// The exit code, if an entry was not restored.
+    code: Option<Code>,
     /// The outcome of writing to standard output.
     output: Result<(), Failure>,
 }
@@ -177,6 +185,7 @@ impl Run<'_> {
             ExtractEvent::Kept { path } => self.line("kept", || path.to_path_buf(), None),
             ExtractEvent::NotRestored { path, error } => {
                 let failure = Failure::of_path(path, error);
+                self.code = Some(worst(self.code, Code::of_library(error)));
                 self.progress.warn(&failure);
                 self.line("not restored", || path.to_path_buf(), Some(&failure));
             }
@@ -202,7 +211,12 @@ fn summary((entries, bytes): (u64, u64)) -> String {
 }
 
 /// Prints the summary, or returns the failure of an extraction that did not restore everything.
-fn judge(report: &ExtractReport, options: &Extract, progress: &Progress) -> Result<(), Failure> {
+fn judge(
+    report: &ExtractReport,
+    code: Option<Code>,
+    options: &Extract,
+    progress: &Progress,
+) -> Result<(), Failure> {
     for pattern in &report.unmatched {
         progress.warn(&Failure::Unmatched { pattern: pattern.clone() });
     }
@@ -215,19 +229,14 @@ fn judge(report: &ExtractReport, options: &Extract, progress: &Progress) -> Resu
         progress.tell(&summary((report.entries, report.bytes)));
         return Ok(());
     }
-    let codes = report.not_restored.iter().map(|failed| Code::of_library(&failed.error));
     let archive = PathBuf::from(&options.archive);
-    let code = worst(codes);
-    Err(Failure::NotRestored { archive, count: report.not_restored.len() as u64, code })
+    let code = code.unwrap_or(Code::Other);
+    Err(Failure::NotRestored { archive, count: report.not_restored_count, code })
 }
 
-/// Returns the code for several failures: damage outweighs everything else, and otherwise the first one counts.
-fn worst(mut codes: impl Iterator<Item = Code>) -> Code {
-    let first = codes.next().unwrap_or(Code::Other);
-    if first == Code::Damaged || codes.any(|code| code == Code::Damaged) {
-        return Code::Damaged;
-    }
-    first
+/// Returns the code after one more failure: damage outweighs everything else, and otherwise the first one counts.
+fn worst(first: Option<Code>, next: Code) -> Code {
+    first.filter(|_| next != Code::Damaged).unwrap_or(next)
 }
 
 #[cfg(test)]
@@ -237,13 +246,13 @@ mod tests {
     #[test]
     fn damage_outweighs_every_other_failure() {
         for (codes, expected) in [
-            (vec![], Code::Other),
             (vec![Code::Damaged], Code::Damaged),
             (vec![Code::Other, Code::Damaged], Code::Damaged),
             (vec![Code::Damaged, Code::Other], Code::Damaged),
             (vec![Code::NoSpace, Code::Other], Code::NoSpace),
         ] {
-            assert_eq!(worst(codes.clone().into_iter()), expected, "{codes:?}");
+            let code = codes.iter().fold(None, |first, &next| Some(worst(first, next)));
+            assert_eq!(code, Some(expected), "{codes:?}");
         }
     }
 }

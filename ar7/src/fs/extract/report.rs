@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
+use crate::fs::LISTED_MAX;
 use crate::fs::tree::lock;
 
 /// An event of an extraction. Paths are those of the destination, unless an error concerns an entry that has none there.
@@ -118,8 +119,10 @@ pub struct ExtractReport {
     pub bytes: u64,
     /// Number of existing entries kept because of [`Overwrite`](super::Overwrite).
     pub kept: u64,
-    /// The entries that were not restored.
+    /// The entries that were not restored: the first 10,000 of them.
     pub not_restored: Vec<NotRestored>,
+    /// Number of entries that were not restored.
+    pub not_restored_count: u64,
     /// What the restored entries lack.
     pub incomplete: Vec<Incomplete>,
     /// The patterns of [`Extract::exclude`](super::Extract::exclude) that matched nothing.
@@ -129,7 +132,7 @@ pub struct ExtractReport {
 impl ExtractReport {
     /// Returns whether everything that was selected is restored, up to [`ExtractReport::incomplete`].
     pub fn is_complete(&self) -> bool {
-        self.not_restored.is_empty()
+        self.not_restored_count == 0
     }
 }
 
@@ -174,6 +177,7 @@ pub(super) struct Reporter<'a> {
 #[derive(Default)]
 struct Notes {
     not_restored: Vec<NotRestored>,
+    not_restored_count: u64,
     incomplete: Vec<Incomplete>,
     fatal: Option<Error>,
 }
@@ -228,7 +232,11 @@ impl<'a> Reporter<'a> {
         }
         let path = path();
         self.tell(|| ExtractEvent::NotRestored { path: &path, error: &error });
-        lock(&self.notes).not_restored.push(NotRestored { path, error });
+        let mut notes = lock(&self.notes);
+        notes.not_restored_count += 1;
+        if notes.not_restored.len() < LISTED_MAX {
+            notes.not_restored.push(NotRestored { path, error });
+        }
     }
 
     /// Notes that an entry lacks something.
@@ -260,6 +268,7 @@ impl<'a> Reporter<'a> {
             bytes: self.bytes.into_inner(),
             kept: self.kept.into_inner(),
             not_restored,
+            not_restored_count: notes.not_restored_count,
             incomplete,
             unmatched: Vec::new(),
         })
@@ -287,5 +296,29 @@ pub(crate) fn is_fatal(error: &Error) -> bool {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
         ),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_lists_a_bounded_number_of_failures_and_the_callback_receives_all() {
+        let mut told = 0;
+        let reporter = Reporter::new(Some(Box::new(|event| {
+            told += u64::from(matches!(event, ExtractEvent::NotRestored { .. }));
+            ControlFlow::Continue(())
+        })));
+        let count = LISTED_MAX as u64 + 3;
+        for number in 0..count {
+            let path = PathBuf::from(format!("{number:08}"));
+            reporter.failed(|| path.clone(), Error::NotFound { path: path.clone() });
+        }
+        let report = reporter.finish().unwrap();
+        assert_eq!((report.not_restored.len(), report.not_restored_count), (LISTED_MAX, count));
+        assert_eq!(report.not_restored[LISTED_MAX - 1].path, PathBuf::from("00009999"));
+        assert!(!report.is_complete());
+        assert_eq!(told, count);
     }
 }

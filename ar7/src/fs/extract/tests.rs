@@ -12,7 +12,6 @@
 
 mod attributes;
 mod disturbed;
-mod world;
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -22,9 +21,9 @@ use std::path::{Path, PathBuf};
 use ar7_engine::{Check, Error as EngineError};
 use ar7_registry::records::{EntryType, InodeNumber};
 
-use self::world::{World, attributes};
 use super::*;
 use crate::fs::stored::find;
+use crate::fs::world::{self, World, attributes};
 
 #[test]
 fn paths_with_the_same_last_component_are_restored_with_their_whole_paths() {

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use ar7_registry::records::{Device, EntryType, ExtendedAttribute, InodeNumber};
 
-use super::world::{self, World, attributes};
 use crate::fs::extract::*;
+use crate::fs::world::{self, World, attributes};
 
 const ACCESS: &str = "system.posix_acl_access";
 const DEFAULT: &str = "system.posix_acl_default";

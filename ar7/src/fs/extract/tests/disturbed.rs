@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex};
 
 use rustix::io::Errno;
 
-use super::world::{self, World};
 use crate::fs::extract::*;
 use crate::fs::stored::Found;
+use crate::fs::world::{self, World};
 
 /// What happens before a call. It receives the number of the call; an error fails the call.
 type Event = dyn Fn(usize) -> io::Result<()> + Send + Sync;
