@@ -1,14 +1,21 @@
 //! Copying between a reader and a writer, for content of any length.
 
 use std::io::{self, Read, Write};
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use zeroize::Zeroizing;
 
+use crate::error::Error;
 use crate::read_ahead::read_ahead;
 
 /// Length of one piece. A write of this length is sealed by several threads and bypasses the page cache.
 const PIECE_BYTES: usize = 4 << 20;
+
+/// How long [`Polled`] waits at a time.
+const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// Why [`copy`] failed.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +35,7 @@ pub enum CopyError {
 /// started, it reads and writes in turn.
 ///
 /// It returns after a failure of the writer once the reader returns. A reader that can wait for long should
-/// return [`io::ErrorKind::Interrupted`] from time to time, after which it is called again.
+/// return [`io::ErrorKind::Interrupted`] from time to time, after which it is called again: see [`Polled`].
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -74,6 +81,54 @@ pub fn copy(mut reader: impl Read + Send, mut writer: impl Write) -> Result<u64,
         })?;
     }
     Ok(copied)
+}
+
+/// A reader of a pipe, a socket or a terminal that does not wait for long, as [`copy`] needs it: while there is nothing to
+/// read, it calls a function from time to time, which can end it.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::ops::ControlFlow;
+///
+/// let (reader, writer) = std::io::pipe()?;
+/// let mut waited = 0;
+/// let polled = ar7::Polled::new(reader, || {
+///     waited += 1;
+///     if waited < 3 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+/// });
+/// let stopped = ar7::copy(polled, std::io::sink());
+/// assert!(matches!(stopped, Err(ar7::CopyError::Read(_))));
+/// # drop(writer);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Polled<R, F> {
+    reader: R,
+    go_on: F,
+}
+
+impl<R: Read + AsFd, F: FnMut() -> ControlFlow<()>> Polled<R, F> {
+    /// Creates a reader that calls this function before each read, and ten times a second while it waits. If the function
+    /// breaks, reading fails with [`Error::Stopped`].
+    pub fn new(reader: R, go_on: F) -> Polled<R, F> {
+        Polled { reader, go_on }
+    }
+}
+
+impl<R: Read + AsFd, F: FnMut() -> ControlFlow<()>> Read for Polled<R, F> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        if (self.go_on)().is_break() {
+            return Err(io::Error::other(Error::Stopped));
+        }
+        if poll(&mut [PollFd::new(&self.reader, PollFlags::IN)], Some(&PAUSE))? == 0 {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        self.reader.read(bytes).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => io::ErrorKind::Interrupted.into(),
+            _ => error,
+        })
+    }
 }
 
 /// Reads until the piece is full. Returns false at the end of the reader. After an error, the piece holds what was

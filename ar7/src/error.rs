@@ -1,16 +1,19 @@
 //! The one error type of the library.
 
+mod layers;
+
 use std::error;
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ar7_engine::{Error as EngineError, Fault, Value};
+use ar7_engine::{Fault, Value};
 use ar7_registry::Error as RegistryError;
 use uuid::Uuid;
 
 use crate::options::Kind;
-use crate::path::to_path;
+use crate::text::PathText;
 
 /// The result of an operation of an archive.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -24,7 +27,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// An operation of the operating system failed, or the reader or writer that a caller passed.
-    #[error("{operation}{}: {source}", suffix(path.as_deref()))]
+    #[error("{}{operation}: {source}", prefix(path.as_deref()))]
     Io {
         /// The operation, for example "open", "read", "write" or "sync".
         operation: &'static str,
@@ -34,7 +37,7 @@ pub enum Error {
         source: Arc<io::Error>,
     },
     /// An entry is unreadable. The entries after it follow.
-    #[error("{}: {cause}", path.display())]
+    #[error("entry {}: {cause}", PathText::new(path))]
     InEntry {
         /// The path of the entry, or of the directory whose names are unreadable.
         path: PathBuf,
@@ -42,11 +45,19 @@ pub enum Error {
         cause: Arc<Error>,
     },
     /// An extended attribute cannot be read or stored.
-    #[error("extended attribute {}: {cause}", name.display())]
+    #[error("extended attribute {}: {cause}", PathText::new(name))]
     InAttribute {
         /// The name of the attribute.
         name: PathBuf,
         /// Why not.
+        cause: Arc<Error>,
+    },
+    /// A file other than the archive is not what it should be.
+    #[error("{}: {cause}", PathText::new(path))]
+    InFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
         cause: Arc<Error>,
     },
     /// A name has no inode, which only an attacker with the key can make.
@@ -56,19 +67,19 @@ pub enum Error {
         inode: u64,
     },
     /// No entry of the archive has this path.
-    #[error("{} does not exist", path.display())]
+    #[error("no entry {}", PathText::new(path))]
     NotFound {
         /// The path, up to the first missing component.
         path: PathBuf,
     },
     /// An entry with this path already exists.
-    #[error("{} already exists", path.display())]
+    #[error("entry {} already exists", PathText::new(path))]
     AlreadyExists {
         /// The path.
         path: PathBuf,
     },
     /// The entry has the wrong type for the operation.
-    #[error("{}: expected {expected}, found {found}", path.display())]
+    #[error("entry {}: expected {expected}, found {found}", PathText::new(path))]
     WrongType {
         /// The path.
         path: PathBuf,
@@ -78,13 +89,13 @@ pub enum Error {
         found: &'static str,
     },
     /// The directory has entries, so that it cannot be removed.
-    #[error("directory {} is not empty", path.display())]
+    #[error("directory {} is not empty", PathText::new(path))]
     DirectoryNotEmpty {
         /// The path.
         path: PathBuf,
     },
     /// A directory cannot be moved into itself.
-    #[error("cannot move {} into itself", path.display())]
+    #[error("cannot move {} into itself", PathText::new(path))]
     IntoItself {
         /// The path.
         path: PathBuf,
@@ -98,7 +109,7 @@ pub enum Error {
         reason: &'static str,
     },
     /// The pattern for names is malformed.
-    #[error("{}: {reason}", pattern.display())]
+    #[error("{}: {reason}", PathText::new(pattern))]
     InvalidPattern {
         /// The pattern.
         pattern: PathBuf,
@@ -168,7 +179,7 @@ pub enum Error {
     NoSavepoint,
     /// Another writer has the archive open: another process, or another [`crate::Archive`] of this
     /// one. A rekey also excludes readers, and readers a rekey.
-    #[error("in use by {}{}", holder_name(*holder), suffix(path.as_deref()))]
+    #[error("{}in use by {}", prefix(path.as_deref()), holder_name(*holder))]
     Locked {
         /// The file.
         path: Option<PathBuf>,
@@ -214,7 +225,8 @@ pub enum Error {
     },
     /// The file does not hold a raw key, because its length differs.
     #[error(
-        "not a key file: expected 32 bytes, found {found_bytes}{}",
+        "{}: not a key file: expected 32 bytes, found {found_bytes}{}",
+        PathText::new(path),
         if *at_least { " or more" } else { "" }
     )]
     NotAKeyFile {
@@ -224,6 +236,17 @@ pub enum Error {
         at_least: bool,
         /// Length of the file in bytes, as far as it was read.
         found_bytes: usize,
+    },
+    /// The passphrase is empty.
+    #[error("the passphrase is empty")]
+    PassphraseEmpty,
+    /// A command that gives content or a passphrase failed.
+    #[error("{}: {reason}", PathText::new(command))]
+    Command {
+        /// The command, or its program.
+        command: OsString,
+        /// Its exit status, or why it could not be started.
+        reason: String,
     },
     /// The key slot is empty or does not exist.
     #[error("key slot {number} holds no key")]
@@ -346,7 +369,7 @@ pub enum Error {
         message: String,
     },
     /// Two paths of the file system would be stored under one name.
-    #[error("{} and {} have the same last component", first.display(), second.display())]
+    #[error("{}: has the same last component as {}", PathText::new(second), PathText::new(first))]
     SameName {
         /// The path that comes first.
         first: PathBuf,
@@ -389,6 +412,7 @@ impl Error {
             | Error::UnknownMode { .. }
             | Error::OutOfBounds { .. }
             | Error::NoSavepoint
+            | Error::PassphraseEmpty
             | Error::SameName { .. }
             | Error::TooDeep { .. }
             | Error::NotAReceipt { .. } => io::ErrorKind::InvalidInput,
@@ -414,14 +438,58 @@ impl Error {
             Error::Unusable { cause }
             | Error::KeyChangeUnfinished { cause }
             | Error::InAttribute { cause, .. }
-            | Error::InEntry { cause, .. } => cause.kind(),
+            | Error::InEntry { cause, .. }
+            | Error::InFile { cause, .. } => cause.kind(),
             Error::OnlyKey { .. }
+            | Error::Command { .. }
             | Error::OtherKeys { .. }
             | Error::RekeyInProgress
             | Error::OtherProcess { .. }
             | Error::NotSynced
             | Error::Other(_) => io::ErrorKind::Other,
         }
+    }
+
+    /// Returns whether the text of the error names what it is about: an entry, a file, a pattern or a command. Otherwise
+    /// it is about the archive, whose path the caller knows.
+    pub fn names_its_subject(&self) -> bool {
+        match self {
+            Error::Io { path, .. } | Error::Locked { path, .. } => path.is_some(),
+            Error::InEntry { .. }
+            | Error::InFile { .. }
+            | Error::NotFound { .. }
+            | Error::AlreadyExists { .. }
+            | Error::WrongType { .. }
+            | Error::DirectoryNotEmpty { .. }
+            | Error::IntoItself { .. }
+            | Error::InvalidPattern { .. }
+            | Error::NotAKeyFile { .. }
+            | Error::PassphraseEmpty
+            | Error::Command { .. }
+            | Error::SameName { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Returns the text without what the error is about.
+    pub fn reason(&self) -> String {
+        match self {
+            Error::Io { source, .. } => source.to_string(),
+            Error::Command { reason, .. } | Error::InvalidPattern { reason, .. } => reason.clone(),
+            Error::InEntry { cause, .. } | Error::InFile { cause, .. } => cause.reason(),
+            error => error.to_string(),
+        }
+    }
+
+    /// Returns the error with the path of an entry, as [`Error::InEntry`]. An error that names what it is about stays as
+    /// it is, and so does one that concerns the whole archive.
+    #[must_use]
+    pub fn in_entry(self, path: impl Into<PathBuf>) -> Error {
+        let is_of_archive = matches!(self, Error::Truncated { .. } | Error::Stopped);
+        if is_of_archive || self.names_its_subject() {
+            return self;
+        }
+        Error::InEntry { path: path.into(), cause: Arc::new(self) }
     }
 
     /// Sets the path of an error about the last component of a path.
@@ -434,96 +502,6 @@ impl Error {
             Error::DirectoryNotEmpty { .. } => Error::DirectoryNotEmpty { path },
             Error::IntoItself { .. } => Error::IntoItself { path },
             other => other,
-        }
-    }
-}
-
-impl From<EngineError> for Error {
-    fn from(error: EngineError) -> Error {
-        match error {
-            EngineError::Io { operation, path, source } => Error::Io { operation, path, source },
-            EngineError::NotAnArchive { found } => Error::NotAnArchive { found },
-            EngineError::NewerFormat { what, found, supported } => {
-                Error::NewerFormat { what, expected: supported, found }
-            }
-            EngineError::WrongKey { slots } => Error::WrongKey { slots },
-            EngineError::Damaged(fault) => Error::Damaged(fault),
-            EngineError::Tampered(fault) => Error::Tampered(fault),
-            EngineError::Truncated { expected_bytes, found_bytes } => {
-                Error::Truncated { expected_bytes, found_bytes }
-            }
-            EngineError::NoSpace { needed_blocks, source } => {
-                Error::NoSpace { needed_blocks, source }
-            }
-            EngineError::Full { what, limit } => Error::Full { what, limit },
-            EngineError::Locked { path, holder } => Error::Locked { path, holder },
-            EngineError::Busy { waited_ms, cause } => {
-                Error::Busy { waited_ms, cause: from_cause(&cause) }
-            }
-            EngineError::HeldByReaders { oldest, entries, blocks } => {
-                Error::HeldByReaders { oldest, entries, blocks }
-            }
-            EngineError::CommitLost { number } => Error::CommitLost { number },
-            EngineError::ReadOnly => Error::ReadOnly,
-            EngineError::Uncommitted => Error::InTransaction,
-            EngineError::NoSavepoint => Error::NoSavepoint,
-            EngineError::Stopped => Error::Stopped,
-            EngineError::RekeyInProgress => Error::RekeyInProgress,
-            EngineError::NoKeySlot { number } => Error::NoKeySlot { number },
-            EngineError::LastKeySlot { number } => Error::OnlyKey { number },
-            EngineError::OtherKeys { count } => Error::OtherKeys { count },
-            EngineError::OtherProcess { opened_by, used_by } => {
-                Error::OtherProcess { opened_by, used_by }
-            }
-            EngineError::OutOfBounds { what, found, allowed } => {
-                Error::OutOfBounds { what, expected: allowed, found }
-            }
-            EngineError::Poisoned { cause } => Error::Unusable { cause: from_cause(&cause) },
-            EngineError::KeyChangeUnfinished { cause } => {
-                Error::KeyChangeUnfinished { cause: from_cause(&cause) }
-            }
-            other => Error::Other(Arc::new(other)),
-        }
-    }
-}
-
-fn from_cause(cause: &EngineError) -> Arc<Error> {
-    Arc::new(Error::from(cause.clone()))
-}
-
-impl From<RegistryError> for Error {
-    fn from(error: RegistryError) -> Error {
-        match error {
-            RegistryError::Engine(error) => Error::from(error),
-            RegistryError::NoEntry { path } => Error::NotFound { path: to_path(path) },
-            RegistryError::EntryExists { path } => Error::AlreadyExists { path: to_path(path) },
-            RegistryError::WrongEntryType { path, found, needed } => {
-                Error::WrongType { path: to_path(path), expected: needed, found }
-            }
-            RegistryError::NotEmpty { path } => Error::DirectoryNotEmpty { path: to_path(path) },
-            RegistryError::IntoItself { path } => Error::IntoItself { path: to_path(path) },
-            RegistryError::InvalidName { name, reason } => {
-                Error::InvalidName { name: to_path(name), reason }
-            }
-            RegistryError::NameLength { name } => {
-                Error::InvalidName { name: to_path(name), reason: "expected 1 to 255 bytes" }
-            }
-            RegistryError::NoStream { stream } => Error::NoStream { stream },
-            RegistryError::StreamExists { stream } => Error::StreamExists { stream },
-            RegistryError::StreamIsNamed { stream, .. } => Error::StreamIsNamed { stream },
-            RegistryError::NotInMode { name, operation } => Error::NotInMode { name, operation },
-            RegistryError::UnknownMode { mode } => Error::UnknownMode { mode },
-            RegistryError::KindForbids { kind, operation } => {
-                Error::KindForbids { kind: kind.into(), operation }
-            }
-            RegistryError::NotSynced => Error::NotSynced,
-            RegistryError::NotAReceipt { reason } => Error::NotAReceipt { reason },
-            RegistryError::ReceiptOfAnother { .. }
-            | RegistryError::OlderThanReceipt { .. }
-            | RegistryError::ForkOfReceipt { .. } => {
-                Error::NotInHistory { message: error.to_string() }
-            }
-            other => Error::Other(Arc::new(other)),
         }
     }
 }
@@ -555,6 +533,6 @@ fn holder_name(holder: Option<u32>) -> String {
     holder.map_or_else(|| "another process".to_owned(), |process| format!("process {process}"))
 }
 
-fn suffix(path: Option<&Path>) -> String {
-    path.map_or_else(String::new, |path| format!(" {}", path.display()))
+fn prefix(path: Option<&Path>) -> String {
+    path.map_or_else(String::new, |path| format!("{}: ", PathText::new(path)))
 }

@@ -112,8 +112,9 @@
 //!
 //! - `fast-aead`, on by default: encryption in C and assembly, several times as fast. Without it, the
 //!   library is pure Rust.
-//! - `serde`: the records ([`Metadata`], [`Entry`], [`Statistics`] and others) implement `Serialize`. UUIDs
-//!   are text. A path has one field more, `path_bytes` in hexadecimal, if it is not UTF-8.
+//! - `serde`: records, events and reports implement `Serialize`, in the form that the command prints with
+//!   `--json`. UUIDs and times are text, and so is a mode, in octal. A path is the field `name`, and has one
+//!   field more, `name_bytes` in hexadecimal, if it is not UTF-8.
 //!
 //! # Streams without names
 //!
@@ -122,14 +123,17 @@
 //! streams, or exactly one ([`Options::kind`]).
 
 mod archive;
+mod command;
 mod copy;
 mod durable;
 mod error;
 mod file;
+mod filter;
 pub mod fs;
 mod glob;
 mod key;
 mod maintenance;
+mod named;
 mod open;
 mod options;
 mod order;
@@ -140,20 +144,25 @@ mod records;
 mod recovery;
 mod salvage;
 mod savepoint;
+mod secret;
 #[cfg(feature = "serde")]
 mod serialized;
 mod snapshot;
 mod source;
 pub mod spec;
+mod text;
 mod transaction;
+mod usage;
 
 pub use archive::Archive;
-pub use copy::{CopyError, copy};
+pub use command::CommandOutput;
+pub use copy::{CopyError, Polled, copy};
 pub use error::{Error, Result};
 pub use file::File;
+pub use filter::Filter;
 pub use glob::NamePattern;
 pub use key::Key;
-pub use maintenance::{Finding, ImportedHeader, Progress, Rekeyed, Summary};
+pub use maintenance::{Finding, ImportedHeader, Progress, Rekeyed, Summary, read_header};
 pub use options::{Derivation, Io, Kind, Options};
 pub use receipt::Receipt;
 pub use records::{
@@ -163,9 +172,12 @@ pub use records::{
 pub use recovery::Recovery;
 pub use salvage::{Salvage, SalvageOutcome, SalvageProgress, SalvageSummary, Salvaged};
 pub use savepoint::Savepoint;
+pub use secret::KeySource;
 pub use snapshot::Snapshot;
 pub use source::{List, Walk};
+pub use text::PathText;
 pub use transaction::Transaction;
+pub use usage::{Usage, Usages};
 
 pub use ar7_engine::format::{Generation, Position};
 pub use ar7_engine::{Check, Fault, Value};

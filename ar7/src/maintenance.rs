@@ -1,22 +1,26 @@
 //! Checking an archive, wiping free space, keys, and receipts.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
 use ar7_engine::crypto::KeyDerivation;
 use ar7_engine::device::Sharing;
-use ar7_engine::format::{Header, KeySlot as FormatSlot, Position};
+use ar7_engine::format::{BLOCK_SIZE, Header, KeySlot as FormatSlot, Position};
 use ar7_engine::store::{ExportedHeader, NewKey, RekeyOptions, Store};
 use ar7_registry::verify;
 
 use crate::archive::Archive;
-use crate::durable::write_new;
+use crate::durable::{failed, write_new};
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::options::{Derivation, Options};
 use crate::path::split;
 use crate::receipt::Receipt;
 use crate::records::KeySlot;
+use crate::recovery::lost_commit;
 
 /// The number of names that [`Archive::remove_all`] removes in one transaction.
 const REMOVED_AT_ONCE: usize = 10_000;
@@ -84,6 +88,13 @@ pub struct ImportedHeader {
     pub is_older: bool,
     /// A damaged meta slot that may have held a newer commit, as in [`crate::Recovery`].
     pub may_have_held_newer: Option<u32>,
+}
+
+impl ImportedHeader {
+    /// Returns a warning if the newest commit may be lost, for users.
+    pub fn loss(&self) -> Option<String> {
+        self.may_have_held_newer.map(lost_commit)
+    }
 }
 
 /// The result of a rekey.
@@ -334,11 +345,39 @@ impl Options {
         })
     }
 
+    /// Does the same with a header in a file. Errors of the header, unlike those of the archive, are
+    /// [`Error::InFile`].
+    pub fn import_header_from(
+        &self,
+        path: impl AsRef<Path>,
+        key: &Key,
+        header: impl AsRef<Path>,
+    ) -> Result<ImportedHeader> {
+        let file = header.as_ref();
+        self.import_header(path, key, &read_header(file)?).map_err(|error| match error {
+            Error::WrongKey { .. } | Error::OutOfBounds { .. } => {
+                Error::InFile { path: file.to_owned(), cause: Arc::new(error) }
+            }
+            error => error,
+        })
+    }
+
     /// Destroys every key slot of the archive in a file, which makes its content unreadable for good. It
     /// needs no key. Exported headers and other copies of the file still open.
     pub fn shred(&self, path: impl AsRef<Path>) -> Result<()> {
         Ok(Store::shred(path.as_ref(), self.wait)?)
     }
+}
+
+/// Reads the header in a file that [`Archive::export_header_to`] wrote. It reads no more of the file than a header needs
+/// and one byte, so that a longer file is refused.
+pub fn read_header(path: impl AsRef<Path>) -> Result<Vec<u8>> {
+    let path = path.as_ref();
+    let file = File::open(path).map_err(|error| failed("open", path, error))?;
+    let mut bytes = Vec::new();
+    let read = file.take(BLOCK_SIZE as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|error| failed("read", path, error))?;
+    Ok(bytes)
 }
 
 fn new_key<'a>(key: &'a Key, derivation: &'a KeyDerivation, label: &'a str) -> NewKey<'a> {

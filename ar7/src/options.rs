@@ -1,6 +1,5 @@
 //! How an archive is opened or created.
 
-use std::fmt;
 use std::time::Duration;
 
 use ar7_engine::crypto::KeyDerivation;
@@ -9,6 +8,7 @@ use ar7_engine::store::{self, Access};
 use ar7_registry::CreateOptions;
 
 use crate::error::{Error, Result};
+use crate::named::named;
 
 /// Which streams an archive has, and who makes them. Chosen at creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -43,11 +43,7 @@ impl From<ArchiveKind> for Kind {
     }
 }
 
-impl fmt::Display for Kind {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.of_engine().name())
-    }
-}
+named!(Kind { Single => "single", Fixed => "fixed", Dynamic => "dynamic" });
 
 /// How the file is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -60,6 +56,8 @@ pub enum Io {
     /// With system calls. No signal handler is installed.
     File,
 }
+
+named!(Io { Map => "map", File => "file" });
 
 /// The cost of deriving a key from a passphrase with Argon2id (RFC 9106). The default takes 64 MiB
 /// of memory and 3 passes.

@@ -1,6 +1,6 @@
 //! Paths of entries: bytes, with slashes between the components.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,12 @@ use crate::error::{Error, Result};
 
 /// Returns the bytes of a path.
 pub(crate) fn bytes(path: &Path) -> &[u8] {
-    path.as_os_str().as_bytes()
+    os_bytes(path.as_os_str())
+}
+
+/// Returns the bytes of a string of the system.
+pub(crate) fn os_bytes(text: &OsStr) -> &[u8] {
+    text.as_bytes()
 }
 
 /// Returns the path with these bytes.

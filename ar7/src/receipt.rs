@@ -1,11 +1,14 @@
 //! Receipts.
 
 use std::fmt;
+use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 use std::str::FromStr;
 
 use uuid::Uuid;
 
+use crate::durable::failed;
 use crate::error::{Error, Result};
 use crate::records::Timestamp;
 
@@ -26,6 +29,18 @@ impl Receipt {
         let text = String::from_utf8_lossy(&bytes);
         let line = text.strip_suffix('\n').unwrap_or(&text);
         line.strip_suffix('\r').unwrap_or(line).parse()
+    }
+
+    /// Reads the receipt in a file.
+    pub fn read_file(path: impl AsRef<Path>) -> Result<Receipt> {
+        let path = path.as_ref();
+        let file = File::open(path).map_err(|error| failed("open", path, error))?;
+        Receipt::read(file).map_err(|error| match error {
+            Error::Io { source, .. } => {
+                Error::Io { operation: "read", path: Some(path.to_owned()), source }
+            }
+            error => error,
+        })
     }
 
     /// Returns the identity of the archive.

@@ -1,5 +1,6 @@
 //! The records that an archive returns.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,9 +8,13 @@ use ar7_engine::format::{self, DATA_SIZE_U64, Generation, StoredStream};
 use ar7_registry::records::{self, EntryType, Extended, Inode, InodeNumber};
 use uuid::Uuid;
 
+use crate::named::named;
+use crate::text::PathText;
+
 /// A point in time, in seconds and nanoseconds since 1970-01-01 UTC.
+///
+/// `Display` gives it in UTC as in RFC 3339, or as `seconds.nanoseconds` if it is outside of the calendar's years.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Timestamp {
     /// Seconds; negative before 1970.
@@ -47,6 +52,25 @@ impl Timestamp {
     }
 }
 
+impl fmt::Display for Timestamp {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Timestamp { seconds, nanoseconds } = *self;
+        // Nanoseconds count forwards, even before 1970.
+        let whole = i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
+        match jiff::Timestamp::from_nanosecond(whole) {
+            Ok(time) => time.fmt(formatter),
+            Err(_) => write!(formatter, "{seconds}.{nanoseconds:09}"),
+        }
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl From<format::Timestamp> for Timestamp {
     fn from(time: format::Timestamp) -> Timestamp {
         Timestamp { seconds: time.seconds, nanoseconds: time.nanoseconds }
@@ -79,15 +103,19 @@ impl From<SystemTime> for Timestamp {
 #[non_exhaustive]
 pub struct Attributes {
     /// Permission bits, at most 0o7777. Higher bits are not stored.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialized::mode"))]
     pub mode: u32,
     /// Number of the owner.
+    #[cfg_attr(feature = "serde", serde(rename = "uid"))]
     pub user: u32,
     /// Number of the group.
+    #[cfg_attr(feature = "serde", serde(rename = "gid"))]
     pub group: u32,
     /// Time of the last change of the content.
     pub modified: Timestamp,
     /// The state of the source from which the entry was stored, if there is one. A later change of
     /// the content removes it.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub origin: Option<Origin>,
 }
 
@@ -111,6 +139,12 @@ impl Origin {
 }
 
 impl Attributes {
+    /// Returns the attributes of an entry that this process makes now: its effective user and group own it.
+    pub fn of_process(mode: u32) -> Attributes {
+        let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+        Attributes::now(mode).with_owner(user.as_raw(), group.as_raw())
+    }
+
     /// Returns the attributes with other permission bits.
     #[must_use]
     pub fn with_mode(self, mode: u32) -> Attributes {
@@ -194,6 +228,16 @@ pub enum FileType {
     BlockDevice,
 }
 
+named!(FileType {
+    File => "file",
+    Directory => "directory",
+    Symlink => "symlink",
+    Fifo => "fifo",
+    Socket => "socket",
+    CharacterDevice => "character-device",
+    BlockDevice => "block-device",
+});
+
 impl From<EntryType> for FileType {
     fn from(kind: EntryType) -> FileType {
         match kind {
@@ -250,21 +294,32 @@ impl Special {
 #[non_exhaustive]
 pub struct Metadata {
     /// The type.
+    #[cfg_attr(feature = "serde", serde(rename = "type"))]
     pub file_type: FileType,
     /// Length of the content, or of a symbolic link's target, in bytes. 0 for other entries.
+    #[cfg_attr(feature = "serde", serde(rename = "size"))]
     pub len: u64,
     /// Permissions, owner, modification time and origin.
+    #[cfg_attr(feature = "serde", serde(flatten))]
     pub attributes: Attributes,
     /// Number of names of the entry.
     pub links: u32,
     /// Number of the inode. All names of a file have the same one.
     pub inode: u64,
     /// The stream with the content, or with a long target. An empty file may have none.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialized::optional_uuid"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            serialize_with = "crate::serialized::optional_text",
+            skip_serializing_if = "Option::is_none"
+        )
+    )]
     pub stream: Option<Uuid>,
     /// The numbers of a device.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub device: Option<Device>,
     /// Whether the entry has extended attributes.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "std::ops::Not::not"))]
     pub has_extended_attributes: bool,
 }
 
@@ -285,6 +340,34 @@ impl Metadata {
     /// Returns the number of blocks that the content takes, of 4096 bytes each.
     pub fn blocks(&self) -> u64 {
         if self.stream.is_some() { self.len.div_ceil(DATA_SIZE_U64) } else { 0 }
+    }
+
+    /// Returns the type and the permissions as `ls -l` shows them, for example `drwxr-xr-x`.
+    pub fn mode_text(&self) -> String {
+        let mode = self.attributes.mode;
+        let mut text = String::from(match self.file_type {
+            FileType::File => '-',
+            FileType::Directory => 'd',
+            FileType::Symlink => 'l',
+            FileType::Fifo => 'p',
+            FileType::Socket => 's',
+            FileType::CharacterDevice => 'c',
+            FileType::BlockDevice => 'b',
+        });
+        for (place, special, both, alone) in
+            [(6, 0o4000, 's', 'S'), (3, 0o2000, 's', 'S'), (0, 0o1000, 't', 'T')]
+        {
+            let bits = mode >> place;
+            text.push(if bits & 4 == 0 { '-' } else { 'r' });
+            text.push(if bits & 2 == 0 { '-' } else { 'w' });
+            text.push(match (mode & special != 0, bits & 1 != 0) {
+                (false, false) => '-',
+                (false, true) => 'x',
+                (true, false) => alone,
+                (true, true) => both,
+            });
+        }
+        text
     }
 
     /// Returns whether the entry is a file.
@@ -312,6 +395,7 @@ pub struct Entry {
     #[cfg_attr(feature = "serde", serde(flatten, serialize_with = "crate::serialized::path"))]
     pub path: PathBuf,
     /// What the archive knows about the entry.
+    #[cfg_attr(feature = "serde", serde(flatten))]
     pub metadata: Metadata,
 }
 
@@ -328,13 +412,18 @@ impl Entry {
 #[non_exhaustive]
 pub struct StreamInfo {
     /// The identity.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialized::text"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "stream", serialize_with = "crate::serialized::text")
+    )]
     pub id: Uuid,
     /// Length in bytes.
+    #[cfg_attr(feature = "serde", serde(rename = "size"))]
     pub len: u64,
     /// Number of blocks, of 4096 bytes each.
     pub blocks: u32,
     /// Number of the inode whose content it is, if it has one.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub inode: Option<u64>,
 }
 
@@ -394,7 +483,7 @@ impl From<ar7_registry::Statistics> for Statistics {
     }
 }
 
-/// A key slot in use. Every field is visible without the key.
+/// A key slot in use. Every field is visible without the key. `Display` gives all of them in one line.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -404,6 +493,10 @@ pub struct KeySlot {
     /// The label.
     pub label: String,
     /// Whether it takes a passphrase; otherwise a raw key.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "kind", serialize_with = "crate::serialized::key_kind")
+    )]
     pub is_passphrase: bool,
     /// For a passphrase, the memory of its derivation in KiB.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
@@ -416,9 +509,73 @@ pub struct KeySlot {
     pub lanes: Option<u32>,
 }
 
+impl KeySlot {
+    /// Returns what the slot takes.
+    pub(crate) fn kind(is_passphrase: bool) -> &'static str {
+        if is_passphrase { "passphrase" } else { "key file" }
+    }
+}
+
+impl fmt::Display for KeySlot {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let KeySlot { number, label, is_passphrase, memory_kib, passes, lanes } = self;
+        write!(formatter, "{number}: {}", KeySlot::kind(*is_passphrase))?;
+        if let (Some(memory), Some(passes), Some(lanes)) = (memory_kib, passes, lanes) {
+            write!(formatter, ", Argon2id {memory} KiB, {passes} passes, {lanes} lanes")?;
+        }
+        if !label.is_empty() {
+            write!(formatter, ", \"{}\"", PathText::new(label))?;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_is_written_to_the_nanosecond() {
+        let text = |seconds, nanoseconds| Timestamp::new(seconds, nanoseconds).to_string();
+        assert_eq!(text(0, 5), "1970-01-01T00:00:00.000000005Z");
+        assert_eq!(text(-1, 500_000_000), "1969-12-31T23:59:59.5Z");
+        assert_eq!(text(i64::MAX, 1), "9223372036854775807.000000001");
+    }
+
+    #[test]
+    fn the_mode_of_an_entry_is_shown_as_ls_shows_it() {
+        let number = InodeNumber(2);
+        let text = |kind, mode| {
+            let attributes = Attributes::default().with_mode(mode).of_registry();
+            Metadata::new(number, &Inode::new(kind, attributes)).mode_text()
+        };
+        for (kind, mode, expected) in [
+            (EntryType::File, 0o644, "-rw-r--r--"),
+            (EntryType::Directory, 0o751, "drwxr-x--x"),
+            (EntryType::Symlink, 0o777, "lrwxrwxrwx"),
+            (EntryType::Fifo, 0o7000, "p--S--S--T"),
+            (EntryType::Socket, 0o7111, "s--s--s--t"),
+            (EntryType::CharacterDevice, 0o020, "c----w----"),
+            (EntryType::BlockDevice, 0o404, "br-----r--"),
+        ] {
+            assert_eq!(text(kind, mode), expected);
+        }
+    }
+
+    #[test]
+    fn a_key_slot_is_one_line_with_its_costs_and_its_label() {
+        let slot = |label: &str, cost| KeySlot {
+            number: 1,
+            label: label.to_owned(),
+            is_passphrase: cost,
+            memory_kib: cost.then_some(64),
+            passes: cost.then_some(3),
+            lanes: cost.then_some(2),
+        };
+        assert_eq!(slot("", false).to_string(), "1: key file");
+        let expected = r#"1: passphrase, Argon2id 64 KiB, 3 passes, 2 lanes, "a\nb""#;
+        assert_eq!(slot("a\nb", true).to_string(), expected);
+    }
 
     #[test]
     fn a_time_of_the_system_converts_both_ways() {

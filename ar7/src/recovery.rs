@@ -38,11 +38,31 @@ pub struct Recovery {
 }
 
 impl Archive {
-    /// Returns the faults that opening found. An application should show [`Recovery::lost_redo_block`] and
-    /// [`Recovery::may_have_held_newer`] to its user, because they stand for changes that may be lost.
+    /// Returns the faults that opening found. An application should show [`Recovery::losses`] to its user.
     pub fn recovery(&self) -> Recovery {
         self.registry.store().recovery().into()
     }
+}
+
+impl Recovery {
+    /// Returns a warning for each fault that may have cost changes, for users.
+    pub fn losses(&self) -> Vec<String> {
+        let commit = self.may_have_held_newer.map(lost_commit);
+        let redo = self.lost_redo_block.map(|block| {
+            format!(
+                "the redo block {block} and its copy are damaged, so changes of the last commits may be lost (find \
+                 them with verify)"
+            )
+        });
+        commit.into_iter().chain(redo).collect()
+    }
+}
+
+/// Returns the warning for a damaged meta slot that may have held a newer commit.
+pub(crate) fn lost_commit(block: u32) -> String {
+    format!(
+        "the meta slot at block {block} is damaged, so the newest commit may be lost (check with verify --receipt)"
+    )
 }
 
 impl From<&store::Recovery> for Recovery {

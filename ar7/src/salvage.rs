@@ -1,5 +1,6 @@
 //! Salvage: copies what is left of a damaged archive to a new one.
 
+use std::fmt;
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 
@@ -11,10 +12,11 @@ use crate::error::Result;
 use crate::key::Key;
 use crate::options::Options;
 use crate::path::to_path;
+use crate::text::PathText;
 
 pub use ar7_registry::salvage::{Outcome as SalvageOutcome, SalvageProgress};
 
-/// An entry or a stream that a salvage wrote, or could not write.
+/// An entry or a stream that a salvage wrote, or could not write. `Display` says in one line what became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Salvaged {
@@ -29,6 +31,29 @@ pub struct Salvaged {
     pub outcome: SalvageOutcome,
     /// Ranges of bytes that are lost. They are zeros; a long one at the end may be missing.
     pub gaps: Vec<Range<u64>>,
+}
+
+impl fmt::Display for Salvaged {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.path, self.stream) {
+            (Some(path), _) => write!(formatter, "{}", PathText::new(path))?,
+            (None, Some(stream)) => write!(formatter, "stream {stream}")?,
+            (None, None) => {}
+        }
+        formatter.write_str(match self.outcome {
+            SalvageOutcome::Complete => ": complete",
+            SalvageOutcome::Gaps => ": some of its bytes are lost",
+            SalvageOutcome::Unproven => ": its version or its end is unproven",
+            SalvageOutcome::Nameless => ": its name or attributes are lost",
+            _ => ": nothing but its name is left",
+        })?;
+        let mut before = "; lost:";
+        for gap in &self.gaps {
+            write!(formatter, "{before} bytes {} to {}", gap.start, gap.end.saturating_sub(1))?;
+            before = ",";
+        }
+        Ok(())
+    }
 }
 
 /// The counts of a salvage.

@@ -1,19 +1,20 @@
 //! The table of commands and flags. The parser, the help, the manual and the completions are generated from it.
 
+mod entries;
 mod keys;
 mod trees;
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use ar7::{Io, Kind, Options, Timestamp};
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use ar7::{Io, Kind};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+pub(crate) use self::entries::*;
 pub(crate) use self::keys::*;
 pub(crate) use self::trees::*;
-use crate::sizes::{parse_size, parse_time};
 
 /// The size of a block in bytes.
 pub(crate) const BLOCK_BYTES: u64 = 4096;
@@ -51,6 +52,16 @@ pub(crate) fn program() -> clap::Command {
     Arguments::command().help_template(template)
 }
 
+/// Returns the parser for one of several values.
+fn one_of<T: Copy + Send + Sync + 'static>(
+    all: &'static [T],
+    name: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(all.iter().map(|value| name(*value))).try_map(move |text| {
+        all.iter().copied().find(|value| name(*value) == text).ok_or("unknown value")
+    })
+}
+
 /// Whole directory trees in one encrypted file.
 #[derive(Debug, Parser)]
 #[command(name = "ar7", version, max_term_width = 100)]
@@ -73,10 +84,10 @@ pub(crate) struct Arguments {
 #[command(next_help_heading = "Common options")]
 pub(crate) struct Common {
     #[command(flatten)]
-    pub(crate) key: KeySource,
+    pub(crate) key: KeyFlags,
     /// How to read the archive: memory map or positioned reads [default: map; verify: file]
-    #[arg(long, global = true, value_name = "METHOD")]
-    pub(crate) io: Option<IoChoice>,
+    #[arg(long, global = true, value_name = "METHOD", value_parser = one_of(Io::ALL, Io::name))]
+    pub(crate) io: Option<Io>,
     /// Wait up to SECONDS for another process to unlock the archive
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 0)]
     pub(crate) wait: u32,
@@ -90,49 +101,6 @@ pub(crate) struct Common {
     /// Suppress progress and summaries (errors are still printed)
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
-}
-
-/// The source of the key. Without an option, it is the variable `AR7_KEY_FILE`, `AR7_PASSPHRASE_FILE`,
-/// `AR7_PASSPHRASE_COMMAND` or `AR7_PASSPHRASE`, or else a prompt.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Common options")]
-pub(crate) struct KeySource {
-    /// File with the 32-byte key [env: `AR7_KEY_FILE`]
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) key_file: Option<PathBuf>,
-    /// File with the passphrase in its first line [env: `AR7_PASSPHRASE_FILE`]
-    #[arg(long, global = true, value_name = "FILE", conflicts_with = "key_file")]
-    pub(crate) passphrase_file: Option<PathBuf>,
-    /// Shell command that prints the passphrase [env: `AR7_PASSPHRASE_COMMAND`] [default: the passphrase in
-    /// `AR7_PASSPHRASE`, or a prompt]
-    #[arg(long, global = true, value_name = "COMMAND", conflicts_with_all = ["key_file", "passphrase_file"])]
-    pub(crate) passphrase_command: Option<OsString>,
-}
-
-impl Common {
-    /// Returns how long to wait for another process to unlock the archive.
-    pub(crate) fn wait(&self) -> Duration {
-        Duration::from_secs(self.wait.into())
-    }
-
-    /// Adds the user's choices to the options of an archive.
-    pub(crate) fn apply(&self, options: Options) -> Options {
-        let options = options.wait(self.wait());
-        match self.io {
-            Some(IoChoice::Map) => options.io(Io::Map),
-            Some(IoChoice::File) => options.io(Io::File),
-            None => options,
-        }
-    }
-}
-
-/// How to read the archive.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum IoChoice {
-    // Read through a memory map.
-    Map,
-    // Read with positioned reads.
-    File,
 }
 
 /// The commands.
@@ -188,19 +156,19 @@ Example: ar7 salvage damaged.ar7 salvaged.ar7 --header backup.header
 
 Everything that opens is copied; content without a name goes to lost+found. Salvage cannot detect content that was \
 replaced by an older version of itself. Exit code 4 means that something is lost.")]
-    Salvage(SalvageOptions),
+    Salvage(Salvage),
     /// Print format version, sizes, counts, key slots and whether recovery was needed
     #[command(after_help = "Example: ar7 info backup.ar7")]
-    Info(Info),
+    Info(OnArchive),
     /// Print a receipt, with which `verify` detects an older copy or a fork
     #[command(after_help = "Example: ar7 receipt backup.ar7 > receipts/latest")]
-    Receipt(ReceiptOptions),
+    Receipt(OnArchive),
     /// Add, remove, list and change keys and passphrases
     #[command(subcommand)]
     Key(Key),
     /// Overwrite every free block so that no deleted data remains in the file
     #[command(after_help = "Example: ar7 wipe-free backup.ar7")]
-    WipeFree(WipeFree),
+    WipeFree(OnArchive),
     /// Destroy every key slot, which makes the archive permanently unreadable; needs no key
     #[command(after_help = "Example: ar7 shred backup.ar7")]
     Shred(Shred),
@@ -209,7 +177,7 @@ replaced by an older version of itself. Exit code 4 means that something is lost
     Rekey(Rekey),
     /// Export or import the header; without it, no key opens the archive
     #[command(subcommand)]
-    Header(HeaderCommand),
+    Header(Header),
     /// Print the completion script for a shell
     #[command(
         after_help = "Example: ar7 completions bash > /usr/share/bash-completion/completions/ar7"
@@ -220,14 +188,20 @@ replaced by an older version of itself. Exit code 4 means that something is lost
     Man(Man),
 }
 
-/// `create`
+/// A command without options.
+#[derive(Debug, Args)]
+pub(crate) struct OnArchive {
+    /// The archive
+    pub(crate) archive: PathBuf,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Create {
     /// Archive to create; an existing file is never overwritten
     pub(crate) archive: PathBuf,
     /// Kind of archive: one stream, a fixed set of streams, or files and any number of streams
-    #[arg(long, value_enum, default_value = "dynamic")]
-    pub(crate) kind: KindChoice,
+    #[arg(long, default_value = "dynamic", value_parser = one_of(Kind::ALL, Kind::name))]
+    pub(crate) kind: Kind,
     /// Number of streams in a fixed archive
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     pub(crate) streams: u32,
@@ -235,321 +209,6 @@ pub(crate) struct Create {
     pub(crate) slot: NewSlot,
 }
 
-/// The kind of an archive.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum KindChoice {
-    // Exactly one stream
-    Single,
-    // A set of streams, fixed at creation
-    Fixed,
-    // Streams and names, created and deleted at any time
-    Dynamic,
-}
-
-impl From<KindChoice> for Kind {
-    fn from(choice: KindChoice) -> Kind {
-        match choice {
-            KindChoice::Single => Kind::Single,
-            KindChoice::Fixed => Kind::Fixed,
-            KindChoice::Dynamic => Kind::Dynamic,
-        }
-    }
-}
-
-/// `ingest`
-#[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each field is an independent flag")]
-pub(crate) struct Ingest {
-    /// The archive; created if it does not exist
-    pub(crate) archive: PathBuf,
-    /// Files and directories to store, each under its last path component; PATH/. stores the contents of PATH
-    #[arg(required_unless_present = "files_from", value_name = "PATH")]
-    pub(crate) paths: Vec<PathBuf>,
-    /// Also store the paths listed in FILE, one a line, or each ended by a NUL; - reads standard input
-    #[arg(long, value_name = "FILE")]
-    pub(crate) files_from: Vec<PathBuf>,
-    /// Directory in the archive to store into; created if it does not exist
-    #[arg(long, value_name = "NAME")]
-    pub(crate) into: Option<OsString>,
-    /// Remove entries from the archive that the source no longer has
-    #[arg(long)]
-    pub(crate) delete: bool,
-    /// Skip matching entries, as .gitignore does: *, **, a / at the end for directories, ! to negate; the last match counts
-    #[arg(long, value_name = "PATTERN", help_heading = "Selection")]
-    pub(crate) exclude: Vec<OsString>,
-    /// Skip entries that match a pattern in FILE, one a line
-    #[arg(long, value_name = "FILE", help_heading = "Selection")]
-    pub(crate) exclude_from: Vec<PathBuf>,
-    /// Store matching entries although an --exclude matches them
-    #[arg(long, value_name = "PATTERN", help_heading = "Selection")]
-    pub(crate) include: Vec<OsString>,
-    /// Skip the contents of directories that have a CACHEDIR.TAG
-    #[arg(long, help_heading = "Selection")]
-    pub(crate) exclude_caches: bool,
-    /// Skip what is on another file system than PATH
-    #[arg(long, short = 'x', help_heading = "Selection")]
-    pub(crate) one_file_system: bool,
-    /// Compare the content of every file with what is stored
-    #[arg(long, help_heading = "Changes")]
-    pub(crate) checksum: bool,
-    /// Do not take a different change time for a change
-    #[arg(long, help_heading = "Changes")]
-    pub(crate) ignore_ctime: bool,
-    /// Do not take a different inode number for a change
-    #[arg(long, help_heading = "Changes")]
-    pub(crate) ignore_inode: bool,
-    /// Number of reader threads [default: number of processors, at most 8]
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub(crate) jobs: Option<u16>,
-    /// Commit after every SIZE bytes
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "1GiB")]
-    pub(crate) checkpoint: u64,
-    /// Print what would be stored without storing it
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Print a JSON document for each entry, one a line
-    #[arg(long)]
-    pub(crate) json_lines: bool,
-    #[command(flatten)]
-    pub(crate) slot: NewSlot,
-}
-
-/// `put`
-#[derive(Debug, Args)]
-pub(crate) struct Put {
-    /// The archive; created if it does not exist
-    pub(crate) archive: PathBuf,
-    /// Path of the entry
-    #[arg(required_unless_present = "stream")]
-    pub(crate) name: Option<OsString>,
-    /// Write a bare stream instead: a UUID, or 0 to 7 for a reserved stream
-    #[arg(long, value_name = "UUID", conflicts_with = "name")]
-    pub(crate) stream: Option<String>,
-    /// Replace an existing entry
-    #[arg(long)]
-    pub(crate) force: bool,
-    /// Command whose output is stored; if it fails, the archive stays as it was [default: standard input]
-    #[arg(last = true, value_name = "COMMAND")]
-    pub(crate) command: Vec<OsString>,
-    #[command(flatten)]
-    pub(crate) slot: NewSlot,
-}
-
-/// `cat`
-#[derive(Debug, Args)]
-pub(crate) struct Cat {
-    /// The archive
-    pub(crate) archive: PathBuf,
-    /// Path of the entry, or a pattern such as 'logs/*.txt'
-    #[arg(required_unless_present = "stream")]
-    pub(crate) name: Option<OsString>,
-    /// Read a bare stream instead: a UUID, or 0 to 7 for a reserved stream
-    #[arg(long, value_name = "UUID", conflicts_with = "name")]
-    pub(crate) stream: Option<String>,
-    /// Offset of the first byte, for example 4G
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "0")]
-    pub(crate) offset: u64,
-    /// Number of bytes [default: to the end]
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub(crate) length: Option<u64>,
-}
-
-/// `ls`
-#[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each field is an independent flag")]
-pub(crate) struct Ls {
-    /// The archive
-    pub(crate) archive: PathBuf,
-    /// Directory to list, other entry, or a pattern such as '**/*.jpg' [default: the archive's root directory]
-    pub(crate) path: Option<OsString>,
-    /// Also print mode, links, owner, size and mtime
-    #[arg(short, long)]
-    pub(crate) long: bool,
-    /// List subdirectories recursively, each entry with its path
-    #[arg(short = 'R', long)]
-    pub(crate) recursive: bool,
-    /// List streams instead of entries
-    #[arg(long, conflicts_with_all = ["path", "recursive"])]
-    pub(crate) streams: bool,
-    /// End each name with a byte of zero instead of a line break
-    #[arg(short = '0', long, conflicts_with = "streams")]
-    pub(crate) null: bool,
-    /// Print one JSON document for each entry, in a line
-    #[arg(long)]
-    pub(crate) json_lines: bool,
-}
-
-/// `find`
-#[derive(Debug, Args)]
-pub(crate) struct Find {
-    /// The archive
-    pub(crate) archive: PathBuf,
-    /// Entries to search, with everything below them [default: everything]
-    #[arg(value_name = "PATH")]
-    pub(crate) paths: Vec<OsString>,
-    /// Only entries whose name matches the GLOB; repeat it for alternatives
-    #[arg(long, value_name = "GLOB")]
-    pub(crate) name: Vec<OsString>,
-    /// Only entries of this kind; separate alternatives by commas
-    #[arg(long, value_enum, value_delimiter = ',')]
-    pub(crate) kind: Vec<EntryKind>,
-    /// Only files with more bytes
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub(crate) larger: Option<u64>,
-    /// Only files with fewer bytes
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub(crate) smaller: Option<u64>,
-    /// Only entries modified after TIME: 2026-01-31, 2026-01-31T12:00, or an age such as '2 days'
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    pub(crate) newer: Option<Timestamp>,
-    /// Only entries modified before TIME
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    pub(crate) older: Option<Timestamp>,
-    /// Also print mode, links, owner, size and mtime
-    #[arg(short, long)]
-    pub(crate) long: bool,
-    /// End each path with a byte of zero instead of a line break
-    #[arg(short = '0', long)]
-    pub(crate) null: bool,
-    /// Print one JSON document for each entry, in a line
-    #[arg(long)]
-    pub(crate) json_lines: bool,
-}
-
-/// The kind of an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum EntryKind {
-    File,
-    Directory,
-    Symlink,
-    Fifo,
-    Socket,
-    CharacterDevice,
-    BlockDevice,
-}
-
-impl EntryKind {
-    /// Returns the name in JSON documents.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            EntryKind::File => "file",
-            EntryKind::Directory => "directory",
-            EntryKind::Symlink => "symlink",
-            EntryKind::Fifo => "fifo",
-            EntryKind::Socket => "socket",
-            EntryKind::CharacterDevice => "character_device",
-            EntryKind::BlockDevice => "block_device",
-        }
-    }
-}
-
-/// `du`
-#[derive(Debug, Args)]
-#[command(disable_help_flag = true)]
-pub(crate) struct Du {
-    /// The archive
-    pub(crate) archive: PathBuf,
-    /// Directory or pattern [default: the archive's root directory]
-    pub(crate) path: Option<OsString>,
-    /// Print directories at most COUNT levels below PATH
-    #[arg(long, value_name = "COUNT")]
-    pub(crate) depth: Option<usize>,
-    /// Print sizes such as 1.5 GiB; blocks become the size that they take
-    #[arg(short, long)]
-    pub(crate) human_readable: bool,
-    /// Print one JSON document for each directory, in a line
-    #[arg(long)]
-    pub(crate) json_lines: bool,
-    /// Print help
-    #[arg(long, action = clap::ArgAction::Help)]
-    help: Option<bool>,
-}
-
-/// `completions`
-#[derive(Debug, Args)]
-pub(crate) struct Completions {
-    /// The shell
-    pub(crate) shell: clap_complete::Shell,
-}
-
-/// `man`
-#[derive(Debug, Args)]
-pub(crate) struct Man {
-    /// Directory to write to; created if it does not exist
-    pub(crate) directory: PathBuf,
-}
-
-/// `mv`
-#[derive(Debug, Args)]
-pub(crate) struct Move {
-    /// The archive
-    pub(crate) archive: PathBuf,
-    /// Path of the entry
-    pub(crate) from: OsString,
-    /// New path, or an existing directory to move the entry into
-    pub(crate) to: OsString,
-    /// Replace an existing entry, unless it is another name of the same file
-    #[arg(long)]
-    pub(crate) force: bool,
-}
-
-/// `rm`
-#[derive(Debug, Args)]
-pub(crate) struct Remove {
-    /// The archive
-    pub(crate) archive: PathBuf,
-    /// Entries to remove, or patterns such as 'logs/*.txt'
-    #[arg(required = true, value_name = "PATH")]
-    pub(crate) paths: Vec<OsString>,
-    /// Remove directories and everything in them
-    #[arg(short, long)]
-    pub(crate) recursive: bool,
-    /// Then overwrite every free block, so that no data of the entries remains in the file
-    #[arg(long)]
-    pub(crate) wipe: bool,
-}
-
-/// `wipe-free`
-#[derive(Debug, Args)]
-pub(crate) struct WipeFree {
-    /// The archive
-    pub(crate) archive: PathBuf,
-}
-
-/// `rekey`
-#[derive(Debug, Args)]
-pub(crate) struct Rekey {
-    /// The archive
-    pub(crate) archive: PathBuf,
-    /// Remove all other keys; only the key in use can wrap the new master key
-    #[arg(long)]
-    pub(crate) drop_other_keys: bool,
-}
-
-/// `shred`
-#[derive(Debug, Args)]
-pub(crate) struct Shred {
-    /// The archive
-    pub(crate) archive: PathBuf,
-    /// Do not ask for confirmation
-    #[arg(long)]
-    pub(crate) yes: bool,
-}
-
-/// `mkdir`
-#[derive(Debug, Args)]
-pub(crate) struct MakeDirectory {
-    /// The archive
-    pub(crate) archive: PathBuf,
-    /// Directories to create
-    #[arg(required = true, value_name = "PATH")]
-    pub(crate) paths: Vec<OsString>,
-    /// Create missing parents, and accept existing directories
-    #[arg(short, long)]
-    pub(crate) parents: bool,
-}
-
-/// `verify`
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// The archive
@@ -562,9 +221,8 @@ pub(crate) struct Verify {
     pub(crate) json_lines: bool,
 }
 
-/// `salvage`
 #[derive(Debug, Args)]
-pub(crate) struct SalvageOptions {
+pub(crate) struct Salvage {
     /// The damaged archive, which is not changed
     pub(crate) archive: PathBuf,
     /// Archive to create; an existing file is never overwritten
@@ -578,18 +236,16 @@ pub(crate) struct SalvageOptions {
     pub(crate) slot: NewSlot,
 }
 
-/// `receipt`
 #[derive(Debug, Args)]
-pub(crate) struct ReceiptOptions {
-    /// The archive
-    pub(crate) archive: PathBuf,
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
 }
 
-/// `info`
 #[derive(Debug, Args)]
-pub(crate) struct Info {
-    /// The archive
-    pub(crate) archive: PathBuf,
+pub(crate) struct Man {
+    /// Directory to write to; created if it does not exist
+    pub(crate) directory: PathBuf,
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! `ar7`: whole directory trees in one encrypted file.
 //!
-//! This crate is the command line: flags, keys, files and progress. The archive is in `ar7-registry` and `ar7-engine`.
+//! This crate is the command line: flags, progress and exit codes. Everything else is in the library `ar7`.
 //!
-//! It is a library so that fuzz targets can call the parsers and the extraction. Its only public function is [`run`].
+//! It is a library so that fuzz targets can call the parsers. Its only public function is [`run`].
 
 // No external event may make the command panic: neither input nor a closed standard error.
 #![cfg_attr(
@@ -25,19 +25,17 @@ mod exit;
 #[cfg(feature = "testing")]
 pub mod fuzzing;
 mod interrupt;
-mod json;
 mod keys;
-mod names;
 mod opened;
 mod output;
 mod progress;
-mod shown;
 mod sizes;
-mod stderr;
 
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
+use ar7::PathText;
 use clap::FromArgMatches as _;
 
 use self::arguments::{Arguments, program};
@@ -47,13 +45,26 @@ use self::exit::{Code, Failure};
 pub fn run() -> ExitCode {
     hide_memory();
     let parsed = program().try_get_matches().and_then(|found| Arguments::from_arg_matches(&found));
-    match parsed {
-        Ok(arguments) => match commands::run(&arguments) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(failure) => exit::report(&failure),
-        },
-        Err(message) => print(&message),
+    match parsed.as_ref().map(commands::run) {
+        Ok((_, Ok(()))) => ExitCode::SUCCESS,
+        Ok((path, Err(failure))) => report(path, &failure),
+        Err(message) => print(message),
     }
+}
+
+/// Prints the failure of a command on an archive, and returns the exit code.
+fn report(archive: &Path, failure: &Failure) -> ExitCode {
+    match failure {
+        // The reader of standard output closed the pipe, which is not an error.
+        Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            return ExitCode::SUCCESS;
+        }
+        failure if failure.is_of_archive() => {
+            output::warn(&format_args!("{}: {failure}", PathText::new(archive)));
+        }
+        failure => output::warn(failure),
+    }
+    ExitCode::from(failure.code().number())
 }
 
 /// Forbids core dumps, and forbids other processes of the same user to read this one's memory. If the call fails, keys
@@ -75,7 +86,7 @@ fn hide_memory() {
 fn print(message: &clap::Error) -> ExitCode {
     let printed = message.print().and_then(|()| io::stdout().flush());
     match printed {
-        Err(error) if !message.use_stderr() => exit::report(&Failure::Output(error)),
+        Err(error) if !message.use_stderr() => report(Path::new(""), &Failure::Output(error)),
         _ if message.use_stderr() => ExitCode::from(Code::Usage.number()),
         _ => ExitCode::SUCCESS,
     }

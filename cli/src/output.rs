@@ -1,7 +1,12 @@
-//! Standard output.
+//! Standard output, and lines on standard error.
 
+use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
+use ar7::PathText;
 use serde::Serialize;
 
 use crate::arguments::Common;
@@ -11,28 +16,39 @@ use crate::exit::Failure;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const PIPE_BYTES: usize = 1 << 20;
 
-/// Prints the result of a command: one JSON document with `--json`, otherwise a line unless `--quiet` was given.
+/// Prints the result of a command: one JSON document with `--json`, otherwise a line unless `--quiet` was given or there
+/// is none.
 pub(crate) fn report(
     common: &Common,
     document: &impl Serialize,
-    line: &str,
+    line: Option<String>,
 ) -> Result<(), Failure> {
-    if common.json {
-        return Output::new().document(document);
-    }
-    if common.quiet {
-        return Ok(());
-    }
     let mut output = Output::new();
-    output.line(line)?;
+    match line {
+        _ if common.json => return output.document(document),
+        Some(line) if !common.quiet => output.line(&line)?,
+        _ => {}
+    }
     output.finish()
 }
 
 /// Writes a JSON document as one line, at once.
 pub(crate) fn json_line(document: &impl Serialize) -> Result<(), Failure> {
-    let mut line = serde_json::to_vec(document).map_err(|error| Failure::Output(error.into()))?;
-    line.push(b'\n');
-    io::stdout().lock().write_all(&line).map_err(Failure::Output)
+    let mut output = Output::new();
+    output.json_line(document)?;
+    output.finish()
+}
+
+/// Writes a failure or a warning on standard error, as one line after the program's name.
+pub(crate) fn warn(message: &impl Display) {
+    let message = message.to_string();
+    tell(&format!("ar7: {}\n", PathText::new(&message)));
+}
+
+/// Writes text on standard error. If that is not possible the work continues, because a lost message must not cost a
+/// backup.
+pub(crate) fn tell(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// Standard output, buffered and locked.
@@ -70,18 +86,31 @@ impl Output {
 
     /// Writes a line.
     pub(crate) fn line(&mut self, line: &str) -> Result<(), Failure> {
-        self.write(line.as_bytes())?;
-        self.write(b"\n")
+        self.write(format!("{line}\n").as_bytes())
+    }
+
+    /// Writes a name, which is escaped on a terminal.
+    pub(crate) fn name(&mut self, name: &Path) -> Result<(), Failure> {
+        if self.is_terminal {
+            return self.write(PathText::new(name).to_string().as_bytes());
+        }
+        self.write(name.as_os_str().as_bytes())
     }
 
     /// Writes a JSON value.
-    pub(crate) fn json<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
         serde_json::to_writer(&mut self.writer, value)
             .map_err(|error| Failure::Output(error.into()))
     }
 
+    /// Writes a JSON value as a line.
+    pub(crate) fn json_line(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        self.json(value)?;
+        self.write(b"\n")
+    }
+
     /// Writes a JSON document and flushes the buffer.
-    pub(crate) fn document<T: Serialize>(mut self, value: &T) -> Result<(), Failure> {
+    pub(crate) fn document(mut self, value: &impl Serialize) -> Result<(), Failure> {
         serde_json::to_writer_pretty(&mut self.writer, value)
             .map_err(|error| Failure::Output(error.into()))?;
         self.write(b"\n")?;
@@ -91,5 +120,97 @@ impl Output {
     /// Flushes the buffer. Dropping the output instead would lose an error.
     pub(crate) fn finish(mut self) -> Result<(), Failure> {
         self.writer.flush().map_err(Failure::Output)
+    }
+}
+
+/// A list that is printed while its elements are found: as text, as one JSON document, or as a document in each line.
+pub(crate) struct List {
+    pub(crate) output: Output,
+    form: Form,
+    count: u64,
+    /// The first failure of [`List::add`].
+    outcome: Result<(), Failure>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Text,
+    Document,
+    Lines,
+}
+
+impl List {
+    /// Begins a list, which has a name in a document.
+    pub(crate) fn begin(common: &Common, json_lines: bool, name: &str) -> Result<List, Failure> {
+        let form = match (json_lines, common.json) {
+            (true, _) => Form::Lines,
+            (false, true) => Form::Document,
+            (false, false) => Form::Text,
+        };
+        let mut output = Output::new();
+        if form == Form::Document {
+            output.write(format!("{{\"{name}\":[").as_bytes())?;
+        }
+        Ok(List { output, form, count: 0, outcome: Ok(()) })
+    }
+
+    /// Returns whether elements are printed as text, by the caller.
+    pub(crate) fn is_text(&self) -> bool {
+        self.form == Form::Text
+    }
+
+    /// Prints an element of a document.
+    pub(crate) fn element(&mut self, element: &impl Serialize) -> Result<(), Failure> {
+        if self.form == Form::Lines {
+            return self.output.json_line(element);
+        }
+        self.output.write(if self.count == 0 { b"\n" } else { b",\n" })?;
+        self.count += 1;
+        self.output.json(element)
+    }
+
+    /// Prints an element, as text if it has any. A failure of standard output is reported only at the end, because the
+    /// work matters more.
+    pub(crate) fn add<T: Serialize>(&mut self, element: &T, text: impl Fn(&T) -> Option<String>) {
+        let written = match self.form {
+            Form::Text => text(element).map_or(Ok(()), |text| self.output.line(&text)),
+            _ => self.element(element),
+        };
+        if self.outcome.is_ok() {
+            self.outcome = written;
+        }
+    }
+
+    /// Ends the list.
+    pub(crate) fn end(mut self) -> Result<(), Failure> {
+        self.outcome?;
+        if self.form == Form::Document {
+            self.output.write(b"]}\n")?;
+        }
+        self.output.finish()
+    }
+
+    /// Ends the list with a further field, or with lines of text.
+    pub(crate) fn end_with(
+        mut self,
+        name: &str,
+        value: &impl Serialize,
+        lines: &[String],
+    ) -> Result<(), Failure> {
+        self.outcome?;
+        match self.form {
+            Form::Text => {
+                for line in lines {
+                    self.output.line(line)?;
+                }
+            }
+            Form::Document => {
+                self.output.write(format!("],\n\"{name}\":").as_bytes())?;
+                self.output.json(value)?;
+                self.output.write(b"}\n")?;
+            }
+            Form::Lines => self.output.json_line(&BTreeMap::from([(name, value)]))?,
+        }
+        self.output.finish()
     }
 }

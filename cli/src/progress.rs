@@ -1,175 +1,212 @@
 //! The progress of a long command: a bar on a terminal, otherwise a line from time to time. Lines on standard error that
 //! do not disturb the bar.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Display, Write as _};
 use std::io::{self, Read};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Builder};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{BinaryBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ar7::PathText;
+use indicatif::{
+    BinaryBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle,
+};
 
-use crate::arguments::Common;
+use crate::arguments::{BLOCK_BYTES, Common};
 use crate::exit::Failure;
-use crate::shown::Shown;
-use crate::stderr;
+use crate::interrupt::Interrupt;
+use crate::output;
 
-/// The interval at which the bar is redrawn.
-const TICK: Duration = Duration::from_millis(200);
+/// The least time between two changes of the activity that is shown.
+const PAUSE_MS: u64 = 100;
 
-/// The most bytes of an activity that the bar shows.
+/// The most characters of an activity that are shown.
 const ACTIVITY_MAX: usize = 40;
 
-/// The progress of a command. Clones share it.
-#[derive(Clone)]
-pub(crate) struct Progress(Arc<Shared>);
-
-struct Shared {
+/// The progress of a command, and whether a signal asked it to stop.
+pub(crate) struct Progress {
     bar: ProgressBar,
+    status: Arc<Status>,
     quiet: bool,
-    counts: Counts,
-    entries: AtomicU64,
-    /// What the command works on.
-    activity: Mutex<Vec<u8>>,
+    interval: Duration,
     begun: Instant,
-    interval_seconds: u64,
-    /// When the next line is due, in seconds after the beginning.
-    due_seconds: AtomicU64,
+    /// When the next line is due, and the next change of the activity, in milliseconds after the beginning.
+    line_due_ms: AtomicU64,
+    activity_due_ms: AtomicU64,
+    interrupt: Interrupt,
 }
 
-/// The quantities that a command counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Counts {
-    /// Only bytes.
-    Bytes,
-    /// Bytes and entries.
-    BytesAndEntries,
-    /// Only entries.
-    Entries,
+/// What the bar cannot count.
+#[derive(Default)]
+struct Status {
+    entries: AtomicU64,
+    /// What the command works on.
+    activity: Mutex<String>,
 }
 
 impl Progress {
     /// Begins to show progress on standard error, unless `--quiet` was given.
-    pub(crate) fn new(common: &Common, counts: Counts) -> Progress {
-        let target = if common.quiet {
-            ProgressDrawTarget::hidden()
-        } else {
-            // This target draws nothing if standard error is not a terminal.
-            ProgressDrawTarget::stderr()
-        };
-        let bar = ProgressBar::with_draw_target(None, target);
-        set_template(&bar, "{spinner} {msg}");
-        let progress = Progress(Arc::new(Shared {
-            bar,
-            quiet: common.quiet,
-            counts,
-            entries: AtomicU64::new(0),
-            activity: Mutex::default(),
+    pub(crate) fn new(common: &Common) -> Progress {
+        Progress::begin(common, common.quiet, Interrupt::default())
+    }
+
+    /// As [`Progress::new`], and catches signals, so that the command stops at its last checkpoint.
+    pub(crate) fn stoppable(common: &Common) -> Result<Progress, Failure> {
+        Ok(Progress::begin(common, common.quiet, Interrupt::catch()?))
+    }
+
+    /// As [`Progress::new`], but shows nothing if content is written to a terminal, which it would disturb.
+    pub(crate) fn of_content(common: &Common, is_terminal: bool) -> Progress {
+        Progress::begin(common, common.quiet || is_terminal, Interrupt::default())
+    }
+
+    fn begin(common: &Common, quiet: bool, interrupt: Interrupt) -> Progress {
+        // Standard error as a target draws nothing if it is not a terminal.
+        let target =
+            if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let interval = Duration::from_secs(common.progress.into());
+        let progress = Progress {
+            bar: ProgressBar::with_draw_target(None, target),
+            status: Arc::default(),
+            quiet,
+            interval,
             begun: Instant::now(),
-            interval_seconds: common.progress.into(),
-            due_seconds: AtomicU64::new(common.progress.into()),
-        }));
-        progress.start_drawing();
+            line_due_ms: AtomicU64::new(milliseconds(interval)),
+            activity_due_ms: AtomicU64::new(0),
+            interrupt,
+        };
+        progress.set_template("{spinner} {status}");
         progress
     }
 
-    /// Starts a thread that redraws the bar regularly. Without it, nothing is drawn, and the work continues.
-    fn start_drawing(&self) {
-        if !self.is_shown() {
-            return;
-        }
-        let shared = Arc::downgrade(&self.0);
-        let draw = move || {
-            while let Some(shared) = shared.upgrade().filter(|shared| !shared.bar.is_finished()) {
-                shared.bar.set_message(shared.text());
-                shared.bar.tick();
-                drop(shared);
-                thread::sleep(TICK);
-            }
+    fn set_template(&self, template: &str) {
+        let status = Arc::clone(&self.status);
+        let text = move |state: &ProgressState, text: &mut dyn fmt::Write| {
+            let _ = text.write_str(&status.text(state.pos(), state.len(), state.elapsed()));
         };
-        // `ProgressBar::enable_steady_tick` would panic if the thread cannot be started.
-        let _ = Builder::new().spawn(draw);
-    }
-
-    /// Prints a line if there is no bar and the interval has passed. It needs no thread, so that none is missing for the
-    /// work.
-    fn print_if_due(&self) {
-        let shared = &self.0;
-        if shared.quiet || self.is_shown() {
-            return;
-        }
-        let elapsed = shared.begun.elapsed().as_secs();
-        let due = shared.due_seconds.load(Ordering::Relaxed);
-        let next = elapsed.saturating_add(shared.interval_seconds);
-        let is_due = elapsed >= due
-            && shared
-                .due_seconds
-                .compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok();
-        if is_due {
-            stderr::line(&format!("progress: {}", shared.text()));
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style.with_key("status", text));
         }
     }
 
     /// Returns whether a bar is visible, so that it is worth counting the total.
     pub(crate) fn is_shown(&self) -> bool {
-        !self.0.bar.is_hidden()
+        !self.bar.is_hidden()
     }
 
     /// Sets the total number of bytes. The time left is then shown.
     pub(crate) fn set_total(&self, bytes: u64) {
-        self.0.bar.set_length(bytes);
-        set_template(&self.0.bar, "{bar:24} {msg}");
-    }
-
-    /// Counts the bytes that are read.
-    pub(crate) fn wrap_read<R: Read>(&self, reader: R) -> Counted<'_, R> {
-        Counted { progress: self, reader }
+        if self.bar.length() != Some(bytes) {
+            self.bar.set_length(bytes);
+            self.set_template("{bar:24} {status}");
+        }
     }
 
     /// Adds to the number of bytes done.
     pub(crate) fn advance(&self, bytes: u64) {
-        self.0.bar.inc(bytes);
-        self.print_if_due();
+        self.bar.inc(bytes);
+        self.tick();
+    }
+
+    /// Sets how many blocks are done, and of how many.
+    pub(crate) fn set_of_blocks(&self, blocks: u64, total: u64) {
+        self.set_total(total * BLOCK_BYTES);
+        self.set_blocks(blocks);
+    }
+
+    /// Sets the number of blocks done.
+    pub(crate) fn set_blocks(&self, blocks: u64) {
+        self.set_done(blocks * BLOCK_BYTES);
     }
 
     /// Sets the number of bytes done.
     pub(crate) fn set_done(&self, bytes: u64) {
-        self.0.bar.set_position(bytes);
-        self.print_if_due();
+        self.bar.set_position(bytes);
+        self.tick();
     }
 
     /// Sets the number of entries done.
-    pub(crate) fn entries(&self, count: u64) {
-        self.0.entries.store(count, Ordering::Relaxed);
-        self.print_if_due();
+    pub(crate) fn set_entries(&self, count: u64) {
+        self.status.entries.store(count, Ordering::Relaxed);
+        self.tick();
     }
 
-    /// Sets what the command works on: the path of an entry.
-    pub(crate) fn activity(&self, path: &[u8]) {
-        if !self.0.quiet {
-            let mut activity = self.0.activity();
-            activity.clear();
-            activity.extend_from_slice(path);
+    /// Counts an entry, which the command works on.
+    pub(crate) fn entry(&self, path: impl FnOnce() -> PathBuf) {
+        self.status.entries.fetch_add(1, Ordering::Relaxed);
+        if !self.quiet && self.is_due(&self.activity_due_ms, PAUSE_MS) {
+            self.set_activity(&path());
+        }
+        self.tick();
+    }
+
+    /// Returns the number of entries done.
+    pub(crate) fn entries(&self) -> u64 {
+        self.status.entries.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of bytes done.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bar.position()
+    }
+
+    /// Sets what the command works on.
+    pub(crate) fn set_activity(&self, path: &Path) {
+        let mut activity = self.status.activity.lock().unwrap_or_else(PoisonError::into_inner);
+        *activity = PathText::new(path).to_string();
+    }
+
+    /// Redraws the bar, or prints a line if there is none and the interval has passed. It needs no thread, so that none is
+    /// missing for the work.
+    pub(crate) fn tick(&self) {
+        if self.is_shown() {
+            self.bar.tick();
+        } else if !self.quiet && self.is_due(&self.line_due_ms, milliseconds(self.interval)) {
+            let text =
+                self.status.text(self.bar.position(), self.bar.length(), self.begun.elapsed());
+            output::tell(&format!("progress: {text}\n"));
         }
     }
 
-    /// Prints a failure, even with `--quiet`.
-    pub(crate) fn warn(&self, failure: &Failure) {
-        self.0.bar.suspend(|| stderr::failure(failure));
+    /// Returns whether a time has come, and sets the next one.
+    fn is_due(&self, due_ms: &AtomicU64, interval_ms: u64) -> bool {
+        let (now, due) = (milliseconds(self.begun.elapsed()), due_ms.load(Ordering::Relaxed));
+        let (set, next) = (Ordering::Relaxed, now.saturating_add(interval_ms));
+        now >= due && due_ms.compare_exchange(due, next, set, set).is_ok()
+    }
+
+    /// Returns a reader whose bytes are counted.
+    pub(crate) fn reader<R: Read>(&self, reader: R) -> Counted<'_, R> {
+        Counted { progress: self, reader }
+    }
+
+    /// Prints a warning or a failure, even with `--quiet`.
+    pub(crate) fn warn(&self, message: &impl Display) {
+        self.bar.suspend(|| output::warn(message));
     }
 
     /// Prints a line on standard error, unless `--quiet` was given.
     pub(crate) fn tell(&self, line: &str) {
-        if !self.0.quiet {
-            self.0.bar.suspend(|| stderr::line(line));
+        if !self.quiet {
+            self.bar.suspend(|| output::tell(&format!("{line}\n")));
         }
+    }
+
+    /// Returns whether a signal asked the command to stop.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.interrupt.is_set()
+    }
+
+    /// Returns whether the command goes on.
+    pub(crate) fn flow(&self) -> ControlFlow<()> {
+        if self.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     /// Ends the progress, and removes the bar from the terminal.
     pub(crate) fn finish(&self) {
-        self.0.bar.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }
 
@@ -187,61 +224,44 @@ impl<R: Read> Read for Counted<'_, R> {
     }
 }
 
-impl Shared {
-    fn activity(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.activity.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
+impl Status {
     /// Formats the progress: bytes, entries, rate, time left, and the current activity.
-    fn text(&self) -> String {
-        let (done, total) = (self.bar.position(), self.bar.length());
+    fn text(&self, done: u64, total: Option<u64>, elapsed: Duration) -> String {
+        let mut parts = Vec::new();
         let entries = self.entries.load(Ordering::Relaxed);
-        let mut text = describe(self.counts, done, total, entries, self.begun.elapsed());
-        let activity = self.activity();
+        let rate = u64::try_from(u128::from(done) * 1000 / elapsed.as_millis().max(1)).unwrap_or(0);
+        match total {
+            Some(total) => parts.push(format!("{} of {}", BinaryBytes(done), BinaryBytes(total))),
+            None if done > 0 || entries == 0 => parts.push(BinaryBytes(done).to_string()),
+            None => {}
+        }
+        if entries > 0 {
+            parts.push(format!("{entries} entries"));
+        }
+        if rate > 0 {
+            parts.push(format!("{}/s", BinaryBytes(rate)));
+        }
+        parts.push(match total {
+            Some(total) if rate > 0 => {
+                let left = Duration::from_secs(total.saturating_sub(done) / rate);
+                format!("{} left", HumanDuration(left))
+            }
+            _ => HumanDuration(elapsed).to_string(),
+        });
+        let mut text = parts.join(", ");
+        let activity = self.activity.lock().unwrap_or_else(PoisonError::into_inner);
         if !activity.is_empty() {
-            let start = activity.len().saturating_sub(ACTIVITY_MAX);
+            let last = activity.char_indices().nth_back(ACTIVITY_MAX - 1);
+            let start = last.map_or(0, |(start, _)| start);
             let mark = if start > 0 { "..." } else { "" };
-            let _ = write!(text, ": {mark}{}", Shown(activity.get(start..).unwrap_or_default()));
+            let _ = write!(text, ": {mark}{}", activity.get(start..).unwrap_or_default());
         }
         text
     }
 }
 
-fn describe(
-    counts: Counts,
-    done: u64,
-    total: Option<u64>,
-    entries: u64,
-    elapsed: Duration,
-) -> String {
-    let mut parts = Vec::new();
-    let rate = u64::try_from(u128::from(done) * 1000 / elapsed.as_millis().max(1)).unwrap_or(0);
-    if counts != Counts::Entries {
-        parts.push(match total {
-            Some(total) => format!("{} of {}", BinaryBytes(done), BinaryBytes(total)),
-            None => BinaryBytes(done).to_string(),
-        });
-    }
-    if counts != Counts::Bytes {
-        parts.push(format!("{entries} entries"));
-    }
-    if counts != Counts::Entries {
-        parts.push(format!("{}/s", BinaryBytes(rate)));
-    }
-    parts.push(match total {
-        Some(total) if rate > 0 => {
-            let left = Duration::from_secs(total.saturating_sub(done) / rate);
-            format!("{} left", HumanDuration(left))
-        }
-        _ => HumanDuration(elapsed).to_string(),
-    });
-    parts.join(", ")
-}
-
-fn set_template(bar: &ProgressBar, template: &str) {
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -251,20 +271,34 @@ mod tests {
     #[test]
     fn progress_has_bytes_entries_rate_and_the_time_left_once_the_total_is_known() {
         let second = Duration::from_secs(1);
-        for (counts, total, expected) in [
-            (Counts::Bytes, None, "1.00 MiB, 1.00 MiB/s, 1 second"),
-            (Counts::Bytes, Some(4 << 20), "1.00 MiB of 4.00 MiB, 1.00 MiB/s, 3 seconds left"),
-            (Counts::BytesAndEntries, None, "1.00 MiB, 7 entries, 1.00 MiB/s, 1 second"),
-            (Counts::Entries, None, "7 entries, 1 second"),
+        for (done, entries, total, expected) in [
+            (1 << 20, 0, None, "1.00 MiB, 1.00 MiB/s, 1 second"),
+            (1 << 20, 0, Some(4 << 20), "1.00 MiB of 4.00 MiB, 1.00 MiB/s, 3 seconds left"),
+            (1 << 20, 7, None, "1.00 MiB, 7 entries, 1.00 MiB/s, 1 second"),
+            (0, 7, None, "7 entries, 1 second"),
+            (0, 0, None, "0 B, 1 second"),
+            (0, 0, Some(5), "0 B of 5 B, 1 second"),
         ] {
-            assert_eq!(describe(counts, 1 << 20, total, 7, second), expected);
+            let status = Status { entries: entries.into(), ..Status::default() };
+            assert_eq!(status.text(done, total, second), expected);
         }
-        assert_eq!(describe(Counts::Bytes, 0, Some(5), 0, second), "0 B of 5 B, 0 B/s, 1 second");
+    }
+
+    #[test]
+    fn the_end_of_a_long_activity_is_shown() {
+        let text = |activity: &str| {
+            let status = Status { activity: Mutex::new(activity.to_owned()), ..Status::default() };
+            status.text(0, None, Duration::from_secs(1))
+        };
+        assert_eq!(text("short"), "0 B, 1 second: short");
+        let whole = "ä".repeat(ACTIVITY_MAX);
+        assert_eq!(text(&whole), format!("0 B, 1 second: {whole}"));
+        assert_eq!(text(&format!("b{whole}")), format!("0 B, 1 second: ...{whole}"));
     }
 
     #[test]
     fn every_template_is_valid() {
-        for template in ["{spinner} {msg}", "{bar:24} {msg}"] {
+        for template in ["{spinner} {status}", "{bar:24} {status}"] {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }
     }

@@ -7,9 +7,9 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use ar7_cli::fuzzing::{
-    excludes, parse_arguments, parse_size, parse_stream, receipt_in_file, shown, time_text,
-};
+use ar7::PathText;
+use ar7::fs::Patterns;
+use ar7_cli::fuzzing::{parse_arguments, parse_size, parse_stream};
 use ar7_registry::{Error, Receipt};
 use uuid::Uuid;
 
@@ -196,17 +196,17 @@ fn check_receipt_file(unstructured: &mut Unstructured<'_>) -> bool {
     };
     let is_endless = shape % 8 == 7;
     let found = if is_endless {
-        receipt_in_file((&bytes[..]).chain(io::repeat(b'\n')))
+        ar7::Receipt::read((&bytes[..]).chain(io::repeat(b'\n')))
     } else {
-        receipt_in_file(&bytes[..])
+        ar7::Receipt::read(&bytes[..])
     };
+    let found = found.map(|receipt| receipt.to_string()).map_err(|error| (2, error.to_string()));
     let ends: [&[u8]; 3] = [b"\r\n", b"\n", b"\r"];
     let line = ends.iter().find_map(|end| bytes.strip_suffix(*end)).unwrap_or(&bytes);
     let line = str::from_utf8(line).ok().filter(|_| !is_endless);
-    let expected = line.and_then(|line| line.parse().ok());
-    check_outcome(&bytes, found, expected, |message| {
-        message.starts_with("receipt: not a receipt: ")
-    })
+    let expected = line.and_then(|line| line.parse::<Receipt>().ok());
+    let expected = expected.map(|receipt| receipt.to_string());
+    check_outcome(&bytes, found, expected, |message| message.starts_with("not a receipt: "))
 }
 
 /// Checks that a text is accepted with the expected value, or rejected as a usage error in one line.
@@ -231,10 +231,10 @@ fn check_outcome<T: fmt::Debug + PartialEq>(
     }
 }
 
-/// Parses a bare stream by its definition, and formats it as the command line would.
-fn expected_stream(text: &str) -> Option<String> {
+/// Parses a bare stream by its definition.
+fn expected_stream(text: &str) -> Option<Uuid> {
     if let Some(index) = (0..8).find(|index: &u8| index.to_string() == text) {
-        return Some(format!("Reserved({index})"));
+        return Some(Uuid::from_u128(index.into()));
     }
     let in_braces = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
     let in_urn =
@@ -247,8 +247,7 @@ fn expected_stream(text: &str) -> Option<String> {
     if !is_shaped || !digits.chars().all(|digit| digit.is_ascii_hexdigit()) {
         return None;
     }
-    let number = u128::from_str_radix(&digits, 16).ok()?;
-    Some(format!("Identity({})", Uuid::from_u128(number)))
+    u128::from_str_radix(&digits, 16).ok().map(Uuid::from_u128)
 }
 
 /// Checks that one digit or a UUID identifies a bare stream, and nothing else does.
@@ -295,6 +294,12 @@ fn check_pattern(unstructured: &mut Unstructured<'_>) -> bool {
     true
 }
 
+/// Returns whether patterns exclude a file.
+fn excludes(patterns: &[String], path: &Path) -> Result<bool, String> {
+    let patterns = Patterns::new(patterns).map_err(|error| error.to_string())?;
+    Ok(patterns.matches(path, false) == Some(true))
+}
+
 /// Returns whether a pattern of stars, question marks and plain letters excludes a file. A pattern without a slash matches
 /// the name, one with a slash the whole path. A slash at the end restricts it to directories, and `!` negates it.
 fn expected_exclusion(pattern: &str, path: &Path) -> bool {
@@ -333,14 +338,15 @@ fn is_match(pattern: &[u8], text: &[u8]) -> bool {
 
 /// Checks that paths are split without loss and shown on one line.
 fn check_path(bytes: &[u8]) -> bool {
-    let text = shown(bytes);
+    let text = PathText::new(OsStr::from_bytes(bytes)).to_string();
     assert!(!text.chars().any(char::is_control), "a control character is shown: {text:?}");
     !bytes.is_empty()
 }
 
 fn check_time(unstructured: &mut Unstructured<'_>) -> bool {
     let seconds = i64::from_be_bytes(unstructured.array());
-    let text = time_text(seconds, unstructured.quad() % 1_000_000_000);
+    let nanoseconds = unstructured.quad() % 1_000_000_000;
+    let text = ar7::Timestamp::new(seconds, nanoseconds).to_string();
     assert!(text.bytes().all(|byte| byte.is_ascii_graphic()), "{text:?}");
     text.ends_with('Z')
 }
@@ -432,9 +438,9 @@ mod tests {
     #[test]
     fn bare_streams_are_digits_and_uuids() {
         let uuid = "0192a000-0000-7000-8000-00000000000f";
-        let expected = format!("Identity({uuid})");
-        assert_eq!(expected_stream("7"), Some("Reserved(7)".to_owned()));
-        assert!(STREAMS[1..].iter().all(|text| expected_stream(text).as_ref() == Some(&expected)));
+        let expected = Some(Uuid::from_u128(0x0192_a000_0000_7000_8000_0000_0000_000f));
+        assert_eq!(expected_stream("7"), Some(Uuid::from_u128(7)));
+        assert!(STREAMS[1..].iter().all(|text| expected_stream(text) == expected));
         for text in ["", "8", "+3", "03", "{}", "urn:uuid:", &uuid[1..], &format!("{uuid}0")] {
             assert_eq!(expected_stream(text), None, "{text}");
         }

@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::path::{components, to_path};
 use crate::records::{FileType, Timestamp};
 use crate::snapshot::Snapshot;
+use crate::text::PathText;
 
 /// Number of bytes to compare at a time.
 const PIECE: usize = 1 << 20;
@@ -101,6 +102,35 @@ impl Difference {
             Difference::Modified { .. } => "time",
             Difference::ExtendedAttributes => "attributes",
         }
+    }
+
+    /// Returns what is stored and what was found as text, if one line has room for it.
+    pub fn values(&self) -> Option<(String, String)> {
+        let owner = |(user, group): (u32, u32)| format!("{user}:{group}");
+        Some(match self {
+            Difference::Type { stored, found } => {
+                (stored.to_string(), found.map_or("another type", FileType::name).to_owned())
+            }
+            Difference::Size { stored, found } => (stored.to_string(), found.to_string()),
+            Difference::Mode { stored, found } => (format!("{stored:04o}"), format!("{found:04o}")),
+            Difference::Owner { stored, found } => (owner(*stored), owner(*found)),
+            Difference::Modified { stored, found } => (stored.to_string(), found.to_string()),
+            Difference::Target { stored, found } => {
+                (PathText::new(stored).to_string(), PathText::new(found).to_string())
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// What differs, and what is stored and was found.
+impl fmt::Display for Difference {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())?;
+        if let Some((stored, found)) = self.values() {
+            write!(formatter, ": stored {stored}, found {found}")?;
+        }
+        Ok(())
     }
 }
 

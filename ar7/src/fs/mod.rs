@@ -8,6 +8,7 @@
 mod compare;
 mod extract;
 mod ingest;
+mod list;
 mod patterns;
 mod stored;
 mod system;
@@ -26,4 +27,5 @@ pub use extract::{
 pub use ingest::{
     Ingest, IngestEvent, IngestReport, LeftOut, Outcome, SkipReason, SourcePath, Unread,
 };
+pub use list::read_list;
 pub use patterns::Patterns;

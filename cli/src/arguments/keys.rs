@@ -1,41 +1,35 @@
-//! The commands for keys and for the header, and the options of a new key.
+//! The source of a key, and the options of the commands for keys and for the header.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use ar7::KeySource;
 use clap::{Args, Subcommand};
 
+use super::OnArchive;
 use crate::sizes::parse_size;
 
-/// `key`
-#[derive(Debug, Subcommand)]
-pub(crate) enum Key {
-    /// Add a key file or passphrase
-    #[command(after_help = "Example: ar7 key add backup.ar7 --new-key-file second --label desk")]
-    Add(KeyAdd),
-    /// Remove a key by overwriting its key slot
-    #[command(after_help = "Example: ar7 key remove backup.ar7 1")]
-    Remove(KeyRemove),
-    /// List key slots with their kind, label and costs
-    #[command(after_help = "Example: ar7 key list backup.ar7")]
-    List(KeyList),
-    /// Replace a key with a new one
-    #[command(after_help = "Example: ar7 key change backup.ar7 --new-key-file new")]
-    Change(KeyChange),
-    /// Change the label of the key in use
-    #[command(after_help = "Example: ar7 key label backup.ar7 laptop")]
-    Label(KeyLabel),
+/// The source of the key. Without an option, the environment names it, or there is a prompt.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Common options")]
+pub(crate) struct KeyFlags {
+    /// File with the 32-byte key [env: `AR7_KEY_FILE`]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// File with the passphrase in its first line [env: `AR7_PASSPHRASE_FILE`]
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "key_file")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Shell command that prints the passphrase [env: `AR7_PASSPHRASE_COMMAND`] [default: the passphrase in
+    /// `AR7_PASSPHRASE`, or a prompt]
+    #[arg(long, global = true, value_name = "COMMAND", conflicts_with_all = ["key_file", "passphrase_file"])]
+    pub(crate) passphrase_command: Option<OsString>,
 }
 
-/// `key add`
-#[derive(Debug, Args)]
-pub(crate) struct KeyAdd {
-    /// The archive
-    pub(crate) archive: PathBuf,
-    #[command(flatten)]
-    pub(crate) new: NewSecret,
-    #[command(flatten)]
-    pub(crate) slot: NewSlot,
+impl KeyFlags {
+    /// Returns the source that the options name.
+    pub(crate) fn source(&self) -> Option<KeySource> {
+        source(&self.key_file, &self.passphrase_file, &self.passphrase_command)
+    }
 }
 
 /// The source of a new key.
@@ -54,7 +48,78 @@ pub(crate) struct NewSecret {
     pub(crate) new_passphrase_command: Option<OsString>,
 }
 
-/// `key remove`
+impl NewSecret {
+    /// Returns the source that the options name.
+    pub(crate) fn source(&self) -> Option<KeySource> {
+        source(&self.new_key_file, &self.new_passphrase_file, &self.new_passphrase_command)
+    }
+}
+
+#[expect(clippy::ref_option, reason = "the fields of options")]
+fn source(
+    key_file: &Option<PathBuf>,
+    passphrase_file: &Option<PathBuf>,
+    passphrase_command: &Option<OsString>,
+) -> Option<KeySource> {
+    let key_file = key_file.clone().map(KeySource::KeyFile);
+    let passphrase_file = || passphrase_file.clone().map(KeySource::PassphraseFile);
+    let passphrase_command = || passphrase_command.clone().map(KeySource::PassphraseCommand);
+    key_file.or_else(passphrase_file).or_else(passphrase_command)
+}
+
+/// A new key slot.
+#[derive(Debug, Args)]
+pub(crate) struct NewSlot {
+    /// Label for the new key slot, up to 64 bytes
+    #[arg(long, default_value = "")]
+    pub(crate) label: String,
+    #[command(flatten)]
+    pub(crate) cost: Cost,
+}
+
+/// The cost of deriving the key of a new key slot from its passphrase.
+#[derive(Debug, Args)]
+pub(crate) struct Cost {
+    /// Argon2id memory for a new passphrase; all passphrases together may use at most 1 GiB
+    #[arg(long = "kdf-memory", value_name = "SIZE", value_parser = parse_size, default_value = "64MiB")]
+    pub(crate) memory: u64,
+    /// Argon2id passes; all passphrases together may use at most 64
+    #[arg(long = "kdf-passes", value_name = "COUNT", default_value_t = 3)]
+    pub(crate) passes: u32,
+    /// Argon2id lanes; at most 16
+    #[arg(long = "kdf-lanes", value_name = "COUNT", default_value_t = 1)]
+    pub(crate) lanes: u32,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Key {
+    /// Add a key file or passphrase
+    #[command(after_help = "Example: ar7 key add backup.ar7 --new-key-file second --label desk")]
+    Add(KeyAdd),
+    /// Remove a key by overwriting its key slot
+    #[command(after_help = "Example: ar7 key remove backup.ar7 1")]
+    Remove(KeyRemove),
+    /// List key slots with their kind, label and costs
+    #[command(after_help = "Example: ar7 key list backup.ar7")]
+    List(OnArchive),
+    /// Replace a key with a new one
+    #[command(after_help = "Example: ar7 key change backup.ar7 --new-key-file new")]
+    Change(KeyChange),
+    /// Change the label of the key in use
+    #[command(after_help = "Example: ar7 key label backup.ar7 laptop")]
+    Label(KeyLabel),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeyAdd {
+    /// The archive
+    pub(crate) archive: PathBuf,
+    #[command(flatten)]
+    pub(crate) new: NewSecret,
+    #[command(flatten)]
+    pub(crate) slot: NewSlot,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct KeyRemove {
     /// The archive
@@ -64,14 +129,6 @@ pub(crate) struct KeyRemove {
     pub(crate) number: usize,
 }
 
-/// `key list`
-#[derive(Debug, Args)]
-pub(crate) struct KeyList {
-    /// The archive
-    pub(crate) archive: PathBuf,
-}
-
-/// `key change`
 #[derive(Debug, Args)]
 pub(crate) struct KeyChange {
     /// The archive
@@ -88,7 +145,6 @@ pub(crate) struct KeyChange {
     pub(crate) cost: Cost,
 }
 
-/// `key label`
 #[derive(Debug, Args)]
 pub(crate) struct KeyLabel {
     /// The archive
@@ -97,9 +153,8 @@ pub(crate) struct KeyLabel {
     pub(crate) label: String,
 }
 
-/// `header`
 #[derive(Debug, Subcommand)]
-pub(crate) enum HeaderCommand {
+pub(crate) enum Header {
     /// Write the header (4096 bytes) to a new file
     #[command(after_help = "Example: ar7 header export backup.ar7 backup.header")]
     Export(HeaderExport),
@@ -108,7 +163,6 @@ pub(crate) enum HeaderCommand {
     Import(HeaderImport),
 }
 
-/// `header export`
 #[derive(Debug, Args)]
 pub(crate) struct HeaderExport {
     /// The archive
@@ -117,7 +171,6 @@ pub(crate) struct HeaderExport {
     pub(crate) file: PathBuf,
 }
 
-/// `header import`
 #[derive(Debug, Args)]
 pub(crate) struct HeaderImport {
     /// The archive
@@ -129,33 +182,26 @@ pub(crate) struct HeaderImport {
     pub(crate) older: bool,
 }
 
-/// `keygen`
 #[derive(Debug, Args)]
 pub(crate) struct Keygen {
     /// File to create; an existing file is never overwritten
     pub(crate) file: PathBuf,
 }
 
-/// Options of a new key slot.
 #[derive(Debug, Args)]
-pub(crate) struct NewSlot {
-    /// Label for the new key slot, up to 64 bytes
-    #[arg(long, default_value = "")]
-    pub(crate) label: String,
-    #[command(flatten)]
-    pub(crate) cost: Cost,
+pub(crate) struct Rekey {
+    /// The archive
+    pub(crate) archive: PathBuf,
+    /// Remove all other keys; only the key in use can wrap the new master key
+    #[arg(long)]
+    pub(crate) drop_other_keys: bool,
 }
 
-/// Cost of deriving the key of a new key slot from its passphrase.
 #[derive(Debug, Args)]
-pub(crate) struct Cost {
-    /// Argon2id memory for a new passphrase; all passphrases together may use at most 1 GiB
-    #[arg(long = "kdf-memory", value_name = "SIZE", value_parser = parse_size, default_value = "64MiB")]
-    pub(crate) memory: u64,
-    /// Argon2id passes; all passphrases together may use at most 64
-    #[arg(long = "kdf-passes", value_name = "COUNT", default_value_t = 3)]
-    pub(crate) passes: u32,
-    /// Argon2id lanes; at most 16
-    #[arg(long = "kdf-lanes", value_name = "COUNT", default_value_t = 1)]
-    pub(crate) lanes: u32,
+pub(crate) struct Shred {
+    /// The archive
+    pub(crate) archive: PathBuf,
+    /// Do not ask for confirmation
+    #[arg(long)]
+    pub(crate) yes: bool,
 }

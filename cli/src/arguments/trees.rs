@@ -1,11 +1,71 @@
-//! The options of `extract` and `diff`.
+//! The options of `ingest`, `extract` and `diff`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use ar7::fs::{Overwrite, Sparse};
+use clap::Args;
 
-/// `extract`
+use super::{NewSlot, one_of};
+use crate::sizes::parse_size;
+
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each field is an independent flag")]
+pub(crate) struct Ingest {
+    /// The archive; created if it does not exist
+    pub(crate) archive: PathBuf,
+    /// Files and directories to store, each under its last path component; PATH/. stores the contents of PATH
+    #[arg(required_unless_present = "files_from", value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Also store the paths listed in FILE, one a line, or each ended by a NUL; - reads standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) files_from: Vec<PathBuf>,
+    /// Directory in the archive to store into; created if it does not exist
+    #[arg(long, value_name = "NAME")]
+    pub(crate) into: Option<OsString>,
+    /// Remove entries from the archive that the source no longer has
+    #[arg(long)]
+    pub(crate) delete: bool,
+    /// Skip matching entries, as .gitignore does: *, **, a / at the end for directories, ! to negate; the last match counts
+    #[arg(long, value_name = "PATTERN", help_heading = "Selection")]
+    pub(crate) exclude: Vec<OsString>,
+    /// Skip entries that match a pattern in FILE, one a line
+    #[arg(long, value_name = "FILE", help_heading = "Selection")]
+    pub(crate) exclude_from: Vec<PathBuf>,
+    /// Store matching entries although an --exclude matches them
+    #[arg(long, value_name = "PATTERN", help_heading = "Selection")]
+    pub(crate) include: Vec<OsString>,
+    /// Skip the contents of directories that have a CACHEDIR.TAG
+    #[arg(long, help_heading = "Selection")]
+    pub(crate) exclude_caches: bool,
+    /// Skip what is on another file system than PATH
+    #[arg(long, short = 'x', help_heading = "Selection")]
+    pub(crate) one_file_system: bool,
+    /// Compare the content of every file with what is stored
+    #[arg(long, help_heading = "Changes")]
+    pub(crate) checksum: bool,
+    /// Do not take a different change time for a change
+    #[arg(long, help_heading = "Changes")]
+    pub(crate) ignore_ctime: bool,
+    /// Do not take a different inode number for a change
+    #[arg(long, help_heading = "Changes")]
+    pub(crate) ignore_inode: bool,
+    /// Number of reader threads [default: number of processors, at most 8]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) jobs: Option<u16>,
+    /// Commit after every SIZE bytes
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "1GiB")]
+    pub(crate) checkpoint: u64,
+    /// Print what would be stored without storing it
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print a JSON document for each entry, one a line
+    #[arg(long)]
+    pub(crate) json_lines: bool,
+    #[command(flatten)]
+    pub(crate) slot: NewSlot,
+}
+
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each field is an independent flag")]
 pub(crate) struct Extract {
@@ -23,9 +83,10 @@ pub(crate) struct Extract {
     /// Restore each entry under its whole path
     #[arg(long)]
     pub(crate) whole_paths: bool,
-    /// Which existing files and links to replace; directories are merged [default: refuse to replace any]
-    #[arg(long, value_name = "WHEN")]
-    pub(crate) overwrite: Option<OverwriteChoice>,
+    /// Which existing files and links to replace; directories are merged, but refuse stops if anything exists
+    #[arg(long, value_name = "WHEN", default_value = "refuse",
+        value_parser = one_of(Overwrite::ALL, Overwrite::name))]
+    pub(crate) overwrite: Overwrite,
     /// Replace existing files and links, and merge directories; the same as --overwrite always
     #[arg(long, conflicts_with = "overwrite")]
     pub(crate) force: bool,
@@ -37,38 +98,14 @@ pub(crate) struct Extract {
     #[arg(long)]
     pub(crate) preserve_owner: bool,
     /// Where to leave holes: for 64 KiB of zeros or more, for each block of 4 KiB, or nowhere
-    #[arg(long, value_name = "WHEN", default_value = "auto")]
-    pub(crate) sparse: SparseChoice,
+    #[arg(long, value_name = "WHEN", default_value = "auto",
+        value_parser = one_of(Sparse::ALL, Sparse::name))]
+    pub(crate) sparse: Sparse,
     /// Print one JSON document a line: what happened to each entry, and a summary
     #[arg(long)]
     pub(crate) json_lines: bool,
 }
 
-/// Which existing entries an extraction replaces.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum OverwriteChoice {
-    // All
-    Always,
-    // Those that are older than the archive's
-    IfNewer,
-    // Those whose type, length, mtime or mode differs
-    IfChanged,
-    // None
-    Never,
-}
-
-/// Where an extraction leaves holes.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum SparseChoice {
-    // Long runs of zeros
-    Auto,
-    // Every block of zeros
-    Always,
-    // Nowhere
-    Never,
-}
-
-/// `diff`
 #[derive(Debug, Args)]
 pub(crate) struct Diff {
     /// The archive

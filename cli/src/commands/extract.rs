@@ -3,48 +3,40 @@
 use std::ffi::{OsStr, OsString};
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use ar7::fs::{ExtractEvent, ExtractReport, Incomplete, Overwrite, Patterns, Sparse};
-use ar7::{Error, Snapshot};
-use serde::Serialize;
+use ar7::fs::{ExtractEvent, ExtractReport, Overwrite, Patterns};
+use ar7::{Error, PathText, Snapshot};
 use serde_json::json;
 
-use crate::arguments::{Common, Extract, OverwriteChoice, SparseChoice};
-use crate::exit::{Code, Failure, reason_of};
-use crate::interrupt::Interrupt;
-use crate::json::{JsonEvent, JsonName};
-use crate::names::path_bytes;
-use crate::opened::Opened;
+use crate::arguments::{Common, Extract};
+use crate::exit::{Code, Failure};
 use crate::output::{self, Output};
-use crate::progress::{Counts, Progress};
+use crate::progress::Progress;
 
 /// Restores the entries.
-pub(crate) fn run(common: &Common, options: &Extract) -> Result<(), Failure> {
-    let snapshot = Opened::read(common, &options.archive)?.snapshot()?;
-    let interrupt = Interrupt::catch()?;
-    let progress = Progress::new(common, Counts::BytesAndEntries);
-    let mut run = Run {
-        options,
-        interrupt,
-        progress: progress.clone(),
-        done: (0, 0),
-        code: None,
-        output: Ok(()),
-    };
+pub(super) fn run(common: &Common, options: &Extract) -> Result<(), Failure> {
+    let snapshot = common.reader(&options.archive)?.snapshot()?;
+    let progress = Progress::stoppable(common)?;
+    let (mut printed, mut code) = (Ok(()), None);
     let extract = extraction(options, &snapshot)?.count(progress.is_shown());
-    let outcome = extract.on_event(|event| run.event(&event)).run(&snapshot);
+    let outcome = extract
+        .on_event(|event| {
+            if let ExtractEvent::NotRestored { error, .. } = event {
+                code = Some(Code::worst(code, error));
+            }
+            printed = handle(&event, options, &progress);
+            if printed.is_err() { ControlFlow::Break(()) } else { progress.flow() }
+        })
+        .run(&snapshot);
     progress.finish();
-    let Run { interrupt, done, code, output, .. } = run;
-    output?;
+    printed?;
     let report = outcome.map_err(|error| match error {
-        Error::Stopped if interrupt.is_set() => {
-            Failure::Interrupted { archive: options.archive.clone(), done: summary(done) }
+        Error::Stopped => {
+            Failure::Interrupted { done: summary(progress.entries(), progress.bytes()) }
         }
-        Error::Io { .. } | Error::AlreadyExists { .. } => {
-            Failure::of_path(&options.archive, &error)
-        }
-        error => Failure::Library { archive: options.archive.clone(), error },
+        Error::AlreadyExists { path } => Failure::Exists { path },
+        error => error.into(),
     })?;
     if options.json_lines {
         output::json_line(&json!({
@@ -55,97 +47,30 @@ pub(crate) fn run(common: &Common, options: &Extract) -> Result<(), Failure> {
             "not_restored": report.not_restored_count,
         }))?;
     }
-    let outcome = judge(&report, code, options, &progress);
+    let outcome = judge(&report, code, &progress);
     if common.json {
-        Output::new().document(&JsonReport::new(&report))?;
+        Output::new().document(&report)?;
     }
     outcome
 }
 
-/// The report as a document.
-#[derive(Serialize)]
-struct JsonReport {
-    entries: u64,
-    bytes: u64,
-    kept: u64,
-    not_restored: Vec<JsonFailure>,
-    incomplete: Vec<JsonLack>,
-}
-
-#[derive(Serialize)]
-struct JsonFailure {
-    #[serde(flatten)]
-    name: JsonName,
-    reason: String,
-}
-
-#[derive(Serialize)]
-struct JsonLack {
-    aspect: &'static str,
-    entries: u64,
-    #[serde(flatten)]
-    first: JsonFailure,
-}
-
-impl JsonReport {
-    fn new(report: &ExtractReport) -> JsonReport {
-        let failure = |path: &Path, error: &Error| {
-            let reason = Failure::of_path(path, error).to_string();
-            JsonFailure { name: JsonName::new(path_bytes(path)), reason }
-        };
-        let lack = |lack: &Incomplete| JsonLack {
-            aspect: lack.aspect.name(),
-            entries: lack.entries,
-            first: failure(&lack.path, &lack.error),
-        };
-        let not_restored = report.not_restored.iter();
-        JsonReport {
-            entries: report.entries,
-            bytes: report.bytes,
-            kept: report.kept,
-            not_restored: not_restored.map(|failed| failure(&failed.path, &failed.error)).collect(),
-            incomplete: report.incomplete.iter().map(lack).collect(),
-        }
-    }
-}
-
 /// Returns the extraction that the options ask for.
 fn extraction<'a>(options: &Extract, snapshot: &Snapshot) -> Result<ar7::fs::Extract<'a>, Failure> {
-    let overwrite = match (options.overwrite, options.force) {
-        (Some(OverwriteChoice::Always), _) | (None, true) => Overwrite::Always,
-        (Some(OverwriteChoice::IfNewer), _) => Overwrite::IfNewer,
-        (Some(OverwriteChoice::IfChanged), _) => Overwrite::IfChanged,
-        (Some(OverwriteChoice::Never), _) => Overwrite::Never,
-        (None, false) => Overwrite::Refuse,
-    };
-    let sparse = match options.sparse {
-        SparseChoice::Auto => Sparse::Auto,
-        SparseChoice::Always => Sparse::Always,
-        SparseChoice::Never => Sparse::Never,
-    };
     let mut extract = ar7::fs::Extract::new()
         .to(&options.to)
-        .overwrite(overwrite)
-        .sparse(sparse)
+        .overwrite(if options.force { Overwrite::Always } else { options.overwrite })
+        .sparse(options.sparse)
         .whole_paths(options.whole_paths)
         .preserve_owner(options.preserve_owner)
         .preserve_special(options.preserve_special);
-    let parsed = |patterns: Vec<OsString>| {
-        Patterns::new(patterns).map_err(|error| match error {
-            Error::InvalidPattern { pattern, reason } => {
-                Failure::Pattern { pattern: pattern.to_string_lossy().into_owned(), reason }
-            }
-            error => Failure::of_path(&options.archive, &error),
-        })
-    };
     if !options.exclude.is_empty() {
-        extract = extract.exclude(parsed(options.exclude.clone())?);
+        extract = extract.exclude(Patterns::new(&options.exclude)?);
     }
     if options.paths.iter().any(|path| is_glob(path, snapshot)) {
         let pattern = |path: &OsString| {
             if is_glob(path, snapshot) { path.clone() } else { Patterns::escape(path) }
         };
-        return Ok(extract.patterns(parsed(options.paths.iter().map(pattern).collect())?));
+        return Ok(extract.patterns(Patterns::new(options.paths.iter().map(pattern))?));
     }
     Ok(options.paths.iter().fold(extract, ar7::fs::Extract::path))
 }
@@ -156,103 +81,53 @@ fn is_glob(path: &OsStr, snapshot: &Snapshot) -> bool {
     has_meaning && !snapshot.exists(path).unwrap_or(false)
 }
 
-/// What the events of an extraction change.
-struct Run<'a> {
-    options: &'a Extract,
-    interrupt: Interrupt,
-    progress: Progress,
-    /// The entries and bytes restored.
-    done: (u64, u64),
-    /// The exit code, if an entry was not restored.
-    code: Option<Code>,
-    /// The outcome of writing to standard output.
-    output: Result<(), Failure>,
+fn handle(event: &ExtractEvent<'_>, options: &Extract, progress: &Progress) -> Result<(), Failure> {
+    match event {
+        ExtractEvent::Counted { bytes } => progress.set_total(*bytes),
+        ExtractEvent::Wrote { bytes } => progress.advance(*bytes),
+        ExtractEvent::Restored { path } => progress.entry(|| path.to_path_buf()),
+        ExtractEvent::NotRestored { path, error } => progress.warn(&failure(path, error)),
+        _ => {}
+    }
+    let is_listed = matches!(
+        event,
+        ExtractEvent::Restored { .. }
+            | ExtractEvent::Kept { .. }
+            | ExtractEvent::NotRestored { .. }
+    );
+    if options.json_lines && is_listed { output::json_line(event) } else { Ok(()) }
 }
 
-impl Run<'_> {
-    fn event(&mut self, event: &ExtractEvent<'_>) -> ControlFlow<()> {
-        match event {
-            ExtractEvent::Counted { bytes } => self.progress.set_total(*bytes),
-            ExtractEvent::Wrote { bytes } => {
-                self.done.1 += bytes;
-                self.progress.advance(*bytes);
-            }
-            ExtractEvent::Restored { path } => {
-                self.done.0 += 1;
-                self.progress.entries(self.done.0);
-                self.line("restored", || path.to_path_buf(), None);
-            }
-            ExtractEvent::Kept { path } => self.line("kept", || path.to_path_buf(), None),
-            ExtractEvent::NotRestored { path, error } => {
-                let failure = Failure::of_path(path, error);
-                self.code = Some(worst(self.code, Code::of_library(error)));
-                self.progress.warn(&failure);
-                self.line("not restored", || path.to_path_buf(), Some(&failure));
-            }
-            _ => {}
-        }
-        if self.interrupt.is_set() || self.output.is_err() {
-            return ControlFlow::Break(());
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn line(&mut self, event: &'static str, path: impl Fn() -> PathBuf, failure: Option<&Failure>) {
-        if self.options.json_lines && self.output.is_ok() {
-            let name = JsonName::new(path_bytes(&path()));
-            let reason = failure.map(ToString::to_string);
-            self.output = output::json_line(&JsonEvent { event, name, reason });
-        }
+/// Returns the failure to restore an entry.
+fn failure(path: &Path, error: &Error) -> Failure {
+    match error {
+        Error::AlreadyExists { path } => Failure::Exists { path: path.clone() },
+        error => error.clone().in_entry(path).into(),
     }
 }
 
-fn summary((entries, bytes): (u64, u64)) -> String {
+fn summary(entries: u64, bytes: u64) -> String {
     format!("{entries} entries, {bytes} bytes restored")
 }
 
 /// Prints the summary, or returns the failure of an extraction that did not restore everything.
-fn judge(
-    report: &ExtractReport,
-    code: Option<Code>,
-    options: &Extract,
-    progress: &Progress,
-) -> Result<(), Failure> {
+fn judge(report: &ExtractReport, code: Option<Code>, progress: &Progress) -> Result<(), Failure> {
     for pattern in &report.unmatched {
-        progress.warn(&Failure::Unmatched { pattern: pattern.clone() });
+        progress.warn(&format_args!("{}: warning: matches nothing", PathText::new(pattern)));
     }
     for lack in &report.incomplete {
-        let reason = reason_of(&lack.error);
-        let (path, aspect, entries) = (lack.path.clone(), lack.aspect, lack.entries);
-        progress.warn(&Failure::Incomplete { path, aspect, reason, entries });
+        progress.warn(&format_args!(
+            "{}: warning: {} not restored: {}; {} entries lack them",
+            PathText::new(&lack.path),
+            lack.aspect,
+            lack.error.reason(),
+            lack.entries
+        ));
     }
-    if report.is_complete() {
-        progress.tell(&summary((report.entries, report.bytes)));
-        return Ok(());
+    if let Some(code) = code {
+        let count = report.not_restored_count;
+        return Err(Failure::Entries { count, what: "entries could not be restored", code });
     }
-    let archive = PathBuf::from(&options.archive);
-    let code = code.unwrap_or(Code::Other);
-    Err(Failure::NotRestored { archive, count: report.not_restored_count, code })
-}
-
-/// Returns the code after one more failure: damage outweighs everything else, and otherwise the first one counts.
-fn worst(first: Option<Code>, next: Code) -> Code {
-    first.filter(|_| next != Code::Damaged).unwrap_or(next)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn damage_outweighs_every_other_failure() {
-        for (codes, expected) in [
-            (vec![Code::Damaged], Code::Damaged),
-            (vec![Code::Other, Code::Damaged], Code::Damaged),
-            (vec![Code::Damaged, Code::Other], Code::Damaged),
-            (vec![Code::NoSpace, Code::Other], Code::NoSpace),
-        ] {
-            let code = codes.iter().fold(None, |first, &next| Some(worst(first, next)));
-            assert_eq!(code, Some(expected), "{codes:?}");
-        }
-    }
+    progress.tell(&summary(report.entries, report.bytes));
+    Ok(())
 }

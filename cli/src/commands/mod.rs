@@ -1,67 +1,66 @@
-//! The commands, one module for each.
+//! The commands.
 
-mod cat;
-mod completions;
-pub(crate) mod content;
-mod create;
+mod archive;
+mod content;
 mod diff;
-mod du;
+mod entries;
 mod extract;
-mod find;
-mod header;
-mod info;
-pub(crate) mod ingest;
-mod key;
-mod keygen;
-mod listing;
-mod ls;
-mod mkdir;
-mod mv;
+mod ingest;
+mod keys;
+mod list;
 mod paths;
-mod put;
-pub(crate) mod receipt;
-mod rekey;
-mod rm;
 mod salvage;
-mod shred;
 mod verify;
-mod wipe;
 
-use crate::arguments::{Arguments, Command};
+use std::path::Path;
+
+#[cfg(feature = "testing")]
+pub(crate) use self::content::bare_stream;
+use crate::arguments::{Arguments, Command, Header, Key};
 use crate::exit::Failure;
 
-/// Runs a command.
-pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+/// Runs a command. Also returns the path of the archive or file that it works on.
+pub(crate) fn run(arguments: &Arguments) -> (&Path, Result<(), Failure>) {
     let common = &arguments.common;
-    match &arguments.command {
+    let (path, outcome) = match &arguments.command {
         Command::Cat(_) | Command::Completions(_) | Command::Man(_) | Command::Keygen(_)
             if common.json =>
         {
-            Err(Failure::NoJson)
+            return (Path::new(""), Err(Failure::NoJson));
         }
-        Command::Keygen(options) => keygen::run(options),
-        Command::Create(options) => create::run(common, options),
-        Command::Ingest(options) => ingest::run(common, options),
-        Command::Put(options) => put::run(common, options),
-        Command::Cat(options) => cat::run(common, options),
-        Command::Ls(options) => ls::run(common, options),
-        Command::Find(options) => find::run(common, options),
-        Command::Du(options) => du::run(common, options),
-        Command::Extract(options) => extract::run(common, options),
-        Command::Diff(options) => diff::run(common, options),
-        Command::Mv(options) => mv::run(common, options),
-        Command::Rm(options) => rm::run(common, options),
-        Command::Mkdir(options) => mkdir::run(common, options),
-        Command::Verify(options) => verify::run(common, options),
-        Command::Info(options) => info::run(common, options),
-        Command::Receipt(options) => receipt::run(common, options),
-        Command::WipeFree(options) => wipe::run(common, options),
-        Command::Salvage(options) => salvage::run(common, options),
-        Command::Rekey(options) => rekey::run(common, options),
-        Command::Shred(options) => shred::run(common, options),
-        Command::Key(options) => key::run(common, options),
-        Command::Header(options) => header::run(common, options),
-        Command::Completions(options) => completions::completions(options),
-        Command::Man(options) => completions::man(options),
-    }
+        Command::Keygen(options) => (&options.file, keys::keygen(options)),
+        Command::Create(options) => (&options.archive, archive::create(common, options)),
+        Command::Ingest(options) => (&options.archive, ingest::run(common, options)),
+        Command::Put(options) => (&options.archive, content::put(common, options)),
+        Command::Cat(options) => (&options.archive, content::cat(common, options)),
+        Command::Ls(options) => (&options.archive, list::ls(common, options)),
+        Command::Find(options) => (&options.archive, list::find(common, options)),
+        Command::Du(options) => (&options.archive, list::du(common, options)),
+        Command::Extract(options) => (&options.archive, extract::run(common, options)),
+        Command::Diff(options) => (&options.archive, diff::run(common, options)),
+        Command::Mv(options) => (&options.archive, entries::mv(common, options)),
+        Command::Rm(options) => (&options.archive, entries::rm(common, options)),
+        Command::Mkdir(options) => (&options.archive, entries::mkdir(common, options)),
+        Command::Verify(options) => (&options.archive, verify::run(common, options)),
+        Command::Salvage(options) => (&options.archive, salvage::run(common, options)),
+        Command::Info(options) => (&options.archive, archive::info(common, options)),
+        Command::Receipt(options) => (&options.archive, archive::receipt(common, options)),
+        Command::WipeFree(options) => (&options.archive, archive::wipe_free(common, options)),
+        Command::Shred(options) => (&options.archive, keys::shred(common, options)),
+        Command::Rekey(options) => (&options.archive, keys::rekey(common, options)),
+        Command::Key(Key::Add(options)) => (&options.archive, keys::add(common, options)),
+        Command::Key(Key::Remove(options)) => (&options.archive, keys::remove(common, options)),
+        Command::Key(Key::List(options)) => (&options.archive, keys::list(common, options)),
+        Command::Key(Key::Change(options)) => (&options.archive, keys::change(common, options)),
+        Command::Key(Key::Label(options)) => (&options.archive, keys::label(common, options)),
+        Command::Header(Header::Export(options)) => {
+            (&options.archive, keys::export_header(common, options))
+        }
+        Command::Header(Header::Import(options)) => {
+            (&options.archive, keys::import_header(common, options))
+        }
+        Command::Completions(options) => return (Path::new(""), archive::completions(options)),
+        Command::Man(options) => (&options.directory, archive::man(options)),
+    };
+    (path, outcome)
 }

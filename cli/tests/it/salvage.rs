@@ -53,7 +53,7 @@ fn a_gap_is_reported_and_filled_with_zeros() {
     let ran = bench.line("salvage a.ar7 other.ar7 --json");
     let document: Value = serde_json::from_slice(&ran.stdout).expect("a document");
     let entries = document["entries"].as_array().expect("entries");
-    let log = entries.iter().find(|entry| entry["path"] == "src/log").expect("the log");
+    let log = entries.iter().find(|entry| entry["name"] == "src/log").expect("the log");
     assert_eq!(log["outcome"], "gaps");
     let [begin, end] = [0, 1].map(|at| log["gaps"][0][at].as_u64().expect("a range"));
     assert_eq!((begin % 4008, end), (0, begin + 2 * 4008));

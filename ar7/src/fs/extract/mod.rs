@@ -26,6 +26,7 @@ use self::select::Source;
 use super::Patterns;
 use super::system::System;
 use crate::error::{Error, Result};
+use crate::named::named;
 use crate::snapshot::Snapshot;
 
 /// Maximum number of threads that restore entries.
@@ -52,6 +53,14 @@ pub enum Overwrite {
     Never,
 }
 
+named!(Overwrite {
+    Refuse => "refuse",
+    Always => "always",
+    IfNewer => "if-newer",
+    IfChanged => "if-changed",
+    Never => "never",
+});
+
 /// Where an extraction leaves holes in files. A hole reads as zeros and takes no space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
@@ -64,6 +73,8 @@ pub enum Sparse {
     /// Nowhere.
     Never,
 }
+
+named!(Sparse { Auto => "auto", Always => "always", Never => "never" });
 
 /// Restores entries of an archive into a directory, with their modes, times, links and attributes. No name
 /// or link in the archive, and no change that another process makes meanwhile, leads outside of that directory. A
