@@ -223,6 +223,12 @@ pub enum Error {
         /// Number of key slots in use.
         slots: usize,
     },
+    /// The key opens no block of an archive of the Python module. See the module `archive7`.
+    #[error("wrong key: it opens none of the {blocks} blocks")]
+    NoBlockOpens {
+        /// Number of blocks in the file.
+        blocks: u32,
+    },
     /// The file does not hold a raw key, because its length differs.
     #[error(
         "{}: not a key file: expected 32 bytes, found {found_bytes}{}",
@@ -416,7 +422,9 @@ impl Error {
             | Error::SameName { .. }
             | Error::TooDeep { .. }
             | Error::NotAReceipt { .. } => io::ErrorKind::InvalidInput,
-            Error::WrongKey { .. } | Error::NotInMode { .. } => io::ErrorKind::PermissionDenied,
+            Error::WrongKey { .. } | Error::NoBlockOpens { .. } | Error::NotInMode { .. } => {
+                io::ErrorKind::PermissionDenied
+            }
             Error::ReadOnly => io::ErrorKind::ReadOnlyFilesystem,
             Error::StreamIsNamed { .. }
             | Error::InTransaction

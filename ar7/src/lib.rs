@@ -115,6 +115,7 @@
 //! - `serde`: records, events and reports implement `Serialize`, in the form that the command prints with
 //!   `--json`. UUIDs and times are text, and so is a mode, in octal. A path is the field `name`, and has one
 //!   field more, `name_bytes` in hexadecimal, if it is not UTF-8.
+//! - `archive7`: the module of that name, which imports archives of the Python module `angelos.archive7`.
 //!
 //! # Streams without names
 //!
@@ -123,6 +124,8 @@
 //! streams, or exactly one ([`Options::kind`]).
 
 mod archive;
+#[cfg(feature = "archive7")]
+pub mod archive7;
 mod command;
 mod copy;
 mod durable;

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use ar7::archive7::Unrecorded;
 use ar7::{Io, Kind};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
@@ -26,7 +27,17 @@ const TASKS: [(&str, &[&str]); 4] = [
     ("Keys", &["keygen", "key", "rekey", "header", "shred"]),
     (
         "The archive as a whole",
-        &["create", "verify", "info", "receipt", "salvage", "wipe-free", "completions", "help"],
+        &[
+            "create",
+            "verify",
+            "info",
+            "receipt",
+            "salvage",
+            "wipe-free",
+            "import-archive7",
+            "completions",
+            "help",
+        ],
     ),
 ];
 
@@ -42,7 +53,7 @@ pub(crate) fn program() -> clap::Command {
         for name in names {
             let about = program.find_subcommand(name).and_then(clap::Command::get_about);
             let about = about.map(ToString::to_string).unwrap_or_default();
-            let _ = writeln!(commands, "  {literal}{name:<12}{literal:#} {about}");
+            let _ = writeln!(commands, "  {literal}{name:<16}{literal:#} {about}");
         }
         commands.push('\n');
     }
@@ -178,6 +189,12 @@ replaced by an older version of itself. Exit code 4 means that something is lost
     /// Export or import the header; without it, no key opens the archive
     #[command(subcommand)]
     Header(Header),
+    /// Import an archive of the Python module angelos.archive7 into a new archive
+    #[command(
+        name = "import-archive7",
+        after_help = "Example: ar7 import-archive7 old.ar7 new.ar7 --old-key-file old.key"
+    )]
+    ImportArchive7(ImportArchive7),
     /// Print the completion script for a shell
     #[command(
         after_help = "Example: ar7 completions bash > /usr/share/bash-completion/completions/ar7"
@@ -232,6 +249,22 @@ pub(crate) struct Salvage {
     pub(crate) header: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) secret: NewSecret,
+    #[command(flatten)]
+    pub(crate) slot: NewSlot,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArchive7 {
+    /// Archive of the Python module; it is only read
+    pub(crate) old: PathBuf,
+    /// Archive to create; an existing file is never overwritten
+    pub(crate) new: PathBuf,
+    /// File with the 32-byte key of OLD
+    #[arg(long, value_name = "FILE")]
+    pub(crate) old_key_file: PathBuf,
+    /// What OLD is if it has one special stream: its content, or recycled blocks. The file does not say it
+    #[arg(long, default_value = "single", value_parser = one_of(Unrecorded::ALL, Unrecorded::name))]
+    pub(crate) kind: Unrecorded,
     #[command(flatten)]
     pub(crate) slot: NewSlot,
 }

@@ -47,7 +47,9 @@ impl Code {
             | Error::PassphraseEmpty
             | Error::SameName { .. }
             | Error::UnknownMode { .. } => Code::Usage,
-            Error::NotAKeyFile { .. } | Error::WrongKey { .. } => Code::WrongKey,
+            Error::NoBlockOpens { .. } | Error::NotAKeyFile { .. } | Error::WrongKey { .. } => {
+                Code::WrongKey
+            }
             Error::Damaged(_)
             | Error::MissingInode { .. }
             | Error::NotAnArchive { .. }
@@ -137,6 +139,9 @@ pub(crate) enum Failure {
     /// Some entries failed, or differ; each was reported.
     #[error("{count} {what}")]
     Entries { count: u64, what: &'static str, code: Code },
+    /// The last writer of an old archive did not close it.
+    #[error("imported, but its last writer did not close the old archive: changes may be missing")]
+    NotClosed,
     /// Verification or a list found damage, each place of which was reported.
     #[error("damaged: {count} findings")]
     Findings { count: u64 },
@@ -186,7 +191,7 @@ impl Failure {
             | Failure::Signals(_) => Code::Other,
             Failure::Unread { .. } => Code::Unread,
             Failure::Entries { code, .. } => *code,
-            Failure::Findings { .. } => Code::Damaged,
+            Failure::Findings { .. } | Failure::NotClosed => Code::Damaged,
         }
     }
 
@@ -198,6 +203,7 @@ impl Failure {
             | Failure::Interrupted { .. }
             | Failure::Unread { .. }
             | Failure::Entries { .. }
+            | Failure::NotClosed
             | Failure::Findings { .. } => true,
             _ => false,
         }

@@ -3,6 +3,7 @@
 //! Each oracle accepts arbitrary bytes and panics if the code under test breaks its promise. The targets in
 //! `fuzz/fuzz_targets/` pass it inputs from libFuzzer; the tests here pass it inputs from a seeded generator.
 
+mod archive7;
 mod archive_forged;
 mod archive_open;
 mod archive_ops;
@@ -45,6 +46,7 @@ mod unstructured;
 pub use archive_forged::archive_forged;
 pub use archive_open::archive_open;
 pub use archive_ops::archive_ops;
+pub use archive7::archive7;
 pub use batch_seal::batch_seal;
 pub use block_parse::block_parse;
 pub use bytes::mutate;

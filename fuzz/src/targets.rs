@@ -1,9 +1,9 @@
 //! The fuzz targets: what each promises, and its initial inputs.
 
 use crate::{
-    archive_forged, archive_open, archive_ops, batch_seal, block_parse, cli_args, cursor_ops,
-    extent_parse, header_parse, inode_parse, key_slot_parse, meta_slot_parse, name_ops, name_parse,
-    page_parse, redo_parse, sealed_block_open, seeds, stream_file, stream_record_parse,
+    archive_forged, archive_open, archive_ops, archive7, batch_seal, block_parse, cli_args,
+    cursor_ops, extent_parse, header_parse, inode_parse, key_slot_parse, meta_slot_parse, name_ops,
+    name_parse, page_parse, redo_parse, sealed_block_open, seeds, stream_file, stream_record_parse,
     tree_change, tree_ops,
 };
 
@@ -40,6 +40,7 @@ macro_rules! targets {
 }
 
 targets! {
+    archive7, archive7::seeds, 300, "an archive of the Python module is imported byte for byte, or refused with a typed error";
     archive_forged, archive_forged::seeds, 400, "reading, verifying, extracting and writing an archive forged with the key succeed or fail with typed errors";
     archive_open, archive_open::seeds, 4096, "a file of arbitrary bytes is accepted or rejected, and never returns content that was not committed";
     archive_ops, archive_ops::seeds, 300, "an archive equals its model after any operations, crashes and failures";

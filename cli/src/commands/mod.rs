@@ -5,6 +5,7 @@ mod content;
 mod diff;
 mod entries;
 mod extract;
+mod import;
 mod ingest;
 mod keys;
 mod list;
@@ -43,6 +44,7 @@ pub(crate) fn run(arguments: &Arguments) -> (&Path, Result<(), Failure>) {
         Command::Mkdir(options) => (&options.archive, entries::mkdir(common, options)),
         Command::Verify(options) => (&options.archive, verify::run(common, options)),
         Command::Salvage(options) => (&options.archive, salvage::run(common, options)),
+        Command::ImportArchive7(options) => (&options.new, import::run(common, options)),
         Command::Info(options) => (&options.archive, archive::info(common, options)),
         Command::Receipt(options) => (&options.archive, archive::receipt(common, options)),
         Command::WipeFree(options) => (&options.archive, archive::wipe_free(common, options)),

@@ -9,6 +9,7 @@ mod documents;
 mod extract;
 mod forge;
 mod hostile;
+mod import;
 mod ingest;
 mod interrupts;
 mod keys;

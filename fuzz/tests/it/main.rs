@@ -1,5 +1,6 @@
 //! The tests of the fuzz crate, in one program. `hostile_memory` is separate, because it counts every allocation.
 
+mod archive7;
 mod canaries;
 mod corpora;
 mod crash;
