@@ -34,9 +34,12 @@ impl NamePattern {
     /// Parses a pattern. Fails with [`Error::InvalidPattern`] if it is malformed.
     pub fn new(pattern: impl AsRef<OsStr>) -> Result<NamePattern> {
         let pattern = pattern.as_ref();
-        let (text, is_raw) = text_of(pattern.as_bytes());
-        let matcher = glob(&text).map_err(|error| invalid(pattern, &error))?.compile_matcher();
-        Ok(NamePattern { matcher, is_raw })
+        NamePattern::parse(pattern.as_bytes()).map_err(|error| invalid(pattern, &error))
+    }
+
+    pub(crate) fn parse(pattern: &[u8]) -> std::result::Result<NamePattern, globset::Error> {
+        let (text, is_raw) = text_of(pattern);
+        Ok(NamePattern { matcher: glob(&text)?.compile_matcher(), is_raw })
     }
 
     /// Returns whether a name matches.

@@ -285,7 +285,7 @@ fn check_pattern(unstructured: &mut Unstructured<'_>) -> bool {
         text.chars().all(|letter| letter.is_ascii_alphanumeric() || "._- ".contains(letter))
     };
     if is_plain(&pattern) && !pattern.is_empty() && !matches!(&*pattern, "." | "..") {
-        let name = last_part(path) == pattern.as_bytes();
+        let name = components(path.as_os_str().as_bytes()).last() == Some(pattern.as_bytes());
         assert_eq!(excluded, name, "{pattern:?} excludes {}", path.display());
         let below = Path::new("any/directory").join(&pattern);
         assert_eq!(excludes(&[pattern], &below), Ok(true), "{}", below.display());
@@ -301,24 +301,27 @@ fn excludes(patterns: &[String], path: &Path) -> Result<bool, String> {
 }
 
 /// Returns whether a pattern of stars, question marks and plain letters excludes a file. A pattern without a slash matches
-/// the name, one with a slash the whole path. A slash at the end restricts it to directories, and `!` negates it.
+/// the name, one with a slash the whole path, component by component. A slash at the end restricts it to directories,
+/// and `!` negates it.
 fn expected_exclusion(pattern: &str, path: &Path) -> bool {
     if pattern.starts_with('!') || pattern.ends_with('/') {
         return false;
     }
-    let trimmed = pattern.strip_prefix("./").unwrap_or(pattern);
-    let is_whole = trimmed.contains('/') || trimmed.len() < pattern.len();
-    let text = if is_whole { path.as_os_str().as_bytes() } else { last_part(path) };
-    is_match(trimmed.strip_prefix('/').unwrap_or(trimmed).as_bytes(), text)
+    let names: Vec<&[u8]> = components(path.as_os_str().as_bytes()).collect();
+    if !pattern.contains('/') {
+        return names.last().is_some_and(|name| is_match(pattern.as_bytes(), name));
+    }
+    let parts: Vec<&[u8]> = components(pattern.as_bytes()).collect();
+    parts.len() == names.len() && parts.iter().zip(&names).all(|(part, name)| is_match(part, name))
 }
 
-/// Returns what comes after the last slash.
-fn last_part(path: &Path) -> &[u8] {
-    path.as_os_str().as_bytes().rsplit(|&byte| byte == b'/').next().unwrap_or_default()
+/// Returns the components of a path or pattern. Empty ones and `.` mean nothing.
+fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|&byte| byte == b'/').filter(|part| !matches!(part, [] | [b'.']))
 }
 
 /// Follows all alternatives at once: computes for each part of the pattern which prefixes of the text it matches. A
-/// question mark matches one byte, because a name may be any bytes. Neither it nor a star matches a slash.
+/// question mark matches one byte, because a name may be any bytes.
 fn is_match(pattern: &[u8], text: &[u8]) -> bool {
     let mut matched = vec![false; text.len() + 1];
     matched[0] = true;
@@ -327,8 +330,8 @@ fn is_match(pattern: &[u8], text: &[u8]) -> bool {
         matched[0] = letter == b'*' && before[0];
         for (at, &byte) in text.iter().enumerate() {
             matched[at + 1] = match letter {
-                b'*' => before[at + 1] || byte != b'/' && matched[at],
-                b'?' => byte != b'/' && before[at],
+                b'*' => before[at + 1] || matched[at],
+                b'?' => before[at],
                 _ => byte == letter && before[at],
             };
         }
@@ -375,6 +378,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     seeds.extend(["8", "+3", "03"].map(|text| with_shape(248, 5, text)));
     seeds.extend((0..6).map(|ending| vec![252, 1, ending]));
     seeds.extend([vec![252, 7, 1], with_shape(252, 0, RECEIPT), with_shape(252, 0, "\n")]);
+    seeds.extend(["\u{3}a/*a", "\u{3}a/*a/b"].map(|text| with(3, text)));
     seeds
 }
 
@@ -414,25 +418,31 @@ mod tests {
     }
 
     #[test]
-    fn stars_and_question_marks_stop_at_slashes() {
+    fn stars_and_question_marks_match_within_a_component() {
         for (pattern, text, expected) in [
             ("", "", true),
             ("", "a", false),
             ("*", "", true),
             ("*", "abc", true),
-            ("*", "a/b", false),
             ("a*c*e", "abcde", true),
             ("a*c*e", "abcd", false),
             ("?b?", "abc", true),
             ("?", "", false),
-            ("a?b", "a/b", false),
-            ("*/?", "ab/c", true),
         ] {
             let found = is_match(pattern.as_bytes(), text.as_bytes());
             assert_eq!(found, expected, "{pattern:?} and {text:?}");
         }
         assert!(expected_exclusion("b", Path::new("a/b")), "a name in any directory");
-        assert!(!expected_exclusion("/b", Path::new("a/b")), "the path as stored");
+        for (pattern, path, expected) in [
+            ("/b", "a/b", false),
+            ("*/b", "a/b", true),
+            ("./a*/", "ab", false),
+            ("./a*", "a/b", false),
+            ("/?/b", "a//./b", true),
+            ("a/b", "a", false),
+        ] {
+            assert_eq!(expected_exclusion(pattern, Path::new(path)), expected, "{pattern} {path}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Trees of files, in and out of an archive.
 //!
 //! [`Ingest`] stores a tree, [`Extract`] restores it, and [`Compare`] compares a directory with what an archive has of
-//! it. All work on descriptors of directories, so that trees can be of any depth, and nothing that another process does
+//! it. [`Walk`] visits a tree and stores nothing. All work on descriptors of directories, so that trees can be of any depth, and nothing that another process does
 //! to a tree meanwhile leads anywhere else. Each passes events to a callback, and returns a report that lists what failed
 //! and why. [`Patterns`] select entries.
 
@@ -13,6 +13,7 @@ mod patterns;
 mod stored;
 mod system;
 mod tree;
+mod walk;
 #[cfg(test)]
 mod world;
 
@@ -24,8 +25,9 @@ pub use extract::{
     Aspect, EntryPath, Extract, ExtractEvent, ExtractReport, Incomplete, NotRestored, Overwrite,
     Sparse,
 };
-pub use ingest::{
-    Ingest, IngestEvent, IngestReport, LeftOut, Outcome, SkipReason, SourcePath, Unread,
-};
-pub use list::read_list;
+pub use ingest::{Ingest, IngestEvent, IngestReport, Outcome};
+pub use list::{read_list, read_patterns};
 pub use patterns::Patterns;
+pub use walk::{
+    LeftOut, SkipReason, SourceMetadata, SourcePath, Unread, Walk, WalkEvent, WalkReport,
+};

@@ -9,14 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use globset::{GlobSet, GlobSetBuilder};
 
 use crate::error::Result;
-use crate::glob::{glob, invalid, raw, text_of};
-use crate::path::{bytes, components};
+use crate::glob::{NamePattern, glob, invalid, raw, text_of};
+use crate::path::components;
 
 /// Patterns for paths in an archive, in the language of `.gitignore`:
 ///
 /// - `*` and `?` stand for any bytes and any byte except a slash, `[a-z]` for one byte of a set, `**` for any
 ///   directories. A backslash takes the special meaning from the character after it.
-/// - A pattern without a slash matches a name in any directory. Any other one matches a whole path.
+/// - A pattern without a slash matches a name in any directory. Any other one matches a whole path, component by
+///   component.
 /// - A slash at the end restricts a pattern to directories.
 /// - `!` at the beginning negates a pattern: what it matches is not meant after all. The last pattern that matches
 ///   decides.
@@ -34,7 +35,11 @@ use crate::path::{bytes, components};
 /// ```
 pub struct Patterns {
     parsed: Vec<Pattern>,
-    globs: GlobSet,
+    /// The patterns without a slash, which match names. Their indexes are in `of_names`.
+    names: GlobSet,
+    of_names: Vec<usize>,
+    /// The indexes of the patterns for whole paths.
+    of_paths: Vec<usize>,
     has_bytes: bool,
 }
 
@@ -44,15 +49,30 @@ struct Pattern {
     is_for_directories: bool,
     /// Whether it is not UTF-8.
     is_bytes: bool,
+    /// The parts of a pattern for whole paths.
+    parts: Vec<Part>,
     has_matched: AtomicBool,
 }
+
+/// A part of a pattern for whole paths.
+enum Part {
+    /// `**`: any number of directories, or none. At the end, everything below a directory.
+    Any,
+    /// One component.
+    Name(NamePattern),
+}
+
+/// How far patterns for whole paths match the path of a directory: for each of them, the parts of it that may match the
+/// name of an entry in that directory. So an entry takes no longer the deeper it is.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Positions(Vec<(usize, usize)>);
 
 impl Patterns {
     /// Parses patterns. Fails with [`crate::Error::InvalidPattern`] for the first malformed one.
     pub fn new<P: AsRef<OsStr>>(patterns: impl IntoIterator<Item = P>) -> Result<Patterns> {
-        let mut parsed = Vec::new();
-        let mut globs = GlobSetBuilder::new();
-        for pattern in patterns {
+        let (mut parsed, mut of_names, mut of_paths) = (Vec::new(), Vec::new(), Vec::new());
+        let mut names = GlobSetBuilder::new();
+        for (index, pattern) in patterns.into_iter().enumerate() {
             let text = pattern.as_ref();
             let (is_negated, rest) = match text.as_bytes().strip_prefix(b"!") {
                 Some(rest) => (true, rest),
@@ -62,19 +82,34 @@ impl Patterns {
                 Some(rest) => (true, rest),
                 None => (false, rest),
             };
-            // A path as people type it, with `./` at the beginning, means the same as without.
-            let trimmed = rest.strip_prefix(b"./").unwrap_or(rest);
-            let is_whole = trimmed.contains(&b'/') || trimmed.len() < rest.len();
-            let trimmed = trimmed.strip_prefix(b"/").unwrap_or(trimmed);
-            let (name, is_bytes) = text_of(trimmed);
-            let parsed_glob = if is_whole { glob(&name) } else { glob(&format!("**/{name}")) };
-            globs.add(parsed_glob.map_err(|error| invalid(text, &error))?);
+            let (mut parts, mut is_bytes) = (Vec::new(), false);
+            if rest.contains(&b'/') {
+                // A path as people type it, with `./` at the beginning, means the same as without.
+                let components = components(Path::new(OsStr::from_bytes(rest)));
+                parts = components
+                    .map(Part::new)
+                    .collect::<std::result::Result<_, _>>()
+                    .map_err(|error| invalid(text, &error))?;
+                of_paths.push(index);
+            } else {
+                let (name, is_not_text) = text_of(rest);
+                names.add(glob(&name).map_err(|error| invalid(text, &error))?);
+                of_names.push(index);
+                is_bytes = is_not_text;
+            }
             let (text, has_matched) = (text.to_owned(), AtomicBool::new(false));
-            parsed.push(Pattern { text, is_negated, is_for_directories, is_bytes, has_matched });
+            parsed.push(Pattern {
+                text,
+                is_negated,
+                is_for_directories,
+                is_bytes,
+                parts,
+                has_matched,
+            });
         }
-        let globs = globs.build().map_err(|error| invalid(OsStr::new(""), &error))?;
+        let names = names.build().map_err(|error| invalid(OsStr::new(""), &error))?;
         let has_bytes = parsed.iter().any(|pattern| pattern.is_bytes);
-        Ok(Patterns { parsed, globs, has_bytes })
+        Ok(Patterns { parsed, names, of_names, of_paths, has_bytes })
     }
 
     /// Returns the pattern that matches a path literally, with everything that has a meaning in a pattern escaped.
@@ -99,32 +134,87 @@ impl Patterns {
 
     /// Returns what the last pattern that matches the path says: whether the path is meant. `None` if none matches.
     pub fn matches(&self, path: impl AsRef<Path>, is_directory: bool) -> Option<bool> {
-        self.matches_any([bytes(path.as_ref())], is_directory)
+        let mut components = components(path.as_ref()).peekable();
+        let mut positions = self.start();
+        while let Some(name) = components.next() {
+            if components.peek().is_none() {
+                return self.judge([&positions], name, is_directory);
+            }
+            positions = self.below(&positions, name);
+        }
+        None
     }
 
-    /// Returns the same for an entry that has several paths: each pattern is tried against all of them.
-    pub(super) fn matches_any<'p>(
+    /// Returns the positions in the top directory.
+    pub(super) fn start(&self) -> Positions {
+        Positions(self.of_paths.iter().map(|&index| (index, 0)).collect())
+    }
+
+    /// Returns the positions in a directory of this name.
+    pub(super) fn below(&self, above: &Positions, name: &[u8]) -> Positions {
+        let mut positions = Vec::new();
+        self.follow(above, name, |index, next| {
+            if self.parsed.get(index).is_some_and(|pattern| next < pattern.parts.len()) {
+                positions.push((index, next));
+            }
+        });
+        positions.sort_unstable();
+        positions.dedup();
+        Positions(positions)
+    }
+
+    /// Returns what the last pattern says that matches an entry with this name, in a directory with several paths.
+    pub(super) fn judge<'p>(
         &self,
-        paths: impl IntoIterator<Item = &'p [u8]>,
+        directory: impl IntoIterator<Item = &'p Positions>,
+        name: &[u8],
         is_directory: bool,
     ) -> Option<bool> {
         let mut last = None;
-        let mut note = |found: Vec<usize>, is_bytes| {
-            for index in found {
-                let Some(pattern) = self.parsed.get(index) else { continue };
-                if pattern.is_bytes == is_bytes && (is_directory || !pattern.is_for_directories) {
-                    pattern.has_matched.store(true, Ordering::Relaxed);
-                    last = last.max(Some(index));
-                }
+        let mut note = |index: usize, is_match: &dyn Fn(&Pattern) -> bool| {
+            let Some(pattern) = self.parsed.get(index) else { return };
+            if is_match(pattern) && (is_directory || !pattern.is_for_directories) {
+                pattern.has_matched.store(true, Ordering::Relaxed);
+                last = last.max(Some(index));
             }
         };
-        for path in paths {
-            note(self.globs.matches(OsStr::from_bytes(path)), false);
-            if self.has_bytes {
-                note(self.globs.matches(raw(path)), true);
+        for positions in directory {
+            self.follow(positions, name, |index, next| {
+                note(index, &|pattern| next == pattern.parts.len());
+            });
+        }
+        let mut note_names = |found: Vec<usize>, is_bytes| {
+            for index in found.iter().filter_map(|&found| self.of_names.get(found)) {
+                note(*index, &|pattern| pattern.is_bytes == is_bytes);
             }
+        };
+        note_names(self.names.matches(OsStr::from_bytes(name)), false);
+        if self.has_bytes {
+            note_names(self.names.matches(raw(name)), true);
         }
         self.parsed.get(last?).map(|pattern| !pattern.is_negated)
+    }
+
+    /// Passes each pattern that may match a path which continues with this name, and its next part. A pattern that
+    /// matches the path up to here has no next part.
+    fn follow(&self, positions: &Positions, name: &[u8], mut next: impl FnMut(usize, usize)) {
+        for &(index, begin) in &positions.0 {
+            let Some(pattern) = self.parsed.get(index) else { continue };
+            let mut part = begin;
+            // `**` matches this name and continues, or nothing, so that the next part may match as well.
+            while let Some(Part::Any) = pattern.parts.get(part) {
+                next(index, part);
+                part += 1;
+                if part == pattern.parts.len() {
+                    next(index, part);
+                }
+            }
+            if let Some(Part::Name(glob)) = pattern.parts.get(part)
+                && glob.is_match(OsStr::from_bytes(name))
+            {
+                next(index, part + 1);
+            }
+        }
     }
 
     /// Returns the patterns that have not matched any path so far.
@@ -137,6 +227,15 @@ impl Patterns {
 impl fmt::Debug for Patterns {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_list().entries(self.parsed.iter().map(|pattern| &pattern.text)).finish()
+    }
+}
+
+impl Part {
+    fn new(component: &[u8]) -> std::result::Result<Part, globset::Error> {
+        if component == b"**" {
+            return Ok(Part::Any);
+        }
+        NamePattern::parse(component).map(Part::Name)
     }
 }
 
@@ -175,6 +274,30 @@ mod tests {
             assert_eq!(patterns.matches(path, is_directory), expected, "{pattern} {path}");
             assert_eq!(patterns.unmatched().count(), usize::from(expected.is_none()), "{pattern}");
         }
+    }
+
+    #[test]
+    fn patterns_match_the_same_paths_as_globs_of_whole_paths() {
+        const PARTS: [&str; 6] = ["a", "b", "*", "**", "a*", "?"];
+        const NAMES: [&str; 4] = ["a", "b", "ab", "c"];
+        let mut seed = 7_usize;
+        let mut below = |bound: usize| {
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % bound
+        };
+        let mut matched = 0;
+        for _ in 0..20_000 {
+            let parts: Vec<&str> = (0..2 + below(4)).map(|_| PARTS[below(PARTS.len())]).collect();
+            let names: Vec<&str> = (0..=below(5)).map(|_| NAMES[below(NAMES.len())]).collect();
+            let (pattern, path) = (parts.join("/"), names.join("/"));
+            let expected = glob(&pattern).unwrap().compile_matcher().is_match(&path);
+            let patterns = Patterns::new([&pattern]).unwrap();
+            assert_eq!(patterns.matches(&path, false).is_some(), expected, "{pattern} {path}");
+            matched += usize::from(expected);
+        }
+        assert!(matched > 1000, "{matched} matched");
     }
 
     #[test]

@@ -20,7 +20,7 @@ const OPEN_MAX: u64 = 64;
 const OPEN_SHARE: u64 = 4;
 
 /// A directory of a tree, with what its user keeps of it.
-pub(super) struct Directory<T> {
+pub(crate) struct Directory<T> {
     /// The parent and the name in it. `None` for the top of the tree.
     place: Option<(Arc<Directory<T>>, Vec<u8>)>,
     pub(super) id: FileId,

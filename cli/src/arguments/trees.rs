@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use ar7::fs::{Overwrite, Sparse};
-use clap::Args;
+use clap::{ArgMatches, Args, FromArgMatches};
 
 use super::{NewSlot, one_of};
 use crate::sizes::parse_size;
@@ -26,15 +26,8 @@ pub(crate) struct Ingest {
     /// Remove entries from the archive that the source no longer has
     #[arg(long)]
     pub(crate) delete: bool,
-    /// Skip matching entries, as .gitignore does: *, **, a / at the end for directories, ! to negate; the last match counts
-    #[arg(long, value_name = "PATTERN", help_heading = "Selection")]
-    pub(crate) exclude: Vec<OsString>,
-    /// Skip entries that match a pattern in FILE, one a line
-    #[arg(long, value_name = "FILE", help_heading = "Selection")]
-    pub(crate) exclude_from: Vec<PathBuf>,
-    /// Store matching entries although an --exclude matches them
-    #[arg(long, value_name = "PATTERN", help_heading = "Selection")]
-    pub(crate) include: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
     /// Skip the contents of directories that have a CACHEDIR.TAG
     #[arg(long, help_heading = "Selection")]
     pub(crate) exclude_caches: bool,
@@ -64,6 +57,61 @@ pub(crate) struct Ingest {
     pub(crate) json_lines: bool,
     #[command(flatten)]
     pub(crate) slot: NewSlot,
+}
+
+/// The patterns of `ingest` in the order of the command line. The last one that matches decides.
+#[derive(Debug)]
+pub(crate) struct Selection(pub(crate) Vec<Selected>);
+
+/// A pattern, or a file with patterns.
+#[derive(Debug)]
+pub(crate) enum Selected {
+    Exclude(OsString),
+    ExcludeFrom(PathBuf),
+    Include(OsString),
+}
+
+/// The flags for a selection, without their order.
+#[derive(Debug, Args)]
+struct SelectionFlags {
+    /// Skip matching entries, as .gitignore does: *, **, a / at the end for directories, ! to negate
+    #[arg(long, value_name = "PATTERN", help_heading = "Selection")]
+    exclude: Vec<OsString>,
+    /// Skip entries that match a pattern in FILE, one a line as in .gitignore
+    #[arg(long, value_name = "FILE", help_heading = "Selection")]
+    exclude_from: Vec<PathBuf>,
+    /// Store matching entries although an earlier pattern skips them: in all three options, the last match counts
+    #[arg(long, value_name = "PATTERN", help_heading = "Selection")]
+    include: Vec<OsString>,
+}
+
+impl FromArgMatches for Selection {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Selection, clap::Error> {
+        let SelectionFlags { exclude, exclude_from, include } =
+            SelectionFlags::from_arg_matches(matches)?;
+        let places = |flag| matches.indices_of(flag).into_iter().flatten();
+        let exclude = places("exclude").zip(exclude.into_iter().map(Selected::Exclude));
+        let files = places("exclude_from").zip(exclude_from.into_iter().map(Selected::ExcludeFrom));
+        let include = places("include").zip(include.into_iter().map(Selected::Include));
+        let mut selected: Vec<(usize, Selected)> = exclude.chain(files).chain(include).collect();
+        selected.sort_by_key(|(place, _)| *place);
+        Ok(Selection(selected.into_iter().map(|(_, selected)| selected).collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Selection::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for Selection {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        SelectionFlags::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        SelectionFlags::augment_args_for_update(command)
+    }
 }
 
 #[derive(Debug, Args)]

@@ -7,10 +7,10 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use ar7::PathText;
-use ar7::fs::{IngestEvent, IngestReport, Outcome, Patterns, SkipReason, read_list};
+use ar7::fs::{IngestEvent, IngestReport, Outcome, Patterns, SkipReason, read_list, read_patterns};
 use serde_json::json;
 
-use crate::arguments::{Common, Ingest};
+use crate::arguments::{Common, Ingest, Selected};
 use crate::exit::Failure;
 use crate::opened;
 use crate::output::{self, Output};
@@ -68,36 +68,39 @@ fn ingest(options: &Ingest) -> Result<ar7::fs::Ingest<'static>, Failure> {
     }
     let mut listed = Vec::new();
     for file in &options.files_from {
-        listed.extend(list_in(file)?.into_iter().map(PathBuf::from));
+        listed.extend(read_from(file, read_list)?.into_iter().map(PathBuf::from));
     }
     Ok(options.paths.iter().cloned().chain(listed).fold(ingest, ar7::fs::Ingest::path))
 }
 
-/// Returns the patterns of the options: those of files, then the others. What is included is decided last.
+/// Returns the patterns of the options, in their order.
 fn patterns(options: &Ingest) -> Result<Option<Patterns>, Failure> {
     let mut patterns = Vec::new();
-    for file in &options.exclude_from {
-        // As in `.gitignore`: `#` begins a comment.
-        let lines = list_in(file)?.into_iter();
-        patterns.extend(lines.filter(|line| !line.as_encoded_bytes().starts_with(b"#")));
+    for selected in &options.selection.0 {
+        match selected {
+            Selected::Exclude(pattern) => patterns.push(pattern.clone()),
+            Selected::ExcludeFrom(file) => patterns.extend(read_from(file, read_patterns)?),
+            Selected::Include(pattern) => {
+                let mut negated = OsString::from("!");
+                negated.push(pattern);
+                patterns.push(negated);
+            }
+        }
     }
-    patterns.extend(options.exclude.iter().cloned());
-    patterns.extend(options.include.iter().map(|pattern| {
-        let mut negated = OsString::from("!");
-        negated.push(pattern);
-        negated
-    }));
     let is_some = !patterns.is_empty();
     Ok(if is_some { Some(Patterns::new(patterns)?) } else { None })
 }
 
-/// Returns the list in a file. `-` is standard input.
-fn list_in(file: &Path) -> Result<Vec<OsString>, Failure> {
+/// Reads the list in a file. `-` is standard input.
+fn read_from(
+    file: &Path,
+    read: impl FnOnce(Box<dyn io::Read>) -> io::Result<Vec<OsString>>,
+) -> Result<Vec<OsString>, Failure> {
     if file == Path::new("-") {
-        return read_list(io::stdin().lock()).map_err(Failure::Input);
+        return read(Box::new(io::stdin().lock())).map_err(Failure::Input);
     }
-    let failed = |operation| move |error| Failure::file(file, operation, error);
-    read_list(fs::File::open(file).map_err(failed("read"))?).map_err(failed("read"))
+    let failed = |error| Failure::file(file, "read", error);
+    read(Box::new(fs::File::open(file).map_err(failed)?)).map_err(failed)
 }
 
 fn handle(event: &IngestEvent<'_>, options: &Ingest, progress: &Progress) -> Result<(), Failure> {

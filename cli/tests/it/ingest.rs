@@ -65,3 +65,23 @@ fn patterns_of_a_file_exclude_and_what_is_included_is_stored_all_the_same() {
     let ran = bench.ok("ingest a.ar7 src --exclude none-such");
     assert!(ran.stderr.contains("ar7: none-such: warning: matches nothing"), "{}", ran.stderr);
 }
+
+#[test]
+fn of_the_options_with_patterns_the_last_one_that_matches_counts() {
+    let bench = Bench::new();
+    for name in ["src/a.log", "src/keep.log"] {
+        bench.write(name, "1");
+    }
+    bench.write("logs", "*.log  \r\n");
+    let keep_last = "src\nsrc/keep.log\n";
+    for (archive, options, expected) in [
+        ("1.ar7", "--exclude *.log --include keep.log", keep_last),
+        ("2.ar7", "--include keep.log --exclude *.log", "src\n"),
+        ("3.ar7", "--exclude-from logs --include keep.log", keep_last),
+        ("4.ar7", "--include keep.log --exclude-from logs", "src\n"),
+        ("5.ar7", "--include keep.log --exclude *.log --include keep.log", keep_last),
+    ] {
+        bench.ok(&format!("ingest {archive} src {options}"));
+        assert_eq!(bench.ok(&format!("ls -R {archive}")).text(), expected, "{options}");
+    }
+}

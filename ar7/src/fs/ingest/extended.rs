@@ -8,8 +8,8 @@ use std::sync::Arc;
 use ar7_registry::records::{ExtendedAttribute, extended_length_with};
 use rustix::io::Errno;
 
-use super::source::{Attributed, Source};
 use crate::error::{Error, Result};
+use crate::fs::walk::{Attributed, Source};
 
 /// The extended attributes of an entry, as far as they can be read and stored.
 #[derive(Debug, Default)]

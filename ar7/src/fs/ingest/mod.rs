@@ -13,13 +13,9 @@ mod place;
 mod plan;
 mod read;
 mod report;
-mod roots;
-mod source;
-mod status;
 mod store;
 #[cfg(test)]
 mod tests;
-mod walk;
 
 use std::fmt;
 use std::io;
@@ -29,19 +25,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Builder};
 
-use ar7_registry::records::EntryType;
 use crossbeam::channel::bounded;
 
 use self::plan::Plan;
 use self::read::Shared;
-pub use self::report::{
-    IngestEvent, IngestReport, LeftOut, Outcome, SkipReason, SourcePath, Unread,
-};
-use self::roots::{Root, Roots, excludes};
-use self::source::{Source, System};
+pub use self::report::{IngestEvent, IngestReport, Outcome};
 use self::store::Storing;
-use self::walk::{Step, Tree, Walk};
 use super::Patterns;
+use super::walk::{Root, Roots, Selection, Source, System, Tree, Unread, Visit, Visits};
 use crate::archive::Archive;
 use crate::error::{Error, Result};
 
@@ -106,11 +97,8 @@ type OnEvent<'a> = Box<dyn FnMut(IngestEvent<'_>) -> ControlFlow<()> + 'a>;
 /// What an ingest stores, and how.
 #[expect(clippy::struct_excessive_bools, reason = "each field is an independent option")]
 struct Options {
-    paths: Vec<PathBuf>,
+    selection: Selection,
     into: PathBuf,
-    exclude: Option<Patterns>,
-    one_file_system: bool,
-    exclude_caches: bool,
     ignore_ctime: bool,
     ignore_inode: bool,
     checksum: bool,
@@ -130,11 +118,8 @@ impl<'a> Ingest<'a> {
     /// Creates an ingest of nothing into the root directory of the archive.
     pub fn new() -> Ingest<'a> {
         let options = Options {
-            paths: Vec::new(),
+            selection: Selection::default(),
             into: PathBuf::new(),
-            exclude: None,
-            one_file_system: false,
-            exclude_caches: false,
             ignore_ctime: false,
             ignore_inode: false,
             checksum: false,
@@ -151,7 +136,7 @@ impl<'a> Ingest<'a> {
     ///
     /// A path that does not exist is reported as unread. Of a symbolic link, the link is stored.
     pub fn path(mut self, path: impl Into<PathBuf>) -> Ingest<'a> {
-        self.options.paths.push(path.into());
+        self.options.selection.paths.push(path.into());
         self
     }
 
@@ -165,7 +150,7 @@ impl<'a> Ingest<'a> {
     /// beginning as it was passed to [`Ingest::path`], and against the path in the archive, below the directory of
     /// [`Ingest::into`]. A pattern that matches nothing is in the report.
     pub fn exclude(mut self, patterns: Patterns) -> Ingest<'a> {
-        self.options.exclude = Some(patterns);
+        self.options.selection.exclude = Some(patterns);
         self
     }
 
@@ -173,14 +158,14 @@ impl<'a> Ingest<'a> {
     /// directory on which a file system is mounted is stored. So is a file on which another file is mounted: only the
     /// device number of directories is compared, because that of files means nothing in overlays.
     pub fn one_file_system(mut self, one: bool) -> Ingest<'a> {
-        self.options.one_file_system = one;
+        self.options.selection.one_file_system = one;
         self
     }
 
     /// Leaves out what is in directories that are tagged as caches by a file `CACHEDIR.TAG`. The directory and its tag
     /// are stored.
     pub fn exclude_caches(mut self, exclude: bool) -> Ingest<'a> {
-        self.options.exclude_caches = exclude;
+        self.options.selection.exclude_caches = exclude;
         self
     }
 
@@ -277,14 +262,16 @@ impl<'a> Ingest<'a> {
         source: &dyn Source,
     ) -> Result<IngestReport> {
         let Ingest { options, on_event } = self;
-        let Roots { found: roots, unread, links } = Roots::new(&options.paths)?;
+        let roots = Roots::new(&options.selection.paths);
+        roots.check_names()?;
+        let Roots { found: roots, unread, links } = roots;
         let (tree, shared) = (Tree::new(source), Shared::default());
         let run = Run { options, archive, is_preview, tree, roots, shared };
         let mut storing = Storing::new(&run, on_event)?;
         run.stages(&mut storing, unread)?;
         let mut report = storing.into_report();
         report.links = links;
-        let unmatched = run.options.exclude.iter().flat_map(Patterns::unmatched);
+        let unmatched = run.options.selection.exclude.iter().flat_map(Patterns::unmatched);
         report.unmatched = unmatched.map(ToOwned::to_owned).collect();
         Ok(report)
     }
@@ -294,7 +281,7 @@ impl fmt::Debug for Ingest<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Ingest")
-            .field("paths", &self.options.paths)
+            .field("paths", &self.options.selection.paths)
             .field("into", &self.options.into)
             .finish_non_exhaustive()
     }
@@ -352,33 +339,17 @@ impl Run<'_> {
         self.options.readers.unwrap_or_else(available)
     }
 
-    /// Counts the bytes of the source.
+    /// Counts the bytes of the source. With its own directories, because it is soon far ahead of the walk.
     fn count(&self, counted: &OnceLock<u64>) {
-        let mut bytes = 0;
+        let (tree, mut bytes) = (Tree::new(self.tree.source), 0_u64);
         for root in &self.roots {
-            let begun = self.tree.location(root.location(), 0, None, None).and_then(|location| {
-                let device = root.name.is_none().then(|| location.device());
-                Ok((Walk::new(&self.tree, root, location)?, device))
-            });
-            let Ok((mut walk, mut device)) = begun else { continue };
-            while let Some(step) = walk.next() {
+            let Ok(visits) = Visits::new(&tree, &self.options.selection, root) else { continue };
+            for visit in visits {
                 if self.shared.is_over.load(Ordering::Relaxed) {
                     return;
                 }
-                let Step::Entry { directory, name, status: Ok(status) } = step else { continue };
-                let is_directory = status.kind == Some(EntryType::Directory);
-                let is_foreign = *device.get_or_insert(status.id.0) != status.id.0;
-                if self.options.one_file_system && is_foreign
-                    || excludes(self.options.exclude.as_ref(), &directory, &name, is_directory)
-                {
-                    continue;
-                }
-                bytes = u64::saturating_add(bytes, status.size);
-                if is_directory {
-                    let below = Tree::directory(&directory, &name, &status, None);
-                    if let Ok(names) = walk.list(&below) {
-                        walk.enter(below, names);
-                    }
+                if let Visit::Entry { entry, .. } = visit {
+                    bytes = bytes.saturating_add(entry.status.size);
                 }
             }
         }

@@ -7,9 +7,8 @@ use ar7_registry::{Archive, Error as RegistryError, Names};
 use uuid::Uuid;
 
 use super::extended::Extended;
-use super::read::Entry;
-use super::status::Status;
 use crate::error::Error;
+use crate::fs::walk::{Entry, Status};
 
 /// Why an entry was not stored.
 pub(super) enum Trouble {

@@ -3,11 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use ar7_registry::Error as RegistryError;
 use ar7_registry::names::Entry as ArchiveEntry;
@@ -16,20 +15,14 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::extended::Extended;
 use super::mirror::Mirror;
-use super::read::{Entry, Input, Job, Task};
-use super::report::{SkipReason, failed};
-use super::roots::{Root, excludes};
-use super::source::{Attributed, Names};
-use super::status::Status;
-use super::walk::{Directory, Step, Tree, Walk};
+use super::read::{Input, Job, Task};
 use super::{DEPTH_MAX, Run};
 use crate::error::{Error, Result};
-use crate::fs::system::{FileId, is_out_of_descriptors};
+use crate::fs::system::FileId;
+use crate::fs::walk::{
+    Attributed, Directory, Entry, Root, SkipReason, Status, Visit, Visits, failed,
+};
 use crate::path::{bytes, components, to_path};
-
-/// The tag of a cache, and how it begins: <https://bford.info/cachedir/>.
-const CACHE_TAG: &str = "CACHEDIR.TAG";
-const CACHE_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
 
 /// An entry of the walk, and the action for it.
 pub(super) enum Item {
@@ -141,49 +134,25 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn walk_root(&mut self, root: &'a Root) -> Planned<()> {
+    fn walk_root(&mut self, root: &Root) -> Planned<()> {
         let run = self.run;
-        let begun =
-            run.tree.location(root.location(), self.depth, self.known, self.destination).and_then(
-                |location| Ok((Walk::new(&run.tree, root, Arc::clone(&location))?, location)),
-            );
-        let (mut walk, location) = match begun {
-            Ok(begun) => begun,
-            Err(error) => {
-                let path = root.path.clone();
-                return self
-                    .send(Item::Unlisted { error: failed(path.clone(), "read", error), path });
-            }
+        let mut visits = match Visits::new(&run.tree, &run.options.selection, root) {
+            Ok(visits) => visits,
+            Err(error) => return self.send(Item::Unlisted { path: root.path.clone(), error }),
         };
-        let mirrored = location.own.known.filter(|_| root.name.is_none());
+        let location = &visits.location.own;
+        set(&location.known, self.known);
+        set(&location.stored, self.destination);
+        let mirrored = self.known.filter(|_| root.name.is_none());
         self.mirrors = vec![self.mirror(mirrored)];
-        let mut device = root.name.is_none().then(|| location.device());
-        while let Some(step) = walk.next() {
+        while let Some(visit) = visits.next() {
             if run.shared.is_over.load(Ordering::Relaxed) {
                 return Err(Ended);
             }
-            match step {
-                Step::Entry { directory, name, status } => {
-                    self.mirror_until(&directory, Some(&name))?;
-                    if let Ok(status) = &status {
-                        device.get_or_insert(status.id.0);
-                    }
-                    let foreign = |status: &Status| {
-                        run.options.one_file_system && device != Some(status.id.0)
-                    };
-                    self.entry(directory, name, status, foreign, &mut walk)?;
-                }
-                Step::End { directory, outcome } => {
-                    if let Err(error) = outcome {
-                        let path = directory.own_path();
-                        let error = failed(path.clone(), "list", error);
-                        self.send(Item::Unlisted { path, error })?;
-                    } else {
-                        self.mirror_until(&directory, None)?;
-                    }
-                    self.mirrors.pop();
-                }
+            if let Some((directory, name)) = visit.place() {
+                self.mirror_until(directory, Some(name))?;
             }
+            self.visit(visit, &mut visits)?;
         }
         Ok(())
     }
@@ -219,134 +188,83 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Decides what to do with an entry.
-    fn entry(
-        &mut self,
-        directory: Arc<Directory>,
-        name: OsString,
-        status: io::Result<Status>,
-        is_foreign: impl Fn(&Status) -> bool,
-        walk: &mut Walk<'_>,
-    ) -> Planned<()> {
-        let options = &self.run.options;
-        let kind = status.as_ref().ok().and_then(|status| status.kind);
-        let is_directory = kind == Some(EntryType::Directory);
-        let skipped = |reason| Reason::Skipped(reason);
-        if excludes(options.exclude.as_ref(), &directory, &name, is_directory) {
-            return self.left(directory, name, skipped(SkipReason::Excluded));
-        }
-        let status = match status {
-            Ok(status) => status,
-            Err(error) => {
-                let error = failed(directory.shown_path_of(&name), "read", error);
-                return self.left(directory, name, Reason::Unread(error));
+    /// Decides what to do with what was visited.
+    fn visit(&mut self, visit: Visit, visits: &mut Visits<'_>) -> Planned<()> {
+        match visit {
+            Visit::Entry { entry, .. } if self.archive_id == Some(entry.status.id) => {
+                let reason = Reason::Skipped(SkipReason::IsArchive);
+                self.left(entry.directory, entry.name, reason)
             }
-        };
-        let Some(kind) = kind else {
-            let path = directory.shown_path_of(&name);
-            let error = failed(path, "store", io::Error::other("its type is unknown"));
-            return self.left(directory, name, Reason::Unread(error));
-        };
-        if self.archive_id == Some(status.id) {
-            return self.left(directory, name, skipped(SkipReason::IsArchive));
-        }
-        let is_foreign = is_directory && is_foreign(&status);
-        if let Err(error) = validate_name(name.as_bytes()) {
-            return self.left(directory, name, Reason::Unread(error.into()));
-        }
-        let entry = Entry { directory, name, status };
-        let existing = match self.existing(&entry) {
-            Ok(existing) => existing,
-            Err(error) => {
-                return self.left(entry.directory, entry.name, Reason::Archive(error));
-            }
-        };
-        if is_directory {
-            return self.directory(entry, existing.as_ref(), is_foreign, walk);
-        }
-        let action = self.file(&entry, kind, existing)?;
-        self.send(Item::Entry { entry, action })
-    }
-
-    /// Enters a directory. If it cannot be opened and listed, it is not stored, with everything below it.
-    fn directory(
-        &mut self,
-        mut entry: Entry,
-        existing: Option<&(InodeNumber, Inode)>,
-        is_foreign: bool,
-        walk: &mut Walk<'_>,
-    ) -> Planned<()> {
-        if is_foreign {
-            // Its attributes are not read, so a later run must not take it for unchanged.
-            entry.status.attributes.origin = None;
-        }
-        let found = existing.filter(|(_, inode)| inode.kind == EntryType::Directory);
-        let Entry { directory: parent, name, status } = &entry;
-        if parent.own.depth + 1 >= DEPTH_MAX {
-            let error = Error::TooDeep { path: entry.path(), limit: DEPTH_MAX };
-            return self.left(entry.directory, entry.name, Reason::Unread(error));
-        }
-        let known = found.map(|(number, _)| *number);
-        let directory = Tree::directory(parent, name, status, known);
-        let is_same = found.is_some_and(|(_, inode)| {
-            inode.attributes.origin.is_some()
-                && inode.attributes.origin == self.seen(status, inode).origin
-        });
-        let read = || -> io::Result<_> {
-            let (mut names, mut left_out) = (Names { names: Vec::new(), is_last: true }, None);
-            if is_foreign {
-                left_out = Some(SkipReason::OtherFileSystem);
-            } else if self.run.options.exclude_caches && self.is_cache(&directory)? {
-                names.names.push(CACHE_TAG.into());
-                left_out = Some(SkipReason::Cache);
-            } else {
-                names = walk.list(&directory)?;
-            }
-            if is_same || is_foreign {
-                return Ok((names, None, left_out));
-            }
-            let extended = self
-                .run
-                .tree
-                .with(&directory, |source, at| Ok(Extended::read(source, Attributed::Open(at))))?;
-            Ok((names, Some(extended), left_out))
-        };
-        match read() {
-            Ok((names, extended, left_out)) => {
-                walk.enter(Arc::clone(&directory), names);
-                // What is left out stays in the archive.
-                self.mirrors.push(self.mirror(known.filter(|_| left_out.is_none())));
-                self.send(Item::Entry {
-                    entry,
-                    action: Action::Directory { directory, extended, left_out },
-                })
-            }
-            Err(error) => {
-                let error = entry.failed(error);
-                self.left(entry.directory, entry.name, Reason::Unread(error))
-            }
-        }
-    }
-
-    /// Returns whether a directory has the tag of a cache. Nothing but a file is opened: that could have an effect.
-    fn is_cache(&self, directory: &Directory) -> io::Result<bool> {
-        let begin = self.run.tree.with(directory, |source, at| {
-            let (tag, mut begin) =
-                (OsStr::new(CACHE_TAG), Vec::with_capacity(CACHE_SIGNATURE.len()));
-            if source.status(at, tag)?.kind == Some(EntryType::File) {
-                let file = source.open_file(at, tag)?;
-                if source.status_of(file.as_fd())?.kind == Some(EntryType::File) {
-                    source.read_at(file.as_fd(), 0, &mut begin)?;
+            Visit::Entry { entry, kind } => match self.existing(&entry) {
+                Ok(existing) => {
+                    let action = self.file(&entry, kind, existing)?;
+                    self.send(Item::Entry { entry, action })
+                }
+                Err(reason) => self.left(entry.directory, entry.name, reason),
+            },
+            Visit::Directory { mut entry, directory, left_out } => {
+                if left_out == Some(SkipReason::OtherFileSystem) {
+                    // Its attributes are not read, so a later run must not take it for unchanged.
+                    entry.status.attributes.origin = None;
+                }
+                match self.directory(&entry, &directory, left_out) {
+                    Ok(extended) => {
+                        // What is left out stays in the archive.
+                        let known = directory.own.known.get().copied();
+                        self.mirrors.push(self.mirror(known.filter(|_| left_out.is_none())));
+                        let action = Action::Directory { directory, extended, left_out };
+                        self.send(Item::Entry { entry, action })
+                    }
+                    Err(reason) => {
+                        visits.skip();
+                        self.left(entry.directory, entry.name, reason)
+                    }
                 }
             }
-            Ok(begin)
-        });
-        match begin {
-            Ok(begin) => Ok(begin.starts_with(CACHE_SIGNATURE)),
-            Err(error) if is_out_of_descriptors(&error) => Err(error),
-            // There is no tag, or it cannot be read.
-            Err(_) => Ok(false),
+            Visit::LeftOut { directory, name, reason } => {
+                self.left(directory, name, Reason::Skipped(reason))
+            }
+            Visit::Unread { directory, name, error } => {
+                self.left(directory, name, Reason::Unread(error))
+            }
+            Visit::End { directory, outcome } => {
+                let ended = match outcome {
+                    Ok(()) => self.mirror_until(&directory, None),
+                    Err(error) => self.send(Item::Unlisted { path: directory.own_path(), error }),
+                };
+                self.mirrors.pop();
+                ended
+            }
         }
+    }
+
+    /// Reads the extended attributes of a directory unless it is unchanged. If that is not possible, the directory is
+    /// not stored, with everything below it.
+    fn directory(
+        &self,
+        entry: &Entry,
+        directory: &Directory,
+        left_out: Option<SkipReason>,
+    ) -> std::result::Result<Option<Extended>, Reason> {
+        if self.depth + directory.own.depth >= DEPTH_MAX {
+            let error = Error::TooDeep { path: entry.path(), limit: DEPTH_MAX };
+            return Err(Reason::Unread(error));
+        }
+        let existing = self.existing(entry)?;
+        let found = existing.filter(|(_, inode)| inode.kind == EntryType::Directory);
+        set(&directory.own.known, found.as_ref().map(|(number, _)| *number));
+        let is_same = found.is_some_and(|(_, inode)| {
+            let stored = inode.attributes.origin;
+            stored.is_some() && stored == self.seen(&entry.status, &inode).origin
+        });
+        if is_same || left_out == Some(SkipReason::OtherFileSystem) {
+            return Ok(None);
+        }
+        let extended = self
+            .run
+            .tree
+            .with(directory, |source, at| Ok(Some(Extended::read(source, Attributed::Open(at)))));
+        extended.map_err(|error| Reason::Unread(entry.failed(error)))
     }
 
     /// Decides what to do with an entry that is not a directory.
@@ -456,18 +374,33 @@ impl<'a> Plan<'a> {
     }
 
     /// Looks up the name of an entry in the archive.
-    fn existing(&self, entry: &Entry) -> Result<Option<(InodeNumber, Inode)>> {
-        let (Some(archive), Some(directory)) = (self.run.archive, entry.directory.own.known) else {
-            return Ok(None);
-        };
+    fn existing(&self, entry: &Entry) -> std::result::Result<Option<(InodeNumber, Inode)>, Reason> {
+        validate_name(entry.name.as_bytes()).map_err(|error| Reason::Unread(error.into()))?;
+        let known = entry.directory.own.known.get();
+        let (Some(archive), Some(&directory)) = (self.run.archive, known) else { return Ok(None) };
         let names = archive.names();
-        let Some(found) = names.lookup(directory, entry.name.as_bytes())? else { return Ok(None) };
-        let inode = names.inode(found.inode)?;
-        let inode = inode.ok_or_else(|| Error::InEntry {
-            path: to_path(entry.directory.path_of(entry.name.as_bytes())),
-            cause: Arc::new(Error::MissingInode { inode: found.inode.0 }),
+        let found = names.lookup(directory, entry.name.as_bytes());
+        let Some(found) = found.map_err(Reason::of_archive)? else { return Ok(None) };
+        let inode = names.inode(found.inode).map_err(Reason::of_archive)?.ok_or_else(|| {
+            let path = to_path(entry.directory.path_of(entry.name.as_bytes()));
+            let cause = Arc::new(Error::MissingInode { inode: found.inode.0 });
+            Reason::Archive(Error::InEntry { path, cause })
         })?;
         Ok(Some((found.inode, inode)))
+    }
+}
+
+impl Reason {
+    fn of_archive(error: RegistryError) -> Reason {
+        Reason::Archive(error.into())
+    }
+}
+
+/// Sets what a directory does not know yet.
+fn set<T>(cell: &OnceLock<T>, value: Option<T>) {
+    if let Some(value) = value {
+        // Each directory is visited once.
+        let _ = cell.set(value);
     }
 }
 

@@ -2,13 +2,10 @@
 //!
 //! A file that changes while it is read is read again. If it keeps changing, it is stored as it was read.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
@@ -19,11 +16,8 @@ use crossbeam::channel::{Receiver, Sender};
 use uuid::Uuid;
 
 use super::extended::Extended;
-use super::report::failed;
-use super::source::{Attributed, Source};
-use super::status::Status;
-use super::walk::{Directory, Tree};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::fs::walk::{Attributed, Entry, Source, Status, Tree};
 
 /// The largest file, in bytes, that a reader reads completely.
 pub(super) const WHOLE_MAX: usize = 1 << 20;
@@ -41,15 +35,6 @@ const OPENING_INTERVAL: Duration = Duration::from_millis(25);
 
 /// How often a file is read that changes meanwhile.
 pub(super) const READS_MAX: usize = 3;
-
-/// An entry of a directory of the source.
-#[derive(Clone)]
-pub(super) struct Entry {
-    pub(super) directory: Arc<Directory>,
-    pub(super) name: OsString,
-    /// The status that the walk saw.
-    pub(super) status: Status,
-}
 
 /// What to do with an entry.
 #[derive(Debug, Clone, Copy)]
@@ -121,16 +106,6 @@ pub(super) fn read_all(
 }
 
 impl Entry {
-    /// Returns the path for messages.
-    pub(super) fn path(&self) -> PathBuf {
-        self.directory.shown_path_of(&self.name)
-    }
-
-    /// Returns the error of reading it.
-    pub(super) fn failed(&self, error: io::Error) -> Error {
-        failed(self.path(), "read", error)
-    }
-
     /// Reads the entry as it is now.
     pub(super) fn read(&self, tree: &Tree<'_>) -> Result<Input> {
         self.try_read(tree).map_err(|error| self.failed(error))

@@ -17,14 +17,14 @@ use uuid::Uuid;
 use super::extended::Extended;
 use super::place::{Done, Place, Trouble, missing_inode};
 use super::plan::{Action, Item, Present, Reason};
-use super::read::{Content, Entry, Input, READS_MAX, Reading};
-use super::report::{IngestEvent, IngestReport, LeftOut, Outcome, SkipReason, SourcePath, Unread};
-use super::source::Attributed;
-use super::status::Status;
-use super::walk::Directory;
+use super::read::{Content, Input, READS_MAX, Reading};
+use super::report::{IngestEvent, IngestReport, Outcome};
 use super::{DIRECTORY_MODE, OnEvent, Run};
 use crate::error::{Error, Result};
 use crate::fs::system::FileId;
+use crate::fs::walk::{
+    Attributed, Directory, Entry, LeftOut, SkipReason, SourcePath, Status, Unread,
+};
 use crate::path::bytes;
 use crate::read_ahead::read_ahead;
 use crate::records::Attributes;
@@ -518,7 +518,11 @@ impl<'r, 'e> Storing<'r, 'e> {
                     self.left_out(SourcePath::new(&entry.directory, &entry.name), reason)?;
                 }
                 bytes = 0;
-                if directory.own.known.is_some() { Outcome::Unchanged } else { Outcome::Added }
+                if directory.own.known.get().is_some() {
+                    Outcome::Unchanged
+                } else {
+                    Outcome::Added
+                }
             }
             Action::Store { .. } | Action::Link => {
                 bytes = 0;

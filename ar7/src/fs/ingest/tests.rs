@@ -19,14 +19,13 @@ use std::time::{Duration, UNIX_EPOCH};
 use ar7_registry::records::{EntryType, ExtendedAttribute, Origin};
 use rustix::io::Errno;
 
-use super::source::{Attributed, Names, Source, System};
-use super::status::Status;
 use super::{Ingest, IngestReport};
 use crate::archive::Archive;
 use crate::error::{Error, Result};
 use crate::fs::Patterns;
 use crate::fs::system::is_out_of_descriptors;
 use crate::fs::tree::lock;
+use crate::fs::walk::{Attributed, Names, Source, Status, System};
 use crate::key::Key;
 
 mod attributes;

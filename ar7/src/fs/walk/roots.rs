@@ -1,45 +1,38 @@
-//! The paths that the user typed, and what the patterns say about the entries below them.
+//! The paths that the user typed.
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use super::super::Patterns;
 use super::report::Unread;
-use super::walk::Directory;
 use crate::error::{Error, Result};
 use crate::path::bytes;
 
 /// A path that the user typed.
 #[derive(Debug)]
-pub(super) struct Root {
-    pub(super) path: PathBuf,
+pub(crate) struct Root {
+    pub(crate) path: PathBuf,
     /// The name under which it is stored. `None` stores the entries of the directory instead of the directory.
-    pub(super) name: Option<OsString>,
+    pub(crate) name: Option<OsString>,
 }
 
 /// The paths of a run, each looked at before anything is stored.
 #[derive(Debug, Default)]
-pub(super) struct Roots {
-    pub(super) found: Vec<Root>,
+pub(crate) struct Roots {
+    pub(crate) found: Vec<Root>,
     /// The paths that cannot be read.
-    pub(super) unread: Vec<Unread>,
+    pub(crate) unread: Vec<Unread>,
     /// The symbolic links to directories, which are stored as links.
-    pub(super) links: Vec<PathBuf>,
+    pub(crate) links: Vec<PathBuf>,
 }
 
 impl Roots {
-    /// Looks at every path. Fails if two would be stored under one name.
-    pub(super) fn new(paths: &[PathBuf]) -> Result<Roots> {
+    /// Looks at every path.
+    pub(crate) fn new(paths: &[PathBuf]) -> Roots {
         let mut looked_at = Roots::default();
         for typed in paths {
             let (path, name) = (without_slashes(typed), last_component(typed));
-            // The entries of a directory may have any name, so `PATH/.` must be the only path.
-            let same = |root: &&Root| root.name == name || root.name.is_none() || name.is_none();
-            if let Some(same) = looked_at.found.iter().find(same) {
-                return Err(Error::SameName { first: same.path.clone(), second: path });
-            }
             match path.symlink_metadata() {
                 Ok(metadata) => {
                     if metadata.is_symlink() && name.is_some() && path.is_dir() {
@@ -50,7 +43,22 @@ impl Roots {
                 Err(error) => looked_at.unread.push(Unread::new(typed.clone(), "open", error)),
             }
         }
-        Ok(looked_at)
+        looked_at
+    }
+
+    /// Fails if two paths would be stored under one name.
+    pub(crate) fn check_names(&self) -> Result<()> {
+        // The entries of a directory may have any name, so `PATH/.` must be the only path.
+        let has_any_name = self.found.iter().any(|root| root.name.is_none());
+        let mut names: HashMap<Option<&OsStr>, &Root> = HashMap::new();
+        for root in &self.found {
+            let name = root.name.as_deref().filter(|_| !has_any_name);
+            if let Some(first) = names.insert(name, root) {
+                let (first, second) = (first.path.clone(), root.path.clone());
+                return Err(Error::SameName { first, second });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -76,7 +84,7 @@ fn without_slashes(path: &Path) -> PathBuf {
 impl Root {
     /// The directory that the walk begins in: the one that the root is in, or, if only its content is stored, the
     /// root itself.
-    pub(super) fn location(&self) -> &Path {
+    pub(crate) fn location(&self) -> &Path {
         match &self.name {
             // A path without a parent has no name.
             Some(_) => self.path.parent().unwrap_or(Path::new("")),
@@ -85,32 +93,9 @@ impl Root {
     }
 }
 
-/// Returns whether the patterns exclude an entry. They are matched against its path as typed and as stored.
-pub(super) fn excludes(
-    patterns: Option<&Patterns>,
-    directory: &Arc<Directory>,
-    name: &OsStr,
-    is_directory: bool,
-) -> bool {
-    let Some(patterns) = patterns else { return false };
-    let (typed, stored) = (directory.shown_path_of(name), directory.path_of(name.as_bytes()));
-    let paths = [plain(bytes(&typed)), &stored];
-    patterns.matches_any(paths, is_directory) == Some(true)
-}
-
-/// Returns a path without the beginning that patterns leave out too: `./` or a slash.
-fn plain(mut path: &[u8]) -> &[u8] {
-    while let Some(rest) = path.strip_prefix(b"./").or_else(|| path.strip_prefix(b"/")) {
-        path = rest;
-    }
-    path
-}
-
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use super::{last_component, plain, without_slashes};
+    use super::*;
 
     #[test]
     fn the_last_component_is_taken_as_typed() {
@@ -130,11 +115,18 @@ mod tests {
     }
 
     #[test]
-    fn a_typed_path_is_matched_without_its_beginning() {
-        for (path, expected) in
-            [("./a/b", "a/b"), ("/a/b", "a/b"), ("a/./b", "a/./b"), ("../a", "../a")]
-        {
-            assert_eq!(plain(path.as_bytes()), expected.as_bytes());
+    fn two_paths_with_one_name_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in ["a/x", "b/x", "b/y"] {
+            std::fs::create_dir_all(folder.path().join(path)).unwrap();
+        }
+        let is_refused = |paths: &[&str]| {
+            let paths: Vec<PathBuf> = paths.iter().map(|path| folder.path().join(path)).collect();
+            Roots::new(&paths).check_names().is_err()
+        };
+        assert!(!is_refused(&["a/x", "b/y", "missing/x"]) && !is_refused(&["a/."]));
+        for paths in [["a/x", "b/x"], ["a/.", "b/y"], ["b/y", "a/."], ["a/.", "b/."]] {
+            assert!(is_refused(&paths), "{paths:?}");
         }
     }
 }

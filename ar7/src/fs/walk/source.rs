@@ -25,15 +25,15 @@ use crate::fs::system::{DIRECTORY_FLAGS, FILE_FLAGS};
 
 /// Names of a directory.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(crate) struct Names {
     /// In ascending order of their bytes.
-    pub(super) names: Vec<OsString>,
+    pub(crate) names: Vec<OsString>,
     /// Whether the directory has no name above them.
-    pub(super) is_last: bool,
+    pub(crate) is_last: bool,
 }
 
 /// The calls that read the file system.
-pub(super) trait Source: Sync {
+pub(crate) trait Source: Sync {
     /// Opens the directory that a typed path leads to. Symbolic links are followed.
     fn open_location(&self, path: &Path) -> io::Result<OwnedFd>;
 
@@ -79,7 +79,7 @@ pub(super) trait Source: Sync {
 
 /// An entry with extended attributes.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Attributed<'a> {
+pub(crate) enum Attributed<'a> {
     /// An open file or directory.
     Open(BorrowedFd<'a>),
     /// An entry of a directory that cannot be opened without an effect, such as a device.
@@ -87,7 +87,7 @@ pub(super) enum Attributed<'a> {
 }
 
 /// The file system of the operating system.
-pub(super) struct System;
+pub(crate) struct System;
 
 /// Opening a directory with this flag needs no permission to read it.
 #[cfg(target_os = "linux")]

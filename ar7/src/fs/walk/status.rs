@@ -15,25 +15,25 @@ const ALLOCATION_BYTES: u64 = 512;
 
 /// The status of an entry in the file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Status {
+pub(crate) struct Status {
     /// The type; `None` for one that an archive cannot store.
-    pub(super) kind: Option<EntryType>,
+    pub(crate) kind: Option<EntryType>,
     /// The attributes to store. The origin has the change time, which no program can set. There is none after a recent
     /// change: the next one may leave the same times, so the next run must not judge by them.
-    pub(super) attributes: Attributes,
-    pub(super) changed: Timestamp,
-    pub(super) size: u64,
+    pub(crate) attributes: Attributes,
+    pub(crate) changed: Timestamp,
+    pub(crate) size: u64,
     /// Whether the file takes less space than its size, so that it may have holes.
-    pub(super) is_sparse: bool,
-    pub(super) id: FileId,
-    pub(super) links: u64,
+    pub(crate) is_sparse: bool,
+    pub(crate) id: FileId,
+    pub(crate) links: u64,
     /// The numbers of a device.
-    pub(super) device: Option<Device>,
+    pub(crate) device: Option<Device>,
 }
 
 impl Status {
     /// The status that the system gave at or after `now`.
-    pub(super) fn new(stat: &Stat, now: Timestamp) -> Status {
+    pub(crate) fn new(stat: &Stat, now: Timestamp) -> Status {
         let kind = kind_of(stat);
         let is_file = kind == Some(EntryType::File);
         let size = if is_file { u64::try_from(stat.st_size).unwrap_or_default() } else { 0 };
@@ -62,7 +62,7 @@ impl Status {
     /// Returns whether two looks saw one unchanged file, also if it was under two names. A program can set the mtime
     /// back, but not the change time. File systems reuse inode numbers of removed files, so the number alone is not
     /// enough.
-    pub(super) fn is_same_version(&self, other: &Status) -> bool {
+    pub(crate) fn is_same_version(&self, other: &Status) -> bool {
         self.kind == other.kind
             && self.id == other.id
             && self.size == other.size
