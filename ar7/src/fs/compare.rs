@@ -510,25 +510,26 @@ impl Comparing<'_> {
 
     /// Reports the entries of a directory that are only in the file system.
     fn extra(&mut self, walk: &Walk<'_>, level: &Level, found: &Found) -> Result<()> {
-        let mut extra = Vec::new();
         let listed = self.tree.descriptor(level).and_then(|at| {
-            for entry in self.tree.system.read_directory(at.as_fd())? {
-                let entry = entry?;
-                let name = entry.file_name().to_bytes();
-                let is_own = name == b"." || name == b"..";
-                // The walk reports damage.
-                if !is_own && matches!(self.snapshot.lookup(found.number, name), Ok(None)) {
-                    extra.push(name.to_vec());
+            self.tree.system.read_directory(at.as_fd(), |entries| {
+                let mut extra = Vec::new();
+                for entry in entries {
+                    let entry = entry?;
+                    let name = entry.file_name().to_bytes();
+                    let is_own = name == b"." || name == b"..";
+                    // The walk reports damage.
+                    if !is_own && matches!(self.snapshot.lookup(found.number, name), Ok(None)) {
+                        extra.push(name.to_vec());
+                    }
                 }
-            }
-            Ok(())
+                extra.sort_unstable();
+                Ok(extra)
+            })
         });
-        extra.sort_unstable();
-        for name in extra {
-            self.differs(&walk.path_of(&name), Difference::Extra)?;
-        }
         match listed {
-            Ok(()) => Ok(()),
+            Ok(extra) => extra
+                .iter()
+                .try_for_each(|name| self.differs(&walk.path_of(name), Difference::Extra)),
             Err(error) => {
                 let path = walk.path_of(b"");
                 self.failed(&path, level, found, "list", error)

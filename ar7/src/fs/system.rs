@@ -8,6 +8,8 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
@@ -127,6 +129,20 @@ pub(crate) struct System {
     /// What happens before each call.
     #[cfg(test)]
     pub(crate) disturbance: Option<std::sync::Arc<dyn Fn() -> io::Result<()> + Send + Sync>>,
+    /// What the file system is made to lack.
+    #[cfg(test)]
+    pub(crate) lacks: Vec<Feature>,
+}
+
+/// What some file systems lack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Feature {
+    /// Files without names.
+    Unnamed,
+    /// Names for files without names.
+    Naming,
+    /// Renaming that fails if the new name exists.
+    RenameNew,
 }
 
 impl System {
@@ -141,24 +157,50 @@ impl System {
         self.disturbance.as_ref().map_or(Ok(()), |disturbance| disturbance())
     }
 
+    #[cfg(not(test))]
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "tests take features away here"
+    )]
+    fn need(&self, _: Feature) -> io::Result<()> {
+        Ok(())
+    }
+
+    #[cfg(test)]
+    fn need(&self, feature: Feature) -> io::Result<()> {
+        if self.lacks.contains(&feature) { Err(Errno::OPNOTSUPP.into()) } else { Ok(()) }
+    }
+
+    /// Makes a call, and repeats it for as long as a signal interrupts it.
+    fn call<R>(&self, call: impl Fn() -> io::Result<R>) -> io::Result<R> {
+        loop {
+            match self.step().and_then(|()| call()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// Opens a directory by a path that the user typed. Symbolic links are followed.
     pub(crate) fn open_typed(&self, path: &Path) -> io::Result<OwnedFd> {
-        self.step()?;
-        let flags = DIRECTORY_FLAGS.difference(OFlags::NOFOLLOW);
-        Ok(openat(CWD, path, flags, Mode::empty())?)
+        self.call(|| {
+            let flags = DIRECTORY_FLAGS.difference(OFlags::NOFOLLOW);
+            Ok(openat(CWD, path, flags, Mode::empty())?)
+        })
     }
 
     /// Opens a directory by its name in another, or its parent as `..`.
     pub(crate) fn open_directory(&self, at: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
-        self.step()?;
-        Ok(openat(at, OsStr::from_bytes(name), DIRECTORY_FLAGS, Mode::empty())?)
+        self.call(|| Ok(openat(at, OsStr::from_bytes(name), DIRECTORY_FLAGS, Mode::empty())?))
     }
 
     /// Returns the status of the entry of this name.
     pub(crate) fn status(&self, at: BorrowedFd<'_>, name: &[u8]) -> io::Result<Status> {
-        self.step()?;
-        let stat = statat(at, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW)?;
-        Ok(Status::new(&stat))
+        self.call(|| {
+            let stat = statat(at, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW)?;
+            Ok(Status::new(&stat))
+        })
     }
 
     /// Returns the status of the entry of this name, or `None` if the name does not exist.
@@ -175,21 +217,59 @@ impl System {
 
     /// Returns the status of an open file or directory.
     pub(crate) fn status_of(&self, file: impl AsFd) -> io::Result<Status> {
-        self.step()?;
-        Ok(Status::new(&fstat(file)?))
+        self.call(|| Ok(Status::new(&fstat(file.as_fd())?)))
     }
 
     /// Creates a directory that only its owner may enter.
     pub(crate) fn make_directory(&self, at: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
-        self.step()?;
-        Ok(mkdirat(at, OsStr::from_bytes(name), Mode::RWXU)?)
+        self.call(|| Ok(mkdirat(at, OsStr::from_bytes(name), Mode::RWXU)?))
     }
 
     /// Creates a file that only its owner may read. Fails if the name exists.
     pub(crate) fn make_file(&self, at: BorrowedFd<'_>, name: &[u8]) -> io::Result<File> {
-        self.step()?;
-        let mode = Mode::RUSR | Mode::WUSR;
-        Ok(openat(at, OsStr::from_bytes(name), NEW_FILE_FLAGS, mode)?.into())
+        self.call(|| {
+            let mode = Mode::RUSR | Mode::WUSR;
+            Ok(openat(at, OsStr::from_bytes(name), NEW_FILE_FLAGS, mode)?.into())
+        })
+    }
+
+    /// Creates a file without a name that only its owner may read. It disappears when it is closed, unless
+    /// [`System::name`] gives it a name.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn make_unnamed(&self, at: BorrowedFd<'_>) -> io::Result<File> {
+        self.call(|| {
+            self.need(Feature::Unnamed)?;
+            let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+            Ok(openat(at, ".", flags, Mode::RUSR | Mode::WUSR)?.into())
+        })
+    }
+
+    /// Fails, because the system has no files without names.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn make_unnamed(&self, _: BorrowedFd<'_>) -> io::Result<File> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Gives a file without a name its name. Fails if the name exists.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn name(&self, file: &File, at: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+        self.call(|| {
+            self.need(Feature::Naming)?;
+            let name = OsStr::from_bytes(name);
+            match linkat(file, "", at, name, AtFlags::EMPTY_PATH) {
+                // Before Linux 6.10, this needs a right that only root has.
+                Err(Errno::NOENT) => {
+                    Ok(linkat(CWD, itself(file), at, name, AtFlags::SYMLINK_FOLLOW)?)
+                }
+                outcome => Ok(outcome?),
+            }
+        })
+    }
+
+    /// Fails, because the system has no files without names.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn name(&self, _: &File, _: BorrowedFd<'_>, _: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Creates a symbolic link. Fails if the name exists.
@@ -199,8 +279,7 @@ impl System {
         name: &[u8],
         target: &[u8],
     ) -> io::Result<()> {
-        self.step()?;
-        Ok(symlinkat(OsStr::from_bytes(target), at, OsStr::from_bytes(name))?)
+        self.call(|| Ok(symlinkat(OsStr::from_bytes(target), at, OsStr::from_bytes(name))?))
     }
 
     /// Creates a fifo, a socket or a device, which only its owner may open. Fails if the name exists.
@@ -212,18 +291,25 @@ impl System {
         kind: EntryType,
         device: Device,
     ) -> io::Result<()> {
-        self.step()?;
-        let kind = match kind {
-            EntryType::Fifo => FileType::Fifo,
-            EntryType::Socket => FileType::Socket,
-            EntryType::CharacterDevice => FileType::CharacterDevice,
-            EntryType::BlockDevice => FileType::BlockDevice,
-            EntryType::File | EntryType::Directory | EntryType::Symlink => {
-                return Err(io::ErrorKind::InvalidInput.into());
-            }
-        };
-        let device = rustix::fs::makedev(device.major, device.minor);
-        Ok(rustix::fs::mknodat(at, OsStr::from_bytes(name), kind, Mode::RUSR | Mode::WUSR, device)?)
+        self.call(|| {
+            let kind = match kind {
+                EntryType::Fifo => FileType::Fifo,
+                EntryType::Socket => FileType::Socket,
+                EntryType::CharacterDevice => FileType::CharacterDevice,
+                EntryType::BlockDevice => FileType::BlockDevice,
+                EntryType::File | EntryType::Directory | EntryType::Symlink => {
+                    return Err(io::ErrorKind::InvalidInput.into());
+                }
+            };
+            let device = rustix::fs::makedev(device.major, device.minor);
+            Ok(rustix::fs::mknodat(
+                at,
+                OsStr::from_bytes(name),
+                kind,
+                Mode::RUSR | Mode::WUSR,
+                device,
+            )?)
+        })
     }
 
     /// Fails, because the system has no such call.
@@ -241,16 +327,16 @@ impl System {
     /// Holds the symbolic link, fifo, socket or device of this name.
     #[cfg(target_os = "linux")]
     pub(crate) fn hold(&self, at: BorrowedFd<'_>, name: &[u8]) -> io::Result<Handle> {
-        self.step()?;
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(Handle::Held(openat(at, OsStr::from_bytes(name), flags, Mode::empty())?))
+        self.call(|| {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            Ok(Handle::Held(openat(at, OsStr::from_bytes(name), flags, Mode::empty())?))
+        })
     }
 
     /// Refers to the symbolic link, fifo, socket or device of this name.
     #[cfg(not(target_os = "linux"))]
     pub(crate) fn hold(&self, at: BorrowedFd<'_>, name: &[u8]) -> io::Result<Handle> {
-        self.step()?;
-        Ok(Handle::Named(at.try_clone_to_owned()?, name.to_vec()))
+        self.call(|| Ok(Handle::Named(at.try_clone_to_owned()?, name.to_vec())))
     }
 
     /// Returns the status of a held entry.
@@ -270,98 +356,101 @@ impl System {
         from: (BorrowedFd<'_>, &[u8]),
         to: (BorrowedFd<'_>, &[u8]),
     ) -> io::Result<()> {
-        self.step()?;
-        let (from_name, to_name) = (OsStr::from_bytes(from.1), OsStr::from_bytes(to.1));
-        Ok(linkat(from.0, from_name, to.0, to_name, AtFlags::empty())?)
+        self.call(|| {
+            let (from_name, to_name) = (OsStr::from_bytes(from.1), OsStr::from_bytes(to.1));
+            Ok(linkat(from.0, from_name, to.0, to_name, AtFlags::empty())?)
+        })
     }
 
     /// Renames an entry within a directory. Replaces an existing one, except that neither of the two may be a directory.
     pub(crate) fn rename(&self, at: BorrowedFd<'_>, from: &[u8], to: &[u8]) -> io::Result<()> {
-        self.step()?;
-        Ok(renameat(at, OsStr::from_bytes(from), at, OsStr::from_bytes(to))?)
+        self.call(|| Ok(renameat(at, OsStr::from_bytes(from), at, OsStr::from_bytes(to))?))
     }
 
-    /// Renames an entry within a directory. Fails if the new name exists.
+    /// Renames an entry within a directory. Fails if the new name exists, and with [`io::ErrorKind::Unsupported`] if the
+    /// system or the file system cannot rename in this way.
     pub(crate) fn rename_new(&self, at: BorrowedFd<'_>, from: &[u8], to: &[u8]) -> io::Result<()> {
-        self.step()?;
-        let (from, to) = (OsStr::from_bytes(from), OsStr::from_bytes(to));
-        match rename_without_replacing(at, from, to) {
-            // The file system or the system does not know this kind of renaming.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                linkat(at, from, at, to, AtFlags::empty())?;
-                Ok(unlinkat(at, from, AtFlags::empty())?)
+        self.call(|| {
+            self.need(Feature::RenameNew)?;
+            let (from, to) = (OsStr::from_bytes(from), OsStr::from_bytes(to));
+            match rename_without_replacing(at, from, to) {
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                    Err(io::ErrorKind::Unsupported.into())
+                }
+                outcome => Ok(outcome?),
             }
-            outcome => Ok(outcome?),
-        }
+        })
     }
 
     /// Removes a name, unless it is a directory.
     pub(crate) fn remove(&self, at: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
-        self.step()?;
-        Ok(unlinkat(at, OsStr::from_bytes(name), AtFlags::empty())?)
+        self.call(|| Ok(unlinkat(at, OsStr::from_bytes(name), AtFlags::empty())?))
     }
 
     /// Writes all bytes at an offset.
     pub(crate) fn write_at(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.step()?;
-        file.write_all_at(bytes, offset)
+        self.call(|| file.write_all_at(bytes, offset))
     }
 
     /// Sets the length of a file.
     pub(crate) fn set_length(&self, file: &File, length: u64) -> io::Result<()> {
-        self.step()?;
-        Ok(ftruncate(file, length)?)
+        self.call(|| Ok(ftruncate(file, length)?))
     }
 
     /// Sets the owner and the group.
     pub(crate) fn set_owner(&self, handle: &Handle, owner: u32, group: u32) -> io::Result<()> {
-        self.step()?;
-        let (owner, group) = (Some(Uid::from_raw(owner)), Some(Gid::from_raw(group)));
-        match handle {
-            Handle::Open(file) => Ok(fchown(file, owner, group)?),
-            #[cfg(target_os = "linux")]
-            Handle::Held(held) => Ok(chownat(held, "", owner, group, AtFlags::EMPTY_PATH)?),
-            #[cfg(not(target_os = "linux"))]
-            Handle::Named(at, name) => {
-                let (name, flags) = (OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW);
-                Ok(chownat(at, name, owner, group, flags)?)
+        self.call(|| {
+            let (owner, group) = (Some(Uid::from_raw(owner)), Some(Gid::from_raw(group)));
+            match handle {
+                Handle::Open(file) => Ok(fchown(file, owner, group)?),
+                #[cfg(target_os = "linux")]
+                Handle::Held(held) => Ok(chownat(held, "", owner, group, AtFlags::EMPTY_PATH)?),
+                #[cfg(not(target_os = "linux"))]
+                Handle::Named(at, name) => {
+                    let (name, flags) = (OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW);
+                    Ok(chownat(at, name, owner, group, flags)?)
+                }
             }
-        }
+        })
     }
 
     /// Sets the permissions of anything but a symbolic link.
     pub(crate) fn set_mode(&self, handle: &Handle, mode: u32) -> io::Result<()> {
-        self.step()?;
-        let mode = Mode::from_raw_mode(raw_mode(mode)?);
-        match handle {
-            Handle::Open(file) => Ok(fchmod(file, mode)?),
-            #[cfg(target_os = "linux")]
-            Handle::Held(held) => Ok(chmodat(CWD, itself(held), mode, AtFlags::empty())?),
-            #[cfg(not(target_os = "linux"))]
-            Handle::Named(at, name) => {
-                Ok(chmodat(at, OsStr::from_bytes(name), mode, AtFlags::SYMLINK_NOFOLLOW)?)
+        self.call(|| {
+            let mode = Mode::from_raw_mode(raw_mode(mode)?);
+            match handle {
+                Handle::Open(file) => Ok(fchmod(file, mode)?),
+                #[cfg(target_os = "linux")]
+                Handle::Held(held) => Ok(chmodat(CWD, itself(held), mode, AtFlags::empty())?),
+                #[cfg(not(target_os = "linux"))]
+                Handle::Named(at, name) => {
+                    Ok(chmodat(at, OsStr::from_bytes(name), mode, AtFlags::SYMLINK_NOFOLLOW)?)
+                }
             }
-        }
+        })
     }
 
     /// Sets the mtime, and leaves the atime as it is.
     pub(crate) fn set_modified(&self, handle: &Handle, modified: Timestamp) -> io::Result<()> {
-        self.step()?;
-        let times = times(modified);
-        match handle {
-            Handle::Open(file) => Ok(futimens(file, &times)?),
-            #[cfg(target_os = "linux")]
-            Handle::Held(held) => match utimensat(held, "", &times, AtFlags::EMPTY_PATH) {
-                // Before Linux 5.8.
-                Err(Errno::INVAL) => Ok(utimensat(CWD, itself(held), &times, AtFlags::empty())?),
-                outcome => Ok(outcome?),
-            },
-            #[cfg(not(target_os = "linux"))]
-            Handle::Named(at, name) => {
-                let (name, flags) = (OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW);
-                Ok(utimensat(at, name, &times, flags)?)
+        self.call(|| {
+            let times = times(modified);
+            match handle {
+                Handle::Open(file) => Ok(futimens(file, &times)?),
+                #[cfg(target_os = "linux")]
+                Handle::Held(held) => match utimensat(held, "", &times, AtFlags::EMPTY_PATH) {
+                    // Before Linux 5.8.
+                    Err(Errno::INVAL) => {
+                        Ok(utimensat(CWD, itself(held), &times, AtFlags::empty())?)
+                    }
+                    outcome => Ok(outcome?),
+                },
+                #[cfg(not(target_os = "linux"))]
+                Handle::Named(at, name) => {
+                    let (name, flags) = (OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW);
+                    Ok(utimensat(at, name, &times, flags)?)
+                }
             }
-        }
+        })
     }
 
     /// Sets an extended attribute.
@@ -371,67 +460,68 @@ impl System {
         name: &[u8],
         value: &[u8],
     ) -> io::Result<()> {
-        self.step()?;
-        let name = OsStr::from_bytes(name);
-        match handle {
-            Handle::Open(file) => file.set_xattr(name, value),
-            #[cfg(target_os = "linux")]
-            Handle::Held(held) => xattr::set_deref(itself(held), name, value),
-            #[cfg(not(target_os = "linux"))]
-            Handle::Named(..) => Err(io::ErrorKind::Unsupported.into()),
-        }
+        self.call(|| {
+            let name = OsStr::from_bytes(name);
+            match handle {
+                Handle::Open(file) => file.set_xattr(name, value),
+                #[cfg(target_os = "linux")]
+                Handle::Held(held) => xattr::set_deref(itself(held), name, value),
+                #[cfg(not(target_os = "linux"))]
+                Handle::Named(..) => Err(io::ErrorKind::Unsupported.into()),
+            }
+        })
     }
 
     /// Removes an extended attribute, if the entry has this one.
-    pub(crate) fn remove_attribute(&self, handle: &Handle, name: &str) -> io::Result<()> {
-        self.step()?;
-        let removed = match handle {
-            Handle::Open(file) => file.remove_xattr(name),
-            #[cfg(target_os = "linux")]
-            Handle::Held(held) => xattr::remove_deref(itself(held), name),
-            #[cfg(not(target_os = "linux"))]
-            Handle::Named(..) => Ok(()),
-        };
-        match removed {
-            Err(error) if is_without_attribute(&error) => Ok(()),
-            outcome => outcome,
-        }
+    pub(crate) fn remove_attribute(&self, handle: &Handle, name: &OsStr) -> io::Result<()> {
+        self.call(|| {
+            let removed = match handle {
+                Handle::Open(file) => file.remove_xattr(name),
+                #[cfg(target_os = "linux")]
+                Handle::Held(held) => xattr::remove_deref(itself(held), name),
+                #[cfg(not(target_os = "linux"))]
+                Handle::Named(..) => Ok(()),
+            };
+            match removed {
+                Err(error) if is_without_attribute(&error) => Ok(()),
+                outcome => outcome,
+            }
+        })
     }
 
     /// Returns an extended attribute of an open file or directory, if it has this one.
     pub(crate) fn attribute(&self, file: &File, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        self.step()?;
-        match file.get_xattr(OsStr::from_bytes(name)) {
+        self.call(|| match file.get_xattr(OsStr::from_bytes(name)) {
             Err(error) if is_without_attribute(&error) => Ok(None),
             outcome => outcome,
-        }
+        })
     }
 
     /// Returns the names of the extended attributes of an open file or directory.
     pub(crate) fn attribute_names(&self, file: &File) -> io::Result<Vec<Vec<u8>>> {
-        self.step()?;
-        match file.list_xattr() {
+        self.call(|| match file.list_xattr() {
             Err(error) if is_without_attribute(&error) => Ok(Vec::new()),
             names => Ok(names?.map(|name| name.as_bytes().to_vec()).collect()),
-        }
+        })
     }
 
     /// Opens a file for reading.
     pub(crate) fn open_file(&self, at: BorrowedFd<'_>, name: &[u8]) -> io::Result<File> {
-        self.step()?;
-        Ok(openat(at, OsStr::from_bytes(name), FILE_FLAGS, Mode::empty())?.into())
+        self.call(|| Ok(openat(at, OsStr::from_bytes(name), FILE_FLAGS, Mode::empty())?.into()))
     }
 
     /// Returns the target of a symbolic link.
     pub(crate) fn target(&self, at: BorrowedFd<'_>, name: &[u8]) -> io::Result<Vec<u8>> {
-        self.step()?;
-        Ok(readlinkat(at, OsStr::from_bytes(name), Vec::new())?.into_bytes())
+        self.call(|| Ok(readlinkat(at, OsStr::from_bytes(name), Vec::new())?.into_bytes()))
     }
 
-    /// Reads a directory.
-    pub(crate) fn read_directory(&self, directory: BorrowedFd<'_>) -> io::Result<Dir> {
-        self.step()?;
-        Ok(Dir::read_from(directory)?)
+    /// Reads a directory. If a signal interrupts `read`, it starts again.
+    pub(crate) fn read_directory<R>(
+        &self,
+        directory: BorrowedFd<'_>,
+        read: impl Fn(Dir) -> io::Result<R>,
+    ) -> io::Result<R> {
+        self.call(|| read(Dir::read_from(directory)?))
     }
 }
 
@@ -462,8 +552,8 @@ fn rename_without_replacing(_: BorrowedFd<'_>, _: &OsStr, _: &OsStr) -> Result<(
 
 /// Returns the path through which the system reaches a descriptor's own entry.
 #[cfg(target_os = "linux")]
-fn itself(held: &OwnedFd) -> String {
-    format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(held))
+fn itself(held: &impl AsRawFd) -> String {
+    format!("/proc/self/fd/{}", held.as_raw_fd())
 }
 
 /// Returns whether an attribute does not exist, or cannot exist in this file system.

@@ -256,7 +256,7 @@ fn a_call_that_fails_is_reported_and_the_rest_is_compared() {
             *calls += 1;
             if *calls == call { Err(Errno::IO.into()) } else { Ok(()) }
         };
-        let system = System { disturbance: Some(Arc::new(fail)) };
+        let system = System { disturbance: Some(Arc::new(fail)), ..System::default() };
         let outcome = Compare::new(&out).run_on(&archive, &system);
         if *calls.lock().unwrap() < call {
             assert!(call > 40, "{call}");

@@ -1,7 +1,9 @@
 //! Sets the owner, mode, access control lists, other attributes and time of an entry, in an order in which no
 //! intermediate state gives more rights than the final one.
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 
 use ar7_registry::records::{EntryType, ExtendedAttribute, Inode};
 
@@ -24,6 +26,9 @@ pub(super) const ACCESS_LIST: &str = "system.posix_acl_access";
 pub(super) const DEFAULT_LIST: &str = "system.posix_acl_default";
 
 const CAPABILITY: &str = "security.capability";
+
+/// The namespace of attributes that belong to the users.
+const USER: &[u8] = b"user.";
 
 /// What an entry gets.
 pub(super) struct Wanted {
@@ -75,8 +80,8 @@ impl Wanted {
 
     /// Sets everything. What the user's rights or the file system do not allow is passed to `lacks`.
     ///
-    /// - A directory that was there first loses the group bits, which are the mask of its access control list, and then
-    ///   the list.
+    /// - A directory that was there first loses the group bits, which are the mask of its access control list, then the
+    ///   list, and attributes that the archive does not give it.
     /// - Attributes come first: once the final mode is set, the owner may not write to the entry any more.
     /// - The owner comes before the mode and the capabilities, because changing it clears mode bits and capabilities.
     /// - The mode gives the group what the access control list gives to the owning group. The list then sets the group
@@ -91,9 +96,11 @@ impl Wanted {
         if self.may_have_lists && self.kind != EntryType::Symlink {
             let present = system.status_of_held(handle)?.mode;
             system.set_mode(handle, present & (self.mode | !0o777) & !GROUP_BITS)?;
-            system.remove_attribute(handle, ACCESS_LIST)?;
+            system.remove_attribute(handle, ACCESS_LIST.as_ref())?;
             if self.kind == EntryType::Directory {
-                system.remove_attribute(handle, DEFAULT_LIST)?;
+                system.remove_attribute(handle, DEFAULT_LIST.as_ref())?;
+                let removed = self.remove_attributes(system, handle);
+                lacking(Aspect::ExtendedAttribute, removed, lacks)?;
             }
         }
         self.set_attributes(system, handle, Aspect::ExtendedAttribute, lacks);
@@ -103,7 +110,11 @@ impl Wanted {
         }
         // A symbolic link has no mode of its own.
         if self.kind != EntryType::Symlink {
-            let mode = self.mode_for(&system.status_of_held(handle)?, lacks);
+            let mode = if self.mode & SPECIAL_BITS == 0 {
+                self.mode
+            } else {
+                self.mode_for(&system.status_of_held(handle)?, lacks)
+            };
             lacking(Aspect::Mode, system.set_mode(handle, self.narrowed(mode)), lacks)?;
         }
         self.set_attributes(system, handle, Aspect::AccessControlList, lacks);
@@ -125,6 +136,18 @@ impl Wanted {
             lacks((Aspect::Mode, io::Error::other(reason)));
         }
         self.mode & !dropped
+    }
+
+    /// Removes those attributes of a directory that was there before which the archive does not give it. Attributes
+    /// outside of the users' namespace belong to the system, and stay.
+    fn remove_attributes(&self, system: &System, handle: &Handle) -> io::Result<()> {
+        let Handle::Open(directory) = handle else { return Ok(()) };
+        for name in system.attribute_names(directory)? {
+            if name.starts_with(USER) && !self.attributes.iter().any(|one| one.name == name) {
+                system.remove_attribute(handle, OsStr::from_bytes(&name))?;
+            }
+        }
+        Ok(())
     }
 
     fn set_attributes(
@@ -172,7 +195,7 @@ fn lacking(aspect: Aspect, outcome: io::Result<()>, lacks: &mut dyn FnMut(Lack))
 /// Returns whether an extended attribute can give rights or trust, as those outside of the users' namespace do. Access
 /// control lists only narrow or widen access to the entry itself.
 fn is_privileged(name: &[u8]) -> bool {
-    !name.starts_with(b"user.") && aspect_of(name) != Aspect::AccessControlList
+    !name.starts_with(USER) && aspect_of(name) != Aspect::AccessControlList
 }
 
 fn aspect_of(name: &[u8]) -> Aspect {
@@ -285,7 +308,8 @@ mod tests {
                 0 => Err(errno.into()),
                 _ => Ok(()),
             };
-            let system = System { disturbance: Some(std::sync::Arc::new(fail)) };
+            let system =
+                System { disturbance: Some(std::sync::Arc::new(fail)), ..System::default() };
             let wanted = Wanted {
                 kind: EntryType::File,
                 stored_owner: (1, 1),

@@ -11,11 +11,12 @@ use rustix::process::geteuid;
 
 use super::Overwrite;
 use super::attributes::{ACCESS_LIST, DEFAULT_LIST};
-use super::files::{At, Files, Level, Own, Replace};
+use super::files::{At, Files, Level, Own};
+use super::publish::{Replace, taken};
 use crate::error::{Error, Result};
 use crate::fs::stored::Found;
 use crate::fs::system::{Handle, Status};
-use crate::fs::tree::replaced;
+use crate::fs::tree::{lock, replaced};
 
 /// What the owner needs to change a directory.
 const OWNER_BITS: u32 = 0o700;
@@ -67,6 +68,7 @@ impl Files<'_, '_> {
         };
         let Handle::Open(file) = handle else { return Err(failed("open", replaced())) };
         parent.own.wait();
+        parent.note_restored(status.id);
         let inode = (is_new || !keeps).then_some(found.inode);
         let own = Own::new(inode, previous_mode, !is_new, inherits);
         Ok(self.tree.opened(parent, found.name, status.id, file.into(), own))
@@ -90,10 +92,17 @@ impl Files<'_, '_> {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             outcome => return outcome.map(|()| true).map_err(|error| failed("create", error)),
         }
+        if !at.level.own.is_merged {
+            return Err(failed("create", taken()));
+        }
         if self.options.overwrite == Overwrite::Refuse {
             return Err(exists());
         }
+        let _one_at_a_time = lock(&at.level.own.replacing);
         let existing = system.status(at.descriptor, name).map_err(|error| failed("stat", error))?;
+        if at.level.was_restored(existing.id) {
+            return Err(failed("create", taken()));
+        }
         if existing.kind == Some(EntryType::Directory) {
             return Ok(false);
         }
@@ -162,12 +171,15 @@ impl Files<'_, '_> {
     /// Returns whether a directory that was opened right after its creation is the one that was created, and not one
     /// that another process put in its place: it is empty, belongs to this process, and nobody else may write to it.
     fn is_just_made(&self, at: At<'_>, descriptor: &OwnedFd, status: &Status) -> io::Result<bool> {
-        for entry in self.system().read_directory(descriptor.as_fd())? {
-            if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
-                return Ok(false);
+        let is_empty = self.system().read_directory(descriptor.as_fd(), |entries| {
+            for entry in entries {
+                if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+                    return Ok(false);
+                }
             }
-        }
-        self.is_own(at, status)
+            Ok(true)
+        })?;
+        Ok(is_empty && self.is_own(at, status)?)
     }
 
     /// Returns whether a directory belongs to this process and nobody else may write to it.
@@ -212,8 +224,8 @@ impl Files<'_, '_> {
     }
 
     fn remove_lists(&self, handle: &Handle) -> io::Result<()> {
-        self.system().remove_attribute(handle, ACCESS_LIST)?;
-        self.system().remove_attribute(handle, DEFAULT_LIST)
+        self.system().remove_attribute(handle, ACCESS_LIST.as_ref())?;
+        self.system().remove_attribute(handle, DEFAULT_LIST.as_ref())
     }
 }
 

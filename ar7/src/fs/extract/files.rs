@@ -1,34 +1,32 @@
 //! Restores entries other than directories, in several threads that share a queue, and completes directories.
 //!
-//! An entry is made under a temporary name in its directory, gets its content and attributes, and is then renamed. So
-//! an interrupted extraction leaves no half entry, and an existing one stays whole until it is replaced. At last the
-//! name must refer to the entry that was made: another process may have changed the directory meanwhile.
+//! An entry gets its content and attributes before it gets its name. So an interrupted extraction leaves no half entry,
+//! and an existing one stays whole until it is replaced.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use ar7_engine::{Check, Error as EngineError};
 use ar7_registry::Snapshot;
 use ar7_registry::records::{Device, EntryType, Inode};
 use crossbeam::channel::Receiver;
+use roaring::RoaringTreemap;
 use rustix::process::geteuid;
 
+use super::Options;
 use super::attributes::Wanted;
 use super::content::{SparseFile, copy};
+use super::publish::Replace;
 use super::report::Reporter;
-use super::{Options, Overwrite};
 use crate::error::{Error, Result};
 use crate::fs::stored::Found;
-use crate::fs::system::{FileId, Handle, Status, System};
+use crate::fs::system::{Handle, Status, System};
 use crate::fs::tree::{Directory, Tree, replaced};
 use crate::path::to_path;
-
-/// Number of temporary names to try, should others exist.
-const NAMES_MAX: u32 = 64;
 
 /// A directory that is being restored.
 pub(super) type Level = Directory<Own>;
@@ -45,6 +43,10 @@ pub(super) struct Own {
     pub(super) is_merged: bool,
     /// Whether new entries inherit an access control list that the archive does not give them.
     pub(super) inherits: bool,
+    /// The inode numbers of the entries that were restored into it or entered, if it existed before.
+    pub(super) restored: Mutex<RoaringTreemap>,
+    /// Held while an entry replaces another one.
+    pub(super) replacing: Mutex<()>,
     /// The number of entries in progress, including directories, plus one while the walk is in this directory.
     waiting: AtomicU64,
 }
@@ -52,13 +54,7 @@ pub(super) struct Own {
 impl Own {
     /// The state of the destination.
     pub(super) fn of_destination(inherits: bool) -> Own {
-        Own {
-            inode: None,
-            previous_mode: None,
-            is_merged: true,
-            inherits,
-            waiting: AtomicU64::new(1),
-        }
+        Own::new(None, None, true, inherits)
     }
 
     pub(super) fn new(
@@ -67,7 +63,9 @@ impl Own {
         is_merged: bool,
         inherits: bool,
     ) -> Own {
-        Own { inode, previous_mode, is_merged, inherits, waiting: AtomicU64::new(1) }
+        let (restored, replacing) = (Mutex::default(), Mutex::default());
+        let waiting = AtomicU64::new(1);
+        Own { inode, previous_mode, is_merged, inherits, restored, replacing, waiting }
     }
 
     /// Counts one more entry in progress.
@@ -97,8 +95,10 @@ pub(super) struct Files<'a, 'e> {
     pub(super) reporter: &'a Reporter<'e>,
     pub(super) tree: Tree<&'a System>,
     /// Makes the temporary names of this run different from all others.
-    seed: u64,
-    names: AtomicU64,
+    pub(super) seed: u64,
+    pub(super) names: AtomicU64,
+    /// Whether files are made without names, as far as is known.
+    pub(super) has_unnamed: AtomicBool,
 }
 
 impl<'a, 'e> Files<'a, 'e> {
@@ -110,7 +110,8 @@ impl<'a, 'e> Files<'a, 'e> {
         seed: u64,
     ) -> Files<'a, 'e> {
         let (tree, names) = (Tree::new(system), AtomicU64::new(0));
-        Files { snapshot, options, reporter, tree, seed, names }
+        let has_unnamed = AtomicBool::new(true);
+        Files { snapshot, options, reporter, tree, seed, names, has_unnamed }
     }
 
     pub(super) fn system(&self) -> &'a System {
@@ -239,35 +240,6 @@ impl<'a, 'e> Files<'a, 'e> {
         }
     }
 
-    /// Returns what an entry may replace, given what exists under its name.
-    pub(super) fn replaces(&self, at: At<'_>, found: &Found) -> Result<Replace> {
-        let overwrite = self.options.overwrite;
-        match overwrite {
-            Overwrite::Refuse => return Ok(Replace::Nothing),
-            Overwrite::Always => return Ok(Replace::Anything),
-            _ => {}
-        }
-        let existing = self.system().status_if_there(at.descriptor, &found.name);
-        let existing =
-            existing.map_err(|error| self.failed(at.level, &found.name, "stat", error))?;
-        // What appears meanwhile was not compared, so it stays.
-        let Some(existing) = existing else { return Ok(Replace::Nothing) };
-        let inode = &found.inode;
-        let modified = inode.attributes.modified.into();
-        let is_outdated = match overwrite {
-            Overwrite::IfNewer => modified > existing.modified,
-            Overwrite::IfChanged => {
-                let wanted = Wanted::new(self.options, inode, Vec::new(), false);
-                existing.kind != Some(inode.kind)
-                    || existing.modified != modified
-                    || existing.size != inode.size && inode.kind == EntryType::File
-                    || !wanted.has_rights_of(&existing)
-            }
-            Overwrite::Refuse | Overwrite::Always | Overwrite::Never => false,
-        };
-        Ok(if is_outdated { Replace::Anything } else { Replace::Never })
-    }
-
     fn file(
         &self,
         at: At<'_>,
@@ -276,17 +248,22 @@ impl<'a, 'e> Files<'a, 'e> {
         buffer: &mut Vec<u8>,
     ) -> Result<Outcome> {
         let failed = |operation, error| self.failed(at.level, &found.name, operation, error);
-        let made = self.under_temporary_name(|name| self.system().make_file(at.descriptor, name));
-        let (file, temporary) = made.map_err(|error| failed("create", error))?;
-        let handle = Handle::Open(file);
-        let Handle::Open(file) = &handle else { return Ok(Outcome::Kept) };
-        let written = self
-            .write(at, found, file, buffer)
-            .and_then(|()| self.finish(at, found, &handle, (&temporary, replace)));
-        if written.is_err() {
-            self.discard(at, &temporary, Some(&handle));
+        let (file, temporary) = self.make_file(at).map_err(|error| failed("create", error))?;
+        let written = self.write(at, found, &file, buffer);
+        let (handle, temporary) = (Handle::Open(file), temporary.as_deref());
+        let finished = written.and_then(|()| self.finish(at, found, &handle, (temporary, replace)));
+        match (finished, temporary) {
+            (Ok(status), _) => Ok(Outcome::Restored(status)),
+            (Err(error), Some(temporary)) => {
+                self.discard(at, temporary, Some(&handle));
+                Err(error)
+            }
+            (Err(error), None) if cannot_be_named(&error) => {
+                self.has_unnamed.store(false, Ordering::Relaxed);
+                self.file(at, found, replace, buffer)
+            }
+            (Err(error), None) => Err(error),
         }
-        written.map(Outcome::Restored)
     }
 
     fn write(&self, at: At<'_>, found: &Found, file: &File, buffer: &mut Vec<u8>) -> Result<()> {
@@ -362,7 +339,7 @@ impl<'a, 'e> Files<'a, 'e> {
                 return Err(failed("open", error));
             }
         };
-        let finished = self.finish(at, found, &handle, (&temporary, replace));
+        let finished = self.finish(at, found, &handle, (Some(&temporary), replace));
         if finished.is_err() {
             self.discard(at, &temporary, Some(&handle));
         }
@@ -381,21 +358,30 @@ impl<'a, 'e> Files<'a, 'e> {
         Ok(handle)
     }
 
-    /// Sets the attributes of a new entry and gives it its name. Returns its status.
+    /// Sets the attributes of a new entry and gives it its name. Returns its status, if it was needed.
     fn finish(
         &self,
         at: At<'_>,
         found: &Found,
         handle: &Handle,
-        (temporary, replace): (&[u8], Replace),
-    ) -> Result<Status> {
-        let failed = |operation, error| self.failed(at.level, &found.name, operation, error);
+        (temporary, replace): (Option<&[u8]>, Replace),
+    ) -> Result<Option<Status>> {
+        let (name, failed) = (found.name.as_slice(), |operation, error| {
+            self.failed(at.level, &found.name, operation, error)
+        });
         let attributes = self.attributes_of(&found.inode)?;
         let wanted = Wanted::new(self.options, &found.inode, attributes, at.level.own.inherits);
-        let set = self.set(&wanted, handle, at, &found.name);
+        let set = self.set(&wanted, handle, at, name);
         set.map_err(|error| failed("set attributes", error))?;
-        let status = self.system().status_of_held(handle).map_err(|error| failed("stat", error))?;
-        self.publish(at, (temporary, replace), &found.name, status.id)?;
+        let is_needed = temporary.is_some() || at.level.own.is_merged || found.inode.links > 1;
+        let status = is_needed.then(|| self.system().status_of_held(handle)).transpose();
+        let status = status.map_err(|error| failed("stat", error))?;
+        if let (Some(temporary), Some(status)) = (temporary, status) {
+            self.publish(at, (temporary, replace), name, status.id)?;
+        } else {
+            let id = status.map(|status| status.id);
+            self.publish_unnamed(at, (handle, replace), name, id)?;
+        }
         Ok(status)
     }
 
@@ -411,60 +397,6 @@ impl<'a, 'e> Files<'a, 'e> {
             let error = self.failed(at.level, name, "set attributes", error);
             self.reporter.lacks(aspect, || self.path(at.level, name), error);
         })
-    }
-
-    /// Renames an entry from its temporary name to its own, and checks that the name then refers to it.
-    pub(super) fn publish(
-        &self,
-        at: At<'_>,
-        (temporary, replace): (&[u8], Replace),
-        name: &[u8],
-        id: FileId,
-    ) -> Result<()> {
-        let system = self.system();
-        let renamed = match replace {
-            Replace::Anything => system.rename(at.descriptor, temporary, name),
-            Replace::Nothing | Replace::Never => system.rename_new(at.descriptor, temporary, name),
-        };
-        let is_there = renamed.and_then(|()| {
-            if system.status(at.descriptor, name)?.id == id { Ok(()) } else { Err(replaced()) }
-        });
-        is_there.map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => {
-                Error::AlreadyExists { path: self.path(at.level, name) }
-            }
-            _ => self.failed(at.level, name, "rename", error),
-        })
-    }
-
-    /// Removes what was made under a temporary name, unless another entry has this name by now.
-    pub(super) fn discard(&self, at: At<'_>, temporary: &[u8], handle: Option<&Handle>) {
-        let system = self.system();
-        let own = handle.and_then(|handle| system.status_of_held(handle).ok());
-        let found = system.status(at.descriptor, temporary).ok();
-        let is_other = own.zip(found).is_some_and(|(own, found)| own.id != found.id);
-        if !is_other {
-            // If this fails, there is nothing else to try. The failure that led here is reported.
-            let _ = system.remove(at.descriptor, temporary);
-        }
-    }
-
-    /// Makes an entry under a temporary name that does not exist yet: hidden, and never the same in two runs.
-    pub(super) fn under_temporary_name<T>(
-        &self,
-        make: impl Fn(&[u8]) -> io::Result<T>,
-    ) -> io::Result<(T, Vec<u8>)> {
-        let mut tries = 1;
-        loop {
-            let number = self.names.fetch_add(1, Ordering::Relaxed);
-            let name = format!(".ar7.{:016x}.{number}", self.seed).into_bytes();
-            match self.tree.with_descriptors(|| make(&name)) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tries < NAMES_MAX => {
-                    tries += 1;
-                }
-                outcome => return outcome.map(|made| (made, name)),
-            }
-        }
     }
 
     /// Returns the path of an entry in the destination.
@@ -491,23 +423,19 @@ impl<'a, 'e> Files<'a, 'e> {
     }
 }
 
-/// What an entry may replace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Replace {
-    /// Whatever has its name.
-    Anything,
-    /// Nothing: its name is free, or must be.
-    Nothing,
-    /// The existing entry stays.
-    Never,
-}
-
 /// What became of an entry.
 pub(super) enum Outcome {
-    /// It was restored, and has this status.
-    Restored(Status),
+    /// It was restored, and has this status, if it may get more names.
+    Restored(Option<Status>),
     /// An existing one was kept.
     Kept,
+}
+
+/// Returns whether a file system that makes files without names may be unable to give them names.
+fn cannot_be_named(error: &Error) -> bool {
+    use io::ErrorKind::{InvalidInput, NotFound, PermissionDenied, Unsupported};
+    let Error::Io { operation: "link", source, .. } = error else { return false };
+    matches!(source.kind(), PermissionDenied | Unsupported | NotFound | InvalidInput)
 }
 
 /// Returns an error with the same code and text.

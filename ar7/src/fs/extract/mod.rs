@@ -4,6 +4,7 @@ mod attributes;
 mod content;
 mod directories;
 mod files;
+mod publish;
 mod report;
 mod restore;
 mod select;
@@ -47,7 +48,8 @@ pub enum Overwrite {
     Always,
     /// Replaces it if the archive's entry was modified later.
     IfNewer,
-    /// Replaces it if type, length, modification time, mode or, with [`Extract::preserve_owner`], owner differ.
+    /// Replaces it if type, length, modification time, mode, target of a link, number of a device or, with
+    /// [`Extract::preserve_owner`], owner differ.
     IfChanged,
     /// Keeps it.
     Never,
@@ -80,7 +82,9 @@ named!(Sparse { Auto => "auto", Always => "always", Never => "never" });
 /// or link in the archive, and no change that another process makes meanwhile, leads outside of that directory. A
 /// directory that another process moves out of it is still written to.
 ///
-/// - Each file is written under a temporary name and then renamed, so that a name never refers to half a file.
+/// - Each file gets its name once it is complete, so that a name never refers to half a file.
+/// - Two entries whose names the file system does not distinguish, such as `a` and `A`, do not replace each other: the
+///   second one is not restored.
 /// - An entry that cannot be restored is reported, and the rest is restored.
 /// - Existing directories are entered even if their mode forbids it, as long as they belong to the user.
 /// - Attributes are those that the archive has. What the user's rights or the file system do not allow is reported, and

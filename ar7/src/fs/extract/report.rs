@@ -87,6 +87,8 @@ pub enum Aspect {
     Capability,
     /// Other extended attributes.
     ExtendedAttribute,
+    /// Another name of a file: it is a file of its own with the same content.
+    HardLink,
 }
 
 impl Aspect {
@@ -99,6 +101,7 @@ impl Aspect {
             Aspect::AccessControlList => "access control list",
             Aspect::Capability => "capabilities",
             Aspect::ExtendedAttribute => "extended attributes",
+            Aspect::HardLink => "hard link",
         }
     }
 }

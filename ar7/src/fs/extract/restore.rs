@@ -2,6 +2,7 @@
 //! restore them.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,9 @@ use ar7_registry::records::{EntryType, InodeNumber};
 use crossbeam::channel::{SendError, Sender, bounded};
 
 use super::Overwrite;
-use super::files::{At, Files, Job, Level, Outcome, Replace};
+use super::files::{At, Files, Job, Level, Outcome};
+use super::publish::Replace;
+use super::report::Aspect;
 use super::select::{Chosen, Source, total};
 use crate::error::Result;
 use crate::fs::stored::{Found, Step, Unreadable, Walk};
@@ -269,15 +272,21 @@ impl Restoring<'_, '_> {
         let at = At { level, descriptor: descriptor.as_fd() };
         if let Some(linked) = self.linked.get_mut(&found.number) {
             linked.left = linked.left.saturating_sub(1);
-            let is_last = linked.left == 0;
-            let outcome = self.files.link(at, found, linked);
-            if is_last {
+            let outcome = self.files.link(at, found, linked, &mut self.buffer);
+            if let Ok(Outcome::Restored(Some(status))) = &outcome
+                && status.id != linked.status.id
+            {
+                // Later names link to the copy, which is as close to them and has fewer names.
+                let (level, name, left) = (Arc::clone(level), found.name.clone(), linked.left);
+                *linked = Linked { level, name, status: *status, left };
+            }
+            if linked.left == 0 {
                 self.linked.remove(&found.number);
             }
             return outcome;
         }
         let outcome = self.files.entry(at, found, &mut self.buffer)?;
-        if let Outcome::Restored(status) = outcome {
+        if let Outcome::Restored(Some(status)) = outcome {
             let (level, name) = (Arc::clone(level), found.name.clone());
             let left = found.inode.links - 1;
             self.linked.insert(found.number, Linked { level, name, status, left });
@@ -287,38 +296,56 @@ impl Restoring<'_, '_> {
 }
 
 impl Files<'_, '_> {
-    /// Makes another name of a file that was restored.
-    fn link(&self, at: At<'_>, found: &Found, linked: &Linked) -> Result<Outcome> {
+    /// Makes another name of a file that was restored. If that is impossible, restores a copy of the file instead.
+    fn link(
+        &self,
+        at: At<'_>,
+        found: &Found,
+        linked: &Linked,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Outcome> {
         let (system, name) = (self.system(), found.name.as_slice());
         let failed = |error| self.failed(at.level, name, "link", error);
-        let first = self.tree.descriptor(&linked.level).map_err(failed)?;
-        let first = (first.as_fd(), linked.name.as_slice());
         if self.options.overwrite != Overwrite::Refuse {
             let existing = system.status_if_there(at.descriptor, name).map_err(failed)?;
             // Renaming one name of a file to another would leave both.
             if existing.is_some_and(|existing| existing.id == linked.status.id) {
-                return Ok(Outcome::Restored(linked.status));
+                return Ok(Outcome::Restored(Some(linked.status)));
             }
         }
         let replace = self.replaces(at, found)?;
         if replace == Replace::Never {
             return Ok(Outcome::Kept);
         }
-        let made =
-            self.under_temporary_name(|temporary| system.link(first, (at.descriptor, temporary)));
-        let ((), temporary) = made.map_err(failed)?;
-        // The first name may refer to another file by now.
-        let published = match system.status(at.descriptor, &temporary) {
-            Ok(status) if linked.is(&status) => {
-                self.publish(at, (&temporary, replace), name, status.id)
+        let temporary = match self.link_temporarily(at, linked) {
+            Ok(temporary) => temporary,
+            Err(error) => {
+                let copied = self.entry(at, found, buffer)?;
+                self.reporter.lacks(Aspect::HardLink, || self.path(at.level, name), failed(error));
+                return Ok(copied);
             }
-            Ok(_) => Err(failed(replaced())),
-            Err(error) => Err(failed(error)),
         };
+        let published = self.publish(at, (&temporary, replace), name, linked.status.id);
         if published.is_err() {
             self.discard(at, &temporary, None);
         }
-        published.map(|()| Outcome::Restored(linked.status))
+        published.map(|()| Outcome::Restored(Some(linked.status)))
+    }
+
+    /// Makes another name of a file, and returns it: a temporary one.
+    fn link_temporarily(&self, at: At<'_>, linked: &Linked) -> io::Result<Vec<u8>> {
+        let first = self.tree.descriptor(&linked.level)?;
+        let first = (first.as_fd(), linked.name.as_slice());
+        let link = |temporary: &[u8]| self.system().link(first, (at.descriptor, temporary));
+        let ((), temporary) = self.under_temporary_name(link)?;
+        // The first name may refer to another file by now.
+        let error = match self.system().status(at.descriptor, &temporary) {
+            Ok(status) if linked.is(&status) => return Ok(temporary),
+            Ok(_) => replaced(),
+            Err(error) => error,
+        };
+        self.discard(at, &temporary, None);
+        Err(error)
     }
 }
 

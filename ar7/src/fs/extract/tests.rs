@@ -12,6 +12,7 @@
 
 mod attributes;
 mod disturbed;
+mod killed;
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -250,4 +251,158 @@ fn remove_deep(top: &Path) {
         fs::remove_dir(top).unwrap();
         fs::rename(&above, top).unwrap();
     }
+}
+
+/// An archive of two files `a` and `b` and two directories `c` and `d` in a directory, `in`, or in its root directory.
+fn pairs(inside: bool) -> Snapshot {
+    world::archive(|names, file| {
+        let root = InodeNumber::ROOT;
+        let parent =
+            if inside { names.make_directory(root, b"in", attributes(0o755))? } else { root };
+        names.add_file(parent, b"a", attributes(0o644), file(b"of a"))?;
+        names.add_file(parent, b"b", attributes(0o644), file(b"of b"))?;
+        for name in [b"c", b"d"] {
+            let directory = names.make_directory(parent, name, attributes(0o755))?;
+            names.add_file(directory, name, attributes(0o644), file(name))?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn names_that_the_file_system_does_not_distinguish_are_reported_and_nothing_is_overwritten() {
+    let world = World::new();
+    for (inside, there) in [(false, false), (false, true), (true, false)] {
+        for overwrite in
+            [Overwrite::Always, Overwrite::Never, Overwrite::IfNewer, Overwrite::IfChanged]
+        {
+            let archive = pairs(inside);
+            let out = world.fresh_destination();
+            fs::create_dir(&out).unwrap();
+            let place = if inside { out.join("in") } else { out.clone() };
+            if there {
+                fs::write(place.join("a"), "before").unwrap();
+                world::set_modified(&place.join("a"), world::MODIFIED - 1);
+                fs::create_dir(place.join("c")).unwrap();
+            }
+            // As soon as one name of a pair is there, so is the other, as if they were the same to the file system.
+            let to = place.clone();
+            let event = move || {
+                let has = |name: &str| fs::symlink_metadata(to.join(name)).is_ok();
+                let is_new = |name: &str| fs::read(to.join(name)).is_ok_and(|a| a != b"before");
+                if is_new("a") && !has("b") {
+                    drop(fs::hard_link(to.join("a"), to.join("b")));
+                }
+                // A directory has one name, so it is moved when the first one is complete.
+                let file = to.join("c/c");
+                if file.exists() && !has("d") {
+                    drop(fs::rename(to.join("c"), to.join("d")));
+                }
+                Ok(())
+            };
+            let system = System { disturbance: Some(Arc::new(event)), ..System::default() };
+            let extract = Extract::new().to(&out).overwrite(overwrite);
+            let report = extract.run_on(&archive, &system, 0).unwrap();
+            let context = format!("{inside} {there} {overwrite:?} {report:?}");
+            let keeps = there && overwrite == Overwrite::Never;
+            if !keeps {
+                assert_eq!(fs::read(place.join("a")).unwrap(), b"of a", "{context}");
+                assert_eq!(fs::read(place.join("b")).unwrap(), b"of a", "{context}");
+                let failed = |name: &str| {
+                    report.not_restored.iter().any(|one| {
+                        one.path == place.join(name)
+                            && one.error.to_string().contains("does not distinguish")
+                    })
+                };
+                assert!(failed("b"), "{context}");
+                assert!(failed("d"), "{context}");
+            }
+            assert_eq!(fs::read(place.join("d/c")).unwrap(), b"c", "{context}");
+            assert!(!place.join("d/d").exists(), "{context}");
+            assert_eq!(world::temporary_names(&out), Vec::<PathBuf>::new(), "{context}");
+        }
+    }
+}
+
+#[test]
+fn a_link_that_points_elsewhere_and_another_device_are_changed() {
+    let world = World::new();
+    let is_root = rustix::process::geteuid().is_root();
+    let archive = |target: &'static [u8], minor| {
+        world::archive(|names, _| {
+            let root = InodeNumber::ROOT;
+            names.add_symlink(root, b"link", attributes(0o777), target)?;
+            let (kind, device) =
+                (EntryType::CharacterDevice, ar7_registry::records::Device { major: 1, minor });
+            if is_root {
+                names.add_special(root, b"null", attributes(0o666), kind, Some(device))?;
+            }
+            Ok(())
+        })
+    };
+    let out = world.fresh_destination();
+    let extract = |archive: &Snapshot| {
+        let extract = Extract::new().to(&out).overwrite(Overwrite::IfChanged);
+        extract.preserve_special(true).run(archive).unwrap()
+    };
+    assert_eq!(extract(&archive(b"one", 3)).kept, 0);
+    assert_eq!(extract(&archive(b"one", 3)).kept, 1 + u64::from(is_root));
+    let report = extract(&archive(b"two", 5));
+    assert_eq!((report.kept, report.not_restored_count), (0, 0), "{report:?}");
+    assert_eq!(fs::read_link(out.join("link")).unwrap(), Path::new("two"));
+    if is_root {
+        let device = fs::symlink_metadata(out.join("null")).unwrap().rdev();
+        assert_eq!(device, rustix::fs::makedev(1, 5));
+    }
+}
+
+#[test]
+fn a_name_that_cannot_be_linked_is_restored_as_a_copy_and_reported() {
+    use rustix::io::Errno;
+    let world = World::new();
+    let archive = world::archive(|names, file| {
+        let root = InodeNumber::ROOT;
+        let linked = names.add_file(root, b"a", attributes(0o640), file(b"content"))?;
+        names.add_link(root, b"b", linked)?;
+        names.add_link(root, b"c", linked)
+    });
+    let mut copies = 0;
+    for errno in [Errno::XDEV, Errno::MLINK, Errno::PERM] {
+        for call in 1.. {
+            let out = world.fresh_destination();
+            let calls = std::sync::Mutex::new(0);
+            let is_last = Arc::new(std::sync::atomic::AtomicBool::new(true));
+            let reached = Arc::clone(&is_last);
+            let event = move || {
+                let mut calls = calls.lock().unwrap();
+                *calls += 1;
+                if *calls == call {
+                    reached.store(false, std::sync::atomic::Ordering::Relaxed);
+                    return Err(errno.into());
+                }
+                Ok(())
+            };
+            let system = System { disturbance: Some(Arc::new(event)), ..System::default() };
+            let outcome = Extract::new().to(&out).run_on(&archive, &system, 0);
+            if is_last.load(std::sync::atomic::Ordering::Relaxed) {
+                break;
+            }
+            let Ok(report) = outcome else { continue };
+            let lack = report.incomplete.iter().find(|one| one.aspect == Aspect::HardLink);
+            if let (Some(lack), 0) = (lack, report.not_restored_count) {
+                copies += 1;
+                assert_eq!(lack.entries, 1, "{report:?}");
+                let inode = |name: &str| fs::metadata(out.join(name)).unwrap().ino();
+                assert_eq!(lack.path == out.join("b"), inode("b") == inode("c"));
+                assert_ne!(inode("a"), inode("c"));
+                for name in ["a", "b", "c"] {
+                    assert_eq!(fs::read(out.join(name)).unwrap(), b"content");
+                    let mode = fs::metadata(out.join(name)).unwrap().mode();
+                    assert_eq!(mode & 0o7777, 0o640);
+                }
+                assert_eq!(world::temporary_names(&out), Vec::<PathBuf>::new());
+            }
+        }
+    }
+    assert!(copies >= 6, "{copies}");
 }

@@ -68,9 +68,11 @@ fn extended_attributes_and_access_control_lists_are_restored() {
         assert_eq!(get("d", ACCESS), None);
         assert_eq!(get("d/plain", ACCESS), None);
         assert_eq!((get("e", ACCESS), get("e", DEFAULT)), (None, None));
+        assert_eq!(get("e", "user.foreign"), None);
         // The next round merges this directory, which has lists that the archive does not give it.
         xattr::set(out.join("e"), DEFAULT, &directory_list).unwrap();
         xattr::set(out.join("e"), ACCESS, &directory_list).unwrap();
+        xattr::set(out.join("e"), "user.foreign", b"value").unwrap();
         for (path, mode) in [("d", 0o770), ("d/f", 0o660), ("d/plain", 0o666)] {
             let found = fs::metadata(out.join(path)).unwrap().permissions().mode();
             assert_eq!(found & 0o7777, mode, "{path}");
