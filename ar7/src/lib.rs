@@ -172,7 +172,7 @@ pub use records::{
     Attributes, Device, Entry, FileType, KeySlot, Metadata, Origin, Special, Statistics,
     StreamInfo, Timestamp,
 };
-pub use recovery::Recovery;
+pub use recovery::{DamagedCopies, Recovery};
 pub use salvage::{Salvage, SalvageOutcome, SalvageProgress, SalvageSummary, Salvaged};
 pub use savepoint::Savepoint;
 pub use secret::KeySource;

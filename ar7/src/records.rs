@@ -462,6 +462,9 @@ pub struct Statistics {
     pub blocks: u32,
     /// Number of free blocks.
     pub free_blocks: u64,
+    /// Index pages of which one bad MiB could destroy both copies. In a file over 2 MiB, each commit
+    /// moves some of them.
+    pub near_pages: u64,
     /// Length of the file in bytes.
     pub file_bytes: u64,
 }
@@ -478,6 +481,7 @@ impl From<ar7_registry::Statistics> for Statistics {
             inodes: found.inodes,
             blocks: found.blocks,
             free_blocks: found.free_blocks,
+            near_pages: found.near_pages,
             file_bytes: found.file_bytes,
         }
     }

@@ -42,6 +42,44 @@ impl Archive {
     pub fn recovery(&self) -> Recovery {
         self.registry.store().recovery().into()
     }
+
+    /// Returns the copies of index pages that reading finds damaged. The other copy of each is good, so
+    /// nothing is lost yet. A writer replaces them in its next commit.
+    pub fn damaged_copies(&self) -> DamagedCopies {
+        DamagedCopies(self.registry.damaged_copies())
+    }
+}
+
+/// The damaged copies of index pages that reading an archive found so far, from
+/// [`Archive::damaged_copies`]. It outlives the archive.
+#[derive(Clone)]
+pub struct DamagedCopies(ar7_registry::DamagedCopies);
+
+impl DamagedCopies {
+    /// Returns the numbers of their blocks in the file, in order, up to a maximum.
+    pub fn blocks(&self) -> Vec<u32> {
+        self.0.positions().into_iter().map(Position::get).collect()
+    }
+
+    /// Returns the warning for users, if there are any.
+    pub fn warning(&self) -> Option<String> {
+        let blocks = self.blocks();
+        let [first, others @ ..] = &blocks[..] else { return None };
+        let more = match others.len() {
+            0 => String::new(),
+            count => format!(" and {count} more"),
+        };
+        Some(format!(
+            "a copy of an index page is damaged at block {first}{more}; nothing is lost, because the other copy is \
+             good (the next change of the archive replaces it)"
+        ))
+    }
+}
+
+impl fmt::Debug for DamagedCopies {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("DamagedCopies").field(&self.blocks()).finish()
+    }
 }
 
 impl Recovery {

@@ -1,13 +1,27 @@
 //! Opening, changing and closing an archive with the options that the user gave.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use ar7::{Archive, Derivation, Key, Options, PathText, Transaction};
+use ar7::{Archive, DamagedCopies, Derivation, Key, Options, PathText, Transaction};
 
 use crate::arguments::{Common, Cost, NewSlot};
 use crate::exit::Failure;
 use crate::keys;
 use crate::output;
+
+/// The archives that the command opened, and the damage that reading them found.
+static OPENED: Mutex<Vec<(PathBuf, DamagedCopies)>> = Mutex::new(Vec::new());
+
+/// Warns of damaged copies of index pages, once the command is done.
+pub(crate) fn warn_of_damaged_copies() {
+    let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    for (path, copies) in opened.drain(..) {
+        if let Some(warning) = copies.warning() {
+            output::warn(&format_args!("{}: warning: {warning}", PathText::new(&path)));
+        }
+    }
+}
 
 impl Common {
     /// Opens an archive for reading.
@@ -38,6 +52,9 @@ impl Common {
         for loss in archive.recovery().losses() {
             output::warn(&format_args!("{}: warning: {loss}", PathText::new(path)));
         }
+        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.push((path.to_owned(), archive.damaged_copies()));
+        drop(opened);
         Ok(archive)
     }
 

@@ -14,7 +14,7 @@ FIELDS = {1: 1, 2: 4, 3: 4, 4: 4, 5: 12, 6: 8, 7: 4}  # of every inode: tag and 
 OPTIONAL = {9: 16, 10: 8, 11: 8, 12: 20, 14: 16}
 ROOT = 1  # number of the root directory
 
-Meta = layout("Meta", "4sHH16xQ12sQI448s20sIBBH128s472sQ32sII64s384sH2048s330s", "tag version length required "
+Meta = layout("Meta", "4sHH16xQ12sQI512s20sIBBH128s472sQ32sII64s384sH2048s266s", "tag version length required "
               "generation number blocks roots redo_head redo_length inline_count pending_count reserved inline streams "
               "header_revision header_digest master_key watermark counters pending metadata_length metadata tail")
 Stored = layout("Stored", "16siiIQHB12sQ", "identity begin end count length compression flags generation inode")
@@ -46,12 +46,12 @@ class Slot:
         self.generation, self.blocks = Generation.at(fields.generation), fields.blocks
         need(self.generation == block.generation, "generation of meta slot", position, error=Tampered)
         inline, pending, metadata = fields.inline_count, fields.pending_count, fields.metadata_length
-        need(3678 <= fields.length <= DATA and inline <= 16 and pending <= 32 and metadata <= 2048, "lengths in a slot")
+        need(3742 <= fields.length <= DATA and inline <= 16 and pending <= 32 and metadata <= 2048, "lengths in a slot")
         need(not any(block.data[fields.length:] + fields.inline[8 * inline:] + fields.pending[12 * pending:]
                      + fields.metadata[metadata:]), "zeros of meta slot", position)
         need(fields.reserved == 0 and fields.number < 1 << 62 and RESERVED <= self.blocks <= BLOCKS_MAX, "number of blocks", self.blocks)
         need(fields.watermark == 0, "a master key that is being replaced", error=NewerFormat)
-        self.roots = [self.root(fields.roots[at:at + 28]) for at in range(0, 448, 28)]
+        self.roots = [self.root(fields.roots[at:at + 32]) for at in range(0, 512, 32)]
         self.redo_head, length = self.doubled(fields.redo_head), fields.redo_length
         need((self.redo_head is None) == (length == 0) and length <= self.blocks - RESERVED, "redo list")
         self.inline_free, least = [Run.at(fields.inline, 8 * at) for at in range(inline)], RESERVED
@@ -68,13 +68,13 @@ class Slot:
         return found
 
     def doubled(self, data):
-        """References to both copies of a block of the redo list, or None."""
+        """References to both copies of a page or a block of the redo list, or None."""
         first, copy = (self.reference(data[at:at + 4] + data[8:]) for at in (0, 4))
         need((first is None) == (copy is None) and (first is None or first != copy), "copies", first, copy)
         return first and (first, copy)
 
     def root(self, data):
-        found, (depth, reserved, entries) = self.reference(data), unpack_from("!B3sQ", data, 16)
+        found, (depth, reserved, entries) = self.doubled(data[:20]), unpack_from("!B3sQ", data, 20)
         need(depth <= 16 and (found is not None) == (depth > 0) == (entries > 0) and not any(reserved), "root")
         return found, depth, entries
 
@@ -100,7 +100,7 @@ def parse_page(data, tree, level):
         need(split <= min(end, begin + 302) and end - begin <= 962, "cell of a page", begin)
         key, value, end = data[begin + 2:split], data[split:end], begin
         need(not cells or cells[-1][0] < key, "order of the keys of a page")
-        need(level == 0 or (len(value) == 16 and (cells or not key)), "cell of a branch")
+        need(level == 0 or (len(value) == 20 and (cells or not key)), "cell of a branch")
         cells.append((key, value))
     need(lowest == end and not any(data[directory:end]), "page", lowest)
     return cells
@@ -155,7 +155,7 @@ class Archive:
         need(found > named or same, "revision of the header", error=Tampered)
         need(file.seek(0, 2) >= self.slot.blocks * BLOCK, "file", error=Truncated)
         need(not any(block for block, _, _ in self.slot.roots[len(TREES):]), "root of no tree", error=NewerFormat)
-        self.pages = {tree: set() for tree in TREES}
+        self.pages, self.near = {tree: set() for tree in TREES}, 0  # pages whose copies lie close to each other
         self.read_redo()
 
     def check_run(self, start, count):
@@ -165,7 +165,7 @@ class Archive:
         """Reads the redo list, newest first: shadow block and generation of each place, and the list's blocks."""
         self.redo, self.redo_blocks, length, index = {}, [], 0, None
         copies = self.slot.redo_head
-        while copies and (block := self.open_redo(copies)):
+        while copies and (block := self.open_copies("meta", copies, own_stream(0x102))):
             tag, count, reserved = unpack_from("!4sHH", block.data)
             zeros = block.data[28 + 20 * count:]
             need(tag == b"redo" and 1 <= count <= 199 and not reserved and not any(zeros), "redo block")
@@ -184,10 +184,10 @@ class Archive:
         taken = set(self.redo_blocks)
         need(len(taken) == len(self.redo_blocks) and not taken & self.redo.keys(), "a block twice in the redo list")
 
-    def open_redo(self, copies):
-        """Opens both copies. If neither opens, the places that only it and later blocks name are lost."""
-        blocks = [attempt(self.faults, self.sealed.open_as, "meta", copy, own_stream(0x102)) for copy in copies]
-        need(None in blocks or blocks[0] == blocks[1], "copies of a redo block")
+    def open_copies(self, kind, copies, *expected):
+        """Opens both copies of a block. If neither opens, what only it leads to is lost."""
+        blocks = [attempt(self.faults, self.sealed.open_as, kind, copy, *expected) for copy in copies]
+        attempt(self.faults, need, None in blocks or blocks[0] == blocks[1], "copies of block", copies[0].position)
         return blocks[0] or blocks[1]
 
     def walk(self, tree):
@@ -201,19 +201,23 @@ class Archive:
                 need(lengths is None or set(map(len, of)) == {lengths}, "length of key or value in", tree)
             yield from found
 
-    def walk_page(self, tree, reference, level, low, high):
-        self.check_run(reference.position, 1)
-        need(reference.position not in self.pages[tree], "page", reference.position, "is named twice")
-        self.pages[tree].add(reference.position)
-        number = list(TREES).index(tree)
-        cells = parse_page(self.sealed.open_as("registry", reference, own_stream(number), level).data, number, level)
+    def walk_page(self, tree, copies, level, low, high):
+        number, reference = list(TREES).index(tree), copies[0]
+        for position in (copy.position for copy in copies):
+            self.check_run(position, 1)
+            need(position not in self.pages[tree], "page", position, "is named twice")
+            self.pages[tree].add(position)
+        self.near += abs(copies[0].position - copies[1].position) < 256
+        block = self.open_copies("registry", copies, own_stream(number), level)
+        need(block, "page", reference.position, "has no good copy")
+        cells = parse_page(block.data, number, level)
         for at, (key, value) in enumerate(cells):
             within = low <= key and (high is None or key < high)
             need(within or level and not at, "key in page", reference.position)
             if level == 0:
                 yield key, value
             else:
-                child, after = reference_at(value), cells[at + 1][0] if at + 1 < len(cells) else high
+                child, after = self.slot.doubled(value), cells[at + 1][0] if at + 1 < len(cells) else high
                 need(child is not None, "child of page", reference.position)
                 yield from self.walk_page(tree, child, level - 1, key if at else low, after)
 

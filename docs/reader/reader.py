@@ -80,9 +80,9 @@ def cat(archive, wanted):
 def verify(archive, _):
     found = Verifier(archive).run()
     yield {"blocks": archive.slot.blocks, **{name: found.marks.count(mark) for name, mark in MARKS.items()},
-           "names": len(found.names), "findings": [f"{type(error).__name__}: {error}" for error in found.findings]}
+           "pages": found.marks.count(b"p") // 2, "names": len(found.names), "findings": [f"{type(error).__name__}: {error}" for error in found.findings]}
 
-MARKS = {"data_blocks": b"s", "pages": b"p", "free_blocks": b"f", "redo_blocks": b"l"}
+MARKS = {"data_blocks": b"s", "free_blocks": b"f", "redo_blocks": b"l"}
 COMMANDS = {"info": info, "ls": ls, "streams": streams, "verify": verify, "cat": cat}
 
 def run(command, wanted, path, *secret):

@@ -6,7 +6,7 @@ from sealed import RESERVED, attempt, need
 
 class Verifier:
     def __init__(self, archive):
-        self.archive, self.findings = archive, list(archive.faults)
+        self.archive, self.findings = archive, archive.faults
         self.check = partial(attempt, self.findings)
         self.marks = bytearray(b"r" * RESERVED + bytes(archive.slot.blocks - RESERVED))
         self.owners = {}  # maps a position to key, stream and index of its block
@@ -18,6 +18,7 @@ class Verifier:
             self.check(table) or {} for table in (archive.streams, archive.extents, archive.names, archive.inodes))
         deletions, runs = self.check(self.read_deletions) or {}, self.check(self.read_free) or []
         self.check(list, archive.walk("sessions"))
+        self.check(need, archive.near == archive.slot.counters[1] or archive.faults, "number of pages with near copies")
         for number, tree in enumerate(TREES):
             for page in archive.pages[tree]:
                 self.check(self.take, page, 1, b"p", "page of", tree)

@@ -73,9 +73,9 @@ def check_header():
 def check_structures():
     reader, block = opened("meta slot")
     slot = archive.Slot(reader, 1)
-    same("commit", (slot.fields.number, slot.blocks, slot.generation), (17, 24, block.generation))
+    same("commit", (slot.fields.number, slot.blocks, slot.generation), (17, 27, block.generation))
     same("header of the commit", slot.fields.header_digest, of("header", "digest"))
-    same("root", slot.roots[0], (sealed.Reference(15, block.generation), 2, 3))
+    same("root", slot.roots[0], (tuple(sealed.Reference(at, block.generation) for at in (15, 26)), 2, 3))
     same("inline free runs", slot.inline_free, [(23, 1)])
     same("redo list", [copy.position for copy in slot.redo_head], [16, 22])
     opened("data block")
@@ -84,7 +84,8 @@ def check_structures():
     same("streams", [(stream.begin, stream.count, stream.flags) for stream in streams], [(8, 3, 1), (11, 2, 0)])
     same("stored stream", b"".join(leaf[0]), of("stream record", "stored"))
     branch = archive.parse_page(opened("branch page")[1].data, 0, 1)
-    same("children", [sealed.reference_at(value).position for _, value in branch], [13, 14])
+    children = [copy.position for _, value in branch for copy in slot.doubled(value)]
+    same("children", children, [13, 24, 14, 25])
     _, redo = opened("redo block")
     same("next redo block", [copy.position for copy in slot.doubled(redo.data[8:28])], [20, 21])
     same("first entry", archive.Run.at(redo.data, 28), (9, 17))

@@ -464,7 +464,7 @@ impl Error {
     }
 
     /// Returns whether a system call failed.
-    pub(crate) fn is_io(&self) -> bool {
+    pub fn is_io(&self) -> bool {
         matches!(self, Error::Io { .. })
     }
 

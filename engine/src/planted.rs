@@ -119,6 +119,14 @@ mod faults {
             CopyUnopened,
         }
 
+        /// Faults in the two copies of an index page, found by tests of pages.
+        COPIES {
+            /// Both copies of a block are placed together.
+            CopiesTogether,
+            /// A read whose first copy is bad does not take the second.
+            NoSecondCopy,
+        }
+
         /// Faults in what a reader does to open an archive next to a writer, and in what it relies on then, found by
         /// tests of the store.
         LOOKS {

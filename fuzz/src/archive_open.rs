@@ -140,7 +140,7 @@ fn content(file: &[u8]) -> Option<Content> {
 
 /// Returns initial inputs: an empty file, the start of a file, each archive unchanged, and a few changes.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
-    vec![
+    let mut seeds = vec![
         vec![7],
         b"\x07\x89ar7 archive\r\n\x1a\n\0\0\0\x01".to_vec(),
         vec![0x40],
@@ -153,9 +153,11 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         vec![0x41, 5, 3, 0, 100, 1, 4, 1, 0],
         vec![2, 0, 0, 0, 0x80, 0],
         vec![3, 2, 2, 1],
-        vec![0x20, 5, 8],
         vec![0x61, 5, 9, 5, 10],
-    ]
+    ];
+    // Each older block put back, in the smallest archive.
+    seeds.extend((8..24).map(|position| vec![0x20, 5, position]));
+    seeds
 }
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ pub fn archive_ops(bytes: &[u8]) -> u64 {
         Trial::FullDisk | Trial::Crashes => {
             // The initial free space is enough for most inputs, so this uses some of it, or slightly more than all of
             // it.
-            let filler = Operation::Create { length: number % 16 * 4008, name: None };
+            let filler = Operation::Create { length: number % 48 * 4008, name: None };
             let operations = [&[filler, Operation::Commit], &operations[..]].concat();
             full_disk_leaves_the_handle_usable(fixture, &operations, 0)
         }
@@ -278,7 +278,7 @@ mod tests {
     fn full_disks_and_byzantine_writes_occur() {
         let seed = &more_scenarios()[2];
         let full = |number| archive_ops(&[&[36, number], &seed[..]].concat());
-        let refused = (0..32).map(full).sum::<u64>();
+        let refused = (0..48).map(full).sum::<u64>();
         assert!(refused >= 3, "only {refused} operations failed on a full disk");
         let lie = |number| archive_ops(&[&[12, number], &seed[..]].concat());
         let lies = (0..20).map(lie).sum::<u64>();

@@ -31,8 +31,7 @@ fn check_slot(slot: &MetaSlot) {
         free_from = run.end();
     }
     let roots = slot.roots.iter().filter_map(|root| root.block);
-    let redo = slot.redo_head.into_iter().flat_map(DoubledRef::copies);
-    for BlockRef { position, .. } in roots.chain(redo) {
+    for BlockRef { position, .. } in roots.chain(slot.redo_head).flat_map(DoubledRef::copies) {
         assert!(blocks.contains(&position.get()), "{position:?} is not a block of the archive");
     }
     for stored in &slot.reserved_streams {
@@ -50,12 +49,14 @@ mod tests {
     #[test]
     fn any_slot_is_accepted_or_rejected() {
         let generation = Generation { session: 3, step: 9, salt: 0x1234_5678 };
-        let block = |position| Some(BlockRef { position: Position::at(position), generation });
         let mut slot = MetaSlot::first(generation, 1, [5; 32]);
         slot.block_count = 1000;
-        slot.roots[0] = Root { block: block(9), depth: 2, entries: 300 };
-        let (position, copy) = (Position::at(20), Position::at(21));
-        slot.redo_head = Some(DoubledRef { position, copy, generation });
+        let doubled = |at: u32| {
+            let [position, copy] = [at, at + 300].map(Position::at);
+            Some(DoubledRef { position, copy, generation })
+        };
+        slot.roots[0] = Root { block: doubled(9), depth: 2, entries: 300 };
+        slot.redo_head = doubled(20);
         slot.redo_length = 7;
         slot.inline_free = [(30, 4), (40, 1)]
             .map(|(start, count)| Run::new(Position::at(start), count).expect("a run"))

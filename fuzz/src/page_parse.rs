@@ -35,7 +35,7 @@ pub fn page_parse(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::bytes::check_mutations;
-    use ar7_engine::format::{BlockRef, Generation};
+    use ar7_engine::format::{DoubledRef, Generation};
 
     /// Returns a hand-written page of these cells.
     fn page(tag: u8, level: u8, cells: &[(&[u8], Vec<u8>)]) -> Vec<u8> {
@@ -69,7 +69,8 @@ mod tests {
         let generation = Generation { session: 1, step: 2, salt: 3 };
         let child = |number: u8| {
             let position = Position::at(100 + u32::from(number));
-            BlockRef::encode(Some(BlockRef { position, generation })).to_vec()
+            let copy = Position::at(position.get() + 300);
+            DoubledRef::encode(Some(DoubledRef { position, copy, generation })).to_vec()
         };
         let keys: Vec<Vec<u8>> = (1..150_u8).map(|number| vec![number]).collect();
         let mut cells: Vec<(&[u8], Vec<u8>)> = vec![(&[], child(0))];

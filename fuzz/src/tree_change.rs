@@ -1,8 +1,8 @@
 //! Reading and changing of a tree whose pages an attacker with the key has forged.
 
 use ar7_engine::Error as EngineError;
-use ar7_engine::format::{BlockRef, DATA_SIZE, Data, Position, Root};
-use ar7_registry::tree::testing::HeapSpace;
+use ar7_engine::format::{DATA_SIZE, Data, DoubledRef, Position, Root};
+use ar7_registry::tree::testing::{HeapSpace, reference};
 use ar7_registry::tree::{Page, PageExpectation, Range, Tree, TreeNumber, TreeReader, page_layout};
 use ar7_registry::{Error, Result};
 
@@ -78,13 +78,13 @@ fn forge(space: &mut HeapSpace, unstructured: &mut Unstructured<'_>) {
         0 => data[unstructured.word() % DATA_SIZE] = unstructured.byte().to_le_bytes()[0],
         1 => data = other,
         2 => {
-            let child = BlockRef::encode(Some(from));
+            let child = DoubledRef::encode(Some(from));
             set_child(&mut data, unstructured, child);
         }
         _ => {
             if let Some(at) = child_offset(&other, unstructured) {
                 let child =
-                    other[at..at + BlockRef::SIZE].try_into().expect("the size of a reference");
+                    other[at..at + DoubledRef::SIZE].try_into().expect("the size of a reference");
                 set_child(&mut data, unstructured, child);
             }
         }
@@ -92,9 +92,9 @@ fn forge(space: &mut HeapSpace, unstructured: &mut Unstructured<'_>) {
     space.forge(to.position, &data);
 }
 
-fn set_child(data: &mut Data, unstructured: &mut Unstructured<'_>, child: [u8; BlockRef::SIZE]) {
+fn set_child(data: &mut Data, unstructured: &mut Unstructured<'_>, child: [u8; DoubledRef::SIZE]) {
     if let Some(at) = child_offset(data, unstructured) {
-        data[at..at + BlockRef::SIZE].copy_from_slice(&child);
+        data[at..at + DoubledRef::SIZE].copy_from_slice(&child);
     }
 }
 
@@ -112,7 +112,7 @@ fn child_offset(data: &Data, unstructured: &mut Unstructured<'_>) -> Option<usiz
             usize::from(u16::from_be_bytes(data.get(at..at + 2)?.try_into().ok()?))
         }
     };
-    end.checked_sub(BlockRef::SIZE).filter(|_| end <= DATA_SIZE)
+    end.checked_sub(DoubledRef::SIZE).filter(|_| end <= DATA_SIZE)
 }
 
 /// Returns the root, or one with other fields.
@@ -128,7 +128,7 @@ fn forged_root(root: Root, space: &HeapSpace, unstructured: &mut Unstructured<'_
         }
         2 => {
             let position = Position::new(block.position.get() + 1000);
-            Root { block: position.map(|position| BlockRef { position, ..block }), ..root }
+            Root { block: position.map(|position| reference(position, block.generation)), ..root }
         }
         _ => root,
     }
@@ -147,7 +147,7 @@ fn operate(
         3..=5 => drop(judge(tree.remove(space, &key), damage)),
         6 if operation > 200 => {
             let limit = Position::at(u32::try_from(unstructured.byte()).unwrap_or(0));
-            judge(tree.relocate(space, limit, 1 + operation % 5), damage);
+            tree.relocate(space, &|at| at.position >= limit, 1 + operation % 5, u32::MAX);
         }
         6 => {
             let found = judge(tree.floor(space, &key), damage).flatten();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ar7_engine::format::{Position, Root};
+use ar7_engine::format::{DoubledRef, Root};
 use ar7_registry::tree::{CELL_MAX, Entry, KEY_MAX, Tree, TreeNumber, TreeReader};
 
 use crate::tree_space::ReusedSpace;
@@ -162,7 +162,8 @@ impl Grove {
         let end = usize::try_from(self.space.end().get()).expect("a small space");
         let limit = u32::try_from(unstructured.word() % (end + 1)).expect("two bytes");
         let most = 1 + unstructured.byte() % 6;
-        self.tree.relocate(&mut self.space, Position::at(limit), most).expect("an honest tree");
+        let is_wanted = |at: DoubledRef| at.position.get() >= limit;
+        self.tree.relocate(&mut self.space, &is_wanted, most, u32::MAX);
     }
 
     /// Writes the changes without committing them.

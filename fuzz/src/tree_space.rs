@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ar7_engine::format::{BlockRef, Data, Generation, Position, Run};
+use ar7_engine::format::{Data, DoubledRef, Generation, Position};
 use ar7_registry::Result;
+use ar7_registry::tree::testing::copy_of;
 use ar7_registry::tree::{Page, PageExpectation, PageSpace, PageStore};
 
 /// Pages by position, and the positions that may be written.
@@ -72,7 +73,7 @@ impl ReusedSpace {
 }
 
 impl PageStore for ReusedSpace {
-    fn load(&self, at: BlockRef, expect: PageExpectation) -> Result<Arc<Page>> {
+    fn load(&self, at: DoubledRef, expect: PageExpectation) -> Result<Arc<Page>> {
         assert!(!self.released.contains(&at.position), "a released page is not read");
         let (generation, data) = self.pages.get(&at.position).expect("a referenced page exists");
         assert_eq!(*generation, at.generation, "a page was written over: block {}", at.position);
@@ -81,23 +82,24 @@ impl PageStore for ReusedSpace {
 }
 
 impl PageSpace for ReusedSpace {
-    fn allocate(&mut self, pages: u32) -> Result<Vec<Run>> {
+    fn allocate(&mut self, pages: u32) -> Result<Vec<[Position; 2]>> {
         let positions: Vec<Position> = (0..pages).map(|_| self.give()).collect();
         self.given.extend(&positions);
-        Ok(positions.into_iter().map(Run::single).collect())
+        Ok(positions.into_iter().map(|position| [position, copy_of(position)]).collect())
     }
 
     fn generation(&self) -> Generation {
         Generation { session: 1, step: self.step, salt: 0 }
     }
 
-    fn store(&mut self, at: Position, page: Arc<Page>) -> Result<()> {
-        assert!(self.given.remove(&at), "a page is written once, to an allocated position");
-        self.pages.insert(at, (self.generation(), Box::new(*page.data())));
+    fn store(&mut self, at: DoubledRef, page: Arc<Page>) -> Result<()> {
+        let is_given = self.given.remove(&at.position);
+        assert!(is_given, "a page is written once, to an allocated position");
+        self.pages.insert(at.position, (at.generation, Box::new(*page.data())));
         Ok(())
     }
 
-    fn release(&mut self, at: BlockRef) {
+    fn release(&mut self, at: DoubledRef) {
         assert!(!self.free.contains(&at.position), "a free position is not released");
         if ar7_engine::fault!(ReuseFreedBlocks) {
             self.free.insert(at.position);
@@ -109,6 +111,8 @@ impl PageSpace for ReusedSpace {
 
 #[cfg(test)]
 mod tests {
+    use ar7_registry::tree::testing::reference;
+
     use super::*;
 
     fn given(space: &mut ReusedSpace) -> u32 {
@@ -121,7 +125,7 @@ mod tests {
         let mut space = ReusedSpace::default();
         assert_eq!([given(&mut space), given(&mut space)], [0, 1]);
         space.commit();
-        let first = BlockRef { position: Position::at(0), generation: space.generation() };
+        let first = reference(Position::at(0), space.generation());
         space.release(first);
         assert_eq!((given(&mut space), space.used()), (2, 2), "a crash needs the first");
         space.crash();
@@ -136,8 +140,8 @@ mod tests {
     fn a_written_page_stays_after_a_crash() {
         let mut space = ReusedSpace::default();
         let page = |space: &mut ReusedSpace| {
-            let position = space.allocate(1).expect("room")[0].start();
-            let block = BlockRef { position, generation: space.generation() };
+            let [position, _] = space.allocate(1).expect("room")[0];
+            let block = reference(position, space.generation());
             space
                 .pages
                 .insert(position, (block.generation, Box::new([0; ar7_engine::format::DATA_SIZE])));

@@ -20,7 +20,7 @@ mod working;
 
 pub use ar7_engine::format::RESERVED_STREAMS;
 pub use archive::{Archive, CreateOptions, Savepoint, Statistics};
-pub use committed::Snapshot;
+pub use committed::{DamagedCopies, Snapshot};
 pub use error::{Error, Result};
 pub use names::Names;
 pub use receipt::Receipt;

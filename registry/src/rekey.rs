@@ -53,14 +53,16 @@ impl Archive {
     }
 }
 
-/// Locks out readers, for whom a redo list may have to stay. Commits without a redo list, and wipes
-/// free blocks, so that every position holds a block that opens there.
+/// Locks out readers, for whom a redo list may have to stay. Moves pages with a damaged copy, commits
+/// without a redo list, and wipes free blocks, so that every position holds a block that opens
+/// there.
 fn prepare(opened: Result<Archive>, options: RekeyOptions) -> Result<()> {
     match opened {
         Err(crate::Error::Engine(ar7_engine::Error::RekeyInProgress)) => Ok(()),
         Err(error) => Err(error),
         Ok(archive) => {
             archive.store().lock_out_readers(options.wait)?;
+            archive.heal()?;
             archive.reclaim()?;
             archive.clear_redo_list()?;
             archive.wipe_free(&mut |_| {})?;

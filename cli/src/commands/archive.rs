@@ -167,6 +167,10 @@ impl Facts {
             ("commit", self.statistics.commit.to_string()),
             ("header", format!("revision {}", self.header_revision)),
         ];
+        let near = self.statistics.near_pages;
+        if near > 0 {
+            lines.push(("pages", format!("the copies of {near} lie less than 1 MiB apart")));
+        }
         if let Some(oldest) = self.oldest_reader {
             let changed = self.recovery.redo_blocks;
             let held = format!("by a reader of commit {oldest}, with {changed} changed blocks");

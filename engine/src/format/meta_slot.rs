@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::reserved::{META_SLOTS, RESERVED_BLOCKS, RESERVED_STREAMS};
 use super::stream_record::{StoredStream, stored_stream};
-use super::units::{BlockRef, DoubledRef, Generation, Position, Run};
+use super::units::{DoubledRef, Generation, Position, Run};
 use super::{BLOCKS_MAX, DATA_SIZE, Data, Features, Field, OwnedData};
 use crate::error::{Check, Error, Result, Value};
 
@@ -31,8 +31,8 @@ pub const META_STREAM: Uuid = Uuid::from_u128(0x6172_3700_0000_0000_8000_0000_00
 
 crate::layout! {
     /// A root in the meta slot.
-    pub mod root, 28 => {
-        BLOCK: 16, "position i32 (-1 for an empty tree) and generation of the root page";
+    pub mod root, 32 => {
+        BLOCK: 20, "both copies of the root page; positions -1 for an empty tree";
         DEPTH: 1, "u8: number of levels, 0 for an empty tree, at most 16";
         RESERVED: 3, "0";
         ENTRIES: 8, "u64: number of entries";
@@ -82,7 +82,7 @@ crate::layout! {
         PENDING: PENDING_SESSIONS_MAX * session::SIZE, "finished sessions that no tree records, then zeros";
         METADATA_LENGTH: 2, "u16: length of the application's metadata, at most 2048";
         METADATA: METADATA_MAX, "the application's metadata, then zeros";
-        TAIL: 330, "fields of later versions up to LENGTH, kept on rewriting; then zeros";
+        TAIL: 266, "fields of later versions up to LENGTH, kept on rewriting; then zeros";
     }
 }
 
@@ -93,7 +93,7 @@ const VERSION: u16 = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Root {
     /// The root page; `None` for an empty tree.
-    pub block: Option<BlockRef>,
+    pub block: Option<DoubledRef>,
     /// Number of levels; 0 for an empty tree.
     pub depth: u8,
     /// Number of entries.
@@ -197,7 +197,7 @@ impl MetaSlot {
         at::NUMBER.put(all, &self.number.to_be_bytes());
         at::BLOCK_COUNT.put(all, &self.block_count.to_be_bytes());
         put_list(at::ROOTS, all, root::SIZE, &self.roots, |root, bytes| {
-            root::BLOCK.put(bytes, &BlockRef::encode(root.block));
+            root::BLOCK.put(bytes, &DoubledRef::encode(root.block));
             root::DEPTH.put(bytes, &[root.depth]);
             root::ENTRIES.put(bytes, &root.entries.to_be_bytes());
         });
@@ -265,7 +265,7 @@ impl Decoder<'_> {
         if number > COMMITS_MAX {
             return Err(self.damaged(COMMITS_MAX, number));
         }
-        let redo_head = self.redo_head(block_count)?;
+        let redo_head = self.doubled(at::REDO_HEAD.array(data), block_count)?;
         let redo_length = at::REDO_LENGTH.u32(data);
         // Each live entry needs two blocks, a home location and a shadow block, and at most half of the list is
         // superseded.
@@ -343,7 +343,7 @@ impl Decoder<'_> {
     }
 
     fn root(&self, bytes: &[u8], block_count: u32) -> Result<Root> {
-        let block = self.block(root::BLOCK.array(bytes), block_count)?;
+        let block = self.doubled(root::BLOCK.array(bytes), block_count)?;
         let [depth] = root::DEPTH.array(bytes);
         let entries = root::ENTRIES.u64(bytes);
         self.check_zeros(root::RESERVED.of(bytes))?;
@@ -401,31 +401,20 @@ impl Decoder<'_> {
         Ok(stored)
     }
 
-    /// Decodes a reference to a block in use. `None` must have generation 0.
-    fn block(&self, bytes: [u8; BlockRef::SIZE], block_count: u32) -> Result<Option<BlockRef>> {
-        let damaged =
-            |found: i32| self.damaged("-1 or a position from 8 up, below the block count", found);
-        match BlockRef::decode(bytes).map_err(damaged)? {
-            Some(BlockRef { position, .. })
-                if !(RESERVED_BLOCKS..block_count).contains(&position.get()) =>
-            {
-                Err(damaged(Position::to_link(Some(position))))
-            }
-            None => self.check_zeros(&bytes[4..]).map(|()| None),
-            some => Ok(some),
-        }
-    }
-
-    fn redo_head(&self, block_count: u32) -> Result<Option<DoubledRef>> {
+    /// Decodes a reference to a doubled block of the commit.
+    fn doubled(
+        &self,
+        bytes: [u8; DoubledRef::SIZE],
+        block_count: u32,
+    ) -> Result<Option<DoubledRef>> {
         let damaged = |found: i32| {
             self.damaged("-1 or two positions from 8 up, below the block count", found)
         };
-        let head =
-            DoubledRef::decode(meta_slot_layout::REDO_HEAD.array(self.data)).map_err(damaged)?;
-        let mut copies = head.into_iter().flat_map(DoubledRef::copies).map(|copy| copy.position);
-        match copies.find(|copy| !(RESERVED_BLOCKS..block_count).contains(&copy.get())) {
+        let found = DoubledRef::decode(bytes).map_err(damaged)?;
+        let is_outside = |copy: &Position| !(RESERVED_BLOCKS..block_count).contains(&copy.get());
+        match found.and_then(|block| [block.position, block.copy].into_iter().find(is_outside)) {
             Some(outside) => Err(damaged(Position::to_link(Some(outside)))),
-            None => Ok(head),
+            None => Ok(found),
         }
     }
 

@@ -39,6 +39,6 @@ pub use stream_record::{
     COMPRESSION_NONE, StoredStream, StreamLayout, StreamRecord, stored_stream, stream_record_layout,
 };
 pub use units::{
-    BLOCK_SIZE, BLOCK_SIZE_U64, BLOCKS_MAX, BlockIndex, BlockRef, DoubledRef, Generation, Position,
-    Run, runs_of,
+    BLOCK_SIZE, BLOCK_SIZE_U64, BLOCKS_MAX, BlockIndex, BlockRef, DoubledRef, FAR_BLOCKS,
+    Generation, Position, Run, runs_of,
 };

@@ -11,6 +11,9 @@ pub const BLOCK_SIZE_U64: u64 = 4096;
 /// Largest number of blocks in a file: positions are signed 32-bit integers on disk.
 pub const BLOCKS_MAX: u32 = 0x7fff_ffff;
 
+/// Distance in blocks of the two copies of a block, where there is room: one bad MiB of the medium destroys only one.
+pub const FAR_BLOCKS: u32 = 256;
+
 /// Place of a block in the file, in blocks from its start; at most 2^31 - 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(u32);
@@ -133,7 +136,7 @@ impl Run {
     }
 
     /// Returns the positions of the run, in order.
-    pub fn positions(self) -> impl Iterator<Item = Position> + Clone {
+    pub fn positions(self) -> impl DoubleEndedIterator<Item = Position> + Clone {
         (self.start.0..self.end()).map(Position)
     }
 
@@ -248,6 +251,12 @@ pub struct DoubledRef {
     pub generation: Generation,
 }
 
+impl fmt::Display for DoubledRef {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} and {}@{}", self.position, self.copy, self.generation)
+    }
+}
+
 impl DoubledRef {
     /// Length on disk in bytes.
     pub const SIZE: usize = 20;
@@ -256,6 +265,11 @@ impl DoubledRef {
     pub fn copies(self) -> [BlockRef; 2] {
         let generation = self.generation;
         [self.position, self.copy].map(|position| BlockRef { position, generation })
+    }
+
+    /// Returns whether the copies are less than [`FAR_BLOCKS`] apart.
+    pub fn is_near(self) -> bool {
+        self.position.get().abs_diff(self.copy.get()) < FAR_BLOCKS
     }
 
     /// Decodes `position i32 | copy i32 | generation 12`. Both positions -1 and generation 0 are `None`. Other bytes

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::handle::Store;
 use super::open::{Access, Io, OpenOptions};
-use super::space::RESERVE_BLOCKS;
+use super::space::reserve_of;
 use super::superblock::choose::Pair;
 use super::superblock::copy::write_copy;
 use super::writer::Writer;
@@ -94,14 +94,14 @@ fn lay_out(device: &dyn Device, secret: &Secret, options: &CreateOptions) -> Res
     slots[0] = wrap_master_key(&master, secret, &options.derivation, archive, 0, &options.label)?;
     let header = Header::new(archive, options.kind, Timestamp::now(), slots);
     let header = header.encode(&HeaderKey::derive(&master, archive));
-    device.grow(RESERVED_BLOCKS + RESERVE_BLOCKS)?;
-    for position in HEADERS {
-        device.write(position, &header[..])?;
-    }
     let sealer = Sealer::new(&master, archive);
     // The pairs hold commits 1 and 0, so that they differ by one from the first moment on.
     let generation = Generation { session: 0, step: 0, salt: random_u32()? };
     let zero = MetaSlot::first(generation, 1, header_digest(&header));
+    device.grow(RESERVED_BLOCKS + reserve_of(&zero))?;
+    for position in HEADERS {
+        device.write(position, &header[..])?;
+    }
     let one =
         MetaSlot { generation: Generation { step: 1, ..generation }, number: 1, ..zero.clone() };
     for (pair, slot) in [(Pair::Odd, &one), (Pair::Even, &zero)] {

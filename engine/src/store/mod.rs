@@ -65,7 +65,7 @@ pub use rekey::{RekeyOptions, RekeySummary};
 pub use salvage::{FoundBlock, Scanned, Wreck};
 pub use savepoints::Savepoint;
 pub use space::run_set::RunSet;
-pub use space::{RESERVE_BLOCKS, Urgency};
+pub use space::{FAR_FROM_BLOCKS, RESERVE_BLOCKS, Urgency};
 pub use superblock::recovery::Recovery;
 pub use wipe::Wiped;
 pub use writer::Writer;

@@ -5,7 +5,6 @@ use super::handle::Store;
 use super::listed::{ListChange, WrittenRedoList};
 use super::pipeline::Batch;
 use super::redo_list::{RedoList, read_redo_block};
-use super::space::Urgency;
 use super::space::run_set::RunSet;
 use super::writer::Writer;
 use crate::crypto::{KeyKind, SealJob};
@@ -91,16 +90,12 @@ impl Writer {
         if parts.is_empty() {
             return Ok(Vec::new());
         }
-        let positions = self.allocate_all(parts.len(), Urgency::Reserve)?;
-        let copies = self.allocate_copies(parts.len())?;
-        let targets: Vec<Position> = positions.iter().chain(&copies).copied().collect();
+        let pairs = self.allocate_twice(parts.len())?;
+        let targets: Vec<Position> =
+            (0..2).flat_map(|copy| pairs.iter().map(move |pair| pair[copy])).collect();
         let generation = self.generation_for(&targets)?;
-        let at = |index: usize| DoubledRef {
-            position: positions[index],
-            copy: copies[index],
-            generation,
-        };
-        let chain: Vec<DoubledRef> = (0..parts.len()).map(at).collect();
+        let at = |&[position, copy]: &[Position; 2]| DoubledRef { position, copy, generation };
+        let chain: Vec<DoubledRef> = pairs.iter().map(at).collect();
         let before = if change.extends { self.transaction.listed().chain() } else { &[] };
         let next = chain.iter().skip(1).chain(before.first()).copied().map(Some).chain([None]);
         let encode = |(entries, next): (&&[RedoEntry], Option<DoubledRef>)| {

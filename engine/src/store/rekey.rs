@@ -25,7 +25,7 @@ use rayon::prelude::*;
 use super::handle::Store;
 use super::open::{Access, Io, OpenOptions, Purpose, lock_out_readers, open_locked};
 use super::rekeying::{WINDOW_BLOCKS, Window, readable};
-use super::space::RESERVE_BLOCKS;
+use super::space::reserve_of;
 use super::superblock::header::{open_header, write_headers};
 use super::writer::Writer;
 use crate::crypto::{
@@ -226,7 +226,8 @@ impl Writer {
         summary.trim_failed = store.device.shrink(count).is_err();
         if !summary.trim_failed {
             // If there is no space for the reserve, the next writer tries again.
-            let _ = store.device.grow(count.saturating_add(RESERVE_BLOCKS).min(BLOCKS_MAX));
+            let reserve = reserve_of(&store.current().slot);
+            let _ = store.device.grow(count.saturating_add(reserve).min(BLOCKS_MAX));
         }
         Ok(summary)
     }

@@ -10,7 +10,7 @@ use super::pipeline::Batch;
 use super::savepoints::Savepoints;
 use super::space::pins::Pins;
 use super::space::run_set::RunSet;
-use super::space::{Space, Urgency};
+use super::space::{Space, Urgency, reserve_of};
 use super::superblock::Superblock;
 use super::transaction::Transaction;
 use crate::crypto::{KeyKind, MasterKey, SealJob};
@@ -344,10 +344,50 @@ impl Writer {
         Ok(positions)
     }
 
-    /// Allocates `count` positions for second copies, and may use the reserve. They come from the end of the free
-    /// blocks, so that they lie far from the first copies where there is room.
-    pub(super) fn allocate_copies(&mut self, count: usize) -> Result<Vec<Position>> {
-        self.allocate_from(count, Urgency::Reserve, Space::allocate_from_end)
+    /// Allocates positions for both copies of `count` blocks, and may use the reserve. First copies come from the front
+    /// of the free blocks and second ones from their end, never from the middle of a free run: the number of free runs
+    /// does not grow. A failure allocates none.
+    pub fn allocate_twice(&mut self, count: usize) -> Result<Vec<[Position; 2]>> {
+        let mut firsts = self.allocate_from(count, Urgency::Reserve, Space::allocate_first)?;
+        let seconds = self.allocate_from(count, Urgency::Reserve, Space::allocate_second);
+        let mut seconds = match seconds {
+            Ok(seconds) => seconds,
+            Err(error) => {
+                self.cancel(runs_of(&firsts));
+                return Err(error);
+            }
+        };
+        firsts.sort_unstable();
+        seconds.sort_unstable();
+        Ok(firsts.into_iter().zip(seconds).map(|(first, second)| [first, second]).collect())
+    }
+
+    /// Returns whether the pool has room for both copies of `count` blocks, far apart.
+    pub fn has_far_room(&self, count: usize) -> bool {
+        self.space.has_far_room(count)
+    }
+
+    /// Adds new blocks at the end of the file to the pool if it has no room for both copies of `count` blocks far apart.
+    /// A small archive stays small, and on a full disk nothing is added.
+    pub fn make_far_room(&mut self, count: usize) -> Result<()> {
+        self.store.check_usable()?;
+        let made = self.space.make_far_room(&*self.store.device, count);
+        self.store.poisoning(made)
+    }
+
+    /// Returns the end of the blocks in which second copies are placed if there is room.
+    pub fn copies_end(&self) -> u32 {
+        self.space.copies_end()
+    }
+
+    /// Keeps second copies below `limit` in this transaction, if there is room.
+    pub fn keep_copies_below(&mut self, limit: Position) {
+        self.space.keep_copies_below(limit);
+    }
+
+    /// Returns the number of blocks that the file keeps in reserve when it grows.
+    pub fn reserve_blocks(&self) -> u32 {
+        self.space.reserve()
     }
 
     /// Allocates for the free list, and may use the reserve: recording free space itself takes space.
@@ -473,7 +513,9 @@ impl Writer {
         self.transaction.raise_step()?;
         let blocks = self.store.device.length_bytes()? / BLOCK_SIZE_U64;
         let blocks = u32::try_from(blocks).unwrap_or(BLOCKS_MAX);
-        self.space.begin(commit.slot.block_count, blocks, &commit.slot.inline_free, &mut self.pins);
+        let MetaSlot { block_count, inline_free, .. } = &commit.slot;
+        let reserve = reserve_of(&commit.slot);
+        self.space.begin(*block_count, blocks, reserve, inline_free, &mut self.pins);
         Ok(())
     }
 }

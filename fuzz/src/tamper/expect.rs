@@ -11,8 +11,8 @@ use super::victim::{Part, Sealed, State, Victim, block};
 
 /// The expected result of a case.
 pub(super) enum Expect<'a> {
-    /// The committed content is read, and verification reports these reserved blocks and copies of redo blocks, and
-    /// nothing else.
+    /// The committed content is read, and verification reports these reserved blocks and copies of pages and redo
+    /// blocks, and nothing else.
     AsCommitted(Vec<u32>),
     /// Reading fails with one of these errors, and verification reports one of them.
     Error(Vec<Fault>),
@@ -66,6 +66,10 @@ pub(super) fn expect<'a>(victim: &'a Victim, case: &Case, image: &[u8]) -> Expec
                 if !is_redo_lost || position == victim.redo[0] {
                     bad.push(position);
                 }
+            }
+            // So it is for a page. Verification names each bad copy.
+            Part::Live { kind: KeyKind::Registry, .. } if victim.has_good_twin(image, position) => {
+                bad.push(position);
             }
             _ if is_redo_lost && victim.is_shadow(position) => {}
             _ if is_redo_lost && victim.is_redirected(position) => {

@@ -94,18 +94,33 @@ impl Forger {
         self.sealer.seal_batch(kind, changed.generation, &[job], bytes).expect("random bytes");
     }
 
-    /// Changes an existing block; if it is a meta slot, in both copies.
+    /// Changes an existing block; if it is a meta slot or a page, in both copies.
     ///
     /// # Panics
     /// If it does not open.
     pub fn change(&mut self, kind: KeyKind, position: u32, change: impl FnOnce(&mut OpenBlock)) {
         let mut opened = self.open(kind, position).expect("a block of this kind");
+        let copy =
+            if kind == KeyKind::Registry { self.copy_of_page(position, &opened) } else { None };
         change(&mut opened);
+        if let Some(copy) = copy {
+            self.seal(kind, copy, &opened);
+        }
         self.seal(kind, position, &opened);
         if let 1..=4 = position {
             // Positions 1 and 3 hold one commit, 2 and 4 another.
             self.seal(kind, (position + 1) % 4 + 1, &opened);
         }
+    }
+
+    /// Returns the position of the other copy of a page.
+    pub fn copy_of_page(&self, position: u32, page: &OpenBlock) -> Option<u32> {
+        (0..self.blocks()).filter(|other| *other != position).find(|&other| {
+            self.open(KeyKind::Registry, other).is_some_and(|other| {
+                (other.generation, other.head) == (page.generation, page.head)
+                    && other.data == page.data
+            })
+        })
     }
 
     /// Returns the meta slot of the current commit.

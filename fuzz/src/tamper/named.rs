@@ -132,8 +132,8 @@ const SMALL: &[Hostile] = &[
     }),
     hostile("the root of another tree", When::Reading, &[Check::Stream], |forger| {
         let other = current(forger, |slot| slot.roots[TreeId::Inodes.index()].block);
-        let other = BlockRef::encode(other);
-        forge_root(forger, TreeId::Names, |bytes| bytes[..16].copy_from_slice(&other));
+        let other = DoubledRef::encode(other);
+        forge_root(forger, TreeId::Names, |bytes| root::BLOCK.put(bytes, &other));
     }),
     hostile("more blocks than the file has", When::Opening, &[], |forger| {
         let most = BLOCKS_MAX.to_be_bytes();
@@ -242,7 +242,8 @@ const CROWDED: &[Hostile] = &[
         forge_child(forger, |_, children| children[1]);
     }),
     hostile("a child at the header", When::Reading, &[Check::Root, Check::FreeMap], |forger| {
-        forge_child(forger, |_, children| BlockRef { position: Position::at(7), ..children[0] });
+        let [position, copy] = [7, 6].map(Position::at);
+        forge_child(forger, |_, children| DoubledRef { position, copy, ..children[0] });
     }),
     hostile("a child of another generation", When::Reading, &[Check::Generation], |forger| {
         forge_child(forger, |_, children| {
@@ -370,7 +371,7 @@ fn page_with(forger: &Forger, bytes: &[u8]) -> (u32, usize) {
     found.next().expect("a page that holds it")
 }
 
-fn roots(forger: &Forger) -> Vec<BlockRef> {
+fn roots(forger: &Forger) -> Vec<DoubledRef> {
     current(forger, |slot| slot.roots.iter().filter_map(|root| root.block).collect())
 }
 
@@ -467,16 +468,16 @@ fn forge_costs(forger: &mut Forger, slots: usize, memory_kib: u32, passes: u32) 
 }
 
 /// Replaces the first child of the root of the names.
-fn forge_child(forger: &mut Forger, choose: impl FnOnce(BlockRef, &[BlockRef]) -> BlockRef) {
+fn forge_child(forger: &mut Forger, choose: impl FnOnce(DoubledRef, &[DoubledRef]) -> DoubledRef) {
     let root = current(forger, |slot| slot.roots[TreeId::Names.index()].block).expect("names");
     let opened = forger.open(KeyKind::Registry, root.position.get()).expect("the root");
     let expect = PageExpectation { tree: TreeId::Names.number(), level: 1 };
     let page = Page::parse(root.position, &opened.data, expect);
     let page = page.expect("a branch");
-    let children: Vec<BlockRef> = (0..page.count()).map(|cell| page.child_block(cell)).collect();
+    let children: Vec<DoubledRef> = (0..page.count()).map(|cell| page.child_block(cell)).collect();
     let chosen = choose(root, &children);
-    let from = BlockRef::encode(Some(children[0]));
-    replace(forger, &from, &BlockRef::encode(Some(chosen)));
+    let from = DoubledRef::encode(Some(children[0]));
+    replace(forger, &from, &DoubledRef::encode(Some(chosen)));
 }
 
 /// Returns an archive with enough names that its trees have branches.

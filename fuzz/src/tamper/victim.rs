@@ -50,7 +50,7 @@ pub(super) enum Part {
     Slot,
     /// One of the two blank reserved blocks.
     Blank,
-    /// A block that is read: of a stream, of the registry, or of the redo list. Faults are reported at its position.
+    /// A block that is read: of a stream, of the registry (two copies), or of the redo list. Faults are reported at its position.
     Live {
         /// The kind of key that it is sealed under.
         kind: KeyKind,
@@ -78,6 +78,8 @@ pub struct Victim {
     pub(super) block_count: u32,
     /// Both copies of the only block of the redo list.
     pub(super) redo: [u32; 2],
+    /// The other copy of each copy of a page.
+    twins: HashMap<u32, u32>,
     /// Every block that was ever sealed in this archive.
     sealed: HashMap<Vec<u8>, Sealed>,
     /// Numbers of the commits whose meta slots the attacker may have kept.
@@ -124,11 +126,21 @@ impl Victim {
         let stranger = stranger.states.pop().expect("a state of another archive");
         let states = maker.states;
         let slot = newest_slot(states.last().expect("a state"));
-        let block_count = slot.block_count;
         let redo = slot.redo_head.expect("a redo list").copies().map(|copy| copy.position.get());
         let (parts, sealed, numbers) = (Vec::new(), HashMap::new(), HashMap::new());
-        let mut victim =
-            Victim { kind, states, fork, stranger, parts, block_count, redo, sealed, numbers };
+        let (block_count, twins) = (slot.block_count, HashMap::new());
+        let mut victim = Victim {
+            kind,
+            states,
+            fork,
+            stranger,
+            parts,
+            block_count,
+            redo,
+            twins,
+            sealed,
+            numbers,
+        };
         victim.numbers =
             victim.known_states().flat_map(|state| commit_numbers(&state.image)).collect();
         let moved: Vec<u32> = (8..victim.blocks())
@@ -137,6 +149,7 @@ impl Victim {
         let known = victim.known_states().flat_map(|state| sealed_blocks(&state.image, &moved));
         victim.sealed = known.collect();
         victim.parts = (0..victim.blocks()).map(|position| victim.part(position)).collect();
+        victim.twins = victim.twins();
         victim.check_parts();
         victim
     }
@@ -172,6 +185,7 @@ impl Victim {
     pub(super) fn copy_of(&self, finding: &Finding) -> Option<u32> {
         let found = match &finding.subject {
             Subject::Header(position) | Subject::MetaSlot(position) => *position,
+            Subject::Page { position, .. } => return Some(position.get()),
             Subject::Blocks(run) => run.start(),
             _ => return None,
         };
@@ -182,6 +196,23 @@ impl Victim {
     /// Returns whether neither copy of the block of the redo list is as committed.
     pub(super) fn is_redo_lost(&self, image: &[u8]) -> bool {
         self.redo.iter().all(|&copy| block(image, copy) != block(&self.now().image, copy))
+    }
+
+    /// Returns whether the other copy of this copy of a page is as committed.
+    pub(super) fn has_good_twin(&self, image: &[u8], position: u32) -> bool {
+        let twin = self.twins.get(&position);
+        twin.is_some_and(|&twin| block(image, twin) == block(&self.now().image, twin))
+    }
+
+    fn twins(&self) -> HashMap<u32, u32> {
+        let forger = Forger::new(&self.now().image);
+        let is_page = |part: &Part| matches!(part, Part::Live { kind: KeyKind::Registry, .. });
+        let pages = (0..).zip(&self.parts).filter(|(_, part)| is_page(part));
+        let twin = |(position, _): (u32, &Part)| {
+            let page = forger.open(KeyKind::Registry, position).expect("a page opens");
+            Some((position, forger.copy_of_page(position, &page)?))
+        };
+        pages.filter_map(twin).collect()
     }
 
     /// Returns the home location of a shadow block.
@@ -258,7 +289,8 @@ impl Victim {
             self.parts.iter().filter(is).count() as u64
         };
         assert_eq!(count(KeyKind::Data), summary.data_blocks, "blocks of streams");
-        assert_eq!(count(KeyKind::Registry), summary.pages, "pages");
+        assert_eq!(count(KeyKind::Registry), 2 * summary.pages, "both copies of pages");
+        assert_eq!(self.twins.len() as u64, 2 * summary.pages, "both copies of pages");
         assert_eq!(count(KeyKind::Meta), 2, "both copies of a block of the redo list");
         let moved = |position: u32| {
             self.parts.iter().any(

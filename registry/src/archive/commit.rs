@@ -54,6 +54,22 @@ impl State {
         Ok(())
     }
 
+    /// Moves pages with a bad copy, a limited number in each commit, until none is left that a commit
+    /// can move.
+    pub(super) fn heal(&mut self) -> Result<()> {
+        self.commit()?;
+        self.trees.find_bad_copies();
+        let mut left = self.trees.unhealed();
+        while left > 0 {
+            self.commit_flushed()?;
+            let before = std::mem::replace(&mut left, self.trees.unhealed());
+            if left >= before {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the commits of closing: one clears the redo list, one moves pages away from the end of
     /// the file, and one removes the end from the archive.
     pub(super) fn commit_closing(&mut self) -> Result<()> {
@@ -78,6 +94,7 @@ impl State {
         let needed = self.trees.writer().redo_list_blocks();
         self.trees.make_room(needed)?;
         let redo = self.trees.writer().write_redo_list()?;
+        self.trees.move_pages()?;
         self.trees.flush_trees()?;
         let inline_free = self.trees.flush_free_list()?;
         let update = SlotUpdate {

@@ -7,7 +7,7 @@ mod keys;
 mod savepoint;
 mod state;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod uncommitted;
 mod wipe;
 
@@ -25,9 +25,9 @@ use uuid::Uuid;
 pub use savepoint::Savepoint;
 pub(crate) use state::State;
 
-use crate::committed::{Committed, Snapshot};
+use crate::committed::{Committed, DamagedCopies, Snapshot};
 use crate::error::{Error, Result};
-use crate::records::{Streams, TreeId, check_roots, reserved_index};
+use crate::records::{NEAR_PAGES_COUNTER, Streams, TreeId, check_roots, reserved_index};
 
 /// How to create an archive.
 #[derive(Debug, Clone)]
@@ -106,6 +106,9 @@ pub struct Statistics {
     pub blocks: u32,
     /// Free blocks.
     pub free_blocks: u64,
+    /// Pages of which one bad MiB could destroy both copies. In a file over 2 MiB, each commit moves
+    /// some of them.
+    pub near_pages: u64,
     /// Length of the file in bytes.
     pub file_bytes: u64,
     /// Generation of the commit.
@@ -246,6 +249,12 @@ impl Archive {
         Ok(())
     }
 
+    /// Opens both copies of every index page, and gives each page with one bad copy new positions.
+    /// Commits. What has no good copy, and what there is no room for, stays as it is.
+    pub fn heal(&self) -> Result<()> {
+        self.finish_transaction(State::heal)
+    }
+
     /// Makes a commit without a redo list. Once it is durable, every block is in its home location.
     pub(crate) fn clear_redo_list(&self) -> Result<()> {
         self.finish_transaction(State::commit_without_redo)
@@ -337,6 +346,12 @@ impl Archive {
         self.snapshot().streams(after)?.take(limit).collect()
     }
 
+    /// Returns the copies of index pages that are found damaged while the other copy is good. A writer
+    /// moves these pages in the next commit.
+    pub fn damaged_copies(&self) -> DamagedCopies {
+        self.inner.committed.cache.damaged_copies()
+    }
+
     /// Returns sizes and counts as of the last commit.
     pub fn statistics(&self) -> Result<Statistics> {
         let snapshot = self.snapshot();
@@ -350,6 +365,7 @@ impl Archive {
             pending_deletions: entries(TreeId::PendingDeletions),
             blocks: slot.block_count,
             free_blocks: snapshot.free_blocks(),
+            near_pages: slot.counters[NEAR_PAGES_COUNTER],
             file_bytes: self.store().file_bytes()?,
             generation: slot.generation,
             commit: slot.number,

@@ -1,6 +1,7 @@
 //! An archive behaves like a map from streams to byte strings, across commits, rollbacks and
 //! reopenings.
 
+pub(crate) mod copies;
 mod space;
 
 use std::collections::BTreeMap;

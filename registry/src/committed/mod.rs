@@ -3,6 +3,7 @@
 mod pages;
 mod snapshot;
 
-pub(crate) use pages::{PageCache, load_page, page_stream, read_page};
+pub use pages::DamagedCopies;
+pub(crate) use pages::{PageCache, check_copies, load_page, page_stream, read_copy};
 pub(crate) use snapshot::Committed;
 pub use snapshot::Snapshot;

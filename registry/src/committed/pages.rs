@@ -1,15 +1,16 @@
 //! Pages of the trees: opened by the engine, checked and cached.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ar7_engine::crypto::KeyKind;
-use ar7_engine::format::BlockRef;
+use ar7_engine::format::{BlockRef, DoubledRef, Position};
 use ar7_engine::store::Store;
 use ar7_engine::{Check, Error as EngineError};
 use quick_cache::sync::Cache;
 use uuid::Uuid;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tree::{Page, PageExpectation, TreeNumber};
 
 /// Maximum size of the cache: 32,768 pages are 128 MiB.
@@ -21,24 +22,86 @@ const CACHED_PAGES_MIN: usize = 8192;
 /// Maximum size of cached and dirty pages together: 160 MiB.
 const PAGES_MAX: usize = 40_960;
 
+/// Maximum number of damaged copies that are remembered.
+const BAD_COPIES_MAX: usize = 1024;
+
 /// Opened and checked pages. The key identifies one version of a block, whose content never
 /// changes.
-pub(crate) struct PageCache(Cache<BlockRef, Arc<Page>>);
+pub(crate) struct PageCache {
+    pages: Cache<DoubledRef, Arc<Page>>,
+    bad_copies: Arc<Mutex<BadCopies>>,
+}
+
+/// Copies of pages that did not open, while the other copy did.
+#[derive(Default)]
+struct BadCopies {
+    /// All that were found, up to a maximum.
+    found: BTreeSet<Position>,
+    /// Those whose page is still in the tree. The next commit moves it.
+    unhealed: BTreeSet<Position>,
+}
 
 impl PageCache {
     pub(crate) fn new() -> PageCache {
-        PageCache(Cache::new(CACHED_PAGES_MAX))
+        PageCache { pages: Cache::new(CACHED_PAGES_MAX), bad_copies: Arc::default() }
+    }
+
+    /// Returns the copies that did not open.
+    pub(crate) fn damaged_copies(&self) -> DamagedCopies {
+        DamagedCopies(Arc::clone(&self.bad_copies))
+    }
+
+    /// Returns the bad copies of pages that are still in use.
+    pub(crate) fn unhealed(&self) -> BTreeSet<Position> {
+        self.bad().unhealed.clone()
+    }
+
+    /// Records that the page at `at` is no longer in use.
+    pub(crate) fn released(&self, at: DoubledRef) {
+        let mut bad = self.bad();
+        if !bad.unhealed.is_empty() {
+            for copy in at.copies() {
+                bad.unhealed.remove(&copy.position);
+            }
+        }
+    }
+
+    fn note_bad(&self, copy: Position) {
+        let mut bad = self.bad();
+        if bad.found.len() < BAD_COPIES_MAX && bad.found.insert(copy) {
+            bad.unhealed.insert(copy);
+        }
+    }
+
+    fn bad(&self) -> MutexGuard<'_, BadCopies> {
+        lock(&self.bad_copies)
     }
 
     /// Shrinks the cache to make room for this many dirty pages in memory.
     pub(crate) fn leave_room(&self, dirty_pages: usize) {
         let room = PAGES_MAX.saturating_sub(dirty_pages);
         let room = room.clamp(CACHED_PAGES_MIN, CACHED_PAGES_MAX);
-        self.0.set_capacity(u64::try_from(room).expect("at most 32,768 pages"));
+        self.pages.set_capacity(u64::try_from(room).expect("at most 32,768 pages"));
     }
 
-    pub(crate) fn insert(&self, at: BlockRef, page: Arc<Page>) {
-        self.0.insert(at, page);
+    pub(crate) fn insert(&self, at: DoubledRef, page: Arc<Page>) {
+        self.pages.insert(at, page);
+    }
+}
+
+fn lock(bad_copies: &Mutex<BadCopies>) -> MutexGuard<'_, BadCopies> {
+    bad_copies.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The copies of index pages that reading an archive finds damaged while the other copy is good. It
+/// outlives the archive.
+#[derive(Clone)]
+pub struct DamagedCopies(Arc<Mutex<BadCopies>>);
+
+impl DamagedCopies {
+    /// Returns the positions of those found so far, in order, up to a maximum.
+    pub fn positions(&self) -> Vec<Position> {
+        lock(&self.0).found.iter().copied().collect()
     }
 }
 
@@ -51,17 +114,17 @@ const KEPT_PAGES: usize = 256;
 pub(crate) struct KeptPages(OnceLock<Box<[KeptPage]>>);
 
 /// A slot for one branch, with the reference to its block.
-type KeptPage = OnceLock<(BlockRef, Arc<Page>)>;
+type KeptPage = OnceLock<(DoubledRef, Arc<Page>)>;
 
 impl KeptPages {
     /// Returns the page, if it is kept.
-    pub(crate) fn get(&self, at: BlockRef, expect: PageExpectation) -> Option<&Arc<Page>> {
+    pub(crate) fn get(&self, at: DoubledRef, expect: PageExpectation) -> Option<&Arc<Page>> {
         let (found, page) = self.0.get()?[slot_of(at)].get()?;
         (*found == at && is_expected(page, expect)).then_some(page)
     }
 
     /// Keeps a page if its slot is still empty.
-    pub(crate) fn keep(&self, at: BlockRef, page: &Arc<Page>) {
+    pub(crate) fn keep(&self, at: DoubledRef, page: &Arc<Page>) {
         let slots = self.0.get_or_init(|| (0..KEPT_PAGES).map(|_| OnceLock::new()).collect());
         slots[slot_of(at)].get_or_init(|| (at, Arc::clone(page)));
     }
@@ -69,7 +132,7 @@ impl KeptPages {
 
 /// Returns the slot for a branch. Branches are mostly adjacent or evenly spaced in the file, and
 /// the multiplication spreads their positions over the slots.
-fn slot_of(at: BlockRef) -> usize {
+fn slot_of(at: DoubledRef) -> usize {
     const GOLDEN_RATIO: u32 = 0x9e37_79b9;
     let spread = at.position.get().wrapping_mul(GOLDEN_RATIO) >> 16;
     usize::try_from(spread).expect("16 bits") % KEPT_PAGES
@@ -86,25 +149,63 @@ pub(crate) fn page_stream(tree: TreeNumber) -> Uuid {
     Uuid::from_u128(PAGES + u128::from(tree.0))
 }
 
-/// Returns a page from the cache, or opens it.
+/// Returns a page from the cache, or opens it: the first copy, or else the second.
 pub(crate) fn load_page(
     store: &Store,
     cache: &PageCache,
-    at: BlockRef,
+    at: DoubledRef,
     expect: PageExpectation,
 ) -> Result<Arc<Page>> {
-    if let Some(page) = cache.0.get(&at)
+    if let Some(page) = cache.pages.get(&at)
         && is_expected(&page, expect)
     {
         return Ok(page);
     }
-    let page = Arc::new(read_page(store, at, expect)?);
-    cache.0.insert(at, Arc::clone(&page));
+    let [first, second] = at.copies();
+    let read = read_copy(store, first, expect).or_else(|error| {
+        if ar7_engine::fault!(NoSecondCopy) {
+            return Err(error);
+        }
+        let page = read_copy(store, second, expect);
+        let page = page.map_err(|other| if is_io(&other) { other } else { error })?;
+        cache.note_bad(first.position);
+        Ok(page)
+    });
+    let page = Arc::new(read?);
+    cache.pages.insert(at, Arc::clone(&page));
     Ok(page)
 }
 
-/// Opens a page and checks its tree and level.
-pub(crate) fn read_page(store: &Store, at: BlockRef, expect: PageExpectation) -> Result<Page> {
+/// Opens both copies of a page, and notes one that does not open if the other does. Returns the page.
+pub(crate) fn check_copies(
+    store: &Store,
+    cache: &PageCache,
+    at: DoubledRef,
+    expect: PageExpectation,
+) -> Option<Page> {
+    let [first, second] = at.copies();
+    match [first, second].map(|copy| read_copy(store, copy, expect).ok()) {
+        [Some(page), Some(_)] => Some(page),
+        [Some(page), None] => {
+            cache.note_bad(second.position);
+            Some(page)
+        }
+        [None, Some(page)] => {
+            cache.note_bad(first.position);
+            Some(page)
+        }
+        [None, None] => None,
+    }
+}
+
+/// A medium that fails to read a block may succeed later, so that error says more about a page than
+/// damage of its other copy.
+fn is_io(error: &Error) -> bool {
+    matches!(error, Error::Engine(error) if error.is_io())
+}
+
+/// Opens one copy of a page and checks its tree and level.
+pub(crate) fn read_copy(store: &Store, at: BlockRef, expect: PageExpectation) -> Result<Page> {
     // Pages are never changed in place, but during a rekey some of them are in shadow blocks.
     let commit = store.current();
     let block = store.read_block(&commit.redirects, KeyKind::Registry, at)?;
@@ -123,7 +224,7 @@ pub(crate) fn read_page(store: &Store, at: BlockRef, expect: PageExpectation) ->
 
 #[cfg(test)]
 mod tests {
-    use ar7_engine::format::{DATA_SIZE, Generation, Position};
+    use ar7_engine::format::{DATA_SIZE, Generation};
 
     use super::*;
     use crate::tree::page_layout;
@@ -145,9 +246,10 @@ mod tests {
         Arc::new(Page::parse(Position::at(8), &data, LEAF).unwrap())
     }
 
-    fn block(position: u32, step: u32) -> BlockRef {
+    fn block(position: u32, step: u32) -> DoubledRef {
         let generation = Generation { session: 1, step, salt: 0 };
-        BlockRef { position: Position::at(position), generation }
+        let [position, copy] = [position, position + 1000].map(Position::at);
+        DoubledRef { position, copy, generation }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::iter;
 use std::sync::Arc;
 
-use ar7_engine::format::{BlockRef, StoredStream};
+use ar7_engine::format::{DoubledRef, StoredStream};
 use ar7_engine::store::{Commit, Store};
 use arc_swap::ArcSwap;
 use uuid::Uuid;
@@ -103,7 +103,7 @@ impl Snapshot {
 }
 
 impl PageStore for Snapshot {
-    fn load(&self, at: BlockRef, expect: PageExpectation) -> Result<Arc<Page>> {
+    fn load(&self, at: DoubledRef, expect: PageExpectation) -> Result<Arc<Page>> {
         let page = load_page(self.store(), &self.committed.cache, at, expect)?;
         if page.is_branch() {
             self.kept.pages.keep(at, &page);
@@ -111,7 +111,7 @@ impl PageStore for Snapshot {
         Ok(page)
     }
 
-    fn kept(&self, at: BlockRef, expect: PageExpectation) -> Option<&Arc<Page>> {
+    fn kept(&self, at: DoubledRef, expect: PageExpectation) -> Option<&Arc<Page>> {
         (expect.level > 0).then(|| self.kept.pages.get(at, expect)).flatten()
     }
 }

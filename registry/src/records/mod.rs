@@ -90,6 +90,9 @@ pub(crate) fn decoded_value<R: Record>(
     found.map(|value| R::decode_value(key, &Zeroizing::new(value))).transpose()
 }
 
+/// The counter of pages whose copies are less than 256 blocks apart.
+pub(crate) const NEAR_PAGES_COUNTER: usize = 1;
+
 /// The counter of the meta slot that holds the number of blocks in the free list.
 pub(crate) const FREE_BLOCKS_COUNTER: usize = 7;
 

@@ -132,37 +132,37 @@ impl Rebuilt {
         match (newer, known) {
             (Some(page), _) => {
                 rebuilt.newest = Some(page.generation);
-                rebuilt.is_whole = rebuilt.walk(pages, page.block(), page.level, everything);
+                rebuilt.is_whole = rebuilt.walk(pages, &[page.block()], page.level, everything);
             }
             (None, Some(KnownRoot { root, generation, .. })) => {
                 rebuilt.newest = Some(generation);
                 let level = root.depth.saturating_sub(1);
-                rebuilt.is_whole =
-                    root.block.is_none_or(|block| rebuilt.walk(pages, block, level, everything));
+                rebuilt.is_whole = root
+                    .block
+                    .is_none_or(|block| rebuilt.walk(pages, &block.copies(), level, everything));
             }
             (None, None) => rebuilt.is_whole = false,
         }
         rebuilt.is_filling = true;
         if !rebuilt.is_whole {
             for page in found {
-                rebuilt.walk(pages, page.block(), page.level, Bounds::default());
+                rebuilt.walk(pages, &[page.block()], page.level, Bounds::default());
             }
         }
         rebuilt
     }
 
-    /// Adds the keys of the leaves below a page. Returns whether all of them open. A page that was visited from a newer
-    /// one is not visited again.
-    fn walk(&mut self, pages: &Pages<'_>, block: BlockRef, level: u8, bounds: Bounds) -> bool {
-        if level >= DEPTH_MAX || !self.visited.insert(block.position) {
+    /// Adds the keys of the leaves below a page, of which one of `copies` opens. Returns whether all of them open. A page
+    /// that was visited from a newer one is not visited again.
+    fn walk(&mut self, pages: &Pages<'_>, copies: &[BlockRef], level: u8, bounds: Bounds) -> bool {
+        if level >= DEPTH_MAX || copies.iter().all(|copy| self.visited.contains(&copy.position)) {
             return false;
         }
         let expect = PageExpectation { tree: self.tree.number(), level };
-        let Some(page) = pages.load(block, expect) else {
-            // An older page may be at this position.
-            self.visited.remove(&block.position);
-            return false;
-        };
+        let opened = copies.iter().find_map(|&copy| Some((copy, pages.load(copy, expect)?)));
+        // If none opens, an older page may be at one of the positions.
+        let Some((block, page)) = opened else { return false };
+        self.visited.extend(copies.iter().map(|copy| copy.position));
         if !page.is_branch() {
             let low = bounds.low.unwrap_or_else(|| page.key(0).to_vec());
             let high = match bounds.high {
@@ -182,7 +182,7 @@ impl Rebuilt {
                 High::Below(page.key(cell + 1).to_vec())
             };
             let below = Bounds { low, high };
-            is_whole &= self.walk(pages, page.child_block(cell), level - 1, below);
+            is_whole &= self.walk(pages, &page.child_block(cell).copies(), level - 1, below);
         }
         is_whole
     }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use ar7_engine::Error as EngineError;
-use ar7_engine::format::{BlockRef, DEPTH_MAX};
+use ar7_engine::format::{DEPTH_MAX, DoubledRef};
 use zeroize::Zeroizing;
 
 use super::cursor::{Cursor, PageHandle, load};
@@ -340,7 +340,7 @@ struct Step {
 
 /// A page on the path.
 enum Found {
-    Sealed(BlockRef, Arc<Page>),
+    Sealed(DoubledRef, Arc<Page>),
     Dirty(u32),
 }
 

@@ -4,7 +4,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use ar7_engine::format::BlockRef;
+use ar7_engine::format::DoubledRef;
 use ar7_engine::{Check, Error as EngineError, Value};
 
 use super::page::{Child, Page, PageExpectation, TreeNumber};
@@ -30,8 +30,8 @@ impl<S: ?Sized> Copy for View<'_, S> {}
 
 /// A page on the path to a cell, sealed or dirty.
 pub(super) enum PageHandle<'a> {
-    Sealed(BlockRef, Arc<Page>),
-    Kept(BlockRef, &'a Arc<Page>),
+    Sealed(DoubledRef, Arc<Page>),
+    Kept(DoubledRef, &'a Arc<Page>),
     Dirty(u32, &'a Page),
 }
 
@@ -222,7 +222,7 @@ impl<'a, S: PageStore + ?Sized> Cursor<'a, S> {
 /// lists the parents from the root down, and the cell chosen in each.
 pub(super) fn load<'p, S: PageStore + ?Sized>(
     store: &S,
-    block: BlockRef,
+    block: DoubledRef,
     expect: PageExpectation,
     above: impl DoubleEndedIterator<Item = (&'p Page, usize)> + Clone,
 ) -> Result<Arc<Page>> {
@@ -232,7 +232,7 @@ pub(super) fn load<'p, S: PageStore + ?Sized>(
 }
 
 fn check_bounds<'p>(
-    block: BlockRef,
+    block: DoubledRef,
     page: &Page,
     above: impl DoubleEndedIterator<Item = (&'p Page, usize)> + Clone,
 ) -> Result<()> {

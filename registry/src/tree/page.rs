@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use ar7_engine::format::{BlockRef, DATA_SIZE, Data, Field, OwnedData, Position};
+use ar7_engine::format::{DATA_SIZE, Data, DoubledRef, Field, OwnedData, Position};
 use ar7_engine::{Check, Error as EngineError, Value};
 
 use crate::error::Result;
@@ -70,17 +70,17 @@ const DIRTY_CHILD: u32 = 1 << 31;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Child {
     /// A sealed page.
-    Sealed(BlockRef),
+    Sealed(DoubledRef),
     /// A dirty page.
     Dirty(u32),
 }
 
 impl Child {
-    pub(super) fn encode(self) -> [u8; BlockRef::SIZE] {
+    pub(super) fn encode(self) -> [u8; DoubledRef::SIZE] {
         match self {
-            Child::Sealed(block) => BlockRef::encode(Some(block)),
+            Child::Sealed(block) => DoubledRef::encode(Some(block)),
             Child::Dirty(number) => {
-                let mut bytes = [0; BlockRef::SIZE];
+                let mut bytes = [0; DoubledRef::SIZE];
                 bytes[..4].copy_from_slice(&(number | DIRTY_CHILD).to_be_bytes());
                 bytes
             }
@@ -207,7 +207,7 @@ impl Page {
     ///
     /// # Panics
     /// If the page is not a sealed branch.
-    pub fn child_block(&self, cell: usize) -> BlockRef {
+    pub fn child_block(&self, cell: usize) -> DoubledRef {
         match self.child(cell) {
             Child::Sealed(block) => block,
             Child::Dirty(_) => unreachable!("a sealed branch refers to sealed pages"),
@@ -215,13 +215,13 @@ impl Page {
     }
 
     pub(super) fn child(&self, cell: usize) -> Child {
-        let bytes: [u8; BlockRef::SIZE] =
+        let bytes: [u8; DoubledRef::SIZE] =
             self.value(cell).try_into().expect("the value of a branch cell is a child");
         let raw = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         if raw & DIRTY_CHILD != 0 {
             return Child::Dirty(raw & !DIRTY_CHILD);
         }
-        let block = BlockRef::decode(bytes).ok().flatten();
+        let block = DoubledRef::decode(bytes).ok().flatten();
         Child::Sealed(block.expect("children are checked when a page is parsed"))
     }
 
@@ -482,12 +482,12 @@ fn of_page(number: usize) -> u16 {
 type Fault = (Check, Value, Value);
 
 fn check_child(value: &[u8]) -> std::result::Result<(), Fault> {
-    let bytes: [u8; BlockRef::SIZE] =
-        value.try_into().map_err(|_| (Check::Page, BlockRef::SIZE.into(), value.len().into()))?;
-    match BlockRef::decode(bytes) {
+    let bytes: [u8; DoubledRef::SIZE] =
+        value.try_into().map_err(|_| (Check::Page, DoubledRef::SIZE.into(), value.len().into()))?;
+    match DoubledRef::decode(bytes) {
         Ok(Some(_)) => Ok(()),
-        Ok(None) => Err((Check::Page, "a position".into(), (-1_i32).into())),
-        Err(raw) => Err((Check::Page, "a position".into(), raw.into())),
+        Ok(None) => Err((Check::Page, "two positions".into(), (-1_i32).into())),
+        Err(raw) => Err((Check::Page, "two positions".into(), raw.into())),
     }
 }
 

@@ -1,19 +1,16 @@
-//! Moving pages away from the end of the file.
+//! Moving pages: away from the end of the file, or because their copies are damaged or too close to
+//! each other.
 
-use ar7_engine::format::Position;
+use ar7_engine::format::DoubledRef;
 
 use super::cursor::{Cursor, load};
 use super::page::{Child, PageExpectation};
 use super::space::{PageSpace, PageStore};
 use super::working::Tree;
-use crate::error::Result;
 
-/// Maximum number of branches that one search reads, to bound the time of closing an archive.
-const BRANCHES_MAX: u32 = 1 << 16;
-
-/// A search for pages at a limit or beyond.
-struct Search {
-    limit: Position,
+/// A search for pages to move.
+struct Search<'w> {
+    is_wanted: &'w dyn Fn(DoubledRef) -> bool,
     most: usize,
     branches_left: u32,
     /// For each page found, the cells on the path from the root.
@@ -21,45 +18,34 @@ struct Search {
 }
 
 impl Tree {
-    /// Copies about `most` pages at `limit` or beyond into memory, so that the next flush gives
-    /// them new positions. Reads branches, but no leaf that stays. Returns the number of copied
-    /// pages.
+    /// Copies about `most` of the pages for which `is_wanted` returns true into memory, so that the
+    /// next flush gives them new positions. Reads up to `branches` branches, to bound the time, but
+    /// no leaf that stays. Returns the number of copied pages.
+    ///
+    /// Pages that are unreadable, or lie below one, stay where they are.
     pub fn relocate<S: PageSpace + ?Sized>(
         &mut self,
         space: &mut S,
-        limit: Position,
-        most: usize,
-    ) -> Result<usize> {
-        self.relocate_within(space, limit, most, BRANCHES_MAX)
-    }
-
-    pub(super) fn relocate_within<S: PageSpace + ?Sized>(
-        &mut self,
-        space: &mut S,
-        limit: Position,
+        is_wanted: &dyn Fn(DoubledRef) -> bool,
         most: usize,
         branches: u32,
-    ) -> Result<usize> {
-        let Some(root) = self.root else { return Ok(0) };
-        let mut search = Search { limit, most, branches_left: branches, found: Vec::new() };
-        search.visit(&mut Cursor::new(self.view(space)), root)?;
+    ) -> usize {
+        let Some(root) = self.root else { return 0 };
+        let mut search = Search { is_wanted, most, branches_left: branches, found: Vec::new() };
+        search.visit(&mut Cursor::new(self.view(space)), root);
         let before = self.dirty_pages();
         for cells in search.found {
             if self.dirty_pages() - before >= most {
                 break;
             }
-            self.make_dirty_at(space, &cells)?;
+            self.make_dirty_at(space, &cells);
         }
-        Ok(self.dirty_pages() - before)
+        self.dirty_pages() - before
     }
 
     /// Copies the page at the end of a path into memory, after all pages above it. Only a dirty
     /// page can refer to a dirty page.
-    fn make_dirty_at<S: PageSpace + ?Sized>(
-        &mut self,
-        space: &mut S,
-        cells: &[usize],
-    ) -> Result<()> {
+    fn make_dirty_at<S: PageSpace + ?Sized>(&mut self, space: &mut S, cells: &[usize]) {
         let mut path: Vec<(u32, usize)> = Vec::with_capacity(cells.len());
         let mut cells = cells.iter();
         let mut child = self.root;
@@ -71,7 +57,7 @@ impl Tree {
                 Child::Sealed(block) => {
                     let expect = PageExpectation { tree: self.id, level };
                     let above = path.iter().map(|&(number, cell)| (self.page(number), cell));
-                    let page = load(space, block, expect, above)?;
+                    let Ok(page) = load(space, block, expect, above) else { return };
                     self.copy(space, block, &page, path.last().copied())
                 }
             };
@@ -80,36 +66,30 @@ impl Tree {
                 self.page(number).child(cell)
             });
         }
-        Ok(())
     }
 }
 
-impl Search {
+impl Search<'_> {
     /// Searches `child`, the page below the cursor, and all pages below it.
-    fn visit<S: PageStore + ?Sized>(
-        &mut self,
-        cursor: &mut Cursor<'_, S>,
-        child: Child,
-    ) -> Result<()> {
+    fn visit<S: PageStore + ?Sized>(&mut self, cursor: &mut Cursor<'_, S>, child: Child) {
         if self.found.len() >= self.most {
-            return Ok(());
+            return;
         }
-        if matches!(child, Child::Sealed(block) if block.position >= self.limit) {
+        if matches!(child, Child::Sealed(block) if (self.is_wanted)(block)) {
             self.found.push(cursor.path.iter().map(|&(_, cell)| cell).collect());
         }
         let is_leaf = cursor.path.len() + 1 >= usize::from(cursor.view.depth);
         if is_leaf || self.branches_left == 0 {
-            return Ok(());
+            return;
         }
         self.branches_left -= 1;
-        let page = cursor.page(child)?;
+        let Ok(page) = cursor.page(child) else { return };
         let children: Vec<Child> = (0..page.count()).map(|cell| page.child(cell)).collect();
         cursor.path.push((page, 0));
         for (cell, below) in children.into_iter().enumerate() {
             cursor.path.last_mut().expect("pushed above").1 = cell;
-            self.visit(cursor, below)?;
+            self.visit(cursor, below);
         }
         cursor.path.pop();
-        Ok(())
     }
 }

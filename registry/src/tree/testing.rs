@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use ar7_engine::format::{BlockRef, Data, Generation, Position, Run};
+use ar7_engine::format::{Data, DoubledRef, Generation, Position};
 use ar7_engine::{Check, Error as EngineError, Value};
 
 use super::page::{Page, PageExpectation};
@@ -40,10 +40,10 @@ impl HeapSpace {
     }
 
     /// Returns the pages that the trees use, in order of position.
-    pub fn blocks(&self) -> Vec<BlockRef> {
+    pub fn blocks(&self) -> Vec<DoubledRef> {
         let used = self.pages.iter().filter(|(position, _)| !self.released.contains(position));
-        let mut blocks: Vec<BlockRef> =
-            used.map(|(&position, &(generation, _))| BlockRef { position, generation }).collect();
+        let mut blocks: Vec<DoubledRef> =
+            used.map(|(&position, &(generation, _))| reference(position, generation)).collect();
         blocks.sort_unstable_by_key(|block| block.position);
         blocks
     }
@@ -64,18 +64,28 @@ impl HeapSpace {
     }
 
     /// Replaces the page at a position with any data, as an attacker with the key can.
-    pub fn forge(&mut self, at: Position, data: &Data) -> BlockRef {
+    pub fn forge(&mut self, at: Position, data: &Data) -> DoubledRef {
         self.distrust();
         self.next = self.next.max(at.get() + 1);
         let generation =
             self.pages.get(&at).map_or(self.generation(), |&(generation, _)| generation);
         self.pages.insert(at, (generation, Box::new(*data)));
-        BlockRef { position: at, generation }
+        reference(at, generation)
     }
 }
 
+/// Returns the position of the second copy of a page. The space does not store it.
+pub fn copy_of(position: Position) -> Position {
+    Position::at(position.get() ^ (1 << 30))
+}
+
+/// Returns a reference to the page at a position of the space.
+pub fn reference(position: Position, generation: Generation) -> DoubledRef {
+    DoubledRef { position, copy: copy_of(position), generation }
+}
+
 impl PageStore for HeapSpace {
-    fn load(&self, at: BlockRef, expect: PageExpectation) -> Result<Arc<Page>> {
+    fn load(&self, at: DoubledRef, expect: PageExpectation) -> Result<Arc<Page>> {
         let honest = !self.distrusted;
         assert!(!(honest && self.released.contains(&at.position)), "a released page is not loaded");
         match self.pages.get(&at.position) {
@@ -94,23 +104,23 @@ impl PageStore for HeapSpace {
 }
 
 impl PageSpace for HeapSpace {
-    fn allocate(&mut self, pages: u32) -> Result<Vec<Run>> {
-        let run = Run::new(Position::at(self.next), pages);
+    fn allocate(&mut self, pages: u32) -> Result<Vec<[Position; 2]>> {
+        let first = self.next;
         self.next += pages;
-        Ok(run.into_iter().collect())
+        Ok((first..self.next).map(|at| [Position::at(at), copy_of(Position::at(at))]).collect())
     }
 
     fn generation(&self) -> Generation {
         Generation { session: 1, step: self.step, salt: 0 }
     }
 
-    fn store(&mut self, at: Position, page: Arc<Page>) -> Result<()> {
-        let written = self.pages.insert(at, (self.generation(), Box::new(*page.data())));
+    fn store(&mut self, at: DoubledRef, page: Arc<Page>) -> Result<()> {
+        let written = self.pages.insert(at.position, (at.generation, Box::new(*page.data())));
         assert!(written.is_none(), "each position is written once");
         Ok(())
     }
 
-    fn release(&mut self, at: BlockRef) {
+    fn release(&mut self, at: DoubledRef) {
         let first = self.released.insert(at.position);
         assert!(first || self.distrusted, "each page is released once");
         if !self.distrusted {

@@ -4,13 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use ar7_engine::format::{BlockRef, DATA_SIZE, Data, Generation, Position, Root};
+use ar7_engine::format::{DATA_SIZE, Data, DoubledRef, Generation, Position, Root};
 use proptest::prelude::*;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::page::{Key, beginning};
-use super::testing::HeapSpace;
+use super::testing::{HeapSpace, reference};
 use super::*;
 use crate::error::Result;
 
@@ -183,8 +183,8 @@ fn a_key_or_entry_over_the_limit_is_refused() {
 const EXPECT: PageExpectation = PageExpectation { tree: TREE, level: 0 };
 
 fn valid_page(level: u8, count: usize) -> Page {
-    let block = BlockRef { position: Position::at(77), generation: Generation::default() };
-    let value = if level == 0 { vec![9; 5] } else { BlockRef::encode(Some(block)).to_vec() };
+    let block = reference(Position::at(77), Generation::default());
+    let value = if level == 0 { vec![9; 5] } else { DoubledRef::encode(Some(block)).to_vec() };
     let mut page = Page::new(TREE, level);
     for cell in 0..count {
         let key = [u8::try_from(cell).unwrap(), 1];
@@ -241,7 +241,7 @@ fn a_page_with_one_changed_byte_parses_or_is_rejected() {
         }
         // Keys and values may change. Everything else is checked.
         let cells: usize =
-            (0..40).map(|_| if level == 0 { 5 + 2 } else { BlockRef::SIZE + 2 }).sum();
+            (0..40).map(|_| if level == 0 { 5 + 2 } else { DoubledRef::SIZE + 2 }).sum();
         assert!(accepted > 0 && accepted <= cells * 4, "{accepted} accepted");
     }
 }
@@ -277,17 +277,19 @@ fn relocation_moves_pages_beyond_a_limit_and_keeps_every_entry() {
     let pages = space.used();
     let limit = u32::try_from(pages).unwrap() / 2;
     let beyond = pages - usize::try_from(limit).unwrap();
+    let is_beyond = |at: DoubledRef| at.position.get() >= limit;
     for _ in 0..2 {
-        let moved = tree.relocate(&mut space, Position::at(limit), 10).unwrap();
+        let moved = tree.relocate(&mut space, &is_beyond, 10, u32::MAX);
         assert_eq!(moved, 10, "no more than requested");
     }
-    let moved = 20 + tree.relocate(&mut space, Position::at(limit), usize::MAX).unwrap();
+    let moved = 20 + tree.relocate(&mut space, &is_beyond, usize::MAX, u32::MAX);
     // The branches above a moved page move too.
     assert!((beyond..beyond + 10).contains(&moved), "{moved} pages moved of {beyond}");
     tree.flush(&mut space).unwrap();
     assert_eq!(space.used(), pages);
     assert_equal(&tree, &space, &model, &[]);
-    assert_eq!(tree.relocate(&mut space, Position::at(limit * 4), 10).unwrap(), 0);
+    let is_far_beyond = |at: DoubledRef| at.position.get() >= limit * 4;
+    assert_eq!(tree.relocate(&mut space, &is_far_beyond, 10, u32::MAX), 0);
 }
 
 #[test]
@@ -303,8 +305,7 @@ fn relocation_reads_a_bounded_number_of_branches() {
     // The root, then its first child.
     let moved = [(1, 4), (2, all * 3 / 4)].map(|(branches, at_most)| {
         let mut tree = Tree::open(TREE, root);
-        let start = Position::at(0);
-        let moved = tree.relocate_within(&mut space.clone(), start, usize::MAX, branches).unwrap();
+        let moved = tree.relocate(&mut space.clone(), &|_| true, usize::MAX, branches);
         assert!(moved <= at_most, "{moved} of {all} pages moved with {branches} branches");
         moved
     });
@@ -328,7 +329,7 @@ fn evenly_spread_keys_are_found_at_the_first_guess() {
         let mut page = Page::new(TREE, level);
         for number in 1..40 {
             let key = if level > 0 && number == 1 { Vec::new() } else { key(number).to_vec() };
-            page.push(&key, &[7; BlockRef::SIZE]);
+            page.push(&key, &[7; DoubledRef::SIZE]);
         }
         assert_eq!(page.guess(Key::new(&key(9)), 39), None, "the page may still be changed");
         let page = page.settled();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ar7_engine::format::{BlockRef, Position, Root, Run};
+use ar7_engine::format::{DoubledRef, Position, Root};
 use ar7_engine::{Check, Error as EngineError};
 
 use super::cursor::{Cursor, Entry, Range, View};
@@ -37,6 +37,11 @@ impl Tree {
     /// Returns the number of entries.
     pub fn entries(&self) -> u64 {
         self.entries
+    }
+
+    /// Returns the number of levels.
+    pub fn depth(&self) -> u8 {
+        self.depth
     }
 
     /// Returns the number of dirty pages.
@@ -107,9 +112,8 @@ impl Tree {
             return Ok(self.root());
         };
         let pages = u32::try_from(self.dirty_pages()).expect("fewer pages than blocks");
-        let runs = space.allocate(pages)?;
-        let mut positions = runs.into_iter().flat_map(Run::positions);
-        let root = self.store_pages(space, root, &mut positions)?;
+        let mut pairs = space.allocate(pages)?.into_iter();
+        let root = self.store_pages(space, root, &mut pairs)?;
         self.root = Some(Child::Sealed(root));
         self.dirty.clear();
         self.unused.clear();
@@ -121,20 +125,20 @@ impl Tree {
         &mut self,
         space: &mut S,
         number: u32,
-        positions: &mut impl Iterator<Item = Position>,
-    ) -> Result<BlockRef> {
+        pairs: &mut impl Iterator<Item = [Position; 2]>,
+    ) -> Result<DoubledRef> {
         let mut page = self.take_dirty(number);
         if page.is_branch() {
             for cell in 0..page.count() {
                 if let Child::Dirty(child) = page.child(cell) {
-                    let block = self.store_pages(space, child, positions)?;
+                    let block = self.store_pages(space, child, pairs)?;
                     page.set_child(cell, Child::Sealed(block));
                 }
             }
         }
-        let position = positions.next().expect("a position was allocated for each page");
-        let block = BlockRef { position, generation: space.generation() };
-        space.store(position, Arc::new(page.settled()))?;
+        let [position, copy] = pairs.next().expect("a pair was allocated for each page");
+        let block = DoubledRef { position, copy, generation: space.generation() };
+        space.store(block, Arc::new(page.settled()))?;
         Ok(block)
     }
 
@@ -153,7 +157,7 @@ impl Tree {
     pub(super) fn copy<S: PageSpace + ?Sized>(
         &mut self,
         space: &mut S,
-        block: BlockRef,
+        block: DoubledRef,
         page: &Page,
         parent: Option<(u32, usize)>,
     ) -> u32 {

@@ -62,6 +62,7 @@ impl Archive {
             queue: Queue::default(),
             summary: VerifySummary { blocks: u64::from(blocks), ..VerifySummary::default() },
             unreadable_pages: 0,
+            near_pages: 0,
             owners: RoaringTreemap::new(),
             extended_owners: RoaringTreemap::new(),
             report,
@@ -95,6 +96,7 @@ impl Verifier<'_> {
         // Last, because a block that is both used and free counts as a fault of the free list. By
         // now, it was opened as a block in use.
         self.check_free();
+        self.check_near_pages();
         self.check_coverage();
     }
 

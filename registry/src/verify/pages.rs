@@ -1,13 +1,13 @@
 //! The pages of the registry, the redo list and the free list.
 
-use ar7_engine::format::{BlockRef, Run};
+use ar7_engine::format::{BlockRef, DoubledRef, Run};
 use ar7_engine::{Check, Error as EngineError, Value};
 use zeroize::Zeroizing;
 
 use super::finding::Subject;
 use super::verifier::Verifier;
-use crate::committed::read_page;
-use crate::records::{Free, Record, TreeId};
+use crate::committed::read_copy;
+use crate::records::{Free, NEAR_PAGES_COUNTER, Record, TreeId};
 use crate::tree::{Page, PageExpectation};
 
 /// Bounds of a page's keys: not below `low`, and below `high`.
@@ -36,27 +36,26 @@ impl<'a> Verifier<'a> {
 
     fn walk_page<R: Record>(
         &mut self,
-        block: BlockRef,
+        block: DoubledRef,
         level: u8,
         bounds: &Bounds,
         visit: &mut Visit<'_, 'a, R>,
     ) -> u64 {
-        let subject = Subject::Page { tree: R::TREE, position: block.position };
+        let [subject, second] = block.copies().map(|copy| page_at::<R>(copy));
         // A page that is already accounted for is skipped, so that no page is visited twice.
-        if !self.account(|| subject.clone(), Run::single(block.position)) {
+        let [first, copy] = block.copies().map(|copy| Run::single(copy.position));
+        let is_new = self.account(|| subject.clone(), first);
+        if !self.account(|| second, copy) || !is_new {
             self.unreadable_pages += 1;
             return 0;
         }
         let expect = PageExpectation { tree: R::TREE.number(), level };
-        let page = match read_page(self.snapshot.store(), block, expect) {
-            Ok(page) => page,
-            Err(error) => {
-                self.unreadable_pages += 1;
-                self.find(subject, error);
-                return 0;
-            }
+        let Some(page) = self.open_page::<R>(block, expect) else {
+            self.unreadable_pages += 1;
+            return 0;
         };
         self.summary.pages += 1;
+        self.near_pages += u64::from(block.is_near());
         self.check_bounds(&subject, &page, bounds);
         let mut entries = 0;
         for cell in 0..page.count() {
@@ -80,6 +79,31 @@ impl<'a> Verifier<'a> {
             }
         }
         entries
+    }
+
+    /// Opens both copies of a page and compares them. Reports each copy that is not as it should be.
+    fn open_page<R: Record>(&mut self, block: DoubledRef, expect: PageExpectation) -> Option<Page> {
+        let [first, second] = block.copies();
+        let store = self.snapshot.store();
+        match [first, second].map(|copy| read_copy(store, copy, expect)) {
+            [Ok(page), Ok(copy)] => {
+                if page.data() != copy.data() {
+                    let expected = "the same data in both copies";
+                    let (at, check) = (second.position, Check::Page);
+                    let error = EngineError::damaged(at, check, expected, "other data");
+                    self.find(page_at::<R>(second), error);
+                }
+                Some(page)
+            }
+            [page, copy] => {
+                for (at, outcome) in [(first, &page), (second, &copy)] {
+                    if let Err(error) = outcome {
+                        self.find(page_at::<R>(at), error.clone());
+                    }
+                }
+                page.or(copy).ok()
+            }
+        }
     }
 
     fn visit_record<R: Record>(
@@ -115,6 +139,15 @@ impl<'a> Verifier<'a> {
         if let Some((expected, found)) = outside {
             let (expected, found) = (Value::Bytes(expected.to_vec()), Value::Bytes(found.to_vec()));
             self.disagree(subject.clone(), Check::KeyOrder, expected, found);
+        }
+    }
+
+    /// Checks the number of pages whose copies lie close to each other, once every page is visited.
+    pub(super) fn check_near_pages(&mut self) {
+        let counted = self.snapshot.commit().slot.counters[NEAR_PAGES_COUNTER];
+        if self.unreadable_pages == 0 && counted != self.near_pages {
+            let error = EngineError::damaged(None, Check::Page, counted, self.near_pages);
+            self.find(Subject::Tree(TreeId::Streams), error);
         }
     }
 
@@ -165,4 +198,9 @@ impl<'a> Verifier<'a> {
             self.disagree(Subject::Tree(TreeId::Free), Check::FreeMap, counted, recorded);
         }
     }
+}
+
+/// Returns the subject of a finding about a copy of a page.
+fn page_at<R: Record>(copy: BlockRef) -> Subject {
+    Subject::Page { tree: R::TREE, position: copy.position }
 }

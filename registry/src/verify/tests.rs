@@ -6,7 +6,7 @@ mod planted;
 
 use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::device::{Device, MemoryDevice};
-use ar7_engine::format::{BLOCK_SIZE, Position, Run, StreamLayout, Timestamp};
+use ar7_engine::format::{BLOCK_SIZE, DoubledRef, Position, Run, StreamLayout, Timestamp};
 use ar7_engine::store::{Access, OpenOptions};
 
 use ar7_engine::Error as EngineError;
@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::archive::CreateOptions;
+use crate::archive::tests::copies::pages_of;
 use crate::error::Error;
 use crate::records::{Attributes, InodeNumber, TreeId};
 
@@ -84,12 +85,27 @@ fn verify(device: &MemoryDevice) -> Result<(VerifySummary, Vec<Finding>)> {
 
 /// Returns a copy of the device with one bit of a block flipped.
 fn with_flipped_bit(device: &MemoryDevice, position: Position) -> MemoryDevice {
+    with_flipped_bits(device, [position])
+}
+
+/// Returns a copy of the device with one bit of each of these blocks flipped.
+fn with_flipped_bits(
+    device: &MemoryDevice,
+    positions: impl IntoIterator<Item = Position>,
+) -> MemoryDevice {
     let copy = device.snapshot().to_device();
-    let mut bytes = [0; BLOCK_SIZE];
-    copy.read(position, &mut bytes).unwrap();
-    bytes[1000] ^= 1;
-    copy.write(position, &bytes).unwrap();
+    for position in positions {
+        let mut bytes = [0; BLOCK_SIZE];
+        copy.read(position, &mut bytes).unwrap();
+        bytes[1000] ^= 1;
+        copy.write(position, &bytes).unwrap();
+    }
     copy
+}
+
+/// Returns a copy of the device with one bit of both copies of a page flipped.
+fn without_page(device: &MemoryDevice, page: DoubledRef) -> MemoryDevice {
+    with_flipped_bits(device, page.copies().map(|copy| copy.position))
 }
 
 #[test]
@@ -224,28 +240,20 @@ fn an_unreadable_page_hides_only_its_own_records() {
     archive.close().unwrap();
     let (clean, findings) = verify(&device).unwrap();
     assert!(findings.is_empty(), "{findings:?}");
-    let data = data_positions(&device);
     let (mut leaves, mut names_left) = (0, 0);
-    for block in 8..u32::try_from(clean.blocks).unwrap() {
-        let position = Position::at(block);
-        if data.contains(&position) {
-            continue;
-        }
-        let Ok((summary, findings)) = verify(&with_flipped_bit(&device, position)) else {
-            continue;
-        };
-        let bad = findings.iter().find_map(|finding| match finding.subject {
-            Subject::Page { tree, position: found } if found == position => Some(tree),
-            _ => None,
-        });
-        match bad {
+    for (tree, page) in pages_of(&open(&device, Access::Read).unwrap()) {
+        let (summary, findings) = verify(&without_page(&device, page)).unwrap();
+        let of_copies = page.copies().map(|copy| Subject::Page { tree, position: copy.position });
+        let is_found = |copy| findings.iter().any(|finding| finding.subject == copy);
+        assert!(of_copies.into_iter().all(is_found), "{findings:?}");
+        match tree {
             // A branch also hides the pages below it.
-            Some(TreeId::Names) if summary.pages == clean.pages - 1 => {
+            TreeId::Names if summary.pages == clean.pages - 1 => {
                 leaves += 1;
                 names_left += summary.names;
                 assert_eq!(summary.data_blocks, 400);
             }
-            Some(TreeId::Streams) if summary.pages == clean.pages - 1 => {
+            TreeId::Streams if summary.pages == clean.pages - 1 => {
                 assert_eq!(summary.names, 400);
                 assert!(summary.data_blocks > 200, "{summary:?}");
             }
@@ -295,18 +303,12 @@ fn blocks_named_only_by_an_unreadable_page_are_one_finding() {
     let (device, _) = streams_in_two_rows();
     let (clean, findings) = verify(&device).unwrap();
     assert!(findings.is_empty(), "{findings:?}");
-    let data = data_positions(&device);
     let mut leaves = 0;
-    for block in 8..u32::try_from(clean.blocks).unwrap() {
-        let position = Position::at(block);
-        if data.contains(&position) {
-            continue;
-        }
-        let Ok((summary, findings)) = verify(&with_flipped_bit(&device, position)) else {
-            continue;
-        };
-        if let [Finding { subject: Subject::Page { tree: TreeId::Streams, .. }, .. }, rest @ ..] =
-            &findings[..]
+    for (tree, page) in pages_of(&open(&device, Access::Read).unwrap()) {
+        let (summary, findings) = verify(&without_page(&device, page)).unwrap();
+        // The first two are the copies of the page.
+        if let [_, _, rest @ ..] = &findings[..]
+            && tree == TreeId::Streams
             && summary.pages == clean.pages - 1
         {
             leaves += 1;

@@ -19,6 +19,8 @@ pub(super) struct Verifier<'a> {
     pub(super) queue: Queue,
     pub(super) summary: VerifySummary,
     pub(super) unreadable_pages: u64,
+    /// Pages whose copies lie close to each other.
+    pub(super) near_pages: u64,
     /// Inodes whose stream refers back to them and has not been visited yet.
     pub(super) owners: RoaringTreemap,
     /// The same for streams with the extended attributes of an inode.

@@ -5,17 +5,26 @@
 //! free runs of the meta slot.
 
 use ar7_engine::format::{INLINE_FREE_RUNS_MAX, Position, Run};
+use ar7_engine::store::RunSet;
 
 use super::trees::Trees;
 use crate::error::Result;
 use crate::records::{FREE_BLOCKS_COUNTER, Free, ReadRecords, TreeId};
 
 /// Maximum number of pooled runs that the commit keeps out of the tree and leaves to the meta slot.
-/// The other half is for blocks that are freed last.
-const KEPT_RUNS: usize = INLINE_FREE_RUNS_MAX / 2;
+/// One of them may become two, if second copies are kept below a limit. The rest is for blocks that
+/// are freed last.
+const KEPT_RUNS: usize = INLINE_FREE_RUNS_MAX - FREED_RUNS - 1;
 
-/// Free blocks that the commit keeps for pages of the free list that splits add.
+/// Maximum number of runs of blocks that are freed last.
+const FREED_RUNS: usize = INLINE_FREE_RUNS_MAX / 2;
+
+/// Free blocks that the commit keeps for pages of the free list that splits add. If they stay free,
+/// each may be a run.
 const SPLIT_BLOCKS: u64 = 8;
+
+/// Maximum number of runs without a usable block that the search at the end of the list skips.
+const SKIPPED_MAX: usize = 64;
 
 /// Minimum number of runs in every page of the free list except the last.
 const RUNS_PER_PAGE_MIN: u64 = 100;
@@ -43,26 +52,58 @@ impl FreeList<'_> {
         Ok(())
     }
 
+    /// Takes runs out of the end of the free list, unless the pool has room for both copies of `pages`
+    /// pages far apart already. A short list may have no such room.
+    pub(super) fn spread(&mut self, pages: usize) -> Result<()> {
+        if self.0.writer().has_far_room(pages) || self.0.writer().are_all_held() {
+            return Ok(());
+        }
+        let mut missing = count(pages);
+        let mut skipped = 0;
+        let mut before = self.0.writer().copies_end();
+        while missing > 0 && skipped <= SKIPPED_MAX {
+            let last = before.checked_sub(1).and_then(Position::new);
+            let Some(last) = last else { break };
+            let Some((start, run)) = self.0.floor::<Free>(&last)? else { break };
+            before = start.get();
+            if self.0.writer().has_usable_block(run) {
+                self.take(run)?;
+                self.0.scan.took(start);
+                self.0.writer().release(run)?;
+                missing = missing.saturating_sub(run.count().into());
+            } else {
+                skipped += 1;
+            }
+        }
+        Ok(())
+    }
+
     /// Records the free runs and seals the free list. Returns the runs that no page records.
     ///
     /// The pages of the free list need blocks that were free at the last commit. So these stay out
-    /// of the list: one block for each page to seal, and a few more. A full disk has no other
-    /// blocks, and in an old archive each of them may be a run of one block.
+    /// of the list: two blocks for each page to seal, and a few more. A full disk has no other
+    /// blocks, and in an old archive each of them may be a run of one block. The copies of a page
+    /// come from the front and the end of runs, so that sealing adds no run.
     pub(super) fn record(&mut self) -> Result<Vec<Run>> {
         let mut freed = self.0.writer().drain_freed();
         // Refilled before freed blocks are recorded, because they must not be allocated in this
         // transaction.
         let pages = self.0.entries(TreeId::Free) / RUNS_PER_PAGE_MIN + 2;
         let touched = count(freed.len()).min(pages);
-        let wanted = self.pages_to_seal() + touched + 2 * SPLIT_BLOCKS;
-        self.refill(wanted)?;
-        let mut kept: Vec<Run> = self.0.writer().drain_pool().iter().collect();
-        kept.sort_unstable_by_key(|run| std::cmp::Reverse(run.count()));
+        let pages = self.pages_to_seal() + touched + SPLIT_BLOCKS;
+        self.refill(2 * pages)?;
+        let pages = usize::try_from(pages).expect("the pages are in memory");
+        self.spread(pages)?;
+        self.0.writer().make_far_room(pages)?;
+        let mut kept = from_both_ends(&self.0.writer().drain_pool());
+        // The shortest go first, and of those of one length, the ones in the middle of the file.
+        kept.sort_by_key(|run| std::cmp::Reverse(run.count()));
         let mut kept_blocks: u64 = kept.iter().map(|run| u64::from(run.count())).sum();
         loop {
             freed.extend(self.0.writer().drain_freed().iter());
-            // A dirty page frees no further block, and the number of pages is finite, so this ends.
-            while freed.len() > INLINE_FREE_RUNS_MAX - KEPT_RUNS {
+            // A page that becomes dirty frees two runs. A dirty page frees no further block, and the
+            // number of pages is finite, so this ends.
+            while freed.len() > FREED_RUNS {
                 for run in freed.iter() {
                     self.insert(run)?;
                 }
@@ -70,7 +111,7 @@ impl FreeList<'_> {
             }
             // Up to `KEPT_RUNS` runs may stay out of the free list, at any length. If there are
             // more, keep as many blocks as are needed, and return the surplus to the list.
-            let needed = self.pages_to_seal() + SPLIT_BLOCKS;
+            let needed = 2 * self.pages_to_seal() + SPLIT_BLOCKS;
             if kept.len() <= KEPT_RUNS || kept_blocks <= needed {
                 break;
             }
@@ -146,6 +187,17 @@ impl FreeList<'_> {
     fn pages_to_seal(&self) -> u64 {
         count(self.0.dirty_pages_of(TreeId::Free))
     }
+}
+
+/// Returns the runs, alternately from the front and from the end.
+fn from_both_ends(pool: &RunSet) -> Vec<Run> {
+    let mut runs = pool.iter();
+    let mut found = Vec::with_capacity(pool.len());
+    while let Some(run) = runs.next() {
+        found.push(run);
+        found.extend(runs.next_back());
+    }
+    found
 }
 
 fn count(number: usize) -> u64 {

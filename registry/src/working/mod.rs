@@ -6,6 +6,7 @@
 
 mod free_list;
 mod free_scan;
+mod moves;
 mod pages;
 mod purge;
 mod shorten;

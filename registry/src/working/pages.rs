@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use ar7_engine::crypto::{KeyKind, SealJob};
-use ar7_engine::format::{BlockHead, BlockIndex, BlockRef, Generation, Position, Run};
-use ar7_engine::store::{Savepoint, Urgency, Writer};
+use ar7_engine::format::{BlockHead, BlockIndex, DoubledRef, Generation, Position, Run};
+use ar7_engine::store::{Savepoint, Writer};
 
 use crate::committed::{PageCache, load_page, page_stream};
 use crate::error::Result;
@@ -15,38 +15,34 @@ use crate::tree::{Page, PageExpectation, PageSpace, PageStore};
 pub(super) struct WorkingPages {
     pub(super) writer: Writer,
     pub(super) cache: Arc<PageCache>,
-    /// Pages with a position that are not sealed yet.
-    pending: HashMap<Position, Arc<Page>>,
+    /// Pages with positions that are not sealed yet.
+    pending: HashMap<DoubledRef, Arc<Page>>,
+    /// Number of pages whose copies lie close to each other.
+    pub(super) near: u64,
 }
 
 impl WorkingPages {
-    pub(super) fn new(writer: Writer, cache: Arc<PageCache>) -> WorkingPages {
-        WorkingPages { writer, cache, pending: HashMap::new() }
+    pub(super) fn new(writer: Writer, cache: Arc<PageCache>, near: u64) -> WorkingPages {
+        WorkingPages { writer, cache, pending: HashMap::new(), near }
     }
 
-    /// Seals the pending pages in one parallel batch.
+    /// Seals both copies of the pending pages in one parallel batch.
     pub(super) fn seal(&mut self) -> Result<()> {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let mut pages: Vec<(Position, Arc<Page>)> = self.pending.drain().collect();
-        pages.sort_unstable_by_key(|(position, _)| *position);
-        let jobs: Vec<SealJob<'_>> = pages
-            .iter()
-            .map(|(position, page)| SealJob {
-                position: *position,
-                head: head_of(page),
-                data: page.data(),
-            })
-            .collect();
+        let pages: Vec<(DoubledRef, Arc<Page>)> = self.pending.drain().collect();
+        let mut jobs: Vec<SealJob<'_>> =
+            pages.iter().flat_map(|(at, page)| jobs_of(*at, page)).collect();
+        jobs.sort_unstable_by_key(|job| job.position);
         let expected = self.writer.generation();
         let generation = self.writer.write_fresh(KeyKind::Registry, &jobs)?;
         assert_eq!(
             generation, expected,
             "parents already refer to their children by this generation"
         );
-        for (position, page) in pages {
-            self.cache.insert(BlockRef { position, generation }, page);
+        for (at, page) in pages {
+            self.cache.insert(at, page);
         }
         Ok(())
     }
@@ -65,18 +61,20 @@ impl WorkingPages {
     }
 }
 
-fn head_of(page: &Page) -> BlockHead {
-    BlockHead {
+/// Returns the two blocks to seal for a page.
+fn jobs_of(at: DoubledRef, page: &Page) -> [SealJob<'_>; 2] {
+    let head = BlockHead {
         index: BlockIndex(u32::from(page.level())),
         stream: page_stream(page.tree()),
         ..BlockHead::default()
-    }
+    };
+    [at.position, at.copy].map(|position| SealJob { position, head, data: page.data() })
 }
 
 impl PageStore for WorkingPages {
-    fn load(&self, at: BlockRef, expect: PageExpectation) -> Result<Arc<Page>> {
+    fn load(&self, at: DoubledRef, expect: PageExpectation) -> Result<Arc<Page>> {
         if at.generation == self.writer.generation()
-            && let Some(page) = self.pending.get(&at.position)
+            && let Some(page) = self.pending.get(&at)
         {
             return Ok(Arc::clone(page));
         }
@@ -85,27 +83,27 @@ impl PageStore for WorkingPages {
 }
 
 impl PageSpace for WorkingPages {
-    fn allocate(&mut self, pages: u32) -> Result<Vec<Run>> {
-        let mut runs = Vec::new();
-        let mut missing = pages;
-        while missing > 0 {
-            let run = self.writer.allocate(missing, Urgency::Reserve)?;
-            missing -= run.count();
-            runs.push(run);
-        }
-        Ok(runs)
+    fn allocate(&mut self, pages: u32) -> Result<Vec<[Position; 2]>> {
+        let pages = usize::try_from(pages).expect("the pages are in memory");
+        Ok(self.writer.allocate_twice(pages)?)
     }
 
     fn generation(&self) -> Generation {
         self.writer.generation()
     }
 
-    fn store(&mut self, at: Position, page: Arc<Page>) -> Result<()> {
+    fn store(&mut self, at: DoubledRef, page: Arc<Page>) -> Result<()> {
+        self.near += u64::from(at.is_near());
         self.pending.insert(at, page);
         Ok(())
     }
 
-    fn release(&mut self, at: BlockRef) {
-        self.writer.free(Run::single(at.position));
+    fn release(&mut self, at: DoubledRef) {
+        // The number comes from the meta slot, where an attacker with the key can write any number.
+        self.near = self.near.saturating_sub(u64::from(at.is_near()));
+        self.cache.released(at);
+        for copy in at.copies() {
+            self.writer.free(Run::single(copy.position));
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::records::{ExtentKey, Extents, PendingDeletions, ReadRecords, TreeId};
 
 /// Maximum number of extents that one commit frees, so that it needs no more than the reserve
 /// blocks.
-const EXTENTS_PER_COMMIT: usize = 128;
+const EXTENTS_PER_COMMIT: usize = 64;
 
 impl WorkingTrees {
     /// Returns whether there are pending deletions.

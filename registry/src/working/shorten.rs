@@ -1,14 +1,20 @@
 //! Shortening the file when the archive is closed.
 
-use ar7_engine::format::{Position, RESERVED_BLOCKS};
-use ar7_engine::store::RESERVE_BLOCKS;
+use ar7_engine::format::{DoubledRef, FAR_BLOCKS, Position, RESERVED_BLOCKS};
+use ar7_engine::store::FAR_FROM_BLOCKS;
 
 use super::working_trees::WorkingTrees;
 use crate::error::Result;
 
-/// Minimum number of free blocks for which moving pages pays off: the end of the file keeps half of
-/// them as reserve blocks anyway.
-const CLEARED_BLOCKS_MIN: u32 = 2 * RESERVE_BLOCKS;
+/// Minimum number of free blocks for which moving pages pays off.
+const CLEARED_BLOCKS_MIN: u32 = 128;
+
+/// Number of free blocks that stay between the copies of the moved pages, unless the archive becomes
+/// small.
+const KEPT_BETWEEN: u32 = FAR_BLOCKS + 64;
+
+/// Maximum number of branches that the search for pages reads in each tree, to bound the time.
+const BRANCHES_MAX: u32 = 1 << 16;
 
 /// Maximum number of pages that closing moves.
 const MOVED_PAGES_MAX: usize = 1024;
@@ -19,12 +25,21 @@ impl WorkingTrees {
     pub(crate) fn clear_end(&mut self) -> Result<bool> {
         let end = self.writer().block_count();
         let free = self.free_blocks();
+        let used = u64::from(end).saturating_sub(free);
+        let is_small = used + u64::from(KEPT_BETWEEN) <= u64::from(FAR_FROM_BLOCKS);
+        let free = free.saturating_sub(if is_small { 0 } else { KEPT_BETWEEN.into() });
         if free < u64::from(CLEARED_BLOCKS_MIN.max(end / 8)) {
             return Ok(false);
         }
         // The smallest possible number of blocks.
         let shortest = end.saturating_sub(u32::try_from(free).unwrap_or(u32::MAX));
-        self.relocate(Position::at(shortest.max(RESERVED_BLOCKS)), MOVED_PAGES_MAX)
+        let limit = Position::at(shortest.max(RESERVED_BLOCKS));
+        let is_at_end = |at: DoubledRef| at.position.max(at.copy) >= limit;
+        let moved = self.relocate(&is_at_end, MOVED_PAGES_MAX, BRANCHES_MAX);
+        if moved {
+            self.writer().keep_copies_below(limit);
+        }
+        Ok(moved)
     }
 
     /// Removes blocks at the end of the file from the archive that were free at the last commit, so
@@ -74,7 +89,7 @@ mod tests {
     #[test]
     fn pages_move_only_if_a_good_part_of_the_file_is_free() {
         let mut trees = WorkingTrees::of_new_archive();
-        let first = trees.allocate(1000).unwrap().start().get();
+        let first = trees.allocate(10_000).unwrap().start().get();
         let record = SessionRecord { session: 1, salt: 1, last_step: 1 };
         trees.put::<Sessions>(&1, &record).unwrap();
         trees.flush_trees().unwrap();
@@ -82,7 +97,7 @@ mod tests {
         trees.free_list().insert(run(0, 20)).unwrap();
         assert!(trees.free_blocks() < u64::from(trees.writer().block_count() / 8));
         assert!(!trees.clear_end().unwrap());
-        trees.free_list().insert(run(100, 200)).unwrap();
+        trees.free_list().insert(run(100, 2000)).unwrap();
         assert!(trees.clear_end().unwrap());
     }
 

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use ar7_engine::format::{Position, ROOTS, Root};
+use ar7_engine::format::{DoubledRef, ROOTS, Root};
 use ar7_engine::store::{Savepoint, Writer};
 
 use super::free_scan::FreeScan;
 use super::pages::WorkingPages;
 use crate::committed::PageCache;
 use crate::error::Result;
-use crate::records::{ReadRecords, Record, TreeId, decoded_entry, decoded_value};
+use crate::records::{
+    NEAR_PAGES_COUNTER, ReadRecords, Record, TreeId, decoded_entry, decoded_value,
+};
 use crate::tree::Tree;
 
 /// The trees, their pages, and the counters that the meta slot stores next to the roots.
@@ -17,6 +19,7 @@ pub(super) struct Trees {
     /// The trees, in the order of their roots in the meta slot.
     by_number: [Tree; TreeId::ALL.len()],
     pub(super) pages: WorkingPages,
+    /// The counters, except for the number of pages that `pages` has.
     pub(super) counters: [u64; 8],
     pub(super) scan: FreeScan,
 }
@@ -25,8 +28,19 @@ impl Trees {
     pub(super) fn open(writer: Writer, cache: Arc<PageCache>) -> Trees {
         let slot = &writer.store().current().slot;
         let (by_number, counters) = (trees_of(&slot.roots), slot.counters);
-        let pages = WorkingPages::new(writer, cache);
+        let pages = WorkingPages::new(writer, cache, counters[NEAR_PAGES_COUNTER]);
         Trees { by_number, pages, counters, scan: FreeScan::new() }
+    }
+
+    /// Returns the counters of the meta slot.
+    pub(super) fn counters(&self) -> [u64; 8] {
+        let mut counters = self.counters;
+        counters[NEAR_PAGES_COUNTER] = self.pages.near;
+        counters
+    }
+
+    fn set_counters(&mut self, counters: [u64; 8]) {
+        (self.counters, self.pages.near) = (counters, counters[NEAR_PAGES_COUNTER]);
     }
 
     pub(super) fn writer(&mut self) -> &mut Writer {
@@ -80,14 +94,25 @@ impl Trees {
         self.pages.seal()
     }
 
-    /// Copies pages at `limit` and beyond into memory, so that the next flush moves them. Stops
-    /// after about `most` pages. Returns whether there were any.
-    pub(super) fn relocate(&mut self, limit: Position, most: usize) -> Result<bool> {
+    /// Copies pages for which `is_wanted` returns true into memory, so that the next flush moves
+    /// them. Stops after about `most` pages, and in each tree after reading `branches` branches.
+    /// Returns whether there were any.
+    pub(super) fn relocate(
+        &mut self,
+        is_wanted: &dyn Fn(DoubledRef) -> bool,
+        most: usize,
+        branches: u32,
+    ) -> bool {
         let mut left = most;
         for tree in &mut self.by_number {
-            left = left.saturating_sub(tree.relocate(&mut self.pages, limit, left)?);
+            left = left.saturating_sub(tree.relocate(&mut self.pages, is_wanted, left, branches));
         }
-        Ok(left < most)
+        left < most
+    }
+
+    /// Returns the sum of the depths of all trees.
+    pub(super) fn depths(&self) -> usize {
+        self.by_number.iter().map(Tree::depth).map(usize::from).sum()
     }
 
     /// Returns the roots. All trees must be flushed.
@@ -104,7 +129,8 @@ impl Trees {
         self.pages.rollback()?;
         self.scan.roll_back();
         let current = self.pages.writer.store().current();
-        (self.by_number, self.counters) = (trees_of(&current.slot.roots), current.slot.counters);
+        self.by_number = trees_of(&current.slot.roots);
+        self.set_counters(current.slot.counters);
         Ok(())
     }
 
@@ -117,7 +143,8 @@ impl Trees {
     ) -> Result<()> {
         self.pages.roll_back_to(point)?;
         self.scan.rewind_to_taken();
-        (self.by_number, self.counters) = (trees_of(roots), counters);
+        self.by_number = trees_of(roots);
+        self.set_counters(counters);
         Ok(())
     }
 

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use ar7_engine::format::{BLOCKS_MAX, Generation, Position, ROOTS, Root, Run};
-use ar7_engine::store::{
-    OwnedSealJob, RESERVE_BLOCKS, Redirects, Savepoint, Store, Urgency, Writer,
-};
+use ar7_engine::format::{BLOCKS_MAX, DoubledRef, Generation, ROOTS, Root, Run};
+use ar7_engine::store::{OwnedSealJob, Redirects, Savepoint, Store, Urgency, Writer};
 
 use super::free_list::FreeList;
 use super::spares::SpareBlocks;
@@ -21,8 +19,8 @@ const DIRTY_PAGES_MAX: usize = 32_768;
 /// Number of dirty pages after which the cache makes more room.
 const DIRTY_PAGES_STEP: usize = 1024;
 
-/// Number of blocks that a flush provides in addition to one per dirty page: for splits, and for
-/// pages of the free list.
+/// Number of pages for which a flush provides blocks in addition to the dirty pages: for splits, and
+/// for pages of the free list.
 const SPLIT_PAGES: usize = 16;
 
 /// The trees of the open transaction, and the blocks that it allocates and frees.
@@ -68,7 +66,7 @@ impl WorkingTrees {
 
     /// Returns the counters of the meta slot in the open transaction.
     pub(crate) fn counters(&self) -> [u64; 8] {
-        self.trees.counters
+        self.trees.counters()
     }
 
     pub(crate) fn counter_mut(&mut self, counter: usize) -> &mut u64 {
@@ -110,7 +108,8 @@ impl WorkingTrees {
     /// Returns the maximum number of blocks that can be allocated: free ones, and those by which
     /// the file can still grow.
     pub(crate) fn room(&self) -> u64 {
-        let used = self.trees.pages.writer.block_count() + RESERVE_BLOCKS;
+        let writer = &self.trees.pages.writer;
+        let used = writer.block_count().saturating_add(writer.reserve_blocks());
         self.free_blocks().saturating_add(u64::from(BLOCKS_MAX.saturating_sub(used)))
     }
 
@@ -153,10 +152,18 @@ impl WorkingTrees {
         self.free_list().refill(u64::try_from(blocks).unwrap_or(u64::MAX))
     }
 
+    /// Provides room for both copies of `pages` pages: blocks of the free list, far apart if it has
+    /// such, or else new blocks at the end of the file.
+    pub(super) fn make_page_room(&mut self, pages: usize) -> Result<()> {
+        // Without free blocks in the pool, every small commit would extend the file.
+        self.make_room(2 * pages)?;
+        self.free_list().spread(pages)?;
+        Ok(self.writer().make_far_room(pages)?)
+    }
+
     /// Seals every dirty page of every tree except the free list, which the commit seals last.
     pub(crate) fn flush_trees(&mut self) -> Result<()> {
-        // Without free blocks in the pool, every small commit would extend the file.
-        self.make_room(self.trees.dirty_pages() + SPLIT_PAGES)?;
+        self.make_page_room(self.trees.dirty_pages() + SPLIT_PAGES)?;
         // The sealed pages go into the cache, which therefore gets its full size back.
         self.leave_room(0);
         for tree in TreeId::ALL.into_iter().filter(|&tree| tree != TreeId::Free) {
@@ -169,13 +176,40 @@ impl WorkingTrees {
     ///
     /// The reserve is for the commit. Without enough other blocks it fails, and has changed nothing.
     pub(crate) fn flush_all(&mut self) -> Result<()> {
-        self.make_room(self.trees.dirty_pages() + SPLIT_PAGES)?;
         let pages = self.trees.dirty_pages();
-        let room = self.writer().allocate_all(pages, Urgency::Ordinary)?;
-        self.writer().cancel(room.into_iter().map(Run::single));
+        self.make_page_room(pages + SPLIT_PAGES)?;
+        self.try_page_room(pages)?;
         self.flush_trees()?;
         self.trees.flush(TreeId::Free)?;
         self.trees.seal()
+    }
+
+    /// Fails if there is no room for both copies of `pages` pages outside of the reserve.
+    pub(super) fn try_page_room(&mut self, pages: usize) -> Result<()> {
+        let room = self.writer().allocate_all(2 * pages, Urgency::Ordinary)?;
+        self.writer().cancel(room.into_iter().map(Run::single));
+        Ok(())
+    }
+
+    /// Returns the number of pages whose copies lie close to each other.
+    pub(super) fn near_pages(&self) -> u64 {
+        self.trees.pages.near
+    }
+
+    /// Returns the number of pages that the next flush seals, and that moving `more` pages adds at
+    /// most, together.
+    pub(super) fn pages_with(&self, more: usize) -> usize {
+        self.trees.dirty_pages() + more + self.trees.depths() + SPLIT_PAGES
+    }
+
+    /// Returns the number of known bad copies of pages that are still in use.
+    pub(crate) fn unhealed(&self) -> usize {
+        self.cache().unhealed().len()
+    }
+
+    /// Returns the cache of pages.
+    pub(super) fn cache(&self) -> &PageCache {
+        &self.trees.pages.cache
     }
 
     /// Records the free runs and seals the free list. Returns the runs that no page records.
@@ -225,8 +259,13 @@ impl WorkingTrees {
         FreeList(&mut self.trees)
     }
 
-    pub(super) fn relocate(&mut self, limit: Position, most: usize) -> Result<bool> {
-        self.trees.relocate(limit, most)
+    pub(super) fn relocate(
+        &mut self,
+        is_wanted: &dyn Fn(DoubledRef) -> bool,
+        most: usize,
+        branches: u32,
+    ) -> bool {
+        self.trees.relocate(is_wanted, most, branches)
     }
 
     /// Seals dirty pages before the commit if they exceed the memory limit.

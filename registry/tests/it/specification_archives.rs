@@ -334,7 +334,8 @@ fn truncated_blocks_are_reused() {
             archive.commit().unwrap();
         }
         let after = archive.statistics().unwrap();
-        assert!(after.blocks <= before.blocks + 16, "{kind:?}: {before:?}, then {after:?}");
+        // The first commit adds room to place the copies of pages far apart.
+        assert!(after.blocks <= before.blocks + 32, "{kind:?}: {before:?}, then {after:?}");
         assert_verified(&archive);
     }
 }

@@ -8,7 +8,7 @@ use ar7_engine::crypto::{
     HeaderKey, KeyKind, Passphrase, RawKey, Sealer, Secret, unwrap_master_key,
 };
 use ar7_engine::format::{
-    BLOCK_SIZE, BlockRef, Data, KeySlot, MetaSlot, Position, RedoBlock, RedoEntry, StoredStream,
+    BLOCK_SIZE, Data, DoubledRef, KeySlot, MetaSlot, Position, RedoBlock, RedoEntry, StoredStream,
     UncheckedHeader, header_digest,
 };
 use ar7_engine::{Check, Error};
@@ -150,13 +150,16 @@ fn structures_decode_as_format_md_states() {
     let data = vectors.open("meta slot", KeyKind::Meta);
     let slot = MetaSlot::decode(Position::at(1), sealed, &data).expect("a meta slot");
     assert_eq!(slot.encode().expect("the lists fit the slot")[..], data[..]);
-    assert_eq!((slot.number, slot.block_count, slot.redo_length), (17, 24, 5));
-    let at = |at| BlockRef { position: Position::at(at), generation: sealed };
-    assert_eq!(slot.roots[0].block, Some(at(15)));
+    assert_eq!((slot.number, slot.block_count, slot.redo_length), (17, 27, 5));
+    let at = |at: [u32; 2]| {
+        let [position, copy] = at.map(Position::at);
+        DoubledRef { position, copy, generation: sealed }
+    };
+    assert_eq!(slot.roots[0].block, Some(at([15, 26])));
 
     let head = slot.redo_head.map(|head| head.copies().map(|copy| copy.position.get()));
     assert_eq!(head, Some([16, 22]));
-    let redo = RedoBlock::decode(Position::at(16), &vectors.open("redo block", KeyKind::Meta), 24);
+    let redo = RedoBlock::decode(Position::at(16), &vectors.open("redo block", KeyKind::Meta), 27);
     let RedoBlock { next, entries } = redo.expect("a block of a redo list");
     let next = next.map(|next| next.copies().map(|copy| copy.position.get()));
     assert_eq!(next, Some([20, 21]));
@@ -178,6 +181,6 @@ fn structures_decode_as_format_md_states() {
     let branch =
         Page::parse(Position::at(15), &vectors.open("branch page", KeyKind::Registry), expect(1));
     let branch = branch.expect("a branch");
-    assert_eq!([branch.child_block(0), branch.child_block(1)], [at(13), at(14)]);
+    assert_eq!([branch.child_block(0), branch.child_block(1)], [at([13, 24]), at([14, 25])]);
     assert_eq!(branch.key(1), leaf.key(1));
 }

@@ -7,9 +7,9 @@ use std::sync::{Arc, PoisonError};
 use ar7::uuid::Uuid;
 use ar7_engine::crypto::{KeyKind, RawKey, SealJob, Secret};
 use ar7_engine::format::{
-    BlockHead, BlockIndex, BlockRef, Generation, Position, ROOTS, Root, Run, Timestamp,
+    BlockHead, BlockIndex, DoubledRef, Generation, Position, ROOTS, Root, Timestamp,
 };
-use ar7_engine::store::{CreateOptions, SlotUpdate, Store, Urgency, Writer};
+use ar7_engine::store::{CreateOptions, SlotUpdate, Store, Writer};
 use ar7_registry::records::{
     Attributes, EntryType, Inode, InodeNumber, Inodes, NameKey, NameRecords, NameValue, Record,
     TreeId,
@@ -28,7 +28,9 @@ pub(crate) struct Forge {
 
 struct Space {
     writer: Writer,
+    /// The page of each copy.
     pages: HashMap<Position, Arc<Page>>,
+    near: u64,
 }
 
 impl Forge {
@@ -38,7 +40,7 @@ impl Forge {
         let (_, writer) =
             Store::create(path, &secret, &CreateOptions::default()).expect("an archive");
         let mut forge = Forge {
-            space: Space { writer, pages: HashMap::new() },
+            space: Space { writer, pages: HashMap::new(), near: 0 },
             names: Tree::open(TreeId::Names.number(), Root::default()),
             inodes: Tree::open(TreeId::Inodes.number(), Root::default()),
             last_inode: 0,
@@ -68,12 +70,12 @@ impl Forge {
         roots[TreeId::Names.index()] = names.flush(&mut space).expect("pages");
         roots[TreeId::Inodes.index()] = inodes.flush(&mut space).expect("pages");
         space.seal();
-        let mut writer = space.writer;
+        let Space { mut writer, near, .. } = space;
         let slot = writer.store().current().slot.clone();
         let redo = writer.write_redo_list().expect("no redo list");
         let inline_free = writer.drain_pool().iter().collect();
         let mut counters = slot.counters;
-        counters[0] = last_inode;
+        (counters[0], counters[1]) = (last_inode, near);
         let update = SlotUpdate {
             roots,
             inline_free,
@@ -110,28 +112,30 @@ impl Space {
 }
 
 impl PageStore for Space {
-    fn load(&self, at: BlockRef, _: PageExpectation) -> ar7_registry::Result<Arc<Page>> {
+    fn load(&self, at: DoubledRef, _: PageExpectation) -> ar7_registry::Result<Arc<Page>> {
         Ok(Arc::clone(&self.pages[&at.position]))
     }
 }
 
 impl PageSpace for Space {
-    fn allocate(&mut self, pages: u32) -> ar7_registry::Result<Vec<Run>> {
+    fn allocate(&mut self, pages: u32) -> ar7_registry::Result<Vec<[Position; 2]>> {
         let count = usize::try_from(pages).expect("few pages");
-        let positions = self.writer.allocate_all(count, Urgency::Ordinary)?;
-        Ok(positions.into_iter().map(Run::single).collect())
+        Ok(self.writer.allocate_twice(count)?)
     }
 
     fn generation(&self) -> Generation {
         self.writer.generation()
     }
 
-    fn store(&mut self, at: Position, page: Arc<Page>) -> ar7_registry::Result<()> {
-        self.pages.insert(at, page);
+    fn store(&mut self, at: DoubledRef, page: Arc<Page>) -> ar7_registry::Result<()> {
+        self.near += u64::from(at.is_near());
+        for copy in at.copies() {
+            self.pages.insert(copy.position, Arc::clone(&page));
+        }
         Ok(())
     }
 
-    fn release(&mut self, _: BlockRef) {}
+    fn release(&mut self, _: DoubledRef) {}
 }
 
 /// Returns the root directory.

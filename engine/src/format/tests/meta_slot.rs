@@ -4,17 +4,18 @@ use uuid::Uuid;
 use super::{apply, damaged_check, edits};
 use crate::error::{Check, Error, Result, Value};
 use crate::format::{
-    BLOCKS_MAX, BlockRef, DATA_SIZE, DEPTH_MAX, Data, DoubledRef, Features, Field, Generation,
-    METADATA_MAX, MetaSlot, PENDING_SESSIONS_MAX, Position, Root, Run, SessionRecord, StoredStream,
-    StreamLayout, StreamRecord, inline_free_run, meta_slot_layout as at, root, stored_stream,
+    BLOCKS_MAX, DATA_SIZE, DEPTH_MAX, Data, DoubledRef, Features, Field, Generation, METADATA_MAX,
+    MetaSlot, PENDING_SESSIONS_MAX, Position, Root, Run, SessionRecord, StoredStream, StreamLayout,
+    StreamRecord, inline_free_run, meta_slot_layout as at, root, stored_stream,
 };
 
 const HERE: Position = Position::at(3);
 const GENERATION: Generation = Generation { session: 5, step: 6, salt: 7 };
 const COUNT: u32 = 1000;
 
-fn block(position: u32) -> BlockRef {
-    BlockRef { position: Position::at(position), generation: GENERATION }
+fn doubled(position: u32, copy: u32) -> DoubledRef {
+    let [position, copy] = [position, copy].map(Position::at);
+    DoubledRef { position, copy, generation: GENERATION }
 }
 
 fn run(start: u32, count: u32) -> Run {
@@ -31,10 +32,9 @@ fn rich() -> MetaSlot {
     slot.features = Features { compatible: 1, readable: 2, required: 0 };
     slot.number = 77;
     slot.block_count = COUNT;
-    slot.roots[0] = Root { block: Some(block(8)), depth: 1, entries: 1 };
-    slot.roots[15] = Root { block: Some(block(999)), depth: DEPTH_MAX, entries: u64::MAX };
-    let (position, copy) = (Position::at(20), Position::at(700));
-    slot.redo_head = Some(DoubledRef { position, copy, generation: GENERATION });
+    slot.roots[0] = Root { block: Some(doubled(8, 500)), depth: 1, entries: 1 };
+    slot.roots[15] = Root { block: Some(doubled(999, 9)), depth: DEPTH_MAX, entries: u64::MAX };
+    slot.redo_head = Some(doubled(20, 700));
     slot.redo_length = 992;
     slot.inline_free = vec![run(8, 1), run(9, 11), run(900, 100)];
     slot.reserved_streams[3] = StoredStream {
@@ -157,13 +157,17 @@ fn roots_and_the_redo_list_are_bounded() {
         ("a reserved root", slot, changed(at::ROOTS, 0, &[0, 0, 0, 7])),
         ("a root past the end", slot, changed(at::ROOTS, 0, &COUNT.to_be_bytes())),
         ("a root before the beginning", slot, changed(at::ROOTS, 0, &[0xff, 0xff, 0xff, 0xfe])),
-        ("generation of no root", Check::Reserved, changed(at::ROOTS, second + 15, &[1])),
-        ("depth of no root", Check::Root, changed(at::ROOTS, second + 16, &[1])),
-        ("entries of no root", Check::Root, changed(at::ROOTS, second + 27, &[1])),
-        ("no depth", Check::Root, changed(at::ROOTS, 16, &[0])),
-        ("no entries", Check::Root, changed(at::ROOTS, 27, &[0])),
-        ("too deep", Check::Root, changed(at::ROOTS, 16, &[DEPTH_MAX + 1])),
-        ("reserved bytes of a root", Check::Reserved, changed(at::ROOTS, 19, &[1])),
+        ("a reserved copy of a root", slot, changed(at::ROOTS, 4, &[0, 0, 0, 7])),
+        ("a copy of a root past the end", slot, changed(at::ROOTS, 4, &COUNT.to_be_bytes())),
+        ("both copies of a root in one place", slot, changed(at::ROOTS, 4, &[0, 0, 0, 8])),
+        ("no copy of a root", slot, changed(at::ROOTS, 4, &[0xff; 4])),
+        ("generation of no root", slot, changed(at::ROOTS, second + 19, &[1])),
+        ("depth of no root", Check::Root, changed(at::ROOTS, second + 20, &[1])),
+        ("entries of no root", Check::Root, changed(at::ROOTS, second + 31, &[1])),
+        ("no depth", Check::Root, changed(at::ROOTS, 20, &[0])),
+        ("no entries", Check::Root, changed(at::ROOTS, 31, &[0])),
+        ("too deep", Check::Root, changed(at::ROOTS, 20, &[DEPTH_MAX + 1])),
+        ("reserved bytes of a root", Check::Reserved, changed(at::ROOTS, 23, &[1])),
         ("a reserved list", slot, changed(at::REDO_HEAD, 0, &[0, 0, 0, 1])),
         ("a list past the end", slot, changed(at::REDO_HEAD, 0, &COUNT.to_be_bytes())),
         ("a reserved copy", slot, changed(at::REDO_HEAD, 4, &[0, 0, 0, 7])),

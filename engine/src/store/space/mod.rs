@@ -12,10 +12,16 @@ use since::Since;
 
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::format::{BLOCKS_MAX, Position, RESERVED_BLOCKS, Run};
+use crate::format::{BLOCKS_MAX, FAR_BLOCKS, MetaSlot, Position, RESERVED_BLOCKS, Run};
 
-/// Blocks kept in reserve at the end of the file, so that deletions and commits succeed on a full disk.
-pub const RESERVE_BLOCKS: u32 = 64;
+/// Least number of blocks kept in reserve at the end of the file, so that deletions and commits succeed on a full disk.
+pub const RESERVE_BLOCKS: u32 = 32;
+
+/// Reserve blocks of an archive in which no block is in use. There is nothing to delete.
+const EMPTY_RESERVE_BLOCKS: u32 = 8;
+
+/// Number of blocks from which on the copies of a block lie far apart, even if the archive becomes longer: 2 MiB.
+pub const FAR_FROM_BLOCKS: u32 = 512;
 
 /// Smallest and largest step of the file's growth, in blocks: 1 MiB and 64 MiB.
 const GROWTH_STEP: std::ops::RangeInclusive<u32> = 256..=16_384;
@@ -29,11 +35,25 @@ pub enum Urgency {
     Reserve,
 }
 
+/// Returns the number of blocks that the file keeps in reserve behind the blocks of a commit. A deletion rewrites both
+/// copies of a page of each level of each tree, and some of their neighbours.
+pub(super) fn reserve_of(slot: &MetaSlot) -> u32 {
+    if slot.block_count <= RESERVED_BLOCKS {
+        return EMPTY_RESERVE_BLOCKS;
+    }
+    let depths: u32 = slot.roots.iter().map(|root| u32::from(root.depth)).sum();
+    (2 * (depths + 8)).max(RESERVE_BLOCKS)
+}
+
 /// The space of the open transaction.
 #[derive(Debug, Default)]
 pub(super) struct Space {
     /// Number of blocks in use or free: the block count of the next commit.
     count: u32,
+    /// Number of blocks that the file keeps in reserve when it grows.
+    reserve: u32,
+    /// Second copies of blocks lie below it if there is room: closing removes what lies behind.
+    copies_below: Option<u32>,
     /// Length of the file in blocks.
     device_blocks: u32,
     /// New blocks lie at this position or later: the blocks before it may belong to a pinned snapshot.
@@ -61,14 +81,26 @@ impl Space {
         &mut self,
         count: u32,
         device_blocks: u32,
+        reserve: u32,
         inline_free: &[Run],
         pins: &mut Pins,
     ) {
         let end_of_held = pins.end_of_held().unwrap_or(0);
-        *self = Space { count, device_blocks, end_of_held, ..Space::default() };
+        let reserve = reserve.max(RESERVE_BLOCKS);
+        *self = Space { count, device_blocks, reserve, end_of_held, ..Space::default() };
         for &run in inline_free {
             self.release(run, pins);
         }
+    }
+
+    /// Returns the number of blocks that the file keeps in reserve when it grows.
+    pub(super) fn reserve(&self) -> u32 {
+        self.reserve
+    }
+
+    /// Keeps second copies below `limit` in this transaction, if there is room.
+    pub(super) fn keep_copies_below(&mut self, limit: Position) {
+        self.copies_below = Some(limit.get());
     }
 
     /// Returns the number of blocks in use or free.
@@ -111,15 +143,74 @@ impl Space {
         self.pooled_or_new(pooled, device, most, urgency)
     }
 
-    /// Allocates a run of at most `most` blocks: from the end of the pool, or else at the end of the file.
-    pub(super) fn allocate_from_end(
+    /// Allocates a run of at most `most` blocks for first copies: from the front of the pool, or else at the end of the
+    /// file.
+    pub(super) fn allocate_first(
         &mut self,
         device: &dyn Device,
         most: u32,
         urgency: Urgency,
     ) -> Result<Run> {
-        let pooled = self.pool.take_last(most);
+        let pooled = self.pool.take_first(most);
         self.pooled_or_new(pooled, device, most, urgency)
+    }
+
+    /// Allocates a run of at most `most` blocks for second copies: from the end of the pool, or else at the end of the
+    /// file.
+    pub(super) fn allocate_second(
+        &mut self,
+        device: &dyn Device,
+        most: u32,
+        urgency: Urgency,
+    ) -> Result<Run> {
+        if crate::fault!(CopiesTogether) {
+            return self.allocate_first(device, most, urgency);
+        }
+        let below = self.copies_below.and_then(|limit| self.pool.take_last(most, limit));
+        let pooled = below.or_else(|| self.pool.take_last(most, u32::MAX));
+        self.pooled_or_new(pooled, device, most, urgency)
+    }
+
+    /// Returns the end of the blocks in which second copies are placed if there is room.
+    pub(super) fn copies_end(&self) -> u32 {
+        self.copies_below.unwrap_or(self.count)
+    }
+
+    /// Returns whether the pool has room for both copies of `count` blocks, far apart even if they are allocated in
+    /// several parts.
+    pub(super) fn has_far_room(&self, count: usize) -> bool {
+        let limit = self.copies_end();
+        let below = self.pool.iter().rev().flat_map(|run| run.positions().rev());
+        let mut seconds: Vec<Position> =
+            below.skip_while(|position| position.get() >= limit).take(count).collect();
+        seconds.reverse();
+        let firsts = self.pool.iter().flat_map(Run::positions);
+        let distance = u32::try_from(count).unwrap_or(u32::MAX).saturating_add(FAR_BLOCKS);
+        let is_far = |(first, second): (Position, &Position)| {
+            first.checked_add(distance).is_some_and(|far| far <= *second)
+        };
+        seconds.len() == count && firsts.zip(&seconds).all(is_far)
+    }
+
+    /// Adds new blocks at the end of the file to the pool, so that it has room for both copies of `count` blocks, far
+    /// apart. What lies between is free for data. A small archive stays small, and one that is to become shorter does
+    /// not grow.
+    pub(super) fn make_far_room(&mut self, device: &dyn Device, count: usize) -> Result<()> {
+        let blocks = u32::try_from(count).unwrap_or(u32::MAX);
+        // Free blocks in front may be far enough from the new ones already.
+        for more in [blocks, blocks.saturating_add(FAR_BLOCKS)] {
+            let is_small = self.count <= FAR_FROM_BLOCKS || self.copies_below.is_some();
+            if is_small || self.has_far_room(count) {
+                break;
+            }
+            match self.extend(device, more, Urgency::Ordinary) {
+                Ok(run) => self.pool.insert(run),
+                // Then they lie wherever there is room.
+                Err(Error::NoSpace { .. } | Error::Full { .. }) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     fn pooled_or_new(
@@ -240,12 +331,12 @@ impl Space {
         let start = Position::new(self.count.max(end_of_held)).ok_or_else(|| full.clone())?;
         // The last positions of the format are a reserve too, so that a full archive can still delete.
         let limit = match urgency {
-            Urgency::Ordinary => BLOCKS_MAX - RESERVE_BLOCKS,
+            Urgency::Ordinary => BLOCKS_MAX - self.reserve,
             Urgency::Reserve => BLOCKS_MAX,
         };
         let most = most.min(limit.saturating_sub(start.get()));
         let run = Run::new(start, most).ok_or(full)?;
-        let wanted = run.end().saturating_add(RESERVE_BLOCKS).min(BLOCKS_MAX);
+        let wanted = run.end().saturating_add(self.reserve).min(BLOCKS_MAX);
         if self.device_blocks < wanted {
             match self.grow(device, wanted) {
                 Ok(()) => {}

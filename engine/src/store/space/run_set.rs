@@ -82,7 +82,7 @@ impl RunSet {
     }
 
     /// Returns the runs in order of position.
-    pub fn iter(&self) -> impl Iterator<Item = Run> + '_ {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = Run> + '_ {
         self.runs.iter().map(|(&start, &end)| run_between(start, end))
     }
 
@@ -119,9 +119,17 @@ impl RunSet {
         Some(head)
     }
 
-    /// Removes the last blocks of the last run, at most `most`, from the set and returns them.
-    pub fn take_last(&mut self, most: u32) -> Option<Run> {
-        let (&start, &end) = self.runs.iter().next_back()?;
+    /// Removes the first blocks of the first run, at most `most`, from the set and returns them.
+    pub fn take_first(&mut self, most: u32) -> Option<Run> {
+        let (head, _) = self.iter().next()?.split(most);
+        self.remove(head?);
+        head
+    }
+
+    /// Removes the last blocks below `limit` that lie together, at most `most`, from the set and returns them.
+    pub fn take_last(&mut self, most: u32, limit: u32) -> Option<Run> {
+        let (&start, &end) = self.runs.range(..limit).next_back()?;
+        let end = end.min(limit);
         let run = run_between(end - most.clamp(1, end - start), end);
         self.remove(run);
         Some(run)
@@ -230,5 +238,19 @@ mod tests {
         assert_eq!(set.take_ending_at(28), Some(run(25, 3)));
         assert_eq!(set.take_ending_at(28), None);
         assert_eq!(set.take_run(1), Some(run(10, 1)));
+    }
+
+    #[test]
+    fn blocks_are_taken_from_the_front_and_from_the_end_below_a_limit() {
+        let mut set: RunSet = [run(10, 2), run(20, 8), run(40, 30)].into_iter().collect();
+        assert_eq!(set.take_first(5), Some(run(10, 2)));
+        assert_eq!(set.take_first(5), Some(run(20, 5)));
+        assert_eq!(set.take_last(4, u32::MAX), Some(run(66, 4)));
+        assert_eq!(set.take_last(4, 50), Some(run(46, 4)));
+        assert_eq!(set.take_last(100, 46), Some(run(40, 6)));
+        assert_eq!(set.take_last(100, 40), Some(run(25, 3)));
+        assert_eq!(set.take_last(100, 40), None);
+        assert_eq!(set.take_first(100), Some(run(50, 16)));
+        assert_eq!((set.take_first(1), set.blocks()), (None, 0));
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::crypto::KeyDerivation;
 use crate::error::{Check, Error};
-use crate::format::{BLOCKS_MAX, Root, Run};
+use crate::format::{BLOCKS_MAX, DoubledRef, Root, Run};
 
 #[test]
 fn committed_blocks_are_there_after_reopening() {
@@ -248,20 +248,20 @@ fn a_root_is_opened_only_when_it_is_read_and_only_in_the_generation_that_the_slo
     writer.release(Run::single(old.position)).unwrap();
     let root = add_block(&mut writer, KeyKind::Registry, 2).unwrap();
     assert_eq!(root.position, old.position);
+    let copy = add_block(&mut writer, KeyKind::Registry, 2).unwrap().position;
     let redo = writer.write_redo_list().unwrap();
     let mut update = SlotUpdate { redo, ..update_of(&writer.store().current().slot) };
-    update.roots[0] = Root { block: Some(root), depth: 1, entries: 1 };
+    let BlockRef { position, generation } = root;
+    let block = Some(DoubledRef { position, copy, generation });
+    update.roots[0] = Root { block, depth: 1, entries: 1 };
     writer.commit(update).unwrap();
     writer.finish().unwrap();
     let good = device.snapshot();
     let read_root = || {
         let store = read_only(&device);
         let commit = store.current();
-        assert_eq!(
-            commit.slot.roots[0].block,
-            Some(root),
-            "no fault of a root is a reason to fall back"
-        );
+        let found = commit.slot.roots[0].block;
+        assert_eq!(found, block, "no fault of a root is a reason to fall back");
         store.read_block(&commit.redirects, KeyKind::Registry, root)
     };
     assert!(read_root().is_ok());

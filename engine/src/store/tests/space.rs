@@ -13,7 +13,7 @@ fn space(count: u32, blocks: u32) -> (Space, SimulatedDisk) {
     let disk = SimulatedDisk::new();
     disk.grow(blocks).unwrap();
     let mut space = Space::default();
-    space.begin(count, blocks, &[], &mut Pins::default());
+    space.begin(count, blocks, 0, &[], &mut Pins::default());
     (space, disk)
 }
 
@@ -36,7 +36,7 @@ fn assert_no_space(outcome: &Result<Run>) {
 #[test]
 fn the_file_grows_ahead_by_an_eighth_within_bounds() {
     // Blocks in use, and the length of the file after one more is allocated.
-    for (count, length) in [(8, 73 + 256), (100_000, 100_065 + 12_508), (200_000, 200_065 + 16_384)]
+    for (count, length) in [(8, 41 + 256), (100_000, 100_033 + 12_504), (200_000, 200_033 + 16_384)]
     {
         let (mut space, disk) = space(count, count + RESERVE_BLOCKS);
         assert_eq!(space.allocate(&disk, 1, Urgency::Ordinary).unwrap(), run(count, 1));
@@ -52,29 +52,29 @@ fn the_file_grows_ahead_by_an_eighth_within_bounds() {
 
 #[test]
 fn a_file_that_cannot_grow_by_a_step_grows_by_the_needed_blocks() {
-    let (mut space, disk) = space_within(100, 164, 200);
+    let (mut space, disk) = space_within(100, 132, 200);
     assert_eq!(space.allocate(&disk, 30, Urgency::Ordinary).unwrap(), run(100, 30));
-    assert_eq!(disk.medium().length(), 194);
+    assert_eq!(disk.medium().length(), 162);
 }
 
 #[test]
 fn a_full_disk_gives_its_remaining_blocks() {
-    let (mut space, disk) = space_within(100, 164, 184);
+    let (mut space, disk) = space_within(100, 132, 152);
     assert_eq!(space.allocate(&disk, 40, Urgency::Ordinary).unwrap(), run(100, 20));
     assert_no_space(&space.allocate(&disk, 40, Urgency::Ordinary));
     assert_no_space(&space.allocate(&disk, 1, Urgency::Ordinary));
-    assert_eq!((space.count(), disk.medium().length()), (120, 184));
+    assert_eq!((space.count(), disk.medium().length()), (120, 152));
 }
 
 #[test]
 fn only_urgent_allocations_use_the_reserve() {
-    let (mut space, disk) = space_within(100, 164, 164);
+    let (mut space, disk) = space_within(100, 132, 132);
     assert_no_space(&space.allocate(&disk, 1, Urgency::Ordinary));
     assert_eq!(space.allocate(&disk, 1, Urgency::Reserve).unwrap(), run(100, 1));
-    assert_eq!(space.allocate(&disk, 100, Urgency::Reserve).unwrap(), run(101, 50));
-    assert_eq!(space.allocate(&disk, 13, Urgency::Reserve).unwrap(), run(151, 13));
+    assert_eq!(space.allocate(&disk, 50, Urgency::Reserve).unwrap(), run(101, 25));
+    assert_eq!(space.allocate(&disk, 6, Urgency::Reserve).unwrap(), run(126, 6));
     assert_no_space(&space.allocate(&disk, 1, Urgency::Reserve));
-    assert_eq!((space.count(), disk.medium().length()), (164, 164));
+    assert_eq!((space.count(), disk.medium().length()), (132, 132));
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_canceled_run_can_be_allocated_again_at_once() {
 #[test]
 fn the_whole_pool_can_be_drained() {
     let (mut space, disk) = space(100, 500);
-    space.begin(100, 500, &[run(20, 3), run(50, 4)], &mut Pins::default());
+    space.begin(100, 500, 0, &[run(20, 3), run(50, 4)], &mut Pins::default());
     assert_eq!(space.pooled(), 7);
     assert_eq!(space.drain_pool(), [run(20, 3), run(50, 4)].into_iter().collect());
     assert_eq!(space.pooled(), 0);
@@ -130,7 +130,7 @@ fn the_block_count_can_be_lowered() {
 fn only_runs_in_the_archive_that_the_transaction_does_not_know_may_be_free() {
     let (_, store, mut writer) = create();
     let (mut space, disk) = space(100, 500);
-    space.begin(100, 500, &[run(20, 3)], &mut Pins::default());
+    space.begin(100, 500, 0, &[run(20, 3)], &mut Pins::default());
     let first = space.allocate(&disk, 2, Urgency::Ordinary).unwrap();
     assert_eq!(first, run(20, 2));
     space.free(run(30, 1));
@@ -152,4 +152,50 @@ fn only_runs_in_the_archive_that_the_transaction_does_not_know_may_be_free() {
     writer.release(Run::single(block.position)).unwrap();
     assert!(writer.release(Run::single(block.position)).is_err(), "the run is already held");
     drop(snapshot);
+}
+
+#[test]
+fn copies_are_placed_far_apart_if_the_file_is_long_and_the_disk_has_room() {
+    // Blocks in use, free runs, the block count after making room for both copies of ten blocks.
+    for (count, free, after) in [
+        // A small file does not grow.
+        (512, vec![], 512),
+        // New blocks at the end, with a gap: 2 x 10 + 256.
+        (513, vec![], 789),
+        // Free blocks in front are far enough from ten new ones.
+        (1000, vec![run(500, 10)], 1010),
+        (1000, vec![run(980, 10)], 1276),
+        // Free blocks that are far apart already.
+        (1000, vec![run(500, 10), run(900, 10)], 1000),
+        (1000, vec![run(500, 290)], 1000),
+    ] {
+        let (mut space, disk) = space(count, count + 2000);
+        space.begin(count, count + 2000, 0, &free, &mut Pins::default());
+        space.make_far_room(&disk, 10).unwrap();
+        assert_eq!(space.count(), after, "{count} {free:?}");
+        assert_eq!(space.has_far_room(10), count > 512, "{count} {free:?}");
+    }
+    let (mut full, disk) = space_within(1000, 1032, 1032);
+    full.make_far_room(&disk, 10).unwrap();
+    assert_eq!((full.count(), disk.medium().length()), (1000, 1032), "a full disk");
+    let (mut shorter, disk) = space(1000, 2000);
+    shorter.keep_copies_below(Position::at(700));
+    shorter.make_far_room(&disk, 10).unwrap();
+    assert_eq!(shorter.count(), 1000, "an archive that becomes shorter");
+}
+
+#[test]
+fn second_copies_come_from_the_end_below_the_limit() {
+    let (mut space, disk) = space(1000, 2000);
+    space.begin(1000, 2000, 0, &[run(100, 10), run(800, 10)], &mut Pins::default());
+    assert_eq!(space.allocate_first(&disk, 3, Urgency::Reserve).unwrap(), run(100, 3));
+    assert_eq!(space.allocate_second(&disk, 3, Urgency::Reserve).unwrap(), run(807, 3));
+    space.keep_copies_below(Position::at(500));
+    assert_eq!(space.allocate_second(&disk, 9, Urgency::Reserve).unwrap(), run(103, 7));
+    assert_eq!(
+        space.allocate_second(&disk, 9, Urgency::Reserve).unwrap(),
+        run(800, 7),
+        "no room below"
+    );
+    assert_eq!(space.allocate_second(&disk, 9, Urgency::Reserve).unwrap(), run(1000, 9));
 }

@@ -205,13 +205,16 @@ fn leaf(master: &[u8; 32]) -> Vector {
 }
 
 fn branch(master: &[u8; 32]) -> Vector {
-    let child = |at| {
-        BlockRef::encode(Some(BlockRef { position: Position::at(at), generation: GENERATION }))
-            .to_vec()
-    };
-    let cells = [(Vec::new(), child(13)), (LATER_STREAM.as_bytes().to_vec(), child(14))];
+    let child = |at| DoubledRef::encode(Some(doubled(at))).to_vec();
+    let cells =
+        [(Vec::new(), child([13, 24])), (LATER_STREAM.as_bytes().to_vec(), child([14, 25]))];
     let data = page(1, &cells);
     block("branch page", ("registry", master), 15, page_head(1), &data, page_layout::FIELDS)
+}
+
+fn doubled(at: [u32; 2]) -> DoubledRef {
+    let [position, copy] = at.map(Position::at);
+    DoubledRef { position, copy, generation: GENERATION }
 }
 
 fn redo(master: &[u8; 32]) -> Vector {
@@ -220,8 +223,7 @@ fn redo(master: &[u8; 32]) -> Vector {
         shadow: shadow
             .map(|shadow| BlockRef { position: Position::at(shadow), generation: GENERATION }),
     };
-    let (position, copy) = (Position::at(20), Position::at(21));
-    let next = Some(DoubledRef { position, copy, generation: GENERATION });
+    let next = Some(doubled([20, 21]));
     let entries = vec![entry(9, Some(17)), entry(12, Some(18)), entry(10, None)];
     let data = RedoBlock { next, entries }.encode();
     let head = BlockHead { stream: REDO_STREAM, index: BlockIndex(1), ..BlockHead::default() };
@@ -230,12 +232,10 @@ fn redo(master: &[u8; 32]) -> Vector {
 
 fn meta_slot(master: &[u8; 32], digest: [u8; 32]) -> Vector {
     let mut slot = MetaSlot::first(GENERATION, 2, digest);
-    let at = |at| Some(BlockRef { position: Position::at(at), generation: GENERATION });
     slot.number = 17;
-    slot.block_count = 24;
-    slot.roots[0] = Root { block: at(15), depth: 2, entries: 3 };
-    let (position, copy) = (Position::at(16), Position::at(22));
-    slot.redo_head = Some(DoubledRef { position, copy, generation: GENERATION });
+    slot.block_count = 27;
+    slot.roots[0] = Root { block: Some(doubled([15, 26])), depth: 2, entries: 3 };
+    slot.redo_head = Some(doubled([16, 22]));
     slot.redo_length = 5;
     slot.inline_free = vec![Run::new(Position::at(23), 1).expect("a run")];
     let reserved = stored(Uuid::from_u128(7), 10, 1, StreamLayout::OneRun(GENERATION));

@@ -115,14 +115,16 @@ fn small_commits_next_to_an_old_snapshot_leave_the_blocks_that_it_holds_in_the_f
         }
         archive.statistics().unwrap().blocks - before
     };
-    // A small commit changes up to three pages of each of five trees, and the blocks that it frees stay held.
+    // A small commit changes up to three pages of each of five trees, of two blocks each, and the blocks that it frees
+    // stay held.
     let growth = small_commits(1000, 0);
-    assert!(growth < 1000 * 15, "{growth} blocks in 1000 commits");
+    assert!(growth < 1000 * 30, "{growth} blocks in 1000 commits");
     drop(snapshot);
     archive.set_metadata(b"changed").unwrap();
     archive.commit().unwrap();
-    // Every run of the list is usable again.
-    assert_eq!(small_commits(500, 2000), 0);
+    // Every run of the list is usable again. The file grows only to place copies far apart, now and then.
+    let growth = small_commits(500, 2000);
+    assert!(growth <= 200, "{growth} blocks in 500 commits");
     assert_verified(&archive);
 }
 

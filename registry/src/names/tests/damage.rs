@@ -7,12 +7,12 @@
 //! - a damaged root is reported when a name is looked up.
 
 use ar7_engine::device::Device;
-use ar7_engine::format::{BLOCK_SIZE, BlockRef, Position};
+use ar7_engine::format::{BLOCK_SIZE, DoubledRef};
 use ar7_engine::store::{Access, OpenOptions};
 use ar7_engine::{Check, Error as EngineError};
 
 use super::*;
-use crate::committed::{Snapshot, read_page};
+use crate::committed::{Snapshot, read_copy};
 use crate::records::{NameKey, NameRecords, Record, TreeId};
 use crate::tree::PageExpectation;
 
@@ -21,7 +21,7 @@ const FILES: usize = 300;
 
 /// A page of the tree of names, and the names that it holds or that lie below it.
 struct DamagedPage {
-    position: Position,
+    at: DoubledRef,
     names: Vec<NameKey>,
 }
 
@@ -50,11 +50,11 @@ fn open(device: &MemoryDevice, access: Access) -> Result<Archive, Error> {
     Archive::open_device(Box::new(device.clone()), &secret(), options)
 }
 
-/// Every page below `block`, itself first.
-fn pages(snapshot: &Snapshot, block: BlockRef, level: u8) -> Vec<DamagedPage> {
+/// Every page below one, itself first.
+fn pages(snapshot: &Snapshot, at: DoubledRef, level: u8) -> Vec<DamagedPage> {
     let expect = PageExpectation { tree: TreeId::Names.number(), level };
-    let page = read_page(snapshot.store(), block, expect).unwrap();
-    let mut found = vec![DamagedPage { position: block.position, names: Vec::new() }];
+    let page = read_copy(snapshot.store(), at.copies()[0], expect).unwrap();
+    let mut found = vec![DamagedPage { at, names: Vec::new() }];
     for cell in 0..page.count() {
         if page.is_branch() {
             let below = pages(snapshot, page.child_block(cell), level - 1);
@@ -67,21 +67,23 @@ fn pages(snapshot: &Snapshot, block: BlockRef, level: u8) -> Vec<DamagedPage> {
     found
 }
 
-/// The device with one bit of a block flipped.
-fn with_flipped_bit(device: &MemoryDevice, position: Position) -> MemoryDevice {
-    let copy = device.snapshot().to_device();
-    let mut bytes = [0; BLOCK_SIZE];
-    copy.read(position, &mut bytes).unwrap();
-    bytes[2000] ^= 1;
-    copy.write(position, &bytes).unwrap();
-    copy
+/// The device with one bit of both copies of a page flipped.
+fn with_damage(device: &MemoryDevice, page: DoubledRef) -> MemoryDevice {
+    let damaged = device.snapshot().to_device();
+    for copy in page.copies() {
+        let mut bytes = [0; BLOCK_SIZE];
+        damaged.read(copy.position, &mut bytes).unwrap();
+        bytes[2000] ^= 1;
+        damaged.write(copy.position, &bytes).unwrap();
+    }
+    damaged
 }
 
 /// The error states the damage of the page.
 fn assert_damage<T: std::fmt::Debug>(outcome: Result<T, Error>, page: &DamagedPage) {
     let error = outcome.expect_err("the page is damaged");
     let Error::Engine(EngineError::Damaged(fault)) = &error else { panic!("{error}") };
-    assert_eq!((fault.position, fault.check), (Some(page.position), Check::Tag), "{error}");
+    assert_eq!((fault.position, fault.check), (Some(page.at.position), Check::Tag), "{error}");
     assert_ne!(fault.expected, fault.found, "{error}");
 }
 
@@ -117,10 +119,10 @@ fn a_damaged_page_of_names_costs_only_its_own_names() {
     assert_eq!(root.depth, 3);
     let mut pages = pages(&reader.snapshot(), root.block.unwrap(), root.depth - 1).into_iter();
     let top = pages.next().unwrap();
-    let rootless = open(&with_flipped_bit(&device, top.position), Access::Read).unwrap();
+    let rootless = open(&with_damage(&device, top.at), Access::Read).unwrap();
     assert_damage(rootless.names().lookup(ROOT, b"a"), &top);
     for page in pages {
-        let damaged = with_flipped_bit(&device, page.position);
+        let damaged = with_damage(&device, page.at);
         assert_only_the_page_is_lost(&open(&damaged, Access::Read).unwrap(), &page, &top.names);
         let archive = open(&damaged, Access::Write).unwrap();
         assert_only_the_page_is_lost(&archive, &page, &top.names);

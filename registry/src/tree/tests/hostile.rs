@@ -1,7 +1,7 @@
 //! Pages forged by an attacker with the key: every call ends and returns an answer or reports
 //! damage, without a panic. Iteration ascends. Whatever is flushed afterwards is valid.
 
-use ar7_engine::format::{BlockRef, DEPTH_MAX, Generation, Position, Root};
+use ar7_engine::format::{DEPTH_MAX, DoubledRef, Generation, Position, Root};
 use ar7_engine::{Check, Error as EngineError, Value};
 
 use super::*;
@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::tree::page::{Child, page_layout};
 
 /// Puts a page with these cells at a position.
-fn forge(space: &mut HeapSpace, at: u32, level: u8, cells: &[(&[u8], &[u8])]) -> BlockRef {
+fn forge(space: &mut HeapSpace, at: u32, level: u8, cells: &[(&[u8], &[u8])]) -> DoubledRef {
     let mut page = Page::new(TREE, level);
     for (key, value) in cells {
         page.push(key, value);
@@ -17,20 +17,25 @@ fn forge(space: &mut HeapSpace, at: u32, level: u8, cells: &[(&[u8], &[u8])]) ->
     space.forge(Position::at(at), page.data())
 }
 
-fn leaf(space: &mut HeapSpace, at: u32, keys: &[&str]) -> BlockRef {
+fn leaf(space: &mut HeapSpace, at: u32, keys: &[&str]) -> DoubledRef {
     let cells: Vec<(&[u8], &[u8])> = keys.iter().map(|key| (key.as_bytes(), &[7; 5][..])).collect();
     forge(space, at, 0, &cells)
 }
 
-fn branch(space: &mut HeapSpace, at: u32, level: u8, children: &[(&str, BlockRef)]) -> BlockRef {
-    let children: Vec<(&str, [u8; BlockRef::SIZE])> =
+fn branch(
+    space: &mut HeapSpace,
+    at: u32,
+    level: u8,
+    children: &[(&str, DoubledRef)],
+) -> DoubledRef {
+    let children: Vec<(&str, [u8; DoubledRef::SIZE])> =
         children.iter().map(|(key, block)| (*key, Child::Sealed(*block).encode())).collect();
     let cells: Vec<(&[u8], &[u8])> =
         children.iter().map(|(key, child)| (key.as_bytes(), &child[..])).collect();
     forge(space, at, level, &cells)
 }
 
-fn root(block: BlockRef, depth: u8, entries: u64) -> Root {
+fn root(block: DoubledRef, depth: u8, entries: u64) -> Root {
     Root { block: Some(block), depth, entries }
 }
 
@@ -130,10 +135,8 @@ fn hostile_trees_are_damage() {
             root(branch(space, 8, 1, &[("", left), ("m", right)]), 2, 4)
         }),
         ("a branch that refers to itself", Check::Page, |space| {
-            let itself = BlockRef {
-                position: Position::at(8),
-                generation: Generation { session: 1, step: 0, salt: 0 },
-            };
+            let generation = Generation { session: 1, step: 0, salt: 0 };
+            let itself = reference(Position::at(8), generation);
             root(branch(space, 8, 1, &[("", itself), ("m", itself)]), 2, 4)
         }),
         ("a branch that refers to its neighbour", Check::Page, |space| {
@@ -154,7 +157,7 @@ fn hostile_trees_are_damage() {
         }),
         ("a missing page", Check::Generation, |space| {
             let left = leaf(space, 9, &["a", "b"]);
-            let right = BlockRef { position: Position::at(77), ..left };
+            let right = DoubledRef { position: Position::at(77), ..left };
             root(branch(space, 8, 1, &[("", left), ("m", right)]), 2, 4)
         }),
         ("a number of entries that is too low", Check::Root, |space| {
@@ -168,10 +171,10 @@ fn hostile_trees_are_damage() {
             root(leaf(space, 8, &["a"]), 1, u64::MAX)
         }),
         ("a full tree of the maximum depth", Check::Generation, |space| {
-            let missing = BlockRef { position: Position::at(999), generation: space.generation() };
+            let missing = reference(Position::at(999), space.generation());
             // The last name fills the branch to the last byte.
             let names: Vec<String> = (0..13)
-                .map(|name| format!("m{name:0width$}", width = if name < 12 { 290 } else { 227 }))
+                .map(|name| format!("m{name:0width$}", width = if name < 12 { 290 } else { 171 }))
                 .collect();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let mut block = leaf(space, 9, &[&["a"], &names[..12]].concat());
@@ -197,7 +200,7 @@ fn hostile_trees_are_damage() {
 fn entries_before_a_damaged_page_are_returned() {
     let mut space = HeapSpace::new();
     let left = leaf(&mut space, 9, &["a", "b"]);
-    let right = BlockRef { position: Position::at(77), ..left };
+    let right = DoubledRef { position: Position::at(77), ..left };
     let top = branch(&mut space, 8, 1, &[("", left), ("m", right)]);
     let reader = TreeReader::new(TREE, root(top, 2, 4), &space);
     let found: Vec<Option<Vec<u8>>> =
@@ -265,6 +268,6 @@ fn a_fault_of_a_cell_states_expected_and_found() {
     let keys = |key: &[u8]| Value::Bytes(key.to_vec());
     let out_of_order = fault_of(&page(0, &[(b"a", b""), (b"c", b""), (b"b", b"")]), 0);
     assert_eq!(out_of_order, (Check::KeyOrder, keys(b"c"), keys(b"b")));
-    let no_child = fault_of(&page(1, &[(b"", &BlockRef::encode(None))]), 1);
-    assert_eq!(no_child, (Check::Page, "a position".into(), (-1).into()));
+    let no_child = fault_of(&page(1, &[(b"", &DoubledRef::encode(None))]), 1);
+    assert_eq!(no_child, (Check::Page, "two positions".into(), (-1).into()));
 }

@@ -99,7 +99,7 @@ fn removing_most_entries_merges_pages() {
     let full = space.used();
     let branches_of = |space: &HeapSpace| {
         let level =
-            |block: BlockRef| page_layout::LEVEL.of(&space.data(block.position).unwrap()[..])[0];
+            |block: DoubledRef| page_layout::LEVEL.of(&space.data(block.position).unwrap()[..])[0];
         space.blocks().into_iter().filter(|&block| level(block) == 1).count()
     };
     let branches = branches_of(&space);
