@@ -1,5 +1,6 @@
 //! Checking an archive, wiping free space, keys, and receipts.
 
+use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
 use std::ops::ControlFlow;
@@ -37,8 +38,8 @@ pub struct Finding {
     pub error: Error,
 }
 
-impl std::fmt::Display for Finding {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Finding {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}: {}", self.subject, self.error)
     }
 }
@@ -54,7 +55,7 @@ pub struct Progress {
     pub total: u64,
 }
 
-/// Counts from a verification.
+/// Counts from a verification. `Display` gives them in one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -77,6 +78,18 @@ pub struct Summary {
     pub findings: u64,
 }
 
+impl fmt::Display for Summary {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Summary { blocks, data_blocks, pages, free_blocks, streams, bytes, names, findings } =
+            self;
+        write!(
+            formatter,
+            "{blocks} blocks: {data_blocks} of streams, {pages} pages, {free_blocks} free; {streams} streams, {bytes} \
+             bytes, {names} names; {findings} findings"
+        )
+    }
+}
+
 /// The result of [`Options::import_header`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -97,7 +110,7 @@ impl ImportedHeader {
     }
 }
 
-/// The result of a rekey.
+/// The result of a rekey. `Display` gives it in one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -109,6 +122,16 @@ pub struct Rekeyed {
     /// Whether the end of the file could not be cut off. It may then still hold blocks under the old
     /// key.
     pub trim_failed: bool,
+}
+
+impl fmt::Display for Rekeyed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} blocks are sealed under the new master key; ", self.blocks)?;
+        match self.left {
+            0 => formatter.write_str("the old one opens none of them"),
+            left => write!(formatter, "{left} damaged blocks are lost"),
+        }
+    }
 }
 
 impl Archive {

@@ -56,7 +56,7 @@ impl fmt::Display for Salvaged {
     }
 }
 
-/// The counts of a salvage.
+/// The counts of a salvage. `Display` gives them in one line, or in two if pages of the index are lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -90,6 +90,23 @@ impl SalvageSummary {
     /// Returns whether nothing was lost.
     pub const fn is_complete(&self) -> bool {
         self.incomplete() + self.damaged_trees == 0
+    }
+}
+
+impl fmt::Display for SalvageSummary {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SalvageSummary { blocks, opened, complete, gaps, unproven, nameless, lost, .. } = self;
+        write!(
+            formatter,
+            "{opened} of {blocks} blocks open; {complete} entries complete, {gaps} with gaps, {unproven} unproven, \
+             {nameless} without name or attributes, {lost} lost"
+        )?;
+        if self.damaged_trees > 0 {
+            formatter.write_str(
+                "\nindex pages are lost: names and content may be missing, or out of date",
+            )?;
+        }
+        Ok(())
     }
 }
 

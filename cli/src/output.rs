@@ -190,20 +190,16 @@ impl List {
         self.output.finish()
     }
 
-    /// Ends the list with a further field, or with lines of text.
+    /// Ends the list with a further field, or with text.
     pub(crate) fn end_with(
         mut self,
         name: &str,
         value: &impl Serialize,
-        lines: &[String],
+        text: Option<String>,
     ) -> Result<(), Failure> {
         self.outcome?;
         match self.form {
-            Form::Text => {
-                for line in lines {
-                    self.output.line(line)?;
-                }
-            }
+            Form::Text => text.map_or(Ok(()), |text| self.output.line(&text))?,
             Form::Document => {
                 self.output.write(format!("],\n\"{name}\":").as_bytes())?;
                 self.output.json(value)?;

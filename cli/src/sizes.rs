@@ -49,12 +49,6 @@ pub(crate) fn parse_time(text: &str) -> Result<Timestamp, String> {
     Ok(std::time::SystemTime::from(parsed).into())
 }
 
-/// Formats a share as a percentage with one decimal; 0 if the whole is 0.
-pub(crate) fn percent(part: u64, whole: u64) -> String {
-    let tenths = (u128::from(part) * 1000).checked_div(whole.into()).unwrap_or(0);
-    format!("{}.{} %", tenths / 10, tenths % 10)
-}
-
 /// Formats a time in the local time zone, to the minute.
 pub(crate) fn minute_text(time: Timestamp) -> String {
     match jiff::Timestamp::new(time.seconds, i32::try_from(time.nanoseconds).unwrap_or(0)) {
@@ -105,12 +99,5 @@ mod tests {
         for text in ["", "G", "-1", "1.5G", "1X", "1 G", "99999999999T", "18446744073709551616"] {
             assert!(parse_size(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn a_share_is_written_in_tenths_of_a_percent() {
-        assert_eq!(percent(1, 3), "33.3 %");
-        assert_eq!(percent(0, 0), "0.0 %");
-        assert_eq!(percent(u64::MAX, u64::MAX), "100.0 %");
     }
 }

@@ -153,6 +153,9 @@ pub(crate) struct Remove {
     /// Then overwrite every free block, so that no data of the entries remains in the file
     #[arg(long)]
     pub(crate) wipe: bool,
+    /// Print one JSON document a line: each removed entry with the number of names, and a summary
+    #[arg(long)]
+    pub(crate) json_lines: bool,
 }
 
 #[derive(Debug, Args)]

@@ -3,7 +3,8 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use ar7::{Archive, Attributes, Error};
+use ar7::{Archive, Attributes, Error, PathText};
+use serde::Serialize;
 use serde_json::json;
 
 use super::archive::{wipe, wiped_text};
@@ -67,14 +68,27 @@ pub(super) fn mv(common: &Common, options: &Move) -> Result<(), Failure> {
 pub(super) fn rm(common: &Common, options: &Remove) -> Result<(), Failure> {
     let archive = common.writer(&options.archive)?;
     let progress = Progress::stoppable(common)?;
-    let removed =
-        Removal::new(&archive, options).and_then(|removal| removal.run(&archive, &progress));
+    let removed = Removal::new(&archive, options)
+        .and_then(|removal| removal.run(&archive, options, &progress));
     progress.finish();
     let outcome = removed.and_then(|count| {
         Ok((count, if options.wipe { Some(wipe(common, &archive)?) } else { None }))
     });
     let (removed, wiped) = finish(archive, outcome)?;
+    if options.json_lines {
+        let summary = json!({ "event": "summary", "removed": removed, "wiped": wiped });
+        return output::json_line(&summary);
+    }
     output::report(common, &json!({ "removed": removed, "wiped": wiped }), wiped.map(wiped_text))
+}
+
+/// The line about an entry that was removed, with everything in it.
+#[derive(Serialize)]
+struct Removed<'a> {
+    event: &'static str,
+    #[serde(flatten)]
+    name: PathText<'a>,
+    names: u64,
 }
 
 /// The entries to remove: those that are not directories, and directories.
@@ -114,12 +128,17 @@ impl Removal {
     }
 
     /// Returns the number of names removed.
-    fn run(self, archive: &Archive, progress: &Progress) -> Result<u64, Failure> {
+    fn run(self, archive: &Archive, options: &Remove, progress: &Progress) -> Result<u64, Failure> {
+        let list = |path: &Path, names| {
+            let removed = Removed { event: "removed", name: PathText::new(path), names };
+            if options.json_lines { output::json_line(&removed) } else { Ok(()) }
+        };
         let transaction = archive.begin()?;
         for path in &self.others {
             transaction.remove(path).map_err(in_entry(path))?;
         }
         transaction.commit()?;
+        self.others.iter().try_for_each(|path| list(path, 1))?;
         let mut count = self.others.len() as u64;
         for path in self.directories {
             progress.set_activity(&path);
@@ -127,7 +146,9 @@ impl Removal {
                 progress.set_entries(count + removed);
                 progress.flow()
             });
-            count += removed.map_err(in_entry(&path))?;
+            let removed = removed.map_err(in_entry(&path))?;
+            list(&path, removed)?;
+            count += removed;
             if progress.is_stopped() {
                 return Err(Failure::Interrupted { done: format!("{count} entries were removed") });
             }

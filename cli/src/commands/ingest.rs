@@ -163,26 +163,11 @@ fn judge(
     } else if common.json {
         Output::new().document(report)?;
     } else {
-        progress.tell(&summary(report, options.dry_run));
+        progress.tell(&report.to_string());
     }
     if report.is_complete() {
         return Ok(());
     }
     let count = report.unread.len() + report.attributes.len();
     Err(Failure::Unread { count, changed: report.changed.len() })
-}
-
-/// Returns a summary in one line.
-fn summary(report: &IngestReport, is_dry: bool) -> String {
-    let IngestReport { entries, bytes, stored_files, stored_bytes, unchanged, removed, .. } =
-        report;
-    let would = if is_dry { "would be " } else { "" };
-    let removed = match removed {
-        0 => String::new(),
-        removed => format!(", {removed} entries {would}removed"),
-    };
-    format!(
-        "{entries} entries, {bytes} bytes: {stored_files} files of {stored_bytes} bytes {would}stored, \
-         {unchanged} entries unchanged{removed}"
-    )
 }

@@ -128,12 +128,7 @@ pub(super) fn rekey(common: &Common, options: &Rekey) -> Result<(), Failure> {
              again"
         ),
     }))?;
-    let rest = match rekeyed.left {
-        0 => "the old one opens none of them".to_owned(),
-        left => format!("{left} damaged blocks are lost"),
-    };
-    let line = format!("{} blocks are sealed under the new master key; {rest}", rekeyed.blocks);
-    output::report(common, &rekeyed, Some(line))?;
+    output::report(common, &rekeyed, Some(rekeyed.to_string()))?;
     if rekeyed.left > 0 { Err(Failure::Findings { count: rekeyed.left }) } else { Ok(()) }
 }
 

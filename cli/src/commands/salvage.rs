@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fs;
 
-use ar7::{Archive, SalvageOutcome, SalvageProgress, SalvageSummary, Salvaged};
+use ar7::{Archive, SalvageOutcome, SalvageProgress, Salvaged};
 
 use crate::arguments::{BLOCK_BYTES, Common, Salvage};
 use crate::exit::{Code, Failure};
@@ -51,25 +51,11 @@ pub(super) fn run(common: &Common, options: &Salvage) -> Result<(), Failure> {
     progress.finish();
     let done = || "the new archive has what was salvaged so far".to_owned();
     let summary = salvaged.map_err(Failure::stopped(done))?;
-    let lines = if common.quiet { Vec::new() } else { summary_text(&summary) };
-    list.into_inner().end_with("counts", &summary, &lines)?;
+    let lines = (!common.quiet).then(|| summary.to_string());
+    list.into_inner().end_with("counts", &summary, lines)?;
     if summary.is_complete() {
         return Ok(());
     }
     let (count, code) = (summary.incomplete(), Code::Damaged);
     Err(Failure::Entries { count, what: "entries and streams are not as they were", code })
-}
-
-fn summary_text(summary: &SalvageSummary) -> Vec<String> {
-    let SalvageSummary { blocks, opened, complete, gaps, unproven, nameless, lost, .. } = summary;
-    let mut lines = vec![format!(
-        "{opened} of {blocks} blocks open; {complete} entries complete, {gaps} with gaps, {unproven} unproven, \
-         {nameless} without name or attributes, {lost} lost"
-    )];
-    if summary.damaged_trees > 0 {
-        lines.push(
-            "index pages are lost: names and content may be missing, or out of date".to_owned(),
-        );
-    }
-    lines
 }

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use ar7::{Archive, Error, Finding, Io, PathText, Summary};
+use ar7::{Archive, Error, Finding, Io, PathText};
 
 use super::archive::receipt_of;
 use crate::arguments::{Common, Verify};
@@ -36,26 +36,16 @@ pub(super) fn run(common: &Common, options: &Verify) -> Result<(), Failure> {
     let list = list.into_inner();
     let summary = match verified {
         Err(Error::Stopped) => {
-            list.end_with("interrupted", &true, &[])?;
+            list.end_with("interrupted", &true, None)?;
             let found = found.get();
             let done = format!("{checked} of {total} blocks checked, {found} findings so far");
             return Err(Failure::Interrupted { done });
         }
         outcome => outcome?,
     };
-    let line = if common.quiet { Vec::new() } else { vec![summary_text(&summary)] };
-    list.end_with("counts", &summary, &line)?;
+    list.end_with("counts", &summary, (!common.quiet).then(|| summary.to_string()))?;
     match summary.findings {
         0 => Ok(()),
         count => Err(Failure::Findings { count }),
     }
-}
-
-fn summary_text(summary: &Summary) -> String {
-    let Summary { blocks, data_blocks, pages, free_blocks, streams, bytes, names, .. } = summary;
-    format!(
-        "{blocks} blocks: {data_blocks} of streams, {pages} pages, {free_blocks} free; {streams} streams, {bytes} bytes, \
-         {names} names; {} findings",
-        summary.findings
-    )
 }

@@ -68,7 +68,8 @@ const OPENING: [(&str, i32); 24] = [
 ];
 
 /// Commands that open no archive. `salvage` and `shred` also work if none can be opened.
-const NOT_OPENING: [&str; 6] = ["keygen", "create", "salvage", "shred", "completions", "help"];
+const NOT_OPENING: [&str; 7] =
+    ["keygen", "create", "salvage", "import-archive7", "shred", "completions", "help"];
 
 /// Returns the names of all commands as the help lists them, with the subcommands of those that have some.
 fn commands(bench: &Bench) -> Vec<String> {

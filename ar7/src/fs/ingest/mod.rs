@@ -271,6 +271,7 @@ impl<'a> Ingest<'a> {
         run.stages(&mut storing, unread)?;
         let mut report = storing.into_report();
         report.links = links;
+        report.is_preview = run.is_preview;
         let unmatched = run.options.selection.exclude.iter().flat_map(Patterns::unmatched);
         report.unmatched = unmatched.map(ToOwned::to_owned).collect();
         Ok(report)

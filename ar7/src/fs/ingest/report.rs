@@ -1,6 +1,7 @@
 //! What an ingest reports: events while it runs, and a report at its end.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::error::Error;
@@ -112,11 +113,32 @@ pub struct IngestReport {
     pub links: Vec<PathBuf>,
     /// The patterns of [`Ingest::exclude`](super::Ingest::exclude) that matched nothing.
     pub unmatched: Vec<OsString>,
+    /// Whether this is what an ingest would do: [`Ingest::preview`](super::Ingest::preview).
+    pub is_preview: bool,
 }
 
 impl IngestReport {
     /// Returns whether everything was read, and nothing changed while it was read.
     pub fn is_complete(&self) -> bool {
         self.unread.is_empty() && self.changed.is_empty() && self.attributes.is_empty()
+    }
+}
+
+/// The counts in one line.
+impl fmt::Display for IngestReport {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let IngestReport { entries, bytes, stored_files, stored_bytes, unchanged, removed, .. } =
+            self;
+        // In a preview.
+        let would = if self.is_preview { "would be " } else { "" };
+        write!(
+            formatter,
+            "{entries} entries, {bytes} bytes: {stored_files} files of {stored_bytes} bytes {would}stored, {unchanged} \
+             entries unchanged"
+        )?;
+        if *removed > 0 {
+            write!(formatter, ", {removed} entries {would}removed")?;
+        }
+        Ok(())
     }
 }
