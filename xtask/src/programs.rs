@@ -7,7 +7,12 @@ use xtask::workspace::{cargo, shown};
 
 /// Runs a campaign of the fuzz crate.
 pub(crate) fn campaign(name: &str, options: &[OsString]) -> Result<()> {
-    start("campaign", &["--package", "ar7-fuzz", "--bin", "campaign", "--", name], options)
+    let mut program = vec!["--package", "ar7-fuzz", "--bin", "campaign"];
+    if name == "mount-faults" {
+        program.extend(["--features", "fuse"]);
+    }
+    program.extend(["--", name]);
+    start("campaign", &program, options)
 }
 
 /// Runs the measurements of the benches crate.

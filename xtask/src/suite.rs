@@ -91,6 +91,28 @@ const PURE_RUST: CargoStep = CargoStep {
     environment: &[],
 };
 
+/// A sample of the calls. Only this step compiles the file system.
+const MOUNT_FAULTS: CargoStep = CargoStep {
+    name: "a file system that fails",
+    arguments: &[
+        "run",
+        "--locked",
+        "--quiet",
+        "--package",
+        "ar7-fuzz",
+        "--features",
+        "fuse",
+        "--bin",
+        "campaign",
+        "--",
+        "mount-faults",
+        "--tested",
+        "--every",
+        "9",
+    ],
+    environment: &[],
+};
+
 /// The stores that the registry is compared with; two of them are built from C.
 const STORES: CargoStep = CargoStep {
     name: "benchmarks with other stores",
@@ -176,7 +198,7 @@ pub(crate) fn proof() -> Result<()> {
     let patches = check("a sample of patches", sample);
     let outcome = outcome.and(interop).and(stress).and(patches);
     let outcome = outcome.and(clock.step(&PURE_RUST)).and(clock.step(&STORES));
-    let outcome = outcome.and(macos(&clock));
+    let outcome = outcome.and(macos(&clock)).and(clock.step(&MOUNT_FAULTS));
     clock.finish(&counts, outcome)
 }
 

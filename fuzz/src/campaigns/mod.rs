@@ -9,6 +9,8 @@ mod fuzz;
 mod interop;
 mod io_errors;
 mod kill;
+#[cfg(feature = "fuse")]
+mod mount_faults;
 mod patches;
 mod search;
 mod stress;
@@ -39,6 +41,9 @@ enum Campaign {
     IoErrors(io_errors::Options),
     /// Fill disks under the real program, and check that nothing is lost and that deletions succeed
     FullDisk(full_disk::Options),
+    /// Run the real program on a FUSE file system that fails at each call in turn, or tells lies about files
+    #[cfg(feature = "fuse")]
+    MountFaults(mount_faults::Options),
     /// Let real processes read and write one archive at the same time, and check every snapshot
     Stress(stress::Options),
     /// Compare the Python reader in docs/reader with ar7, on golden archives and on new ones
@@ -73,6 +78,8 @@ pub fn main() -> ExitCode {
         Campaign::Kill(options) => kill::run(&options),
         Campaign::IoErrors(options) => io_errors::run(&options),
         Campaign::FullDisk(options) => full_disk::run(&options),
+        #[cfg(feature = "fuse")]
+        Campaign::MountFaults(options) => mount_faults::run(&options),
         Campaign::Stress(options) => stress::run(&options),
         Campaign::Interop(options) => interop::run(&options),
         Campaign::Fuzz(options) => fuzz::run(&options),
