@@ -204,7 +204,6 @@ class Archive:
     def walk_page(self, tree, copies, level, low, high):
         number, reference = list(TREES).index(tree), copies[0]
         for position in (copy.position for copy in copies):
-            self.check_run(position, 1)
             need(position not in self.pages[tree], "page", position, "is named twice")
             self.pages[tree].add(position)
         self.near += abs(copies[0].position - copies[1].position) < 256
