@@ -68,6 +68,7 @@ pub struct Derivation(pub(crate) KeyDerivation);
 
 impl Derivation {
     /// Creates a cost: memory in KiB from 8 per lane to 1 GiB, 1 to 64 passes, and 1 to 16 lanes.
+    /// Memory times passes is at most 16 GiB.
     /// Fails with [`Error::OutOfBounds`] for any other one.
     pub fn new(memory_kib: u32, passes: u32, lanes: u32) -> Result<Derivation> {
         let cost = KeyDerivation::new(DerivationCost { memory_kib, passes, lanes });

@@ -75,7 +75,8 @@ class ReadHeader:
         """Returns the master key. Checks the bounds of the costs before it allocates memory."""
         costs = [slot[3:6] for slot in self.slots if slot.kind == 2]
         need(all(1 <= lanes <= 16 and passes >= 1 and memory >= 8 * lanes for memory, passes, lanes in costs), "costs")
-        need(sum(cost[0] for cost in costs) <= 2**20 and sum(cost[1] for cost in costs) <= 64, "costs of all slots")
+        sums = (sum(cost) for cost in zip(*((memory, passes, memory * passes) for memory, passes, _ in costs)))
+        need(all(found <= most for found, most in zip(sums, (2**20, 64, 2**24))), "costs of all slots")
         for number, slot in enumerate(self.slots):
             if slot.kind == kind and (master := self.open_slot(number, slot, secret)):
                 return master

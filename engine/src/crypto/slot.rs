@@ -24,6 +24,10 @@ pub const MEMORY_KIB_MAX: u32 = 1 << 20;
 /// Limit of the passes of one key derivation, and of all key slots together.
 pub const PASSES_MAX: u32 = 64;
 
+/// Limit of memory in KiB times passes, of one key derivation and of all key slots together: 16 GiB. It bounds the time
+/// that opening a hostile file takes.
+const WORK_KIB_MAX: u32 = 16 << 20;
+
 /// Limit of the lanes of one key derivation.
 pub const LANES_MAX: u32 = 16;
 
@@ -31,6 +35,7 @@ pub const LANES_MAX: u32 = 16;
 const LANES: &str = "key derivation lanes";
 const PASSES: &str = "key derivation passes";
 const MEMORY: &str = "key derivation memory in KiB";
+const WORK: &str = "key derivation memory in KiB times passes";
 
 /// Costs of deriving a key from a passphrase; by default 64 MiB and 3 passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +48,8 @@ impl Default for KeyDerivation {
 }
 
 impl KeyDerivation {
-    /// Costs within the bounds: memory 8 KiB per lane to 1 GiB, 1 to 64 passes, 1 to 16 lanes.
+    /// Costs within the bounds: memory 8 KiB per lane to 1 GiB, 1 to 64 passes, memory times passes at most 16 GiB, 1 to
+    /// 16 lanes.
     pub fn new(cost: DerivationCost) -> Result<KeyDerivation> {
         match excess(cost) {
             None => Ok(KeyDerivation(cost)),
@@ -65,6 +71,7 @@ fn excess(cost: DerivationCost) -> Option<Excess> {
         (LANES, cost.lanes, 1..=LANES_MAX),
         (PASSES, cost.passes, 1..=PASSES_MAX),
         (MEMORY, cost.memory_kib, least_memory..=MEMORY_KIB_MAX),
+        (WORK, work(cost), 0..=WORK_KIB_MAX),
     ];
     bounds.into_iter().find(|(_, found, allowed)| !allowed.contains(found))
 }
@@ -72,7 +79,7 @@ fn excess(cost: DerivationCost) -> Option<Excess> {
 /// Returns the first cost that is out of bounds in one key slot or in all together: opening an archive may try every
 /// slot.
 fn excess_of_all(slots: &[KeySlot; KEY_SLOTS]) -> Option<Excess> {
-    let (mut memory_kib, mut passes) = (0, 0);
+    let (mut memory_kib, mut passes, mut work_kib) = (0, 0, 0);
     for slot in slots {
         let KeySlot::Used(slot) = slot else { continue };
         let Some(cost) = slot.cost else { continue };
@@ -82,10 +89,19 @@ fn excess_of_all(slots: &[KeySlot; KEY_SLOTS]) -> Option<Excess> {
         // Each is bounded, so the sum of eight does not overflow.
         memory_kib += cost.memory_kib;
         passes += cost.passes;
+        work_kib += work(cost);
     }
-    [(MEMORY, memory_kib, 0..=MEMORY_KIB_MAX), (PASSES, passes, 0..=PASSES_MAX)]
-        .into_iter()
-        .find(|(_, found, allowed)| !allowed.contains(found))
+    let sums = [
+        (MEMORY, memory_kib, 0..=MEMORY_KIB_MAX),
+        (PASSES, passes, 0..=PASSES_MAX),
+        (WORK, work_kib, 0..=WORK_KIB_MAX),
+    ];
+    sums.into_iter().find(|(_, found, allowed)| !allowed.contains(found))
+}
+
+/// Returns memory times passes, in KiB.
+fn work(cost: DerivationCost) -> u32 {
+    cost.memory_kib.saturating_mul(cost.passes)
 }
 
 /// Checks that the costs of key slots to be written are bounded, each and together, so that they can be opened again.

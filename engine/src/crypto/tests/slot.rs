@@ -206,6 +206,9 @@ fn costs_from_a_file_are_bounded_before_memory_is_allocated() {
         vec![cost(MEMORY_KIB_MAX, PASSES_MAX, LANES_MAX); 8],
         vec![cost(8, PASSES_MAX / 2 + 1, 1); 2],
         vec![cost(8, 9, 1); 8],
+        // Memory times passes.
+        vec![cost(MEMORY_KIB_MAX, 17, 1)],
+        vec![cost(MEMORY_KIB_MAX / 2, 17, 1), cost(MEMORY_KIB_MAX / 2, 16, 1)],
     ];
     for costs in hostile {
         let slots = slots(costs.iter().copied().map(slot_of_cost).enumerate());
@@ -223,7 +226,8 @@ fn costs_from_a_file_are_bounded_before_memory_is_allocated() {
 #[test]
 fn costs_at_their_bounds_are_allowed() {
     for costs in [
-        vec![cost(MEMORY_KIB_MAX, PASSES_MAX, LANES_MAX)],
+        vec![cost(MEMORY_KIB_MAX, 16, LANES_MAX)],
+        vec![cost(MEMORY_KIB_MAX / 4, PASSES_MAX, LANES_MAX)],
         vec![cost(MEMORY_KIB_MAX / 8, PASSES_MAX / 8, 1); 8],
         vec![cost(8, 1, 1)],
         vec![cost(128, 1, 16)],
