@@ -50,12 +50,12 @@ pub(super) fn reserve_of(slot: &MetaSlot) -> u32 {
 pub(super) struct Space {
     /// Number of blocks in use or free: the block count of the next commit.
     count: u32,
+    /// Length of the file in blocks.
+    device_blocks: u32,
     /// Number of blocks that the file keeps in reserve when it grows.
     reserve: u32,
     /// Second copies of blocks lie below it if there is room: closing removes what lies behind.
     copies_below: Option<u32>,
-    /// Length of the file in blocks.
-    device_blocks: u32,
     /// New blocks lie at this position or later: the blocks before it may belong to a pinned snapshot.
     end_of_held: u32,
     /// Free at the last commit and not held for a pinned snapshot, so it may be written.
