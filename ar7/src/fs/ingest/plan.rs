@@ -1,6 +1,6 @@
 //! The first stage: visits every entry in order and decides what to do with it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -12,6 +12,8 @@ use ar7_registry::Error as RegistryError;
 use ar7_registry::names::Entry as ArchiveEntry;
 use ar7_registry::records::{EntryType, Inode, InodeNumber, Origin, validate_name};
 use crossbeam::channel::{Receiver, Sender, bounded};
+use roaring::RoaringTreemap;
+use rustix::fs::Dev;
 
 use super::extended::Extended;
 use super::mirror::Mirror;
@@ -83,12 +85,12 @@ pub(super) struct Plan<'a> {
     destination: Option<InodeNumber>,
     /// Depth of the destination directory in the archive.
     depth: usize,
-    /// Files with several names that were already planned, with the number of names that follow.
-    linked: HashMap<FileId, u64>,
+    /// The inode numbers of files with several names that were planned before, for each file system.
+    linked: HashMap<Dev, RoaringTreemap>,
     /// The inodes of the archive that match these files.
-    claimed: HashSet<InodeNumber>,
+    claimed: RoaringTreemap,
     /// The inodes of the archive that had several names when the first of them was compared.
-    joined: HashSet<InodeNumber>,
+    joined: RoaringTreemap,
     archive_id: Option<FileId>,
     /// What the archive has in the directories on the way, for [`Ingest::delete`](super::Ingest::delete).
     mirrors: Vec<Option<Mirror>>,
@@ -118,8 +120,8 @@ impl<'a> Plan<'a> {
             destination,
             depth: components(&run.options.into).count(),
             linked: HashMap::new(),
-            claimed: HashSet::new(),
-            joined: HashSet::new(),
+            claimed: RoaringTreemap::new(),
+            joined: RoaringTreemap::new(),
             archive_id: archive.map(|stat| (stat.st_dev, stat.st_ino)),
             mirrors: Vec::new(),
         })
@@ -275,7 +277,7 @@ impl<'a> Plan<'a> {
         existing: Option<(InodeNumber, Inode)>,
     ) -> Planned<Action> {
         let status = &entry.status;
-        if kind == EntryType::File && status.links > 1 && self.is_planned(status) {
+        if kind == EntryType::File && status.links > 1 && self.was_planned(status.id) {
             return Ok(Action::Link);
         }
         let is_known = existing.is_some();
@@ -296,17 +298,10 @@ impl<'a> Plan<'a> {
         Ok(Action::Store { input, present })
     }
 
-    /// Notes a name of a file with several names. Returns whether another one was planned before.
-    fn is_planned(&mut self, status: &Status) -> bool {
-        let Some(left) = self.linked.get_mut(&status.id) else {
-            self.linked.insert(status.id, status.links - 1);
-            return false;
-        };
-        *left = left.saturating_sub(1);
-        if *left == 0 {
-            self.linked.remove(&status.id);
-        }
-        true
+    /// Notes a name of a file with several names. Returns whether another one was planned before. If that was another file
+    /// with the same inode number, the writer notices.
+    fn was_planned(&mut self, (device, inode): FileId) -> bool {
+        !self.linked.entry(device).or_default().insert(inode)
     }
 
     /// Compares an entry with what the archive has. Returns what to read, and the inode that it may be the same as.
@@ -324,12 +319,12 @@ impl<'a> Plan<'a> {
         // All names of an inode in the archive must belong to one file in the source. The writer may have removed the
         // other names since the first of them was compared.
         let had_several = if inode.links > 1 {
-            self.joined.insert(number);
+            self.joined.insert(number.0);
             true
         } else {
-            self.joined.contains(&number)
+            self.joined.contains(number.0)
         };
-        let is_joined = had_several && (status.links == 1 || self.claimed.contains(&number));
+        let is_joined = had_several && (status.links == 1 || self.claimed.contains(number.0));
         if is_joined {
             return differs;
         }
@@ -349,7 +344,7 @@ impl<'a> Plan<'a> {
             _ => Some(Task::Attributes),
         };
         if status.links > 1 {
-            self.claimed.insert(number);
+            self.claimed.insert(number.0);
         }
         (task, Some(present))
     }
