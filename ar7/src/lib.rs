@@ -167,7 +167,9 @@ pub use filter::Filter;
 pub use glob::NamePattern;
 pub use information::Information;
 pub use key::Key;
-pub use maintenance::{Finding, ImportedHeader, Progress, Rekeyed, Summary, read_header};
+pub use maintenance::{
+    Damage, Finding, ImportedHeader, Progress, Rekeyed, Repaired, Summary, read_header,
+};
 pub use options::{Derivation, Io, Kind, Options};
 pub use receipt::Receipt;
 pub use records::{

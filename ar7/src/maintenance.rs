@@ -1,10 +1,11 @@
 //! Checking an archive, wiping free space, keys, and receipts.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ar7_engine::crypto::KeyDerivation;
@@ -12,6 +13,8 @@ use ar7_engine::device::Sharing;
 use ar7_engine::format::{BLOCK_SIZE, Header, KeySlot as FormatSlot, Position};
 use ar7_engine::store::{ExportedHeader, NewKey, RekeyOptions, Store};
 use ar7_registry::verify;
+use roaring::RoaringTreemap;
+use uuid::Uuid;
 
 use crate::archive::Archive;
 use crate::durable::{failed, write_new};
@@ -22,6 +25,7 @@ use crate::path::split;
 use crate::receipt::Receipt;
 use crate::records::KeySlot;
 use crate::recovery::lost_commit;
+use crate::snapshot::Snapshot;
 
 /// The number of names that [`Archive::remove_all`] removes in one transaction.
 const REMOVED_AT_ONCE: usize = 10_000;
@@ -36,6 +40,93 @@ pub struct Finding {
     /// What is wrong with it: [`Error::Damaged`] or [`Error::Tampered`].
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialized::text"))]
     pub error: Error,
+    /// The entries that it affects.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(crate) affects: Affected,
+}
+
+/// What a finding affects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Affected {
+    /// No entry.
+    Nothing,
+    /// The entries with a stream.
+    Stream(Uuid),
+    /// The names of an inode.
+    Inode(u64),
+    /// Any entry: a page of the index is unreadable.
+    Any,
+}
+
+/// The entries that findings of [`Archive::verify`] affect. See [`Damage::paths`].
+#[derive(Debug, Clone, Default)]
+pub struct Damage {
+    streams: HashSet<Uuid>,
+    inodes: RoaringTreemap,
+    may_affect_any: bool,
+}
+
+impl Damage {
+    /// Adds what a finding affects.
+    pub fn add(&mut self, finding: &Finding) {
+        match finding.affects {
+            Affected::Nothing => {}
+            Affected::Stream(stream) => {
+                self.streams.insert(stream);
+            }
+            Affected::Inode(inode) => {
+                self.inodes.insert(inode);
+            }
+            Affected::Any => self.may_affect_any = true,
+        }
+    }
+
+    /// Returns the paths of the entries in a snapshot whose content or record is damaged, and of the
+    /// directories that miss names.
+    pub fn paths<'a>(
+        &'a self,
+        snapshot: &'a Snapshot,
+    ) -> Result<impl Iterator<Item = PathBuf> + 'a> {
+        let is_clean = self.streams.is_empty() && self.inodes.is_empty() && !self.may_affect_any;
+        let entries = (!is_clean).then(|| snapshot.walk("")).transpose()?;
+        Ok(entries.into_iter().flatten().filter_map(|entry| match entry {
+            Ok(entry) => {
+                let metadata = &entry.metadata;
+                let is_affected = self.inodes.contains(metadata.inode)
+                    || metadata.stream.is_some_and(|stream| {
+                        self.streams.contains(&stream)
+                            || (self.may_affect_any && !snapshot.registry().is_located(stream))
+                    });
+                is_affected.then_some(entry.path)
+            }
+            Err(Error::InEntry { path, .. }) => Some(path),
+            Err(_) => None,
+        }))
+    }
+}
+
+fn affected(subject: &verify::Subject) -> Affected {
+    match subject {
+        verify::Subject::Block { stream, .. } | verify::Subject::Stream(stream) => {
+            Affected::Stream(*stream)
+        }
+        verify::Subject::Inode(inode) => Affected::Inode(*inode),
+        verify::Subject::Page { .. } | verify::Subject::Tree(_) | verify::Subject::Name { .. } => {
+            Affected::Any
+        }
+        _ => Affected::Nothing,
+    }
+}
+
+/// The result of [`Options::repair`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Repaired {
+    /// Blocks that were written again from their other copy.
+    pub healed: Vec<u32>,
+    /// Bad blocks without a good copy, which stay as they are.
+    pub lost: Vec<u32>,
 }
 
 impl fmt::Display for Finding {
@@ -146,7 +237,9 @@ impl Archive {
         mut progress: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Summary> {
         let mut report = |found: verify::Finding| {
-            report(Finding { subject: found.subject.to_string(), error: found.error.into() });
+            let affects = affected(&found.subject);
+            let (subject, error) = (found.subject.to_string(), found.error.into());
+            report(Finding { subject, error, affects });
         };
         let summary = self.registry.verify_until(&mut report, &mut |at| {
             progress(Progress { blocks: at.blocks, total: at.total })
@@ -383,6 +476,16 @@ impl Options {
             }
             error => error,
         })
+    }
+
+    /// Writes good copies of the header, of meta slots and of redo blocks over bad ones, in their places. It
+    /// changes nothing else, and never trusts an older copy. Excludes every other process.
+    ///
+    /// Fails with [`Error::Damaged`] if the archive does not open: see [`crate::Salvage`].
+    pub fn repair(&self, path: impl AsRef<Path>, key: &Key) -> Result<Repaired> {
+        let repaired = ar7_registry::Archive::repair(path.as_ref(), &key.0, self.wait)?;
+        let numbers = |positions: Vec<Position>| positions.into_iter().map(Position::get).collect();
+        Ok(Repaired { healed: numbers(repaired.healed), lost: numbers(repaired.lost) })
     }
 
     /// Destroys every key slot of the archive in a file, which makes its content unreadable for good. It

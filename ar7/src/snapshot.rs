@@ -108,9 +108,9 @@ impl Snapshot {
     }
 
     /// Returns all streams in ascending order of their UUIDs, except those with the UUIDs 0 to 7,
-    /// which every archive has.
+    /// which every archive has. Damage is an error, and the streams after it follow.
     pub fn streams(&self) -> Result<impl Iterator<Item = Result<StreamInfo>> + '_> {
-        let streams = self.registry.streams(None)?;
+        let streams = self.registry.streams(None);
         Ok(streams.map(|stored| Ok(StreamInfo::from(&stored.map_err(Error::from)?))))
     }
 

@@ -27,13 +27,16 @@ pub(crate) trait Source: Sync {
     /// Returns an inode.
     fn inode(&self, number: InodeNumber) -> registry::Result<Option<Inode>>;
 
-    /// Returns up to `limit` entries with names above `after`.
+    /// Returns up to `limit` entries with names from `from` on.
     fn list(
         &self,
         directory: InodeNumber,
-        after: Option<&[u8]>,
+        from: &[u8],
         limit: usize,
     ) -> registry::Result<Vec<names::Entry>>;
+
+    /// Returns the name at which a list can continue that failed at `from`.
+    fn past_damage(&self, directory: InodeNumber, from: &[u8]) -> Option<Vec<u8>>;
 
     /// Returns the target of a symbolic link.
     fn target(&self, inode: &Inode) -> registry::Result<Vec<u8>>;
@@ -58,10 +61,14 @@ impl Source for registry::Snapshot {
     fn list(
         &self,
         directory: InodeNumber,
-        after: Option<&[u8]>,
+        from: &[u8],
         limit: usize,
     ) -> registry::Result<Vec<names::Entry>> {
-        registry::Snapshot::list(self, directory, after, limit)
+        self.list_from(directory, from, limit)
+    }
+
+    fn past_damage(&self, directory: InodeNumber, from: &[u8]) -> Option<Vec<u8>> {
+        registry::Snapshot::past_damage(self, directory, from)
     }
 
     fn target(&self, inode: &Inode) -> registry::Result<Vec<u8>> {
@@ -90,10 +97,15 @@ impl Source for registry::Archive {
     fn list(
         &self,
         directory: InodeNumber,
-        after: Option<&[u8]>,
+        from: &[u8],
         limit: usize,
     ) -> registry::Result<Vec<names::Entry>> {
-        self.names().list(directory, after, limit)
+        self.names().list_from(directory, from, limit)
+    }
+
+    /// A transaction would write the directory without the names that it cannot read, so its list ends there.
+    fn past_damage(&self, _: InodeNumber, _: &[u8]) -> Option<Vec<u8>> {
+        None
     }
 
     fn target(&self, inode: &Inode) -> registry::Result<Vec<u8>> {
@@ -131,7 +143,7 @@ pub(crate) fn wrong_type(path: &Path, expected: &'static str, found: EntryType) 
 
 /// Returns whether a path has an entry.
 pub(crate) fn exists(source: &impl Source, path: &Path) -> Result<bool> {
-    match find(source, path) {
+    match source.resolve(bytes(path)).map_err(Error::from) {
         Ok(_) => Ok(true),
         // A component on the way is missing, or is a file.
         Err(Error::NotFound { .. } | Error::WrongType { .. }) => Ok(false),
@@ -183,8 +195,9 @@ fn elsewhere(number: InodeNumber) -> Error {
 
 /// The entries of one directory, in byte order of their names. See [`crate::Snapshot::list`].
 ///
-/// If the record of an entry is unreadable, it is an [`Error::InEntry`], and the next entries follow. If the
-/// names are unreadable, the error is the last item.
+/// If the record of an entry is unreadable, it is an [`Error::InEntry`], and the next entries follow. If some of
+/// the names are unreadable, it is an [`Error::InEntry`] of the directory, and the next names follow; in a
+/// transaction, it is the last item.
 pub struct List<'a> {
     source: &'a dyn Source,
     directory: InodeNumber,
@@ -192,8 +205,8 @@ pub struct List<'a> {
     batch: VecDeque<names::Entry>,
     /// The directories among the entries so far.
     directories: RoaringTreemap,
-    /// The last name that was read.
-    after: Option<Vec<u8>>,
+    /// The least name that the next entry can have.
+    from: Vec<u8>,
     /// Entries to read at a time: 1 after the first damage, to reach every entry before it.
     limit: usize,
     is_complete: bool,
@@ -201,29 +214,42 @@ pub struct List<'a> {
 
 impl<'a> List<'a> {
     pub(crate) fn new(source: &'a impl Source, path: &Path) -> Result<List<'a>> {
-        let (directory, _) = find_typed(source, path, EntryType::Directory)?;
-        Ok(List::of(source, directory, normal(path)))
+        // The name states the type, so that a directory can be listed whose own record is unreadable.
+        let entry = source.resolve(bytes(path))?;
+        if entry.kind != EntryType::Directory {
+            return Err(wrong_type(path, EntryType::Directory.name(), entry.kind));
+        }
+        Ok(List::of(source, entry.inode, normal(path)))
     }
 
     fn of(source: &'a dyn Source, directory: InodeNumber, path: PathBuf) -> List<'a> {
         let batch = VecDeque::new();
         let directories = RoaringTreemap::new();
-        let (after, limit, is_complete) = (None, BATCH, false);
-        List { source, directory, path, batch, directories, after, limit, is_complete }
+        let (from, limit, is_complete) = (Vec::new(), BATCH, false);
+        List { source, directory, path, batch, directories, from, limit, is_complete }
     }
 
     fn read_next(&mut self) -> Result<Option<(Entry, InodeNumber)>> {
         loop {
             if self.batch.is_empty() && !self.is_complete {
-                let found = self.source.list(self.directory, self.after.as_deref(), self.limit);
-                if found.is_err() && self.limit > 1 {
-                    self.limit = 1;
-                    continue;
+                let found = match self.source.list(self.directory, &self.from, self.limit) {
+                    Ok(found) => found,
+                    Err(_) if self.limit > 1 => {
+                        self.limit = 1;
+                        continue;
+                    }
+                    Err(error) => {
+                        match self.source.past_damage(self.directory, &self.from) {
+                            Some(next) => (self.from, self.limit) = (next, BATCH),
+                            None => self.is_complete = true,
+                        }
+                        return Err(in_entry(self.path.clone(), error));
+                    }
+                };
+                self.is_complete = found.len() < self.limit;
+                if let Some(last) = found.last() {
+                    self.from = [&last.name[..], &[0]].concat();
                 }
-                // After an error, there is no name from which to continue.
-                self.is_complete = found.as_ref().map_or(true, |found| found.len() < self.limit);
-                let found = found.map_err(|error| in_entry(self.path.clone(), error))?;
-                self.after = found.last().map(|entry| entry.name.clone()).or(self.after.take());
                 self.batch.extend(found);
             }
             let Some(entry) = self.batch.pop_front() else { return Ok(None) };
@@ -357,17 +383,21 @@ mod tests {
         fn list(
             &self,
             directory: InodeNumber,
-            after: Option<&[u8]>,
+            from: &[u8],
             limit: usize,
         ) -> registry::Result<Vec<names::Entry>> {
             let entries = self.directories.get(&directory.0).ok_or_else(damaged)?;
-            let above = entries.iter().filter(|(name, _)| Some(name.as_bytes()) > after);
+            let above = entries.iter().filter(|(name, _)| name.as_bytes() >= from);
             let entry = |&(name, number): &(&str, u64)| names::Entry {
                 name: name.as_bytes().to_vec(),
                 inode: InodeNumber(number),
                 kind: if number < 100 { EntryType::Directory } else { EntryType::File },
             };
             Ok(above.take(limit).map(entry).collect())
+        }
+
+        fn past_damage(&self, _: InodeNumber, _: &[u8]) -> Option<Vec<u8>> {
+            None
         }
 
         fn target(&self, _: &Inode) -> registry::Result<Vec<u8>> {

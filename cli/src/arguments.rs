@@ -32,6 +32,7 @@ const TASKS: [(&str, &[&str]); 4] = [
             "verify",
             "info",
             "receipt",
+            "repair",
             "salvage",
             "wipe-free",
             "import-archive7",
@@ -161,6 +162,12 @@ pub(crate) enum Command {
     /// Check the whole archive and report every problem
     #[command(after_help = "Example: ar7 verify backup.ar7 --receipt receipts/latest")]
     Verify(Verify),
+    /// Write good copies of header, meta slots and redo blocks over bad ones
+    #[command(after_help = "\
+Example: ar7 repair backup.ar7
+
+It changes only bad copies, and never trusts an older one. Exit code 4 means that a block has no good copy.")]
+    Repair(OnArchive),
     /// Copy what is left of a damaged archive to a new one
     #[command(after_help = "\
 Example: ar7 salvage damaged.ar7 salvaged.ar7 --header backup.header

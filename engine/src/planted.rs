@@ -127,6 +127,12 @@ mod faults {
             NoSecondCopy,
         }
 
+        /// Faults in repair, found by tests of the store.
+        REPAIR {
+            /// Repair takes a copy for good although it is of another generation.
+            RepairFromOldCopies,
+        }
+
         /// Faults in what a reader does to open an archive next to a writer, and in what it relies on then, found by
         /// tests of the store.
         LOOKS {

@@ -12,6 +12,7 @@ pub mod names;
 mod receipt;
 pub mod records;
 mod rekey;
+mod repair;
 pub mod salvage;
 mod stream;
 pub mod tree;

@@ -71,8 +71,8 @@ struct Frame {
     /// The length of the path of the directory above.
     above: usize,
     entries: VecDeque<Entry>,
-    /// The last name that was returned.
-    last: Option<Vec<u8>>,
+    /// The least name that the next entry can have.
+    from: Vec<u8>,
     /// The number of entries to read at a time: 1 after the first damage, to reach every entry before it.
     limit: usize,
     is_complete: bool,
@@ -94,13 +94,13 @@ impl<'a> Walk<'a> {
         walk
     }
 
-    /// Returns the next step, or `None` at the end. An error concerns one entry or the rest of one directory, and the
+    /// Returns the next step, or `None` at the end. An error concerns one entry, or some names of one directory, and the
     /// walk continues after it.
     pub(super) fn next(&mut self) -> Option<Result<Step, Unreadable>> {
         loop {
             let frame = self.frames.last_mut()?;
             if let Some(entry) = frame.entries.pop_front() {
-                frame.last = Some(entry.name.clone());
+                frame.from = [&entry.name[..], &[0]].concat();
                 return Some(self.look_up(entry).map(Step::Entry));
             }
             if frame.is_complete {
@@ -169,7 +169,7 @@ impl<'a> Walk<'a> {
             entered: RoaringTreemap::new(),
             above: 0,
             entries: chosen.unwrap_or_default(),
-            last: None,
+            from: Vec::new(),
             limit: PAGE,
             is_complete: is_chosen,
             is_chosen,
@@ -188,14 +188,17 @@ impl<'a> Walk<'a> {
 
     fn turn_page(&mut self) -> Result<(), Error> {
         let Some(frame) = self.frames.last_mut() else { return Ok(()) };
-        let page = match self.snapshot.list(frame.directory, frame.last.as_deref(), frame.limit) {
+        let page = match self.snapshot.list_from(frame.directory, &frame.from, frame.limit) {
             Ok(page) => page,
             Err(_) if frame.limit > 1 => {
                 frame.limit = 1;
                 return Ok(());
             }
             Err(error) => {
-                frame.is_complete = true;
+                match self.snapshot.past_damage(frame.directory, &frame.from) {
+                    Some(next) => (frame.from, frame.limit) = (next, PAGE),
+                    None => frame.is_complete = true,
+                }
                 return Err(error.into());
             }
         };

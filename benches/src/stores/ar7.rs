@@ -47,7 +47,7 @@ impl Reader for Snapshot {
     }
 
     fn scan(&self, visit: &mut dyn FnMut(Entry<'_>)) -> Result<()> {
-        for stored in self.streams(None)? {
+        for stored in self.streams(None) {
             visit(Entry::Stored(&stored?));
         }
         Ok(())

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::arguments::{Common, Completions, Create, Man, OnArchive, program};
 use crate::exit::Failure;
+use crate::keys;
 use crate::opened::finish;
 use crate::output::{self, Output};
 use crate::progress::Progress;
@@ -71,6 +72,27 @@ pub(super) fn receipt_of(argument: &OsStr) -> Result<Receipt, Failure> {
         Error::NotAReceipt { .. } => Failure::Receipt(error),
         error => error.into(),
     })
+}
+
+/// Writes good copies over bad ones. Fails if a block has no good copy.
+pub(super) fn repair(common: &Common, options: &OnArchive) -> Result<(), Failure> {
+    let path = &options.archive;
+    fs::metadata(path).map_err(|error| Failure::file(path, "open", error))?;
+    let repaired = common.apply(Archive::options()).repair(path, &keys::existing(common)?)?;
+    if !common.json {
+        let mut output = Output::new();
+        for block in &repaired.healed {
+            output.line(&format!("block {block}: written again from its copy"))?;
+        }
+        for block in &repaired.lost {
+            output.line(&format!("block {block}: no good copy"))?;
+        }
+        output.finish()?;
+    }
+    let (healed, lost) = (repaired.healed.len(), repaired.lost.len());
+    let line = format!("{healed} blocks repaired, {lost} without a good copy");
+    output::report(common, &repaired, Some(line))?;
+    if lost > 0 { Err(Failure::Findings { count: lost as u64 }) } else { Ok(()) }
 }
 
 /// Overwrites free blocks with blank blocks.

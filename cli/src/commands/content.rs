@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::paths::{expand, in_entry, not_root};
 use crate::arguments::{Cat, Common, Put};
-use crate::exit::Failure;
+use crate::exit::{Code, Failure};
 use crate::opened::change;
 use crate::output::{self, Output};
 use crate::progress::Progress;
@@ -48,9 +48,22 @@ pub(super) fn cat(common: &Common, options: &Cat) -> Result<(), Failure> {
             let pattern = PathBuf::from(pattern);
             return Err(Failure::SeveralMatches { pattern, count: paths.len() });
         }
+        let (is_only, mut bad) = (paths.len() == 1, 0);
         for path in paths {
-            let file = snapshot.open(&path).map_err(in_entry(&path))?;
-            write(common, options, file, &mut output, &in_entry(&path))?;
+            let file = snapshot.open(&path).map_err(in_entry(&path));
+            let write = |file| write(common, options, file, &mut output, &in_entry(&path));
+            match file.and_then(write) {
+                // The other entries may be readable.
+                Err(failure) if failure.code() == Code::Damaged && !is_only => {
+                    output::warn(&failure);
+                    bad += 1;
+                }
+                written => written?,
+            }
+        }
+        if bad > 0 {
+            output.finish()?;
+            return Err(Failure::Findings { count: bad });
         }
     }
     output.finish()

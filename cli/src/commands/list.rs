@@ -25,9 +25,15 @@ pub(super) fn ls(common: &Common, options: &Ls) -> Result<(), Failure> {
     let typed = options.path.as_deref().unwrap_or(OsStr::new(""));
     let is_pattern = !snapshot.exists(typed).map_err(in_entry(typed))?;
     for path in expand(&snapshot, typed)? {
-        let entry = snapshot.entry(&path).map_err(in_entry(&path))?;
-        let is_directory = entry.metadata.is_directory();
-        if is_pattern || !is_directory {
+        let entry = snapshot.entry(&path);
+        let is_directory = is_directory(&snapshot, &path, &entry);
+        let is_alone = !is_pattern && !is_directory;
+        let entry = if is_alone {
+            Some(entry.map_err(in_entry(&path))?)
+        } else {
+            listing.readable(&path, entry)?
+        };
+        if let Some(entry) = entry.filter(|_| is_pattern || !is_directory) {
             listing.entry(&snapshot, &path, entry)?;
         }
         let base = if is_pattern { Path::new("") } else { &path };
@@ -49,9 +55,17 @@ pub(super) fn ls(common: &Common, options: &Ls) -> Result<(), Failure> {
     listing.end()
 }
 
+/// Returns whether an entry is a directory. Its names can be read even if its own record is damaged.
+fn is_directory(snapshot: &Snapshot, path: &Path, entry: &ar7::Result<Entry>) -> bool {
+    match entry {
+        Ok(entry) => entry.metadata.is_directory(),
+        Err(_) => snapshot.list(path).is_ok(),
+    }
+}
+
 fn streams(snapshot: &Snapshot, listing: &mut Listing<'_>) -> Result<(), Failure> {
     for stream in snapshot.streams()? {
-        let stream = stream?;
+        let Some(stream) = listing.unless_damaged(stream.map_err(Failure::from))? else { continue };
         let name = PathBuf::from(stream.id.to_string());
         match listing.form {
             _ if !listing.list.is_text() => listing.list.element(&stream)?,
@@ -78,11 +92,13 @@ pub(super) fn find(common: &Common, options: &Find) -> Result<(), Failure> {
     let paths = if options.paths.is_empty() { &everything[..] } else { &options.paths };
     for typed in paths {
         for path in expand(&snapshot, typed)? {
-            let entry = snapshot.entry(&path).map_err(in_entry(&path))?;
-            let walk = entry.metadata.is_directory().then(|| snapshot.walk(&path)).transpose();
+            let entry = snapshot.entry(&path);
+            let is_directory = is_directory(&snapshot, &path, &entry);
+            let walk = is_directory.then(|| snapshot.walk(&path)).transpose();
             let below = walk.map_err(in_entry(&path))?.into_iter().flatten();
             // The root directory has no name.
-            let itself = (entry.path != Path::new("")).then_some(Ok(entry));
+            let is_root = entry.as_ref().is_ok_and(|entry| entry.path == Path::new(""));
+            let itself = (!is_root).then_some(entry);
             for found in itself.into_iter().chain(below) {
                 let Some(entry) = listing.readable(&path, found)? else { continue };
                 if filter.matches(&entry) {
@@ -156,7 +172,12 @@ impl<'a> Listing<'a> {
 
     /// Returns an element of the list, or reports that it is damaged: the rest of the archive may still be readable.
     fn readable<T>(&mut self, path: &Path, found: ar7::Result<T>) -> Result<Option<T>, Failure> {
-        match found.map_err(in_entry(path)) {
+        self.unless_damaged(found.map_err(in_entry(path)))
+    }
+
+    /// Returns a value, or reports that it is damaged.
+    fn unless_damaged<T>(&mut self, found: Result<T, Failure>) -> Result<Option<T>, Failure> {
+        match found {
             Ok(found) => Ok(Some(found)),
             Err(failure) if failure.code() == Code::Damaged => {
                 output::warn(&failure);
@@ -169,13 +190,12 @@ impl<'a> Listing<'a> {
 
     /// Prints an entry under a name.
     fn entry(&mut self, snapshot: &Snapshot, name: &Path, entry: Entry) -> Result<(), Failure> {
-        let target = || {
-            let is_link = entry.metadata.is_symlink();
-            let target = is_link.then(|| snapshot.read_link(&entry.path)).transpose();
-            target.map_err(in_entry(&entry.path))
-        };
+        let is_long = self.form.is_some_and(|form| form.long);
+        let has_target = entry.metadata.is_symlink() && (is_long || !self.list.is_text());
+        let target = has_target.then(|| snapshot.read_link(&entry.path)).transpose();
+        let target = self.readable(&entry.path, target)?.flatten();
         if !self.list.is_text() {
-            let target = target()?.map(|target| fields_of("target", &target)).transpose()?;
+            let target = target.map(|target| fields_of("target", &target)).transpose()?;
             let mut entry = entry;
             name.clone_into(&mut entry.path);
             return self.list.element(&Listed { entry, target });
@@ -189,7 +209,7 @@ impl<'a> Listing<'a> {
             Some(ListForm { long: true, .. }) => {
                 output.write(long_line(&entry.metadata).as_bytes())?;
                 output.name(name)?;
-                if let Some(target) = target()? {
+                if let Some(target) = target {
                     output.write(b" -> ")?;
                     output.name(&target)?;
                 }

@@ -44,6 +44,7 @@ pub(crate) fn run(arguments: &Arguments) -> (&Path, Result<(), Failure>) {
         Command::Rm(options) => (&options.archive, entries::rm(common, options)),
         Command::Mkdir(options) => (&options.archive, entries::mkdir(common, options)),
         Command::Verify(options) => (&options.archive, verify::run(common, options)),
+        Command::Repair(options) => (&options.archive, archive::repair(common, options)),
         Command::Salvage(options) => (&options.archive, salvage::run(common, options)),
         Command::ImportArchive7(options) => (&options.new, import::run(common, options)),
         Command::Info(options) => (&options.archive, archive::info(common, options)),

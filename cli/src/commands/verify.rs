@@ -2,7 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 
-use ar7::{Archive, Error, Finding, Io, PathText};
+use ar7::{Archive, Damage, Error, Finding, Io, PathText};
+use serde::Serialize;
 
 use super::archive::receipt_of;
 use crate::arguments::{Common, Verify};
@@ -19,11 +20,13 @@ pub(super) fn run(common: &Common, options: &Verify) -> Result<(), Failure> {
     }
     let progress = Progress::stoppable(common)?;
     let list = RefCell::new(List::begin(common, options.json_lines, "findings")?);
+    let damage = RefCell::new(Damage::default());
     let (found, mut checked, mut total) = (Cell::new(0_u64), 0, 0);
     let text = |finding: &Finding| Some(PathText::new(&finding.to_string()).to_string());
     let verified = archive.verify(
         |finding| {
             found.set(found.get() + 1);
+            damage.borrow_mut().add(&finding);
             list.borrow_mut().add(&finding, text);
         },
         |at| {
@@ -33,7 +36,7 @@ pub(super) fn run(common: &Common, options: &Verify) -> Result<(), Failure> {
         },
     );
     progress.finish();
-    let list = list.into_inner();
+    let mut list = list.into_inner();
     let summary = match verified {
         Err(Error::Stopped) => {
             list.end_with("interrupted", &true, None)?;
@@ -43,9 +46,20 @@ pub(super) fn run(common: &Common, options: &Verify) -> Result<(), Failure> {
         }
         outcome => outcome?,
     };
+    let damage = damage.into_inner();
+    for path in damage.paths(&archive.snapshot()?)? {
+        let text = |_: &Affected<'_>| Some(format!("affected: {}", PathText::new(&path)));
+        list.add(&Affected { affected: PathText::new(&path) }, text);
+    }
     list.end_with("counts", &summary, (!common.quiet).then(|| summary.to_string()))?;
     match summary.findings {
         0 => Ok(()),
         count => Err(Failure::Findings { count }),
     }
+}
+
+/// An entry that findings affect.
+#[derive(Serialize)]
+struct Affected<'a> {
+    affected: PathText<'a>,
 }

@@ -4,6 +4,7 @@ mod bad_input;
 mod cases;
 mod common;
 mod core_dump;
+mod damage;
 mod diff;
 mod documents;
 mod extract;

@@ -16,7 +16,8 @@
 //! The files are layers, and each imports only from the ones before it: `process`, `space/run_set`, `readers`;
 //! `committed`; `look`, `replaced`, `savepoints`, `space`, `open_block`; `redo_list`; `listed`, `superblock`,
 //! `rekeying`; `transaction`, `handle`; `read`, `pipeline`; `in_flight`; `writer`; `savepoint`, `redo`, `commit`,
-//! `recover`, `key_slots`; `open`; `create`, `follow`, `rekey`, `backup`, `salvage`, `wipe`.
+//! `recover`, `key_slots`; `open`; `create`, `follow`, `rekey`, `backup`, `repair`, `salvage`,
+//! `wipe`.
 
 mod backup;
 mod commit;
@@ -38,6 +39,7 @@ mod redo;
 mod redo_list;
 mod rekey;
 mod rekeying;
+mod repair;
 mod replaced;
 mod salvage;
 mod savepoint;
@@ -62,6 +64,7 @@ pub use key_slots::NewKey;
 pub use open::{Access, Io, OpenOptions};
 pub use redo::RedoBlocks;
 pub use rekey::{RekeyOptions, RekeySummary};
+pub use repair::{Repaired, Repairer};
 pub use salvage::{FoundBlock, Scanned, Wreck};
 pub use savepoints::Savepoint;
 pub use space::run_set::RunSet;

@@ -224,15 +224,19 @@ impl Store {
 }
 
 /// The reserved blocks, decoded and checked.
-struct Examined {
-    chosen: Chosen,
+pub(super) struct Examined {
+    pub(super) chosen: Chosen,
     sealer: Sealer,
     rekeying: Rekeying,
 }
 
 impl Examined {
     /// Chooses the current commit from the reserved blocks on `device`, and checks what they say about the file.
-    fn new(device: &dyn Device, header: &OpenedHeader, accept_lost_pair: bool) -> Result<Examined> {
+    pub(super) fn new(
+        device: &dyn Device,
+        header: &OpenedHeader,
+        accept_lost_pair: bool,
+    ) -> Result<Examined> {
         let sealer = header.sealer();
         let copies = META_SLOTS.map(|position| read_copy(device, &sealer, position));
         let chosen = choose(&copies, accept_lost_pair)?;
@@ -248,7 +252,7 @@ impl Examined {
     /// Reads the redo list. It was durable before the slot was written, so a fault in it is damage and never a reason to
     /// fall back to an older commit. The same is true of the roots, which are opened when they are needed: a damaged
     /// tree costs only what it describes.
-    fn into_store(
+    pub(super) fn into_store(
         self,
         device: Box<dyn Device>,
         path: Option<&Path>,

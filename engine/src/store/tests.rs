@@ -17,6 +17,7 @@
 //! - An exported header is imported only if it is newer or current, and no hostile redo list is accepted. A
 //!   block of the list, or a shadow block, that does not open costs only the blocks that it names (`backup`, `redo`).
 //! - A return to a savepoint restores the state of that point, and seals no position twice in a step (`savepoint`).
+//! - Repair writes good copies over bad ones, and never trusts an older one (`repair`).
 //! - Wiped blocks are blank, and no others change (`wipe`).
 //! - A commit stores the state of the layer above, and a store reports its own facts (`facts`).
 
@@ -33,6 +34,7 @@ mod readers;
 mod redo;
 mod rekey;
 mod rekey_attacks;
+mod repair;
 mod savepoint;
 mod slots;
 mod space;

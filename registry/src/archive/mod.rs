@@ -343,7 +343,7 @@ impl Archive {
 
     /// Returns up to `limit` streams with identities above `after`, in ascending order.
     pub fn streams(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<StoredStream>> {
-        self.snapshot().streams(after)?.take(limit).collect()
+        self.snapshot().streams(after).take(limit).collect()
     }
 
     /// Returns the copies of index pages that are found damaged while the other copy is good. A writer

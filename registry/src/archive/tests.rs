@@ -14,7 +14,9 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
+use crate::committed::read_copy;
 use crate::records::{InodeNumber, ReadRecords};
+use crate::tree::PageExpectation;
 
 fn secret() -> Secret {
     Secret::Key(RawKey::from_bytes([7; 32]))
@@ -191,7 +193,7 @@ fn a_snapshot_lists_the_streams_above_a_given_identity() {
     archive.commit().unwrap();
     let after = |after| -> Vec<Uuid> {
         let snapshot = archive.snapshot();
-        let found = snapshot.streams(after).unwrap();
+        let found = snapshot.streams(after);
         found.map(|stored| stored.unwrap().record.identity).collect()
     };
     assert_eq!(after(None), identities);
@@ -202,6 +204,36 @@ fn a_snapshot_lists_the_streams_above_a_given_identity() {
     let listed = archive.streams(Some(identities[7]), 5).unwrap();
     let listed: Vec<Uuid> = listed.iter().map(|stored| stored.record.identity).collect();
     assert_eq!(listed, identities[8..13]);
+}
+
+#[test]
+fn a_list_of_streams_continues_after_a_damaged_page() {
+    let (device, archive) = create(ArchiveKind::Dynamic, 0);
+    let identities: Vec<Uuid> =
+        (0..300).map(|_| archive.new_stream().unwrap().identity()).collect();
+    archive.commit().unwrap();
+    archive.close().unwrap();
+    let reader = open(&device, Access::Read);
+    let root = reader.snapshot().commit().slot.roots[TreeId::Streams.index()];
+    let expect = PageExpectation { tree: TreeId::Streams.number(), level: root.depth - 1 };
+    let top = read_copy(reader.store(), root.block.unwrap().copies()[0], expect).unwrap();
+    let mut all_lost = 0;
+    for cell in 0..top.count() {
+        let damaged = device.snapshot().to_device();
+        for copy in top.child_block(cell).copies() {
+            damaged.write(copy.position, &[0; 4096]).unwrap();
+        }
+        let snapshot = open(&damaged, Access::Read).snapshot();
+        let (found, bad): (Vec<_>, Vec<_>) = snapshot.streams(None).partition(Result::is_ok);
+        assert_eq!(bad.len(), 1, "cell {cell}");
+        assert!(
+            found
+                .iter()
+                .all(|stored| { identities.contains(&stored.as_ref().unwrap().record.identity) })
+        );
+        all_lost += identities.len() - found.len();
+    }
+    assert!(root.depth == 2 && all_lost == 300, "each leaf costs its own records: {all_lost}");
 }
 
 #[test]

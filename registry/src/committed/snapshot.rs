@@ -3,7 +3,7 @@
 use std::iter;
 use std::sync::Arc;
 
-use ar7_engine::format::{DoubledRef, StoredStream};
+use ar7_engine::format::{BlockIndex, DoubledRef, StoredStream, StreamLayout};
 use ar7_engine::store::{Commit, Store};
 use arc_swap::ArcSwap;
 use uuid::Uuid;
@@ -11,7 +11,8 @@ use uuid::Uuid;
 use super::pages::{KeptPages, PageCache, load_page};
 use crate::error::Result;
 use crate::records::{
-    FREE_BLOCKS_COUNTER, ReadRecords, Record, Streams, decoded_entry, reserved_index,
+    ExtentKey, Extents, FREE_BLOCKS_COUNTER, ReadRecords, Record, Streams, decoded_entry,
+    reserved_index,
 };
 use crate::tree::{Page, PageExpectation, PageStore, TreeReader};
 
@@ -70,16 +71,43 @@ impl Snapshot {
     }
 
     /// Returns the streams with identities above `after` in ascending order, except the reserved
-    /// ones.
-    pub fn streams(
-        &self,
-        after: Option<Uuid>,
-    ) -> Result<impl Iterator<Item = Result<StoredStream>> + '_> {
-        let from = after.map_or([0; 16], Uuid::into_bytes);
-        let mut entries = self.reader::<Streams>().range(&from)?;
-        let decoded = move || entries.read_next(Streams::decode_value).map(Result::flatten);
+    /// ones. After an error, the streams of the next readable page follow.
+    pub fn streams(&self, after: Option<Uuid>) -> impl Iterator<Item = Result<StoredStream>> + '_ {
+        let mut from = Some(after.map_or(vec![0; 16], |after| after.into_bytes().to_vec()));
+        let mut entries = None;
+        let decoded = move || {
+            if entries.is_none() {
+                match self.reader::<Streams>().range(from.as_ref()?) {
+                    Ok(range) => entries = Some(range),
+                    Err(error) => {
+                        from = self.reader::<Streams>().past_damage(from.as_ref()?);
+                        return Some(Err(error));
+                    }
+                }
+            }
+            let next = entries.as_mut()?.read_next(|key, value| {
+                from = Some([key, &[0]].concat());
+                Streams::decode_value(key, value)
+            });
+            match next {
+                None => from = None,
+                Some(Err(_)) => from = self.reader::<Streams>().past_damage(from.as_ref()?),
+                Some(Ok(_)) => return next.map(Result::flatten),
+            }
+            entries = None;
+            next.map(Result::flatten)
+        };
         let is_before = move |stored: &StoredStream| Some(stored.record.identity) == after;
-        Ok(iter::from_fn(decoded).skip_while(move |found| found.as_ref().is_ok_and(is_before)))
+        iter::from_fn(decoded).skip_while(move |found| found.as_ref().is_ok_and(is_before))
+    }
+
+    /// Returns the least key at which a tree can be read again after an error at `from`: behind the
+    /// record, or behind the page that does not open.
+    pub(crate) fn past_damaged_record<R: Record>(&self, from: &R::Key) -> Option<Vec<u8>> {
+        R::with_key(from, |from| match self.reader::<R>().ceiling(from) {
+            Ok(found) => found.map(|(key, _)| [&key[..], &[0]].concat()),
+            Err(_) => self.reader::<R>().past_damage(from),
+        })
     }
 
     /// Returns the record of a stream, reserved or not, or `None` if there is no such stream.
@@ -88,6 +116,24 @@ impl Snapshot {
             Some(index) => Ok(Some(self.commit.slot.reserved_streams[index].clone())),
             None => self.get::<Streams>(&identity),
         }
+    }
+
+    /// Returns whether the record of a stream and all of its extents can be read.
+    pub fn is_located(&self, identity: Uuid) -> bool {
+        let Ok(Some(stored)) = self.stored(identity) else { return false };
+        if let StreamLayout::OneRun(_) = stored.layout {
+            return true;
+        }
+        let mut next = 0;
+        while next < stored.record.count {
+            let key = ExtentKey { stream: identity, first: BlockIndex(next) };
+            match self.get::<Extents>(&key) {
+                // Decoding an extent has checked its end.
+                Ok(Some(extent)) => next += extent.run.count(),
+                Ok(None) | Err(_) => return false,
+            }
+        }
+        true
     }
 
     /// Returns the number of free blocks.

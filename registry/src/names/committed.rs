@@ -3,7 +3,7 @@
 use super::lookup::{Entries, Entry, entry_in, inode_in, resolve_in, target_length};
 use crate::committed::Snapshot;
 use crate::error::Result;
-use crate::records::{Inode, InodeNumber};
+use crate::records::{Inode, InodeNumber, NameKey, NameRecords};
 use crate::stream::PinnedStream;
 
 impl Snapshot {
@@ -31,6 +31,25 @@ impl Snapshot {
         limit: usize,
     ) -> Result<Vec<Entry>> {
         Entries::above(self, directory, after).take(limit).collect()
+    }
+
+    /// Returns up to `limit` entries of a directory with names from `from` on, in byte order.
+    pub fn list_from(
+        &self,
+        directory: InodeNumber,
+        from: &[u8],
+        limit: usize,
+    ) -> Result<Vec<Entry>> {
+        Entries::from(self, directory, from).take(limit).collect()
+    }
+
+    /// Returns the least name of a directory at which [`Snapshot::list_from`] can continue after it
+    /// failed at `from`. Returns `None` if the rest of the directory is unreadable.
+    pub fn past_damage(&self, directory: InodeNumber, from: &[u8]) -> Option<Vec<u8>> {
+        let key = NameKey { directory, name: from.to_vec() };
+        let next = self.past_damaged_record::<NameRecords>(&key)?;
+        let (found, name) = next.split_at_checked(size_of::<u64>())?;
+        (found == directory.0.to_be_bytes()).then(|| name.to_vec())
     }
 
     /// Opens the content of a file. Returns `None` if the file has no stream, because it is empty.

@@ -60,6 +60,16 @@ impl Names<'_> {
         Entries::above(self, directory, after).take(limit).collect()
     }
 
+    /// Returns up to `limit` entries of a directory with names from `from` on, in byte order.
+    pub fn list_from(
+        &self,
+        directory: InodeNumber,
+        from: &[u8],
+        limit: usize,
+    ) -> Result<Vec<Entry>> {
+        Entries::from(self, directory, from).take(limit).collect()
+    }
+
     /// Opens the content of a file for reading, as the last commit has it. Returns `None` if the
     /// file has no stream.
     ///
@@ -106,8 +116,12 @@ pub(super) struct Entries<'a, R> {
 impl<'a, R: ReadRecords> Entries<'a, R> {
     /// The entries with names above `after`.
     pub(super) fn above(records: &'a R, directory: InodeNumber, after: Option<&[u8]>) -> Self {
-        let name = after.map_or(Vec::new(), next_name);
-        Entries { records, from: Some(NameKey { directory, name }) }
+        Entries::from(records, directory, &after.map_or(Vec::new(), next_name))
+    }
+
+    /// The entries with names from `name` on.
+    pub(super) fn from(records: &'a R, directory: InodeNumber, name: &[u8]) -> Self {
+        Entries { records, from: Some(NameKey { directory, name: name.to_vec() }) }
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod change;
 mod cursor;
+mod damage;
 mod page;
 mod reader;
 mod relocate;

@@ -39,6 +39,11 @@ impl<'a, S: PageStore + ?Sized> TreeReader<'a, S> {
         Ok(Cursor::seek(self.view, key)?.entry())
     }
 
+    /// Returns the first key after the first unreadable page at or after `key`, if there is one.
+    pub fn past_damage(&self, key: &[u8]) -> Option<Vec<u8>> {
+        Cursor::past_damage(self.view, key)
+    }
+
     /// Returns the entries from `key` on, in ascending order.
     pub fn range(&self, key: &[u8]) -> Result<Range<'a, S>> {
         Range::forwards(self.view, key)

@@ -288,13 +288,19 @@ fn check_nothing_is_there(
     if let Some(chosen) = &source.chosen {
         return chosen.keys().try_for_each(|name| check(name));
     }
-    let mut after = None;
     // The extraction itself reports damage.
-    while let Ok(page) = files.snapshot.list(source.directory, after.as_deref(), PAGE) {
-        page.iter().try_for_each(|entry| check(&entry.name))?;
-        match page.last() {
-            Some(last) if page.len() == PAGE => after = Some(last.name.clone()),
-            _ => break,
+    let (mut from, mut limit) = (Some(Vec::new()), PAGE);
+    while let Some(name) = from.take() {
+        match files.snapshot.list_from(source.directory, &name, limit) {
+            Ok(page) => {
+                page.iter().try_for_each(|entry| check(&entry.name))?;
+                let last = page.last().filter(|_| page.len() == limit);
+                from = last.map(|last| [&last.name[..], &[0]].concat());
+            }
+            Err(_) if limit > 1 => (from, limit) = (Some(name), 1),
+            Err(_) => {
+                (from, limit) = (files.snapshot.past_damage(source.directory, &name), PAGE);
+            }
         }
     }
     Ok(())

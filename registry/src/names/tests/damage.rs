@@ -111,6 +111,47 @@ fn assert_only_the_page_is_lost(archive: &Archive, page: &DamagedPage, all: &[Na
     }
 }
 
+/// Lists a directory as far as its pages open. Returns the names, and the number of errors.
+fn list_past_damage(snapshot: &Snapshot, directory: InodeNumber) -> (Vec<Vec<u8>>, usize) {
+    let (mut names, mut errors) = (Vec::new(), 0);
+    let mut from = Some(Vec::new());
+    while let Some(name) = from.take() {
+        match snapshot.list_from(directory, &name, 1) {
+            Ok(found) => {
+                from = found.first().map(|entry| [&entry.name[..], &[0]].concat());
+                names.extend(found.into_iter().map(|entry| entry.name));
+            }
+            Err(_) => {
+                errors += 1;
+                from = snapshot.past_damage(directory, &name);
+            }
+        }
+    }
+    (names, errors)
+}
+
+#[test]
+fn a_list_continues_after_a_damaged_page() {
+    let device = sample();
+    let reader = open(&device, Access::Read).unwrap();
+    let root = reader.snapshot().commit().slot.roots[TreeId::Names.index()];
+    let mut pages = pages(&reader.snapshot(), root.block.unwrap(), root.depth - 1).into_iter();
+    let all = pages.next().unwrap().names;
+    let directories: Vec<InodeNumber> =
+        (0..).map(InodeNumber).take_while(|at| at.0 <= all[all.len() - 1].directory.0).collect();
+    for page in pages {
+        let damaged = open(&with_damage(&device, page.at), Access::Read).unwrap();
+        for &directory in &directories {
+            let (found, errors) = list_past_damage(&damaged.snapshot(), directory);
+            let of_directory = |key: &&NameKey| key.directory == directory;
+            let left = all.iter().filter(of_directory).filter(|key| !page.names.contains(key));
+            assert!(left.map(|key| &key.name).eq(&found), "{directory:?} {:?}", page.at);
+            let is_hit = page.names.iter().any(|key| key.directory == directory);
+            assert!(errors >= usize::from(is_hit) && errors <= 1, "{directory:?}: {errors}");
+        }
+    }
+}
+
 #[test]
 fn a_damaged_page_of_names_costs_only_its_own_names() {
     let device = sample();
