@@ -79,7 +79,7 @@ impl State {
         if writer.has_redo_list() || writer.is_pinned()? {
             return Ok(());
         }
-        if self.trees.clear_end()? {
+        if self.trees.clear_end() {
             self.commit_flushed()?;
         }
         if self.trees.trim_end()? {

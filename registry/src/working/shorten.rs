@@ -22,14 +22,14 @@ const MOVED_PAGES_MAX: usize = 1024;
 impl WorkingTrees {
     /// Moves pages from the end of the file to free blocks before it, if closing can then trim a
     /// good part of the file. Returns whether it moved any. The commit frees the end.
-    pub(crate) fn clear_end(&mut self) -> Result<bool> {
+    pub(crate) fn clear_end(&mut self) -> bool {
         let end = self.writer().block_count();
         let free = self.free_blocks();
         let used = u64::from(end).saturating_sub(free);
         let is_small = used + u64::from(KEPT_BETWEEN) <= u64::from(FAR_FROM_BLOCKS);
         let free = free.saturating_sub(if is_small { 0 } else { KEPT_BETWEEN.into() });
         if free < u64::from(CLEARED_BLOCKS_MIN.max(end / 8)) {
-            return Ok(false);
+            return false;
         }
         // The smallest possible number of blocks.
         let shortest = end.saturating_sub(u32::try_from(free).unwrap_or(u32::MAX));
@@ -39,7 +39,7 @@ impl WorkingTrees {
         if moved {
             self.writer().keep_copies_below(limit);
         }
-        Ok(moved)
+        moved
     }
 
     /// Removes blocks at the end of the file from the archive that were free at the last commit, so
@@ -83,7 +83,7 @@ mod tests {
     fn without_enough_free_blocks_no_page_moves() {
         let mut trees = WorkingTrees::of_new_archive();
         assert!(trees.free_blocks() < u64::from(CLEARED_BLOCKS_MIN));
-        assert!(!trees.clear_end().unwrap());
+        assert!(!trees.clear_end());
     }
 
     #[test]
@@ -96,9 +96,9 @@ mod tests {
         let run = |start, count| Run::new(Position::at(first + start), count).unwrap();
         trees.free_list().insert(run(0, 20)).unwrap();
         assert!(trees.free_blocks() < u64::from(trees.writer().block_count() / 8));
-        assert!(!trees.clear_end().unwrap());
+        assert!(!trees.clear_end());
         trees.free_list().insert(run(100, 2000)).unwrap();
-        assert!(trees.clear_end().unwrap());
+        assert!(trees.clear_end());
     }
 
     #[test]
@@ -106,6 +106,6 @@ mod tests {
         let mut trees = WorkingTrees::of_new_archive();
         let first = trees.allocate(1000).unwrap().start();
         trees.free_list().insert(Run::new(first, 900).unwrap()).unwrap();
-        assert!(!trees.clear_end().unwrap());
+        assert!(!trees.clear_end());
     }
 }
