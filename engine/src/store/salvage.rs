@@ -248,7 +248,7 @@ impl Wreck {
 
     /// Notes what a meta slot or a block of a redo list says. All of it is checked again before it is used.
     fn note(&mut self, block: &FoundBlock, data: &OwnedData, shadows: &mut Shadows) {
-        if block.head.stream == META_STREAM {
+        if block.head.stream == META_STREAM && META_SLOTS.contains(&block.home) {
             self.slots.extend(MetaSlot::decode(block.home, block.generation, data));
         } else if block.head.stream == REDO_STREAM {
             let decoded = RedoBlock::decode(block.home, data, self.blocks);

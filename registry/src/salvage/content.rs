@@ -9,7 +9,7 @@ use ar7_engine::format::{
 use ar7_engine::store::Wreck;
 use uuid::Uuid;
 
-use super::index::Index;
+use super::index::{Fragment, Index};
 use super::rebuilt::{Found, Pages, Rebuilt};
 use super::report::Outcome;
 use super::versions::Version;
@@ -77,12 +77,19 @@ impl Source<'_> {
         let recorded =
             stored.as_ref().and_then(|stored| Version::recorded(stored, &self.extents, self.pages));
         if let Some(version) = &recorded
+            && version.is_proven
             && self.is_complete(version)
         {
             return vec![version.clone()];
         }
         let length = stored.map(|stored| stored.value.record.length).or(length);
-        let mut others = Version::unrecorded(self.index.fragments_of(stream), recorded.as_ref());
+        // Blocks newer than a commit that is certainly the newest are of a transaction that did not commit.
+        let newest = self.slot.filter(|(_, is_certain)| *is_certain).map(|(slot, _)| slot.generation);
+        let is_committed =
+            |fragment: &&Fragment| newest.is_none_or(|newest| fragment.generation <= newest);
+        let fragments = self.index.fragments_of(stream).iter().filter(is_committed);
+        let fragments: Vec<Fragment> = fragments.copied().collect();
+        let mut others = Version::unrecorded(&fragments, recorded.as_ref());
         for version in &mut others {
             version.set_length(length);
         }

@@ -5,19 +5,15 @@ use std::collections::{HashMap, VecDeque};
 use uuid::Uuid;
 
 use super::report::Outcome;
-use super::restore::{Content, Place, Restoring, join, lost_attributes};
+use super::restore::{
+    Content, DIRECTORY_MODE, FILE_MODE, Place, Restoring, join, lost_attributes,
+};
 use crate::error::Result;
 use crate::names::TARGET_MAX;
 use crate::records::{
     EXTENDED_MAX, EntryType, Extended, Inode, InodeNumber, Inodes, NameKey, NameRecords, NameValue,
     Streams, decode_extended, validate_name,
 };
-
-/// Permissions of a directory whose attributes are lost.
-const DIRECTORY_MODE: u32 = 0o700;
-
-/// Permissions of any other entry whose attributes are lost.
-const FILE_MODE: u32 = 0o600;
 
 impl Restoring<'_> {
     /// Writes the entries of every directory.
@@ -66,7 +62,7 @@ impl Restoring<'_> {
         let parent = inode.and_then(|inode| inode.parent).unwrap_or(number);
         let value = NameValue { inode: number, kind };
         let mut below = VecDeque::new();
-        self.entry(parent, &place, (&name, value), true, &mut below)?;
+        self.entry(parent, &place, (&name, value), false, &mut below)?;
         for (number, place) in below {
             self.walk(number, place)?;
         }
@@ -84,19 +80,20 @@ impl Restoring<'_> {
                 if key.directory != directory {
                     break;
                 }
-                self.entry(directory, &place, (&key.name, value), false, &mut below)?;
+                let is_named = found.is_newest;
+                self.entry(directory, &place, (&key.name, value), is_named, &mut below)?;
             }
         }
         Ok(())
     }
 
-    /// Writes an entry, and queues a directory.
+    /// Writes an entry, and queues a directory. `is_named` says whether the newest commit gives it this name.
     fn entry(
         &mut self,
         parent: InodeNumber,
         place: &Place,
         (name, value): (&[u8], NameValue),
-        is_orphan: bool,
+        is_named: bool,
         below: &mut VecDeque<(InodeNumber, Place)>,
     ) -> Result<()> {
         let (number, path) = (value.inode, join(&place.path, name));
@@ -109,11 +106,13 @@ impl Restoring<'_> {
         let inode = found.value;
         if self.done.contains(number.0) {
             let Some(&(new, outcome)) = self.numbers.get(&number.0) else { return Ok(()) };
+            let is_certain = is_named || outcome != Outcome::Complete;
+            let outcome = if is_certain { outcome } else { Outcome::Nameless };
             self.archive.names().add_link(place.directory, name, new)?;
             return self.report_entry(path, outcome);
         }
         if inode.kind == EntryType::Directory {
-            if inode.parent != Some(parent) && !is_orphan {
+            if found.is_newest && inode.parent.is_some_and(|named| named != parent) {
                 // The name is older than a move of the directory.
                 return Ok(());
             }
@@ -121,16 +120,26 @@ impl Restoring<'_> {
             let new =
                 self.archive.names().make_directory(place.directory, name, inode.attributes)?;
             below.push_back((number, Place { directory: new, path: path.clone() }));
-            let is_complete = self.extended(new, &inode)? && !is_orphan;
+            let is_complete = self.extended(new, &inode)? && is_named && found.is_newest;
             let outcome = if is_complete { Outcome::Complete } else { Outcome::Nameless };
             return self.report_entry(path, outcome);
+        }
+        let mut inode = inode;
+        if !found.is_newest {
+            // The newest commit may have given the file another stream, whose record names the inode.
+            if let [stream] = self.owned_by(number)[..] {
+                inode.stream = Some(stream);
+            }
+            self.written_streams.extend(inode.stream);
         }
         let Some((new, mut content)) = self.other_entry(place, name, &inode)? else {
             return self.lose(path);
         };
         self.done.insert(number.0);
-        let is_complete = self.extended(new, &inode)? && !is_orphan;
-        if content.outcome == Outcome::Complete && !is_complete {
+        let is_complete = self.extended(new, &inode)? && is_named;
+        if content.outcome == Outcome::Complete && !found.is_newest {
+            content.outcome = Outcome::Unproven;
+        } else if content.outcome == Outcome::Complete && !is_complete {
             content.outcome = Outcome::Nameless;
         }
         if inode.links > 1 || !self.source.names.is_whole {
@@ -210,7 +219,7 @@ impl Restoring<'_> {
         self.report(Some(path), Some(*stream), content)
     }
 
-    /// Returns the streams that name a lost inode.
+    /// Returns the streams that name an inode of which the newest version is lost.
     fn owned_by(&mut self, number: InodeNumber) -> Vec<Uuid> {
         let source = self.source;
         let owned = self.owned.get_or_insert_with(|| {
@@ -219,7 +228,8 @@ impl Restoring<'_> {
                 let (identity, stored) = found.value;
                 let Some(inode) = stored.inode else { continue };
                 let inode = InodeNumber(inode.get());
-                if source.inodes.get::<Inodes>(source.pages, &inode).is_none() {
+                let known = source.inodes.get::<Inodes>(source.pages, &inode);
+                if found.is_newest && known.is_none_or(|known| !known.is_newest) {
                     owned.entry(inode.0).or_default().push(identity);
                 }
             }
@@ -234,7 +244,7 @@ impl Restoring<'_> {
             Extended::None => return Ok(true),
             Extended::Inline(attributes) => attributes.clone(),
             Extended::Stream(stream) => {
-                self.unrecorded.insert(*stream);
+                self.written_streams.insert(*stream);
                 let bytes = self.source.read_whole(*stream, None, EXTENDED_MAX);
                 let decoded = bytes.and_then(|bytes| decode_extended(&bytes).ok());
                 let Some(attributes) = decoded else { return Ok(false) };

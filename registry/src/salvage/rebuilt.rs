@@ -2,6 +2,9 @@
 //!
 //! The pages below the newest root come first. If some of them do not open, their keys come from older pages, the newest
 //! first. A page states all keys between its bounds, so an older page adds only keys for which no newer one exists.
+//!
+//! If no meta slot names the newest root, the newest page may be the root, or only what is left below it. It then states
+//! the keys from its first to its last, and the tree is whole only if no other page has further keys.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
@@ -125,14 +128,20 @@ impl Rebuilt {
         let is_committed =
             |page: &&FoundPage| newest.is_none_or(|newest| page.generation <= newest);
         let found: Vec<&FoundPage> = found.iter().filter(is_committed).collect();
+        // A page further down is not the root of a newer commit: a transaction may have written it before it failed.
         let newer = found.first().filter(|page| {
-            known.is_none_or(|known| !known.is_certain && page.generation > known.generation)
+            known.is_none_or(|known| {
+                !known.is_certain
+                    && page.generation > known.generation
+                    && page.level >= known.root.depth.saturating_sub(1)
+            })
         });
         let everything = Bounds { low: Some(Vec::new()), high: High::End };
         match (newer, known) {
             (Some(page), _) => {
                 rebuilt.newest = Some(page.generation);
-                rebuilt.is_whole = rebuilt.walk(pages, &[page.block()], page.level, everything);
+                let bounds = Bounds::default();
+                rebuilt.is_whole = rebuilt.walk(pages, &[page.block()], page.level, bounds);
             }
             (None, Some(KnownRoot { root, generation, .. })) => {
                 rebuilt.newest = Some(generation);
@@ -144,10 +153,12 @@ impl Rebuilt {
             (None, None) => rebuilt.is_whole = false,
         }
         rebuilt.is_filling = true;
-        if !rebuilt.is_whole {
+        if !rebuilt.is_whole || newer.is_some() {
+            let newest_pieces = rebuilt.pieces.len();
             for page in found {
                 rebuilt.walk(pages, &[page.block()], page.level, Bounds::default());
             }
+            rebuilt.is_whole &= rebuilt.pieces.len() == newest_pieces;
         }
         rebuilt
     }

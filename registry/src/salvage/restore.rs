@@ -13,7 +13,10 @@ use super::report::{Outcome, SalvageObserver, SalvageProgress, SalvageSummary, S
 use super::versions::Version;
 use crate::archive::Archive;
 use crate::error::{Error, Result};
-use crate::records::{Attributes, InodeNumber, Streams, reserved_identity, reserved_index};
+use crate::records::{
+    Attributes, InodeNumber, Inodes, NameKey, NameRecords, Streams, reserved_identity,
+    reserved_index,
+};
 use crate::stream::{Mode, Stream};
 
 /// Bytes after which a commit is made, so that little is lost and little memory is needed.
@@ -25,9 +28,9 @@ const ENTRY_BYTES: u64 = 4096;
 /// The directory for what has no name.
 const LOST_AND_FOUND: &[u8] = b"lost+found";
 
-/// Permissions of `lost+found` and of the files in it, of which the attributes are lost.
-const DIRECTORY_MODE: u32 = 0o700;
-const FILE_MODE: u32 = 0o600;
+/// Permissions of directories and files whose attributes are lost.
+pub(super) const DIRECTORY_MODE: u32 = 0o700;
+pub(super) const FILE_MODE: u32 = 0o600;
 
 /// A salvage in progress.
 pub(super) struct Restoring<'s> {
@@ -39,8 +42,8 @@ pub(super) struct Restoring<'s> {
     pub(super) done: RoaringTreemap,
     /// Their numbers in the new archive and what became of them, if they may have another name.
     pub(super) numbers: HashMap<u64, (InodeNumber, Outcome)>,
-    /// Streams without a record that were written as the content of an inode.
-    pub(super) unrecorded: HashSet<Uuid>,
+    /// Streams that were written for an inode, and which have no record or another inode in the newest commit.
+    pub(super) written_streams: HashSet<Uuid>,
     /// Streams of lost inodes.
     pub(super) owned: Option<HashMap<u64, Vec<Uuid>>>,
     lost_and_found: Option<Place>,
@@ -79,7 +82,7 @@ impl<'s> Restoring<'s> {
             summary,
             done: RoaringTreemap::new(),
             numbers: HashMap::new(),
-            unrecorded: HashSet::new(),
+            written_streams: HashSet::new(),
             owned: None,
             lost_and_found: None,
             zeros_left: u64::from(source.wreck.blocks()) * 4096,
@@ -127,14 +130,21 @@ impl<'s> Restoring<'s> {
         for found in source.streams.records::<Streams>(source.pages, &Uuid::nil()) {
             let (identity, stored) = found.value;
             match stored.inode {
-                Some(inode) if self.done.contains(inode.get()) => {}
-                // An older page has it, and the newest commit does not.
-                _ if !found.is_newest && source.streams.is_whole => {}
+                Some(inode) if self.is_written(InodeNumber(inode.get()), identity) => {}
                 Some(_) if source.kind() == ArchiveKind::Dynamic => self.nameless(identity)?,
                 _ => self.bare(identity)?,
             }
         }
         Ok(())
+    }
+
+    /// Returns whether a stream was written as the content of its inode.
+    fn is_written(&self, number: InodeNumber, identity: Uuid) -> bool {
+        let is_newest = || {
+            let inode = self.source.inodes.get::<Inodes>(self.source.pages, &number);
+            inode.is_some_and(|inode| inode.is_newest)
+        };
+        self.done.contains(number.0) && (self.written_streams.contains(&identity) || is_newest())
     }
 
     fn bare(&mut self, identity: Uuid) -> Result<()> {
@@ -155,7 +165,7 @@ impl<'s> Restoring<'s> {
             let identity = fragment.stream;
             if last == Some(identity)
                 || reserved_index(identity).is_some()
-                || self.unrecorded.contains(&identity)
+                || self.written_streams.contains(&identity)
                 || source.stored(identity).is_some()
             {
                 continue;
@@ -231,10 +241,10 @@ impl<'s> Restoring<'s> {
         let has_record = self.source.stored(identity).is_some();
         let mut versions = self.source.versions(identity, length);
         if !has_record {
-            self.unrecorded.insert(identity);
+            self.written_streams.insert(identity);
             versions.sort_by_key(|version| !version.is_proven);
         }
-        let is_ambiguous = !has_record && versions.len() > 1;
+        let is_ambiguous = versions.len() > 1;
         let mut versions = versions.into_iter();
         let Some(version) = versions.next() else {
             let length = length.unwrap_or(0);
@@ -248,7 +258,7 @@ impl<'s> Restoring<'s> {
         let mut content = self.write(&version, &mut stream)?;
         content.stream = Some(stream.identity());
         stream.close()?;
-        if is_ambiguous {
+        if is_ambiguous && content.outcome == Outcome::Complete {
             content.outcome = Outcome::Unproven;
         }
         self.other_versions(identity, versions)?;
@@ -340,11 +350,21 @@ impl<'s> Restoring<'s> {
     pub(super) fn free_name(&self, place: &Place, name: &[u8]) -> Result<Vec<u8>> {
         let mut free = name.to_vec();
         let mut number = 1_u32;
-        while self.archive.names().lookup(place.directory, &free)?.is_some() {
+        while self.is_taken(place, &free)? {
             free = [name, format!(".{number}").as_bytes()].concat();
             number += 1;
         }
         Ok(free)
+    }
+
+    /// Returns whether a directory has an entry of this name, or will get one from the old root.
+    fn is_taken(&self, place: &Place, name: &[u8]) -> Result<bool> {
+        let key = NameKey { directory: place.directory, name: name.to_vec() };
+        let is_in_root = place.directory == InodeNumber::ROOT;
+        if is_in_root && self.source.names.get::<NameRecords>(self.source.pages, &key).is_some() {
+            return Ok(true);
+        }
+        Ok(self.archive.names().lookup(place.directory, name)?.is_some())
     }
 
     pub(super) fn lose(&mut self, path: Vec<u8>) -> Result<()> {

@@ -2,8 +2,8 @@
 //! together.
 //!
 //! Blocks of different versions are never put together. A record with its extents names the generation of every block.
-//! Without them, blocks belong to one version if they were sealed in one step, or if each names the other as its
-//! neighbour.
+//! Without them, blocks belong to one version if they were sealed in one step, and nothing contradicts it. Links between
+//! neighbours prove nothing across steps: a block that is overwritten in place keeps them.
 
 use std::collections::HashMap;
 
@@ -38,9 +38,9 @@ impl Version {
         let (segments, is_proven) = match (stored.value.layout, record.begin) {
             (StreamLayout::OneRun(generation), Some(begin)) => {
                 let run = Run::new(begin, record.count)?;
-                (vec![Segment { first: BlockIndex(0), run, generation }], true)
+                (vec![Segment { first: BlockIndex(0), run, generation }], stored.is_newest)
             }
-            (StreamLayout::OneRun(_), None) => (Vec::new(), true),
+            (StreamLayout::OneRun(_), None) => (Vec::new(), stored.is_newest),
             (StreamLayout::Extents, _) => {
                 let segments = extents_of(record.identity, record.count, extents, pages);
                 if segments.is_empty() {
@@ -67,30 +67,21 @@ impl Version {
         })
     }
 
-    /// Returns the versions that `fragments`, all those of one stream, show, except the one that is known: the newest
-    /// first.
+    /// Returns the versions that `fragments`, all those of one stream, sorted, show, except the one that is known: the
+    /// newest first.
     pub(super) fn unrecorded(fragments: &[Fragment], known: Option<&Version>) -> Vec<Version> {
         let is_other = |fragment: &&Fragment| known.is_none_or(|known| !known.has(fragment));
-        let fragments: Vec<Fragment> = fragments.iter().filter(is_other).copied().collect();
-        let mut of_one_step: HashMap<Generation, Vec<Vec<Fragment>>> = HashMap::new();
-        let mut versions = Vec::new();
-        for chain in chains(&fragments) {
-            let generation = chain[0].generation;
-            if chain.iter().all(|fragment| fragment.generation == generation) {
-                of_one_step.entry(generation).or_default().push(chain);
-            } else {
-                versions.push(Version::of(&chain));
-            }
+        let mut of_one_step: HashMap<Generation, Vec<Fragment>> = HashMap::new();
+        for fragment in fragments.iter().filter(is_other) {
+            of_one_step.entry(fragment.generation).or_default().push(*fragment);
         }
-        for chains in of_one_step.into_values() {
-            let mut together: Vec<Fragment> = chains.iter().flatten().copied().collect();
-            together.sort_unstable_by_key(Fragment::order);
-            let overlap = |pair: &[Fragment]| pair[0].end() > pair[1].first.get();
-            if together.windows(2).any(overlap) {
-                // A block was sealed twice in the step.
-                versions.extend(chains.iter().map(|chain| Version::of(chain)));
-            } else {
+        let mut versions = Vec::new();
+        for together in of_one_step.into_values() {
+            if together.windows(2).all(|pair| may_follow(&pair[0], &pair[1])) {
                 versions.push(Version::of(&together));
+            } else {
+                // The stream was written twice in the step.
+                versions.extend(chains(&together).iter().map(|chain| Version::of(chain)));
             }
         }
         versions.sort_by_key(|version| {
@@ -100,15 +91,12 @@ impl Version {
         versions
     }
 
-    /// Returns the version of these fragments. It is whole if one step sealed it, and its first and last block have no
-    /// further neighbour. Its length is that of its blocks: nothing says where in the last block it ends.
+    /// Returns the version of these fragments of one step. It is whole if its first and last block have no further
+    /// neighbour. Its length is that of its blocks: nothing says where in the last block it ends.
     fn of(fragments: &[Fragment]) -> Version {
         let (first, last) = (&fragments[0], &fragments[fragments.len() - 1]);
         let is_one_chain = fragments.windows(2).all(|pair| follows(&pair[0], &pair[1]));
-        let is_of_one_step =
-            fragments.iter().all(|fragment| fragment.generation == first.generation);
         let is_proven = is_one_chain
-            && is_of_one_step
             && first.first.get() == 0
             && first.previous.is_none()
             && last.next.is_none();
@@ -164,8 +152,13 @@ fn follows(one: &Fragment, other: &Fragment) -> bool {
         && other.previous == Some(one.last())
 }
 
-/// Splits sorted fragments of one stream into chains of neighbours. If two versions of a neighbour exist and neither is
-/// of the same generation, the chain ends.
+/// Returns whether one fragment can lie before another one, next to it or with a gap between them.
+fn may_follow(one: &Fragment, other: &Fragment) -> bool {
+    let is_apart = one.end() < other.first.get() && one.next.is_some() && other.previous.is_some();
+    is_apart || follows(one, other)
+}
+
+/// Splits sorted fragments of one stream and one step into chains of neighbours.
 fn chains(fragments: &[Fragment]) -> Vec<Vec<Fragment>> {
     let successor = |one: &Fragment| {
         let start = one.next?;
@@ -173,10 +166,8 @@ fn chains(fragments: &[Fragment]) -> Vec<Vec<Fragment>> {
         let place_of = |other: &Fragment| (other.stream, other.first, other.run.start());
         let begin = fragments.partition_point(|other| place_of(other) < place);
         let end = fragments.partition_point(|other| place_of(other) <= place);
-        let candidates = &fragments[begin..end];
-        let same = candidates.binary_search_by_key(&one.generation, |other| other.generation);
-        let chosen = same.ok().or((candidates.len() == 1).then_some(0))?;
-        follows(one, &candidates[chosen]).then_some(begin + chosen)
+        let only = fragments[begin..end].first().filter(|_| end - begin == 1)?;
+        follows(one, only).then_some(begin)
     };
     let next: Vec<Option<usize>> = fragments.iter().map(successor).collect();
     let mut predecessors = vec![0_u8; fragments.len()];
@@ -241,14 +232,24 @@ mod tests {
     }
 
     #[test]
-    fn blocks_of_two_steps_are_one_version_only_if_they_are_neighbours() {
+    fn blocks_of_two_steps_are_never_one_version() {
+        // A block that was overwritten in place keeps its links, so they prove nothing.
         let (head, tail) = (first(fragment(5, 0, 3, 20)), last(fragment(6, 4, 9, 24)));
-        assert_eq!(versions(&[head, tail]), [(vec![(0, 4), (4, 10)], false)]);
-        let elsewhere = last(fragment(6, 4, 9, 50));
         let apart = [(vec![(4, 10)], false), (vec![(0, 4)], false)];
-        assert_eq!(versions(&[head, elsewhere]), apart, "neither names the other");
+        assert_eq!(versions(&[head, tail]), apart);
         let behind_a_gap = last(fragment(6, 5, 9, 25));
         assert_eq!(versions(&[head, behind_a_gap])[0], (vec![(5, 10)], false));
+    }
+
+    #[test]
+    fn a_stream_that_was_cut_and_written_again_in_one_step_is_two_versions() {
+        // What is left of the first version, whole, and of the second one, whose beginning is lost.
+        let (old, new) = (last(first(fragment(5, 0, 3, 20))), last(fragment(5, 4, 9, 44)));
+        assert_eq!(versions(&[old, new]).len(), 2, "the first one ends before the second begins");
+        let new = last(fragment(5, 6, 9, 46));
+        assert_eq!(versions(&[old, new]).len(), 2, "with a gap between them");
+        let (head, tail) = (first(fragment(5, 0, 3, 20)), last(fragment(5, 4, 9, 44)));
+        assert_eq!(versions(&[head, tail]).len(), 2, "neighbours that do not name each other");
     }
 
     #[test]
