@@ -61,6 +61,7 @@ impl State {
         self.trees.find_bad_copies();
         let mut left = self.trees.unhealed();
         while left > 0 {
+            self.trees.search_all_pages();
             self.commit_flushed()?;
             let before = std::mem::replace(&mut left, self.trees.unhealed());
             if left >= before {
@@ -107,6 +108,7 @@ impl State {
             redo,
         };
         self.trees.writer().commit(update)?;
+        self.trees.committed();
         Ok(())
     }
 

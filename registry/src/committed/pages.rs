@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use ar7_engine::crypto::KeyKind;
 use ar7_engine::format::{BlockRef, DoubledRef, Position};
 use ar7_engine::store::Store;
-use ar7_engine::{Check, Error as EngineError};
+use ar7_engine::{Check, Class, Error as EngineError};
 use quick_cache::sync::Cache;
 use uuid::Uuid;
 
@@ -39,6 +39,8 @@ struct BadCopies {
     found: BTreeSet<Position>,
     /// Those whose page is still in the tree. The next commit moves it.
     unhealed: BTreeSet<Position>,
+    /// Those whose page the open transaction has released.
+    released: BTreeSet<Position>,
 }
 
 impl PageCache {
@@ -56,19 +58,37 @@ impl PageCache {
         self.bad().unhealed.clone()
     }
 
-    /// Records that the page at `at` is no longer in use.
+    /// Records that the open transaction no longer uses the page at `at`.
     pub(crate) fn released(&self, at: DoubledRef) {
         let mut bad = self.bad();
         if !bad.unhealed.is_empty() {
-            for copy in at.copies() {
-                bad.unhealed.remove(&copy.position);
+            for BlockRef { position, .. } in at.copies() {
+                if bad.unhealed.remove(&position) {
+                    bad.released.insert(position);
+                }
             }
         }
     }
 
+    /// Records that the transaction was committed.
+    pub(crate) fn committed(&self) {
+        self.bad().released.clear();
+    }
+
+    /// Records that the transaction, or a part of it, was rolled back: released pages may be in use again.
+    pub(crate) fn rolled_back(&self) {
+        let mut bad = self.bad();
+        let released = std::mem::take(&mut bad.released);
+        bad.unhealed.extend(released);
+    }
+
+    /// Notes a bad copy, also of a page that was healed before: its position may have been used again.
     fn note_bad(&self, copy: Position) {
         let mut bad = self.bad();
-        if bad.found.len() < BAD_COPIES_MAX && bad.found.insert(copy) {
+        if bad.found.len() < BAD_COPIES_MAX {
+            bad.found.insert(copy);
+        }
+        if bad.unhealed.len() < BAD_COPIES_MAX {
             bad.unhealed.insert(copy);
         }
     }
@@ -163,11 +183,11 @@ pub(crate) fn load_page(
     }
     let [first, second] = at.copies();
     let read = read_copy(store, first, expect).or_else(|error| {
-        if ar7_engine::fault!(NoSecondCopy) {
+        if ar7_engine::fault!(NoSecondCopy) || !is_of_one_copy(&error) {
             return Err(error);
         }
         let page = read_copy(store, second, expect);
-        let page = page.map_err(|other| if is_io(&other) { other } else { error })?;
+        let page = page.map_err(|other| if says_more(&other) { other } else { error })?;
         cache.note_bad(first.position);
         Ok(page)
     });
@@ -198,10 +218,25 @@ pub(crate) fn check_copies(
     }
 }
 
-/// A medium that fails to read a block may succeed later, so that error says more about a page than
-/// damage of its other copy.
-fn is_io(error: &Error) -> bool {
-    matches!(error, Error::Engine(error) if error.is_io())
+/// Returns whether an error concerns one copy, so that the other one may open. A lost commit does not.
+fn is_of_one_copy(error: &Error) -> bool {
+    match error {
+        Error::Engine(error) => error.is_io() || error.class() == Class::Damaged,
+        _ => true,
+    }
+}
+
+/// Returns whether an error says more about a page than damage of its other copy. A medium that fails to read a block
+/// may succeed later, and an older version of a block was put there by somebody.
+fn says_more(error: &Error) -> bool {
+    match error {
+        Error::Engine(error) => {
+            error.is_io()
+                || matches!(error, EngineError::Tampered(_))
+                || error.class() != Class::Damaged
+        }
+        _ => false,
+    }
 }
 
 /// Opens one copy of a page and checks its tree and level.
@@ -250,6 +285,24 @@ mod tests {
         let generation = Generation { session: 1, step, salt: 0 };
         let [position, copy] = [position, position + 1000].map(Position::at);
         DoubledRef { position, copy, generation }
+    }
+
+    #[test]
+    fn a_bad_copy_is_healed_by_a_commit_only_and_may_go_bad_again() {
+        let cache = PageCache::new();
+        let (at, bad) = (block(8, 1), Position::at(8));
+        cache.note_bad(bad);
+        cache.released(at);
+        assert!(cache.unhealed().is_empty());
+        cache.rolled_back();
+        assert_eq!(cache.unhealed(), BTreeSet::from([bad]));
+        cache.released(at);
+        cache.committed();
+        cache.rolled_back();
+        assert!(cache.unhealed().is_empty());
+        cache.note_bad(bad);
+        assert_eq!(cache.unhealed(), BTreeSet::from([bad]), "another page at this position");
+        assert_eq!(cache.damaged_copies().positions(), [bad]);
     }
 
     #[test]

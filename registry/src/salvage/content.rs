@@ -84,7 +84,8 @@ impl Source<'_> {
         }
         let length = stored.map(|stored| stored.value.record.length).or(length);
         // Blocks newer than a commit that is certainly the newest are of a transaction that did not commit.
-        let newest = self.slot.filter(|(_, is_certain)| *is_certain).map(|(slot, _)| slot.generation);
+        let newest =
+            self.slot.filter(|(_, is_certain)| *is_certain).map(|(slot, _)| slot.generation);
         let is_committed =
             |fragment: &&Fragment| newest.is_none_or(|newest| fragment.generation <= newest);
         let fragments = self.index.fragments_of(stream).iter().filter(is_committed);

@@ -5,9 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use uuid::Uuid;
 
 use super::report::Outcome;
-use super::restore::{
-    Content, DIRECTORY_MODE, FILE_MODE, Place, Restoring, join, lost_attributes,
-};
+use super::restore::{Content, DIRECTORY_MODE, FILE_MODE, Place, Restoring, join, lost_attributes};
 use crate::error::Result;
 use crate::names::TARGET_MAX;
 use crate::records::{

@@ -15,9 +15,6 @@ use crate::tree::PageExpectation;
 /// Maximum number of pages that one commit moves for each reason.
 const MOVED_PAGES_MAX: usize = 64;
 
-/// Maximum number of branches that the search for these pages reads in each tree.
-const BRANCHES_MAX: u32 = 4096;
-
 impl WorkingTrees {
     /// Copies pages into memory whose two copies are not both good and far apart, so that the commit
     /// gives them new positions. It never changes a page in place: a reader would find it torn.
@@ -28,7 +25,7 @@ impl WorkingTrees {
         if !unhealed.is_empty() && self.has_room_to_move(unhealed.len())? {
             let is_bad =
                 |at: DoubledRef| at.copies().iter().any(|copy| unhealed.contains(&copy.position));
-            self.relocate(&is_bad, MOVED_PAGES_MAX, BRANCHES_MAX);
+            self.relocate(&is_bad, MOVED_PAGES_MAX, self.searched_branches);
         }
         let near = usize::try_from(self.near_pages()).unwrap_or(usize::MAX);
         let is_long = self.writer().block_count() > FAR_FROM_BLOCKS;
@@ -37,9 +34,14 @@ impl WorkingTrees {
         }
         let pages = self.pages_with(near.min(MOVED_PAGES_MAX));
         if self.writer().has_far_room(pages) {
-            self.relocate(&DoubledRef::is_near, MOVED_PAGES_MAX, BRANCHES_MAX);
+            self.relocate(&DoubledRef::is_near, MOVED_PAGES_MAX, self.searched_branches);
         }
         Ok(())
+    }
+
+    /// Makes the next commit search all pages for those to move.
+    pub(crate) fn search_all_pages(&mut self) {
+        self.searched_branches = u32::MAX;
     }
 
     /// Returns whether there is room for moving so many pages, up to the maximum of one commit,

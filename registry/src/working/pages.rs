@@ -93,7 +93,7 @@ impl PageSpace for WorkingPages {
     }
 
     fn store(&mut self, at: DoubledRef, page: Arc<Page>) -> Result<()> {
-        self.near += u64::from(at.is_near());
+        self.near = self.near.saturating_add(u64::from(at.is_near()));
         self.pending.insert(at, page);
         Ok(())
     }

@@ -127,6 +127,7 @@ impl Trees {
     /// Returns to the last commit.
     pub(super) fn rollback(&mut self) -> Result<()> {
         self.pages.rollback()?;
+        self.pages.cache.rolled_back();
         self.scan.roll_back();
         let current = self.pages.writer.store().current();
         self.by_number = trees_of(&current.slot.roots);
@@ -142,6 +143,7 @@ impl Trees {
         counters: [u64; 8],
     ) -> Result<()> {
         self.pages.roll_back_to(point)?;
+        self.pages.cache.rolled_back();
         self.scan.rewind_to_taken();
         self.by_number = trees_of(roots);
         self.set_counters(counters);

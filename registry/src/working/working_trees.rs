@@ -29,11 +29,16 @@ pub(crate) struct WorkingTrees {
     pub(crate) dirty_pages_max: usize,
     /// Number of dirty pages that the cache leaves room for.
     room_for_pages: usize,
+    /// Maximum number of branches that the search for pages to move reads in each tree.
+    pub(super) searched_branches: u32,
     /// Memory for the dirty blocks of streams.
     pub(crate) spares: SpareBlocks,
     /// Memory for a list of blocks to seal.
     jobs: Vec<OwnedSealJob>,
 }
+
+/// Maximum number of branches that one commit reads in each tree to find pages to move.
+const SEARCHED_BRANCHES: u32 = 4096;
 
 impl WorkingTrees {
     pub(crate) fn new(writer: Writer, cache: Arc<PageCache>) -> WorkingTrees {
@@ -41,6 +46,7 @@ impl WorkingTrees {
             trees: Trees::open(writer, cache),
             dirty_pages_max: DIRTY_PAGES_MAX,
             room_for_pages: 0,
+            searched_branches: SEARCHED_BRANCHES,
             spares: SpareBlocks::default(),
             jobs: Vec::new(),
         }
@@ -210,6 +216,12 @@ impl WorkingTrees {
     /// Returns the cache of pages.
     pub(super) fn cache(&self) -> &PageCache {
         &self.trees.pages.cache
+    }
+
+    /// Records that the transaction was committed.
+    pub(crate) fn committed(&mut self) {
+        self.cache().committed();
+        self.searched_branches = SEARCHED_BRANCHES;
     }
 
     /// Records the free runs and seals the free list. Returns the runs that no page records.

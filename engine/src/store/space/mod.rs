@@ -166,8 +166,11 @@ impl Space {
         if crate::fault!(CopiesTogether) {
             return self.allocate_first(device, most, urgency);
         }
-        let below = self.copies_below.and_then(|limit| self.pool.take_last(most, limit));
-        let pooled = below.or_else(|| self.pool.take_last(most, u32::MAX));
+        let pooled = match self.copies_below {
+            // What lies behind the limit keeps the file long, so the first of it is the best.
+            Some(limit) => self.pool.take_last(most, limit).or_else(|| self.pool.take_first(most)),
+            None => self.pool.take_last(most, u32::MAX),
+        };
         self.pooled_or_new(pooled, device, most, urgency)
     }
 
@@ -194,13 +197,15 @@ impl Space {
 
     /// Adds new blocks at the end of the file to the pool, so that it has room for both copies of `count` blocks, far
     /// apart. What lies between is free for data. A small archive stays small, and one that is to become shorter does
-    /// not grow.
+    /// not grow. Nor does one in which readers hold every free block: each commit would add as many again.
     pub(super) fn make_far_room(&mut self, device: &dyn Device, count: usize) -> Result<()> {
         let blocks = u32::try_from(count).unwrap_or(u32::MAX);
         // Free blocks in front may be far enough from the new ones already.
         for more in [blocks, blocks.saturating_add(FAR_BLOCKS)] {
-            let is_small = self.count <= FAR_FROM_BLOCKS || self.copies_below.is_some();
-            if is_small || self.has_far_room(count) {
+            let stays = self.count <= FAR_FROM_BLOCKS
+                || self.copies_below.is_some()
+                || self.end_of_held > 0;
+            if stays || self.has_far_room(count) {
                 break;
             }
             match self.extend(device, more, Urgency::Ordinary) {

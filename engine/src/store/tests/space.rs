@@ -2,6 +2,7 @@
 //! of it. The reserve serves only allocations that a deletion needs.
 
 use super::*;
+use crate::device::Locks;
 use crate::device::simulated::SimulatedDisk;
 use crate::error::Error;
 use crate::format::{BLOCKS_MAX, RESERVED_BLOCKS, Run};
@@ -182,6 +183,40 @@ fn copies_are_placed_far_apart_if_the_file_is_long_and_the_disk_has_room() {
     shorter.keep_copies_below(Position::at(700));
     shorter.make_far_room(&disk, 10).unwrap();
     assert_eq!(shorter.count(), 1000, "an archive that becomes shorter");
+    let (mut held, disk) = space(1000, 2000);
+    let mut pins = Pins::default();
+    pins.open(&OlderReader, 7, 2000).unwrap();
+    held.begin(1000, 2000, 0, &[run(100, 800)], &mut pins);
+    held.make_far_room(&disk, 10).unwrap();
+    assert_eq!(held.count(), 1000, "every commit would add room again");
+}
+
+/// The locks of an archive of which another process reads an older commit.
+#[derive(Debug)]
+struct OlderReader;
+
+impl Locks for OlderReader {
+    fn lock_writer(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn is_written(&self) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn lock_reader(&self, _: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn unlock_reader(&self, _: u64) {}
+
+    fn lowest_reader(&self, below: u64) -> Result<Option<u64>> {
+        Ok(below.checked_sub(1))
+    }
+
+    fn lock_out_readers(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 #[test]

@@ -167,14 +167,18 @@ fn a_page_with_a_bad_copy_is_moved_by_the_next_commit_and_never_written_in_place
     }
 }
 
+/// Returns the length of the file in blocks.
+fn archive_blocks(device: &MemoryDevice) -> u32 {
+    u32::try_from(device.length_bytes().unwrap() / 4096).unwrap()
+}
+
 #[test]
 fn without_room_a_page_with_a_bad_copy_stays_and_the_commit_succeeds() {
     let device = sample(100);
     let root = open(&device, Access::Read).store().current().slot.roots[TreeId::Names.index()];
     flip(&device, root.block.unwrap().position);
     let archive = open(&device, Access::Write);
-    let blocks = u32::try_from(device.length_bytes().unwrap() / 4096).unwrap();
-    device.set_capacity(blocks);
+    device.set_capacity(archive_blocks(&device));
     // Whatever is free is used for data first.
     let mut stream = archive.new_stream().unwrap();
     let filled = (0..10_000).try_for_each(|_| {
