@@ -85,7 +85,9 @@ fn what_has_no_good_copy_stays_and_counts_as_lost() {
         assert!(differences(&before, &damaged).is_empty());
     }
     let damaged = device.snapshot().to_device();
-    redo.iter().for_each(|&position| corrupt(&damaged, position));
+    for &position in &redo {
+        corrupt(&damaged, position);
+    }
     assert_eq!(repair(&damaged).unwrap().lost, [redo[0]]);
 }
 

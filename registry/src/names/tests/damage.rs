@@ -116,15 +116,12 @@ fn list_past_damage(snapshot: &Snapshot, directory: InodeNumber) -> (Vec<Vec<u8>
     let (mut names, mut errors) = (Vec::new(), 0);
     let mut from = Some(Vec::new());
     while let Some(name) = from.take() {
-        match snapshot.list_from(directory, &name, 1) {
-            Ok(found) => {
-                from = found.first().map(|entry| [&entry.name[..], &[0]].concat());
-                names.extend(found.into_iter().map(|entry| entry.name));
-            }
-            Err(_) => {
-                errors += 1;
-                from = snapshot.past_damage(directory, &name);
-            }
+        if let Ok(found) = snapshot.list_from(directory, &name, 1) {
+            from = found.first().map(|entry| [&entry.name[..], &[0]].concat());
+            names.extend(found.into_iter().map(|entry| entry.name));
+        } else {
+            errors += 1;
+            from = snapshot.past_damage(directory, &name);
         }
     }
     (names, errors)
@@ -138,7 +135,7 @@ fn a_list_continues_after_a_damaged_page() {
     let mut pages = pages(&reader.snapshot(), root.block.unwrap(), root.depth - 1).into_iter();
     let all = pages.next().unwrap().names;
     let directories: Vec<InodeNumber> =
-        (0..).map(InodeNumber).take_while(|at| at.0 <= all[all.len() - 1].directory.0).collect();
+        (0..=all[all.len() - 1].directory.0).map(InodeNumber).collect();
     for page in pages {
         let damaged = open(&with_damage(&device, page.at), Access::Read).unwrap();
         for &directory in &directories {
