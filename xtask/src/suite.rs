@@ -40,20 +40,16 @@ const LINTS: CargoStep = CargoStep {
     environment: &[],
 };
 
-/// Only for the library crates.
+/// Selects the features of the lints, so that their metadata of the dependencies serves both.
 const DOCUMENTATION: CargoStep = CargoStep {
     name: "documentation",
     arguments: &[
         "doc",
         "--locked",
-        "--package",
-        "ar7-engine",
-        "--package",
-        "ar7-registry",
-        "--package",
-        "ar7",
-        "--package",
-        "ar7-cli",
+        "--workspace",
+        "--lib",
+        "--features",
+        "ar7-fuzz/programs,ar7/serde",
         "--no-deps",
         "--quiet",
     ],

@@ -30,7 +30,7 @@ const EFFORT: Effort = Effort {
 };
 
 /// The numbers of states to explore before and after the other checks.
-const STATES_MAX: [u64; 2] = [1500, 20_000];
+const STATES_MAX: [u64; 2] = [150, 20_000];
 
 /// Plants a fault and looks for it. Returns `None` if no check catches it.
 pub fn caught(fault: PlantedFault, fixture: &Fixture) -> Option<Caught> {
