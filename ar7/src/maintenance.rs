@@ -478,8 +478,8 @@ impl Options {
         })
     }
 
-    /// Writes good copies of the header, of meta slots and of redo blocks over bad ones, in their places. It
-    /// changes nothing else, and never trusts an older copy. Excludes every other process.
+    /// Writes good copies of the header, of meta slots, of index pages and of redo blocks over bad ones, in
+    /// their places. It changes nothing else, and never trusts an older copy. Excludes every other process.
     ///
     /// Fails with [`Error::Damaged`] if the archive does not open: see [`crate::Salvage`].
     pub fn repair(&self, path: impl AsRef<Path>, key: &Key) -> Result<Repaired> {

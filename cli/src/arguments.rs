@@ -162,7 +162,7 @@ pub(crate) enum Command {
     /// Check the whole archive and report every problem
     #[command(after_help = "Example: ar7 verify backup.ar7 --receipt receipts/latest")]
     Verify(Verify),
-    /// Write good copies of header, meta slots and redo blocks over bad ones
+    /// Write good copies of header, slots, index pages and redo blocks over bad ones
     #[command(after_help = "\
 Example: ar7 repair backup.ar7
 

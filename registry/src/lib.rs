@@ -2,7 +2,7 @@
 //!
 //! `ar7-engine` stores sealed blocks. This crate gives them meaning. Each module may use only the
 //! modules before it in this list: `tree`, `records`, `committed`, `working`, `blocks`, `archive`,
-//! `stream`, `names`, `verify`, `salvage`.
+//! `stream`, `names`, `verify`, `repair`, `salvage`.
 
 mod archive;
 mod blocks;

@@ -114,3 +114,32 @@ fn repair_restores_header_and_slots_and_says_what_has_no_copy() {
     }
     assert_eq!(unrepaired, 2);
 }
+
+/// Each block alone: a bad copy of an index page is restored. If every copy is bad, nothing is.
+#[test]
+fn repair_restores_index_pages_from_their_copies() {
+    let bench = Bench::new();
+    for number in 0..60_u8 {
+        bench.write(&format!("src/{number}{}", "n".repeat(180)), [number; 10]);
+    }
+    bench.ok("ingest good.ar7 src --quiet");
+    let length = fs::metadata(bench.path("good.ar7")).expect("a file").len();
+    let mut pages = Vec::new();
+    for block in 8..usize::try_from(length / 4096).expect("small") {
+        fs::copy(bench.path("good.ar7"), bench.path("a.ar7")).expect("a copy");
+        destroy(&bench, "a.ar7", block);
+        let report = bench.ok("repair a.ar7").text();
+        if report.starts_with(&format!("block {block}: written again from its copy\n1 blocks")) {
+            bench.ok("verify a.ar7");
+            pages.push(block);
+        } else {
+            assert_eq!(report, "0 blocks repaired, 0 without a good copy\n", "block {block}");
+        }
+    }
+    assert!(pages.len() > 12 && pages.len() % 2 == 0, "{pages:?}");
+    pages.iter().for_each(|&block| destroy(&bench, "good.ar7", block));
+    let ran = bench.line("repair good.ar7");
+    assert_eq!(ran.code, 4, "{}", ran.stderr);
+    let report = ran.text();
+    assert!(report.contains(": no good copy\n0 blocks repaired, "), "{report}");
+}

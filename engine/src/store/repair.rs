@@ -99,10 +99,15 @@ impl Repairer {
             (Some(found), None) => self.write(kind, second, found).map(Some),
             (None, Some(found)) => self.write(kind, first, found).map(Some),
             (None, None) => {
-                self.repaired.lost.push(first.position);
+                self.lose(first.position);
                 Ok(None)
             }
         }
+    }
+
+    /// Counts a block as lost.
+    pub fn lose(&mut self, block: Position) {
+        self.repaired.lost.push(block);
     }
 
     /// Makes the repair durable, and returns what was done.

@@ -4,6 +4,6 @@ mod pages;
 mod snapshot;
 
 pub use pages::DamagedCopies;
-pub(crate) use pages::{PageCache, check_copies, load_page, page_stream, read_copy};
+pub(crate) use pages::{PageCache, check_copies, load_page, page_stream, parse_page, read_copy};
 pub(crate) use snapshot::Committed;
 pub use snapshot::Snapshot;

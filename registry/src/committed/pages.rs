@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ar7_engine::crypto::KeyKind;
-use ar7_engine::format::{BlockRef, DoubledRef, Position};
+use ar7_engine::format::{Block, BlockRef, DoubledRef, Position};
 use ar7_engine::store::Store;
 use ar7_engine::{Check, Class, Error as EngineError};
 use quick_cache::sync::Cache;
@@ -244,17 +244,22 @@ pub(crate) fn read_copy(store: &Store, at: BlockRef, expect: PageExpectation) ->
     // Pages are never changed in place, but during a rekey some of them are in shadow blocks.
     let commit = store.current();
     let block = store.read_block(&commit.redirects, KeyKind::Registry, at)?;
+    parse_page(at.position, &block, expect)
+}
+
+/// Checks that a block is a page of this tree and level, and parses it.
+pub(crate) fn parse_page(at: Position, block: &Block, expect: PageExpectation) -> Result<Page> {
     let stream = page_stream(expect.tree);
     let head = block.head;
     if head.stream != stream {
-        return Err(EngineError::tampered(at.position, Check::Stream, stream, head.stream).into());
+        return Err(EngineError::tampered(at, Check::Stream, stream, head.stream).into());
     }
     let level = u32::from(expect.level);
     if head.index.get() != level {
         let found = head.index.get();
-        return Err(EngineError::tampered(at.position, Check::Index, level, found).into());
+        return Err(EngineError::tampered(at, Check::Index, level, found).into());
     }
-    Page::parse(at.position, &block.data, expect)
+    Page::parse(at, &block.data, expect)
 }
 
 #[cfg(test)]

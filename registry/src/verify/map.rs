@@ -4,7 +4,7 @@ use ar7_engine::format::{Position, RESERVED_BLOCKS, Run};
 use roaring::RoaringBitmap;
 
 /// The set of blocks that are accounted for. It takes no more than about a bit per block.
-pub(super) struct BlockMap {
+pub(crate) struct BlockMap {
     /// The blocks that are not accounted for.
     missing: RoaringBitmap,
     blocks: u32,
@@ -12,20 +12,20 @@ pub(super) struct BlockMap {
 
 impl BlockMap {
     /// Makes a map for `blocks` blocks, in which only the reserved ones are accounted for.
-    pub(super) fn new(blocks: u32) -> BlockMap {
+    pub(crate) fn new(blocks: u32) -> BlockMap {
         let mut missing = RoaringBitmap::new();
         missing.insert_range(RESERVED_BLOCKS..blocks);
         BlockMap { missing, blocks }
     }
 
     /// Returns the number of blocks that are accounted for.
-    pub(super) fn marked(&self) -> u64 {
+    pub(crate) fn marked(&self) -> u64 {
         u64::from(self.blocks) - self.missing.len()
     }
 
     /// Accounts for every block of a run. Fails with the first position that is already accounted
     /// for, or beyond the archive. All other blocks are still marked.
-    pub(super) fn mark(&mut self, run: Run) -> Result<(), Position> {
+    pub(crate) fn mark(&mut self, run: Run) -> Result<(), Position> {
         let range = run.start().get()..run.end();
         let marked = if self.missing.contains_range(range.clone()) {
             Ok(())
@@ -38,7 +38,7 @@ impl BlockMap {
     }
 
     /// Returns the runs of blocks that are not accounted for, in order.
-    pub(super) fn missing(&self) -> impl Iterator<Item = Run> + '_ {
+    pub(crate) fn missing(&self) -> impl Iterator<Item = Run> + '_ {
         let mut blocks = self.missing.iter();
         std::iter::from_fn(move || {
             let range = blocks.next_range()?;

@@ -22,7 +22,7 @@ use ar7_engine::{Check, Error as EngineError};
 use roaring::RoaringTreemap;
 
 pub use self::finding::{Finding, Subject, VerifyProgress, VerifySummary};
-use self::map::BlockMap;
+pub(crate) use self::map::BlockMap;
 use self::queue::Queue;
 use self::verifier::Verifier;
 use crate::archive::Archive;
