@@ -137,7 +137,9 @@ fn repair_restores_index_pages_from_their_copies() {
         }
     }
     assert!(pages.len() > 12 && pages.len() % 2 == 0, "{pages:?}");
-    pages.iter().for_each(|&block| destroy(&bench, "good.ar7", block));
+    for &block in &pages {
+        destroy(&bench, "good.ar7", block);
+    }
     let ran = bench.line("repair good.ar7");
     assert_eq!(ran.code, 4, "{}", ran.stderr);
     let report = ran.text();
