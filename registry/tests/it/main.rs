@@ -14,6 +14,7 @@ mod last_block;
 mod public_calls;
 mod receipt;
 mod rekey;
+mod salvage;
 mod savepoint;
 mod snapshot;
 mod specification;
