@@ -76,7 +76,11 @@ pub(super) fn special(number: usize) -> Uuid {
     Uuid::from_u128(number as u128)
 }
 
+/// All permission bits. The format has no others.
+const MODE_MAX: u16 = 0o777;
+
 /// An entry as it is stored.
+#[derive(Debug)]
 pub(super) struct Entry {
     pub(super) kind: EntryKind,
     pub(super) parent: Uuid,
@@ -120,16 +124,14 @@ impl Entry {
             _ => return Err(damaged(position, Check::Name, "type f, d or l", letter)),
         };
         let [deleted] = fields.array();
-        Ok(Entry {
-            kind,
-            parent,
-            modified: Timestamp::new(modified, 0),
-            is_deleted: deleted != 0,
-            name: fields.text::<256>(),
-            user: fields.text::<32>(),
-            group: fields.text::<16>(),
-            mode: fields.u16(),
-        })
+        let (name, user, group) = (fields.text::<256>(), fields.text::<32>(), fields.text::<16>());
+        let mode = fields.u16();
+        // An entry whose owner is unknown becomes root's, so a set-user-ID bit must not get through.
+        if mode > MODE_MAX {
+            return Err(damaged(position, Check::Name, 0..=MODE_MAX, mode));
+        }
+        let (modified, is_deleted) = (Timestamp::new(modified, 0), deleted != 0);
+        Ok(Entry { kind, parent, modified, is_deleted, name, user, group, mode })
     }
 }
 
@@ -167,5 +169,28 @@ impl Header {
         let created = i64::try_from(fields.u64()).unwrap_or(i64::MAX);
         let created = Timestamp::new(created, 0);
         Some(Header { version, id, owner, domain, node, created, title: fields.text::<256>() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    /// Length of the value of an entry.
+    const ENTRY_BYTES: usize = 396;
+
+    #[test]
+    fn an_entry_has_permission_bits_and_no_others() {
+        let parse = |mode: u16| {
+            let mut bytes = [0; ENTRY_BYTES];
+            bytes[0] = b'f';
+            bytes[ENTRY_BYTES - 2..].copy_from_slice(&mode.to_be_bytes());
+            Entry::parse(Position::at(3), Uuid::nil(), &bytes)
+        };
+        assert_eq!(parse(0o777).unwrap().mode, 0o777);
+        for mode in [0o1000, 0o4755, u16::MAX] {
+            assert!(matches!(parse(mode), Err(Error::Damaged(_))), "{mode:o}");
+        }
     }
 }
