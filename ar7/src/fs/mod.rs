@@ -1,9 +1,9 @@
 //! Trees of files, in and out of an archive.
 //!
 //! [`Ingest`] stores a tree, [`Extract`] restores it, and [`Compare`] compares a directory with what an archive has of
-//! it. [`Walk`] visits a tree and stores nothing. All work on descriptors of directories, so that trees can be of any depth, and nothing that another process does
-//! to a tree meanwhile leads anywhere else. Each passes events to a callback, and returns a report that lists what failed
-//! and why. [`Patterns`] select entries.
+//! it. [`Walk`] visits a tree and stores nothing. All work on descriptors of directories, so that trees can be of any
+//! depth, and nothing that another process does to a tree meanwhile leads anywhere else. Each passes events to a
+//! callback, and returns a report that lists what failed and why. [`Patterns`] select entries.
 
 mod compare;
 mod extract;
