@@ -135,7 +135,7 @@ pub(crate) enum Failure {
     Interrupted { done: String },
     /// Some inputs could not be read, or changed while they were read; each was reported.
     #[error("{}", unread_text(*.count, *.changed))]
-    Unread { count: usize, changed: usize },
+    Unread { count: u64, changed: u64 },
     /// Some entries failed, or differ; each was reported.
     #[error("{count} {what}")]
     Entries { count: u64, what: &'static str, code: Code },
@@ -222,7 +222,7 @@ fn text(error: &Error) -> String {
 }
 
 /// Says how many inputs were not stored as they are.
-fn unread_text(count: usize, changed: usize) -> String {
+fn unread_text(count: u64, changed: u64) -> String {
     let unread = format!("{count} inputs could not be read");
     let changed_text = format!("{changed} changed while they were read");
     match (count, changed) {

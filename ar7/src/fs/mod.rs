@@ -20,6 +20,14 @@ mod world;
 /// Maximum number of entries that each list of a report has. The callback receives all of them.
 const LISTED_MAX: usize = 10_000;
 
+/// Counts an item of a report, and lists it unless the list is full.
+fn note<T>(list: &mut Vec<T>, count: &mut u64, item: impl FnOnce() -> T) {
+    *count += 1;
+    if list.len() < LISTED_MAX {
+        list.push(item());
+    }
+}
+
 pub use compare::{Compare, CompareEvent, CompareReport, Difference};
 pub use extract::{
     Aspect, EntryPath, Extract, ExtractEvent, ExtractReport, Incomplete, NotRestored, Overwrite,

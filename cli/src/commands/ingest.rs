@@ -168,6 +168,6 @@ fn judge(
     if report.is_complete() {
         return Ok(());
     }
-    let count = report.unread.len() + report.attributes.len();
-    Err(Failure::Unread { count, changed: report.changed.len() })
+    let count = report.unread_count + report.attributes_count;
+    Err(Failure::Unread { count, changed: report.changed_count })
 }

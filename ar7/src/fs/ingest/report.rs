@@ -99,15 +99,24 @@ pub struct IngestReport {
     pub removed: u64,
     /// Number of checkpoints.
     pub checkpoints: u64,
-    /// The entries that were left out, except those that a pattern excludes.
+    /// The entries that were left out, except those that a pattern excludes: the first 10,000 of them.
     pub left_out: Vec<LeftOut>,
-    /// The files that kept changing while they were read. They are stored as they were read.
+    /// Number of entries that were left out, except those that a pattern excludes.
+    pub left_out_count: u64,
+    /// The files that kept changing while they were read: the first 10,000 of them. They are stored as they were read.
     pub changed: Vec<PathBuf>,
-    /// What could not be read. An older version of it stays in the archive.
+    /// Number of files that kept changing.
+    pub changed_count: u64,
+    /// What could not be read: the first 10,000 of it. An older version of it stays in the archive.
     pub unread: Vec<Unread>,
+    /// Number of paths that could not be read.
+    pub unread_count: u64,
     /// The entries with extended attributes that could not be read or stored, and why the first of them could not: one
     /// of the source, which is missing in the archive then, or one of the archive, which that of the source replaced.
+    /// The first 10,000 of them.
     pub attributes: Vec<Unread>,
+    /// Number of entries with such extended attributes.
+    pub attributes_count: u64,
     /// The paths passed to [`Ingest::path`](super::Ingest::path) that are symbolic links to directories. They are stored
     /// as links; their path followed by `/.` stores the entries of the directory.
     pub links: Vec<PathBuf>,
@@ -120,7 +129,7 @@ pub struct IngestReport {
 impl IngestReport {
     /// Returns whether everything was read, and nothing changed while it was read.
     pub fn is_complete(&self) -> bool {
-        self.unread.is_empty() && self.changed.is_empty() && self.attributes.is_empty()
+        self.unread_count == 0 && self.changed_count == 0 && self.attributes_count == 0
     }
 }
 

@@ -22,6 +22,7 @@ use super::read::{Content, Input, READS_MAX, Reading};
 use super::report::{IngestEvent, IngestReport, Outcome};
 use super::{DIRECTORY_MODE, OnEvent, Run};
 use crate::error::{Error, Result};
+use crate::fs::note;
 use crate::fs::system::FileId;
 use crate::fs::walk::{
     Attributed, Directory, Entry, LeftOut, SkipReason, SourcePath, Status, Unread,
@@ -194,7 +195,8 @@ impl<'r, 'e> Storing<'r, 'e> {
     fn left_out(&mut self, path: SourcePath<'_>, reason: SkipReason) -> Done<()> {
         // The user knows what the patterns exclude, and it may be more than fits in memory.
         if reason != SkipReason::Excluded {
-            self.report.left_out.push(LeftOut { path: path.to_path(), reason });
+            let left_out = || LeftOut { path: path.to_path(), reason };
+            note(&mut self.report.left_out, &mut self.report.left_out_count, left_out);
         }
         self.tell(IngestEvent::Entry { path, outcome: Outcome::LeftOut(reason) })
     }
@@ -210,14 +212,16 @@ impl<'r, 'e> Storing<'r, 'e> {
         if let Some(error) = unread {
             let path = SourcePath::new(&place.entry.directory, &place.entry.name);
             self.tell(IngestEvent::Entry { path, outcome: Outcome::Attributes(&error) })?;
-            self.report.attributes.push(Unread { path: path.to_path(), error });
+            let unread = || Unread { path: path.to_path(), error };
+            note(&mut self.report.attributes, &mut self.report.attributes_count, unread);
         }
         Ok(had_others)
     }
 
     fn unread(&mut self, path: SourcePath<'_>, error: Error) -> Done<()> {
         self.tell(IngestEvent::Entry { path, outcome: Outcome::Unread(&error) })?;
-        self.report.unread.push(Unread { path: path.to_path(), error });
+        let unread = || Unread { path: path.to_path(), error };
+        note(&mut self.report.unread, &mut self.report.unread_count, unread);
         Ok(())
     }
 
@@ -354,7 +358,7 @@ impl<'r, 'e> Storing<'r, 'e> {
         }
         let outcome = stored(is_changed, is_known);
         if is_changed {
-            self.report.changed.push(place.entry.path());
+            note(&mut self.report.changed, &mut self.report.changed_count, || place.entry.path());
         }
         Ok(Stored { outcome, bytes })
     }
@@ -473,7 +477,7 @@ impl<'r, 'e> Storing<'r, 'e> {
         }
         self.tell_read(status.size)?;
         if is_changed {
-            self.report.changed.push(place.entry.path());
+            note(&mut self.report.changed, &mut self.report.changed_count, || place.entry.path());
         }
         let existing = place.existing()?;
         if existing.as_ref().is_some_and(|(existing, _)| *existing == number) {

@@ -27,7 +27,7 @@ pub(super) use self::source::Names;
 pub(super) use self::source::{Attributed, Source, System};
 pub(super) use self::status::Status;
 pub(super) use self::visits::{Entry, Selection, Visit, Visits};
-use super::Patterns;
+use super::{Patterns, note};
 use crate::error::{Error, Result};
 use crate::records::{Attributes, Device, FileType, Origin};
 
@@ -210,7 +210,7 @@ impl<'a> Walk<'a> {
         };
         for Unread { path, error } in unread {
             tell(WalkEvent::Unread { path: SourcePath::typed(&path), error: &error })?;
-            report.unread.push(Unread { path, error });
+            report.note_unread(|| path, error);
         }
         let tree = Tree::new(source);
         for root in &found {
@@ -223,7 +223,7 @@ impl<'a> Walk<'a> {
                 Err(error) => {
                     let path = root.path.clone();
                     tell(WalkEvent::Unread { path: SourcePath::typed(&path), error: &error })?;
-                    report.unread.push(Unread { path, error });
+                    report.note_unread(|| path, error);
                 }
             }
         }
@@ -247,10 +247,14 @@ pub struct WalkReport {
     pub entries: u64,
     /// Number of bytes in files. A file with several names counts for each of them.
     pub bytes: u64,
-    /// The entries that were left out, except those that a pattern excludes.
+    /// The entries that were left out, except those that a pattern excludes: the first 10,000 of them.
     pub left_out: Vec<LeftOut>,
-    /// What could not be read.
+    /// Number of entries that were left out, except those that a pattern excludes.
+    pub left_out_count: u64,
+    /// What could not be read: the first 10,000 of it.
     pub unread: Vec<Unread>,
+    /// Number of paths that could not be read.
+    pub unread_count: u64,
     /// The paths passed to [`Walk::path`] that are symbolic links to directories.
     pub links: Vec<PathBuf>,
     /// The patterns of [`Walk::exclude`] that matched nothing.
@@ -260,7 +264,16 @@ pub struct WalkReport {
 impl WalkReport {
     /// Returns whether everything was read.
     pub fn is_complete(&self) -> bool {
-        self.unread.is_empty()
+        self.unread_count == 0
+    }
+
+    fn note_left_out(&mut self, path: SourcePath<'_>, reason: SkipReason) {
+        let left_out = || LeftOut { path: path.to_path(), reason };
+        note(&mut self.left_out, &mut self.left_out_count, left_out);
+    }
+
+    fn note_unread(&mut self, path: impl FnOnce() -> PathBuf, error: Error) {
+        note(&mut self.unread, &mut self.unread_count, || Unread { path: path(), error });
     }
 
     /// Adds a visit, and tells of it.
@@ -283,26 +296,26 @@ impl WalkReport {
                 if let Some(reason) = left_out {
                     let path = SourcePath::new(&entry.directory, &entry.name);
                     tell(WalkEvent::LeftOut { path, reason })?;
-                    self.left_out.push(LeftOut { path: path.to_path(), reason });
+                    self.note_left_out(path, reason);
                 }
             }
             Visit::LeftOut { directory, name, reason } => {
                 let path = SourcePath::new(&directory, &name);
                 tell(WalkEvent::LeftOut { path, reason })?;
                 if reason != SkipReason::Excluded {
-                    self.left_out.push(LeftOut { path: path.to_path(), reason });
+                    self.note_left_out(path, reason);
                 }
             }
             Visit::Unread { directory, name, error } => {
                 let path = SourcePath::new(&directory, &name);
                 tell(WalkEvent::Unread { path, error: &error })?;
-                self.unread.push(Unread { path: path.to_path(), error });
+                self.note_unread(|| path.to_path(), error);
             }
             Visit::End { outcome: Ok(()), .. } => {}
             Visit::End { directory, outcome: Err(error) } => {
                 let path = directory.own_path();
                 tell(WalkEvent::Unread { path: SourcePath::typed(&path), error: &error })?;
-                self.unread.push(Unread { path, error });
+                self.note_unread(|| path, error);
             }
         }
         Ok(())

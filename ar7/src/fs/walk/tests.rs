@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::*;
 use crate::archive::Archive;
-use crate::fs::Ingest;
+use crate::fs::{Ingest, LISTED_MAX};
 use crate::key::Key;
 
 /// Makes files at these paths, with what is in directories on the way.
@@ -104,4 +104,17 @@ fn a_walk_ends_when_the_callback_breaks() {
     assert!(matches!(stopped, Err(Error::Stopped)), "{stopped:?}");
     assert_eq!(events, 1);
     assert!(Path::new(&folder.path().join("w/b")).exists());
+}
+
+#[test]
+fn a_report_lists_a_bounded_number_of_failures_and_counts_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = || (0..LISTED_MAX + 3).map(|number| folder.path().join(number.to_string()));
+    let walk = paths().fold(Walk::new(), Walk::path).run().unwrap();
+    let ingest = paths().fold(Ingest::new(), Ingest::path).preview(None).unwrap();
+    assert!(!walk.is_complete() && !ingest.is_complete());
+    for (listed, count) in [(walk.unread, walk.unread_count), (ingest.unread, ingest.unread_count)]
+    {
+        assert_eq!((listed.len(), count), (LISTED_MAX, LISTED_MAX as u64 + 3));
+    }
 }
