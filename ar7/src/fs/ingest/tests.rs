@@ -685,21 +685,25 @@ fn a_name_that_a_list_left_out_is_reported_and_not_deleted() {
 }
 
 #[test]
-fn a_damaged_page_of_names_ends_the_ingest_as_damage() {
+fn a_page_of_names_without_a_good_copy_ends_the_ingest_as_damage() {
     let bench = Bench::new();
     bench.ingest(&System).unwrap();
     let archive = bench.path("archive");
     let bytes = fs::read(&archive).unwrap();
+    let blocks = bytes.len() / 4096;
     let mut damaged = 0;
-    for block in 8..bytes.len() / 4096 {
-        let mut copy = bytes.clone();
-        copy[block * 4096 + 2000] ^= 1;
-        fs::write(&archive, &copy).unwrap();
-        second_version(&bench);
-        match bench.ingest(&System) {
-            Ok(_) => {}
-            Err(error) => {
-                assert!(matches!(error, Error::Damaged(_)), "block {block}: {error}");
+    for block in 8..blocks {
+        // One bad block leaves the other copy of a page. From the block to the end, it may leave none.
+        for end in [block + 1, blocks] {
+            let mut copy = bytes.clone();
+            for bad in block..end {
+                copy[bad * 4096 + 2000] ^= 1;
+            }
+            fs::write(&archive, &copy).unwrap();
+            second_version(&bench);
+            if let Err(error) = bench.ingest(&System) {
+                assert!(matches!(error, Error::Damaged(_)), "blocks {block} to {end}: {error}");
+                assert!(end > block + 1, "block {block} has no other copy");
                 damaged += 1;
             }
         }
