@@ -199,7 +199,9 @@ fn corruption_of_one_copy_is_repaired_and_elsewhere_is_an_error() {
 fn blocks_that_cannot_be_read_are_errors() {
     let fixture = Fixture::new();
     let outcome = unreadable_blocks_are_errors(&fixture.medium, &fixture.content);
-    assert!(check_kept(outcome) >= 10);
+    // Those of the streams: everything else exists twice.
+    let errors = check_kept(outcome);
+    assert!(errors >= 4, "{errors} blocks");
 }
 
 #[test]
