@@ -193,6 +193,58 @@ fn elsewhere(number: InodeNumber) -> Error {
     EngineError::damaged(None, Check::Name, expected, number.0).into()
 }
 
+/// A position in the list of a directory, which is read in pages and continues after an index page that does not open.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    directory: InodeNumber,
+    /// The least name that the next page can have. `None` at the end.
+    from: Option<Vec<u8>>,
+    /// The most entries of a page.
+    most: usize,
+    /// Entries to read at a time: 1 after the first damage, to reach every entry before it.
+    limit: usize,
+}
+
+impl Pages {
+    /// Begins before the first name.
+    pub(crate) fn new(directory: InodeNumber, most: usize) -> Pages {
+        Pages { directory, from: Some(Vec::new()), most, limit: most }
+    }
+
+    /// Returns the directory.
+    pub(crate) fn directory(&self) -> InodeNumber {
+        self.directory
+    }
+
+    /// Returns the next page, or `None` at the end. After an error, the names that follow the damage are next.
+    pub(crate) fn next<S: Source + ?Sized>(
+        &mut self,
+        source: &S,
+    ) -> registry::Result<Option<Vec<names::Entry>>> {
+        while let Some(from) = &self.from {
+            match source.list(self.directory, from, self.limit) {
+                Ok(page) => {
+                    let last = page.last().filter(|_| page.len() == self.limit);
+                    self.from = last.map(|last| [&last.name[..], &[0]].concat());
+                    return Ok(Some(page));
+                }
+                Err(_) if self.limit > 1 => self.limit = 1,
+                Err(error) => {
+                    self.from = source.past_damage(self.directory, from);
+                    self.limit = self.most;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes the next page begin with a name.
+    pub(crate) fn return_to(&mut self, name: &[u8]) {
+        self.from = Some(name.to_vec());
+    }
+}
+
 /// The entries of one directory, in byte order of their names. See [`crate::Snapshot::list`].
 ///
 /// If the record of an entry is unreadable, it is an [`Error::InEntry`], and the next entries follow. If some of
@@ -200,16 +252,11 @@ fn elsewhere(number: InodeNumber) -> Error {
 /// transaction, it is the last item.
 pub struct List<'a> {
     source: &'a dyn Source,
-    directory: InodeNumber,
     path: PathBuf,
+    pages: Pages,
     batch: VecDeque<names::Entry>,
     /// The directories among the entries so far.
     directories: RoaringTreemap,
-    /// The least name that the next entry can have.
-    from: Vec<u8>,
-    /// Entries to read at a time: 1 after the first damage, to reach every entry before it.
-    limit: usize,
-    is_complete: bool,
 }
 
 impl<'a> List<'a> {
@@ -223,41 +270,23 @@ impl<'a> List<'a> {
     }
 
     fn of(source: &'a dyn Source, directory: InodeNumber, path: PathBuf) -> List<'a> {
-        let batch = VecDeque::new();
-        let directories = RoaringTreemap::new();
-        let (from, limit, is_complete) = (Vec::new(), BATCH, false);
-        List { source, directory, path, batch, directories, from, limit, is_complete }
+        let (batch, directories) = (VecDeque::new(), RoaringTreemap::new());
+        List { source, path, pages: Pages::new(directory, BATCH), batch, directories }
     }
 
     fn read_next(&mut self) -> Result<Option<(Entry, InodeNumber)>> {
         loop {
-            if self.batch.is_empty() && !self.is_complete {
-                let found = match self.source.list(self.directory, &self.from, self.limit) {
-                    Ok(found) => found,
-                    Err(_) if self.limit > 1 => {
-                        self.limit = 1;
-                        continue;
-                    }
-                    Err(error) => {
-                        match self.source.past_damage(self.directory, &self.from) {
-                            Some(next) => (self.from, self.limit) = (next, BATCH),
-                            None => self.is_complete = true,
-                        }
-                        return Err(in_entry(self.path.clone(), error));
-                    }
-                };
-                self.is_complete = found.len() < self.limit;
-                if let Some(last) = found.last() {
-                    self.from = [&last.name[..], &[0]].concat();
-                }
-                self.batch.extend(found);
+            if self.batch.is_empty() {
+                let page = self.pages.next(self.source);
+                let page = page.map_err(|error| in_entry(self.path.clone(), error))?;
+                self.batch = page.unwrap_or_default().into();
             }
             let Some(entry) = self.batch.pop_front() else { return Ok(None) };
             let path = self.path.join(to_path(entry.name));
             let inode = self.source.inode(entry.inode);
             if let Some(inode) = inode.map_err(|error| in_entry(path.clone(), error))? {
                 if inode.kind == EntryType::Directory
-                    && (inode.parent != Some(self.directory)
+                    && (inode.parent != Some(self.pages.directory())
                         || !self.directories.insert(entry.inode.0))
                 {
                     if self.source.can_change() {

@@ -23,6 +23,19 @@ pub(crate) fn warn_of_damaged_copies() {
     }
 }
 
+/// Fails if a file does not exist. Checked before the prompt, so that nobody types a passphrase for a missing file.
+pub(crate) fn check_exists(path: &Path) -> Result<(), Failure> {
+    std::fs::metadata(path).map(drop).map_err(|error| Failure::file(path, "open", error))
+}
+
+/// Fails if the name of a new archive is taken. Checked before the prompt; creating it checks again.
+pub(crate) fn check_is_free(path: &Path) -> Result<(), Failure> {
+    match std::fs::symlink_metadata(path) {
+        Ok(_) => Err(Failure::file(path, "create", rustix::io::Errno::EXIST.into())),
+        Err(_) => Ok(()),
+    }
+}
+
 impl Common {
     /// Opens an archive for reading.
     pub(crate) fn reader(&self, path: &Path) -> Result<Archive, Failure> {
@@ -36,8 +49,7 @@ impl Common {
 
     /// Opens an archive with options, except those that the user chose.
     pub(crate) fn open(&self, path: &Path, options: Options) -> Result<Archive, Failure> {
-        // Check before the prompt, so that nobody types a passphrase for a missing file.
-        std::fs::metadata(path).map_err(|error| Failure::file(path, "open", error))?;
+        check_exists(path)?;
         self.open_with(path, options, &keys::existing(self)?)
     }
 

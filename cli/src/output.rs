@@ -16,8 +16,8 @@ use crate::exit::Failure;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const PIPE_BYTES: usize = 1 << 20;
 
-/// Prints the result of a command: one JSON document with `--json`, otherwise a line unless `--quiet` was given or there
-/// is none.
+/// Prints the result of a command: one JSON document with `--json`, otherwise the line, if there is one and `--quiet` was
+/// not given.
 pub(crate) fn report(
     common: &Common,
     document: &impl Serialize,

@@ -158,8 +158,8 @@ impl Progress {
         *activity = PathText::new(path).to_string();
     }
 
-    /// Redraws the bar, or prints a line if there is none and the interval has passed. It needs no thread, so that none is
-    /// missing for the work.
+    /// Redraws the bar. Without a bar, prints a line if the interval has passed. It starts no thread, because the system
+    /// may not allow another one.
     pub(crate) fn tick(&self) {
         if self.is_shown() {
             self.bar.tick();

@@ -154,13 +154,13 @@ impl Placed {
     fn place_lost(&mut self, entries: &Entries, listings: &Listings, id: Uuid) -> Vec<Uuid> {
         let first = self.lost.first().and_then(|(number, _)| self.nodes[*number].parent);
         let directory = first.unwrap_or_else(|| {
-            let is_free = |name: &String| {
-                let has_name = |node: &Node| node.parent.is_none() && node.name == name.as_bytes();
-                !self.nodes.iter().any(has_name)
-            };
-            let names = std::iter::once(LOST.to_owned());
-            let mut names = names.chain((2..).map(|number: u64| format!("{LOST}-{number}")));
-            let name = names.find(is_free).expect("a directory has fewer names");
+            let in_root = self.nodes.iter().filter(|node| node.parent.is_none());
+            let taken: HashSet<&[u8]> = in_root.map(|node| &node.name[..]).collect();
+            let (mut name, mut number) = (LOST.to_owned(), 2_u64);
+            while taken.contains(name.as_bytes()) {
+                name = format!("{LOST}-{number}");
+                number += 1;
+            }
             self.add(None, name.into_bytes(), None)
         });
         let entry = &entries[&id];

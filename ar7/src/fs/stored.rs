@@ -12,6 +12,7 @@ use roaring::RoaringTreemap;
 
 use crate::error::Error;
 use crate::path::to_path;
+use crate::source::Pages;
 
 /// The number of entries to read at a time.
 const PAGE: usize = 64;
@@ -65,18 +66,13 @@ pub(super) struct Walk<'a> {
 }
 
 struct Frame {
-    directory: InodeNumber,
+    pages: Pages,
     /// The directories below it that were entered.
     entered: RoaringTreemap,
     /// The length of the path of the directory above.
     above: usize,
     entries: VecDeque<Entry>,
-    /// The least name that the next entry can have.
-    from: Vec<u8>,
-    /// The number of entries to read at a time: 1 after the first damage, to reach every entry before it.
-    limit: usize,
-    is_complete: bool,
-    /// Whether the entries were chosen by the caller.
+    /// Whether the caller chose the entries, so that no page follows them.
     is_chosen: bool,
 }
 
@@ -100,15 +96,18 @@ impl<'a> Walk<'a> {
         loop {
             let frame = self.frames.last_mut()?;
             if let Some(entry) = frame.entries.pop_front() {
-                frame.from = [&entry.name[..], &[0]].concat();
                 return Some(self.look_up(entry).map(Step::Entry));
             }
-            if frame.is_complete {
-                self.leave();
-                return Some(Ok(Step::Left));
-            }
-            if let Err(error) = self.turn_page() {
-                return Some(Err(Unreadable::new(to_path(self.path.clone()), error)));
+            let page = if frame.is_chosen { Ok(None) } else { frame.pages.next(self.snapshot) };
+            match page {
+                Ok(Some(page)) => frame.entries = page.into(),
+                Ok(None) => {
+                    self.leave();
+                    return Some(Ok(Step::Left));
+                }
+                Err(error) => {
+                    return Some(Err(Unreadable::new(to_path(self.path.clone()), error.into())));
+                }
             }
         }
     }
@@ -120,7 +119,7 @@ impl<'a> Walk<'a> {
         found: &Found,
         chosen: Option<VecDeque<Entry>>,
     ) -> Result<(), Unreadable> {
-        let present = self.frames.last().map(|frame| frame.directory);
+        let present = self.frames.last().map(|frame| frame.pages.directory());
         if found.inode.parent != present {
             let parent = found.inode.parent.map_or(0, |parent| parent.0);
             let expected = present.map_or(0, |present| present.0);
@@ -165,13 +164,10 @@ impl<'a> Walk<'a> {
     fn push(&mut self, directory: InodeNumber, chosen: Option<VecDeque<Entry>>) {
         let is_chosen = chosen.is_some();
         self.frames.push(Frame {
-            directory,
+            pages: Pages::new(directory, PAGE),
             entered: RoaringTreemap::new(),
             above: 0,
             entries: chosen.unwrap_or_default(),
-            from: Vec::new(),
-            limit: PAGE,
-            is_complete: is_chosen,
             is_chosen,
         });
     }
@@ -180,31 +176,10 @@ impl<'a> Walk<'a> {
     fn forget_a_page(&mut self) {
         let far = self.frames.len().checked_sub(PAGES_MAX);
         let Some(frame) = far.and_then(|far| self.frames.get_mut(far)) else { return };
-        if !frame.is_chosen && !frame.entries.is_empty() {
+        if let Some(next) = frame.entries.front().filter(|_| !frame.is_chosen) {
+            frame.pages.return_to(&next.name);
             frame.entries = VecDeque::new();
-            frame.is_complete = false;
         }
-    }
-
-    fn turn_page(&mut self) -> Result<(), Error> {
-        let Some(frame) = self.frames.last_mut() else { return Ok(()) };
-        let page = match self.snapshot.list_from(frame.directory, &frame.from, frame.limit) {
-            Ok(page) => page,
-            Err(_) if frame.limit > 1 => {
-                frame.limit = 1;
-                return Ok(());
-            }
-            Err(error) => {
-                match self.snapshot.past_damage(frame.directory, &frame.from) {
-                    Some(next) => (frame.from, frame.limit) = (next, PAGE),
-                    None => frame.is_complete = true,
-                }
-                return Err(error.into());
-            }
-        };
-        frame.is_complete = page.len() < frame.limit;
-        frame.entries = page.into();
-        Ok(())
     }
 
     fn look_up(&self, entry: Entry) -> Result<Found, Unreadable> {

@@ -10,16 +10,14 @@ use serde_json::json;
 use crate::arguments::{Common, Completions, Create, Man, OnArchive, program};
 use crate::exit::Failure;
 use crate::keys;
-use crate::opened::finish;
+use crate::opened::{check_exists, check_is_free, finish};
 use crate::output::{self, Output};
 use crate::progress::Progress;
 
 /// Creates an empty archive.
 pub(super) fn create(common: &Common, options: &Create) -> Result<(), Failure> {
     let path = &options.archive;
-    if fs::symlink_metadata(path).is_ok() {
-        return Err(Failure::file(path, "create", rustix::io::Errno::EXIST.into()));
-    }
+    check_is_free(path)?;
     let made = Archive::options().create_new(true).kind(options.kind).streams(options.streams);
     let archive = common.create(path, &options.slot, made)?;
     let id = archive.id().to_string();
@@ -77,7 +75,7 @@ pub(super) fn receipt_of(argument: &OsStr) -> Result<Receipt, Failure> {
 /// Writes good copies over bad ones. Fails if a block has no good copy.
 pub(super) fn repair(common: &Common, options: &OnArchive) -> Result<(), Failure> {
     let path = &options.archive;
-    fs::metadata(path).map_err(|error| Failure::file(path, "open", error))?;
+    check_exists(path)?;
     let repaired = common.apply(Archive::options()).repair(path, &keys::existing(common)?)?;
     if !common.json {
         let mut output = Output::new();

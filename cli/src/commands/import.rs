@@ -9,16 +9,14 @@ use ar7::{Archive, Error, Key, PathText};
 
 use crate::arguments::{Common, ImportArchive7};
 use crate::exit::{Code, Failure};
-use crate::opened::change;
+use crate::opened::{change, check_is_free};
 use crate::output;
 use crate::progress::Progress;
 
 /// Imports everything in one transaction. If it fails, there is no new archive.
 pub(super) fn run(common: &Common, options: &ImportArchive7) -> Result<(), Failure> {
     let (old, new) = (&options.old, &options.new);
-    if fs::symlink_metadata(new).is_ok() {
-        return Err(Failure::file(new, "create", rustix::io::Errno::EXIST.into()));
-    }
+    check_is_free(new)?;
     let key = Key::read_file(&options.old_key_file)?;
     let opened = OldArchive::open(old, &key, options.kind);
     let mut opened = opened.map_err(|error| of_old(old, error))?;

@@ -1,6 +1,5 @@
 //! Commands for keys and passphrases, and for the header that holds them.
 
-use std::fs;
 use std::io::{self, BufRead as _, IsTerminal as _};
 use std::path::Path;
 
@@ -13,7 +12,7 @@ use crate::arguments::{
 };
 use crate::exit::Failure;
 use crate::keys;
-use crate::opened;
+use crate::opened::{self, check_exists};
 use crate::output::{self, Output};
 use crate::progress::Progress;
 
@@ -108,7 +107,7 @@ pub(super) fn import_header(common: &Common, options: &HeaderImport) -> Result<(
 /// Changes the master key, or continues an interrupted change.
 pub(super) fn rekey(common: &Common, options: &Rekey) -> Result<(), Failure> {
     let path = &options.archive;
-    fs::metadata(path).map_err(|error| Failure::file(path, "open", error))?;
+    check_exists(path)?;
     let key = keys::existing(common)?;
     // The rekey repairs a damaged slot, even if it then stops or is refused.
     drop(common.open_with(path, Archive::options(), &key)?);
@@ -135,7 +134,7 @@ pub(super) fn rekey(common: &Common, options: &Rekey) -> Result<(), Failure> {
 /// Destroys the key slots, and with them access to the content, after the user has confirmed.
 pub(super) fn shred(common: &Common, options: &Shred) -> Result<(), Failure> {
     let path = &options.archive;
-    fs::metadata(path).map_err(|error| Failure::file(path, "open", error))?;
+    check_exists(path)?;
     if !options.yes && !is_confirmed(path)? {
         return Err(Failure::NotConfirmed);
     }

@@ -1,23 +1,21 @@
 //! `salvage`: copies what is left of a damaged archive to a new one.
 
 use std::cell::RefCell;
-use std::fs;
 
 use ar7::{Archive, SalvageOutcome, SalvageProgress, Salvaged};
 
 use crate::arguments::{BLOCK_BYTES, Common, Salvage};
 use crate::exit::{Code, Failure};
 use crate::keys;
+use crate::opened::{check_exists, check_is_free};
 use crate::output::List;
 use crate::progress::Progress;
 
 /// Salvages the archive, and prints what is not complete. Fails if anything is lost.
 pub(super) fn run(common: &Common, options: &Salvage) -> Result<(), Failure> {
     let (path, new) = (&options.archive, &options.new);
-    fs::metadata(path).map_err(|error| Failure::file(path, "open", error))?;
-    if fs::symlink_metadata(new).is_ok() {
-        return Err(Failure::file(new, "create", rustix::io::Errno::EXIST.into()));
-    }
+    check_exists(path)?;
+    check_is_free(new)?;
     let header = options.header.as_deref().map(ar7::read_header).transpose()?;
     let key = keys::existing(common)?;
     let new_key = keys::other(&options.secret)?.unwrap_or_else(|| key.clone());

@@ -1,5 +1,5 @@
-//! Reads the blocks of an archive that may not open. It trusts only keys and tags: every block of the file is tried
-//! with every key, whatever the meta slots say about it.
+//! Reads the blocks of an archive that may not open. It trusts only keys and tags: it tries every key on every block of
+//! the file, and uses no reference to find one.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};

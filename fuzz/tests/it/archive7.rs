@@ -1,5 +1,5 @@
-//! The archives in `docs/vectors/archive7`, which the Python module wrote: every stream has the length and the digest
-//! of the manifest, and none has more. Damage is told from a wrong key.
+//! The archives in `docs/vectors/archive7`, which the Python module wrote: each has exactly the streams of its manifest,
+//! with their lengths and digests. Damage and a wrong key are different errors.
 
 use std::collections::BTreeMap;
 use std::fs;

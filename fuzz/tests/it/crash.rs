@@ -57,7 +57,7 @@ fn crashes_of_rekeys(effort: Effort) -> [u64; 2] {
 /// The effort of the full exploration of rekeys.
 const REKEY: Effort = Effort {
     every_cut_up_to: 16,
-    sampled_cuts: 8,
+    sampled_cuts: 10,
     crashes: 2,
     recovery_one_in: 512,
     reopen_one_in: 4,
@@ -102,7 +102,7 @@ fn long_scenarios_of_repeated_crashes_lose_nothing() {
 #[test]
 #[ignore = "half a minute: `cargo xtask proof` runs it"]
 fn many_long_scenarios_of_repeated_crashes_lose_nothing() {
-    let states = long_scenarios(60);
+    let states = long_scenarios(70);
     assert!(states >= 10_000, "only {states} states");
 }
 

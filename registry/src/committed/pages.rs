@@ -293,6 +293,17 @@ mod tests {
     }
 
     #[test]
+    fn the_other_copy_is_read_only_if_the_first_one_is_bad_and_the_error_that_says_more_counts() {
+        let at = Position::at(8);
+        let damaged = EngineError::damaged(at, Check::Tag, "a block", "another");
+        let tampered = EngineError::tampered(at, Check::Generation, 1_u64, 2_u64);
+        let lost = EngineError::CommitLost { number: 7 };
+        let [damaged, tampered, lost] = [damaged, tampered, lost].map(Error::Engine);
+        assert!(is_of_one_copy(&damaged) && is_of_one_copy(&tampered) && !is_of_one_copy(&lost));
+        assert!(!says_more(&damaged) && says_more(&tampered) && says_more(&lost));
+    }
+
+    #[test]
     fn a_bad_copy_is_healed_by_a_commit_only_and_may_go_bad_again() {
         let cache = PageCache::new();
         let (at, bad) = (block(8, 1), Position::at(8));

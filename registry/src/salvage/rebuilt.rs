@@ -85,7 +85,7 @@ enum High {
     Unknown,
     /// All keys are below this one.
     Below(Vec<u8>),
-    /// There is none.
+    /// Every key from the least one on belongs to the page.
     End,
 }
 

@@ -284,3 +284,70 @@ fn the_stream_of_a_single_archive_and_the_streams_of_a_fixed_one_are_salvaged() 
         }
     }
 }
+
+/// Destroys both copies of the root page of a tree.
+fn without_root(device: &MemoryDevice, tree: TreeId) -> MemoryDevice {
+    let root = open(device).unwrap().store().current().slot.roots[tree.index()];
+    let copy = device.snapshot().to_device();
+    for block in root.block.unwrap().copies() {
+        copy.write(block.position, &[0; BLOCK_SIZE]).unwrap();
+    }
+    copy
+}
+
+/// Without slots, the newest page of a tree whose root is lost is not taken for the whole tree.
+#[test]
+fn a_tree_of_which_slots_and_root_are_lost_is_not_whole() {
+    let device = sample();
+    for tree in [TreeId::Names, TreeId::Inodes] {
+        let depth = open(&device).unwrap().store().current().slot.roots[tree.index()].depth;
+        assert!(depth > 1, "{tree:?} has one page");
+        let wreck = zeroed(&without_root(&device, tree), 1..5);
+        let found = salvage_device(&wreck, None).unwrap();
+        assert!(found.summary.damaged_trees.contains(&tree), "{:?}", found.summary);
+    }
+}
+
+/// An older page names the stream that the file had before. Its newest stream names the file.
+#[test]
+fn a_file_of_which_the_newest_inode_is_lost_gets_its_newest_content_and_is_unproven() {
+    let device = MemoryDevice::new();
+    let options = CreateOptions::default();
+    let archive = Archive::create_device(Box::new(device.clone()), &secret(), &options).unwrap();
+    let file = add(&archive, ROOT, "file", &[1; 5000]);
+    archive.commit().unwrap();
+    let mut stream = archive.new_stream().unwrap();
+    stream.append(&[2; 6000]).unwrap();
+    let identity = stream.identity();
+    stream.close().unwrap();
+    archive.names().replace_content(file, Some(identity), attributes()).unwrap();
+    archive.commit().unwrap();
+    let found = salvage_device(&without_root(&device, TreeId::Inodes), None).unwrap();
+    assert_eq!(found.of("file"), Some(Outcome::Unproven));
+    assert_eq!(content(&found.archive)["file"].1, [2; 6000]);
+}
+
+/// The salvage needs `lost+found` before it comes to the directory of this name.
+#[test]
+fn a_directory_lost_and_found_keeps_its_name() {
+    let device = MemoryDevice::new();
+    let options = CreateOptions::default();
+    let archive = Archive::create_device(Box::new(device.clone()), &secret(), &options).unwrap();
+    let file = add(&archive, ROOT, "file", &[1; 9000]);
+    let below = archive.names().make_directory(ROOT, b"lost+found", attributes()).unwrap();
+    add(&archive, below, "own", b"own");
+    archive.commit().unwrap();
+    let stream = archive.names().inode(file).unwrap().unwrap().stream.unwrap();
+    let mut stream = archive.open_stream(stream).unwrap();
+    stream.set_len(0).unwrap();
+    stream.append(&[2; 9000]).unwrap();
+    stream.close().unwrap();
+    archive.commit().unwrap();
+    let found = salvage_device(&without_root(&device, TreeId::Streams), None).unwrap();
+    let salvaged = content(&found.archive);
+    assert_eq!(salvaged["lost+found/own"].1, b"own");
+    let others: Vec<&String> =
+        salvaged.keys().filter(|path| path.starts_with("lost+found.1/")).collect();
+    assert_eq!(others.len(), 1, "the other version of the file: {:?}", salvaged.keys());
+    assert_ne!(found.of("file"), Some(Outcome::Complete));
+}

@@ -44,8 +44,8 @@ impl WorkingTrees {
         self.searched_branches = u32::MAX;
     }
 
-    /// Returns whether there is room for moving so many pages, up to the maximum of one commit,
-    /// besides the dirty ones.
+    /// Returns whether this commit has room to move this many pages, or as many as one commit moves,
+    /// in addition to the dirty pages.
     fn has_room_to_move(&mut self, pages: usize) -> Result<bool> {
         let pages = self.pages_with(pages.min(MOVED_PAGES_MAX));
         self.make_page_room(pages)?;

@@ -29,6 +29,7 @@ use super::system::System;
 use crate::error::{Error, Result};
 use crate::named::named;
 use crate::snapshot::Snapshot;
+use crate::source::Pages;
 
 /// Maximum number of threads that restore entries.
 const THREADS_MAX: usize = 8;
@@ -289,19 +290,9 @@ fn check_nothing_is_there(
         return chosen.keys().try_for_each(|name| check(name));
     }
     // The extraction itself reports damage.
-    let (mut from, mut limit) = (Some(Vec::new()), PAGE);
-    while let Some(name) = from.take() {
-        match files.snapshot.list_from(source.directory, &name, limit) {
-            Ok(page) => {
-                page.iter().try_for_each(|entry| check(&entry.name))?;
-                let last = page.last().filter(|_| page.len() == limit);
-                from = last.map(|last| [&last.name[..], &[0]].concat());
-            }
-            Err(_) if limit > 1 => (from, limit) = (Some(name), 1),
-            Err(_) => {
-                (from, limit) = (files.snapshot.past_damage(source.directory, &name), PAGE);
-            }
-        }
+    let mut pages = Pages::new(source.directory, PAGE);
+    while let Some(page) = pages.next(files.snapshot).unwrap_or(Some(Vec::new())) {
+        page.iter().try_for_each(|entry| check(&entry.name))?;
     }
     Ok(())
 }

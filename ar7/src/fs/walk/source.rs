@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use ar7_engine::format::Timestamp;
@@ -138,8 +138,7 @@ impl Source for System {
     }
 
     fn target(&self, parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<Vec<u8>> {
-        let target = readlinkat(parent, name, Vec::new())?;
-        Ok(OsString::from_vec(target.into_bytes()).into_vec())
+        Ok(readlinkat(parent, name, Vec::new())?.into_bytes())
     }
 
     fn status_of(&self, file: BorrowedFd<'_>) -> io::Result<Status> {

@@ -18,8 +18,8 @@ const ALLOCATION_BYTES: u64 = 512;
 pub(crate) struct Status {
     /// The type; `None` for one that an archive cannot store.
     pub(crate) kind: Option<EntryType>,
-    /// The attributes to store. The origin has the change time, which no program can set. There is none after a recent
-    /// change: the next one may leave the same times, so the next run must not judge by them.
+    /// The attributes to store. Their origin has the change time, which no program can set. They have no origin after a
+    /// recent change: a further change may leave the same times, so the next run must not judge by them.
     pub(crate) attributes: Attributes,
     pub(crate) changed: Timestamp,
     pub(crate) size: u64,

@@ -183,9 +183,10 @@ impl Space {
     /// several parts.
     pub(super) fn has_far_room(&self, count: usize) -> bool {
         let limit = self.copies_end();
-        let below = self.pool.iter().rev().flat_map(|run| run.positions().rev());
+        let below = |run: Run| run.split(limit.saturating_sub(run.start().get())).0;
+        let below = self.pool.iter().rev().filter_map(below);
         let mut seconds: Vec<Position> =
-            below.skip_while(|position| position.get() >= limit).take(count).collect();
+            below.flat_map(|run| run.positions().rev()).take(count).collect();
         seconds.reverse();
         let firsts = self.pool.iter().flat_map(Run::positions);
         let distance = u32::try_from(count).unwrap_or(u32::MAX).saturating_add(FAR_BLOCKS);

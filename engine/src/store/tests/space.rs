@@ -234,3 +234,12 @@ fn second_copies_come_from_the_end_below_the_limit() {
     );
     assert_eq!(space.allocate_second(&disk, 9, Urgency::Reserve).unwrap(), run(1000, 9));
 }
+
+/// What lies behind the limit keeps the file long, so the first of it is used.
+#[test]
+fn second_copies_without_room_below_the_limit_lie_close_behind_it() {
+    let (mut space, disk) = space(1000, 2000);
+    space.begin(1000, 2000, 0, &[run(600, 10), run(900, 10)], &mut Pins::default());
+    space.keep_copies_below(Position::at(500));
+    assert_eq!(space.allocate_second(&disk, 3, Urgency::Reserve).unwrap(), run(600, 3));
+}
