@@ -29,7 +29,7 @@ def streams(archive, _):
     tables = archive.streams(), archive.extents()
     for identity, stream in tables[0].items():
         yield {"stream": str(uuid.UUID(bytes=identity)), "blocks": stream.count, "size": stream.length,
-               "sha256": hashlib.sha256(read(archive, identity, tables)).hexdigest()}
+               **({"inode": stream.inode} if stream.inode else {}), "sha256": hashlib.sha256(read(archive, identity, tables)).hexdigest()}
 
 def read(archive, identity, tables):
     need(identity in tables[0], "no such stream", identity.hex(), error=ArchiveError)

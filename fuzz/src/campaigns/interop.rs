@@ -18,9 +18,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
+use ar7::Timestamp;
 use ar7_engine::format::ArchiveKind;
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use self::python::Python;
 use self::subject::{Ending, KEY, PASSPHRASE, Plan, Subject, digest};
@@ -202,7 +203,8 @@ impl Both<'_> {
             &listed(&["ls", "-R", "--json"])?,
             &["modified", "device", "has_extended_attributes"],
         );
-        let of_reader = without(&names, &["sha256", "device", "origin", "attributes"]);
+        let names_of_reader: Vec<Value> = names.iter().map(with_origin_of_ar7).collect();
+        let of_reader = without(&names_of_reader, &["sha256", "device", "attributes"]);
         same(path, "the two lists of names", &of_reader, &by_ar7)?;
         let others: Vec<Value> = streams.iter().filter(|row| !is_reserved(row)).cloned().collect();
         let by_ar7 = without(&listed(&["ls", "--streams", "--json"])?, &[]);
@@ -249,6 +251,20 @@ fn field_base16(row: &Value, name: &str) -> String {
         Some(base16) => base16.to_owned(),
         None => base16(row[name].as_str().unwrap_or_default().as_bytes()),
     }
+}
+
+/// Returns a row of the reader with its origin in the form of `ar7`, which leaves it out if there is none.
+fn with_origin_of_ar7(row: &Value) -> Value {
+    let mut row = row.clone();
+    let origin = row["origin"].take();
+    let numbers = (origin[0].as_i64(), origin[1].as_u64().map(u32::try_from));
+    let fields = row.as_object_mut().expect("the reader prints objects");
+    fields.remove("origin");
+    if let (Some(seconds), Some(Ok(nanoseconds))) = numbers {
+        let changed = Timestamp::new(seconds, nanoseconds).to_string();
+        fields.insert("origin".into(), json!({ "changed": changed, "inode": origin[2] }));
+    }
+    row
 }
 
 /// Formats a row of the reader as a line of a manifest.
@@ -363,6 +379,15 @@ mod tests {
             row(r#"{"type":"block_device","name":"a","links":2,"device":[8,1]}"#),
             "block 61 2 8 1"
         );
+    }
+
+    #[test]
+    fn an_origin_is_compared_in_the_form_of_ar7() {
+        let row = |text: &str| with_origin_of_ar7(&serde_json::from_str(text).expect("JSON"));
+        assert_eq!(row(r#"{"name":"a","origin":null}"#), json!({ "name": "a" }));
+        let origin = json!({ "changed": "1969-12-31T23:59:59.000000002Z", "inode": 3 });
+        let expected = json!({ "name": "a", "origin": origin });
+        assert_eq!(row(r#"{"name":"a","origin":[-1,2,3]}"#), expected);
     }
 
     #[test]
