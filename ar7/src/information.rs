@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use ar7_engine::format::{KEY_SLOTS, VERSION};
 use uuid::Uuid;
 
 use crate::archive::Archive;
@@ -9,12 +10,6 @@ use crate::error::Result;
 use crate::options::Kind;
 use crate::records::{KeySlot, Statistics, Timestamp};
 use crate::recovery::Recovery;
-
-/// The format that this version of the library writes.
-const VERSION: u32 = 1;
-
-/// The number of keys that an archive can have.
-const KEY_SLOTS: usize = 8;
 
 /// Facts about an archive. `Display` gives each one in a line.
 #[derive(Debug, Clone)]

@@ -1,6 +1,6 @@
 //! Documents of serde: fields of records, and the events and reports of trees.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 use std::path::Path;
 
 use serde::ser::SerializeStruct as _;
@@ -48,15 +48,6 @@ pub(crate) fn key_kind<S: Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(KeySlot::kind(*is_passphrase))
-}
-
-/// Returns bytes in hexadecimal.
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut digits, byte| {
-        // Writing to a string never fails.
-        let _ = write!(digits, "{byte:02x}");
-        digits
-    })
 }
 
 /// An event about an entry, or an entry of a list in a report.

@@ -55,7 +55,7 @@ impl serde::Serialize for PathText<'_> {
         let mut fields = serializer.serialize_map(None)?;
         fields.serialize_entry("name", &String::from_utf8_lossy(self.0))?;
         if std::str::from_utf8(self.0).is_err() {
-            fields.serialize_entry("name_bytes", &crate::serialized::hexadecimal(self.0))?;
+            fields.serialize_entry("name_bytes", &base16ct::lower::encode_string(self.0))?;
         }
         fields.end()
     }
