@@ -289,12 +289,12 @@ mod tests {
     fn any_operations_crashes_and_faults_lose_nothing() {
         let mut random = Random::new(0x6172_6368);
         let mut states = 0;
-        for _ in 0..100 {
+        for _ in 0..40 {
             let mut bytes = [0; 100];
             random.fill(&mut bytes);
             states += archive_ops(&bytes);
         }
         states += seeds().iter().map(|seed| archive_ops(seed)).sum::<u64>();
-        assert!(states > 2000, "only {states} states");
+        assert!(states > 1000, "only {states} states");
     }
 }

@@ -389,7 +389,7 @@ mod tests {
 
     #[test]
     fn any_text_is_accepted_or_rejected() {
-        const CASES: u32 = 20_000;
+        const CASES: u32 = 5000;
         let mut random = Random::new(0x0063_6c69);
         let mut accepted = 0;
         for case in 0..CASES {

@@ -46,8 +46,8 @@ pub fn false_alarm(fixture: &Fixture) -> Option<Caught> {
 fn by_any_check(fixture: &Fixture) -> Option<Caught> {
     by_a_reader(fixture)
         .or_else(|| by_crashes(fixture, STATES_MAX[0]))
-        .or_else(|| by_failures(fixture))
         .or_else(|| by_corruption(fixture))
+        .or_else(|| by_failures(fixture))
         .or_else(|| by_crashes(fixture, STATES_MAX[1]))
 }
 

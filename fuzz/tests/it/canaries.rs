@@ -140,7 +140,7 @@ fn every_planted_fault_is_found_by_its_target() {
 #[test]
 fn without_a_fault_nothing_is_found() {
     for target in TARGETS {
-        let executions = if target.name == "archive_ops" { 50 } else { 150 };
+        let executions = if target.name == "archive_ops" { 50 } else { 100 };
         assert_eq!(search(target, SEED, executions), None, "{}", target.name);
     }
 }

@@ -138,8 +138,8 @@ fn failed_writes_and_syncs(scenarios: impl Iterator<Item = Vec<Operation>>) -> u
 
 #[test]
 fn failed_writes_and_syncs_poison_the_handle_and_lose_no_commit() {
-    let states = failed_writes_and_syncs(small_scenarios(1).into_iter().step_by(6));
-    assert!(states >= 2000, "only {states} states");
+    let states = failed_writes_and_syncs(small_scenarios(1).into_iter().step_by(12));
+    assert!(states >= 1000, "only {states} states");
 }
 
 #[test]
