@@ -1,5 +1,6 @@
 //! The one error type of the library.
 
+mod class;
 mod layers;
 
 use std::error;
@@ -14,6 +15,8 @@ use uuid::Uuid;
 
 use crate::options::Kind;
 use crate::text::PathText;
+
+pub use self::class::ErrorClass;
 
 /// The result of an operation of an archive.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -108,6 +111,9 @@ pub enum Error {
         /// Why it cannot be a name.
         reason: &'static str,
     },
+    /// The path is that of the root directory, which has no name.
+    #[error("expected an entry, found the archive's root directory")]
+    RootDirectory,
     /// The pattern for names is malformed.
     #[error("{}: {reason}", PathText::new(pattern))]
     InvalidPattern {
@@ -419,6 +425,7 @@ impl Error {
             | Error::OutOfBounds { .. }
             | Error::NoSavepoint
             | Error::PassphraseEmpty
+            | Error::RootDirectory
             | Error::SameName { .. }
             | Error::TooDeep { .. }
             | Error::NotAReceipt { .. } => io::ErrorKind::InvalidInput,
@@ -473,6 +480,7 @@ impl Error {
             | Error::InvalidPattern { .. }
             | Error::NotAKeyFile { .. }
             | Error::PassphraseEmpty
+            | Error::RootDirectory
             | Error::Command { .. }
             | Error::SameName { .. } => true,
             _ => false,

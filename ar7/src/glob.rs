@@ -122,6 +122,19 @@ impl Snapshot {
         Ok(found)
     }
 
+    /// Returns the paths that match a pattern, as [`Snapshot::glob`] does. No match is an error: [`Error::NotFound`].
+    pub fn matching(&self, pattern: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
+        let pattern = pattern.as_ref();
+        let found = self.glob(pattern).and_then(|found| {
+            if found.is_empty() {
+                // The error of the lookup names the component that is missing.
+                self.metadata(pattern)?;
+            }
+            Ok(found)
+        });
+        found.map_err(|error| error.in_entry(pattern))
+    }
+
     /// Adds the entries of a directory that match one part of a pattern. An entry of another type has none.
     fn match_names(
         &self,

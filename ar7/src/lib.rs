@@ -146,6 +146,7 @@ mod read_ahead;
 mod receipt;
 mod records;
 mod recovery;
+mod removal;
 mod salvage;
 mod savepoint;
 mod secret;
@@ -161,7 +162,7 @@ mod usage;
 pub use archive::Archive;
 pub use command::CommandOutput;
 pub use copy::{CopyError, Polled, copy};
-pub use error::{Error, Result};
+pub use error::{Error, ErrorClass, Result};
 pub use file::File;
 pub use filter::Filter;
 pub use glob::NamePattern;
@@ -177,6 +178,7 @@ pub use records::{
     StreamInfo, Timestamp,
 };
 pub use recovery::{DamagedCopies, Recovery};
+pub use removal::{Removal, Removed};
 pub use salvage::{Salvage, SalvageOutcome, SalvageProgress, SalvageSummary, Salvaged};
 pub use savepoint::Savepoint;
 pub use secret::KeySource;

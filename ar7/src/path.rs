@@ -30,8 +30,11 @@ pub(crate) fn components(path: &Path) -> impl Iterator<Item = &[u8]> {
 
 /// Splits a path into its parent and its last component, which must be a valid name.
 ///
-/// Empty components are ignored, so that a path may begin or end with a slash.
+/// Empty components are ignored, so that a path may begin or end with a slash. The root directory has no name.
 pub(crate) fn split(path: &Path) -> Result<(&[u8], &[u8])> {
+    if components(path).next().is_none() {
+        return Err(Error::RootDirectory);
+    }
     let path = bytes(path);
     let end = path.iter().rposition(|&byte| byte != b'/').map_or(0, |last| last + 1);
     let trimmed = &path[..end];
@@ -53,7 +56,10 @@ mod tests {
             let expected = (parent.as_bytes(), name.as_bytes());
             assert_eq!(split(Path::new(path)).unwrap(), expected, "{path}");
         }
-        for path in ["", "/", "a/..", ".", "a/./", "a\0b"] {
+        for path in ["", "/", ".", "//./"] {
+            assert!(matches!(split(Path::new(path)), Err(Error::RootDirectory)), "{path:?}");
+        }
+        for path in ["a/..", "a/./", "a\0b"] {
             let refused = split(Path::new(path));
             assert!(matches!(refused, Err(Error::InvalidName { .. })), "{path:?}: {refused:?}");
         }

@@ -148,7 +148,7 @@ impl Serialize for IngestReport {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let left_out = self.left_out.iter();
         let left_out = left_out.map(|left| Line::listed(&left.path, left.reason.to_string()));
-        let mut fields = serializer.serialize_struct("IngestReport", 13)?;
+        let mut fields = serializer.serialize_struct("IngestReport", 17)?;
         fields.serialize_field("entries", &self.entries)?;
         fields.serialize_field("bytes", &self.bytes)?;
         fields.serialize_field("stored_files", &self.stored_files)?;
@@ -156,9 +156,13 @@ impl Serialize for IngestReport {
         fields.serialize_field("unchanged", &self.unchanged)?;
         fields.serialize_field("removed", &self.removed)?;
         fields.serialize_field("skipped", &left_out.collect::<Vec<_>>())?;
+        fields.serialize_field("skipped_count", &self.left_out_count)?;
         fields.serialize_field("changed", &names(&self.changed))?;
+        fields.serialize_field("changed_count", &self.changed_count)?;
         fields.serialize_field("unread", &unread(&self.unread))?;
+        fields.serialize_field("unread_count", &self.unread_count)?;
         fields.serialize_field("attributes", &unread(&self.attributes))?;
+        fields.serialize_field("attributes_count", &self.attributes_count)?;
         fields.serialize_field("links", &names(&self.links))?;
         fields.serialize_field("unmatched", &names(&self.unmatched))?;
         fields.serialize_field("checkpoints", &self.checkpoints)?;
@@ -202,11 +206,12 @@ impl Serialize for ExtractReport {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let failed = self.not_restored.iter();
         let failed = failed.map(|lost| Line::listed(&lost.path, in_entry(&lost.path, &lost.error)));
-        let mut fields = serializer.serialize_struct("ExtractReport", 6)?;
+        let mut fields = serializer.serialize_struct("ExtractReport", 7)?;
         fields.serialize_field("entries", &self.entries)?;
         fields.serialize_field("bytes", &self.bytes)?;
         fields.serialize_field("kept", &self.kept)?;
         fields.serialize_field("not_restored", &failed.collect::<Vec<_>>())?;
+        fields.serialize_field("not_restored_count", &self.not_restored_count)?;
         fields.serialize_field("incomplete", &self.incomplete)?;
         fields.serialize_field("unmatched", &names(&self.unmatched))?;
         fields.end()
@@ -269,11 +274,13 @@ impl Serialize for CompareReport {
         let differences = differences.map(|(path, how)| Differing::new(None, path, how));
         let unread = self.unreadable.iter();
         let unread = unread.map(|(path, error)| Line::listed(path, in_entry(path, error)));
-        let mut fields = serializer.serialize_struct("CompareReport", 4)?;
+        let mut fields = serializer.serialize_struct("CompareReport", 6)?;
         fields.serialize_field("entries", &self.entries)?;
         fields.serialize_field("bytes", &self.bytes)?;
         fields.serialize_field("differences", &differences.collect::<Vec<_>>())?;
+        fields.serialize_field("differences_count", &self.difference_count)?;
         fields.serialize_field("unread", &unread.collect::<Vec<_>>())?;
+        fields.serialize_field("unread_count", &self.unreadable_count)?;
         fields.end()
     }
 }

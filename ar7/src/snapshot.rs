@@ -101,6 +101,24 @@ impl Snapshot {
         Walk::new(&self.registry, path.as_ref())
     }
 
+    /// Returns an entry and all entries below it, in the order of [`Snapshot::walk`]. The root directory itself is not
+    /// among them. What is below a directory follows even if its own record is unreadable.
+    pub fn tree(
+        &self,
+        path: impl AsRef<Path>,
+    ) -> Result<Box<dyn Iterator<Item = Result<Entry>> + '_>> {
+        let path = path.as_ref();
+        let top = self.entry(path);
+        let walk = match self.walk(path) {
+            Ok(walk) => Some(walk),
+            Err(Error::WrongType { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let is_root = top.as_ref().is_ok_and(|top| top.path == Path::new(""));
+        let top = top.map_err(|error| error.in_entry(path));
+        Ok(Box::new((!is_root).then_some(top).into_iter().chain(walk.into_iter().flatten())))
+    }
+
     /// Opens a stream for reading, whether it is the content of a file or not.
     pub fn stream(&self, id: Uuid) -> Result<File<'static>> {
         let pinned = Bytes::Pinned(Some(self.registry.read_stream(id)?));

@@ -9,25 +9,35 @@ use crate::path::os_bytes;
 /// So no name in an archive can forge a line of output, move the cursor of a terminal, or change how other text is shown.
 ///
 /// With the feature `serde`, it is serialized without loss, as the field `name` and, if the bytes are not UTF-8, as
-/// the field `name_bytes` in hexadecimal. `name` is then approximate.
+/// the field `name_bytes` in hexadecimal. `name` is then approximate. [`PathText::field`] gives the fields another name.
 ///
 /// ```
 /// let name = ar7::PathText::new("a\u{202e}b\n\x1b[2J");
 /// assert_eq!(name.to_string(), r"a\u{202e}b\n\u{1b}[2J");
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PathText<'a>(&'a [u8]);
+pub struct PathText<'a> {
+    bytes: &'a [u8],
+    /// The name of the field in a document.
+    field: &'static str,
+}
 
 impl<'a> PathText<'a> {
     /// Creates the text of a path, a name or a string.
     pub fn new(path: &'a (impl AsRef<OsStr> + ?Sized)) -> PathText<'a> {
-        PathText(os_bytes(path.as_ref()))
+        PathText { bytes: os_bytes(path.as_ref()), field: "name" }
+    }
+
+    /// Sets the name of the field, instead of `name`.
+    #[must_use]
+    pub fn field(self, field: &'static str) -> PathText<'a> {
+        PathText { field, ..self }
     }
 }
 
 impl fmt::Display for PathText<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for chunk in self.0.utf8_chunks() {
+        for chunk in self.bytes.utf8_chunks() {
             for letter in chunk.valid().chars() {
                 if letter.is_control() || is_format_control(letter) {
                     write!(formatter, "{}", letter.escape_default())?;
@@ -53,9 +63,10 @@ impl serde::Serialize for PathText<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeMap as _;
         let mut fields = serializer.serialize_map(None)?;
-        fields.serialize_entry("name", &String::from_utf8_lossy(self.0))?;
-        if std::str::from_utf8(self.0).is_err() {
-            fields.serialize_entry("name_bytes", &base16ct::lower::encode_string(self.0))?;
+        fields.serialize_entry(self.field, &String::from_utf8_lossy(self.bytes))?;
+        if std::str::from_utf8(self.bytes).is_err() {
+            let hexadecimal = base16ct::lower::encode_string(self.bytes);
+            fields.serialize_entry(&format!("{}_bytes", self.field), &hexadecimal)?;
         }
         fields.end()
     }

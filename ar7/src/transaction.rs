@@ -148,6 +148,20 @@ impl<'a> Transaction<'a> {
         File::new(Bytes::Shared(self.open.content(number)), &path.display().to_string(), mode)
     }
 
+    /// Opens a new file for writing in place of what the path names: a file or link there is removed, so that other names
+    /// of the same file keep their content, and so does the target of a link. A directory is not replaced.
+    pub fn replace(&self, path: impl AsRef<Path>) -> Result<File<'_>> {
+        let path = path.as_ref();
+        match self.metadata(path) {
+            Ok(before) if !before.is_directory() && (before.links > 1 || !before.is_file()) => {
+                self.remove(path)?;
+            }
+            Ok(_) | Err(Error::NotFound { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        self.open(path, Mode::WRITE)
+    }
+
     /// Makes a directory.
     pub fn create_directory(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
@@ -159,9 +173,17 @@ impl<'a> Transaction<'a> {
 
     /// Makes the missing directories of a path.
     pub fn create_directories(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
-        let attributes = Attributes::now(DIRECTORY_MODE).of_registry();
-        self.registry().names().make_directories(bytes(path), attributes)?;
+        self.create_directories_with(path, Attributes::now(DIRECTORY_MODE))
+    }
+
+    /// Makes the missing directories of a path, with these attributes.
+    pub fn create_directories_with(
+        &self,
+        path: impl AsRef<Path>,
+        attributes: Attributes,
+    ) -> Result<()> {
+        let (path, attributes) = (bytes(path.as_ref()), attributes.of_registry());
+        self.registry().names().make_directories(path, attributes)?;
         Ok(())
     }
 
@@ -170,10 +192,21 @@ impl<'a> Transaction<'a> {
     ///
     /// If both paths are names of the same file, nothing changes, as with `rename` of POSIX.
     pub fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
-        let (old_path, new_path) = (from.as_ref(), to.as_ref());
+        self.rename_with(from.as_ref(), to.as_ref(), true)
+    }
+
+    /// Moves an entry. Fails with [`Error::AlreadyExists`] if the new path exists.
+    pub fn rename_new(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
+        self.rename_with(from.as_ref(), to.as_ref(), false)
+    }
+
+    fn rename_with(&self, old_path: &Path, new_path: &Path, replace: bool) -> Result<()> {
         let (from, to) = (self.place(old_path)?, self.place(new_path)?);
         let names = self.registry().names();
-        let renamed = self.open.deleting(|| names.rename(from, to, true));
+        let renamed = self.open.deleting(|| names.rename(from, to, replace));
+        if renamed.is_ok() && from == to && !replace {
+            return Err(Error::AlreadyExists { path: new_path.to_owned() });
+        }
         renamed.map_err(|error| match Error::from(error) {
             error @ (Error::NotFound { .. } | Error::IntoItself { .. }) => error.at(old_path),
             error => error.at(new_path),

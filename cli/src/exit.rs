@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ar7::{Error, PathText};
+use ar7::{Error, ErrorClass, PathText};
 
 /// Exit codes other than 0, which is success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,59 +28,31 @@ pub(crate) enum Code {
     HeldByReaders = 9,
 }
 
+impl From<ErrorClass> for Code {
+    fn from(class: ErrorClass) -> Code {
+        match class {
+            ErrorClass::Argument => Code::Usage,
+            ErrorClass::WrongKey => Code::WrongKey,
+            ErrorClass::Damaged => Code::Damaged,
+            ErrorClass::Locked => Code::Locked,
+            ErrorClass::NewerFormat => Code::NewerFormat,
+            ErrorClass::NoSpace => Code::NoSpace,
+            ErrorClass::HeldByReaders => Code::HeldByReaders,
+            _ => Code::Other,
+        }
+    }
+}
+
 impl Code {
     /// Returns the exit status of the process.
     pub(crate) const fn number(self) -> u8 {
         self as u8
     }
 
-    /// Returns the exit code for an error of the library.
-    pub(crate) fn of(error: &Error) -> Code {
-        match error {
-            Error::InvalidName { .. }
-            | Error::InvalidPattern { .. }
-            | Error::NoKeySlot { .. }
-            | Error::NotAReceipt { .. }
-            | Error::OnlyKey { .. }
-            | Error::OtherKeys { .. }
-            | Error::OutOfBounds { .. }
-            | Error::PassphraseEmpty
-            | Error::SameName { .. }
-            | Error::UnknownMode { .. } => Code::Usage,
-            Error::NoBlockOpens { .. } | Error::NotAKeyFile { .. } | Error::WrongKey { .. } => {
-                Code::WrongKey
-            }
-            Error::Damaged(_)
-            | Error::MissingInode { .. }
-            | Error::NotAnArchive { .. }
-            | Error::NotInHistory { .. }
-            | Error::Tampered(_)
-            | Error::Truncated { .. } => Code::Damaged,
-            Error::Busy { .. } | Error::Locked { .. } => Code::Locked,
-            Error::NewerFormat { .. } => Code::NewerFormat,
-            Error::NoSpace { .. } => Code::NoSpace,
-            Error::HeldByReaders { .. } => Code::HeldByReaders,
-            Error::Io { source, .. } => Code::of_io(source),
-            Error::InAttribute { cause, .. }
-            | Error::InEntry { cause, .. }
-            | Error::InFile { cause, .. }
-            | Error::KeyChangeUnfinished { cause }
-            | Error::Unusable { cause } => Code::of(cause),
-            _ => Code::Other,
-        }
-    }
-
-    fn of_io(error: &io::Error) -> Code {
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::NoSpace,
-            _ => Code::Other,
-        }
-    }
-
     /// Returns the code after one more failure of an entry: damage outweighs everything else, and otherwise the first
     /// one counts.
     pub(crate) fn worst(first: Option<Code>, next: &Error) -> Code {
-        let next = Code::of(next);
+        let next = next.class().into();
         first.filter(|_| next != Code::Damaged).unwrap_or(next)
     }
 }
@@ -98,32 +70,12 @@ pub(crate) enum Failure {
     /// The receipt is malformed.
     #[error("receipt: {0}")]
     Receipt(Error),
-    /// Standard input is closed, so that there is no content.
-    #[error("standard input is closed: use < /dev/null to store an empty entry")]
-    ClosedInput,
-    /// The command prints no document.
-    #[error("this command prints no document: omit --json")]
-    NoJson,
+    /// The options, the input or the answers of the user do not allow the command.
+    #[error("{text}")]
+    Refused { text: &'static str, code: Code },
     /// A pattern that must match one entry matches several.
     #[error("{}: matches {count} entries: --offset and --length need one", PathText::new(pattern))]
     SeveralMatches { pattern: PathBuf, count: usize },
-    /// The path is the archive's root directory, which the command does not support.
-    #[error("expected an entry, found the archive's root directory")]
-    NamesRoot,
-    /// No key was given, and there is no terminal to prompt on.
-    #[error(
-        "no key: use --key-file, --passphrase-file or --passphrase-command, AR7_KEY_FILE or AR7_PASSPHRASE, or run in a terminal"
-    )]
-    NoKey,
-    /// The passphrase could not be read.
-    #[error("passphrase: {0}")]
-    Prompt(io::Error),
-    /// The repeated passphrase differs from the first.
-    #[error("the two passphrases differ")]
-    PassphrasesDiffer,
-    /// The user did not confirm.
-    #[error("not confirmed: answer yes in a terminal, or use --yes")]
-    NotConfirmed,
     /// The argument does not identify a stream.
     #[error("{}: expected a UUID or a number from 0 to 7", PathText::new(text))]
     NotAStream { text: String },
@@ -133,30 +85,31 @@ pub(crate) enum Failure {
     /// The user interrupted the command; `done` says what was completed.
     #[error("interrupted: {done}")]
     Interrupted { done: String },
-    /// Some inputs could not be read, or changed while they were read; each was reported.
-    #[error("{}", unread_text(*.count, *.changed))]
-    Unread { count: u64, changed: u64 },
-    /// Some entries failed, or differ; each was reported.
-    #[error("{count} {what}")]
-    Entries { count: u64, what: &'static str, code: Code },
-    /// The last writer of an old archive did not close it.
-    #[error("imported, but its last writer did not close the old archive: changes may be missing")]
-    NotClosed,
-    /// Verification or a list found damage, each place of which was reported.
-    #[error("damaged: {count} findings")]
-    Findings { count: u64 },
+    /// The command ended, and has reported what is wrong with parts of its work, which the summary counts.
+    #[error("{summary}")]
+    Incomplete { summary: String, code: Code },
     /// Reading standard input failed.
     #[error("standard input: {0}")]
     Input(io::Error),
     /// Writing standard output failed.
     #[error("standard output: {0}")]
     Output(io::Error),
-    /// The signal handlers could not be installed.
-    #[error("signals: {0}")]
-    Signals(io::Error),
+    /// Another call of the operating system failed.
+    #[error("{what}: {source}")]
+    System { what: &'static str, source: io::Error },
 }
 
 impl Failure {
+    /// Returns the failure for options or answers that do not allow the command.
+    pub(crate) fn usage(text: &'static str) -> Failure {
+        Failure::Refused { text, code: Code::Usage }
+    }
+
+    /// Returns the failure for damage, each place of which was reported.
+    pub(crate) fn findings(count: u64) -> Failure {
+        Failure::Incomplete { summary: format!("damaged: {count} findings"), code: Code::Damaged }
+    }
+
     /// Returns the failure of an operation on a file outside of the archive.
     pub(crate) fn file(path: &Path, operation: &'static str, source: io::Error) -> Failure {
         Error::Io { operation, path: Some(path.to_owned()), source: source.into() }.into()
@@ -174,24 +127,14 @@ impl Failure {
     pub(crate) fn code(&self) -> Code {
         match self {
             Failure::Library(error) | Failure::AfterKeyChange(error) | Failure::Receipt(error) => {
-                Code::of(error)
+                error.class().into()
             }
-            Failure::Input(error) | Failure::Output(error) => Code::of_io(error),
-            Failure::NamesRoot
-            | Failure::NoKey
-            | Failure::NoJson
-            | Failure::SeveralMatches { .. }
-            | Failure::PassphrasesDiffer
-            | Failure::NotConfirmed
-            | Failure::NotAStream { .. } => Code::Usage,
-            Failure::ClosedInput
-            | Failure::Prompt(_)
-            | Failure::Exists { .. }
-            | Failure::Interrupted { .. }
-            | Failure::Signals(_) => Code::Other,
-            Failure::Unread { .. } => Code::Unread,
-            Failure::Entries { code, .. } => *code,
-            Failure::Findings { .. } | Failure::NotClosed => Code::Damaged,
+            Failure::Input(error) | Failure::Output(error) => ErrorClass::of_io(error).into(),
+            Failure::SeveralMatches { .. } | Failure::NotAStream { .. } => Code::Usage,
+            Failure::Exists { .. } | Failure::Interrupted { .. } | Failure::System { .. } => {
+                Code::Other
+            }
+            Failure::Refused { code, .. } | Failure::Incomplete { code, .. } => *code,
         }
     }
 
@@ -201,10 +144,7 @@ impl Failure {
             Failure::Library(error) => !error.names_its_subject(),
             Failure::AfterKeyChange(_)
             | Failure::Interrupted { .. }
-            | Failure::Unread { .. }
-            | Failure::Entries { .. }
-            | Failure::NotClosed
-            | Failure::Findings { .. } => true,
+            | Failure::Incomplete { .. } => true,
             _ => false,
         }
     }
@@ -218,16 +158,5 @@ fn text(error: &Error) -> String {
             format!("{error}; store them separately, with different --into")
         }
         error => error.to_string(),
-    }
-}
-
-/// Says how many inputs were not stored as they are.
-fn unread_text(count: u64, changed: u64) -> String {
-    let unread = format!("{count} inputs could not be read");
-    let changed_text = format!("{changed} changed while they were read");
-    match (count, changed) {
-        (_, 0) => unread,
-        (0, _) => changed_text,
-        _ => format!("{unread}, {changed_text}"),
     }
 }

@@ -20,7 +20,8 @@ impl Interrupt {
     /// The handlers need no thread, so they work even if none can be started.
     pub(crate) fn catch() -> Result<Interrupt, Failure> {
         let interrupt = Interrupt::default();
-        interrupt.register().map_err(Failure::Signals)?;
+        let registered = interrupt.register();
+        registered.map_err(|source| Failure::System { what: "signals", source })?;
         Ok(interrupt)
     }
 

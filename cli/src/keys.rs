@@ -11,14 +11,12 @@ use crate::output;
 
 /// Returns the key that opens an existing archive.
 pub(crate) fn existing(common: &Common) -> Result<Key, Failure> {
-    let given = common.key.source().or_else(|| KeySource::from_environment("AR7_"));
-    given.map_or_else(|| prompt("Passphrase: ").map(key_of), read)
+    given(common.key.source(), "AR7_")?.map_or_else(|| prompt("Passphrase: ").map(key_of), Ok)
 }
 
 /// Returns the key for a new archive. A typed passphrase must be repeated.
 pub(crate) fn new(common: &Common) -> Result<Key, Failure> {
-    let given = common.key.source().or_else(|| KeySource::from_environment("AR7_"));
-    given.map_or_else(prompt_twice, read)
+    given(common.key.source(), "AR7_")?.map_or_else(prompt_twice, Ok)
 }
 
 /// Returns a key to add to an existing archive.
@@ -28,12 +26,14 @@ pub(crate) fn added(options: &NewSecret) -> Result<Key, Failure> {
 
 /// Returns the key for a second archive, if the options or the environment give one.
 pub(crate) fn other(options: &NewSecret) -> Result<Option<Key>, Failure> {
-    let given = options.source().or_else(|| KeySource::from_environment("AR7_NEW_"));
-    given.map(read).transpose()
+    given(options.source(), "AR7_NEW_")
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the callers have no other use for it")]
-fn read(source: KeySource) -> Result<Key, Failure> {
+/// Reads the key from a source, or from the one that the environment names.
+fn given(source: Option<KeySource>, prefix: &str) -> Result<Option<Key>, Failure> {
+    let Some(source) = source.or_else(|| KeySource::from_environment(prefix)) else {
+        return Ok(None);
+    };
     let key = source.read()?;
     if let Some(file) = source.exposed_file() {
         output::warn(&format_args!(
@@ -41,7 +41,7 @@ fn read(source: KeySource) -> Result<Key, Failure> {
             PathText::new(file)
         ));
     }
-    Ok(key)
+    Ok(Some(key))
 }
 
 fn prompt_twice() -> Result<Key, Failure> {
@@ -50,7 +50,10 @@ fn prompt_twice() -> Result<Key, Failure> {
         return Err(Error::PassphraseEmpty.into());
     }
     let second = prompt("Repeat new passphrase: ")?;
-    if first == second { Ok(key_of(first)) } else { Err(Failure::PassphrasesDiffer) }
+    if first != second {
+        return Err(Failure::usage("the two passphrases differ"));
+    }
+    Ok(key_of(first))
 }
 
 fn key_of(mut passphrase: Zeroizing<Vec<u8>>) -> Key {
@@ -60,8 +63,12 @@ fn key_of(mut passphrase: Zeroizing<Vec<u8>>) -> Key {
 fn prompt(question: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     // Without a terminal, a program in the background would wait forever for an answer.
     if !io::stdin().is_terminal() && !io::stderr().is_terminal() {
-        return Err(Failure::NoKey);
+        return Err(Failure::usage(
+            "no key: use --key-file, --passphrase-file or --passphrase-command, AR7_KEY_FILE or AR7_PASSPHRASE, or run in \
+             a terminal",
+        ));
     }
-    let typed = rpassword::prompt_password(question).map_err(Failure::Prompt)?;
+    let typed = rpassword::prompt_password(question);
+    let typed = typed.map_err(|source| Failure::System { what: "passphrase", source })?;
     Ok(Zeroizing::new(typed.into_bytes()))
 }

@@ -21,6 +21,7 @@
 
 mod arguments;
 mod commands;
+mod events;
 mod exit;
 #[cfg(feature = "testing")]
 pub mod fuzzing;

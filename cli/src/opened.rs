@@ -88,8 +88,7 @@ impl Common {
         slot: &NewSlot,
         options: Options,
     ) -> Result<Archive, Failure> {
-        let options = options.label(&slot.label).derivation(slot.cost.derivation()?);
-        self.open_with(path, options, &keys::new(self)?)
+        self.open_with(path, slot.add_to(options)?, &keys::new(self)?)
     }
 
     /// Adds the user's choices to the options of an archive.
@@ -99,6 +98,17 @@ impl Common {
             Some(io) => options.io(io),
             None => options,
         }
+    }
+}
+
+impl NewSlot {
+    /// Returns the options of a new archive with this key slot.
+    pub(crate) fn options(&self) -> Result<Options, Failure> {
+        self.add_to(Archive::options())
+    }
+
+    fn add_to(&self, options: Options) -> Result<Options, Failure> {
+        Ok(options.label(&self.label).derivation(self.cost.derivation()?))
     }
 }
 

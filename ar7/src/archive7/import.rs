@@ -16,11 +16,14 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::records::{Entry, EntryKind, StreamRecord};
-use super::{OldArchive, OldKind, damaged};
+use super::{OldArchive, OldKind, damaged, in_file};
 use crate::error::{Error, Result};
 use crate::file::File;
+use crate::key::Key;
+use crate::options::Options;
 use crate::path::to_path;
 use crate::records::Attributes;
+use crate::text::PathText;
 use crate::transaction::Transaction;
 
 /// Bytes of content that are written at a time.
@@ -126,7 +129,64 @@ pub struct Imported {
     pub stray_blocks: u64,
 }
 
+/// What was imported, and what has no counterpart in an archive, in one line.
+impl fmt::Display for Imported {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Imported { entries, streams, bytes, deleted, metadata_cut, stray_blocks, .. } = self;
+        write!(formatter, "{entries} entries, {streams} streams without a name, {bytes} bytes")?;
+        let mut lost = Vec::new();
+        if *entries > 0 {
+            lost.push("creation times, identities of entries, UUIDs of owners".to_owned());
+        }
+        if *deleted > 0 {
+            lost.push(format!("{deleted} deleted entries"));
+        }
+        if *metadata_cut > 0 {
+            lost.push(format!("the last {metadata_cut} bytes of metadata"));
+        }
+        if !self.unknown_owners.is_empty() {
+            let names = self.unknown_owners.iter().map(|name| PathText::new(name).to_string());
+            let names = names.collect::<Vec<String>>().join(", ");
+            lost.push(format!("owners that this system does not know ({names})"));
+        }
+        if *stray_blocks > 0 {
+            lost.push(format!("{stray_blocks} blocks that belong to no stream"));
+        }
+        if lost.is_empty() {
+            return Ok(());
+        }
+        write!(formatter, "; not carried over: {}", lost.join("; "))
+    }
+}
+
 impl<R: Read + Seek> OldArchive<R> {
+    /// Stores everything in a new archive. If this fails, there is no new archive. See [`OldArchive::import`].
+    ///
+    /// The options need not say that the archive is created, nor its kind.
+    pub fn import_to(
+        &mut self,
+        path: impl AsRef<Path>,
+        key: &Key,
+        options: Options,
+        event: impl FnMut(&ImportEvent<'_>) -> ControlFlow<()>,
+    ) -> Result<Imported> {
+        let path = path.as_ref();
+        let options = options.create_new(true).kind(self.kind.new_kind());
+        let archive = options.open(path, key)?;
+        let imported = archive.begin().and_then(|transaction| {
+            let imported = self.import(&transaction, event)?;
+            transaction.commit()?;
+            Ok(imported)
+        });
+        let closed = archive.close();
+        let imported = imported.and_then(|imported| closed.map(|()| imported));
+        if imported.is_err() {
+            // An empty archive would only be in the way of the next attempt.
+            let _ = std::fs::remove_file(path);
+        }
+        imported
+    }
+
     /// Stores everything in a transaction: streams with their identities, entries with their names,
     /// permissions, owners, times and targets, and the application's metadata. Reads and checks every block
     /// of the old archive. If this fails, drop the transaction.
@@ -151,10 +211,8 @@ impl<R: Read + Seek> OldArchive<R> {
             groups: HashMap::new(),
             report: Imported { is_closed: self.is_closed, ..Imported::default() },
         };
-        run.metadata(self.metadata())?;
-        run.entries(self)?;
-        run.other_streams(self)?;
-        run.check_reached(self.blocks.count())?;
+        let imported = run.everything(self);
+        imported.map_err(|error| in_file(self.path.as_deref(), error))?;
         Ok(run.report)
     }
 }
@@ -173,6 +231,13 @@ struct Run<'a, E> {
 }
 
 impl<E: FnMut(&ImportEvent<'_>) -> ControlFlow<()>> Run<'_, E> {
+    fn everything<R: Read + Seek>(&mut self, old: &mut OldArchive<R>) -> Result<()> {
+        self.metadata(old.metadata())?;
+        self.entries(old)?;
+        self.other_streams(old)?;
+        self.check_reached(old.blocks.count())
+    }
+
     fn metadata(&mut self, metadata: &[u8]) -> Result<()> {
         let kept = &metadata[..metadata.len().min(METADATA_MAX)];
         self.report.metadata_cut = metadata.len() - kept.len();

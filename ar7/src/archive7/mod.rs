@@ -45,6 +45,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ar7_engine::format::{DATA_SIZE, DATA_SIZE_U64, Position};
 use ar7_engine::{Check, Error as EngineError, Value};
@@ -145,6 +146,8 @@ pub struct OldEntry {
 
 /// An open archive of the Python module.
 pub struct OldArchive<R> {
+    /// Its file, if it was opened from one.
+    path: Option<PathBuf>,
     blocks: Blocks<R>,
     kind: OldKind,
     metadata: Vec<u8>,
@@ -157,11 +160,13 @@ pub struct OldArchive<R> {
 }
 
 impl OldArchive<BufReader<File>> {
-    /// Opens an archive in a file. See [`OldArchive::new`].
+    /// Opens an archive in a file. See [`OldArchive::new`]. What is wrong with the file is an [`Error::InFile`].
     pub fn open(path: impl AsRef<Path>, key: &Key, kind: Unrecorded) -> Result<Self> {
         let path = path.as_ref();
         let file = File::open(path).map_err(|error| failed("open", path, error))?;
-        OldArchive::new(BufReader::with_capacity(1 << 16, file), key, kind)
+        let opened = OldArchive::new(BufReader::with_capacity(1 << 16, file), key, kind);
+        let opened = opened.map_err(|error| in_file(Some(path), error))?;
+        Ok(OldArchive { path: Some(path.to_owned()), ..opened })
     }
 }
 
@@ -183,6 +188,7 @@ impl<R: Read + Seek> OldArchive<R> {
         let area = first.data().len() - STREAM_BYTES * kind.special_streams();
         let metadata = first.data()[..area].to_vec();
         let mut archive = OldArchive {
+            path: None,
             blocks,
             kind,
             metadata,
@@ -411,6 +417,19 @@ fn detect<R: Read + Seek>(
 }
 
 /// Returns the error for a failed check.
+/// Adds the path of the old archive to an error that only it can cause.
+fn in_file(path: Option<&Path>, error: Error) -> Error {
+    match (path, error) {
+        (
+            Some(path),
+            error @ (Error::Damaged(_)
+            | Error::NoBlockOpens { .. }
+            | Error::Io { operation: "read", path: None, .. }),
+        ) => Error::InFile { path: path.to_owned(), cause: Arc::new(error) },
+        (_, error) => error,
+    }
+}
+
 fn damaged(
     position: impl Into<Option<Position>>,
     check: Check,

@@ -11,6 +11,7 @@ use globset::{GlobSet, GlobSetBuilder};
 use crate::error::Result;
 use crate::glob::{NamePattern, glob, invalid, raw, text_of};
 use crate::path::components;
+use crate::text::PathText;
 
 /// Patterns for paths in an archive, in the language of `.gitignore`:
 ///
@@ -222,6 +223,11 @@ impl Patterns {
         let unmatched = |pattern: &&Pattern| !pattern.has_matched.load(Ordering::Relaxed);
         self.parsed.iter().filter(unmatched).map(|pattern| pattern.text.as_os_str())
     }
+}
+
+/// Returns the warning about a pattern that matches nothing, for users.
+pub(super) fn matches_nothing(pattern: impl AsRef<OsStr>) -> String {
+    format!("{}: warning: matches nothing", PathText::new(&pattern))
 }
 
 impl fmt::Debug for Patterns {

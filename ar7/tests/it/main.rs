@@ -1,5 +1,6 @@
 //! Tests of the public interface. They are one program, so that it is linked once.
 
+mod changes;
 mod common;
 mod errors;
 mod examples;

@@ -41,6 +41,11 @@ fn an_entry_is_serialized_without_loss() {
     assert_eq!(serde_json::to_value(plain).unwrap(), expected);
     let odd = serde_json::to_value(odd).unwrap();
     assert_eq!((&odd["name"], &odd["name_bytes"]), (&json!("b\u{fffd}"), &json!("62ff")));
+    let field = |path| serde_json::to_value(ar7::PathText::new(path).field("target")).unwrap();
+    assert_eq!(field("a"), json!({ "target": "a" }));
+    let odd = OsStr::from_bytes(b"\xff");
+    let fields = serde_json::to_value(ar7::PathText::new(odd).field("target")).unwrap();
+    assert_eq!(fields, json!({ "target": "\u{fffd}", "target_bytes": "ff" }));
     let streams: Vec<_> = snapshot.streams().unwrap().map(Result::unwrap).collect();
     assert_eq!(serde_json::to_value(&streams[0]).unwrap()["stream"], json!(stream));
 }

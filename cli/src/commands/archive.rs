@@ -90,7 +90,7 @@ pub(super) fn repair(common: &Common, options: &OnArchive) -> Result<(), Failure
     let (healed, lost) = (repaired.healed.len(), repaired.lost.len());
     let line = format!("{healed} blocks repaired, {lost} without a good copy");
     output::report(common, &repaired, Some(line))?;
-    if lost > 0 { Err(Failure::Findings { count: lost as u64 }) } else { Ok(()) }
+    if lost > 0 { Err(Failure::findings(lost as u64)) } else { Ok(()) }
 }
 
 /// Overwrites free blocks with blank blocks.

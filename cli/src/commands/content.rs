@@ -1,18 +1,19 @@
 //! `cat` and `put`: content of entries and streams, from and to standard streams.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read, Seek as _, SeekFrom};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use ar7::uuid::Uuid;
-use ar7::{Attributes, CommandOutput, CopyError, Error, File, Mode, PathText, Polled, Transaction};
+use ar7::{
+    Attributes, CommandOutput, CopyError, Error, ErrorClass, File, Mode, PathText, Polled,
+    Transaction,
+};
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 use serde::Serialize;
 
-use super::paths::{expand, in_entry, not_root};
 use crate::arguments::{Cat, Common, Put};
 use crate::exit::{Code, Failure};
 use crate::opened::change;
@@ -40,33 +41,31 @@ pub(super) fn cat(common: &Common, options: &Cat) -> Result<(), Failure> {
     let mut output = Output::for_much();
     if let Some(text) = &options.stream {
         let stream = snapshot.stream(bare_stream(text)?)?;
-        write(common, options, stream, &mut output, &Failure::from)?;
+        write(common, options, stream, &mut output)?;
     }
-    if let Some(pattern) = &options.name {
-        let paths = expand(&snapshot, pattern)?;
-        if paths.len() > 1 && (options.offset > 0 || options.length.is_some()) {
-            let pattern = PathBuf::from(pattern);
-            return Err(Failure::SeveralMatches { pattern, count: paths.len() });
-        }
-        let (is_only, mut bad) = (paths.len() == 1, 0);
-        for path in paths {
-            let file = snapshot.open(&path).map_err(in_entry(&path));
-            let write = |file| write(common, options, file, &mut output, &in_entry(&path));
-            match file.and_then(write) {
+    let paths = options.name.as_ref().map(|name| snapshot.matching(name)).transpose()?;
+    let (paths, mut bad) = (paths.unwrap_or_default(), 0);
+    if paths.len() > 1 && (options.offset > 0 || options.length.is_some()) {
+        let pattern = options.name.clone().unwrap_or_default().into();
+        return Err(Failure::SeveralMatches { pattern, count: paths.len() });
+    }
+    for path in &paths {
+        let file = snapshot.open(path).map_err(Failure::from);
+        match file.and_then(|file| write(common, options, file, &mut output)) {
+            Err(Failure::Library(error)) => {
+                let error = error.in_entry(path);
                 // The other entries may be readable.
-                Err(failure) if failure.code() == Code::Damaged && !is_only => {
-                    output::warn(&failure);
-                    bad += 1;
+                if error.class() != ErrorClass::Damaged || paths.len() == 1 {
+                    return Err(error.into());
                 }
-                written => written?,
+                output::warn(&error);
+                bad += 1;
             }
-        }
-        if bad > 0 {
-            output.finish()?;
-            return Err(Failure::Findings { count: bad });
+            written => written?,
         }
     }
-    output.finish()
+    output.finish()?;
+    if bad > 0 { Err(Failure::findings(bad)) } else { Ok(()) }
 }
 
 /// Writes the requested part of a file or stream.
@@ -75,20 +74,19 @@ fn write(
     options: &Cat,
     mut file: File<'_>,
     output: &mut Output,
-    failed: &dyn Fn(Error) -> Failure,
 ) -> Result<(), Failure> {
-    let length = file.len().map_err(failed)?.saturating_sub(options.offset);
+    let length = file.len()?.saturating_sub(options.offset);
     let length = options.length.unwrap_or(u64::MAX).min(length);
     if length == 0 {
         return Ok(());
     }
-    file.seek(SeekFrom::Start(options.offset)).map_err(|error| failed(error.into()))?;
+    file.seek(SeekFrom::Start(options.offset)).map_err(Error::from)?;
     let progress = Progress::of_content(common, output.is_terminal);
     progress.set_total(length);
     let copied = ar7::copy(progress.reader(file.take(length)), output.writer());
     progress.finish();
     copied.map(drop).map_err(|error| match error {
-        CopyError::Read(error) => failed(error.into()),
+        CopyError::Read(error) => Error::from(error).into(),
         CopyError::Write(error) => Failure::Output(error),
     })
 }
@@ -105,7 +103,8 @@ struct Stored<'a> {
 /// Stores standard input or the output of a command. If it fails, the archive is as before.
 pub(super) fn put(common: &Common, options: &Put) -> Result<(), Failure> {
     if options.command.is_empty() && is_closed(io::stdin()) {
-        return Err(Failure::ClosedInput);
+        let text = "standard input is closed: use < /dev/null to store an empty entry";
+        return Err(Failure::Refused { text, code: Code::Other });
     }
     let archive = common.writer_or_new(&options.archive, &options.slot)?;
     let progress = Progress::stoppable(common)?;
@@ -117,14 +116,12 @@ pub(super) fn put(common: &Common, options: &Put) -> Result<(), Failure> {
             }
             store(stream, options, &progress)
         }
-        (None, Some(name)) => put_entry(transaction, options, not_root(name)?, &progress),
+        (None, Some(name)) => put_entry(transaction, options, Path::new(name), &progress),
         (None, None) => Ok(0),
     });
     progress.finish();
-    let (name, stream) = (options.name.as_deref(), options.stream.as_deref());
-    let stored =
-        Stored { name: name.map(|name: &OsStr| PathText::new(name)), stream, bytes: stored? };
-    output::report(common, &stored, None)
+    let (name, stream) = (options.name.as_ref().map(PathText::new), options.stream.as_deref());
+    output::report(common, &Stored { name, stream, bytes: stored? }, None)
 }
 
 fn put_entry(
@@ -133,23 +130,14 @@ fn put_entry(
     path: &Path,
     progress: &Progress,
 ) -> Result<u64, Failure> {
-    match transaction.metadata(path) {
-        Ok(before) if before.is_directory() => {
-            // Fails with the error for a directory.
-            transaction.open(path, Mode::READ).map_err(in_entry(path))?;
-        }
-        Ok(_) if !options.force => return Err(Failure::Exists { path: path.into() }),
-        // The other names of a file keep the old content, and so does the target of a link.
-        Ok(before) if before.links > 1 || !before.is_file() => {
-            transaction.remove(path).map_err(in_entry(path))?;
-        }
-        Ok(_) | Err(Error::NotFound { .. }) => {}
-        Err(error) => return Err(in_entry(path)(error)),
+    let before = transaction.metadata(path);
+    if !options.force && before.is_ok_and(|before| !before.is_directory()) {
+        return Err(Failure::Exists { path: path.into() });
     }
-    let file = transaction.open(path, Mode::WRITE).map_err(in_entry(path))?;
+    let file = transaction.replace(path).map_err(|error| error.in_entry(path))?;
     let bytes = store(file, options, progress)?;
     let attributes = Attributes::of_process(FILE_MODE);
-    transaction.set_attributes(path, attributes).map_err(in_entry(path))?;
+    transaction.set_attributes(path, attributes).map_err(|error| error.in_entry(path))?;
     Ok(bytes)
 }
 

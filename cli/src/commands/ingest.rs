@@ -3,17 +3,16 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use ar7::PathText;
-use ar7::fs::{IngestEvent, IngestReport, Outcome, Patterns, SkipReason, read_list, read_patterns};
+use ar7::fs::{IngestEvent, Outcome, Patterns, SkipReason, SourcePath, read_list, read_patterns};
 use serde_json::json;
 
 use crate::arguments::{Common, Ingest, Selected};
-use crate::exit::Failure;
+use crate::events::Events;
+use crate::exit::{Code, Failure};
 use crate::opened;
-use crate::output::{self, Output};
 use crate::progress::Progress;
 
 /// Stores the trees and closes the archive. What was not committed is dropped.
@@ -26,46 +25,74 @@ pub(super) fn run(common: &Common, options: &Ingest) -> Result<(), Failure> {
     };
     // Not earlier: the bar would be drawn over the prompt for a passphrase.
     let progress = Progress::stoppable(common)?;
-    let (mut printed, mut done) = (Ok(()), "nothing of this run is in the archive".to_owned());
+    let mut events = Events::new(options.json_lines);
+    let mut done = "nothing of this run is in the archive".to_owned();
     let ingest = ingest.count(progress.is_shown()).on_event(|event| {
-        if let IngestEvent::Checkpoint { number, entries, bytes } = event {
-            done = format!(
-                "{entries} entries, {bytes} bytes are in the archive, as of checkpoint {number}"
-            );
+        match &event {
+            IngestEvent::Entry { path, outcome } => {
+                progress.entry(|| path.to_path());
+                if let Some(line) = note(options, path, outcome) {
+                    progress.tell(&line);
+                }
+                if let Some(warning) = event.warning() {
+                    progress.warn(&warning);
+                }
+                events.add(&event);
+            }
+            IngestEvent::Counted { bytes } => progress.set_total(*bytes),
+            IngestEvent::Read { bytes } => progress.advance(*bytes),
+            IngestEvent::Checkpoint { number, entries, bytes } => {
+                let counts = format!("{entries} entries, {bytes} bytes");
+                progress.tell(&format!("checkpoint {number}: {counts}"));
+                done = format!("{counts} are in the archive, as of checkpoint {number}");
+            }
+            _ => progress.tick(),
         }
-        printed = handle(&event, options, &progress);
-        if printed.is_err() { ControlFlow::Break(()) } else { progress.flow() }
+        events.flow(&progress)
     });
     let outcome = match &archive {
         Some(archive) if !options.dry_run => ingest.run(archive),
         archive => ingest.preview(archive.as_ref()),
     };
     progress.finish();
-    let outcome = printed.and_then(|()| outcome.map_err(Failure::stopped(|| done)));
+    let outcome = events.check().and(outcome.map_err(Failure::stopped(|| done)));
     let report = match archive {
         Some(archive) if !options.dry_run => opened::finish(archive, outcome)?,
         _ => outcome?,
     };
-    judge(common, options, &report, &progress)
+    report.warnings().for_each(|warning| progress.warn(&warning));
+    if !options.json_lines && !common.json {
+        progress.tell(&report.to_string());
+    }
+    events.end(common, &json!({ "event": "summary", "report": report }), &report, None)?;
+    if report.is_complete() {
+        return Ok(());
+    }
+    let unread = match report.unread_count + report.attributes_count {
+        0 => None,
+        count => Some(format!("{count} inputs could not be read")),
+    };
+    let changed = match report.changed_count {
+        0 => None,
+        count => Some(format!("{count} changed while they were read")),
+    };
+    let summary = unread.into_iter().chain(changed).collect::<Vec<String>>().join(", ");
+    Err(Failure::Incomplete { summary, code: Code::Unread })
 }
 
 /// Returns the ingest that the options ask for.
 fn ingest(options: &Ingest) -> Result<ar7::fs::Ingest<'static>, Failure> {
-    let mut ingest = ar7::fs::Ingest::new()
+    let ingest = ar7::fs::Ingest::new()
         .into(options.into.clone().unwrap_or_default())
+        .exclude(patterns(options)?)
         .one_file_system(options.one_file_system)
         .exclude_caches(options.exclude_caches)
         .ignore_ctime(options.ignore_ctime)
         .ignore_inode(options.ignore_inode)
         .checksum(options.checksum)
         .delete(options.delete)
+        .jobs(options.jobs.map(usize::from))
         .checkpoint(options.checkpoint);
-    if let Some(jobs) = options.jobs {
-        ingest = ingest.jobs(jobs.into());
-    }
-    if let Some(patterns) = patterns(options)? {
-        ingest = ingest.exclude(patterns);
-    }
     let mut listed = Vec::new();
     for file in &options.files_from {
         listed.extend(read_from(file, read_list)?.into_iter().map(PathBuf::from));
@@ -74,7 +101,7 @@ fn ingest(options: &Ingest) -> Result<ar7::fs::Ingest<'static>, Failure> {
 }
 
 /// Returns the patterns of the options, in their order.
-fn patterns(options: &Ingest) -> Result<Option<Patterns>, Failure> {
+fn patterns(options: &Ingest) -> Result<Patterns, Failure> {
     let mut patterns = Vec::new();
     for selected in &options.selection.0 {
         match selected {
@@ -87,8 +114,7 @@ fn patterns(options: &Ingest) -> Result<Option<Patterns>, Failure> {
             }
         }
     }
-    let is_some = !patterns.is_empty();
-    Ok(if is_some { Some(Patterns::new(patterns)?) } else { None })
+    Ok(Patterns::new(patterns)?)
 }
 
 /// Reads the list in a file. `-` is standard input.
@@ -103,71 +129,17 @@ fn read_from(
     read(Box::new(fs::File::open(file).map_err(failed)?)).map_err(failed)
 }
 
-fn handle(event: &IngestEvent<'_>, options: &Ingest, progress: &Progress) -> Result<(), Failure> {
-    let (path, outcome) = match event {
-        IngestEvent::Entry { path, outcome } => (path, outcome),
-        other => {
-            match other {
-                IngestEvent::Counted { bytes } => progress.set_total(*bytes),
-                IngestEvent::Read { bytes } => progress.advance(*bytes),
-                IngestEvent::Checkpoint { number, entries, bytes } => {
-                    progress
-                        .tell(&format!("checkpoint {number}: {entries} entries, {bytes} bytes"));
-                }
-                _ => progress.tick(),
-            }
-            return Ok(());
-        }
-    };
-    progress.entry(|| path.to_path());
+/// Returns the line about an entry that was left out, or that a dry run would store or remove.
+fn note(options: &Ingest, path: &SourcePath<'_>, outcome: &Outcome<'_>) -> Option<String> {
+    let name = || PathText::new(&path.to_path()).to_string();
     match outcome {
-        Outcome::Unread(error) | Outcome::Attributes(error) => {
-            progress.warn(&(*error).clone().in_entry(path.to_path()));
-        }
-        Outcome::ChangedWhileRead => progress.warn(&format_args!(
-            "{}: changed while it was read; stored as it was read",
-            PathText::new(&path.to_path())
-        )),
         Outcome::LeftOut(reason) if *reason != SkipReason::Excluded => {
-            progress.tell(&format!("ar7: {}: skipped: {reason}", PathText::new(&path.to_path())));
+            Some(format!("ar7: {}: skipped: {reason}", name()))
         }
         Outcome::Added | Outcome::Changed if options.dry_run => {
-            progress.tell(&format!("would store {}", PathText::new(&path.to_path())));
+            Some(format!("would store {}", name()))
         }
-        Outcome::Removed if options.dry_run => {
-            progress.tell(&format!("would remove {}", PathText::new(&path.to_path())));
-        }
-        _ => {}
+        Outcome::Removed if options.dry_run => Some(format!("would remove {}", name())),
+        _ => None,
     }
-    if options.json_lines { output::json_line(event) } else { Ok(()) }
-}
-
-/// Prints the report, or returns the failure of an ingest that did not store everything as it is.
-fn judge(
-    common: &Common,
-    options: &Ingest,
-    report: &IngestReport,
-    progress: &Progress,
-) -> Result<(), Failure> {
-    for link in &report.links {
-        progress.warn(&format_args!(
-            "{0}: warning: stored as a symbolic link; {0}/. stores the directory that it leads to",
-            PathText::new(link)
-        ));
-    }
-    for pattern in &report.unmatched {
-        progress.warn(&format_args!("{}: warning: matches nothing", PathText::new(pattern)));
-    }
-    if options.json_lines {
-        output::json_line(&json!({ "event": "summary", "report": report }))?;
-    } else if common.json {
-        Output::new().document(report)?;
-    } else {
-        progress.tell(&report.to_string());
-    }
-    if report.is_complete() {
-        return Ok(());
-    }
-    let count = report.unread_count + report.attributes_count;
-    Err(Failure::Unread { count, changed: report.changed_count })
 }

@@ -128,7 +128,7 @@ pub(super) fn rekey(common: &Common, options: &Rekey) -> Result<(), Failure> {
         ),
     }))?;
     output::report(common, &rekeyed, Some(rekeyed.to_string()))?;
-    if rekeyed.left > 0 { Err(Failure::Findings { count: rekeyed.left }) } else { Ok(()) }
+    if rekeyed.left > 0 { Err(Failure::findings(rekeyed.left)) } else { Ok(()) }
 }
 
 /// Destroys the key slots, and with them access to the content, after the user has confirmed.
@@ -136,7 +136,7 @@ pub(super) fn shred(common: &Common, options: &Shred) -> Result<(), Failure> {
     let path = &options.archive;
     check_exists(path)?;
     if !options.yes && !is_confirmed(path)? {
-        return Err(Failure::NotConfirmed);
+        return Err(Failure::usage("not confirmed: answer yes in a terminal, or use --yes"));
     }
     common.apply(Archive::options()).shred(path)?;
     let line =

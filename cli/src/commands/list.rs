@@ -1,81 +1,50 @@
 //! `ls`, `find` and `du`: lists of entries, with a line or document for each, in bounded memory.
 
 use std::ffi::OsStr;
+use std::iter;
 use std::path::{Path, PathBuf};
 
-use ar7::{Device, Entry, Filter, Metadata, NamePattern, PathText, Snapshot};
+use ar7::{Device, Entry, ErrorClass, Filter, Metadata, NamePattern, PathText, Snapshot};
 use indicatif::BinaryBytes;
 use serde::Serialize;
-use serde_json::{Map, Value};
 
-use super::paths::{expand, in_entry};
 use crate::arguments::{BLOCK_BYTES, Common, Du, Find, ListForm, Ls};
-use crate::exit::{Code, Failure};
+use crate::exit::Failure;
 use crate::output::{self, List};
 use crate::sizes::minute_text;
 
 /// Lists the entries of a directory under their names, and other entries under their paths; or streams.
 pub(super) fn ls(common: &Common, options: &Ls) -> Result<(), Failure> {
     let snapshot = common.reader(&options.archive)?.snapshot()?;
-    let mut listing = Listing::begin(common, &options.form)?;
+    let mut listing = Listing::begin(common, Some(&options.form), options.form.json_lines)?;
     if options.streams {
-        streams(&snapshot, &mut listing)?;
+        listing.streams(&snapshot)?;
         return listing.end();
     }
-    let typed = options.path.as_deref().unwrap_or(OsStr::new(""));
-    let is_pattern = !snapshot.exists(typed).map_err(in_entry(typed))?;
-    for path in expand(&snapshot, typed)? {
-        let entry = snapshot.entry(&path);
-        let is_directory = is_directory(&snapshot, &path, &entry);
-        let is_alone = !is_pattern && !is_directory;
-        let entry = if is_alone {
-            Some(entry.map_err(in_entry(&path))?)
-        } else {
-            listing.readable(&path, entry)?
-        };
-        if let Some(entry) = entry.filter(|_| is_pattern || !is_directory) {
-            listing.entry(&snapshot, &path, entry)?;
-        }
-        let base = if is_pattern { Path::new("") } else { &path };
-        let found: Box<dyn Iterator<Item = ar7::Result<Entry>>> = if !is_directory {
-            continue;
-        } else if options.recursive {
-            Box::new(snapshot.walk(&path).map_err(in_entry(&path))?)
-        } else if is_pattern {
-            continue;
-        } else {
-            Box::new(snapshot.list(&path).map_err(in_entry(&path))?)
-        };
+    let typed = Path::new(options.path.as_deref().unwrap_or(OsStr::new("")));
+    let is_pattern = !snapshot.exists(typed).map_err(|error| error.in_entry(typed))?;
+    for path in snapshot.matching(typed)? {
+        // A directory can be listed even if its own record is damaged.
+        let is_opened = !is_pattern && snapshot.list(&path).is_ok();
+        let found: Box<dyn Iterator<Item = ar7::Result<Entry>>> =
+            match (is_pattern, options.recursive) {
+                (false, true) if is_opened => Box::new(snapshot.walk(&path)?),
+                (false, false) if is_opened => Box::new(snapshot.list(&path)?),
+                (false, _) => {
+                    let entry = snapshot.entry(&path).map_err(|error| error.in_entry(&path))?;
+                    Box::new(iter::once(Ok(entry)))
+                }
+                (true, true) => snapshot.tree(&path)?,
+                (true, false) => Box::new(iter::once(snapshot.entry(&path))),
+            };
+        let base = if is_opened { &path } else { Path::new("") };
         for entry in found {
-            let Some(entry) = listing.readable(base, entry)? else { continue };
+            let Some(entry) = listing.readable(&path, entry)? else { continue };
             let name = entry.path.strip_prefix(base).unwrap_or(&entry.path).to_owned();
             listing.entry(&snapshot, &name, entry)?;
         }
     }
     listing.end()
-}
-
-/// Returns whether an entry is a directory. Its names can be read even if its own record is damaged.
-fn is_directory(snapshot: &Snapshot, path: &Path, entry: &ar7::Result<Entry>) -> bool {
-    match entry {
-        Ok(entry) => entry.metadata.is_directory(),
-        Err(_) => snapshot.list(path).is_ok(),
-    }
-}
-
-fn streams(snapshot: &Snapshot, listing: &mut Listing<'_>) -> Result<(), Failure> {
-    for stream in snapshot.streams()? {
-        let Some(stream) = listing.unless_damaged(stream.map_err(Failure::from))? else { continue };
-        let name = PathBuf::from(stream.id.to_string());
-        match listing.form {
-            _ if !listing.list.is_text() => listing.list.element(&stream)?,
-            Some(ListForm { long: true, .. }) => {
-                listing.line(&format!("{:>12} ", stream.len), &name)?;
-            }
-            _ => listing.line("", &name)?,
-        }
-    }
-    Ok(())
 }
 
 /// Lists the entries that meet all conditions, each with its path.
@@ -87,19 +56,12 @@ pub(super) fn find(common: &Common, options: &Find) -> Result<(), Failure> {
         filter = filter.name(NamePattern::new(name)?);
     }
     let snapshot = common.reader(&options.archive)?.snapshot()?;
-    let mut listing = Listing::begin(common, &options.form)?;
+    let mut listing = Listing::begin(common, Some(&options.form), options.form.json_lines)?;
     let everything = [OsStr::new("").to_owned()];
     let paths = if options.paths.is_empty() { &everything[..] } else { &options.paths };
     for typed in paths {
-        for path in expand(&snapshot, typed)? {
-            let entry = snapshot.entry(&path);
-            let is_directory = is_directory(&snapshot, &path, &entry);
-            let walk = is_directory.then(|| snapshot.walk(&path)).transpose();
-            let below = walk.map_err(in_entry(&path))?.into_iter().flatten();
-            // The root directory has no name.
-            let is_root = entry.as_ref().is_ok_and(|entry| entry.path == Path::new(""));
-            let itself = (!is_root).then_some(entry);
-            for found in itself.into_iter().chain(below) {
+        for path in snapshot.matching(typed)? {
+            for found in snapshot.tree(&path)? {
                 let Some(entry) = listing.readable(&path, found)? else { continue };
                 if filter.matches(&entry) {
                     listing.entry(&snapshot, &entry.path.clone(), entry)?;
@@ -113,10 +75,9 @@ pub(super) fn find(common: &Common, options: &Find) -> Result<(), Failure> {
 /// Prints the bytes and blocks below each directory, after those of the directories in it.
 pub(super) fn du(common: &Common, options: &Du) -> Result<(), Failure> {
     let snapshot = common.reader(&options.archive)?.snapshot()?;
-    let mut listing =
-        Listing { list: List::begin(common, options.json_lines, "entries")?, form: None, bad: 0 };
-    for path in expand(&snapshot, options.path.as_deref().unwrap_or(OsStr::new("")))? {
-        for usage in snapshot.usage(&path).map_err(in_entry(&path))? {
+    let mut listing = Listing::begin(common, None, options.json_lines)?;
+    for path in snapshot.matching(options.path.as_deref().unwrap_or(OsStr::new("")))? {
+        for usage in snapshot.usage(&path).map_err(|error| error.in_entry(&path))? {
             let Some(mut usage) = listing.readable(&path, usage)? else { continue };
             if options.depth.is_some_and(|depth| usage.depth > depth) {
                 continue;
@@ -131,9 +92,9 @@ pub(super) fn du(common: &Common, options: &Du) -> Result<(), Failure> {
                 // An alignment needs the text.
                 let size = |bytes| BinaryBytes(bytes).to_string();
                 let (bytes, blocks) = (size(bytes), size(blocks * BLOCK_BYTES));
-                listing.line(&format!("{bytes:>12} {blocks:>12} "), &usage.path)?;
+                listing.line(&format!("{bytes:>12} {blocks:>12} "), &usage.path, None)?;
             } else {
-                listing.line(&format!("{bytes:>14} {blocks:>10} "), &usage.path)?;
+                listing.line(&format!("{bytes:>14} {blocks:>10} "), &usage.path, None)?;
             }
         }
     }
@@ -151,41 +112,57 @@ struct Listing<'a> {
 
 /// An entry with the target of a symbolic link, which is represented like a name.
 #[derive(Serialize)]
-struct Listed {
+struct Listed<'a> {
     #[serde(flatten)]
     entry: Entry,
     #[serde(flatten)]
-    target: Option<Map<String, Value>>,
+    target: Option<PathText<'a>>,
 }
 
 impl<'a> Listing<'a> {
-    fn begin(common: &Common, form: &'a ListForm) -> Result<Listing<'a>, Failure> {
-        let list = List::begin(common, form.json_lines, "entries")?;
-        Ok(Listing { list, form: Some(form), bad: 0 })
+    fn begin(
+        common: &Common,
+        form: Option<&'a ListForm>,
+        json_lines: bool,
+    ) -> Result<Listing<'a>, Failure> {
+        Ok(Listing { list: List::begin(common, json_lines, "entries")?, form, bad: 0 })
     }
 
     /// Ends the list. Fails if entries were damaged.
     fn end(self) -> Result<(), Failure> {
         self.list.end()?;
-        if self.bad > 0 { Err(Failure::Findings { count: self.bad }) } else { Ok(()) }
+        if self.bad > 0 { Err(Failure::findings(self.bad)) } else { Ok(()) }
     }
 
     /// Returns an element of the list, or reports that it is damaged: the rest of the archive may still be readable.
     fn readable<T>(&mut self, path: &Path, found: ar7::Result<T>) -> Result<Option<T>, Failure> {
-        self.unless_damaged(found.map_err(in_entry(path)))
+        self.unless_damaged(found.map_err(|error| error.in_entry(path)))
     }
 
     /// Returns a value, or reports that it is damaged.
-    fn unless_damaged<T>(&mut self, found: Result<T, Failure>) -> Result<Option<T>, Failure> {
+    fn unless_damaged<T>(&mut self, found: ar7::Result<T>) -> Result<Option<T>, Failure> {
         match found {
-            Ok(found) => Ok(Some(found)),
-            Err(failure) if failure.code() == Code::Damaged => {
-                output::warn(&failure);
+            Err(error) if error.class() == ErrorClass::Damaged => {
+                output::warn(&error);
                 self.bad += 1;
                 Ok(None)
             }
-            Err(failure) => Err(failure),
+            found => Ok(Some(found?)),
         }
+    }
+
+    fn streams(&mut self, snapshot: &Snapshot) -> Result<(), Failure> {
+        for stream in snapshot.streams()? {
+            let Some(stream) = self.unless_damaged(stream)? else { continue };
+            let is_long = self.form.is_some_and(|form| form.long);
+            let size = if is_long { format!("{:>12} ", stream.len) } else { String::new() };
+            if self.list.is_text() {
+                self.line(&size, Path::new(&stream.id.to_string()), None)?;
+            } else {
+                self.list.element(&stream)?;
+            }
+        }
+        Ok(())
     }
 
     /// Prints an entry under a name.
@@ -195,44 +172,30 @@ impl<'a> Listing<'a> {
         let target = has_target.then(|| snapshot.read_link(&entry.path)).transpose();
         let target = self.readable(&entry.path, target)?.flatten();
         if !self.list.is_text() {
-            let target = target.map(|target| fields_of("target", &target)).transpose()?;
+            let target = target.as_ref().map(|target| PathText::new(target).field("target"));
             let mut entry = entry;
             name.clone_into(&mut entry.path);
             return self.list.element(&Listed { entry, target });
         }
-        let output = &mut self.list.output;
-        match self.form {
-            Some(ListForm { null: true, .. }) => {
-                output.write(name.as_os_str().as_encoded_bytes())?;
-                output.write(b"\0")
-            }
-            Some(ListForm { long: true, .. }) => {
-                output.write(long_line(&entry.metadata).as_bytes())?;
-                output.name(name)?;
-                if let Some(target) = target {
-                    output.write(b" -> ")?;
-                    output.name(&target)?;
-                }
-                output.write(b"\n")
-            }
-            _ => self.line("", name),
+        if self.form.is_some_and(|form| form.null) {
+            self.list.output.write(name.as_os_str().as_encoded_bytes())?;
+            return self.list.output.write(b"\0");
         }
+        let before = if is_long { long_line(&entry.metadata) } else { String::new() };
+        self.line(&before, name, target.as_deref())
     }
 
-    /// Prints a line before a name.
-    fn line(&mut self, before: &str, name: &Path) -> Result<(), Failure> {
-        self.list.output.write(before.as_bytes())?;
-        self.list.output.name(name)?;
-        self.list.output.write(b"\n")
+    /// Prints a line with text before a name, and the target of a symbolic link after it.
+    fn line(&mut self, before: &str, name: &Path, target: Option<&Path>) -> Result<(), Failure> {
+        let output = &mut self.list.output;
+        output.write(before.as_bytes())?;
+        output.name(name)?;
+        if let Some(target) = target {
+            output.write(b" -> ")?;
+            output.name(target)?;
+        }
+        output.write(b"\n")
     }
-}
-
-/// Returns the fields that represent a path, with another name.
-fn fields_of(field: &str, path: &Path) -> Result<Map<String, Value>, Failure> {
-    let fields = serde_json::to_value(PathText::new(path));
-    let fields = fields.map_err(|error| Failure::Output(error.into()))?;
-    let fields = fields.as_object().cloned().unwrap_or_default();
-    Ok(fields.into_iter().map(|(name, value)| (name.replace("name", field), value)).collect())
 }
 
 fn long_line(metadata: &Metadata) -> String {

@@ -9,7 +9,6 @@ mod import;
 mod ingest;
 mod keys;
 mod list;
-mod paths;
 mod salvage;
 mod verify;
 
@@ -28,7 +27,8 @@ pub(crate) fn run(arguments: &Arguments) -> (&Path, Result<(), Failure>) {
         Command::Cat(_) | Command::Completions(_) | Command::Man(_) | Command::Keygen(_)
             if common.json =>
         {
-            return (Path::new(""), Err(Failure::NoJson));
+            let refused = Failure::usage("this command prints no document: omit --json");
+            return (Path::new(""), Err(refused));
         }
         Command::Keygen(options) => (&options.file, keys::keygen(options)),
         Command::Create(options) => (&options.archive, archive::create(common, options)),

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use ar7::{Archive, SalvageOutcome, SalvageProgress, Salvaged};
+use ar7::{SalvageOutcome, SalvageProgress, Salvaged};
 
 use crate::arguments::{BLOCK_BYTES, Common, Salvage};
 use crate::exit::{Code, Failure};
@@ -19,9 +19,7 @@ pub(super) fn run(common: &Common, options: &Salvage) -> Result<(), Failure> {
     let header = options.header.as_deref().map(ar7::read_header).transpose()?;
     let key = keys::existing(common)?;
     let new_key = keys::other(&options.secret)?.unwrap_or_else(|| key.clone());
-    let created = Archive::options().label(&options.slot.label);
-    let created = created.derivation(options.slot.cost.derivation()?);
-    let mut salvage = ar7::Salvage::new(path, &key).options(created);
+    let mut salvage = ar7::Salvage::new(path, &key).options(options.slot.options()?);
     if let Some(header) = &header {
         salvage = salvage.header(header);
     }
@@ -54,6 +52,6 @@ pub(super) fn run(common: &Common, options: &Salvage) -> Result<(), Failure> {
     if summary.is_complete() {
         return Ok(());
     }
-    let (count, code) = (summary.incomplete(), Code::Damaged);
-    Err(Failure::Entries { count, what: "entries and streams are not as they were", code })
+    let summary = format!("{} entries and streams are not as they were", summary.incomplete());
+    Err(Failure::Incomplete { summary, code: Code::Damaged })
 }

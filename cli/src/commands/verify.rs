@@ -54,7 +54,7 @@ pub(super) fn run(common: &Common, options: &Verify) -> Result<(), Failure> {
     list.end_with("counts", &summary, (!common.quiet).then(|| summary.to_string()))?;
     match summary.findings {
         0 => Ok(()),
-        count => Err(Failure::Findings { count }),
+        count => Err(Failure::findings(count)),
     }
 }
 

@@ -42,6 +42,30 @@ fn every_command_that_prints_text_prints_one_document_instead() {
 }
 
 #[test]
+fn the_document_of_a_tree_has_the_number_of_items_of_each_list() {
+    let bench = Bench::new();
+    bench.write("src/file", "content");
+    let document = |line: &str, code: i32| -> Value {
+        let ran = bench.line(&format!("{line} --json"));
+        assert_eq!(ran.code, code, "{line}: {}", ran.stderr);
+        serde_json::from_slice(&ran.stdout).unwrap_or_else(|error| panic!("{line}: {error}"))
+    };
+    let check = |document: &Value, list: &str, count: usize| {
+        assert_eq!(document[list].as_array().map(Vec::len), Some(count), "{document}");
+        assert_eq!(document[format!("{list}_count")], count, "{document}");
+    };
+    let stored = document("ingest a.ar7 src none", 8);
+    for (list, count) in [("skipped", 0), ("changed", 0), ("unread", 1), ("attributes", 0)] {
+        check(&stored, list, count);
+    }
+    bench.write("src/file", "other");
+    let compared = document("diff a.ar7 src", 1);
+    check(&compared, "differences", 2);
+    check(&compared, "unread", 0);
+    check(&document("extract a.ar7 --to out src none", 1), "not_restored", 1);
+}
+
+#[test]
 fn verify_prints_a_document_in_each_line() {
     let bench = Bench::new();
     bench.write("file", "content");

@@ -173,6 +173,10 @@ fn one_directory_of_an_archive_is_compared_with_its_attributes() {
     let report = Compare::new(&d).path("/d/").run(&archive).unwrap();
     assert_eq!(found(&report), []);
     assert_eq!(report.entries, if is_root() { 8 } else { 7 });
+    let report = Compare::new(d.join("inner")).into("d").run(&archive).unwrap();
+    assert_eq!((found(&report), report.entries), (vec![], 2));
+    let report = Compare::new(d.join(".")).into("d").run(&archive).unwrap();
+    assert_eq!((found(&report), report.entries), (vec![], if is_root() { 8 } else { 7 }));
     fs::set_permissions(&d, PermissionsExt::from_mode(0o750)).unwrap();
     fs::remove_file(d.join("inner/f")).unwrap();
     let report = Compare::new(&d).path("d").run(&archive).unwrap();

@@ -28,6 +28,7 @@ use super::Patterns;
 use super::system::System;
 use crate::error::{Error, Result};
 use crate::named::named;
+use crate::path::os_bytes;
 use crate::snapshot::Snapshot;
 use crate::source::Pages;
 
@@ -170,6 +171,29 @@ impl<'a> Extract<'a> {
     pub fn patterns(mut self, patterns: Patterns) -> Extract<'a> {
         self.options.patterns = Some(patterns);
         self
+    }
+
+    /// Restores what each argument names: the entry with this path, as [`Extract::path`] does, or, if an argument has a
+    /// character of a glob and is no such path, what it matches, as [`Extract::patterns`] does. Without arguments,
+    /// everything is restored.
+    pub fn select<P: AsRef<OsStr>>(
+        self,
+        snapshot: &Snapshot,
+        arguments: &[P],
+    ) -> Result<Extract<'a>> {
+        let is_glob = |argument: &&P| {
+            let bytes = os_bytes((*argument).as_ref());
+            bytes.iter().any(|byte| b"*?[".contains(byte))
+                && !snapshot.exists((*argument).as_ref()).unwrap_or(false)
+        };
+        if !arguments.iter().any(|argument| is_glob(&argument)) {
+            return Ok(arguments.iter().map(AsRef::as_ref).fold(self, Extract::path));
+        }
+        let pattern = |argument: &P| {
+            let path = argument.as_ref();
+            if is_glob(&argument) { path.to_owned() } else { Patterns::escape(path) }
+        };
+        Ok(self.patterns(Patterns::new(arguments.iter().map(pattern))?))
     }
 
     /// Leaves out what the patterns match, and everything below it.

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::fs::LISTED_MAX;
+use crate::fs::patterns::matches_nothing;
 use crate::fs::tree::lock;
+use crate::text::PathText;
 
 /// An event of an extraction. Paths are those of the destination, unless an error concerns an entry that has none there.
 #[derive(Debug)]
@@ -136,6 +138,23 @@ impl ExtractReport {
     /// Returns whether everything that was selected is restored, up to [`ExtractReport::incomplete`].
     pub fn is_complete(&self) -> bool {
         self.not_restored_count == 0
+    }
+
+    /// Returns warnings about patterns that match nothing, and about what the restored entries lack, for users.
+    pub fn warnings(&self) -> impl Iterator<Item = String> + '_ {
+        let lacks = self.incomplete.iter().map(|lack| {
+            let Incomplete { aspect, entries, path, error } = lack;
+            let (path, reason) = (PathText::new(path), error.reason());
+            format!("{path}: warning: {aspect} not restored: {reason}; {entries} entries lack them")
+        });
+        self.unmatched.iter().map(matches_nothing).chain(lacks)
+    }
+}
+
+/// The counts in one line.
+impl fmt::Display for ExtractReport {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} entries, {} bytes restored", self.entries, self.bytes)
     }
 }
 

@@ -64,6 +64,29 @@ fn paths_with_the_same_last_component_are_restored_with_their_whole_paths() {
 }
 
 #[test]
+fn an_argument_is_a_path_if_it_exists_and_a_pattern_otherwise() {
+    let world = World::new();
+    let archive = world::archive(|names, file| {
+        for name in [&b"a*"[..], b"ab", b"b"] {
+            names.add_file(InodeNumber::ROOT, name, attributes(0o644), file(name))?;
+        }
+        Ok(())
+    });
+    for (arguments, expected) in [
+        (&["a*"][..], &["a*"][..]),
+        (&["a?"], &["a*", "ab"]),
+        (&["a*", "[b-c]"], &["a*", "b"]),
+        (&["b"], &["b"]),
+        (&[], &["a*", "ab", "b"]),
+    ] {
+        let out = world.fresh_destination();
+        let extract = Extract::new().to(&out).select(&archive, arguments).unwrap();
+        assert!(extract.run(&archive).unwrap().is_complete(), "{arguments:?}");
+        assert_eq!(world::names(&out), expected, "{arguments:?}");
+    }
+}
+
+#[test]
 fn an_existing_entry_is_replaced_as_the_option_says() {
     let world = World::new();
     let archive = world::archive(|names, file| {

@@ -196,8 +196,8 @@ impl<'a> Ingest<'a> {
     }
 
     /// Sets the number of threads that read files. By default, there is one for each processor, and at most 8.
-    pub fn jobs(mut self, threads: usize) -> Ingest<'a> {
-        self.options.readers = Some(threads.max(1));
+    pub fn jobs(mut self, threads: impl Into<Option<usize>>) -> Ingest<'a> {
+        self.options.readers = threads.into().map(|threads| threads.max(1));
         self
     }
 

@@ -5,7 +5,9 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::error::Error;
+use crate::fs::patterns::matches_nothing;
 use crate::fs::walk::{LeftOut, SkipReason, SourcePath, Unread};
+use crate::text::PathText;
 
 /// An event of an ingest.
 #[derive(Debug)]
@@ -39,6 +41,25 @@ pub enum IngestEvent<'a> {
     },
     /// Nothing has happened for a moment. Sent so that the callback can stop the run.
     Waiting,
+}
+
+impl IngestEvent<'_> {
+    /// Returns a warning for users if an entry is not stored as it is.
+    pub fn warning(&self) -> Option<String> {
+        let IngestEvent::Entry { path, outcome } = self else { return None };
+        let path = || path.to_path();
+        match outcome {
+            Outcome::Unread(error) | Outcome::Attributes(error) => {
+                Some((*error).clone().in_entry(path()).to_string())
+            }
+            Outcome::ChangedWhileRead => {
+                let path = path();
+                let path = PathText::new(&path);
+                Some(format!("{path}: changed while it was read; stored as it was read"))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// What happened to an entry.
@@ -130,6 +151,16 @@ impl IngestReport {
     /// Returns whether everything was read, and nothing changed while it was read.
     pub fn is_complete(&self) -> bool {
         self.unread_count == 0 && self.changed_count == 0 && self.attributes_count == 0
+    }
+
+    /// Returns warnings about what is stored otherwise than the caller may expect, for users.
+    pub fn warnings(&self) -> impl Iterator<Item = String> + '_ {
+        let links = self.links.iter().map(PathText::new).map(|link| {
+            format!(
+                "{link}: warning: stored as a symbolic link; {link}/. stores the directory that it leads to"
+            )
+        });
+        links.chain(self.unmatched.iter().map(matches_nothing))
     }
 }
 

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 pub(super) use self::directories::{Directory, Tree};
 pub(super) use self::report::failed;
 pub use self::report::{LeftOut, SkipReason, SourcePath, Unread};
-pub(super) use self::roots::{Root, Roots};
+pub(super) use self::roots::{Root, Roots, last_component};
 #[cfg(test)]
 pub(super) use self::source::Names;
 pub(super) use self::source::{Attributed, Source, System};

@@ -64,7 +64,7 @@ impl Roots {
 
 /// Returns the last component as typed: `a/b/` has `b`. `a/.`, `a/..` and `/` have none and stand for the entries of
 /// the directory.
-fn last_component(path: &Path) -> Option<OsString> {
+pub(crate) fn last_component(path: &Path) -> Option<OsString> {
     let last = bytes(path).split(|&byte| byte == b'/').rfind(|part| !part.is_empty())?;
     match last {
         b"." | b".." => None,
