@@ -30,6 +30,7 @@ Campaigns (each takes --help):
   stress       Let real processes read and write one archive at the same time
   io-errors    Make each system call of the real program fail in turn
   full-disk    Fill disks under the real program
+  file-systems Run the tests of trees on several file systems, as root and as a normal user
   mount-faults Run the real program on a FUSE file system that fails at each call in turn
   interop      Compare the Python reader in docs/reader with ar7
   fuzz         Fuzz the targets with libFuzzer
@@ -60,10 +61,9 @@ fn main() -> ExitCode {
 
 fn run(command: &str, options: &[OsString]) -> Result<()> {
     match command {
-        "crash" | "tamper" | "kill" | "stress" | "io-errors" | "full-disk" | "mount-faults"
-        | "interop" | "fuzz" | "search" | "patches" | "format" | "vectors" | "golden" => {
-            programs::campaign(command, options)
-        }
+        "crash" | "tamper" | "kill" | "stress" | "io-errors" | "full-disk" | "file-systems"
+        | "mount-faults" | "interop" | "fuzz" | "search" | "patches" | "format" | "vectors"
+        | "golden" => programs::campaign(command, options),
         "bench" => programs::bench(options),
         "demo" => demo::run(at_most_one_path(options)?),
         "test" | "tidy" | "proof" | "help" | "--help" | "-h" => {

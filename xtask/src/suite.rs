@@ -188,11 +188,15 @@ pub(crate) fn proof() -> Result<()> {
     let mut stress = campaign()?;
     stress.arg("stress");
     let stress = check("readers and writers in processes", stress);
+    clock.announce("trees of a normal user");
+    let mut trees = campaign()?;
+    trees.args(["file-systems", "--sample"]);
+    let trees = check("trees of a normal user", trees);
     clock.announce("a sample of patches");
     let mut sample = campaign()?;
     sample.args(["patches", "--sample", PATCHES]);
     let patches = check("a sample of patches", sample);
-    let outcome = outcome.and(interop).and(stress).and(patches);
+    let outcome = outcome.and(interop).and(stress).and(trees).and(patches);
     let outcome = outcome.and(clock.step(&PURE_RUST)).and(clock.step(&STORES));
     let outcome = outcome.and(macos(&clock)).and(clock.step(&MOUNT_FAULTS));
     clock.finish(&counts, outcome)

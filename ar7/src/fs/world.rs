@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use ar7_registry::records::{Attributes, EntryType, ExtendedAttribute, InodeNumbe
 use ar7_registry::{Archive, CreateOptions, Names};
 use uuid::Uuid;
 
+use crate::fs::ExtractReport;
 use crate::fs::stored::{Found, Step, Walk};
 use crate::snapshot::Snapshot;
 
@@ -36,9 +38,21 @@ pub(super) fn attributes(mode: u32) -> Attributes {
 
 type Made = ar7_registry::Result<()>;
 
+impl Drop for World {
+    fn drop(&mut self) {
+        // A normal user cannot empty all of the directories otherwise.
+        let _ = remove_all(self.folder.path());
+    }
+}
+
 impl World {
     pub(super) fn new() -> World {
-        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        // In memory, unless the user names a file system to test.
+        let folder = match std::env::var_os("TMPDIR") {
+            Some(_) => tempfile::tempdir(),
+            None => tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()),
+        };
+        let folder = folder.unwrap();
         let world = World { folder, destinations: AtomicU32::new(0) };
         fs::create_dir_all(world.outside().join("d")).unwrap();
         for name in ["victim", "d/f"] {
@@ -252,10 +266,33 @@ pub(super) fn random_destination(out: &Path, random: &mut Random) {
             }
         }
     }
-    for path in &directories[1..] {
+    // The directories in one come after it, and are not reachable any more then.
+    for path in directories[1..].iter().rev() {
         let mode = [0o755, 0o555, 0o000][random.below(3)];
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
+}
+
+/// Returns whether everything is restored that this user can restore: a normal user cannot make sockets.
+pub(super) fn is_complete(report: &ExtractReport) -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    report.is_complete()
+        || (!is_root && report.not_restored.iter().all(|lost| lost.path.ends_with("socket")))
+}
+
+/// Removes a tree with directories that its owner may not change.
+pub(super) fn remove_all(top: &Path) -> io::Result<()> {
+    let mut waiting = vec![top.to_owned()];
+    while let Some(directory) = waiting.pop() {
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
+        for entry in fs::read_dir(&directory)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                waiting.push(entry.path());
+            }
+        }
+    }
+    fs::remove_dir_all(top)
 }
 
 /// Returns the paths below a directory, in order.

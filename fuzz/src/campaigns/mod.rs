@@ -3,6 +3,8 @@
 //! `cargo xtask NAME` starts them through the program `campaign`; `cargo xtask help` lists them.
 
 mod crash;
+mod disk;
+mod file_systems;
 mod format;
 mod full_disk;
 mod fuzz;
@@ -41,6 +43,8 @@ enum Campaign {
     IoErrors(io_errors::Options),
     /// Fill disks under the real program, and check that nothing is lost and that deletions succeed
     FullDisk(full_disk::Options),
+    /// Run the tests of trees on several file systems, as root and as a normal user
+    FileSystems(file_systems::Options),
     /// Run the real program on a FUSE file system that fails at each call in turn, or tells lies about files
     #[cfg(feature = "fuse")]
     MountFaults(mount_faults::Options),
@@ -78,6 +82,7 @@ pub fn main() -> ExitCode {
         Campaign::Kill(options) => kill::run(&options),
         Campaign::IoErrors(options) => io_errors::run(&options),
         Campaign::FullDisk(options) => full_disk::run(&options),
+        Campaign::FileSystems(options) => file_systems::run(&options),
         #[cfg(feature = "fuse")]
         Campaign::MountFaults(options) => mount_faults::run(&options),
         Campaign::Stress(options) => stress::run(&options),

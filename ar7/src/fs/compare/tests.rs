@@ -38,6 +38,15 @@ fn found(report: &CompareReport) -> Vec<(String, &'static str)> {
     differences.map(|(path, how)| (path.display().to_string(), how.name())).collect()
 }
 
+/// Works on a directory that its owner may not change.
+fn within<R>(directory: &Path, work: impl FnOnce() -> R) -> R {
+    let before = fs::metadata(directory).unwrap().permissions();
+    fs::set_permissions(directory, PermissionsExt::from_mode(0o755)).unwrap();
+    let value = work();
+    fs::set_permissions(directory, before).unwrap();
+    value
+}
+
 fn write_over(path: &Path, content: &str) {
     let modified = fs::metadata(path).unwrap().modified().unwrap();
     fs::write(path, content).unwrap();
@@ -105,7 +114,10 @@ fn every_kind_of_difference_is_found() {
     // Both names of the file.
     let attribute = after(|out| xattr::remove(out.join("d/linked"), "user.note").unwrap());
     assert_eq!(attribute, [("d/linked".into(), "attributes"), ("other/name".into(), "attributes")]);
-    let attribute = after(|out| xattr::set(out.join("d/inner"), "user.other", b"").unwrap());
+    let attribute = after(|out| {
+        let inner = out.join("d/inner");
+        within(&inner, || xattr::set(&inner, "user.other", b"").unwrap());
+    });
     assert_eq!(attribute, [("d/inner".into(), "attributes")]);
     let attribute = after(|out| xattr::set(out.join("d/linked"), "user.note", b"not").unwrap());
     assert_eq!(attribute.len(), 2, "{attribute:?}");
@@ -178,7 +190,7 @@ fn one_directory_of_an_archive_is_compared_with_its_attributes() {
     let report = Compare::new(d.join(".")).into("d").run(&archive).unwrap();
     assert_eq!((found(&report), report.entries), (vec![], if is_root() { 8 } else { 7 }));
     fs::set_permissions(&d, PermissionsExt::from_mode(0o750)).unwrap();
-    fs::remove_file(d.join("inner/f")).unwrap();
+    within(&d.join("inner"), || fs::remove_file(d.join("inner/f")).unwrap());
     let report = Compare::new(&d).path("d").run(&archive).unwrap();
     let expected = [("d", "mode"), ("d/inner", "time"), ("d/inner/f", "missing")];
     assert_eq!(found(&report), expected.map(|(path, how)| (path.to_owned(), how)));

@@ -15,12 +15,12 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
 
 use crate::Random;
 use clap::Args;
 
+use crate::campaigns::disk::{Disk, Kind};
 use crate::campaigns::kill::process::reported_entries;
 use crate::campaigns::tree::{self, Shape};
 use xtask::ar7::Ar7;
@@ -43,8 +43,7 @@ pub(crate) struct Options {
 /// The exit code for a full disk.
 const EXIT_NO_SPACE: i32 = 7;
 
-/// Size of the file systems.
-const DISK: &str = "64M";
+/// Size of the file systems in bytes.
 const DISK_BYTES: u64 = 64 << 20;
 
 /// About 90 MB, which does not fit, and about 15 MB, which does.
@@ -71,13 +70,13 @@ fn campaign(folder: &Path, options: &Options) -> Result<()> {
     tree::generate(&small, SMALL, &mut random)?;
     let ar7 = Ar7::build(folder)?;
     for kind in [Kind::Tmpfs, Kind::Ext4] {
-        match Disk::mount(kind, folder) {
+        match Disk::mount(kind, folder, DISK_BYTES) {
             Ok(disk) => {
                 let bench = Bench { ar7: &ar7, folder, disk: &disk, large: &large, small: &small };
                 bench.run()?;
-                println!("full-disk: {kind:?}: no fault");
+                println!("full-disk: {}: no fault", kind.name());
             }
-            Err(reason) => println!("full-disk: {kind:?}: skipped: {reason}"),
+            Err(reason) => println!("full-disk: {}: skipped: {reason}", kind.name()),
         }
     }
     if options.entries > 0 {
@@ -88,65 +87,15 @@ fn campaign(folder: &Path, options: &Options) -> Result<()> {
     Ok(())
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Tmpfs,
-    Ext4,
-}
-
-/// A small mounted file system. Dropping it unmounts it.
-struct Disk {
-    path: PathBuf,
-}
-
-impl Disk {
-    /// Creates and mounts one, or returns the reason why it cannot.
-    fn mount(kind: Kind, folder: &Path) -> std::result::Result<Disk, String> {
-        let path = folder.join(format!("{kind:?}").to_lowercase());
-        fs::create_dir(&path).map_err(|error| error.to_string())?;
-        let mut mount = Command::new("mount");
-        match kind {
-            Kind::Tmpfs => mount.args(["-t", "tmpfs", "-o", &format!("size={DISK}"), "tmpfs"]),
-            Kind::Ext4 => {
-                let image = folder.join("ext4.image");
-                let file = File::create(&image).and_then(|file| file.set_len(DISK_BYTES));
-                file.map_err(|error| error.to_string())?;
-                succeed(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image))?;
-                mount.args(["-o", "loop"]).arg(&image)
-            }
-        };
-        succeed(mount.arg(&path))?;
-        Ok(Disk { path })
+/// Fills a file system to the last byte. Returns the file that does.
+fn fill(disk: &Disk) -> Result<PathBuf> {
+    let path = disk.path.join("filler");
+    let mut filler = File::create(&path).map_err(Error::io("create", &path))?;
+    for size in [1 << 20, 4096, 512, 1] {
+        let bytes = vec![1; size];
+        while filler.write_all(&bytes).and_then(|()| filler.flush()).is_ok() {}
     }
-
-    /// Fills the file system to the last byte. Returns the file that does.
-    fn fill(&self) -> Result<PathBuf> {
-        let path = self.path.join("filler");
-        let mut filler = File::create(&path).map_err(Error::io("create", &path))?;
-        for size in [1 << 20, 4096, 512, 1] {
-            let bytes = vec![1; size];
-            while filler.write_all(&bytes).and_then(|()| filler.flush()).is_ok() {}
-        }
-        Ok(path)
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let unmounted = succeed(Command::new("umount").arg(&self.path));
-        if let Err(reason) = unmounted {
-            eprintln!("full-disk: {} stays mounted: {reason}", self.path.display());
-        }
-    }
-}
-
-/// Runs a command. Returns its error output if it fails.
-fn succeed(command: &mut Command) -> std::result::Result<(), String> {
-    let ended = command.output().map_err(|error| error.to_string())?;
-    if ended.status.success() {
-        return Ok(());
-    }
-    Err(String::from_utf8_lossy(&ended.stderr).trim().to_owned())
+    Ok(path)
 }
 
 /// The program, and a disk to fill.
@@ -169,7 +118,7 @@ impl Bench<'_> {
         self.ingest_too_much(archive)?;
 
         // No byte is free.
-        let filler = self.disk.fill()?;
+        let filler = fill(self.disk)?;
         ok(&["verify".as_ref(), archive])?;
         self.check_small(archive)?;
         ok(&["mkdir".as_ref(), archive, "new".as_ref()])?;
