@@ -367,6 +367,14 @@ pub enum Error {
     /// that it is.
     #[error("the newest commit may not be durable yet: open the archive for writing to make sure")]
     NotSynced,
+    /// The text is not a time.
+    #[error(
+        "expected a time such as 2026-01-31, 2026-01-31T12:00, or an age such as '2 days', found {text:?}"
+    )]
+    NotATime {
+        /// The text.
+        text: String,
+    },
     /// The text is not a receipt.
     #[error("not a receipt: {reason}")]
     NotAReceipt {
@@ -428,7 +436,8 @@ impl Error {
             | Error::RootDirectory
             | Error::SameName { .. }
             | Error::TooDeep { .. }
-            | Error::NotAReceipt { .. } => io::ErrorKind::InvalidInput,
+            | Error::NotAReceipt { .. }
+            | Error::NotATime { .. } => io::ErrorKind::InvalidInput,
             Error::WrongKey { .. } | Error::NoBlockOpens { .. } | Error::NotInMode { .. } => {
                 io::ErrorKind::PermissionDenied
             }

@@ -137,6 +137,7 @@ mod glob;
 mod information;
 mod key;
 mod maintenance;
+mod memory;
 mod named;
 mod open;
 mod options;
@@ -156,6 +157,7 @@ mod snapshot;
 mod source;
 pub mod spec;
 mod text;
+mod time;
 mod transaction;
 mod usage;
 
@@ -171,6 +173,7 @@ pub use key::Key;
 pub use maintenance::{
     Damage, Finding, ImportedHeader, Progress, Rekeyed, Repaired, Summary, read_header,
 };
+pub use memory::hide_memory;
 pub use options::{Derivation, Io, Kind, Options};
 pub use receipt::Receipt;
 pub use records::{

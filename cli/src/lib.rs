@@ -44,7 +44,7 @@ use self::exit::{Code, Failure};
 
 /// Runs the command line of this process and returns its exit status.
 pub fn run() -> ExitCode {
-    hide_memory();
+    ar7::hide_memory();
     let parsed = program().try_get_matches().and_then(|found| Arguments::from_arg_matches(&found));
     match parsed.as_ref().map(commands::run) {
         Ok((_, Ok(()))) => ExitCode::SUCCESS,
@@ -66,21 +66,6 @@ fn report(archive: &Path, failure: &Failure) -> ExitCode {
         failure => output::warn(failure),
     }
     ExitCode::from(failure.code().number())
-}
-
-/// Forbids core dumps, and forbids other processes of the same user to read this one's memory. If the call fails, keys
-/// still stay out of dumps because their pages are marked.
-#[cfg(target_os = "linux")]
-fn hide_memory() {
-    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-}
-
-/// Forbids core dumps. If the call fails, a dump could contain keys, but the user's own limit applies as before.
-#[cfg(not(target_os = "linux"))]
-fn hide_memory() {
-    use rustix::process::{Resource, Rlimit, setrlimit};
-    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 
 /// Prints the help, the version or a usage error.

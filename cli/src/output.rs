@@ -16,19 +16,26 @@ use crate::exit::Failure;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const PIPE_BYTES: usize = 1 << 20;
 
-/// Prints the result of a command: one JSON document with `--json`, otherwise the line, if there is one and `--quiet` was
-/// not given.
+/// Prints the result of a command, as [`print()`] does. A line is only a summary, which `--quiet` suppresses.
 pub(crate) fn report(
     common: &Common,
     document: &impl Serialize,
     line: Option<String>,
 ) -> Result<(), Failure> {
+    print(common, document, line.filter(|_| !common.quiet))
+}
+
+/// Prints one JSON document with `--json`, and lines of text otherwise.
+pub(crate) fn print(
+    common: &Common,
+    document: &impl Serialize,
+    lines: impl IntoIterator<Item = impl Display>,
+) -> Result<(), Failure> {
     let mut output = Output::new();
-    match line {
-        _ if common.json => return output.document(document),
-        Some(line) if !common.quiet => output.line(&line)?,
-        _ => {}
+    if common.json {
+        return output.document(document);
     }
+    lines.into_iter().try_for_each(|line| output.line(&line))?;
     output.finish()
 }
 
@@ -85,7 +92,7 @@ impl Output {
     }
 
     /// Writes a line.
-    pub(crate) fn line(&mut self, line: &str) -> Result<(), Failure> {
+    pub(crate) fn line(&mut self, line: &impl Display) -> Result<(), Failure> {
         self.write(format!("{line}\n").as_bytes())
     }
 
@@ -199,7 +206,7 @@ impl List {
     ) -> Result<(), Failure> {
         self.outcome?;
         match self.form {
-            Form::Text => text.map_or(Ok(()), |text| self.output.line(&text))?,
+            Form::Text => text.into_iter().try_for_each(|text| self.output.line(&text))?,
             Form::Document => {
                 self.output.write(format!("],\n\"{name}\":").as_bytes())?;
                 self.output.json(value)?;

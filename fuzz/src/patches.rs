@@ -1,4 +1,4 @@
-//! One-line patches: each breaks one check of the product, and names the fuzz targets that must find it.
+//! One-line patches: each breaks one check of the product, and names the fuzz targets or campaigns that must find it.
 //!
 //! The files in `fuzz/patches` list them, one file for each crate. Planted faults ([`ar7_engine::PlantedFault`]) are in
 //! the product behind the feature `testing`; a patch needs no line there, but each patch needs a separate build.
@@ -23,7 +23,11 @@ pub struct Patch {
     /// The replacement.
     pub to: String,
     /// The targets that must find the patch, each with a limit on the number of executions.
+    #[serde(default)]
     pub targets: Vec<(String, u64)>,
+    /// The campaigns that must find it, each with its options. They run the patched program.
+    #[serde(default)]
+    pub campaigns: Vec<Vec<String>>,
 }
 
 /// The reason why a patch is unusable.

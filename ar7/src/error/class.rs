@@ -34,6 +34,7 @@ impl Error {
             | Error::InvalidPattern { .. }
             | Error::NoKeySlot { .. }
             | Error::NotAReceipt { .. }
+            | Error::NotATime { .. }
             | Error::OnlyKey { .. }
             | Error::OtherKeys { .. }
             | Error::OutOfBounds { .. }

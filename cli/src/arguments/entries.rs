@@ -7,7 +7,7 @@ use ar7::{FileType, Timestamp};
 use clap::Args;
 
 use super::{NewSlot, one_of};
-use crate::sizes::{parse_size, parse_time};
+use crate::sizes::parse_size;
 
 #[derive(Debug, Args)]
 pub(crate) struct Put {
@@ -83,10 +83,10 @@ pub(crate) struct Find {
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) smaller: Option<u64>,
     /// Only entries modified after TIME: 2026-01-31, 2026-01-31T12:00, or an age such as '2 days'
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    #[arg(long, value_name = "TIME")]
     pub(crate) newer: Option<Timestamp>,
     /// Only entries modified before TIME
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    #[arg(long, value_name = "TIME")]
     pub(crate) older: Option<Timestamp>,
     #[command(flatten)]
     pub(crate) form: ListForm,

@@ -53,13 +53,7 @@ pub(super) fn receipt(common: &Common, options: &OnArchive) -> Result<(), Failur
         }
         receipt => receipt?,
     };
-    let line = receipt.to_string();
-    if common.json {
-        return Output::new().document(&json!({ "receipt": line }));
-    }
-    let mut output = Output::new();
-    output.line(&line)?;
-    output.finish()
+    output::print(common, &json!({ "receipt": receipt.to_string() }), [&receipt])
 }
 
 /// Parses the receipt of an argument: the line itself, or a file that contains it.
@@ -77,19 +71,12 @@ pub(super) fn repair(common: &Common, options: &OnArchive) -> Result<(), Failure
     let path = &options.archive;
     check_exists(path)?;
     let repaired = common.apply(Archive::options()).repair(path, &keys::existing(common)?)?;
-    if !common.json {
-        let mut output = Output::new();
-        for block in &repaired.healed {
-            output.line(&format!("block {block}: written again from its copy"))?;
-        }
-        for block in &repaired.lost {
-            output.line(&format!("block {block}: no good copy"))?;
-        }
-        output.finish()?;
-    }
+    let healed = repaired.healed.iter().map(|block| (block, "written again from its copy"));
+    let lost = repaired.lost.iter().map(|block| (block, "no good copy"));
+    let lines = healed.chain(lost).map(|(block, what)| format!("block {block}: {what}"));
     let (healed, lost) = (repaired.healed.len(), repaired.lost.len());
-    let line = format!("{healed} blocks repaired, {lost} without a good copy");
-    output::report(common, &repaired, Some(line))?;
+    let summary = format!("{healed} blocks repaired, {lost} without a good copy");
+    output::print(common, &repaired, lines.chain((!common.quiet).then_some(summary)))?;
     if lost > 0 { Err(Failure::findings(lost as u64)) } else { Ok(()) }
 }
 
@@ -116,10 +103,5 @@ pub(super) fn wiped_text(blocks: u64) -> String {
 /// Prints facts about an archive as text or JSON.
 pub(super) fn info(common: &Common, options: &OnArchive) -> Result<(), Failure> {
     let facts = common.reader(&options.archive)?.information()?;
-    let mut output = Output::new();
-    if common.json {
-        return output.document(&facts);
-    }
-    output.line(&facts.to_string())?;
-    output.finish()
+    output::print(common, &facts, [&facts])
 }

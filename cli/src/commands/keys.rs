@@ -13,7 +13,7 @@ use crate::arguments::{
 use crate::exit::Failure;
 use crate::keys;
 use crate::opened::{self, check_exists};
-use crate::output::{self, Output};
+use crate::output;
 use crate::progress::Progress;
 
 /// Creates a key file of 32 random bytes, readable only by its owner.
@@ -71,17 +71,14 @@ fn finish(common: &Common, archive: Archive, number: usize, what: &str) -> Resul
 /// Lists the key slots in use.
 pub(super) fn list(common: &Common, options: &OnArchive) -> Result<(), Failure> {
     let archive = common.reader(&options.archive)?;
-    let (opened, revision, slots) = (archive.key_slot(), archive.header_revision(), archive.keys());
-    let mut output = Output::new();
-    if common.json {
-        return output
-            .document(&json!({ "opened": opened, "revision": revision, "key_slots": slots }));
-    }
-    for slot in slots {
+    let (opened, slots) = (archive.key_slot(), archive.keys());
+    let lines = slots.iter().map(|slot| {
         let mark = if slot.number == opened { " (in use)" } else { "" };
-        output.line(&format!("{slot}{mark}"))?;
-    }
-    output.finish()
+        format!("{slot}{mark}")
+    });
+    let revision = archive.header_revision();
+    let document = json!({ "opened": opened, "revision": revision, "key_slots": slots });
+    output::print(common, &document, lines)
 }
 
 /// Writes the header to a new file.

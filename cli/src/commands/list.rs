@@ -11,7 +11,6 @@ use serde::Serialize;
 use crate::arguments::{BLOCK_BYTES, Common, Du, Find, ListForm, Ls};
 use crate::exit::Failure;
 use crate::output::{self, List};
-use crate::sizes::minute_text;
 
 /// Lists the entries of a directory under their names, and other entries under their paths; or streams.
 pub(super) fn ls(common: &Common, options: &Ls) -> Result<(), Failure> {
@@ -211,6 +210,6 @@ fn long_line(metadata: &Metadata) -> String {
         metadata.links,
         attributes.user,
         attributes.group,
-        minute_text(attributes.modified),
+        attributes.modified.to_local_minute(),
     )
 }

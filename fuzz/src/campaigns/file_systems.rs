@@ -101,8 +101,9 @@ fn built_tests() -> Result<PathBuf> {
             && target["name"] == "ar7"
             && target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "lib"))
     });
-    let program = programs.filter_map(|message| message["executable"].as_str().map(PathBuf::from));
-    program.last().ok_or_else(|| Error::Fault("cargo built no tests of the library".to_owned()))
+    let mut program =
+        programs.filter_map(|message| message["executable"].as_str().map(PathBuf::from));
+    program.next().ok_or_else(|| Error::Fault("cargo built no tests of the library".to_owned()))
 }
 
 /// Runs tests with their files in a directory. Returns the line with their counts.

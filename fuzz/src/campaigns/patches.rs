@@ -1,4 +1,4 @@
-//! `cargo xtask patches`: checks that the fuzz targets named by each patch in `fuzz/patches` find it.
+//! `cargo xtask patches`: checks that the fuzz targets and campaigns named by each patch in `fuzz/patches` find it.
 //!
 //! Each patch is applied to a copy of the working tree and built there, and a separate process searches for it. The
 //! copy has its own target directory, so that a build compiles only the patched crate and its dependents.
@@ -33,6 +33,9 @@ pub(crate) struct Options {
 
 /// A search that takes longer counts as a failure.
 const SECONDS_MAX: &str = "600";
+
+/// What a campaign needs besides itself.
+const PROGRAM: [&str; 6] = ["--package", "ar7-cli", "--bin", "ar7", "--features", "ar7-fuzz/fuse"];
 
 /// Runs the campaign. Tries every patch, even after one was missed.
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -128,7 +131,11 @@ impl Copy<'_> {
     fn try_patch(&self, patch: &Patch) -> Result<()> {
         let patched = patch.patched(self.original).map_err(|unusable| unusable_error(&unusable))?;
         self.write(&patch.file, patched.as_bytes())?;
-        self.build()?;
+        self.build(if patch.campaigns.is_empty() { &[] } else { &PROGRAM })?;
+        for campaign in &patch.campaigns {
+            self.campaign(campaign)?;
+            println!("patches: {}: {} fails", patch.name, campaign.join(" "));
+        }
         for (target, executions) in &patch.targets {
             let found = self.search(target, *executions)?;
             println!("patches: {}: {target} {found}", patch.name);
@@ -136,16 +143,34 @@ impl Copy<'_> {
         Ok(())
     }
 
-    fn build(&self) -> Result<()> {
+    fn build(&self, more: &[&str]) -> Result<()> {
         let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         build.args(["build", "--locked", "--quiet", "--package", "ar7-fuzz", "--bin", "campaign"]);
-        build.current_dir(&self.tree).env("CARGO_TARGET_DIR", &self.target);
+        build.args(more).current_dir(&self.tree).env("CARGO_TARGET_DIR", &self.target);
         let built = output(&mut build)?;
         if built.status.success() {
             return Ok(());
         }
         let errors = String::from_utf8_lossy(&built.stderr);
         Err(Error::Fault(format!("`{}` failed: {errors}", shown(&build))))
+    }
+
+    /// Runs a campaign with the patched program. Fails unless the campaign finds a fault.
+    fn campaign(&self, arguments: &[String]) -> Result<()> {
+        let mut command = Command::new("timeout");
+        command.arg(SECONDS_MAX).arg(self.target.join("debug/campaign")).args(arguments);
+        command.current_dir(&self.tree).env("CARGO_TARGET_DIR", &self.target);
+        let finished = output(&mut command)?;
+        if finished.status.code() == Some(1) {
+            return Ok(());
+        }
+        let stdout = String::from_utf8_lossy(&finished.stdout);
+        if stdout.contains("skipped") {
+            println!("patches: {stdout}");
+            return Ok(());
+        }
+        let (command, status) = (shown(&command), finished.status);
+        Err(Error::Fault(format!("{command} found nothing ({status})\n{stdout}")))
     }
 
     /// Returns the output of the search about its finding in the patched program.
@@ -175,7 +200,8 @@ mod tests {
     fn patch(name: &str) -> Patch {
         let text = String::new;
         let (what, file, from, to) = (text(), text(), text(), text());
-        Patch { name: name.to_owned(), what, file, from, to, targets: Vec::new() }
+        let (targets, campaigns) = (Vec::new(), Vec::new());
+        Patch { name: name.to_owned(), what, file, from, to, targets, campaigns }
     }
 
     #[test]

@@ -97,7 +97,7 @@ fn every_target_has_two_canaries() {
 fn every_patch_applies_once_and_names_targets() {
     let mut names = BTreeSet::new();
     for patch in listed() {
-        let Patch { name, what, targets, .. } = &patch;
+        let Patch { name, what, targets, campaigns, .. } = &patch;
         assert!(names.insert(name.clone()), "{name} is listed twice");
         let is_kebab = name.split('-').all(|word| {
             !word.is_empty()
@@ -108,7 +108,9 @@ fn every_patch_applies_once_and_names_targets() {
         let patched = patch.patched(root()).unwrap_or_else(|unusable| panic!("{unusable}"));
         let source = std::fs::read_to_string(root().join(&patch.file)).expect("the patched file");
         assert_ne!(patched, source, "{name} changes nothing");
-        assert!(!targets.is_empty(), "{name} names no target");
+        let is_named = !targets.is_empty() || !campaigns.is_empty();
+        assert!(is_named, "{name} names neither a target nor a campaign");
+        assert!(campaigns.iter().all(|campaign| !campaign.is_empty()), "{name}");
         for (name, executions) in targets {
             assert!(target(name).is_some() && *executions > 0, "{}: {name}", patch.name);
         }
