@@ -440,7 +440,7 @@ impl Options {
 }
 
 impl Options {
-    /// Writes an exported header back to the file of its archive, of which both copies of the header
+    /// Writes an exported header back to the file of its archive, of which every copy of the header
     /// may be damaged. `key` must open a key slot of the exported header.
     ///
     /// Fails if the header is older than the one that the newest commit names, because it would restore

@@ -111,7 +111,8 @@ impl fmt::Display for SalvageSummary {
 }
 
 /// A salvage of a damaged archive. It trusts only keys and tags: it works without meta slots and index
-/// roots and, with an exported header, without the beginning of the file.
+/// roots, and without the beginning of the file. Of an archive of less than about a MiB, that takes an exported
+/// header.
 ///
 /// It cannot detect that something is old: a block, an index page or a whole file that was replaced by an
 /// earlier version of itself.

@@ -4,8 +4,8 @@ import uuid
 from collections import namedtuple
 from struct import unpack_from
 
-from sealed import (BLOCK, BLOCKS_MAX, DATA, RESERVED, Damaged, Generation, NewerFormat, Reference, Sealed,
-                    Tampered, Truncated, attempt, layout, need, read_headers, reference_at)
+from sealed import (BLOCK, BLOCKS_MAX, DATA, RESERVED, THIRD_END, THIRD_SLOTS, Damaged, Generation, NewerFormat, Reference,
+                    Sealed, Tampered, Truncated, attempt, is_reserved, layout, need, read_headers, reference_at)
 
 TREES = {"streams": (16, 43), "extents": (20, 20), "free": (4, 4), "deletions": (16, 43), "sessions": (4, 8),
          "names": (None, 9), "inodes": (8, None)}  # in the order of the roots; lengths of key and value
@@ -30,13 +30,13 @@ def parse_stream(data, identity):
     need(stream.compression == 0, "compression", stream.compression, error=NewerFormat)
     one_run, begin, end, count = stream.flags == 1, stream.begin, stream.end, stream.count
     sound = stream.identity == identity and stream.flags <= 1 and stream.length <= count * DATA
-    sound &= (begin, end) == (-1, -1) if count == 0 else min(begin, end) >= RESERVED and (begin == end) == (count == 1)
+    sound &= (begin, end) == (-1, -1) if count == 0 else (begin == end) == (count == 1)
+    sound &= count == 0 or begin >= 0 and not (is_reserved(begin) or is_reserved(end))
     sound &= end == begin + count - 1 if one_run and count else not any(stream.generation)
     need(sound and (one_run or count >= 2), "record of stream", identity.hex())
     return stream
 
-class Slot:
-    """The state of the archive in one commit."""
+class Slot:  # the state of the archive in one commit
     def __init__(self, sealed, position):
         block = sealed.open("meta", position)
         self.raw, self.fields = block.data, (fields := Meta.at(block.data))
@@ -56,7 +56,8 @@ class Slot:
         need((self.redo_head is None) == (length == 0) and length <= self.blocks - RESERVED, "redo list")
         self.inline_free, least = [Run.at(fields.inline, 8 * at) for at in range(inline)], RESERVED
         for run in self.inline_free:
-            need(least <= run.start and 1 <= run.count <= self.blocks - run.start, "inline free run", run)
+            fits = least <= run.start and 1 <= run.count <= self.blocks - run.start
+            need(fits and not is_reserved(*run), "inline free run", run)
             least = run.start + run.count
         self.streams = [parse_stream(fields.streams[59 * at:59 * at + 59], uuid.UUID(int=at).bytes) for at in range(8)]
         need(all(max(at.begin, at.end) < self.blocks and not at.inode for at in self.streams), "reserved stream")
@@ -64,7 +65,7 @@ class Slot:
 
     def reference(self, data):
         found = reference_at(data)
-        need(found is None or RESERVED <= found.position < self.blocks, "reference", found)
+        need(found is None or not is_reserved(found.position) and found.position < self.blocks, "reference", found)
         return found
 
     def doubled(self, data):
@@ -78,15 +79,23 @@ class Slot:
         need(depth <= 16 and (found is not None) == (depth > 0) == (entries > 0) and not any(reserved), "root")
         return found, depth, entries
 
-def choose(copies, faults):
-    """The current commit, of four slots in the order of their positions, None for a bad one."""
-    good = sorted(filter(None, copies), key=lambda slot: slot.generation[:2])
+def lost_pairs(copies):
+    return [at for at in (0, 1) if not any(copies[at::2])]
+
+def choose(copies, third, faults):
+    """The current commit, of four slots and the third copies in the order of their positions, None for a bad one."""
+    good = sorted(filter(None, copies + third), key=lambda slot: slot.generation[:2])
     for older, newer in zip(good, good[1:]):
         rises = older.generation[:2] < newer.generation[:2] and older.fields.number < newer.fields.number
         need(rises or older.raw == newer.raw, "order of the commits", error=Tampered)
     pairs = [sorted(slot.fields.number for slot in copies[at::2] if slot) for at in (0, 1)]
-    need(all(pairs), "a pair of meta slots", error=NewerFormat if NewerFormat in map(type, faults) else Damaged)
-    need({p[-1] - p[0] for p in pairs} <= {0, 2} and abs(pairs[0][-1] - pairs[1][-1]) == 1, "numbers", error=Tampered)
+    need(all(pairs) or any(third) and NewerFormat not in map(type, faults), "a pair of meta slots",
+         error=NewerFormat if NewerFormat in map(type, faults) else Damaged)
+    need({pair[-1] - pair[0] for pair in pairs if pair} <= {0, 2}, "numbers", error=Tampered)
+    for at in lost_pairs(copies):  # the other pair holds numbers of the other parity
+        most = pairs[1 - at] and pairs[1 - at][-1] + (1 if all(copies[1 - at::2]) else 2)
+        need(not most or good[-1].fields.number <= most and pairs[1 - at][-1] % 2 == at, "numbers", error=Tampered)
+    need(not all(pairs) or abs(pairs[0][-1] - pairs[1][-1]) == 1, "numbers", error=Tampered)
     return good[-1]
 
 def parse_page(data, tree, level):
@@ -139,8 +148,7 @@ def parse_inode(number, data):
     need(extended is None or extended != stream, "extended attributes of inode", number)
     return Inode(kind, mode, owner, group, modified, size, links, target, stream, parent, device, origin, inline, extended)
 
-class Archive:
-    """An archive at its current commit."""
+class Archive:  # at its current commit
     def __init__(self, file, kind, secret):
         headers, self.faults = read_headers(file)
         self.header, master = headers[0].fields, headers[0].unlock(kind, secret)
@@ -149,7 +157,9 @@ class Archive:
             header.authenticate(master)
         self.faults += [Damaged("an older header") for header in headers if header.raw != headers[0].raw]
         self.sealed = Sealed(file, self.header.archive, master)
-        self.slot = choose([attempt(self.faults, Slot, self.sealed, at) for at in (1, 2, 3, 4)], self.faults)
+        self.headers, self.slots = headers, [attempt(self.faults, Slot, self.sealed, at) for at in (1, 2, 3, 4)]
+        third = THIRD_SLOTS if lost_pairs(self.slots) and file.seek(0, 2) >= THIRD_END * BLOCK else ()
+        self.slot = choose(self.slots, [attempt([], Slot, self.sealed, at) for at in third], self.faults)
         found, named = self.header.revision, self.slot.fields.header_revision
         same = found == named and hashlib.sha256(headers[0].raw).digest() == self.slot.fields.header_digest
         need(found > named or same, "revision of the header", error=Tampered)
@@ -159,20 +169,21 @@ class Archive:
         self.read_redo()
 
     def check_run(self, start, count):
-        need(RESERVED <= start and 1 <= count <= self.slot.blocks - start, "run of blocks", start, count)
+        within = 1 <= count <= self.slot.blocks - start
+        need(within and not is_reserved(start, count), "run of blocks", start, count)
 
     def read_redo(self):
         """Reads the redo list, newest first: shadow block and generation of each place, and the list's blocks."""
         self.redo, self.redo_blocks, length, index = {}, [], 0, None
         copies = self.slot.redo_head
         while copies and (block := self.open_copies("meta", copies, own_stream(0x102))):
-            tag, count, reserved = unpack_from("!4sHH", block.data)
-            zeros = block.data[28 + 20 * count:]
-            need(tag == b"redo" and 1 <= count <= 199 and not reserved and not any(zeros), "redo block")
+            tag, count = unpack_from("!4sH", block.data)
+            need(tag == b"redo" and 1 <= count <= 199 and not any(block.data[28 + 20 * count:] + block.data[6:8]), "redo block")
             self.redo_blocks += [copy.position for copy in copies]
             for at in range(28, 28 + 20 * count, 20):
                 (place,), spare = unpack_from("!i", block.data, at), self.slot.reference(block.data[at + 4:at + 20])
-                need(RESERVED <= place < self.slot.blocks and (not spare or spare.position != place), "place", place)
+                self.check_run(place, 1)
+                need(not spare or spare.position != place, "place", place)
                 self.redo.setdefault(place, spare)
             copies, length = self.slot.doubled(block.data[8:28]), length + count
             ends = (block.index == 0) == (copies is None) and (block.previous, block.next) == (-1, -1)
@@ -250,9 +261,6 @@ class Archive:
         need(ends == (stream.begin, stream.end), "ends of stream", name)
         return found
 
-    def spare(self, position):
-        return self.redo[position].position if position in self.redo else None
-
     def blocks(self, stream, extents):
         """Yields the blocks of a stream in order, each with its position. Their links must match the extents."""
         previous, found = -1, self.extents_of(stream, extents)
@@ -261,7 +269,8 @@ class Archive:
             for position in range(extent.start, last + 1):
                 index = extent.first + position - extent.start
                 reference = Reference(position, extent.generation)
-                block = self.sealed.open_as("data", reference, stream.identity, index, self.spare(position))
+                shadow = self.redo[position].position if position in self.redo else None
+                block = self.sealed.open_as("data", reference, stream.identity, index, shadow)
                 links = previous, after if position == last else position + 1
                 need((block.previous, block.next) == links, "links of block", position, error=Tampered)
                 previous = position
@@ -271,11 +280,10 @@ class Archive:
         names = {}
         for key, value in self.walk("names"):
             directory, name, (number, kind) = int.from_bytes(key[:8], "big"), key[8:], unpack_from("!QB", value)
-            need(0 < len(name) < 256 and not {b"/"[0], 0} & set(name) and name not in (b".", b".."), "name", name)
-            need(kind in TYPES, "kind of name", name)
+            sound = 0 < len(name) < 256 and not {b"/"[0], 0} & set(name) and name not in (b".", b"..")
+            need(sound and kind in TYPES, "name", name)
             names[directory, name] = number, kind
         return names
 
     def inodes(self):
-        numbered = ((int.from_bytes(key, "big"), value) for key, value in self.walk("inodes"))
-        return {number: parse_inode(number, value) for number, value in numbered}
+        return {(number := int.from_bytes(key, "big")): parse_inode(number, value) for key, value in self.walk("inodes")}

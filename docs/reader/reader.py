@@ -61,11 +61,11 @@ def ls(archive, _):
     tables = archive.streams(), archive.extents()
     for path, number, inode in entries(archive):
         data = content(archive, inode, tables)
-        stream = {"stream": str(uuid.UUID(bytes=inode.stream))} if inode.stream else {}
         extended = [[name.hex(), len(value), hashlib.sha256(value).hexdigest()]
                     for name, value in attributes(archive, inode, tables).items()]
         yield {**text("name", path), "type": TYPES[inode.kind], "inode": number, "mode": f"{inode.mode:04o}",
-               "links": inode.links, "uid": inode.owner, "gid": inode.group, "size": inode.size, **stream,
+               "links": inode.links, "uid": inode.owner, "gid": inode.group, "size": inode.size,
+               **({"stream": str(uuid.UUID(bytes=inode.stream))} if inode.stream else {}),
                **(text("target", data) if inode.kind == 3 else {}), "sha256": hashlib.sha256(data).hexdigest(),
                "device": inode.device, "origin": inode.origin, "attributes": extended}
 
@@ -86,7 +86,6 @@ MARKS = {"data_blocks": b"s", "free_blocks": b"f", "redo_blocks": b"l"}
 COMMANDS = {"info": info, "ls": ls, "streams": streams, "verify": verify, "cat": cat}
 
 def run(command, wanted, path, *secret):
-    """Returns the exit code for one archive."""
     try:
         with open(path, "rb") as file:
             row = {}

@@ -9,6 +9,7 @@ from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_decrypt as aead_ope
 from nacl.exceptions import CryptoError
 
 BLOCK, DATA, RESERVED, BLOCKS_MAX, MAGIC = 4096, 4008, 8, 2**31 - 1, b"\x89ar7 archive\r\n\x1a\n"
+THIRD_HEADER, THIRD_SLOTS, THIRD_END = 256, (257, 258), 259
 
 class ArchiveError(Exception):
     """An error; `code` is the exit code of the command."""
@@ -28,6 +29,9 @@ def attempt(faults, action, *arguments):
         return action(*arguments)
     except ArchiveError as error:
         faults.append(error)
+
+def is_reserved(start, count=1):
+    return start < RESERVED or start < THIRD_END and start + count > THIRD_HEADER
 
 def layout(name, form, fields):
     """Returns a type for records of FORMAT.md; `at` reads one."""
@@ -50,12 +54,10 @@ def reference_at(data):
     need(-1 <= position < BLOCKS_MAX and (position >= 0 or not any(generation)), "reference", position)
     return Reference(position, Generation.at(generation)) if position >= 0 else None
 
-def hkdf(key, salt, info):
-    """HKDF-SHA256 with 32 bytes of output, which is one round of expansion."""
+def hkdf(key, salt, info):  # HKDF-SHA256 with 32 bytes of output, which is one round of expansion
     return hmac.digest(hmac.digest(salt, key, "sha256"), info + b"\x01", "sha256")
 
-class ReadHeader:
-    """One copy of the header: its fields, and the bytes that they were read from."""
+class ReadHeader:  # one copy of the header: its fields, and the bytes that they were read from
     def __init__(self, raw):
         self.raw, self.fields = raw, (fields := Header.at(raw))
         need(fields.magic == MAGIC, "no magic", error=NotAnArchive)
@@ -101,17 +103,18 @@ class ReadHeader:
 
 def read_headers(file):
     """Returns the copies that parse, the current one first, and the errors of the others."""
-    length, _, begin = file.seek(0, 2), file.seek(0), file.read(16)
+    length, _, begin, bad, copies = file.seek(0, 2), file.seek(0), file.read(16), [], []
     if length < RESERVED * BLOCK:
         raise Truncated(f"{length} bytes") if begin and MAGIC.startswith(begin) else NotAnArchive("no magic")
-    bad = []
-    copies = [attempt(bad, ReadHeader, [file.seek(at * BLOCK), file.read(BLOCK)][1]) for at in (0, 7)]
+    for at in (0, 7, THIRD_HEADER):
+        if at < RESERVED or not any(copies) and length >= THIRD_END * BLOCK and NewerFormat not in map(type, bad):
+            file.seek(at * BLOCK)
+            copies.append(attempt(bad, ReadHeader, file.read(BLOCK)))
     if not any(copies):
         raise next((error for error in bad if not isinstance(error, NotAnArchive)), bad[0])
     return sorted(filter(None, copies), key=lambda header: -header.fields.revision), bad
 
-class Sealed:
-    """The blocks of a file, opened with the keys of one archive."""
+class Sealed:  # the blocks of a file, opened with the keys of one archive
     def __init__(self, file, archive, master):
         self.file, self.archive = file, archive
         self.keys = {kind: hkdf(master, archive, b"ar7 v1 " + kind.encode()) for kind in ("data", "registry", "meta")}

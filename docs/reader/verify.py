@@ -1,40 +1,38 @@
-"""Verification: every block by its extents, by links and by a scan; every run, name and inode."""
+"""Verification: every block by its extents, with its links; every run, name and inode; every block has one use."""
 from functools import partial
 
-from archive import ROOT, TREES, Run, own_stream, parse_attributes, parse_stream
-from sealed import RESERVED, attempt, need
+from archive import ROOT, TREES, Run, Slot, parse_attributes, parse_stream
+from sealed import BLOCK, RESERVED, THIRD_END, THIRD_HEADER, THIRD_SLOTS, attempt, is_reserved, need
 
 class Verifier:
     def __init__(self, archive):
         self.archive, self.findings = archive, archive.faults
         self.check = partial(attempt, self.findings)
-        self.marks = bytearray(b"r" * RESERVED + bytes(archive.slot.blocks - RESERVED))
-        self.owners = {}  # maps a position to key, stream and index of its block
+        self.marks = bytearray(ord("r") * is_reserved(at) for at in range(archive.slot.blocks))
 
     def run(self):
         archive = self.archive
         self.check(self.blanks)
+        self.check(self.third_copies)
         self.streams, self.extents, self.names, self.inodes = (
             self.check(table) or {} for table in (archive.streams, archive.extents, archive.names, archive.inodes))
         deletions, runs = self.check(self.read_deletions) or {}, self.check(self.read_free) or []
         self.check(list, archive.walk("sessions"))
         self.check(need, archive.near == archive.slot.counters[1] or archive.faults, "number of pages with near copies")
-        for number, tree in enumerate(TREES):
+        for tree in TREES:
             for page in archive.pages[tree]:
                 self.check(self.take, page, 1, b"p", "page of", tree)
-                self.owners[page] = "registry", own_stream(number)
         for block in archive.redo_blocks:
             self.check(self.take, block, 1, b"l", "redo list")
         for stream in self.streams.values():
             self.check(self.by_extents, stream)
-            self.check(self.by_links, stream)
         for stream in deletions.values():
             self.check(self.deleted_extents, stream)
         self.check(need, self.extents.keys() <= self.streams.keys() | deletions.keys(), "extents of no stream")
         for run in runs:
             self.check(self.take, *run, b"f", "free run")
         for position in range(RESERVED, archive.slot.blocks):
-            self.check(self.by_scan, position)
+            self.check(need, self.marks[position], "block", position, "is neither used nor free")
         self.check(self.check_names)
         return self
 
@@ -46,6 +44,19 @@ class Verifier:
     def blanks(self):
         for block in (self.archive.sealed.open("data", position) for position in (5, 6)):
             need(block[1:] == (-1, -1, 0, bytes(16), bytes(len(block.data))), "reserved block")
+
+    def third_copies(self):
+        archive, last, file = self.archive, self.archive.slot.fields.number, self.archive.sealed.file
+        if archive.slot.blocks >= THIRD_END:
+            had = any(found and found.fields.number == last - 1 and found.blocks >= THIRD_END for found in archive.slots)
+            file.seek(THIRD_HEADER * BLOCK)
+            is_newer = archive.header.revision > archive.slot.fields.header_revision  # an unfinished change
+            is_same = file.read(BLOCK) in [header.raw for header in archive.headers]
+            self.check(need, is_newer or is_same, "third copy of the header")
+            expected = [at for at in THIRD_SLOTS if had or at == THIRD_SLOTS[last % 2]]
+            third = [self.check(Slot, archive.sealed, at) for at in expected]
+            newest = max([found.fields.number for found in third if found], default=last)
+            need((last - 1 if had else 0) <= newest <= last, "third copies of meta slots", newest)
 
     def read_deletions(self):
         deletions = {key: parse_stream(key + value, key) for key, value in self.archive.walk("deletions")}
@@ -66,28 +77,8 @@ class Verifier:
             self.take(extent.start, extent.count, b"d", "deleted stream", stream.identity.hex())
 
     def by_extents(self, stream):
-        for index, (position, _) in enumerate(self.archive.blocks(stream, self.extents)):
+        for position, _ in self.archive.blocks(stream, self.extents):
             self.take(position, 1, b"s", "stream", stream.identity.hex())
-            self.owners[position] = "data", stream.identity, index
-
-    def by_links(self, stream):
-        """Follows the links from the first block on, without the extents."""
-        position, previous = stream.begin, -1
-        for index in range(stream.count):
-            self.archive.check_run(position, 1)
-            block = self.archive.sealed.open("data", position, self.archive.spare(position))
-            found = block.previous, block.index, block.stream
-            need(found == (previous, index, stream.identity), "chain of stream", stream.identity.hex(), index)
-            previous, position = position, block.next
-        need((previous, position) == (stream.end, -1), "end of the chain of stream", stream.identity.hex())
-
-    def by_scan(self, position):
-        """Checks that a block is used or free, and that a used block is the one in the trees."""
-        need(self.marks[position], "block", position, "is neither used nor free")
-        if position in self.owners:
-            kind, *owner = self.owners[position]
-            block = self.archive.sealed.open(kind, position, self.archive.spare(position))
-            need([block.stream, block.index][:len(owner)] == owner, "block", position, "is of another stream")
 
     def check_names(self):
         links, inside = {ROOT: 1}, {ROOT: []}
@@ -108,8 +99,7 @@ class Verifier:
             if inode.extended is not None:
                 stream = self.streams.get(inode.extended)
                 need(stream and stream.inode == number and stream.length <= 1 << 20, "attributes of inode", number)
-                blocks = self.archive.blocks(stream, self.extents)
-                parse_attributes(b"".join(block.data for _, block in blocks)[:stream.length])
+                parse_attributes(b"".join(block.data for _, block in self.archive.blocks(stream, self.extents))[:stream.length])
         for stream in self.streams.values():
             inode = self.inodes.get(stream.inode)
             owned = inode and stream.identity in (inode.stream, inode.extended)

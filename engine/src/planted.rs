@@ -127,6 +127,19 @@ mod faults {
             NoSecondCopy,
         }
 
+        /// Faults in the third copies of header and meta slots, found by tests of the store and by crashes of long
+        /// archives.
+        THIRD {
+            /// A commit writes the third copy before the first copy is durable.
+            ThirdCopyTooEarly,
+            /// An older third copy is taken although both pairs have good copies.
+            PreferThirdCopies,
+            /// The blocks of the third copies are allocated.
+            AllocateThirdCopies,
+            /// A change of the header leaves the third copy as it was.
+            StaleThirdHeader,
+        }
+
         /// Faults in repair, found by tests of the store.
         REPAIR {
             /// Repair takes a copy for good although it is of another generation.

@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 use ar7_engine::crypto::{KeyKind, MasterKey, RawKey, Secret, unwrap_master_key};
 use ar7_engine::device::MemoryDevice;
 use ar7_engine::format::{
-    BLOCK_SIZE, DATA_SIZE, Generation, Position, REDO_PER_BLOCK, UncheckedHeader, plain,
-    redo_block, redo_entry,
+    BLOCK_SIZE, DATA_SIZE, Generation, Position, REDO_PER_BLOCK, UncheckedHeader, is_reserved,
+    plain, redo_block, redo_entry,
 };
 use ar7_engine::store::{Access, OpenOptions};
 use ar7_registry::tree::page_layout;
@@ -186,7 +186,7 @@ impl OpenedBlock {
     /// Returns which part of the archive the block is.
     pub(crate) fn part(&self) -> Part {
         match self.kind {
-            KeyKind::Meta if self.position.get() < 8 => Part::Slot,
+            KeyKind::Meta if is_reserved(self.position) => Part::Slot,
             KeyKind::Meta => Part::Redo,
             KeyKind::Registry => Part::Page,
             KeyKind::Data => Part::Data,

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::reserved::{META_SLOTS, RESERVED_BLOCKS, RESERVED_STREAMS};
+use super::reserved::{META_SLOTS, RESERVED_BLOCKS, RESERVED_STREAMS, has_reserved, is_reserved};
 use super::stream_record::{StoredStream, stored_stream};
 use super::units::{DoubledRef, Generation, Position, Run};
 use super::{BLOCKS_MAX, DATA_SIZE, Data, Features, Field, OwnedData};
@@ -363,7 +363,8 @@ impl Decoder<'_> {
             let (start, count) =
                 (inline_free_run::START.u32(bytes), inline_free_run::COUNT.u32(bytes));
             let least = runs.last().map_or(RESERVED_BLOCKS, |run| run.end());
-            match Position::new(start).and_then(|start| Run::new(start, count)) {
+            let run = Position::new(start).and_then(|start| Run::new(start, count));
+            match run.filter(|run| !has_reserved(*run)) {
                 Some(run) if start >= least && run.end() <= block_count => runs.push(run),
                 _ => return Err(self.damaged(least, start)),
             }
@@ -411,7 +412,7 @@ impl Decoder<'_> {
             self.damaged("-1 or two positions from 8 up, below the block count", found)
         };
         let found = DoubledRef::decode(bytes).map_err(damaged)?;
-        let is_outside = |copy: &Position| !(RESERVED_BLOCKS..block_count).contains(&copy.get());
+        let is_outside = |copy: &Position| copy.get() >= block_count || is_reserved(*copy);
         match found.and_then(|block| [block.position, block.copy].into_iter().find(is_outside)) {
             Some(outside) => Err(damaged(Position::to_link(Some(outside)))),
             None => Ok(found),

@@ -34,6 +34,8 @@ pub use meta_slot::{
 pub use redo::{REDO_PER_BLOCK, REDO_STREAM, RedoBlock, RedoEntry, redo_block, redo_entry};
 pub use reserved::{
     BLANK_BLOCKS, HEADERS, META_SLOT_PAIRS, META_SLOTS, RESERVED_BLOCKS, RESERVED_STREAMS,
+    THIRD_COPIES, THIRD_HEADER, THIRD_SLOTS, has_reserved, has_third_copies, is_reserved,
+    third_slot,
 };
 pub use stream_record::{
     COMPRESSION_NONE, StoredStream, StreamLayout, StreamRecord, stored_stream, stream_record_layout,

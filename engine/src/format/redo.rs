@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::reserved::RESERVED_BLOCKS;
+use super::reserved::{RESERVED_BLOCKS, is_reserved};
 use super::units::{BlockRef, DoubledRef, Generation, Position};
 use super::{DATA_SIZE, Data};
 use crate::error::{Check, Error, Result, Value};
@@ -131,7 +131,7 @@ impl Decoder<'_> {
     /// Checks that a position is one of the archive and not reserved.
     fn check(&self, raw: u32) -> Result<Position> {
         match Position::new(raw) {
-            Some(found) if (RESERVED_BLOCKS..self.block_count).contains(&raw) => Ok(found),
+            Some(found) if raw < self.block_count && !is_reserved(found) => Ok(found),
             Some(found) if crate::fault!(TrustRedoTargets) => Ok(found),
             _ => Err(self.not_a_block(raw)),
         }

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use uuid::Uuid;
 
-use super::reserved::RESERVED_BLOCKS;
+use super::reserved::is_reserved;
 use super::units::{Generation, Position};
 use super::{DATA_SIZE_U64, Field};
 use crate::error::{Check, Error, Result, Value};
@@ -110,7 +110,7 @@ impl StreamRecord {
         if found != expected {
             return Err(record_error(expected, found));
         }
-        if let Some(found) = ends.clone().find(|end| end.get() < RESERVED_BLOCKS) {
+        if let Some(found) = ends.clone().find(|end| is_reserved(*end)) {
             return Err(record_error("a block that is not reserved", found));
         }
         // A chain contains no block twice, so only a stream of one block ends where it begins.

@@ -1,5 +1,5 @@
-//! Exports and imports the header. Both copies are in the first 32 KiB of the file, and without a header no key opens
-//! anything.
+//! Exports and imports the header. Without a header no key opens anything, and a short archive has all copies in its
+//! first 32 KiB.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,8 +7,9 @@ use std::time::Duration;
 use super::handle::Store;
 use super::open::open_locked;
 use super::superblock::choose::choose;
-use super::superblock::copy::read_copy;
-use super::superblock::header::{check_length, parse};
+use super::superblock::copy::read_copies;
+use super::superblock::header::{check_length, parse, write_header_copies};
+use super::superblock::places::header_positions;
 use crate::crypto::{HeaderKey, MasterKey, Sealer, Secret, unwrap_master_key, unwrap_old_key};
 use crate::device::Device;
 use crate::error::{Check, Error, Result};
@@ -83,10 +84,11 @@ fn refuse_while_rekeying(device: &dyn Device, exported: &ExportedHeader) -> Resu
     let before = header.rekey.as_ref().map(|rekey| unwrap_old_key(master, rekey, header.archive));
     let before = before.transpose()?;
     let old = HeaderKey::derive(before.as_ref().unwrap_or(master), header.archive);
-    let found = HEADERS.map(|position| parse(device, position).2);
+    let positions = header_positions(device)?.into_iter();
+    let mut found = positions.filter_map(|position| parse(device, position).2.ok());
     let is_other =
         |found: &UncheckedHeader| found.is_rekey_of(&old) && found.rekey() != header.rekey.as_ref();
-    if found.iter().flatten().any(is_other) { Err(Error::RekeyInProgress) } else { Ok(()) }
+    if found.any(|found| is_other(&found)) { Err(Error::RekeyInProgress) } else { Ok(()) }
 }
 
 impl Store {
@@ -123,8 +125,8 @@ impl Store {
         let archive = exported.header.archive;
         refuse_while_rekeying(device, exported)?;
         let sealer = exported.sealer()?;
-        let copies = META_SLOTS.map(|position| read_copy(device, &sealer, position));
-        if copies.iter().all(|copy| copy.outcome.is_err()) {
+        let copies = read_copies(device, &sealer)?;
+        if copies.slots.iter().chain(&copies.third).all(|copy| copy.outcome.is_err()) {
             // The archive id is in every key derivation and in the associated data of every tag. So a meta slot that
             // opens proves that the header belongs to this archive. Nothing else does: anyone may have written the
             // header in the file.
@@ -141,7 +143,7 @@ impl Store {
         }
         let is_ended =
             |rekey: &Rekey| rekey.number == slot.master_key_number && slot.rekey_watermark == 0;
-        let found = authentic_headers(device, exported);
+        let found = authentic_headers(device, exported)?;
         let newest = found.iter().map(|(_, revision, _)| *revision).max();
         let known = newest.unwrap_or(0).max(slot.header_revision);
         let same_as_found = found.iter().any(|(_, _, bytes)| *bytes == exported.bytes);
@@ -164,10 +166,7 @@ impl Store {
         let is_found = |position: &Position| found.iter().any(|(at, ..)| at == position);
         let mut positions = HEADERS;
         positions.sort_by_key(is_found);
-        for position in positions {
-            device.write(position, &bytes[..])?;
-            device.sync()?;
-        }
+        write_header_copies(device, &bytes, &positions, slot.block_count)?;
         let may_have_held_newer = chosen.may_have_held_newer;
         Ok(HeaderImport { revision, is_older: !is_current, may_have_held_newer })
     }
@@ -176,12 +175,12 @@ impl Store {
 type Found = (Position, u64, Box<[u8; BLOCK_SIZE]>);
 
 /// Returns the copies in the file that the exported header's key authenticates.
-fn authentic_headers(device: &dyn Device, exported: &ExportedHeader) -> Vec<Found> {
+fn authentic_headers(device: &dyn Device, exported: &ExportedHeader) -> Result<Vec<Found>> {
     let key = HeaderKey::derive(&exported.master, exported.header.archive);
     let authentic = |position: Position| {
         let (_, bytes, parsed) = parse(device, position);
         let header = parsed.ok()?.authenticate(&key).ok()?;
         Some((position, header.revision, bytes))
     };
-    HEADERS.into_iter().filter_map(authentic).collect()
+    Ok(header_positions(device)?.into_iter().filter_map(authentic).collect())
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::committed::Commit;
 use super::listed::WrittenRedoList;
-use super::space::reserve_of;
+use super::space::{end_with_reserve, reserve_of};
 use super::writer::Writer;
 use crate::error::{Error, Result};
 use crate::format::{BLOCK_SIZE_U64, BLOCKS_MAX, MetaSlot, ROOTS, Root, Run, StoredStream};
@@ -106,8 +106,7 @@ impl Writer {
         // Asked right before the cut: a reader of an older commit may need the end of the file.
         let may_cut = !self.is_pinned()? || crate::fault!(CutUnderReaders);
         if commit.slot.redo_head.is_none() && may_cut {
-            let keep =
-                commit.slot.block_count.saturating_add(reserve_of(&commit.slot)).min(BLOCKS_MAX);
+            let keep = end_with_reserve(commit.slot.block_count, reserve_of(&commit.slot));
             return Ok(Finished { trimmed: store.device.shrink(keep) });
         }
         Ok(Finished { trimmed: Ok(()) })

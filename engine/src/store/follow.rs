@@ -9,9 +9,8 @@ use super::look::Look;
 use super::open::{check_file_length, lock_newest};
 use super::redo_list::RedoList;
 use super::superblock::choose::{Chosen, choose};
-use super::superblock::copy::read_copy;
+use super::superblock::copy::read_copies;
 use crate::error::{Error, Result};
-use crate::format::META_SLOTS;
 
 impl Store {
     /// Moves a reader to the newest commit. Returns whether there was a newer one. Snapshots of earlier commits stay
@@ -24,7 +23,7 @@ impl Store {
         // One at a time: a slower thread must not publish an older commit after a newer one.
         let _turn = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
         let device = &*self.device;
-        let mut examine = |look: &Look| {
+        let mut examine = |look: &Look<'_>| {
             let chosen = self.chosen_in(look)?;
             check_file_length(look, &chosen.slot)?;
             Ok(chosen)
@@ -60,8 +59,8 @@ impl Store {
         if is_lost { lost(&current) } else { error }
     }
 
-    fn chosen_in(&self, look: &Look) -> Result<Chosen> {
-        let copies = META_SLOTS.map(|position| read_copy(look, &self.sealer, position));
+    fn chosen_in(&self, look: &Look<'_>) -> Result<Chosen> {
+        let copies = read_copies(look, &self.sealer)?;
         let chosen = choose(&copies, self.recovery().lost_pair)?;
         chosen.slot.features.check_readable()?;
         Ok(chosen)

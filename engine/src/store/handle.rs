@@ -113,6 +113,11 @@ impl Store {
         slot.header_digest = known.digest;
     }
 
+    /// Returns the header with its bytes.
+    pub(super) fn known_header(&self) -> Arc<KnownHeader> {
+        self.header.load_full()
+    }
+
     /// Returns the bytes of the header.
     pub(super) fn header_bytes(&self) -> Box<[u8; BLOCK_SIZE]> {
         self.header.load().bytes.clone()

@@ -1,8 +1,8 @@
 //! Changes key slots. The master key stays the same; a change determines which secrets unwrap it.
 //!
-//! A change writes a header of the next revision to both copies, with a sync after each, and then makes a commit that
-//! names it. After a crash in between, the newest whole header counts, and the next writer completes the change: it
-//! writes the header to both copies, so that removed slots are gone from the file.
+//! A change writes a header of the next revision to its copies, with a sync after the first and after the others, and
+//! then makes a commit that names it. After a crash in between, the newest whole header counts, and the next writer completes the change: it
+//! writes the header to every copy, so that removed slots are gone from the file.
 
 use std::sync::Arc;
 
@@ -117,7 +117,7 @@ impl Writer {
 
         // One copy at a time: a torn write leaves the other whole. A crash after the first sync leaves a header that
         // is newer than the one the commit names. It is authentic, and the next writer completes the change.
-        store.poisoning(write_headers(&*store.device, &bytes))?;
+        store.poisoning(write_headers(&*store.device, &bytes, current.slot.block_count))?;
         store.replace_header(KnownHeader::new(header, bytes));
 
         // From this commit on, an older header counts as tampering. Nothing else changes. The slot names the redo

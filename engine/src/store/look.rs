@@ -3,7 +3,8 @@
 use super::readers::ReaderLocks;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::format::{BLOCK_SIZE, Position, RESERVED_BLOCKS};
+use crate::format::{BLOCK_SIZE, Position, RESERVED_BLOCKS, THIRD_COPIES};
+use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -14,15 +15,19 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// The reserved blocks and the length of the file, as one read found them. A block that a writer is writing may be
-/// torn. As a device, it has the reserved blocks only.
-pub(super) struct Look {
-    blocks: Vec<Result<Box<[u8; BLOCK_SIZE]>>>,
+/// torn. As a device, it has the reserved blocks only. It reads the third copies when they are needed.
+pub(super) struct Look<'a> {
+    device: &'a dyn Device,
+    blocks: Vec<Sealed>,
+    third: [OnceLock<Sealed>; (THIRD_COPIES.end - THIRD_COPIES.start) as usize],
     length_bytes: u64,
 }
 
-impl Look {
+type Sealed = Result<Box<[u8; BLOCK_SIZE]>>;
+
+impl Look<'_> {
     /// Reads the reserved blocks from the file itself: a map may show a block in the middle of a write for longer.
-    pub(super) fn take(device: &dyn Device) -> Result<Look> {
+    pub(super) fn take(device: &dyn Device) -> Result<Look<'_>> {
         let length_bytes = device.length_bytes()?;
         let reserved = usize::try_from(RESERVED_BLOCKS).expect("a small constant");
         let mut all = vec![0; reserved * BLOCK_SIZE];
@@ -33,12 +38,28 @@ impl Look {
             // One bad sector fails the whole read.
             Err(_) => (0..RESERVED_BLOCKS).map(|at| read_one(device, Position::at(at))).collect(),
         };
-        Ok(Look { blocks, length_bytes })
+        Ok(Look { device, blocks, third: Default::default(), length_bytes })
     }
 
     /// Returns whether both looks found the same bytes.
-    pub(super) fn is_same(&self, other: &Look) -> bool {
-        self.length_bytes == other.length_bytes && self.readable().eq(other.readable())
+    pub(super) fn is_same(&self, other: &Look<'_>) -> bool {
+        self.length_bytes == other.length_bytes
+            && self.readable().eq(other.readable())
+            && (0..self.third.len()).all(|at| self.is_same_third(other, at))
+    }
+
+    fn is_same_third(&self, other: &Look<'_>, at: usize) -> bool {
+        let is_read = |look: &Look<'_>| look.third[at].get().is_some();
+        let is_needed = is_read(self) || is_read(other);
+        !is_needed || self.third(at).as_deref().ok() == other.third(at).as_deref().ok()
+    }
+
+    /// Returns a third copy, and reads it the first time.
+    fn third(&self, at: usize) -> &Sealed {
+        self.third[at].get_or_init(|| {
+            let offset = u32::try_from(at).expect("an index of a small array");
+            read_one(self.device, Position::at(THIRD_COPIES.start + offset))
+        })
     }
 
     /// Returns each block, or `None` if it cannot be read.
@@ -53,8 +74,15 @@ fn read_one(device: &dyn Device, position: Position) -> Result<Box<[u8; BLOCK_SI
     Ok(bytes)
 }
 
-impl Device for Look {
+impl Device for Look<'_> {
     fn read(&self, start: Position, bytes: &mut [u8]) -> Result<()> {
+        let third = start.get().checked_sub(THIRD_COPIES.start);
+        if let Some(at) = third.and_then(|at| usize::try_from(at).ok())
+            && at < self.third.len()
+        {
+            bytes.copy_from_slice(&self.third(at).as_ref().map_err(Clone::clone)?[..]);
+            return Ok(());
+        }
         let first = usize::try_from(start.get()).expect("an index of a small array");
         for (block, bytes) in self.blocks.iter().skip(first).zip(bytes.chunks_mut(BLOCK_SIZE)) {
             bytes.copy_from_slice(&block.as_ref().map_err(Clone::clone)?[..]);
@@ -92,12 +120,12 @@ impl Device for Look {
 ///
 /// While a writer is active, it looks again for up to a second. Then it accepts what was found, or fails with
 /// [`Error::Busy`]. Returns the look as well.
-pub(super) fn look_steadily<T>(
-    device: &dyn Device,
+pub(super) fn look_steadily<'a, T>(
+    device: &'a dyn Device,
     readers: &ReaderLocks,
-    mut examine: impl FnMut(&Look) -> Result<T>,
+    mut examine: impl FnMut(&Look<'_>) -> Result<T>,
     is_whole: impl Fn(&T) -> bool,
-) -> Result<(T, Look)> {
+) -> Result<(T, Look<'a>)> {
     // Begins after the first look: deriving the key from a passphrase may take longer than this.
     let mut begun = None;
     let mut is_idle = !readers.is_written()?;

@@ -16,8 +16,8 @@
 //! The files are layers, and each imports only from the ones before it: `process`, `space/run_set`, `readers`;
 //! `committed`; `look`, `replaced`, `savepoints`, `space`, `open_block`; `redo_list`; `listed`, `superblock`,
 //! `rekeying`; `transaction`, `handle`; `read`, `pipeline`; `in_flight`; `writer`; `savepoint`, `redo`, `commit`,
-//! `recover`, `key_slots`; `open`; `create`, `follow`, `rekey`, `backup`, `repair`, `salvage`,
-//! `wipe`.
+//! `recover`, `key_slots`; `open`; `create`, `follow`, `rekey`, `backup`, `third_copies`;
+//! `repair`, `salvage`, `wipe`.
 
 mod backup;
 mod commit;
@@ -48,6 +48,7 @@ mod space;
 mod superblock;
 #[cfg(test)]
 mod tests;
+mod third_copies;
 mod transaction;
 mod wipe;
 mod writer;
@@ -70,5 +71,6 @@ pub use savepoints::Savepoint;
 pub use space::run_set::RunSet;
 pub use space::{FAR_FROM_BLOCKS, RESERVE_BLOCKS, Urgency};
 pub use superblock::recovery::Recovery;
+pub use third_copies::BadThirdCopy;
 pub use wipe::Wiped;
 pub use writer::Writer;

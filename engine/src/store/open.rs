@@ -17,7 +17,7 @@ use super::rekeying::Rekeying;
 use super::space::pins::Pins;
 use super::superblock::Superblock;
 use super::superblock::choose::{Chosen, choose};
-use super::superblock::copy::read_copy;
+use super::superblock::copy::read_copies;
 use super::superblock::header::{OpenedHeader, check_length, check_revision, open_header};
 use super::superblock::recovery::Recovery;
 use super::transaction::Transaction;
@@ -26,8 +26,7 @@ use crate::crypto::{MasterKey, ReceiptKey, Sealer, Secret, random_u32};
 use crate::device::{self, Device, FileDevice, MappedDevice};
 use crate::error::{Error, Result};
 use crate::format::{
-    BLOCK_SIZE_U64, BLOCKS_MAX, Generation, META_SLOTS, MetaSlot, PENDING_SESSIONS_MAX,
-    SessionRecord,
+    BLOCK_SIZE_U64, BLOCKS_MAX, Generation, MetaSlot, PENDING_SESSIONS_MAX, SessionRecord,
 };
 
 /// Whether an archive is opened for reading or for writing.
@@ -166,7 +165,7 @@ impl Store {
         let readers = ReaderLocks::new(device.locks());
         // Deriving a key from a passphrase takes long, so the header is opened again only if it differs.
         let mut known: Option<OpenedHeader> = None;
-        let mut examine = |look: &Look| {
+        let mut examine = |look: &Look<'_>| {
             let header = match known.take() {
                 Some(header) if header.is_in(look) => header,
                 _ => open_header(look, secret)?,
@@ -198,6 +197,10 @@ impl Store {
         }
         let found = Examined::new(&*device, &header, false)?;
         found.chosen.slot.features.check_writable()?;
+        if let Some(error) = &found.chosen.unreadable {
+            // A newer commit may be readable later, but not once this writer has replaced it.
+            return Err(error.clone());
+        }
         let (chosen, rekeying) = (found.chosen.clone(), found.rekeying);
         let (store, list) = found.into_store(device, path, &header, None)?;
         if let Some((_, error)) = list.lost.as_ref().filter(|(_, error)| error.is_io()) {
@@ -238,8 +241,7 @@ impl Examined {
         accept_lost_pair: bool,
     ) -> Result<Examined> {
         let sealer = header.sealer();
-        let copies = META_SLOTS.map(|position| read_copy(device, &sealer, position));
-        let chosen = choose(&copies, accept_lost_pair)?;
+        let chosen = choose(&read_copies(device, &sealer)?, accept_lost_pair)?;
         let record = header.header.rekey.as_ref();
         let rekeying = Rekeying::of(record, &chosen.slot)?;
         Rekeying::check_slot(record, &chosen, &sealer)?;
@@ -285,7 +287,7 @@ pub(super) fn lock_newest<T>(
     device: &dyn Device,
     readers: &Arc<ReaderLocks>,
     wait: Duration,
-    examine: &mut dyn FnMut(&Look) -> Result<T>,
+    examine: &mut dyn FnMut(&Look<'_>) -> Result<T>,
     chosen: impl Fn(&T) -> &Chosen,
 ) -> Result<(T, ReaderLock)> {
     let is_whole = |found: &T| chosen(found).may_have_held_newer.is_none();

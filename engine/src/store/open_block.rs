@@ -9,7 +9,7 @@ use crate::crypto::{KeyKind, Opened, Sealer};
 use crate::device::Device;
 use crate::error::{Check, Error, Result};
 use crate::format::{
-    BLOCK_SIZE, BlockHead, BlockRef, Generation, Position, RESERVED_BLOCKS, plain, sealed,
+    BLOCK_SIZE, BlockHead, BlockRef, Generation, Position, is_reserved, plain, sealed,
 };
 
 /// A buffer for one block on the heap. Opening a block leaves plaintext in it, so dropping it wipes it.
@@ -54,7 +54,7 @@ pub(super) fn read_one<'a>(
     bytes: &'a mut [u8; BLOCK_SIZE],
 ) -> Result<Opened<'a>> {
     let home = block.position;
-    if home.get() < RESERVED_BLOCKS {
+    if is_reserved(home) {
         return Err(Error::damaged(home, Check::Root, "a block that is not reserved", home));
     }
     let source = redirects.source(home, block.generation);

@@ -9,10 +9,10 @@ use super::open_block::{BlockBuffer, generation_in};
 use super::rekeying::{Rekeying, pairs, readable};
 use super::superblock::choose::Chosen;
 use super::superblock::copy::write_copy;
-use super::superblock::header::OpenedHeader;
+use super::superblock::header::{OpenedHeader, write_header_copies};
 use crate::crypto::KeyKind;
 use crate::error::Result;
-use crate::format::Position;
+use crate::format::{MetaSlot, Position, has_third_copies, third_slot};
 
 impl Store {
     /// Makes both copies of the chosen commit good and durable. Only after this may the other pair be written. Copies
@@ -30,6 +30,7 @@ impl Store {
         // A copy that reads well may be in the page cache only. It is written again, one copy at a time, so that a
         // torn write leaves the other. Each write is synced, so that the commit on which this writer builds is on
         // disk. The bytes are the same, so that a reader never finds the copy torn.
+        self.write_third_copy(chosen)?;
         for (position, sealed) in &chosen.good {
             if crate::fault!(ResealGoodSlots) {
                 write_copy(&*self.device, &self.sealer, &chosen.slot, *position)?;
@@ -53,17 +54,27 @@ impl Store {
         Ok(bad)
     }
 
+    /// Writes the third copy of the chosen commit, if it has one. A crash may have lost it, and the next commit
+    /// overwrites that of the commit before. The first sync of the recovery makes it durable.
+    fn write_third_copy(&self, chosen: &Chosen) -> Result<()> {
+        let MetaSlot { block_count, number, .. } = chosen.slot;
+        let position = third_slot(number);
+        let is_good = chosen.good.iter().any(|(good, _)| *good == position);
+        if is_good || !has_third_copies(block_count) {
+            return Ok(());
+        }
+        write_copy(&*self.device, &self.sealer, &chosen.slot, position)
+    }
+
     /// Repairs the header, one copy at a time, if a copy is bad or a change was unfinished. The good copy is written
     /// again first: it may be in the page cache only, and a power cut must not find both half written.
     fn recover_header(&self, header: &OpenedHeader, chosen: &Chosen) -> Result<()> {
         if header.repair.is_empty() && header.header.revision == chosen.slot.header_revision {
             return Ok(());
         }
-        for &position in header.good.iter().chain(&header.repair) {
-            self.device.write(position, &header.bytes[..])?;
-            self.device.sync()?;
-        }
-        Ok(())
+        let positions: Vec<Position> = header.good.iter().chain(&header.repair).copied().collect();
+        let block_count = chosen.slot.block_count;
+        write_header_copies(&*self.device, &header.bytes, &positions, block_count)
     }
 
     /// Copies shadow blocks home, byte for byte. Returns the home locations of those that do not open. Such a block

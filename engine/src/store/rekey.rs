@@ -25,7 +25,7 @@ use rayon::prelude::*;
 use super::handle::Store;
 use super::open::{Access, Io, OpenOptions, Purpose, lock_out_readers, open_locked};
 use super::rekeying::{WINDOW_BLOCKS, Window, readable};
-use super::space::reserve_of;
+use super::space::{end_with_reserve, reserve_of};
 use super::superblock::header::{open_header, write_headers};
 use super::writer::Writer;
 use crate::crypto::{
@@ -36,7 +36,7 @@ use crate::device::Device;
 use crate::error::{Check, Error, Result};
 use crate::format::{
     BLANK_BLOCKS, BLOCK_SIZE, BLOCKS_MAX, BlockHead, DATA_SIZE, Data, Header, KeySlot, MetaSlot,
-    Position, RESERVED_BLOCKS, Run,
+    Position, RESERVED_BLOCKS, Run, is_reserved,
 };
 use crate::parallel::in_pool;
 
@@ -141,7 +141,7 @@ fn begin(
     let bytes = header.encode(&HeaderKey::derive(&new, header.archive));
     // A crash after the first sync leaves a newer header, which the old master key also authenticates, and meta slots
     // under the old key. The next call then starts the change.
-    write_headers(&*store.device, &bytes)?;
+    write_headers(&*store.device, &bytes, store.current().slot.block_count)?;
     drop(writer);
     Ok(store.into_device().expect("no other handle of the store"))
 }
@@ -227,7 +227,7 @@ impl Writer {
         if !summary.trim_failed {
             // If there is no space for the reserve, the next writer tries again.
             let reserve = reserve_of(&store.current().slot);
-            let _ = store.device.grow(count.saturating_add(reserve).min(BLOCKS_MAX));
+            let _ = store.device.grow(end_with_reserve(count, reserve));
         }
         Ok(summary)
     }
@@ -244,6 +244,11 @@ impl Writer {
         store.read_each(window.homes, &mut bytes);
         let blocks = bytes.as_chunks_mut::<BLOCK_SIZE>().0;
         let reseal = |(block, &position): (&mut [u8; BLOCK_SIZE], &Position)| {
+            if is_reserved(position) {
+                // Its copies are not data. An old header must not go behind the end either.
+                block.fill(0);
+                return Ok(false);
+            }
             if store.sealer.reseal(old, position, block)? {
                 return Ok(true);
             }
@@ -347,7 +352,7 @@ impl Store {
             let blocks = bytes.as_chunks::<BLOCK_SIZE>().0;
             let each = || blocks.par_iter().zip(&positions);
             let is_undecryptable = |(block, position): &(&[u8; BLOCK_SIZE], &Position)| {
-                !sealer.opens(**position, block)
+                !is_reserved(**position) && !sealer.opens(**position, block)
             };
             let undecryptable: Vec<Position> = in_pool(|| {
                 each().filter(is_undecryptable).map(|(_, position)| *position).collect()

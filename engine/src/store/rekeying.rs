@@ -6,7 +6,7 @@ use crate::crypto::{KeyKind, Sealer};
 use crate::device::Device;
 use crate::error::{Check, Error, Result};
 use crate::format::{
-    BLOCK_SIZE, BlockRef, Generation, MetaSlot, Position, RESERVED_BLOCKS, Rekey, Run,
+    BLOCK_SIZE, BlockRef, Generation, MetaSlot, Position, RESERVED_BLOCKS, Rekey, Run, is_reserved,
 };
 
 /// Blocks of a window: 1 MiB is sealed again between two commits.
@@ -159,8 +159,10 @@ pub(super) fn window_of(rekey: Option<&Rekey>, slot: &MetaSlot) -> Option<Window
     Rekeying::of(rekey, slot).ok()?.window()
 }
 
+/// Returns the blocks of a window that are sealed again: home locations and shadow blocks.
 pub(super) fn pairs(window: Window) -> impl Iterator<Item = (Position, Position)> {
-    window.homes.positions().zip(window.shadows.positions())
+    let all = window.homes.positions().zip(window.shadows.positions());
+    all.filter(|(home, _)| !is_reserved(*home))
 }
 
 /// Reads a block past the memory map. Returns `None` if it is unreadable.

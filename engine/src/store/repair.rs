@@ -69,6 +69,7 @@ impl Repairer {
             store.recover(&header, &chosen, &[])?;
             repaired.healed.extend(chosen.repair.iter().chain(&header.repair));
         }
+        repaired.healed.extend(store.heal_third_copies(&chosen.slot)?);
         // The other pair holds the previous commit. A bad copy in it may have held a newer one, which no copy has.
         let is_other = |position: &&Position| !chosen.repair.contains(position);
         repaired.lost.extend(chosen.bad.iter().filter(is_other));

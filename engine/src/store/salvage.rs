@@ -12,8 +12,9 @@ use super::open::Io;
 use super::open_block::{BlockBuffer, generation_in, reopened};
 use super::rekeying::{pairs, window_of};
 use super::superblock::choose::choose;
-use super::superblock::copy::read_copy;
+use super::superblock::copy::read_copies;
 use super::superblock::header::parse;
+use super::superblock::places::header_positions;
 use crate::crypto::{
     BATCH_BLOCKS, HeaderKey, KeyKind, MasterKey, Opened, Sealer, Secret, unwrap_master_key,
     unwrap_old_key,
@@ -22,8 +23,8 @@ use crate::device::{self, Device, FileDevice};
 use crate::error::{Class, Error, Result};
 use crate::format::{
     ArchiveKind, BLOCK_SIZE, BLOCK_SIZE_U64, BLOCKS_MAX, Block, BlockHead, BlockRef, Generation,
-    HEADERS, Header, META_SLOTS, META_STREAM, MetaSlot, OwnedData, Position, REDO_STREAM,
-    RESERVED_BLOCKS, RedoBlock, Run, UncheckedHeader,
+    HEADERS, Header, META_STREAM, MetaSlot, OwnedData, Position, REDO_STREAM, RESERVED_BLOCKS,
+    RedoBlock, Run, UncheckedHeader, is_reserved,
 };
 use crate::parallel::in_pool;
 
@@ -99,9 +100,10 @@ impl Wreck {
             })?;
             UncheckedHeader::parse(HEADERS[0], bytes)
         });
-        let found = HEADERS.map(|position| parse(&*device, position).2);
+        let positions = header_positions(&*device)?.into_iter();
+        let found = positions.map(|position| parse(&*device, position).2);
         let mut headers = Vec::new();
-        for header in found.into_iter().chain(exported) {
+        for header in found.chain(exported) {
             headers.push(keys.noted(header));
         }
         let mut headers: Vec<UncheckedHeader> = headers.into_iter().flatten().collect();
@@ -248,7 +250,7 @@ impl Wreck {
 
     /// Notes what a meta slot or a block of a redo list says. All of it is checked again before it is used.
     fn note(&mut self, block: &FoundBlock, data: &OwnedData, shadows: &mut Shadows) {
-        if block.head.stream == META_STREAM && META_SLOTS.contains(&block.home) {
+        if block.head.stream == META_STREAM && is_reserved(block.home) {
             self.slots.extend(MetaSlot::decode(block.home, block.generation, data));
         } else if block.head.stream == REDO_STREAM {
             let decoded = RedoBlock::decode(block.home, data, self.blocks);
@@ -336,8 +338,8 @@ impl Wreck {
                 Some(old) => sealer.clone().with_old(old, RESERVED_BLOCKS),
                 None => sealer.clone(),
             };
-            let copies = META_SLOTS.map(|position| read_copy(&*self.device, &sealer, position));
-            choose(&copies, false)
+            read_copies(&*self.device, &sealer)
+                .and_then(|copies| choose(&copies, false))
                 .is_ok_and(|chosen| chosen.may_have_held_newer.is_none() && chosen.slot == *newest)
         });
         Some((newest, is_certain))

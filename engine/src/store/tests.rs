@@ -18,6 +18,7 @@
 //!   block of the list, or a shadow block, that does not open costs only the blocks that it names (`backup`, `redo`).
 //! - A return to a savepoint restores the state of that point, and seals no position twice in a step (`savepoint`).
 //! - Repair writes good copies over bad ones, and never trusts an older one (`repair`).
+//! - The third copies of header and meta slots are used only if the others are lost (`third`).
 //! - Wiped blocks are blank, and no others change (`wipe`).
 //! - A commit stores the state of the layer above, and a store reports its own facts (`facts`).
 
@@ -38,6 +39,7 @@ mod repair;
 mod savepoint;
 mod slots;
 mod space;
+mod third;
 mod threads;
 mod trim;
 mod wipe;
@@ -49,7 +51,7 @@ use super::*;
 use crate::crypto::{KeyKind, RawKey, SealJob, Secret};
 use crate::device::{Device, MemoryDevice};
 use crate::error::{Error, Result};
-use crate::format::{BlockHead, BlockRef, DATA_SIZE, Data, MetaSlot, Position};
+use crate::format::{BlockHead, BlockRef, DATA_SIZE, Data, MetaSlot, Position, Run, THIRD_COPIES};
 
 fn secret() -> Secret {
     Secret::Key(RawKey::from_bytes([3; 32]))
@@ -127,6 +129,13 @@ fn read(store: &Store, block: BlockRef) -> Result<u8> {
     let block = store.read_block(&commit.redirects, KeyKind::Data, block)?;
     assert_eq!(block.data[..], data(block.data[0])[..]);
     Ok(block.data[0])
+}
+
+/// Allocates every block before the third copies, so that the next runs can be of any length.
+fn allocate_before_third_copies(writer: &mut Writer) -> Run {
+    let run = writer.allocate(u32::MAX, Urgency::Ordinary).unwrap();
+    assert_eq!(run.end(), THIRD_COPIES.start);
+    run
 }
 
 fn mark(store: &Store) -> u64 {

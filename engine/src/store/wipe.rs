@@ -7,13 +7,12 @@ use super::handle::Store;
 use super::open::{lock_out_readers, open_locked};
 use super::space::Space;
 use super::superblock::header::{check_length, parse};
+use super::superblock::places::header_positions;
 use super::writer::Writer;
 use crate::crypto::{KeyKind, SealJob, random_array};
 use crate::device::Device;
 use crate::error::{Check, Error, Result};
-use crate::format::{
-    BLOCK_SIZE, BlockHead, DATA_SIZE, Data, HEADERS, Position, RESERVED_BLOCKS, Run,
-};
+use crate::format::{BLOCK_SIZE, BlockHead, DATA_SIZE, Data, Position, Run, has_reserved};
 
 /// Blocks sealed at a time: 1 MiB.
 const BATCH_BLOCKS: u32 = 256;
@@ -55,7 +54,7 @@ impl Writer {
         let listed = self.transaction.listed().blocks();
         // Checked before the first block is sealed: after an error, nothing would raise the step.
         for &run in runs {
-            let within = run.start().get() >= RESERVED_BLOCKS && run.end() <= self.block_count();
+            let within = !has_reserved(run) && run.end() <= self.block_count();
             if !within || listed.intersects(run) {
                 let expected = "free blocks of the archive";
                 return Err(Error::damaged(run.start(), Check::FreeMap, expected, run.count()));
@@ -134,7 +133,7 @@ impl Writer {
 }
 
 impl Store {
-    /// Destroys every key slot, and with them access to everything in the archive, forever. It overwrites both copies
+    /// Destroys every key slot, and with them access to everything in the archive, forever. It overwrites every copy
     /// of the header with random bytes, and needs no key. A file that is not an archive is left unchanged.
     ///
     /// Waits up to `wait` until no other process has the archive open.
@@ -151,7 +150,7 @@ impl Store {
     pub fn shred_device(device: &dyn Device) -> Result<()> {
         check_length(device)?;
         let mut refusal = None;
-        for position in HEADERS {
+        for position in header_positions(device)? {
             match parse(device, position).2 {
                 Err(error @ (Error::NotAnArchive { .. } | Error::Io { .. })) => {
                     refusal.get_or_insert(error);
@@ -165,7 +164,7 @@ impl Store {
 }
 
 fn overwrite_headers(device: &dyn Device) -> Result<()> {
-    for position in HEADERS {
+    for position in header_positions(device)? {
         device.write(position, &random_array::<BLOCK_SIZE>()?)?;
         device.sync()?;
     }

@@ -17,7 +17,7 @@ use crate::crypto::{KeyKind, MasterKey, SealJob};
 use crate::device::Device;
 use crate::error::{Check, Error, Result};
 use crate::format::{
-    BLOCK_SIZE_U64, BLOCKS_MAX, Generation, MetaSlot, Position, RESERVED_BLOCKS, Run, runs_of,
+    BLOCK_SIZE_U64, BLOCKS_MAX, Generation, MetaSlot, Position, Run, has_reserved, runs_of,
 };
 
 /// Limits of the number of blocks on a redo list, if readers of older commits keep some of them there: an eighth of the
@@ -133,7 +133,7 @@ impl Writer {
 
     /// Checks that a run from the registry lies within the archive.
     pub fn check_run(&self, run: Run) -> Result<()> {
-        if run.start().get() < RESERVED_BLOCKS || run.end() > self.space.count() {
+        if has_reserved(run) || run.end() > self.space.count() {
             let expected = "blocks of the archive";
             return Err(Error::damaged(run.start(), Check::Extents, expected, run.count()));
         }
@@ -470,9 +470,9 @@ impl Writer {
     /// redo list whose home locations no pinned snapshot reads.
     pub(super) fn write_slot(&mut self, slot: MetaSlot) -> Result<Arc<Commit>> {
         let store = Arc::clone(&self.store);
-        let (device, sealer) = (&*store.device, &store.sealer);
+        let (device, sealer, header) = (&*store.device, &store.sealer, store.known_header());
         // Step 5. One copy; its sync makes it the commit.
-        let half = store.poisoning(self.superblock.write_first(device, sealer, &slot))?;
+        let half = store.poisoning(self.superblock.write_first(device, sealer, &header, &slot))?;
 
         // From here on the commit counts. Until an image is home, readers find the block in its shadow block.
         let redirects = self.transaction.take_redirects();
@@ -480,7 +480,7 @@ impl Writer {
         self.publish(&commit);
 
         // Step 6. Not synced here: until the first sync of the next commit, recovery repeats both.
-        let second = self.superblock.write_second(device, sealer, &commit.slot, half);
+        let second = self.superblock.write_second(device, sealer, &header, &commit.slot, half);
         store.poisoning(second)?;
         // Asked only now that new readers find this commit, so that none can still choose an older one.
         if !crate::fault!(AskTooEarly) {

@@ -5,6 +5,7 @@
 //! - on golden archives and on new ones: the same names, streams, contents and counts, and no finding;
 //! - on copies with a flipped bit in each block: both report an error, or neither reads the block;
 //! - on copies with one older version of a block put back: the same;
+//! - on a long archive of which the first eight blocks are destroyed: the same streams, from the third copies;
 //! - on a wrong key, a truncated file, a newer version and another kind of file: the same exit code.
 
 pub(crate) mod golden;
@@ -19,13 +20,13 @@ use std::process::Command;
 use std::time::Instant;
 
 use ar7::Timestamp;
-use ar7_engine::format::ArchiveKind;
+use ar7_engine::format::{ArchiveKind, BLOCK_SIZE, RESERVED_BLOCKS};
 use clap::Args;
 use serde_json::{Value, json};
 
 use self::python::Python;
 use self::subject::{Ending, KEY, PASSPHRASE, Plan, Subject, digest};
-use xtask::ar7::Ar7;
+use xtask::ar7::{Ar7, EXIT_DAMAGED};
 use xtask::error::{Error, Result};
 use xtask::quantity::{base16, seconds};
 use xtask::workspace::{output, shown};
@@ -71,6 +72,9 @@ const PLANS: [Plan; 6] = [
         ..FRESH
     },
 ];
+
+/// The shape of an archive that is long enough for third copies of header and meta slots.
+const LONG: Plan = Plan { name: "long", kind: ArchiveKind::Fixed, bytes_max: 700_000, ..FRESH };
 
 /// Runs the comparison.
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -130,6 +134,10 @@ fn compare(python: &Python, options: &Options) -> Result<()> {
             }
         }
     }
+    let path = folder.join("long.ar7");
+    let subject = subject::make(&LONG, options.seed, &path)?;
+    both.compare(&path, &LONG, &subject)?;
+    both.without_first_blocks(&path, folder)?;
     both.refusals(folder)?;
     let Counts { archives, names, streams, bytes, blocks, flipped, refused, stale, refusals } =
         both.counts;
@@ -227,6 +235,26 @@ impl Both<'_> {
         self.counts.names += u64::try_from(names.len()).unwrap_or(u64::MAX);
         self.counts.streams += u64::try_from(streams.len()).unwrap_or(u64::MAX);
         self.verify(path, plan)
+    }
+
+    /// Destroys the first eight blocks of a copy. Both programs must still read every stream, and report the damage.
+    fn without_first_blocks(&self, path: &Path, folder: &Path) -> Result<()> {
+        let mut bytes = fs::read(path).map_err(Error::io("read", path))?;
+        bytes[..usize::try_from(RESERVED_BLOCKS).expect("a small number") * BLOCK_SIZE].fill(0x55);
+        let copy = folder.join("without-first-blocks.ar7");
+        fs::write(&copy, bytes).map_err(Error::io("write", &copy))?;
+        let streams = self.rows(&LONG, "streams", path)?;
+        same(path, "its streams", &self.rows(&LONG, "streams", &copy)?, &streams)?;
+        for row in streams.iter().filter(|row| row["size"] != 0) {
+            let identity = row["stream"].as_str().unwrap_or_default();
+            let content = self.ar7(&LONG, &["cat", "--stream", identity], &copy)?;
+            same(path, identity, &row["sha256"], &Value::from(digest(&content)))?;
+        }
+        let path = text(&copy)?;
+        let verify = |command| output(&mut self.unlocked(command, false));
+        let by_reader = verify(self.python.reader(["verify", path]))?.status.code();
+        let by_ar7 = verify(self.ar7.command(["verify", path]))?.status.code();
+        same(&copy, "verification", &[by_reader, by_ar7], &[Some(EXIT_DAMAGED); 2])
     }
 
     fn verify(&mut self, path: &Path, plan: &Plan) -> Result<()> {

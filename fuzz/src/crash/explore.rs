@@ -5,7 +5,9 @@ use std::fmt;
 use std::ops::AddAssign;
 use std::rc::Rc;
 
+use ar7_engine::device::Device as _;
 use ar7_engine::device::simulated::{Cut, EventKind, Kept, Medium, SealedBlocks, SimulatedDisk};
+use ar7_engine::format::{BLOCK_SIZE, Position, RESERVED_BLOCKS};
 use ar7_engine::store::Access;
 use ar7_registry::Archive;
 
@@ -133,6 +135,8 @@ pub struct Explorer {
     contents: HashMap<u64, Rc<Content>>,
     /// For each disk, the number of crashes of its recovery that were explored. With 0, only the disk itself is known.
     known: HashMap<u64, u8>,
+    /// Whether the archive has third copies from the beginning.
+    has_third_copies: bool,
 }
 
 impl Explorer {
@@ -146,7 +150,13 @@ impl Explorer {
             distinct: Vec::new(),
             contents: HashMap::new(),
             known: HashMap::new(),
+            has_third_copies: false,
         }
+    }
+
+    /// Opens each state without its first blocks too.
+    pub(super) fn with_third_copies(self) -> Explorer {
+        Explorer { has_third_copies: true, ..self }
     }
 
     /// Explores every crash of a scenario that ran to its end.
@@ -460,6 +470,7 @@ impl Explorer {
         }
         let archive = reader_of(medium)
             .map_err(|error| self.failure(format!("does not open for reading: {error}")))?;
+        self.check_third_copies(medium, &archive)?;
         let content = Content::verified(&archive)
             .map_err(|unreadable| self.failure(format!("is damaged: {unreadable}")))?;
         // Most states have one of a few contents, which may be large.
@@ -471,6 +482,33 @@ impl Explorer {
         });
         self.contents.insert(number, Rc::clone(&content));
         Ok(content)
+    }
+
+    /// Checks that no third copy is newer than the commit that was found, or older than the one before. Without the
+    /// first eight blocks, the archive opens at one of them.
+    fn check_third_copies(&self, medium: &Medium, archive: &Archive) -> Result<(), Failure> {
+        let failed = |error: &dyn fmt::Display| self.failure(format!("the third copies: {error}"));
+        let store = archive.store();
+        for bad in store.bad_third_copies().map_err(|error| failed(&error))? {
+            if matches!(bad.error, ar7_engine::Error::Tampered(_)) {
+                return Err(failed(&bad.error));
+            }
+        }
+        if !self.has_third_copies {
+            return Ok(());
+        }
+        let disk = SimulatedDisk::with(medium.clone(), &SealedBlocks::default());
+        for block in 0..RESERVED_BLOCKS {
+            let destroyed = disk.write(Position::at(block), &[0x55; BLOCK_SIZE]);
+            destroyed.map_err(|error| failed(&error))?;
+        }
+        let without = open(&disk, Access::Read).map_err(|error| failed(&error))?;
+        let (slot, found) = (&store.current().slot, &without.store().current().slot);
+        if found != slot && found.number.checked_add(1) != Some(slot.number) {
+            let wrong = format!("commit {} of {}", found.number, slot.number);
+            return Err(failed(&wrong));
+        }
+        Ok(())
     }
 
     fn check_sealed(&self, sealed: &SealedBlocks) -> Result<(), Failure> {

@@ -21,6 +21,7 @@ mod readers;
 mod rekey;
 mod scenario;
 mod streams;
+mod third;
 
 pub use campaign::{FailedScenario, explore_scenario, explore_scenarios, small_scenarios};
 pub use canaries::{Caught, caught, false_alarm};
@@ -42,3 +43,4 @@ pub use readers::{FailedReaders, ReaderTotals, caught_by_readers, explore_reader
 pub use rekey::{caught_in_rekey, explore_windows, rekey_scenarios};
 pub use scenario::{Fixture, Refused, Scenario};
 pub(crate) use streams::set_size;
+pub use third::{caught_in_third_copies, explore_third_copies};

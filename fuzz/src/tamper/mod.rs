@@ -14,6 +14,7 @@ mod hostile;
 mod matrix;
 mod named;
 mod outcome;
+mod third;
 mod victim;
 
 pub use canaries::{CaughtFault, caught_by_tampering, false_alarm, sample};
@@ -23,4 +24,5 @@ pub use hostile::{HostileTotals, Reach, exercise, random_hostile};
 
 pub use matrix::{Counts, MatrixFailure, MatrixTotals, run_matrix};
 pub use named::named_hostile;
+pub use third::third_copies_put_back;
 pub use victim::{Victim, VictimKind};

@@ -5,10 +5,11 @@
 use ar7_engine::PlantedFault;
 use ar7_fuzz::crash::{
     Effort, Fixture, Operation, Scenario, Totals, byzantine_writes_are_detected, caught,
-    caught_by_readers, caught_in_large_scenarios, caught_in_rekey, corruption_is_detected,
-    explore_large_scenario, explore_long_scenarios, explore_readers, explore_scenarios,
-    explore_windows, failures_poison, false_alarm, full_disk_leaves_the_handle_usable,
-    readers_keep_their_blocks, rekey_scenarios, small_scenarios, unreadable_blocks_are_errors,
+    caught_by_readers, caught_in_large_scenarios, caught_in_rekey, caught_in_third_copies,
+    corruption_is_detected, explore_large_scenario, explore_long_scenarios, explore_readers,
+    explore_scenarios, explore_third_copies, explore_windows, failures_poison, false_alarm,
+    full_disk_leaves_the_handle_usable, readers_keep_their_blocks, rekey_scenarios,
+    small_scenarios, unreadable_blocks_are_errors,
 };
 
 use super::check_kept;
@@ -104,6 +105,34 @@ fn long_scenarios_of_repeated_crashes_lose_nothing() {
 fn many_long_scenarios_of_repeated_crashes_lose_nothing() {
     let states = long_scenarios(70);
     assert!(states >= 10_000, "only {states} states");
+}
+
+#[test]
+fn after_every_crash_a_long_archive_opens_without_its_first_blocks() {
+    let effort = Effort {
+        every_cut_up_to: 8,
+        sampled_cuts: 2,
+        crashes: 2,
+        recovery_one_in: 32,
+        reopen_one_in: 4,
+    };
+    let totals = check_kept(explore_third_copies(effort, 1));
+    println!("{totals}");
+    assert!(totals.states >= 300, "only {} states", totals.states);
+}
+
+#[test]
+fn faults_in_the_third_copies_are_caught_by_crashes_of_a_long_archive() {
+    let by_crashes = [
+        PlantedFault::ThirdCopyTooEarly,
+        PlantedFault::PreferThirdCopies,
+        PlantedFault::AllocateThirdCopies,
+    ];
+    for fault in by_crashes {
+        let caught = caught_in_third_copies(fault);
+        println!("{fault:?}: {caught:?}");
+        assert!(caught.is_some(), "{fault:?}");
+    }
 }
 
 #[test]

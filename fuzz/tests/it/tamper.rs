@@ -3,7 +3,7 @@
 use ar7_engine::PlantedFault;
 use ar7_fuzz::tamper::{
     CaughtFault, MatrixTotals, Victim, VictimKind, caught_by_tampering, false_alarm, named_hostile,
-    random_hostile, run_matrix, sample,
+    random_hostile, run_matrix, sample, third_copies_put_back,
 };
 
 use super::check_kept;
@@ -35,6 +35,13 @@ fn a_sample_of_tampering_is_detected() {
 fn tampering_is_detected_everywhere() {
     let cases = sampled(3000, 1);
     assert!(cases >= 20_000, "only {cases} cases");
+}
+
+#[test]
+fn third_copies_of_any_age_are_used_only_without_the_others_and_with_a_warning() {
+    let [newest, older, errors] = check_kept(third_copies_put_back(600, 1));
+    println!("{newest} as committed, {older} older with a warning, {errors} errors");
+    assert!(newest > 100 && older > 50 && errors > 50);
 }
 
 #[test]

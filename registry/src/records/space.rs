@@ -33,8 +33,7 @@ impl Record for Free {
     fn decode_value(key: &[u8], bytes: &[u8]) -> Result<Run> {
         let start = Free::decode_key(key)?;
         let count = u32::from_be_bytes(exactly(bytes)?);
-        let reserved = start.get() < ar7_engine::format::RESERVED_BLOCKS;
-        let run = Run::new(start, count).filter(|_| !reserved);
+        let run = Run::new(start, count).filter(|run| !ar7_engine::format::has_reserved(*run));
         Ok(run.ok_or_else(|| EngineError::damaged(start, Check::FreeMap, "a run", count))?)
     }
 }

@@ -1,6 +1,6 @@
 //! A bitmap of the archive's blocks.
 
-use ar7_engine::format::{Position, RESERVED_BLOCKS, Run};
+use ar7_engine::format::{Position, RESERVED_BLOCKS, Run, THIRD_COPIES};
 use roaring::RoaringBitmap;
 
 /// The set of blocks that are accounted for. It takes no more than about a bit per block.
@@ -15,6 +15,7 @@ impl BlockMap {
     pub(crate) fn new(blocks: u32) -> BlockMap {
         let mut missing = RoaringBitmap::new();
         missing.insert_range(RESERVED_BLOCKS..blocks);
+        missing.remove_range(THIRD_COPIES);
         BlockMap { missing, blocks }
     }
 
@@ -50,6 +51,7 @@ impl BlockMap {
 
 #[cfg(test)]
 mod tests {
+    use ar7_engine::format::is_reserved;
     use proptest::prelude::*;
 
     use super::*;
@@ -62,7 +64,8 @@ mod tests {
             runs in prop::collection::vec((0_u32..420, 1_u32..90), 0..12),
         ) {
             let mut map = BlockMap::new(blocks);
-            let mut flags: Vec<bool> = (0..blocks).map(|block| block < RESERVED_BLOCKS).collect();
+            let mut flags: Vec<bool> =
+                (0..blocks).map(|block| is_reserved(Position::at(block))).collect();
             for (start, count) in runs {
                 let taken = |block: u32| flags.get(block as usize).copied().unwrap_or(true);
                 let twice = (start..start + count).find(|&block| taken(block));

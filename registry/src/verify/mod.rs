@@ -17,7 +17,8 @@ mod verifier;
 
 use std::ops::ControlFlow;
 
-use ar7_engine::format::RESERVED_BLOCKS;
+use ar7_engine::format::{RESERVED_BLOCKS, THIRD_HEADER, THIRD_SLOTS};
+use ar7_engine::store::BadThirdCopy;
 use ar7_engine::{Check, Error as EngineError};
 use roaring::RoaringTreemap;
 
@@ -112,6 +113,20 @@ impl Verifier<'_> {
         for position in recovery.bad_slots {
             let error = EngineError::damaged(position, Check::MetaSlot, "a good copy", "none");
             self.find(Subject::MetaSlot(position), error);
+        }
+        self.check_third_copies();
+    }
+
+    fn check_third_copies(&mut self) {
+        match self.snapshot.store().bad_third_copies() {
+            Ok(bad) => {
+                for BadThirdCopy { position, error } in bad {
+                    let is_header = position == THIRD_HEADER;
+                    let subject = if is_header { Subject::Header } else { Subject::MetaSlot };
+                    self.find(subject(position), error);
+                }
+            }
+            Err(error) => self.find(Subject::MetaSlot(THIRD_SLOTS[0]), error),
         }
     }
 

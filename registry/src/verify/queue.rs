@@ -7,7 +7,7 @@
 //! all cores open them together.
 
 use ar7_engine::crypto::KeyKind;
-use ar7_engine::format::{BlockHead, DATA_SIZE, Generation, Position, RESERVED_BLOCKS, Run};
+use ar7_engine::format::{BlockHead, DATA_SIZE, Generation, Position, Run, has_reserved};
 use ar7_engine::{Error as EngineError, in_pool};
 use rayon::prelude::*;
 use zeroize::Zeroize;
@@ -162,7 +162,7 @@ fn read(
     data: &mut Vec<u8>,
     check: impl Fn(u32, &BlockHead) -> Result<(), EngineError> + Sync,
 ) -> Result<(), EngineError> {
-    assert!(run.start().get() >= RESERVED_BLOCKS, "reserved blocks are already accounted for");
+    assert!(!has_reserved(run), "reserved blocks are already accounted for");
     data.resize(usize::try_from(run.count()).expect("a run that fits in memory") * DATA_SIZE, 0);
     let redirects = &snapshot.commit().redirects;
     let outcome = snapshot.store().read_run(redirects, KeyKind::Data, run, generation, data, check);

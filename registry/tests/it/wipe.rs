@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use ar7_engine::device::simulated::SimulatedDisk;
 use ar7_engine::device::{Device, MemoryDevice};
-use ar7_engine::format::{ArchiveKind, BLOCK_SIZE, Position};
+use ar7_engine::format::{ArchiveKind, BLOCK_SIZE, Position, is_reserved};
 use ar7_engine::store::{Access, OpenOptions};
 use ar7_registry::{Archive, CreateOptions, Error};
 use uuid::Uuid;
@@ -24,7 +24,9 @@ fn add(archive: &Archive, blocks: usize) -> Uuid {
 
 /// Returns every block of the file except the reserved ones.
 fn blocks(device: &MemoryDevice) -> HashSet<Vec<u8>> {
-    device.to_bytes().chunks(BLOCK_SIZE).skip(8).map(<[u8]>::to_vec).collect()
+    let bytes = device.to_bytes();
+    let all = (0..).map(Position::at).zip(bytes.chunks(BLOCK_SIZE));
+    all.filter(|(position, _)| !is_reserved(*position)).map(|(_, block)| block.to_vec()).collect()
 }
 
 fn assert_whole(archive: &Archive, stream: Uuid, blocks: usize) {

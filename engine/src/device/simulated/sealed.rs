@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::medium::Content;
-use crate::format::{Generation, HEADERS, META_SLOTS, Position, sealed};
+use crate::format::{Generation, HEADERS, META_SLOTS, Position, THIRD_HEADER, THIRD_SLOTS, sealed};
 
 const NONCE_SIZE: usize = sealed::NONCE.length;
 
@@ -70,11 +70,13 @@ impl SealedBlocks {
 
     /// Records a block written at a position. `resealed` allows it to repeat the generation of that position.
     pub(super) fn note(&mut self, position: u32, content: &Content, resealed: bool) {
-        if HEADERS.contains(&Position::at(position)) {
+        let at = Position::at(position);
+        let is_zero = content.bytes.iter().all(|&byte| byte == 0);
+        if HEADERS.contains(&at) || at == THIRD_HEADER || is_zero {
             return;
         }
         // Recovery seals a copy of a meta slot again: the same slot and generation, but another nonce.
-        let resealed = resealed || META_SLOTS.contains(&Position::at(position));
+        let resealed = resealed || META_SLOTS.contains(&at) || THIRD_SLOTS.contains(&at);
         let nonce = *content.bytes.first_chunk().expect("a block is longer than a nonce");
         let generation = *content.bytes.first_chunk().expect("a block is longer than a generation");
         let number = content.number();

@@ -12,7 +12,9 @@ use since::Since;
 
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::format::{BLOCKS_MAX, FAR_BLOCKS, MetaSlot, Position, RESERVED_BLOCKS, Run};
+use crate::format::{
+    BLOCKS_MAX, FAR_BLOCKS, MetaSlot, Position, RESERVED_BLOCKS, Run, THIRD_COPIES, has_reserved,
+};
 
 /// Least number of blocks kept in reserve at the end of the file, so that deletions and commits succeed on a full disk.
 pub const RESERVE_BLOCKS: u32 = 32;
@@ -43,6 +45,33 @@ pub(super) fn reserve_of(slot: &MetaSlot) -> u32 {
     }
     let depths: u32 = slot.roots.iter().map(|root| u32::from(root.depth)).sum();
     (2 * (depths + 8)).max(RESERVE_BLOCKS)
+}
+
+/// Returns the end of `reserve` blocks that can be allocated after the first `count` blocks.
+pub(super) fn end_with_reserve(count: u32, reserve: u32) -> u32 {
+    let end = count.saturating_add(reserve);
+    let is_across = count <= THIRD_COPIES.start && end > THIRD_COPIES.start;
+    let reserved = if is_across { THIRD_COPIES.end - THIRD_COPIES.start } else { 0 };
+    end.saturating_add(reserved).min(BLOCKS_MAX)
+}
+
+/// Returns the longest run of new blocks below `limit`, at most `most` of them, from `start` on or after the third
+/// copies.
+fn new_run(start: u32, most: u32, limit: u32) -> Option<Run> {
+    let start = if THIRD_COPIES.contains(&start) && !crate::fault!(AllocateThirdCopies) {
+        THIRD_COPIES.end
+    } else {
+        start
+    };
+    let before_them = match THIRD_COPIES.start.checked_sub(start) {
+        Some(blocks) if blocks > 0 && !crate::fault!(AllocateThirdCopies) => blocks,
+        _ => u32::MAX,
+    };
+    Run::new(Position::new(start)?, most.min(before_them).min(limit.saturating_sub(start)))
+}
+
+fn run_of(range: std::ops::Range<u32>) -> Option<Run> {
+    Run::new(Position::new(range.start)?, range.end.checked_sub(range.start)?)
 }
 
 /// The space of the open transaction.
@@ -277,7 +306,7 @@ impl Space {
     /// Returns whether a run may be free: it lies within the archive, and the transaction does not know it already.
     pub(super) fn may_be_free(&self, run: Run) -> bool {
         let known = [&self.fresh, &self.freed, &self.pool, &self.held];
-        run.start().get() >= RESERVED_BLOCKS
+        !has_reserved(run)
             && run.end() <= self.count
             && !known.into_iter().any(|set| set.intersects(run))
     }
@@ -327,22 +356,26 @@ impl Space {
     /// Lowers the block count by the free run at the end. Closing cuts the file.
     pub(super) fn lower_count(&mut self, run: Run) {
         assert_eq!(run.end(), self.count, "the run must end at the block count");
-        self.count = run.start().get();
+        // An archive never ends with the blocks of the third copies.
+        self.count = match run.start().get() {
+            start if start == THIRD_COPIES.end => THIRD_COPIES.start,
+            start => start,
+        };
     }
 
     /// Allocates new blocks at the end. It grows the file by more than needed, so that growing is rare.
     fn extend(&mut self, device: &dyn Device, most: u32, urgency: Urgency) -> Result<Run> {
         let full = Error::Full { what: "number of blocks", limit: u64::from(BLOCKS_MAX) };
         let end_of_held = if crate::fault!(AllocateInTheTail) { 0 } else { self.end_of_held };
-        let start = Position::new(self.count.max(end_of_held)).ok_or_else(|| full.clone())?;
+        let end = self.count.max(end_of_held);
         // The last positions of the format are a reserve too, so that a full archive can still delete.
         let limit = match urgency {
             Urgency::Ordinary => BLOCKS_MAX - self.reserve,
             Urgency::Reserve => BLOCKS_MAX,
         };
-        let most = most.min(limit.saturating_sub(start.get()));
-        let run = Run::new(start, most).ok_or(full)?;
-        let wanted = run.end().saturating_add(self.reserve).min(BLOCKS_MAX);
+        let run = new_run(end, most, limit).ok_or(full)?;
+        let (start, most) = (run.start(), run.count());
+        let wanted = end_with_reserve(run.end(), self.reserve);
         if self.device_blocks < wanted {
             match self.grow(device, wanted) {
                 Ok(()) => {}
@@ -358,6 +391,9 @@ impl Space {
         }
         if let Some(gap) = Run::new(Position::at(self.count), start.get() - self.count) {
             self.held.insert(gap);
+            if let Some(reserved) = run_of(THIRD_COPIES) {
+                self.held.remove(reserved);
+            }
         }
         self.count = run.end();
         Ok(run)

@@ -1,4 +1,4 @@
-//! Chooses the meta slot with the current commit from the four. It does no I/O, so every case is a row of a table in
+//! Chooses the meta slot with the current commit from the four, and from the third copies if a pair is lost. It does no I/O, so every case is a row of a table in
 //! the tests.
 
 use crate::error::{Check, Error, Result};
@@ -25,6 +25,11 @@ impl Pair {
         }
     }
 
+    /// Returns the pair that holds a commit: commits alternate between the pairs, beginning with number 0.
+    const fn of_commit(number: u64) -> Pair {
+        if number % 2 == 1 { Pair::Odd } else { Pair::Even }
+    }
+
     /// Returns the other pair.
     pub(in crate::store) const fn other(self) -> Pair {
         match self {
@@ -41,11 +46,28 @@ pub(in crate::store) struct GoodCopy {
     pub(in crate::store) sealed: Box<[u8; BLOCK_SIZE]>,
 }
 
-/// The content of one of the four positions.
+/// The content of one of the positions.
 #[derive(Debug, Clone)]
 pub(in crate::store) struct Copy {
     pub(in crate::store) position: Position,
     pub(in crate::store) outcome: Result<GoodCopy>,
+}
+
+/// The meta slots.
+#[derive(Debug, Clone)]
+pub(in crate::store) struct Copies {
+    /// Those in the two pairs.
+    pub(in crate::store) slots: [Copy; 4],
+    /// The third copies. Empty if both pairs have a good copy, or if the archive is too short to have any.
+    pub(in crate::store) third: Vec<Copy>,
+}
+
+impl Copies {
+    /// Returns the pairs without a good copy.
+    pub(in crate::store) fn lost_pairs(&self) -> impl Iterator<Item = Pair> {
+        let is_lost = |pair: &Pair| members(&self.slots, *pair).all(|copy| copy.outcome.is_err());
+        Pair::BOTH.into_iter().filter(is_lost)
+    }
 }
 
 /// The current commit, and the copies to repair.
@@ -61,20 +83,27 @@ pub(in crate::store) struct Chosen {
     pub(in crate::store) repair: Vec<Position>,
     /// Copies of any pair that do not open.
     pub(in crate::store) bad: Vec<Position>,
-    /// The pair without a good copy, if `accept_lost_pair` allowed it.
+    /// A pair without a good copy that may have held a newer commit, if `accept_lost_pair` or a third copy allowed it.
     pub(in crate::store) lost: Option<Pair>,
+    /// A failure to read a copy of that pair: it may be readable later.
+    pub(in crate::store) unreadable: Option<Error>,
     /// A copy that does not open and may have held a newer commit: the other copy of its pair is older.
     pub(in crate::store) may_have_held_newer: Option<Position>,
 }
 
 /// Chooses the newest commit. A pair without a good copy is damage unless `accept_lost_pair`: no crash causes it, so
-/// falling back to the other pair would silently return to an older commit.
-pub(in crate::store) fn choose(copies: &[Copy; 4], accept_lost_pair: bool) -> Result<Chosen> {
+/// falling back to the other pair would silently return to an older commit. If there is a good third copy, the newest
+/// commit of all that is left counts, and callers warn if a newer one may be lost.
+pub(in crate::store) fn choose(copies: &Copies, accept_lost_pair: bool) -> Result<Chosen> {
+    if let Some(third) = newest(&copies.third) {
+        return choose_with_third(copies, third);
+    }
+    let copies = &copies.slots;
     if !crate::fault!(AcceptForks) {
-        check_forks(copies)?;
+        check_forks(copies.iter())?;
     }
     if !crate::fault!(IgnoreCommitNumbers) {
-        check_order(copies)?;
+        check_order(copies.iter())?;
     }
     let mut lost = None;
     let mut newest: Option<(Pair, &MetaSlot)> = None;
@@ -115,8 +144,83 @@ pub(in crate::store) fn choose(copies: &[Copy; 4], accept_lost_pair: bool) -> Re
         repair,
         bad: bad.collect(),
         lost: lost.map(|(pair, _)| pair),
+        unreadable: None,
         may_have_held_newer: bad_in_other.map(|copy| copy.position),
     })
+}
+
+/// Chooses the newest commit if a pair has no good copy, but a third copy is good. A third copy that is older than the
+/// other pair proves nothing, but is no tampering either: a crash leaves one, and so does a lost write.
+fn choose_with_third(copies: &Copies, third: &Copy) -> Result<Chosen> {
+    let Copies { slots, third: all } = copies;
+    for pair in copies.lost_pairs() {
+        let error = lost_pair_error(slots, pair);
+        if matches!(error, Error::NewerFormat { .. }) {
+            return Err(error);
+        }
+    }
+    let known = slots.iter().chain(all);
+    check_forks(known.clone())?;
+    check_order(known.clone())?;
+    let paired = newest(slots);
+    if let Some(paired) = paired {
+        check_third(slots, paired, third)?;
+    }
+    let is_newer = |paired: &Copy| order_of(third) > order_of(paired);
+    let is_third = paired.is_none_or(is_newer) || crate::fault!(PreferThirdCopies);
+    let current = paired.filter(|_| !is_third).unwrap_or(third);
+    let slot = &current.outcome.as_ref().map_err(Clone::clone)?.slot;
+    let pair = Pair::of_commit(slot.number);
+    let is_current = |copy: &&Copy| copy.outcome.as_ref().is_ok_and(|found| found.slot == *slot);
+    let (good, repair): (Vec<&Copy>, Vec<&Copy>) = members(slots, pair).partition(is_current);
+    let good = if good.is_empty() { vec![third] } else { good };
+    let sealed =
+        |copy: &Copy| copy.outcome.as_ref().ok().map(|found| (copy.position, found.sealed.clone()));
+    let lost = copies.lost_pairs().find(|&lost| lost == pair.other());
+    let bad_in_other = members(slots, pair.other()).find(|copy| copy.outcome.is_err());
+    Ok(Chosen {
+        slot: slot.clone(),
+        pair,
+        good: good.into_iter().filter_map(sealed).collect(),
+        repair: repair.into_iter().map(|copy| copy.position).collect(),
+        bad: slots.iter().filter(|copy| copy.outcome.is_err()).map(|copy| copy.position).collect(),
+        lost,
+        unreadable: lost.map(|pair| lost_pair_error(slots, pair)).filter(Error::is_io),
+        may_have_held_newer: bad_in_other.map(|copy| copy.position),
+    })
+}
+
+/// Checks the commit numbers if one pair has no good copy. A third copy is written after the first copy of a pair is
+/// durable, so it is at most one commit newer than the good pair, or two if that pair has a bad copy.
+fn check_third(slots: &[Copy; 4], paired: &Copy, third: &Copy) -> Result<()> {
+    let (Ok(paired_slot), Ok(third_slot)) = (&paired.outcome, &third.outcome) else {
+        return Ok(());
+    };
+    let (paired_slot, third_slot) = (&paired_slot.slot, &third_slot.slot);
+    let pair = Pair::of_commit(paired_slot.number);
+    if !pair.positions().contains(&paired.position) {
+        return Err(wrong_number(paired.position, third_slot.number, paired_slot));
+    }
+    for (position, slot) in good_slots(members(slots, pair)) {
+        if !matches!(paired_slot.number.checked_sub(slot.number), Some(0 | 2)) {
+            return Err(wrong_number(position, paired_slot.number.saturating_sub(2), slot));
+        }
+    }
+    let has_bad = members(slots, pair).any(|copy| copy.outcome.is_err());
+    let most = paired_slot.number.saturating_add(if has_bad { 2 } else { 1 });
+    if third_slot.number > most {
+        return Err(wrong_number(third.position, most, third_slot));
+    }
+    Ok(())
+}
+
+/// Returns the copy of the newest commit among those that open.
+fn newest<'a>(copies: impl IntoIterator<Item = &'a Copy>) -> Option<&'a Copy> {
+    copies.into_iter().filter(|copy| copy.outcome.is_ok()).max_by_key(|copy| order_of(copy))
+}
+
+fn order_of(copy: &Copy) -> Option<(u32, u32)> {
+    copy.outcome.as_ref().ok().map(|found| order(&found.slot))
 }
 
 /// Orders commits by session, then by step. The salt does not count.
@@ -130,8 +234,8 @@ fn members(copies: &[Copy; 4], pair: Pair) -> impl Iterator<Item = &Copy> {
 
 /// Checks that commits with the same session and step are equal. If they are not, the archive was copied, both copies
 /// were written to, and their slots were mixed.
-fn check_forks(copies: &[Copy; 4]) -> Result<()> {
-    let good = good_slots(copies.iter());
+fn check_forks<'a>(copies: impl Iterator<Item = &'a Copy>) -> Result<()> {
+    let good = good_slots(copies);
     for (at, (_, first)) in good.iter().enumerate() {
         for (position, second) in &good[at + 1..] {
             if order(first) == order(second) && first != second {
@@ -144,8 +248,8 @@ fn check_forks(copies: &[Copy; 4]) -> Result<()> {
 }
 
 /// Checks that commit numbers and generations give the same order.
-fn check_order(copies: &[Copy; 4]) -> Result<()> {
-    let mut good = good_slots(copies.iter());
+fn check_order<'a>(copies: impl Iterator<Item = &'a Copy>) -> Result<()> {
+    let mut good = good_slots(copies);
     good.sort_by_key(|(_, slot)| order(slot));
     for pair in good.windows(2) {
         let [(_, older), (position, newer)] = pair else { continue };

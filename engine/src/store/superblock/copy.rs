@@ -1,13 +1,27 @@
-//! Reads and writes one copy of a meta slot.
+//! Reads and writes copies of meta slots.
 
-use super::choose::{Copy, GoodCopy};
+use super::choose::{Copies, Copy, GoodCopy};
+use super::places::has_room;
 use crate::crypto::{KeyKind, SealJob, Sealer};
 use crate::device::Device;
 use crate::error::{Check, Error, Result};
-use crate::format::{BLOCK_SIZE, BlockHead, META_STREAM, MetaSlot, Position};
+use crate::format::{
+    BLOCK_SIZE, BlockHead, META_SLOTS, META_STREAM, MetaSlot, Position, THIRD_SLOTS,
+};
 use crate::store::open_block::BlockBuffer;
 
-/// Reads and opens the meta slot at one of the four positions.
+/// Reads and opens the four meta slots, and the third copies if a pair has no good copy.
+pub(in crate::store) fn read_copies(device: &dyn Device, sealer: &Sealer) -> Result<Copies> {
+    let read = |position| read_copy(device, sealer, position);
+    let mut copies = Copies { slots: META_SLOTS.map(read), third: Vec::new() };
+    let is_needed = copies.lost_pairs().next().is_some() || crate::fault!(PreferThirdCopies);
+    if is_needed && has_room(device)? {
+        copies.third = THIRD_SLOTS.map(read).to_vec();
+    }
+    Ok(copies)
+}
+
+/// Reads and opens the meta slot at one of its positions.
 pub(in crate::store) fn read_copy(
     device: &dyn Device,
     sealer: &Sealer,
@@ -29,7 +43,7 @@ pub(in crate::store) fn read_copy(
     Copy { position, outcome: read() }
 }
 
-/// Seals a meta slot for one of its four positions and writes it there.
+/// Seals a meta slot for one of its positions and writes it there.
 pub(in crate::store) fn write_copy(
     device: &dyn Device,
     sealer: &Sealer,

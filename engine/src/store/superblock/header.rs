@@ -1,13 +1,14 @@
-//! Reads and writes the two copies of the header, and decides which of them counts and which needs repair.
+//! Reads and writes the copies of the header, and decides which of them counts and which needs repair.
 
 use std::sync::Arc;
 
+use super::places::has_room;
 use crate::crypto::{HeaderKey, MasterKey, Sealer, Secret, unwrap_master_key, unwrap_old_key};
 use crate::device::Device;
 use crate::error::{Check, Error, Result, Value};
 use crate::format::{
     BLOCK_SIZE, BLOCK_SIZE_U64, HEADERS, Header, MAGIC, MetaSlot, Position, RESERVED_BLOCKS,
-    UncheckedHeader, header_digest,
+    THIRD_HEADER, UncheckedHeader, has_third_copies, header_digest,
 };
 
 /// The header of the file, with its bytes and their digest.
@@ -40,8 +41,8 @@ pub(in crate::store) struct OpenedHeader {
     pub(in crate::store) repair: Vec<Position>,
     /// Those copies in `repair` that are authentic but older.
     pub(in crate::store) older: Vec<Position>,
-    /// The bytes of each copy, as they were read.
-    found: [Box<[u8; BLOCK_SIZE]>; HEADERS.len()],
+    /// Each copy that was looked at, as it was read.
+    found: Vec<(Position, Box<[u8; BLOCK_SIZE]>)>,
 }
 
 pub(in crate::store) type Parsed = (Position, Box<[u8; BLOCK_SIZE]>, Result<UncheckedHeader>);
@@ -53,8 +54,7 @@ impl OpenedHeader {
 
     /// Returns whether the header's positions hold the same as when it was opened.
     pub(in crate::store) fn is_in(&self, device: &dyn Device) -> bool {
-        let found = HEADERS.map(|position| parse(device, position).1);
-        self.found == found
+        self.found.iter().all(|(position, bytes)| parse(device, *position).1 == *bytes)
     }
 
     /// Returns a sealer for the reserved blocks. During a rekey it also tries the old master key.
@@ -67,12 +67,19 @@ impl OpenedHeader {
     }
 }
 
-/// Reads both copies, unlocks the newer one, and authenticates both.
+/// Reads both copies, unlocks the newer one, and authenticates both. If neither can be parsed, it takes the third copy.
 pub(in crate::store) fn open_header(device: &dyn Device, secret: &Secret) -> Result<OpenedHeader> {
     check_length(device)?;
     let mut copies = Vec::with_capacity(HEADERS.len());
     for position in HEADERS {
         copies.push(parse(device, position));
+    }
+    let is_lost = |(_, _, parsed): &Parsed| match parsed {
+        Ok(_) | Err(Error::NewerFormat { .. }) => false,
+        Err(_) => true,
+    };
+    if copies.iter().all(is_lost) && has_room(device)? {
+        copies.push(parse(device, THIRD_HEADER));
     }
     let newest = copies
         .iter()
@@ -112,7 +119,7 @@ pub(in crate::store) fn open_header(device: &dyn Device, secret: &Secret) -> Res
         }
     }
     let bytes = bytes.clone();
-    let found = std::array::from_fn(|at| copies[at].1.clone());
+    let found = copies.into_iter().map(|(position, bytes, _)| (position, bytes)).collect();
     Ok(OpenedHeader { master, old, slot, header, bytes, good, repair, older, found })
 }
 
@@ -148,7 +155,8 @@ pub(in crate::store) fn check_revision(opened: &OpenedHeader, slot: &MetaSlot) -
     if found > slot.header_revision || same || crate::fault!(AcceptOldHeaders) {
         return Ok(());
     }
-    Err(Error::tampered(HEADERS[0], Check::HeaderRevision, slot.header_revision, found))
+    let position = opened.good.first().copied();
+    Err(Error::tampered(position, Check::HeaderRevision, slot.header_revision, found))
 }
 
 /// Checks that the file holds the reserved blocks. A shorter file is either no archive or a truncated one, which are
@@ -189,10 +197,29 @@ fn worst(copies: Vec<Parsed>) -> Error {
     errors.swap_remove(begun.unwrap_or(0))
 }
 
-/// Writes both copies of the header, with a sync after each, so that a crash never tears both.
-pub(in crate::store) fn write_headers(device: &dyn Device, bytes: &[u8; BLOCK_SIZE]) -> Result<()> {
-    for position in HEADERS {
-        device.write(position, &bytes[..])?;
+/// Writes every copy of the header, with a sync after the first and one after the others, so that a crash never tears
+/// all. Once it returns, no copy has a key slot of an older header.
+pub(in crate::store) fn write_headers(
+    device: &dyn Device,
+    bytes: &[u8; BLOCK_SIZE],
+    block_count: u32,
+) -> Result<()> {
+    write_header_copies(device, bytes, &HEADERS, block_count)
+}
+
+/// Writes the copies of the header at `positions`, with a sync after each. The third copy is written before the last
+/// sync, if the archive has it.
+pub(in crate::store) fn write_header_copies(
+    device: &dyn Device,
+    bytes: &[u8; BLOCK_SIZE],
+    positions: &[Position],
+    block_count: u32,
+) -> Result<()> {
+    for (left, position) in (0..positions.len()).rev().zip(positions) {
+        device.write(*position, &bytes[..])?;
+        if left == 0 && has_third_copies(block_count) && !crate::fault!(StaleThirdHeader) {
+            device.write(THIRD_HEADER, &bytes[..])?;
+        }
         device.sync()?;
     }
     Ok(())

@@ -1,8 +1,8 @@
-//! Tables with a row for every state of the four meta slots. The odd pair is 1 and 3, the even pair 2 and 4.
+//! Tables with a row for every state of the meta slots. The odd pair is 1 and 3, the even pair 2 and 4.
 
 use crate::error::{Check, Error, Result};
-use crate::format::{BLOCK_SIZE, Generation, META_SLOTS, MetaSlot, Position};
-use crate::store::superblock::choose::{Chosen, Copy, GoodCopy, Pair, choose};
+use crate::format::{BLOCK_SIZE, Generation, META_SLOTS, MetaSlot, Position, THIRD_SLOTS};
+use crate::store::superblock::choose::{Chosen, Copies, Copy, GoodCopy, Pair, choose};
 
 /// The content at the position of a slot.
 #[derive(Debug, Clone, Copy)]
@@ -48,8 +48,8 @@ fn copy(position: Position, at: At) -> Copy {
 }
 
 fn chosen(slots: [At; 4], accept_lost_pair: bool) -> Result<Chosen> {
-    let copies = std::array::from_fn(|index| copy(META_SLOTS[index], slots[index]));
-    choose(&copies, accept_lost_pair)
+    let slots = std::array::from_fn(|index| copy(META_SLOTS[index], slots[index]));
+    choose(&Copies { slots, third: Vec::new() }, accept_lost_pair)
 }
 
 fn numbers(positions: &[Position]) -> Vec<u32> {
@@ -247,5 +247,73 @@ fn a_bad_copy_whose_twin_is_older_may_have_held_a_newer_commit() {
         slots[index] = Bad;
         let found = chosen(slots, false).unwrap().may_have_held_newer;
         assert_eq!(found, may_be_newer.then_some(META_SLOTS[index]), "{slots:?}");
+    }
+}
+
+#[test]
+fn without_a_good_copy_of_a_pair_the_newest_of_the_others_counts() {
+    // The case; slots 1 to 4; the third copies; the number and pair of the chosen commit; copies of it to repair; the
+    // slot that may have held a newer commit. No number is an error.
+    type Row = (&'static str, [At; 4], [At; 2], Option<(u64, Pair, &'static [u32], Option<u32>)>);
+    let c = |number| Commit(1, number);
+    let rows: &[Row] = &[
+        (
+            "both pairs are good",
+            [c(7), c(6), c(7), c(6)],
+            [c(6), c(9)],
+            Some((7, Pair::Odd, &[], None)),
+        ),
+        ("newest pair", [Bad, c(6), Bad, c(6)], [c(6), c(7)], Some((7, Pair::Odd, &[1, 3], None))),
+        ("older pair", [c(7), Bad, c(7), Bad], [c(6), c(7)], Some((7, Pair::Odd, &[], Some(2)))),
+        (
+            "crash before the third",
+            [Bad, c(6), Bad, c(6)],
+            [c(6), c(5)],
+            Some((6, Pair::Even, &[], Some(1))),
+        ),
+        (
+            "crash in the next",
+            [Bad, Bad, Bad, c(6)],
+            [c(6), c(7)],
+            Some((7, Pair::Odd, &[1, 3], Some(2))),
+        ),
+        (
+            "newest pair, rot in the other",
+            [Bad, Bad, Bad, c(6)],
+            [c(8), c(7)],
+            Some((8, Pair::Even, &[2, 4], Some(1))),
+        ),
+        ("both pairs", [Bad; 4], [c(6), c(7)], Some((7, Pair::Odd, &[1, 3], Some(2)))),
+        ("both pairs, one third", [Bad; 4], [c(6), Bad], Some((6, Pair::Even, &[2, 4], Some(1)))),
+        (
+            "an old third of any age",
+            [Bad, c(6), Bad, c(6)],
+            [c(2), Bad],
+            Some((6, Pair::Even, &[], Some(1))),
+        ),
+        ("no third", [Bad, c(6), Bad, c(6)], [Bad, Bad], None),
+        ("nothing", [Bad; 4], [Bad, Bad], None),
+        ("the other pair was put back", [Bad, c(6), Bad, c(6)], [c(8), c(7)], None),
+        ("third too new", [Bad, c(6), Bad, Bad], [Bad, c(9)], None),
+        ("a fork", [Bad, c(6), Bad, c(6)], [OtherSalt(1, 6), Bad], None),
+        ("a newer format", [Newer, c(6), Bad, c(6)], [c(6), c(7)], None),
+        ("numbers against generations", [Bad, c(6), Bad, c(6)], [Bad, Numbered(7, 5)], None),
+        ("in the wrong pair", [c(6), Bad, c(6), Bad], [Bad, c(7)], None),
+    ];
+    for (case, slots, third, expected) in rows {
+        let slots = std::array::from_fn(|index| copy(META_SLOTS[index], slots[index]));
+        let third = std::array::from_fn::<_, 2, _>(|at| copy(THIRD_SLOTS[at], third[at])).to_vec();
+        let copies = Copies { slots, third };
+        let is_lost = copies.lost_pairs().next().is_some();
+        // Third copies are read only if a pair is lost.
+        let copies = if is_lost { copies } else { Copies { third: Vec::new(), ..copies } };
+        let found = choose(&copies, false);
+        let found = found.as_ref().ok().map(|chosen| {
+            let may_be_newer = chosen.may_have_held_newer.map(Position::get);
+            (chosen.slot.number, chosen.pair, numbers(&chosen.repair), may_be_newer)
+        });
+        let expected =
+            expected.map(|(number, pair, repair, newer)| (number, pair, repair.to_vec(), newer));
+        assert_eq!(found, expected, "{case}");
     }
 }

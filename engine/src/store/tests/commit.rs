@@ -308,6 +308,7 @@ fn the_last_position_of_the_format_is_used_and_none_beyond_it() {
         let limit = u64::from(BLOCKS_MAX);
         assert!(matches!(error, Error::Full { limit: at, .. } if at == limit), "{error}");
     };
+    allocate_before_third_copies(&mut writer);
     let most = writer.allocate(u32::MAX, Urgency::Ordinary).unwrap();
     assert_eq!(
         most.end(),

@@ -78,6 +78,7 @@ fn a_large_write_to_a_mapped_file_is_read_back() {
     let path = directory.path().join("archive");
     let options = CreateOptions::default();
     let (store, mut writer) = Store::create(&path, &secret(), &options).unwrap();
+    allocate_before_third_copies(&mut writer);
     let positions = allocated(&mut writer, BLOCKS);
     let generation = write_all(&mut writer, &positions).unwrap();
     check_all(&store, &positions, generation);
@@ -165,6 +166,7 @@ fn long_runs_bypass_the_page_cache_and_short_ones_use_it() {
     let (store, mut writer) = writer(&device);
     let blocks = usize::try_from(BLOCKS).unwrap();
     device.counted();
+    allocate_before_third_copies(&mut writer);
     let positions = allocated(&mut writer, BLOCKS);
     let generation = write_all(&mut writer, &positions).unwrap();
     assert_eq!(device.counted(), [blocks, 0, 0]);

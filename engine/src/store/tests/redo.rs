@@ -414,6 +414,7 @@ fn a_list_is_rewritten_once_more_than_half_of_it_is_superseded() {
 #[test]
 fn the_copies_of_a_redo_block_are_far_apart_where_there_is_room() {
     let (_, store, mut writer) = create();
+    allocate_before_third_copies(&mut writer);
     let run = writer.allocate(600, Urgency::Ordinary).unwrap();
     let block = add_block(&mut writer, KeyKind::Data, 1).unwrap();
     writer.free(run);

@@ -12,6 +12,9 @@ use crate::store::superblock::header::open_header;
 /// Three windows, the last one short.
 const BLOCKS: u32 = 600;
 
+/// The end of the archive. The blocks of the third copies lie in between.
+const END: u32 = BLOCKS + 8 + 3;
+
 const ONLY_KEY: RekeyOptions =
     RekeyOptions { drop_other_keys: false, io: Io::File, wait: std::time::Duration::ZERO };
 
@@ -88,7 +91,7 @@ fn a_rekey_seals_every_block_again_with_the_same_generation() {
     };
     let summary = Store::rekey_device(device, &secret(), ONLY_KEY, &mut progress);
     assert_eq!(summary.unwrap(), RekeySummary { blocks: BLOCKS.into(), ..RekeySummary::default() });
-    let end = BLOCKS + 8;
+    let end = END;
     assert_eq!(reports, [(0, end), (8, end), (264, end), (520, end), (end, end)]);
     check_content(&world, &world.device);
     assert_nothing_under_old_key(&world, &world.device);
@@ -334,12 +337,12 @@ fn a_bad_block_a_redo_list_or_a_full_disk_stops_a_rekey_before_it_begins() {
     // There is no space for the shadow blocks.
     let world = self::world();
     for missing in [512, 1] {
-        world.device.set_capacity(BLOCKS + 8 + 512 - missing);
+        world.device.set_capacity(END + 512 - missing);
         assert!(matches!(rekey(&world.device), Err(Error::NoSpace { .. })), "{missing}");
         check_content(&world, &world.device);
         assert!(read_only(&world.device).header().rekey.is_none());
     }
-    world.device.set_capacity(BLOCKS + 8 + 512);
+    world.device.set_capacity(END + 512);
     assert_eq!(rekey(&world.device).unwrap().blocks, BLOCKS.into());
 }
 

@@ -115,7 +115,7 @@ fn nothing_behind_the_end_of_a_small_archive_is_under_the_old_key() {
 #[test]
 fn bad_sectors_during_a_rekey_cost_only_their_own_blocks() {
     let (device, blocks, _) = world(600);
-    interrupt_after(&device, 300);
+    interrupt_after(&device, 306);
     let slot = read_only(&device).current().slot.clone();
     assert!(slot.rekey_watermark > 8);
     let before = device.snapshot();

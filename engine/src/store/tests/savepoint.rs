@@ -9,7 +9,7 @@ use proptest::test_runner::{TestCaseError, TestRunner};
 
 use super::*;
 use crate::device::simulated::SimulatedDisk;
-use crate::format::{RESERVED_BLOCKS, Run};
+use crate::format::{RESERVED_BLOCKS, is_reserved};
 use crate::planted::{PlantedFault, with_planted_fault};
 
 /// A number that selects a block, a savepoint or a free run is taken modulo their count.
@@ -213,7 +213,9 @@ impl World {
         let commit = self.store.current();
         let listed = self.store.redo_blocks(&commit)?;
         let is_free = |position: &Position| {
-            !self.now.blocks.contains_key(position) && !listed.blocks.contains(*position)
+            !self.now.blocks.contains_key(position)
+                && !listed.blocks.contains(*position)
+                && !is_reserved(*position)
         };
         let all = RESERVED_BLOCKS..self.writer.block_count();
         self.free = all.map(Position::at).filter(is_free).collect();

@@ -18,7 +18,9 @@ const STACK_BYTES: &str = "140737488355328";
 fn work_without_threads() {
     let (device, _, mut writer) = create();
     let count = 3000;
-    let positions = writer.allocate_all(count, Urgency::Ordinary).unwrap();
+    // The third copies lie between them, so the last ones form the longest run.
+    let before = usize::try_from(THIRD_COPIES.start - 8).unwrap();
+    let positions = writer.allocate_all(before + count, Urgency::Ordinary).unwrap();
     let job = |&position: &Position| OwnedSealJob {
         position,
         head: BlockHead::default(),
@@ -28,7 +30,7 @@ fn work_without_threads() {
     commit(&mut writer, 1).unwrap();
     writer.finish().unwrap();
     let store = read_only(&device);
-    let run = Run::new(positions[0], u32::try_from(count).unwrap()).unwrap();
+    let run = Run::new(positions[before], u32::try_from(count).unwrap()).unwrap();
     let mut found = vec![0; count * DATA_SIZE];
     let none = Redirects::default();
     store.read_run(&none, KeyKind::Data, run, generation, &mut found, |_, _| Ok(())).unwrap();

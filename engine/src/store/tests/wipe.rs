@@ -3,11 +3,14 @@
 
 use super::*;
 use crate::error::Class;
-use crate::format::{BLOCK_SIZE, RESERVED_BLOCKS, Run};
+use crate::format::BLOCK_SIZE;
 
 /// An archive with a run of blocks that the next commit frees.
 fn world(blocks: u32) -> (MemoryDevice, Arc<Store>, Writer, Run) {
     let (device, store, mut writer) = create();
+    if blocks > THIRD_COPIES.start {
+        allocate_before_third_copies(&mut writer);
+    }
     let run = writer.allocate(blocks, Urgency::Ordinary).unwrap();
     assert_eq!(run.count(), blocks);
     let data = data(9);
@@ -44,7 +47,7 @@ fn wiped_free_blocks_are_blank() {
         assert_eq!(found(&device, &store, kept.start()), Some(0));
     }
     assert_eq!(writer.generation().step, step + 3);
-    assert_eq!((run.start().get(), run.end()), (RESERVED_BLOCKS, writer.block_count()));
+    assert_eq!((run.start().get(), run.end()), (THIRD_COPIES.end, writer.block_count()));
     assert_eq!(mark(&store), 2);
 }
 
