@@ -34,6 +34,10 @@ pub(crate) struct Options {
 /// A search that takes longer counts as a failure.
 const SECONDS_MAX: &str = "600";
 
+/// How the line begins with which a campaign reports a fault, and what one has that cannot run here.
+const FAULT: &str = "campaign: ";
+const SKIPPED: &str = ": skipped: ";
+
 /// What a campaign needs besides itself.
 const PROGRAM: [&str; 6] = ["--package", "ar7-cli", "--bin", "ar7", "--features", "ar7-fuzz/fuse"];
 
@@ -133,8 +137,8 @@ impl Copy<'_> {
         self.write(&patch.file, patched.as_bytes())?;
         self.build(if patch.campaigns.is_empty() { &[] } else { &PROGRAM })?;
         for campaign in &patch.campaigns {
-            self.campaign(campaign)?;
-            println!("patches: {}: {} fails", patch.name, campaign.join(" "));
+            let found = self.campaign(campaign)?;
+            println!("patches: {}: {}: {found}", patch.name, campaign.join(" "));
         }
         for (target, executions) in &patch.targets {
             let found = self.search(target, *executions)?;
@@ -155,22 +159,19 @@ impl Copy<'_> {
         Err(Error::Fault(format!("`{}` failed: {errors}", shown(&build))))
     }
 
-    /// Runs a campaign with the patched program. Fails unless the campaign finds a fault.
-    fn campaign(&self, arguments: &[String]) -> Result<()> {
+    /// Runs a campaign with the patched program. Returns the fault that it reports, or why it was skipped.
+    fn campaign(&self, arguments: &[String]) -> Result<String> {
         let mut command = Command::new("timeout");
         command.arg(SECONDS_MAX).arg(self.target.join("debug/campaign")).args(arguments);
         command.current_dir(&self.tree).env("CARGO_TARGET_DIR", &self.target);
         let finished = output(&mut command)?;
-        if finished.status.code() == Some(1) {
-            return Ok(());
-        }
-        let stdout = String::from_utf8_lossy(&finished.stdout);
-        if stdout.contains("skipped") {
-            println!("patches: {stdout}");
-            return Ok(());
-        }
-        let (command, status) = (shown(&command), finished.status);
-        Err(Error::Fault(format!("{command} found nothing ({status})\n{stdout}")))
+        let printed = [finished.stdout, finished.stderr].concat();
+        let printed = String::from_utf8_lossy(&printed);
+        let told = |line: &&str| line.starts_with(FAULT) || line.contains(SKIPPED);
+        printed.lines().find(told).map(str::to_owned).ok_or_else(|| {
+            let (command, status) = (shown(&command), finished.status);
+            Error::Fault(format!("{command} found nothing ({status})\n{printed}"))
+        })
     }
 
     /// Returns the output of the search about its finding in the patched program.
