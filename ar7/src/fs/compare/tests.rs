@@ -290,3 +290,32 @@ fn a_call_that_fails_is_reported_and_the_rest_is_compared() {
         assert!(lost <= if is_directory { 8 } else { 1 }, "call {call}: {report:?}");
     }
 }
+
+#[test]
+fn a_file_that_becomes_shorter_during_its_comparison_differs_in_content() {
+    let world = World::new();
+    let (archive, out) = same(&world);
+    let file = out.join("z");
+    let whole = fs::read(&file).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for call in 1.. {
+        fs::write(&file, &whole).unwrap();
+        let calls = std::sync::Arc::new(Mutex::new(0));
+        let (counter, shortened) = (std::sync::Arc::clone(&calls), file.clone());
+        let shorten = move || {
+            let mut calls = counter.lock().unwrap();
+            *calls += 1;
+            if *calls == call { fs::write(&shortened, "shorter") } else { Ok(()) }
+        };
+        let system =
+            System { disturbance: Some(std::sync::Arc::new(shorten)), ..System::default() };
+        let report = Compare::new(&out).run_on(&archive, &system).unwrap();
+        if *calls.lock().unwrap() < call {
+            break;
+        }
+        assert_eq!(report.unreadable_count, 0, "call {call}: {report:?}");
+        let of_file = report.differences.iter().filter(|(path, _)| path == Path::new("z"));
+        seen.extend(of_file.map(|(_, how)| how.name()).filter(|name| *name != "time"));
+    }
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["content", "size"]);
+}

@@ -87,6 +87,24 @@ fn an_argument_is_a_path_if_it_exists_and_a_pattern_otherwise() {
 }
 
 #[test]
+fn with_paths_and_patterns_what_the_paths_name_is_restored_as_far_as_a_pattern_selects_it() {
+    let world = World::new();
+    let archive = world::archive(|names, file| {
+        for directory in [&b"x"[..], b"y"] {
+            let d = names.make_directory(InodeNumber::ROOT, directory, attributes(0o755))?;
+            names.add_file(d, b"a.txt", attributes(0o644), file(b"a"))?;
+            names.add_file(d, b"b", attributes(0o644), file(b"b"))?;
+        }
+        Ok(())
+    });
+    let out = world.fresh_destination();
+    let patterns = Patterns::new(["*.txt"]).unwrap();
+    let report = Extract::new().path("x").patterns(patterns).to(&out).run(&archive).unwrap();
+    assert!(report.is_complete(), "{report:?}");
+    assert_eq!(world::names(&out), ["x", "x/a.txt"]);
+}
+
+#[test]
 fn an_existing_entry_is_replaced_as_the_option_says() {
     let world = World::new();
     let archive = world::archive(|names, file| {
