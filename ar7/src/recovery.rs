@@ -17,9 +17,10 @@ use crate::archive::Archive;
 pub struct Recovery {
     /// Whether there was nothing to repair.
     pub is_clean: bool,
-    /// Damaged copies of the header, or older ones without a reason.
+    /// Damaged copies of the header.
     pub headers: Vec<u32>,
-    /// Copies of the header that an interrupted change had not reached.
+    /// Copies of the header that are older than another: an interrupted change had not reached them, or a later write
+    /// was lost.
     pub older_headers: Vec<u32>,
     /// Damaged meta slots.
     pub bad_slots: Vec<u32>,
@@ -110,7 +111,7 @@ impl From<&store::Recovery> for Recovery {
         Recovery {
             is_clean: found.is_clean(),
             headers: numbers(&found.headers),
-            older_headers: numbers(&found.older_headers),
+            older_headers: numbers(&[&found.older_headers[..], &found.outdated_headers].concat()),
             bad_slots: numbers(&found.bad_slots),
             older_slots: numbers(&found.older_slots),
             redo_blocks: found.redo_blocks,

@@ -179,7 +179,9 @@ replaced by an older version of itself. Exit code 4 means that something is lost
     #[command(after_help = "Example: ar7 info backup.ar7")]
     Info(OnArchive),
     /// Print a receipt, with which `verify` detects an older copy or a fork
-    #[command(after_help = "Example: ar7 receipt backup.ar7 > receipts/latest")]
+    #[command(
+        after_help = "Writes to the archive if the last writer was killed, to make sure that its commit is on the disk.\n\nExample: ar7 receipt backup.ar7 > receipts/latest"
+    )]
     Receipt(OnArchive),
     /// Add, remove, list and change keys and passphrases
     #[command(subcommand)]

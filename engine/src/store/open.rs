@@ -266,11 +266,14 @@ impl Examined {
         let list = RedoList::read(&*device, &sealer, &chosen.slot)?;
         let redirects = list.redirects().and(images);
         let (readers, lock) = reader.unzip();
+        // A commit keeps its code when a rekey begins: the key is that of the commit, not of the header.
+        let has_not_begun = Rekeying::has_not_begun(header.header.rekey.as_ref(), &chosen.slot);
+        let master = header.old.as_ref().filter(|_| has_not_begun).unwrap_or(&header.master);
         let store = Store::new(Parts {
             recovery: Recovery::new(header, &chosen, &list),
             header: header.known(),
             key_slot: header.slot,
-            receipt_key: ReceiptKey::derive(&header.master, header.header.archive),
+            receipt_key: ReceiptKey::derive(master, header.header.archive),
             device,
             readers,
             sealer,

@@ -110,6 +110,11 @@ impl Verifier<'_> {
                 EngineError::damaged(position, Check::HeaderChecksum, "a good copy", "none");
             self.find(Subject::Header(position), error);
         }
+        for position in recovery.outdated_headers {
+            let (expected, found) = ("the revision of the other copy", "an older one");
+            let error = EngineError::damaged(position, Check::HeaderRevision, expected, found);
+            self.find(Subject::Header(position), error);
+        }
         for position in recovery.bad_slots {
             let error = EngineError::damaged(position, Check::MetaSlot, "a good copy", "none");
             self.find(Subject::MetaSlot(position), error);

@@ -208,7 +208,7 @@ fn a_kill_at_any_write_of_a_rekey_leaves_no_finding() {
     let recorder = Recorder::on(disk.clone());
     rekey(&recorder).unwrap();
     let mut left = disk;
-    let mut headers = 0;
+    let (mut headers, mut codes) = (0, BTreeMap::new());
     for event in recorder.events() {
         left.apply(&event);
         // Stop at every write of a header or meta slot. A kill loses no finished write.
@@ -216,8 +216,15 @@ fn a_kill_at_any_write_of_a_rekey_leaves_no_finding() {
         headers += 1;
         let reader = open(&left, Access::Read).unwrap();
         assert_eq!(state(&reader), expected);
+        // A commit has one code, under whichever master key the header is.
+        if let Ok(receipt) = reader.receipt() {
+            let line = receipt.to_string();
+            let fields: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            let code = codes.entry(fields[2].clone()).or_insert_with(|| fields[3].clone());
+            assert_eq!(*code, fields[3], "{}", fields[2]);
+        }
     }
-    assert!(headers > 12, "{headers}");
+    assert!(headers > 12 && codes.len() > 3, "{headers} {codes:?}");
 }
 
 #[test]

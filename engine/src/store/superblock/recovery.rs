@@ -8,8 +8,10 @@ use crate::store::redo_list::RedoList;
 /// The state in which opening found the archive. A writer has repaired it; a reader only reports it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recovery {
-    /// Header copies that were damaged, or older although no change was unfinished.
+    /// Header copies that were damaged.
     pub headers: Vec<Position>,
+    /// Header copies that were older although no change was unfinished.
+    pub outdated_headers: Vec<Position>,
     /// Header copies that an interrupted change of the header had not reached.
     pub older_headers: Vec<Position>,
     /// Meta slots that did not open.
@@ -38,12 +40,13 @@ impl Recovery {
     ) -> Recovery {
         // Both copies are durable before a commit names them, so an older copy is expected only before that commit.
         let is_unfinished = header.header.revision > chosen.slot.header_revision;
-        let (older_headers, headers) = header
-            .repair
-            .iter()
-            .partition(|position| is_unfinished && header.older.contains(position));
+        let is_older = |position: &&Position| header.older.contains(position);
+        let (older, headers): (Vec<Position>, _) = header.repair.iter().partition(is_older);
+        let (older_headers, outdated_headers) =
+            if is_unfinished { (older, Vec::new()) } else { (Vec::new(), older) };
         Recovery {
             headers,
+            outdated_headers,
             older_headers,
             bad_slots: chosen.bad.clone(),
             older_slots: chosen.repair.clone(),
