@@ -444,7 +444,8 @@ impl Options {
     /// may be damaged. `key` must open a key slot of the exported header.
     ///
     /// Fails if the header is older than the one that the newest commit names, because it would restore
-    /// keys that were removed since. [`Options::accept_older_header`] allows that.
+    /// keys that were removed since. [`Options::accept_older_header`] allows that, and then also makes a commit that
+    /// names the header.
     pub fn import_header(
         &self,
         path: impl AsRef<Path>,
@@ -454,6 +455,11 @@ impl Options {
         let exported = ExportedHeader::open(header, &key.0)?;
         let accept_older = self.accept_older_header;
         let imported = Store::import_header(path.as_ref(), &exported, accept_older, self.wait)?;
+        if imported.is_older {
+            // Only once a commit names the header, another one put back in its place is tampering.
+            let options = self.clone().write(true).accept_lost_commit(false);
+            options.open(path.as_ref(), key)?.close()?;
+        }
         Ok(ImportedHeader {
             revision: imported.revision,
             is_older: imported.is_older,

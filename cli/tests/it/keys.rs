@@ -147,8 +147,19 @@ fn an_exported_header_opens_the_archive_after_its_import() {
     bench.ok("key add a.ar7 --new-key-file second");
     bench.fails("header import a.ar7 header", 4, "header revision: expected 2, found 1");
     assert_opens(&bench, "second", true);
+    let before = fs::read(bench.path("a.ar7")).expect("the archive");
     let imported = bench.ok("header import a.ar7 header --older").text();
     assert_eq!(imported, "the header has revision 3, with the keys of the older one\n");
+    // A commit names it, so the header before it cannot be put back.
+    let after = fs::read(bench.path("a.ar7")).expect("the archive");
+    let mut put_back = after.clone();
+    for block in [0, 7 * 4096] {
+        put_back[block..block + 4096].copy_from_slice(&before[block..block + 4096]);
+    }
+    bench.write("a.ar7", &put_back);
+    bench.fails("ls a.ar7", 4, "header revision: expected 3, found 2");
+    bench.write("a.ar7", &after);
+    assert!(bench.ok("info a.ar7").text().contains("none needed"));
     assert_opens(&bench, "second", false);
     assert_opens(&bench, "key", true);
     bench.ok("create b.ar7");
