@@ -55,6 +55,12 @@ pub enum Error {
         /// Why not.
         cause: Arc<Error>,
     },
+    /// An entry was restored without its extended attributes, because they are unreadable.
+    #[error("restored without its extended attributes: {cause}")]
+    AttributesLost {
+        /// Why they are unreadable.
+        cause: Arc<Error>,
+    },
     /// A file other than the archive is not what it should be.
     #[error("{}: {cause}", PathText::new(path))]
     InFile {
@@ -462,6 +468,7 @@ impl Error {
             Error::Unusable { cause }
             | Error::KeyChangeUnfinished { cause }
             | Error::InAttribute { cause, .. }
+            | Error::AttributesLost { cause }
             | Error::InEntry { cause, .. }
             | Error::InFile { cause, .. } => cause.kind(),
             Error::OnlyKey { .. }

@@ -5,11 +5,18 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use ar7_registry::names;
+use ar7_registry::records::{EntryType, InodeNumber};
 use globset::{Glob, GlobBuilder, GlobMatcher};
+use roaring::RoaringTreemap;
 
 use crate::error::{Error, Result};
 use crate::path::{bytes, components, to_path};
 use crate::snapshot::Snapshot;
+use crate::source::Pages;
+
+/// The number of names to read at a time.
+const PAGE: usize = 64;
 
 /// A pattern for one component of a path, or for any number of directories.
 enum Part {
@@ -97,26 +104,44 @@ impl Snapshot {
     /// # }
     /// ```
     pub fn glob(&self, pattern: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
+        let mut failed = None;
+        let found = self.glob_readable(pattern, |error| {
+            failed.get_or_insert(error);
+        })?;
+        failed.map_or(Ok(found), Err)
+    }
+
+    /// Does the same in an archive that may be damaged. Only names are read, so an entry matches even if its record is
+    /// unreadable. If names of a directory are unreadable, passes an [`Error::InEntry`] of it to `unreadable`, and
+    /// continues.
+    pub fn glob_readable(
+        &self,
+        pattern: impl AsRef<Path>,
+        mut unreadable: impl FnMut(Error),
+    ) -> Result<Vec<PathBuf>> {
         let pattern = pattern.as_ref();
-        if self.exists(pattern)? {
-            return Ok(vec![components(pattern).map(|part| to_path(part.to_vec())).collect()]);
-        }
         let parts = components(pattern).map(Part::new).collect::<Result<Vec<Part>>>()?;
-        let mut found = Vec::new();
-        // Patterns have few components, and a stack holds what is left to do: the directory and the next part.
-        let mut waiting = vec![(PathBuf::new(), 0)];
-        while let Some((path, next)) = waiting.pop() {
-            match parts.get(next) {
-                None => found.push(path),
-                Some(Part::Name(name)) => {
-                    let path = path.join(to_path(name.clone()));
-                    if self.exists(&path)? {
-                        waiting.push((path, next + 1));
-                    }
-                }
-                Some(part) => self.match_names(part, &path, next, &mut waiting)?,
+        let is_plain = parts.iter().all(|part| matches!(part, Part::Name(_)));
+        match self.exists(pattern) {
+            Ok(true) => {
+                return Ok(vec![components(pattern).map(|part| to_path(part.to_vec())).collect()]);
             }
+            Err(error) if is_plain => return Err(error),
+            Ok(false) | Err(_) => {}
         }
+        let mut globbing = Globbing {
+            snapshot: self.registry(),
+            parts: &parts,
+            waiting: Vec::new(),
+            entered: parts.iter().map(|_| RoaringTreemap::new()).collect(),
+            found: Vec::new(),
+            unreadable: &mut unreadable,
+        };
+        globbing.reach(PathBuf::new(), InodeNumber::ROOT, EntryType::Directory, 0);
+        while let Some((path, directory, next)) = globbing.waiting.pop() {
+            globbing.names(&path, directory, next);
+        }
+        let mut found = globbing.found;
         found.sort_unstable_by(|one, other| bytes(one).cmp(bytes(other)));
         found.dedup();
         Ok(found)
@@ -135,33 +160,95 @@ impl Snapshot {
         found.map_err(|error| error.in_entry(pattern))
     }
 
-    /// Adds the entries of a directory that match one part of a pattern. An entry of another type has none.
-    fn match_names(
+    /// Returns the paths that match a pattern, as [`Snapshot::glob_readable`] does. No match is an error, unless names
+    /// are unreadable: [`Error::NotFound`].
+    pub fn matching_readable(
         &self,
-        part: &Part,
-        path: &Path,
-        next: usize,
-        waiting: &mut Vec<(PathBuf, usize)>,
-    ) -> Result<()> {
-        if !self.metadata(path)?.is_directory() {
-            return Ok(());
+        pattern: impl AsRef<Path>,
+        mut unreadable: impl FnMut(Error),
+    ) -> Result<Vec<PathBuf>> {
+        let (pattern, mut is_partial) = (pattern.as_ref(), false);
+        let found = self.glob_readable(pattern, |error| {
+            is_partial = true;
+            unreadable(error);
+        });
+        let found = found.and_then(|found| {
+            if found.is_empty() && !is_partial {
+                // The error of the lookup names the component that is missing.
+                self.metadata(pattern)?;
+            }
+            Ok(found)
+        });
+        found.map_err(|error| error.in_entry(pattern))
+    }
+}
+
+/// A search for the paths that match a pattern.
+struct Globbing<'a> {
+    snapshot: &'a ar7_registry::Snapshot,
+    parts: &'a [Part],
+    /// Directories to search for the names that match a part. Patterns have few parts, so that there are few of them.
+    waiting: Vec<(PathBuf, InodeNumber, usize)>,
+    /// For each part, the directories that were searched. The names of a hostile archive may form a circle.
+    entered: Vec<RoaringTreemap>,
+    found: Vec<PathBuf>,
+    unreadable: &'a mut dyn FnMut(Error),
+}
+
+impl Globbing<'_> {
+    /// Continues with an entry that matches the parts before `next`.
+    fn reach(&mut self, path: PathBuf, number: InodeNumber, kind: EntryType, next: usize) {
+        let Some(part) = self.parts.get(next) else { return self.found.push(path) };
+        if kind != EntryType::Directory || !self.is_first(number, next) {
+            return;
         }
         if matches!(part, Part::Directories) {
-            waiting.push((path.to_owned(), next + 1));
+            self.reach(path.clone(), number, kind, next + 1);
         }
-        for entry in self.list(path)? {
-            let entry = entry?;
-            match part {
-                Part::Directories if entry.metadata.is_directory() => {
-                    waiting.push((entry.path, next));
-                }
-                Part::Names(pattern) if pattern.is_match(entry.name()) => {
-                    waiting.push((entry.path, next + 1));
-                }
-                _ => {}
+        self.waiting.push((path, number, next));
+    }
+
+    fn is_first(&mut self, number: InodeNumber, next: usize) -> bool {
+        self.entered.get_mut(next).is_some_and(|entered| entered.insert(number.0))
+    }
+
+    /// Finds the entries of a directory that match a part.
+    fn names(&mut self, path: &Path, directory: InodeNumber, next: usize) {
+        let snapshot = self.snapshot;
+        if let Some(Part::Name(name)) = self.parts.get(next) {
+            match snapshot.lookup(directory, name) {
+                Ok(Some(entry)) => self.entry(path, entry, next),
+                Ok(None) => {}
+                Err(error) => (self.unreadable)(Error::from(error).in_entry(path)),
+            }
+            return;
+        }
+        let mut pages = Pages::new(directory, PAGE);
+        loop {
+            match pages.next(snapshot) {
+                Ok(Some(page)) => page.into_iter().for_each(|entry| self.entry(path, entry, next)),
+                Ok(None) => return,
+                Err(error) => (self.unreadable)(Error::from(error).in_entry(path)),
             }
         }
-        Ok(())
+    }
+
+    fn entry(&mut self, path: &Path, entry: names::Entry, next: usize) {
+        let names::Entry { name, inode, kind } = entry;
+        let path = path.join(to_path(name));
+        match self.parts.get(next) {
+            Some(Part::Directories) => {
+                if kind == EntryType::Directory {
+                    self.reach(path, inode, kind, next);
+                }
+            }
+            Some(Part::Names(pattern)) => {
+                if path.file_name().is_some_and(|name| pattern.is_match(name)) {
+                    self.reach(path, inode, kind, next + 1);
+                }
+            }
+            Some(Part::Name(_)) | None => self.reach(path, inode, kind, next + 1),
+        }
     }
 }
 
@@ -229,5 +316,45 @@ mod tests {
         ] {
             assert_eq!(found(pattern), expected, "{pattern}");
         }
+    }
+
+    /// Overwrites both copies of the root page of a tree.
+    fn destroy_root(path: &Path, key: &crate::Key, tree: ar7_registry::records::TreeId) {
+        let archive = crate::Archive::open(path, key).unwrap();
+        let root = archive.registry.store().current().slot.roots[tree.index()];
+        let copies = root.block.unwrap().copies();
+        drop(archive);
+        let mut bytes = std::fs::read(path).unwrap();
+        for copy in copies {
+            let at = usize::try_from(copy.position.offset()).unwrap();
+            bytes[at..at + 4096].fill(0);
+        }
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    #[test]
+    fn a_pattern_matches_entries_whose_record_is_unreadable_and_continues_after_lost_names() {
+        use ar7_registry::records::TreeId;
+        let folder = tempfile::tempdir().unwrap();
+        let (path, key) = (folder.path().join("a.ar7"), crate::Key::from([1; 32]));
+        let archive = crate::Archive::create(&path, &key).unwrap();
+        let transaction = archive.begin().unwrap();
+        transaction.create_directories("logs/old").unwrap();
+        for path in ["logs/a.txt", "logs/b.txt", "logs/old/c.txt"] {
+            transaction.write(path, &b"text"[..]).unwrap();
+        }
+        transaction.commit().unwrap();
+        archive.close().unwrap();
+        destroy_root(&path, &key, TreeId::Inodes);
+        let snapshot = crate::Archive::open(&path, &key).unwrap().snapshot().unwrap();
+        assert!(snapshot.metadata("logs/a.txt").is_err());
+        let expected = ["logs/a.txt", "logs/b.txt", "logs/old/c.txt"].map(PathBuf::from);
+        assert_eq!(snapshot.glob("logs/**/*.txt").unwrap(), expected);
+        destroy_root(&path, &key, TreeId::Names);
+        let snapshot = crate::Archive::open(&path, &key).unwrap().snapshot().unwrap();
+        let mut failed = Vec::new();
+        let found = snapshot.matching_readable("logs/*", |error| failed.push(error)).unwrap();
+        assert!(found.is_empty() && matches!(failed[..], [Error::InEntry { .. }]), "{failed:?}");
+        assert!(snapshot.glob("logs/*").is_err() && snapshot.matching("logs/*").is_err());
     }
 }

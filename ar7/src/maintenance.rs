@@ -12,6 +12,7 @@ use ar7_engine::crypto::KeyDerivation;
 use ar7_engine::device::Sharing;
 use ar7_engine::format::{BLOCK_SIZE, Header, KeySlot as FormatSlot, Position};
 use ar7_engine::store::{ExportedHeader, NewKey, RekeyOptions, Store};
+use ar7_registry::records::InodeNumber;
 use ar7_registry::verify;
 use roaring::RoaringTreemap;
 use uuid::Uuid;
@@ -92,17 +93,25 @@ impl Damage {
         Ok(entries.into_iter().flatten().filter_map(|entry| match entry {
             Ok(entry) => {
                 let metadata = &entry.metadata;
+                let is_damaged = |stream: Uuid| {
+                    self.streams.contains(&stream)
+                        || (self.may_affect_any && !snapshot.registry().is_located(stream))
+                };
                 let is_affected = self.inodes.contains(metadata.inode)
-                    || metadata.stream.is_some_and(|stream| {
-                        self.streams.contains(&stream)
-                            || (self.may_affect_any && !snapshot.registry().is_located(stream))
-                    });
+                    || metadata.stream.is_some_and(is_damaged)
+                    || extended_stream(snapshot, metadata.inode).is_some_and(is_damaged);
                 is_affected.then_some(entry.path)
             }
             Err(Error::InEntry { path, .. }) => Some(path),
             Err(_) => None,
         }))
     }
+}
+
+/// Returns the stream with the extended attributes of an inode, if they are in one.
+fn extended_stream(snapshot: &Snapshot, inode: u64) -> Option<Uuid> {
+    let inode = snapshot.registry().inode(InodeNumber(inode)).ok().flatten()?;
+    inode.extended.stream()
 }
 
 fn affected(subject: &verify::Subject) -> Affected {

@@ -29,7 +29,8 @@ pub struct Salvaged {
     pub length: u64,
     /// What became of it.
     pub outcome: SalvageOutcome,
-    /// Ranges of bytes that are lost. They are zeros; a long one at the end may be missing.
+    /// Ranges of bytes that are lost. They are zeros; a long one at the end may be missing. In `lost+found`, the one at
+    /// the beginning is missing, so that the new file begins with the first byte that is left.
     pub gaps: Vec<Range<u64>>,
 }
 

@@ -257,6 +257,8 @@ pub struct List<'a> {
     batch: VecDeque<names::Entry>,
     /// The directories among the entries so far.
     directories: RoaringTreemap,
+    /// A directory whose record is unreadable, after the error that says so.
+    lost: Option<(PathBuf, InodeNumber)>,
 }
 
 impl<'a> List<'a> {
@@ -271,7 +273,7 @@ impl<'a> List<'a> {
 
     fn of(source: &'a dyn Source, directory: InodeNumber, path: PathBuf) -> List<'a> {
         let (batch, directories) = (VecDeque::new(), RoaringTreemap::new());
-        List { source, path, pages: Pages::new(directory, BATCH), batch, directories }
+        List { source, path, pages: Pages::new(directory, BATCH), batch, directories, lost: None }
     }
 
     fn read_next(&mut self) -> Result<Option<(Entry, InodeNumber)>> {
@@ -284,6 +286,9 @@ impl<'a> List<'a> {
             let Some(entry) = self.batch.pop_front() else { return Ok(None) };
             let path = self.path.join(to_path(entry.name));
             let inode = self.source.inode(entry.inode);
+            if inode.is_err() && entry.kind == EntryType::Directory {
+                self.lost = Some((path.clone(), entry.inode));
+            }
             if let Some(inode) = inode.map_err(|error| in_entry(path.clone(), error))? {
                 if inode.kind == EntryType::Directory
                     && (inode.parent != Some(self.pages.directory())
@@ -322,16 +327,18 @@ impl std::fmt::Debug for List<'_> {
 
 /// The entries below a directory, each directory before its entries. See [`crate::Snapshot::walk`].
 ///
-/// An unreadable entry is an error, and the walk continues with the next.
+/// An unreadable entry is an error, and the walk continues with the next. If it is a directory, its entries follow.
 #[derive(Debug)]
 pub struct Walk<'a> {
     /// The directories from the first one to the one that is being listed.
     open: Vec<List<'a>>,
+    /// Directories that were entered although their record is unreadable, so that nothing states their parent.
+    entered_lost: RoaringTreemap,
 }
 
 impl<'a> Walk<'a> {
     pub(crate) fn new(source: &'a impl Source, path: &Path) -> Result<Walk<'a>> {
-        Ok(Walk { open: vec![List::new(source, path)?] })
+        Ok(Walk { open: vec![List::new(source, path)?], entered_lost: RoaringTreemap::new() })
     }
 }
 
@@ -351,7 +358,16 @@ impl Iterator for Walk<'_> {
                     }
                     return Some(Ok(entry));
                 }
-                Err(error) => return Some(Err(error)),
+                Err(error) => {
+                    // The names of an archive may form a circle.
+                    if let Some((path, number)) = list.lost.take()
+                        && number != InodeNumber::ROOT
+                        && self.entered_lost.insert(number.0)
+                    {
+                        self.open.push(List::of(source, number, path));
+                    }
+                    return Some(Err(error));
+                }
             }
         }
         None

@@ -146,6 +146,12 @@ mod faults {
             RepairFromOldCopies,
         }
 
+        /// Faults in salvage, found by destroying both copies of index pages.
+        SALVAGE {
+            /// Blocks of different generations are taken for one version.
+            MixVersions,
+        }
+
         /// Faults in what a reader does to open an archive next to a writer, and in what it relies on then, found by
         /// tests of the store.
         LOOKS {

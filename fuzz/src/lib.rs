@@ -30,6 +30,7 @@ pub mod patches;
 mod random;
 mod redo_parse;
 mod reference;
+pub mod rot;
 mod sealed_block_open;
 pub mod search;
 mod seeds;

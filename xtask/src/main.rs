@@ -26,6 +26,7 @@ Checks:
 Campaigns (each takes --help):
   crash        Crash every sequence of operations on a simulated disk, and check every resulting state
   tamper       Change every part of an archive, and check that each change is detected
+  rot          Destroy blocks of archives of every kind, and check that only what was in them is lost
   kill         Kill ingests and deletions at random moments, and check the archive
   stress       Let real processes read and write one archive at the same time
   io-errors    Make each system call of the real program fail in turn
@@ -61,9 +62,9 @@ fn main() -> ExitCode {
 
 fn run(command: &str, options: &[OsString]) -> Result<()> {
     match command {
-        "crash" | "tamper" | "kill" | "stress" | "io-errors" | "full-disk" | "file-systems"
-        | "mount-faults" | "interop" | "fuzz" | "search" | "patches" | "format" | "vectors"
-        | "golden" => programs::campaign(command, options),
+        "crash" | "tamper" | "rot" | "kill" | "stress" | "io-errors" | "full-disk"
+        | "file-systems" | "mount-faults" | "interop" | "fuzz" | "search" | "patches"
+        | "format" | "vectors" | "golden" => programs::campaign(command, options),
         "bench" => programs::bench(options),
         "demo" => demo::run(at_most_one_path(options)?),
         "test" | "tidy" | "proof" | "help" | "--help" | "-h" => {

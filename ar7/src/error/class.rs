@@ -56,7 +56,8 @@ impl Error {
             Error::NoSpace { .. } => ErrorClass::NoSpace,
             Error::HeldByReaders { .. } => ErrorClass::HeldByReaders,
             Error::Io { source, .. } => ErrorClass::of_io(source),
-            Error::InAttribute { cause, .. }
+            Error::AttributesLost { cause }
+            | Error::InAttribute { cause, .. }
             | Error::InEntry { cause, .. }
             | Error::InFile { cause, .. }
             | Error::KeyChangeUnfinished { cause }

@@ -198,6 +198,7 @@ impl Comparing<'_> {
         }
         let (outcome, below) = match found.inode.kind {
             EntryType::Directory => match self.open(&at, level, found) {
+                Ok((below, _)) if found.is_lost => (Ok(Ok(())), Some(below)),
                 Ok((below, descriptor)) => {
                     (self.directory(path, found, &descriptor).map(Ok), Some(below))
                 }

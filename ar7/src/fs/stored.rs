@@ -1,13 +1,15 @@
 //! Walks through the directories of an archive, which may be hostile: every name is checked, and every directory is
-//! entered once: only from its parent, and only by one name.
+//! entered once: only from its parent, and only by one name. A directory whose record is unreadable names no parent; it is
+//! entered where it is found first.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
+use ar7_engine::format::Timestamp;
 use ar7_engine::{Check, Error as EngineError};
 use ar7_registry::Snapshot;
 use ar7_registry::names::Entry;
-use ar7_registry::records::{EntryType, Inode, InodeNumber, validate_name};
+use ar7_registry::records::{Attributes, EntryType, Inode, InodeNumber, validate_name};
 use roaring::RoaringTreemap;
 
 use crate::error::Error;
@@ -20,11 +22,23 @@ const PAGE: usize = 64;
 /// The number of directories on the way to the present one whose entries are kept. Those further up are read again.
 const PAGES_MAX: usize = 16;
 
+/// What is set in place of attributes that are unknown.
+const UNKNOWN: Attributes = Attributes {
+    mode: 0o700,
+    uid: 0,
+    gid: 0,
+    modified: Timestamp { seconds: 0, nanoseconds: 0 },
+    origin: None,
+};
+
 /// An entry of an archive.
 pub(super) struct Found {
     pub(super) name: Vec<u8>,
     pub(super) number: InodeNumber,
     pub(super) inode: Inode,
+    /// Whether this is a directory whose record is unreadable, which was reported. Its attributes are unknown, and only
+    /// its entries are left.
+    pub(super) is_lost: bool,
 }
 
 impl Found {
@@ -61,6 +75,10 @@ pub(super) enum Step {
 pub(super) struct Walk<'a> {
     snapshot: &'a Snapshot,
     frames: Vec<Frame>,
+    /// A directory whose record is unreadable: the next step.
+    lost: Option<Found>,
+    /// Directories that were entered although their record is unreadable.
+    entered_lost: RoaringTreemap,
     /// The path of the present directory in the archive.
     path: Vec<u8>,
 }
@@ -85,7 +103,13 @@ impl<'a> Walk<'a> {
         path: Vec<u8>,
         chosen: Option<VecDeque<Entry>>,
     ) -> Walk<'a> {
-        let mut walk = Walk { snapshot, frames: Vec::new(), path };
+        let mut walk = Walk {
+            snapshot,
+            frames: Vec::new(),
+            lost: None,
+            entered_lost: RoaringTreemap::new(),
+            path,
+        };
         walk.push(directory, chosen);
         walk
     }
@@ -93,6 +117,9 @@ impl<'a> Walk<'a> {
     /// Returns the next step, or `None` at the end. An error concerns one entry, or some names of one directory, and the
     /// walk continues after it.
     pub(super) fn next(&mut self) -> Option<Result<Step, Unreadable>> {
+        if let Some(lost) = self.lost.take() {
+            return Some(Ok(Step::Entry(lost)));
+        }
         loop {
             let frame = self.frames.last_mut()?;
             if let Some(entry) = frame.entries.pop_front() {
@@ -120,7 +147,12 @@ impl<'a> Walk<'a> {
         chosen: Option<VecDeque<Entry>>,
     ) -> Result<(), Unreadable> {
         let present = self.frames.last().map(|frame| frame.pages.directory());
-        if found.inode.parent != present {
+        if found.is_lost {
+            // The names of an archive may still form a circle.
+            if found.number == InodeNumber::ROOT || !self.entered_lost.insert(found.number.0) {
+                return Err(self.named_twice(found));
+            }
+        } else if found.inode.parent != present {
             let parent = found.inode.parent.map_or(0, |parent| parent.0);
             let expected = present.map_or(0, |present| present.0);
             let error = EngineError::damaged(None, Check::Name, expected, parent).into();
@@ -129,9 +161,7 @@ impl<'a> Walk<'a> {
         let is_first =
             self.frames.last_mut().is_none_or(|frame| frame.entered.insert(found.number.0));
         if !is_first {
-            let expected = "one name for the directory";
-            let error = EngineError::damaged(None, Check::Name, expected, found.number.0).into();
-            return Err(Unreadable::new(self.path_of(&found.name), error));
+            return Err(self.named_twice(found));
         }
         self.forget_a_page();
         let above = self.path.len();
@@ -144,6 +174,12 @@ impl<'a> Walk<'a> {
             frame.above = above;
         }
         Ok(())
+    }
+
+    fn named_twice(&self, found: &Found) -> Unreadable {
+        let expected = "one name for the directory";
+        let error = EngineError::damaged(None, Check::Name, expected, found.number.0).into();
+        Unreadable::new(self.path_of(&found.name), error)
     }
 
     /// Skips the rest of the directory that was entered last, without a step for its end.
@@ -182,18 +218,25 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn look_up(&self, entry: Entry) -> Result<Found, Unreadable> {
+    fn look_up(&mut self, entry: Entry) -> Result<Found, Unreadable> {
         let Entry { name, inode: number, kind } = entry;
         // Ingest checks names, but another program may have created this archive.
         let checked = validate_name(&name).map_err(Error::from);
         match checked.and_then(|()| existing(self.snapshot, number)) {
-            Ok(inode) if inode.kind == kind => Ok(Found { name, number, inode }),
+            Ok(inode) if inode.kind == kind => Ok(Found { name, number, inode, is_lost: false }),
             Ok(inode) => {
                 let (expected, found) = (kind.name(), inode.kind.name());
                 let error = EngineError::damaged(None, Check::Name, expected, found).into();
                 Err(Unreadable::new(self.path_of(&name), error))
             }
-            Err(error) => Err(Unreadable::new(self.path_of(&name), error)),
+            Err(error) => {
+                let unreadable = Unreadable::new(self.path_of(&name), error);
+                if kind == EntryType::Directory && validate_name(&name).is_ok() {
+                    let inode = Inode::new(kind, UNKNOWN);
+                    self.lost = Some(Found { name, number, inode, is_lost: true });
+                }
+                Err(unreadable)
+            }
         }
     }
 }
@@ -206,5 +249,5 @@ fn existing(snapshot: &Snapshot, number: InodeNumber) -> Result<Inode, Error> {
 pub(super) fn find(snapshot: &Snapshot, path: &[u8]) -> Result<Found, Error> {
     let entry = snapshot.resolve(path)?;
     let inode = existing(snapshot, entry.inode)?;
-    Ok(Found { name: entry.name, number: entry.inode, inode })
+    Ok(Found { name: entry.name, number: entry.inode, inode, is_lost: false })
 }

@@ -43,8 +43,14 @@ pub(super) fn cat(common: &Common, options: &Cat) -> Result<(), Failure> {
         let stream = snapshot.stream(bare_stream(text)?)?;
         write(common, options, stream, &mut output)?;
     }
-    let paths = options.name.as_ref().map(|name| snapshot.matching(name)).transpose()?;
-    let (paths, mut bad) = (paths.unwrap_or_default(), 0);
+    let mut bad = 0;
+    let damaged = |error| {
+        output::warn(&error);
+        bad += 1;
+    };
+    let name = options.name.as_ref();
+    let paths = name.map(|name| snapshot.matching_readable(name, damaged)).transpose()?;
+    let paths = paths.unwrap_or_default();
     if paths.len() > 1 && (options.offset > 0 || options.length.is_some()) {
         let pattern = options.name.clone().unwrap_or_default().into();
         return Err(Failure::SeveralMatches { pattern, count: paths.len() });
@@ -55,7 +61,7 @@ pub(super) fn cat(common: &Common, options: &Cat) -> Result<(), Failure> {
             Err(Failure::Library(error)) => {
                 let error = error.in_entry(path);
                 // The other entries may be readable.
-                if error.class() != ErrorClass::Damaged || paths.len() == 1 {
+                if error.class() != ErrorClass::Damaged || (paths.len() == 1 && bad == 0) {
                     return Err(error.into());
                 }
                 output::warn(&error);

@@ -22,7 +22,7 @@ pub(super) fn ls(common: &Common, options: &Ls) -> Result<(), Failure> {
     }
     let typed = Path::new(options.path.as_deref().unwrap_or(OsStr::new("")));
     let is_pattern = !snapshot.exists(typed).map_err(|error| error.in_entry(typed))?;
-    for path in snapshot.matching(typed)? {
+    for path in listing.matching(&snapshot, typed)? {
         // A directory can be listed even if its own record is damaged.
         let is_opened = !is_pattern && snapshot.list(&path).is_ok();
         let found: Box<dyn Iterator<Item = ar7::Result<Entry>>> =
@@ -59,7 +59,7 @@ pub(super) fn find(common: &Common, options: &Find) -> Result<(), Failure> {
     let everything = [OsStr::new("").to_owned()];
     let paths = if options.paths.is_empty() { &everything[..] } else { &options.paths };
     for typed in paths {
-        for path in snapshot.matching(typed)? {
+        for path in listing.matching(&snapshot, typed)? {
             for found in snapshot.tree(&path)? {
                 let Some(entry) = listing.readable(&path, found)? else { continue };
                 if filter.matches(&entry) {
@@ -75,7 +75,8 @@ pub(super) fn find(common: &Common, options: &Find) -> Result<(), Failure> {
 pub(super) fn du(common: &Common, options: &Du) -> Result<(), Failure> {
     let snapshot = common.reader(&options.archive)?.snapshot()?;
     let mut listing = Listing::begin(common, None, options.json_lines)?;
-    for path in snapshot.matching(options.path.as_deref().unwrap_or(OsStr::new("")))? {
+    let typed = options.path.as_deref().unwrap_or(OsStr::new(""));
+    for path in listing.matching(&snapshot, typed)? {
         for usage in snapshot.usage(&path).map_err(|error| error.in_entry(&path))? {
             let Some(mut usage) = listing.readable(&path, usage)? else { continue };
             if options.depth.is_some_and(|depth| usage.depth > depth) {
@@ -131,6 +132,20 @@ impl<'a> Listing<'a> {
     fn end(self) -> Result<(), Failure> {
         self.list.end()?;
         if self.bad > 0 { Err(Failure::findings(self.bad)) } else { Ok(()) }
+    }
+
+    /// Returns the paths that match a pattern. Reports directories of which names are damaged.
+    fn matching(
+        &mut self,
+        snapshot: &Snapshot,
+        typed: impl AsRef<Path>,
+    ) -> Result<Vec<PathBuf>, Failure> {
+        let mut damaged = Vec::new();
+        let paths = snapshot.matching_readable(typed, |error| damaged.push(error))?;
+        for error in damaged {
+            self.unless_damaged::<()>(Err(error))?;
+        }
+        Ok(paths)
     }
 
     /// Returns an element of the list, or reports that it is damaged: the rest of the archive may still be readable.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::committed::DueImage;
 use super::handle::Store;
 use super::open::{Examined, lock_out_readers, open_locked, waiting};
 use super::open_block::{BlockBuffer, generation_in};
@@ -87,8 +88,34 @@ impl Repairer {
         for block in self.list.chain.clone() {
             self.heal(KeyKind::Meta, block)?;
         }
+        self.heal_shadow_blocks()?;
         self.repaired.lost.extend(lost.map(|block| block.position));
         Ok(())
+    }
+
+    /// Writes a shadow block of the redo list again if it does not open, and its content is already in its home location.
+    fn heal_shadow_blocks(&mut self) -> Result<()> {
+        for DueImage { home, shadow, .. } in self.list.redirects().all_due() {
+            if self.sealed(home, shadow).is_some() {
+                continue;
+            }
+            let newest = BlockRef { position: home, generation: shadow.generation };
+            // Otherwise the record that names the block shows that it is lost.
+            if let Some(bytes) = self.sealed(home, newest) {
+                self.store.device.write(shadow.position, &bytes[..])?;
+                self.repaired.healed.push(shadow.position);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the sealed bytes of a block of a stream at a place, if they open for its home location.
+    fn sealed(&self, home: Position, at: BlockRef) -> Option<BlockBuffer> {
+        let mut bytes = BlockBuffer::new();
+        self.store.device.read_direct(at.position, &mut bytes[..]).ok()?;
+        let is_right = generation_in(&bytes) == at.generation
+            && self.store.sealer.opens_as(KeyKind::Data, home, &bytes);
+        is_right.then_some(bytes)
     }
 
     /// Opens both copies of a block, and writes the good one over a bad one. Returns the content, or `None` if no copy

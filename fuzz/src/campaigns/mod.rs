@@ -14,6 +14,7 @@ mod kill;
 #[cfg(feature = "fuse")]
 mod mount_faults;
 mod patches;
+mod rot;
 mod search;
 mod stress;
 mod tamper;
@@ -37,6 +38,8 @@ enum Campaign {
     Crash(crash::Options),
     /// Change every part of an archive, and check that each change is detected
     Tamper(tamper::Options),
+    /// Destroy blocks of archives of every kind, and check that only what was in them is lost
+    Rot(rot::Options),
     /// Kill ingests and deletions at random moments, and check the resulting archive
     Kill(kill::Options),
     /// Make each system call of the real program fail in turn, and check the resulting archive
@@ -79,6 +82,7 @@ pub fn main() -> ExitCode {
     let outcome = match Arguments::parse().campaign {
         Campaign::Crash(options) => crash::run(&options),
         Campaign::Tamper(options) => tamper::run(&options),
+        Campaign::Rot(options) => rot::run(&options),
         Campaign::Kill(options) => kill::run(&options),
         Campaign::IoErrors(options) => io_errors::run(&options),
         Campaign::FullDisk(options) => full_disk::run(&options),

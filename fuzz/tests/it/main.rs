@@ -4,6 +4,7 @@ mod archive7;
 mod canaries;
 mod corpora;
 mod crash;
+mod rot;
 mod small_commits;
 mod tamper;
 

@@ -2,8 +2,10 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use ar7_engine::format::StoredStream;
 use uuid::Uuid;
 
+use super::rebuilt::Found;
 use super::report::Outcome;
 use super::restore::{Content, DIRECTORY_MODE, FILE_MODE, Place, Restoring, join, lost_attributes};
 use crate::error::Result;
@@ -12,6 +14,9 @@ use crate::records::{
     EXTENDED_MAX, EntryType, Extended, Inode, InodeNumber, Inodes, NameKey, NameRecords, NameValue,
     Streams, decode_extended, validate_name,
 };
+
+/// Length in bytes of a path from which on a directory is written to `lost+found`. No system opens a longer one.
+const PATH_MAX: usize = 1 << 16;
 
 impl Restoring<'_> {
     /// Writes the entries of every directory.
@@ -47,7 +52,7 @@ impl Restoring<'_> {
             && root.value.kind == EntryType::Directory
         {
             self.archive.names().set_attributes(InodeNumber::ROOT, root.value.attributes)?;
-            self.extended(InodeNumber::ROOT, &root.value)?;
+            self.extended(InodeNumber::ROOT, &root.value, InodeNumber::ROOT)?;
         }
         Ok(())
     }
@@ -55,7 +60,7 @@ impl Restoring<'_> {
     /// Writes an inode without a name to `lost+found`, and what is below it.
     fn orphan(&mut self, number: InodeNumber, inode: Option<&Inode>) -> Result<()> {
         let place = self.lost_and_found()?;
-        let name = self.free_name(&place, format!("inode-{}", number.0).as_bytes())?;
+        let name = self.free_name(&place, orphan_name(number).as_bytes())?;
         let kind = inode.map_or(EntryType::Directory, |inode| inode.kind);
         let parent = inode.and_then(|inode| inode.parent).unwrap_or(number);
         let value = NameValue { inode: number, kind };
@@ -103,11 +108,13 @@ impl Restoring<'_> {
         };
         let inode = found.value;
         if self.done.contains(number.0) {
-            let Some(&(new, outcome)) = self.numbers.get(&number.0) else { return Ok(()) };
-            let is_certain = is_named || outcome != Outcome::Complete;
-            let outcome = if is_certain { outcome } else { Outcome::Nameless };
+            let Some(written) = self.numbers.get(&number.0) else { return Ok(()) };
+            let (new, mut content) = written.clone();
+            if content.outcome == Outcome::Complete && !is_named {
+                content.outcome = Outcome::Nameless;
+            }
             self.archive.names().add_link(place.directory, name, new)?;
-            return self.report_entry(path, outcome);
+            return self.report(Some(path), inode.stream, content);
         }
         if inode.kind == EntryType::Directory {
             if found.is_newest && inode.parent.is_some_and(|named| named != parent) {
@@ -115,10 +122,13 @@ impl Restoring<'_> {
                 return Ok(());
             }
             self.done.insert(number.0);
+            let (place, name, is_moved) = self.place_of_directory(place, name, number)?;
+            let path = join(&place.path, &name);
             let new =
-                self.archive.names().make_directory(place.directory, name, inode.attributes)?;
+                self.archive.names().make_directory(place.directory, &name, inode.attributes)?;
             below.push_back((number, Place { directory: new, path: path.clone() }));
-            let is_complete = self.extended(new, &inode)? && is_named && found.is_newest;
+            let is_complete = self.extended(new, &inode, number)? && is_named && found.is_newest;
+            let is_complete = is_complete && !is_moved;
             let outcome = if is_complete { Outcome::Complete } else { Outcome::Nameless };
             return self.report_entry(path, outcome);
         }
@@ -134,16 +144,33 @@ impl Restoring<'_> {
             return self.lose(path);
         };
         self.done.insert(number.0);
-        let is_complete = self.extended(new, &inode)? && is_named;
+        let is_own = content.stream.is_some() || inode.stream.is_none();
+        let is_complete = is_named && (!is_own || self.extended(new, &inode, number)?);
         if content.outcome == Outcome::Complete && !found.is_newest {
             content.outcome = Outcome::Unproven;
         } else if content.outcome == Outcome::Complete && !is_complete {
             content.outcome = Outcome::Nameless;
         }
         if inode.links > 1 || !self.source.names.is_whole {
-            self.numbers.insert(number.0, (new, content.outcome));
+            self.numbers.insert(number.0, (new, content.clone()));
         }
         self.report(Some(path), inode.stream, content)
+    }
+
+    /// Returns where a directory is written, and whether that is another place than the old one. One with a very long path
+    /// goes to `lost+found`: every entry below it is reported with its path, which takes time and memory.
+    fn place_of_directory(
+        &mut self,
+        place: &Place,
+        name: &[u8],
+        number: InodeNumber,
+    ) -> Result<(Place, Vec<u8>, bool)> {
+        if place.path.len() < PATH_MAX {
+            return Ok((place.clone(), name.to_vec(), false));
+        }
+        let place = self.lost_and_found()?;
+        let name = self.free_name(&place, orphan_name(number).as_bytes())?;
+        Ok((place, name, true))
     }
 
     /// Writes anything but a directory. Returns `None` if nothing of it is left.
@@ -170,6 +197,16 @@ impl Restoring<'_> {
                 Ok(Some((new, whole)))
             }
             EntryType::File => {
+                if let Some(stream) = inode.stream
+                    && let Some(owner) = self.owner_of(stream)?
+                {
+                    names.add_link(directory, name, owner)?;
+                    let length = inode.size;
+                    return Ok(Some((
+                        owner,
+                        Content { length, outcome: Outcome::Unproven, ..whole },
+                    )));
+                }
                 let content = match inode.stream {
                     Some(stream) => self.content(stream, Some(inode.size))?,
                     None => whole,
@@ -199,7 +236,9 @@ impl Restoring<'_> {
         if value.kind == EntryType::Directory {
             self.done.insert(number.0);
             let attributes = lost_attributes(DIRECTORY_MODE);
-            let new = self.archive.names().make_directory(place.directory, name, attributes)?;
+            let (place, name, _) = self.place_of_directory(place, name, number)?;
+            let path = join(&place.path, &name);
+            let new = self.archive.names().make_directory(place.directory, &name, attributes)?;
             below.push_back((number, Place { directory: new, path: path.clone() }));
             return self.report_entry(path, Outcome::Nameless);
         }
@@ -213,7 +252,7 @@ impl Restoring<'_> {
         if content.outcome == Outcome::Complete {
             content.outcome = Outcome::Nameless;
         }
-        self.numbers.insert(number.0, (new, content.outcome));
+        self.numbers.insert(number.0, (new, content.clone()));
         self.report(Some(path), Some(*stream), content)
     }
 
@@ -236,13 +275,20 @@ impl Restoring<'_> {
         owned.get(&number.0).cloned().unwrap_or_default()
     }
 
-    /// Sets the extended attributes of an entry. Returns whether none of them are lost.
-    fn extended(&mut self, new: InodeNumber, inode: &Inode) -> Result<bool> {
+    /// Sets the extended attributes of an entry, whose old number is given. Returns whether none of them are lost.
+    fn extended(&mut self, new: InodeNumber, inode: &Inode, number: InodeNumber) -> Result<bool> {
         let attributes = match &inode.extended {
             Extended::None => return Ok(true),
             Extended::Inline(attributes) => attributes.clone(),
             Extended::Stream(stream) => {
                 self.written_streams.insert(*stream);
+                // Otherwise many inodes could name one stream, of which each gets a copy.
+                let is_owned = |found: &Found<StoredStream>| {
+                    found.value.inode.is_some_and(|owner| owner.get() == number.0)
+                };
+                if !self.source.stored(*stream).as_ref().is_some_and(is_owned) {
+                    return Ok(false);
+                }
                 let bytes = self.source.read_whole(*stream, None, EXTENDED_MAX);
                 let decoded = bytes.and_then(|bytes| decode_extended(&bytes).ok());
                 let Some(attributes) = decoded else { return Ok(false) };
@@ -252,4 +298,8 @@ impl Restoring<'_> {
         self.archive.names().set_extended_attributes(new, &attributes)?;
         Ok(true)
     }
+}
+
+fn orphan_name(number: InodeNumber) -> String {
+    format!("inode-{}", number.0)
 }

@@ -45,7 +45,7 @@ pub struct Salvaged {
     pub length: u64,
     /// What became of it.
     pub outcome: Outcome,
-    /// Ranges of bytes that are lost. They are zeros, or missing at the end.
+    /// Ranges of bytes that are lost. They are zeros, or missing at the end; in `lost+found` also at the beginning.
     pub gaps: Vec<Range<u64>>,
 }
 

@@ -41,7 +41,7 @@ pub(super) struct Restoring<'s> {
     /// Inodes that were written.
     pub(super) done: RoaringTreemap,
     /// Their numbers in the new archive and what became of them, if they may have another name.
-    pub(super) numbers: HashMap<u64, (InodeNumber, Outcome)>,
+    pub(super) numbers: HashMap<u64, (InodeNumber, Content)>,
     /// Streams that were written for an inode, and which have no record or another inode in the newest commit.
     pub(super) written_streams: HashSet<Uuid>,
     /// Streams of lost inodes.
@@ -53,6 +53,15 @@ pub(super) struct Restoring<'s> {
     written: u64,
 }
 
+/// Where a stream of the new archive begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begin {
+    /// At the first byte of the old one.
+    Zero,
+    /// At the first byte that is left. The name states which one it is.
+    FirstByteLeft,
+}
+
 /// A directory of the new archive.
 #[derive(Clone)]
 pub(super) struct Place {
@@ -61,6 +70,7 @@ pub(super) struct Place {
 }
 
 /// Content that was written.
+#[derive(Clone)]
 pub(super) struct Content {
     pub(super) stream: Option<Uuid>,
     pub(super) length: u64,
@@ -193,7 +203,9 @@ impl<'s> Restoring<'s> {
         versions.retain(|version| has_record || !self.source.was_deleted(version.generation()));
         let is_only = versions.len() == 1;
         for version in versions {
-            let name = if is_only { identity.to_string() } else { name_of(&version) };
+            let is_from_start = version.segments.first().is_none_or(|of| of.first.get() == 0);
+            let is_plain = is_only && is_from_start;
+            let name = if is_plain { identity.to_string() } else { name_of(&version) };
             let is_known = has_record && version.is_proven;
             self.write_nameless(&name, &version, is_known)?;
         }
@@ -222,7 +234,7 @@ impl<'s> Restoring<'s> {
     fn write_nameless(&mut self, name: &str, version: &Version, is_known: bool) -> Result<()> {
         let place = self.lost_and_found()?;
         let mut stream = self.archive.new_stream()?;
-        let mut content = self.write(version, &mut stream)?;
+        let mut content = self.write_from(version, &mut stream, Begin::FirstByteLeft)?;
         let new = stream.identity();
         stream.close()?;
         let attributes = lost_attributes(FILE_MODE);
@@ -234,6 +246,14 @@ impl<'s> Restoring<'s> {
             other => other,
         };
         self.report(Some(join(&place.path, &name)), Some(version.stream), content)
+    }
+
+    /// Returns the inode of the new archive that has this stream already. Only someone with the key, or an out of date
+    /// page, can give a stream to several inodes. It is written once, so that the new archive is no longer than the old.
+    pub(super) fn owner_of(&self, identity: Uuid) -> Result<Option<InodeNumber>> {
+        let mut state = self.archive.state()?;
+        let stored = state.writing()?.stored(identity)?;
+        Ok(stored.and_then(|stored| stored.inode).map(|owner| InodeNumber(owner.get())))
     }
 
     /// Writes the content of a file, and further versions of it to `lost+found`.
@@ -288,16 +308,28 @@ impl<'s> Restoring<'s> {
         self.archive.open_stream(identity).map(Some)
     }
 
-    /// Writes a version to an empty stream. A gap becomes zeros; one at the end is left out if it is too long.
+    /// Writes a version to an empty stream, from its first byte on.
     fn write(&mut self, version: &Version, stream: &mut Stream) -> Result<Content> {
-        let (mut gap, mut is_cut) = (0, false);
+        self.write_from(version, stream, Begin::Zero)
+    }
+
+    /// Writes a version to an empty stream. A gap becomes zeros; one at the end is left out if it is too long.
+    fn write_from(
+        &mut self,
+        version: &Version,
+        stream: &mut Stream,
+        begin: Begin,
+    ) -> Result<Content> {
+        let (mut gap, mut is_cut, mut is_begun) = (0, false, begin == Begin::Zero);
         let mut gaps = self.source.read(version, &mut |part| match part {
             _ if is_cut => Ok(()),
+            Part::Gap(_) if !is_begun => Ok(()),
             Part::Gap(length) => {
                 gap += length;
                 Ok(())
             }
             Part::Bytes(bytes) => {
+                is_begun = true;
                 if gap > self.zeros_left {
                     is_cut = true;
                     return Ok(());
@@ -322,7 +354,9 @@ impl<'s> Restoring<'s> {
             }
         })?;
         if is_cut {
-            let length = stream.len()?;
+            let skipped =
+                gaps.first().filter(|gap| begin == Begin::FirstByteLeft && gap.start == 0);
+            let length = stream.len()? + skipped.map_or(0, |gap| gap.end);
             gaps.retain(|gap| gap.end <= length);
             gaps.push(length..version.length);
         } else if gap > 0 && gap <= self.zeros_left {

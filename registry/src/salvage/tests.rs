@@ -16,7 +16,8 @@ use super::*;
 use crate::archive::CreateOptions;
 use crate::names::Names;
 use crate::records::{
-    Attributes, Device as DeviceNumbers, EntryType, ExtendedAttribute, InodeNumber,
+    Attributes, Device as DeviceNumbers, EntryType, ExtendedAttribute, InodeNumber, Inodes,
+    ReadRecords as _,
 };
 
 const ROOT: InodeNumber = InodeNumber::ROOT;
@@ -350,4 +351,52 @@ fn a_directory_lost_and_found_keeps_its_name() {
         salvaged.keys().filter(|path| path.starts_with("lost+found.1/")).collect();
     assert_eq!(others.len(), 1, "the other version of the file: {:?}", salvaged.keys());
     assert_ne!(found.of("file"), Some(Outcome::Complete));
+}
+
+/// Returns the position of the block of a file with this index.
+fn block_of(device: &MemoryDevice, path: &[u8], index: u32) -> u32 {
+    let archive = open(device).unwrap();
+    let entry = archive.names().resolve(path).unwrap();
+    let stream = archive.names().inode(entry.inode).unwrap().unwrap().stream.unwrap();
+    let stored = archive.snapshot().stored(stream).unwrap().unwrap();
+    stored.record.begin.unwrap().get() + index
+}
+
+#[test]
+fn every_name_of_a_file_is_reported_with_the_gaps_of_its_content() {
+    let device = sample();
+    let position = block_of(&device, b"hard", 2);
+    let found = salvage_device(&zeroed(&device, position..position + 1), None).unwrap();
+    let gap = 2 * 4008..3 * 4008;
+    for path in ["hard", "below/deep/linked"] {
+        let item = found.items.iter().find(|item| item.path.as_deref() == Some(path.as_bytes()));
+        let item = item.unwrap();
+        assert_eq!((item.outcome, item.length), (Outcome::Gaps, 30_000), "{path}");
+        assert_eq!(item.gaps, std::slice::from_ref(&gap), "{path}");
+    }
+}
+
+/// Two inodes name one stream, as only someone with the key, or an out of date page, can say.
+#[test]
+fn a_stream_that_two_inodes_name_is_written_once() {
+    let device = MemoryDevice::new();
+    let options = CreateOptions::default();
+    let archive = Archive::create_device(Box::new(device.clone()), &secret(), &options).unwrap();
+    let first = add(&archive, ROOT, "first", &vec![1; 90_000]);
+    let stream = archive.names().inode(first).unwrap().unwrap().stream;
+    for number in 0..20 {
+        let name = format!("other{number}");
+        let other = archive.names().add_file(ROOT, name.as_bytes(), attributes(), None).unwrap();
+        let mut state = archive.state().unwrap();
+        let writing = state.writing().unwrap();
+        let mut inode = writing.trees.get::<Inodes>(&other).unwrap().unwrap();
+        (inode.stream, inode.size) = (stream, 90_000);
+        writing.trees.put::<Inodes>(&other, &inode).unwrap();
+    }
+    archive.commit().unwrap();
+    let found = salvage_device(&device, None).unwrap();
+    assert_eq!(found.of("first"), Some(Outcome::Complete));
+    assert_eq!(found.of("other7"), Some(Outcome::Unproven));
+    assert_eq!(content(&found.archive)["other7"].1, vec![1; 90_000]);
+    assert_eq!(found.archive.statistics().unwrap().streams, 1);
 }

@@ -73,7 +73,9 @@ impl Version {
         let is_other = |fragment: &&Fragment| known.is_none_or(|known| !known.has(fragment));
         let mut of_one_step: HashMap<Generation, Vec<Fragment>> = HashMap::new();
         for fragment in fragments.iter().filter(is_other) {
-            of_one_step.entry(fragment.generation).or_default().push(*fragment);
+            let is_mixed = ar7_engine::fault!(MixVersions);
+            let step = if is_mixed { Generation::default() } else { fragment.generation };
+            of_one_step.entry(step).or_default().push(*fragment);
         }
         let mut versions = Vec::new();
         for together in of_one_step.into_values() {

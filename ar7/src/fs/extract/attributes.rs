@@ -31,6 +31,7 @@ const CAPABILITY: &str = "security.capability";
 const USER: &[u8] = b"user.";
 
 /// What an entry gets.
+#[expect(clippy::struct_excessive_bools, reason = "each field is an independent fact")]
 pub(super) struct Wanted {
     kind: EntryType,
     /// The owner and group of the stored entry.
@@ -41,6 +42,8 @@ pub(super) struct Wanted {
     mode: u32,
     modified: Timestamp,
     attributes: Vec<ExtendedAttribute>,
+    /// Whether they are unreadable. Then those of a directory that was there stay.
+    are_attributes_lost: bool,
     /// Whether the entry may have access control lists that are not its own.
     may_have_lists: bool,
     /// Whether capabilities may be set, and other attributes that only the system's administrator can set.
@@ -51,21 +54,27 @@ pub(super) struct Wanted {
 pub(super) type Lack = (Aspect, io::Error);
 
 impl Wanted {
+    /// `attributes` are `None` if they are lost.
     pub(super) fn new(
         options: &Options,
         inode: &Inode,
-        attributes: Vec<ExtendedAttribute>,
+        attributes: Option<Vec<ExtendedAttribute>>,
         may_have_lists: bool,
     ) -> Wanted {
         let stored = inode.attributes;
-        let dropped = if options.preserve_special { 0 } else { SPECIAL_BITS };
+        let mut dropped = if options.preserve_special { 0 } else { SPECIAL_BITS };
+        if attributes.is_none() {
+            // A list that is lost may give the group less than these bits, which are its mask.
+            dropped |= GROUP_BITS;
+        }
         Wanted {
             kind: inode.kind,
             stored_owner: (stored.uid, stored.gid),
             restores_owner: options.preserve_owner,
             mode: stored.mode & 0o7777 & !dropped,
             modified: stored.modified.into(),
-            attributes,
+            are_attributes_lost: attributes.is_none(),
+            attributes: attributes.unwrap_or_default(),
             may_have_lists,
             sets_privileged: options.preserve_special,
         }
@@ -99,7 +108,11 @@ impl Wanted {
             system.remove_attribute(handle, ACCESS_LIST.as_ref())?;
             if self.kind == EntryType::Directory {
                 system.remove_attribute(handle, DEFAULT_LIST.as_ref())?;
-                let removed = self.remove_attributes(system, handle);
+                let removed = if self.are_attributes_lost {
+                    Ok(())
+                } else {
+                    self.remove_attributes(system, handle)
+                };
                 lacking(Aspect::ExtendedAttribute, removed, lacks)?;
             }
         }
@@ -257,6 +270,7 @@ mod tests {
                 mode,
                 modified: Timestamp::default(),
                 attributes,
+                are_attributes_lost: false,
                 may_have_lists: false,
                 sets_privileged: false,
             };
@@ -286,6 +300,7 @@ mod tests {
                 restores_owner: wanted_owner.is_some(),
                 mode,
                 modified: Timestamp::default(),
+                are_attributes_lost: false,
                 attributes: Vec::new(),
                 may_have_lists: false,
                 sets_privileged: false,
@@ -316,6 +331,7 @@ mod tests {
                 restores_owner: true,
                 mode: 0o6755,
                 modified: Timestamp::default(),
+                are_attributes_lost: false,
                 attributes: Vec::new(),
                 may_have_lists: false,
                 sets_privileged: false,

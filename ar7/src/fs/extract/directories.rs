@@ -69,7 +69,7 @@ impl Files<'_, '_> {
         let Handle::Open(file) = handle else { return Err(failed("open", replaced())) };
         parent.own.wait();
         parent.note_restored(status.id);
-        let inode = (is_new || !keeps).then_some(found.inode);
+        let inode = (!found.is_lost && (is_new || !keeps)).then_some(found.inode);
         let own = Own::new(inode, previous_mode, !is_new, inherits);
         Ok(self.tree.opened(parent, found.name, status.id, file.into(), own))
     }

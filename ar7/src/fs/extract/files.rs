@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use ar7_engine::{Check, Error as EngineError};
 use ar7_registry::Snapshot;
-use ar7_registry::records::{Device, EntryType, Inode};
+use ar7_registry::records::{Device, EntryType, ExtendedAttribute, Inode};
 use crossbeam::channel::Receiver;
 use roaring::RoaringTreemap;
 use rustix::process::geteuid;
@@ -218,12 +218,13 @@ impl<'a, 'e> Files<'a, 'e> {
         }
         let above = above.as_ref().map_err(copied)?;
         let at = At { level: parent, descriptor: above.as_fd() };
-        let attributes = self.attributes_of(inode)?;
+        let (attributes, lost) = self.attributes_of(inode)?;
         let wanted = Wanted::new(self.options, inode, attributes, level.own.is_merged);
         self.set(&wanted, handle, at, name)?;
         if self.system().status(at.descriptor, name)?.id != level.id {
             return Err(replaced());
         }
+        self.note_lost(at, name, lost);
         Ok(true)
     }
 
@@ -369,7 +370,7 @@ impl<'a, 'e> Files<'a, 'e> {
         let (name, failed) = (found.name.as_slice(), |operation, error| {
             self.failed(at.level, &found.name, operation, error)
         });
-        let attributes = self.attributes_of(&found.inode)?;
+        let (attributes, lost) = self.attributes_of(&found.inode)?;
         let wanted = Wanted::new(self.options, &found.inode, attributes, at.level.own.inherits);
         let set = self.set(&wanted, handle, at, name);
         set.map_err(|error| failed("set attributes", error))?;
@@ -382,14 +383,30 @@ impl<'a, 'e> Files<'a, 'e> {
             let id = status.map(|status| status.id);
             self.publish_unnamed(at, (handle, replace), name, id)?;
         }
+        self.note_lost(at, name, lost);
         Ok(status)
     }
 
+    /// Returns the extended attributes of an entry. If they are damaged, returns `None` and why: the rest of the entry is
+    /// restored.
     fn attributes_of(
         &self,
         inode: &Inode,
-    ) -> Result<Vec<ar7_registry::records::ExtendedAttribute>> {
-        Ok(self.snapshot.extended_attributes(inode)?)
+    ) -> Result<(Option<Vec<ExtendedAttribute>>, Option<Error>)> {
+        match self.snapshot.extended_attributes(inode).map_err(Error::from) {
+            Ok(attributes) => Ok((Some(attributes), None)),
+            Err(error @ (Error::Damaged(_) | Error::Tampered(_))) => {
+                Ok((None, Some(Error::AttributesLost { cause: Arc::new(error) })))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reports an entry that was restored without its extended attributes.
+    fn note_lost(&self, at: At<'_>, name: &[u8], lost: Option<Error>) {
+        if let Some(error) = lost {
+            self.reporter.failed(|| self.path(at.level, name), error);
+        }
     }
 
     fn set(&self, wanted: &Wanted, handle: &Handle, at: At<'_>, name: &[u8]) -> io::Result<()> {

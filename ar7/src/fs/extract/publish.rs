@@ -85,7 +85,7 @@ impl Files<'_, '_> {
     /// Returns whether an existing entry differs from the one in the archive, as far as this shows without reading files.
     fn is_changed(&self, at: At<'_>, found: &Found, existing: &Status) -> Result<bool> {
         let inode = &found.inode;
-        let wanted = Wanted::new(self.options, inode, Vec::new(), false);
+        let wanted = Wanted::new(self.options, inode, Some(Vec::new()), false);
         if existing.kind != Some(inode.kind)
             || existing.modified != inode.attributes.modified.into()
             || !wanted.has_rights_of(existing)

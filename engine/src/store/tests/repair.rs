@@ -110,3 +110,21 @@ fn an_older_copy_is_not_trusted() {
     assert!(is_healed());
     assert!(!with_planted_fault(PlantedFault::RepairFromOldCopies, is_healed));
 }
+
+#[test]
+fn a_bad_shadow_block_is_written_again_from_its_home_location() {
+    let (device, _) = sample();
+    let list = list_of(&read_only(&device));
+    let (&home, shadow) = list.shadows.iter().next().expect("a listed block");
+    let whole = device.snapshot().to_device();
+    corrupt(&device, shadow.position);
+    let newest = BlockRef { position: home, generation: shadow.generation };
+    assert!(read(&read_only(&device), newest).is_err());
+    assert_eq!(repair(&device).unwrap().healed, [shadow.position]);
+    assert_eq!(differences(&whole, &device), []);
+    assert_eq!(read(&read_only(&device), newest).unwrap(), 2);
+    // Without the newest version in the home location, there is nothing to write.
+    corrupt(&device, shadow.position);
+    corrupt(&device, home);
+    assert_eq!(repair(&device).unwrap(), Repaired::default());
+}
