@@ -35,7 +35,8 @@ pub const THIRD_HEADER: Position = Position::at(256);
 /// The third copies of meta slots. The commit with the number n writes the one with the index n modulo 2.
 pub const THIRD_SLOTS: [Position; 2] = [Position::at(257), Position::at(258)];
 
-/// The blocks of the third copies. Nothing else is ever in them, also in an archive that ends before them.
+/// The blocks of the third copies. No stream, page, redo block or free run has them, also in an archive that ends before
+/// them.
 pub const THIRD_COPIES: std::ops::Range<u32> = THIRD_HEADER.get()..THIRD_SLOTS[1].get() + 1;
 
 /// Returns whether a block is reserved.

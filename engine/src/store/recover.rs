@@ -30,14 +30,16 @@ impl Store {
         // A copy that reads well may be in the page cache only. It is written again, one copy at a time, so that a
         // torn write leaves the other. Each write is synced, so that the commit on which this writer builds is on
         // disk. The bytes are the same, so that a reader never finds the copy torn.
-        self.write_third_copy(chosen)?;
-        for (position, sealed) in &chosen.good {
+        for (number, (position, sealed)) in chosen.good.iter().enumerate() {
             if crate::fault!(ResealGoodSlots) {
                 write_copy(&*self.device, &self.sealer, &chosen.slot, *position)?;
             } else {
                 self.device.write(*position, &sealed[..])?;
             }
             self.device.sync()?;
+            if number == 0 {
+                self.write_third_copy(chosen)?;
+            }
         }
         // Only now is a good copy durable, so that a bad or older one may be overwritten.
         for &position in &chosen.repair {
@@ -55,7 +57,8 @@ impl Store {
     }
 
     /// Writes the third copy of the chosen commit, if it has one. A crash may have lost it, and the next commit
-    /// overwrites that of the commit before. The first sync of the recovery makes it durable.
+    /// overwrites that of the commit before. The commit is durable by now, and the sync of the other copy in its pair
+    /// makes this one durable too.
     fn write_third_copy(&self, chosen: &Chosen) -> Result<()> {
         let MetaSlot { block_count, number, .. } = chosen.slot;
         let position = third_slot(number);

@@ -13,7 +13,7 @@ use crate::format::{
     third_slot,
 };
 
-/// A third copy that is bad, or older than any crash leaves it.
+/// A third copy that is bad, or of a commit that no crash leaves there.
 #[derive(Debug, Clone)]
 pub struct BadThirdCopy {
     /// Its position.
@@ -23,7 +23,7 @@ pub struct BadThirdCopy {
 }
 
 impl Store {
-    /// Returns the third copies that are bad, or older than any crash leaves them. While another process writes, it
+    /// Returns the third copies that are bad, or of a commit that no crash leaves there. While another process writes, it
     /// may return none.
     pub fn bad_third_copies(&self) -> Result<Vec<BadThirdCopy>> {
         let Some(readers) = &self.readers else {
@@ -36,21 +36,25 @@ impl Store {
 
     fn bad_copies_in(&self, look: &Look<'_>) -> Result<Vec<BadThirdCopy>> {
         let copies = read_copies(look, &self.sealer)?;
-        let Chosen { slot, pair, .. } = choose(&copies, self.recovery().lost_pair)?;
+        let Chosen { slot, pair, repair, .. } = choose(&copies, self.recovery().lost_pair)?;
         if !has_third_copies(slot.block_count) || !has_room(look)? {
             return Ok(Vec::new());
         }
         let mut bad = Vec::new();
+        let before = previous(&copies, pair.positions());
+        // A commit writes its third copy after the first one in its pair. A process that was killed in between left the
+        // old copy, or none. The same holds for the first third copy of the header.
+        let is_written = repair.is_empty();
+        let had_third = before.is_some_and(|before| has_third_copies(before.block_count));
         // While a change of the header is unfinished, the third copy may be the old one.
         let is_unfinished = newest_revision(look) > Some(slot.header_revision);
-        if !is_unfinished && !is_header(look) {
+        if (is_written || had_third) && !is_unfinished && !is_header(look) {
             let error =
                 Error::damaged(THIRD_HEADER, Check::HeaderChecksum, "a copy of the header", "none");
             bad.push(BadThirdCopy { position: THIRD_HEADER, error });
         }
         let third = THIRD_SLOTS.map(|position| read_copy(look, &self.sealer, position));
-        let before = previous(&copies, pair.positions());
-        bad.extend(bad_slots(&third, &slot, before));
+        bad.extend(bad_slots(&third, &slot, is_written, had_third));
         Ok(bad)
     }
 
@@ -104,12 +108,17 @@ fn previous(copies: &Copies, current: [Position; 2]) -> Option<&MetaSlot> {
     others.max_by_key(|slot| slot.number)
 }
 
-/// Compares the third copies of meta slots with the current commit and the one before.
-fn bad_slots(third: &[Copy; 2], slot: &MetaSlot, before: Option<&MetaSlot>) -> Vec<BadThirdCopy> {
-    let had_third = before.is_some_and(|before| has_third_copies(before.block_count));
+/// Compares the third copies of meta slots with the current commit and the one before, if their copies were written.
+fn bad_slots(
+    third: &[Copy; 2],
+    slot: &MetaSlot,
+    is_written: bool,
+    had_third: bool,
+) -> Vec<BadThirdCopy> {
     let mut bad = Vec::new();
     for Copy { position, outcome } in third {
-        let is_expected = *position == third_slot(slot.number) || had_third;
+        let is_current = *position == third_slot(slot.number);
+        let is_expected = if is_current { is_written } else { had_third };
         if let (Err(_), true) = (outcome, is_expected) {
             let error = Error::damaged(*position, Check::MetaSlot, "a good copy", "none");
             bad.push(BadThirdCopy { position: *position, error });

@@ -12,7 +12,10 @@ use super::writer::Writer;
 use crate::crypto::{KeyKind, SealJob, random_array};
 use crate::device::Device;
 use crate::error::{Check, Error, Result};
-use crate::format::{BLOCK_SIZE, BlockHead, DATA_SIZE, Data, Position, Run, has_reserved};
+use crate::format::{
+    BLOCK_SIZE, BLOCK_SIZE_U64, BlockHead, DATA_SIZE, Data, HEADERS, Position, Run, THIRD_HEADER,
+    has_reserved,
+};
 
 /// Blocks sealed at a time: 1 MiB.
 const BATCH_BLOCKS: u32 = 256;
@@ -134,7 +137,8 @@ impl Writer {
 
 impl Store {
     /// Destroys every key slot, and with them access to everything in the archive, forever. It overwrites every copy
-    /// of the header with random bytes, and needs no key. A file that is not an archive is left unchanged.
+    /// of the header with random bytes, and needs no key. A file that is not an archive is left unchanged, even if it
+    /// contains one.
     ///
     /// Waits up to `wait` until no other process has the archive open.
     pub fn shred(path: &Path, wait: Duration) -> Result<()> {
@@ -152,6 +156,7 @@ impl Store {
         let mut refusal = None;
         for position in header_positions(device)? {
             match parse(device, position).2 {
+                _ if position == THIRD_HEADER && is_embedded(device)? => {}
                 Err(error @ (Error::NotAnArchive { .. } | Error::Io { .. })) => {
                     refusal.get_or_insert(error);
                 }
@@ -161,6 +166,16 @@ impl Store {
         }
         refusal.map_or(Ok(()), Err)
     }
+}
+
+/// Returns whether block 256 is the first block of an archive inside of this file, for example in a disk image with one
+/// partition: its second copy of the header follows seven blocks later.
+fn is_embedded(device: &dyn Device) -> Result<bool> {
+    let second = Position::at(THIRD_HEADER.get() + HEADERS[1].get());
+    if device.length_bytes()? < second.offset() + BLOCK_SIZE_U64 {
+        return Ok(false);
+    }
+    Ok(parse(device, second).2.is_ok())
 }
 
 fn overwrite_headers(device: &dyn Device) -> Result<()> {

@@ -7,8 +7,8 @@ use crate::crypto::Sealer;
 use crate::device::Device;
 use crate::error::Result;
 use crate::format::{
-    BLOCK_SIZE, BLOCK_SIZE_U64, MAGIC, MetaSlot, Position, THIRD_COPIES, THIRD_HEADER,
-    has_third_copies, third_slot,
+    BLOCK_SIZE, BLOCK_SIZE_U64, MetaSlot, Position, THIRD_COPIES, THIRD_HEADER, has_third_copies,
+    third_slot,
 };
 
 /// What a writer knows of the third copies in the file.
@@ -47,11 +47,9 @@ impl ThirdCopies {
         if self.is_cleared || header.header.rekey.is_some() {
             return Ok(());
         }
-        if has_header(device)? {
-            for position in THIRD_COPIES.filter_map(Position::new) {
-                if device.length_bytes()? > position.offset() {
-                    device.write(position, &[0; BLOCK_SIZE])?;
-                }
+        for position in THIRD_COPIES.filter_map(Position::new) {
+            if is_in_use(device, position)? {
+                device.write(position, &[0; BLOCK_SIZE])?;
             }
         }
         self.is_cleared = true;
@@ -59,11 +57,11 @@ impl ThirdCopies {
     }
 }
 
-/// Returns whether block 256 of the file begins like a header.
-fn has_header(device: &dyn Device) -> Result<bool> {
-    if device.length_bytes()? < THIRD_HEADER.offset() + BLOCK_SIZE_U64 {
+/// Returns whether the file has a block with other bytes than zeros here. One that cannot be read counts as one.
+fn is_in_use(device: &dyn Device, position: Position) -> Result<bool> {
+    if device.length_bytes()? < position.offset() + BLOCK_SIZE_U64 {
         return Ok(false);
     }
     let mut bytes = [0; BLOCK_SIZE];
-    Ok(device.read_unmapped(THIRD_HEADER, &mut bytes).is_ok() && bytes.starts_with(&MAGIC))
+    Ok(device.read_unmapped(position, &mut bytes).is_err() || bytes != [0; BLOCK_SIZE])
 }

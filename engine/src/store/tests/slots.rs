@@ -327,6 +327,11 @@ fn shredding_can_be_repeated_after_a_crash_and_leaves_other_files_unchanged() {
         assert!(matches!(Store::shred_device(&device), Err(Error::NotAnArchive { .. })));
         assert!(device.to_bytes() == other);
     }
+    // A file that contains an archive behind its first MiB is no archive.
+    let image = [vec![0x55; 256 * BLOCK_SIZE], create().0.to_bytes()].concat();
+    let device = MemoryDevice::from_bytes(&image);
+    assert!(matches!(Store::shred_device(&device), Err(Error::NotAnArchive { .. })));
+    assert!(device.to_bytes() == image);
     // A damaged header may still hold keys, so it is shredded too.
     let device = { create().0 };
     for position in HEADERS {

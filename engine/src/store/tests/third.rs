@@ -12,8 +12,8 @@ use super::*;
 use crate::device::simulated::{Event, EventKind, SimulatedDisk};
 use crate::error::Check;
 use crate::format::{
-    BLOCK_SIZE, HEADERS, META_SLOTS, THIRD_COPIES, THIRD_HEADER, THIRD_SLOTS, has_reserved,
-    header_layout, is_reserved, key_slot_layout, third_slot,
+    BLOCK_SIZE, HEADERS, META_SLOT_PAIRS, META_SLOTS, THIRD_COPIES, THIRD_HEADER, THIRD_SLOTS,
+    has_reserved, header_layout, is_reserved, key_slot_layout, third_slot,
 };
 use crate::store::superblock::copy::read_copy;
 use crate::{PlantedFault, with_planted_fault};
@@ -151,6 +151,49 @@ fn the_third_copy_is_written_once_the_commit_counts_and_needs_no_sync() {
     assert!(is_written_after_the_commit());
     let early = PlantedFault::ThirdCopyTooEarly;
     assert!(!with_planted_fault(early, is_written_after_the_commit));
+}
+
+#[test]
+fn recovery_makes_a_commit_durable_before_it_writes_the_third_copy() {
+    let disk = SimulatedDisk::new();
+    let options = CreateOptions::default();
+    let made = Store::create_device(Box::new(disk.clone()), &secret(), &options);
+    let (store, mut writer) = made.unwrap();
+    lengthen(&mut writer, BLOCKS);
+    drop((store, writer));
+    let before = disk.log().len();
+    let access = OpenOptions { access: Access::Write, ..OpenOptions::default() };
+    drop(Store::open_device(Box::new(disk.clone()), &secret(), access).unwrap());
+    let events: Vec<EventKind> = disk.log()[before..].iter().map(Event::kind).collect();
+    let position = |of: &dyn Fn(&EventKind) -> bool| events.iter().position(of).unwrap();
+    let slot = position(&|event| matches!(event, EventKind::Write(at) if (1..5).contains(at)));
+    let third =
+        position(&|event| matches!(event, EventKind::Write(at) if THIRD_COPIES.contains(at)));
+    assert!(slot < third && events[slot..third].contains(&EventKind::Sync), "{events:?}");
+    assert!(events[third..].contains(&EventKind::Sync), "{events:?}");
+}
+
+/// A kill after the first copy of any of the first commits with third copies leaves nothing that verification reports.
+#[test]
+fn a_kill_during_the_first_commits_with_third_copies_leaves_no_bad_copy() {
+    let (device, _, mut writer) = create();
+    for blocks in [BLOCKS, 1, 1] {
+        let before = device.snapshot().to_device();
+        lengthen(&mut writer, blocks);
+        let number = read_only(&device).current().slot.number;
+        // As if the process had been killed before it wrote the second copy of the slot, and the third ones.
+        let killed = device.snapshot().to_device();
+        let second = META_SLOT_PAIRS[usize::from(number.is_multiple_of(2))][1];
+        for position in THIRD_COPIES.map(Position::at).chain([second]) {
+            if before.length_bytes().unwrap() > position.offset() {
+                killed.write(position, &raw(&before, position)).unwrap();
+            } else {
+                killed.write(position, &[0; BLOCK_SIZE]).unwrap();
+            }
+        }
+        assert_eq!(bad_third_copies(&killed), [0; 0], "commit {number}");
+        assert_eq!(read_only(&killed).current().slot.number, number);
+    }
 }
 
 #[test]
