@@ -127,6 +127,7 @@ mod archive;
 #[cfg(feature = "archive7")]
 pub mod archive7;
 mod command;
+mod compact;
 mod copy;
 mod durable;
 mod error;
@@ -163,6 +164,7 @@ mod usage;
 
 pub use archive::Archive;
 pub use command::CommandOutput;
+pub use compact::{Compacted, Compaction};
 pub use copy::{CopyError, Polled, copy};
 pub use error::{Error, ErrorClass, Result};
 pub use file::File;

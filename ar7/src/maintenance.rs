@@ -138,6 +138,14 @@ pub struct Repaired {
     pub lost: Vec<u32>,
 }
 
+impl From<verify::Finding> for Finding {
+    fn from(found: verify::Finding) -> Finding {
+        let affects = affected(&found.subject);
+        let (subject, error) = (found.subject.to_string(), found.error.into());
+        Finding { subject, error, affects }
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}: {}", self.subject, self.error)
@@ -245,11 +253,7 @@ impl Archive {
         mut report: impl FnMut(Finding),
         mut progress: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Summary> {
-        let mut report = |found: verify::Finding| {
-            let affects = affected(&found.subject);
-            let (subject, error) = (found.subject.to_string(), found.error.into());
-            report(Finding { subject, error, affects });
-        };
+        let mut report = |found: verify::Finding| report(found.into());
         let summary = self.registry.verify_until(&mut report, &mut |at| {
             progress(Progress { blocks: at.blocks, total: at.total })
         })?;
@@ -416,7 +420,7 @@ impl Archive {
         Ok(self.registry.check_receipt(&receipt.0)?)
     }
 
-    fn take_turn(&self) -> Result<crate::archive::Taken<'_>> {
+    pub(crate) fn take_turn(&self) -> Result<crate::archive::Taken<'_>> {
         self.check_writable()?;
         Ok(self.turn.take())
     }

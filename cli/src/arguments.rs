@@ -34,6 +34,7 @@ const TASKS: [(&str, &[&str]); 4] = [
             "receipt",
             "repair",
             "salvage",
+            "compact",
             "wipe-free",
             "import-archive7",
             "completions",
@@ -186,6 +187,13 @@ replaced by an older version of itself. Exit code 4 means that something is lost
     /// Add, remove, list and change keys and passphrases
     #[command(subcommand)]
     Key(Key),
+    /// Move blocks to the front of the file and cut it; run again to continue
+    #[command(after_help = "\
+Example: ar7 compact backup.ar7
+
+While another process reads the archive, no space can be given back: exit code 9; --wait waits for it. Exit code 4 means \
+that blocks do not open; they stay where they are.")]
+    Compact(OnArchive),
     /// Overwrite every free block so that no deleted data remains in the file
     #[command(after_help = "Example: ar7 wipe-free backup.ar7")]
     WipeFree(OnArchive),

@@ -170,6 +170,20 @@ mod faults {
             AllocateInTheTail,
         }
 
+        /// Faults in compaction, found by tests of it.
+        COMPACTION {
+            /// Old places of moved blocks can be allocated before the new ones are committed.
+            ReuseMovedBlocks,
+            /// The neighbours of moved blocks keep their links to the old places.
+            KeepOldLinks,
+            /// A moved block keeps its link to the old place of a moved neighbour.
+            MoveOldLinks,
+            /// Blocks next to one that does not open are moved.
+            MoveNextToDamage,
+            /// Compaction goes on although another process reads.
+            CompactUnderReaders,
+        }
+
         /// Faults in savepoints, found by tests of the store.
         SAVEPOINTS {
             /// Returning to a savepoint does not raise the step: positions are sealed twice in it.

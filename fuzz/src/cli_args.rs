@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::unstructured::Unstructured;
 
 /// Valid words, so that valid command lines are not rare.
-const WORDS: [&str; 40] = [
+const WORDS: [&str; 41] = [
     "keygen",
     "create",
     "ingest",
@@ -36,6 +36,7 @@ const WORDS: [&str; 40] = [
     "list",
     "change",
     "label",
+    "compact",
     "wipe-free",
     "shred",
     "rekey",

@@ -2,11 +2,12 @@
 //!
 //! `ar7-engine` stores sealed blocks. This crate gives them meaning. Each module may use only the
 //! modules before it in this list: `tree`, `records`, `committed`, `working`, `blocks`, `archive`,
-//! `stream`, `names`, `verify`, `repair`, `salvage`.
+//! `stream`, `names`, `verify`, `compact`, `repair`, `salvage`.
 
 mod archive;
 mod blocks;
 mod committed;
+pub mod compact;
 mod error;
 pub mod names;
 mod receipt;

@@ -1,6 +1,7 @@
 //! The commands.
 
 mod archive;
+mod compact;
 mod content;
 mod diff;
 mod entries;
@@ -50,6 +51,7 @@ pub(crate) fn run(arguments: &Arguments) -> (&Path, Result<(), Failure>) {
         Command::Info(options) => (&options.archive, archive::info(common, options)),
         Command::Receipt(options) => (&options.archive, archive::receipt(common, options)),
         Command::WipeFree(options) => (&options.archive, archive::wipe_free(common, options)),
+        Command::Compact(options) => (&options.archive, compact::run(common, options)),
         Command::Shred(options) => (&options.archive, keys::shred(common, options)),
         Command::Rekey(options) => (&options.archive, keys::rekey(common, options)),
         Command::Key(Key::Add(options)) => (&options.archive, keys::add(common, options)),

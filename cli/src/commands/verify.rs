@@ -46,16 +46,25 @@ pub(super) fn run(common: &Common, options: &Verify) -> Result<(), Failure> {
         }
         outcome => outcome?,
     };
-    let damage = damage.into_inner();
-    for path in damage.paths(&archive.snapshot()?)? {
-        let text = |_: &Affected<'_>| Some(format!("affected: {}", PathText::new(&path)));
-        list.add(&Affected { affected: PathText::new(&path) }, text);
-    }
+    list_affected(&mut list, &archive, &damage.into_inner())?;
     list.end_with("counts", &summary, (!common.quiet).then(|| summary.to_string()))?;
     match summary.findings {
         0 => Ok(()),
         count => Err(Failure::findings(count)),
     }
+}
+
+/// Lists the entries that findings affect.
+pub(super) fn list_affected(
+    list: &mut List,
+    archive: &Archive,
+    damage: &Damage,
+) -> Result<(), Failure> {
+    for path in damage.paths(&archive.snapshot()?)? {
+        let text = |_: &Affected<'_>| Some(format!("affected: {}", PathText::new(&path)));
+        list.add(&Affected { affected: PathText::new(&path) }, text);
+    }
+    Ok(())
 }
 
 /// An entry that findings affect.

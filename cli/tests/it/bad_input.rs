@@ -39,7 +39,7 @@ fn a_file_that_is_not_an_archive_is_an_error_and_stays_unchanged() {
 }
 
 /// A line for each command that opens an archive, and its exit code if a meta slot is damaged.
-const OPENING: [(&str, i32); 24] = [
+const OPENING: [(&str, i32); 25] = [
     ("ingest a.ar7 src", 0),
     ("ingest a.ar7 src --dry-run", 0),
     ("put a.ar7 new", 0),
@@ -61,6 +61,7 @@ const OPENING: [(&str, i32); 24] = [
     ("key list a.ar7", 0),
     ("key change a.ar7 --new-key-file second", 0),
     ("key label a.ar7 new", 0),
+    ("compact a.ar7", 0),
     ("wipe-free a.ar7", 0),
     ("rekey a.ar7", 0),
     ("header export a.ar7 header", 0),

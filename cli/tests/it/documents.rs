@@ -31,6 +31,7 @@ fn every_command_that_prints_text_prints_one_document_instead() {
     assert_eq!(document("verify a.ar7")["counts"]["names"], 2);
     let receipt = document("receipt a.ar7")["receipt"].to_string();
     assert!(receipt.contains("ar7-receipt-1 "), "{receipt}");
+    assert_eq!(document("compact a.ar7")["counts"]["damaged"], 0);
     assert!(document("wipe-free a.ar7")["wiped"].is_u64());
     assert_eq!(document("rekey a.ar7")["left"], 0);
     assert_eq!(document("rm a.ar7 src/file")["removed"], 1);

@@ -3,6 +3,7 @@
 mod bad_input;
 mod cases;
 mod common;
+mod compact;
 mod core_dump;
 mod damage;
 mod diff;

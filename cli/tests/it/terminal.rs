@@ -59,6 +59,7 @@ fn no_progress_bar_is_drawn_during_a_passphrase_prompt() {
         "ingest --dry-run a.ar7 tree",
         "verify a.ar7",
         "extract a.ar7 --to out",
+        "compact a.ar7",
         "wipe-free a.ar7",
         "rm -r a.ar7 tree",
         "rekey a.ar7",

@@ -96,6 +96,12 @@ impl Writer {
     /// The caller has committed once more before, so that no redo list is left. With a redo list, the file keeps its
     /// length.
     pub fn finish(mut self) -> Result<Finished> {
+        Ok(Finished { trimmed: self.cut()? })
+    }
+
+    /// Does the same, and continues after it. The transaction must have no changes. The inner result is that of
+    /// trimming the file.
+    pub fn cut(&mut self) -> Result<Result<()>> {
         self.wait()?;
         self.store.check_usable()?;
         let store = Arc::clone(&self.store);
@@ -105,11 +111,15 @@ impl Writer {
         let commit = store.current();
         // Asked right before the cut: a reader of an older commit may need the end of the file.
         let may_cut = !self.is_pinned()? || crate::fault!(CutUnderReaders);
-        if commit.slot.redo_head.is_none() && may_cut {
-            let keep = end_with_reserve(commit.slot.block_count, reserve_of(&commit.slot));
-            return Ok(Finished { trimmed: store.device.shrink(keep) });
+        if commit.slot.redo_head.is_some() || !may_cut {
+            return Ok(Ok(()));
         }
-        Ok(Finished { trimmed: Ok(()) })
+        let keep = end_with_reserve(commit.slot.block_count, reserve_of(&commit.slot));
+        let trimmed = store.device.shrink(keep);
+        if trimmed.is_ok() {
+            self.space.was_cut(keep);
+        }
+        Ok(trimmed)
     }
 
     /// Returns whether the current commit has a redo list. A commit before closing clears it, unless a snapshot pins an

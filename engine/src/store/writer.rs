@@ -107,7 +107,7 @@ impl Writer {
         }
     }
 
-    /// Returns whether the pool has a position.
+    /// Returns whether a position is free and may be written.
     pub fn is_usable(&self, position: Position) -> bool {
         self.space.is_usable(position)
     }
@@ -162,6 +162,11 @@ impl Writer {
         self.space.free(run);
     }
 
+    /// Takes the free run that ends at `end`, if there is one that may be written.
+    pub fn take_ending_at(&mut self, end: u32) -> Option<Run> {
+        self.space.take_ending_at(end)
+    }
+
     /// Lowers the block count by the free run at the end of the archive.
     ///
     /// If the run does not end at the block count.
@@ -173,6 +178,15 @@ impl Writer {
     pub fn is_pinned(&mut self) -> Result<bool> {
         self.query_readers()?;
         Ok(self.pins.any())
+    }
+
+    /// Returns the oldest commit that another process reads, or that a snapshot of this process pins and that is not
+    /// the newest.
+    pub fn oldest_read(&mut self) -> Result<Option<u64>> {
+        self.query_readers()?;
+        let newest = self.store.current().slot.number;
+        let elsewhere = self.store.locks.lowest_reader(newest.saturating_add(1))?;
+        Ok(self.pins.lowest().into_iter().chain(elsewhere).min())
     }
 
     /// Returns the oldest commit that a snapshot pins, if it is not the newest. Other processes are not asked again.
@@ -380,9 +394,20 @@ impl Writer {
         self.space.copies_end()
     }
 
-    /// Keeps second copies below `limit` in this transaction, if there is room.
-    pub fn keep_copies_below(&mut self, limit: Position) {
-        self.space.keep_copies_below(limit);
+    /// Allocates below `ceiling` from now on: data always, and pages as long as there is room. Allocating data fails
+    /// with [`Error::NoSpace`] if there is none. It stays until `None` lifts it.
+    pub fn set_ceiling(&mut self, ceiling: Option<Position>) {
+        self.space.set_ceiling(ceiling);
+    }
+
+    /// Returns the position below which blocks are allocated.
+    pub fn ceiling(&self) -> Option<u32> {
+        self.space.ceiling()
+    }
+
+    /// Returns whether a page or redo list found no room below the ceiling since the last call, and lies above it.
+    pub fn take_exceeded(&mut self) -> bool {
+        self.space.take_exceeded()
     }
 
     /// Returns the number of blocks that the file keeps in reserve when it grows.

@@ -155,6 +155,8 @@ enum Work {
     /// An ingest into an archive with half of the tree.
     SecondIngest,
     Removal,
+    /// A compaction of an archive with half of the tree.
+    Compaction,
 }
 
 struct Campaign {
@@ -181,7 +183,7 @@ impl Campaign {
     /// Makes each call of a function fail in turn, for each kind of work. Returns the number of faults injected.
     fn each_call(&self, fault: &Fault, injector: &Injector) -> Result<u64> {
         let mut injected = 0;
-        for work in [Work::FirstIngest, Work::SecondIngest, Work::Removal] {
+        for work in [Work::FirstIngest, Work::SecondIngest, Work::Removal, Work::Compaction] {
             for call in 0..self.calls {
                 if !self.one_call(fault, injector, work, call)? {
                     break;
@@ -261,6 +263,8 @@ impl Campaign {
             return Ok(());
         }
         self.ar7.expect(0, self.arguments(work))?;
+        // After a compaction, the rest of the tree is stored.
+        self.ar7.expect(0, self.arguments(Work::SecondIngest))?;
         let extracted = self.folder.join("out");
         if extracted.exists() {
             fs::remove_dir_all(&extracted).map_err(Error::io("remove", &extracted))?;
@@ -300,12 +304,14 @@ impl Campaign {
         let words: &[&str] = match work {
             Work::FirstIngest | Work::SecondIngest => &["ingest", "--checkpoint", CHECKPOINT],
             Work::Removal => &["rm", "-r"],
+            Work::Compaction => &["compact"],
         };
         let mut arguments: Vec<PathBuf> = words.iter().map(PathBuf::from).collect();
         arguments.push(self.archive());
-        arguments.push(match work {
-            Work::FirstIngest | Work::SecondIngest => self.tree.clone(),
-            Work::Removal => PathBuf::from("tree"),
+        arguments.extend(match work {
+            Work::FirstIngest | Work::SecondIngest => Some(self.tree.clone()),
+            Work::Removal => Some(PathBuf::from("tree")),
+            Work::Compaction => None,
         });
         arguments
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask kill`: kills real ingests and deletions at random moments.
+//! `cargo xtask kill`: kills real ingests, deletions and compactions at random moments.
 //!
 //! After every kill the campaign checks these rules. If one is broken, it stops and keeps the directory.
 //! - The archive verifies, unless the kill came before it existed.
@@ -76,10 +76,11 @@ fn campaign(folder: &Path, options: &Options, started: Instant) -> Result<()> {
     let mut campaign = Campaign::new(folder, options)?;
     let outcome = campaign.run(options.kills);
     let found = if outcome.is_ok() { "no fault" } else { "FAULT" };
-    let Tally { runs, kills, unborn, removals, completions, extractions } = campaign.tally;
+    let Tally { runs, kills, unborn, removals, compactions, completions, extractions } =
+        campaign.tally;
     println!(
         "kill: {kills} kills in {runs} runs (seed {}, {}): {unborn} before the archive existed, \
-         {removals} of deletions; {extractions} partial extractions, {completions} completions \
+         {removals} of deletions, {compactions} of compactions; {extractions} partial extractions, {completions} completions \
          compared: {found}",
         options.seed,
         seconds(started.elapsed()),
@@ -94,6 +95,7 @@ struct Tally {
     kills: u64,
     unborn: u64,
     removals: u64,
+    compactions: u64,
     completions: u64,
     extractions: u64,
 }
@@ -105,6 +107,7 @@ struct Times {
     /// Of an ingest that continues after a kill, or stores changed files.
     rest_ingest: Duration,
     removal: Duration,
+    compaction: Duration,
 }
 
 struct Campaign {
@@ -144,6 +147,7 @@ impl Campaign {
                 whole_ingest: Duration::ZERO,
                 rest_ingest: Duration::ZERO,
                 removal: Duration::from_millis(20),
+                compaction: Duration::from_millis(20),
             },
         };
         let started = Instant::now();
@@ -260,7 +264,25 @@ impl Campaign {
             // A change of a file with several names changes all of them, so all files are recorded.
             return self.history.note(&self.tree, &tree::regular_files(&self.tree)?);
         }
-        self.remove_and_kill()
+        self.remove_and_kill()?;
+        self.compact_and_kill()
+    }
+
+    /// Compacts the archive, and possibly kills the compaction.
+    fn compact_and_kill(&mut self) -> Result<()> {
+        let moment = Moment::After(self.random_time(self.times.compaction));
+        let started = Instant::now();
+        let ended =
+            run_until(self.ar7.command([OsStr::new("compact"), self.archive.as_os_str()]), moment)?;
+        self.tally.runs += 1;
+        if ended.killed {
+            self.tally.kills += 1;
+            self.tally.compactions += 1;
+        } else {
+            ended.into_success()?;
+            self.times.compaction = started.elapsed();
+        }
+        self.check_after(None)
     }
 
     fn start_over(&mut self) -> Result<()> {

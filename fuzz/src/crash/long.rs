@@ -66,7 +66,7 @@ pub fn explore_long_scenarios(
 /// others mostly overwrite.
 pub fn long_scenario(seed: u64) -> Vec<Step> {
     let mut random = Random::new(seed);
-    let mut weights = [0; 12];
+    let mut weights = [0; 13];
     for weight in &mut weights {
         *weight = if random.one_in(3) { 0 } else { random.below(10) + 1 };
     }
@@ -86,14 +86,14 @@ pub fn long_scenario(seed: u64) -> Vec<Step> {
 
 /// Returns an operation that changes the content.
 pub(super) fn any_operation(random: &mut Random) -> Operation {
-    const WEIGHTS: [u64; 12] = [4, 6, 10, 3, 3, 1, 1, 0, 1, 0, 0, 0];
+    const WEIGHTS: [u64; 13] = [4, 6, 10, 3, 3, 1, 1, 0, 1, 0, 0, 0, 0];
     match step(random, &WEIGHTS, 9000) {
         Step::Do(operation) => operation,
         Step::Crash | Step::Room(_) => Operation::Commit,
     }
 }
 
-fn step(random: &mut Random, weights: &[u64; 12], largest: u64) -> Step {
+fn step(random: &mut Random, weights: &[u64; 13], largest: u64) -> Step {
     let mut left = random.below(weights.iter().sum());
     let kind = weights.iter().position(|&weight| match left.checked_sub(weight) {
         Some(less) => {
@@ -122,6 +122,7 @@ fn step(random: &mut Random, weights: &[u64; 12], largest: u64) -> Step {
         Some(8) => Operation::Rollback,
         Some(9) => Operation::Close,
         Some(10) => return Step::Crash,
+        Some(11) => Operation::Compact,
         _ => return Step::Room([None, Some(0), Some(40), Some(300)][index(random, 4)]),
     })
 }

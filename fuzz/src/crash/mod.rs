@@ -7,6 +7,7 @@
 
 mod campaign;
 mod canaries;
+mod compact;
 mod content;
 mod cuts;
 mod explore;
@@ -25,6 +26,7 @@ mod third;
 
 pub use campaign::{FailedScenario, explore_scenario, explore_scenarios, small_scenarios};
 pub use canaries::{Caught, caught, false_alarm};
+pub use compact::{caught_in_compaction, explore_compactions};
 pub(crate) use content::attributes;
 pub use content::{Content, Node, Unreadable};
 pub use explore::{Crash, Effort, Explorer, Failure, Totals};

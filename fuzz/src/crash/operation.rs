@@ -1,8 +1,11 @@
 //! Operations, applied to an archive and to the model of its content.
 
 use std::fmt;
+use std::ops::ControlFlow;
+use std::time::Duration;
 
-use ar7_registry::{Archive, Error, Result};
+use ar7_registry::compact::{CompactObserver, CompactProgress};
+use ar7_registry::{Archive, Error, Finding, Result};
 
 use super::content::{Content, usize_of};
 use super::{naming, streams};
@@ -162,6 +165,8 @@ pub enum Operation {
     Reopen,
     /// Drops the archive and changes its master key.
     Rekey,
+    /// Commits and compacts the archive.
+    Compact,
 }
 
 /// The operations of the small scenarios, on streams of the initial archive.
@@ -180,9 +185,10 @@ pub const SMALL: [(&str, Operation); 12] = [
     ("reopen", Operation::Reopen),
 ];
 
-/// The operations that have names: those of the small scenarios, and rekey.
-pub const NAMED: [(&str, Operation); 13] = {
-    let mut named = [("rekey", Operation::Rekey); 13];
+/// The operations that have names: those of the small scenarios, rekey and compact.
+pub const NAMED: [(&str, Operation); 14] = {
+    let mut named = [("rekey", Operation::Rekey); 14];
+    named[13] = ("compact", Operation::Compact);
     let (small, _) = named.split_at_mut(SMALL.len());
     small.copy_from_slice(&SMALL);
     named
@@ -258,9 +264,25 @@ impl Operation {
             | Operation::Rollback
             | Operation::Close
             | Operation::Reopen
-            | Operation::Rekey => Ok(()),
+            | Operation::Rekey
+            | Operation::Compact => Ok(()),
         }
     }
+}
+
+/// Compacts an archive.
+pub(super) fn compact(archive: &Archive) -> Result<()> {
+    struct Unobserved;
+    impl CompactObserver for Unobserved {
+        fn damaged(&mut self, finding: Finding) {
+            panic!("an archive without damage: {finding}");
+        }
+
+        fn progress(&mut self, _: CompactProgress) -> ControlFlow<()> {
+            ControlFlow::Continue(())
+        }
+    }
+    archive.compact(Duration::ZERO, &mut Unobserved).map(drop)
 }
 
 /// Returns whether an error means that the disk was full and nothing was changed.

@@ -16,7 +16,7 @@ use ar7_registry::{Archive, Error, Result};
 use super::content::Content;
 use super::cuts::{one_way, uncertain_versions};
 use super::long::any_operation;
-use super::operation::{Operation, is_full};
+use super::operation::{Operation, compact, is_full};
 use super::parallel::{on_all_cores, single_threaded};
 use super::scenario::{Fixture, open};
 use crate::Random;
@@ -252,6 +252,7 @@ impl World {
                     self.wipe().map_err(|error| format!("wipe: {error}"))?;
                     continue;
                 }
+                6 if random.one_in(4) => Operation::Compact,
                 _ => any_operation(random),
             };
             let done = self.step(operation);
@@ -291,6 +292,10 @@ impl World {
                 self.last.clone_from(&self.model);
                 locked(&self.readers).allowed = vec![self.last.clone()];
                 Ok(())
+            }
+            Operation::Compact => {
+                self.step(Operation::Commit)?;
+                compact(&self.archive()?)
             }
             change => {
                 let archive = self.archive()?;

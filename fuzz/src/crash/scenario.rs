@@ -10,7 +10,7 @@ use ar7_registry::{Archive, CreateOptions, Error, Result, Savepoint};
 
 use super::content::{Content, usize_of};
 use super::naming::make_directory;
-use super::operation::{Operation, is_full};
+use super::operation::{Operation, compact, is_full};
 
 /// Returns the secret of every scenario.
 pub(super) fn secret() -> Secret {
@@ -249,6 +249,10 @@ impl Scenario {
                 self.archive()?;
                 self.kill();
                 rekey(&self.disk)
+            }
+            Operation::Compact => {
+                self.commit()?;
+                compact(&self.archive()?)
             }
             change => {
                 let archive = self.archive()?;

@@ -5,11 +5,11 @@
 use ar7_engine::PlantedFault;
 use ar7_fuzz::crash::{
     Effort, Fixture, Operation, Scenario, Totals, byzantine_writes_are_detected, caught,
-    caught_by_readers, caught_in_large_scenarios, caught_in_rekey, caught_in_third_copies,
-    corruption_is_detected, explore_large_scenario, explore_long_scenarios, explore_readers,
-    explore_scenarios, explore_third_copies, explore_windows, failures_poison, false_alarm,
-    full_disk_leaves_the_handle_usable, readers_keep_their_blocks, rekey_scenarios,
-    small_scenarios, unreadable_blocks_are_errors,
+    caught_by_readers, caught_in_compaction, caught_in_large_scenarios, caught_in_rekey,
+    caught_in_third_copies, corruption_is_detected, explore_compactions, explore_large_scenario,
+    explore_long_scenarios, explore_readers, explore_scenarios, explore_third_copies,
+    explore_windows, failures_poison, false_alarm, full_disk_leaves_the_handle_usable,
+    readers_keep_their_blocks, rekey_scenarios, small_scenarios, unreadable_blocks_are_errors,
 };
 
 use super::check_kept;
@@ -78,6 +78,27 @@ fn many_crashes_while_the_master_key_is_changed_lose_nothing() {
     let [one, three] = crashes_of_rekeys(REKEY);
     assert!(one >= 8000, "only {one} states");
     assert!(three >= 100, "only {three} states");
+}
+
+/// Explores crashes of compactions. Returns the number of states.
+fn crashes_of_compactions(rounds: u64, effort: Effort) -> u64 {
+    let totals = check_kept(explore_compactions(rounds, effort, 1));
+    println!("{totals}");
+    totals.states
+}
+
+#[test]
+fn crashes_while_an_archive_is_compacted_lose_nothing() {
+    let effort = Effort { sampled_cuts: 40, recovery_one_in: 64, ..REKEY };
+    let states = crashes_of_compactions(1, effort);
+    assert!(states >= 100, "only {states} states");
+}
+
+#[test]
+#[ignore = "half a minute: `cargo xtask proof` runs it"]
+fn many_crashes_while_an_archive_is_compacted_lose_nothing() {
+    let states = crashes_of_compactions(24, Effort { sampled_cuts: 60, ..REKEY });
+    assert!(states >= 5000, "only {states} states");
 }
 
 /// Explores crashes in long random scenarios. Returns the number of states.
@@ -285,6 +306,13 @@ fn every_planted_fault_is_caught() {
             }
             None => missed.push(fault),
         }
+    }
+    let fault = PlantedFault::ReuseMovedBlocks;
+    match caught_in_compaction(fault) {
+        Some(caught) => {
+            println!("{fault:?}: caught by {} after {} states", caught.check, caught.states);
+        }
+        None => missed.push(fault),
     }
     for fault in PlantedFault::REKEY {
         match caught_in_rekey(fault) {

@@ -22,7 +22,7 @@ impl State {
     }
 
     /// Returns whether anything has changed since the last commit, flushed or not.
-    pub(super) fn has_uncommitted(&self) -> bool {
+    pub(crate) fn has_uncommitted(&self) -> bool {
         self.failed.is_some() || self.open.values().any(|open| open.changed) || self.differs()
     }
 
@@ -37,14 +37,14 @@ impl State {
 
     /// Frees some blocks of pending deletions and commits. Returns whether pending deletions are
     /// left.
-    pub(super) fn commit_purging(&mut self) -> Result<bool> {
+    pub(crate) fn commit_purging(&mut self) -> Result<bool> {
         self.commit()?;
         Ok(self.trees.has_pending_deletions())
     }
 
     /// Commits until the last commit has no redo list, at most twice: the first of these commits
     /// names the images that a reader held back, and copies them home if it has left.
-    pub(super) fn commit_without_redo(&mut self) -> Result<()> {
+    pub(crate) fn commit_without_redo(&mut self) -> Result<()> {
         for _ in 0..2 {
             if !self.trees.writer().has_redo_list() {
                 break;
@@ -81,7 +81,9 @@ impl State {
             return Ok(());
         }
         if self.trees.clear_end() {
-            self.commit_flushed()?;
+            let committed = self.commit_flushed();
+            self.trees.writer().set_ceiling(None);
+            committed?;
         }
         if self.trees.trim_end()? {
             self.commit_flushed()?;
@@ -89,7 +91,8 @@ impl State {
         Ok(())
     }
 
-    fn commit_flushed(&mut self) -> Result<()> {
+    /// Commits what is flushed.
+    pub(crate) fn commit_flushed(&mut self) -> Result<()> {
         self.trees.purge()?;
         self.record_sessions()?;
         let needed = self.trees.writer().redo_list_blocks();

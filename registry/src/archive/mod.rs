@@ -260,7 +260,10 @@ impl Archive {
         self.finish_transaction(State::commit_without_redo)
     }
 
-    fn finish_transaction<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+    pub(crate) fn finish_transaction<T>(
+        &self,
+        work: impl FnOnce(&mut State) -> Result<T>,
+    ) -> Result<T> {
         let mut state = self.state()?;
         let writing = state.failed_or_writing()?;
         let outcome = writing.check_not_failed().and_then(|()| work(writing));

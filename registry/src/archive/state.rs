@@ -27,8 +27,8 @@ const DIRTY_BLOCKS_MAX: usize = 4096;
 /// The state of a writer in memory.
 pub(crate) struct State {
     pub(crate) trees: WorkingTrees,
-    pub(super) open: OpenStreams,
-    pub(super) reserved: [StoredStream; 8],
+    pub(crate) open: OpenStreams,
+    pub(crate) reserved: [StoredStream; 8],
     pub(super) metadata: Vec<u8>,
     /// Raised by each rollback. Handles from an earlier epoch are stale.
     epoch: u64,
@@ -349,7 +349,7 @@ impl State {
     }
 
     /// Returns to the last commit. Open handles become stale.
-    pub(super) fn rollback(&mut self) -> Result<()> {
+    pub(crate) fn rollback(&mut self) -> Result<()> {
         self.forget_open();
         self.trees.rollback()?;
         let slot = self.trees.store().current().slot.clone();

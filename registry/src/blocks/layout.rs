@@ -53,7 +53,7 @@ impl Segment {
             && self.generation == next.generation
     }
 
-    fn joined(&self, next: &Segment) -> Option<Segment> {
+    pub(crate) fn joined(&self, next: &Segment) -> Option<Segment> {
         let run = Run::new(self.run.start(), self.run.count().checked_add(next.run.count())?)?;
         self.joins(next).then_some(Segment { run, ..*self })
     }

@@ -39,8 +39,12 @@ impl FreeList<'_> {
         let commit = self.0.writer().store().current().slot.number;
         let oldest = self.0.writer().oldest_pinned();
         self.0.scan.resume(commit, oldest);
+        let ceiling = self.0.writer().ceiling().unwrap_or(u32::MAX);
         while self.0.writer().pooled_blocks() < wanted && !self.0.writer().are_all_held() {
             let Some((start, run)) = self.0.ceiling::<Free>(&self.0.scan.from())? else { break };
+            if start.get() >= ceiling {
+                break;
+            }
             if self.0.writer().has_usable_block(run) {
                 self.take(run)?;
                 self.0.scan.took(start);

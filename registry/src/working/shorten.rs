@@ -21,7 +21,8 @@ const MOVED_PAGES_MAX: usize = 1024;
 
 impl WorkingTrees {
     /// Moves pages from the end of the file to free blocks before it, if closing can then trim a
-    /// good part of the file. Returns whether it moved any. The commit frees the end.
+    /// good part of the file. Returns whether it moved any. The commit frees the end. Until the caller
+    /// lifts the ceiling, blocks are allocated below it.
     pub(crate) fn clear_end(&mut self) -> bool {
         let end = self.writer().block_count();
         let free = self.free_blocks();
@@ -34,12 +35,18 @@ impl WorkingTrees {
         // The smallest possible number of blocks.
         let shortest = end.saturating_sub(u32::try_from(free).unwrap_or(u32::MAX));
         let limit = Position::at(shortest.max(RESERVED_BLOCKS));
-        let is_at_end = |at: DoubledRef| at.position.max(at.copy) >= limit;
-        let moved = self.relocate(&is_at_end, MOVED_PAGES_MAX, BRANCHES_MAX);
+        let moved = self.take_pages_from(limit, MOVED_PAGES_MAX, BRANCHES_MAX);
         if moved {
-            self.writer().keep_copies_below(limit);
+            self.writer().set_ceiling(Some(limit));
         }
         moved
+    }
+
+    /// Copies about `most` pages that lie at `limit` or later into memory, so that the commit moves
+    /// them. Reads up to `branches` branches of each tree. Returns whether there were any.
+    pub(crate) fn take_pages_from(&mut self, limit: Position, most: usize, branches: u32) -> bool {
+        let is_beyond = |at: DoubledRef| at.position.max(at.copy) >= limit;
+        self.relocate(&is_beyond, most, branches)
     }
 
     /// Removes blocks at the end of the file from the archive that were free at the last commit, so
@@ -50,16 +57,11 @@ impl WorkingTrees {
         let before = self.writer().block_count();
         loop {
             let end = self.writer().block_count();
-            let mut pool = self.writer().drain_pool();
-            let last = pool.take_ending_at(end);
-            for run in pool.iter() {
-                self.writer().release(run)?;
-            }
-            if let Some(run) = last {
+            if let Some(run) = self.writer().take_ending_at(end) {
                 self.writer().lower_count(run);
                 continue;
             }
-            // Only the part that no reader needs goes to the pool.
+            // Only the part that no reader needs can be taken then.
             match self.free_list().take_ending_at(end)? {
                 Some(run) => self.writer().release(run)?,
                 None => break,

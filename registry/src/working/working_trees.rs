@@ -120,7 +120,7 @@ impl WorkingTrees {
     }
 
     /// Returns the number of blocks that were free at the last commit and are not allocated.
-    pub(super) fn free_blocks(&self) -> u64 {
+    pub(crate) fn free_blocks(&self) -> u64 {
         // The number of blocks in the free list comes from the meta slot, where an attacker with
         // the key can write any number.
         let listed = self.trees.counters[FREE_BLOCKS_COUNTER];
@@ -269,6 +269,11 @@ impl WorkingTrees {
 
     pub(super) fn free_list(&mut self) -> FreeList<'_> {
         FreeList(&mut self.trees)
+    }
+
+    /// Returns the number of dirty pages.
+    pub(crate) fn dirty_pages(&self) -> usize {
+        self.trees.dirty_pages()
     }
 
     pub(super) fn relocate(

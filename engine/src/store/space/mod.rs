@@ -6,6 +6,9 @@ pub(super) mod run_set;
 mod savepoint;
 mod since;
 
+use std::io;
+use std::sync::Arc;
+
 use pins::Pins;
 use run_set::RunSet;
 use since::Since;
@@ -83,12 +86,17 @@ pub(super) struct Space {
     device_blocks: u32,
     /// Number of blocks that the file keeps in reserve when it grows.
     reserve: u32,
-    /// Second copies of blocks lie below it if there is room: closing removes what lies behind.
-    copies_below: Option<u32>,
+    /// Blocks are allocated below it if there is room, because the file is to end there. It stays from one transaction
+    /// to the next.
+    ceiling: Option<u32>,
+    /// Whether a page or list found no room below the ceiling.
+    is_exceeded: bool,
     /// New blocks lie at this position or later: the blocks before it may belong to a pinned snapshot.
     end_of_held: u32,
     /// Free at the last commit and not held for a pinned snapshot, so it may be written.
     pool: RunSet,
+    /// The same, but at or above the ceiling.
+    above: RunSet,
     /// Free at the last commit, but held for a pinned snapshot.
     held: RunSet,
     /// In use at the last commit and freed since, so it must not be written before the next commit.
@@ -116,7 +124,9 @@ impl Space {
     ) {
         let end_of_held = pins.end_of_held().unwrap_or(0);
         let reserve = reserve.max(RESERVE_BLOCKS);
-        *self = Space { count, device_blocks, reserve, end_of_held, ..Space::default() };
+        let Space { ceiling, is_exceeded, .. } = *self;
+        *self = Space { count, device_blocks, reserve, ceiling, is_exceeded, ..Space::default() };
+        self.end_of_held = end_of_held;
         for &run in inline_free {
             self.release(run, pins);
         }
@@ -127,9 +137,36 @@ impl Space {
         self.reserve
     }
 
-    /// Keeps second copies below `limit` in this transaction, if there is room.
-    pub(super) fn keep_copies_below(&mut self, limit: Position) {
-        self.copies_below = Some(limit.get());
+    /// Allocates below `ceiling` from now on, as long as there is room. Data never lies above it. `None` lifts it.
+    pub(super) fn set_ceiling(&mut self, ceiling: Option<Position>) {
+        (self.ceiling, self.is_exceeded) = (ceiling.map(Position::get), false);
+        let above = std::mem::take(&mut self.above);
+        for run in std::mem::take(&mut self.pool).iter().chain(above.iter()) {
+            self.pool_run(run);
+        }
+    }
+
+    /// Adds a free run to the pool, except for the part at or above the ceiling.
+    fn pool_run(&mut self, run: Run) {
+        let below = self.ceiling.unwrap_or(u32::MAX).saturating_sub(run.start().get());
+        let (below, above) = run.split(below);
+        self.pool.extend(below);
+        self.above.extend(above);
+    }
+
+    /// Returns the ceiling.
+    pub(super) fn ceiling(&self) -> Option<u32> {
+        self.ceiling
+    }
+
+    /// Returns whether a page or list found no room below the ceiling since the last call.
+    pub(super) fn take_exceeded(&mut self) -> bool {
+        std::mem::take(&mut self.is_exceeded)
+    }
+
+    /// Records that the file was cut.
+    pub(super) fn was_cut(&mut self, device_blocks: u32) {
+        self.device_blocks = self.device_blocks.min(device_blocks);
     }
 
     /// Returns the number of blocks in use or free.
@@ -142,9 +179,14 @@ impl Space {
         self.pool.blocks()
     }
 
-    /// Returns whether the pool has a position.
+    /// Returns whether a position is free and may be written.
     pub(super) fn is_usable(&self, position: Position) -> bool {
-        self.pool.contains(position)
+        self.pool.contains(position) || self.above.contains(position)
+    }
+
+    /// Takes the free run that ends at `end`, if there is one that may be written.
+    pub(super) fn take_ending_at(&mut self, end: u32) -> Option<Run> {
+        self.above.take_ending_at(end).or_else(|| self.pool.take_ending_at(end))
     }
 
     /// Adds a run that is recorded as free. Blocks that a pinned snapshot may read are held.
@@ -158,7 +200,9 @@ impl Space {
         }
         let (held, usable) = pins.divide(run);
         self.held.extend(held);
-        self.pool.extend(usable);
+        for run in usable {
+            self.pool_run(run);
+        }
     }
 
     /// Allocates a run of at most `most` blocks: from the pool, or else at the end of the file.
@@ -195,27 +239,20 @@ impl Space {
         if crate::fault!(CopiesTogether) {
             return self.allocate_first(device, most, urgency);
         }
-        let pooled = match self.copies_below {
-            // What lies behind the limit keeps the file long, so the first of it is the best.
-            Some(limit) => self.pool.take_last(most, limit).or_else(|| self.pool.take_first(most)),
-            None => self.pool.take_last(most, u32::MAX),
-        };
+        let pooled = self.pool.take_last(most);
         self.pooled_or_new(pooled, device, most, urgency)
     }
 
     /// Returns the end of the blocks in which second copies are placed if there is room.
     pub(super) fn copies_end(&self) -> u32 {
-        self.copies_below.unwrap_or(self.count)
+        self.ceiling.unwrap_or(self.count)
     }
 
     /// Returns whether the pool has room for both copies of `count` blocks, far apart even if they are allocated in
     /// several parts.
     pub(super) fn has_far_room(&self, count: usize) -> bool {
-        let limit = self.copies_end();
-        let below = |run: Run| run.split(limit.saturating_sub(run.start().get())).0;
-        let below = self.pool.iter().rev().filter_map(below);
-        let mut seconds: Vec<Position> =
-            below.flat_map(|run| run.positions().rev()).take(count).collect();
+        let backwards = self.pool.iter().rev().flat_map(|run| run.positions().rev());
+        let mut seconds: Vec<Position> = backwards.take(count).collect();
         seconds.reverse();
         let firsts = self.pool.iter().flat_map(Run::positions);
         let distance = u32::try_from(count).unwrap_or(u32::MAX).saturating_add(FAR_BLOCKS);
@@ -232,9 +269,8 @@ impl Space {
         let blocks = u32::try_from(count).unwrap_or(u32::MAX);
         // Free blocks in front may be far enough from the new ones already.
         for more in [blocks, blocks.saturating_add(FAR_BLOCKS)] {
-            let stays = self.count <= FAR_FROM_BLOCKS
-                || self.copies_below.is_some()
-                || self.end_of_held > 0;
+            let stays =
+                self.count <= FAR_FROM_BLOCKS || self.ceiling.is_some() || self.end_of_held > 0;
             if stays || self.has_far_room(count) {
                 break;
             }
@@ -257,6 +293,7 @@ impl Space {
     ) -> Result<Run> {
         let run = match pooled {
             Some(run) => run,
+            None if self.ceiling.is_some() => self.above_ceiling(device, most, urgency)?,
             None => self.extend(device, most, urgency)?,
         };
         self.fresh.insert(run);
@@ -264,6 +301,20 @@ impl Space {
             since.allocate(run);
         }
         Ok(run)
+    }
+
+    /// Allocates at or above the ceiling, for pages and redo lists only: a commit must not fail because the room below
+    /// was estimated too low.
+    fn above_ceiling(&mut self, device: &dyn Device, most: u32, urgency: Urgency) -> Result<Run> {
+        if urgency == Urgency::Ordinary {
+            let source = Arc::new(io::Error::from(io::ErrorKind::StorageFull));
+            return Err(Error::NoSpace { needed_blocks: most.into(), source });
+        }
+        self.is_exceeded = true;
+        match self.above.take_first(most) {
+            Some(run) => Ok(run),
+            None => self.extend(device, most, urgency),
+        }
     }
 
     /// Returns whether `position` was allocated since the last commit and the last savepoint, so that neither a crash
@@ -305,7 +356,7 @@ impl Space {
 
     /// Returns whether a run may be free: it lies within the archive, and the transaction does not know it already.
     pub(super) fn may_be_free(&self, run: Run) -> bool {
-        let known = [&self.fresh, &self.freed, &self.pool, &self.held];
+        let known = [&self.fresh, &self.freed, &self.pool, &self.above, &self.held];
         !has_reserved(run)
             && run.end() <= self.count
             && !known.into_iter().any(|set| set.intersects(run))
@@ -336,9 +387,11 @@ impl Space {
         std::mem::take(&mut self.pool)
     }
 
-    /// Takes the free runs that may not be written before the next commit, or while a snapshot pins them.
+    /// Takes the free runs that may not be written before the next commit, or while a snapshot pins them, and those
+    /// at or above the ceiling.
     pub(super) fn drain_freed(&mut self) -> RunSet {
         let mut all = std::mem::take(&mut self.held);
+        all.extend(std::mem::take(&mut self.above).iter());
         all.extend(std::mem::take(&mut self.freed).iter());
         all
     }

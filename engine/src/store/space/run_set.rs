@@ -126,10 +126,9 @@ impl RunSet {
         head
     }
 
-    /// Removes the last blocks below `limit` that lie together, at most `most`, from the set and returns them.
-    pub fn take_last(&mut self, most: u32, limit: u32) -> Option<Run> {
-        let (&start, &end) = self.runs.range(..limit).next_back()?;
-        let end = end.min(limit);
+    /// Removes the last blocks that lie together, at most `most`, from the set and returns them.
+    pub fn take_last(&mut self, most: u32) -> Option<Run> {
+        let (&start, &end) = self.runs.last_key_value()?;
         let run = run_between(end - most.clamp(1, end - start), end);
         self.remove(run);
         Some(run)
@@ -241,16 +240,15 @@ mod tests {
     }
 
     #[test]
-    fn blocks_are_taken_from_the_front_and_from_the_end_below_a_limit() {
+    fn blocks_are_taken_from_the_front_and_from_the_end() {
         let mut set: RunSet = [run(10, 2), run(20, 8), run(40, 30)].into_iter().collect();
         assert_eq!(set.take_first(5), Some(run(10, 2)));
         assert_eq!(set.take_first(5), Some(run(20, 5)));
-        assert_eq!(set.take_last(4, u32::MAX), Some(run(66, 4)));
-        assert_eq!(set.take_last(4, 50), Some(run(46, 4)));
-        assert_eq!(set.take_last(100, 46), Some(run(40, 6)));
-        assert_eq!(set.take_last(100, 40), Some(run(25, 3)));
-        assert_eq!(set.take_last(100, 40), None);
-        assert_eq!(set.take_first(100), Some(run(50, 16)));
+        assert_eq!(set.take_last(4), Some(run(66, 4)));
+        assert_eq!(set.take_last(100), Some(run(40, 26)));
+        assert_eq!(set.take_last(2), Some(run(26, 2)));
+        assert_eq!(set.take_last(100), Some(run(25, 1)));
+        assert_eq!(set.take_last(100), None);
         assert_eq!((set.take_first(1), set.blocks()), (None, 0));
     }
 }

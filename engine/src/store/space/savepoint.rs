@@ -80,7 +80,8 @@ impl Space {
 
     /// Forgets that a run may be allocated.
     fn forget_free(&mut self, run: Run) {
-        self.pool.remove(run);
-        self.held.remove(run);
+        for set in [&mut self.pool, &mut self.above, &mut self.held] {
+            set.remove(run);
+        }
     }
 }

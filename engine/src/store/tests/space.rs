@@ -181,7 +181,7 @@ fn copies_are_placed_far_apart_if_the_file_is_long_and_the_disk_has_room() {
     full.make_far_room(&disk, 10).unwrap();
     assert_eq!((full.count(), disk.medium().length()), (1000, 1032), "a full disk");
     let (mut shorter, disk) = space(1000, 2000);
-    shorter.keep_copies_below(Position::at(700));
+    shorter.set_ceiling(Some(Position::at(700)));
     shorter.make_far_room(&disk, 10).unwrap();
     assert_eq!(shorter.count(), 1000, "an archive that becomes shorter");
     let (mut held, disk) = space(1000, 2000);
@@ -221,19 +221,41 @@ impl Locks for OlderReader {
 }
 
 #[test]
-fn second_copies_come_from_the_end_below_the_limit() {
+fn below_a_ceiling_data_finds_no_other_room_and_pages_do() {
     let (mut space, disk) = space(1000, 2000);
-    space.begin(1000, 2000, 0, &[run(100, 10), run(800, 10)], &mut Pins::default());
+    space.begin(1000, 2000, 0, &[run(100, 10), run(495, 10)], &mut Pins::default());
     assert_eq!(space.allocate_first(&disk, 3, Urgency::Reserve).unwrap(), run(100, 3));
-    assert_eq!(space.allocate_second(&disk, 3, Urgency::Reserve).unwrap(), run(807, 3));
-    space.keep_copies_below(Position::at(500));
-    assert_eq!(space.allocate_second(&disk, 9, Urgency::Reserve).unwrap(), run(103, 7));
-    assert_eq!(
-        space.allocate_second(&disk, 9, Urgency::Reserve).unwrap(),
-        run(800, 7),
-        "no room below"
-    );
-    assert_eq!(space.allocate_second(&disk, 9, Urgency::Reserve).unwrap(), run(1000, 9));
+    assert_eq!(space.allocate_second(&disk, 3, Urgency::Reserve).unwrap(), run(502, 3));
+    space.set_ceiling(Some(Position::at(500)));
+    assert_eq!(space.pooled(), 12);
+    assert_eq!(space.allocate(&disk, 9, Urgency::Ordinary).unwrap(), run(103, 7));
+    assert_eq!(space.allocate_second(&disk, 2, Urgency::Reserve).unwrap(), run(498, 2));
+    // A part of a free run may lie below.
+    space.release(run(700, 5), &mut Pins::default());
+    assert_eq!(space.allocate(&disk, 9, Urgency::Ordinary).unwrap(), run(495, 3));
+    let refused = space.allocate(&disk, 1, Urgency::Ordinary);
+    assert!(matches!(refused, Err(Error::NoSpace { .. })), "{refused:?}");
+    assert_eq!(space.allocate_second(&disk, 9, Urgency::Reserve).unwrap(), run(500, 2));
+    // It stays in the next transaction, until it is lifted.
+    space.begin(1000, 2000, 0, &[run(499, 2)], &mut Pins::default());
+    assert_eq!(space.allocate(&disk, 9, Urgency::Ordinary).unwrap(), run(499, 1));
+    assert!(space.allocate(&disk, 9, Urgency::Ordinary).is_err());
+    space.set_ceiling(None);
+    assert_eq!(space.allocate(&disk, 9, Urgency::Ordinary).unwrap(), run(500, 1));
+    assert_eq!(space.allocate(&disk, 9, Urgency::Ordinary).unwrap(), run(1000, 9));
+}
+
+#[test]
+fn a_free_run_at_the_end_is_taken_above_a_ceiling_too() {
+    let (mut space, _) = space(1000, 2000);
+    space.begin(1000, 2000, 0, &[run(490, 20), run(990, 10)], &mut Pins::default());
+    space.set_ceiling(Some(Position::at(500)));
+    assert_eq!(space.take_ending_at(900), None);
+    assert_eq!(space.take_ending_at(1000), Some(run(990, 10)));
+    assert!(space.is_usable(Position::at(499)) && space.is_usable(Position::at(500)));
+    assert!(!space.may_be_free(run(505, 1)), "it is known already");
+    assert_eq!(space.drain_freed().iter().collect::<Vec<_>>(), [run(500, 10)]);
+    assert_eq!(space.pooled(), 10);
 }
 
 /// What lies behind the limit keeps the file long, so the first of it is used.
@@ -241,6 +263,6 @@ fn second_copies_come_from_the_end_below_the_limit() {
 fn second_copies_without_room_below_the_limit_lie_close_behind_it() {
     let (mut space, disk) = space(1000, 2000);
     space.begin(1000, 2000, 0, &[run(600, 10), run(900, 10)], &mut Pins::default());
-    space.keep_copies_below(Position::at(500));
+    space.set_ceiling(Some(Position::at(500)));
     assert_eq!(space.allocate_second(&disk, 3, Urgency::Reserve).unwrap(), run(600, 3));
 }

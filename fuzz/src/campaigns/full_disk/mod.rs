@@ -125,6 +125,10 @@ impl Bench<'_> {
         ok(&["rm".as_ref(), "-r".as_ref(), archive, "large".as_ref()])?;
         ok(&["verify".as_ref(), archive])?;
         self.check_small(archive)?;
+        // With no space left, blocks move to free ones.
+        ok(&["compact".as_ref(), archive])?;
+        ok(&["verify".as_ref(), archive])?;
+        self.check_small(archive)?;
         // The freed space is enough for a second copy of the small tree.
         ok(&["mv".as_ref(), archive, "small".as_ref(), "first".as_ref()])?;
         ok(&[ingest, archive, small])?;

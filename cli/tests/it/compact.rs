@@ -1,0 +1,150 @@
+//! `compact`: the file becomes as short as a new one with the same content, whatever interrupts it; what keeps it from
+//! that is reported.
+
+use std::fs;
+use std::io::Read;
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::common::{Bench, spawn};
+
+const FILES: u32 = 120;
+
+/// An archive of which nine of ten files were removed, and the files that are left. The last one is above the others.
+fn mostly_removed(bench: &Bench) -> Vec<String> {
+    for number in 0..FILES {
+        let length = usize::try_from(number * 7919 % 90_000).expect("small") + 1;
+        bench.write(
+            &format!("src/{number:03}"),
+            &number.to_string().repeat(length).as_bytes()[..length],
+        );
+    }
+    bench.ok("ingest a.ar7 src --quiet");
+    let mut left = Vec::new();
+    for number in 0..FILES {
+        let name = format!("src/{number:03}");
+        if number % 10 == 9 {
+            left.push(name);
+        } else {
+            bench.ok(&format!("rm a.ar7 {name} --quiet"));
+            fs::remove_file(bench.path(&name)).expect("removed");
+        }
+    }
+    // The directory has changed too.
+    bench.ok("ingest a.ar7 src --quiet");
+    left
+}
+
+fn length(bench: &Bench, name: &str) -> u64 {
+    fs::metadata(bench.path(name)).expect("an archive").len()
+}
+
+fn check_content(bench: &Bench) {
+    bench.ok("verify a.ar7 --quiet");
+    bench.ok("diff a.ar7 src");
+}
+
+fn is_as_short_as_a_new_one(bench: &Bench) {
+    bench.ok("ingest new.ar7 src --quiet");
+    let (after, new) = (length(bench, "a.ar7"), length(bench, "new.ar7"));
+    assert!(after <= new + new / 20 + 65_536, "{after}, new {new}");
+}
+
+#[test]
+fn a_compacted_archive_is_as_short_as_a_new_one() {
+    let bench = Bench::new();
+    mostly_removed(&bench);
+    let before = length(&bench, "a.ar7");
+    let said = bench.ok("compact a.ar7").text();
+    assert!(said.contains("bytes given back, ") && said.contains(" blocks moved"), "{said}");
+    assert!(length(&bench, "a.ar7") < before / 2);
+    check_content(&bench);
+    is_as_short_as_a_new_one(&bench);
+    assert_eq!(bench.ok("compact a.ar7 --quiet").text(), "");
+    let document = bench.ok("compact a.ar7 --json").stdout;
+    let document: serde_json::Value = serde_json::from_slice(&document).expect("a document");
+    assert_eq!(document["counts"]["moved"], 0);
+    assert_eq!(document["findings"], serde_json::json!([]));
+}
+
+#[test]
+fn a_reader_holds_it_up_until_it_has_left() {
+    let bench = Bench::new();
+    bench.with_input("put a.ar7 big", &vec![7; 8 << 20]);
+    mostly_removed(&bench);
+    let before = length(&bench, "a.ar7");
+    let mut command = bench.command();
+    command.args(["cat", "a.ar7", "big"]).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    let mut reader = spawn(&mut command);
+    let mut output = reader.stdout.take().expect("a pipe");
+    output.read_exact(&mut [0; 1]).expect("the program has begun");
+    bench.fails("compact a.ar7", 9, "another process reads commit");
+    assert_eq!(length(&bench, "a.ar7"), before);
+    let mut command = bench.command();
+    let mut waiting = spawn(command.args(["compact", "a.ar7", "--wait", "600"]));
+    let mut rest = Vec::new();
+    output.read_to_end(&mut rest).expect("the rest");
+    assert_eq!(rest, vec![7; (8 << 20) - 1]);
+    assert!(reader.wait().expect("the program ends").success());
+    assert!(waiting.wait().expect("the program ends").success());
+    assert!(length(&bench, "a.ar7") < before);
+    bench.ok("rm a.ar7 big");
+    check_content(&bench);
+}
+
+#[test]
+fn a_bad_block_is_reported_and_everything_else_is_moved() {
+    let bench = Bench::new();
+    let left = mostly_removed(&bench);
+    // A large file behind the middle.
+    let bad_file = &left[7];
+    let good = fs::read(bench.path("a.ar7")).expect("an archive");
+    let blocks = good.len() / 4096;
+    let is_bad = |block: usize| {
+        let mut bytes = good.clone();
+        bytes[block * 4096..][..4096].fill(0);
+        fs::write(bench.path("a.ar7"), bytes).expect("an archive");
+        bench.line(&format!("cat a.ar7 {bad_file}")).code == 4
+    };
+    let bad =
+        (blocks / 4..blocks).step_by(9).find(|&block| is_bad(block)).expect("a block of the file");
+    let ran = bench.line("compact a.ar7");
+    assert_eq!(ran.code, 4, "{}", ran.stderr);
+    let said = ran.text();
+    assert!(said.contains(&format!("at block {bad} of the file")), "{said}");
+    assert!(said.contains(&format!("affected: {bad_file}")), "{said}");
+    let after = length(&bench, "a.ar7");
+    assert!(after < good.len() as u64 && after >= (bad as u64 + 1) * 4096, "{after}");
+    for name in left.iter().filter(|name| *name != bad_file) {
+        assert_eq!(
+            bench.ok(&format!("cat a.ar7 {name}")).stdout,
+            fs::read(bench.path(name)).unwrap()
+        );
+    }
+}
+
+#[test]
+fn killed_at_any_moment_it_loses_nothing_and_continues() {
+    let bench = Bench::new();
+    mostly_removed(&bench);
+    fs::copy(bench.path("a.ar7"), bench.path("kept.ar7")).expect("a copy");
+    let mut killed = 0;
+    for round in 0..24_u64 {
+        if round % 6 == 0 {
+            fs::copy(bench.path("kept.ar7"), bench.path("a.ar7")).expect("a copy");
+        }
+        let mut command = bench.command();
+        command.args(["compact", "a.ar7", "--quiet"]).stdout(Stdio::null());
+        let mut child = spawn(&mut command);
+        std::thread::sleep(Duration::from_micros(round * 1500));
+        child.kill().expect("a signal");
+        killed += u32::from(!child.wait().expect("the program ends").success());
+        if round % 3 == 2 {
+            check_content(&bench);
+        }
+    }
+    assert!(killed > 0, "no run was killed");
+    bench.ok("compact a.ar7");
+    check_content(&bench);
+    is_as_short_as_a_new_one(&bench);
+}

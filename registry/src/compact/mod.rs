@@ -1,0 +1,123 @@
+//! Compaction: moves blocks from the end of the file to free blocks before it, and cuts the file.
+//!
+//! It is a sequence of ordinary commits, each of which moves a bounded number of blocks. So it can end after any of
+//! them, and a crash loses nothing. It keeps no state: the next compaction begins again with what is left.
+//!
+//! Every round sets a ceiling, the lowest end of the file with some room left, and moves index pages (`pages`) and
+//! blocks of streams (`step`, which finds them with `find`) below it.
+
+mod find;
+mod pages;
+mod report;
+mod round;
+mod step;
+#[cfg(test)]
+mod tests;
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use ar7_engine::Error as EngineError;
+
+use self::report::Reported;
+pub use self::report::{CompactObserver, CompactProgress, CompactSummary};
+use crate::archive::{Archive, State};
+#[cfg(test)]
+use crate::error::Error;
+use crate::error::Result;
+
+/// Maximum number of rounds. Each but the last shortens the archive.
+const ROUNDS_MAX: usize = 16;
+
+/// Longest pause between two looks at the locks of readers.
+const PAUSE_MAX: Duration = Duration::from_millis(200);
+
+impl Archive {
+    /// Moves blocks from the end of the file to free blocks before it, in commits of their own, and cuts the file.
+    /// The content and the names stay as they are.
+    ///
+    /// Blocks that do not open stay where they are, with their neighbours. They are reported.
+    ///
+    /// While another process reads, or a snapshot of this process pins an older commit, no space can be given back.
+    /// Compaction then waits up to `wait`, and otherwise ends: the summary names the oldest commit that is read.
+    ///
+    /// If the observer breaks, this fails with [`EngineError::Stopped`]. What was moved until then stays moved. Fails
+    /// with [`EngineError::Uncommitted`] if the transaction has changes or a stream is open for writing.
+    pub fn compact(
+        &self,
+        wait: Duration,
+        observer: &mut dyn CompactObserver,
+    ) -> Result<CompactSummary> {
+        let before = self.statistics()?;
+        let mut compaction = Compaction {
+            archive: self,
+            wait,
+            observer,
+            reported: Reported::default(),
+            summary: CompactSummary::default(),
+            total: 0,
+        };
+        let done = compaction.run();
+        let lifted = self.state()?.failed_or_writing().map(|state| {
+            state.trees.writer().set_ceiling(None);
+        });
+        done.and(lifted)?;
+        let mut summary = compaction.summary;
+        summary.bytes_before = before.file_bytes;
+        summary.bytes_after = self.statistics()?.file_bytes;
+        Ok(summary)
+    }
+}
+
+/// A compaction in progress.
+struct Compaction<'a> {
+    archive: &'a Archive,
+    wait: Duration,
+    observer: &'a mut dyn CompactObserver,
+    reported: Reported,
+    summary: CompactSummary,
+    /// Number of blocks to move, as far as known.
+    total: u64,
+}
+
+impl Compaction<'_> {
+    fn run(&mut self) -> Result<()> {
+        self.archive.state()?.writing()?.check_closed()?;
+        loop {
+            if self.must_end()? {
+                return Ok(());
+            }
+            if !self.archive.finish_transaction(State::commit_purging)? {
+                break;
+            }
+        }
+        for _ in 0..ROUNDS_MAX {
+            let is_shorter = self.round()?;
+            if !is_shorter || self.summary.oldest_reader.is_some() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reports the progress, and looks for readers. Returns whether they prevent the next commit.
+    fn must_end(&mut self) -> Result<bool> {
+        let began = Instant::now();
+        let mut pause = Duration::from_millis(5);
+        loop {
+            let at = CompactProgress { moved: self.summary.moved, total: self.total };
+            if let ControlFlow::Break(()) = self.observer.progress(at) {
+                return Err(EngineError::Stopped.into());
+            }
+            let oldest = self.archive.state()?.writing()?.trees.writer().oldest_read()?;
+            let oldest = oldest.filter(|_| !ar7_engine::fault!(CompactUnderReaders));
+            self.summary.oldest_reader = oldest;
+            let left = self.wait.saturating_sub(began.elapsed());
+            if oldest.is_none() || left.is_zero() {
+                return Ok(oldest.is_some());
+            }
+            std::thread::sleep(pause.min(left));
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+}
