@@ -30,7 +30,7 @@ pub struct Compacted {
     pub bytes_after: u64,
     /// Blocks with content that were moved.
     pub moved: u64,
-    /// Findings that were reported: what does not open stays where it is, and the file may end behind it.
+    /// Findings that were reported: what does not open stays where it is, and the file may end after it.
     pub damaged: u64,
     /// The oldest commit that is still read, if readers kept the compaction from going on.
     pub oldest_reader: Option<u64>,
@@ -59,10 +59,10 @@ impl Compaction<'_> {
         Compaction { wait, ..self }
     }
 
-    /// Compacts the archive, in commits of their own, in bounded memory and without growing the file. A crash between
+    /// Compacts the archive, in commits of its own, in bounded memory and without growing the file. A crash between
     /// any of them loses nothing, and another compaction continues. Waits for a transaction in progress.
     ///
-    /// Passes to `report` each block that does not open: it stays where it is. `progress` is called again and again.
+    /// Passes to `report` each block that does not open: it stays where it is. `progress` is called repeatedly.
     /// If it breaks, this fails with [`crate::Error::Stopped`], and what was moved stays moved. Neither of them may
     /// change the archive.
     ///

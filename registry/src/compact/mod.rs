@@ -26,14 +26,11 @@ use crate::archive::{Archive, State};
 use crate::error::Error;
 use crate::error::Result;
 
-/// Maximum number of rounds. Each but the last shortens the archive.
-const ROUNDS_MAX: usize = 16;
-
-/// Longest pause between two looks at the locks of readers.
+/// Longest pause between checks for readers.
 const PAUSE_MAX: Duration = Duration::from_millis(200);
 
 impl Archive {
-    /// Moves blocks from the end of the file to free blocks before it, in commits of their own, and cuts the file.
+    /// Moves blocks from the end of the file to free blocks before it, in commits of its own, and cuts the file.
     /// The content and the names stay as they are.
     ///
     /// Blocks that do not open stay where they are, with their neighbours. They are reported.
@@ -91,12 +88,8 @@ impl Compaction<'_> {
                 break;
             }
         }
-        for _ in 0..ROUNDS_MAX {
-            let is_shorter = self.round()?;
-            if !is_shorter || self.summary.oldest_reader.is_some() {
-                break;
-            }
-        }
+        // Each round but the last shortens the archive.
+        while self.round()? && self.summary.oldest_reader.is_none() {}
         Ok(())
     }
 

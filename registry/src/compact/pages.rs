@@ -22,7 +22,7 @@ impl State {
         let count = self.trees.writer().block_count();
         let free = u32::try_from(self.trees.free_blocks()).unwrap_or(u32::MAX);
         let used = count.saturating_sub(free).max(RESERVED_BLOCKS);
-        let is_short = used.saturating_add(LEFT_FREE_IN_SHORT) <= FAR_FROM_BLOCKS;
+        let is_short = used <= FAR_FROM_BLOCKS;
         let left_free = if is_short { LEFT_FREE_IN_SHORT } else { LEFT_FREE };
         Position::new(used.saturating_add(left_free)).filter(|end| end.get() < count)
     }
@@ -52,6 +52,8 @@ impl State {
 
     /// Moves some index pages that lie at or above the ceiling, and commits. Returns whether more may follow.
     pub(super) fn move_pages_down(&mut self, ceiling: Position) -> Result<bool> {
+        self.check_closed()?;
+        let before = self.used_from(ceiling)?;
         let room = self.pooled(*MOVED_PAGES.end() * 4)?;
         let most = (room / 16).clamp(*MOVED_PAGES.start(), *MOVED_PAGES.end());
         let most = usize::try_from(most).unwrap_or(usize::MAX);
@@ -60,8 +62,10 @@ impl State {
             return Ok(false);
         }
         self.commit_flushed()?;
-        // Pages that found no room below the ceiling would be moved forever.
-        Ok(!self.trees.writer().take_exceeded())
+        // Pages that found no room below the ceiling would be moved forever, and so would the pages above one that does
+        // not open.
+        let is_exceeded = self.trees.writer().take_exceeded();
+        Ok(!is_exceeded && self.used_from(ceiling)? < before)
     }
 
     /// Provides up to `wanted` free blocks below the ceiling. Returns their number.

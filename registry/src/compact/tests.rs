@@ -21,9 +21,10 @@ use uuid::Uuid;
 
 use super::*;
 use crate::archive::CreateOptions;
+use crate::archive::tests::copies::pages_of;
 use crate::blocks::locate;
 use crate::committed::Snapshot;
-use crate::records::reserved_identity;
+use crate::records::{TreeId, reserved_identity};
 use crate::verify::{Finding, Subject};
 
 fn secret() -> Secret {
@@ -237,6 +238,30 @@ fn a_block_that_does_not_open_stays_with_its_neighbours_and_costs_nothing_else()
     let (summary, found) = compact(&archive);
     assert!(found.is_empty() && summary.moved > 0, "{summary:?} {found:?}");
     assert_eq!(content(&archive), streams);
+}
+
+#[test]
+fn an_index_page_that_does_not_open_ends_the_compaction() {
+    let (device, archive) = create();
+    let mut streams = Streams::new();
+    let first = add(&archive, &mut streams, pattern(1, 1200 * DATA_SIZE));
+    archive.commit().unwrap();
+    for number in 0..300 {
+        add(&archive, &mut streams, pattern(number, 100));
+    }
+    archive.commit().unwrap();
+    delete(&archive, &mut streams, first);
+    archive.commit().unwrap();
+    let pages = pages_of(&archive);
+    let (_, leaf) = pages.iter().rfind(|(tree, _)| *tree == TreeId::Streams).unwrap();
+    for copy in leaf.copies() {
+        device.write(copy.position, &[7; BLOCK_SIZE]).unwrap();
+    }
+    drop(archive);
+    let archive = open(&device);
+    let mut seen = Seen { calls: Some(2000), ..Seen::default() };
+    let summary = archive.compact(Duration::ZERO, &mut seen).unwrap();
+    assert!(seen.calls > Some(0), "{summary:?}");
 }
 
 #[test]
