@@ -36,7 +36,6 @@ const WORDS: [&str; 41] = [
     "list",
     "change",
     "label",
-    "compact",
     "wipe-free",
     "shred",
     "rekey",
@@ -58,6 +57,7 @@ const WORDS: [&str; 41] = [
     "*.o",
     "a.ar7",
     "--",
+    "compact",
 ];
 
 /// A valid receipt.

@@ -200,6 +200,9 @@ fn check_of_the_file(error: &ar7::Error) {
         AlreadyExists, Damaged, InvalidName, Io, MissingInode, NewerFormat, NoStream, NotFound,
         Tampered, Truncated, WrongType,
     };
+    if let ar7::Error::AttributesLost { cause } = error {
+        return check_of_the_file(cause);
+    }
     assert!(
         matches!(
             error,

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ar7_engine::device::Device;
 use ar7_engine::device::simulated::{DiskFault, Kept, SimulatedDisk};
+use ar7_engine::format::THIRD_COPIES;
 use ar7_engine::store::Access;
 use ar7_engine::{PlantedFault, with_planted_fault};
 use ar7_registry::{Archive, Error, Result};
@@ -374,8 +375,12 @@ impl World {
         Content::verified(&archive).map_err(|error| format!("at the end: {error}"))?;
         let commit = archive.store().current();
         let blocks = self.disk.length_bytes().map_err(|error| error.to_string())? / 4096;
-        let needed =
-            u64::from(commit.slot.block_count) + u64::from(ar7_engine::store::RESERVE_BLOCKS);
+        let count = commit.slot.block_count;
+        let end = count + ar7_engine::store::RESERVE_BLOCKS;
+        // The reserve is for other blocks than those of the third copies.
+        let is_across = count <= THIRD_COPIES.start && end > THIRD_COPIES.start;
+        let third = if is_across { THIRD_COPIES.end - THIRD_COPIES.start } else { 0 };
+        let needed = u64::from(end + third);
         if !commit.redirects.is_empty() || commit.slot.redo_head.is_some() || blocks > needed {
             let list = commit.slot.redo_head;
             return Err(format!(

@@ -3,7 +3,7 @@
 
 use ar7_engine::{PlantedFault, with_planted_fault};
 
-use super::campaign::FailedScenario;
+use super::campaign::{FailedScenario, explore_scenario};
 use super::canaries::Caught;
 use super::explore::{Effort, Explorer, Failure, Totals};
 use super::operation::Operation;
@@ -62,11 +62,27 @@ fn explore(fixture: &Fixture, effort: Effort, seed: u64) -> Result<Totals, Faile
     Ok(totals)
 }
 
+/// Explores crashes while an archive becomes long enough for third copies.
+fn explore_growth() -> Result<Totals, FailedScenario> {
+    let operations = [
+        Operation::Create { length: 1_050_000, name: Some(3) },
+        Operation::Commit,
+        Operation::Meta(1),
+        Operation::Commit,
+    ];
+    let effort = Effort { every_cut_up_to: 2, sampled_cuts: 2, crashes: 1, ..EFFORT };
+    explore_scenario(&Fixture::new(), &operations, effort, 1)
+}
+
 /// Plants a fault and looks for it in these scenarios. Returns `None` if they do not catch it.
 pub fn caught_in_third_copies(fault: PlantedFault) -> Option<Caught> {
     single_threaded(|| {
         let fixture = long();
-        let failed = with_planted_fault(fault, || explore(&fixture, EFFORT, 1)).err()?;
+        let explored = with_planted_fault(fault, || {
+            explore_growth()?;
+            explore(&fixture, EFFORT, 1)
+        });
+        let failed = explored.err()?;
         let (states, wrong) = (failed.failure.states, failed.to_string());
         Some(Caught { check: "crashes of a long archive", states, wrong })
     })
