@@ -1,5 +1,5 @@
-//! `compact`: the file becomes as short as a new one with the same content, whatever interrupts it; what keeps it from
-//! that is reported.
+//! `compact` makes the file as short as a new one with the same content, also after an interruption, and reports what
+//! prevents that.
 
 use std::fs;
 use std::io::Read;

@@ -29,7 +29,7 @@ pub struct ExportedHeader {
 /// The result of an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeaderImport {
-    /// Revision of the header in both copies now.
+    /// Revision of the header in every copy now.
     pub revision: u64,
     /// Whether the header is an older one, restored under a new revision.
     pub is_older: bool,

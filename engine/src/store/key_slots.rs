@@ -1,8 +1,8 @@
 //! Changes key slots. The master key stays the same; a change determines which secrets unwrap it.
 //!
-//! A change writes a header of the next revision to its copies, with a sync after the first and after the others, and
-//! then makes a commit that names it. After a crash in between, the newest whole header counts, and the next writer completes the change: it
-//! writes the header to every copy, so that removed slots are gone from the file.
+//! A change writes a header of the next revision to its copies, with one sync after the first copy and one after the
+//! rest, and then makes a commit that names it. After a crash in between, the newest whole header counts, and the next
+//! writer completes the change: it writes the header to every copy, so that removed slots are gone from the file.
 
 use std::sync::Arc;
 

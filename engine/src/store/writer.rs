@@ -394,8 +394,8 @@ impl Writer {
         self.space.copies_end()
     }
 
-    /// Allocates below `ceiling` from now on: data always, and pages as long as there is room. Allocating data fails
-    /// with [`Error::NoSpace`] if there is none. It stays until `None` lifts it.
+    /// Allocates below `ceiling` from now on, until `None` lifts it: pages as long as there is room, and data always.
+    /// Without room for data, allocating fails with [`Error::NoSpace`].
     pub fn set_ceiling(&mut self, ceiling: Option<Position>) {
         self.space.set_ceiling(ceiling);
     }

@@ -40,7 +40,7 @@ impl Place {
 
 /// A search for blocks to move, for one step.
 pub(super) struct Search {
-    /// The place behind the last block that was looked at.
+    /// The place after the last block that was looked at.
     pub(super) at: Place,
     ceiling: u32,
     /// Number of segments that were looked at.
@@ -183,7 +183,7 @@ impl Search {
     fn go_to(&mut self, place: Option<Place>) {
         match place {
             Some(place) if place.stream > self.at.stream => self.at = place,
-            // A key behind the record with the same beginning.
+            // The rest of this stream's records.
             Some(_) => match self.at.next_stream() {
                 Some(place) => self.at = place,
                 None => self.is_at_end = true,

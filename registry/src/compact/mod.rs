@@ -22,8 +22,6 @@ use ar7_engine::Error as EngineError;
 use self::report::Reported;
 pub use self::report::{CompactObserver, CompactProgress, CompactSummary};
 use crate::archive::{Archive, State};
-#[cfg(test)]
-use crate::error::Error;
 use crate::error::Result;
 
 /// Longest pause between checks for readers.

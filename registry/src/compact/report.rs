@@ -13,7 +13,7 @@ pub trait CompactObserver {
     /// A block that does not open, or a part of the index. What it occupies stays where it is.
     fn damaged(&mut self, finding: Finding);
 
-    /// Called before each commit, and again and again while the compaction waits for readers. A break ends it.
+    /// Called before each commit, and repeatedly while the compaction waits for readers. A break ends it.
     fn progress(&mut self, at: CompactProgress) -> ControlFlow<()>;
 }
 

@@ -24,6 +24,7 @@ use crate::archive::CreateOptions;
 use crate::archive::tests::copies::pages_of;
 use crate::blocks::locate;
 use crate::committed::Snapshot;
+use crate::error::Error;
 use crate::records::{TreeId, reserved_identity};
 use crate::verify::{Finding, Subject};
 

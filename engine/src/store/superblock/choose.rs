@@ -1,5 +1,5 @@
-//! Chooses the meta slot with the current commit from the four, and from the third copies if a pair is lost. It does no I/O, so every case is a row of a table in
-//! the tests.
+//! Chooses the meta slot with the current commit from the four, and from the third copies if a pair is lost. It does no
+//! I/O, so every case is a row of a table in the tests.
 
 use crate::error::{Check, Error, Result};
 use crate::format::{BLOCK_SIZE, META_SLOT_PAIRS, MetaSlot, Position};
@@ -150,7 +150,7 @@ pub(in crate::store) fn choose(copies: &Copies, accept_lost_pair: bool) -> Resul
 }
 
 /// Chooses the newest commit if a pair has no good copy, but a third copy is good. A third copy that is older than the
-/// other pair proves nothing, but is no tampering either: a crash leaves one, and so does a lost write.
+/// other pair proves nothing, but is not tampering either: a crash or a lost write leaves one.
 fn choose_with_third(copies: &Copies, third: &Copy) -> Result<Chosen> {
     let Copies { slots, third: all } = copies;
     for pair in copies.lost_pairs() {

@@ -57,11 +57,11 @@ impl ThirdCopies {
     }
 }
 
-/// Returns whether the file has a block with other bytes than zeros here. One that cannot be read counts as one.
+/// Returns whether the file has a block here that can be read and has other bytes than zeros.
 fn is_in_use(device: &dyn Device, position: Position) -> Result<bool> {
     if device.length_bytes()? < position.offset() + BLOCK_SIZE_U64 {
         return Ok(false);
     }
     let mut bytes = [0; BLOCK_SIZE];
-    Ok(device.read_unmapped(position, &mut bytes).is_err() || bytes != [0; BLOCK_SIZE])
+    Ok(device.read_unmapped(position, &mut bytes).is_ok() && bytes != [0; BLOCK_SIZE])
 }
