@@ -11,9 +11,13 @@ use ar7_engine::crypto::{KeyKind, RawKey, Secret};
 use ar7_engine::format::{BLOCK_SIZE, BLOCK_SIZE_U64, BlockRef};
 use ar7_engine::store::OpenOptions;
 use ar7_registry::{Archive, CreateOptions, Stream};
+use uuid::Uuid;
 
-/// The length of the stream in bytes.
-const LENGTH: u64 = 256 << 20;
+/// The length of the stream that [`LongStream`] is made for, in bytes.
+pub const LENGTH: u64 = 256 << 20;
+
+/// Length in bytes of a stream before it, so that the third copies of header and meta slot are not in its midst.
+const BEFORE: u64 = 2 << 20;
 
 /// The size of a read in bytes.
 const READ: usize = 4096;
@@ -25,22 +29,21 @@ pub struct LongStream {
     /// The first block of the stream.
     first: BlockRef,
     blocks: u32,
+    length: u64,
 }
 
 impl LongStream {
-    /// Creates the archive in a directory. Afterwards all of it is in the page cache.
+    /// Creates the archive in a directory, with a stream of `length` bytes. Afterwards all of it is in the page cache.
     ///
     /// # Panics
     /// If the disk fails.
-    pub fn make(folder: &Path) -> LongStream {
+    pub fn make(folder: &Path, length: u64) -> LongStream {
         let path = folder.join("long.ar7");
         let secret = Secret::Key(RawKey::generate().expect("random bytes"));
         let archive = Archive::create(&path, &secret, &CreateOptions::default());
         let archive = archive.expect("an archive");
-        let mut stream = archive.new_stream().expect("a stream");
-        let identity = stream.identity();
-        stream.set_len(LENGTH).expect("space");
-        stream.close().expect("saved");
+        add_stream(&archive, BEFORE);
+        let identity = add_stream(&archive, length);
         archive.commit().expect("a commit");
         archive.close().expect("closed");
         let mut block = [0; BLOCK_SIZE];
@@ -56,7 +59,7 @@ impl LongStream {
             panic!("a stream written in one go is one run");
         };
         let first = BlockRef { position: stored.record.begin.expect("blocks"), generation };
-        LongStream { archive, stream, first, blocks: stored.record.count }
+        LongStream { archive, stream, first, blocks: stored.record.count, length }
     }
 
     /// Returns the seconds taken by `count` reads on each of `threads` threads.
@@ -68,7 +71,7 @@ impl LongStream {
             let mut bytes = [0; READ];
             let mut random = seed;
             for _ in 0..count {
-                let offset = next(&mut random) % (LENGTH - READ as u64);
+                let offset = next(&mut random) % (self.length - READ as u64);
                 let read = self.stream.read_at(offset, &mut bytes).expect("a read");
                 assert_eq!(read, READ, "the whole read");
                 black_box(&bytes);
@@ -101,6 +104,14 @@ impl LongStream {
     }
 }
 
+fn add_stream(archive: &Archive, length: u64) -> Uuid {
+    let mut stream = archive.new_stream().expect("a stream");
+    stream.set_len(length).expect("space");
+    let identity = stream.identity();
+    stream.close().expect("saved");
+    identity
+}
+
 /// Runs the same work on every thread, each with its own seed. Returns the seconds.
 fn timed(threads: u64, work: impl Fn(u64) + Sync) -> f64 {
     let started = Instant::now();
@@ -117,4 +128,17 @@ fn next(random: &mut u64) -> u64 {
     *random =
         random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     *random >> 16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_stream_is_one_run_and_is_read() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let stream = LongStream::make(folder.path(), 1 << 20);
+        stream.read(10, 2);
+        stream.open_two(10, 2);
+    }
 }

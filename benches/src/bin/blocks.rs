@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use ar7_benches::blocks::{Blocks, Step, Way};
 use ar7_benches::print::{Measure, document};
-use ar7_benches::random::LongStream;
+use ar7_benches::random::{LENGTH, LongStream};
 use clap::Parser;
 
 /// 16 MiB.
@@ -31,7 +31,7 @@ fn main() {
     let options = Options::parse();
     let blocks = Blocks::new(usize::try_from(BLOCKS).expect("a small number"));
     let folder = tempfile::tempdir_in(".").expect("a directory");
-    let stream = LongStream::make(folder.path());
+    let stream = LongStream::make(folder.path(), LENGTH);
     let mut measures = Vec::new();
     let mut add =
         |subject: &str, case: &str, round: u32, threads: u64, count: u64, seconds: f64| {
