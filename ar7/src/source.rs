@@ -1,6 +1,7 @@
 //! Looking up entries, in a snapshot or in a transaction alike.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +16,9 @@ use crate::records::{Entry, Metadata};
 
 /// Entries that are read at a time.
 const BATCH: usize = 64;
+
+/// The number of directories on the way to the present one whose entries are kept. Those further up are read again.
+const BATCHES_MAX: usize = 16;
 
 /// What entries are read from.
 pub(crate) trait Source: Sync {
@@ -251,14 +255,86 @@ impl Pages {
 /// the names are unreadable, it is an [`Error::InEntry`] of the directory, and the next names follow; in a
 /// transaction, it is the last item.
 pub struct List<'a> {
-    source: &'a dyn Source,
-    path: PathBuf,
-    pages: Pages,
-    batch: VecDeque<names::Entry>,
+    path: Vec<u8>,
+    level: Level<'a>,
     /// The directories among the entries so far.
     directories: RoaringTreemap,
-    /// A directory whose record is unreadable, after the error that says so.
-    lost: Option<(PathBuf, InodeNumber)>,
+}
+
+/// What is left of the list of a directory, without the directory's path.
+struct Level<'a> {
+    source: &'a dyn Source,
+    pages: Pages,
+    batch: VecDeque<names::Entry>,
+    /// The name of a directory whose record is unreadable, after the error that says so.
+    lost: Option<(Vec<u8>, InodeNumber)>,
+    /// The length of the path of the directory above.
+    above: usize,
+}
+
+impl<'a> Level<'a> {
+    fn new(source: &'a dyn Source, directory: InodeNumber, above: usize) -> Level<'a> {
+        let (pages, batch) = (Pages::new(directory, BATCH), VecDeque::new());
+        Level { source, pages, batch, lost: None, above }
+    }
+
+    /// Returns the next entry. `path` is that of the directory, and `directories` has the directories among the entries
+    /// so far.
+    fn read_next(
+        &mut self,
+        path: &[u8],
+        directories: &mut RoaringTreemap,
+    ) -> Result<Option<(Entry, InodeNumber)>> {
+        loop {
+            if self.batch.is_empty() {
+                let page = self.pages.next(self.source);
+                let page = page.map_err(|error| in_entry(to_path(path.to_vec()), error))?;
+                self.batch = page.unwrap_or_default().into();
+            }
+            let Some(names::Entry { name, inode: number, kind }) = self.batch.pop_front() else {
+                return Ok(None);
+            };
+            let inode = match self.source.inode(number) {
+                Ok(inode) => inode,
+                Err(error) => {
+                    let path = to_path(joined(path, &name));
+                    self.lost = (kind == EntryType::Directory).then_some((name, number));
+                    return Err(in_entry(path, error));
+                }
+            };
+            let path = to_path(joined(path, &name));
+            if let Some(inode) = inode {
+                if inode.kind == EntryType::Directory
+                    && (inode.parent != Some(self.pages.directory())
+                        || !directories.insert(number.0))
+                {
+                    if self.source.can_change() {
+                        // It was moved or renamed after one of its names was read.
+                        continue;
+                    }
+                    return Err(in_entry(path, elsewhere(number)));
+                }
+                let metadata = Metadata::new(number, &inode);
+                return Ok(Some((Entry { path, metadata }, number)));
+            }
+            if !self.source.can_change() {
+                return Err(in_entry(path, missing(number)));
+            }
+        }
+    }
+
+    /// Drops the entries that were read. They are read again when they are needed.
+    fn forget(&mut self) {
+        if let Some(next) = self.batch.front() {
+            self.pages.return_to(&next.name);
+        }
+        self.batch = VecDeque::new();
+    }
+}
+
+/// Returns the path of a name in a directory.
+fn joined(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    if directory.is_empty() { name.to_vec() } else { [directory, name].join(&b'/') }
 }
 
 impl<'a> List<'a> {
@@ -268,45 +344,8 @@ impl<'a> List<'a> {
         if entry.kind != EntryType::Directory {
             return Err(wrong_type(path, EntryType::Directory.name(), entry.kind));
         }
-        Ok(List::of(source, entry.inode, normal(path)))
-    }
-
-    fn of(source: &'a dyn Source, directory: InodeNumber, path: PathBuf) -> List<'a> {
-        let (batch, directories) = (VecDeque::new(), RoaringTreemap::new());
-        List { source, path, pages: Pages::new(directory, BATCH), batch, directories, lost: None }
-    }
-
-    fn read_next(&mut self) -> Result<Option<(Entry, InodeNumber)>> {
-        loop {
-            if self.batch.is_empty() {
-                let page = self.pages.next(self.source);
-                let page = page.map_err(|error| in_entry(self.path.clone(), error))?;
-                self.batch = page.unwrap_or_default().into();
-            }
-            let Some(entry) = self.batch.pop_front() else { return Ok(None) };
-            let path = self.path.join(to_path(entry.name));
-            let inode = self.source.inode(entry.inode);
-            if inode.is_err() && entry.kind == EntryType::Directory {
-                self.lost = Some((path.clone(), entry.inode));
-            }
-            if let Some(inode) = inode.map_err(|error| in_entry(path.clone(), error))? {
-                if inode.kind == EntryType::Directory
-                    && (inode.parent != Some(self.pages.directory())
-                        || !self.directories.insert(entry.inode.0))
-                {
-                    if self.source.can_change() {
-                        // It was moved or renamed after one of its names was read.
-                        continue;
-                    }
-                    return Err(in_entry(path, elsewhere(entry.inode)));
-                }
-                let metadata = Metadata::new(entry.inode, &inode);
-                return Ok(Some((Entry { path, metadata }, entry.inode)));
-            }
-            if !self.source.can_change() {
-                return Err(in_entry(path, missing(entry.inode)));
-            }
-        }
+        let (level, directories) = (Level::new(source, entry.inode, 0), RoaringTreemap::new());
+        Ok(List { path: bytes(&normal(path)).to_vec(), level, directories })
     }
 }
 
@@ -314,31 +353,58 @@ impl Iterator for List<'_> {
     type Item = Result<Entry>;
 
     fn next(&mut self) -> Option<Result<Entry>> {
-        let found = self.read_next();
+        let found = self.level.read_next(&self.path, &mut self.directories);
         found.map(|found| found.map(|(entry, _)| entry)).transpose()
     }
 }
 
-impl std::fmt::Debug for List<'_> {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("List").field("path", &self.path).finish_non_exhaustive()
+impl fmt::Debug for List<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = to_path(self.path.clone());
+        formatter.debug_struct("List").field("path", &path).finish_non_exhaustive()
     }
 }
 
 /// The entries below a directory, each directory before its entries. See [`crate::Snapshot::walk`].
 ///
 /// An unreadable entry is an error, and the walk continues with the next. If it is a directory, its entries follow.
-#[derive(Debug)]
+///
+/// It keeps no path for each level, so that its memory is proportional to the depth of the tree.
 pub struct Walk<'a> {
     /// The directories from the first one to the one that is being listed.
-    open: Vec<List<'a>>,
+    open: Vec<Level<'a>>,
+    /// The path of the directory that is being listed.
+    path: Vec<u8>,
+    /// The number of directories between the first one and the last entry, including the first.
+    depth: usize,
+    /// The directories so far.
+    directories: RoaringTreemap,
     /// Directories that were entered although their record is unreadable, so that nothing states their parent.
     entered_lost: RoaringTreemap,
 }
 
 impl<'a> Walk<'a> {
     pub(crate) fn new(source: &'a impl Source, path: &Path) -> Result<Walk<'a>> {
-        Ok(Walk { open: vec![List::new(source, path)?], entered_lost: RoaringTreemap::new() })
+        let List { path, level, directories } = List::new(source, path)?;
+        let entered_lost = RoaringTreemap::new();
+        Ok(Walk { open: vec![level], path, depth: 0, directories, entered_lost })
+    }
+
+    /// Returns the number of directories between the first one and the last entry that was returned, including the
+    /// first.
+    pub(crate) fn depth(&self) -> usize {
+        self.depth
+    }
+
+    fn enter(&mut self, source: &'a dyn Source, number: InodeNumber, path: &[u8]) {
+        let above = self.path.len();
+        self.path.clear();
+        self.path.extend_from_slice(path);
+        self.open.push(Level::new(source, number, above));
+        let far = self.open.len().checked_sub(BATCHES_MAX);
+        if let Some(far) = far.and_then(|far| self.open.get_mut(far)) {
+            far.forget();
+        }
     }
 }
 
@@ -346,31 +412,40 @@ impl Iterator for Walk<'_> {
     type Item = Result<Entry>;
 
     fn next(&mut self) -> Option<Result<Entry>> {
-        while let Some(list) = self.open.last_mut() {
-            let source = list.source;
-            match list.read_next() {
+        while let Some(level) = self.open.last_mut() {
+            let source = level.source;
+            match level.read_next(&self.path, &mut self.directories) {
                 Ok(None) => {
+                    self.path.truncate(level.above);
                     self.open.pop();
                 }
                 Ok(Some((entry, number))) => {
+                    self.depth = self.open.len();
                     if entry.metadata.is_directory() {
-                        self.open.push(List::of(source, number, entry.path.clone()));
+                        self.enter(source, number, bytes(&entry.path));
                     }
                     return Some(Ok(entry));
                 }
                 Err(error) => {
                     // The names of an archive may form a circle.
-                    if let Some((path, number)) = list.lost.take()
+                    if let Some((name, number)) = level.lost.take()
                         && number != InodeNumber::ROOT
                         && self.entered_lost.insert(number.0)
                     {
-                        self.open.push(List::of(source, number, path));
+                        self.enter(source, number, &joined(&self.path, &name));
                     }
                     return Some(Err(error));
                 }
             }
         }
         None
+    }
+}
+
+impl fmt::Debug for Walk<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = to_path(self.path.clone());
+        formatter.debug_struct("Walk").field("path", &path).finish_non_exhaustive()
     }
 }
 
@@ -466,6 +541,30 @@ mod tests {
         let found: Vec<Result<Entry>> = walk.take(1000).collect();
         assert_eq!(found.iter().filter(|found| found.is_ok()).count(), 100);
         assert_eq!(found.iter().filter(|found| found.is_err()).count(), 50);
+    }
+
+    /// A list far above the walk's place is read again, from where it was.
+    #[test]
+    fn a_walk_returns_what_follows_a_directory_far_above_it() {
+        const DEPTH: usize = 3 * BATCHES_MAX;
+        let level = |at: u64| (at, vec![("a", at + 100), ("b", at + 1), ("c", at + 200)]);
+        let directories =
+            (1..=DEPTH as u64).map(level).chain([(DEPTH as u64 + 1, Vec::new())]).collect();
+        let (unreadable, missing) = (vec![5], Vec::new());
+        let (can_change, is_chain) = (false, true);
+        let source = Hostile { directories, unreadable, missing, can_change, is_chain };
+        let found: Vec<Result<Entry>> = Walk::new(&source, Path::new("top")).unwrap().collect();
+        let above = |depth| format!("top{}", "/b".repeat(depth));
+        let down = (0..DEPTH).flat_map(|at| [above(at) + "/a", above(at + 1)]);
+        let up = (0..DEPTH).rev().map(|at| above(at) + "/c");
+        let expected: Vec<String> = down.chain(up).collect();
+        let path = |found: &Result<Entry>| match found {
+            Ok(entry) => entry.path.display().to_string(),
+            Err(Error::InEntry { path, .. }) => path.display().to_string(),
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(found.iter().map(path).collect::<Vec<_>>(), expected);
+        assert_eq!(found.iter().filter(|found| found.is_err()).count(), 1, "the record of 5");
     }
 
     fn hostile() -> Hostile {

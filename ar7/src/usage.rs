@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::error::Result;
+use crate::path;
 use crate::records::{Entry, Metadata};
 use crate::snapshot::Snapshot;
 use crate::source::Walk;
@@ -29,12 +30,24 @@ pub struct Usage {
 #[derive(Debug)]
 pub struct Usages<'a> {
     walk: Option<Walk<'a>>,
-    /// The directories around the walk's place, and what was found in each so far.
-    open: Vec<Usage>,
-    /// The entry that comes after the directories that it is not in.
-    next: Option<Entry>,
+    /// The directories around the walk's place. The first one may be another entry.
+    open: Vec<Open>,
+    /// The path of the last of them.
+    path: Vec<u8>,
+    /// The entry that comes after the directories that it is not in, and its depth.
+    next: Option<(Entry, usize)>,
     /// Inodes of files with several names, whose content counts once.
     counted: HashSet<u64>,
+}
+
+/// What was found in a directory so far. It has no path, so that the memory for a deep tree is proportional to its depth.
+#[derive(Debug)]
+struct Open {
+    depth: usize,
+    bytes: u64,
+    blocks: u64,
+    /// The length of the path of the directory above.
+    above: usize,
 }
 
 impl Snapshot {
@@ -61,23 +74,27 @@ impl Snapshot {
     pub fn usage(&self, path: impl AsRef<Path>) -> Result<Usages<'_>> {
         let root = self.entry(path)?;
         let walk = root.metadata.is_directory().then(|| self.walk(&root.path)).transpose()?;
-        let mut usages = Usages { walk, open: Vec::new(), next: None, counted: HashSet::new() };
-        usages.enter(root);
+        let (open, path, counted) = (Vec::new(), Vec::new(), HashSet::new());
+        let mut usages = Usages { walk, open, path, next: None, counted };
+        usages.enter(&root, 0);
         Ok(usages)
     }
 }
 
 impl Usages<'_> {
     /// Adds an entry to what is open.
-    fn enter(&mut self, entry: Entry) {
-        let Entry { path, metadata } = entry;
-        let (bytes, blocks) = self.size(&metadata);
+    fn enter(&mut self, entry: &Entry, depth: usize) {
+        let (bytes, blocks) = self.size(&entry.metadata);
         match self.open.last_mut() {
-            Some(above) if !metadata.is_directory() => {
-                above.bytes += bytes;
-                above.blocks += blocks;
+            Some(last) if !entry.metadata.is_directory() => {
+                last.bytes += bytes;
+                last.blocks += blocks;
             }
-            _ => self.open.push(Usage { path, depth: self.open.len(), bytes, blocks }),
+            _ => {
+                self.open.push(Open { depth, bytes, blocks, above: self.path.len() });
+                self.path.clear();
+                self.path.extend_from_slice(path::bytes(&entry.path));
+            }
         }
     }
 
@@ -91,12 +108,14 @@ impl Usages<'_> {
 
     /// Returns the innermost directory, and adds it to the one above.
     fn leave(&mut self) -> Option<Usage> {
-        let usage = self.open.pop()?;
-        if let Some(above) = self.open.last_mut() {
-            above.bytes += usage.bytes;
-            above.blocks += usage.blocks;
+        let Open { bytes, blocks, above, .. } = self.open.pop()?;
+        let path = path::to_path(self.path.clone());
+        self.path.truncate(above);
+        if let Some(last) = self.open.last_mut() {
+            last.bytes += bytes;
+            last.blocks += blocks;
         }
-        Some(usage)
+        Some(Usage { path, depth: self.open.len(), bytes, blocks })
     }
 }
 
@@ -105,22 +124,21 @@ impl Iterator for Usages<'_> {
 
     fn next(&mut self) -> Option<Result<Usage>> {
         loop {
-            if self.next.is_none() {
-                match self.walk.as_mut().and_then(Iterator::next) {
-                    Some(Ok(entry)) => self.next = Some(entry),
+            let (entry, depth) = match (self.next.take(), &mut self.walk) {
+                (Some(next), _) => next,
+                (None, Some(walk)) => match walk.next() {
+                    Some(Ok(entry)) => (entry, walk.depth()),
                     Some(Err(error)) => return Some(Err(error)),
                     None => return self.leave().map(Ok),
-                }
-            }
+                },
+                (None, None) => return self.leave().map(Ok),
+            };
             // A walk returns everything in a directory before it leaves the directory.
-            let is_inside = |above: &Usage, entry: &Entry| entry.path.starts_with(&above.path);
-            let is_in_last = self.next.as_ref().zip(self.open.last());
-            if is_in_last.is_some_and(|(entry, above)| !is_inside(above, entry)) {
+            if self.open.last().is_some_and(|last| last.depth >= depth) {
+                self.next = Some((entry, depth));
                 return self.leave().map(Ok);
             }
-            if let Some(entry) = self.next.take() {
-                self.enter(entry);
-            }
+            self.enter(&entry, depth);
         }
     }
 }

@@ -77,6 +77,8 @@ pub(super) struct Walk<'a> {
     frames: Vec<Frame>,
     /// A directory whose record is unreadable: the next step.
     lost: Option<Found>,
+    /// The directories that were entered.
+    entered: RoaringTreemap,
     /// Directories that were entered although their record is unreadable.
     entered_lost: RoaringTreemap,
     /// The path of the present directory in the archive.
@@ -85,8 +87,6 @@ pub(super) struct Walk<'a> {
 
 struct Frame {
     pages: Pages,
-    /// The directories below it that were entered.
-    entered: RoaringTreemap,
     /// The length of the path of the directory above.
     above: usize,
     entries: VecDeque<Entry>,
@@ -107,6 +107,7 @@ impl<'a> Walk<'a> {
             snapshot,
             frames: Vec::new(),
             lost: None,
+            entered: RoaringTreemap::new(),
             entered_lost: RoaringTreemap::new(),
             path,
         };
@@ -158,9 +159,7 @@ impl<'a> Walk<'a> {
             let error = EngineError::damaged(None, Check::Name, expected, parent).into();
             return Err(Unreadable::new(self.path_of(&found.name), error));
         }
-        let is_first =
-            self.frames.last_mut().is_none_or(|frame| frame.entered.insert(found.number.0));
-        if !is_first {
+        if !self.entered.insert(found.number.0) {
             return Err(self.named_twice(found));
         }
         self.forget_a_page();
@@ -201,7 +200,6 @@ impl<'a> Walk<'a> {
         let is_chosen = chosen.is_some();
         self.frames.push(Frame {
             pages: Pages::new(directory, PAGE),
-            entered: RoaringTreemap::new(),
             above: 0,
             entries: chosen.unwrap_or_default(),
             is_chosen,
@@ -212,10 +210,13 @@ impl<'a> Walk<'a> {
     fn forget_a_page(&mut self) {
         let far = self.frames.len().checked_sub(PAGES_MAX);
         let Some(frame) = far.and_then(|far| self.frames.get_mut(far)) else { return };
-        if let Some(next) = frame.entries.front().filter(|_| !frame.is_chosen) {
-            frame.pages.return_to(&next.name);
-            frame.entries = VecDeque::new();
+        if frame.is_chosen {
+            return;
         }
+        if let Some(next) = frame.entries.front() {
+            frame.pages.return_to(&next.name);
+        }
+        frame.entries = VecDeque::new();
     }
 
     fn look_up(&mut self, entry: Entry) -> Result<Found, Unreadable> {

@@ -19,6 +19,9 @@ const OPEN_MAX: u64 = 64;
 /// The share of the process's descriptors that open directories may use.
 const OPEN_SHARE: u64 = 4;
 
+/// The least depth from which on a descriptor is kept for later work.
+const LENT_DEPTH_MIN: usize = 32;
+
 /// A directory of a tree, with what its user keeps of it.
 pub(crate) struct Directory<T> {
     /// The parent and the name in it. `None` for the top of the tree.
@@ -157,6 +160,14 @@ impl<S> Tree<S> {
             above = self.open_again(directory, &above, name)?;
         }
         Ok(above)
+    }
+
+    /// Returns a descriptor for the work on a directory that is done later, so that it is not opened again from the top
+    /// then, which would take time in proportion to its depth. Few levels are opened again instead, as everything is if
+    /// the process may have few descriptors open.
+    pub(super) fn lend<T>(&self, directory: &Directory<T>, depth: usize) -> Option<Arc<OwnedFd>> {
+        let is_worth_it = depth > LENT_DEPTH_MIN && self.open_max as u64 == OPEN_MAX;
+        if is_worth_it { directory.opened() } else { None }
     }
 
     /// Returns the descriptor of a directory's parent. Opens it again through `descriptor`, that of the directory, if

@@ -198,7 +198,7 @@ impl<'a> Extract<'a> {
 
     /// Leaves out what the patterns match, and everything below it.
     pub fn exclude(mut self, patterns: Patterns) -> Extract<'a> {
-        self.options.exclude = Some(patterns);
+        self.options.exclude = Some(patterns).filter(|patterns| !patterns.is_empty());
         self
     }
 

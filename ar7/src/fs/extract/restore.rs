@@ -18,9 +18,11 @@ use super::publish::Replace;
 use super::report::Aspect;
 use super::select::{Chosen, Source, total};
 use crate::error::Result;
+use crate::fs::patterns::{Patterns, Positions};
 use crate::fs::stored::{Found, Step, Unreadable, Walk};
 use crate::fs::system::Status;
 use crate::fs::tree::{open_directories_max, replaced};
+use crate::path::components;
 
 /// An extraction in progress.
 struct Restoring<'a, 'e> {
@@ -60,6 +62,10 @@ struct Place {
     is_selected: bool,
     /// The paths in it to restore, if not everything is.
     chosen: Option<BTreeMap<Vec<u8>, Chosen>>,
+    /// How far the patterns that select and those that exclude match its path. So no path is matched from its beginning,
+    /// which would take long in a deep tree.
+    selecting: Positions,
+    excluding: Positions,
 }
 
 /// Restores the sources into the destination, and waits until all entries are restored.
@@ -105,10 +111,14 @@ impl Restoring<'_, '_> {
     fn source(&mut self, destination: &Arc<Level>, source: Source) {
         let Source { directory, path, chosen } = source;
         let entries = chosen.as_ref().map(|chosen| self.entries(directory, &path, chosen));
+        let options = self.files.options;
+        let is_selected = options.patterns.is_none();
+        let selecting = positions_of(options.patterns.as_ref(), &path);
+        let excluding = positions_of(options.exclude.as_ref(), &path);
         let mut walk = Walk::new(self.files.snapshot, directory, path, entries);
-        let is_selected = self.files.options.patterns.is_none();
         let level = Some(Arc::clone(destination));
-        let mut places = vec![Place { level, entry: None, is_selected, chosen }];
+        let top = Place { level, entry: None, is_selected, chosen, selecting, excluding };
+        let mut places = vec![top];
         while let Some(step) = walk.next() {
             if self.files.reporter.is_over() {
                 break;
@@ -155,29 +165,22 @@ impl Restoring<'_, '_> {
     fn entry(&mut self, walk: &mut Walk<'_>, places: &mut Vec<Place>, found: Found) {
         let Some(place) = places.last_mut() else { return };
         let chosen = place.chosen.as_mut().and_then(|chosen| chosen.remove(&found.name));
-        if let Some(exclude) = &self.files.options.exclude
-            && exclude.matches(walk.path_of(&found.name), found.is_directory()) == Some(true)
-        {
+        let options = self.files.options;
+        if judged(options.exclude.as_ref(), &place.excluding, &found) == Some(true) {
             return;
         }
-        let is_default = chosen.is_some() && self.files.options.patterns.is_none();
+        let is_default = chosen.is_some() && options.patterns.is_none();
+        let selected = || judged(options.patterns.as_ref(), &place.selecting, &found);
         let (is_selected, chosen) = match chosen {
             // A directory on the way to a path.
             Some(Chosen { is_whole: false, below }) => (false, Some(below)),
-            _ => (self.selects(walk, is_default || place.is_selected, &found), None),
+            _ => (selected().unwrap_or(is_default || place.is_selected), None),
         };
         if found.is_directory() {
             self.enter(walk, places, found, is_selected, chosen);
         } else if is_selected && let Some(level) = self.made(walk, places) {
             self.other(&level, found);
         }
-    }
-
-    /// Returns whether an entry is restored: as a pattern says, or else `otherwise`.
-    fn selects(&self, walk: &Walk<'_>, otherwise: bool, found: &Found) -> bool {
-        let Some(patterns) = &self.files.options.patterns else { return otherwise };
-        let path = walk.path_of(&found.name);
-        patterns.matches(path, found.is_directory()).unwrap_or(otherwise)
     }
 
     fn enter(
@@ -197,7 +200,15 @@ impl Restoring<'_, '_> {
             self.files.reporter.failed(|| path, *error);
             return;
         }
-        places.push(Place { level: None, entry: Some(found), is_selected, chosen });
+        let Some(above) = places.last() else { return };
+        let options = self.files.options;
+        let below = |patterns: Option<&Patterns>, above: &Positions| {
+            patterns.map(|patterns| patterns.below(above, &found.name)).unwrap_or_default()
+        };
+        let selecting = below(options.patterns.as_ref(), &above.selecting);
+        let excluding = below(options.exclude.as_ref(), &above.excluding);
+        let entry = Some(found);
+        places.push(Place { level: None, entry, is_selected, chosen, selecting, excluding });
         if is_selected {
             self.made(walk, places);
         }
@@ -293,6 +304,18 @@ impl Restoring<'_, '_> {
         }
         Ok(outcome)
     }
+}
+
+/// Returns how far patterns match the path of a directory.
+fn positions_of(patterns: Option<&Patterns>, path: &[u8]) -> Positions {
+    let Some(patterns) = patterns else { return Positions::default() };
+    let path = crate::path::to_path(path.to_vec());
+    components(&path).fold(patterns.start(), |above, name| patterns.below(&above, name))
+}
+
+/// Returns what patterns say about an entry of a directory that they match so far.
+fn judged(patterns: Option<&Patterns>, positions: &Positions, found: &Found) -> Option<bool> {
+    patterns?.judge([positions], &found.name, found.is_directory())
 }
 
 impl Files<'_, '_> {

@@ -150,7 +150,7 @@ impl<'a> Ingest<'a> {
     /// beginning as it was passed to [`Ingest::path`], and against the path in the archive, below the directory of
     /// [`Ingest::into`]. A pattern that matches nothing is in the report.
     pub fn exclude(mut self, patterns: Patterns) -> Ingest<'a> {
-        self.options.selection.exclude = Some(patterns);
+        self.options.selection.exclude = Some(patterns).filter(|patterns| !patterns.is_empty());
         self
     }
 

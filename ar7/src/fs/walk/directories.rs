@@ -142,6 +142,11 @@ impl<'a> Tree<'a> {
             .with_descriptors(|| work(self.source, self.directories.descriptor(directory)?.as_fd()))
     }
 
+    /// Returns a descriptor that keeps a deep directory open until an entry of it is read.
+    pub(crate) fn lend(&self, directory: &Directory) -> Option<Arc<OwnedFd>> {
+        self.directories.lend(directory, directory.own.depth)
+    }
+
     /// Opens the parent of an open directory through it, if it was closed. The nearest open ancestor may be far away.
     pub(super) fn open_parent(&self, directory: &Directory) {
         let is_below_top = directory.place().is_some_and(|(parent, _)| parent.place().is_some());

@@ -168,7 +168,7 @@ impl<'a> Walk<'a> {
     /// Leaves out what the patterns match, and everything below it. They are matched against the path as it was passed
     /// to [`Walk::path`], and against the path that [`Ingest`](super::Ingest) would give the entry in an archive.
     pub fn exclude(mut self, patterns: Patterns) -> Walk<'a> {
-        self.selection.exclude = Some(patterns);
+        self.selection.exclude = Some(patterns).filter(|patterns| !patterns.is_empty());
         self
     }
 

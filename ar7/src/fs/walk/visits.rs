@@ -3,7 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,6 +42,8 @@ pub(crate) struct Entry {
     pub(crate) name: OsString,
     /// The status that the walk saw.
     pub(crate) status: Status,
+    /// Keeps a deep directory open until the entry is read.
+    _open: Option<Arc<OwnedFd>>,
 }
 
 impl Entry {
@@ -138,17 +140,18 @@ impl<'a> Visits<'a> {
                 unread(directory, name, "store", io::Error::other("its type is unknown"))
             }
             (Ok(status), Some(EntryType::Directory)) => {
-                self.directory(Entry { directory, name, status })
+                self.directory(Entry { directory, name, status, _open: None })
             }
             (Ok(status), Some(kind)) => {
-                Visit::Entry { entry: Entry { directory, name, status }, kind }
+                let open = self.tree.lend(&directory);
+                Visit::Entry { entry: Entry { directory, name, status, _open: open }, kind }
             }
         }
     }
 
     /// Enters a directory.
     fn directory(&mut self, entry: Entry) -> Visit {
-        let Entry { directory: parent, name, status } = &entry;
+        let Entry { directory: parent, name, status, .. } = &entry;
         // Only directories are judged by their device: on an overlay, files have those of its layers.
         let is_foreign = *self.device.get_or_insert(status.id.0) != status.id.0;
         let positions = self.selection.positions_below(parent, name);
