@@ -373,6 +373,18 @@ pub enum Error {
     /// that it is.
     #[error("the newest commit may not be durable yet: open the archive for writing to make sure")]
     NotSynced,
+    /// The text is not a size.
+    #[error("expected a size such as 4096, 64KiB, 1G or 500MB, found {text:?}")]
+    NotASize {
+        /// The text.
+        text: String,
+    },
+    /// A size is beyond what 64 bits can count.
+    #[error("{text} is too large")]
+    SizeTooLarge {
+        /// The text.
+        text: String,
+    },
     /// The text is not a time.
     #[error(
         "expected a time such as 2026-01-31, 2026-01-31T12:00, or an age such as '2 days', found {text:?}"
@@ -443,6 +455,8 @@ impl Error {
             | Error::SameName { .. }
             | Error::TooDeep { .. }
             | Error::NotAReceipt { .. }
+            | Error::NotASize { .. }
+            | Error::SizeTooLarge { .. }
             | Error::NotATime { .. } => io::ErrorKind::InvalidInput,
             Error::WrongKey { .. } | Error::NoBlockOpens { .. } | Error::NotInMode { .. } => {
                 io::ErrorKind::PermissionDenied

@@ -126,6 +126,7 @@
 mod archive;
 #[cfg(feature = "archive7")]
 pub mod archive7;
+mod columns;
 mod command;
 mod compact;
 mod copy;
@@ -139,6 +140,7 @@ mod information;
 mod key;
 mod maintenance;
 mod memory;
+mod meter;
 mod named;
 mod open;
 mod options;
@@ -154,6 +156,7 @@ mod savepoint;
 mod secret;
 #[cfg(feature = "serde")]
 mod serialized;
+mod size;
 mod snapshot;
 mod source;
 pub mod spec;
@@ -176,6 +179,7 @@ pub use maintenance::{
     Damage, Finding, ImportedHeader, Progress, Rekeyed, Repaired, Summary, read_header,
 };
 pub use memory::hide_memory;
+pub use meter::Meter;
 pub use options::{Derivation, Io, Kind, Options};
 pub use receipt::Receipt;
 pub use records::{
@@ -187,6 +191,7 @@ pub use removal::{Removal, Removed};
 pub use salvage::{Salvage, SalvageOutcome, SalvageProgress, SalvageSummary, Salvaged};
 pub use savepoint::Savepoint;
 pub use secret::KeySource;
+pub use size::Size;
 pub use snapshot::Snapshot;
 pub use source::{List, Walk};
 pub use text::PathText;

@@ -342,34 +342,6 @@ impl Metadata {
         if self.stream.is_some() { self.len.div_ceil(DATA_SIZE_U64) } else { 0 }
     }
 
-    /// Returns the type and the permissions as `ls -l` shows them, for example `drwxr-xr-x`.
-    pub fn mode_text(&self) -> String {
-        let mode = self.attributes.mode;
-        let mut text = String::from(match self.file_type {
-            FileType::File => '-',
-            FileType::Directory => 'd',
-            FileType::Symlink => 'l',
-            FileType::Fifo => 'p',
-            FileType::Socket => 's',
-            FileType::CharacterDevice => 'c',
-            FileType::BlockDevice => 'b',
-        });
-        for (place, special, both, alone) in
-            [(6, 0o4000, 's', 'S'), (3, 0o2000, 's', 'S'), (0, 0o1000, 't', 'T')]
-        {
-            let bits = mode >> place;
-            text.push(if bits & 4 == 0 { '-' } else { 'r' });
-            text.push(if bits & 2 == 0 { '-' } else { 'w' });
-            text.push(match (mode & special != 0, bits & 1 != 0) {
-                (false, false) => '-',
-                (false, true) => 'x',
-                (true, false) => alone,
-                (true, true) => both,
-            });
-        }
-        text
-    }
-
     /// Returns whether the entry is a file.
     pub fn is_file(&self) -> bool {
         self.file_type == FileType::File
@@ -544,26 +516,6 @@ mod tests {
         assert_eq!(text(0, 5), "1970-01-01T00:00:00.000000005Z");
         assert_eq!(text(-1, 500_000_000), "1969-12-31T23:59:59.5Z");
         assert_eq!(text(i64::MAX, 1), "9223372036854775807.000000001");
-    }
-
-    #[test]
-    fn the_mode_of_an_entry_is_shown_as_ls_shows_it() {
-        let number = InodeNumber(2);
-        let text = |kind, mode| {
-            let attributes = Attributes::default().with_mode(mode).of_registry();
-            Metadata::new(number, &Inode::new(kind, attributes)).mode_text()
-        };
-        for (kind, mode, expected) in [
-            (EntryType::File, 0o644, "-rw-r--r--"),
-            (EntryType::Directory, 0o751, "drwxr-x--x"),
-            (EntryType::Symlink, 0o777, "lrwxrwxrwx"),
-            (EntryType::Fifo, 0o7000, "p--S--S--T"),
-            (EntryType::Socket, 0o7111, "s--s--s--t"),
-            (EntryType::CharacterDevice, 0o020, "c----w----"),
-            (EntryType::BlockDevice, 0o404, "br-----r--"),
-        ] {
-            assert_eq!(text(kind, mode), expected);
-        }
     }
 
     #[test]

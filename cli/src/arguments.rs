@@ -6,7 +6,7 @@ mod trees;
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ar7::archive7::Unrecorded;
 use ar7::{Io, Kind};
@@ -16,33 +16,21 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 pub(crate) use self::entries::*;
 pub(crate) use self::keys::*;
 pub(crate) use self::trees::*;
+use crate::exit::Failure;
 
 /// The size of a block in bytes.
 pub(crate) const BLOCK_BYTES: u64 = 4096;
 
 /// The commands by task, as the help lists them.
-const TASKS: [(&str, &[&str]); 4] = [
-    ("Trees and entries in and out", &["ingest", "extract", "diff", "put", "cat"]),
-    ("Entries in the archive", &["ls", "find", "du", "mv", "rm", "mkdir"]),
-    ("Keys", &["keygen", "key", "rekey", "header", "shred"]),
+const TASKS: [(&str, &str); 4] = [
+    ("Trees and entries in and out", "ingest extract diff put cat"),
+    ("Entries in the archive", "ls find du mv rm mkdir"),
+    ("Keys", "keygen key rekey header shred"),
     (
         "The archive as a whole",
-        &[
-            "create",
-            "verify",
-            "info",
-            "receipt",
-            "repair",
-            "salvage",
-            "compact",
-            "wipe-free",
-            "import-archive7",
-            "completions",
-            "help",
-        ],
+        "create verify info receipt repair salvage compact wipe-free import-archive7 completions help",
     ),
 ];
-
 /// Returns the parser. Its help lists the commands by task.
 pub(crate) fn program() -> clap::Command {
     let mut program = Arguments::command();
@@ -52,7 +40,7 @@ pub(crate) fn program() -> clap::Command {
     let mut commands = String::new();
     for (task, names) in TASKS {
         let _ = writeln!(commands, "{header}{task}:{header:#}");
-        for name in names {
+        for name in names.split(' ') {
             let about = program.find_subcommand(name).and_then(clap::Command::get_about);
             let about = about.map(ToString::to_string).unwrap_or_default();
             let _ = writeln!(commands, "  {literal}{name:<16}{literal:#} {about}");
@@ -133,42 +121,42 @@ pub(crate) enum Command {
     Put(Put),
     /// Write entries to standard output
     #[command(after_help = "Example: ar7 cat backup.ar7 shop.sql --offset 1G --length 4K")]
-    Cat(Cat),
+    Cat(On<Cat>),
     /// List entries
     #[command(after_help = "Example: ar7 ls -lR backup.ar7 documents")]
-    Ls(Ls),
+    Ls(On<Ls>),
     /// List entries that meet conditions
     #[command(
         after_help = "Example: ar7 find backup.ar7 --name '*.jpg' --larger 1M --newer '30 days'"
     )]
-    Find(Find),
+    Find(On<Find>),
     /// Print the bytes and blocks below each directory
     #[command(after_help = "Example: ar7 du -h backup.ar7 --depth 1")]
-    Du(Du),
+    Du(On<Du>),
     /// Restore entries with their modes, mtimes and links
     #[command(after_help = "Example: ar7 extract backup.ar7 documents/letters --to restored")]
-    Extract(Extract),
+    Extract(On<Extract>),
     /// Compare a directory with what is stored of it; exit code 1 if they differ
     #[command(after_help = "Example: ar7 diff backup.ar7 documents")]
-    Diff(Diff),
+    Diff(On<Diff>),
     /// Rename an entry or move it into a directory
     #[command(after_help = "Example: ar7 mv backup.ar7 documents/draft documents/final")]
-    Mv(Move),
+    Mv(On<Move>),
     /// Remove entries and free their blocks
     #[command(after_help = "Example: ar7 rm -r backup.ar7 photos")]
-    Rm(Remove),
+    Rm(On<Remove>),
     /// Create directories
     #[command(after_help = "Example: ar7 mkdir -p backup.ar7 documents/2026")]
-    Mkdir(MakeDirectory),
+    Mkdir(On<MakeDirectory>),
     /// Check the whole archive and report every problem
     #[command(after_help = "Example: ar7 verify backup.ar7 --receipt receipts/latest")]
-    Verify(Verify),
+    Verify(On<Verify>),
     /// Write good copies of header, slots, index pages and redo blocks over bad ones
     #[command(after_help = "\
 Example: ar7 repair backup.ar7
 
 It changes only bad copies, and never trusts an older one. Exit code 4 means that a block has no good copy.")]
-    Repair(OnArchive),
+    Repair(On<NoOptions>),
     /// Copy what is left of a damaged archive to a new one
     #[command(after_help = "\
 Example: ar7 salvage damaged.ar7 salvaged.ar7 --header backup.header
@@ -178,12 +166,12 @@ replaced by an older version of itself. Exit code 4 means that something is lost
     Salvage(Salvage),
     /// Print format version, sizes, counts, key slots and whether recovery was needed
     #[command(after_help = "Example: ar7 info backup.ar7")]
-    Info(OnArchive),
+    Info(On<NoOptions>),
     /// Print a receipt, with which `verify` detects an older copy or a fork
     #[command(
         after_help = "Writes to the archive if the last writer was killed, to make sure that its commit is on the disk.\n\nExample: ar7 receipt backup.ar7 > receipts/latest"
     )]
-    Receipt(OnArchive),
+    Receipt(On<NoOptions>),
     /// Add, remove, list and change keys and passphrases
     #[command(subcommand)]
     Key(Key),
@@ -193,16 +181,16 @@ Example: ar7 compact backup.ar7
 
 While another process reads the archive, no space can be given back: exit code 9; --wait waits for it. Exit code 4 means \
 that blocks do not open; they stay where they are.")]
-    Compact(OnArchive),
+    Compact(On<NoOptions>),
     /// Overwrite every free block so that no deleted data remains in the file
     #[command(after_help = "Example: ar7 wipe-free backup.ar7")]
-    WipeFree(OnArchive),
+    WipeFree(On<NoOptions>),
     /// Destroy every key slot, which makes the archive permanently unreadable; needs no key
     #[command(after_help = "Example: ar7 shred backup.ar7")]
-    Shred(Shred),
+    Shred(On<Shred>),
     /// Change the master key and reseal every block; run again to resume
     #[command(after_help = "Example: ar7 rekey backup.ar7 --drop-other-keys")]
-    Rekey(Rekey),
+    Rekey(On<Rekey>),
     /// Export or import the header; without it, no key opens the archive
     #[command(subcommand)]
     Header(Header),
@@ -222,12 +210,29 @@ that blocks do not open; they stay where they are.")]
     Man(Man),
 }
 
-/// A command without options.
+/// A command on an existing archive.
 #[derive(Debug, Args)]
-pub(crate) struct OnArchive {
+pub(crate) struct On<T: Args> {
     /// The archive
-    pub(crate) archive: PathBuf,
+    archive: PathBuf,
+    #[command(flatten)]
+    options: T,
 }
+
+impl<T: Args> On<T> {
+    /// Runs a command. Also returns the path of the archive.
+    pub(crate) fn run(
+        &self,
+        common: &Common,
+        command: fn(&Common, &Path, &T) -> Result<(), Failure>,
+    ) -> (&Path, Result<(), Failure>) {
+        (&self.archive, command(common, &self.archive, &self.options))
+    }
+}
+
+/// The options of a command without options.
+#[derive(Debug, Args)]
+pub(crate) struct NoOptions {}
 
 #[derive(Debug, Args)]
 pub(crate) struct Create {
@@ -245,8 +250,6 @@ pub(crate) struct Create {
 
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
-    /// The archive
-    pub(crate) archive: PathBuf,
     /// Also fail if the archive is older than this receipt or a fork
     #[arg(long, value_name = "LINE|FILE")]
     pub(crate) receipt: Option<OsString>,
@@ -304,7 +307,7 @@ mod tests {
 
     #[test]
     fn the_help_lists_every_command_under_one_task() {
-        let listed = TASKS.iter().flat_map(|(_, names)| names.iter().copied());
+        let listed = TASKS.iter().flat_map(|(_, names)| names.split(' '));
         let mut listed: Vec<&str> = listed.collect();
         let mut program = Arguments::command();
         program.build();

@@ -5,58 +5,6 @@ use std::path::{Path, PathBuf};
 
 use ar7::{Error, ErrorClass, PathText};
 
-/// Exit codes other than 0, which is success.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Code {
-    /// Any other failure.
-    Other = 1,
-    /// The command line is wrong.
-    Usage = 2,
-    /// No key slot opens with the key.
-    WrongKey = 3,
-    /// The archive is damaged or was tampered with.
-    Damaged = 4,
-    /// Another process has the archive open.
-    Locked = 5,
-    /// The archive's format is newer than this program.
-    NewerFormat = 6,
-    /// No space is left on the device.
-    NoSpace = 7,
-    /// Done, but some inputs could not be read.
-    Unread = 8,
-    /// Readers of older commits hold back too many blocks.
-    HeldByReaders = 9,
-}
-
-impl From<ErrorClass> for Code {
-    fn from(class: ErrorClass) -> Code {
-        match class {
-            ErrorClass::Argument => Code::Usage,
-            ErrorClass::WrongKey => Code::WrongKey,
-            ErrorClass::Damaged => Code::Damaged,
-            ErrorClass::Locked => Code::Locked,
-            ErrorClass::NewerFormat => Code::NewerFormat,
-            ErrorClass::NoSpace => Code::NoSpace,
-            ErrorClass::HeldByReaders => Code::HeldByReaders,
-            _ => Code::Other,
-        }
-    }
-}
-
-impl Code {
-    /// Returns the exit status of the process.
-    pub(crate) const fn number(self) -> u8 {
-        self as u8
-    }
-
-    /// Returns the code after one more failure of an entry: damage outweighs everything else, and otherwise the first
-    /// one counts.
-    pub(crate) fn worst(first: Option<Code>, next: &Error) -> Code {
-        let next = next.class().into();
-        first.filter(|_| next != Code::Damaged).unwrap_or(next)
-    }
-}
-
 /// A reason for which a command fails. `Display` gives the line to report, without the program's name and without the
 /// path of the archive.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +20,7 @@ pub(crate) enum Failure {
     Receipt(Error),
     /// The options, the input or the answers of the user do not allow the command.
     #[error("{text}")]
-    Refused { text: &'static str, code: Code },
+    Refused { text: &'static str, code: ErrorClass },
     /// A pattern that must match one entry matches several.
     #[error("{}: matches {count} entries: --offset and --length need one", PathText::new(pattern))]
     SeveralMatches { pattern: PathBuf, count: usize },
@@ -87,7 +35,7 @@ pub(crate) enum Failure {
     Interrupted { done: String },
     /// The command ended, and has reported what is wrong with parts of its work, which the summary counts.
     #[error("{summary}")]
-    Incomplete { summary: String, code: Code },
+    Incomplete { summary: String, code: ErrorClass },
     /// Reading standard input failed.
     #[error("standard input: {0}")]
     Input(io::Error),
@@ -102,12 +50,15 @@ pub(crate) enum Failure {
 impl Failure {
     /// Returns the failure for options or answers that do not allow the command.
     pub(crate) fn usage(text: &'static str) -> Failure {
-        Failure::Refused { text, code: Code::Usage }
+        Failure::Refused { text, code: ErrorClass::Argument }
     }
 
     /// Returns the failure for damage, each place of which was reported.
     pub(crate) fn findings(count: u64) -> Failure {
-        Failure::Incomplete { summary: format!("damaged: {count} findings"), code: Code::Damaged }
+        Failure::Incomplete {
+            summary: format!("damaged: {count} findings"),
+            code: ErrorClass::Damaged,
+        }
     }
 
     /// Returns the failure of an operation on a file outside of the archive.
@@ -124,15 +75,15 @@ impl Failure {
     }
 
     /// Returns the exit code.
-    pub(crate) fn code(&self) -> Code {
+    pub(crate) fn code(&self) -> ErrorClass {
         match self {
             Failure::Library(error) | Failure::AfterKeyChange(error) | Failure::Receipt(error) => {
-                error.class().into()
+                error.class()
             }
-            Failure::Input(error) | Failure::Output(error) => ErrorClass::of_io(error).into(),
-            Failure::SeveralMatches { .. } | Failure::NotAStream { .. } => Code::Usage,
+            Failure::Input(error) | Failure::Output(error) => ErrorClass::of_io(error),
+            Failure::SeveralMatches { .. } | Failure::NotAStream { .. } => ErrorClass::Argument,
             Failure::Exists { .. } | Failure::Interrupted { .. } | Failure::System { .. } => {
-                Code::Other
+                ErrorClass::Other
             }
             Failure::Refused { code, .. } | Failure::Incomplete { code, .. } => *code,
         }

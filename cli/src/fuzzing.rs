@@ -16,12 +16,7 @@ pub fn parse_arguments(arguments: &[OsString]) -> Result<String, (i32, String)> 
     }
 }
 
-/// Parses a size in bytes.
-pub fn parse_size(text: &str) -> Result<u64, String> {
-    crate::sizes::parse_size(text)
-}
-
 /// Parses the argument for a bare stream.
 pub fn parse_stream(text: &str) -> Result<Uuid, (u8, String)> {
-    commands::bare_stream(text).map_err(|failure| (failure.code().number(), failure.to_string()))
+    commands::bare_stream(text).map_err(|failure| (failure.code().exit_code(), failure.to_string()))
 }

@@ -4,10 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ar7::ErrorClass;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use crate::exit::{Code, Failure};
+use crate::exit::Failure;
 
 /// Whether a signal asked the program to stop. Clones share the flag.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +27,7 @@ impl Interrupt {
     }
 
     fn register(&self) -> io::Result<()> {
-        let status = i32::from(Code::Other.number());
+        let status = i32::from(ErrorClass::Other.exit_code());
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             // Handlers run in the order of registration: on the first signal, this one finds the flag unset, and the
             // next one sets it.

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use ar7::{Error, Key, KeySource, PathText};
+use ar7::{Error, Key, KeySource};
 use zeroize::Zeroizing;
 
 use crate::arguments::{Common, NewSecret};
@@ -36,10 +36,7 @@ fn given(source: Option<KeySource>, prefix: &str) -> Result<Option<Key>, Failure
     };
     let key = source.read()?;
     if let Some(file) = source.exposed_file() {
-        output::warn(&format_args!(
-            "{}: warning: other users can read this file: run chmod go-rwx on it",
-            PathText::new(file)
-        ));
+        output::warn_of(file, &"other users can read this file: run chmod go-rwx on it");
     }
     Ok(Some(key))
 }

@@ -21,7 +21,7 @@
 
 mod arguments;
 mod commands;
-mod events;
+mod damages;
 mod exit;
 #[cfg(feature = "testing")]
 pub mod fuzzing;
@@ -30,17 +30,16 @@ mod keys;
 mod opened;
 mod output;
 mod progress;
-mod sizes;
 
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use ar7::PathText;
+use ar7::{ErrorClass, PathText};
 use clap::FromArgMatches as _;
 
 use self::arguments::{Arguments, program};
-use self::exit::{Code, Failure};
+use self::exit::Failure;
 
 /// Runs the command line of this process and returns its exit status.
 pub fn run() -> ExitCode {
@@ -65,7 +64,7 @@ fn report(archive: &Path, failure: &Failure) -> ExitCode {
         }
         failure => output::warn(failure),
     }
-    ExitCode::from(failure.code().number())
+    ExitCode::from(failure.code().exit_code())
 }
 
 /// Prints the help, the version or a usage error.
@@ -73,7 +72,7 @@ fn print(message: &clap::Error) -> ExitCode {
     let printed = message.print().and_then(|()| io::stdout().flush());
     match printed {
         Err(error) if !message.use_stderr() => report(Path::new(""), &Failure::Output(error)),
-        _ if message.use_stderr() => ExitCode::from(Code::Usage.number()),
+        _ if message.use_stderr() => ExitCode::from(ErrorClass::Argument.exit_code()),
         _ => ExitCode::SUCCESS,
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use ar7::{Archive, DamagedCopies, Derivation, Key, Options, PathText, Transaction};
+use ar7::{Archive, DamagedCopies, Derivation, Key, Options, Transaction};
 
 use crate::arguments::{Common, Cost, NewSlot};
 use crate::exit::Failure;
@@ -18,7 +18,7 @@ pub(crate) fn warn_of_damaged_copies() {
     let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
     for (path, copies) in opened.drain(..) {
         if let Some(warning) = copies.warning() {
-            output::warn(&format_args!("{}: warning: {warning}", PathText::new(&path)));
+            output::warn_of(&path, &warning);
         }
     }
 }
@@ -62,7 +62,7 @@ impl Common {
     ) -> Result<Archive, Failure> {
         let archive = self.apply(options).open(path, key)?;
         for loss in archive.recovery().losses() {
-            output::warn(&format_args!("{}: warning: {loss}", PathText::new(path)));
+            output::warn_of(path, &loss);
         }
         let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
         opened.push((path.to_owned(), archive.damaged_copies()));
@@ -115,7 +115,7 @@ impl NewSlot {
 impl Cost {
     /// Returns the cost of a new passphrase.
     pub(crate) fn derivation(&self) -> Result<Derivation, Failure> {
-        let memory_kib = u32::try_from(self.memory >> 10).unwrap_or(u32::MAX);
+        let memory_kib = u32::try_from(self.memory.0 >> 10).unwrap_or(u32::MAX);
         Ok(Derivation::new(memory_kib, self.passes, self.lanes)?)
     }
 }

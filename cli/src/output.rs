@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -31,19 +31,7 @@ pub(crate) fn print(
     document: &impl Serialize,
     lines: impl IntoIterator<Item = impl Display>,
 ) -> Result<(), Failure> {
-    let mut output = Output::new();
-    if common.json {
-        return output.document(document);
-    }
-    lines.into_iter().try_for_each(|line| output.line(&line))?;
-    output.finish()
-}
-
-/// Writes a JSON document as one line, at once.
-pub(crate) fn json_line(document: &impl Serialize) -> Result<(), Failure> {
-    let mut output = Output::new();
-    output.json_line(document)?;
-    output.finish()
+    Output::new(common, false).end_with_lines(document, lines)
 }
 
 /// Writes a failure or a warning on standard error, as one line after the program's name.
@@ -52,33 +40,73 @@ pub(crate) fn warn(message: &impl Display) {
     tell(&format!("ar7: {}\n", PathText::new(&message)));
 }
 
+/// Warns of something about an archive or a file.
+pub(crate) fn warn_of(path: &Path, warning: &impl Display) {
+    warn(&format_args!("{}: warning: {warning}", PathText::new(path)));
+}
+
 /// Writes text on standard error. If that is not possible the work continues, because a lost message must not cost a
 /// backup.
 pub(crate) fn tell(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Standard output, buffered and locked.
+/// What a command prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Text,
+    /// One JSON document.
+    Document,
+    /// A JSON document in each line.
+    Lines,
+}
+
+/// Standard output, buffered: text, a list of elements, or events.
 pub(crate) struct Output {
-    writer: BufWriter<StdoutLock<'static>>,
+    writer: BufWriter<Stdout>,
     /// Whether it is a terminal.
     pub(crate) is_terminal: bool,
+    form: Form,
+    /// The number of elements of the list in a document.
+    count: u64,
+    /// The first failure of what is printed during the work.
+    outcome: Result<(), Failure>,
 }
 
 impl Output {
-    /// Locks standard output for large content. If it is a pipe, enlarges its buffer so that it fills up less often.
-    pub(crate) fn for_much() -> Output {
+    /// Opens standard output.
+    pub(crate) fn new(common: &Common, json_lines: bool) -> Output {
+        let form = match (json_lines, common.json) {
+            (true, _) => Form::Lines,
+            (false, true) => Form::Document,
+            (false, false) => Form::Text,
+        };
+        let (stdout, outcome) = (io::stdout(), Ok(()));
+        let is_terminal = stdout.is_terminal();
+        let writer = BufWriter::with_capacity(64 << 10, stdout);
+        Output { writer, is_terminal, form, count: 0, outcome }
+    }
+
+    /// Opens standard output for large content. If it is a pipe, enlarges its buffer so that it fills up less often.
+    pub(crate) fn for_much(common: &Common) -> Output {
         // This fails if standard output is not a pipe or the limit is lower. The capacity then stays as it is.
         #[cfg(any(target_os = "linux", target_os = "android"))]
         let _ = rustix::pipe::fcntl_setpipe_size(io::stdout(), PIPE_BYTES);
-        Output::new()
+        Output::new(common, false)
     }
 
-    /// Locks standard output.
-    pub(crate) fn new() -> Output {
-        let stdout = io::stdout();
-        let is_terminal = stdout.is_terminal();
-        Output { writer: BufWriter::with_capacity(64 << 10, stdout.lock()), is_terminal }
+    /// Begins a list, which has a name in a document.
+    pub(crate) fn list(common: &Common, json_lines: bool, name: &str) -> Result<Output, Failure> {
+        let mut output = Output::new(common, json_lines);
+        if output.form == Form::Document {
+            output.write(format!("{{\"{name}\":[").as_bytes())?;
+        }
+        Ok(output)
+    }
+
+    /// Returns whether elements are printed as text, by the caller.
+    pub(crate) fn is_text(&self) -> bool {
+        self.form == Form::Text
     }
 
     /// Writes bytes.
@@ -104,116 +132,124 @@ impl Output {
         self.write(name.as_os_str().as_bytes())
     }
 
-    /// Writes a JSON value.
-    pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+    fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
         serde_json::to_writer(&mut self.writer, value)
             .map_err(|error| Failure::Output(error.into()))
     }
 
-    /// Writes a JSON value as a line.
-    pub(crate) fn json_line(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+    fn json_line(&mut self, value: &impl Serialize) -> Result<(), Failure> {
         self.json(value)?;
         self.write(b"\n")
     }
 
-    /// Writes a JSON document and flushes the buffer.
-    pub(crate) fn document(mut self, value: &impl Serialize) -> Result<(), Failure> {
-        serde_json::to_writer_pretty(&mut self.writer, value)
-            .map_err(|error| Failure::Output(error.into()))?;
-        self.write(b"\n")?;
-        self.finish()
-    }
-
-    /// Flushes the buffer. Dropping the output instead would lose an error.
-    pub(crate) fn finish(mut self) -> Result<(), Failure> {
-        self.writer.flush().map_err(Failure::Output)
-    }
-}
-
-/// A list that is printed while its elements are found: as text, as one JSON document, or as a document in each line.
-pub(crate) struct List {
-    pub(crate) output: Output,
-    form: Form,
-    count: u64,
-    /// The first failure of [`List::add`].
-    outcome: Result<(), Failure>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Text,
-    Document,
-    Lines,
-}
-
-impl List {
-    /// Begins a list, which has a name in a document.
-    pub(crate) fn begin(common: &Common, json_lines: bool, name: &str) -> Result<List, Failure> {
-        let form = match (json_lines, common.json) {
-            (true, _) => Form::Lines,
-            (false, true) => Form::Document,
-            (false, false) => Form::Text,
-        };
-        let mut output = Output::new();
-        if form == Form::Document {
-            output.write(format!("{{\"{name}\":[").as_bytes())?;
-        }
-        Ok(List { output, form, count: 0, outcome: Ok(()) })
-    }
-
-    /// Returns whether elements are printed as text, by the caller.
-    pub(crate) fn is_text(&self) -> bool {
-        self.form == Form::Text
-    }
-
-    /// Prints an element of a document.
+    /// Prints an element of a list in a document.
     pub(crate) fn element(&mut self, element: &impl Serialize) -> Result<(), Failure> {
         if self.form == Form::Lines {
-            return self.output.json_line(element);
+            return self.json_line(element);
         }
-        self.output.write(if self.count == 0 { b"\n" } else { b",\n" })?;
+        self.write(if self.count == 0 { b"\n" } else { b",\n" })?;
         self.count += 1;
-        self.output.json(element)
+        self.json(element)
     }
 
-    /// Prints an element, as text if it has any. A failure of standard output is reported only at the end, because the
-    /// work matters more.
+    /// Prints an element of a list during the work, as text if it has any. A failure is reported only at the end,
+    /// because the work matters more.
     pub(crate) fn add<T: Serialize>(&mut self, element: &T, text: impl Fn(&T) -> Option<String>) {
-        let written = match self.form {
-            Form::Text => text(element).map_or(Ok(()), |text| self.output.line(&text)),
-            _ => self.element(element),
-        };
+        self.attempt(|output| match output.form {
+            Form::Text => text(element).map_or(Ok(()), |text| output.line(&text)),
+            _ => output.element(element),
+        });
+    }
+
+    /// Prints an event during the work, as a document in a line, if the user wants these.
+    pub(crate) fn event(&mut self, event: &impl Serialize) {
+        if self.form == Form::Lines {
+            self.attempt(|output| {
+                output.json_line(event)?;
+                output.flush()
+            });
+        }
+    }
+
+    /// Prints something during the work, unless that failed before.
+    pub(crate) fn attempt(&mut self, write: impl FnOnce(&mut Output) -> Result<(), Failure>) {
         if self.outcome.is_ok() {
-            self.outcome = written;
+            self.outcome = write(self);
         }
     }
 
-    /// Ends the list.
+    /// Returns whether something could not be printed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.outcome.is_err()
+    }
+
+    /// Returns the first failure during the work, if there was one.
+    pub(crate) fn check(&mut self) -> Result<(), Failure> {
+        std::mem::replace(&mut self.outcome, Ok(()))
+    }
+
+    /// Ends a list.
     pub(crate) fn end(mut self) -> Result<(), Failure> {
-        self.outcome?;
+        self.check()?;
         if self.form == Form::Document {
-            self.output.write(b"]}\n")?;
+            self.write(b"]}\n")?;
         }
-        self.output.finish()
+        self.flush()
     }
 
-    /// Ends the list with a further field, or with text.
+    /// Ends a list with a further field, or with text.
     pub(crate) fn end_with(
         mut self,
         name: &str,
         value: &impl Serialize,
         text: Option<String>,
     ) -> Result<(), Failure> {
-        self.outcome?;
+        self.check()?;
         match self.form {
-            Form::Text => text.into_iter().try_for_each(|text| self.output.line(&text))?,
+            Form::Text => text.into_iter().try_for_each(|text| self.line(&text))?,
             Form::Document => {
-                self.output.write(format!("],\n\"{name}\":").as_bytes())?;
-                self.output.json(value)?;
-                self.output.write(b"}\n")?;
+                self.write(format!("],\n\"{name}\":").as_bytes())?;
+                self.json(value)?;
+                self.write(b"}\n")?;
             }
-            Form::Lines => self.output.json_line(&BTreeMap::from([(name, value)]))?,
+            Form::Lines => self.json_line(&BTreeMap::from([(name, value)]))?,
         }
-        self.output.finish()
+        self.flush()
+    }
+
+    /// Ends events with a summary as the last line, and everything else with a document or a line of text.
+    pub(crate) fn end_events(
+        mut self,
+        summary: &impl Serialize,
+        document: &impl Serialize,
+        line: Option<String>,
+    ) -> Result<(), Failure> {
+        match self.form {
+            Form::Lines => {
+                self.json_line(summary)?;
+                self.flush()
+            }
+            _ => self.end_with_lines(document, line),
+        }
+    }
+
+    fn end_with_lines(
+        mut self,
+        document: &impl Serialize,
+        lines: impl IntoIterator<Item = impl Display>,
+    ) -> Result<(), Failure> {
+        if self.form == Form::Document {
+            serde_json::to_writer_pretty(&mut self.writer, document)
+                .map_err(|error| Failure::Output(error.into()))?;
+            self.write(b"\n")?;
+        } else {
+            lines.into_iter().try_for_each(|line| self.line(&line))?;
+        }
+        self.flush()
+    }
+
+    /// Flushes the buffer. Dropping the output instead would lose an error.
+    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
+        self.writer.flush().map_err(Failure::Output)
     }
 }

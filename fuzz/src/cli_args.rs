@@ -7,9 +7,9 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use ar7::PathText;
 use ar7::fs::Patterns;
-use ar7_cli::fuzzing::{parse_arguments, parse_size, parse_stream};
+use ar7::{PathText, Size};
+use ar7_cli::fuzzing::{parse_arguments, parse_stream};
 use ar7_registry::{Error, Receipt};
 use uuid::Uuid;
 
@@ -149,7 +149,7 @@ fn expected_size(text: &str) -> Option<u64> {
 }
 
 fn check_size(text: &str) -> bool {
-    let found = parse_size(text).ok();
+    let found = text.parse().ok().map(|Size(bytes)| bytes);
     assert_eq!(found, expected_size(text), "the size {text:?}");
     found.is_some()
 }

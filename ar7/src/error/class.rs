@@ -22,6 +22,9 @@ pub enum ErrorClass {
     NoSpace,
     /// Readers of older commits hold back too many blocks.
     HeldByReaders,
+    /// Everything was done except that some inputs could not be read. No error has this class; a run that goes on after
+    /// failures can end with it.
+    Unread,
     /// Any other failure.
     Other,
 }
@@ -34,6 +37,8 @@ impl Error {
             | Error::InvalidPattern { .. }
             | Error::NoKeySlot { .. }
             | Error::NotAReceipt { .. }
+            | Error::NotASize { .. }
+            | Error::SizeTooLarge { .. }
             | Error::NotATime { .. }
             | Error::OnlyKey { .. }
             | Error::OtherKeys { .. }
@@ -68,6 +73,33 @@ impl Error {
 }
 
 impl ErrorClass {
+    /// Returns the exit code of a command that fails in this way, as the program `ar7` uses it. 0 is success.
+    ///
+    /// ```
+    /// assert_eq!(ar7::Error::RootDirectory.class().exit_code(), 2);
+    /// ```
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            ErrorClass::Other => 1,
+            ErrorClass::Argument => 2,
+            ErrorClass::WrongKey => 3,
+            ErrorClass::Damaged => 4,
+            ErrorClass::Locked => 5,
+            ErrorClass::NewerFormat => 6,
+            ErrorClass::NoSpace => 7,
+            ErrorClass::Unread => 8,
+            ErrorClass::HeldByReaders => 9,
+        }
+    }
+
+    /// Returns the class of a run that goes on after failures, after one more of them: damage outweighs everything else,
+    /// and otherwise the first one counts.
+    #[must_use]
+    pub fn worst(first: Option<ErrorClass>, next: &Error) -> ErrorClass {
+        let next = next.class();
+        first.filter(|_| next != ErrorClass::Damaged).unwrap_or(next)
+    }
+
     /// Returns the class of an error of the operating system.
     pub fn of_io(error: &io::Error) -> ErrorClass {
         match error.kind() {
@@ -82,6 +114,17 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+
+    #[test]
+    fn damage_is_the_worst_failure_of_a_run_and_otherwise_the_first_counts() {
+        let (damage, name) = (Error::MissingInode { inode: 2 }, Error::RootDirectory);
+        assert_eq!(ErrorClass::worst(None, &name), ErrorClass::Argument);
+        let other = Some(ErrorClass::Other);
+        assert_eq!(ErrorClass::worst(other, &name), ErrorClass::Other);
+        assert_eq!(ErrorClass::worst(other, &damage), ErrorClass::Damaged);
+        let damaged = Some(ErrorClass::Damaged);
+        assert_eq!(ErrorClass::worst(damaged, &name), ErrorClass::Damaged);
+    }
 
     #[test]
     fn an_error_has_the_class_of_its_cause() {

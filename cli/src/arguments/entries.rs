@@ -3,11 +3,10 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use ar7::{FileType, Timestamp};
+use ar7::{FileType, Size, Timestamp};
 use clap::Args;
 
 use super::{NewSlot, one_of};
-use crate::sizes::parse_size;
 
 #[derive(Debug, Args)]
 pub(crate) struct Put {
@@ -31,8 +30,6 @@ pub(crate) struct Put {
 
 #[derive(Debug, Args)]
 pub(crate) struct Cat {
-    /// The archive
-    pub(crate) archive: PathBuf,
     /// Path of the entry, or a pattern such as 'logs/*.txt'
     #[arg(required_unless_present = "stream")]
     pub(crate) name: Option<OsString>,
@@ -40,17 +37,15 @@ pub(crate) struct Cat {
     #[arg(long, value_name = "UUID", conflicts_with = "name")]
     pub(crate) stream: Option<String>,
     /// Offset of the first byte, for example 4G
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "0")]
-    pub(crate) offset: u64,
+    #[arg(long, value_name = "SIZE", default_value = "0")]
+    pub(crate) offset: Size,
     /// Number of bytes [default: to the end]
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub(crate) length: Option<u64>,
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) length: Option<Size>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Ls {
-    /// The archive
-    pub(crate) archive: PathBuf,
     /// Directory to list, other entry, or a pattern such as '**/*.jpg' [default: the archive's root directory]
     pub(crate) path: Option<OsString>,
     /// List subdirectories recursively, each entry with its path
@@ -65,8 +60,6 @@ pub(crate) struct Ls {
 
 #[derive(Debug, Args)]
 pub(crate) struct Find {
-    /// The archive
-    pub(crate) archive: PathBuf,
     /// Entries to search, with everything below them [default: everything]
     #[arg(value_name = "PATH")]
     pub(crate) paths: Vec<OsString>,
@@ -77,11 +70,11 @@ pub(crate) struct Find {
     #[arg(long, value_delimiter = ',', value_parser = one_of(FileType::ALL, FileType::name))]
     pub(crate) kind: Vec<FileType>,
     /// Only files with more bytes
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub(crate) larger: Option<u64>,
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) larger: Option<Size>,
     /// Only files with fewer bytes
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub(crate) smaller: Option<u64>,
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) smaller: Option<Size>,
     /// Only entries modified after TIME: 2026-01-31, 2026-01-31T12:00, or an age such as '2 days'
     #[arg(long, value_name = "TIME")]
     pub(crate) newer: Option<Timestamp>,
@@ -109,8 +102,6 @@ pub(crate) struct ListForm {
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Du {
-    /// The archive
-    pub(crate) archive: PathBuf,
     /// Directory or pattern [default: the archive's root directory]
     pub(crate) path: Option<OsString>,
     /// Print directories at most COUNT levels below PATH
@@ -129,8 +120,6 @@ pub(crate) struct Du {
 
 #[derive(Debug, Args)]
 pub(crate) struct Move {
-    /// The archive
-    pub(crate) archive: PathBuf,
     /// Path of the entry
     pub(crate) from: OsString,
     /// New path, or an existing directory to move the entry into
@@ -142,8 +131,6 @@ pub(crate) struct Move {
 
 #[derive(Debug, Args)]
 pub(crate) struct Remove {
-    /// The archive
-    pub(crate) archive: PathBuf,
     /// Entries to remove, or patterns such as 'logs/*.txt'
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<OsString>,
@@ -160,8 +147,6 @@ pub(crate) struct Remove {
 
 #[derive(Debug, Args)]
 pub(crate) struct MakeDirectory {
-    /// The archive
-    pub(crate) archive: PathBuf,
     /// Directories to create
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<OsString>,

@@ -3,11 +3,10 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use ar7::KeySource;
+use ar7::{KeySource, Size};
 use clap::{Args, Subcommand};
 
-use super::OnArchive;
-use crate::sizes::parse_size;
+use super::{NoOptions, On};
 
 /// The source of the key. Without an option, the environment names it, or there is a prompt.
 #[derive(Debug, Args)]
@@ -81,8 +80,8 @@ pub(crate) struct NewSlot {
 #[derive(Debug, Args)]
 pub(crate) struct Cost {
     /// Argon2id memory for a new passphrase; all passphrases together may use at most 1 GiB
-    #[arg(long = "kdf-memory", value_name = "SIZE", value_parser = parse_size, default_value = "64MiB")]
-    pub(crate) memory: u64,
+    #[arg(long = "kdf-memory", value_name = "SIZE", default_value = "64MiB")]
+    pub(crate) memory: Size,
     /// Argon2id passes; all passphrases together may use at most 64
     #[arg(long = "kdf-passes", value_name = "COUNT", default_value_t = 3)]
     pub(crate) passes: u32,
@@ -95,25 +94,23 @@ pub(crate) struct Cost {
 pub(crate) enum Key {
     /// Add a key file or passphrase
     #[command(after_help = "Example: ar7 key add backup.ar7 --new-key-file second --label desk")]
-    Add(KeyAdd),
+    Add(On<KeyAdd>),
     /// Remove a key by overwriting its key slot
     #[command(after_help = "Example: ar7 key remove backup.ar7 1")]
-    Remove(KeyRemove),
+    Remove(On<KeyRemove>),
     /// List key slots with their kind, label and costs
     #[command(after_help = "Example: ar7 key list backup.ar7")]
-    List(OnArchive),
+    List(On<NoOptions>),
     /// Replace a key with a new one
     #[command(after_help = "Example: ar7 key change backup.ar7 --new-key-file new")]
-    Change(KeyChange),
+    Change(On<KeyChange>),
     /// Change the label of the key in use
     #[command(after_help = "Example: ar7 key label backup.ar7 laptop")]
-    Label(KeyLabel),
+    Label(On<KeyLabel>),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct KeyAdd {
-    /// The archive
-    pub(crate) archive: PathBuf,
     #[command(flatten)]
     pub(crate) new: NewSecret,
     #[command(flatten)]
@@ -122,8 +119,6 @@ pub(crate) struct KeyAdd {
 
 #[derive(Debug, Args)]
 pub(crate) struct KeyRemove {
-    /// The archive
-    pub(crate) archive: PathBuf,
     /// Number of the key slot, as `key list` prints it
     #[arg(value_name = "SLOT")]
     pub(crate) number: usize,
@@ -131,8 +126,6 @@ pub(crate) struct KeyRemove {
 
 #[derive(Debug, Args)]
 pub(crate) struct KeyChange {
-    /// The archive
-    pub(crate) archive: PathBuf,
     /// Number of the key slot [default: the slot of the key in use]
     #[arg(value_name = "SLOT")]
     pub(crate) number: Option<usize>,
@@ -147,8 +140,6 @@ pub(crate) struct KeyChange {
 
 #[derive(Debug, Args)]
 pub(crate) struct KeyLabel {
-    /// The archive
-    pub(crate) archive: PathBuf,
     /// The new label, up to 64 bytes
     pub(crate) label: String,
 }
@@ -157,24 +148,20 @@ pub(crate) struct KeyLabel {
 pub(crate) enum Header {
     /// Write the header (4096 bytes) to a new file
     #[command(after_help = "Example: ar7 header export backup.ar7 backup.header")]
-    Export(HeaderExport),
+    Export(On<HeaderExport>),
     /// Write an exported header to the archive
     #[command(after_help = "Example: ar7 header import backup.ar7 backup.header")]
-    Import(HeaderImport),
+    Import(On<HeaderImport>),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct HeaderExport {
-    /// The archive
-    pub(crate) archive: PathBuf,
     /// File to create; an existing file is never overwritten
     pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct HeaderImport {
-    /// The archive
-    pub(crate) archive: PathBuf,
     /// File written by `header export`
     pub(crate) file: PathBuf,
     /// Accept an outdated header; keys removed since the export open the archive again
@@ -190,8 +177,6 @@ pub(crate) struct Keygen {
 
 #[derive(Debug, Args)]
 pub(crate) struct Rekey {
-    /// The archive
-    pub(crate) archive: PathBuf,
     /// Remove all other keys; only the key in use can wrap the new master key
     #[arg(long)]
     pub(crate) drop_other_keys: bool,
@@ -199,8 +184,6 @@ pub(crate) struct Rekey {
 
 #[derive(Debug, Args)]
 pub(crate) struct Shred {
-    /// The archive
-    pub(crate) archive: PathBuf,
     /// Do not ask for confirmation
     #[arg(long)]
     pub(crate) yes: bool,

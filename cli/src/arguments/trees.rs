@@ -3,11 +3,11 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use ar7::Size;
 use ar7::fs::{Overwrite, Sparse};
 use clap::{ArgMatches, Args, FromArgMatches};
 
 use super::{NewSlot, one_of};
-use crate::sizes::parse_size;
 
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each field is an independent flag")]
@@ -47,8 +47,8 @@ pub(crate) struct Ingest {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) jobs: Option<u16>,
     /// Commit after every SIZE bytes
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "1GiB")]
-    pub(crate) checkpoint: u64,
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    pub(crate) checkpoint: Size,
     /// Print what would be stored without storing it
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -117,8 +117,6 @@ impl Args for Selection {
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each field is an independent flag")]
 pub(crate) struct Extract {
-    /// The archive
-    pub(crate) archive: PathBuf,
     /// Entries to restore, each under its last path component, or globs for their paths [default: all]
     #[arg(value_name = "PATH|GLOB")]
     pub(crate) paths: Vec<OsString>,
@@ -156,8 +154,6 @@ pub(crate) struct Extract {
 
 #[derive(Debug, Args)]
 pub(crate) struct Diff {
-    /// The archive
-    pub(crate) archive: PathBuf,
     /// Directory to compare with the entry of the same name; DIR/. is compared with what contains that entry
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,

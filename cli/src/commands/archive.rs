@@ -3,15 +3,17 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{self, Write as _};
+use std::path::Path;
 
 use ar7::{Archive, Error, Receipt};
 use serde_json::json;
 
-use crate::arguments::{Common, Completions, Create, Man, OnArchive, program};
+use crate::arguments::{BLOCK_BYTES, Common, Completions, Create, Man, NoOptions, program};
 use crate::exit::Failure;
 use crate::keys;
 use crate::opened::{check_exists, check_is_free, finish};
-use crate::output::{self, Output};
+use crate::output;
 use crate::progress::Progress;
 
 /// Creates an empty archive.
@@ -29,9 +31,8 @@ pub(super) fn create(common: &Common, options: &Create) -> Result<(), Failure> {
 pub(super) fn completions(options: &Completions) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(options.shell, &mut program(), "ar7", &mut script);
-    let mut output = Output::new();
-    output.write(&script)?;
-    output.finish()
+    let mut output = io::stdout();
+    output.write_all(&script).and_then(|()| output.flush()).map_err(Failure::Output)
 }
 
 /// Writes a page of the manual for each command into a directory.
@@ -42,12 +43,12 @@ pub(super) fn man(options: &Man) -> Result<(), Failure> {
 }
 
 /// Prints a receipt: a line that later detects an older copy of the archive, or a fork.
-pub(super) fn receipt(common: &Common, options: &OnArchive) -> Result<(), Failure> {
-    let receipt = match common.reader(&options.archive)?.receipt() {
+pub(super) fn receipt(common: &Common, path: &Path, _: &NoOptions) -> Result<(), Failure> {
+    let receipt = match common.reader(path)?.receipt() {
         // The last writer was killed before it was certain that its commit was on disk. A new writer makes sure that it
         // is.
         Err(Error::NotSynced) => {
-            let archive = common.writer(&options.archive)?;
+            let archive = common.writer(path)?;
             let receipt = archive.reclaim().and_then(|()| archive.receipt());
             finish(archive, receipt.map_err(Failure::from))?
         }
@@ -67,8 +68,7 @@ pub(super) fn receipt_of(argument: &OsStr) -> Result<Receipt, Failure> {
 }
 
 /// Writes good copies over bad ones. Fails if a block has no good copy.
-pub(super) fn repair(common: &Common, options: &OnArchive) -> Result<(), Failure> {
-    let path = &options.archive;
+pub(super) fn repair(common: &Common, path: &Path, _: &NoOptions) -> Result<(), Failure> {
     check_exists(path)?;
     let repaired = common.apply(Archive::options()).repair(path, &keys::existing(common)?)?;
     let healed = repaired.healed.iter().map(|block| (block, "written again from its copy"));
@@ -81,8 +81,8 @@ pub(super) fn repair(common: &Common, options: &OnArchive) -> Result<(), Failure
 }
 
 /// Overwrites free blocks with blank blocks.
-pub(super) fn wipe_free(common: &Common, options: &OnArchive) -> Result<(), Failure> {
-    let archive = common.writer(&options.archive)?;
+pub(super) fn wipe_free(common: &Common, path: &Path, _: &NoOptions) -> Result<(), Failure> {
+    let archive = common.writer(path)?;
     let wiped = wipe(common, &archive)?;
     finish(archive, Ok(()))?;
     output::report(common, &json!({ "wiped": wiped }), Some(wiped_text(wiped)))
@@ -91,7 +91,10 @@ pub(super) fn wipe_free(common: &Common, options: &OnArchive) -> Result<(), Fail
 /// Purges pending deletions and wipes the free blocks. Returns the number of wiped blocks.
 pub(super) fn wipe(common: &Common, archive: &Archive) -> Result<u64, Failure> {
     let progress = Progress::new(common);
-    let wiped = archive.wipe_free(|blocks| progress.set_blocks(blocks));
+    let wiped = archive.wipe_free(|blocks| {
+        progress.meter.set_bytes(blocks * BLOCK_BYTES);
+        progress.tick();
+    });
     progress.finish();
     Ok(wiped?)
 }
@@ -101,7 +104,7 @@ pub(super) fn wiped_text(blocks: u64) -> String {
 }
 
 /// Prints facts about an archive as text or JSON.
-pub(super) fn info(common: &Common, options: &OnArchive) -> Result<(), Failure> {
-    let facts = common.reader(&options.archive)?.information()?;
+pub(super) fn info(common: &Common, path: &Path, _: &NoOptions) -> Result<(), Failure> {
+    let facts = common.reader(path)?.information()?;
     output::print(common, &facts, [&facts])
 }

@@ -1,41 +1,35 @@
 //! `compact`: gives the space of deleted content back to the file system.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
+use std::path::Path;
 use std::time::Duration;
 
-use ar7::{Compacted, Damage, Finding, PathText};
+use ar7::{Compacted, ErrorClass};
 
-use super::verify::list_affected;
-use crate::arguments::{Common, OnArchive};
-use crate::exit::{Code, Failure};
+use super::verify::Findings;
+use crate::arguments::{Common, NoOptions};
+use crate::exit::Failure;
 use crate::opened::finish;
-use crate::output::List;
 use crate::progress::Progress;
 
 /// Compacts the archive in place, and prints what does not open. Fails if that, or a reader, is in the way.
-pub(super) fn run(common: &Common, options: &OnArchive) -> Result<(), Failure> {
-    let archive = common.writer(&options.archive)?;
+pub(super) fn run(common: &Common, path: &Path, _: &NoOptions) -> Result<(), Failure> {
+    let archive = common.writer(path)?;
     let progress = Progress::stoppable(common)?;
-    let list = RefCell::new(List::begin(common, false, "findings")?);
-    let (damage, moved) = (RefCell::new(Damage::default()), Cell::new(0));
-    let text = |finding: &Finding| Some(PathText::new(&finding.to_string()).to_string());
+    let (findings, moved) = (Findings::begin(common, false)?, Cell::new(0));
     let compaction = archive.compact().wait(Duration::from_secs(common.wait.into()));
     let compacted = compaction.run(
-        |finding| {
-            damage.borrow_mut().add(&finding);
-            list.borrow_mut().add(&finding, text);
-        },
+        |finding| findings.add(&finding),
         |at| {
             moved.set(at.blocks);
-            progress.set_of_blocks(at.blocks, at.total);
+            progress.meter.set_blocks(at);
             progress.flow()
         },
     );
     progress.finish();
     let done = || format!("{} blocks moved; run it again to continue", moved.get());
     let compacted = compacted.map_err(Failure::stopped(done));
-    let mut list = list.into_inner();
-    list_affected(&mut list, &archive, &damage.into_inner())?;
+    let list = findings.end(&archive)?;
     let compacted: Compacted = finish(archive, compacted)?;
     list.end_with("counts", &compacted, (!common.quiet).then(|| compacted.to_string()))?;
     match (compacted.damaged, compacted.oldest_reader) {
@@ -44,7 +38,7 @@ pub(super) fn run(common: &Common, options: &OnArchive) -> Result<(), Failure> {
             let summary = format!(
                 "not finished: another process reads commit {oldest}; --wait SECONDS waits for it"
             );
-            Err(Failure::Incomplete { summary, code: Code::HeldByReaders })
+            Err(Failure::Incomplete { summary, code: ErrorClass::HeldByReaders })
         }
         (0, None) => Ok(()),
     }

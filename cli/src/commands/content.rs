@@ -15,7 +15,8 @@ use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 use serde::Serialize;
 
 use crate::arguments::{Cat, Common, Put};
-use crate::exit::{Code, Failure};
+use crate::damages::Damages;
+use crate::exit::Failure;
 use crate::opened::change;
 use crate::output::{self, Output};
 use crate::progress::Progress;
@@ -36,42 +37,37 @@ pub(crate) fn bare_stream(text: &str) -> Result<Uuid, Failure> {
 }
 
 /// Writes entries, or part of one, to standard output.
-pub(super) fn cat(common: &Common, options: &Cat) -> Result<(), Failure> {
-    let snapshot = common.reader(&options.archive)?.snapshot()?;
-    let mut output = Output::for_much();
+pub(super) fn cat(common: &Common, path: &Path, options: &Cat) -> Result<(), Failure> {
+    let snapshot = common.reader(path)?.snapshot()?;
+    let mut output = Output::for_much(common);
     if let Some(text) = &options.stream {
         let stream = snapshot.stream(bare_stream(text)?)?;
         write(common, options, stream, &mut output)?;
     }
-    let mut bad = 0;
-    let damaged = |error| {
-        output::warn(&error);
-        bad += 1;
-    };
-    let name = options.name.as_ref();
-    let paths = name.map(|name| snapshot.matching_readable(name, damaged)).transpose()?;
+    let mut damages = Damages::default();
+    let pattern = options.name.as_ref().map(Path::new);
+    let paths = pattern.map(|pattern| damages.matching(&snapshot, pattern)).transpose()?;
     let paths = paths.unwrap_or_default();
-    if paths.len() > 1 && (options.offset > 0 || options.length.is_some()) {
-        let pattern = options.name.clone().unwrap_or_default().into();
+    if paths.len() > 1 && (options.offset.0 > 0 || options.length.is_some()) {
+        let pattern = pattern.unwrap_or(Path::new("")).to_owned();
         return Err(Failure::SeveralMatches { pattern, count: paths.len() });
     }
+    let is_only = paths.len() == 1 && damages.check().is_ok();
     for path in &paths {
         let file = snapshot.open(path).map_err(Failure::from);
         match file.and_then(|file| write(common, options, file, &mut output)) {
             Err(Failure::Library(error)) => {
                 let error = error.in_entry(path);
-                // The other entries may be readable.
-                if error.class() != ErrorClass::Damaged || (paths.len() == 1 && bad == 0) {
+                if is_only {
                     return Err(error.into());
                 }
-                output::warn(&error);
-                bad += 1;
+                damages.readable::<()>(Err(error))?;
             }
             written => written?,
         }
     }
-    output.finish()?;
-    if bad > 0 { Err(Failure::findings(bad)) } else { Ok(()) }
+    output.flush()?;
+    damages.check()
 }
 
 /// Writes the requested part of a file or stream.
@@ -81,14 +77,14 @@ fn write(
     mut file: File<'_>,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let length = file.len()?.saturating_sub(options.offset);
-    let length = options.length.unwrap_or(u64::MAX).min(length);
+    let length = file.len()?.saturating_sub(options.offset.0);
+    let length = options.length.map_or(length, |most| most.0.min(length));
     if length == 0 {
         return Ok(());
     }
-    file.seek(SeekFrom::Start(options.offset)).map_err(Error::from)?;
+    file.seek(SeekFrom::Start(options.offset.0)).map_err(Error::from)?;
     let progress = Progress::of_content(common, output.is_terminal);
-    progress.set_total(length);
+    progress.meter.set_total(length);
     let copied = ar7::copy(progress.reader(file.take(length)), output.writer());
     progress.finish();
     copied.map(drop).map_err(|error| match error {
@@ -110,7 +106,7 @@ struct Stored<'a> {
 pub(super) fn put(common: &Common, options: &Put) -> Result<(), Failure> {
     if options.command.is_empty() && is_closed(io::stdin()) {
         let text = "standard input is closed: use < /dev/null to store an empty entry";
-        return Err(Failure::Refused { text, code: Code::Other });
+        return Err(Failure::Refused { text, code: ErrorClass::Other });
     }
     let archive = common.writer_or_new(&options.archive, &options.slot)?;
     let progress = Progress::stoppable(common)?;
@@ -181,9 +177,6 @@ fn copy(
     file: &mut File<'_>,
     progress: &Progress,
 ) -> Result<u64, CopyError> {
-    let polled = Polled::new(input, || {
-        progress.tick();
-        progress.flow()
-    });
+    let polled = Polled::new(input, || progress.flow());
     ar7::copy(progress.reader(polled), file)
 }

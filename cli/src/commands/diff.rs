@@ -1,45 +1,48 @@
 //! `diff`: compares a directory with what is stored of it.
 
+use std::path::Path;
+
+use ar7::ErrorClass;
 use ar7::fs::{Compare, CompareEvent};
 use serde_json::json;
 
 use crate::arguments::{Common, Diff};
-use crate::events::Events;
-use crate::exit::{Code, Failure};
+use crate::exit::Failure;
+use crate::output::Output;
 use crate::progress::Progress;
 
 /// Prints the differences.
-pub(super) fn run(common: &Common, options: &Diff) -> Result<(), Failure> {
-    let snapshot = common.reader(&options.archive)?.snapshot()?;
+pub(super) fn run(common: &Common, path: &Path, options: &Diff) -> Result<(), Failure> {
+    let snapshot = common.reader(path)?.snapshot()?;
     let progress = Progress::stoppable(common)?;
-    let (mut events, mut code) = (Events::new(options.json_lines), None);
-    let is_text = !common.json && !options.json_lines;
+    let (mut output, mut code) = (Output::new(common, options.json_lines), None);
     let compare = Compare::new(&options.directory).into(options.into.clone().unwrap_or_default());
     let compare = compare.on_event(|event| {
         match &event {
             CompareEvent::Compared { path, bytes } => {
                 progress.entry(|| path.to_path_buf());
-                progress.advance(*bytes);
+                progress.meter.advance(*bytes);
             }
-            CompareEvent::Differs { path, difference } if is_text => {
-                events.line(|output| {
+            CompareEvent::Differs { path, difference } if output.is_text() => {
+                output.attempt(|output| {
                     output.name(path)?;
-                    output.line(&format!(": {difference}"))
+                    output.line(&format_args!(": {difference}"))?;
+                    output.flush()
                 });
             }
             CompareEvent::Unreadable { path, error } => {
-                code = Some(Code::worst(code, error));
+                code = Some(ErrorClass::worst(code, error));
                 progress.warn(&(*error).clone().in_entry(*path));
-                events.add(&event);
+                output.event(&event);
             }
-            _ => events.add(&event),
+            _ => output.event(&event),
         }
-        events.flow(&progress)
+        progress.flow_with(&output)
     });
     let outcome = compare.run(&snapshot);
     progress.finish();
-    events.check()?;
-    let entries = progress.entries();
+    output.check()?;
+    let entries = progress.meter.entries();
     let report = outcome.map_err(|error| {
         let error = error.in_entry(&options.directory);
         Failure::stopped(|| format!("{entries} entries compared"))(error)
@@ -52,13 +55,15 @@ pub(super) fn run(common: &Common, options: &Diff) -> Result<(), Failure> {
         "differences": differences,
         "unread": unread,
     });
-    events.end(common, &summary, &report, None)?;
+    output.end_events(&summary, &report, None)?;
     let (summary, code) = match code {
-        Some(Code::Damaged) => (format!("{unread} entries could not be compared"), Code::Damaged),
-        Some(_) => (format!("{unread} entries could not be compared"), Code::Unread),
-        None if differences > 0 => (format!("{differences} differences"), Code::Other),
+        Some(ErrorClass::Damaged) => {
+            (format!("{unread} entries could not be compared"), ErrorClass::Damaged)
+        }
+        Some(_) => (format!("{unread} entries could not be compared"), ErrorClass::Unread),
+        None if differences > 0 => (format!("{differences} differences"), ErrorClass::Other),
         None => {
-            progress.tell(&format!("{entries} entries, {} bytes are the same", report.bytes));
+            progress.tell(&format_args!("{entries} entries, {} bytes are the same", report.bytes));
             return Ok(());
         }
     };

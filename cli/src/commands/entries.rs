@@ -8,17 +8,17 @@ use serde_json::json;
 
 use super::archive::{wipe, wiped_text};
 use crate::arguments::{Common, MakeDirectory, Move, Remove};
-use crate::events::Events;
 use crate::exit::Failure;
 use crate::opened::{change, finish};
+use crate::output::Output;
 use crate::progress::Progress;
 
 /// The permissions of a new directory.
 const DIRECTORY_MODE: u32 = 0o755;
 
 /// Creates all of the directories, which belong to the user, or none of them.
-pub(super) fn mkdir(common: &Common, options: &MakeDirectory) -> Result<(), Failure> {
-    change(common.writer(&options.archive)?, |transaction| {
+pub(super) fn mkdir(common: &Common, path: &Path, options: &MakeDirectory) -> Result<(), Failure> {
+    change(common.writer(path)?, |transaction| {
         let attributes = Attributes::of_process(DIRECTORY_MODE);
         for path in &options.paths {
             let made = if options.parents {
@@ -35,9 +35,9 @@ pub(super) fn mkdir(common: &Common, options: &MakeDirectory) -> Result<(), Fail
 
 /// Moves an entry. `--force` replaces the new name, unless both are names of one file: then nothing changes, as with
 /// rename(2).
-pub(super) fn mv(common: &Common, options: &Move) -> Result<(), Failure> {
+pub(super) fn mv(common: &Common, path: &Path, options: &Move) -> Result<(), Failure> {
     let (from, to) = (Path::new(&options.from), Path::new(&options.to));
-    change(common.writer(&options.archive)?, |transaction| {
+    change(common.writer(path)?, |transaction| {
         // Like mv(1), move the entry into an existing directory.
         let to = match transaction.metadata(to) {
             Ok(found) if found.is_directory() => to.join(from.file_name().unwrap_or_default()),
@@ -62,10 +62,10 @@ struct Line<'a> {
 }
 
 /// Removes entries and frees their blocks.
-pub(super) fn rm(common: &Common, options: &Remove) -> Result<(), Failure> {
-    let archive = common.writer(&options.archive)?;
+pub(super) fn rm(common: &Common, path: &Path, options: &Remove) -> Result<(), Failure> {
+    let archive = common.writer(path)?;
     let progress = Progress::stoppable(common)?;
-    let (mut events, mut count) = (Events::new(options.json_lines), 0);
+    let mut output = Output::new(common, options.json_lines);
     let removal = archive
         .snapshot()
         .and_then(|snapshot| Removal::new(&snapshot, &options.paths, options.recursive));
@@ -73,16 +73,15 @@ pub(super) fn rm(common: &Common, options: &Remove) -> Result<(), Failure> {
         removal.run(&archive, |removed| {
             match removed {
                 Removed::Entry { path, names } => {
-                    events.add(&Line { event: "removed", name: PathText::new(path), names });
+                    output.event(&Line { event: "removed", name: PathText::new(path), names });
                 }
                 Removed::Names { path, total } => {
-                    count = total;
-                    progress.set_activity(path);
-                    progress.set_entries(total);
+                    progress.meter.set_activity(path);
+                    progress.meter.set_entries(total);
                 }
                 _ => {}
             }
-            events.flow(&progress)
+            progress.flow_with(&output)
         })
     });
     progress.finish();
@@ -91,13 +90,16 @@ pub(super) fn rm(common: &Common, options: &Remove) -> Result<(), Failure> {
             let expected = "a file or symbolic link (-r removes directories)";
             Error::WrongType { path, expected, found }.into()
         }
-        error => Failure::stopped(|| format!("{count} entries were removed"))(error),
+        error => {
+            let count = progress.meter.entries();
+            Failure::stopped(|| format!("{count} entries were removed"))(error)
+        }
     });
-    let outcome = events.check().and(removed).and_then(|removed| {
+    let outcome = output.check().and(removed).and_then(|removed| {
         Ok((removed, if options.wipe { Some(wipe(common, &archive)?) } else { None }))
     });
     let (removed, wiped) = finish(archive, outcome)?;
     let summary = json!({ "event": "summary", "removed": removed, "wiped": wiped });
     let report = json!({ "removed": removed, "wiped": wiped });
-    events.end(common, &summary, &report, wiped.map(wiped_text))
+    output.end_events(&summary, &report, wiped.map(wiped_text).filter(|_| !common.quiet))
 }

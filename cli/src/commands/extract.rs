@@ -3,41 +3,43 @@
 use std::path::Path;
 
 use ar7::fs::{ExtractEvent, Overwrite, Patterns};
-use ar7::{Error, Snapshot};
+use ar7::{Error, ErrorClass, Snapshot};
 use serde_json::json;
 
 use crate::arguments::{Common, Extract};
-use crate::events::Events;
-use crate::exit::{Code, Failure};
+use crate::exit::Failure;
+use crate::output::Output;
 use crate::progress::Progress;
 
 /// Restores the entries.
-pub(super) fn run(common: &Common, options: &Extract) -> Result<(), Failure> {
-    let snapshot = common.reader(&options.archive)?.snapshot()?;
+pub(super) fn run(common: &Common, path: &Path, options: &Extract) -> Result<(), Failure> {
+    let snapshot = common.reader(path)?.snapshot()?;
     let progress = Progress::stoppable(common)?;
-    let (mut events, mut code) = (Events::new(options.json_lines), None);
+    let (mut output, mut code) = (Output::new(common, options.json_lines), None);
     let extract = extraction(options, &snapshot)?.count(progress.is_shown()).on_event(|event| {
         match &event {
-            ExtractEvent::Counted { bytes } => progress.set_total(*bytes),
-            ExtractEvent::Wrote { bytes } => progress.advance(*bytes),
+            ExtractEvent::Counted { bytes } => progress.meter.set_total(*bytes),
+            ExtractEvent::Wrote { bytes } => progress.meter.advance(*bytes),
             ExtractEvent::Restored { path } => progress.entry(|| path.to_path_buf()),
             ExtractEvent::NotRestored { path, error } => {
-                code = Some(Code::worst(code, error));
+                code = Some(ErrorClass::worst(code, error));
                 progress.warn(&failure(path, error));
             }
             _ => {}
         }
         if !matches!(event, ExtractEvent::Counted { .. } | ExtractEvent::Wrote { .. }) {
-            events.add(&event);
+            output.event(&event);
         }
-        events.flow(&progress)
+        progress.flow_with(&output)
     });
     let outcome = extract.run(&snapshot);
     progress.finish();
-    events.check()?;
+    output.check()?;
     let report = outcome.map_err(|error| match error {
         Error::AlreadyExists { path } => Failure::Exists { path },
-        error => Failure::stopped(|| restored(progress.entries(), progress.bytes()))(error),
+        error => {
+            Failure::stopped(|| restored(progress.meter.entries(), progress.meter.bytes()))(error)
+        }
     })?;
     report.warnings().for_each(|warning| progress.warn(&warning));
     let summary = json!({
@@ -47,12 +49,12 @@ pub(super) fn run(common: &Common, options: &Extract) -> Result<(), Failure> {
         "kept": report.kept,
         "not_restored": report.not_restored_count,
     });
-    events.end(common, &summary, &report, None)?;
+    output.end_events(&summary, &report, None)?;
     if let Some(code) = code {
         let summary = format!("{} entries could not be restored", report.not_restored_count);
         return Err(Failure::Incomplete { summary, code });
     }
-    progress.tell(&restored(report.entries, report.bytes));
+    progress.tell(&report);
     Ok(())
 }
 

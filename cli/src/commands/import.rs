@@ -1,10 +1,10 @@
 //! `import-archive7`: imports an archive of the Python module.
 
 use ar7::archive7::{ImportEvent, OldArchive};
-use ar7::{Key, PathText};
+use ar7::{ErrorClass, Key, PathText};
 
 use crate::arguments::{Common, ImportArchive7};
-use crate::exit::{Code, Failure};
+use crate::exit::Failure;
 use crate::keys;
 use crate::opened::check_is_free;
 use crate::output;
@@ -17,10 +17,10 @@ pub(super) fn run(common: &Common, options: &ImportArchive7) -> Result<(), Failu
     let mut old = OldArchive::open(&options.old, &old_key, options.kind)?;
     let (created, key) = (common.apply(options.slot.options()?), keys::new(common)?);
     let progress = Progress::stoppable(common)?;
-    progress.set_total(old.streams().fold(0, |sum, stream| stream.len.saturating_add(sum)));
+    progress.meter.set_total(old.streams().fold(0, |sum, stream| stream.len.saturating_add(sum)));
     let imported = old.import_to(&options.new, &key, created, |event| {
         match event {
-            ImportEvent::Read { bytes } => progress.advance(*bytes),
+            ImportEvent::Read { bytes } => progress.meter.advance(*bytes),
             ImportEvent::Lost { path, loss } => {
                 progress.warn(&format_args!("{}: {loss}", PathText::new(path)));
             }
@@ -35,10 +35,10 @@ pub(super) fn run(common: &Common, options: &ImportArchive7) -> Result<(), Failu
         _ if !imported.is_closed => (
             "imported, but its last writer did not close the old archive: changes may be missing"
                 .to_owned(),
-            Code::Damaged,
+            ErrorClass::Damaged,
         ),
         0 => return Ok(()),
-        count => (format!("{count} entries and streams are not as they were"), Code::Unread),
+        count => (format!("{count} entries and streams are not as they were"), ErrorClass::Unread),
     };
     Err(Failure::Incomplete { summary, code })
 }

@@ -5,14 +5,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ar7::PathText;
 use ar7::fs::{IngestEvent, Outcome, Patterns, SkipReason, SourcePath, read_list, read_patterns};
+use ar7::{ErrorClass, PathText};
 use serde_json::json;
 
 use crate::arguments::{Common, Ingest, Selected};
-use crate::events::Events;
-use crate::exit::{Code, Failure};
+use crate::exit::Failure;
 use crate::opened;
+use crate::output::Output;
 use crate::progress::Progress;
 
 /// Stores the trees and closes the archive. What was not committed is dropped.
@@ -25,7 +25,7 @@ pub(super) fn run(common: &Common, options: &Ingest) -> Result<(), Failure> {
     };
     // Not earlier: the bar would be drawn over the prompt for a passphrase.
     let progress = Progress::stoppable(common)?;
-    let mut events = Events::new(options.json_lines);
+    let mut output = Output::new(common, options.json_lines);
     let mut done = "nothing of this run is in the archive".to_owned();
     let ingest = ingest.count(progress.is_shown()).on_event(|event| {
         match &event {
@@ -37,34 +37,34 @@ pub(super) fn run(common: &Common, options: &Ingest) -> Result<(), Failure> {
                 if let Some(warning) = event.warning() {
                     progress.warn(&warning);
                 }
-                events.add(&event);
+                output.event(&event);
             }
-            IngestEvent::Counted { bytes } => progress.set_total(*bytes),
-            IngestEvent::Read { bytes } => progress.advance(*bytes),
+            IngestEvent::Counted { bytes } => progress.meter.set_total(*bytes),
+            IngestEvent::Read { bytes } => progress.meter.advance(*bytes),
             IngestEvent::Checkpoint { number, entries, bytes } => {
                 let counts = format!("{entries} entries, {bytes} bytes");
-                progress.tell(&format!("checkpoint {number}: {counts}"));
+                progress.tell(&format_args!("checkpoint {number}: {counts}"));
                 done = format!("{counts} are in the archive, as of checkpoint {number}");
             }
-            _ => progress.tick(),
+            _ => {}
         }
-        events.flow(&progress)
+        progress.flow_with(&output)
     });
     let outcome = match &archive {
         Some(archive) if !options.dry_run => ingest.run(archive),
         archive => ingest.preview(archive.as_ref()),
     };
     progress.finish();
-    let outcome = events.check().and(outcome.map_err(Failure::stopped(|| done)));
+    let outcome = output.check().and(outcome.map_err(Failure::stopped(|| done)));
     let report = match archive {
         Some(archive) if !options.dry_run => opened::finish(archive, outcome)?,
         _ => outcome?,
     };
     report.warnings().for_each(|warning| progress.warn(&warning));
     if !options.json_lines && !common.json {
-        progress.tell(&report.to_string());
+        progress.tell(&report);
     }
-    events.end(common, &json!({ "event": "summary", "report": report }), &report, None)?;
+    output.end_events(&json!({ "event": "summary", "report": report }), &report, None)?;
     if report.is_complete() {
         return Ok(());
     }
@@ -77,7 +77,7 @@ pub(super) fn run(common: &Common, options: &Ingest) -> Result<(), Failure> {
         count => Some(format!("{count} changed while they were read")),
     };
     let summary = unread.into_iter().chain(changed).collect::<Vec<String>>().join(", ");
-    Err(Failure::Incomplete { summary, code: Code::Unread })
+    Err(Failure::Incomplete { summary, code: ErrorClass::Unread })
 }
 
 /// Returns the ingest that the options ask for.
@@ -92,7 +92,7 @@ fn ingest(options: &Ingest) -> Result<ar7::fs::Ingest<'static>, Failure> {
         .checksum(options.checksum)
         .delete(options.delete)
         .jobs(options.jobs.map(usize::from))
-        .checkpoint(options.checkpoint);
+        .checkpoint(options.checkpoint.0);
     let mut listed = Vec::new();
     for file in &options.files_from {
         listed.extend(read_from(file, read_list)?.into_iter().map(PathBuf::from));

@@ -7,7 +7,7 @@ use ar7::{Archive, Key, PathText};
 use serde_json::json;
 
 use crate::arguments::{
-    Common, HeaderExport, HeaderImport, KeyAdd, KeyChange, KeyLabel, KeyRemove, Keygen, OnArchive,
+    Common, HeaderExport, HeaderImport, KeyAdd, KeyChange, KeyLabel, KeyRemove, Keygen, NoOptions,
     Rekey, Shred,
 };
 use crate::exit::Failure;
@@ -22,25 +22,25 @@ pub(super) fn keygen(options: &Keygen) -> Result<(), Failure> {
 }
 
 /// Adds a key or passphrase.
-pub(super) fn add(common: &Common, options: &KeyAdd) -> Result<(), Failure> {
+pub(super) fn add(common: &Common, path: &Path, options: &KeyAdd) -> Result<(), Failure> {
     let derivation = options.slot.cost.derivation()?;
-    let archive = common.writer(&options.archive)?;
+    let archive = common.writer(path)?;
     let key = keys::added(&options.new)?;
     let number = archive.add_key(&key, derivation, &options.slot.label)?;
     finish(common, archive, number, "holds the new key")
 }
 
 /// Empties a key slot.
-pub(super) fn remove(common: &Common, options: &KeyRemove) -> Result<(), Failure> {
-    let archive = common.writer(&options.archive)?;
+pub(super) fn remove(common: &Common, path: &Path, options: &KeyRemove) -> Result<(), Failure> {
+    let archive = common.writer(path)?;
     archive.remove_key(options.number)?;
     finish(common, archive, options.number, "is empty")
 }
 
 /// Replaces the key in a slot: in the one that the given key opens, unless there is a number.
-pub(super) fn change(common: &Common, options: &KeyChange) -> Result<(), Failure> {
+pub(super) fn change(common: &Common, path: &Path, options: &KeyChange) -> Result<(), Failure> {
     let derivation = options.cost.derivation()?;
-    let archive = common.writer(&options.archive)?;
+    let archive = common.writer(path)?;
     let number = options.number.unwrap_or_else(|| archive.key_slot());
     let key = keys::added(&options.new)?;
     let before = archive.keys().into_iter().find(|slot| slot.number == number);
@@ -50,9 +50,9 @@ pub(super) fn change(common: &Common, options: &KeyChange) -> Result<(), Failure
 }
 
 /// Changes the label of the slot that the given key opens.
-pub(super) fn label(common: &Common, options: &KeyLabel) -> Result<(), Failure> {
+pub(super) fn label(common: &Common, path: &Path, options: &KeyLabel) -> Result<(), Failure> {
     let key = keys::existing(common)?;
-    let archive = common.open_with(&options.archive, Archive::options().write(true), &key)?;
+    let archive = common.open_with(path, Archive::options().write(true), &key)?;
     let number = archive.relabel_key(&key, &options.label)?;
     finish(common, archive, number, "has the new label")
 }
@@ -69,8 +69,8 @@ fn finish(common: &Common, archive: Archive, number: usize, what: &str) -> Resul
 }
 
 /// Lists the key slots in use.
-pub(super) fn list(common: &Common, options: &OnArchive) -> Result<(), Failure> {
-    let archive = common.reader(&options.archive)?;
+pub(super) fn list(common: &Common, path: &Path, _: &NoOptions) -> Result<(), Failure> {
+    let archive = common.reader(path)?;
     let (opened, slots) = (archive.key_slot(), archive.keys());
     let lines = slots.iter().map(|slot| {
         let mark = if slot.number == opened { " (in use)" } else { "" };
@@ -82,19 +82,27 @@ pub(super) fn list(common: &Common, options: &OnArchive) -> Result<(), Failure> 
 }
 
 /// Writes the header to a new file.
-pub(super) fn export_header(common: &Common, options: &HeaderExport) -> Result<(), Failure> {
-    let archive = common.reader(&options.archive)?;
+pub(super) fn export_header(
+    common: &Common,
+    path: &Path,
+    options: &HeaderExport,
+) -> Result<(), Failure> {
+    let archive = common.reader(path)?;
     archive.export_header_to(&options.file)?;
     output::report(common, &json!({ "revision": archive.header_revision() }), None)
 }
 
 /// Writes an exported header back to its archive.
-pub(super) fn import_header(common: &Common, options: &HeaderImport) -> Result<(), Failure> {
+pub(super) fn import_header(
+    common: &Common,
+    path: &Path,
+    options: &HeaderImport,
+) -> Result<(), Failure> {
     let key = keys::existing(common)?;
     let importing = common.apply(Archive::options()).accept_older_header(options.older);
-    let imported = importing.import_header_from(&options.archive, &key, &options.file)?;
+    let imported = importing.import_header_from(path, &key, &options.file)?;
     if let Some(loss) = imported.loss() {
-        output::warn(&format_args!("{}: warning: {loss}", PathText::new(&options.archive)));
+        output::warn_of(path, &loss);
     }
     let older = if imported.is_older { ", with the keys of the older one" } else { "" };
     let line = format!("the header has revision {}{older}", imported.revision);
@@ -102,8 +110,7 @@ pub(super) fn import_header(common: &Common, options: &HeaderImport) -> Result<(
 }
 
 /// Changes the master key, or continues an interrupted change.
-pub(super) fn rekey(common: &Common, options: &Rekey) -> Result<(), Failure> {
-    let path = &options.archive;
+pub(super) fn rekey(common: &Common, path: &Path, options: &Rekey) -> Result<(), Failure> {
     check_exists(path)?;
     let key = keys::existing(common)?;
     // The rekey repairs a damaged slot, even if it then stops or is refused.
@@ -113,7 +120,7 @@ pub(super) fn rekey(common: &Common, options: &Rekey) -> Result<(), Failure> {
     let (mut done, mut total) = (0, 0);
     let rekeyed = options.rekey(path, &key, |at| {
         (done, total) = (at.blocks, at.total);
-        progress.set_of_blocks(done, total);
+        progress.meter.set_blocks(at);
         progress.flow()
     });
     progress.finish();
@@ -129,8 +136,7 @@ pub(super) fn rekey(common: &Common, options: &Rekey) -> Result<(), Failure> {
 }
 
 /// Destroys the key slots, and with them access to the content, after the user has confirmed.
-pub(super) fn shred(common: &Common, options: &Shred) -> Result<(), Failure> {
-    let path = &options.archive;
+pub(super) fn shred(common: &Common, path: &Path, options: &Shred) -> Result<(), Failure> {
     check_exists(path)?;
     if !options.yes && !is_confirmed(path)? {
         return Err(Failure::usage("not confirmed: answer yes in a terminal, or use --yes"));

@@ -4,25 +4,25 @@ use std::ffi::OsStr;
 use std::iter;
 use std::path::{Path, PathBuf};
 
-use ar7::{Device, Entry, ErrorClass, Filter, Metadata, NamePattern, PathText, Snapshot};
-use indicatif::BinaryBytes;
+use ar7::{Entry, Filter, NamePattern, PathText, Size, Snapshot};
 use serde::Serialize;
 
 use crate::arguments::{BLOCK_BYTES, Common, Du, Find, ListForm, Ls};
+use crate::damages::Damages;
 use crate::exit::Failure;
-use crate::output::{self, List};
+use crate::output::Output;
 
 /// Lists the entries of a directory under their names, and other entries under their paths; or streams.
-pub(super) fn ls(common: &Common, options: &Ls) -> Result<(), Failure> {
-    let snapshot = common.reader(&options.archive)?.snapshot()?;
-    let mut listing = Listing::begin(common, Some(&options.form), options.form.json_lines)?;
+pub(super) fn ls(common: &Common, archive: &Path, options: &Ls) -> Result<(), Failure> {
+    let mut listing = Listing::begin(common, archive, &options.form)?;
     if options.streams {
-        listing.streams(&snapshot)?;
+        listing.streams()?;
         return listing.end();
     }
+    let snapshot = listing.snapshot.clone();
     let typed = Path::new(options.path.as_deref().unwrap_or(OsStr::new("")));
     let is_pattern = !snapshot.exists(typed).map_err(|error| error.in_entry(typed))?;
-    for path in listing.matching(&snapshot, typed)? {
+    for path in listing.damages.matching(&snapshot, typed)? {
         // A directory can be listed even if its own record is damaged.
         let is_opened = !is_pattern && snapshot.list(&path).is_ok();
         let found: Box<dyn Iterator<Item = ar7::Result<Entry>>> =
@@ -40,30 +40,30 @@ pub(super) fn ls(common: &Common, options: &Ls) -> Result<(), Failure> {
         for entry in found {
             let Some(entry) = listing.readable(&path, entry)? else { continue };
             let name = entry.path.strip_prefix(base).unwrap_or(&entry.path).to_owned();
-            listing.entry(&snapshot, &name, entry)?;
+            listing.entry(&name, entry)?;
         }
     }
     listing.end()
 }
 
 /// Lists the entries that meet all conditions, each with its path.
-pub(super) fn find(common: &Common, options: &Find) -> Result<(), Failure> {
-    let (size, time) = ((options.larger, options.smaller), (options.newer, options.older));
-    let filter = Filter::new().larger(size.0).smaller(size.1).newer(time.0).older(time.1);
+pub(super) fn find(common: &Common, archive: &Path, options: &Find) -> Result<(), Failure> {
+    let bytes = |size: Option<Size>| size.map(|size| size.0);
+    let filter = Filter::new().larger(bytes(options.larger)).smaller(bytes(options.smaller));
+    let filter = filter.newer(options.newer).older(options.older);
     let mut filter = options.kind.iter().copied().fold(filter, Filter::file_type);
     for name in &options.name {
         filter = filter.name(NamePattern::new(name)?);
     }
-    let snapshot = common.reader(&options.archive)?.snapshot()?;
-    let mut listing = Listing::begin(common, Some(&options.form), options.form.json_lines)?;
-    let everything = [OsStr::new("").to_owned()];
-    let paths = if options.paths.is_empty() { &everything[..] } else { &options.paths };
-    for typed in paths {
-        for path in listing.matching(&snapshot, typed)? {
+    let mut listing = Listing::begin(common, archive, &options.form)?;
+    let snapshot = listing.snapshot.clone();
+    let everything = options.paths.is_empty().then_some(Path::new(""));
+    for typed in options.paths.iter().map(Path::new).chain(everything) {
+        for path in listing.damages.matching(&snapshot, typed)? {
             for found in snapshot.tree(&path)? {
                 let Some(entry) = listing.readable(&path, found)? else { continue };
                 if filter.matches(&entry) {
-                    listing.entry(&snapshot, &entry.path.clone(), entry)?;
+                    listing.entry(&entry.path.clone(), entry)?;
                 }
             }
         }
@@ -72,11 +72,12 @@ pub(super) fn find(common: &Common, options: &Find) -> Result<(), Failure> {
 }
 
 /// Prints the bytes and blocks below each directory, after those of the directories in it.
-pub(super) fn du(common: &Common, options: &Du) -> Result<(), Failure> {
-    let snapshot = common.reader(&options.archive)?.snapshot()?;
-    let mut listing = Listing::begin(common, None, options.json_lines)?;
-    let typed = options.path.as_deref().unwrap_or(OsStr::new(""));
-    for path in listing.matching(&snapshot, typed)? {
+pub(super) fn du(common: &Common, archive: &Path, options: &Du) -> Result<(), Failure> {
+    let form = ListForm { long: false, null: false, json_lines: options.json_lines };
+    let mut listing = Listing::begin(common, archive, &form)?;
+    let snapshot = listing.snapshot.clone();
+    let typed = Path::new(options.path.as_deref().unwrap_or(OsStr::new("")));
+    for path in listing.damages.matching(&snapshot, typed)? {
         for usage in snapshot.usage(&path).map_err(|error| error.in_entry(&path))? {
             let Some(mut usage) = listing.readable(&path, usage)? else { continue };
             if options.depth.is_some_and(|depth| usage.depth > depth) {
@@ -86,28 +87,23 @@ pub(super) fn du(common: &Common, options: &Du) -> Result<(), Failure> {
                 usage.path = PathBuf::from(".");
             }
             let (bytes, blocks) = (usage.bytes, usage.blocks);
-            if !listing.list.is_text() {
-                listing.list.element(&usage)?;
-            } else if options.human_readable {
-                // An alignment needs the text.
-                let size = |bytes| BinaryBytes(bytes).to_string();
-                let (bytes, blocks) = (size(bytes), size(blocks * BLOCK_BYTES));
-                listing.line(&format!("{bytes:>12} {blocks:>12} "), &usage.path, None)?;
+            let columns = if options.human_readable {
+                format!("{:>12} {:>12} ", Size(bytes), Size(blocks * BLOCK_BYTES))
             } else {
-                listing.line(&format!("{bytes:>14} {blocks:>10} "), &usage.path, None)?;
-            }
+                format!("{bytes:>14} {blocks:>10} ")
+            };
+            listing.line(&usage, &columns, &usage.path, None)?;
         }
     }
     listing.end()
 }
 
-/// Standard output with a list of entries.
+/// Standard output with a list of entries of an archive.
 struct Listing<'a> {
-    list: List,
-    /// How entries are printed as text.
-    form: Option<&'a ListForm>,
-    /// The number of damaged entries, each of which was reported.
-    bad: u64,
+    snapshot: Snapshot,
+    output: Output,
+    form: &'a ListForm,
+    damages: Damages,
 }
 
 /// An entry with the target of a symbolic link, which is represented like a name.
@@ -120,111 +116,66 @@ struct Listed<'a> {
 }
 
 impl<'a> Listing<'a> {
-    fn begin(
-        common: &Common,
-        form: Option<&'a ListForm>,
-        json_lines: bool,
-    ) -> Result<Listing<'a>, Failure> {
-        Ok(Listing { list: List::begin(common, json_lines, "entries")?, form, bad: 0 })
+    fn begin(common: &Common, archive: &Path, form: &'a ListForm) -> Result<Listing<'a>, Failure> {
+        let snapshot = common.reader(archive)?.snapshot()?;
+        let output = Output::list(common, form.json_lines, "entries")?;
+        Ok(Listing { snapshot, output, form, damages: Damages::default() })
     }
 
     /// Ends the list. Fails if entries were damaged.
     fn end(self) -> Result<(), Failure> {
-        self.list.end()?;
-        if self.bad > 0 { Err(Failure::findings(self.bad)) } else { Ok(()) }
+        self.output.end()?;
+        self.damages.check()
     }
 
-    /// Returns the paths that match a pattern. Reports directories of which names are damaged.
-    fn matching(
-        &mut self,
-        snapshot: &Snapshot,
-        typed: impl AsRef<Path>,
-    ) -> Result<Vec<PathBuf>, Failure> {
-        let mut damaged = Vec::new();
-        let paths = snapshot.matching_readable(typed, |error| damaged.push(error))?;
-        for error in damaged {
-            self.unless_damaged::<()>(Err(error))?;
-        }
-        Ok(paths)
-    }
-
-    /// Returns an element of the list, or reports that it is damaged: the rest of the archive may still be readable.
+    /// Returns what was found below a path, or reports that it is damaged.
     fn readable<T>(&mut self, path: &Path, found: ar7::Result<T>) -> Result<Option<T>, Failure> {
-        self.unless_damaged(found.map_err(|error| error.in_entry(path)))
+        self.damages.readable(found.map_err(|error| error.in_entry(path)))
     }
 
-    /// Returns a value, or reports that it is damaged.
-    fn unless_damaged<T>(&mut self, found: ar7::Result<T>) -> Result<Option<T>, Failure> {
-        match found {
-            Err(error) if error.class() == ErrorClass::Damaged => {
-                output::warn(&error);
-                self.bad += 1;
-                Ok(None)
-            }
-            found => Ok(Some(found?)),
-        }
-    }
-
-    fn streams(&mut self, snapshot: &Snapshot) -> Result<(), Failure> {
-        for stream in snapshot.streams()? {
-            let Some(stream) = self.unless_damaged(stream)? else { continue };
-            let is_long = self.form.is_some_and(|form| form.long);
-            let size = if is_long { format!("{:>12} ", stream.len) } else { String::new() };
-            if self.list.is_text() {
-                self.line(&size, Path::new(&stream.id.to_string()), None)?;
-            } else {
-                self.list.element(&stream)?;
-            }
+    fn streams(&mut self) -> Result<(), Failure> {
+        for stream in self.snapshot.clone().streams()? {
+            let Some(stream) = self.damages.readable(stream)? else { continue };
+            let size = if self.form.long { format!("{:>12} ", stream.len) } else { String::new() };
+            self.line(&stream, &size, Path::new(&stream.id.to_string()), None)?;
         }
         Ok(())
     }
 
     /// Prints an entry under a name.
-    fn entry(&mut self, snapshot: &Snapshot, name: &Path, entry: Entry) -> Result<(), Failure> {
-        let is_long = self.form.is_some_and(|form| form.long);
-        let has_target = entry.metadata.is_symlink() && (is_long || !self.list.is_text());
-        let target = has_target.then(|| snapshot.read_link(&entry.path)).transpose();
+    fn entry(&mut self, name: &Path, mut entry: Entry) -> Result<(), Failure> {
+        let is_long = self.form.long;
+        let has_target = entry.metadata.is_symlink() && (is_long || !self.output.is_text());
+        let target = has_target.then(|| self.snapshot.read_link(&entry.path)).transpose();
         let target = self.readable(&entry.path, target)?.flatten();
-        if !self.list.is_text() {
-            let target = target.as_ref().map(|target| PathText::new(target).field("target"));
-            let mut entry = entry;
-            name.clone_into(&mut entry.path);
-            return self.list.element(&Listed { entry, target });
+        if self.output.is_text() && self.form.null {
+            self.output.write(name.as_os_str().as_encoded_bytes())?;
+            return self.output.write(b"\0");
         }
-        if self.form.is_some_and(|form| form.null) {
-            self.list.output.write(name.as_os_str().as_encoded_bytes())?;
-            return self.list.output.write(b"\0");
-        }
-        let before = if is_long { long_line(&entry.metadata) } else { String::new() };
-        self.line(&before, name, target.as_deref())
+        let columns = if is_long { entry.metadata.columns() } else { String::new() };
+        name.clone_into(&mut entry.path);
+        let text = target.as_ref().map(PathText::new);
+        let listed = Listed { entry, target: text.map(|text| text.field("target")) };
+        self.line(&listed, &columns, name, target.as_deref())
     }
 
-    /// Prints a line with text before a name, and the target of a symbolic link after it.
-    fn line(&mut self, before: &str, name: &Path, target: Option<&Path>) -> Result<(), Failure> {
-        let output = &mut self.list.output;
-        output.write(before.as_bytes())?;
-        output.name(name)?;
+    /// Prints a line with a name, or an element of a document.
+    fn line(
+        &mut self,
+        element: &impl Serialize,
+        columns: &str,
+        name: &Path,
+        target: Option<&Path>,
+    ) -> Result<(), Failure> {
+        if !self.output.is_text() {
+            return self.output.element(element);
+        }
+        self.output.write(columns.as_bytes())?;
+        self.output.name(name)?;
         if let Some(target) = target {
-            output.write(b" -> ")?;
-            output.name(target)?;
+            self.output.write(b" -> ")?;
+            self.output.name(target)?;
         }
-        output.write(b"\n")
+        self.output.write(b"\n")
     }
-}
-
-fn long_line(metadata: &Metadata) -> String {
-    let attributes = metadata.attributes;
-    let size = match metadata.device {
-        Some(Device { major, minor, .. }) => format!("{major}, {minor}"),
-        None => metadata.len.to_string(),
-    };
-    format!(
-        "{}{}{:>3} {:>5} {:>5} {size:>12} {} ",
-        metadata.mode_text(),
-        if metadata.has_extended_attributes { '+' } else { ' ' },
-        metadata.links,
-        attributes.user,
-        attributes.group,
-        attributes.modified.to_local_minute(),
-    )
 }

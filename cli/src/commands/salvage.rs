@@ -2,13 +2,13 @@
 
 use std::cell::RefCell;
 
-use ar7::{SalvageOutcome, SalvageProgress, Salvaged};
+use ar7::{ErrorClass, SalvageOutcome, SalvageProgress, Salvaged};
 
 use crate::arguments::{BLOCK_BYTES, Common, Salvage};
-use crate::exit::{Code, Failure};
+use crate::exit::Failure;
 use crate::keys;
 use crate::opened::{check_exists, check_is_free};
-use crate::output::List;
+use crate::output::Output;
 use crate::progress::Progress;
 
 /// Salvages the archive, and prints what is not complete. Fails if anything is lost.
@@ -24,7 +24,7 @@ pub(super) fn run(common: &Common, options: &Salvage) -> Result<(), Failure> {
         salvage = salvage.header(header);
     }
     let progress = Progress::stoppable(common)?;
-    let list = RefCell::new(List::begin(common, false, "entries")?);
+    let list = RefCell::new(Output::list(common, false, "entries")?);
     let mut scanned = 0;
     let text =
         |item: &Salvaged| (item.outcome != SalvageOutcome::Complete).then(|| item.to_string());
@@ -36,10 +36,11 @@ pub(super) fn run(common: &Common, options: &Salvage) -> Result<(), Failure> {
             match at {
                 SalvageProgress::Scanned { blocks, total } => {
                     // Everything is read once to find it, and at most once more to copy it.
-                    progress.set_of_blocks(blocks.into(), u64::from(total) * 2);
+                    progress.meter.set_total(u64::from(total) * 2 * BLOCK_BYTES);
                     scanned = u64::from(blocks) * BLOCK_BYTES;
+                    progress.meter.set_bytes(scanned);
                 }
-                SalvageProgress::Written { bytes } => progress.set_done(scanned + bytes),
+                SalvageProgress::Written { bytes } => progress.meter.set_bytes(scanned + bytes),
             }
             progress.flow()
         },
@@ -53,5 +54,5 @@ pub(super) fn run(common: &Common, options: &Salvage) -> Result<(), Failure> {
         return Ok(());
     }
     let summary = format!("{} entries and streams are not as they were", summary.incomplete());
-    Err(Failure::Incomplete { summary, code: Code::Damaged })
+    Err(Failure::Incomplete { summary, code: ErrorClass::Damaged })
 }

@@ -1,6 +1,7 @@
 //! `verify`: checks the whole archive and reports every problem.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+use std::path::Path;
 
 use ar7::{Archive, Damage, Error, Finding, Io, PathText};
 use serde::Serialize;
@@ -8,45 +9,36 @@ use serde::Serialize;
 use super::archive::receipt_of;
 use crate::arguments::{Common, Verify};
 use crate::exit::Failure;
-use crate::output::List;
+use crate::output::Output;
 use crate::progress::Progress;
 
 /// Verifies the archive. Positioned reads are the default, because they report a bad sector as a finding.
-pub(super) fn run(common: &Common, options: &Verify) -> Result<(), Failure> {
+pub(super) fn run(common: &Common, path: &Path, options: &Verify) -> Result<(), Failure> {
     let receipt = options.receipt.as_deref().map(receipt_of).transpose()?;
-    let archive = common.open(&options.archive, Archive::options().io(Io::File))?;
+    let archive = common.open(path, Archive::options().io(Io::File))?;
     if let Some(receipt) = receipt {
         archive.check_receipt(&receipt)?;
     }
     let progress = Progress::stoppable(common)?;
-    let list = RefCell::new(List::begin(common, options.json_lines, "findings")?);
-    let damage = RefCell::new(Damage::default());
-    let (found, mut checked, mut total) = (Cell::new(0_u64), 0, 0);
-    let text = |finding: &Finding| Some(PathText::new(&finding.to_string()).to_string());
+    let (findings, mut checked) = (Findings::begin(common, options.json_lines)?, None);
     let verified = archive.verify(
-        |finding| {
-            found.set(found.get() + 1);
-            damage.borrow_mut().add(&finding);
-            list.borrow_mut().add(&finding, text);
-        },
+        |finding| findings.add(&finding),
         |at| {
-            (checked, total) = (at.blocks, at.total);
-            progress.set_of_blocks(checked, total);
+            checked = Some((at.blocks, at.total));
+            progress.meter.set_blocks(at);
             progress.flow()
         },
     );
     progress.finish();
-    let mut list = list.into_inner();
-    let summary = match verified {
-        Err(Error::Stopped) => {
-            list.end_with("interrupted", &true, None)?;
-            let found = found.get();
-            let done = format!("{checked} of {total} blocks checked, {found} findings so far");
-            return Err(Failure::Interrupted { done });
-        }
-        outcome => outcome?,
-    };
-    list_affected(&mut list, &archive, &damage.into_inner())?;
+    if matches!(verified, Err(Error::Stopped)) {
+        let (list, _, found) = findings.0.into_inner();
+        list.end_with("interrupted", &true, None)?;
+        let (checked, total) = checked.unwrap_or_default();
+        let done = format!("{checked} of {total} blocks checked, {found} findings so far");
+        return Err(Failure::Interrupted { done });
+    }
+    let summary = verified?;
+    let list = findings.end(&archive)?;
     list.end_with("counts", &summary, (!common.quiet).then(|| summary.to_string()))?;
     match summary.findings {
         0 => Ok(()),
@@ -54,17 +46,32 @@ pub(super) fn run(common: &Common, options: &Verify) -> Result<(), Failure> {
     }
 }
 
-/// Lists the entries that findings affect.
-pub(super) fn list_affected(
-    list: &mut List,
-    archive: &Archive,
-    damage: &Damage,
-) -> Result<(), Failure> {
-    for path in damage.paths(&archive.snapshot()?)? {
-        let text = |_: &Affected<'_>| Some(format!("affected: {}", PathText::new(&path)));
-        list.add(&Affected { affected: PathText::new(&path) }, text);
+/// The list of findings, what they affect, and their number.
+pub(super) struct Findings(RefCell<(Output, Damage, u64)>);
+
+impl Findings {
+    pub(super) fn begin(common: &Common, json_lines: bool) -> Result<Findings, Failure> {
+        let list = Output::list(common, json_lines, "findings")?;
+        Ok(Findings(RefCell::new((list, Damage::default(), 0))))
     }
-    Ok(())
+
+    /// Lists a finding.
+    pub(super) fn add(&self, finding: &Finding) {
+        let (list, damage, count) = &mut *self.0.borrow_mut();
+        damage.add(finding);
+        *count += 1;
+        list.add(finding, |finding| Some(PathText::new(&finding.to_string()).to_string()));
+    }
+
+    /// Lists the entries that the findings affect. Returns the list.
+    pub(super) fn end(self, archive: &Archive) -> Result<Output, Failure> {
+        let (mut list, damage, _) = self.0.into_inner();
+        for path in damage.paths(&archive.snapshot()?)? {
+            let affected = Affected { affected: PathText::new(&path) };
+            list.add(&affected, |_| Some(format!("affected: {}", PathText::new(&path))));
+        }
+        Ok(list)
+    }
 }
 
 /// An entry that findings affect.
