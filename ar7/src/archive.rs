@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use ar7_engine::Error as EngineError;
+use ar7_engine::store::Unpublished;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
@@ -103,6 +104,18 @@ impl Options {
     pub fn open(&self, path: impl AsRef<Path>, key: &Key) -> Result<Archive> {
         let registry = self.open_registry(path.as_ref(), key)?;
         Ok(Archive { registry, turn: Turn::default() })
+    }
+
+    /// Creates an archive that gets its name when it is published, after it was closed.
+    pub(crate) fn create_unpublished(
+        &self,
+        path: &Path,
+        key: &Key,
+    ) -> Result<(Archive, Unpublished)> {
+        let options = self.for_creating();
+        let made = ar7_registry::Archive::create_unpublished(path, &key.0, &options);
+        let (registry, unpublished) = made?;
+        Ok((Archive { registry, turn: Turn::default() }, unpublished))
     }
 
     fn open_registry(&self, path: &Path, key: &Key) -> ar7_registry::Result<ar7_registry::Archive> {

@@ -149,8 +149,9 @@ impl<'a> Salvage<'a> {
     /// Scans the archive, and writes everything that opens to a new file, which must not exist. Passes
     /// each entry and stream to `report`. Entries without a name are in the directory `lost+found`.
     ///
-    /// A break of `progress` makes this fail with [`crate::Error::Stopped`]. What was written until then
-    /// stays.
+    /// The new file gets its name once it is complete and durable. If this fails, there is none; if the
+    /// process is killed, a file `.NEW.XXXXXX.incomplete` stays, which the next attempt removes. A break of
+    /// `progress` makes this fail with [`crate::Error::Stopped`].
     pub fn run(
         self,
         new: impl AsRef<Path>,
@@ -159,12 +160,19 @@ impl<'a> Salvage<'a> {
         progress: impl FnMut(SalvageProgress) -> ControlFlow<()>,
     ) -> Result<SalvageSummary> {
         let wreck = Wreck::open(&self.archive, &self.key.0, self.header)?;
+        let mut unpublished = None;
         let create = |kind| {
             let options = ar7_registry::CreateOptions { kind, ..self.options.for_creating() };
-            ar7_registry::Archive::create(new.as_ref(), &new_key.0, &options)
+            let path = new.as_ref();
+            let made = ar7_registry::Archive::create_unpublished(path, &new_key.0, &options)?;
+            unpublished = Some(made.1);
+            Ok(made.0)
         };
         let mut observer = Observer { report, progress };
         let summary = salvage::salvage(wreck, create, &mut observer)?;
+        if let Some(new) = unpublished {
+            new.publish()?;
+        }
         Ok(SalvageSummary {
             blocks: summary.blocks,
             opened: summary.opened,

@@ -160,7 +160,10 @@ impl fmt::Display for Imported {
 }
 
 impl<R: Read + Seek> OldArchive<R> {
-    /// Stores everything in a new archive. If this fails, there is no new archive. See [`OldArchive::import`].
+    /// Stores everything in a new archive. See [`OldArchive::import`].
+    ///
+    /// The new file gets its name once it is complete and durable. If this fails, there is none; if the
+    /// process is killed, a file `.NEW.XXXXXX.incomplete` stays, which the next attempt removes.
     ///
     /// The options need not say that the archive is created, nor its kind.
     pub fn import_to(
@@ -170,21 +173,17 @@ impl<R: Read + Seek> OldArchive<R> {
         options: Options,
         event: impl FnMut(&ImportEvent<'_>) -> ControlFlow<()>,
     ) -> Result<Imported> {
-        let path = path.as_ref();
-        let options = options.create_new(true).kind(self.kind.new_kind());
-        let archive = options.open(path, key)?;
+        let options = options.kind(self.kind.new_kind());
+        let (archive, unpublished) = options.create_unpublished(path.as_ref(), key)?;
         let imported = archive.begin().and_then(|transaction| {
             let imported = self.import(&transaction, event)?;
             transaction.commit()?;
             Ok(imported)
         });
-        let closed = archive.close();
-        let imported = imported.and_then(|imported| closed.map(|()| imported));
-        if imported.is_err() {
-            // An empty archive would only be in the way of the next attempt.
-            let _ = std::fs::remove_file(path);
-        }
-        imported
+        let imported = imported?;
+        archive.close()?;
+        unpublished.publish()?;
+        Ok(imported)
     }
 
     /// Stores everything in a transaction: streams with their identities, entries with their names,

@@ -46,7 +46,7 @@ pub(super) fn run(common: &Common, options: &Salvage) -> Result<(), Failure> {
         },
     );
     progress.finish();
-    let done = || "the new archive has what was salvaged so far".to_owned();
+    let done = || "there is no new archive".to_owned();
     let summary = salvaged.map_err(Failure::stopped(done))?;
     let lines = (!common.quiet).then(|| summary.to_string());
     list.into_inner().end_with("counts", &summary, lines)?;

@@ -28,4 +28,5 @@ mod salvage;
 mod sources;
 mod space;
 mod terminal;
+mod whole;
 mod wipe;

@@ -1,20 +1,35 @@
 //! A new file that gets its name only when it is complete.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use tempfile::TempPath;
 
-use super::{Device, FileDevice, refused};
-use crate::Result;
+use super::{Access, Device, FileDevice, refused};
+use crate::{Error, Result};
+
+/// End of every temporary name. A new file `backup.ar7` is called `.backup.ar7.XXXXXX.incomplete` at first.
+const SUFFIX: &str = ".incomplete";
+
+/// Number of random characters in a temporary name.
+const RANDOM_CHARACTERS: usize = 6;
+
+/// Number of bytes of the final name that a temporary one repeats at most. The longest name has 255.
+const REPEATED_MAX: usize = 200;
+
+/// Number of temporary names to try, should other processes remove them.
+const NAMES_MAX: u32 = 64;
 
 /// A file under a temporary name, to be renamed to its final name.
 ///
 /// It lies in the final directory and only its owner can read it. It is locked for writing before its first byte is
-/// written, and stays locked through the rename. Dropping it before
-/// [`persist`](NewFile::persist) deletes it.
+/// written, and stays locked through the rename. Dropping it before [`persist`](NewFile::persist) deletes it. If the
+/// process is killed, it stays; [`remove_abandoned`] removes it.
 #[derive(Debug)]
 pub struct NewFile {
     temporary: TempPath,
@@ -44,16 +59,22 @@ impl NewFile {
         if fs::symlink_metadata(&target).is_ok() {
             return Err(failed(io::ErrorKind::AlreadyExists.into()));
         }
-        let (file, temporary) = tempfile::Builder::new()
-            .prefix(".ar7-")
-            .suffix(".new")
-            .tempfile_in(&parent)
-            .map_err(failed)?
-            .into_parts();
-        let directory = Directory::open(&parent, &file).map_err(failed)?;
-        let device = FileDevice::from_file(file).map_err(|error| error.at_path(path))?.named(path);
-        device.lock_writer()?;
-        Ok((NewFile { temporary, target, directory }, device))
+        for _ in 0..NAMES_MAX {
+            let (file, temporary) = tempfile::Builder::new()
+                .prefix(&prefix_of(&target))
+                .suffix(SUFFIX)
+                .rand_bytes(RANDOM_CHARACTERS)
+                .tempfile_in(&parent)
+                .map_err(failed)?
+                .into_parts();
+            let directory = Directory::open(&parent, &file).map_err(failed)?;
+            let device = FileDevice::from_file(file).map_err(|error| error.at_path(path))?;
+            let device = device.named(path);
+            if lock_new(&device, &temporary)? {
+                return Ok((NewFile { temporary, target, directory }, device));
+            }
+        }
+        Err(failed(io::ErrorKind::ResourceBusy.into()))
     }
 
     /// Syncs `device`, renames the file, and syncs the directory. It never replaces a file that has taken the name
@@ -67,6 +88,50 @@ impl NewFile {
             .map_err(|error| refused("create", Some(&target), 1, error))?;
         directory.sync().map_err(|error| refused("sync directory", target.parent(), 1, error))
     }
+}
+
+/// Removes the files that killed processes left under temporary names for `path`: nobody has locked them. What cannot be
+/// removed stays, and costs nothing but space.
+pub fn remove_abandoned(path: &Path) {
+    let Ok(target) = std::path::absolute(path) else { return };
+    let entries = target.parent().and_then(|parent| fs::read_dir(parent).ok());
+    for entry in entries.into_iter().flatten().flatten() {
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if !is_file || !is_temporary_name(&entry.file_name(), &target) {
+            continue;
+        }
+        let Ok(file) = FileDevice::open(entry.path(), Access::ReadWrite) else { continue };
+        // The lock is held until the name is gone, so that its owner notices.
+        if file.lock_writer().is_ok() {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Locks a new file. Returns false if another process took it for an abandoned one, because it was not locked yet.
+fn lock_new(device: &FileDevice, temporary: &Path) -> Result<bool> {
+    match device.lock_writer() {
+        Err(Error::Locked { .. }) => return Ok(false),
+        outcome => outcome?,
+    }
+    let own = device.file().metadata().map_err(|error| Error::io("stat", error))?;
+    let is_own = |found: fs::Metadata| (found.dev(), found.ino()) == (own.dev(), own.ino());
+    Ok(fs::symlink_metadata(temporary).is_ok_and(is_own))
+}
+
+/// Returns how the temporary names for a file begin.
+fn prefix_of(target: &Path) -> OsString {
+    let name = target.file_name().unwrap_or_default().as_bytes();
+    let name = name.get(..REPEATED_MAX).unwrap_or(name);
+    OsStr::from_bytes(&[b".", name, b"."].concat()).to_owned()
+}
+
+fn is_temporary_name(name: &OsStr, target: &Path) -> bool {
+    let random = name.as_bytes().strip_prefix(prefix_of(target).as_bytes());
+    let random = random.and_then(|rest| rest.strip_suffix(SUFFIX.as_bytes()));
+    random.is_some_and(|random| {
+        random.len() == RANDOM_CHARACTERS && random.iter().all(u8::is_ascii_alphanumeric)
+    })
 }
 
 impl Directory {

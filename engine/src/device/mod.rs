@@ -25,7 +25,7 @@ use std::sync::Arc;
 use crate::format::{BLOCK_SIZE, BLOCK_SIZE_U64, BLOCKS_MAX, Position, Run};
 use crate::{Error, Result};
 
-pub use create::NewFile;
+pub use create::{NewFile, remove_abandoned};
 pub(crate) use direct::page_aligned;
 pub use file::{Access, FileDevice};
 #[cfg(any(test, feature = "testing"))]

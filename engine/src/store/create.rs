@@ -13,7 +13,7 @@ use crate::crypto::{
     HeaderKey, KeyDerivation, KeyKind, MasterKey, SealJob, Sealer, Secret, random_array,
     random_u32, wrap_master_key,
 };
-use crate::device::{Device, NewFile};
+use crate::device::{Device, NewFile, remove_abandoned};
 use crate::error::Result;
 use crate::format::{
     ArchiveKind, BLANK_BLOCKS, BLOCK_SIZE, BlockHead, DATA_SIZE, Data, Generation, HEADERS, Header,
@@ -44,6 +44,24 @@ impl Default for CreateOptions {
     }
 }
 
+/// A new archive without its name. Dropping it deletes the file.
+#[derive(Debug)]
+#[must_use]
+pub struct Unpublished {
+    new: NewFile,
+    store: Arc<Store>,
+}
+
+impl Unpublished {
+    /// Makes everything that was written durable, and gives the file its name. Fails if a file has taken the name
+    /// meanwhile, which it never replaces, or if an earlier write or sync has failed.
+    pub fn publish(self) -> Result<()> {
+        let Unpublished { new, store } = self;
+        store.check_usable()?;
+        store.poisoning(new.persist(&*store.device))
+    }
+}
+
 impl Store {
     /// Creates an archive in a new file, and never changes an existing file. The file has a temporary name until it
     /// is complete and on disk, so a crash leaves no incomplete archive at `path`.
@@ -60,6 +78,27 @@ impl Store {
         };
         let made = make().and_then(|device| open_made(device, Some(path), secret, options));
         made.map_err(|error: crate::Error| error.at_path(path))
+    }
+
+    /// Creates an archive in a new file that gets its name only when [`Unpublished::publish`] is called: for an archive
+    /// that nobody should find before it is complete. Until then the file has a temporary name.
+    ///
+    /// Removes what killed processes left of earlier attempts.
+    pub fn create_unpublished(
+        path: &Path,
+        secret: &Secret,
+        options: &CreateOptions,
+    ) -> Result<(Arc<Store>, Writer, Unpublished)> {
+        // First, because they may occupy the space that this archive needs.
+        remove_abandoned(path);
+        let make = || {
+            let (new, file) = NewFile::create(path)?;
+            lay_out(&file, secret, options)?;
+            let (store, writer) = open_made(options.io.device(file), Some(path), secret, options)?;
+            let unpublished = Unpublished { new, store: Arc::clone(&store) };
+            Ok((store, writer, unpublished))
+        };
+        make().map_err(|error: crate::Error| error.at_path(path))
     }
 
     /// Creates an archive on an empty device.

@@ -58,7 +58,7 @@ pub use crate::process::in_forked_process;
 pub use backup::{ExportedHeader, HeaderImport};
 pub use commit::{Finished, SlotUpdate};
 pub use committed::{Commit, Redirects};
-pub use create::CreateOptions;
+pub use create::{CreateOptions, Unpublished};
 pub use handle::Store;
 pub use in_flight::OwnedSealJob;
 pub use key_slots::NewKey;

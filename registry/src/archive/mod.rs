@@ -19,7 +19,7 @@ use ar7_engine::device::Device;
 use ar7_engine::format::{
     ArchiveKind, Block, Generation, Position, RESERVED_STREAMS, StoredStream, Timestamp,
 };
-use ar7_engine::store::{self, Io, OpenOptions, Store, Writer};
+use ar7_engine::store::{self, Io, OpenOptions, Store, Unpublished, Writer};
 use uuid::Uuid;
 
 pub use savepoint::Savepoint;
@@ -122,6 +122,18 @@ impl Archive {
     pub fn create(path: &Path, secret: &Secret, options: &CreateOptions) -> Result<Archive> {
         let (store, writer) = Store::create(path, secret, &options.engine())?;
         Archive::from_created(store, writer, options)
+    }
+
+    /// Creates an archive in a new file that has a temporary name until [`Unpublished::publish`] is called, after the
+    /// archive was closed. Fails if a file has the final name.
+    pub fn create_unpublished(
+        path: &Path,
+        secret: &Secret,
+        options: &CreateOptions,
+    ) -> Result<(Archive, Unpublished)> {
+        let engine = options.engine();
+        let (store, writer, unpublished) = Store::create_unpublished(path, secret, &engine)?;
+        Ok((Archive::from_created(store, writer, options)?, unpublished))
     }
 
     /// Creates an archive on an empty device and opens it for writing.

@@ -12,7 +12,7 @@ mod rebuilt;
 mod report;
 mod restore;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod versions;
 
 use ar7_engine::format::ArchiveKind;
@@ -27,7 +27,8 @@ use crate::archive::Archive;
 use crate::error::Result;
 use crate::records::TreeId;
 
-/// Scans a damaged archive, and writes everything that opens to the archive that `create` makes.
+/// Scans a damaged archive, and writes everything that opens to the archive that `create` makes. If this fails, that
+/// archive is incomplete.
 ///
 /// The index of what was found takes up to 48 bytes for each run of blocks of a stream, and about 200 for each index
 /// page.
@@ -71,18 +72,9 @@ pub fn salvage(
     summary.damaged_trees = source.damaged_trees();
     let archive = create(wreck.kind())?;
     let mut restoring = Restoring::new(&source, &archive, observer, summary);
-    let outcome = restoring.run();
+    restoring.run()?;
     let summary = restoring.into_summary();
-    match outcome {
-        Ok(()) => {
-            archive.commit()?;
-            archive.close()?;
-            Ok(summary)
-        }
-        Err(error) => {
-            // What was written so far stays. The first failure is the one to report.
-            let _ = archive.commit().and_then(|()| archive.close());
-            Err(error)
-        }
-    }
+    archive.commit()?;
+    archive.close()?;
+    Ok(summary)
 }

@@ -19,7 +19,7 @@ use crate::records::{
 };
 use crate::stream::{Mode, Stream};
 
-/// Bytes after which a commit is made, so that little is lost and little memory is needed.
+/// Bytes after which a commit is made, so that little memory is needed.
 const COMMITTED_BYTES: u64 = 256 << 20;
 
 /// What an entry without content counts for.

@@ -1,15 +1,17 @@
-//! New files: complete before they get their name, and never in place of another file.
+//! New files: complete before they get their name, and never in place of another file. What killed processes left is
+//! removed, and nothing else.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tempfile::{NamedTempFile, TempDir};
 
 use super::{pattern, refusal};
 use crate::Error;
-use crate::device::create::{rename_over_placeholder, sync_file_system};
+use crate::device::create::{remove_abandoned, rename_over_placeholder, sync_file_system};
 use crate::device::{Access, Device, FileDevice, MappedDevice, NewFile};
 use crate::format::Position;
 
@@ -129,4 +131,77 @@ fn a_directory_that_cannot_be_read_is_synced_with_its_file_system() {
     new.persist(&device).unwrap();
     mode(0o700);
     assert_eq!(names_in(&directory), [target]);
+}
+
+#[test]
+fn files_of_killed_processes_are_removed_and_others_stay() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("new");
+    let (live, device) = NewFile::create(&target).unwrap();
+    let [temporary] = &*names_in(&directory) else { panic!("expected one file") };
+    let name = temporary.file_name().unwrap().to_str().unwrap();
+    assert!(name.starts_with(".new.") && name.ends_with(".incomplete"), "{name}");
+    let write = |name: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, "").unwrap();
+        path
+    };
+    let abandoned = write(".new.aB3456.incomplete");
+    let kept = [
+        // Of other files, and not of this program.
+        write(".newer.aB3456.incomplete"),
+        write("new.aB3456.incomplete"),
+        write(".new.aB345.incomplete"),
+        write(".new.aB345_.incomplete"),
+        write(".new.aB3456.incomplete.gz"),
+    ];
+    let link = directory.path().join(".new.link56.incomplete");
+    symlink(&kept[0], &link).unwrap();
+    remove_abandoned(&target);
+    assert!(!abandoned.exists());
+    assert!(kept.iter().all(|path| path.exists()) && link.is_symlink() && temporary.exists());
+    // The name of a live process is free for it until the end.
+    device.grow(1).unwrap();
+    live.persist(&device).unwrap();
+    assert!(target.exists());
+}
+
+#[test]
+fn a_long_name_has_a_temporary_one_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("x".repeat(255));
+    let (new, device) = NewFile::create(&target).unwrap();
+    let [temporary] = &*names_in(&directory) else { panic!("expected one file") };
+    fs::write(directory.path().join(format!(".{}.aB3456.incomplete", "x".repeat(200))), "")
+        .unwrap();
+    remove_abandoned(&target);
+    assert_eq!(names_in(&directory), [temporary.as_path()]);
+    new.persist(&device).unwrap();
+    assert_eq!(names_in(&directory), [target]);
+}
+
+/// Between the creation of a file and its lock, another process may take it for an abandoned one.
+#[test]
+fn a_file_that_another_process_removes_before_it_is_locked_gets_another_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("new");
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                remove_abandoned(&target);
+            }
+        });
+        let create = || {
+            for _ in 0..400 {
+                let (new, device) = NewFile::create(&target)?;
+                new.persist(&device)?;
+                fs::remove_file(&target).unwrap();
+            }
+            Ok::<(), Error>(())
+        };
+        let created = create();
+        is_done.store(true, Ordering::Relaxed);
+        created.unwrap();
+    });
 }

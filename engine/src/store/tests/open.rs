@@ -423,3 +423,52 @@ fn the_header_digest_covers_the_whole_block() {
     let digest = header_digest(&bytes);
     assert_eq!(read_only(&device).current().slot.header_digest, digest);
 }
+
+#[test]
+fn an_unpublished_archive_has_no_name_and_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("archive");
+    let names = || std::fs::read_dir(directory.path()).unwrap().count();
+    let create = || Store::create_unpublished(&path, &secret(), &CreateOptions::default());
+    let (store, mut writer, unpublished) = create().unwrap();
+    let block = add_block(&mut writer, KeyKind::Data, 7).unwrap();
+    commit(&mut writer, 1).unwrap();
+    assert!(!path.exists() && names() == 1);
+    drop((store, writer, unpublished));
+    assert_eq!(names(), 0, "{block:?}");
+
+    let (store, mut writer, unpublished) = create().unwrap();
+    let block = add_block(&mut writer, KeyKind::Data, 7).unwrap();
+    commit(&mut writer, 1).unwrap();
+    writer.finish().unwrap();
+    unpublished.publish().unwrap();
+    drop(store);
+    let reader = Store::open(&path, &secret(), OpenOptions::default()).unwrap().0;
+    assert_eq!((mark(&reader), read(&reader, block).unwrap(), names()), (1, 7, 1));
+
+    // A name that is taken before or after the creation.
+    let error = create().unwrap_err();
+    assert!(matches!(&error, Error::Io { operation: "create", .. }), "{error}");
+    let precious = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let (store, _writer, unpublished) = create().unwrap();
+    std::fs::write(&path, &precious).unwrap();
+    let error = unpublished.publish().unwrap_err();
+    assert!(matches!(&error, Error::Io { operation: "create", .. }), "{error}");
+    assert_eq!((std::fs::read(&path).unwrap(), names()), (precious, 1));
+    drop(store);
+}
+
+#[test]
+fn an_archive_with_a_failed_write_is_not_published() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("archive");
+    let made = Store::create_unpublished(&path, &secret(), &CreateOptions::default());
+    let (store, writer, unpublished) = made.unwrap();
+    let failed = Error::io("write", std::io::ErrorKind::Other.into());
+    store.poisoning::<()>(Err(failed)).unwrap_err();
+    let error = unpublished.publish().unwrap_err();
+    assert!(matches!(error, Error::Poisoned { .. }), "{error}");
+    drop(writer);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
