@@ -11,4 +11,4 @@ mod tests;
 pub(crate) use layout::{Segment, assign, blocks_for, locate};
 pub(crate) use open::{OpenStream, OpenStreams, split_offset, too_long};
 pub(crate) use read::{Expected, Neighbour, Reading, check_head, read_blocks};
-pub(crate) use relocate::{is_damage, is_refusal, relocate};
+pub(crate) use relocate::{is_damage, relocate};

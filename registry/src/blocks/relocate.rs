@@ -11,6 +11,7 @@ use ar7_engine::crypto::{KeyKind, SealJob};
 use ar7_engine::format::{
     BlockHead, BlockIndex, DATA_SIZE, Data, Generation, Position, Run, StoredStream, runs_of,
 };
+use ar7_engine::store::{Redirects, Store};
 use ar7_engine::{Check, Error as EngineError, fault};
 use zeroize::Zeroizing;
 
@@ -33,30 +34,31 @@ pub(crate) struct Relocated {
 /// Moves the blocks of `range`, as far as they and their neighbours open, to free blocks below the ceiling. The caller
 /// stores the record.
 ///
-/// Without room, or if readers hold too much, it changes nothing. After any other failure the transaction can only be
-/// rolled back.
+/// Without room, or if readers hold too much, it changes nothing and returns `None`. After a failure the transaction can
+/// only be rolled back.
 pub(crate) fn relocate(
     trees: &mut WorkingTrees,
     stored: &mut StoredStream,
     range: Range<u32>,
-) -> Result<Relocated> {
+) -> Result<Option<Relocated>> {
     let window = Window::read(trees, stored, &range)?;
     let indices: Vec<u32> = range.filter(|&index| window.is_movable(index)).collect();
     let mut relocated = Relocated { damaged: window.damaged, ..Relocated::default() };
     let window = Window { damaged: Vec::new(), ..window };
     if indices.is_empty() {
-        return Ok(relocated);
+        return Ok(Some(relocated));
     }
     let old: Vec<Position> = indices.iter().filter_map(|&index| window.position(index)).collect();
-    let new = allocate(trees, &old)?;
+    let Some(new) = unless_refused(allocate(trees, &old))? else { return Ok(None) };
     let moves: BTreeMap<u32, Position> = indices.iter().copied().zip(new).collect();
     let stays = window.changed_neighbours(trees, &moves);
-    let sealed = seal(trees, &window, &moves, &stays);
-    if sealed.as_ref().is_err_and(is_refusal) {
+    let Some(live) = unless_refused(seal_live(trees, &window, &moves, &stays))? else {
         let new: Vec<Position> = moves.values().copied().collect();
         trees.cancel(runs_of(&new).collect());
-    }
-    let (fresh, live) = sealed?;
+        return Ok(None);
+    };
+    // From here on, the neighbours name the new positions: a refusal is a failure.
+    let fresh = seal_fresh(trees, &window, &moves, &stays)?;
     for segment in segments(&moves, fresh).into_iter().chain(segments(&stays.fresh, fresh)) {
         assign(trees, stored, segment)?;
     }
@@ -73,19 +75,19 @@ pub(crate) fn relocate(
     }
     relocated.runs += stays.live.len();
     relocated.moved = u32::try_from(moves.len()).unwrap_or(u32::MAX);
-    Ok(relocated)
+    Ok(Some(relocated))
 }
 
-/// Whether an error means that nothing was changed.
-pub(crate) fn is_refusal(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Engine(
+/// Returns nothing if the error means that nothing was changed.
+fn unless_refused<T>(outcome: Result<T>) -> Result<Option<T>> {
+    match outcome {
+        Err(Error::Engine(
             EngineError::NoSpace { .. }
-                | EngineError::Full { .. }
-                | EngineError::HeldByReaders { .. }
-        )
-    )
+            | EngineError::Full { .. }
+            | EngineError::HeldByReaders { .. },
+        )) => Ok(None),
+        outcome => outcome.map(Some),
+    }
 }
 
 /// Whether an error means that a block or page does not open, so that everything else can go on.
@@ -117,31 +119,37 @@ fn allocate(trees: &mut WorkingTrees, old: &[Position]) -> Result<Vec<Position>>
     }
 }
 
-/// Seals the neighbours that stay, and the moved blocks. Returns the generation of what is written in place, and that
-/// of what is written to shadow blocks.
-fn seal(
+/// Seals the neighbours of the last commit, which stay, in shadow blocks. Returns their generation.
+fn seal_live(
     trees: &mut WorkingTrees,
     window: &Window,
     moves: &BTreeMap<u32, Position>,
     stays: &Neighbours,
-) -> Result<(Generation, Generation)> {
-    let job = |(&index, &position): (&u32, &Position)| SealJob {
-        position,
-        head: window.head(index, moves),
-        data: window.data(index),
-    };
-    let mut fresh: Vec<SealJob<'_>> = moves.iter().chain(&stays.fresh).map(job).collect();
+) -> Result<Generation> {
+    if stays.live.is_empty() {
+        return Ok(Generation::default());
+    }
+    let jobs: Vec<SealJob<'_>> = window.jobs(&stays.live, moves).collect();
+    trees.make_room(jobs.len())?;
+    Ok(trees.writer().write_over(&jobs)?)
+}
+
+/// Seals the moved blocks, and the neighbours that were moved before. Returns their generation.
+fn seal_fresh(
+    trees: &mut WorkingTrees,
+    window: &Window,
+    moves: &BTreeMap<u32, Position>,
+    stays: &Neighbours,
+) -> Result<Generation> {
+    let moved = window.jobs(moves, moves);
+    let mut fresh: Vec<SealJob<'_>> = moved.chain(window.jobs(&stays.fresh, moves)).collect();
     fresh.sort_unstable_by_key(|job| job.position);
     if let Some(pair) = fresh.windows(2).find(|pair| pair[0].position == pair[1].position) {
         // Someone with the key listed a block in use as free.
         let position = pair[0].position;
         return Err(EngineError::damaged(position, Check::FreeMap, "used or free", "both").into());
     }
-    let live: Vec<SealJob<'_>> = stays.live.iter().map(job).collect();
-    trees.make_room(live.len())?;
-    let live =
-        if live.is_empty() { Generation::default() } else { trees.writer().write_over(&live)? };
-    Ok((trees.writer().write_fresh(KeyKind::Data, &fresh)?, live))
+    Ok(trees.writer().write_fresh(KeyKind::Data, &fresh)?)
 }
 
 /// Returns the blocks as segments.
@@ -198,11 +206,13 @@ impl Window {
             opens: vec![false; blocks],
             damaged: Vec::new(),
         };
+        // A failure of an in-flight write is not damage of what is read next.
+        let store = trees.flushed_store()?;
         let segments = window.locate(trees, count.min(end.saturating_add(1)))?;
         for segment in segments {
             let part = segment.from(first.max(segment.first.get()));
             if let Some(part) = part.and_then(|part| part.before(end)) {
-                window.open(trees, &segment, part)?;
+                window.open((store, trees.redirects()), &segment, part)?;
             }
         }
         Ok(window)
@@ -232,14 +242,14 @@ impl Window {
     }
 
     /// Opens a part of a segment, and checks everything that its blocks say.
-    fn open(&mut self, trees: &WorkingTrees, segment: &Segment, part: Segment) -> Result<()> {
-        if self.open_run(trees, segment, part).is_ok() {
+    fn open(&mut self, from: (&Store, &Redirects), segment: &Segment, part: Segment) -> Result<()> {
+        if self.open_run(from, segment, part).is_ok() {
             return Ok(());
         }
         for index in part.first.get()..part.end() {
             let run = Run::single(part.position(index));
             let single = Segment { first: BlockIndex(index), run, ..part };
-            match self.open_run(trees, segment, single) {
+            match self.open_run(from, segment, single) {
                 Ok(()) => {}
                 Err(error) if is_damage(&error) => {
                     self.damaged.push((index, self.position(index), error));
@@ -250,7 +260,12 @@ impl Window {
         Ok(())
     }
 
-    fn open_run(&mut self, trees: &WorkingTrees, segment: &Segment, part: Segment) -> Result<()> {
+    fn open_run(
+        &mut self,
+        (store, redirects): (&Store, &Redirects),
+        segment: &Segment,
+        part: Segment,
+    ) -> Result<()> {
         let count = self.stored.record.count;
         let neighbour = |index: Option<u32>| match index.filter(|&index| index < count) {
             None => Neighbour::None,
@@ -265,9 +280,8 @@ impl Window {
         let offset = part.first.get() - segment.first.get();
         let at = usize::try_from(part.first.get() - self.first).unwrap_or(usize::MAX);
         let blocks = usize::try_from(part.run.count()).unwrap_or(usize::MAX);
-        let store = trees.flushed_store()?;
         store.read_run(
-            trees.redirects(),
+            redirects,
             KeyKind::Data,
             part.run,
             part.generation,
@@ -336,6 +350,19 @@ impl Window {
             index: BlockIndex(index),
             stream: self.stored.record.identity,
         }
+    }
+
+    /// Returns how to seal open blocks at these places.
+    fn jobs<'a>(
+        &'a self,
+        places: &'a BTreeMap<u32, Position>,
+        moves: &'a BTreeMap<u32, Position>,
+    ) -> impl Iterator<Item = SealJob<'a>> {
+        places.iter().map(|(&index, &position)| SealJob {
+            position,
+            head: self.head(index, moves),
+            data: self.data(index),
+        })
     }
 
     /// Returns the data of an open block.

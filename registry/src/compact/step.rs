@@ -7,7 +7,7 @@ use ar7_engine::format::StoredStream;
 
 use super::find::{Part, Place, Search};
 use crate::archive::State;
-use crate::blocks::{is_refusal, relocate};
+use crate::blocks::relocate;
 use crate::committed::Committed;
 use crate::error::Result;
 use crate::records::{Streams, TreeId, reserved_index};
@@ -100,13 +100,9 @@ impl State {
         let place = part.place();
         let Part { mut stored, range } = part;
         step.moving = Some(place);
-        let moved = match relocate(&mut self.trees, &mut stored, range) {
-            Ok(moved) => moved,
-            Err(error) if is_refusal(&error) => {
-                step.search.at = place;
-                return Ok(false);
-            }
-            Err(error) => return Err(error),
+        let Some(moved) = relocate(&mut self.trees, &mut stored, range)? else {
+            step.search.at = place;
+            return Ok(false);
         };
         let stream = stored.record.identity;
         for (index, position, error) in moved.damaged {
