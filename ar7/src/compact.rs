@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ar7_registry::compact::{CompactObserver, CompactProgress};
@@ -9,7 +11,9 @@ use ar7_registry::verify;
 
 use crate::archive::Archive;
 use crate::error::Result;
+use crate::key::Key;
 use crate::maintenance::{Finding, Progress};
+use crate::options::Options;
 
 /// A compaction of an archive, from [`Archive::compact`].
 #[derive(Debug)]
@@ -41,6 +45,24 @@ impl fmt::Display for Compacted {
         let Compacted { bytes_before, bytes_after, moved, .. } = self;
         let given_back = bytes_before.saturating_sub(*bytes_after);
         write!(formatter, "{given_back} of {bytes_before} bytes given back, {moved} blocks moved")
+    }
+}
+
+/// The result of [`Compaction::copy_to`]. `Display` gives it in one line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct CompactedCopy {
+    /// Length of the archive's file in bytes.
+    pub bytes_before: u64,
+    /// Length of the new file in bytes.
+    pub bytes_after: u64,
+}
+
+impl fmt::Display for CompactedCopy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CompactedCopy { bytes_before, bytes_after } = self;
+        write!(formatter, "{bytes_after} bytes, of {bytes_before} bytes before")
     }
 }
 
@@ -97,6 +119,53 @@ impl Compaction<'_> {
             damaged: summary.damaged,
             oldest_reader: summary.oldest_reader,
         })
+    }
+}
+
+impl Compaction<'_> {
+    /// Copies everything in the newest commit to a new archive instead, the content in the order of the names. The
+    /// archive itself stays as it is, and may be open for reading only. Streams keep their identities.
+    ///
+    /// The new archive has an identity and a master key of its own, so that receipts of the old one are not for it. Its
+    /// kind is that of the old one; the other options for a new archive apply.
+    ///
+    /// The new file gets its name once it is complete and durable. If this fails, there is none; if the process is
+    /// killed, a file `.NEW.XXXXXX.incomplete` stays, which the next attempt removes. Fails if anything does not open:
+    /// [`crate::Salvage`] copies what is left. A break of `progress` makes this fail with [`crate::Error::Stopped`].
+    ///
+    /// # Examples
+    /// ```
+    /// use std::ops::ControlFlow;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (folder, key) = (tempfile::tempdir()?, ar7::Key::generate()?);
+    /// # let archive = ar7::Archive::create(folder.path().join("a.ar7"), &key)?;
+    /// let new = folder.path().join("new.ar7");
+    /// let options = ar7::Archive::options().label("copy");
+    /// let copied = archive.compact().copy_to(&new, &key, options, |_| ControlFlow::Continue(()))?;
+    /// assert_eq!(copied.bytes_after, std::fs::metadata(&new)?.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn copy_to(
+        self,
+        new: impl AsRef<Path>,
+        key: &Key,
+        options: Options,
+        mut progress: impl FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<CompactedCopy> {
+        let old = &self.archive.registry;
+        // A fixed archive gets its streams from the old one.
+        let options = options.kind(self.archive.kind()).streams(0);
+        let (copy, unpublished) = options.create_unpublished(new.as_ref(), key)?;
+        old.copy_to(&copy.registry, &mut |at| {
+            progress(Progress { blocks: at.blocks, total: at.total.max(at.blocks) })
+        })?;
+        let store = Arc::clone(copy.registry.store());
+        copy.close()?;
+        unpublished.publish()?;
+        let (bytes_before, bytes_after) = (old.store().file_bytes()?, store.file_bytes()?);
+        Ok(CompactedCopy { bytes_before, bytes_after })
     }
 }
 

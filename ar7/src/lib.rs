@@ -167,7 +167,7 @@ mod usage;
 
 pub use archive::Archive;
 pub use command::CommandOutput;
-pub use compact::{Compacted, Compaction};
+pub use compact::{Compacted, CompactedCopy, Compaction};
 pub use copy::{CopyError, Polled, copy};
 pub use error::{Error, ErrorClass, Result};
 pub use file::File;

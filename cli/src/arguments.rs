@@ -180,8 +180,8 @@ replaced by an older version of itself. Exit code 4 means that something is lost
 Example: ar7 compact backup.ar7
 
 While another process reads the archive, no space can be given back: exit code 9; --wait waits for it. Exit code 4 means \
-that blocks do not open; they stay where they are.")]
-    Compact(On<NoOptions>),
+that blocks do not open; they stay where they are, and --to makes no new archive.")]
+    Compact(On<Compact>),
     /// Overwrite every free block so that no deleted data remains in the file
     #[command(after_help = "Example: ar7 wipe-free backup.ar7")]
     WipeFree(On<NoOptions>),
@@ -256,6 +256,24 @@ pub(crate) struct Verify {
     /// Print one JSON document for each finding, in a line
     #[arg(long)]
     pub(crate) json_lines: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(mut_args(requires_to))]
+pub(crate) struct Compact {
+    /// Leave the archive as it is, and copy everything to this new one, in the order of the names
+    #[arg(long, value_name = "NEW")]
+    pub(crate) to: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) secret: NewSecret,
+    #[command(flatten)]
+    pub(crate) slot: NewSlot,
+}
+
+/// Makes the options of the new archive require one.
+fn requires_to(argument: clap::Arg) -> clap::Arg {
+    let is_of_new = !["archive", "to"].contains(&argument.get_id().as_str());
+    if is_of_new { argument.requires("to") } else { argument }
 }
 
 #[derive(Debug, Args)]

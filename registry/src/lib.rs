@@ -2,12 +2,13 @@
 //!
 //! `ar7-engine` stores sealed blocks. This crate gives them meaning. Each module may use only the
 //! modules before it in this list: `tree`, `records`, `committed`, `working`, `blocks`, `archive`,
-//! `stream`, `names`, `verify`, `compact`, `repair`, `salvage`.
+//! `stream`, `names`, `verify`, `compact`, `copy`, `repair`, `salvage`.
 
 mod archive;
 mod blocks;
 mod committed;
 pub mod compact;
+mod copy;
 mod error;
 pub mod names;
 mod receipt;
@@ -23,6 +24,7 @@ mod working;
 pub use ar7_engine::format::RESERVED_STREAMS;
 pub use archive::{Archive, CreateOptions, Savepoint, Statistics};
 pub use committed::{DamagedCopies, Snapshot};
+pub use copy::CopyProgress;
 pub use error::{Error, Result};
 pub use names::Names;
 pub use receipt::Receipt;

@@ -4,16 +4,50 @@ use std::cell::Cell;
 use std::path::Path;
 use std::time::Duration;
 
-use ar7::{Compacted, ErrorClass};
+use ar7::{Archive, Compacted, ErrorClass};
 
 use super::verify::Findings;
-use crate::arguments::{Common, NoOptions};
+use crate::arguments::{Common, Compact};
 use crate::exit::Failure;
-use crate::opened::finish;
+use crate::keys;
+use crate::opened::{check_exists, check_is_free, finish};
+use crate::output;
 use crate::progress::Progress;
 
-/// Compacts the archive in place, and prints what does not open. Fails if that, or a reader, is in the way.
-pub(super) fn run(common: &Common, path: &Path, _: &NoOptions) -> Result<(), Failure> {
+/// Compacts the archive in place, or copies it to a new one.
+pub(super) fn run(common: &Common, path: &Path, options: &Compact) -> Result<(), Failure> {
+    match &options.to {
+        Some(new) => copy(common, path, new, options),
+        None => in_place(common, path),
+    }
+}
+
+/// Copies everything to a new archive. If anything does not open, there is none.
+fn copy(common: &Common, path: &Path, new: &Path, options: &Compact) -> Result<(), Failure> {
+    check_exists(path)?;
+    check_is_free(new)?;
+    let key = keys::existing(common)?;
+    let new_key = keys::other(&options.secret)?.unwrap_or_else(|| key.clone());
+    let created = common.apply(options.slot.options()?);
+    let archive = common.open_with(path, Archive::options(), &key)?;
+    let progress = Progress::stoppable(common)?;
+    let copied = archive.compact().copy_to(new, &new_key, created, |at| {
+        progress.meter.set_blocks(at);
+        progress.flow()
+    });
+    progress.finish();
+    let copied = match copied {
+        Err(error) if error.class() == ErrorClass::Damaged => {
+            let summary = format!("{error}; `ar7 salvage` copies what is left");
+            return Err(Failure::Incomplete { summary, code: ErrorClass::Damaged });
+        }
+        copied => copied.map_err(Failure::stopped(|| "there is no new archive".to_owned()))?,
+    };
+    output::report(common, &copied, Some(copied.to_string()))
+}
+
+/// Compacts the archive, and prints what does not open. Fails if that, or a reader, is in the way.
+fn in_place(common: &Common, path: &Path) -> Result<(), Failure> {
     let archive = common.writer(path)?;
     let progress = Progress::stoppable(common)?;
     let (findings, moved) = (Findings::begin(common, false)?, Cell::new(0));
@@ -32,14 +66,42 @@ pub(super) fn run(common: &Common, path: &Path, _: &NoOptions) -> Result<(), Fai
     let list = findings.end(&archive)?;
     let compacted: Compacted = finish(archive, compacted)?;
     list.end_with("counts", &compacted, (!common.quiet).then(|| compacted.to_string()))?;
-    match (compacted.damaged, compacted.oldest_reader) {
-        (1.., _) => Err(Failure::findings(compacted.damaged)),
-        (0, Some(oldest)) => {
-            let summary = format!(
-                "not finished: another process reads commit {oldest}; --wait SECONDS waits for it"
-            );
-            Err(Failure::Incomplete { summary, code: ErrorClass::HeldByReaders })
-        }
+    judge(&compacted)
+}
+
+/// Fails if something does not open, or if a reader kept the compaction from going on.
+fn judge(compacted: &Compacted) -> Result<(), Failure> {
+    let held = compacted.oldest_reader.map(|oldest| {
+        format!("not finished: another process reads commit {oldest}; --wait SECONDS waits for it")
+    });
+    match (compacted.damaged, held) {
         (0, None) => Ok(()),
+        (0, Some(summary)) => Err(Failure::Incomplete { summary, code: ErrorClass::HeldByReaders }),
+        (count, None) => Err(Failure::findings(count)),
+        (count, Some(held)) => {
+            let summary = format!("damaged: {count} findings; {held}");
+            Err(Failure::Incomplete { summary, code: ErrorClass::Damaged })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_damage_nor_a_reader_hides_the_other() {
+        let mut compacted = Compacted::default();
+        assert!(judge(&compacted).is_ok());
+        let code = |compacted: &Compacted| judge(compacted).map_err(|failure| failure.code());
+        compacted.oldest_reader = Some(7);
+        assert_eq!(code(&compacted), Err(ErrorClass::HeldByReaders));
+        compacted.damaged = 3;
+        let failure = judge(&compacted).unwrap_err();
+        assert_eq!(failure.code(), ErrorClass::Damaged);
+        let said = failure.to_string();
+        assert!(said.contains("3 findings") && said.contains("reads commit 7"), "{said}");
+        compacted.oldest_reader = None;
+        assert_eq!(code(&compacted), Err(ErrorClass::Damaged));
     }
 }

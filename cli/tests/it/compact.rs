@@ -148,3 +148,51 @@ fn killed_at_any_moment_it_loses_nothing_and_continues() {
     check_content(&bench);
     is_as_short_as_a_new_one(&bench);
 }
+
+#[test]
+fn a_copy_is_as_short_as_a_new_one_and_has_its_own_key() {
+    let bench = Bench::new();
+    mostly_removed(&bench);
+    let before = fs::read(bench.path("a.ar7")).expect("an archive");
+    bench.write_key("second", [9; 32]);
+    let said = bench.ok("compact a.ar7 --to b.ar7 --new-key-file second --label copy").text();
+    let length_of = |name: &str| length(&bench, name);
+    let expected =
+        format!("{} bytes, of {} bytes before\n", length_of("b.ar7"), length_of("a.ar7"));
+    assert_eq!(said, expected);
+    assert!(fs::read(bench.path("a.ar7")).expect("an archive") == before, "it is only read");
+    bench.fails("verify b.ar7", 3, "wrong key");
+    bench.ok("--key-file second verify b.ar7 --quiet");
+    bench.ok("--key-file second diff b.ar7 src");
+    assert!(bench.ok("--key-file second key list b.ar7").text().contains("copy"));
+    // By default, the key that opened the archive opens the copy.
+    let document = bench.ok("compact a.ar7 --to c.ar7 --json").stdout;
+    let document: serde_json::Value = serde_json::from_slice(&document).expect("a document");
+    assert_eq!(document["bytes_before"], length_of("a.ar7"));
+    assert_eq!(document["bytes_after"], length_of("c.ar7"));
+    bench.ok("diff c.ar7 src");
+    assert_eq!(bench.ok("compact c.ar7 --to d.ar7 --quiet").text(), "");
+    bench.ok("ingest new.ar7 src --quiet");
+    let new = length_of("new.ar7");
+    assert!(length_of("c.ar7") <= new + new / 20 + 65_536, "{}, new {new}", length_of("c.ar7"));
+    // Nothing is overwritten, and the options of a new archive need one.
+    bench.fails("compact a.ar7 --to c.ar7", 1, "File exists");
+    for line in ["--new-key-file second", "--label copy", "--kdf-passes 4"] {
+        assert_eq!(bench.line(&format!("compact a.ar7 {line}")).code, 2, "{line}");
+    }
+}
+
+#[test]
+fn without_a_block_there_is_no_copy() {
+    let bench = Bench::new();
+    bench.with_input("put a.ar7 big", &vec![7; 400_000]);
+    let mut bytes = fs::read(bench.path("a.ar7")).expect("an archive");
+    // In the middle of the file.
+    bytes[50 * 4096..][..4096].fill(0);
+    fs::write(bench.path("a.ar7"), bytes).expect("an archive");
+    assert_eq!(bench.line("cat a.ar7 big").code, 4);
+    bench.fails("compact a.ar7 --to new.ar7", 4, "`ar7 salvage` copies what is left");
+    let names = fs::read_dir(bench.path("")).expect("a directory");
+    let names = names.map(|entry| entry.expect("an entry").file_name());
+    assert!(names.into_iter().all(|name| !name.to_string_lossy().contains("new.ar7")));
+}

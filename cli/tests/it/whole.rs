@@ -82,3 +82,13 @@ fn a_killed_import_leaves_a_whole_archive_or_none() {
         });
     assert!(killed > 0, "no run was killed");
 }
+
+#[test]
+fn a_killed_copy_leaves_a_whole_archive_or_none() {
+    let bench = Bench::new();
+    stored_tree(&bench);
+    let killed = kill(&bench, "compact a.ar7 --to new.ar7 --quiet", || {
+        bench.ok("diff new.ar7 src");
+    });
+    assert!(killed > 0, "no run was killed");
+}

@@ -5,6 +5,7 @@
 //! - the program ended with an exit code, not by a signal or a panic, and not with success, unless it can do without
 //!   the call;
 //! - the archive, if it exists, verifies and contains at least the entries of the last reported checkpoint;
+//! - a copy to a new archive leaves a whole one or none, and no temporary file;
 //! - the same command, run again without a fault, completes the archive.
 
 use std::ffi::OsStr;
@@ -157,6 +158,13 @@ enum Work {
     Removal,
     /// A compaction of an archive with half of the tree.
     Compaction,
+    /// A copy of it to a new archive.
+    Copy,
+}
+
+impl Work {
+    const ALL: [Work; 5] =
+        [Work::FirstIngest, Work::SecondIngest, Work::Removal, Work::Compaction, Work::Copy];
 }
 
 struct Campaign {
@@ -183,7 +191,7 @@ impl Campaign {
     /// Makes each call of a function fail in turn, for each kind of work. Returns the number of faults injected.
     fn each_call(&self, fault: &Fault, injector: &Injector) -> Result<u64> {
         let mut injected = 0;
-        for work in [Work::FirstIngest, Work::SecondIngest, Work::Removal, Work::Compaction] {
+        for work in Work::ALL {
             for call in 0..self.calls {
                 if !self.one_call(fault, injector, work, call)? {
                     break;
@@ -259,10 +267,11 @@ impl Campaign {
         } else if reported.is_some() {
             return Err(Error::Fault("a checkpoint was reported, but there is no archive".into()));
         }
-        if matches!(work, Work::Removal) {
-            return Ok(());
+        match work {
+            Work::Removal => return Ok(()),
+            Work::Copy => self.check_copy(archive)?,
+            _ => drop(self.ar7.expect(0, self.arguments(work))?),
         }
-        self.ar7.expect(0, self.arguments(work))?;
         // After a compaction, the rest of the tree is stored.
         self.ar7.expect(0, self.arguments(Work::SecondIngest))?;
         let extracted = self.folder.join("out");
@@ -275,10 +284,30 @@ impl Campaign {
         Ok(())
     }
 
+    /// Checks that a failed copy left a whole archive or none, and puts another copy in the place of the archive.
+    fn check_copy(&self, archive: &Path) -> Result<()> {
+        let copy = self.copy();
+        let names = fs::read_dir(&self.folder).map_err(Error::io("list", &self.folder))?;
+        let mut names = names.flatten().map(|entry| entry.path());
+        if names.any(|path| path.extension() == Some("incomplete".as_ref())) {
+            return Err(Error::Fault("a temporary file is left".to_owned()));
+        }
+        for _ in 0..2 {
+            if copy.exists() {
+                self.ar7.expect(0, [OsStr::new("verify"), copy.as_os_str()])?;
+                self.ar7.expect(0, ["ls".as_ref(), copy.as_os_str(), "tree".as_ref()])?;
+                remove(&copy)?;
+            }
+            self.ar7.expect(0, self.arguments(Work::Copy))?;
+        }
+        fs::rename(&copy, archive).map_err(Error::io("rename", &copy))
+    }
+
     /// Prepares the archive with which the work starts.
     fn prepare(&self, work: Work) -> Result<()> {
         let (archive, kept) = (self.archive(), self.folder.join("kept.ar7"));
         remove(&archive)?;
+        remove(&self.copy())?;
         if matches!(work, Work::FirstIngest) {
             return Ok(());
         }
@@ -300,18 +329,23 @@ impl Campaign {
         self.folder.join("a.ar7")
     }
 
+    fn copy(&self) -> PathBuf {
+        self.folder.join("copy.ar7")
+    }
+
     fn arguments(&self, work: Work) -> Vec<PathBuf> {
         let words: &[&str] = match work {
             Work::FirstIngest | Work::SecondIngest => &["ingest", "--checkpoint", CHECKPOINT],
             Work::Removal => &["rm", "-r"],
-            Work::Compaction => &["compact"],
+            Work::Compaction | Work::Copy => &["compact"],
         };
         let mut arguments: Vec<PathBuf> = words.iter().map(PathBuf::from).collect();
         arguments.push(self.archive());
         arguments.extend(match work {
-            Work::FirstIngest | Work::SecondIngest => Some(self.tree.clone()),
-            Work::Removal => Some(PathBuf::from("tree")),
-            Work::Compaction => None,
+            Work::FirstIngest | Work::SecondIngest => vec![self.tree.clone()],
+            Work::Removal => vec![PathBuf::from("tree")],
+            Work::Compaction => Vec::new(),
+            Work::Copy => vec![PathBuf::from("--to"), self.copy()],
         });
         arguments
     }

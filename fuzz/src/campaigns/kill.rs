@@ -1,9 +1,11 @@
-//! `cargo xtask kill`: kills real ingests, deletions and compactions at random moments.
+//! `cargo xtask kill`: kills real ingests, deletions, compactions, and copies to new archives at random moments.
 //!
 //! After every kill the campaign checks these rules. If one is broken, it stops and keeps the directory.
 //! - The archive verifies, unless the kill came before it existed.
 //! - It contains at least the entries of the last reported checkpoint.
 //! - Every file in it has, completely, a content that the file once had.
+//! - A new archive that `compact --to` or `salvage` made is whole, or does not exist, and at most one temporary file is
+//!   left.
 //! - Another ingest completes it, and the extracted tree then equals the source.
 
 pub(crate) mod process;
@@ -76,12 +78,12 @@ fn campaign(folder: &Path, options: &Options, started: Instant) -> Result<()> {
     let mut campaign = Campaign::new(folder, options)?;
     let outcome = campaign.run(options.kills);
     let found = if outcome.is_ok() { "no fault" } else { "FAULT" };
-    let Tally { runs, kills, unborn, removals, compactions, completions, extractions } =
+    let Tally { runs, kills, unborn, removals, compactions, copies, completions, extractions } =
         campaign.tally;
     println!(
         "kill: {kills} kills in {runs} runs (seed {}, {}): {unborn} before the archive existed, \
-         {removals} of deletions, {compactions} of compactions; {extractions} partial extractions, {completions} completions \
-         compared: {found}",
+         {removals} of deletions, {compactions} of compactions, {copies} of copies; {extractions} partial extractions, \
+         {completions} completions compared: {found}",
         options.seed,
         seconds(started.elapsed()),
     );
@@ -96,6 +98,7 @@ struct Tally {
     unborn: u64,
     removals: u64,
     compactions: u64,
+    copies: u64,
     completions: u64,
     extractions: u64,
 }
@@ -108,12 +111,16 @@ struct Times {
     rest_ingest: Duration,
     removal: Duration,
     compaction: Duration,
+    /// Of a compaction to a new archive, and of a salvage.
+    copy: Duration,
 }
 
 struct Campaign {
     ar7: Ar7,
     tree: PathBuf,
     archive: PathBuf,
+    /// A new archive with the content of `archive`.
+    copied: PathBuf,
     extracted: PathBuf,
     random: Random,
     history: History,
@@ -138,6 +145,7 @@ impl Campaign {
             ar7,
             tree,
             archive: folder.join("kill.ar7"),
+            copied: folder.join("copy.ar7"),
             extracted: folder.join("out"),
             random,
             history,
@@ -148,6 +156,7 @@ impl Campaign {
                 rest_ingest: Duration::ZERO,
                 removal: Duration::from_millis(20),
                 compaction: Duration::from_millis(20),
+                copy: Duration::from_millis(100),
             },
         };
         let started = Instant::now();
@@ -265,7 +274,8 @@ impl Campaign {
             return self.history.note(&self.tree, &tree::regular_files(&self.tree)?);
         }
         self.remove_and_kill()?;
-        self.compact_and_kill()
+        self.compact_and_kill()?;
+        self.copy_and_kill()
     }
 
     /// Compacts the archive, and possibly kills the compaction.
@@ -283,6 +293,55 @@ impl Campaign {
             self.times.compaction = started.elapsed();
         }
         self.check_after(None)
+    }
+
+    /// Copies the archive to a new one, and possibly kills that.
+    fn copy_and_kill(&mut self) -> Result<()> {
+        let (archive, copied) = (self.archive.clone(), self.copied.clone());
+        let is_salvage = self.random.one_in(2);
+        let mut command = self.ar7.command([if is_salvage { "salvage" } else { "compact" }]);
+        command.arg(archive).args((!is_salvage).then_some("--to")).arg(copied);
+        let moment = Moment::After(self.random_time(self.times.copy));
+        let started = Instant::now();
+        let ended = run_until(command, moment)?;
+        self.tally.runs += 1;
+        let killed = ended.killed;
+        if killed {
+            self.tally.kills += 1;
+            self.tally.copies += 1;
+        } else {
+            // A salvage also finds what killed commands left in free blocks, and cannot tell what it is.
+            ended.into_one_of(if is_salvage { &[0, 4] } else { &[0] })?;
+            self.times.copy = started.elapsed();
+        }
+        self.check_copy(killed)
+    }
+
+    /// Checks that the new archive has everything, or that it does not exist after a kill.
+    fn check_copy(&self, killed: bool) -> Result<()> {
+        let temporary = self.temporary_files()?;
+        if temporary > usize::from(killed) {
+            return Err(Error::Fault(format!("{temporary} temporary files are left")));
+        }
+        if !self.copied.exists() {
+            let missing = Error::Fault("the new archive does not exist".to_owned());
+            return if killed { Ok(()) } else { Err(missing) };
+        }
+        self.ar7.expect(0, [OsStr::new("verify"), self.copied.as_os_str()])?;
+        let (held, wanted) = (self.entries_of(&self.copied)?, self.entries_of(&self.archive)?);
+        if held < wanted {
+            let fault = format!("the new archive has {held} entries of {wanted}");
+            return Err(Error::Fault(fault));
+        }
+        fs::remove_file(&self.copied).map_err(Error::io("remove", &self.copied))
+    }
+
+    /// Returns the number of files with temporary names next to the archive.
+    fn temporary_files(&self) -> Result<usize> {
+        let folder = self.archive.parent().unwrap_or(Path::new("."));
+        let entries = fs::read_dir(folder).map_err(Error::io("list", folder))?;
+        let names = entries.flatten().map(|entry| entry.file_name());
+        Ok(names.filter(|name| Path::new(name).extension() == Some("incomplete".as_ref())).count())
     }
 
     fn start_over(&mut self) -> Result<()> {
@@ -327,7 +386,11 @@ impl Campaign {
     }
 
     fn count_entries(&self) -> Result<u64> {
-        let arguments = ["ls".as_ref(), self.archive.as_os_str(), "-R".as_ref(), "--json".as_ref()];
+        self.entries_of(&self.archive)
+    }
+
+    fn entries_of(&self, archive: &Path) -> Result<u64> {
+        let arguments = ["ls".as_ref(), archive.as_os_str(), "-R".as_ref(), "--json".as_ref()];
         let listed = self.ar7.expect(0, arguments)?;
         let count = entries_in(&listed.stdout);
         count.ok_or(Error::Output { what: "no listing", found: listed.stdout })

@@ -152,10 +152,13 @@ fn allocate(trees: &mut WorkingTrees, open: &OpenStreams) -> Result<Vec<Run>> {
     Ok(runs)
 }
 
-/// Assigns positions to one stream after another, so that the blocks of each stream are contiguous.
+/// Assigns positions to one stream after another, in order of rank and identity, so that the blocks of each stream are
+/// contiguous.
 fn place(open: &OpenStreams, runs: &[Run]) -> Placements {
     let mut positions = runs.iter().flat_map(|run| run.positions());
-    let placed = open.iter().map(|(&identity, stream)| {
+    let mut streams: Vec<(&Uuid, &OpenStream)> = open.iter().collect();
+    streams.sort_by_key(|(_, stream)| stream.rank);
+    let placed = streams.into_iter().map(|(&identity, stream)| {
         let wanted = usize::try_from(unplaced(stream)).expect("the blocks are in memory");
         let new = positions.by_ref().take(wanted);
         (identity, stream.reserved_tail.into_iter().chain(new).collect())

@@ -39,6 +39,8 @@ pub(crate) struct OpenStream {
     /// Position reserved for the first block that is not sealed, if its sealed predecessor already
     /// links to it.
     pub(crate) reserved_tail: Option<Position>,
+    /// Streams of a lower rank get positions first.
+    pub(crate) rank: u64,
     /// Whether a handle is open.
     pub(crate) held: bool,
     /// Whether the record differs from the one in the trees.
@@ -53,6 +55,7 @@ impl OpenStream {
             stored,
             dirty: DirtyBlocks::default(),
             reserved_tail: None,
+            rank: 0,
             held: true,
             changed: false,
         }

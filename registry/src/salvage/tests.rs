@@ -75,7 +75,7 @@ fn salvage_device(device: &MemoryDevice, exported: Option<&[u8]>) -> Result<Outc
     Ok(Outcomes { archive, summary, items: seen.items })
 }
 
-fn open(device: &MemoryDevice) -> Result<Archive> {
+pub(crate) fn open(device: &MemoryDevice) -> Result<Archive> {
     let options = OpenOptions { access: Access::Read, ..OpenOptions::default() };
     Archive::open_device(Box::new(device.clone()), &secret(), options)
 }
@@ -126,7 +126,7 @@ fn add(archive: &Archive, directory: InodeNumber, name: &str, bytes: &[u8]) -> I
 
 /// An archive with every kind of entry, fragmented files, a deleted file and bare streams. It is not closed, so that it
 /// has a redo list.
-fn sample() -> MemoryDevice {
+pub(crate) fn sample() -> MemoryDevice {
     let device = MemoryDevice::new();
     let options = CreateOptions::default();
     let archive = Archive::create_device(Box::new(device.clone()), &secret(), &options).unwrap();
@@ -173,7 +173,7 @@ fn sample() -> MemoryDevice {
     device
 }
 
-fn zeroed(device: &MemoryDevice, blocks: std::ops::Range<u32>) -> MemoryDevice {
+pub(crate) fn zeroed(device: &MemoryDevice, blocks: std::ops::Range<u32>) -> MemoryDevice {
     let copy = device.snapshot().to_device();
     for position in blocks {
         copy.write(Position::at(position), &[0; BLOCK_SIZE]).unwrap();
@@ -181,7 +181,7 @@ fn zeroed(device: &MemoryDevice, blocks: std::ops::Range<u32>) -> MemoryDevice {
     copy
 }
 
-fn blocks(device: &MemoryDevice) -> u32 {
+pub(crate) fn blocks(device: &MemoryDevice) -> u32 {
     u32::try_from(device.length_bytes().unwrap() / BLOCK_SIZE_U64).unwrap()
 }
 

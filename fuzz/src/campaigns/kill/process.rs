@@ -36,8 +36,13 @@ pub(super) struct Ended {
 impl Ended {
     /// Fails unless the process ended successfully without a kill.
     pub(super) fn into_success(self) -> Result<()> {
+        self.into_one_of(&[0])
+    }
+
+    /// Fails unless the process ended with one of these exit codes, without a kill.
+    pub(super) fn into_one_of(self, codes: &[i32]) -> Result<()> {
         let Ended { status, command, errors, .. } = self;
-        if status.success() {
+        if status.code().is_some_and(|code| codes.contains(&code)) {
             return Ok(());
         }
         Err(Error::Status { command, status: status.to_string(), expected: 0, errors })
