@@ -18,11 +18,15 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use ar7_engine::Error as EngineError;
+use ar7_engine::format::Position;
+use zeroize::Zeroizing;
 
 use self::report::Reported;
 pub use self::report::{CompactObserver, CompactProgress, CompactSummary};
 use crate::archive::{Archive, State};
+use crate::blocks::is_damage;
 use crate::error::Result;
+use crate::records::TreeId;
 
 /// Longest pause between checks for readers.
 const PAUSE_MAX: Duration = Duration::from_millis(200);
@@ -86,8 +90,39 @@ impl Compaction<'_> {
                 break;
             }
         }
+        self.fill_leaves()?;
         // Each round but the last shortens the archive.
         while self.round()? && self.summary.oldest_reader.is_none() {}
+        Ok(())
+    }
+
+    /// Fills the leaves of all trees, of which removals leave up to three quarters unused: otherwise the index of an
+    /// archive with many small streams would stay as large as before. Allocates no new blocks.
+    fn fill_leaves(&mut self) -> Result<()> {
+        {
+            let mut state = self.archive.state()?;
+            let state = state.writing()?;
+            if state.lowest_end().is_none() {
+                return Ok(());
+            }
+            let end = Position::new(state.trees.writer().block_count());
+            state.trees.writer().set_ceiling(end);
+        }
+        // Every commit changes the free list anyway.
+        for tree in TreeId::ALL.into_iter().filter(|&tree| tree != TreeId::Free) {
+            let mut next = Some(Zeroizing::new(Vec::new()));
+            while let Some(key) = next {
+                if self.must_end()? {
+                    return Ok(());
+                }
+                let filled = self.archive.finish_transaction(|state| state.fill_leaves(tree, &key));
+                next = match filled {
+                    // The rounds report it. What follows stays as it is.
+                    Err(error) if is_damage(&error) => None,
+                    outcome => outcome?,
+                };
+            }
+        }
         Ok(())
     }
 

@@ -2,10 +2,11 @@
 
 use ar7_engine::format::{FAR_BLOCKS, Position, RESERVED_BLOCKS};
 use ar7_engine::store::FAR_FROM_BLOCKS;
+use zeroize::Zeroizing;
 
 use crate::archive::State;
 use crate::error::Result;
-use crate::records::{Free, ReadRecords};
+use crate::records::{Free, ReadRecords, TreeId};
 
 /// Number of free blocks that stay in a long archive, so that the copies of new pages lie far apart.
 const LEFT_FREE: u32 = FAR_BLOCKS + 32;
@@ -15,6 +16,12 @@ const LEFT_FREE_IN_SHORT: u32 = 16;
 
 /// Smallest and largest number of pages that one commit moves.
 const MOVED_PAGES: std::ops::RangeInclusive<u64> = 8..=1024;
+
+/// Number of leaves that one commit looks at, to bound the time between calls of the observer.
+const LOOKED_LEAVES: usize = 1 << 14;
+
+/// An encoded key. It may contain a name.
+pub(super) type Key = Zeroizing<Vec<u8>>;
 
 impl State {
     /// Returns the lowest end of the archive that leaves room for commits, if it is below the present one.
@@ -66,6 +73,29 @@ impl State {
         // not open.
         let is_exceeded = self.trees.writer().take_exceeded();
         Ok(!is_exceeded && self.used_from(ceiling)? < before)
+    }
+
+    /// Fills some leaves of a tree from `key` on, and commits if that changed any. Returns the key from which on to
+    /// continue.
+    pub(super) fn fill_leaves(&mut self, tree: TreeId, key: &[u8]) -> Result<Option<Key>> {
+        self.check_closed()?;
+        let room = self.pooled(*MOVED_PAGES.end() * 4)?;
+        // Without room for them, the pages stay as they are.
+        let most = usize::try_from(room / 16).unwrap_or(usize::MAX);
+        let mut next = (most > 0).then(|| Zeroizing::new(key.to_vec()));
+        for _ in 0..LOOKED_LEAVES {
+            let Some(key) = next.as_ref().filter(|_| self.trees.dirty_pages_of(tree) < most) else {
+                break;
+            };
+            next = self.trees.fill_leaf(tree, key)?;
+        }
+        // Looking for room changes the free list.
+        if self.trees.dirty_pages_of(tree) == 0 {
+            self.rollback()?;
+        } else {
+            self.commit_flushed()?;
+        }
+        Ok(next)
     }
 
     /// Provides up to `wanted` free blocks below the ceiling. Returns their number.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::device::simulated::SimulatedDisk;
 use ar7_engine::device::{Device, MemoryDevice};
-use ar7_engine::format::{ArchiveKind, BLOCK_SIZE, BLOCK_SIZE_U64, DATA_SIZE, Position};
+use ar7_engine::format::{ArchiveKind, BLOCK_SIZE, BLOCK_SIZE_U64, DATA_SIZE, Position, Timestamp};
 use ar7_engine::store::{Access, OpenOptions};
 use ar7_engine::{PlantedFault, with_planted_fault};
 use proptest::prelude::*;
@@ -25,7 +25,7 @@ use crate::archive::tests::copies::pages_of;
 use crate::blocks::locate;
 use crate::committed::Snapshot;
 use crate::error::Error;
-use crate::records::{TreeId, reserved_identity};
+use crate::records::{Attributes, InodeNumber, TreeId, reserved_identity};
 use crate::verify::{Finding, Subject};
 
 fn secret() -> Secret {
@@ -155,7 +155,9 @@ fn new_with(streams: &Streams) -> u64 {
 
 #[test]
 fn an_archive_of_which_most_was_deleted_becomes_as_short_as_a_new_one() {
-    for (count, blocks) in [(10, 1), (40, 3), (100, 10), (300, 20), (2000, 2), (30, 300)] {
+    for (count, blocks) in
+        [(10, 1), (40, 3), (100, 10), (300, 20), (2000, 2), (30, 300), (26_000, 1)]
+    {
         let (device, streams) = mostly_deleted(count, blocks);
         let before = device.length_bytes().unwrap();
         let archive = open(&device);
@@ -177,6 +179,47 @@ fn an_archive_of_which_most_was_deleted_becomes_as_short_as_a_new_one() {
         let again = compact(&open(&device)).0;
         assert_eq!(again.moved, 0, "nothing is left to do");
     }
+}
+
+/// An index alone: removals leave most of each leaf unused.
+#[test]
+fn an_index_of_which_most_was_removed_becomes_as_short_as_a_new_one() {
+    let names_in = |kept: fn(u32) -> bool, first: fn(u32) -> bool| {
+        let (device, archive) = create();
+        let names = archive.names();
+        let attributes = Attributes {
+            mode: 0o600,
+            uid: 0,
+            gid: 0,
+            modified: Timestamp::default(),
+            origin: None,
+        };
+        let root = InodeNumber::ROOT;
+        let name = |number: u32| format!("a name of some length {number}");
+        for number in (0..8000).filter(|&number| first(number)) {
+            names.add_file(root, name(number).as_bytes(), attributes, None).unwrap();
+        }
+        archive.commit().unwrap();
+        for number in (0..8000).filter(|&number| first(number) && !kept(number)) {
+            names.remove(root, name(number).as_bytes()).unwrap();
+        }
+        archive.commit().unwrap();
+        archive.close().unwrap();
+        device
+    };
+    let kept = |number: u32| number * number % 101 % 10 == 7;
+    let (device, fresh) = (names_in(kept, |_| true), names_in(|_| true, kept));
+    let archive = open(&device);
+    let names = |archive: &Archive| archive.names().list(InodeNumber::ROOT, None, 9000).unwrap();
+    let before = names(&archive);
+    let (summary, found) = compact(&archive);
+    assert!(found.is_empty());
+    assert_eq!(findings(&archive), [""; 0]);
+    assert!(before.len() > 500 && names(&archive) == before);
+    archive.close().unwrap();
+    let (after, new) = (device.length_bytes().unwrap(), fresh.length_bytes().unwrap());
+    println!("{summary:?}, {after}, new {new}");
+    assert!(after <= new + new / 20 + 65_536, "{after}, new {new}");
 }
 
 /// Returns the position of a block of a stream.

@@ -19,7 +19,7 @@ use super::working::Tree;
 use crate::error::Result;
 
 /// The path from the root to a leaf: each dirty page, and the cell chosen in it.
-type Path = Vec<(u32, usize)>;
+pub(super) type Path = Vec<(u32, usize)>;
 
 /// A key and its value, borrowed from their page.
 type Cell<'a> = (&'a [u8], &'a [u8]);
@@ -125,7 +125,11 @@ impl Tree {
 
     /// Copies every sealed page of the path into memory. All of them are loaded, so this cannot
     /// fail.
-    fn make_dirty<S: PageSpace + ?Sized>(&mut self, space: &mut S, steps: Vec<Step>) -> Path {
+    pub(super) fn make_dirty<S: PageSpace + ?Sized>(
+        &mut self,
+        space: &mut S,
+        steps: Vec<Step>,
+    ) -> Path {
         let mut path = Path::with_capacity(steps.len());
         for Step { page, cell, .. } in steps {
             let number = match page {
@@ -190,7 +194,7 @@ impl Tree {
 
     /// Rebalances the pages on a path whose leaf lost a cell: removes empty pages and merges
     /// underfull pages with a neighbour.
-    fn rebalance<S: PageSpace + ?Sized>(&mut self, space: &mut S, mut path: Path) {
+    pub(super) fn rebalance<S: PageSpace + ?Sized>(&mut self, space: &mut S, mut path: Path) {
         while let Some((number, _)) = path.pop() {
             let Some(&(parent, place)) = path.last() else {
                 return self.rebalance_root(number);
@@ -243,15 +247,15 @@ impl Tree {
         let other_place = if place < last { place + 1 } else { place - 1 };
         let Some(other) = self.neighbour(space, path, other_place) else { return false };
         if place < last {
-            self.merge(number, other, parent, place)
+            self.merge(number, other, parent, place, middle_of)
         } else {
-            self.merge(other, number, parent, other_place)
+            self.merge(other, number, parent, other_place, middle_of)
         }
     }
 
     /// Loads the child at `place` of the last page of a path into memory. If it is unreadable, the
     /// merge is skipped; the damage is reported when that page is needed.
-    fn neighbour<S: PageSpace + ?Sized>(
+    pub(super) fn neighbour<S: PageSpace + ?Sized>(
         &mut self,
         space: &mut S,
         path: &Path,
@@ -270,10 +274,17 @@ impl Tree {
         Some(self.copy(space, block, &page, Some((parent, place))))
     }
 
-    /// Merges two neighbours into one page. If their cells do not fit one page, divides them
-    /// evenly, provided that the parent has room for the new separator. Returns whether the parent
-    /// lost a cell.
-    fn merge(&mut self, left: u32, right: u32, parent: u32, left_place: usize) -> bool {
+    /// Merges two neighbours into one page. If their cells do not fit one page, divides them where
+    /// `divide` says, provided that the parent has room for the new separator. Returns whether the
+    /// parent lost a cell.
+    pub(super) fn merge(
+        &mut self,
+        left: u32,
+        right: u32,
+        parent: u32,
+        left_place: usize,
+        divide: impl FnOnce(&[Cell<'_>]) -> usize,
+    ) -> bool {
         let level = self.page(left).level();
         let separator = self.page(parent).key(left_place + 1);
         let mut cells = cells_of(self.page(left));
@@ -290,7 +301,7 @@ impl Tree {
             self.remove_child(parent, left_place + 1);
             return true;
         }
-        let middle = middle_of(&cells);
+        let middle = divide(&cells);
         let (left_cells, right_cells) = cells.split_at_mut(middle);
         let new_separator = separator_of(level, left_cells, right_cells);
         let child = Child::Dirty(right).encode();
@@ -331,7 +342,7 @@ enum Descent {
 }
 
 /// A step on the path to a key. It borrows nothing from the tree, so that the tree can be changed.
-struct Step {
+pub(super) struct Step {
     page: Found,
     cell: usize,
     /// Whether the cell is the page's only one.
@@ -344,7 +355,7 @@ enum Found {
     Dirty(u32),
 }
 
-fn steps_of<S: PageSpace + ?Sized>(cursor: Cursor<'_, S>) -> Vec<Step> {
+pub(super) fn steps_of<S: PageSpace + ?Sized>(cursor: Cursor<'_, S>) -> Vec<Step> {
     let step = |(page, cell): (PageHandle<'_>, usize)| Step {
         alone: page.count() == 1,
         page: match page {

@@ -9,6 +9,7 @@
 mod change;
 mod cursor;
 mod damage;
+mod fill;
 mod page;
 mod reader;
 mod relocate;

@@ -8,6 +8,7 @@ use ar7_engine::format::{DATA_SIZE, Data, DoubledRef, Generation, Position, Root
 use proptest::prelude::*;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use zeroize::Zeroizing;
 
 use super::page::{Key, beginning};
 use super::testing::{HeapSpace, reference};
@@ -290,6 +291,62 @@ fn relocation_moves_pages_beyond_a_limit_and_keeps_every_entry() {
     assert_equal(&tree, &space, &model, &[]);
     let is_far_beyond = |at: DoubledRef| at.position.get() >= limit * 4;
     assert_eq!(tree.relocate(&mut space, &is_far_beyond, 10, u32::MAX), 0);
+}
+
+/// Entries are removed at random, so that every leaf keeps a few. Filled leaves are as many as those of a new tree.
+#[test]
+fn filled_leaves_are_as_few_as_those_of_a_new_tree_with_every_entry() {
+    for (step, value) in [(10_u64, 51), (3, 300), (10, 900), (2, 51)] {
+        let mut space = HeapSpace::new();
+        let mut tree = Tree::open(TREE, Root::default());
+        for number in 0..30_000_u64 {
+            tree.insert(&mut space, &number.to_be_bytes(), &vec![7; value]).unwrap();
+        }
+        let root = tree.flush(&mut space).unwrap();
+        space.raise_step();
+        let (mut tree, mut model) = (Tree::open(TREE, root), Model::new());
+        let (mut fresh, mut fresh_space) = (Tree::open(TREE, Root::default()), HeapSpace::new());
+        for number in 0..30_000_u64 {
+            let key = number.to_be_bytes();
+            if number * number % 101 % step == 0 {
+                fresh.insert(&mut fresh_space, &key, &vec![7; value]).unwrap();
+                model.insert(key.to_vec(), vec![7; value]);
+            } else {
+                tree.remove(&mut space, &key).unwrap();
+            }
+        }
+        fresh.flush(&mut fresh_space).unwrap();
+        let root = tree.flush(&mut space).unwrap();
+        let before = space.used();
+        for _ in 0..2 {
+            space.raise_step();
+            tree = Tree::open(TREE, root_of(&tree));
+            let mut key = Some(Zeroizing::new(Vec::new()));
+            let mut calls = 0;
+            while let Some(from) = key {
+                key = tree.fill_leaf(&mut space, &from).unwrap();
+                calls += 1;
+                assert!(calls <= before, "a key comes again");
+            }
+            tree.flush(&mut space).unwrap();
+            assert_equal(&tree, &space, &model, &[]);
+        }
+        let (after, new) = (space.used(), fresh_space.used());
+        println!("every {step}th of {value} bytes: {before} -> {after}, new {new}, was {root:?}");
+        assert!(after <= new + new / 20 + 2, "{before} -> {after}, new {new}");
+        // Nothing changes any more.
+        let mut key = Some(Zeroizing::new(Vec::new()));
+        tree = Tree::open(TREE, root_of(&tree));
+        while let Some(from) = key {
+            key = tree.fill_leaf(&mut space, &from).unwrap();
+        }
+        assert!(tree.dirty_pages() <= after / 20, "{} of {after}", tree.dirty_pages());
+    }
+}
+
+fn root_of(tree: &Tree) -> Root {
+    assert_eq!(tree.dirty_pages(), 0);
+    tree.root()
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ar7_engine::format::{DoubledRef, ROOTS, Root};
 use ar7_engine::store::{Savepoint, Writer};
+use zeroize::Zeroizing;
 
 use super::free_scan::FreeScan;
 use super::pages::WorkingPages;
@@ -108,6 +109,15 @@ impl Trees {
             left = left.saturating_sub(tree.relocate(&mut self.pages, is_wanted, left, branches));
         }
         left < most
+    }
+
+    /// Fills a leaf of a tree from the leaves after it. Returns the first key behind it.
+    pub(super) fn fill_leaf(
+        &mut self,
+        tree: TreeId,
+        key: &[u8],
+    ) -> Result<Option<Zeroizing<Vec<u8>>>> {
+        self.by_number[tree.index()].fill_leaf(&mut self.pages, key)
     }
 
     /// Returns the sum of the depths of all trees.

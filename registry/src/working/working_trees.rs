@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ar7_engine::format::{BLOCKS_MAX, DoubledRef, Generation, ROOTS, Root, Run};
 use ar7_engine::store::{OwnedSealJob, Redirects, Savepoint, Store, Urgency, Writer};
+use zeroize::Zeroizing;
 
 use super::free_list::FreeList;
 use super::spares::SpareBlocks;
@@ -274,6 +275,20 @@ impl WorkingTrees {
     /// Returns the number of dirty pages.
     pub(crate) fn dirty_pages(&self) -> usize {
         self.trees.dirty_pages()
+    }
+
+    /// Returns the number of dirty pages of one tree.
+    pub(crate) fn dirty_pages_of(&self, tree: TreeId) -> usize {
+        self.trees.dirty_pages_of(tree)
+    }
+
+    /// Fills a leaf of a tree from the leaves after it. Returns the first key behind it.
+    pub(crate) fn fill_leaf(
+        &mut self,
+        tree: TreeId,
+        key: &[u8],
+    ) -> Result<Option<Zeroizing<Vec<u8>>>> {
+        self.trees.fill_leaf(tree, key)
     }
 
     pub(super) fn relocate(
