@@ -41,6 +41,9 @@ pub(crate) struct Options {
     /// Size of the large random file in bytes
     #[arg(long, default_value_t = 1 << 30)]
     file_bytes: u64,
+    /// Only the tree: store it, store it again, extract and verify it
+    #[arg(long)]
+    tree_only: bool,
     /// Number of rounds
     #[arg(long, default_value_t = 5)]
     rounds: u32,
@@ -92,11 +95,14 @@ fn measure(options: &Options, work: &Path) -> Result<Results> {
                 recipient: String::new(),
             };
             let out = work.join(format!("out-{subject}-{round}"));
-            for task in place.ar7(subject, &out) {
+            let tasks = place.ar7(subject, &out).into_iter();
+            for task in tasks.filter(|task| !options.tree_only || task.case.is_of_tree()) {
                 let measured = measure_task(&place, &place.environment(), &task, round)?;
                 results.measures.push(measured);
             }
-            own_programs(&mut results, (subject, folder), round, work)?;
+            if !options.tree_only {
+                own_programs(&mut results, (subject, folder), round, work)?;
+            }
         }
     }
     Ok(results)

@@ -24,8 +24,10 @@ pub(crate) struct Place {
 /// A kind of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Case {
-    /// Store the tree in an archive.
+    /// Store the tree in a new archive.
     TreeIn,
+    /// Store the tree again in the archive that contains it, unchanged.
+    TreeAgain,
     /// Extract the tree into an empty directory.
     TreeOut,
     /// Read and check everything in the archive.
@@ -37,9 +39,15 @@ pub(crate) enum Case {
 }
 
 impl Case {
+    /// Returns whether the work is about the tree.
+    pub(crate) const fn is_of_tree(self) -> bool {
+        matches!(self, Case::TreeIn | Case::TreeAgain | Case::TreeOut | Case::TreeVerify)
+    }
+
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Case::TreeIn => "tree in",
+            Case::TreeAgain => "tree again",
             Case::TreeOut => "tree out",
             Case::TreeVerify => "tree verify",
             Case::FileIn => "file in",
@@ -245,8 +253,11 @@ impl Place {
             ar7(&["-q", "ingest", &archive, &input])
         };
         let pipe = ar7(&["-q", "cat", &file_text, &name]).read();
+        let tree_in = self.tree_in(subject, "tree.ar7", |path| ingest(path, &self.tree));
+        let again = Task { case: Case::TreeAgain, stale: Vec::new(), ..tree_in.clone() };
         vec![
-            self.tree_in(subject, "tree.ar7", |path| ingest(path, &self.tree)),
+            tree_in,
+            again,
             Place::tree_out(subject, &tree, out, ar7(&["-q", "extract", &tree_text, "--to", "."])),
             Place::reading(subject, Case::TreeVerify, &tree, ar7(&["-q", "verify", &tree_text])),
             self.file_in(subject, "file.ar7", |path| ingest(path, &self.file)),
