@@ -109,7 +109,7 @@ pub fn remove_abandoned(path: &Path) {
 }
 
 /// Locks a new file. Returns false if another process took it for an abandoned one, because it was not locked yet.
-fn lock_new(device: &FileDevice, temporary: &Path) -> Result<bool> {
+pub(super) fn lock_new(device: &FileDevice, temporary: &Path) -> Result<bool> {
     match device.lock_writer() {
         Err(Error::Locked { .. }) => return Ok(false),
         outcome => outcome?,

@@ -5,13 +5,14 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tempfile::{NamedTempFile, TempDir};
 
 use super::{pattern, refusal};
 use crate::Error;
-use crate::device::create::{remove_abandoned, rename_over_placeholder, sync_file_system};
+use crate::device::create::{
+    lock_new, remove_abandoned, rename_over_placeholder, sync_file_system,
+};
 use crate::device::{Access, Device, FileDevice, MappedDevice, NewFile};
 use crate::format::Position;
 
@@ -182,26 +183,26 @@ fn a_long_name_has_a_temporary_one_too() {
 
 /// Between the creation of a file and its lock, another process may take it for an abandoned one.
 #[test]
-fn a_file_that_another_process_removes_before_it_is_locked_gets_another_name() {
+fn a_new_file_without_its_name_is_noticed_once_it_is_locked() {
     let directory = tempfile::tempdir().unwrap();
-    let target = directory.path().join("new");
-    let is_done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !is_done.load(Ordering::Relaxed) {
-                remove_abandoned(&target);
-            }
-        });
-        let create = || {
-            for _ in 0..400 {
-                let (new, device) = NewFile::create(&target)?;
-                new.persist(&device)?;
-                fs::remove_file(&target).unwrap();
-            }
-            Ok::<(), Error>(())
-        };
-        let created = create();
-        is_done.store(true, Ordering::Relaxed);
-        created.unwrap();
-    });
+    let lock = |removes: fn(&Path)| {
+        let (file, temporary) = NamedTempFile::new_in(&directory).unwrap().into_parts();
+        let device = FileDevice::from_file(file).unwrap();
+        removes(&temporary);
+        let is_locked = lock_new(&device, &temporary).unwrap();
+        let other = temporary.exists().then(|| FileDevice::open(&temporary, Access::ReadWrite));
+        (is_locked, other.map(|other| other.unwrap().lock_writer().is_ok()))
+    };
+    assert_eq!(lock(|_| {}), (true, Some(false)));
+    assert_eq!(lock(|path| fs::remove_file(path).unwrap()), (false, None));
+    let replace = |path: &Path| {
+        fs::remove_file(path).unwrap();
+        fs::write(path, "of another process").unwrap();
+    };
+    assert_eq!(lock(replace), (false, Some(true)));
+    // The other process has not removed it yet.
+    let (file, temporary) = NamedTempFile::new_in(&directory).unwrap().into_parts();
+    let other = FileDevice::open(&temporary, Access::ReadWrite).unwrap();
+    other.lock_writer().unwrap();
+    assert!(!lock_new(&FileDevice::from_file(file).unwrap(), &temporary).unwrap());
 }
