@@ -3,7 +3,8 @@
 //! A read of a mapped page raises SIGBUS if another program has shortened the file, or if the medium cannot read the
 //! page. The handler checks whether the address lies in one of our maps. If it does, the handler replaces the page
 //! with zeros and sets the map's flag. The reader sees the flag and reads again with `pread`, which returns the
-//! precise error. Any other SIGBUS goes to the previous handler.
+//! precise error. Any other SIGBUS, also one that a process sent, has the effect of the previous action: its handler is
+//! called, or the process ends, or it continues if it ignored the signal.
 //!
 //! The handler is async-signal-safe: it walks a list of nodes that are never freed, stores atomics, and makes one
 //! system call.
@@ -143,18 +144,42 @@ fn install() -> Option<Before> {
 
 /// Handles SIGBUS.
 extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: the kernel passes a valid structure, because the handler has `SA_SIGINFO`. A signal that a process sent
+    // has other bytes in place of the address, and any bytes are an address.
+    let (code, address) = unsafe { ((*info).si_code, (*info).si_addr().addr()) };
+    let cause = Cause::of(code);
     let Some(Some(before)) = BEFORE.get() else {
         // No map is read before the handler is installed.
-        give_up(signal);
+        take_default(signal, cause);
         return;
     };
-    // SAFETY: the kernel passes a valid structure, because the handler has `SA_SIGINFO`. A positive code
-    // means a hardware fault, which has an address; a sent signal has none.
-    let (code, address) = unsafe { ((*info).si_code, (*info).si_addr().addr()) };
-    if code > 0 && replace_page(address, before.page_bytes) {
+    if cause != Cause::Sent && replace_page(address, before.page_bytes) {
         return;
     }
-    hand_on(&before.action, signal, info, context);
+    hand_on(&before.action, (signal, info, context), cause);
+}
+
+/// What raised the signal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// An access to memory, which is repeated when the handler returns.
+    Access,
+    /// The kernel found bad memory that nobody has read yet.
+    Scrub,
+    /// A process sent the signal.
+    Sent,
+}
+
+impl Cause {
+    fn of(code: libc::c_int) -> Cause {
+        match code {
+            #[cfg(target_os = "linux")]
+            libc::BUS_MCEERR_AO => Cause::Scrub,
+            // The codes of senders are at most 0 on Linux, and from 0x10001 on in other systems.
+            1..=0xffff => Cause::Access,
+            _ => Cause::Sent,
+        }
+    }
 }
 
 /// Replaces the page at `address` with zeros, if it lies in one of our maps.
@@ -185,15 +210,16 @@ fn replace_page(address: usize, page_bytes: usize) -> bool {
     }
 }
 
-/// Calls the previous handler.
+/// Does what the previous action asks for.
 fn hand_on(
     before: &libc::sigaction,
-    signal: libc::c_int,
-    info: *mut libc::siginfo_t,
-    context: *mut libc::c_void,
+    (signal, info, context): (libc::c_int, *mut libc::siginfo_t, *mut libc::c_void),
+    cause: Cause,
 ) {
     match before.sa_sigaction {
-        libc::SIG_DFL | libc::SIG_IGN => give_up(signal),
+        libc::SIG_IGN if cause != Cause::Access => return,
+        // The kernel ends a process that ignores a fault.
+        libc::SIG_DFL | libc::SIG_IGN => return take_default(signal, cause),
         // SAFETY: the address was installed as a handler of the signature that the flag states.
         handler if before.sa_flags & libc::SA_SIGINFO != 0 => unsafe {
             let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
@@ -206,13 +232,31 @@ fn hand_on(
             handler(signal);
         },
     }
+    // A handler for faults, such as that of Rust's standard library, restores the default and expects a second fault.
+    if cause != Cause::Access && is_default(signal) {
+        take_default(signal, cause);
+    }
 }
 
-/// Restores the default action: the read faults again and ends the process.
-fn give_up(signal: libc::c_int) {
-    // SAFETY: a zeroed structure asks for the default, and is valid for the call.
+/// Takes the default action, which ends the process when the handler returns: the access faults again, or the signal
+/// is raised again in this thread.
+fn take_default(signal: libc::c_int, cause: Cause) {
+    // SAFETY: a zeroed structure asks for the default, and is valid for the call. A signal handler may make both calls.
     unsafe {
         let action: libc::sigaction = std::mem::zeroed();
         libc::sigaction(signal, &raw const action, ptr::null_mut());
+        if cause != Cause::Access {
+            libc::raise(signal);
+        }
+    }
+}
+
+/// Returns whether the signal has its default action now.
+fn is_default(signal: libc::c_int) -> bool {
+    // SAFETY: the structure is valid for the call, which only writes to it. A signal handler may make the call.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, ptr::null(), &raw mut action) == 0
+            && action.sa_sigaction == libc::SIG_DFL
     }
 }

@@ -1,9 +1,11 @@
-//! A map may outlive parts of its file. An unreadable page is an error of the read, and only a SIGBUS outside of our
-//! maps ends the process.
+//! A map may outlive parts of its file. An unreadable page is an error of the read. Any other SIGBUS, outside of our maps
+//! or sent by a process, has the effect that it had without a map: it ends the process, calls its handler, or nothing.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
 
 use memmap2::MmapOptions;
 
@@ -108,32 +110,164 @@ fn a_dropped_map_frees_its_list_node() {
     assert_eq!(after_a_loss.mapped_segments(), 1, "a new map has lost no page");
 }
 
-/// Runs in its own process, because the signal must end it.
+/// Names the case that a child process runs.
+const CHILD: &str = "AR7_TEST_OF_A_SIGNAL";
+
+/// What a child process does after its first map, and how it must end.
+struct Case {
+    name: &'static str,
+    /// The action before the map, if it is not that of the standard library.
+    action: Option<libc::sighandler_t>,
+    /// Whether the process inherits an ignored signal.
+    inherits_ignored: bool,
+    then: fn(&Path),
+    is_ended: bool,
+}
+
+/// Number of calls of [`count`].
+static COUNTED: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn count(_signal: libc::c_int) {
+    COUNTED.fetch_add(1, Ordering::SeqCst);
+}
+
+/// The cases. Every child can still read its map afterwards, unless the signal ends it.
+fn cases() -> Vec<Case> {
+    let handler: extern "C" fn(libc::c_int) = count;
+    let case = Case {
+        name: "",
+        action: None,
+        inherits_ignored: false,
+        then: send_from_a_process,
+        is_ended: true,
+    };
+    vec![
+        Case { name: "sent to the standard library", ..case },
+        Case { name: "raised under the standard library", then: raise, ..case },
+        Case { name: "queued to the standard library", then: queue, ..case },
+        Case { name: "another map under the standard library", then: read_a_lost_page, ..case },
+        Case { name: "sent to the default", action: Some(libc::SIG_DFL), ..case },
+        Case { name: "raised under the default", action: Some(libc::SIG_DFL), then: raise, ..case },
+        Case {
+            name: "another map under the default",
+            action: Some(libc::SIG_DFL),
+            then: read_a_lost_page,
+            ..case
+        },
+        Case { name: "sent and ignored", inherits_ignored: true, is_ended: false, ..case },
+        Case {
+            name: "raised and ignored",
+            inherits_ignored: true,
+            then: raise,
+            is_ended: false,
+            ..case
+        },
+        Case {
+            name: "another map and ignored",
+            inherits_ignored: true,
+            then: read_a_lost_page,
+            ..case
+        },
+        Case {
+            name: "sent to a handler",
+            action: Some(handler as libc::sighandler_t),
+            then: |path| {
+                send_from_a_process(path);
+                wait_for(|| COUNTED.load(Ordering::SeqCst) == 1);
+                raise(path);
+                assert_eq!(COUNTED.load(Ordering::SeqCst), 2);
+            },
+            is_ended: false,
+            ..case
+        },
+    ]
+}
+
+/// Each case runs in its own process, since the signal may end it.
 #[test]
-#[allow(unsafe_code)]
-fn a_sigbus_outside_of_our_maps_ends_the_process() {
-    const CHILD: &str = "AR7_TEST_OF_ANOTHER_MAP";
-    if std::env::var_os(CHILD).is_some() {
-        let (_directory, path) = file_with(&pattern(0, 8, 1));
-        let device = mapped(&path);
-        assert_eq!(read(&device, 7).unwrap(), pattern(7, 1, 1));
-        let file = File::open(&path).unwrap();
-        let other = MmapOptions::new().len(8 * BLOCK_SIZE).map_raw_read_only(&file).unwrap();
-        cut(&path, 1);
-        // SAFETY: the address lies within the map. The page is missing from the file on purpose.
-        let byte = unsafe { other.as_ptr().add(7 * BLOCK_SIZE).read_volatile() };
-        panic!("read {byte} from a missing page");
+fn any_other_sigbus_has_its_previous_effect() {
+    if let Some(name) = std::env::var_os(CHILD) {
+        let case = cases().into_iter().find(|case| name == case.name).unwrap();
+        return run(&case);
     }
-    let name = "device::tests::guard::a_sigbus_outside_of_our_maps_ends_the_process";
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", name])
-        .env(CHILD, "1")
-        .output()
-        .unwrap();
-    assert_eq!(
-        child.status.signal(),
-        Some(libc::SIGBUS),
-        "{}",
-        String::from_utf8_lossy(&child.stdout)
-    );
+    let name = "device::tests::guard::any_other_sigbus_has_its_previous_effect";
+    for case in cases() {
+        let mut shell = Command::new("sh");
+        let trap = if case.inherits_ignored { "trap '' BUS; " } else { "" };
+        shell.args(["-c", &format!("{trap}ulimit -c 0; exec \"$0\" \"$@\"")]);
+        shell.arg(std::env::current_exe().unwrap()).args(["--exact", name]);
+        let child = shell.env(CHILD, case.name).output().unwrap();
+        let expected = case.is_ended.then_some(libc::SIGBUS);
+        assert_eq!(
+            (child.status.signal(), child.status.success()),
+            (expected, !case.is_ended),
+            "{}: {}",
+            case.name,
+            String::from_utf8_lossy(&child.stdout)
+        );
+    }
+}
+
+fn run(case: &Case) {
+    if let Some(action) = case.action {
+        set_action(action);
+    }
+    let (_directory, path) = file_with(&pattern(0, 16, 1));
+    let device = mapped(&path);
+    assert_eq!(read(&device, 7).unwrap(), pattern(7, 1, 1));
+    (case.then)(&path);
+    assert!(!case.is_ended, "the process continues");
+    // The guard is still there, for this segment and the next.
+    cut(&path, 1);
+    for position in [6, 12] {
+        assert!(matches!(read(&device, position), Err(Error::Truncated { .. })));
+    }
+}
+
+/// Sends the signal from another process. One that ends this process does so within the given time.
+fn send_from_a_process(_path: &Path) {
+    let pid = std::process::id().to_string();
+    assert!(Command::new("sh").args(["-c", "kill -BUS $0", &pid]).status().unwrap().success());
+    thread::sleep(Duration::from_millis(200));
+}
+
+/// Sends the signal to this thread.
+#[allow(unsafe_code)]
+fn raise(_path: &Path) {
+    // SAFETY: the call only sends a signal.
+    assert_eq!(unsafe { libc::raise(libc::SIGBUS) }, 0);
+}
+
+/// Sends the signal with a value.
+#[allow(unsafe_code)]
+fn queue(_path: &Path) {
+    let value = libc::sigval { sival_ptr: std::ptr::null_mut() };
+    // SAFETY: the calls only send a signal to this process.
+    assert_eq!(unsafe { libc::sigqueue(libc::getpid(), libc::SIGBUS, value) }, 0);
+    thread::sleep(Duration::from_millis(200));
+}
+
+/// Reads a lost page of a map that is not ours.
+#[allow(unsafe_code)]
+fn read_a_lost_page(path: &Path) {
+    let file = File::open(path).unwrap();
+    let other = MmapOptions::new().len(8 * BLOCK_SIZE).map_raw_read_only(&file).unwrap();
+    cut(path, 1);
+    // SAFETY: the address lies within the map. The page is missing from the file on purpose.
+    let byte = unsafe { other.as_ptr().add(7 * BLOCK_SIZE).read_volatile() };
+    panic!("read {byte} from a missing page");
+}
+
+#[allow(unsafe_code)]
+fn set_action(handler: libc::sighandler_t) {
+    // SAFETY: the handler is the default or has the signature of a handler, and makes no call.
+    assert_ne!(unsafe { libc::signal(libc::SIGBUS, handler) }, libc::SIG_ERR);
+}
+
+fn wait_for(condition: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < Duration::from_secs(60), "the handler is called");
+        thread::sleep(Duration::from_millis(1));
+    }
 }
