@@ -228,21 +228,19 @@ impl Writer {
     }
 
     /// Seals blocks and writes them to their positions, which were allocated since the last commit. Returns their
-    /// generation.
+    /// generation. A block that the transaction also changed as a live block is damage.
     ///
     /// The specification's name is `save_block`.
     #[doc(alias = "save_block")]
     pub fn write_fresh(&mut self, kind: KeyKind, jobs: &[SealJob<'_>]) -> Result<Generation> {
         self.store.check_usable()?;
-        for job in jobs {
-            assert!(self.is_fresh(job.position), "only a fresh block is written in place");
-        }
+        self.check_fresh(jobs.iter().map(|job| job.position))?;
         let targets: Vec<Position> = jobs.iter().map(|job| job.position).collect();
         self.seal_and_write(kind, jobs, &targets)
     }
 
     /// Changes live data blocks. Each is sealed for its home location but written to a shadow block, which the commit
-    /// copies home. Returns their generation.
+    /// copies home. Returns their generation. A block that was also listed as free is damage.
     pub fn write_over(&mut self, jobs: &[SealJob<'_>]) -> Result<Generation> {
         self.store.check_usable()?;
         let mut homes = HashSet::with_capacity(jobs.len());
@@ -258,9 +256,13 @@ impl Writer {
         let is_missing = |job: &&SealJob<'_>| self.own_shadow_of(job.position).is_none();
         let missing = jobs.iter().filter(is_missing).count();
         self.check_changes(missing)?;
-        let mut unused = self.allocate_all(missing, Urgency::Ordinary)?.into_iter();
+        let new = self.allocate_all(missing, Urgency::Ordinary)?;
+        if let Some(job) = jobs.iter().find(|job| self.is_fresh(job.position)) {
+            self.cancel(runs_of(&new));
+            return Err(listed_as_free(job.position));
+        }
+        let mut unused = new.into_iter();
         for job in jobs {
-            assert!(!self.is_fresh(job.position), "only a live block is written over");
             let shadow = match self.own_shadow_of(job.position) {
                 Some(shadow) => shadow,
                 None => unused.next().expect("a shadow block for each live block"),
@@ -276,6 +278,14 @@ impl Writer {
             }
         }
         Ok(generation)
+    }
+
+    /// Checks that blocks are written in place.
+    fn check_fresh(&self, mut positions: impl Iterator<Item = Position>) -> Result<()> {
+        match positions.find(|&position| !self.is_fresh(position)) {
+            Some(position) => Err(listed_as_free(position)),
+            None => Ok(()),
+        }
     }
 
     /// Returns the shadow block of the live block at `home`, if it may be written again: neither a commit nor a
@@ -466,9 +476,7 @@ impl Writer {
     ) -> Result<(Generation, Vec<OwnedSealJob>)> {
         self.wait()?;
         self.store.check_usable()?;
-        for job in &jobs {
-            assert!(self.is_fresh(job.position), "only a fresh block is written in place");
-        }
+        self.check_fresh(jobs.iter().map(|job| job.position))?;
         let generation = self.transaction.generation_for(jobs.iter().map(|job| job.position))?;
         let written = self.in_flight.start(&self.store, generation, jobs)?;
         Ok((generation, written))
@@ -543,6 +551,12 @@ impl Writer {
         self.space.begin(*block_count, blocks, reserve, inline_free, &mut self.pins);
         Ok(())
     }
+}
+
+/// Returns the error about a block that was allocated, although a stream changes it as a live block. Someone with the key
+/// can list a block in use as free.
+fn listed_as_free(position: Position) -> Error {
+    Error::damaged(position, Check::FreeMap, "a free block", "a block in use")
 }
 
 #[cfg(test)]

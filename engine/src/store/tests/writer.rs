@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::error::Check;
-use crate::format::RESERVED_BLOCKS;
+use crate::format::{OwnedData, RESERVED_BLOCKS};
 
 fn run(start: u32, count: u32) -> Run {
     Run::new(Position::at(start), count).unwrap()
@@ -74,6 +74,39 @@ fn one_call_changes_a_block_once_and_only_within_the_archive() {
         assert_damaged(&writer.write_over(&[job(Position::at(outside))]), Check::Extents);
     }
     assert!(writer.redirects().is_empty() && !writer.is_touched());
+}
+
+#[test]
+fn a_block_in_use_that_is_listed_as_free_is_damage_when_both_uses_meet() {
+    let data = data(2);
+    let job = |position| SealJob { position, head: BlockHead::default(), data: &data };
+    // Its own shadow block would be the block itself.
+    let (_, _, mut writer) = create();
+    let block = add_block(&mut writer, KeyKind::Data, 1).unwrap();
+    commit(&mut writer, 1).unwrap();
+    writer.release(Run::single(block.position)).unwrap();
+    assert_damaged(&writer.write_over(&[job(block.position)]), Check::FreeMap);
+    assert!(writer.redirects().is_empty() && !writer.is_touched(), "nothing stays allocated");
+    // It was changed, and then allocated as if it were free.
+    for is_owned in [false, true] {
+        let (_, _, mut writer) = create();
+        let block = add_block(&mut writer, KeyKind::Data, 1).unwrap();
+        commit(&mut writer, 1).unwrap();
+        change_block(&mut writer, block.position, 2).unwrap();
+        writer.release(Run::single(block.position)).unwrap();
+        assert_eq!(writer.allocate(1, Urgency::Ordinary).unwrap(), Run::single(block.position));
+        if is_owned {
+            let data = OwnedData::copy_of(&data);
+            let head = BlockHead::default();
+            let job = OwnedSealJob { position: block.position, head, data };
+            assert_damaged(&writer.start_fresh(vec![job]).map(drop), Check::FreeMap);
+        } else {
+            let written = writer.write_fresh(KeyKind::Registry, &[job(block.position)]);
+            assert_damaged(&written, Check::FreeMap);
+        }
+        writer.rollback().unwrap();
+        commit(&mut writer, 1).unwrap();
+    }
 }
 
 #[test]
