@@ -31,8 +31,8 @@ impl Store {
     pub fn redo_blocks(&self, commit: &Commit) -> Result<RedoBlocks> {
         let list = RedoList::read(&*self.device, &self.sealer, &commit.slot)?;
         let mut faults = Vec::new();
+        let read = |block| read_redo_block(&*self.device, &self.sealer, block);
         for [first, second] in list.chain.iter().map(|block| block.copies()) {
-            let read = |block| read_redo_block(&*self.device, &self.sealer, block);
             match (read(first), read(second)) {
                 (Ok(first), Ok(found)) if first == found => {}
                 (Ok(_), Ok(_)) => {
@@ -49,7 +49,16 @@ impl Store {
         }
         let is_partial = list.lost.is_some();
         let blocks = list.blocks()?;
-        faults.extend(list.lost.map(|(block, error)| (block.position, error)));
+        if let Some((block, error)) = list.lost {
+            let bad = block.copies().into_iter();
+            let bad = bad.filter_map(|copy| read(copy).err().map(|error| (copy.position, error)));
+            let before = faults.len();
+            faults.extend(bad);
+            if faults.len() == before {
+                // Both copies open now. The list was read without the block.
+                faults.push((block.position, error));
+            }
+        }
         Ok(RedoBlocks { blocks, faults, is_partial })
     }
 }
