@@ -23,5 +23,6 @@ mod working;
 pub use cursor::{Entry, Range};
 pub use page::{CELL_MAX, KEY_MAX, Page, PageExpectation, TreeNumber, page_layout};
 pub use reader::TreeReader;
+pub use relocate::SearchStart;
 pub use space::{PageSpace, PageStore};
 pub use working::Tree;

@@ -8,13 +8,21 @@ use super::page::{Child, PageExpectation};
 use super::space::{PageSpace, PageStore};
 use super::working::Tree;
 
+/// The key at which a search for pages begins. A search that stops early continues here; one that reaches the last page
+/// begins at the first one again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SearchStart(Vec<u8>);
+
 /// A search for pages to move.
 struct Search<'w> {
     is_wanted: &'w dyn Fn(DoubledRef) -> bool,
     most: usize,
     branches_left: u32,
+    start: &'w [u8],
     /// For each page found, the cells on the path from the root.
     found: Vec<Vec<usize>>,
+    /// The lowest key of the page at which the search stopped early.
+    stopped: Option<Vec<u8>>,
 }
 
 impl Tree {
@@ -30,15 +38,36 @@ impl Tree {
         most: usize,
         branches: u32,
     ) -> usize {
-        let Some(root) = self.root else { return 0 };
-        let mut search = Search { is_wanted, most, branches_left: branches, found: Vec::new() };
-        search.visit(&mut Cursor::new(self.view(space)), root);
+        self.relocate_from(&mut SearchStart::default(), space, is_wanted, most, branches)
+    }
+
+    /// Does the same from a key on, to which it assigns where the next call continues. The branches above that key do
+    /// not count, so each call gets further.
+    pub fn relocate_from<S: PageSpace + ?Sized>(
+        &mut self,
+        start: &mut SearchStart,
+        space: &mut S,
+        is_wanted: &dyn Fn(DoubledRef) -> bool,
+        most: usize,
+        branches: u32,
+    ) -> usize {
+        let Some(root) = self.root.filter(|_| most > 0) else { return 0 };
+        let (found, stopped) = (Vec::new(), None);
+        let mut search =
+            Search { is_wanted, most, branches_left: branches, start: &start.0, found, stopped };
+        search.visit(&mut Cursor::new(self.view(space)), root, true);
+        let Search { found, stopped, .. } = search;
         let before = self.dirty_pages();
-        for cells in search.found {
+        let mut left = found.into_iter();
+        for cells in left.by_ref() {
+            self.make_dirty_at(space, &cells);
             if self.dirty_pages() - before >= most {
                 break;
             }
-            self.make_dirty_at(space, &cells);
+        }
+        // If branches above the found pages took their room, the next search finds the rest.
+        if left.len() == 0 {
+            start.0 = stopped.unwrap_or_default();
         }
         self.dirty_pages() - before
     }
@@ -70,26 +99,49 @@ impl Tree {
 }
 
 impl Search<'_> {
-    /// Searches `child`, the page below the cursor, and all pages below it.
-    fn visit<S: PageStore + ?Sized>(&mut self, cursor: &mut Cursor<'_, S>, child: Child) {
-        if self.found.len() >= self.most {
+    /// Searches `child`, the page below the cursor, and all pages below it. `has_start` says whether the start lies in
+    /// it, or before it.
+    fn visit<S: PageStore + ?Sized>(
+        &mut self,
+        cursor: &mut Cursor<'_, S>,
+        child: Child,
+        has_start: bool,
+    ) {
+        if self.stopped.is_some() || self.found.len() >= self.most {
+            self.stopped.get_or_insert_with(|| lowest_key(cursor));
             return;
         }
         if matches!(child, Child::Sealed(block) if (self.is_wanted)(block)) {
             self.found.push(cursor.path.iter().map(|&(_, cell)| cell).collect());
         }
-        let is_leaf = cursor.path.len() + 1 >= usize::from(cursor.view.depth);
-        if is_leaf || self.branches_left == 0 {
+        if cursor.path.len() + 1 >= usize::from(cursor.view.depth) {
             return;
         }
-        self.branches_left -= 1;
+        if !has_start || self.start.is_empty() {
+            let Some(left) = self.branches_left.checked_sub(1) else {
+                self.stopped = Some(lowest_key(cursor));
+                return;
+            };
+            self.branches_left = left;
+        }
         let Ok(page) = cursor.page(child) else { return };
+        let first = if has_start { page.child_for(self.start) } else { 0 };
         let children: Vec<Child> = (0..page.count()).map(|cell| page.child(cell)).collect();
         cursor.path.push((page, 0));
-        for (cell, below) in children.into_iter().enumerate() {
+        for (cell, below) in children.into_iter().enumerate().skip(first) {
             cursor.path.last_mut().expect("pushed above").1 = cell;
-            self.visit(cursor, below);
+            self.visit(cursor, below, has_start && cell == first);
+            if self.stopped.is_some() {
+                break;
+            }
         }
         cursor.path.pop();
     }
+}
+
+/// Returns the lowest key that the page below the cursor can hold. The first key of a branch is empty, and that of the
+/// page above it counts.
+fn lowest_key<S: ?Sized>(cursor: &Cursor<'_, S>) -> Vec<u8> {
+    let above = cursor.path.iter().rev().find(|(_, cell)| *cell > 0);
+    above.map_or(Vec::new(), |(page, cell)| page.key(*cell).to_vec())
 }

@@ -370,6 +370,37 @@ fn relocation_reads_a_bounded_number_of_branches() {
 }
 
 #[test]
+fn a_search_for_pages_continues_where_it_stopped() {
+    let mut space = HeapSpace::new();
+    let mut tree = Tree::open(TREE, Root::default());
+    for number in 0..60_000_u64 {
+        tree.insert(&mut space, &number.to_be_bytes(), &[7; 51]).unwrap();
+    }
+    let root = tree.flush(&mut space).unwrap();
+    assert!(root.depth >= 3);
+    space.raise_step();
+    let all = space.used();
+    // Whatever stops a search, the branches that it may read or the pages that it may take, the next one gets further.
+    for (most, branches) in [(usize::MAX, 2), (40, 2), (7, u32::MAX), (1, 2)] {
+        let (mut space, mut start) = (space.clone(), SearchStart::default());
+        let mut tree = Tree::open(TREE, root);
+        let (mut searches, mut moved) = (0, 0);
+        loop {
+            let took = tree.relocate_from(&mut start, &mut space, &|_| true, most, branches);
+            moved += took;
+            searches += 1;
+            assert!(took <= most.saturating_add(3), "{took} pages at once");
+            if start == SearchStart::default() && took == 0 {
+                break;
+            }
+            assert!(searches < 3000, "{moved} pages moved in {searches} searches");
+        }
+        assert_eq!(moved, all, "{most} {branches}");
+        assert!(searches > 2, "{searches}");
+    }
+}
+
+#[test]
 fn the_beginning_of_a_key_is_its_first_eight_bytes_padded_with_zeros() {
     for length in 0..12 {
         let key: Vec<u8> = (0xa1..).take(length).collect();

@@ -7,6 +7,7 @@
 mod free_list;
 mod free_scan;
 mod moves;
+mod page_search;
 mod pages;
 mod purge;
 mod shorten;

@@ -6,6 +6,7 @@ use ar7_engine::format::{DoubledRef, Root};
 use ar7_engine::store::FAR_FROM_BLOCKS;
 use roaring::RoaringBitmap;
 
+use super::trees::SearchStarts;
 use super::working_trees::WorkingTrees;
 use crate::committed::check_copies;
 use crate::error::{Error, Result};
@@ -25,7 +26,7 @@ impl WorkingTrees {
         if !unhealed.is_empty() && self.has_room_to_move(unhealed.len())? {
             let is_bad =
                 |at: DoubledRef| at.copies().iter().any(|copy| unhealed.contains(&copy.position));
-            self.relocate(&is_bad, MOVED_PAGES_MAX, self.searched_branches);
+            self.move_damaged(&is_bad);
         }
         let near = usize::try_from(self.near_pages()).unwrap_or(usize::MAX);
         let is_long = self.writer().block_count() > FAR_FROM_BLOCKS;
@@ -34,14 +35,26 @@ impl WorkingTrees {
         }
         let pages = self.pages_with(near.min(MOVED_PAGES_MAX));
         if self.writer().has_far_room(pages) {
-            self.relocate(&DoubledRef::is_near, MOVED_PAGES_MAX, self.searched_branches);
+            let mut starts = std::mem::take(&mut self.search.near);
+            let branches = self.search.branches_max;
+            self.relocate(&mut starts, &DoubledRef::is_near, MOVED_PAGES_MAX, branches);
+            self.search.near = starts;
         }
         Ok(())
     }
 
-    /// Makes the next commit search all pages for those to move.
+    fn move_damaged(&mut self, is_bad: &dyn Fn(DoubledRef) -> bool) {
+        let is_whole = std::mem::take(&mut self.search.is_whole);
+        let branches = if is_whole { u32::MAX } else { self.search.branches_max };
+        let starts = std::mem::take(&mut self.search.damaged);
+        let mut starts = if is_whole { SearchStarts::default() } else { starts };
+        self.relocate(&mut starts, is_bad, MOVED_PAGES_MAX, branches);
+        self.search.damaged = starts;
+    }
+
+    /// Makes the next commit search all pages for damaged ones.
     pub(crate) fn search_all_pages(&mut self) {
-        self.searched_branches = u32::MAX;
+        self.search.is_whole = true;
     }
 
     /// Returns whether this commit has room to move this many pages, or as many as one commit moves,

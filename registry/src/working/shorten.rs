@@ -3,6 +3,7 @@
 use ar7_engine::format::{DoubledRef, FAR_BLOCKS, Position, RESERVED_BLOCKS};
 use ar7_engine::store::FAR_FROM_BLOCKS;
 
+use super::trees::SearchStarts;
 use super::working_trees::WorkingTrees;
 use crate::error::Result;
 
@@ -46,7 +47,7 @@ impl WorkingTrees {
     /// them. Reads up to `branches` branches of each tree. Returns whether there were any.
     pub(crate) fn take_pages_from(&mut self, limit: Position, most: usize, branches: u32) -> bool {
         let is_beyond = |at: DoubledRef| at.position.max(at.copy) >= limit;
-        self.relocate(&is_beyond, most, branches)
+        self.relocate(&mut SearchStarts::default(), &is_beyond, most, branches)
     }
 
     /// Removes blocks at the end of the file from the archive that were free at the last commit, so

@@ -13,7 +13,10 @@ use crate::error::Result;
 use crate::records::{
     NEAR_PAGES_COUNTER, ReadRecords, Record, TreeId, decoded_entry, decoded_value,
 };
-use crate::tree::Tree;
+use crate::tree::{SearchStart, Tree};
+
+/// Where the search for pages begins in each tree.
+pub(super) type SearchStarts = [SearchStart; TreeId::ALL.len()];
 
 /// The trees, their pages, and the counters that the meta slot stores next to the roots.
 pub(super) struct Trees {
@@ -96,17 +99,19 @@ impl Trees {
     }
 
     /// Copies pages for which `is_wanted` returns true into memory, so that the next flush moves
-    /// them. Stops after about `most` pages, and in each tree after reading `branches` branches.
-    /// Returns whether there were any.
+    /// them. Stops after about `most` pages, and in each tree after reading `branches` branches; the
+    /// next call with the same `starts` continues there. Returns whether there were any.
     pub(super) fn relocate(
         &mut self,
+        starts: &mut SearchStarts,
         is_wanted: &dyn Fn(DoubledRef) -> bool,
         most: usize,
         branches: u32,
     ) -> bool {
         let mut left = most;
-        for tree in &mut self.by_number {
-            left = left.saturating_sub(tree.relocate(&mut self.pages, is_wanted, left, branches));
+        for (tree, start) in self.by_number.iter_mut().zip(starts) {
+            let moved = tree.relocate_from(start, &mut self.pages, is_wanted, left, branches);
+            left = left.saturating_sub(moved);
         }
         left < most
     }

@@ -7,8 +7,9 @@ use ar7_engine::store::{OwnedSealJob, Redirects, Savepoint, Store, Urgency, Writ
 use zeroize::Zeroizing;
 
 use super::free_list::FreeList;
+use super::page_search::PageSearch;
 use super::spares::SpareBlocks;
-use super::trees::Trees;
+use super::trees::{SearchStarts, Trees};
 use crate::committed::PageCache;
 use crate::error::Result;
 use crate::records::{FREE_BLOCKS_COUNTER, ReadRecords, Record, TreeId};
@@ -30,16 +31,13 @@ pub(crate) struct WorkingTrees {
     pub(crate) dirty_pages_max: usize,
     /// Number of dirty pages that the cache leaves room for.
     room_for_pages: usize,
-    /// Maximum number of branches that the search for pages to move reads in each tree.
-    pub(super) searched_branches: u32,
+    /// The search for pages to move in the next commit.
+    pub(crate) search: PageSearch,
     /// Memory for the dirty blocks of streams.
     pub(crate) spares: SpareBlocks,
     /// Memory for a list of blocks to seal.
     jobs: Vec<OwnedSealJob>,
 }
-
-/// Maximum number of branches that one commit reads in each tree to find pages to move.
-const SEARCHED_BRANCHES: u32 = 4096;
 
 impl WorkingTrees {
     pub(crate) fn new(writer: Writer, cache: Arc<PageCache>) -> WorkingTrees {
@@ -47,7 +45,7 @@ impl WorkingTrees {
             trees: Trees::open(writer, cache),
             dirty_pages_max: DIRTY_PAGES_MAX,
             room_for_pages: 0,
-            searched_branches: SEARCHED_BRANCHES,
+            search: PageSearch::default(),
             spares: SpareBlocks::default(),
             jobs: Vec::new(),
         }
@@ -222,7 +220,6 @@ impl WorkingTrees {
     /// Records that the transaction was committed.
     pub(crate) fn committed(&mut self) {
         self.cache().committed();
-        self.searched_branches = SEARCHED_BRANCHES;
     }
 
     /// Records the free runs and seals the free list. Returns the runs that no page records.
@@ -293,11 +290,12 @@ impl WorkingTrees {
 
     pub(super) fn relocate(
         &mut self,
+        starts: &mut SearchStarts,
         is_wanted: &dyn Fn(DoubledRef) -> bool,
         most: usize,
         branches: u32,
     ) -> bool {
-        self.trees.relocate(is_wanted, most, branches)
+        self.trees.relocate(starts, is_wanted, most, branches)
     }
 
     /// Seals dirty pages before the commit if they exceed the memory limit.
