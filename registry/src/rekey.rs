@@ -55,7 +55,7 @@ impl Archive {
 
 /// Locks out readers, for whom a redo list may have to stay. Moves pages with a damaged copy, commits
 /// without a redo list, and wipes free blocks, so that every position holds a block that opens
-/// there.
+/// there. No commit follows: it could add blocks to the end of the archive that were never written.
 fn prepare(opened: Result<Archive>, options: RekeyOptions) -> Result<()> {
     match opened {
         Err(crate::Error::Engine(ar7_engine::Error::RekeyInProgress)) => Ok(()),
@@ -65,8 +65,9 @@ fn prepare(opened: Result<Archive>, options: RekeyOptions) -> Result<()> {
             archive.heal()?;
             archive.reclaim()?;
             archive.clear_redo_list()?;
+            archive.settle()?;
             archive.wipe_free(&mut |_| {})?;
-            archive.close()
+            archive.close_settled()
         }
     }
 }

@@ -272,6 +272,17 @@ impl Archive {
         self.finish_transaction(State::commit_without_redo)
     }
 
+    /// Makes the commits of closing.
+    pub(crate) fn settle(&self) -> Result<()> {
+        self.finish_transaction(State::commit_closing)
+    }
+
+    /// Closes the archive without a commit, after [`Archive::settle`].
+    pub(crate) fn close_settled(self) -> Result<()> {
+        let state = self.state()?.0.take().ok_or(Error::Closed)?;
+        state.trees.finish()
+    }
+
     pub(crate) fn finish_transaction<T>(
         &self,
         work: impl FnOnce(&mut State) -> Result<T>,

@@ -2,14 +2,18 @@
 //! there is room; and every block of both is accounted for.
 
 use ar7_engine::device::Device;
-use ar7_engine::format::{BLOCK_SIZE, DoubledRef, FAR_BLOCKS, Position};
+use ar7_engine::format::{
+    BLOCK_SIZE, BLOCKS_MAX, DATA_SIZE, DoubledRef, FAR_BLOCKS, Position, SessionRecord,
+};
 use ar7_engine::store::FAR_FROM_BLOCKS;
 use ar7_engine::{PlantedFault, with_planted_fault};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::*;
 use crate::committed::read_copy;
 use crate::error::Error;
-use crate::records::{Attributes, TreeId};
+use crate::records::{Attributes, Sessions, TreeId};
 use crate::tree::PageExpectation;
 use crate::verify::{Finding, Subject};
 
@@ -45,10 +49,14 @@ fn findings(archive: &Archive) -> Vec<Finding> {
     findings
 }
 
+fn attributes() -> Attributes {
+    let modified = ar7_engine::format::Timestamp::default();
+    Attributes { mode: 0o644, uid: 0, gid: 0, modified, origin: None }
+}
+
 /// Adds streams with names that fill many pages. Returns the number of bytes in all streams.
 fn fill(archive: &Archive, files: u32) {
-    let modified = ar7_engine::format::Timestamp::default();
-    let attributes = Attributes { mode: 0o644, uid: 0, gid: 0, modified, origin: None };
+    let attributes = attributes();
     for file in 0..files {
         let mut stream = archive.new_stream().unwrap();
         stream.append(&[1; 3000]).unwrap();
@@ -216,6 +224,102 @@ fn copies_lie_far_apart_once_the_file_is_long_and_nothing_is_lost() {
     let used = u64::from(statistics.blocks) - statistics.free_blocks;
     let spare = archive.statistics().unwrap().file_bytes / 4096 - used;
     assert!(spare < u64::from(3 * FAR_BLOCKS), "{spare} blocks are not used");
+}
+
+/// Fills more than 200 pages.
+fn fill_pages(archive: &Archive) {
+    let mut state = archive.state().unwrap();
+    let trees = &mut state.writing().unwrap().trees;
+    for session in 0..60_000 {
+        let record = SessionRecord { session, salt: 1, last_step: 1 };
+        trees.put::<Sessions>(&session, &record).unwrap();
+    }
+    drop(state);
+    archive.commit().unwrap();
+}
+
+#[test]
+fn near_copies_in_a_large_tree_are_all_found_however_little_each_commit_searches() {
+    let (_, archive) = create(ArchiveKind::Dynamic, 0);
+    with_planted_fault(PlantedFault::CopiesTogether, || {
+        fill_pages(&archive);
+        let mut stream = archive.new_stream().unwrap();
+        stream.append(&vec![1; 400 * DATA_SIZE]).unwrap();
+        archive.commit().unwrap();
+    });
+    let root = archive.store().current().slot.roots[TreeId::Sessions.index()];
+    assert!(root.depth >= 3);
+    assert!(archive.statistics().unwrap().blocks > FAR_FROM_BLOCKS);
+    let near = archive.statistics().unwrap().near_pages;
+    // The root and one branch below it.
+    archive.state().unwrap().writing().unwrap().trees.search.branches_max = 2;
+    let mut commits = 0_u8;
+    while archive.statistics().unwrap().near_pages > 0 && commits < 60 {
+        commits += 1;
+        archive.set_metadata(&[commits]).unwrap();
+        archive.commit().unwrap();
+    }
+    assert_eq!(archive.statistics().unwrap().near_pages, 0, "of {near} after {commits} commits");
+    assert!(near > 200 && commits > 3, "{near} pages in {commits} commits");
+}
+
+/// Fills, empties and closes an archive in a random order, on a disk that is full most of the time.
+fn on_a_full_disk(seed: u64) -> MemoryDevice {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut below = |bound: u32| random.next_u32() % bound;
+    let (device, mut archive) = create(ArchiveKind::Dynamic, 0);
+    let mut streams = Vec::new();
+    for _ in 0..25 {
+        match below(6) {
+            0 => device.set_capacity(BLOCKS_MAX),
+            1 => device.set_capacity(archive_blocks(&device) + below(300)),
+            2 if !streams.is_empty() => {
+                let identity = streams.swap_remove(below(u32::MAX) as usize % streams.len());
+                archive.delete_stream(identity).unwrap();
+            }
+            3 => {
+                let _ = archive.close();
+                archive = open(&device, Access::Write);
+            }
+            4 => {
+                let attributes = attributes();
+                for file in 0..below(60) {
+                    let name = format!("{:09}{file:090}", archive.statistics().unwrap().names);
+                    let names = archive.names();
+                    let _ = names.add_file(InodeNumber::ROOT, name.as_bytes(), attributes, None);
+                }
+            }
+            _ => {
+                let mut stream = archive.new_stream().unwrap();
+                if stream.append(&vec![1; below(400) as usize * DATA_SIZE]).is_ok() {
+                    streams.push(stream.identity());
+                }
+                drop(stream);
+            }
+        }
+        if archive.commit().is_err() {
+            let _ = archive.rollback();
+            streams.retain(|&identity| archive.open_stream(identity).is_ok());
+        }
+    }
+    drop(archive);
+    device.set_capacity(BLOCKS_MAX);
+    device
+}
+
+/// In these archives, the commits of closing add blocks to the end, to move copies apart.
+#[test]
+fn a_rekey_seals_the_blocks_that_closing_adds_once_the_disk_is_larger() {
+    for seed in [32, 68, 80, 300, 340] {
+        let device = on_a_full_disk(seed);
+        let open_again = || -> Box<dyn Device> { Box::new(device.clone()) };
+        let go_on = &mut |_, _| std::ops::ControlFlow::Continue(());
+        let options = ar7_engine::store::RekeyOptions::default();
+        let rekeyed = Archive::rekey_device(&open_again, &secret(), options, go_on);
+        assert!(rekeyed.is_ok(), "seed {seed}: {rekeyed:?}");
+        let archive = open(&device, Access::Read);
+        assert!(findings(&archive).is_empty(), "seed {seed}: {:?}", findings(&archive));
+    }
 }
 
 #[test]
