@@ -29,8 +29,8 @@ use crate::transaction::Transaction;
 /// Bytes of content that are written at a time.
 const PIECE_BYTES: usize = 1 << 20;
 
-/// The longest target of a symbolic link.
-const TARGET_MAX: usize = 65_536;
+/// The longest target of a symbolic link that Linux can create.
+const TARGET_MAX: usize = 4095;
 
 /// Something that happens during an import.
 #[derive(Debug)]
@@ -76,10 +76,17 @@ pub enum Loss {
         /// The name.
         name: Vec<u8>,
     },
-    /// The entry that a link leads to does not exist, or its path is too long. The link is not in the new
-    /// archive.
+    /// The entry that a link leads to does not exist. The link is not in the new archive.
     Target,
-    /// The stream was open when its writer crashed. What was written since it was last closed is missing.
+    /// The path to the entry that a link leads to is too long. The link is not in the new archive.
+    TargetTooLong {
+        /// The length of the path in bytes.
+        length: usize,
+        /// The greatest length of a target.
+        limit: usize,
+    },
+    /// The stream was open when its writer crashed. What was written since it was last closed is missing, and so is what
+    /// was cut off since then.
     OpenAtCrash,
 }
 
@@ -92,6 +99,12 @@ impl fmt::Display for Loss {
             Loss::Unlisted { name } => (name, "no directory lists it".to_owned()),
             Loss::Target => {
                 return formatter.write_str("link left out: its target does not exist");
+            }
+            Loss::TargetTooLong { length, limit } => {
+                return write!(
+                    formatter,
+                    "link left out: expected a target of at most {limit} bytes, found {length}"
+                );
             }
             Loss::OpenAtCrash => {
                 return formatter.write_str("the last writer had it open and did not close it");
@@ -291,8 +304,13 @@ impl<E: FnMut(&ImportEvent<'_>) -> ControlFlow<()>> Run<'_, E> {
                 let to = old.placed.number(target);
                 let is_found = to.is_some() || target.is_nil();
                 let path = if is_found { old.placed.relative(number, to) } else { Vec::new() };
-                if path.is_empty() || path.len() > TARGET_MAX {
-                    self.lost(&old.placed.path(number), &Loss::Target)?;
+                let (length, limit) = (path.len(), TARGET_MAX);
+                let loss = match length {
+                    0 => Some(Loss::Target),
+                    _ => (length > limit).then_some(Loss::TargetTooLong { length, limit }),
+                };
+                if let Some(loss) = loss {
+                    self.lost(&old.placed.path(number), &loss)?;
                     return Ok(None);
                 }
                 names.add_symlink(directory, &name, attributes, &path)?
@@ -365,7 +383,7 @@ impl<E: FnMut(&ImportEvent<'_>) -> ControlFlow<()>> Run<'_, E> {
             piece.clear();
             going_on(event(&ImportEvent::Read { bytes }))
         };
-        let is_whole = old.each_block(record, Some(&mut self.reached), &mut |bytes| {
+        let followed = old.each_block(record, Some(&mut self.reached), &mut |bytes| {
             if piece.len() + bytes.len() > PIECE_BYTES {
                 write(&mut piece)?;
             }
@@ -374,9 +392,9 @@ impl<E: FnMut(&ImportEvent<'_>) -> ControlFlow<()>> Run<'_, E> {
         })?;
         write(&mut piece)?;
         if file.is_some() {
-            self.report.bytes += record.length;
+            self.report.bytes += followed.length;
         }
-        if !is_whole {
+        if !followed.is_whole {
             self.report.is_closed = false;
             self.lost(&PathBuf::from(record.id.to_string()), &Loss::OpenAtCrash)?;
         }

@@ -144,6 +144,14 @@ pub struct OldEntry {
     pub modified: Timestamp,
 }
 
+/// What following the chain of a stream found.
+struct Followed {
+    /// Bytes of content.
+    length: u64,
+    /// Whether the chain ends where its record says.
+    is_whole: bool,
+}
+
 /// An open archive of the Python module.
 pub struct OldArchive<R> {
     /// Its file, if it was opened from one.
@@ -250,18 +258,21 @@ impl<R: Read + Seek> OldArchive<R> {
     /// Writes the content of a stream. Returns the number of bytes.
     pub fn read(&mut self, stream: Uuid, writer: &mut impl Write) -> Result<u64> {
         let record = self.streams.get(&stream).copied().ok_or(Error::NoStream { stream })?;
-        self.each_block(&record, None, &mut |bytes| Ok(writer.write_all(bytes)?))?;
-        Ok(record.length)
+        let followed = self.each_block(&record, None, &mut |bytes| Ok(writer.write_all(bytes)?))?;
+        Ok(followed.length)
     }
 
     /// Follows the chain of a stream and passes the content of each block to `content`. Marks its blocks
-    /// in `reached`. Returns whether the chain ends where its record says.
+    /// in `reached`.
+    ///
+    /// If the archive was not closed, the stream may have been changed after its record: then the chain counts as far as
+    /// the record goes.
     fn each_block(
         &mut self,
         record: &StreamRecord,
         mut reached: Option<&mut RoaringBitmap>,
         content: &mut dyn FnMut(&[u8]) -> Result<()>,
-    ) -> Result<bool> {
+    ) -> Result<Followed> {
         let mut chain = Chain::new(record.id, record.begin, record.length == 0);
         let (mut left, mut count, mut end) = (record.length, 0_u32, record.begin);
         while let Some(block) = chain.next(&mut self.blocks)? {
@@ -276,13 +287,17 @@ impl<R: Read + Seek> OldArchive<R> {
                 left -= most as u64;
             }
         }
+        let followed = Followed { length: record.length - left, is_whole: count == record.count };
+        if !self.is_closed && count < record.count {
+            return Ok(followed);
+        }
         if end != record.end {
             return Err(damaged(end, Check::NextLink, record.end, end));
         }
         if count < record.count {
             return Err(damaged(end, Check::Record, record.count, count));
         }
-        Ok(count == record.count)
+        Ok(followed)
     }
 
     /// Reads what the special streams say: the index of streams, and the entries of a file system.

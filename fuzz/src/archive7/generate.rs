@@ -37,6 +37,8 @@ pub(super) struct Generated {
     pub(super) entries: BTreeMap<String, Expected>,
     /// Number of entries that are not as they were.
     pub(super) lost: u64,
+    /// Number of those that have no place in the new archive.
+    pub(super) left_out: u64,
     pub(super) blocks: Vec<Plain>,
     random: Random,
 }
@@ -77,8 +79,9 @@ pub(super) fn generate_edited(kind: usize, seed: u64, edits: &[TreeEdit]) -> Gen
     let metadata = metadata(kind, &mut random);
     let blocks = blocks(kind, &metadata, &model, edits, &mut random);
     let (entries, lost) = (std::mem::take(&mut model.expected), model.lost);
+    let left_out = model.left_out;
     let streams = model.bare_streams();
-    Generated { kind: KINDS[kind], metadata, streams, entries, lost, blocks, random }
+    Generated { kind: KINDS[kind], metadata, streams, entries, lost, left_out, blocks, random }
 }
 
 impl Generated {
@@ -138,6 +141,7 @@ struct Model {
     listings: BTreeMap<Uuid, Vec<Uuid>>,
     expected: BTreeMap<String, Expected>,
     lost: u64,
+    left_out: u64,
 }
 
 #[derive(Clone)]
@@ -233,11 +237,50 @@ impl Model {
             let attributes = (FileType::Directory, 0o700, 0, Vec::new());
             self.expected.insert(lost.to_owned(), expected(attributes));
         }
+        self.link_far_down(random);
         self.erase_and_shuffle(random);
         for _ in 0..random.below(3) {
             let content = content(random);
             self.streams.insert(identity(random), content);
         }
+    }
+
+    /// Now and then, adds a link whose target has the greatest possible length, and one whose target is longer, which has
+    /// no place in the new archive.
+    fn link_far_down(&mut self, random: &mut Random) {
+        if !random.one_in(4) {
+            return;
+        }
+        let root = Place { id: Uuid::nil(), path: Vec::new() };
+        let mut parent = root.clone();
+        let mut place_below = |model: &mut Model, letter, name: String, parent: &Place| {
+            let place = Place {
+                id: identity(random),
+                path: [&parent.path[..], std::slice::from_ref(&name)].concat(),
+            };
+            let entry = model.entry(letter, parent.id, name.into_bytes(), random);
+            if letter == b'd' {
+                model.listings.insert(place.id, Vec::new());
+            }
+            (place, entry)
+        };
+        // Sixteen names of 255 bytes and the slashes between them take 4095 bytes.
+        for _ in 0..16 {
+            let (place, entry) = place_below(self, b'd', "d".repeat(255), &parent);
+            self.add(&place, entry, &root);
+            parent = place;
+        }
+        let (file, entry) = place_below(self, b'f', "f".to_owned(), &parent);
+        self.add(&file, entry, &root);
+        let (link, mut entry) = place_below(self, b'l', "far down".to_owned(), &root);
+        entry.owner = parent.id;
+        self.add(&link, entry, &parent);
+        let (link, mut entry) = place_below(self, b'l', "too far down".to_owned(), &root);
+        entry.owner = file.id;
+        self.add(&link, entry, &file);
+        self.expected.remove(&link.path.join("/"));
+        self.left_out += 1;
+        self.lost += 1;
     }
 
     /// Gives the listings stale items and another order.
