@@ -458,7 +458,9 @@ impl Options {
     ///
     /// Fails if the header is older than the one that the newest commit names, because it would restore
     /// keys that were removed since. [`Options::accept_older_header`] allows that, and then also makes a commit that
-    /// names the header.
+    /// names the header. If this commit fails, for example because a pair of meta slots is damaged, the header is in
+    /// place all the same, and the next writer makes the commit. Until then, nothing detects that someone puts the header
+    /// before it back.
     pub fn import_header(
         &self,
         path: impl AsRef<Path>,

@@ -118,3 +118,42 @@ fn an_exported_header_restores_a_damaged_one_unless_it_is_older() {
     Archive::options().import_header(&path, &key(), &header).unwrap_err();
     Archive::open(&path, &Key::from([2; 32])).unwrap();
 }
+
+#[test]
+fn an_older_header_is_in_place_if_its_commit_fails_and_the_next_writer_makes_the_commit() {
+    let (_folder, path, archive) = create();
+    let older = archive.export_header();
+    let new = Key::from([2; 32]);
+    archive.add_key(&new, Derivation::default(), "new").unwrap();
+    archive.close().unwrap();
+    let before = fs::read(&path).unwrap();
+    let put = |blocks: [usize; 2], from: Option<&[u8]>| {
+        let mut bytes = fs::read(&path).unwrap();
+        for block in blocks {
+            let range = block * 4096..(block + 1) * 4096;
+            match from {
+                Some(from) => bytes[range.clone()].copy_from_slice(&from[range]),
+                None => bytes[range].fill(0),
+            }
+        }
+        fs::write(&path, bytes).unwrap();
+    };
+    let import = || {
+        let options = Archive::options().accept_older_header(true);
+        options.import_header(&path, &key(), &older)
+    };
+    // Without one pair of meta slots, nothing is written on top of what is left.
+    put([1, 3], None);
+    for attempt in 0..2 {
+        let failed = import().unwrap_err();
+        assert!(matches!(failed, Error::Damaged(_)), "attempt {attempt}: {failed}");
+        let reading = Archive::options().accept_lost_commit(true);
+        assert!(matches!(reading.clone().open(&path, &new), Err(Error::WrongKey { slots: 1 })));
+        assert_eq!(reading.open(&path, &key()).unwrap().keys().len(), 1);
+    }
+    put([1, 3], Some(&before));
+    Archive::options().write(true).open(&path, &key()).unwrap().close().unwrap();
+    put([0, 7], Some(&before));
+    let tampered = Archive::open(&path, &key()).unwrap_err();
+    assert!(matches!(tampered, Error::Tampered(_)), "{tampered}");
+}
