@@ -10,6 +10,7 @@
 
 pub(crate) mod golden;
 mod python;
+mod states;
 mod subject;
 mod tamper;
 
@@ -118,6 +119,9 @@ fn compare(python: &Python, options: &Options) -> Result<()> {
     for (path, plan, subject) in golden::subjects()? {
         both.compare(&path, &plan, &subject)?;
         both.tamper(&path, &plan, folder, options.seed)?;
+    }
+    if options.rounds > 1 {
+        both.states()?;
     }
     for round in 0..options.rounds {
         for mut plan in PLANS {
@@ -235,6 +239,20 @@ impl Both<'_> {
         self.counts.names += u64::try_from(names.len()).unwrap_or(u64::MAX);
         self.counts.streams += u64::try_from(streams.len()).unwrap_or(u64::MAX);
         self.verify(path, plan)
+    }
+
+    /// Compares the golden archives in states that a crash leaves.
+    fn states(&mut self) -> Result<()> {
+        for (path, plan, subject) in golden::states()? {
+            self.compare(&path, &plan, &subject)?;
+        }
+        for path in golden::unsupported() {
+            let reader = self.python.reader(["verify", text(&path)?]);
+            let code = output(&mut self.unlocked(reader, false))?.status.code();
+            same(&path, "whether the reader rejects it", &(code == Some(0)), &false)?;
+            self.counts.refusals += 1;
+        }
+        Ok(())
     }
 
     /// Destroys the first eight blocks of a copy. Both programs must still read every stream, and report the damage.

@@ -5,8 +5,9 @@
 use std::fs;
 use std::path::PathBuf;
 
-use ar7_engine::format::ArchiveKind;
+use ar7_engine::format::{ArchiveKind, BLOCK_SIZE};
 
+use super::states::{self, STATES};
 use super::subject::{self, Ending, KEY, PASSPHRASE, Plan, Subject};
 use xtask::error::{Error, Result};
 use xtask::workspace::root;
@@ -47,12 +48,34 @@ pub(crate) fn write() -> Result<()> {
         fs::write(&manifest, text).map_err(Error::io("write", &manifest))?;
         println!("{} is written, with {} lines", path.display(), subject.lines.len());
     }
+    for state in states::make()? {
+        let path = folder.join(format!("{}.ar7", state.name));
+        fs::write(&path, &state.bytes).map_err(Error::io("write", &path))?;
+        let manifest = path.with_extension("txt");
+        let text = state.lines.join("\n") + "\n";
+        fs::write(&manifest, text).map_err(Error::io("write", &manifest))?;
+        println!("{} is written, with {} blocks", path.display(), state.bytes.len() / BLOCK_SIZE);
+    }
     Ok(())
 }
 
-/// Returns every golden archive with its content.
+/// Returns the golden archives with a varied content.
 pub(super) fn subjects() -> Result<Vec<(PathBuf, Plan, Subject)>> {
     PLANS.into_iter().map(read).collect()
+}
+
+/// Returns the golden archives in other states that the second reader supports.
+pub(super) fn states() -> Result<Vec<(PathBuf, Plan, Subject)>> {
+    let plans = STATES
+        .into_iter()
+        .filter_map(|(name, kind, ending)| Some(Plan { name, kind, ending: ending?, ..GOLDEN }));
+    plans.map(read).collect()
+}
+
+/// Returns the golden archives that only a program that changes master keys can read.
+pub(super) fn unsupported() -> impl Iterator<Item = PathBuf> {
+    let names = STATES.into_iter().filter(|(_, _, ending)| ending.is_none());
+    names.map(|(name, _, _)| root().join(FOLDER).join(format!("{name}.ar7")))
 }
 
 fn read(plan: Plan) -> Result<(PathBuf, Plan, Subject)> {
