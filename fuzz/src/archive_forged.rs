@@ -31,21 +31,18 @@ const CROWDED: usize = 0xa0;
 pub fn archive_forged(bytes: &[u8]) -> bool {
     let mut unstructured = Unstructured::new(bytes);
     let how = unstructured.byte();
-    // The crowded archive is large, so only one input in four uses it, and it is not extracted.
-    let is_crowded = how & CROWDED == CROWDED;
-    let golden = if is_crowded { crowded() } else { &goldens()[how % goldens().len()] };
-    let mut forgery = Forgery::of(golden);
-    for _ in 0..CHANGES {
-        if unstructured.is_over() {
-            break;
-        }
-        forgery.change(&mut unstructured);
-    }
-    let file = forgery.seal();
+    let file = Forgery::changed(golden_of(how), &mut unstructured).seal();
     exercise(&file, Exercises { extracts: how & 0x30 == 0, writes: how & 0x40 != 0 }).is_read
 }
 
-struct Forgery {
+/// Returns the golden archive that a byte selects. The crowded archive is large, so only one input in four uses it.
+pub(crate) fn golden_of(how: usize) -> &'static Golden {
+    let is_crowded = how & CROWDED == CROWDED;
+    if is_crowded { crowded() } else { &goldens()[how % goldens().len()] }
+}
+
+/// A golden archive with changes that are sealed with its keys.
+pub(crate) struct Forgery {
     golden: &'static Golden,
     header: Sealed,
     /// Whether the copy of the header gets the same changes as the header, and the slots refer to the changed header.
@@ -57,6 +54,18 @@ struct Forgery {
 }
 
 impl Forgery {
+    /// Changes a golden archive as the rest of the input directs.
+    pub(crate) fn changed(golden: &'static Golden, unstructured: &mut Unstructured<'_>) -> Forgery {
+        let mut forgery = Forgery::of(golden);
+        for _ in 0..CHANGES {
+            if unstructured.is_over() {
+                break;
+            }
+            forgery.change(unstructured);
+        }
+        forgery
+    }
+
     fn of(golden: &'static Golden) -> Forgery {
         Forgery {
             golden,
@@ -249,8 +258,14 @@ impl Forgery {
         self.blocks.iter().map(reference).collect()
     }
 
+    /// Returns where each block is in the file, in blocks, and the position for which it is sealed.
+    pub(crate) fn places(&self) -> Vec<(usize, Position)> {
+        let at = |position: Position| usize::try_from(position.get()).expect("a small archive");
+        self.blocks.iter().map(|block| (at(block.position), block.place)).collect()
+    }
+
     /// Seals everything that was changed and returns the file.
-    fn seal(mut self) -> Vec<u8> {
+    pub(crate) fn seal(mut self) -> Vec<u8> {
         let mut file = self.golden.bytes.to_vec();
         let mut put = |position: Position, block: &Sealed| {
             let at = usize::try_from(position.offset()).expect("a small archive");

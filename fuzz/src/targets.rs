@@ -1,10 +1,10 @@
 //! The fuzz targets: what each promises, and its initial inputs.
 
 use crate::{
-    archive_forged, archive_open, archive_ops, archive7, batch_seal, block_parse, cli_args,
-    cursor_ops, extent_parse, header_parse, inode_parse, key_slot_parse, meta_slot_parse, name_ops,
-    name_parse, page_parse, redo_parse, sealed_block_open, seeds, stream_file, stream_record_parse,
-    tree_change, tree_ops,
+    archive_forged, archive_open, archive_ops, archive_salvage, archive7, batch_seal, block_parse,
+    cli_args, cursor_ops, extent_parse, header_parse, inode_parse, key_slot_parse, meta_slot_parse,
+    name_ops, name_parse, page_parse, redo_parse, sealed_block_open, seeds, stream_file,
+    stream_record_parse, tree_change, tree_ops,
 };
 
 /// A fuzz target.
@@ -44,6 +44,7 @@ targets! {
     archive_forged, archive_forged::seeds, 400, "reading, verifying, extracting and writing an archive forged with the key succeed or fail with typed errors";
     archive_open, archive_open::seeds, 4096, "a file of arbitrary bytes is accepted or rejected, and never returns content that was not committed";
     archive_ops, archive_ops::seeds, 300, "an archive equals its model after any operations, crashes and failures";
+    archive_salvage, archive_salvage::seeds, 400, "salvaging a forged archive with destroyed blocks ends, and the new archive is whole and as the report says";
     batch_seal, batch_seal::seeds, 3100, "a batch is sealed exactly as the reference crates seal one block at a time";
     block_parse, seeds::blocks, 52, "the head of a block decodes to its value or is rejected";
     cli_args, cli_args::seeds, 400, "flags, sizes, receipts, streams, patterns and paths are parsed correctly or rejected";
