@@ -155,12 +155,12 @@ class Archive:  # at its current commit
         for header in headers:
             need(header.fields.archive == self.header.archive, "headers of two archives", error=Tampered)
             header.authenticate(master)
-        self.faults += [Damaged("an older header") for header in headers if header.raw != headers[0].raw]
         self.sealed = Sealed(file, self.header.archive, master)
         self.headers, self.slots = headers, [attempt(self.faults, Slot, self.sealed, at) for at in (1, 2, 3, 4)]
         third = THIRD_SLOTS if lost_pairs(self.slots) and file.seek(0, 2) >= THIRD_END * BLOCK else ()
         self.slot = choose(self.slots, [attempt([], Slot, self.sealed, at) for at in third], self.faults)
         found, named = self.header.revision, self.slot.fields.header_revision
+        self.faults += [Damaged("an older header") for other in headers if other.raw != headers[0].raw and found == named]
         same = found == named and hashlib.sha256(headers[0].raw).digest() == self.slot.fields.header_digest
         need(found > named or same, "revision of the header", error=Tampered)
         need(file.seek(0, 2) >= self.slot.blocks * BLOCK, "file", error=Truncated)
