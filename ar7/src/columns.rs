@@ -31,17 +31,18 @@ impl Metadata {
         text
     }
 
-    /// Returns mode, number of links, user, group, size and time of the last change in columns, for lists. A device has
-    /// its numbers in place of a size.
-    pub fn columns(&self) -> String {
+    /// Returns mode, number of links, user, group, size, bytes in the archive and time of the last change in columns, for
+    /// lists. A device has its numbers in place of a size.
+    pub fn columns(&self, stored_bytes: Option<u64>) -> String {
         let Metadata { attributes, links, .. } = self;
         let size = match self.device {
             Some(Device { major, minor, .. }) => format!("{major}, {minor}"),
             None => self.len.to_string(),
         };
+        let stored = stored_bytes.map_or_else(|| "-".to_owned(), |bytes| bytes.to_string());
         let extended = if self.has_extended_attributes { '+' } else { ' ' };
         format!(
-            "{}{extended}{links:>3} {:>5} {:>5} {size:>12} {} ",
+            "{}{extended}{links:>3} {:>5} {:>5} {size:>12} {stored:>12} {} ",
             self.mode_text(),
             attributes.user,
             attributes.group,
@@ -85,12 +86,12 @@ mod tests {
         let inode = Inode::new(EntryType::File, attributes.of_registry());
         let mut metadata = Metadata::new(InodeNumber(2), &inode);
         metadata.len = 4096;
-        let expected = format!("-rw-r-----   1     7    80         4096 {time} ");
-        assert_eq!(metadata.columns(), expected);
+        let expected = format!("-rw-r-----   1     7    80         4096          500 {time} ");
+        assert_eq!(metadata.columns(Some(500)), expected);
         metadata.file_type = FileType::BlockDevice;
         metadata.device = Some(Device { major: 8, minor: 16 });
         metadata.has_extended_attributes = true;
-        let expected = format!("brw-r-----+  1     7    80        8, 16 {time} ");
-        assert_eq!(metadata.columns(), expected);
+        let expected = format!("brw-r-----+  1     7    80        8, 16            - {time} ");
+        assert_eq!(metadata.columns(None), expected);
     }
 }

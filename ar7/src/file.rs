@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 
-use ar7_registry::{Content, Error as RegistryError, Mode, PinnedStream, StreamFile};
+use ar7_registry::{Content, Error as RegistryError, FileContent, Mode, StreamFile};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
@@ -32,8 +32,8 @@ pub struct File<'t> {
 /// What a file reads and writes.
 #[derive(Debug)]
 pub(crate) enum Bytes<'t> {
-    /// Content in a snapshot. An empty file may have no stream.
-    Pinned(Option<PinnedStream>),
+    /// Content in a snapshot. An empty file has none.
+    Pinned(Option<FileContent>),
     /// Content in a transaction.
     Shared(SharedStream<'t>),
 }
@@ -55,10 +55,11 @@ impl<'t> File<'t> {
         self.object.mode()
     }
 
-    /// Returns the identity of the stream with the content. An empty file may have none yet.
+    /// Returns the identity of the stream with the content. An empty file may have none yet, and a packed file has
+    /// none.
     pub fn stream(&self) -> Result<Option<Uuid>> {
         match self.object.stream() {
-            Bytes::Pinned(pinned) => Ok(pinned.as_ref().map(PinnedStream::identity)),
+            Bytes::Pinned(pinned) => Ok(pinned.as_ref().and_then(FileContent::stream)),
             Bytes::Shared(shared) => shared.identity().map_err(|error| self.explained(error)),
         }
     }
@@ -182,7 +183,7 @@ impl fmt::Debug for File<'_> {
 impl Content for Bytes<'_> {
     fn len(&self) -> ar7_registry::Result<u64> {
         match self {
-            Bytes::Pinned(pinned) => Ok(pinned.as_ref().map_or(0, PinnedStream::len)),
+            Bytes::Pinned(pinned) => Ok(pinned.as_ref().map_or(0, FileContent::len)),
             Bytes::Shared(shared) => Content::len(shared),
         }
     }

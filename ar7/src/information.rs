@@ -90,6 +90,13 @@ impl Information {
             ("commit", self.statistics.commit.to_string()),
             ("header", format!("revision {}", self.header_revision)),
         ];
+        let Statistics { packs, packed_bytes, dead_bytes, .. } = self.statistics;
+        if packs > 0 {
+            let dead = percent(dead_bytes, packed_bytes);
+            let packed =
+                format!("{packs} with {packed_bytes} bytes, {dead_bytes} of them dead ({dead})");
+            lines.push(("packs", packed));
+        }
         let near = self.statistics.near_pages;
         if near > 0 {
             lines.push(("pages", format!("the copies of {near} lie less than 1 MiB apart")));

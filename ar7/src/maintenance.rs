@@ -1,10 +1,10 @@
 //! Checking an archive, wiping free space, keys, and receipts.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use crate::key::Key;
 use crate::options::{Derivation, Options};
 use crate::path::split;
 use crate::receipt::Receipt;
-use crate::records::KeySlot;
+use crate::records::{FileType, KeySlot, Metadata};
 use crate::recovery::lost_commit;
 use crate::snapshot::Snapshot;
 
@@ -51,8 +51,10 @@ pub struct Finding {
 pub(crate) enum Affected {
     /// No entry.
     Nothing,
-    /// The entries with a stream.
+    /// The entries with a stream, or with packed content in it.
     Stream(Uuid),
+    /// Of these, the ones with content in a block.
+    Block(Uuid, u32),
     /// The names of an inode.
     Inode(u64),
     /// Any entry: a page of the index is unreadable.
@@ -63,6 +65,7 @@ pub(crate) enum Affected {
 #[derive(Debug, Clone, Default)]
 pub struct Damage {
     streams: HashSet<Uuid>,
+    blocks: BTreeSet<(Uuid, u32)>,
     inodes: RoaringTreemap,
     may_affect_any: bool,
 }
@@ -75,11 +78,36 @@ impl Damage {
             Affected::Stream(stream) => {
                 self.streams.insert(stream);
             }
+            Affected::Block(stream, index) => {
+                self.blocks.insert((stream, index));
+            }
             Affected::Inode(inode) => {
                 self.inodes.insert(inode);
             }
             Affected::Any => self.may_affect_any = true,
         }
+    }
+
+    /// Returns whether a stream or one of these blocks of it is damaged.
+    fn affects_blocks(&self, stream: Uuid, blocks: RangeInclusive<u32>) -> bool {
+        let (first, last) = ((stream, *blocks.start()), (stream, *blocks.end()));
+        self.streams.contains(&stream) || self.blocks.range(first..=last).next().is_some()
+    }
+
+    /// Returns whether packed content of an entry is damaged, or cannot be found.
+    fn affects_packed(&self, snapshot: &Snapshot, metadata: &Metadata) -> bool {
+        if metadata.file_type != FileType::File || metadata.stream.is_some() || metadata.len == 0 {
+            return false;
+        }
+        let registry = snapshot.registry();
+        let Ok(Some(inode)) = registry.inode(InodeNumber(metadata.inode)) else { return false };
+        registry.packed_blocks(&inode).any(|found| match found {
+            Ok((pack, blocks)) => {
+                self.affects_blocks(pack, blocks)
+                    || (self.may_affect_any && !registry.is_located(pack))
+            }
+            Err(_) => true,
+        })
     }
 
     /// Returns the paths of the entries in a snapshot whose content or record is damaged, and of the
@@ -88,18 +116,22 @@ impl Damage {
         &'a self,
         snapshot: &'a Snapshot,
     ) -> Result<impl Iterator<Item = PathBuf> + 'a> {
-        let is_clean = self.streams.is_empty() && self.inodes.is_empty() && !self.may_affect_any;
+        let is_clean = self.streams.is_empty()
+            && self.blocks.is_empty()
+            && self.inodes.is_empty()
+            && !self.may_affect_any;
         let entries = (!is_clean).then(|| snapshot.walk("")).transpose()?;
         Ok(entries.into_iter().flatten().filter_map(|entry| match entry {
             Ok(entry) => {
                 let metadata = &entry.metadata;
                 let is_damaged = |stream: Uuid| {
-                    self.streams.contains(&stream)
+                    self.affects_blocks(stream, 0..=u32::MAX)
                         || (self.may_affect_any && !snapshot.registry().is_located(stream))
                 };
                 let is_affected = self.inodes.contains(metadata.inode)
                     || metadata.stream.is_some_and(is_damaged)
-                    || extended_stream(snapshot, metadata.inode).is_some_and(is_damaged);
+                    || extended_stream(snapshot, metadata.inode).is_some_and(is_damaged)
+                    || self.affects_packed(snapshot, metadata);
                 is_affected.then_some(entry.path)
             }
             Err(Error::InEntry { path, .. }) => Some(path),
@@ -116,9 +148,8 @@ fn extended_stream(snapshot: &Snapshot, inode: u64) -> Option<Uuid> {
 
 fn affected(subject: &verify::Subject) -> Affected {
     match subject {
-        verify::Subject::Block { stream, .. } | verify::Subject::Stream(stream) => {
-            Affected::Stream(*stream)
-        }
+        verify::Subject::Block { stream, index, .. } => Affected::Block(*stream, *index),
+        verify::Subject::Stream(stream) => Affected::Stream(*stream),
         verify::Subject::Inode(inode) => Affected::Inode(*inode),
         verify::Subject::Page { .. } | verify::Subject::Tree(_) | verify::Subject::Name { .. } => {
             Affected::Any

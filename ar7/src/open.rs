@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ar7_engine::Class;
-use ar7_registry::records::InodeNumber;
+use ar7_registry::records::{Inode, InodeNumber};
 use ar7_registry::{Archive, Content, Error, Mode, Result, Savepoint, Stream};
 use uuid::Uuid;
 
@@ -261,8 +261,8 @@ impl<'t> SharedStream<'t> {
         self.check_not_undone(None)?;
         let names = self.open.archive.names();
         let inode = names.inode(number)?.ok_or(Error::Stale)?;
-        let shared = if let Some(identity) = inode.stream {
-            // Another thread was first.
+        let shared = if let Some(identity) = names.unpack(number)? {
+            // It was packed, or another thread was first.
             self.open.share(&mut streams, identity, Mode::READ)?
         } else {
             let stream = self.open.archive.new_stream()?;
@@ -314,8 +314,23 @@ impl<'t> SharedStream<'t> {
     }
 }
 
+impl SharedStream<'_> {
+    /// Returns the inode if its content is packed.
+    fn packed(&self) -> Result<Option<(InodeNumber, Inode)>> {
+        let Opened::File(number) = self.opened else { return Ok(None) };
+        if self.shared()?.is_some() {
+            return Ok(None);
+        }
+        let inode = self.open.archive.names().inode(number)?.ok_or(Error::Stale)?;
+        Ok(inode.slice.map(|_| (number, inode)))
+    }
+}
+
 impl Content for SharedStream<'_> {
     fn len(&self) -> Result<u64> {
+        if let Some((_, inode)) = self.packed()? {
+            return Ok(inode.size);
+        }
         self.read(Stream::len, 0)
     }
 
@@ -326,6 +341,9 @@ impl Content for SharedStream<'_> {
     }
 
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {
+        if let Some((number, _)) = self.packed()? {
+            return self.open.archive.names().read_packed(number, offset, bytes);
+        }
         self.read(|stream| stream.read_at(offset, bytes), 0)
     }
 

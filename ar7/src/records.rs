@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ar7_engine::format::{self, DATA_SIZE_U64, Generation, StoredStream};
+use ar7_engine::format::{self, Generation, StoredStream};
 use ar7_registry::records::{self, EntryType, Extended, Inode, InodeNumber};
 use uuid::Uuid;
 
@@ -337,11 +337,6 @@ impl Metadata {
         }
     }
 
-    /// Returns the number of blocks that the content takes, of 4096 bytes each.
-    pub fn blocks(&self) -> u64 {
-        if self.stream.is_some() { self.len.div_ceil(DATA_SIZE_U64) } else { 0 }
-    }
-
     /// Returns whether the entry is a file.
     pub fn is_file(&self) -> bool {
         self.file_type == FileType::File
@@ -420,7 +415,7 @@ pub struct Statistics {
     /// Generation of the commit: when its writer began and what it did since.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialized::text"))]
     pub generation: Generation,
-    /// Number of streams.
+    /// Number of streams, not counting packs.
     pub streams: u64,
     /// Number of extents of streams with more than one run of blocks.
     pub extents: u64,
@@ -437,6 +432,12 @@ pub struct Statistics {
     /// Index pages of which one bad MiB could destroy both copies. In a file over 2 MiB, each commit
     /// moves some of them.
     pub near_pages: u64,
+    /// Number of packs, which are streams with the compressed content of many files.
+    pub packs: u64,
+    /// Number of bytes that content takes in packs.
+    pub packed_bytes: u64,
+    /// How many of these bytes belong to no file any more. Commits move content until it is a quarter at most.
+    pub dead_bytes: u64,
     /// Length of the file in bytes.
     pub file_bytes: u64,
 }
@@ -454,6 +455,9 @@ impl From<ar7_registry::Statistics> for Statistics {
             blocks: found.blocks,
             free_blocks: found.free_blocks,
             near_pages: found.near_pages,
+            packs: found.packs,
+            packed_bytes: found.packed_bytes,
+            dead_bytes: found.dead_bytes,
             file_bytes: found.file_bytes,
         }
     }

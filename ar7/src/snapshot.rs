@@ -3,8 +3,8 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use ar7_registry::Mode;
 use ar7_registry::records::{EntryType, ExtendedAttribute};
+use ar7_registry::{FileContent, Mode};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
@@ -121,7 +121,7 @@ impl Snapshot {
 
     /// Opens a stream for reading, whether it is the content of a file or not.
     pub fn stream(&self, id: Uuid) -> Result<File<'static>> {
-        let pinned = Bytes::Pinned(Some(self.registry.read_stream(id)?));
+        let pinned = Bytes::Pinned(Some(FileContent::Stream(self.registry.read_stream(id)?)));
         File::new(pinned, &id.to_string(), Mode::READ)
     }
 

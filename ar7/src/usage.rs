@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use ar7_registry::records::InodeNumber;
+
 use crate::error::Result;
 use crate::path;
 use crate::records::{Entry, Metadata};
@@ -22,13 +24,14 @@ pub struct Usage {
     pub depth: usize,
     /// Bytes of content.
     pub bytes: u64,
-    /// Blocks of content, of 4096 bytes each.
-    pub blocks: u64,
+    /// Bytes that the content takes in the archive: whole blocks, or its part of compressed frames.
+    pub stored_bytes: u64,
 }
 
 /// The space that the directories of a tree take. See [`Snapshot::usage`].
 #[derive(Debug)]
 pub struct Usages<'a> {
+    snapshot: &'a Snapshot,
     walk: Option<Walk<'a>>,
     /// The directories around the walk's place. The first one may be another entry.
     open: Vec<Open>,
@@ -45,7 +48,7 @@ pub struct Usages<'a> {
 struct Open {
     depth: usize,
     bytes: u64,
-    blocks: u64,
+    stored_bytes: u64,
     /// The length of the path of the directory above.
     above: usize,
 }
@@ -67,7 +70,7 @@ impl Snapshot {
     /// transaction.commit()?;
     /// let usage: Vec<ar7::Usage> = archive.snapshot()?.usage("photos")?.collect::<Result<_, _>>()?;
     /// assert_eq!(usage[0].path, std::path::Path::new("photos/2026"));
-    /// assert_eq!((usage[1].bytes, usage[1].blocks), (5000, 2));
+    /// assert_eq!((usage[1].bytes, usage[1].stored_bytes), (5000, 8192));
     /// # Ok(())
     /// # }
     /// ```
@@ -75,47 +78,57 @@ impl Snapshot {
         let root = self.entry(path)?;
         let walk = root.metadata.is_directory().then(|| self.walk(&root.path)).transpose()?;
         let (open, path, counted) = (Vec::new(), Vec::new(), HashSet::new());
-        let mut usages = Usages { walk, open, path, next: None, counted };
-        usages.enter(&root, 0);
+        let mut usages = Usages { snapshot: self, walk, open, path, next: None, counted };
+        usages.enter(&root, 0)?;
         Ok(usages)
+    }
+
+    /// Returns the number of bytes that the content of an entry takes in the archive: whole blocks, or its part of
+    /// compressed frames.
+    pub fn stored_bytes(&self, metadata: &Metadata) -> Result<u64> {
+        let registry = self.registry();
+        let inode = registry.inode(InodeNumber(metadata.inode))?;
+        Ok(inode.map_or(Ok(0), |inode| registry.stored_bytes(&inode))?)
     }
 }
 
 impl Usages<'_> {
     /// Adds an entry to what is open.
-    fn enter(&mut self, entry: &Entry, depth: usize) {
-        let (bytes, blocks) = self.size(&entry.metadata);
+    fn enter(&mut self, entry: &Entry, depth: usize) -> Result<()> {
+        let size = self.size(&entry.metadata).map_err(|error| error.in_entry(&entry.path));
+        let (bytes, stored_bytes) = size?;
         match self.open.last_mut() {
             Some(last) if !entry.metadata.is_directory() => {
                 last.bytes += bytes;
-                last.blocks += blocks;
+                last.stored_bytes += stored_bytes;
             }
             _ => {
-                self.open.push(Open { depth, bytes, blocks, above: self.path.len() });
+                self.open.push(Open { depth, bytes, stored_bytes, above: self.path.len() });
                 self.path.clear();
                 self.path.extend_from_slice(path::bytes(&entry.path));
             }
         }
+        Ok(())
     }
 
-    fn size(&mut self, metadata: &Metadata) -> (u64, u64) {
+    fn size(&mut self, metadata: &Metadata) -> Result<(u64, u64)> {
         let has_names = metadata.links > 1 && !metadata.is_directory();
         if has_names && !self.counted.insert(metadata.inode) {
-            return (0, 0);
+            return Ok((0, 0));
         }
-        (metadata.len, metadata.blocks())
+        Ok((metadata.len, self.snapshot.stored_bytes(metadata)?))
     }
 
     /// Returns the innermost directory, and adds it to the one above.
     fn leave(&mut self) -> Option<Usage> {
-        let Open { bytes, blocks, above, .. } = self.open.pop()?;
+        let Open { bytes, stored_bytes, above, .. } = self.open.pop()?;
         let path = path::to_path(self.path.clone());
         self.path.truncate(above);
         if let Some(last) = self.open.last_mut() {
             last.bytes += bytes;
-            last.blocks += blocks;
+            last.stored_bytes += stored_bytes;
         }
-        Some(Usage { path, depth: self.open.len(), bytes, blocks })
+        Some(Usage { path, depth: self.open.len(), bytes, stored_bytes })
     }
 }
 
@@ -138,7 +151,9 @@ impl Iterator for Usages<'_> {
                 self.next = Some((entry, depth));
                 return self.leave().map(Ok);
             }
-            self.enter(&entry, depth);
+            if let Err(error) = self.enter(&entry, depth) {
+                return Some(Err(error));
+            }
         }
     }
 }
@@ -165,8 +180,8 @@ mod tests {
         let snapshot = archive.snapshot().unwrap();
         let found = |path: &str| {
             let usage = snapshot.usage(path).unwrap().map(Result::unwrap);
-            let line = |Usage { path, depth, bytes, blocks }| {
-                format!("{} {depth} {bytes} {blocks}", path.display())
+            let line = |Usage { path, depth, bytes, stored_bytes }| {
+                format!("{} {depth} {bytes} {}", path.display(), stored_bytes / 4096)
             };
             usage.map(line).collect::<Vec<_>>().join(", ")
         };

@@ -2,16 +2,18 @@
 import hashlib
 import uuid
 from collections import namedtuple
+from functools import partial
 from struct import unpack_from
 
-from sealed import (BLOCK, BLOCKS_MAX, DATA, RESERVED, THIRD_END, THIRD_SLOTS, Damaged, Generation, NewerFormat, Reference,
-                    Sealed, Tampered, Truncated, attempt, is_reserved, layout, need, read_headers, reference_at)
+from packs import Packed
+from sealed import (BLOCK, BLOCKS_MAX, DATA, RESERVED, THIRD_END, THIRD_SLOTS, ArchiveError, Damaged, Generation, NewerFormat,
+                    Reference, Sealed, Tampered, Truncated, attempt, is_reserved, layout, need, read_headers, reference_at)
 
 TREES = {"streams": (16, 43), "extents": (20, 20), "free": (4, 4), "deletions": (16, 43), "sessions": (4, 8),
-         "names": (None, 9), "inodes": (8, None)}  # in the order of the roots; lengths of key and value
+         "names": (None, None), "inodes": (8, None), "frames": (8, 49), "packs": (16, 8), "dead_slices": (8, 8)}  # in the order of the roots; lengths of key and value
 TYPES = {1: "file", 2: "directory", 3: "symlink", 4: "fifo", 5: "socket", 6: "character_device", 7: "block_device"}
-FIELDS = {1: 1, 2: 4, 3: 4, 4: 4, 5: 12, 6: 8, 7: 4}  # of every inode: tag and length
-OPTIONAL = {9: 16, 10: 8, 11: 8, 12: 20, 14: 16}
+NUMBERS = {2: 2, 3: 4, 4: 4, 6: 8, 7: 4, 10: 8, 15: 8, 16: 8}  # fields of an inode: tag and most bytes
+FIXED = {1: 1, 9: 16, 11: 8, 14: 16}  # tag and length
 ROOT = 1  # number of the root directory
 
 Meta = layout("Meta", "4sHH16xQ12sQI512s20sIBBH128s472sQ32sII64s384sH2048s266s", "tag version length required "
@@ -20,7 +22,7 @@ Meta = layout("Meta", "4sHH16xQ12sQI512s20sIBBH128s472sQ32sII64s384sH2048s266s",
 Stored = layout("Stored", "16siiIQHB12sQ", "identity begin end count length compression flags generation inode")
 Run = layout("Run", "II", "start count")
 Extent = namedtuple("Extent", "first start count generation")
-Inode = namedtuple("Inode", "kind mode owner group modified size links target stream parent device origin inline extended")
+Inode = namedtuple("Inode", "kind mode owner group modified size links target stream parent device origin inline extended slice")
 
 def own_stream(number):  # the stream of pages, meta slots and the redo list
     return uuid.UUID(int=0x61723700_0000_0000_8000_000000000000 + number).bytes
@@ -125,28 +127,42 @@ def parse_attributes(data):
         found[name], at, last = data[end - value_length:end], end, name
     return found
 
+def short(data, most):
+    need(len(data) <= most and data[:1] != b"\0", "short number", data.hex())
+    return int.from_bytes(data, "big")
+
+def short_time(data):
+    time = int.from_bytes(data, "big", signed=True)
+    bits = (time if time >= 0 else ~time).bit_length()
+    need(len(data) <= 12 and len(data) == (bits // 8 + 1 if time else 0), "time", data.hex())
+    seconds, nanoseconds = divmod(time, 10**9)
+    need(-1 << 63 <= seconds < 1 << 63, "time", seconds)
+    return seconds, nanoseconds
+
 def parse_inode(number, data):
     fields, at, last = {}, 0, 0
     while at < len(data):
-        tag, length = unpack_from("!HH", data[at:at + 4].ljust(4, b"\0"))
-        need(last < tag and at + 4 + length <= len(data), "field of an inode", tag)
-        fields[tag], at, last = data[at + 4:at + 4 + length], at + 4 + length, tag
-    need(all(len(fields.get(tag, b"")) == length for tag, length in FIELDS.items()), "fields of an inode")
-    need(all(len(fields.get(tag, bytes(length))) == length for tag, length in OPTIONAL.items()), "fields of an inode")
-    target, stream, modified = fields.get(8), fields.get(9), unpack_from("!qI", fields[5])
-    parent = int.from_bytes(fields[10], "big") if 10 in fields else None
-    device, origin = (unpack_from(shape, fields[tag]) if tag in fields else None for tag, shape in ((11, "!II"), (12, "!qIQ")))
-    inline, extended = fields.get(13), fields.get(14)
-    kind, mode, owner, group, size, links = (int.from_bytes(fields[tag], "big") for tag in (1, 2, 3, 4, 6, 7))
-    need(kind in TYPES and mode <= 0o7777 and links >= 1 and modified[1] < 10**9, "inode")
-    has = target is not None, stream is not None
-    need(has in {1: [(0, 0), (0, 1)], 3: [(1, 0), (0, 1)]}.get(kind, [(0, 0)]), "content of an inode")
-    need(len(target or b"") <= 512 and len(inline or b"") <= 256 and (origin or modified)[1] < 10**9, "inode")
+        (tag, length), end = divmod(int.from_bytes(data[at:at + 2], "big"), 1024), at + 2
+        need(last < tag and end <= len(data) and end + length <= len(data), "field of an inode", tag)
+        fields[tag], at, last = data[end:end + length], end + length, tag
+    need(1 in fields and all(len(fields.get(tag, bytes(length))) == length for tag, length in FIXED.items()), "fields of inode", number)
+    need(not any(fields.get(tag) == b"" for tag in range(2, 8)) and (12 in fields) == (16 in fields), "fields of inode", number)
+    numbers = {tag: short(fields[tag], most) for tag, most in NUMBERS.items() if tag in fields}
+    target, stream, parent, inline, extended, first = (of.get(tag) for of, tag in (
+        (fields, 8), (fields, 9), (numbers, 10), (fields, 13), (fields, 14), (numbers, 15)))
+    device, modified = unpack_from("!II", fields[11]) if 11 in fields else None, short_time(fields.get(5, b""))
+    origin = (*short_time(fields[12]), numbers[16]) if 12 in fields else None
+    kind, links, (mode, owner, group, size) = fields[1][0], numbers.get(7, 0) + 1, (numbers.get(tag, 0) for tag in (2, 3, 4, 6))
+    need(kind in TYPES and mode <= 0o7777 and links < 1 << 32, "inode")
+    has = "".join(letter for letter, of in zip("target stream slice".split(), (target, stream, first)) if of is not None)
+    need(has in {1: ("", "stream", "slice"), 3: ("target", "stream")}.get(kind, ("",)), "content of an inode")
+    need(first is None or size and first + size <= 1 << 63, "slice of inode", number)
+    need(len(target or b"") <= 512 and len(inline or b"") <= 256, "inode")
     need((parent is not None) == (kind == 2 and number != ROOT) and parent != number, "parent of directory", number)
     need((device is not None) == (kind in (6, 7)), "numbers of device", number)
     need(inline is None or extended is None and parse_attributes(inline), "extended attributes of inode", number)
     need(extended is None or extended != stream, "extended attributes of inode", number)
-    return Inode(kind, mode, owner, group, modified, size, links, target, stream, parent, device, origin, inline, extended)
+    return Inode(kind, mode, owner, group, modified, size, links, target, stream, parent, device, origin, inline, extended, first)
 
 class Archive:  # at its current commit
     def __init__(self, file, kind, secret):
@@ -276,10 +292,21 @@ class Archive:  # at its current commit
                 previous = position
                 yield position, block
 
+    def read(self, identity, tables):
+        need(identity in tables[0], "no such stream", identity.hex(), error=ArchiveError)
+        stream = tables[0][identity]
+        return b"".join(block.data for _, block in self.blocks(stream, tables[1]))[:stream.length]
+
+    def tables(self):
+        """Returns the streams, the extents and the packed content."""
+        tables = self.streams(), self.extents()
+        return *tables, Packed(self, partial(self.read, tables=tables))
+
     def names(self):
         names = {}
         for key, value in self.walk("names"):
-            directory, name, (number, kind) = int.from_bytes(key[:8], "big"), key[8:], unpack_from("!QB", value)
+            directory, name, kind = int.from_bytes(key[:8], "big"), key[8:], value[0] if value else 0
+            number = short(value[1:], 8)
             sound = 0 < len(name) < 256 and not {b"/"[0], 0} & set(name) and name not in (b".", b"..")
             need(sound and kind in TYPES, "name", name)
             names[directory, name] = number, kind

@@ -12,6 +12,7 @@ import sys
 import uuid
 
 from archive import ROOT, TREES, TYPES, Archive, parse_attributes
+from packs import OWNER
 from sealed import ArchiveError, need
 from verify import Verifier
 
@@ -26,21 +27,20 @@ def info(archive, _):
            **{tree: entries for tree, (_, _, entries) in zip(TREES, slot.roots)}}
 
 def streams(archive, _):
-    tables = archive.streams(), archive.extents()
+    tables = archive.tables()
     for identity, stream in tables[0].items():
+        if stream.inode == OWNER:
+            continue
         yield {"stream": str(uuid.UUID(bytes=identity)), "blocks": stream.count, "size": stream.length,
-               **({"inode": stream.inode} if stream.inode else {}), "sha256": hashlib.sha256(read(archive, identity, tables)).hexdigest()}
-
-def read(archive, identity, tables):
-    need(identity in tables[0], "no such stream", identity.hex(), error=ArchiveError)
-    stream = tables[0][identity]
-    return b"".join(block.data for _, block in archive.blocks(stream, tables[1]))[:stream.length]
+               **({"inode": stream.inode} if stream.inode else {}), "sha256": hashlib.sha256(archive.read(identity, tables)).hexdigest()}
 
 def content(archive, inode, tables):
-    return read(archive, inode.stream, tables) if inode.stream else inode.target or b""
+    if inode.slice is not None:
+        return tables[2].read(inode.slice, inode.size)
+    return archive.read(inode.stream, tables) if inode.stream else inode.target or b""
 
 def attributes(archive, inode, tables):
-    data = read(archive, inode.extended, tables) if inode.extended else inode.inline
+    data = archive.read(inode.extended, tables) if inode.extended else inode.inline
     return parse_attributes(data) if data is not None else {}
 
 def entries(archive):
@@ -58,7 +58,7 @@ def entries(archive):
             waiting += [(path + b"/" + name, inner) for name, inner in reversed(below.pop(number, []))]
 
 def ls(archive, _):
-    tables = archive.streams(), archive.extents()
+    tables = archive.tables()
     for path, number, inode in entries(archive):
         data = content(archive, inode, tables)
         extended = [[name.hex(), len(value), hashlib.sha256(value).hexdigest()]
@@ -70,11 +70,11 @@ def ls(archive, _):
                "device": inode.device, "origin": inode.origin, "attributes": extended}
 
 def cat(archive, wanted):
-    tables = archive.streams(), archive.extents()
+    tables = archive.tables()
     found = [inode for path, _, inode in entries(archive) if path == os.fsencode(wanted)]
     named = [identity for identity in tables[0] if str(uuid.UUID(bytes=identity)) == wanted]
     need(found or named, "no such entry", wanted, error=ArchiveError)
-    sys.stdout.buffer.write(content(archive, found[0], tables) if found else read(archive, named[0], tables))
+    sys.stdout.buffer.write(content(archive, found[0], tables) if found else archive.read(named[0], tables))
     return ()
 
 def verify(archive, _):

@@ -261,6 +261,8 @@ pub enum Check {
     FreeMap,
     /// A name, or the inode it names.
     Name,
+    /// A frame of packed content, or its record.
+    Frame,
 }
 
 impl Check {
@@ -293,6 +295,7 @@ impl Check {
             Check::Extents => "extents",
             Check::FreeMap => "free map",
             Check::Name => "name",
+            Check::Frame => "frame",
         }
     }
 }

@@ -140,6 +140,16 @@ mod faults {
             StaleThirdHeader,
         }
 
+        /// Faults in packed content.
+        PACKS {
+            /// A frame is not compared with its record.
+            AnyFrame,
+            /// The number of live bytes of a pack stays when a file is deleted.
+            KeepLiveBytes,
+            /// The record of a moved frame refers to its old place.
+            MovedFrameStays,
+        }
+
         /// Faults in repair, found by tests of the store.
         REPAIR {
             /// Repair takes a copy for good although it is of another generation.

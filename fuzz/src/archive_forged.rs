@@ -6,7 +6,7 @@ use ar7_engine::format::{
     BLOCK_SIZE, BlockRef, DoubledRef, Field, Generation, Position, ROOTS, header_layout,
     meta_slot_layout, plain, redo_block, redo_entry,
 };
-use ar7_registry::records::{TreeId, name_layout};
+use ar7_registry::records::TreeId;
 use ar7_registry::tree::page_layout;
 use sha2::{Digest as _, Sha256};
 
@@ -165,9 +165,11 @@ impl Forgery {
         };
         let cells = self.blocks[number].cells();
         let Some(&(at, length)) = unstructured.choose(&cells) else { return };
-        // The name follows the key's length and the number of the directory, and ends before the value.
-        let (begin, end) = (at + 10, (at + length).saturating_sub(name_layout::SIZE));
-        if let Some(name) = self.field(number, plain_data()).get_mut(begin..end) {
+        // The name follows the key's length and the number of the directory. The value follows it.
+        let data = self.field(number, plain_data());
+        let Some(&[high, low]) = data.get(at..at + 2) else { return };
+        let (begin, end) = (at + 10, at + 2 + usize::from(u16::from_be_bytes([high, low])));
+        if let Some(name) = data.get_mut(begin..end.min(at + length)) {
             forge(name, &[], unstructured);
         }
     }

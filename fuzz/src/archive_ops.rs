@@ -161,7 +161,8 @@ fn other_operation(
         }
         27 => Operation::SetFileLength { stream, length: any_length(unstructured) },
         28 | 29 => Operation::Directory { inside: inside(), name },
-        30 | 31 => Operation::File { inside: inside(), name, length: any_length(unstructured) },
+        31 => Operation::Pack { name, length: any_length(unstructured) },
+        30 => Operation::File { inside: inside(), name, length: any_length(unstructured) },
         32 => Operation::Link { from: number, inside: inside(), name },
         33 => Operation::Symlink { inside: inside(), name, length: any_length(unstructured) },
         34 => Operation::Move { from: number, inside: inside(), name },
@@ -252,7 +253,7 @@ mod tests {
         let steps: Vec<Step> = steps.collect();
         let operations = steps.iter().copied().filter_map(operation_of);
         let kinds: HashSet<_> = operations.map(|operation| discriminant(&operation)).collect();
-        assert_eq!(kinds.len(), 24, "all except reopening immediately and rekeying");
+        assert_eq!(kinds.len(), 25, "all except reopening immediately and rekeying");
         assert!(
             steps.contains(&Step::Crash) && steps.iter().any(|step| matches!(step, Step::Room(_)))
         );

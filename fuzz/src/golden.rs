@@ -10,6 +10,7 @@ use ar7_engine::format::{
     plain, redo_block, redo_entry,
 };
 use ar7_engine::store::{Access, OpenOptions};
+use ar7_registry::records::InodeNumber;
 use ar7_registry::tree::page_layout;
 use ar7_registry::{Archive, Result};
 
@@ -24,6 +25,10 @@ const FILES: [&[u8]; 4] = [
     include_bytes!("../../docs/vectors/golden/fixed.ar7"),
     include_bytes!("../../docs/vectors/golden/single.ar7"),
 ];
+
+/// Length of a packed file that is deleted in the crowded archive: it has more frames than the commit of the deletion, and
+/// the one that moves content afterwards, free.
+pub(crate) const DEAD_SLICE_BYTES: usize = 26 << 20;
 
 /// Number of one-block streams in the crowded archive. There are more than one page can hold. Deleting every second one
 /// leaves more free runs than a meta slot can hold.
@@ -109,6 +114,12 @@ fn crowd(bytes: &[u8]) -> Result<Vec<u8>> {
         small.push(stream.identity());
         stream.close()?;
     }
+    let names = archive.names();
+    let root = InodeNumber::ROOT;
+    let mut packed = names.begin_packed(None)?;
+    names.append_packed(&mut packed, &vec![0; DEAD_SLICE_BYTES])?;
+    let attributes = names.inode(root)?.expect("the root").attributes;
+    names.add_packed(root, b"dead", attributes, packed)?;
     let (mut deleted, mut overwritten) =
         (with_blocks(PENDING_DELETION_BLOCKS)?, with_blocks(OVERWRITTEN_BLOCKS)?);
     archive.commit()?;
@@ -127,6 +138,7 @@ fn crowd(bytes: &[u8]) -> Result<Vec<u8>> {
     for &identity in small.iter().step_by(2) {
         archive.delete_stream(identity)?;
     }
+    archive.names().remove(root, b"dead")?;
     archive.commit()?;
     Ok(device.to_bytes())
 }

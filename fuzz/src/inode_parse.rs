@@ -35,7 +35,7 @@ mod tests {
             links: 2,
             stream: Some(Uuid::from_u128(77)),
             extended: Extended::Inline(set),
-            unknown: vec![(100, b"later".to_vec())],
+            unknown: vec![(50, b"later".to_vec())],
             ..of(EntryType::File)
         };
         let link = Inode { target: Some(b"../target".to_vec()), ..of(EntryType::Symlink) };
@@ -43,8 +43,9 @@ mod tests {
         let parent = Some(InodeNumber::ROOT);
         let directory = Inode { parent, extended, ..of(EntryType::Directory) };
         let device = Some(Device { major: 8, minor: 1 });
+        let packed = Inode { size: 9, slice: Some(1 << 40), ..of(EntryType::File) };
         let disk = Inode { device, ..of(EntryType::BlockDevice) };
-        for (seed, inode) in (0x696e_6f64_u64..).zip([file, link, directory, disk]) {
+        for (seed, inode) in (0x696e_6f64_u64..).zip([file, link, directory, disk, packed]) {
             let encoded = Inodes::encode_value(&inode);
             assert!(inode_parse(&encoded), "{inode:?}");
             check_mutations(&encoded, seed, inode_parse);

@@ -5,6 +5,7 @@ use ar7_registry::records::{InodeNumber, TreeId};
 use ar7_registry::tree::page_layout;
 
 use crate::golden::{Golden, OpenedBlock, Part, goldens};
+use crate::name_parse::name_input;
 
 /// Key of the root directory.
 const ROOT: [u8; 8] = InodeNumber::ROOT.0.to_be_bytes();
@@ -105,7 +106,7 @@ pub(crate) fn inodes() -> Vec<Vec<u8>> {
 
 pub(crate) fn names() -> Vec<Vec<u8>> {
     let names = records(TreeId::Names).into_iter();
-    distinct(names.map(|(key, value)| [value, key].concat()).collect())
+    distinct(names.map(|(key, value)| name_input(&key, &value)).collect())
 }
 
 /// Returns inputs for a tree with forged pages: honest, with a changed byte, with a cell beyond the page, and with

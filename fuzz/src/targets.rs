@@ -2,9 +2,9 @@
 
 use crate::{
     archive_forged, archive_open, archive_ops, archive_salvage, archive7, batch_seal, block_parse,
-    cli_args, cursor_ops, extent_parse, header_parse, inode_parse, key_slot_parse, meta_slot_parse,
-    name_ops, name_parse, page_parse, redo_parse, sealed_block_open, seeds, stream_file,
-    stream_record_parse, tree_change, tree_ops,
+    cli_args, cursor_ops, extent_parse, frame_parse, header_parse, inode_parse, key_slot_parse,
+    meta_slot_parse, name_ops, name_parse, page_parse, redo_parse, sealed_block_open, seeds,
+    stream_file, stream_record_parse, tree_change, tree_ops,
 };
 
 /// A fuzz target.
@@ -50,6 +50,7 @@ targets! {
     cli_args, cli_args::seeds, 400, "flags, sizes, receipts, streams, patterns and paths are parsed correctly or rejected";
     cursor_ops, cursor_ops::seeds, 400, "a stream equals a list of blocks after any cursor operations";
     extent_parse, seeds::extents, 64, "an extent decodes to its value or is rejected";
+    frame_parse, frame_parse::seeds, 600, "a frame, or a record of packed content, decodes to its value or is rejected";
     header_parse, seeds::headers, 4096, "a header decodes to its value or is rejected";
     inode_parse, seeds::inodes, 2000, "an inode decodes to its value or is rejected";
     key_slot_parse, seeds::key_slots, 256, "a key slot decodes to its value or is rejected";

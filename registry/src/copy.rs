@@ -20,8 +20,9 @@ use crate::committed::Snapshot;
 use crate::error::Result;
 use crate::names::INODE_COUNTER;
 use crate::records::{
-    EntryType, Inode, InodeNumber, Inodes, NameKey, NameRecords, ReadRecords, Record, Streams,
-    TreeId, reserved_identity,
+    ADDRESS_COUNTER, DeadSlices, EntryType, Frames, Inode, InodeNumber, Inodes, LIVE_COUNTER,
+    NameKey, NameRecords, PACKED_COUNTER, Packs, ReadRecords, Record, Streams, TreeId,
+    reserved_identity,
 };
 
 /// Maximum number of blocks that are read and written at a time: 1 MiB.
@@ -32,7 +33,7 @@ const OPEN_MAX: usize = 1 << 14;
 
 // Whoever adds a tree decides here whether a copy needs its records. Extents and free runs are those of the new places;
 // pending deletions and ended sessions are not part of the content.
-const _: () = assert!(TreeId::ALL.len() == 7, "every tree is copied, or not needed");
+const _: () = assert!(TreeId::ALL.len() == 10, "every tree is copied, or not needed");
 
 /// Number of records between two calls of `progress`.
 const RECORDS_PER_CALL: u64 = 1000;
@@ -71,7 +72,14 @@ impl Archive {
             .records::<Inodes>(InodeNumber(0), |number| number.0.checked_add(1).map(InodeNumber))?;
         let first = NameKey { directory: InodeNumber(0), name: Vec::new() };
         copying.records::<NameRecords>(first, |key| Some(after(key)))?;
-        *new.state()?.writing()?.trees.counter_mut(INODE_COUNTER) = slot.counters[INODE_COUNTER];
+        copying.records::<Frames>(0, |first| first.checked_add(1))?;
+        copying.records::<Packs>(Uuid::nil(), |pack| {
+            pack.as_u128().checked_add(1).map(Uuid::from_u128)
+        })?;
+        copying.records::<DeadSlices>(0, |first| first.checked_add(1))?;
+        for counter in [INODE_COUNTER, ADDRESS_COUNTER, PACKED_COUNTER, LIVE_COUNTER] {
+            *new.state()?.writing()?.trees.counter_mut(counter) = slot.counters[counter];
+        }
         new.commit()
     }
 }

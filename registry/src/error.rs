@@ -187,6 +187,14 @@ pub enum Error {
         /// The name.
         name: Vec<u8>,
     },
+    /// Packs hold content of deleted files, because there was no room to move what they hold of other files.
+    #[error(
+        "{bytes} bytes of deleted content are left in packs: there was no room to move the rest"
+    )]
+    DeadBytes {
+        /// The number of bytes, as stored.
+        bytes: u64,
+    },
     /// The bytes cannot be a name.
     #[error("invalid name \"{}\": {reason}", name.escape_ascii())]
     InvalidName {

@@ -1,8 +1,8 @@
 //! Streams, names and free space of an ar7 archive.
 //!
 //! `ar7-engine` stores sealed blocks. This crate gives them meaning. Each module may use only the
-//! modules before it in this list: `tree`, `records`, `committed`, `working`, `blocks`, `archive`,
-//! `stream`, `names`, `verify`, `compact`, `copy`, `repair`, `salvage`.
+//! modules before it in this list: `packs`, `tree`, `records`, `committed`, `working`, `blocks`,
+//! `archive`, `stream`, `names`, `verify`, `compact`, `copy`, `repair`, `salvage`.
 
 mod archive;
 mod blocks;
@@ -11,6 +11,7 @@ pub mod compact;
 mod copy;
 mod error;
 pub mod names;
+pub mod packs;
 mod receipt;
 pub mod records;
 mod rekey;
@@ -27,6 +28,10 @@ pub use committed::{DamagedCopies, Snapshot};
 pub use copy::CopyProgress;
 pub use error::{Error, Result};
 pub use names::Names;
+pub use names::Packed;
 pub use receipt::Receipt;
-pub use stream::{Blocks, Content, Mode, PinnedStream, Stream, StreamFile, StreamRegistry};
+pub use stream::{
+    Blocks, Content, FileContent, Mode, PackedContent, PinnedStream, Stream, StreamFile,
+    StreamRegistry,
+};
 pub use verify::{Finding, Subject, VerifyProgress, VerifySummary};

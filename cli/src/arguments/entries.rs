@@ -107,7 +107,7 @@ pub(crate) struct Du {
     /// Print directories at most COUNT levels below PATH
     #[arg(long, value_name = "COUNT")]
     pub(crate) depth: Option<usize>,
-    /// Print sizes such as 1.5 GiB; blocks become the size that they take
+    /// Print sizes such as 1.5 GiB
     #[arg(short, long)]
     pub(crate) human_readable: bool,
     /// Print one JSON document for each directory, in a line

@@ -92,7 +92,8 @@ fn ingest(options: &Ingest) -> Result<ar7::fs::Ingest<'static>, Failure> {
         .checksum(options.checksum)
         .delete(options.delete)
         .jobs(options.jobs.map(usize::from))
-        .checkpoint(options.checkpoint.0);
+        .checkpoint(options.checkpoint.0)
+        .compression(options.compression);
     let mut listed = Vec::new();
     for file in &options.files_from {
         listed.extend(read_from(file, read_list)?.into_iter().map(PathBuf::from));

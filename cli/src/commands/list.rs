@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ar7::{Entry, Filter, NamePattern, PathText, Size, Snapshot};
 use serde::Serialize;
 
-use crate::arguments::{BLOCK_BYTES, Common, Du, Find, ListForm, Ls};
+use crate::arguments::{Common, Du, Find, ListForm, Ls};
 use crate::damages::Damages;
 use crate::exit::Failure;
 use crate::output::Output;
@@ -86,11 +86,11 @@ pub(super) fn du(common: &Common, archive: &Path, options: &Du) -> Result<(), Fa
             if usage.path == Path::new("") {
                 usage.path = PathBuf::from(".");
             }
-            let (bytes, blocks) = (usage.bytes, usage.blocks);
+            let (bytes, stored) = (usage.bytes, usage.stored_bytes);
             let columns = if options.human_readable {
-                format!("{:>12} {:>12} ", Size(bytes), Size(blocks * BLOCK_BYTES))
+                format!("{:>12} {:>12} ", Size(bytes), Size(stored))
             } else {
-                format!("{bytes:>14} {blocks:>10} ")
+                format!("{bytes:>14} {stored:>14} ")
             };
             listing.line(&usage, &columns, &usage.path, None)?;
         }
@@ -106,11 +106,14 @@ struct Listing<'a> {
     damages: Damages,
 }
 
-/// An entry with the target of a symbolic link, which is represented like a name.
+/// An entry with the bytes that it takes in the archive, and the target of a symbolic link, which is represented like a
+/// name.
 #[derive(Serialize)]
 struct Listed<'a> {
     #[serde(flatten)]
     entry: Entry,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stored_bytes: Option<u64>,
     #[serde(flatten)]
     target: Option<PathText<'a>>,
 }
@@ -152,10 +155,14 @@ impl<'a> Listing<'a> {
             self.output.write(name.as_os_str().as_encoded_bytes())?;
             return self.output.write(b"\0");
         }
-        let columns = if is_long { entry.metadata.columns() } else { String::new() };
+        let is_file = entry.metadata.is_file() && (is_long || !self.output.is_text());
+        let stored = is_file.then(|| self.snapshot.stored_bytes(&entry.metadata)).transpose();
+        let stored_bytes = self.readable(&entry.path, stored)?.flatten();
+        let columns = if is_long { entry.metadata.columns(stored_bytes) } else { String::new() };
         name.clone_into(&mut entry.path);
         let text = target.as_ref().map(PathText::new);
-        let listed = Listed { entry, target: text.map(|text| text.field("target")) };
+        let target_text = text.map(|text| text.field("target"));
+        let listed = Listed { entry, stored_bytes, target: target_text };
         self.line(&listed, &columns, name, target.as_deref())
     }
 

@@ -17,7 +17,7 @@ use crate::common::{Bench, Ran, spawn};
 /// Makes an archive with one file.
 fn archive(bench: &Bench) {
     bench.write("src/file", vec![5; 100_000]);
-    bench.ok("ingest a.ar7 src");
+    bench.ok("ingest --compression none a.ar7 src");
 }
 
 #[test]
@@ -278,7 +278,7 @@ fn extract_reports_damage_and_restores_the_rest() {
     for number in 0..20 {
         bench.write(&format!("src/{number:02}"), [number; 5000]);
     }
-    bench.ok("ingest a.ar7 src");
+    bench.ok("ingest --compression none a.ar7 src");
     let listed: serde_json::Value =
         serde_json::from_slice(&bench.ok("ls --json a.ar7 src").stdout).expect("a document");
     assert_eq!(listed["entries"].as_array().map(Vec::len), Some(20));

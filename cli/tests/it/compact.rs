@@ -19,7 +19,7 @@ fn mostly_removed(bench: &Bench) -> Vec<String> {
             &number.to_string().repeat(length).as_bytes()[..length],
         );
     }
-    bench.ok("ingest a.ar7 src --quiet");
+    bench.ok("ingest --compression none a.ar7 src --quiet");
     let mut left = Vec::new();
     for number in 0..FILES {
         let name = format!("src/{number:03}");
@@ -31,7 +31,7 @@ fn mostly_removed(bench: &Bench) -> Vec<String> {
         }
     }
     // The directory has changed too.
-    bench.ok("ingest a.ar7 src --quiet");
+    bench.ok("ingest --compression none a.ar7 src --quiet");
     left
 }
 
@@ -45,7 +45,7 @@ fn check_content(bench: &Bench) {
 }
 
 fn is_as_short_as_a_new_one(bench: &Bench) {
-    bench.ok("ingest new.ar7 src --quiet");
+    bench.ok("ingest --compression none new.ar7 src --quiet");
     let (after, new) = (length(bench, "a.ar7"), length(bench, "new.ar7"));
     assert!(after <= new + new / 20 + 65_536, "{after}, new {new}");
 }
@@ -172,7 +172,7 @@ fn a_copy_is_as_short_as_a_new_one_and_has_its_own_key() {
     assert_eq!(document["bytes_after"], length_of("c.ar7"));
     bench.ok("diff c.ar7 src");
     assert_eq!(bench.ok("compact c.ar7 --to d.ar7 --quiet").text(), "");
-    bench.ok("ingest new.ar7 src --quiet");
+    bench.ok("ingest --compression none new.ar7 src --quiet");
     let new = length_of("new.ar7");
     assert!(length_of("c.ar7") <= new + new / 20 + 65_536, "{}, new {new}", length_of("c.ar7"));
     // Nothing is overwritten, and the options of a new archive need one.

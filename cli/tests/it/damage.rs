@@ -22,7 +22,7 @@ fn whatever_block_is_bad_the_rest_is_restored_and_losses_are_listed() {
         let name = format!("src/d{}/{number}{}", number % 3, "n".repeat(180));
         bench.write(&name, vec![number; 90 * usize::from(number)]);
     }
-    bench.ok("ingest good.ar7 src --quiet");
+    bench.ok("ingest --compression none good.ar7 src --quiet");
     let files = bench.ok("find good.ar7 --kind file").text();
     let files: Vec<&str> = files.lines().collect();
     assert_eq!(files.len(), 60);
@@ -64,7 +64,7 @@ fn cat_goes_on_after_a_damaged_file_and_verify_names_it() {
     for number in 0..5_u8 {
         bench.write(&format!("src/{number}"), vec![b'0' + number; 4000]);
     }
-    bench.ok("ingest a.ar7 src --quiet");
+    bench.ok("ingest --compression none a.ar7 src --quiet");
     let found = (8..30).find(|&block| {
         fs::copy(bench.path("a.ar7"), bench.path("b.ar7")).expect("a copy");
         destroy(&bench, "b.ar7", block);
@@ -82,7 +82,7 @@ fn cat_goes_on_after_a_damaged_file_and_verify_names_it() {
 fn repair_restores_header_and_slots_and_says_what_has_no_copy() {
     let bench = Bench::new();
     bench.write("file", "content");
-    bench.ok("ingest a.ar7 file --quiet");
+    bench.ok("ingest --compression none a.ar7 file --quiet");
     let whole = bench.ok("repair a.ar7").text();
     assert_eq!(whole, "0 blocks repaired, 0 without a good copy\n");
     let mut unrepaired = 0;
@@ -119,7 +119,7 @@ fn repair_restores_index_pages_from_their_copies() {
     for number in 0..60_u8 {
         bench.write(&format!("src/{number}{}", "n".repeat(180)), [number; 10]);
     }
-    bench.ok("ingest good.ar7 src --quiet");
+    bench.ok("ingest --compression none good.ar7 src --quiet");
     let length = fs::metadata(bench.path("good.ar7")).expect("a file").len();
     let mut pages = Vec::new();
     for block in 8..usize::try_from(length / 4096).expect("small") {

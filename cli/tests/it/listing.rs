@@ -16,7 +16,7 @@ fn bench() -> Bench {
         set_time(&bench.path(&format!("src/{path}")), 1_000_000_000 + day * 86_400, 0);
     }
     std::os::unix::fs::symlink("a.txt", bench.path("src/d/link")).expect("a link");
-    bench.ok("ingest a.ar7 src/.");
+    bench.ok("ingest --compression none a.ar7 src/.");
     bench
 }
 
@@ -123,10 +123,10 @@ fn du_adds_up_each_directory_and_counts_a_file_with_two_names_once() {
     let all = outer + 1;
     assert_eq!(
         du("du a.ar7"),
-        [format!("{inner} 1 d/e"), format!("{outer} 4 d"), format!("{all} 5 .")]
+        [format!("{inner} 4096 d/e"), format!("{outer} 16384 d"), format!("{all} 20480 .")]
     );
-    assert_eq!(du("du a.ar7 --depth 0"), [format!("{all} 5 .")]);
-    assert_eq!(du("du a.ar7 d --depth 0"), [format!("{outer} 4 d")]);
+    assert_eq!(du("du a.ar7 --depth 0"), [format!("{all} 20480 .")]);
+    assert_eq!(du("du a.ar7 d --depth 0"), [format!("{outer} 16384 d")]);
     assert_eq!(du("du -h a.ar7 d/b.jpg"), ["4.88 KiB 8.00 KiB d/b.jpg"]);
     assert!(bench.ok("du --help").text().contains("--human-readable"));
 }

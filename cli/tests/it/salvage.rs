@@ -19,7 +19,7 @@ fn sample(bench: &Bench) {
         bench.write(&format!("src/file{number}"), vec![number; 500 * usize::from(number)]);
     }
     bench.write("src/log", vec![b'l'; 400_000]);
-    bench.ok("ingest a.ar7 src --quiet");
+    bench.ok("ingest --compression none a.ar7 src --quiet");
     bench.ok("header export a.ar7 header");
 }
 

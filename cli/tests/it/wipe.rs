@@ -14,10 +14,10 @@ fn blocks(bench: &Bench) -> HashSet<Vec<u8>> {
 fn removed_entries_are_overwritten_on_request() {
     let bench = Bench::new();
     bench.write("kept", vec![b'k'; 100_000]);
-    bench.ok("ingest a.ar7 kept");
+    bench.ok("ingest --compression none a.ar7 kept");
     let before = blocks(&bench);
     bench.write("gone", vec![b'g'; 1_000_000]);
-    bench.ok("ingest a.ar7 gone");
+    bench.ok("ingest --compression none a.ar7 gone");
     let gone: HashSet<Vec<u8>> = blocks(&bench).difference(&before).cloned().collect();
     let remaining = |bench: &Bench| blocks(bench).intersection(&gone).count();
     assert!(remaining(&bench) >= 250);

@@ -10,8 +10,9 @@ use ar7_engine::format::{
     Field, header_layout, inline_free_run, key_slot_layout, meta_slot_layout, plain, redo_block,
     redo_entry, rekey_layout, root, sealed, session, stored_stream, stream_record_layout,
 };
+use ar7_registry::packs::{frame_head_layout, slice_layout};
 use ar7_registry::records::{
-    extended_layout, extent_key_layout, extent_layout, name_layout, tag_layout,
+    extended_layout, extent_key_layout, extent_layout, frame_layout, pack_layout, tag_layout,
 };
 use ar7_registry::tree::page_layout;
 
@@ -39,9 +40,12 @@ const TABLES: &[Table] = &[
     ("registry page", page_layout::SIZE, page_layout::FIELDS),
     ("extent key", extent_key_layout::SIZE, extent_key_layout::FIELDS),
     ("extent", extent_layout::SIZE, extent_layout::FIELDS),
-    ("name", name_layout::SIZE, name_layout::FIELDS),
     ("inode field", tag_layout::SIZE, tag_layout::FIELDS),
     ("extended attribute", extended_layout::SIZE, extended_layout::FIELDS),
+    ("frame head", frame_head_layout::SIZE, frame_head_layout::FIELDS),
+    ("slice", slice_layout::SIZE, slice_layout::FIELDS),
+    ("frame", frame_layout::SIZE, frame_layout::FIELDS),
+    ("pack", pack_layout::SIZE, pack_layout::FIELDS),
 ];
 
 const DOCUMENT: &str = "docs/FORMAT.md";

@@ -6,7 +6,7 @@ use std::fmt;
 use ar7_engine::format::{DATA_SIZE_U64, Timestamp};
 use ar7_registry::names::Entry;
 use ar7_registry::records::{Attributes, EntryType, Inode, InodeNumber};
-use ar7_registry::{Archive, Error, Finding, RESERVED_STREAMS, Stream, Subject};
+use ar7_registry::{Archive, Error, Finding, RESERVED_STREAMS, Snapshot, Stream, Subject};
 use uuid::Uuid;
 
 /// The complete content of an archive.
@@ -37,17 +37,25 @@ pub struct Node {
     pub stream: Option<Uuid>,
     /// The target of a symbolic link, if it is short.
     pub target: Option<Vec<u8>>,
+    /// The content of a file, if it is packed.
+    pub packed: Option<Vec<u8>>,
 }
 
 impl Node {
     /// Creates a new inode with one name.
     pub(super) fn new(kind: EntryType) -> Node {
-        Node { kind, links: 1, size: 0, stream: None, target: None }
+        Node { kind, links: 1, size: 0, stream: None, target: None, packed: None }
     }
 
-    fn of(inode: Inode) -> Node {
+    fn of(snapshot: &Snapshot, inode: Inode) -> Result<Node, Error> {
+        let content = inode.slice.and_then(|_| snapshot.read_file(&inode).transpose());
+        let packed = content.transpose()?.map(|content| {
+            let mut bytes = vec![0; usize::try_from(content.len()).expect("a small file")];
+            content.read_at(0, &mut bytes)?;
+            Ok::<_, Error>(bytes)
+        });
         let Inode { kind, links, size, stream, target, .. } = inode;
-        Node { kind, links, size, stream, target }
+        Ok(Node { kind, links, size, stream, target, packed: packed.transpose()? })
     }
 }
 
@@ -65,7 +73,14 @@ impl fmt::Debug for Content {
         }
         for (path, number) in &self.names {
             write!(formatter, "{} -> {}", path.escape_ascii(), number.0)?;
-            if let Some(Node { kind, links, size, stream, target }) = self.nodes.get(number) {
+            if let Some(Node { kind, links, size, stream, target, packed }) = self.nodes.get(number)
+            {
+                if let Some(packed) = packed {
+                    write!(formatter, " packed")?;
+                    for run in packed.chunk_by(|a, b| a == b) {
+                        write!(formatter, " {}x{}", run.len(), run[0])?;
+                    }
+                }
                 write!(formatter, " {kind:?} links {links} size {size}")?;
                 if let Some(stream) = stream {
                     write!(formatter, " in {stream}")?;
@@ -140,7 +155,7 @@ impl Content {
                 Err(error) => return Err(error),
             }
         }
-        content.note_names(archive)?;
+        content.note_names(archive, &snapshot)?;
         Ok(content)
     }
 
@@ -157,14 +172,14 @@ impl Content {
         Ok(())
     }
 
-    fn note_names(&mut self, archive: &Archive) -> Result<(), Error> {
+    fn note_names(&mut self, archive: &Archive, snapshot: &Snapshot) -> Result<(), Error> {
         let names = archive.names();
         let mut waiting = vec![(InodeNumber::ROOT, Vec::new())];
         while let Some((directory, path)) = waiting.pop() {
             for Entry { name, inode: number, kind } in names.list(directory, None, usize::MAX)? {
                 let path = [&path[..], b"/", &name[..]].concat();
                 if let Some(inode) = names.inode(number)? {
-                    self.nodes.insert(number, Node::of(inode));
+                    self.nodes.insert(number, Node::of(snapshot, inode)?);
                 }
                 self.names.insert(path.clone(), number);
                 if kind == EntryType::Directory {

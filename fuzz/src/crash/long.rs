@@ -109,6 +109,7 @@ fn step(random: &mut Random, weights: &[u64; 13], largest: u64) -> Step {
     let stream = below(8);
     let name = u8::try_from(below(6)).expect("less than six");
     Step::Do(match kind {
+        Some(0) if below(3) == 0 => Operation::Pack { name, length },
         Some(0) => Operation::Create { length, name: (name > 1).then_some(name) },
         Some(1) => Operation::Append { stream, length },
         Some(2) => {

@@ -33,6 +33,40 @@ pub(super) fn create(
     add_stream(archive, model, path, bytes)
 }
 
+/// Packs content for a file, or removes the file.
+pub(super) fn pack(archive: &Archive, model: &mut Content, name: u8, bytes: &[u8]) -> Result<()> {
+    let (path, names) = (path(name), archive.names());
+    let (directory, name) = place(&names, &path)?;
+    let existing = model.names.get(&path).copied();
+    if existing.is_some() && bytes.is_empty() {
+        names.remove(directory, name)?;
+        forget_name(model, &path);
+        return Ok(());
+    }
+    if existing.is_some_and(|number| model.nodes[&number].kind != EntryType::File) {
+        return Ok(());
+    }
+    let mut packed = names.begin_packed(existing)?;
+    for part in bytes.chunks(100_000) {
+        names.append_packed(&mut packed, part)?;
+    }
+    let number = match existing {
+        Some(number) => {
+            names.replace_with_packed(packed, attributes())?;
+            number
+        }
+        None => names.add_packed(directory, name, attributes(), packed)?,
+    };
+    let links = existing.map_or(1, |number| model.nodes[&number].links);
+    if let Some(identity) = existing.and_then(|number| model.nodes[&number].stream) {
+        forget_stream(model, identity);
+    }
+    let (file, content) = (Node::new(EntryType::File), (!bytes.is_empty()).then(|| bytes.to_vec()));
+    model.nodes.insert(number, Node { links, size: size_of(bytes), packed: content, ..file });
+    model.names.insert(path, number);
+    Ok(())
+}
+
 pub(super) fn add_directory(
     archive: &Archive,
     model: &mut Content,

@@ -37,6 +37,14 @@ pub enum Operation {
         /// The number of bytes.
         length: u32,
     },
+    /// Packs content for a file. If its name is used, the content of the file is replaced, or the file is removed if the
+    /// content is empty.
+    Pack {
+        /// The number of the name.
+        name: u8,
+        /// The number of bytes.
+        length: u32,
+    },
     /// Changes the length of a stream.
     Truncate {
         /// The number of the stream.
@@ -170,8 +178,9 @@ pub enum Operation {
 }
 
 /// The operations of the small scenarios, on streams of the initial archive.
-pub const SMALL: [(&str, Operation); 12] = [
+pub const SMALL: [(&str, Operation); 13] = [
     ("create", Operation::Create { length: 100, name: Some(1) }),
+    ("pack", Operation::Pack { name: 5, length: 300 }),
     ("append", Operation::Append { stream: 0, length: 50 }),
     ("append-across", Operation::Append { stream: 1, length: 5000 }),
     ("overwrite", Operation::Overwrite { stream: 1, offset: 4100, length: 30 }),
@@ -186,9 +195,9 @@ pub const SMALL: [(&str, Operation); 12] = [
 ];
 
 /// The operations that have names: those of the small scenarios, rekey and compact.
-pub const NAMED: [(&str, Operation); 14] = {
-    let mut named = [("rekey", Operation::Rekey); 14];
-    named[13] = ("compact", Operation::Compact);
+pub const NAMED: [(&str, Operation); 15] = {
+    let mut named = [("rekey", Operation::Rekey); 15];
+    named[14] = ("compact", Operation::Compact);
     let (small, _) = named.split_at_mut(SMALL.len());
     small.copy_from_slice(&SMALL);
     named
@@ -212,6 +221,7 @@ impl Operation {
             Operation::Create { length, name } => {
                 naming::create(archive, model, &bytes(length), name)
             }
+            Operation::Pack { name, length } => naming::pack(archive, model, name, &bytes(length)),
             Operation::Append { stream, length } => {
                 streams::write(archive, model, stream, u32::MAX, &bytes(length))
             }

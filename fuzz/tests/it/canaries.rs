@@ -29,7 +29,7 @@ const FAULTS: [(PlantedFault, &str, u64); 17] = [
     (PlantedFault::OneKeyForAllKinds, "sealed_block_open", 500),
     (PlantedFault::SkipSecondSync, "archive_ops", 100),
     (PlantedFault::ReuseFreedBlocks, "archive_ops", 100),
-    (PlantedFault::FallBack, "archive_open", 500),
+    (PlantedFault::FallBack, "archive_open", 2000),
     (PlantedFault::ReuseFreedBlocks, "tree_ops", 100),
 ];
 

@@ -4,6 +4,7 @@
 use ar7_engine::format::PENDING_SESSIONS_MAX;
 use ar7_engine::store::SlotUpdate;
 
+use super::repack::Repack;
 use super::state::State;
 use crate::error::Result;
 use crate::records::Sessions;
@@ -16,14 +17,30 @@ impl State {
         if self.is_changed() { self.commit_flushed() } else { Ok(()) }
     }
 
+    /// Commits, and moves content out of packs with many dead bytes.
+    pub(super) fn commit_and_repack(&mut self) -> Result<()> {
+        self.commit()?;
+        self.repack(Repack::OverAQuarter)?;
+        Ok(())
+    }
+
     /// Returns whether a commit has anything to do.
     pub(super) fn is_changed(&self) -> bool {
-        self.differs() || self.trees.has_pending_deletions()
+        self.differs() || self.has_deletions()
+    }
+
+    /// Returns whether deleted content is left.
+    fn has_deletions(&self) -> bool {
+        self.trees.has_pending_deletions() || self.has_dead_slices()
     }
 
     /// Returns whether anything has changed since the last commit, flushed or not.
     pub(crate) fn has_uncommitted(&self) -> bool {
-        self.failed.is_some() || self.open.values().any(|open| open.changed) || self.differs()
+        let is_packing = !self.packing.is_empty();
+        is_packing
+            || self.failed.is_some()
+            || self.open.values().any(|open| open.changed)
+            || self.differs()
     }
 
     /// Returns whether the flushed state differs from the last commit.
@@ -39,7 +56,7 @@ impl State {
     /// left.
     pub(crate) fn commit_purging(&mut self) -> Result<bool> {
         self.commit()?;
-        Ok(self.trees.has_pending_deletions())
+        Ok(self.has_deletions())
     }
 
     /// Commits until the last commit has no redo list, at most twice: the first of these commits
@@ -94,6 +111,7 @@ impl State {
     /// Commits what is flushed.
     pub(crate) fn commit_flushed(&mut self) -> Result<()> {
         self.trees.purge()?;
+        self.purge_slices()?;
         self.record_sessions()?;
         let needed = self.trees.writer().redo_list_blocks();
         self.trees.make_room(needed)?;

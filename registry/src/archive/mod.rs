@@ -1,9 +1,12 @@
 //! The archive: streams in one encrypted file, changed in transactions.
 
 mod commit;
+mod filling;
 mod flush;
 mod identities;
 mod keys;
+mod packing;
+mod repack;
 mod savepoint;
 mod state;
 #[cfg(test)]
@@ -22,12 +25,15 @@ use ar7_engine::format::{
 use ar7_engine::store::{self, Io, OpenOptions, Store, Unpublished, Writer};
 use uuid::Uuid;
 
+use repack::Repack;
 pub use savepoint::Savepoint;
 pub(crate) use state::State;
 
 use crate::committed::{Committed, DamagedCopies, Snapshot};
 use crate::error::{Error, Result};
-use crate::records::{NEAR_PAGES_COUNTER, Streams, TreeId, check_roots, reserved_index};
+use crate::records::{
+    LIVE_COUNTER, NEAR_PAGES_COUNTER, PACKED_COUNTER, Streams, TreeId, check_roots, reserved_index,
+};
 
 /// How to create an archive.
 #[derive(Debug, Clone)]
@@ -92,7 +98,7 @@ pub(crate) struct Inner {
 /// Sizes and counts of an archive, as of the last commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Statistics {
-    /// Streams, except the reserved ones.
+    /// Streams, except the reserved ones and packs.
     pub streams: u64,
     /// Names.
     pub names: u64,
@@ -109,6 +115,12 @@ pub struct Statistics {
     /// Pages of which one bad MiB could destroy both copies. In a file over 2 MiB, each commit moves
     /// some of them.
     pub near_pages: u64,
+    /// Packs.
+    pub packs: u64,
+    /// Number of bytes that frames use in packs.
+    pub packed_bytes: u64,
+    /// How many of these bytes belong to no file any more.
+    pub dead_bytes: u64,
     /// Length of the file in bytes.
     pub file_bytes: u64,
     /// Generation of the commit.
@@ -252,12 +264,13 @@ impl Archive {
     /// failed, the archive is unusable until it is opened again.
     #[doc(alias = "save_meta")]
     pub fn commit(&self) -> Result<()> {
-        self.finish_transaction(State::commit)
+        self.finish_transaction(State::commit_and_repack)
     }
 
     /// Commits, then frees the blocks of all pending deletions, in several commits if necessary.
     pub fn reclaim(&self) -> Result<()> {
         while self.finish_transaction(State::commit_purging)? {}
+        while self.finish_transaction(|state| state.repack(Repack::OverAQuarter))? {}
         Ok(())
     }
 
@@ -324,6 +337,12 @@ impl Archive {
         Ok(self.state()?.writing()?.metadata.clone())
     }
 
+    /// Sets how new packed content is compressed: the level of Zstandard, or `None` for raw frames.
+    pub fn set_level(&self, level: Option<i32>) -> Result<()> {
+        self.state()?.writing()?.level = level;
+        Ok(())
+    }
+
     /// Sets the application's own metadata, up to [`ar7_engine::format::METADATA_MAX`] bytes.
     pub fn set_metadata(&self, metadata: &[u8]) -> Result<()> {
         if metadata.len() > ar7_engine::format::METADATA_MAX {
@@ -384,14 +403,17 @@ impl Archive {
         let slot = &snapshot.commit().slot;
         let entries = |tree: TreeId| slot.roots[tree.index()].entries;
         Ok(Statistics {
-            streams: entries(TreeId::Streams),
+            streams: entries(TreeId::Streams).saturating_sub(entries(TreeId::Packs)),
             names: entries(TreeId::Names),
             inodes: entries(TreeId::Inodes),
             extents: entries(TreeId::Extents),
-            pending_deletions: entries(TreeId::PendingDeletions),
+            pending_deletions: entries(TreeId::PendingDeletions) + entries(TreeId::DeadSlices),
             blocks: slot.block_count,
             free_blocks: snapshot.free_blocks(),
             near_pages: slot.counters[NEAR_PAGES_COUNTER],
+            packs: entries(TreeId::Packs),
+            packed_bytes: slot.counters[PACKED_COUNTER],
+            dead_bytes: slot.counters[PACKED_COUNTER].saturating_sub(slot.counters[LIVE_COUNTER]),
             file_bytes: self.store().file_bytes()?,
             generation: slot.generation,
             commit: slot.number,

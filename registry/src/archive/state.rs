@@ -10,19 +10,24 @@ use ar7_engine::format::{MetaSlot, Run, StoredStream, StreamLayout};
 use ar7_engine::store::Writer;
 use uuid::Uuid;
 
+use super::filling::{Level, Packing};
 use super::flush;
 use super::identities::Identities;
 use crate::blocks::{OpenStream, OpenStreams};
 use crate::committed::PageCache;
 use crate::error::{Error, Result};
 use crate::records::{
-    EntryType, Inode, InodeNumber, Inodes, PendingDeletions, ReadRecords, Streams, reserved_index,
+    EntryType, Inode, InodeNumber, Inodes, PACK_OWNER, PendingDeletions, ReadRecords, Streams,
+    reserved_index,
 };
 use crate::working::WorkingTrees;
 
 /// Most dirty blocks in memory: 4096 blocks are 16 MiB. Up to the same number may be in in-flight
 /// writes.
 const DIRTY_BLOCKS_MAX: usize = 4096;
+
+/// The level of Zstandard for packed content, unless the caller sets another.
+const DEFAULT_LEVEL: i32 = 3;
 
 /// The state of a writer in memory.
 pub(crate) struct State {
@@ -35,6 +40,9 @@ pub(crate) struct State {
     dirty_blocks: usize,
     pub(super) dirty_blocks_max: usize,
     identities: Identities,
+    pub(super) packing: Packing,
+    /// How packed content is compressed.
+    pub(crate) level: Level,
     /// A failure that left the transaction half changed, or that a dropped stream could not return.
     /// Every later call fails with it until a commit has returned it or a rollback has cleared it.
     pub(super) failed: Option<Error>,
@@ -52,6 +60,8 @@ impl State {
             dirty_blocks: 0,
             dirty_blocks_max: DIRTY_BLOCKS_MAX,
             identities: Identities::default(),
+            packing: Packing::default(),
+            level: Some(DEFAULT_LEVEL),
             failed: None,
         };
         state.take_slot(&slot);
@@ -118,6 +128,9 @@ impl State {
     /// attributes, which never change in place.
     pub(crate) fn hold(&mut self, identity: Uuid) -> Result<u64> {
         let stored = self.stored(identity)?.ok_or(Error::NoStream { stream: identity })?;
+        if stored.inode == Some(PACK_OWNER) {
+            return Err(Error::StreamIsNamed { stream: identity, inode: PACK_OWNER.get() });
+        }
         if let Some(inode) = stored.inode
             && let Some(found) = self.trees.get::<Inodes>(&InodeNumber(inode.get()))?
             && (found.kind == EntryType::Symlink || found.extended.stream() == Some(identity))
@@ -136,7 +149,13 @@ impl State {
 
     /// Opens a new stream for writing. Returns the epoch of the handle.
     pub(crate) fn hold_new(&mut self, identity: Uuid) -> u64 {
-        let mut open = OpenStream::new(StoredStream::empty(identity));
+        self.hold_as(StoredStream::empty(identity))
+    }
+
+    /// Opens a new stream with this record for writing. Returns the epoch of the handle.
+    pub(super) fn hold_as(&mut self, stored: StoredStream) -> u64 {
+        let identity = stored.record.identity;
+        let mut open = OpenStream::new(stored);
         open.changed = true;
         self.open.insert(identity, open);
         self.epoch
@@ -227,6 +246,9 @@ impl State {
     /// A lack of space changes nothing, nor do readers that hold too much. After any other failure
     /// the transaction can only be rolled back, which the next commit does.
     pub(crate) fn flush(&mut self, tails: bool) -> Result<()> {
+        if tails {
+            self.finish_packing()?;
+        }
         let prepared = flush::prepare(&mut self.trees, &self.open, tails);
         let prepared = prepared.inspect_err(|error| {
             if !matches!(error.class(), Class::NoSpace | Class::HeldByReaders) {
@@ -296,7 +318,7 @@ impl State {
     /// A stream of one run is freed at once. A stream with extents becomes a pending deletion: each
     /// commit frees a bounded number of extents, so that deleting never needs more than the reserve
     /// blocks.
-    fn delete(&mut self, identity: Uuid) -> Result<bool> {
+    pub(super) fn delete(&mut self, identity: Uuid) -> Result<bool> {
         if reserved_index(identity).is_some() {
             // The meta slot holds its record. An inode refers to it only if an attacker with the
             // key wrote the inode.
@@ -361,6 +383,7 @@ impl State {
     /// Forgets the open streams and what was written to them. Their handles become stale.
     pub(super) fn forget_open(&mut self) {
         self.open.clear();
+        self.forget_packing();
         self.dirty_blocks = 0;
         self.epoch += 1;
     }

@@ -2,6 +2,7 @@
 //! reopenings.
 
 pub(crate) mod copies;
+mod packs;
 mod space;
 
 use std::collections::BTreeMap;

@@ -3,15 +3,16 @@
 use ar7_engine::format::{Position, Run};
 use ar7_engine::store::Wiped;
 
+use super::repack::Repack;
 use super::{Archive, State};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::records::{Free, ReadRecords};
 
 /// Number of runs wiped between two syncs.
 const RUNS_PER_SYNC: usize = 1024;
 
 impl Archive {
-    /// Commits, frees the blocks of pending deletions, and seals a blank block over every free
+    /// Commits, frees the blocks of pending deletions, moves content out of packs with deleted content, and seals a blank block over every free
     /// block. Returns the number of wiped blocks. Afterwards the file holds no data that was
     /// deleted before.
     ///
@@ -22,19 +23,24 @@ impl Archive {
     ///
     /// Free blocks that a snapshot may still read, in this process or another, are not wiped, and
     /// neither are old versions of blocks that readers keep in their home locations. If there are
-    /// any, the call wipes the others and fails with [`ar7_engine::Error::HeldByReaders`].
+    /// any, the call wipes the others and fails with [`ar7_engine::Error::HeldByReaders`]. If there was no room to move
+    /// content, it fails with [`Error::DeadBytes`].
     ///
     /// In a damaged archive, it does not find what only a lost block of the redo list names. Nor does it
     /// wipe the home location of a block whose newest version is in a shadow block that does not open.
     pub fn wipe_free(&self, progress: &mut dyn FnMut(u64)) -> Result<u64> {
         self.reclaim()?;
+        while self.finish_transaction(|state| state.repack(Repack::AnyDead))? {}
         self.finish_transaction(State::commit_carried)?;
         let mut wiping = Wiping { from: Position::at(0), inline_of: None, wiped: Wiped::default() };
         loop {
             let is_done = self.state()?.writing()?.wipe_some(&mut wiping)?;
             progress(wiping.wiped.blocks);
             if is_done {
-                self.state()?.writing()?.trees.writer().check_wiped(wiping.wiped)?;
+                let mut state = self.state()?;
+                let writing = state.writing()?;
+                writing.trees.writer().check_wiped(wiping.wiped)?;
+                writing.check_no_dead_bytes()?;
                 return Ok(wiping.wiped.blocks);
             }
         }
@@ -52,6 +58,13 @@ struct Wiping {
 }
 
 impl State {
+    fn check_no_dead_bytes(&self) -> Result<()> {
+        match self.dead_bytes() {
+            0 => Ok(()),
+            bytes => Err(Error::DeadBytes { bytes }),
+        }
+    }
+
     /// Commits once more if changed blocks are not in their home locations yet: these hold deleted
     /// data. The commit copies them there, unless readers of older commits are still active.
     fn commit_carried(&mut self) -> Result<()> {

@@ -11,6 +11,7 @@ use quick_cache::sync::Cache;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
+use crate::packs::FrameCache;
 use crate::tree::{Page, PageExpectation, TreeNumber};
 
 /// Maximum size of the cache: 32,768 pages are 128 MiB.
@@ -25,10 +26,11 @@ const PAGES_MAX: usize = 40_960;
 /// Maximum number of damaged copies that are remembered.
 const BAD_COPIES_MAX: usize = 1024;
 
-/// Opened and checked pages. The key identifies one version of a block, whose content never
+/// Opened and checked pages, and decoded frames. The key identifies one version of a block, whose content never
 /// changes.
 pub(crate) struct PageCache {
     pages: Cache<DoubledRef, Arc<Page>>,
+    frames: FrameCache,
     bad_copies: Arc<Mutex<BadCopies>>,
 }
 
@@ -45,7 +47,16 @@ struct BadCopies {
 
 impl PageCache {
     pub(crate) fn new() -> PageCache {
-        PageCache { pages: Cache::new(CACHED_PAGES_MAX), bad_copies: Arc::default() }
+        PageCache {
+            pages: Cache::new(CACHED_PAGES_MAX),
+            frames: FrameCache::new(),
+            bad_copies: Arc::default(),
+        }
+    }
+
+    /// Returns the decoded frames of packed content.
+    pub(crate) fn frames(&self) -> &FrameCache {
+        &self.frames
     }
 
     /// Returns the copies that did not open.

@@ -10,9 +10,10 @@ use uuid::Uuid;
 
 use super::pages::{KeptPages, PageCache, load_page};
 use crate::error::Result;
+use crate::packs::FrameCache;
 use crate::records::{
-    ExtentKey, Extents, FREE_BLOCKS_COUNTER, ReadRecords, Record, Streams, decoded_entry,
-    reserved_index,
+    ExtentKey, Extents, FREE_BLOCKS_COUNTER, PACK_OWNER, ReadRecords, Record, Streams,
+    decoded_entry, reserved_index,
 };
 use crate::tree::{Page, PageExpectation, PageStore, TreeReader};
 
@@ -71,7 +72,7 @@ impl Snapshot {
     }
 
     /// Returns the streams with identities above `after` in ascending order, except the reserved
-    /// ones. After an error, the streams of the next readable page follow.
+    /// ones and packs. After an error, the streams of the next readable page follow.
     pub fn streams(&self, after: Option<Uuid>) -> impl Iterator<Item = Result<StoredStream>> + '_ {
         let mut from = Some(after.map_or(vec![0; 16], |after| after.into_bytes().to_vec()));
         let mut entries = None;
@@ -98,7 +99,10 @@ impl Snapshot {
             next.map(Result::flatten)
         };
         let is_before = move |stored: &StoredStream| Some(stored.record.identity) == after;
-        iter::from_fn(decoded).skip_while(move |found| found.as_ref().is_ok_and(is_before))
+        let is_pack = |stored: &StoredStream| stored.inode == Some(PACK_OWNER);
+        iter::from_fn(decoded)
+            .skip_while(move |found| found.as_ref().is_ok_and(is_before))
+            .filter(move |found| !found.as_ref().is_ok_and(is_pack))
     }
 
     /// Returns the least key at which a tree can be read again after an error at `from`: behind the
@@ -141,6 +145,11 @@ impl Snapshot {
         let slot = &self.commit.slot;
         let inline: u64 = slot.inline_free.iter().map(|run| u64::from(run.count())).sum();
         slot.counters[FREE_BLOCKS_COUNTER].saturating_add(inline)
+    }
+
+    /// Returns the decoded frames of packed content.
+    pub(crate) fn frames(&self) -> &FrameCache {
+        self.committed.cache.frames()
     }
 
     fn reader<R: Record>(&self) -> TreeReader<'_, Snapshot> {

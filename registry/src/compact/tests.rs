@@ -196,11 +196,11 @@ fn an_index_of_which_most_was_removed_becomes_as_short_as_a_new_one() {
         };
         let root = InodeNumber::ROOT;
         let name = |number: u32| format!("a name of some length {number}");
-        for number in (0..8000).filter(|&number| first(number)) {
+        for number in (0..24_000).filter(|&number| first(number)) {
             names.add_file(root, name(number).as_bytes(), attributes, None).unwrap();
         }
         archive.commit().unwrap();
-        for number in (0..8000).filter(|&number| first(number) && !kept(number)) {
+        for number in (0..24_000).filter(|&number| first(number) && !kept(number)) {
             names.remove(root, name(number).as_bytes()).unwrap();
         }
         archive.commit().unwrap();
@@ -210,7 +210,7 @@ fn an_index_of_which_most_was_removed_becomes_as_short_as_a_new_one() {
     let kept = |number: u32| number * number % 101 % 10 == 7;
     let (device, fresh) = (names_in(kept, |_| true), names_in(|_| true, kept));
     let archive = open(&device);
-    let names = |archive: &Archive| archive.names().list(InodeNumber::ROOT, None, 9000).unwrap();
+    let names = |archive: &Archive| archive.names().list(InodeNumber::ROOT, None, 25_000).unwrap();
     let before = names(&archive);
     let (summary, found) = compact(&archive);
     assert!(found.is_empty());

@@ -12,7 +12,7 @@ use crate::archive::State;
 use crate::error::{Error, Result};
 use crate::records::{
     Attributes, Device, EntryType, INLINE_TARGET_MAX, Inode, InodeNumber, Inodes, MODE_MAX,
-    NANOSECONDS_MAX, NameKey, NameRecords, NameValue, ReadRecords, validate_name,
+    NANOSECONDS_MAX, NameKey, NameRecords, NameValue, PACK_OWNER, ReadRecords, validate_name,
 };
 
 impl Names<'_> {
@@ -157,15 +157,13 @@ impl Names<'_> {
                 Some(stream) => state.content_length(stream, Some(number))?,
                 None => 0,
             };
-            if inode.stream != stream {
-                if let Some(old) = inode.stream {
-                    state.delete_content(old, number)?;
-                }
+            if inode.stream != stream || inode.slice.is_some() {
+                delete_content(state, number, &inode)?;
                 if let Some(stream) = stream {
                     state.take_content(stream, number)?;
                 }
             }
-            let inode = Inode { attributes, size, stream, ..inode };
+            let inode = Inode { attributes, size, stream, slice: None, ..inode };
             state.trees.put::<Inodes>(&number, &inode)?;
             Ok(())
         })
@@ -343,13 +341,13 @@ fn first_below(
     Ok(Some((inode, first.name)))
 }
 
-fn blank(kind: EntryType, attributes: Attributes) -> Result<Inode> {
+pub(super) fn blank(kind: EntryType, attributes: Attributes) -> Result<Inode> {
     Ok(Inode::new(kind, storable(attributes)?))
 }
 
 /// Returns the attributes to store in an inode: the mode without the file type of the host's mode.
 /// Fails for an invalid time. Whatever is stored must pass the checks of reading.
-fn storable(attributes: Attributes) -> Result<Attributes> {
+pub(super) fn storable(attributes: Attributes) -> Result<Attributes> {
     let Attributes { mode, modified, origin, .. } = attributes;
     for time in [Some(modified), origin.map(|origin| origin.changed)].into_iter().flatten() {
         if time.nanoseconds > NANOSECONDS_MAX {
@@ -375,14 +373,32 @@ fn add(
         inode.size = state.content_length(stream, None)?;
     }
     inode.parent = (inode.kind == EntryType::Directory).then_some(directory);
-    let last = state.trees.counters()[INODE_COUNTER].max(InodeNumber::ROOT.0);
-    let number = last
-        .checked_add(1)
-        .ok_or(EngineError::Full { what: "number of inodes", limit: u64::MAX })?;
     make_root(state)?;
+    let number = new_number(state)?;
+    add_as(state, directory, name, number, &inode)?;
+    Ok(number)
+}
+
+/// Returns the number of a new inode.
+pub(super) fn new_number(state: &mut State) -> Result<InodeNumber> {
+    let last = state.trees.counters()[INODE_COUNTER].max(InodeNumber::ROOT.0);
+    // The highest number stands for the owner of packs.
+    let number = last.checked_add(1).filter(|&number| number < PACK_OWNER.get());
+    let full = EngineError::Full { what: "number of inodes", limit: PACK_OWNER.get() - 1 };
+    let number = number.ok_or(full)?;
     *state.trees.counter_mut(INODE_COUNTER) = number;
-    let number = InodeNumber(number);
-    if state.trees.put::<Inodes>(&number, &inode)?.is_some() {
+    Ok(InodeNumber(number))
+}
+
+/// Adds an inode with its first name.
+pub(super) fn add_as(
+    state: &mut State,
+    directory: InodeNumber,
+    name: &[u8],
+    number: InodeNumber,
+    inode: &Inode,
+) -> Result<()> {
+    if state.trees.put::<Inodes>(&number, inode)?.is_some() {
         // The counter is too low, so an attacker with the key wrote it. Only a rollback is possible
         // now.
         let expected = "a number that is not taken";
@@ -391,8 +407,7 @@ fn add(
     if let Some(stream) = inode.stream {
         state.take_content(stream, number)?;
     }
-    put_name(state, directory, name, NameValue { inode: number, kind: inode.kind })?;
-    Ok(number)
+    put_name(state, directory, name, NameValue { inode: number, kind: inode.kind })
 }
 
 fn rename(
@@ -455,7 +470,8 @@ fn remove(state: &mut State, directory: InodeNumber, name: &[u8]) -> Result<()> 
     inode.links -= 1;
     if inode.links == 0 {
         // The content first: if it is open, nothing changes.
-        for stream in [inode.stream, inode.extended.stream()].into_iter().flatten() {
+        delete_content(state, value.inode, &inode)?;
+        if let Some(stream) = inode.extended.stream() {
             state.delete_content(stream, value.inode)?;
         }
         state.trees.remove::<Inodes>(&value.inode)?;
@@ -467,7 +483,18 @@ fn remove(state: &mut State, directory: InodeNumber, name: &[u8]) -> Result<()> 
     Ok(())
 }
 
-fn make_root(state: &mut State) -> Result<()> {
+/// Deletes the content of a file.
+pub(super) fn delete_content(state: &mut State, number: InodeNumber, inode: &Inode) -> Result<()> {
+    if let Some(stream) = inode.stream {
+        state.delete_content(stream, number)?;
+    }
+    if let Some(first) = inode.slice {
+        state.free_slice(first, inode.size)?;
+    }
+    Ok(())
+}
+
+pub(super) fn make_root(state: &mut State) -> Result<()> {
     let root = InodeNumber::ROOT;
     if state.trees.get::<Inodes>(&root)?.is_none() {
         let inode = existing(state, root)?;
@@ -489,7 +516,7 @@ fn put_name(
 
 /// Checks that `name` can be added: it is valid, `directory` is a directory, and it has no such
 /// entry.
-fn check_free(state: &State, directory: InodeNumber, name: &[u8]) -> Result<()> {
+pub(super) fn check_free(state: &State, directory: InodeNumber, name: &[u8]) -> Result<()> {
     validate_name(name)?;
     let kind = existing(state, directory)?.kind;
     if kind != EntryType::Directory {

@@ -1,10 +1,17 @@
 //! Reading the names of one commit.
 
+use std::iter;
+use std::ops::RangeInclusive;
+
+use ar7_engine::format::BLOCK_SIZE_U64;
+use uuid::Uuid;
+
 use super::lookup::{Entries, Entry, entry_in, inode_in, resolve_in, target_length};
+use crate::blocks::frame_at;
 use crate::committed::Snapshot;
 use crate::error::Result;
 use crate::records::{Inode, InodeNumber, NameKey, NameRecords};
-use crate::stream::PinnedStream;
+use crate::stream::{FileContent, PackedContent};
 
 impl Snapshot {
     /// Returns the inode with this number. The root exists even before the first name.
@@ -52,9 +59,64 @@ impl Snapshot {
         (found == directory.0.to_be_bytes()).then(|| name.to_vec())
     }
 
-    /// Opens the content of a file. Returns `None` if the file has no stream, because it is empty.
-    pub fn read_file(&self, inode: &Inode) -> Result<Option<PinnedStream>> {
-        inode.stream.map(|stream| self.read_stream(stream)).transpose()
+    /// Opens the content of a file. Returns `None` if the file is empty.
+    pub fn read_file(&self, inode: &Inode) -> Result<Option<FileContent>> {
+        self.read_content(inode.stream, inode.slice, inode.size)
+    }
+
+    /// Does the same for a file with this stream, or with a slice of this many bytes.
+    pub fn read_content(
+        &self,
+        stream: Option<Uuid>,
+        slice: Option<u64>,
+        size: u64,
+    ) -> Result<Option<FileContent>> {
+        if let Some(first) = slice {
+            return Ok(Some(FileContent::Packed(PackedContent::new(self, first, size))));
+        }
+        let stream = stream.map(|stream| self.read_stream(stream)).transpose()?;
+        Ok(stream.map(FileContent::Stream))
+    }
+
+    /// Returns the packs with the content of a packed file, and the blocks of them that it is in. Another file has none.
+    pub fn packed_blocks<'a>(
+        &'a self,
+        inode: &Inode,
+    ) -> impl Iterator<Item = Result<(Uuid, RangeInclusive<u32>)>> + 'a {
+        let mut at = inode.slice;
+        let end = at.map_or(0, |first| first.saturating_add(inode.size));
+        let next = move || {
+            let address = at.filter(|address| *address < end)?;
+            match frame_at(self, address) {
+                Ok((first, frame)) => {
+                    at = first.checked_add(frame.length);
+                    Some(Ok(frame.blocks()))
+                }
+                Err(error) => {
+                    at = None;
+                    Some(Err(error))
+                }
+            }
+        };
+        iter::from_fn(next).filter_map(Result::transpose)
+    }
+
+    /// Returns the number of bytes that the content of an inode takes in the file: its blocks, or its part of the frames
+    /// that it is in.
+    pub fn stored_bytes(&self, inode: &Inode) -> Result<u64> {
+        if let Some(stream) = inode.stream {
+            let count = self.stored(stream)?.map_or(0, |stored| stored.record.count);
+            return Ok(u64::from(count) * BLOCK_SIZE_U64);
+        }
+        let Some(first) = inode.slice else { return Ok(0) };
+        let (mut at, end, mut bytes) = (first, first.saturating_add(inode.size), 0_u64);
+        while at < end {
+            let (begin, frame) = frame_at(self, at)?;
+            let after = begin.saturating_add(frame.length).min(end);
+            bytes = bytes.saturating_add(frame.part_of(after - at));
+            at = after;
+        }
+        Ok(bytes)
     }
 
     /// Returns the target of a symbolic link.

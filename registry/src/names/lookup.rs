@@ -8,7 +8,6 @@ use crate::error::{Error, Result};
 use crate::records::{
     Attributes, EntryType, Inode, InodeNumber, Inodes, NameKey, NameRecords, NameValue, ReadRecords,
 };
-use crate::stream::Stream;
 
 /// An entry of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,18 +67,6 @@ impl Names<'_> {
         limit: usize,
     ) -> Result<Vec<Entry>> {
         Entries::from(self, directory, from).take(limit).collect()
-    }
-
-    /// Opens the content of a file for reading, as the last commit has it. Returns `None` if the
-    /// file has no stream.
-    ///
-    /// In a writer, names belong to the open transaction and this content does not: a file that is
-    /// not committed yet fails with [`Error::NoStream`]. [`Archive::open_stream`] reads the
-    /// transaction, through the one handle that may also change the stream.
-    ///
-    /// [`Archive::open_stream`]: crate::Archive::open_stream
-    pub fn read_file(&self, inode: &Inode) -> Result<Option<Stream>> {
-        inode.stream.map(|stream| self.archive.read_stream(stream)).transpose()
     }
 
     /// Returns the target of a symbolic link.

@@ -8,11 +8,13 @@ mod committed;
 mod content;
 mod extended;
 mod lookup;
+mod packed;
 #[cfg(test)]
 mod tests;
 
 pub use lookup::Entry;
 pub(crate) use lookup::TARGET_MAX;
+pub use packed::Packed;
 
 use crate::archive::Archive;
 use crate::committed::Snapshot;

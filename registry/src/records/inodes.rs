@@ -1,11 +1,13 @@
 //! Inodes.
 
+use ar7_engine::Value;
 use ar7_engine::format::Timestamp;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::extended::{Extended, INLINE_EXTENDED_MAX, decode_extended, encode_extended};
-use super::{Record, TreeId, damaged, exactly};
+use super::number::{decode_number, decode_signed, encode_number, encode_signed};
+use super::{ADDRESS_MAX, Record, TreeId, damaged, exactly};
 use crate::error::Result;
 use crate::tree::CELL_MAX;
 
@@ -15,13 +17,15 @@ pub const INLINE_TARGET_MAX: usize = 512;
 
 /// Maximum length in bytes of the known fields of an inode with their heads, except the target of a
 /// symbolic link and the extended attributes, of which only the heads count.
-const KNOWN_FIELDS_MAX: usize = 168;
+const KNOWN_FIELDS_MAX: usize = 144;
 
 /// Length in bytes of the key of an inode.
 const KEY_SIZE: usize = 8;
 
-/// Length in bytes of a time.
-const TIME_SIZE: usize = 12;
+/// Maximum length in bytes of a time: nanoseconds since 1970 of the earliest and the latest second.
+const TIME_MAX: usize = 12;
+
+const NANOSECONDS_PER_SECOND: i128 = 1_000_000_000;
 
 // An inode has room for every known field at once.
 const _: () =
@@ -35,11 +39,19 @@ pub const NANOSECONDS_MAX: u32 = 999_999_999;
 
 ar7_engine::layout! {
     /// Head of a tagged field of an inode.
-    pub mod tag_layout, 4 => {
-        TAG: 2, "u16: which field; ascending within an inode";
-        LENGTH: 2, "u16: length of the field that follows";
+    pub mod tag_layout, 2 => {
+        TAG: 2, "u16: 1024 times the tag, which tells the field, plus the length of what follows";
     }
 }
+
+/// The lowest bits of the head of a field are its length.
+const LENGTH_BITS: u32 = 10;
+
+/// The highest tag of a field.
+pub const TAG_MAX: u8 = 63;
+
+// A field is never longer than its length can state.
+const _: () = assert!(CELL_MAX < 1 << LENGTH_BITS);
 
 /// The type of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -157,8 +169,10 @@ pub struct Inode {
     pub links: u32,
     /// Target of a symbolic link, if it is short.
     pub target: Option<Vec<u8>>,
-    /// Stream with the content, or with a long target. An empty file has none.
+    /// Stream with the content, or with a long target. An empty or packed file has none.
     pub stream: Option<Uuid>,
+    /// First address of the content of a packed file.
+    pub slice: Option<u64>,
     /// The directory that contains a directory. Every directory but the root has one.
     pub parent: Option<InodeNumber>,
     /// Numbers of a device.
@@ -166,7 +180,7 @@ pub struct Inode {
     /// Extended attributes.
     pub extended: Extended,
     /// Fields that this version does not know. They are kept.
-    pub unknown: Vec<(u16, Vec<u8>)>,
+    pub unknown: Vec<(u8, Vec<u8>)>,
 }
 
 impl Inode {
@@ -179,6 +193,7 @@ impl Inode {
             links: 1,
             target: None,
             stream: None,
+            slice: None,
             parent: None,
             device: None,
             extended: Extended::None,
@@ -207,20 +222,22 @@ impl Inode {
 pub enum Inodes {}
 
 pub(super) mod tag {
-    pub(in crate::records) const KIND: u16 = 1;
-    pub(in crate::records) const MODE: u16 = 2;
-    pub(in crate::records) const UID: u16 = 3;
-    pub(in crate::records) const GID: u16 = 4;
-    pub(in crate::records) const MODIFIED: u16 = 5;
-    pub(in crate::records) const SIZE: u16 = 6;
-    pub(in crate::records) const LINKS: u16 = 7;
-    pub(in crate::records) const TARGET: u16 = 8;
-    pub(in crate::records) const STREAM: u16 = 9;
-    pub(in crate::records) const PARENT: u16 = 10;
-    pub(in crate::records) const DEVICE: u16 = 11;
-    pub(in crate::records) const ORIGIN: u16 = 12;
-    pub(in crate::records) const EXTENDED: u16 = 13;
-    pub(in crate::records) const EXTENDED_STREAM: u16 = 14;
+    pub(in crate::records) const KIND: u8 = 1;
+    pub(in crate::records) const MODE: u8 = 2;
+    pub(in crate::records) const UID: u8 = 3;
+    pub(in crate::records) const GID: u8 = 4;
+    pub(in crate::records) const MODIFIED: u8 = 5;
+    pub(in crate::records) const SIZE: u8 = 6;
+    pub(in crate::records) const LINKS: u8 = 7;
+    pub(in crate::records) const TARGET: u8 = 8;
+    pub(in crate::records) const STREAM: u8 = 9;
+    pub(in crate::records) const PARENT: u8 = 10;
+    pub(in crate::records) const DEVICE: u8 = 11;
+    pub(in crate::records) const ORIGIN: u8 = 12;
+    pub(in crate::records) const EXTENDED: u8 = 13;
+    pub(in crate::records) const EXTENDED_STREAM: u8 = 14;
+    pub(in crate::records) const SLICE: u8 = 15;
+    pub(in crate::records) const ORIGIN_INODE: u8 = 16;
 }
 
 impl Record for Inodes {
@@ -246,20 +263,24 @@ impl Record for Inodes {
         // Allocated at full size, because a vector that grows leaves copies of the target and of the
         // extended attributes in memory.
         let mut bytes = Vec::with_capacity(KNOWN_FIELDS_MAX + bounded + inode.unknown_len());
-        let mut put = |tag: u16, field: &[u8]| {
-            let length =
-                u16::try_from(field.len()).expect("a field of an inode is shorter than 64 KiB");
-            bytes.extend_from_slice(&tag.to_be_bytes());
-            bytes.extend_from_slice(&length.to_be_bytes());
+        let mut put = |tag: u8, field: &[u8]| {
+            let length = u16::try_from(field.len()).expect("a field is shorter than a cell");
+            let head = (u16::from(tag) << LENGTH_BITS) + length;
+            bytes.extend_from_slice(&head.to_be_bytes());
             bytes.extend_from_slice(field);
         };
         put(tag::KIND, &[inode.kind as u8]);
-        put(tag::MODE, &mode.to_be_bytes());
-        put(tag::UID, &uid.to_be_bytes());
-        put(tag::GID, &gid.to_be_bytes());
-        put(tag::MODIFIED, &encode_time(modified));
-        put(tag::SIZE, &inode.size.to_be_bytes());
-        put(tag::LINKS, &inode.links.to_be_bytes());
+        let numbers = [
+            (tag::MODE, encode_number(mode.into())),
+            (tag::UID, encode_number(uid.into())),
+            (tag::GID, encode_number(gid.into())),
+            (tag::MODIFIED, encode_time(modified)),
+            (tag::SIZE, encode_number(inode.size)),
+            (tag::LINKS, encode_number(inode.links.saturating_sub(1).into())),
+        ];
+        for (tag, number) in numbers.iter().filter(|(_, number)| !number.is_empty()) {
+            put(*tag, number);
+        }
         if let Some(target) = &inode.target {
             put(tag::TARGET, target);
         }
@@ -267,19 +288,25 @@ impl Record for Inodes {
             put(tag::STREAM, stream.as_bytes());
         }
         if let Some(parent) = inode.parent {
-            put(tag::PARENT, &parent.0.to_be_bytes());
+            put(tag::PARENT, &encode_number(parent.0));
         }
         if let Some(Device { major, minor }) = inode.device {
             put(tag::DEVICE, &[major.to_be_bytes(), minor.to_be_bytes()].concat());
         }
-        if let Some(Origin { changed, inode }) = origin {
-            put(tag::ORIGIN, &[&encode_time(changed)[..], &inode.to_be_bytes()].concat());
+        if let Some(origin) = origin {
+            put(tag::ORIGIN, &encode_time(origin.changed));
         }
         if let Some(extended) = extended {
             put(tag::EXTENDED, &extended);
         }
         if let Some(stream) = inode.extended.stream() {
             put(tag::EXTENDED_STREAM, stream.as_bytes());
+        }
+        if let Some(first) = inode.slice {
+            put(tag::SLICE, &encode_number(first));
+        }
+        if let Some(origin) = origin {
+            put(tag::ORIGIN_INODE, &encode_number(origin.inode));
         }
         for (tag, field) in &inode.unknown {
             put(*tag, field);
@@ -293,43 +320,58 @@ impl Record for Inodes {
         let (mode, uid, gid, modified, origin) = (0, 0, 0, Timestamp::default(), None);
         let attributes = Attributes { mode, uid, gid, modified, origin };
         let mut inode = Inode::new(EntryType::File, attributes);
-        let mut seen = 0;
+        let mut is_first = true;
+        let mut source = None;
         while let Some((tag, field)) = fields.next()? {
-            seen += usize::from((tag::KIND..=tag::LINKS).contains(&tag));
-            set_field(&mut inode, tag, field)?;
+            if is_first != (tag == tag::KIND) {
+                return Err(damaged(tag::KIND, tag));
+            }
+            is_first = false;
+            match tag {
+                tag::ORIGIN_INODE => source = Some(decode_number::<8>(field)?),
+                _ => set_field(&mut inode, tag, field)?,
+            }
         }
-        if seen != usize::from(tag::LINKS) {
-            return Err(damaged(tag::LINKS, seen));
+        if is_first {
+            return Err(damaged(tag::KIND, "no field"));
+        }
+        match (&mut inode.attributes.origin, source) {
+            (Some(origin), Some(source)) => origin.inode = source,
+            (None, None) => {}
+            _ => return Err(damaged("both fields of the origin, or neither", "one")),
         }
         check_inode(number, &inode)?;
         Ok(inode)
     }
 }
 
-fn set_field(inode: &mut Inode, tag: u16, field: &[u8]) -> Result<()> {
+fn set_field(inode: &mut Inode, tag: u8, field: &[u8]) -> Result<()> {
+    if (tag::MODE..=tag::LINKS).contains(&tag) && field.is_empty() {
+        return Err(damaged("a number above 0", tag));
+    }
     match tag {
         tag::KIND => inode.kind = EntryType::decode(u8::from_be_bytes(exactly(field)?))?,
-        tag::MODE => inode.attributes.mode = decode_number(field)?,
-        tag::UID => inode.attributes.uid = decode_number(field)?,
-        tag::GID => inode.attributes.gid = decode_number(field)?,
+        tag::MODE => inode.attributes.mode = decode_u32(field)?,
+        tag::UID => inode.attributes.uid = decode_u32(field)?,
+        tag::GID => inode.attributes.gid = decode_u32(field)?,
         tag::MODIFIED => inode.attributes.modified = decode_time(field)?,
-        tag::SIZE => inode.size = u64::from_be_bytes(exactly(field)?),
-        tag::LINKS => inode.links = decode_number(field)?,
+        tag::SIZE => inode.size = decode_number::<8>(field)?,
+        tag::LINKS => {
+            let further = decode_u32(field)?;
+            let links = further.checked_add(1);
+            inode.links = links.ok_or_else(|| damaged(1..=u32::MAX - 1, further))?;
+        }
         tag::TARGET => inode.target = Some(field.to_vec()),
         tag::STREAM => inode.stream = Some(Uuid::from_bytes(exactly(field)?)),
-        tag::PARENT => inode.parent = Some(InodeNumber(u64::from_be_bytes(exactly(field)?))),
+        tag::PARENT => inode.parent = Some(InodeNumber(decode_number::<8>(field)?)),
         tag::DEVICE => {
             let field: [u8; 8] = exactly(field)?;
             let (major, minor) = field.split_at(4);
-            let (major, minor) = (decode_number(major)?, decode_number(minor)?);
-            inode.device = Some(Device { major, minor });
+            let number = |bytes| exactly(bytes).map(u32::from_be_bytes);
+            inode.device = Some(Device { major: number(major)?, minor: number(minor)? });
         }
         tag::ORIGIN => {
-            let field: [u8; TIME_SIZE + 8] = exactly(field)?;
-            let (changed, number) = field.split_at(TIME_SIZE);
-            let number = u64::from_be_bytes(exactly(number)?);
-            let changed = decode_time(changed)?;
-            inode.attributes.origin = Some(Origin { changed, inode: number });
+            inode.attributes.origin = Some(Origin { changed: decode_time(field)?, inode: 0 });
         }
         tag::EXTENDED => {
             if field.len() > INLINE_EXTENDED_MAX {
@@ -344,28 +386,28 @@ fn set_field(inode: &mut Inode, tag: u16, field: &[u8]) -> Result<()> {
             }
             inode.extended = Extended::Stream(Uuid::from_bytes(exactly(field)?));
         }
+        tag::SLICE => inode.slice = Some(decode_number::<8>(field)?),
         unknown => inode.unknown.push((unknown, field.to_vec())),
     }
     Ok(())
 }
 
-fn decode_number(field: &[u8]) -> Result<u32> {
-    exactly(field).map(u32::from_be_bytes)
+fn decode_u32(field: &[u8]) -> Result<u32> {
+    let number = decode_number::<4>(field)?;
+    Ok(u32::try_from(number).expect("a number of 4 bytes"))
 }
 
 fn encode_time(time: Timestamp) -> Vec<u8> {
-    [&time.seconds.to_be_bytes()[..], &time.nanoseconds.to_be_bytes()].concat()
+    let seconds = i128::from(time.seconds) * NANOSECONDS_PER_SECOND;
+    encode_signed(seconds + i128::from(time.nanoseconds))
 }
 
 fn decode_time(field: &[u8]) -> Result<Timestamp> {
-    let field: [u8; TIME_SIZE] = exactly(field)?;
-    let (seconds, nanoseconds) = field.split_at(8);
-    let seconds = i64::from_be_bytes(exactly(seconds)?);
-    let nanoseconds = decode_number(nanoseconds)?;
-    if nanoseconds > NANOSECONDS_MAX {
-        return Err(damaged(0..=NANOSECONDS_MAX, nanoseconds));
-    }
-    Ok(Timestamp { seconds, nanoseconds })
+    let time = decode_signed::<TIME_MAX>(field)?;
+    let seconds = i64::try_from(time.div_euclid(NANOSECONDS_PER_SECOND));
+    let seconds = seconds.map_err(|_| damaged("a time", Value::Bytes(field.to_vec())))?;
+    let nanoseconds = u32::try_from(time.rem_euclid(NANOSECONDS_PER_SECOND));
+    Ok(Timestamp { seconds, nanoseconds: nanoseconds.expect("less than a second") })
 }
 
 fn check_inode(number: InodeNumber, inode: &Inode) -> Result<()> {
@@ -373,15 +415,12 @@ fn check_inode(number: InodeNumber, inode: &Inode) -> Result<()> {
     if mode > MODE_MAX {
         return Err(damaged(0..=MODE_MAX, mode));
     }
-    if inode.links == 0 {
-        // An inode is removed together with its last name.
-        return Err(damaged(1..=u32::MAX, inode.links));
-    }
     let (has_target, has_stream) = (inode.target.is_some(), inode.stream.is_some());
+    let has_slice = inode.slice.is_some();
     let has_content = match inode.kind {
-        EntryType::File => !has_target,
-        EntryType::Symlink => has_target != has_stream,
-        _ => !has_target && !has_stream,
+        EntryType::File => !(has_target || has_stream && has_slice),
+        EntryType::Symlink => has_target != has_stream && !has_slice,
+        _ => !has_target && !has_stream && !has_slice,
     };
     let is_directory = inode.kind == EntryType::Directory;
     let needs_parent = is_directory && number != InodeNumber::ROOT;
@@ -391,6 +430,11 @@ fn check_inode(number: InodeNumber, inode: &Inode) -> Result<()> {
         && inode.target_len() <= INLINE_TARGET_MAX;
     if !fits {
         return Err(damaged("fields that fit the type", inode.kind.name()));
+    }
+    if let Some(first) = inode.slice
+        && first.checked_add(inode.size).is_none_or(|end| end > ADDRESS_MAX || inode.size == 0)
+    {
+        return Err(damaged(0..=ADDRESS_MAX, first));
     }
     if inode.parent == Some(number) {
         return Err(damaged("another directory as the parent", number.0));
@@ -406,17 +450,19 @@ fn check_inode(number: InodeNumber, inode: &Inode) -> Result<()> {
 /// The tagged fields of an inode, in ascending order.
 struct Fields<'a> {
     bytes: &'a [u8],
-    last: u16,
+    last: u8,
 }
 
 impl<'a> Fields<'a> {
-    fn next(&mut self) -> Result<Option<(u16, &'a [u8])>> {
+    fn next(&mut self) -> Result<Option<(u8, &'a [u8])>> {
         if self.bytes.is_empty() {
             return Ok(None);
         }
         let short = || damaged("a complete field", "a truncated one");
         let (head, rest) = self.bytes.split_at_checked(tag_layout::SIZE).ok_or_else(short)?;
-        let (tag, length) = (tag_layout::TAG.u16(head), tag_layout::LENGTH.u16(head));
+        let head = tag_layout::TAG.u16(head);
+        let tag = u8::try_from(head >> LENGTH_BITS).expect("6 bits");
+        let length = head & ((1 << LENGTH_BITS) - 1);
         let (field, rest) = rest.split_at_checked(usize::from(length)).ok_or_else(short)?;
         if tag <= self.last {
             return Err(damaged("a higher tag than the previous one", tag));

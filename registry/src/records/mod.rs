@@ -3,6 +3,8 @@
 mod extended;
 mod inodes;
 mod names;
+mod number;
+mod packs;
 mod space;
 mod streams;
 #[cfg(test)]
@@ -16,9 +18,13 @@ pub use extended::{
 pub(crate) use extended::{decode_extended, encode_extended, extended_length, storable_extended};
 pub use inodes::{
     Attributes, Device, EntryType, INLINE_TARGET_MAX, Inode, InodeNumber, Inodes, MODE_MAX,
-    NANOSECONDS_MAX, Origin, tag_layout,
+    NANOSECONDS_MAX, Origin, TAG_MAX, tag_layout,
 };
-pub use names::{NAME_MAX, NameKey, NameRecords, NameValue, name_layout, validate_name};
+pub use names::{NAME_MAX, NameKey, NameRecords, NameValue, validate_name};
+pub use packs::{
+    ADDRESS_MAX, DeadSlices, Frame, Frames, PACK_OWNER, Pack, Packs, Stored, frame_layout,
+    pack_layout,
+};
 pub use space::{Free, PendingDeletions, SessionEntry, Sessions};
 pub use streams::{Extent, ExtentKey, Extents, Streams, extent_key_layout, extent_layout};
 pub use trees::TreeId;
@@ -89,6 +95,15 @@ pub(crate) fn decoded_value<R: Record>(
 ) -> Result<Option<R::Value>> {
     found.map(|value| R::decode_value(key, &Zeroizing::new(value))).transpose()
 }
+
+/// The counter of the meta slot that holds the next address of packed content.
+pub(crate) const ADDRESS_COUNTER: usize = 2;
+
+/// The counter of the meta slot that holds the number of bytes that frames use in packs.
+pub(crate) const PACKED_COUNTER: usize = 3;
+
+/// The counter of the meta slot that holds how many of these bytes belong to files.
+pub(crate) const LIVE_COUNTER: usize = 4;
 
 /// The counter of pages whose copies are less than 256 blocks apart.
 pub(crate) const NEAR_PAGES_COUNTER: usize = 1;

@@ -4,19 +4,12 @@ use ar7_engine::Value;
 use zeroize::Zeroize;
 
 use super::inodes::{EntryType, InodeNumber};
+use super::number::{decode_number, encode_number};
 use super::{Record, TreeId, damaged, exactly};
 use crate::error::{Error, Result};
 
 /// Maximum length of a name in bytes.
 pub const NAME_MAX: usize = 255;
-
-ar7_engine::layout! {
-    /// Value of a name.
-    pub mod name_layout, 9 => {
-        INODE: 8, "u64: number of the inode";
-        KIND: 1, "u8: the kind, as in the inode";
-    }
-}
 
 /// Checks that `name` is 1 to 255 bytes long, contains no `/` and no NUL, and is neither `.` nor
 /// `..`.
@@ -79,16 +72,12 @@ impl Record for NameRecords {
     }
 
     fn encode_value(value: &NameValue) -> Vec<u8> {
-        let mut bytes = vec![0; name_layout::SIZE];
-        name_layout::INODE.put(&mut bytes, &value.inode.0.to_be_bytes());
-        name_layout::KIND.put(&mut bytes, &[value.kind as u8]);
-        bytes
+        [&[value.kind as u8][..], &encode_number(value.inode.0)].concat()
     }
 
     fn decode_value(_: &[u8], bytes: &[u8]) -> Result<NameValue> {
-        let bytes: [u8; name_layout::SIZE] = exactly(bytes)?;
-        let [kind] = name_layout::KIND.array(&bytes);
-        let inode = InodeNumber(name_layout::INODE.u64(&bytes));
+        let (&kind, number) = bytes.split_first().ok_or_else(|| damaged("a kind", 0_u8))?;
+        let inode = InodeNumber(decode_number::<8>(number)?);
         Ok(NameValue { inode, kind: EntryType::decode(kind)? })
     }
 }

@@ -23,11 +23,17 @@ pub enum TreeId {
     Names = 5,
     /// Inode to its fields.
     Inodes = 6,
+    /// Address to frame.
+    Frames = 7,
+    /// UUID to how much of a pack is in use.
+    Packs = 8,
+    /// Address to the length of a slice of a deleted file.
+    DeadSlices = 9,
 }
 
 impl TreeId {
     /// Every tree.
-    pub const ALL: [TreeId; 7] = [
+    pub const ALL: [TreeId; 10] = [
         TreeId::Streams,
         TreeId::Extents,
         TreeId::Free,
@@ -35,6 +41,9 @@ impl TreeId {
         TreeId::Sessions,
         TreeId::Names,
         TreeId::Inodes,
+        TreeId::Frames,
+        TreeId::Packs,
+        TreeId::DeadSlices,
     ];
 
     /// Returns the index of the tree's root in the meta slot.

@@ -30,6 +30,7 @@ pub(super) struct Source<'a> {
     pub(super) extents: Rebuilt,
     pub(super) names: Rebuilt,
     pub(super) inodes: Rebuilt,
+    pub(super) frames: Rebuilt,
 }
 
 /// A part of a stream, in order.

@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use ar7_engine::format::StoredStream;
 use uuid::Uuid;
 
+use super::packed::unproven;
 use super::rebuilt::Found;
 use super::report::Outcome;
 use super::restore::{Content, DIRECTORY_MODE, FILE_MODE, Place, Restoring, join, lost_attributes};
@@ -103,6 +104,9 @@ impl Restoring<'_> {
         if validate_name(name).is_err() {
             return self.lose(path);
         }
+        if self.ambiguous.contains(number.0) {
+            return self.lose(path);
+        }
         let Some(found) = self.source.inodes.get::<Inodes>(self.source.pages, &number) else {
             return self.entry_without_inode(place, (name, value), below);
         };
@@ -136,11 +140,13 @@ impl Restoring<'_> {
         if !found.is_newest {
             // The newest commit may have given the file another stream, whose record names the inode.
             if let [stream] = self.owned_by(number)[..] {
-                inode.stream = Some(stream);
+                (inode.stream, inode.slice) = (Some(stream), None);
+            } else if self.has_newer_content(number, &inode) {
+                return self.lose_ambiguous(number, path);
             }
             self.written_streams.extend(inode.stream);
         }
-        let Some((new, mut content)) = self.other_entry(place, name, &inode)? else {
+        let Some((new, mut content)) = self.other_entry(place, name, (number, &inode))? else {
             return self.lose(path);
         };
         self.done.insert(number.0);
@@ -178,7 +184,7 @@ impl Restoring<'_> {
         &mut self,
         place: &Place,
         name: &[u8],
-        inode: &Inode,
+        (number, inode): (InodeNumber, &Inode),
     ) -> Result<Option<(InodeNumber, Content)>> {
         let names = self.archive.names();
         let (directory, attributes) = (place.directory, inode.attributes);
@@ -207,9 +213,10 @@ impl Restoring<'_> {
                         Content { length, outcome: Outcome::Unproven, ..whole },
                     )));
                 }
-                let content = match inode.stream {
-                    Some(stream) => self.content(stream, Some(inode.size))?,
-                    None => whole,
+                let content = match (inode.stream, inode.slice) {
+                    (Some(stream), _) => self.content(stream, Some(inode.size))?,
+                    (None, Some(first)) => self.packed(number, first, inode.size)?,
+                    (None, None) => whole,
                 };
                 let new = names.add_file(directory, name, attributes, content.stream)?;
                 Ok(Some((new, content)))
@@ -243,9 +250,18 @@ impl Restoring<'_> {
             return self.report_entry(path, Outcome::Nameless);
         }
         let owned = self.owned_by(number);
-        let (EntryType::File, [stream]) = (value.kind, &owned[..]) else { return self.lose(path) };
+        let packed = self.packs.candidates(self.source, number);
+        let (mut content, stream) = match (value.kind, &owned[..], &packed[..]) {
+            (EntryType::File, [stream], []) => (self.content(*stream, None)?, Some(*stream)),
+            (EntryType::File, [], [one]) => {
+                let mut content = self.packed(number, one.first, one.length)?;
+                unproven(&mut content);
+                (content, None)
+            }
+            (EntryType::File, _, [_, ..]) => return self.lose_ambiguous(number, path),
+            _ => return self.lose(path),
+        };
         self.done.insert(number.0);
-        let mut content = self.content(*stream, None)?;
         let attributes = lost_attributes(FILE_MODE);
         let names = self.archive.names();
         let new = names.add_file(place.directory, name, attributes, content.stream)?;
@@ -253,7 +269,7 @@ impl Restoring<'_> {
             content.outcome = Outcome::Nameless;
         }
         self.numbers.insert(number.0, (new, content.clone()));
-        self.report(Some(path), Some(*stream), content)
+        self.report(Some(path), stream, content)
     }
 
     /// Returns the streams that name an inode of which the newest version is lost.

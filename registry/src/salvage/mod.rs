@@ -8,6 +8,8 @@
 mod content;
 mod directories;
 mod index;
+mod packed;
+mod packs;
 mod rebuilt;
 mod report;
 mod restore;
@@ -68,6 +70,7 @@ pub fn salvage(
         extents: rebuild(TreeId::Extents),
         names: rebuild(TreeId::Names),
         inodes: rebuild(TreeId::Inodes),
+        frames: rebuild(TreeId::Frames),
     };
     summary.damaged_trees = source.damaged_trees();
     let archive = create(wreck.kind())?;

@@ -9,18 +9,19 @@ use roaring::RoaringTreemap;
 use uuid::Uuid;
 
 use super::content::{Part, Source, outcome};
+use super::packs::Packs;
 use super::report::{Outcome, SalvageObserver, SalvageProgress, SalvageSummary, Salvaged, stopped};
 use super::versions::Version;
 use crate::archive::Archive;
 use crate::error::{Error, Result};
 use crate::records::{
-    Attributes, InodeNumber, Inodes, NameKey, NameRecords, Streams, reserved_identity,
+    Attributes, InodeNumber, Inodes, NameKey, NameRecords, PACK_OWNER, Streams, reserved_identity,
     reserved_index,
 };
 use crate::stream::{Mode, Stream};
 
 /// Bytes after which a commit is made, so that little memory is needed.
-const COMMITTED_BYTES: u64 = 256 << 20;
+pub(super) const COMMITTED_BYTES: u64 = 256 << 20;
 
 /// What an entry without content counts for.
 const ENTRY_BYTES: u64 = 4096;
@@ -36,7 +37,7 @@ pub(super) const FILE_MODE: u32 = 0o600;
 pub(super) struct Restoring<'s> {
     pub(super) source: &'s Source<'s>,
     pub(super) archive: &'s Archive,
-    observer: &'s mut dyn SalvageObserver,
+    pub(super) observer: &'s mut dyn SalvageObserver,
     summary: SalvageSummary,
     /// Inodes that were written.
     pub(super) done: RoaringTreemap,
@@ -46,11 +47,14 @@ pub(super) struct Restoring<'s> {
     pub(super) written_streams: HashSet<Uuid>,
     /// Streams of lost inodes.
     pub(super) owned: Option<HashMap<u64, Vec<Uuid>>>,
+    pub(super) packs: Packs,
+    /// Inodes that have several contents in packs.
+    pub(super) ambiguous: RoaringTreemap,
     lost_and_found: Option<Place>,
     /// Bytes of zeros that may still be written: an honest archive has lost no more than its file has bytes.
-    zeros_left: u64,
-    since_commit: u64,
-    written: u64,
+    pub(super) zeros_left: u64,
+    pub(super) since_commit: u64,
+    pub(super) written: u64,
 }
 
 /// Where a stream of the new archive begins.
@@ -94,6 +98,8 @@ impl<'s> Restoring<'s> {
             numbers: HashMap::new(),
             written_streams: HashSet::new(),
             owned: None,
+            packs: Packs::default(),
+            ambiguous: RoaringTreemap::new(),
             lost_and_found: None,
             zeros_left: u64::from(source.wreck.blocks()) * 4096,
             since_commit: 0,
@@ -111,7 +117,9 @@ impl<'s> Restoring<'s> {
         }
         self.reserved_streams()?;
         if self.source.kind() == ArchiveKind::Dynamic {
+            self.find_packs()?;
             self.directories()?;
+            self.nameless_slices()?;
         }
         self.recorded_streams()?;
         self.unrecorded_streams()
@@ -140,6 +148,7 @@ impl<'s> Restoring<'s> {
         for found in source.streams.records::<Streams>(source.pages, &Uuid::nil()) {
             let (identity, stored) = found.value;
             match stored.inode {
+                Some(PACK_OWNER) => {}
                 Some(inode) if self.is_written(InodeNumber(inode.get()), identity) => {}
                 Some(_) if source.kind() == ArchiveKind::Dynamic => self.nameless(identity)?,
                 _ => self.bare(identity)?,
@@ -176,6 +185,7 @@ impl<'s> Restoring<'s> {
             if last == Some(identity)
                 || reserved_index(identity).is_some()
                 || self.written_streams.contains(&identity)
+                || self.packs.has(identity)
                 || source.stored(identity).is_some()
             {
                 continue;

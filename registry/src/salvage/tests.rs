@@ -4,6 +4,8 @@
 //! - it needs no meta slot, no root, and, with an exported header, no header;
 //! - what was deleted does not come back, and versions of a stream are never mixed.
 
+mod packs;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
@@ -14,7 +16,7 @@ use ar7_engine::store::{Access, OpenOptions};
 
 use super::*;
 use crate::archive::CreateOptions;
-use crate::names::Names;
+use crate::committed::Snapshot;
 use crate::records::{
     Attributes, Device as DeviceNumbers, EntryType, ExtendedAttribute, InodeNumber, Inodes,
     ReadRecords as _,
@@ -82,27 +84,26 @@ pub(crate) fn open(device: &MemoryDevice) -> Result<Archive> {
 
 /// Returns every path below a directory, with its kind and its content or target.
 fn content(archive: &Archive) -> BTreeMap<String, (EntryType, Vec<u8>)> {
-    let names = archive.names();
     let mut found = BTreeMap::new();
-    read_directory(&names, ROOT, "", &mut found);
+    read_directory(&archive.snapshot(), ROOT, "", &mut found);
     found
 }
 
 fn read_directory(
-    names: &Names<'_>,
+    snapshot: &Snapshot,
     directory: InodeNumber,
     path: &str,
     found: &mut BTreeMap<String, (EntryType, Vec<u8>)>,
 ) {
-    for entry in names.list(directory, None, 10_000).unwrap() {
+    for entry in snapshot.list(directory, None, 10_000).unwrap() {
         let name = String::from_utf8(entry.name).unwrap();
         let path = if path.is_empty() { name } else { format!("{path}/{name}") };
-        let inode = names.inode(entry.inode).unwrap().unwrap();
+        let inode = snapshot.inode(entry.inode).unwrap().unwrap();
         let bytes = match entry.kind {
-            EntryType::Symlink => names.read_target(&inode).unwrap(),
-            _ => match names.read_file(&inode).unwrap() {
+            EntryType::Symlink => snapshot.read_target(&inode).unwrap(),
+            _ => match snapshot.read_file(&inode).unwrap() {
                 Some(stream) => {
-                    let mut bytes = vec![0; usize::try_from(stream.len().unwrap()).unwrap()];
+                    let mut bytes = vec![0; usize::try_from(stream.len()).unwrap()];
                     stream.read_at(0, &mut bytes).unwrap();
                     bytes
                 }
@@ -110,7 +111,7 @@ fn read_directory(
             },
         };
         if entry.kind == EntryType::Directory {
-            read_directory(names, entry.inode, &path, found);
+            read_directory(snapshot, entry.inode, &path, found);
         }
         found.insert(path, (entry.kind, bytes));
     }

@@ -8,6 +8,7 @@ mod extents;
 mod finding;
 mod map;
 mod names;
+mod packs;
 mod pages;
 mod queue;
 mod streams;
@@ -92,8 +93,9 @@ impl Verifier<'_> {
         self.check_extents();
         // Names come before streams: each inode looks up its stream, so that no stream has to look
         // up its inode.
-        self.check_names();
+        let sliced = self.check_names();
         self.check_streams();
+        self.check_packs(sliced);
         // Last, because a block that is both used and free counts as a fault of the free list. By
         // now, it was opened as a block in use.
         self.check_free();

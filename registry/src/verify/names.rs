@@ -30,10 +30,13 @@ struct NameChecks {
     elsewhere: RoaringTreemap,
     /// The highest inode number.
     highest: u64,
+    /// Number of bytes in slices.
+    sliced: u64,
 }
 
 impl Verifier<'_> {
-    pub(super) fn check_names(&mut self) {
+    /// Checks names and inodes. Returns the number of bytes that files have in slices of packed content.
+    pub(super) fn check_names(&mut self) -> u64 {
         let mut checks = NameChecks::default();
         let mut directory = None;
         self.walk::<NameRecords>(&mut |verifier, key, value| {
@@ -53,6 +56,7 @@ impl Verifier<'_> {
             // The next new inode would get the number of an existing one.
             self.disagree(Subject::Tree(TreeId::Inodes), Check::Name, highest, last_assigned);
         }
+        checks.sliced
     }
 
     /// Checks that an inode with entries is a directory. The root may have no record.
@@ -116,7 +120,11 @@ impl Verifier<'_> {
             self.check_extended(number, stream);
         }
         if let Some(stream) = inode.stream {
-            return self.check_content(number, inode, stream);
+            return self.check_stream_of(number, inode, stream);
+        }
+        if inode.slice.is_some() {
+            checks.sliced = checks.sliced.saturating_add(inode.size);
+            return;
         }
         // Nothing else has content. The target of a link without a stream is in the inode.
         let expected = inode.target.as_ref().map_or(0, |target| target.len() as u64);
@@ -126,7 +134,7 @@ impl Verifier<'_> {
     }
 
     /// Checks that the stream of an inode has the inode's length.
-    fn check_content(&mut self, number: InodeNumber, inode: &Inode, stream: Uuid) {
+    fn check_stream_of(&mut self, number: InodeNumber, inode: &Inode, stream: Uuid) {
         let Some((stored, refers_back)) = self.check_owned(number, stream) else { return };
         let length = stored.record.length;
         if length != inode.size {

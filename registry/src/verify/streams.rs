@@ -7,7 +7,8 @@ use super::finding::Subject;
 use super::verifier::Verifier;
 use crate::blocks::{Expected, Neighbour, Segment};
 use crate::records::{
-    ExtentKey, Extents, Inode, InodeNumber, Inodes, ReadRecords, Streams, reserved_index,
+    ExtentKey, Extents, Inode, InodeNumber, Inodes, PACK_OWNER, Packs, ReadRecords, Streams,
+    reserved_index,
 };
 
 impl Verifier<'_> {
@@ -59,6 +60,9 @@ impl Verifier<'_> {
     /// deleted.
     fn check_inode_of(&mut self, stored: &StoredStream) {
         let Some(number) = stored.inode.map(|inode| InodeNumber(inode.get())) else { return };
+        if stored.inode == Some(PACK_OWNER) {
+            return self.check_is_pack(stored);
+        }
         if self.owners.remove(number.0) || self.extended_owners.remove(number.0) {
             // The inode has a stream that refers back to it. That is usually this one.
             return;
@@ -84,6 +88,14 @@ impl Verifier<'_> {
             }
             // The walk over the inodes reports the unreadable page.
             Err(_) => {}
+        }
+    }
+
+    /// Checks that a stream that belongs to no inode as a pack is one.
+    fn check_is_pack(&mut self, stored: &StoredStream) {
+        let stream = stored.record.identity;
+        if let Ok(None) = self.snapshot.get::<Packs>(&stream) {
+            self.disagree(Subject::Stream(stream), Check::Frame, "the record of a pack", "none");
         }
     }
 

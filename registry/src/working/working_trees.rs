@@ -12,6 +12,7 @@ use super::spares::SpareBlocks;
 use super::trees::{SearchStarts, Trees};
 use crate::committed::PageCache;
 use crate::error::Result;
+use crate::packs::FrameCache;
 use crate::records::{FREE_BLOCKS_COUNTER, ReadRecords, Record, TreeId};
 
 /// Maximum number of dirty pages in memory. Beyond it they are sealed before the commit. 32,768
@@ -210,6 +211,11 @@ impl WorkingTrees {
     /// Returns the number of known bad copies of pages that are still in use.
     pub(crate) fn unhealed(&self) -> usize {
         self.cache().unhealed().len()
+    }
+
+    /// Returns the decoded frames of packed content.
+    pub(crate) fn frames(&self) -> &FrameCache {
+        self.cache().frames()
     }
 
     /// Returns the cache of pages.

@@ -3,7 +3,8 @@
 use ar7_engine::Class;
 use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::device::MemoryDevice;
-use ar7_registry::records::InodeNumber;
+use ar7_engine::format::Timestamp;
+use ar7_registry::records::{Attributes, InodeNumber, Origin};
 use ar7_registry::{Archive, CreateOptions};
 
 use crate::attributes::ATTRIBUTES;
@@ -123,10 +124,14 @@ fn a_tree_is_removed_from_a_full_disk_in_smaller_batches() {
     let (device, archive) = full_archive(false);
     device.set_capacity(u32::MAX);
     let tree = archive.names().make_directories(b"tree", ATTRIBUTES).unwrap();
-    // Inodes in another order than names: a removal changes pages all over their tree.
+    // Inodes in another order than names: a removal changes pages all over their tree. They are as long as they can be.
+    let changed = Timestamp { seconds: i64::MAX, nanoseconds: 0 };
+    let origin = Some(Origin { changed, inode: u64::MAX });
+    let attributes =
+        Attributes { uid: u32::MAX, gid: u32::MAX, modified: changed, origin, ..ATTRIBUTES };
     for number in 0..20_000_u32 {
         let name = format!("{:032b}", number.reverse_bits());
-        archive.names().add_file(tree, name.as_bytes(), ATTRIBUTES, None).unwrap();
+        archive.names().add_file(tree, name.as_bytes(), attributes, None).unwrap();
     }
     archive.commit().unwrap();
     let blocks = archive.store().file_bytes().unwrap() / 4096;

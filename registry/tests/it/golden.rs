@@ -117,8 +117,15 @@ fn lines(archive: &Archive) -> Vec<String> {
                     format!("symlink {name} {}", base16(&target))
                 }
                 EntryType::File => {
-                    let stream = archive.names().read_file(&inode).expect("the content");
-                    let content = stream.map_or(Vec::new(), |stream| content(&stream));
+                    let found = archive.snapshot().read_file(&inode).expect("the content");
+                    let content = found.map_or(Vec::new(), |found| {
+                        let mut content = vec![0; usize::try_from(found.len()).expect("small")];
+                        assert_eq!(
+                            found.read_at(0, &mut content).expect("readable"),
+                            content.len()
+                        );
+                        content
+                    });
                     format!("file {name} {} {}", inode.links, digest(&content))
                 }
             });

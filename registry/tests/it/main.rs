@@ -11,6 +11,7 @@ mod full;
 mod golden;
 mod large;
 mod last_block;
+mod packs;
 mod public_calls;
 mod receipt;
 mod rekey;

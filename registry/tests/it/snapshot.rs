@@ -1,7 +1,7 @@
 //! A snapshot shows the names, records and bytes of its commit for as long as it is held.
 
 use ar7_registry::records::{Attributes, InodeNumber};
-use ar7_registry::{Archive, Error, PinnedStream, Snapshot};
+use ar7_registry::{Archive, Content, Error, Snapshot};
 use uuid::Uuid;
 
 use crate::attributes::ATTRIBUTES;
@@ -17,9 +17,9 @@ fn add(archive: &Archive, name: &[u8], content: &[u8]) -> Uuid {
     identity
 }
 
-fn bytes(stream: &PinnedStream) -> Result<Vec<u8>, Error> {
-    let mut bytes = vec![0; usize::try_from(stream.len()).unwrap()];
-    let length = stream.read_at(0, &mut bytes)?;
+fn bytes(content: &impl Content) -> Result<Vec<u8>, Error> {
+    let mut bytes = vec![0; usize::try_from(content.len()?).unwrap()];
+    let length = content.read_at(0, &mut bytes)?;
     assert_eq!(length, bytes.len());
     Ok(bytes)
 }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 
-use ar7_registry::PinnedStream;
+use ar7_registry::FileContent;
 
 use super::Sparse;
 use crate::error::Error;
@@ -33,36 +33,48 @@ pub(super) enum CopyError {
 
 /// Writes all bytes of a stream to an empty file. Calls `wrote` after each piece; it returns whether to go on.
 pub(super) fn copy(
-    stream: &PinnedStream,
+    stream: &FileContent,
     output: &mut SparseFile<'_>,
     buffer: &mut Vec<u8>,
     wrote: impl Fn(u64) -> bool,
 ) -> Result<(), CopyError> {
     let length = stream.len();
     let mut offset = 0;
-    let read = |buffer: &mut Vec<u8>| {
-        if offset >= length {
-            return Ok(None);
+    while offset < length {
+        let hole = stream.hole_at(offset).map_err(CopyError::Read)?;
+        if hole > 0 {
+            output.skip(hole).map_err(CopyError::Write)?;
+            offset += hole;
+            continue;
         }
-        let read = piece(stream, offset, buffer)?;
-        offset += read as u64;
-        Ok((read > 0).then_some(read))
-    };
-    let take = |piece: ar7_registry::Result<&[u8]>| {
-        let bytes = piece.map_err(CopyError::Read)?;
-        output.write(bytes).map_err(CopyError::Write)?;
-        if wrote(bytes.len() as u64) { Ok(()) } else { Err(CopyError::Stopped) }
-    };
-    if length <= PIECE as u64 {
-        by_turns(buffer, read, take)?;
-    } else {
-        read_ahead::<Vec<u8>, _, _>(read, take)?;
+        let before = offset;
+        let read = |buffer: &mut Vec<u8>| {
+            if offset >= length || offset > before && stream.hole_at(offset)? > 0 {
+                return Ok(None);
+            }
+            let read = piece(stream, offset, buffer)?;
+            offset += read as u64;
+            Ok((read > 0).then_some(read))
+        };
+        let take = |piece: ar7_registry::Result<&[u8]>| {
+            let bytes = piece.map_err(CopyError::Read)?;
+            output.write(bytes).map_err(CopyError::Write)?;
+            if wrote(bytes.len() as u64) { Ok(()) } else { Err(CopyError::Stopped) }
+        };
+        if length <= PIECE as u64 {
+            by_turns(buffer, read, take)?;
+        } else {
+            read_ahead::<Vec<u8>, _, _>(read, take)?;
+        }
+        if offset == before {
+            break;
+        }
     }
     output.finish().map_err(CopyError::Write)
 }
 
 /// Reads the piece at an offset, and returns its length.
-fn piece(stream: &PinnedStream, offset: u64, buffer: &mut Vec<u8>) -> ar7_registry::Result<usize> {
+fn piece(stream: &FileContent, offset: u64, buffer: &mut Vec<u8>) -> ar7_registry::Result<usize> {
     let left = stream.len().saturating_sub(offset);
     let wanted = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
     if buffer.len() < wanted {
@@ -112,6 +124,13 @@ impl<'a> SparseFile<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Appends zeros, which become a hole if holes are wanted.
+    pub(super) fn skip(&mut self, length: u64) -> io::Result<()> {
+        self.zeros += length;
+        self.length += length;
+        if self.hole_min.is_none() { self.fill() } else { Ok(()) }
     }
 
     /// Completes the file: sets its length, if it ends in a hole.

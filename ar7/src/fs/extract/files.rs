@@ -269,7 +269,7 @@ impl<'a, 'e> Files<'a, 'e> {
 
     fn write(&self, at: At<'_>, found: &Found, file: &File, buffer: &mut Vec<u8>) -> Result<()> {
         let stream = self.snapshot.read_file(&found.inode)?;
-        let stream_bytes = stream.as_ref().map_or(0, ar7_registry::PinnedStream::len);
+        let stream_bytes = stream.as_ref().map_or(0, ar7_registry::FileContent::len);
         let inode_bytes = found.inode.size;
         if stream_bytes != inode_bytes {
             let check = Check::Name;

@@ -8,6 +8,7 @@
 //! An entry carries its directory, one object that all stages share. Nothing else determines its place.
 
 mod extended;
+mod large;
 mod mirror;
 mod place;
 mod plan;
@@ -34,6 +35,7 @@ use self::store::Storing;
 use super::Patterns;
 use super::walk::{Root, Roots, Selection, Source, System, Tree, Unread, Visit, Visits};
 use crate::archive::Archive;
+use crate::compression::Compression;
 use crate::error::{Error, Result};
 
 /// The maximum number of entries between the walk and the writer.
@@ -106,6 +108,7 @@ struct Options {
     readers: Option<usize>,
     checkpoint_bytes: u64,
     counts: bool,
+    compression: Compression,
 }
 
 impl Default for Ingest<'_> {
@@ -127,6 +130,7 @@ impl<'a> Ingest<'a> {
             readers: None,
             checkpoint_bytes: CHECKPOINT_BYTES,
             counts: false,
+            compression: Compression::default(),
         };
         Ingest { options, on_event: Box::new(|_| ControlFlow::Continue(())) }
     }
@@ -208,6 +212,12 @@ impl<'a> Ingest<'a> {
         self
     }
 
+    /// Sets how new content is compressed. What the archive has already stays as it is.
+    pub fn compression(mut self, compression: Compression) -> Ingest<'a> {
+        self.options.compression = compression;
+        self
+    }
+
     /// Also counts the bytes of the source, in a thread of its own, and reports them with [`IngestEvent::Counted`].
     pub fn count(mut self, count: bool) -> Ingest<'a> {
         self.options.counts = count;
@@ -243,6 +253,7 @@ impl<'a> Ingest<'a> {
         archive.check_writable()?;
         let _turn = archive.turn.take();
         let registry = &archive.registry;
+        registry.set_level(self.options.compression.level())?;
         let stored = self.run_stages(Some(registry), false, source).and_then(|report| {
             // Commits, and frees the blocks of what was replaced.
             registry.reclaim()?;

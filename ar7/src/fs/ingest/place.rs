@@ -1,10 +1,11 @@
 //! One place of the archive, where the writer puts an entry.
 
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 
+use ar7_engine::Error as EngineError;
 use ar7_registry::records::{Attributes, EntryType, Inode, InodeNumber};
-use ar7_registry::{Archive, Error as RegistryError, Names};
-use uuid::Uuid;
+use ar7_registry::{Archive, Error as RegistryError, Names, Packed, Stream};
 
 use super::extended::Extended;
 use crate::error::Error;
@@ -39,6 +40,18 @@ pub(super) fn missing_inode(inode: InodeNumber) -> Trouble {
     Trouble::Run(Error::MissingInode { inode: inode.0 })
 }
 
+/// New content of a file, which no entry has yet.
+pub(super) enum NewContent {
+    Empty,
+    Stream(Stream),
+    Packed(Packed),
+}
+
+/// Returns whether a new version of a file replaces the content of this inode.
+fn is_replaced(inode: &Inode) -> bool {
+    inode.kind == EntryType::File && inode.links == 1
+}
+
 impl Place<'_> {
     pub(super) fn name(&self) -> &[u8] {
         self.entry.name.as_bytes()
@@ -70,34 +83,105 @@ impl Place<'_> {
         Ok(())
     }
 
-    pub(super) fn store_whole(&self, bytes: &[u8]) -> Done<Option<Uuid>> {
-        if bytes.is_empty() {
-            return Ok(None);
+    /// Begins to store the content of a file that replaces an existing entry, if there is one.
+    pub(super) fn begin(
+        &self,
+        existing: Option<&(InodeNumber, Inode)>,
+        packs: bool,
+    ) -> Done<NewContent> {
+        if packs {
+            let replaced = existing.filter(|(_, inode)| is_replaced(inode));
+            let packed = self.names().begin_packed(replaced.map(|(number, _)| *number))?;
+            return Ok(NewContent::Packed(packed));
         }
-        let mut stream = self.archive.new_stream()?;
-        let identity = stream.identity();
-        stream.write_at(0, bytes)?;
-        stream.close()?;
-        Ok(Some(identity))
+        Ok(NewContent::Stream(self.archive.new_stream()?))
     }
 
-    /// Names the stream. This replaces the old version only after the new one was read completely.
+    /// Appends bytes to new content.
+    pub(super) fn append(&self, content: &mut NewContent, bytes: &[u8]) -> Done<()> {
+        match content {
+            NewContent::Empty => {}
+            NewContent::Stream(stream) => stream.append(bytes)?,
+            NewContent::Packed(packed) => self.names().append_packed(packed, bytes)?,
+        }
+        Ok(())
+    }
+
+    /// Appends a hole.
+    pub(super) fn append_hole(&self, content: &mut NewContent, length: u64) -> Done<()> {
+        match content {
+            NewContent::Empty => {}
+            NewContent::Stream(stream) => stream.set_len(stream.len()?.saturating_add(length))?,
+            NewContent::Packed(packed) => match self.names().append_hole(packed, length) {
+                Err(RegistryError::Engine(full @ EngineError::Full { .. })) => {
+                    let error = io::Error::other(full.to_string());
+                    return Err(Trouble::Entry(self.entry.failed(error)));
+                }
+                outcome => outcome?,
+            },
+        }
+        Ok(())
+    }
+
+    /// Frees new content that no entry gets.
+    pub(super) fn discard(&self, content: NewContent) -> Done<()> {
+        match content {
+            NewContent::Empty => {}
+            NewContent::Stream(stream) => {
+                let identity = stream.identity();
+                stream.close()?;
+                self.archive.delete_stream(identity)?;
+            }
+            NewContent::Packed(packed) => self.names().discard_packed(packed)?,
+        }
+        Ok(())
+    }
+
+    /// Names the content. This replaces the old version only after the new one was read completely.
     pub(super) fn give(
         &self,
         status: &Status,
-        stream: Option<Uuid>,
+        content: NewContent,
         existing: Option<(InodeNumber, Inode)>,
     ) -> Done<InodeNumber> {
         let names = self.names();
         let attributes = status.attributes;
+        let stream = match content {
+            NewContent::Packed(packed) => return self.give_packed(status, packed, existing),
+            NewContent::Empty => None,
+            NewContent::Stream(stream) => {
+                let identity = stream.identity();
+                stream.close()?;
+                Some(identity)
+            }
+        };
         match existing {
-            Some((number, inode)) if inode.kind == EntryType::File && inode.links == 1 => {
+            Some((number, inode)) if is_replaced(&inode) => {
                 names.replace_content(number, stream, attributes)?;
                 Ok(number)
             }
             existing => {
                 self.clear(existing.as_ref())?;
                 Ok(names.add_file(self.directory, self.name(), attributes, stream)?)
+            }
+        }
+    }
+
+    fn give_packed(
+        &self,
+        status: &Status,
+        packed: Packed,
+        existing: Option<(InodeNumber, Inode)>,
+    ) -> Done<InodeNumber> {
+        let (names, attributes) = (self.names(), status.attributes);
+        match existing {
+            Some((number, inode)) if is_replaced(&inode) => {
+                names.replace_with_packed(packed, attributes)?;
+                Ok(number)
+            }
+            existing => {
+                self.clear(existing.as_ref())?;
+                Ok(names.add_packed(self.directory, self.name(), attributes, packed)?)
             }
         }
     }

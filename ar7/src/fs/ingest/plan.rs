@@ -17,7 +17,7 @@ use rustix::fs::Dev;
 
 use super::extended::Extended;
 use super::mirror::Mirror;
-use super::read::{Input, Job, Task};
+use super::read::{Input, Job, StoredAt, Task};
 use super::{DEPTH_MAX, Run};
 use crate::error::{Error, Result};
 use crate::fs::system::FileId;
@@ -334,9 +334,9 @@ impl<'a> Plan<'a> {
         let same_attributes = seen == inode.attributes;
         let present = Present { inode: number, same_attributes };
         let task = match inode.kind {
-            EntryType::File if options.checksum => Some(Task::Compare(inode.stream)),
+            EntryType::File if options.checksum => Some(Task::Compare(StoredAt::of(inode))),
             EntryType::File if !is_same_time || inode.size != status.size => return differs,
-            EntryType::File if !is_same_file => Some(Task::Compare(inode.stream)),
+            EntryType::File if !is_same_file => Some(Task::Compare(StoredAt::of(inode))),
             EntryType::Symlink if !is_same_time || !self.has_target(entry, inode) => {
                 return differs;
             }

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
-use ar7_registry::Archive;
-use ar7_registry::records::EntryType;
+use ar7_registry::records::{EntryType, Inode};
+use ar7_registry::{Archive, FileContent};
 use crossbeam::channel::{Receiver, Sender};
 use uuid::Uuid;
 
@@ -41,10 +41,29 @@ pub(super) const READS_MAX: usize = 3;
 pub(super) enum Task {
     /// Read it.
     Read,
-    /// Compare it with the stream of the archive, and read it if it differs. A file without a stream is empty.
-    Compare(Option<Uuid>),
+    /// Compare it with the content in the archive, and read it if it differs.
+    Compare(StoredAt),
     /// Only read the extended attributes of an entry that is not a file.
     Attributes,
+}
+
+/// Where the archive has the content of a file. An empty file has it nowhere.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StoredAt {
+    stream: Option<Uuid>,
+    slice: Option<u64>,
+    size: u64,
+}
+
+impl StoredAt {
+    pub(super) fn of(inode: &Inode) -> StoredAt {
+        StoredAt { stream: inode.stream, slice: inode.slice, size: inode.size }
+    }
+
+    /// Opens the content, as the last commit has it.
+    fn open(&self, archive: &Archive) -> ar7_registry::Result<Option<FileContent>> {
+        archive.snapshot().read_content(self.stream, self.slice, self.size)
+    }
 }
 
 /// An entry, and where to send its content.
@@ -96,7 +115,7 @@ pub(super) fn read_all(
 ) {
     for Job { entry, task, answer } in jobs {
         let outcome = match (task, archive) {
-            (Task::Compare(stream), Some(archive)) => entry.compare(tree, archive, shared, stream),
+            (Task::Compare(stored), Some(archive)) => entry.compare(tree, archive, shared, stored),
             (Task::Attributes, _) => entry.read_attributes(tree),
             (Task::Read | Task::Compare(_), _) => entry.read(tree),
         };
@@ -161,13 +180,13 @@ impl Entry {
         })
     }
 
-    /// Compares the file with a stream of the archive, and reads it if it differs.
+    /// Compares the file with the content in the archive, and reads it if it differs.
     fn compare(
         &self,
         tree: &Tree<'_>,
         archive: &Archive,
         shared: &Shared,
-        stored: Option<Uuid>,
+        stored: StoredAt,
     ) -> Result<Input> {
         let compared = self.try_open(tree).and_then(|(file, status)| {
             let extended = Extended::read(tree.source, Attributed::Open(file.as_fd()));
@@ -207,26 +226,23 @@ impl Entry {
     }
 }
 
-/// Returns whether a file has the bytes of a stream. A stream that is unreadable counts as different: it is replaced.
+/// Returns whether a file has the content that is stored. Unreadable content counts as different: it is replaced.
 fn is_same(
     source: &dyn Source,
     file: &File,
     status: &Status,
     archive: &Archive,
     shared: &Shared,
-    stored: Option<Uuid>,
+    stored: StoredAt,
 ) -> io::Result<bool> {
     let mut reading = Reading::new(source, file, status);
     let mut bytes = Vec::with_capacity(COMPARED_BYTES);
-    let Some(stored) = stored else {
-        return Ok(reading.fill(&mut bytes)? == 0);
+    let stored = match stored.open(archive) {
+        Ok(Some(stored)) => stored,
+        Ok(None) => return Ok(reading.fill(&mut bytes)? == 0),
+        Err(_) => return Ok(false),
     };
-    let stored = archive.read_stream(stored);
-    let Ok((stored, length)) =
-        stored.and_then(|stored| stored.len().map(|length| (stored, length)))
-    else {
-        return Ok(false);
-    };
+    let length = stored.len();
     let (mut expected, mut offset) = (vec![0; COMPARED_BYTES], 0);
     loop {
         bytes.clear();
@@ -257,12 +273,30 @@ pub(super) struct Reading<'a> {
     offset: u64,
     /// The data around the offset or after it, in a file with holes.
     data: Range<u64>,
+    /// The shortest hole that [`Reading::fill`] stops at.
+    hole_min: u64,
 }
+
+/// The shortest hole that is stored as one. A shorter one would cost more in frames than its zeros do.
+const HOLE_MIN: u64 = 64 << 10;
 
 impl<'a> Reading<'a> {
     pub(super) fn new(source: &'a dyn Source, file: &'a File, status: &Status) -> Reading<'a> {
         let Status { size, is_sparse, .. } = *status;
-        Reading { source, file, size, is_sparse, offset: 0, data: 0..0 }
+        Reading { source, file, size, is_sparse, offset: 0, data: 0..0, hole_min: u64::MAX }
+    }
+
+    /// Stops at long holes, which [`Reading::skip_hole`] skips.
+    pub(super) fn up_to_holes(self) -> Reading<'a> {
+        Reading { hole_min: HOLE_MIN, ..self }
+    }
+
+    /// Skips a long hole. Returns its length, which is 0 if there is none.
+    pub(super) fn skip_hole(&mut self) -> io::Result<u64> {
+        let hole = self.hole()?;
+        let skipped = if hole >= self.hole_min { hole } else { 0 };
+        self.offset += skipped;
+        Ok(skipped)
     }
 
     /// Reads the whole file, or returns `None` if it has more than [`WHOLE_MAX`] bytes.
@@ -283,12 +317,13 @@ impl<'a> Reading<'a> {
     }
 
     /// Fills the spare capacity of a buffer. Returns the number of bytes. There is capacity left only at the end of the
-    /// file.
+    /// file, or before a hole that it stops at.
     pub(super) fn fill(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
         let begin = buffer.len();
         while buffer.len() < buffer.capacity() {
             let read = match self.hole()? {
                 0 => self.read(buffer)?,
+                hole if hole >= self.hole_min => 0,
                 hole => {
                     let spare = buffer.capacity() - buffer.len();
                     let zeros = usize::try_from(hole).unwrap_or(usize::MAX).min(spare);

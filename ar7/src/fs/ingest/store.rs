@@ -1,9 +1,7 @@
 //! The writer: stores the content from the readers in the order of the walk, and commits at every checkpoint.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
@@ -13,36 +11,29 @@ use ar7_engine::format::Timestamp;
 use ar7_registry::Archive;
 use ar7_registry::records::{EntryType, Inode, InodeNumber};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
-use uuid::Uuid;
 
 use super::extended::Extended;
-use super::place::{Done, Place, Trouble, missing_inode};
+use super::place::{Done, NewContent, Place, Trouble, missing_inode};
 use super::plan::{Action, Item, Present, Reason};
-use super::read::{Content, Input, READS_MAX, Reading};
+use super::read::{Content, Input};
 use super::report::{IngestEvent, IngestReport, Outcome};
 use super::{DIRECTORY_MODE, OnEvent, Run};
 use crate::error::{Error, Result};
 use crate::fs::note;
 use crate::fs::system::FileId;
-use crate::fs::walk::{
-    Attributed, Directory, Entry, LeftOut, SkipReason, SourcePath, Status, Unread,
-};
+use crate::fs::walk::{Directory, Entry, LeftOut, SkipReason, SourcePath, Status, Unread};
 use crate::path::bytes;
-use crate::read_ahead::read_ahead;
 use crate::records::Attributes;
 
 /// The minimum cost of an entry: even an empty file takes part of one or two pages.
 const ENTRY_BYTES: u64 = 4096;
-
-/// Size in bytes of the pieces in which a large file is stored.
-const PIECE_BYTES: usize = 4 << 20;
 
 /// How long the writer waits for a reader before it calls the callback.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// The last stage.
 pub(super) struct Storing<'r, 'e> {
-    run: &'r Run<'r>,
+    pub(super) run: &'r Run<'r>,
     report: IngestReport,
     on_event: OnEvent<'e>,
     destination: Option<InodeNumber>,
@@ -63,6 +54,9 @@ struct Linked {
     /// Whether it kept changing while it was read.
     is_changed: bool,
 }
+
+/// An entry of the archive that a new one replaces.
+pub(super) type Known = (InodeNumber, Inode);
 
 /// What became of an entry, with its length.
 struct Stored {
@@ -153,7 +147,7 @@ impl<'r, 'e> Storing<'r, 'e> {
         Ok(())
     }
 
-    fn tell_read(&mut self, bytes: u64) -> Done<()> {
+    pub(super) fn tell_read(&mut self, bytes: u64) -> Done<()> {
         if bytes == 0 { Ok(()) } else { self.tell(IngestEvent::Read { bytes }) }
     }
 
@@ -340,14 +334,14 @@ impl<'r, 'e> Storing<'r, 'e> {
                 (number, 0)
             }
             (Content::Whole(bytes), _) => {
-                let stream = place.store_whole(&bytes)?;
+                let content = self.whole(place, &bytes, existing.as_ref())?;
                 self.tell_read(bytes.len() as u64)?;
-                (place.give(&status, stream, existing)?, bytes.len() as u64)
+                (place.give(&status, content, existing)?, bytes.len() as u64)
             }
             (Content::Large | Content::Same, _) => {
-                let large = self.large(place)?;
+                let large = self.large(place, existing.as_ref())?;
                 (status, extended, is_changed) = (large.status, large.extended, large.is_changed);
-                (place.give(&status, Some(large.stream), existing)?, large.bytes)
+                (place.give(&status, large.content, existing)?, large.bytes)
             }
         };
         self.note_links(&status, number, is_changed);
@@ -363,62 +357,14 @@ impl<'r, 'e> Storing<'r, 'e> {
         Ok(Stored { outcome, bytes })
     }
 
-    /// Reads a large file while storing it: again if it changes meanwhile.
-    fn large(&mut self, place: &Place<'_>) -> Done<Large> {
-        let tree = &self.run.tree;
-        let (file, mut status) = place.entry.open(tree).map_err(Trouble::Entry)?;
-        let mut attempt = 1;
-        loop {
-            let extended = Extended::read(tree.source, Attributed::Open(file.as_fd()));
-            let (stream, bytes) = self.copy(place, &file, &status)?;
-            let after = tree.source.status_of(file.as_fd());
-            let after = after.map_err(|error| place.entry.failed(error));
-            let is_changed = after.as_ref().is_ok_and(|after| !after.is_same_version(&status));
-            match after {
-                Ok(_) if !is_changed || attempt == READS_MAX => {
-                    return Ok(Large { status, extended, stream, bytes, is_changed });
-                }
-                Ok(after) => status = after,
-                Err(error) => {
-                    place.archive.delete_stream(stream)?;
-                    return Err(Trouble::Entry(error));
-                }
-            }
-            place.archive.delete_stream(stream)?;
-            attempt += 1;
+    /// Stores the content of a small file.
+    fn whole(&self, place: &Place<'_>, bytes: &[u8], existing: Option<&Known>) -> Done<NewContent> {
+        if bytes.is_empty() {
+            return Ok(NewContent::Empty);
         }
-    }
-
-    /// Copies a file to a new stream. Returns the stream and its length.
-    fn copy(&mut self, place: &Place<'_>, file: &File, status: &Status) -> Done<(Uuid, u64)> {
-        let mut stream = place.archive.new_stream()?;
-        let identity = stream.identity();
-        let mut copied_bytes = 0;
-        let mut reading = Reading::new(self.run.tree.source, file, status);
-        let read = |buffer: &mut Vec<u8>| {
-            buffer.clear();
-            buffer.reserve_exact(PIECE_BYTES);
-            let read = reading.fill(buffer)?;
-            Ok((read > 0).then_some(read))
-        };
-        let copied = read_ahead::<Vec<u8>, _, _>(read, |piece: io::Result<&[u8]>| {
-            let piece = piece.map_err(|error| Trouble::Entry(place.entry.failed(error)))?;
-            stream.write_at(copied_bytes, piece)?;
-            copied_bytes += piece.len() as u64;
-            self.tell_read(piece.len() as u64)
-        });
-        match copied {
-            Ok(()) => {
-                stream.close()?;
-                Ok((identity, copied_bytes))
-            }
-            Err(Trouble::Entry(error)) => {
-                stream.close()?;
-                place.archive.delete_stream(identity)?;
-                Err(Trouble::Entry(error))
-            }
-            Err(trouble) => Err(trouble),
-        }
+        let mut content = place.begin(existing, self.run.options.compression.packs())?;
+        place.append(&mut content, bytes)?;
+        Ok(content)
     }
 
     /// Keeps what the archive has, and updates the attributes. If nothing was read, the origin stays, because it is that
@@ -549,15 +495,6 @@ impl<'r, 'e> Storing<'r, 'e> {
         let IngestReport { checkpoints: number, entries, bytes, .. } = self.report;
         self.tell(IngestEvent::Checkpoint { number, entries, bytes })
     }
-}
-
-/// A large file that was stored.
-struct Large {
-    status: Status,
-    extended: Extended,
-    stream: Uuid,
-    bytes: u64,
-    is_changed: bool,
 }
 
 /// Returns what happened to an entry that was stored.

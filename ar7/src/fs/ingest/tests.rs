@@ -648,6 +648,29 @@ fn a_file_with_holes_is_stored_as_it_reads() {
 }
 
 #[test]
+fn a_hole_of_a_tebibyte_is_stored_and_restored_as_one() {
+    let bench = Bench::new();
+    let file = File::create(bench.path("w/huge")).unwrap();
+    file.write_all_at(b"begin", 0).unwrap();
+    file.write_all_at(b"middle", 1 << 39).unwrap();
+    file.set_len(1 << 40).unwrap();
+    assert!(bench.ingest(&System).unwrap().is_complete());
+    let out = bench.path("out");
+    let report = crate::fs::Extract::new()
+        .to(&out)
+        .run(&bench.archive().unwrap().snapshot().unwrap())
+        .unwrap();
+    assert!(report.is_complete(), "{report:?}");
+    let restored = File::open(out.join("w/huge")).unwrap();
+    assert_eq!(restored.metadata().unwrap().len(), 1 << 40);
+    let mut bytes = [0; 6];
+    restored.read_exact_at(&mut bytes, 1 << 39).unwrap();
+    assert_eq!(&bytes, b"middle");
+    restored.read_exact_at(&mut bytes[..5], 0).unwrap();
+    assert_eq!(&bytes[..5], b"begin");
+}
+
+#[test]
 fn deleting_removes_what_the_source_lost_and_keeps_what_was_left_out_or_is_unreadable() {
     let bench = Bench::new();
     bench.ingest(&System).unwrap();

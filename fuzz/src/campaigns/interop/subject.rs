@@ -35,6 +35,9 @@ const COST: DerivationCost = DerivationCost { memory_kib: 64, passes: 1, lanes: 
 /// Number of blocks of a stream that has more extents than one commit frees.
 const PENDING_DELETION_BLOCKS: usize = 300;
 
+/// Length in bytes of a packed file that takes several frames.
+const LONG_PACKED: usize = 300_000;
+
 /// The properties of an archive.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
@@ -342,7 +345,65 @@ impl Maker<'_> {
         names.rename((directory, b"deep"), (InodeNumber::ROOT, b"deep"), false)?;
         names.rename((InodeNumber::ROOT, b"deep"), (directory, b"deep"), false)?;
         self.archive.commit()?;
+        self.pack(attributes(0o640), lines)?;
         Ok(Some(("directory/file", first)))
+    }
+
+    /// Adds packed files: small ones that share frames, a long one, and one that does not compress. Removes and replaces
+    /// some of them.
+    fn pack(&mut self, attributes: Attributes, lines: &mut Vec<String>) -> Result<()> {
+        let directory = self.archive.names().make_directories(b"packed", attributes)?;
+        lines.push(format!("directory {}", base16(b"packed")));
+        let lengths = [1, 40, 300, 2000, 9000, LONG_PACKED, 70];
+        let mut contents = BTreeMap::new();
+        for (name, length) in (b'a'..).zip(lengths) {
+            let content = self.text(length);
+            self.add_packed(directory, &[name], &content)?;
+            contents.insert(vec![name], content);
+        }
+        self.archive.commit()?;
+        let mut noise = vec![0; 5000];
+        self.random.fill(&mut noise);
+        self.add_packed(directory, b"noise", &noise)?;
+        contents.insert(b"noise".to_vec(), noise);
+        self.archive.commit()?;
+        let replaced = self.archive.names().resolve(b"packed/b")?.inode;
+        let mut packed = self.archive.names().begin_packed(Some(replaced))?;
+        let content = self.text(111);
+        self.archive.names().append_packed(&mut packed, &content)?;
+        let names = self.archive.names();
+        names.replace_with_packed(packed, attributes)?;
+        names.remove(directory, b"d")?;
+        names.add_link(directory, b"again", names.resolve(b"packed/c")?.inode)?;
+        self.archive.commit()?;
+        contents.insert(b"b".to_vec(), content);
+        contents.remove(&b"d"[..]);
+        contents.insert(b"again".to_vec(), contents[&b"c"[..]].clone());
+        for (name, content) in contents {
+            let links = if name == b"c" || name == b"again" { 2 } else { 1 };
+            let name = base16(&[b"packed/", &name[..]].concat());
+            lines.push(format!("file {name} {links} {} {}", content.len(), digest(&content)));
+        }
+        Ok(())
+    }
+
+    /// Returns bytes that compress.
+    fn text(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        self.random.fill(&mut bytes);
+        for byte in &mut bytes {
+            *byte = b'a' + *byte % 4;
+        }
+        bytes
+    }
+
+    fn add_packed(&self, directory: InodeNumber, name: &[u8], content: &[u8]) -> Result<()> {
+        let names = self.archive.names();
+        let mut packed = names.begin_packed(None)?;
+        names.append_packed(&mut packed, content)?;
+        let attributes = names.inode(directory)?.expect("a directory").attributes;
+        names.add_packed(directory, name, attributes, packed)?;
+        Ok(())
     }
 
     /// Adds a fifo, a socket and two devices, with an origin.

@@ -234,7 +234,7 @@ fn next_to_unknown_fields_a_set_goes_into_a_stream() {
     let archive = archive();
     let names = archive.names();
     let link = names.add_symlink(ROOT, b"link", attributes(), &[b't'; INLINE_TARGET_MAX]).unwrap();
-    let unknown = vec![(100, vec![9; 200])];
+    let unknown = vec![(50, vec![9; 200])];
     alter(&archive, link, |inode| inode.unknown = unknown.clone());
     for (set, is_inline) in [(&sets()[1], true), (&sets()[2], false)] {
         names.set_extended_attributes(link, set).unwrap();

@@ -1,0 +1,128 @@
+//! How content is compressed.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// How new content is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Compression {
+    /// Small files share frames of Zstandard; large files are compressed if a sample of their beginning becomes
+    /// smaller.
+    #[default]
+    Auto,
+    /// Each file has a stream of its own, which can be changed in place.
+    None,
+    /// As [`Compression::Auto`], with this level of Zstandard, 1 to 19.
+    Zstd(u8),
+}
+
+/// The level of [`Compression::Auto`].
+const AUTO_LEVEL: u8 = 3;
+
+/// The highest level. Higher ones need much memory for little gain in frames of this size.
+const LEVEL_MAX: u8 = 19;
+
+/// Length in bytes of a sample, and the number of samples that are compressed to judge a large file.
+const SAMPLE_BYTES: usize = 64 << 10;
+const SAMPLES: usize = 3;
+
+impl Compression {
+    /// Returns the level of Zstandard, if content is compressed.
+    pub(crate) fn level(self) -> Option<i32> {
+        match self {
+            Compression::Auto => Some(AUTO_LEVEL.into()),
+            Compression::None => None,
+            Compression::Zstd(level) => Some(level.into()),
+        }
+    }
+
+    /// Returns whether small files share frames.
+    pub(crate) fn packs(self) -> bool {
+        self.level().is_some()
+    }
+
+    /// Returns whether a large file that begins with these bytes is compressed.
+    pub(crate) fn packs_large(self, beginning: &[u8]) -> bool {
+        let Some(level) = self.level() else { return false };
+        let last = beginning.len().saturating_sub(SAMPLE_BYTES);
+        let samples = (0..SAMPLES).map(|number| {
+            let rest = &beginning[last * number / (SAMPLES - 1)..];
+            &rest[..rest.len().min(SAMPLE_BYTES)]
+        });
+        let (before, after) = samples.fold((0, 0), |(before, after), sample| {
+            (before + sample.len(), after + ar7_registry::packs::compressed_len(sample, level))
+        });
+        // Less than a sixteenth is not worth the time of decompressing.
+        after < before - before / 16
+    }
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Compression::Auto => formatter.write_str("auto"),
+            Compression::None => formatter.write_str("none"),
+            Compression::Zstd(level) => write!(formatter, "zstd:{level}"),
+        }
+    }
+}
+
+impl FromStr for Compression {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Compression, String> {
+        let of_level = |text: &str| {
+            let level = text.parse().ok().filter(|level| (1..=LEVEL_MAX).contains(level));
+            level.map(Compression::Zstd)
+        };
+        let parsed = match text {
+            "auto" => Some(Compression::Auto),
+            "none" => Some(Compression::None),
+            "fast" => Some(Compression::Zstd(1)),
+            "best" => Some(Compression::Zstd(LEVEL_MAX)),
+            other => other.strip_prefix("zstd:").and_then(of_level),
+        };
+        let expected = || format!("expected auto, none, fast, best, or zstd:1 to zstd:{LEVEL_MAX}");
+        parsed.ok_or_else(expected)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_the_value_that_it_names() {
+        for (text, value) in [
+            ("auto", Compression::Auto),
+            ("none", Compression::None),
+            ("fast", Compression::Zstd(1)),
+            ("best", Compression::Zstd(19)),
+            ("zstd:7", Compression::Zstd(7)),
+        ] {
+            assert_eq!(text.parse(), Ok(value));
+            assert_eq!(value.to_string().parse(), Ok(value));
+        }
+        for text in ["", "zstd", "zstd:0", "zstd:20", "zstd:-1", "gzip"] {
+            assert!(text.parse::<Compression>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_what_becomes_smaller_is_compressed() {
+        let text = b"the quick brown fox jumps over the lazy dog. ".repeat(30_000);
+        let mut state = 1_u64;
+        let noise: Vec<u8> = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state.to_be_bytes()[0]
+        })
+        .take(1 << 20)
+        .collect();
+        assert!(Compression::Auto.packs_large(&text));
+        assert!(!Compression::Auto.packs_large(&noise));
+        assert!(Compression::Auto.packs_large(&[&noise[..100_000], &text].concat()));
+        assert!(!Compression::None.packs_large(&text));
+        assert!(!Compression::Auto.packs_large(&[]));
+    }
+}

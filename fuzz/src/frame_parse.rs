@@ -1,0 +1,117 @@
+//! Decoding of frames and of the records of packed content from arbitrary bytes.
+
+use ar7_engine::format::Field;
+use ar7_registry::packs::testing::{Decoded, decode, encode};
+use ar7_registry::packs::{FRAME_MAX, frame_head_layout};
+use ar7_registry::records::{DeadSlices, Frames, Packs, Record, frame_layout, pack_layout};
+
+use crate::bytes::{check_decoded, engine_error, split};
+
+/// Decodes the bytes after the first one as what that one says: a frame in a pack, or the key and value of a frame, a
+/// pack or a dead slice. Returns whether they were accepted.
+///
+/// # Panics
+/// If decoding panics, or the decoded value does not match the bytes.
+pub fn frame_parse(bytes: &[u8]) -> bool {
+    let ([kind], bytes) = split(bytes);
+    match kind % 4 {
+        0 => check_frame(bytes),
+        1 => check_record::<Frames, 8, { frame_layout::SIZE }>(bytes),
+        2 => check_record::<Packs, 16, { pack_layout::SIZE }>(bytes),
+        _ => check_record::<DeadSlices, 8, 8>(bytes),
+    }
+}
+
+fn check_record<R: Record, const KEY: usize, const VALUE: usize>(bytes: &[u8]) -> bool {
+    let (key, bytes) = split::<KEY>(bytes);
+    let (value, _) = split::<VALUE>(bytes);
+    let decoded = R::decode_key(&key).and_then(|decoded| {
+        let value = R::decode_value(&key, &value)?;
+        Ok([R::encode_key(&decoded), R::encode_value(&value)].concat())
+    });
+    check_decoded(&[&key[..], &value].concat(), decoded.map_err(engine_error))
+}
+
+/// A frame holds what its head says, and nothing else decodes to it.
+fn check_frame(bytes: &[u8]) -> bool {
+    let Some(decoded) = decoded(bytes) else { return false };
+    let head = &bytes[..frame_head_layout::SIZE];
+    let length = frame_head_layout::LENGTH.u32(head);
+    assert_eq!(decoded.bytes.len() as u64, u64::from(length), "another length than it declares");
+    assert!(decoded.bytes.len() <= FRAME_MAX, "longer than a frame can be");
+    let mut end = 0;
+    for &(_, start, length) in &decoded.slices {
+        assert!(start >= end && length > 0, "slices that overlap");
+        end = start + length;
+    }
+    assert!(end <= length, "a slice beyond the end");
+    for level in [None, Some(1)] {
+        let again = encode(&decoded, level).expect("a frame that was decoded");
+        assert_eq!(decoded_as(&again), decoded, "another frame than was encoded");
+    }
+    let stored = frame_head_layout::STORED.u32(head);
+    let end = frame_head_layout::SIZE + usize::try_from(stored).expect("read before");
+    let longer = [&bytes[..end], &[0]].concat();
+    assert!(!is_accepted_with(&longer, frame_head_layout::STORED, stored + 1), "a byte too many");
+    assert!(!is_accepted_with(bytes, frame_head_layout::LENGTH, length + 1), "a byte too few");
+    true
+}
+
+/// Returns whether a frame is accepted after a number in its head was changed.
+fn is_accepted_with(frame: &[u8], field: Field, number: u32) -> bool {
+    let mut frame = frame.to_vec();
+    field.put(&mut frame, &number.to_be_bytes());
+    decoded(&frame).is_some()
+}
+
+fn decoded(bytes: &[u8]) -> Option<Decoded> {
+    match decode(bytes).map_err(engine_error) {
+        Ok(decoded) => decoded,
+        Err(error) => {
+            assert!(!check_decoded(&[], Err::<Vec<u8>, _>(error)));
+            None
+        }
+    }
+}
+
+fn decoded_as(bytes: &[u8]) -> Decoded {
+    decoded(bytes).expect("an encoded frame decodes")
+}
+
+/// Returns frames of each method, and records.
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    let slices = vec![(2, 0, 100), (u64::MAX - 1, 100, 50), (7, 200, 40)];
+    let text: Vec<u8> =
+        (0_u8..240).map(|number| b"frames of packed content "[usize::from(number) % 25]).collect();
+    let noise: Vec<u8> =
+        (0_u64..240).map(|number| (number * number * 2_654_435_761).to_be_bytes()[3]).collect();
+    let frames = [(&text, Some(3)), (&noise, None)].map(|(bytes, level)| {
+        let frame = Decoded { first: 1 << 40, bytes: bytes.clone(), slices: slices.clone() };
+        [&[0][..], &encode(&frame, level).expect("a frame")].concat()
+    });
+    let mut frame = vec![1];
+    frame.extend_from_slice(&(1_u64 << 40).to_be_bytes());
+    frame.extend_from_slice(&[5; 16]);
+    frame.extend_from_slice(&[0, 0, 1, 0, 0, 0, 0, 90]);
+    for number in [240_u64, 190, 40] {
+        frame.extend_from_slice(&number.to_be_bytes());
+    }
+    frame.push(2);
+    let pack = [&[2][..], &[5; 16], &[0, 0, 1, 0, 0, 0, 0, 90]].concat();
+    let dead = [&[3][..], &77_u64.to_be_bytes(), &9_u64.to_be_bytes()].concat();
+    [&frames[..], &[frame, pack, dead]].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bytes::check_mutations;
+
+    #[test]
+    fn any_frame_and_record_is_accepted_or_rejected() {
+        for (seed, number) in seeds().iter().zip(0x6672_616d_u64..) {
+            // The first byte selects another decoder.
+            check_mutations(seed, number, frame_parse);
+        }
+    }
+}

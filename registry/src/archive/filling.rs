@@ -1,0 +1,101 @@
+//! The frames that content is collected in before it is compressed.
+
+use std::collections::{HashSet, VecDeque};
+
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::packs::{Content, SLICES_MAX, Slice};
+use crate::records::InodeNumber;
+
+/// Number of bytes of content in a frame that small files share.
+pub(super) const SHARED_FRAME_BYTES: usize = 256 << 10;
+
+/// Number of bytes of content in a frame of one file, which a random read decodes.
+pub(super) const FRAME_BYTES: usize = 128 << 10;
+
+/// Number of frames that are compressed together.
+pub(super) const BATCH_FRAMES: usize = 16;
+
+/// How new packed content is compressed: the level of Zstandard, or `None` for raw frames.
+pub(crate) type Level = Option<i32>;
+
+/// The packed content that is not in a pack yet.
+#[derive(Default)]
+pub(super) struct Packing {
+    /// The frame that is being filled.
+    pub(super) filling: Option<Content>,
+    /// Frames to compress.
+    pub(super) full: VecDeque<Content>,
+    /// The pack that frames are appended to.
+    pub(super) open: Option<OpenPack>,
+    /// Packs whose content cannot be moved, because they are damaged.
+    pub(super) stuck: HashSet<Uuid>,
+}
+
+/// A pack that frames are appended to.
+pub(super) struct OpenPack {
+    pub(super) identity: Uuid,
+    pub(super) epoch: u64,
+    pub(super) length: u32,
+}
+
+impl Packing {
+    pub(super) fn is_empty(&self) -> bool {
+        self.filling.is_none() && self.full.is_empty()
+    }
+
+    /// Adds a frame that is moved from another pack.
+    pub(super) fn add_moved(&mut self, content: Content) {
+        self.full.push_back(content);
+    }
+
+    /// Returns the number of frames to compress.
+    pub(super) fn full_len(&self) -> usize {
+        self.full.len()
+    }
+
+    /// Returns the lowest address that is not in a pack yet.
+    pub(super) fn first(&self) -> Option<u64> {
+        self.full.front().or(self.filling.as_ref()).map(|content| content.first)
+    }
+
+    /// Completes the frame that is being filled, if there is one.
+    pub(super) fn complete(&mut self) {
+        let filled = self.filling.take();
+        self.full.extend(filled);
+    }
+
+    /// Adds as many bytes as a frame of at most `most` bytes has room for. Returns the rest.
+    pub(super) fn fill<'b>(
+        &mut self,
+        number: InodeNumber,
+        at: u64,
+        bytes: &'b [u8],
+        continues: bool,
+        most: usize,
+    ) -> &'b [u8] {
+        if self.filling.as_ref().is_some_and(|filling| filling.bytes.len() >= most) {
+            self.complete();
+        }
+        let filling = self.filling.get_or_insert_with(|| Content {
+            first: at,
+            // At full size, because a vector that grows leaves copies of the content in memory.
+            bytes: Zeroizing::new(Vec::with_capacity(SHARED_FRAME_BYTES)),
+            slices: Vec::new(),
+        });
+        let start = filling.bytes.len();
+        let (part, rest) = bytes.split_at(bytes.len().min(most - start));
+        filling.bytes.extend_from_slice(part);
+        let number32 = |length: usize| u32::try_from(length).expect("a frame is short");
+        let (start, length) = (number32(start), number32(part.len()));
+        match filling.slices.last_mut() {
+            Some(last) if continues => last.length += length,
+            _ => filling.slices.push(Slice { inode: number.0, start, length }),
+        }
+        if filling.bytes.len() == most || filling.slices.len() == SLICES_MAX {
+            self.complete();
+        }
+        rest
+    }
+}

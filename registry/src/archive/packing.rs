@@ -1,0 +1,315 @@
+//! Packed content in the open transaction: bytes of files are collected in frames, and frames in packs.
+//!
+//! Frames stay in memory until there are enough to compress on all cores, or until something needs them. Each
+//! transaction begins a new pack, so that a pack never changes once it is committed.
+
+use ar7_engine::format::{DATA_SIZE, StoredStream};
+use ar7_engine::{Check, Error as EngineError, in_pool};
+use rayon::prelude::*;
+use uuid::Uuid;
+
+use super::State;
+use super::filling::{BATCH_FRAMES, FRAME_BYTES, OpenPack, Packing, SHARED_FRAME_BYTES};
+use crate::blocks::{OpenStream, PackReader, frame_at, read_packed};
+use crate::error::{Error, Result};
+use crate::packs::{Content, Encoded, HEAD_SIZE, encode};
+use crate::records::{
+    ADDRESS_COUNTER, ADDRESS_MAX, DeadSlices, Frame, Frames, InodeNumber, LIVE_COUNTER, PACK_OWNER,
+    PACKED_COUNTER, Pack, Packs, ReadRecords, Stored, TreeId,
+};
+
+/// Maximum length of a pack in bytes.
+const PACK_BYTES: u32 = 16 << 20;
+
+/// A frame that stores more bytes begins in a new block, so that a bad block costs few frames.
+const SHARED_BLOCK_MAX: u32 = 64 << 10;
+
+/// Number of frames up to which the slice of a deleted file is freed at once.
+const FREED_AT_ONCE: u64 = 4 * FRAME_BYTES as u64;
+
+/// Number of frames of dead slices that one commit frees, so that it needs no more than the reserve blocks.
+const FREED_PER_COMMIT: usize = 64;
+
+impl State {
+    /// Returns the next address of packed content.
+    pub(crate) fn next_address(&self) -> u64 {
+        self.trees.counters()[ADDRESS_COUNTER]
+    }
+
+    /// Appends bytes of inode `number` at the next address. They may continue a slice.
+    pub(crate) fn pack(
+        &mut self,
+        number: InodeNumber,
+        bytes: &[u8],
+        continues: bool,
+    ) -> Result<()> {
+        if self.packing.full.len() >= BATCH_FRAMES {
+            self.write_frames()?;
+        }
+        let first = self.take_addresses(bytes.len() as u64)?;
+        let is_large = continues || bytes.len() > FRAME_BYTES;
+        let most = if is_large { FRAME_BYTES } else { SHARED_FRAME_BYTES };
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let at = first + (bytes.len() - rest.len()) as u64;
+            rest = self.packing.fill(number, at, rest, continues || at > first, most);
+        }
+        Ok(())
+    }
+
+    /// Appends zeros at the next addresses, which take no bytes in a pack.
+    pub(crate) fn pack_hole(&mut self, length: u64) -> Result<()> {
+        // The bytes before the hole and after it are in different frames.
+        self.packing.complete();
+        let first = self.take_addresses(length)?;
+        let hole = Frame { length, written: length, live: length, stored: None };
+        self.trees.put::<Frames>(&first, &hole)?;
+        Ok(())
+    }
+
+    /// Returns the first of some new addresses.
+    fn take_addresses(&mut self, length: u64) -> Result<u64> {
+        let first = self.next_address();
+        let end = first.checked_add(length).filter(|&end| end <= ADDRESS_MAX);
+        let full = EngineError::Full { what: "addresses of packed content", limit: ADDRESS_MAX };
+        *self.trees.counter_mut(ADDRESS_COUNTER) = end.ok_or(full)?;
+        Ok(first)
+    }
+
+    /// Moves everything that is not in a pack yet to one.
+    pub(super) fn settle_packing(&mut self) -> Result<()> {
+        self.packing.complete();
+        self.write_frames()
+    }
+
+    /// Does the same, and ends the pack.
+    pub(super) fn finish_packing(&mut self) -> Result<()> {
+        self.settle_packing()?;
+        self.close_pack();
+        Ok(())
+    }
+
+    /// Compresses frames on all cores, and appends them in order. A failure leaves the rest in memory.
+    fn write_frames(&mut self) -> Result<()> {
+        if self.packing.full.is_empty() {
+            return Ok(());
+        }
+        let level = self.level;
+        let contents = self.packing.full.make_contiguous();
+        let encoded: Result<Vec<Encoded>> =
+            in_pool(|| contents.par_iter().map(|content| encode(content, level)).collect());
+        for encoded in encoded? {
+            let written = self.packing.full.front().map_or(0, live_in);
+            self.append_frame(&encoded, written)?;
+            self.packing.full.pop_front();
+        }
+        Ok(())
+    }
+
+    fn append_frame(&mut self, encoded: &Encoded, written: u64) -> Result<()> {
+        let size = encoded.head.stored + HEAD_SIZE;
+        let begins_block = encoded.head.stored > SHARED_BLOCK_MAX;
+        let place = |length: u32| {
+            let block = u32::try_from(DATA_SIZE).expect("a block is short");
+            if begins_block { length.next_multiple_of(block) } else { length }
+        };
+        if self.packing.open.as_ref().is_some_and(|pack| place(pack.length) + size > PACK_BYTES) {
+            self.close_pack();
+        }
+        let (identity, epoch, offset) = match &self.packing.open {
+            Some(pack) => (pack.identity, pack.epoch, place(pack.length)),
+            None => self.open_pack()?,
+        };
+        self.write_to_pack(identity, epoch, offset, &encoded.bytes)?;
+        let stored = Stored {
+            pack: identity,
+            offset,
+            length: encoded.head.stored,
+            method: encoded.head.method,
+        };
+        let length = u64::from(encoded.head.length);
+        let frame = Frame { length, written, live: written, stored: Some(stored) };
+        let moved = self.trees.put::<Frames>(&encoded.head.first, &frame)?;
+        if let Some(moved) = &moved
+            && ar7_engine::fault!(MovedFrameStays)
+        {
+            self.trees.put::<Frames>(&encoded.head.first, moved)?;
+        }
+        let before = self.trees.get::<Packs>(&identity)?.unwrap_or_default();
+        let pack = Pack { used: before.used + size, live: before.live + frame.live_bytes() };
+        self.set_pack(identity, before, pack)?;
+        if let Some(open) = &mut self.packing.open {
+            open.length = offset + size;
+        }
+        moved.map_or(Ok(()), |moved| self.lower_pack(&moved, None))
+    }
+
+    fn write_to_pack(
+        &mut self,
+        identity: Uuid,
+        epoch: u64,
+        offset: u32,
+        bytes: &[u8],
+    ) -> Result<()> {
+        let (offset, length) = (u64::from(offset), bytes.len());
+        self.read_held(identity, epoch, |open, trees| {
+            open.check_room(trees, offset + length as u64)
+        })?;
+        let touched = |open: &OpenStream| open.touched_by_write(offset, length);
+        self.change_held((identity, epoch), true, touched, |open, trees| {
+            open.write_at(trees, offset, bytes)
+        })
+    }
+
+    /// Begins a new pack. Returns its identity, the epoch of its handle and its length.
+    fn open_pack(&mut self) -> Result<(Uuid, u64, u32)> {
+        let identity = self.new_identity()?;
+        let stored = StoredStream { inode: Some(PACK_OWNER), ..StoredStream::empty(identity) };
+        let epoch = self.hold_as(stored);
+        self.packing.open = Some(OpenPack { identity, epoch, length: 0 });
+        Ok((identity, epoch, 0))
+    }
+
+    fn close_pack(&mut self) {
+        if let Some(pack) = self.packing.open.take() {
+            self.release_held(pack.identity, pack.epoch, None);
+        }
+    }
+
+    /// Records how much of a pack is in use. A pack without live bytes is deleted.
+    fn set_pack(&mut self, identity: Uuid, before: Pack, after: Pack) -> Result<()> {
+        let change = |total: u64, before: u32, after: u32| {
+            // The totals come from the meta slot, where an attacker with the key can write any number.
+            total.saturating_sub(before.into()).saturating_add(after.into())
+        };
+        let after = if after.live == 0 { Pack::default() } else { after };
+        for (counter, before, after) in
+            [(PACKED_COUNTER, before.used, after.used), (LIVE_COUNTER, before.live, after.live)]
+        {
+            let total = self.trees.counter_mut(counter);
+            *total = change(*total, before, after);
+        }
+        if after.live > 0 {
+            self.trees.put::<Packs>(&identity, &after)?;
+            return Ok(());
+        }
+        self.trees.remove::<Packs>(&identity)?;
+        if self.packing.open.as_ref().is_some_and(|open| open.identity == identity) {
+            self.close_pack();
+        }
+        self.delete(identity)?;
+        Ok(())
+    }
+
+    /// Frees the slice of a deleted file. A long one becomes a dead slice, of which each commit frees a part.
+    pub(crate) fn free_slice(&mut self, first: u64, length: u64) -> Result<()> {
+        let end = first.saturating_add(length);
+        if self.packing.first().is_some_and(|pending| end > pending) {
+            self.settle_packing()?;
+        }
+        if length > FREED_AT_ONCE {
+            self.trees.put::<DeadSlices>(&first, &length)?;
+            return Ok(());
+        }
+        self.free_frames(first, length, usize::MAX)?;
+        Ok(())
+    }
+
+    /// Returns whether slices of deleted files are left.
+    pub(super) fn has_dead_slices(&self) -> bool {
+        self.trees.entries(TreeId::DeadSlices) > 0
+    }
+
+    /// Frees some frames of dead slices.
+    pub(super) fn purge_slices(&mut self) -> Result<()> {
+        let mut left = FREED_PER_COMMIT;
+        while left > 0 {
+            let Some((first, length)) = self.trees.ceiling::<DeadSlices>(&0)? else { break };
+            let (freed, frames) = self.free_frames(first, length, left)?;
+            left -= frames.min(left);
+            self.trees.remove::<DeadSlices>(&first)?;
+            if freed < length {
+                self.trees.put::<DeadSlices>(&(first + freed), &(length - freed))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Frees up to `most` frames of a slice. Returns the number of bytes of the slice that no file has any more, and the
+    /// number of frames.
+    fn free_frames(&mut self, first: u64, length: u64, most: usize) -> Result<(u64, usize)> {
+        let (end, mut at, mut frames) = (first + length, first, 0);
+        while at < end && frames < most {
+            let (begin, frame) = frame_at(&self.trees, at)?;
+            let after = (begin + frame.length).min(end);
+            self.lower_live(begin, frame, after - at)?;
+            (at, frames) = (after, frames + 1);
+        }
+        Ok((at - first, frames))
+    }
+
+    fn lower_live(&mut self, begin: u64, frame: Frame, freed: u64) -> Result<()> {
+        let live = frame
+            .live
+            .checked_sub(freed)
+            .ok_or_else(|| EngineError::damaged(None, Check::Frame, 0..=frame.live, freed))?;
+        let left = (live > 0).then_some(Frame { live, ..frame });
+        match &left {
+            Some(left) => self.trees.put::<Frames>(&begin, left)?,
+            None => self.trees.remove::<Frames>(&begin)?,
+        };
+        self.lower_pack(&frame, left.as_ref())
+    }
+
+    /// Lowers the number of live bytes in the pack of a frame, of which `left` is left there.
+    fn lower_pack(&mut self, frame: &Frame, left: Option<&Frame>) -> Result<()> {
+        let Some(Stored { pack: identity, .. }) = frame.stored else { return Ok(()) };
+        if ar7_engine::fault!(KeepLiveBytes) {
+            return Ok(());
+        }
+        let before = self.trees.get::<Packs>(&identity)?;
+        let before = before.ok_or_else(|| no_pack(identity))?;
+        let lowered = frame.live_bytes() - left.map_or(0, Frame::live_bytes);
+        let live = before
+            .live
+            .checked_sub(lowered)
+            .ok_or_else(|| EngineError::damaged(None, Check::Frame, 0..=before.live, lowered))?;
+        self.set_pack(identity, before, Pack { live, ..before })
+    }
+
+    /// Reads packed content as the open transaction has it.
+    pub(crate) fn read_packed(&mut self, first: u64, bytes: &mut [u8]) -> Result<()> {
+        if self.packing.first().is_some_and(|pending| first + bytes.len() as u64 > pending) {
+            self.settle_packing()?;
+        }
+        read_packed(&self.trees, &InTransaction(self), first, bytes)
+    }
+
+    /// Forgets what is not in a pack yet, because the transaction is rolled back.
+    pub(super) fn forget_packing(&mut self) {
+        let stuck = std::mem::take(&mut self.packing.stuck);
+        self.packing = Packing { stuck, ..Packing::default() };
+    }
+}
+
+/// The packs of the open transaction.
+struct InTransaction<'a>(&'a State);
+
+impl PackReader for InTransaction<'_> {
+    fn cache(&self) -> &crate::packs::FrameCache {
+        self.0.trees.frames()
+    }
+
+    fn read_pack(&self, pack: Uuid, offset: u64, bytes: &mut [u8]) -> Result<usize> {
+        self.0.read_uncommitted(pack, offset, bytes)
+    }
+}
+
+/// Returns the number of addresses of a new frame that belong to files.
+fn live_in(content: &Content) -> u64 {
+    content.slices.iter().map(|slice| u64::from(slice.length)).sum()
+}
+
+fn no_pack(identity: Uuid) -> Error {
+    EngineError::damaged(None, Check::Frame, "a pack", identity).into()
+}

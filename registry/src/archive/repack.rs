@@ -1,0 +1,190 @@
+//! Repacking: live content is moved out of packs with many dead bytes, so that they can be deleted.
+//!
+//! It happens in commits of its own, after the commit that made the bytes dead. If there is no room, nothing is lost:
+//! that transaction is rolled back, and a later one tries again.
+
+use std::collections::BinaryHeap;
+
+use ar7_engine::Class;
+use ar7_engine::format::DATA_SIZE;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::State;
+use super::filling::BATCH_FRAMES;
+use crate::error::Result;
+use crate::packs::{Content, HEAD_SIZE, Head, Slice, decode, read_head};
+use crate::records::{
+    DeadSlices, Frames, InodeNumber, Inodes, LIVE_COUNTER, PACKED_COUNTER, Pack, Packs, ReadRecords,
+};
+
+/// Content is moved while more than one in this many bytes of all packs is dead.
+const DEAD_ONE_IN: u64 = 4;
+
+/// Number of live bytes that one commit moves.
+const MOVED_PER_COMMIT: u64 = 16 << 20;
+
+/// Number of packs that one commit considers.
+const CONSIDERED_MAX: usize = 64;
+
+/// Whether to move content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repack {
+    /// While over a quarter of all bytes is dead.
+    OverAQuarter,
+    /// While any byte is dead, so that no deleted content is left in packs.
+    AnyDead,
+}
+
+/// A pack with dead bytes. Those with the greatest part of dead bytes come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    /// Dead bytes in each 2^32.
+    dead: u64,
+    live: u32,
+    identity: Uuid,
+}
+
+impl State {
+    /// Moves live content out of some packs, and commits. Returns whether it moved any. Without room it moves nothing.
+    ///
+    /// A handle that is open prevents it, because a rollback would make the handle stale.
+    pub(super) fn repack(&mut self, when: Repack) -> Result<bool> {
+        if !self.open.is_empty() || !self.must_repack(when) {
+            return Ok(false);
+        }
+        let moved = self.move_dead_packs().and_then(|moved| {
+            if moved {
+                self.flush(true)?;
+                self.commit_flushed()?;
+            }
+            Ok(moved)
+        });
+        match moved {
+            Err(error) if matches!(error.class(), Class::NoSpace | Class::HeldByReaders) => {
+                self.rollback()?;
+                Ok(false)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn must_repack(&self, when: Repack) -> bool {
+        let dead = self.dead_bytes();
+        match when {
+            Repack::OverAQuarter => {
+                dead.saturating_mul(DEAD_ONE_IN) > self.trees.counters()[PACKED_COUNTER]
+            }
+            Repack::AnyDead => dead > 0,
+        }
+    }
+
+    /// Returns the number of bytes in packs that belong to no file.
+    pub(super) fn dead_bytes(&self) -> u64 {
+        let counters = self.trees.counters();
+        counters[PACKED_COUNTER].saturating_sub(counters[LIVE_COUNTER])
+    }
+
+    /// Moves the live content of the packs with the most dead bytes, up to a limit.
+    fn move_dead_packs(&mut self) -> Result<bool> {
+        let (mut moved, mut left) = (false, MOVED_PER_COMMIT);
+        for candidate in self.candidates()? {
+            if u64::from(candidate.live) > left {
+                break;
+            }
+            left -= u64::from(candidate.live);
+            match self.move_pack(candidate.identity) {
+                Ok(()) => moved = true,
+                // What is damaged stays where it is, for salvage.
+                Err(error) if error.class() == Class::Damaged => {
+                    self.packing.stuck.insert(candidate.identity);
+                    self.rollback()?;
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Returns the packs with the greatest part of dead bytes.
+    fn candidates(&self) -> Result<Vec<Candidate>> {
+        let mut best = BinaryHeap::new();
+        let mut from = Uuid::nil();
+        while let Some((identity, Pack { used, live })) = self.trees.ceiling::<Packs>(&from)? {
+            if used > live && !self.packing.stuck.contains(&identity) {
+                let dead = (u64::from(used - live) << 32) / u64::from(used);
+                best.push(std::cmp::Reverse(Candidate { dead, live, identity }));
+                if best.len() > CONSIDERED_MAX {
+                    best.pop();
+                }
+            }
+            let Some(next) = identity.as_u128().checked_add(1) else { break };
+            from = Uuid::from_u128(next);
+        }
+        Ok(best.into_sorted_vec().into_iter().map(|reversed| reversed.0).collect())
+    }
+
+    /// Moves every live frame of a pack, which deletes the pack.
+    fn move_pack(&mut self, pack: Uuid) -> Result<()> {
+        let Some(stored) = self.stored(pack)? else { return Ok(()) };
+        let (length, mut offset) = (stored.record.length, 0);
+        while offset + u64::from(HEAD_SIZE) <= length {
+            let Some(head) = self.head_at(pack, offset)? else {
+                offset = (offset + 1).next_multiple_of(DATA_SIZE as u64);
+                continue;
+            };
+            if self.is_in_use(pack, offset, &head)? {
+                let content = self.live_content(pack, offset, &head)?;
+                self.packing.add_moved(content);
+                if self.packing.full_len() >= BATCH_FRAMES {
+                    self.settle_packing()?;
+                }
+            }
+            offset += u64::from(HEAD_SIZE) + u64::from(head.stored);
+        }
+        self.settle_packing()
+    }
+
+    /// Returns the head of the frame at an offset of a pack, or `None` if the rest of the block is unused.
+    fn head_at(&self, pack: Uuid, offset: u64) -> Result<Option<Head>> {
+        let mut bytes = [0; HEAD_SIZE as usize];
+        self.read_uncommitted(pack, offset, &mut bytes)?;
+        if bytes[..4] == [0; 4] { Ok(None) } else { read_head(&bytes).map(Some) }
+    }
+
+    /// Returns whether a frame is the one in use for its addresses.
+    fn is_in_use(&self, pack: Uuid, offset: u64, head: &Head) -> Result<bool> {
+        let frame = self.trees.get::<Frames>(&head.first)?;
+        Ok(frame.is_some_and(|frame| frame.is_at(pack, offset, head.stored)))
+    }
+
+    /// Returns the content of a frame, with zeros for what belongs to no file any more.
+    fn live_content(&self, pack: Uuid, offset: u64, head: &Head) -> Result<Content> {
+        let length = usize::try_from(head.stored).expect("a u32 fits");
+        let mut stored = Zeroizing::new(vec![0; length]);
+        let read = self.read_uncommitted(pack, offset + u64::from(HEAD_SIZE), &mut stored)?;
+        let content = decode(head, &stored[..read])?;
+        let mut live = Content {
+            first: content.first,
+            bytes: Zeroizing::new(vec![0; content.bytes.len()]),
+            slices: Vec::new(),
+        };
+        for slice in content.slices {
+            if self.is_live(content.first, &slice)? {
+                let range = slice.range();
+                live.bytes[range.clone()].copy_from_slice(&content.bytes[range]);
+                live.slices.push(slice);
+            }
+        }
+        Ok(live)
+    }
+
+    /// Returns whether a slice of a frame belongs to its inode, or to a deleted file whose frames are not all free yet.
+    fn is_live(&self, first: u64, slice: &Slice) -> Result<bool> {
+        let inode = self.trees.get::<Inodes>(&InodeNumber(slice.inode))?;
+        let of_inode = inode.and_then(|inode| Some((inode.slice?, inode.size)));
+        let dead = self.trees.floor::<DeadSlices>(&(first + u64::from(slice.start)))?;
+        Ok([of_inode, dead].into_iter().flatten().any(|range| slice.is_within(first, range)))
+    }
+}

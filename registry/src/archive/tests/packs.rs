@@ -1,0 +1,131 @@
+//! Packed content: faults in it are found, and what readers need of it stays.
+
+use ar7_engine::{PlantedFault, with_planted_fault};
+
+use super::*;
+use crate::error::Error;
+use crate::records::{Attributes, Frame, Frames, Packs, ReadRecords};
+use crate::stream::FileContent;
+use crate::working::WorkingTrees;
+
+const ATTRIBUTES: Attributes = Attributes {
+    mode: 0o644,
+    uid: 0,
+    gid: 0,
+    modified: ar7_engine::format::Timestamp { seconds: 0, nanoseconds: 0 },
+    origin: None,
+};
+
+const ROOT: InodeNumber = InodeNumber::ROOT;
+
+fn add(archive: &Archive, name: &[u8], bytes: &[u8]) {
+    let names = archive.names();
+    let mut packed = names.begin_packed(None).unwrap();
+    names.append_packed(&mut packed, bytes).unwrap();
+    names.add_packed(ROOT, name, ATTRIBUTES, packed).unwrap();
+}
+
+fn content(archive: &Archive, name: &[u8]) -> Result<Vec<u8>> {
+    let snapshot = archive.snapshot();
+    let inode = snapshot.inode(snapshot.lookup(ROOT, name)?.unwrap().inode)?.unwrap();
+    let content = snapshot.read_file(&inode)?.unwrap();
+    assert!(matches!(content, FileContent::Packed(_)));
+    let mut bytes = vec![0; usize::try_from(content.len()).unwrap()];
+    content.read_at(0, &mut bytes)?;
+    Ok(bytes)
+}
+
+fn findings(archive: &Archive) -> usize {
+    let mut findings = 0;
+    archive.verify(&mut |_| findings += 1, &mut |_| {}).unwrap();
+    findings
+}
+
+/// Makes an archive of two large files, and exchanges the places of their second frames. Returns what reading finds.
+fn exchanged() -> (Result<Vec<u8>>, usize) {
+    let (device, archive) = create(ArchiveKind::Dynamic, 0);
+    add(&archive, b"a", &vec![1; 400_000]);
+    add(&archive, b"b", &vec![2; 400_000]);
+    archive.commit().unwrap();
+    {
+        let mut state = archive.state().unwrap();
+        let trees = &mut state.writing().unwrap().trees;
+        let second = |trees: &WorkingTrees, after: u64| -> (u64, Frame) {
+            trees.ceiling::<Frames>(&(after + 1)).unwrap().unwrap()
+        };
+        let (a, b) = (second(trees, 0), second(trees, 400_000));
+        trees.put::<Frames>(&a.0, &Frame { stored: b.1.stored, ..a.1 }).unwrap();
+        trees.put::<Frames>(&b.0, &Frame { stored: a.1.stored, ..b.1 }).unwrap();
+    }
+    archive.commit().unwrap();
+    drop(archive);
+    let archive = open(&device, Access::Read);
+    (content(&archive, b"a"), findings(&archive))
+}
+
+#[test]
+fn a_frame_at_the_place_of_another_is_damage() {
+    let (read, findings) = exchanged();
+    assert!(matches!(read, Err(Error::Engine(_))), "{read:?}");
+    assert!(findings > 0);
+    let (read, _) = with_planted_fault(PlantedFault::AnyFrame, exchanged);
+    assert_ne!(read.unwrap(), vec![1; 400_000], "the planted fault gives other content");
+}
+
+/// Deletes most files of a pack, so that the others move. Returns whether everything is as it should be.
+fn is_kept_when_packs_die() -> bool {
+    let (_, archive) = create(ArchiveKind::Dynamic, 0);
+    let bytes = |file: u8| -> Vec<u8> {
+        let mut state = u64::from(file) + 1;
+        let next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            Some(state.to_be_bytes()[0])
+        };
+        std::iter::from_fn(next).take(20_000).collect()
+    };
+    for file in 0..20 {
+        add(&archive, &[file + 1], &bytes(file));
+    }
+    archive.commit().unwrap();
+    let before = archive.statistics().unwrap();
+    let held = archive.snapshot();
+    for file in (0..20).filter(|file| file % 4 != 0) {
+        archive.names().remove(ROOT, &[file + 1]).unwrap();
+    }
+    if archive.reclaim().is_err() {
+        return false;
+    }
+    let after = archive.statistics().unwrap();
+    let is_small = after.packed_bytes < before.packed_bytes / 2 && after.packs > 0;
+    let are_whole = (0..20_u8)
+        .step_by(4)
+        .all(|file| content(&archive, &[file + 1]).is_ok_and(|found| found == bytes(file)));
+    let inode = held.lookup(ROOT, &[2]).unwrap().unwrap().inode;
+    let old = held.read_file(&held.inode(inode).unwrap().unwrap()).unwrap().unwrap();
+    let mut found = vec![0; 20_000];
+    let is_held = old.read_at(0, &mut found).is_ok() && found == bytes(1);
+    is_small && are_whole && is_held && findings(&archive) == 0
+}
+
+#[test]
+fn packs_that_are_mostly_dead_are_deleted_and_what_lives_is_moved() {
+    assert!(is_kept_when_packs_die());
+    for fault in [PlantedFault::KeepLiveBytes, PlantedFault::MovedFrameStays] {
+        assert!(!with_planted_fault(fault, is_kept_when_packs_die), "{fault:?} is missed");
+    }
+}
+
+#[test]
+fn the_stream_of_a_pack_cannot_be_opened_for_writing_deleted_or_named() {
+    let (_, archive) = create(ArchiveKind::Dynamic, 0);
+    add(&archive, b"a", b"content");
+    archive.commit().unwrap();
+    let pack = archive.state().unwrap().writing().unwrap().trees.ceiling::<Packs>(&Uuid::nil());
+    let (pack, _) = pack.unwrap().unwrap();
+    let is_refused = |error| matches!(error, Error::StreamIsNamed { .. });
+    assert!(archive.open_stream(pack).is_err_and(is_refused));
+    assert!(archive.delete_stream(pack).is_err_and(is_refused));
+    let named = archive.names().add_file(ROOT, b"b", ATTRIBUTES, Some(pack));
+    assert!(named.is_err_and(is_refused));
+    assert_eq!(content(&archive, b"a").unwrap(), b"content");
+}

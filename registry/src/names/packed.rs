@@ -1,0 +1,196 @@
+//! Files whose content is packed.
+
+use ar7_engine::Error as EngineError;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::Names;
+use super::change::{
+    add_as, blank, check_free, delete_content, existing, make_root, new_number, storable,
+};
+use crate::archive::State;
+use crate::error::{Error, Result};
+use crate::records::{ADDRESS_MAX, Attributes, EntryType, Inode, InodeNumber, Inodes};
+
+/// A hole takes at most one in this many of the addresses that are left.
+const HOLE_ONE_IN: u64 = 1024;
+
+/// Number of bytes that are copied at a time when a file gets a stream of its own.
+const PIECE: usize = 1 << 20;
+
+/// Content that is being packed for one file. It must become the content of the file or be discarded, because nothing
+/// else frees it before the transaction ends.
+#[derive(Debug)]
+pub struct Packed {
+    number: InodeNumber,
+    first: u64,
+    length: u64,
+}
+
+impl Packed {
+    /// Returns the number of bytes so far.
+    pub fn len(&self) -> u64 {
+        self.length
+    }
+
+    /// Returns whether there are no bytes so far.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+}
+
+impl Names<'_> {
+    /// Begins to pack content for a new file, or for an existing one.
+    pub fn begin_packed(&self, existing: Option<InodeNumber>) -> Result<Packed> {
+        self.archive.check_kind("naming streams")?;
+        self.change(|state| {
+            let number = if let Some(number) = existing {
+                number
+            } else {
+                make_root(state)?;
+                new_number(state)?
+            };
+            Ok(Packed { number, first: state.next_address(), length: 0 })
+        })
+    }
+
+    /// Packs more bytes. Fails with [`Error::Stale`] if other content was packed since the last call, or if the
+    /// transaction was rolled back.
+    pub fn append_packed(&self, packed: &mut Packed, bytes: &[u8]) -> Result<()> {
+        self.change(|state| {
+            if packed.is_empty() {
+                packed.first = state.next_address();
+            }
+            packed.check(state)?;
+            state.pack(packed.number, bytes, packed.length > 0)
+        })?;
+        packed.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Appends a hole of `length` zeros, which takes no space. Fails as [`Names::append_packed`] does.
+    ///
+    /// Addresses are never used twice, so a hole may take at most one in 1024 of those that are left. A longer one is
+    /// refused with [`EngineError::Full`], which changes nothing.
+    pub fn append_hole(&self, packed: &mut Packed, length: u64) -> Result<()> {
+        if length == 0 {
+            return Ok(());
+        }
+        let next = self.archive.state()?.writing()?.next_address();
+        let limit = ADDRESS_MAX.saturating_sub(next) / HOLE_ONE_IN;
+        if length > limit {
+            return Err(EngineError::Full { what: "length of a hole", limit }.into());
+        }
+        self.change(|state| {
+            if packed.is_empty() {
+                packed.first = state.next_address();
+            }
+            packed.check(state)?;
+            state.pack_hole(length)
+        })?;
+        packed.length += length;
+        Ok(())
+    }
+
+    /// Frees content that no file gets.
+    #[expect(clippy::needless_pass_by_value, reason = "nothing can use it afterwards")]
+    pub fn discard_packed(&self, packed: Packed) -> Result<()> {
+        self.change(|state| packed.free(state))
+    }
+
+    /// Adds a file with packed content.
+    pub fn add_packed(
+        &self,
+        directory: InodeNumber,
+        name: &[u8],
+        attributes: Attributes,
+        packed: Packed,
+    ) -> Result<InodeNumber> {
+        let number = packed.number;
+        self.change(|state| {
+            let inode = Inode { ..blank(EntryType::File, attributes)? };
+            check_free(state, directory, name)?;
+            packed.check(state)?;
+            add_as(state, directory, name, number, &packed.into_inode(inode))
+        })?;
+        Ok(number)
+    }
+
+    /// Replaces the content and attributes of the file for which content was packed. The old content is deleted.
+    pub fn replace_with_packed(&self, packed: Packed, attributes: Attributes) -> Result<()> {
+        let attributes = storable(attributes)?;
+        self.change(|state| {
+            let number = packed.number;
+            let inode = existing(state, number)?;
+            if inode.kind != EntryType::File {
+                let (found, needed) = (inode.kind.name(), "a file");
+                return Err(Error::WrongEntryType { path: Vec::new(), found, needed });
+            }
+            packed.check(state)?;
+            delete_content(state, number, &inode)?;
+            let inode = packed.into_inode(Inode { attributes, ..inode });
+            state.trees.put::<Inodes>(&number, &inode)?;
+            Ok(())
+        })
+    }
+
+    /// Reads the content of a packed file as the open transaction has it, at most to its end. Returns the number of
+    /// bytes.
+    pub fn read_packed(&self, number: InodeNumber, offset: u64, bytes: &mut [u8]) -> Result<usize> {
+        self.change(|state| {
+            let inode = existing(state, number)?;
+            let Some(first) = inode.slice else { return Ok(0) };
+            let available = inode.size.saturating_sub(offset);
+            let wanted = usize::try_from(available).unwrap_or(usize::MAX).min(bytes.len());
+            state.read_packed(first + offset, &mut bytes[..wanted])?;
+            Ok(wanted)
+        })
+    }
+
+    /// Gives a packed file a stream of its own, so that it can be changed in place. Returns the stream.
+    pub fn unpack(&self, number: InodeNumber) -> Result<Option<Uuid>> {
+        let inode = self.inode(number)?.ok_or(Error::NoInode { inode: number.0 })?;
+        if inode.slice.is_none() {
+            return Ok(inode.stream);
+        }
+        let mut stream = self.archive.new_stream()?;
+        let identity = stream.identity();
+        let copied = self.copy_packed(number, &mut stream);
+        stream.close()?;
+        if let Err(error) = copied {
+            self.archive.delete_stream(identity)?;
+            return Err(error);
+        }
+        self.replace_content(number, Some(identity), inode.attributes)?;
+        Ok(Some(identity))
+    }
+
+    fn copy_packed(&self, number: InodeNumber, stream: &mut crate::stream::Stream) -> Result<()> {
+        let (mut piece, mut done) = (Zeroizing::new(vec![0; PIECE]), 0);
+        loop {
+            let read = self.read_packed(number, done, &mut piece)?;
+            if read == 0 {
+                return Ok(());
+            }
+            stream.append(&piece[..read])?;
+            done += read as u64;
+        }
+    }
+}
+
+impl Packed {
+    /// Fails unless the next byte would follow those that were packed.
+    fn check(&self, state: &State) -> Result<()> {
+        let end = self.first + self.length;
+        if self.length > 0 && state.next_address() != end { Err(Error::Stale) } else { Ok(()) }
+    }
+
+    fn free(&self, state: &mut State) -> Result<()> {
+        if self.length == 0 { Ok(()) } else { state.free_slice(self.first, self.length) }
+    }
+
+    fn into_inode(self, inode: Inode) -> Inode {
+        let slice = (self.length > 0).then_some(self.first);
+        Inode { size: self.length, stream: None, slice, ..inode }
+    }
+}
