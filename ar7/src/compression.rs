@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::error::Result;
+
 /// How new content is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
@@ -27,6 +29,9 @@ const LEVEL_MAX: u8 = 19;
 const SAMPLE_BYTES: usize = 64 << 10;
 const SAMPLES: usize = 3;
 
+/// Length of the beginning that the samples are taken from, in bytes.
+pub(crate) const BEGINNING_BYTES: usize = 1 << 20;
+
 impl Compression {
     /// Returns the level of Zstandard, if content is compressed.
     pub(crate) fn level(self) -> Option<i32> {
@@ -34,6 +39,27 @@ impl Compression {
             Compression::Auto => Some(AUTO_LEVEL.into()),
             Compression::None => None,
             Compression::Zstd(level) => Some(level.into()),
+        }
+    }
+
+    /// Returns the number that stands for it in an archive.
+    pub(crate) fn number(self) -> u64 {
+        match self {
+            Compression::Auto => 0,
+            Compression::None => 1,
+            Compression::Zstd(level) => u64::from(level) + 1,
+        }
+    }
+
+    /// Returns what a number in an archive stands for. A later version of the program may have stored an unknown one.
+    pub(crate) fn of_number(number: u64) -> Compression {
+        match number {
+            1 => Compression::None,
+            number => {
+                let level = number.checked_sub(1).and_then(|level| u8::try_from(level).ok());
+                let level = level.filter(|level| (1..=LEVEL_MAX).contains(level));
+                level.map_or(Compression::Auto, Compression::Zstd)
+            }
         }
     }
 
@@ -58,6 +84,19 @@ impl Compression {
     }
 }
 
+/// Returns how to compress what is written now: as chosen, which the archive remembers, or as it remembers.
+pub(crate) fn choose(
+    archive: &ar7_registry::Archive,
+    choice: Option<Compression>,
+) -> Result<Compression> {
+    let stored = archive.compression()?;
+    let Some(choice) = choice else { return Ok(Compression::of_number(stored)) };
+    if choice.number() != stored {
+        archive.set_compression(choice.number())?;
+    }
+    Ok(choice)
+}
+
 impl fmt::Display for Compression {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -71,7 +110,7 @@ impl fmt::Display for Compression {
 impl FromStr for Compression {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Compression, String> {
+    fn from_str(text: &str) -> std::result::Result<Compression, String> {
         let of_level = |text: &str| {
             let level = text.parse().ok().filter(|level| (1..=LEVEL_MAX).contains(level));
             level.map(Compression::Zstd)
@@ -103,7 +142,9 @@ mod tests {
         ] {
             assert_eq!(text.parse(), Ok(value));
             assert_eq!(value.to_string().parse(), Ok(value));
+            assert_eq!(Compression::of_number(value.number()), value);
         }
+        assert_eq!(Compression::of_number(u64::MAX), Compression::Auto);
         for text in ["", "zstd", "zstd:0", "zstd:20", "zstd:-1", "gzip"] {
             assert!(text.parse::<Compression>().is_err(), "{text}");
         }

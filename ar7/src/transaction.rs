@@ -10,6 +10,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::archive::{Archive, Taken};
+use crate::compression::{BEGINNING_BYTES, Compression, choose};
 use crate::error::{Error, Result};
 use crate::file::{Bytes, File};
 use crate::open::Open;
@@ -160,6 +161,32 @@ impl<'a> Transaction<'a> {
             Err(error) => return Err(error),
         }
         self.open(path, Mode::WRITE)
+    }
+
+    /// Compresses the content of a file, if a sample of its beginning becomes smaller. Without a choice, this follows the
+    /// archive, otherwise the archive follows the choice from now on. Returns whether the content was not compressed
+    /// before.
+    ///
+    /// A later write to the file stores its content in whole blocks again.
+    pub fn compress(
+        &self,
+        path: impl AsRef<Path>,
+        compression: impl Into<Option<Compression>>,
+    ) -> Result<bool> {
+        let path = path.as_ref();
+        let compression = choose(self.registry(), compression.into())?;
+        let mut file = self.open(path, Mode::READ)?;
+        let mut beginning = Zeroizing::new(vec![0; BEGINNING_BYTES]);
+        let length = fill(&mut file, &mut beginning)?;
+        drop(file);
+        if !compression.packs_large(&beginning[..length]) {
+            return Ok(false);
+        }
+        self.registry().set_level(compression.level())?;
+        let (number, _) = source::find(self.registry(), path)?;
+        self.open
+            .deleting(|| self.registry().names().pack(number))
+            .map_err(|error| Error::from(error).at(path))
     }
 
     /// Makes a directory.

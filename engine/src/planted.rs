@@ -148,6 +148,8 @@ mod faults {
             KeepLiveBytes,
             /// The record of a moved frame refers to its old place.
             MovedFrameStays,
+            /// A hole begins one address before it should, where there is data.
+            HoleWithData,
         }
 
         /// Faults in repair, found by tests of the store.

@@ -20,9 +20,9 @@ use crate::committed::Snapshot;
 use crate::error::Result;
 use crate::names::INODE_COUNTER;
 use crate::records::{
-    ADDRESS_COUNTER, DeadSlices, EntryType, Frames, Inode, InodeNumber, Inodes, LIVE_COUNTER,
-    NameKey, NameRecords, PACKED_COUNTER, Packs, ReadRecords, Record, Streams, TreeId,
-    reserved_identity,
+    ADDRESS_COUNTER, COMPRESSION_COUNTER, DeadSlices, EntryType, Frames, Inode, InodeNumber,
+    Inodes, LIVE_COUNTER, NameKey, NameRecords, PACKED_COUNTER, Packs, ReadRecords, Record,
+    Streams, TreeId, reserved_identity,
 };
 
 /// Maximum number of blocks that are read and written at a time: 1 MiB.
@@ -77,7 +77,8 @@ impl Archive {
             pack.as_u128().checked_add(1).map(Uuid::from_u128)
         })?;
         copying.records::<DeadSlices>(0, |first| first.checked_add(1))?;
-        for counter in [INODE_COUNTER, ADDRESS_COUNTER, PACKED_COUNTER, LIVE_COUNTER] {
+        let counters = [INODE_COUNTER, ADDRESS_COUNTER, PACKED_COUNTER, LIVE_COUNTER];
+        for counter in counters.into_iter().chain([COMPRESSION_COUNTER]) {
             *new.state()?.writing()?.trees.counter_mut(counter) = slot.counters[counter];
         }
         new.commit()

@@ -83,6 +83,9 @@ pub(crate) struct Task {
     pub(crate) output: Option<PathBuf>,
 }
 
+/// The pipe that compresses and encrypts.
+const ZSTD: &str = "tar | zstd | age";
+
 /// A program, and the Debian package that contains it.
 pub(crate) struct Peer {
     pub(crate) subject: &'static str,
@@ -93,11 +96,12 @@ pub(crate) struct Peer {
 }
 
 /// Every program, ar7 first.
-pub(crate) const PEERS: [Peer; 8] = [
+pub(crate) const PEERS: [Peer; 9] = [
     Peer { subject: "ar7", commands: &[], package: "", is_slow: false },
     Peer { subject: "cp", commands: &["cp"], package: "coreutils", is_slow: false },
     Peer { subject: "tar", commands: &["tar"], package: "tar", is_slow: false },
     Peer { subject: "tar | age", commands: &["tar", "age"], package: "age", is_slow: false },
+    Peer { subject: ZSTD, commands: &["tar", "zstd", "age"], package: "zstd", is_slow: false },
     Peer { subject: "7z", commands: &["7zz"], package: "7zip", is_slow: true },
     Peer { subject: "restic", commands: &["restic"], package: "restic", is_slow: true },
     Peer { subject: "borg", commands: &["borg"], package: "borgbackup", is_slow: true },
@@ -165,6 +169,7 @@ impl Place {
             })],
             "tar" => self.tar(&out),
             "tar | age" => self.age(&out),
+            ZSTD => self.zstd(&out),
             "7z" => self.seven_zip(&out),
             "restic" => self.restic(&out),
             "borg" => self.borg(&out),
@@ -307,7 +312,27 @@ impl Place {
         ]
     }
 
-    /// Without compression, like all other programs here.
+    /// Level 1, on two threads.
+    fn zstd(&self, out: &Path) -> Vec<Task> {
+        let (parent, name) = self.parent_and_name();
+        let (key, tree) = (self.work.join("age.key"), self.work.join("tree.zst.age"));
+        let decrypt =
+            ["age".as_ref(), "-d".as_ref(), "-i".as_ref(), key.as_os_str(), tree.as_os_str()];
+        let extract = program(decrypt).pipe(["zstd", "-dcq"]).pipe(["tar", "x"]);
+        vec![
+            self.tree_in(ZSTD, "tree.zst.age", |path| {
+                let words =
+                    ["tar".as_ref(), "c".as_ref(), "-C".as_ref(), parent.as_os_str(), &name];
+                let encrypt = ["age", "-r", &self.recipient, "-o"].map(OsString::from);
+                program(words)
+                    .pipe(["zstd", "-1", "-T2", "-cq"])
+                    .pipe(encrypt.into_iter().chain([path.as_os_str().to_owned()]))
+            }),
+            Place::tree_out(ZSTD, &tree, out, extract),
+        ]
+    }
+
+    /// Without compression, which it would spend most of its time on.
     fn seven_zip(&self, out: &Path) -> Vec<Task> {
         let archive = self.work.join("tree.7z");
         let password = OsString::from(format!("-p{PASSWORD}"));
@@ -328,7 +353,7 @@ impl Place {
         let repository = self.work.join("restic");
         let tree = self.tree.as_os_str();
         let mut backup = self.tree_in("restic", "restic", |_| {
-            let words = ["restic", "backup", "-q", "--compression", "off"];
+            let words = ["restic", "backup", "-q"];
             program(words.map(AsRef::as_ref).into_iter().chain([tree]))
         });
         backup.stale.push(self.work.join("restic-cache"));
@@ -347,7 +372,7 @@ impl Place {
         let repository = self.work.join("borg");
         let tree = self.tree.as_os_str();
         let mut create = self.tree_in("borg", "borg", |_| {
-            let words = ["borg", "create", "--compression", "none", "::tree"];
+            let words = ["borg", "create", "::tree"];
             program(words.map(AsRef::as_ref).into_iter().chain([tree]))
         });
         create.stale.push(self.work.join("borg-base"));

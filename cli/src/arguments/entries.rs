@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use ar7::{FileType, Size, Timestamp};
+use ar7::{Compression, FileType, Size, Timestamp};
 use clap::Args;
 
 use super::{NewSlot, one_of};
@@ -21,6 +21,9 @@ pub(crate) struct Put {
     /// Replace an existing entry
     #[arg(long)]
     pub(crate) force: bool,
+    /// How to compress, now and later: auto, none, fast, best, or zstd:N with a level N from 1 to 19 [default: as before]
+    #[arg(long, value_name = "METHOD", conflicts_with = "stream")]
+    pub(crate) compression: Option<Compression>,
     /// Command whose output is stored; if it fails, the archive stays as it was [default: standard input]
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,

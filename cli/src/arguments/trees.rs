@@ -46,9 +46,9 @@ pub(crate) struct Ingest {
     /// Number of reader threads [default: number of processors, at most 8]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) jobs: Option<u16>,
-    /// How to compress: auto, none, fast, best, or zstd:N with a level N from 1 to 19
-    #[arg(long, value_name = "METHOD", default_value_t = Compression::Auto)]
-    pub(crate) compression: Compression,
+    /// How to compress, now and later: auto, none, fast, best, or zstd:N with a level N from 1 to 19 [default: as before]
+    #[arg(long, value_name = "METHOD")]
+    pub(crate) compression: Option<Compression>,
     /// Commit after every SIZE bytes
     #[arg(long, value_name = "SIZE", default_value = "1GiB")]
     pub(crate) checkpoint: Size,

@@ -138,6 +138,7 @@ fn put_entry(
     }
     let file = transaction.replace(path).map_err(|error| error.in_entry(path))?;
     let bytes = store(file, options, progress)?;
+    transaction.compress(path, options.compression)?;
     let attributes = Attributes::of_process(FILE_MODE);
     transaction.set_attributes(path, attributes).map_err(|error| error.in_entry(path))?;
     Ok(bytes)

@@ -292,6 +292,36 @@ fn json_output_is_one_document() {
 }
 
 #[test]
+fn put_compresses_as_the_archive_or_the_option_says() {
+    let bench = Bench::new();
+    let text = b"a line of text\n".repeat(10_000);
+    let stored = |name: &str| {
+        let listed = bench.ok(&format!("ls --json a.ar7 {name}")).stdout;
+        let listed: serde_json::Value = serde_json::from_slice(&listed).expect("a document");
+        listed["entries"][0]["stored_bytes"].as_u64().expect("a length")
+    };
+    let put = |line: &str| {
+        let written = bench.with_input(&format!("put a.ar7 {line}"), &text);
+        assert_eq!(written.code, 0, "{}", written.stderr);
+    };
+    put("small");
+    put("large --compression none");
+    put("as-before");
+    put("noise --compression best");
+    let noise: Vec<u8> = (0..20_000_u32)
+        .flat_map(|number| number.wrapping_mul(2_654_435_761).to_be_bytes())
+        .collect();
+    bench.with_input("put a.ar7 noise --force", &noise);
+    assert!(stored("small") < 2000 && stored("large") >= 150_000 && stored("as-before") >= 150_000);
+    assert!(stored("noise") >= 80_000);
+    for name in ["small", "large", "as-before"] {
+        assert!(bench.ok(&format!("cat a.ar7 {name}")).stdout == text);
+    }
+    assert!(bench.ok("cat a.ar7 noise").stdout == noise);
+    bench.ok("verify a.ar7");
+}
+
+#[test]
 fn put_stream_on_the_content_of_a_file_keeps_the_inode_correct() {
     let bench = Bench::new();
     bench.write("tree/f1", vec![1; 3000]);

@@ -60,13 +60,9 @@ pub(super) fn expect<'a>(victim: &'a Victim, case: &Case, image: &[u8]) -> Expec
     }
     for (position, part) in changed {
         match part {
-            Part::Blank => bad.push(position),
-            // Either copy is enough. Without both, verification names the first, and the home locations are read.
-            Part::Live { kind: KeyKind::Meta, .. } => {
-                if !is_redo_lost || position == victim.redo[0] {
-                    bad.push(position);
-                }
-            }
+            // Of the redo list, either copy is enough. Without both, the home locations are read. Verification names each
+            // bad copy.
+            Part::Blank | Part::Live { kind: KeyKind::Meta, .. } => bad.push(position),
             // So it is for a page. Verification names each bad copy.
             Part::Live { kind: KeyKind::Registry, .. } if victim.has_good_twin(image, position) => {
                 bad.push(position);

@@ -32,7 +32,8 @@ pub(crate) use state::State;
 use crate::committed::{Committed, DamagedCopies, Snapshot};
 use crate::error::{Error, Result};
 use crate::records::{
-    LIVE_COUNTER, NEAR_PAGES_COUNTER, PACKED_COUNTER, Streams, TreeId, check_roots, reserved_index,
+    COMPRESSION_COUNTER, LIVE_COUNTER, NEAR_PAGES_COUNTER, PACKED_COUNTER, Streams, TreeId,
+    check_roots, reserved_index,
 };
 
 /// How to create an archive.
@@ -335,6 +336,21 @@ impl Archive {
             return Ok(self.store().current().slot.metadata.clone());
         }
         Ok(self.state()?.writing()?.metadata.clone())
+    }
+
+    /// Returns the number that [`Archive::set_compression`] stored, 0 at first.
+    pub fn compression(&self) -> Result<u64> {
+        if !self.inner.writer {
+            return Ok(self.store().current().slot.counters[COMPRESSION_COUNTER]);
+        }
+        Ok(self.state()?.writing()?.trees.counters()[COMPRESSION_COUNTER])
+    }
+
+    /// Stores the application's choice of compression as a number: 0 automatic, 1 none, 2 and more a level of Zstandard
+    /// plus 1.
+    pub fn set_compression(&self, choice: u64) -> Result<()> {
+        *self.state()?.writing()?.trees.counter_mut(COMPRESSION_COUNTER) = choice;
+        Ok(())
     }
 
     /// Sets how new packed content is compressed: the level of Zstandard, or `None` for raw frames.

@@ -62,6 +62,7 @@ impl State {
         // The bytes before the hole and after it are in different frames.
         self.packing.complete();
         let first = self.take_addresses(length)?;
+        let first = if ar7_engine::fault!(HoleWithData) { first.saturating_sub(1) } else { first };
         let hole = Frame { length, written: length, live: length, stored: None };
         self.trees.put::<Frames>(&first, &hole)?;
         Ok(())

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use ar7_engine::{Check, Error as EngineError, Value};
+use ar7_engine::{Check, Error as EngineError, Value, in_pool};
+use rayon::prelude::*;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -26,6 +27,9 @@ pub(crate) fn frame_at(records: &impl ReadRecords, address: u64) -> Result<(u64,
     Ok(found.ok_or_else(|| EngineError::damaged(None, Check::Frame, address, "no frame"))?)
 }
 
+/// Number of frames that are found before they are read. A hostile archive can have one for each byte.
+const PARTS_MAX: usize = 64;
+
 /// Fills `bytes` with the content from an address on.
 pub(crate) fn read_packed(
     records: &impl ReadRecords,
@@ -33,24 +37,70 @@ pub(crate) fn read_packed(
     first: u64,
     bytes: &mut [u8],
 ) -> Result<()> {
-    let mut done = 0;
-    while done < bytes.len() {
-        let at = first + done as u64;
-        let (begin, frame) = frame_at(records, at)?;
-        let left = frame.length - (at - begin);
-        let part = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len() - done);
-        let into = &mut bytes[done..done + part];
-        match frame.stored {
-            None => into.fill(0),
-            Some(stored) => {
-                let content = load_frame(packs, begin, &frame, stored)?;
-                let within = usize::try_from(at - begin).expect("a frame is short");
-                into.copy_from_slice(&content.bytes[within..within + part]);
-            }
+    in_parts(records, first, bytes, |parts| parts.into_iter().try_for_each(|part| part.fill(packs)))
+}
+
+/// Does the same on all cores, if the content is in several frames.
+pub(crate) fn read_packed_in_parallel(
+    records: &impl ReadRecords,
+    packs: &(impl PackReader + Sync),
+    first: u64,
+    bytes: &mut [u8],
+) -> Result<()> {
+    in_parts(records, first, bytes, |parts| {
+        if parts.len() == 1 {
+            return parts.into_iter().try_for_each(|part| part.fill(packs));
         }
-        done += part;
+        in_pool(|| parts.into_par_iter().try_for_each(|part| part.fill(packs)))
+    })
+}
+
+/// The bytes to read of one frame.
+struct Part<'b> {
+    /// The first address of the frame.
+    begin: u64,
+    frame: Frame,
+    /// Offset of the bytes in the content of the frame.
+    within: u64,
+    into: &'b mut [u8],
+}
+
+/// Finds the frames that cover `bytes`, from an address on, and passes some at a time.
+fn in_parts(
+    records: &impl ReadRecords,
+    first: u64,
+    bytes: &mut [u8],
+    fill: impl Fn(Vec<Part<'_>>) -> Result<()>,
+) -> Result<()> {
+    let (mut at, mut rest) = (first, bytes);
+    while !rest.is_empty() {
+        let mut parts = Vec::new();
+        while !rest.is_empty() && parts.len() < PARTS_MAX {
+            let (begin, frame) = frame_at(records, at)?;
+            let left = usize::try_from(frame.length - (at - begin)).unwrap_or(usize::MAX);
+            let part = left.min(rest.len());
+            let (into, after) = std::mem::take(&mut rest).split_at_mut(part);
+            let within = at - begin;
+            at += into.len() as u64;
+            parts.push(Part { begin, frame, within, into });
+            rest = after;
+        }
+        fill(parts)?;
     }
     Ok(())
+}
+
+impl Part<'_> {
+    fn fill(self, packs: &impl PackReader) -> Result<()> {
+        let Some(stored) = self.frame.stored else {
+            self.into.fill(0);
+            return Ok(());
+        };
+        let content = load_frame(packs, self.begin, &self.frame, stored)?;
+        let within = usize::try_from(self.within).expect("a frame is short");
+        self.into.copy_from_slice(&content.bytes[within..within + self.into.len()]);
+        Ok(())
+    }
 }
 
 /// Returns the content of a frame, from the cache or from its pack.

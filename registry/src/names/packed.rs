@@ -165,6 +165,30 @@ impl Names<'_> {
         Ok(Some(identity))
     }
 
+    /// Packs a file that has a stream of its own. Its content and its attributes stay as they are. Returns whether the
+    /// file was not packed before.
+    pub fn pack(&self, number: InodeNumber) -> Result<bool> {
+        let inode = self.inode(number)?.ok_or(Error::NoInode { inode: number.0 })?;
+        let Some(stream) = inode.stream else { return Ok(false) };
+        let is_held = |state: &State| state.open.get(&stream).is_some_and(|open| open.held);
+        if is_held(self.archive.state()?.writing()?) {
+            return Err(Error::AlreadyOpen { stream });
+        }
+        let mut packed = self.begin_packed(Some(number))?;
+        let mut piece = Zeroizing::new(vec![0; PIECE]);
+        while packed.len() < inode.size {
+            let mut state = self.archive.state()?;
+            let read = state.writing()?.read_uncommitted(stream, packed.len(), &mut piece)?;
+            drop(state);
+            if read == 0 {
+                break;
+            }
+            self.append_packed(&mut packed, &piece[..read])?;
+        }
+        self.replace_with_packed(packed, inode.attributes)?;
+        Ok(true)
+    }
+
     fn copy_packed(&self, number: InodeNumber, stream: &mut crate::stream::Stream) -> Result<()> {
         let (mut piece, mut done) = (Zeroizing::new(vec![0; PIECE]), 0);
         loop {

@@ -105,6 +105,9 @@ pub(crate) const PACKED_COUNTER: usize = 3;
 /// The counter of the meta slot that holds how many of these bytes belong to files.
 pub(crate) const LIVE_COUNTER: usize = 4;
 
+/// The counter of the meta slot that holds the choice of compression, which the application encodes.
+pub(crate) const COMPRESSION_COUNTER: usize = 5;
+
 /// The counter of pages whose copies are less than 256 blocks apart.
 pub(crate) const NEAR_PAGES_COUNTER: usize = 1;
 

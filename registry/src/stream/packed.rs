@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::content::Content;
 use super::pinned::{PinnedStream, read_sealed, recorded};
-use crate::blocks::{PackReader, frame_at, read_packed};
+use crate::blocks::{PackReader, frame_at, read_packed_in_parallel};
 use crate::committed::Snapshot;
 use crate::error::Result;
 use crate::packs::FrameCache;
@@ -44,7 +44,8 @@ impl PackedContent {
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {
         let available = self.length.saturating_sub(offset);
         let wanted = usize::try_from(available).unwrap_or(usize::MAX).min(bytes.len());
-        read_packed(&self.snapshot, &self.snapshot, self.first + offset, &mut bytes[..wanted])?;
+        let (records, packs) = (&self.snapshot, &self.snapshot);
+        read_packed_in_parallel(records, packs, self.first + offset, &mut bytes[..wanted])?;
         Ok(wanted)
     }
 }

@@ -45,6 +45,10 @@ enum Step {
         name: u8,
         at: usize,
     },
+    /// Packs a file that has a stream of its own.
+    Pack {
+        name: u8,
+    },
     Link {
         from: u8,
         to: u8,
@@ -79,6 +83,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (0_u8..12).prop_map(|name| Step::Remove { name }),
         1 => (0_u8..12, any::<prop::sample::Index>())
             .prop_map(|(name, at)| Step::Change { name, at: at.index(1 << 20) }),
+        1 => (0_u8..12).prop_map(|name| Step::Pack { name }),
         1 => (0_u8..12, 0_u8..12).prop_map(|(from, to)| Step::Link { from, to }),
         2 => (0_u8..12).prop_map(|name| Step::ReadUncommitted { name }),
         4 => Just(Step::Commit),
@@ -205,6 +210,7 @@ impl Run {
                 }
             }
             Step::Change { name, at } => self.change(*name, *at),
+            Step::Pack { name } => self.pack(*name),
             Step::Link { from, to } => {
                 if let Some(&file) = self.now.names.get(from)
                     && !self.now.names.contains_key(to)
@@ -244,20 +250,32 @@ impl Run {
                 self.was_committed();
                 assert_eq!(archive.statistics().unwrap().dead_bytes, 0);
             }
-            Step::Compact => {
-                archive.commit().unwrap();
-                archive.compact(Duration::ZERO, &mut Undisturbed).unwrap();
-                self.was_committed();
-            }
-            Step::Copy => {
-                archive.commit().unwrap();
-                let (device, new) = create(ArchiveKind::Dynamic, 0);
-                archive.copy_to(&new, &mut |_| ControlFlow::Continue(())).unwrap();
-                (self.device, self.archive) = (device, new);
-                self.was_committed();
-            }
+            Step::Compact => self.compact(),
+            Step::Copy => self.copy(),
             Step::SetLevel(level) => archive.set_level(*level).unwrap(),
         }
+    }
+
+    fn pack(&self, name: u8) {
+        let names = self.archive.names();
+        let Some(number) = self.inode(name) else { return };
+        let had_stream = names.inode(number).unwrap().unwrap().stream.is_some();
+        assert_eq!(names.pack(number).unwrap(), had_stream);
+        assert!(names.inode(number).unwrap().unwrap().stream.is_none());
+    }
+
+    fn compact(&mut self) {
+        self.archive.commit().unwrap();
+        self.archive.compact(Duration::ZERO, &mut Undisturbed).unwrap();
+        self.was_committed();
+    }
+
+    fn copy(&mut self) {
+        self.archive.commit().unwrap();
+        let (device, new) = create(ArchiveKind::Dynamic, 0);
+        self.archive.copy_to(&new, &mut |_| ControlFlow::Continue(())).unwrap();
+        (self.device, self.archive) = (device, new);
+        self.was_committed();
     }
 
     fn was_committed(&mut self) {

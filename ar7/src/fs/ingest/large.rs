@@ -78,7 +78,7 @@ impl Storing<'_, '_> {
         existing: Option<&Known>,
         content: &mut NewContent,
     ) -> Done<u64> {
-        let compression = self.run.options.compression;
+        let compression = self.run.options.compression.unwrap_or_default();
         let mut copied_bytes = 0;
         loop {
             let hole = reading.skip_hole();

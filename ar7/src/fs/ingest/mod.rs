@@ -35,7 +35,7 @@ use self::store::Storing;
 use super::Patterns;
 use super::walk::{Root, Roots, Selection, Source, System, Tree, Unread, Visit, Visits};
 use crate::archive::Archive;
-use crate::compression::Compression;
+use crate::compression::{Compression, choose};
 use crate::error::{Error, Result};
 
 /// The maximum number of entries between the walk and the writer.
@@ -108,7 +108,7 @@ struct Options {
     readers: Option<usize>,
     checkpoint_bytes: u64,
     counts: bool,
-    compression: Compression,
+    compression: Option<Compression>,
 }
 
 impl Default for Ingest<'_> {
@@ -130,7 +130,7 @@ impl<'a> Ingest<'a> {
             readers: None,
             checkpoint_bytes: CHECKPOINT_BYTES,
             counts: false,
-            compression: Compression::default(),
+            compression: None,
         };
         Ingest { options, on_event: Box::new(|_| ControlFlow::Continue(())) }
     }
@@ -212,9 +212,10 @@ impl<'a> Ingest<'a> {
         self
     }
 
-    /// Sets how new content is compressed. What the archive has already stays as it is.
-    pub fn compression(mut self, compression: Compression) -> Ingest<'a> {
-        self.options.compression = compression;
+    /// Sets how new content is compressed, in this and in later runs. What the archive has already stays as it is. By
+    /// default, new content is compressed as the archive says, which is [`Compression::Auto`] at first.
+    pub fn compression(mut self, compression: impl Into<Option<Compression>>) -> Ingest<'a> {
+        self.options.compression = compression.into();
         self
     }
 
@@ -249,11 +250,13 @@ impl<'a> Ingest<'a> {
         self.run_stages(registry, true, &System)
     }
 
-    fn run_on(self, archive: &Archive, source: &dyn Source) -> Result<IngestReport> {
+    fn run_on(mut self, archive: &Archive, source: &dyn Source) -> Result<IngestReport> {
         archive.check_writable()?;
         let _turn = archive.turn.take();
         let registry = &archive.registry;
-        registry.set_level(self.options.compression.level())?;
+        let compression = choose(registry, self.options.compression)?;
+        self.options.compression = Some(compression);
+        registry.set_level(compression.level())?;
         let stored = self.run_stages(Some(registry), false, source).and_then(|report| {
             // Commits, and frees the blocks of what was replaced.
             registry.reclaim()?;

@@ -362,7 +362,8 @@ impl<'r, 'e> Storing<'r, 'e> {
         if bytes.is_empty() {
             return Ok(NewContent::Empty);
         }
-        let mut content = place.begin(existing, self.run.options.compression.packs())?;
+        let compression = self.run.options.compression.unwrap_or_default();
+        let mut content = place.begin(existing, compression.packs())?;
         place.append(&mut content, bytes)?;
         Ok(content)
     }

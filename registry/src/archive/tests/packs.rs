@@ -18,6 +18,9 @@ const ATTRIBUTES: Attributes = Attributes {
 
 const ROOT: InodeNumber = InodeNumber::ROOT;
 
+/// A divisor of the length of a frame of a large file.
+const PIECE: usize = 64 << 10;
+
 fn add(archive: &Archive, name: &[u8], bytes: &[u8]) {
     let names = archive.names();
     let mut packed = names.begin_packed(None).unwrap();
@@ -31,7 +34,10 @@ fn content(archive: &Archive, name: &[u8]) -> Result<Vec<u8>> {
     let content = snapshot.read_file(&inode)?.unwrap();
     assert!(matches!(content, FileContent::Packed(_)));
     let mut bytes = vec![0; usize::try_from(content.len()).unwrap()];
-    content.read_at(0, &mut bytes)?;
+    // Each piece is in one frame, so this thread reads it, which has the planted fault.
+    for (number, piece) in bytes.chunks_mut(PIECE).enumerate() {
+        content.read_at((number * PIECE) as u64, piece)?;
+    }
     Ok(bytes)
 }
 
@@ -113,6 +119,26 @@ fn packs_that_are_mostly_dead_are_deleted_and_what_lives_is_moved() {
     for fault in [PlantedFault::KeepLiveBytes, PlantedFault::MovedFrameStays] {
         assert!(!with_planted_fault(fault, is_kept_when_packs_die), "{fault:?} is missed");
     }
+}
+
+/// Returns whether a file with a hole reads as it was written, and verifies clean.
+fn has_its_hole() -> bool {
+    let (_, archive) = create(ArchiveKind::Dynamic, 0);
+    let names = archive.names();
+    let mut packed = names.begin_packed(None).unwrap();
+    names.append_packed(&mut packed, &[1; 100]).unwrap();
+    names.append_hole(&mut packed, 1000).unwrap();
+    names.append_packed(&mut packed, &[2; 100]).unwrap();
+    names.add_packed(ROOT, b"a", ATTRIBUTES, packed).unwrap();
+    archive.commit().unwrap();
+    let expected = [&[1; 100][..], &[0; 1000], &[2; 100]].concat();
+    content(&archive, b"a").is_ok_and(|found| found == expected) && findings(&archive) == 0
+}
+
+#[test]
+fn a_hole_has_no_data() {
+    assert!(has_its_hole());
+    assert!(!with_planted_fault(PlantedFault::HoleWithData, has_its_hole));
 }
 
 #[test]
