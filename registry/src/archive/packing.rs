@@ -24,6 +24,9 @@ const PACK_BYTES: u32 = 16 << 20;
 /// A frame that stores more bytes begins in a new block, so that a bad block costs few frames.
 const SHARED_BLOCK_MAX: u32 = 64 << 10;
 
+/// The shortest gap in front of a frame that begins a block: the zeros in place of a tag.
+const GAP_MIN: u32 = 4;
+
 /// Number of frames up to which the slice of a deleted file is freed at once.
 const FREED_AT_ONCE: u64 = 4 * FRAME_BYTES as u64;
 
@@ -110,10 +113,7 @@ impl State {
     fn append_frame(&mut self, encoded: &Encoded, written: u64) -> Result<()> {
         let size = encoded.head.stored + HEAD_SIZE;
         let begins_block = encoded.head.stored > SHARED_BLOCK_MAX;
-        let place = |length: u32| {
-            let block = u32::try_from(DATA_SIZE).expect("a block is short");
-            if begins_block { length.next_multiple_of(block) } else { length }
-        };
+        let place = |length: u32| if begins_block { after_gap(length) } else { length };
         if self.packing.open.as_ref().is_some_and(|pack| place(pack.length) + size > PACK_BYTES) {
             self.close_pack();
         }
@@ -304,6 +304,13 @@ impl PackReader for InTransaction<'_> {
     fn read_pack(&self, pack: Uuid, offset: u64, bytes: &mut [u8]) -> Result<usize> {
         self.0.read_uncommitted(pack, offset, bytes)
     }
+}
+
+/// Returns the next beginning of a block behind a gap, which is empty or has room for the zeros that a reader looks for.
+fn after_gap(length: u32) -> u32 {
+    let block = u32::try_from(DATA_SIZE).expect("a block is short");
+    let next = length.next_multiple_of(block);
+    if (1..GAP_MIN).contains(&(next - length)) { next + block } else { next }
 }
 
 /// Returns the number of addresses of a new frame that belong to files.

@@ -449,7 +449,8 @@ impl Scan {
                 continue;
             };
             let chain = self.chain.unwrap_or(0);
-            let is_next = [chain, chain.next_multiple_of(DATA_SIZE_U64)].contains(&offset);
+            let block = chain.next_multiple_of(DATA_SIZE_U64);
+            let is_next = [chain, block, block + DATA_SIZE_U64].contains(&offset);
             self.is_broken |= !is_next;
             found(place, &head, &content, !self.is_broken);
             self.frames += 1;

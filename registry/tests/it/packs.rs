@@ -380,6 +380,24 @@ fn small_files_share_frames_and_become_smaller() {
     assert!(snapshot.streams(None).next().is_none());
 }
 
+/// Where a frame begins a block, what is before it may be shorter than the zeros that a reader looks for.
+#[test]
+fn a_gap_in_a_pack_has_any_length() {
+    for rest in 0..8 {
+        let mut run = Run::new();
+        run.archive.set_level(None).unwrap();
+        // The head and the table of one slice take 40 bytes.
+        run.put(0, &[(2 * 4008 - 40 - rest, Kind::Noise)]);
+        // Reading it completes the frame.
+        run.read_uncommitted(0);
+        run.put(1, &[(100_000, Kind::Noise)]);
+        run.step(&Step::Commit);
+        run.step(&Step::Remove { name: 0 });
+        run.step(&Step::WipeFree);
+        run.step(&Step::Reopen);
+    }
+}
+
 #[test]
 fn a_hole_takes_no_space_and_not_too_many_addresses() {
     let run = Run::new();
