@@ -22,7 +22,8 @@ def parse_frame(first, data):
     return frame
 
 def live_bytes(frame):
-    return -(-(frame.stored + HEAD) * frame.live // frame.written)
+    used = frame.stored + HEAD
+    return min(-(-used * frame.live // frame.written), used - (frame.live < frame.written))
 
 def decompress(stored, length):
     """Decodes exactly one frame of Zstandard, which states its length and needs no dictionary."""

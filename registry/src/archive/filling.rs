@@ -31,6 +31,8 @@ pub(super) struct Packing {
     pub(super) open: Option<OpenPack>,
     /// Packs whose content cannot be moved, because they are damaged.
     pub(super) stuck: HashSet<Uuid>,
+    /// Whether a dead slice cannot be freed, because its frames are damaged.
+    pub(super) is_purge_stuck: bool,
 }
 
 /// A pack that frames are appended to.

@@ -4,7 +4,7 @@
 //! transaction begins a new pack, so that a pack never changes once it is committed.
 
 use ar7_engine::format::{DATA_SIZE, StoredStream};
-use ar7_engine::{Check, Error as EngineError, in_pool};
+use ar7_engine::{Check, Class, Error as EngineError, in_pool};
 use rayon::prelude::*;
 use uuid::Uuid;
 
@@ -104,7 +104,8 @@ impl State {
             in_pool(|| contents.par_iter().map(|content| encode(content, level)).collect());
         for encoded in encoded? {
             let written = self.packing.full.front().map_or(0, live_in);
-            self.append_frame(&encoded, written)?;
+            // A frame that is appended in part must not be appended again.
+            self.append_frame(&encoded, written).inspect_err(|error| self.fail(error))?;
             self.packing.full.pop_front();
         }
         Ok(())
@@ -198,6 +199,10 @@ impl State {
         if self.packing.open.as_ref().is_some_and(|open| open.identity == identity) {
             self.close_pack();
         }
+        let stored = self.stored(identity)?;
+        if stored.is_some_and(|stored| stored.inode != Some(PACK_OWNER)) {
+            return Err(no_pack(identity));
+        }
         self.delete(identity)?;
         Ok(())
     }
@@ -218,7 +223,7 @@ impl State {
 
     /// Returns whether slices of deleted files are left.
     pub(super) fn has_dead_slices(&self) -> bool {
-        self.trees.entries(TreeId::DeadSlices) > 0
+        self.trees.entries(TreeId::DeadSlices) > 0 && !self.packing.is_purge_stuck
     }
 
     /// Frees some frames of dead slices.
@@ -226,8 +231,14 @@ impl State {
         let mut left = FREED_PER_COMMIT;
         while left > 0 {
             let Some((first, length)) = self.trees.ceiling::<DeadSlices>(&0)? else { break };
-            let (freed, frames) = self.free_frames(first, length, left)?;
-            left -= frames.min(left);
+            if let Err(error) = frame_at(&self.trees, first) {
+                // What is damaged must not prevent a commit. It stays where it is.
+                let is_damaged = error.class() == Class::Damaged;
+                self.packing.is_purge_stuck = true;
+                return if is_damaged { Ok(()) } else { Err(error) };
+            }
+            let (freed, _) = self.free_frames(first, length, 1)?;
+            left -= 1;
             self.trees.remove::<DeadSlices>(&first)?;
             if freed < length {
                 self.trees.put::<DeadSlices>(&(first + freed), &(length - freed))?;
@@ -289,7 +300,8 @@ impl State {
     /// Forgets what is not in a pack yet, because the transaction is rolled back.
     pub(super) fn forget_packing(&mut self) {
         let stuck = std::mem::take(&mut self.packing.stuck);
-        self.packing = Packing { stuck, ..Packing::default() };
+        let is_purge_stuck = self.packing.is_purge_stuck;
+        self.packing = Packing { stuck, is_purge_stuck, ..Packing::default() };
     }
 }
 

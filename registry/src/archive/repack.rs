@@ -5,8 +5,8 @@
 
 use std::collections::BinaryHeap;
 
-use ar7_engine::Class;
 use ar7_engine::format::DATA_SIZE;
+use ar7_engine::{Check, Class, Error as EngineError};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -15,7 +15,8 @@ use super::filling::BATCH_FRAMES;
 use crate::error::Result;
 use crate::packs::{Content, HEAD_SIZE, Head, Slice, decode, read_head};
 use crate::records::{
-    DeadSlices, Frames, InodeNumber, Inodes, LIVE_COUNTER, PACKED_COUNTER, Pack, Packs, ReadRecords,
+    DeadSlices, Frame, Frames, InodeNumber, Inodes, LIVE_COUNTER, PACKED_COUNTER, Pack, Packs,
+    ReadRecords,
 };
 
 /// Content is moved while more than one in this many bytes of all packs is dead.
@@ -45,12 +46,20 @@ struct Candidate {
     identity: Uuid,
 }
 
+/// What came of an attempt to move packs.
+enum Moved {
+    None,
+    Some,
+    /// This pack cannot be moved.
+    Stuck(Uuid),
+}
+
 impl State {
     /// Moves live content out of some packs, and commits. Returns whether it moved any. Without room it moves nothing.
     ///
     /// A handle that is open prevents it, because a rollback would make the handle stale.
     pub(super) fn repack(&mut self, when: Repack) -> Result<bool> {
-        if !self.open.is_empty() || !self.must_repack(when) {
+        if !self.open.is_empty() || self.has_uncommitted() || !self.must_repack(when) {
             return Ok(false);
         }
         let moved = self.move_dead_packs().and_then(|moved| {
@@ -85,21 +94,35 @@ impl State {
         counters[PACKED_COUNTER].saturating_sub(counters[LIVE_COUNTER])
     }
 
-    /// Moves the live content of the packs with the most dead bytes, up to a limit.
+    /// Moves the live content of the packs with the most dead bytes, up to a limit. A pack that is damaged stays where it
+    /// is, for salvage.
     fn move_dead_packs(&mut self) -> Result<bool> {
-        let (mut moved, mut left) = (false, MOVED_PER_COMMIT);
-        for candidate in self.candidates()? {
-            if u64::from(candidate.live) > left {
-                break;
+        loop {
+            let stuck = match self.try_move_packs()? {
+                Moved::Some => return Ok(true),
+                Moved::None => return Ok(false),
+                Moved::Stuck(identity) => identity,
+            };
+            self.rollback()?;
+            self.packing.stuck.insert(stuck);
+        }
+    }
+
+    fn try_move_packs(&mut self) -> Result<Moved> {
+        let (mut moved, mut left) = (Moved::None, MOVED_PER_COMMIT);
+        for Candidate { live, identity, .. } in self.candidates()? {
+            if u64::from(live) > left {
+                continue;
             }
-            left -= u64::from(candidate.live);
-            match self.move_pack(candidate.identity) {
-                Ok(()) => moved = true,
-                // What is damaged stays where it is, for salvage.
+            left -= u64::from(live);
+            match self.move_pack(identity) {
+                // A pack that is still there says that more is alive than its frames do.
+                Ok(()) if self.trees.get::<Packs>(&identity)?.is_some() => {
+                    return Ok(Moved::Stuck(identity));
+                }
+                Ok(()) => moved = Moved::Some,
                 Err(error) if error.class() == Class::Damaged => {
-                    self.packing.stuck.insert(candidate.identity);
-                    self.rollback()?;
-                    return Ok(false);
+                    return Ok(Moved::Stuck(identity));
                 }
                 Err(error) => return Err(error),
             }
@@ -156,7 +179,12 @@ impl State {
     /// Returns whether a frame is the one in use for its addresses.
     fn is_in_use(&self, pack: Uuid, offset: u64, head: &Head) -> Result<bool> {
         let frame = self.trees.get::<Frames>(&head.first)?;
-        Ok(frame.is_some_and(|frame| frame.is_at(pack, offset, head.stored)))
+        let is_this = |frame: &Frame| {
+            frame.is_at(pack, offset, head.stored)
+                && frame.length == u64::from(head.length)
+                && frame.stored.is_some_and(|stored| stored.method == head.method)
+        };
+        Ok(frame.as_ref().is_some_and(is_this))
     }
 
     /// Returns the content of a frame, with zeros for what belongs to no file any more.
@@ -176,6 +204,10 @@ impl State {
                 live.bytes[range.clone()].copy_from_slice(&content.bytes[range]);
                 live.slices.push(slice);
             }
+        }
+        if live.slices.is_empty() {
+            // A frame without live bytes has no record.
+            return Err(EngineError::damaged(None, Check::Frame, "live bytes", "none").into());
         }
         Ok(live)
     }

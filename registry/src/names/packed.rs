@@ -168,25 +168,26 @@ impl Names<'_> {
     /// Packs a file that has a stream of its own. Its content and its attributes stay as they are. Returns whether the
     /// file was not packed before.
     pub fn pack(&self, number: InodeNumber) -> Result<bool> {
-        let inode = self.inode(number)?.ok_or(Error::NoInode { inode: number.0 })?;
-        let Some(stream) = inode.stream else { return Ok(false) };
-        let is_held = |state: &State| state.open.get(&stream).is_some_and(|open| open.held);
-        if is_held(self.archive.state()?.writing()?) {
-            return Err(Error::AlreadyOpen { stream });
-        }
-        let mut packed = self.begin_packed(Some(number))?;
-        let mut piece = Zeroizing::new(vec![0; PIECE]);
-        while packed.len() < inode.size {
-            let mut state = self.archive.state()?;
-            let read = state.writing()?.read_uncommitted(stream, packed.len(), &mut piece)?;
-            drop(state);
-            if read == 0 {
-                break;
+        self.change(|state| {
+            let inode = existing(state, number)?;
+            let Some(stream) = inode.stream else { return Ok(false) };
+            if state.open.get(&stream).is_some_and(|open| open.held) {
+                return Err(Error::AlreadyOpen { stream });
             }
-            self.append_packed(&mut packed, &piece[..read])?;
-        }
-        self.replace_with_packed(packed, inode.attributes)?;
-        Ok(true)
+            let mut packed = Packed { number, first: state.next_address(), length: 0 };
+            let mut piece = Zeroizing::new(vec![0; PIECE]);
+            while packed.length < inode.size {
+                let read = state.read_uncommitted(stream, packed.length, &mut piece)?;
+                if read == 0 {
+                    break;
+                }
+                state.pack(number, &piece[..read], packed.length > 0)?;
+                packed.length += read as u64;
+            }
+            delete_content(state, number, &inode)?;
+            state.trees.put::<Inodes>(&number, &packed.into_inode(inode))?;
+            Ok(true)
+        })
     }
 
     fn copy_packed(&self, number: InodeNumber, stream: &mut crate::stream::Stream) -> Result<()> {

@@ -87,7 +87,9 @@ impl Frame {
 
     /// Returns how many of these bytes count as live: in proportion to the live addresses.
     pub(crate) fn live_bytes(&self) -> u32 {
-        u32::try_from(self.part_of(self.live)).expect("at most the bytes in use")
+        let part = u32::try_from(self.part_of(self.live)).expect("at most the bytes in use");
+        // A wipe must notice every dead address.
+        if self.live < self.written { part.min(self.used().saturating_sub(1)) } else { part }
     }
 
     /// Returns the part of these bytes that some of the addresses take.

@@ -84,7 +84,12 @@ impl Verifier<'_> {
         let mut dead = 0_u64;
         self.walk::<DeadSlices>(&mut |_, _, length| dead = dead.saturating_add(length));
         if live != sliced.saturating_add(dead) && self.unreadable_pages == 0 {
-            self.disagree(Subject::Tree(TreeId::Frames), Check::Frame, sliced + dead, live);
+            self.disagree(
+                Subject::Tree(TreeId::Frames),
+                Check::Frame,
+                sliced.saturating_add(dead),
+                live,
+            );
         }
         claimed
     }

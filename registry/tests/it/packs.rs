@@ -380,6 +380,20 @@ fn small_files_share_frames_and_become_smaller() {
     assert!(snapshot.streams(None).next().is_none());
 }
 
+#[test]
+fn a_wipe_notices_the_smallest_deletion() {
+    let mut run = Run::new();
+    run.put(0, &[(200_000, Kind::Text)]);
+    run.put(1, &[(1, Kind::Noise)]);
+    run.step(&Step::Commit);
+    run.step(&Step::Remove { name: 1 });
+    run.step(&Step::Commit);
+    assert!(run.archive.statistics().unwrap().dead_bytes > 0);
+    let before = run.archive.statistics().unwrap().commit;
+    run.step(&Step::WipeFree);
+    assert!(run.archive.statistics().unwrap().commit > before, "the frame is moved");
+}
+
 /// Where a frame begins a block, what is before it may be shorter than the zeros that a reader looks for.
 #[test]
 fn a_gap_in_a_pack_has_any_length() {

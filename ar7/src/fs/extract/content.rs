@@ -43,8 +43,12 @@ pub(super) fn copy(
     while offset < length {
         let hole = stream.hole_at(offset).map_err(CopyError::Read)?;
         if hole > 0 {
-            output.skip(hole).map_err(CopyError::Write)?;
-            offset += hole;
+            let part = if output.hole_min.is_none() { hole.min(PIECE as u64) } else { hole };
+            output.skip(part).map_err(CopyError::Write)?;
+            offset += part;
+            if !wrote(part) {
+                return Err(CopyError::Stopped);
+            }
             continue;
         }
         let before = offset;

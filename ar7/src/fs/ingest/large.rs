@@ -79,7 +79,7 @@ impl Storing<'_, '_> {
         content: &mut NewContent,
     ) -> Done<u64> {
         let compression = self.run.options.compression.unwrap_or_default();
-        let mut copied_bytes = 0;
+        let (mut copied_bytes, is_sparse) = (0, reading.is_sparse());
         loop {
             let hole = reading.skip_hole();
             let hole = hole.map_err(|error| Trouble::Entry(place.entry.failed(error)))?;
@@ -88,6 +88,7 @@ impl Storing<'_, '_> {
                     *content = place.begin(existing, compression.packs())?;
                 }
                 place.append_hole(content, hole)?;
+                self.tell_read(hole)?;
             }
             copied_bytes += hole;
             let before = copied_bytes;
@@ -100,7 +101,9 @@ impl Storing<'_, '_> {
             read_ahead::<Vec<u8>, _, _>(read, |piece: io::Result<&[u8]>| {
                 let piece = piece.map_err(|error| Trouble::Entry(place.entry.failed(error)))?;
                 if let NewContent::Empty = content {
-                    *content = place.begin(existing, compression.packs_large(piece))?;
+                    // Only packed content has holes.
+                    let packs = compression.packs_large(piece) || is_sparse && compression.packs();
+                    *content = place.begin(existing, packs)?;
                 }
                 place.append(content, piece)?;
                 copied_bytes += piece.len() as u64;

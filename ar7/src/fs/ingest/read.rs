@@ -291,6 +291,11 @@ impl<'a> Reading<'a> {
         Reading { hole_min: HOLE_MIN, ..self }
     }
 
+    /// Returns whether the file may have holes.
+    pub(super) fn is_sparse(&self) -> bool {
+        self.is_sparse
+    }
+
     /// Skips a long hole. Returns its length, which is 0 if there is none.
     pub(super) fn skip_hole(&mut self) -> io::Result<u64> {
         let hole = self.hole()?;

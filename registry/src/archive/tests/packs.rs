@@ -121,6 +121,43 @@ fn packs_that_are_mostly_dead_are_deleted_and_what_lives_is_moved() {
     }
 }
 
+/// A record of a pack that claims more live bytes than its frames have costs no endless loop, and other packs are moved.
+#[test]
+fn a_pack_that_cannot_be_moved_does_not_hold_up_the_others() {
+    let (_, archive) = create(ArchiveKind::Dynamic, 0);
+    for name in [b"a", b"b", b"c", b"d"] {
+        add(&archive, name, &vec![name[0]; 200_000]);
+        archive.commit().unwrap();
+        let unfinished = [name[0], b'2'];
+        add(&archive, &unfinished, &vec![name[0]; 3000]);
+        archive.commit().unwrap();
+    }
+    {
+        let mut state = archive.state().unwrap();
+        let trees = &mut state.writing().unwrap().trees;
+        let (identity, pack) = trees.ceiling::<Packs>(&Uuid::nil()).unwrap().unwrap();
+        let claimed = crate::records::Pack { used: pack.used + 1_000_000, ..pack };
+        trees.put::<Packs>(&identity, &claimed).unwrap();
+        *trees.counter_mut(crate::records::PACKED_COUNTER) += 1_000_000;
+        let mut frames = Vec::new();
+        let mut from = 0;
+        while let Some((first, frame)) = trees.ceiling::<Frames>(&from).unwrap() {
+            frames.push((first, frame));
+            from = first + 1;
+        }
+        for (first, frame) in frames {
+            if frame.stored.is_some_and(|stored| stored.pack == identity) {
+                trees.remove::<Frames>(&first).unwrap();
+            }
+        }
+    }
+    archive.commit().unwrap();
+    archive.reclaim().unwrap();
+    assert!(
+        archive.wipe_free(&mut |_| {}).is_err_and(|error| matches!(error, Error::DeadBytes { .. }))
+    );
+}
+
 /// Returns whether a file with a hole reads as it was written, and verifies clean.
 fn has_its_hole() -> bool {
     let (_, archive) = create(ArchiveKind::Dynamic, 0);
