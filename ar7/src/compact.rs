@@ -129,7 +129,7 @@ impl Compaction<'_> {
     /// The new archive has an identity and a master key of its own, so that receipts of the old one are not for it. Its
     /// kind is that of the old one; the other options for a new archive apply.
     ///
-    /// The new file gets its name once it is complete and durable. If this fails, there is none; if the process is
+    /// The new file gets its name once it is complete and durable. If this fails, no file is left; if the process is
     /// killed, a file `.NEW.XXXXXX.incomplete` stays, which the next attempt removes. Fails if anything does not open:
     /// [`crate::Salvage`] copies what is left. A break of `progress` makes this fail with [`crate::Error::Stopped`].
     ///

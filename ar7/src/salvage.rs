@@ -149,7 +149,7 @@ impl<'a> Salvage<'a> {
     /// Scans the archive, and writes everything that opens to a new file, which must not exist. Passes
     /// each entry and stream to `report`. Entries without a name are in the directory `lost+found`.
     ///
-    /// The new file gets its name once it is complete and durable. If this fails, there is none; if the
+    /// The new file gets its name once it is complete and durable. If this fails, no file is left; if the
     /// process is killed, a file `.NEW.XXXXXX.incomplete` stays, which the next attempt removes. A break of
     /// `progress` makes this fail with [`crate::Error::Stopped`].
     pub fn run(

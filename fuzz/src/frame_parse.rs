@@ -3,9 +3,14 @@
 use ar7_engine::format::Field;
 use ar7_registry::packs::testing::{Decoded, decode, encode};
 use ar7_registry::packs::{FRAME_MAX, frame_head_layout};
-use ar7_registry::records::{DeadSlices, Frames, Packs, Record, frame_layout, pack_layout};
+use ar7_registry::records::{
+    ADDRESS_MAX, DeadSlices, Frame, Frames, Packs, Record, frame_layout, pack_layout,
+};
 
 use crate::bytes::{check_decoded, engine_error, split};
+
+/// A frame that a decoder of Zstandard skips (RFC 8878, section 3.1.2), without content.
+const SKIPPABLE_FRAME: [u8; 8] = [0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0];
 
 /// Decodes the bytes after the first one as what that one says: a frame in a pack, or the key and value of a frame, a
 /// pack or a dead slice. Returns whether they were accepted.
@@ -16,17 +21,30 @@ pub fn frame_parse(bytes: &[u8]) -> bool {
     let ([kind], bytes) = split(bytes);
     match kind % 4 {
         0 => check_frame(bytes),
-        1 => check_record::<Frames, 8, { frame_layout::SIZE }>(bytes),
-        2 => check_record::<Packs, 16, { pack_layout::SIZE }>(bytes),
-        _ => check_record::<DeadSlices, 8, 8>(bytes),
+        1 => check_record::<Frames, 8, { frame_layout::SIZE }>(bytes, |_, frame| {
+            let Frame { length, written, live, .. } = *frame;
+            assert!(1 <= live && live <= written && written <= length, "{frame:?}");
+        }),
+        2 => check_record::<Packs, 16, { pack_layout::SIZE }>(bytes, |_, pack| {
+            assert!(1 <= pack.live && pack.live <= pack.used, "{pack:?}");
+        }),
+        _ => check_record::<DeadSlices, 8, 8>(bytes, |first, length| {
+            let end = first.checked_add(*length);
+            assert!(*length > 0 && end.is_some_and(|end| end <= ADDRESS_MAX), "{first}, {length}");
+        }),
     }
 }
 
-fn check_record<R: Record, const KEY: usize, const VALUE: usize>(bytes: &[u8]) -> bool {
+/// A record that is accepted passes `check`, and encodes to the same bytes.
+fn check_record<R: Record, const KEY: usize, const VALUE: usize>(
+    bytes: &[u8],
+    check: impl Fn(&R::Key, &R::Value),
+) -> bool {
     let (key, bytes) = split::<KEY>(bytes);
     let (value, _) = split::<VALUE>(bytes);
     let decoded = R::decode_key(&key).and_then(|decoded| {
         let value = R::decode_value(&key, &value)?;
+        check(&decoded, &value);
         Ok([R::encode_key(&decoded), R::encode_value(&value)].concat())
     });
     check_decoded(&[&key[..], &value].concat(), decoded.map_err(engine_error))
@@ -51,8 +69,11 @@ fn check_frame(bytes: &[u8]) -> bool {
     }
     let stored = frame_head_layout::STORED.u32(head);
     let end = frame_head_layout::SIZE + usize::try_from(stored).expect("read before");
-    let longer = [&bytes[..end], &[0]].concat();
-    assert!(!is_accepted_with(&longer, frame_head_layout::STORED, stored + 1), "a byte too many");
+    for after in [&[0][..], &SKIPPABLE_FRAME] {
+        let longer = [&bytes[..end], after].concat();
+        let stored = stored + u32::try_from(after.len()).expect("a few bytes");
+        assert!(!is_accepted_with(&longer, frame_head_layout::STORED, stored), "bytes too many");
+    }
     assert!(!is_accepted_with(bytes, frame_head_layout::LENGTH, length + 1), "a byte too few");
     true
 }

@@ -175,7 +175,7 @@ impl fmt::Display for Imported {
 impl<R: Read + Seek> OldArchive<R> {
     /// Stores everything in a new archive. See [`OldArchive::import`].
     ///
-    /// The new file gets its name once it is complete and durable. If this fails, there is none; if the
+    /// The new file gets its name once it is complete and durable. If this fails, no file is left; if the
     /// process is killed, a file `.NEW.XXXXXX.incomplete` stays, which the next attempt removes.
     ///
     /// The options need not say that the archive is created, nor its kind.

@@ -22,7 +22,7 @@ pub(super) fn run(common: &Common, path: &Path, options: &Compact) -> Result<(),
     }
 }
 
-/// Copies everything to a new archive. If anything does not open, there is none.
+/// Copies everything to a new archive. If anything does not open, no new file is left.
 fn copy(common: &Common, path: &Path, new: &Path, options: &Compact) -> Result<(), Failure> {
     check_exists(path)?;
     check_is_free(new)?;

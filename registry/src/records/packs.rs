@@ -203,8 +203,8 @@ impl Record for Packs {
         let bytes: [u8; pack_layout::SIZE] = exactly(bytes)?;
         let pack =
             Pack { used: pack_layout::USED.u32(&bytes), live: pack_layout::LIVE.u32(&bytes) };
-        if pack.live > pack.used {
-            return Err(damaged(0..=pack.used, pack.live));
+        if !(1..=pack.used).contains(&pack.live) {
+            return Err(damaged(1..=pack.used, pack.live));
         }
         Ok(pack)
     }

@@ -296,7 +296,7 @@ impl<'a> Reading<'a> {
         self.is_sparse
     }
 
-    /// Skips a long hole. Returns its length, which is 0 if there is none.
+    /// Skips a long hole at the offset. Returns its length, or 0 if the offset is in none.
     pub(super) fn skip_hole(&mut self) -> io::Result<u64> {
         let hole = self.hole()?;
         let skipped = if hole >= self.hole_min { hole } else { 0 };

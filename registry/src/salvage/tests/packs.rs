@@ -1,4 +1,4 @@
-//! Packed content is salvaged without any index, and what is lost of it is told.
+//! Packed content is salvaged without any index, and what is lost of it is reported.
 
 use ar7_engine::crypto::KeyKind;
 use uuid::Uuid;
