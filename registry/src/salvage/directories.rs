@@ -213,10 +213,13 @@ impl Restoring<'_> {
                         Content { length, outcome: Outcome::Unproven, ..whole },
                     )));
                 }
-                let content = match (inode.stream, inode.slice) {
-                    (Some(stream), _) => self.content(stream, Some(inode.size))?,
-                    (None, Some(first)) => self.packed(number, first, inode.size)?,
-                    (None, None) => whole,
+                if let Some(first) = inode.slice {
+                    let range = (first, inode.size);
+                    return self.packed((directory, name), attributes, number, range).map(Some);
+                }
+                let content = match inode.stream {
+                    Some(stream) => self.content(stream, Some(inode.size))?,
+                    None => whole,
                 };
                 let new = names.add_file(directory, name, attributes, content.stream)?;
                 Ok(Some((new, content)))
@@ -251,20 +254,24 @@ impl Restoring<'_> {
         }
         let owned = self.owned_by(number);
         let packed = self.packs.candidates(self.source, number);
-        let (mut content, stream) = match (value.kind, &owned[..], &packed[..]) {
-            (EntryType::File, [stream], []) => (self.content(*stream, None)?, Some(*stream)),
+        let (named, attributes) = ((place.directory, name), lost_attributes(FILE_MODE));
+        let (new, mut content, stream) = match (value.kind, &owned[..], &packed[..]) {
+            (EntryType::File, &[stream], []) => {
+                let content = self.content(stream, None)?;
+                let names = self.archive.names();
+                let new = names.add_file(place.directory, name, attributes, content.stream)?;
+                (new, content, Some(stream))
+            }
             (EntryType::File, [], [one]) => {
-                let mut content = self.packed(number, one.first, one.length)?;
+                let (new, mut content) =
+                    self.packed(named, attributes, number, (one.first, one.length))?;
                 unproven(&mut content);
-                (content, None)
+                (new, content, None)
             }
             (EntryType::File, _, [_, ..]) => return self.lose_ambiguous(number, path),
             _ => return self.lose(path),
         };
         self.done.insert(number.0);
-        let attributes = lost_attributes(FILE_MODE);
-        let names = self.archive.names();
-        let new = names.add_file(place.directory, name, attributes, content.stream)?;
         if content.outcome == Outcome::Complete {
             content.outcome = Outcome::Nameless;
         }

@@ -7,6 +7,7 @@
 
 mod content;
 mod directories;
+mod holes;
 mod index;
 mod packed;
 mod packs;

@@ -2,103 +2,207 @@
 
 use std::ops::Range;
 
-use super::packs::{Candidate, Packs};
+use ar7_engine::Error as EngineError;
+use zeroize::Zeroizing;
+
+use super::holes::{Hole, Holes};
+use super::packs::{Candidate, FoundSlice, Packs};
 use super::report::{Outcome, SalvageProgress, stopped};
 use super::restore::{COMMITTED_BYTES, Content, FILE_MODE, Restoring, join, lost_attributes};
-use crate::error::Result;
-use crate::records::{Inode, InodeNumber, Inodes};
+use crate::error::{Error, Result};
+use crate::names::Packed;
+use crate::records::{Attributes, Inode, InodeNumber, Inodes};
 use crate::stream::Stream;
 
+/// Where the content of a slice is written.
+enum New {
+    Stream(Stream),
+    Packed(Packed),
+}
+
+/// The content of a slice while it is written.
+struct Slice {
+    new: New,
+    /// Number of bytes that it has.
+    length: u64,
+    /// Number of bytes that were written.
+    at: u64,
+    /// Number of bytes after them that are lost. They become zeros once something follows.
+    lost: u64,
+    gaps: Vec<Range<u64>>,
+    /// Whether it ends early.
+    is_cut: bool,
+    /// Whether the newest index names everything that was written.
+    is_proven: bool,
+}
+
+impl Slice {
+    /// Leaves out bytes that are lost.
+    fn lose(&mut self, length: u64) {
+        if self.is_cut {
+            return;
+        }
+        let begin = self.at + self.lost;
+        self.lost += length;
+        self.add_gap(begin..begin + length);
+    }
+
+    /// Ends the content where it is.
+    fn cut(&mut self) {
+        self.is_cut = true;
+        self.gaps.retain(|gap| gap.end <= self.at);
+        self.add_gap(self.at..self.length);
+    }
+
+    fn add_gap(&mut self, gap: Range<u64>) {
+        match self.gaps.last_mut() {
+            _ if gap.is_empty() => {}
+            Some(last) if last.end == gap.start => last.end = gap.end,
+            _ => self.gaps.push(gap),
+        }
+    }
+}
+
 impl Restoring<'_> {
-    /// Finds the frames of all packs.
+    /// Finds the frames of all packs, and the holes.
     pub(super) fn find_packs(&mut self) -> Result<()> {
         let (source, written) = (self.source, self.written);
         self.packs = Packs::scan(source, &mut || {
             let at = SalvageProgress::Written { bytes: written };
             if self.observer.progress(at).is_break() { Err(stopped()) } else { Ok(()) }
         })?;
+        self.holes = Holes::find(source);
         Ok(())
     }
 
-    /// Writes a slice of an inode. It is complete if the newest index names all of its frames.
+    /// Writes a file of which a slice is left, under a name. Its content is complete if the newest index names all of its
+    /// frames and holes.
     pub(super) fn packed(
         &mut self,
+        (directory, name): (InodeNumber, &[u8]),
+        attributes: Attributes,
         number: InodeNumber,
-        first: u64,
-        length: u64,
-    ) -> Result<Content> {
-        let mut stream = self.archive.new_stream()?;
-        let identity = stream.identity();
-        let written = self.write_slice(number, (first, length), &mut stream);
-        stream.close()?;
-        let (gaps, is_indexed) = written?;
-        let outcome = match (&gaps[..], is_indexed) {
+        (first, length): (u64, u64),
+    ) -> Result<(InodeNumber, Content)> {
+        let archive = self.archive;
+        let names = archive.names();
+        // Only packed content has holes.
+        let is_sparse = self.holes.has_any(first..first.saturating_add(length));
+        let new =
+            if is_sparse { New::Packed(names.begin_packed(None)?) } else { New::Stream(archive.new_stream()?) };
+        let (gaps, is_cut, is_proven) = (Vec::new(), false, true);
+        let mut slice = Slice { new, length, at: 0, lost: 0, gaps, is_cut, is_proven };
+        self.write_slice(number, first, &mut slice)?;
+        let Slice { new, gaps, is_proven, .. } = slice;
+        let outcome = match (&gaps[..], is_proven) {
             ([], true) => Outcome::Complete,
             ([], false) => Outcome::Unproven,
             _ => Outcome::Gaps,
         };
-        Ok(Content { stream: Some(identity), length, outcome, gaps })
+        let (new, stream) = match new {
+            New::Packed(packed) => (names.add_packed(directory, name, attributes, packed)?, None),
+            New::Stream(stream) => {
+                let identity = stream.identity();
+                stream.close()?;
+                (names.add_file(directory, name, attributes, Some(identity))?, Some(identity))
+            }
+        };
+        Ok((new, Content { stream, length, outcome, gaps }))
     }
 
-    /// Returns the gaps, and whether the newest index names all frames.
-    fn write_slice(
+    fn write_slice(&mut self, number: InodeNumber, first: u64, slice: &mut Slice) -> Result<()> {
+        let end = first.saturating_add(slice.length);
+        let mut at = first;
+        while at < end && !slice.is_cut {
+            let part = self.packs.slice_from(number, at).filter(|part| part.first < end);
+            let begin = part.map_or(end, |part| part.first.max(at));
+            for Hole { addresses, is_newest } in self.holes.take(at..begin) {
+                slice.lose(addresses.start - at);
+                slice.is_proven &= is_newest;
+                self.append_hole(slice, addresses.end - addresses.start)?;
+                at = addresses.end;
+            }
+            slice.lose(begin - at);
+            at = begin;
+            if let Some(part) = part {
+                at = part.end().min(end);
+                slice.is_proven &= self.packs.is_indexed(&part);
+                self.append_part(slice, &part, (begin, at))?;
+            }
+        }
+        self.fill_gap(slice)
+    }
+
+    /// Appends a part of a slice, which is a slice of a frame.
+    fn append_part(
         &mut self,
-        number: InodeNumber,
-        (first, length): (u64, u64),
-        stream: &mut Stream,
-    ) -> Result<(Vec<Range<u64>>, bool)> {
-        let end = first.saturating_add(length);
-        let (mut at, mut gaps, mut is_indexed) = (first, Vec::<Range<u64>>::new(), true);
-        while at < end {
-            let slice = self.packs.slice_from(number, at).filter(|slice| slice.first < end);
-            let begin = slice.map_or(end, |slice| slice.first.max(at));
-            let after = slice.map_or(end, |slice| slice.end().min(end));
-            add_gap(&mut gaps, at - first..begin - first);
-            let gap = begin - first - stream.len()?;
-            if gap > self.zeros_left {
-                // A gap that no archive of this size can have.
-                add_gap(&mut gaps, begin - first..length);
-                return Ok((gaps, is_indexed));
-            }
-            if let Some(slice) = slice {
-                is_indexed &= self.packs.is_indexed(&slice);
-                let mut bytes = Vec::new();
-                let is_read =
-                    self.packs.read(self.source, &slice, (begin, after), &mut |read| {
-                        bytes.extend_from_slice(read);
-                        Ok(())
-                    })?;
-                if is_read {
-                    self.append(stream, gap, &bytes)?;
-                } else {
-                    add_gap(&mut gaps, begin - first..after - first);
-                }
-            }
-            at = after;
+        slice: &mut Slice,
+        part: &FoundSlice,
+        (begin, end): (u64, u64),
+    ) -> Result<()> {
+        let mut bytes = Zeroizing::new(Vec::new());
+        let is_read = self.packs.read(self.source, part, (begin, end), &mut |read| {
+            bytes.extend_from_slice(read);
+            Ok(())
+        })?;
+        if !is_read {
+            slice.lose(end - begin);
+            return Ok(());
         }
-        let gap = length - stream.len()?;
-        if gap > 0 && gap <= self.zeros_left {
-            self.append(stream, gap, &[])?;
+        self.fill_gap(slice)?;
+        if slice.is_cut {
+            return Ok(());
         }
-        Ok((gaps, is_indexed))
-    }
-
-    fn append(&mut self, stream: &mut Stream, gap: u64, bytes: &[u8]) -> Result<()> {
-        if gap > 0 {
-            self.zeros_left -= gap;
-            stream.set_len(stream.len()? + gap)?;
+        match &mut slice.new {
+            New::Stream(stream) => stream.append(&bytes)?,
+            New::Packed(packed) => self.archive.names().append_packed(packed, &bytes)?,
         }
-        stream.append(bytes)?;
+        slice.at += bytes.len() as u64;
         self.written += bytes.len() as u64;
         self.since_commit += bytes.len() as u64;
         let at = SalvageProgress::Written { bytes: self.written };
         if self.observer.progress(at).is_break() {
             return Err(stopped());
         }
-        if self.since_commit >= COMMITTED_BYTES {
+        // A commit would end content that is being packed.
+        if self.since_commit >= COMMITTED_BYTES && matches!(slice.new, New::Stream(_)) {
             self.archive.commit()?;
             self.since_commit = 0;
         }
+        Ok(())
+    }
+
+    /// Appends zeros for what is lost. If there are more than any archive of this size can have lost, the content ends.
+    fn fill_gap(&mut self, slice: &mut Slice) -> Result<()> {
+        let gap = std::mem::take(&mut slice.lost);
+        if gap == 0 {
+            return Ok(());
+        }
+        if gap > self.zeros_left {
+            slice.cut();
+            return Ok(());
+        }
+        self.zeros_left -= gap;
+        self.append_zeros(slice, gap)
+    }
+
+    fn append_hole(&mut self, slice: &mut Slice, length: u64) -> Result<()> {
+        self.fill_gap(slice)?;
+        if slice.is_cut { Ok(()) } else { self.append_zeros(slice, length) }
+    }
+
+    fn append_zeros(&mut self, slice: &mut Slice, length: u64) -> Result<()> {
+        match &mut slice.new {
+            New::Stream(stream) => stream.set_len(stream.len()? + length)?,
+            New::Packed(packed) => match self.archive.names().append_hole(packed, length) {
+                Err(Error::Engine(EngineError::Full { .. })) => {
+                    slice.cut();
+                    return Ok(());
+                }
+                outcome => outcome?,
+            },
+        }
+        slice.at += length;
         Ok(())
     }
 
@@ -138,9 +242,10 @@ impl Restoring<'_> {
         let place = self.lost_and_found()?;
         let name = format!("inode-{}.{}", number.0, candidate.first);
         let name = self.free_name(&place, name.as_bytes())?;
-        let mut content = self.packed(number, candidate.first, candidate.length)?;
         let attributes = lost_attributes(FILE_MODE);
-        self.archive.names().add_file(place.directory, &name, attributes, content.stream)?;
+        let range = (candidate.first, candidate.length);
+        let (_, mut content) =
+            self.packed((place.directory, &name), attributes, number, range)?;
         unproven(&mut content);
         self.report(Some(join(&place.path, &name)), None, content)
     }
@@ -150,15 +255,5 @@ impl Restoring<'_> {
 pub(super) fn unproven(content: &mut Content) {
     if content.outcome == Outcome::Complete {
         content.outcome = Outcome::Unproven;
-    }
-}
-
-fn add_gap(gaps: &mut Vec<Range<u64>>, gap: Range<u64>) {
-    if gap.is_empty() {
-        return;
-    }
-    match gaps.last_mut() {
-        Some(last) if last.end == gap.start => last.end = gap.end,
-        _ => gaps.push(gap),
     }
 }

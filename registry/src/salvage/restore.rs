@@ -9,6 +9,7 @@ use roaring::RoaringTreemap;
 use uuid::Uuid;
 
 use super::content::{Part, Source, outcome};
+use super::holes::Holes;
 use super::packs::Packs;
 use super::report::{Outcome, SalvageObserver, SalvageProgress, SalvageSummary, Salvaged, stopped};
 use super::versions::Version;
@@ -48,6 +49,7 @@ pub(super) struct Restoring<'s> {
     /// Streams of lost inodes.
     pub(super) owned: Option<HashMap<u64, Vec<Uuid>>>,
     pub(super) packs: Packs,
+    pub(super) holes: Holes,
     /// Inodes that have several contents in packs.
     pub(super) ambiguous: RoaringTreemap,
     lost_and_found: Option<Place>,
@@ -99,6 +101,7 @@ impl<'s> Restoring<'s> {
             written_streams: HashSet::new(),
             owned: None,
             packs: Packs::default(),
+            holes: Holes::default(),
             ambiguous: RoaringTreemap::new(),
             lost_and_found: None,
             zeros_left: u64::from(source.wreck.blocks()) * 4096,

@@ -214,3 +214,69 @@ fn a_bad_block_in_a_pack_costs_the_frames_that_touch_it() {
     }
     assert!(damaged > 8, "{damaged} of {} blocks", blocks.len());
 }
+
+/// The length of the hole in [`sparse`]: longer than any archive could store as zeros.
+const HOLE: u64 = 1 << 40;
+
+/// An archive with a sparse file: noise, a hole, noise.
+fn sparse() -> (MemoryDevice, Vec<u8>) {
+    let device = MemoryDevice::new();
+    let options = CreateOptions::default();
+    let archive = Archive::create_device(Box::new(device.clone()), &secret(), &options).unwrap();
+    pack(&archive, "before", &noise(1, 3000));
+    let bytes = noise(2, 150_000);
+    let names = archive.names();
+    let mut packed = names.begin_packed(None).unwrap();
+    names.append_packed(&mut packed, &bytes).unwrap();
+    names.append_hole(&mut packed, HOLE).unwrap();
+    names.append_packed(&mut packed, &bytes).unwrap();
+    names.add_packed(ROOT, b"sparse", attributes(), packed).unwrap();
+    archive.commit().unwrap();
+    (device, bytes)
+}
+
+/// Returns what was reported of the sparse file, and its salvaged bytes: those before the hole and those after it.
+fn salvaged_sparse(device: &MemoryDevice, length: usize) -> (Salvaged, Vec<u8>, Vec<u8>) {
+    let found = salvage_device(device, None).unwrap();
+    let mut items = found.items.iter();
+    let item = items.find(|item| item.path.as_deref() == Some(b"sparse")).unwrap();
+    assert_eq!(item.length, HOLE + 2 * length as u64);
+    let snapshot = found.archive.snapshot();
+    let entry = snapshot.lookup(ROOT, b"sparse").unwrap().unwrap();
+    let inode = snapshot.inode(entry.inode).unwrap().unwrap();
+    assert_eq!(inode.size, item.length);
+    let content = snapshot.read_file(&inode).unwrap().unwrap();
+    assert_eq!(content.hole_at(length as u64).unwrap(), HOLE);
+    let (mut first, mut last) = (vec![1; length], vec![1; length]);
+    assert_eq!(content.read_at(0, &mut first).unwrap(), length);
+    assert_eq!(content.read_at(HOLE + length as u64, &mut last).unwrap(), length);
+    (item.clone(), first, last)
+}
+
+#[test]
+fn a_hole_is_no_gap() {
+    let (device, bytes) = sparse();
+    let (item, first, last) = salvaged_sparse(&device, bytes.len());
+    assert_eq!((item.outcome, &item.gaps[..]), (Outcome::Complete, &[][..]));
+    assert!(first == bytes && last == bytes);
+}
+
+#[test]
+fn a_bad_block_next_to_a_hole_costs_its_frames_and_not_the_hole() {
+    let (device, bytes) = sparse();
+    for position in pack_blocks(&device).into_iter().step_by(7) {
+        let wreck = zeroed(&device, position..position + 1);
+        let (item, first, last) = salvaged_sparse(&wreck, bytes.len());
+        let [mut expected, mut end] = [bytes.clone(), bytes.clone()];
+        for gap in &item.gaps {
+            let index = |at: u64| usize::try_from(at).unwrap();
+            let is_before = gap.end <= bytes.len() as u64;
+            let (side, begin) =
+                if is_before { (&mut expected, 0) } else { (&mut end, HOLE + bytes.len() as u64) };
+            side[index(gap.start - begin)..index(gap.end - begin)].fill(0);
+        }
+        assert!(first == expected && last == end, "block {position}: {:?}", item.gaps);
+        let is_whole = item.gaps.is_empty();
+        assert_eq!(item.outcome == Outcome::Complete, is_whole, "block {position}");
+    }
+}
