@@ -187,9 +187,10 @@ pub enum Error {
         /// The name.
         name: Vec<u8>,
     },
-    /// Packs hold content of deleted files, because there was no room to move what they hold of other files.
+    /// Packs hold content of deleted files, because there was no room to move what they hold of other files, or because
+    /// it is damaged.
     #[error(
-        "{bytes} bytes of deleted content are left in packs: there was no room to move the rest"
+        "{bytes} bytes of deleted content are left in packs: the rest is damaged, or there was no room to move it"
     )]
     DeadBytes {
         /// The number of bytes, as stored.

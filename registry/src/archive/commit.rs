@@ -20,8 +20,19 @@ impl State {
     /// Commits, and moves content out of packs with many dead bytes.
     pub(super) fn commit_and_repack(&mut self) -> Result<()> {
         self.commit()?;
-        self.repack(Repack::OverAQuarter)?;
+        self.repack_after_commit();
         Ok(())
+    }
+
+    /// Moves content out of packs with many dead bytes. Returns whether it moved any.
+    ///
+    /// The commit before it is durable. So an error only leaves dead bytes where they are; if it made the archive
+    /// unusable, the next call returns the reason.
+    pub(super) fn repack_after_commit(&mut self) -> bool {
+        self.repack(Repack::OverAQuarter).unwrap_or_else(|_| {
+            let _ = self.rollback();
+            false
+        })
     }
 
     /// Returns whether a commit has anything to do.

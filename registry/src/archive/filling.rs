@@ -1,6 +1,6 @@
 //! The frames that content is collected in before it is compressed.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -31,8 +31,10 @@ pub(super) struct Packing {
     pub(super) open: Option<OpenPack>,
     /// Packs whose content cannot be moved, because they are damaged.
     pub(super) stuck: HashSet<Uuid>,
-    /// Whether a dead slice cannot be freed, because its frames are damaged.
-    pub(super) is_purge_stuck: bool,
+    /// The first addresses of dead slices that cannot be freed, because their frames are damaged.
+    pub(super) stuck_slices: BTreeSet<u64>,
+    /// Whether the last commit could not read what it needed to free dead slices.
+    pub(super) is_purge_paused: bool,
 }
 
 /// A pack that frames are appended to.

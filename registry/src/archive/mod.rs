@@ -25,7 +25,6 @@ use ar7_engine::format::{
 use ar7_engine::store::{self, Io, OpenOptions, Store, Unpublished, Writer};
 use uuid::Uuid;
 
-use repack::Repack;
 pub use savepoint::Savepoint;
 pub(crate) use state::State;
 
@@ -271,7 +270,7 @@ impl Archive {
     /// Commits, then frees the blocks of all pending deletions, in several commits if necessary.
     pub fn reclaim(&self) -> Result<()> {
         while self.finish_transaction(State::commit_purging)? {}
-        while self.finish_transaction(|state| state.repack(Repack::OverAQuarter))? {}
+        while self.finish_transaction(|state| Ok(state.repack_after_commit()))? {}
         Ok(())
     }
 

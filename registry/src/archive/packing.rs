@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::State;
 use super::filling::{BATCH_FRAMES, FRAME_BYTES, OpenPack, Packing, SHARED_FRAME_BYTES};
-use crate::blocks::{OpenStream, PackReader, frame_at, read_packed};
+use crate::blocks::{OpenStream, PackReader, frame_at, is_damage, read_packed};
 use crate::error::{Error, Result};
 use crate::packs::{Content, Encoded, HEAD_SIZE, encode};
 use crate::records::{
@@ -32,6 +32,9 @@ const FREED_AT_ONCE: u64 = 4 * FRAME_BYTES as u64;
 
 /// Number of frames of dead slices that one commit frees, so that it needs no more than the reserve blocks.
 const FREED_PER_COMMIT: usize = 64;
+
+/// Number of damaged dead slices after which none is looked for any more.
+const STUCK_SLICES_MAX: usize = 1024;
 
 impl State {
     /// Returns the next address of packed content.
@@ -143,7 +146,10 @@ impl State {
         if let Some(open) = &mut self.packing.open {
             open.length = offset + size;
         }
-        moved.map_or(Ok(()), |moved| self.lower_pack(&moved, None))
+        let moved = moved.map(|moved| self.lowered_pack(&moved, None)).transpose()?.flatten();
+        moved.map_or(Ok(()), |LoweredPack { identity, before, after }| {
+            self.set_pack(identity, before, after)
+        })
     }
 
     fn write_to_pack(
@@ -199,85 +205,123 @@ impl State {
         if self.packing.open.as_ref().is_some_and(|open| open.identity == identity) {
             self.close_pack();
         }
-        let stored = self.stored(identity)?;
-        if stored.is_some_and(|stored| stored.inode != Some(PACK_OWNER)) {
-            return Err(no_pack(identity));
-        }
         self.delete(identity)?;
         Ok(())
     }
 
-    /// Frees the slice of a deleted file. A long one becomes a dead slice, of which each commit frees a part.
+    /// Frees the slice of a deleted file. A long one becomes a dead slice, of which each commit frees a part. So does what
+    /// is damaged, which must not keep a file from being deleted.
     pub(crate) fn free_slice(&mut self, first: u64, length: u64) -> Result<()> {
         let end = first.saturating_add(length);
         if self.packing.first().is_some_and(|pending| end > pending) {
             self.settle_packing()?;
         }
-        if length > FREED_AT_ONCE {
-            self.trees.put::<DeadSlices>(&first, &length)?;
-            return Ok(());
+        let freed = if length > FREED_AT_ONCE { 0 } else { self.free_frames(first, length)? };
+        if freed < length {
+            self.trees.put::<DeadSlices>(&(first + freed), &(length - freed))?;
         }
-        self.free_frames(first, length, usize::MAX)?;
         Ok(())
     }
 
-    /// Returns whether slices of deleted files are left.
+    /// Returns whether slices of deleted files are left that can be freed.
     pub(super) fn has_dead_slices(&self) -> bool {
-        self.trees.entries(TreeId::DeadSlices) > 0 && !self.packing.is_purge_stuck
+        let stuck = self.packing.stuck_slices.len();
+        self.trees.entries(TreeId::DeadSlices) > stuck as u64
+            && stuck < STUCK_SLICES_MAX
+            && !self.packing.is_purge_paused
     }
 
-    /// Frees some frames of dead slices.
+    /// Frees some frames of dead slices. What is damaged or unreadable must not prevent a commit: it stays where it is.
     pub(super) fn purge_slices(&mut self) -> Result<()> {
-        let mut left = FREED_PER_COMMIT;
-        while left > 0 {
-            let Some((first, length)) = self.trees.ceiling::<DeadSlices>(&0)? else { break };
-            if let Err(error) = frame_at(&self.trees, first) {
-                // What is damaged must not prevent a commit. It stays where it is.
-                let is_damaged = error.class() == Class::Damaged;
-                self.packing.is_purge_stuck = true;
-                return if is_damaged { Ok(()) } else { Err(error) };
+        self.packing.is_purge_paused = false;
+        let (mut left, mut from) = (FREED_PER_COMMIT, 0);
+        while left > 0 && self.packing.stuck_slices.len() < STUCK_SLICES_MAX {
+            let Some((first, length)) = self.trees.ceiling::<DeadSlices>(&from)? else { break };
+            from = first.saturating_add(length);
+            if self.packing.stuck_slices.contains(&first) {
+                continue;
             }
-            let (freed, _) = self.free_frames(first, length, 1)?;
             left -= 1;
+            let lowered = match self.lowered(first, length) {
+                Ok(lowered) => lowered,
+                Err(error) if error.class() == Class::Damaged => {
+                    self.packing.stuck_slices.insert(first);
+                    continue;
+                }
+                Err(error) if is_damage(&error) => {
+                    // The next commit tries again.
+                    self.packing.is_purge_paused = true;
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
+            self.lower(&lowered)?;
             self.trees.remove::<DeadSlices>(&first)?;
-            if freed < length {
-                self.trees.put::<DeadSlices>(&(first + freed), &(length - freed))?;
+            if lowered.freed < length {
+                from = first + lowered.freed;
+                self.trees.put::<DeadSlices>(&from, &(length - lowered.freed))?;
             }
         }
         Ok(())
     }
 
-    /// Frees up to `most` frames of a slice. Returns the number of bytes of the slice that no file has any more, and the
-    /// number of frames.
-    fn free_frames(&mut self, first: u64, length: u64, most: usize) -> Result<(u64, usize)> {
-        let (end, mut at, mut frames) = (first + length, first, 0);
-        while at < end && frames < most {
-            let (begin, frame) = frame_at(&self.trees, at)?;
-            let after = (begin + frame.length).min(end);
-            self.lower_live(begin, frame, after - at)?;
-            (at, frames) = (after, frames + 1);
+    /// Returns the number of bytes in slices of deleted files.
+    pub(super) fn dead_slice_bytes(&self) -> Result<u64> {
+        let (mut bytes, mut from) = (0_u64, 0);
+        while let Some((first, length)) = self.trees.ceiling::<DeadSlices>(&from)? {
+            bytes = bytes.saturating_add(length);
+            from = first + 1;
         }
-        Ok((at - first, frames))
+        Ok(bytes)
     }
 
-    fn lower_live(&mut self, begin: u64, frame: Frame, freed: u64) -> Result<()> {
+    /// Frees the frames of a slice. Returns the number of bytes up to the end, or up to what is damaged.
+    fn free_frames(&mut self, first: u64, length: u64) -> Result<u64> {
+        let mut freed = 0;
+        while freed < length {
+            match self.lowered(first + freed, length - freed) {
+                Ok(lowered) => {
+                    self.lower(&lowered)?;
+                    freed += lowered.freed;
+                }
+                Err(error) if is_damage(&error) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(freed)
+    }
+
+    /// Finds and checks the records that change when the part of a slice is freed that its first frame has.
+    fn lowered(&self, first: u64, length: u64) -> Result<Lowered> {
+        let (begin, frame) = frame_at(&self.trees, first)?;
+        let freed = (begin + frame.length - first).min(length);
         let live = frame
             .live
             .checked_sub(freed)
             .ok_or_else(|| EngineError::damaged(None, Check::Frame, 0..=frame.live, freed))?;
         let left = (live > 0).then_some(Frame { live, ..frame });
-        match &left {
-            Some(left) => self.trees.put::<Frames>(&begin, left)?,
-            None => self.trees.remove::<Frames>(&begin)?,
-        };
-        self.lower_pack(&frame, left.as_ref())
+        let pack = self.lowered_pack(&frame, left.as_ref())?;
+        Ok(Lowered { freed, begin, left, pack })
     }
 
-    /// Lowers the number of live bytes in the pack of a frame, of which `left` is left there.
-    fn lower_pack(&mut self, frame: &Frame, left: Option<&Frame>) -> Result<()> {
-        let Some(Stored { pack: identity, .. }) = frame.stored else { return Ok(()) };
+    fn lower(&mut self, lowered: &Lowered) -> Result<()> {
+        match &lowered.left {
+            Some(left) => self.trees.put::<Frames>(&lowered.begin, left)?,
+            None => self.trees.remove::<Frames>(&lowered.begin)?,
+        };
+        match lowered.pack {
+            Some(LoweredPack { identity, before, after }) => {
+                self.set_pack(identity, before, after)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Finds the record of the pack of a frame, of which `left` is left there, and lowers its number of live bytes.
+    fn lowered_pack(&self, frame: &Frame, left: Option<&Frame>) -> Result<Option<LoweredPack>> {
+        let Some(Stored { pack: identity, .. }) = frame.stored else { return Ok(None) };
         if ar7_engine::fault!(KeepLiveBytes) {
-            return Ok(());
+            return Ok(None);
         }
         let before = self.trees.get::<Packs>(&identity)?;
         let before = before.ok_or_else(|| no_pack(identity))?;
@@ -286,7 +330,11 @@ impl State {
             .live
             .checked_sub(lowered)
             .ok_or_else(|| EngineError::damaged(None, Check::Frame, 0..=before.live, lowered))?;
-        self.set_pack(identity, before, Pack { live, ..before })
+        let is_pack = |stored: StoredStream| stored.inode == Some(PACK_OWNER);
+        if live == 0 && !self.stored(identity)?.is_none_or(is_pack) {
+            return Err(no_pack(identity));
+        }
+        Ok(Some(LoweredPack { identity, before, after: Pack { live, ..before } }))
     }
 
     /// Reads packed content as the open transaction has it.
@@ -300,9 +348,26 @@ impl State {
     /// Forgets what is not in a pack yet, because the transaction is rolled back.
     pub(super) fn forget_packing(&mut self) {
         let stuck = std::mem::take(&mut self.packing.stuck);
-        let is_purge_stuck = self.packing.is_purge_stuck;
-        self.packing = Packing { stuck, is_purge_stuck, ..Packing::default() };
+        self.packing = Packing { stuck, ..Packing::default() };
     }
+}
+
+/// What changes when a part of a slice is freed.
+struct Lowered {
+    /// Number of bytes of the slice that no file has any more.
+    freed: u64,
+    /// The first address of their frame.
+    begin: u64,
+    /// What is left of the frame.
+    left: Option<Frame>,
+    pack: Option<LoweredPack>,
+}
+
+/// A pack with fewer live bytes.
+struct LoweredPack {
+    identity: Uuid,
+    before: Pack,
+    after: Pack,
 }
 
 /// The packs of the open transaction.

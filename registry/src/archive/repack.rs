@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::State;
 use super::filling::BATCH_FRAMES;
+use crate::blocks::is_damage;
 use crate::error::Result;
 use crate::packs::{Content, HEAD_SIZE, Head, Slice, decode, read_head};
 use crate::records::{
@@ -121,9 +122,7 @@ impl State {
                     return Ok(Moved::Stuck(identity));
                 }
                 Ok(()) => moved = Moved::Some,
-                Err(error) if error.class() == Class::Damaged => {
-                    return Ok(Moved::Stuck(identity));
-                }
+                Err(error) if is_damage(&error) => return Ok(Moved::Stuck(identity)),
                 Err(error) => return Err(error),
             }
         }

@@ -23,8 +23,8 @@ impl Archive {
     ///
     /// Free blocks that a snapshot may still read, in this process or another, are not wiped, and
     /// neither are old versions of blocks that readers keep in their home locations. If there are
-    /// any, the call wipes the others and fails with [`ar7_engine::Error::HeldByReaders`]. If there was no room to move
-    /// content, it fails with [`Error::DeadBytes`].
+    /// any, the call wipes the others and fails with [`ar7_engine::Error::HeldByReaders`]. If content could not
+    /// be moved, for lack of room or because it is damaged, it fails with [`Error::DeadBytes`].
     ///
     /// In a damaged archive, it does not find what only a lost block of the redo list names. Nor does it
     /// wipe the home location of a block whose newest version is in a shadow block that does not open.
@@ -59,7 +59,7 @@ struct Wiping {
 
 impl State {
     fn check_no_dead_bytes(&self) -> Result<()> {
-        match self.dead_bytes() {
+        match self.dead_bytes().saturating_add(self.dead_slice_bytes()?) {
             0 => Ok(()),
             bytes => Err(Error::DeadBytes { bytes }),
         }

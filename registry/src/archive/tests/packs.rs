@@ -1,5 +1,6 @@
 //! Packed content: faults in it are found, and what readers need of it stays.
 
+use ar7_engine::device::simulated::{DiskFault, EventKind, SimulatedDisk};
 use ar7_engine::{PlantedFault, with_planted_fault};
 
 use super::*;
@@ -191,4 +192,170 @@ fn the_stream_of_a_pack_cannot_be_opened_for_writing_deleted_or_named() {
     let named = archive.names().add_file(ROOT, b"b", ATTRIBUTES, Some(pack));
     assert!(named.is_err_and(is_refused));
     assert_eq!(content(&archive, b"a").unwrap(), b"content");
+}
+
+/// Returns bytes that do not compress, so that packs have many blocks.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_be_bytes()[0]
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+/// Makes an archive with files of noise, `count` in each of two packs, and removes those of the second pack except one.
+fn with_dying_pack(archive: &Archive, count: u8) {
+    for pack in [b'a', b'b'] {
+        for file in 0..count {
+            add(archive, &[pack, file + 1], &noise(u64::from(pack) << 8 | u64::from(file), 20_000));
+        }
+        archive.commit().unwrap();
+    }
+    for file in 1..count {
+        archive.names().remove(ROOT, &[b'b', file + 1]).unwrap();
+    }
+}
+
+/// Passes the trees of the open transaction to `forge`.
+fn forge(archive: &Archive, forge: impl FnOnce(&mut WorkingTrees)) {
+    let mut state = archive.state().unwrap();
+    forge(&mut state.writing().unwrap().trees);
+}
+
+/// Returns the packs, in the order in which they were made.
+fn packs(archive: &Archive) -> Vec<(Uuid, crate::records::Pack)> {
+    let (snapshot, mut packs, mut from) = (archive.snapshot(), Vec::new(), Uuid::nil());
+    while let Some((identity, pack)) = snapshot.ceiling::<Packs>(&from).unwrap() {
+        packs.push((identity, pack));
+        from = Uuid::from_u128(identity.as_u128() + 1);
+    }
+    packs
+}
+
+#[test]
+fn a_pack_that_claims_more_live_bytes_than_its_frames_have_stays() {
+    let (_, archive) = create(ArchiveKind::Dynamic, 0);
+    with_dying_pack(&archive, 6);
+    let forged = packs(&archive)[1];
+    forge(&archive, |trees| {
+        let pack = trees.get::<Packs>(&forged.0).unwrap().unwrap();
+        let claimed = crate::records::Pack { live: pack.live + 7, ..pack };
+        trees.put::<Packs>(&forged.0, &claimed).unwrap();
+        *trees.counter_mut(crate::records::LIVE_COUNTER) += 7;
+    });
+    archive.reclaim().unwrap();
+    assert!(packs(&archive).iter().any(|(identity, _)| *identity == forged.0));
+    for name in [*b"a\x01", *b"b\x01"] {
+        let seed = u64::from(name[0]) << 8;
+        assert_eq!(content(&archive, &name).unwrap(), noise(seed, 20_000));
+    }
+}
+
+#[test]
+fn a_frame_with_live_bytes_of_no_file_stays() {
+    let (_, archive) = create(ArchiveKind::Dynamic, 0);
+    with_dying_pack(&archive, 6);
+    let number = archive.names().lookup(ROOT, b"b\x01").unwrap().unwrap().inode;
+    // The name goes, and nothing lowers the live bytes.
+    forge(&archive, |trees| {
+        let inode = trees.get::<crate::records::Inodes>(&number).unwrap().unwrap();
+        let empty = crate::records::Inode { slice: None, size: 0, ..inode };
+        trees.put::<crate::records::Inodes>(&number, &empty).unwrap();
+    });
+    let dying = packs(&archive)[1].0;
+    archive.reclaim().unwrap();
+    assert!(packs(&archive).iter().any(|(identity, _)| *identity == dying));
+    assert_eq!(content(&archive, b"a\x01").unwrap(), noise(u64::from(b'a') << 8, 20_000));
+    assert!(findings(&archive) > 0);
+}
+
+#[test]
+fn a_dead_slice_without_frames_prevents_no_commit_and_holds_up_no_other() {
+    let (_, archive) = create(ArchiveKind::Dynamic, 0);
+    forge(&archive, |trees| {
+        *trees.counter_mut(crate::records::ADDRESS_COUNTER) += 1000;
+        trees.put::<crate::records::DeadSlices>(&0, &1000).unwrap();
+    });
+    add(&archive, b"a", b"content");
+    add(&archive, b"large", &noise(1, 5 << 20));
+    archive.commit().unwrap();
+    archive.names().remove(ROOT, b"large").unwrap();
+    archive.reclaim().unwrap();
+    let statistics = archive.statistics().unwrap();
+    assert_eq!((statistics.pending_deletions, statistics.packs), (1, 1), "{statistics:?}");
+    assert_eq!(content(&archive, b"a").unwrap(), b"content");
+    add(&archive, b"b", b"more");
+    archive.commit().unwrap();
+    let wiped = archive.wipe_free(&mut |_| {});
+    assert!(matches!(wiped, Err(Error::DeadBytes { bytes: 1000 })), "{wiped:?}");
+}
+
+#[test]
+fn a_file_whose_frames_have_no_record_can_be_removed() {
+    let (_, archive) = create(ArchiveKind::Dynamic, 0);
+    add(&archive, b"a", b"content");
+    archive.commit().unwrap();
+    forge(&archive, |trees| {
+        let (first, _) = trees.ceiling::<Frames>(&0).unwrap().unwrap();
+        trees.remove::<Frames>(&first).unwrap();
+    });
+    archive.names().remove(ROOT, b"a").unwrap();
+    archive.commit().unwrap();
+    assert_eq!(archive.names().lookup(ROOT, b"a").unwrap(), None);
+}
+
+fn on_disk(disk: &SimulatedDisk) -> Archive {
+    let device = Box::new(disk.clone());
+    Archive::create_device(device, &secret(), &CreateOptions::default()).unwrap()
+}
+
+fn syncs(disk: &SimulatedDisk) -> u64 {
+    disk.log().iter().filter(|event| event.kind() == EventKind::Sync).count() as u64
+}
+
+#[test]
+fn a_commit_succeeds_if_the_repacking_after_it_cannot_read() {
+    let disk = SimulatedDisk::new();
+    let archive = on_disk(&disk);
+    with_dying_pack(&archive, 6);
+    let snapshot = archive.snapshot();
+    let stored = snapshot.stored(packs(&archive)[1].0).unwrap().unwrap();
+    disk.make_unreadable(stored.record.begin.unwrap().get());
+    let before = archive.statistics().unwrap().commit;
+    for name in [b"c", b"d"] {
+        archive.commit().unwrap();
+        add(&archive, name, b"content");
+    }
+    archive.commit().unwrap();
+    assert_eq!(archive.statistics().unwrap().commit, before + 3);
+    assert_eq!(archive.names().lookup(ROOT, b"b\x02").unwrap(), None);
+}
+
+#[test]
+fn a_commit_succeeds_if_the_repacking_after_it_fails_and_the_next_call_reports_it() {
+    let run = |left: Option<u64>| {
+        let disk = SimulatedDisk::new();
+        let archive = on_disk(&disk);
+        with_dying_pack(&archive, 6);
+        let before = (archive.statistics().unwrap().commit, syncs(&disk));
+        if let Some(left) = left {
+            disk.plan(DiskFault::SyncFails, left);
+        }
+        archive.commit().unwrap();
+        (disk, archive, before)
+    };
+    let (disk, archive, before) = run(None);
+    assert_eq!(archive.statistics().unwrap().commit, before.0 + 2, "and one that moves content");
+    let of_both = syncs(&disk) - before.1;
+    let (disk, archive, before) = run(Some(of_both / 2));
+    assert!(disk.all_fired());
+    assert!(archive.commit().is_err());
+    drop(archive);
+    let options = OpenOptions { access: Access::Read, ..OpenOptions::default() };
+    let archive = Archive::open_device(Box::new(disk), &secret(), options).unwrap();
+    assert!(archive.statistics().unwrap().commit > before.0);
+    assert_eq!(archive.names().lookup(ROOT, b"b\x02").unwrap(), None);
 }
