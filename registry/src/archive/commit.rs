@@ -13,6 +13,7 @@ impl State {
     /// Commits, if there is anything to commit.
     pub(super) fn commit(&mut self) -> Result<()> {
         self.trees.writer().forget_savepoints();
+        self.free_unfinished()?;
         self.flush(true)?;
         if self.is_changed() { self.commit_flushed() } else { Ok(()) }
     }

@@ -12,6 +12,7 @@ mod state;
 #[cfg(test)]
 pub(crate) mod tests;
 mod uncommitted;
+mod unfinished;
 mod wipe;
 
 use std::path::Path;

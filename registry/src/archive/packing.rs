@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::State;
 use super::filling::{BATCH_FRAMES, FRAME_BYTES, OpenPack, Packing, SHARED_FRAME_BYTES};
+use super::unfinished::UnfinishedSlice;
 use crate::blocks::{OpenStream, PackReader, frame_at, is_damage, read_packed};
 use crate::error::{Error, Result};
 use crate::packs::{Content, Encoded, HEAD_SIZE, encode};
@@ -343,6 +344,55 @@ impl State {
             self.settle_packing()?;
         }
         read_packed(&self.trees, &InTransaction(self), first, bytes)
+    }
+
+    /// Begins a slice. Returns its number.
+    pub(crate) fn begin_slice(&mut self) -> u64 {
+        self.unfinished.begin()
+    }
+
+    /// Returns a slice that its caller made `length` bytes long. Fails with [`Error::Stale`] if it is not: the transaction
+    /// was committed, or it returned to a point where the slice was shorter or did not exist.
+    pub(crate) fn unfinished_slice(&self, number: u64, length: u64) -> Result<UnfinishedSlice> {
+        self.unfinished.get(number, length).ok_or(Error::Stale)
+    }
+
+    /// Appends `added` bytes to a slice, which `append` packs at the next addresses. Fails with [`Error::Stale`] also if
+    /// other content was packed since the slice was begun.
+    pub(crate) fn extend_slice(
+        &mut self,
+        number: u64,
+        length: u64,
+        added: u64,
+        append: impl FnOnce(&mut State) -> Result<()>,
+    ) -> Result<()> {
+        let slice = self.unfinished_slice(number, length)?;
+        let next = self.next_address();
+        let first = if slice.length == 0 { next } else { slice.first };
+        if first + slice.length != next {
+            return Err(Error::Stale);
+        }
+        append(self)?;
+        let length = slice.length + added;
+        self.unfinished.slices.insert(number, UnfinishedSlice { first, length });
+        Ok(())
+    }
+
+    /// Takes a slice, which a file gets or which is freed.
+    pub(crate) fn finish_slice(&mut self, number: u64, length: u64) -> Result<UnfinishedSlice> {
+        let slice = self.unfinished_slice(number, length)?;
+        self.unfinished.slices.remove(&number);
+        Ok(slice)
+    }
+
+    /// Frees the slices that no file got.
+    pub(super) fn free_unfinished(&mut self) -> Result<()> {
+        for (_, slice) in std::mem::take(&mut self.unfinished.slices) {
+            if slice.length > 0 {
+                self.free_slice(slice.first, slice.length)?;
+            }
+        }
+        Ok(())
     }
 
     /// Forgets what is not in a pack yet, because the transaction is rolled back.

@@ -7,6 +7,7 @@ use ar7_engine::Class;
 use ar7_engine::format::{ROOTS, Root, StoredStream};
 use ar7_engine::store;
 
+use super::unfinished::UnfinishedSlices;
 use super::{Archive, State};
 use crate::error::Result;
 
@@ -18,6 +19,7 @@ pub struct Savepoint {
     counters: [u64; 8],
     reserved: [StoredStream; 8],
     metadata: Vec<u8>,
+    unfinished: UnfinishedSlices,
 }
 
 impl Archive {
@@ -57,12 +59,14 @@ impl State {
             counters: self.trees.counters(),
             reserved: self.reserved.clone(),
             metadata: self.metadata.clone(),
+            unfinished: self.unfinished.slices.clone(),
         })
     }
 
     fn roll_back_to(&mut self, point: &Savepoint) -> Result<()> {
         self.trees.roll_back_to(&point.point, &point.roots, point.counters)?;
         self.forget_open();
+        self.unfinished.slices.clone_from(&point.unfinished);
         self.reserved.clone_from(&point.reserved);
         self.metadata.clone_from(&point.metadata);
         self.failed = None;

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::filling::{Level, Packing};
 use super::flush;
 use super::identities::Identities;
+use super::unfinished::Unfinished;
 use crate::blocks::{OpenStream, OpenStreams};
 use crate::committed::PageCache;
 use crate::error::{Error, Result};
@@ -41,6 +42,7 @@ pub(crate) struct State {
     pub(super) dirty_blocks_max: usize,
     identities: Identities,
     pub(super) packing: Packing,
+    pub(super) unfinished: Unfinished,
     /// How packed content is compressed.
     pub(crate) level: Level,
     /// A failure that left the transaction half changed, or that a dropped stream could not return.
@@ -61,6 +63,7 @@ impl State {
             dirty_blocks_max: DIRTY_BLOCKS_MAX,
             identities: Identities::default(),
             packing: Packing::default(),
+            unfinished: Unfinished::default(),
             level: Some(DEFAULT_LEVEL),
             failed: None,
         };
@@ -384,6 +387,7 @@ impl State {
     pub(super) fn forget_open(&mut self) {
         self.open.clear();
         self.forget_packing();
+        self.unfinished.slices.clear();
         self.dirty_blocks = 0;
         self.epoch += 1;
     }

@@ -18,12 +18,17 @@ const HOLE_ONE_IN: u64 = 1024;
 /// Number of bytes that are copied at a time when a file gets a stream of its own.
 const PIECE: usize = 1 << 20;
 
-/// Content that is being packed for one file. It must become the content of the file or be discarded, because nothing
-/// else frees it before the transaction ends.
+/// Content that is being packed for one file.
+///
+/// The transaction owns it until a file gets it. So a handle can be dropped, or be refused where a file was to get the
+/// content: the commit then frees it, and so does [`Names::discard_packed`] at once. A commit or a rollback makes the
+/// handle stale, and so does a return to a savepoint from before its last change: every use then fails with
+/// [`Error::Stale`], except that nothing is left to discard.
 #[derive(Debug)]
+#[must_use]
 pub struct Packed {
     number: InodeNumber,
-    first: u64,
+    slice: u64,
     length: u64,
 }
 
@@ -50,22 +55,17 @@ impl Names<'_> {
                 make_root(state)?;
                 new_number(state)?
             };
-            Ok(Packed { number, first: state.next_address(), length: 0 })
+            Ok(Packed { number, slice: state.begin_slice(), length: 0 })
         })
     }
 
-    /// Packs more bytes. Fails with [`Error::Stale`] if other content was packed since the last call, or if the
-    /// transaction was rolled back.
+    /// Packs more bytes. Fails with [`Error::Stale`] if other content was packed since the first call, or if the
+    /// transaction has ended.
     pub fn append_packed(&self, packed: &mut Packed, bytes: &[u8]) -> Result<()> {
         self.change(|state| {
-            if packed.is_empty() {
-                packed.first = state.next_address();
-            }
-            packed.check(state)?;
-            state.pack(packed.number, bytes, packed.length > 0)
-        })?;
-        packed.length += bytes.len() as u64;
-        Ok(())
+            let (number, continues) = (packed.number, packed.length > 0);
+            packed.extend(state, bytes.len() as u64, |state| state.pack(number, bytes, continues))
+        })
     }
 
     /// Appends a hole of `length` zeros, which takes no space. Fails as [`Names::append_packed`] does.
@@ -81,24 +81,21 @@ impl Names<'_> {
         if length > limit {
             return Err(EngineError::Full { what: "length of a hole", limit }.into());
         }
-        self.change(|state| {
-            if packed.is_empty() {
-                packed.first = state.next_address();
-            }
-            packed.check(state)?;
-            state.pack_hole(length)
-        })?;
-        packed.length += length;
-        Ok(())
+        self.change(|state| packed.extend(state, length, |state| state.pack_hole(length)))
     }
 
     /// Frees content that no file gets.
     #[expect(clippy::needless_pass_by_value, reason = "nothing can use it afterwards")]
     pub fn discard_packed(&self, packed: Packed) -> Result<()> {
-        self.change(|state| packed.free(state))
+        self.change(|state| match state.finish_slice(packed.slice, packed.length) {
+            Ok(slice) if slice.length > 0 => state.free_slice(slice.first, slice.length),
+            Ok(_) | Err(Error::Stale) => Ok(()),
+            Err(error) => Err(error),
+        })
     }
 
     /// Adds a file with packed content.
+    #[expect(clippy::needless_pass_by_value, reason = "nothing can use it afterwards")]
     pub fn add_packed(
         &self,
         directory: InodeNumber,
@@ -106,17 +103,17 @@ impl Names<'_> {
         attributes: Attributes,
         packed: Packed,
     ) -> Result<InodeNumber> {
-        let number = packed.number;
         self.change(|state| {
-            let inode = Inode { ..blank(EntryType::File, attributes)? };
+            let inode = blank(EntryType::File, attributes)?;
             check_free(state, directory, name)?;
-            packed.check(state)?;
-            add_as(state, directory, name, number, &packed.into_inode(inode))
+            let inode = packed.give_to(state, inode)?;
+            add_as(state, directory, name, packed.number, &inode)
         })?;
-        Ok(number)
+        Ok(packed.number)
     }
 
     /// Replaces the content and attributes of the file for which content was packed. The old content is deleted.
+    #[expect(clippy::needless_pass_by_value, reason = "nothing can use it afterwards")]
     pub fn replace_with_packed(&self, packed: Packed, attributes: Attributes) -> Result<()> {
         let attributes = storable(attributes)?;
         self.change(|state| {
@@ -126,9 +123,9 @@ impl Names<'_> {
                 let (found, needed) = (inode.kind.name(), "a file");
                 return Err(Error::WrongEntryType { path: Vec::new(), found, needed });
             }
-            packed.check(state)?;
+            state.unfinished_slice(packed.slice, packed.length)?;
             delete_content(state, number, &inode)?;
-            let inode = packed.into_inode(Inode { attributes, ..inode });
+            let inode = packed.give_to(state, Inode { attributes, ..inode })?;
             state.trees.put::<Inodes>(&number, &inode)?;
             Ok(())
         })
@@ -139,8 +136,8 @@ impl Names<'_> {
     pub fn read_packed(&self, number: InodeNumber, offset: u64, bytes: &mut [u8]) -> Result<usize> {
         self.change(|state| {
             let inode = existing(state, number)?;
-            let Some(first) = inode.slice else { return Ok(0) };
             let available = inode.size.saturating_sub(offset);
+            let Some(first) = inode.slice.filter(|_| available > 0) else { return Ok(0) };
             let wanted = usize::try_from(available).unwrap_or(usize::MAX).min(bytes.len());
             state.read_packed(first + offset, &mut bytes[..wanted])?;
             Ok(wanted)
@@ -174,18 +171,21 @@ impl Names<'_> {
             if state.open.get(&stream).is_some_and(|open| open.held) {
                 return Err(Error::AlreadyOpen { stream });
             }
-            let mut packed = Packed { number, first: state.next_address(), length: 0 };
+            let mut packed = Packed { number, slice: state.begin_slice(), length: 0 };
             let mut piece = Zeroizing::new(vec![0; PIECE]);
             while packed.length < inode.size {
                 let read = state.read_uncommitted(stream, packed.length, &mut piece)?;
                 if read == 0 {
                     break;
                 }
-                state.pack(number, &piece[..read], packed.length > 0)?;
-                packed.length += read as u64;
+                let continues = packed.length > 0;
+                packed.extend(state, read as u64, |state| {
+                    state.pack(number, &piece[..read], continues)
+                })?;
             }
             delete_content(state, number, &inode)?;
-            state.trees.put::<Inodes>(&number, &packed.into_inode(inode))?;
+            let inode = packed.give_to(state, inode)?;
+            state.trees.put::<Inodes>(&number, &inode)?;
             Ok(true)
         })
     }
@@ -204,18 +204,22 @@ impl Names<'_> {
 }
 
 impl Packed {
-    /// Fails unless the next byte would follow those that were packed.
-    fn check(&self, state: &State) -> Result<()> {
-        let end = self.first + self.length;
-        if self.length > 0 && state.next_address() != end { Err(Error::Stale) } else { Ok(()) }
+    /// Appends `added` bytes, which `append` packs.
+    fn extend(
+        &mut self,
+        state: &mut State,
+        added: u64,
+        append: impl FnOnce(&mut State) -> Result<()>,
+    ) -> Result<()> {
+        state.extend_slice(self.slice, self.length, added, append)?;
+        self.length += added;
+        Ok(())
     }
 
-    fn free(&self, state: &mut State) -> Result<()> {
-        if self.length == 0 { Ok(()) } else { state.free_slice(self.first, self.length) }
-    }
-
-    fn into_inode(self, inode: Inode) -> Inode {
-        let slice = (self.length > 0).then_some(self.first);
-        Inode { size: self.length, stream: None, slice, ..inode }
+    /// Returns the inode with the content.
+    fn give_to(&self, state: &mut State, inode: Inode) -> Result<Inode> {
+        let slice = state.finish_slice(self.slice, self.length)?;
+        let first = (slice.length > 0).then_some(slice.first);
+        Ok(Inode { size: slice.length, stream: None, slice: first, ..inode })
     }
 }

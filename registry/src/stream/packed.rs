@@ -43,6 +43,10 @@ impl PackedContent {
 
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {
         let available = self.length.saturating_sub(offset);
+        if available == 0 {
+            // The address may be beyond all numbers.
+            return Ok(0);
+        }
         let wanted = usize::try_from(available).unwrap_or(usize::MAX).min(bytes.len());
         let (records, packs) = (&self.snapshot, &self.snapshot);
         read_packed_in_parallel(records, packs, self.first + offset, &mut bytes[..wanted])?;

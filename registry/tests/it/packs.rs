@@ -26,6 +26,14 @@ enum Kind {
     Hole,
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Losing {
+    Discard,
+    Drop,
+    /// The root has the name already.
+    Refuse,
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     /// Packs content for a new name, or replaces that of an existing one.
@@ -33,9 +41,10 @@ enum Step {
         name: u8,
         pieces: Vec<(usize, Kind)>,
     },
-    /// Packs content and discards it.
-    Discard {
+    /// Packs content that no file gets, because it is discarded, dropped or refused.
+    Lose {
         length: usize,
+        how: Losing,
     },
     Remove {
         name: u8,
@@ -79,7 +88,11 @@ fn step() -> impl Strategy<Value = Step> {
     let pieces = prop::collection::vec((length.clone(), kind), 1..4);
     prop_oneof![
         12 => (0_u8..12, pieces).prop_map(|(name, pieces)| Step::Put { name, pieces }),
-        1 => (1_usize..300_000).prop_map(|length| Step::Discard { length }),
+        2 => (1_usize..300_000, prop_oneof![
+            Just(Losing::Discard),
+            Just(Losing::Drop),
+            Just(Losing::Refuse),
+        ]).prop_map(|(length, how)| Step::Lose { length, how }),
         5 => (0_u8..12).prop_map(|name| Step::Remove { name }),
         1 => (0_u8..12, any::<prop::sample::Index>())
             .prop_map(|(name, at)| Step::Change { name, at: at.index(1 << 20) }),
@@ -197,12 +210,7 @@ impl Run {
         let names = archive.names();
         match step {
             Step::Put { name, pieces } => self.put(*name, pieces),
-            Step::Discard { length } => {
-                let bytes = self.bytes(*length, Kind::Noise);
-                let mut packed = names.begin_packed(None).unwrap();
-                names.append_packed(&mut packed, &bytes).unwrap();
-                names.discard_packed(packed).unwrap();
-            }
+            Step::Lose { length, how } => self.lose(*length, *how),
             Step::Remove { name } => {
                 if self.now.names.contains_key(name) {
                     names.remove(ROOT, &[b'a' + name]).unwrap();
@@ -253,6 +261,21 @@ impl Run {
             Step::Compact => self.compact(),
             Step::Copy => self.copy(),
             Step::SetLevel(level) => archive.set_level(*level).unwrap(),
+        }
+    }
+
+    fn lose(&mut self, length: usize, how: Losing) {
+        let bytes = self.bytes(length, Kind::Noise);
+        let archive = self.archive.clone();
+        let names = archive.names();
+        let mut packed = names.begin_packed(None).unwrap();
+        names.append_packed(&mut packed, &bytes).unwrap();
+        match (how, self.now.names.keys().next()) {
+            (Losing::Discard, _) => names.discard_packed(packed).unwrap(),
+            (Losing::Refuse, Some(taken)) => {
+                names.add_packed(ROOT, &[b'a' + taken], ATTRIBUTES, packed).unwrap_err();
+            }
+            (Losing::Drop | Losing::Refuse, _) => drop(packed),
         }
     }
 

@@ -5,6 +5,7 @@ use ar7_engine::{PlantedFault, with_planted_fault};
 
 use super::*;
 use crate::error::Error;
+use crate::names::Packed;
 use crate::records::{Attributes, Frame, Frames, Packs, ReadRecords};
 use crate::stream::FileContent;
 use crate::working::WorkingTrees;
@@ -358,4 +359,94 @@ fn a_commit_succeeds_if_the_repacking_after_it_fails_and_the_next_call_reports_i
     let archive = Archive::open_device(Box::new(disk), &secret(), options).unwrap();
     assert!(archive.statistics().unwrap().commit > before.0);
     assert_eq!(archive.names().lookup(ROOT, b"b\x02").unwrap(), None);
+}
+
+/// Packs content for a file that no name gets.
+fn unnamed(archive: &Archive, bytes: &[u8]) -> Packed {
+    let names = archive.names();
+    let mut packed = names.begin_packed(None).unwrap();
+    names.append_packed(&mut packed, bytes).unwrap();
+    packed
+}
+
+fn has_no_content(archive: &Archive) -> bool {
+    let statistics = archive.statistics().unwrap();
+    findings(archive) == 0 && (statistics.packs, statistics.dead_bytes) == (0, 0)
+}
+
+#[test]
+fn content_that_no_file_gets_is_freed_with_the_commit() {
+    let (_, archive) = create(ArchiveKind::Dynamic, 0);
+    let names = archive.names();
+    names.make_directory(ROOT, b"directory", ATTRIBUTES).unwrap();
+    drop(unnamed(&archive, b"dropped"));
+    let refused = unnamed(&archive, &noise(1, 300_000));
+    let added = names.add_packed(ROOT, b"directory", ATTRIBUTES, refused);
+    assert!(matches!(added, Err(Error::EntryExists { .. })), "{added:?}");
+    let directory = names.lookup(ROOT, b"directory").unwrap().unwrap().inode;
+    let mut replacing = names.begin_packed(Some(directory)).unwrap();
+    names.append_packed(&mut replacing, b"refused").unwrap();
+    let replaced = names.replace_with_packed(replacing, ATTRIBUTES);
+    assert!(matches!(replaced, Err(Error::WrongEntryType { .. })), "{replaced:?}");
+    archive.commit().unwrap();
+    assert!(has_no_content(&archive));
+}
+
+/// A handle is stale although other content has its addresses.
+#[test]
+fn content_of_an_ended_transaction_is_no_content_of_the_next() {
+    let (_, archive) = create(ArchiveKind::Dynamic, 0);
+    let names = archive.names();
+    let end: [&dyn Fn(); 2] = [&|| archive.rollback().unwrap(), &|| archive.commit().unwrap()];
+    for end in end {
+        let mut ended = unnamed(&archive, b"ended");
+        let (discarded, other) = (unnamed(&archive, b"other"), unnamed(&archive, b"other"));
+        end();
+        drop(unnamed(&archive, b"12345"));
+        let is_stale = |error| matches!(error, Error::Stale);
+        assert!(names.append_packed(&mut ended, b"more").is_err_and(is_stale));
+        assert!(names.append_hole(&mut ended, 10).is_err_and(is_stale));
+        assert!(names.add_packed(ROOT, b"a", ATTRIBUTES, ended).is_err_and(is_stale));
+        assert!(names.add_packed(ROOT, b"b", ATTRIBUTES, other).is_err_and(is_stale));
+        names.discard_packed(discarded).unwrap();
+        archive.commit().unwrap();
+        assert!(has_no_content(&archive));
+    }
+}
+
+#[test]
+fn a_return_to_a_savepoint_makes_what_was_packed_since_stale() {
+    let (_, archive) = create(ArchiveKind::Dynamic, 0);
+    let names = archive.names();
+    let [mut kept, mut grown] = [b"kept!", b"grown"].map(|bytes| unnamed(&archive, bytes));
+    let point = archive.savepoint().unwrap();
+    names.append_packed(&mut grown, b"12345").unwrap();
+    let mut newer = unnamed(&archive, b"newer");
+    archive.roll_back_to(&point).unwrap();
+    // Other content takes the addresses of what was undone.
+    drop(unnamed(&archive, b"1234567890"));
+    let is_stale = |error| matches!(error, Error::Stale);
+    assert!(names.append_packed(&mut grown, b"more").is_err_and(is_stale));
+    assert!(names.append_packed(&mut newer, b"more").is_err_and(is_stale));
+    assert!(names.append_packed(&mut kept, b"more").is_err_and(is_stale), "other content follows");
+    names.add_packed(ROOT, b"kept", ATTRIBUTES, kept).unwrap();
+    archive.commit().unwrap();
+    assert_eq!(content(&archive, b"kept").unwrap(), b"kept!");
+    assert_eq!(findings(&archive), 0);
+}
+
+#[test]
+fn nothing_is_read_beyond_the_end_at_any_offset() {
+    let (_, archive) = create(ArchiveKind::Dynamic, 0);
+    add(&archive, b"before", b"before");
+    add(&archive, b"a", b"content");
+    archive.commit().unwrap();
+    let snapshot = archive.snapshot();
+    let number = snapshot.lookup(ROOT, b"a").unwrap().unwrap().inode;
+    let content = snapshot.read_file(&snapshot.inode(number).unwrap().unwrap()).unwrap().unwrap();
+    for offset in [7, 8, u64::MAX - 1, u64::MAX] {
+        assert_eq!(content.read_at(offset, &mut [0; 10]).unwrap(), 0);
+        assert_eq!(archive.names().read_packed(number, offset, &mut [0; 10]).unwrap(), 0);
+        assert_eq!(content.hole_at(offset).unwrap(), 0);
+    }
 }
