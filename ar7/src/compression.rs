@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use ar7_registry::packs::{LEVEL_MAX, compressed_len, level_of};
+
 use crate::error::Result;
 
 /// How new content is compressed.
@@ -19,12 +21,6 @@ pub enum Compression {
     Zstd(u8),
 }
 
-/// The level of [`Compression::Auto`].
-const AUTO_LEVEL: u8 = 3;
-
-/// The highest level. Higher ones need much memory for little gain in frames of this size.
-const LEVEL_MAX: u8 = 19;
-
 /// Length in bytes of a sample, and the number of samples that are compressed to judge a large file.
 const SAMPLE_BYTES: usize = 64 << 10;
 const SAMPLES: usize = 3;
@@ -35,11 +31,7 @@ pub(crate) const BEGINNING_BYTES: usize = 1 << 20;
 impl Compression {
     /// Returns the level of Zstandard, if content is compressed.
     pub(crate) fn level(self) -> Option<i32> {
-        match self {
-            Compression::Auto => Some(AUTO_LEVEL.into()),
-            Compression::None => None,
-            Compression::Zstd(level) => Some(level.into()),
-        }
+        level_of(self.number())
     }
 
     /// Returns the number that stands for it in an archive.
@@ -77,7 +69,7 @@ impl Compression {
             &rest[..rest.len().min(SAMPLE_BYTES)]
         });
         let (before, after) = samples.fold((0, 0), |(before, after), sample| {
-            (before + sample.len(), after + ar7_registry::packs::compressed_len(sample, level))
+            (before + sample.len(), after + compressed_len(sample, level))
         });
         // Less than a sixteenth is not worth the time of decompressing.
         after < before - before / 16

@@ -182,7 +182,6 @@ impl<'a> Transaction<'a> {
         if !compression.packs_large(&beginning[..length]) {
             return Ok(false);
         }
-        self.registry().set_level(compression.level())?;
         let (number, _) = source::find(self.registry(), path)?;
         self.open
             .deleting(|| self.registry().names().pack(number))

@@ -5,20 +5,11 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::packs::{Content, SLICES_MAX, Slice};
+use crate::packs::{Content, FRAME_MAX, SLICES_MAX, Slice};
 use crate::records::InodeNumber;
-
-/// Number of bytes of content in a frame that small files share.
-pub(super) const SHARED_FRAME_BYTES: usize = 256 << 10;
-
-/// Number of bytes of content in a frame of one file, which a random read decodes.
-pub(super) const FRAME_BYTES: usize = 128 << 10;
 
 /// Number of frames that are compressed together.
 pub(super) const BATCH_FRAMES: usize = 16;
-
-/// How new packed content is compressed: the level of Zstandard, or `None` for raw frames.
-pub(crate) type Level = Option<i32>;
 
 /// The packed content that is not in a pack yet.
 #[derive(Default)]
@@ -85,7 +76,7 @@ impl Packing {
         let filling = self.filling.get_or_insert_with(|| Content {
             first: at,
             // At full size, because a vector that grows leaves copies of the content in memory.
-            bytes: Zeroizing::new(Vec::with_capacity(SHARED_FRAME_BYTES)),
+            bytes: Zeroizing::new(Vec::with_capacity(FRAME_MAX)),
             slices: Vec::new(),
         });
         let start = filling.bytes.len();

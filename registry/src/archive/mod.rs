@@ -346,16 +346,10 @@ impl Archive {
         Ok(self.state()?.writing()?.trees.counters()[COMPRESSION_COUNTER])
     }
 
-    /// Stores the application's choice of compression as a number: 0 automatic, 1 none, 2 and more a level of Zstandard
-    /// plus 1.
+    /// Sets how new packed content is compressed, and stores the choice as a number: 0 automatic, 1 none, so that frames
+    /// are raw, 2 and more a level of Zstandard plus 1.
     pub fn set_compression(&self, choice: u64) -> Result<()> {
         *self.state()?.writing()?.trees.counter_mut(COMPRESSION_COUNTER) = choice;
-        Ok(())
-    }
-
-    /// Sets how new packed content is compressed: the level of Zstandard, or `None` for raw frames.
-    pub fn set_level(&self, level: Option<i32>) -> Result<()> {
-        self.state()?.writing()?.level = level;
         Ok(())
     }
 

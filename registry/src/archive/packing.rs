@@ -3,24 +3,26 @@
 //! Frames stay in memory until there are enough to compress on all cores, or until something needs them. Each
 //! transaction begins a new pack, so that a pack never changes once it is committed.
 
-use ar7_engine::format::{DATA_SIZE, StoredStream};
+use ar7_engine::format::StoredStream;
 use ar7_engine::{Check, Class, Error as EngineError, in_pool};
 use rayon::prelude::*;
 use uuid::Uuid;
 
 use super::State;
-use super::filling::{BATCH_FRAMES, FRAME_BYTES, OpenPack, Packing, SHARED_FRAME_BYTES};
+use super::filling::{BATCH_FRAMES, OpenPack, Packing};
 use super::unfinished::UnfinishedSlice;
 use crate::blocks::{OpenStream, PackReader, frame_at, is_damage, read_packed};
 use crate::error::{Error, Result};
-use crate::packs::{Content, Encoded, HEAD_SIZE, encode};
+use crate::packs::{
+    BLOCK_BYTES, Content, Encoded, FRAME_BYTES, FRAME_MAX, PACK_BYTES, encode, level_of,
+};
 use crate::records::{
-    ADDRESS_COUNTER, ADDRESS_MAX, DeadSlices, Frame, Frames, InodeNumber, LIVE_COUNTER, PACK_OWNER,
-    PACKED_COUNTER, Pack, Packs, ReadRecords, Stored, TreeId,
+    ADDRESS_COUNTER, ADDRESS_MAX, COMPRESSION_COUNTER, DeadSlices, Frame, Frames, InodeNumber,
+    LIVE_COUNTER, PACK_OWNER, PACKED_COUNTER, Pack, Packs, ReadRecords, Stored, TreeId,
 };
 
-/// Maximum length of a pack in bytes.
-const PACK_BYTES: u32 = 16 << 20;
+/// [`FRAME_BYTES`] as a length in memory.
+const LARGE_FRAME_BYTES: usize = FRAME_BYTES as usize;
 
 /// A frame that stores more bytes begins in a new block, so that a bad block costs few frames.
 const SHARED_BLOCK_MAX: u32 = 64 << 10;
@@ -29,7 +31,7 @@ const SHARED_BLOCK_MAX: u32 = 64 << 10;
 const GAP_MIN: u32 = 4;
 
 /// Number of frames up to which the slice of a deleted file is freed at once.
-const FREED_AT_ONCE: u64 = 4 * FRAME_BYTES as u64;
+const FREED_AT_ONCE: u64 = 4 * LARGE_FRAME_BYTES as u64;
 
 /// Number of frames of dead slices that one commit frees, so that it needs no more than the reserve blocks.
 const FREED_PER_COMMIT: usize = 64;
@@ -54,8 +56,8 @@ impl State {
             self.write_frames()?;
         }
         let first = self.take_addresses(bytes.len() as u64)?;
-        let is_large = continues || bytes.len() > FRAME_BYTES;
-        let most = if is_large { FRAME_BYTES } else { SHARED_FRAME_BYTES };
+        let is_large = continues || bytes.len() > LARGE_FRAME_BYTES;
+        let most = if is_large { LARGE_FRAME_BYTES } else { FRAME_MAX };
         let mut rest = bytes;
         while !rest.is_empty() {
             let at = first + (bytes.len() - rest.len()) as u64;
@@ -102,7 +104,7 @@ impl State {
         if self.packing.full.is_empty() {
             return Ok(());
         }
-        let level = self.level;
+        let level = level_of(self.trees.counters()[COMPRESSION_COUNTER]);
         let contents = self.packing.full.make_contiguous();
         let encoded: Result<Vec<Encoded>> =
             in_pool(|| contents.par_iter().map(|content| encode(content, level)).collect());
@@ -116,7 +118,7 @@ impl State {
     }
 
     fn append_frame(&mut self, encoded: &Encoded, written: u64) -> Result<()> {
-        let size = encoded.head.stored + HEAD_SIZE;
+        let size = encoded.head.size();
         let begins_block = encoded.head.stored > SHARED_BLOCK_MAX;
         let place = |length: u32| if begins_block { after_gap(length) } else { length };
         if self.packing.open.as_ref().is_some_and(|pack| place(pack.length) + size > PACK_BYTES) {
@@ -311,9 +313,7 @@ impl State {
             None => self.trees.remove::<Frames>(&lowered.begin)?,
         };
         match lowered.pack {
-            Some(LoweredPack { identity, before, after }) => {
-                self.set_pack(identity, before, after)
-            }
+            Some(LoweredPack { identity, before, after }) => self.set_pack(identity, before, after),
             None => Ok(()),
         }
     }
@@ -421,7 +421,7 @@ struct LoweredPack {
 }
 
 /// The packs of the open transaction.
-struct InTransaction<'a>(&'a State);
+pub(super) struct InTransaction<'a>(pub(super) &'a State);
 
 impl PackReader for InTransaction<'_> {
     fn cache(&self) -> &crate::packs::FrameCache {
@@ -435,9 +435,8 @@ impl PackReader for InTransaction<'_> {
 
 /// Returns the next beginning of a block behind a gap, which is empty or has room for the zeros that a reader looks for.
 fn after_gap(length: u32) -> u32 {
-    let block = u32::try_from(DATA_SIZE).expect("a block is short");
-    let next = length.next_multiple_of(block);
-    if (1..GAP_MIN).contains(&(next - length)) { next + block } else { next }
+    let next = length.next_multiple_of(BLOCK_BYTES);
+    if (1..GAP_MIN).contains(&(next - length)) { next + BLOCK_BYTES } else { next }
 }
 
 /// Returns the number of addresses of a new frame that belong to files.

@@ -5,20 +5,16 @@
 
 use std::collections::BinaryHeap;
 
-use ar7_engine::format::DATA_SIZE;
 use ar7_engine::{Check, Class, Error as EngineError};
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
 use super::State;
 use super::filling::BATCH_FRAMES;
-use crate::blocks::is_damage;
+use super::packing::InTransaction;
+use crate::blocks::{content_at, is_damage, is_live, next_frame};
 use crate::error::Result;
-use crate::packs::{Content, HEAD_SIZE, Head, Slice, decode, read_head};
-use crate::records::{
-    DeadSlices, Frame, Frames, InodeNumber, Inodes, LIVE_COUNTER, PACKED_COUNTER, Pack, Packs,
-    ReadRecords,
-};
+use crate::packs::{Content, Head};
+use crate::records::{Frames, LIVE_COUNTER, PACKED_COUNTER, Pack, Packs, ReadRecords};
 
 /// Content is moved while more than one in this many bytes of all packs is dead.
 const DEAD_ONE_IN: u64 = 4;
@@ -150,72 +146,30 @@ impl State {
     /// Moves every live frame of a pack, which deletes the pack.
     fn move_pack(&mut self, pack: Uuid) -> Result<()> {
         let Some(stored) = self.stored(pack)? else { return Ok(()) };
-        let (length, mut offset) = (stored.record.length, 0);
-        while offset + u64::from(HEAD_SIZE) <= length {
-            let Some(head) = self.head_at(pack, offset)? else {
-                offset = (offset + 1).next_multiple_of(DATA_SIZE as u64);
-                continue;
-            };
-            if self.is_in_use(pack, offset, &head)? {
+        let (length, mut from) = (stored.record.length, 0);
+        while let Some((offset, head)) = next_frame(&InTransaction(self), (pack, length), from)? {
+            let frame = self.trees.get::<Frames>(&head.first)?;
+            if frame.is_some_and(|frame| frame.is_of(pack, offset, &head)) {
                 let content = self.live_content(pack, offset, &head)?;
                 self.packing.add_moved(content);
                 if self.packing.full_len() >= BATCH_FRAMES {
                     self.settle_packing()?;
                 }
             }
-            offset += u64::from(HEAD_SIZE) + u64::from(head.stored);
+            from = offset + u64::from(head.size());
         }
         self.settle_packing()
     }
 
-    /// Returns the head of the frame at an offset of a pack, or `None` if the rest of the block is unused.
-    fn head_at(&self, pack: Uuid, offset: u64) -> Result<Option<Head>> {
-        let mut bytes = [0; HEAD_SIZE as usize];
-        self.read_uncommitted(pack, offset, &mut bytes)?;
-        if bytes[..4] == [0; 4] { Ok(None) } else { read_head(&bytes).map(Some) }
-    }
-
-    /// Returns whether a frame is the one in use for its addresses.
-    fn is_in_use(&self, pack: Uuid, offset: u64, head: &Head) -> Result<bool> {
-        let frame = self.trees.get::<Frames>(&head.first)?;
-        let is_this = |frame: &Frame| {
-            frame.is_at(pack, offset, head.stored)
-                && frame.length == u64::from(head.length)
-                && frame.stored.is_some_and(|stored| stored.method == head.method)
-        };
-        Ok(frame.as_ref().is_some_and(is_this))
-    }
-
     /// Returns the content of a frame, with zeros for what belongs to no file any more.
     fn live_content(&self, pack: Uuid, offset: u64, head: &Head) -> Result<Content> {
-        let length = usize::try_from(head.stored).expect("a u32 fits");
-        let mut stored = Zeroizing::new(vec![0; length]);
-        let read = self.read_uncommitted(pack, offset + u64::from(HEAD_SIZE), &mut stored)?;
-        let content = decode(head, &stored[..read])?;
-        let mut live = Content {
-            first: content.first,
-            bytes: Zeroizing::new(vec![0; content.bytes.len()]),
-            slices: Vec::new(),
-        };
-        for slice in content.slices {
-            if self.is_live(content.first, &slice)? {
-                let range = slice.range();
-                live.bytes[range.clone()].copy_from_slice(&content.bytes[range]);
-                live.slices.push(slice);
-            }
-        }
+        let content = content_at(&InTransaction(self), pack, offset, head)?;
+        let first = content.first;
+        let live = content.only(|slice| is_live(&self.trees, first, slice))?;
         if live.slices.is_empty() {
             // A frame without live bytes has no record.
             return Err(EngineError::damaged(None, Check::Frame, "live bytes", "none").into());
         }
         Ok(live)
-    }
-
-    /// Returns whether a slice of a frame belongs to its inode, or to a deleted file whose frames are not all free yet.
-    fn is_live(&self, first: u64, slice: &Slice) -> Result<bool> {
-        let inode = self.trees.get::<Inodes>(&InodeNumber(slice.inode))?;
-        let of_inode = inode.and_then(|inode| Some((inode.slice?, inode.size)));
-        let dead = self.trees.floor::<DeadSlices>(&(first + u64::from(slice.start)))?;
-        Ok([of_inode, dead].into_iter().flatten().any(|range| slice.is_within(first, range)))
     }
 }

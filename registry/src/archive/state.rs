@@ -10,7 +10,7 @@ use ar7_engine::format::{MetaSlot, Run, StoredStream, StreamLayout};
 use ar7_engine::store::Writer;
 use uuid::Uuid;
 
-use super::filling::{Level, Packing};
+use super::filling::Packing;
 use super::flush;
 use super::identities::Identities;
 use super::unfinished::Unfinished;
@@ -27,9 +27,6 @@ use crate::working::WorkingTrees;
 /// writes.
 const DIRTY_BLOCKS_MAX: usize = 4096;
 
-/// The level of Zstandard for packed content, unless the caller sets another.
-const DEFAULT_LEVEL: i32 = 3;
-
 /// The state of a writer in memory.
 pub(crate) struct State {
     pub(crate) trees: WorkingTrees,
@@ -43,8 +40,6 @@ pub(crate) struct State {
     identities: Identities,
     pub(super) packing: Packing,
     pub(super) unfinished: Unfinished,
-    /// How packed content is compressed.
-    pub(crate) level: Level,
     /// A failure that left the transaction half changed, or that a dropped stream could not return.
     /// Every later call fails with it until a commit has returned it or a rollback has cleared it.
     pub(super) failed: Option<Error>,
@@ -64,7 +59,6 @@ impl State {
             identities: Identities::default(),
             packing: Packing::default(),
             unfinished: Unfinished::default(),
-            level: Some(DEFAULT_LEVEL),
             failed: None,
         };
         state.take_slot(&slot);

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use ar7_engine::format::DATA_SIZE_U64;
 use ar7_engine::{Check, Error as EngineError, Value, in_pool};
 use rayon::prelude::*;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
-use crate::packs::{DecodedFrame, FrameCache, HEAD_SIZE, decode, read_head};
-use crate::records::{Frame, Frames, ReadRecords, Stored};
+use crate::packs::{Content, DecodedFrame, FrameCache, HEAD_SIZE, Head, Slice, decode, read_head};
+use crate::records::{DeadSlices, Frame, Frames, InodeNumber, Inodes, ReadRecords, Stored};
 
 /// Where packs are read.
 pub(crate) trait PackReader {
@@ -25,6 +26,64 @@ pub(crate) fn frame_at(records: &impl ReadRecords, address: u64) -> Result<(u64,
     let found = records.floor::<Frames>(&address)?;
     let found = found.filter(|(first, frame)| address - first < frame.length);
     Ok(found.ok_or_else(|| EngineError::damaged(None, Check::Frame, address, "no frame"))?)
+}
+
+/// Returns the first frame of a pack from `offset` on, with its offset. `length` is that of the pack.
+pub(crate) fn next_frame(
+    packs: &impl PackReader,
+    (pack, length): (Uuid, u64),
+    mut offset: u64,
+) -> Result<Option<(u64, Head)>> {
+    while offset < length {
+        let mut bytes = [0; HEAD_SIZE as usize];
+        let read = packs.read_pack(pack, offset, &mut bytes)?;
+        if bytes[..4] == [0; 4] {
+            // The rest of the block is unused.
+            offset = offset.saturating_add(1).next_multiple_of(DATA_SIZE_U64);
+            continue;
+        }
+        if read < bytes.len() {
+            return Err(damaged(bytes.len(), read));
+        }
+        return read_head(&bytes).map(|head| Some((offset, head)));
+    }
+    Ok(None)
+}
+
+/// Returns the bytes of a frame that follow its head.
+pub(crate) fn payload_at(
+    packs: &impl PackReader,
+    pack: Uuid,
+    offset: u64,
+    head: &Head,
+) -> Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(vec![0; index(head.stored)]);
+    let read = packs.read_pack(pack, offset + u64::from(HEAD_SIZE), &mut bytes)?;
+    if read < bytes.len() { Err(damaged(bytes.len(), read)) } else { Ok(bytes) }
+}
+
+/// Returns the content of a frame.
+pub(crate) fn content_at(
+    packs: &impl PackReader,
+    pack: Uuid,
+    offset: u64,
+    head: &Head,
+) -> Result<Content> {
+    decode(head, &payload_at(packs, pack, offset, head)?)
+}
+
+/// Returns whether a slice of a frame belongs to its inode.
+pub(crate) fn is_of_inode(records: &impl ReadRecords, first: u64, slice: &Slice) -> Result<bool> {
+    let inode = records.get::<Inodes>(&InodeNumber(slice.inode))?;
+    let of_inode = inode.and_then(|inode| Some((inode.slice?, inode.size)));
+    Ok(of_inode.is_some_and(|range| slice.is_within(first, range)))
+}
+
+/// Returns whether a slice of a frame belongs to its inode, or to a deleted file whose frames are not all free yet.
+pub(crate) fn is_live(records: &impl ReadRecords, first: u64, slice: &Slice) -> Result<bool> {
+    let dead = records.floor::<DeadSlices>(&(first + u64::from(slice.start)))?;
+    let is_dead_slice = dead.is_some_and(|range| slice.is_within(first, range));
+    Ok(is_dead_slice || is_of_inode(records, first, slice)?)
 }
 
 /// Number of frames that are found before they are read. A hostile archive can have one for each byte.

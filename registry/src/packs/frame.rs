@@ -109,6 +109,20 @@ impl Content {
         (self.bytes.len() + self.slices.len() * size_of::<Slice>() + size_of::<Content>()) as u64
     }
 
+    /// Returns the content with only some of its slices. All other bytes are zeros.
+    pub(crate) fn only(&self, is_kept: impl Fn(&Slice) -> Result<bool>) -> Result<Content> {
+        let bytes = Zeroizing::new(vec![0; self.bytes.len()]);
+        let mut kept = Content { first: self.first, bytes, slices: Vec::new() };
+        for slice in &self.slices {
+            if is_kept(slice)? {
+                let range = slice.range();
+                kept.bytes[range.clone()].copy_from_slice(&self.bytes[range]);
+                kept.slices.push(*slice);
+            }
+        }
+        Ok(kept)
+    }
+
     fn decoded_len(&self) -> usize {
         self.bytes.len() + self.slices.len() * slice_layout::SIZE
     }
@@ -126,6 +140,11 @@ pub(crate) struct Head {
 }
 
 impl Head {
+    /// Returns the number of bytes that the frame takes in a pack.
+    pub(crate) fn size(&self) -> u32 {
+        self.stored.saturating_add(HEAD_SIZE)
+    }
+
     /// Returns the number of bytes that the frame decodes to.
     fn decoded_len(&self) -> usize {
         let length = usize::try_from(self.length).expect("a u32 fits");

@@ -5,6 +5,8 @@
 //! ones. A pack is a stream of frames, which is written once. An address is never used twice, so a
 //! frame that was moved to another pack holds the same bytes.
 
+use ar7_engine::format::DATA_SIZE;
+
 mod cache;
 mod frame;
 #[cfg(any(test, feature = "testing"))]
@@ -15,3 +17,33 @@ pub(crate) use frame::{
     Content, Encoded, HEAD_SIZE, Head, SLICES_MAX, STORED_MAX, Slice, decode, encode, read_head,
 };
 pub use frame::{FRAME_MAX, Method, compressed_len, frame_head_layout, slice_layout};
+
+/// Maximum length of a pack in bytes.
+pub(crate) const PACK_BYTES: u32 = 16 << 20;
+
+/// Number of bytes of content in a frame of one file, which a random read decodes. Small files share frames of up to
+/// [`FRAME_MAX`] bytes.
+pub(crate) const FRAME_BYTES: u32 = 128 << 10;
+
+/// Number of bytes of a pack in a block.
+pub(crate) const BLOCK_BYTES: u32 = 4008;
+
+const _: () = assert!(BLOCK_BYTES as usize == DATA_SIZE);
+
+/// The highest level of Zstandard. Higher ones need much memory for little gain in frames of this size.
+pub const LEVEL_MAX: u8 = 19;
+
+/// The level of Zstandard unless another one is chosen.
+pub const AUTO_LEVEL: u8 = 3;
+
+/// Returns the level of Zstandard for new content, or `None` for raw frames. `choice` is the number that an archive
+/// stores: 0 automatic, 1 none, 2 and more a level plus 1. A later version of the program may have stored an unknown one.
+pub fn level_of(choice: u64) -> Option<i32> {
+    let level = choice.saturating_sub(1);
+    match choice {
+        1 => None,
+        0 => Some(AUTO_LEVEL.into()),
+        _ if level <= LEVEL_MAX.into() => i32::try_from(level).ok(),
+        _ => Some(AUTO_LEVEL.into()),
+    }
+}

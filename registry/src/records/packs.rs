@@ -3,13 +3,12 @@
 use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 
-use ar7_engine::format::DATA_SIZE;
 use ar7_engine::{Check, Error as EngineError, Value};
 use uuid::Uuid;
 
 use super::{Record, TreeId, exactly};
 use crate::error::{Error, Result};
-use crate::packs::{FRAME_MAX, HEAD_SIZE, Method, STORED_MAX};
+use crate::packs::{BLOCK_BYTES, FRAME_MAX, HEAD_SIZE, Head, Method, STORED_MAX};
 
 /// What a pack has in place of the number of an inode.
 pub const PACK_OWNER: NonZeroU64 = NonZeroU64::MAX;
@@ -70,19 +69,22 @@ impl Frame {
         self.stored.map_or(0, |stored| stored.length.saturating_add(HEAD_SIZE))
     }
 
-    /// Returns whether the frame is at this offset of a pack, and has this length there.
-    pub(crate) fn is_at(&self, pack: Uuid, offset: u64, length: u32) -> bool {
-        self.stored.is_some_and(|stored| {
-            stored.pack == pack && u64::from(stored.offset) == offset && stored.length == length
-        })
+    /// Returns whether this is the record of the frame with a head at an offset of a pack.
+    pub(crate) fn is_of(&self, pack: Uuid, offset: u64, head: &Head) -> bool {
+        self.length == u64::from(head.length)
+            && self.stored.is_some_and(|stored| {
+                stored.pack == pack
+                    && u64::from(stored.offset) == offset
+                    && stored.length == head.stored
+                    && stored.method == head.method
+            })
     }
 
     /// Returns the pack, and the blocks of it that the frame is in. A hole is in none.
     pub(crate) fn blocks(&self) -> Option<(Uuid, RangeInclusive<u32>)> {
         let Stored { pack, offset, .. } = self.stored?;
-        let block = u32::try_from(DATA_SIZE).expect("a block is short");
         let last = offset.saturating_add(self.used() - 1);
-        Some((pack, offset / block..=last / block))
+        Some((pack, offset / BLOCK_BYTES..=last / BLOCK_BYTES))
     }
 
     /// Returns how many of these bytes count as live: in proportion to the live addresses.

@@ -88,8 +88,11 @@ impl Restoring<'_> {
         let names = archive.names();
         // Only packed content has holes.
         let is_sparse = self.holes.has_any(first..first.saturating_add(length));
-        let new =
-            if is_sparse { New::Packed(names.begin_packed(None)?) } else { New::Stream(archive.new_stream()?) };
+        let new = if is_sparse {
+            New::Packed(names.begin_packed(None)?)
+        } else {
+            New::Stream(archive.new_stream()?)
+        };
         let (gaps, is_cut, is_proven) = (Vec::new(), false, true);
         let mut slice = Slice { new, length, at: 0, lost: 0, gaps, is_cut, is_proven };
         self.write_slice(number, first, &mut slice)?;
@@ -244,8 +247,7 @@ impl Restoring<'_> {
         let name = self.free_name(&place, name.as_bytes())?;
         let attributes = lost_attributes(FILE_MODE);
         let range = (candidate.first, candidate.length);
-        let (_, mut content) =
-            self.packed((place.directory, &name), attributes, number, range)?;
+        let (_, mut content) = self.packed((place.directory, &name), attributes, number, range)?;
         unproven(&mut content);
         self.report(Some(join(&place.path, &name)), None, content)
     }

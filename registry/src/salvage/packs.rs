@@ -5,32 +5,29 @@
 
 use std::collections::HashSet;
 
-use ar7_engine::format::{BlockIndex, DATA_SIZE, DATA_SIZE_U64, Generation, Position, Run};
+use ar7_engine::format::{BlockIndex, DATA_SIZE_U64, Generation, Position, Run};
 use uuid::Uuid;
 
 use super::content::{Part, Source};
 use super::versions::Version;
 use crate::blocks::Segment;
 use crate::error::Result;
-use crate::packs::{Content, HEAD_SIZE, Head, STORED_MAX, decode, read_head};
-use crate::packs::{FRAME_MAX, frame_head_layout};
+use crate::packs::{
+    BLOCK_BYTES, Content, FRAME_BYTES, FRAME_MAX, HEAD_SIZE, Head, PACK_BYTES, STORED_MAX, decode,
+    frame_head_layout, read_head,
+};
 use crate::records::{Frames, InodeNumber, Inodes, PACK_OWNER, reserved_index};
 
 const HEAD: usize = frame_head_layout::SIZE;
 
-/// Bytes of content in a block.
-const BLOCK_BYTES: u32 = 4008;
-
-const _: () = assert!(BLOCK_BYTES as usize == DATA_SIZE);
-
 /// Maximum number of blocks of a pack.
-const PACK_BLOCKS: u32 = (16 << 20) / BLOCK_BYTES + 1;
+const PACK_BLOCKS: u32 = PACK_BYTES / BLOCK_BYTES + 1;
 
 /// A frame that ended because it was full has at least this length. Other ones end where something needed their content.
-const FULL_FRAME: u32 = 128 << 10;
+const FULL_FRAME: u32 = FRAME_BYTES;
 
 /// A pack of this length or more may have ended because the next frame had no room.
-const FULL_PACK: u32 = (16 << 20) - STORED_MAX - BLOCK_BYTES - HEAD_SIZE;
+const FULL_PACK: u32 = PACK_BYTES - STORED_MAX - BLOCK_BYTES - HEAD_SIZE;
 
 /// Bytes that heads without a frame may make a scan of one version decode. Content can be full of heads.
 const WASTED_MAX: usize = 256 << 20;

@@ -2,7 +2,8 @@
 
 use crate::error::Result;
 
-/// The bytes behind a [`super::StreamFile`].
+/// The bytes behind a [`super::StreamFile`]. Content that never changes refuses the calls that would change it, with
+/// [`ar7_engine::Error::ReadOnly`].
 pub trait Content {
     /// Returns the length in bytes.
     fn len(&self) -> Result<u64>;
@@ -20,15 +21,23 @@ pub trait Content {
     /// than the length of `bytes` only at the end.
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize>;
 
-    /// Writes at `offset`. A gap between the old end and `offset` reads as zeros.
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()>;
+    /// Writes bytes from an offset on. A gap between the old end and the offset reads as zeros.
+    fn write_at(&mut self, _: u64, _: &[u8]) -> Result<()> {
+        Err(ar7_engine::Error::ReadOnly.into())
+    }
 
     /// Writes at the end.
-    fn append(&mut self, bytes: &[u8]) -> Result<()>;
+    fn append(&mut self, _: &[u8]) -> Result<()> {
+        Err(ar7_engine::Error::ReadOnly.into())
+    }
 
     /// Sets the length in bytes. Added bytes read as zeros.
-    fn set_len(&mut self, length: u64) -> Result<()>;
+    fn set_len(&mut self, _: u64) -> Result<()> {
+        Err(ar7_engine::Error::ReadOnly.into())
+    }
 
     /// Hands everything that was written to the archive's open transaction.
-    fn flush(&mut self) -> Result<()>;
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
 }

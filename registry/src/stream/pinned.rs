@@ -74,22 +74,6 @@ impl Content for PinnedStream {
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {
         PinnedStream::read_at(self, offset, bytes)
     }
-
-    fn write_at(&mut self, _: u64, _: &[u8]) -> Result<()> {
-        Err(ar7_engine::Error::ReadOnly.into())
-    }
-
-    fn append(&mut self, _: &[u8]) -> Result<()> {
-        Err(ar7_engine::Error::ReadOnly.into())
-    }
-
-    fn set_len(&mut self, _: u64) -> Result<()> {
-        Err(ar7_engine::Error::ReadOnly.into())
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        Ok(())
-    }
 }
 
 /// Returns the record of a stream in a commit.

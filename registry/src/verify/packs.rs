@@ -3,20 +3,19 @@
 
 use std::collections::HashMap;
 
-use ar7_engine::format::{DATA_SIZE_U64, StoredStream};
-use ar7_engine::{Check, Error as EngineError, Value};
+use ar7_engine::format::StoredStream;
+use ar7_engine::{Check, Error as EngineError};
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
 use super::finding::Subject;
 use super::verifier::Verifier;
+use crate::blocks::{content_at, is_live, next_frame};
 use crate::error::{Error, Result};
-use crate::packs::{Content, HEAD_SIZE, Head, Slice, decode, read_head};
+use crate::packs::{Content, Slice};
 use crate::records::{
-    ADDRESS_COUNTER, DeadSlices, Frame, Frames, InodeNumber, Inodes, LIVE_COUNTER, PACK_OWNER,
-    PACKED_COUNTER, Pack, Packs, ReadRecords, Stored, Streams, TreeId,
+    ADDRESS_COUNTER, DeadSlices, Frame, Frames, LIVE_COUNTER, PACK_OWNER, PACKED_COUNTER, Pack,
+    Packs, ReadRecords, Stored, Streams, TreeId,
 };
-use crate::stream::PinnedStream;
 
 /// What the frames say of one pack.
 #[derive(Default)]
@@ -116,32 +115,21 @@ impl Verifier<'_> {
 
     /// Returns the number of bytes that the frames of a pack use, and the number of frames that the index knows.
     fn try_check_pack(&mut self, stored: &StoredStream) -> Result<(u64, u64)> {
-        let identity = stored.record.identity;
-        let stream = self.snapshot.read_stream(identity)?;
-        let (mut offset, mut used, mut frames) = (0, 0, 0);
-        while offset < stream.len() && !self.is_stopped {
-            let Some(head) = head_at(&stream, offset)? else {
-                offset = offset.saturating_add(1).next_multiple_of(DATA_SIZE_U64);
-                continue;
-            };
-            let size = u64::from(HEAD_SIZE) + u64::from(head.stored);
-            if let Some(frame) = self.indexed(identity, offset, &head) {
-                self.check_content(identity, &frame, &content_at(&stream, offset, &head)?);
+        let (pack, length) = (stored.record.identity, stored.record.length);
+        let (mut from, mut used, mut frames) = (0, 0, 0);
+        while !self.is_stopped
+            && let Some((offset, head)) = next_frame(self.snapshot, (pack, length), from)?
+        {
+            let frame = self.snapshot.get::<Frames>(&head.first).ok().flatten();
+            if let Some(frame) = frame.filter(|frame| frame.is_of(pack, offset, &head)) {
+                let content = content_at(self.snapshot, pack, offset, &head)?;
+                self.check_content(pack, &frame, &content);
                 frames += 1;
             }
-            used += size;
-            offset += size;
+            used += u64::from(head.size());
+            from = offset + u64::from(head.size());
         }
         Ok((used, frames))
-    }
-
-    /// Returns the record of a frame, if it is the one in use for its addresses.
-    fn indexed(&self, pack: Uuid, offset: u64, head: &Head) -> Option<Frame> {
-        let frame = self.snapshot.get::<Frames>(&head.first).ok().flatten()?;
-        let is_this = frame.is_at(pack, offset, head.stored)
-            && frame.stored.is_some_and(|stored| stored.method == head.method)
-            && frame.length == u64::from(head.length);
-        is_this.then_some(frame)
     }
 
     /// Checks that a frame counts the bytes that belong to files.
@@ -151,48 +139,12 @@ impl Verifier<'_> {
             counted.map(|slice| u64::from(slice.length)).sum()
         };
         let written = lengths(&|_| true);
-        let live = lengths(&|slice| self.is_live(content.first, slice));
+        let is_live = |slice: &Slice| is_live(self.snapshot, content.first, slice).unwrap_or(false);
+        let live = lengths(&is_live);
         if (written, live) != (frame.written, frame.live) && self.unreadable_pages == 0 {
             self.disagree(Subject::Stream(pack), Check::Frame, frame.live, live);
         }
     }
-
-    /// Returns whether a slice of a frame belongs to its inode, or to a deleted file whose frames are not all free yet.
-    fn is_live(&self, first: u64, slice: &Slice) -> bool {
-        let inode = self.snapshot.get::<Inodes>(&InodeNumber(slice.inode)).ok().flatten();
-        let of_inode = inode.and_then(|inode| Some((inode.slice?, inode.size)));
-        let begin = first + u64::from(slice.start);
-        let dead = self.snapshot.floor::<DeadSlices>(&begin).ok().flatten();
-        [of_inode, dead].into_iter().flatten().any(|range| slice.is_within(first, range))
-    }
-}
-
-/// Returns the head of the frame at an offset of a pack, or `None` if the rest of the block is unused.
-fn head_at(stream: &PinnedStream, offset: u64) -> Result<Option<Head>> {
-    let mut bytes = [0; HEAD_SIZE as usize];
-    let read = stream.read_at(offset, &mut bytes)?;
-    if bytes[..4] == [0; 4] {
-        return Ok(None);
-    }
-    if read < bytes.len() {
-        return Err(cut_short(bytes.len(), read));
-    }
-    read_head(&bytes).map(Some)
-}
-
-fn content_at(stream: &PinnedStream, offset: u64, head: &Head) -> Result<Content> {
-    let length = usize::try_from(head.stored).expect("a u32 fits");
-    let mut bytes = Zeroizing::new(vec![0; length]);
-    let read = stream.read_at(offset + u64::from(HEAD_SIZE), &mut bytes)?;
-    if read < bytes.len() {
-        return Err(cut_short(bytes.len(), read));
-    }
-    decode(head, &bytes)
-}
-
-fn cut_short(expected: usize, found: usize) -> Error {
-    let (expected, found): (Value, Value) = (expected.into(), found.into());
-    EngineError::damaged(None, Check::Frame, expected, found).into()
 }
 
 /// Returns whether an error is about a block, and not about the frames in it.

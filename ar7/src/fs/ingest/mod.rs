@@ -256,7 +256,6 @@ impl<'a> Ingest<'a> {
         let registry = &archive.registry;
         let compression = choose(registry, self.options.compression)?;
         self.options.compression = Some(compression);
-        registry.set_level(compression.level())?;
         let stored = self.run_stages(Some(registry), false, source).and_then(|report| {
             // Commits, and frees the blocks of what was replaced.
             registry.reclaim()?;
