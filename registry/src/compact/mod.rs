@@ -17,8 +17,8 @@ mod tests;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use ar7_engine::Error as EngineError;
 use ar7_engine::format::Position;
+use ar7_engine::{Class, Error as EngineError};
 use zeroize::Zeroizing;
 
 use self::report::Reported;
@@ -97,14 +97,11 @@ impl Compaction<'_> {
     }
 
     /// Fills the leaves of all trees, of which removals leave up to three quarters unused: otherwise the index of an
-    /// archive with many small streams would stay as large as before. Allocates no new blocks.
+    /// archive with many small streams would stay as large as before. On a full disk it may end before all are filled.
     fn fill_leaves(&mut self) -> Result<()> {
         {
             let mut state = self.archive.state()?;
             let state = state.writing()?;
-            if state.lowest_end().is_none() {
-                return Ok(());
-            }
             let end = Position::new(state.trees.writer().block_count());
             state.trees.writer().set_ceiling(end);
         }
@@ -117,8 +114,8 @@ impl Compaction<'_> {
                 }
                 let filled = self.archive.finish_transaction(|state| state.fill_leaves(tree, &key));
                 next = match filled {
-                    // The rounds report it. What follows stays as it is.
-                    Err(error) if is_damage(&error) => None,
+                    // The rounds report damage. What follows stays as it is.
+                    Err(error) if is_damage(&error) || error.class() == Class::NoSpace => None,
                     outcome => outcome?,
                 };
             }

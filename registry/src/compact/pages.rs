@@ -61,9 +61,7 @@ impl State {
     pub(super) fn move_pages_down(&mut self, ceiling: Position) -> Result<bool> {
         self.check_closed()?;
         let before = self.used_from(ceiling)?;
-        let room = self.pooled(*MOVED_PAGES.end() * 4)?;
-        let most = (room / 16).clamp(*MOVED_PAGES.start(), *MOVED_PAGES.end());
-        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let most = self.moved_pages()?;
         if !self.trees.take_pages_from(ceiling, most, u32::MAX) {
             self.rollback()?;
             return Ok(false);
@@ -79,10 +77,8 @@ impl State {
     /// continue.
     pub(super) fn fill_leaves(&mut self, tree: TreeId, key: &[u8]) -> Result<Option<Key>> {
         self.check_closed()?;
-        let room = self.pooled(*MOVED_PAGES.end() * 4)?;
-        // Without room for them, the pages stay as they are.
-        let most = usize::try_from(room / 16).unwrap_or(usize::MAX);
-        let mut next = (most > 0).then(|| Zeroizing::new(key.to_vec()));
+        let most = self.moved_pages()?;
+        let mut next = Some(Zeroizing::new(key.to_vec()));
         for _ in 0..LOOKED_LEAVES {
             let Some(key) = next.as_ref().filter(|_| self.trees.dirty_pages_of(tree) < most) else {
                 break;
@@ -96,6 +92,14 @@ impl State {
             self.commit_flushed()?;
         }
         Ok(next)
+    }
+
+    /// Returns how many pages a commit may move. Without any free block, it is a few, for which the file grows until the
+    /// next commit.
+    fn moved_pages(&mut self) -> Result<usize> {
+        let room = self.pooled(*MOVED_PAGES.end() * 4)?;
+        let most = (room / 16).clamp(*MOVED_PAGES.start(), *MOVED_PAGES.end());
+        Ok(usize::try_from(most).unwrap_or(usize::MAX))
     }
 
     /// Provides up to `wanted` free blocks below the ceiling. Returns their number.
