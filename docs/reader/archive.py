@@ -3,6 +3,7 @@ import hashlib
 import uuid
 from collections import namedtuple
 from functools import partial
+from os.path import commonprefix
 from struct import unpack_from
 
 from packs import Packed
@@ -101,19 +102,22 @@ def choose(copies, third, faults):
     return good[-1]
 
 def parse_page(data, tree, level):
-    tag, number, found, reserved, count, lowest = unpack_from("!BBBBHH", data)
-    cells, end, directory = [], DATA, 8 + 2 * count
-    need((tag, number, found, reserved) == (2 if level else 1, tree, level, 0), "head of a page")
-    need(count >= 1 and directory <= DATA, "cells of a page", count)
+    tag, number, found, common, count, lowest = unpack_from("!BBBBHH", data)
+    cells, end, directory = [], DATA - common, 8 + 2 * count
+    need((tag, number, found) == (2 if level else 1, tree, level) and common <= 64, "head of a page")
+    need(count >= 1 and directory <= end, "cells of a page", count)
     for begin in unpack_from(f"!{count}H", data, 8):
         need(directory <= begin <= end - 2, "cell of a page", begin)
         split = begin + 2 + int.from_bytes(data[begin:begin + 2], "big")
-        need(split <= min(end, begin + 302) and end - begin <= 962, "cell of a page", begin)
-        key, value, end = data[begin + 2:split], data[split:end], begin
+        prefix = data[DATA - common:] if cells or level == 0 else b""
+        need(split <= end and split + len(prefix) <= begin + 302 and end - begin + len(prefix) <= 962, "cell of a page", begin)
+        key, value, end = prefix + data[begin + 2:split], data[split:end], begin
         need(not cells or cells[-1][0] < key, "order of the keys of a page")
         need(level == 0 or (len(value) == 20 and (cells or not key)), "cell of a branch")
         cells.append((key, value))
     need(lowest == end and not any(data[directory:end]), "page", lowest)
+    keys = [key for key, _ in cells[level > 0:]]
+    need(common == (len(keys) > 1 and min(64, len(commonprefix(keys)))), "prefix of a page", common)
     return cells
 
 def parse_attributes(data):

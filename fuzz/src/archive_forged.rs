@@ -165,10 +165,14 @@ impl Forgery {
         };
         let cells = self.blocks[number].cells();
         let Some(&(at, length)) = unstructured.choose(&cells) else { return };
-        // The name follows the key's length and the number of the directory. The value follows it.
+        // The name follows the key's length and the number of the directory, which may be in the prefix. The value
+        // follows it.
         let data = self.field(number, plain_data());
+        let directory =
+            size_of::<u64>().saturating_sub(usize::from(data[page_layout::PREFIX.offset]));
         let Some(&[high, low]) = data.get(at..at + 2) else { return };
-        let (begin, end) = (at + 10, at + 2 + usize::from(u16::from_be_bytes([high, low])));
+        let (begin, end) =
+            (at + 2 + directory, at + 2 + usize::from(u16::from_be_bytes([high, low])));
         if let Some(name) = data.get_mut(begin..end.min(at + length)) {
             forge(name, &[], unstructured);
         }

@@ -30,9 +30,6 @@ const BUDGET: u64 = 100_000;
 /// The first byte of an input for the crowded archive.
 const CROWDED: usize = 0xe0;
 
-/// The offset of the record in a cell of the tree of streams, after the length of the key and the key.
-const RECORD: usize = 2 + 16;
-
 /// The length of the first and last position and the number of blocks in a record.
 const RUN: usize = 12;
 
@@ -312,11 +309,12 @@ fn blocks_of_another_stream() -> Option<Vec<u8>> {
     let page = pages.iter().find(|page| is_leaf(page) && page.generation == newest)?;
     let (cells, data) = (page.cells(), page.data());
     let (first, second) = two_of_one_generation(&cells, data)?;
-    // After the key and its length: begin, end and number of blocks.
-    let run = &data[cells[second].0 + RECORD..][..RUN];
-    let length = &data[cells[first].0 + RECORD..][RUN..16];
+    // Begin, end and number of blocks come first.
+    let record = record_offset(data);
+    let run = &data[cells[second].0 + record..][..RUN];
+    let length = &data[cells[first].0 + record..][RUN..16];
     let octet = |number: usize| u8::try_from(number).ok();
-    let (record, cell) = (octet(RECORD)?, octet(first)?);
+    let (record, cell) = (octet(record)?, octet(first)?);
     let mut seed = vec![octet(CROWDED)?, 0];
     for (number, _) in pages.iter().enumerate().filter(|(_, copy)| copy.data() == data) {
         seed.extend([4, octet(number)?, cell, 3, record, 7]);
@@ -325,11 +323,16 @@ fn blocks_of_another_stream() -> Option<Vec<u8>> {
     Some(seed)
 }
 
+/// Returns the offset of the record in a cell of the tree of streams, after the rest of the key and its length.
+fn record_offset(data: &[u8]) -> usize {
+    2 + size_of::<Uuid>() - usize::from(page_layout::PREFIX.of(data)[0])
+}
+
 /// Returns the cells of two streams of one run each that were sealed together.
 fn two_of_one_generation(cells: &[(usize, usize)], data: &[u8]) -> Option<(usize, usize)> {
     // Flags and generation follow the rest of the stream record.
     let run = |&(at, _): &(usize, usize)| {
-        let flags = &data[at + RECORD + 22..][..13];
+        let flags = &data[at + record_offset(data) + 22..][..13];
         (flags[0] == 1 && flags[1..] != [0; 12]).then_some(flags)
     };
     (0..cells.len()).find_map(|first| {

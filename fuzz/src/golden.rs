@@ -210,11 +210,11 @@ impl OpenedBlock {
         plain::DATA.of(&self.plaintext[..])
     }
 
-    /// Returns the offset and length in the data of each cell of a page, including the key's length field.
+    /// Returns the offset and length in the data of each cell of a page, including the length of the rest of its key.
     pub(crate) fn cells(&self) -> Vec<(usize, usize)> {
         let data = self.data();
         let count = usize::from(page_layout::COUNT.u16(data));
-        let mut end = data.len();
+        let mut end = data.len() - usize::from(page_layout::PREFIX.of(data)[0]);
         let mut cells = Vec::new();
         for at in (0..count).map(|cell| page_layout::BODY.offset + 2 * cell) {
             let Some(&[high, low]) = data.get(at..at + 2) else { break };

@@ -2,7 +2,7 @@
 
 use ar7_engine::format::{header_layout, key_slot_layout, meta_slot_layout, plain};
 use ar7_registry::records::{InodeNumber, TreeId};
-use ar7_registry::tree::page_layout;
+use ar7_registry::tree::{Page, PageExpectation, page_layout};
 
 use crate::golden::{Golden, OpenedBlock, Part, goldens};
 use crate::name_parse::name_input;
@@ -39,11 +39,11 @@ fn records(tree: TreeId) -> Vec<(Vec<u8>, Vec<u8>)> {
         if usize::from(data[page_layout::TREE.offset]) != tree.index() || !is_leaf {
             continue;
         }
-        for (at, length) in page.cells() {
-            let cell = &data[at..at + length];
-            let (key_length, cell) = cell.split_first_chunk().expect("a key has a length");
-            let (key, value) = cell.split_at(usize::from(u16::from_be_bytes(*key_length)));
-            records.push((key.to_vec(), value.to_vec()));
+        let expect = PageExpectation { tree: tree.number(), level: 0 };
+        let data = data.try_into().expect("the data of a block");
+        let page = Page::parse(page.position, data, expect).expect("a good page");
+        for cell in 0..page.count() {
+            records.push((page.key(cell).to_vec(), page.value(cell).to_vec()));
         }
     }
     records

@@ -106,7 +106,7 @@ fn child_offset(data: &Data, unstructured: &mut Unstructured<'_>) -> Option<usiz
         return None;
     }
     let end = match cell.checked_sub(1) {
-        None => DATA_SIZE,
+        None => DATA_SIZE.checked_sub(usize::from(data[page_layout::PREFIX.offset]))?,
         Some(before) => {
             let at = page_layout::BODY.offset + 2 * before;
             usize::from(u16::from_be_bytes(data.get(at..at + 2)?.try_into().ok()?))

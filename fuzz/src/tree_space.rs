@@ -95,7 +95,7 @@ impl PageSpace for ReusedSpace {
     fn store(&mut self, at: DoubledRef, page: Arc<Page>) -> Result<()> {
         let is_given = self.given.remove(&at.position);
         assert!(is_given, "a page is written once, to an allocated position");
-        self.pages.insert(at.position, (at.generation, Box::new(*page.data())));
+        self.pages.insert(at.position, (at.generation, Box::new(*page.to_data())));
         Ok(())
     }
 

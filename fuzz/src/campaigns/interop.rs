@@ -396,7 +396,7 @@ mod tests {
 
     /// The reader is worth comparing with only if it can be read in one sitting.
     #[test]
-    fn the_reader_has_at_most_820_lines() {
+    fn the_reader_has_at_most_840_lines() {
         let mut lines = 0;
         for entry in fs::read_dir(root().join("docs/reader")).unwrap() {
             let path = entry.unwrap().path();
@@ -404,7 +404,7 @@ mod tests {
                 lines += fs::read_to_string(path).unwrap().lines().count();
             }
         }
-        assert!((1..=820).contains(&lines), "{lines} lines");
+        assert!((1..=840).contains(&lines), "{lines} lines");
     }
 
     #[test]

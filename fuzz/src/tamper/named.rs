@@ -10,7 +10,8 @@ use ar7_engine::store::Access;
 use ar7_registry::records::{
     Extent, ExtentKey, Extents, InodeNumber, NameKey, NameRecords, Record, Streams, TreeId,
 };
-use ar7_registry::tree::{Page, PageExpectation, page_layout};
+use ar7_registry::tree::testing::page_of;
+use ar7_registry::tree::{Page, PageExpectation, TreeNumber, page_layout};
 use ar7_registry::{Archive, CreateOptions};
 
 use super::forge::Forger;
@@ -359,29 +360,58 @@ fn forge_root(forger: &mut Forger, tree: TreeId, change: impl FnOnce(&mut [u8]))
     });
 }
 
-/// Returns the page that contains these bytes, with their offset.
-fn page_with(forger: &Forger, bytes: &[u8]) -> (u32, usize) {
-    let live = roots(forger);
-    let all = live.iter().map(|block| block.position.get()).chain(8..forger.blocks());
-    let mut found = all.filter_map(|position| {
-        let opened = forger.open(KeyKind::Registry, position)?;
-        let at = opened.data.windows(bytes.len()).position(|window| window == bytes)?;
-        Some((position, at))
-    });
-    found.next().expect("a page that holds it")
-}
-
 fn roots(forger: &Forger) -> Vec<DoubledRef> {
     current(forger, |slot| slot.roots.iter().filter_map(|root| root.block).collect())
 }
 
-/// Replaces a record with one of the same length.
+/// Replaces bytes of a key or of a value with others of the same length.
 fn replace(forger: &mut Forger, from: &[u8], to: &[u8]) {
     assert_eq!(from.len(), to.len(), "records of one length");
-    let (position, at) = page_with(forger, from);
-    forger.change(KeyKind::Registry, position, |opened| {
-        opened.data[at..at + to.len()].copy_from_slice(to);
+    let live = roots(forger);
+    let mut all = live.iter().map(|block| block.position.get()).chain(8..forger.blocks());
+    let found = all.find_map(|position| {
+        let mut found = ForgedPage::open(forger, position)?;
+        let is_found = found.replace(from, to);
+        is_found.then_some(found)
     });
+    found.expect("a page that holds it").seal(forger);
+}
+
+/// The cells of a page, to change them.
+struct ForgedPage {
+    position: u32,
+    expect: PageExpectation,
+    cells: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl ForgedPage {
+    /// Opens the first copy of a page, or none if there is another block.
+    fn open(forger: &Forger, position: u32) -> Option<ForgedPage> {
+        let data = forger.open(KeyKind::Registry, position)?.data;
+        let tree = TreeNumber(data[page_layout::TREE.offset]);
+        let expect = PageExpectation { tree, level: data[page_layout::LEVEL.offset] };
+        let page = Page::parse(Position::at(position), &data, expect).ok()?;
+        let cells = (0..page.count()).map(|at| (page.key(at).to_vec(), page.value(at).to_vec()));
+        Some(ForgedPage { position, expect, cells: cells.collect() })
+    }
+
+    /// Replaces bytes where they occur first. Returns whether they do.
+    fn replace(&mut self, from: &[u8], to: &[u8]) -> bool {
+        for part in self.cells.iter_mut().flat_map(|(key, value)| [key, value]) {
+            if let Some(at) = part.windows(from.len()).position(|window| window == from) {
+                part[at..at + to.len()].copy_from_slice(to);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn seal(self, forger: &mut Forger) {
+        let data = page_of(self.expect, &self.cells);
+        forger.change(KeyKind::Registry, self.position, |opened| {
+            opened.data.copy_from_slice(&data[..]);
+        });
+    }
 }
 
 /// Returns the longest stream of one run.
@@ -423,20 +453,14 @@ fn forge_extent(
 ) {
     let root = current(forger, |slot| slot.roots[TreeId::Extents.index()].block);
     let position = root.expect("streams of several extents").position.get();
-    let opened = forger.open(KeyKind::Registry, position).expect("a page");
-    // Cells are packed from the end of the page downwards in order, so the lowest is the last one. It starts with the
-    // length of its key.
-    let at = usize::from(page_layout::CELLS.u16(&opened.data[..])) + 2;
-    let key = Extents::decode_key(&opened.data[at..at + 20]).expect("its key");
-    let value = &opened.data[at + 20..at + 40];
-    let extent = Extents::decode_value(&Extents::encode_key(&key), value).expect("an extent");
-    let (mut forged_key, mut forged) = (key, extent);
+    let mut page = ForgedPage::open(forger, position).expect("a page");
+    let (key, value) = page.cells.last_mut().expect("a page has cells");
+    let mut forged_key = Extents::decode_key(key).expect("its key");
+    let mut forged = Extents::decode_value(key, value).expect("an extent");
     change_key(&mut forged_key);
     change(&mut forged);
-    let bytes = [Extents::encode_key(&forged_key), Extents::encode_value(&forged)].concat();
-    forger.change(KeyKind::Registry, position, |opened| {
-        opened.data[at..at + 40].copy_from_slice(&bytes);
-    });
+    (*key, *value) = (Extents::encode_key(&forged_key), Extents::encode_value(&forged));
+    page.seal(forger);
 }
 
 /// Returns the positions of the first two blocks of a stream.
@@ -488,7 +512,7 @@ fn crowded() -> Vec<u8> {
     let archive = archive.expect("a new archive");
     let root = archive.names().resolve(b"").expect("the root").inode;
     for number in 0..400 {
-        let name = format!("a file with a longer name, number {number:04}");
+        let name = format!("{number:04}, a file with a longer name that no other one begins with");
         let added = archive.names().add_file(root, name.as_bytes(), attributes(), None);
         added.expect("a file");
     }

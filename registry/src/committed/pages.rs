@@ -7,6 +7,7 @@ use ar7_engine::crypto::KeyKind;
 use ar7_engine::format::{Block, BlockRef, DoubledRef, Position};
 use ar7_engine::store::Store;
 use ar7_engine::{Check, Class, Error as EngineError};
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use uuid::Uuid;
 
@@ -14,14 +15,20 @@ use crate::error::{Error, Result};
 use crate::packs::FrameCache;
 use crate::tree::{Page, PageExpectation, TreeNumber};
 
-/// Maximum size of the cache: 32,768 pages are 128 MiB.
-const CACHED_PAGES_MAX: usize = 32_768;
+/// Maximum size of the cache in bytes.
+const CACHED_MAX: u64 = 128 << 20;
 
-/// Minimum size of the cache, regardless of the number of dirty pages: 32 MiB.
-const CACHED_PAGES_MIN: usize = 8192;
+/// Minimum size of the cache in bytes, regardless of the number of dirty pages.
+const CACHED_MIN: u64 = 32 << 20;
 
-/// Maximum size of cached and dirty pages together: 160 MiB.
-const PAGES_MAX: usize = 40_960;
+/// Maximum size of cached and dirty pages together, in bytes.
+const PAGES_MAX: u64 = 160 << 20;
+
+/// About how many bytes of memory a page takes.
+const PAGE_BYTES: u64 = 5 << 10;
+
+/// How many pages the cache has room for.
+const LIKELY_PAGES: usize = 26_214;
 
 /// Maximum number of damaged copies that are remembered.
 const BAD_COPIES_MAX: usize = 1024;
@@ -29,9 +36,18 @@ const BAD_COPIES_MAX: usize = 1024;
 /// Opened and checked pages, and decoded frames. The key identifies one version of a block, whose content never
 /// changes.
 pub(crate) struct PageCache {
-    pages: Cache<DoubledRef, Arc<Page>>,
+    pages: Cache<DoubledRef, Arc<Page>, Bytes>,
     frames: FrameCache,
     bad_copies: Arc<Mutex<BadCopies>>,
+}
+
+#[derive(Clone)]
+struct Bytes;
+
+impl Weighter<DoubledRef, Arc<Page>> for Bytes {
+    fn weight(&self, _: &DoubledRef, page: &Arc<Page>) -> u64 {
+        page.memory()
+    }
 }
 
 /// Copies of pages that did not open, while the other copy did.
@@ -48,7 +64,7 @@ struct BadCopies {
 impl PageCache {
     pub(crate) fn new() -> PageCache {
         PageCache {
-            pages: Cache::new(CACHED_PAGES_MAX),
+            pages: Cache::with_weighter(LIKELY_PAGES, CACHED_MAX, Bytes),
             frames: FrameCache::new(),
             bad_copies: Arc::default(),
         }
@@ -110,9 +126,8 @@ impl PageCache {
 
     /// Shrinks the cache to make room for this many dirty pages in memory.
     pub(crate) fn leave_room(&self, dirty_pages: usize) {
-        let room = PAGES_MAX.saturating_sub(dirty_pages);
-        let room = room.clamp(CACHED_PAGES_MIN, CACHED_PAGES_MAX);
-        self.pages.set_capacity(u64::try_from(room).expect("at most 32,768 pages"));
+        let room = PAGES_MAX.saturating_sub(dirty_pages as u64 * PAGE_BYTES);
+        self.pages.set_capacity(room.clamp(CACHED_MIN, CACHED_MAX));
     }
 
     pub(crate) fn insert(&self, at: DoubledRef, page: Arc<Page>) {

@@ -11,18 +11,14 @@ use ar7_engine::format::{DEPTH_MAX, DoubledRef};
 use zeroize::Zeroizing;
 
 use super::cursor::{Cursor, PageHandle, load};
-use super::page::{
-    CAPACITY, CELL_MAX, Child, KEY_MAX, Page, PageExpectation, UNDERFULL, cell_size,
-};
+use super::division::{Cell, Divide, Division};
+use super::page::{CELL_MAX, Child, KEY_MAX, Page, PageExpectation, UNDERFULL};
 use super::space::PageSpace;
 use super::working::Tree;
 use crate::error::Result;
 
 /// The path from the root to a leaf: each dirty page, and the cell chosen in it.
 pub(super) type Path = Vec<(u32, usize)>;
-
-/// A key and its value, borrowed from their page.
-type Cell<'a> = (&'a [u8], &'a [u8]);
 
 impl Tree {
     /// Inserts or replaces an entry. Returns the old value. A failure changes nothing.
@@ -145,7 +141,7 @@ impl Tree {
     /// the same way.
     fn insert_cell(&mut self, number: u32, cell: usize, key: &[u8], value: &[u8], path: Path) {
         let page = self.page_mut(number);
-        if page.fits(key, value) {
+        if page.fits(cell, key, value) {
             page.insert(cell, key, value);
             return;
         }
@@ -182,7 +178,8 @@ impl Tree {
         let mut cells = cells_of(page);
         let at_end = cell == cells.len();
         cells.insert(cell, (key, value));
-        let middle = if at_end { cell } else { middle_of(&cells) };
+        let middle =
+            if at_end { cell } else { Division::new(level, &cells).place(Divide::Balanced) };
         let (left_cells, right_cells) = cells.split_at_mut(middle);
         let separator = separator_of(level, left_cells, right_cells);
         let right = filled(self.new_page(level), right_cells);
@@ -247,9 +244,9 @@ impl Tree {
         let other_place = if place < last { place + 1 } else { place - 1 };
         let Some(other) = self.neighbour(space, path, other_place) else { return false };
         if place < last {
-            self.merge(number, other, parent, place, middle_of)
+            self.merge(number, other, parent, place, Divide::Balanced)
         } else {
-            self.merge(other, number, parent, other_place, middle_of)
+            self.merge(other, number, parent, other_place, Divide::Balanced)
         }
     }
 
@@ -283,7 +280,7 @@ impl Tree {
         right: u32,
         parent: u32,
         left_place: usize,
-        divide: impl FnOnce(&[Cell<'_>]) -> usize,
+        divide: Divide,
     ) -> bool {
         let level = self.page(left).level();
         let separator = self.page(parent).key(left_place + 1);
@@ -295,18 +292,18 @@ impl Tree {
             // takes its place.
             cells[first_right].0 = separator;
         }
-        if size_of(&cells) <= CAPACITY {
+        let division = Division::new(level, &cells);
+        if division.is_one_page() {
             *self.page_mut(left) = filled(self.new_page(level), &cells);
             self.take_dirty(right);
             self.remove_child(parent, left_place + 1);
             return true;
         }
-        let middle = divide(&cells);
+        let middle = division.place(divide);
         let (left_cells, right_cells) = cells.split_at_mut(middle);
         let new_separator = separator_of(level, left_cells, right_cells);
         let child = Child::Dirty(right).encode();
-        let room = CAPACITY - self.page(parent).used() + cell_size(separator, &child);
-        if cell_size(&new_separator, &child) <= room {
+        if self.page(parent).fits_key(left_place + 1, &new_separator) {
             let left_page = filled(self.new_page(level), left_cells);
             let right_page = filled(self.new_page(level), right_cells);
             (*self.page_mut(left), *self.page_mut(right)) = (left_page, right_page);
@@ -377,23 +374,6 @@ fn filled(mut page: Page, cells: &[Cell<'_>]) -> Page {
 
 fn cells_of(page: &Page) -> Vec<Cell<'_>> {
     (0..page.count()).map(|cell| (page.key(cell), page.value(cell))).collect()
-}
-
-fn size_of(cells: &[Cell<'_>]) -> usize {
-    cells.iter().map(|(key, value)| cell_size(key, value)).sum()
-}
-
-/// Returns where to divide cells so that both sides take about the same number of bytes and neither
-/// is empty or too full.
-fn middle_of(cells: &[Cell<'_>]) -> usize {
-    let half = size_of(cells) / 2;
-    let mut size = 0;
-    let within = |(key, value): &&Cell<'_>| {
-        size += cell_size(key, value);
-        size <= half
-    };
-    // The last cell never counts, because all cells together exceed half.
-    cells.iter().take_while(within).count().max(1)
 }
 
 /// Returns the key that separates two pages: the shortest possible one between leaves. Between

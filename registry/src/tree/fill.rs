@@ -4,7 +4,8 @@ use zeroize::Zeroizing;
 
 use super::change::steps_of;
 use super::cursor::Cursor;
-use super::page::{CAPACITY, cell_size};
+use super::division::Divide;
+use super::page::CAPACITY;
 use super::space::{PageSpace, PageStore};
 use super::working::Tree;
 use crate::error::Result;
@@ -29,7 +30,7 @@ impl Tree {
             let &(parent, place) = path.last().expect("a leaf with neighbours has a parent");
             while place + 1 < self.page(parent).count() {
                 let Some(right) = self.neighbour(space, &path, place + 1) else { break };
-                if !self.merge(leaf, right, parent, place, fitting) {
+                if !self.merge(leaf, right, parent, place, Divide::LeftFull) {
                     break;
                 }
             }
@@ -62,15 +63,5 @@ fn has_more_for_leaf<S: PageStore + ?Sized>(cursor: &mut Cursor<'_, S>) -> Resul
     *place += 1;
     let child = parent.child(*place);
     let next = cursor.page(child)?;
-    Ok(next.count() > 0 && leaf.used() + cell_size(next.key(0), next.value(0)) <= CAPACITY)
-}
-
-/// Returns how many of these cells, which do not fit one page, fit the first of two.
-fn fitting(cells: &[(&[u8], &[u8])]) -> usize {
-    let mut size = 0;
-    let within = |(key, value): &&(&[u8], &[u8])| {
-        size += cell_size(key, value);
-        size <= CAPACITY
-    };
-    cells.iter().take_while(within).count().max(1)
+    Ok(next.count() > 0 && leaf.fits(leaf.count(), next.key(0), next.value(0)))
 }

@@ -9,6 +9,8 @@
 mod change;
 mod cursor;
 mod damage;
+mod division;
+mod encoding;
 mod fill;
 mod page;
 mod reader;
@@ -21,7 +23,8 @@ mod tests;
 mod working;
 
 pub use cursor::{Entry, Range};
-pub use page::{CELL_MAX, KEY_MAX, Page, PageExpectation, TreeNumber, page_layout};
+pub use encoding::page_layout;
+pub use page::{CELL_MAX, KEY_MAX, Page, PageExpectation, TreeNumber};
 pub use reader::TreeReader;
 pub use relocate::SearchStart;
 pub use space::{PageSpace, PageStore};

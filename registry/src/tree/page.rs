@@ -1,16 +1,11 @@
-//! A page: sorted cells in the data of one block, searched in place.
-//!
-//! Cells are packed in order from the end of the page downwards. A directory of their offsets is at
-//! the front. Each list of cells has exactly one layout, so a parsed page encodes to the same
-//! bytes.
+//! A page: sorted cells with whole keys, which fit the data of one block once the bytes that all
+//! keys begin with are stored once.
 
 use std::cmp::Ordering;
-use std::ops::Range;
+use std::fmt;
 
-use ar7_engine::format::{DATA_SIZE, Data, DoubledRef, Field, OwnedData, Position};
-use ar7_engine::{Check, Error as EngineError, Value};
-
-use crate::error::Result;
+use ar7_engine::format::DoubledRef;
+use zeroize::Zeroizing;
 
 /// Maximum length of a key in bytes.
 pub const KEY_MAX: usize = 300;
@@ -18,6 +13,9 @@ pub const KEY_MAX: usize = 300;
 /// Maximum length of a key and its value together, in bytes. Four cells fit a page, so every split
 /// succeeds.
 pub const CELL_MAX: usize = 960;
+
+/// Maximum length of the prefix of a page in bytes. It bounds the memory that a page takes.
+pub(super) const PREFIX_MAX: usize = 64;
 
 /// Number of a tree in its archive. Each page contains it, so that no page of another tree is
 /// accepted.
@@ -33,34 +31,24 @@ pub struct PageExpectation {
     pub level: u8,
 }
 
-ar7_engine::layout! {
-    /// The data of a page.
-    pub mod page_layout, 4008 => {
-        TAG: 1, "u8: 1 leaf, 2 branch; 0 is invalid";
-        TREE: 1, "u8: number of the tree";
-        LEVEL: 1, "u8: level, 0 for a leaf";
-        RESERVED: 1, "0";
-        COUNT: 2, "u16: number of cells, at least 1";
-        CELLS: 2, "u16: offset of the lowest byte that a cell uses";
-        BODY: 4000, "u16 offset of each cell; zeros; the cells, the first at the end";
-    }
-}
-
-const LEAF: u8 = 1;
-const BRANCH: u8 = 2;
-
-/// Offset of the directory of cells.
-const DIRECTORY: usize = page_layout::BODY.offset;
-
 /// Number of bytes that a cell takes in addition to its key and value: its entry in the directory
 /// and the key's length.
 pub(super) const CELL_OVERHEAD: usize = 4;
 
-/// Number of bytes for cells.
-pub(super) const CAPACITY: usize = page_layout::BODY.length;
+/// Number of bytes for the common beginning of the keys, and for cells.
+pub(super) const CAPACITY: usize = 4000;
 
 /// A page that uses fewer bytes is merged with a neighbour.
 pub(super) const UNDERFULL: usize = CAPACITY / 4;
+
+/// Maximum number of cells: of two keys, one has at least a byte behind the prefix.
+const CELLS_MAX: usize = CAPACITY / (CELL_OVERHEAD + 1) + 1;
+
+// Offsets in memory have 16 bits. All values together take less than the capacity.
+const _: () = assert!(CELLS_MAX * (2 + PREFIX_MAX) + CAPACITY < 1 << 16);
+
+/// Number of bytes by which the memory of a page that is changed grows.
+const STEP: usize = 1024;
 
 /// A bit in the position of a child: set if the child is a dirty page. The other bits are then its
 /// number.
@@ -89,10 +77,14 @@ impl Child {
 }
 
 /// A page of a tree.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Page {
-    data: OwnedData,
     tree: TreeNumber,
+    level: u8,
+    /// Where each cell begins in `cells`.
+    offsets: Vec<u16>,
+    /// In order: the length of the key (u16), the key, the value.
+    cells: Zeroizing<Vec<u8>>,
     /// `None` while the page is being changed.
     ends: Option<Ends>,
 }
@@ -146,28 +138,22 @@ pub(super) fn beginning(key: &[u8]) -> u64 {
 impl Page {
     /// Makes an empty page. The caller fills it before it is stored.
     pub(super) fn new(tree: TreeNumber, level: u8) -> Page {
-        let mut data = OwnedData::zeroed();
-        let tag = if level == 0 { LEAF } else { BRANCH };
-        page_layout::TAG.put(&mut data[..], &[tag]);
-        page_layout::TREE.put(&mut data[..], &[tree.0]);
-        page_layout::LEVEL.put(&mut data[..], &[level]);
-        let mut page = Page { data, tree, ends: None };
-        page.set_u16(page_layout::CELLS, DATA_SIZE);
-        page
+        let cells = Zeroizing::new(Vec::with_capacity(4 * STEP));
+        Page { tree, level, offsets: Vec::new(), cells, ends: None }
     }
 
-    /// Parses the data of a block as a page. Checks everything that later reads rely on.
-    pub fn parse(position: Position, data: &Data, expect: PageExpectation) -> Result<Page> {
-        let page = Page { data: OwnedData::copy_of(data), tree: expect.tree, ends: None };
-        page.check(expect).map_err(|(check, expected, found)| {
-            EngineError::damaged(position, check, expected, found)
-        })?;
-        Ok(page.settled())
+    /// Makes a page of checked cells.
+    pub(super) fn of_cells(
+        expect: PageExpectation,
+        offsets: Vec<u16>,
+        cells: Zeroizing<Vec<u8>>,
+    ) -> Page {
+        Page { tree: expect.tree, level: expect.level, offsets, cells, ends: None }.settled()
     }
 
-    /// Returns the page as the data of a block.
-    pub fn data(&self) -> &Data {
-        &self.data
+    /// Returns how many bytes of memory the page takes.
+    pub fn memory(&self) -> u64 {
+        (size_of::<Page>() + self.cells.capacity() + 2 * self.offsets.capacity()) as u64
     }
 
     /// Returns the tree of the page.
@@ -177,30 +163,30 @@ impl Page {
 
     /// Returns the level, 0 for a leaf.
     pub fn level(&self) -> u8 {
-        self.data[page_layout::LEVEL.offset]
+        self.level
     }
 
     /// Returns whether the page has children.
     pub fn is_branch(&self) -> bool {
-        self.level() > 0
+        self.level > 0
     }
 
     /// Returns the number of cells.
     pub fn count(&self) -> usize {
-        usize::from(page_layout::COUNT.u16(&self.data[..]))
+        self.offsets.len()
     }
 
     /// Returns the key of a cell. The first key of a branch is empty: its child holds all keys
     /// below the second key.
     pub fn key(&self, cell: usize) -> &[u8] {
-        let begin = self.offset(cell);
-        let length = usize::from(u16::from_be_bytes([self.data[begin], self.data[begin + 1]]));
-        &self.data[begin + 2..begin + 2 + length]
+        let begin = self.begin(cell);
+        let length = usize::from(u16::from_be_bytes([self.cells[begin], self.cells[begin + 1]]));
+        &self.cells[begin + 2..begin + 2 + length]
     }
 
     /// Returns the value of a cell; in a branch, its encoded child.
     pub fn value(&self, cell: usize) -> &[u8] {
-        self.parts(cell).1
+        &self.cells[self.begin(cell) + 2 + self.key(cell).len()..self.begin(cell + 1)]
     }
 
     /// Returns the page that a cell of a branch refers to.
@@ -231,8 +217,8 @@ impl Page {
 
     /// Replaces a value with one of the same length.
     pub(super) fn set_value(&mut self, cell: usize, value: &[u8]) {
-        let end = self.cell_end(cell);
-        self.data[end - value.len()..end].copy_from_slice(value);
+        let end = self.begin(cell + 1);
+        self.cells[end - value.len()..end].copy_from_slice(value);
     }
 
     /// Returns the cell with this key, or the place where it belongs.
@@ -315,51 +301,75 @@ impl Page {
         }
     }
 
-    /// Returns the number of bytes that the cells take.
-    pub(super) fn used(&self) -> usize {
-        DATA_SIZE - self.cells_start() + 2 * self.count()
+    /// Returns what all keys begin with, up to a limit; in a branch, all but the first. It is empty if there are less than
+    /// two of them.
+    pub(super) fn prefix(&self) -> &[u8] {
+        let keys = self.count().saturating_sub(usize::from(self.is_branch()));
+        match self.first_and_last() {
+            Some((first, last)) if keys > 1 => &first[..common(first, last)],
+            _ => &[],
+        }
     }
 
-    pub(super) fn fits(&self, key: &[u8], value: &[u8]) -> bool {
-        self.used() + cell_size(key, value) <= CAPACITY
+    /// Returns the number of bytes that prefix and cells take in a block.
+    pub(super) fn used(&self) -> usize {
+        self.cells.len() + 2 * self.count() - self.saved(|cell| self.key(cell), self.count())
+    }
+
+    /// Returns the number of bytes that the prefix saves, with `count` cells that have these keys.
+    fn saved<'k>(&self, key: impl Fn(usize) -> &'k [u8], count: usize) -> usize {
+        let first = usize::from(self.is_branch());
+        match count.checked_sub(first + 1) {
+            Some(more) if more > 0 => more * common(key(first), key(count - 1)),
+            _ => 0,
+        }
+    }
+
+    /// Returns whether there is room for a cell at this place.
+    pub(super) fn fits(&self, cell: usize, key: &[u8], value: &[u8]) -> bool {
+        let keys = |at: usize| match at.cmp(&cell) {
+            Ordering::Less => self.key(at),
+            Ordering::Equal => key,
+            Ordering::Greater => self.key(at - 1),
+        };
+        let (all, count) = (self.cells.len() + cell_size(key, value), self.count());
+        all + 2 * count - self.saved(keys, count + 1) <= CAPACITY
+    }
+
+    /// Returns whether there is room for another key in place of that of a cell.
+    pub(super) fn fits_key(&self, cell: usize, key: &[u8]) -> bool {
+        let keys = |at: usize| if at == cell { key } else { self.key(at) };
+        let (all, count) = (self.cells.len() + key.len() - self.key(cell).len(), self.count());
+        all + 2 * count - self.saved(keys, count) <= CAPACITY
     }
 
     /// Inserts a cell. It must fit.
     pub(super) fn insert(&mut self, cell: usize, key: &[u8], value: &[u8]) {
-        assert!(self.fits(key, value), "the caller splits the page first");
+        assert!(self.fits(cell, key, value), "the caller splits the page first");
         self.ends = None;
-        let count = self.count();
-        let size = cell_size(key, value) - 2;
-        let end = self.cell_begin_before(cell);
-        let start = self.cells_start();
-        self.data.copy_within(start..end, start - size);
-        let begin = end - size;
-        let key_length = u16::try_from(key.len()).expect("at most KEY_MAX bytes");
-        self.data[begin..begin + 2].copy_from_slice(&key_length.to_be_bytes());
-        self.data[begin + 2..begin + 2 + key.len()].copy_from_slice(key);
-        self.data[begin + 2 + key.len()..end].copy_from_slice(value);
-        let directory = DIRECTORY + 2 * cell..DIRECTORY + 2 * count;
-        self.data.copy_within(directory.clone(), directory.start + 2);
-        self.move_offsets(cell + 1..count + 1, |offset| offset.wrapping_sub(of_page(size)));
-        self.set_offset(cell, begin);
-        self.set_u16(page_layout::COUNT, count + 1);
-        self.set_u16(page_layout::CELLS, start - size);
+        let (begin, size) = (self.begin(cell), 2 + key.len() + value.len());
+        self.grow(size);
+        let end = self.cells.len();
+        self.cells.resize(end + size, 0);
+        self.cells.copy_within(begin..end, begin + size);
+        let (length, body) = self.cells[begin..begin + size].split_at_mut(2);
+        length.copy_from_slice(&of_page(key.len()).to_be_bytes());
+        body[..key.len()].copy_from_slice(key);
+        body[key.len()..].copy_from_slice(value);
+        for offset in &mut self.offsets[cell..] {
+            *offset += of_page(size);
+        }
+        self.offsets.insert(cell, of_page(begin));
     }
 
     pub(super) fn remove(&mut self, cell: usize) {
         self.ends = None;
-        let count = self.count();
-        let (begin, end) = (self.offset(cell), self.cell_end(cell));
-        let size = end - begin;
-        let start = self.cells_start();
-        self.data.copy_within(start..begin, start + size);
-        let directory = DIRECTORY + 2 * (cell + 1)..DIRECTORY + 2 * count;
-        self.data.copy_within(directory.clone(), directory.start - 2);
-        self.move_offsets(cell..count - 1, |offset| offset.wrapping_add(of_page(size)));
-        self.set_offset(count - 1, 0);
-        self.data[start..start + size].fill(0);
-        self.set_u16(page_layout::COUNT, count - 1);
-        self.set_u16(page_layout::CELLS, start + size);
+        let (begin, end) = (self.begin(cell), self.begin(cell + 1));
+        self.cells.drain(begin..end);
+        self.offsets.remove(cell);
+        for offset in &mut self.offsets[cell..] {
+            *offset -= of_page(end - begin);
+        }
     }
 
     /// Appends a cell.
@@ -367,128 +377,39 @@ impl Page {
         self.insert(self.count(), key, value);
     }
 
-    fn parts(&self, cell: usize) -> (&[u8], &[u8]) {
-        let (begin, end) = (self.offset(cell), self.cell_end(cell));
-        let key_length = usize::from(u16::from_be_bytes([self.data[begin], self.data[begin + 1]]));
-        self.data[begin + 2..end].split_at(key_length)
-    }
-
-    fn offset(&self, cell: usize) -> usize {
-        let at = DIRECTORY + 2 * cell;
-        usize::from(u16::from_be_bytes([self.data[at], self.data[at + 1]]))
-    }
-
-    fn set_offset(&mut self, cell: usize, offset: usize) {
-        let at = DIRECTORY + 2 * cell;
-        self.data[at..at + 2].copy_from_slice(&of_page(offset).to_be_bytes());
-    }
-
-    /// Changes the offsets of a range of cells that move together.
-    fn move_offsets(&mut self, cells: Range<usize>, change: impl Fn(u16) -> u16) {
-        let directory = &mut self.data[DIRECTORY + 2 * cells.start..DIRECTORY + 2 * cells.end];
-        for offset in directory.as_chunks_mut::<2>().0 {
-            *offset = change(u16::from_be_bytes(*offset)).to_be_bytes();
+    /// Makes room for more bytes of cells. A vector that grows by itself would leave a copy in memory.
+    fn grow(&mut self, more: usize) {
+        let needed = self.cells.len() + more;
+        if needed > self.cells.capacity() {
+            let mut cells = Vec::with_capacity(needed.next_multiple_of(STEP));
+            cells.extend_from_slice(&self.cells);
+            self.cells = Zeroizing::new(cells);
         }
     }
 
-    /// Returns the end of a cell, which is the start of the previous one.
-    fn cell_end(&self, cell: usize) -> usize {
-        self.cell_begin_before(cell)
+    /// Returns where a cell begins, or where the last one ends.
+    fn begin(&self, cell: usize) -> usize {
+        self.offsets.get(cell).map_or(self.cells.len(), |&offset| usize::from(offset))
     }
+}
 
-    fn cell_begin_before(&self, cell: usize) -> usize {
-        match cell.checked_sub(1) {
-            Some(before) => self.offset(before),
-            None => DATA_SIZE,
-        }
-    }
-
-    fn cells_start(&self) -> usize {
-        usize::from(page_layout::CELLS.u16(&self.data[..]))
-    }
-
-    fn set_u16(&mut self, field: Field, value: usize) {
-        field.put(&mut self.data[..], &of_page(value).to_be_bytes());
-    }
-
-    fn check(&self, expect: PageExpectation) -> std::result::Result<(), Fault> {
-        let tag = if expect.level == 0 { LEAF } else { BRANCH };
-        let frame = [
-            (page_layout::TAG, tag),
-            (page_layout::TREE, expect.tree.0),
-            (page_layout::LEVEL, expect.level),
-            (page_layout::RESERVED, 0),
-        ];
-        for (field, expected) in frame {
-            let found = self.data[field.offset];
-            if found != expected {
-                return Err((Check::Page, expected.into(), found.into()));
-            }
-        }
-        let count = self.count();
-        if count == 0 || DIRECTORY + 2 * count > DATA_SIZE {
-            return Err((Check::Page, (CAPACITY / 2).into(), count.into()));
-        }
-        let mut end = DATA_SIZE;
-        for cell in 0..count {
-            end = self.check_cell(cell, end)?;
-        }
-        let start = self.cells_start();
-        if start != end || start < DIRECTORY + 2 * count {
-            return Err((Check::Page, end.into(), start.into()));
-        }
-        if self.data[DIRECTORY + 2 * count..start].iter().any(|&byte| byte != 0) {
-            return Err((Check::Reserved, "zeros".into(), "other bytes".into()));
-        }
-        Ok(())
-    }
-
-    /// Checks a cell that ends at `end`. Returns its start.
-    fn check_cell(&self, cell: usize, end: usize) -> std::result::Result<usize, Fault> {
-        let begin = self.offset(cell);
-        let is_inside = begin >= DIRECTORY && begin + 2 <= end;
-        if !is_inside {
-            return Err((Check::Page, end.into(), begin.into()));
-        }
-        let key_length = usize::from(u16::from_be_bytes([self.data[begin], self.data[begin + 1]]));
-        let body = end - begin - 2;
-        if body > CELL_MAX {
-            return Err((Check::Page, CELL_MAX.into(), body.into()));
-        }
-        if key_length > KEY_MAX.min(body) {
-            return Err((Check::Page, KEY_MAX.min(body).into(), key_length.into()));
-        }
-        let (key, value) = (self.key(cell), self.value(cell));
-        let is_above = cell == 0 || self.key(cell - 1) < key;
-        if !is_above {
-            let (before, key) = (self.key(cell - 1).to_vec(), key.to_vec());
-            return Err((Check::KeyOrder, Value::Bytes(before), Value::Bytes(key)));
-        }
-        if self.is_branch() {
-            if cell == 0 && !key.is_empty() {
-                return Err((Check::KeyOrder, 0_u8.into(), key.len().into()));
-            }
-            check_child(value)?;
-        }
-        Ok(begin)
+impl fmt::Debug for Page {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Page { tree, level, offsets, .. } = self;
+        let mut structure = formatter.debug_struct("Page");
+        structure.field("tree", tree).field("level", level);
+        structure.field("count", &offsets.len()).finish_non_exhaustive()
     }
 }
 
 /// Returns an offset or length in a page as it is stored.
-fn of_page(number: usize) -> u16 {
+pub(super) fn of_page(number: usize) -> u16 {
     u16::try_from(number).expect("at most the size of a page")
 }
 
-type Fault = (Check, Value, Value);
-
-fn check_child(value: &[u8]) -> std::result::Result<(), Fault> {
-    let bytes: [u8; DoubledRef::SIZE] =
-        value.try_into().map_err(|_| (Check::Page, DoubledRef::SIZE.into(), value.len().into()))?;
-    match DoubledRef::decode(bytes) {
-        Ok(Some(_)) => Ok(()),
-        Ok(None) => Err((Check::Page, "two positions".into(), (-1_i32).into())),
-        Err(raw) => Err((Check::Page, "two positions".into(), raw.into())),
-    }
+/// Returns the number of bytes that two keys begin with, up to the limit of a prefix.
+pub(super) fn common(first: &[u8], last: &[u8]) -> usize {
+    first.iter().zip(last).take(PREFIX_MAX).take_while(|(one, other)| one == other).count()
 }
 
 /// Returns the number of bytes that a cell takes in a page, including its entry in the directory.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use ar7_engine::format::{Data, DoubledRef, Generation, Position};
+use ar7_engine::format::{Data, DoubledRef, Generation, OwnedData, Position};
 use ar7_engine::{Check, Error as EngineError, Value};
 
 use super::page::{Page, PageExpectation};
@@ -74,6 +74,15 @@ impl HeapSpace {
     }
 }
 
+/// Returns the data of a page with these keys and values, which must be in order and fit.
+pub fn page_of(expect: PageExpectation, cells: &[(Vec<u8>, Vec<u8>)]) -> OwnedData {
+    let mut page = Page::new(expect.tree, expect.level);
+    for (key, value) in cells {
+        page.push(key, value);
+    }
+    page.to_data()
+}
+
 /// Returns the position of the second copy of a page. The space does not store it.
 pub fn copy_of(position: Position) -> Position {
     Position::at(position.get() ^ (1 << 30))
@@ -115,7 +124,7 @@ impl PageSpace for HeapSpace {
     }
 
     fn store(&mut self, at: DoubledRef, page: Arc<Page>) -> Result<()> {
-        let written = self.pages.insert(at.position, (at.generation, Box::new(*page.data())));
+        let written = self.pages.insert(at.position, (at.generation, Box::new(*page.to_data())));
         assert!(written.is_none(), "each position is written once");
         Ok(())
     }

@@ -19,6 +19,7 @@ const TREE: TreeNumber = TreeNumber(5);
 
 mod failures;
 mod hostile;
+mod prefix;
 mod shape;
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -142,8 +143,8 @@ fn ascending_insertions_leave_full_pages() {
         tree.insert(&mut space, &(number << 64).to_be_bytes(), &[7; 51]).unwrap();
     }
     let root = tree.flush(&mut space).unwrap();
-    // A cell takes 71 bytes, so 56 cells fit a page.
-    let least = 200_000_usize.div_ceil(56);
+    // A cell takes 71 bytes, of which most pages store 6 once, so 61 cells fit a page.
+    let least = 200_000_usize.div_ceil(61);
     assert!(space.used() <= least + least / 50, "{} pages for {least}", space.used());
     let reader = TreeReader::new(TREE, root, &space);
     for number in 0..200_000_u128 {
@@ -207,7 +208,7 @@ fn check_parsed(data: &Data, level: u8) -> bool {
             page.child_block(cell);
         }
     }
-    assert_eq!(again.data(), data);
+    assert_eq!(&*again.to_data(), data);
     true
 }
 
@@ -218,7 +219,7 @@ proptest! {
         changes in prop::collection::vec((0..DATA_SIZE, any::<u8>()), 0..6),
         level in 0_u8..3,
     ) {
-        let mut data: Data = *valid_page(level, count).data();
+        let mut data: Data = *valid_page(level, count).to_data();
         for (at, byte) in changes {
             data[at] = byte;
         }
@@ -230,7 +231,7 @@ proptest! {
 #[test]
 fn a_page_with_one_changed_byte_parses_or_is_rejected() {
     for level in [0, 1] {
-        let valid = *valid_page(level, 40).data();
+        let valid = *valid_page(level, 40).to_data();
         assert!(check_parsed(&valid, level));
         let mut accepted = 0;
         for at in 0..DATA_SIZE {
@@ -249,7 +250,7 @@ fn a_page_with_one_changed_byte_parses_or_is_rejected() {
 
 #[test]
 fn a_page_of_another_tree_or_level_is_rejected() {
-    let data = *valid_page(0, 3).data();
+    let data = *valid_page(0, 3).to_data();
     assert!(Page::parse(Position::at(9), &data, EXPECT).is_ok());
     let others = [
         PageExpectation { tree: TreeNumber(TREE.0 + 1), ..EXPECT },
@@ -318,7 +319,8 @@ fn filled_leaves_are_as_few_as_those_of_a_new_tree_with_every_entry() {
         fresh.flush(&mut fresh_space).unwrap();
         let root = tree.flush(&mut space).unwrap();
         let before = space.used();
-        for _ in 0..2 {
+        // The first time also merges branches, which leaves leaves that are not full between others.
+        for _ in 0..3 {
             space.raise_step();
             tree = Tree::open(TREE, root_of(&tree));
             let mut key = Some(Zeroizing::new(Vec::new()));

@@ -87,7 +87,7 @@ impl<'a> Verifier<'a> {
         let store = self.snapshot.store();
         match [first, second].map(|copy| read_copy(store, copy, expect)) {
             [Ok(page), Ok(copy)] => {
-                if page.data() != copy.data() {
+                if page.to_data() != copy.to_data() {
                     let expected = "the same data in both copies";
                     let (at, check) = (second.position, Check::Page);
                     let error = EngineError::damaged(at, check, expected, "other data");

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use ar7_engine::crypto::{KeyKind, SealJob};
-use ar7_engine::format::{BlockHead, BlockIndex, DoubledRef, Generation, Position, Run};
+use ar7_engine::format::{BlockHead, BlockIndex, DoubledRef, Generation, OwnedData, Position, Run};
 use ar7_engine::store::{Savepoint, Writer};
 
 use crate::committed::{PageCache, load_page, page_stream};
@@ -32,8 +32,12 @@ impl WorkingPages {
             return Ok(());
         }
         let pages: Vec<(DoubledRef, Arc<Page>)> = self.pending.drain().collect();
-        let mut jobs: Vec<SealJob<'_>> =
-            pages.iter().flat_map(|(at, page)| jobs_of(*at, page)).collect();
+        let datas: Vec<OwnedData> = pages.iter().map(|(_, page)| page.to_data()).collect();
+        let mut jobs: Vec<SealJob<'_>> = pages
+            .iter()
+            .zip(&datas)
+            .flat_map(|((at, page), data)| jobs_of(*at, page, data))
+            .collect();
         jobs.sort_unstable_by_key(|job| job.position);
         let expected = self.writer.generation();
         let generation = self.writer.write_fresh(KeyKind::Registry, &jobs)?;
@@ -62,13 +66,13 @@ impl WorkingPages {
 }
 
 /// Returns the two blocks to seal for a page.
-fn jobs_of(at: DoubledRef, page: &Page) -> [SealJob<'_>; 2] {
+fn jobs_of<'d>(at: DoubledRef, page: &Page, data: &'d OwnedData) -> [SealJob<'d>; 2] {
     let head = BlockHead {
         index: BlockIndex(u32::from(page.level())),
         stream: page_stream(page.tree()),
         ..BlockHead::default()
     };
-    [at.position, at.copy].map(|position| SealJob { position, head, data: page.data() })
+    [at.position, at.copy].map(|position| SealJob { position, head, data })
 }
 
 impl PageStore for WorkingPages {

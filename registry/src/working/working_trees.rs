@@ -15,9 +15,9 @@ use crate::error::Result;
 use crate::packs::FrameCache;
 use crate::records::{FREE_BLOCKS_COUNTER, ReadRecords, Record, TreeId};
 
-/// Maximum number of dirty pages in memory. Beyond it they are sealed before the commit. 32,768
-/// pages are 128 MiB.
-const DIRTY_PAGES_MAX: usize = 32_768;
+/// Maximum number of dirty pages in memory. Beyond it they are sealed before the commit. 16,384
+/// pages are about 80 MiB, and their blocks are 64 MiB more while they are sealed.
+const DIRTY_PAGES_MAX: usize = 16_384;
 
 /// Number of dirty pages after which the cache makes more room.
 const DIRTY_PAGES_STEP: usize = 1024;

@@ -94,17 +94,18 @@ impl Forge {
 impl Space {
     fn seal(&mut self) {
         const PAGES: u128 = 0x6172_3700_0000_0000_8000_0000_0000_0000;
-        let jobs: Vec<SealJob<'_>> = self
-            .pages
+        let pages = self.pages.iter();
+        let pages: Vec<_> = pages.map(|(&at, page)| (at, page, page.to_data())).collect();
+        let jobs: Vec<SealJob<'_>> = pages
             .iter()
-            .map(|(&position, page)| SealJob {
-                position,
+            .map(|(position, page, data)| SealJob {
+                position: *position,
                 head: BlockHead {
                     index: BlockIndex(u32::from(page.level())),
                     stream: Uuid::from_u128(PAGES + u128::from(page.tree().0)),
                     ..BlockHead::default()
                 },
-                data: page.data(),
+                data,
             })
             .collect();
         self.writer.write_fresh(KeyKind::Registry, &jobs).expect("sealed");

@@ -173,10 +173,20 @@ fn stream_record() -> Vector {
 /// Returns a page of the tree of streams, with its cells laid out by hand.
 fn page(level: u8, cells: &[(Vec<u8>, Vec<u8>)]) -> Data {
     let mut data = [0; DATA_SIZE];
-    let mut end = DATA_SIZE;
     let number = |value: usize| u16::try_from(value).expect("within a page").to_be_bytes();
+    let keys = &cells[usize::from(level > 0)..];
+    let prefix: &[u8] = match keys {
+        [(first, _), .., (last, _)] => {
+            let same = first.iter().zip(last).take_while(|(one, other)| one == other).count();
+            &first[..same.min(64)]
+        }
+        _ => &[],
+    };
+    let mut end = DATA_SIZE - prefix.len();
+    data[end..].copy_from_slice(prefix);
     for (at, (key, value)) in cells.iter().enumerate() {
-        let cell = [&number(key.len())[..], key, value].concat();
+        let rest = key.strip_prefix(prefix).unwrap_or_default();
+        let cell = [&number(rest.len())[..], rest, value].concat();
         let begin = end - cell.len();
         data[begin..end].copy_from_slice(&cell);
         let entry = page_layout::BODY.offset + 2 * at;
@@ -185,6 +195,7 @@ fn page(level: u8, cells: &[(Vec<u8>, Vec<u8>)]) -> Data {
     }
     page_layout::TAG.put(&mut data, &[if level == 0 { 1 } else { 2 }]);
     page_layout::LEVEL.put(&mut data, &[level]);
+    page_layout::PREFIX.put(&mut data, &[u8::try_from(prefix.len()).expect("at most 64")]);
     page_layout::COUNT.put(&mut data, &number(cells.len()));
     page_layout::CELLS.put(&mut data, &number(end));
     data

@@ -90,7 +90,7 @@ fn sample(files: u32) -> MemoryDevice {
 
 #[test]
 fn either_copy_of_a_page_is_enough_and_a_bad_one_is_reported() {
-    let device = sample(100);
+    let device = sample(200);
     let good = device.snapshot();
     let all = read_all(&open(&device, Access::Read)).unwrap();
     let pages = pages_of(&open(&device, Access::Read));

@@ -6,7 +6,7 @@ use ar7_engine::{Check, Error as EngineError, Value};
 
 use super::*;
 use crate::error::Error;
-use crate::tree::page::{Child, page_layout};
+use crate::tree::page::Child;
 
 /// Puts a page with these cells at a position.
 fn forge(space: &mut HeapSpace, at: u32, level: u8, cells: &[(&[u8], &[u8])]) -> DoubledRef {
@@ -14,7 +14,7 @@ fn forge(space: &mut HeapSpace, at: u32, level: u8, cells: &[(&[u8], &[u8])]) ->
     for (key, value) in cells {
         page.push(key, value);
     }
-    space.forge(Position::at(at), page.data())
+    space.forge(Position::at(at), &page.to_data())
 }
 
 fn leaf(space: &mut HeapSpace, at: u32, keys: &[&str]) -> DoubledRef {
@@ -173,8 +173,9 @@ fn hostile_trees_are_damage() {
         ("a full tree of the maximum depth", Check::Generation, |space| {
             let missing = reference(Position::at(999), space.generation());
             // The last name fills the branch to the last byte.
+            let length = |name: u8| if name < 12 { 290 } else { 171 };
             let names: Vec<String> = (0..13)
-                .map(|name| format!("m{name:0width$}", width = if name < 12 { 290 } else { 171 }))
+                .map(|name| format!("{}{}", char::from(b'm' + name), "0".repeat(length(name))))
                 .collect();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let mut block = leaf(space, 9, &[&["a"], &names[..12]].concat());
@@ -221,7 +222,7 @@ fn fault_of(data: &Data, level: u8) -> (Check, Value, Value) {
 #[test]
 fn a_page_with_more_cells_than_fit_is_rejected() {
     let most = DATA_SIZE - page_layout::BODY.offset;
-    let mut data: Data = *valid_page(0, 1).data();
+    let mut data: Data = *valid_page(0, 1).to_data();
     for count in [0, most / 2 + 1, most, usize::from(u16::MAX)] {
         page_layout::COUNT.put(&mut data[..], &u16::try_from(count).unwrap().to_be_bytes());
         assert_eq!(fault_of(&data, 0), (Check::Page, (most / 2).into(), count.into()));
@@ -238,7 +239,7 @@ fn a_cell_that_overlaps_the_directory_is_rejected() {
     let directory = page_layout::BODY.offset;
     // The fifth entry of the directory is also the length of the fifth key.
     let begins = [3210, 2412, 1614, 816, directory + 8];
-    let mut data: Data = *valid_page(0, 1).data();
+    let mut data: Data = *valid_page(0, 1).to_data();
     data[directory..].fill(0);
     page_layout::COUNT.put(&mut data[..], &5_u16.to_be_bytes());
     for (cell, &begin) in begins.iter().enumerate() {
@@ -259,7 +260,7 @@ fn a_fault_of_a_cell_states_expected_and_found() {
         for (key, value) in cells {
             page.push(key, value);
         }
-        *page.data()
+        *page.to_data()
     };
     let value = [7; CELL_MAX];
     assert!(Page::parse(Position::at(9), &page(0, &[(b"", &value)]), EXPECT).is_ok());
