@@ -165,6 +165,7 @@ mod text;
 mod time;
 mod transaction;
 mod usage;
+mod verification;
 
 pub use archive::Archive;
 pub use command::CommandOutput;
@@ -178,7 +179,7 @@ pub use glob::NamePattern;
 pub use information::Information;
 pub use key::Key;
 pub use maintenance::{
-    Damage, Finding, ImportedHeader, Progress, Rekeyed, Repaired, Summary, read_header,
+    Damage, Finding, ImportedHeader, Progress, Rekeyed, Repaired, read_header,
 };
 pub use memory::hide_memory;
 pub use meter::Meter;
@@ -199,6 +200,7 @@ pub use source::{List, Walk};
 pub use text::PathText;
 pub use transaction::Transaction;
 pub use usage::{Usage, Usages};
+pub use verification::{Summary, Verification};
 
 pub use ar7_engine::format::{Generation, Position};
 pub use ar7_engine::{Check, Fault, Value};

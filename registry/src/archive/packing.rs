@@ -14,7 +14,7 @@ use super::unfinished::UnfinishedSlice;
 use crate::blocks::{OpenStream, PackReader, frame_at, is_damage, read_packed};
 use crate::error::{Error, Result};
 use crate::packs::{
-    BLOCK_BYTES, Content, Encoded, FRAME_BYTES, FRAME_MAX, PACK_BYTES, encode, level_of,
+    BLOCK_BYTES, Content, Encoded, FRAME_BYTES, FRAME_MAX, HEAD_SIZE, PACK_BYTES, encode, level_of,
 };
 use crate::records::{
     ADDRESS_COUNTER, ADDRESS_MAX, COMPRESSION_COUNTER, DeadSlices, Frame, Frames, InodeNumber,
@@ -129,6 +129,9 @@ impl State {
             None => self.open_pack()?,
         };
         self.write_to_pack(identity, epoch, offset, &encoded.bytes)?;
+        if ar7_engine::fault!(SpoiledFrame) {
+            self.write_to_pack(identity, epoch, offset + HEAD_SIZE, &[0; 4])?;
+        }
         let stored = Stored {
             pack: identity,
             offset,
