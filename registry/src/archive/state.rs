@@ -1,6 +1,7 @@
 //! The state of a writer in memory: the working trees, the open streams, and the rest of the next
 //! meta slot.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use uuid::Uuid;
 use super::filling::Packing;
 use super::flush;
 use super::identities::Identities;
+use super::overlay::Overlay;
 use super::unfinished::Unfinished;
 use crate::blocks::{OpenStream, OpenStreams};
 use crate::committed::PageCache;
@@ -40,6 +42,8 @@ pub(crate) struct State {
     identities: Identities,
     pub(super) packing: Packing,
     pub(super) unfinished: Unfinished,
+    /// Changes of packed files with holes.
+    pub(super) overlays: BTreeMap<InodeNumber, Overlay>,
     /// A failure that left the transaction half changed, or that a dropped stream could not return.
     /// Every later call fails with it until a commit has returned it or a rollback has cleared it.
     pub(super) failed: Option<Error>,
@@ -59,6 +63,7 @@ impl State {
             identities: Identities::default(),
             packing: Packing::default(),
             unfinished: Unfinished::default(),
+            overlays: BTreeMap::new(),
             failed: None,
         };
         state.take_slot(&slot);
@@ -244,6 +249,7 @@ impl State {
     /// the transaction can only be rolled back, which the next commit does.
     pub(crate) fn flush(&mut self, tails: bool) -> Result<()> {
         if tails {
+            self.settle_overlays()?;
             self.finish_packing()?;
         }
         let prepared = flush::prepare(&mut self.trees, &self.open, tails);
@@ -380,6 +386,7 @@ impl State {
     /// Forgets the open streams and what was written to them. Their handles become stale.
     pub(super) fn forget_open(&mut self) {
         self.open.clear();
+        self.overlays.clear();
         self.forget_packing();
         self.unfinished.slices.clear();
         self.dirty_blocks = 0;
