@@ -170,6 +170,13 @@ impl Store {
         Ok(())
     }
 
+    /// Writes to stable storage what was written to the file so far, so that the sync of the next commit is short. It
+    /// makes no commit. A failure makes the store unusable, as that of any sync.
+    pub fn sync_early(&self) -> Result<()> {
+        self.check_usable()?;
+        self.poisoning(self.device.sync())
+    }
+
     /// Returns whether a write or sync has failed.
     pub(super) fn is_poisoned(&self) -> bool {
         self.poison.get().is_some()

@@ -43,7 +43,7 @@ impl State {
 
     /// Returns whether deleted content is left.
     fn has_deletions(&self) -> bool {
-        self.trees.has_pending_deletions() || self.has_dead_slices()
+        self.trees.pending_deletions() > self.orphans.recorded() || self.has_dead_slices()
     }
 
     /// Returns whether anything has changed since the last commit, flushed or not.
@@ -122,7 +122,7 @@ impl State {
 
     /// Commits what is flushed.
     pub(crate) fn commit_flushed(&mut self) -> Result<()> {
-        self.trees.purge()?;
+        self.trees.purge(|identity| self.orphans.contains(identity))?;
         self.purge_slices()?;
         self.record_sessions()?;
         let needed = self.trees.writer().redo_list_blocks();

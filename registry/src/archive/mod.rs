@@ -1,12 +1,12 @@
 //! The archive: streams in one encrypted file, changed in transactions.
 
 mod commit;
+mod early;
 mod filling;
 mod flush;
 mod identities;
 mod keys;
-mod overlay;
-mod overlays;
+mod orphans;
 mod packing;
 mod repack;
 mod savepoint;
@@ -15,6 +15,7 @@ mod state;
 pub(crate) mod tests;
 mod uncommitted;
 mod unfinished;
+mod unnamed;
 mod wipe;
 
 use std::path::Path;
@@ -28,7 +29,6 @@ use ar7_engine::format::{
 use ar7_engine::store::{self, Io, OpenOptions, Store, Unpublished, Writer};
 use uuid::Uuid;
 
-pub(crate) use overlays::HOLE_ONE_IN;
 pub use savepoint::Savepoint;
 pub(crate) use state::State;
 

@@ -1,7 +1,6 @@
 //! The state of a writer in memory: the working trees, the open streams, and the rest of the next
 //! meta slot.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use uuid::Uuid;
 use super::filling::Packing;
 use super::flush;
 use super::identities::Identities;
-use super::overlay::Overlay;
+use super::orphans::Orphans;
 use super::unfinished::Unfinished;
 use crate::blocks::{OpenStream, OpenStreams};
 use crate::committed::PageCache;
@@ -37,13 +36,12 @@ pub(crate) struct State {
     pub(super) metadata: Vec<u8>,
     /// Raised by each rollback. Handles from an earlier epoch are stale.
     epoch: u64,
-    dirty_blocks: usize,
+    pub(super) dirty_blocks: usize,
     pub(super) dirty_blocks_max: usize,
     identities: Identities,
     pub(super) packing: Packing,
     pub(super) unfinished: Unfinished,
-    /// Changes of packed files with holes.
-    pub(super) overlays: BTreeMap<InodeNumber, Overlay>,
+    pub(super) orphans: Orphans,
     /// A failure that left the transaction half changed, or that a dropped stream could not return.
     /// Every later call fails with it until a commit has returned it or a rollback has cleared it.
     pub(super) failed: Option<Error>,
@@ -63,7 +61,7 @@ impl State {
             identities: Identities::default(),
             packing: Packing::default(),
             unfinished: Unfinished::default(),
-            overlays: BTreeMap::new(),
+            orphans: Orphans::default(),
             failed: None,
         };
         state.take_slot(&slot);
@@ -170,6 +168,12 @@ impl State {
             return;
         }
         self.failed = self.failed.take().or(failed);
+        if self.orphans.contains(identity) {
+            if let Err(error) = self.end_orphan(identity) {
+                self.fail(&error);
+            }
+            return;
+        }
         let Some(open) = self.open.get_mut(&identity) else { return };
         open.held = false;
         if !open.changed {
@@ -249,8 +253,8 @@ impl State {
     /// the transaction can only be rolled back, which the next commit does.
     pub(crate) fn flush(&mut self, tails: bool) -> Result<()> {
         if tails {
-            self.settle_overlays()?;
             self.finish_packing()?;
+            self.pad_orphans().inspect_err(|error| self.fail(error))?;
         }
         let prepared = flush::prepare(&mut self.trees, &self.open, tails);
         let prepared = prepared.inspect_err(|error| {
@@ -275,7 +279,7 @@ impl State {
     fn finish_flush(&mut self, prepared: &flush::Flush, tails: bool) -> Result<()> {
         flush::finish(&mut self.trees, &mut self.open, prepared)?;
         self.dirty_blocks = self.open.values().map(|open| open.dirty.len()).sum();
-        let State { trees, open, reserved, .. } = self;
+        let State { trees, open, reserved, orphans, .. } = self;
         // Ascending order appends new records at the right edge of their tree.
         let identities: Vec<Uuid> = open.keys().copied().collect();
         for identity in identities {
@@ -284,6 +288,9 @@ impl State {
                 record_size(trees, &stream.stored)?;
                 match reserved_index(identity) {
                     Some(index) => reserved[index] = stream.stored.clone(),
+                    None if orphans.contains(identity) => {
+                        orphans.record(trees, &mut stream.stored)?;
+                    }
                     None => {
                         trees.put::<Streams>(&identity, &stream.stored)?;
                     }
@@ -383,10 +390,15 @@ impl State {
         Ok(())
     }
 
+    /// Forgets the dirty blocks of a stream that is no longer open.
+    pub(super) fn forget_dirty(&mut self, open: &OpenStream) {
+        self.dirty_blocks -= open.dirty.len();
+    }
+
     /// Forgets the open streams and what was written to them. Their handles become stale.
     pub(super) fn forget_open(&mut self) {
         self.open.clear();
-        self.overlays.clear();
+        self.orphans.clear();
         self.forget_packing();
         self.unfinished.slices.clear();
         self.dirty_blocks = 0;

@@ -2,6 +2,7 @@
 //! reopenings.
 
 pub(crate) mod copies;
+mod orphans;
 mod packs;
 mod space;
 

@@ -250,6 +250,15 @@ fn set_empty(stored: &mut StoredStream) {
     stored.record.end = None;
 }
 
+/// Records the blocks of a stream in extents, also if they are one run.
+pub(crate) fn put_extents(trees: &mut WorkingTrees, stored: &mut StoredStream) -> Result<()> {
+    if let Some(whole) = whole_run(stored) {
+        trees.put::<Extents>(&whole.key(stored), &whole.value())?;
+        stored.layout = StreamLayout::Extents;
+    }
+    Ok(())
+}
+
 /// Returns the number of blocks that `length` bytes touch, starting `within` bytes into a block.
 pub(crate) fn blocks_for(within: usize, length: usize) -> u32 {
     u32::try_from((within + length).div_ceil(DATA_SIZE)).unwrap_or(u32::MAX)

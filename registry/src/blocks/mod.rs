@@ -9,7 +9,7 @@ mod relocate;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use layout::{Segment, assign, blocks_for, locate};
+pub(crate) use layout::{Segment, assign, blocks_for, locate, put_extents};
 pub(crate) use open::{OpenStream, OpenStreams, split_offset, too_long};
 pub(crate) use packed::{
     PackReader, content_at, frame_at, is_live, next_frame, read_packed, read_packed_in_parallel,

@@ -460,7 +460,7 @@ fn rename(
 }
 
 /// Removes a name, and with the last name also the inode and its streams.
-fn remove(state: &mut State, directory: InodeNumber, name: &[u8]) -> Result<()> {
+pub(super) fn remove(state: &mut State, directory: InodeNumber, name: &[u8]) -> Result<()> {
     let value = lookup_in(&state.trees, directory, name)?
         .ok_or_else(|| Error::NoEntry { path: name.to_vec() })?;
     let mut inode = existing(state, value.inode)?;
@@ -489,8 +489,7 @@ pub(super) fn delete_content(state: &mut State, number: InodeNumber, inode: &Ino
         state.delete_content(stream, number)?;
     }
     if let Some(first) = inode.slice {
-        let (first, length) = state.forget_overlay(number)?.unwrap_or((first, inode.size));
-        state.free_slice(first, length)?;
+        state.free_slice(first, inode.size)?;
     }
     Ok(())
 }

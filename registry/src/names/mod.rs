@@ -8,6 +8,7 @@ mod committed;
 mod content;
 mod extended;
 mod lookup;
+mod open;
 mod packed;
 #[cfg(test)]
 mod tests;

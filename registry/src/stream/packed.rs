@@ -31,14 +31,15 @@ impl PackedContent {
         PackedContent { snapshot: snapshot.clone(), first, length }
     }
 
-    fn hole_at(&self, offset: u64) -> Result<u64> {
+    /// Returns whether an offset is in a hole, and the number of bytes to the end of its frame or of the content.
+    fn frame_at(&self, offset: u64) -> Result<(bool, u64)> {
         if offset >= self.length {
-            return Ok(0);
+            return Ok((false, 0));
         }
         let address = self.first + offset;
         let (begin, frame) = frame_at(&self.snapshot, address)?;
         let left = frame.length - (address - begin);
-        Ok(if frame.stored.is_some() { 0 } else { left.min(self.length - offset) })
+        Ok((frame.stored.is_none(), left.min(self.length - offset)))
     }
 
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {
@@ -98,7 +99,21 @@ impl FileContent {
     pub fn hole_at(&self, offset: u64) -> Result<u64> {
         match self {
             FileContent::Stream(_) => Ok(0),
-            FileContent::Packed(packed) => packed.hole_at(offset),
+            FileContent::Packed(packed) => match packed.frame_at(offset)? {
+                (true, length) => Ok(length),
+                (false, _) => Ok(0),
+            },
+        }
+    }
+
+    /// Returns the number of bytes from `offset` on that are surely not in a hole. More may follow.
+    pub fn data_at(&self, offset: u64) -> Result<u64> {
+        match self {
+            FileContent::Stream(stream) => Ok(stream.len().saturating_sub(offset)),
+            FileContent::Packed(packed) => match packed.frame_at(offset)? {
+                (true, _) => Ok(0),
+                (false, length) => Ok(length),
+            },
         }
     }
 

@@ -12,16 +12,23 @@ use crate::records::{ExtentKey, Extents, PendingDeletions, ReadRecords, TreeId};
 const EXTENTS_PER_COMMIT: usize = 64;
 
 impl WorkingTrees {
-    /// Returns whether there are pending deletions.
-    pub(crate) fn has_pending_deletions(&self) -> bool {
-        self.entries(TreeId::PendingDeletions) > 0
+    /// Returns the number of pending deletions.
+    pub(crate) fn pending_deletions(&self) -> u64 {
+        self.entries(TreeId::PendingDeletions)
     }
 
-    /// Frees some blocks of pending deletions.
-    pub(crate) fn purge(&mut self) -> Result<()> {
-        for _ in 0..EXTENTS_PER_COMMIT {
-            let Some((stream, _)) = self.ceiling::<PendingDeletions>(&Uuid::nil())? else { break };
+    /// Frees some blocks of pending deletions, except for those that must stay.
+    pub(crate) fn purge(&mut self, stays: impl Fn(Uuid) -> bool) -> Result<()> {
+        let (mut from, mut left) = (Uuid::nil(), EXTENTS_PER_COMMIT);
+        while left > 0 {
+            let Some((stream, _)) = self.ceiling::<PendingDeletions>(&from)? else { break };
+            if stays(stream) {
+                let Some(next) = stream.as_u128().checked_add(1) else { break };
+                from = Uuid::from_u128(next);
+                continue;
+            }
             self.purge_extent(stream)?;
+            left -= 1;
         }
         Ok(())
     }
@@ -63,7 +70,7 @@ mod tests {
     fn a_deletion_is_pending_until_every_extent_is_free() {
         let mut trees = WorkingTrees::of_new_archive();
         let stream = Uuid::from_u128(100);
-        assert!(!trees.has_pending_deletions());
+        assert_eq!(trees.pending_deletions(), 0);
         for first in 0..u32::try_from(EXTENTS_PER_COMMIT).unwrap() {
             let run = trees.allocate(1).unwrap();
             let key = ExtentKey { stream, first: BlockIndex(first) };
@@ -71,12 +78,12 @@ mod tests {
             trees.put::<Extents>(&key, &Extent { run, generation }).unwrap();
         }
         trees.put::<PendingDeletions>(&stream, &StoredStream::empty(stream)).unwrap();
-        assert!(trees.has_pending_deletions());
+        assert_eq!(trees.pending_deletions(), 1);
         // The first purge frees the last extent. Only the second finds none.
-        trees.purge().unwrap();
+        trees.purge(|_| false).unwrap();
         assert_eq!(trees.entries(TreeId::Extents), 0);
-        assert!(trees.has_pending_deletions());
-        trees.purge().unwrap();
-        assert!(!trees.has_pending_deletions());
+        assert_eq!(trees.pending_deletions(), 1);
+        trees.purge(|_| false).unwrap();
+        assert_eq!(trees.pending_deletions(), 0);
     }
 }

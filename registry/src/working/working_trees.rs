@@ -197,6 +197,17 @@ impl WorkingTrees {
         Ok(())
     }
 
+    /// Fails if there is no room for `blocks` new blocks of streams and for the pages that a commit would seal, outside
+    /// of the reserve.
+    pub(crate) fn check_room(&mut self, blocks: usize) -> Result<()> {
+        let pages = self.pages_with(0);
+        let needed = blocks.saturating_add(2 * pages);
+        self.make_room(needed)?;
+        let room = self.writer().allocate_all(needed, Urgency::Ordinary)?;
+        self.writer().cancel(room.into_iter().map(Run::single));
+        Ok(())
+    }
+
     /// Returns the number of pages whose copies lie close to each other.
     pub(super) fn near_pages(&self) -> u64 {
         self.trees.pages.near
