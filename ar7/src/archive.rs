@@ -73,6 +73,12 @@ impl Archive {
         Ok(self.registry.close()?)
     }
 
+    /// Returns the archive of the registry. For the mount, which works with inodes instead of paths.
+    #[doc(hidden)]
+    pub fn registry(&self) -> &ar7_registry::Archive {
+        &self.registry
+    }
+
     /// Returns the identity of the archive, drawn at its creation.
     pub fn id(&self) -> Uuid {
         self.registry.id()

@@ -165,7 +165,6 @@ mod text;
 mod time;
 mod transaction;
 mod usage;
-mod verification;
 
 pub use archive::Archive;
 pub use command::CommandOutput;
@@ -173,12 +172,14 @@ pub use compact::{Compacted, CompactedCopy, Compaction};
 pub use compression::Compression;
 pub use copy::{CopyError, Polled, copy};
 pub use error::{Error, ErrorClass, Result};
-pub use file::{File, READ_MAX};
+pub use file::File;
 pub use filter::Filter;
 pub use glob::NamePattern;
 pub use information::Information;
 pub use key::Key;
-pub use maintenance::{Damage, Finding, ImportedHeader, Progress, Rekeyed, Repaired, read_header};
+pub use maintenance::{
+    Damage, Finding, ImportedHeader, Progress, Rekeyed, Repaired, Summary, read_header,
+};
 pub use memory::hide_memory;
 pub use meter::Meter;
 pub use options::{Derivation, Io, Kind, Options};
@@ -198,7 +199,6 @@ pub use source::{List, Walk};
 pub use text::PathText;
 pub use transaction::Transaction;
 pub use usage::{Usage, Usages};
-pub use verification::{Summary, Verification};
 
 pub use ar7_engine::format::{Generation, Position};
 pub use ar7_engine::{Check, Fault, Value};

@@ -2,6 +2,8 @@
 
 mod entries;
 mod keys;
+#[cfg(all(feature = "mount", target_os = "linux"))]
+mod mount;
 mod trees;
 
 use std::ffi::OsString;
@@ -15,6 +17,8 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 pub(crate) use self::entries::*;
 pub(crate) use self::keys::*;
+#[cfg(all(feature = "mount", target_os = "linux"))]
+pub(crate) use self::mount::*;
 pub(crate) use self::trees::*;
 use crate::exit::Failure;
 
@@ -22,8 +26,10 @@ use crate::exit::Failure;
 pub(crate) const BLOCK_BYTES: u64 = 4096;
 
 /// The commands by task, as the help lists them.
-const TASKS: [(&str, &str); 4] = [
+const TASKS: &[(&str, &str)] = &[
     ("Trees and entries in and out", "ingest extract diff put cat"),
+    #[cfg(all(feature = "mount", target_os = "linux"))]
+    ("The archive as a directory", "mount unmount"),
     ("Entries in the archive", "ls find du mv rm mkdir"),
     ("Keys", "keygen key rekey header shred"),
     (
@@ -148,6 +154,18 @@ pub(crate) enum Command {
     /// Create directories
     #[command(after_help = "Example: ar7 mkdir -p backup.ar7 documents/2026")]
     Mkdir(On<MakeDirectory>),
+    /// Use the archive as a directory
+    #[cfg(all(feature = "mount", target_os = "linux"))]
+    #[command(after_help = "\
+Example: ar7 mount backup.ar7 /mnt && cp -a letters /mnt && ar7 unmount /mnt
+
+It needs /dev/fuse, and for a normal user the program fusermount3. After a crash, the archive is at the last commit: \
+what fsync returned for is in it. Access times are not stored: they equal mtimes.")]
+    Mount(On<MountAt>),
+    /// Unmount a directory, and wait until the archive is closed
+    #[cfg(all(feature = "mount", target_os = "linux"))]
+    #[command(after_help = "Example: ar7 unmount /mnt")]
+    Unmount(Unmount),
     /// Check the whole archive and report every problem
     #[command(after_help = "Example: ar7 verify backup.ar7 --receipt receipts/latest")]
     Verify(On<Verify>),
@@ -253,9 +271,6 @@ pub(crate) struct Verify {
     /// Also fail if the archive is older than this receipt or a fork
     #[arg(long, value_name = "LINE|FILE")]
     pub(crate) receipt: Option<OsString>,
-    /// Open every block, but do not decompress what is in them
-    #[arg(long)]
-    pub(crate) quick: bool,
     /// Print one JSON document for each finding, in a line
     #[arg(long)]
     pub(crate) json_lines: bool,

@@ -33,6 +33,7 @@ Campaigns (each takes --help):
   full-disk    Fill disks under the real program
   file-systems Run the tests of trees on several file systems, as root and as a normal user
   mount-faults Run the real program on a FUSE file system that fails at each call in turn
+  mount-model  Compare operations on a mounted archive with a directory, and kill the processes that serve mounts
   interop      Compare the Python reader in docs/reader with ar7
   fuzz         Fuzz the targets with libFuzzer
   search       Search one fuzz target with seeded inputs, without libFuzzer
@@ -63,8 +64,8 @@ fn main() -> ExitCode {
 fn run(command: &str, options: &[OsString]) -> Result<()> {
     match command {
         "crash" | "tamper" | "rot" | "kill" | "stress" | "io-errors" | "full-disk"
-        | "file-systems" | "mount-faults" | "interop" | "fuzz" | "search" | "patches"
-        | "format" | "vectors" | "golden" => programs::campaign(command, options),
+        | "file-systems" | "mount-faults" | "mount-model" | "interop" | "fuzz" | "search"
+        | "patches" | "format" | "vectors" | "golden" => programs::campaign(command, options),
         "bench" => programs::bench(options),
         "demo" => demo::run(at_most_one_path(options)?),
         "test" | "tidy" | "proof" | "help" | "--help" | "-h" => {

@@ -87,7 +87,7 @@ const PURE_RUST: CargoStep = CargoStep {
     environment: &[],
 };
 
-/// A sample of the calls. Only this step compiles the file system.
+/// A sample of the calls. Only this step and the next compile the file system.
 const MOUNT_FAULTS: CargoStep = CargoStep {
     name: "a file system that fails",
     arguments: &[
@@ -105,6 +105,30 @@ const MOUNT_FAULTS: CargoStep = CargoStep {
         "--tested",
         "--every",
         "9",
+    ],
+    environment: &[],
+};
+
+/// A sample of the operations and kills.
+const MOUNT_MODEL: CargoStep = CargoStep {
+    name: "mounts and a model",
+    arguments: &[
+        "run",
+        "--locked",
+        "--quiet",
+        "--package",
+        "ar7-fuzz",
+        "--features",
+        "fuse",
+        "--bin",
+        "campaign",
+        "--",
+        "mount-model",
+        "--tested",
+        "--operations",
+        "20000",
+        "--kills",
+        "20",
     ],
     environment: &[],
 };
@@ -200,6 +224,7 @@ pub(crate) fn proof() -> Result<()> {
     let outcome = outcome.and(interop).and(stress).and(trees).and(patches);
     let outcome = outcome.and(clock.step(&PURE_RUST)).and(clock.step(&STORES));
     let outcome = outcome.and(macos(&clock)).and(clock.step(&MOUNT_FAULTS));
+    let outcome = outcome.and(clock.step(&MOUNT_MODEL));
     clock.finish(&counts, outcome)
 }
 

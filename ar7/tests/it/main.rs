@@ -12,6 +12,5 @@ mod savepoint;
 #[cfg(feature = "serde")]
 mod serialized;
 mod snapshots;
-mod sparse;
 mod specification;
 mod threads;

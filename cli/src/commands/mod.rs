@@ -10,6 +10,8 @@ mod import;
 mod ingest;
 mod keys;
 mod list;
+#[cfg(all(feature = "mount", target_os = "linux"))]
+mod mount;
 mod salvage;
 mod verify;
 
@@ -61,6 +63,10 @@ pub(crate) fn run(arguments: &Arguments) -> (&Path, Result<(), Failure>) {
         Command::Key(Key::Label(on)) => on.run(common, keys::label),
         Command::Header(Header::Export(on)) => on.run(common, keys::export_header),
         Command::Header(Header::Import(on)) => on.run(common, keys::import_header),
+        #[cfg(all(feature = "mount", target_os = "linux"))]
+        Command::Mount(on) => on.run(common, mount::mount),
+        #[cfg(all(feature = "mount", target_os = "linux"))]
+        Command::Unmount(options) => (&*options.directory, mount::unmount(options)),
         Command::Completions(options) => return (Path::new(""), archive::completions(options)),
         Command::Man(options) => (&*options.directory, archive::man(options)),
     };

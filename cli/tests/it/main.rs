@@ -17,6 +17,8 @@ mod interrupts;
 mod keys;
 mod limits;
 mod listing;
+#[cfg(all(feature = "mount", target_os = "linux"))]
+mod mount;
 mod put;
 mod race;
 mod readers;

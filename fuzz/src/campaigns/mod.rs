@@ -13,6 +13,8 @@ mod io_errors;
 mod kill;
 #[cfg(feature = "fuse")]
 mod mount_faults;
+#[cfg(feature = "fuse")]
+mod mount_model;
 mod patches;
 mod rot;
 mod search;
@@ -51,6 +53,9 @@ enum Campaign {
     /// Run the real program on a FUSE file system that fails at each call in turn, or tells lies about files
     #[cfg(feature = "fuse")]
     MountFaults(mount_faults::Options),
+    /// Compare random operations on a mounted archive with a directory, and kill the processes that serve mounts
+    #[cfg(feature = "fuse")]
+    MountModel(mount_model::Options),
     /// Let real processes read and write one archive at the same time, and check every snapshot
     Stress(stress::Options),
     /// Compare the Python reader in docs/reader with ar7, on golden archives and on new ones
@@ -89,6 +94,8 @@ pub fn main() -> ExitCode {
         Campaign::FileSystems(options) => file_systems::run(&options),
         #[cfg(feature = "fuse")]
         Campaign::MountFaults(options) => mount_faults::run(&options),
+        #[cfg(feature = "fuse")]
+        Campaign::MountModel(options) => mount_model::run(&options),
         Campaign::Stress(options) => stress::run(&options),
         Campaign::Interop(options) => interop::run(&options),
         Campaign::Fuzz(options) => fuzz::run(&options),

@@ -11,7 +11,7 @@ use super::Violation;
 use super::rust::{each_level, ident, line_of, test_lines};
 
 /// The directories of the crates whose files are checked.
-const CHECKED: [&str; 3] = ["engine", "registry", "cli"];
+const CHECKED: [&str; 4] = ["engine", "registry", "mount", "cli"];
 
 /// This module contains errors of every layer, so its own imports are ignored.
 const ERRORS: &str = "error";

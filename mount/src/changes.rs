@@ -1,0 +1,218 @@
+//! Changes of names in the open transaction.
+
+use ar7_registry::Names;
+use ar7_registry::names::Entry;
+use ar7_registry::records::{Attributes, Device, EntryType, Inode, InodeNumber};
+use fuser::{Errno, RenameFlags};
+
+use ar7_engine::format::Timestamp;
+
+use crate::errno::Failure;
+use crate::handles::lock;
+use crate::inodes::{changed_now, existing, modified_now};
+use crate::writer::{Need, Writer};
+
+/// A directory, and a name in it.
+pub(crate) type Place<'a> = (InodeNumber, &'a [u8]);
+
+/// A new entry.
+pub(crate) enum New<'a> {
+    File,
+    Directory,
+    Symlink(&'a [u8]),
+    Special(EntryType, Option<Device>),
+}
+
+/// Who makes an entry, and with which mode.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Maker {
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+const SET_GID: u32 = 0o2000;
+
+impl Writer {
+    /// Adds an entry. Returns its inode.
+    pub(crate) fn add(
+        &self,
+        (directory, name): Place<'_>,
+        new: &New<'_>,
+        maker: Maker,
+    ) -> Result<(InodeNumber, Inode), Errno> {
+        self.change(Need::Room(0), |names| {
+            self.mark(directory);
+            let parent = existing(names, directory)?;
+            let attributes = attributes_in(&parent, new, maker);
+            let number = match new {
+                New::File => names.add_file(directory, name, attributes, None)?,
+                New::Directory => names.make_directory(directory, name, attributes)?,
+                New::Symlink(target) => names.add_symlink(directory, name, attributes, target)?,
+                New::Special(kind, device) => {
+                    names.add_special(directory, name, attributes, *kind, *device)?
+                }
+            };
+            self.mark(number);
+            touch(names, directory)?;
+            Ok((number, existing(names, number)?))
+        })
+    }
+
+    /// Gives an inode a further name.
+    pub(crate) fn link(
+        &self,
+        number: InodeNumber,
+        (directory, name): Place<'_>,
+    ) -> Result<Inode, Errno> {
+        self.change(Need::Room(0), |names| {
+            self.mark(directory);
+            self.mark(number);
+            if existing(names, number)?.kind == EntryType::Directory {
+                return Err(Errno::EPERM.into());
+            }
+            names.add_link(directory, name, number)?;
+            touch(names, directory)?;
+            stamp(names, number)?;
+            existing(names, number)
+        })
+    }
+
+    /// Removes a name of anything but a directory.
+    pub(crate) fn unlink(&self, place: Place<'_>) -> Result<(), Errno> {
+        self.change(Need::Nothing, |names| {
+            let entry = entry(names, place)?;
+            if entry.kind == EntryType::Directory {
+                return Err(Errno::EISDIR.into());
+            }
+            self.remove(names, place, &entry)?;
+            touch(names, place.0)
+        })
+    }
+
+    /// Removes an empty directory.
+    pub(crate) fn remove_directory(&self, place: Place<'_>) -> Result<(), Errno> {
+        self.change(Need::Nothing, |names| {
+            let entry = entry(names, place)?;
+            if entry.kind != EntryType::Directory {
+                return Err(Errno::ENOTDIR.into());
+            }
+            self.remove(names, place, &entry)?;
+            touch(names, place.0)
+        })
+    }
+
+    /// Renames an entry, and replaces what has the new name, unless the flags say otherwise.
+    pub(crate) fn rename(
+        &self,
+        from: Place<'_>,
+        to: Place<'_>,
+        flags: RenameFlags,
+    ) -> Result<(), Errno> {
+        let (replaces, exchanges) = match flags {
+            flags if flags.is_empty() => (true, false),
+            RenameFlags::RENAME_NOREPLACE => (false, false),
+            RenameFlags::RENAME_EXCHANGE => (false, true),
+            _ => return Err(Errno::EINVAL),
+        };
+        self.change(Need::Room(0), |names| {
+            let moved = entry(names, from)?;
+            let there = names.lookup(to.0, to.1)?;
+            for number in [from.0, to.0, moved.inode] {
+                self.mark(number);
+            }
+            if exchanges {
+                let other = there.ok_or(Errno::ENOENT)?;
+                self.mark(other.inode);
+                exchange(names, from, to)?;
+                stamp(names, other.inode)?;
+            } else {
+                if let Some(there) = there.filter(|there| there.inode != moved.inode) {
+                    if !replaces {
+                        return Err(Errno::EEXIST.into());
+                    }
+                    check_replaceable(&moved, &there)?;
+                    self.remove(names, to, &there)?;
+                }
+                // Two names of one file both stay.
+                names.rename(from, to, replaces)?;
+            }
+            stamp(names, moved.inode)?;
+            touch(names, from.0)?;
+            touch(names, to.0)
+        })
+    }
+
+    /// Removes a name. What programs have open stays usable for them. Only with the turn.
+    fn remove(&self, names: &Names<'_>, place: Place<'_>, entry: &Entry) -> Result<(), Failure> {
+        self.mark(place.0);
+        self.mark(entry.inode);
+        // Held to the end, so that nobody opens the file in between.
+        let files = lock(&self.files);
+        match files.get(&entry.inode) {
+            Some(file) if entry.kind == EntryType::File => {
+                file.remove_name(&self.archive, names, place)?;
+            }
+            _ => names.remove(place.0, place.1)?,
+        }
+        drop(files);
+        if names.inode(entry.inode)?.is_some() { stamp(names, entry.inode) } else { Ok(()) }
+    }
+}
+
+fn entry(names: &Names<'_>, (directory, name): Place<'_>) -> Result<Entry, Failure> {
+    Ok(names.lookup(directory, name)?.ok_or(Errno::ENOENT)?)
+}
+
+/// Returns the attributes of a new entry. In a directory with the set-group-ID bit, it has the group of the directory.
+fn attributes_in(parent: &Inode, new: &New<'_>, maker: Maker) -> Attributes {
+    let inherits = parent.attributes.mode & SET_GID != 0;
+    let is_directory = matches!(new, New::Directory);
+    let passed_on = if inherits && is_directory { SET_GID } else { 0 };
+    Attributes {
+        mode: maker.mode & 0o7777 | passed_on,
+        uid: maker.uid,
+        gid: if inherits { parent.attributes.gid } else { maker.gid },
+        modified: Timestamp::now(),
+        origin: None,
+    }
+}
+
+fn check_replaceable(moved: &Entry, there: &Entry) -> Result<(), Failure> {
+    match (moved.kind == EntryType::Directory, there.kind == EntryType::Directory) {
+        (true, false) => Err(Errno::ENOTDIR.into()),
+        (false, true) => Err(Errno::EISDIR.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Exchanges two entries. The name in between is never committed.
+fn exchange(names: &Names<'_>, one: Place<'_>, other: Place<'_>) -> Result<(), Failure> {
+    if one == other {
+        return Ok(());
+    }
+    let mut free = None;
+    for number in 0_u32.. {
+        let name = format!(".ar7-exchange-{number}").into_bytes();
+        if names.lookup(one.0, &name)?.is_none() {
+            free = Some(name);
+            break;
+        }
+    }
+    let between = free.ok_or(Errno::ENOSPC)?;
+    names.rename(one, (one.0, &between), false)?;
+    names.rename(other, one, false)?;
+    Ok(names.rename((one.0, &between), other, false)?)
+}
+
+/// Notes that the entries of a directory have changed.
+fn touch(names: &Names<'_>, directory: InodeNumber) -> Result<(), Failure> {
+    let attributes = existing(names, directory)?.attributes;
+    Ok(names.set_attributes(directory, modified_now(directory, attributes))?)
+}
+
+/// Notes that an inode has changed, but not its content.
+fn stamp(names: &Names<'_>, number: InodeNumber) -> Result<(), Failure> {
+    let attributes = existing(names, number)?.attributes;
+    Ok(names.set_attributes(number, changed_now(number, attributes))?)
+}

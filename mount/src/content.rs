@@ -1,0 +1,216 @@
+//! Reading and changing the content of files in the open transaction.
+
+use std::sync::Arc;
+
+use ar7_registry::Stream;
+use ar7_registry::records::{EntryType, Inode, InodeNumber};
+use fuser::Errno;
+
+use crate::errno::Failure;
+use crate::handles::lock;
+use crate::inodes::{drop_capabilities, existing, modified_now, without_privileges};
+use crate::open_file::{Content, OpenFile};
+use crate::writer::{Need, Writer};
+
+/// Zeros that are written at a time.
+const ZEROS: usize = 1 << 20;
+
+/// How a program changes the space of a file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Allocation {
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+    /// Whether the length of the file stays.
+    pub(crate) keeps_size: bool,
+    /// Whether the bytes become zeros.
+    pub(crate) zeroes: bool,
+}
+
+impl Writer {
+    /// Opens a file. Fails if it has just been removed.
+    pub(crate) fn open(&self, number: InodeNumber, writes: bool) -> Result<(), Errno> {
+        if writes {
+            self.check_not_failed()?;
+        }
+        let file = {
+            let mut files = lock(&self.files);
+            let file = files.entry(number).or_insert_with(|| Arc::new(OpenFile::new(number)));
+            file.hold(writes);
+            Arc::clone(file)
+        };
+        // From here on, a removal keeps the content.
+        let exists =
+            file.is_orphan() || self.view(number).inode(number).is_ok_and(|it| it.is_some());
+        if !exists {
+            self.close_handle(number, writes);
+            return Err(Errno::ESTALE);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn file(&self, number: InodeNumber) -> Option<Arc<OpenFile>> {
+        lock(&self.files).get(&number).cloned()
+    }
+
+    /// Returns the inode of a file without a name.
+    pub(crate) fn orphan(&self, number: InodeNumber) -> Result<Option<Inode>, Errno> {
+        let Some(file) = self.file(number).filter(|file| file.is_orphan()) else { return Ok(None) };
+        let orphan = file.content().orphan().map_err(|failure| failure.errno())?;
+        Ok(orphan.map(|orphan| orphan.inode))
+    }
+
+    /// Reads content of an open file that differs from the last commit; `None` if it does not.
+    pub(crate) fn read(
+        &self,
+        number: InodeNumber,
+        offset: u64,
+        size: u32,
+    ) -> Result<Option<Vec<u8>>, Errno> {
+        let Some(file) = self.file(number) else { return Ok(None) };
+        if !file.is_orphan() && !self.is_changed(number) {
+            return Ok(None);
+        }
+        let read = self.read_open(&file, number, offset, size);
+        read.map(Some).map_err(|failure| failure.errno())
+    }
+
+    fn read_open(
+        &self,
+        file: &OpenFile,
+        number: InodeNumber,
+        offset: u64,
+        size: u32,
+    ) -> Result<Vec<u8>, Failure> {
+        let names = self.archive.names();
+        let mut content = file.content();
+        let inode = match content.orphan()? {
+            Some(orphan) => orphan.inode,
+            None => existing(&names, number)?,
+        };
+        let left = inode.size.saturating_sub(offset).min(size.into());
+        if left == 0 {
+            return Ok(Vec::new());
+        }
+        let mut bytes = vec![0; usize::try_from(left).map_err(|_| Errno::EINVAL)?];
+        let length = match content.readable(&self.archive, &inode)? {
+            Some(stream) => stream.read_at(offset, &mut bytes)?,
+            None => names.read_packed(number, offset, &mut bytes)?,
+        };
+        bytes.truncate(length);
+        Ok(bytes)
+    }
+
+    /// Writes content of a file. `kills` says that it loses the privileges that it gives to those who execute it.
+    pub(crate) fn write(
+        &self,
+        number: InodeNumber,
+        offset: u64,
+        bytes: &[u8],
+        kills: bool,
+    ) -> Result<(), Errno> {
+        self.change_content(number, Need::Room(bytes.len()), kills, |stream| {
+            Ok(stream.write_at(offset, bytes)?)
+        })
+    }
+
+    /// Sets the length of a file. Added bytes are zeros, which take space like any others.
+    pub(crate) fn set_length(
+        &self,
+        number: InodeNumber,
+        length: u64,
+        kills: bool,
+    ) -> Result<(), Errno> {
+        if length == 0 {
+            return self.change(Need::Nothing, |names| {
+                self.begin_content(number, kills)?;
+                self.with_content(number, |content| content.clear(names, number))
+            });
+        }
+        self.change_content(number, Need::Room(0), kills, |stream| {
+            let before = stream.len()?;
+            self.check_outside(length.saturating_sub(before))?;
+            Ok(stream.set_len(length)?)
+        })
+    }
+
+    pub(crate) fn allocate(&self, number: InodeNumber, wanted: Allocation) -> Result<(), Errno> {
+        let end = wanted.offset.checked_add(wanted.length).ok_or(Errno::EFBIG)?;
+        self.change_content(number, Need::Room(0), true, |stream| {
+            let before = stream.len()?;
+            self.check_outside(end.saturating_sub(before))?;
+            if wanted.zeroes {
+                write_zeros(stream, wanted.offset, end.min(before))?;
+            }
+            if !wanted.keeps_size && end > before {
+                stream.set_len(end)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Fails if so many bytes of content cannot fit, before the disk is filled with zeros.
+    fn check_outside(&self, bytes: u64) -> Result<(), Failure> {
+        let free = self.free_blocks()?.saturating_mul(4000);
+        if bytes > free { Err(Errno::ENOSPC.into()) } else { Ok(()) }
+    }
+
+    fn change_content(
+        &self,
+        number: InodeNumber,
+        need: Need,
+        kills: bool,
+        work: impl FnOnce(&mut Stream) -> Result<(), Failure>,
+    ) -> Result<(), Errno> {
+        self.change(need, |names| {
+            self.begin_content(number, kills)?;
+            self.with_content(number, |content| {
+                work(content.writable(&self.archive, names, number)?)
+            })
+        })
+    }
+
+    /// Passes the content of a file, open or not. Only with the turn.
+    fn with_content<T>(
+        &self,
+        number: InodeNumber,
+        work: impl FnOnce(&mut Content) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        match self.file(number) {
+            Some(file) => work(&mut file.content()),
+            None => work(&mut Content::default()),
+        }
+    }
+
+    /// Notes that content is about to change. The first change after a commit sets the times. Only with the turn.
+    fn begin_content(&self, number: InodeNumber, kills: bool) -> Result<(), Failure> {
+        if self.file(number).is_some_and(|file| file.is_orphan()) {
+            return Ok(());
+        }
+        let names = self.archive.names();
+        let is_first = self.mark(number);
+        if !is_first && !kills {
+            return Ok(());
+        }
+        let inode = existing(&names, number)?;
+        if inode.kind != EntryType::File {
+            return Err(Errno::EINVAL.into());
+        }
+        let mut attributes = modified_now(number, inode.attributes);
+        if kills {
+            attributes.mode = without_privileges(attributes.mode);
+        }
+        names.set_attributes(number, attributes)?;
+        drop_capabilities(&names, number, &inode)
+    }
+}
+
+fn write_zeros(stream: &mut Stream, from: u64, to: u64) -> Result<(), Failure> {
+    let zeros = vec![0; ZEROS];
+    let mut at = from;
+    while at < to {
+        let part = usize::try_from(to - at).unwrap_or(ZEROS).min(ZEROS);
+        stream.write_at(at, zeros.get(..part).unwrap_or_default())?;
+        at += part as u64;
+    }
+    Ok(())
+}

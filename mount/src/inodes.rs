@@ -1,0 +1,57 @@
+//! Inodes of the open transaction, and what changes note in them.
+
+use ar7_engine::format::Timestamp;
+use ar7_registry::Names;
+use ar7_registry::records::{Attributes, Extended, Inode, InodeNumber, Origin};
+use fuser::Errno;
+
+use crate::errno::Failure;
+
+/// The extended attribute with the capabilities of a program. A change of content, owner or group removes it.
+const CAPABILITIES: &[u8] = b"security.capability";
+
+/// Returns an inode of the open transaction.
+pub(crate) fn existing(names: &Names<'_>, number: InodeNumber) -> Result<Inode, Failure> {
+    Ok(names.inode(number)?.ok_or(Errno::ESTALE)?)
+}
+
+/// Returns the attributes of an entry that is changed now. Its origin is the mount, so that no later ingest takes it for
+/// the unchanged copy of a source.
+pub(crate) fn changed_now(number: InodeNumber, attributes: Attributes) -> Attributes {
+    let origin = Some(Origin { changed: Timestamp::now(), inode: number.0 });
+    Attributes { origin, ..attributes }
+}
+
+/// Returns the attributes of an entry whose content is modified now.
+pub(crate) fn modified_now(number: InodeNumber, attributes: Attributes) -> Attributes {
+    let attributes = changed_now(number, attributes);
+    let now = attributes.origin.map_or(attributes.modified, |origin| origin.changed);
+    Attributes { modified: now, ..attributes }
+}
+
+/// Returns a mode without the bits that give a program the rights of the file's owner or group.
+pub(crate) fn without_privileges(mode: u32) -> u32 {
+    const SET_UID: u32 = 0o4000;
+    const SET_GID: u32 = 0o2000;
+    const GROUP_EXECUTES: u32 = 0o010;
+    let group = if mode & GROUP_EXECUTES == 0 { 0 } else { SET_GID };
+    mode & !(SET_UID | group)
+}
+
+/// Removes the capabilities of a program.
+pub(crate) fn drop_capabilities(
+    names: &Names<'_>,
+    number: InodeNumber,
+    inode: &Inode,
+) -> Result<(), Failure> {
+    if inode.extended == Extended::None {
+        return Ok(());
+    }
+    let mut extended = names.extended_attributes(inode)?;
+    let before = extended.len();
+    extended.retain(|attribute| attribute.name != CAPABILITIES);
+    if extended.len() < before {
+        names.set_extended_attributes(number, &extended)?;
+    }
+    Ok(())
+}

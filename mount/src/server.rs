@@ -1,0 +1,202 @@
+//! What is served, and how requests read it.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ar7_registry::Archive;
+use ar7_registry::names::Entry;
+use ar7_registry::records::{EntryType, Inode, InodeNumber, NAME_MAX};
+use fuser::{Errno, FileAttr, FileHandle, INodeNo};
+
+use crate::attributes::status;
+use crate::errno::errno;
+use crate::flusher::Flusher;
+use crate::handles::{Handles, lock};
+use crate::listing::Listing;
+use crate::view::View;
+use crate::writer::Writer;
+
+/// How long the kernel may keep what nobody else changes.
+const ALWAYS: Duration = Duration::from_secs(1 << 30);
+
+/// How long the kernel may keep what another process changes in its own commits.
+const FOLLOWING: Duration = Duration::from_secs(1);
+
+/// What a program may look for in a file.
+const SEEK_DATA: i32 = 3;
+const SEEK_HOLE: i32 = 4;
+
+/// An attribute of the root directory, which is not listed: the number of the process that serves the mount.
+pub(crate) const PROCESS_ATTRIBUTE: &str = "user.ar7.process";
+
+/// What is served.
+pub(crate) enum Served {
+    /// One commit.
+    Commit(ar7_registry::Snapshot),
+    /// The newest commit.
+    Newest,
+    /// The open transaction.
+    Transaction(Arc<Writer>),
+}
+
+/// The file system.
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) archive: Archive,
+    pub(crate) served: Arc<Served>,
+    pub(crate) directories: Arc<Handles<Mutex<Listing>>>,
+    pub(crate) flusher: Arc<Flusher>,
+}
+
+/// The outcome of a request.
+pub(crate) type Outcome<T> = Result<T, Errno>;
+
+impl Server {
+    pub(crate) fn new(archive: Archive, served: Served, flusher: Arc<Flusher>) -> Server {
+        let directories = Arc::new(Handles::new());
+        Server { archive, served: Arc::new(served), directories, flusher }
+    }
+
+    /// Returns how long the kernel may keep names and attributes.
+    pub(crate) fn lifetime(&self) -> Duration {
+        match &*self.served {
+            Served::Commit(_) | Served::Transaction(_) => ALWAYS,
+            Served::Newest => FOLLOWING,
+        }
+    }
+
+    pub(crate) fn writer(&self) -> Outcome<&Arc<Writer>> {
+        match &*self.served {
+            Served::Transaction(writer) => Ok(writer),
+            Served::Commit(_) | Served::Newest => Err(Errno::EROFS),
+        }
+    }
+
+    /// Returns where an inode is read, and the entries of a directory.
+    fn view(&self, number: InodeNumber) -> View {
+        match &*self.served {
+            Served::Commit(snapshot) => View::Committed(snapshot.clone()),
+            Served::Newest => View::Committed(self.archive.snapshot()),
+            Served::Transaction(writer) => writer.view(number),
+        }
+    }
+
+    pub(crate) fn inode(&self, number: INodeNo) -> Outcome<(View, Inode)> {
+        let number = number_of(number);
+        let view = self.view(number);
+        if let Served::Transaction(writer) = &*self.served
+            && let Some(orphan) = writer.orphan(number)?
+        {
+            return Ok((view, orphan));
+        }
+        let inode = found(view.inode(number))?;
+        Ok((view, inode))
+    }
+
+    pub(crate) fn status(&self, number: INodeNo) -> Outcome<FileAttr> {
+        let (_, inode) = self.inode(number)?;
+        Ok(status(number_of(number), &inode))
+    }
+
+    pub(crate) fn find(&self, parent: INodeNo, name: &OsStr) -> Outcome<FileAttr> {
+        if name.len() > NAME_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        let view = self.view(number_of(parent));
+        let entry = view.lookup(number_of(parent), name.as_bytes());
+        let entry = entry.map_err(|error| errno(&error))?.ok_or(Errno::ENOENT)?;
+        self.status(INodeNo(entry.inode.0))
+    }
+
+    pub(crate) fn read_target(&self, number: INodeNo) -> Outcome<Vec<u8>> {
+        let (view, inode) = self.inode(number)?;
+        if inode.kind != EntryType::Symlink {
+            return Err(Errno::EINVAL);
+        }
+        view.read_target(&inode).map_err(|error| errno(&error))
+    }
+
+    pub(crate) fn read_at(&self, number: INodeNo, offset: u64, size: u32) -> Outcome<Vec<u8>> {
+        if let Served::Transaction(writer) = &*self.served
+            && let Some(bytes) = writer.read(number_of(number), offset, size)?
+        {
+            return Ok(bytes);
+        }
+        let (view, inode) = self.inode(number)?;
+        let left = inode.size.saturating_sub(offset).min(size.into());
+        let mut bytes = vec![0; usize::try_from(left).map_err(|_| Errno::EINVAL)?];
+        let length = view.read(&inode, offset, &mut bytes).map_err(|error| errno(&error))?;
+        bytes.truncate(length);
+        Ok(bytes)
+    }
+
+    /// Returns the next offset with data, or the next in a hole. The end of a file counts as a hole.
+    pub(crate) fn seek(&self, number: INodeNo, offset: u64, whence: i32) -> Outcome<u64> {
+        let (view, inode) = self.inode(number)?;
+        if offset >= inode.size {
+            return Err(Errno::ENXIO);
+        }
+        let found = match whence {
+            SEEK_DATA => view.seek(&inode, offset, true),
+            SEEK_HOLE => view.seek(&inode, offset, false).map(|at| at.or(Some(inode.size))),
+            _ => return Err(Errno::EINVAL),
+        };
+        found.map_err(|error| errno(&error))?.ok_or(Errno::ENXIO)
+    }
+
+    pub(crate) fn open_directory(&self, number: INodeNo) -> Outcome<u64> {
+        let (_, inode) = self.inode(number)?;
+        if inode.kind != EntryType::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+        let number = number_of(number);
+        let listing = Listing::new(number, inode.parent.unwrap_or(number));
+        Ok(self.directories.add(Mutex::new(listing)))
+    }
+
+    pub(crate) fn list(
+        &self,
+        handle: FileHandle,
+        offset: u64,
+        add: impl FnMut(u64, &Entry) -> bool,
+    ) -> Outcome<()> {
+        let listing = self.directories.get(handle.0).ok_or(Errno::EBADF)?;
+        let mut listing = lock(&listing);
+        let view = self.view(listing.directory());
+        listing.read(&view, offset, add).map_err(|error| errno(&error))
+    }
+
+    /// Returns the extended attributes with a name; all without one.
+    pub(crate) fn extended(&self, number: INodeNo, name: Option<&OsStr>) -> Outcome<Vec<u8>> {
+        if number == INodeNo::ROOT && name == Some(OsStr::new(PROCESS_ATTRIBUTE)) {
+            return Ok(std::process::id().to_string().into_bytes());
+        }
+        let orphan = match &*self.served {
+            Served::Transaction(writer) => writer.orphan_extended(number_of(number))?,
+            Served::Commit(_) | Served::Newest => None,
+        };
+        let attributes = if let Some(attributes) = orphan {
+            attributes
+        } else {
+            let (view, inode) = self.inode(number)?;
+            view.extended_attributes(&inode).map_err(|error| errno(&error))?
+        };
+        let Some(name) = name else {
+            let names =
+                attributes.into_iter().map(|attribute| [&attribute.name[..], &[0]].concat());
+            return Ok(names.collect::<Vec<_>>().concat());
+        };
+        let found = attributes.into_iter().find(|attribute| attribute.name == name.as_bytes());
+        Ok(found.ok_or(Errno::ENODATA)?.value)
+    }
+}
+
+pub(crate) fn number_of(number: INodeNo) -> InodeNumber {
+    InodeNumber(number.0)
+}
+
+fn found(inode: ar7_registry::Result<Option<Inode>>) -> Outcome<Inode> {
+    inode.map_err(|error| errno(&error))?.ok_or(Errno::ESTALE)
+}

@@ -1,0 +1,259 @@
+//! The open transaction of a mount: changes, and what is not committed yet.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+
+use ar7_engine::Class;
+use ar7_registry::records::InodeNumber;
+use ar7_registry::{Archive, Error, Names};
+use fuser::Errno;
+
+use crate::commits::Commits;
+use crate::errno::{Failure, errno};
+use crate::handles::lock;
+use crate::open_file::OpenFile;
+use crate::space::space;
+use crate::view::View;
+
+/// Blocks that one change takes at most, apart from content: both copies of a few pages of each tree.
+const BLOCKS_PER_CHANGE: usize = 64;
+
+/// Blocks for which room is made at a time, so that most changes need not ask.
+const BLOCKS_AHEAD: usize = 4096;
+
+/// Bytes of content in a block.
+const CONTENT_BYTES: usize = 4000;
+
+/// Bytes of changed content from which a commit writes them out before it excludes changes.
+const EARLY_BYTES: u64 = 4 << 20;
+
+/// Passes a line to the log.
+pub(crate) type Report = fn(&str);
+
+/// What a change needs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Need {
+    /// Room for this many bytes of content, and for its records.
+    Room(usize),
+    /// Nothing: it frees space, and has the reserve of the archive.
+    Nothing,
+}
+
+/// The open transaction.
+pub(crate) struct Writer {
+    pub(crate) archive: Archive,
+    turn: Mutex<Turn>,
+    /// The inodes that differ from the last commit: a request about any other one reads that commit.
+    changed: RwLock<HashSet<InodeNumber>>,
+    pub(crate) files: Mutex<HashMap<InodeNumber, Arc<OpenFile>>>,
+    /// The files of handles that were closed. The next change or commit takes them, so that closing never waits.
+    closed: Mutex<Vec<(InodeNumber, bool)>>,
+    pub(crate) commits: Arc<Commits>,
+    /// Why the mount is read-only.
+    failure: OnceLock<Error>,
+    is_closed: AtomicBool,
+    report: Report,
+}
+
+/// Held by each change, and by a commit: so a commit has whole changes.
+pub(crate) struct Turn {
+    is_changed: bool,
+    /// Bytes of content that were written since the last commit.
+    bytes: u64,
+    /// Blocks for which there is room.
+    room: usize,
+}
+
+impl Writer {
+    pub(crate) fn new(archive: Archive, commits: Arc<Commits>, report: Report) -> Writer {
+        Writer {
+            archive,
+            turn: Mutex::new(Turn { is_changed: false, bytes: 0, room: 0 }),
+            changed: RwLock::default(),
+            files: Mutex::default(),
+            closed: Mutex::default(),
+            commits,
+            failure: OnceLock::new(),
+            is_closed: AtomicBool::new(false),
+            report,
+        }
+    }
+
+    /// Returns whether an inode differs from the last commit.
+    pub(crate) fn is_changed(&self, number: InodeNumber) -> bool {
+        self.changed.read().unwrap_or_else(PoisonError::into_inner).contains(&number)
+    }
+
+    /// Notes that an inode differs from the last commit, before it does.
+    pub(crate) fn mark(&self, number: InodeNumber) -> bool {
+        self.changed.write().unwrap_or_else(PoisonError::into_inner).insert(number)
+    }
+
+    /// Returns where an inode is read.
+    pub(crate) fn view(&self, number: InodeNumber) -> View {
+        // In this order: a commit in between has the inode as it is now.
+        if self.is_changed(number) {
+            View::Open(self.archive.clone())
+        } else {
+            View::Committed(self.archive.snapshot())
+        }
+    }
+
+    /// Returns the number of blocks that can still be written.
+    pub(crate) fn free_blocks(&self) -> Result<u64, Error> {
+        Ok(space(&self.archive)?.free)
+    }
+
+    /// Makes a change.
+    pub(crate) fn change<T>(
+        &self,
+        need: Need,
+        work: impl FnOnce(&Names<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Errno> {
+        let mut turn = self.turn();
+        self.check_not_failed()?;
+        self.take_closed();
+        self.make_room(&mut turn, need)?;
+        let outcome = work(&self.archive.names());
+        turn.is_changed = true;
+        if let Need::Room(bytes) = need {
+            turn.bytes += bytes as u64;
+        }
+        self.commits.changed(turn.bytes);
+        outcome.map_err(|failure| self.refused(&failure))
+    }
+
+    fn refused(&self, failure: &Failure) -> Errno {
+        if let Failure::Archive(error) = failure {
+            if self.archive.is_failed() {
+                self.fail(error);
+                return Errno::EIO;
+            }
+            if error.class() == Class::HeldByReaders {
+                (self.report)(&error.to_string());
+            }
+        }
+        failure.errno()
+    }
+
+    /// Makes room for a change. If there is none, what was changed before one that frees space is committed first, so that
+    /// it needs little of the reserve.
+    fn make_room(&self, turn: &mut Turn, need: Need) -> Result<(), Errno> {
+        let bytes = if let Need::Room(bytes) = need { bytes } else { 0 };
+        let blocks = BLOCKS_PER_CHANGE + bytes.div_ceil(CONTENT_BYTES);
+        if turn.room < blocks {
+            turn.room = 0;
+            let ahead = [BLOCKS_AHEAD.max(2 * blocks), blocks];
+            let made = ahead.into_iter().find(|&blocks| self.archive.check_room(blocks).is_ok());
+            match (made, need) {
+                (Some(made), _) => turn.room = made,
+                (None, Need::Room(_)) => {
+                    return self.archive.check_room(blocks).map_err(|error| errno(&error));
+                }
+                (None, Need::Nothing) => return self.commit_in(turn),
+            }
+        }
+        turn.room -= blocks;
+        Ok(())
+    }
+
+    /// Makes everything durable that was changed before the call.
+    pub(crate) fn commit(&self) -> Result<(), Errno> {
+        self.check_not_failed()?;
+        if self.turn().bytes >= EARLY_BYTES {
+            // Changes go on meanwhile. If this fails, so does the commit, which reports it.
+            let _ = self.archive.write_early();
+        }
+        let mut turn = self.turn();
+        self.take_closed();
+        self.commit_in(&mut turn)
+    }
+
+    fn commit_in(&self, turn: &mut Turn) -> Result<(), Errno> {
+        self.check_not_failed()?;
+        if !turn.is_changed {
+            return Ok(());
+        }
+        if let Err(error) = self.archive.flush()
+            && !self.archive.is_failed()
+        {
+            return Err(errno(&error));
+        }
+        if let Err(error) = self.archive.commit() {
+            self.fail(&error);
+            return Err(Errno::EIO);
+        }
+        *turn = Turn { is_changed: false, bytes: 0, room: 0 };
+        self.changed.write().unwrap_or_else(PoisonError::into_inner).clear();
+        Ok(())
+    }
+
+    /// Makes the mount read-only: the open transaction is lost, and what is read from now on is the last commit.
+    fn fail(&self, error: &Error) {
+        if self.failure.set(error.clone()).is_err() {
+            return;
+        }
+        (self.report)(&format!(
+            "what was written since the last commit is lost, and the mount is read-only from now on: {error}"
+        ));
+        let _ = self.archive.rollback();
+        for file in lock(&self.files).values() {
+            file.fail();
+        }
+        self.changed.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    pub(crate) fn check_not_failed(&self) -> Result<(), Errno> {
+        let is_over = self.failure.get().is_some() || self.is_closed.load(Ordering::SeqCst);
+        if is_over { Err(Errno::EIO) } else { Ok(()) }
+    }
+
+    /// Commits for the last time, frees what deleted files took, and closes the archive.
+    pub(crate) fn close(&self) -> Result<(), Error> {
+        let mut turn = self.turn();
+        // A refusal, for lack of space, is found again by the reclaim.
+        let _ = self.commit_in(&mut turn);
+        self.is_closed.store(true, Ordering::SeqCst);
+        for (_, file) in lock(&self.files).drain() {
+            file.fail();
+        }
+        if let Some(error) = self.failure.get() {
+            let _ = self.archive.clone().close();
+            return Err(error.clone());
+        }
+        let reclaimed = self.archive.reclaim();
+        let closed = self.archive.clone().close();
+        reclaimed.and(closed)
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        lock(&self.turn)
+    }
+
+    /// Notes that a handle was closed, and whether it could write.
+    pub(crate) fn close_handle(&self, number: InodeNumber, writes: bool) {
+        lock(&self.closed).push((number, writes));
+    }
+
+    /// Closes the files of handles that were closed. Only with the turn.
+    fn take_closed(&self) {
+        let closed = std::mem::take(&mut *lock(&self.closed));
+        if closed.is_empty() {
+            return;
+        }
+        let mut files = lock(&self.files);
+        for (number, writes) in closed {
+            if files.get(&number).is_some_and(|file| file.release(writes)) {
+                files.remove(&number);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Writer").field("archive", &self.archive).finish_non_exhaustive()
+    }
+}
