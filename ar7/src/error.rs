@@ -341,6 +341,19 @@ pub enum Error {
         /// Its limit.
         limit: u64,
     },
+    /// The file is longer than what is read into memory at once. Open it, and read a part at a time.
+    #[error(
+        "{}: {size_bytes} bytes are too many to read at once, at most {limit_bytes}: open the file instead",
+        PathText::new(path)
+    )]
+    FileTooLong {
+        /// The file.
+        path: PathBuf,
+        /// Length of the file in bytes.
+        size_bytes: u64,
+        /// The limit in bytes.
+        limit_bytes: u64,
+    },
     /// An argument is out of bounds.
     #[error("{what}: expected {expected}, found {found}")]
     OutOfBounds {
@@ -476,7 +489,7 @@ impl Error {
             | Error::NotAKeyFile { .. }
             | Error::NotInHistory { .. } => io::ErrorKind::InvalidData,
             Error::NoSpace { .. } => io::ErrorKind::StorageFull,
-            Error::Full { .. } => io::ErrorKind::FileTooLarge,
+            Error::Full { .. } | Error::FileTooLong { .. } => io::ErrorKind::FileTooLarge,
             Error::KindForbids { .. } | Error::NewerFormat { .. } => io::ErrorKind::Unsupported,
             Error::Stopped => io::ErrorKind::Interrupted,
             Error::Unusable { cause }
@@ -507,6 +520,7 @@ impl Error {
             | Error::WrongType { .. }
             | Error::DirectoryNotEmpty { .. }
             | Error::IntoItself { .. }
+            | Error::FileTooLong { .. }
             | Error::InvalidPattern { .. }
             | Error::NotAKeyFile { .. }
             | Error::PassphraseEmpty

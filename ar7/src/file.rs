@@ -9,6 +9,10 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 use crate::open::SharedStream;
 
+/// The length in bytes up to which [`crate::Snapshot::read`] and [`crate::Transaction::read`] return the content of a
+/// file: 1 GiB.
+pub const READ_MAX: u64 = 1 << 30;
+
 /// An open file or stream: `Read`, `BufRead`, `Seek` and `Write`, and reads and writes at any
 /// offset.
 ///
@@ -19,6 +23,8 @@ use crate::open::SharedStream;
 ///   write. If the content is deleted, they fail with [`Error::Removed`]. After the transaction returned
 ///   to a [`crate::Savepoint`], a file that was open at it shows the content of that point, and one that
 ///   was opened later fails with [`Error::RolledBack`].
+///
+/// [`Read::read_to_end`] takes as much memory as the file is long, and a file with holes can be longer than any memory.
 ///
 /// It keeps the blocks that the last small read opened, so a `BufReader` around it gains nothing.
 /// Writes of at least 64 KiB are the fastest; there is no need for a `BufWriter` otherwise, because
@@ -93,6 +99,17 @@ impl<'t> File<'t> {
     pub fn set_len(&mut self, length: u64) -> Result<()> {
         let set = self.object.set_len(length);
         set.map_err(|error| self.explained(error))
+    }
+
+    /// Returns the whole content.
+    pub(crate) fn into_content(mut self, limit_bytes: u64) -> Result<Vec<u8>> {
+        let size_bytes = self.len()?;
+        if size_bytes > limit_bytes {
+            return Err(Error::FileTooLong { path: self.name.into(), size_bytes, limit_bytes });
+        }
+        let mut content = Vec::new();
+        self.read_to_end(&mut content)?;
+        Ok(content)
     }
 
     fn explained(&self, error: RegistryError) -> Error {

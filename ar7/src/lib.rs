@@ -165,6 +165,7 @@ mod text;
 mod time;
 mod transaction;
 mod usage;
+mod verification;
 
 pub use archive::Archive;
 pub use command::CommandOutput;
@@ -172,14 +173,12 @@ pub use compact::{Compacted, CompactedCopy, Compaction};
 pub use compression::Compression;
 pub use copy::{CopyError, Polled, copy};
 pub use error::{Error, ErrorClass, Result};
-pub use file::File;
+pub use file::{File, READ_MAX};
 pub use filter::Filter;
 pub use glob::NamePattern;
 pub use information::Information;
 pub use key::Key;
-pub use maintenance::{
-    Damage, Finding, ImportedHeader, Progress, Rekeyed, Repaired, Summary, read_header,
-};
+pub use maintenance::{Damage, Finding, ImportedHeader, Progress, Rekeyed, Repaired, read_header};
 pub use memory::hide_memory;
 pub use meter::Meter;
 pub use options::{Derivation, Io, Kind, Options};
@@ -199,6 +198,7 @@ pub use source::{List, Walk};
 pub use text::PathText;
 pub use transaction::Transaction;
 pub use usage::{Usage, Usages};
+pub use verification::{Summary, Verification};
 
 pub use ar7_engine::format::{Generation, Position};
 pub use ar7_engine::{Check, Fault, Value};

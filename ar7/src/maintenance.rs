@@ -194,41 +194,6 @@ pub struct Progress {
     pub total: u64,
 }
 
-/// Counts from a verification. `Display` gives them in one line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct Summary {
-    /// Blocks of the archive, including free ones.
-    pub blocks: u64,
-    /// Opened blocks with content.
-    pub data_blocks: u64,
-    /// Opened blocks with records and names.
-    pub pages: u64,
-    /// Free blocks.
-    pub free_blocks: u64,
-    /// Streams.
-    pub streams: u64,
-    /// Bytes in streams.
-    pub bytes: u64,
-    /// Names.
-    pub names: u64,
-    /// Findings. An empty list means that everything in the archive is as it was written.
-    pub findings: u64,
-}
-
-impl fmt::Display for Summary {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Summary { blocks, data_blocks, pages, free_blocks, streams, bytes, names, findings } =
-            self;
-        write!(
-            formatter,
-            "{blocks} blocks: {data_blocks} of streams, {pages} pages, {free_blocks} free; {streams} streams, {bytes} \
-             bytes, {names} names; {findings} findings"
-        )
-    }
-}
-
 /// The result of [`Options::import_header`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -274,32 +239,6 @@ impl fmt::Display for Rekeyed {
 }
 
 impl Archive {
-    /// Opens every block of the newest commit, and checks all records against each other. Passes
-    /// each fault to `report` and goes on.
-    ///
-    /// `progress` is called again and again. If it breaks, this fails with [`Error::Stopped`]. Both
-    /// callbacks may use the archive, and a transaction may commit meanwhile.
-    pub fn verify(
-        &self,
-        mut report: impl FnMut(Finding),
-        mut progress: impl FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Summary> {
-        let mut report = |found: verify::Finding| report(found.into());
-        let summary = self.registry.verify_until(&mut report, &mut |at| {
-            progress(Progress { blocks: at.blocks, total: at.total })
-        })?;
-        Ok(Summary {
-            blocks: summary.blocks,
-            data_blocks: summary.data_blocks,
-            pages: summary.pages,
-            free_blocks: summary.free_blocks,
-            streams: summary.streams,
-            bytes: summary.bytes,
-            names: summary.names,
-            findings: summary.findings,
-        })
-    }
-
     /// Frees all blocks of deleted content and overwrites every free block. Returns the number of
     /// overwritten blocks. Afterwards the file holds no content that was deleted before.
     ///

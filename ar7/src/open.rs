@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ar7_engine::Class;
 use ar7_registry::records::{Inode, InodeNumber};
-use ar7_registry::{Archive, Content, Error, Mode, Result, Savepoint, Stream};
+use ar7_registry::{Archive, Content, Error, Mode, Names, Result, Savepoint, Stream};
 use uuid::Uuid;
 
 use crate::order::Order;
@@ -45,11 +45,14 @@ pub(crate) struct Open {
     streams: Mutex<Streams>,
     /// Numbers openings, deletions and changes.
     order: Order,
+    /// Number of the last change of packed content.
+    packed_version: AtomicU64,
 }
 
 impl Open {
     pub(crate) fn new(archive: Archive) -> Open {
-        Open { archive, streams: Mutex::default(), order: Order::default() }
+        let (order, packed_version) = (Order::default(), AtomicU64::default());
+        Open { archive, streams: Mutex::default(), order, packed_version }
     }
 
     fn streams(&self) -> MutexGuard<'_, Streams> {
@@ -135,6 +138,7 @@ impl Open {
         if returned.is_ok() {
             self.order.undo_since(number);
         }
+        self.packed_version.store(self.order.next(), Ordering::Release);
         close_all(&mut streams);
         returned
     }
@@ -281,14 +285,33 @@ impl<'t> SharedStream<'t> {
             shared.version.store(self.open.order.next(), Ordering::Release);
             drop(stream);
             if !self.must_repeat(&shared, &outcome) {
-                // A change that failed may have been made in part, unless its arguments were refused.
-                let is_unchanged =
-                    outcome.as_ref().is_err_and(|error| error.class() == Class::Usage);
-                let touched = if is_unchanged { Ok(()) } else { self.touch() };
-                outcome?;
-                return touched;
+                return self.changed(outcome);
             }
         }
+    }
+
+    /// Changes a packed file with holes, which stays packed. Returns false if the file is not one.
+    fn change_packed(
+        &mut self,
+        work: impl FnOnce(&Names<'_>, InodeNumber) -> Result<bool>,
+    ) -> Result<bool> {
+        let Some((number, _)) = self.packed()? else { return Ok(false) };
+        // While this is held, no other thread returns to a savepoint.
+        let streams = self.open.streams();
+        self.check_not_undone(None)?;
+        let outcome = work(&self.open.archive.names(), number);
+        self.open.packed_version.store(self.open.order.next(), Ordering::Release);
+        drop(streams);
+        if let Ok(false) = outcome { Ok(false) } else { self.changed(outcome) }
+    }
+
+    /// Sets the time of the file's last change after a change.
+    fn changed<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        // A change that failed may have been made in part, unless its arguments were refused.
+        let is_unchanged = outcome.as_ref().is_err_and(|error| error.class() == Class::Usage);
+        let touched = if is_unchanged { Ok(()) } else { self.touch() };
+        let outcome = outcome?;
+        touched.map(|()| outcome)
     }
 
     /// Sets the time of the file's last change, once for each opening.
@@ -336,8 +359,9 @@ impl Content for SharedStream<'_> {
 
     fn version(&self) -> Result<u64> {
         let shared = self.shared()?;
-        // 0 is the version of a file without a stream. No two streams have equal versions.
-        Ok(shared.map_or(0, |shared| shared.version.load(Ordering::Acquire)))
+        // No stream has the version of a file without one.
+        let version = shared.as_ref().map_or(&self.open.packed_version, |shared| &shared.version);
+        Ok(version.load(Ordering::Acquire))
     }
 
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {
@@ -351,6 +375,9 @@ impl Content for SharedStream<'_> {
         if bytes.is_empty() {
             return Ok(());
         }
+        if self.change_packed(|names, number| names.write_packed(number, Some(offset), bytes))? {
+            return Ok(());
+        }
         self.change(|stream| stream.write_at(offset, bytes))
     }
 
@@ -358,11 +385,17 @@ impl Content for SharedStream<'_> {
         if bytes.is_empty() {
             return Ok(());
         }
+        if self.change_packed(|names, number| names.write_packed(number, None, bytes))? {
+            return Ok(());
+        }
         self.change(|stream| stream.append(bytes))
     }
 
     fn set_len(&mut self, length: u64) -> Result<()> {
         if length == Content::len(self)? {
+            return Ok(());
+        }
+        if self.change_packed(|names, number| names.set_packed_len(number, length))? {
             return Ok(());
         }
         self.change(|stream| stream.set_len(length))

@@ -1,6 +1,5 @@
 //! Reading one commit.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use ar7_registry::records::{EntryType, ExtendedAttribute};
@@ -8,7 +7,7 @@ use ar7_registry::{FileContent, Mode};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::file::{Bytes, File};
+use crate::file::{Bytes, File, READ_MAX};
 use crate::records::{Entry, Metadata, StreamInfo};
 use crate::source::{self, List, Walk};
 
@@ -47,11 +46,16 @@ impl Snapshot {
         self.registry.commit().slot.number
     }
 
-    /// Returns the content of a file.
+    /// Returns the content of a file of up to [`crate::READ_MAX`] bytes. A longer one fails with
+    /// [`Error::FileTooLong`]: a hole costs an archive nothing, so the length of a file says little about its size. Read
+    /// it through [`Snapshot::open`], or with [`Snapshot::read_up_to`].
     pub fn read(&self, path: impl AsRef<Path>) -> Result<Vec<u8>> {
-        let mut content = Vec::new();
-        self.open(path)?.read_to_end(&mut content)?;
-        Ok(content)
+        self.read_up_to(path, READ_MAX)
+    }
+
+    /// Returns the content of a file of up to `limit_bytes` bytes. Fails with [`Error::FileTooLong`] if it has more.
+    pub fn read_up_to(&self, path: impl AsRef<Path>, limit_bytes: u64) -> Result<Vec<u8>> {
+        self.open(path)?.into_content(limit_bytes)
     }
 
     /// Opens a file for reading.

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use crate::archive::{Archive, Taken};
 use crate::compression::{BEGINNING_BYTES, Compression, choose};
 use crate::error::{Error, Result};
-use crate::file::{Bytes, File};
+use crate::file::{Bytes, File, READ_MAX};
 use crate::open::Open;
 use crate::path::{bytes, split, to_path};
 use crate::records::{Attributes, Metadata, Special};
@@ -91,11 +91,16 @@ impl<'a> Transaction<'a> {
         Ok(self.registry().rollback()?)
     }
 
-    /// Returns the content of a file.
+    /// Returns the content of a file of up to [`crate::READ_MAX`] bytes. A longer one fails with
+    /// [`Error::FileTooLong`]: a hole costs an archive nothing, so the length of a file says little about its size. Read
+    /// it through [`Transaction::open`], or with [`Transaction::read_up_to`].
     pub fn read(&self, path: impl AsRef<Path>) -> Result<Vec<u8>> {
-        let mut content = Vec::new();
-        self.open(path, Mode::READ)?.read_to_end(&mut content)?;
-        Ok(content)
+        self.read_up_to(path, READ_MAX)
+    }
+
+    /// Returns the content of a file of up to `limit_bytes` bytes. Fails with [`Error::FileTooLong`] if it has more.
+    pub fn read_up_to(&self, path: impl AsRef<Path>, limit_bytes: u64) -> Result<Vec<u8>> {
+        self.open(path, Mode::READ)?.into_content(limit_bytes)
     }
 
     /// Stores everything from a reader as the content of a file. Creates the file, or replaces its
@@ -167,7 +172,8 @@ impl<'a> Transaction<'a> {
     /// archive, otherwise the archive follows the choice from now on. Returns whether the content was not compressed
     /// before.
     ///
-    /// A later write to the file stores its content in whole blocks again.
+    /// A later write to the file stores its content in whole blocks again. A file with holes stays compressed: after
+    /// writes, the next commit or savepoint compresses it once more, which copies its content but not its holes.
     pub fn compress(
         &self,
         path: impl AsRef<Path>,

@@ -271,6 +271,9 @@ pub(crate) struct Verify {
     /// Also fail if the archive is older than this receipt or a fork
     #[arg(long, value_name = "LINE|FILE")]
     pub(crate) receipt: Option<OsString>,
+    /// Open every block, but do not decompress what is in them
+    #[arg(long)]
+    pub(crate) quick: bool,
     /// Print one JSON document for each finding, in a line
     #[arg(long)]
     pub(crate) json_lines: bool,

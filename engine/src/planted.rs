@@ -150,6 +150,8 @@ mod faults {
             MovedFrameStays,
             /// A hole begins one address before it should, where there is data.
             HoleWithData,
+            /// What follows the head of a frame begins with zeros.
+            SpoiledFrame,
         }
 
         /// Faults in repair, found by tests of the store.

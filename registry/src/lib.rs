@@ -34,4 +34,4 @@ pub use stream::{
     Blocks, Content, FileContent, Mode, PackedContent, PinnedStream, Stream, StreamFile,
     StreamRegistry,
 };
-pub use verify::{Finding, Subject, VerifyProgress, VerifySummary};
+pub use verify::{Depth, Finding, Subject, VerifyProgress, VerifySummary};

@@ -12,5 +12,6 @@ mod savepoint;
 #[cfg(feature = "serde")]
 mod serialized;
 mod snapshots;
+mod sparse;
 mod specification;
 mod threads;

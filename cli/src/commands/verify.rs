@@ -21,7 +21,7 @@ pub(super) fn run(common: &Common, path: &Path, options: &Verify) -> Result<(), 
     }
     let progress = Progress::stoppable(common)?;
     let (findings, mut checked) = (Findings::begin(common, options.json_lines)?, None);
-    let verified = archive.verify(
+    let verified = archive.verification().quick(options.quick).run(
         |finding| findings.add(&finding),
         |at| {
             checked = Some((at.blocks, at.total));

@@ -7,6 +7,8 @@ mod flush;
 mod identities;
 mod keys;
 mod orphans;
+mod overlay;
+mod overlays;
 mod packing;
 mod repack;
 mod savepoint;
@@ -29,6 +31,7 @@ use ar7_engine::format::{
 use ar7_engine::store::{self, Io, OpenOptions, Store, Unpublished, Writer};
 use uuid::Uuid;
 
+pub(crate) use overlays::HOLE_ONE_IN;
 pub use savepoint::Savepoint;
 pub(crate) use state::State;
 

@@ -14,7 +14,7 @@ use super::unfinished::UnfinishedSlice;
 use crate::blocks::{OpenStream, PackReader, frame_at, is_damage, read_packed};
 use crate::error::{Error, Result};
 use crate::packs::{
-    BLOCK_BYTES, Content, Encoded, FRAME_BYTES, FRAME_MAX, PACK_BYTES, encode, level_of,
+    BLOCK_BYTES, Content, Encoded, FRAME_BYTES, FRAME_MAX, HEAD_SIZE, PACK_BYTES, encode, level_of,
 };
 use crate::records::{
     ADDRESS_COUNTER, ADDRESS_MAX, COMPRESSION_COUNTER, DeadSlices, Frame, Frames, InodeNumber,
@@ -92,7 +92,13 @@ impl State {
         self.write_frames()
     }
 
-    /// Does the same, and ends the pack.
+    /// Does the same if anything before an address is not in a pack yet.
+    pub(super) fn settle_packing_before(&mut self, end: u64) -> Result<()> {
+        let is_pending = self.packing.first().is_some_and(|pending| end > pending);
+        if is_pending { self.settle_packing() } else { Ok(()) }
+    }
+
+    /// Moves everything to packs, and ends the pack.
     pub(super) fn finish_packing(&mut self) -> Result<()> {
         self.settle_packing()?;
         self.close_pack();
@@ -128,7 +134,10 @@ impl State {
             Some(pack) => (pack.identity, pack.epoch, place(pack.length)),
             None => self.open_pack()?,
         };
-        self.write_to_pack(identity, epoch, offset, &encoded.bytes)?;
+        self.write_to((identity, epoch), offset.into(), &encoded.bytes)?;
+        if ar7_engine::fault!(SpoiledFrame) {
+            self.write_to((identity, epoch), (offset + HEAD_SIZE).into(), &[0; 4])?;
+        }
         let stored = Stored {
             pack: identity,
             offset,
@@ -155,14 +164,14 @@ impl State {
         })
     }
 
-    fn write_to_pack(
+    /// Writes to a stream that is held: a pack, or what was changed in a file.
+    pub(super) fn write_to(
         &mut self,
-        identity: Uuid,
-        epoch: u64,
-        offset: u32,
+        (identity, epoch): (Uuid, u64),
+        offset: u64,
         bytes: &[u8],
     ) -> Result<()> {
-        let (offset, length) = (u64::from(offset), bytes.len());
+        let length = bytes.len();
         self.read_held(identity, epoch, |open, trees| {
             open.check_room(trees, offset + length as u64)
         })?;
@@ -215,10 +224,7 @@ impl State {
     /// Frees the slice of a deleted file. A long one becomes a dead slice, of which each commit frees a part. So does what
     /// is damaged, which must not keep a file from being deleted.
     pub(crate) fn free_slice(&mut self, first: u64, length: u64) -> Result<()> {
-        let end = first.saturating_add(length);
-        if self.packing.first().is_some_and(|pending| end > pending) {
-            self.settle_packing()?;
-        }
+        self.settle_packing_before(first.saturating_add(length))?;
         let freed = if length > FREED_AT_ONCE { 0 } else { self.free_frames(first, length)? };
         if freed < length {
             self.trees.put::<DeadSlices>(&(first + freed), &(length - freed))?;
@@ -340,9 +346,7 @@ impl State {
 
     /// Reads packed content as the open transaction has it.
     pub(crate) fn read_packed(&mut self, first: u64, bytes: &mut [u8]) -> Result<()> {
-        if self.packing.first().is_some_and(|pending| first + bytes.len() as u64 > pending) {
-            self.settle_packing()?;
-        }
+        self.settle_packing_before(first + bytes.len() as u64)?;
         read_packed(&self.trees, &InTransaction(self), first, bytes)
     }
 

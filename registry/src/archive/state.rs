@@ -1,6 +1,7 @@
 //! The state of a writer in memory: the working trees, the open streams, and the rest of the next
 //! meta slot.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use super::filling::Packing;
 use super::flush;
 use super::identities::Identities;
 use super::orphans::Orphans;
+use super::overlay::Overlay;
 use super::unfinished::Unfinished;
 use crate::blocks::{OpenStream, OpenStreams};
 use crate::committed::PageCache;
@@ -42,6 +44,8 @@ pub(crate) struct State {
     pub(super) packing: Packing,
     pub(super) unfinished: Unfinished,
     pub(super) orphans: Orphans,
+    /// Changes of packed files with holes.
+    pub(super) overlays: BTreeMap<InodeNumber, Overlay>,
     /// A failure that left the transaction half changed, or that a dropped stream could not return.
     /// Every later call fails with it until a commit has returned it or a rollback has cleared it.
     pub(super) failed: Option<Error>,
@@ -62,6 +66,7 @@ impl State {
             packing: Packing::default(),
             unfinished: Unfinished::default(),
             orphans: Orphans::default(),
+            overlays: BTreeMap::new(),
             failed: None,
         };
         state.take_slot(&slot);
@@ -253,6 +258,7 @@ impl State {
     /// the transaction can only be rolled back, which the next commit does.
     pub(crate) fn flush(&mut self, tails: bool) -> Result<()> {
         if tails {
+            self.settle_overlays()?;
             self.finish_packing()?;
             self.pad_orphans().inspect_err(|error| self.fail(error))?;
         }
@@ -399,6 +405,7 @@ impl State {
     pub(super) fn forget_open(&mut self) {
         self.open.clear();
         self.orphans.clear();
+        self.overlays.clear();
         self.forget_packing();
         self.unfinished.slices.clear();
         self.dirty_blocks = 0;

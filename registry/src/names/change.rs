@@ -489,7 +489,8 @@ pub(super) fn delete_content(state: &mut State, number: InodeNumber, inode: &Ino
         state.delete_content(stream, number)?;
     }
     if let Some(first) = inode.slice {
-        state.free_slice(first, inode.size)?;
+        let (first, length) = state.forget_overlay(number)?.unwrap_or((first, inode.size));
+        state.free_slice(first, length)?;
     }
     Ok(())
 }

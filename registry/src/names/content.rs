@@ -13,9 +13,14 @@ use crate::error::{Error, Result};
 use crate::records::{Inode, InodeNumber, reserved_index};
 
 impl State {
-    /// Returns an inode in the open transaction, with the current length of its stream.
+    /// Returns an inode in the open transaction, with the current length of its content.
     pub(super) fn inode(&self, number: InodeNumber) -> Result<Option<Inode>> {
         let mut found = inode_in(&self.trees, number)?;
+        if let Some(inode) = &mut found
+            && let Some(length) = self.overlaid_length(number)
+        {
+            inode.size = length;
+        }
         if let Some(inode) = &mut found
             && let Some(stream) = inode.stream
             && let Some(length) = self.open_length(stream, number)

@@ -8,12 +8,9 @@ use super::Names;
 use super::change::{
     add_as, blank, check_free, delete_content, existing, make_root, new_number, storable,
 };
-use crate::archive::State;
+use crate::archive::{HOLE_ONE_IN, State};
 use crate::error::{Error, Result};
 use crate::records::{ADDRESS_MAX, Attributes, EntryType, Inode, InodeNumber, Inodes};
-
-/// A hole takes at most one in this many of the addresses that are left.
-const HOLE_ONE_IN: u64 = 1024;
 
 /// Number of bytes that are copied at a time when a file gets a stream of its own.
 const PIECE: usize = 1 << 20;
@@ -136,6 +133,9 @@ impl Names<'_> {
     pub fn read_packed(&self, number: InodeNumber, offset: u64, bytes: &mut [u8]) -> Result<usize> {
         self.change(|state| {
             let inode = existing(state, number)?;
+            if let Some(read) = state.read_overlaid(number, offset, bytes)? {
+                return Ok(read);
+            }
             let available = inode.size.saturating_sub(offset);
             let Some(first) = inode.slice.filter(|_| available > 0) else { return Ok(0) };
             let wanted = usize::try_from(available).unwrap_or(usize::MAX).min(bytes.len());
@@ -144,7 +144,26 @@ impl Names<'_> {
         })
     }
 
-    /// Gives a packed file a stream of its own, so that it can be changed in place. Returns the stream.
+    /// Writes to a packed file with holes, at an offset or at its end: a gap reads as zeros. Returns false, and changes
+    /// nothing, if it is not one: [`Names::unpack`] gives any other packed file a stream.
+    ///
+    /// The next commit or savepoint packs the file again. This uses up as many addresses as the file is long, so its length
+    /// is limited like that of a hole.
+    pub fn write_packed(
+        &self,
+        number: InodeNumber,
+        offset: Option<u64>,
+        bytes: &[u8],
+    ) -> Result<bool> {
+        self.archive.state()?.writing()?.write_packed(number, offset, bytes)
+    }
+
+    /// Sets the length of a packed file with holes, as [`Names::write_packed`] writes.
+    pub fn set_packed_len(&self, number: InodeNumber, length: u64) -> Result<bool> {
+        self.archive.state()?.writing()?.set_packed_length(number, length)
+    }
+
+    /// Gives a packed file a stream of its own, so that it can be changed in place. Returns the stream. Holes are filled.
     pub fn unpack(&self, number: InodeNumber) -> Result<Option<Uuid>> {
         let inode = self.inode(number)?.ok_or(Error::NoInode { inode: number.0 })?;
         if inode.slice.is_none() {

@@ -8,6 +8,15 @@ use uuid::Uuid;
 use crate::error::Error;
 use crate::records::TreeId;
 
+/// How far a verification goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// It opens every block, checks all records against each other, and reads the heads of frames.
+    Blocks,
+    /// It also decodes every frame.
+    Content,
+}
+
 /// A fault of an archive.
 #[derive(Debug, Clone)]
 pub struct Finding {
@@ -112,6 +121,8 @@ pub struct VerifySummary {
     pub streams: u64,
     /// Bytes in streams.
     pub bytes: u64,
+    /// Frames of packed content in use.
+    pub frames: u64,
     /// Names.
     pub names: u64,
     /// Findings.

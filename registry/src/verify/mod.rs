@@ -23,7 +23,7 @@ use ar7_engine::store::BadThirdCopy;
 use ar7_engine::{Check, Error as EngineError};
 use roaring::RoaringTreemap;
 
-pub use self::finding::{Finding, Subject, VerifyProgress, VerifySummary};
+pub use self::finding::{Depth, Finding, Subject, VerifyProgress, VerifySummary};
 pub(crate) use self::map::BlockMap;
 use self::queue::Queue;
 use self::verifier::Verifier;
@@ -56,10 +56,21 @@ impl Archive {
         report: &mut dyn FnMut(Finding),
         progress: &mut dyn FnMut(VerifyProgress) -> ControlFlow<()>,
     ) -> Result<VerifySummary> {
+        self.verify_to(Depth::Content, report, progress)
+    }
+
+    /// Does the same to a depth.
+    pub fn verify_to(
+        &self,
+        depth: Depth,
+        report: &mut dyn FnMut(Finding),
+        progress: &mut dyn FnMut(VerifyProgress) -> ControlFlow<()>,
+    ) -> Result<VerifySummary> {
         let snapshot = self.snapshot();
         let blocks = snapshot.commit().slot.block_count;
         let mut verifier = Verifier {
             snapshot: &snapshot,
+            depth,
             map: BlockMap::new(blocks),
             queue: Queue::default(),
             summary: VerifySummary { blocks: u64::from(blocks), ..VerifySummary::default() },

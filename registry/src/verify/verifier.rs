@@ -6,7 +6,7 @@ use ar7_engine::format::Run;
 use ar7_engine::{Check, Error as EngineError, Value};
 use roaring::RoaringTreemap;
 
-use super::finding::{Finding, Subject, VerifyProgress, VerifySummary};
+use super::finding::{Depth, Finding, Subject, VerifyProgress, VerifySummary};
 use super::map::BlockMap;
 use super::queue::Queue;
 use crate::committed::Snapshot;
@@ -15,6 +15,7 @@ use crate::error::Error;
 /// A verification in progress.
 pub(super) struct Verifier<'a> {
     pub(super) snapshot: &'a Snapshot,
+    pub(super) depth: Depth,
     pub(super) map: BlockMap,
     pub(super) queue: Queue,
     pub(super) summary: VerifySummary,

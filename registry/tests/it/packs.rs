@@ -54,6 +54,17 @@ enum Step {
         name: u8,
         at: usize,
     },
+    /// Writes to a packed file with holes, at an offset or at its end.
+    Write {
+        name: u8,
+        at: Option<u64>,
+        length: usize,
+        kind: Kind,
+    },
+    SetLength {
+        name: u8,
+        length: u64,
+    },
     /// Packs a file that has a stream of its own.
     Pack {
         name: u8,
@@ -86,7 +97,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => 100_000_usize..900_000,
     ];
     let kind = prop_oneof![3 => Just(Kind::Text), 3 => Just(Kind::Noise), 1 => Just(Kind::Hole)];
-    let pieces = prop::collection::vec((length.clone(), kind), 1..4);
+    let pieces = prop::collection::vec((length.clone(), kind.clone()), 1..4);
+    let at = || prop_oneof![4 => 0_u64..4000, 2 => 0_u64..100_000, 1 => 0_u64..1_000_000];
     prop_oneof![
         12 => (0_u8..12, pieces).prop_map(|(name, pieces)| Step::Put { name, pieces }),
         2 => (1_usize..300_000, prop_oneof![
@@ -97,6 +109,9 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (0_u8..12).prop_map(|name| Step::Remove { name }),
         1 => (0_u8..12, any::<prop::sample::Index>())
             .prop_map(|(name, at)| Step::Change { name, at: at.index(1 << 20) }),
+        8 => (0_u8..12, prop::option::weighted(0.8, at()), length, kind)
+            .prop_map(|(name, at, length, kind)| Step::Write { name, at, length, kind }),
+        3 => (0_u8..12, at()).prop_map(|(name, length)| Step::SetLength { name, length }),
         1 => (0_u8..12).prop_map(|name| Step::Pack { name }),
         1 => (0_u8..12, 0_u8..12).prop_map(|(from, to)| Step::Link { from, to }),
         2 => (0_u8..12).prop_map(|name| Step::ReadUncommitted { name }),
@@ -219,6 +234,8 @@ impl Run {
                 }
             }
             Step::Change { name, at } => self.change(*name, *at),
+            Step::Write { name, at, length, kind } => self.write(*name, *at, *length, *kind),
+            Step::SetLength { name, length } => self.set_length(*name, *length),
             Step::Pack { name } => self.pack(*name),
             Step::Link { from, to } => {
                 if let Some(&file) = self.now.names.get(from)
@@ -322,6 +339,29 @@ impl Run {
         stream.close().unwrap();
     }
 
+    fn write(&mut self, name: u8, at: Option<u64>, length: usize, kind: Kind) {
+        let Some(number) = self.inode(name) else { return };
+        let bytes = self.bytes(length, kind);
+        if self.archive.names().write_packed(number, at, &bytes).unwrap() {
+            let content = self.now.files.get_mut(&self.now.names[&name]).unwrap();
+            let at = at.map_or(content.len(), |at| usize::try_from(at).unwrap());
+            let end = at + bytes.len();
+            content.resize(content.len().max(end), 0);
+            content[at..end].copy_from_slice(&bytes);
+            self.read_uncommitted(name);
+        }
+    }
+
+    fn set_length(&mut self, name: u8, length: u64) {
+        let Some(number) = self.inode(name) else { return };
+        if self.archive.names().set_packed_len(number, length).unwrap() {
+            let content = self.now.files.get_mut(&self.now.names[&name]).unwrap();
+            content.resize(usize::try_from(length).unwrap(), 0);
+            assert_eq!(self.archive.names().inode(number).unwrap().unwrap().size, length);
+            self.read_uncommitted(name);
+        }
+    }
+
     fn read_uncommitted(&self, name: u8) {
         let Some(file) = self.now.names.get(&name) else { return };
         let (expected, number) = (&self.now.files[file], self.inode(name).unwrap());
@@ -385,6 +425,50 @@ proptest! {
             prop_assert_eq!(roots[tree.index()].entries, 0, "{:?}", tree);
         }
     }
+}
+
+#[test]
+fn a_file_with_holes_is_changed_where_it_is_written() {
+    let mut run = Run::new();
+    let pieces = [(200_000, Kind::Noise), (40 << 20, Kind::Hole), (200_000, Kind::Noise)];
+    run.put(0, &pieces);
+    run.put(1, &[(200_000, Kind::Noise)]);
+    run.step(&Step::Commit);
+    let before = run.archive.statistics().unwrap();
+    for at in [None, Some(100_000), Some(20 << 20), Some(20 << 20), Some(60 << 20)] {
+        run.write(0, at, 5000, Kind::Noise);
+    }
+    let number = run.inode(1).unwrap();
+    assert!(!run.archive.names().write_packed(number, Some(0), b"a").unwrap(), "no hole");
+    run.step(&Step::Commit);
+    assert_eq!(run.now.files[&1].len(), (60 << 20) + 5000);
+    let after = run.archive.statistics().unwrap();
+    assert_eq!((before.streams, after.streams), (0, 0));
+    let live = |found: &ar7_registry::Statistics| found.packed_bytes - found.dead_bytes;
+    assert!(live(&after) < live(&before) + 4 * 6000, "{before:?} {after:?}");
+    let number = run.inode(0).unwrap();
+    let error = run.archive.names().set_packed_len(number, 1 << 60).unwrap_err();
+    assert!(error.to_string().contains("length of a file with holes"), "{error}");
+    assert!(run.archive.names().write_packed(number, Some(1 << 60), b"a").is_err());
+    run.set_length(0, 0);
+    run.step(&Step::Commit);
+}
+
+#[test]
+fn many_changes_of_one_file_are_packed_before_they_take_much_memory() {
+    let mut run = Run::new();
+    run.put(0, &[(8 << 20, Kind::Hole)]);
+    let number = run.inode(0).unwrap();
+    let first = |run: &Run| run.archive.names().inode(number).unwrap().unwrap().slice;
+    let before = first(&run);
+    let content = run.now.files.get_mut(&1).unwrap();
+    for at in (0..200_000).step_by(2) {
+        assert!(run.archive.names().write_packed(number, Some(at), b"a").unwrap());
+        content[usize::try_from(at).unwrap()] = b'a';
+    }
+    assert_ne!(first(&run), before, "at new addresses");
+    run.read_uncommitted(0);
+    run.step(&Step::Commit);
 }
 
 #[test]

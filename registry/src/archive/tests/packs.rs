@@ -1,13 +1,18 @@
 //! Packed content: faults in it are found, and what readers need of it stays.
 
+use std::ops::ControlFlow;
+
+use ar7_engine::device::Device;
 use ar7_engine::device::simulated::{DiskFault, EventKind, SimulatedDisk};
-use ar7_engine::{PlantedFault, with_planted_fault};
+use ar7_engine::format::BLOCK_SIZE;
+use ar7_engine::{Check, Error as EngineError, PlantedFault, with_planted_fault};
 
 use super::*;
 use crate::error::Error;
 use crate::names::Packed;
-use crate::records::{Attributes, Frame, Frames, Packs, ReadRecords};
+use crate::records::{Attributes, Frame, Frames, Pack, Packs, ReadRecords, Streams};
 use crate::stream::FileContent;
+use crate::verify::{Depth, Finding, Subject, VerifySummary};
 use crate::working::WorkingTrees;
 
 const ATTRIBUTES: Attributes = Attributes {
@@ -44,9 +49,15 @@ fn content(archive: &Archive, name: &[u8]) -> Result<Vec<u8>> {
 }
 
 fn findings(archive: &Archive) -> usize {
-    let mut findings = 0;
-    archive.verify(&mut |_| findings += 1, &mut |_| {}).unwrap();
-    findings
+    let (_, findings) = verified(archive, Depth::Content);
+    findings.len()
+}
+
+fn verified(archive: &Archive, depth: Depth) -> (VerifySummary, Vec<Finding>) {
+    let mut findings = Vec::new();
+    let mut report = |finding| findings.push(finding);
+    let summary = archive.verify_to(depth, &mut report, &mut |_| ControlFlow::Continue(()));
+    (summary.unwrap(), findings)
 }
 
 /// Makes an archive of two large files, and exchanges the places of their second frames. Returns what reading finds.
@@ -138,7 +149,7 @@ fn a_pack_that_cannot_be_moved_does_not_hold_up_the_others() {
         let mut state = archive.state().unwrap();
         let trees = &mut state.writing().unwrap().trees;
         let (identity, pack) = trees.ceiling::<Packs>(&Uuid::nil()).unwrap().unwrap();
-        let claimed = crate::records::Pack { used: pack.used + 1_000_000, ..pack };
+        let claimed = Pack { used: pack.used + 1_000_000, ..pack };
         trees.put::<Packs>(&identity, &claimed).unwrap();
         *trees.counter_mut(crate::records::PACKED_COUNTER) += 1_000_000;
         let mut frames = Vec::new();
@@ -180,13 +191,66 @@ fn a_hole_has_no_data() {
     assert!(!with_planted_fault(PlantedFault::HoleWithData, has_its_hole));
 }
 
+fn first_pack(archive: &Archive) -> (Uuid, Pack) {
+    let mut state = archive.state().unwrap();
+    let first = state.writing().unwrap().trees.ceiling::<Packs>(&Uuid::nil());
+    first.unwrap().unwrap()
+}
+
+fn with_a_compressed_file() -> (MemoryDevice, Archive) {
+    let (device, archive) = create(ArchiveKind::Dynamic, 0);
+    add(&archive, b"a", &vec![1; 100_000]);
+    archive.commit().unwrap();
+    (device, archive)
+}
+
+#[test]
+fn only_a_whole_verification_finds_a_frame_that_does_not_decode() {
+    for (fault, expected) in [(None, 0), (Some(PlantedFault::SpoiledFrame), 1)] {
+        let (_, archive) = match fault {
+            Some(fault) => with_planted_fault(fault, with_a_compressed_file),
+            None => with_a_compressed_file(),
+        };
+        let (quick, found) = verified(&archive, Depth::Blocks);
+        assert!(found.is_empty(), "{found:?}");
+        let (whole, found) = verified(&archive, Depth::Content);
+        assert_eq!(found.len(), expected, "{found:?}");
+        assert!(found.iter().all(|finding| matches!(
+            (&finding.subject, &finding.error),
+            (Subject::Stream(_), Error::Engine(EngineError::Damaged(fault)))
+                if fault.check == Check::Frame
+        )));
+        assert_eq!((quick.frames, whole.blocks), (1, quick.blocks));
+    }
+}
+
+#[test]
+fn a_quick_verification_finds_bad_blocks_and_wrong_counts_of_packs() {
+    let (device, archive) = with_a_compressed_file();
+    let (identity, pack) = first_pack(&archive);
+    let stored = archive.snapshot().get::<Streams>(&identity).unwrap().unwrap();
+    let position = stored.record.begin.unwrap();
+    let (mut before, mut bytes) = ([0; BLOCK_SIZE], [0; BLOCK_SIZE]);
+    device.read(position, &mut before).unwrap();
+    bytes.copy_from_slice(&before);
+    bytes[1000] ^= 1;
+    device.write(position, &bytes).unwrap();
+    let (_, found) = verified(&archive, Depth::Blocks);
+    assert!(matches!(found[..], [Finding { subject: Subject::Block { .. }, .. }]), "{found:?}");
+    device.write(position, &before).unwrap();
+    let wrong = Pack { used: pack.used + 1, ..pack };
+    archive.state().unwrap().writing().unwrap().trees.put::<Packs>(&identity, &wrong).unwrap();
+    archive.commit().unwrap();
+    let (_, found) = verified(&archive, Depth::Blocks);
+    assert_eq!(found.len(), 2, "the pack and the sum over all packs: {found:?}");
+}
+
 #[test]
 fn the_stream_of_a_pack_cannot_be_opened_for_writing_deleted_or_named() {
     let (_, archive) = create(ArchiveKind::Dynamic, 0);
     add(&archive, b"a", b"content");
     archive.commit().unwrap();
-    let pack = archive.state().unwrap().writing().unwrap().trees.ceiling::<Packs>(&Uuid::nil());
-    let (pack, _) = pack.unwrap().unwrap();
+    let (pack, _) = first_pack(&archive);
     let is_refused = |error| matches!(error, Error::StreamIsNamed { .. });
     assert!(archive.open_stream(pack).is_err_and(is_refused));
     assert!(archive.delete_stream(pack).is_err_and(is_refused));

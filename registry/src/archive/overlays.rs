@@ -1,0 +1,229 @@
+//! Changes of packed files with holes.
+//!
+//! Content in frames is never changed in place, and in a stream of its own a hole would take space. So what is written
+//! to such a file goes to a stream without a name. Before the next commit or savepoint, the file is packed again at new
+//! addresses: its holes, what was not changed, and what was.
+
+use std::ops::Range;
+
+use ar7_engine::Error as EngineError;
+use ar7_engine::format::StoredStream;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::State;
+use super::overlay::{Changes, Overlay, Place};
+use crate::blocks::frame_at;
+use crate::error::{Error, Result};
+use crate::packs::FRAME_MAX;
+use crate::records::{ADDRESS_MAX, Inode, InodeNumber, Inodes, ReadRecords};
+
+/// A hole takes at most one in this many of the addresses that are left, and so does a file with holes when it changes.
+pub(crate) const HOLE_ONE_IN: u64 = 1024;
+
+/// The shortest hole that stays one. A shorter one would cost more in frames than its zeros do.
+const HOLE_MIN: u64 = 64 << 10;
+
+/// Number of changed ranges that are kept in memory. With more, the file is packed again at once.
+const CHANGES_MAX: usize = 1 << 16;
+
+/// Bytes of a change that are written while few blocks are in memory.
+const STEP: usize = 4 << 20;
+
+impl State {
+    /// Writes to a packed file with holes, at an offset or at its end. Returns false, and changes nothing, if it is not
+    /// one.
+    pub(crate) fn write_packed(
+        &mut self,
+        number: InodeNumber,
+        offset: Option<u64>,
+        bytes: &[u8],
+    ) -> Result<bool> {
+        let Some(overlay) = self.overlay(number)? else { return Ok(false) };
+        let (stream, before) = (overlay.stream, overlay.length);
+        let offset = offset.unwrap_or(before);
+        let end = offset.saturating_add(bytes.len() as u64);
+        self.check_packed_length(end.max(before))?;
+        let Some(overlay) = self.overlays.get_mut(&number) else { return Ok(false) };
+        let covering = overlay.changes.covering(offset..end);
+        let at = covering.unwrap_or(overlay.written);
+        for (step, part) in bytes.chunks(STEP).enumerate() {
+            self.write_to(stream, at + (step * STEP) as u64, part)?;
+        }
+        let Some(overlay) = self.overlays.get_mut(&number) else { return Ok(false) };
+        overlay.length = before.max(end);
+        if covering.is_none() {
+            overlay.written += bytes.len() as u64;
+            overlay.changes.set(offset..end, at);
+        }
+        if overlay.changes.len() > CHANGES_MAX {
+            self.settle_overlay(number)?;
+        }
+        Ok(true)
+    }
+
+    /// Sets the length of a packed file with holes. Returns false, and changes nothing, if it is not one.
+    pub(crate) fn set_packed_length(&mut self, number: InodeNumber, length: u64) -> Result<bool> {
+        let Some(before) = self.overlay(number)?.map(|overlay| overlay.length) else {
+            return Ok(false);
+        };
+        self.check_packed_length(length.max(before))?;
+        let Some(overlay) = self.overlays.get_mut(&number) else { return Ok(false) };
+        overlay.length = length;
+        overlay.kept = overlay.kept.min(length);
+        overlay.changes.clear(length..u64::MAX);
+        if length == 0 {
+            // An inode without content has no slice.
+            self.settle_overlay(number)?;
+        }
+        Ok(true)
+    }
+
+    /// Reads a changed file. Returns the number of bytes, or `None` if it is not one.
+    pub(crate) fn read_overlaid(
+        &mut self,
+        number: InodeNumber,
+        offset: u64,
+        bytes: &mut [u8],
+    ) -> Result<Option<usize>> {
+        let Some(overlay) = self.overlays.get(&number) else { return Ok(None) };
+        let available =
+            usize::try_from(overlay.length.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let wanted = available.min(bytes.len());
+        let mut done = 0;
+        while done < wanted {
+            let at = offset + done as u64;
+            let Some(overlay) = self.overlays.get(&number) else { return Ok(None) };
+            let (range, place) = (at..offset + wanted as u64, overlay.stream);
+            let (end, found) = overlay.place_at(range);
+            let until = usize::try_from(end - offset).unwrap_or(wanted);
+            self.read_place(place.0, found, &mut bytes[done..until])?;
+            done = until;
+        }
+        Ok(Some(wanted))
+    }
+
+    /// Returns the length of a file whose change is not packed yet.
+    pub(crate) fn overlaid_length(&self, number: InodeNumber) -> Option<u64> {
+        self.overlays.get(&number).map(|overlay| overlay.length)
+    }
+
+    /// Forgets the change of a file. Returns the slice that the file had before.
+    pub(crate) fn forget_overlay(&mut self, number: InodeNumber) -> Result<Option<(u64, u64)>> {
+        let Some(overlay) = self.overlays.remove(&number) else { return Ok(None) };
+        let (identity, epoch) = overlay.stream;
+        self.release_held(identity, epoch, None);
+        self.delete(identity)?;
+        Ok(Some(overlay.slice))
+    }
+
+    /// Packs every changed file again.
+    pub(super) fn settle_overlays(&mut self) -> Result<()> {
+        while let Some((&number, _)) = self.overlays.first_key_value() {
+            self.settle_overlay(number)?;
+        }
+        Ok(())
+    }
+
+    fn settle_overlay(&mut self, number: InodeNumber) -> Result<()> {
+        let settled = self.pack_overlaid(number);
+        settled.inspect_err(|error| self.fail(error))
+    }
+
+    fn pack_overlaid(&mut self, number: InodeNumber) -> Result<()> {
+        let inode = self.trees.get::<Inodes>(&number)?;
+        let inode = inode.ok_or(Error::NoInode { inode: number.0 })?;
+        let length = self.overlaid_length(number).unwrap_or_default();
+        let mut bytes = Zeroizing::new(vec![0; FRAME_MAX]);
+        let (mut at, mut slice) = (0, None);
+        while at < length {
+            let next = self.next_address();
+            let Some(overlay) = self.overlays.get(&number) else { break };
+            let (stream, (end, place)) = (overlay.stream.0, overlay.place_at(at..length));
+            let (end, place) = self.up_to_hole(at..end, place)?;
+            if matches!(place, Place::Hole) && end - at >= HOLE_MIN {
+                self.pack_hole(end - at)?;
+                at = end;
+            } else {
+                let part = usize::try_from(end - at).unwrap_or(FRAME_MAX).min(FRAME_MAX);
+                self.read_place(stream, place, &mut bytes[..part])?;
+                self.pack(number, &bytes[..part], slice.is_some())?;
+                at += part as u64;
+            }
+            slice.get_or_insert(next);
+        }
+        if let Some((first, length)) = self.forget_overlay(number)? {
+            self.free_slice(first, length)?;
+        }
+        self.trees.put::<Inodes>(&number, &Inode { size: length, slice, stream: None, ..inode })?;
+        Ok(())
+    }
+
+    /// Returns where the same kind of content ends, a hole or bytes, and what it is.
+    fn up_to_hole(&self, range: Range<u64>, place: Place) -> Result<(u64, Place)> {
+        let Place::Slice(address) = place else { return Ok((range.end, place)) };
+        let (begin, frame) = frame_at(&self.trees, address)?;
+        let left = frame.length - (address - begin);
+        let place = if frame.stored.is_some() { place } else { Place::Hole };
+        Ok((range.end.min(range.start.saturating_add(left)), place))
+    }
+
+    fn read_place(&mut self, stream: Uuid, place: Place, bytes: &mut [u8]) -> Result<()> {
+        match place {
+            Place::Slice(address) => self.read_packed(address, bytes),
+            Place::Stream(offset) => {
+                self.read_uncommitted(stream, offset, bytes)?;
+                Ok(())
+            }
+            Place::Hole => {
+                bytes.fill(0);
+                Ok(())
+            }
+        }
+    }
+
+    /// Returns what was changed in a file, or begins to change it. Returns `None` if it is not a packed file with holes.
+    fn overlay(&mut self, number: InodeNumber) -> Result<Option<&Overlay>> {
+        if !self.overlays.contains_key(&number) {
+            let inode = self.trees.get::<Inodes>(&number)?;
+            let Some(Inode { slice: Some(first), size, .. }) = inode else { return Ok(None) };
+            if !self.has_hole(first, size)? {
+                return Ok(None);
+            }
+            let identity = self.new_identity()?;
+            let epoch = self.hold_as(StoredStream::empty(identity));
+            let overlay = Overlay {
+                slice: (first, size),
+                kept: size,
+                length: size,
+                changes: Changes::default(),
+                stream: (identity, epoch),
+                written: 0,
+            };
+            self.overlays.insert(number, overlay);
+        }
+        Ok(self.overlays.get(&number))
+    }
+
+    fn has_hole(&mut self, first: u64, length: u64) -> Result<bool> {
+        let (mut at, end) = (first, first.saturating_add(length));
+        self.settle_packing_before(end)?;
+        while at < end {
+            let (begin, frame) = frame_at(&self.trees, at)?;
+            if frame.stored.is_none() {
+                return Ok(true);
+            }
+            at = begin + frame.length;
+        }
+        Ok(false)
+    }
+
+    /// Fails if a file of this length may not be packed again.
+    fn check_packed_length(&self, length: u64) -> Result<()> {
+        let limit = ADDRESS_MAX.saturating_sub(self.next_address()) / HOLE_ONE_IN;
+        if length > limit {
+            return Err(EngineError::Full { what: "length of a file with holes", limit }.into());
+        }
+        Ok(())
+    }
+}
