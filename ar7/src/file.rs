@@ -213,6 +213,15 @@ impl Content for Bytes<'_> {
         }
     }
 
+    fn window_blocks(&self) -> usize {
+        match self {
+            Bytes::Pinned(Some(pinned)) => pinned.window_blocks(),
+            Bytes::Shared(shared) => shared.window_blocks(),
+            // Nothing is read.
+            Bytes::Pinned(None) => 1,
+        }
+    }
+
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> ar7_registry::Result<usize> {
         match self {
             Bytes::Pinned(None) => Ok(0),

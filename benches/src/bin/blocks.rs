@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use ar7_benches::blocks::{Blocks, Step, Way};
 use ar7_benches::print::{Measure, document};
-use ar7_benches::random::{LENGTH, LongStream};
+use ar7_benches::random::{LENGTH, LongFile, LongStream};
 use clap::Parser;
 
 /// 16 MiB.
@@ -19,6 +19,13 @@ const WRITES: u64 = 100;
 
 /// Number of reads in one measurement.
 const READS: u64 = 20_000;
+
+/// Number of reads of a compressed file in one measurement, and its length in MiB.
+const PACKED_READS: u64 = 2000;
+const PACKED_MEBIBYTES: u64 = 1024;
+
+/// The part of it that is read in order.
+const IN_ORDER_MEBIBYTES: u64 = 256;
 
 #[derive(Parser)]
 struct Options {
@@ -32,6 +39,7 @@ fn main() {
     let blocks = Blocks::new(usize::try_from(BLOCKS).expect("a small number"));
     let folder = tempfile::tempdir_in(".").expect("a directory");
     let stream = LongStream::make(folder.path(), LENGTH);
+    let file = LongFile::make(folder.path(), PACKED_MEBIBYTES);
     let mut measures = Vec::new();
     let mut add =
         |subject: &str, case: &str, round: u32, threads: u64, count: u64, seconds: f64| {
@@ -55,7 +63,11 @@ fn main() {
             let (read, opened) = (stream.read(READS, threads), stream.open_two(READS, threads));
             add("read_at", "4 KiB at random", round, threads, READS * threads, read);
             add("two blocks", "4 KiB at random", round, threads, READS * threads, opened);
+            let packed = file.read(PACKED_READS, threads);
+            add("packed", "4 KiB at random", round, threads, PACKED_READS * threads, packed);
         }
+        let in_order = file.read_in_order(IN_ORDER_MEBIBYTES << 20);
+        add("packed", "8 KiB in order", round, 1, IN_ORDER_MEBIBYTES << 7, in_order);
         for (subject, syncs) in [("one sync", 1), ("two syncs", 2)] {
             let seconds = synced_writes(&folder.path().join("syncs"), syncs);
             add(subject, "durable write", round, 1, WRITES, seconds);

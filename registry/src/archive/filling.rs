@@ -3,9 +3,8 @@
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
-use crate::packs::{Content, FRAME_MAX, SLICES_MAX, Slice};
+use crate::packs::{Content, FRAME_MAX, SLICES_MAX, Slice, Wiped};
 use crate::records::InodeNumber;
 
 /// Number of frames that are compressed together.
@@ -70,13 +69,20 @@ impl Packing {
         continues: bool,
         most: usize,
     ) -> &'b [u8] {
-        if self.filling.as_ref().is_some_and(|filling| filling.bytes.len() >= most) {
-            self.complete();
+        let filled = self.filling.as_ref().map_or(0, |filling| filling.bytes.len());
+        let mut most = most;
+        if filled >= most {
+            if continues {
+                // Salvage takes a slice to go on if its frame has a multiple of that length.
+                most = (filled + 1).next_multiple_of(most);
+            } else {
+                self.complete();
+            }
         }
         let filling = self.filling.get_or_insert_with(|| Content {
             first: at,
             // At full size, because a vector that grows leaves copies of the content in memory.
-            bytes: Zeroizing::new(Vec::with_capacity(FRAME_MAX)),
+            bytes: Wiped::from(Vec::with_capacity(FRAME_MAX)),
             slices: Vec::new(),
         });
         let start = filling.bytes.len();

@@ -14,7 +14,8 @@ use super::unfinished::UnfinishedSlice;
 use crate::blocks::{OpenStream, PackReader, frame_at, is_damage, read_packed};
 use crate::error::{Error, Result};
 use crate::packs::{
-    BLOCK_BYTES, Content, Encoded, FRAME_BYTES, FRAME_MAX, HEAD_SIZE, PACK_BYTES, encode, level_of,
+    BLOCK_BYTES, Content, Encoded, FRAME_BYTES, FRAME_MAX, HEAD_SIZE, LONG_FILE_BYTES,
+    LONG_FILE_FRAME_BYTES, PACK_BYTES, encode, level_of,
 };
 use crate::records::{
     ADDRESS_COUNTER, ADDRESS_MAX, COMPRESSION_COUNTER, DeadSlices, Frame, Frames, InodeNumber,
@@ -56,8 +57,13 @@ impl State {
             self.write_frames()?;
         }
         let first = self.take_addresses(bytes.len() as u64)?;
-        let is_large = continues || bytes.len() > LARGE_FRAME_BYTES;
-        let most = if is_large { LARGE_FRAME_BYTES } else { FRAME_MAX };
+        let most = match bytes.len() {
+            length if continues || length > LONG_FILE_BYTES as usize => {
+                LONG_FILE_FRAME_BYTES as usize
+            }
+            length if length > LARGE_FRAME_BYTES => LARGE_FRAME_BYTES,
+            _ => FRAME_MAX,
+        };
         let mut rest = bytes;
         while !rest.is_empty() {
             let at = first + (bytes.len() - rest.len()) as u64;

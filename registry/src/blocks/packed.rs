@@ -6,10 +6,11 @@ use ar7_engine::format::DATA_SIZE_U64;
 use ar7_engine::{Check, Error as EngineError, Value, in_pool};
 use rayon::prelude::*;
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
-use crate::packs::{Content, DecodedFrame, FrameCache, HEAD_SIZE, Head, Slice, decode, read_head};
+use crate::packs::{
+    Content, DecodedFrame, FrameCache, HEAD_SIZE, Head, Slice, Wiped, decode, read_head,
+};
 use crate::records::{DeadSlices, Frame, Frames, InodeNumber, Inodes, ReadRecords, Stored};
 
 /// Where packs are read.
@@ -56,8 +57,8 @@ pub(crate) fn payload_at(
     pack: Uuid,
     offset: u64,
     head: &Head,
-) -> Result<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new(vec![0; index(head.stored)]);
+) -> Result<Wiped> {
+    let mut bytes = Wiped::from(vec![0; index(head.stored)]);
     let read = packs.read_pack(pack, offset + u64::from(HEAD_SIZE), &mut bytes)?;
     if read < bytes.len() { Err(damaged(bytes.len(), read)) } else { Ok(bytes) }
 }
@@ -87,7 +88,7 @@ pub(crate) fn is_live(records: &impl ReadRecords, first: u64, slice: &Slice) -> 
 }
 
 /// Number of frames that are found before they are read. A hostile archive can have one for each byte.
-const PARTS_MAX: usize = 64;
+const PARTS_MAX: usize = 128;
 
 /// Fills `bytes` with the content from an address on.
 pub(crate) fn read_packed(
@@ -175,7 +176,7 @@ fn load_frame(
     {
         return Ok(found);
     }
-    let mut bytes = Zeroizing::new(vec![0; index(stored.length) + index(HEAD_SIZE)]);
+    let mut bytes = Wiped::from(vec![0; index(stored.length) + index(HEAD_SIZE)]);
     let read = packs.read_pack(stored.pack, stored.offset.into(), &mut bytes)?;
     if read < bytes.len() {
         return Err(damaged(bytes.len(), read));

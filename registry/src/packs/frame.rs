@@ -3,13 +3,14 @@
 //! The table says which inode each part of the content belongs to. It makes a pack readable without
 //! any index, and tells a frame's dead parts when the frame is moved.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use ar7_engine::{Check, Error as EngineError, Value};
-use zeroize::Zeroizing;
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe;
 
+use super::wiped::Wiped;
 use crate::error::{Error, Result};
 
 /// Maximum number of addresses that a frame covers.
@@ -99,7 +100,7 @@ impl Slice {
 pub(crate) struct Content {
     /// The first address.
     pub(crate) first: u64,
-    pub(crate) bytes: Zeroizing<Vec<u8>>,
+    pub(crate) bytes: Wiped,
     pub(crate) slices: Vec<Slice>,
 }
 
@@ -111,7 +112,7 @@ impl Content {
 
     /// Returns the content with only some of its slices. All other bytes are zeros.
     pub(crate) fn only(&self, is_kept: impl Fn(&Slice) -> Result<bool>) -> Result<Content> {
-        let bytes = Zeroizing::new(vec![0; self.bytes.len()]);
+        let bytes = Wiped::from(vec![0; self.bytes.len()]);
         let mut kept = Content { first: self.first, bytes, slices: Vec::new() };
         for slice in &self.slices {
             if is_kept(slice)? {
@@ -156,12 +157,12 @@ impl Head {
 pub(crate) struct Encoded {
     pub(crate) head: Head,
     /// The head and what follows it.
-    pub(crate) bytes: Zeroizing<Vec<u8>>,
+    pub(crate) bytes: Wiped,
 }
 
 /// Encodes a frame. Without a gain, its content stays raw. `level` is a level of Zstandard, or `None` for raw frames.
 pub(crate) fn encode(content: &Content, level: Option<i32>) -> Result<Encoded> {
-    let mut plain = Zeroizing::new(Vec::with_capacity(content.decoded_len()));
+    let mut plain = Wiped::from(Vec::with_capacity(content.decoded_len()));
     plain.extend_from_slice(&content.bytes);
     for slice in &content.slices {
         let mut bytes = [0; slice_layout::SIZE];
@@ -184,7 +185,7 @@ pub(crate) fn encode(content: &Content, level: Option<i32>) -> Result<Encoded> {
         slices: u16::try_from(content.slices.len()).expect("at most 8192 slices"),
         method,
     };
-    let mut bytes = Zeroizing::new(Vec::with_capacity(frame_head_layout::SIZE + payload.len()));
+    let mut bytes = Wiped::from(Vec::with_capacity(frame_head_layout::SIZE + payload.len()));
     bytes.extend_from_slice(&encode_head(&head));
     bytes.extend_from_slice(payload);
     Ok(Encoded { head, bytes })
@@ -195,9 +196,21 @@ pub fn compressed_len(plain: &[u8], level: i32) -> usize {
     compressed(plain, level).map_or(plain.len(), |compressed| compressed.len())
 }
 
-fn compressed(plain: &[u8], level: i32) -> Result<Zeroizing<Vec<u8>>> {
-    let compressed = Compressor::new(level).and_then(|mut compressor| compressor.compress(plain));
-    compressed.map(Zeroizing::new).map_err(|error| EngineError::io("compress", error).into())
+thread_local! {
+    /// The level of the last compressor of this thread, and the compressor: it takes longer to create than to use.
+    static COMPRESSOR: RefCell<Option<(i32, Compressor<'static>)>> = const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn compressed(plain: &[u8], level: i32) -> Result<Wiped> {
+    let compressed = COMPRESSOR.with_borrow_mut(|known| {
+        let (_, compressor) = match known.take_if(|(its, _)| *its == level) {
+            Some(same) => known.insert(same),
+            None => known.insert((level, Compressor::new(level)?)),
+        };
+        compressor.compress(plain)
+    });
+    compressed.map(Wiped::from).map_err(|error| EngineError::io("compress", error).into())
 }
 
 fn encode_head(head: &Head) -> [u8; frame_head_layout::SIZE] {
@@ -251,7 +264,7 @@ pub(crate) fn decode(head: &Head, stored: &[u8]) -> Result<Content> {
     if stored.len() as u64 != u64::from(head.stored) {
         return Err(damaged(head.stored, stored.len()));
     }
-    let mut plain = Zeroizing::new(vec![0; head.decoded_len()]);
+    let mut plain = Wiped::from(vec![0; head.decoded_len()]);
     match head.method {
         Method::Raw => plain.copy_from_slice(stored),
         Method::Zstd => decompress(stored, &mut plain)?,
@@ -272,13 +285,18 @@ fn decompress(stored: &[u8], plain: &mut [u8]) -> Result<()> {
     if ends != Some(stored.len()) {
         return Err(damaged("one frame of Zstandard", "more, or less"));
     }
-    let mut decompressor =
-        Decompressor::new().map_err(|error| EngineError::io("decompress", error))?;
-    match decompressor.decompress_to_buffer(stored, plain) {
-        Ok(found) if found == plain.len() => Ok(()),
-        Ok(found) => Err(damaged(plain.len(), found)),
-        Err(_) => Err(damaged("a frame of Zstandard", "other bytes")),
-    }
+    DECOMPRESSOR.with_borrow_mut(|known| {
+        let decompressor = match known {
+            Some(decompressor) => decompressor,
+            None => known
+                .insert(Decompressor::new().map_err(|error| EngineError::io("decompress", error))?),
+        };
+        match decompressor.decompress_to_buffer(stored, plain) {
+            Ok(found) if found == plain.len() => Ok(()),
+            Ok(found) => Err(damaged(plain.len(), found)),
+            Err(_) => Err(damaged("a frame of Zstandard", "other bytes")),
+        }
+    })
 }
 
 fn decode_slices(bytes: &[u8], length: u32) -> Result<Vec<Slice>> {

@@ -11,12 +11,14 @@ mod cache;
 mod frame;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod wiped;
 
 pub(crate) use cache::{DecodedFrame, FrameCache};
 pub(crate) use frame::{
     Content, Encoded, HEAD_SIZE, Head, SLICES_MAX, STORED_MAX, Slice, decode, encode, read_head,
 };
 pub use frame::{FRAME_MAX, Method, compressed_len, frame_head_layout, slice_layout};
+pub(crate) use wiped::Wiped;
 
 /// Maximum length of a pack in bytes.
 pub(crate) const PACK_BYTES: u32 = 16 << 20;
@@ -24,6 +26,13 @@ pub(crate) const PACK_BYTES: u32 = 16 << 20;
 /// Number of bytes of content in a frame of one file, which a random read decodes. Small files share frames of up to
 /// [`FRAME_MAX`] bytes.
 pub(crate) const FRAME_BYTES: u32 = 128 << 10;
+
+/// The same in a file of more than [`LONG_FILE_BYTES`], of which no cache holds much. Longer frames would make it a few
+/// percent smaller.
+pub(crate) const LONG_FILE_FRAME_BYTES: u32 = 64 << 10;
+
+/// Length in bytes up to which a file has the longer frames.
+pub(crate) const LONG_FILE_BYTES: u32 = 1 << 20;
 
 /// Number of bytes of a pack in a block.
 pub(crate) const BLOCK_BYTES: u32 = 4008;

@@ -1,8 +1,7 @@
 //! Frames of packed content, for fuzzing.
 
-use zeroize::Zeroizing;
-
 use super::frame::{self, Content, HEAD_SIZE, Slice};
+use super::wiped::Wiped;
 use crate::error::Result;
 
 /// What a frame of a pack holds.
@@ -40,7 +39,7 @@ pub fn encode(decoded: &Decoded, level: Option<i32>) -> Result<Vec<u8>> {
     let slice = |&(inode, start, length): &(u64, u32, u32)| Slice { inode, start, length };
     let content = Content {
         first: decoded.first,
-        bytes: Zeroizing::new(decoded.bytes.clone()),
+        bytes: Wiped::from(decoded.bytes.clone()),
         slices: decoded.slices.iter().map(slice).collect(),
     };
     Ok(frame::encode(&content, level)?.bytes.to_vec())

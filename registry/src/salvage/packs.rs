@@ -13,8 +13,8 @@ use super::versions::Version;
 use crate::blocks::Segment;
 use crate::error::Result;
 use crate::packs::{
-    BLOCK_BYTES, Content, FRAME_BYTES, FRAME_MAX, HEAD_SIZE, Head, PACK_BYTES, STORED_MAX, decode,
-    frame_head_layout, read_head,
+    BLOCK_BYTES, Content, FRAME_MAX, HEAD_SIZE, Head, LONG_FILE_FRAME_BYTES, PACK_BYTES,
+    STORED_MAX, decode, frame_head_layout, read_head,
 };
 use crate::records::{Frames, InodeNumber, Inodes, PACK_OWNER, reserved_index};
 
@@ -23,8 +23,9 @@ const HEAD: usize = frame_head_layout::SIZE;
 /// Maximum number of blocks of a pack.
 const PACK_BLOCKS: u32 = PACK_BYTES / BLOCK_BYTES + 1;
 
-/// A frame that ended because it was full has at least this length. Other ones end where something needed their content.
-const FULL_FRAME: u32 = FRAME_BYTES;
+/// The length of a frame that ended because it was full is a multiple of this. Other ones end where something needed their
+/// content.
+const FULL_FRAME: u32 = LONG_FILE_FRAME_BYTES;
 
 /// A pack of this length or more may have ended because the next frame had no room.
 const FULL_PACK: u32 = PACK_BYTES - STORED_MAX - BLOCK_BYTES - HEAD_SIZE;
@@ -246,7 +247,7 @@ impl Packs {
         let is_next = one.end() == other.first
             && other.start == 0
             && one.start + one.length == before.length
-            && before.length >= FULL_FRAME;
+            && before.length.is_multiple_of(FULL_FRAME);
         let pack = |frame: FoundFrame| self.versions[frame.version as usize].stream;
         let is_same_pack = pack(before) == pack(after);
         let is_next_pack =

@@ -2,6 +2,9 @@
 
 use crate::error::Result;
 
+/// The most blocks of a stream that a sequential read opens at once: as many as are hashed together.
+const WINDOW_BLOCKS: usize = 16;
+
 /// The bytes behind a [`super::StreamFile`]. Content that never changes refuses the calls that would change it, with
 /// [`ar7_engine::Error::ReadOnly`].
 pub trait Content {
@@ -20,6 +23,11 @@ pub trait Content {
     /// Reads from `offset`, at most to the end. Returns the number of bytes read, which is smaller
     /// than the length of `bytes` only at the end.
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize>;
+
+    /// Returns how far a small sequential read may read ahead, in blocks.
+    fn window_blocks(&self) -> usize {
+        WINDOW_BLOCKS
+    }
 
     /// Writes bytes from an offset on. A gap between the old end and the offset reads as zeros.
     fn write_at(&mut self, _: u64, _: &[u8]) -> Result<()> {

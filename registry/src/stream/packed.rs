@@ -9,6 +9,9 @@ use crate::committed::Snapshot;
 use crate::error::Result;
 use crate::packs::FrameCache;
 
+/// The most blocks of packed content that a sequential read reads at once: a MiB, whose frames all cores decode.
+const PACKED_WINDOW_BLOCKS: usize = 256;
+
 /// The content of a file of a [`Snapshot`], in a stream of its own or packed.
 #[derive(Debug, Clone)]
 pub enum FileContent {
@@ -128,6 +131,13 @@ impl FileContent {
 impl Content for FileContent {
     fn len(&self) -> Result<u64> {
         Ok(FileContent::len(self))
+    }
+
+    fn window_blocks(&self) -> usize {
+        match self {
+            FileContent::Stream(stream) => stream.window_blocks(),
+            FileContent::Packed(_) => PACKED_WINDOW_BLOCKS,
+        }
     }
 
     fn version(&self) -> Result<u64> {

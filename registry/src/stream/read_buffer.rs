@@ -6,9 +6,6 @@ use zeroize::Zeroizing;
 use super::content::Content;
 use crate::error::Result;
 
-/// The most blocks that a sequential read opens at once: as many as are hashed together.
-const WINDOW_BLOCKS_MAX: usize = 16;
-
 /// Consecutive bytes of a stream, from the start of a block.
 pub(super) struct ReadBuffer {
     /// Replaced, never resized: growing would leave a copy of the content in freed memory.
@@ -79,7 +76,7 @@ impl ReadBuffer {
             usize::try_from(within).map_or(usize::MAX, |within| within.saturating_add(wanted));
         let least = needed.div_ceil(DATA_SIZE).max(1);
         let blocks = if continues { least.max(self.window_blocks) } else { least };
-        self.window_blocks = blocks.saturating_mul(2).min(WINDOW_BLOCKS_MAX);
+        self.window_blocks = blocks.saturating_mul(2).min(stream.window_blocks());
         self.version = None;
         self.start = offset - within;
         match self.read_blocks(stream, blocks) {

@@ -85,6 +85,12 @@ fn in_memory(figures: &Figures) -> Vec<Row> {
             "1.1",
             figures.ratio(&random("read_at"), &random("two blocks")),
         ),
+        (
+            "4 KiB at random in a compressed GiB, us",
+            Must::AtMost(150.0),
+            "60",
+            figures.seconds(&random("packed")).map(|seconds| seconds * 1e6),
+        ),
     ]
 }
 
