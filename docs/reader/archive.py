@@ -135,11 +135,11 @@ def short(data, most):
     need(len(data) <= most and data[:1] != b"\0", "short number", data.hex())
     return int.from_bytes(data, "big")
 
-def short_time(data):
+def short_time(data, after=(0, 0)):
     time = int.from_bytes(data, "big", signed=True)
     bits = (time if time >= 0 else ~time).bit_length()
     need(len(data) <= 12 and len(data) == (bits // 8 + 1 if time else 0), "time", data.hex())
-    seconds, nanoseconds = divmod(time, 10**9)
+    seconds, nanoseconds = divmod(time + after[0] * 10**9 + after[1], 10**9)
     need(-1 << 63 <= seconds < 1 << 63, "time", seconds)
     return seconds, nanoseconds
 
@@ -155,7 +155,7 @@ def parse_inode(number, data):
     target, stream, parent, inline, extended, first = (of.get(tag) for of, tag in (
         (fields, 8), (fields, 9), (numbers, 10), (fields, 13), (fields, 14), (numbers, 15)))
     device, modified = unpack_from("!II", fields[11]) if 11 in fields else None, short_time(fields.get(5, b""))
-    origin = (*short_time(fields[12]), numbers[16]) if 12 in fields else None
+    origin = (*short_time(fields[12], modified), numbers[16]) if 12 in fields else None
     kind, links, (mode, owner, group, size) = fields[1][0], numbers.get(7, 0) + 1, (numbers.get(tag, 0) for tag in (2, 3, 4, 6))
     need(kind in TYPES and mode <= 0o7777 and links < 1 << 32, "inode")
     has = "".join(letter for letter, of in zip("target stream slice".split(), (target, stream, first)) if of is not None)

@@ -22,7 +22,7 @@ const KNOWN_FIELDS_MAX: usize = 144;
 /// Length in bytes of the key of an inode.
 const KEY_SIZE: usize = 8;
 
-/// Maximum length in bytes of a time: nanoseconds since 1970 of the earliest and the latest second.
+/// Maximum length in bytes of a time, or of the difference of two: nanoseconds between the earliest and the latest second.
 const TIME_MAX: usize = 12;
 
 const NANOSECONDS_PER_SECOND: i128 = 1_000_000_000;
@@ -274,7 +274,7 @@ impl Record for Inodes {
             (tag::MODE, encode_number(mode.into())),
             (tag::UID, encode_number(uid.into())),
             (tag::GID, encode_number(gid.into())),
-            (tag::MODIFIED, encode_time(modified)),
+            (tag::MODIFIED, encode_signed(as_number(modified))),
             (tag::SIZE, encode_number(inode.size)),
             (tag::LINKS, encode_number(inode.links.saturating_sub(1).into())),
         ];
@@ -294,7 +294,7 @@ impl Record for Inodes {
             put(tag::DEVICE, &[major.to_be_bytes(), minor.to_be_bytes()].concat());
         }
         if let Some(origin) = origin {
-            put(tag::ORIGIN, &encode_time(origin.changed));
+            put(tag::ORIGIN, &encode_signed(as_number(origin.changed) - as_number(modified)));
         }
         if let Some(extended) = extended {
             put(tag::EXTENDED, &extended);
@@ -354,7 +354,7 @@ fn set_field(inode: &mut Inode, tag: u8, field: &[u8]) -> Result<()> {
         tag::MODE => inode.attributes.mode = decode_u32(field)?,
         tag::UID => inode.attributes.uid = decode_u32(field)?,
         tag::GID => inode.attributes.gid = decode_u32(field)?,
-        tag::MODIFIED => inode.attributes.modified = decode_time(field)?,
+        tag::MODIFIED => inode.attributes.modified = decode_time(field, Timestamp::default())?,
         tag::SIZE => inode.size = decode_number::<8>(field)?,
         tag::LINKS => {
             let further = decode_u32(field)?;
@@ -371,7 +371,8 @@ fn set_field(inode: &mut Inode, tag: u8, field: &[u8]) -> Result<()> {
             inode.device = Some(Device { major: number(major)?, minor: number(minor)? });
         }
         tag::ORIGIN => {
-            inode.attributes.origin = Some(Origin { changed: decode_time(field)?, inode: 0 });
+            let changed = decode_time(field, inode.attributes.modified)?;
+            inode.attributes.origin = Some(Origin { changed, inode: 0 });
         }
         tag::EXTENDED => {
             if field.len() > INLINE_EXTENDED_MAX {
@@ -397,13 +398,14 @@ fn decode_u32(field: &[u8]) -> Result<u32> {
     Ok(u32::try_from(number).expect("a number of 4 bytes"))
 }
 
-fn encode_time(time: Timestamp) -> Vec<u8> {
-    let seconds = i128::from(time.seconds) * NANOSECONDS_PER_SECOND;
-    encode_signed(seconds + i128::from(time.nanoseconds))
+/// Returns the nanoseconds since 1970.
+fn as_number(time: Timestamp) -> i128 {
+    i128::from(time.seconds) * NANOSECONDS_PER_SECOND + i128::from(time.nanoseconds)
 }
 
-fn decode_time(field: &[u8]) -> Result<Timestamp> {
-    let time = decode_signed::<TIME_MAX>(field)?;
+/// Decodes a number of nanoseconds after another time.
+fn decode_time(field: &[u8], after: Timestamp) -> Result<Timestamp> {
+    let time = as_number(after) + decode_signed::<TIME_MAX>(field)?;
     let seconds = i64::try_from(time.div_euclid(NANOSECONDS_PER_SECOND));
     let seconds = seconds.map_err(|_| damaged("a time", Value::Bytes(field.to_vec())))?;
     let nanoseconds = u32::try_from(time.rem_euclid(NANOSECONDS_PER_SECOND));

@@ -298,6 +298,10 @@ fn an_inode_with_malformed_fields_is_damage() {
         Inodes::decode_value(&Inodes::encode_key(&NUMBER), &of_fields(fields))
     };
     let time_and_inode = [(tag::ORIGIN, vec![1]), (tag::ORIGIN_INODE, vec![])];
+    let last_time =
+        (i128::from(i64::MAX) * 1_000_000_000 + 999_999_999).to_be_bytes()[4..].to_vec();
+    let last = [(tag::ORIGIN, last_time.clone()), (tag::ORIGIN_INODE, vec![])];
+    assert!(decode(&[&[kind.clone()][..], &last].concat()).is_ok());
     assert!(decode(&[&[kind.clone()][..], &time_and_inode].concat()).is_ok());
     for (fault, fields) in [
         ("a mode of 0 that takes bytes", vec![(tag::MODE, vec![0])]),
@@ -308,6 +312,14 @@ fn an_inode_with_malformed_fields_is_damage() {
         ("too many names", vec![(tag::LINKS, vec![255; 4])]),
         ("a time with a byte too many", vec![(tag::MODIFIED, vec![0, 1])]),
         ("a time beyond the last second", vec![(tag::MODIFIED, vec![127; 12])]),
+        (
+            "an origin beyond the last second",
+            vec![
+                (tag::MODIFIED, vec![1]),
+                (tag::ORIGIN, last_time.clone()),
+                (tag::ORIGIN_INODE, vec![]),
+            ],
+        ),
         ("an origin without an inode", vec![(tag::ORIGIN, vec![1])]),
         ("an inode without an origin", vec![(tag::ORIGIN_INODE, vec![1])]),
         ("two kinds", vec![kind.clone()]),
