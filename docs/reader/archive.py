@@ -242,7 +242,7 @@ class Archive:  # at its current commit
         need(block, "page", reference.position, "has no good copy")
         cells = parse_page(block.data, number, level)
         for at, (key, value) in enumerate(cells):
-            within = low <= key and (high is None or key < high)
+            within = (low < key if level else low <= key) and (high is None or key < high)
             need(within or level and not at, "key in page", reference.position)
             if level == 0:
                 yield key, value

@@ -24,10 +24,7 @@ const CACHED_MIN: u64 = 32 << 20;
 /// Maximum size of cached and dirty pages together, in bytes.
 const PAGES_MAX: u64 = 160 << 20;
 
-/// About how many bytes of memory a page takes.
-const PAGE_BYTES: u64 = 5 << 10;
-
-/// How many pages the cache has room for.
+/// About how many pages the cache has room for, at 5 KiB each.
 const LIKELY_PAGES: usize = 26_214;
 
 /// Maximum number of damaged copies that are remembered.
@@ -124,9 +121,9 @@ impl PageCache {
         lock(&self.bad_copies)
     }
 
-    /// Shrinks the cache to make room for this many dirty pages in memory.
-    pub(crate) fn leave_room(&self, dirty_pages: usize) {
-        let room = PAGES_MAX.saturating_sub(dirty_pages as u64 * PAGE_BYTES);
+    /// Shrinks the cache to make room for dirty pages that take this many bytes of memory.
+    pub(crate) fn leave_room(&self, dirty_bytes: u64) {
+        let room = PAGES_MAX.saturating_sub(dirty_bytes);
         self.pages.set_capacity(room.clamp(CACHED_MIN, CACHED_MAX));
     }
 

@@ -94,8 +94,8 @@ impl State {
         Ok(next)
     }
 
-    /// Returns how many pages a commit may move. Without any free block, it is a few, for which the file grows until the
-    /// next commit.
+    /// Returns how many pages a commit may move. Without free blocks it is only a few: the file grows for them, and the next
+    /// commit uses what this one freed.
     fn moved_pages(&mut self) -> Result<usize> {
         let room = self.pooled(*MOVED_PAGES.end() * 4)?;
         let most = (room / 16).clamp(*MOVED_PAGES.start(), *MOVED_PAGES.end());

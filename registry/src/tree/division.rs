@@ -1,6 +1,6 @@
 //! Where to divide the cells of a page that has become too full.
 
-use super::page::{CAPACITY, cell_size, common};
+use super::page::{CAPACITY, cell_size, saved_by_prefix};
 
 /// A key and its value, borrowed from their page.
 pub(super) type Cell<'a> = (&'a [u8], &'a [u8]);
@@ -46,24 +46,15 @@ impl<'c, 'a> Division<'c, 'a> {
     }
 
     fn balanced(&self) -> usize {
-        let at = self.first_place(|place| self.left(place) >= self.right(place));
+        let last = self.cells.len() - 1;
+        let at = first_place(last, |place| self.left(place) >= self.right(place));
         let larger = |place: usize| self.left(place).max(self.right(place));
         if at > 1 && larger(at - 1) < larger(at) { at - 1 } else { at }
     }
 
     fn left_full(&self) -> usize {
-        (self.first_place(|place| self.left(place) > CAPACITY) - 1).max(1)
-    }
-
-    /// Returns the first place with cells on both sides where a condition holds, or the last such place. Once it holds, it
-    /// holds at every later place.
-    fn first_place(&self, holds: impl Fn(usize) -> bool) -> usize {
-        let (mut low, mut high) = (1, self.cells.len() - 1);
-        while low < high {
-            let middle = low.midpoint(high);
-            if holds(middle) { high = middle } else { low = middle + 1 }
-        }
-        low
+        let too_full = first_place(self.cells.len(), |place| self.left(place) > CAPACITY);
+        (too_full - 1).max(1)
     }
 
     /// Returns the size of a page of the cells in front of a place.
@@ -79,11 +70,18 @@ impl<'c, 'a> Division<'c, 'a> {
     }
 }
 
+/// Returns the first place behind a cell where a condition holds, or `last`. Once it holds, it holds at every later
+/// place: a cell takes at least 4 bytes more than a longer prefix can save.
+fn first_place(last: usize, holds: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (1, last);
+    while low < high {
+        let middle = low.midpoint(high);
+        if holds(middle) { high = middle } else { low = middle + 1 }
+    }
+    low
+}
+
 /// Returns the number of bytes that the prefix of a page of these cells saves.
 fn saved(level: u8, cells: &[Cell<'_>]) -> usize {
-    let keys = if level > 0 { &cells[1..] } else { cells };
-    match keys {
-        [first, more @ .., last] => (more.len() + 1) * common(first.0, last.0),
-        _ => 0,
-    }
+    saved_by_prefix(level, cells.len(), |cell| cells[cell].0)
 }

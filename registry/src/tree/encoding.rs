@@ -4,6 +4,8 @@
 //! of their offsets is at the front. Each list of cells has exactly one layout, so a page that was decoded encodes to the
 //! same bytes.
 
+use std::ops::Range;
+
 use ar7_engine::format::{DATA_SIZE, Data, DoubledRef, Field, OwnedData, Position};
 use ar7_engine::{Check, Error as EngineError, Value};
 use zeroize::Zeroizing;
@@ -95,7 +97,7 @@ fn decode(data: &Data, expect: PageExpectation) -> Checked<Page> {
     for entry in data[DIRECTORY..directory_end].as_chunks().0 {
         let begin = usize::from(u16::from_be_bytes(*entry));
         let prefix = if expect.level > 0 && offsets.is_empty() { &[] } else { prefix };
-        let (rest, value) = cell(data, begin, end, prefix.len())?;
+        let (rest, value) = cell(data, directory_end, begin..end, prefix.len())?;
         offsets.push(of_page(cells.len()));
         cells.extend_from_slice(&of_page(prefix.len() + rest.len()).to_be_bytes());
         cells.extend_from_slice(prefix);
@@ -104,7 +106,7 @@ fn decode(data: &Data, expect: PageExpectation) -> Checked<Page> {
         check_order(&cells, &offsets, value, expect.level)?;
         end = begin;
     }
-    if lowest != end || lowest < directory_end {
+    if lowest != end {
         return Err((Check::Page, end.into(), lowest.into()));
     }
     if data[directory_end..lowest].iter().any(|&byte| byte != 0) {
@@ -146,10 +148,16 @@ fn prefix_len(data: &Data) -> Checked<usize> {
 }
 
 /// Returns the rest of the key and the value of a cell.
-fn cell(data: &Data, begin: usize, end: usize, prefix: usize) -> Checked<(&[u8], &[u8])> {
-    let length = (begin >= DIRECTORY).then(|| data.get(begin..end)?.split_first_chunk()).flatten();
-    let Some((length, body)) = length else {
-        return Err((Check::Page, end.into(), begin.into()));
+fn cell(
+    data: &Data,
+    directory_end: usize,
+    range: Range<usize>,
+    prefix: usize,
+) -> Checked<(&[u8], &[u8])> {
+    let is_behind_directory = range.start >= directory_end;
+    let cell = data.get(range.clone()).filter(|_| is_behind_directory);
+    let Some((length, body)) = cell.and_then(|cell| cell.split_first_chunk()) else {
+        return Err((Check::Page, range.end.into(), range.start.into()));
     };
     let size = prefix + body.len();
     if size > CELL_MAX {

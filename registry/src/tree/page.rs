@@ -1,5 +1,5 @@
-//! A page: sorted cells with whole keys, which fit the data of one block once the bytes that all
-//! keys begin with are stored once.
+//! A page: sorted cells with whole keys. They fit the data of one block, in which the bytes that all
+//! keys begin with are stored only once.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 /// Maximum length of a key in bytes.
 pub const KEY_MAX: usize = 300;
 
-/// Maximum length of a key and its value together, in bytes. Four cells fit a page, so every split
-/// succeeds.
+/// Maximum length of a key and its value together, in bytes. Four cells fit a page. If a page has no
+/// room for a cell, some place divides both so that each side fits a page.
 pub const CELL_MAX: usize = 960;
 
 /// Maximum length of the prefix of a page in bytes. It bounds the memory that a page takes.
@@ -41,7 +41,7 @@ pub(super) const CAPACITY: usize = 4000;
 /// A page that uses fewer bytes is merged with a neighbour.
 pub(super) const UNDERFULL: usize = CAPACITY / 4;
 
-/// Maximum number of cells: of two keys, one has at least a byte behind the prefix.
+/// Maximum number of cells: one key can equal the prefix, and every other one has a byte more.
 const CELLS_MAX: usize = CAPACITY / (CELL_OVERHEAD + 1) + 1;
 
 // Offsets in memory have 16 bits. All values together take less than the capacity.
@@ -77,7 +77,7 @@ impl Child {
 }
 
 /// A page of a tree.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Page {
     tree: TreeNumber,
     level: u8,
@@ -91,7 +91,7 @@ pub struct Page {
 
 /// The first bytes of a page's first and last key. With them, most searches touch only cells near
 /// the target.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Ends {
     /// First bytes of the first key; in a branch, of the second key, since the first is empty.
     least: u64,
@@ -274,8 +274,8 @@ impl Page {
         self
     }
 
-    /// Returns the violated bound and the key outside of it: the first key if it is below `low`, or
-    /// the last key if it is not below `high`.
+    /// Returns the violated bound and the key outside of it: the first key that is not empty if it is
+    /// below `low` (in a branch, not above it), or the last key if it is not below `high`.
     pub(super) fn key_outside<'a>(
         &'a self,
         low: Option<&'a [u8]>,
@@ -289,7 +289,9 @@ impl Page {
             return None;
         }
         let (first, last) = self.first_and_last()?;
-        let below = low.filter(|&low| first < low).map(|low| (low, first));
+        // The first child of a branch has the keys from `low` on, so the next one begins above it.
+        let is_below = |low: &[u8]| first < low || self.is_branch() && first == low;
+        let below = low.filter(|low| is_below(low)).map(|low| (low, first));
         below.or(high.filter(|&high| last >= high).map(|high| (high, last)))
     }
 
@@ -301,28 +303,19 @@ impl Page {
         }
     }
 
-    /// Returns what all keys begin with, up to a limit; in a branch, all but the first. It is empty if there are less than
+    /// Returns what all keys begin with, up to a limit; in a branch, all but the first. It is empty if there are fewer than
     /// two of them.
     pub(super) fn prefix(&self) -> &[u8] {
-        let keys = self.count().saturating_sub(usize::from(self.is_branch()));
         match self.first_and_last() {
-            Some((first, last)) if keys > 1 => &first[..common(first, last)],
+            Some((first, last)) if first != last => &first[..common(first, last)],
             _ => &[],
         }
     }
 
     /// Returns the number of bytes that prefix and cells take in a block.
     pub(super) fn used(&self) -> usize {
-        self.cells.len() + 2 * self.count() - self.saved(|cell| self.key(cell), self.count())
-    }
-
-    /// Returns the number of bytes that the prefix saves, with `count` cells that have these keys.
-    fn saved<'k>(&self, key: impl Fn(usize) -> &'k [u8], count: usize) -> usize {
-        let first = usize::from(self.is_branch());
-        match count.checked_sub(first + 1) {
-            Some(more) if more > 0 => more * common(key(first), key(count - 1)),
-            _ => 0,
-        }
+        self.cells.len() + 2 * self.count()
+            - saved_by_prefix(self.level, self.count(), |cell| self.key(cell))
     }
 
     /// Returns whether there is room for a cell at this place.
@@ -333,14 +326,14 @@ impl Page {
             Ordering::Greater => self.key(at - 1),
         };
         let (all, count) = (self.cells.len() + cell_size(key, value), self.count());
-        all + 2 * count - self.saved(keys, count + 1) <= CAPACITY
+        all + 2 * count - saved_by_prefix(self.level, count + 1, keys) <= CAPACITY
     }
 
     /// Returns whether there is room for another key in place of that of a cell.
     pub(super) fn fits_key(&self, cell: usize, key: &[u8]) -> bool {
         let keys = |at: usize| if at == cell { key } else { self.key(at) };
         let (all, count) = (self.cells.len() + key.len() - self.key(cell).len(), self.count());
-        all + 2 * count - self.saved(keys, count) <= CAPACITY
+        all + 2 * count - saved_by_prefix(self.level, count, keys) <= CAPACITY
     }
 
     /// Inserts a cell. It must fit.
@@ -407,8 +400,22 @@ pub(super) fn of_page(number: usize) -> u16 {
     u16::try_from(number).expect("at most the size of a page")
 }
 
+/// Returns the number of bytes that the prefix saves in a page of `count` cells that have these keys.
+pub(super) fn saved_by_prefix<'k>(
+    level: u8,
+    count: usize,
+    key: impl Fn(usize) -> &'k [u8],
+) -> usize {
+    // The first key of a branch is empty, and has no prefix.
+    let first = usize::from(level > 0);
+    match count.checked_sub(first + 1) {
+        Some(more) if more > 0 => more * common(key(first), key(count - 1)),
+        _ => 0,
+    }
+}
+
 /// Returns the number of bytes that two keys begin with, up to the limit of a prefix.
-pub(super) fn common(first: &[u8], last: &[u8]) -> usize {
+fn common(first: &[u8], last: &[u8]) -> usize {
     first.iter().zip(last).take(PREFIX_MAX).take_while(|(one, other)| one == other).count()
 }
 

@@ -49,6 +49,11 @@ impl Tree {
         self.dirty.len() - self.unused.len()
     }
 
+    /// Returns how many bytes of memory the dirty pages take.
+    pub fn dirty_bytes(&self) -> u64 {
+        self.dirty.iter().flatten().map(Page::memory).sum()
+    }
+
     /// Returns the root. All pages must be flushed.
     ///
     /// # Panics

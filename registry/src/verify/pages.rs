@@ -87,7 +87,7 @@ impl<'a> Verifier<'a> {
         let store = self.snapshot.store();
         match [first, second].map(|copy| read_copy(store, copy, expect)) {
             [Ok(page), Ok(copy)] => {
-                if page.to_data() != copy.to_data() {
+                if page != copy {
                     let expected = "the same data in both copies";
                     let (at, check) = (second.position, Check::Page);
                     let error = EngineError::damaged(at, check, expected, "other data");
@@ -131,7 +131,8 @@ impl<'a> Verifier<'a> {
             return;
         }
         let (low, high) = (page.key(first), page.key(page.count() - 1));
-        let outside = if low < &bounds.low[..] {
+        let is_below = low < &bounds.low[..] || page.is_branch() && low == &bounds.low[..];
+        let outside = if is_below {
             Some((bounds.low.clone(), low))
         } else {
             bounds.high.clone().filter(|bound| high >= &bound[..]).map(|bound| (bound, high))

@@ -87,6 +87,11 @@ impl Trees {
         self.by_number.iter().map(Tree::dirty_pages).sum()
     }
 
+    /// Returns how many bytes of memory the dirty pages take.
+    pub(super) fn dirty_bytes(&self) -> u64 {
+        self.by_number.iter().map(Tree::dirty_bytes).sum()
+    }
+
     /// Allocates positions for the dirty pages of a tree. [`Trees::seal`] seals them.
     pub(super) fn flush(&mut self, tree: TreeId) -> Result<()> {
         self.by_number[tree.index()].flush(&mut self.pages)?;

@@ -19,7 +19,10 @@ use crate::records::{FREE_BLOCKS_COUNTER, ReadRecords, Record, TreeId};
 /// pages are about 80 MiB, and their blocks are 64 MiB more while they are sealed.
 const DIRTY_PAGES_MAX: usize = 16_384;
 
-/// Number of dirty pages after which the cache makes more room.
+/// The same, in bytes: a page of keys with a long prefix takes several times more.
+const DIRTY_BYTES_MAX: u64 = 96 << 20;
+
+/// Number of dirty pages after which their bytes are counted, and the cache makes more room.
 const DIRTY_PAGES_STEP: usize = 1024;
 
 /// Number of pages for which a flush provides blocks in addition to the dirty pages: for splits, and
@@ -171,7 +174,7 @@ impl WorkingTrees {
     pub(crate) fn flush_trees(&mut self) -> Result<()> {
         self.make_page_room(self.trees.dirty_pages() + SPLIT_PAGES)?;
         // The sealed pages go into the cache, which therefore gets its full size back.
-        self.leave_room(0);
+        self.leave_room(0, 0);
         for tree in TreeId::ALL.into_iter().filter(|&tree| tree != TreeId::Free) {
             self.trees.flush(tree)?;
         }
@@ -252,7 +255,7 @@ impl WorkingTrees {
     /// Returns to the last commit.
     pub(crate) fn rollback(&mut self) -> Result<()> {
         self.trees.rollback()?;
-        self.leave_room(0);
+        self.leave_room(0, 0);
         self.spares.clear();
         Ok(())
     }
@@ -265,7 +268,7 @@ impl WorkingTrees {
         counters: [u64; 8],
     ) -> Result<()> {
         self.trees.roll_back_to(point, roots, counters)?;
-        self.leave_room(0);
+        self.leave_room(0, 0);
         self.spares.clear();
         Ok(())
     }
@@ -318,18 +321,21 @@ impl WorkingTrees {
     /// Seals dirty pages before the commit if they exceed the memory limit.
     fn spill(&mut self) -> Result<()> {
         let dirty = self.trees.dirty_pages();
+        let mut is_too_much = dirty > self.dirty_pages_max;
         if dirty >= self.room_for_pages + DIRTY_PAGES_STEP {
-            self.leave_room(dirty);
+            let bytes = self.trees.dirty_bytes();
+            self.leave_room(dirty, bytes);
+            is_too_much |= bytes > DIRTY_BYTES_MAX;
         }
-        if dirty > self.dirty_pages_max {
+        if is_too_much {
             self.flush_trees()?;
         }
         Ok(())
     }
 
-    fn leave_room(&mut self, dirty_pages: usize) {
+    fn leave_room(&mut self, dirty_pages: usize, bytes: u64) {
         if dirty_pages != self.room_for_pages {
-            self.trees.pages.cache.leave_room(dirty_pages);
+            self.trees.pages.cache.leave_room(bytes);
             self.room_for_pages = dirty_pages;
         }
     }

@@ -125,10 +125,10 @@ fn a_tree_is_removed_from_a_full_disk_in_smaller_batches() {
     device.set_capacity(u32::MAX);
     let tree = archive.names().make_directories(b"tree", ATTRIBUTES).unwrap();
     // Inodes in another order than names: a removal changes pages all over their tree. They are as long as they can be.
-    let changed = Timestamp { seconds: i64::MAX, nanoseconds: 0 };
+    let [modified, changed] =
+        [i64::MAX, i64::MIN].map(|seconds| Timestamp { seconds, nanoseconds: 0 });
     let origin = Some(Origin { changed, inode: u64::MAX });
-    let attributes =
-        Attributes { uid: u32::MAX, gid: u32::MAX, modified: changed, origin, ..ATTRIBUTES };
+    let attributes = Attributes { uid: u32::MAX, gid: u32::MAX, modified, origin, ..ATTRIBUTES };
     for number in 0..20_000_u32 {
         let name = format!("{:032b}", number.reverse_bits());
         archive.names().add_file(tree, name.as_bytes(), attributes, None).unwrap();
