@@ -42,7 +42,7 @@ impl Writer {
         maker: Maker,
     ) -> Result<(InodeNumber, Inode), Errno> {
         self.change(Need::Room(0), |names| {
-            self.mark(directory);
+            self.mark_name(directory, name);
             let parent = existing(names, directory)?;
             let attributes = attributes_in(&parent, new, maker);
             let number = match new {
@@ -66,7 +66,7 @@ impl Writer {
         (directory, name): Place<'_>,
     ) -> Result<Inode, Errno> {
         self.change(Need::Room(0), |names| {
-            self.mark(directory);
+            self.mark_name(directory, name);
             self.mark(number);
             if existing(names, number)?.kind == EntryType::Directory {
                 return Err(Errno::EPERM.into());
@@ -118,8 +118,9 @@ impl Writer {
         self.change(Need::Room(0), |names| {
             let moved = entry(names, from)?;
             let there = names.lookup(to.0, to.1)?;
-            for number in [from.0, to.0, moved.inode] {
-                self.mark(number);
+            self.mark(moved.inode);
+            for (directory, name) in [from, to] {
+                self.mark_name(directory, name);
             }
             if exchanges {
                 let other = there.ok_or(Errno::ENOENT)?;

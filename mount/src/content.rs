@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ar7_engine::format::{BLOCKS_MAX, DATA_SIZE_U64};
 use ar7_registry::Stream;
 use ar7_registry::records::{EntryType, Inode, InodeNumber};
 use fuser::Errno;
@@ -10,6 +11,7 @@ use crate::errno::Failure;
 use crate::handles::lock;
 use crate::inodes::{drop_capabilities, existing, modified_now, without_privileges};
 use crate::open_file::{Content, OpenFile};
+use crate::space::CONTENT_BYTES;
 use crate::writer::{Need, Writer};
 
 /// Zeros that are written at a time.
@@ -108,8 +110,17 @@ impl Writer {
         bytes: &[u8],
         kills: bool,
     ) -> Result<(), Errno> {
-        self.change_content(number, Need::Room(bytes.len()), kills, |stream| {
-            Ok(stream.write_at(offset, bytes)?)
+        self.change(Need::Room(bytes.len()), |names| {
+            self.begin_content(number, kills)?;
+            self.with_content(number, |content| {
+                if content.stays_packed(&self.archive, names, number)?
+                    && names.write_packed(number, Some(offset), bytes)?
+                {
+                    return Ok(());
+                }
+                let stream = content.writable(&self.archive, names, number)?;
+                Ok(stream.write_at(offset, bytes)?)
+            })
         })
     }
 
@@ -126,47 +137,46 @@ impl Writer {
                 self.with_content(number, |content| content.clear(names, number))
             });
         }
-        self.change_content(number, Need::Room(0), kills, |stream| {
-            let before = stream.len()?;
-            self.check_outside(length.saturating_sub(before))?;
-            Ok(stream.set_len(length)?)
+        self.change(Need::Room(0), |names| {
+            self.begin_content(number, kills)?;
+            self.with_content(number, |content| {
+                if content.stays_packed(&self.archive, names, number)?
+                    && names.set_packed_len(number, length)?
+                {
+                    return Ok(());
+                }
+                check_length(length)?;
+                let stream = content.writable(&self.archive, names, number)?;
+                self.check_outside(length.saturating_sub(stream.len()?))?;
+                Ok(stream.set_len(length)?)
+            })
         })
     }
 
     pub(crate) fn allocate(&self, number: InodeNumber, wanted: Allocation) -> Result<(), Errno> {
         let end = wanted.offset.checked_add(wanted.length).ok_or(Errno::EFBIG)?;
-        self.change_content(number, Need::Room(0), true, |stream| {
-            let before = stream.len()?;
-            self.check_outside(end.saturating_sub(before))?;
-            if wanted.zeroes {
-                write_zeros(stream, wanted.offset, end.min(before))?;
-            }
-            if !wanted.keeps_size && end > before {
-                stream.set_len(end)?;
-            }
-            Ok(())
+        check_length(end)?;
+        self.change(Need::Room(0), |names| {
+            self.begin_content(number, true)?;
+            self.with_content(number, |content| {
+                let stream = content.writable(&self.archive, names, number)?;
+                let before = stream.len()?;
+                self.check_outside(end.saturating_sub(before))?;
+                if wanted.zeroes {
+                    write_zeros(stream, wanted.offset, end.min(before))?;
+                }
+                if !wanted.keeps_size && end > before {
+                    stream.set_len(end)?;
+                }
+                Ok(())
+            })
         })
     }
 
     /// Fails if so many bytes of content cannot fit, before the disk is filled with zeros.
     fn check_outside(&self, bytes: u64) -> Result<(), Failure> {
-        let free = self.free_blocks()?.saturating_mul(4000);
+        let free = self.free_blocks()?.saturating_mul(CONTENT_BYTES);
         if bytes > free { Err(Errno::ENOSPC.into()) } else { Ok(()) }
-    }
-
-    fn change_content(
-        &self,
-        number: InodeNumber,
-        need: Need,
-        kills: bool,
-        work: impl FnOnce(&mut Stream) -> Result<(), Failure>,
-    ) -> Result<(), Errno> {
-        self.change(need, |names| {
-            self.begin_content(number, kills)?;
-            self.with_content(number, |content| {
-                work(content.writable(&self.archive, names, number)?)
-            })
-        })
     }
 
     /// Passes the content of a file, open or not. Only with the turn.
@@ -202,6 +212,12 @@ impl Writer {
         names.set_attributes(number, attributes)?;
         drop_capabilities(&names, number, &inode)
     }
+}
+
+/// Fails if no file can be that long.
+fn check_length(length: u64) -> Result<(), Errno> {
+    let most = u64::from(BLOCKS_MAX) * DATA_SIZE_U64;
+    if length > most { Err(Errno::EFBIG) } else { Ok(()) }
 }
 
 fn write_zeros(stream: &mut Stream, from: u64, to: u64) -> Result<(), Failure> {

@@ -34,7 +34,9 @@
 //! it has passed the content on. The first change of a file after a commit sets the times all the same, because a
 //! commit can come in between. The kernel does not pass on `syncfs`, except for the writes that belong to it.
 //!
-//! A packed file gets a stream of its own before it is changed. Its holes then take space, as any zeros do.
+//! A packed file gets a stream of its own before it is changed. Its holes then take space, as any zeros do. Only one
+//! for which there is no room stays packed, with its holes: each commit packs it again. Such a file cannot be removed while
+//! it is open (`EBUSY`).
 //!
 //! # Files without a name
 //!
@@ -45,7 +47,7 @@
 //! # Failures
 //!
 //! After a failed commit, or a change that failed half done, the open transaction is lost as a whole. From then on the
-//! mount is read-only: it shows the last commit, and every change and `fsync` fails with `EIO`. If readers of older
+//! mount is read-only: it shows the last commit, the kernel forgets what it kept of the lost one, and every change and `fsync` fails with `EIO`. If readers of older
 //! commits hold back too many blocks, the write is refused with `EBUSY`, and nothing is lost.
 
 mod attributes;

@@ -10,6 +10,7 @@ use fuser::Errno;
 use crate::errno::Failure;
 use crate::handles::lock;
 use crate::inodes::existing;
+use crate::space::is_too_long;
 
 /// A file that programs have open.
 pub(crate) struct OpenFile {
@@ -92,6 +93,9 @@ impl OpenFile {
         if inode.links > 1 {
             return Ok(names.remove(directory, name)?);
         }
+        if is_too_long(archive, &inode)? {
+            return Err(Errno::EBUSY.into());
+        }
         if inode.size > 0 || inode.stream.is_some() {
             content.writable(archive, names, self.number)?;
         }
@@ -143,6 +147,9 @@ impl Content {
                 archive.delete_on_close(stream.identity())?;
                 stream
             } else {
+                if is_too_long(archive, &existing(names, number)?)? {
+                    return Err(Errno::ENOSPC.into());
+                }
                 match names.unpack(number)? {
                     Some(stream) => archive.open_stream(stream)?,
                     None => new_content(archive, names, number)?,
@@ -151,6 +158,19 @@ impl Content {
             self.stream = Some(stream);
         }
         self.stream.as_mut().ok_or_else(|| Errno::EIO.into())
+    }
+
+    /// Returns whether a file is packed and too long for a stream of its own.
+    pub(crate) fn stays_packed(
+        &self,
+        archive: &Archive,
+        names: &Names<'_>,
+        number: InodeNumber,
+    ) -> Result<bool, Failure> {
+        if self.stream.is_some() || self.orphan.is_some() {
+            return Ok(false);
+        }
+        Ok(is_too_long(archive, &existing(names, number)?)?)
     }
 
     /// Empties a file.

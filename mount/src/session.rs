@@ -93,6 +93,7 @@ impl Mount {
     pub fn new(archive: ar7::Archive, directory: &Path, options: &Options) -> io::Result<Mount> {
         let registry = archive.registry().clone();
         let (mut follower, mut committer) = (None, None);
+        let flusher = Arc::new(Flusher::default());
         let served = match options.access {
             Access::Snapshot => Served::Commit(registry.snapshot()),
             Access::Follow => {
@@ -103,7 +104,9 @@ impl Mount {
                 let commits = Commits::new(options.commit_interval, options.commit_bytes);
                 let commits = Arc::new(commits);
                 let shared = Arc::clone(&commits);
-                let writer = Arc::new(Writer::new(registry.clone(), shared, options.report));
+                let registry = registry.clone();
+                let writer = Writer::new(registry, shared, Arc::clone(&flusher), options.report);
+                let writer = Arc::new(writer);
                 let committing = Arc::clone(&writer);
                 let thread = commits::start(commits, move || committing.commit())?;
                 committer = Some((Arc::clone(&writer), thread));
@@ -113,7 +116,6 @@ impl Mount {
         };
         let directory = directory.canonicalize()?;
         let config = configuration(&registry, options);
-        let flusher = Arc::new(Flusher::default());
         let server = Server::new(registry, served, Arc::clone(&flusher));
         let mut mount = Mount { directory, session: None, follower, committer, _archive: archive };
         let session = fuser::spawn_mount(server, &mount.directory, &config)?;
@@ -207,9 +209,9 @@ pub fn unmount(directory: &Path, lazy: bool) -> io::Result<()> {
     let committed = if process.is_some() { commit(directory) } else { Ok(()) };
     let flags = if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
     detach(directory, flags)?;
+    let ended = process.map_or(Ok(()), |process| wait_for(process, PROCESS_ENDS_WITHIN));
     // A failed commit is an error, but no reason to stay mounted.
-    committed?;
-    process.map_or(Ok(()), |process| wait_for(process, PROCESS_ENDS_WITHIN))
+    committed.and(ended)
 }
 
 /// Commits what programs have written in a directory.

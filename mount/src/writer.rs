@@ -12,6 +12,7 @@ use fuser::Errno;
 
 use crate::commits::Commits;
 use crate::errno::{Failure, errno};
+use crate::flusher::Flusher;
 use crate::handles::lock;
 use crate::open_file::OpenFile;
 use crate::space::space;
@@ -47,6 +48,9 @@ pub(crate) struct Writer {
     turn: Mutex<Turn>,
     /// The inodes that differ from the last commit: a request about any other one reads that commit.
     changed: RwLock<HashSet<InodeNumber>>,
+    /// The names that were added since the last commit.
+    added: Mutex<Vec<(InodeNumber, Vec<u8>)>>,
+    flusher: Arc<Flusher>,
     pub(crate) files: Mutex<HashMap<InodeNumber, Arc<OpenFile>>>,
     /// The files of handles that were closed. The next change or commit takes them, so that closing never waits.
     closed: Mutex<Vec<(InodeNumber, bool)>>,
@@ -67,11 +71,18 @@ pub(crate) struct Turn {
 }
 
 impl Writer {
-    pub(crate) fn new(archive: Archive, commits: Arc<Commits>, report: Report) -> Writer {
+    pub(crate) fn new(
+        archive: Archive,
+        commits: Arc<Commits>,
+        flusher: Arc<Flusher>,
+        report: Report,
+    ) -> Writer {
         Writer {
             archive,
             turn: Mutex::new(Turn { is_changed: false, bytes: 0, room: 0 }),
             changed: RwLock::default(),
+            added: Mutex::default(),
+            flusher,
             files: Mutex::default(),
             closed: Mutex::default(),
             commits,
@@ -104,6 +115,12 @@ impl Writer {
     /// Returns the number of blocks that can still be written.
     pub(crate) fn free_blocks(&self) -> Result<u64, Error> {
         Ok(space(&self.archive)?.free)
+    }
+
+    /// Notes that a name is added to a directory.
+    pub(crate) fn mark_name(&self, directory: InodeNumber, name: &[u8]) {
+        self.mark(directory);
+        lock(&self.added).push((directory, name.to_vec()));
     }
 
     /// Makes a change.
@@ -186,6 +203,7 @@ impl Writer {
             return Err(Errno::EIO);
         }
         *turn = Turn { is_changed: false, bytes: 0, room: 0 };
+        lock(&self.added).clear();
         self.changed.write().unwrap_or_else(PoisonError::into_inner).clear();
         Ok(())
     }
@@ -202,7 +220,10 @@ impl Writer {
         for file in lock(&self.files).values() {
             file.fail();
         }
-        self.changed.write().unwrap_or_else(PoisonError::into_inner).clear();
+        let mut changed = self.changed.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = std::mem::take(&mut *changed).into_iter().collect();
+        // What the kernel keeps is as lost.
+        self.flusher.forget(changed, std::mem::take(&mut *lock(&self.added)));
     }
 
     pub(crate) fn check_not_failed(&self) -> Result<(), Errno> {

@@ -4,6 +4,7 @@
 //! from which `report` generates docs/PERFORMANCE.md and its charts.
 
 mod counts;
+mod mount;
 mod own;
 mod pair;
 mod peers;
@@ -38,6 +39,8 @@ enum Bench {
     Pair(pair::Options),
     /// Count system calls per small file and allocations per listed entry
     Counts,
+    /// Do the same work on a mounted archive and on gocryptfs
+    Mount(mount::Options),
     /// Generate docs/PERFORMANCE.md and its charts from the newest results
     Report {
         /// Change nothing; fail if something is out of date
@@ -64,6 +67,7 @@ fn run(bench: &Bench) -> Result<()> {
         Bench::Blocks(options) => own::blocks(options),
         Bench::Scale(options) => own::scale(options),
         Bench::Pair(options) => pair::run(options),
+        Bench::Mount(options) => mount::run(options),
         Bench::Counts => counts::run(),
         Bench::Report { check } => report::run(*check),
     }

@@ -38,6 +38,14 @@ impl Drop for Place<'_> {
     }
 }
 
+/// Returns the process that serves a mount.
+fn server(mount: &Path) -> rustix::process::Pid {
+    let mut process = [0; 20];
+    let length = rustix::fs::getxattr(mount, "user.ar7.process", &mut process[..]);
+    let process = std::str::from_utf8(&process[..length.expect("a number")]).expect("digits");
+    rustix::process::Pid::from_raw(process.parse().expect("a number")).expect("a process")
+}
+
 #[test]
 fn a_mounted_archive_equals_its_source() {
     let bench = Bench::new();
@@ -177,11 +185,7 @@ fn what_fsync_returned_for_survives_a_kill_and_later_changes_do_not() {
     open.write_all_at(&[5; 10_000], 0).expect("written");
     fs::File::open(place.path.join("kept")).expect("a file").sync_all().expect("durable");
     fs::write(place.path.join("lost"), "lost").expect("a file");
-    let mut process = [0; 20];
-    let length = rustix::fs::getxattr(&place.path, "user.ar7.process", &mut process[..]);
-    let process = std::str::from_utf8(&process[..length.expect("a number")]).expect("digits");
-    let process = rustix::process::Pid::from_raw(process.parse().expect("a number"));
-    let process = process.expect("a process");
+    let process = server(&place.path);
     rustix::process::kill_process(process, rustix::process::Signal::KILL).expect("killed");
     while rustix::process::test_kill_process(process).is_ok() {
         std::thread::sleep(Duration::from_millis(5));
@@ -195,4 +199,147 @@ fn what_fsync_returned_for_survives_a_kill_and_later_changes_do_not() {
     drop(Place::mount(&bench, ""));
     let streams = bench.ok("info a.ar7 --json").text();
     assert!(streams.contains("\"pending_deletions\": 0"), "{streams}");
+}
+
+#[test]
+fn a_refused_call_has_the_error_of_posix() {
+    use rustix::fs::{
+        AtFlags, CWD, Mode, OFlags, RenameFlags, linkat, mkdirat, openat, renameat_with, symlinkat,
+        unlinkat,
+    };
+    use rustix::io::Errno;
+
+    let bench = Bench::new();
+    bench.ok("create a.ar7");
+    let Some(place) = Place::mount(&bench, "") else { return };
+    let at = |name: &str| place.path.join(name);
+    fs::create_dir_all(at("full/inside")).expect("directories");
+    fs::create_dir(at("empty")).expect("a directory");
+    fs::write(at("file"), "file").expect("a file");
+    symlink("loop", at("loop")).expect("a link");
+    let (long, mode) = ("n".repeat(256), Mode::from_raw_mode(0o644));
+    let none = RenameFlags::empty();
+    let rename = |from: &str, to: &str, flags| renameat_with(CWD, at(from), CWD, at(to), flags);
+    let new = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR;
+    let open = |name: &str, flags| openat(CWD, at(name), flags, mode).map(drop);
+    let table = [
+        ("open a missing file", open("missing", OFlags::RDONLY), Errno::NOENT),
+        ("open below a file", open("file/below", OFlags::RDONLY), Errno::NOTDIR),
+        ("open a long name", open(&long, OFlags::RDONLY), Errno::NAMETOOLONG),
+        ("create a long name", open(&long, new), Errno::NAMETOOLONG),
+        ("create what exists", open("file", new), Errno::EXIST),
+        ("write to a directory", open("empty", OFlags::WRONLY), Errno::ISDIR),
+        ("a loop of links", open("loop", OFlags::RDONLY), Errno::LOOP),
+        ("a link that is not followed", open("loop", OFlags::NOFOLLOW), Errno::LOOP),
+        ("make what exists", mkdirat(CWD, at("file"), mode), Errno::EXIST),
+        ("make below nothing", mkdirat(CWD, at("missing/new"), mode), Errno::NOENT),
+        ("link over a name", symlinkat("file", CWD, at("empty")), Errno::EXIST),
+        ("link to nothing", symlinkat("", CWD, at("new")), Errno::NOENT),
+        ("unlink a directory", unlinkat(CWD, at("empty"), AtFlags::empty()), Errno::ISDIR),
+        ("unlink nothing", unlinkat(CWD, at("missing"), AtFlags::empty()), Errno::NOENT),
+        ("remove a file", unlinkat(CWD, at("file"), AtFlags::REMOVEDIR), Errno::NOTDIR),
+        ("remove what is full", unlinkat(CWD, at("full"), AtFlags::REMOVEDIR), Errno::NOTEMPTY),
+        ("rename nothing", rename("missing", "new", none), Errno::NOENT),
+        ("rename over what is full", rename("empty", "full", none), Errno::NOTEMPTY),
+        ("rename a directory over a file", rename("empty", "file", none), Errno::NOTDIR),
+        ("rename a file over a directory", rename("file", "empty", none), Errno::ISDIR),
+        ("rename into itself", rename("full", "full/inside/new", none), Errno::INVAL),
+        ("rename over a name", rename("file", "loop", RenameFlags::NOREPLACE), Errno::EXIST),
+        ("exchange with nothing", rename("file", "new", RenameFlags::EXCHANGE), Errno::NOENT),
+        (
+            "link a directory",
+            linkat(CWD, at("empty"), CWD, at("new"), AtFlags::empty()),
+            Errno::PERM,
+        ),
+        (
+            "link over a name",
+            linkat(CWD, at("file"), CWD, at("loop"), AtFlags::empty()),
+            Errno::EXIST,
+        ),
+    ];
+    for (what, outcome, expected) in table {
+        assert_eq!(outcome, Err(expected), "{what}");
+    }
+}
+
+#[test]
+fn a_refused_change_of_content_or_attributes_has_the_error_of_posix() {
+    use rustix::fs::{FallocateFlags, XattrFlags, fallocate, ftruncate, lsetxattr, setxattr};
+    use rustix::io::Errno;
+
+    let bench = Bench::new();
+    bench.ok("create a.ar7");
+    let Some(place) = Place::mount(&bench, "") else { return };
+    let at = |name: &str| place.path.join(name);
+    fs::write(at("file"), "file").expect("a file");
+    symlink("loop", at("loop")).expect("a link");
+    let file = fs::File::options().write(true).open(at("file")).expect("a file");
+    let (whole, long) = (XattrFlags::empty(), vec![0; 65_537]);
+    let table = [
+        ("a longer file than there can be", ftruncate(&file, 1 << 62), Errno::FBIG),
+        ("collapse", fallocate(&file, FallocateFlags::COLLAPSE_RANGE, 0, 1), Errno::OPNOTSUPP),
+        (
+            "replace nothing",
+            setxattr(at("file"), "user.a", b"", XattrFlags::REPLACE),
+            Errno::NODATA,
+        ),
+        ("a value that is too long", setxattr(at("file"), "user.a", &long, whole), Errno::TOOBIG),
+        ("an attribute of a link", lsetxattr(at("loop"), "user.a", b"", whole), Errno::PERM),
+    ];
+    for (what, outcome, expected) in table {
+        assert_eq!(outcome, Err(expected), "{what}");
+    }
+    setxattr(at("file"), "user.a", b"1", whole).expect("an attribute");
+    let again = setxattr(at("file"), "user.a", b"2", XattrFlags::CREATE);
+    assert_eq!(again, Err(Errno::EXIST));
+    drop(file);
+    bench.ok("unmount mount");
+    bench.ok("verify a.ar7");
+}
+
+#[test]
+fn signals_unmount_and_commit() {
+    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
+        let bench = Bench::new();
+        bench.ok("create a.ar7");
+        let Some(place) = Place::mount(&bench, "--commit-interval 1000") else { return };
+        // A program has a file open, and the kernel has not passed on what it wrote.
+        let mut open = fs::File::create_new(place.path.join("open")).expect("a file");
+        std::io::Write::write_all(&mut open, b"written").expect("written");
+        let process = server(&place.path);
+        rustix::process::kill_process(process, signal).expect("a signal");
+        while rustix::process::test_kill_process(process).is_ok() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(bench.ok("cat a.ar7 open").stdout, b"written");
+        bench.ok("verify a.ar7");
+        bench.fails("unmount mount", 1, "no archive is mounted there");
+    }
+}
+
+#[test]
+fn a_write_to_a_sparse_file_that_does_not_fit_on_the_disk_keeps_its_holes() {
+    const LENGTH: u64 = 8 << 40;
+    let bench = Bench::new();
+    bench.write("sparse", [1; 10_000]);
+    let sparse = fs::File::options().write(true).open(bench.path("sparse")).expect("a file");
+    sparse.set_len(LENGTH).expect("a length");
+    bench.ok("ingest a.ar7 sparse");
+    let Some(place) = Place::mount(&bench, "") else { return };
+    let file = fs::File::options().read(true).write(true).open(place.path.join("sparse"));
+    let file = file.expect("a file");
+    file.write_all_at(b"middle", LENGTH / 2).expect("written");
+    file.sync_all().expect("durable");
+    file.set_len(LENGTH - 1).expect("a length");
+    let mut bytes = [0; 10];
+    file.read_exact_at(&mut bytes, LENGTH / 2 - 2).expect("bytes");
+    assert_eq!(&bytes, b"\0\0middle\0\0");
+    file.read_exact_at(&mut bytes, 9_995).expect("bytes");
+    assert_eq!(bytes, [1, 1, 1, 1, 1, 0, 0, 0, 0, 0]);
+    drop(file);
+    bench.ok("unmount mount");
+    bench.ok("verify a.ar7");
+    assert!(fs::metadata(bench.path("a.ar7")).expect("metadata").len() < 10 << 20);
+    let middle = bench.ok(&format!("cat a.ar7 sparse --offset {} --length 6", LENGTH / 2));
+    assert_eq!(middle.stdout, b"middle");
 }
