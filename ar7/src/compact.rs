@@ -10,6 +10,7 @@ use ar7_registry::compact::{CompactObserver, CompactProgress};
 use ar7_registry::verify;
 
 use crate::archive::Archive;
+use crate::compression::Compression;
 use crate::error::Result;
 use crate::key::Key;
 use crate::maintenance::{Finding, Progress};
@@ -21,6 +22,7 @@ use crate::options::Options;
 pub struct Compaction<'a> {
     archive: &'a Archive,
     wait: Duration,
+    compression: Option<Compression>,
 }
 
 /// The result of [`Compaction::run`]. `Display` gives it in one line.
@@ -32,6 +34,8 @@ pub struct Compacted {
     pub bytes_before: u64,
     /// Length of the file in bytes after it.
     pub bytes_after: u64,
+    /// Blocks whose content was compressed, by [`Compaction::compression`].
+    pub compressed: u64,
     /// Blocks with content that were moved.
     pub moved: u64,
     /// Findings that were reported: what does not open stays where it is, and the file may end after it.
@@ -42,9 +46,13 @@ pub struct Compacted {
 
 impl fmt::Display for Compacted {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Compacted { bytes_before, bytes_after, moved, .. } = self;
+        let Compacted { bytes_before, bytes_after, compressed, moved, .. } = self;
         let given_back = bytes_before.saturating_sub(*bytes_after);
-        write!(formatter, "{given_back} of {bytes_before} bytes given back, {moved} blocks moved")
+        write!(formatter, "{given_back} of {bytes_before} bytes given back, {moved} blocks moved")?;
+        if *compressed > 0 {
+            write!(formatter, ", {compressed} blocks compressed")?;
+        }
+        Ok(())
     }
 }
 
@@ -70,7 +78,7 @@ impl Archive {
     /// Prepares to move blocks from the end of the file to free blocks before it, and to cut the file. Content,
     /// names and snapshots stay as they are.
     pub fn compact(&self) -> Compaction<'_> {
-        Compaction { archive: self, wait: Duration::ZERO }
+        Compaction { archive: self, wait: Duration::ZERO, compression: None }
     }
 }
 
@@ -79,6 +87,21 @@ impl Compaction<'_> {
     /// when it finds one: while anybody reads, no space can be given back.
     pub fn wait(self, wait: Duration) -> Self {
         Compaction { wait, ..self }
+    }
+
+    /// Chooses how new content is compressed, which the archive remembers, and compresses what is in it. By default, all
+    /// content stays as it is.
+    ///
+    /// With [`Compression::Auto`] or [`Compression::Zstd`], each file that has whole blocks is compressed if a sample of its
+    /// beginning becomes smaller by more than a sixteenth, or if it has at most 64 KiB, so that it shares blocks. What is
+    /// compressed already is compressed again where the new level makes it smaller; this decompresses everything, so it
+    /// takes as long as an ingest. With [`Compression::None`], the content in the archive stays as it is, and only new
+    /// files get whole blocks.
+    ///
+    /// In place, this can need more disk space for a while: for the compressed content of one file, or for 16 MiB. What
+    /// has no room stays as it is, and so does what is damaged.
+    pub fn compression(self, compression: impl Into<Option<Compression>>) -> Self {
+        Compaction { compression: compression.into(), ..self }
     }
 
     /// Compacts the archive, in commits of its own, in bounded memory and without growing the file. A crash between
@@ -111,10 +134,12 @@ impl Compaction<'_> {
     ) -> Result<Compacted> {
         let _turn = self.archive.take_turn()?;
         let mut observer = Observer { report, progress };
-        let summary = self.archive.registry.compact(self.wait, &mut observer)?;
+        let choice = self.compression.map(Compression::number);
+        let summary = self.archive.registry.compact_as(choice, self.wait, &mut observer)?;
         Ok(Compacted {
             bytes_before: summary.bytes_before,
             bytes_after: summary.bytes_after,
+            compressed: summary.encoded,
             moved: summary.moved,
             damaged: summary.damaged,
             oldest_reader: summary.oldest_reader,
@@ -124,7 +149,8 @@ impl Compaction<'_> {
 
 impl Compaction<'_> {
     /// Copies everything in the newest commit to a new archive instead, the content in the order of the names. The
-    /// archive itself stays as it is, and may be open for reading only. Streams keep their identities.
+    /// archive itself stays as it is, and may be open for reading only. Streams keep their identities. Of shared blocks,
+    /// only the content of existing files is copied. [`Compaction::compression`] applies to the new archive.
     ///
     /// The new archive has an identity and a master key of its own, so that receipts of the old one are not for it. Its
     /// kind is that of the old one; the other options for a new archive apply.
@@ -158,7 +184,8 @@ impl Compaction<'_> {
         // A fixed archive gets its streams from the old one.
         let options = options.kind(self.archive.kind()).streams(0);
         let (copy, unpublished) = options.create_unpublished(new.as_ref(), key)?;
-        old.copy_to(&copy.registry, &mut |at| {
+        let choice = self.compression.map(Compression::number);
+        old.copy_as(choice, &copy.registry, &mut |at| {
             progress(Progress { blocks: at.blocks, total: at.total.max(at.blocks) })
         })?;
         let store = Arc::clone(copy.registry.store());

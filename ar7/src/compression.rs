@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use ar7_registry::packs::{LEVEL_MAX, compressed_len, level_of};
+use ar7_registry::packs::{LEVEL_MAX, gains, level_of};
 
 use crate::error::Result;
 
@@ -20,13 +20,6 @@ pub enum Compression {
     /// As [`Compression::Auto`], with this level of Zstandard, 1 to 19.
     Zstd(u8),
 }
-
-/// Length in bytes of a sample, and the number of samples that are compressed to judge a large file.
-const SAMPLE_BYTES: usize = 64 << 10;
-const SAMPLES: usize = 3;
-
-/// Length of the beginning that the samples are taken from, in bytes.
-pub(crate) const BEGINNING_BYTES: usize = 1 << 20;
 
 impl Compression {
     /// Returns the level of Zstandard, if content is compressed.
@@ -62,17 +55,7 @@ impl Compression {
 
     /// Returns whether a large file that begins with these bytes is compressed.
     pub(crate) fn packs_large(self, beginning: &[u8]) -> bool {
-        let Some(level) = self.level() else { return false };
-        let last = beginning.len().saturating_sub(SAMPLE_BYTES);
-        let samples = (0..SAMPLES).map(|number| {
-            let rest = &beginning[last * number / (SAMPLES - 1)..];
-            &rest[..rest.len().min(SAMPLE_BYTES)]
-        });
-        let (before, after) = samples.fold((0, 0), |(before, after), sample| {
-            (before + sample.len(), after + compressed_len(sample, level))
-        });
-        // Less than a sixteenth is not worth the time of decompressing.
-        after < before - before / 16
+        self.level().is_some_and(|level| gains(beginning, level))
     }
 }
 

@@ -5,12 +5,13 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use ar7_registry::Mode;
+use ar7_registry::packs::BEGINNING_BYTES;
 use ar7_registry::records::{EntryType, ExtendedAttribute, InodeNumber};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::archive::{Archive, Taken};
-use crate::compression::{BEGINNING_BYTES, Compression, choose};
+use crate::compression::{Compression, choose};
 use crate::error::{Error, Result};
 use crate::file::{Bytes, File, READ_MAX};
 use crate::open::Open;

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use ar7::archive7::Unrecorded;
-use ar7::{Io, Kind};
+use ar7::{Compression, Io, Kind};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
@@ -285,6 +285,10 @@ pub(crate) struct Compact {
     /// Leave the archive as it is, and copy everything to this new one, in the order of the names
     #[arg(long, value_name = "NEW")]
     pub(crate) to: Option<PathBuf>,
+    /// Compress files and shared blocks that become smaller, and remember how: auto, fast, best, or zstd:N with a level N
+    /// from 1 to 19; or none, for new files only [default: as they are]
+    #[arg(long, value_name = "METHOD")]
+    pub(crate) compression: Option<Compression>,
     #[command(flatten)]
     pub(crate) secret: NewSecret,
     #[command(flatten)]
@@ -293,7 +297,7 @@ pub(crate) struct Compact {
 
 /// Makes the options of the new archive require one.
 fn requires_to(argument: clap::Arg) -> clap::Arg {
-    let is_of_new = !["archive", "to"].contains(&argument.get_id().as_str());
+    let is_of_new = !["archive", "to", "compression"].contains(&argument.get_id().as_str());
     if is_of_new { argument.requires("to") } else { argument }
 }
 

@@ -3,12 +3,13 @@
 //! Streams keep their identities, and inodes their numbers, so that records are copied as they are. Only the places of
 //! blocks differ.
 
+mod packed;
 #[cfg(test)]
 mod tests;
 
 use std::ops::ControlFlow;
 
-use ar7_engine::format::{DATA_SIZE, RESERVED_STREAMS, StoredStream};
+use ar7_engine::format::{ArchiveKind, DATA_SIZE, RESERVED_STREAMS, StoredStream};
 use ar7_engine::{Check, Error as EngineError};
 use roaring::RoaringTreemap;
 use uuid::Uuid;
@@ -19,10 +20,10 @@ use crate::blocks::{OpenStream, Reading, read_blocks};
 use crate::committed::Snapshot;
 use crate::error::Result;
 use crate::names::INODE_COUNTER;
+use crate::packs::level_of;
 use crate::records::{
-    ADDRESS_COUNTER, COMPRESSION_COUNTER, DeadSlices, EntryType, Frames, Inode, InodeNumber,
-    Inodes, LIVE_COUNTER, NameKey, NameRecords, PACKED_COUNTER, Packs, ReadRecords, Record,
-    Streams, TreeId, reserved_identity,
+    ADDRESS_COUNTER, COMPRESSION_COUNTER, EntryType, Inode, InodeNumber, Inodes, NameKey,
+    NameRecords, PACK_OWNER, ReadRecords, Record, Streams, TreeId, reserved_identity,
 };
 
 /// Maximum number of blocks that are read and written at a time: 1 MiB.
@@ -31,8 +32,8 @@ const BLOCKS_MAX: u32 = 256;
 /// Maximum number of streams that wait in memory for their blocks to be written.
 const OPEN_MAX: usize = 1 << 14;
 
-// Whoever adds a tree decides here whether a copy needs its records. Extents and free runs are those of the new places;
-// pending deletions and ended sessions are not part of the content.
+// Whoever adds a tree decides here whether a copy needs its records. Extents, free runs, frames and packs are those of the
+// new places; pending deletions, dead slices and ended sessions are not part of the content.
 const _: () = assert!(TreeId::ALL.len() == 10, "every tree is copied, or not needed");
 
 /// Number of records between two calls of `progress`.
@@ -58,29 +59,39 @@ impl Archive {
         new: &Archive,
         progress: &mut dyn FnMut(CopyProgress) -> ControlFlow<()>,
     ) -> Result<()> {
+        self.copy_as(None, new, progress)
+    }
+
+    /// Does the same. With a choice of compression, as [`Archive::set_compression`] takes it, the new archive follows it
+    /// from now on. If it has a level, content is encoded with it where that makes it smaller: files that have a stream
+    /// of their own are packed, as [`Archive::compact_as`] does, and each frame is encoded again.
+    pub fn copy_as(
+        &self,
+        choice: Option<u64>,
+        new: &Archive,
+        progress: &mut dyn FnMut(CopyProgress) -> ControlFlow<()>,
+    ) -> Result<()> {
         let from = self.snapshot();
         let slot = &from.commit().slot;
         new.set_metadata(&slot.metadata)?;
         let total = u64::from(slot.block_count).saturating_sub(from.free_blocks());
         let buffer = Zeroizing::new(vec![0; DATA_SIZE * usize::try_from(BLOCKS_MAX).unwrap_or(1)]);
         let done = CopyProgress { blocks: 0, total };
-        let mut copying = Copying { from: &from, new, progress, buffer, done, streams: 0 };
+        for counter in [INODE_COUNTER, ADDRESS_COUNTER, COMPRESSION_COUNTER] {
+            *new.state()?.writing()?.trees.counter_mut(counter) = slot.counters[counter];
+        }
+        if let Some(choice) = choice {
+            new.set_compression(choice)?;
+        }
+        let level = choice.and_then(level_of).filter(|_| self.kind() == ArchiveKind::Dynamic);
+        let mut copying = Copying { from: &from, new, level, progress, buffer, done, streams: 0 };
         copying.reserved_streams()?;
         copying.streams_by_name()?;
         copying.other_streams()?;
-        copying
-            .records::<Inodes>(InodeNumber(0), |number| number.0.checked_add(1).map(InodeNumber))?;
+        copying.inodes()?;
         let first = NameKey { directory: InodeNumber(0), name: Vec::new() };
         copying.records::<NameRecords>(first, |key| Some(after(key)))?;
-        copying.records::<Frames>(0, |first| first.checked_add(1))?;
-        copying.records::<Packs>(Uuid::nil(), |pack| {
-            pack.as_u128().checked_add(1).map(Uuid::from_u128)
-        })?;
-        copying.records::<DeadSlices>(0, |first| first.checked_add(1))?;
-        let counters = [INODE_COUNTER, ADDRESS_COUNTER, PACKED_COUNTER, LIVE_COUNTER];
-        for counter in counters.into_iter().chain([COMPRESSION_COUNTER]) {
-            *new.state()?.writing()?.trees.counter_mut(counter) = slot.counters[counter];
-        }
+        copying.frames()?;
         new.commit()
     }
 }
@@ -93,6 +104,8 @@ fn after(key: &NameKey) -> NameKey {
 struct Copying<'a> {
     from: &'a Snapshot,
     new: &'a Archive,
+    /// The level with which to encode content again.
+    level: Option<i32>,
     progress: &'a mut dyn FnMut(CopyProgress) -> ControlFlow<()>,
     buffer: Zeroizing<Vec<u8>>,
     done: CopyProgress,
@@ -149,7 +162,7 @@ impl Copying<'_> {
             return Ok(());
         }
         let Some(inode) = self.from.get::<Inodes>(&number)? else { return Ok(()) };
-        self.streams_of(&inode)?;
+        self.streams_of(number, &inode)?;
         if inode.kind == EntryType::Directory {
             let from = NameKey { directory: number, name: Vec::new() };
             directories.push(Directory { number, from });
@@ -157,23 +170,29 @@ impl Copying<'_> {
         Ok(())
     }
 
-    fn streams_of(&mut self, inode: &Inode) -> Result<()> {
+    fn streams_of(&mut self, number: InodeNumber, inode: &Inode) -> Result<()> {
         for identity in [inode.stream, inode.extended.stream()].into_iter().flatten() {
-            let Some(stored) = self.from.stored(identity)? else {
+            let stored = self.from.stored(identity)?;
+            let stored = stored.filter(|stored| stored.inode != Some(PACK_OWNER));
+            let Some(stored) = stored else {
                 let expected = "an existing stream";
                 return Err(EngineError::damaged(None, Check::Name, expected, identity).into());
             };
-            self.stream(&stored)?;
+            if inode.stream != Some(identity) || !self.pack(number, inode, &stored)? {
+                self.stream(&stored)?;
+            }
         }
         Ok(())
     }
 
-    /// Copies the streams that belong to no entry.
+    /// Copies the streams that belong to no entry, and no packs.
     fn other_streams(&mut self) -> Result<()> {
         let mut next = Some(Uuid::nil());
         while let Some(from) = next {
             let Some((identity, stored)) = self.from.ceiling::<Streams>(&from)? else { break };
-            self.stream(&stored)?;
+            if stored.inode != Some(PACK_OWNER) && !self.is_packed(&stored)? {
+                self.stream(&stored)?;
+            }
             next = identity.as_u128().checked_add(1).map(Uuid::from_u128);
         }
         Ok(())
@@ -230,6 +249,23 @@ impl Copying<'_> {
             work(open);
         }
         Ok(())
+    }
+
+    /// Copies the inodes, except for those whose content was packed.
+    fn inodes(&mut self) -> Result<()> {
+        let next = |number: &InodeNumber| number.0.checked_add(1).map(InodeNumber);
+        if self.level.is_none() {
+            return self.records::<Inodes>(InodeNumber(0), next);
+        }
+        let mut from = Some(InodeNumber(0));
+        while let Some(first) = from {
+            let Some((number, inode)) = self.from.ceiling::<Inodes>(&first)? else { break };
+            if !self.has_inode(number)? {
+                self.new.state()?.writing()?.trees.put::<Inodes>(&number, &inode)?;
+            }
+            from = next(&number);
+        }
+        self.proceed()
     }
 
     /// Copies all records of a tree, as they are.

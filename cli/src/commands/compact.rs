@@ -18,7 +18,7 @@ use crate::progress::Progress;
 pub(super) fn run(common: &Common, path: &Path, options: &Compact) -> Result<(), Failure> {
     match &options.to {
         Some(new) => copy(common, path, new, options),
-        None => in_place(common, path),
+        None => in_place(common, path, options),
     }
 }
 
@@ -31,7 +31,8 @@ fn copy(common: &Common, path: &Path, new: &Path, options: &Compact) -> Result<(
     let created = common.apply(options.slot.options()?);
     let archive = common.open_with(path, Archive::options(), &key)?;
     let progress = Progress::stoppable(common)?;
-    let copied = archive.compact().copy_to(new, &new_key, created, |at| {
+    let compaction = archive.compact().compression(options.compression);
+    let copied = compaction.copy_to(new, &new_key, created, |at| {
         progress.meter.set_blocks(at);
         progress.flow()
     });
@@ -47,11 +48,12 @@ fn copy(common: &Common, path: &Path, new: &Path, options: &Compact) -> Result<(
 }
 
 /// Compacts the archive, and prints what does not open. Fails if that, or a reader, is in the way.
-fn in_place(common: &Common, path: &Path) -> Result<(), Failure> {
+fn in_place(common: &Common, path: &Path, options: &Compact) -> Result<(), Failure> {
     let archive = common.writer(path)?;
     let progress = Progress::stoppable(common)?;
     let (findings, moved) = (Findings::begin(common, false)?, Cell::new(0));
-    let compaction = archive.compact().wait(Duration::from_secs(common.wait.into()));
+    let wait = Duration::from_secs(common.wait.into());
+    let compaction = archive.compact().wait(wait).compression(options.compression);
     let compacted = compaction.run(
         |finding| findings.add(&finding),
         |at| {

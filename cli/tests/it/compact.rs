@@ -196,3 +196,30 @@ fn without_a_block_there_is_no_copy() {
     let names = names.map(|entry| entry.expect("an entry").file_name());
     assert!(names.into_iter().all(|name| !name.to_string_lossy().contains("new.ar7")));
 }
+
+#[test]
+fn a_choice_of_compression_packs_what_becomes_smaller_in_place_and_in_a_copy() {
+    let bench = Bench::new();
+    for number in 0..40 {
+        bench.write(&format!("src/{number}"), format!("line {number}\n").repeat(3000).as_bytes());
+    }
+    bench.ok("ingest --compression none a.ar7 src --quiet");
+    bench.ok("ingest --compression best new.ar7 src --quiet");
+    let [plain, new] = ["a.ar7", "new.ar7"].map(|name| length(&bench, name));
+    assert!(new < plain / 4, "{new} {plain}");
+    bench.ok("compact a.ar7 --compression none");
+    assert!(length(&bench, "a.ar7") > new * 4, "what is there stays as it is");
+    bench.ok("compact a.ar7 --to copy.ar7 --compression best --quiet");
+    let said = bench.ok("compact a.ar7 --compression best").text();
+    assert!(said.contains(" blocks compressed"), "{said}");
+    for name in ["a.ar7", "copy.ar7"] {
+        let compacted = length(&bench, name);
+        assert!(compacted <= new + new / 20 + 65_536, "{name}: {compacted}, new {new}");
+        bench.ok(&format!("verify {name} --quiet"));
+        bench.ok(&format!("diff {name} src"));
+    }
+    // The archive remembers the choice.
+    bench.write("src/later", "more lines\n".repeat(100_000).as_bytes());
+    bench.ok("ingest a.ar7 src --quiet");
+    assert!(length(&bench, "a.ar7") < new + 200_000, "{}", length(&bench, "a.ar7"));
+}

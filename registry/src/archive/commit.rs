@@ -11,7 +11,7 @@ use crate::records::Sessions;
 
 impl State {
     /// Commits, if there is anything to commit.
-    pub(super) fn commit(&mut self) -> Result<()> {
+    pub(crate) fn commit(&mut self) -> Result<()> {
         self.trees.writer().forget_savepoints();
         self.free_unfinished()?;
         self.flush(true)?;

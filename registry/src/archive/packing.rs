@@ -116,12 +116,12 @@ impl State {
         if self.packing.full.is_empty() {
             return Ok(());
         }
-        let level = level_of(self.trees.counters()[COMPRESSION_COUNTER]);
+        let chosen = level_of(self.trees.counters()[COMPRESSION_COUNTER]);
+        let encoded = |content: &Content| encode(content, content.level(chosen));
         let contents = self.packing.full.make_contiguous();
-        let encoded: Result<Vec<Encoded>> =
-            in_pool(|| contents.par_iter().map(|content| encode(content, level)).collect());
+        let encoded: Result<Vec<Encoded>> = in_pool(|| contents.par_iter().map(encoded).collect());
         for encoded in encoded? {
-            let written = self.packing.full.front().map_or(0, live_in);
+            let written = self.packing.full.front().map_or(0, Content::sliced_len);
             // A frame that is appended in part must not be appended again.
             self.append_frame(&encoded, written).inspect_err(|error| self.fail(error))?;
             self.packing.full.pop_front();
@@ -129,7 +129,8 @@ impl State {
         Ok(())
     }
 
-    fn append_frame(&mut self, encoded: &Encoded, written: u64) -> Result<()> {
+    /// Appends a frame to the open pack. `written` of its addresses belong to files.
+    pub(crate) fn append_frame(&mut self, encoded: &Encoded, written: u64) -> Result<()> {
         let size = encoded.head.size();
         let begins_block = encoded.head.stored > SHARED_BLOCK_MAX;
         let place = |length: u32| if begins_block { after_gap(length) } else { length };
@@ -447,11 +448,6 @@ impl PackReader for InTransaction<'_> {
 fn after_gap(length: u32) -> u32 {
     let next = length.next_multiple_of(BLOCK_BYTES);
     if (1..GAP_MIN).contains(&(next - length)) { next + BLOCK_BYTES } else { next }
-}
-
-/// Returns the number of addresses of a new frame that belong to files.
-fn live_in(content: &Content) -> u64 {
-    content.slices.iter().map(|slice| u64::from(slice.length)).sum()
 }
 
 fn no_pack(identity: Uuid) -> Error {

@@ -5,7 +5,8 @@
 
 use std::collections::BinaryHeap;
 
-use ar7_engine::{Check, Class, Error as EngineError};
+use ar7_engine::{Check, Class, Error as EngineError, in_pool};
+use rayon::prelude::*;
 use uuid::Uuid;
 
 use super::State;
@@ -13,7 +14,7 @@ use super::filling::BATCH_FRAMES;
 use super::packing::InTransaction;
 use crate::blocks::{content_at, is_damage, is_live, next_frame};
 use crate::error::Result;
-use crate::packs::{Content, Head};
+use crate::packs::{Content, Encoded, Head, encode};
 use crate::records::{Frames, LIVE_COUNTER, PACKED_COUNTER, Pack, Packs, ReadRecords};
 
 /// Content is moved while more than one in this many bytes of all packs is dead.
@@ -24,6 +25,9 @@ const MOVED_PER_COMMIT: u64 = 16 << 20;
 
 /// Number of packs that one commit considers.
 const CONSIDERED_MAX: usize = 64;
+
+/// A pack is encoded again if that saves one in this many of its bytes.
+const SAVED_ONE_IN: u32 = 32;
 
 /// Whether to move content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,6 +165,43 @@ impl State {
         self.settle_packing()
     }
 
+    /// Encodes the live content of a pack with a level. Returns the frames, and how many of the addresses of each belong to
+    /// files; or `None` if that saves less than one in [`SAVED_ONE_IN`] bytes. Changes nothing.
+    pub(crate) fn encoded_again(
+        &self,
+        pack: Uuid,
+        record: Pack,
+        level: i32,
+    ) -> Result<Option<Vec<(Encoded, u64)>>> {
+        let Some(stored) = self.stored(pack)? else { return Ok(None) };
+        let most = u64::from(record.used - record.used / SAVED_ONE_IN);
+        let (length, mut from, mut used) = (stored.record.length, 0, 0);
+        let (mut frames, mut batch, mut is_end) = (Vec::new(), Vec::new(), false);
+        while !is_end {
+            match next_frame(&InTransaction(self), (pack, length), from)? {
+                Some((offset, head)) => {
+                    let frame = self.trees.get::<Frames>(&head.first)?;
+                    if frame.is_some_and(|frame| frame.is_of(pack, offset, &head)) {
+                        batch.push(self.live_content(pack, offset, &head)?);
+                    }
+                    from = offset + u64::from(head.size());
+                }
+                None => is_end = true,
+            }
+            if is_end || batch.len() >= BATCH_FRAMES {
+                for (encoded, live) in encode_all(&batch, level)? {
+                    used += u64::from(encoded.head.size());
+                    frames.push((encoded, live));
+                }
+                batch.clear();
+            }
+            if used >= most {
+                return Ok(None);
+            }
+        }
+        Ok((!frames.is_empty()).then_some(frames))
+    }
+
     /// Returns the content of a frame, with zeros for what belongs to no file any more.
     fn live_content(&self, pack: Uuid, offset: u64, head: &Head) -> Result<Content> {
         let content = content_at(&InTransaction(self), pack, offset, head)?;
@@ -172,4 +213,10 @@ impl State {
         }
         Ok(live)
     }
+}
+
+/// Encodes contents on all cores. Returns with each how many of its addresses belong to files.
+fn encode_all(contents: &[Content], level: i32) -> Result<Vec<(Encoded, u64)>> {
+    let encoded = |content: &Content| Ok((encode(content, Some(level))?, content.sliced_len()));
+    in_pool(|| contents.par_iter().map(encoded).collect())
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::packs::{
-    Content, DecodedFrame, FrameCache, HEAD_SIZE, Head, Slice, Wiped, decode, read_head,
+    Content, DecodedFrame, Encoded, FrameCache, HEAD_SIZE, Head, Slice, Wiped, decode, read_head,
 };
 use crate::records::{DeadSlices, Frame, Frames, InodeNumber, Inodes, ReadRecords, Stored};
 
@@ -51,18 +51,6 @@ pub(crate) fn next_frame(
     Ok(None)
 }
 
-/// Returns the bytes of a frame that follow its head.
-pub(crate) fn payload_at(
-    packs: &impl PackReader,
-    pack: Uuid,
-    offset: u64,
-    head: &Head,
-) -> Result<Wiped> {
-    let mut bytes = Wiped::from(vec![0; index(head.stored)]);
-    let read = packs.read_pack(pack, offset + u64::from(HEAD_SIZE), &mut bytes)?;
-    if read < bytes.len() { Err(damaged(bytes.len(), read)) } else { Ok(bytes) }
-}
-
 /// Returns the content of a frame.
 pub(crate) fn content_at(
     packs: &impl PackReader,
@@ -70,7 +58,12 @@ pub(crate) fn content_at(
     offset: u64,
     head: &Head,
 ) -> Result<Content> {
-    decode(head, &payload_at(packs, pack, offset, head)?)
+    let mut bytes = Wiped::from(vec![0; index(head.stored)]);
+    let read = packs.read_pack(pack, offset + u64::from(HEAD_SIZE), &mut bytes)?;
+    if read < bytes.len() {
+        return Err(damaged(bytes.len(), read));
+    }
+    decode(head, &bytes)
 }
 
 /// Returns whether a slice of a frame belongs to its inode.
@@ -176,13 +169,25 @@ fn load_frame(
     {
         return Ok(found);
     }
+    let read = read_frame(packs, first, frame, stored)?;
+    let content = Arc::new(decode(&read.head, read.payload())?);
+    packs.cache().insert(stored.pack, stored.offset, &content);
+    Ok(content)
+}
+
+/// Reads a frame from its pack. Its head must agree with its record.
+pub(crate) fn read_frame(
+    packs: &impl PackReader,
+    first: u64,
+    frame: &Frame,
+    stored: Stored,
+) -> Result<Encoded> {
     let mut bytes = Wiped::from(vec![0; index(stored.length) + index(HEAD_SIZE)]);
     let read = packs.read_pack(stored.pack, stored.offset.into(), &mut bytes)?;
-    if read < bytes.len() {
+    let Some(head) = bytes.first_chunk().filter(|_| read == bytes.len()) else {
         return Err(damaged(bytes.len(), read));
-    }
-    let (head, payload) = bytes.split_at(index(HEAD_SIZE));
-    let head = read_head(head.try_into().expect("the length of a head"))?;
+    };
+    let head = read_head(head)?;
     let is_expected = !ar7_engine::fault!(AnyFrame);
     if is_expected && (head.first, head.stored) != (first, stored.length) {
         return Err(damaged(first, head.first));
@@ -190,9 +195,7 @@ fn load_frame(
     if is_expected && (u64::from(head.length), head.method) != (frame.length, stored.method) {
         return Err(damaged(frame.length, head.length));
     }
-    let content = Arc::new(decode(&head, payload)?);
-    packs.cache().insert(stored.pack, stored.offset, &content);
-    Ok(content)
+    Ok(Encoded { head, bytes })
 }
 
 fn index(length: u32) -> usize {

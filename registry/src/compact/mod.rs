@@ -6,6 +6,7 @@
 //! Every round sets a ceiling, the lowest end of the file with some room left, and moves index pages (`pages`) and
 //! blocks of streams (`step`, which finds them with `find`) below it.
 
+mod encode;
 mod find;
 mod pages;
 mod report;
@@ -47,13 +48,33 @@ impl Archive {
         wait: Duration,
         observer: &mut dyn CompactObserver,
     ) -> Result<CompactSummary> {
+        self.compact_as(None, wait, observer)
+    }
+
+    /// Does the same. With a choice of compression, as [`Archive::set_compression`] takes it, the archive follows it from
+    /// now on. If it has a level, content is encoded with it first, where that makes it smaller:
+    ///
+    /// - Files that have a stream of their own are packed, if a sample of their beginning becomes smaller by more than a
+    ///   sixteenth, or if they have at most 64 KiB.
+    /// - A pack whose frames become smaller by more than one in 32 bytes is written again, without dead content.
+    ///
+    /// What is damaged stays as it is. One file or 16 MiB of packs need room next to their old content; what has no room
+    /// stays, too.
+    pub fn compact_as(
+        &self,
+        choice: Option<u64>,
+        wait: Duration,
+        observer: &mut dyn CompactObserver,
+    ) -> Result<CompactSummary> {
         let before = self.statistics()?;
         let mut compaction = Compaction {
             archive: self,
+            choice,
             wait,
             observer,
             reported: Reported::default(),
             summary: CompactSummary::default(),
+            looked: 0,
             total: 0,
         };
         let done = compaction.run();
@@ -71,28 +92,35 @@ impl Archive {
 /// A compaction in progress.
 struct Compaction<'a> {
     archive: &'a Archive,
+    /// The choice of compression to follow.
+    choice: Option<u64>,
     wait: Duration,
     observer: &'a mut dyn CompactObserver,
     reported: Reported,
     summary: CompactSummary,
-    /// Number of blocks to move, as far as known.
+    /// Number of blocks whose content was looked at, to encode it again.
+    looked: u64,
+    /// Number of blocks to look at or to move, as far as known.
     total: u64,
 }
 
 impl Compaction<'_> {
     fn run(&mut self) -> Result<()> {
         self.archive.state()?.writing()?.check_closed()?;
-        loop {
-            if self.must_end()? {
-                return Ok(());
-            }
-            if !self.archive.finish_transaction(State::commit_purging)? {
-                break;
-            }
+        self.purge()?;
+        if let Some(choice) = self.choice {
+            self.encode(choice)?;
+            self.purge()?;
         }
         self.fill_leaves()?;
         // Each round but the last shortens the archive.
         while self.round()? && self.summary.oldest_reader.is_none() {}
+        Ok(())
+    }
+
+    /// Frees the blocks of pending deletions.
+    fn purge(&mut self) -> Result<()> {
+        while !self.must_end()? && self.archive.finish_transaction(State::commit_purging)? {}
         Ok(())
     }
 
@@ -128,7 +156,8 @@ impl Compaction<'_> {
         let began = Instant::now();
         let mut pause = Duration::from_millis(5);
         loop {
-            let at = CompactProgress { moved: self.summary.moved, total: self.total };
+            let moved = self.looked + self.summary.moved;
+            let at = CompactProgress { moved, total: self.total.max(moved) };
             if let ControlFlow::Break(()) = self.observer.progress(at) {
                 return Err(EngineError::Stopped.into());
             }

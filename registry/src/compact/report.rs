@@ -20,9 +20,9 @@ pub trait CompactObserver {
 /// How far a compaction is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CompactProgress {
-    /// Blocks that were moved.
+    /// Blocks that were moved, or whose content was looked at to encode it again.
     pub moved: u64,
-    /// Blocks to move. Later rounds may find a few more.
+    /// Blocks to move or to look at. Later rounds may find a few more.
     pub total: u64,
 }
 
@@ -33,6 +33,8 @@ pub struct CompactSummary {
     pub bytes_before: u64,
     /// Length of the file after it.
     pub bytes_after: u64,
+    /// Blocks whose content was packed or encoded again.
+    pub encoded: u64,
     /// Blocks of streams that were moved.
     pub moved: u64,
     /// Blocks of streams, and parts of the index, that do not open.

@@ -17,7 +17,8 @@ impl Compaction<'_> {
             let mut state = self.archive.state()?;
             let state = state.writing()?;
             let Some(ceiling) = state.lowest_end() else { return Ok(false) };
-            self.total = self.total.max(self.summary.moved + state.used_from(ceiling)?);
+            let done = self.looked + self.summary.moved;
+            self.total = self.total.max(done + state.used_from(ceiling)?);
             state.trees.writer().set_ceiling(Some(ceiling));
             (ceiling, state.trees.writer().block_count())
         };

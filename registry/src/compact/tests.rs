@@ -6,6 +6,8 @@
 //! - while an older commit is read, the file neither grows nor is cut;
 //! - on a full disk it uses free blocks only.
 
+mod encode;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Duration;

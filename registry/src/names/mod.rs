@@ -16,6 +16,7 @@ mod tests;
 pub use lookup::Entry;
 pub(crate) use lookup::TARGET_MAX;
 pub use packed::Packed;
+pub(crate) use packed::pack_file;
 
 use crate::archive::Archive;
 use crate::committed::Snapshot;

@@ -190,21 +190,7 @@ impl Names<'_> {
             if state.open.get(&stream).is_some_and(|open| open.held) {
                 return Err(Error::AlreadyOpen { stream });
             }
-            let mut packed = Packed { number, slice: state.begin_slice(), length: 0 };
-            let mut piece = Zeroizing::new(vec![0; PIECE]);
-            while packed.length < inode.size {
-                let read = state.read_uncommitted(stream, packed.length, &mut piece)?;
-                if read == 0 {
-                    break;
-                }
-                let continues = packed.length > 0;
-                packed.extend(state, read as u64, |state| {
-                    state.pack(number, &piece[..read], continues)
-                })?;
-            }
-            delete_content(state, number, &inode)?;
-            let inode = packed.give_to(state, inode)?;
-            state.trees.put::<Inodes>(&number, &inode)?;
+            pack_file(state, number, inode, stream)?;
             Ok(true)
         })
     }
@@ -220,6 +206,29 @@ impl Names<'_> {
             done += read as u64;
         }
     }
+}
+
+/// Packs a file with the content of its stream, which it loses.
+pub(crate) fn pack_file(
+    state: &mut State,
+    number: InodeNumber,
+    inode: Inode,
+    stream: Uuid,
+) -> Result<()> {
+    let mut packed = Packed { number, slice: state.begin_slice(), length: 0 };
+    let mut piece = Zeroizing::new(vec![0; PIECE]);
+    while packed.length < inode.size {
+        let read = state.read_uncommitted(stream, packed.length, &mut piece)?;
+        if read == 0 {
+            break;
+        }
+        let continues = packed.length > 0;
+        packed.extend(state, read as u64, |state| state.pack(number, &piece[..read], continues))?;
+    }
+    delete_content(state, number, &inode)?;
+    let inode = packed.give_to(state, inode)?;
+    state.trees.put::<Inodes>(&number, &inode)?;
+    Ok(())
 }
 
 impl Packed {

@@ -10,6 +10,7 @@ use ar7_engine::{Check, Error as EngineError, Value};
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe;
 
+use super::AUTO_LEVEL;
 use super::wiped::Wiped;
 use crate::error::{Error, Result};
 
@@ -110,6 +111,18 @@ impl Content {
         (self.bytes.len() + self.slices.len() * size_of::<Slice>() + size_of::<Content>()) as u64
     }
 
+    /// Returns the number of bytes in its slices.
+    pub(crate) fn sliced_len(&self) -> u64 {
+        self.slices.iter().map(|slice| u64::from(slice.length)).sum()
+    }
+
+    /// Returns the level with which to encode it, if `chosen` is the level for new content. Zeros in place of deleted content
+    /// are compressed in any case: raw, a frame that is moved would stay as long as before.
+    pub(crate) fn level(&self, chosen: Option<i32>) -> Option<i32> {
+        let has_dead = self.sliced_len() < self.bytes.len() as u64;
+        chosen.or_else(|| has_dead.then(|| AUTO_LEVEL.into()))
+    }
+
     /// Returns the content with only some of its slices. All other bytes are zeros.
     pub(crate) fn only(&self, is_kept: impl Fn(&Slice) -> Result<bool>) -> Result<Content> {
         let bytes = Wiped::from(vec![0; self.bytes.len()]);
@@ -160,6 +173,13 @@ pub(crate) struct Encoded {
     pub(crate) bytes: Wiped,
 }
 
+impl Encoded {
+    /// Returns the bytes that follow the head.
+    pub(crate) fn payload(&self) -> &[u8] {
+        &self.bytes[frame_head_layout::SIZE..]
+    }
+}
+
 /// Encodes a frame. Without a gain, its content stays raw. `level` is a level of Zstandard, or `None` for raw frames.
 pub(crate) fn encode(content: &Content, level: Option<i32>) -> Result<Encoded> {
     let mut plain = Wiped::from(Vec::with_capacity(content.decoded_len()));
@@ -192,7 +212,7 @@ pub(crate) fn encode(content: &Content, level: Option<i32>) -> Result<Encoded> {
 }
 
 /// Returns the length of bytes that are compressed alone, or their own length if that fails.
-pub fn compressed_len(plain: &[u8], level: i32) -> usize {
+pub(super) fn compressed_len(plain: &[u8], level: i32) -> usize {
     compressed(plain, level).map_or(plain.len(), |compressed| compressed.len())
 }
 

@@ -9,6 +9,7 @@ use ar7_engine::format::DATA_SIZE;
 
 mod cache;
 mod frame;
+mod gain;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod wiped;
@@ -17,7 +18,9 @@ pub(crate) use cache::{DecodedFrame, FrameCache};
 pub(crate) use frame::{
     Content, Encoded, HEAD_SIZE, Head, SLICES_MAX, STORED_MAX, Slice, decode, encode, read_head,
 };
-pub use frame::{FRAME_MAX, Method, compressed_len, frame_head_layout, slice_layout};
+pub use frame::{FRAME_MAX, Method, frame_head_layout, slice_layout};
+pub(crate) use gain::should_pack;
+pub use gain::{BEGINNING_BYTES, gains};
 pub(crate) use wiped::Wiped;
 
 /// Maximum length of a pack in bytes.

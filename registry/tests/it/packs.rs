@@ -83,11 +83,17 @@ enum Step {
     Reopen,
     Reclaim,
     WipeFree,
-    Compact,
+    /// With a choice of compression, content is encoded again.
+    Compact(Option<u64>),
     /// Copies everything to a new archive, and goes on there.
-    Copy,
+    Copy(Option<u64>),
     /// Chooses how new content is compressed.
     SetCompression(u64),
+}
+
+/// A choice of compression: automatic, none, or a level.
+fn choice() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(0), Just(1), Just(2), Just(10)]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -122,9 +128,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Reopen),
         1 => Just(Step::Reclaim),
         1 => Just(Step::WipeFree),
-        1 => Just(Step::Compact),
-        1 => Just(Step::Copy),
-        1 => prop_oneof![Just(0), Just(1), Just(2), Just(10)].prop_map(Step::SetCompression),
+        1 => prop::option::of(choice()).prop_map(Step::Compact),
+        1 => prop::option::of(choice()).prop_map(Step::Copy),
+        1 => choice().prop_map(Step::SetCompression),
     ]
 }
 
@@ -276,8 +282,8 @@ impl Run {
                 self.was_committed();
                 assert_eq!(archive.statistics().unwrap().dead_bytes, 0);
             }
-            Step::Compact => self.compact(),
-            Step::Copy => self.copy(),
+            Step::Compact(choice) => self.compact(*choice),
+            Step::Copy(choice) => self.copy(*choice),
             Step::SetCompression(choice) => archive.set_compression(*choice).unwrap(),
         }
     }
@@ -305,16 +311,17 @@ impl Run {
         assert!(names.inode(number).unwrap().unwrap().stream.is_none());
     }
 
-    fn compact(&mut self) {
+    fn compact(&mut self, choice: Option<u64>) {
         self.archive.commit().unwrap();
-        self.archive.compact(Duration::ZERO, &mut Undisturbed).unwrap();
+        self.archive.compact_as(choice, Duration::ZERO, &mut Undisturbed).unwrap();
         self.was_committed();
     }
 
-    fn copy(&mut self) {
+    fn copy(&mut self, choice: Option<u64>) {
         self.archive.commit().unwrap();
         let (device, new) = create(ArchiveKind::Dynamic, 0);
-        self.archive.copy_to(&new, &mut |_| ControlFlow::Continue(())).unwrap();
+        self.archive.copy_as(choice, &new, &mut |_| ControlFlow::Continue(())).unwrap();
+        assert_eq!(new.statistics().unwrap().dead_bytes, 0);
         (self.device, self.archive) = (device, new);
         self.was_committed();
     }

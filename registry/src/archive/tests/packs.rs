@@ -134,6 +134,22 @@ fn packs_that_are_mostly_dead_are_deleted_and_what_lives_is_moved() {
     }
 }
 
+/// Raw frames are as long as their addresses. Once they are moved, zeros in place of deleted content take no space.
+#[test]
+fn raw_frames_that_are_moved_become_shorter_too() {
+    let (_, archive) = create(ArchiveKind::Dynamic, 0);
+    archive.set_compression(1).unwrap();
+    add(&archive, b"deleted", &noise(1, 100_000));
+    add(&archive, b"kept", &noise(2, 20_000));
+    archive.commit().unwrap();
+    assert!(archive.statistics().unwrap().packed_bytes > 120_000);
+    archive.names().remove(ROOT, b"deleted").unwrap();
+    archive.reclaim().unwrap();
+    let found = archive.statistics().unwrap();
+    assert!(found.packed_bytes < 25_000 && found.dead_bytes == 0, "{found:?}");
+    assert_eq!(content(&archive, b"kept").unwrap(), noise(2, 20_000));
+}
+
 /// A record of a pack that claims more live bytes than its frames have costs no endless loop, and other packs are moved.
 #[test]
 fn a_pack_that_cannot_be_moved_does_not_hold_up_the_others() {
