@@ -14,6 +14,9 @@ use crate::read_ahead::read_ahead;
 /// Length of one piece. A write of this length is sealed by several threads and bypasses the page cache.
 const PIECE_BYTES: usize = 4 << 20;
 
+/// Length of the first piece, so that short content touches little memory.
+const FIRST_BYTES: usize = 64 << 10;
+
 /// How long [`Polled`] waits at a time.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
@@ -57,7 +60,7 @@ pub fn copy(mut reader: impl Read + Send, mut writer: impl Write) -> Result<u64,
     };
     // Short content needs no thread.
     let mut first = Zeroizing::new(Vec::new());
-    let filled = fill(&mut reader, &mut first, &is_stopped);
+    let filled = fill(&mut reader, &mut first, FIRST_BYTES, &is_stopped);
     write(&first)?;
     if filled.map_err(CopyError::Read)? {
         drop(first);
@@ -67,7 +70,7 @@ pub fn copy(mut reader: impl Read + Send, mut writer: impl Write) -> Result<u64,
             if let Some(end) = end.take() {
                 return end.map(|()| None);
             }
-            match fill(&mut reader, piece, &is_stopped) {
+            match fill(&mut reader, piece, PIECE_BYTES, &is_stopped) {
                 Ok(true) => {}
                 Ok(false) => end = Some(Ok(())),
                 Err(error) => end = Some(Err(error)),
@@ -133,8 +136,13 @@ impl<R: Read + AsFd, F: FnMut() -> ControlFlow<()>> Read for Polled<R, F> {
 
 /// Reads until the piece is full. Returns false at the end of the reader. After an error, the piece holds what was
 /// read before it. An interruption is an error only if the copy is stopped.
-fn fill(reader: &mut impl Read, piece: &mut Vec<u8>, is_stopped: &AtomicBool) -> io::Result<bool> {
-    piece.resize(PIECE_BYTES, 0);
+fn fill(
+    reader: &mut impl Read,
+    piece: &mut Vec<u8>,
+    length: usize,
+    is_stopped: &AtomicBool,
+) -> io::Result<bool> {
+    piece.resize(length, 0);
     let mut filled = 0;
     let outcome = loop {
         if filled == piece.len() {

@@ -23,8 +23,8 @@ pub(super) struct Packing {
     pub(super) stuck: HashSet<Uuid>,
     /// The first addresses of dead slices that cannot be freed, because their frames are damaged.
     pub(super) stuck_slices: BTreeSet<u64>,
-    /// Whether the last commit could not read what it needed to free dead slices.
-    pub(super) is_purge_paused: bool,
+    /// Whether the last commit left no dead slice that it could free.
+    pub(super) is_purged: bool,
 }
 
 /// A pack that frames are appended to.

@@ -235,25 +235,33 @@ impl State {
         let freed = if length > FREED_AT_ONCE { 0 } else { self.free_frames(first, length)? };
         if freed < length {
             self.trees.put::<DeadSlices>(&(first + freed), &(length - freed))?;
+            self.packing.is_purged = false;
         }
         Ok(())
     }
 
     /// Returns whether slices of deleted files are left that can be freed.
     pub(super) fn has_dead_slices(&self) -> bool {
-        let stuck = self.packing.stuck_slices.len();
-        self.trees.entries(TreeId::DeadSlices) > stuck as u64
-            && stuck < STUCK_SLICES_MAX
-            && !self.packing.is_purge_paused
+        self.trees.entries(TreeId::DeadSlices) > 0 && !self.packing.is_purged
     }
 
     /// Frees some frames of dead slices. What is damaged or unreadable must not prevent a commit: it stays where it is.
     pub(super) fn purge_slices(&mut self) -> Result<()> {
-        self.packing.is_purge_paused = false;
+        // If it ends early, there is more to do.
+        self.packing.is_purged = false;
         let (mut left, mut from) = (FREED_PER_COMMIT, 0);
-        while left > 0 && self.packing.stuck_slices.len() < STUCK_SLICES_MAX {
-            let Some((first, length)) = self.trees.ceiling::<DeadSlices>(&from)? else { break };
-            from = first.saturating_add(length);
+        while self.packing.stuck_slices.len() < STUCK_SLICES_MAX {
+            if left == 0 {
+                return Ok(());
+            }
+            let found = match self.trees.ceiling::<DeadSlices>(&from) {
+                Ok(found) => found,
+                // The next commit tries again.
+                Err(error) if is_damage(&error) => break,
+                Err(error) => return Err(error),
+            };
+            let Some((first, length)) = found else { break };
+            from = first.saturating_add(1);
             if self.packing.stuck_slices.contains(&first) {
                 continue;
             }
@@ -264,11 +272,7 @@ impl State {
                     self.packing.stuck_slices.insert(first);
                     continue;
                 }
-                Err(error) if is_damage(&error) => {
-                    // The next commit tries again.
-                    self.packing.is_purge_paused = true;
-                    break;
-                }
+                Err(error) if is_damage(&error) => break,
                 Err(error) => return Err(error),
             };
             self.lower(&lowered)?;
@@ -278,6 +282,7 @@ impl State {
                 self.trees.put::<DeadSlices>(&from, &(length - lowered.freed))?;
             }
         }
+        self.packing.is_purged = true;
         Ok(())
     }
 

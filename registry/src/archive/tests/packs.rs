@@ -374,6 +374,24 @@ fn a_dead_slice_without_frames_prevents_no_commit_and_holds_up_no_other() {
     assert!(matches!(wiped, Err(Error::DeadBytes { bytes: 1000 })), "{wiped:?}");
 }
 
+/// Forged records: a slice within another one, of which no frame exists, and one that goes on behind it.
+#[test]
+fn dead_slices_that_overlap_end_every_commit() {
+    let (_, archive) = create(ArchiveKind::Dynamic, 0);
+    forge(&archive, |trees| {
+        for (first, length) in [(100, 1000), (500, 10), (900, 5000)] {
+            trees.put::<crate::records::DeadSlices>(&first, &length).unwrap();
+        }
+    });
+    add(&archive, b"a", b"content");
+    archive.commit().unwrap();
+    archive.reclaim().unwrap();
+    let before = archive.statistics().unwrap().commit;
+    archive.reclaim().unwrap();
+    assert!(archive.statistics().unwrap().commit <= before + 1, "nothing is left to do");
+    assert_eq!(content(&archive, b"a").unwrap(), b"content");
+}
+
 #[test]
 fn a_file_whose_frames_have_no_record_can_be_removed() {
     let (_, archive) = create(ArchiveKind::Dynamic, 0);
