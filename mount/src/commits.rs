@@ -25,6 +25,21 @@ struct Asked {
     changed: Option<Instant>,
     is_large: bool,
     is_ended: bool,
+    /// Whether the thread has ended, so that nobody answers any more.
+    is_over: bool,
+}
+
+/// Ends the answers when the thread ends, also by a panic.
+struct Answers<'a>(&'a Commits);
+
+impl Drop for Answers<'_> {
+    fn drop(&mut self) {
+        let mut asked = lock(&self.0.asked);
+        asked.is_over = true;
+        for reply in std::mem::take(&mut asked.waiting) {
+            reply.error(Errno::EIO);
+        }
+    }
 }
 
 impl Commits {
@@ -45,8 +60,18 @@ impl Commits {
 
     /// Answers a program after the next commit that has everything that was changed before this call.
     pub(crate) fn ask(&self, reply: ReplyEmpty) {
-        lock(&self.asked).waiting.push(reply);
+        let mut asked = lock(&self.asked);
+        if asked.is_over {
+            drop(asked);
+            return reply.error(Errno::EIO);
+        }
+        asked.waiting.push(reply);
         self.wake.notify_one();
+    }
+
+    /// Notes that a commit was refused, so that the next one comes after the interval.
+    fn refused(&self) {
+        lock(&self.asked).changed.get_or_insert_with(Instant::now);
     }
 
     /// Ends the thread.
@@ -85,9 +110,13 @@ pub(crate) fn start(
 }
 
 fn run(commits: &Commits, mut commit: impl FnMut() -> Result<(), Errno>) {
+    let _answers = Answers(commits);
     loop {
         let (waiting, is_last) = commits.next();
         let outcome = commit();
+        if outcome.is_err() {
+            commits.refused();
+        }
         for reply in waiting {
             match outcome {
                 Ok(()) => reply.ok(),

@@ -282,7 +282,7 @@ impl Filesystem for Server {
     fn readdirplus(
         &self,
         _: &Request,
-        _: INodeNo,
+        parent: INodeNo,
         handle: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
@@ -290,9 +290,8 @@ impl Filesystem for Server {
         let lifetime = self.lifetime();
         let listed = self.list(handle, offset, |next, entry| {
             let name = OsStr::from_bytes(&entry.name);
-            // One that was removed since it was listed is left out.
-            let Ok((_, inode)) = self.inode(INodeNo(entry.inode.0)) else { return false };
-            let status = status(entry.inode, &inode);
+            // One that was removed since it was listed is left out: the kernel would keep its name.
+            let Ok(status) = self.listed_status(parent, entry) else { return false };
             reply.add(status.ino, next, name, &lifetime, &status, GENERATION)
         });
         match listed {

@@ -5,9 +5,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ar7_registry::Archive;
 use ar7_registry::names::Entry;
 use ar7_registry::records::{EntryType, Inode, InodeNumber, NAME_MAX};
+use ar7_registry::{Archive, Snapshot};
 use fuser::{Errno, FileAttr, FileHandle, INodeNo};
 
 use crate::attributes::status;
@@ -24,6 +24,9 @@ const ALWAYS: Duration = Duration::from_secs(1 << 30);
 /// How long the kernel may keep what another process changes in its own commits.
 const FOLLOWING: Duration = Duration::from_secs(1);
 
+/// How often a read begins again because the file was changed meanwhile.
+const READS_MAX: u32 = 1000;
+
 /// What a program may look for in a file.
 const SEEK_DATA: i32 = 3;
 const SEEK_HOLE: i32 = 4;
@@ -34,7 +37,7 @@ pub(crate) const PROCESS_ATTRIBUTE: &str = "user.ar7.process";
 /// What is served.
 pub(crate) enum Served {
     /// One commit.
-    Commit(ar7_registry::Snapshot),
+    Commit(Snapshot),
     /// The newest commit.
     Newest,
     /// The open transaction.
@@ -89,10 +92,19 @@ impl Server {
         if let Served::Transaction(writer) = &*self.served
             && let Some(orphan) = writer.orphan(number)?
         {
-            return Ok((view, orphan));
+            return Ok((View::Open(self.archive.clone()), orphan));
         }
-        let inode = found(view.inode(number))?;
-        Ok((view, inode))
+        match found(view.inode(number)) {
+            Ok(inode) => Ok((view, inode)),
+            Err(error) => match &*self.served {
+                // It may have lost its last name since the check.
+                Served::Transaction(writer) => {
+                    let orphan = writer.orphan(number)?.ok_or(error)?;
+                    Ok((View::Open(self.archive.clone()), orphan))
+                }
+                Served::Commit(_) | Served::Newest => Err(error),
+            },
+        }
     }
 
     pub(crate) fn status(&self, number: INodeNo) -> Outcome<FileAttr> {
@@ -119,17 +131,34 @@ impl Server {
     }
 
     pub(crate) fn read_at(&self, number: INodeNo, offset: u64, size: u32) -> Outcome<Vec<u8>> {
-        if let Served::Transaction(writer) = &*self.served
-            && let Some(bytes) = writer.read(number_of(number), offset, size)?
-        {
+        for _ in 0..READS_MAX {
+            if let Served::Transaction(writer) = &*self.served
+                && let Some(bytes) = writer.read(number_of(number), offset, size)?
+            {
+                return Ok(bytes);
+            }
+            let (view, inode) = self.inode(number)?;
+            let View::Committed(snapshot) = view else {
+                // The file was changed, or lost its last name, since the check.
+                continue;
+            };
+            let left = inode.size.saturating_sub(offset).min(size.into());
+            let mut bytes = vec![0; usize::try_from(left).map_err(|_| Errno::EINVAL)?];
+            let length = read_committed(&snapshot, &inode, offset, &mut bytes);
+            bytes.truncate(length.map_err(|error| errno(&error))?);
             return Ok(bytes);
         }
-        let (view, inode) = self.inode(number)?;
-        let left = inode.size.saturating_sub(offset).min(size.into());
-        let mut bytes = vec![0; usize::try_from(left).map_err(|_| Errno::EINVAL)?];
-        let length = view.read(&inode, offset, &mut bytes).map_err(|error| errno(&error))?;
-        bytes.truncate(length);
-        Ok(bytes)
+        Err(Errno::EIO)
+    }
+
+    /// Returns the status of an entry that was listed, unless its name has been removed or given to another one since.
+    pub(crate) fn listed_status(&self, parent: INodeNo, entry: &Entry) -> Outcome<FileAttr> {
+        let is_always = matches!(&*self.served, Served::Commit(_));
+        if is_always || entry.name == b"." || entry.name == b".." {
+            return self.status(INodeNo(entry.inode.0));
+        }
+        let status = self.find(parent, OsStr::from_bytes(&entry.name))?;
+        if status.ino.0 == entry.inode.0 { Ok(status) } else { Err(Errno::ENOENT) }
     }
 
     /// Returns the next offset with data, or the next in a hole. The end of a file counts as a hole.
@@ -195,6 +224,19 @@ impl Server {
 
 pub(crate) fn number_of(number: INodeNo) -> InodeNumber {
     InodeNumber(number.0)
+}
+
+/// Reads content of a file, at most to its end. Returns the number of bytes.
+fn read_committed(
+    snapshot: &Snapshot,
+    inode: &Inode,
+    offset: u64,
+    bytes: &mut [u8],
+) -> ar7_registry::Result<usize> {
+    match snapshot.read_file(inode)? {
+        Some(content) if inode.kind == EntryType::File => content.read_at(offset, bytes),
+        _ => Ok(0),
+    }
 }
 
 fn found(inode: ar7_registry::Result<Option<Inode>>) -> Outcome<Inode> {

@@ -226,7 +226,8 @@ fn process_of(directory: &Path) -> io::Result<Option<Pid>> {
     let mut text = [0; 20];
     let length = match rustix::fs::getxattr(directory, PROCESS_ATTRIBUTE, &mut text[..]) {
         Ok(length) => length,
-        Err(Errno::NOTCONN) => return Ok(None),
+        // The archive may be unreadable. That is no reason to stay mounted.
+        Err(Errno::NOTCONN | Errno::IO) => return Ok(None),
         Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOTTY) => {
             let text = "no archive is mounted there";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));

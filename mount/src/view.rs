@@ -1,7 +1,7 @@
 //! What a request reads: the last commit, or the open transaction where it differs.
 
 use ar7_registry::names::Entry;
-use ar7_registry::records::{EntryType, ExtendedAttribute, Inode, InodeNumber};
+use ar7_registry::records::{ExtendedAttribute, Inode, InodeNumber};
 use ar7_registry::{Archive, Result, Snapshot};
 
 /// A state of the archive.
@@ -50,16 +50,6 @@ impl View {
         match self {
             View::Committed(snapshot) => snapshot.extended_attributes(inode),
             View::Open(archive) => archive.names().extended_attributes(inode),
-        }
-    }
-
-    /// Reads content of a file, at most to its end. Returns the number of bytes. Content of the open transaction is read
-    /// through the open file instead.
-    pub(crate) fn read(&self, inode: &Inode, offset: u64, bytes: &mut [u8]) -> Result<usize> {
-        let View::Committed(snapshot) = self else { return Ok(0) };
-        match snapshot.read_file(inode)? {
-            Some(content) if inode.kind == EntryType::File => content.read_at(offset, bytes),
-            _ => Ok(0),
         }
     }
 

@@ -27,6 +27,9 @@ const BLOCKS_AHEAD: usize = 4096;
 /// Bytes of content in a block.
 const CONTENT_BYTES: usize = 4000;
 
+/// Number of commits that a change without room makes, each of which frees a part of what deleted files took.
+const COMMITS_FOR_ROOM: usize = 64;
+
 /// Bytes of changed content from which a commit writes them out before it excludes changes.
 const EARLY_BYTES: u64 = 4 << 20;
 
@@ -131,7 +134,7 @@ impl Writer {
     ) -> Result<T, Errno> {
         let mut turn = self.turn();
         self.check_not_failed()?;
-        self.take_closed();
+        self.take_closed(&mut turn);
         self.make_room(&mut turn, need)?;
         let outcome = work(&self.archive.names());
         turn.is_changed = true;
@@ -166,14 +169,26 @@ impl Writer {
             let made = ahead.into_iter().find(|&blocks| self.archive.check_room(blocks).is_ok());
             match (made, need) {
                 (Some(made), _) => turn.room = made,
-                (None, Need::Room(_)) => {
-                    return self.archive.check_room(blocks).map_err(|error| errno(&error));
-                }
+                (None, Need::Room(_)) => turn.room = self.free_room(turn, blocks)?,
                 (None, Need::Nothing) => return self.commit_in(turn),
             }
         }
         turn.room -= blocks;
         Ok(())
+    }
+
+    /// Makes room by commits, which free what deleted files took. Returns the number of blocks.
+    fn free_room(&self, turn: &mut Turn, blocks: usize) -> Result<usize, Errno> {
+        for _ in 0..COMMITS_FOR_ROOM {
+            if !turn.is_changed && !self.archive.has_deletions() {
+                break;
+            }
+            self.commit_in(turn)?;
+            if self.archive.check_room(blocks).is_ok() {
+                return Ok(blocks);
+            }
+        }
+        self.archive.check_room(blocks).map(|()| blocks).map_err(|error| errno(&error))
     }
 
     /// Makes everything durable that was changed before the call.
@@ -184,13 +199,13 @@ impl Writer {
             let _ = self.archive.write_early();
         }
         let mut turn = self.turn();
-        self.take_closed();
+        self.take_closed(&mut turn);
         self.commit_in(&mut turn)
     }
 
     fn commit_in(&self, turn: &mut Turn) -> Result<(), Errno> {
         self.check_not_failed()?;
-        if !turn.is_changed {
+        if !turn.is_changed && !self.archive.has_deletions() {
             return Ok(());
         }
         if let Err(error) = self.archive.flush()
@@ -258,8 +273,8 @@ impl Writer {
         lock(&self.closed).push((number, writes));
     }
 
-    /// Closes the files of handles that were closed. Only with the turn.
-    fn take_closed(&self) {
+    /// Closes the files of handles that were closed.
+    fn take_closed(&self, turn: &mut Turn) {
         let closed = std::mem::take(&mut *lock(&self.closed));
         if closed.is_empty() {
             return;
@@ -267,7 +282,8 @@ impl Writer {
         let mut files = lock(&self.files);
         for (number, writes) in closed {
             if files.get(&number).is_some_and(|file| file.release(writes)) {
-                files.remove(&number);
+                // The next commit frees the content of a file without a name.
+                turn.is_changed |= files.remove(&number).is_some_and(|file| file.is_orphan());
             }
         }
     }

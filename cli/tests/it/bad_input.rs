@@ -39,7 +39,7 @@ fn a_file_that_is_not_an_archive_is_an_error_and_stays_unchanged() {
 }
 
 /// A line for each command that opens an archive, and its exit code if a meta slot is damaged.
-const OPENING: [(&str, i32); 25] = [
+const OPENING: [(&str, i32); 26] = [
     ("ingest a.ar7 src", 0),
     ("ingest a.ar7 src --dry-run", 0),
     ("put a.ar7 new", 0),
@@ -62,6 +62,8 @@ const OPENING: [(&str, i32); 25] = [
     ("key change a.ar7 --new-key-file second", 0),
     ("key label a.ar7 new", 0),
     ("compact a.ar7", 0),
+    // There is no such directory.
+    ("mount a.ar7 missing --foreground", 1),
     ("wipe-free a.ar7", 0),
     ("rekey a.ar7", 0),
     ("header export a.ar7 header", 0),
@@ -69,8 +71,17 @@ const OPENING: [(&str, i32); 25] = [
 ];
 
 /// Commands that open no archive. `salvage` and `shred` also work if none can be opened.
-const NOT_OPENING: [&str; 8] =
-    ["keygen", "create", "repair", "salvage", "import-archive7", "shred", "completions", "help"];
+const NOT_OPENING: [&str; 9] = [
+    "keygen",
+    "create",
+    "unmount",
+    "repair",
+    "salvage",
+    "import-archive7",
+    "shred",
+    "completions",
+    "help",
+];
 
 /// Returns the names of all commands as the help lists them, with the subcommands of those that have some.
 fn commands(bench: &Bench) -> Vec<String> {

@@ -42,7 +42,7 @@ impl State {
     }
 
     /// Returns whether deleted content is left.
-    fn has_deletions(&self) -> bool {
+    pub(super) fn has_deletions(&self) -> bool {
         self.trees.pending_deletions() > self.orphans.recorded() || self.has_dead_slices()
     }
 

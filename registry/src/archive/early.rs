@@ -31,10 +31,15 @@ impl Archive {
         self.state()?.writing()?.flush(true)
     }
 
+    /// Returns whether content of deleted files is left, of which each commit frees a part.
+    pub fn has_deletions(&self) -> bool {
+        self.state().is_ok_and(|mut state| state.writing().is_ok_and(|state| state.has_deletions()))
+    }
+
     /// Returns whether only a rollback is possible, because a failure left the open transaction half changed, or nothing
     /// at all.
     pub fn is_failed(&self) -> bool {
-        self.state().is_ok_and(|mut state| state.writing().is_err())
+        self.state().map_or(true, |mut state| state.writing().is_err())
     }
 }
 
