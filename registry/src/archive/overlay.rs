@@ -32,6 +32,12 @@ pub(super) enum Place {
 }
 
 impl Overlay {
+    /// Returns whether the file is as it was before.
+    pub(super) fn is_unchanged(&self) -> bool {
+        let before = self.slice.1;
+        (self.kept, self.length, self.changes.len()) == (before, before, 0)
+    }
+
     /// Returns the place of the first byte of a range, and where the place ends, at most at the end of the range.
     pub(super) fn place_at(&self, range: Range<u64>) -> (u64, Place) {
         let (end, changed) = self.changes.at(range.clone());

@@ -40,6 +40,9 @@ impl State {
         bytes: &[u8],
     ) -> Result<bool> {
         let Some(overlay) = self.overlay(number)? else { return Ok(false) };
+        if bytes.is_empty() {
+            return Ok(true);
+        }
         let (stream, before) = (overlay.stream, overlay.length);
         let offset = offset.unwrap_or(before);
         let end = offset.saturating_add(bytes.len() as u64);
@@ -131,6 +134,11 @@ impl State {
     }
 
     fn pack_overlaid(&mut self, number: InodeNumber) -> Result<()> {
+        if self.overlays.get(&number).is_some_and(Overlay::is_unchanged) {
+            // What was written to it was refused.
+            self.forget_overlay(number)?;
+            return Ok(());
+        }
         let inode = self.trees.get::<Inodes>(&number)?;
         let inode = inode.ok_or(Error::NoInode { inode: number.0 })?;
         let length = self.overlaid_length(number).unwrap_or_default();

@@ -15,7 +15,7 @@ use crate::blocks::{OpenStream, PackReader, frame_at, is_damage, read_packed};
 use crate::error::{Error, Result};
 use crate::packs::{
     BLOCK_BYTES, Content, Encoded, FRAME_BYTES, FRAME_MAX, HEAD_SIZE, LONG_FILE_BYTES,
-    LONG_FILE_FRAME_BYTES, PACK_BYTES, encode, level_of,
+    LONG_FILE_FRAME_BYTES, PACK_BYTES, encode, level_of, slice_layout,
 };
 use crate::records::{
     ADDRESS_COUNTER, ADDRESS_MAX, COMPRESSION_COUNTER, DeadSlices, Frame, Frames, InodeNumber,
@@ -25,8 +25,11 @@ use crate::records::{
 /// [`FRAME_BYTES`] as a length in memory.
 const LARGE_FRAME_BYTES: usize = FRAME_BYTES as usize;
 
-/// A frame that stores more bytes begins in a new block, so that a bad block costs few frames.
-const SHARED_BLOCK_MAX: u32 = 64 << 10;
+/// A frame that stores more bytes begins in a new block, so that a bad block costs few frames. A raw frame of a long file
+/// does not, with its content and one slice.
+const SHARED_BLOCK_MAX: u32 = LONG_FILE_FRAME_BYTES + 16;
+
+const _: () = assert!(slice_layout::SIZE == 16);
 
 /// The shortest gap in front of a frame that begins a block: the zeros in place of a tag.
 const GAP_MIN: u32 = 4;

@@ -1,8 +1,10 @@
 //! Encodes content again where that makes it smaller: files that have a stream of their own are packed, and packs are
 //! written again. Like everything in a compaction, it is a sequence of ordinary commits.
 
+use std::num::NonZeroU64;
+
 use ar7_engine::Class;
-use ar7_engine::format::{ArchiveKind, DATA_SIZE_U64};
+use ar7_engine::format::{ArchiveKind, DATA_SIZE_U64, StoredStream};
 use uuid::Uuid;
 
 use super::Compaction;
@@ -50,10 +52,10 @@ impl Compaction<'_> {
     /// Follows a choice of compression from now on, and encodes content again where that makes it smaller. What is
     /// damaged stays as it is, and so does what there is no room for.
     pub(super) fn encode(&mut self, choice: u64) -> Result<()> {
+        self.archive.finish_transaction(|state| state.choose_compression(choice))?;
         if self.must_end()? {
             return Ok(());
         }
-        self.archive.finish_transaction(|state| state.choose_compression(choice))?;
         let Some(level) = level_of(choice) else { return Ok(()) };
         if self.archive.kind() != ArchiveKind::Dynamic {
             return Ok(());
@@ -79,12 +81,13 @@ impl Compaction<'_> {
                 self.archive.finish_transaction(|state| state.pack_some(level, &mut files));
             match packed {
                 Ok(()) => from = files.next,
-                Err(error) if can_stay(&error) && files.read > 1 => {
-                    // Another attempt packs the files before it.
+                Err(error) if can_stay(&error) && most > 0 && files.read > 1 => {
+                    // Another attempt packs the files before it, each in its own commit.
                     alone_until = files.at;
                     continue;
                 }
-                Err(error) if can_stay(&error) && files.read == 1 => from = files.next,
+                // Only the last file that was read can have failed: an attempt ends after the first one that it packs.
+                Err(error) if can_stay(&error) && files.read > 0 => from = files.next,
                 // The index is damaged.
                 Err(error) if can_stay(&error) => return Ok(()),
                 Err(error) => return Err(error),
@@ -107,6 +110,8 @@ impl Compaction<'_> {
             let mut again = Again { next: from, last, looked_blocks: 0, written_blocks: 0 };
             match self.archive.finish_transaction(|state| state.encode_some(level, &mut again)) {
                 Ok(()) => from = again.next,
+                // These packs stay as they are. If no pack was found, the index is damaged.
+                Err(error) if can_stay(&error) && again.next != from => from = again.next,
                 Err(error) if can_stay(&error) => return Ok(()),
                 Err(error) => return Err(error),
             }
@@ -167,8 +172,10 @@ impl State {
         (number, inode, stream): (InodeNumber, Inode, Uuid),
     ) -> Result<()> {
         files.read += 1;
-        let size = inode.size;
-        let blocks = self.stored(stream)?.map_or(0, |stored| stored.record.count.into());
+        // Of a forged archive, many inodes can name one stream.
+        let is_its_own = |stored: &StoredStream| stored.inode == NonZeroU64::new(number.0);
+        let Some(stored) = self.stored(stream)?.filter(is_its_own) else { return Ok(()) };
+        let (size, blocks) = (inode.size, u64::from(stored.record.count));
         files.looked_blocks += blocks;
         let gains = should_pack(size, level, |beginning| {
             let read = self.read_uncommitted(stream, 0, beginning)?;

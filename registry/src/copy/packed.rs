@@ -1,5 +1,7 @@
 //! Packed content in a copy: what belongs to files, in new packs.
 
+use std::num::NonZeroU64;
+
 use ar7_engine::format::{DATA_SIZE_U64, StoredStream};
 use ar7_engine::in_pool;
 use rayon::prelude::*;
@@ -32,7 +34,9 @@ impl Copying<'_> {
         inode: &Inode,
         stored: &StoredStream,
     ) -> Result<bool> {
-        let Some(level) = self.level.filter(|_| inode.kind == EntryType::File) else {
+        // Of a forged archive, many inodes can name one stream.
+        let is_file = inode.kind == EntryType::File && stored.inode == NonZeroU64::new(number.0);
+        let Some(level) = self.level.filter(|_| is_file) else {
             return Ok(false);
         };
         let content = self.from.read_stream(stored.record.identity)?;

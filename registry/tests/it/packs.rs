@@ -457,6 +457,13 @@ fn a_file_with_holes_is_changed_where_it_is_written() {
     let error = run.archive.names().set_packed_len(number, 1 << 60).unwrap_err();
     assert!(error.to_string().contains("length of a file with holes"), "{error}");
     assert!(run.archive.names().write_packed(number, Some(1 << 60), b"a").is_err());
+    // What is refused, or writes nothing, changes nothing: the content stays at its addresses.
+    assert!(run.archive.names().write_packed(number, Some(5), b"").unwrap());
+    run.read_uncommitted(0);
+    let first = |run: &Run| run.archive.names().inode(number).unwrap().unwrap().slice;
+    let before = first(&run);
+    run.step(&Step::Commit);
+    assert_eq!(first(&run), before);
     run.set_length(0, 0);
     run.step(&Step::Commit);
 }

@@ -210,6 +210,31 @@ fn what_does_not_open_or_has_no_room_stays_and_the_rest_is_packed() {
     }
 }
 
+/// Files that are not packed come before one that does not open.
+#[test]
+fn a_damaged_file_behind_files_that_stay_plain_ends_nothing() {
+    let (device, archive) = create();
+    let mut files = Files::new();
+    add_plain(&archive, &mut files, "a", noise(1, 1 << 20));
+    add_plain(&archive, &mut files, "damaged", text(2, 2_000_000));
+    add_plain(&archive, &mut files, "z", text(4, 200_000));
+    archive.commit().unwrap();
+    let number = archive.names().lookup(ROOT, b"damaged").unwrap().unwrap().inode;
+    let stream = archive.names().inode(number).unwrap().unwrap().stream.unwrap();
+    let begin = archive.snapshot().stored(stream).unwrap().unwrap().record.begin.unwrap();
+    archive.close().unwrap();
+    // Behind the beginning, which shows whether the file becomes smaller.
+    device.write(Position::at(begin.get() + 400), &[0; BLOCK_SIZE]).unwrap();
+    let archive = open(&device);
+    let mut seen = Seen { calls: Some(1000), ..Seen::default() };
+    archive.compact_as(Some(0), Duration::ZERO, &mut seen).unwrap();
+    let is_packed = |name: &str| {
+        let number = archive.names().lookup(ROOT, name.as_bytes()).unwrap().unwrap().inode;
+        archive.names().inode(number).unwrap().unwrap().slice.is_some()
+    };
+    assert_eq!(["a", "damaged", "z"].map(is_packed), [false, false, true]);
+}
+
 #[test]
 fn a_stopped_compaction_leaves_every_file_as_it_was() {
     let (device, archive) = create();
