@@ -366,7 +366,11 @@ impl Content for SharedStream<'_> {
 
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {
         if let Some((number, _)) = self.packed()? {
-            return self.open.archive.names().read_packed(number, offset, bytes);
+            let read = self.open.archive.names().read_packed(number, offset, bytes)?;
+            // Another thread may have given the file a stream of its own meanwhile: then this is not its end.
+            if read > 0 || self.packed()?.is_some() {
+                return Ok(read);
+            }
         }
         self.read(|stream| stream.read_at(offset, bytes), 0)
     }

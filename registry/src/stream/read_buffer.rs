@@ -81,7 +81,10 @@ impl ReadBuffer {
         self.start = offset - within;
         match self.read_blocks(stream, blocks) {
             // A bad block that was not asked for is no reason to refuse the others.
-            Err(_) if blocks > least => self.read_blocks(stream, least),
+            Err(_) if blocks > least => {
+                self.window_blocks = least;
+                self.read_blocks(stream, least)
+            }
             outcome => outcome,
         }
     }
