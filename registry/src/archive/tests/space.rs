@@ -130,7 +130,7 @@ fn small_commits_next_to_an_old_snapshot_leave_the_blocks_that_it_holds_in_the_f
 }
 
 #[test]
-fn deletions_succeed_on_a_full_disk_next_to_a_snapshot_that_holds_many_runs() {
+fn a_deletion_succeeds_on_a_full_disk_next_to_a_snapshot_that_holds_many_runs() {
     let (device, archive, kept, snapshot) = with_held_runs(20_000);
     let blocks = archive.store().file_bytes().unwrap() / 4096;
     device.set_capacity(u32::try_from(blocks).unwrap());
@@ -142,10 +142,18 @@ fn deletions_succeed_on_a_full_disk_next_to_a_snapshot_that_holds_many_runs() {
         let error = (0..100).find_map(|_| fill().err()).expect("a full disk");
         assert_eq!(error.class(), ar7_engine::Class::NoSpace, "{error}");
     }
-    for deleted in &kept[..3] {
-        assert!(archive.delete_stream(*deleted).unwrap());
-        archive.commit().unwrap();
-    }
+    // The snapshot holds what a deletion frees, so that each of them takes some blocks of the reserve, until it ends.
+    let mut left = kept.iter();
+    let delete = |deleted: &Uuid| -> Result<()> {
+        assert!(archive.delete_stream(*deleted)?);
+        archive.commit()
+    };
+    delete(left.next().unwrap()).unwrap();
+    let error = left.find_map(|deleted| delete(deleted).err()).expect("the end of the reserve");
+    assert_eq!(error.class(), ar7_engine::Class::NoSpace, "{error}");
     drop(snapshot);
+    for deleted in left.take(100) {
+        delete(deleted).unwrap();
+    }
     assert_verified(&archive);
 }
