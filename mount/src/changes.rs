@@ -1,15 +1,14 @@
 //! Changes of names in the open transaction.
 
+use ar7_engine::format::Timestamp;
 use ar7_registry::Names;
 use ar7_registry::names::Entry;
 use ar7_registry::records::{Attributes, Device, EntryType, Inode, InodeNumber};
 use fuser::{Errno, RenameFlags};
 
-use ar7_engine::format::Timestamp;
-
 use crate::errno::Failure;
 use crate::handles::lock;
-use crate::inodes::{changed_now, existing, modified_now};
+use crate::inodes::{SET_GID, changed_now, existing, modified_now};
 use crate::writer::{Need, Writer};
 
 /// A directory, and a name in it.
@@ -30,8 +29,6 @@ pub(crate) struct Maker {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
 }
-
-const SET_GID: u32 = 0o2000;
 
 impl Writer {
     /// Adds an entry. Returns its inode.

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use ar7_engine::format::{BLOCKS_MAX, DATA_SIZE_U64};
 use ar7_registry::Stream;
-use ar7_registry::records::{EntryType, Inode, InodeNumber};
+use ar7_registry::records::{EntryType, InodeNumber};
 use fuser::Errno;
 
 use crate::errno::Failure;
 use crate::handles::lock;
 use crate::inodes::{drop_capabilities, existing, modified_now, without_privileges};
-use crate::open_file::{Content, OpenFile};
+use crate::open_file::{Content, OpenFile, Orphan};
 use crate::space::CONTENT_BYTES;
 use crate::writer::{Need, Writer};
 
@@ -54,11 +54,10 @@ impl Writer {
         lock(&self.files).get(&number).cloned()
     }
 
-    /// Returns the inode of a file without a name.
-    pub(crate) fn orphan(&self, number: InodeNumber) -> Result<Option<Inode>, Errno> {
+    /// Returns what is left of a file without a name; `None` if it is not one.
+    pub(crate) fn orphan(&self, number: InodeNumber) -> Result<Option<Orphan>, Errno> {
         let Some(file) = self.file(number).filter(|file| file.is_orphan()) else { return Ok(None) };
-        let orphan = file.content().orphan().map_err(|failure| failure.errno())?;
-        Ok(orphan.map(|orphan| orphan.inode))
+        file.content().orphan().map_err(|failure| failure.errno())
     }
 
     /// Reads content of an open file that differs from the last commit; `None` if it does not.
@@ -173,9 +172,9 @@ impl Writer {
         })
     }
 
-    /// Fails if so many bytes of content cannot fit, before the disk is filled with zeros.
+    /// Fails if there is no room for this many bytes of zeros, before any is written.
     fn check_outside(&self, bytes: u64) -> Result<(), Failure> {
-        let free = self.free_blocks()?.saturating_mul(CONTENT_BYTES);
+        let free = self.free_blocks()?.saturating_mul(CONTENT_BYTES.into());
         if bytes > free { Err(Errno::ENOSPC.into()) } else { Ok(()) }
     }
 

@@ -10,6 +10,9 @@ use crate::errno::Failure;
 /// The extended attribute with the capabilities of a program. A change of content, owner or group removes it.
 const CAPABILITIES: &[u8] = b"security.capability";
 
+/// The bit of a mode that gives a program the rights of its group. A directory passes on its group with it.
+pub(crate) const SET_GID: u32 = 0o2000;
+
 /// Returns an inode of the open transaction.
 pub(crate) fn existing(names: &Names<'_>, number: InodeNumber) -> Result<Inode, Failure> {
     Ok(names.inode(number)?.ok_or(Errno::ESTALE)?)
@@ -32,7 +35,6 @@ pub(crate) fn modified_now(number: InodeNumber, attributes: Attributes) -> Attri
 /// Returns a mode without the bits that give a program the rights of the file's owner or group.
 pub(crate) fn without_privileges(mode: u32) -> u32 {
     const SET_UID: u32 = 0o4000;
-    const SET_GID: u32 = 0o2000;
     const GROUP_EXECUTES: u32 = 0o010;
     let group = if mode & GROUP_EXECUTES == 0 { 0 } else { SET_GID };
     mode & !(SET_UID | group)

@@ -30,8 +30,8 @@
 //! share the next one. A commit of much content first writes it out while changes go on.
 //!
 //! The kernel gathers writes (`FUSE_WRITEBACK_CACHE`), and passes them on before an `fsync` and when a file is closed. It
-//! knows the length and the times of a file better than the archive, ignores what it is told, and sets them after
-//! it has passed the content on. The first change of a file after a commit sets the times all the same, because a
+//! keeps the length and the times of a file itself: it ignores those in answers, and sets them after it has passed the
+//! content on. The first change of a file after a commit sets the times all the same, because a
 //! commit can come in between. The kernel does not pass on `syncfs`, except for the writes that belong to it.
 //!
 //! A packed file gets a stream of its own before it is changed. Its holes then take space, as any zeros do. Only one

@@ -2,8 +2,8 @@
 //!
 //! The handle keeps the names that it has returned. The offset after an entry is its place among them, plus those of
 //! `.` and `..`. What follows an offset is first taken from the names that were returned before, and then from the
-//! directory, above the last of them. So an entry that exists all the time is returned exactly once, whatever is
-//! added or removed meanwhile.
+//! directory, above the last of them. So an entry that exists throughout is returned exactly once, even if others
+//! are added or removed meanwhile.
 
 use ar7_registry::Result;
 use ar7_registry::names::Entry;

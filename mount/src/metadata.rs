@@ -104,16 +104,6 @@ impl Writer {
         })
     }
 
-    /// Returns the extended attributes of a file without a name.
-    pub(crate) fn orphan_extended(
-        &self,
-        number: InodeNumber,
-    ) -> Result<Option<Vec<ExtendedAttribute>>, Errno> {
-        let Some(file) = self.file(number).filter(|file| file.is_orphan()) else { return Ok(None) };
-        let orphan = file.content().orphan().map_err(|failure| failure.errno())?;
-        Ok(orphan.map(|orphan| orphan.extended))
-    }
-
     fn change_orphan(&self, number: InodeNumber, change: impl FnOnce(&mut Orphan)) -> bool {
         let file = self.file(number).filter(|file| file.is_orphan());
         file.is_some_and(|file| file.content().set_orphan(change))

@@ -176,8 +176,8 @@ impl Filesystem for Server {
         let more = match &*self.served {
             // The kernel drops content that it keeps when the time or the length of the file changes.
             Served::Newest => InitFlags::FUSE_AUTO_INVAL_DATA,
-            // It gathers small writes, and asks for no capabilities before each. What it is told of the length and the
-            // times of a file that it has, it ignores.
+            // It gathers small writes, and does not ask for capabilities before each of them. It keeps the length and the
+            // times of a file itself, and ignores those in answers.
             Served::Transaction(_) => {
                 InitFlags::FUSE_WRITEBACK_CACHE | InitFlags::FUSE_HANDLE_KILLPRIV_V2
             }
@@ -188,10 +188,7 @@ impl Filesystem for Server {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match self.find(parent, name) {
-            Ok(status) => reply.entry(&self.lifetime(), &status, GENERATION),
-            Err(error) => reply.error(error),
-        }
+        self.answer_entry(self.find(parent, name), reply);
     }
 
     fn getattr(&self, _: &Request, number: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {

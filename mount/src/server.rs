@@ -15,6 +15,7 @@ use crate::errno::errno;
 use crate::flusher::Flusher;
 use crate::handles::{Handles, lock};
 use crate::listing::Listing;
+use crate::open_file::Orphan;
 use crate::view::View;
 use crate::writer::Writer;
 
@@ -89,21 +90,22 @@ impl Server {
     pub(crate) fn inode(&self, number: INodeNo) -> Outcome<(View, Inode)> {
         let number = number_of(number);
         let view = self.view(number);
-        if let Served::Transaction(writer) = &*self.served
-            && let Some(orphan) = writer.orphan(number)?
-        {
-            return Ok((View::Open(self.archive.clone()), orphan));
+        let open = |orphan: Orphan| (View::Open(self.archive.clone()), orphan.inode);
+        if let Some(orphan) = self.orphan(number)? {
+            return Ok(open(orphan));
         }
-        match found(view.inode(number)) {
-            Ok(inode) => Ok((view, inode)),
-            Err(error) => match &*self.served {
-                // It may have lost its last name since the check.
-                Served::Transaction(writer) => {
-                    let orphan = writer.orphan(number)?.ok_or(error)?;
-                    Ok((View::Open(self.archive.clone()), orphan))
-                }
-                Served::Commit(_) | Served::Newest => Err(error),
-            },
+        match view.inode(number).map_err(|error| errno(&error))? {
+            Some(inode) => Ok((view, inode)),
+            // It may have lost its last name since the check.
+            None => self.orphan(number)?.map(open).ok_or(Errno::ESTALE),
+        }
+    }
+
+    /// Returns what is left of a file without a name; `None` if it is not one.
+    fn orphan(&self, number: InodeNumber) -> Outcome<Option<Orphan>> {
+        match &*self.served {
+            Served::Transaction(writer) => writer.orphan(number),
+            Served::Commit(_) | Served::Newest => Ok(None),
         }
     }
 
@@ -202,12 +204,8 @@ impl Server {
         if number == INodeNo::ROOT && name == Some(OsStr::new(PROCESS_ATTRIBUTE)) {
             return Ok(std::process::id().to_string().into_bytes());
         }
-        let orphan = match &*self.served {
-            Served::Transaction(writer) => writer.orphan_extended(number_of(number))?,
-            Served::Commit(_) | Served::Newest => None,
-        };
-        let attributes = if let Some(attributes) = orphan {
-            attributes
+        let attributes = if let Some(orphan) = self.orphan(number_of(number))? {
+            orphan.extended
         } else {
             let (view, inode) = self.inode(number)?;
             view.extended_attributes(&inode).map_err(|error| errno(&error))?
@@ -237,8 +235,4 @@ fn read_committed(
         Some(content) if inode.kind == EntryType::File => content.read_at(offset, bytes),
         _ => Ok(0),
     }
-}
-
-fn found(inode: ar7_registry::Result<Option<Inode>>) -> Outcome<Inode> {
-    inode.map_err(|error| errno(&error))?.ok_or(Errno::ESTALE)
 }

@@ -201,7 +201,8 @@ fn leave(directory: &Path, session: BackgroundSession) -> io::Result<()> {
 }
 
 /// Unmounts a directory that this process or another one has mounted, and waits until that process has closed the
-/// archive; what was written is committed. With `lazy`, it is no error that programs use the directory: they lose what they have open.
+/// archive. What was written is committed. With `lazy`, a directory that programs use is unmounted too: they lose what
+/// they have open.
 ///
 /// Also unmounts a directory whose process was killed.
 pub fn unmount(directory: &Path, lazy: bool) -> io::Result<()> {

@@ -6,7 +6,7 @@ use ar7_registry::{Archive, Result};
 pub(crate) const BLOCK_BYTES: u64 = 4096;
 
 /// Bytes of content in a block, rounded down.
-pub(crate) const CONTENT_BYTES: u64 = 4000;
+pub(crate) const CONTENT_BYTES: u32 = 4000;
 
 /// Numbers of blocks, in the archive and in the file system around it.
 pub(crate) struct Space {
@@ -17,7 +17,7 @@ pub(crate) struct Space {
 
 /// Returns whether a packed file is too long to get a stream of its own, in which its holes take space.
 pub(crate) fn is_too_long(archive: &Archive, inode: &Inode) -> Result<bool> {
-    Ok(inode.slice.is_some() && inode.size / CONTENT_BYTES >= space(archive)?.free)
+    Ok(inode.slice.is_some() && inode.size / u64::from(CONTENT_BYTES) >= space(archive)?.free)
 }
 
 /// Returns how much space there is, as of the last commit.

@@ -53,8 +53,8 @@ impl View {
         }
     }
 
-    /// Returns the next offset of data, or of a hole, from `offset` on; `None` if there is none before the end of the
-    /// file. Content of the open transaction has no holes.
+    /// Returns the first offset of data, or of a hole, from `offset` on. Returns `None` if there is none before the end of
+    /// the file. Content of the open transaction has no holes.
     pub(crate) fn seek(&self, inode: &Inode, offset: u64, data: bool) -> Result<Option<u64>> {
         let content = match self {
             View::Committed(snapshot) => snapshot.read_file(inode)?,

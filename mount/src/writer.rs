@@ -15,7 +15,7 @@ use crate::errno::{Failure, errno};
 use crate::flusher::Flusher;
 use crate::handles::lock;
 use crate::open_file::OpenFile;
-use crate::space::space;
+use crate::space::{CONTENT_BYTES, space};
 use crate::view::View;
 
 /// Blocks that one change takes at most, apart from content: both copies of a few pages of each tree.
@@ -23,9 +23,6 @@ const BLOCKS_PER_CHANGE: usize = 64;
 
 /// Blocks for which room is made at a time, so that most changes need not ask.
 const BLOCKS_AHEAD: usize = 4096;
-
-/// Bytes of content in a block.
-const CONTENT_BYTES: usize = 4000;
 
 /// Number of commits that a change without room makes, each of which frees a part of what deleted files took.
 const COMMITS_FOR_ROOM: usize = 64;
@@ -65,6 +62,7 @@ pub(crate) struct Writer {
 }
 
 /// Held by each change, and by a commit: so a commit has whole changes.
+#[derive(Default)]
 pub(crate) struct Turn {
     is_changed: bool,
     /// Bytes of content that were written since the last commit.
@@ -82,7 +80,7 @@ impl Writer {
     ) -> Writer {
         Writer {
             archive,
-            turn: Mutex::new(Turn { is_changed: false, bytes: 0, room: 0 }),
+            turn: Mutex::default(),
             changed: RwLock::default(),
             added: Mutex::default(),
             flusher,
@@ -158,11 +156,11 @@ impl Writer {
         failure.errno()
     }
 
-    /// Makes room for a change. If there is none, what was changed before one that frees space is committed first, so that
-    /// it needs little of the reserve.
+    /// Makes room for a change. Without room, a change that frees space comes after a commit of what was changed before it,
+    /// so that it needs little of the reserve.
     fn make_room(&self, turn: &mut Turn, need: Need) -> Result<(), Errno> {
         let bytes = if let Need::Room(bytes) = need { bytes } else { 0 };
-        let blocks = BLOCKS_PER_CHANGE + bytes.div_ceil(CONTENT_BYTES);
+        let blocks = BLOCKS_PER_CHANGE + bytes.div_ceil(CONTENT_BYTES as usize);
         if turn.room < blocks {
             turn.room = 0;
             let ahead = [BLOCKS_AHEAD.max(2 * blocks), blocks];
@@ -217,7 +215,7 @@ impl Writer {
             self.fail(&error);
             return Err(Errno::EIO);
         }
-        *turn = Turn { is_changed: false, bytes: 0, room: 0 };
+        *turn = Turn::default();
         lock(&self.added).clear();
         self.changed.write().unwrap_or_else(PoisonError::into_inner).clear();
         Ok(())

@@ -87,49 +87,36 @@ const PURE_RUST: CargoStep = CargoStep {
     environment: &[],
 };
 
+/// The arguments that run a campaign with a file system.
+macro_rules! fuse_campaign {
+    ($($argument:literal),+) => {
+        &[
+            "run",
+            "--locked",
+            "--quiet",
+            "--package",
+            "ar7-fuzz",
+            "--features",
+            "fuse",
+            "--bin",
+            "campaign",
+            "--",
+            $($argument),+
+        ]
+    };
+}
+
 /// A sample of the calls. Only this step and the next compile the file system.
 const MOUNT_FAULTS: CargoStep = CargoStep {
     name: "a file system that fails",
-    arguments: &[
-        "run",
-        "--locked",
-        "--quiet",
-        "--package",
-        "ar7-fuzz",
-        "--features",
-        "fuse",
-        "--bin",
-        "campaign",
-        "--",
-        "mount-faults",
-        "--tested",
-        "--every",
-        "9",
-    ],
+    arguments: fuse_campaign!("mount-faults", "--tested", "--every", "9"),
     environment: &[],
 };
 
 /// A sample of the operations and kills.
 const MOUNT_MODEL: CargoStep = CargoStep {
     name: "mounts and a model",
-    arguments: &[
-        "run",
-        "--locked",
-        "--quiet",
-        "--package",
-        "ar7-fuzz",
-        "--features",
-        "fuse",
-        "--bin",
-        "campaign",
-        "--",
-        "mount-model",
-        "--tested",
-        "--operations",
-        "20000",
-        "--kills",
-        "20",
-    ],
+    arguments: fuse_campaign!("mount-model", "--tested", "--operations", "20000", "--kills", "20"),
     environment: &[],
 };
 

@@ -10,10 +10,10 @@ use clap::Args;
 pub(crate) struct MountAt {
     /// An existing directory
     pub(crate) directory: PathBuf,
-    /// Show the newest commit as it is now, whatever is committed later
+    /// Show the commit that is the newest now, and no later one
     #[arg(long)]
     pub(crate) read_only: bool,
-    /// Show the newest commit, also of a process that writes meanwhile; read-only
+    /// Follow the commits of another process that writes meanwhile; read-only
     #[arg(long, conflicts_with = "read_only")]
     pub(crate) snapshot_follow: bool,
     /// Commit SECONDS after a change; fsync and unmounting commit at once

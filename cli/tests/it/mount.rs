@@ -343,3 +343,88 @@ fn a_write_to_a_sparse_file_that_does_not_fit_on_the_disk_keeps_its_holes() {
     let middle = bench.ok(&format!("cat a.ar7 sparse --offset {} --length 6", LENGTH / 2));
     assert_eq!(middle.stdout, b"middle");
 }
+
+/// A program lists a directory while another one renames. The kernel must not keep a name that is gone.
+#[test]
+fn a_name_that_is_gone_is_not_listed_again() {
+    const COUNT: u32 = 5000;
+    let bench = Bench::new();
+    for number in 0..COUNT {
+        bench.write(&format!("many/f{number:04}"), "");
+    }
+    bench.ok("ingest a.ar7 many");
+    let Some(place) = Place::mount(&bench, "") else { return };
+    let at = |name: String| place.path.join("many").join(name);
+    let mut listing = fs::read_dir(at(String::new())).expect("a directory");
+    let first = listing.next().expect("an entry").expect("an entry");
+    assert_eq!(first.file_name(), "f0000");
+    // The system has read some entries, and the server a few more.
+    let renamed = 150..400;
+    for number in renamed.clone() {
+        fs::rename(at(format!("f{number:04}")), at(format!("moved{number}"))).expect("renamed");
+    }
+    // The kernel asks for the status of entries with their names once a program has wanted that of an entry.
+    fs::symlink_metadata(at("f0003".to_owned())).expect("an entry");
+    let others = listing.map(|entry| entry.expect("an entry").file_name());
+    let kept = others.filter(|name| name.as_encoded_bytes()[0] == b'f').count();
+    assert!(kept >= (COUNT - 251) as usize, "{kept} entries that were there all the time");
+    for number in renamed {
+        let found = fs::symlink_metadata(at(format!("f{number:04}")));
+        assert!(found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound), "{number}");
+    }
+}
+
+/// A file system of its own, which is full soon.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn new(path: PathBuf) -> Option<SmallDisk> {
+        fs::create_dir(&path).expect("a directory");
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=16m", "tmpfs"]).arg(&path);
+        if mount.output().is_ok_and(|output| output.status.success()) {
+            return Some(SmallDisk(path));
+        }
+        eprintln!("skipped: this user may not mount a small disk");
+        None
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn on_a_full_disk_a_removal_makes_room_for_the_next_write() {
+    let bench = Bench::new();
+    let Some(_disk) = SmallDisk::new(bench.path("disk")) else { return };
+    bench.ok("create disk/a.ar7");
+    symlink("disk/a.ar7", bench.path("a.ar7")).expect("a link");
+    let Some(place) = Place::mount(&bench, "--commit-interval 1000") else { return };
+    let write = |name: &str, mebibytes: u64| {
+        let file = fs::File::create(place.path.join(name))?;
+        for at in 0..mebibytes {
+            file.write_all_at(&vec![7; 1 << 20], at << 20)?;
+            file.sync_all()?;
+        }
+        Ok::<_, std::io::Error>(file)
+    };
+    let is_full = |error: std::io::Error| error.kind() == std::io::ErrorKind::StorageFull;
+    for is_open in [false, true] {
+        assert!(write("large", 64).is_err_and(is_full));
+        let open = fs::File::open(place.path.join("large")).expect("a file");
+        let open = is_open.then_some(open);
+        fs::remove_file(place.path.join("large")).expect("removed");
+        if let Some(open) = open {
+            // A commit while the file is open keeps its content.
+            fs::File::open(&place.path).expect("a directory").sync_all().expect("durable");
+            drop(open);
+        }
+        write("small", 4).expect("there is room again");
+        fs::remove_file(place.path.join("small")).expect("removed");
+    }
+    drop(place);
+    bench.ok("verify a.ar7");
+}

@@ -292,7 +292,7 @@ impl Worker {
         let both = self.both(|root| {
             let path = root.join(&name);
             if sets_mode {
-                // The mode of a symbolic link cannot be set, and its target is none.
+                // The mode of a symbolic link cannot be set, and this one leads nowhere.
                 rustix::fs::chmodat(CWD, path, Mode::from_raw_mode(mode), AtFlags::empty())?;
             } else {
                 rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?;
