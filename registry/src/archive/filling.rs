@@ -7,9 +7,6 @@ use uuid::Uuid;
 use crate::packs::{Content, FRAME_MAX, SLICES_MAX, Slice, Wiped};
 use crate::records::InodeNumber;
 
-/// Number of frames that are compressed together.
-pub(super) const BATCH_FRAMES: usize = 16;
-
 /// The packed content that is not in a pack yet.
 #[derive(Default)]
 pub(super) struct Packing {

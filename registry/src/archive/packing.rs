@@ -9,13 +9,13 @@ use rayon::prelude::*;
 use uuid::Uuid;
 
 use super::State;
-use super::filling::{BATCH_FRAMES, OpenPack, Packing};
+use super::filling::{OpenPack, Packing};
 use super::unfinished::UnfinishedSlice;
 use crate::blocks::{OpenStream, PackReader, frame_at, is_damage, read_packed};
 use crate::error::{Error, Result};
 use crate::packs::{
-    BLOCK_BYTES, Content, Encoded, FRAME_BYTES, FRAME_MAX, HEAD_SIZE, LONG_FILE_BYTES,
-    LONG_FILE_FRAME_BYTES, PACK_BYTES, encode, level_of, slice_layout,
+    BATCH_FRAMES, BLOCK_BYTES, Content, Encoded, FRAME_BYTES, FRAME_MAX, HEAD_SIZE,
+    LONG_FILE_BYTES, LONG_FILE_FRAME_BYTES, PACK_BYTES, encode, level_of, slice_layout,
 };
 use crate::records::{
     ADDRESS_COUNTER, ADDRESS_MAX, COMPRESSION_COUNTER, DeadSlices, Frame, Frames, InodeNumber,

@@ -10,11 +10,10 @@ use rayon::prelude::*;
 use uuid::Uuid;
 
 use super::State;
-use super::filling::BATCH_FRAMES;
 use super::packing::InTransaction;
 use crate::blocks::{content_at, is_damage, is_live, next_frame};
 use crate::error::Result;
-use crate::packs::{Content, Encoded, Head, encode};
+use crate::packs::{BATCH_FRAMES, Content, Encoded, Head, encode};
 use crate::records::{Frames, LIVE_COUNTER, PACKED_COUNTER, Pack, Packs, ReadRecords};
 
 /// Content is moved while more than one in this many bytes of all packs is dead.
@@ -151,18 +150,26 @@ impl State {
     fn move_pack(&mut self, pack: Uuid) -> Result<()> {
         let Some(stored) = self.stored(pack)? else { return Ok(()) };
         let (length, mut from) = (stored.record.length, 0);
-        while let Some((offset, head)) = next_frame(&InTransaction(self), (pack, length), from)? {
-            let frame = self.trees.get::<Frames>(&head.first)?;
-            if frame.is_some_and(|frame| frame.is_of(pack, offset, &head)) {
-                let content = self.live_content(pack, offset, &head)?;
-                self.packing.add_moved(content);
-                if self.packing.full_len() >= BATCH_FRAMES {
-                    self.settle_packing()?;
-                }
+        while let Some(content) = self.next_live((pack, length), &mut from)? {
+            self.packing.add_moved(content);
+            if self.packing.full_len() >= BATCH_FRAMES {
+                self.settle_packing()?;
             }
-            from = offset + u64::from(head.size());
         }
         self.settle_packing()
+    }
+
+    /// Returns the live content of the first frame of a pack from an offset on that is in use, and moves the offset behind
+    /// it. The second number is the length of the pack.
+    fn next_live(&self, (pack, length): (Uuid, u64), from: &mut u64) -> Result<Option<Content>> {
+        while let Some((offset, head)) = next_frame(&InTransaction(self), (pack, length), *from)? {
+            *from = offset + u64::from(head.size());
+            let frame = self.trees.get::<Frames>(&head.first)?;
+            if frame.is_some_and(|frame| frame.is_of(pack, offset, &head)) {
+                return self.live_content(pack, offset, &head).map(Some);
+            }
+        }
+        Ok(None)
     }
 
     /// Encodes the live content of a pack with a level. Returns the frames, and how many of the addresses of each belong to
@@ -178,14 +185,8 @@ impl State {
         let (length, mut from, mut used) = (stored.record.length, 0, 0);
         let (mut frames, mut batch, mut is_end) = (Vec::new(), Vec::new(), false);
         while !is_end {
-            match next_frame(&InTransaction(self), (pack, length), from)? {
-                Some((offset, head)) => {
-                    let frame = self.trees.get::<Frames>(&head.first)?;
-                    if frame.is_some_and(|frame| frame.is_of(pack, offset, &head)) {
-                        batch.push(self.live_content(pack, offset, &head)?);
-                    }
-                    from = offset + u64::from(head.size());
-                }
+            match self.next_live((pack, length), &mut from)? {
+                Some(content) => batch.push(content),
                 None => is_end = true,
             }
             if is_end || batch.len() >= BATCH_FRAMES {

@@ -10,15 +10,25 @@ use std::collections::BTreeMap;
 
 use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::device::MemoryDevice;
-use ar7_engine::format::{ArchiveKind, DATA_SIZE_U64, PENDING_SESSIONS_MAX};
+use ar7_engine::format::{ArchiveKind, DATA_SIZE_U64, PENDING_SESSIONS_MAX, Timestamp};
 use ar7_engine::store::{Access, NewKey, OpenOptions};
 use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
 use crate::committed::read_copy;
-use crate::records::{InodeNumber, ReadRecords};
+use crate::records::{Attributes, InodeNumber, ReadRecords};
 use crate::tree::PageExpectation;
+
+const ROOT: InodeNumber = InodeNumber::ROOT;
+
+const ATTRIBUTES: Attributes = Attributes {
+    mode: 0o644,
+    uid: 0,
+    gid: 0,
+    modified: Timestamp { seconds: 0, nanoseconds: 0 },
+    origin: None,
+};
 
 fn secret() -> Secret {
     Secret::Key(RawKey::from_bytes([7; 32]))

@@ -11,14 +11,11 @@ use super::Copying;
 use crate::blocks::{is_of_inode, read_frame};
 use crate::committed::Snapshot;
 use crate::error::Result;
-use crate::packs::{Encoded, decode, encode, level_of, should_pack};
+use crate::packs::{BATCH_FRAMES, Encoded, decode, encode, level_of, should_pack};
 use crate::records::{
     COMPRESSION_COUNTER, DeadSlices, EntryType, Frame, Frames, Inode, InodeNumber, Inodes,
     ReadRecords, Stored, TreeId,
 };
-
-/// Number of frames that are read and encoded together.
-const BATCH_FRAMES: usize = 16;
 
 /// Number of bytes of a file that are packed at a time.
 const PIECE_BYTES: usize = 1 << 20;

@@ -37,6 +37,9 @@ pub(crate) const LONG_FILE_FRAME_BYTES: u32 = 64 << 10;
 /// Length in bytes up to which a file has the longer frames.
 pub(crate) const LONG_FILE_BYTES: u32 = 1 << 20;
 
+/// Number of frames that are compressed together, on all cores.
+pub(crate) const BATCH_FRAMES: usize = 16;
+
 /// Number of bytes of a pack in a block.
 pub(crate) const BLOCK_BYTES: u32 = 4008;
 

@@ -4,6 +4,19 @@ use super::frame::{self, Content, HEAD_SIZE, Slice};
 use super::wiped::Wiped;
 use crate::error::Result;
 
+/// Returns bytes that do not compress, so that packs of them have many blocks.
+#[cfg(test)]
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_be_bytes()[0]
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
 /// What a frame of a pack holds.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Decoded {

@@ -43,7 +43,7 @@ impl Holes {
     }
 
     /// Takes the holes that begin at these addresses, in order. A hole is in one file, so that the new archive has no more
-    /// holes than the old one, whatever its inodes name.
+    /// holes than the old one, even if several inodes name the same hole.
     pub(super) fn take(&mut self, addresses: Range<u64>) -> Vec<Hole> {
         let mut taken = Vec::new();
         while !addresses.is_empty()

@@ -3,18 +3,8 @@
 
 use super::*;
 use crate::error::Error;
-use crate::records::{Attributes, PendingDeletions};
+use crate::records::PendingDeletions;
 use crate::stream::Stream;
-
-const ROOT: InodeNumber = InodeNumber::ROOT;
-
-const ATTRIBUTES: Attributes = Attributes {
-    mode: 0o644,
-    uid: 0,
-    gid: 0,
-    modified: ar7_engine::format::Timestamp { seconds: 0, nanoseconds: 0 },
-    origin: None,
-};
 
 /// Makes a committed file of three blocks, and opens its content.
 fn with_open_file() -> (MemoryDevice, Archive, Stream) {

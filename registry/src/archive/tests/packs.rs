@@ -10,20 +10,11 @@ use ar7_engine::{Check, Error as EngineError, PlantedFault, with_planted_fault};
 use super::*;
 use crate::error::Error;
 use crate::names::Packed;
-use crate::records::{Attributes, Frame, Frames, Pack, Packs, ReadRecords, Streams};
+use crate::packs::testing::noise;
+use crate::records::{Frame, Frames, Pack, Packs, ReadRecords, Streams};
 use crate::stream::FileContent;
 use crate::verify::{Depth, Finding, Subject, VerifySummary};
 use crate::working::WorkingTrees;
-
-const ATTRIBUTES: Attributes = Attributes {
-    mode: 0o644,
-    uid: 0,
-    gid: 0,
-    modified: ar7_engine::format::Timestamp { seconds: 0, nanoseconds: 0 },
-    origin: None,
-};
-
-const ROOT: InodeNumber = InodeNumber::ROOT;
 
 /// A divisor of the length of a frame of a large file.
 const PIECE: usize = 64 << 10;
@@ -273,18 +264,6 @@ fn the_stream_of_a_pack_cannot_be_opened_for_writing_deleted_or_named() {
     let named = archive.names().add_file(ROOT, b"b", ATTRIBUTES, Some(pack));
     assert!(named.is_err_and(is_refused));
     assert_eq!(content(&archive, b"a").unwrap(), b"content");
-}
-
-/// Returns bytes that do not compress, so that packs have many blocks.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_be_bytes()[0]
-    };
-    std::iter::repeat_with(next).take(length).collect()
 }
 
 /// Makes an archive with files of noise, `count` in each of two packs, and removes those of the second pack except one.

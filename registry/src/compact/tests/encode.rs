@@ -1,8 +1,9 @@
 //! A compaction that follows a choice of compression packs the files that become smaller, and writes packs again that
-//! become smaller. The content of every file stays as it is, whatever ends the compaction.
+//! become smaller. The content of every file stays as it is, also if the compaction ends early.
 
 use super::*;
-use crate::records::PACKED_COUNTER;
+use crate::packs::testing::noise;
+use crate::records::{Inode, PACKED_COUNTER};
 
 const ROOT: InodeNumber = InodeNumber::ROOT;
 
@@ -17,16 +18,18 @@ fn attributes() -> Attributes {
     Attributes { mode: 0o644, uid: 0, gid: 0, modified: Timestamp::default(), origin: None }
 }
 
-/// Returns bytes that do not compress.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_be_bytes()[0]
-    };
-    std::iter::repeat_with(next).take(length).collect()
+fn inode(archive: &Archive, name: &str) -> Inode {
+    let number = archive.names().lookup(ROOT, name.as_bytes()).unwrap().unwrap().inode;
+    archive.names().inode(number).unwrap().unwrap()
+}
+
+/// Destroys a block of a file that has a stream of its own. Returns the archive, opened again.
+fn with_bad_block(device: &MemoryDevice, archive: Archive, name: &str, block: u32) -> Archive {
+    let stream = inode(&archive, name).stream.unwrap();
+    let begin = archive.snapshot().stored(stream).unwrap().unwrap().record.begin.unwrap();
+    archive.close().unwrap();
+    device.write(Position::at(begin.get() + block), &[0; BLOCK_SIZE]).unwrap();
+    open(device)
 }
 
 /// Returns a text that a higher level compresses better.
@@ -180,21 +183,12 @@ fn what_does_not_open_or_has_no_room_stays_and_the_rest_is_packed() {
     add_plain(&archive, &mut files, "long", text(3, 8_000_000));
     add_plain(&archive, &mut files, "z", text(4, 20_000));
     archive.commit().unwrap();
-    let number = archive.names().lookup(ROOT, b"damaged").unwrap().unwrap().inode;
-    let stream = archive.names().inode(number).unwrap().unwrap().stream.unwrap();
-    let begin = archive.snapshot().stored(stream).unwrap().unwrap().record.begin.unwrap();
-    archive.close().unwrap();
-    let position = Position::at(begin.get() + 5);
-    device.write(position, &[0; BLOCK_SIZE]).unwrap();
-    let archive = open(&device);
+    let archive = with_bad_block(&device, archive, "damaged", 5);
     let blocks = u32::try_from(archive.store().file_bytes().unwrap() / BLOCK_SIZE_U64).unwrap();
     device.set_capacity(blocks + 100);
     let mut seen = Seen::default();
     archive.compact_as(Some(0), Duration::ZERO, &mut seen).unwrap();
-    let is_packed = |name: &str| {
-        let number = archive.names().lookup(ROOT, name.as_bytes()).unwrap().unwrap().inode;
-        archive.names().inode(number).unwrap().unwrap().slice.is_some()
-    };
+    let is_packed = |name| inode(&archive, name).slice.is_some();
     assert_eq!(["a", "damaged", "long", "z"].map(is_packed), [true, false, false, true]);
     device.set_capacity(u32::MAX);
     archive.compact_as(Some(0), Duration::ZERO, &mut seen).unwrap();
@@ -219,19 +213,11 @@ fn a_damaged_file_behind_files_that_stay_plain_ends_nothing() {
     add_plain(&archive, &mut files, "damaged", text(2, 2_000_000));
     add_plain(&archive, &mut files, "z", text(4, 200_000));
     archive.commit().unwrap();
-    let number = archive.names().lookup(ROOT, b"damaged").unwrap().unwrap().inode;
-    let stream = archive.names().inode(number).unwrap().unwrap().stream.unwrap();
-    let begin = archive.snapshot().stored(stream).unwrap().unwrap().record.begin.unwrap();
-    archive.close().unwrap();
     // Behind the beginning, which shows whether the file becomes smaller.
-    device.write(Position::at(begin.get() + 400), &[0; BLOCK_SIZE]).unwrap();
-    let archive = open(&device);
+    let archive = with_bad_block(&device, archive, "damaged", 400);
     let mut seen = Seen { calls: Some(1000), ..Seen::default() };
     archive.compact_as(Some(0), Duration::ZERO, &mut seen).unwrap();
-    let is_packed = |name: &str| {
-        let number = archive.names().lookup(ROOT, name.as_bytes()).unwrap().unwrap().inode;
-        archive.names().inode(number).unwrap().unwrap().slice.is_some()
-    };
+    let is_packed = |name| inode(&archive, name).slice.is_some();
     assert_eq!(["a", "damaged", "z"].map(is_packed), [false, false, true]);
 }
 

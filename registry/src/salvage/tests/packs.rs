@@ -5,18 +5,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::committed::page_stream;
-
-/// Returns bytes that do not compress.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_be_bytes()[0]
-    };
-    std::iter::repeat_with(next).take(length).collect()
-}
+use crate::packs::testing::noise;
 
 fn pack(archive: &Archive, name: &str, bytes: &[u8]) -> InodeNumber {
     let names = archive.names();
