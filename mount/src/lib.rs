@@ -17,6 +17,9 @@
 //! lock, so such requests run on all cores, and wait for no change and no commit. A request about a changed inode reads
 //! the open transaction, and waits for a commit that is being made.
 //!
+//! The kernel asks for at most 128 KiB at a time. From the second request in order on, more is read than the request
+//! needs, on all cores, and the next requests of the file find their bytes in memory.
+//!
 //! # Changes and commits
 //!
 //! Each change holds the turn from its first to its last step, and so does a commit. So a commit has whole changes,
@@ -51,6 +54,7 @@
 //! `fsync` fails with `EIO`. If readers of older commits hold back too many blocks, the write is refused with `EBUSY`, and
 //! nothing is lost.
 
+mod ahead;
 mod attributes;
 mod changes;
 mod commits;

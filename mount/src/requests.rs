@@ -1,5 +1,6 @@
 //! The requests of the kernel, and the answers.
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -223,9 +224,11 @@ impl Filesystem for Server {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        match self.read_at(number, offset, size) {
-            Ok(bytes) => reply.data(&bytes),
-            Err(error) => reply.error(error),
+        // The answer takes the reply; after an error, nobody has.
+        let reply = RefCell::new(Some(reply));
+        let answer = |bytes: &[u8]| reply.take().into_iter().for_each(|reply| reply.data(bytes));
+        if let Err(error) = self.read_at(number, offset, size, answer) {
+            reply.take().into_iter().for_each(|reply| reply.error(error));
         }
     }
 

@@ -10,6 +10,7 @@ use ar7_registry::records::{EntryType, Inode, InodeNumber, NAME_MAX};
 use ar7_registry::{Archive, Snapshot};
 use fuser::{Errno, FileAttr, FileHandle, INodeNo};
 
+use crate::ahead::{ReadAhead, Wanted};
 use crate::attributes::status;
 use crate::errno::errno;
 use crate::flusher::Flusher;
@@ -52,6 +53,7 @@ pub(crate) struct Server {
     pub(crate) served: Arc<Served>,
     pub(crate) directories: Arc<Handles<Mutex<Listing>>>,
     pub(crate) flusher: Arc<Flusher>,
+    ahead: Arc<ReadAhead>,
 }
 
 /// The outcome of a request.
@@ -60,7 +62,7 @@ pub(crate) type Outcome<T> = Result<T, Errno>;
 impl Server {
     pub(crate) fn new(archive: Archive, served: Served, flusher: Arc<Flusher>) -> Server {
         let directories = Arc::new(Handles::new());
-        Server { archive, served: Arc::new(served), directories, flusher }
+        Server { archive, served: Arc::new(served), directories, flusher, ahead: Arc::default() }
     }
 
     /// Returns how long the kernel may keep names and attributes.
@@ -132,23 +134,41 @@ impl Server {
         view.read_target(&inode).map_err(|error| errno(&error))
     }
 
-    pub(crate) fn read_at(&self, number: INodeNo, offset: u64, size: u32) -> Outcome<Vec<u8>> {
+    /// Passes bytes of a file to `answer`.
+    pub(crate) fn read_at<T>(
+        &self,
+        number: INodeNo,
+        offset: u64,
+        size: u32,
+        answer: impl FnOnce(&[u8]) -> T,
+    ) -> Outcome<T> {
         for _ in 0..READS_MAX {
             if let Served::Transaction(writer) = &*self.served
                 && let Some(bytes) = writer.read(number_of(number), offset, size)?
             {
-                return Ok(bytes);
+                return Ok(answer(&bytes));
             }
             let (view, inode) = self.inode(number)?;
             let View::Committed(snapshot) = view else {
                 // The file was changed, or lost its last name, since the check.
                 continue;
             };
+            let content = if inode.kind == EntryType::File {
+                snapshot.read_file(&inode).map_err(|error| errno(&error))?
+            } else {
+                None
+            };
             let left = inode.size.saturating_sub(offset).min(size.into());
-            let mut bytes = vec![0; usize::try_from(left).map_err(|_| Errno::EINVAL)?];
-            let length = read_committed(&snapshot, &inode, offset, &mut bytes);
-            bytes.truncate(length.map_err(|error| errno(&error))?);
-            return Ok(bytes);
+            let (Some(content), 1..) = (content, left) else { return Ok(answer(&[])) };
+            let wanted = Wanted {
+                file: number_of(number),
+                commit: snapshot.commit().slot.number,
+                offset,
+                length: usize::try_from(left).map_err(|_| Errno::EINVAL)?,
+                size: inode.size,
+            };
+            let read = |offset, bytes: &mut [u8]| content.read_at(offset, bytes).map(drop);
+            return self.ahead.read(wanted, read, answer).map_err(|error| errno(&error));
         }
         Err(Errno::EIO)
     }
@@ -222,17 +242,4 @@ impl Server {
 
 pub(crate) fn number_of(number: INodeNo) -> InodeNumber {
     InodeNumber(number.0)
-}
-
-/// Reads content of a file, at most to its end. Returns the number of bytes.
-fn read_committed(
-    snapshot: &Snapshot,
-    inode: &Inode,
-    offset: u64,
-    bytes: &mut [u8],
-) -> ar7_registry::Result<usize> {
-    match snapshot.read_file(inode)? {
-        Some(content) if inode.kind == EntryType::File => content.read_at(offset, bytes),
-        _ => Ok(0),
-    }
 }

@@ -20,6 +20,9 @@ use crate::parallel::in_pool;
 const CHUNK_BLOCKS: u32 = 64;
 const CHUNK_BLOCKS_USIZE: usize = 64;
 
+/// Blocks of a run from which on several threads share it. Starting them takes longer than opening a second chunk.
+const SHARED_BLOCKS: u32 = 2 * CHUNK_BLOCKS;
+
 thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
@@ -117,12 +120,14 @@ impl Store {
             done += part.count();
             left = after;
         }
-        in_pool(|| {
-            parts.into_par_iter().try_for_each(|(before, part, within, data)| {
-                let check = |place: u32, head: &BlockHead| check(before + place, head);
-                self.read_chunk(redirects, kind, (part, generation), within, data, &check)
-            })
-        })
+        let read_part = |(before, part, within, data): (u32, Run, usize, &mut [u8])| {
+            let check = |place: u32, head: &BlockHead| check(before + place, head);
+            self.read_chunk(redirects, kind, (part, generation), within, data, &check)
+        };
+        if run.count() < SHARED_BLOCKS {
+            return parts.into_iter().try_for_each(read_part);
+        }
+        in_pool(|| parts.into_par_iter().try_for_each(read_part))
     }
 
     fn read_chunk(
