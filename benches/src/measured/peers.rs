@@ -212,7 +212,7 @@ fn remove(path: &Path) -> Result<()> {
 }
 
 /// Reads every file below a path, so that it is in the page cache.
-fn read_once(path: &Path) -> Result<()> {
+pub(super) fn read_once(path: &Path) -> Result<()> {
     let mut buffer = vec![0; 1 << 20];
     for entry in WalkDir::new(path).into_iter().flatten() {
         if entry.file_type().is_file() {

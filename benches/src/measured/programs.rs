@@ -83,8 +83,11 @@ pub(crate) struct Task {
     pub(crate) output: Option<PathBuf>,
 }
 
+/// `ar7` without compression.
+pub(super) const PLAIN: &str = "ar7 plain";
+
 /// The pipe that compresses and encrypts.
-const ZSTD: &str = "tar | zstd | age";
+pub(super) const ZSTD: &str = "tar | zstd | age";
 
 /// A program, and the Debian package that contains it.
 pub(crate) struct Peer {
@@ -96,8 +99,9 @@ pub(crate) struct Peer {
 }
 
 /// Every program, ar7 first.
-pub(crate) const PEERS: [Peer; 9] = [
+pub(crate) const PEERS: [Peer; 10] = [
     Peer { subject: "ar7", commands: &[], package: "", is_slow: false },
+    Peer { subject: PLAIN, commands: &[], package: "", is_slow: false },
     Peer { subject: "cp", commands: &["cp"], package: "coreutils", is_slow: false },
     Peer { subject: "tar", commands: &["tar"], package: "tar", is_slow: false },
     Peer { subject: "tar | age", commands: &["tar", "age"], package: "age", is_slow: false },
@@ -164,6 +168,11 @@ impl Place {
         let out = self.work.join(format!("out-{}-{round}", subject.replace(" | ", "-")));
         match subject {
             "ar7" => self.ar7("ar7", &out),
+            PLAIN => vec![self.file_in(PLAIN, "file.ar7", |path| {
+                let words = ["-q", "ingest", "--compression", "none"].map(OsString::from);
+                let paths = [path.into(), self.file.clone().into()];
+                program([self.ar7.clone().into()].into_iter().chain(words).chain(paths))
+            })],
             "cp" => vec![self.file_in("cp", "file.copy", |path| {
                 program(["cp".as_ref(), self.file.as_os_str(), path.as_os_str()])
             })],

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::figures::{Figures, Which, number};
+use crate::measured::programs::{PLAIN, ZSTD};
 
 /// The requirement on a figure.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +39,13 @@ type Row = (&'static str, Must, &'static str, Option<f64>);
 pub(super) fn table(figures: &Figures) -> String {
     let mut text =
         String::from("| measure | required | target | measured | met |\n|---|---|---|---:|---|\n");
-    for rows in [in_memory(figures), against_programs(figures), of_the_archive(figures)] {
+    let parts = [
+        in_memory(figures),
+        against_programs(figures),
+        of_the_mount(figures),
+        of_the_archive(figures),
+    ];
+    for rows in parts {
         for (measure, must, aim, found) in rows {
             let is_met = match found {
                 Some(_) if matches!(must, Must::Nothing) => "",
@@ -97,17 +104,30 @@ fn in_memory(figures: &Figures) -> Vec<Row> {
 fn against_programs(figures: &Figures) -> Vec<Row> {
     let which = |subject, case| Which::new("peers", subject, case);
     let against = |case, peer| figures.ratio(&which("ar7", case), &which(peer, case));
+    let size = figures.output_bytes(&which("ar7", "tree in"));
     vec![
-        ("tree in: time relative to tar", Must::AtMost(1.25), "0.9", against("tree in", "tar")),
+        ("the tree's archive, MB", Must::AtMost(260.0), "235", size.map(|it| number(it) / 1e6)),
+        ("tree in: time relative to tar", Must::AtMost(1.0), "0.75", against("tree in", "tar")),
         (
-            "tree in: time relative to tar and age",
-            Must::AtMost(0.7),
-            "0.5",
-            against("tree in", "tar | age"),
+            "tree in: time relative to tar, zstd and age",
+            Must::AtMost(0.6),
+            "0.4",
+            against("tree in", ZSTD),
         ),
-        ("tree in: time relative to restic", Must::AtMost(0.05), "", against("tree in", "restic")),
-        ("file in: time relative to cp", Must::AtMost(1.2), "0.8", against("file in", "cp")),
-        ("tree out: time relative to tar", Must::AtMost(1.25), "0.9", against("tree out", "tar")),
+        (
+            "tree in: time relative to restic",
+            Must::AtMost(0.25),
+            "0.15",
+            against("tree in", "restic"),
+        ),
+        ("tree out: time relative to tar", Must::AtMost(1.0), "0.7", against("tree out", "tar")),
+        ("random file in: time relative to cp", Must::AtMost(1.2), "0.8", against("file in", "cp")),
+        (
+            "random file in: time relative to no compression",
+            Must::AtMost(1.05),
+            "1.0",
+            against("file in", PLAIN),
+        ),
         (
             "file to pipe: time relative to age",
             Must::AtMost(0.5),
@@ -127,6 +147,23 @@ fn against_programs(figures: &Figures) -> Vec<Row> {
             against("tree verify", "7z"),
         ),
     ]
+}
+
+/// A mount, against gocryptfs.
+fn of_the_mount(figures: &Figures) -> Vec<Row> {
+    let which = |subject, case| Which::new("mount", subject, case);
+    let against = |case| figures.ratio(&which("ar7", case), &which("gocryptfs", case));
+    let rows = [
+        ("mount: untar, time relative to gocryptfs", Must::AtMost(0.7), "untar"),
+        ("mount: find", Must::AtMost(1.0), "find"),
+        ("mount: git status", Must::AtMost(1.0), "git status"),
+        ("mount: rm -r", Must::AtMost(1.0), "remove"),
+        ("mount: sequential write", Must::AtMost(1.0), "sequential write"),
+        ("mount: sequential read", Must::AtMost(1.0), "sequential read"),
+        ("mount: 4 KiB read at random", Must::AtMost(1.0), "random reads"),
+        ("mount: 4 KiB written at random, fsync each", Must::AtMost(1.0), "random writes"),
+    ];
+    rows.into_iter().map(|(measure, must, case)| (measure, must, "", against(case))).collect()
 }
 
 fn of_the_archive(figures: &Figures) -> Vec<Row> {

@@ -87,6 +87,11 @@ impl Figures {
         }))
     }
 
+    /// Returns the number of operations of a measure.
+    pub(super) fn count(&self, which: &Which<'_>) -> Option<u64> {
+        self.measures(which).map(|measure| measure.count).next()
+    }
+
     /// Returns the number of rounds.
     pub(super) fn rounds(&self, which: &Which<'_>) -> usize {
         self.measures(which).count()

@@ -19,6 +19,7 @@ pub(super) fn all(figures: &Figures) -> BTreeMap<&'static str, String> {
         ("peers", peers(figures)),
         ("commands", commands(figures)),
         ("counts", counts(figures)),
+        ("mount", mount(figures)),
         ("registry", registry(figures)),
         ("scale", scale(figures)),
     ])
@@ -147,6 +148,33 @@ fn commands(figures: &Figures) -> String {
     text
 }
 
+fn mount(figures: &Figures) -> String {
+    let Some(results) = figures.kind("mount") else { return NOTHING.to_owned() };
+    let mut text = String::from(
+        "| work | ar7, s | gocryptfs, s | ratio | rounds |\n|---|---:|---:|---:|---:|\n",
+    );
+    let mut cases: Vec<&str> = Vec::new();
+    for measure in &results.measures {
+        if !cases.contains(&measure.case.as_str()) {
+            cases.push(&measure.case);
+        }
+    }
+    for case in cases {
+        let (ar7, other) =
+            (Which::new("mount", "ar7", case), Which::new("mount", "gocryptfs", case));
+        writeln!(
+            text,
+            "| {case} | {} | {} | {} | {} |",
+            total(figures, &ar7),
+            total(figures, &other),
+            ratio(figures.ratio(&ar7, &other)),
+            figures.rounds(&ar7),
+        )
+        .ok();
+    }
+    text
+}
+
 fn registry(figures: &Figures) -> String {
     let Some(results) = figures.kind("registry") else { return NOTHING.to_owned() };
     let records = results.inputs.get("records").copied().unwrap_or_default();
@@ -243,6 +271,12 @@ fn counts(figures: &Figures) -> String {
     text
 }
 
+/// Returns the time of all operations of a measure.
+fn total(figures: &Figures, which: &Which<'_>) -> String {
+    let found = figures.seconds(which).zip(figures.count(which));
+    found.map_or_else(String::new, |(each, count)| format!("{:.2}", each * number(count)))
+}
+
 fn microseconds(seconds: Option<f64>) -> String {
     seconds.map_or_else(String::new, |seconds| format!("{:.2}", seconds * 1e6))
 }
@@ -306,7 +340,7 @@ mod tests {
         let parts = all(&figures);
         let line = "| tree in | ar7 | 5.00 | 0.50 | 1.50 | 3.0 MiB | 5.0 GiB | 2 |";
         assert!(parts["peers"].contains(line), "{}", parts["peers"]);
-        let line = "| tree in: time relative to tar | at most 1.25 | 0.9 | 0.50 | yes |";
+        let line = "| tree in: time relative to tar | at most 1 | 0.75 | 0.50 | yes |";
         assert!(parts["acceptance"].contains(line), "{}", parts["acceptance"]);
         assert!(
             parts["acceptance"]
