@@ -70,7 +70,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             for (case, seconds, count) in measured? {
                 println!("{subject} {case}: {seconds:.3} s");
                 let (subject, case) = (subject.to_owned(), case.to_owned());
-                let one = Measure { subject, case, round, count, seconds, ..Measure::default() };
+                let threads = 1;
+                let one =
+                    Measure { subject, case, round, threads, count, seconds, ..Measure::default() };
                 results.measures.push(one);
             }
             fs::remove_dir_all(&mounted.place).map_err(Error::io("remove", work))?;
