@@ -37,18 +37,23 @@ const TASKS: &[(&str, &str)] = &[
         "create verify info receipt repair salvage compact wipe-free import-archive7 completions help",
     ),
 ];
+
+/// What `help` does, the command that the parser adds.
+const ABOUT_HELP: &str = "Print this message or the help of the given subcommand(s)";
+
 /// Returns the parser. Its help lists the commands by task.
+///
+/// It is not built here: that takes longer than opening a small archive, and parsing builds what it needs.
 pub(crate) fn program() -> clap::Command {
-    let mut program = Arguments::command();
-    program.build();
-    let style = program.get_styles().clone();
+    let program = Arguments::command();
+    let style = program.get_styles();
     let (header, literal) = (style.get_header(), style.get_literal());
     let mut commands = String::new();
     for (task, names) in TASKS {
         let _ = writeln!(commands, "{header}{task}:{header:#}");
         for name in names.split(' ') {
             let about = program.find_subcommand(name).and_then(clap::Command::get_about);
-            let about = about.map(ToString::to_string).unwrap_or_default();
+            let about = about.map_or_else(|| ABOUT_HELP.to_owned(), ToString::to_string);
             let _ = writeln!(commands, "  {literal}{name:<16}{literal:#} {about}");
         }
         commands.push('\n');
@@ -56,7 +61,7 @@ pub(crate) fn program() -> clap::Command {
     let template = format!(
         "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{commands}{header}Options:{header:#}\n{{options}}{{after-help}}"
     );
-    Arguments::command().help_template(template)
+    program.help_template(template)
 }
 
 /// Returns the parser for one of several values.
@@ -359,5 +364,7 @@ mod tests {
         listed.sort_unstable();
         commands.sort_unstable();
         assert_eq!(listed, commands);
+        let help = program.find_subcommand("help").unwrap();
+        assert_eq!(help.get_about().unwrap().to_string(), ABOUT_HELP);
     }
 }
