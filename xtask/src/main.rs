@@ -34,6 +34,8 @@ Campaigns (each takes --help):
   file-systems Run the tests of trees on several file systems, as root and as a normal user
   mount-faults Run the real program on a FUSE file system that fails at each call in turn
   mount-model  Compare operations on a mounted archive with a directory, and kill the processes that serve mounts
+  mount-programs
+               Run git, cargo, sqlite3, fio and rsync on a mounted archive
   interop      Compare the Python reader in docs/reader with ar7
   fuzz         Fuzz the targets with libFuzzer
   search       Search one fuzz target with seeded inputs, without libFuzzer
@@ -64,8 +66,10 @@ fn main() -> ExitCode {
 fn run(command: &str, options: &[OsString]) -> Result<()> {
     match command {
         "crash" | "tamper" | "rot" | "kill" | "stress" | "io-errors" | "full-disk"
-        | "file-systems" | "mount-faults" | "mount-model" | "interop" | "fuzz" | "search"
-        | "patches" | "format" | "vectors" | "golden" => programs::campaign(command, options),
+        | "file-systems" | "mount-faults" | "mount-model" | "mount-programs" | "interop"
+        | "fuzz" | "search" | "patches" | "format" | "vectors" | "golden" => {
+            programs::campaign(command, options)
+        }
         "bench" => programs::bench(options),
         "demo" => demo::run(at_most_one_path(options)?),
         "test" | "tidy" | "proof" | "help" | "--help" | "-h" => {

@@ -8,7 +8,7 @@ use xtask::workspace::{cargo, shown};
 /// Runs a campaign of the fuzz crate.
 pub(crate) fn campaign(name: &str, options: &[OsString]) -> Result<()> {
     let mut program = vec!["--package", "ar7-fuzz", "--bin", "campaign"];
-    if matches!(name, "mount-faults" | "mount-model") {
+    if matches!(name, "mount-faults" | "mount-model" | "mount-programs") {
         program.extend(["--features", "fuse"]);
     }
     program.extend(["--", name]);

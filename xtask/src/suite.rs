@@ -106,7 +106,7 @@ macro_rules! fuse_campaign {
     };
 }
 
-/// A sample of the calls. Only this step and the next compile the file system.
+/// A sample of the calls. Only this step and the next two compile the file system.
 const MOUNT_FAULTS: CargoStep = CargoStep {
     name: "a file system that fails",
     arguments: fuse_campaign!("mount-faults", "--tested", "--every", "9"),
@@ -117,6 +117,13 @@ const MOUNT_FAULTS: CargoStep = CargoStep {
 const MOUNT_MODEL: CargoStep = CargoStep {
     name: "mounts and a model",
     arguments: fuse_campaign!("mount-model", "--tested", "--operations", "20000", "--kills", "20"),
+    environment: &[],
+};
+
+/// A sample of the work of each program that is installed.
+const MOUNT_PROGRAMS: CargoStep = CargoStep {
+    name: "programs on mounts",
+    arguments: fuse_campaign!("mount-programs", "--tested", "--sample"),
     environment: &[],
 };
 
@@ -211,7 +218,7 @@ pub(crate) fn proof() -> Result<()> {
     let outcome = outcome.and(interop).and(stress).and(trees).and(patches);
     let outcome = outcome.and(clock.step(&PURE_RUST)).and(clock.step(&STORES));
     let outcome = outcome.and(macos(&clock)).and(clock.step(&MOUNT_FAULTS));
-    let outcome = outcome.and(clock.step(&MOUNT_MODEL));
+    let outcome = outcome.and(clock.step(&MOUNT_MODEL)).and(clock.step(&MOUNT_PROGRAMS));
     clock.finish(&counts, outcome)
 }
 

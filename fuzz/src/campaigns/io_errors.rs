@@ -18,12 +18,13 @@ use crate::Random;
 use clap::Args;
 
 use crate::campaigns::kill::process::reported_entries;
+use crate::campaigns::shim;
 use crate::campaigns::tree::{self, Shape};
 use xtask::ar7::Ar7;
 use xtask::compare::compare;
 use xtask::error::{Error, Result};
 use xtask::quantity::seconds;
-use xtask::workspace::{output, root, shown};
+use xtask::workspace::{output, shown};
 
 /// Options of the campaign.
 #[derive(Args)]
@@ -123,7 +124,7 @@ fn campaign(folder: &Path, options: &Options) -> Result<()> {
     let ar7 = Ar7::build(folder)?;
     let campaign = Campaign { ar7, tree, folder: folder.to_owned(), calls: options.calls };
     let mut injected = 0;
-    match campaign.build_library() {
+    match shim::build("fail", folder) {
         Ok(library) => {
             for fault in &BY_LIBRARY {
                 injected += campaign.each_call(fault, &Injector::Library(library.clone()))?;
@@ -176,19 +177,6 @@ struct Campaign {
 }
 
 impl Campaign {
-    /// Builds the library that makes calls fail, or returns the reason why it cannot.
-    fn build_library(&self) -> std::result::Result<PathBuf, String> {
-        let library = self.folder.join("fail.so");
-        let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library);
-        compiler.arg(root().join("fuzz/shim/fail.c")).arg("-ldl");
-        let built = compiler.output().map_err(|error| format!("cc: {error}"))?;
-        if built.status.success() {
-            return Ok(library);
-        }
-        Err(String::from_utf8_lossy(&built.stderr).into_owned())
-    }
-
     /// Makes each call of a function fail in turn, for each kind of work. Returns the number of faults injected.
     fn each_call(&self, fault: &Fault, injector: &Injector) -> Result<u64> {
         let mut injected = 0;

@@ -15,9 +15,14 @@ mod kill;
 mod mount_faults;
 #[cfg(feature = "fuse")]
 mod mount_model;
+#[cfg(feature = "fuse")]
+mod mount_programs;
+#[cfg(feature = "fuse")]
+mod mounted;
 mod patches;
 mod rot;
 mod search;
+mod shim;
 mod stress;
 mod tamper;
 mod tree;
@@ -56,6 +61,9 @@ enum Campaign {
     /// Compare random operations on a mounted archive with a directory, and kill the processes that serve mounts
     #[cfg(feature = "fuse")]
     MountModel(mount_model::Options),
+    /// Run git, cargo, sqlite3, fio and rsync on a mounted archive, and kill the process that serves it
+    #[cfg(feature = "fuse")]
+    MountPrograms(mount_programs::Options),
     /// Let real processes read and write one archive at the same time, and check every snapshot
     Stress(stress::Options),
     /// Compare the Python reader in docs/reader with ar7, on golden archives and on new ones
@@ -96,6 +104,8 @@ pub fn main() -> ExitCode {
         Campaign::MountFaults(options) => mount_faults::run(&options),
         #[cfg(feature = "fuse")]
         Campaign::MountModel(options) => mount_model::run(&options),
+        #[cfg(feature = "fuse")]
+        Campaign::MountPrograms(options) => mount_programs::run(&options),
         Campaign::Stress(options) => stress::run(&options),
         Campaign::Interop(options) => interop::run(&options),
         Campaign::Fuzz(options) => fuzz::run(&options),

@@ -1,34 +1,26 @@
 //! Kills processes that serve a mount.
 
-use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
 
-use rustix::fs::{CWD, RenameFlags};
-use rustix::process::{Pid, Signal, kill_process};
 use xtask::ar7::Ar7;
 use xtask::error::{Error, Result};
 
-use super::state::{Node, State, content, is_below};
-use super::{Mounted, Options, fault};
+use super::history::History;
+use super::killer::{Killer, Moment};
+use super::state::State;
+use super::{Options, fault};
 use crate::Random;
-
-/// Operations of a process that is not killed before.
-const OPERATIONS: u64 = 3_000;
-
-/// Longest life of a process, in microseconds.
-const LIFE_MAX: u64 = 900_000;
-
-/// Longest file in words of eight bytes.
-const WORDS_MAX: u64 = 8_000;
+use crate::campaigns::mounted::Mounted;
 
 /// What the kills left.
 #[derive(Debug, Default)]
 pub(super) struct Kills {
     pub(super) count: u64,
+    /// How many were at a write of the archive, and at a sync.
+    pub(super) writes: u64,
+    pub(super) syncs: u64,
     /// The number of operations that led to a state.
     pub(super) states: u64,
     /// How often it was that of the last operation.
@@ -39,34 +31,25 @@ pub(super) struct Kills {
 
 /// Kills processes, and checks the archive after each.
 pub(super) fn run(ar7: &Ar7, folder: &Path, options: &Options) -> Result<Kills> {
-    let (archive, mount) = (folder.join("kill.ar7"), folder.join("kill"));
-    fs::create_dir(&mount).map_err(Error::io("create", &mount))?;
-    ar7.expect(0, ["create".as_ref(), archive.as_os_str()])?;
+    let target = Target { ar7, archive: folder.join("kill.ar7"), mount: folder.join("kill") };
+    fs::create_dir(&target.mount).map_err(Error::io("create", &target.mount))?;
+    ar7.expect(0, ["create".as_ref(), target.archive.as_os_str()])?;
     let mut random = Random::new(options.seed);
+    let mut killer = Killer::new(folder);
     let (mut kills, mut state) = (Kills::default(), State::default());
     while kills.count < options.kills {
-        let interval = random.below(3).to_string();
-        let size = if random.one_in(2) { "64K" } else { "256M" };
-        let chosen = ["--commit-interval", &interval, "--commit-size", size];
-        let mounted = Mounted::new(ar7, &archive, &mount, &chosen)?;
-        let found = State::read(&mount)?;
-        if found != state {
-            return Err(fault(format!("the mount shows {found:?} instead of {state:?}")));
-        }
-        let mut history = History::new(&mount, state, random.next_word());
-        let life = Duration::from_micros(random.below(LIFE_MAX));
-        thread::scope(|scope| {
-            let process = mounted.process;
-            scope.spawn(move || end_after(life, process));
-            history.work();
-        });
-        mounted.kill()?;
-        ar7.expect(0, ["verify".as_ref(), archive.as_os_str()])?;
-        let mut again = Mounted::new(ar7, &archive, &mount, &["--read-only"])?;
-        let found = State::read(&mount)?;
-        again.unmount(&[])?;
-        let at = history.find(&found)?;
+        let moment = killer.choose(&mut random);
+        let mut history = History::new(&target.mount, state, random.next_word());
+        target.live(&killer, &moment, &mut history, &mut random)?;
+        let explained = |error| fault(format!("after a kill at {moment:?}: {error}"));
+        let found = target.left().map_err(explained)?;
+        let at = history.find(&found).map_err(explained)?;
         kills.count += 1;
+        match killer.died_at().as_deref() {
+            Some("sync") => kills.syncs += 1,
+            Some(_) => kills.writes += 1,
+            None => {}
+        }
         kills.states += history.states.len() as u64;
         kills.lost += (history.states.len() - 1 - at) as u64;
         kills.whole += u64::from(at + 2 >= history.states.len());
@@ -75,225 +58,61 @@ pub(super) fn run(ar7: &Ar7, folder: &Path, options: &Options) -> Result<Kills> 
     Ok(kills)
 }
 
-fn end_after(life: Duration, process: Option<Pid>) {
-    thread::sleep(life);
-    if let Some(process) = process {
-        // It may have been killed already.
-        let _ = kill_process(process, Signal::KILL);
-    }
+/// The archive whose mounts are killed.
+struct Target<'a> {
+    ar7: &'a Ar7,
+    archive: PathBuf,
+    mount: PathBuf,
 }
 
-/// The operations on one mount, and the state after each.
-struct History<'a> {
-    mount: &'a Path,
-    /// The last state may not have come about, because its operation was interrupted.
-    states: Vec<State>,
-    texts: Vec<String>,
-    /// The number of the last state that is durable.
-    durable: usize,
-    /// Files without a name that are still open.
-    open: Vec<File>,
-    random: Random,
-}
-
-impl History<'_> {
-    fn new(mount: &Path, state: State, seed: u64) -> History<'_> {
-        let random = Random::new(seed);
-        let texts = vec!["mount".to_owned()];
-        History { mount, states: vec![state], texts, durable: 0, open: Vec::new(), random }
-    }
-
-    /// Works until the process is dead.
-    fn work(&mut self) {
-        for _ in 0..OPERATIONS {
-            if self.operation().is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Returns the number of the state that was found.
-    fn find(&self, found: &State) -> Result<usize> {
-        let at = self.states.iter().rposition(|state| state == found);
-        match at {
-            Some(at) if at >= self.durable => Ok(at),
-            at => Err(fault(format!(
-                "state {at:?} of {} was found, {} is durable; the last operations were\n  {}\nfound: {found:?}\nlast: {:?}",
-                self.states.len(),
-                self.durable,
-                self.texts[self.texts.len().saturating_sub(20)..].join("\n  "),
-                self.states.last()
-            ))),
-        }
-    }
-
-    fn state(&self) -> State {
-        self.states.last().cloned().unwrap_or_default()
-    }
-
-    /// Notes the state that an operation leads to, and does it.
-    fn step(
-        &mut self,
-        text: String,
-        state: State,
-        work: impl FnOnce(&mut Self) -> io::Result<()>,
-    ) -> io::Result<()> {
-        self.states.push(state);
-        self.texts.push(text);
-        work(self)
-    }
-
-    fn operation(&mut self) -> io::Result<()> {
-        let state = self.state();
-        let kind = self.random.below(12);
-        let files: Vec<String> = state.names(false).into_iter().cloned().collect();
-        let chosen = self.random.choose(&files).cloned();
-        match (kind, chosen) {
-            (0..3, _) | (_, None) => self.create(state),
-            (3 | 4, Some(name)) => self.rewrite(state, &name),
-            (5, Some(name)) => self.shorten(state, &name),
-            (6, Some(name)) => self.unlink(state, &name),
-            (7 | 8, Some(name)) => self.rename(state, &name, &files),
-            (9, _) => self.make_directory(state),
-            (10, _) => self.remove_directory(state),
-            (_, Some(name)) => self.sync(&name),
-        }
-    }
-
-    fn place(&self, name: &str) -> PathBuf {
-        self.mount.join(name)
-    }
-
-    /// A free name in any directory.
-    fn new_name(&mut self, state: &State) -> Option<String> {
-        let directories = state.names(true);
-        let within = if self.random.one_in(2) { self.random.choose(&directories) } else { None };
-        let name = format!("e{}", self.random.below(30));
-        let path = within.map_or(name.clone(), |within| format!("{within}/{name}"));
-        (!state.0.contains_key(&path) && path.len() < 60).then_some(path)
-    }
-
-    fn create(&mut self, mut state: State) -> io::Result<()> {
-        let Some(name) = self.new_name(&state) else { return Ok(()) };
-        state.0.insert(name.clone(), Node::File { word: 0, words: 0 });
-        let path = self.place(&name);
-        let created = path.clone();
-        self.step(format!("create {name}"), state.clone(), |_| {
-            File::create_new(created).map(drop)
-        })?;
-        self.write(state, &name)
-    }
-
-    fn write(&mut self, mut state: State, name: &str) -> io::Result<()> {
-        let (word, words) = (self.random.next_word(), self.random.below(WORDS_MAX) + 1);
-        let words = match state.0.get(name) {
-            Some(Node::File { words, .. }) if *words > 0 => *words,
-            _ => words,
-        };
-        state.0.insert(name.to_owned(), Node::File { word, words });
-        let path = self.place(name);
-        self.step(format!("write {name} {word:x} {words}"), state, |_| {
-            let file = File::options().write(true).open(path)?;
-            file.write_all_at(&content(word, words), 0)
-            // Closing it passes the content on.
-        })
-    }
-
-    fn rewrite(&mut self, state: State, name: &str) -> io::Result<()> {
-        self.write(state, name)
-    }
-
-    fn shorten(&mut self, mut state: State, name: &str) -> io::Result<()> {
-        let Some(Node::File { word, words }) = state.0.get_mut(name) else { return Ok(()) };
-        *words = self.random.below(*words);
-        if *words == 0 {
-            *word = 0;
-        }
-        let length = *words * 8;
-        let path = self.place(name);
-        self.step(format!("shorten {name} {length}"), state, |_| {
-            File::options().write(true).open(path)?.set_len(length)
-        })
-    }
-
-    fn unlink(&mut self, mut state: State, name: &str) -> io::Result<()> {
-        state.0.remove(name);
-        let path = self.place(name);
-        let keeps = self.random.one_in(2);
-        self.step(format!("unlink {name}"), state, |history| {
-            if keeps {
-                history.open.truncate(5);
-                history.open.insert(0, File::options().read(true).write(true).open(&path)?);
-            }
-            fs::remove_file(&path)?;
-            if let Some(file) = history.open.first().filter(|_| keeps) {
-                file.write_all_at(&[9; 5000], 100)?;
-            }
-            Ok(())
-        })
-    }
-
-    fn rename(&mut self, mut state: State, name: &str, files: &[String]) -> io::Result<()> {
-        let directories: Vec<String> = state.names(true).into_iter().cloned().collect();
-        let other = self.random.choose(files).cloned();
-        let moves_directory = self.random.one_in(3);
-        let directory = self.random.choose(&directories).filter(|_| moves_directory).cloned();
-        let exchanges = self.random.one_in(3);
-        let from = directory.unwrap_or_else(|| name.to_owned());
-        let to = match (other, self.random.one_in(2)) {
-            (Some(other), true) if !moves_directory || exchanges => other,
-            _ => match self.new_name(&state) {
-                Some(new) => new,
-                None => return Ok(()),
-            },
-        };
-        if from == to || is_below(&to, &from) || is_below(&from, &to) {
+impl Target<'_> {
+    /// Mounts the archive, and works there until the process is killed.
+    fn live(
+        &self,
+        killer: &Killer,
+        moment: &Moment,
+        history: &mut History<'_>,
+        random: &mut Random,
+    ) -> Result<()> {
+        let interval = random.below(3).to_string();
+        let size = if random.one_in(2) { "64K" } else { "256M" };
+        let options = ["--commit-interval", &interval, "--commit-size", size];
+        let environment = killer.environment(moment);
+        let (ar7, archive, mount) = (self.ar7, &self.archive, &self.mount);
+        let mounted = Mounted::in_environment(ar7, archive, mount, &options, &environment);
+        if mounted.is_err() && killer.died_at().is_some() {
+            // It died while it opened the archive. Whether it had mounted the directory is unknown.
+            let _ = ar7.command(["unmount", "--lazy"]).arg(mount).output();
             return Ok(());
         }
-        let is_there = state.0.contains_key(&to);
-        let flags = match (is_there, exchanges) {
-            (true, true) => RenameFlags::EXCHANGE,
-            _ => RenameFlags::empty(),
-        };
-        if is_there && flags.is_empty() && state.0.get(&from) == Some(&Node::Directory) {
-            return Ok(());
+        let mounted = mounted?;
+        let found = State::read(mount);
+        if found.is_err() && killer.died_at().is_some() {
+            return mounted.kill();
         }
-        if flags == RenameFlags::EXCHANGE {
-            state.rename(&from, "?");
-            state.rename(&to, &from);
-            state.rename("?", &to);
-        } else {
-            state.0.remove(&to);
-            state.rename(&from, &to);
+        let (found, state) = (found?, history.state());
+        if found != state {
+            return Err(fault(format!("the mount shows {found:?} instead of {state:?}")));
         }
-        let (before, after) = (self.place(&from), self.place(&to));
-        self.step(format!("rename {from} {to} {flags:?}"), state, |_| {
-            Ok(rustix::fs::renameat_with(CWD, before, CWD, after, flags)?)
-        })
+        thread::scope(|scope| {
+            if let &Moment::After(life) = moment {
+                let mounted = &mounted;
+                scope.spawn(move || {
+                    thread::sleep(life);
+                    mounted.kill_process();
+                });
+            }
+            history.work();
+        });
+        mounted.kill()
     }
 
-    fn make_directory(&mut self, mut state: State) -> io::Result<()> {
-        let Some(name) = self.new_name(&state) else { return Ok(()) };
-        state.0.insert(name.clone(), Node::Directory);
-        let path = self.place(&name);
-        self.step(format!("mkdir {name}"), state, |_| fs::create_dir(path))
-    }
-
-    fn remove_directory(&mut self, mut state: State) -> io::Result<()> {
-        let empty: Vec<String> =
-            state.names(true).into_iter().filter(|name| !state.has_below(name)).cloned().collect();
-        let Some(name) = self.random.choose(&empty).cloned() else { return Ok(()) };
-        state.0.remove(&name);
-        let path = self.place(&name);
-        self.step(format!("rmdir {name}"), state, |_| fs::remove_dir(path))
-    }
-
-    fn sync(&mut self, name: &str) -> io::Result<()> {
-        let covered = self.states.len() - 1;
-        let of_directory = self.random.one_in(3);
-        let path = if of_directory { self.mount.to_owned() } else { self.place(name) };
-        File::open(path)?.sync_all()?;
-        self.durable = covered;
-        Ok(())
+    /// Returns the state that a kill has left, of an archive that verifies.
+    fn left(&self) -> Result<State> {
+        self.ar7.expect(0, ["verify".as_ref(), self.archive.as_os_str()])?;
+        let mut again = Mounted::new(self.ar7, &self.archive, &self.mount, &["--read-only"])?;
+        let found = State::read(&self.mount)?;
+        again.unmount(&[])?;
+        Ok(found)
     }
 }
