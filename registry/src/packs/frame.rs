@@ -4,11 +4,13 @@
 //! any index, and tells a frame's dead parts when the frame is moved.
 
 use std::cell::RefCell;
+use std::io;
 use std::ops::Range;
 
 use ar7_engine::{Check, Error as EngineError, Value};
+use zeroize::Zeroize as _;
 use zstd::bulk::{Compressor, Decompressor};
-use zstd::zstd_safe;
+use zstd::zstd_safe::{self, CParameter, Strategy};
 
 use super::AUTO_LEVEL;
 use super::wiped::Wiped;
@@ -217,20 +219,60 @@ pub(super) fn compressed_len(plain: &[u8], level: i32) -> usize {
 }
 
 thread_local! {
-    /// The level of the last compressor of this thread, and the compressor: it takes longer to create than to use.
-    static COMPRESSOR: RefCell<Option<(i32, Compressor<'static>)>> = const { RefCell::new(None) };
+    /// The last compressor of this thread: it takes longer to create than to use.
+    static COMPRESSOR: RefCell<Option<FrameCompressor>> = const { RefCell::new(None) };
     static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// The parameters that Zstandard has for level 2 and inputs of up to 256 KiB. A frame with its table may be slightly
+/// longer, and for longer inputs level 2 is faster but compresses less.
+const AUTO_PARAMETERS: [CParameter; 6] = [
+    CParameter::WindowLog(18),
+    CParameter::ChainLog(14),
+    CParameter::HashLog(14),
+    CParameter::SearchLog(1),
+    CParameter::MinMatch(5),
+    CParameter::Strategy(Strategy::ZSTD_dfast),
+];
+
+struct FrameCompressor {
+    level: i32,
+    compressor: Compressor<'static>,
+    /// Room for the result, of the greatest length that it can have. Empty between uses.
+    room: Wiped,
+}
+
+impl FrameCompressor {
+    fn new(level: i32) -> io::Result<FrameCompressor> {
+        let mut compressor = Compressor::new(level)?;
+        if level == i32::from(AUTO_LEVEL) {
+            AUTO_PARAMETERS.iter().try_for_each(|&one| compressor.set_parameter(one))?;
+        }
+        Ok(FrameCompressor { level, compressor, room: Wiped::from(Vec::new()) })
+    }
+
+    fn compress(&mut self, plain: &[u8]) -> io::Result<Wiped> {
+        let most = zstd_safe::compress_bound(plain.len());
+        if self.room.capacity() < most {
+            self.room = Wiped::from(Vec::with_capacity(most));
+        }
+        self.compressor.compress_to_buffer(plain, &mut *self.room)?;
+        let compressed = Wiped::from(self.room.to_vec());
+        self.room[..].zeroize();
+        self.room.clear();
+        Ok(compressed)
+    }
 }
 
 fn compressed(plain: &[u8], level: i32) -> Result<Wiped> {
     let compressed = COMPRESSOR.with_borrow_mut(|known| {
-        let (_, compressor) = match known.take_if(|(its, _)| *its == level) {
+        let compressor = match known.take_if(|its| its.level == level) {
             Some(same) => known.insert(same),
-            None => known.insert((level, Compressor::new(level)?)),
+            None => known.insert(FrameCompressor::new(level)?),
         };
         compressor.compress(plain)
     });
-    compressed.map(Wiped::from).map_err(|error| EngineError::io("compress", error).into())
+    compressed.map_err(|error| EngineError::io("compress", error).into())
 }
 
 fn encode_head(head: &Head) -> [u8; frame_head_layout::SIZE] {

@@ -48,8 +48,9 @@ const _: () = assert!(BLOCK_BYTES as usize == DATA_SIZE);
 /// The highest level of Zstandard. Higher ones need much memory for little gain in frames of this size.
 pub const LEVEL_MAX: u8 = 19;
 
-/// The level of Zstandard unless another one is chosen.
-pub const AUTO_LEVEL: u8 = 3;
+/// The level of Zstandard unless another one is chosen. With tables of the size of a frame, it compresses source code
+/// one percent less than level 3, in three quarters of the time.
+pub const AUTO_LEVEL: u8 = 2;
 
 /// Returns the level of Zstandard for new content, or `None` for raw frames. `choice` is the number that an archive
 /// stores: 0 automatic, 1 none, 2 and more a level plus 1. A later version of the program may have stored an unknown one.
