@@ -43,6 +43,12 @@ impl Place<'_> {
         Mounted::new(self.ar7, &self.archive, &self.mount, &[])
     }
 
+    /// Asks the process that serves the mount. A program may take a directory that it cannot open as synced, and say so
+    /// after the process was killed: only what it says while the process lives counts.
+    pub(super) fn is_served(&self) -> bool {
+        xattr::get(&self.mount, "user.ar7.process").is_ok_and(|process| process.is_some())
+    }
+
     pub(super) fn verify(&self) -> Result<()> {
         self.ar7.expect(0, ["verify".as_ref(), self.archive.as_os_str()]).map(drop)
     }

@@ -65,7 +65,7 @@ impl Database {
             let mut session = Session::start(&self.path, self.mode)?;
             let (mut number, begun) = (committed, planned + 1000);
             thread::scope(|scope| {
-                while number < begun && session.commit(number + 1)? {
+                while number < begun && session.commit(number + 1)? && place.is_served() {
                     number += 1;
                     if number == planned {
                         let mounted = &mounted;
