@@ -62,6 +62,27 @@ pub fn archive7(bytes: &[u8]) -> bool {
     }
 }
 
+/// An archive of the Python module that has a tree.
+pub(crate) struct OldTree {
+    /// Its content.
+    pub(crate) file: Vec<u8>,
+    /// Its key.
+    pub(crate) key: [u8; 32],
+    /// The number of entries that an import stores.
+    pub(crate) entries: u64,
+    /// Whether an import has nothing to report.
+    pub(crate) is_all_kept: bool,
+}
+
+/// Generates an archive of the Python module that has a tree.
+pub(crate) fn old_tree(seed: u64) -> OldTree {
+    const FILE_SYSTEM: usize = 3;
+    let mut generated = generate_edited(FILE_SYSTEM, seed, &[]);
+    let file = generated.file();
+    let (entries, is_all_kept) = (generated.entries.len() as u64, generated.lost == 0);
+    OldTree { file, key: layout::KEY, entries, is_all_kept }
+}
+
 /// Returns one of the values at the bounds of a field, or the bytes themselves.
 fn value([how, rest @ ..]: [u8; 5]) -> Vec<u8> {
     let words = [0, 1, 2, -1, -2, i32::MAX, i32::MIN, 21, 248];

@@ -1,13 +1,16 @@
-//! `cargo xtask kill`: kills real ingests, deletions, compactions, and copies to new archives at random moments.
+//! `cargo xtask kill`: kills real ingests, deletions, compactions, copies to new archives, and imports of archives of the
+//! Python module, at random moments.
 //!
 //! After every kill the campaign checks these rules. If one is broken, it stops and keeps the directory.
 //! - The archive verifies, unless the kill came before it existed.
 //! - It contains at least the entries of the last reported checkpoint.
 //! - Every file in it has, completely, a content that the file once had.
-//! - A new archive that `compact --to` or `salvage` made is whole, or does not exist, and at most one temporary file is
-//!   left.
+//! - A new archive that `compact --to`, `salvage` or `import-archive7` made is whole, or does not exist, and at most one
+//!   temporary file is left.
 //! - Another ingest completes it, and the extracted tree then equals the source.
 
+mod copies;
+mod old;
 pub(crate) mod process;
 
 use std::ffi::OsStr;
@@ -19,6 +22,7 @@ use crate::Random;
 use clap::Args;
 use serde_json::Value;
 
+use self::old::Old;
 use self::process::{Ended, Moment, run_until};
 use crate::campaigns::tree::{self, History, Shape};
 use xtask::ar7::Ar7;
@@ -78,12 +82,21 @@ fn campaign(folder: &Path, options: &Options, started: Instant) -> Result<()> {
     let mut campaign = Campaign::new(folder, options)?;
     let outcome = campaign.run(options.kills);
     let found = if outcome.is_ok() { "no fault" } else { "FAULT" };
-    let Tally { runs, kills, unborn, removals, compactions, copies, completions, extractions } =
-        campaign.tally;
+    let Tally {
+        runs,
+        kills,
+        unborn,
+        removals,
+        compactions,
+        copies,
+        imports,
+        completions,
+        extractions,
+    } = campaign.tally;
     println!(
         "kill: {kills} kills in {runs} runs (seed {}, {}): {unborn} before the archive existed, \
-         {removals} of deletions, {compactions} of compactions, {copies} of copies; {extractions} partial extractions, \
-         {completions} completions compared: {found}",
+         {removals} of deletions, {compactions} of compactions, {copies} of copies, {imports} of imports; \
+         {extractions} partial extractions, {completions} completions compared: {found}",
         options.seed,
         seconds(started.elapsed()),
     );
@@ -99,6 +112,7 @@ struct Tally {
     removals: u64,
     compactions: u64,
     copies: u64,
+    imports: u64,
     completions: u64,
     extractions: u64,
 }
@@ -113,6 +127,7 @@ struct Times {
     compaction: Duration,
     /// Of a compaction to a new archive, and of a salvage.
     copy: Duration,
+    import: Duration,
 }
 
 struct Campaign {
@@ -122,6 +137,8 @@ struct Campaign {
     /// A new archive with the content of `archive`.
     copied: PathBuf,
     extracted: PathBuf,
+    /// An archive of the Python module.
+    old: Old,
     random: Random,
     history: History,
     tally: Tally,
@@ -147,6 +164,7 @@ impl Campaign {
             archive: folder.join("kill.ar7"),
             copied: folder.join("copy.ar7"),
             extracted: folder.join("out"),
+            old: Old::new(folder, options.seed)?,
             random,
             history,
             tally: Tally::default(),
@@ -157,6 +175,7 @@ impl Campaign {
                 removal: Duration::from_millis(20),
                 compaction: Duration::from_millis(20),
                 copy: Duration::from_millis(100),
+                import: Duration::from_millis(50),
             },
         };
         let started = Instant::now();
@@ -275,7 +294,8 @@ impl Campaign {
         }
         self.remove_and_kill()?;
         self.compact_and_kill()?;
-        self.copy_and_kill()
+        self.copy_and_kill()?;
+        self.import_and_kill()
     }
 
     /// Compacts the archive, and possibly kills the compaction.
@@ -293,55 +313,6 @@ impl Campaign {
             self.times.compaction = started.elapsed();
         }
         self.check_after(None)
-    }
-
-    /// Copies the archive to a new one, and possibly kills that.
-    fn copy_and_kill(&mut self) -> Result<()> {
-        let (archive, copied) = (self.archive.clone(), self.copied.clone());
-        let is_salvage = self.random.one_in(2);
-        let mut command = self.ar7.command([if is_salvage { "salvage" } else { "compact" }]);
-        command.arg(archive).args((!is_salvage).then_some("--to")).arg(copied);
-        let moment = Moment::After(self.random_time(self.times.copy));
-        let started = Instant::now();
-        let ended = run_until(command, moment)?;
-        self.tally.runs += 1;
-        let killed = ended.killed;
-        if killed {
-            self.tally.kills += 1;
-            self.tally.copies += 1;
-        } else {
-            // A salvage also finds what killed commands left in free blocks, and cannot tell what it is.
-            ended.into_one_of(if is_salvage { &[0, 4] } else { &[0] })?;
-            self.times.copy = started.elapsed();
-        }
-        self.check_copy(killed)
-    }
-
-    /// Checks that the new archive has everything, or that it does not exist after a kill.
-    fn check_copy(&self, killed: bool) -> Result<()> {
-        let temporary = self.temporary_files()?;
-        if temporary > usize::from(killed) {
-            return Err(Error::Fault(format!("{temporary} temporary files are left")));
-        }
-        if !self.copied.exists() {
-            let missing = Error::Fault("the new archive does not exist".to_owned());
-            return if killed { Ok(()) } else { Err(missing) };
-        }
-        self.ar7.expect(0, [OsStr::new("verify"), self.copied.as_os_str()])?;
-        let (held, wanted) = (self.entries_of(&self.copied)?, self.entries_of(&self.archive)?);
-        if held < wanted {
-            let fault = format!("the new archive has {held} entries of {wanted}");
-            return Err(Error::Fault(fault));
-        }
-        fs::remove_file(&self.copied).map_err(Error::io("remove", &self.copied))
-    }
-
-    /// Returns the number of files with temporary names next to the archive.
-    fn temporary_files(&self) -> Result<usize> {
-        let folder = self.archive.parent().unwrap_or(Path::new("."));
-        let entries = fs::read_dir(folder).map_err(Error::io("list", folder))?;
-        let names = entries.flatten().map(|entry| entry.file_name());
-        Ok(names.filter(|name| Path::new(name).extension() == Some("incomplete".as_ref())).count())
     }
 
     fn start_over(&mut self) -> Result<()> {
