@@ -84,7 +84,9 @@ impl Archive {
             new.set_compression(choice)?;
         }
         let level = choice.and_then(level_of).filter(|_| self.kind() == ArchiveKind::Dynamic);
-        let mut copying = Copying { from: &from, new, level, progress, buffer, done, streams: 0 };
+        let chosen = level_of(choice.unwrap_or(slot.counters[COMPRESSION_COUNTER]));
+        let mut copying =
+            Copying { from: &from, new, level, chosen, progress, buffer, done, streams: 0 };
         copying.reserved_streams()?;
         copying.streams_by_name()?;
         copying.other_streams()?;
@@ -106,6 +108,8 @@ struct Copying<'a> {
     new: &'a Archive,
     /// The level with which to encode content again.
     level: Option<i32>,
+    /// The level for new content of the new archive.
+    chosen: Option<i32>,
     progress: &'a mut dyn FnMut(CopyProgress) -> ControlFlow<()>,
     buffer: Zeroizing<Vec<u8>>,
     done: CopyProgress,

@@ -81,6 +81,7 @@ impl Packing {
             // At full size, because a vector that grows leaves copies of the content in memory.
             bytes: Wiped::from(Vec::with_capacity(FRAME_MAX)),
             slices: Vec::new(),
+            is_compressed: false,
         });
         let start = filling.bytes.len();
         let (part, rest) = bytes.split_at(bytes.len().min(most - start));

@@ -11,10 +11,9 @@ use super::Copying;
 use crate::blocks::{is_of_inode, read_frame};
 use crate::committed::Snapshot;
 use crate::error::Result;
-use crate::packs::{BATCH_FRAMES, Encoded, decode, encode, level_of, should_pack};
+use crate::packs::{BATCH_FRAMES, Encoded, decode, encode, should_pack};
 use crate::records::{
-    COMPRESSION_COUNTER, DeadSlices, EntryType, Frame, Frames, Inode, InodeNumber, Inodes,
-    ReadRecords, Stored, TreeId,
+    DeadSlices, EntryType, Frame, Frames, Inode, InodeNumber, Inodes, ReadRecords, Stored, TreeId,
 };
 
 /// Number of bytes of a file that are packed at a time.
@@ -99,8 +98,9 @@ impl Copying<'_> {
     }
 
     fn append(&mut self, batch: &mut Vec<OldFrame>) -> Result<()> {
-        let (from, level) = (self.from, self.level);
-        let copied = in_pool(|| batch.par_iter().map(|old| copied(from, level, old)).collect());
+        let (from, level, chosen) = (self.from, self.level, self.chosen);
+        let copied = |old: &OldFrame| copied(from, (level, chosen), old);
+        let copied = in_pool(|| batch.par_iter().map(copied).collect());
         let copied: Result<Vec<Option<(Encoded, u64)>>> = copied;
         for (encoded, live) in copied?.into_iter().flatten() {
             self.new.state()?.writing()?.append_frame(&encoded, live)?;
@@ -112,10 +112,11 @@ impl Copying<'_> {
     }
 }
 
-/// Returns what is left of a frame, and the number of its addresses that belong to files.
+/// Returns what is left of a frame, and the number of its addresses that belong to files. It is encoded again with a
+/// level, or for new content of the new archive, if it loses content.
 fn copied(
     from: &Snapshot,
-    level: Option<i32>,
+    (level, chosen): (Option<i32>, Option<i32>),
     (first, frame, stored): &OldFrame,
 ) -> Result<Option<(Encoded, u64)>> {
     let slot = &from.commit().slot;
@@ -136,10 +137,7 @@ fn copied(
             let new = encode(&live, Some(level))?;
             if new.head.stored < old.head.stored { new } else { old }
         }
-        level => {
-            let of_archive = level_of(slot.counters[COMPRESSION_COUNTER]);
-            encode(&live, live.level(level.or(of_archive)))?
-        }
+        level => encode(&live, live.level(level.or(chosen)))?,
     };
     Ok(Some((new, live_len)))
 }

@@ -333,3 +333,24 @@ fn a_copy_that_follows_a_choice_encodes_what_becomes_smaller() {
     again.close().unwrap();
     assert!(check_alive(&open(&device).unwrap()) <= used);
 }
+
+/// The choice of the old archive is for its own new content.
+#[test]
+fn a_copy_without_compression_compresses_no_frame_that_loses_content() {
+    let (_, old) = create(ArchiveKind::Dynamic, 0);
+    old.set_compression(1).unwrap();
+    add_packed(&old, b"deleted", &[&digits(1, 2000)]);
+    add_packed(&old, b"kept", &[&digits(2, 20_000)]);
+    old.commit().unwrap();
+    old.set_compression(0).unwrap();
+    old.names().remove(InodeNumber::ROOT, b"deleted").unwrap();
+    old.commit().unwrap();
+    assert!(old.statistics().unwrap().dead_bytes > 0);
+    for (choice, range) in [(Some(1), 20_000..20_200), (Some(0), 5000..15_000)] {
+        let (device, new) = create(ArchiveKind::Dynamic, 0);
+        old.copy_as(choice, &new, &mut |_| ControlFlow::Continue(())).unwrap();
+        new.close().unwrap();
+        let found = open(&device).unwrap().statistics().unwrap();
+        assert!(found.dead_bytes == 0 && range.contains(&found.packed_bytes), "{found:?}");
+    }
+}

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::iter::once;
 use std::ops::Range;
 
 use ar7_engine::{Check, Error as EngineError, Value};
@@ -12,8 +13,8 @@ use zeroize::Zeroize as _;
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::{self, CParameter, Strategy};
 
-use super::AUTO_LEVEL;
 use super::wiped::Wiped;
+use super::{AUTO_LEVEL, zeros};
 use crate::error::{Error, Result};
 
 /// Maximum number of addresses that a frame covers.
@@ -105,6 +106,8 @@ pub(crate) struct Content {
     pub(crate) first: u64,
     pub(crate) bytes: Wiped,
     pub(crate) slices: Vec<Slice>,
+    /// Whether it was compressed in the pack that it is from.
+    pub(crate) is_compressed: bool,
 }
 
 impl Content {
@@ -118,17 +121,16 @@ impl Content {
         self.slices.iter().map(|slice| u64::from(slice.length)).sum()
     }
 
-    /// Returns the level with which to encode it, if `chosen` is the level for new content. Zeros in place of deleted content
-    /// are compressed in any case: raw, a frame that is moved would stay as long as before.
+    /// Returns the level with which to encode it, if `chosen` is the level for new content. Without one, content that is
+    /// moved stays as it was: compressed, or not.
     pub(crate) fn level(&self, chosen: Option<i32>) -> Option<i32> {
-        let has_dead = self.sliced_len() < self.bytes.len() as u64;
-        chosen.or_else(|| has_dead.then(|| AUTO_LEVEL.into()))
+        chosen.or_else(|| self.is_compressed.then(|| AUTO_LEVEL.into()))
     }
 
     /// Returns the content with only some of its slices. All other bytes are zeros.
     pub(crate) fn only(&self, is_kept: impl Fn(&Slice) -> Result<bool>) -> Result<Content> {
         let bytes = Wiped::from(vec![0; self.bytes.len()]);
-        let mut kept = Content { first: self.first, bytes, slices: Vec::new() };
+        let mut kept = Content { bytes, slices: Vec::new(), ..*self };
         for slice in &self.slices {
             if is_kept(slice)? {
                 let range = slice.range();
@@ -137,6 +139,14 @@ impl Content {
             }
         }
         Ok(kept)
+    }
+
+    /// Returns the ranges that are in no slice.
+    fn gaps(&self) -> Vec<Range<usize>> {
+        let begins = self.slices.iter().map(|slice| slice.range().start);
+        let ends = self.slices.iter().map(|slice| slice.range().end);
+        let gaps = once(0).chain(ends).zip(begins.chain(once(self.bytes.len())));
+        gaps.map(|(begin, end)| begin..end).filter(|gap| !gap.is_empty()).collect()
     }
 
     fn decoded_len(&self) -> usize {
@@ -182,7 +192,8 @@ impl Encoded {
     }
 }
 
-/// Encodes a frame. Without a gain, its content stays raw. `level` is a level of Zstandard, or `None` for raw frames.
+/// Encodes a frame. Without a gain, its content stays raw. `level` is a level of Zstandard. With `None`, nothing is
+/// compressed but zeros that belong to no slice: what a frame takes then depends on the lengths of its slices only.
 pub(crate) fn encode(content: &Content, level: Option<i32>) -> Result<Encoded> {
     let mut plain = Wiped::from(Vec::with_capacity(content.decoded_len()));
     plain.extend_from_slice(&content.bytes);
@@ -193,7 +204,10 @@ pub(crate) fn encode(content: &Content, level: Option<i32>) -> Result<Encoded> {
         slice_layout::LENGTH.put(&mut bytes, &slice.length.to_be_bytes());
         plain.extend_from_slice(&bytes);
     }
-    let compressed = level.map(|level| compressed(&plain, level)).transpose()?;
+    let compressed = match level {
+        Some(level) => Some(compressed(&plain, level)?),
+        None => zeros::encode(&plain, &content.gaps()),
+    };
     let compressed = compressed.filter(|compressed| compressed.len() < plain.len());
     let (payload, method) = match &compressed {
         Some(compressed) => (compressed, Method::Zstd),
@@ -334,7 +348,8 @@ pub(crate) fn decode(head: &Head, stored: &[u8]) -> Result<Content> {
     let length = usize::try_from(head.length).expect("a u32 fits");
     let slices = decode_slices(&plain[length..], head.length)?;
     plain.truncate(length);
-    Ok(Content { first: head.first, bytes: plain, slices })
+    let is_compressed = head.method == Method::Zstd && !zeros::is_plain(stored);
+    Ok(Content { first: head.first, bytes: plain, slices, is_compressed })
 }
 
 /// Decompresses exactly one frame of Zstandard, whose stated length is that of `plain`.

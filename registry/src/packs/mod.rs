@@ -13,6 +13,7 @@ mod gain;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod wiped;
+mod zeros;
 
 pub(crate) use cache::{DecodedFrame, FrameCache};
 pub(crate) use frame::{

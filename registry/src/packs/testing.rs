@@ -54,6 +54,7 @@ pub fn encode(decoded: &Decoded, level: Option<i32>) -> Result<Vec<u8>> {
         first: decoded.first,
         bytes: Wiped::from(decoded.bytes.clone()),
         slices: decoded.slices.iter().map(slice).collect(),
+        is_compressed: false,
     };
     Ok(frame::encode(&content, level)?.bytes.to_vec())
 }

@@ -141,6 +141,42 @@ fn raw_frames_that_are_moved_become_shorter_too() {
     assert_eq!(content(&archive, b"kept").unwrap(), noise(2, 20_000));
 }
 
+/// Without compression, nobody learns from the length of the file how well a file compresses, also if one next to it is
+/// deleted.
+#[test]
+fn raw_frames_that_are_moved_are_not_compressed() {
+    let (_, archive) = create(ArchiveKind::Dynamic, 0);
+    archive.set_compression(1).unwrap();
+    for (name, content) in [(b"a", 1), (b"b", 2), (b"c", 3)] {
+        add(&archive, name, &vec![content; 20_000]);
+    }
+    archive.commit().unwrap();
+    for (removed, kept) in [(b"b", 2), (b"a", 1)] {
+        archive.names().remove(ROOT, removed).unwrap();
+        archive.reclaim().unwrap();
+        let found = archive.statistics().unwrap();
+        assert_eq!(found.dead_bytes, 0, "{found:?}");
+        let least = kept * 20_000;
+        assert!((least..least + 200).contains(&found.packed_bytes), "{found:?}");
+    }
+    assert_eq!(content(&archive, b"c").unwrap(), vec![3; 20_000]);
+    assert_eq!(findings(&archive), 0);
+}
+
+#[test]
+fn compressed_frames_stay_compressed_when_they_are_moved() {
+    let (_, archive) = create(ArchiveKind::Dynamic, 0);
+    add(&archive, b"deleted", &noise(1, 600_000));
+    add(&archive, b"kept", &vec![7; 400_000]);
+    archive.commit().unwrap();
+    archive.set_compression(1).unwrap();
+    archive.names().remove(ROOT, b"deleted").unwrap();
+    archive.reclaim().unwrap();
+    let found = archive.statistics().unwrap();
+    assert!(found.packed_bytes < 10_000 && found.dead_bytes == 0, "{found:?}");
+    assert_eq!(content(&archive, b"kept").unwrap(), vec![7; 400_000]);
+}
+
 /// A record of a pack that claims more live bytes than its frames have costs no endless loop, and other packs are moved.
 #[test]
 fn a_pack_that_cannot_be_moved_does_not_hold_up_the_others() {
