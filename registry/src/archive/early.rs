@@ -8,7 +8,8 @@ impl Archive {
     /// Fails with [`ar7_engine::Error::NoSpace`] unless a commit has room for everything that the open transaction has
     /// changed, and for `more` new blocks of content. Changes nothing but the length of the file.
     ///
-    /// Whoever asks before each change, with enough for it, never loses a transaction because the disk is full.
+    /// Whoever asks before each change, with enough for it, never loses a transaction because the disk is full. Changes of
+    /// packed files with holes are not counted: the commit packs all of their content again.
     pub fn check_room(&self, more: usize) -> Result<()> {
         self.state()?.writing()?.check_room(more)
     }

@@ -51,10 +51,40 @@ impl Packing {
         self.full.front().or(self.filling.as_ref()).map(|content| content.first)
     }
 
+    fn all(&self) -> impl Iterator<Item = &Content> {
+        self.full.iter().chain(&self.filling)
+    }
+
+    /// Returns the bytes of a frame from an address on, if that is not in a pack yet.
+    pub(super) fn from(&self, address: u64) -> Option<&[u8]> {
+        self.all().find_map(|content| {
+            let within = usize::try_from(address.checked_sub(content.first)?).ok()?;
+            content.bytes.get(within..).filter(|bytes| !bytes.is_empty())
+        })
+    }
+
+    /// Returns the first address of a frame that is not in a pack yet, behind an address.
+    pub(super) fn next_after(&self, address: u64) -> Option<u64> {
+        self.all().map(|content| content.first).filter(|&first| first > address).min()
+    }
+
     /// Completes the frame that is being filled, if there is one.
     pub(super) fn complete(&mut self) {
         let filled = self.filling.take();
         self.full.extend(filled);
+    }
+
+    /// Forgets everything from an address on, where a slice begins.
+    pub(super) fn take_back(&mut self, first: u64) {
+        self.complete();
+        while self.full.back().is_some_and(|content| content.first >= first) {
+            self.full.pop_back();
+        }
+        if let Some(last) = self.full.back_mut() {
+            let kept = usize::try_from(first - last.first).unwrap_or(usize::MAX);
+            last.bytes.truncate(kept);
+            last.slices.retain(|slice| slice.range().start < kept);
+        }
     }
 
     /// Adds as many bytes as a frame of at most `most` bytes has room for. Returns the rest.

@@ -18,6 +18,8 @@ pub(super) struct Overlay {
     pub(super) stream: (Uuid, u64),
     /// Length of that stream.
     pub(super) written: u64,
+    /// A range of it that holds nothing any more.
+    pub(super) spare: Range<u64>,
 }
 
 /// Where bytes of a changed file are.
@@ -36,6 +38,27 @@ impl Overlay {
     pub(super) fn is_unchanged(&self) -> bool {
         let before = self.slice.1;
         (self.kept, self.length, self.changes.len()) == (before, before, 0)
+    }
+
+    /// Returns where in the stream to write `length` bytes that do not replace others there.
+    pub(super) fn free_place(&self, length: u64) -> u64 {
+        let fits = length <= self.spare.end - self.spare.start;
+        if fits { self.spare.start } else { self.written }
+    }
+
+    /// Records that a range of the file is at a free place of the stream. It was at `replaced` before, if it was in one
+    /// changed range.
+    pub(super) fn change(&mut self, range: Range<u64>, at: u64, replaced: Option<u64>) {
+        let length = range.end - range.start;
+        if at == self.written {
+            self.written += length;
+        } else {
+            self.spare = 0..0;
+        }
+        if let Some(replaced) = replaced {
+            self.spare = replaced..replaced + length;
+        }
+        self.changes.set(range, at);
     }
 
     /// Returns the place of the first byte of a range, and where the place ends, at most at the end of the range.

@@ -24,7 +24,11 @@ pub(crate) const HOLE_ONE_IN: u64 = 1024;
 /// The shortest hole that stays one. A shorter one would cost more in frames than its zeros do.
 const HOLE_MIN: u64 = 64 << 10;
 
-/// Number of changed ranges that are kept in memory. With more, the file is packed again at once.
+/// Number of changed files that are kept in memory, each with a block. Before another one, one of them is packed again.
+pub(super) const OVERLAYS_MAX: usize = 1024;
+
+/// Number of changed ranges that are kept in memory, of all changed files. A file with more than its part of them is packed
+/// again before the next change.
 const CHANGES_MAX: usize = 1 << 16;
 
 /// Bytes of a change that are written while few blocks are in memory.
@@ -32,13 +36,14 @@ const STEP: usize = 4 << 20;
 
 impl State {
     /// Writes to a packed file with holes, at an offset or at its end. Returns false, and changes nothing, if it is not
-    /// one.
+    /// one. A write that fails for lack of space changes nothing.
     pub(crate) fn write_packed(
         &mut self,
         number: InodeNumber,
         offset: Option<u64>,
         bytes: &[u8],
     ) -> Result<bool> {
+        self.settle_full_overlay(number)?;
         let Some(overlay) = self.overlay(number)? else { return Ok(false) };
         if bytes.is_empty() {
             return Ok(true);
@@ -47,20 +52,18 @@ impl State {
         let offset = offset.unwrap_or(before);
         let end = offset.saturating_add(bytes.len() as u64);
         self.check_packed_length(end.max(before))?;
-        let Some(overlay) = self.overlays.get_mut(&number) else { return Ok(false) };
-        let covering = overlay.changes.covering(offset..end);
-        let at = covering.unwrap_or(overlay.written);
+        let Some(overlay) = self.overlays.get(&number) else { return Ok(false) };
+        let replaced = overlay.changes.covering(offset..end);
+        // More than one step over what is there could end half done.
+        let in_place = replaced.filter(|_| bytes.len() <= STEP);
+        let at = in_place.unwrap_or_else(|| overlay.free_place(bytes.len() as u64));
         for (step, part) in bytes.chunks(STEP).enumerate() {
             self.write_to(stream, at + (step * STEP) as u64, part)?;
         }
         let Some(overlay) = self.overlays.get_mut(&number) else { return Ok(false) };
         overlay.length = before.max(end);
-        if covering.is_none() {
-            overlay.written += bytes.len() as u64;
-            overlay.changes.set(offset..end, at);
-        }
-        if overlay.changes.len() > CHANGES_MAX {
-            self.settle_overlay(number)?;
+        if in_place.is_none() {
+            overlay.change(offset..end, at, replaced);
         }
         Ok(true)
     }
@@ -128,19 +131,39 @@ impl State {
         Ok(())
     }
 
-    fn settle_overlay(&mut self, number: InodeNumber) -> Result<()> {
-        let settled = self.pack_overlaid(number);
-        settled.inspect_err(|error| self.fail(error))
+    /// Packs a changed file again, if another change of it would take too much memory.
+    fn settle_full_overlay(&mut self, number: InodeNumber) -> Result<()> {
+        let most = CHANGES_MAX / self.overlays.len().max(1);
+        let is_full = |overlay: &Overlay| overlay.changes.len() >= most;
+        if self.overlays.get(&number).is_some_and(is_full) {
+            self.settle_overlay(number)?;
+        }
+        Ok(())
     }
 
-    fn pack_overlaid(&mut self, number: InodeNumber) -> Result<()> {
-        if self.overlays.get(&number).is_some_and(Overlay::is_unchanged) {
-            // What was written to it was refused.
-            self.forget_overlay(number)?;
-            return Ok(());
+    /// Packs a changed file again. If it fails, the change stays as it is, and so does the transaction.
+    fn settle_overlay(&mut self, number: InodeNumber) -> Result<()> {
+        let first = self.next_address();
+        match self.pack_overlaid(number) {
+            Ok(slice) => {
+                let given = self.give_overlaid(number, slice);
+                given.inspect_err(|error| self.fail(error))
+            }
+            Err(error) => {
+                if self.failed.is_none() {
+                    let taken = self.take_back(first);
+                    taken.inspect_err(|error| self.fail(error))?;
+                }
+                Err(error)
+            }
         }
-        let inode = self.trees.get::<Inodes>(&number)?;
-        let inode = inode.ok_or(Error::NoInode { inode: number.0 })?;
+    }
+
+    /// Packs the content of a changed file. Returns its first address, if it has any content.
+    fn pack_overlaid(&mut self, number: InodeNumber) -> Result<Option<u64>> {
+        if self.overlays.get(&number).is_none_or(Overlay::is_unchanged) {
+            return Ok(None);
+        }
         let length = self.overlaid_length(number).unwrap_or_default();
         let mut bytes = Zeroizing::new(vec![0; FRAME_MAX]);
         let (mut at, mut slice) = (0, None);
@@ -160,10 +183,22 @@ impl State {
             }
             slice.get_or_insert(next);
         }
-        if let Some((first, length)) = self.forget_overlay(number)? {
-            self.free_slice(first, length)?;
+        Ok(slice)
+    }
+
+    /// Gives a changed file its new slice.
+    fn give_overlaid(&mut self, number: InodeNumber, slice: Option<u64>) -> Result<()> {
+        let Some(overlay) = self.overlays.get(&number) else { return Ok(()) };
+        let (is_unchanged, size) = (overlay.is_unchanged(), overlay.length);
+        let Some((first, length)) = self.forget_overlay(number)? else { return Ok(()) };
+        if is_unchanged {
+            // What was written to it was refused.
+            return Ok(());
         }
-        self.trees.put::<Inodes>(&number, &Inode { size: length, slice, stream: None, ..inode })?;
+        self.free_slice(first, length)?;
+        let inode = self.trees.get::<Inodes>(&number)?;
+        let inode = inode.ok_or(Error::NoInode { inode: number.0 })?;
+        self.trees.put::<Inodes>(&number, &Inode { size, slice, stream: None, ..inode })?;
         Ok(())
     }
 
@@ -198,6 +233,11 @@ impl State {
             if !self.has_hole(first, size)? {
                 return Ok(None);
             }
+            if self.overlays.len() >= OVERLAYS_MAX
+                && let Some((&settled, _)) = self.overlays.first_key_value()
+            {
+                self.settle_overlay(settled)?;
+            }
             let identity = self.new_identity()?;
             let epoch = self.hold_as(StoredStream::empty(identity));
             let overlay = Overlay {
@@ -207,6 +247,7 @@ impl State {
                 changes: Changes::default(),
                 stream: (identity, epoch),
                 written: 0,
+                spare: 0..0,
             };
             self.overlays.insert(number, overlay);
         }

@@ -114,7 +114,8 @@ impl State {
         Ok(())
     }
 
-    /// Compresses frames on all cores, and appends them in order. A failure leaves the rest in memory.
+    /// Compresses frames on all cores, and appends them in order. A failure leaves the rest in memory, so that another call
+    /// can go on after a lack of space.
     fn write_frames(&mut self) -> Result<()> {
         if self.packing.full.is_empty() {
             return Ok(());
@@ -125,15 +126,22 @@ impl State {
         let encoded: Result<Vec<Encoded>> = in_pool(|| contents.par_iter().map(encoded).collect());
         for encoded in encoded? {
             let written = self.packing.full.front().map_or(0, Content::sliced_len);
-            // A frame that is appended in part must not be appended again.
-            self.append_frame(&encoded, written).inspect_err(|error| self.fail(error))?;
+            self.append_frame(&encoded, written)?;
             self.packing.full.pop_front();
         }
         Ok(())
     }
 
-    /// Appends a frame to the open pack. `written` of its addresses belong to files.
+    /// Appends a frame to the open pack. `written` of its addresses belong to files. A lack of space changes nothing. After
+    /// any other failure the transaction can only be rolled back.
     pub(crate) fn append_frame(&mut self, encoded: &Encoded, written: u64) -> Result<()> {
+        let stored = self.write_frame(encoded)?;
+        // A frame that is appended in part must not be appended again.
+        self.record_frame(encoded, written, stored).inspect_err(|error| self.fail(error))
+    }
+
+    /// Writes a frame to the open pack, or to a new one. Returns its place.
+    fn write_frame(&mut self, encoded: &Encoded) -> Result<Stored> {
         let size = encoded.head.size();
         let begins_block = encoded.head.stored > SHARED_BLOCK_MAX;
         let place = |length: u32| if begins_block { after_gap(length) } else { length };
@@ -144,16 +152,19 @@ impl State {
             Some(pack) => (pack.identity, pack.epoch, place(pack.length)),
             None => self.open_pack()?,
         };
-        self.write_to((identity, epoch), offset.into(), &encoded.bytes)?;
+        if let Err(error) = self.write_to((identity, epoch), offset.into(), &encoded.bytes) {
+            self.forget_empty_pack()?;
+            return Err(error);
+        }
         if ar7_engine::fault!(SpoiledFrame) {
             self.write_to((identity, epoch), (offset + HEAD_SIZE).into(), &[0; 4])?;
         }
-        let stored = Stored {
-            pack: identity,
-            offset,
-            length: encoded.head.stored,
-            method: encoded.head.method,
-        };
+        let (length, method) = (encoded.head.stored, encoded.head.method);
+        Ok(Stored { pack: identity, offset, length, method })
+    }
+
+    fn record_frame(&mut self, encoded: &Encoded, written: u64, stored: Stored) -> Result<()> {
+        let (identity, size) = (stored.pack, encoded.head.size());
         let length = u64::from(encoded.head.length);
         let frame = Frame { length, written, live: written, stored: Some(stored) };
         let moved = self.trees.put::<Frames>(&encoded.head.first, &frame)?;
@@ -166,7 +177,7 @@ impl State {
         let pack = Pack { used: before.used + size, live: before.live + frame.live_bytes() };
         self.set_pack(identity, before, pack)?;
         if let Some(open) = &mut self.packing.open {
-            open.length = offset + size;
+            open.length = stored.offset + size;
         }
         let moved = moved.map(|moved| self.lowered_pack(&moved, None)).transpose()?.flatten();
         moved.map_or(Ok(()), |LoweredPack { identity, before, after }| {
@@ -204,6 +215,13 @@ impl State {
         if let Some(pack) = self.packing.open.take() {
             self.release_held(pack.identity, pack.epoch, None);
         }
+    }
+
+    /// Deletes the open pack if it has no frame: at the next commit it would be a pack without a record.
+    fn forget_empty_pack(&mut self) -> Result<()> {
+        let Some(pack) = self.packing.open.take_if(|pack| pack.length == 0) else { return Ok(()) };
+        self.release_held(pack.identity, pack.epoch, None);
+        self.delete(pack.identity).map(drop)
     }
 
     /// Records how much of a pack is in use. A pack without live bytes is deleted.
@@ -315,6 +333,24 @@ impl State {
         Ok(freed)
     }
 
+    /// Takes back everything that was packed from an address on, and that no file has yet.
+    pub(super) fn take_back(&mut self, first: u64) -> Result<()> {
+        self.packing.take_back(first);
+        let (mut at, end) = (first, self.next_address());
+        while at < end {
+            let covering = self.trees.floor::<Frames>(&at)?;
+            let covering = covering.filter(|(begin, frame)| at - begin < frame.length);
+            let next =
+                if covering.is_some() { covering } else { self.trees.ceiling::<Frames>(&at)? };
+            let Some((begin, frame)) = next else { break };
+            let from = begin.max(at);
+            let lowered = self.lowered(from, begin + frame.length - from)?;
+            self.lower(&lowered)?;
+            at = begin + frame.length;
+        }
+        Ok(())
+    }
+
     /// Finds and checks the records that change when the part of a slice is freed that its first frame has.
     fn lowered(&self, first: u64, length: u64) -> Result<Lowered> {
         let (begin, frame) = frame_at(&self.trees, first)?;
@@ -359,10 +395,31 @@ impl State {
         Ok(Some(LoweredPack { identity, before, after: Pack { live, ..before } }))
     }
 
-    /// Reads packed content as the open transaction has it.
-    pub(crate) fn read_packed(&mut self, first: u64, bytes: &mut [u8]) -> Result<()> {
-        self.settle_packing_before(first + bytes.len() as u64)?;
-        read_packed(&self.trees, &InTransaction(self), first, bytes)
+    /// Reads packed content as the open transaction has it. What is not in a pack yet is read from memory: on a full disk,
+    /// it could not be moved to one.
+    pub(crate) fn read_packed(&self, first: u64, bytes: &mut [u8]) -> Result<()> {
+        let (mut at, mut rest) = (first, bytes);
+        while !rest.is_empty() {
+            let read = match self.packing.from(at) {
+                Some(found) => {
+                    let length = found.len().min(rest.len());
+                    rest[..length].copy_from_slice(&found[..length]);
+                    length
+                }
+                None => self.read_packs(at, rest)?,
+            };
+            rest = &mut rest[read..];
+            at += read as u64;
+        }
+        Ok(())
+    }
+
+    /// Reads content that is in packs, up to what is not. Returns the number of bytes.
+    fn read_packs(&self, first: u64, bytes: &mut [u8]) -> Result<usize> {
+        let left = self.packing.next_after(first).map_or(u64::MAX, |next| next - first);
+        let length = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+        read_packed(&self.trees, &InTransaction(self), first, &mut bytes[..length])?;
+        Ok(length)
     }
 
     /// Begins a slice. Returns its number.

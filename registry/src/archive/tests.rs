@@ -3,6 +3,7 @@
 
 pub(crate) mod copies;
 mod orphans;
+mod overlays;
 mod packs;
 mod space;
 

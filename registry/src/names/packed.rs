@@ -131,24 +131,28 @@ impl Names<'_> {
     /// Reads the content of a packed file as the open transaction has it, at most to its end. Returns the number of
     /// bytes.
     pub fn read_packed(&self, number: InodeNumber, offset: u64, bytes: &mut [u8]) -> Result<usize> {
-        self.change(|state| {
-            let inode = existing(state, number)?;
-            if let Some(read) = state.read_overlaid(number, offset, bytes)? {
-                return Ok(read);
-            }
-            let available = inode.size.saturating_sub(offset);
-            let Some(first) = inode.slice.filter(|_| available > 0) else { return Ok(0) };
-            let wanted = usize::try_from(available).unwrap_or(usize::MAX).min(bytes.len());
-            state.read_packed(first + offset, &mut bytes[..wanted])?;
-            Ok(wanted)
-        })
+        let mut state = self.archive.state()?;
+        // What is damaged or has no room changes nothing, so it does not end the transaction.
+        let state = state.writing()?;
+        let inode = existing(state, number)?;
+        if let Some(read) = state.read_overlaid(number, offset, bytes)? {
+            return Ok(read);
+        }
+        let available = inode.size.saturating_sub(offset);
+        let Some(first) = inode.slice.filter(|_| available > 0) else { return Ok(0) };
+        let wanted = usize::try_from(available).unwrap_or(usize::MAX).min(bytes.len());
+        state.read_packed(first + offset, &mut bytes[..wanted])?;
+        Ok(wanted)
     }
 
     /// Writes to a packed file with holes, at an offset or at its end: a gap reads as zeros. Returns false, and changes
     /// nothing, if it is not one: [`Names::unpack`] gives any other packed file a stream.
     ///
-    /// The next commit or savepoint packs the file again. This uses up as many addresses as the file is long, so its length
-    /// is limited like that of a hole.
+    /// The next commit or savepoint packs the file again, which takes room for all of its content. Without it, a savepoint
+    /// fails and changes nothing; a commit fails and rolls back. This uses up as many addresses as the file is long, so its
+    /// length is limited like that of a hole.
+    ///
+    /// A write that finds no room changes nothing.
     pub fn write_packed(
         &self,
         number: InodeNumber,

@@ -268,6 +268,20 @@ fn only_a_whole_verification_finds_a_frame_that_does_not_decode() {
 }
 
 #[test]
+fn reading_damaged_content_does_not_end_the_transaction() {
+    let (device, archive) = with_a_compressed_file();
+    let (identity, _) = first_pack(&archive);
+    let stored = archive.snapshot().get::<Streams>(&identity).unwrap().unwrap();
+    device.write(stored.record.begin.unwrap(), &[0; BLOCK_SIZE]).unwrap();
+    add(&archive, b"b", b"content");
+    let number = archive.names().lookup(ROOT, b"a").unwrap().unwrap().inode;
+    let read = archive.names().read_packed(number, 0, &mut [0; 10]);
+    assert!(matches!(read, Err(Error::Engine(EngineError::Damaged(_)))), "{read:?}");
+    archive.commit().unwrap();
+    assert_eq!(content(&archive, b"b").unwrap(), b"content");
+}
+
+#[test]
 fn a_quick_verification_finds_bad_blocks_and_wrong_counts_of_packs() {
     let (device, archive) = with_a_compressed_file();
     let (identity, pack) = first_pack(&archive);
