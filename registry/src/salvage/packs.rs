@@ -16,7 +16,7 @@ use crate::packs::{
     BLOCK_BYTES, Content, FRAME_MAX, HEAD_SIZE, Head, LONG_FILE_FRAME_BYTES, PACK_BYTES,
     STORED_MAX, decode, frame_head_layout, read_head,
 };
-use crate::records::{Frames, InodeNumber, Inodes, PACK_OWNER, reserved_index};
+use crate::records::{Frame, Frames, InodeNumber, Inodes, PACK_OWNER, TreeId, reserved_index};
 
 const HEAD: usize = frame_head_layout::SIZE;
 
@@ -41,6 +41,8 @@ struct FoundFrame {
     offset: u32,
     stored: u32,
     version: u32,
+    /// Whether all of its content is of files, as the newest index has it.
+    is_live: bool,
     trust: Trust,
 }
 
@@ -126,6 +128,9 @@ impl Packs {
 
     fn add_stream(&mut self, source: &Source<'_>, stream: Uuid) -> Result<()> {
         let is_recorded = source.stored(stream).is_some();
+        let has_dead_slices = source.slot.is_none_or(|(slot, is_certain)| {
+            !is_certain || slot.roots[TreeId::DeadSlices.index()].entries > 0
+        });
         let mut versions = source.versions(stream, None);
         if versions.len() != 1 || !versions[0].is_proven {
             versions.extend(assembled(source, stream));
@@ -138,9 +143,12 @@ impl Packs {
             let generation = version.generation();
             let mut scan = Scan::default();
             let mut found = |offset: u32, head: &Head, content: &Content, is_chained: bool| {
-                let is_indexed = is_indexed(source, stream, offset, content.first);
-                let trust = Trust { is_indexed, is_chained, generation };
-                self.add(head, content, (number, offset), trust);
+                let record = newest_record(source, stream, offset, content.first);
+                let is_live = !has_dead_slices
+                    && record.as_ref().is_some_and(|frame| frame.live == frame.written);
+                let trust = Trust { is_indexed: record.is_some(), is_chained, generation };
+                let (length, stored, version) = (head.length, head.stored, number);
+                self.add(content, FoundFrame { length, offset, stored, version, is_live, trust });
             };
             source.read(&version, &mut |part| {
                 match part {
@@ -158,14 +166,12 @@ impl Packs {
         Ok(())
     }
 
-    fn add(&mut self, head: &Head, content: &Content, place: (u32, u32), trust: Trust) {
+    fn add(&mut self, content: &Content, found: FoundFrame) {
         let Ok(frame) = u32::try_from(self.frames.len()) else { return };
-        let (version, offset) = place;
-        let (length, stored) = (head.length, head.stored);
         if content.first.checked_add(FRAME_MAX as u64).is_none() {
             return;
         }
-        self.frames.push(FoundFrame { length, offset, stored, version, trust });
+        self.frames.push(found);
         self.slices.extend(content.slices.iter().map(|slice| FoundSlice {
             inode: slice.inode,
             first: content.first + u64::from(slice.start),
@@ -240,19 +246,23 @@ impl Packs {
         candidates
     }
 
-    /// Returns whether a slice continues the file of another one in the frame before. If that frame was not full or is
-    /// of another transaction, the slice may be what replaced the file. A transaction has its own packs.
+    /// Returns whether a slice continues the file of another one in the frame before. An inode has one slice, so it does if
+    /// both are alive.
+    ///
+    /// Without an index that says so, a full frame leads on to the next one of the same transaction, which has its own packs:
+    /// after any other frame, the slice may be what replaced the file. Content that was moved is in packs of other
+    /// transactions, so then a long file stays in pieces.
     fn continues(&self, one: &FoundSlice, other: &FoundSlice) -> bool {
         let (before, after) = (self.frames[one.frame as usize], self.frames[other.frame as usize]);
-        let is_next = one.end() == other.first
-            && other.start == 0
+        let is_full = other.start == 0
             && one.start + one.length == before.length
             && before.length.is_multiple_of(FULL_FRAME);
         let pack = |frame: FoundFrame| self.versions[frame.version as usize].stream;
         let is_same_pack = pack(before) == pack(after);
         let is_next_pack =
             before.offset.saturating_add(before.stored) >= FULL_PACK && after.offset == 0;
-        is_next && (is_same_pack || is_next_pack)
+        let are_alive = before.is_live && after.is_live;
+        one.end() == other.first && (are_alive || is_full && (is_same_pack || is_next_pack))
     }
 
     /// Returns whether the newest index names the frame of a slice.
@@ -320,10 +330,12 @@ fn may_be_pack(source: &Source<'_>, stream: Uuid) -> Result<bool> {
     Ok(true)
 }
 
-fn is_indexed(source: &Source<'_>, pack: Uuid, offset: u32, first: u64) -> bool {
-    let frame = source.frames.get::<Frames>(source.pages, &first);
-    let stored = frame.filter(|frame| frame.is_newest).and_then(|frame| frame.value.stored);
-    stored.is_some_and(|stored| stored.pack == pack && stored.offset == offset)
+/// Returns the record of a frame, if the newest index has it at this place.
+fn newest_record(source: &Source<'_>, pack: Uuid, offset: u32, first: u64) -> Option<Frame> {
+    let found =
+        source.frames.get::<Frames>(source.pages, &first).filter(|frame| frame.is_newest)?;
+    let stored = found.value.stored?;
+    (stored.pack == pack && stored.offset == offset).then_some(found.value)
 }
 
 /// Returns the newest block of each index together. This is no version in general, but a pack only grows, so a newer

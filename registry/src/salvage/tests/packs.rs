@@ -5,7 +5,21 @@ use uuid::Uuid;
 
 use super::*;
 use crate::committed::page_stream;
+use crate::compact::{CompactObserver, CompactProgress};
 use crate::packs::testing::noise;
+use crate::verify::Finding;
+
+struct Undisturbed;
+
+impl CompactObserver for Undisturbed {
+    fn damaged(&mut self, finding: Finding) {
+        panic!("{finding}");
+    }
+
+    fn progress(&mut self, _: CompactProgress) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}
 
 fn pack(archive: &Archive, name: &str, bytes: &[u8]) -> InodeNumber {
     let names = archive.names();
@@ -19,6 +33,15 @@ fn replace(archive: &Archive, file: InodeNumber, bytes: &[u8]) {
     let mut packed = names.begin_packed(Some(file)).unwrap();
     names.append_packed(&mut packed, bytes).unwrap();
     names.replace_with_packed(packed, attributes()).unwrap();
+}
+
+/// Returns content that compresses to more than half of its length.
+fn text(length: usize) -> Vec<u8> {
+    let mut bytes = noise(1, length);
+    for byte in &mut bytes {
+        *byte &= 0x3F;
+    }
+    bytes
 }
 
 type Files = BTreeMap<String, Vec<u8>>;
@@ -153,6 +176,24 @@ fn without_inodes_names_get_their_only_content_and_never_what_was_replaced() {
         .collect();
     others.sort_unstable();
     assert_eq!(others, [OLD, NEW], "each version alone, and not what was deleted");
+}
+
+/// A compaction writes each pack again in a transaction of its own, and ends a pack with each.
+#[test]
+fn a_long_file_that_was_moved_is_one_file_without_its_inode() {
+    let device = MemoryDevice::new();
+    let options = CreateOptions::default();
+    let archive = Archive::create_device(Box::new(device.clone()), &secret(), &options).unwrap();
+    archive.set_compression(1).unwrap();
+    let bytes = text(40 << 20);
+    pack(&archive, "long", &bytes);
+    archive.commit().unwrap();
+    archive.compact_as(Some(2), std::time::Duration::ZERO, &mut Undisturbed).unwrap();
+    assert!(archive.statistics().unwrap().packs > 1);
+    drop(archive);
+    let found = salvage_device(&without_tree(&device, TreeId::Inodes), None).unwrap();
+    assert_eq!(found.of("long"), Some(Outcome::Unproven));
+    assert!(salvaged_files(&found)["long"] == bytes);
 }
 
 /// An older page of inodes names the content that the file had before.
