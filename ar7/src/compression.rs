@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use ar7_registry::packs::{LEVEL_MAX, gains, level_of};
+use ar7_registry::packs::{LEVEL_MAX, gains, gains_later, level_of};
 
 use crate::error::Result;
 
@@ -12,7 +12,7 @@ use crate::error::Result;
 #[non_exhaustive]
 pub enum Compression {
     /// Small files share frames of Zstandard; large files are compressed if a sample of their beginning becomes
-    /// smaller.
+    /// smaller, or else if samples at each 64 MiB do so together.
     #[default]
     Auto,
     /// Each file has a stream of its own, which can be changed in place.
@@ -56,6 +56,16 @@ impl Compression {
     /// Returns whether a large file that begins with these bytes is compressed.
     pub(crate) fn packs_large(self, beginning: &[u8]) -> bool {
         self.level().is_some_and(|level| gains(beginning, level))
+    }
+
+    /// Returns whether a file of this length is compressed although its beginning does not become smaller. `read` fills
+    /// bytes from an offset on, and returns their number.
+    pub(crate) fn packs_rest<E>(
+        self,
+        length: u64,
+        read: impl FnMut(u64, &mut [u8]) -> std::result::Result<usize, E>,
+    ) -> std::result::Result<bool, E> {
+        self.level().map_or(Ok(false), |level| gains_later(length, level, read))
     }
 }
 

@@ -169,7 +169,8 @@ impl<'a> Transaction<'a> {
         self.open(path, Mode::WRITE)
     }
 
-    /// Compresses the content of a file, if a sample of its beginning becomes smaller. Without a choice, this follows the
+    /// Compresses the content of a file, if a sample of its beginning becomes smaller, or samples of a long one. A file is
+    /// compressed as a whole; what does not become smaller is stored as it is. Without a choice, this follows the
     /// archive, otherwise the archive follows the choice from now on. Returns whether the content was not compressed
     /// before.
     ///
@@ -185,8 +186,10 @@ impl<'a> Transaction<'a> {
         let mut file = self.open(path, Mode::READ)?;
         let mut beginning = Zeroizing::new(vec![0; BEGINNING_BYTES]);
         let length = fill(&mut file, &mut beginning)?;
+        let packs = compression.packs_large(&beginning[..length])
+            || compression.packs_rest(file.len()?, |offset, bytes| file.read_at(offset, bytes))?;
         drop(file);
-        if !compression.packs_large(&beginning[..length]) {
+        if !packs {
             return Ok(false);
         }
         let (number, _) = source::find(self.registry(), path)?;

@@ -2,7 +2,8 @@
 
 use std::io::{BufRead as _, Read as _, Seek as _, SeekFrom, Write as _};
 
-use ar7::{Archive, Attributes, Error, Mode, Origin, Timestamp};
+use ar7::fs::Ingest;
+use ar7::{Archive, Attributes, Compression, Error, Mode, Origin, Timestamp};
 
 use crate::common::{assert_verified, create, pattern};
 
@@ -233,4 +234,28 @@ fn types_can_be_shared_and_sent_among_threads() {
     let (_folder, _, archive) = create();
     let transaction = archive.begin().unwrap();
     assert_eq!(length(&transaction.open("file", Mode::WRITE).unwrap()), 0);
+}
+
+/// A file is compressed as a whole, so its beginning alone does not decide.
+#[test]
+fn a_long_file_that_compresses_behind_its_beginning_is_compressed() {
+    let (folder, _, archive) = create();
+    let mut state = 1_u64;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state.to_be_bytes()[0]
+    });
+    let mut content: Vec<u8> = noise.take(5 << 20).collect();
+    content.resize(70 << 20, b'a');
+    std::fs::write(folder.path().join("ingested"), &content).unwrap();
+    Ingest::new().path(folder.path().join("ingested")).run(&archive).unwrap();
+    let transaction = archive.begin().unwrap();
+    transaction.write("written", &content[..]).unwrap();
+    assert!(transaction.compress("written", Compression::Auto).unwrap());
+    transaction.commit().unwrap();
+    let snapshot = archive.snapshot().unwrap();
+    for name in ["ingested", "written"] {
+        assert_eq!(snapshot.metadata(name).unwrap().stream, None, "{name}");
+        assert!(snapshot.read(name).unwrap() == content, "{name}");
+    }
 }

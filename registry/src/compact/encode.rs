@@ -177,8 +177,8 @@ impl State {
         let Some(stored) = self.stored(stream)?.filter(is_its_own) else { return Ok(()) };
         let (size, blocks) = (inode.size, u64::from(stored.record.count));
         files.looked_blocks += blocks;
-        let gains = should_pack(size, level, |beginning| {
-            let read = self.read_uncommitted(stream, 0, beginning)?;
+        let gains = should_pack(size, level, |offset, sample| {
+            let read = self.read_uncommitted(stream, offset, sample)?;
             files.read_bytes += read as u64;
             Ok(read)
         })?;

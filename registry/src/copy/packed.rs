@@ -36,7 +36,7 @@ impl Copying<'_> {
             return Ok(false);
         };
         let content = self.from.read_stream(stored.record.identity)?;
-        if !should_pack(inode.size, level, |beginning| content.read_at(0, beginning))? {
+        if !should_pack(inode.size, level, |offset, bytes| content.read_at(offset, bytes))? {
             return Ok(false);
         }
         let mut piece = Zeroizing::new(vec![0; PIECE_BYTES]);

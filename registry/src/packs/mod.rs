@@ -21,7 +21,7 @@ pub(crate) use frame::{
 };
 pub use frame::{FRAME_MAX, Method, frame_head_layout, slice_layout};
 pub(crate) use gain::should_pack;
-pub use gain::{BEGINNING_BYTES, gains};
+pub use gain::{BEGINNING_BYTES, gains, gains_later};
 pub(crate) use wiped::Wiped;
 
 /// Maximum length of a pack in bytes.

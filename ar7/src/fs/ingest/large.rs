@@ -59,8 +59,7 @@ impl Storing<'_, '_> {
         existing: Option<&Known>,
     ) -> Done<(NewContent, u64)> {
         let mut content = NewContent::Empty;
-        let reading = Reading::new(self.run.tree.source, file, status).up_to_holes();
-        match self.copy_parts(place, reading, existing, &mut content) {
+        match self.copy_parts(place, (file, status), existing, &mut content) {
             Ok(copied_bytes) => Ok((content, copied_bytes)),
             Err(Trouble::Entry(error)) => {
                 place.discard(content)?;
@@ -74,11 +73,21 @@ impl Storing<'_, '_> {
     fn copy_parts(
         &mut self,
         place: &Place<'_>,
-        mut reading: Reading<'_>,
+        (file, status): (&File, &Status),
         existing: Option<&Known>,
         content: &mut NewContent,
     ) -> Done<u64> {
+        let source = self.run.tree.source;
         let compression = self.run.options.compression.unwrap_or_default();
+        let mut reading = Reading::new(source, file, status).up_to_holes();
+        let packs_rest = || {
+            compression.packs_rest(status.size, |offset, sample| {
+                let mut bytes = Vec::with_capacity(sample.len());
+                let read = source.read_at(file.as_fd(), offset, &mut bytes)?.min(sample.len());
+                sample[..read].copy_from_slice(&bytes[..read]);
+                io::Result::Ok(read)
+            })
+        };
         let (mut copied_bytes, is_sparse) = (0, reading.is_sparse());
         loop {
             let hole = reading.skip_hole();
@@ -101,8 +110,10 @@ impl Storing<'_, '_> {
             read_ahead::<Vec<u8>, _, _>(read, |piece: io::Result<&[u8]>| {
                 let piece = piece.map_err(|error| Trouble::Entry(place.entry.failed(error)))?;
                 if let NewContent::Empty = content {
-                    // Only packed content has holes.
-                    let packs = compression.packs_large(piece) || is_sparse && compression.packs();
+                    // Only packed content has holes. What cannot be read here is reported where it is stored.
+                    let packs = is_sparse && compression.packs()
+                        || compression.packs_large(piece)
+                        || packs_rest().unwrap_or(false);
                     *content = place.begin(existing, packs)?;
                 }
                 place.append(content, piece)?;
