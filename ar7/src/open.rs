@@ -45,7 +45,8 @@ pub(crate) struct Open {
     streams: Mutex<Streams>,
     /// Numbers openings, deletions and changes.
     order: Order,
-    /// Number of the last change of packed content.
+    /// Number of the last change that gave files without an open stream other content: a change of packed content, or a
+    /// replacement.
     packed_version: AtomicU64,
 }
 
@@ -117,7 +118,11 @@ impl Open {
                     shared.deleted.get_or_init(|| self.order.next());
                     open.take();
                 }
-                outcome => return outcome,
+                outcome => {
+                    // A change that failed may have been made in part.
+                    self.packed_version.store(self.order.next(), Ordering::Release);
+                    return outcome;
+                }
             }
         }
     }
@@ -358,10 +363,18 @@ impl Content for SharedStream<'_> {
     }
 
     fn version(&self) -> Result<u64> {
-        let shared = self.shared()?;
-        // No stream has the version of a file without one.
-        let version = shared.as_ref().map_or(&self.open.packed_version, |shared| &shared.version);
-        Ok(version.load(Ordering::Acquire))
+        loop {
+            let Some(shared) = self.shared()? else {
+                // No stream has the version of a file without one.
+                return Ok(self.open.packed_version.load(Ordering::Acquire));
+            };
+            let is_deleted = shared.deleted.get().is_some();
+            let version = shared.version.load(Ordering::Acquire);
+            let outcome = if is_deleted { Err(Error::Stale) } else { Ok(version) };
+            if !self.must_repeat(&shared, &outcome) {
+                return outcome;
+            }
+        }
     }
 
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize> {

@@ -60,6 +60,53 @@ fn a_change_through_the_stream_of_a_file_is_a_change_of_the_file() {
 /// A way to delete or replace the content of a file.
 type Removal = fn(&ar7::Transaction<'_>) -> Result<(), Error>;
 
+fn old_text() -> Vec<u8> {
+    b"old text, ".repeat(1000)
+}
+
+fn new_text() -> Vec<u8> {
+    b"a new text, ".repeat(1000)
+}
+
+/// Each replacement ends without a stream of the file, as it began.
+#[test]
+fn an_open_file_whose_packed_content_is_replaced_shows_the_new_content() {
+    let replacements: [(Removal, Vec<u8>); 3] = [
+        (|transaction| transaction.write("file", &b""[..]).map(drop), Vec::new()),
+        (
+            |transaction| {
+                transaction.write("file", &new_text()[..])?;
+                transaction.compress("file", Compression::Auto).map(drop)
+            },
+            new_text(),
+        ),
+        (
+            |transaction| {
+                transaction.open("file", Mode::READ_WRITE)?.write_at(0, &new_text())?;
+                transaction.compress("file", Compression::Auto).map(drop)
+            },
+            new_text(),
+        ),
+    ];
+    for (replacement, expected) in replacements {
+        let (_folder, _, archive) = create();
+        let transaction = archive.begin().unwrap();
+        transaction.write("file", &old_text()[..]).unwrap();
+        assert!(transaction.compress("file", Compression::Auto).unwrap());
+        let mut file = transaction.open("file", Mode::READ).unwrap();
+        assert!(file.stream().unwrap().is_none());
+        assert_eq!(file.read(&mut [0; 8]).unwrap(), 8);
+        file.rewind().unwrap();
+        replacement(&transaction).unwrap();
+        let mut found = [0; 11];
+        let length = file.read(&mut found).unwrap();
+        assert_eq!(found[..length], expected[..expected.len().min(11)]);
+        drop(file);
+        transaction.commit().unwrap();
+        assert_verified(&archive);
+    }
+}
+
 #[test]
 fn a_file_that_is_removed_while_it_is_open_fails() {
     let removals: [Removal; 4] = [
@@ -79,6 +126,8 @@ fn a_file_that_is_removed_while_it_is_open_fails() {
         file.write_at(0, b"C").unwrap();
         assert_eq!(again.read(&mut [0; 8]).unwrap(), 7);
         removal(&transaction).unwrap();
+        again.rewind().unwrap();
+        assert!(again.fill_buf().is_err(), "what was read before is not the content any more");
         let failed = file.write_at(0, b"x").unwrap_err();
         assert!(matches!(&failed, Error::Removed { name } if name == "folder/file"), "{failed}");
         assert!(matches!(again.len().unwrap_err(), Error::Removed { .. }));
