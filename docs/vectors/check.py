@@ -9,6 +9,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "reader"))
 
 import archive  # noqa: E402: needs the path set above
+import packs  # noqa: E402
 import sealed  # noqa: E402
 
 VECTORS = {vector["name"]: vector for vector in json.loads((HERE / "vectors.json").read_text())}
@@ -91,7 +92,28 @@ def check_structures():
     same("first entry", archive.Run.at(redo.data, 28), (9, 17))
 
 
+def check_frames():
+    for name in ("raw frame", "compressed frame", "frame of uncompressed blocks"):
+        frame, vector = of(name, "frame"), VECTORS[name]
+        head, content, slices = packs.decode(b"gap" + frame, 3)
+        same(f"head of {name}", (head.first, head.length, packs.HEAD + head.stored), (vector["first"], 300, len(frame)))
+        same(f"content of {name}", content, of(name, "content"))
+        same(f"slices of {name}", [list(found) for found in slices], vector["slices"])
+        longer = frame[:16] + (head.stored + 1).to_bytes(4, "big") + frame[20:] + b"x"
+        other_length = frame[:12] + (head.length + 1).to_bytes(4, "big") + frame[16:]
+        for wrong in (frame[:-1], longer, other_length):
+            try:
+                packs.decode(wrong, 0)
+            except sealed.Damaged:
+                same("a changed frame", True, True)
+            else:
+                sys.exit(f"vectors: {name} decodes after a change")
+    record = packs.parse_frame(int.from_bytes(of("record of a frame", "key"), "big"), of("record of a frame", "value"))
+    same("record of a frame", record[1:], (4008, 161, 300, 240, 180, 2))
+
+
 check_fields()
 check_header()
 check_structures()
+check_frames()
 print(f"vectors: {checks} comparisons agree")

@@ -3,6 +3,7 @@
 //! Blocks and key slots are sealed directly with the ciphers, not by the engine. A test that opens them with the engine
 //! therefore compares two implementations.
 
+mod frames;
 mod make;
 mod seal;
 
@@ -38,7 +39,8 @@ pub(crate) fn run(check: bool) -> Result<()> {
 }
 
 fn text() -> String {
-    let vectors: Vec<Value> = make::vectors().iter().map(Vector::json).collect();
+    let vectors = make::vectors().into_iter().chain(frames::vectors());
+    let vectors: Vec<Value> = vectors.map(|vector| vector.json()).collect();
     format!("{:#}\n", Value::from(vectors))
 }
 

@@ -12,6 +12,8 @@ mod frame;
 mod gain;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+#[cfg(test)]
+mod vectors;
 mod wiped;
 mod zeros;
 
