@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 use ar7_engine::crypto::{KeyKind, MasterKey, RawKey, Secret, unwrap_master_key};
 use ar7_engine::device::MemoryDevice;
 use ar7_engine::format::{
-    BLOCK_SIZE, DATA_SIZE, Generation, Position, REDO_PER_BLOCK, UncheckedHeader, is_reserved,
-    plain, redo_block, redo_entry,
+    BLOCK_SIZE, DATA_SIZE, Generation, Position, REDO_PER_BLOCK, Timestamp, UncheckedHeader,
+    is_reserved, plain, redo_block, redo_entry,
 };
 use ar7_engine::store::{Access, OpenOptions};
 use ar7_registry::records::InodeNumber;
@@ -103,6 +103,7 @@ pub(crate) fn open_to_write(bytes: &[u8]) -> Result<(MemoryDevice, Archive)> {
 
 fn crowd(bytes: &[u8]) -> Result<Vec<u8>> {
     let (device, archive) = open_to_write(bytes)?;
+    archive.set_time_of_identities(time_after(archive.created_at()))?;
     let with_blocks = |count: usize| {
         let mut stream = archive.new_stream()?;
         stream.append(&vec![1; count * DATA_SIZE])?;
@@ -141,6 +142,13 @@ fn crowd(bytes: &[u8]) -> Result<Vec<u8>> {
     archive.names().remove(root, b"dead")?;
     archive.commit()?;
     Ok(device.to_bytes())
+}
+
+/// Returns the first later time, in milliseconds since 1970, with other upper 32 of its 48 bits. Identities of the minute
+/// that begins then share these.
+fn time_after(time: Timestamp) -> u64 {
+    let milliseconds = u64::try_from(time.seconds).expect("after 1970") * 1000;
+    ((milliseconds >> 16) + 1) << 16
 }
 
 impl Golden {

@@ -21,6 +21,9 @@ const RANDOM_BITS: u32 = 12 + BELOW_VARIANT;
 #[derive(Debug, Default)]
 pub(super) struct Identities {
     last: Option<Uuid>,
+    /// The time of the next identity, in milliseconds since 1970, if a test chose it.
+    #[cfg(feature = "testing")]
+    pub(super) time: Option<u64>,
 }
 
 impl Identities {
@@ -28,6 +31,12 @@ impl Identities {
     pub(super) fn next(&mut self) -> Result<Uuid> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let milliseconds = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        #[cfg(feature = "testing")]
+        let milliseconds = self.time.as_mut().map_or(milliseconds, |time| {
+            let now = *time;
+            *time = now.saturating_add(1);
+            now
+        });
         Ok(self.next_at(milliseconds, random_bytes()?))
     }
 

@@ -224,6 +224,16 @@ impl Archive {
         Ok(())
     }
 
+    /// Gives the streams created from now on identities of these milliseconds since 1970, each one
+    /// millisecond later than the one before. The keys of a page share a prefix, so its layout
+    /// otherwise depends on the hour.
+    #[cfg(feature = "testing")]
+    pub fn set_time_of_identities(&self, milliseconds: u64) -> Result<()> {
+        let mut state = self.state()?;
+        state.writing()?.identities.time = Some(milliseconds);
+        Ok(())
+    }
+
     /// Returns the archive's kind.
     pub fn kind(&self) -> ArchiveKind {
         self.store().header().kind

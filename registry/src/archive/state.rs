@@ -40,7 +40,7 @@ pub(crate) struct State {
     epoch: u64,
     pub(super) dirty_blocks: usize,
     pub(super) dirty_blocks_max: usize,
-    identities: Identities,
+    pub(super) identities: Identities,
     pub(super) packing: Packing,
     pub(super) unfinished: Unfinished,
     pub(super) orphans: Orphans,
