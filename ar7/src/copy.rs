@@ -14,8 +14,8 @@ use crate::read_ahead::read_ahead;
 /// Length of one piece. A write of this length is sealed by several threads and bypasses the page cache.
 const PIECE_BYTES: usize = 4 << 20;
 
-/// Length of the first piece, so that short content touches little memory.
-const FIRST_BYTES: usize = 64 << 10;
+/// Lengths of the first pieces, so that short content touches little memory and needs no thread.
+const FIRST_BYTES: [usize; 3] = [64 << 10, 256 << 10, 1 << 20];
 
 /// How long [`Polled`] waits at a time.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
@@ -33,8 +33,8 @@ pub enum CopyError {
 
 /// Copies everything from a reader to a writer, and returns the number of bytes.
 ///
-/// It moves pieces of 4 MiB, which archives read and write fastest, and reads the next pieces in a
-/// thread while one is written. Unlike [`io::copy`], it says which side failed. If no thread can be
+/// After the first, shorter ones, it moves pieces of 4 MiB, which archives read and write fastest, and reads the
+/// next pieces in a thread while one is written. Unlike [`io::copy`], it says which side failed. If no thread can be
 /// started, it reads and writes in turn.
 ///
 /// It returns after a failure of the writer once the reader returns. A reader that can wait for long should
@@ -58,31 +58,32 @@ pub fn copy(mut reader: impl Read + Send, mut writer: impl Write) -> Result<u64,
         copied += piece.len() as u64;
         writer.write_all(piece).map_err(CopyError::Write)
     };
-    // Short content needs no thread.
-    let mut first = Zeroizing::new(Vec::new());
-    let filled = fill(&mut reader, &mut first, FIRST_BYTES, &is_stopped);
-    write(&first)?;
-    if filled.map_err(CopyError::Read)? {
-        drop(first);
-        // How the reader ended, once the piece before its end was passed on.
-        let mut end: Option<io::Result<()>> = None;
-        let read = |piece: &mut Vec<u8>| {
-            if let Some(end) = end.take() {
-                return end.map(|()| None);
-            }
-            match fill(&mut reader, piece, PIECE_BYTES, &is_stopped) {
-                Ok(true) => {}
-                Ok(false) => end = Some(Ok(())),
-                Err(error) => end = Some(Err(error)),
-            }
-            Ok(Some(piece.len()))
-        };
-        read_ahead::<Zeroizing<Vec<u8>>, _, _>(read, |piece: io::Result<&[u8]>| {
-            let written = piece.map_err(CopyError::Read).and_then(&mut write);
-            is_stopped.store(written.is_err(), Ordering::Relaxed);
-            written
-        })?;
+    for length in FIRST_BYTES {
+        let mut piece = Zeroizing::new(Vec::new());
+        let filled = fill(&mut reader, &mut piece, length, &is_stopped);
+        write(&piece)?;
+        if !filled.map_err(CopyError::Read)? {
+            return Ok(copied);
+        }
     }
+    // How the reader ended, once the piece before its end was passed on.
+    let mut end: Option<io::Result<()>> = None;
+    let read = |piece: &mut Vec<u8>| {
+        if let Some(end) = end.take() {
+            return end.map(|()| None);
+        }
+        match fill(&mut reader, piece, PIECE_BYTES, &is_stopped) {
+            Ok(true) => {}
+            Ok(false) => end = Some(Ok(())),
+            Err(error) => end = Some(Err(error)),
+        }
+        Ok(Some(piece.len()))
+    };
+    read_ahead::<Zeroizing<Vec<u8>>, _, _>(read, |piece: io::Result<&[u8]>| {
+        let written = piece.map_err(CopyError::Read).and_then(&mut write);
+        is_stopped.store(written.is_err(), Ordering::Relaxed);
+        written
+    })?;
     Ok(copied)
 }
 
@@ -201,7 +202,9 @@ mod tests {
 
     #[test]
     fn every_byte_before_the_end_or_a_failure_of_the_reader_is_written_in_order() {
-        for length in [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 5 * PIECE_BYTES + 7] {
+        let first: usize = FIRST_BYTES.iter().sum();
+        let edges = [FIRST_BYTES[0], first, first + PIECE_BYTES, first + 5 * PIECE_BYTES];
+        for length in edges.into_iter().flat_map(|edge| [edge - 1, edge, edge + 7]).chain([0, 1]) {
             let bytes = content(length);
             for then_fails in [false, true] {
                 let mut written = Vec::new();
@@ -212,6 +215,24 @@ mod tests {
                     Err(error) => assert!(matches!(error, CopyError::Read(_)) && then_fails),
                 }
             }
+        }
+    }
+
+    #[test]
+    fn short_content_takes_a_short_buffer() {
+        struct Rooms<'a>(&'a [u8], &'a mut Vec<usize>);
+
+        impl Read for Rooms<'_> {
+            fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+                self.1.push(bytes.len());
+                self.0.read(bytes)
+            }
+        }
+
+        for (length, most) in [(100, 64 << 10), (70_000, 256 << 10), (400_000, 1 << 20)] {
+            let (bytes, mut rooms) = (content(length), Vec::new());
+            copy(Rooms(&bytes, &mut rooms), io::sink()).unwrap();
+            assert_eq!(rooms.iter().max(), Some(&most), "{length}");
         }
     }
 
