@@ -44,15 +44,16 @@ impl Archive {
         self.registry.store().recovery().into()
     }
 
-    /// Returns the copies of index pages that reading finds damaged. The other copy of each is good, so
+    /// Returns the copies of index pages that reading finds damaged, and third copies of the newest commit
+    /// and the header that a verification finds torn, as after a crash. Another copy of each is good, so
     /// nothing is lost yet. A writer replaces them in its next commit.
     pub fn damaged_copies(&self) -> DamagedCopies {
         DamagedCopies(self.registry.damaged_copies())
     }
 }
 
-/// The damaged copies of index pages that reading an archive found so far, from
-/// [`Archive::damaged_copies`]. It outlives the archive.
+/// The damaged copies that reading an archive found so far, from [`Archive::damaged_copies`]. It
+/// outlives the archive.
 #[derive(Clone)]
 pub struct DamagedCopies(ar7_registry::DamagedCopies);
 
@@ -71,8 +72,8 @@ impl DamagedCopies {
             count => format!(" and {count} more"),
         };
         Some(format!(
-            "a copy of an index page is damaged at block {first}{more}; nothing is lost, because the other copy is \
-             good (the next change of the archive replaces it)"
+            "a copy is damaged at block {first}{more}; nothing is lost, because another one is good (the next change \
+             of the archive replaces it)"
         ))
     }
 }

@@ -53,14 +53,15 @@ class Verifier:
         archive, last, file = self.archive, self.archive.slot.fields.number, self.archive.sealed.file
         if archive.slot.blocks >= THIRD_END:
             slots = [(found.fields.number, found.blocks >= THIRD_END) for found in archive.slots if found]
-            wanted = {last: slots.count((last, True)) == 2, last - 1: (last - 1, True) in slots}  # else a kill was first
+            had_third = (last - 1, True) in slots  # a crash may tear what the current commit wrote
             file.seek(THIRD_HEADER * BLOCK)
             is_newer = archive.header.revision > archive.slot.fields.header_revision  # an unfinished change
-            is_sound = file.read(BLOCK) in [header.raw for header in archive.headers] or not any(wanted.values())
+            is_sound = file.read(BLOCK) in [header.raw for header in archive.headers] or not had_third
             self.check(need, is_newer or is_sound, "third copy of the header")
-            third = [self.check(Slot, archive.sealed, THIRD_SLOTS[at % 2]) for at in wanted if wanted[at]]
+            faults = {last: [], last - 1: self.findings if had_third else []}
+            third = [attempt(faults[at], Slot, archive.sealed, THIRD_SLOTS[at % 2]) for at in faults]
             newest = max([found.fields.number for found in third if found], default=last)
-            need((last - 1 if wanted[last - 1] else 0) <= newest <= last, "third copies of meta slots", newest)
+            need((last - 1 if had_third else 0) <= newest <= last, "third copies of meta slots", newest)
 
     def read_deletions(self):
         deletions = {key: parse_stream(key + value, key) for key, value in self.archive.walk("deletions")}

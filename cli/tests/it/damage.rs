@@ -142,3 +142,28 @@ fn repair_restores_index_pages_from_their_copies() {
     let report = ran.text();
     assert!(report.contains(": no good copy\n0 blocks repaired, "), "{report}");
 }
+
+/// The third copies of header and meta slots, each alone. A power cut can tear the one of the newest commit.
+#[test]
+fn a_third_copy_that_a_crash_may_have_torn_is_a_warning_and_any_other_is_damage() {
+    let bench = Bench::new();
+    bench.write("file", vec![7; 2 << 20]);
+    bench.ok("ingest --compression none good.ar7 file --quiet");
+    // The commit before the newest one has third copies, too.
+    bench.ok("mkdir good.ar7 directory");
+    let mut codes = Vec::new();
+    for block in [256, 257, 258] {
+        fs::copy(bench.path("good.ar7"), bench.path("a.ar7")).expect("a copy");
+        destroy(&bench, "a.ar7", block);
+        let ran = bench.line("verify a.ar7");
+        let warning = format!("a copy is damaged at block {block}; nothing is lost");
+        assert_eq!(ran.stderr.contains(&warning), ran.code == 0, "{}", ran.stderr);
+        codes.push(ran.code);
+        let report = bench.ok("repair a.ar7").text();
+        let restored = format!("block {block}: written again from its copy\n1 blocks");
+        assert!(report.starts_with(&restored), "{report}");
+        assert_eq!(bench.ok("verify a.ar7").stderr, "");
+    }
+    codes[1..].sort_unstable();
+    assert_eq!(codes, [4, 0, 4]);
+}

@@ -8,7 +8,7 @@ use super::handle::Store;
 use super::open_block::{BlockBuffer, generation_in};
 use super::rekeying::{Rekeying, pairs, readable};
 use super::superblock::choose::Chosen;
-use super::superblock::copy::write_copy;
+use super::superblock::copy::{read_copy, write_copy};
 use super::superblock::header::{OpenedHeader, write_header_copies};
 use crate::crypto::KeyKind;
 use crate::error::Result;
@@ -58,7 +58,7 @@ impl Store {
 
     /// Writes the third copy of the chosen commit, if it has one. A crash may have lost it, and the next commit
     /// overwrites that of the commit before. The commit is durable by now, and the sync of the other copy in its pair
-    /// makes this one durable too.
+    /// makes this one durable too. A good copy is written byte for byte, so that a crash cannot tear it.
     fn write_third_copy(&self, chosen: &Chosen) -> Result<()> {
         let MetaSlot { block_count, number, .. } = chosen.slot;
         let position = third_slot(number);
@@ -66,7 +66,12 @@ impl Store {
         if is_good || !has_third_copies(block_count) {
             return Ok(());
         }
-        write_copy(&*self.device, &self.sealer, &chosen.slot, position)
+        match read_copy(&*self.device, &self.sealer, position).outcome {
+            Ok(found) if found.slot == chosen.slot => {
+                self.device.write(position, &found.sealed[..])
+            }
+            _ => write_copy(&*self.device, &self.sealer, &chosen.slot, position),
+        }
     }
 
     /// Repairs the header, one copy at a time, if a copy is bad or a change was unfinished. The good copy is written

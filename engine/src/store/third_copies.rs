@@ -20,6 +20,9 @@ pub struct BadThirdCopy {
     pub position: Position,
     /// What is wrong with it.
     pub error: Error,
+    /// Whether the current commit wrote it. No sync followed yet, as far as the archive shows, so a crash may have torn
+    /// it.
+    pub may_be_torn: bool,
 }
 
 impl Store {
@@ -46,7 +49,8 @@ impl Store {
         let mut bad = Vec::new();
         let before = previous(&copies, pair.positions());
         // A commit writes its third copy after the first one in its pair. A process that was killed in between left the
-        // old copy, or none. The same holds for the first third copy of the header.
+        // old copy, or none. The same holds for the first third copy of the header. Until the next sync, a power cut can
+        // tear both, although it leaves the second copy in the pair whole.
         let is_written = repair.is_empty();
         let had_third = before.is_some_and(|before| has_third_copies(before.block_count));
         // While a change of the header is unfinished, the third copy may be the old one.
@@ -54,7 +58,7 @@ impl Store {
         if (is_written || had_third) && !is_unfinished && !is_header(look) {
             let error =
                 Error::damaged(THIRD_HEADER, Check::HeaderChecksum, "a copy of the header", "none");
-            bad.push(BadThirdCopy { position: THIRD_HEADER, error });
+            bad.push(BadThirdCopy { position: THIRD_HEADER, error, may_be_torn: !had_third });
         }
         let third = THIRD_SLOTS.map(|position| read_copy(look, &self.sealer, position));
         bad.extend(bad_slots(&third, &slot, is_written, had_third));
@@ -124,7 +128,7 @@ fn bad_slots(
         let is_expected = if is_current { is_written } else { had_third };
         if let (Err(_), true) = (outcome, is_expected) {
             let error = Error::damaged(*position, Check::MetaSlot, "a good copy", "none");
-            bad.push(BadThirdCopy { position: *position, error });
+            bad.push(BadThirdCopy { position: *position, error, may_be_torn: is_current });
         }
     }
     let newest = third.iter().filter_map(|copy| {
@@ -135,7 +139,7 @@ fn bad_slots(
         let least = if had_third { slot.number.saturating_sub(1) } else { 0 };
         if !(least..=slot.number).contains(&number) {
             let error = Error::tampered(position, Check::CommitNumber, slot.number, number);
-            bad.push(BadThirdCopy { position, error });
+            bad.push(BadThirdCopy { position, error, may_be_torn: false });
         }
     }
     bad

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use ar7_engine::format::{DATA_SIZE_U64, Timestamp};
+use ar7_engine::format::{DATA_SIZE_U64, RESERVED_BLOCKS, Timestamp};
 use ar7_registry::names::Entry;
 use ar7_registry::records::{Attributes, EntryType, Inode, InodeNumber};
 use ar7_registry::{Archive, Error, Finding, RESERVED_STREAMS, Snapshot, Stream, Subject};
@@ -123,14 +123,13 @@ impl From<Error> for Unreadable {
 }
 
 impl Content {
-    /// Verifies the archive and reads all of it. One bad copy of a meta slot or of the header is allowed, because the
-    /// other copy is good.
+    /// Verifies the archive and reads all of it. One bad copy of a meta slot or of the header in front is allowed, because
+    /// the other copy is good, and it may be torn. A fault in a third copy is not: no crash leaves one.
     pub fn verified(archive: &Archive) -> Result<Content, Unreadable> {
         let mut findings = Vec::new();
-        let mut note = |finding: Finding| {
-            if !matches!(finding.subject, Subject::MetaSlot(_) | Subject::Header(_)) {
-                findings.push(finding);
-            }
+        let mut note = |finding: Finding| match finding.subject {
+            Subject::MetaSlot(at) | Subject::Header(at) if at.get() < RESERVED_BLOCKS => {}
+            _ => findings.push(finding),
         };
         archive.verify(&mut note, &mut |_| {})?;
         if !findings.is_empty() {

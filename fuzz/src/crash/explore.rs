@@ -5,13 +5,12 @@ use std::fmt;
 use std::ops::AddAssign;
 use std::rc::Rc;
 
-use ar7_engine::device::Device as _;
 use ar7_engine::device::simulated::{Cut, EventKind, Kept, Medium, SealedBlocks, SimulatedDisk};
-use ar7_engine::format::{BLOCK_SIZE, Position, RESERVED_BLOCKS};
 use ar7_engine::store::Access;
 use ar7_registry::Archive;
 
 use super::content::Content;
+use super::copies::check_without_first_blocks;
 use super::cuts::{every_cut, one_way, plain_cuts, uncertain_versions};
 use super::history::{Commits, History};
 use super::operation::Operation;
@@ -470,7 +469,9 @@ impl Explorer {
         }
         let archive = reader_of(medium)
             .map_err(|error| self.failure(format!("does not open for reading: {error}")))?;
-        self.check_third_copies(medium, &archive)?;
+        if self.has_third_copies {
+            check_without_first_blocks(medium, &archive).map_err(|wrong| self.failure(wrong))?;
+        }
         let content = Content::verified(&archive)
             .map_err(|unreadable| self.failure(format!("is damaged: {unreadable}")))?;
         // Most states have one of a few contents, which may be large.
@@ -482,33 +483,6 @@ impl Explorer {
         });
         self.contents.insert(number, Rc::clone(&content));
         Ok(content)
-    }
-
-    /// Checks that no third copy is newer than the commit that was found, or older than the one before. Without the
-    /// first eight blocks, the archive opens at one of them.
-    fn check_third_copies(&self, medium: &Medium, archive: &Archive) -> Result<(), Failure> {
-        let failed = |error: &dyn fmt::Display| self.failure(format!("the third copies: {error}"));
-        let store = archive.store();
-        for bad in store.bad_third_copies().map_err(|error| failed(&error))? {
-            if matches!(bad.error, ar7_engine::Error::Tampered(_)) {
-                return Err(failed(&bad.error));
-            }
-        }
-        if !self.has_third_copies {
-            return Ok(());
-        }
-        let disk = SimulatedDisk::with(medium.clone(), &SealedBlocks::default());
-        for block in 0..RESERVED_BLOCKS {
-            let destroyed = disk.write(Position::at(block), &[0x55; BLOCK_SIZE]);
-            destroyed.map_err(|error| failed(&error))?;
-        }
-        let without = open(&disk, Access::Read).map_err(|error| failed(&error))?;
-        let (slot, found) = (&store.current().slot, &without.store().current().slot);
-        if found != slot && found.number.checked_add(1) != Some(slot.number) {
-            let wrong = format!("commit {} of {}", found.number, slot.number);
-            return Err(failed(&wrong));
-        }
-        Ok(())
     }
 
     fn check_sealed(&self, sealed: &SealedBlocks) -> Result<(), Failure> {
@@ -525,7 +499,7 @@ impl Explorer {
     /// Returns outcomes of a power cut: all if they are few; otherwise none kept, all kept, each prefix kept, each
     /// single block kept or lost, and a sample. In addition, each block is torn while the others are all kept or all
     /// lost.
-    fn cuts(&mut self, medium: &Medium) -> Vec<Cut> {
+    pub(super) fn cuts(&mut self, medium: &Medium) -> Vec<Cut> {
         let uncertain = medium.uncertain();
         let versions: Vec<usize> = uncertain.iter().map(|block| block.versions).collect();
         let lengths = medium.lengths();

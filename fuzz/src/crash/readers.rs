@@ -2,24 +2,26 @@
 //! opened, and a new one must find the last commit or the one in progress.
 //!
 //! Readers open and close at any event, even in the middle of a commit. Some outlive the writer, which is sometimes
-//! killed, and the recovery by the next writer. At some events, a copy of the disk loses power.
+//! killed, and the recovery by the next writer. At some events, a copy of the disk loses power. What it leaves must open
+//! with one copy of each index page and redo block too, and, in a long archive, without its first eight blocks.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ar7_engine::device::Device;
-use ar7_engine::device::simulated::{DiskFault, Kept, SimulatedDisk};
-use ar7_engine::format::THIRD_COPIES;
+use ar7_engine::device::simulated::{DiskFault, Kept, Medium, SimulatedDisk};
+use ar7_engine::format::{Position, THIRD_COPIES};
 use ar7_engine::store::Access;
 use ar7_engine::{PlantedFault, with_planted_fault};
 use ar7_registry::{Archive, Error, Result};
 
 use super::content::Content;
+use super::copies::{check_without_first_blocks, destroyed, doubled_blocks, has_two_third_copies};
 use super::cuts::{one_way, uncertain_versions};
 use super::long::any_operation;
 use super::operation::{Operation, compact, is_full};
 use super::parallel::{on_all_cores, single_threaded};
-use super::scenario::{Fixture, open};
+use super::scenario::{Fixture, Scenario, open};
 use crate::Random;
 
 /// Maximum number of readers at a time.
@@ -39,17 +41,23 @@ pub struct ReaderTotals {
     pub states: u64,
     /// Number of power cuts.
     pub power_cuts: u64,
+    /// Number of archives that were opened with one copy of each index page.
+    pub single_copies: u64,
+    /// Number of archives that were opened without their first eight blocks.
+    pub without_first_blocks: u64,
     /// Number of kills of writers.
     pub kills: u64,
 }
 
 impl fmt::Display for ReaderTotals {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ReaderTotals { scenarios, readers, states, power_cuts, kills } = self;
+        let ReaderTotals { scenarios, readers, states, power_cuts, kills, .. } = self;
+        let ReaderTotals { single_copies, without_first_blocks, .. } = self;
         write!(
             formatter,
             "{states} states read by {readers} readers in {scenarios} scenarios, {kills} kills of writers, \
-             {power_cuts} power cuts"
+             {power_cuts} power cuts; {single_copies} states opened with one copy of each index page, \
+             {without_first_blocks} without their first blocks"
         )
     }
 }
@@ -60,6 +68,8 @@ impl std::ops::AddAssign for ReaderTotals {
         self.readers += other.readers;
         self.states += other.states;
         self.power_cuts += other.power_cuts;
+        self.single_copies += other.single_copies;
+        self.without_first_blocks += other.without_first_blocks;
         self.kills += other.kills;
     }
 }
@@ -79,16 +89,35 @@ impl fmt::Display for FailedReaders {
     }
 }
 
-/// Runs scenarios of consecutive seeds on all cores.
+/// Creates a mostly empty archive of over 2 MiB: with third copies of header and meta slots, and with index pages whose
+/// copies lie far apart or are moved apart.
+///
+/// # Panics
+/// If that fails.
+pub fn long_fixture() -> Fixture {
+    let mut scenario = Scenario::begin(&Fixture::new());
+    let made = scenario.run(&[
+        Operation::Create { length: 2_200_000, name: Some(3) },
+        Operation::Create { length: 9000, name: Some(4) },
+        Operation::Commit,
+        Operation::Delete { stream: 3 },
+    ]);
+    made.expect("a long archive");
+    let (medium, sealed, content) = scenario.closed();
+    Fixture { medium, sealed, content }
+}
+
+/// Runs scenarios of consecutive seeds on all cores. Every third one begins with a long archive.
 pub fn explore_readers(
     seed: u64,
     count: usize,
 ) -> std::result::Result<ReaderTotals, FailedReaders> {
-    let fixture = Fixture::new();
+    let (short, long) = (Fixture::new(), long_fixture());
     let totals = Mutex::new(ReaderTotals::default());
     on_all_cores(count, |number| {
         let seed = seed.wrapping_add(u64::try_from(number).expect("a number of scenarios"));
-        let found = run(&fixture, seed)?;
+        let fixture = if number % 3 == 0 { &long } else { &short };
+        let found = run(fixture, seed)?;
         *totals.lock().expect("no scenario panicked") += found;
         Ok(())
     })?;
@@ -183,10 +212,32 @@ impl Readers {
                 *kept = Kept::Whole(version);
             }
         }
-        let left = SimulatedDisk::with(medium.after_power_cut(&cut), &self.disk.sealed());
+        let medium = medium.after_power_cut(&cut);
+        let left = SimulatedDisk::with(medium.clone(), &self.disk.sealed());
         let opened = open(&left, Access::Read);
         let archive = opened.map_err(|error| format!("after a power cut: {error}"))?;
-        self.allowed_content(&archive, "after a power cut").map(drop)
+        self.allowed_content(&archive, "after a power cut")?;
+        if self.random.one_in(4) {
+            Content::verified(&archive).map_err(|error| format!("after a power cut: {error}"))?;
+        }
+        if self.random.one_in(4) {
+            self.destroy_copies(&medium)?;
+        }
+        if has_two_third_copies(&medium, &archive) {
+            self.totals.without_first_blocks += 1;
+            check_without_first_blocks(&medium, &archive)?;
+        }
+        Ok(())
+    }
+
+    /// Destroys one copy of each index page and of each redo block, and reads what is left.
+    fn destroy_copies(&mut self, medium: &Medium) -> std::result::Result<(), String> {
+        self.totals.single_copies += 1;
+        let either = |copies: [Position; 2]| copies[usize::from(self.random.one_in(2))];
+        let chosen: Vec<Position> = doubled_blocks(medium).into_iter().map(either).collect();
+        let opened = open(&destroyed(medium, chosen), Access::Read);
+        let archive = opened.map_err(|error| format!("with one copy of each page: {error}"))?;
+        self.allowed_content(&archive, "with one copy of each page").map(drop)
     }
 }
 

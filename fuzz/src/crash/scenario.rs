@@ -12,9 +12,12 @@ use super::content::{Content, usize_of};
 use super::naming::make_directory;
 use super::operation::{Operation, compact, is_full};
 
+/// The key of every scenario.
+pub(super) const RAW_KEY: [u8; 32] = [9; 32];
+
 /// Returns the secret of every scenario.
 pub(super) fn secret() -> Secret {
-    Secret::Key(RawKey::from_bytes([9; 32]))
+    Secret::Key(RawKey::from_bytes(RAW_KEY))
 }
 
 /// Opens a disk's archive for writing. Completes a rekey first if one is in progress.

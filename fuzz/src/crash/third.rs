@@ -42,9 +42,13 @@ fn long() -> Fixture {
     Fixture { medium, sealed, content }
 }
 
-/// Explores the crashes of each scenario.
+/// Explores the crashes of each scenario, and those of an archive that becomes long enough.
 pub fn explore_third_copies(effort: Effort, seed: u64) -> Result<Totals, FailedScenario> {
-    single_threaded(|| explore(&long(), effort, seed))
+    single_threaded(|| {
+        let mut totals = explore(&long(), effort, seed)?;
+        totals += explore_growth()?;
+        Ok(totals)
+    })
 }
 
 fn explore(fixture: &Fixture, effort: Effort, seed: u64) -> Result<Totals, FailedScenario> {

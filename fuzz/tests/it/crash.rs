@@ -9,7 +9,8 @@ use ar7_fuzz::crash::{
     caught_in_third_copies, corruption_is_detected, explore_compactions, explore_large_scenario,
     explore_long_scenarios, explore_readers, explore_scenarios, explore_third_copies,
     explore_windows, failures_poison, false_alarm, full_disk_leaves_the_handle_usable,
-    readers_keep_their_blocks, rekey_scenarios, small_scenarios, unreadable_blocks_are_errors,
+    long_fixture, readers_keep_their_blocks, rekey_scenarios, small_scenarios,
+    unreadable_blocks_are_errors,
 };
 
 use super::check_kept;
@@ -265,6 +266,7 @@ fn readers_find_their_commit_at_every_event() {
     let totals = check_kept(explore_readers(1, 12));
     println!("{totals}");
     assert!(totals.states > 1000 && totals.kills > 0 && totals.power_cuts > 0, "{totals}");
+    assert!(totals.single_copies > 20 && totals.without_first_blocks > 20, "{totals}");
 }
 
 #[test]
@@ -287,6 +289,22 @@ fn every_planted_fault_in_the_rules_for_readers_is_caught() {
         })
         .collect();
     assert_eq!(missed, []);
+}
+
+/// A reader that does not take the second copy of a page, and third copies that are written too early or lost to data.
+#[test]
+fn faults_in_copies_are_caught_by_readers_of_a_long_archive() {
+    let fixture = long_fixture();
+    let by_readers = [
+        PlantedFault::NoSecondCopy,
+        PlantedFault::ThirdCopyTooEarly,
+        PlantedFault::AllocateThirdCopies,
+    ];
+    for fault in by_readers {
+        let caught = caught_by_readers(fault, &fixture, 60);
+        println!("{fault:?}: {caught:?}");
+        assert!(caught.is_some(), "{fault:?}");
+    }
 }
 
 #[test]

@@ -417,8 +417,9 @@ impl Archive {
         self.snapshot().streams(after).take(limit).collect()
     }
 
-    /// Returns the copies of index pages that are found damaged while the other copy is good. A writer
-    /// moves these pages in the next commit.
+    /// Returns the copies of index pages that are found damaged while the other copy is good, and the
+    /// third copies that a verification finds torn, as a crash leaves them. A writer replaces them in
+    /// its next commit.
     pub fn damaged_copies(&self) -> DamagedCopies {
         self.inner.committed.cache.damaged_copies()
     }

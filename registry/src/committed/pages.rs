@@ -108,12 +108,18 @@ impl PageCache {
 
     /// Notes a bad copy, also of a page that was healed before: its position may have been used again.
     fn note_bad(&self, copy: Position) {
+        self.note_damaged(copy);
+        let mut bad = self.bad();
+        if bad.unhealed.len() < BAD_COPIES_MAX {
+            bad.unhealed.insert(copy);
+        }
+    }
+
+    /// Notes a damaged copy, of a page or of anything else.
+    pub(crate) fn note_damaged(&self, copy: Position) {
         let mut bad = self.bad();
         if bad.found.len() < BAD_COPIES_MAX {
             bad.found.insert(copy);
-        }
-        if bad.unhealed.len() < BAD_COPIES_MAX {
-            bad.unhealed.insert(copy);
         }
     }
 
@@ -136,8 +142,8 @@ fn lock(bad_copies: &Mutex<BadCopies>) -> MutexGuard<'_, BadCopies> {
     bad_copies.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The copies of index pages that reading an archive finds damaged while the other copy is good. It
-/// outlives the archive.
+/// The copies of index pages, and third copies of the newest commit and the header, that reading or verifying an archive
+/// finds damaged while another copy is good. It outlives the archive.
 #[derive(Clone)]
 pub struct DamagedCopies(Arc<Mutex<BadCopies>>);
 

@@ -3,7 +3,7 @@
 use std::iter;
 use std::sync::Arc;
 
-use ar7_engine::format::{BlockIndex, DoubledRef, StoredStream, StreamLayout};
+use ar7_engine::format::{BlockIndex, DoubledRef, Position, StoredStream, StreamLayout};
 use ar7_engine::store::{Commit, Store};
 use arc_swap::ArcSwap;
 use uuid::Uuid;
@@ -69,6 +69,11 @@ impl Snapshot {
 
     pub(crate) fn store(&self) -> &Store {
         &self.committed.store
+    }
+
+    /// Notes a damaged copy of the header or of the commit's meta slot, of which there are others.
+    pub(crate) fn note_damaged_copy(&self, copy: Position) {
+        self.committed.cache.note_damaged(copy);
     }
 
     /// Returns the streams with identities above `after` in ascending order, except the reserved

@@ -138,7 +138,11 @@ impl Verifier<'_> {
     fn check_third_copies(&mut self) {
         match self.snapshot.store().bad_third_copies() {
             Ok(bad) => {
-                for BadThirdCopy { position, error } in bad {
+                for BadThirdCopy { position, error, may_be_torn } in bad {
+                    if may_be_torn {
+                        self.snapshot.note_damaged_copy(position);
+                        continue;
+                    }
                     let is_header = position == THIRD_HEADER;
                     let subject = if is_header { Subject::Header } else { Subject::MetaSlot };
                     self.find(subject(position), error);

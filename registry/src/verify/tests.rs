@@ -136,8 +136,14 @@ fn damage_of_every_block_in_use_is_found() {
     let mut found = 0;
     for block in 0..summary.blocks {
         let position = Position::at(u32::try_from(block).unwrap());
-        let outcome = verify(&with_flipped_bit(&device, position));
-        let is_found = outcome.map_or(true, |(_, findings)| !findings.is_empty());
+        let damaged = with_flipped_bit(&device, position);
+        let is_noted = |archive: Archive| {
+            let found = archive.verify(&mut |_| {}, &mut |_| {}).unwrap().findings;
+            // A crash may have torn the third copy of the newest commit.
+            let torn = archive.damaged_copies().positions();
+            found > 0 || (torn == [position] && THIRD_SLOTS.contains(&position))
+        };
+        let is_found = open(&damaged, Access::Read).map_or(true, is_noted);
         assert!(is_found || block >= 8, "reserved block {block}");
         found += u64::from(is_found);
     }

@@ -3,6 +3,7 @@
 //! - their blocks are never allocated, and the archive never ends inside them;
 //! - each commit writes its copy, after the commit counts, and the header's copy follows every change of the header;
 //! - they are used only if a pair or both copies of the header are lost, and what they cost is reported;
+//! - a copy that a crash may have torn is no fault, and recovery tears no good one;
 //! - an archive that becomes shorter leaves none behind, and an older header is not accepted for its age.
 
 use std::ops::ControlFlow;
@@ -194,6 +195,43 @@ fn a_kill_during_the_first_commits_with_third_copies_leaves_no_bad_copy() {
         assert_eq!(bad_third_copies(&killed), [0; 0], "commit {number}");
         assert_eq!(read_only(&killed).current().slot.number, number);
     }
+}
+
+/// Returns the third copies that no crash makes bad.
+fn faulty_third_copies(device: &MemoryDevice) -> Vec<u32> {
+    let bad = read_only(device).bad_third_copies().unwrap().into_iter();
+    bad.filter(|copy| !copy.may_be_torn).map(|copy| copy.position.get()).collect()
+}
+
+/// The second copy of a slot and the third ones are written together, so a power cut can leave the second one whole.
+#[test]
+fn a_power_cut_may_tear_the_third_copies_of_the_current_commit_and_no_others() {
+    let (device, _, mut writer) = create();
+    for (round, blocks) in [BLOCKS, 1, 1].into_iter().enumerate() {
+        lengthen(&mut writer, blocks);
+        let number = read_only(&device).current().slot.number;
+        for position in THIRD_COPIES.map(Position::at) {
+            let torn = device.snapshot().to_device();
+            corrupt(&torn, position);
+            let is_header = position == THIRD_HEADER;
+            let is_current = position == third_slot(number);
+            let is_written = round > 0 || is_header || is_current;
+            let bad = if is_written { vec![position.get()] } else { Vec::new() };
+            assert_eq!(bad_third_copies(&torn), bad, "commit {number}");
+            let may_be_torn = if is_header { round == 0 } else { is_current };
+            let faulty = if may_be_torn { Vec::new() } else { bad };
+            assert_eq!(faulty_third_copies(&torn), faulty, "commit {number}");
+        }
+    }
+}
+
+#[test]
+fn recovery_writes_a_good_third_copy_byte_for_byte() {
+    let (device, _) = long();
+    let position = third_slot(read_only(&device).current().slot.number);
+    let before = raw(&device, position);
+    drop(writer(&device));
+    assert_eq!(raw(&device, position), before);
 }
 
 #[test]
