@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ar7_engine::crypto::{KeyKind, Secret};
+use ar7_engine::device::Device;
 use ar7_engine::format::{DoubledRef, Run};
 use ar7_engine::store::{Repaired, Repairer};
 
@@ -22,6 +23,11 @@ impl Archive {
     /// bad ones, in their places. It changes nothing else. Waits up to `wait` for other processes.
     pub fn repair(path: &Path, secret: &Secret, wait: Duration) -> Result<Repaired> {
         repaired(Repairer::open(path, secret, wait)?)
+    }
+
+    /// Does the same with the archive on a device.
+    pub fn repair_device(device: Box<dyn Device>, secret: &Secret) -> Result<Repaired> {
+        repaired(Repairer::open_device(device, secret)?)
     }
 }
 

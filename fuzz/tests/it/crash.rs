@@ -6,11 +6,11 @@ use ar7_engine::PlantedFault;
 use ar7_fuzz::crash::{
     Effort, Fixture, Operation, Scenario, Totals, byzantine_writes_are_detected, caught,
     caught_by_readers, caught_in_compaction, caught_in_large_scenarios, caught_in_rekey,
-    caught_in_third_copies, corruption_is_detected, explore_compactions, explore_large_scenario,
-    explore_long_scenarios, explore_readers, explore_scenarios, explore_third_copies,
-    explore_windows, failures_poison, false_alarm, full_disk_leaves_the_handle_usable,
-    long_fixture, readers_keep_their_blocks, rekey_scenarios, small_scenarios,
-    unreadable_blocks_are_errors,
+    caught_in_repairs, caught_in_third_copies, corruption_is_detected, explore_compactions,
+    explore_large_scenario, explore_long_scenarios, explore_readers, explore_repairs,
+    explore_scenarios, explore_third_copies, explore_windows, failures_poison, false_alarm,
+    full_disk_leaves_the_handle_usable, long_fixture, readers_keep_their_blocks, rekey_scenarios,
+    small_scenarios, unreadable_blocks_are_errors,
 };
 
 use super::check_kept;
@@ -100,6 +100,29 @@ fn crashes_while_an_archive_is_compacted_lose_nothing() {
 fn many_crashes_while_an_archive_is_compacted_lose_nothing() {
     let states = crashes_of_compactions(24, Effort { sampled_cuts: 60, ..REKEY });
     assert!(states >= 5000, "only {states} states");
+}
+
+#[test]
+fn crashes_of_a_repair_lose_nothing_and_the_next_repair_completes_it() {
+    let states = check_kept(explore_repairs(2, 1));
+    println!("{states} states");
+    assert!(states >= 200, "only {states} states");
+}
+
+#[test]
+#[ignore = "a minute: `cargo xtask proof` runs it"]
+fn many_crashes_of_repairs_lose_nothing() {
+    let states = check_kept(explore_repairs(40, 100));
+    println!("{states} states");
+    assert!(states >= 4000, "only {states} states");
+}
+
+/// A repair that seals good copies again, in their places.
+#[test]
+fn a_repair_that_changes_good_copies_is_caught_by_its_crashes() {
+    let caught = caught_in_repairs(PlantedFault::ResealGoodSlots);
+    println!("{caught:?}");
+    assert!(caught.is_some());
 }
 
 /// Explores crashes in long random scenarios. Returns the number of states.

@@ -56,7 +56,7 @@ fn open(device: &MemoryDevice) -> Archive {
 }
 
 fn repair(device: &MemoryDevice) -> Result<Repaired> {
-    repaired(Repairer::open_device(Box::new(device.clone()), &secret())?)
+    Archive::repair_device(Box::new(device.clone()), &secret())
 }
 
 fn findings(device: &MemoryDevice) -> Vec<String> {
