@@ -174,6 +174,12 @@ impl<'a> Rot<'a> {
             ensure!(findings.len() == found.len(), "verify: {findings:?}");
         }
         ensure!(must.is_empty() || !findings.is_empty(), "verify reports nothing");
+        if let Some(position) = self.destroyed_third_copy(expected, how) {
+            // It is a fault, or a warning if a crash may have torn it.
+            let is_noticed =
+                found.contains(&position) || archive.damaged_copies().blocks().contains(&position);
+            ensure!(is_noticed, "verify does not notice block {position}");
+        }
         let mut damage = Affected::default();
         for found in &findings {
             damage.add(found);
@@ -194,6 +200,14 @@ impl<'a> Rot<'a> {
         }
         let mut streams = self.oracle.streams.values();
         Ok(is_lossy || streams.any(|needs| !needs.survive(expected.destroyed)))
+    }
+
+    /// Returns the third copy of header or meta slot that alone is destroyed.
+    fn destroyed_third_copy(&self, expected: &Expected<'_>, how: How) -> Option<u32> {
+        let has_third = has_third_copies(self.oracle.slot.block_count);
+        let is_certain = has_third && how != How::Older && !self.oracle.is_rekeying;
+        let is_alone = |position: &u32| *expected.destroyed == BTreeSet::from([*position]);
+        THIRD_COPIES.filter(|_| is_certain).find(is_alone)
     }
 
     /// Repairs, and checks that everything with a good copy is restored and nothing else changed. Returns the number of

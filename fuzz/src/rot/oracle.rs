@@ -2,19 +2,20 @@
 //! single records.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 
 use ar7::uuid::Uuid;
 use ar7_engine::crypto::KeyKind;
 use ar7_engine::device::MemoryDevice;
 use ar7_engine::format::{
-    ArchiveKind, BLOCK_SIZE, BlockRef, DATA_SIZE_U64, DoubledRef, MetaSlot, Position, RedoBlock,
-    StoredStream, StreamLayout, plain,
+    ArchiveKind, BLOCK_SIZE, BlockRef, DATA_SIZE, DATA_SIZE_U64, DoubledRef, MetaSlot, Position,
+    RedoBlock, StoredStream, StreamLayout, plain,
 };
 use ar7_engine::store::{Access, OpenOptions};
 use ar7_registry::Archive;
 use ar7_registry::records::{
-    EntryType, Extended, ExtentKey, Extents, Inode, InodeNumber, Inodes, NameKey, NameRecords,
-    Record, Streams, TreeId,
+    EntryType, Extended, ExtentKey, Extents, Frames, Inode, InodeNumber, Inodes, NameKey,
+    NameRecords, Record, Streams, TreeId,
 };
 use ar7_registry::tree::{Page, PageExpectation};
 
@@ -24,6 +25,9 @@ use crate::reference::{Keys, Plain, generation};
 /// Blocks of a window of a change of the master key, and the first block of the first one.
 const WINDOW_BLOCKS: u32 = 256;
 const FIRST_WINDOW: u32 = 8;
+
+/// Bytes of the head of a frame.
+const FRAME_HEAD_BYTES: u32 = 24;
 
 /// Positions with the same content: it is lost once all of them are destroyed.
 pub(super) type Places = Vec<u32>;
@@ -35,6 +39,8 @@ pub(super) struct Needs {
     pub(super) pages: Vec<Places>,
     /// Blocks of a stream, in order.
     pub(super) blocks: Vec<Places>,
+    /// The parts of packed content, in order.
+    pub(super) pieces: Vec<Piece>,
     /// Blocks of a stream that its length does not reach.
     pub(super) unread: Vec<Places>,
     /// Whether the blocks were not all sealed in one step. Without their records, they are versions that nothing tells
@@ -42,11 +48,31 @@ pub(super) struct Needs {
     pub(super) is_mixed: bool,
 }
 
+/// The part of a packed file that is in one frame.
+#[derive(Debug, Clone)]
+pub(super) struct Piece {
+    /// Its bytes in the file.
+    pub(super) range: Range<usize>,
+    /// The blocks that the frame touches.
+    pub(super) blocks: Vec<Places>,
+}
+
+impl Piece {
+    pub(super) fn survives(&self, destroyed: &BTreeSet<u32>) -> bool {
+        self.blocks.iter().all(|places| !is_lost(places, destroyed))
+    }
+}
+
 impl Needs {
     /// Returns whether all of it survives.
     pub(super) fn survive(&self, destroyed: &BTreeSet<u32>) -> bool {
-        let mut all = self.pages.iter().chain(&self.blocks);
-        all.all(|places| !is_lost(places, destroyed))
+        self.pages_survive(destroyed) && self.blocks_survive(destroyed)
+    }
+
+    /// Returns whether the blocks with the content survive.
+    pub(super) fn blocks_survive(&self, destroyed: &BTreeSet<u32>) -> bool {
+        self.blocks.iter().all(|places| !is_lost(places, destroyed))
+            && self.pieces.iter().all(|piece| piece.survives(destroyed))
     }
 
     /// Returns whether the pages survive.
@@ -354,13 +380,46 @@ impl Oracle {
     ) -> Entry {
         let key = Inodes::encode_key(&InodeNumber(number));
         let record = Needs { pages: self.pages_for(TreeId::Inodes, &key), ..Needs::default() };
-        let content =
-            inode.stream.map_or_else(Needs::default, |stream| self.stream(source, stream));
+        let content = match (inode.stream, inode.slice) {
+            (Some(stream), _) => self.stream(source, stream),
+            (None, Some(first)) => self.packed(source, first..first + inode.size),
+            (None, None) => Needs::default(),
+        };
         let attributes = match inode.extended {
             Extended::Stream(stream) => self.stream(source, stream),
             _ => Needs::default(),
         };
         Entry { path, kind, inode: number, name, record, content, attributes }
+    }
+
+    /// Returns what the packed content at some addresses needs.
+    fn packed(&self, source: &Source<'_>, addresses: Range<u64>) -> Needs {
+        let mut needs = Needs::default();
+        for (begin, frame) in self.records::<Frames>() {
+            let end = begin + frame.length;
+            if end <= addresses.start || begin >= addresses.end {
+                continue;
+            }
+            needs.pages.extend(self.pages_for(TreeId::Frames, &Frames::encode_key(&begin)));
+            let stored = frame.stored.expect("no hole is written here");
+            let pack = self.stream(source, stored.pack);
+            needs.pages.extend(pack.pages);
+            let last = stored.offset + FRAME_HEAD_BYTES + stored.length - 1;
+            let [first, last] = [stored.offset, last].map(|at| at as usize / DATA_SIZE);
+            let within = |address: u64| {
+                let address = address.clamp(addresses.start, addresses.end);
+                usize::try_from(address - addresses.start).expect("a short file")
+            };
+            let range = within(begin)..within(end);
+            needs.pieces.push(Piece { range, blocks: pack.blocks[first..=last].to_vec() });
+        }
+        needs
+    }
+
+    /// Returns the positions of the blocks of packs.
+    pub fn pack_blocks(&self) -> BTreeSet<u32> {
+        let pieces = self.entries.iter().flat_map(|entry| &entry.content.pieces);
+        pieces.flat_map(|piece| piece.blocks.iter().flatten()).copied().collect()
     }
 
     fn record_of(&self, stream: Uuid) -> Option<StoredStream> {

@@ -82,13 +82,16 @@ impl Expected<'_> {
     fn check_whole(&self, found: &Recovered) -> Result<(), String> {
         let is_left = |places: &Places| !is_lost(places, self.destroyed);
         let must_be_whole = |needs: &Needs| {
-            let is_told_apart = !needs.is_mixed || needs.pages_survive(self.destroyed);
-            is_told_apart && needs.blocks.iter().all(is_left)
+            // Frames of one inode may be of two versions.
+            let is_one = !needs.is_mixed && needs.pieces.len() <= 1;
+            let is_told_apart = is_one || needs.pages_survive(self.destroyed);
+            is_told_apart && needs.blocks_survive(self.destroyed)
         };
         for entry in &self.oracle.entries {
             let Some(content) = self.specimen.files.get(&entry.path) else { continue };
             let needs = &entry.content;
-            if must_be_whole(needs) {
+            let is_known = needs.pieces.len() <= 1 || self.has_record(entry);
+            if is_known && must_be_whole(needs) {
                 let mut all = found.files.values();
                 let is_there = content.is_empty() || all.any(|found| is_padded(found, content));
                 ensure!(is_there, "salvage: the content of {} is missing", entry.path);
@@ -102,6 +105,15 @@ impl Expected<'_> {
                 let mut all = found.files.values();
                 let has = |found: &Vec<u8>| found.chunks(DATA_SIZE).any(|of| of.starts_with(block));
                 ensure!(all.any(has), "salvage: a block of {} is missing", entry.path);
+            }
+            for piece in needs.pieces.iter().filter(|piece| piece.survives(self.destroyed)) {
+                let bytes = &content[piece.range.clone()];
+                let has = |found: &Vec<u8>| found.windows(bytes.len()).any(|part| part == bytes);
+                ensure!(
+                    found.files.values().any(has),
+                    "salvage: a frame of {} is missing",
+                    entry.path
+                );
             }
         }
         for (stream, needs) in &self.oracle.streams {
@@ -179,16 +191,20 @@ impl Expected<'_> {
 
     /// Returns the ranges of a content that are lost. A free block may still hold some of them.
     fn lost(&self, needs: &Needs, length: usize) -> Vec<Range<u64>> {
-        let mut lost: Vec<Range<u64>> = Vec::new();
-        for (index, places) in (0_u64..).zip(&needs.blocks) {
-            if !is_lost(places, self.destroyed) {
-                continue;
-            }
+        let blocks = (0_u64..).zip(&needs.blocks).filter_map(|(index, places)| {
             let start = index * DATA_SIZE_U64;
-            let end = (start + DATA_SIZE_U64).min(length as u64);
+            let range = start..(start + DATA_SIZE_U64).min(length as u64);
+            is_lost(places, self.destroyed).then_some(range)
+        });
+        let pieces = needs.pieces.iter().filter_map(|piece| {
+            let range = piece.range.start as u64..piece.range.end as u64;
+            (!piece.survives(self.destroyed)).then_some(range)
+        });
+        let mut lost: Vec<Range<u64>> = Vec::new();
+        for range in blocks.chain(pieces) {
             match lost.last_mut() {
-                Some(last) if last.end == start => last.end = end,
-                _ => lost.push(start..end),
+                Some(last) if last.end == range.start => last.end = range.end,
+                _ => lost.push(range),
             }
         }
         lost

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use ar7::uuid::Uuid;
-use ar7::{Archive, ExtendedAttribute, Key, Kind, Mode, Special, Transaction};
+use ar7::{Archive, Compression, ExtendedAttribute, Key, Kind, Mode, Special, Transaction};
 use ar7_engine::crypto::KeyKind;
 use ar7_engine::format::{BLOCK_SIZE, META_SLOTS, Position, meta_slot_layout, plain};
 use clap::ValueEnum;
@@ -37,11 +37,13 @@ pub enum SpecimenKind {
     Crashed,
     /// More than 4 MiB.
     Large,
+    /// Files that share frames, files of several frames, and others that were removed from them or changed.
+    Packed,
 }
 
 impl SpecimenKind {
     /// All kinds.
-    pub const ALL: [SpecimenKind; 7] = [
+    pub const ALL: [SpecimenKind; 8] = [
         SpecimenKind::Single,
         SpecimenKind::Fixed,
         SpecimenKind::Tree,
@@ -49,6 +51,7 @@ impl SpecimenKind {
         SpecimenKind::Rekeying,
         SpecimenKind::Crashed,
         SpecimenKind::Large,
+        SpecimenKind::Packed,
     ];
 
     const fn archive_kind(self) -> Kind {
@@ -98,6 +101,7 @@ impl Specimen {
             SpecimenKind::Fragmented | SpecimenKind::Crashed => maker.fragmented(),
             SpecimenKind::Rekeying => maker.large(18, 90_000),
             SpecimenKind::Large => maker.large(40, 120_000),
+            SpecimenKind::Packed => maker.packed(),
         }
         maker.finish()
     }
@@ -292,6 +296,31 @@ impl Maker {
         self.header_changes();
     }
 
+    fn packed(&mut self) {
+        self.commit(|change| {
+            for file in 0..30 {
+                change.pack(&format!("small{file}"), 100 + file * 290);
+            }
+            for file in 0..3 {
+                change.pack(&format!("long{file}"), 200_000 + file * 70_000);
+            }
+        });
+        self.commit(|change| {
+            for file in [3, 4, 17] {
+                change.remove(&format!("small{file}"));
+            }
+            // The first one gets blocks of its own.
+            change.patch("long0", 70_000, 9000);
+            change.pack("small5", 3000);
+            change.put("plain", 30_000);
+        });
+        self.commit(|change| {
+            for file in 30..40 {
+                change.pack(&format!("small{file}"), 5000);
+            }
+        });
+    }
+
     fn finish(mut self) -> Specimen {
         self.keys.push(keys_of(&self.image));
         let archive = self.archive.take().expect("an open archive");
@@ -408,6 +437,11 @@ impl Change<'_> {
         let content = self.words(length);
         self.transaction.write(path, &content[..]).expect("written");
         self.specimen.files.insert(path.to_owned(), content);
+    }
+
+    fn pack(&mut self, path: &str, length: u32) {
+        self.put(path, length);
+        self.transaction.compress(path, Compression::Auto).expect("packed");
     }
 
     fn patch(&mut self, path: &str, offset: u32, length: u32) {

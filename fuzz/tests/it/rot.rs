@@ -28,8 +28,9 @@ fn sampled(kind: SpecimenKind, most: usize, pairs: u32) -> u64 {
 
 #[test]
 fn a_sample_of_rot_costs_what_rotted() {
-    use SpecimenKind::{Crashed, Fixed, Fragmented, Single, Tree};
-    let lossy = [Single, Fixed, Tree, Fragmented, Crashed].map(|kind| sampled(kind, 8, 10));
+    use SpecimenKind::{Crashed, Fixed, Fragmented, Packed, Single, Tree};
+    let kinds = [Single, Fixed, Tree, Fragmented, Crashed, Packed];
+    let lossy = kinds.map(|kind| sampled(kind, 8, 10));
     assert!(lossy.iter().sum::<u64>() > 10, "{lossy:?}");
 }
 
@@ -57,10 +58,26 @@ fn check_chosen(kind: SpecimenKind, choose: impl Fn(&Specimen, &Oracle) -> Vec<D
 }
 
 #[test]
+fn bad_third_copies_are_noticed_and_repaired() {
+    check_chosen(SpecimenKind::Large, |_, _| {
+        let one = |block| Damage { blocks: [block].into(), how: How::Noise };
+        [256, 257, 258].map(one).into()
+    });
+}
+
+#[test]
 fn lost_extended_attributes_cost_no_content() {
     check_chosen(SpecimenKind::Tree, |_, oracle| {
         let one = |block| Damage { blocks: [block].into(), how: How::Zeros };
         oracle.attribute_blocks().into_iter().map(one).collect()
+    });
+}
+
+#[test]
+fn a_bad_block_of_a_pack_costs_the_frames_that_touch_it() {
+    check_chosen(SpecimenKind::Packed, |_, oracle| {
+        let one = |block| Damage { blocks: [block].into(), how: How::Noise };
+        oracle.pack_blocks().into_iter().step_by(7).map(one).collect()
     });
 }
 
