@@ -163,6 +163,25 @@ fn a_page_that_claims_the_page_of_another_tree_is_lost_and_nothing_is_written() 
     assert!(differences(&before, &hostile).is_empty());
 }
 
+/// A later version may have more trees. A writer that does not know them would drop them.
+#[test]
+fn a_root_of_an_unknown_tree_is_refused_and_repair_keeps_it() {
+    let device = sample();
+    let root = open(&device).store().current().slot.roots[TreeId::Streams.index()];
+    let newer = with_roots(&device, |roots| roots[ROOTS - 1] = root);
+    let options = |access| OpenOptions { access, ..OpenOptions::default() };
+    for access in [Access::Read, Access::Write] {
+        let device = newer.snapshot().to_device();
+        let opened = Archive::open_device(Box::new(device), &secret(), options(access));
+        let error = opened.map(drop).unwrap_err();
+        let is_newer = matches!(error, Error::Engine(EngineError::NewerFormat { .. }));
+        assert!(is_newer, "{access:?}: {error}");
+    }
+    repair(&newer).unwrap();
+    let (store, _) = Store::open_device(Box::new(newer), &secret(), options(Access::Read)).unwrap();
+    assert_eq!(store.current().slot.roots[ROOTS - 1], root);
+}
+
 #[test]
 fn an_archive_whose_rekey_is_unfinished_is_refused() {
     let device = sample();

@@ -1,12 +1,16 @@
 //! Receipts: an archive passes every receipt ever issued for it, after any later commits. An older
 //! copy of the file, and a copy that was written separately, fail every later receipt.
 
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use ar7_engine::device::simulated::{SealedBlocks, SimulatedDisk};
 use ar7_engine::device::{Device, MemoryDevice};
 use ar7_engine::format::{ArchiveKind, BLOCK_SIZE, Position};
-use ar7_engine::store::Access;
-use ar7_registry::{Archive, Error, Receipt};
+use ar7_engine::store::{Access, OpenOptions, RekeyOptions};
+use ar7_registry::{Archive, CreateOptions, Error, Receipt};
 
-use crate::common::{create, open};
+use crate::common::{create, open, secret};
 
 /// Makes a new dynamic archive.
 fn dynamic() -> (MemoryDevice, Archive) {
@@ -99,6 +103,43 @@ fn a_separately_written_copy_is_a_fork() {
     }
     check(&device, &first).unwrap();
     assert_fork(&check(&device, &second));
+}
+
+/// After a kill at any write, every receipt that was issued before is satisfied, and those of one commit have one code.
+#[test]
+fn a_commit_has_one_receipt_code_throughout_a_change_of_the_master_key() {
+    let disk = SimulatedDisk::new();
+    let options = CreateOptions::default();
+    let archive = Archive::create_device(Box::new(disk.clone()), &secret(), &options).unwrap();
+    add_stream(&archive);
+    archive.close().unwrap();
+    let (mut medium, begin) = (disk.medium(), disk.log().len());
+    let device = || Box::new(disk.clone()) as Box<dyn Device>;
+    Archive::rekey_device(&device, &secret(), RekeyOptions::default(), &mut |_, _| {
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    let mut codes = BTreeMap::new();
+    let mut issued: Vec<Receipt> = Vec::new();
+    for event in &disk.log()[begin..] {
+        medium.apply(event);
+        let left = SimulatedDisk::with(medium.clone(), &SealedBlocks::default());
+        let options = OpenOptions { access: Access::Read, ..OpenOptions::default() };
+        let archive = Archive::open_device(Box::new(left), &secret(), options).unwrap();
+        for receipt in &issued {
+            archive.check_receipt(receipt).unwrap();
+        }
+        // Only if both copies of the meta slot are good.
+        let Ok(receipt) = archive.receipt() else { continue };
+        let line = receipt.to_string();
+        let fields: Vec<&str> = line.split(' ').collect();
+        let code = codes.entry(fields[2].to_owned()).or_insert_with(|| {
+            issued.push(receipt);
+            fields[3].to_owned()
+        });
+        assert_eq!(code, fields[3], "{}", fields[2]);
+    }
+    assert!(issued.len() >= 4, "{issued:?}");
 }
 
 #[test]
