@@ -49,10 +49,10 @@
 //!
 //! # Failures
 //!
-//! After a failed commit, or a change that failed half done, the open transaction is lost as a whole. From then on the
-//! mount is read-only: it shows the last commit, the kernel forgets what it kept of the lost one, and every change and
-//! `fsync` fails with `EIO`. If readers of older commits hold back too many blocks, the write is refused with `EBUSY`, and
-//! nothing is lost.
+//! After a failed commit, or a change that failed or panicked half done, the open transaction is lost as a whole. From
+//! then on the mount is read-only: it shows the last commit, the kernel forgets what it kept of the lost one, and every
+//! change and `fsync` fails with `EIO`. If readers of older commits hold back too many blocks, the write is refused with
+//! `EBUSY`, and nothing is lost.
 
 mod ahead;
 mod attributes;

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
@@ -131,16 +132,26 @@ impl Writer {
         work: impl FnOnce(&Names<'_>) -> Result<T, Failure>,
     ) -> Result<T, Errno> {
         let mut turn = self.turn();
-        self.check_not_failed()?;
-        self.take_closed(&mut turn);
-        self.make_room(&mut turn, need)?;
-        let outcome = work(&self.archive.names());
-        turn.is_changed = true;
-        if let Need::Room(bytes) = need {
-            turn.bytes += bytes as u64;
-        }
-        self.commits.changed(turn.bytes);
-        outcome.map_err(|failure| self.refused(&failure))
+        self.guarded(|| {
+            self.check_not_failed()?;
+            self.take_closed(&mut turn);
+            self.make_room(&mut turn, need)?;
+            let outcome = work(&self.archive.names());
+            turn.is_changed = true;
+            if let Need::Room(bytes) = need {
+                turn.bytes += bytes as u64;
+            }
+            self.commits.changed(turn.bytes);
+            outcome.map_err(|failure| self.refused(&failure))
+        })
+    }
+
+    /// Does what changes the open transaction. A panic can leave half of a change there, so the transaction is lost.
+    fn guarded<T>(&self, work: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
+        catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+            self.fail(&Error::Panicked);
+            Err(Errno::EIO)
+        })
     }
 
     fn refused(&self, failure: &Failure) -> Errno {
@@ -191,14 +202,19 @@ impl Writer {
 
     /// Makes everything durable that was changed before the call.
     pub(crate) fn commit(&self) -> Result<(), Errno> {
-        self.check_not_failed()?;
-        if self.turn().bytes >= EARLY_BYTES {
-            // Changes go on meanwhile. If this fails, so does the commit, which reports it.
-            let _ = self.archive.write_early();
-        }
+        self.guarded(|| {
+            self.check_not_failed()?;
+            if self.turn().bytes >= EARLY_BYTES {
+                // Changes go on meanwhile. If this fails, so does the commit, which reports it.
+                let _ = self.archive.write_early();
+            }
+            Ok(())
+        })?;
         let mut turn = self.turn();
-        self.take_closed(&mut turn);
-        self.commit_in(&mut turn)
+        self.guarded(|| {
+            self.take_closed(&mut turn);
+            self.commit_in(&mut turn)
+        })
     }
 
     fn commit_in(&self, turn: &mut Turn) -> Result<(), Errno> {
@@ -248,7 +264,7 @@ impl Writer {
     pub(crate) fn close(&self) -> Result<(), Error> {
         let mut turn = self.turn();
         // A refusal, for lack of space, is found again by the reclaim.
-        let _ = self.commit_in(&mut turn);
+        let _ = self.guarded(|| self.commit_in(&mut turn));
         self.is_closed.store(true, Ordering::SeqCst);
         for (_, file) in lock(&self.files).drain() {
             file.fail();
@@ -290,5 +306,65 @@ impl Writer {
 impl fmt::Debug for Writer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Writer").field("archive", &self.archive).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::time::Duration;
+
+    use ar7_engine::crypto::{RawKey, Secret};
+    use ar7_engine::device::MemoryDevice;
+    use ar7_engine::format::Timestamp;
+    use ar7_engine::store::{Access, OpenOptions};
+    use ar7_registry::CreateOptions;
+    use ar7_registry::records::Attributes;
+
+    use super::*;
+
+    fn secret() -> Secret {
+        Secret::Key(RawKey::from_bytes([1; 32]))
+    }
+
+    fn writer(device: &MemoryDevice, report: Report) -> Writer {
+        let options = CreateOptions::default();
+        let archive = Archive::create_device(Box::new(device.clone()), &secret(), &options);
+        let commits = Arc::new(Commits::new(Duration::from_secs(5), 1 << 20));
+        Writer::new(archive.expect("created"), commits, Arc::default(), report)
+    }
+
+    fn add(names: &Names<'_>, name: &[u8]) {
+        let modified = Timestamp::default();
+        let attributes = Attributes { mode: 0o644, uid: 0, gid: 0, modified, origin: None };
+        names.add_file(InodeNumber::ROOT, name, attributes, None).expect("added");
+    }
+
+    #[test]
+    fn a_change_that_panics_is_never_committed() {
+        static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+        let device = MemoryDevice::new();
+        let writer = writer(&device, |line| lock(&LINES).push(line.to_owned()));
+        let change = |name: &'static [u8], panics: bool| {
+            writer.change(Need::Room(0), |names| {
+                add(names, name);
+                assert!(!panics, "injected");
+                Ok(())
+            })
+        };
+        change(b"committed", false).expect("changed");
+        writer.commit().expect("committed");
+        change(b"lost", false).expect("changed");
+        let half = catch_unwind(AssertUnwindSafe(|| change(b"half", true)));
+        assert_eq!(half.expect("an answer, so that the thread goes on"), Err(Errno::EIO));
+        assert_eq!(change(b"later", false), Err(Errno::EIO));
+        assert_eq!(writer.commit(), Err(Errno::EIO));
+        assert_eq!(lock(&LINES).len(), 1, "{:?}", lock(&LINES));
+        assert!(writer.close().is_err());
+        drop(writer);
+        let options = OpenOptions { access: Access::Read, ..OpenOptions::default() };
+        let archive = Archive::open_device(Box::new(device), &secret(), options).expect("opened");
+        let left = archive.snapshot().list(InodeNumber::ROOT, None, 10).expect("a list");
+        assert_eq!(left.iter().map(|entry| &entry.name[..]).collect::<Vec<_>>(), [b"committed"]);
     }
 }
