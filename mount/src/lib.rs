@@ -74,4 +74,4 @@ mod space;
 mod view;
 mod writer;
 
-pub use session::{Access, Mount, Options, unmount};
+pub use session::{Access, Mount, Options, Unmounted, unmount};

@@ -3,15 +3,18 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ar7::PathText;
 use fuser::{BackgroundSession, Config, MountOption, SessionACL};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -27,6 +30,9 @@ const PROCESS_ENDS_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long a mount waits for programs that still have files open.
 const PROGRAMS_END_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long a lazy [`unmount`] waits for each answer of the process.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Requests that are handled at the same time, at least. Some may wait for the disk.
 const THREADS_MIN: usize = 8;
@@ -75,11 +81,26 @@ impl Default for Options {
     }
 }
 
+/// What [`unmount`] left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unmounted {
+    /// Nothing: the process has closed the archive.
+    Closed,
+    /// Programs that have files open. The process closes the archive when the last one is gone.
+    InUse,
+    /// A process that does not answer.
+    NoAnswer,
+}
+
 /// A mounted archive. Dropping it unmounts the directory.
 #[derive(Debug)]
 pub struct Mount {
     directory: PathBuf,
-    session: Option<BackgroundSession>,
+    /// The number of the device that the kernel gave the mount.
+    device: Option<(u32, u32)>,
+    /// Never dropped: that would unmount what somebody else has mounted on the directory since.
+    session: Option<ManuallyDrop<BackgroundSession>>,
     follower: Option<Follower>,
     committer: Option<(Arc<Writer>, JoinHandle<()>)>,
     _archive: ar7::Archive,
@@ -117,10 +138,13 @@ impl Mount {
         let directory = directory.canonicalize()?;
         let config = configuration(&registry, options);
         let server = Server::new(registry, served, Arc::clone(&flusher));
-        let mut mount = Mount { directory, session: None, follower, committer, _archive: archive };
+        let (device, session) = (None, None);
+        let mut mount =
+            Mount { directory, device, session, follower, committer, _archive: archive };
         let session = fuser::spawn_mount(server, &mount.directory, &config)?;
         flusher.set(session.notifier());
-        mount.session = Some(session);
+        mount.session = Some(ManuallyDrop::new(session));
+        mount.device = device_of(&mount.directory);
         Ok(mount)
     }
 
@@ -137,13 +161,36 @@ impl Mount {
 
     fn end(&mut self) -> io::Result<()> {
         drop(self.follower.take());
-        let unmounted =
-            self.session.take().map_or(Ok(()), |session| leave(&self.directory, session));
+        let session = self.session.take();
+        let unmounted = session.map_or(Ok(()), |session| self.leave(&session));
         let Some((writer, thread)) = self.committer.take() else { return unmounted };
         writer.commits.end();
         let _ = thread.join();
         let closed = writer.close().map_err(io::Error::from);
         unmounted.and(closed)
+    }
+
+    /// Unmounts the directory, and waits for the programs that use it.
+    fn leave(&self, session: &BackgroundSession) -> io::Result<()> {
+        // After a lazy unmount, the directory may show something else.
+        let is_mounted = !session.guard.is_finished() && device_of(&self.directory) == self.device;
+        if is_mounted {
+            match detach(&self.directory, UnmountFlags::empty()) {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                    // The kernel passes on what the programs have written, which it would not do now by itself.
+                    let opened = File::open(&self.directory);
+                    let _ = opened.map(|opened| rustix::fs::syncfs(&opened));
+                    detach(&self.directory, UnmountFlags::DETACH)?;
+                }
+                outcome => outcome?,
+            }
+        }
+        // Joining would wait for programs that have files open.
+        let deadline = Instant::now() + PROGRAMS_END_WITHIN;
+        while !session.guard.is_finished() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 }
 
@@ -180,39 +227,65 @@ fn configuration(archive: &ar7_registry::Archive, options: &Options) -> Config {
     config
 }
 
-/// Unmounts the directory that a session serves, and waits for the programs that use it.
-fn leave(directory: &Path, session: BackgroundSession) -> io::Result<()> {
-    if !session.guard.is_finished() {
-        match detach(directory, UnmountFlags::empty()) {
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-                // The kernel passes on what the programs have written, which it would not do now by itself.
-                let _ = File::open(directory).map(|opened| rustix::fs::syncfs(&opened));
-                detach(directory, UnmountFlags::DETACH)?;
-            }
-            outcome => outcome?,
-        }
-    }
-    let deadline = Instant::now() + PROGRAMS_END_WITHIN;
-    while !session.guard.is_finished() && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(5));
-    }
-    // Joining would wait for programs that have files open.
-    if session.guard.is_finished() { session.join() } else { Ok(()) }
+/// Returns the number of the device that a directory is on, without asking the process that serves it.
+fn device_of(directory: &Path) -> Option<(u32, u32)> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_DONT_SYNC;
+    let status = statx(CWD, directory, flags, StatxFlags::TYPE).ok()?;
+    Some((status.stx_dev_major, status.stx_dev_minor))
 }
 
 /// Unmounts a directory that this process or another one has mounted, and waits until that process has closed the
-/// archive. What was written is committed. With `lazy`, a directory that programs use is unmounted too: they lose what
-/// they have open.
+/// archive. What was written is committed.
 ///
-/// Also unmounts a directory whose process was killed.
-pub fn unmount(directory: &Path, lazy: bool) -> io::Result<()> {
-    let process = process_of(directory)?;
-    let committed = if process.is_some() { commit(directory) } else { Ok(()) };
-    let flags = if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
-    detach(directory, flags)?;
-    let ended = process.map_or(Ok(()), |process| wait_for(process, PROCESS_ENDS_WITHIN));
+/// With `lazy`, a directory that programs use is unmounted too. They keep what they have open, and the process closes the
+/// archive after the last one. Also unmounts a directory whose process was killed, or does not answer.
+pub fn unmount(directory: &Path, lazy: bool) -> io::Result<Unmounted> {
+    let limit = lazy.then_some(ANSWERS_WITHIN);
+    let process = match within(limit, directory, process_of) {
+        Some(process) => process?,
+        None => return detach(directory, UnmountFlags::DETACH).map(|()| Unmounted::NoAnswer),
+    };
+    let Some(process) = process else {
+        let flags = if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
+        return detach(directory, flags).map(|()| Unmounted::Closed);
+    };
+    // A commit that takes longer goes on.
+    let committed = within(limit, directory, commit).unwrap_or(Ok(()));
+    let is_used = match detach(directory, UnmountFlags::empty()) {
+        Err(error) if lazy && error.kind() == io::ErrorKind::ResourceBusy => {
+            detach(directory, UnmountFlags::DETACH)?;
+            true
+        }
+        outcome => outcome.map(|()| false)?,
+    };
+    let limit = if is_used { PROGRAMS_END_WITHIN } else { PROCESS_ENDS_WITHIN };
+    let has_ended = wait_for(process, limit)?;
     // A failed commit is an error, but no reason to stay mounted.
-    committed.and(ended)
+    committed?;
+    match (has_ended, is_used) {
+        (true, _) => Ok(Unmounted::Closed),
+        (false, true) => Ok(Unmounted::InUse),
+        (false, false) => {
+            let text = format!("process {process} has not closed the archive");
+            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+        }
+    }
+}
+
+/// Asks the process that serves a directory. Returns `None` if it does not answer within the limit.
+fn within<T: Send + 'static>(
+    limit: Option<Duration>,
+    directory: &Path,
+    ask: fn(&Path) -> io::Result<T>,
+) -> Option<io::Result<T>> {
+    let Some(limit) = limit else { return Some(ask(directory)) };
+    let (sender, receiver) = channel();
+    let directory = directory.to_owned();
+    let asking = thread::Builder::new().spawn(move || sender.send(ask(&directory)));
+    match asking {
+        Ok(_) => receiver.recv_timeout(limit).ok(),
+        Err(error) => Some(Err(error)),
+    }
 }
 
 /// Commits what programs have written in a directory.
@@ -239,19 +312,16 @@ fn process_of(directory: &Path) -> io::Result<Option<Pid>> {
     Ok(text.and_then(|text| text.parse().ok()).and_then(Pid::from_raw))
 }
 
-/// Waits for the end of another process.
-fn wait_for(process: Pid, time: Duration) -> io::Result<()> {
+/// Waits for the end of another process. Returns whether it has ended.
+fn wait_for(process: Pid, time: Duration) -> io::Result<bool> {
     if process == rustix::process::getpid() {
-        return Ok(());
+        return Ok(true);
     }
     // Without a handle, it has ended, or the kernel has no such handles.
-    let Ok(handle) = pidfd_open(process, PidfdFlags::empty()) else { return Ok(()) };
+    let Ok(handle) = pidfd_open(process, PidfdFlags::empty()) else { return Ok(true) };
     let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
     let limit = Timespec { tv_sec: seconds, tv_nsec: 0 };
-    match poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&limit))? {
-        0 => Err(io::Error::new(io::ErrorKind::TimedOut, "the process has not closed the archive")),
-        _ => Ok(()),
-    }
+    Ok(poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&limit))? > 0)
 }
 
 /// Unmounts a directory, with the help of a privileged program if this user may not.

@@ -37,7 +37,7 @@ pub(crate) struct MountAt {
 pub(crate) struct Unmount {
     /// The directory
     pub(crate) directory: PathBuf,
-    /// Unmount it even if programs use it; they lose what they have open there
+    /// Unmount it even if programs use it; the archive is closed after the last one
     #[arg(long)]
     pub(crate) lazy: bool,
 }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use ar7_mount::{Access, Mount, Options};
+use ar7_mount::{Access, Mount, Options, Unmounted};
 use serde_json::json;
 
 use crate::arguments::{Common, MountAt, Unmount};
@@ -24,6 +24,11 @@ const READY: &[u8] = b"ready\n";
 
 /// How often the process looks for a signal, and for the end of the mount.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What a lazy unmount leaves.
+const IN_USE: &str = "programs have files open there: the archive is closed after the last one";
+const NO_ANSWER: &str =
+    "the process that serves the directory does not answer: it may still have the archive open";
 
 /// Shows an archive as a directory.
 pub(super) fn mount(common: &Common, path: &Path, options: &MountAt) -> Result<(), Failure> {
@@ -59,8 +64,14 @@ pub(super) fn mount(common: &Common, path: &Path, options: &MountAt) -> Result<(
 
 /// Unmounts a directory.
 pub(super) fn unmount(options: &Unmount) -> Result<(), Failure> {
-    ar7_mount::unmount(&options.directory, options.lazy)
-        .map_err(|error| Failure::file(&options.directory, "unmount", error))
+    let unmounted = ar7_mount::unmount(&options.directory, options.lazy)
+        .map_err(|error| Failure::file(&options.directory, "unmount", error))?;
+    match unmounted {
+        Unmounted::InUse => output::warn(&IN_USE),
+        Unmounted::NoAnswer => output::warn(&NO_ANSWER),
+        _ => {}
+    }
+    Ok(())
 }
 
 /// Starts the same command in the background, and returns once programs can use the directory. A new process, because

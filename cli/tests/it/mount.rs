@@ -317,6 +317,66 @@ fn signals_unmount_and_commit() {
     }
 }
 
+/// Waits for the end of a process, and fails if it takes too long.
+fn ends(process: rustix::process::Pid) {
+    let started = Instant::now();
+    while rustix::process::test_kill_process(process).is_ok() {
+        assert!(started.elapsed() < Duration::from_secs(60), "the process does not end");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Another archive is mounted on the directory meanwhile, and must stay.
+#[test]
+fn after_a_lazy_unmount_the_archive_is_closed_with_the_last_open_file_or_by_a_signal() {
+    for is_signalled in [false, true] {
+        let bench = Bench::new();
+        bench.ok("create a.ar7");
+        let Some(place) = Place::mount(&bench, "--commit-interval 1000") else { return };
+        let open = fs::File::create_new(place.path.join("open")).expect("a file");
+        open.write_all_at(b"before", 0).expect("written");
+        let process = server(&place.path);
+        let started = Instant::now();
+        let unmounted = bench.line("unmount mount --lazy");
+        assert_eq!(unmounted.code, 0, "{}", unmounted.stderr);
+        assert!(unmounted.stderr.contains("programs have files open"), "{}", unmounted.stderr);
+        assert!(started.elapsed() < Duration::from_secs(40));
+        open.write_all_at(b" after", 6).expect("the program goes on");
+        bench.ok("create b.ar7");
+        bench.ok("mount b.ar7 mount");
+        let other = server(&place.path);
+        if is_signalled {
+            open.sync_all().expect("durable");
+            let term = rustix::process::Signal::TERM;
+            rustix::process::kill_process(process, term).expect("a signal");
+        } else {
+            drop(open);
+        }
+        ends(process);
+        assert_eq!(server(&place.path), other, "the other archive is still mounted");
+        assert_eq!(bench.ok("cat a.ar7 open").stdout, b"before after");
+        bench.ok("verify a.ar7");
+        bench.ok("unmount mount");
+    }
+}
+
+#[test]
+fn a_lazy_unmount_does_not_wait_for_a_process_that_does_not_answer() {
+    let bench = Bench::new();
+    bench.ok("create a.ar7");
+    let Some(place) = Place::mount(&bench, "") else { return };
+    fs::write(place.path.join("file"), "written").expect("a file");
+    let process = server(&place.path);
+    rustix::process::kill_process(process, rustix::process::Signal::STOP).expect("stopped");
+    let unmounted = bench.line("unmount mount --lazy");
+    rustix::process::kill_process(process, rustix::process::Signal::CONT).expect("continued");
+    assert_eq!(unmounted.code, 0, "{}", unmounted.stderr);
+    assert!(unmounted.stderr.contains("does not answer"), "{}", unmounted.stderr);
+    ends(process);
+    assert_eq!(bench.ok("cat a.ar7 file").stdout, b"written");
+    bench.ok("verify a.ar7");
+}
+
 #[test]
 fn a_write_to_a_sparse_file_that_does_not_fit_on_the_disk_keeps_its_holes() {
     const LENGTH: u64 = 8 << 40;
