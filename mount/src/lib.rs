@@ -41,6 +41,11 @@
 //! for which there is no room stays packed, with its holes: each commit packs it again. Such a file cannot be removed while
 //! it is open (`EBUSY`).
 //!
+//! # Users
+//!
+//! Without [`Options::allow_other`], the kernel refuses everybody but the user who mounted. Its own requests come from
+//! root. The root directory of a new archive belongs to the first user who mounts it.
+//!
 //! # Files without a name
 //!
 //! A file that loses its last name while it is open loses its inode too. Its stream becomes a pending deletion, which
@@ -66,6 +71,7 @@ mod handles;
 mod inodes;
 mod listing;
 mod metadata;
+mod mounting;
 mod open_file;
 mod requests;
 mod server;

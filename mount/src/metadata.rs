@@ -79,6 +79,19 @@ impl Writer {
         })
     }
 
+    /// Gives the root directory to the user who mounts, unless it was given to somebody before: a new archive has it from
+    /// nobody.
+    pub(crate) fn take_root(&self, uid: u32, gid: u32) {
+        let root = self.archive.snapshot().inode(InodeNumber::ROOT).ok().flatten();
+        let attributes = root.map(|root| root.attributes);
+        let is_new = |it: &Attributes| (it.uid, it.gid, it.origin) == (0, 0, None);
+        if uid != 0 && attributes.as_ref().is_some_and(is_new) {
+            let wanted = Wanted { uid: Some(uid), gid: Some(gid), ..Wanted::default() };
+            // Without room for it, there is none for a new name either.
+            let _ = self.set_attributes(InodeNumber::ROOT, wanted);
+        }
+    }
+
     /// Sets or removes an extended attribute.
     pub(crate) fn set_extended(
         &self,

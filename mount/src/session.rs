@@ -3,7 +3,6 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -12,16 +11,17 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ar7::PathText;
-use fuser::{BackgroundSession, Config, MountOption, SessionACL};
+use fuser::{BackgroundSession, Config, Session, SessionACL};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, getgid, getuid, pidfd_open};
 
 use crate::commits::{self, Commits};
 use crate::flusher::Flusher;
 use crate::follower::Follower;
+use crate::mounting::{HELPERS, Mounting};
 use crate::server::{PROCESS_ATTRIBUTE, Served, Server};
 use crate::writer::Writer;
 
@@ -36,9 +36,6 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Requests that are handled at the same time, at least. Some may wait for the disk.
 const THREADS_MIN: usize = 8;
-
-/// The programs that unmount for a user without privileges.
-const HELPERS: [&str; 2] = ["fusermount3", "fusermount"];
 
 /// What a mount shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -99,8 +96,7 @@ pub struct Mount {
     directory: PathBuf,
     /// The number of the device that the kernel gave the mount.
     device: Option<(u32, u32)>,
-    /// Never dropped: that would unmount what somebody else has mounted on the directory since.
-    session: Option<ManuallyDrop<BackgroundSession>>,
+    session: Option<BackgroundSession>,
     follower: Option<Follower>,
     committer: Option<(Arc<Writer>, JoinHandle<()>)>,
     _archive: ar7::Archive,
@@ -128,6 +124,7 @@ impl Mount {
                 let registry = registry.clone();
                 let writer = Writer::new(registry, shared, Arc::clone(&flusher), options.report);
                 let writer = Arc::new(writer);
+                writer.take_root(getuid().as_raw(), getgid().as_raw());
                 let committing = Arc::clone(&writer);
                 let thread = commits::start(commits, move || committing.commit())?;
                 committer = Some((Arc::clone(&writer), thread));
@@ -136,14 +133,24 @@ impl Mount {
             Access::ReadWrite => return Err(Errno::ROFS.into()),
         };
         let directory = directory.canonicalize()?;
-        let config = configuration(&registry, options);
+        let source = source(&registry);
         let server = Server::new(registry, served, Arc::clone(&flusher));
         let (device, session) = (None, None);
         let mut mount =
             Mount { directory, device, session, follower, committer, _archive: archive };
-        let session = fuser::spawn_mount(server, &mount.directory, &config)?;
+        let mounting = Mounting {
+            directory: &mount.directory,
+            source: &source,
+            allow_other: options.allow_other,
+            read_only: options.access != Access::ReadWrite,
+        };
+        let device = mounting.mount()?;
+        // The kernel refuses other users by itself.
+        let session = Session::from_fd(server, device, SessionACL::All, configuration())
+            .and_then(Session::spawn)
+            .inspect_err(|_| drop(detach(&mount.directory, UnmountFlags::DETACH)))?;
         flusher.set(session.notifier());
-        mount.session = Some(ManuallyDrop::new(session));
+        mount.session = Some(session);
         mount.device = device_of(&mount.directory);
         Ok(mount)
     }
@@ -206,21 +213,14 @@ impl fmt::Debug for Options {
     }
 }
 
-fn configuration(archive: &ar7_registry::Archive, options: &Options) -> Config {
+/// Returns what the table of mounts shows.
+fn source(archive: &ar7_registry::Archive) -> String {
     let path = archive.store().path().unwrap_or(Path::new("archive"));
-    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    // A comma would end the option.
-    let source = PathText::new(&path).to_string().replace(',', "\\054");
+    PathText::new(&path.canonicalize().unwrap_or_else(|_| path.to_owned())).to_string()
+}
+
+fn configuration() -> Config {
     let mut config = Config::default();
-    config.mount_options = vec![
-        MountOption::FSName(source),
-        MountOption::Subtype("ar7".to_owned()),
-        MountOption::DefaultPermissions,
-    ];
-    if options.access != Access::ReadWrite {
-        config.mount_options.push(MountOption::RO);
-    }
-    config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
     let cores = thread::available_parallelism().map_or(1, usize::from);
     config.n_threads = Some(THREADS_MIN.max(2 * cores));
     config.clone_fd = true;

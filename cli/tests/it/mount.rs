@@ -377,6 +377,64 @@ fn a_lazy_unmount_does_not_wait_for_a_process_that_does_not_answer() {
     bench.ok("verify a.ar7");
 }
 
+/// The kernel passes on times by itself, as root. Root itself cannot look into this mount.
+#[test]
+fn a_user_without_privileges_keeps_every_time_of_a_file() {
+    use std::io::Read as _;
+    use std::process::{Command, Stdio};
+
+    const USER: u32 = 65_534;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can become another user");
+        return;
+    }
+    let bench = Bench::new();
+    fs::copy(env!("CARGO_BIN_EXE_ar7"), bench.path("ar7")).expect("the program");
+    fs::create_dir(bench.path("mount")).expect("a directory");
+    for name in ["", "key", "mount"] {
+        std::os::unix::fs::chown(bench.path(name), Some(USER), Some(USER)).expect("an owner");
+    }
+    let user = |script: &str| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-ec", script]);
+        command.current_dir(bench.path("")).env("AR7_KEY_FILE", "key").stdin(Stdio::null());
+        command
+    };
+    let run = |script: &str| {
+        let ran = user(script).output().expect("setpriv");
+        let text = String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.success(), "{script}: {text}");
+        String::from_utf8(ran.stdout).expect("text")
+    };
+    if Command::new("setpriv").arg("--version").output().is_err() {
+        eprintln!("skipped: no setpriv");
+        return;
+    }
+    run("./ar7 create a.ar7");
+    let mounted = user("./ar7 mount a.ar7 mount").output().expect("setpriv");
+    if !mounted.status.success() {
+        eprintln!("skipped: {}", String::from_utf8_lossy(&mounted.stderr));
+        return;
+    }
+    run("printf a >source && touch -d '2001-02-03 04:05:06.123456789' source
+        cp -p source mount/copied
+        printf b >mount/touched && touch -d '2001-02-03 04:05:06.123456789' mount/touched");
+    // A program has a file open while the kernel writes it back.
+    let mut writing = user("exec 3>mount/open; printf c >&3; sleep 1; echo ready; read line || :");
+    let mut writing = writing.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sh");
+    let mut said = [0; 6];
+    writing.stdout.as_mut().expect("a pipe").read_exact(&mut said).expect("ready");
+    rustix::fs::sync();
+    drop(writing.stdin.take());
+    assert!(writing.wait().expect("sh ends").success());
+    let times = "stat -c '%n %y' mount/copied mount/open mount/touched";
+    let before = run(times);
+    assert_eq!(before.matches("2001-02-03 04:05:06.123456789").count(), 2, "{before}");
+    run("./ar7 unmount mount && ./ar7 mount a.ar7 mount");
+    assert_eq!(run(times), before);
+    run("./ar7 unmount mount");
+}
+
 #[test]
 fn a_write_to_a_sparse_file_that_does_not_fit_on_the_disk_keeps_its_holes() {
     const LENGTH: u64 = 8 << 40;

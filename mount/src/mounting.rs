@@ -1,0 +1,105 @@
+//! Mounting, by the system call or with the help of a privileged program.
+//!
+//! `fuser` could do it, but then it refuses the requests that the kernel makes on its own behalf, as when it passes on the
+//! times of a file: without `allow_other` it answers only the user who mounted. The kernel checks that user itself.
+
+use std::ffi::CString;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rustix::fs::{Mode, OFlags, open, stat};
+use rustix::io::Errno;
+use rustix::mount::MountFlags;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::process::{getgid, getuid};
+
+/// The programs that mount and unmount for a user without privileges.
+pub(crate) const HELPERS: [&str; 2] = ["fusermount3", "fusermount"];
+
+/// The variable that tells them where to send the opened device.
+const SOCKET_VARIABLE: &str = "_FUSE_COMMFD";
+
+/// What to mount, and how.
+pub(crate) struct Mounting<'a> {
+    pub(crate) directory: &'a Path,
+    /// What the table of mounts shows.
+    pub(crate) source: &'a str,
+    pub(crate) allow_other: bool,
+    pub(crate) read_only: bool,
+}
+
+impl Mounting<'_> {
+    /// Mounts. Returns the device from which the requests are read.
+    pub(crate) fn mount(&self) -> io::Result<OwnedFd> {
+        match self.by_call() {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => self.by_helper(),
+            outcome => outcome,
+        }
+    }
+
+    fn by_call(&self) -> io::Result<OwnedFd> {
+        use std::os::fd::AsRawFd as _;
+
+        let device = open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        let mode = stat(self.directory)?.st_mode;
+        let (user, group) = (getuid().as_raw(), getgid().as_raw());
+        let number = device.as_raw_fd();
+        let other = if self.allow_other { ",allow_other" } else { "" };
+        let data = format!(
+            "fd={number},rootmode={mode:o},user_id={user},group_id={group},default_permissions{other}"
+        );
+        let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
+        if self.read_only {
+            flags |= MountFlags::RDONLY;
+        }
+        let data = CString::new(data)?;
+        rustix::mount::mount(self.source, self.directory, "fuse.ar7", flags, Some(&*data))?;
+        Ok(device)
+    }
+
+    fn by_helper(&self) -> io::Result<OwnedFd> {
+        let mode = if self.read_only { "ro" } else { "rw" };
+        let other = if self.allow_other { ",allow_other" } else { "" };
+        // In an option, a comma and a backslash are escaped.
+        let source = self.source.replace('\\', "\\\\").replace(',', "\\,");
+        let options =
+            format!("{mode},nosuid,nodev,default_permissions{other},subtype=ar7,fsname={source}");
+        for helper in HELPERS {
+            let (ours, theirs) = UnixStream::pair()?;
+            let mut command = Command::new(helper);
+            command.args(["-o", &options, "--"]).arg(self.directory);
+            // It sends the device through its standard input.
+            command.env(SOCKET_VARIABLE, "0").stdin(OwnedFd::from(theirs));
+            match command.stdout(Stdio::null()).stderr(Stdio::piped()).output() {
+                Ok(ran) if ran.status.success() => return received(&ours),
+                Ok(ran) => {
+                    let text = String::from_utf8_lossy(&ran.stderr).trim().to_owned();
+                    return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Errno::PERM.into())
+    }
+}
+
+/// Returns the descriptor that came through a socket.
+fn received(socket: &UnixStream) -> io::Result<OwnedFd> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, flags)?;
+    let descriptors = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+        _ => None,
+    });
+    let text = "no device came from the program that mounts";
+    let none = || io::Error::new(io::ErrorKind::InvalidData, text);
+    descriptors.flatten().next().ok_or_else(none)
+}
