@@ -46,16 +46,17 @@ struct Window {
 }
 
 impl ReadAhead {
-    /// Passes the bytes of a request to `answer`. `read` fills a buffer from an offset on.
+    /// Passes the bytes of a request to `answer`, or why there are none. There are fewer if the file ends before. `read`
+    /// fills a buffer from an offset on, and returns how many bytes there were.
     ///
     /// A request that continues the one before it reads more than it needs. If that fails, it reads only what it needs:
     /// the damage may lie behind it.
     pub(crate) fn read<T, E>(
         &self,
         wanted: Wanted,
-        read: impl Fn(u64, &mut [u8]) -> Result<(), E>,
-        answer: impl FnOnce(&[u8]) -> T,
-    ) -> Result<T, E> {
+        read: impl Fn(u64, &mut [u8]) -> Result<usize, E>,
+        answer: impl FnOnce(Result<&[u8], E>) -> T,
+    ) -> T {
         let shared = self.window(wanted.file);
         let mut window = lock(&shared);
         if window.commit != wanted.commit {
@@ -65,12 +66,12 @@ impl ReadAhead {
         let found = window.place(&wanted).or_else(|| window.fill(&wanted, &read));
         window.next = wanted.offset.saturating_add(wanted.length as u64);
         if let Some(bytes) = found.and_then(|place| window.bytes.get(place)) {
-            return Ok(answer(bytes));
+            return answer(Ok(bytes));
         }
         drop(window);
         let mut bytes = Zeroizing::new(vec![0; wanted.length]);
-        read(wanted.offset, &mut bytes)?;
-        Ok(answer(&bytes))
+        let length = read(wanted.offset, &mut bytes);
+        answer(length.map(|length| bytes.get(..length).unwrap_or_default()))
     }
 
     /// Returns the window of a file. With too many, the file that was not read for the longest time loses its own.
@@ -109,7 +110,7 @@ impl Window {
     fn fill<E>(
         &mut self,
         wanted: &Wanted,
-        read: impl Fn(u64, &mut [u8]) -> Result<(), E>,
+        read: impl Fn(u64, &mut [u8]) -> Result<usize, E>,
     ) -> Option<Range<usize>> {
         // Requests that the kernel makes at the same time may be in another order.
         let ahead = wanted.offset.checked_sub(self.next)?;
@@ -122,13 +123,14 @@ impl Window {
         if self.bytes.len() != length {
             self.bytes = Zeroizing::new(vec![0; length]);
         }
-        if read(wanted.offset, &mut self.bytes).is_err() {
+        let Ok(length) = read(wanted.offset, &mut self.bytes) else {
             *self = Window::new(self.commit);
             return None;
-        }
+        };
+        self.bytes.truncate(length);
         self.start = wanted.offset;
         self.step = (2 * self.step).min(LARGEST);
-        Some(0..wanted.length)
+        Some(0..wanted.length.min(length))
     }
 }
 
@@ -157,15 +159,34 @@ mod tests {
             reads.borrow_mut().push(bytes.len());
             bytes.iter_mut().zip(offset..).for_each(|(to, at)| *to = byte(at));
             let range = offset..offset + bytes.len() as u64;
-            if range.contains(&bad) { Err("bad") } else { Ok(()) }
+            if range.contains(&bad) { Err("bad") } else { Ok(bytes.len()) }
         };
-        let outcome = ahead.read(wanted, read, |bytes| {
+        let range = wanted.offset..wanted.offset + wanted.length as u64;
+        ahead.read(wanted, read, |outcome| {
+            assert_eq!(outcome.is_err(), range.contains(&bad));
+            let Ok(bytes) = outcome else { return };
             assert_eq!(bytes.len(), wanted.length);
             assert!(bytes.iter().zip(wanted.offset..).all(|(&found, at)| found == byte(at)));
         });
-        let range = wanted.offset..wanted.offset + wanted.length as u64;
-        assert_eq!(outcome.is_err(), range.contains(&bad));
         reads.into_inner()
+    }
+
+    #[test]
+    fn a_file_that_ends_early_gives_fewer_bytes() {
+        const END: u64 = 300_000;
+        let ahead = ReadAhead::default();
+        let read = |offset: u64, bytes: &mut [u8]| {
+            let left = usize::try_from(END.saturating_sub(offset)).unwrap().min(bytes.len());
+            bytes[..left].fill(7);
+            Ok::<_, ()>(left)
+        };
+        for offset in (0..SIZE).step_by(PAGE).take(8) {
+            let left = usize::try_from(END.saturating_sub(offset)).unwrap().min(PAGE);
+            ahead.read(wanted(1, offset, PAGE), read, |bytes| {
+                assert_eq!(bytes.unwrap(), vec![7; left], "{offset}");
+            });
+        }
+        ahead.read(wanted(1, END - 1, 4096), read, |bytes| assert_eq!(bytes.unwrap(), [7]));
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The requests of the kernel, and the answers.
 
-use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -224,12 +223,10 @@ impl Filesystem for Server {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        // The answer takes the reply; after an error, nobody has.
-        let reply = RefCell::new(Some(reply));
-        let answer = |bytes: &[u8]| reply.take().into_iter().for_each(|reply| reply.data(bytes));
-        if let Err(error) = self.read_at(number, offset, size, answer) {
-            reply.take().into_iter().for_each(|reply| reply.error(error));
-        }
+        self.read_at(number, offset, size, |bytes| match bytes {
+            Ok(bytes) => reply.data(bytes),
+            Err(error) => reply.error(error),
+        });
     }
 
     fn lseek(

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ar7_registry::names::Entry;
 use ar7_registry::records::{EntryType, Inode, InodeNumber, NAME_MAX};
-use ar7_registry::{Archive, Snapshot};
+use ar7_registry::{Archive, FileContent, Snapshot};
 use fuser::{Errno, FileAttr, FileHandle, INodeNo};
 
 use crate::ahead::{ReadAhead, Wanted};
@@ -54,6 +54,14 @@ pub(crate) struct Server {
     pub(crate) directories: Arc<Handles<Mutex<Listing>>>,
     pub(crate) flusher: Arc<Flusher>,
     ahead: Arc<ReadAhead>,
+}
+
+/// What a read finds.
+enum Found {
+    /// Bytes of the open transaction.
+    Bytes(Vec<u8>),
+    /// Committed content, and where to read it.
+    Content(FileContent, Wanted),
 }
 
 /// The outcome of a request.
@@ -134,19 +142,30 @@ impl Server {
         view.read_target(&inode).map_err(|error| errno(&error))
     }
 
-    /// Passes bytes of a file to `answer`.
+    /// Passes bytes of a file to `answer`, or why there are none.
     pub(crate) fn read_at<T>(
         &self,
         number: INodeNo,
         offset: u64,
         size: u32,
-        answer: impl FnOnce(&[u8]) -> T,
-    ) -> Outcome<T> {
+        answer: impl FnOnce(Outcome<&[u8]>) -> T,
+    ) -> T {
+        match self.content_at(number, offset, size) {
+            Ok(Found::Bytes(bytes)) => answer(Ok(&bytes)),
+            Ok(Found::Content(content, wanted)) => {
+                let read = |offset, bytes: &mut [u8]| content.read_at(offset, bytes);
+                self.ahead.read(wanted, read, |read| answer(read.map_err(|error| errno(&error))))
+            }
+            Err(error) => answer(Err(error)),
+        }
+    }
+
+    fn content_at(&self, number: INodeNo, offset: u64, size: u32) -> Outcome<Found> {
         for _ in 0..READS_MAX {
             if let Served::Transaction(writer) = &*self.served
                 && let Some(bytes) = writer.read(number_of(number), offset, size)?
             {
-                return Ok(answer(&bytes));
+                return Ok(Found::Bytes(bytes));
             }
             let (view, inode) = self.inode(number)?;
             let View::Committed(snapshot) = view else {
@@ -159,7 +178,9 @@ impl Server {
                 None
             };
             let left = inode.size.saturating_sub(offset).min(size.into());
-            let (Some(content), 1..) = (content, left) else { return Ok(answer(&[])) };
+            let (Some(content), 1..) = (content, left) else {
+                return Ok(Found::Bytes(Vec::new()));
+            };
             let wanted = Wanted {
                 file: number_of(number),
                 commit: snapshot.commit().slot.number,
@@ -167,8 +188,7 @@ impl Server {
                 length: usize::try_from(left).map_err(|_| Errno::EINVAL)?,
                 size: inode.size,
             };
-            let read = |offset, bytes: &mut [u8]| content.read_at(offset, bytes).map(drop);
-            return self.ahead.read(wanted, read, answer).map_err(|error| errno(&error));
+            return Ok(Found::Content(content, wanted));
         }
         Err(Errno::EIO)
     }
