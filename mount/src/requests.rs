@@ -247,8 +247,8 @@ impl Filesystem for Server {
                 Err(error) => reply.error(error),
             }
         };
-        // The kernel does not pass on what it has before it asks this.
-        if self.has_writers(number) { self.flusher.then(number, answer) } else { answer() }
+        // The kernel does not pass on what it has before it asks this. A search can read the record of each frame.
+        self.flusher.then(number, self.has_writers(number), answer);
     }
 
     fn opendir(&self, _: &Request, number: INodeNo, _: OpenFlags, reply: ReplyOpen) {
