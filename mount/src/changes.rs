@@ -3,9 +3,10 @@
 use ar7_engine::format::Timestamp;
 use ar7_registry::Names;
 use ar7_registry::names::Entry;
-use ar7_registry::records::{Attributes, Device, EntryType, Inode, InodeNumber};
+use ar7_registry::records::{Attributes, Device, EntryType, ExtendedAttribute, Inode, InodeNumber};
 use fuser::{Errno, RenameFlags};
 
+use crate::access_lists;
 use crate::errno::Failure;
 use crate::handles::lock;
 use crate::inodes::{SET_GID, changed_now, existing, modified_now};
@@ -26,6 +27,8 @@ pub(crate) enum New<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Maker {
     pub(crate) mode: u32,
+    /// The bits that the mode loses, unless the directory has a list for new entries.
+    pub(crate) umask: u32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
 }
@@ -41,7 +44,7 @@ impl Writer {
         self.change(Need::Room(0), |names| {
             self.mark_name(directory, name);
             let parent = existing(names, directory)?;
-            let attributes = attributes_in(&parent, new, maker);
+            let (attributes, lists) = attributes_in(names, &parent, new, maker)?;
             let number = match new {
                 New::File => names.add_file(directory, name, attributes, None)?,
                 New::Directory => names.make_directory(directory, name, attributes)?,
@@ -51,6 +54,9 @@ impl Writer {
                 }
             };
             self.mark(number);
+            if !lists.is_empty() {
+                names.set_extended_attributes(number, &lists)?;
+            }
             touch(names, directory)?;
             Ok((number, existing(names, number)?))
         })
@@ -162,18 +168,31 @@ fn entry(names: &Names<'_>, (directory, name): Place<'_>) -> Result<Entry, Failu
     Ok(names.lookup(directory, name)?.ok_or(Errno::ENOENT)?)
 }
 
-/// Returns the attributes of a new entry. In a directory with the set-group-ID bit, it has the group of the directory.
-fn attributes_in(parent: &Inode, new: &New<'_>, maker: Maker) -> Attributes {
+/// Returns the attributes of a new entry, and its access control lists. In a directory with the set-group-ID bit, it has
+/// the group of the directory.
+fn attributes_in(
+    names: &Names<'_>,
+    parent: &Inode,
+    new: &New<'_>,
+    maker: Maker,
+) -> Result<(Attributes, Vec<ExtendedAttribute>), Failure> {
     let inherits = parent.attributes.mode & SET_GID != 0;
     let is_directory = matches!(new, New::Directory);
     let passed_on = if inherits && is_directory { SET_GID } else { 0 };
-    Attributes {
-        mode: maker.mode & 0o7777 | passed_on,
+    let extended = names.extended_attributes(parent)?;
+    let mut lists = extended.iter().filter(|attribute| attribute.name == access_lists::DEFAULT);
+    let list = lists.next().filter(|_| !matches!(new, New::Symlink(_)));
+    let inherited =
+        list.and_then(|list| access_lists::inherited(&list.value, maker.mode, is_directory));
+    let (mode, lists) = inherited.unwrap_or((maker.mode & !maker.umask, Vec::new()));
+    let attributes = Attributes {
+        mode: mode & 0o7777 | passed_on,
         uid: maker.uid,
         gid: if inherits { parent.attributes.gid } else { maker.gid },
         modified: Timestamp::now(),
         origin: None,
-    }
+    };
+    Ok((attributes, lists))
 }
 
 fn check_replaceable(moved: &Entry, there: &Entry) -> Result<(), Failure> {

@@ -46,6 +46,10 @@
 //! Without [`Options::allow_other`], the kernel refuses everybody but the user who mounted. Its own requests come from
 //! root. The root directory of a new archive belongs to the first user who mounts it.
 //!
+//! The kernel checks modes and access control lists. As on other file systems of Linux, setting a list changes the mode,
+//! changing the mode changes the mask of the list, and a directory passes on its default list, instead of which the umask
+//! of the program counts where there is none.
+//!
 //! # Files without a name
 //!
 //! A file that loses its last name while it is open loses its inode too. Its stream becomes a pending deletion, which
@@ -59,6 +63,7 @@
 //! change and `fsync` fails with `EIO`. If readers of older commits hold back too many blocks, the write is refused with
 //! `EBUSY`, and nothing is lost.
 
+mod access_lists;
 mod ahead;
 mod attributes;
 mod changes;

@@ -1,10 +1,15 @@
 //! Changes of attributes in the open transaction.
 
 use ar7_engine::format::Timestamp;
-use ar7_registry::records::{Attributes, EntryType, ExtendedAttribute, InodeNumber, Origin};
+use ar7_registry::Names;
+use ar7_registry::records::{
+    Attributes, EntryType, Extended, ExtendedAttribute, Inode, InodeNumber, Origin,
+};
 use fuser::Errno;
 
-use crate::inodes::{changed_now, drop_capabilities, existing, without_privileges};
+use crate::access_lists;
+use crate::errno::Failure;
+use crate::inodes::{SET_GID, changed_now, drop_capabilities, existing, without_privileges};
 use crate::open_file::Orphan;
 use crate::writer::{Need, Writer};
 
@@ -23,6 +28,13 @@ pub(crate) struct Wanted {
 pub(crate) enum Setting<'a> {
     Set { value: &'a [u8], must_exist: bool, must_be_new: bool },
     Remove,
+}
+
+/// Who changes an extended attribute.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Caller {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }
 
 impl Wanted {
@@ -64,6 +76,9 @@ impl Writer {
             let apply = |orphan: &mut Orphan| {
                 let before = orphan.inode.attributes;
                 orphan.inode.attributes = wanted.apply(number, orphan.inode.kind, before);
+                if let Some(mode) = wanted.mode {
+                    follow_mode(&mut orphan.extended, mode);
+                }
             };
             if self.change_orphan(number, apply) {
                 return Ok(());
@@ -72,6 +87,9 @@ impl Writer {
             let inode = existing(names, number)?;
             let attributes = wanted.apply(number, inode.kind, inode.attributes);
             names.set_attributes(number, attributes)?;
+            if wanted.mode.is_some() {
+                change_list(names, number, &inode, attributes.mode)?;
+            }
             if wanted.changes_owner() {
                 drop_capabilities(names, number, &inode)?;
             }
@@ -98,22 +116,24 @@ impl Writer {
         number: InodeNumber,
         name: &[u8],
         setting: Setting<'_>,
+        caller: Caller,
     ) -> Result<(), Errno> {
         let bytes = if let Setting::Set { value, .. } = setting { value.len() } else { 0 };
         self.change(Need::Room(bytes), |names| {
             let mut outcome = Ok(());
             if self.change_orphan(number, |orphan| {
-                outcome = set_in(&mut orphan.extended, name, setting);
+                let mode = &mut orphan.inode.attributes;
+                outcome = set_list_in(&mut orphan.extended, mode, name, setting, caller);
             }) {
                 return Ok(outcome?);
             }
             self.mark(number);
             let inode = existing(names, number)?;
             let mut extended = names.extended_attributes(&inode)?;
-            set_in(&mut extended, name, setting)?;
+            let mut attributes = changed_now(number, inode.attributes);
+            set_list_in(&mut extended, &mut attributes, name, setting, caller)?;
             names.set_extended_attributes(number, &extended)?;
-            let inode = existing(names, number)?;
-            Ok(names.set_attributes(number, changed_now(number, inode.attributes))?)
+            Ok(names.set_attributes(number, attributes)?)
         })
     }
 
@@ -121,6 +141,56 @@ impl Writer {
         let file = self.file(number).filter(|file| file.is_orphan());
         file.is_some_and(|file| file.content().set_orphan(change))
     }
+}
+
+/// Changes the access control list of an entry whose mode was changed.
+fn change_list(
+    names: &Names<'_>,
+    number: InodeNumber,
+    inode: &Inode,
+    mode: u32,
+) -> Result<(), Failure> {
+    if inode.extended == Extended::None {
+        return Ok(());
+    }
+    let mut extended = names.extended_attributes(inode)?;
+    if follow_mode(&mut extended, mode) {
+        names.set_extended_attributes(number, &extended)?;
+    }
+    Ok(())
+}
+
+/// Changes the access control list among extended attributes. Returns whether there is one.
+fn follow_mode(extended: &mut [ExtendedAttribute], mode: u32) -> bool {
+    let list = extended.iter_mut().find(|attribute| attribute.name == access_lists::ACCESS);
+    let changed = list.and_then(|list| Some((access_lists::with_mode(&list.value, mode)?, list)));
+    changed.map(|(value, list)| list.value = value).is_some()
+}
+
+/// Sets or removes an extended attribute. The mode follows from an access control list.
+fn set_list_in(
+    extended: &mut Vec<ExtendedAttribute>,
+    attributes: &mut Attributes,
+    name: &[u8],
+    setting: Setting<'_>,
+    caller: Caller,
+) -> Result<(), Errno> {
+    set_in(extended, name, setting)?;
+    let Setting::Set { value, .. } = setting else { return Ok(()) };
+    if name != access_lists::ACCESS {
+        return Ok(());
+    }
+    let followed = access_lists::mode_with(value, attributes.mode).ok_or(Errno::EINVAL)?;
+    let (mode, says_more) = followed;
+    attributes.mode = mode;
+    // The kernel does not say in which other groups the caller is.
+    if caller.uid != 0 && caller.gid != attributes.gid {
+        attributes.mode &= !SET_GID;
+    }
+    if !says_more {
+        extended.retain(|attribute| attribute.name != access_lists::ACCESS);
+    }
+    Ok(())
 }
 
 fn set_in(

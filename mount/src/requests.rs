@@ -19,7 +19,7 @@ use crate::attributes::{file_type, status, status_of_removed};
 use crate::changes::{Maker, New, Place};
 use crate::content::Allocation;
 use crate::errno::errno;
-use crate::metadata::{Setting, Wanted};
+use crate::metadata::{Caller, Setting, Wanted};
 use crate::server::{Outcome, Served, Server, number_of};
 use crate::space::{BLOCK_BYTES, Space, space};
 
@@ -67,15 +67,22 @@ impl Server {
         request: &Request,
         (parent, name): (INodeNo, &OsStr),
         new: &New<'_>,
-        mode: u32,
+        (mode, umask): (u32, u32),
     ) -> Outcome<FileAttr> {
-        let maker = Maker { mode, uid: request.uid(), gid: request.gid() };
+        let maker = Maker { mode, umask, uid: request.uid(), gid: request.gid() };
         let (number, inode) = self.writer()?.add(place(parent, name), new, maker)?;
         Ok(status(number, &inode))
     }
 
-    fn set_extended(&self, number: INodeNo, name: &OsStr, setting: Setting<'_>) -> Outcome<()> {
-        self.writer()?.set_extended(number_of(number), name.as_bytes(), setting)
+    fn set_extended(
+        &self,
+        request: &Request,
+        number: INodeNo,
+        name: &OsStr,
+        setting: Setting<'_>,
+    ) -> Outcome<()> {
+        let caller = Caller { uid: request.uid(), gid: request.gid() };
+        self.writer()?.set_extended(number_of(number), name.as_bytes(), setting, caller)
     }
 
     fn answer_entry(&self, outcome: Outcome<FileAttr>, reply: ReplyEntry) {
@@ -168,6 +175,8 @@ impl Filesystem for Server {
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_CACHE_SYMLINKS,
             InitFlags::FUSE_ASYNC_DIO,
+            InitFlags::FUSE_POSIX_ACL,
+            InitFlags::FUSE_DONT_MASK,
         ];
         for flag in wanted {
             // An older kernel works without.
@@ -334,11 +343,11 @@ impl Filesystem for Server {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _: u32,
+        umask: u32,
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let added = self.add(request, (parent, name), &New::File, mode);
+        let added = self.add(request, (parent, name), &New::File, (mode, umask));
         let opened = added.and_then(|status| {
             let (handle, keep) = self.open_file(status.ino, OpenFlags(flags))?;
             Ok((status, handle, keep))
@@ -357,12 +366,12 @@ impl Filesystem for Server {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _: u32,
+        umask: u32,
         device: u32,
         reply: ReplyEntry,
     ) {
-        let added =
-            new_of(mode, device).and_then(|new| self.add(request, (parent, name), &new, mode));
+        let added = new_of(mode, device)
+            .and_then(|new| self.add(request, (parent, name), &new, (mode, umask)));
         self.answer_entry(added, reply);
     }
 
@@ -372,10 +381,11 @@ impl Filesystem for Server {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _: u32,
+        umask: u32,
         reply: ReplyEntry,
     ) {
-        self.answer_entry(self.add(request, (parent, name), &New::Directory, mode), reply);
+        let added = self.add(request, (parent, name), &New::Directory, (mode, umask));
+        self.answer_entry(added, reply);
     }
 
     fn symlink(
@@ -387,7 +397,7 @@ impl Filesystem for Server {
         reply: ReplyEntry,
     ) {
         let new = New::Symlink(target.as_os_str().as_bytes());
-        self.answer_entry(self.add(request, (parent, name), &new, 0o777), reply);
+        self.answer_entry(self.add(request, (parent, name), &new, (0o777, 0)), reply);
     }
 
     fn link(&self, _: &Request, number: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
@@ -528,7 +538,7 @@ impl Filesystem for Server {
 
     fn setxattr(
         &self,
-        _: &Request,
+        request: &Request,
         number: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -538,10 +548,10 @@ impl Filesystem for Server {
     ) {
         let (must_be_new, must_exist) = (flags & 1 != 0, flags & 2 != 0);
         let setting = Setting::Set { value, must_exist, must_be_new };
-        answer_empty(self.set_extended(number, name, setting), reply);
+        answer_empty(self.set_extended(request, number, name, setting), reply);
     }
 
-    fn removexattr(&self, _: &Request, number: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        answer_empty(self.set_extended(number, name, Setting::Remove), reply);
+    fn removexattr(&self, request: &Request, number: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        answer_empty(self.set_extended(request, number, name, Setting::Remove), reply);
     }
 }

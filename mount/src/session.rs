@@ -55,8 +55,8 @@ pub enum Access {
 pub struct Options {
     /// What the mount shows.
     pub access: Access,
-    /// Whether other users may use the mount, as far as modes allow. Without it, not even root can use the mount of
-    /// another user.
+    /// Whether other users may use the mount, as far as modes and access control lists allow. Without it, not even root can
+    /// use the mount of another user.
     pub allow_other: bool,
     /// The time from a change to its commit, if no program asks for it earlier.
     pub commit_interval: Duration,

@@ -28,7 +28,7 @@ pub(crate) struct MountAt {
     /// File to which the process in the background appends its messages
     #[arg(long, value_name = "FILE")]
     pub(crate) log: Option<PathBuf>,
-    /// Let other users use the directory, as far as modes allow
+    /// Let other users use the directory, as far as modes and access control lists allow
     #[arg(long)]
     pub(crate) allow_other: bool,
 }

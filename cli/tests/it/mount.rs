@@ -380,7 +380,6 @@ fn a_lazy_unmount_does_not_wait_for_a_process_that_does_not_answer() {
 /// The kernel passes on times by itself, as root. Root itself cannot look into this mount.
 #[test]
 fn a_user_without_privileges_keeps_every_time_of_a_file() {
-    use std::io::Read as _;
     use std::process::{Command, Stdio};
 
     const USER: u32 = 65_534;
@@ -411,28 +410,200 @@ fn a_user_without_privileges_keeps_every_time_of_a_file() {
         return;
     }
     run("./ar7 create a.ar7");
-    let mounted = user("./ar7 mount a.ar7 mount").output().expect("setpriv");
+    let mounted = user("./ar7 mount a.ar7 mount --json").output().expect("setpriv");
     if !mounted.status.success() {
         eprintln!("skipped: {}", String::from_utf8_lossy(&mounted.stderr));
         return;
     }
+    let process = String::from_utf8(mounted.stdout).expect("text");
+    let process: String = process.chars().filter(char::is_ascii_digit).collect();
     run("printf a >source && touch -d '2001-02-03 04:05:06.123456789' source
         cp -p source mount/copied
         printf b >mount/touched && touch -d '2001-02-03 04:05:06.123456789' mount/touched");
-    // A program has a file open while the kernel writes it back.
-    let mut writing = user("exec 3>mount/open; printf c >&3; sleep 1; echo ready; read line || :");
-    let mut writing = writing.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sh");
-    let mut said = [0; 6];
-    writing.stdout.as_mut().expect("a pipe").read_exact(&mut said).expect("ready");
+    // Whenever the program closes the file, it passes on the time itself. So it has it open until the process is killed.
+    let mut writing = user("exec dd of=mount/open bs=1 status=none");
+    let mut writing = writing.stdin(Stdio::piped()).spawn().expect("dd");
+    std::thread::sleep(Duration::from_secs(1));
+    let mut input = writing.stdin.take().expect("a pipe");
+    std::io::Write::write_all(&mut input, b"c").expect("written");
+    std::thread::sleep(Duration::from_secs(1));
     rustix::fs::sync();
-    drop(writing.stdin.take());
-    assert!(writing.wait().expect("sh ends").success());
     let times = "stat -c '%n %y' mount/copied mount/open mount/touched";
     let before = run(times);
     assert_eq!(before.matches("2001-02-03 04:05:06.123456789").count(), 2, "{before}");
-    run("./ar7 unmount mount && ./ar7 mount a.ar7 mount");
+    run(&format!("sync mount/copied && kill -KILL {process}"));
+    ends(rustix::process::Pid::from_raw(process.parse().expect("a number")).expect("a process"));
+    drop(input);
+    writing.wait().expect("dd ends");
+    run("./ar7 unmount mount --lazy && ./ar7 mount a.ar7 mount");
     assert_eq!(run(times), before);
     run("./ar7 unmount mount");
+}
+
+const ACCESS_LIST: &str = "system.posix_acl_access";
+const DEFAULT_LIST: &str = "system.posix_acl_default";
+
+/// Returns an access control list as an extended attribute, of entries of tag, rights and number.
+fn access_list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    let entries = entries.iter().flat_map(|&(tag, rights, number)| {
+        [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &number.to_le_bytes()].concat()
+    });
+    2_u32.to_le_bytes().into_iter().chain(entries).collect()
+}
+
+/// Returns the mode and the lists of an entry.
+fn mode_and_lists(path: &Path) -> (u32, Vec<Vec<u8>>) {
+    let lists = [ACCESS_LIST, DEFAULT_LIST].map(|name| {
+        let mut value = [0; 100];
+        let length = rustix::fs::lgetxattr(path, name, &mut value[..]).unwrap_or_default();
+        value[..length].to_vec()
+    });
+    (fs::symlink_metadata(path).expect("metadata").mode(), lists.to_vec())
+}
+
+#[test]
+fn modes_and_access_lists_follow_from_each_other_as_on_the_host() {
+    use rustix::fs::{CWD, FileType, Mode, XattrFlags, chmod, mknodat, setxattr};
+
+    const NONE: u32 = u32::MAX;
+    let bench = Bench::new();
+    bench.ok("create a.ar7");
+    let Some(place) = Place::mount(&bench, "") else { return };
+    let masked =
+        access_list(&[(1, 6, NONE), (2, 7, 1234), (4, 0, NONE), (16, 6, NONE), (32, 4, NONE)]);
+    let minimal = access_list(&[(1, 6, NONE), (4, 1, NONE), (32, 4, NONE)]);
+    let roots = [place.path.join("tree"), bench.path("tree")];
+    for root in &roots {
+        let set = |name: &str, list: &str, value: &[u8]| {
+            setxattr(root.join(name), list, value, XattrFlags::empty())
+        };
+        fs::create_dir_all(root.join("in")).expect("a directory");
+        for name in ["masked", "minimal", "changed", "again"] {
+            fs::write(root.join(name), name).expect("a file");
+            chmod(root.join(name), Mode::from_raw_mode(0o2750)).expect("a mode");
+        }
+        if set("masked", ACCESS_LIST, &masked).is_err() {
+            assert_eq!(*root, roots[1], "the mount has lists");
+            eprintln!("skipped: the temporary directory has no access control lists");
+            return;
+        }
+        set("minimal", ACCESS_LIST, &minimal).expect("a list");
+        set("changed", ACCESS_LIST, &masked).expect("a list");
+        chmod(root.join("changed"), Mode::from_raw_mode(0o4715)).expect("a mode");
+        set("again", ACCESS_LIST, &masked).expect("a list");
+        set("again", ACCESS_LIST, &minimal).expect("a list");
+        set("in", DEFAULT_LIST, &masked).expect("a list");
+        fs::write(root.join("in/file"), "file").expect("a file");
+        fs::create_dir(root.join("in/directory")).expect("a directory");
+        fs::write(root.join("in/directory/file"), "file").expect("a file");
+        symlink("file", root.join("in/link")).expect("a link");
+        let mode = Mode::from_raw_mode(0o622);
+        mknodat(CWD, root.join("in/fifo"), FileType::Fifo, mode, 0).expect("a fifo");
+        set("in", DEFAULT_LIST, &minimal).expect("a list");
+        fs::write(root.join("in/minimal"), "file").expect("a file");
+        let refused = setxattr(root.join("in"), ACCESS_LIST, b"odd", XattrFlags::empty());
+        assert_eq!(refused, Err(rustix::io::Errno::INVAL));
+    }
+    let names = "masked minimal changed again in in/file in/directory in/directory/file in/link \
+        in/fifo in/minimal";
+    let check = || {
+        for name in names.split_whitespace() {
+            let [found, expected] = roots.each_ref().map(|root| mode_and_lists(&root.join(name)));
+            assert_eq!(found, expected, "{name}");
+        }
+    };
+    check();
+    bench.ok("unmount mount");
+    bench.ok("mount a.ar7 mount");
+    check();
+}
+
+/// Runs a shell as a user without privileges in a directory. Returns what it printed; `None` if it failed.
+fn as_nobody(directory: &Path, script: &str) -> Option<String> {
+    let mut command = std::process::Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-ec", script]);
+    let ran = command.current_dir(directory).output().expect("setpriv");
+    ran.status.success().then(|| String::from_utf8(ran.stdout).expect("text"))
+}
+
+#[test]
+fn with_allow_other_modes_and_lists_decide_and_a_write_of_another_user_ends_privileges() {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can become another user");
+        return;
+    }
+    let bench = Bench::new();
+    let mode = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
+    };
+    mode(&bench.path(""), 0o755);
+    bench.ok("create a.ar7");
+    for options in ["", "--allow-other"] {
+        let Some(place) = Place::mount(&bench, options) else { return };
+        let at = |name: &str| place.path.join(name);
+        for (name, bits) in [("open", 0o644), ("closed", 0o600), ("listed", 0o600)] {
+            fs::write(at(name), name).expect("a file");
+            mode(&at(name), bits);
+        }
+        let list = access_list(&[
+            (1, 6, u32::MAX),
+            (2, 4, 65_534),
+            (4, 0, u32::MAX),
+            (16, 4, u32::MAX),
+            (32, 0, u32::MAX),
+        ]);
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(at("listed"), ACCESS_LIST, &list, flags).expect("a list");
+        for name in ["written", "truncated"] {
+            fs::write(at(name), name).expect("a file");
+            chown(at(name), Some(65_534), Some(65_534)).expect("an owner");
+            mode(&at(name), 0o6755);
+        }
+        let read = |name: &str| as_nobody(&bench.path(""), &format!("cat mount/{name}"));
+        let expected = |name: &str| (!options.is_empty()).then(|| name.to_owned());
+        assert_eq!(read("open"), expected("open"), "{options}");
+        assert_eq!(read("closed"), None, "{options}");
+        assert_eq!(read("listed"), expected("listed"), "{options}");
+        let changed = as_nobody(&bench.path(""), "printf x >>mount/written; : >mount/truncated");
+        assert_eq!(changed.is_some(), !options.is_empty(), "{options}");
+        let bits = if options.is_empty() { 0o6755 } else { 0o755 };
+        for name in ["written", "truncated"] {
+            let found = fs::metadata(at(name)).expect("metadata").mode() & 0o7777;
+            assert_eq!(found, bits, "{name} {options}");
+        }
+        bench.ok("unmount mount");
+    }
+    bench.ok("verify a.ar7");
+}
+
+#[test]
+fn allocation_keeps_the_length_if_it_is_told_to() {
+    use rustix::fs::{FallocateFlags, fallocate};
+
+    let bench = Bench::new();
+    bench.ok("create a.ar7");
+    let Some(place) = Place::mount(&bench, "") else { return };
+    let file = fs::File::create_new(place.path.join("file")).expect("a file");
+    file.write_all_at(&[7; 10_000], 0).expect("written");
+    let keep = FallocateFlags::KEEP_SIZE;
+    let length = || file.metadata().expect("metadata").len();
+    fallocate(&file, keep, 5000, 100_000).expect("allocated");
+    assert_eq!(length(), 10_000);
+    fallocate(&file, FallocateFlags::empty(), 5000, 10_000).expect("allocated");
+    assert_eq!(length(), 15_000);
+    fallocate(&file, keep | FallocateFlags::PUNCH_HOLE, 4000, 100_000).expect("a hole");
+    assert_eq!(length(), 15_000);
+    fallocate(&file, keep | FallocateFlags::ZERO_RANGE, 1000, 1000).expect("zeros");
+    fallocate(&file, FallocateFlags::ZERO_RANGE, 14_000, 2000).expect("zeros");
+    drop(file);
+    bench.ok("unmount mount");
+    let zeros = [1000..2000, 4000..16_000];
+    let expected: Vec<u8> = (0..16_000)
+        .map(|at| if zeros.iter().any(|zeros| zeros.contains(&at)) { 0 } else { 7 })
+        .collect();
+    assert!(bench.ok("cat a.ar7 file").stdout == expected);
 }
 
 #[test]

@@ -89,7 +89,6 @@ fn make_odd(root: &Path) -> io::Result<()> {
     // A file system without them leaves these out.
     let _ = xattr::set(odd.join("sticky"), "user.note", &[7; 1000]);
     let _ = xattr::set(odd.join("a"), "user.empty", b"");
-    // No such list of its own for a file: a mount stores it, but does not derive the mode from it.
     let _ = xattr::set(odd.join("a"), "system.posix_acl_default", &LIST);
     if rustix::process::geteuid().is_root() {
         fs::write(odd.join("of others"), "others")?;
