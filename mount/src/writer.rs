@@ -314,9 +314,10 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::time::Duration;
 
+    use ar7_engine::Error as EngineError;
     use ar7_engine::crypto::{RawKey, Secret};
-    use ar7_engine::device::MemoryDevice;
-    use ar7_engine::format::Timestamp;
+    use ar7_engine::device::{Device, MemoryDevice};
+    use ar7_engine::format::{DATA_SIZE_U64, Position, Timestamp};
     use ar7_engine::store::{Access, OpenOptions};
     use ar7_registry::CreateOptions;
     use ar7_registry::records::Attributes;
@@ -327,27 +328,122 @@ mod tests {
         Secret::Key(RawKey::from_bytes([1; 32]))
     }
 
-    fn writer(device: &MemoryDevice, report: Report) -> Writer {
+    fn writer(device: impl Device + 'static, report: Report) -> Writer {
         let options = CreateOptions::default();
-        let archive = Archive::create_device(Box::new(device.clone()), &secret(), &options);
+        let archive = Archive::create_device(Box::new(device), &secret(), &options);
         let commits = Arc::new(Commits::new(Duration::from_secs(5), 1 << 20));
         Writer::new(archive.expect("created"), commits, Arc::default(), report)
     }
 
-    fn add(names: &Names<'_>, name: &[u8]) {
+    fn add(names: &Names<'_>, name: &[u8]) -> InodeNumber {
         let modified = Timestamp::default();
         let attributes = Attributes { mode: 0o644, uid: 0, gid: 0, modified, origin: None };
-        names.add_file(InodeNumber::ROOT, name, attributes, None).expect("added");
+        names.add_file(InodeNumber::ROOT, name, attributes, None).expect("added")
+    }
+
+    /// A device whose syncs fail once it is told so.
+    #[derive(Debug, Clone, Default)]
+    struct Failing {
+        device: MemoryDevice,
+        fails: Arc<AtomicBool>,
+    }
+
+    impl Device for Failing {
+        fn read(&self, start: Position, bytes: &mut [u8]) -> Result<(), EngineError> {
+            self.device.read(start, bytes)
+        }
+
+        fn write(&self, start: Position, bytes: &[u8]) -> Result<(), EngineError> {
+            self.device.write(start, bytes)
+        }
+
+        fn sync(&self) -> Result<(), EngineError> {
+            if !self.fails.load(Ordering::SeqCst) {
+                return self.device.sync();
+            }
+            Err(EngineError::io("sync", std::io::Error::other("injected")))
+        }
+
+        fn grow(&self, blocks: u32) -> Result<(), EngineError> {
+            self.device.grow(blocks)
+        }
+
+        fn shrink(&self, blocks: u32) -> Result<(), EngineError> {
+            self.device.shrink(blocks)
+        }
+
+        fn length_bytes(&self) -> Result<u64, EngineError> {
+            self.device.length_bytes()
+        }
+    }
+
+    #[test]
+    fn after_a_failed_commit_every_change_fails_and_the_last_commit_is_readable() {
+        static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+        let device = Failing::default();
+        let writer = writer(device.clone(), |line| lock(&LINES).push(line.to_owned()));
+        let add = |name: &[u8]| writer.change(Need::Room(0), |names| Ok(add(names, name)));
+        let kept = add(b"kept").expect("changed");
+        writer.mark(InodeNumber::ROOT);
+        writer.commit().expect("committed");
+        writer.mark(InodeNumber::ROOT);
+        add(b"lost").expect("changed");
+        device.fails.store(true, Ordering::SeqCst);
+        assert_eq!(writer.commit(), Err(Errno::EIO));
+        device.fails.store(false, Ordering::SeqCst);
+        assert_eq!(add(b"later"), Err(Errno::EIO));
+        assert_eq!(writer.write(kept, 0, b"later", false), Err(Errno::EIO));
+        assert_eq!(writer.unlink((InodeNumber::ROOT, b"kept")), Err(Errno::EIO));
+        assert_eq!(writer.open(kept, true), Err(Errno::EIO));
+        assert_eq!(writer.open(kept, false), Ok(()));
+        assert_eq!(writer.commit(), Err(Errno::EIO));
+        let listed = writer.view(InodeNumber::ROOT).list(InodeNumber::ROOT, None, 10);
+        let listed = listed.expect("a list").into_iter().map(|entry| entry.name);
+        assert_eq!(listed.collect::<Vec<_>>(), [b"kept"]);
+        assert_eq!(lock(&LINES).len(), 1, "{:?}", lock(&LINES));
+        assert!(lock(&LINES)[0].contains("read-only"), "{:?}", lock(&LINES));
+        assert!(writer.close().is_err());
+    }
+
+    #[test]
+    fn a_write_that_readers_hold_back_is_refused_with_a_line_and_loses_nothing() {
+        /// Changed blocks that readers can hold back in an archive of this size.
+        const LIMIT: u64 = 4096;
+        static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+        let writer = writer(MemoryDevice::new(), |line| lock(&LINES).push(line.to_owned()));
+        let add = |name: &[u8]| writer.change(Need::Room(0), |names| Ok(add(names, name)));
+        let large = add(b"large").expect("changed");
+        writer.commit().expect("committed");
+        writer.open(large, true).expect("opened");
+        let bytes = |blocks: u64| vec![7; usize::try_from(blocks * DATA_SIZE_U64).unwrap()];
+        writer.write(large, 0, &bytes(LIMIT + 100), false).expect("written");
+        writer.commit().expect("committed");
+        let reader = writer.archive.snapshot();
+        let number = reader.commit().slot.number;
+        writer.write(large, 0, &bytes(LIMIT - 2), false).expect("written");
+        writer.commit().expect("committed");
+        assert!(lock(&LINES).is_empty(), "{:?}", lock(&LINES));
+        let refused = writer.write(large, LIMIT * DATA_SIZE_U64, &bytes(50), false);
+        assert_eq!(refused, Err(Errno::EBUSY));
+        let line = lock(&LINES).join("\n");
+        assert!(line.contains(&format!("readers of commit {number} hold")), "{line}");
+        add(b"new").expect("a new file");
+        writer.unlink((InodeNumber::ROOT, b"new")).expect("a removal");
+        writer.commit().expect("committed");
+        drop(reader);
+        writer.commit().expect("committed");
+        writer.write(large, LIMIT * DATA_SIZE_U64, &bytes(50), false).expect("written");
+        writer.close().expect("closed");
     }
 
     #[test]
     fn a_change_that_panics_is_never_committed() {
         static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
         let device = MemoryDevice::new();
-        let writer = writer(&device, |line| lock(&LINES).push(line.to_owned()));
+        let writer = writer(device.clone(), |line| lock(&LINES).push(line.to_owned()));
         let change = |name: &'static [u8], panics: bool| {
             writer.change(Need::Room(0), |names| {
-                add(names, name);
+                let _ = add(names, name);
                 assert!(!panics, "injected");
                 Ok(())
             })
