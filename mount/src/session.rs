@@ -266,7 +266,9 @@ pub fn unmount(directory: &Path, lazy: bool) -> io::Result<Unmounted> {
         (true, _) => Ok(Unmounted::Closed),
         (false, true) => Ok(Unmounted::InUse),
         (false, false) => {
-            let text = format!("process {process} has not closed the archive");
+            let text = format!(
+                "unmounted, but process {process} still writes to the archive, and ends by itself"
+            );
             Err(io::Error::new(io::ErrorKind::TimedOut, text))
         }
     }
