@@ -220,10 +220,10 @@ impl Readers {
         if self.random.one_in(4) {
             Content::verified(&archive).map_err(|error| format!("after a power cut: {error}"))?;
         }
-        if self.random.one_in(4) {
+        if self.random.one_in(12) {
             self.destroy_copies(&medium)?;
         }
-        if has_two_third_copies(&medium, &archive) {
+        if self.random.one_in(3) && has_two_third_copies(&medium, &archive) {
             self.totals.without_first_blocks += 1;
             check_without_first_blocks(&medium, &archive)?;
         }
