@@ -22,7 +22,8 @@ use crate::view::View;
 /// Blocks that one change takes at most, apart from content: both copies of a few pages of each tree.
 const BLOCKS_PER_CHANGE: usize = 64;
 
-/// Blocks for which room is made at a time, so that most changes need not ask.
+/// Most blocks for which room is made at a time, so that most changes need not ask. A transaction begins with few: a
+/// commit puts those that are left back into the free list.
 const BLOCKS_AHEAD: usize = 4096;
 
 /// Number of commits that a change without room makes, each of which frees a part of what deleted files took.
@@ -70,6 +71,8 @@ pub(crate) struct Turn {
     bytes: u64,
     /// Blocks for which there is room.
     room: usize,
+    /// Blocks for which room was made last.
+    made: usize,
 }
 
 impl Writer {
@@ -174,10 +177,11 @@ impl Writer {
         let blocks = BLOCKS_PER_CHANGE + bytes.div_ceil(CONTENT_BYTES as usize);
         if turn.room < blocks {
             turn.room = 0;
-            let ahead = [BLOCKS_AHEAD.max(2 * blocks), blocks];
-            let made = ahead.into_iter().find(|&blocks| self.archive.check_room(blocks).is_ok());
+            let ahead = (4 * turn.made).min(BLOCKS_AHEAD).max(2 * blocks);
+            let mut made = [ahead, blocks].into_iter();
+            let made = made.find(|&blocks| self.archive.check_room(blocks).is_ok());
             match (made, need) {
-                (Some(made), _) => turn.room = made,
+                (Some(made), _) => (turn.room, turn.made) = (made, made),
                 (None, Need::Room(_)) => turn.room = self.free_room(turn, blocks)?,
                 (None, Need::Nothing) => return self.commit_in(turn),
             }

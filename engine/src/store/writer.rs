@@ -95,10 +95,15 @@ impl Writer {
         self.allocated(|space, device| space.allocate(device, most.max(1), urgency))
     }
 
-    fn allocated(
+    /// Fails if there is no room to allocate `count` blocks of data. Changes nothing but the length of the file.
+    pub fn check_room(&mut self, count: usize) -> Result<()> {
+        self.allocated(|space, device| space.check_room(device, count))
+    }
+
+    fn allocated<T>(
         &mut self,
-        allocate: impl FnOnce(&mut Space, &dyn Device) -> Result<Run>,
-    ) -> Result<Run> {
+        allocate: impl FnOnce(&mut Space, &dyn Device) -> Result<T>,
+    ) -> Result<T> {
         self.store.check_usable()?;
         match allocate(&mut self.space, &*self.store.device) {
             // These errors leave the device unchanged.

@@ -195,9 +195,7 @@ impl WorkingTrees {
 
     /// Fails if there is no room for both copies of `pages` pages outside of the reserve.
     pub(super) fn try_page_room(&mut self, pages: usize) -> Result<()> {
-        let room = self.writer().allocate_all(2 * pages, Urgency::Ordinary)?;
-        self.writer().cancel(room.into_iter().map(Run::single));
-        Ok(())
+        Ok(self.writer().check_room(2 * pages)?)
     }
 
     /// Fails if there is no room for `blocks` new blocks of streams and for the pages that a commit would seal, outside
@@ -206,9 +204,7 @@ impl WorkingTrees {
         let pages = self.pages_with(0);
         let needed = blocks.saturating_add(2 * pages);
         self.make_room(needed)?;
-        let room = self.writer().allocate_all(needed, Urgency::Ordinary)?;
-        self.writer().cancel(room.into_iter().map(Run::single));
-        Ok(())
+        Ok(self.writer().check_room(needed)?)
     }
 
     /// Returns the number of pages whose copies lie close to each other.

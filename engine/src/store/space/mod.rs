@@ -284,6 +284,18 @@ impl Space {
         Ok(())
     }
 
+    /// Fails if there is no room to allocate `count` blocks of data. Adds new blocks at the end of the file to the pool if
+    /// it has fewer.
+    pub(super) fn check_room(&mut self, device: &dyn Device, count: usize) -> Result<()> {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        while self.pool.blocks() < count {
+            let missing = u32::try_from(count - self.pool.blocks()).unwrap_or(u32::MAX);
+            let new = self.pooled_or_new(None, device, missing, Urgency::Ordinary)?;
+            self.cancel(new);
+        }
+        Ok(())
+    }
+
     fn pooled_or_new(
         &mut self,
         pooled: Option<Run>,

@@ -108,6 +108,24 @@ fn a_canceled_run_can_be_allocated_again_at_once() {
 }
 
 #[test]
+fn a_check_of_room_grows_the_file_only_by_what_the_pool_lacks() {
+    let (mut space, disk) = space_within(100, 132, 160);
+    space.begin(100, 132, 0, &[run(20, 3), run(50, 4)], &mut Pins::default());
+    space.check_room(&disk, 7).unwrap();
+    assert_eq!((space.pooled(), space.count(), disk.medium().length()), (7, 100, 132));
+    space.check_room(&disk, 17).unwrap();
+    assert_eq!((space.pooled(), space.count(), disk.medium().length()), (17, 110, 142));
+    assert!(!space.is_touched());
+    // What there is stays in the pool.
+    assert!(matches!(space.check_room(&disk, 100), Err(Error::NoSpace { .. })));
+    assert_eq!((space.pooled(), space.count(), disk.medium().length()), (35, 128, 160));
+    space.check_room(&disk, 35).unwrap();
+    for run in [run(100, 28), run(50, 4), run(20, 3)] {
+        assert_eq!(space.allocate(&disk, 35, Urgency::Ordinary).unwrap(), run);
+    }
+}
+
+#[test]
 fn the_whole_pool_can_be_drained() {
     let (mut space, disk) = space(100, 500);
     space.begin(100, 500, 0, &[run(20, 3), run(50, 4)], &mut Pins::default());
