@@ -23,7 +23,7 @@ use crate::tree::PageExpectation;
 
 const ROOT: InodeNumber = InodeNumber::ROOT;
 
-const ATTRIBUTES: Attributes = Attributes {
+pub(crate) const ATTRIBUTES: Attributes = Attributes {
     mode: 0o644,
     uid: 0,
     gid: 0,
@@ -35,7 +35,7 @@ fn secret() -> Secret {
     Secret::Key(RawKey::from_bytes([7; 32]))
 }
 
-fn create(kind: ArchiveKind, fixed_streams: u32) -> (MemoryDevice, Archive) {
+pub(crate) fn create(kind: ArchiveKind, fixed_streams: u32) -> (MemoryDevice, Archive) {
     let device = MemoryDevice::new();
     let options = CreateOptions { kind, fixed_streams, ..CreateOptions::default() };
     let archive = Archive::create_device(Box::new(device.clone()), &secret(), &options).unwrap();

@@ -13,6 +13,8 @@ mod gain;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
+mod tests;
+#[cfg(test)]
 mod vectors;
 mod wiped;
 mod zeros;

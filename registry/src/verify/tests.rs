@@ -2,6 +2,7 @@
 //! that block and continues.
 
 mod concurrent;
+mod packs;
 mod planted;
 
 use ar7_engine::crypto::{RawKey, Secret};

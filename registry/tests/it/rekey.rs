@@ -9,9 +9,13 @@ use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::device::Device;
 use ar7_engine::format::{BLOCK_SIZE, BLOCK_SIZE_U64, Position};
 use ar7_engine::store::{Access, OpenOptions, RekeyOptions, Store};
+use ar7_registry::records::InodeNumber;
 use ar7_registry::{Archive, CreateOptions, Error};
 use uuid::Uuid;
 
+use crate::attributes::ATTRIBUTES;
+
+/// The content of each stream and of each file. The number of an inode stands for a stream.
 type State = BTreeMap<Uuid, Vec<u8>>;
 
 /// An operation on the disk.
@@ -152,10 +156,33 @@ fn state(archive: &Archive) -> State {
         stream.read_at(0, &mut bytes).unwrap();
         state.insert(stored.record.identity, bytes);
     }
+    let snapshot = archive.snapshot();
+    for entry in snapshot.list(InodeNumber::ROOT, None, 100).unwrap() {
+        let inode = snapshot.inode(entry.inode).unwrap().unwrap();
+        let mut bytes = vec![0; usize::try_from(inode.size).unwrap()];
+        snapshot.read_file(&inode).unwrap().unwrap().read_at(0, &mut bytes).unwrap();
+        state.insert(Uuid::from_u128(entry.inode.0.into()), bytes);
+    }
     state
 }
 
-/// Makes an archive with streams of one run and of several runs, overwritten blocks and free
+/// Adds packed files: small ones that share a frame, and a long one with a hole that takes several.
+fn pack(archive: &Archive) {
+    let names = archive.names();
+    for (name, length) in (b'a'..).zip([300, 4000, 1, 400_000]) {
+        let mut packed = names.begin_packed(None).unwrap();
+        names.append_packed(&mut packed, &vec![name; length]).unwrap();
+        if length > 4000 {
+            names.append_hole(&mut packed, 1 << 20).unwrap();
+            names.append_packed(&mut packed, b"end").unwrap();
+        }
+        names.add_packed(InodeNumber::ROOT, &[name], ATTRIBUTES, packed).unwrap();
+    }
+    archive.commit().unwrap();
+    names.remove(InodeNumber::ROOT, b"b").unwrap();
+}
+
+/// Makes an archive with streams of one run and of several runs, packed files, overwritten blocks and free
 /// blocks. Its last writer was killed.
 fn archive() -> (Disk, State) {
     let recorder = Recorder::default();
@@ -177,6 +204,7 @@ fn archive() -> (Disk, State) {
         stream.write_at(70_000, &[0xcc; 9000]).unwrap();
         stream.append(&vec![0xdd; 20_000]).unwrap();
     }
+    pack(&archive);
     archive.commit().unwrap();
     let state = state(&archive);
     drop(archive);

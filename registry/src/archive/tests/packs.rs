@@ -8,6 +8,7 @@ use ar7_engine::format::BLOCK_SIZE;
 use ar7_engine::{Check, Error as EngineError, PlantedFault, with_planted_fault};
 
 use super::*;
+use crate::blocks::PackReader as _;
 use crate::error::Error;
 use crate::names::Packed;
 use crate::packs::testing::noise;
@@ -433,6 +434,53 @@ fn a_file_whose_frames_have_no_record_can_be_removed() {
     archive.names().remove(ROOT, b"a").unwrap();
     archive.commit().unwrap();
     assert_eq!(archive.names().lookup(ROOT, b"a").unwrap(), None);
+}
+
+/// Returns the bytes of all packs.
+fn packed(archive: &Archive) -> Vec<u8> {
+    let snapshot = archive.snapshot();
+    let mut all = Vec::new();
+    for (identity, _) in packs(archive) {
+        let mut bytes = vec![0; 16 << 20];
+        let read = snapshot.read_pack(identity, 0, &mut bytes).unwrap();
+        all.extend_from_slice(&bytes[..read]);
+    }
+    all
+}
+
+/// Raw frames show what is in them. A wipe moves what lives in a frame, and overwrites the blocks of the old one.
+#[test]
+fn a_wipe_leaves_no_deleted_content_in_packs_and_no_block_of_the_old_ones() {
+    let (device, archive) = create(ArchiveKind::Dynamic, 0);
+    archive.set_compression(1).unwrap();
+    // Less than what a commit moves.
+    let [before, deleted, after] =
+        [(1, 30_000), (2, 10_000), (3, 30_000)].map(|(seed, length)| noise(seed, length));
+    for (name, bytes) in [(b"a", &before), (b"b", &deleted), (b"c", &after)] {
+        add(&archive, name, bytes);
+    }
+    archive.commit().unwrap();
+    let (pack, _) = first_pack(&archive);
+    let stored = archive.snapshot().get::<Streams>(&pack).unwrap().unwrap();
+    let blocks = |bytes: &[u8]| -> std::collections::HashSet<Vec<u8>> {
+        bytes.chunks(BLOCK_SIZE).map(<[u8]>::to_vec).collect()
+    };
+    let begin = usize::try_from(stored.record.begin.unwrap().offset()).unwrap();
+    let length = usize::try_from(stored.record.count).unwrap() * BLOCK_SIZE;
+    let theirs = blocks(&device.to_bytes()[begin..begin + length]);
+    archive.names().remove(ROOT, b"b").unwrap();
+    archive.commit().unwrap();
+    let holds = |archive: &Archive, content: &[u8]| {
+        let packed = packed(archive);
+        content.chunks_exact(1000).any(|part| packed.windows(1000).any(|window| window == part))
+    };
+    assert!(holds(&archive, &deleted) && holds(&archive, &before));
+    archive.wipe_free(&mut |_| {}).unwrap();
+    assert!(!holds(&archive, &deleted) && holds(&archive, &before) && holds(&archive, &after));
+    assert_eq!(blocks(&device.to_bytes()).intersection(&theirs).count(), 0);
+    assert_eq!(content(&archive, b"a").unwrap(), before);
+    assert_eq!(content(&archive, b"c").unwrap(), after);
+    assert_eq!(findings(&archive), 0);
 }
 
 fn on_disk(disk: &SimulatedDisk) -> Archive {
