@@ -442,6 +442,19 @@ pub struct Statistics {
     pub file_bytes: u64,
 }
 
+impl Statistics {
+    /// Returns a warning if over a quarter of the bytes in packs is dead, which commits move only if there is room.
+    pub fn dead_content(&self) -> Option<String> {
+        let Statistics { packed_bytes, dead_bytes, .. } = *self;
+        (dead_bytes.saturating_mul(4) > packed_bytes).then(|| {
+            format!(
+                "deleted content still takes {dead_bytes} of {packed_bytes} bytes in packs: with more free space, \
+                 another change gives them back"
+            )
+        })
+    }
+}
+
 impl From<ar7_registry::Statistics> for Statistics {
     fn from(found: ar7_registry::Statistics) -> Statistics {
         Statistics {

@@ -23,6 +23,17 @@ pub(crate) fn warn_of_damaged_copies() {
     }
 }
 
+/// What [`finish`] has to say of the archive that it closed.
+static LEFT: Mutex<Option<String>> = Mutex::new(None);
+
+/// Warns if a command could not give back the space of deleted content.
+pub(crate) fn warn_of_dead_content(path: &Path) {
+    let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(warning) = left.take() {
+        output::warn_of(path, &warning);
+    }
+}
+
 /// Fails if a file does not exist. Checked before the prompt, so that nobody types a passphrase for a missing file.
 pub(crate) fn check_exists(path: &Path) -> Result<(), Failure> {
     std::fs::metadata(path).map(drop).map_err(|error| Failure::file(path, "open", error))
@@ -137,6 +148,11 @@ pub(crate) fn change<T>(
 /// gives back the disk space that the changes took.
 pub(crate) fn finish<T>(archive: Archive, outcome: Result<T, Failure>) -> Result<T, Failure> {
     let reclaimed = if outcome.is_ok() { archive.reclaim() } else { Ok(()) };
+    if outcome.is_ok() && reclaimed.is_ok() {
+        let statistics = archive.statistics().ok();
+        let left = statistics.and_then(|statistics| statistics.dead_content());
+        *LEFT.lock().unwrap_or_else(PoisonError::into_inner) = left;
+    }
     let closed = reclaimed.and(archive.close());
     // The first failure is the one to report.
     outcome.and_then(|value| Ok(closed.map(|()| value)?))

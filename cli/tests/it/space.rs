@@ -14,20 +14,55 @@ fn limited(bench: &Bench, line: &str, most_bytes: u64) -> crate::common::Ran {
     output(command.args(line.split(' ')).current_dir(bench.path("")))
 }
 
-#[test]
-#[cfg(target_os = "linux")]
-fn a_command_that_runs_out_of_space_at_any_point_gives_back_what_it_took() {
-    let bench = Bench::new();
-    bench.write("small", "1");
-    // Content that does not compress.
+/// Returns a source of content that does not compress.
+fn noise() -> impl FnMut(usize) -> Vec<u8> {
     let mut state = 1_u64;
-    let mut noise = |length: usize| -> Vec<u8> {
+    move |length| {
         let next = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             Some(state.to_be_bytes()[0])
         };
         std::iter::from_fn(next).take(length).collect()
+    }
+}
+
+/// A removal moves content that shares frames with what it removes. If there is no room for that, it succeeds, and says
+/// what is left.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_removal_gives_back_space_or_says_how_much_deleted_content_is_left() {
+    let bench = Bench::new();
+    let mut noise = noise();
+    for number in 0..40 {
+        bench.write(&format!("many/{number}"), noise(30_000));
+    }
+    bench.ok("ingest a.ar7 many --quiet");
+    let length = fs::metadata(bench.path("a.ar7")).expect("the archive").len();
+    let paths: Vec<String> = (0..24).map(|number| format!("many/{number}")).collect();
+    let line = format!("rm a.ar7 {}", paths.join(" "));
+    let ran = limited(&bench, &line, length);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("a.ar7: warning: deleted content still takes 7"), "{}", ran.stderr);
+    let dead = |bench: &Bench| {
+        let text = bench.ok("info --json a.ar7").text();
+        let document: serde_json::Value = serde_json::from_str(&text).expect("a document");
+        let count = |field: &str| document[field].as_u64().expect("a count");
+        (count("dead_bytes"), count("packed_bytes"))
     };
+    let (left, packed) = dead(&bench);
+    assert!(left * 4 > packed && ran.stderr.contains(&left.to_string()), "{left} of {packed}");
+    assert_eq!(bench.ok("mkdir a.ar7 later").stderr, "");
+    let (left, packed) = dead(&bench);
+    assert!(left * 4 <= packed && packed < 600_000, "{left} of {packed}");
+    bench.ok("verify -q a.ar7");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_command_that_runs_out_of_space_at_any_point_gives_back_what_it_took() {
+    let bench = Bench::new();
+    bench.write("small", "1");
+    let mut noise = noise();
     bench.write("big", noise(600_000));
     for number in 0..40 {
         bench.write(&format!("many/{number}"), noise(3000));

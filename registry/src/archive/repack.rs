@@ -19,8 +19,9 @@ use crate::records::{Frames, LIVE_COUNTER, PACKED_COUNTER, Pack, Packs, ReadReco
 /// Content is moved while more than one in this many bytes of all packs is dead.
 const DEAD_ONE_IN: u64 = 4;
 
-/// Number of live bytes that one commit moves.
+/// Number of live bytes that one commit moves at most. Without room for that, it moves less, down to the second number.
 const MOVED_PER_COMMIT: u64 = 16 << 20;
+const MOVED_MIN: u64 = 64 << 10;
 
 /// Number of packs that one commit considers.
 const CONSIDERED_MAX: usize = 64;
@@ -62,28 +63,35 @@ impl State {
         if !self.open.is_empty() || self.has_uncommitted() || !self.must_repack(when) {
             return Ok(false);
         }
-        let moved = self.move_dead_packs().and_then(|moved| {
-            if moved {
-                self.flush(true)?;
-                self.commit_flushed()?;
+        let mut most = MOVED_PER_COMMIT;
+        loop {
+            match self.repack_at_most(most) {
+                Err(error) if matches!(error.class(), Class::NoSpace | Class::HeldByReaders) => {
+                    self.rollback()?;
+                    if most <= MOVED_MIN {
+                        return Ok(false);
+                    }
+                    most /= 4;
+                }
+                outcome => return outcome,
             }
-            Ok(moved)
-        });
-        match moved {
-            Err(error) if matches!(error.class(), Class::NoSpace | Class::HeldByReaders) => {
-                self.rollback()?;
-                Ok(false)
-            }
-            outcome => outcome,
         }
+    }
+
+    /// Moves at most so many live bytes, and commits. Returns whether it moved any.
+    fn repack_at_most(&mut self, most: u64) -> Result<bool> {
+        let moved = self.move_dead_packs(most)?;
+        if moved {
+            self.flush(true)?;
+            self.commit_flushed()?;
+        }
+        Ok(moved)
     }
 
     fn must_repack(&self, when: Repack) -> bool {
         let dead = self.dead_bytes();
         match when {
-            Repack::OverAQuarter => {
-                dead.saturating_mul(DEAD_ONE_IN) > self.trees.counters()[PACKED_COUNTER]
-            }
+            Repack::OverAQuarter => is_over_a_quarter(dead, self.trees.counters()[PACKED_COUNTER]),
             Repack::AnyDead => dead > 0,
         }
     }
@@ -94,11 +102,11 @@ impl State {
         counters[PACKED_COUNTER].saturating_sub(counters[LIVE_COUNTER])
     }
 
-    /// Moves the live content of the packs with the most dead bytes, up to a limit. A pack that is damaged stays where it
+    /// Moves the live content of the packs with the most dead bytes, up to a number of bytes. A pack that is damaged stays where it
     /// is, for salvage.
-    fn move_dead_packs(&mut self) -> Result<bool> {
+    fn move_dead_packs(&mut self, most: u64) -> Result<bool> {
         loop {
-            let stuck = match self.try_move_packs()? {
+            let stuck = match self.try_move_packs(most)? {
                 Moved::Some => return Ok(true),
                 Moved::None => return Ok(false),
                 Moved::Stuck(identity) => identity,
@@ -108,8 +116,8 @@ impl State {
         }
     }
 
-    fn try_move_packs(&mut self) -> Result<Moved> {
-        let (mut moved, mut left) = (Moved::None, MOVED_PER_COMMIT);
+    fn try_move_packs(&mut self, most: u64) -> Result<Moved> {
+        let (mut moved, mut left) = (Moved::None, most);
         for Candidate { live, identity, .. } in self.candidates()? {
             if u64::from(live) > left {
                 continue;
@@ -214,6 +222,11 @@ impl State {
         }
         Ok(live)
     }
+}
+
+/// Returns whether so many dead bytes of all bytes in packs are moved.
+pub(super) fn is_over_a_quarter(dead: u64, packed: u64) -> bool {
+    dead.saturating_mul(DEAD_ONE_IN) > packed
 }
 
 /// Encodes contents on all cores. Returns with each how many of its addresses belong to files.

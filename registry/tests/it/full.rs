@@ -119,6 +119,75 @@ fn overwriting_on_a_full_disk_leaves_room_to_delete() {
     check_deleting(&archive);
 }
 
+/// Returns the content of a packed file, which does not compress.
+fn noise(pack: u8, file: u8) -> Vec<u8> {
+    let mut state = u64::from(pack) << 8 | u64::from(file);
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state.to_be_bytes()[0]
+    };
+    (0..30_000).map(|_| next()).collect()
+}
+
+/// Without room to move content, deletions succeed all the same, and a pack that is wholly dead is freed. With the room of
+/// one pack, content is moved until no more than a quarter is dead, although there is no room to move all of it at once.
+#[test]
+fn packed_files_are_deleted_from_a_full_disk_and_moved_with_the_room_of_one_pack() {
+    const PACKS: u8 = 12;
+    const FILES: u8 = 8;
+    const KEPT: u8 = 2;
+    let (device, archive) = full_archive(false);
+    device.set_capacity(u32::MAX);
+    let (names, root) = (archive.names(), InodeNumber::ROOT);
+    for pack in 0..PACKS {
+        for file in 0..FILES {
+            let mut packed = names.begin_packed(None).unwrap();
+            names.append_packed(&mut packed, &noise(pack, file)).unwrap();
+            names.add_packed(root, &[b'a' + pack, b'a' + file], ATTRIBUTES, packed).unwrap();
+        }
+        archive.commit().unwrap();
+    }
+    let blocks = archive.store().file_bytes().unwrap() / 4096;
+    device.set_capacity(u32::try_from(blocks).unwrap());
+    for count in [1000, 100, 10] {
+        let fill = || {
+            archive.new_stream()?.append(&vec![1; count * 4008])?;
+            archive.commit()
+        };
+        let error = (0..100).find_map(|_| fill().err()).expect("a full disk");
+        assert_eq!(error.class(), Class::NoSpace, "{error}");
+        archive.rollback().unwrap();
+    }
+    let remove = |pack: u8, file: u8| {
+        names.remove(root, &[b'a' + pack, b'a' + file]).unwrap();
+        let removed = archive.commit();
+        assert!(removed.is_ok(), "{pack} {file}: {removed:?}, {:?}", archive.statistics());
+    };
+    for (pack, file) in (1..PACKS).flat_map(|pack| (KEPT..FILES).map(move |file| (pack, file))) {
+        remove(pack, file);
+    }
+    archive.reclaim().unwrap();
+    let before = archive.statistics().unwrap();
+    assert_eq!(before.packs, u64::from(PACKS), "no room to move content: {before:?}");
+    assert!(before.is_over_a_quarter_dead(), "{before:?}");
+    for file in 0..FILES {
+        remove(0, file);
+    }
+    archive.reclaim().unwrap();
+    let after = archive.statistics().unwrap();
+    assert!(after.packs < before.packs && !after.is_over_a_quarter_dead(), "{after:?}");
+    assert!(after.free_blocks > before.free_blocks, "{before:?} {after:?}");
+    let snapshot = archive.snapshot();
+    for (pack, file) in (1..PACKS).flat_map(|pack| (0..KEPT).map(move |file| (pack, file))) {
+        let entry = snapshot.lookup(root, &[b'a' + pack, b'a' + file]).unwrap().unwrap();
+        let inode = snapshot.inode(entry.inode).unwrap().unwrap();
+        let mut found = vec![0; 30_000];
+        snapshot.read_file(&inode).unwrap().unwrap().read_at(0, &mut found).unwrap();
+        assert!(found == noise(pack, file), "{pack} {file}");
+    }
+    check_deleting(&archive);
+}
+
 #[test]
 fn a_tree_is_removed_from_a_full_disk_in_smaller_batches() {
     let (device, archive) = full_archive(false);
