@@ -161,7 +161,7 @@ fn other_operation(
         }
         27 => Operation::SetFileLength { stream, length: any_length(unstructured) },
         28 | 29 => Operation::Directory { inside: inside(), name },
-        31 => Operation::Pack { name, length: any_length(unstructured) },
+        31 => packing(number, name, unstructured),
         30 => Operation::File { inside: inside(), name, length: any_length(unstructured) },
         32 => Operation::Link { from: number, inside: inside(), name },
         33 => Operation::Symlink { inside: inside(), name, length: any_length(unstructured) },
@@ -171,6 +171,19 @@ fn other_operation(
         37 => Operation::Savepoint,
         38 => Operation::RollBackTo { point: number },
         _ => Operation::Commit,
+    }
+}
+
+/// Returns an operation on packed content.
+fn packing(number: u32, name: u8, unstructured: &mut Unstructured<'_>) -> Operation {
+    let length = any_length(unstructured);
+    match number % 4 {
+        0 => Operation::PackHole { name, length },
+        1 => {
+            let offset = any_length(unstructured);
+            Operation::ChangePacked { file: name.into(), offset, length }
+        }
+        _ => Operation::Pack { name, length },
     }
 }
 
@@ -184,7 +197,7 @@ fn any_length(unstructured: &mut Unstructured<'_>) -> u32 {
 }
 
 /// Returns initial inputs: each kind of change with a commit and a crash; each kind of failure; a full disk; one
-/// scenario for blocks, files, names and links; lost and misplaced writes.
+/// scenario for blocks, files, names and links; lost and misplaced writes; packed content.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     const COMMIT: &[u8] = &[13, 0, 0];
     const CRASH: &[u8] = &[18, 0, 0];
@@ -203,14 +216,14 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     seeds.extend((5..8).map(|how| [&[how, 9][..], changes[2], COMMIT, changes[0]].concat()));
     seeds.push([&[1, 1][..], &[19, 0, 0, 1], changes[1], COMMIT, changes[4]].concat());
     let more = more_scenarios();
-    seeds.extend(
-        more.iter().map(|steps| [&[0, 0][..], steps, COMMIT, CRASH, steps, CRASH].concat()),
-    );
+    let twice = |steps: &[u8]| [&[0, 0][..], steps, COMMIT, CRASH, steps, CRASH].concat();
+    seeds.extend(more.iter().map(|steps| twice(steps)));
     // A full disk, a lost write, one on a meta slot and one on an ordinary block.
     for (how, number) in [(36, 8), (12, 9), (84, 12), (60, 5)] {
         let steps = [changes[1], COMMIT, &more[2], COMMIT].concat();
         seeds.push([&[how, number][..], &steps].concat());
     }
+    seeds.push(twice(&packed_scenario()));
     seeds
 }
 
@@ -239,6 +252,24 @@ fn more_scenarios() -> [Vec<u8>; 6] {
     ]
 }
 
+/// Returns the steps of a scenario with packed content: files that share a frame, one with a hole, changes of each, a
+/// replacement and a removal.
+fn packed_scenario() -> Vec<u8> {
+    const COMMIT: &[u8] = &[13, 0, 0];
+    let steps: [&[u8]; 9] = [
+        &[31, 2, 1, 1, 200],
+        &[31, 2, 3, 1, 250],
+        &[31, 0, 5, 2, 0, 0, 19, 136],
+        COMMIT,
+        &[31, 1, 2, 1, 90, 0, 2, 0],
+        &[31, 1, 0, 1, 9, 1, 30],
+        COMMIT,
+        &[31, 2, 3, 1, 70],
+        &[31, 2, 1, 1, 0],
+    ];
+    steps.concat()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -249,11 +280,12 @@ mod tests {
 
     #[test]
     fn every_kind_of_step_is_generated() {
-        let steps = (0..40).map(|kind| any_step(&mut Unstructured::new(&[kind, 1, 1, 0, 1])));
+        let choices = (0..40).flat_map(|kind| (0..4).map(move |number| [kind, number, 1, 0, 1]));
+        let steps = choices.map(|bytes| any_step(&mut Unstructured::new(&bytes)));
         let steps: Vec<Step> = steps.collect();
         let operations = steps.iter().copied().filter_map(operation_of);
         let kinds: HashSet<_> = operations.map(|operation| discriminant(&operation)).collect();
-        assert_eq!(kinds.len(), 25, "all except reopening immediately and rekeying");
+        assert_eq!(kinds.len(), 27, "all except reopening immediately and rekeying");
         assert!(
             steps.contains(&Step::Crash) && steps.iter().any(|step| matches!(step, Step::Room(_)))
         );

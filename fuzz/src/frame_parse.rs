@@ -99,8 +99,38 @@ fn decoded_as(bytes: &[u8]) -> Decoded {
     decoded(bytes).expect("an encoded frame decodes")
 }
 
-/// Returns frames of each method, and records.
+/// Returns frames of each method, records, and a decompression bomb.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    [valid(), vec![bomb_in_pack()]].concat()
+}
+
+/// Returns a frame of Zstandard of this length, which states one length, and holds up to 128 KiB for each four bytes.
+pub(crate) fn bomb(stated: u64, length: usize) -> Vec<u8> {
+    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0xe0];
+    frame.extend_from_slice(&stated.to_le_bytes());
+    // Blocks that repeat a byte; the last one has the rest of the bytes as they are.
+    while frame.len() + 7 < length {
+        frame.extend_from_slice(&[0x02, 0, 0x10, b'a']);
+    }
+    let rest = u8::try_from(length - frame.len() - 3).expect("a few bytes");
+    frame.extend_from_slice(&[rest << 3 | 1, 0, 0]);
+    frame.resize(length, b'a');
+    frame
+}
+
+/// Returns a frame whose payload states what its head does, and holds more.
+fn bomb_in_pack() -> Vec<u8> {
+    const PAYLOAD: usize = 100;
+    let content = Decoded { first: 0, bytes: vec![b'a'; 100_000], slices: vec![(2, 0, 100_000)] };
+    let mut frame = encode(&content, Some(1)).expect("a frame");
+    frame.truncate(frame_head_layout::SIZE);
+    let stored = u32::try_from(PAYLOAD).expect("a few bytes").to_be_bytes();
+    frame_head_layout::STORED.put(&mut frame, &stored);
+    [&[0][..], &frame, &bomb(100_016, PAYLOAD)].concat()
+}
+
+/// Returns frames of each method, and records.
+fn valid() -> Vec<Vec<u8>> {
     let slices = vec![(2, 0, 100), (u64::MAX - 1, 100, 50), (7, 200, 40)];
     let text: Vec<u8> =
         (0_u8..240).map(|number| b"frames of packed content "[usize::from(number) % 25]).collect();
@@ -129,8 +159,13 @@ mod tests {
     use crate::bytes::check_mutations;
 
     #[test]
+    fn a_decompression_bomb_is_rejected() {
+        assert!(!frame_parse(&bomb_in_pack()));
+    }
+
+    #[test]
     fn any_frame_and_record_is_accepted_or_rejected() {
-        for (seed, number) in seeds().iter().zip(0x6672_616d_u64..) {
+        for (seed, number) in valid().iter().zip(0x6672_616d_u64..) {
             // The first byte selects another decoder.
             check_mutations(seed, number, frame_parse);
         }

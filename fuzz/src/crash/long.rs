@@ -109,7 +109,14 @@ fn step(random: &mut Random, weights: &[u64; 13], largest: u64) -> Step {
     let stream = below(8);
     let name = u8::try_from(below(6)).expect("less than six");
     Step::Do(match kind {
-        Some(0) if below(3) == 0 => Operation::Pack { name, length },
+        Some(0) if below(3) == 0 => match below(4) {
+            0 => Operation::PackHole { name, length: length.min(20_000) },
+            1 => {
+                let offset = below(3 * 4008);
+                Operation::ChangePacked { file: stream, offset, length: length.min(20_000) }
+            }
+            _ => Operation::Pack { name, length },
+        },
         Some(0) => Operation::Create { length, name: (name > 1).then_some(name) },
         Some(1) => Operation::Append { stream, length },
         Some(2) => {

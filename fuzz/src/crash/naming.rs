@@ -5,7 +5,7 @@ use ar7_registry::records::{EntryType, InodeNumber};
 use ar7_registry::{Archive, Error, Result};
 use uuid::Uuid;
 
-use super::content::{Content, Node, attributes, chosen, nth};
+use super::content::{Content, Node, attributes, chosen, nth, usize_of};
 
 /// The directory with which every scenario starts.
 const DIRECTORY: &[u8] = b"d";
@@ -35,7 +35,22 @@ pub(super) fn create(
 
 /// Packs content for a file, or removes the file.
 pub(super) fn pack(archive: &Archive, model: &mut Content, name: u8, bytes: &[u8]) -> Result<()> {
-    let (path, names) = (path(name), archive.names());
+    pack_pieces(archive, model, name, &[bytes])
+}
+
+/// Packs content with a hole in the middle.
+pub(super) fn pack_hole(
+    archive: &Archive,
+    model: &mut Content,
+    name: u8,
+    bytes: &[u8],
+) -> Result<()> {
+    pack_pieces(archive, model, name, &[bytes, &vec![0; 3 * bytes.len()], bytes])
+}
+
+/// Packs pieces of content for a file: every second one is a hole. Removes the file if they are empty.
+fn pack_pieces(archive: &Archive, model: &mut Content, name: u8, pieces: &[&[u8]]) -> Result<()> {
+    let (path, names, bytes) = (path(name), archive.names(), pieces.concat());
     let (directory, name) = place(&names, &path)?;
     let existing = model.names.get(&path).copied();
     if existing.is_some() && bytes.is_empty() {
@@ -47,8 +62,14 @@ pub(super) fn pack(archive: &Archive, model: &mut Content, name: u8, bytes: &[u8
         return Ok(());
     }
     let mut packed = names.begin_packed(existing)?;
-    for part in bytes.chunks(100_000) {
-        names.append_packed(&mut packed, part)?;
+    for (number, piece) in pieces.iter().enumerate().filter(|(_, piece)| !piece.is_empty()) {
+        if number % 2 == 1 {
+            names.append_hole(&mut packed, size_of(piece))?;
+            continue;
+        }
+        for part in piece.chunks(100_000) {
+            names.append_packed(&mut packed, part)?;
+        }
     }
     let number = match existing {
         Some(number) => {
@@ -61,9 +82,38 @@ pub(super) fn pack(archive: &Archive, model: &mut Content, name: u8, bytes: &[u8
     if let Some(identity) = existing.and_then(|number| model.nodes[&number].stream) {
         forget_stream(model, identity);
     }
-    let (file, content) = (Node::new(EntryType::File), (!bytes.is_empty()).then(|| bytes.to_vec()));
-    model.nodes.insert(number, Node { links, size: size_of(bytes), packed: content, ..file });
+    let (file, size) = (Node::new(EntryType::File), size_of(&bytes));
+    let content = (!bytes.is_empty()).then_some(bytes);
+    model.nodes.insert(number, Node { links, size, packed: content, ..file });
     model.names.insert(path, number);
+    Ok(())
+}
+
+/// Writes to a packed file with holes, or gives any other one a stream of its own.
+pub(super) fn change_packed(
+    archive: &Archive,
+    model: &mut Content,
+    file: u32,
+    offset: u32,
+    new: &[u8],
+) -> Result<()> {
+    let packed = model.nodes.iter().filter(|(_, node)| node.packed.is_some());
+    let packed: Vec<InodeNumber> = packed.map(|(number, _)| *number).collect();
+    let Some(&number) = nth(&packed, file) else { return Ok(()) };
+    let is_written = archive.names().write_packed(number, Some(offset.into()), new)?;
+    let stream = if is_written { None } else { archive.names().unpack(number)? };
+    let node = model.nodes.get_mut(&number).expect("a packed file");
+    if let Some(identity) = stream {
+        let bytes = node.packed.take().expect("packed content");
+        node.stream = Some(identity);
+        model.streams.insert(identity, bytes);
+    } else if !new.is_empty() {
+        let bytes = node.packed.as_mut().expect("packed content");
+        let (begin, end) = (usize_of(offset), usize_of(offset) + new.len());
+        bytes.resize(bytes.len().max(end), 0);
+        bytes[begin..end].copy_from_slice(new);
+        node.size = size_of(bytes);
+    }
     Ok(())
 }
 

@@ -45,6 +45,22 @@ pub enum Operation {
         /// The number of bytes.
         length: u32,
     },
+    /// Packs content with a hole in its middle, as [`Operation::Pack`] does.
+    PackHole {
+        /// The number of the name.
+        name: u8,
+        /// The number of bytes before the hole and after it. The hole is three times as long.
+        length: u32,
+    },
+    /// Writes to a packed file with holes, or gives any other packed file a stream of its own.
+    ChangePacked {
+        /// The number of the file among the packed ones.
+        file: u32,
+        /// The offset.
+        offset: u32,
+        /// The number of bytes.
+        length: u32,
+    },
     /// Changes the length of a stream.
     Truncate {
         /// The number of the stream.
@@ -227,6 +243,12 @@ impl Operation {
             }
             Operation::Overwrite { stream, offset, length } => {
                 streams::write(archive, model, stream, offset, &bytes(length))
+            }
+            Operation::PackHole { name, length } => {
+                naming::pack_hole(archive, model, name, &bytes(length))
+            }
+            Operation::ChangePacked { file, offset, length } => {
+                naming::change_packed(archive, model, file, offset, &bytes(length))
             }
             Operation::Truncate { stream, length } => {
                 streams::set_length(archive, model, stream, length)

@@ -11,7 +11,7 @@ use ar7_engine::format::Position;
 use ar7_engine::store::{Access, OpenOptions};
 use ar7_engine::{Check, Error as EngineError};
 use ar7_registry::records::InodeNumber;
-use ar7_registry::{Archive, Error, Finding, Result};
+use ar7_registry::{Archive, Error, Finding, Result, Snapshot};
 
 use super::forge::Forger;
 use super::victim::{block, secret};
@@ -119,7 +119,8 @@ fn note(reach: &mut Reach, errors: Vec<Error>, to: fn(&mut Reach) -> &mut Vec<Ch
     }
 }
 
-/// Reads the start and the end of every stream, and lists every directory. Continues after errors.
+/// Reads the start and the end of every stream and of every packed file, and lists every directory. Continues after
+/// errors.
 fn read_everything(archive: &Archive) -> Vec<Error> {
     const MOST: usize = 64 * 1024;
     let mut errors = Vec::new();
@@ -138,6 +139,7 @@ fn read_everything(archive: &Archive) -> Vec<Error> {
             }
         }
     }
+    let snapshot = archive.snapshot();
     let mut waiting = vec![InodeNumber::ROOT];
     let mut seen = 0;
     while let Some(directory) = waiting.pop() {
@@ -150,7 +152,7 @@ fn read_everything(archive: &Archive) -> Vec<Error> {
             Err(error) => errors.push(error),
             Ok(entries) => {
                 for entry in entries {
-                    errors.extend(archive.names().inode(entry.inode).err());
+                    errors.extend(read_packed(&snapshot, entry.inode).err());
                     waiting.push(entry.inode);
                 }
             }
@@ -159,7 +161,20 @@ fn read_everything(archive: &Archive) -> Vec<Error> {
     errors
 }
 
-/// Opens for writing, creates a stream, deletes every stream, and commits. Continues after errors.
+/// Reads the start and the end of a packed file. Any other inode is only found.
+fn read_packed(snapshot: &Snapshot, number: InodeNumber) -> Result<()> {
+    let Some(inode) = snapshot.inode(number)?.filter(|inode| inode.slice.is_some()) else {
+        return Ok(());
+    };
+    if let Some(content) = snapshot.read_file(&inode)? {
+        let mut bytes = vec![0; 64 * 1024];
+        content.read_at(0, &mut bytes)?;
+        content.read_at(content.len().saturating_sub(10), &mut bytes)?;
+    }
+    Ok(())
+}
+
+/// Opens for writing, creates a stream, deletes every stream and every name, and commits. Continues after errors.
 fn write_and_empty(device: &MeteredDevice) -> Vec<Error> {
     let archive = match open(device, Access::Write) {
         Ok(archive) => archive,
@@ -178,6 +193,14 @@ fn write_and_empty(device: &MeteredDevice) -> Vec<Error> {
         errors.extend(archive.delete_stream(identity).err());
         // After an error only a rollback helps. The rest is committed if possible.
         if let Err(error) = archive.commit() {
+            errors.push(error);
+            errors.extend(archive.rollback().err());
+        }
+    }
+    let root = InodeNumber::ROOT;
+    for entry in archive.names().list(root, None, 1000).unwrap_or_default() {
+        let removed = archive.names().remove_tree(root, &entry.name, None, &mut |_| true);
+        if let Err(error) = removed.and_then(|_| archive.commit()) {
             errors.push(error);
             errors.extend(archive.rollback().err());
         }

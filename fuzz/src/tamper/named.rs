@@ -7,8 +7,10 @@ use ar7_engine::format::{
     RedoEntry, Run, StoredStream, StreamLayout, UsedSlot, meta_slot_layout, root,
 };
 use ar7_engine::store::Access;
+use ar7_registry::packs::frame_head_layout;
 use ar7_registry::records::{
-    Extent, ExtentKey, Extents, InodeNumber, NameKey, NameRecords, Record, Streams, TreeId,
+    Extent, ExtentKey, Extents, Frames, InodeNumber, NameKey, NameRecords, Record, Stored, Streams,
+    TreeId,
 };
 use ar7_registry::tree::testing::page_of;
 use ar7_registry::tree::{Page, PageExpectation, TreeNumber, page_layout};
@@ -18,6 +20,7 @@ use super::forge::Forger;
 use super::hostile::{Reach, exercise};
 use super::victim::{open, secret};
 use crate::crash::attributes;
+use crate::frame_parse::bomb;
 
 /// When a fault must be reported. Verification must report it in any case, if the archive opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,6 +206,34 @@ const SMALL: &[Hostile] = &[
         let (_, second) = two_blocks(forger);
         forger.change(KeyKind::Data, second, |opened| opened.head.index.0 = 7);
     }),
+    hostile("a frame that holds more than it states", When::Reading, FRAME, |forger| {
+        forge_frame_in_pack(forger, |head, payload| {
+            let slices = u64::from(frame_head_layout::SLICES.u16(head));
+            let stated = u64::from(frame_head_layout::LENGTH.u32(head)) + 16 * slices;
+            *payload = bomb(stated, payload.len());
+        });
+    }),
+    hostile("a frame that states 2^60 bytes", When::Reading, FRAME, |forger| {
+        forge_frame_in_pack(forger, |_, payload| *payload = bomb(1 << 60, payload.len()));
+    }),
+    hostile("a frame of 2^32 - 1 addresses", When::Reading, FRAME, |forger| {
+        forge_frame_in_pack(forger, |head, _| frame_head_layout::LENGTH.put(head, &[0xff; 4]));
+    }),
+    hostile("a frame of 65,535 slices", When::Reading, FRAME, |forger| {
+        forge_frame_in_pack(forger, |head, _| frame_head_layout::SLICES.put(head, &[0xff; 2]));
+    }),
+    hostile("a frame of other addresses", When::Reading, FRAME, |forger| {
+        forge_frame_in_pack(forger, |head, _| frame_head_layout::FIRST.put(head, &[0; 8]));
+    }),
+    hostile("a frame in a pack that is not there", When::Reading, PACK, |forger| {
+        forge_frame(forger, |stored| stored.pack = uuid::Uuid::from_u128(7));
+    }),
+    hostile("a frame beyond the end of its pack", When::Reading, FRAME, |forger| {
+        forge_frame(forger, |stored| stored.offset = u32::MAX);
+    }),
+    hostile("a frame with the longest payload", When::Reading, FRAME, |forger| {
+        forge_frame(forger, |stored| stored.length = 393_216);
+    }),
     hostile("the name `..`", When::Reading, NAMES, |forger| {
         forge_name(forger, b".-", b"..");
     }),
@@ -266,6 +297,8 @@ const STREAM: &[Check] = &[
     Check::Tag,
     Check::Root,
 ];
+const FRAME: &[Check] = &[Check::Frame];
+const PACK: &[Check] = &[Check::Frame, Check::Stream, Check::Record];
 const LINKS: &[Check] = &[Check::NextLink, Check::PreviousLink];
 const NAMES: &[Check] = &[Check::Name, Check::Record];
 const PAGES: &[Check] = &[Check::KeyOrder, Check::FreeMap, Check::Page];
@@ -461,6 +494,36 @@ fn forge_extent(
     change(&mut forged);
     (*key, *value) = (Extents::encode_key(&forged_key), Extents::encode_value(&forged));
     page.seal(forger);
+}
+
+/// Changes where the first frame is.
+fn forge_frame(forger: &mut Forger, change: impl FnOnce(&mut Stored)) {
+    let root = current(forger, |slot| slot.roots[TreeId::Frames.index()].block);
+    let position = root.expect("packed content").position.get();
+    let mut page = ForgedPage::open(forger, position).expect("a page");
+    let decoded = |(key, value): &(Vec<u8>, Vec<u8>)| Frames::decode_value(key, value).ok();
+    let at = page.cells.iter().position(|cell| decoded(cell).is_some_and(|it| it.stored.is_some()));
+    let cell = &mut page.cells[at.expect("a frame in a pack")];
+    let mut frame = decoded(cell).expect("a frame");
+    change(frame.stored.as_mut().expect("in a pack"));
+    cell.1 = Frames::encode_value(&frame);
+    page.seal(forger);
+}
+
+/// Changes the head of the first frame in a pack, and what follows it, which keeps its length.
+fn forge_frame_in_pack(forger: &mut Forger, change: impl FnOnce(&mut [u8], &mut Vec<u8>)) {
+    let mut all = 8..forger.blocks();
+    let position = all.find(|&position| {
+        let opened = forger.open(KeyKind::Data, position);
+        opened.is_some_and(|opened| opened.data.starts_with(b"fram"))
+    });
+    forger.change(KeyKind::Data, position.expect("a pack"), |opened| {
+        let (head, rest) = opened.data.split_at_mut(frame_head_layout::SIZE);
+        let stored = usize::try_from(frame_head_layout::STORED.u32(head)).expect("a short frame");
+        let mut payload = rest[..stored].to_vec();
+        change(head, &mut payload);
+        rest[..stored].copy_from_slice(&payload);
+    });
 }
 
 /// Returns the positions of the first two blocks of a stream.

@@ -56,7 +56,7 @@ pub(super) enum Part {
         kind: KeyKind,
         /// The position at which faults are reported: the home location of a shadow block, otherwise the block itself.
         reported_at: u32,
-        /// Whether reading the content needs it. The trees of sessions, pending deletions and free blocks are not needed.
+        /// Whether reading the content needs it. The trees of sessions, deletions, free blocks and packs are not needed.
         is_read: bool,
     },
     /// A free block, or a home location whose newest version is in a shadow block.
@@ -103,7 +103,7 @@ impl fmt::Debug for Victim {
 
 impl Victim {
     /// Creates an archive with a history: streams of one run and of several extents, appended to, overwritten and
-    /// deleted; reused blocks; names; a changed header; content that looks like pages and slots; several sessions; and
+    /// deleted; packed files, with a hole, replaced and removed; reused blocks; names; a changed header; content that looks like pages and slots; several sessions; and
     /// finally a redo list that is not empty.
     ///
     /// # Panics
@@ -275,7 +275,13 @@ impl Victim {
     fn is_of_read_tree(&self, page: u32) -> bool {
         let opened = Forger::new(&self.now().image).open(KeyKind::Registry, page);
         let stream = opened.expect("a page opens").head.stream;
-        let unread = [TreeId::Sessions, TreeId::PendingDeletions, TreeId::Free];
+        let unread = [
+            TreeId::Sessions,
+            TreeId::PendingDeletions,
+            TreeId::Free,
+            TreeId::Packs,
+            TreeId::DeadSlices,
+        ];
         !unread.iter().any(|tree| stream.as_bytes().ends_with(&[tree.number().0]))
     }
 
@@ -504,12 +510,18 @@ impl Maker {
             Operation::Create { length: 20_000, name: Some(14) },
         ]);
         self.change(&[Operation::Append { stream: 1, length: 2000 }, Operation::Meta(1)]);
-        self.change(&[Operation::Delete { stream: 3 }]);
+        self.change(&[
+            Operation::Delete { stream: 3 },
+            Operation::Pack { name: 21, length: 300 },
+            Operation::Pack { name: 23, length: 900 },
+            Operation::PackHole { name: 25, length: 5000 },
+        ]);
         self.disguise(2);
         self.relabel();
         self.close();
         self.open();
         self.change(&[
+            Operation::Pack { name: 23, length: 70 },
             Operation::Create { length: 9000, name: Some(15) },
             Operation::Rename { from: 0, to: 2 },
             Operation::Overwrite { stream: 2, offset: 10, length: 50 },

@@ -5,12 +5,12 @@
 use ar7_engine::PlantedFault;
 use ar7_fuzz::crash::{
     Effort, Fixture, Operation, Scenario, Totals, byzantine_writes_are_detected, caught,
-    caught_by_readers, caught_in_compaction, caught_in_large_scenarios, caught_in_rekey,
-    caught_in_repairs, caught_in_third_copies, corruption_is_detected, explore_compactions,
-    explore_large_scenario, explore_long_scenarios, explore_readers, explore_repairs,
-    explore_scenarios, explore_third_copies, explore_windows, failures_poison, false_alarm,
-    full_disk_leaves_the_handle_usable, long_fixture, readers_keep_their_blocks, rekey_scenarios,
-    small_scenarios, unreadable_blocks_are_errors,
+    caught_by_readers, caught_in_compaction, caught_in_large_scenarios, caught_in_packs,
+    caught_in_rekey, caught_in_repairs, caught_in_third_copies, corruption_is_detected,
+    explore_compactions, explore_large_scenario, explore_long_scenarios, explore_packs,
+    explore_readers, explore_repairs, explore_scenarios, explore_third_copies, explore_windows,
+    failures_poison, false_alarm, full_disk_leaves_the_handle_usable, long_fixture,
+    readers_keep_their_blocks, rekey_scenarios, small_scenarios, unreadable_blocks_are_errors,
 };
 
 use super::check_kept;
@@ -123,6 +123,31 @@ fn a_repair_that_changes_good_copies_is_caught_by_its_crashes() {
     let caught = caught_in_repairs(PlantedFault::ResealGoodSlots);
     println!("{caught:?}");
     assert!(caught.is_some());
+}
+
+/// Files that share a frame and one with a hole are replaced, changed, removed and moved.
+#[test]
+fn crashes_while_packed_content_changes_lose_nothing() {
+    let effort = Effort { every_cut_up_to: 8, sampled_cuts: 2, recovery_one_in: 256, ..REKEY };
+    let totals = check_kept(explore_packs(effort, 1));
+    println!("{totals}");
+    assert!(totals.states >= 1000, "only {} states", totals.states);
+}
+
+#[test]
+#[ignore = "half a minute: `cargo xtask proof` runs it"]
+fn many_crashes_while_packed_content_changes_lose_nothing() {
+    let totals = check_kept(explore_packs(FULL, 1));
+    println!("{totals}");
+    assert!(totals.states >= 5000, "only {} states", totals.states);
+}
+
+#[test]
+fn faults_in_packed_content_are_caught_by_crashes() {
+    let faults =
+        [PlantedFault::KeepLiveBytes, PlantedFault::MovedFrameStays, PlantedFault::HoleWithData];
+    let missed = faults.into_iter().filter(|&fault| caught_in_packs(fault).is_none());
+    assert_eq!(missed.collect::<Vec<_>>(), []);
 }
 
 /// Explores crashes in long random scenarios. Returns the number of states.

@@ -38,6 +38,9 @@ const PENDING_DELETION_BLOCKS: usize = 300;
 /// Length in bytes of a packed file that takes several frames.
 const LONG_PACKED: usize = 300_000;
 
+/// Length in bytes of a hole, which no frame could have.
+const HOLE: usize = 1_000_000;
+
 /// The properties of an archive.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
@@ -349,8 +352,8 @@ impl Maker<'_> {
         Ok(Some(("directory/file", first)))
     }
 
-    /// Adds packed files: small ones that share frames, a long one, and one that does not compress. Removes and replaces
-    /// some of them.
+    /// Adds packed files: small ones that share frames, a long one, one that does not compress, and one with a hole.
+    /// Removes and replaces some of them.
     fn pack(&mut self, attributes: Attributes, lines: &mut Vec<String>) -> Result<()> {
         let directory = self.archive.names().make_directories(b"packed", attributes)?;
         lines.push(format!("directory {}", base16(b"packed")));
@@ -366,6 +369,7 @@ impl Maker<'_> {
         self.random.fill(&mut noise);
         self.add_packed(directory, b"noise", &noise)?;
         contents.insert(b"noise".to_vec(), noise);
+        self.add_with_hole(directory, b"hole", &mut contents)?;
         self.archive.commit()?;
         let replaced = self.archive.names().resolve(b"packed/b")?.inode;
         let mut packed = self.archive.names().begin_packed(Some(replaced))?;
@@ -384,6 +388,25 @@ impl Maker<'_> {
             let name = base16(&[b"packed/", &name[..]].concat());
             lines.push(format!("file {name} {links} {} {}", content.len(), digest(&content)));
         }
+        Ok(())
+    }
+
+    /// Adds a packed file with a hole in the middle.
+    fn add_with_hole(
+        &mut self,
+        directory: InodeNumber,
+        name: &[u8],
+        contents: &mut BTreeMap<Vec<u8>, Vec<u8>>,
+    ) -> Result<()> {
+        let (begin, end) = (self.text(700), self.text(900));
+        let names = self.archive.names();
+        let mut packed = names.begin_packed(None)?;
+        names.append_packed(&mut packed, &begin)?;
+        names.append_hole(&mut packed, HOLE as u64)?;
+        names.append_packed(&mut packed, &end)?;
+        let attributes = names.inode(directory)?.expect("a directory").attributes;
+        names.add_packed(directory, name, attributes, packed)?;
+        contents.insert(name.to_vec(), [begin, vec![0; HOLE], end].concat());
         Ok(())
     }
 
