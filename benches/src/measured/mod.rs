@@ -12,6 +12,7 @@ mod programs;
 mod report;
 mod results;
 mod run;
+mod small;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,8 @@ enum Bench {
     Pair(pair::Options),
     /// Count system calls per small file and allocations per listed entry
     Counts,
+    /// Measure tiny files, a sparse file, a tree that changes, and the reading of one small file
+    Small(small::Options),
     /// Do the same work on a mounted archive and on gocryptfs
     Mount(mount::Options),
     /// Generate docs/PERFORMANCE.md and its charts from the newest results
@@ -68,6 +71,7 @@ fn run(bench: &Bench) -> Result<()> {
         Bench::Scale(options) => own::scale(options),
         Bench::Pair(options) => pair::run(options),
         Bench::Mount(options) => mount::run(options),
+        Bench::Small(options) => small::run(options),
         Bench::Counts => counts::run(),
         Bench::Report { check } => report::run(*check),
     }

@@ -42,6 +42,7 @@ pub(super) fn table(figures: &Figures) -> String {
     let parts = [
         in_memory(figures),
         against_programs(figures),
+        of_small_files(figures),
         of_the_mount(figures),
         of_the_archive(figures),
     ];
@@ -145,6 +146,39 @@ fn against_programs(figures: &Figures) -> Vec<Row> {
             Must::AtMost(0.08),
             "0.05",
             against("tree verify", "7z"),
+        ),
+    ]
+}
+
+fn of_small_files(figures: &Figures) -> Vec<Row> {
+    let which = |subject, case| Which::new("small", subject, case);
+    let bytes = |subject, case| figures.output_bytes(&which(subject, case)).map(number);
+    let changed = bytes("ar7", "changed tree").zip(bytes("fresh", "changed tree"));
+    let small = |subject| which(subject, "small file");
+    vec![
+        (
+            "6,000 files of 100 bytes, MB",
+            Must::AtMost(1.5),
+            "0.8",
+            bytes("ar7", "tiny files").map(|bytes| bytes / 1e6),
+        ),
+        (
+            "tree, a third replaced ten times: length relative to a new archive",
+            Must::AtMost(1.35),
+            "1.15",
+            changed.map(|(changed, fresh)| changed / fresh),
+        ),
+        (
+            "small file to pipe, new process: time relative to no compression",
+            Must::AtMost(1.2),
+            "1.0",
+            figures.ratio(&small("ar7"), &small(PLAIN)),
+        ),
+        (
+            "file of 1 TiB with 1 MiB of content, in and out, s",
+            Must::AtMost(10.0),
+            "",
+            figures.seconds(&which("ar7", "sparse file")),
         ),
     ]
 }
