@@ -12,7 +12,7 @@ use super::superblock::copy::{read_copy, write_copy};
 use super::superblock::header::{OpenedHeader, write_header_copies};
 use crate::crypto::KeyKind;
 use crate::error::Result;
-use crate::format::{MetaSlot, Position, has_third_copies, third_slot};
+use crate::format::{MetaSlot, Position, THIRD_HEADER, has_third_copies, third_slot};
 
 impl Store {
     /// Makes both copies of the chosen commit good and durable. Only after this may the other pair be written. Copies
@@ -38,7 +38,7 @@ impl Store {
             }
             self.device.sync()?;
             if number == 0 {
-                self.write_third_copy(chosen)?;
+                self.write_third_copies(header, chosen)?;
             }
         }
         // Only now is a good copy durable, so that a bad or older one may be overwritten.
@@ -56,14 +56,19 @@ impl Store {
         Ok(bad)
     }
 
-    /// Writes the third copy of the chosen commit, if it has one. A crash may have lost it, and the next commit
-    /// overwrites that of the commit before. The commit is durable by now, and the sync of the other copy in its pair
-    /// makes this one durable too. A good copy is written byte for byte, so that a crash cannot tear it.
-    fn write_third_copy(&self, chosen: &Chosen) -> Result<()> {
+    /// Writes the third copies of the chosen commit and of the header, if it has them. A crash may have lost them, and the
+    /// next commit overwrites the one of the commit before. The commit is durable by now, and the sync of the other copy in
+    /// its pair makes these durable too. A good copy is written byte for byte, so that a crash cannot tear it.
+    fn write_third_copies(&self, header: &OpenedHeader, chosen: &Chosen) -> Result<()> {
         let MetaSlot { block_count, number, .. } = chosen.slot;
+        if !has_third_copies(block_count) {
+            return Ok(());
+        }
+        if is_settled(header, chosen) {
+            self.device.write(THIRD_HEADER, &header.bytes[..])?;
+        }
         let position = third_slot(number);
-        let is_good = chosen.good.iter().any(|(good, _)| *good == position);
-        if is_good || !has_third_copies(block_count) {
+        if chosen.good.iter().any(|(good, _)| *good == position) {
             return Ok(());
         }
         match read_copy(&*self.device, &self.sealer, position).outcome {
@@ -77,7 +82,7 @@ impl Store {
     /// Repairs the header, one copy at a time, if a copy is bad or a change was unfinished. The good copy is written
     /// again first: it may be in the page cache only, and a power cut must not find both half written.
     fn recover_header(&self, header: &OpenedHeader, chosen: &Chosen) -> Result<()> {
-        if header.repair.is_empty() && header.header.revision == chosen.slot.header_revision {
+        if is_settled(header, chosen) {
             return Ok(());
         }
         let positions: Vec<Position> = header.good.iter().chain(&header.repair).copied().collect();
@@ -138,4 +143,9 @@ impl Store {
         }
         self.device.sync()
     }
+}
+
+/// Returns whether all copies of the header in front are good, and no change of it was interrupted.
+fn is_settled(header: &OpenedHeader, chosen: &Chosen) -> bool {
+    header.repair.is_empty() && header.header.revision == chosen.slot.header_revision
 }

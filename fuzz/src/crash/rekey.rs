@@ -71,7 +71,7 @@ pub fn caught_in_rekey(fault: PlantedFault) -> Option<Caught> {
 }
 
 /// The seeds of the rounds. Which of them catch a fault depends on where blocks lie; these soon catch each.
-const SEEDS: std::ops::Range<u64> = 273..293;
+const SEEDS: std::ops::Range<u64> = 293..313;
 
 /// The number of consecutive crashes in a round.
 const CRASHES: u32 = 3;
