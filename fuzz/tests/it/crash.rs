@@ -320,7 +320,7 @@ fn readers_find_their_commit_at_every_event() {
 #[test]
 #[ignore = "minutes: `cargo xtask proof` runs it"]
 fn readers_find_their_commit_in_a_million_states() {
-    let totals = check_kept(explore_readers(1000, 1800));
+    let totals = check_kept(explore_readers(1000, 700));
     println!("{totals}");
     assert!(totals.states >= 1_000_000, "only {} states", totals.states);
 }
