@@ -6,13 +6,12 @@
 use std::ffi::CString;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::fs::{Mode, OFlags, open, stat};
-use rustix::io::Errno;
 use rustix::mount::MountFlags;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{getgid, getuid};
@@ -42,8 +41,6 @@ impl Mounting<'_> {
     }
 
     fn by_call(&self) -> io::Result<OwnedFd> {
-        use std::os::fd::AsRawFd as _;
-
         let device = open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
         let mode = stat(self.directory)?.st_mode;
         let (user, group) = (getuid().as_raw(), getgid().as_raw());
@@ -74,17 +71,23 @@ impl Mounting<'_> {
             command.args(["-o", &options, "--"]).arg(self.directory);
             // It sends the device through its standard input.
             command.env(SOCKET_VARIABLE, "0").stdin(OwnedFd::from(theirs));
-            match command.stdout(Stdio::null()).stderr(Stdio::piped()).output() {
+            let ran = command.stdout(Stdio::null()).stderr(Stdio::piped()).output();
+            // It holds their end of the socket. While that is open, reading waits for a message.
+            drop(command);
+            match ran {
                 Ok(ran) if ran.status.success() => return received(&ours),
                 Ok(ran) => {
                     let text = String::from_utf8_lossy(&ran.stderr).trim().to_owned();
+                    let text =
+                        if text.is_empty() { format!("{helper}: {}", ran.status) } else { text };
                     return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
         }
-        Err(Errno::PERM.into())
+        let text = "not permitted: only root can mount without the program fusermount3";
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
     }
 }
 

@@ -3,9 +3,13 @@
 use std::fs;
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::{Bench, set_time, tree};
+
+/// Number of a user and of a group without privileges.
+const NOBODY: u32 = 65_534;
 
 /// A directory on which archives are mounted. Dropping it unmounts what is left there.
 struct Place<'a> {
@@ -380,35 +384,14 @@ fn a_lazy_unmount_does_not_wait_for_a_process_that_does_not_answer() {
 /// The kernel passes on times by itself, as root. Root itself cannot look into this mount.
 #[test]
 fn a_user_without_privileges_keeps_every_time_of_a_file() {
-    use std::process::{Command, Stdio};
-
-    const USER: u32 = 65_534;
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root can become another user");
-        return;
-    }
-    let bench = Bench::new();
-    fs::copy(env!("CARGO_BIN_EXE_ar7"), bench.path("ar7")).expect("the program");
-    fs::create_dir(bench.path("mount")).expect("a directory");
-    for name in ["", "key", "mount"] {
-        std::os::unix::fs::chown(bench.path(name), Some(USER), Some(USER)).expect("an owner");
-    }
-    let user = |script: &str| {
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-ec", script]);
-        command.current_dir(bench.path("")).env("AR7_KEY_FILE", "key").stdin(Stdio::null());
-        command
-    };
+    let Some(bench) = bench_of_nobody() else { return };
+    let user = |script: &str| as_nobody(&bench.path(""), script);
     let run = |script: &str| {
         let ran = user(script).output().expect("setpriv");
         let text = String::from_utf8_lossy(&ran.stderr);
         assert!(ran.status.success(), "{script}: {text}");
         String::from_utf8(ran.stdout).expect("text")
     };
-    if Command::new("setpriv").arg("--version").output().is_err() {
-        eprintln!("skipped: no setpriv");
-        return;
-    }
     run("./ar7 create a.ar7");
     let mounted = user("./ar7 mount a.ar7 mount --json").output().expect("setpriv");
     if !mounted.status.success() {
@@ -518,12 +501,61 @@ fn modes_and_access_lists_follow_from_each_other_as_on_the_host() {
     check();
 }
 
-/// Runs a shell as a user without privileges in a directory. Returns what it printed; `None` if it failed.
-fn as_nobody(directory: &Path, script: &str) -> Option<String> {
-    let mut command = std::process::Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-ec", script]);
-    let ran = command.current_dir(directory).output().expect("setpriv");
-    ran.status.success().then(|| String::from_utf8(ran.stdout).expect("text"))
+/// Returns a shell as a user without privileges in a directory.
+fn as_nobody(directory: &Path, script: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    let user = format!("--reuid={NOBODY}");
+    let group = format!("--regid={NOBODY}");
+    command.args([&user, &group, "--clear-groups", "sh", "-ec", script]).current_dir(directory);
+    command.env("AR7_KEY_FILE", "key").stdin(Stdio::null());
+    command
+}
+
+/// Returns a directory of that user, with the program, a key and an empty directory `mount`. Returns `None` without the
+/// rights or the program to become that user.
+fn bench_of_nobody() -> Option<Bench> {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can become another user");
+        return None;
+    }
+    if Command::new("setpriv").arg("--version").output().is_err() {
+        eprintln!("skipped: no setpriv");
+        return None;
+    }
+    let bench = Bench::new();
+    fs::copy(env!("CARGO_BIN_EXE_ar7"), bench.path("ar7")).expect("the program");
+    fs::create_dir(bench.path("mount")).expect("a directory");
+    for name in ["", "key", "mount"] {
+        std::os::unix::fs::chown(bench.path(name), Some(NOBODY), Some(NOBODY)).expect("an owner");
+    }
+    Some(bench)
+}
+
+/// A user without privileges needs a program to mount. One that is not there, refuses, or sends no device, is reported.
+#[test]
+fn without_a_program_that_mounts_a_user_without_privileges_learns_why() {
+    let Some(bench) = bench_of_nobody() else { return };
+    let run = |script: &str| as_nobody(&bench.path(""), script).output().expect("setpriv");
+    assert!(run("./ar7 create a.ar7 && mkdir none refusing failing silent").status.success());
+    for (directory, answer) in
+        [("refusing", "echo refused >&2; exit 1"), ("failing", "exit 1"), ("silent", "exit 0")]
+    {
+        let made = format!(
+            "printf '#!/bin/sh\\n{answer}\\n' >{directory}/fusermount3 && chmod +x {directory}/fusermount3"
+        );
+        assert!(run(&made).status.success(), "{made}");
+    }
+    for (directory, expected) in [
+        ("none", "only root can mount without the program fusermount3"),
+        ("refusing", "refused"),
+        ("failing", "fusermount3: exit status: 1"),
+        ("silent", "no device came from the program that mounts"),
+    ] {
+        let ran = run(&format!("PATH=./{directory}; ./ar7 mount a.ar7 mount"));
+        let text = String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.code() == Some(1) && text.contains(expected), "{directory}: {text}");
+        assert!(run("./ar7 verify -q a.ar7").status.success(), "{directory}");
+    }
 }
 
 #[test]
@@ -549,7 +581,7 @@ fn with_allow_other_modes_and_lists_decide_and_a_write_of_another_user_ends_priv
         }
         let list = access_list(&[
             (1, 6, u32::MAX),
-            (2, 4, 65_534),
+            (2, 4, NOBODY),
             (4, 0, u32::MAX),
             (16, 4, u32::MAX),
             (32, 0, u32::MAX),
@@ -558,15 +590,19 @@ fn with_allow_other_modes_and_lists_decide_and_a_write_of_another_user_ends_priv
         rustix::fs::setxattr(at("listed"), ACCESS_LIST, &list, flags).expect("a list");
         for name in ["written", "truncated"] {
             fs::write(at(name), name).expect("a file");
-            chown(at(name), Some(65_534), Some(65_534)).expect("an owner");
+            chown(at(name), Some(NOBODY), Some(NOBODY)).expect("an owner");
             mode(&at(name), 0o6755);
         }
-        let read = |name: &str| as_nobody(&bench.path(""), &format!("cat mount/{name}"));
+        let run = |script: &str| {
+            let ran = as_nobody(&bench.path(""), script).output().expect("setpriv");
+            ran.status.success().then(|| String::from_utf8(ran.stdout).expect("text"))
+        };
+        let read = |name: &str| run(&format!("cat mount/{name}"));
         let expected = |name: &str| (!options.is_empty()).then(|| name.to_owned());
         assert_eq!(read("open"), expected("open"), "{options}");
         assert_eq!(read("closed"), None, "{options}");
         assert_eq!(read("listed"), expected("listed"), "{options}");
-        let changed = as_nobody(&bench.path(""), "printf x >>mount/written; : >mount/truncated");
+        let changed = run("printf x >>mount/written; : >mount/truncated");
         assert_eq!(changed.is_some(), !options.is_empty(), "{options}");
         let bits = if options.is_empty() { 0o6755 } else { 0o755 };
         for name in ["written", "truncated"] {
