@@ -9,7 +9,9 @@ use fuser::Errno;
 
 use crate::errno::Failure;
 use crate::handles::lock;
-use crate::inodes::{drop_capabilities, existing, modified_now, without_privileges};
+use crate::inodes::{
+    change_extended, drop_capabilities, existing, modified_now, without_privileges,
+};
 use crate::open_file::{Content, OpenFile, Orphan};
 use crate::space::CONTENT_BYTES;
 use crate::writer::{Need, Writer};
@@ -209,7 +211,7 @@ impl Writer {
             attributes.mode = without_privileges(attributes.mode);
         }
         names.set_attributes(number, attributes)?;
-        drop_capabilities(&names, number, &inode)
+        change_extended(&names, number, &inode, drop_capabilities)
     }
 }
 

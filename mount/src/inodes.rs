@@ -2,13 +2,13 @@
 
 use ar7_engine::format::Timestamp;
 use ar7_registry::Names;
-use ar7_registry::records::{Attributes, Extended, Inode, InodeNumber, Origin};
+use ar7_registry::records::{Attributes, ExtendedAttribute, Inode, InodeNumber, Origin};
 use fuser::Errno;
 
 use crate::errno::Failure;
 
 /// The extended attribute with the capabilities of a program. A change of content, owner or group removes it.
-const CAPABILITIES: &[u8] = b"security.capability";
+pub(crate) const CAPABILITIES: &[u8] = b"security.capability";
 
 /// The bit of a mode that gives a program the rights of its group. A directory passes on its group with it.
 pub(crate) const SET_GID: u32 = 0o2000;
@@ -40,20 +40,23 @@ pub(crate) fn without_privileges(mode: u32) -> u32 {
     mode & !(SET_UID | group)
 }
 
-/// Removes the capabilities of a program.
-pub(crate) fn drop_capabilities(
+/// Changes the extended attributes of an inode. `change` returns whether it changed any.
+pub(crate) fn change_extended(
     names: &Names<'_>,
     number: InodeNumber,
     inode: &Inode,
+    change: impl FnOnce(&mut Vec<ExtendedAttribute>) -> bool,
 ) -> Result<(), Failure> {
-    if inode.extended == Extended::None {
-        return Ok(());
-    }
     let mut extended = names.extended_attributes(inode)?;
-    let before = extended.len();
-    extended.retain(|attribute| attribute.name != CAPABILITIES);
-    if extended.len() < before {
+    if change(&mut extended) {
         names.set_extended_attributes(number, &extended)?;
     }
     Ok(())
+}
+
+/// Removes the capabilities of a program. Returns whether it had any.
+pub(crate) fn drop_capabilities(extended: &mut Vec<ExtendedAttribute>) -> bool {
+    let before = extended.len();
+    extended.retain(|attribute| attribute.name != CAPABILITIES);
+    extended.len() < before
 }

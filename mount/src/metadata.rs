@@ -1,15 +1,13 @@
 //! Changes of attributes in the open transaction.
 
 use ar7_engine::format::Timestamp;
-use ar7_registry::Names;
-use ar7_registry::records::{
-    Attributes, EntryType, Extended, ExtendedAttribute, Inode, InodeNumber, Origin,
-};
+use ar7_registry::records::{Attributes, EntryType, ExtendedAttribute, InodeNumber, Origin};
 use fuser::Errno;
 
 use crate::access_lists;
-use crate::errno::Failure;
-use crate::inodes::{SET_GID, changed_now, drop_capabilities, existing, without_privileges};
+use crate::inodes::{
+    SET_GID, change_extended, changed_now, drop_capabilities, existing, without_privileges,
+};
 use crate::open_file::Orphan;
 use crate::writer::{Need, Writer};
 
@@ -67,6 +65,13 @@ impl Wanted {
         }
         attributes
     }
+
+    /// Changes the extended attributes that depend on mode and owner. Returns whether there are any.
+    fn apply_to_extended(self, extended: &mut Vec<ExtendedAttribute>) -> bool {
+        let is_followed = self.mode.is_some_and(|mode| follow_mode(extended, mode));
+        let is_dropped = self.changes_owner() && drop_capabilities(extended);
+        is_followed || is_dropped
+    }
 }
 
 impl Writer {
@@ -76,9 +81,7 @@ impl Writer {
             let apply = |orphan: &mut Orphan| {
                 let before = orphan.inode.attributes;
                 orphan.inode.attributes = wanted.apply(number, orphan.inode.kind, before);
-                if let Some(mode) = wanted.mode {
-                    follow_mode(&mut orphan.extended, mode);
-                }
+                wanted.apply_to_extended(&mut orphan.extended);
             };
             if self.change_orphan(number, apply) {
                 return Ok(());
@@ -87,25 +90,22 @@ impl Writer {
             let inode = existing(names, number)?;
             let attributes = wanted.apply(number, inode.kind, inode.attributes);
             names.set_attributes(number, attributes)?;
-            if wanted.mode.is_some() {
-                change_list(names, number, &inode, attributes.mode)?;
+            if wanted.mode.is_none() && !wanted.changes_owner() {
+                return Ok(());
             }
-            if wanted.changes_owner() {
-                drop_capabilities(names, number, &inode)?;
-            }
-            Ok(())
+            change_extended(names, number, &inode, |extended| wanted.apply_to_extended(extended))
         })
     }
 
-    /// Gives the root directory to the user who mounts, unless it was given to somebody before: a new archive has it from
-    /// nobody.
+    /// Makes the user who mounts the owner of the root directory, unless its attributes were set before: in a new archive,
+    /// nobody has set them.
     pub(crate) fn take_root(&self, uid: u32, gid: u32) {
         let root = self.archive.snapshot().inode(InodeNumber::ROOT).ok().flatten();
         let attributes = root.map(|root| root.attributes);
         let is_new = |it: &Attributes| (it.uid, it.gid, it.origin) == (0, 0, None);
         if uid != 0 && attributes.as_ref().is_some_and(is_new) {
             let wanted = Wanted { uid: Some(uid), gid: Some(gid), ..Wanted::default() };
-            // Without room for it, there is none for a new name either.
+            // On a full disk this fails, as adding a name would.
             let _ = self.set_attributes(InodeNumber::ROOT, wanted);
         }
     }
@@ -122,8 +122,8 @@ impl Writer {
         self.change(Need::Room(bytes), |names| {
             let mut outcome = Ok(());
             if self.change_orphan(number, |orphan| {
-                let mode = &mut orphan.inode.attributes;
-                outcome = set_list_in(&mut orphan.extended, mode, name, setting, caller);
+                let attributes = &mut orphan.inode.attributes;
+                outcome = set_list_in(&mut orphan.extended, attributes, name, setting, caller);
             }) {
                 return Ok(outcome?);
             }
@@ -143,23 +143,6 @@ impl Writer {
     }
 }
 
-/// Changes the access control list of an entry whose mode was changed.
-fn change_list(
-    names: &Names<'_>,
-    number: InodeNumber,
-    inode: &Inode,
-    mode: u32,
-) -> Result<(), Failure> {
-    if inode.extended == Extended::None {
-        return Ok(());
-    }
-    let mut extended = names.extended_attributes(inode)?;
-    if follow_mode(&mut extended, mode) {
-        names.set_extended_attributes(number, &extended)?;
-    }
-    Ok(())
-}
-
 /// Changes the access control list among extended attributes. Returns whether there is one.
 fn follow_mode(extended: &mut [ExtendedAttribute], mode: u32) -> bool {
     let list = extended.iter_mut().find(|attribute| attribute.name == access_lists::ACCESS);
@@ -167,7 +150,7 @@ fn follow_mode(extended: &mut [ExtendedAttribute], mode: u32) -> bool {
     changed.map(|(value, list)| list.value = value).is_some()
 }
 
-/// Sets or removes an extended attribute. The mode follows from an access control list.
+/// Sets or removes an extended attribute. The mode follows from an access control list. An error changes nothing.
 fn set_list_in(
     extended: &mut Vec<ExtendedAttribute>,
     attributes: &mut Attributes,
@@ -175,12 +158,12 @@ fn set_list_in(
     setting: Setting<'_>,
     caller: Caller,
 ) -> Result<(), Errno> {
-    set_in(extended, name, setting)?;
-    let Setting::Set { value, .. } = setting else { return Ok(()) };
-    if name != access_lists::ACCESS {
-        return Ok(());
-    }
+    let value = match setting {
+        Setting::Set { value, .. } if name == access_lists::ACCESS => value,
+        _ => return set_in(extended, name, setting),
+    };
     let followed = access_lists::mode_with(value, attributes.mode).ok_or(Errno::EINVAL)?;
+    set_in(extended, name, setting)?;
     let (mode, says_more) = followed;
     attributes.mode = mode;
     // The kernel does not say in which other groups the caller is.
@@ -215,4 +198,21 @@ fn set_in(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_malformed_access_control_list_changes_nothing() {
+        let caller = Caller { uid: 0, gid: 0 };
+        let modified = Timestamp::default();
+        let before = Attributes { mode: 0o640, uid: 0, gid: 0, modified, origin: None };
+        let (mut extended, mut attributes) = (Vec::new(), before);
+        let setting = Setting::Set { value: b"no list", must_exist: false, must_be_new: false };
+        let name = access_lists::ACCESS;
+        let outcome = set_list_in(&mut extended, &mut attributes, name, setting, caller);
+        assert_eq!((outcome, extended, attributes), (Err(Errno::EINVAL), Vec::new(), before));
+    }
 }

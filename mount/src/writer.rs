@@ -345,7 +345,7 @@ mod tests {
         names.add_file(InodeNumber::ROOT, name, attributes, None).expect("added")
     }
 
-    /// A device whose syncs fail once it is told so.
+    /// A device whose syncs fail while `fails` is set.
     #[derive(Debug, Clone, Default)]
     struct Failing {
         device: MemoryDevice,
@@ -437,6 +437,42 @@ mod tests {
         drop(reader);
         writer.commit().expect("committed");
         writer.write(large, LIMIT * DATA_SIZE_U64, &bytes(50), false).expect("written");
+        writer.close().expect("closed");
+    }
+
+    /// As when another user changes the owner of a program with the set-user-ID bit: the kernel then changes the mode too.
+    #[test]
+    fn a_change_of_mode_and_owner_changes_the_list_and_ends_capabilities() {
+        use ar7_registry::records::ExtendedAttribute;
+
+        use crate::access_lists::{ACCESS, mode_with};
+        use crate::inodes::CAPABILITIES;
+        use crate::metadata::Wanted;
+
+        let writer = writer(MemoryDevice::new(), |_| {});
+        // Owner, another user, group, mask and others. A long attribute puts the whole set into a stream.
+        let entries = [(1, 7), (2, 7), (4, 5), (16, 7), (32, 5)];
+        let entry = |(tag, rights): (u8, u8)| [tag, 0, rights, 0, 0xff, 0xff, 0xff, 0xff];
+        let list = [&[2, 0, 0, 0][..], entries.map(entry).as_flattened()].concat();
+        for length in [1, 1000] {
+            let number = writer.change(Need::Room(0), |names| {
+                let number = add(names, format!("file{length}").as_bytes());
+                let extended =
+                    [(ACCESS, list.clone()), (CAPABILITIES, vec![1]), (b"user.a", vec![2; length])];
+                let extended = extended.map(|(name, value)| ExtendedAttribute::new(name, value));
+                names.set_extended_attributes(number, &extended)?;
+                Ok(number)
+            });
+            let number = number.expect("a file");
+            let wanted = Wanted { mode: Some(0o700), uid: Some(7), ..Wanted::default() };
+            writer.set_attributes(number, wanted).expect("changed");
+            let names = writer.archive.names();
+            let inode = names.inode(number).expect("read").expect("an inode");
+            let extended = names.extended_attributes(&inode).expect("attributes");
+            let found: Vec<&[u8]> = extended.iter().map(|attribute| &attribute.name[..]).collect();
+            assert_eq!(found, [ACCESS, b"user.a"]);
+            assert_eq!(mode_with(&extended[0].value, 0), Some((0o700, true)));
+        }
         writer.close().expect("closed");
     }
 
