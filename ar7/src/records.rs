@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ar7_engine::format::{self, Generation, StoredStream};
+use ar7_registry::packs::needs_repacking;
 use ar7_registry::records::{self, EntryType, Extended, Inode, InodeNumber};
 use uuid::Uuid;
 
@@ -443,10 +444,11 @@ pub struct Statistics {
 }
 
 impl Statistics {
-    /// Returns a warning if over a quarter of the bytes in packs is dead, which commits move only if there is room.
+    /// Returns a warning if over a quarter of the bytes in packs is dead. A commit gives their space back only if there is
+    /// room to move the content next to them.
     pub fn dead_content(&self) -> Option<String> {
         let Statistics { packed_bytes, dead_bytes, .. } = *self;
-        (dead_bytes.saturating_mul(4) > packed_bytes).then(|| {
+        needs_repacking(dead_bytes, packed_bytes).then(|| {
             format!(
                 "deleted content still takes {dead_bytes} of {packed_bytes} bytes in packs: with more free space, \
                  another change gives them back"

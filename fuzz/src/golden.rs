@@ -144,8 +144,8 @@ fn crowd(bytes: &[u8]) -> Result<Vec<u8>> {
     Ok(device.to_bytes())
 }
 
-/// Returns the first later time, in milliseconds since 1970, with other upper 32 of its 48 bits. Identities of the minute
-/// that begins then share these.
+/// Returns the next time, in milliseconds since 1970, whose lower 16 bits are zeros. Identities of the minute that begins
+/// then have the same upper 32 of 48 bits.
 fn time_after(time: Timestamp) -> u64 {
     let milliseconds = u64::try_from(time.seconds).expect("after 1970") * 1000;
     ((milliseconds >> 16) + 1) << 16

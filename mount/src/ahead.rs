@@ -46,8 +46,8 @@ struct Window {
 }
 
 impl ReadAhead {
-    /// Passes the bytes of a request to `answer`, or why there are none. There are fewer if the file ends before. `read`
-    /// fills a buffer from an offset on, and returns how many bytes there were.
+    /// Passes the bytes of a request, or the error, to `answer`. At the end of the file there are fewer bytes than were asked
+    /// for. `read` fills a buffer from an offset on and returns the number of bytes.
     ///
     /// A request that continues the one before it reads more than it needs. If that fails, it reads only what it needs:
     /// the damage may lie behind it.

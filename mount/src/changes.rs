@@ -180,10 +180,10 @@ fn attributes_in(
     let is_directory = matches!(new, New::Directory);
     let passed_on = if inherits && is_directory { SET_GID } else { 0 };
     let extended = names.extended_attributes(parent)?;
-    let mut lists = extended.iter().filter(|attribute| attribute.name == access_lists::DEFAULT);
-    let list = lists.next().filter(|_| !matches!(new, New::Symlink(_)));
+    let default = extended.iter().find(|attribute| attribute.name == access_lists::DEFAULT);
+    let default = default.filter(|_| !matches!(new, New::Symlink(_)));
     let inherited =
-        list.and_then(|list| access_lists::inherited(&list.value, maker.mode, is_directory));
+        default.and_then(|list| access_lists::inherited(&list.value, maker.mode, is_directory));
     let (mode, lists) = inherited.unwrap_or((maker.mode & !maker.umask, Vec::new()));
     let attributes = Attributes {
         mode: mode & 0o7777 | passed_on,

@@ -110,8 +110,7 @@ mod tests {
             names.set_extended_attributes(file, &extended)
         };
         let mut stream = archive.new_stream().expect("a stream");
-        let later = attributes.modified.seconds;
-        let odd = Timestamp { seconds: later, nanoseconds: u32::MAX };
+        let odd = Timestamp { nanoseconds: u32::MAX, ..modified };
         let table = [
             (add(root, b"file"), Errno::EEXIST),
             (add(file, b"below"), Errno::ENOTDIR),

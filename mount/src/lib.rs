@@ -47,8 +47,8 @@
 //! root. The root directory of a new archive belongs to the first user who mounts it.
 //!
 //! The kernel checks modes and access control lists. As on other file systems of Linux, setting a list changes the mode,
-//! changing the mode changes the mask of the list, and a directory passes on its default list, instead of which the umask
-//! of the program counts where there is none.
+//! changing the mode changes the mask of the list, and a new entry inherits the default list of its directory. Without
+//! one, the umask of the program applies.
 //!
 //! # Files without a name
 //!

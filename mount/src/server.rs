@@ -142,7 +142,7 @@ impl Server {
         view.read_target(&inode).map_err(|error| errno(&error))
     }
 
-    /// Passes bytes of a file to `answer`, or why there are none.
+    /// Passes bytes of a file, or the error, to `answer`.
     pub(crate) fn read_at<T>(
         &self,
         number: INodeNo,

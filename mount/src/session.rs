@@ -238,7 +238,7 @@ fn device_of(directory: &Path) -> Option<(u32, u32)> {
 /// archive. What was written is committed.
 ///
 /// With `lazy`, a directory that programs use is unmounted too. They keep what they have open, and the process closes the
-/// archive after the last one. Also unmounts a directory whose process was killed, or does not answer.
+/// archive when they are done. Also unmounts a directory whose process was killed, or does not answer.
 pub fn unmount(directory: &Path, lazy: bool) -> io::Result<Unmounted> {
     let limit = lazy.then_some(ANSWERS_WITHIN);
     let process = match within(limit, directory, process_of) {

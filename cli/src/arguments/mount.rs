@@ -37,7 +37,7 @@ pub(crate) struct MountAt {
 pub(crate) struct Unmount {
     /// The directory
     pub(crate) directory: PathBuf,
-    /// Unmount it even if programs use it; the archive is closed after the last one
+    /// Unmount it even while programs use it; the archive is closed when they are done
     #[arg(long)]
     pub(crate) lazy: bool,
 }

@@ -26,7 +26,7 @@ const READY: &[u8] = b"ready\n";
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What a lazy unmount leaves.
-const IN_USE: &str = "programs have files open there: the archive is closed after the last one";
+const IN_USE: &str = "programs have files open there: the archive is closed when they are done";
 const NO_ANSWER: &str =
     "the process that serves the directory does not answer: it may still have the archive open";
 

@@ -136,13 +136,6 @@ pub struct Statistics {
     pub commit: u64,
 }
 
-impl Statistics {
-    /// Returns whether so many bytes in packs are dead that a commit moves content, if there is room.
-    pub fn is_over_a_quarter_dead(&self) -> bool {
-        repack::is_over_a_quarter(self.dead_bytes, self.packed_bytes)
-    }
-}
-
 impl Archive {
     /// Creates an archive in a new file and opens it for writing. Fails if the file exists.
     pub fn create(path: &Path, secret: &Secret, options: &CreateOptions) -> Result<Archive> {

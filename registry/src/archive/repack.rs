@@ -13,11 +13,8 @@ use super::State;
 use super::packing::InTransaction;
 use crate::blocks::{content_at, is_damage, is_live, next_frame};
 use crate::error::Result;
-use crate::packs::{BATCH_FRAMES, Content, Encoded, Head, encode};
+use crate::packs::{BATCH_FRAMES, Content, Encoded, Head, encode, needs_repacking};
 use crate::records::{Frames, LIVE_COUNTER, PACKED_COUNTER, Pack, Packs, ReadRecords};
-
-/// Content is moved while more than one in this many bytes of all packs is dead.
-const DEAD_ONE_IN: u64 = 4;
 
 /// Number of live bytes that one commit moves at most. Without room for that, it moves less, down to the second number.
 const MOVED_PER_COMMIT: u64 = 16 << 20;
@@ -78,7 +75,7 @@ impl State {
         }
     }
 
-    /// Moves at most so many live bytes, and commits. Returns whether it moved any.
+    /// Moves up to `most` live bytes in a commit of its own. Returns whether it moved any.
     fn repack_at_most(&mut self, most: u64) -> Result<bool> {
         let moved = self.move_dead_packs(most)?;
         if moved {
@@ -91,7 +88,7 @@ impl State {
     fn must_repack(&self, when: Repack) -> bool {
         let dead = self.dead_bytes();
         match when {
-            Repack::OverAQuarter => is_over_a_quarter(dead, self.trees.counters()[PACKED_COUNTER]),
+            Repack::OverAQuarter => needs_repacking(dead, self.trees.counters()[PACKED_COUNTER]),
             Repack::AnyDead => dead > 0,
         }
     }
@@ -102,8 +99,8 @@ impl State {
         counters[PACKED_COUNTER].saturating_sub(counters[LIVE_COUNTER])
     }
 
-    /// Moves the live content of the packs with the most dead bytes, up to a number of bytes. A pack that is damaged stays where it
-    /// is, for salvage.
+    /// Moves up to `most` bytes of live content out of the packs with the most dead bytes. A damaged pack stays where it is,
+    /// for salvage.
     fn move_dead_packs(&mut self, most: u64) -> Result<bool> {
         loop {
             let stuck = match self.try_move_packs(most)? {
@@ -222,11 +219,6 @@ impl State {
         }
         Ok(live)
     }
-}
-
-/// Returns whether so many dead bytes of all bytes in packs are moved.
-pub(super) fn is_over_a_quarter(dead: u64, packed: u64) -> bool {
-    dead.saturating_mul(DEAD_ONE_IN) > packed
 }
 
 /// Encodes contents on all cores. Returns with each how many of its addresses belong to files.

@@ -57,6 +57,11 @@ pub const LEVEL_MAX: u8 = 19;
 /// one percent less than level 3, in three quarters of the time.
 pub const AUTO_LEVEL: u8 = 2;
 
+/// Returns whether over a quarter of the bytes in packs is dead. Then commits move the live ones, if there is room.
+pub fn needs_repacking(dead_bytes: u64, packed_bytes: u64) -> bool {
+    dead_bytes.saturating_mul(4) > packed_bytes
+}
+
 /// Returns the level of Zstandard for new content, or `None` for raw frames. `choice` is the number that an archive
 /// stores: 0 automatic, 1 none, 2 and more a level plus 1. A later version of the program may have stored an unknown one.
 pub fn level_of(choice: u64) -> Option<i32> {
