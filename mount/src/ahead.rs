@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
+use std::thread;
 
 use ar7_registry::records::InodeNumber;
 use zeroize::Zeroizing;
@@ -20,7 +22,7 @@ const FILES: usize = 16;
 #[derive(Default)]
 pub(crate) struct ReadAhead(Mutex<VecDeque<(InodeNumber, Shared)>>);
 
-type Shared = Arc<Mutex<Window>>;
+type Shared = Arc<Mutex<Windows>>;
 
 /// A request for bytes of a file, all of which exist.
 #[derive(Debug, Clone, Copy)]
@@ -34,69 +36,98 @@ pub(crate) struct Wanted {
     pub(crate) size: u64,
 }
 
-/// Consecutive bytes of a file.
-struct Window {
+/// Reads bytes of a file from an offset on, and returns their number. Other threads call it too.
+pub(crate) trait Read<E>:
+    Fn(u64, &mut [u8]) -> Result<usize, E> + Clone + Send + 'static
+{
+}
+
+impl<E, F: Fn(u64, &mut [u8]) -> Result<usize, E> + Clone + Send + 'static> Read<E> for F {}
+
+/// The part of a file that is being read, and the part after it, which a thread reads meanwhile.
+struct Windows {
     commit: u64,
-    start: u64,
-    bytes: Zeroizing<Vec<u8>>,
+    current: Window,
+    coming: Option<Coming>,
     /// The end of the last request.
     next: u64,
     /// The length of the next window.
     step: usize,
 }
 
+/// Consecutive bytes of a file.
+#[derive(Default)]
+struct Window {
+    start: u64,
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+/// A window that a thread reads. It sends nothing if that fails.
+struct Coming {
+    start: u64,
+    end: u64,
+    window: Receiver<Window>,
+}
+
 impl ReadAhead {
     /// Passes the bytes of a request, or the error, to `answer`. At the end of the file there are fewer bytes than were asked
-    /// for. `read` fills a buffer from an offset on and returns the number of bytes.
+    /// for.
     ///
     /// A request that continues the one before it reads more than it needs. If that fails, it reads only what it needs:
     /// the damage may lie behind it.
-    pub(crate) fn read<T, E>(
+    pub(crate) fn read<T, E: 'static>(
         &self,
         wanted: Wanted,
-        read: impl Fn(u64, &mut [u8]) -> Result<usize, E>,
+        read: impl Read<E>,
         answer: impl FnOnce(Result<&[u8], E>) -> T,
     ) -> T {
-        let shared = self.window(wanted.file);
-        let mut window = lock(&shared);
-        if window.commit != wanted.commit {
-            *window = Window::new(wanted.commit);
+        let shared = self.windows(wanted.file);
+        let mut windows = lock(&shared);
+        if windows.commit != wanted.commit {
+            *windows = Windows::new(wanted.commit);
         }
         // Other requests for the file wait meanwhile: they find their bytes in the window.
-        let found = window.place(&wanted).or_else(|| window.fill(&wanted, &read));
-        window.next = wanted.offset.saturating_add(wanted.length as u64);
-        if let Some(bytes) = found.and_then(|place| window.bytes.get(place)) {
+        let found = windows.find(&wanted, &read);
+        windows.next = wanted.offset.saturating_add(wanted.length as u64);
+        if let Some(bytes) = found.and_then(|place| windows.current.bytes.get(place)) {
             return answer(Ok(bytes));
         }
-        drop(window);
+        drop(windows);
         let mut bytes = Zeroizing::new(vec![0; wanted.length]);
         let length = read(wanted.offset, &mut bytes);
         answer(length.map(|length| bytes.get(..length).unwrap_or_default()))
     }
 
-    /// Returns the window of a file. With too many, the file that was not read for the longest time loses its own.
-    fn window(&self, file: InodeNumber) -> Shared {
-        let mut windows = lock(&self.0);
-        let found = windows.iter().rposition(|(number, _)| *number == file);
-        let found = found.and_then(|place| windows.remove(place));
-        let (_, window) = found.unwrap_or_else(|| (file, Arc::default()));
-        if windows.len() == FILES {
-            windows.pop_front();
+    /// Returns the windows of a file. With too many, the file that was not read for the longest time loses its own.
+    fn windows(&self, file: InodeNumber) -> Shared {
+        let mut files = lock(&self.0);
+        let found = files.iter().rposition(|(number, _)| *number == file);
+        let found = found.and_then(|place| files.remove(place));
+        let (_, windows) = found.unwrap_or_else(|| (file, Arc::default()));
+        if files.len() == FILES {
+            files.pop_front();
         }
-        windows.push_back((file, Arc::clone(&window)));
-        window
-    }
-}
-
-impl Default for Window {
-    fn default() -> Window {
-        Window::new(0)
+        files.push_back((file, Arc::clone(&windows)));
+        windows
     }
 }
 
 impl Window {
-    fn new(commit: u64) -> Window {
-        Window { commit, start: 0, bytes: Zeroizing::default(), next: 0, step: FIRST }
+    /// Reads bytes into a buffer, whose content is lost. Returns `None` if that fails.
+    fn read<E>(
+        start: u64,
+        length: usize,
+        mut bytes: Zeroizing<Vec<u8>>,
+        read: &impl Read<E>,
+    ) -> Option<Window> {
+        bytes.resize(length, 0);
+        let length = read(start, &mut bytes).ok()?;
+        bytes.truncate(length);
+        Some(Window { start, bytes })
+    }
+
+    fn end(&self) -> u64 {
+        self.start.saturating_add(self.bytes.len() as u64)
     }
 
     /// Returns the place of the bytes of a request.
@@ -105,39 +136,94 @@ impl Window {
         let end = start.checked_add(wanted.length)?;
         (end <= self.bytes.len()).then_some(start..end)
     }
+}
 
-    /// Reads ahead, if the request continues the one before it. Returns the place of its bytes.
-    fn fill<E>(
+impl Default for Windows {
+    fn default() -> Windows {
+        Windows::new(0)
+    }
+}
+
+impl Windows {
+    fn new(commit: u64) -> Windows {
+        Windows { commit, current: Window::default(), coming: None, next: 0, step: FIRST }
+    }
+
+    /// Returns the place of the bytes of a request in the current window, after reading ahead if the request continues the
+    /// one before it.
+    fn find<E: 'static>(&mut self, wanted: &Wanted, read: &impl Read<E>) -> Option<Range<usize>> {
+        if let Some(place) = self.current.place(wanted) {
+            return Some(place);
+        }
+        let left = usize::try_from(wanted.size - wanted.offset).unwrap_or(usize::MAX);
+        let window = self.take_coming(wanted).or_else(|| {
+            // Requests that the kernel makes at the same time may be in another order.
+            let ahead = wanted.offset.checked_sub(self.next)?;
+            if ahead >= self.step as u64 || wanted.offset == 0 || left <= wanted.length {
+                self.step = FIRST;
+                return None;
+            }
+            let length = self.step.max(wanted.length).min(left);
+            let bytes = std::mem::take(&mut self.current.bytes);
+            let window = Window::read(wanted.offset, length, bytes, read);
+            if window.is_none() {
+                *self = Windows::new(self.commit);
+            }
+            window
+        })?;
+        let before = std::mem::replace(&mut self.current, window);
+        self.step = (2 * self.step).min(LARGEST);
+        self.start_coming(wanted, before.bytes, read);
+        // The file may end before its recorded length.
+        let found = self.current.end().saturating_sub(wanted.offset);
+        let length = usize::try_from(found).unwrap_or(usize::MAX).min(wanted.length);
+        self.current.place(&Wanted { length, ..*wanted })
+    }
+
+    /// Returns the window that a thread has read, if it has the beginning of a request. Waits for the thread.
+    fn take_coming(&mut self, wanted: &Wanted) -> Option<Window> {
+        let coming = self.coming.take_if(|coming| coming.start <= wanted.offset)?;
+        let has_it = wanted.offset < coming.end;
+        has_it
+            .then(|| coming.window.recv().ok())
+            .flatten()
+            .filter(|window| window.place(wanted).is_some() || window.end() >= wanted.size)
+    }
+
+    /// Starts a thread that reads the next window, into a buffer whose content is lost. Without a thread, a later request
+    /// reads it.
+    fn start_coming<E: 'static>(
         &mut self,
         wanted: &Wanted,
-        read: impl Fn(u64, &mut [u8]) -> Result<usize, E>,
-    ) -> Option<Range<usize>> {
-        // Requests that the kernel makes at the same time may be in another order.
-        let ahead = wanted.offset.checked_sub(self.next)?;
-        let left = usize::try_from(wanted.size - wanted.offset).unwrap_or(usize::MAX);
-        if ahead >= self.step as u64 || wanted.offset == 0 || left <= wanted.length {
-            self.step = FIRST;
-            return None;
-        }
+        bytes: Zeroizing<Vec<u8>>,
+        read: &impl Read<E>,
+    ) {
+        // It begins where a request of the same length will, so that no request needs two windows.
+        let length = (wanted.length as u64).max(1);
+        let requests = self.current.end().saturating_sub(wanted.offset) / length;
+        let start = wanted.offset + requests * length;
+        let left = usize::try_from(wanted.size.saturating_sub(start)).unwrap_or(usize::MAX);
         let length = self.step.max(wanted.length).min(left);
-        if self.bytes.len() != length {
-            self.bytes = Zeroizing::new(vec![0; length]);
+        self.coming = None;
+        if length == 0 || self.current.end() < start {
+            return;
         }
-        let Ok(length) = read(wanted.offset, &mut self.bytes) else {
-            *self = Window::new(self.commit);
-            return None;
+        let (sender, window) = channel();
+        let read = read.clone();
+        let reading = move || {
+            if let Some(window) = Window::read(start, length, bytes, &read) {
+                // Nobody may want it any more.
+                let _ = sender.send(window);
+            }
         };
-        self.bytes.truncate(length);
-        self.start = wanted.offset;
-        self.step = (2 * self.step).min(LARGEST);
-        Some(0..wanted.length.min(length))
+        if thread::Builder::new().spawn(reading).is_ok() {
+            self.coming = Some(Coming { start, end: start + length as u64, window });
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-
     use super::*;
 
     const SIZE: u64 = 20 << 20;
@@ -152,11 +238,13 @@ mod tests {
         Wanted { file: InodeNumber(7), commit, offset, length, size: SIZE }
     }
 
-    /// Reads, checks the answer, and returns the length of each part that was read for it.
+    /// Reads, checks the answer, waits for the window that is read meanwhile, and returns the length of each part that was
+    /// read.
     fn reads(ahead: &ReadAhead, wanted: Wanted, bad: u64) -> Vec<usize> {
-        let reads = RefCell::new(Vec::new());
-        let read = |offset: u64, bytes: &mut [u8]| {
-            reads.borrow_mut().push(bytes.len());
+        let reads = Arc::<Mutex<Vec<_>>>::default();
+        let noted = Arc::clone(&reads);
+        let read = move |offset: u64, bytes: &mut [u8]| {
+            lock(&noted).push(bytes.len());
             bytes.iter_mut().zip(offset..).for_each(|(to, at)| *to = byte(at));
             let range = offset..offset + bytes.len() as u64;
             if range.contains(&bad) { Err("bad") } else { Ok(bytes.len()) }
@@ -168,7 +256,20 @@ mod tests {
             assert_eq!(bytes.len(), wanted.length);
             assert!(bytes.iter().zip(wanted.offset..).all(|(&found, at)| found == byte(at)));
         });
-        reads.into_inner()
+        wait_for_coming(ahead, wanted.file);
+        let reads = lock(&reads);
+        reads.clone()
+    }
+
+    fn wait_for_coming(ahead: &ReadAhead, file: InodeNumber) {
+        let windows = ahead.windows(file);
+        let mut windows = lock(&windows);
+        let Some(coming) = &mut windows.coming else { return };
+        let (sender, window) = channel();
+        if let Ok(read) = coming.window.recv() {
+            sender.send(read).unwrap();
+        }
+        coming.window = window;
     }
 
     #[test]
@@ -202,6 +303,35 @@ mod tests {
     }
 
     #[test]
+    fn requests_of_any_length_need_one_window_each() {
+        for length in [100_000, 3 << 20] {
+            let ahead = ReadAhead::default();
+            let mut parts = Vec::new();
+            for offset in (0..SIZE).step_by(length) {
+                parts.extend(reads(&ahead, wanted(1, offset, length), u64::MAX));
+            }
+            let read = parts.iter().sum::<usize>() as u64;
+            assert!(read < SIZE + (parts.len() * length) as u64, "{length}: {read}");
+            assert!(parts.len() < 20, "{length}: {parts:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_read_meanwhile_is_used_or_forgotten() {
+        let ahead = ReadAhead::default();
+        let at = |page: u64| wanted(1, page * PAGE as u64, PAGE);
+        for page in 0..2 {
+            reads(&ahead, at(page), u64::MAX);
+        }
+        // The window from page 1 on has two pages, the coming one four.
+        assert!(reads(&ahead, at(2), u64::MAX).is_empty());
+        assert_eq!(reads(&ahead, at(4), u64::MAX), [4 * FIRST], "a later page of it");
+        assert_eq!(reads(&ahead, at(3), u64::MAX), Vec::<usize>::new());
+        assert_eq!(reads(&ahead, at(120), u64::MAX), [PAGE], "a page far away");
+        assert_eq!(reads(&ahead, at(121), u64::MAX), [FIRST, 2 * FIRST]);
+    }
+
+    #[test]
     fn other_requests_read_only_what_they_ask_for() {
         let ahead = ReadAhead::default();
         for offset in [9_000_000, 3_000_000, 17_000_000, 0, 5_000_000, 4_000_000] {
@@ -214,9 +344,9 @@ mod tests {
         let ahead = ReadAhead::default();
         let second = PAGE as u64;
         reads(&ahead, wanted(1, 0, PAGE), u64::MAX);
-        assert_eq!(reads(&ahead, wanted(1, second, PAGE), u64::MAX), [FIRST]);
+        assert_eq!(reads(&ahead, wanted(1, second, PAGE), u64::MAX), [FIRST, 2 * FIRST]);
         assert!(reads(&ahead, wanted(1, second, PAGE), u64::MAX).is_empty());
-        assert_eq!(reads(&ahead, wanted(2, second, PAGE), u64::MAX), [FIRST]);
+        assert_eq!(reads(&ahead, wanted(2, second, PAGE), u64::MAX), [FIRST, 2 * FIRST]);
     }
 
     #[test]
@@ -233,7 +363,7 @@ mod tests {
     fn memory_is_kept_for_a_few_files() {
         let ahead = ReadAhead::default();
         for number in 0..100 {
-            ahead.window(InodeNumber(number));
+            ahead.windows(InodeNumber(number));
         }
         let kept: Vec<u64> = lock(&ahead.0).iter().map(|(number, _)| number.0).collect();
         assert_eq!(kept, (84..100).collect::<Vec<_>>());

@@ -153,7 +153,7 @@ impl Server {
         match self.content_at(number, offset, size) {
             Ok(Found::Bytes(bytes)) => answer(Ok(&bytes)),
             Ok(Found::Content(content, wanted)) => {
-                let read = |offset, bytes: &mut [u8]| content.read_at(offset, bytes);
+                let read = move |offset, bytes: &mut [u8]| content.read_at(offset, bytes);
                 self.ahead.read(wanted, read, |read| answer(read.map_err(|error| errno(&error))))
             }
             Err(error) => answer(Err(error)),
