@@ -294,7 +294,7 @@ mod tests {
             (seed >> 33) % bound
         };
         let mut matched = 0;
-        for _ in 0..20_000 {
+        for _ in 0..4000 {
             let parts: Vec<&str> = (0..2 + below(4)).map(|_| PARTS[below(PARTS.len())]).collect();
             let names: Vec<&str> = (0..=below(5)).map(|_| NAMES[below(NAMES.len())]).collect();
             let (pattern, path) = (parts.join("/"), names.join("/"));
@@ -303,7 +303,7 @@ mod tests {
             assert_eq!(patterns.matches(&path, false).is_some(), expected, "{pattern} {path}");
             matched += usize::from(expected);
         }
-        assert!(matched > 1000, "{matched} matched");
+        assert!(matched > 200, "{matched} matched");
     }
 
     #[test]
