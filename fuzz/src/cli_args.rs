@@ -390,7 +390,7 @@ mod tests {
 
     #[test]
     fn any_text_is_accepted_or_rejected() {
-        const CASES: u32 = 5000;
+        const CASES: u32 = 1500;
         let mut random = Random::new(0x0063_6c69);
         let mut accepted = 0;
         for case in 0..CASES {

@@ -118,7 +118,10 @@ fn compare(python: &Python, options: &Options) -> Result<()> {
     let mut both = Both { ar7, python, key, counts: Counts::default() };
     for (path, plan, subject) in golden::subjects()? {
         both.compare(&path, &plan, &subject)?;
-        both.tamper(&path, &plan, folder, options.seed)?;
+        // A single round changes no golden archive of this kind, because it changes new ones.
+        if options.rounds > 1 || plan.kind != ArchiveKind::Dynamic {
+            both.tamper(&path, &plan, folder, options.seed)?;
+        }
     }
     if options.rounds > 1 {
         both.states()?;

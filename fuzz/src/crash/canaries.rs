@@ -75,7 +75,7 @@ fn by_a_reader(fixture: &Fixture) -> Option<Caught> {
 
 fn by_failures(fixture: &Fixture) -> Option<Caught> {
     let append = [Operation::Append { stream: 0, length: 50 }];
-    let broken = failures_poison(fixture, &append).err()?;
+    let broken = failures_poison(fixture, &append, 1).err()?;
     Some(Caught { check: "a failure of each write and sync", states: 0, wrong: broken.to_string() })
 }
 

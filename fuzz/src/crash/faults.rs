@@ -55,12 +55,16 @@ impl Case<'_> {
     }
 }
 
-/// Fails each write, in every way, and each sync. From then on every call on the handle must fail. After reopening, and
-/// after a power cut too, the archive must hold the last acknowledged commit or the one in progress.
-pub fn failures_poison(fixture: &Fixture, operations: &[Operation]) -> Outcome<Totals> {
+/// Fails one in `one_in` of the syncs, and of the writes in every way. From then on every call on the handle must fail.
+/// After reopening, and after a power cut too, the archive must hold the last acknowledged commit or the one in progress.
+pub fn failures_poison(
+    fixture: &Fixture,
+    operations: &[Operation],
+    one_in: usize,
+) -> Outcome<Totals> {
     let mut totals = Totals::default();
-    for fault in [DiskFault::WriteFails, DiskFault::WriteIsShort, DiskFault::SyncFails] {
-        for number in 0.. {
+    for fault in [DiskFault::SyncFails, DiskFault::WriteFails, DiskFault::WriteIsShort] {
+        for number in (0..).step_by(one_in) {
             match failure_poisons(fixture, operations, fault, number)? {
                 Some(found) => totals += found,
                 None => break,

@@ -37,7 +37,12 @@ fn search() -> Option<CaughtFault> {
     if let Err(wrong) = named_hostile(&victim.now().image) {
         return Some(CaughtFault { check: "the hostile archives", cases: 0, wrong });
     }
-    let failed = run_part(&victim, &sample(&victim, 1, 2000)).err()?;
+    let mut cases = sample(&victim, 1, 2000);
+    // One fault is found only by the few cases that put headers back.
+    cases.sort_by_key(
+        |case| !matches!(case, Case::PutBack { positions, .. } if positions.contains(&0)),
+    );
+    let failed = run_part(&victim, &cases).err()?;
     let (cases, wrong) = (failed.before, failed.to_string());
     Some(CaughtFault { check: "the matrix", cases, wrong })
 }

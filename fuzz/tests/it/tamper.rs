@@ -26,8 +26,8 @@ fn sampled(most: usize, one_in: usize) -> u64 {
 
 #[test]
 fn a_sample_of_tampering_is_detected() {
-    let cases = sampled(600, 3);
-    assert!(cases >= 8000, "only {cases} cases");
+    let cases = sampled(600, 9);
+    assert!(cases >= 5000, "only {cases} cases");
 }
 
 #[test]
@@ -44,14 +44,27 @@ fn third_copies_of_any_age_are_used_only_without_the_others_and_with_a_warning()
     assert!(newest > 100 && older > 50 && errors > 50);
 }
 
-#[test]
-fn hostile_archives_end_with_typed_errors() {
+/// Tries random hostile archives made from one of each kind.
+fn check_hostile(archives: u64) {
     for (seed, kind) in (1..).zip(VictimKind::ALL) {
         let victim = Victim::new(kind);
-        let totals = random_hostile(&victim.now().image, seed * 1_000_000, 1000);
+        let totals = random_hostile(&victim.now().image, seed * 1_000_000, archives);
         println!("{kind:?}: {totals}");
-        assert!(totals.refused > 50 && totals.reported > 50 && totals.accepted > 0, "{totals}");
+        let least = archives / 20;
+        let is_varied = totals.refused > least && totals.reported > least && totals.accepted > 0;
+        assert!(is_varied, "{totals}");
     }
+}
+
+#[test]
+fn hostile_archives_end_with_typed_errors() {
+    check_hostile(300);
+}
+
+#[test]
+#[ignore = "seconds: `cargo xtask proof` runs it"]
+fn many_hostile_archives_end_with_typed_errors() {
+    check_hostile(1000);
 }
 
 #[test]
