@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ar7_registry::compact::{CompactObserver, CompactProgress};
+use ar7_registry::packs::Encoding;
 use ar7_registry::verify;
 
 use crate::archive::Archive;
@@ -75,8 +76,8 @@ impl fmt::Display for CompactedCopy {
 }
 
 impl Archive {
-    /// Prepares to move blocks from the end of the file to free blocks before it, and to cut the file. Content,
-    /// names and snapshots stay as they are.
+    /// Prepares to move blocks from the end of the file to free blocks before it, and to cut the file. Files, names and
+    /// snapshots stay as they are; what is stored of short files may become smaller.
     pub fn compact(&self) -> Compaction<'_> {
         Compaction { archive: self, wait: Duration::ZERO, compression: None }
     }
@@ -89,8 +90,7 @@ impl Compaction<'_> {
         Compaction { wait, ..self }
     }
 
-    /// Chooses how new content is compressed, which the archive remembers, and compresses what is in it. By default, all
-    /// content stays as it is.
+    /// Chooses how new content is compressed, which the archive remembers, and compresses what is in it.
     ///
     /// With [`Compression::Auto`] or [`Compression::Zstd`], each file that has whole blocks is compressed if a sample of its
     /// beginning becomes smaller by more than a sixteenth, or if it has at most 64 KiB, so that it shares blocks. What is
@@ -98,14 +98,23 @@ impl Compaction<'_> {
     /// takes as long as an ingest. With [`Compression::None`], the content in the archive stays as it is, and only new
     /// files get whole blocks.
     ///
+    /// By default, files of at most 16 MiB that have whole blocks, such as those that were written through
+    /// [`Transaction::create`](crate::Transaction::create) or a mount, are compressed as the archive remembers. Everything
+    /// else stays as it is.
+    ///
     /// In place, this can need more disk space for a while: for the compressed content of one file, or for 16 MiB. What
     /// has no room stays as it is, and so does what is damaged.
     pub fn compression(self, compression: impl Into<Option<Compression>>) -> Self {
         Compaction { compression: compression.into(), ..self }
     }
 
-    /// Compacts the archive, in commits of its own, in bounded memory and without growing the file. A crash between
-    /// any of them loses nothing, and another compaction continues. Waits for a transaction in progress.
+    fn encoding(&self) -> Encoding {
+        let choice = self.compression.map(Compression::number);
+        choice.map_or(Encoding::Pack, Encoding::Choose)
+    }
+
+    /// Compacts the archive, in commits of its own and in bounded memory. A crash between any of them loses nothing, and
+    /// another compaction continues. Waits for a transaction in progress.
     ///
     /// Passes to `report` each block that does not open: it stays where it is. `progress` is called repeatedly.
     /// If it breaks, this fails with [`crate::Error::Stopped`], and what was moved stays moved. Neither of them may
@@ -134,8 +143,8 @@ impl Compaction<'_> {
     ) -> Result<Compacted> {
         let _turn = self.archive.take_turn()?;
         let mut observer = Observer { report, progress };
-        let choice = self.compression.map(Compression::number);
-        let summary = self.archive.registry.compact_as(choice, self.wait, &mut observer)?;
+        let encoding = self.encoding();
+        let summary = self.archive.registry.compact_as(encoding, self.wait, &mut observer)?;
         Ok(Compacted {
             bytes_before: summary.bytes_before,
             bytes_after: summary.bytes_after,
@@ -184,8 +193,7 @@ impl Compaction<'_> {
         // A fixed archive gets its streams from the old one.
         let options = options.kind(self.archive.kind()).streams(0);
         let (copy, unpublished) = options.create_unpublished(new.as_ref(), key)?;
-        let choice = self.compression.map(Compression::number);
-        old.copy_as(choice, &copy.registry, &mut |at| {
+        old.copy_as(self.encoding(), &copy.registry, &mut |at| {
             progress(Progress { blocks: at.blocks, total: at.total.max(at.blocks) })
         })?;
         let store = Arc::clone(copy.registry.store());

@@ -20,7 +20,7 @@ use crate::blocks::{OpenStream, Reading, read_blocks};
 use crate::committed::Snapshot;
 use crate::error::Result;
 use crate::names::INODE_COUNTER;
-use crate::packs::level_of;
+use crate::packs::{Encoding, level_of};
 use crate::records::{
     ADDRESS_COUNTER, COMPRESSION_COUNTER, EntryType, Inode, InodeNumber, Inodes, NameKey,
     NameRecords, PACK_OWNER, ReadRecords, Record, Streams, TreeId, reserved_identity,
@@ -59,15 +59,15 @@ impl Archive {
         new: &Archive,
         progress: &mut dyn FnMut(CopyProgress) -> ControlFlow<()>,
     ) -> Result<()> {
-        self.copy_as(None, new, progress)
+        self.copy_as(Encoding::Keep, new, progress)
     }
 
-    /// Does the same. With a choice of compression, as [`Archive::set_compression`] takes it, the new archive follows it
-    /// from now on. If it has a level, content is encoded with it where that makes it smaller: files that have a stream
-    /// of their own are packed, as [`Archive::compact_as`] does, and each frame is encoded again.
+    /// Does the same, and encodes content where that makes it smaller: with [`Encoding::Pack`] and [`Encoding::Choose`],
+    /// files that have a stream of their own are packed, as [`Archive::compact_as`] does; with [`Encoding::Choose`], each
+    /// frame is encoded again.
     pub fn copy_as(
         &self,
-        choice: Option<u64>,
+        encoding: Encoding,
         new: &Archive,
         progress: &mut dyn FnMut(CopyProgress) -> ControlFlow<()>,
     ) -> Result<()> {
@@ -77,16 +77,25 @@ impl Archive {
         let total = u64::from(slot.block_count).saturating_sub(from.free_blocks());
         let buffer = Zeroizing::new(vec![0; DATA_SIZE * usize::try_from(BLOCKS_MAX).unwrap_or(1)]);
         let done = CopyProgress { blocks: 0, total };
-        for counter in [INODE_COUNTER, ADDRESS_COUNTER, COMPRESSION_COUNTER] {
+        for counter in [INODE_COUNTER, ADDRESS_COUNTER] {
             *new.state()?.writing()?.trees.counter_mut(counter) = slot.counters[counter];
         }
-        if let Some(choice) = choice {
-            new.set_compression(choice)?;
-        }
-        let level = choice.and_then(level_of).filter(|_| self.kind() == ArchiveKind::Dynamic);
-        let chosen = level_of(choice.unwrap_or(slot.counters[COMPRESSION_COUNTER]));
-        let mut copying =
-            Copying { from: &from, new, level, chosen, progress, buffer, done, streams: 0 };
+        let before = slot.counters[COMPRESSION_COUNTER];
+        new.set_compression(encoding.choice(before))?;
+        let packing = encoding.packing(before).filter(|_| self.kind() == ArchiveKind::Dynamic);
+        let level = encoding.level().filter(|_| packing.is_some());
+        let chosen = level_of(encoding.choice(before));
+        let mut copying = Copying {
+            from: &from,
+            new,
+            packing,
+            level,
+            chosen,
+            progress,
+            buffer,
+            done,
+            streams: 0,
+        };
         copying.reserved_streams()?;
         copying.streams_by_name()?;
         copying.other_streams()?;
@@ -106,7 +115,9 @@ fn after(key: &NameKey) -> NameKey {
 struct Copying<'a> {
     from: &'a Snapshot,
     new: &'a Archive,
-    /// The level with which to encode content again.
+    /// The level with which to pack files, and the length in bytes of the longest one.
+    packing: Option<(i32, u64)>,
+    /// The level with which to encode packed content again.
     level: Option<i32>,
     /// The level for new content of the new archive.
     chosen: Option<i32>,
@@ -258,7 +269,7 @@ impl Copying<'_> {
     /// Copies the inodes, except for those whose content was packed.
     fn inodes(&mut self) -> Result<()> {
         let next = |number: &InodeNumber| number.0.checked_add(1).map(InodeNumber);
-        if self.level.is_none() {
+        if self.packing.is_none() {
             return self.records::<Inodes>(InodeNumber(0), next);
         }
         let mut from = Some(InodeNumber(0));

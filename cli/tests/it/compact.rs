@@ -223,3 +223,24 @@ fn a_choice_of_compression_packs_what_becomes_smaller_in_place_and_in_a_copy() {
     bench.ok("ingest a.ar7 src --quiet");
     assert!(length(&bench, "a.ar7") < new + 200_000, "{}", length(&bench, "a.ar7"));
 }
+
+/// The library and a mount give each file whole blocks, in an archive that compresses.
+#[test]
+fn without_a_choice_short_files_are_compressed_as_the_archive_remembers() {
+    let bench = Bench::new();
+    for number in 0..20 {
+        bench.write(&format!("src/{number}"), &b"twenty bytes of text".repeat(3000));
+    }
+    bench.ok("ingest --compression none a.ar7 src --quiet");
+    let plain = length(&bench, "a.ar7");
+    bench.ok("compact a.ar7 --quiet");
+    assert!(length(&bench, "a.ar7") > plain / 2, "without compression, it stays as it is");
+    bench.with_input("put a.ar7 last --compression auto --quiet", b"the archive remembers this");
+    bench.ok("compact a.ar7 --to copy.ar7 --quiet");
+    bench.ok("compact a.ar7 --quiet");
+    for name in ["a.ar7", "copy.ar7"] {
+        assert!(length(&bench, name) < plain / 4, "{name}: {}", length(&bench, name));
+        bench.ok(&format!("verify {name} --quiet"));
+        bench.ok(&format!("diff {name} src"));
+    }
+}

@@ -12,7 +12,7 @@ use crate::archive::State;
 use crate::blocks::is_damage;
 use crate::error::{Error, Result};
 use crate::names::pack_file;
-use crate::packs::{level_of, should_pack};
+use crate::packs::{Encoding, should_pack};
 use crate::records::{
     COMPRESSION_COUNTER, EntryType, Inode, InodeNumber, Inodes, Packs, ReadRecords,
 };
@@ -49,28 +49,32 @@ struct Again {
 }
 
 impl Compaction<'_> {
-    /// Follows a choice of compression from now on, and encodes content again where that makes it smaller. What is
-    /// damaged stays as it is, and so does what there is no room for.
-    pub(super) fn encode(&mut self, choice: u64) -> Result<()> {
-        self.archive.finish_transaction(|state| state.choose_compression(choice))?;
+    /// Encodes content again where that makes it smaller. What is damaged stays as it is, and so does what there is no room
+    /// for.
+    pub(super) fn encode(&mut self) -> Result<()> {
+        if let Encoding::Choose(choice) = self.encoding {
+            self.archive.finish_transaction(|state| state.choose_compression(choice))?;
+        }
         if self.must_end()? {
             return Ok(());
         }
-        let Some(level) = level_of(choice) else { return Ok(()) };
-        if self.archive.kind() != ArchiveKind::Dynamic {
+        let packing = self.encoding.packing(self.archive.compression()?);
+        let Some(packing) = packing.filter(|_| self.archive.kind() == ArchiveKind::Dynamic) else {
             return Ok(());
-        }
+        };
         let snapshot = self.archive.snapshot();
         let blocks = u64::from(snapshot.commit().slot.block_count);
         self.total = blocks.saturating_sub(snapshot.free_blocks());
         drop(snapshot);
-        self.pack_files(level)?;
-        self.encode_packs(level)?;
+        self.pack_files(packing)?;
+        if let Some(level) = self.encoding.level() {
+            self.encode_packs(level)?;
+        }
         self.total = self.looked;
         Ok(())
     }
 
-    fn pack_files(&mut self, level: i32) -> Result<()> {
+    fn pack_files(&mut self, packing: (i32, u64)) -> Result<()> {
         let (mut from, mut alone_until) = (Some(InodeNumber(0)), InodeNumber(0));
         while let Some(next) = from
             && !self.must_end()?
@@ -78,7 +82,7 @@ impl Compaction<'_> {
             let most = if next <= alone_until { 0 } else { BYTES_PER_COMMIT };
             let mut files = Files::from(next, most);
             let packed =
-                self.archive.finish_transaction(|state| state.pack_some(level, &mut files));
+                self.archive.finish_transaction(|state| state.pack_some(packing, &mut files));
             match packed {
                 Ok(()) => from = files.next,
                 Err(error) if can_stay(&error) && most > 0 && files.read > 1 => {
@@ -148,8 +152,8 @@ impl State {
         self.commit()
     }
 
-    /// Packs some files, and commits.
-    fn pack_some(&mut self, level: i32, files: &mut Files) -> Result<()> {
+    /// Packs some files, up to a length, and commits.
+    fn pack_some(&mut self, (level, longest): (i32, u64), files: &mut Files) -> Result<()> {
         self.check_closed()?;
         for _ in 0..LOOKED_MAX {
             let Some(next) = files.next.filter(|_| !files.is_full()) else { break };
@@ -158,7 +162,8 @@ impl State {
                 break;
             };
             (files.at, files.next) = (number, number.0.checked_add(1).map(InodeNumber));
-            if let Some(stream) = inode.stream.filter(|_| inode.kind == EntryType::File) {
+            let is_wanted = inode.kind == EntryType::File && inode.size <= longest;
+            if let Some(stream) = inode.stream.filter(|_| is_wanted) {
                 self.pack_one(level, files, (number, inode, stream))?;
             }
         }

@@ -27,6 +27,7 @@ pub use self::report::{CompactObserver, CompactProgress, CompactSummary};
 use crate::archive::{Archive, State};
 use crate::blocks::is_damage;
 use crate::error::Result;
+use crate::packs::Encoding;
 use crate::records::TreeId;
 
 /// Longest pause between checks for readers.
@@ -48,28 +49,28 @@ impl Archive {
         wait: Duration,
         observer: &mut dyn CompactObserver,
     ) -> Result<CompactSummary> {
-        self.compact_as(None, wait, observer)
+        self.compact_as(Encoding::Keep, wait, observer)
     }
 
-    /// Does the same. With a choice of compression, as [`Archive::set_compression`] takes it, the archive follows it from
-    /// now on. If it has a level, content is encoded with it first, where that makes it smaller:
+    /// Does the same, and first encodes content where that makes it smaller:
     ///
-    /// - Files that have a stream of their own are packed, if a sample of their beginning becomes smaller by more than a
-    ///   sixteenth, or if they have at most 64 KiB.
-    /// - A pack whose frames become smaller by more than one in 32 bytes is written again, without dead content.
+    /// - With [`Encoding::Pack`] and [`Encoding::Choose`], files that have a stream of their own are packed, if a sample of
+    ///   their beginning becomes smaller by more than a sixteenth, or if they have at most 64 KiB.
+    /// - With [`Encoding::Choose`], a pack whose frames become smaller by more than one in 32 bytes is written again,
+    ///   without dead content.
     ///
     /// What is damaged stays as it is. One file or 16 MiB of packs need room next to their old content; what has no room
     /// stays, too.
     pub fn compact_as(
         &self,
-        choice: Option<u64>,
+        encoding: Encoding,
         wait: Duration,
         observer: &mut dyn CompactObserver,
     ) -> Result<CompactSummary> {
         let before = self.statistics()?;
         let mut compaction = Compaction {
             archive: self,
-            choice,
+            encoding,
             wait,
             observer,
             reported: Reported::default(),
@@ -92,8 +93,7 @@ impl Archive {
 /// A compaction in progress.
 struct Compaction<'a> {
     archive: &'a Archive,
-    /// The choice of compression to follow.
-    choice: Option<u64>,
+    encoding: Encoding,
     wait: Duration,
     observer: &'a mut dyn CompactObserver,
     reported: Reported,
@@ -108,8 +108,8 @@ impl Compaction<'_> {
     fn run(&mut self) -> Result<()> {
         self.archive.state()?.writing()?.check_closed()?;
         self.purge()?;
-        if let Some(choice) = self.choice {
-            self.encode(choice)?;
+        if self.encoding != Encoding::Keep {
+            self.encode()?;
             self.purge()?;
         }
         self.fill_leaves()?;

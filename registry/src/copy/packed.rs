@@ -32,7 +32,9 @@ impl Copying<'_> {
     ) -> Result<bool> {
         // Of a forged archive, many inodes can name one stream.
         let is_file = inode.kind == EntryType::File && stored.inode == NonZeroU64::new(number.0);
-        let Some(level) = self.level.filter(|_| is_file) else {
+        let Some((level, _)) =
+            self.packing.filter(|&(_, longest)| is_file && inode.size <= longest)
+        else {
             return Ok(false);
         };
         let content = self.from.read_stream(stored.record.identity)?;
@@ -60,7 +62,9 @@ impl Copying<'_> {
 
     /// Returns whether a stream was packed as the content of its inode.
     pub(super) fn is_packed(&self, stored: &StoredStream) -> Result<bool> {
-        let Some(number) = stored.inode.filter(|_| self.level.is_some()) else { return Ok(false) };
+        let Some(number) = stored.inode.filter(|_| self.packing.is_some()) else {
+            return Ok(false);
+        };
         let number = InodeNumber(number.get());
         let old = self.from.get::<Inodes>(&number)?;
         let is_content = old.is_some_and(|old| old.stream == Some(stored.record.identity));

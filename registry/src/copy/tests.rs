@@ -316,7 +316,7 @@ fn a_copy_that_follows_a_choice_encodes_what_becomes_smaller() {
     names.add_link(InodeNumber::ROOT, b"link", number).unwrap();
     old.commit().unwrap();
     let (device, new) = create(ArchiveKind::Dynamic, 0);
-    old.copy_as(Some(10), &new, &mut |_| ControlFlow::Continue(())).unwrap();
+    old.copy_as(Encoding::Choose(10), &new, &mut |_| ControlFlow::Continue(())).unwrap();
     new.close().unwrap();
     let new = open(&device).unwrap();
     let used = check_alive(&new);
@@ -329,7 +329,7 @@ fn a_copy_that_follows_a_choice_encodes_what_becomes_smaller() {
     assert_eq!(new.compression().unwrap(), 10);
     // What a lower level makes longer stays as it is.
     let (device, again) = create(ArchiveKind::Dynamic, 0);
-    new.copy_as(Some(2), &again, &mut |_| ControlFlow::Continue(())).unwrap();
+    new.copy_as(Encoding::Choose(2), &again, &mut |_| ControlFlow::Continue(())).unwrap();
     again.close().unwrap();
     assert!(check_alive(&open(&device).unwrap()) <= used);
 }
@@ -346,9 +346,9 @@ fn a_copy_without_compression_compresses_no_frame_that_loses_content() {
     old.names().remove(InodeNumber::ROOT, b"deleted").unwrap();
     old.commit().unwrap();
     assert!(old.statistics().unwrap().dead_bytes > 0);
-    for (choice, range) in [(Some(1), 20_000..20_200), (Some(0), 5000..15_000)] {
+    for (choice, range) in [(1, 20_000..20_200), (0, 5000..15_000)] {
         let (device, new) = create(ArchiveKind::Dynamic, 0);
-        old.copy_as(choice, &new, &mut |_| ControlFlow::Continue(())).unwrap();
+        old.copy_as(Encoding::Choose(choice), &new, &mut |_| ControlFlow::Continue(())).unwrap();
         new.close().unwrap();
         let found = open(&device).unwrap().statistics().unwrap();
         assert!(found.dead_bytes == 0 && range.contains(&found.packed_bytes), "{found:?}");

@@ -8,6 +8,7 @@
 use ar7_engine::format::DATA_SIZE;
 
 mod cache;
+mod encoding;
 mod frame;
 mod gain;
 #[cfg(any(test, feature = "testing"))]
@@ -20,6 +21,7 @@ mod wiped;
 mod zeros;
 
 pub(crate) use cache::{DecodedFrame, FrameCache};
+pub use encoding::Encoding;
 pub(crate) use frame::{
     Content, Encoded, HEAD_SIZE, Head, SLICES_MAX, STORED_MAX, Slice, decode, encode, read_head,
 };

@@ -9,6 +9,7 @@ use ar7_engine::device::MemoryDevice;
 use ar7_engine::format::ArchiveKind;
 use ar7_engine::store::Access;
 use ar7_registry::compact::{CompactObserver, CompactProgress};
+use ar7_registry::packs::Encoding;
 use ar7_registry::records::{InodeNumber, TreeId};
 use ar7_registry::{Archive, FileContent, Finding, Mode, Savepoint};
 use proptest::prelude::*;
@@ -83,12 +84,16 @@ enum Step {
     Reopen,
     Reclaim,
     WipeFree,
-    /// With a choice of compression, content is encoded again.
-    Compact(Option<u64>),
+    Compact(Encoding),
     /// Copies everything to a new archive, and goes on there.
-    Copy(Option<u64>),
+    Copy(Encoding),
     /// Chooses how new content is compressed.
     SetCompression(u64),
+}
+
+fn encoding() -> impl Strategy<Value = Encoding> {
+    let fixed = prop_oneof![Just(Encoding::Keep), Just(Encoding::Pack)];
+    prop_oneof![fixed, choice().prop_map(Encoding::Choose)]
 }
 
 /// A choice of compression: automatic, none, or a level.
@@ -128,8 +133,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Reopen),
         1 => Just(Step::Reclaim),
         1 => Just(Step::WipeFree),
-        1 => prop::option::of(choice()).prop_map(Step::Compact),
-        1 => prop::option::of(choice()).prop_map(Step::Copy),
+        1 => encoding().prop_map(Step::Compact),
+        1 => encoding().prop_map(Step::Copy),
         1 => choice().prop_map(Step::SetCompression),
     ]
 }
@@ -282,8 +287,8 @@ impl Run {
                 self.was_committed();
                 assert_eq!(archive.statistics().unwrap().dead_bytes, 0);
             }
-            Step::Compact(choice) => self.compact(*choice),
-            Step::Copy(choice) => self.copy(*choice),
+            Step::Compact(encoding) => self.compact(*encoding),
+            Step::Copy(encoding) => self.copy(*encoding),
             Step::SetCompression(choice) => archive.set_compression(*choice).unwrap(),
         }
     }
@@ -311,16 +316,16 @@ impl Run {
         assert!(names.inode(number).unwrap().unwrap().stream.is_none());
     }
 
-    fn compact(&mut self, choice: Option<u64>) {
+    fn compact(&mut self, encoding: Encoding) {
         self.archive.commit().unwrap();
-        self.archive.compact_as(choice, Duration::ZERO, &mut Undisturbed).unwrap();
+        self.archive.compact_as(encoding, Duration::ZERO, &mut Undisturbed).unwrap();
         self.was_committed();
     }
 
-    fn copy(&mut self, choice: Option<u64>) {
+    fn copy(&mut self, encoding: Encoding) {
         self.archive.commit().unwrap();
         let (device, new) = create(ArchiveKind::Dynamic, 0);
-        self.archive.copy_as(choice, &new, &mut |_| ControlFlow::Continue(())).unwrap();
+        self.archive.copy_as(encoding, &new, &mut |_| ControlFlow::Continue(())).unwrap();
         assert_eq!(new.statistics().unwrap().dead_bytes, 0);
         (self.device, self.archive) = (device, new);
         self.was_committed();

@@ -2,6 +2,7 @@
 //! become smaller. The content of every file stays as it is, also if the compaction ends early.
 
 use super::*;
+use crate::packs::Encoding;
 use crate::packs::testing::noise;
 use crate::records::{Inode, PACKED_COUNTER};
 
@@ -84,7 +85,7 @@ fn packed_of(archive: &Archive, files: &Files) -> Vec<&'static str> {
 
 fn compact_as(archive: &Archive, choice: u64) -> CompactSummary {
     let mut seen = Seen::default();
-    let summary = archive.compact_as(Some(choice), Duration::ZERO, &mut seen).unwrap();
+    let summary = archive.compact_as(Encoding::Choose(choice), Duration::ZERO, &mut seen).unwrap();
     assert_eq!(seen.findings.len(), 0);
     summary
 }
@@ -122,6 +123,45 @@ fn files_that_become_smaller_are_packed_and_others_stay() {
     assert!(summary.bytes_after + 400_000 < before.file_bytes, "{summary:?} {before:?}");
     archive.close().unwrap();
     assert_eq!(packed_of(&open(&device), &files).len(), 3);
+}
+
+#[test]
+fn by_default_short_files_are_packed_as_new_ones_are() {
+    const LONGEST: usize = 16 << 20;
+    let (device, archive) = create();
+    let mut files = Files::new();
+    add_plain(&archive, &mut files, "text", text(1, 900_000));
+    add_plain(&archive, &mut files, "longest", vec![b'x'; LONGEST]);
+    add_plain(&archive, &mut files, "longer", vec![b'x'; LONGEST + 1]);
+    add_plain(&archive, &mut files, "noise", noise(1, 300_000));
+    add_plain(&archive, &mut files, "small", noise(2, 300));
+    // A higher level makes it smaller, but content that is packed stays as it is.
+    add_packed(&archive, &mut files, "packed", text(2, 2_000_000));
+    archive.set_compression(NONE).unwrap();
+    archive.commit().unwrap();
+    let run = || {
+        let mut seen = Seen::default();
+        archive.compact_as(Encoding::Pack, Duration::ZERO, &mut seen).unwrap()
+    };
+    assert_eq!(run().encoded, 0);
+    assert_eq!(packed_of(&archive, &files), ["packed"], "an archive without compression");
+    archive.set_compression(HIGH).unwrap();
+    archive.commit().unwrap();
+    let before = packed_bytes(&archive);
+    let summary = run();
+    assert_eq!(packed_of(&archive, &files), ["longest", "packed", "small", "text"]);
+    assert_eq!(archive.compression().unwrap(), HIGH);
+    assert!(packed_bytes(&archive) > before, "{summary:?}");
+    assert!(summary.bytes_after < summary.bytes_before);
+    assert_eq!(run().encoded, 0);
+    archive.close().unwrap();
+    let archive = open(&device);
+    let (device, new) = create();
+    archive.copy_as(Encoding::Pack, &new, &mut |_| ControlFlow::Continue(())).unwrap();
+    new.close().unwrap();
+    let new = open(&device);
+    assert_eq!(packed_of(&new, &files), ["longest", "packed", "small", "text"]);
+    assert_eq!(new.compression().unwrap(), HIGH);
 }
 
 #[test]
@@ -187,11 +227,11 @@ fn what_does_not_open_or_has_no_room_stays_and_the_rest_is_packed() {
     let blocks = u32::try_from(archive.store().file_bytes().unwrap() / BLOCK_SIZE_U64).unwrap();
     device.set_capacity(blocks + 100);
     let mut seen = Seen::default();
-    archive.compact_as(Some(0), Duration::ZERO, &mut seen).unwrap();
+    archive.compact_as(Encoding::Choose(0), Duration::ZERO, &mut seen).unwrap();
     let is_packed = |name| inode(&archive, name).slice.is_some();
     assert_eq!(["a", "damaged", "long", "z"].map(is_packed), [true, false, false, true]);
     device.set_capacity(u32::MAX);
-    archive.compact_as(Some(0), Duration::ZERO, &mut seen).unwrap();
+    archive.compact_as(Encoding::Choose(0), Duration::ZERO, &mut seen).unwrap();
     assert_eq!(["a", "damaged", "long", "z"].map(is_packed), [true, false, true, true]);
     files.remove("damaged");
     let snapshot = archive.snapshot();
@@ -216,7 +256,7 @@ fn a_damaged_file_behind_files_that_stay_plain_ends_nothing() {
     // Behind the beginning, which shows whether the file becomes smaller.
     let archive = with_bad_block(&device, archive, "damaged", 400);
     let mut seen = Seen { calls: Some(1000), ..Seen::default() };
-    archive.compact_as(Some(0), Duration::ZERO, &mut seen).unwrap();
+    archive.compact_as(Encoding::Choose(0), Duration::ZERO, &mut seen).unwrap();
     let is_packed = |name| inode(&archive, name).slice.is_some();
     assert_eq!(["a", "damaged", "z"].map(is_packed), [false, false, true]);
 }
@@ -239,7 +279,7 @@ fn a_stopped_compaction_leaves_every_file_as_it_was() {
     for calls in 0..60 {
         let archive = open(&device);
         let mut seen = Seen { calls: Some(calls), ..Seen::default() };
-        let stopped = archive.compact_as(Some(HIGH), Duration::ZERO, &mut seen);
+        let stopped = archive.compact_as(Encoding::Choose(HIGH), Duration::ZERO, &mut seen);
         is_done = stopped.is_ok();
         let is_stopped = matches!(stopped, Err(Error::Engine(EngineError::Stopped)));
         assert!(is_done || is_stopped, "{stopped:?}");

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::*;
 use crate::committed::page_stream;
 use crate::compact::{CompactObserver, CompactProgress};
+use crate::packs::Encoding;
 use crate::packs::testing::noise;
 use crate::verify::Finding;
 
@@ -188,7 +189,7 @@ fn a_long_file_that_was_moved_is_one_file_without_its_inode() {
     let bytes = text(40 << 20);
     pack(&archive, "long", &bytes);
     archive.commit().unwrap();
-    archive.compact_as(Some(2), std::time::Duration::ZERO, &mut Undisturbed).unwrap();
+    archive.compact_as(Encoding::Choose(2), std::time::Duration::ZERO, &mut Undisturbed).unwrap();
     assert!(archive.statistics().unwrap().packs > 1);
     drop(archive);
     let found = salvage_device(&without_tree(&device, TreeId::Inodes), None).unwrap();
