@@ -34,8 +34,11 @@ pub struct Recovery {
     pub lost_redo_block: Option<u32>,
     /// Whether a pair of meta slots has no good copy, so that the newest commit may be lost.
     pub lost_pair: bool,
-    /// A damaged meta slot that may have held a newer commit.
+    /// A meta slot that may have held a newer commit: it is damaged, or older than the other one of its pair.
     pub may_have_held_newer: Option<u32>,
+    /// The one meta slot of the newest commit that is known to be good: a fault there would lose the commit. Only a reader
+    /// reports it, and not while another process writes: a writer writes the other ones again when it opens the archive.
+    pub only_copy: Option<u32>,
 }
 
 impl Archive {
@@ -85,23 +88,31 @@ impl fmt::Debug for DamagedCopies {
 }
 
 impl Recovery {
-    /// Returns a warning for each fault that may have cost changes, for users.
+    /// Returns a warning for each fault that may have cost changes, or that leaves the newest commit with one good
+    /// copy, for users.
     pub fn losses(&self) -> Vec<String> {
         let commit = self.may_have_held_newer.map(lost_commit);
+        let only = self.only_copy.map(|block| {
+            format!(
+                "of the meta slots of the newest commit, only the one at block {block} is known to be good, so the \
+                 commit may be lost with it (the next change of the archive, or repair, writes the others again)"
+            )
+        });
         let redo = self.lost_redo_block.map(|block| {
             format!(
                 "the redo block {block} and its copy are damaged, so changes of the last commits may be lost (find \
                  them with verify)"
             )
         });
-        commit.into_iter().chain(redo).collect()
+        commit.into_iter().chain(only).chain(redo).collect()
     }
 }
 
-/// Returns the warning for a damaged meta slot that may have held a newer commit.
+/// Returns the warning for a meta slot that may have held a newer commit.
 pub(crate) fn lost_commit(block: u32) -> String {
     format!(
-        "the meta slot at block {block} is damaged, so the newest commit may be lost (check with verify --receipt)"
+        "the meta slot at block {block} is damaged or out of date, so the newest commit may be lost (check with verify \
+         --receipt)"
     )
 }
 
@@ -120,6 +131,7 @@ impl From<&store::Recovery> for Recovery {
             lost_redo_block: found.lost_redo_block.map(Position::get),
             lost_pair: found.lost_pair,
             may_have_held_newer: found.may_have_held_newer.map(Position::get),
+            only_copy: found.only_copy.map(Position::get),
         }
     }
 }
@@ -152,6 +164,11 @@ impl fmt::Display for Recovery {
         }
         if let Some(position) = self.may_have_held_newer {
             parts.push(format!("the meta slot at {position} may have held a newer commit"));
+        }
+        if let Some(position) = self.only_copy {
+            parts.push(format!(
+                "only the meta slot at {position} of the newest commit is known to be good"
+            ));
         }
         formatter.write_str(&parts.join("; "))
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ar7_engine::crypto::{RawKey, Secret};
 use ar7_engine::format::BlockRef;
-use ar7_engine::store::OpenOptions;
+use ar7_engine::store::{Access, OpenOptions};
 use ar7_registry::Archive;
 
 use crate::common::{Bench, Ran, spawn};
@@ -120,7 +120,7 @@ fn every_command_warns_if_a_damaged_slot_may_have_held_a_newer_commit() {
         let mut damaged = whole.clone();
         damaged[slot * 4096 + 100] ^= 1;
         let warning = format!(
-            "ar7: a.ar7: warning: the meta slot at block {slot} is damaged, so the newest commit may be lost"
+            "ar7: a.ar7: warning: the meta slot at block {slot} is damaged or out of date, so the newest commit may be lost"
         );
         let warns = OPENING.map(|(line, code)| {
             bench.write("a.ar7", &damaged);
@@ -139,6 +139,68 @@ fn every_command_warns_if_a_damaged_slot_may_have_held_a_newer_commit() {
         assert_eq!(bench.ok("ls a.ar7").stderr, "", "a writer repairs slot {slot}");
     }
     assert_eq!(warnings, 2);
+}
+
+/// One slot of the newest commit is replaced by that of the commit two before. Every command warns, or writes it again.
+#[test]
+fn every_command_warns_if_the_newest_commit_has_one_good_slot_or_writes_the_other_again() {
+    let bench = Bench::new();
+    bench.write_key("second", [8; 32]);
+    archive(&bench);
+    let key = Secret::Key(RawKey::from_bytes([7; 32]));
+    let options = OpenOptions { access: Access::Write, ..OpenOptions::default() };
+    let writer = Archive::open(&bench.path("a.ar7"), &key, options).expect("a writer");
+    let [earlier, _, whole] = [1, 2, 3].map(|change| {
+        writer.set_metadata(&[change]).expect("changed");
+        writer.commit().expect("committed");
+        fs::read(bench.path("a.ar7")).expect("the archive")
+    });
+    let newest = writer.store().current().slot.number;
+    drop(writer);
+    let first = if newest % 2 == 1 { 1 } else { 2 };
+    for (slot, good) in [(first, first + 2), (first + 2, first)] {
+        let range = slot * 4096..(slot + 1) * 4096;
+        let mut replaced = whole.clone();
+        replaced[range.clone()].copy_from_slice(&earlier[range.clone()]);
+        let warning = format!(
+            "ar7: a.ar7: warning: of the meta slots of the newest commit, only the one at block {good} is known to be good"
+        );
+        let mut silent = Vec::new();
+        for (line, code) in OPENING {
+            bench.write("a.ar7", &replaced);
+            if line.starts_with("header export") {
+                let _ = fs::remove_file(bench.path("header"));
+            }
+            let ran = bench.line(line);
+            let is_verify = line.starts_with("verify");
+            assert_eq!(ran.code, if is_verify { 0 } else { code }, "{line}: {}", ran.stderr);
+            let after = fs::read(bench.path("a.ar7")).expect("the archive");
+            let is_left = after[range.clone()] == replaced[range.clone()];
+            // `receipt` and `rekey` open it to read first, and then to write.
+            let warns = ran.stderr.starts_with(&warning);
+            // An import writes the header, and reads only enough of the archive for that.
+            let is_import = line.starts_with("header import");
+            assert!(warns || !is_left || is_import, "{line}: {}", ran.stderr);
+            if !warns {
+                silent.push(line);
+            }
+            if !is_left {
+                let key = if line.starts_with("key change") { "second" } else { "key" };
+                let listed = bench.ok(&format!("ls a.ar7 --key-file {key}"));
+                assert_eq!(listed.stderr, "", "{line}: both slots are good");
+            }
+        }
+        assert!((10..18).contains(&silent.len()), "{silent:?}");
+        bench.write("a.ar7", &replaced);
+        let report = bench.ok("repair a.ar7").text();
+        let expected = format!(
+            "block {slot}: written again from its copy\n1 blocks repaired, 0 without a good copy\n"
+        );
+        assert_eq!(report, expected);
+        assert_eq!(bench.ok("verify a.ar7").stderr, "");
+    }
+    bench.write("a.ar7", &whole);
+    assert_eq!(bench.ok("ls a.ar7").stderr, "");
 }
 
 /// The archive of a killed writer: changed blocks are only in their shadow blocks.

@@ -26,7 +26,7 @@ use crate::crypto::{MasterKey, ReceiptKey, Sealer, Secret, random_u32};
 use crate::device::{self, Device, FileDevice, MappedDevice};
 use crate::error::{Error, Result};
 use crate::format::{
-    BLOCK_SIZE_U64, BLOCKS_MAX, Generation, MetaSlot, PENDING_SESSIONS_MAX, SessionRecord,
+    BLOCK_SIZE_U64, BLOCKS_MAX, Generation, MetaSlot, PENDING_SESSIONS_MAX, Position, SessionRecord,
 };
 
 /// Whether an archive is opened for reading or for writing.
@@ -265,12 +265,16 @@ impl Examined {
         let images = rekeying.redirects(&*device, &sealer);
         let list = RedoList::read(&*device, &sealer, &chosen.slot)?;
         let redirects = list.redirects().and(images);
+        let mut recovery = Recovery::new(header, &chosen, &list);
+        if let Some((readers, _)) = &reader {
+            recovery.only_copy = settled_only_copy(&*device, &sealer, readers, &chosen)?;
+        }
         let (readers, lock) = reader.unzip();
         // A commit keeps its code when a rekey begins: the key is that of the commit, not of the header.
         let has_not_begun = Rekeying::has_not_begun(header.header.rekey.as_ref(), &chosen.slot);
         let master = header.old.as_ref().filter(|_| has_not_begun).unwrap_or(&header.master);
         let store = Store::new(Parts {
-            recovery: Recovery::new(header, &chosen, &list),
+            recovery,
             header: header.known(),
             key_slot: header.slot,
             receipt_key: ReceiptKey::derive(master, header.header.archive),
@@ -310,6 +314,23 @@ pub(super) fn lock_newest<T>(
         }
         (found, look) = (again, seen);
     }
+}
+
+/// Returns the only good copy of a reader's commit, if nobody is about to write another one.
+///
+/// The order matters: a writer that ended before the query has written the other copy, which the second look finds.
+fn settled_only_copy(
+    device: &dyn Device,
+    sealer: &Sealer,
+    readers: &ReaderLocks,
+    chosen: &Chosen,
+) -> Result<Option<Position>> {
+    if chosen.only_copy.is_none() || (readers.is_written()? && !crate::fault!(JudgeWhileWritten)) {
+        return Ok(None);
+    }
+    let again = choose(&read_copies(&Look::take(device)?, sealer)?, chosen.lost.is_some());
+    let is_same = |again: &Chosen| again.slot == chosen.slot;
+    Ok(again.ok().filter(is_same).and_then(|again| again.only_copy))
 }
 
 /// Checks that the file is as long as a commit says.

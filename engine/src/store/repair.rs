@@ -71,9 +71,10 @@ impl Repairer {
             repaired.healed.extend(chosen.repair.iter().chain(&header.repair));
         }
         repaired.healed.extend(store.heal_third_copies(&chosen.slot)?);
-        // The other pair holds the previous commit. A bad copy in it may have held a newer one, which no copy has.
+        // The other pair holds the previous commit. A bad or older copy in it may have held a newer one, which no copy has.
+        let may_be_newer = chosen.may_have_held_newer.filter(|newer| !chosen.bad.contains(newer));
         let is_other = |position: &&Position| !chosen.repair.contains(position);
-        repaired.lost.extend(chosen.bad.iter().filter(is_other));
+        repaired.lost.extend(chosen.bad.iter().filter(is_other).chain(&may_be_newer));
         Ok(Repairer { store, list, repaired })
     }
 

@@ -226,7 +226,7 @@ fn newest_of(state: &State) -> Generation {
 }
 
 /// Returns the generation of a sealed block: the start of its nonce, which is not secret.
-fn generation(bytes: &[u8]) -> Generation {
+pub(super) fn generation(bytes: &[u8]) -> Generation {
     Generation::decode(*bytes.first_chunk().expect("a block"))
 }
 

@@ -5,9 +5,9 @@ use std::fmt;
 use std::sync::Mutex;
 
 use super::case::{Case, Origin};
-use super::expect::{Expect, expect, fits_field};
+use super::expect::{Expect, expect, fits_field, generation};
 use super::outcome::{Fault, Outcome};
-use super::victim::Victim;
+use super::victim::{Victim, block};
 use crate::crash::on_all_cores;
 
 /// The results of the cases of one group.
@@ -154,7 +154,20 @@ fn check(victim: &Victim, case: &Case) -> Result<Observed, String> {
     let image = case.apply(victim);
     let outcome = Outcome::of(&image, &victim.now().receipt);
     match expect(victim, case, &image) {
-        Expect::AsCommitted(bad) => as_committed(victim, &outcome, &bad),
+        Expect::AsCommitted(bad) => {
+            let is_whole = |pair: [u32; 2]| {
+                let [first, second] = pair.map(|position| generation(block(&image, position)));
+                first == second && !pair.iter().any(|position| bad.contains(position))
+            };
+            let warns = !(is_whole([1, 3]) && is_whole([2, 4]));
+            if outcome.warns != warns {
+                return Err(format!(
+                    "a warning of the newest commit: {}, expected {warns}",
+                    outcome.warns
+                ));
+            }
+            as_committed(victim, &outcome, &bad)
+        }
         Expect::Error(faults) => one_of(&outcome, &faults),
         Expect::Unread(faults) => unread(victim, &outcome, &faults),
         Expect::OneHeader(copy) => match &outcome.read {

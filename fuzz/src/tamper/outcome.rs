@@ -51,6 +51,8 @@ pub(super) struct Outcome {
     pub(super) findings: Option<Vec<Finding>>,
     /// Whether the receipt of the committed state is satisfied.
     pub(super) receipt: bool,
+    /// Whether a reader warns that the newest commit may be lost, or is in one copy only.
+    pub(super) warns: bool,
 }
 
 impl Outcome {
@@ -60,10 +62,17 @@ impl Outcome {
         let archive = match open(image, Access::Read) {
             Ok(archive) => archive,
             Err(error) => {
-                return Outcome { read: Err(described(error)), findings: None, receipt: false };
+                return Outcome {
+                    read: Err(described(error)),
+                    findings: None,
+                    receipt: false,
+                    warns: false,
+                };
             }
         };
+        let recovery = archive.store().recovery();
         Outcome {
+            warns: recovery.may_have_held_newer.or(recovery.only_copy).is_some(),
             read: Content::read(&archive).map_err(described),
             findings: Some(findings(&archive)),
             receipt: archive.check_receipt(receipt).is_ok(),

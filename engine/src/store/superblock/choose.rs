@@ -70,6 +70,9 @@ impl Copies {
     }
 }
 
+/// A copy as it is in the file.
+pub(in crate::store) type Sealed = (Position, Box<[u8; BLOCK_SIZE]>);
+
 /// The current commit, and the copies to repair.
 #[derive(Debug, Clone)]
 pub(in crate::store) struct Chosen {
@@ -78,7 +81,7 @@ pub(in crate::store) struct Chosen {
     /// The pair that holds it.
     pub(in crate::store) pair: Pair,
     /// Its good copies, which recovery writes again, byte for byte.
-    pub(in crate::store) good: Vec<(Position, Box<[u8; BLOCK_SIZE]>)>,
+    pub(in crate::store) good: Vec<Sealed>,
     /// Copies of its pair that are bad or older. Recovery seals them again.
     pub(in crate::store) repair: Vec<Position>,
     /// Copies of any pair that do not open.
@@ -87,8 +90,11 @@ pub(in crate::store) struct Chosen {
     pub(in crate::store) lost: Option<Pair>,
     /// A failure to read a copy of that pair: it may be readable later.
     pub(in crate::store) unreadable: Option<Error>,
-    /// A copy that does not open and may have held a newer commit: the other copy of its pair is older.
+    /// A copy in the pair of the older commit that may have held a newer one: it does not open, or is older than the
+    /// other copy there.
     pub(in crate::store) may_have_held_newer: Option<Position>,
+    /// The one copy of the current commit that is known to be good, if there is no other.
+    pub(in crate::store) only_copy: Option<Position>,
 }
 
 /// Chooses the newest commit. A pair without a good copy is damage unless `accept_lost_pair`: no crash causes it, so
@@ -136,16 +142,16 @@ pub(in crate::store) fn choose(copies: &Copies, accept_lost_pair: bool) -> Resul
         }
     }
     let bad = copies.iter().filter(|copy| copy.outcome.is_err()).map(|copy| copy.position);
-    let bad_in_other = members(copies, pair.other()).find(|copy| copy.outcome.is_err());
     Ok(Chosen {
         slot: slot.clone(),
         pair,
+        only_copy: only(&good),
         good,
         repair,
         bad: bad.collect(),
         lost: lost.map(|(pair, _)| pair),
         unreadable: None,
-        may_have_held_newer: bad_in_other.map(|copy| copy.position),
+        may_have_held_newer: may_have_held_newer(copies, pair.other()),
     })
 }
 
@@ -173,21 +179,37 @@ fn choose_with_third(copies: &Copies, third: &Copy) -> Result<Chosen> {
     let pair = Pair::of_commit(slot.number);
     let is_current = |copy: &&Copy| copy.outcome.as_ref().is_ok_and(|found| found.slot == *slot);
     let (good, repair): (Vec<&Copy>, Vec<&Copy>) = members(slots, pair).partition(is_current);
+    let is_other_good = !good.is_empty() && is_current(&third);
     let good = if good.is_empty() { vec![third] } else { good };
     let sealed =
         |copy: &Copy| copy.outcome.as_ref().ok().map(|found| (copy.position, found.sealed.clone()));
+    let good: Vec<Sealed> = good.into_iter().filter_map(sealed).collect();
     let lost = copies.lost_pairs().find(|&lost| lost == pair.other());
-    let bad_in_other = members(slots, pair.other()).find(|copy| copy.outcome.is_err());
     Ok(Chosen {
         slot: slot.clone(),
         pair,
-        good: good.into_iter().filter_map(sealed).collect(),
+        only_copy: only(&good).filter(|_| !is_other_good),
+        good,
         repair: repair.into_iter().map(|copy| copy.position).collect(),
         bad: slots.iter().filter(|copy| copy.outcome.is_err()).map(|copy| copy.position).collect(),
         lost,
         unreadable: lost.map(|pair| lost_pair_error(slots, pair)).filter(Error::is_io),
-        may_have_held_newer: bad_in_other.map(|copy| copy.position),
+        may_have_held_newer: may_have_held_newer(slots, pair.other()),
     })
+}
+
+fn only(good: &[Sealed]) -> Option<Position> {
+    if let [(position, _)] = good { Some(*position) } else { None }
+}
+
+/// Returns a copy that may have held a commit newer than the current one, which is not in this pair. A crash during a
+/// commit leaves a copy that does not open. No crash leaves one that is older than the other: both were durable before
+/// the current commit was.
+fn may_have_held_newer(copies: &[Copy; 4], pair: Pair) -> Option<Position> {
+    let newest = newest(members(copies, pair)).and_then(order_of);
+    let mut others = members(copies, pair)
+        .filter(|copy| order_of(copy).is_none_or(|order| Some(order) != newest));
+    others.next().map(|copy| copy.position)
 }
 
 /// Checks the commit numbers if one pair has no good copy. A third copy is written after the first copy of a pair is

@@ -27,9 +27,13 @@ pub struct Recovery {
     pub lost_redo_block: Option<Position>,
     /// Whether a pair of meta slots has no good copy, so that the newest commit may be lost.
     pub lost_pair: bool,
-    /// A meta slot that does not open and may have held a newer commit than the current one. A crash during a commit
-    /// leaves one, and so does corruption of the slot after a crash; only then, a commit that had returned is lost.
+    /// A meta slot that does not open, or is older than the other copy in its pair, and may have held a newer commit than
+    /// the current one. A crash during a commit leaves one that does not open, and so does corruption of the slot after a
+    /// crash; only then, a commit that had returned is lost.
     pub may_have_held_newer: Option<Position>,
+    /// The one meta slot of the current commit that is known to be good: the commit is lost if this one is. Only a reader
+    /// finds it, while no writer is active: a writer writes the others again before anything else.
+    pub only_copy: Option<Position>,
 }
 
 impl Recovery {
@@ -55,6 +59,7 @@ impl Recovery {
             lost_redo_block: list.lost.as_ref().map(|(block, _)| block.position),
             lost_pair: chosen.lost.is_some(),
             may_have_held_newer: chosen.may_have_held_newer,
+            only_copy: None,
         }
     }
 

@@ -251,6 +251,44 @@ fn a_bad_copy_whose_twin_is_older_may_have_held_a_newer_commit() {
 }
 
 #[test]
+fn an_older_copy_in_the_pair_of_the_older_commit_may_have_held_a_newer_one() {
+    let row = [Commit(1, 5), Commit(1, 4), Commit(1, 5), Commit(1, 2)];
+    assert_eq!(chosen(row, false).unwrap().may_have_held_newer, Some(META_SLOTS[3]));
+    let row = [Commit(1, 5), Commit(1, 2), Commit(1, 5), Commit(1, 4)];
+    assert_eq!(chosen(row, false).unwrap().may_have_held_newer, Some(META_SLOTS[1]));
+}
+
+#[test]
+fn the_only_good_copy_of_the_newest_commit_is_named() {
+    // Slots 1 to 4, third copies, the only good copy.
+    type Row = ([At; 4], [At; 2], Option<u32>);
+    let c = |step| Commit(1, step);
+    let rows: &[Row] = &[
+        ([c(5), c(4), c(5), c(4)], [Bad; 2], None),
+        ([c(5), c(4), c(3), c(4)], [Bad; 2], Some(1)),
+        ([c(3), c(4), c(5), c(4)], [Bad; 2], Some(3)),
+        ([c(5), c(4), Bad, c(4)], [Bad; 2], Some(1)),
+        ([c(5), c(4), c(5), Bad], [Bad; 2], None),
+        ([c(5), c(4), c(5), c(2)], [Bad; 2], None),
+        ([Bad, c(4), Bad, c(4)], [c(4), c(5)], Some(258)),
+        ([Bad, c(4), Bad, c(4)], [c(4), c(3)], None),
+        ([Bad, c(4), Bad, Bad], [c(4), c(3)], None),
+        ([Bad, c(4), Bad, Bad], [c(2), c(3)], Some(2)),
+        ([Bad; 4], [c(4), c(5)], Some(258)),
+    ];
+    for &(slots, third, expected) in rows {
+        let slots = std::array::from_fn(|index| copy(META_SLOTS[index], slots[index]));
+        let third = std::array::from_fn::<_, 2, _>(|at| copy(THIRD_SLOTS[at], third[at])).to_vec();
+        let copies = Copies { slots, third };
+        let is_lost = copies.lost_pairs().next().is_some();
+        // Third copies are read only if a pair is lost.
+        let copies = if is_lost { copies } else { Copies { third: Vec::new(), ..copies } };
+        let only_copy = choose(&copies, false).unwrap().only_copy;
+        assert_eq!(only_copy.map(Position::get), expected, "{copies:?}");
+    }
+}
+
+#[test]
 fn without_a_good_copy_of_a_pair_the_newest_of_the_others_counts() {
     // The case; slots 1 to 4; the third copies; the number and pair of the chosen commit; copies of it to repair; the
     // slot that may have held a newer commit. No number is an error.

@@ -216,6 +216,35 @@ fn a_slot_that_a_writer_is_writing_gives_no_warning_of_a_lost_commit() {
     }
 }
 
+/// Next to a writer that is between the two copies, and after the crash that leaves one.
+#[test]
+fn the_only_copy_of_a_commit_is_reported_unless_a_writer_is_about_to_write_the_other() {
+    let (disk, mut writer) = create_simulated();
+    commit(&mut writer, 1).unwrap();
+    let found = |looks, slot: Position, is_written| {
+        let mut device = Disk::new(&disk);
+        device.torn = vec![slot];
+        device.torn_looks.store(looks, Ordering::Relaxed);
+        device.locks.is_written.store(is_written, Ordering::Relaxed);
+        let begun = std::time::Instant::now();
+        let only = device.open().unwrap().recovery().only_copy;
+        assert!(begun.elapsed().as_millis() < 500, "a reader does not wait for the second copy");
+        only
+    };
+    let [first, second] = META_SLOT_PAIRS[0];
+    assert_eq!(read_only(&disk).current().slot.number % 2, 1, "the first pair holds the commit");
+    for (slot, twin) in [(first, second), (second, first)] {
+        assert_eq!(found(u32::MAX, slot, false), Some(twin), "as a crash leaves it");
+        assert_eq!(found(u32::MAX, slot, true), None, "a writer is active");
+        let look = || found(u32::MAX, slot, true);
+        let planted = with_planted_fault(PlantedFault::JudgeWhileWritten, look);
+        assert_eq!(planted, Some(twin), "the fault has an effect");
+        for looks in 0..3 {
+            assert_eq!(found(looks, slot, false), None, "the writer ended after {looks} looks");
+        }
+    }
+}
+
 #[test]
 fn recovery_leaves_the_bytes_of_good_meta_slots() {
     let good = |fault: Option<PlantedFault>| {

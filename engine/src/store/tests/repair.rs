@@ -73,6 +73,41 @@ fn a_bad_copy_is_written_again_from_the_good_one_and_nothing_else_changes() {
 }
 
 #[test]
+fn an_older_copy_of_the_newest_meta_slot_is_written_again_and_one_of_the_slot_before_is_lost() {
+    let (device, _, mut writer) = create();
+    commit(&mut writer, 1).unwrap();
+    commit(&mut writer, 2).unwrap();
+    let earlier = device.snapshot().to_device();
+    commit(&mut writer, 3).unwrap();
+    commit(&mut writer, 4).unwrap();
+    drop(writer);
+    let current = current_pair(&device);
+    for position in META_SLOTS {
+        let damaged = device.snapshot().to_device();
+        damaged.write(position, &block_at(&earlier, position)).unwrap();
+        let reader = read_only(&damaged);
+        let Recovery { only_copy, may_have_held_newer, .. } = *reader.recovery();
+        drop(reader);
+        let before = damaged.snapshot().to_device();
+        let repaired = repair(&damaged).unwrap();
+        if current.contains(&position) {
+            let other = current.iter().copied().find(|other| *other != position);
+            assert_eq!((only_copy, may_have_held_newer), (other, None), "{position}");
+            assert_eq!((repaired.healed, repaired.lost), (vec![position], vec![]), "{position}");
+            assert!(read_only(&damaged).recovery().is_clean(), "{position}");
+        } else {
+            assert_eq!((only_copy, may_have_held_newer), (None, Some(position)), "{position}");
+            assert_eq!((repaired.healed, repaired.lost), (vec![], vec![position]), "{position}");
+            assert_eq!(differences(&before, &damaged), [], "{position}");
+        }
+        let (store, writer) = self::writer(&damaged);
+        assert_eq!((mark(&store), store.recovery().only_copy), (4, None), "{position}");
+        writer.finish().unwrap();
+        assert!(read_only(&damaged).recovery().is_clean(), "{position}");
+    }
+}
+
+#[test]
 fn what_has_no_good_copy_stays_and_counts_as_lost() {
     let (device, redo) = sample();
     let current = current_pair(&device);
