@@ -26,10 +26,13 @@ impl Archive {
         Ok(self.store().sync_early()?)
     }
 
-    /// Seals everything that the open transaction has written to streams. On a full disk it fails, and the transaction
-    /// stays as it was.
+    /// Seals everything that the open transaction has written to streams. If a commit would not find room then, it fails,
+    /// and the transaction stays as it was.
     pub fn flush(&self) -> Result<()> {
-        self.state()?.writing()?.flush(true)
+        let mut state = self.state()?;
+        let state = state.writing()?;
+        state.flush(true)?;
+        state.check_reserve()
     }
 
     /// Returns whether content of deleted files is left, of which each commit frees a part.
