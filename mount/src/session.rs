@@ -62,7 +62,8 @@ pub struct Options {
     pub commit_interval: Duration,
     /// The number of bytes of changed content after which there is a commit.
     pub commit_bytes: u64,
-    /// Gets each line of the log: of a failed commit, and of readers that hold back too many blocks.
+    /// Gets each line of the log: of a failed commit, of readers that hold back too many blocks, and of deleted content
+    /// that takes space after the end.
     pub report: fn(&str),
 }
 

@@ -278,6 +278,12 @@ impl Writer {
             return Err(error.clone());
         }
         let reclaimed = self.archive.reclaim();
+        if reclaimed.is_ok() {
+            let statistics = self.archive.statistics().map(ar7::Statistics::from);
+            if let Some(warning) = statistics.ok().and_then(|found| found.dead_content()) {
+                (self.report)(&format!("warning: {warning}"));
+            }
+        }
         let closed = self.archive.clone().close();
         reclaimed.and(closed)
     }
@@ -438,6 +444,64 @@ mod tests {
         writer.commit().expect("committed");
         writer.write(large, LIMIT * DATA_SIZE_U64, &bytes(50), false).expect("written");
         writer.close().expect("closed");
+    }
+
+    #[test]
+    fn closing_a_full_archive_reports_the_deleted_content_that_it_could_not_free() {
+        const PACKS: u8 = 6;
+        static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+        let left = |is_full: bool| {
+            lock(&LINES).clear();
+            let device = MemoryDevice::new();
+            let writer = writer(device.clone(), |line| lock(&LINES).push(line.to_owned()));
+            let attributes = Attributes {
+                mode: 0o644,
+                uid: 0,
+                gid: 0,
+                modified: Timestamp::default(),
+                origin: None,
+            };
+            let mut state = 1_u64;
+            let mut noise = || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                state.to_be_bytes()[0]
+            };
+            let root = InodeNumber::ROOT;
+            for pack in 0..PACKS {
+                for file in 0..4 {
+                    let content: Vec<u8> = (0..30_000).map(|_| noise()).collect();
+                    let names = writer.archive.names();
+                    let mut packed = names.begin_packed(None).expect("begun");
+                    names.append_packed(&mut packed, &content).expect("packed");
+                    names
+                        .add_packed(root, &[b'a' + pack, b'a' + file], attributes, packed)
+                        .expect("added");
+                }
+                writer.archive.commit().expect("committed");
+            }
+            if is_full {
+                let blocks = device.length_bytes().expect("a length") / 4096;
+                device.set_capacity(u32::try_from(blocks).expect("a small file"));
+            }
+            for blocks in [100, 10].into_iter().filter(|_| is_full) {
+                let fill = || {
+                    writer.archive.new_stream()?.append(&vec![1; blocks * 4008])?;
+                    writer.archive.commit()
+                };
+                (0..100).find_map(|_| fill().err()).expect("a full disk");
+                writer.archive.rollback().expect("rolled back");
+            }
+            for (pack, file) in (0..PACKS).flat_map(|pack| (1..4).map(move |file| (pack, file))) {
+                let removed = writer.unlink((root, &[b'a' + pack, b'a' + file]));
+                removed.expect("removed");
+                writer.commit().expect("committed");
+            }
+            writer.close().expect("closed");
+            lock(&LINES).join("\n")
+        };
+        let line = left(true);
+        assert!(line.starts_with("warning: deleted content still takes "), "{line}");
+        assert_eq!(left(false), "");
     }
 
     /// As when another user changes the owner of a program with the set-user-ID bit: the kernel then changes the mode too.
