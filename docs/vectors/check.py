@@ -110,6 +110,15 @@ def check_frames():
                 sys.exit(f"vectors: {name} decodes after a change")
     record = packs.parse_frame(int.from_bytes(of("record of a frame", "key"), "big"), of("record of a frame", "value"))
     same("record of a frame", record[1:], (4008, 161, 300, 240, 180, 2))
+    first, value = int.from_bytes(of("record of a hole", "key"), "big"), of("record of a hole", "value")
+    hole, wrong = packs.parse_frame(first, value), value[:-1] + b"\1"
+    same("record of a hole", (first, hole), (2**40 + 300, (bytes(16), 0, 0, 2**40, 2**40, 2**40 - 1, 0)))
+    try:
+        packs.parse_frame(first, wrong)
+    except sealed.Damaged:
+        same("a hole that is stored", True, True)
+    else:
+        sys.exit("vectors: a frame without a pack is accepted")
 
 
 check_fields()

@@ -57,4 +57,10 @@ fn the_record_of_a_frame_has_its_fields() {
     assert_eq!((record.length, record.written, record.live), (300, 240, 180));
     assert_eq!(record.stored.map(|stored| (stored.offset, stored.length)), Some((4008, 161)));
     assert_eq!(Frames::encode_value(&record), value);
+    let vector = self::vector(&vectors, "record of a hole");
+    let [key, value] = ["key", "value"].map(|part| from_base16(&vector[part]));
+    let record = Frames::decode_value(&key, &value).unwrap();
+    assert_eq!(Frames::decode_key(&key).unwrap(), (1 << 40) + 300);
+    assert_eq!((record.length, record.written, record.live), (1 << 40, 1 << 40, (1 << 40) - 1));
+    assert_eq!((record.stored, Frames::encode_value(&record)), (None, value));
 }

@@ -32,7 +32,7 @@ const REKEYING: [(&str, u32, Watermark, [bool; 2]); 6] = [
 ];
 
 /// Archives in other states.
-const STATES: [&str; 5] = ["key-change", "deletion", "redo-chain", "sessions", "long"];
+const STATES: [&str; 6] = ["key-change", "deletion", "redo-chain", "sessions", "long", "holes"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Watermark {
@@ -202,6 +202,14 @@ fn each_state_of_a_golden_archive_holds_its_list_before_and_after_a_writer() {
     let slot = open("redo-chain").store().current().slot.clone();
     assert!(slot.redo_length > 4, "one of the four blocks is listed twice");
     assert!(open("long").store().current().slot.block_count > THIRD_COPIES.end);
+    let archive = open("holes");
+    let files = archive.names().list(InodeNumber::ROOT, None, 10).expect("a directory");
+    let all = files
+        .iter()
+        .map(|entry| archive.names().inode(entry.inode).expect("a page").expect("an inode").size);
+    let length: u64 = all.sum();
+    let stored = archive.statistics().expect("statistics").packed_bytes;
+    assert!(length > 100 * stored, "holes take no space: {length} bytes in {stored}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Golden archives in states that a crash leaves, and with a long history: each stage of a change of the master key, a
-//! half-changed header, a pending deletion, a redo list of several blocks, many sessions, and third copies.
+//! half-changed header, a pending deletion, a redo list of several blocks, many sessions, third copies, and files with
+//! holes.
 
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
@@ -10,12 +11,14 @@ use ar7_engine::format::{
     ArchiveKind, BLOCK_SIZE, DATA_SIZE, Position, RESERVED_BLOCKS, THIRD_COPIES, is_reserved,
 };
 use ar7_engine::store::{Access, OpenOptions, RekeyOptions};
+use ar7_registry::records::InodeNumber;
 use ar7_registry::{Archive, CreateOptions, Result};
 use uuid::Uuid;
 
 use super::subject::{Ending, digest, secret};
 use crate::Random;
 use xtask::error::Error;
+use xtask::quantity::base16;
 
 /// An archive in such a state.
 pub(super) struct State {
@@ -26,7 +29,7 @@ pub(super) struct State {
 
 /// The names of the states in the order of [`make`], the kinds, and how the second reader sees them. It does not support
 /// a header with the record of a change of the master key.
-pub(super) const STATES: [(&str, ArchiveKind, Option<Ending>); 11] = [
+pub(super) const STATES: [(&str, ArchiveKind, Option<Ending>); 12] = [
     ("rekey-header", ArchiveKind::Single, None),
     ("rekey-begun", ArchiveKind::Single, None),
     ("rekey-first", ArchiveKind::Single, None),
@@ -38,6 +41,7 @@ pub(super) const STATES: [(&str, ArchiveKind, Option<Ending>); 11] = [
     ("redo-chain", ArchiveKind::Single, Some(Ending::Killed)),
     ("sessions", ArchiveKind::Single, Some(Ending::Closed)),
     ("long", ArchiveKind::Single, Some(Ending::Closed)),
+    ("holes", ArchiveKind::Dynamic, Some(Ending::Closed)),
 ];
 
 /// Blocks of the deleted stream. Every second one is of a later generation, so each is an extent, and one commit frees 64.
@@ -46,8 +50,14 @@ const DELETED_BLOCKS: usize = 68;
 /// Sessions of the archive with many: more than a meta slot records before a tree does.
 const SESSIONS: u8 = 20;
 
+/// Length of a hole in bytes: more than a frame can have.
+const HOLE: usize = 1_000_000;
+
 /// The content of the streams.
 type Streams = BTreeMap<Uuid, Vec<u8>>;
+
+/// A part of a file: a text, or a hole of this length.
+type Part = (Option<Vec<u8>>, usize);
 
 /// Makes every archive.
 pub(super) fn make() -> std::result::Result<Vec<State>, Error> {
@@ -55,16 +65,11 @@ pub(super) fn make() -> std::result::Result<Vec<State>, Error> {
     Ok(STATES
         .into_iter()
         .zip(made)
-        .map(|((name, ..), (bytes, streams))| {
-            let stored = streams.iter().map(|(identity, content)| {
-                format!("stream {identity} {} {}", content.len(), digest(content))
-            });
-            State { name, bytes, lines: stored.collect() }
-        })
+        .map(|((name, ..), (bytes, lines))| State { name, bytes, lines })
         .collect())
 }
 
-fn all() -> Result<Vec<(Vec<u8>, Streams)>> {
+fn all() -> Result<Vec<(Vec<u8>, Vec<String>)>> {
     let mut made = rekeying()?;
     made.extend([
         half_changed_header()?,
@@ -73,7 +78,17 @@ fn all() -> Result<Vec<(Vec<u8>, Streams)>> {
         many_sessions()?,
         long()?,
     ]);
+    let mut made: Vec<_> =
+        made.into_iter().map(|(bytes, streams)| (bytes, lines_of(&streams))).collect();
+    made.push(holes()?);
     Ok(made)
+}
+
+fn lines_of(streams: &Streams) -> Vec<String> {
+    let stored = streams.iter().map(|(identity, content)| {
+        format!("stream {identity} {} {}", content.len(), digest(content))
+    });
+    stored.collect()
 }
 
 /// The stages of a change of the master key, in the order of [`STATES`].
@@ -207,6 +222,45 @@ fn long() -> Result<(Vec<u8>, Streams)> {
     archive.commit()?;
     let count = archive.store().current().slot.block_count;
     Ok((without_free_blocks(cut(disk.medium().to_bytes(), count)), streams))
+}
+
+/// Packed files with holes: in the middle, at both ends, nothing else, and one that was written to later.
+fn holes() -> Result<(Vec<u8>, Vec<String>)> {
+    let disk = SimulatedDisk::new();
+    let archive = create(&disk, ArchiveKind::Dynamic)?;
+    let names = archive.names();
+    let attributes = names.inode(InodeNumber::ROOT)?.expect("the root").attributes;
+    let text = |name: &str, length| Some(content(name.as_bytes(), length));
+    let mut files: [(&str, Vec<Part>); 4] = [
+        ("changed", vec![(text("before", 5000), 0), (None, HOLE)]),
+        ("ends", vec![(None, HOLE / 2), (text("between", 3000), 0), (None, HOLE)]),
+        ("middle", vec![(text("begin", 700), 0), (None, HOLE), (text("end", 900), 0)]),
+        ("nothing", vec![(None, HOLE)]),
+    ];
+    let mut lines = Vec::new();
+    for (name, parts) in &mut files {
+        let (mut packed, mut all) = (names.begin_packed(None)?, Vec::new());
+        for (text, hole) in parts {
+            match text {
+                Some(text) => names.append_packed(&mut packed, text)?,
+                None => names.append_hole(&mut packed, *hole as u64)?,
+            }
+            all.extend(text.take().unwrap_or_else(|| vec![0; *hole]));
+        }
+        names.add_packed(InodeNumber::ROOT, name.as_bytes(), attributes, packed)?;
+        archive.commit()?;
+        if *name == "changed" {
+            let (at, change) = (HOLE / 2, content(b"later", 2000));
+            let number = names.resolve(name.as_bytes())?.inode;
+            assert!(names.write_packed(number, Some(at as u64), &change)?, "it has a hole");
+            all[at..at + change.len()].copy_from_slice(&change);
+            archive.commit()?;
+        }
+        lines.push(format!("file {} 1 {} {}", base16(name.as_bytes()), all.len(), digest(&all)));
+    }
+    archive.close()?;
+    let count = open(&disk, Access::Read)?.store().current().slot.block_count;
+    Ok((cut(disk.medium().to_bytes(), count), lines))
 }
 
 /// Makes a closed archive of one stream.

@@ -45,6 +45,7 @@ pub(super) fn vectors() -> Vec<Vector> {
         frame("compressed frame", ZSTD, &COMPRESSED),
         frame("frame of uncompressed blocks", ZSTD, &uncompressed(&plain)),
         record(),
+        hole(),
     ]
 }
 
@@ -108,23 +109,37 @@ fn frame(name: &'static str, method: u8, stored: &[u8]) -> Vector {
 /// Returns the record of the compressed frame, after the second file was deleted.
 fn record() -> Vector {
     use frame_layout as at;
-    let mut value = vec![0; at::SIZE];
-    let put = |field: Field, value: &mut [u8], number: u64| {
-        field.put(value, &number.to_be_bytes()[8 - field.length..]);
-    };
-    at::PACK.put(&mut value, Uuid::from_u128(0x0192_a000_0000_7000_8000_0000_0000_0003).as_bytes());
-    for (field, number) in [
+    let pack = Uuid::from_u128(0x0192_a000_0000_7000_8000_0000_0000_0003);
+    let numbers = [
         (at::OFFSET, 4008),
         (at::STORED, 161),
         (at::LENGTH, 300),
         (at::WRITTEN, 240),
         (at::LIVE, 180),
         (at::METHOD, ZSTD.into()),
-    ] {
-        put(field, &mut value, number);
+    ];
+    record_of("record of a frame", FIRST, pack, &numbers)
+}
+
+/// Returns the record of a hole of a TiB behind the frame, of which the last byte was cut off later.
+fn hole() -> Vector {
+    use frame_layout as at;
+    let length = 1 << 40;
+    let numbers = [(at::LENGTH, length), (at::WRITTEN, length), (at::LIVE, length - 1)];
+    record_of("record of a hole", FIRST + LENGTH as u64, Uuid::nil(), &numbers)
+}
+
+fn record_of(name: &'static str, first: u64, pack: Uuid, numbers: &[(Field, u64)]) -> Vector {
+    use frame_layout as at;
+    let mut value = vec![0; at::SIZE];
+    at::PACK.put(&mut value, pack.as_bytes());
+    for (field, number) in numbers {
+        field.put(&mut value, &number.to_be_bytes()[8 - field.length..]);
     }
-    Vector::new("record of a frame")
-        .bytes("key", &FIRST.to_be_bytes())
-        .bytes("value", &value)
-        .fields("value", &value, 0, at::FIELDS)
+    Vector::new(name).bytes("key", &first.to_be_bytes()).bytes("value", &value).fields(
+        "value",
+        &value,
+        0,
+        at::FIELDS,
+    )
 }
