@@ -229,7 +229,7 @@ fn a_choice_of_compression_packs_what_becomes_smaller_in_place_and_in_a_copy() {
 fn without_a_choice_short_files_are_compressed_as_the_archive_remembers() {
     let bench = Bench::new();
     for number in 0..20 {
-        bench.write(&format!("src/{number}"), &b"twenty bytes of text".repeat(3000));
+        bench.write(&format!("src/{number}"), b"twenty bytes of text".repeat(3000));
     }
     bench.ok("ingest --compression none a.ar7 src --quiet");
     let plain = length(&bench, "a.ar7");
