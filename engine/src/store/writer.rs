@@ -100,12 +100,6 @@ impl Writer {
         self.allocated(|space, device| space.check_room(device, count))
     }
 
-    /// Fails unless the reserve is left once `count` blocks of pages are allocated. Changes nothing but the length of the
-    /// file.
-    pub fn check_reserve(&mut self, count: usize) -> Result<()> {
-        self.allocated(|space, device| space.check_reserve(device, count))
-    }
-
     fn allocated<T>(
         &mut self,
         allocate: impl FnOnce(&mut Space, &dyn Device) -> Result<T>,

@@ -7,7 +7,7 @@ use ar7_engine::store::SlotUpdate;
 use super::repack::Repack;
 use super::state::State;
 use crate::error::Result;
-use crate::records::{Sessions, TreeId};
+use crate::records::Sessions;
 
 impl State {
     /// Commits, if there is anything to commit.
@@ -15,22 +15,7 @@ impl State {
         self.trees.writer().forget_savepoints();
         self.free_unfinished()?;
         self.flush(true)?;
-        self.check_reserve()?;
         if self.is_changed() { self.commit_flushed() } else { Ok(()) }
-    }
-
-    /// Fails on a full disk if the flushed transaction adds names or content. What it leaves of the reserve is for
-    /// deletions, which change more pages than a small addition.
-    pub(super) fn check_reserve(&mut self) -> Result<()> {
-        if self.adds() { self.trees.check_reserve() } else { Ok(()) }
-    }
-
-    /// Returns whether the flushed transaction adds names or content.
-    fn adds(&self) -> bool {
-        const ADDED: [TreeId; 5] =
-            [TreeId::Streams, TreeId::Extents, TreeId::Names, TreeId::Inodes, TreeId::Frames];
-        let roots = &self.trees.store().current().slot.roots;
-        ADDED.into_iter().any(|tree| self.trees.entries(tree) > roots[tree.index()].entries)
     }
 
     /// Commits, and moves content out of packs with many dead bytes.

@@ -26,13 +26,10 @@ impl Archive {
         Ok(self.store().sync_early()?)
     }
 
-    /// Seals everything that the open transaction has written to streams. If a commit would not find room then, it fails,
-    /// and the transaction stays as it was.
+    /// Seals everything that the open transaction has written to streams. On a full disk it fails, and the transaction
+    /// stays as it was.
     pub fn flush(&self) -> Result<()> {
-        let mut state = self.state()?;
-        let state = state.writing()?;
-        state.flush(true)?;
-        state.check_reserve()
+        self.state()?.writing()?.flush(true)
     }
 
     /// Returns whether content of deleted files is left, of which each commit frees a part.

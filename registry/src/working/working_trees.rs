@@ -207,14 +207,6 @@ impl WorkingTrees {
         Ok(self.writer().check_room(needed)?)
     }
 
-    /// Fails if sealing the dirty pages uses the reserve, which is for deletions.
-    pub(crate) fn check_reserve(&mut self) -> Result<()> {
-        let needed = 2 * self.trees.dirty_pages();
-        let reserve = usize::try_from(self.writer().reserve_blocks()).unwrap_or(usize::MAX);
-        self.make_room(needed.saturating_add(reserve))?;
-        Ok(self.writer().check_reserve(needed)?)
-    }
-
     /// Returns the number of pages whose copies lie close to each other.
     pub(super) fn near_pages(&self) -> u64 {
         self.trees.pages.near

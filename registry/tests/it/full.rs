@@ -101,54 +101,6 @@ fn a_disk_full_of_streams_leaves_room_to_delete() {
     }
 }
 
-/// Adds a file of less than a block, in a stream of its own or packed, and commits.
-fn add_small(archive: &Archive, name: &[u8], is_packed: bool) -> ar7_registry::Result<()> {
-    let names = archive.names();
-    if is_packed {
-        let mut packed = names.begin_packed(None)?;
-        names.append_packed(&mut packed, &noise(1, 1)[..3000])?;
-        names.add_packed(InodeNumber::ROOT, name, ATTRIBUTES, packed)?;
-    } else {
-        let mut stream = archive.new_stream()?;
-        stream.append(&[7; 3000])?;
-        let identity = stream.identity();
-        stream.close()?;
-        names.add_file(InodeNumber::ROOT, name, ATTRIBUTES, Some(identity))?;
-    }
-    archive.commit()
-}
-
-#[test]
-fn a_disk_full_of_small_commits_leaves_room_to_delete_everything() {
-    // The number of blocks in front of the last commit decides how much of the reserve that commit leaves.
-    for (is_packed, more) in (0..12).flat_map(|more| [(false, more), (true, more)]) {
-        let (device, archive) = full_archive(false);
-        let blocks = archive.store().file_bytes().unwrap() / 4096;
-        device.set_capacity(u32::try_from(blocks).unwrap() + more);
-        let mut added = Vec::new();
-        let refused = loop {
-            let name = format!("{:032b}", u32::try_from(added.len()).unwrap().reverse_bits());
-            if let Err(error) = add_small(&archive, name.as_bytes(), is_packed) {
-                archive.rollback().unwrap();
-                break error;
-            }
-            added.push(name);
-        };
-        assert_eq!(refused.class(), Class::NoSpace, "{refused}");
-        assert!(added.len() > 150, "the reserve is small: {}", added.len());
-        for (number, name) in added.iter().enumerate() {
-            archive.names().remove(InodeNumber::ROOT, name.as_bytes()).unwrap();
-            let removed = archive.commit();
-            assert!(
-                removed.is_ok(),
-                "{is_packed} {more}, {number} of {}: {removed:?}",
-                added.len()
-            );
-        }
-        check_deleting(&archive);
-    }
-}
-
 #[test]
 fn overwriting_on_a_full_disk_leaves_room_to_delete() {
     let (_device, archive) = full_archive(false);

@@ -36,8 +36,7 @@ const GROWTH_STEP: std::ops::RangeInclusive<u32> = 256..=16_384;
 pub enum Urgency {
     /// For data. It may not use the reserve.
     Ordinary,
-    /// For registry pages and redo lists, which a deletion needs too. It may use the reserve. Before a commit that adds
-    /// something, [`Writer::check_reserve`](super::Writer::check_reserve) makes sure that it does not.
+    /// For registry pages and redo lists, which a deletion needs too. It may use the reserve.
     Reserve,
 }
 
@@ -72,10 +71,6 @@ fn new_run(start: u32, most: u32, limit: u32) -> Option<Run> {
         _ => u32::MAX,
     };
     Run::new(Position::new(start)?, most.min(before_them).min(limit.saturating_sub(start)))
-}
-
-fn too_many_blocks() -> Error {
-    Error::Full { what: "number of blocks", limit: u64::from(BLOCKS_MAX) }
 }
 
 fn run_of(range: std::ops::Range<u32>) -> Option<Run> {
@@ -301,26 +296,6 @@ impl Space {
         Ok(())
     }
 
-    /// Fails unless the reserve is left once `count` blocks of pages are allocated: of the blocks that may be written
-    /// and those that the file has behind the archive. Lets the file grow, and changes nothing else.
-    pub(super) fn check_reserve(&mut self, device: &dyn Device, count: usize) -> Result<()> {
-        let count = u32::try_from(count).unwrap_or(u32::MAX);
-        let needed = u64::from(count.saturating_add(self.reserve));
-        let free = self.pool.blocks().saturating_add(self.above.blocks());
-        let Ok(missing) = u32::try_from(needed.saturating_sub(free)) else {
-            return Err(too_many_blocks());
-        };
-        if missing == 0 {
-            return Ok(());
-        }
-        let begin = self.count.max(self.end_of_held);
-        if missing > BLOCKS_MAX.saturating_sub(begin) {
-            return Err(too_many_blocks());
-        }
-        let wanted = end_with_reserve(begin, missing);
-        if self.device_blocks < wanted { self.grow(device, wanted) } else { Ok(()) }
-    }
-
     fn pooled_or_new(
         &mut self,
         pooled: Option<Run>,
@@ -455,6 +430,7 @@ impl Space {
 
     /// Allocates new blocks at the end. It grows the file by more than needed, so that growing is rare.
     fn extend(&mut self, device: &dyn Device, most: u32, urgency: Urgency) -> Result<Run> {
+        let full = Error::Full { what: "number of blocks", limit: u64::from(BLOCKS_MAX) };
         let end_of_held = if crate::fault!(AllocateInTheTail) { 0 } else { self.end_of_held };
         let end = self.count.max(end_of_held);
         // The last positions of the format are a reserve too, so that a full archive can still delete.
@@ -462,7 +438,7 @@ impl Space {
             Urgency::Ordinary => BLOCKS_MAX - self.reserve,
             Urgency::Reserve => BLOCKS_MAX,
         };
-        let run = new_run(end, most, limit).ok_or_else(too_many_blocks)?;
+        let run = new_run(end, most, limit).ok_or(full)?;
         let (start, most) = (run.start(), run.count());
         let wanted = end_with_reserve(run.end(), self.reserve);
         if self.device_blocks < wanted {
