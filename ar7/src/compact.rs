@@ -99,8 +99,8 @@ impl Compaction<'_> {
     /// files get whole blocks.
     ///
     /// By default, files of at most 16 MiB that have whole blocks, such as those that were written through
-    /// [`Transaction::create`](crate::Transaction::create) or a mount, are compressed as the archive remembers. Everything
-    /// else stays as it is.
+    /// [`Transaction::open`](crate::Transaction::open) or a mount, are compressed as the archive remembers, if that makes
+    /// them smaller. Everything else stays as it is.
     ///
     /// In place, this can need more disk space for a while: for the compressed content of one file, or for 16 MiB. What
     /// has no room stays as it is, and so does what is damaged.

@@ -291,7 +291,8 @@ pub(crate) struct Compact {
     #[arg(long, value_name = "NEW")]
     pub(crate) to: Option<PathBuf>,
     /// Compress files and shared blocks that become smaller, and remember how: auto, fast, best, or zstd:N with a level N
-    /// from 1 to 19; or none, for new files only [default: as before, and only files of up to 16 MiB]
+    /// from 1 to 19; or none, for new files only [default: as the archive remembers, and only files of up to
+    /// 16 MiB]
     #[arg(long, value_name = "METHOD")]
     pub(crate) compression: Option<Compression>,
     #[command(flatten)]

@@ -1,10 +1,10 @@
 //! Reading ahead of programs that read a file from front to back.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::ops::Range;
-use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use ar7_registry::records::InodeNumber;
 use zeroize::Zeroizing;
@@ -62,11 +62,11 @@ struct Window {
     bytes: Zeroizing<Vec<u8>>,
 }
 
-/// A window that a thread reads. It sends nothing if that fails.
+/// A window that a thread reads, if it can. Dropping it waits for the thread, which holds a commit.
 struct Coming {
     start: u64,
     end: u64,
-    window: Receiver<Window>,
+    thread: Option<JoinHandle<Option<Window>>>,
 }
 
 impl ReadAhead {
@@ -98,6 +98,12 @@ impl ReadAhead {
         answer(length.map(|length| bytes.get(..length).unwrap_or_default()))
     }
 
+    /// Forgets everything, and waits for the threads that read.
+    pub(crate) fn clear(&self) {
+        let windows = std::mem::take(&mut *lock(&self.0));
+        drop(windows);
+    }
+
     /// Returns the windows of a file. With too many, the file that was not read for the longest time loses its own.
     fn windows(&self, file: InodeNumber) -> Shared {
         let mut files = lock(&self.0);
@@ -120,6 +126,10 @@ impl Window {
         mut bytes: Zeroizing<Vec<u8>>,
         read: &impl Read<E>,
     ) -> Option<Window> {
+        if bytes.capacity() < length {
+            // A buffer that grew would leave its bytes in memory.
+            bytes = Zeroizing::new(Vec::with_capacity(length));
+        }
         bytes.resize(length, 0);
         let length = read(start, &mut bytes).ok()?;
         bytes.truncate(length);
@@ -135,6 +145,25 @@ impl Window {
         let start = usize::try_from(wanted.offset.checked_sub(self.start)?).ok()?;
         let end = start.checked_add(wanted.length)?;
         (end <= self.bytes.len()).then_some(start..end)
+    }
+}
+
+impl Coming {
+    /// Waits for the window.
+    fn wait(mut self) -> Option<Window> {
+        self.thread.take()?.join().ok().flatten()
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+impl fmt::Debug for ReadAhead {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("ReadAhead").finish_non_exhaustive()
     }
 }
 
@@ -182,12 +211,9 @@ impl Windows {
 
     /// Returns the window that a thread has read, if it has the beginning of a request. Waits for the thread.
     fn take_coming(&mut self, wanted: &Wanted) -> Option<Window> {
-        let coming = self.coming.take_if(|coming| coming.start <= wanted.offset)?;
-        let has_it = wanted.offset < coming.end;
-        has_it
-            .then(|| coming.window.recv().ok())
-            .flatten()
-            .filter(|window| window.place(wanted).is_some() || window.end() >= wanted.size)
+        let has_it = |coming: &mut Coming| (coming.start..coming.end).contains(&wanted.offset);
+        let window = self.coming.take_if(has_it)?.wait()?;
+        window.place(wanted).is_some().then_some(window)
     }
 
     /// Starts a thread that reads the next window, into a buffer whose content is lost. Without a thread, a later request
@@ -205,20 +231,15 @@ impl Windows {
         let left = usize::try_from(wanted.size.saturating_sub(start)).unwrap_or(usize::MAX);
         let length = self.step.max(wanted.length).min(left);
         self.coming = None;
-        if length == 0 || self.current.end() < start {
+        // Without a whole request, the file ended before its recorded length.
+        if length == 0 || requests == 0 {
             return;
         }
-        let (sender, window) = channel();
         let read = read.clone();
-        let reading = move || {
-            if let Some(window) = Window::read(start, length, bytes, &read) {
-                // Nobody may want it any more.
-                let _ = sender.send(window);
-            }
-        };
-        if thread::Builder::new().spawn(reading).is_ok() {
-            self.coming = Some(Coming { start, end: start + length as u64, window });
-        }
+        let reading = move || Window::read(start, length, bytes, &read);
+        let thread = thread::Builder::new().spawn(reading).ok();
+        self.coming =
+            thread.map(|thread| Coming { start, end: start + length as u64, thread: Some(thread) });
     }
 }
 
@@ -265,11 +286,8 @@ mod tests {
         let windows = ahead.windows(file);
         let mut windows = lock(&windows);
         let Some(coming) = &mut windows.coming else { return };
-        let (sender, window) = channel();
-        if let Ok(read) = coming.window.recv() {
-            sender.send(read).unwrap();
-        }
-        coming.window = window;
+        let window = coming.thread.take().expect("a thread").join().expect("no panic");
+        coming.thread = Some(thread::spawn(|| window));
     }
 
     #[test]
@@ -357,6 +375,25 @@ mod tests {
             reads(&ahead, wanted(1, offset, PAGE), bad);
         }
         assert_eq!(reads(&ahead, wanted(1, 15_000_000, 4096), bad), [4096]);
+    }
+
+    #[test]
+    fn nothing_is_read_any_more_once_everything_is_forgotten() {
+        let ahead = ReadAhead::default();
+        let reading = Arc::new(());
+        let held = Arc::clone(&reading);
+        let read = move |_: u64, bytes: &mut [u8]| {
+            assert!(Arc::strong_count(&held) > 1);
+            thread::sleep(std::time::Duration::from_millis(50));
+            Ok::<_, ()>(bytes.len())
+        };
+        for page in 0..2 {
+            ahead.read(wanted(1, page * PAGE as u64, PAGE), read.clone(), |_| {});
+        }
+        drop(read);
+        assert_eq!(Arc::strong_count(&reading), 2, "a thread reads the next window");
+        ahead.clear();
+        assert_eq!(Arc::strong_count(&reading), 1);
     }
 
     #[test]

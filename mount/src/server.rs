@@ -53,7 +53,7 @@ pub(crate) struct Server {
     pub(crate) served: Arc<Served>,
     pub(crate) directories: Arc<Handles<Mutex<Listing>>>,
     pub(crate) flusher: Arc<Flusher>,
-    ahead: Arc<ReadAhead>,
+    pub(crate) ahead: Arc<ReadAhead>,
 }
 
 /// What a read finds.

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, PidfdFlags, getgid, getuid, pidfd_open};
 
+use crate::ahead::ReadAhead;
 use crate::commits::{self, Commits};
 use crate::flusher::Flusher;
 use crate::follower::Follower;
@@ -100,6 +101,7 @@ pub struct Mount {
     session: Option<BackgroundSession>,
     follower: Option<Follower>,
     committer: Option<(Arc<Writer>, JoinHandle<()>)>,
+    ahead: Arc<ReadAhead>,
     _archive: ar7::Archive,
 }
 
@@ -136,9 +138,9 @@ impl Mount {
         let directory = directory.canonicalize()?;
         let source = source(&registry);
         let server = Server::new(registry, served, Arc::clone(&flusher));
-        let (device, session) = (None, None);
+        let (device, session, ahead) = (None, None, Arc::clone(&server.ahead));
         let mut mount =
-            Mount { directory, device, session, follower, committer, _archive: archive };
+            Mount { directory, device, session, follower, committer, ahead, _archive: archive };
         let mounting = Mounting {
             directory: &mount.directory,
             source: &source,
@@ -171,6 +173,7 @@ impl Mount {
         drop(self.follower.take());
         let session = self.session.take();
         let unmounted = session.map_or(Ok(()), |session| self.leave(&session));
+        self.ahead.clear();
         let Some((writer, thread)) = self.committer.take() else { return unmounted };
         writer.commits.end();
         let _ = thread.join();

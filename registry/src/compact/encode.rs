@@ -83,21 +83,23 @@ impl Compaction<'_> {
             let mut files = Files::from(next, most);
             let packed =
                 self.archive.finish_transaction(|state| state.pack_some(packing, &mut files));
+            self.looked += files.looked_blocks;
             match packed {
-                Ok(()) => from = files.next,
+                Ok(()) => {
+                    self.summary.encoded += files.packed_blocks;
+                    from = files.next;
+                }
                 Err(error) if can_stay(&error) && most > 0 && files.read > 1 => {
                     // Another attempt packs the files before it, each in its own commit.
                     alone_until = files.at;
-                    continue;
+                    self.looked -= files.looked_blocks;
                 }
-                // Only the last file that was read can have failed: an attempt ends after the first one that it packs.
+                // The last file that was read failed, or the commit of the only one that was packed.
                 Err(error) if can_stay(&error) && files.read > 0 => from = files.next,
                 // The index is damaged.
                 Err(error) if can_stay(&error) => return Ok(()),
                 Err(error) => return Err(error),
             }
-            self.looked += files.looked_blocks;
-            self.summary.encoded += files.packed_blocks;
         }
         Ok(())
     }
@@ -113,14 +115,16 @@ impl Compaction<'_> {
         while from.is_some() && !self.must_end()? {
             let mut again = Again { next: from, last, looked_blocks: 0, written_blocks: 0 };
             match self.archive.finish_transaction(|state| state.encode_some(level, &mut again)) {
-                Ok(()) => from = again.next,
+                Ok(()) => {
+                    self.summary.encoded += again.written_blocks;
+                    from = again.next;
+                }
                 // These packs stay as they are. If no pack was found, the index is damaged.
                 Err(error) if can_stay(&error) && again.next != from => from = again.next,
                 Err(error) if can_stay(&error) => return Ok(()),
                 Err(error) => return Err(error),
             }
             self.looked += again.looked_blocks;
-            self.summary.encoded += again.written_blocks;
         }
         Ok(())
     }
@@ -177,8 +181,10 @@ impl State {
         (number, inode, stream): (InodeNumber, Inode, Uuid),
     ) -> Result<()> {
         files.read += 1;
-        // Of a forged archive, many inodes can name one stream.
-        let is_its_own = |stored: &StoredStream| stored.inode == NonZeroU64::new(number.0);
+        // Of a forged archive, many inodes can name one stream. If the lengths differ, one of them is wrong.
+        let is_its_own = |stored: &StoredStream| {
+            stored.inode == NonZeroU64::new(number.0) && stored.record.length == inode.size
+        };
         let Some(stored) = self.stored(stream)?.filter(is_its_own) else { return Ok(()) };
         let (size, blocks) = (inode.size, u64::from(stored.record.count));
         files.looked_blocks += blocks;

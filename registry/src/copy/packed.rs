@@ -30,8 +30,10 @@ impl Copying<'_> {
         inode: &Inode,
         stored: &StoredStream,
     ) -> Result<bool> {
-        // Of a forged archive, many inodes can name one stream.
-        let is_file = inode.kind == EntryType::File && stored.inode == NonZeroU64::new(number.0);
+        // Of a forged archive, many inodes can name one stream. If the lengths differ, one of them is wrong.
+        let is_file = inode.kind == EntryType::File
+            && stored.inode == NonZeroU64::new(number.0)
+            && stored.record.length == inode.size;
         let Some((level, _)) =
             self.packing.filter(|&(_, longest)| is_file && inode.size <= longest)
         else {

@@ -4,7 +4,7 @@
 use super::*;
 use crate::packs::Encoding;
 use crate::packs::testing::noise;
-use crate::records::{Inode, PACKED_COUNTER};
+use crate::records::{Inode, Inodes, PACKED_COUNTER};
 
 const ROOT: InodeNumber = InodeNumber::ROOT;
 
@@ -162,6 +162,31 @@ fn by_default_short_files_are_packed_as_new_ones_are() {
     let new = open(&device);
     assert_eq!(packed_of(&new, &files), ["longest", "packed", "small", "text"]);
     assert_eq!(new.compression().unwrap(), HIGH);
+}
+
+/// Packed, it would have one length, and the content of the longer one would be lost.
+#[test]
+fn a_file_whose_stream_has_another_length_than_its_inode_stays_as_it_is() {
+    let (_, archive) = create();
+    let mut files = Files::new();
+    for (name, size) in [("longer", 5), ("shorter", 90_000)] {
+        add_plain(&archive, &mut files, name, text(1, 50_000));
+        archive.commit().unwrap();
+        let number = archive.names().lookup(ROOT, name.as_bytes()).unwrap().unwrap().inode;
+        let forged = Inode { size, ..inode(&archive, name) };
+        let mut state = archive.state().unwrap();
+        state.writing().unwrap().trees.put::<Inodes>(&number, &forged).unwrap();
+    }
+    archive.commit().unwrap();
+    let (_, new) = create();
+    archive.copy_as(Encoding::Pack, &new, &mut |_| ControlFlow::Continue(())).unwrap();
+    archive.compact_as(Encoding::Pack, Duration::ZERO, &mut Seen::default()).unwrap();
+    for (archive, name) in
+        [&archive, &new].into_iter().flat_map(|it| [(it, "longer"), (it, "shorter")])
+    {
+        let stream = inode(archive, name).stream.expect("its own stream");
+        assert_eq!(content_of(archive, stream), text(1, 50_000), "{name}");
+    }
 }
 
 #[test]
