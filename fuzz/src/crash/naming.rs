@@ -51,8 +51,11 @@ pub(super) fn pack_hole(
 /// Packs pieces of content for a file: every second one is a hole. Removes the file if they are empty.
 fn pack_pieces(archive: &Archive, model: &mut Content, name: u8, pieces: &[&[u8]]) -> Result<()> {
     let (path, names, bytes) = (path(name), archive.names(), pieces.concat());
-    let (directory, name) = place(&names, &path)?;
     let existing = model.names.get(&path).copied();
+    if existing.is_none() && !is_free(model, &path) {
+        return Ok(());
+    }
+    let (directory, name) = place(&names, &path)?;
     if existing.is_some() && bytes.is_empty() {
         names.remove(directory, name)?;
         forget_name(model, &path);
