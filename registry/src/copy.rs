@@ -20,7 +20,7 @@ use crate::blocks::{OpenStream, Reading, read_blocks};
 use crate::committed::Snapshot;
 use crate::error::Result;
 use crate::names::INODE_COUNTER;
-use crate::packs::{Encoding, level_of};
+use crate::packs::{Encoding, Packing, level_of};
 use crate::records::{
     ADDRESS_COUNTER, COMPRESSION_COUNTER, EntryType, Inode, InodeNumber, Inodes, NameKey,
     NameRecords, PACK_OWNER, ReadRecords, Record, Streams, TreeId, reserved_identity,
@@ -80,11 +80,11 @@ impl Archive {
         for counter in [INODE_COUNTER, ADDRESS_COUNTER] {
             *new.state()?.writing()?.trees.counter_mut(counter) = slot.counters[counter];
         }
-        let before = slot.counters[COMPRESSION_COUNTER];
-        new.set_compression(encoding.choice(before))?;
-        let packing = encoding.packing(before).filter(|_| self.kind() == ArchiveKind::Dynamic);
+        let choice = encoding.choice(slot.counters[COMPRESSION_COUNTER]);
+        new.set_compression(choice)?;
+        let packing = encoding.packing(choice).filter(|_| self.kind() == ArchiveKind::Dynamic);
         let level = encoding.level().filter(|_| packing.is_some());
-        let chosen = level_of(encoding.choice(before));
+        let chosen = level_of(choice);
         let mut copying = Copying {
             from: &from,
             new,
@@ -115,8 +115,7 @@ fn after(key: &NameKey) -> NameKey {
 struct Copying<'a> {
     from: &'a Snapshot,
     new: &'a Archive,
-    /// The level with which to pack files, and the length in bytes of the longest one.
-    packing: Option<(i32, u64)>,
+    packing: Option<Packing>,
     /// The level with which to encode packed content again.
     level: Option<i32>,
     /// The level for new content of the new archive.

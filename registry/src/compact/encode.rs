@@ -1,8 +1,6 @@
 //! Encodes content again where that makes it smaller: files that have a stream of their own are packed, and packs are
 //! written again. Like everything in a compaction, it is a sequence of ordinary commits.
 
-use std::num::NonZeroU64;
-
 use ar7_engine::Class;
 use ar7_engine::format::{ArchiveKind, DATA_SIZE_U64, StoredStream};
 use uuid::Uuid;
@@ -12,10 +10,8 @@ use crate::archive::State;
 use crate::blocks::is_damage;
 use crate::error::{Error, Result};
 use crate::names::pack_file;
-use crate::packs::{Encoding, should_pack};
-use crate::records::{
-    COMPRESSION_COUNTER, EntryType, Inode, InodeNumber, Inodes, Packs, ReadRecords,
-};
+use crate::packs::{Encoding, Packing, should_pack};
+use crate::records::{COMPRESSION_COUNTER, Inode, InodeNumber, Inodes, Packs, ReadRecords};
 
 /// Number of bytes after which a commit is made: of files that are packed, or of packs that are looked at.
 const BYTES_PER_COMMIT: u64 = 16 << 20;
@@ -31,7 +27,7 @@ struct Files {
     at: InodeNumber,
     /// Number of bytes after which nothing more is packed.
     most: u64,
-    /// Number of files that were read.
+    /// Number of inodes whose stream was looked at.
     read: u64,
     read_bytes: u64,
     packed_bytes: u64,
@@ -74,7 +70,7 @@ impl Compaction<'_> {
         Ok(())
     }
 
-    fn pack_files(&mut self, packing: (i32, u64)) -> Result<()> {
+    fn pack_files(&mut self, packing: Packing) -> Result<()> {
         let (mut from, mut alone_until) = (Some(InodeNumber(0)), InodeNumber(0));
         while let Some(next) = from
             && !self.must_end()?
@@ -83,23 +79,21 @@ impl Compaction<'_> {
             let mut files = Files::from(next, most);
             let packed =
                 self.archive.finish_transaction(|state| state.pack_some(packing, &mut files));
-            self.looked += files.looked_blocks;
             match packed {
-                Ok(()) => {
-                    self.summary.encoded += files.packed_blocks;
-                    from = files.next;
-                }
+                Ok(()) => self.summary.encoded += files.packed_blocks,
                 Err(error) if can_stay(&error) && most > 0 && files.read > 1 => {
                     // Another attempt packs the files before it, each in its own commit.
                     alone_until = files.at;
-                    self.looked -= files.looked_blocks;
+                    continue;
                 }
                 // The last file that was read failed, or the commit of the only one that was packed.
-                Err(error) if can_stay(&error) && files.read > 0 => from = files.next,
+                Err(error) if can_stay(&error) && files.read > 0 => {}
                 // The index is damaged.
                 Err(error) if can_stay(&error) => return Ok(()),
                 Err(error) => return Err(error),
             }
+            self.looked += files.looked_blocks;
+            from = files.next;
         }
         Ok(())
     }
@@ -115,16 +109,14 @@ impl Compaction<'_> {
         while from.is_some() && !self.must_end()? {
             let mut again = Again { next: from, last, looked_blocks: 0, written_blocks: 0 };
             match self.archive.finish_transaction(|state| state.encode_some(level, &mut again)) {
-                Ok(()) => {
-                    self.summary.encoded += again.written_blocks;
-                    from = again.next;
-                }
+                Ok(()) => self.summary.encoded += again.written_blocks,
                 // These packs stay as they are. If no pack was found, the index is damaged.
-                Err(error) if can_stay(&error) && again.next != from => from = again.next,
+                Err(error) if can_stay(&error) && again.next != from => {}
                 Err(error) if can_stay(&error) => return Ok(()),
                 Err(error) => return Err(error),
             }
             self.looked += again.looked_blocks;
+            from = again.next;
         }
         Ok(())
     }
@@ -156,8 +148,8 @@ impl State {
         self.commit()
     }
 
-    /// Packs some files, up to a length, and commits.
-    fn pack_some(&mut self, (level, longest): (i32, u64), files: &mut Files) -> Result<()> {
+    /// Packs some files, and commits.
+    fn pack_some(&mut self, packing: Packing, files: &mut Files) -> Result<()> {
         self.check_closed()?;
         for _ in 0..LOOKED_MAX {
             let Some(next) = files.next.filter(|_| !files.is_full()) else { break };
@@ -166,9 +158,8 @@ impl State {
                 break;
             };
             (files.at, files.next) = (number, number.0.checked_add(1).map(InodeNumber));
-            let is_wanted = inode.kind == EntryType::File && inode.size <= longest;
-            if let Some(stream) = inode.stream.filter(|_| is_wanted) {
-                self.pack_one(level, files, (number, inode, stream))?;
+            if let Some(stream) = inode.stream {
+                self.pack_one(packing, files, (number, inode, stream))?;
             }
         }
         if files.packed_blocks > 0 { self.commit() } else { Ok(()) }
@@ -176,19 +167,16 @@ impl State {
 
     fn pack_one(
         &mut self,
-        level: i32,
+        packing: Packing,
         files: &mut Files,
         (number, inode, stream): (InodeNumber, Inode, Uuid),
     ) -> Result<()> {
         files.read += 1;
-        // Of a forged archive, many inodes can name one stream. If the lengths differ, one of them is wrong.
-        let is_its_own = |stored: &StoredStream| {
-            stored.inode == NonZeroU64::new(number.0) && stored.record.length == inode.size
-        };
-        let Some(stored) = self.stored(stream)?.filter(is_its_own) else { return Ok(()) };
+        let applies = |stored: &StoredStream| packing.applies_to(number, &inode, stored);
+        let Some(stored) = self.stored(stream)?.filter(applies) else { return Ok(()) };
         let (size, blocks) = (inode.size, u64::from(stored.record.count));
         files.looked_blocks += blocks;
-        let gains = should_pack(size, level, |offset, sample| {
+        let gains = should_pack(size, packing.level, |offset, sample| {
             let read = self.read_uncommitted(stream, offset, sample)?;
             files.read_bytes += read as u64;
             Ok(read)

@@ -1,7 +1,5 @@
 //! Packed content in a copy: what belongs to files, in new packs.
 
-use std::num::NonZeroU64;
-
 use ar7_engine::format::{DATA_SIZE_U64, StoredStream};
 use ar7_engine::in_pool;
 use rayon::prelude::*;
@@ -11,9 +9,9 @@ use super::Copying;
 use crate::blocks::{is_of_inode, read_frame};
 use crate::committed::Snapshot;
 use crate::error::Result;
-use crate::packs::{BATCH_FRAMES, Encoded, decode, encode, should_pack};
+use crate::packs::{BATCH_FRAMES, Encoded, Packing, decode, encode, should_pack};
 use crate::records::{
-    DeadSlices, EntryType, Frame, Frames, Inode, InodeNumber, Inodes, ReadRecords, Stored, TreeId,
+    DeadSlices, Frame, Frames, Inode, InodeNumber, Inodes, ReadRecords, Stored, TreeId,
 };
 
 /// Number of bytes of a file that are packed at a time.
@@ -30,15 +28,8 @@ impl Copying<'_> {
         inode: &Inode,
         stored: &StoredStream,
     ) -> Result<bool> {
-        // Of a forged archive, many inodes can name one stream. If the lengths differ, one of them is wrong.
-        let is_file = inode.kind == EntryType::File
-            && stored.inode == NonZeroU64::new(number.0)
-            && stored.record.length == inode.size;
-        let Some((level, _)) =
-            self.packing.filter(|&(_, longest)| is_file && inode.size <= longest)
-        else {
-            return Ok(false);
-        };
+        let applies = |packing: &Packing| packing.applies_to(number, inode, stored);
+        let Some(Packing { level, .. }) = self.packing.filter(applies) else { return Ok(false) };
         let content = self.from.read_stream(stored.record.identity)?;
         if !should_pack(inode.size, level, |offset, bytes| content.read_at(offset, bytes))? {
             return Ok(false);

@@ -22,6 +22,7 @@ mod zeros;
 
 pub(crate) use cache::{DecodedFrame, FrameCache};
 pub use encoding::Encoding;
+pub(crate) use encoding::Packing;
 pub(crate) use frame::{
     Content, Encoded, HEAD_SIZE, Head, SLICES_MAX, STORED_MAX, Slice, decode, encode, read_head,
 };

@@ -1,6 +1,8 @@
 //! A compaction that follows a choice of compression packs the files that become smaller, and writes packs again that
 //! become smaller. The content of every file stays as it is, also if the compaction ends early.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::packs::Encoding;
 use crate::packs::testing::noise;
@@ -267,6 +269,51 @@ fn what_does_not_open_or_has_no_room_stays_and_the_rest_is_packed() {
         content.unwrap().read_at(0, &mut found).unwrap();
         assert!(found == *expected, "{name}");
     }
+}
+
+/// Opens an archive again, on a disk with room for a few more blocks than it has.
+fn with_room(device: &MemoryDevice, archive: Archive, room: u32) -> Archive {
+    archive.close().unwrap();
+    let blocks = u32::try_from(device.length_bytes().unwrap() / BLOCK_SIZE_U64).unwrap();
+    device.set_capacity(blocks + room);
+    open(device)
+}
+
+#[test]
+fn only_blocks_whose_commit_had_room_count_as_encoded() {
+    let lengths = [("a", 20_000), ("b", 300_000), ("c", 90_000), ("d", 200_000), ("e", 30_000)];
+    let (mut is_partly_packed, mut are_smaller) = (false, BTreeSet::new());
+    for room in (0..36).step_by(4) {
+        let (device, archive) = create();
+        let mut files = Files::new();
+        for (seed, (name, length)) in (1..).zip(lengths) {
+            add_plain(&archive, &mut files, name, text(seed, length));
+        }
+        archive.commit().unwrap();
+        let archive = with_room(&device, archive, room);
+        let encoded = compact_as(&archive, 0).encoded;
+        let packed = packed_of(&archive, &files);
+        let blocks = packed.iter().map(|name| files[name].len().div_ceil(DATA_SIZE) as u64);
+        assert_eq!(encoded, blocks.sum::<u64>(), "{packed:?} with room for {room} blocks");
+        is_partly_packed |= (1..files.len()).contains(&packed.len());
+
+        let (device, archive) = create();
+        let mut files = Files::new();
+        archive.set_compression(NONE).unwrap();
+        for (seed, name) in (1..).zip(["a", "b", "c"]) {
+            add_packed(&archive, &mut files, name, text(seed, 100_000));
+            archive.commit().unwrap();
+        }
+        let archive = with_room(&device, archive, room);
+        let before = packed_bytes(&archive);
+        let encoded = compact_as(&archive, HIGH).encoded;
+        let is_smaller = packed_bytes(&archive) < before;
+        assert_eq!(encoded > 0, is_smaller, "{encoded} with room for {room} blocks");
+        assert_eq!(packed_of(&archive, &files).len(), 3);
+        are_smaller.insert(is_smaller);
+    }
+    assert!(is_partly_packed, "no disk was full part of the way");
+    assert_eq!(are_smaller.len(), 2, "a disk with room for the packs, and one without");
 }
 
 /// Files that are not packed come before one that does not open.
